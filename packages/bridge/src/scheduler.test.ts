@@ -1,0 +1,230 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type Crossing, PURPOSES, type Purpose } from './crossing.ts';
+import { aloneNs } from './profile-law.ts';
+import { referenceProfile } from './reference-profiles.ts';
+import {
+  CHUNK_BYTES_MIN,
+  chunkBytesWithin,
+  createScheduler,
+  type SchedulerAction,
+  step,
+} from './scheduler.ts';
+
+const CHUNK_BYTES = 100;
+const STREAK_MAX = 3;
+const LEVEL: Record<Purpose, number> = {
+  tokens: 0,
+  command: 0,
+  'kv-restore': 1,
+  weights: 2,
+  'kv-spill': 2,
+  probe: 2,
+};
+
+type Carry = Extract<SchedulerAction, { kind: 'carry' }>;
+
+/** The scheduler with lanes whose chunks end when the test says so. */
+class Bench {
+  readonly state = createScheduler({ chunkBytes: () => CHUNK_BYTES, streakMax: STREAK_MAX });
+  readonly crossings = new Map<string, Crossing>();
+  /** Chunks under way by lane. */
+  readonly busy = new Map<string, Carry>();
+  readonly log: Carry[] = [];
+  readonly finished: string[] = [];
+
+  constructor(lanes: number) {
+    for (let i = 0; i < lanes; i++)
+      this.#obey(step(this.state, { kind: 'lane-opened', lane: `${i}` }));
+  }
+
+  submit(id: string, purpose: Purpose, bytes: number, tenant = 'a'): void {
+    const crossing = { direction: 'h2d', bytes, purpose, tenant, memory: 'pinned' } as const;
+    this.crossings.set(id, crossing);
+    this.#obey(step(this.state, { kind: 'submitted', id, crossing }));
+  }
+
+  carried(lane: string): void {
+    this.busy.delete(lane);
+    this.#obey(step(this.state, { kind: 'carried', lane }));
+  }
+
+  /** Ends chunks, the oldest first, until nothing is under way. */
+  drain(): void {
+    for (let lane = this.#oldest(); lane !== undefined; lane = this.#oldest()) this.carried(lane);
+  }
+
+  #oldest(): string | undefined {
+    return this.busy.keys().next().value;
+  }
+
+  #obey(actions: readonly SchedulerAction[]): void {
+    for (const action of actions) {
+      if (action.kind === 'finished') {
+        this.finished.push(action.id);
+      } else {
+        expect(this.busy.has(action.lane)).toBe(false);
+        this.busy.set(action.lane, action);
+        this.log.push(action);
+      }
+    }
+  }
+}
+
+type Move =
+  | { kind: 'submit'; purpose: Purpose; bytes: number; tenant: string }
+  | { kind: 'carried'; pick: number };
+
+const anyMove: fc.Arbitrary<Move> = fc.oneof(
+  fc.record({
+    kind: fc.constant('submit' as const),
+    purpose: fc.constantFrom(...PURPOSES),
+    bytes: fc.integer({ min: 1, max: 550 }),
+    tenant: fc.constantFrom('a', 'b', 'c'),
+  }),
+  fc.record({ kind: fc.constant('carried' as const), pick: fc.nat(10) }),
+);
+
+/** Plays the moves; `check` sees the bench after each. */
+function play(lanes: number, moves: readonly Move[], check: (bench: Bench) => void): Bench {
+  const bench = new Bench(lanes);
+  moves.forEach((move, index) => {
+    if (move.kind === 'submit') {
+      bench.submit(`${index}`, move.purpose, move.bytes, move.tenant);
+    } else if (bench.busy.size > 0) {
+      bench.carried([...bench.busy.keys()][move.pick % bench.busy.size]!);
+    }
+    check(bench);
+  });
+  return bench;
+}
+
+const anyGame = { lanes: fc.integer({ min: 1, max: 3 }), moves: fc.array(anyMove) };
+
+describe('whatever is submitted', () => {
+  test('every byte is carried once, in order, in chunks, and finished once', () => {
+    fc.assert(
+      fc.property(anyGame.lanes, anyGame.moves, (lanes, moves) => {
+        const bench = play(lanes, moves, () => {});
+        bench.drain();
+        const carriedBytes = new Map<string, number>();
+        for (const { id, offsetBytes, bytes } of bench.log) {
+          expect(offsetBytes).toBe(carriedBytes.get(id) ?? 0);
+          expect(bytes).toBeLessThanOrEqual(CHUNK_BYTES);
+          carriedBytes.set(id, offsetBytes + bytes);
+        }
+        for (const [id, { bytes }] of bench.crossings) expect(carriedBytes.get(id)).toBe(bytes);
+        expect([...bench.finished].sort()).toEqual([...bench.crossings.keys()].sort());
+        expect(bench.state.unfinishedIds.size).toBe(0);
+      }),
+    );
+  });
+
+  test('within a tenant and a class, first come, first carried', () => {
+    fc.assert(
+      fc.property(anyGame.lanes, anyGame.moves, (lanes, moves) => {
+        const bench = play(lanes, moves, () => {});
+        bench.drain();
+        const last = new Map<string, number>();
+        for (const { id } of bench.log) {
+          const { tenant, purpose } = bench.crossings.get(id)!;
+          const queue = `${tenant} ${LEVEL[purpose]}`;
+          expect(Number(id)).toBeGreaterThanOrEqual(last.get(queue) ?? 0);
+          last.set(queue, Number(id));
+        }
+      }),
+    );
+  });
+
+  test('no lane idles while something waits', () => {
+    fc.assert(
+      fc.property(anyGame.lanes, anyGame.moves, (lanes, moves) => {
+        play(lanes, moves, (bench) => {
+          const started = bench.log.reduce((sum, { bytes }) => sum + bytes, 0);
+          let submitted = 0;
+          for (const { bytes } of bench.crossings.values()) submitted += bytes;
+          if (started < submitted) expect(bench.busy.size).toBe(lanes);
+        });
+      }),
+    );
+  });
+
+  test('an urgent crossing alone in its class is next: it waits for one chunk at most', () => {
+    fc.assert(
+      fc.property(anyGame.lanes, anyGame.moves, (lanes, moves) => {
+        const bulk = moves.filter((move) => move.kind !== 'submit' || LEVEL[move.purpose] > 0);
+        const bench = play(lanes, bulk, () => {});
+        const before = bench.log.length;
+        bench.submit('urgent', 'tokens', 10);
+        if (bench.log.length === before) bench.carried([...bench.busy.keys()][0]!);
+        expect(bench.log[before]!.id).toBe('urgent');
+      }),
+    );
+  });
+});
+
+test('under a flood of urgent crossings, bulk has every fourth turn', () => {
+  const bench = new Bench(1);
+  for (let i = 0; i < 30; i++) bench.submit(`urgent ${i}`, 'tokens', 10);
+  bench.submit('restore', 'kv-restore', 1000);
+  bench.submit('bulk', 'weights', 1000);
+  for (let i = 0; i < 28; i++) bench.carried('0');
+  const turns = bench.log.map(({ id }) => LEVEL[bench.crossings.get(id)!.purpose]);
+  // The first went before anything lower waited. One of four lower turns is the lowest's.
+  expect(turns.slice(1)).toEqual(
+    [1, 1, 1, 2].flatMap((lower) => [0, 0, 0, lower]).concat([0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]),
+  );
+});
+
+test('tenants of a class share by bytes, and one that was away is owed nothing', () => {
+  const bench = new Bench(1);
+  bench.submit('a', 'weights', 2000, 'a');
+  for (let i = 0; i < 4; i++) bench.carried('0');
+  for (let i = 0; i < 40; i++) bench.submit(`b${i}`, 'kv-spill', 25, 'b');
+  for (let i = 0; i < 24; i++) bench.carried('0');
+  const bytesOf = (tenant: string) =>
+    bench.log
+      .slice(5)
+      .filter(({ id }) => bench.crossings.get(id)!.tenant === tenant)
+      .reduce((sum, { bytes }) => sum + bytes, 0);
+  expect(Math.abs(bytesOf('a') - bytesOf('b'))).toBeLessThanOrEqual(CHUNK_BYTES);
+});
+
+test('a tenant that submits one crossing at a time gains nothing by it', () => {
+  const bench = new Bench(1);
+  bench.submit('a', 'weights', 5000, 'a');
+  let submitted = 0;
+  for (let i = 0; i < 40; i++) {
+    if (bench.finished.length === submitted) {
+      submitted += 1;
+      bench.submit(`b${submitted}`, 'weights', CHUNK_BYTES, 'b');
+    }
+    bench.carried('0');
+  }
+  const ofB = bench.log.filter(({ id }) => id.startsWith('b')).length;
+  expect(ofB).toBeGreaterThanOrEqual(19);
+  expect(ofB).toBeLessThanOrEqual(21);
+});
+
+test('misuse is a broken promise', () => {
+  const { state, ...bench } = new Bench(1);
+  expect(bench.busy.size).toBe(0);
+  expect(() => step(state, { kind: 'lane-opened', lane: '0' })).toThrow('open already');
+  expect(() => step(state, { kind: 'lane-closed', lane: '7' })).toThrow('busy or unknown');
+  expect(() => step(state, { kind: 'carried', lane: '0' })).toThrow('not given');
+});
+
+test.each(['b300-cc', 'b200-cc', 'h100-native'] as const)(
+  'chunks of %s keep to the budget',
+  (name) => {
+    const profile = referenceProfile(name);
+    for (const budgetNs of [100_000, 500_000, 5_000_000]) {
+      const bytes = chunkBytesWithin(profile, 'h2d', 'pinned', budgetNs);
+      expect(bytes % CHUNK_BYTES_MIN).toBe(0);
+      expect(aloneNs(profile.crossings.h2d.pinned, bytes)).toBeLessThanOrEqual(budgetNs);
+      const more = bytes + CHUNK_BYTES_MIN;
+      expect(aloneNs(profile.crossings.h2d.pinned, more)).toBeGreaterThan(budgetNs);
+    }
+    expect(() => chunkBytesWithin(profile, 'h2d', 'pinned', 1_000)).toThrow(RangeError);
+  },
+);

@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests run as compiled JavaScript: worker threads start from files, and Node 20 cannot run
+// TypeScript.
+export default defineConfig({
+  test: {
+    include: ['packages/*/dist/**/*.test.js', 'tidy/dist/**/*.test.js'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
