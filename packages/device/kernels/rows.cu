@@ -1,0 +1,112 @@
+#include "common.cuh"
+
+#define TARGETS 12
+
+/** The i32 arrays that commands write, in the order of TARGET, and their lengths in words. */
+struct Targets {
+  int* words[TARGETS];
+  int lengths[TARGETS];
+};
+
+/** Clears a row's counts and counts its prompt and output. `payload` is [prompt length, prompt.., output..]. */
+__device__ void restartCounts(int* counts, const int* payload, int length, int vocab) {
+  for (int i = threadIdx.x; i < vocab; i += blockDim.x) counts[i] = 0;
+  __syncthreads();
+  const int promptLength = payload[0];
+  for (int i = 1 + threadIdx.x; i < length; i += blockDim.x) {
+    const int token = payload[i];
+    if ((u32)token >= (u32)vocab) continue;
+    if (i <= promptLength) {
+      atomicOr(&counts[token], COUNT_PROMPT);
+    } else {
+      atomicAdd(&counts[token], 1);
+    }
+  }
+}
+
+/** One block for each record in turn. Records that reach outside the command or their target are left out. */
+extern "C" __global__ void apply_command(Targets targets, const int* command, int* counts,
+                                         int commandWords, int maxRecords, int countRows,
+                                         int vocab) {
+  const int records = min(command[COMMAND_HEADER::RECORDS], maxRecords);
+  for (int index = blockIdx.x; index < records; index += gridDim.x) {
+    const int* record = command + COMMAND_HEADER_WORDS + index * RECORD_WORDS;
+    const int target = record[RECORD::TARGET];
+    const int offset = record[RECORD::OFFSET];
+    const int length = record[RECORD::LENGTH];
+    const int start = record[RECORD::PAYLOAD];
+    if (length <= 0 || start < 0 || (i64)start + length > commandWords || offset < 0) continue;
+    const int* payload = command + start;
+    if (target == TARGET::COUNTS) {
+      if (offset >= countRows) continue;
+      restartCounts(counts + (i64)offset * vocab, payload, length, vocab);
+      __syncthreads();
+    } else if ((u32)target < TARGETS) {
+      if ((i64)offset + length > targets.lengths[target]) continue;
+      int* out = targets.words[target] + offset;
+      for (int i = threadIdx.x; i < length; i += blockDim.x) out[i] = payload[i];
+    }
+  }
+}
+
+extern "C" __global__ void begin_decode(const int* rows, const int* decodeRows, int* tokens,
+                                        int* tokenRows, int* positions, int maxRows, int count) {
+  const int line = blockIdx.x * blockDim.x + threadIdx.x;
+  if (line >= count) return;
+  const int row = checkedRow(decodeRows[line], maxRows);
+  const int* state = rows + (row < 0 ? 0 : row) * ROW_WORDS;
+  const bool decodes = row >= 0 && state[ROW::ACTIVE] == 1;
+  tokens[line] = decodes ? state[ROW::TOKEN] : 0;
+  tokenRows[line] = decodes ? row : -1;
+  positions[line] = decodes ? state[ROW::POSITION] : 0;
+}
+
+__device__ bool stops(const int* state, int token) {
+  const int count = min(max(state[ROW::STOP_COUNT], 0), MAX_STOP_IDS);
+  for (int i = 0; i < count; i++) {
+    if (state[ROW::STOP_IDS + i] == token) return true;
+  }
+  return false;
+}
+
+/** Moves a row on by the token just sampled and returns how it ended. */
+__device__ int advanceRow(int* state, int token, int* counts, int vocab) {
+  const int remaining = state[ROW::REMAINING] - 1;
+  const int finish = stops(state, token) ? FINISH::STOP : remaining <= 0 ? FINISH::LENGTH : FINISH::NONE;
+  state[ROW::TOKEN] = token;
+  state[ROW::POSITION] += 1;
+  state[ROW::GENERATED] += 1;
+  state[ROW::REMAINING] = remaining;
+  state[ROW::ACTIVE] = finish == FINISH::NONE ? 1 : 0;
+  const bool counted = counts != nullptr && (state[ROW::FLAGS] & ROW_FLAG::PENALTIES) != 0;
+  if (counted && (u32)token < (u32)vocab) counts[token] += 1;
+  return finish;
+}
+
+/** One block: the step counter moves on after every line has read it. */
+extern "C" __global__ void advance(int* rows, int* control, const int* lineRows, const int* sampled,
+                                   int* counts, int* results, int maxRows, int countRows,
+                                   int count, int vocab, int ringSlots, int ringLines) {
+  const int lines = min(count, ringLines);
+  const u32 step = (u32)control[CONTROL::STEP];
+  int* slot = results + (i64)(step % (u32)ringSlots) *
+                            (RESULT_HEADER_WORDS + ringLines * RESULT_WORDS);
+  __syncthreads();
+  for (int line = threadIdx.x; line < lines; line += blockDim.x) {
+    const int row = checkedRow(lineRows[line], maxRows);
+    int* result = slot + RESULT_HEADER_WORDS + line * RESULT_WORDS;
+    result[RESULT::ROW] = row;
+    if (row < 0) continue;
+    int* state = rows + row * ROW_WORDS;
+    const int token = sampled[line];
+    result[RESULT::EPOCH] = state[ROW::EPOCH];
+    result[RESULT::TOKEN] = token;
+    int* rowCounts = row < countRows ? counts + (i64)row * vocab : nullptr;
+    result[RESULT::FINISH] = advanceRow(state, token, rowCounts, vocab);
+  }
+  if (threadIdx.x == 0) {
+    slot[RESULT_HEADER::STEP] = (int)step;
+    slot[RESULT_HEADER::LINES] = lines;
+    control[CONTROL::STEP] = (int)(step + 1);
+  }
+}

@@ -1,0 +1,79 @@
+import { type Clock, invariant } from '@bridgekeeper/bridge';
+import { EventHeap } from './event-heap.ts';
+
+/**
+ * Time that moves from event to event, as fast as the machine allows. Between two events, whatever
+ * became runnable runs to its end; so the same program makes the same history every time.
+ */
+export class VirtualClock implements Clock {
+  readonly #events = new EventHeap();
+  #nowNs = 0;
+  #sequence = 0;
+  #isRunning = false;
+  #runsFreely = false;
+
+  nowNs(): number {
+    return this.#nowNs;
+  }
+
+  sleepUntilNs(wakeNs: number): Promise<void> {
+    return new Promise((resolve) => this.at(wakeNs, resolve));
+  }
+
+  /** Calls `fire` at `atNs`, or at once in the clock's order of events when that has passed. */
+  at(atNs: number, fire: () => void): void {
+    invariant(!Number.isNaN(atNs), 'an event at no time');
+    this.#sequence += 1;
+    this.#events.push({ atNs: Math.max(atNs, this.#nowNs), sequence: this.#sequence, fire });
+    if (this.#runsFreely && !this.#isRunning) void this.run();
+  }
+
+  /** From now on time moves by itself whenever something waits for it, without `run`. */
+  runFreely(): void {
+    this.#runsFreely = true;
+    if (!this.#isRunning && this.#events.size > 0) void this.run();
+  }
+
+  /** Moves time through all events up to `untilNs`, and to `untilNs` itself where that is given. */
+  async run(untilNs = Number.POSITIVE_INFINITY): Promise<void> {
+    await this.#runWhile(() => this.#events.peek()!.atNs <= untilNs);
+    if (untilNs !== Number.POSITIVE_INFINITY) this.#nowNs = Math.max(this.#nowNs, untilNs);
+  }
+
+  async advance(byNs: number): Promise<void> {
+    await this.run(this.#nowNs + byNs);
+  }
+
+  /** Moves time until `work` settles. Throws InvariantError if it waits and no event is left. */
+  async runUntil<Result>(work: Promise<Result>): Promise<Result> {
+    let isPending = true;
+    const settled = () => {
+      isPending = false;
+    };
+    work.then(settled, settled);
+    await this.#runWhile(() => isPending);
+    invariant(!isPending, `virtual time stands still at ${this.#nowNs} ns: nothing will happen`);
+    return work;
+  }
+
+  async #runWhile(goesOn: () => boolean): Promise<void> {
+    invariant(!this.#isRunning, 'the virtual clock is being run already');
+    this.#isRunning = true;
+    try {
+      await everythingRunnable();
+      while (this.#events.size > 0 && goesOn()) {
+        const event = this.#events.pop()!;
+        this.#nowNs = event.atNs;
+        event.fire();
+        await everythingRunnable();
+      }
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+}
+
+/** One turn of the event loop: all microtasks run before it comes round. */
+function everythingRunnable(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

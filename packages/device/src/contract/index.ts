@@ -1,0 +1,19 @@
+import { attentionCases } from './attention-cases.ts';
+import type { ContractCase } from './case.ts';
+import { layerCases } from './layer-cases.ts';
+import { memoryCases } from './memory-cases.ts';
+import { rowCases } from './row-cases.ts';
+import { samplingCases } from './sampling-cases.ts';
+import { streamCases } from './stream-cases.ts';
+
+export { type ContractCase, ContractError } from './case.ts';
+
+/** Everything a device promises. Cases that close the device come last. */
+export const contractCases: readonly ContractCase[] = [
+  ...memoryCases,
+  ...streamCases,
+  ...rowCases,
+  ...layerCases,
+  ...attentionCases,
+  ...samplingCases,
+].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

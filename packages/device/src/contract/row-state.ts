@@ -1,0 +1,171 @@
+import type { Slice } from '../device.ts';
+import type { CommandTargets, OpArgs } from '../ops.ts';
+import {
+  CONTROL,
+  CONTROL_WORDS,
+  MAX_BIAS,
+  ROW,
+  ROW_FLAG,
+  ROW_WORDS,
+  resultSlotWords,
+  TARGET,
+} from '../row-layout.ts';
+import { expectThat } from './case.ts';
+import type { Workbench } from './workbench.ts';
+
+/** Sizes of the row state in these cases: small, and none a multiple of another. */
+export const STATE = {
+  maxRows: 5,
+  pagesPerRow: 7,
+  maxTokens: 11,
+  vocab: 97,
+  ringSlots: 3,
+  ringLines: 6,
+} as const;
+
+const FLOAT = new Float32Array(1);
+const WORD = new Int32Array(FLOAT.buffer);
+
+/** The bits of a float, as rows store them. */
+export function floatBits(value: number): number {
+  FLOAT[0] = value;
+  return WORD[0]!;
+}
+
+/** A row with everything off: greedy, no penalties, no stops. Float fields are given as numbers. */
+export interface RowSetting {
+  readonly active?: boolean;
+  readonly token?: number;
+  readonly position?: number;
+  readonly generated?: number;
+  readonly remaining?: number;
+  readonly minTokens?: number;
+  readonly seed?: readonly [low: number, high: number];
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly repetition?: number;
+  readonly presence?: number;
+  readonly frequency?: number;
+  readonly penalties?: boolean;
+  readonly topLogprobs?: number;
+  readonly bias?: readonly (readonly [token: number, bias: number])[];
+  readonly stopIds?: readonly number[];
+  readonly epoch?: number;
+}
+
+/** The words of a row. */
+export function rowWords(setting: RowSetting): Int32Array {
+  const words = new Int32Array(ROW_WORDS);
+  words[ROW.ACTIVE] = setting.active === false ? 0 : 1;
+  words[ROW.TOKEN] = setting.token ?? 0;
+  words[ROW.POSITION] = setting.position ?? 0;
+  words[ROW.GENERATED] = setting.generated ?? 0;
+  words[ROW.REMAINING] = setting.remaining ?? 100;
+  words[ROW.MIN_TOKENS] = setting.minTokens ?? 0;
+  words.set(setting.seed ?? [0, 0], ROW.SEED_LO);
+  words[ROW.TEMPERATURE] = floatBits(setting.temperature ?? 0);
+  words[ROW.TOP_K] = setting.topK ?? 0;
+  words[ROW.TOP_P] = floatBits(setting.topP ?? 1);
+  words[ROW.MIN_P] = floatBits(setting.minP ?? 0);
+  words[ROW.REPETITION] = floatBits(setting.repetition ?? 1);
+  words[ROW.PRESENCE] = floatBits(setting.presence ?? 0);
+  words[ROW.FREQUENCY] = floatBits(setting.frequency ?? 0);
+  words[ROW.FLAGS] =
+    (setting.penalties ? ROW_FLAG.PENALTIES : 0) |
+    (setting.topLogprobs === undefined ? 0 : ROW_FLAG.LOGPROBS);
+  words[ROW.TOP_LOGPROBS] = setting.topLogprobs ?? 0;
+  words[ROW.BIAS_COUNT] = setting.bias?.length ?? 0;
+  words[ROW.STOP_COUNT] = setting.stopIds?.length ?? 0;
+  words[ROW.EPOCH] = setting.epoch ?? 0;
+  words.set(setting.stopIds ?? [], ROW.STOP_IDS);
+  return words;
+}
+
+/**
+ * Everything that commands write, on the device: `rows` as set, page table and lists full of -1,
+ * the rest zero.
+ */
+export interface DeviceRows {
+  readonly targets: CommandTargets;
+  readonly counts: Slice;
+  readonly results: Slice;
+}
+
+export async function uploadRows(
+  bench: Workbench,
+  settings: readonly RowSetting[],
+  counts: Int32Array = new Int32Array(STATE.maxRows * STATE.vocab),
+  step = 0,
+): Promise<DeviceRows> {
+  expectThat(settings.length <= STATE.maxRows, `a state of ${settings.length} rows`);
+  const rows = new Int32Array(STATE.maxRows * ROW_WORDS);
+  const bias = new Int32Array(STATE.maxRows * MAX_BIAS * 2);
+  settings.forEach((setting, row) => {
+    rows.set(rowWords(setting), row * ROW_WORDS);
+    const pairs = (setting.bias ?? []).flatMap(([token, value]) => [token, floatBits(value)]);
+    bias.set(pairs, row * MAX_BIAS * 2);
+  });
+  const control = new Int32Array(CONTROL_WORDS);
+  control[CONTROL.STEP] = step;
+  const list = (length: number) => bench.uploadWords(new Int32Array(length).fill(-1));
+  const targets: CommandTargets = {
+    rows: await bench.uploadWords(rows),
+    pageTable: await list(STATE.maxRows * STATE.pagesPerRow),
+    bias: await bench.uploadWords(bias),
+    decodeRows: await list(STATE.maxRows),
+    tokens: await list(STATE.maxTokens),
+    tokenRows: await list(STATE.maxTokens),
+    positions: await list(STATE.maxTokens),
+    select: await list(STATE.maxRows),
+    selectRows: await list(STATE.maxRows),
+    promptSelect: await list(STATE.maxRows),
+    promptTargets: await list(STATE.maxRows),
+    control: await bench.uploadWords(control),
+  };
+  return {
+    targets,
+    counts: await bench.uploadWords(counts),
+    results: await bench.poisoned(STATE.ringSlots * resultSlotWords(STATE.ringLines) * 4),
+  };
+}
+
+/** The arrays of `targets` in the order of TARGET. */
+export function targetList(targets: CommandTargets): Slice[] {
+  const list: Slice[] = [];
+  list[TARGET.ROWS] = targets.rows;
+  list[TARGET.PAGE_TABLE] = targets.pageTable;
+  list[TARGET.BIAS] = targets.bias;
+  list[TARGET.DECODE_ROWS] = targets.decodeRows;
+  list[TARGET.TOKENS] = targets.tokens;
+  list[TARGET.TOKEN_ROWS] = targets.tokenRows;
+  list[TARGET.POSITIONS] = targets.positions;
+  list[TARGET.SELECT] = targets.select;
+  list[TARGET.SELECT_ROWS] = targets.selectRows;
+  list[TARGET.PROMPT_SELECT] = targets.promptSelect;
+  list[TARGET.PROMPT_TARGETS] = targets.promptTargets;
+  list[TARGET.CONTROL] = targets.control;
+  return list;
+}
+
+/** Arguments of `advance` over `lineRows`, whose sampled tokens are in `sampled`. */
+export function advanceArgs(
+  state: DeviceRows,
+  lineRows: Slice,
+  sampled: Slice,
+  count: number,
+): OpArgs['advance'] {
+  return {
+    rows: state.targets.rows,
+    control: state.targets.control,
+    counts: state.counts,
+    results: state.results,
+    lineRows,
+    sampled,
+    count,
+    vocab: STATE.vocab,
+    ringSlots: STATE.ringSlots,
+    ringLines: STATE.ringLines,
+  };
+}

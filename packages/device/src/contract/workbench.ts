@@ -1,0 +1,202 @@
+import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
+import {
+  bytesPerElement,
+  type Device,
+  type DeviceBuffer,
+  type ElementType,
+  type HostBuffer,
+  type Lane,
+  type Slice,
+  type Stream,
+  slice,
+} from '../device.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import { sampleUniform } from '../random.ts';
+import { type ContractCase, expectThat } from './case.ts';
+
+/**
+ * Bytes after every slice that a kernel must leave alone, and what they hold. All ones is a NaN in
+ * f32 and bf16.
+ */
+const GUARD_BYTES = 256;
+const POISON = 0xff;
+
+/** Repeatable random numbers of one case. */
+export class Dice {
+  readonly #seed: number;
+  #draws = 0;
+
+  constructor(seed: number) {
+    this.#seed = seed;
+  }
+
+  /** In [0, 1). */
+  uniform(): number {
+    this.#draws += 1;
+    return sampleUniform(this.#seed, 0x5eed, this.#draws);
+  }
+
+  /** An integer in [low, high]. */
+  integer(low: number, high: number): number {
+    return low + Math.floor(this.uniform() * (high - low + 1));
+  }
+
+  /** Uniform in [-scale, scale). */
+  values(count: number, scale = 1): Float32Array {
+    return Float32Array.from({ length: count }, () => scale * (2 * this.uniform() - 1));
+  }
+
+  /** The numbers 0 to count - 1 in random order. */
+  permutation(count: number): number[] {
+    const order = Array.from({ length: count }, (_, i) => i);
+    for (let i = count - 1; i > 0; i--) {
+      const other = this.integer(0, i);
+      [order[i], order[other]] = [order[other]!, order[i]!];
+    }
+    return order;
+  }
+}
+
+/**
+ * What a case needs around a device: a stream, arrays up and down with guards, and everything freed
+ * at the end.
+ */
+export class Workbench {
+  readonly device: Device;
+  readonly stream: Stream;
+  readonly element: ElementType;
+  /** Relative error allowed to arithmetic of this element type. */
+  readonly tolerance: number;
+  readonly dice: Dice;
+  readonly #buffers: DeviceBuffer[] = [];
+  readonly #hosts: HostBuffer[] = [];
+
+  constructor(device: Device, seed = 1) {
+    this.device = device;
+    this.stream = device.createStream('contract');
+    this.element = device.info.element;
+    this.tolerance = this.element === 'f32' ? 1e-5 : 1e-2;
+    this.dice = new Dice(seed);
+  }
+
+  launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
+    this.stream.launch(name, args);
+  }
+
+  host(bytes: number, label = 'contract host'): HostBuffer {
+    const buffer = this.device.allocateHost(bytes, 'pinned', label);
+    this.#hosts.push(buffer);
+    return buffer;
+  }
+
+  /**
+   * Random values that the device's element type holds exactly, so that references see the same
+   * inputs.
+   */
+  random(count: number, scale = 1): Float32Array {
+    const values = this.dice.values(count, scale);
+    return this.element === 'bf16' ? f32FromBf16(bf16FromF32(values)) : values;
+  }
+
+  /** Device memory of `bytes`, full of NaN, with a guard behind it. */
+  async poisoned(bytes: number, label = 'contract output'): Promise<Slice> {
+    return this.uploadBytes(new Uint8Array(bytes).fill(POISON), label);
+  }
+
+  /** Poisoned room for `count` values of `type`, by default the device's own. */
+  async output(count: number, type: ElementType = this.element): Promise<Slice> {
+    return this.poisoned(count * bytesPerElement(type));
+  }
+
+  async upload(values: Float32Array, type: ElementType = this.element): Promise<Slice> {
+    return this.uploadBytes(bytesOf(type === 'f32' ? values : bf16FromF32(values)));
+  }
+
+  async uploadWords(words: ArrayLike<number>): Promise<Slice> {
+    return this.uploadBytes(bytesOf(Int32Array.from(words)));
+  }
+
+  async uploadBytes(bytes: Uint8Array, label = 'contract input'): Promise<Slice> {
+    const buffer = this.device.allocate(bytes.length + GUARD_BYTES, label);
+    this.#buffers.push(buffer);
+    const padded = new Uint8Array(buffer.bytes).fill(POISON);
+    padded.set(bytes);
+    await this.rewrite(slice(buffer), padded);
+    return slice(buffer, 0, bytes.length);
+  }
+
+  /** Writes `bytes` over the start of `target` through the inline lane. */
+  async rewrite(target: Slice, bytes: Uint8Array): Promise<void> {
+    const host = this.device.allocateHost(bytes.length, 'pinned', 'contract upload');
+    host.bytes.set(bytes);
+    await this.copy(this.device.inlineLane, 'h2d', { ...target, bytes: bytes.length }, host);
+    this.device.freeHost(host);
+  }
+
+  async copy(
+    lane: Lane,
+    direction: 'h2d' | 'd2h',
+    device: Slice,
+    host: HostBuffer,
+    hostOffsetBytes = 0,
+    stream: Stream = this.stream,
+  ) {
+    const request = { direction, device, host, hostOffsetBytes, stream } as const;
+    return lane.copy({ ...request, purpose: 'probe', tenant: 'contract' });
+  }
+
+  /** The bytes of a slice that this workbench made; fails when something wrote behind it. */
+  async downloadBytes(source: Slice): Promise<Uint8Array> {
+    const { buffer } = source;
+    const host = this.device.allocateHost(buffer.bytes, 'pinned', 'contract download');
+    await this.copy(this.device.inlineLane, 'd2h', slice(buffer), host);
+    const all = Uint8Array.from(host.bytes);
+    this.device.freeHost(host);
+    const guard = all.subarray(buffer.bytes - GUARD_BYTES);
+    const broken = guard.findIndex((byte) => byte !== POISON);
+    expectThat(broken < 0, `an operation wrote ${broken} bytes past the end of "${buffer.label}"`);
+    return all.slice(source.offsetBytes, source.offsetBytes + source.bytes);
+  }
+
+  async download(source: Slice, type: ElementType = this.element): Promise<Float32Array> {
+    const { buffer } = await this.downloadBytes(source);
+    return type === 'f32' ? new Float32Array(buffer) : f32FromBf16(new Uint16Array(buffer));
+  }
+
+  async downloadWords(source: Slice): Promise<Int32Array> {
+    return new Int32Array((await this.downloadBytes(source)).buffer);
+  }
+
+  /** Frees what the case allocated. */
+  dispose(): void {
+    for (const buffer of this.#buffers) this.device.free(buffer);
+    for (const host of this.#hosts) this.device.freeHost(host);
+  }
+}
+
+/** A case on a fresh workbench. */
+export function benchCase(
+  name: string,
+  needs: 'arithmetic' | 'no arithmetic',
+  run: (bench: Workbench) => Promise<void>,
+): ContractCase {
+  return {
+    name,
+    arithmetic: needs === 'arithmetic',
+    closesDevice: false,
+    run: async (device) => {
+      const bench = new Workbench(device, name.length);
+      try {
+        await run(bench);
+        await bench.stream.synchronize();
+      } finally {
+        bench.dispose();
+      }
+    },
+  };
+}
+
+/** The bytes of a typed array's own part of its buffer. */
+export function bytesOf(array: ArrayBufferView): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { attendedBy, opCost } from './cost.ts';
+import type { Slice } from './device.ts';
+
+const buffer = { id: 1, bytes: 1 << 20, label: 'test' };
+const some: Slice = { buffer, offsetBytes: 0, bytes: 1 << 20 };
+const noPeek = () => {
+  throw new Error('this cost does not depend on memory');
+};
+
+test('a product reads its weights once and computes twice per weight and line', () => {
+  const args = { input: some, weight: some, bias: null, out: some, outType: 'bf16' } as const;
+  const sizes = { count: 3, inputs: 100, outputs: 70 };
+  expect(opCost('matmul', { ...args, ...sizes }, 'bf16', noPeek)).toEqual({
+    bytes: 2 * (7000 + 300 + 210),
+    operations: 2 * 3 * 7000,
+  });
+  const logits = { ...args, ...sizes, bias: some, outType: 'f32' } as const;
+  expect(opCost('matmul', logits, 'bf16', noPeek).bytes).toBe(2 * (7000 + 300 + 70) + 4 * 210);
+});
+
+test('attention reads the KV of the positions that its tokens attend to', () => {
+  const tokenRows: Slice = { ...some, offsetBytes: 0, bytes: 16 };
+  const positions: Slice = { ...some, offsetBytes: 16, bytes: 16 };
+  const peek = (slice: Slice) =>
+    Int32Array.from(slice === tokenRows ? [0, 2, -1, 1] : [99, 9, 1000, 0]);
+  const geometry = { layer: 0, layers: 1, kvHeads: 2, headDim: 8, pageTokens: 16, pagesPerRow: 9 };
+  const cost = opCost(
+    'attention',
+    {
+      ...geometry,
+      ...{ qkv: some, out: some, kv: some, pageTable: some, tokenRows, positions },
+      ...{ count: 4, heads: 4, scale: 1, window: 0, phase: 'decode' },
+    },
+    'bf16',
+    peek,
+  );
+  // 100 + 10 + 1 positions, of K and V in 2 heads of 8 in bf16; 4 lines of 4 heads in and out.
+  expect(cost.bytes).toBe(111 * 2 * 2 * 8 * 2 + 2 * 4 * 4 * 8 * 2);
+  expect(cost.operations).toBe(4 * 111 * 4 * 8);
+});
+
+test('a prefill run reads shared positions once, a window hides the oldest', () => {
+  const rows = Int32Array.from([5, 5, 5, 6]);
+  const positions = Int32Array.from([10, 11, 12, 3]);
+  expect(attendedBy(rows, positions, 4, 0)).toEqual({ pairs: 11 + 12 + 13 + 4, positions: 13 + 4 });
+  // Of [7..10], [8..11], [9..12] and [0..3].
+  expect(attendedBy(rows, positions, 4, 4)).toEqual({ pairs: 16, positions: 6 + 4 });
+});
+
+test('positions read are those that some token of a run sees', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(40), fc.integer({ min: 1, max: 12 })), { maxLength: 4 }),
+      fc.nat(10),
+      (runs, window) => {
+        const rows: number[] = [];
+        const positions: number[] = [];
+        let read = 0;
+        let pairs = 0;
+        runs.forEach(([start, length], row) => {
+          const seen = new Set<number>();
+          for (let p = start; p < start + length; p++) {
+            rows.push(row);
+            positions.push(p);
+            const first = window > 0 ? Math.max(0, p + 1 - window) : 0;
+            for (let j = first; j <= p; j++) seen.add(j);
+            pairs += p + 1 - first;
+          }
+          read += seen.size;
+        });
+        const attended = attendedBy(
+          Int32Array.from(rows),
+          Int32Array.from(positions),
+          rows.length,
+          window,
+        );
+        expect(attended).toEqual({ pairs, positions: read });
+      },
+    ),
+  );
+});

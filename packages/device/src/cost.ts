@@ -1,0 +1,133 @@
+import { bytesPerElement, type ElementType, type Slice } from './device.ts';
+import type { OpArgs, OpName } from './ops.ts';
+import { RECORD_WORDS, RESULT_WORDS } from './row-layout.ts';
+
+/** What an operation moves and computes, whatever device does it. */
+export interface OpCost {
+  /** Device memory read plus written, each tensor once. */
+  readonly bytes: number;
+  /** Multiplications and additions. */
+  readonly operations: number;
+}
+
+/** Shows the i32 words of a slice as they are when the operation runs. */
+export type Peek = (slice: Slice) => Int32Array;
+
+/** What a batch's tokens look at. */
+export interface Attended {
+  /** Pairs of a token and a position that it attends to. */
+  readonly pairs: number;
+  /** Positions whose K and V are read: those that a run of tokens of one row shares count once. */
+  readonly positions: number;
+}
+
+const WORD_BYTES = 4;
+
+/** The cost of one operation. Only that of `attention` depends on memory, which `peek` shows. */
+export function opCost<Name extends OpName>(
+  name: Name,
+  args: OpArgs[Name],
+  element: ElementType,
+  peek: Peek,
+): OpCost {
+  return COSTS[name](args, bytesPerElement(element), peek);
+}
+
+/** The cost of an attention whose batch is known already: layers share it. */
+export function attentionCost(
+  args: OpArgs['attention'],
+  element: ElementType,
+  attended: Attended,
+): OpCost {
+  const { count, heads, kvHeads, headDim } = args;
+  const kvElements = attended.positions * 2 * kvHeads * headDim;
+  const queryElements = count * heads * headDim;
+  return {
+    bytes: (kvElements + 2 * queryElements) * bytesPerElement(element),
+    operations: 4 * attended.pairs * heads * headDim,
+  };
+}
+
+/** What `count` tokens attend to; rows below 0 are padding, and `window` 0 is no window. */
+export function attendedBy(
+  tokenRows: Int32Array,
+  positions: Int32Array,
+  count: number,
+  window: number,
+): Attended {
+  const reach = window > 0 ? window : Number.POSITIVE_INFINITY;
+  let pairs = 0;
+  let read = 0;
+  let runRow = -1;
+  let runEnd = 0;
+  for (let i = 0; i < count; i++) {
+    const row = tokenRows[i]!;
+    if (row < 0) continue;
+    const end = positions[i]! + 1;
+    const length = Math.min(end, reach);
+    pairs += length;
+    // A run's next token reads what the one before read, and its own position.
+    const shared = row === runRow && end > runEnd ? runEnd : 0;
+    read += end - Math.max(end - length, shared);
+    runRow = row;
+    runEnd = end;
+  }
+  return { pairs, positions: read };
+}
+
+type CostRule<Name extends OpName> = (
+  args: OpArgs[Name],
+  elementBytes: number,
+  peek: Peek,
+) => OpCost;
+
+const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
+  'apply-command': ({ maxRecords }) => words(2 * maxRecords * RECORD_WORDS, 0),
+  'begin-decode': ({ count }) => words(7 * count, 0),
+  embed: ({ count, width }, elementBytes) => ({
+    bytes: 2 * count * width * elementBytes + count * WORD_BYTES,
+    operations: 0,
+  }),
+  'rms-norm': ({ count, width }, elementBytes) => ({
+    bytes: (2 * count + 1) * width * elementBytes,
+    operations: 4 * count * width,
+  }),
+  'add-rms-norm': ({ count, width }, elementBytes) => ({
+    bytes: (4 * count + 1) * width * elementBytes,
+    operations: 5 * count * width,
+  }),
+  matmul: ({ count, inputs, outputs, bias, outType }, elementBytes) => ({
+    bytes:
+      (outputs * inputs + count * inputs + (bias === null ? 0 : outputs)) * elementBytes +
+      count * outputs * bytesPerElement(outType),
+    operations: 2 * count * inputs * outputs,
+  }),
+  'rope-write-kv': ({ count, heads, kvHeads, headDim }, elementBytes) => ({
+    bytes: count * headDim * (2 * (heads + kvHeads) + 3 * kvHeads) * elementBytes,
+    operations: 6 * count * (heads + kvHeads) * headDim,
+  }),
+  attention: (args, elementBytes, peek) => {
+    const { tokenRows, positions, count, window } = args;
+    const attended = attendedBy(peek(tokenRows), peek(positions), count, window);
+    return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
+  },
+  'silu-mul': ({ count, width }, elementBytes) => ({
+    bytes: 3 * count * width * elementBytes,
+    operations: 5 * count * width,
+  }),
+  select: ({ count, width }, elementBytes) => ({
+    bytes: 2 * count * width * elementBytes,
+    operations: 0,
+  }),
+  sample: ({ count, vocab }) => words(count * vocab, count * vocab),
+  advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
+  'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
+  'fill-uniform': ({ elements, type }) => ({
+    bytes: elements * bytesPerElement(type),
+    operations: 2 * elements,
+  }),
+};
+
+function words(count: number, operations: number): OpCost {
+  return { bytes: count * WORD_BYTES, operations };
+}

@@ -1,0 +1,237 @@
+import type { OpName } from '../ops.ts';
+import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
+import type { DeviceMemory } from './device-memory.ts';
+import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
+import {
+  addRmsNorm,
+  embed,
+  fillUniform,
+  fillUniformBf16,
+  rmsNorm,
+  select,
+  siluMul,
+} from './kernels/lines.ts';
+import { promptLogprobs } from './kernels/logprobs.ts';
+import { matmul } from './kernels/matmul.ts';
+import { advance, applyCommand, beginDecode } from './kernels/rows.ts';
+import { sample } from './kernels/sampling.ts';
+import type { Share } from './kernels/share.ts';
+import type { OpItem, OpRefs } from './messages.ts';
+
+/** An operation with its memory found: ready to run, any number of times. */
+export interface BoundOp {
+  readonly name: OpName;
+  /** Every worker runs its share; otherwise one worker runs all of it. */
+  readonly isSplit: boolean;
+  run(share: Share): void;
+}
+
+/**
+ * An operation that takes less than this on one thread is not split: waking and meeting the others
+ * costs as much as they bring. Small models decode single lines on one core and leave the other to
+ * the server.
+ */
+const SPLIT_NS = 200_000;
+/**
+ * Rough times on one core of a server: of a multiplication in a matmul and elsewhere, and of an
+ * exponential.
+ */
+const MATMUL_STEP_NS = 0.3;
+const STEP_NS = 1;
+const EXP_NS = 20;
+
+/** What of a binding depends on the operation. */
+interface Binding {
+  /** How long one thread takes, roughly. */
+  readonly aloneNs: number;
+  run(share: Share): void;
+}
+
+type Binders = { [Name in OpName]: (memory: DeviceMemory, args: OpRefs<Name>) => Binding };
+
+/** Finds the operation's memory. Arguments that do not fit fail when it is run, as on a GPU. */
+export function bindOp(memory: DeviceMemory, { op, args }: OpItem): BoundOp {
+  try {
+    const bind = BINDERS[op] as (memory: DeviceMemory, args: OpRefs<OpName>) => Binding;
+    const { aloneNs, run } = bind(memory, args);
+    return { name: op, isSplit: aloneNs >= SPLIT_NS, run };
+  } catch (error) {
+    const run = () => {
+      throw error;
+    };
+    return { name: op, isSplit: false, run };
+  }
+}
+
+const BINDERS: Binders = {
+  'apply-command': (memory, args) => {
+    const targets = [
+      args.rows,
+      args.pageTable,
+      args.bias,
+      args.decodeRows,
+      args.tokens,
+      args.tokenRows,
+      args.positions,
+      args.select,
+      args.selectRows,
+      args.promptSelect,
+      args.promptTargets,
+      args.control,
+    ].map((target) => memory.words(target));
+    const command = memory.words(args.command);
+    const counts = memory.words(args.counts);
+    const run = () => applyCommand(command, targets, counts, args.vocab, args.maxRecords);
+    return { aloneNs: 0, run };
+  },
+
+  'begin-decode': (memory, { count, ...args }) => {
+    const arrays = {
+      rows: memory.words(args.rows),
+      decodeRows: memory.i32(args.decodeRows, count),
+      tokens: memory.i32(args.tokens, count),
+      tokenRows: memory.i32(args.tokenRows, count),
+      positions: memory.i32(args.positions, count),
+    };
+    return { aloneNs: 0, run: () => beginDecode(arrays, count) };
+  },
+
+  embed: (memory, { count, width, vocab, ...args }) => {
+    const table = memory.f32(args.table, vocab * width);
+    const tokens = memory.i32(args.tokens, count);
+    const out = memory.f32(args.out, count * width);
+    return { aloneNs: 0, run: () => embed(table, tokens, out, width, vocab) };
+  },
+
+  'rms-norm': (memory, { count, width, epsilon, ...args }) => {
+    const input = memory.f32(args.input, count * width);
+    const weight = memory.f32(args.weight, width);
+    const out = memory.f32(args.out, count * width);
+    const run = (share: Share) => rmsNorm(input, weight, out, count, epsilon, share);
+    return { aloneNs: 4 * STEP_NS * count * width, run };
+  },
+
+  'add-rms-norm': (memory, { count, width, epsilon, ...args }) => {
+    const residual = memory.f32(args.residual, count * width);
+    const input = memory.f32(args.input, count * width);
+    const weight = memory.f32(args.weight, width);
+    const out = memory.f32(args.out, count * width);
+    const run = (share: Share) => addRmsNorm(residual, input, weight, out, count, epsilon, share);
+    return { aloneNs: 5 * STEP_NS * count * width, run };
+  },
+
+  matmul: (memory, { count, inputs, outputs, outType, ...args }) => {
+    if (outType !== 'f32') throw new TypeError('it writes f32 only');
+    const input = memory.f32(args.input, count * inputs);
+    const weight = memory.f32(args.weight, outputs * inputs);
+    const bias = args.bias && memory.f32(args.bias, outputs);
+    const out = memory.f32(args.out, count * outputs);
+    const shape = { count, inputs, outputs };
+    const run = (share: Share) => matmul(input, weight, bias, out, shape, share);
+    return { aloneNs: MATMUL_STEP_NS * count * inputs * outputs, run };
+  },
+
+  'rope-write-kv': (memory, args) => {
+    const { count, heads, kvHeads, headDim } = args;
+    const width = (heads + 2 * kvHeads) * headDim;
+    const bound = {
+      ...args,
+      ...bindKv(memory, args),
+      qkv: memory.f32(args.qkv, count * width),
+      queryNorm: args.queryNorm && memory.f32(args.queryNorm, headDim),
+      keyNorm: args.keyNorm && memory.f32(args.keyNorm, headDim),
+      rope: memory.floats(args.rope),
+    };
+    return { aloneNs: 4 * STEP_NS * count * width, run: (share) => ropeWriteKv(bound, share) };
+  },
+
+  attention: (memory, args) => {
+    const { count, heads, kvHeads, headDim, window } = args;
+    const bound = {
+      ...args,
+      ...bindKv(memory, args),
+      qkv: memory.f32(args.qkv, count * (heads + 2 * kvHeads) * headDim),
+      out: memory.f32(args.out, count * heads * headDim),
+    };
+    // How long the rows are is known on the device alone: assume a few hundred positions.
+    const positions = window > 0 ? Math.min(window, 256) : 256;
+    const aloneNs = STEP_NS * count * heads * headDim * 2 * positions;
+    return { aloneNs, run: (share) => attention(bound, share) };
+  },
+
+  'silu-mul': (memory, { count, width, ...args }) => {
+    const input = memory.f32(args.input, count * 2 * width);
+    const out = memory.f32(args.out, count * width);
+    const run = (share: Share) => siluMul(input, out, count, width, share);
+    return { aloneNs: EXP_NS * count * width, run };
+  },
+
+  select: (memory, { count, width, ...args }) => {
+    const input = memory.floats(args.input);
+    const indices = memory.i32(args.indices, count);
+    const out = memory.f32(args.out, count * width);
+    return { aloneNs: 0, run: () => select(input, indices, out, width) };
+  },
+
+  sample: (memory, args) => {
+    const { count, vocab, ringSlots, ringLines } = args;
+    const arrays = {
+      rows: memory.words(args.rows),
+      control: memory.words(args.control),
+      lineRows: memory.i32(args.lineRows, count),
+      logits: memory.f32(args.logits, count * vocab),
+      counts: memory.words(args.counts),
+      bias: memory.words(args.bias),
+      sampled: memory.i32(args.sampled, count),
+      logprobs: memory.i32(args.logprobs, ringSlots * ringLines * LOGPROB_WORDS),
+    };
+    // A line is never cut: one alone cannot be split.
+    const aloneNs = count > 1 ? 2 * EXP_NS * count * vocab : 0;
+    return { aloneNs, run: (share) => sample(arrays, args, share) };
+  },
+
+  advance: (memory, args) => {
+    const { count, ringSlots, ringLines } = args;
+    const arrays = {
+      rows: memory.words(args.rows),
+      control: memory.words(args.control),
+      counts: memory.words(args.counts),
+      results: memory.i32(args.results, ringSlots * resultSlotWords(ringLines)),
+      lineRows: memory.i32(args.lineRows, count),
+      sampled: memory.i32(args.sampled, count),
+    };
+    return { aloneNs: 0, run: () => advance(arrays, args) };
+  },
+
+  'prompt-logprobs': (memory, { count, vocab, ...args }) => {
+    const logits = memory.f32(args.logits, count * vocab);
+    const targets = memory.i32(args.targets, count);
+    const out = memory.i32(args.out, count * LOGPROB_WORDS);
+    const run = (share: Share) => promptLogprobs(logits, targets, out, vocab, share);
+    return { aloneNs: EXP_NS * count * vocab, run };
+  },
+
+  'fill-uniform': (memory, { elements, type, mean, spread, seed, ...args }) => {
+    const aloneNs = EXP_NS * elements;
+    if (type === 'f32') {
+      const out = memory.f32(args.out, elements);
+      return { aloneNs, run: (share) => fillUniform(out, mean, spread, seed, share) };
+    }
+    const out = memory.u16(args.out, elements);
+    return { aloneNs, run: (share) => fillUniformBf16(out, mean, spread, seed, share) };
+  },
+};
+
+function bindKv(
+  memory: DeviceMemory,
+  args: OpRefs<'attention'> | OpRefs<'rope-write-kv'>,
+): PagedKv {
+  const { count, layer, layers, kvHeads, headDim, pageTokens, pagesPerRow } = args;
+  return {
+    kv: memory.floats(args.kv),
+    pageTable: memory.words(args.pageTable),
+    tokenRows: memory.i32(args.tokenRows, count),
+    positions: memory.i32(args.positions, count),
+    ...{ layer, layers, kvHeads, headDim, pageTokens, pagesPerRow },
+  };
+}

@@ -1,0 +1,60 @@
+import { once } from 'node:events';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import type { ComputeMessage, ComputeWorkerData } from './messages.ts';
+import type { SharedControl } from './shared-control.ts';
+
+/**
+ * The threads that stand for the GPU. When one of them ends before the device is closed, the device
+ * is dead.
+ */
+export class ComputePool {
+  readonly #ports: readonly MessagePort[];
+  readonly #exits: readonly Promise<unknown>[];
+
+  private constructor(ports: readonly MessagePort[], exits: readonly Promise<unknown>[]) {
+    this.#ports = ports;
+    this.#exits = exits;
+  }
+
+  /** Resolves when all `parts` threads run. */
+  static async start(control: SharedControl, parts: number): Promise<ComputePool> {
+    const ports: MessagePort[] = [];
+    const workers = Array.from({ length: parts }, (_, part) => {
+      const { port1, port2 } = new MessageChannel();
+      ports.push(port1);
+      // The workers answer through shared memory: a port must not keep the process running.
+      port1.unref();
+      const workerData = { control: control.memory, port: port2, part, parts };
+      return new Worker(new URL('./compute-worker.js', import.meta.url), {
+        workerData: workerData satisfies ComputeWorkerData,
+        transferList: [port2],
+      });
+    });
+    const exits = workers.map(
+      (worker) =>
+        new Promise<void>((resolve) => {
+          const end = () => {
+            control.end('dead');
+            resolve();
+          };
+          worker.once('exit', end);
+          worker.on('error', (error) => control.fail(`a compute thread ended: ${error.message}`));
+        }),
+    );
+    await Promise.race([
+      Promise.all(workers.map((worker) => once(worker, 'online'))),
+      Promise.all(exits),
+    ]);
+    return new ComputePool(ports, exits);
+  }
+
+  post(message: ComputeMessage): void {
+    for (const port of this.#ports) port.postMessage(message);
+  }
+
+  /** Resolves when all threads have ended, which they do after `SharedControl.end`. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#exits);
+    for (const port of this.#ports) port.close();
+  }
+}

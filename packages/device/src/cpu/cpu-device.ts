@@ -1,0 +1,230 @@
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import type { HostMemoryKind, Law } from '@bridgekeeper/bridge';
+import { SystemClock } from '../clock/system-clock.ts';
+import type {
+  Device,
+  DeviceBuffer,
+  DeviceCounters,
+  DeviceEvent,
+  DeviceInfo,
+  Graph,
+  HostBuffer,
+  Lane,
+  LaneOptions,
+  Stream,
+} from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { Channel } from './channel.ts';
+import { ComputePool } from './compute-pool.ts';
+import { type ChooseMaker, type CopyMaker, CpuLane, LaneThread } from './cpu-lane.ts';
+import { CpuMemory } from './cpu-memory.ts';
+import { CpuEvent, CpuStream, type StreamHub } from './cpu-stream.ts';
+import { Crosser } from './crosser.ts';
+import type { OpItem } from './messages.ts';
+import { MAX_LANES, SharedControl } from './shared-control.ts';
+import { WorkQueue } from './work-queue.ts';
+
+const DEFAULT_THREADS = 2;
+const INLINE_SLOT = 0;
+const PAGE_TOKENS = 16;
+
+export interface CpuDeviceOptions {
+  /** Imposed on every crossing in real time. null: crossings cost what they cost. */
+  readonly law?: Law | null;
+  /** Threads that compute: min(2, cores) by default. */
+  readonly threads?: number;
+  /** What buffers may take: half of the machine's memory by default. */
+  readonly memoryBytes?: number;
+  readonly clock?: SystemClock;
+}
+
+/** Starts a device whose GPU is a few threads of this process: real results, slowly. */
+export async function openCpuDevice(options: CpuDeviceOptions = {}): Promise<CpuDevice> {
+  const threads = options.threads ?? Math.min(DEFAULT_THREADS, availableParallelism());
+  if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
+    throw new DeviceError('bad-argument', `a cpu device cannot have ${threads} threads`);
+  }
+  const control = new SharedControl();
+  const pool = await ComputePool.start(control, threads);
+  return new CpuDevice(control, pool, threads, options);
+}
+
+/**
+ * `Device` in threads and shared memory. Lanes impose the law, if one is given, on their threads.
+ */
+export class CpuDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly clock: SystemClock;
+  readonly inlineLane: Lane;
+  readonly #control: SharedControl;
+  readonly #pool: ComputePool;
+  readonly #law: Law | null;
+  readonly #memory: CpuMemory;
+  readonly #hub: StreamHub;
+  readonly #lanes = new Map<number, LaneThread>();
+  /** The channel of the launching thread's context. */
+  readonly #channel = new Channel();
+  readonly #copyNumbers = new Int32Array(MAX_LANES);
+  #contexts = 1;
+  #nextId = 1;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    control: SharedControl,
+    pool: ComputePool,
+    threads: number,
+    { law = null, memoryBytes = Math.floor(totalmem() / 2), clock }: CpuDeviceOptions,
+  ) {
+    this.#control = control;
+    this.#pool = pool;
+    this.#law = law;
+    this.clock = clock ?? new SystemClock();
+    this.#memory = new CpuMemory(memoryBytes);
+    const queue = new WorkQueue(control, (message) => pool.post(message));
+    const counts = { launches: 0, graphLaunches: 0 };
+    this.#hub = { control, queue, memory: this.#memory, counts, recording: null };
+    const inline = { id: 'inline', kind: 'inline', slot: INLINE_SLOT } as const;
+    const noClose = () => Promise.resolve();
+    const choose = this.#inlineMaker(inline);
+    this.inlineLane = new CpuLane(inline, this.#hub, this.#copyNumbers, choose, noClose);
+    this.info = {
+      kind: 'cpu',
+      name: cpus()[0]?.model ?? 'cpu',
+      element: 'f32',
+      memoryBytes,
+      preferredPageTokens: PAGE_TOKENS,
+      details: { cores: availableParallelism(), threads, law: law?.profile.name ?? 'off' },
+    };
+  }
+
+  allocate(bytes: number, label: string): DeviceBuffer {
+    this.#control.assertAlive();
+    const { buffer, memory } = this.#memory.allocate(bytes, label);
+    this.#hub.queue.tell({ kind: 'buffer', id: buffer.id, memory });
+    return buffer;
+  }
+
+  free(buffer: DeviceBuffer): void {
+    if (this.#closing !== undefined) return;
+    this.#memory.free(buffer);
+    this.#hub.queue.tell({ kind: 'free', id: buffer.id });
+  }
+
+  allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer {
+    this.#control.assertAlive();
+    return this.#memory.allocateHost(bytes, memory, label);
+  }
+
+  freeHost(buffer: HostBuffer): void {
+    if (this.#closing === undefined) this.#memory.freeHost(buffer);
+  }
+
+  createStream(label: string): Stream {
+    this.#control.assertAlive();
+    return new CpuStream(this.#newId(), label, this.#hub);
+  }
+
+  createEvent(): DeviceEvent {
+    this.#control.assertAlive();
+    return new CpuEvent(this.#newId());
+  }
+
+  capture(stream: Stream, label: string, record: () => void): Graph {
+    this.#control.assertAlive();
+    if (!(stream instanceof CpuStream) || this.#hub.recording !== null) {
+      throw new DeviceError('bad-argument', `"${label}": another capture or device is in the way`);
+    }
+    const items: OpItem[] = [];
+    this.#hub.recording = { stream, items };
+    try {
+      record();
+    } finally {
+      this.#hub.recording = null;
+    }
+    const id = this.#newId();
+    this.#hub.queue.tell({ kind: 'graph', id, items });
+    return { id, label, length: items.length };
+  }
+
+  async openLane({ label, context }: LaneOptions): Promise<Lane> {
+    this.#control.assertAlive();
+    const isOwn = context === 'own';
+    const contextsMax = this.#law?.profile.contexts.max ?? MAX_LANES;
+    let slot = INLINE_SLOT + 1;
+    while (this.#lanes.has(slot)) slot += 1;
+    if ((isOwn && this.#contexts >= contextsMax) || slot >= MAX_LANES) {
+      throw new DeviceError(
+        'too-many-contexts',
+        `lane "${label}" would be one too many: ${this.#contexts} of ${contextsMax} contexts and ` +
+          `${slot} of ${MAX_LANES} lanes are open; close one, or share a context`,
+      );
+    }
+    if (isOwn) this.#contexts += 1;
+    const thread = this.#startLane(label, slot, isOwn ? new Channel() : this.#channel);
+    const choose: ChooseMaker = () => ({ maker: thread, issuedNs: null });
+    const lane = { id: label, kind: 'worker', slot } as const;
+    return new CpuLane(lane, this.#hub, this.#copyNumbers, choose, async () => {
+      await thread.close();
+      if (this.#lanes.delete(slot) && isOwn) this.#contexts -= 1;
+    });
+  }
+
+  counters(): DeviceCounters {
+    return {
+      ...this.#control.copyCounters(),
+      ...this.#hub.counts,
+      allocatedBytes: this.#memory.allocatedBytes,
+    };
+  }
+
+  breathe(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #end(): Promise<void> {
+    this.#control.end('closed');
+    this.#memory.clear();
+    await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
+    await this.#pool.ended();
+  }
+
+  #newId(): number {
+    this.#nextId += 1;
+    return this.#nextId;
+  }
+
+  #startLane(id: string, slot: number, channel: Channel): LaneThread {
+    const thread = new LaneThread(this.#control, {
+      id,
+      slot,
+      control: this.#control.memory,
+      channel: channel.memory,
+      profile: this.#law?.profile ?? null,
+      clockOrigin: this.clock.origin,
+    });
+    this.#lanes.set(slot, thread);
+    return thread;
+  }
+
+  /**
+   * The launching thread makes its copies itself where the law makes it stand still for them.
+   * Others are made by a thread that stands for the copy engine, started when it is first needed.
+   */
+  #inlineMaker(lane: { readonly id: string; readonly slot: number }): ChooseMaker {
+    const law = this.#law;
+    const crosser = new Crosser(lane, this.#control, this.#channel, law, this.clock);
+    const here: CopyMaker = { order: async (order) => crosser.cross(order) };
+    let engine: LaneThread | undefined;
+    return ({ direction, memory }) => {
+      const issuer = law?.profile.crossings[direction][memory].issuer;
+      if (issuer?.blockedUntil === 'done') return { maker: here, issuedNs: null };
+      engine ??= this.#startLane(lane.id, INLINE_SLOT, this.#channel);
+      return { maker: engine, issuedNs: this.clock.nowNs() };
+    };
+  }
+}

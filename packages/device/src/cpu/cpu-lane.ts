@@ -1,0 +1,144 @@
+import { Worker } from 'node:worker_threads';
+import type { Crossing, CrossingRecord } from '@bridgekeeper/bridge';
+import type { CopyRequest, Lane } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { CpuStream, type StreamHub } from './cpu-stream.ts';
+import type { CopyAnswer, CopyOrder, LaneMessage, LaneWorkerData } from './messages.ts';
+import type { SharedControl } from './shared-control.ts';
+
+interface Waiting {
+  resolve(record: CrossingRecord): void;
+  reject(error: DeviceError): void;
+}
+
+/**
+ * The launching thread's end of a lane's thread. When it ends before it is told to, the device is
+ * dead.
+ */
+export class LaneThread {
+  readonly #worker: Worker;
+  readonly #control: SharedControl;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #ended: Promise<void>;
+
+  constructor(control: SharedControl, workerData: LaneWorkerData) {
+    this.#control = control;
+    this.#worker = new Worker(new URL('./lane-worker.js', import.meta.url), { workerData });
+    this.#worker.on('message', (answer: CopyAnswer) => this.#settle(answer));
+    this.#worker.on('error', (error) => control.fail(`lane ${workerData.id}: ${error.message}`));
+    this.#ended = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        resolve();
+        this.#abandon();
+      });
+    });
+  }
+
+  order(order: CopyOrder): Promise<CrossingRecord> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(order.number, { resolve, reject });
+      this.#worker.postMessage(order satisfies LaneMessage);
+    });
+  }
+
+  /** Ends the thread after the copies it has been given. */
+  async close(): Promise<void> {
+    this.#worker.postMessage('close' satisfies LaneMessage);
+    await this.#ended;
+  }
+
+  #settle(answer: CopyAnswer): void {
+    const waiting = this.#waiting.get(answer.number);
+    this.#waiting.delete(answer.number);
+    if ('record' in answer) waiting?.resolve(answer.record);
+    else waiting?.reject(new DeviceError(answer.code, answer.message));
+  }
+
+  /** Copies that nobody will make any more. */
+  #abandon(): void {
+    if (this.#waiting.size === 0) return;
+    this.#control.end('dead');
+    const error = new DeviceError(
+      'launch-failed',
+      'the thread of a lane ended with copies to make',
+    );
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+  }
+}
+
+/** Makes a copy in some thread: the lane's own, or the launching one. */
+export interface CopyMaker {
+  order(order: CopyOrder): Promise<CrossingRecord>;
+}
+
+/** Which thread makes a crossing, and whether the launching thread is the one that issues it. */
+export type ChooseMaker = (crossing: Crossing) => { maker: CopyMaker; issuedNs: number | null };
+
+/** A lane as the engine sees it: checks requests and numbers copies; its maker does the rest. */
+export class CpuLane implements Lane {
+  readonly id: string;
+  readonly kind: 'inline' | 'worker';
+  readonly slot: number;
+  readonly #hub: StreamHub;
+  readonly #choose: ChooseMaker;
+  readonly #onClose: () => Promise<void>;
+  /** Of the lane's slot, whose last holder may have left copies behind. */
+  readonly #numbers: Int32Array;
+  #isClosed = false;
+
+  constructor(
+    { id, kind, slot }: { id: string; kind: 'inline' | 'worker'; slot: number },
+    hub: StreamHub,
+    numbers: Int32Array,
+    choose: ChooseMaker,
+    onClose: () => Promise<void>,
+  ) {
+    this.id = id;
+    this.kind = kind;
+    this.slot = slot;
+    this.#hub = hub;
+    this.#numbers = numbers;
+    this.#choose = choose;
+    this.#onClose = onClose;
+  }
+
+  async copy(request: CopyRequest): Promise<CrossingRecord> {
+    const { control, queue, memory, recording } = this.#hub;
+    control.assertAlive();
+    if (this.#isClosed) throw new DeviceError('closed', `lane ${this.id} was closed`);
+    const { direction, device, stream, hostOffsetBytes, purpose, tenant } = request;
+    const { bytes, offsetBytes } = memory.refer(device);
+    const host = memory.findHost(request.host, hostOffsetBytes, bytes);
+    if (!(stream instanceof CpuStream)) {
+      throw new DeviceError('bad-argument', `stream "${stream.label}" is not of this device`);
+    }
+    if (recording?.stream === stream) {
+      throw new DeviceError('bad-argument', 'copies cannot be captured in a graph');
+    }
+    queue.flush();
+    const number = Atomics.add(this.#numbers, this.slot, 1) + 1;
+    const crossing = { direction, bytes, purpose, tenant, memory: host.memory };
+    const { maker, issuedNs } = this.#choose(crossing);
+    const made = maker.order({
+      number: number | 0,
+      crossing,
+      device: memory.find(device.buffer),
+      deviceOffsetBytes: offsetBytes,
+      host: host.shared,
+      hostOffsetBytes,
+      hostIsFresh: host.isFresh,
+      after: stream.mark,
+      issuedNs,
+    });
+    host.isFresh = false;
+    stream.follow([this.slot, number | 0]);
+    return made;
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await this.#onClose();
+  }
+}

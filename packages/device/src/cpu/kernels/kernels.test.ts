@@ -1,0 +1,173 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Dice } from '../../contract/workbench.ts';
+import { ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
+import { type AttentionArgs, attention, ropeWriteKv } from './attention.ts';
+import { matmul } from './matmul.ts';
+import { advance, applyCommand, beginDecode } from './rows.ts';
+import { sample } from './sampling.ts';
+import { keptThreshold } from './selection.ts';
+import { rangeOf, type Share, WHOLE } from './share.ts';
+
+/** Runs a kernel as `parts` workers would. */
+function inParts(parts: number, run: (share: Share) => void): void {
+  for (let part = 0; part < parts; part++) run({ part, parts });
+}
+
+describe('shares', () => {
+  it('cover everything once, in whole blocks', () => {
+    const nat = (max: number) => fc.integer({ min: 0, max });
+    fc.assert(
+      fc.property(nat(300), nat(6), nat(15), (total, extraParts, extraBlock) => {
+        const [parts, block] = [extraParts + 1, extraBlock + 1];
+        let next = 0;
+        for (let part = 0; part < parts; part++) {
+          const [from, to] = rangeOf({ part, parts }, total, block);
+          expect(from).toBe(next);
+          expect(from % block === 0 || from === total).toBe(true);
+          next = to;
+        }
+        expect(next).toBe(total);
+      }),
+    );
+  });
+});
+
+describe('matmul', () => {
+  it('gives a line the same bits whatever lines and workers are beside it', () => {
+    const shapes = fc.record({
+      count: fc.integer({ min: 1, max: 11 }),
+      inputs: fc.integer({ min: 1, max: 70 }),
+      outputs: fc.integer({ min: 1, max: 37 }),
+      parts: fc.integer({ min: 1, max: 3 }),
+      seed: fc.nat(),
+    });
+    fc.assert(
+      fc.property(shapes, ({ count, inputs, outputs, parts, seed }) => {
+        const dice = new Dice(seed);
+        const input = dice.values(count * inputs);
+        const weight = dice.values(outputs * inputs);
+        const bias = dice.values(outputs);
+        const out = new Float32Array(count * outputs).fill(Number.NaN);
+        inParts(parts, (share) =>
+          matmul(input, weight, bias, out, { count, inputs, outputs }, share),
+        );
+        const alone = new Float32Array(outputs);
+        for (let line = 0; line < count; line++) {
+          const own = input.subarray(line * inputs, (line + 1) * inputs);
+          matmul(own, weight, bias, alone, { count: 1, inputs, outputs }, WHOLE);
+          expect(out.subarray(line * outputs, (line + 1) * outputs)).toEqual(alone);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('keptThreshold', () => {
+  it('finds what sorting finds', () => {
+    const items = fc.array(
+      fc.record({ value: fc.integer({ min: -9, max: 9 }), mass: fc.integer({ min: 0, max: 5 }) }),
+      { minLength: 1, maxLength: 60 },
+    );
+    fc.assert(
+      fc.property(items, fc.integer({ min: 1, max: 200 }), (pairs, target) => {
+        const values = Float64Array.from(pairs, ({ value }) => value);
+        const masses = Float64Array.from(pairs, ({ mass }) => mass);
+        const found = keptThreshold(values, masses, pairs.length, target);
+        const sorted = [...pairs].sort((a, b) => b.value - a.value);
+        let mass = 0;
+        const last = sorted.findIndex((pair) => {
+          mass += pair.mass;
+          return mass >= target;
+        });
+        expect(found).toBe(sorted.at(last)!.value);
+      }),
+    );
+  });
+
+  it('is quick on equal, rising and falling values', () => {
+    const count = 200_000;
+    for (const valueAt of [() => 1, (i: number) => i, (i: number) => -i]) {
+      const values = Float64Array.from({ length: count }, (_, i) => valueAt(i));
+      const expected = Float64Array.from(values).sort()[count - 50]!;
+      const masses = new Float64Array(count).fill(1);
+      expect(keptThreshold(values, masses, count, 50)).toBe(expected);
+    }
+  });
+});
+
+/** Words that tend to lie near the edges of small arrays. */
+const word = fc.oneof(
+  fc.integer({ min: -2, max: 40 }),
+  fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
+);
+const words = (length: number) =>
+  fc.array(word, { minLength: length, maxLength: length }).map((list) => Int32Array.from(list));
+
+describe('hostile row state', () => {
+  const rowCount = 3;
+  const vocab = 13;
+  const state = fc.record({
+    rows: words(rowCount * ROW_WORDS),
+    control: words(16),
+    counts: words(rowCount * vocab),
+    bias: words(rowCount * 600),
+    lineRows: words(4),
+    sampled: words(4),
+    command: words(80),
+    logits: fc.array(fc.float(), { minLength: 4 * vocab, maxLength: 4 * vocab }),
+  });
+
+  it('never makes an operation throw or sample outside the vocabulary', () => {
+    fc.assert(
+      fc.property(state, ({ rows, control, counts, bias, lineRows, sampled, command, logits }) => {
+        const shape = { count: 4, vocab, ringSlots: 2, ringLines: 3 };
+        const results = new Int32Array(2 * resultSlotWords(3));
+        const logprobs = new Int32Array(2 * 3 * 42);
+        const arrays = { rows, control, counts, lineRows };
+        const drawn = new Int32Array(4);
+        const line = Float32Array.from(logits);
+        sample({ ...arrays, bias, sampled: drawn, logprobs, logits: line }, shape, WHOLE);
+        for (const token of drawn) expect(token >= 0 && token < vocab).toBe(true);
+        advance({ ...arrays, sampled, results }, shape);
+        const [tokens, tokenRows, positions] = [0, 0, 0].map(() => new Int32Array(4));
+        beginDecode(
+          {
+            rows,
+            decodeRows: lineRows,
+            tokens: tokens!,
+            tokenRows: tokenRows!,
+            positions: positions!,
+          },
+          4,
+        );
+        for (const row of tokenRows!) expect(row >= -1 && row < rowCount).toBe(true);
+        applyCommand(command, [rows, counts, bias, lineRows], counts, vocab, 8);
+      }),
+    );
+  });
+
+  it('never makes attention touch memory outside its slices', () => {
+    const batch = fc.record({ rows: words(6), positions: words(6), pageTable: words(8) });
+    const [heads, kvHeads, headDim, pageTokens, pages] = [2, 1, 4, 4, 5];
+    fc.assert(
+      fc.property(batch, ({ rows, positions, pageTable }) => {
+        const args: AttentionArgs = {
+          kv: new Float32Array(pages * 2 * kvHeads * pageTokens * headDim),
+          pageTable,
+          tokenRows: rows,
+          positions,
+          ...{ layer: 0, layers: 1, kvHeads, headDim, pageTokens, pagesPerRow: 4 },
+          qkv: new Float32Array(6 * (heads + 2 * kvHeads) * headDim).fill(1),
+          out: new Float32Array(6 * heads * headDim),
+          ...{ count: 6, heads, scale: 1, window: 0 },
+        };
+        const rope = new Float32Array(64);
+        ropeWriteKv({ ...args, queryNorm: null, keyNorm: null, epsilon: 0, rope }, WHOLE);
+        attention(args, WHOLE);
+        expect(args.out.every(Number.isFinite)).toBe(true);
+      }),
+    );
+  });
+});

@@ -1,0 +1,118 @@
+import { bf16FromF32 } from '../../bf16.ts';
+import { hashUniform } from '../../random.ts';
+import { rangeOf, type Share } from './share.ts';
+
+/** out = input over its root mean square, times weight, for a share of `count` lines of `width`. */
+export function rmsNorm(
+  input: Float32Array,
+  weight: Float32Array,
+  out: Float32Array,
+  count: number,
+  epsilon: number,
+  share: Share,
+): void {
+  const width = weight.length;
+  const [from, to] = rangeOf(share, count);
+  for (let start = from * width; start < to * width; start += width) {
+    let squares = 0;
+    for (let i = start; i < start + width; i++) squares += input[i]! * input[i]!;
+    const scale = 1 / Math.sqrt(squares / width + epsilon);
+    for (let i = 0; i < width; i++) out[start + i] = input[start + i]! * scale * weight[i]!;
+  }
+}
+
+/** residual += input; out = rmsNorm(residual). */
+export function addRmsNorm(
+  residual: Float32Array,
+  input: Float32Array,
+  weight: Float32Array,
+  out: Float32Array,
+  count: number,
+  epsilon: number,
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, count);
+  for (let i = from * weight.length; i < to * weight.length; i++) residual[i]! += input[i]!;
+  rmsNorm(residual, weight, out, count, epsilon, share);
+}
+
+/** out = silu(first half of the line) * second half, for a share of lines of 2 `width`. */
+export function siluMul(
+  input: Float32Array,
+  out: Float32Array,
+  count: number,
+  width: number,
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, count);
+  for (let line = from; line < to; line++) {
+    const gates = line * 2 * width;
+    for (let i = 0; i < width; i++) {
+      const gate = input[gates + i]!;
+      out[line * width + i] = (gate / (1 + Math.exp(-gate))) * input[gates + width + i]!;
+    }
+  }
+}
+
+/** out[i] = table[tokens[i]]; ids outside [0, vocab) read line 0. */
+export function embed(
+  table: Float32Array,
+  tokens: Int32Array,
+  out: Float32Array,
+  width: number,
+  vocab: number,
+): void {
+  for (let i = 0; i < tokens.length; i++) {
+    const token = tokens[i]!;
+    const start = (token >= 0 && token < vocab ? token : 0) * width;
+    out.set(table.subarray(start, start + width), i * width);
+  }
+}
+
+/** out[i] = input[indices[i]]; indices outside the input leave their line as it is. */
+export function select(
+  input: Float32Array,
+  indices: Int32Array,
+  out: Float32Array,
+  width: number,
+): void {
+  for (let i = 0; i < indices.length; i++) {
+    const start = indices[i]! * width;
+    if (start >= 0 && start + width <= input.length) {
+      out.set(input.subarray(start, start + width), i * width);
+    }
+  }
+}
+
+/** out[i] = mean + spread * (2 u - 1) for a share of `out`, u = hashUniform(seed, i). */
+export function fillUniform(
+  out: Float32Array,
+  mean: number,
+  spread: number,
+  seed: number,
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, out.length);
+  for (let i = from; i < to; i++) out[i] = mean + spread * (2 * hashUniform(seed, i) - 1);
+}
+
+const BF16_CHUNK = 4096;
+
+/** The same, rounded to bf16. */
+export function fillUniformBf16(
+  out: Uint16Array,
+  mean: number,
+  spread: number,
+  seed: number,
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, out.length);
+  const chunk = new Float32Array(BF16_CHUNK);
+  for (let start = from; start < to; start += BF16_CHUNK) {
+    const length = Math.min(BF16_CHUNK, to - start);
+    for (let i = 0; i < length; i++) {
+      chunk[i] = mean + spread * (2 * hashUniform(seed, start + i) - 1);
+    }
+    bf16FromF32(chunk.subarray(0, length), out.subarray(start, start + length));
+  }
+}

@@ -1,0 +1,81 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { Crossing, CrossingRecord, Profile } from '@bridgekeeper/bridge';
+import type { Slice } from '../device.ts';
+import type { DeviceErrorCode } from '../errors.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import type { CopyMark, WorkMark } from './shared-control.ts';
+
+/** A slice as it crosses threads. */
+export interface SliceRef {
+  readonly id: number;
+  readonly offsetBytes: number;
+  readonly bytes: number;
+}
+
+/** Arguments of an operation as they cross threads: slices by their buffer's id. */
+export type OpRefs<Name extends OpName> = {
+  readonly [Key in keyof OpArgs[Name]]: RefOf<OpArgs[Name][Key]>;
+};
+type RefOf<Value> = Value extends Slice ? SliceRef : Value;
+
+export interface OpItem {
+  readonly op: OpName;
+  readonly args: OpRefs<OpName>;
+}
+
+/**
+ * One thing that the compute workers do in its turn: an operation, a graph, or waiting for copies.
+ */
+export type WorkItem =
+  | OpItem
+  | { readonly graph: number }
+  | { readonly copies: readonly CopyMark[] };
+
+/** From the launching thread to every compute worker, in order. */
+export type ComputeMessage =
+  | { readonly kind: 'buffer'; readonly id: number; readonly memory: SharedArrayBuffer }
+  | { readonly kind: 'free'; readonly id: number }
+  | { readonly kind: 'graph'; readonly id: number; readonly items: readonly OpItem[] }
+  | { readonly kind: 'work'; readonly ticket: number; readonly items: readonly WorkItem[] };
+
+export interface ComputeWorkerData {
+  readonly control: SharedArrayBuffer;
+  readonly port: MessagePort;
+  readonly part: number;
+  readonly parts: number;
+}
+
+/** A copy for a lane's thread to make. */
+export interface CopyOrder {
+  /** Its number among the copies of the lane's slot. */
+  readonly number: number;
+  readonly crossing: Crossing;
+  readonly device: SharedArrayBuffer;
+  readonly deviceOffsetBytes: number;
+  readonly host: SharedArrayBuffer;
+  readonly hostOffsetBytes: number;
+  readonly hostIsFresh: boolean;
+  /** What is queued before it on its stream. */
+  readonly after: WorkMark;
+  /**
+   * When the launching thread issued it, where that thread is the issuer; else the lane's thread
+   * is.
+   */
+  readonly issuedNs: number | null;
+}
+
+export interface LaneWorkerData {
+  readonly id: string;
+  readonly slot: number;
+  readonly control: SharedArrayBuffer;
+  readonly channel: SharedArrayBuffer;
+  readonly profile: Profile | null;
+  readonly clockOrigin: readonly [seconds: number, nanoseconds: number];
+}
+
+export type LaneMessage = CopyOrder | 'close';
+
+/** A lane's answer to a copy order. */
+export type CopyAnswer =
+  | { readonly number: number; readonly record: CrossingRecord }
+  | { readonly number: number; readonly code: DeviceErrorCode; readonly message: string };

@@ -1,0 +1,81 @@
+import type { Slice } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import type { ComputeMessage, OpItem, OpRefs, SliceRef, WorkItem } from './messages.ts';
+import type { SharedControl } from './shared-control.ts';
+
+/**
+ * The launching thread's end of the one queue that all streams share: collects work and hands it
+ * over in order.
+ */
+export class WorkQueue {
+  readonly #control: SharedControl;
+  readonly #post: (message: ComputeMessage) => void;
+  #items: WorkItem[] = [];
+  /** The submission that is being collected. */
+  #ticket = 1;
+  #isFlushPlanned = false;
+
+  constructor(control: SharedControl, post: (message: ComputeMessage) => void) {
+    this.#control = control;
+    this.#post = post;
+  }
+
+  /**
+   * Adds work; returns the ticket of the submission it will be part of. It is handed over before
+   * the next task.
+   */
+  add(item: WorkItem): number {
+    this.#items.push(item);
+    if (!this.#isFlushPlanned) {
+      this.#isFlushPlanned = true;
+      queueMicrotask(() => {
+        this.#isFlushPlanned = false;
+        this.flush();
+      });
+    }
+    return this.#ticket;
+  }
+
+  /** Hands over what was collected. */
+  flush(): void {
+    if (this.#items.length === 0) return;
+    const items = this.#items;
+    this.#items = [];
+    this.#post({ kind: 'work', ticket: this.#ticket, items });
+    this.#ticket = (this.#ticket + 1) | 0;
+    this.#control.ring();
+  }
+
+  /** Tells the workers something outside the streams' work, after all that was added so far. */
+  tell(message: ComputeMessage): void {
+    this.flush();
+    this.#post(message);
+    this.#control.ring();
+  }
+}
+
+/** Slices of operations start at multiples of this. */
+const SLICE_ALIGNMENT = 16;
+
+/** The arguments as they cross threads. `refer` checks a slice and names it. */
+export function itemOf<Name extends OpName>(
+  op: Name,
+  args: OpArgs[Name],
+  refer: (slice: Slice) => SliceRef,
+): OpItem {
+  const refs: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(args)) {
+    const isSlice = typeof value === 'object' && value !== null;
+    refs[key] = isSlice ? refer(value as Slice) : value;
+    if (isSlice && (value as Slice).offsetBytes % SLICE_ALIGNMENT !== 0) {
+      const { offsetBytes, buffer } = value as Slice;
+      throw new DeviceError(
+        'bad-argument',
+        `${op}: ${key} starts at byte ${offsetBytes} of "${buffer.label}", ` +
+          `which is no multiple of ${SLICE_ALIGNMENT}`,
+      );
+    }
+  }
+  return { op, args: refs as unknown as OpRefs<OpName> };
+}

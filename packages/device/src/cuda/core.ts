@@ -1,0 +1,106 @@
+import type { Clock, Law } from '@bridgekeeper/bridge';
+import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { blockThreadUntil } from './channels.ts';
+import type { Completions } from './completions.ts';
+import { CopyCounters } from './copy.ts';
+import type { Driver } from './ffi/driver.ts';
+import type { Hold } from './hold.ts';
+import type { Kernels } from './kernels.ts';
+import type { Matmul } from './matmul.ts';
+import type { Memory } from './memory.ts';
+import { CudaEvent, CudaGraph, CudaStream, createStream } from './streams.ts';
+
+export interface CoreParts {
+  readonly driver: Driver;
+  readonly clock: Clock;
+  readonly law: Law | null;
+  readonly memory: Memory;
+  readonly completions: Completions;
+  readonly kernels: Kernels;
+  readonly matmul: Matmul;
+  readonly multiprocessors: number;
+}
+
+/** What the streams and lanes of one device share on the launching thread. */
+export class Core {
+  readonly driver: Driver;
+  readonly clock: Clock;
+  readonly law: Law | null;
+  readonly memory: Memory;
+  readonly completions: Completions;
+  readonly kernels: Kernels;
+  readonly matmul: Matmul;
+  readonly multiprocessors: number;
+  readonly copies = new CopyCounters();
+  launches = 0;
+  graphLaunches = 0;
+  /** For our own small work. Nothing makes it wait. */
+  readonly #service: bigint;
+  #isOpen = true;
+
+  constructor(parts: CoreParts) {
+    this.driver = parts.driver;
+    this.clock = parts.clock;
+    this.law = parts.law;
+    this.memory = parts.memory;
+    this.completions = parts.completions;
+    this.kernels = parts.kernels;
+    this.matmul = parts.matmul;
+    this.multiprocessors = parts.multiprocessors;
+    this.#service = createStream(this.driver, 'highest');
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  assertOpen(): void {
+    if (!this.#isOpen) throw new DeviceError('closed', 'the cuda device is closed');
+  }
+
+  /** From here on every use is refused. */
+  shut(): void {
+    this.#isOpen = false;
+  }
+
+  /** Keeps the launching thread as busy as an imposed law says one launch does. */
+  imposeOnThread(startedNs: number, kind: 'launch' | 'graph'): void {
+    if (this.law === null) return;
+    const busyNs = kind === 'launch' ? this.law.launchNs() : this.law.graphLaunchNs();
+    blockThreadUntil(() => this.clock.nowNs(), startedNs + busyNs);
+  }
+
+  /** Sets device memory to zero. */
+  async clear(address: bigint, bytes: number): Promise<void> {
+    this.driver.call('cuMemsetD8Async', address, 0, bytes, this.#service);
+    await this.completions.reach(this.#service);
+  }
+
+  release(hold: Hold): void {
+    hold.releaseAll(this.#service);
+  }
+
+  stream(stream: Stream): CudaStream {
+    if (stream instanceof CudaStream) return stream;
+    throw new DeviceError('bad-argument', `stream "${stream.label}" is of another device`);
+  }
+
+  event(event: DeviceEvent): CudaEvent {
+    if (event instanceof CudaEvent) return event;
+    throw new DeviceError('bad-argument', `event ${event.id} is of another device`);
+  }
+
+  graph(graph: Graph): CudaGraph {
+    if (graph instanceof CudaGraph) return graph;
+    throw new DeviceError('bad-argument', `graph "${graph.label}" is of another device`);
+  }
+
+  /** Frees what the core owns. The context must still be there, and nothing run in it. */
+  close(): void {
+    this.kernels.close();
+    this.matmul.close();
+    this.memory.close();
+    this.driver.release('cuStreamDestroy_v2', this.#service);
+  }
+}

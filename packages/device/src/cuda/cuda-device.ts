@@ -1,0 +1,132 @@
+import type { Clock, HostMemoryKind, Law } from '@bridgekeeper/bridge';
+import type {
+  Device,
+  DeviceBuffer,
+  DeviceCounters,
+  DeviceEvent,
+  DeviceInfo,
+  Graph,
+  HostBuffer,
+  Lane,
+  LaneOptions,
+  Stream,
+} from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import type { Core } from './core.ts';
+import { CUDA } from './ffi/driver.ts';
+import type { InlineLane } from './inline-lane.ts';
+import type { LaneOpener } from './lane-opener.ts';
+import { CudaEvent, CudaGraph, CudaStream } from './streams.ts';
+
+/** A real GPU through the driver API. Made by `openCudaDevice`. */
+export class CudaDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly clock: Clock;
+  readonly inlineLane: Lane;
+  readonly #core: Core;
+  readonly #lanes: LaneOpener;
+  readonly #release: () => void;
+  readonly #streams: CudaStream[] = [];
+  readonly #events: CudaEvent[] = [];
+  readonly #graphs: CudaGraph[] = [];
+  #nextId = 1;
+  #closing: Promise<void> | null = null;
+
+  /** `release` gives back what was opened before the core: the context. */
+  constructor(
+    info: DeviceInfo,
+    core: Core,
+    lanes: LaneOpener,
+    inlineLane: InlineLane,
+    release: () => void,
+  ) {
+    this.info = info;
+    this.clock = core.clock;
+    this.#core = core;
+    this.#lanes = lanes;
+    this.inlineLane = inlineLane;
+    this.#release = release;
+  }
+
+  get law(): Law | null {
+    return this.#core.law;
+  }
+
+  allocate(bytes: number, label: string): DeviceBuffer {
+    this.#core.assertOpen();
+    return this.#core.memory.allocate(bytes, label);
+  }
+
+  free(buffer: DeviceBuffer): void {
+    this.#core.assertOpen();
+    this.#core.memory.free(buffer);
+  }
+
+  allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer {
+    this.#core.assertOpen();
+    return this.#core.memory.allocateHost(bytes, memory, label);
+  }
+
+  freeHost(buffer: HostBuffer): void {
+    this.#core.assertOpen();
+    this.#core.memory.freeHost(buffer);
+  }
+
+  createStream(label: string): Stream {
+    this.#core.assertOpen();
+    const stream = new CudaStream(this.#core, this.#nextId++, label);
+    this.#streams.push(stream);
+    return stream;
+  }
+
+  createEvent(): DeviceEvent {
+    this.#core.assertOpen();
+    const handle = this.#core.driver.read('cuEventCreate', CUDA.EVENT_DISABLE_TIMING).pointer;
+    const event = new CudaEvent(this.#nextId++, handle);
+    this.#events.push(event);
+    return event;
+  }
+
+  async openLane(options: LaneOptions): Promise<Lane> {
+    this.#core.assertOpen();
+    return this.#lanes.open(options);
+  }
+
+  capture(stream: Stream, label: string, record: () => void): Graph {
+    this.#core.assertOpen();
+    const { handle, length } = this.#core.stream(stream).capture(record);
+    const graph = new CudaGraph(this.#nextId++, label, length, handle);
+    this.#graphs.push(graph);
+    return graph;
+  }
+
+  counters(): DeviceCounters {
+    const { copies, launches, graphLaunches, memory } = this.#core;
+    const { allocatedBytes } = memory;
+    return { ...copies.read(), launches, graphLaunches, allocatedBytes };
+  }
+
+  /** Turns the event loop once: messages, timers and the polls of completed work. */
+  breathe(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const core = this.#core;
+    const { driver } = core;
+    core.shut();
+    await this.#lanes.close();
+    driver.release('cuCtxSynchronize');
+    core.completions.close(new DeviceError('closed', 'the cuda device was closed meanwhile'));
+    for (const graph of this.#graphs) driver.release('cuGraphExecDestroy', graph.handle);
+    for (const event of this.#events) driver.release('cuEventDestroy_v2', event.handle);
+    for (const stream of this.#streams) stream.close();
+    core.close();
+    this.#release();
+  }
+}

@@ -1,0 +1,104 @@
+import { DeviceError } from '../../errors.ts';
+import {
+  type BoundFunctions,
+  type NativeArgument,
+  OutCell,
+  openNativeLibrary,
+  type Signatures,
+} from './native.ts';
+
+const SIGNATURES = {
+  cublasLtCreate: ['pointer'],
+  cublasLtDestroy: ['u64'],
+  cublasLtMatmulDescCreate: ['pointer', 'i32', 'i32'],
+  cublasLtMatmulDescDestroy: ['u64'],
+  cublasLtMatmulDescSetAttribute: ['u64', 'i32', 'pointer', 'u64'],
+  cublasLtMatrixLayoutCreate: ['pointer', 'i32', 'u64', 'u64', 'i64'],
+  cublasLtMatrixLayoutDestroy: ['u64'],
+  cublasLtMatmulPreferenceCreate: ['pointer'],
+  cublasLtMatmulPreferenceDestroy: ['u64'],
+  cublasLtMatmulPreferenceSetAttribute: ['u64', 'i32', 'pointer', 'u64'],
+  cublasLtMatmulAlgoGetHeuristic: [
+    ...(['u64', 'u64', 'u64', 'u64', 'u64', 'u64'] as const),
+    ...(['u64', 'i32', 'pointer', 'pointer'] as const),
+  ],
+  cublasLtMatmul: [
+    ...(['u64', 'u64', 'pointer', 'u64', 'u64', 'u64', 'u64', 'pointer'] as const),
+    ...(['u64', 'u64', 'u64', 'u64', 'pointer', 'u64', 'u64', 'u64'] as const),
+  ],
+} as const satisfies Signatures;
+export type CublasLtFunction = keyof typeof SIGNATURES;
+
+/** Constants of cublasLt.h, cublas_api.h and library_types.h. */
+export const LT = {
+  TYPE_F32: 0,
+  TYPE_BF16: 14,
+  COMPUTE_F32: 68,
+  DESC_TRANSPOSE_A: 3,
+  DESC_EPILOGUE: 7,
+  DESC_BIAS_POINTER: 8,
+  DESC_BIAS_TYPE: 26,
+  TRANSPOSE: 1,
+  EPILOGUE_BIAS: 4,
+  PREFERENCE_WORKSPACE_BYTES: 1,
+  PREFERENCE_ALIGNMENT_A: 5,
+  PREFERENCE_ALIGNMENT_D: 8,
+  /** sizeof(cublasLtMatmulHeuristicResult_t); the algorithm is its first 64 bytes. */
+  HEURISTIC_BYTES: 96,
+  NOT_SUPPORTED: 15,
+} as const;
+
+/** cublasStatus_t of cublas_api.h. */
+const STATUS_NAMES: ReadonlyMap<number, string> = new Map([
+  [1, 'not initialized'],
+  [3, 'allocation failed'],
+  [7, 'invalid value'],
+  [8, 'architecture mismatch'],
+  [11, 'mapping error'],
+  [13, 'execution failed'],
+  [14, 'internal error'],
+]);
+
+/** cuBLASLt, every status checked. */
+export class CublasLt {
+  readonly path: string;
+  readonly #functions: BoundFunctions<typeof SIGNATURES>;
+
+  constructor(path: string) {
+    try {
+      this.#functions = openNativeLibrary(path).bind(SIGNATURES);
+    } catch (cause) {
+      throw new DeviceError('library-missing', `${path} is no usable cuBLASLt: ${String(cause)}`, {
+        cause,
+      });
+    }
+    this.path = path;
+  }
+
+  call(name: CublasLtFunction, ...args: NativeArgument[]): void {
+    if (!this.isSupported(name, ...args)) {
+      throw new DeviceError('unsupported', `${name} does not support these arguments`);
+    }
+  }
+
+  /** The same, but answers whether the library supports what it was asked for. */
+  isSupported(name: CublasLtFunction, ...args: NativeArgument[]): boolean {
+    const status = this.#functions[name](...args);
+    if (status === LT.NOT_SUPPORTED) return false;
+    if (status === 0) return true;
+    const meaning = STATUS_NAMES.get(status) ?? 'unknown status';
+    throw new DeviceError('launch-failed', `${name} returned ${status} (${meaning})`);
+  }
+
+  /** Calls for the sake of release: what fails then has nothing left to undo. */
+  release(name: CublasLtFunction, ...args: NativeArgument[]): void {
+    this.#functions[name](...args);
+  }
+
+  /** Calls a function that creates a handle and writes it through its first parameter. */
+  create(name: CublasLtFunction, ...args: NativeArgument[]): bigint {
+    const cell = new OutCell();
+    this.call(name, cell.bytes, ...args);
+    return cell.pointer;
+  }
+}

@@ -1,0 +1,56 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { COMMAND_HEADER, COMMAND_HEADER_WORDS, ROW } from '../row-layout.ts';
+import { KERNEL_UNITS, type KernelUnit, kernelProgram, rowLayoutHeader } from './kernel-source.ts';
+
+const UNITS = Object.keys(KERNEL_UNITS) as KernelUnit[];
+/** A size that needs padding and one that does not. */
+const VARIANTS = [
+  { HEAD_DIM: 80, GROUP: 1, WARPS: 8 },
+  { HEAD_DIM: 128, GROUP: 8, WARPS: 4 },
+];
+const hasNvcc = spawnSync('nvcc', ['--version']).status === 0;
+
+describe('kernel sources', () => {
+  it('get the row layout under the names of row-layout.ts', () => {
+    const header = rowLayoutHeader();
+    expect(header).toContain(`constexpr int COMMAND_HEADER_WORDS = ${COMMAND_HEADER_WORDS};`);
+    expect(header).toContain(`constexpr int WORDS = ${COMMAND_HEADER.WORDS};`);
+    expect(header).toMatch(/namespace ROW \{\nconstexpr int ACTIVE = 0;/);
+    expect(header).toContain(`constexpr int STOP_IDS = ${ROW.STOP_IDS};`);
+  });
+
+  it.each(UNITS)('%s.cu defines its kernels and includes only what it is given', (unit) => {
+    const { source, headers } = kernelProgram(unit, 'sm_90a');
+    for (const name of KERNEL_UNITS[unit]) expect(source).toMatch(new RegExp(`\\b${name}\\(`));
+    expect(source.match(/extern "C" __global__/g)).toHaveLength(KERNEL_UNITS[unit].length);
+    for (const text of [source, ...Object.values(headers)]) {
+      for (const [, included] of text.matchAll(/#include ["<](.+)[">]/g)) {
+        expect(Object.keys(headers)).toContain(included);
+      }
+    }
+  });
+
+  // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them too.
+  it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
+    const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
+    try {
+      for (const defines of VARIANTS) {
+        const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
+        const files = { ...headers, 'unit.cu': source };
+        for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+        const flags = options.filter((option) => option.startsWith('-D'));
+        const target = ['-arch=compute_90a', '-std=c++17', '-Werror', 'all-warnings', '--ptx'];
+        const output = ['-o', join(folder, 'unit.ptx'), join(folder, 'unit.cu')];
+        const result = spawnSync('nvcc', [...target, ...flags, ...output], { encoding: 'utf8' });
+        expect(result.stderr).toBe('');
+        expect(result.status).toBe(0);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

@@ -1,0 +1,91 @@
+import type { Driver } from './ffi/driver.ts';
+import type { Nvrtc, Program } from './ffi/nvrtc.ts';
+import { type KernelCache, kernelKey } from './kernel-cache.ts';
+import {
+  KERNEL_UNITS,
+  type KernelDefines,
+  type KernelName,
+  type KernelUnit,
+  kernelProgram,
+} from './kernel-source.ts';
+
+const NO_DEFINES: KernelDefines = {};
+/** Units that are the same for every model. Those of attention are compiled for a head size at its first use. */
+const COMMON_UNITS: readonly KernelUnit[] = ['rows', 'layers', 'rope', 'sampling'];
+const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
+  Object.entries(KERNEL_UNITS).flatMap(([unit, names]) =>
+    names.map((name) => [name, unit as KernelUnit] as const),
+  ),
+);
+
+/** The kernels of one device: compiled when first wanted, kept on disk, loaded into the current context. */
+export class Kernels {
+  readonly #driver: Driver;
+  readonly #nvrtc: Nvrtc;
+  readonly #cache: KernelCache;
+  readonly #architecture: string;
+  readonly #modules = new Map<string, bigint>();
+  readonly #functions = new Map<string, bigint>();
+
+  constructor(driver: Driver, nvrtc: Nvrtc, cache: KernelCache, architecture: string) {
+    this.#driver = driver;
+    this.#nvrtc = nvrtc;
+    this.#cache = cache;
+    this.#architecture = architecture;
+  }
+
+  /** Compiles in parallel what every model needs, where it is not on disk yet. */
+  async prepare(): Promise<void> {
+    const programs = COMMON_UNITS.map((unit) => kernelProgram(unit, this.#architecture));
+    await compileMissing(this.#nvrtc, this.#cache, programs);
+  }
+
+  /** The handle of a kernel, compiled and loaded if need be. `defines` are those its unit is written for. */
+  get(name: KernelName, defines: KernelDefines = NO_DEFINES): bigint {
+    const variant = defines === NO_DEFINES ? '' : JSON.stringify(defines);
+    const known = this.#functions.get(name + variant);
+    if (known !== undefined) return known;
+    const unit = UNIT_OF.get(name)!;
+    const handle = this.#driver.besideCapture(() => {
+      const module = this.#module(unit, defines, unit + variant);
+      return this.#driver.read('cuModuleGetFunction', module, name).pointer;
+    });
+    this.#functions.set(name + variant, handle);
+    return handle;
+  }
+
+  #module(unit: KernelUnit, defines: KernelDefines, id: string): bigint {
+    const known = this.#modules.get(id);
+    if (known !== undefined) return known;
+    const program = kernelProgram(unit, this.#architecture, defines);
+    const key = kernelKey(program, this.#nvrtc.version);
+    let code = this.#cache.read(key);
+    if (code === null) {
+      code = this.#nvrtc.compile(program);
+      this.#cache.write(key, code);
+    }
+    const module = this.#driver.read('cuModuleLoadData', code).pointer;
+    this.#modules.set(id, module);
+    return module;
+  }
+
+  close(): void {
+    for (const module of this.#modules.values()) this.#driver.release('cuModuleUnload', module);
+    this.#modules.clear();
+    this.#functions.clear();
+  }
+}
+
+/** Compiles programs on pool threads, at once, and puts them on disk; those already there are left alone. */
+export async function compileMissing(
+  nvrtc: Nvrtc,
+  cache: KernelCache,
+  programs: readonly Program[],
+): Promise<void> {
+  await Promise.all(
+    programs.map(async (program) => {
+      const key = kernelKey(program, nvrtc.version);
+      if (cache.read(key) === null) cache.write(key, await nvrtc.compileOnPool(program));
+    }),
+  );
+}

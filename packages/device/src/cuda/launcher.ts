@@ -1,0 +1,80 @@
+import { invariant } from '@bridgekeeper/bridge';
+import type { Slice } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import type { Core } from './core.ts';
+import type { KernelDefines, KernelName } from './kernel-source.ts';
+import { ParameterBlock } from './parameters.ts';
+
+/** Slices passed to operations start at multiples of this. */
+const SLICE_ALIGNMENT_BYTES = 16;
+const GRID_LIMIT = 65_535;
+
+/** Blocks in x, y and z, and threads of a block. */
+export interface LaunchShape {
+  readonly grid: readonly [x: number, y?: number, z?: number];
+  readonly threads: number;
+}
+
+/** Puts kernels on one stream, with scratch memory that no other stream uses. */
+export class Launcher {
+  readonly core: Core;
+  readonly stream: bigint;
+  readonly #block = new ParameterBlock();
+  readonly #scratch = new Map<string, { address: bigint; bytes: number }>();
+
+  constructor(core: Core, stream: bigint) {
+    this.core = core;
+    this.stream = stream;
+  }
+
+  /** An empty parameter block; each launch fills it anew. */
+  get parameters(): ParameterBlock {
+    return this.#block.start();
+  }
+
+  /** The address of a slice that must hold `bytes` at the least. Throws DeviceError `bad-argument`. */
+  address(what: string, slice: Slice, bytes: number): bigint {
+    if (slice.bytes < bytes) {
+      throw new DeviceError(
+        'bad-argument',
+        `${what} needs ${bytes} bytes of "${slice.buffer.label}" and got ${slice.bytes}`,
+      );
+    }
+    if (slice.offsetBytes % SLICE_ALIGNMENT_BYTES !== 0) {
+      throw new DeviceError(
+        'bad-argument',
+        `${what} starts at byte ${slice.offsetBytes} of "${slice.buffer.label}": ` +
+          `offsets must be multiples of ${SLICE_ALIGNMENT_BYTES}`,
+      );
+    }
+    return this.core.memory.address(slice);
+  }
+
+  /** Memory for the time of one operation: its contents do not outlive it. */
+  scratch(purpose: string, bytes: number): bigint {
+    let scratch = this.#scratch.get(purpose);
+    if (scratch === undefined || scratch.bytes < bytes) {
+      // What is outgrown stays until the device closes: captured graphs may still write to it.
+      scratch = { address: this.core.memory.allocateScratch(bytes, purpose), bytes };
+      this.#scratch.set(purpose, scratch);
+    }
+    return scratch.address;
+  }
+
+  /** Launches a kernel whose parameters are in `block`. A grid without blocks launches nothing. */
+  launch(
+    name: KernelName,
+    { grid, threads }: LaunchShape,
+    block: ParameterBlock,
+    defines?: KernelDefines,
+  ): void {
+    const [x, y = 1, z = 1] = grid;
+    if (x === 0 || y === 0 || z === 0) return;
+    invariant(y <= GRID_LIMIT && z <= GRID_LIMIT, `${name} with a grid of ${x} x ${y} x ${z}`);
+    const { driver, kernels } = this.core;
+    const kernel = kernels.get(name, defines);
+    const { stream } = this;
+    const extra = block.finish();
+    driver.call('cuLaunchKernel', kernel, x, y, z, threads, 1, 1, 0, stream, null, extra);
+  }
+}

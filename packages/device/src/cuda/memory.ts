@@ -1,0 +1,146 @@
+import type { HostMemoryKind } from '@bridgekeeper/bridge';
+import type { DeviceBuffer, HostBuffer, Slice } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { CUDA, type Driver } from './ffi/driver.ts';
+import { addressOf, viewNative } from './ffi/native.ts';
+
+/** cuMemAlloc aligns to this or better. */
+const ALIGNMENT_BYTES = 256;
+
+interface CudaBuffer extends DeviceBuffer {
+  readonly address: bigint;
+}
+
+export interface CudaHostBuffer extends HostBuffer {
+  readonly address: bigint;
+  /** No crossing has used it yet. */
+  isFresh: boolean;
+}
+
+/** Device and host memory of one device: every address that reaches the driver comes from here. */
+export class Memory {
+  readonly #driver: Driver;
+  readonly #buffers = new Map<DeviceBuffer, CudaBuffer>();
+  readonly #hosts = new Map<HostBuffer, CudaHostBuffer>();
+  readonly #scratch = new Set<bigint>();
+  #nextId = 1;
+  #allocatedBytes = 0;
+
+  constructor(driver: Driver) {
+    this.#driver = driver;
+  }
+
+  get allocatedBytes(): number {
+    return this.#allocatedBytes;
+  }
+
+  allocate(bytes: number, label: string): DeviceBuffer {
+    if (!Number.isSafeInteger(bytes) || bytes < 0) {
+      throw new DeviceError('bad-argument', `"${label}": ${bytes} is no size of a buffer`);
+    }
+    const rounded = Math.max(Math.ceil(bytes / ALIGNMENT_BYTES), 1) * ALIGNMENT_BYTES;
+    const address = this.#allocateRaw(rounded, label);
+    const buffer: CudaBuffer = { id: this.#nextId++, bytes, label, address };
+    this.#buffers.set(buffer, buffer);
+    this.#allocatedBytes += bytes;
+    return buffer;
+  }
+
+  #allocateRaw(bytes: number, label: string): bigint {
+    try {
+      return this.#driver.besideCapture(() => this.#driver.read('cuMemAlloc_v2', bytes).pointer);
+    } catch (cause) {
+      if (!(cause instanceof DeviceError) || cause.code !== 'out-of-memory') throw cause;
+      const freeBytes = this.#driver.read('cuMemGetInfo_v2', Buffer.alloc(8)).size;
+      throw new DeviceError(
+        'out-of-memory',
+        `"${label}" needs ${bytes} bytes of GPU memory, and ${freeBytes} are free: ` +
+          'lower the context length, the batch or the share of memory for KV',
+        { cause },
+      );
+    }
+  }
+
+  /** Memory of our own, beside what users allocate; in use until the device closes unless freed before. */
+  allocateScratch(bytes: number, purpose: string): bigint {
+    const address = this.#allocateRaw(bytes, `scratch for ${purpose}`);
+    this.#scratch.add(address);
+    return address;
+  }
+
+  freeScratch(address: bigint): void {
+    if (this.#scratch.delete(address)) this.#driver.call('cuMemFree_v2', address);
+  }
+
+  free(buffer: DeviceBuffer): void {
+    const known = this.#buffers.get(buffer);
+    if (known === undefined) {
+      throw new DeviceError('bad-argument', `"${buffer.label}" is not allocated on this device`);
+    }
+    this.#buffers.delete(buffer);
+    this.#allocatedBytes -= known.bytes;
+    this.#driver.call('cuMemFree_v2', known.address);
+  }
+
+  allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer {
+    if (!Number.isSafeInteger(bytes) || bytes < 1) {
+      throw new DeviceError('bad-argument', `"${label}": ${bytes} is no size of a host buffer`);
+    }
+    const id = this.#nextId++;
+    let host: CudaHostBuffer;
+    if (memory === 'pinned') {
+      const flags = CUDA.HOST_ALLOC_PORTABLE;
+      const address = this.#driver.read('cuMemHostAlloc', bytes, flags).pointer;
+      const view = viewNative(address, bytes);
+      host = { id, memory, bytes: view, label, address, isFresh: true };
+    } else {
+      // Shared, so that its address holds for as long as anyone has the buffer, on any thread.
+      const view = new Uint8Array(new SharedArrayBuffer(bytes));
+      host = { id, memory, bytes: view, label, address: addressOf(view), isFresh: true };
+    }
+    this.#hosts.set(host, host);
+    return host;
+  }
+
+  freeHost(buffer: HostBuffer): void {
+    const known = this.host(buffer);
+    this.#hosts.delete(buffer);
+    if (known.memory === 'pinned') this.#driver.call('cuMemFreeHost', known.address);
+  }
+
+  host(buffer: HostBuffer): CudaHostBuffer {
+    const known = this.#hosts.get(buffer);
+    if (known === undefined) {
+      throw new DeviceError('bad-argument', `host buffer "${buffer.label}" is not allocated here`);
+    }
+    return known;
+  }
+
+  /** Where a slice starts. Throws DeviceError `bad-argument` unless it lies in a live buffer of this device. */
+  address(slice: Slice): bigint {
+    const { buffer, offsetBytes, bytes } = slice;
+    const known = this.#buffers.get(buffer);
+    if (known === undefined) {
+      throw new DeviceError('bad-argument', `"${buffer.label}" is not allocated on this device`);
+    }
+    if (offsetBytes < 0 || bytes < 0 || offsetBytes + bytes > known.bytes) {
+      throw new DeviceError(
+        'bad-argument',
+        `slice [${offsetBytes}, +${bytes}) lies outside "${buffer.label}" of ${known.bytes} bytes`,
+      );
+    }
+    return known.address + BigInt(offsetBytes);
+  }
+
+  close(): void {
+    for (const { address } of this.#buffers.values()) this.#driver.release('cuMemFree_v2', address);
+    for (const address of this.#scratch) this.#driver.release('cuMemFree_v2', address);
+    for (const { memory, address } of this.#hosts.values()) {
+      if (memory === 'pinned') this.#driver.release('cuMemFreeHost', address);
+    }
+    this.#buffers.clear();
+    this.#hosts.clear();
+    this.#scratch.clear();
+    this.#allocatedBytes = 0;
+  }
+}

@@ -1,0 +1,162 @@
+import type { Law } from '@bridgekeeper/bridge';
+import { SystemClock } from '../clock/system-clock.ts';
+import type { DeviceInfo } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { Channels, createSharedChannels, MAX_CHANNELS } from './channels.ts';
+import { Completions } from './completions.ts';
+import { Core } from './core.ts';
+import { CudaDevice } from './cuda-device.ts';
+import { CublasLt } from './ffi/cublaslt.ts';
+import { CUDA, DRIVER_LIBRARY, type Driver, openDriver } from './ffi/driver.ts';
+import { CUBLASLT_LIBRARY, findLibrary, hostEnvironment, NVRTC_LIBRARY } from './ffi/libraries.ts';
+import { OutCell } from './ffi/native.ts';
+import { Nvrtc } from './ffi/nvrtc.ts';
+import type { CopyThread } from './imposed-copy.ts';
+import { InlineLane } from './inline-lane.ts';
+import { defaultKernelCacheFolder, KernelCache } from './kernel-cache.ts';
+import { Kernels } from './kernels.ts';
+import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lane-opener.ts';
+import { Matmul } from './matmul.ts';
+import { Memory } from './memory.ts';
+
+/** Tokens of a KV page: any size reads equally well here, and small pages waste little and share much. */
+const PREFERRED_PAGE_TOKENS = 16;
+
+/** Left for kernels, workspaces, scratch and captured graphs. */
+const RESERVED_BYTES = 512 * 1024 * 1024;
+
+export interface CudaDeviceOptions {
+  /** Which GPU, as the driver counts them. */
+  readonly ordinal?: number;
+  /** Imposed on every crossing and launch; null or absent: they cost what they cost. */
+  readonly law?: Law | null;
+  /** Contexts that may be open at once, the launching thread's included; by default what the law says, if any. */
+  readonly maxContexts?: number;
+  readonly kernelCacheFolder?: string;
+  /** The driver's library; by default the one that the system's loader finds. */
+  readonly driverPath?: string;
+  readonly clock?: SystemClock;
+}
+
+/**
+ * Opens a GPU on this thread, which becomes its launching thread. Throws DeviceError `library-missing` (which, where it
+ * was looked for, what to install), `no-device`, `unsupported` or `compile-failed`.
+ */
+export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
+  const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;
+  const driver = openDriver(driverPath);
+  const machine = describe(driver, ordinal);
+  const majorVersion = Math.floor(machine.cudaVersion / 1000);
+  const environment = hostEnvironment();
+  const nvrtc = new Nvrtc(findLibrary(NVRTC_LIBRARY, majorVersion, environment));
+  const lt = new CublasLt(findLibrary(CUBLASLT_LIBRARY, majorVersion, environment));
+  const cache = new KernelCache(options.kernelCacheFolder ?? defaultKernelCacheFolder());
+  const kernels = new Kernels(driver, nvrtc, cache, machine.architecture);
+  await kernels.prepare();
+
+  const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
+  driver.call('cuCtxSetCurrent', context);
+  const clock = options.clock ?? new SystemClock();
+  const core = new Core({
+    driver,
+    clock,
+    law,
+    memory: new Memory(driver),
+    completions: new Completions(driver),
+    kernels,
+    matmul: new Matmul(lt),
+    multiprocessors: machine.multiprocessors,
+  });
+  const channels = createSharedChannels();
+  const commons: LaneCommons = {
+    driverPath,
+    ordinal,
+    launchingContext: context,
+    channels,
+    counters: core.copies.shared,
+    clockOrigin: [...clock.origin],
+    profile: law?.profile ?? null,
+  };
+  const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
+  const lanes = new LaneOpener(core, commons, Math.min(limit, MAX_CHANNELS));
+  const isPartlyAsynchronous = law !== null && letsCopiesBeAsynchronous(law);
+  const engine = isPartlyAsynchronous
+    ? await lanes.open({ label: 'inline-engine', context: 'shared' })
+    : null;
+  const thread: CopyThread = {
+    driver,
+    counters: core.copies,
+    nowNs: () => clock.nowNs(),
+    imposed:
+      law === null ? null : { law, channels: new Channels(channels), channel: LAUNCHING_CHANNEL },
+  };
+  const info = infoOf(driver, machine, nvrtc, lt);
+  return new CudaDevice(info, core, lanes, new InlineLane(core, thread, engine), () =>
+    driver.release('cuDevicePrimaryCtxRelease_v2', machine.handle),
+  );
+}
+
+function letsCopiesBeAsynchronous({ profile }: Law): boolean {
+  const { h2d, d2h } = profile.crossings;
+  return [h2d.pinned, h2d.pageable, d2h.pinned, d2h.pageable].some(
+    ({ issuer }) => issuer.blockedUntil === 'issued',
+  );
+}
+
+interface Machine {
+  /** CUdevice */
+  readonly handle: number;
+  readonly name: string;
+  /** 1000 * major + 10 * minor of the newest CUDA that the driver supports. */
+  readonly cudaVersion: number;
+  readonly architecture: string;
+  readonly multiprocessors: number;
+}
+
+function describe(driver: Driver, ordinal: number): Machine {
+  const count = driver.read('cuDeviceGetCount').i32;
+  if (ordinal < 0 || ordinal >= count) {
+    throw new DeviceError('no-device', `GPU ${ordinal} is not there: the driver sees ${count}`);
+  }
+  const handle = driver.read('cuDeviceGet', ordinal).i32;
+  const name = Buffer.alloc(256);
+  driver.call('cuDeviceGetName', name, name.length, handle);
+  const attribute = (which: number) => driver.read('cuDeviceGetAttribute', which, handle).i32;
+  const major = attribute(CUDA.ATTRIBUTE_MAJOR);
+  const minor = attribute(CUDA.ATTRIBUTE_MINOR);
+  if (major < 8) {
+    throw new DeviceError(
+      'unsupported',
+      `GPU ${ordinal} has compute capability ${major}.${minor}: bf16 needs 8.0 (Ampere) or newer`,
+    );
+  }
+  return {
+    handle,
+    name: name.toString('utf8', 0, name.indexOf(0)),
+    cudaVersion: driver.read('cuDriverGetVersion').i32,
+    // The features of one architecture only, such as Hopper's, go by the suffix.
+    architecture: `sm_${major}${minor}${major >= 9 ? 'a' : ''}`,
+    multiprocessors: attribute(CUDA.ATTRIBUTE_MULTIPROCESSORS),
+  };
+}
+
+function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): DeviceInfo {
+  const total = new OutCell();
+  const free = driver.read('cuMemGetInfo_v2', total.bytes).size;
+  return {
+    kind: 'cuda',
+    name: machine.name,
+    element: 'bf16',
+    memoryBytes: Math.max(free - RESERVED_BYTES, 0),
+    preferredPageTokens: PREFERRED_PAGE_TOKENS,
+    details: {
+      architecture: machine.architecture,
+      multiprocessors: machine.multiprocessors,
+      totalMemoryBytes: total.size,
+      driverCuda: machine.cudaVersion,
+      nvrtc: nvrtc.version,
+      nvrtcPath: nvrtc.path,
+      cublasLtPath: lt.path,
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import type { OpArgs, OpName } from '../ops.ts';
+import { launchAttention, launchRope } from './attention-operations.ts';
+import type { Launcher } from './launcher.ts';
+import {
+  launchAddRmsNorm,
+  launchEmbed,
+  launchFillUniform,
+  launchMatmul,
+  launchRmsNorm,
+  launchSelect,
+  launchSiluMul,
+} from './layer-operations.ts';
+import {
+  launchAdvance,
+  launchApplyCommand,
+  launchBeginDecode,
+  launchPromptLogprobs,
+  launchSample,
+} from './row-operations.ts';
+
+type Launch<Name extends OpName> = (launcher: Launcher, args: OpArgs[Name]) => void;
+
+/** The catalogue of ops.ts as kernel launches. */
+const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
+  'apply-command': launchApplyCommand,
+  'begin-decode': launchBeginDecode,
+  embed: launchEmbed,
+  'rms-norm': launchRmsNorm,
+  'add-rms-norm': launchAddRmsNorm,
+  matmul: launchMatmul,
+  'rope-write-kv': launchRope,
+  attention: launchAttention,
+  'silu-mul': launchSiluMul,
+  select: launchSelect,
+  sample: launchSample,
+  advance: launchAdvance,
+  'prompt-logprobs': launchPromptLogprobs,
+  'fill-uniform': launchFillUniform,
+};
+
+/** Puts one operation on the launcher's stream. Throws DeviceError `bad-argument` before it launches anything. */
+export function launchOperation<Name extends OpName>(
+  launcher: Launcher,
+  name: Name,
+  args: OpArgs[Name],
+): void {
+  LAUNCHES[name](launcher, args);
+}

@@ -1,0 +1,155 @@
+import type {
+  Clock,
+  CrossingRecord,
+  Direction,
+  HostMemoryKind,
+  Purpose,
+} from '@bridgekeeper/bridge';
+import type { OpArgs, OpName } from './ops.ts';
+
+export type DeviceKind = 'cpu' | 'cuda' | 'model';
+
+/** How a device stores weights, activations and KV. Logits, norms' sums and row state are never narrower than f32. */
+export type ElementType = 'f32' | 'bf16';
+
+export function bytesPerElement(type: ElementType): number {
+  return type === 'f32' ? 4 : 2;
+}
+
+export interface DeviceInfo {
+  readonly kind: DeviceKind;
+  /** As the driver or the operating system names it. */
+  readonly name: string;
+  readonly element: ElementType;
+  /** Memory that buffers may take. */
+  readonly memoryBytes: number;
+  /** Tokens a KV page holds unless told otherwise: what this device's attention likes best. */
+  readonly preferredPageTokens: number;
+  /** Facts for reports (driver, architecture, cores); never parsed. */
+  readonly details: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Device memory. Contents are undefined until written. */
+export interface DeviceBuffer {
+  readonly id: number;
+  readonly bytes: number;
+  readonly label: string;
+}
+
+/** Part of a buffer. Offsets of slices passed to operations are multiples of 16. */
+export interface Slice {
+  readonly buffer: DeviceBuffer;
+  readonly offsetBytes: number;
+  readonly bytes: number;
+}
+
+/** The whole buffer, or `bytes` of it from `offsetBytes`. Throws RangeError when that is outside. */
+export function slice(
+  buffer: DeviceBuffer,
+  offsetBytes = 0,
+  bytes = buffer.bytes - offsetBytes,
+): Slice {
+  if (offsetBytes < 0 || bytes < 0 || offsetBytes + bytes > buffer.bytes) {
+    throw new RangeError(
+      `slice [${offsetBytes}, +${bytes}) lies outside "${buffer.label}" of ${buffer.bytes} bytes`,
+    );
+  }
+  return { buffer, offsetBytes, bytes };
+}
+
+/** Host memory that lanes copy from and to. `bytes` stays readable until `free`. */
+export interface HostBuffer {
+  readonly id: number;
+  readonly memory: HostMemoryKind;
+  readonly bytes: Uint8Array;
+  readonly label: string;
+}
+
+/** A point in a stream's work. */
+export interface DeviceEvent {
+  readonly id: number;
+}
+
+/** Operations recorded once, launched many times with the same arguments. */
+export interface Graph {
+  readonly id: number;
+  readonly label: string;
+  /** Operations in it. */
+  readonly length: number;
+}
+
+/** Work done in the order it was given. Launching never waits for the work. */
+export interface Stream {
+  readonly id: number;
+  readonly label: string;
+  launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void;
+  launchGraph(graph: Graph): void;
+  /** Marks the work launched so far. */
+  record(event: DeviceEvent): void;
+  /** Later work of this stream starts after what `event` marked. */
+  wait(event: DeviceEvent): void;
+  /** Resolves when all work launched so far is done; rejects with DeviceError if any of it failed. */
+  synchronize(): Promise<void>;
+}
+
+/** One copy for a lane to make. It starts after the work queued on `stream`, and later work of `stream` after it. */
+export interface CopyRequest {
+  readonly direction: Direction;
+  readonly device: Slice;
+  readonly host: HostBuffer;
+  readonly hostOffsetBytes: number;
+  readonly stream: Stream;
+  readonly purpose: Purpose;
+  readonly tenant: string;
+}
+
+/**
+ * The door: an OS thread with a context and its channel, making crossings one at a time.
+ * The inline lane is the launching thread itself, which the law may block inside `copy`;
+ * a worker lane blocks only its own thread.
+ */
+export interface Lane {
+  readonly id: string;
+  readonly kind: 'inline' | 'worker';
+  /** Issues the copy before it returns; the promise resolves when the bytes have arrived. */
+  copy(request: CopyRequest): Promise<CrossingRecord>;
+  close(): Promise<void>;
+}
+
+export interface LaneOptions {
+  readonly label: string;
+  /** A context of its own has a channel of its own; on a shared one, copies serialise with the launching thread's. */
+  readonly context: 'own' | 'shared';
+}
+
+/** What the device itself counted, independently of lanes and ledger. */
+export interface DeviceCounters {
+  readonly h2dBytes: number;
+  readonly d2hBytes: number;
+  readonly copies: number;
+  readonly launches: number;
+  readonly graphLaunches: number;
+  readonly allocatedBytes: number;
+}
+
+export interface Device {
+  readonly info: DeviceInfo;
+  readonly clock: Clock;
+  /** The launching thread's own lane. */
+  readonly inlineLane: Lane;
+  /** Throws DeviceError `out-of-memory`. Buffers are aligned to 256 bytes. */
+  allocate(bytes: number, label: string): DeviceBuffer;
+  free(buffer: DeviceBuffer): void;
+  allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer;
+  freeHost(buffer: HostBuffer): void;
+  createStream(label: string): Stream;
+  createEvent(): DeviceEvent;
+  openLane(options: LaneOptions): Promise<Lane>;
+  /** Records what `record` launches on `stream` without running it. Copies cannot be recorded. */
+  capture(stream: Stream, label: string, record: () => void): Graph;
+  counters(): DeviceCounters;
+  /** Lets the thread's other work (messages, timers) run; virtual devices only advance their clock's due work. */
+  breathe(): Promise<void>;
+  /** Ends threads and frees everything. Idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,20 @@
+export * from './bf16.ts';
+export * from './clock/system-clock.ts';
+export * from './clock/virtual-clock.ts';
+export * from './command.ts';
+export { type ContractCase, ContractError, contractCases } from './contract/index.ts';
+export * from './cost.ts';
+export { CpuDevice, type CpuDeviceOptions, openCpuDevice } from './cpu/cpu-device.ts';
+export {
+  type CudaAvailability,
+  CudaDevice,
+  type CudaDeviceOptions,
+  cudaAvailability,
+  openCudaDevice,
+} from './cuda/index.ts';
+export * from './device.ts';
+export * from './errors.ts';
+export * from './model/model-device.ts';
+export * from './ops.ts';
+export * from './random.ts';
+export * from './row-layout.ts';

@@ -1,0 +1,132 @@
+import { advance, applyCommand, beginDecode, isRow, isStop } from '../cpu/kernels/rows.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import { hash32 } from '../random.ts';
+import {
+  CONTROL,
+  LOGPROB,
+  LOGPROB_WORDS,
+  MAX_TOP_LOGPROBS,
+  ROW,
+  ROW_FLAG,
+  ROW_WORDS,
+  TARGET,
+} from '../row-layout.ts';
+import { floatsOf, wordsOf } from './memory.ts';
+
+type Bookkeeper<Name extends OpName> = (args: OpArgs[Name]) => () => void;
+
+/**
+ * The operations that run for real on a modelled GPU: what decides who decodes, where, and until
+ * when. Tokens are made up and every token is equally likely.
+ */
+const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
+  'apply-command': (args) => {
+    const targets: Int32Array[] = [];
+    targets[TARGET.ROWS] = wordsOf(args.rows);
+    targets[TARGET.PAGE_TABLE] = wordsOf(args.pageTable);
+    targets[TARGET.BIAS] = wordsOf(args.bias);
+    targets[TARGET.DECODE_ROWS] = wordsOf(args.decodeRows);
+    targets[TARGET.TOKENS] = wordsOf(args.tokens);
+    targets[TARGET.TOKEN_ROWS] = wordsOf(args.tokenRows);
+    targets[TARGET.POSITIONS] = wordsOf(args.positions);
+    targets[TARGET.SELECT] = wordsOf(args.select);
+    targets[TARGET.SELECT_ROWS] = wordsOf(args.selectRows);
+    targets[TARGET.PROMPT_SELECT] = wordsOf(args.promptSelect);
+    targets[TARGET.PROMPT_TARGETS] = wordsOf(args.promptTargets);
+    targets[TARGET.CONTROL] = wordsOf(args.control);
+    const command = wordsOf(args.command);
+    const counts = wordsOf(args.counts);
+    const { vocab, maxRecords } = args;
+    return () => applyCommand(command, targets, counts, vocab, maxRecords);
+  },
+
+  'begin-decode': (args) => {
+    const arrays = {
+      rows: wordsOf(args.rows),
+      decodeRows: wordsOf(args.decodeRows),
+      tokens: wordsOf(args.tokens),
+      tokenRows: wordsOf(args.tokenRows),
+      positions: wordsOf(args.positions),
+    };
+    return () => beginDecode(arrays, args.count);
+  },
+
+  sample: (args) => {
+    const rows = wordsOf(args.rows);
+    const control = wordsOf(args.control);
+    const lineRows = wordsOf(args.lineRows);
+    const sampled = wordsOf(args.sampled);
+    const logprobs = args.logprobs;
+    const { count, vocab, ringSlots, ringLines } = args;
+    return () => {
+      for (let i = 0; i < count; i++) {
+        const row = lineRows[i]!;
+        if (!isRow(rows, row)) continue;
+        const base = row * ROW_WORDS;
+        const token = syntheticToken(rows, base, vocab);
+        sampled[i] = token;
+        if ((rows[base + ROW.FLAGS]! & ROW_FLAG.LOGPROBS) === 0) continue;
+        const line = ((control[CONTROL.STEP]! >>> 0) % ringSlots) * ringLines + i;
+        writeUniformLogprobs(wordsOf(logprobs), floatsOf(logprobs), line, token, vocab);
+      }
+    };
+  },
+
+  advance: (args) => {
+    const arrays = {
+      rows: wordsOf(args.rows),
+      control: wordsOf(args.control),
+      lineRows: wordsOf(args.lineRows),
+      sampled: wordsOf(args.sampled),
+      counts: wordsOf(args.counts),
+      results: wordsOf(args.results),
+    };
+    return () => advance(arrays, args);
+  },
+
+  'prompt-logprobs': ({ targets, out, count, vocab }) => {
+    return () => {
+      const tokens = wordsOf(targets);
+      const words = wordsOf(out);
+      const floats = floatsOf(out);
+      for (let i = 0; i < count; i++) writeUniformLogprobs(words, floats, i, tokens[i]!, vocab);
+    };
+  },
+};
+
+/** What runs for real when this operation does, or null where it only takes time. */
+export function bookkeepingOf<Name extends OpName>(
+  name: Name,
+  args: OpArgs[Name],
+): (() => void) | null {
+  return BOOKKEEPERS[name]?.(args) ?? null;
+}
+
+/** The row's next token: repeatable, and never one that ends the row. */
+function syntheticToken(rows: Int32Array, base: number, vocab: number): number {
+  const seedLo = rows[base + ROW.SEED_LO]!;
+  const seedHi = rows[base + ROW.SEED_HI]!;
+  let token = (hash32(seedLo, seedHi, rows[base + ROW.GENERATED]!) >>> 0) % vocab;
+  for (let tries = 0; tries < vocab && isStop(rows, base, token); tries++) {
+    token = (token + 1) % vocab;
+  }
+  return token;
+}
+
+/** A line of logprobs as if all tokens of the vocabulary were alike. */
+function writeUniformLogprobs(
+  words: Int32Array,
+  floats: Float32Array,
+  line: number,
+  token: number,
+  vocab: number,
+): void {
+  const base = line * LOGPROB_WORDS;
+  const logprob = -Math.log(vocab);
+  floats[base + LOGPROB.LOGPROB] = logprob;
+  words[base + LOGPROB.RANK] = 1;
+  for (let k = 0; k < MAX_TOP_LOGPROBS; k++) {
+    words[base + LOGPROB.IDS + k] = (token + k) % vocab;
+    floats[base + LOGPROB.LOGPROBS + k] = logprob;
+  }
+}

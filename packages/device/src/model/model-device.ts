@@ -1,0 +1,164 @@
+import type { Clock, HostMemoryKind, Law, Roofline } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import type {
+  Device,
+  DeviceBuffer,
+  DeviceCounters,
+  DeviceEvent,
+  DeviceInfo,
+  Graph,
+  HostBuffer,
+  Lane,
+  LaneOptions,
+  Stream,
+} from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { Machine } from './machine.ts';
+import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
+import { ModelLane } from './model-lane.ts';
+import { ModelEvent, ModelGraph, ModelStream } from './model-stream.ts';
+import { fuse, WorkPricer } from './work.ts';
+
+export interface ModelDeviceOptions {
+  /** A VirtualClock for answers as fast as possible; a SystemClock paces the model in real time. */
+  readonly clock: Clock;
+  /** null, law off: bridge and submission are those of `h100-native`, measured without CC. */
+  readonly law: Law | null;
+  /** The GPU. The law's own unless told otherwise. */
+  readonly roofline?: Roofline;
+}
+
+/**
+ * Opens a GPU that only takes time: kernels by a roofline, crossings and launches by the law. It
+ * does no arithmetic; rows, commands and results are real, tokens are made up. Kernels of different
+ * streams do not slow each other. The same program makes the same times and records every time.
+ */
+export function openModelDevice(options: ModelDeviceOptions): Device {
+  return new ModelDevice(options);
+}
+
+class ModelDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly clock: Clock;
+  readonly inlineLane: Lane;
+  readonly #machine: Machine;
+  readonly #laneIds = new Set<string>();
+
+  constructor({ clock, law: imposed, roofline: given }: ModelDeviceOptions) {
+    const law = imposed ?? profileLaw(referenceProfile('h100-native'));
+    const roofline = given ?? law.profile.roofline;
+    const { name, gpu, submission } = law.profile;
+    this.clock = clock;
+    this.info = {
+      kind: 'model',
+      name: `${gpu}, modelled`,
+      element: 'bf16',
+      memoryBytes: roofline.memoryBytes,
+      preferredPageTokens: 32,
+      details: { profile: name, law: imposed === null ? 'off' : name },
+    };
+    const pricer = new WorkPricer(this.info.element, roofline, submission.graphNodeNs);
+    this.#machine = new Machine(clock, law, pricer);
+    this.inlineLane = this.#addLane('inline', 'inline', this.#machine.openContext());
+  }
+
+  allocate(bytes: number, label: string): DeviceBuffer {
+    this.#machine.assertOpen();
+    const { counters } = this.#machine;
+    const buffer = new ModelBuffer(this.#machine.nextId(), checkedSize(bytes, label), label);
+    const freeBytes = this.info.memoryBytes - counters.allocatedBytes;
+    if (buffer.reservedBytes > freeBytes) {
+      throw new DeviceError(
+        'out-of-memory',
+        `"${label}" needs ${bytes} bytes of device memory, and ${freeBytes} are free`,
+      );
+    }
+    counters.allocatedBytes += buffer.reservedBytes;
+    return buffer;
+  }
+
+  free(buffer: DeviceBuffer): void {
+    if (this.#machine.isClosed) return;
+    const known = bufferOf({ buffer, offsetBytes: 0, bytes: 0 });
+    this.#machine.counters.allocatedBytes -= known.reservedBytes;
+    known.release();
+  }
+
+  allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer {
+    this.#machine.assertOpen();
+    const id = this.#machine.nextId();
+    return new ModelHostBuffer(id, checkedSize(bytes, label), memory, label);
+  }
+
+  freeHost(buffer: HostBuffer): void {
+    if (this.#machine.isClosed) return;
+    if (!(buffer instanceof ModelHostBuffer) || buffer.isFreed) {
+      const message = `host memory "${buffer.label}" is not of this device or was freed already`;
+      throw new DeviceError('bad-argument', message);
+    }
+    buffer.isFreed = true;
+  }
+
+  createStream(label: string): Stream {
+    this.#machine.assertOpen();
+    return new ModelStream(this.#machine, label);
+  }
+
+  createEvent(): DeviceEvent {
+    this.#machine.assertOpen();
+    return new ModelEvent(this.#machine.nextId());
+  }
+
+  async openLane({ label, context }: LaneOptions): Promise<Lane> {
+    this.#machine.assertOpen();
+    if (context === 'shared') {
+      return this.#addLane(label, 'worker', (this.inlineLane as ModelLane).context);
+    }
+    const own = this.#machine.openContext();
+    await this.#machine.wake(this.clock.nowNs() + this.#machine.law.profile.contexts.createNs);
+    return this.#addLane(label, 'worker', own);
+  }
+
+  capture(stream: Stream, label: string, record: () => void): Graph {
+    this.#machine.assertRunning('a capture');
+    const recording = { streamId: stream.id, works: [] };
+    this.#machine.recording = recording;
+    try {
+      record();
+    } finally {
+      this.#machine.recording = null;
+    }
+    const { works } = recording;
+    return new ModelGraph(this.#machine.nextId(), label, works.length, fuse(works));
+  }
+
+  counters(): DeviceCounters {
+    return { ...this.#machine.counters };
+  }
+
+  async breathe(): Promise<void> {
+    await this.#machine.wake(this.clock.nowNs());
+  }
+
+  async close(): Promise<void> {
+    this.#machine.isClosed = true;
+  }
+
+  #addLane(label: string, kind: 'inline' | 'worker', context: ModelLane['context']): ModelLane {
+    let id = label;
+    for (let n = 2; this.#laneIds.has(id); n++) id = `${label}-${n}`;
+    this.#laneIds.add(id);
+    const isOwn = kind === 'worker' && context !== (this.inlineLane as ModelLane).context;
+    return new ModelLane(this.#machine, id, kind, context, async () => {
+      this.#laneIds.delete(id);
+      if (!isOwn) return;
+      await this.#machine.wake(this.clock.nowNs() + this.#machine.law.profile.contexts.destroyNs);
+      this.#machine.contexts.delete(context);
+    });
+  }
+}
+
+function checkedSize(bytes: number, label: string): number {
+  if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
+  throw new DeviceError('bad-argument', `"${label}" cannot have a size of ${bytes} bytes`);
+}

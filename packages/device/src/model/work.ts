@@ -1,0 +1,123 @@
+import type { Roofline } from '@bridgekeeper/bridge';
+import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
+import type { ElementType, Slice } from '../device.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import { bookkeepingOf } from './bookkeeping.ts';
+import { bufferOf, wordsOf } from './memory.ts';
+
+/** Operations in a row, priced as far as they can be before they run. */
+export interface Work {
+  readonly operations: number;
+  /** What of it does not depend on memory. */
+  readonly fixedNs: number;
+  readonly bookkeeping: (() => void) | null;
+  /** Priced when it runs, by the positions it then finds. */
+  readonly attention: OpArgs['attention'] | null;
+}
+
+/** The modelled GPU's speed: a kernel takes as long as its bytes, arithmetic or start does. */
+export class WorkPricer {
+  readonly #element: ElementType;
+  readonly #roofline: Roofline;
+  readonly #nodeNs: number;
+  readonly #attended = new Map<number, Attended>();
+  #attendedFor: OpArgs['attention'] | null = null;
+
+  /** `nodeNs` is what each kernel adds beside its own time. */
+  constructor(element: ElementType, roofline: Roofline, nodeNs: number) {
+    this.#element = element;
+    this.#roofline = roofline;
+    this.#nodeNs = nodeNs;
+  }
+
+  /** Prices one operation. Throws DeviceError `bad-argument` for memory that is not there. */
+  compile<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
+    for (const field in args) {
+      const value: unknown = args[field];
+      if (typeof value === 'object' && value !== null) bufferOf(value as Slice);
+    }
+    const bookkeeping = bookkeepingOf(name, args);
+    if (name === 'attention') {
+      return { operations: 1, fixedNs: 0, bookkeeping, attention: args as OpArgs['attention'] };
+    }
+    const fixedNs = this.#kernelNs(opCost(name, args, this.#element, wordsOf));
+    return { operations: 1, fixedNs, bookkeeping, attention: null };
+  }
+
+  /** Does the bookkeeping in order and says how long all of it takes. */
+  run(works: readonly Work[]): number {
+    let totalNs = 0;
+    for (const { fixedNs, bookkeeping, attention } of works) {
+      totalNs += fixedNs;
+      if (bookkeeping !== null) {
+        bookkeeping();
+        this.memoryChanged();
+      }
+      if (attention !== null) {
+        const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
+        totalNs += this.#kernelNs(cost);
+      }
+    }
+    return Math.round(totalNs);
+  }
+
+  /** What attention finds may be different from now on. */
+  memoryChanged(): void {
+    this.#attendedFor = null;
+  }
+
+  /** Layers of one batch attend to the same positions: they are counted once for each window. */
+  #attendedBy(args: OpArgs['attention']): Attended {
+    const known = this.#attendedFor;
+    if (known === null || !isSameBatch(known, args)) {
+      this.#attendedFor = args;
+      this.#attended.clear();
+    }
+    let attended = this.#attended.get(args.window);
+    if (attended === undefined) {
+      const { tokenRows, positions, count, window } = args;
+      attended = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
+      this.#attended.set(window, attended);
+    }
+    return attended;
+  }
+
+  #kernelNs({ bytes, operations }: OpCost): number {
+    const { copyBytesPerSecond, bf16FlopsPerSecond, kernelNs } = this.#roofline;
+    const bytesNs = (bytes * 1e9) / copyBytesPerSecond;
+    const operationsNs = (operations * 1e9) / bf16FlopsPerSecond;
+    return Math.max(bytesNs, operationsNs, kernelNs) + this.#nodeNs;
+  }
+}
+
+/** Works in the same order with neighbours of fixed cost made one: what a graph keeps. */
+export function fuse(works: readonly Work[]): Work[] {
+  const fused: Work[] = [];
+  let last: Work | undefined;
+  for (const work of works) {
+    if (last !== undefined && last.bookkeeping === null && last.attention === null) {
+      fused.pop();
+      last = {
+        ...work,
+        operations: last.operations + work.operations,
+        fixedNs: last.fixedNs + work.fixedNs,
+      };
+    } else {
+      last = work;
+    }
+    fused.push(last);
+  }
+  return fused;
+}
+
+function isSameBatch(a: OpArgs['attention'], b: OpArgs['attention']): boolean {
+  return (
+    a.count === b.count &&
+    isSameSlice(a.tokenRows, b.tokenRows) &&
+    isSameSlice(a.positions, b.positions)
+  );
+}
+
+function isSameSlice(a: Slice, b: Slice): boolean {
+  return a.buffer === b.buffer && a.offsetBytes === b.offsetBytes;
+}

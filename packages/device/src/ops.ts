@@ -1,0 +1,222 @@
+import type { ElementType, Slice } from './device.ts';
+
+/**
+ * The operations the engine uses: one catalogue, implemented by the cpu device (TypeScript) and the cuda device
+ * (.cu), priced by the model device, and checked against float64 by one contract suite.
+ *
+ * Shapes are row-major. `E` is the device's element type; weights, activations and KV are E unless marked.
+ * A batch is flat: `count` tokens, token i of row `tokenRows[i]` at `positions[i]`; row -1 is padding, whose outputs
+ * are undefined but whose inputs must never crash an operation. A line is one line of logits.
+ */
+export interface OpArgs {
+  /** Applies a packed command (row-layout.ts) to the arrays it targets. */
+  'apply-command': CommandTargets & {
+    readonly command: Slice;
+    readonly counts: Slice;
+    readonly vocab: number;
+    /** Upper bound of records, for the launch's size. */
+    readonly maxRecords: number;
+  };
+
+  /** For line i < count: r = decodeRows[i]; active rows give token, row, position; others row -1. */
+  'begin-decode': {
+    readonly rows: Slice;
+    readonly decodeRows: Slice;
+    readonly tokens: Slice;
+    readonly tokenRows: Slice;
+    readonly positions: Slice;
+    readonly count: number;
+  };
+
+  /** out[count, width] = table[tokens[i]]. Token ids outside [0, vocab) read row 0. */
+  embed: {
+    readonly table: Slice;
+    readonly tokens: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+    readonly vocab: number;
+  };
+
+  /** out = input / sqrt(mean(input^2) + epsilon) * weight, over lines of `width`. */
+  'rms-norm': {
+    readonly input: Slice;
+    readonly weight: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+    readonly epsilon: number;
+  };
+
+  /** residual += input; out = rms-norm(residual). */
+  'add-rms-norm': {
+    readonly residual: Slice;
+    readonly input: Slice;
+    readonly weight: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+    readonly epsilon: number;
+  };
+
+  /** out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T (+ bias[outputs]). */
+  matmul: {
+    readonly input: Slice;
+    readonly weight: Slice;
+    readonly bias: Slice | null;
+    readonly out: Slice;
+    readonly count: number;
+    readonly inputs: number;
+    readonly outputs: number;
+    /** f32 for logits. */
+    readonly outType: ElementType;
+  };
+
+  /**
+   * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are given (Qwen3),
+   * rotates q and k in place (halves, as Hugging Face's rotate_half), writes k and v of this layer to their pages.
+   */
+  'rope-write-kv': KvGeometry & {
+    readonly qkv: Slice;
+    readonly queryNorm: Slice | null;
+    readonly keyNorm: Slice | null;
+    readonly epsilon: number;
+    /** f32 [maxPositions, headDim / 2, (cos, sin)]. */
+    readonly rope: Slice;
+    readonly count: number;
+    readonly heads: number;
+  };
+
+  /**
+   * out[count, heads * headDim]: softmax(q k^T * scale) v over positions j <= p of the token's row, and p - j < window
+   * where window > 0. K and V of these positions are in their pages already.
+   */
+  attention: KvGeometry & {
+    readonly qkv: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly heads: number;
+    readonly scale: number;
+    readonly window: number;
+    /** One token of each row (decode), or runs of consecutive positions of a row (prefill). A hint, not a promise. */
+    readonly phase: 'decode' | 'prefill';
+  };
+
+  /** out[count, width] = silu(input[:, :width]) * input[:, width:]; input is [count, 2 width]. */
+  'silu-mul': {
+    readonly input: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /** out[i] = input[indices[i]] over lines of `width`; index -1 leaves a line undefined. */
+  select: {
+    readonly input: Slice;
+    readonly indices: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
+   * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i]. Order: logit bias,
+   * min-tokens mask, repetition, presence and frequency penalties; temperature; min-p; top-k; top-p; then inverse CDF
+   * in order of token id with the uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id.
+   * Filters keep every token tied with the last one kept. Logits are not modified before logprobs are taken.
+   * Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
+   * (ringSlots x ringLines x LOGPROB_WORDS).
+   */
+  sample: SampleTargets & {
+    readonly logits: Slice;
+    readonly counts: Slice;
+    readonly bias: Slice;
+    readonly sampled: Slice;
+    readonly logprobs: Slice;
+    readonly vocab: number;
+  };
+
+  /**
+   * After sampling, for each line with row >= 0: TOKEN, POSITION + 1, GENERATED + 1, REMAINING - 1, counts; ACTIVE
+   * is 1 until a stop id or the end of REMAINING; a result line in slot CONTROL.STEP % ringSlots of `results`
+   * (ringSlots x resultSlotWords(ringLines)). Then CONTROL.STEP + 1.
+   */
+  advance: SampleTargets & {
+    readonly sampled: Slice;
+    readonly counts: Slice;
+    readonly results: Slice;
+    readonly vocab: number;
+  };
+
+  /** One logprob line (LOGPROB_WORDS, MAX_TOP_LOGPROBS alternatives) for token targets[i] of logits line i. */
+  'prompt-logprobs': {
+    readonly logits: Slice;
+    readonly targets: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly vocab: number;
+  };
+
+  /** out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i). Weights of `--load-format dummy`. */
+  'fill-uniform': {
+    readonly out: Slice;
+    readonly elements: number;
+    readonly type: ElementType;
+    readonly mean: number;
+    readonly spread: number;
+    readonly seed: number;
+  };
+}
+
+export type OpName = keyof OpArgs;
+
+/** The i32 arrays that commands write. A command's TARGET indexes them in this order. */
+export interface CommandTargets {
+  /** [maxRows, ROW_WORDS] */
+  readonly rows: Slice;
+  /** [maxRows, pagesPerRow] */
+  readonly pageTable: Slice;
+  /** [maxRows, MAX_BIAS, (token id, bias bits)] */
+  readonly bias: Slice;
+  /** [maxRows]: the rows of the decode batch, -1 past its end. */
+  readonly decodeRows: Slice;
+  /** [maxBatchTokens] each: the prefill batch. */
+  readonly tokens: Slice;
+  readonly tokenRows: Slice;
+  readonly positions: Slice;
+  /** [maxRows]: the prefill tokens whose logits are sampled, and their rows. */
+  readonly select: Slice;
+  readonly selectRows: Slice;
+  /** [maxRows]: the prefill tokens whose prompt logprobs are wanted, and the tokens that came next. */
+  readonly promptSelect: Slice;
+  readonly promptTargets: Slice;
+  /** [CONTROL_WORDS] */
+  readonly control: Slice;
+}
+
+/**
+ * KV pages: [pages, layers, (k, v), kvHeads, pageTokens, headDim]. A page is contiguous over all layers, so that a
+ * spill or a restore of it is one crossing. Position p of row r is in page pageTable[r * pagesPerRow + p / pageTokens].
+ */
+export interface KvGeometry {
+  readonly kv: Slice;
+  readonly pageTable: Slice;
+  readonly tokenRows: Slice;
+  readonly positions: Slice;
+  readonly layer: number;
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly pageTokens: number;
+  readonly pagesPerRow: number;
+}
+
+interface SampleTargets {
+  readonly rows: Slice;
+  readonly control: Slice;
+  /** i32 [count]: the row of each line, -1 for none. */
+  readonly lineRows: Slice;
+  readonly count: number;
+  readonly ringSlots: number;
+  readonly ringLines: number;
+}
