@@ -1,0 +1,36 @@
+import { type EngineCard, EngineError, type GenerationRequest } from './request.ts';
+import { checkSampling } from './sampling.ts';
+
+/**
+ * Everything that can be wrong with a request, before it is queued. Throws EngineError; messages never carry tokens.
+ * `open` is what is in flight.
+ */
+export function checkRequest(
+  request: GenerationRequest,
+  card: EngineCard,
+  open: ReadonlyMap<string, unknown>,
+): void {
+  const { vocabularySize, maxModelTokens } = card;
+  if (open.has(request.id)) {
+    throw new EngineError('bad-request', 'a request with this id is in flight', 'request_id');
+  }
+  checkSampling(request.sampling, vocabularySize);
+  const { length } = request.promptTokens;
+  if (length === 0) throw new EngineError('bad-request', 'the prompt has no tokens', 'prompt');
+  if (length >= maxModelTokens) {
+    throw new EngineError(
+      'prompt-too-long',
+      `This model's maximum context length is ${maxModelTokens} tokens. However, your prompt has ` +
+        `${length} tokens, which leaves no room for output. Please shorten the prompt.`,
+      'prompt',
+    );
+  }
+  if (request.promptTokens.some((token) => token >= vocabularySize)) {
+    const message = `the prompt has token ids outside the vocabulary (0 to ${vocabularySize - 1})`;
+    throw new EngineError('bad-request', message, 'prompt');
+  }
+  if (open.size >= card.maxRows + card.maxWaiting) {
+    const message = `${open.size} requests are in flight, the most this server takes: try again later`;
+    throw new EngineError('queue-full', message);
+  }
+}

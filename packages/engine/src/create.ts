@@ -1,0 +1,199 @@
+import { Ledger } from '@bridgekeeper/bridge';
+import { bytesPerElement, type Device, hash32, slice } from '@bridgekeeper/device';
+import { Engine } from './engine.ts';
+import { PagePool } from './kv/page-pool.ts';
+import { openCheckpoint } from './loader/checkpoint.ts';
+import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
+import { uploadBytes } from './loader/upload.ts';
+import { readModelSpec } from './models/folder.ts';
+import { ropeTable } from './models/rope.ts';
+import type { ModelSpec } from './models/spec.ts';
+import { parameterCount } from './models/weights.ts';
+import { createPolicy, type PolicyName } from './policies/policy.ts';
+import { type EngineCard, EngineError } from './request.ts';
+import { Door } from './runner/door.ts';
+import type { ForwardParts } from './runner/forward.ts';
+import { planMemory } from './runner/memory.ts';
+import { Runner } from './runner/runner.ts';
+import {
+  allocateBuffers,
+  maxCountTokens,
+  type RunnerShape,
+} from './runner/shapes.ts';
+import { Scheduler } from './scheduler/scheduler.ts';
+
+export interface EngineOptions {
+  readonly device: Device;
+  /** How reports name the law that the device imposes. */
+  readonly lawName: string;
+  readonly policy: PolicyName;
+  /** A Hugging Face model folder. */
+  readonly model: string;
+  /** Random weights: only config.json is read. */
+  readonly dummy: boolean;
+  /** undefined: what the model was made for. */
+  readonly maxModelTokens: number | undefined;
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+  /** undefined: what the device prefers. */
+  readonly pageTokens: number | undefined;
+  readonly memoryUtilization: number;
+  readonly kvBytes: number | undefined;
+  readonly prefixCaching: boolean;
+  readonly chunkedPrefill: boolean;
+  readonly maxWaiting: number;
+  /** Where the seeds of requests without one come from. */
+  readonly seed: number;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** Sampling steps whose results may wait on the device to be drained. */
+const RING_SLOTS = 64;
+
+/** A model on a device, ready to run steps. */
+export interface PreparedModel {
+  readonly spec: ModelSpec;
+  readonly shape: RunnerShape;
+  readonly loaded: LoadedWeights;
+  readonly parts: ForwardParts;
+  readonly runner: Runner;
+  /** The launching thread's door; its crossings are in the ledger. */
+  readonly door: Door;
+  readonly ledger: Ledger;
+  /** A scheduler over all of the model's pages, with nothing to do. */
+  readonly scheduler: Scheduler;
+  readonly pool: PagePool;
+}
+
+/** Loads the model onto the device and starts the engine on it. Throws ModelError or EngineError. */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  return startEngine(options, await prepareModel(options));
+}
+
+/** Loads the model and makes everything that steps need: nothing is allocated after this. */
+export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
+  const { device, maxRows } = options;
+  const spec = await readModelSpec(options.model);
+  const shape = planShape(options, spec);
+  const ledger = new Ledger({ law: options.lawName, openedNs: device.clock.nowNs() });
+  ledger.addLane(device.inlineLane);
+  const door = new Door(device.inlineLane, (record) => ledger.record(record));
+  const loaded = await load(options, spec, door);
+  const buffers = allocateBuffers(device, spec, shape);
+  const rope = ropeTable(spec, shape.maxModelTokens);
+  await uploadBytes({
+    device,
+    lane: door.lane,
+    bytes: new Uint8Array(rope.buffer, rope.byteOffset, rope.byteLength),
+    to: slice(buffers.rope),
+    onCrossing: door.record,
+  });
+  const stream = device.createStream('engine');
+  const { element } = device.info;
+  const parts = { spec, shape, weights: loaded.weights, buffers, stream, element };
+  const runner = new Runner(device, parts);
+  await runner.warmUp();
+  const pool = new PagePool(shape.kvPages);
+  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
+  const { prefixCaching, chunkedPrefill } = options;
+  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
+  return { spec, shape, loaded, parts, runner, door, ledger, scheduler, pool };
+}
+
+/** Starts the engine's loop over a prepared model. */
+export function startEngine(options: EngineOptions, model: PreparedModel): Engine {
+  const { device } = options;
+  const { scheduler, runner, door, pool, ledger } = model;
+  const { clock } = device;
+  return new Engine({
+    device,
+    scheduler,
+    pool,
+    policy: createPolicy(options.policy, { scheduler, runner, door, clock }),
+    card: describe(options, model),
+    bridgeStats: () => ledger.snapshot(clock.nowNs()),
+    drawSeed: seedSource(options.seed),
+  });
+}
+
+/** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
+function planShape(options: EngineOptions, spec: ModelSpec): RunnerShape {
+  const { device, maxRows, maxBatchTokens } = options;
+  const maxModelTokens = options.maxModelTokens ?? spec.maxPositions;
+  if (maxModelTokens > spec.maxPositions) {
+    throw new EngineError(
+      'bad-model',
+      `--max-model-len ${maxModelTokens} exceeds the ${spec.maxPositions} positions that ` +
+        'config.json gives this model',
+      'max_model_len',
+    );
+  }
+  if (!options.chunkedPrefill && maxBatchTokens < maxModelTokens) {
+    throw new EngineError(
+      'bad-model',
+      `without chunked prefill a step must hold a whole prompt: raise --max-num-batched-tokens ` +
+        `(${maxBatchTokens}) to --max-model-len (${maxModelTokens})`,
+      'max_num_batched_tokens',
+    );
+  }
+  const elementBytes = bytesPerElement(device.info.element);
+  const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
+  const sizes = { maxRows, maxBatchTokens, maxModelTokens, pageTokens, ringSlots: RING_SLOTS };
+  const { kvPages } = planMemory({
+    spec,
+    shape: sizes,
+    elementBytes,
+    deviceBytes: device.info.memoryBytes,
+    utilization: options.memoryUtilization,
+    weightBytes: parameterCount(spec) * elementBytes,
+    kvBytes: options.kvBytes,
+  });
+  return { ...sizes, kvPages };
+}
+
+async function load(options: EngineOptions, spec: ModelSpec, door: Door): Promise<LoadedWeights> {
+  const { device, onProgress } = options;
+  const onCrossing = door.record;
+  const common = { spec, device, lanes: [door.lane], onCrossing, onProgress };
+  if (options.dummy) return loadWeights({ ...common, source: 'dummy' });
+  const source = await openCheckpoint(options.model);
+  try {
+    return await loadWeights({ ...common, source });
+  } finally {
+    await source.close();
+  }
+}
+
+function describe(options: EngineOptions, model: PreparedModel): EngineCard {
+  const { spec, shape, loaded } = model;
+  const { device } = options;
+  const { kind, name, element, details } = device.info;
+  return {
+    modelPath: options.model,
+    architecture: spec.architecture,
+    vocabularySize: spec.vocabularySize,
+    maxModelTokens: shape.maxModelTokens,
+    maxRows: shape.maxRows,
+    maxWaiting: options.maxWaiting,
+    device: { kind, name, element, ...details },
+    policy: options.policy,
+    law: options.lawName,
+    kvPages: shape.kvPages,
+    pageTokens: shape.pageTokens,
+    weightBytes: loaded.progress.bytesTotal,
+    loadSeconds: loaded.progress.totalSeconds,
+  };
+}
+
+/** Distinct 64-bit seeds, the same sequence for the same `seed`. */
+function seedSource(seed: number): () => bigint {
+  const low = seed | 0;
+  const high = Math.floor(seed / 0x100000000);
+  let draws = 0;
+  return () => {
+    draws += 2;
+    return (
+      (BigInt(hash32(low, high, draws) >>> 0) << 32n) | BigInt(hash32(low, high, draws + 1) >>> 0)
+    );
+  };
+}

@@ -1,0 +1,150 @@
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { hash32, openModelDevice, VirtualClock } from '@bridgekeeper/device';
+import { describe, expect, it } from 'vitest';
+import type { EngineOptions } from './create.ts';
+import { EngineError, type GenerationRequest } from './request.ts';
+import { engineOptions, generate, request, withEngine } from './testing/run.ts';
+
+/** The engine on a modelled B300 under its CC law, in virtual time that runs by itself. */
+function modelOptions(overrides: Partial<EngineOptions> = {}): EngineOptions {
+  const clock = new VirtualClock();
+  clock.runFreely();
+  const device = openModelDevice({ clock, law: profileLaw(referenceProfile('b300-cc')) });
+  return engineOptions(device, { dummy: true, lawName: 'b300-cc', ...overrides });
+}
+
+/** Random requests of all kinds, the same for the same seed. */
+function traffic(seed: number, count: number): GenerationRequest[] {
+  const draw = (counter: number, below: number) => (hash32(seed, 1, counter) >>> 0) % below;
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * 16;
+    const prompt = Array.from({ length: 1 + draw(at, 200) }, (_, i) => (i * 7 + draw(at + 1, 3)) % 4096);
+    return request(`r${index}`, prompt, {
+      maxTokens: 1 + draw(at + 2, 60),
+      temperature: draw(at + 3, 2),
+      seed: BigInt(draw(at + 4, 1000)),
+      presencePenalty: draw(at + 5, 3) === 0 ? 0.5 : 0,
+      logprobs: draw(at + 6, 4) === 0 ? 3 : undefined,
+      promptLogprobs: draw(at + 7, 6) === 0 ? 1 : undefined,
+      logitBias: draw(at + 8, 5) === 0 ? [[5, 1.5]] : [],
+    });
+  });
+}
+
+async function history(seed: number) {
+  const options = modelOptions({ maxRows: 8, kvBytes: 2 ** 21 });
+  return withEngine(options, async (engine) => {
+    const outcomes = await Promise.all(traffic(seed, 60).map((r) => generate(engine, r)));
+    const counters = options.device.counters();
+    return { outcomes, stats: engine.stats(), counters };
+  });
+}
+
+describe('the engine on a modelled device', () => {
+  it('makes the same history twice', async () => {
+    const first = await history(7);
+    expect(first.stats.preemptions).toBeGreaterThan(0);
+    expect(first.stats.prefixHitTokens).toBeGreaterThan(0);
+    expect(await history(7)).toEqual(first);
+    expect((await history(8)).stats).not.toEqual(first.stats);
+  });
+
+  it('accounts for every byte the device counted', async () => {
+    const { stats, counters } = await history(3);
+    const sum = (direction: string) =>
+      stats.bridge.totals
+        .filter((total) => total.direction === direction)
+        .reduce((bytes, total) => bytes + total.bytes, 0);
+    expect(sum('h2d')).toBe(counters.h2dBytes);
+    expect(sum('d2h')).toBe(counters.d2hBytes);
+    const crossings = stats.bridge.totals.reduce((n, total) => n + total.crossings, 0);
+    expect(crossings).toBe(counters.copies);
+    expect(stats.bridge.lanes.reduce((n, lane) => n + lane.crossings, 0)).toBe(crossings);
+  });
+
+  it('gives every request what it asked for', async () => {
+    const { outcomes } = await history(5);
+    const requests = traffic(5, 60);
+    outcomes.forEach(({ tokens, events, finish }, index) => {
+      const { sampling, promptTokens } = requests[index]!;
+      expect(tokens).toHaveLength(sampling.maxTokens);
+      expect(finish.reason).toBe('length');
+      if (sampling.logprobs !== undefined) {
+        const lines = events.flatMap((event) => event.logprobs ?? []);
+        expect(lines).toHaveLength(tokens.length);
+        expect(lines.every((line) => line.top.length === 3)).toBe(true);
+      }
+      const promptLines = events.flatMap((event) => event.promptLogprobs ?? []);
+      const wanted = sampling.promptLogprobs === undefined ? 0 : promptTokens.length - 1;
+      expect(promptLines).toHaveLength(wanted);
+    });
+  });
+
+  it('ends cancelled requests and goes on with the others', async () => {
+    await withEngine(modelOptions(), async (engine) => {
+      const kept = generate(engine, request('kept', [1, 2], { maxTokens: 40 }));
+      const outcome = await new Promise<string>((resolve) => {
+        let seen = 0;
+        engine.submit(request('dropped', [3], { maxTokens: 400 }), (event) => {
+          seen += event.tokens.length;
+          if (seen === 5) engine.cancel('dropped');
+          if (event.finish !== undefined) resolve(event.finish.reason);
+        });
+      });
+      expect(outcome).toBe('cancelled');
+      expect((await kept).finish.reason).toBe('length');
+      engine.cancel('nobody');
+    });
+  });
+
+  it('refuses what it cannot do, by name', async () => {
+    const options = modelOptions({ maxRows: 1, maxWaiting: 1 });
+    await withEngine(options, async (engine) => {
+      const refusal = (wanted: GenerationRequest) => {
+        try {
+          engine.submit(wanted, () => undefined);
+        } catch (error) {
+          expect(error).toBeInstanceOf(EngineError);
+          return [(error as EngineError).code, (error as EngineError).parameter];
+        }
+        return 'accepted';
+      };
+      expect(refusal(request('a', []))).toEqual(['bad-request', 'prompt']);
+      expect(refusal(request('b', [4096]))).toEqual(['bad-request', 'prompt']);
+      expect(refusal(request('c', new Array(512).fill(1)))).toEqual(['prompt-too-long', 'prompt']);
+      expect(refusal(request('d', [1], { topP: 0 }))).toEqual(['bad-request', 'top_p']);
+      expect(refusal(request('e', [1], { temperature: Number.NaN }))).toEqual([
+        'bad-request',
+        'temperature',
+      ]);
+      expect(refusal(request('f', [1], { logitBias: [[9999, 1]] }))).toEqual([
+        'bad-request',
+        'logit_bias',
+      ]);
+      expect(refusal(request('g', [1]))).toBe('accepted');
+      expect(refusal(request('g', [1]))).toEqual(['bad-request', 'request_id']);
+      expect(refusal(request('h', [1]))).toBe('accepted');
+      expect(refusal(request('i', [1]))).toEqual(['queue-full', undefined]);
+    });
+  });
+
+  it('finishes open requests within the grace of a shutdown, and fails them after it', async () => {
+    const run = async (graceMs: number) => {
+      const options = modelOptions();
+      const { createEngine } = await import('./create.ts');
+      const engine = await createEngine(options);
+      const open = generate(engine, request('open', [1], { maxTokens: 500 }));
+      await engine.shutdown(graceMs);
+      const late = () => engine.submit(request('late', [1]), () => undefined);
+      expect(late).toThrow('shutting down');
+      return (await open).finish.reason;
+    };
+    expect(await run(3_600_000)).toBe('length');
+    expect(await run(0)).toBe('error');
+  });
+
+  it('refuses a context that does not fit, with the arithmetic', async () => {
+    const starting = withEngine(modelOptions({ kvBytes: 2 ** 20 }), async () => undefined);
+    await expect(starting).rejects.toThrow(/KV cache too small: 256 tokens fit.*--max-model-len/s);
+  });
+});

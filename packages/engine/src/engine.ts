@@ -1,0 +1,186 @@
+import { type Clock, invariant } from '@bridgekeeper/bridge';
+import type { Device } from '@bridgekeeper/device';
+import { checkRequest } from './check-request.ts';
+import type { PagePool } from './kv/page-pool.ts';
+import type { Policy } from './policies/policy.ts';
+import {
+  type BridgeStats,
+  type EngineCard,
+  type EngineClient,
+  EngineError,
+  type EngineStats,
+  type GenerationEvent,
+  type GenerationRequest,
+} from './request.ts';
+import { finishOf, type Scheduler } from './scheduler/scheduler.ts';
+import { Sequence } from './scheduler/sequence.ts';
+
+export interface EngineParts {
+  readonly device: Device;
+  readonly scheduler: Scheduler;
+  readonly pool: PagePool;
+  readonly policy: Policy;
+  readonly card: EngineCard;
+  readonly bridgeStats: () => BridgeStats;
+  /** A seed for requests that bring none. */
+  readonly drawSeed: () => bigint;
+}
+
+const SHUTDOWN_NAP_NS = 50e6;
+
+interface OpenRequest {
+  readonly sequence: Sequence;
+  readonly onEvent: (event: GenerationEvent) => void;
+}
+
+/**
+ * The engine in its own thread: takes requests, runs steps while there are any, hands out what each step brought.
+ * A failing device ends every open request with `error` and the engine with it: nothing hangs.
+ */
+export class Engine implements EngineClient {
+  readonly card: EngineCard;
+  readonly failed: Promise<EngineError>;
+  readonly #parts: EngineParts;
+  readonly #clock: Clock;
+  readonly #open = new Map<string, OpenRequest>();
+  readonly #ended: Promise<void>;
+  #fail!: (error: EngineError) => void;
+  #state: 'running' | 'draining' | 'ended' = 'running';
+  #wake: (() => void) | undefined;
+  #arrivals = 0;
+  #steps = 0;
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.card = parts.card;
+    this.#clock = parts.device.clock;
+    this.failed = new Promise((resolve) => {
+      this.#fail = resolve;
+    });
+    this.#ended = this.#run();
+  }
+
+  submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
+    if (this.#state !== 'running') {
+      throw new EngineError('shutting-down', 'the engine is shutting down');
+    }
+    checkRequest(request, this.card, this.#open);
+    const { sampling, promptTokens } = request;
+    const room = this.card.maxModelTokens - promptTokens.length;
+    const capped = { ...sampling, maxTokens: Math.min(sampling.maxTokens, room) };
+    const sequence = new Sequence(
+      { ...request, sampling: capped },
+      sampling.seed ?? this.#parts.drawSeed(),
+      this.#arrivals++,
+      this.#clock.nowNs(),
+    );
+    this.#open.set(request.id, { sequence, onEvent });
+    this.#parts.scheduler.add(sequence);
+    this.#wake?.();
+  }
+
+  cancel(id: string): void {
+    const open = this.#open.get(id);
+    if (open === undefined) return;
+    open.sequence.cancelled = true;
+    this.#wake?.();
+  }
+
+  stats(): EngineStats {
+    const { scheduler, pool, device } = this.#parts;
+    const { launches, graphLaunches } = device.counters();
+    return {
+      running: scheduler.running,
+      waiting: scheduler.waiting,
+      kvUsage: pool.held / pool.pages,
+      ...scheduler.counters,
+      steps: this.#steps,
+      launches,
+      graphLaunches,
+      bridge: this.#parts.bridgeStats(),
+    };
+  }
+
+  async shutdown(graceMs: number): Promise<void> {
+    if (this.#state === 'running') {
+      this.#state = 'draining';
+      this.#wake?.();
+      await this.#drained(this.#clock.nowNs() + graceMs * 1e6);
+      this.#state = 'ended';
+      this.#wake?.();
+    }
+    await this.#ended;
+    await this.#parts.device.close();
+  }
+
+  /** Waits for the last request or for `untilNs`, in naps: a sleep cannot be cancelled and would keep the thread. */
+  async #drained(untilNs: number): Promise<void> {
+    let ended = false;
+    const noteEnd = this.#ended.then(() => {
+      ended = true;
+    });
+    while (!ended && this.#clock.nowNs() < untilNs) {
+      const napNs = Math.min(untilNs, this.#clock.nowNs() + SHUTDOWN_NAP_NS);
+      await Promise.race([noteEnd, this.#clock.sleepUntilNs(napNs)]);
+    }
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await this.#serve();
+      this.#endOpen('the engine shut down before this request was done');
+    } catch (cause) {
+      this.#state = 'ended';
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const error = new EngineError('engine-failed', `the engine failed: ${reason}`, undefined, {
+        cause,
+      });
+      this.#endOpen('the engine failed');
+      this.#fail(error);
+    }
+  }
+
+  async #serve(): Promise<void> {
+    const { scheduler, policy, device } = this.#parts;
+    while (this.#state !== 'ended') {
+      this.#deliver(scheduler.retireCancelled(this.#clock.nowNs()));
+      if (scheduler.busy) {
+        this.#deliver(await policy.step());
+        this.#steps += 1;
+        await device.breathe();
+      } else if (this.#state === 'draining') {
+        return;
+      } else {
+        await this.#nextWake();
+      }
+    }
+  }
+
+  #nextWake(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = undefined;
+        resolve();
+      };
+    });
+  }
+
+  #deliver(events: readonly GenerationEvent[]): void {
+    for (const event of events) {
+      const open = this.#open.get(event.id);
+      invariant(open !== undefined, 'events are for open requests');
+      if (event.finish !== undefined) this.#open.delete(event.id);
+      open.onEvent(event);
+    }
+  }
+
+  #endOpen(message: string): void {
+    const nowNs = this.#clock.nowNs();
+    const open = [...this.#open.values()];
+    this.#open.clear();
+    for (const { sequence, onEvent } of open) {
+      const finish = finishOf(sequence, { reason: 'error', message }, nowNs);
+      onEvent({ id: sequence.request.id, tokens: [], finish });
+    }
+  }
+}

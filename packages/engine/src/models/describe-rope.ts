@@ -1,0 +1,121 @@
+import { ConfigReader } from './config-reader.ts';
+import type { RopeScaling } from './spec.ts';
+
+interface Rope {
+  readonly theta: number;
+  readonly scaling: RopeScaling;
+  /** `max_position_embeddings`, stretched where the scaling says so. */
+  readonly maxPositions: number;
+}
+
+const ROPE_TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;
+type RopeType = (typeof ROPE_TYPES)[number];
+
+const NO_PARAMETERS = new ConfigReader({}, 'config.json: "rope_parameters"');
+
+/** 0.1 mscale ln(factor) + 1: equation 22 of arXiv 2309.00071, with DeepSeek's `mscale`. */
+function yarnMagnitude(factor: number, mscale: number): number {
+  return factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1;
+}
+
+/**
+ * Given outright, or the ratio of two magnitudes where both mscales are set, or the paper's own.
+ */
+function yarnAttentionFactor(parameters: ConfigReader, factor: number): number {
+  if (parameters.get('attention_factor') !== undefined) {
+    return parameters.positive('attention_factor');
+  }
+  const isSet = (key: string) => (parameters.get(key) ?? 0) !== 0;
+  if (isSet('mscale') && isSet('mscale_all_dim')) {
+    const over = yarnMagnitude(factor, parameters.positive('mscale'));
+    return over / yarnMagnitude(factor, parameters.positive('mscale_all_dim'));
+  }
+  return yarnMagnitude(factor, 1);
+}
+
+function describeYarn(parameters: ConfigReader, maxPositions: number): RopeScaling {
+  const originalMaxPositions = parameters.integer(
+    'original_max_position_embeddings',
+    1,
+    maxPositions,
+  );
+  const factor = parameters.positive('factor', maxPositions / originalMaxPositions);
+  return {
+    type: 'yarn',
+    factor,
+    originalMaxPositions,
+    betaFast: parameters.positive('beta_fast', 32),
+    betaSlow: parameters.positive('beta_slow', 1),
+    attentionFactor: yarnAttentionFactor(parameters, factor),
+    truncate: parameters.boolean('truncate', true),
+  };
+}
+
+function describeLlama3(parameters: ConfigReader): RopeScaling {
+  const low = parameters.positive('low_freq_factor');
+  const high = parameters.positive('high_freq_factor');
+  if (high <= low) {
+    throw parameters.error('malformed', 'high_freq_factor', 'must be above low_freq_factor');
+  }
+  return {
+    type: 'llama3',
+    factor: parameters.positive('factor'),
+    lowFrequencyFactor: low,
+    highFrequencyFactor: high,
+    originalMaxPositions: parameters.integer('original_max_position_embeddings', 1),
+  };
+}
+
+function describeScaling(
+  type: RopeType,
+  parameters: ConfigReader,
+  maxPositions: number,
+): RopeScaling {
+  switch (type) {
+    case 'default':
+      return { type: 'none' };
+    case 'linear':
+      return { type: 'linear', factor: parameters.positive('factor') };
+    case 'llama3':
+      return describeLlama3(parameters);
+    case 'yarn':
+      return describeYarn(parameters, maxPositions);
+  }
+}
+
+/**
+ * llama3's own configurations state the stretched length; linear and yarn ones often state the
+ * trained one.
+ */
+function stretchedPositions(scaling: RopeScaling, maxPositions: number): number {
+  switch (scaling.type) {
+    case 'linear':
+      return Math.floor(maxPositions * scaling.factor);
+    case 'yarn':
+      return Math.floor(scaling.originalMaxPositions * scaling.factor);
+    default:
+      return maxPositions;
+  }
+}
+
+/**
+ * Reads rotary positions from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`.
+ */
+export function describeRope(config: ConfigReader): Rope {
+  const named = config.object('rope_parameters') ?? config.object('rope_scaling');
+  const parameters = named ?? NO_PARAMETERS;
+  const typeKey = parameters.get('rope_type') === undefined ? 'type' : 'rope_type';
+  const type = parameters.choice(typeKey, ROPE_TYPES, named ? undefined : 'default');
+  const isNewSpelling = config.get('rope_parameters') !== undefined;
+  if (type === undefined && !(isNewSpelling && parameters.get('rope_theta') !== undefined)) {
+    throw parameters.error('malformed', 'rope_type', `is missing: ${ROPE_TYPES.join(', ')}`);
+  }
+  const partial = parameters.get('partial_rotary_factor') ?? 1;
+  if (partial !== 1) {
+    throw parameters.error('unsupported', 'partial_rotary_factor', 'is not 1; supported: 1');
+  }
+  const theta = parameters.positive('rope_theta', config.positive('rope_theta', 10_000));
+  const maxPositions = config.integer('max_position_embeddings', 1);
+  const scaling = describeScaling(type ?? 'default', parameters, maxPositions);
+  return { theta, scaling, maxPositions: stretchedPositions(scaling, maxPositions) };
+}

@@ -1,0 +1,224 @@
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { smallConfig } from '../testing/model-folder.ts';
+import { describeModel } from './describe.ts';
+import { ModelError } from './errors.ts';
+import { readModelSpec } from './folder.ts';
+import { readSamplingDefaults } from './sampling-defaults.ts';
+import { parameterCount } from './weights.ts';
+
+const inRepository = (path: string) =>
+  fileURLToPath(new URL(`../../../../${path}`, import.meta.url));
+
+const rejection = (code: string, ...words: readonly string[]) =>
+  expect.objectContaining({
+    name: 'ModelError',
+    code,
+    message: expect.stringMatching(words.map((word) => `(?=.*${word})`).join('')) as string,
+  });
+
+function describing(config: Record<string, unknown>) {
+  return () => describeModel(smallConfig({ config }));
+}
+
+describe('published configurations', () => {
+  test('storyteller', async () => {
+    const spec = await readModelSpec(inRepository('models/storyteller'));
+    expect(spec).toEqual({
+      architecture: 'LlamaForCausalLM',
+      hiddenSize: 256,
+      layers: 8,
+      heads: 4,
+      kvHeads: 2,
+      headDim: 64,
+      intermediateSize: 768,
+      vocabularySize: 4096,
+      rmsNormEpsilon: 1e-5,
+      maxPositions: 512,
+      rope: { theta: 10_000, scaling: { type: 'none' } },
+      qkvBias: false,
+      outputBias: false,
+      mlpBias: false,
+      qkNorm: false,
+      tiedHead: true,
+      slidingWindow: 0,
+      eosTokenIds: [0],
+      bosTokenId: 0,
+      storedType: 'bf16',
+    });
+  });
+
+  test('Qwen3-8B', async () => {
+    const spec = await readModelSpec(inRepository('packages/engine/configs/qwen3-8b'));
+    expect(spec).toMatchObject({ qkNorm: true, qkvBias: false, headDim: 128, tiedHead: false });
+    // The model card says 8.2 billion parameters, 6.95 of them outside the embeddings.
+    expect(parameterCount(spec)).toBe(8_190_735_360);
+    expect(parameterCount(spec) - 2 * 151_936 * 4096).toBeCloseTo(6.95e9, -7);
+  });
+
+  test('Llama-3.2-1B', async () => {
+    const spec = await readModelSpec(inRepository('packages/engine/configs/llama-3.2-1b'));
+    expect(spec.rope.scaling).toEqual({
+      type: 'llama3',
+      factor: 32,
+      lowFrequencyFactor: 1,
+      highFrequencyFactor: 4,
+      originalMaxPositions: 8192,
+    });
+    expect(spec.maxPositions).toBe(131_072);
+    expect(parameterCount(spec)).toBe(1_235_814_400);
+  });
+});
+
+describe('architectures', () => {
+  const spec = (config: Record<string, unknown>) => describing(config)();
+
+  test('Llama takes its biases from the configuration', () => {
+    expect(spec({ attention_bias: true, mlp_bias: true })).toMatchObject({
+      qkvBias: true,
+      outputBias: true,
+      mlpBias: true,
+    });
+    expect(spec({ num_key_value_heads: null, head_dim: null })).toMatchObject({
+      kvHeads: 4,
+      headDim: 16,
+    });
+  });
+
+  test('Mistral has a window unless it is null', () => {
+    const architectures = ['MistralForCausalLM'];
+    expect(spec({ architectures, sliding_window: 4096 }).slidingWindow).toBe(4096);
+    expect(spec({ architectures, sliding_window: null }).slidingWindow).toBe(0);
+    expect(spec({ architectures, sliding_window: undefined }).slidingWindow).toBe(4096);
+  });
+
+  test('Qwen2 has q, k and v biases, and a window only when told to use it', () => {
+    const architectures = ['Qwen2ForCausalLM'];
+    const window = { architectures, sliding_window: 128, max_window_layers: 0 };
+    expect(spec({ architectures })).toMatchObject({ qkvBias: true, outputBias: false });
+    expect(spec({ ...window, use_sliding_window: false }).slidingWindow).toBe(0);
+    expect(spec({ ...window, use_sliding_window: true }).slidingWindow).toBe(128);
+    const none = { ...window, use_sliding_window: true, max_window_layers: 2 };
+    expect(spec(none).slidingWindow).toBe(0);
+    expect(describing({ ...none, max_window_layers: 1 })).toThrow(
+      rejection('unsupported', 'max_window_layers', 'all or none'),
+    );
+  });
+
+  test('Qwen3 normalises heads and has a head size of its own', () => {
+    const architectures = ['Qwen3ForCausalLM'];
+    expect(spec({ architectures, head_dim: undefined })).toMatchObject({
+      qkNorm: true,
+      headDim: 128,
+    });
+  });
+});
+
+describe('spellings', () => {
+  const yarn = { factor: 4, original_max_position_embeddings: 64 };
+
+  test('rope_parameters and rope_scaling say the same', () => {
+    const old = describing({ rope_theta: 5e5, rope_scaling: { type: 'yarn', ...yarn } })();
+    const parameters = { rope_type: 'yarn', rope_theta: 5e5, ...yarn };
+    const fresh = describing({ rope_theta: undefined, rope_parameters: parameters })();
+    expect(fresh).toEqual(old);
+    expect(fresh.rope).toEqual({
+      theta: 5e5,
+      scaling: {
+        type: 'yarn',
+        factor: 4,
+        originalMaxPositions: 64,
+        betaFast: 32,
+        betaSlow: 1,
+        attentionFactor: 0.1 * Math.log(4) + 1,
+        truncate: true,
+      },
+    });
+    expect(fresh.maxPositions).toBe(256);
+  });
+
+  test('dtype and torch_dtype say the same', () => {
+    const spec = (config: Record<string, unknown>) => describing(config)().storedType;
+    expect(spec({ torch_dtype: 'float16' })).toBe('f16');
+    expect(spec({ torch_dtype: undefined, dtype: 'float32' })).toBe('f32');
+    expect(spec({ torch_dtype: undefined })).toBe(undefined);
+  });
+
+  test('end-of-sequence ids are those of both files', () => {
+    const config = smallConfig({ config: { eos_token_id: 5 } });
+    expect(describeModel(config, { eos_token_id: [7, 5] }).eosTokenIds).toEqual([7, 5]);
+    expect(describeModel(smallConfig({ config: { eos_token_id: null } })).eosTokenIds).toEqual([]);
+  });
+
+  test('yarn magnitudes', () => {
+    const factor = (more: Record<string, unknown>) => {
+      const { scaling } = describing({ rope_scaling: { type: 'yarn', ...yarn, ...more } })().rope;
+      return scaling.type === 'yarn' ? scaling.attentionFactor : Number.NaN;
+    };
+    expect(factor({ attention_factor: 0.5 })).toBe(0.5);
+    const ratio = (0.1 * 0.7 * Math.log(4) + 1) / (0.1 * 1.3 * Math.log(4) + 1);
+    expect(factor({ mscale: 0.7, mscale_all_dim: 1.3 })).toBeCloseTo(ratio, 15);
+    expect(factor({ mscale: 0.7 })).toBeCloseTo(0.1 * Math.log(4) + 1, 15);
+    expect(factor({ factor: 1 })).toBe(1);
+  });
+});
+
+describe('what is refused, and how', () => {
+  test.each<[Record<string, unknown>, string, ...string[]]>([
+    [{ architectures: ['GPT2LMHeadModel'] }, 'unsupported', 'architectures', 'Qwen3ForCausalLM'],
+    [{ architectures: undefined }, 'unsupported', 'architectures', 'LlamaForCausalLM'],
+    [{ quantization_config: { quant_method: 'awq' } }, 'unsupported', 'awq', 'bf16'],
+    [{ hidden_act: 'gelu' }, 'unsupported', 'hidden_act', 'silu'],
+    [{ rope_scaling: { type: 'longrope' } }, 'unsupported', 'longrope', 'llama3'],
+    [{ rope_scaling: { factor: 2 } }, 'malformed', 'rope_scaling', 'rope_type'],
+    [{ rope_scaling: { type: 'linear' } }, 'malformed', 'rope_scaling', 'factor'],
+    [{ rope_scaling: [] }, 'malformed', 'rope_scaling', 'object'],
+    [{ rope_parameters: { full_attention: {} } }, 'malformed', 'rope_parameters', 'rope_type'],
+    [{ partial_rotary_factor: 0.5 }, 'unsupported', 'partial_rotary_factor', '1'],
+    [{ torch_dtype: 'float8_e4m3fn' }, 'unsupported', 'torch_dtype', 'bfloat16'],
+    [{ layer_types: ['full_attention', 'sliding_attention'] }, 'unsupported', 'layer_types', 'one'],
+    [{ hidden_size: 64.5 }, 'malformed', 'hidden_size', '64.5'],
+    [{ hidden_size: '64' }, 'malformed', 'hidden_size', 'whole number'],
+    [{ hidden_size: -1 }, 'malformed', 'hidden_size', '-1'],
+    [{ hidden_size: 1e300 }, 'malformed', 'hidden_size', '2147483647'],
+    [{ num_hidden_layers: undefined }, 'malformed', 'num_hidden_layers', 'missing'],
+    [{ num_key_value_heads: 3 }, 'malformed', 'num_key_value_heads', 'divide'],
+    [{ hidden_size: 65, head_dim: null }, 'malformed', 'head_dim', '16.25'],
+    [{ head_dim: 15 }, 'unsupported', 'head_dim', 'even'],
+    [{ rms_norm_eps: 0 }, 'malformed', 'rms_norm_eps', 'above 0'],
+    [{ rope_theta: 'x' }, 'malformed', 'rope_theta', 'above 0'],
+    [{ tie_word_embeddings: 1 }, 'malformed', 'tie_word_embeddings', 'true or false'],
+    [{ eos_token_id: 4096 }, 'malformed', 'eos_token_id', 'below'],
+    [{ eos_token_id: ['0'] }, 'malformed', 'eos_token_id', 'token ids'],
+  ])('%j', (config, code, ...words) => {
+    expect(describing(config)).toThrow(rejection(code, 'config.json', ...words));
+  });
+
+  test.each([[null], [[]], [3], ['text']])('config.json of %j', (config) => {
+    expect(() => describeModel(config)).toThrow(rejection('malformed', 'config.json'));
+  });
+
+  test('any value under any key gives a spec or a ModelError', () => {
+    const keys = Object.keys(smallConfig());
+    const values = fc.oneof(fc.jsonValue(), fc.double(), fc.constant({ type: 'yarn' }));
+    fc.assert(
+      fc.property(fc.constantFrom(...keys, 'rope_scaling', 'layer_types'), values, (key, value) => {
+        try {
+          describeModel(smallConfig({ config: { [key]: value } }));
+        } catch (error) {
+          expect(error).toBeInstanceOf(ModelError);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('keys that change nothing are ignored', () => {
+    expect(describing({ pretraining_tp: 7, anything: { at: 'all' } })()).toEqual(describing({})());
+  });
+});
+
+test('sampling defaults of the bundled model are none', async () => {
+  expect(await readSamplingDefaults(inRepository('models/storyteller'))).toEqual({});
+});

@@ -1,0 +1,66 @@
+/** The dense decoder architectures that this engine runs, by the name config.json gives them. */
+export const ARCHITECTURES = [
+  'LlamaForCausalLM',
+  'MistralForCausalLM',
+  'Qwen2ForCausalLM',
+  'Qwen3ForCausalLM',
+] as const;
+export type Architecture = (typeof ARCHITECTURES)[number];
+
+/** How the rotary frequencies are stretched beyond the length the model was trained on. */
+export type RopeScaling =
+  | { readonly type: 'none' }
+  | { readonly type: 'linear'; readonly factor: number }
+  | {
+      /** Llama 3.1: long waves divided by `factor`, short ones kept, a smooth passage between. */
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFrequencyFactor: number;
+      readonly highFrequencyFactor: number;
+      readonly originalMaxPositions: number;
+    }
+  | {
+      /** arXiv 2309.00071. */
+      readonly type: 'yarn';
+      readonly factor: number;
+      readonly originalMaxPositions: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Multiplies cos and sin: given, or derived from the factor and the mscales. */
+      readonly attentionFactor: number;
+      /** Whether the ramp's ends are rounded to whole dimensions. */
+      readonly truncate: boolean;
+    };
+
+/** The element types a checkpoint may store its weights in. */
+export type StoredType = 'bf16' | 'f16' | 'f32';
+
+/** One architecture with its numbers: all the engine knows of a model. Plain data. */
+export interface ModelSpec {
+  readonly architecture: Architecture;
+  readonly hiddenSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly intermediateSize: number;
+  readonly vocabularySize: number;
+  readonly rmsNormEpsilon: number;
+  /** Positions the model was made for, stretched by linear and yarn scaling. */
+  readonly maxPositions: number;
+  readonly rope: { readonly theta: number; readonly scaling: RopeScaling };
+  readonly qkvBias: boolean;
+  readonly outputBias: boolean;
+  readonly mlpBias: boolean;
+  /** Each head of q and k is normalised before it is rotated (Qwen3). */
+  readonly qkNorm: boolean;
+  /** The output head is the embedding table. */
+  readonly tiedHead: boolean;
+  /** Positions a token sees, itself included; 0 is all. */
+  readonly slidingWindow: number;
+  /** Ids that end generation, from config.json and generation_config.json. */
+  readonly eosTokenIds: readonly number[];
+  readonly bosTokenId: number | undefined;
+  /** What config.json says of the file; the checkpoint's own headers decide. */
+  readonly storedType: StoredType | undefined;
+}

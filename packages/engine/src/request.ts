@@ -1,0 +1,172 @@
+/** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
+
+/** Sampling as vLLM and OpenAI define it. Ranges are checked once, by `checkSampling`. */
+export interface SamplingParams {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  /** 0 is off. */
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** Pairs of token id and bias. */
+  readonly logitBias: readonly (readonly [token: number, bias: number])[];
+  /** Unsigned 64 bits; undefined lets the engine draw one. */
+  readonly seed: bigint | undefined;
+  readonly maxTokens: number;
+  readonly minTokens: number;
+  /** Ids that end generation, the model's own end-of-sequence ids included unless they are ignored. */
+  readonly stopTokenIds: readonly number[];
+  /** undefined: none; n: the sampled token's logprob and the n best alternatives. */
+  readonly logprobs: number | undefined;
+  /** The same for every prompt token after the first. */
+  readonly promptLogprobs: number | undefined;
+}
+
+export interface GenerationRequest {
+  /** Unique among the requests in flight. */
+  readonly id: string;
+  /** Whose KV it may share. */
+  readonly tenant: string;
+  readonly promptTokens: Uint32Array;
+  readonly sampling: SamplingParams;
+}
+
+/** `error`: the engine gave up on this request alone. */
+export type FinishReason = 'stop' | 'length' | 'cancelled' | 'error';
+
+export interface TokenLogprobs {
+  /** Natural logarithm. */
+  readonly logprob: number;
+  /** 1 is the most likely token. */
+  readonly rank: number;
+  /** Best first. */
+  readonly top: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+/** What one engine step brought for one request. */
+export interface GenerationEvent {
+  readonly id: string;
+  readonly tokens: readonly number[];
+  /** One for each of `tokens`, when asked for. */
+  readonly logprobs?: readonly TokenLogprobs[];
+  /** One for each prompt token after the first, once, when asked for. */
+  readonly promptLogprobs?: readonly TokenLogprobs[];
+  readonly finish?: {
+    readonly reason: FinishReason;
+    /** The stop token id, when one ended it. */
+    readonly stopToken?: number;
+    /** For `error`: a message fit for the client. */
+    readonly message?: string;
+    /** Prompt tokens that came from the prefix cache. */
+    readonly cachedTokens: number;
+    readonly timing: RequestTiming;
+  };
+}
+
+/** Durations of one finished request on the engine's clock. */
+export interface RequestTiming {
+  readonly queuedNs: number;
+  readonly prefillNs: number;
+  readonly decodeNs: number;
+  readonly preemptions: number;
+}
+
+/** Everything the server needs to know of the model that the engine holds. */
+export interface EngineCard {
+  readonly modelPath: string;
+  readonly architecture: string;
+  readonly vocabularySize: number;
+  readonly maxModelTokens: number;
+  readonly maxRows: number;
+  /** Requests that may wait beyond those in rows. */
+  readonly maxWaiting: number;
+  readonly device: Readonly<Record<string, string | number | boolean>>;
+  readonly policy: string;
+  readonly law: string;
+  readonly kvPages: number;
+  readonly pageTokens: number;
+  readonly weightBytes: number;
+  readonly loadSeconds: number;
+}
+
+/** Counters since start (monotonic) and gauges (now): the source of /metrics and of the summary line. */
+export interface EngineStats {
+  readonly running: number;
+  readonly waiting: number;
+  /** 0 to 1. */
+  readonly kvUsage: number;
+  readonly prefixQueriedTokens: number;
+  readonly prefixHitTokens: number;
+  readonly preemptions: number;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  readonly steps: number;
+  readonly launches: number;
+  readonly graphLaunches: number;
+  readonly bridge: BridgeStats;
+}
+
+/** The ledger's totals and the lanes' state, as /v1/bridge shows them. */
+export interface BridgeStats {
+  readonly law: string;
+  readonly totals: readonly {
+    readonly purpose: string;
+    readonly direction: string;
+    readonly crossings: number;
+    readonly bytes: number;
+    readonly busyNs: number;
+    readonly blockedNs: number;
+  }[];
+  readonly lanes: readonly {
+    readonly id: string;
+    readonly kind: string;
+    readonly crossings: number;
+    readonly bytes: number;
+    readonly busyNs: number;
+  }[];
+  readonly uptimeNs: number;
+}
+
+export type EngineErrorCode =
+  | 'bad-request'
+  | 'prompt-too-long'
+  | 'queue-full'
+  | 'shutting-down'
+  | 'engine-failed'
+  | 'bad-model'
+  | 'out-of-memory';
+
+/** The border of the engine. The message is fit for a client and never carries prompt text. */
+export class EngineError extends Error {
+  override readonly name = 'EngineError';
+  readonly code: EngineErrorCode;
+  /** The parameter at fault, where there is one. */
+  readonly parameter: string | undefined;
+
+  constructor(code: EngineErrorCode, message: string, parameter?: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.parameter = parameter;
+  }
+}
+
+/** The engine as the server sees it: in a worker thread, in this one, or a stub. */
+export interface EngineClient {
+  readonly card: EngineCard;
+  /**
+   * Queues a request; throws EngineError. `onEvents` is called once per engine step that brought something for this
+   * request; the last event carries `finish`, and none comes after it.
+   */
+  submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void;
+  /** The request ends with `cancelled` soon; unknown ids are ignored. */
+  cancel(id: string): void;
+  /** The last known stats: never waits for a step. */
+  stats(): EngineStats;
+  /** Rejects new requests, waits up to `graceMs` for those in flight, fails the rest, and ends. Idempotent. */
+  shutdown(graceMs: number): Promise<void>;
+  /** Resolves, with the reason, if the engine dies. */
+  readonly failed: Promise<EngineError>;
+}

@@ -1,0 +1,57 @@
+import { invariant } from '@bridgekeeper/bridge';
+import {
+  FINISH,
+  LOGPROB,
+  LOGPROB_WORDS,
+  RESULT,
+  RESULT_HEADER,
+  RESULT_HEADER_WORDS,
+  RESULT_WORDS,
+} from '@bridgekeeper/device';
+import type { TokenLogprobs } from '../request.ts';
+import type { RowResult } from '../scheduler/plan.ts';
+
+const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
+  [FINISH.STOP]: 'stop',
+  [FINISH.LENGTH]: 'length',
+};
+
+/**
+ * Appends the first `lines` results of a drained slot to `results`. `logprobsOf`, where logprobs were drained, gives
+ * those of a line.
+ */
+export function readSlot(
+  words: Int32Array,
+  step: number,
+  lines: number,
+  results: RowResult[],
+  logprobsOf: ((line: number) => TokenLogprobs | undefined) | undefined,
+): void {
+  invariant(
+    words[RESULT_HEADER.STEP] === step && words[RESULT_HEADER.LINES]! >= lines,
+    `the result ring holds step ${words[RESULT_HEADER.STEP]} where step ${step} was drained`,
+  );
+  for (let line = 0; line < lines; line++) {
+    const at = RESULT_HEADER_WORDS + line * RESULT_WORDS;
+    const row = words[at + RESULT.ROW]!;
+    if (row < 0) continue;
+    results.push({
+      row,
+      epoch: words[at + RESULT.EPOCH]!,
+      token: words[at + RESULT.TOKEN]!,
+      finish: FINISH_REASONS[words[at + RESULT.FINISH]!],
+      logprobs: logprobsOf?.(line),
+    });
+  }
+}
+
+/** Reads one logprob line with its `count` best alternatives. */
+export function readLogprobs(words: Int32Array, line: number, count: number): TokenLogprobs {
+  const at = line * LOGPROB_WORDS;
+  const floats = new Float32Array(words.buffer, words.byteOffset, words.length);
+  const top = Array.from({ length: count }, (_, index) => ({
+    token: words[at + LOGPROB.IDS + index]!,
+    logprob: floats[at + LOGPROB.LOGPROBS + index]!,
+  }));
+  return { logprob: floats[at + LOGPROB.LOGPROB]!, rank: words[at + LOGPROB.RANK]!, top };
+}

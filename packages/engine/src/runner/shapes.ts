@@ -1,0 +1,110 @@
+import {
+  CONTROL_WORDS,
+  type Device,
+  type DeviceBuffer,
+  LOGPROB_WORDS,
+  MAX_BIAS,
+  ROW_WORDS,
+  RECORD_WORDS,
+  COMMAND_HEADER_WORDS,
+  bytesPerElement,
+  resultSlotWords,
+} from '@bridgekeeper/device';
+import type { ModelSpec } from '../models/spec.ts';
+
+/** The sizes that fix every buffer of the runner. Decided once, at start: nothing is allocated later. */
+export interface RunnerShape {
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+  readonly maxModelTokens: number;
+  readonly pageTokens: number;
+  readonly kvPages: number;
+  /** Slots of the result ring: how many sampling steps may be undrained. */
+  readonly ringSlots: number;
+}
+
+export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTokens'>): number {
+  return Math.ceil(shape.maxModelTokens / shape.pageTokens);
+}
+
+/** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers. */
+export function pageBytes(spec: ModelSpec, pageTokens: number, elementBytes: number): number {
+  return spec.layers * 2 * spec.kvHeads * pageTokens * spec.headDim * elementBytes;
+}
+
+/** Counts that one command may upload for rows with penalties, beyond a single row's. */
+export function maxCountTokens(shape: Pick<RunnerShape, 'maxModelTokens'>): number {
+  return shape.maxModelTokens * 2;
+}
+
+/** Records of a command: for each row its state, counts, bias, and pages at most twice; the batch's own arrays. */
+export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows'>): number {
+  return shape.maxRows * 5 + 16;
+}
+
+function commandWords(shape: RunnerShape): number {
+  const perRow = ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
+  return (
+    COMMAND_HEADER_WORDS +
+    maxCommandRecords(shape) * RECORD_WORDS +
+    shape.maxRows * (perRow + 5) +
+    shape.maxBatchTokens * 3 +
+    maxCountTokens(shape) +
+    shape.maxModelTokens
+  );
+}
+
+/** Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and `allocate` makes. */
+export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
+  const { maxRows, maxBatchTokens, ringSlots } = shape;
+  const tokens = Math.max(maxBatchTokens, maxRows);
+  const activation = (width: number) => tokens * width * elementBytes;
+  const queryWidth = spec.heads * spec.headDim;
+  return {
+    rows: maxRows * ROW_WORDS * 4,
+    pageTable: maxRows * pagesPerRow(shape) * 4,
+    bias: maxRows * MAX_BIAS * 8,
+    counts: maxRows * spec.vocabularySize * 4,
+    decodeRows: maxRows * 4,
+    tokens: tokens * 4,
+    tokenRows: tokens * 4,
+    positions: tokens * 4,
+    select: maxRows * 4,
+    selectRows: maxRows * 4,
+    promptSelect: maxRows * 4,
+    promptTargets: maxRows * 4,
+    control: CONTROL_WORDS * 4,
+    command: commandWords(shape) * 4,
+    sampled: maxRows * 4,
+    results: ringSlots * resultSlotWords(maxRows) * 4,
+    logprobs: ringSlots * maxRows * LOGPROB_WORDS * 4,
+    promptLogprobs: maxRows * LOGPROB_WORDS * 4,
+    rope: shape.maxModelTokens * spec.headDim * 4,
+    residual: activation(spec.hiddenSize),
+    normed: activation(spec.hiddenSize),
+    projected: activation(spec.hiddenSize),
+    qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
+    attended: activation(queryWidth),
+    gateUp: activation(2 * spec.intermediateSize),
+    activated: activation(spec.intermediateSize),
+    selected: maxRows * spec.hiddenSize * elementBytes,
+    logits: maxRows * spec.vocabularySize * 4,
+    kv: shape.kvPages * pageBytes(spec, shape.pageTokens, elementBytes),
+  } as const;
+}
+
+export type BufferName = keyof ReturnType<typeof bufferBytes>;
+export type RunnerBuffers = Readonly<Record<BufferName, DeviceBuffer>>;
+
+export function allocateBuffers(
+  device: Device,
+  spec: ModelSpec,
+  shape: RunnerShape,
+): RunnerBuffers {
+  const sizes = bufferBytes(spec, shape, bytesPerElement(device.info.element));
+  const entries = Object.entries(sizes).map(([name, bytes]) => [
+    name,
+    device.allocate(bytes, name),
+  ]);
+  return Object.fromEntries(entries) as RunnerBuffers;
+}

@@ -1,0 +1,100 @@
+import { type CommandWriter, MAX_BIAS, TARGET } from '@bridgekeeper/device';
+import { encodeBias, encodeRow, usesPenalties } from '../sampling.ts';
+import type { StepPlan } from '../scheduler/plan.ts';
+import type { Sequence } from '../scheduler/sequence.ts';
+import { type RunnerShape, pagesPerRow } from './shapes.ts';
+
+const BIAS_WORDS = MAX_BIAS * 2;
+
+/** A line of logits whose next prompt token's logprob is wanted. */
+export interface PromptLine {
+  /** Which of the plan's prefill chunks it belongs to. */
+  readonly chunk: number;
+  readonly batchIndex: number;
+  readonly target: number;
+}
+
+/** The plan's prompt logprob lines, in batch order. */
+export function promptLines(plan: StepPlan): PromptLine[] {
+  const lines: PromptLine[] = [];
+  let offset = 0;
+  plan.prefill.forEach(({ sequence, start, length }, chunk) => {
+    if (sequence.request.sampling.promptLogprobs !== undefined) {
+      const end = Math.min(start + length, sequence.promptLength - 1);
+      const targets = sequence.tokens(start + 1, end + 1);
+      targets.forEach((target, index) => {
+        lines.push({ chunk, batchIndex: offset + index, target });
+      });
+    }
+    offset += length;
+  });
+  return lines;
+}
+
+/** Writes everything the device must be told before `plan` can run: the one packed command of a step. */
+export function writeStepCommand(
+  writer: CommandWriter,
+  plan: StepPlan,
+  shape: RunnerShape,
+  lines: readonly PromptLine[],
+  decodeRows: Int32Array | undefined,
+): void {
+  for (const { sequence, first, count } of plan.pageWrites) {
+    const pages = sequence.pages.slice(first, first + count);
+    writer.write(TARGET.PAGE_TABLE, sequence.row * pagesPerRow(shape) + first, pages);
+  }
+  if (plan.prefill.length > 0) writeBatch(writer, plan);
+  if (lines.length > 0) {
+    writer.write(TARGET.PROMPT_SELECT, 0, lines.map((line) => line.batchIndex));
+    writer.write(TARGET.PROMPT_TARGETS, 0, lines.map((line) => line.target));
+  }
+  if (decodeRows !== undefined) writer.write(TARGET.DECODE_ROWS, 0, decodeRows);
+}
+
+function writeBatch(writer: CommandWriter, plan: StepPlan): void {
+  const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
+  const tokens = new Int32Array(count);
+  const rows = new Int32Array(count);
+  const positions = new Int32Array(count);
+  const select: number[] = [];
+  const selectRows: number[] = [];
+  let offset = 0;
+  for (const { sequence, start, length, last } of plan.prefill) {
+    tokens.set(sequence.tokens(start, start + length), offset);
+    rows.fill(sequence.row, offset, offset + length);
+    for (let index = 0; index < length; index++) positions[offset + index] = start + index;
+    offset += length;
+    if (!last) continue;
+    select.push(offset - 1);
+    selectRows.push(sequence.row);
+    writeRow(writer, sequence);
+  }
+  writer.write(TARGET.TOKENS, 0, tokens);
+  writer.write(TARGET.TOKEN_ROWS, 0, rows);
+  writer.write(TARGET.POSITIONS, 0, positions);
+  if (select.length === 0) return;
+  writer.write(TARGET.SELECT, 0, select);
+  writer.write(TARGET.SELECT_ROWS, 0, selectRows);
+}
+
+/** The row's state as of its prompt's last token; sampling it makes the row active. */
+function writeRow(writer: CommandWriter, sequence: Sequence): void {
+  const { sampling } = sequence.request;
+  const row = encodeRow(sampling, {
+    token: 0,
+    position: sequence.length - 1,
+    generated: sequence.generated,
+    remaining: sampling.maxTokens - sequence.generated,
+    seed: sequence.seed,
+    epoch: sequence.epoch,
+  });
+  writer.write(TARGET.ROWS, sequence.row * row.length, row);
+  if (sampling.logitBias.length > 0) {
+    const bias = encodeBias(sampling);
+    writer.write(TARGET.BIAS, sequence.row * BIAS_WORDS, bias);
+  }
+  if (usesPenalties(sampling)) {
+    const prompt = sequence.tokens(0, sequence.promptLength);
+    writer.writeCounts(sequence.row, prompt, sequence.tokens(sequence.promptLength));
+  }
+}

@@ -1,0 +1,41 @@
+import type { FinishReason, TokenLogprobs } from '../request.ts';
+import type { Sequence } from './sequence.ts';
+
+/** Consecutive prompt tokens of one sequence to compute in this step. */
+export interface PrefillChunk {
+  readonly sequence: Sequence;
+  readonly start: number;
+  readonly length: number;
+  /** Its last token's logits are sampled: the prompt is complete after it. */
+  readonly last: boolean;
+}
+
+/** Pages [first, first + count) of a sequence are new to the device's page table. */
+export interface PageWrite {
+  readonly sequence: Sequence;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** What one step computes. Rows and pages are already assigned. */
+export interface StepPlan {
+  readonly prefill: readonly PrefillChunk[];
+  /** In order of arrival; one token each. */
+  readonly decode: readonly Sequence[];
+  readonly pageWrites: readonly PageWrite[];
+}
+
+/** What the device reported for one row. */
+export interface RowResult {
+  readonly row: number;
+  readonly epoch: number;
+  readonly token: number;
+  readonly finish: Extract<FinishReason, 'stop' | 'length'> | undefined;
+  readonly logprobs: TokenLogprobs | undefined;
+}
+
+export interface StepResults {
+  readonly rows: readonly RowResult[];
+  /** For each chunk of the plan whose sequence wants them, in order: logprobs of the tokens after each of its own. */
+  readonly promptLogprobs: readonly (readonly TokenLogprobs[])[];
+}

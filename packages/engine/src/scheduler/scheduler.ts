@@ -1,0 +1,353 @@
+import { invariant } from '@bridgekeeper/bridge';
+import { pageKey, rootKey } from '../kv/page-key.ts';
+import type { PagePool } from '../kv/page-pool.ts';
+import type { GenerationEvent } from '../request.ts';
+import { usesPenalties } from '../sampling.ts';
+import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
+import type { Sequence } from './sequence.ts';
+
+export interface SchedulerLimits {
+  readonly maxRows: number;
+  /** Tokens one step may compute, decode rows included. */
+  readonly maxBatchTokens: number;
+  readonly pageTokens: number;
+  /** Logits lines one step may spend on prompt logprobs. */
+  readonly maxLines: number;
+  /** Tokens whose penalty counts one step may upload; a single sequence may always exceed it. */
+  readonly maxCountTokens: number;
+  readonly prefixCaching: boolean;
+  readonly chunkedPrefill: boolean;
+}
+
+export interface SchedulerCounters {
+  prefixQueriedTokens: number;
+  prefixHitTokens: number;
+  preemptions: number;
+  promptTokens: number;
+  generatedTokens: number;
+}
+
+/**
+ * Continuous batching: decides, step by step, which tokens of which sequences are computed.
+ * Pure: no device, no clock (times are passed in). First come, first served; decoding rows go before prompts; a
+ * sequence that cannot grow takes the pages of the latest arrival, which starts over later (its prefix is likely
+ * still cached). Whatever fits alone therefore always ends.
+ */
+export class Scheduler {
+  readonly counters: SchedulerCounters = {
+    prefixQueriedTokens: 0,
+    prefixHitTokens: 0,
+    preemptions: 0,
+    promptTokens: 0,
+    generatedTokens: 0,
+  };
+  readonly #limits: SchedulerLimits;
+  readonly #pool: PagePool;
+  readonly #waiting: Sequence[] = [];
+  /** In order of arrival. */
+  readonly #running: Sequence[] = [];
+  readonly #rows: (Sequence | undefined)[];
+  #epoch = 0;
+
+  constructor(limits: SchedulerLimits, pool: PagePool) {
+    this.#limits = limits;
+    this.#pool = pool;
+    this.#rows = new Array(limits.maxRows).fill(undefined);
+  }
+
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  get running(): number {
+    return this.#running.length;
+  }
+
+  get busy(): boolean {
+    return this.#waiting.length > 0 || this.#running.length > 0;
+  }
+
+  add(sequence: Sequence): void {
+    this.#waiting.push(sequence);
+  }
+
+  /** Everything not finished, for a shutdown that fails what is left. */
+  open(): readonly Sequence[] {
+    return [...this.#running, ...this.#waiting];
+  }
+
+  /** Ends cancelled sequences and returns their last events. Call it only while no launched step uses their pages. */
+  retireCancelled(nowNs: number): GenerationEvent[] {
+    const isCancelled = (sequence: Sequence) => sequence.cancelled;
+    if (!this.#running.some(isCancelled) && !this.#waiting.some(isCancelled)) return [];
+    const cancelled = this.open().filter(isCancelled);
+    return cancelled.map((sequence) => {
+      const finish = finishOf(sequence, { reason: 'cancelled' }, nowNs);
+      this.#remove(sequence);
+      return { id: sequence.request.id, tokens: [], finish };
+    });
+  }
+
+  /** Chooses the next step's work and gives it rows and pages. */
+  plan(nowNs: number): StepPlan {
+    const pageWrites: PageWrite[] = [];
+    const decode: Sequence[] = [];
+    let preempted = false;
+    for (const sequence of [...this.#running]) {
+      if (sequence.phase !== 'decode') continue;
+      while (!this.#reserve(sequence, sequence.computed + 1, pageWrites)) {
+        preempted = true;
+        const victim = this.#running.at(-1)!;
+        this.#preempt(victim);
+        if (victim === sequence) break;
+      }
+      if (sequence.phase === 'decode') decode.push(sequence);
+    }
+    const step = new StepBudget(this.#limits, decode.length);
+    for (const sequence of this.#running) {
+      if (sequence.phase === 'prefill') step.take(sequence);
+    }
+    if (!preempted) this.#admit(step, pageWrites, nowNs);
+    for (const sequence of decode) sequence.computed += 1;
+    for (const chunk of step.chunks) {
+      chunk.sequence.computed = chunk.start + chunk.length;
+      this.#publish(chunk.sequence);
+    }
+    const live = pageWrites.filter((write) => write.sequence.row >= 0);
+    return { prefill: step.chunks, decode, pageWrites: live };
+  }
+
+  /** Takes in what the device reported for `plan` and returns what each request gets to see. */
+  commit(plan: StepPlan, results: StepResults, nowNs: number): GenerationEvent[] {
+    let wanted = 0;
+    for (const chunk of plan.prefill) {
+      const { sequence } = chunk;
+      this.counters.promptTokens += chunk.length;
+      if (sequence.request.sampling.promptLogprobs !== undefined) {
+        sequence.promptLogprobs.push(...results.promptLogprobs[wanted++]!);
+      }
+      if (chunk.last) sequence.phase = 'decode';
+    }
+    const events: GenerationEvent[] = [];
+    for (const result of results.rows) {
+      const event = this.#commitRow(result, nowNs);
+      if (event !== undefined) events.push(event);
+    }
+    return events;
+  }
+
+  #commitRow(result: RowResult, nowNs: number): GenerationEvent | undefined {
+    const sequence = this.#rows[result.row];
+    if (sequence === undefined || sequence.epoch !== result.epoch) return undefined;
+    const { request } = sequence;
+    const isFirst = sequence.firstTokenNs === undefined;
+    sequence.firstTokenNs ??= nowNs;
+    sequence.append(result.token);
+    this.counters.generatedTokens += 1;
+    this.#publish(sequence);
+    const event: Writable<GenerationEvent> = { id: request.id, tokens: [result.token] };
+    if (result.logprobs !== undefined) event.logprobs = [result.logprobs];
+    if (isFirst && request.sampling.promptLogprobs !== undefined) {
+      event.promptLogprobs = [...sequence.promptLogprobs];
+    }
+    if (result.finish !== undefined) {
+      const stopToken = result.finish === 'stop' ? { stopToken: result.token } : {};
+      event.finish = finishOf(sequence, { reason: result.finish, ...stopToken }, nowNs);
+      this.#remove(sequence);
+    }
+    return event;
+  }
+
+  #admit(step: StepBudget, pageWrites: PageWrite[], nowNs: number): void {
+    for (;;) {
+      const sequence = this.#waiting[0];
+      if (sequence === undefined || !step.hasRoomFor(sequence)) return;
+      const row = this.#rows.indexOf(undefined);
+      if (row < 0 || !this.#claimPrompt(sequence, pageWrites)) return;
+      this.#waiting.shift();
+      this.#rows[row] = sequence;
+      sequence.row = row;
+      sequence.epoch = this.#epoch = (this.#epoch + 1) & 0x7fffffff;
+      sequence.phase = 'prefill';
+      sequence.admittedNs ??= nowNs;
+      const later = this.#running.findIndex((other) => other.arrival > sequence.arrival);
+      this.#running.splice(later < 0 ? this.#running.length : later, 0, sequence);
+      const chunk = step.take(sequence);
+      // Published before it is computed: later batches run after this one, and within a batch every operation writes
+      // all keys and values before any are read. So equal prompts admitted together already share their pages.
+      if (chunk !== undefined) this.#publish(sequence, chunk.start + chunk.length);
+    }
+  }
+
+  /** Finds the cached prefix and takes pages for the rest of the prompt, or takes nothing and returns false. */
+  #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
+    const { pageTokens } = this.#limits;
+    const matched = this.#matchPrefix(sequence);
+    const needed = Math.ceil(sequence.length / pageTokens) - matched.pages;
+    // Each running row may need a page soon: admitting into their last ones would only preempt them.
+    const headroom = this.#running.length;
+    if (needed + matched.fromCache + headroom > this.#pool.available) return false;
+    for (let index = 0; index < matched.pages; index++) {
+      const page = this.#pool.find(sequence.pageKeys[index]!);
+      invariant(page !== undefined, 'a matched page stays until it is claimed');
+      sequence.pages.push(page);
+    }
+    sequence.published = matched.pages;
+    sequence.computed = matched.pages * pageTokens;
+    if (sequence.preemptions === 0) {
+      sequence.cachedTokens = sequence.computed;
+      this.counters.prefixQueriedTokens += sequence.length;
+      this.counters.prefixHitTokens += sequence.computed;
+    }
+    const first = { sequence, first: 0, count: matched.pages };
+    if (first.count > 0) pageWrites.push(first);
+    invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
+    return true;
+  }
+
+  /** How many leading pages of the sequence exist already, and how many of them nobody holds. */
+  #matchPrefix(sequence: Sequence): { pages: number; fromCache: number } {
+    const none = { pages: 0, fromCache: 0 };
+    const { prefixCaching, pageTokens } = this.#limits;
+    if (!prefixCaching || sequence.request.sampling.promptLogprobs !== undefined) return none;
+    // The last token is always computed: its logits are what the step is for.
+    const most = Math.floor((sequence.length - 1) / pageTokens);
+    let fromCache = 0;
+    for (let index = 0; index < most; index++) {
+      const where = this.#pool.peek(this.#pageKey(sequence, index));
+      if (where === undefined) return { pages: index, fromCache };
+      if (where === 'cached') fromCache += 1;
+    }
+    return { pages: most, fromCache };
+  }
+
+  #pageKey(sequence: Sequence, index: number): string {
+    const { pageTokens } = this.#limits;
+    for (let next = sequence.pageKeys.length; next <= index; next++) {
+      const parent = sequence.pageKeys[next - 1] ?? rootKey(sequence.request.tenant);
+      const tokens = sequence.tokens(next * pageTokens, (next + 1) * pageTokens);
+      sequence.pageKeys.push(pageKey(parent, tokens));
+    }
+    return sequence.pageKeys[index]!;
+  }
+
+  /** Makes the full pages of a sequence findable, as far as their tokens are known and their KV is under way. */
+  #publish(sequence: Sequence, computed = sequence.computed): void {
+    if (!this.#limits.prefixCaching) return;
+    const full = Math.floor(Math.min(computed, sequence.length) / this.#limits.pageTokens);
+    while (sequence.published < full) {
+      const index = sequence.published;
+      this.#pool.publish(sequence.pages[index]!, this.#pageKey(sequence, index));
+      sequence.published += 1;
+    }
+  }
+
+  /** Gives the sequence pages for its first `tokens` tokens; false, and nothing changed, if they cannot be had. */
+  #reserve(sequence: Sequence, tokens: number, pageWrites: PageWrite[]): boolean {
+    const first = sequence.pages.length;
+    const count = Math.ceil(tokens / this.#limits.pageTokens) - first;
+    if (count <= 0) return true;
+    if (count > this.#pool.available) return false;
+    for (let page = 0; page < count; page++) sequence.pages.push(this.#pool.take());
+    pageWrites.push({ sequence, first, count });
+    return true;
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.#leave(sequence);
+    sequence.phase = 'waiting';
+    sequence.computed = 0;
+    sequence.promptLogprobs.length = 0;
+    sequence.preemptions += 1;
+    this.counters.preemptions += 1;
+    this.#waiting.unshift(sequence);
+  }
+
+  #remove(sequence: Sequence): void {
+    if (sequence.phase === 'waiting') this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
+    else this.#leave(sequence);
+    sequence.phase = 'finished';
+  }
+
+  /** Gives back row and pages. */
+  #leave(sequence: Sequence): void {
+    const index = this.#running.indexOf(sequence);
+    invariant(index >= 0 && this.#rows[sequence.row] === sequence, 'only running sequences leave');
+    this.#running.splice(index, 1);
+    this.#rows[sequence.row] = undefined;
+    sequence.row = -1;
+    // The last pages first: a prefix's first pages are the most likely to be wanted again, so they are evicted last.
+    for (let page = sequence.pages.length - 1; page >= 0; page--) {
+      this.#pool.release(sequence.pages[page]!);
+    }
+    sequence.pages.length = 0;
+    sequence.published = 0;
+  }
+}
+
+/** The tokens and lines that one step may still spend on prompts. */
+class StepBudget {
+  readonly chunks: PrefillChunk[] = [];
+  readonly #chunked: boolean;
+  #tokens: number;
+  #lines: number;
+  #countTokens: number;
+  #counted = false;
+
+  constructor(limits: SchedulerLimits, decodeRows: number) {
+    this.#chunked = limits.chunkedPrefill;
+    this.#tokens = limits.maxBatchTokens - decodeRows;
+    this.#lines = limits.maxLines;
+    this.#countTokens = limits.maxCountTokens;
+  }
+
+  hasRoomFor(sequence: Sequence): boolean {
+    return this.#chunkLength(sequence) > 0;
+  }
+
+  #chunkLength(sequence: Sequence): number {
+    const { sampling } = sequence.request;
+    const rest = sequence.length - sequence.computed;
+    if (usesPenalties(sampling) && this.#counted && sequence.length > this.#countTokens) return 0;
+    if (!this.#chunked && rest > this.#tokens) return 0;
+    const lines = sampling.promptLogprobs === undefined ? rest : this.#lines;
+    return Math.max(0, Math.min(rest, this.#tokens, lines));
+  }
+
+  /** Spends what the sequence's next chunk takes; undefined when there is no room for any. */
+  take(sequence: Sequence): PrefillChunk | undefined {
+    const length = this.#chunkLength(sequence);
+    if (length === 0) return undefined;
+    const start = sequence.computed;
+    const chunk = { sequence, start, length, last: start + length === sequence.length };
+    this.chunks.push(chunk);
+    this.#tokens -= length;
+    if (sequence.request.sampling.promptLogprobs !== undefined) this.#lines -= length;
+    if (usesPenalties(sequence.request.sampling)) {
+      this.#countTokens -= sequence.length;
+      this.#counted = true;
+    }
+    return chunk;
+  }
+}
+
+type Finish = Pick<NonNullable<GenerationEvent['finish']>, 'reason' | 'stopToken' | 'message'>;
+
+type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** How a sequence ended, and what it took. */
+export function finishOf(
+  sequence: Sequence,
+  finish: Finish,
+  nowNs: number,
+): NonNullable<GenerationEvent['finish']> {
+  const admittedNs = sequence.admittedNs ?? nowNs;
+  const firstTokenNs = sequence.firstTokenNs ?? nowNs;
+  const timing = {
+    queuedNs: admittedNs - sequence.arrivedNs,
+    prefillNs: firstTokenNs - admittedNs,
+    decodeNs: nowNs - firstTokenNs,
+    preemptions: sequence.preemptions,
+  };
+  return { ...finish, cachedTokens: sequence.cachedTokens, timing };
+}

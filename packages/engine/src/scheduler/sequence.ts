@@ -1,0 +1,66 @@
+import type { GenerationRequest, TokenLogprobs } from '../request.ts';
+
+/** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
+export type Phase = 'waiting' | 'prefill' | 'decode' | 'finished';
+
+/** A request inside the engine: its tokens, its place on the device, and its times. */
+export class Sequence {
+  readonly request: GenerationRequest;
+  readonly seed: bigint;
+  readonly promptLength: number;
+  /** Order of arrival: preemption takes the latest. */
+  readonly arrival: number;
+  readonly arrivedNs: number;
+  phase: Phase = 'waiting';
+  /** Prompt, then output. */
+  #tokens: Uint32Array;
+  length: number;
+  /** Tokens whose KV is on the device or being computed by a launched step. */
+  computed = 0;
+  /** Tokens whose KV is complete: only these pages may be published. */
+  settled = 0;
+  readonly pages: number[] = [];
+  /** Keys of the full pages of this sequence, as far as they were needed. */
+  readonly pageKeys: string[] = [];
+  /** Pages of this sequence already published. */
+  published = 0;
+  row = -1;
+  epoch = 0;
+  cachedTokens = 0;
+  preemptions = 0;
+  cancelled = false;
+  admittedNs: number | undefined;
+  firstTokenNs: number | undefined;
+  /** Prompt logprobs gathered so far. */
+  readonly promptLogprobs: TokenLogprobs[] = [];
+
+  constructor(request: GenerationRequest, seed: bigint, arrival: number, arrivedNs: number) {
+    this.request = request;
+    this.seed = seed;
+    this.arrival = arrival;
+    this.arrivedNs = arrivedNs;
+    this.promptLength = request.promptTokens.length;
+    this.length = this.promptLength;
+    this.#tokens = new Uint32Array(this.promptLength + 64);
+    this.#tokens.set(request.promptTokens);
+  }
+
+  get generated(): number {
+    return this.length - this.promptLength;
+  }
+
+  append(token: number): void {
+    if (this.length === this.#tokens.length) {
+      const larger = new Uint32Array(this.#tokens.length * 2);
+      larger.set(this.#tokens);
+      this.#tokens = larger;
+    }
+    this.#tokens[this.length] = token;
+    this.length += 1;
+  }
+
+  /** A view of tokens [from, to). */
+  tokens(from = 0, to = this.length): Uint32Array {
+    return this.#tokens.subarray(from, to);
+  }
+}

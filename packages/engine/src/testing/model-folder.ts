@@ -1,0 +1,133 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hash32 } from '@bridgekeeper/device';
+import { describeModel } from '../models/describe.ts';
+import type { Architecture, StoredType } from '../models/spec.ts';
+import { type PlannedTensor, weightPlan } from '../models/weights.ts';
+import { type TensorData, writeSafetensors } from './safetensors-file.ts';
+import { BYTE_LEVEL_SIZE, byteLevelTokenizer, SPECIAL_TOKENS } from './tokenizer-json.ts';
+
+/** A small model of any supported architecture. Everything has a default. */
+export interface ModelFolderOptions {
+  readonly architecture?: Architecture;
+  readonly storedType?: StoredType;
+  /** More than one also writes an index. */
+  readonly shards?: number;
+  readonly tiedHead?: boolean;
+  readonly seed?: number;
+  /** Keys of config.json to replace or add; undefined leaves a key out. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** `none` leaves tokenizer.json out. */
+  readonly tokenizer?: 'byte-level' | 'none';
+}
+
+const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const;
+const DTYPE_NAMES = { bf16: 'bfloat16', f16: 'float16', f32: 'float32' } as const;
+
+const CHAT_TEMPLATE = [
+  '{% for message in messages %}',
+  "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}",
+  '{% endfor %}',
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+].join('');
+
+/** config.json of the model that `writeModelFolder` writes for the same options. */
+export function smallConfig(options: ModelFolderOptions = {}): Record<string, unknown> {
+  const config = {
+    architectures: [options.architecture ?? 'LlamaForCausalLM'],
+    hidden_size: 64,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    intermediate_size: 96,
+    vocab_size: Math.ceil(BYTE_LEVEL_SIZE / 64) * 64,
+    max_position_embeddings: 256,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10_000,
+    hidden_act: 'silu',
+    tie_word_embeddings: options.tiedHead ?? false,
+    torch_dtype: DTYPE_NAMES[options.storedType ?? 'bf16'],
+    sliding_window: null,
+    bos_token_id: 0,
+    eos_token_id: 0,
+    ...options.config,
+  };
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
+}
+
+/** A value that all stored types hold exactly, so that a model is the same in each of them. */
+function randomValue(kind: PlannedTensor['kind'], seed: number, index: number): number {
+  const step = (hash32(seed, 1, index) >>> 0) % 511;
+  return kind === 'norm' ? 1 + ((step % 65) - 32) / 128 : (step - 255) / 2048;
+}
+
+/** The bits of `value`, which must be 0 or a normal float16 without loss. */
+function halfBits(value: number): number {
+  if (value === 0) return 0;
+  const exponent = Math.floor(Math.log2(Math.abs(value)));
+  const fraction = Math.abs(value) / 2 ** exponent - 1;
+  return (value < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | (fraction * 1024);
+}
+
+function encodeValues(values: Float32Array, type: StoredType): Uint8Array {
+  if (type === 'f32') return new Uint8Array(values.buffer);
+  const words = new Uint32Array(values.buffer);
+  const bits = Uint16Array.from(words, (word, i) =>
+    type === 'bf16' ? word >>> 16 : halfBits(values[i]!),
+  );
+  return new Uint8Array(bits.buffer);
+}
+
+function randomTensors(config: unknown, type: StoredType, seed: number): TensorData[] {
+  const tensors = weightPlan(describeModel(config)).flatMap((planned) =>
+    planned.sources.map((source) => ({ ...source, kind: planned.kind })),
+  );
+  return tensors.map(({ name, shape, kind }, tensor) => {
+    const elements = shape.reduce((total, size) => total * size, 1);
+    const values = Float32Array.from({ length: elements }, (_, i) =>
+      randomValue(kind, seed * 1000 + tensor, i),
+    );
+    return { name, dtype: DTYPES[type], shape, bytes: encodeValues(values, type) };
+  });
+}
+
+async function writeShards(folder: string, tensors: readonly TensorData[], shards: number) {
+  const weightMap: Record<string, string> = {};
+  const perShard = Math.ceil(tensors.length / shards);
+  const number = (value: number) => String(value).padStart(5, '0');
+  for (let shard = 0; shard < shards; shard++) {
+    const name = `model-${number(shard + 1)}-of-${number(shards)}.safetensors`;
+    const part = tensors.slice(shard * perShard, (shard + 1) * perShard);
+    await writeSafetensors(join(folder, name), part);
+    for (const tensor of part) weightMap[tensor.name] = name;
+  }
+  const index = JSON.stringify({ metadata: {}, weight_map: weightMap });
+  await writeFile(join(folder, 'model.safetensors.index.json'), index);
+}
+
+/**
+ * Writes a small random model in Hugging Face's layout into `folder`, which is made: config.json,
+ * weights in name order as transformers saves them, and a byte-level tokenizer with a ChatML
+ * template. The same options always write the same values, whatever the stored type and the number
+ * of shards.
+ */
+export async function writeModelFolder(folder: string, options: ModelFolderOptions = {}) {
+  await mkdir(folder, { recursive: true });
+  const config = smallConfig(options);
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+  const tensors = randomTensors(config, options.storedType ?? 'bf16', options.seed ?? 1).sort(
+    (a, b) => (a.name < b.name ? -1 : 1),
+  );
+  const shards = options.shards ?? 1;
+  if (shards === 1) await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+  else await writeShards(folder, tensors, shards);
+  if (options.tokenizer === 'none') return;
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(byteLevelTokenizer()));
+  const tokenizerConfig = {
+    eos_token: SPECIAL_TOKENS[0],
+    bos_token: SPECIAL_TOKENS[0],
+    chat_template: CHAT_TEMPLATE,
+  };
+  await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(tokenizerConfig));
+}

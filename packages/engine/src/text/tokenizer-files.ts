@@ -1,0 +1,81 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ModelError } from '../models/errors.ts';
+import { readJson, readText } from '../models/files.ts';
+
+/** What a model folder says about text. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  readonly tokenizer: Readonly<Record<string, unknown>>;
+  /** tokenizer_config.json; empty where there is none. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Chat templates by name. */
+  readonly templates: ReadonlyMap<string, string>;
+}
+
+const TEMPLATE_FOLDER = 'additional_chat_templates';
+const TEMPLATE_SUFFIX = '.jinja';
+
+function asObject(value: unknown, name: string): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new ModelError('malformed', `${name} must be a JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+/** tokenizer_config.json's own templates: one, or a list of named ones. */
+function configTemplates(value: unknown): Map<string, string> {
+  if (value === undefined || value === null) return new Map();
+  if (typeof value === 'string') return new Map([['default', value]]);
+  const templates = new Map<string, string>();
+  for (const entry of Array.isArray(value) ? value : [undefined]) {
+    if (typeof entry?.name !== 'string' || typeof entry.template !== 'string') {
+      const expected = 'a string or a list of {name, template}';
+      const message = `tokenizer_config.json: "chat_template" must be ${expected}`;
+      throw new ModelError('malformed', message);
+    }
+    templates.set(entry.name, entry.template);
+  }
+  return templates;
+}
+
+async function templateFiles(folder: string): Promise<string[]> {
+  try {
+    const names = await readdir(join(folder, TEMPLATE_FOLDER));
+    return names.filter((name) => name.endsWith(TEMPLATE_SUFFIX)).sort();
+  } catch {
+    // The folder is optional.
+    return [];
+  }
+}
+
+/** Files win over tokenizer_config.json, as in transformers. */
+async function readTemplates(folder: string, inConfig: unknown): Promise<Map<string, string>> {
+  const templates = configTemplates(inConfig);
+  const main = await readText(folder, 'chat_template.jinja');
+  if (main !== undefined) templates.set('default', main);
+  for (const name of await templateFiles(folder)) {
+    const source = await readText(folder, join(TEMPLATE_FOLDER, name));
+    if (source !== undefined) templates.set(name.slice(0, -TEMPLATE_SUFFIX.length), source);
+  }
+  return templates;
+}
+
+/**
+ * Reads tokenizer.json, tokenizer_config.json and the chat templates of a model folder. Throws
+ * ModelError.
+ */
+export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+  const tokenizer = await readJson(folder, 'tokenizer.json');
+  if (tokenizer === undefined) {
+    const hint = 'tokenizer.model alone is not read: save the tokenizer with transformers';
+    throw new ModelError('missing-file', `there is no tokenizer.json in ${folder}; ${hint}`);
+  }
+  const name = 'tokenizer_config.json';
+  const config = asObject((await readJson(folder, name)) ?? {}, name);
+  return {
+    tokenizer: asObject(tokenizer, 'tokenizer.json'),
+    config,
+    templates: await readTemplates(folder, config.chat_template),
+  };
+}
