@@ -1,0 +1,19 @@
+import type { ServerParts } from '../server/start.ts';
+
+/** What the command line touches of its process, so that tests can run it without one. */
+export interface CliIo {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly readFile: (path: string) => string;
+  readonly writeFile: (path: string, text: string) => void;
+  /** A line for standard output. */
+  readonly out: (line: string) => void;
+  /** A line for standard error. */
+  readonly err: (line: string) => void;
+  /** Whether standard output is a terminal. */
+  readonly isTerminal: boolean;
+  /** Calls back for every SIGINT or SIGTERM. */
+  readonly onSignal: (action: (signal: string) => void) => void;
+  /** Ends the process at once. */
+  readonly exit: (code: number) => void;
+  readonly startEngine: ServerParts['startEngine'];
+}

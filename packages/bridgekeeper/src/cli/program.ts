@@ -1,0 +1,74 @@
+import { EngineError, ModelError } from '@bridgekeeper/engine';
+import { Command, CommanderError } from 'commander';
+import { UsageError } from '../settings/resolve.ts';
+import { readVersion } from '../version.ts';
+import { addBenchCommand } from './bench.ts';
+import { doctor } from './doctor.ts';
+import type { CliIo } from './io.ts';
+import { runSelftest } from './selftest.ts';
+import { serve } from './serve.ts';
+import { addSettings, settingsOf } from './settings-flags.ts';
+
+/** 0 done, 1 failed, 2 bad usage or input. */
+type ExitCode = 0 | 1 | 2;
+
+/** Runs one command line to its end; never throws. */
+export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
+  let code = 0;
+  const program = createProgram(io, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    return report(error, io);
+  }
+}
+
+function createProgram(io: CliIo, setCode: (code: number) => void): Command {
+  const program = new Command('bridgekeeper')
+    .description('Serves language models over a scheduled, metered bridge')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.out(text.trimEnd()),
+      writeErr: (text) => io.err(text.trimEnd()),
+    });
+  addSettings(program.command('serve'))
+    .description('serve a model through the OpenAI API')
+    .action(async (_model, _options, command: Command) => {
+      setCode(await serve(settingsOf(command, io).settings, io));
+    });
+  addSettings(program.command('doctor'))
+    .description('show every setting, its value and where it came from')
+    .action((_model, _options, command: Command) => doctor(settingsOf(command, io), io));
+  addSettings(program.command('selftest'))
+    .description("check this machine's device against its contract and the model's golden results")
+    .action(async (_model, _options, command: Command) => {
+      setCode(await runSelftest(settingsOf(command, io), io));
+    });
+  program
+    .command('version')
+    .description('show the version')
+    .option('--json', 'as one JSON document')
+    .action(({ json }: { json?: boolean }) => {
+      const info = readVersion();
+      io.out(json ? JSON.stringify(info) : `bridgekeeper ${info.version}, Node ${info.node}`);
+    });
+  addBenchCommand(program, io);
+  return program;
+}
+
+function report(error: unknown, io: CliIo): ExitCode {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof UsageError || error instanceof ModelError) {
+    io.err(`bridgekeeper: ${error.message}`);
+    return 2;
+  }
+  if (error instanceof EngineError) {
+    io.err(`bridgekeeper: ${error.message}`);
+    return error.code === 'bad-model' || error.code === 'bad-request' ? 2 : 1;
+  }
+  io.err(`bridgekeeper: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
+  return 1;
+}

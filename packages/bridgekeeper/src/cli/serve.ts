@@ -1,0 +1,83 @@
+import type { EngineError } from '@bridgekeeper/engine';
+import { HOST_CLOCK } from '../edge/time.ts';
+import { type Logger, openLog } from '../logging/logger.ts';
+import { type RunningServer, startServer } from '../server/start.ts';
+import type { Settings } from '../settings/table.ts';
+import { readVersion } from '../version.ts';
+import type { CliIo } from './io.ts';
+
+/**
+ * Serves until a signal or the engine's death. Resolves to the exit code. Throws what `startServer`
+ * throws.
+ */
+export async function serve(settings: Settings, io: CliIo): Promise<number> {
+  const log = openLog({
+    level: settings.logLevel,
+    pretty: io.isTerminal && !settings.json,
+    destination: settings.json ? 2 : 1,
+    colour: io.environment.NO_COLOR === undefined,
+  });
+  const { version } = readVersion();
+  const server = await startServer(settings, {
+    startEngine: io.startEngine,
+    log,
+    clock: HOST_CLOCK,
+    version,
+  });
+  announce(server, settings, log, io);
+  const code = await untilEnd(server, settings, log, io);
+  log.info('stopped');
+  return code;
+}
+
+function announce(server: RunningServer, settings: Settings, log: Logger, io: CliIo): void {
+  const { url, modelName } = server;
+  const address = settings.uds === undefined ? url : `unix:${settings.uds}`;
+  log.info(`serving ${modelName} at ${address}`);
+  log.info(`try: ${exampleCall(server, settings)}`);
+  if (settings.json) io.out(JSON.stringify({ url, model: modelName, uds: settings.uds ?? null }));
+}
+
+/** A command that works as it stands: it streams a page of text. */
+export function exampleCall(
+  { url, modelName }: Pick<RunningServer, 'url' | 'modelName'>,
+  settings: Pick<Settings, 'uds' | 'apiKey'>,
+): string {
+  const body = {
+    model: modelName,
+    prompt: 'Once upon a time',
+    max_tokens: 300,
+    temperature: 0.8,
+    stream: true,
+  };
+  const socket = settings.uds === undefined ? '' : ` --unix-socket '${settings.uds}'`;
+  const key =
+    settings.apiKey.length === 0 ? '' : ' -H "Authorization: Bearer $BRIDGEKEEPER_API_KEY"';
+  const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
+  const json = "-H 'Content-Type: application/json'";
+  return `curl -N${socket} ${url}/v1/completions ${json}${key} -d '${quoted}'`;
+}
+
+async function untilEnd(
+  server: RunningServer,
+  settings: Settings,
+  log: Logger,
+  io: CliIo,
+): Promise<number> {
+  const signalled = new Promise<string>((resolve) => {
+    let signals = 0;
+    io.onSignal((signal) => {
+      signals += 1;
+      if (signals > 1) io.exit(1);
+      resolve(signal);
+    });
+  });
+  const end: string | EngineError = await Promise.race([signalled, server.engineFailed]);
+  if (typeof end !== 'string') {
+    await server.stop(0);
+    return 1;
+  }
+  log.info(`${end}: finishing open answers for up to ${settings.shutdownTimeout} s`);
+  await server.stop(settings.shutdownTimeout);
+  return 0;
+}

@@ -1,0 +1,19 @@
+import { lawName, planEngine } from '../engine/choose.ts';
+import { startEngine } from '../engine/start.ts';
+import type { Logger } from '../logging/logger.ts';
+import type { StartedEngine } from '../server/start.ts';
+import type { Settings } from '../settings/table.ts';
+
+/** Makes the choices that were left open, says why, and starts the engine in its thread. */
+export async function startPlannedEngine(settings: Settings, log: Logger): Promise<StartedEngine> {
+  const plan = planEngine(settings);
+  const law = { name: lawName(plan.law.value), reason: plan.law.reason };
+  const policy = { name: plan.policy.value, reason: plan.policy.reason };
+  log.info(`device ${plan.device.value} (${plan.device.reason})`);
+  log.info(`law ${law.name} (${law.reason}), policy ${policy.name} (${policy.reason})`);
+  const engine = await startEngine(plan);
+  const { card } = engine;
+  const megabytes = (card.weightBytes / 1e6).toFixed(1);
+  log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
+  return { engine, law, policy };
+}

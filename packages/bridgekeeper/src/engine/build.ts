@@ -1,0 +1,47 @@
+import type { Clock } from '@bridgekeeper/bridge';
+import type { Device } from '@bridgekeeper/device';
+import {
+  createEngine,
+  type Engine,
+  type EngineOptions,
+  type LoadProgress,
+} from '@bridgekeeper/engine';
+import { lawName } from './choose.ts';
+import { openDevice } from './open-device.ts';
+import type { EnginePlan } from './plan.ts';
+
+/** What the engine is told of a plan, besides its device. */
+export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
+  return {
+    device,
+    lawName: lawName(plan.law.value),
+    policy: plan.policy.value,
+    model: plan.model,
+    dummy: plan.loadFormat === 'dummy',
+    maxModelTokens: plan.maxModelTokens,
+    maxRows: plan.maxRows,
+    maxBatchTokens: plan.maxBatchTokens,
+    pageTokens: plan.pageTokens,
+    memoryUtilization: plan.memoryUtilization,
+    kvBytes: plan.kvBytes,
+    prefixCaching: plan.prefixCaching,
+    chunkedPrefill: plan.chunkedPrefill,
+    maxWaiting: plan.maxWaiting,
+    seed: plan.seed,
+  };
+}
+
+/** Opens the planned device and puts the engine on it, in this thread. */
+export async function buildEngine(
+  plan: EnginePlan,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<{ engine: Engine; clock: Clock }> {
+  const device = await openDevice(plan);
+  try {
+    const engine = await createEngine({ ...engineOptions(plan, device), onProgress });
+    return { engine, clock: device.clock };
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}

@@ -1,0 +1,29 @@
+import type { DeviceKind } from '@bridgekeeper/device';
+import type { PolicyName } from '@bridgekeeper/engine';
+import type { Profile } from '@bridgekeeper/bridge';
+
+/** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
+export interface Choice<T> {
+  readonly value: T;
+  readonly reason: string;
+}
+
+/** Everything the engine's thread needs to start, decided beforehand. Plain data. */
+export interface EnginePlan {
+  readonly model: string;
+  readonly loadFormat: 'auto' | 'dummy';
+  readonly device: Choice<DeviceKind>;
+  /** null: no law is imposed; crossings cost what the machine takes. */
+  readonly law: Choice<Profile | null>;
+  readonly policy: Choice<PolicyName>;
+  readonly maxModelTokens: number | undefined;
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+  readonly pageTokens: number | undefined;
+  readonly memoryUtilization: number;
+  readonly kvBytes: number | undefined;
+  readonly prefixCaching: boolean;
+  readonly chunkedPrefill: boolean;
+  readonly maxWaiting: number;
+  readonly seed: number;
+}

@@ -1,0 +1,1 @@
+export { SETTINGS, type Settings } from './settings/table.ts';

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { CliIo } from './cli/io.ts';
+import { runCli } from './cli/program.ts';
+
+const io: CliIo = {
+  environment: process.env,
+  readFile: (path) => readFileSync(path, 'utf8'),
+  writeFile: (path, text) => writeFileSync(path, text),
+  out: (line) => void process.stdout.write(`${line}\n`),
+  err: (line) => void process.stderr.write(`${line}\n`),
+  isTerminal: process.stdout.isTTY === true,
+  onSignal: (action) => {
+    process.on('SIGTERM', action);
+    process.on('SIGINT', action);
+  },
+  exit: (code) => process.exit(code),
+  // Loaded when it is needed: the other commands have no use for devices and their libraries.
+  startEngine: async (settings, log) => {
+    const { startPlannedEngine } = await import('./cli/start-planned-engine.ts');
+    return startPlannedEngine(settings, log);
+  },
+};
+
+process.exitCode = await runCli(process.argv.slice(2), io);

@@ -1,0 +1,51 @@
+import type { Choice } from './choice.ts';
+import type { Generation } from './generation.ts';
+import type { Usage } from './usage.ts';
+
+/** What every document and chunk of one answer begins with. */
+export interface AnswerHead {
+  readonly id: string;
+  readonly created: number;
+  readonly model: string;
+}
+
+/** Which usage a stream reports: at the end, with every chunk, or not at all. */
+export interface UsageOptions {
+  readonly atEnd: boolean;
+  readonly continuous: boolean;
+}
+
+export function usageOptions(
+  options: { include_usage?: boolean | null | undefined } & {
+    continuous_usage_stats?: boolean | null | undefined;
+  },
+): UsageOptions {
+  const atEnd = options.include_usage === true;
+  return { atEnd, continuous: atEnd && options.continuous_usage_stats === true };
+}
+
+/**
+ * `"id":…,"object":…,"created":…,"model":…,"choices":[` opened by `data: {`: built once for a
+ * stream.
+ */
+export function chunkOpening(head: AnswerHead, object: string): string {
+  const { id, created, model } = head;
+  return `data: ${JSON.stringify({ id, object, created, model }).slice(0, -1)},"choices":[`;
+}
+
+/** The end of a chunk, with the choice's usage so far where that was asked for. */
+export function chunkEnding(choice: Choice, usage: UsageOptions): string {
+  if (!usage.continuous) return ']}\n\n';
+  const promptTokens = choice.request.promptTokens.length;
+  const stats: Omit<Usage, 'prompt_tokens_details'> = {
+    prompt_tokens: promptTokens,
+    total_tokens: promptTokens + choice.completionTokens,
+    completion_tokens: choice.completionTokens,
+  };
+  return `],"usage":${JSON.stringify(stats)}}\n\n`;
+}
+
+/** The chunk without choices that ends a stream, where usage was asked for. */
+export function usageChunk(opening: string, generation: Generation, usage: UsageOptions): string {
+  return usage.atEnd ? `${opening}],"usage":${JSON.stringify(generation.usage())}}\n\n` : '';
+}

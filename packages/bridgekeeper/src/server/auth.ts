@@ -1,0 +1,42 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { ApiError } from './errors.ts';
+
+/** Who may call, and whose KV a call may share. */
+export class KeyRing {
+  readonly #digests: readonly Buffer[];
+
+  constructor(keys: readonly string[]) {
+    this.#digests = keys.map(digest);
+  }
+
+  /**
+   * The tenant of a request: a prefix of its key's digest, or 'default' where no keys are set.
+   * Throws ApiError `invalid_api_key`. Every key is compared in constant time, so that timing tells
+   * nothing of any.
+   */
+  tenantOf(authorization: string | undefined): string {
+    if (this.#digests.length === 0) return 'default';
+    const token = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
+    const given = digest(token ?? '');
+    let known = false;
+    for (const each of this.#digests) known = timingSafeEqual(each, given) || known;
+    if (token === undefined || !known) {
+      throw new ApiError(
+        'invalid_api_key',
+        token === undefined
+          ? 'This server needs an API key: send "Authorization: Bearer <key>".'
+          : 'The API key is not known here.',
+      );
+    }
+    return given.toString('hex', 0, 8);
+  }
+}
+
+/** A `cache_salt` narrows a tenant: requests share KV only where both agree. */
+export function saltedTenant(tenant: string, salt: string | null | undefined): string {
+  return salt == null ? tenant : `${tenant}-${digest(salt).toString('hex', 0, 8)}`;
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

@@ -1,0 +1,43 @@
+import type { Context } from 'hono';
+import { ApiError } from './errors.ts';
+
+/**
+ * Reads a JSON body of at most `maxBytes`. Throws ApiError `body_too_large` before it has read more
+ * than that, and `invalid_json` where the text is not JSON.
+ */
+export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
+  const declared = c.req.header('content-length');
+  if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
+  const text =
+    declared === undefined ? await readChunked(c, maxBytes) : await c.req.text().catch(aborted);
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's own message quotes the body, which may be prompt text.
+    throw new ApiError('invalid_json', 'The body is not valid JSON.');
+  }
+}
+
+async function readChunked(c: Context, maxBytes: number): Promise<string> {
+  if (c.req.raw.body === null) return '';
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  const reader = c.req.raw.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read().catch(aborted);
+    if (done) return Buffer.concat(chunks).toString('utf8');
+    bytes += value.byteLength;
+    if (bytes > maxBytes) {
+      await reader.cancel();
+      throw tooLarge(maxBytes);
+    }
+    chunks.push(value);
+  }
+}
+
+const tooLarge = (maxBytes: number) =>
+  new ApiError('body_too_large', `The body is larger than ${maxBytes} bytes.`);
+
+function aborted(): never {
+  throw new ApiError('invalid_json', 'The body ended before it was complete.');
+}

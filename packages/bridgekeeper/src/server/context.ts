@@ -1,0 +1,58 @@
+import type { EngineClient } from '@bridgekeeper/engine';
+import type { HttpBindings } from '@hono/node-server';
+import type { Context } from 'hono';
+import type { ServerClock } from '../edge/time.ts';
+import type { Logger } from '../logging/logger.ts';
+import type { ServerMetrics } from '../metrics/server-metrics.ts';
+import type { KeyRing } from './auth.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import type { ModelText } from './model-text.ts';
+import type { StreamLimits } from './sse.ts';
+import type { WakeQueue } from './wake-queue.ts';
+
+export interface ServerLimits extends StreamLimits {
+  readonly maxBodyBytes: number;
+  /** Choices of one HTTP request, over all its prompts. */
+  readonly maxChoices: number;
+}
+
+/** A choice that was made at start, and why: shown at /v1/bridge and in the log. */
+export interface Reasoned {
+  readonly name: string;
+  readonly reason: string;
+}
+
+/** Everything the routes need; built once at start. */
+export interface ServerContext {
+  readonly engine: EngineClient;
+  readonly text: ModelText;
+  readonly clock: ServerClock;
+  readonly log: Logger;
+  readonly metrics: ServerMetrics;
+  readonly keys: KeyRing;
+  readonly wakes: WakeQueue;
+  readonly lifecycle: Lifecycle;
+  readonly limits: ServerLimits;
+  /** The names the model is served under, the first one's the default. */
+  readonly modelNames: readonly string[];
+  readonly allowedOrigins: readonly string[];
+  readonly law: Reasoned;
+  readonly policy: Reasoned;
+  readonly version: string;
+  /** When the server started, in seconds since 1970. */
+  readonly startedSeconds: number;
+}
+
+export interface AppEnv {
+  /** Absent where a test asks the app without a socket. */
+  Bindings: Partial<HttpBindings>;
+  Variables: {
+    requestId: string;
+    tenant: string;
+    arrivedNs: number;
+    /** Headers of every answer, streams included. */
+    commonHeaders: Readonly<Record<string, string>>;
+  };
+}
+
+export type AppContext = Context<AppEnv>;

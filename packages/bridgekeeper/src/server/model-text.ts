@@ -1,0 +1,30 @@
+import {
+  openTokenizer,
+  readModelSpec,
+  readSamplingDefaults,
+  type SamplingDefaults,
+  type Tokenizer,
+} from '@bridgekeeper/engine';
+import { Encoder } from './encoder.ts';
+
+/** The text side of a model, as the server needs it. */
+export interface ModelText {
+  readonly tokenizer: Tokenizer;
+  /** Turns text of any length into tokens without holding up the thread. */
+  readonly encoder: Encoder;
+  /** Ids that end generation unless they are ignored. */
+  readonly endTokens: readonly number[];
+  /** What the model's files say about sampling where a request says nothing. */
+  readonly samplingDefaults: SamplingDefaults;
+}
+
+/** Reads the text side of a model folder. Throws ModelError. */
+export async function openModelText(folder: string): Promise<ModelText> {
+  const [tokenizer, spec, samplingDefaults] = await Promise.all([
+    openTokenizer(folder, { now: () => new Date() }),
+    readModelSpec(folder),
+    readSamplingDefaults(folder),
+  ]);
+  const encoder = new Encoder(folder, tokenizer);
+  return { tokenizer, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
+}

@@ -1,0 +1,50 @@
+import type { z } from '@hono/zod-openapi';
+import type { ServerContext } from '../context.ts';
+import { type Endpoint, errorResponses, jsonContent } from '../endpoint.ts';
+import { BridgeDocument } from '../schema/documents.ts';
+
+const seconds = (ns: number) => ns / 1e9;
+
+/** GET /v1/bridge: what crossings cost, what crossed, and for what. */
+export function bridgeEndpoint(ctx: ServerContext): Endpoint {
+  return {
+    route: {
+      method: 'get',
+      path: '/v1/bridge',
+      summary: 'The law, the lanes and the ledger by purpose',
+      responses: {
+        200: { description: 'Totals since start', content: jsonContent(BridgeDocument) },
+        ...errorResponses(401),
+      },
+    },
+    handle: (c) => c.json(bridgeDocument(ctx)),
+  };
+}
+
+function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
+  const { bridge, launches, graphLaunches } = ctx.engine.stats();
+  return {
+    device: { ...ctx.engine.card.device },
+    law: { name: bridge.law, reason: ctx.law.reason },
+    policy: ctx.policy,
+    uptime_seconds: seconds(bridge.uptimeNs),
+    launches,
+    graph_launches: graphLaunches,
+    lanes: bridge.lanes.map(({ id, kind, crossings, bytes, busyNs }) => ({
+      id,
+      kind,
+      crossings,
+      bytes,
+      busy_seconds: seconds(busyNs),
+      utilisation: bridge.uptimeNs > 0 ? busyNs / bridge.uptimeNs : 0,
+    })),
+    ledger: bridge.totals.map((total) => ({
+      purpose: total.purpose,
+      direction: total.direction,
+      crossings: total.crossings,
+      bytes: total.bytes,
+      busy_seconds: seconds(total.busyNs),
+      blocked_seconds: seconds(total.blockedNs),
+    })),
+  };
+}

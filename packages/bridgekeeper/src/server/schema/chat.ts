@@ -1,0 +1,87 @@
+import { z } from '@hono/zod-openapi';
+import { FinishReason, generationFields, StopReason, UsageDocument } from './common.ts';
+
+const ContentPart = z.looseObject({ type: z.string(), text: z.string().optional() });
+
+export const ChatMessage = z
+  .looseObject({
+    role: z.string().min(1).max(64),
+    content: z.union([z.string(), z.array(ContentPart)]).nullish(),
+  })
+  .openapi('ChatMessage', { description: 'Content is text, or parts of type text' });
+
+/** What makes a prompt of a conversation: shared with POST /tokenize. */
+export const conversationFields = {
+  messages: z.array(ChatMessage).min(1),
+  tools: z
+    .array(z.looseObject({}))
+    .nullish()
+    .openapi({ description: 'Given to the chat template; calls in the answer are not parsed' }),
+  add_generation_prompt: z.boolean().nullish(),
+  add_special_tokens: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+};
+
+export const ChatCompletionRequest = z
+  .object({
+    ...generationFields,
+    ...conversationFields,
+    max_tokens: z.int().min(1).nullish(),
+    max_completion_tokens: z.int().min(1).nullish(),
+    logprobs: z.boolean().nullish(),
+    top_logprobs: z.int().min(0).max(20).nullish(),
+  })
+  .openapi('ChatCompletionRequest');
+
+export type ChatCompletionRequest = z.output<typeof ChatCompletionRequest>;
+
+const TokenLogprob = z.object({
+  token: z.string(),
+  logprob: z.number(),
+  bytes: z.array(z.int()),
+});
+
+const ChatLogprobsDocument = z
+  .object({
+    content: z.array(TokenLogprob.extend({ top_logprobs: z.array(TokenLogprob) })),
+  })
+  .nullable();
+
+const head = { id: z.string(), created: z.int(), model: z.string() };
+
+export const ChatCompletion = z
+  .object({
+    ...head,
+    object: z.literal('chat.completion'),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        message: z.object({ role: z.literal('assistant'), content: z.string() }),
+        logprobs: ChatLogprobsDocument,
+        finish_reason: FinishReason,
+        stop_reason: StopReason,
+      }),
+    ),
+    usage: UsageDocument,
+  })
+  .openapi('ChatCompletion');
+
+export const ChatCompletionChunk = z
+  .object({
+    ...head,
+    object: z.literal('chat.completion.chunk'),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        delta: z.object({
+          role: z.literal('assistant').optional(),
+          content: z.string().optional(),
+        }),
+        logprobs: ChatLogprobsDocument,
+        finish_reason: FinishReason,
+        stop_reason: StopReason.optional(),
+      }),
+    ),
+    usage: UsageDocument.optional(),
+  })
+  .openapi('ChatCompletionChunk');

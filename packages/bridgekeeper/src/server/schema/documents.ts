@@ -1,0 +1,78 @@
+import { z } from '@hono/zod-openapi';
+import { conversationFields } from './chat.ts';
+
+export const ModelDocument = z
+  .object({
+    id: z.string(),
+    object: z.literal('model'),
+    created: z.int(),
+    owned_by: z.string(),
+    root: z.string(),
+    parent: z.null(),
+    max_model_len: z.int(),
+  })
+  .openapi('Model');
+
+export const ModelList = z
+  .object({ object: z.literal('list'), data: z.array(ModelDocument) })
+  .openapi('ModelList');
+
+const TokenizeText = z.object({
+  model: z.string().nullish(),
+  prompt: z.string(),
+  add_special_tokens: z.boolean().nullish(),
+  return_token_strs: z.boolean().nullish(),
+});
+
+const TokenizeChat = z.object({
+  model: z.string().nullish(),
+  ...conversationFields,
+  return_token_strs: z.boolean().nullish(),
+});
+
+export const TokenizeRequest = z.union([TokenizeText, TokenizeChat]).openapi('TokenizeRequest');
+
+export const TokenizeResponse = z
+  .object({
+    count: z.int(),
+    max_model_len: z.int(),
+    tokens: z.array(z.int()),
+    token_strs: z.array(z.string()).nullable(),
+  })
+  .openapi('TokenizeResponse');
+
+export const DetokenizeRequest = z
+  .object({ model: z.string().nullish(), tokens: z.array(z.int().min(0)) })
+  .openapi('DetokenizeRequest');
+
+export const DetokenizeResponse = z.object({ prompt: z.string() }).openapi('DetokenizeResponse');
+
+export const VersionDocument = z.object({ version: z.string() }).openapi('Version');
+
+const crossed = {
+  crossings: z.int(),
+  bytes: z.int(),
+  busy_seconds: z.number(),
+};
+
+export const BridgeDocument = z
+  .object({
+    device: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+    law: z.object({ name: z.string(), reason: z.string() }),
+    policy: z.object({ name: z.string(), reason: z.string() }),
+    uptime_seconds: z.number(),
+    launches: z.int(),
+    graph_launches: z.int(),
+    lanes: z.array(
+      z.object({ id: z.string(), kind: z.string(), ...crossed, utilisation: z.number() }),
+    ),
+    ledger: z.array(
+      z.object({
+        purpose: z.string(),
+        direction: z.string(),
+        ...crossed,
+        blocked_seconds: z.number(),
+      }),
+    ),
+  })
+  .openapi('Bridge');

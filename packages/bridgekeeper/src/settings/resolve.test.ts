@@ -1,0 +1,110 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { resolveSettings, type Sources, UsageError } from './resolve.ts';
+import { environmentOf, flagOf, SETTING_NAMES, SETTINGS } from './table.ts';
+
+const resolve = (sources: Partial<Sources>, file = '') =>
+  resolveSettings({ flags: {}, environment: {}, readFile: () => file, ...sources });
+
+const failure = (sources: Partial<Sources>, file = ''): UsageError => {
+  try {
+    resolve(sources, file);
+  } catch (error) {
+    if (error instanceof UsageError) return error;
+    throw error;
+  }
+  throw new Error('nothing was wrong');
+};
+
+describe('precedence', () => {
+  const environment = { BRIDGEKEEPER_PORT: '2', BRIDGEKEEPER_CONFIG: 'serve.yaml' };
+
+  test('is flag, environment, file, default', () => {
+    const file = 'port: 3\nmax-num-seqs: 4';
+    const all = resolve({ flags: { port: '1' }, environment }, file);
+    expect(all.settings.port).toBe(1);
+    expect(all.origins.port).toEqual({ kind: 'flag', name: '--port' });
+    const some = resolve({ environment }, file);
+    expect(some.settings.port).toBe(2);
+    expect(some.origins.port).toEqual({ kind: 'environment', name: 'BRIDGEKEEPER_PORT' });
+    expect(some.settings.maxNumSeqs).toBe(4);
+    expect(some.origins.maxNumSeqs).toEqual({
+      kind: 'file',
+      name: 'max-num-seqs in serve.yaml',
+    });
+    expect(resolve({}).settings.port).toBe(8000);
+    expect(resolve({}).origins.port.kind).toBe('default');
+  });
+});
+
+describe('values', () => {
+  test('are read as vLLM reads them', () => {
+    const flags = { maxModelLen: '16K', kvCacheMemoryBytes: '25.6k', seed: '7' };
+    const { settings } = resolve({ flags });
+    expect(settings.maxModelLen).toBe(16384);
+    expect(settings.kvCacheMemoryBytes).toBe(25600);
+    expect(settings.seed).toBe(7);
+  });
+
+  test('of lists come from repeated flags, commas and YAML lists', () => {
+    expect(resolve({ flags: { apiKey: ['a', 'b,c'] } }).settings.apiKey).toEqual(['a', 'b', 'c']);
+    const flags = { config: 'x' };
+    expect(resolve({ flags }, 'api-key: [a, b]').settings.apiKey).toEqual(['a', 'b']);
+  });
+
+  test('of switches can be turned off everywhere', () => {
+    expect(resolve({}).settings.enablePrefixCaching).toBe(true);
+    const flags = { enablePrefixCaching: false };
+    expect(resolve({ flags }).settings.enablePrefixCaching).toBe(false);
+    const environment = { BRIDGEKEEPER_ENABLE_PREFIX_CACHING: 'off' };
+    expect(resolve({ environment }).settings.enablePrefixCaching).toBe(false);
+    const file = 'enable-prefix-caching: false';
+    expect(resolve({ flags: { config: 'x' } }, file).settings.enablePrefixCaching).toBe(false);
+  });
+});
+
+describe('bad values name their origin', () => {
+  test.each([
+    [{ flags: { port: '99999' } }, '--port: must be an integer from 0 to 65535, got "99999"'],
+    [{ environment: { BRIDGEKEEPER_PORT: '' } }, 'BRIDGEKEEPER_PORT: must be an integer'],
+    [{ flags: { device: 'tpu' } }, '--device: must be one of auto, cuda, cpu, model, got "tpu"'],
+    [{ flags: { sslKeyfile: 'k' } }, '--ssl-keyfile and --ssl-certfile'],
+    [{ flags: { model: '' } }, 'argument model: must be non-empty'],
+  ] as const)('%o', (sources, message) => {
+    expect(failure(sources).message).toContain(message);
+  });
+
+  test('in a file', () => {
+    const flags = { config: 'serve.yaml' };
+    expect(failure({ flags }, 'port: x').message).toContain('port in serve.yaml: must be');
+    expect(failure({ flags }, 'prot: 1').code).toBe('unknown-setting');
+    expect(failure({ flags }, 'port: {a: 1}').message).toContain('port in serve.yaml');
+    expect(failure({ flags }, '- port').code).toBe('bad-file');
+    expect(failure({ flags }, 'port: [1').code).toBe('bad-file');
+  });
+
+  test('but never show a secret', () => {
+    expect(failure({ flags: { apiKey: ['hunter2,'] } }).message).not.toContain('hunter2');
+  });
+
+  test('whatever the text: a value within its kind, or a UsageError that names the flag', () => {
+    const names = fc.constantFrom(...SETTING_NAMES.filter((name) => name !== 'config'));
+    fc.assert(
+      fc.property(names, fc.string(), (name, text) => {
+        try {
+          expect(resolve({ flags: { [name]: text } }).settings).toHaveProperty(name);
+        } catch (error) {
+          expect(error).toBeInstanceOf(UsageError);
+          const named = name === 'model' ? 'argument model' : `--${flagOf(name)}`;
+          expect((error as Error).message).toContain(named);
+        }
+      }),
+    );
+  });
+});
+
+test('names of flags and variables follow from the table', () => {
+  expect(flagOf('maxNumBatchedTokens')).toBe('max-num-batched-tokens');
+  expect(environmentOf('sslKeyfile')).toBe('BRIDGEKEEPER_SSL_KEYFILE');
+  expect(Object.keys(SETTINGS)).toEqual(SETTING_NAMES);
+});

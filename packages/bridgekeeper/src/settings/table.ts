@@ -1,0 +1,98 @@
+import { fileURLToPath } from 'node:url';
+import { POLICY_NAMES } from '@bridgekeeper/engine';
+import { integer, type Kind, law, number, oneOf, onOff, secrets, text, texts } from './kinds.ts';
+
+/**
+ * One setting. Its flag and environment variable follow from its name: see `flagOf` and
+ * `environmentOf`.
+ */
+export interface Setting<T, D extends T | undefined> {
+  readonly kind: Kind<T>;
+  readonly default: D;
+  readonly help: string;
+}
+
+function setting<T>(kind: Kind<T>, fallback: T, help: string): Setting<T, T>;
+function setting<T>(kind: Kind<T>, fallback: undefined, help: string): Setting<T, T | undefined>;
+function setting<T>(kind: Kind<T>, fallback: T | undefined, help: string) {
+  return { kind, default: fallback, help };
+}
+
+/** The model that comes with the repository and the bundle. */
+const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
+
+const UNSET = undefined;
+
+/**
+ * Every setting of `serve`. Flags, environment, the configuration file and `doctor` all derive from
+ * this table.
+ */
+export const SETTINGS = {
+  model: setting(text('folder'), STORYTELLER, 'model folder in Hugging Face format'),
+  host: setting(text('address'), '127.0.0.1', 'address to listen on'),
+  port: setting(integer(0, 65535), 8000, 'port to listen on; 0 takes a free one'),
+  uds: setting(text('path'), UNSET, 'listen on this Unix socket instead of host and port'),
+  apiKey: setting(secrets('key'), [], 'accept these bearer keys only; may be repeated'),
+  allowedOrigins: setting(texts('origin'), [], 'browser origins that may call (CORS)'),
+  sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
+  sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
+  servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),
+  maxModelLen: setting(integer(1, 2 ** 31), UNSET, 'context in tokens; default: the model says'),
+  maxNumSeqs: setting(integer(1, 65536), 64, 'requests decoded together (rows)'),
+  maxNumBatchedTokens: setting(integer(1, 2 ** 24), 2048, 'tokens in one step'),
+  gpuMemoryUtilization: setting(number(0.01, 1), 0.9, 'share of device memory to use'),
+  kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache size; default: what fits'),
+  blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
+  enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
+  enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
+  dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
+  seed: setting(integer(0, 2 ** 53 - 1), 0, 'seed for requests that bring none'),
+  loadFormat: setting(oneOf('auto', 'dummy'), 'auto', 'dummy: random weights, no weight files'),
+  device: setting(oneOf('auto', 'cuda', 'cpu', 'model'), 'auto', 'where the model runs'),
+  law: setting(law(), 'auto', 'what a crossing of the bridge costs'),
+  policy: setting(
+    oneOf('auto', ...POLICY_NAMES),
+    'auto',
+    'how steps and crossings are interleaved',
+  ),
+  maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
+  maxConnections: setting(integer(1, 1e6), 16384, 'open sockets; more are closed at once'),
+  maxBodyBytes: setting(integer(1024, 2 ** 30), 16 * 2 ** 20, 'larger request bodies: 413'),
+  requestTimeout: setting(number(1, 3600), 30, 'seconds a client has to send its request'),
+  stallTimeout: setting(number(1, 3600), 60, 'seconds a client may leave a stream unread'),
+  shutdownTimeout: setting(number(0, 86400), 30, 'seconds to finish open requests at the end'),
+  logLevel: setting(
+    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal'),
+    'info',
+    'least severe log line to write',
+  ),
+  logInterval: setting(number(0.1, 86400), 10, 'seconds between summary lines'),
+  config: setting(text('file'), UNSET, 'YAML file with settings; its keys are these flags'),
+  json: setting(onOff(), false, 'one JSON document on standard output, logs on standard error'),
+} satisfies Record<string, Setting<unknown, unknown>>;
+
+export type SettingName = keyof typeof SETTINGS;
+
+/** The values `serve` runs with. undefined: the engine or the model decides. */
+export type Settings = {
+  readonly [N in SettingName]: (typeof SETTINGS)[N] extends Setting<infer _T, infer D> ? D : never;
+};
+
+/**
+ * `maxModelLen` -> `max-model-len`: the flag without dashes, and the key in a configuration file.
+ */
+export function flagOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** `maxModelLen` -> `BRIDGEKEEPER_MAX_MODEL_LEN`. */
+export function environmentOf(name: string): string {
+  return `BRIDGEKEEPER_${flagOf(name).replaceAll('-', '_').toUpperCase()}`;
+}
+
+export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[];
+
+/** The entry without its particular types, for code that walks the table. */
+export function settingOf(name: SettingName): Setting<unknown, unknown> {
+  return SETTINGS[name];
+}

@@ -1,0 +1,60 @@
+import { HOST_CLOCK } from '../edge/time.ts';
+import { openLog } from '../logging/logger.ts';
+import { type RunningServer, startServer } from '../server/start.ts';
+import { resolveSettings, type Sources } from '../settings/resolve.ts';
+import { StubEngine, type StubOptions } from './stub-engine.ts';
+
+export interface TestServer extends RunningServer {
+  readonly stub: StubEngine;
+  readonly port: number;
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+}
+
+/**
+ * The real server on a free port of this machine, over a stub engine and the bundled model's
+ * tokenizer.
+ */
+export async function startTestServer(
+  options: StubOptions = {},
+  flags: Sources['flags'] = {},
+): Promise<TestServer> {
+  const stub = new StubEngine(options);
+  const { settings } = resolveSettings({
+    flags: { port: '0', logLevel: 'fatal', ...flags },
+    environment: {},
+    readFile: () => '',
+  });
+  const server = await startServer(settings, {
+    startEngine: async () => ({
+      engine: stub,
+      law: { name: 'off', reason: 'a stub has no bridge' },
+      policy: { name: 'drain-first', reason: 'a stub has no steps' },
+    }),
+    log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
+    clock: HOST_CLOCK,
+    version: '0.0.0',
+  });
+  const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
+    fetch(`${server.url}${path}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+  return { ...server, stub, port: Number(new URL(server.url).port), post };
+}
+
+/**
+ * Waits until `condition` holds, a turn of the event loop at a time. The test's own time limit ends
+ * it.
+ */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The `data:` documents of a stream of events, without `[DONE]`. */
+export function eventsOf(text: string): Record<string, never>[] {
+  return text
+    .split('\n\n')
+    .filter((event) => event.startsWith('data: {'))
+    .map((event) => JSON.parse(event.slice(6)));
+}
