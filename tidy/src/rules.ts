@@ -1,0 +1,40 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Repository, Rule, Violation } from './repository.ts';
+import { figuresHaveData, linksResolve, noPrivatePlaces, readmes } from './rules/documents.ts';
+import {
+  layering,
+  manifestsAgree,
+  noCycles,
+  noDeadExports,
+  noDeadFiles,
+} from './rules/structure.ts';
+import { bannedNames, fileLength, functionLength, lineLength, unfinished } from './rules/style.ts';
+
+/** All rules of the house for the repository at `root`, by the name they are reported under. */
+export function rulesFor(root: string): Readonly<Record<string, Rule>> {
+  return {
+    layering,
+    'manifests agree': manifestsAgree,
+    'no import cycles': noCycles,
+    'no dead files': noDeadFiles,
+    'no dead exports': noDeadExports,
+    'banned names': bannedNames,
+    'line length': lineLength,
+    'file length': fileLength,
+    'function length': functionLength,
+    'nothing unfinished': unfinished,
+    readmes,
+    'links resolve': (repository) =>
+      linksResolve(repository, (path) => existsSync(join(root, path))),
+    'figures have data': figuresHaveData,
+    'no private places': noPrivatePlaces,
+  };
+}
+
+/** `path:line: message` for each violation of one rule, in the order of the paths. */
+export function report(rule: Rule, repository: Repository): string[] {
+  const text = ({ path, line, message }: Violation): string =>
+    `${path}${line > 0 ? `:${line}` : ''}: ${message}`;
+  return rule(repository).map(text);
+}
