@@ -57,14 +57,13 @@ function install() {
   const unmet = firstUnmet();
   if (unmet === undefined) return;
   say(`installing dependencies (${unmet} is missing or not as locked): npm ci`);
-  // Under npm its own script is known; a shell is needed only where npm is a .cmd file.
+  // Under npm its own script is known; else it must be on the PATH.
   const npm = process.env.npm_execpath;
   const flags = ['ci', '--include=dev', '--no-audit', '--no-fund'];
   const [command, prefix] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []];
   const result = spawnSync(command, [...prefix, ...flags], {
     cwd: root,
     stdio: ['ignore', 2, 2],
-    shell: command === 'npm' && process.platform === 'win32',
   });
   if (result.error) fail(`npm could not be started (${result.error.message}). Install npm.`);
   if (result.status !== 0) fail(`npm ci failed with status ${result.status}; see its lines above.`);

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { CliIo } from './cli/io.ts';
 import { runCli } from './cli/program.ts';
+import { HOST_CLOCK } from './edge/time.ts';
 
 const io: CliIo = {
   environment: process.env,
@@ -14,6 +15,7 @@ const io: CliIo = {
     process.on('SIGTERM', action);
     process.on('SIGINT', action);
   },
+  nowNs: HOST_CLOCK.nowNs,
   exit: (code) => process.exit(code),
   // Loaded when it is needed: the other commands have no use for devices and their libraries.
   startEngine: async (settings, log) => {

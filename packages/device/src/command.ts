@@ -8,8 +8,9 @@ import {
 } from './row-layout.ts';
 
 /**
- * Packs the changes of one step into one crossing. Payload is gathered behind room for `maxRecords` directory entries;
- * `finish` closes the gap, so that no unused byte crosses. Ask `fits` first: a command never grows past its buffer.
+ * Packs the changes of one step into one crossing. Payload is gathered behind room for `maxRecords`
+ * directory entries; `finish` closes the gap, so that no unused byte crosses. Ask `fits` first: a
+ * command never grows past its buffer.
  */
 export class CommandWriter {
   readonly #words: Int32Array;
@@ -68,7 +69,10 @@ export class CommandWriter {
     this.#words.set(output, payload + 1 + prompt.length);
   }
 
-  /** Completes the command and returns its size in bytes: upload that many. The writer is empty again. */
+  /**
+   * Completes the command and returns its size in bytes: upload that many. The writer is empty
+   * again.
+   */
   finish(): number {
     const directoryEnd = COMMAND_HEADER_WORDS + this.#records * RECORD_WORDS;
     const gap = this.#payloadStart - directoryEnd;

@@ -9,7 +9,10 @@ import type { OpArgs, OpName } from './ops.ts';
 
 export type DeviceKind = 'cpu' | 'cuda' | 'model';
 
-/** How a device stores weights, activations and KV. Logits, norms' sums and row state are never narrower than f32. */
+/**
+ * How a device stores weights, activations and KV. Logits, norms' sums and row state are never
+ * narrower than f32.
+ */
 export type ElementType = 'f32' | 'bf16';
 
 export function bytesPerElement(type: ElementType): number {
@@ -43,7 +46,9 @@ export interface Slice {
   readonly bytes: number;
 }
 
-/** The whole buffer, or `bytes` of it from `offsetBytes`. Throws RangeError when that is outside. */
+/**
+ * The whole buffer, or `bytes` of it from `offsetBytes`. Throws RangeError when that is outside.
+ */
 export function slice(
   buffer: DeviceBuffer,
   offsetBytes = 0,
@@ -88,11 +93,16 @@ export interface Stream {
   record(event: DeviceEvent): void;
   /** Later work of this stream starts after what `event` marked. */
   wait(event: DeviceEvent): void;
-  /** Resolves when all work launched so far is done; rejects with DeviceError if any of it failed. */
+  /**
+   * Resolves when all work launched so far is done; rejects with DeviceError if any of it failed.
+   */
   synchronize(): Promise<void>;
 }
 
-/** One copy for a lane to make. It starts after the work queued on `stream`, and later work of `stream` after it. */
+/**
+ * One copy for a lane to make. It starts after the work queued on `stream`, and later work of
+ * `stream` after it.
+ */
 export interface CopyRequest {
   readonly direction: Direction;
   readonly device: Slice;
@@ -118,7 +128,10 @@ export interface Lane {
 
 export interface LaneOptions {
   readonly label: string;
-  /** A context of its own has a channel of its own; on a shared one, copies serialise with the launching thread's. */
+  /**
+   * A context of its own has a channel of its own; on a shared one, copies serialise with the
+   * launching thread's.
+   */
   readonly context: 'own' | 'shared';
 }
 
@@ -148,7 +161,10 @@ export interface Device {
   /** Records what `record` launches on `stream` without running it. Copies cannot be recorded. */
   capture(stream: Stream, label: string, record: () => void): Graph;
   counters(): DeviceCounters;
-  /** Lets the thread's other work (messages, timers) run; virtual devices only advance their clock's due work. */
+  /**
+   * Lets the thread's other work (messages, timers) run; virtual devices only advance their clock's
+   * due work.
+   */
   breathe(): Promise<void>;
   /** Ends threads and frees everything. Idempotent. */
   close(): Promise<void>;

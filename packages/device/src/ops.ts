@@ -1,12 +1,13 @@
 import type { ElementType, Slice } from './device.ts';
 
 /**
- * The operations the engine uses: one catalogue, implemented by the cpu device (TypeScript) and the cuda device
- * (.cu), priced by the model device, and checked against float64 by one contract suite.
+ * The operations the engine uses: one catalogue, implemented by the cpu device (TypeScript) and the
+ * cuda device (.cu), priced by the model device, and checked against float64 by one contract suite.
  *
- * Shapes are row-major. `E` is the device's element type; weights, activations and KV are E unless marked.
- * A batch is flat: `count` tokens, token i of row `tokenRows[i]` at `positions[i]`; row -1 is padding, whose outputs
- * are undefined but whose inputs must never crash an operation. A line is one line of logits.
+ * Shapes are row-major. `E` is the device's element type; weights, activations and KV are E unless
+ * marked. A batch is flat: `count` tokens, token i of row `tokenRows[i]` at `positions[i]`; row -1
+ * is padding, whose outputs are undefined but whose inputs must never crash an operation. A line is
+ * one line of logits.
  */
 export interface OpArgs {
   /** Applies a packed command (row-layout.ts) to the arrays it targets. */
@@ -18,7 +19,9 @@ export interface OpArgs {
     readonly maxRecords: number;
   };
 
-  /** For line i < count: r = decodeRows[i]; active rows give token, row, position; others row -1. */
+  /**
+   * For line i < count: r = decodeRows[i]; active rows give token, row, position; others row -1.
+   */
   'begin-decode': {
     readonly rows: Slice;
     readonly decodeRows: Slice;
@@ -73,8 +76,9 @@ export interface OpArgs {
   };
 
   /**
-   * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are given (Qwen3),
-   * rotates q and k in place (halves, as Hugging Face's rotate_half), writes k and v of this layer to their pages.
+   * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
+   * given (Qwen3), rotates q and k in place (halves, as Hugging Face's rotate_half), writes k and v
+   * of this layer to their pages.
    */
   'rope-write-kv': KvGeometry & {
     readonly qkv: Slice;
@@ -88,8 +92,8 @@ export interface OpArgs {
   };
 
   /**
-   * out[count, heads * headDim]: softmax(q k^T * scale) v over positions j <= p of the token's row, and p - j < window
-   * where window > 0. K and V of these positions are in their pages already.
+   * out[count, heads * headDim]: softmax(q k^T * scale) v over positions j <= p of the token's row,
+   * and p - j < window where window > 0. K and V of these positions are in their pages already.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
@@ -98,7 +102,10 @@ export interface OpArgs {
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
-    /** One token of each row (decode), or runs of consecutive positions of a row (prefill). A hint, not a promise. */
+    /**
+     * One token of each row (decode), or runs of consecutive positions of a row (prefill). A hint,
+     * not a promise.
+     */
     readonly phase: 'decode' | 'prefill';
   };
 
@@ -120,11 +127,12 @@ export interface OpArgs {
   };
 
   /**
-   * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i]. Order: logit bias,
-   * min-tokens mask, repetition, presence and frequency penalties; temperature; min-p; top-k; top-p; then inverse CDF
-   * in order of token id with the uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id.
-   * Filters keep every token tied with the last one kept. Logits are not modified before logprobs are taken.
-   * Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
+   * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
+   * Order: logit bias, min-tokens mask, repetition, presence and frequency penalties; temperature;
+   * min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number of
+   * sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token tied
+   * with the last one kept. Logits are not modified before logprobs are taken. Logprob lines are
+   * written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
    * (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
@@ -137,9 +145,9 @@ export interface OpArgs {
   };
 
   /**
-   * After sampling, for each line with row >= 0: TOKEN, POSITION + 1, GENERATED + 1, REMAINING - 1, counts; ACTIVE
-   * is 1 until a stop id or the end of REMAINING; a result line in slot CONTROL.STEP % ringSlots of `results`
-   * (ringSlots x resultSlotWords(ringLines)). Then CONTROL.STEP + 1.
+   * After sampling, for each line with row >= 0: TOKEN, POSITION + 1, GENERATED + 1, REMAINING - 1,
+   * counts; ACTIVE is 1 until a stop id or the end of REMAINING; a result line in slot CONTROL.STEP
+   * % ringSlots of `results` (ringSlots x resultSlotWords(ringLines)). Then CONTROL.STEP + 1.
    */
   advance: SampleTargets & {
     readonly sampled: Slice;
@@ -148,7 +156,10 @@ export interface OpArgs {
     readonly vocab: number;
   };
 
-  /** One logprob line (LOGPROB_WORDS, MAX_TOP_LOGPROBS alternatives) for token targets[i] of logits line i. */
+  /**
+   * One logprob line (LOGPROB_WORDS, MAX_TOP_LOGPROBS alternatives) for token targets[i] of logits
+   * line i.
+   */
   'prompt-logprobs': {
     readonly logits: Slice;
     readonly targets: Slice;
@@ -157,7 +168,9 @@ export interface OpArgs {
     readonly vocab: number;
   };
 
-  /** out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i). Weights of `--load-format dummy`. */
+  /**
+   * out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i). Weights of `--load-format dummy`.
+   */
   'fill-uniform': {
     readonly out: Slice;
     readonly elements: number;
@@ -187,7 +200,9 @@ export interface CommandTargets {
   /** [maxRows]: the prefill tokens whose logits are sampled, and their rows. */
   readonly select: Slice;
   readonly selectRows: Slice;
-  /** [maxRows]: the prefill tokens whose prompt logprobs are wanted, and the tokens that came next. */
+  /**
+   * [maxRows]: the prefill tokens whose prompt logprobs are wanted, and the tokens that came next.
+   */
   readonly promptSelect: Slice;
   readonly promptTargets: Slice;
   /** [CONTROL_WORDS] */
@@ -195,8 +210,9 @@ export interface CommandTargets {
 }
 
 /**
- * KV pages: [pages, layers, (k, v), kvHeads, pageTokens, headDim]. A page is contiguous over all layers, so that a
- * spill or a restore of it is one crossing. Position p of row r is in page pageTable[r * pagesPerRow + p / pageTokens].
+ * KV pages: [pages, layers, (k, v), kvHeads, pageTokens, headDim]. A page is contiguous over all
+ * layers, so that a spill or a restore of it is one crossing. Position p of row r is in page
+ * pageTable[r * pagesPerRow + p / pageTokens].
  */
 export interface KvGeometry {
   readonly kv: Slice;

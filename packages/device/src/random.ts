@@ -1,6 +1,7 @@
 /**
- * The kernels' random numbers: counter-based, so that a row's n-th draw is the same on every device, under every
- * policy and in every batch. 32-bit arithmetic only; kernels/common.cuh has the same functions.
+ * The kernels' random numbers: counter-based, so that a row's n-th draw is the same on every
+ * device, under every policy and in every batch. 32-bit arithmetic only; kernels/common.cuh has the
+ * same functions.
  */
 
 /** Finaliser "lowbias32" of Chris Wellons' hash-prospector: a bijection with good avalanche. */
@@ -25,5 +26,5 @@ export function sampleUniform(seedLo: number, seedHi: number, counter: number): 
 
 /** The same for filling memory: `index` may exceed 32 bits. */
 export function hashUniform(seed: number, index: number): number {
-  return sampleUniform(seed, Math.floor(index / 0x100000000), index % 0x100000000 | 0);
+  return sampleUniform(seed, Math.floor(index / 0x100000000), (index % 0x100000000) | 0);
 }

@@ -1,7 +1,7 @@
 /**
- * What the host and the kernels agree on: the layout of device-resident row state, of packed commands and of the
- * result ring. All in 32-bit words, little-endian. The CUDA sources get these names as #defines from this file, so
- * there is no second copy.
+ * What the host and the kernels agree on: the layout of device-resident row state, of packed
+ * commands and of the result ring. All in 32-bit words, little-endian. The CUDA sources get these
+ * names as #defines from this file, so there is no second copy.
  */
 
 /** Word offsets in a row's state. Floats are stored as their bits. */
@@ -45,7 +45,10 @@ export const ROW = {
 } as const;
 
 export const MAX_STOP_IDS = 32;
-/** Logit biases a row may carry; entry i of a row is [token id, bias bits]. OpenAI documents 300 in practice. */
+/**
+ * Logit biases a row may carry; entry i of a row is [token id, bias bits]. OpenAI documents 300 in
+ * practice.
+ */
 export const MAX_BIAS = 300;
 export const MAX_TOP_LOGPROBS = 20;
 export const ROW_WORDS = 64;
@@ -59,8 +62,8 @@ export const ROW_FLAG = {
 } as const;
 
 /**
- * counts[row * vocab + token]: how often the token was sampled, plus COUNT_PROMPT when it occurs in the prompt.
- * Kept only for rows with ROW_FLAG.PENALTIES.
+ * counts[row * vocab + token]: how often the token was sampled, plus COUNT_PROMPT when it occurs in
+ * the prompt. Kept only for rows with ROW_FLAG.PENALTIES.
  */
 export const COUNT_PROMPT = 0x40000000;
 
@@ -85,8 +88,9 @@ export function resultSlotWords(lines: number): number {
 }
 
 /**
- * One line of logprobs: natural logarithms of the softmax of the unmodified logits (vLLM's raw_logprobs).
- * RANK counts from 1. The alternatives come best first, ties by lower id; entries past TOP_LOGPROBS are undefined.
+ * One line of logprobs: natural logarithms of the softmax of the unmodified logits (vLLM's
+ * raw_logprobs). RANK counts from 1. The alternatives come best first, ties by lower id; entries
+ * past TOP_LOGPROBS are undefined.
  */
 export const LOGPROB = { LOGPROB: 0, RANK: 1, IDS: 2, LOGPROBS: 2 + MAX_TOP_LOGPROBS } as const;
 export const LOGPROB_WORDS = 2 + 2 * MAX_TOP_LOGPROBS;
@@ -105,12 +109,18 @@ export const TARGET = {
   PROMPT_SELECT: 9,
   PROMPT_TARGETS: 10,
   CONTROL: 11,
-  /** Not a copy: clears counts[OFFSET], then counts the payload [prompt length, prompt ids.., output ids..]. */
+  /**
+   * Not a copy: clears counts[OFFSET], then counts the payload [prompt length, prompt ids.., output
+   * ids..].
+   */
   COUNTS: 12,
 } as const;
 export type Target = (typeof TARGET)[keyof typeof TARGET];
 
-/** A command: header, directory of records, payload. Records are independent: the kernel may apply them in any order. */
+/**
+ * A command: header, directory of records, payload. Records are independent: the kernel may apply
+ * them in any order.
+ */
 export const COMMAND_HEADER_WORDS = 4;
 export const COMMAND_HEADER = { RECORDS: 0, WORDS: 1 } as const;
 export const RECORD_WORDS = 4;

@@ -2,8 +2,8 @@ import { type EngineCard, EngineError, type GenerationRequest } from './request.
 import { checkSampling } from './sampling.ts';
 
 /**
- * Everything that can be wrong with a request, before it is queued. Throws EngineError; messages never carry tokens.
- * `open` is what is in flight.
+ * Everything that can be wrong with a request, before it is queued. Throws EngineError; messages
+ * never carry tokens. `open` is what is in flight.
  */
 export function checkRequest(
   request: GenerationRequest,
@@ -30,7 +30,7 @@ export function checkRequest(
     throw new EngineError('bad-request', message, 'prompt');
   }
   if (open.size >= card.maxRows + card.maxWaiting) {
-    const message = `${open.size} requests are in flight, the most this server takes: try again later`;
-    throw new EngineError('queue-full', message);
+    const message = `${open.size} requests are in flight, the most this server takes`;
+    throw new EngineError('queue-full', `${message}: try again later`);
   }
 }

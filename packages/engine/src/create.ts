@@ -15,11 +15,7 @@ import { Door } from './runner/door.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { planMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
-import {
-  allocateBuffers,
-  maxCountTokens,
-  type RunnerShape,
-} from './runner/shapes.ts';
+import { allocateBuffers, maxCountTokens, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 
 export interface EngineOptions {
@@ -65,7 +61,9 @@ export interface PreparedModel {
   readonly pool: PagePool;
 }
 
-/** Loads the model onto the device and starts the engine on it. Throws ModelError or EngineError. */
+/**
+ * Loads the model onto the device and starts the engine on it. Throws ModelError or EngineError.
+ */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   return startEngine(options, await prepareModel(options));
 }

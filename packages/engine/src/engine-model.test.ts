@@ -18,7 +18,10 @@ function traffic(seed: number, count: number): GenerationRequest[] {
   const draw = (counter: number, below: number) => (hash32(seed, 1, counter) >>> 0) % below;
   return Array.from({ length: count }, (_, index) => {
     const at = index * 16;
-    const prompt = Array.from({ length: 1 + draw(at, 200) }, (_, i) => (i * 7 + draw(at + 1, 3)) % 4096);
+    const prompt = Array.from(
+      { length: 1 + draw(at, 200) },
+      (_, i) => (i * 7 + draw(at + 1, 3)) % 4096,
+    );
     return request(`r${index}`, prompt, {
       maxTokens: 1 + draw(at + 2, 60),
       temperature: draw(at + 3, 2),

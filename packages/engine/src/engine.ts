@@ -34,8 +34,9 @@ interface OpenRequest {
 }
 
 /**
- * The engine in its own thread: takes requests, runs steps while there are any, hands out what each step brought.
- * A failing device ends every open request with `error` and the engine with it: nothing hangs.
+ * The engine in its own thread: takes requests, runs steps while there are any, hands out what each
+ * step brought. A failing device ends every open request with `error` and the engine with it:
+ * nothing hangs.
  */
 export class Engine implements EngineClient {
   readonly card: EngineCard;
@@ -113,7 +114,10 @@ export class Engine implements EngineClient {
     await this.#parts.device.close();
   }
 
-  /** Waits for the last request or for `untilNs`, in naps: a sleep cannot be cancelled and would keep the thread. */
+  /**
+   * Waits for the last request or for `untilNs`, in naps: a sleep cannot be cancelled and would
+   * keep the thread.
+   */
   async #drained(untilNs: number): Promise<void> {
     let ended = false;
     const noteEnd = this.#ended.then(() => {

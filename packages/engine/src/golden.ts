@@ -32,19 +32,26 @@ export interface GoldenResult {
 }
 
 /**
- * Runs a model folder's golden.json (logits and greedy tokens computed in float64) through the whole engine on
- * `options.device` and says how far the results are from it. Closes neither device nor anything else of the caller's.
+ * Runs a model folder's golden.json (logits and greedy tokens computed in float64) through the
+ * whole engine on `options.device` and says how far the results are from it. Closes neither device
+ * nor anything else of the caller's.
  */
 export async function runGolden(options: EngineOptions): Promise<readonly GoldenResult[]> {
   const text = await readFile(join(options.model, 'golden.json'), 'utf8');
   const golden = goldenFile.parse(JSON.parse(text));
   const model = await prepareModel({ ...options, prefixCaching: false });
   const logits: Float32Array[][] = [];
-  for (const { ids, greedy } of golden) logits.push(await promptLogits(options, model, [...ids, greedy[0]!]));
+  for (const { ids, greedy } of golden)
+    logits.push(await promptLogits(options, model, [...ids, greedy[0]!]));
   const engine = startEngine(options, model);
   const results: GoldenResult[] = [];
   for (const [index, expected] of golden.entries()) {
-    const tokens = await greedyTokens(engine, `golden ${index}`, expected.ids, expected.greedy.length);
+    const tokens = await greedyTokens(
+      engine,
+      `golden ${index}`,
+      expected.ids,
+      expected.greedy.length,
+    );
     const differing = expected.greedy.findIndex((token, at) => tokens[at] !== token);
     results.push({
       promptTokens: expected.ids.length,

@@ -1,23 +1,39 @@
 export { checkRequest } from './check-request.ts';
-export { createEngine, type EngineOptions, prepareModel, type PreparedModel, startEngine } from './create.ts';
+export {
+  createEngine,
+  type EngineOptions,
+  type PreparedModel,
+  prepareModel,
+  startEngine,
+} from './create.ts';
 export { Engine } from './engine.ts';
 export { type GoldenResult, runGolden } from './golden.ts';
-export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
-export { checkSampling, GREEDY } from './sampling.ts';
-export * from './request.ts';
 export { Checkpoint, checkAgainstPlan, openCheckpoint } from './loader/checkpoint.ts';
-export { type LoadedWeights, type LoadOptions, type LoadProgress, loadWeights } from './loader/load.ts';
+export {
+  type LoadedWeights,
+  type LoadOptions,
+  type LoadProgress,
+  loadWeights,
+} from './loader/load.ts';
 export { uploadBytes } from './loader/upload.ts';
-export { readModelSpec } from './models/folder.ts';
 export { describeModel } from './models/describe.ts';
 export * from './models/errors.ts';
+export { readModelSpec } from './models/folder.ts';
 export { ropeTable } from './models/rope.ts';
+export { readSamplingDefaults, type SamplingDefaults } from './models/sampling-defaults.ts';
 export * from './models/spec.ts';
 export { type LayerWeights, parameterCount, type Weights, weightPlan } from './models/weights.ts';
+export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
+export * from './request.ts';
+export { checkSampling, GREEDY } from './sampling.ts';
 export { type ModelFolderOptions, smallConfig, writeModelFolder } from './testing/model-folder.ts';
-export { readSamplingDefaults, type SamplingDefaults } from './models/sampling-defaults.ts';
 export type { ChatInput } from './text/chat-template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export * from './text/errors.ts';
 export { StopMatcher, type StopPush } from './text/stop-matcher.ts';
-export { type DetokenizerOptions, openTokenizer, Tokenizer, type TokenizerOptions } from './text/tokenizer.ts';
+export {
+  type DetokenizerOptions,
+  openTokenizer,
+  Tokenizer,
+  type TokenizerOptions,
+} from './text/tokenizer.ts';

@@ -17,7 +17,9 @@ export interface SamplingParams {
   readonly seed: bigint | undefined;
   readonly maxTokens: number;
   readonly minTokens: number;
-  /** Ids that end generation, the model's own end-of-sequence ids included unless they are ignored. */
+  /**
+   * Ids that end generation, the model's own end-of-sequence ids included unless they are ignored.
+   */
   readonly stopTokenIds: readonly number[];
   /** undefined: none; n: the sampled token's logprob and the n best alternatives. */
   readonly logprobs: number | undefined;
@@ -92,7 +94,10 @@ export interface EngineCard {
   readonly loadSeconds: number;
 }
 
-/** Counters since start (monotonic) and gauges (now): the source of /metrics and of the summary line. */
+/**
+ * Counters since start (monotonic) and gauges (now): the source of /metrics and of the summary
+ * line.
+ */
 export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
@@ -157,15 +162,18 @@ export class EngineError extends Error {
 export interface EngineClient {
   readonly card: EngineCard;
   /**
-   * Queues a request; throws EngineError. `onEvents` is called once per engine step that brought something for this
-   * request; the last event carries `finish`, and none comes after it.
+   * Queues a request; throws EngineError. `onEvents` is called once per engine step that brought
+   * something for this request; the last event carries `finish`, and none comes after it.
    */
   submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void;
   /** The request ends with `cancelled` soon; unknown ids are ignored. */
   cancel(id: string): void;
   /** The last known stats: never waits for a step. */
   stats(): EngineStats;
-  /** Rejects new requests, waits up to `graceMs` for those in flight, fails the rest, and ends. Idempotent. */
+  /**
+   * Rejects new requests, waits up to `graceMs` for those in flight, fails the rest, and ends.
+   * Idempotent.
+   */
   shutdown(graceMs: number): Promise<void>;
   /** Resolves, with the reason, if the engine dies. */
   readonly failed: Promise<EngineError>;

@@ -80,7 +80,12 @@ export function checkSampling(params: SamplingParams, vocabularySize: number): v
   if (params.seed !== undefined && (params.seed < 0n || params.seed > 0xffffffffffffffffn)) {
     refuse('seed', 'seed must be an unsigned 64-bit integer');
   }
-  checkTokens('logit_bias', params.logitBias.map((pair) => pair[0]), MAX_BIAS, vocabularySize);
+  checkTokens(
+    'logit_bias',
+    params.logitBias.map((pair) => pair[0]),
+    MAX_BIAS,
+    vocabularySize,
+  );
   for (const [, bias] of params.logitBias) {
     if (!(bias >= -100 && bias <= 100)) {
       refuse('logit_bias', `logit_bias values must be numbers in [-100, 100], got ${bias}`);

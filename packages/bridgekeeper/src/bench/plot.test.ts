@@ -28,6 +28,11 @@ test('draws a line for each series, through its points in order', () => {
 });
 
 test('draws nothing wrong where everything is zero', () => {
-  const svg = plotRuns([run('off', 1, 0)], { title: '', x: 'concurrency', y: 'rate', series: 'law' });
+  const svg = plotRuns([run('off', 1, 0)], {
+    title: '',
+    x: 'concurrency',
+    y: 'rate',
+    series: 'law',
+  });
   expect(svg).not.toMatch(/NaN|Infinity/);
 });

@@ -39,10 +39,15 @@ export function plotRuns(runs: readonly BenchRun[], spec: PlotSpec): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" ` +
       `font-family="sans-serif" font-size="13" role="img">`,
-    `<title>${escape(spec.title)}</title>`,
+    `<title>${escapeXml(spec.title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
-    `<text x="${MARGIN.left}" y="26" font-size="16">${escape(spec.title)}</text>`,
-    ...drawAxes(xs.map((x) => [atX(x), String(x)] as const), top, atY, spec),
+    `<text x="${MARGIN.left}" y="26" font-size="16">${escapeXml(spec.title)}</text>`,
+    ...drawAxes(
+      xs.map((x) => [atX(x), String(x)] as const),
+      top,
+      atY,
+      spec,
+    ),
     ...lines,
     '</svg>',
     '',
@@ -64,11 +69,13 @@ function drawAxes(
         `<path d="M${MARGIN.left} ${atY(y)}H${right}" stroke="#ddd"/>` +
         `<text x="${MARGIN.left - 8}" y="${atY(y) + 4}" text-anchor="end">${y}</text>`,
     ),
-    ...ticks.map(([x, label]) => `<text x="${x}" y="${bottom + 20}" text-anchor="middle">${label}</text>`),
+    ...ticks.map(
+      ([x, label]) => `<text x="${x}" y="${bottom + 20}" text-anchor="middle">${label}</text>`,
+    ),
     `<text x="${(MARGIN.left + right) / 2}" y="${HEIGHT - 12}" text-anchor="middle">` +
-      `${escape(spec.x)}</text>`,
+      `${escapeXml(spec.x)}</text>`,
     `<text transform="translate(18 ${(MARGIN.top + bottom) / 2}) rotate(-90)" ` +
-      `text-anchor="middle">${escape(spec.y)}</text>`,
+      `text-anchor="middle">${escapeXml(spec.y)}</text>`,
   ];
 }
 
@@ -89,7 +96,7 @@ function drawLine(
     `<path d="M${at.join('L')}" fill="none" stroke="${colour}" stroke-width="2"/>`,
     ...dots,
     `<circle cx="${legendX}" cy="${legendY - 4}" r="4" fill="${colour}"/>`,
-    `<text x="${legendX + 10}" y="${legendY}">${escape(name)}</text>`,
+    `<text x="${legendX + 10}" y="${legendY}">${escapeXml(name)}</text>`,
   ].join('\n');
 }
 
@@ -101,6 +108,6 @@ function niceCeiling(value: number): number {
   return step * power;
 }
 
-function escape(text: string): string {
+function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;');
 }

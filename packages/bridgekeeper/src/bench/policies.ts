@@ -146,7 +146,12 @@ function parametersOf(plan: EnginePlan, engine: EngineClient) {
   };
 }
 
-async function drive(engine: EngineClient, clock: Clock, load: Load, seed: number): Promise<Observed> {
+async function drive(
+  engine: EngineClient,
+  clock: Clock,
+  load: Load,
+  seed: number,
+): Promise<Observed> {
   const interTokenMs: number[] = [];
   const before = engine.stats();
   const startedNs = clock.nowNs();

@@ -9,7 +9,10 @@ export interface BenchRun {
   readonly spread: Readonly<Record<string, readonly [min: number, max: number]>>;
 }
 
-/** The one shape of every suite's result, on standard output with --json and as files in docs/results. */
+/**
+ * The one shape of every suite's result, on standard output with --json and as files in
+ * docs/results.
+ */
 export interface BenchResult {
   readonly suite: string;
   readonly version: string;
@@ -81,7 +84,7 @@ export function quantile(sorted: readonly number[], fraction: number): number {
 }
 
 /** Numbers as people read them: three significant digits, thousands without exponents. */
-export function shortNumber(value: number): string {
+function shortNumber(value: number): string {
   if (value === 0) return '0';
   const magnitude = Math.abs(value);
   if (magnitude >= 100) return value.toFixed(0);

@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
-import { POLICIES_SUITE } from '../bench/policies.ts';
 import { plotRuns } from '../bench/plot.ts';
+import { POLICIES_SUITE } from '../bench/policies.ts';
 import { benchResult, tableOf } from '../bench/result.ts';
 import { SSE_SUITE } from '../bench/sse.ts';
 import type { Suite } from '../bench/suite.ts';
+import { HOST_CLOCK } from '../edge/time.ts';
 import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
@@ -28,7 +29,7 @@ export function addBenchCommand(program: Command, io: CliIo): void {
 
 async function runSuite(suite: Suite, options: Record<string, unknown>, io: CliIo): Promise<void> {
   const json = options.json === true;
-  const startedAt = new Date();
+  const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
   const values: Record<string, unknown> = {};
   const words = [`bridgekeeper bench ${suite.name}`];
   for (const [flag, { kind, default: fallback }] of Object.entries(suite.parameters)) {

@@ -13,6 +13,8 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** Calls back for every SIGINT or SIGTERM. */
   readonly onSignal: (action: (signal: string) => void) => void;
+  /** Monotonic. */
+  readonly nowNs: () => number;
   /** Ends the process at once. */
   readonly exit: (code: number) => void;
   readonly startEngine: ServerParts['startEngine'];

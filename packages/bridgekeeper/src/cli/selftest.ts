@@ -4,7 +4,9 @@ import type { CliIo } from './io.ts';
 
 const MARKS = { passed: 'ok  ', failed: 'FAIL', skipped: 'skip' } as const;
 
-/** Runs the self-test on the chosen device and prints what came of it. Resolves to the exit code. */
+/**
+ * Runs the self-test on the chosen device and prints what came of it. Resolves to the exit code.
+ */
 export async function runSelftest({ settings }: Resolved, io: CliIo): Promise<number> {
   // Loaded when it is needed, like every command that opens a device.
   const { planEngine } = await import('../engine/choose.ts');
@@ -29,7 +31,9 @@ function summaryLines({ device, cases, golden, passed }: SelftestReport): string
       `${result.worstError.toExponential(1)}, ` +
       `${result.greedyAgreed} of ${result.greedyTokens} greedy tokens agree`,
   );
-  const counts = `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped`;
+  const counts = (['passed', 'failed', 'skipped'] as const)
+    .map((outcome) => `${count(outcome)} ${outcome}`)
+    .join(', ');
   return [
     ...goldenLines,
     `${device.name}: ${counts}; ${passed ? 'fit for use' : 'NOT fit for use'}`,

@@ -13,7 +13,10 @@ import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import type { Choice, EnginePlan } from './plan.ts';
 
-/** Turns settings into a plan, making every choice that was left open and saying why. Throws UsageError. */
+/**
+ * Turns settings into a plan, making every choice that was left open and saying why. Throws
+ * UsageError.
+ */
 export function planEngine(settings: Settings): EnginePlan {
   const device = chooseDevice(settings.device);
   const law = chooseLaw(settings.law, device.value);

@@ -12,7 +12,10 @@ import type { FromEngine, ToEngine } from './messages.ts';
 
 type OnEvent = (event: GenerationEvent) => void;
 
-/** The engine in a thread of its own, as the server sees it. Bad requests are refused here, without crossing threads. */
+/**
+ * The engine in a thread of its own, as the server sees it. Bad requests are refused here, without
+ * crossing threads.
+ */
 export class ThreadedEngine implements EngineClient {
   readonly card: EngineCard;
   readonly failed: Promise<EngineError>;
@@ -89,7 +92,10 @@ export class ThreadedEngine implements EngineClient {
     onEvent?.(event);
   }
 
-  /** Ends what is open with `error`, once. An exit after a shutdown finds nothing open and fails nobody. */
+  /**
+   * Ends what is open with `error`, once. An exit after a shutdown finds nothing open and fails
+   * nobody.
+   */
   #die(reason: string, cause: unknown): void {
     if (this.#dead) return;
     this.#dead = true;

@@ -14,7 +14,10 @@ const STATS_EVERY_NS = 50e6;
 const port = parentPort!;
 const post = (message: FromEngine) => port.postMessage(message);
 
-/** Gathers the events of one engine step into one message: threads are crossed per step, never per token. */
+/**
+ * Gathers the events of one engine step into one message: threads are crossed per step, never per
+ * token.
+ */
 class Outbox {
   readonly #engine: Engine;
   readonly #nowNs: () => number;
@@ -75,7 +78,10 @@ function serve(engine: Engine, nowNs: () => number): void {
   });
 }
 
-/** What the client's own check let through but the engine refused: only a race of shutting down does. */
+/**
+ * What the client's own check let through but the engine refused: only a race of shutting down
+ * does.
+ */
 function refusal(id: string, error: unknown): GenerationEvent {
   const message = error instanceof EngineError ? error.message : 'the engine refused the request';
   const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };

@@ -8,7 +8,10 @@ import {
 } from '@bridgekeeper/device';
 import type { EnginePlan } from './plan.ts';
 
-/** Opens the device that `plan` chose, in the calling thread, with the plan's law imposed on its crossings. */
+/**
+ * Opens the device that `plan` chose, in the calling thread, with the plan's law imposed on its
+ * crossings.
+ */
 export async function openDevice(plan: Pick<EnginePlan, 'device' | 'law'>): Promise<Device> {
   const law = plan.law.value === null ? null : profileLaw(plan.law.value);
   switch (plan.device.value) {

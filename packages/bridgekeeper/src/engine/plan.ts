@@ -1,6 +1,6 @@
+import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
 import type { PolicyName } from '@bridgekeeper/engine';
-import type { Profile } from '@bridgekeeper/bridge';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
 export interface Choice<T> {

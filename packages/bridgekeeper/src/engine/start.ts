@@ -8,7 +8,10 @@ export interface StartOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
-/** Starts the engine in a thread of its own; resolves when it is ready. Throws EngineError when it cannot start. */
+/**
+ * Starts the engine in a thread of its own; resolves when it is ready. Throws EngineError when it
+ * cannot start.
+ */
 export async function startEngine(
   plan: EnginePlan,
   options: StartOptions = {},

@@ -1,6 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ContractCase, contractCases, type Device, type DeviceInfo } from '@bridgekeeper/device';
+import {
+  type ContractCase,
+  contractCases,
+  type Device,
+  type DeviceInfo,
+} from '@bridgekeeper/device';
 import { type GoldenResult, runGolden } from '@bridgekeeper/engine';
 import { engineOptions } from '../engine/build.ts';
 import { openDevice } from '../engine/open-device.ts';
@@ -23,12 +28,15 @@ export interface SelftestReport {
 }
 
 /**
- * Largest relative error of golden logits that an element type may cause. In f32 greedy tokens must agree as well;
- * bf16 rounds away margins that decide them.
+ * Largest relative error of golden logits that an element type may cause. In f32 greedy tokens must
+ * agree as well; bf16 rounds away margins that decide them.
  */
 const GOLDEN_TOLERANCE = { f32: 1e-4, bf16: 2e-2 } as const;
 
-/** Checks on this machine what the product relies on: the device's contract, then the model's golden results. */
+/**
+ * Checks on this machine what the product relies on: the device's contract, then the model's golden
+ * results.
+ */
 export async function selftest(
   plan: EnginePlan,
   onCase: (result: CaseResult) => void,
@@ -71,7 +79,8 @@ async function checkGolden(
   plan: EnginePlan,
   device: Device,
 ): Promise<readonly GoldenResult[] | undefined> {
-  if (device.info.kind === 'model' || !existsSync(join(plan.model, 'golden.json'))) return undefined;
+  if (device.info.kind === 'model' || !existsSync(join(plan.model, 'golden.json')))
+    return undefined;
   return runGolden(engineOptions(plan, device));
 }
 

@@ -5,6 +5,7 @@ import {
   type SamplingDefaults,
   type Tokenizer,
 } from '@bridgekeeper/engine';
+import { HOST_CLOCK } from '../edge/time.ts';
 import { Encoder } from './encoder.ts';
 
 /** The text side of a model, as the server needs it. */
@@ -21,7 +22,7 @@ export interface ModelText {
 /** Reads the text side of a model folder. Throws ModelError. */
 export async function openModelText(folder: string): Promise<ModelText> {
   const [tokenizer, spec, samplingDefaults] = await Promise.all([
-    openTokenizer(folder, { now: () => new Date() }),
+    openTokenizer(folder, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
     readModelSpec(folder),
     readSamplingDefaults(folder),
   ]);

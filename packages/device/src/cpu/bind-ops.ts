@@ -17,6 +17,7 @@ import { advance, applyCommand, beginDecode } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
 import type { Share } from './kernels/share.ts';
 import type { OpItem, OpRefs } from './messages.ts';
+import { SIMD_INPUTS_MAX } from './simd/simd-matmul.ts';
 
 /** An operation with its memory found: ready to run, any number of times. */
 export interface BoundOp {
@@ -127,7 +128,12 @@ const BINDERS: Binders = {
     const bias = args.bias && memory.f32(args.bias, outputs);
     const out = memory.f32(args.out, count * outputs);
     const shape = { count, inputs, outputs };
-    const run = (share: Share) => matmul(input, weight, bias, out, shape, share);
+    const simd = inputs <= SIMD_INPUTS_MAX ? memory.simdMatmul(args.weight.id) : null;
+    const { offsetBytes } = args.weight;
+    const run = (share: Share) =>
+      simd === null
+        ? matmul(input, weight, bias, out, shape, share)
+        : simd.run(input, offsetBytes, bias, out, shape, share);
     return { aloneNs: MATMUL_STEP_NS * count * inputs * outputs, run };
   },
 

@@ -68,7 +68,7 @@ function runItem(item: WorkItem): void {
 function handle(message: ComputeMessage): void {
   switch (message.kind) {
     case 'buffer':
-      memory.add(message.id, message.memory);
+      memory.add(message.id, message.storage);
       return;
     case 'free':
       memory.remove(message.id);

@@ -79,7 +79,7 @@ export class CpuDevice implements Device {
     this.#pool = pool;
     this.#law = law;
     this.clock = clock ?? new SystemClock();
-    this.#memory = new CpuMemory(memoryBytes);
+    this.#memory = new CpuMemory(memoryBytes, threads);
     const queue = new WorkQueue(control, (message) => pool.post(message));
     const counts = { launches: 0, graphLaunches: 0 };
     this.#hub = { control, queue, memory: this.#memory, counts, recording: null };
@@ -99,8 +99,8 @@ export class CpuDevice implements Device {
 
   allocate(bytes: number, label: string): DeviceBuffer {
     this.#control.assertAlive();
-    const { buffer, memory } = this.#memory.allocate(bytes, label);
-    this.#hub.queue.tell({ kind: 'buffer', id: buffer.id, memory });
+    const { buffer, storage } = this.#memory.allocate(bytes, label);
+    this.#hub.queue.tell({ kind: 'buffer', id: buffer.id, storage });
     return buffer;
   }
 

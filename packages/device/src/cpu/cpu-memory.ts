@@ -1,9 +1,12 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
 import type { DeviceBuffer, HostBuffer, Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { SliceRef } from './messages.ts';
+import type { BufferStorage, SliceRef } from './messages.ts';
+import { allocateForSimd } from './simd/simd-matmul.ts';
 
 const ALIGNMENT = 256;
+/** Smaller weights are multiplied fast enough without SIMD. */
+const SIMD_BUFFER_MIN_BYTES = 65_536;
 
 /** Host memory that lanes in other threads reach, too. */
 export class CpuHostBuffer implements HostBuffer {
@@ -27,13 +30,16 @@ export class CpuHostBuffer implements HostBuffer {
 /** All memory of one device: who has it, how much there is. */
 export class CpuMemory {
   readonly limitBytes: number;
-  readonly #buffers = new Map<number, SharedArrayBuffer>();
+  readonly #threads: number;
+  readonly #buffers = new Map<number, BufferStorage>();
   readonly #hosts = new Map<number, CpuHostBuffer>();
   #nextId = 1;
   #allocatedBytes = 0;
 
-  constructor(limitBytes: number) {
+  /** `threads`: how many will compute. */
+  constructor(limitBytes: number, threads: number) {
     this.limitBytes = limitBytes;
+    this.#threads = threads;
   }
 
   get allocatedBytes(): number {
@@ -41,7 +47,7 @@ export class CpuMemory {
   }
 
   /** Throws DeviceError `bad-argument` or `out-of-memory`. */
-  allocate(bytes: number, label: string): { buffer: DeviceBuffer; memory: SharedArrayBuffer } {
+  allocate(bytes: number, label: string): { buffer: DeviceBuffer; storage: BufferStorage } {
     const taken = occupied(bytes, label);
     const left = this.limitBytes - this.#allocatedBytes;
     if (taken > left) {
@@ -51,12 +57,13 @@ export class CpuMemory {
           `${this.limitBytes} bytes are left`,
       );
     }
-    const memory = share(bytes, label);
+    const wasm = bytes < SIMD_BUFFER_MIN_BYTES ? null : allocateForSimd(bytes, this.#threads);
+    const storage = { bytes, shared: wasm?.buffer ?? share(bytes, label), wasm };
     const buffer = { id: this.#nextId, bytes, label };
     this.#nextId += 1;
-    this.#buffers.set(buffer.id, memory);
+    this.#buffers.set(buffer.id, storage);
     this.#allocatedBytes += taken;
-    return { buffer, memory };
+    return { buffer, storage };
   }
 
   /** Throws DeviceError `bad-argument` when the buffer is not, or no longer, allocated here. */
@@ -67,11 +74,11 @@ export class CpuMemory {
   }
 
   find(buffer: DeviceBuffer): SharedArrayBuffer {
-    const memory = this.#buffers.get(buffer.id);
-    if (memory === undefined || memory.byteLength !== buffer.bytes) {
+    const storage = this.#buffers.get(buffer.id);
+    if (storage === undefined || storage.bytes !== buffer.bytes) {
       throw new DeviceError('bad-argument', `"${buffer.label}" is not allocated on this device`);
     }
-    return memory;
+    return storage.shared;
   }
 
   allocateHost(bytes: number, memory: HostMemoryKind, label: string): CpuHostBuffer {

@@ -1,18 +1,22 @@
-import type { SliceRef } from './messages.ts';
+import type { BufferStorage, SliceRef } from './messages.ts';
+import { SimdMatmul } from './simd/simd-matmul.ts';
 
 /**
  * Device memory as a compute worker sees it: buffers by id, and typed views of exactly the sizes
  * asked for.
  */
 export class DeviceMemory {
-  readonly #buffers = new Map<number, SharedArrayBuffer>();
+  readonly #buffers = new Map<number, BufferStorage>();
+  /** One per buffer of weights, made when it is first multiplied by. */
+  readonly #matmuls = new Map<number, SimdMatmul>();
 
-  add(id: number, memory: SharedArrayBuffer): void {
-    this.#buffers.set(id, memory);
+  add(id: number, storage: BufferStorage): void {
+    this.#buffers.set(id, storage);
   }
 
   remove(id: number): void {
     this.#buffers.delete(id);
+    this.#matmuls.delete(id);
   }
 
   /** The first `length` floats of a slice. Throws RangeError when it holds fewer. */
@@ -38,12 +42,21 @@ export class DeviceMemory {
     return this.f32(slice, Math.floor(slice.bytes / 4));
   }
 
+  /** SIMD for weights in a buffer, or null where it has none. */
+  simdMatmul(id: number): SimdMatmul | null {
+    const storage = this.#buffers.get(id);
+    if (storage === undefined || storage.wasm === null) return null;
+    const matmul = this.#matmuls.get(id) ?? new SimdMatmul(storage.wasm, storage.bytes);
+    this.#matmuls.set(id, matmul);
+    return matmul;
+  }
+
   #room(slice: SliceRef, bytes: number): SharedArrayBuffer {
-    const memory = this.#buffers.get(slice.id);
-    if (memory === undefined) throw new RangeError(`buffer ${slice.id} was freed`);
+    const storage = this.#buffers.get(slice.id);
+    if (storage === undefined) throw new RangeError(`buffer ${slice.id} was freed`);
     if (bytes > slice.bytes) {
       throw new RangeError(`a slice of ${slice.bytes} bytes was given where ${bytes} are needed`);
     }
-    return memory;
+    return storage.shared;
   }
 }

@@ -4,6 +4,7 @@ import type { Slice } from '../device.ts';
 import type { DeviceErrorCode } from '../errors.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import type { CopyMark, WorkMark } from './shared-control.ts';
+import type { WasmMemory } from './simd/wasm.ts';
 
 /** A slice as it crosses threads. */
 export interface SliceRef {
@@ -17,6 +18,13 @@ export type OpRefs<Name extends OpName> = {
   readonly [Key in keyof OpArgs[Name]]: RefOf<OpArgs[Name][Key]>;
 };
 type RefOf<Value> = Value extends Slice ? SliceRef : Value;
+
+/** Where a buffer's bytes are: at the start of `shared`, which `wasm` is where SIMD can work on it, too. */
+export interface BufferStorage {
+  readonly bytes: number;
+  readonly shared: SharedArrayBuffer;
+  readonly wasm: WasmMemory | null;
+}
 
 export interface OpItem {
   readonly op: OpName;
@@ -33,7 +41,7 @@ export type WorkItem =
 
 /** From the launching thread to every compute worker, in order. */
 export type ComputeMessage =
-  | { readonly kind: 'buffer'; readonly id: number; readonly memory: SharedArrayBuffer }
+  | { readonly kind: 'buffer'; readonly id: number; readonly storage: BufferStorage }
   | { readonly kind: 'free'; readonly id: number }
   | { readonly kind: 'graph'; readonly id: number; readonly items: readonly OpItem[] }
   | { readonly kind: 'work'; readonly ticket: number; readonly items: readonly WorkItem[] };

@@ -69,7 +69,7 @@ export class Memory {
   }
 
   freeScratch(address: bigint): void {
-    if (this.#scratch.delete(address)) this.#driver.call('cuMemFree_v2', address);
+    if (this.#scratch.delete(address)) this.#driver.release('cuMemFree_v2', address);
   }
 
   free(buffer: DeviceBuffer): void {

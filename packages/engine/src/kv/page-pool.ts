@@ -1,9 +1,9 @@
 import { invariant } from '@bridgekeeper/bridge';
 
 /**
- * The KV pages of a device: who holds them, and which freed ones still hold reusable content.
- * A page is free, cached (no holder, but its content may be found again by key) or held (holders > 0).
- * Cached pages are given up oldest first, only when no free page is left.
+ * The KV pages of a device: who holds them, and which freed ones still hold reusable content. A
+ * page is free, cached (no holder, but its content may be found again by key) or held (holders >
+ * 0). Cached pages are given up oldest first, only when no free page is left.
  */
 export class PagePool {
   readonly pages: number;
@@ -59,7 +59,10 @@ export class PagePool {
     return this.#holders[page] === 0 ? 'cached' : 'held';
   }
 
-  /** Declares that a held page's content is complete and has `key`. The first page of a key keeps it. */
+  /**
+   * Declares that a held page's content is complete and has `key`. The first page of a key keeps
+   * it.
+   */
   publish(page: number, key: string): void {
     invariant(this.#holders[page]! > 0, 'only held pages are published');
     if (this.#keyOf[page] !== undefined || this.#pageOf.has(key)) return;

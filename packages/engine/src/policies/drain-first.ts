@@ -2,8 +2,9 @@ import { invariant } from '@bridgekeeper/bridge';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
- * Drains step n before it prepares step n + 1, all from the launching thread: no copy is ever issued behind queued
- * work but the drain itself, and no step runs ahead. vLLM with async scheduling off does the same.
+ * Drains step n before it prepares step n + 1, all from the launching thread: no copy is ever
+ * issued behind queued work but the drain itself, and no step runs ahead. vLLM with async
+ * scheduling off does the same.
  */
 export function drainFirst({ scheduler, runner, door, clock }: StepParts): Policy {
   return {

@@ -1,7 +1,7 @@
 import { type ElementType, type Slice, type Stream, slice } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
 import type { Weights } from '../models/weights.ts';
-import { type RunnerBuffers, type RunnerShape, pagesPerRow } from './shapes.ts';
+import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
 export interface ForwardParts {
@@ -15,8 +15,9 @@ export interface ForwardParts {
 }
 
 /**
- * The transformer over a flat batch: tokens, rows and positions are in their buffers; the final hidden states are left
- * in `normed` [count, hidden]. Every architecture we run is this, with or without biases and head norms.
+ * The transformer over a flat batch: tokens, rows and positions are in their buffers; the final
+ * hidden states are left in `normed` [count, hidden]. Every architecture we run is this, with or
+ * without biases and head norms.
  */
 export function launchForward(
   parts: ForwardParts,
@@ -28,7 +29,14 @@ export function launchForward(
   const width = spec.hiddenSize;
   const epsilon = spec.rmsNormEpsilon;
   const table = weights.embed;
-  stream.launch('embed', { table, tokens, out: residual, count, width, vocab: spec.vocabularySize });
+  stream.launch('embed', {
+    table,
+    tokens,
+    out: residual,
+    count,
+    width,
+    vocab: spec.vocabularySize,
+  });
   for (let layer = 0; layer < spec.layers; layer++) {
     const { inputNorm, postNorm } = weights.layers[layer]!;
     if (layer === 0) {

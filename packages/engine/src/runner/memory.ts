@@ -1,6 +1,6 @@
 import type { ModelSpec } from '../models/spec.ts';
 import { EngineError } from '../request.ts';
-import { type RunnerShape, bufferBytes, pageBytes, pagesPerRow } from './shapes.ts';
+import { bufferBytes, pageBytes, pagesPerRow, type RunnerShape } from './shapes.ts';
 
 export interface MemoryRequest {
   readonly spec: ModelSpec;
@@ -10,7 +10,10 @@ export interface MemoryRequest {
   /** The part of the device's memory that may be used, 0 to 1. */
   readonly utilization: number;
   readonly weightBytes: number;
-  /** KV memory by wish; undefined takes what is left, but no more than all rows at full context could use. */
+  /**
+   * KV memory by wish; undefined takes what is left, but no more than all rows at full context
+   * could use.
+   */
   readonly kvBytes: number | undefined;
 }
 
@@ -22,8 +25,8 @@ export interface MemoryPlan {
 }
 
 /**
- * Says how many KV pages fit beside weights and activations. Throws EngineError `out-of-memory`, with the numbers and
- * what to change, when not even one sequence of full length would fit.
+ * Says how many KV pages fit beside weights and activations. Throws EngineError `out-of-memory`,
+ * with the numbers and what to change, when not even one sequence of full length would fit.
  */
 export function planMemory(request: MemoryRequest): MemoryPlan {
   const { spec, shape, elementBytes, weightBytes } = request;

@@ -17,8 +17,8 @@ const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
 };
 
 /**
- * Appends the first `lines` results of a drained slot to `results`. `logprobsOf`, where logprobs were drained, gives
- * those of a line.
+ * Appends the first `lines` results of a drained slot to `results`. `logprobsOf`, where logprobs
+ * were drained, gives those of a line.
  */
 export function readSlot(
   words: Int32Array,

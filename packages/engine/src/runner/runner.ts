@@ -1,7 +1,7 @@
 import { invariant, SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
-  CommandWriter,
   CONTROL_WORDS,
+  CommandWriter,
   type Device,
   type Graph,
   type HostBuffer,
@@ -13,17 +13,11 @@ import {
 } from '@bridgekeeper/device';
 import type { TokenLogprobs } from '../request.ts';
 import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
+import type { Sequence } from '../scheduler/sequence.ts';
 import type { Door } from './door.ts';
-import {
-  type ForwardParts,
-  launchForward,
-  launchHead,
-  launchSampling,
-  slices,
-} from './forward.ts';
+import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
 import { readLogprobs, readSlot } from './results.ts';
 import { maxCommandRecords } from './shapes.ts';
-import type { Sequence } from '../scheduler/sequence.ts';
 import { type PromptLine, promptLines, writeStepCommand } from './step-command.ts';
 
 /** The lines that one sampling of a launched step filled, and whose they are. */
@@ -42,7 +36,7 @@ export interface LaunchedStep {
 }
 
 /** Where the decode batch is launched from: sizes for which graphs are captured. */
-export function decodeBuckets(maxRows: number): number[] {
+function decodeBuckets(maxRows: number): number[] {
   const buckets: number[] = [];
   for (let size = 1; size < maxRows; size += size < 8 ? size : size < 64 ? 8 : 32) {
     buckets.push(size);
@@ -51,8 +45,8 @@ export function decodeBuckets(maxRows: number): number[] {
 }
 
 /**
- * Runs planned steps on a device. The policies choose when each of `upload`, `launch` and `drain` happens and through
- * which door; this class knows what they consist of.
+ * Runs planned steps on a device. The policies choose when each of `upload`, `launch` and `drain`
+ * happens and through which door; this class knows what they consist of.
  */
 export class Runner {
   readonly #device: Device;
@@ -82,11 +76,17 @@ export class Runner {
     this.#drained = {
       results: device.allocateHost(2 * resultSlotWords(maxRows) * 4, 'pinned', 'drained results'),
       logprobs: device.allocateHost(logprobBytes, 'pinned', 'drained logprobs'),
-      promptLogprobs: device.allocateHost(promptLogprobs.bytes, 'pinned', 'drained prompt logprobs'),
+      promptLogprobs: device.allocateHost(
+        promptLogprobs.bytes,
+        'pinned',
+        'drained prompt logprobs',
+      ),
     };
   }
 
-  /** Captures the decode graphs, largest first, so that later steps allocate and compile nothing. */
+  /**
+   * Captures the decode graphs, largest first, so that later steps allocate and compile nothing.
+   */
   async warmUp(): Promise<void> {
     const { stream, buffers } = this.#parts;
     const { control } = slices(buffers);
@@ -96,7 +96,10 @@ export class Runner {
     await stream.synchronize();
   }
 
-  /** Brings the device what `plan` needs to know: at most one crossing. Resolves when it has been applied or queued. */
+  /**
+   * Brings the device what `plan` needs to know: at most one crossing. Resolves when it has been
+   * applied or queued.
+   */
   async upload(plan: StepPlan, door: Door): Promise<void> {
     const { host, writer } = this.#staging[this.#nextStaging]!;
     const lines = promptLines(plan);
@@ -154,7 +157,10 @@ export class Runner {
     return { rows, promptLogprobs: await this.#drainPromptLogprobs(launched, door) };
   }
 
-  /** The device's list of decode rows, padded to the batch's bucket, if it must be told of a new one. */
+  /**
+   * The device's list of decode rows, padded to the batch's bucket, if it must be told of a new
+   * one.
+   */
   #changedDecodeRows(plan: StepPlan): Int32Array | undefined {
     const { decode } = plan;
     if (decode.length === 0) return undefined;
@@ -198,8 +204,16 @@ export class Runner {
     launchForward(this.#parts, count, 'prefill');
     const last = plan.prefill.filter((chunk) => chunk.last);
     const { stream, buffers, spec } = this.#parts;
-    const { normed, selected, select, selectRows, logits, promptSelect, promptTargets, promptLogprobs } =
-      slices(buffers);
+    const {
+      normed,
+      selected,
+      select,
+      selectRows,
+      logits,
+      promptSelect,
+      promptTargets,
+      promptLogprobs,
+    } = slices(buffers);
     const width = spec.hiddenSize;
     if (last.length > 0) {
       const picked = { input: normed, out: selected, count: last.length, width };
@@ -229,7 +243,10 @@ export class Runner {
     return slot;
   }
 
-  /** Copies the used part of consecutive ring slots to the host: one crossing, or two where the ring wraps. */
+  /**
+   * Copies the used part of consecutive ring slots to the host: one crossing, or two where the ring
+   * wraps.
+   */
   async #drainRing(
     ring: 'results' | 'logprobs',
     slots: readonly FilledSlot[],

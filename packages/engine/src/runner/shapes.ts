@@ -1,18 +1,21 @@
 import {
+  bytesPerElement,
+  COMMAND_HEADER_WORDS,
   CONTROL_WORDS,
   type Device,
   type DeviceBuffer,
   LOGPROB_WORDS,
   MAX_BIAS,
-  ROW_WORDS,
   RECORD_WORDS,
-  COMMAND_HEADER_WORDS,
-  bytesPerElement,
+  ROW_WORDS,
   resultSlotWords,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
 
-/** The sizes that fix every buffer of the runner. Decided once, at start: nothing is allocated later. */
+/**
+ * The sizes that fix every buffer of the runner. Decided once, at start: nothing is allocated
+ * later.
+ */
 export interface RunnerShape {
   readonly maxRows: number;
   readonly maxBatchTokens: number;
@@ -37,7 +40,10 @@ export function maxCountTokens(shape: Pick<RunnerShape, 'maxModelTokens'>): numb
   return shape.maxModelTokens * 2;
 }
 
-/** Records of a command: for each row its state, counts, bias, and pages at most twice; the batch's own arrays. */
+/**
+ * Records of a command: for each row its state, counts, bias, and pages at most twice; the batch's
+ * own arrays.
+ */
 export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows'>): number {
   return shape.maxRows * 5 + 16;
 }
@@ -54,7 +60,10 @@ function commandWords(shape: RunnerShape): number {
   );
 }
 
-/** Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and `allocate` makes. */
+/**
+ * Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and
+ * `allocate` makes.
+ */
 export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
   const { maxRows, maxBatchTokens, ringSlots } = shape;
   const tokens = Math.max(maxBatchTokens, maxRows);

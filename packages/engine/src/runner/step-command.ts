@@ -2,7 +2,7 @@ import { type CommandWriter, MAX_BIAS, TARGET } from '@bridgekeeper/device';
 import { encodeBias, encodeRow, usesPenalties } from '../sampling.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import { type RunnerShape, pagesPerRow } from './shapes.ts';
+import { pagesPerRow, type RunnerShape } from './shapes.ts';
 
 const BIAS_WORDS = MAX_BIAS * 2;
 
@@ -31,7 +31,10 @@ export function promptLines(plan: StepPlan): PromptLine[] {
   return lines;
 }
 
-/** Writes everything the device must be told before `plan` can run: the one packed command of a step. */
+/**
+ * Writes everything the device must be told before `plan` can run: the one packed command of a
+ * step.
+ */
 export function writeStepCommand(
   writer: CommandWriter,
   plan: StepPlan,
@@ -45,8 +48,16 @@ export function writeStepCommand(
   }
   if (plan.prefill.length > 0) writeBatch(writer, plan);
   if (lines.length > 0) {
-    writer.write(TARGET.PROMPT_SELECT, 0, lines.map((line) => line.batchIndex));
-    writer.write(TARGET.PROMPT_TARGETS, 0, lines.map((line) => line.target));
+    writer.write(
+      TARGET.PROMPT_SELECT,
+      0,
+      lines.map((line) => line.batchIndex),
+    );
+    writer.write(
+      TARGET.PROMPT_TARGETS,
+      0,
+      lines.map((line) => line.target),
+    );
   }
   if (decodeRows !== undefined) writer.write(TARGET.DECODE_ROWS, 0, decodeRows);
 }

@@ -36,6 +36,9 @@ export interface RowResult {
 
 export interface StepResults {
   readonly rows: readonly RowResult[];
-  /** For each chunk of the plan whose sequence wants them, in order: logprobs of the tokens after each of its own. */
+  /**
+   * For each chunk of the plan whose sequence wants them, in order: logprobs of the tokens after
+   * each of its own.
+   */
   readonly promptLogprobs: readonly (readonly TokenLogprobs[])[];
 }

@@ -172,7 +172,11 @@ describe('Scheduler', () => {
       fc.property(fc.array(request, { maxLength: 14 }), fc.boolean(), (requests, caching) => {
         const { scheduler: s, pool } = scheduler(9, { prefixCaching: caching });
         const sequences = requests.map((r) =>
-          sequence(r.prompt, { maxTokens: r.maxTokens, presencePenalty: r.penalty ? 1 : 0 }, r.tenant),
+          sequence(
+            r.prompt,
+            { maxTokens: r.maxTokens, presencePenalty: r.penalty ? 1 : 0 },
+            r.tenant,
+          ),
         );
         for (const each of sequences) s.add(each);
         const finished = new Set<string>();

@@ -28,10 +28,10 @@ export interface SchedulerCounters {
 }
 
 /**
- * Continuous batching: decides, step by step, which tokens of which sequences are computed.
- * Pure: no device, no clock (times are passed in). First come, first served; decoding rows go before prompts; a
- * sequence that cannot grow takes the pages of the latest arrival, which starts over later (its prefix is likely
- * still cached). Whatever fits alone therefore always ends.
+ * Continuous batching: decides, step by step, which tokens of which sequences are computed. Pure:
+ * no device, no clock (times are passed in). First come, first served; decoding rows go before
+ * prompts; a sequence that cannot grow takes the pages of the latest arrival, which starts over
+ * later (its prefix is likely still cached). Whatever fits alone therefore always ends.
  */
 export class Scheduler {
   readonly counters: SchedulerCounters = {
@@ -76,7 +76,10 @@ export class Scheduler {
     return [...this.#running, ...this.#waiting];
   }
 
-  /** Ends cancelled sequences and returns their last events. Call it only while no launched step uses their pages. */
+  /**
+   * Ends cancelled sequences and returns their last events. Call it only while no launched step
+   * uses their pages.
+   */
   retireCancelled(nowNs: number): GenerationEvent[] {
     const isCancelled = (sequence: Sequence) => sequence.cancelled;
     if (!this.#running.some(isCancelled) && !this.#waiting.some(isCancelled)) return [];
@@ -173,18 +176,23 @@ export class Scheduler {
       const later = this.#running.findIndex((other) => other.arrival > sequence.arrival);
       this.#running.splice(later < 0 ? this.#running.length : later, 0, sequence);
       const chunk = step.take(sequence);
-      // Published before it is computed: later batches run after this one, and within a batch every operation writes
-      // all keys and values before any are read. So equal prompts admitted together already share their pages.
+      // Published before it is computed: later batches run after this one, and within a batch every
+      // operation writes all keys and values before any are read. So equal prompts admitted
+      // together already share their pages.
       if (chunk !== undefined) this.#publish(sequence, chunk.start + chunk.length);
     }
   }
 
-  /** Finds the cached prefix and takes pages for the rest of the prompt, or takes nothing and returns false. */
+  /**
+   * Finds the cached prefix and takes pages for the rest of the prompt, or takes nothing and
+   * returns false.
+   */
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
     const { pageTokens } = this.#limits;
     const matched = this.#matchPrefix(sequence);
     const needed = Math.ceil(sequence.length / pageTokens) - matched.pages;
-    // Each running row may need a page soon: admitting into their last ones would only preempt them.
+    // Each running row may need a page soon: admitting into their last ones would only preempt
+    // them.
     const headroom = this.#running.length;
     if (needed + matched.fromCache + headroom > this.#pool.available) return false;
     for (let index = 0; index < matched.pages; index++) {
@@ -231,7 +239,10 @@ export class Scheduler {
     return sequence.pageKeys[index]!;
   }
 
-  /** Makes the full pages of a sequence findable, as far as their tokens are known and their KV is under way. */
+  /**
+   * Makes the full pages of a sequence findable, as far as their tokens are known and their KV is
+   * under way.
+   */
   #publish(sequence: Sequence, computed = sequence.computed): void {
     if (!this.#limits.prefixCaching) return;
     const full = Math.floor(Math.min(computed, sequence.length) / this.#limits.pageTokens);
@@ -242,7 +253,10 @@ export class Scheduler {
     }
   }
 
-  /** Gives the sequence pages for its first `tokens` tokens; false, and nothing changed, if they cannot be had. */
+  /**
+   * Gives the sequence pages for its first `tokens` tokens; false, and nothing changed, if they
+   * cannot be had.
+   */
   #reserve(sequence: Sequence, tokens: number, pageWrites: PageWrite[]): boolean {
     const first = sequence.pages.length;
     const count = Math.ceil(tokens / this.#limits.pageTokens) - first;
@@ -276,7 +290,8 @@ export class Scheduler {
     this.#running.splice(index, 1);
     this.#rows[sequence.row] = undefined;
     sequence.row = -1;
-    // The last pages first: a prefix's first pages are the most likely to be wanted again, so they are evicted last.
+    // The last pages first: a prefix's first pages are the most likely to be wanted again, so they
+    // are evicted last.
     for (let page = sequence.pages.length - 1; page >= 0; page--) {
       this.#pool.release(sequence.pages[page]!);
     }

@@ -6,9 +6,7 @@ import type { GenerationEvent, GenerationRequest, SamplingParams } from '../requ
 import { GREEDY } from '../sampling.ts';
 
 /** The bundled model's folder. */
-export const STORYTELLER = fileURLToPath(
-  new URL('../../../../models/storyteller', import.meta.url),
-);
+const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
 
 /** Options for a small engine over the bundled model, to be overridden as a test needs. */
 export function engineOptions(
