@@ -1,9 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { DeviceError } from '@bridgekeeper/device';
 import {
   type Engine,
   EngineError,
   type EngineErrorCode,
   type GenerationEvent,
+  ModelError,
 } from '@bridgekeeper/engine';
 import { buildEngine } from './build.ts';
 import type { EngineThreadData, FromEngine, ToEngine } from './messages.ts';
@@ -88,6 +90,14 @@ function refusal(id: string, error: unknown): GenerationEvent {
   return { id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } };
 }
 
+/** Errors of every border below the engine, in the engine's own terms. */
+function codeOf(error: unknown): EngineErrorCode {
+  if (error instanceof EngineError) return error.code;
+  if (error instanceof ModelError) return 'bad-model';
+  if (error instanceof DeviceError && error.code === 'out-of-memory') return 'out-of-memory';
+  return 'engine-failed';
+}
+
 async function main(): Promise<void> {
   const { plan } = workerData as EngineThreadData;
   const { engine, clock } = await buildEngine(plan, ({ bytesDone, bytesTotal }) => {
@@ -98,7 +108,10 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  const code: EngineErrorCode = error instanceof EngineError ? error.code : 'engine-failed';
-  post({ kind: 'failed', code, message: error instanceof Error ? error.message : String(error) });
+  post({
+    kind: 'failed',
+    code: codeOf(error),
+    message: error instanceof Error ? error.message : String(error),
+  });
   port.close();
 });

@@ -1,0 +1,207 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { cp, mkdtemp, rm, truncate } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const STORYTELLER = fileURLToPath(new URL('../../../models/storyteller', import.meta.url));
+
+interface Golden {
+  readonly prompt: string;
+  readonly text: string;
+}
+const golden = JSON.parse(readFileSync(join(STORYTELLER, 'golden.json'), 'utf8')) as Golden[];
+
+interface BridgeReply {
+  readonly law: { readonly name: string };
+  readonly ledger: readonly {
+    readonly purpose: string;
+    readonly crossings: number;
+    readonly blocked_seconds: number;
+  }[];
+}
+
+interface Served {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly log: () => string;
+}
+
+/** Starts the product as a user does and waits until it says where it listens. */
+async function serve(...args: string[]): Promise<Served> {
+  const flags = ['serve', '--port', '0', '--json', '--device', 'cpu', '--log-interval', '1'];
+  const child = spawn(process.execPath, [MAIN, ...flags, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    log += text;
+  });
+  let out = '';
+  for await (const text of child.stdout!.setEncoding('utf8')) {
+    out += text;
+    if (out.includes('\n')) return { child, url: JSON.parse(out).url, log: () => log };
+  }
+  throw new Error(`the server ended before it listened: ${log}`);
+}
+
+async function stop({ child }: Served): Promise<number | null> {
+  if (child.exitCode !== null) return child.exitCode;
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  const [code] = await exit;
+  return code;
+}
+
+describe('the served model', () => {
+  let served: Served;
+  let client: OpenAI;
+  beforeAll(async () => {
+    served = await serve('--law', 'emulate:b300-cc');
+    client = new OpenAI({ baseURL: `${served.url}/v1`, apiKey: 'none' });
+  });
+  afterAll(() => stop(served));
+
+  it('streams the golden text through the openai client', async () => {
+    const { prompt, text } = golden[0]!;
+    const stream = await client.completions.create({
+      model: 'storyteller',
+      prompt,
+      max_tokens: 64,
+      temperature: 0,
+      stream: true,
+    });
+    let streamed = prompt;
+    for await (const chunk of stream) streamed += chunk.choices[0]?.text ?? '';
+    expect(streamed).toBe(text);
+  });
+
+  it('answers many at once as it answers each alone', async () => {
+    const answer = async ({ prompt }: Golden) => {
+      const body = { model: 'storyteller', prompt, max_tokens: 64, temperature: 0 };
+      return prompt + (await client.completions.create(body)).choices[0]!.text;
+    };
+    expect(await Promise.all(golden.map(answer))).toEqual(golden.map(({ text }) => text));
+  });
+
+  it('chats, with usage, and is cancelled without harm to others', async () => {
+    const messages = [{ role: 'user' as const, content: 'The old sailor looked out' }];
+    const common = { model: 'storyteller', messages, temperature: 0.8, seed: 1 };
+    const long = await client.chat.completions.create({ ...common, max_tokens: 400, stream: true });
+    for await (const _ of long) break;
+    long.controller.abort();
+    const options = { include_usage: true };
+    const stream = await client.chat.completions.create({
+      ...common,
+      max_tokens: 20,
+      stream: true,
+      stream_options: options,
+    });
+    let text = '';
+    let total = 0;
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta.content ?? '';
+      total = chunk.usage?.completion_tokens ?? total;
+    }
+    expect(text.length).toBeGreaterThan(10);
+    expect(total).toBe(20);
+    const again = await client.chat.completions.create({ ...common, max_tokens: 20 });
+    expect(again.choices[0]!.message.content).toBe(text);
+  });
+
+  it('accounts for the crossings, and keeps prompts out of log and metrics', async () => {
+    const reply = await fetch(`${served.url}/v1/bridge`);
+    const bridge = (await reply.json()) as BridgeReply;
+    expect(bridge.law.name).toBe('b300-cc');
+    const tokens = bridge.ledger.find((entry) => entry.purpose === 'tokens')!;
+    expect(tokens.crossings).toBeGreaterThan(64);
+    // Each drain stands behind a step's work, so the law blocks the launching thread for all of it.
+    expect(tokens.blocked_seconds).toBeGreaterThan(tokens.crossings * 300e-6);
+    const metrics = await (await fetch(`${served.url}/metrics`)).text();
+    expect(metrics).toMatch(/vllm:generation_tokens_total\{[^}]*\} [1-9]/);
+    for (const text of [served.log(), metrics]) expect(text).not.toMatch(/sailor|Knightley/);
+  });
+
+  it('refuses bad requests without harm', async () => {
+    const post = async (body: string) => {
+      const headers = { 'Content-Type': 'application/json' };
+      const reply = await fetch(`${served.url}/v1/completions`, { method: 'POST', headers, body });
+      const { error } = (await reply.json()) as { error: unknown };
+      return { status: reply.status, error };
+    };
+    const prompt = 'word '.repeat(2000);
+    expect(await post('{"prompt": ')).toMatchObject({ status: 400 });
+    expect(await post(JSON.stringify({ prompt }))).toMatchObject({
+      status: 400,
+      error: { code: 'context_length_exceeded' },
+    });
+    const absurd = { prompt: 'a', temperature: -1, max_tokens: 1e12, top_p: 'x' };
+    expect((await post(JSON.stringify(absurd))).status).toBe(400);
+    expect((await fetch(`${served.url}/health`)).status).toBe(200);
+  });
+});
+
+describe('its life', () => {
+  it('finishes open streams at SIGTERM and ends with 0', async () => {
+    const served = await serve();
+    const client = new OpenAI({ baseURL: `${served.url}/v1`, apiKey: 'none' });
+    const stream = await client.completions.create({
+      model: 'storyteller',
+      prompt: 'It is a truth',
+      max_tokens: 200,
+      temperature: 0.8,
+      stream: true,
+      ...{ ignore_eos: true },
+    });
+    let ended: Promise<number | null> | undefined;
+    let reason: string | null = null;
+    for await (const chunk of stream) {
+      ended ??= stop(served);
+      reason = chunk.choices[0]?.finish_reason ?? reason;
+    }
+    expect(reason).toBe('length');
+    expect(await ended).toBe(0);
+  });
+
+  it('asks for its key on everything but /health', async () => {
+    const served = await serve('--api-key', 'secret');
+    try {
+      const status = async (path: string, key?: string) => {
+        const headers = key === undefined ? {} : { Authorization: `Bearer ${key}` };
+        return (await fetch(served.url + path, { headers })).status;
+      };
+      expect(await status('/health')).toBe(200);
+      for (const path of ['/v1/models', '/metrics', '/version', '/v1/bridge', '/openapi.json']) {
+        expect([path, await status(path), await status(path, 'wrong')]).toEqual([path, 401, 401]);
+        expect(await status(path, 'secret')).toBe(200);
+      }
+    } finally {
+      await stop(served);
+    }
+  });
+
+  it('refuses a broken model folder with code 2 and says what is wrong', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-broken-'));
+    try {
+      await cp(STORYTELLER, folder, { recursive: true });
+      await truncate(join(folder, 'model.safetensors'), 1_000_000);
+      const child = spawn(process.execPath, [MAIN, 'serve', folder, '--port', '0'], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let log = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        log += text;
+      });
+      const [code] = await once(child, 'close');
+      expect(code).toBe(2);
+      expect(log).toMatch(/model\.safetensors/);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
