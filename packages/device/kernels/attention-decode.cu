@@ -1,9 +1,13 @@
 #include "common.cuh"
 
-// One token of each row against its whole context: bound by reading K and V once. A block serves GROUP query heads
-// that share a KV head, over one of `splits` parts of the context. HEAD_DIM, GROUP and WARPS are fixed when compiled.
+// One token of each row against its whole context: bound by reading K and V once. A block serves
+// GROUP query heads that share a KV head, over one of `splits` parts of the context. HEAD_DIM,
+// GROUP and DECODE_WARPS are fixed when compiled.
 
-/** Two large blocks on a multiprocessor read faster than many small ones, where registers allow them. */
+/**
+ * Two large blocks on a multiprocessor read faster than many small ones, where registers allow
+ * them.
+ */
 #define MIN_BLOCKS (GROUP <= 4 ? 2 : 1)
 #define BATCH 4
 #define PIECES (HEAD_DIM / 8)
@@ -29,7 +33,10 @@ struct DecodeShape {
   float scale;
 };
 
-/** A running softmax over some positions: the greatest score, the sum of weights, the weighted sum of values. */
+/**
+ * A running softmax over some positions: the greatest score, the sum of weights, the weighted sum
+ * of values.
+ */
 struct Running {
   float best;
   float sum;
@@ -47,7 +54,9 @@ struct Running {
   }
 };
 
-/** Folds BATCH positions, whose keys and values are loaded, into the running softmax of each head. */
+/**
+ * Folds BATCH positions, whose keys and values are loaded, into the running softmax of each head.
+ */
 __device__ inline void fold(Running (&running)[GROUP], const float (&query)[GROUP][8],
                             const uint4 (&keys)[BATCH], const uint4 (&values)[BATCH],
                             const bool (&valid)[BATCH]) {
@@ -97,12 +106,13 @@ __device__ inline void fold(Running (&running)[GROUP], const float (&query)[GROU
   }
 }
 
-__device__ inline void loadQueries(float (&query)[GROUP][8], const bf16* line, int served, int piece,
-                                   float scale) {
+__device__ inline void loadQueries(float (&query)[GROUP][8], const bf16* line, int served,
+                                   int piece, float scale) {
 #pragma unroll
   for (int g = 0; g < GROUP; g++) {
     const bool used = g < served && piece < PIECES;
-    const uint4 packed = used ? ((const uint4*)(line + g * HEAD_DIM))[piece] : make_uint4(0, 0, 0, 0);
+    uint4 packed = make_uint4(0, 0, 0, 0);
+    if (used) packed = ((const uint4*)(line + g * HEAD_DIM))[piece];
     widen8(packed, query[g]);
 #pragma unroll
     for (int i = 0; i < 8; i++) query[g][i] *= scale;
@@ -110,12 +120,12 @@ __device__ inline void loadQueries(float (&query)[GROUP][8], const bf16* line, i
 }
 
 /** Everything a team of lanes reads of positions [from, to). */
-__device__ inline void scan(Running (&running)[GROUP], const float (&query)[GROUP][8], const bf16* kv,
-                            const HeadPages& pages, int from, int to) {
+__device__ inline void scan(Running (&running)[GROUP], const float (&query)[GROUP][8],
+                            const bf16* kv, const HeadPages& pages, int from, int to) {
   const int warp = threadIdx.x / WARP_LANES;
   const int team = threadIdx.x % WARP_LANES / LANES;
   const int piece = threadIdx.x % LANES;
-  for (int base = from + warp * TEAMS * BATCH; base < to; base += WARPS * TEAMS * BATCH) {
+  for (int base = from + warp * TEAMS * BATCH; base < to; base += DECODE_WARPS * TEAMS * BATCH) {
     uint4 keys[BATCH], values[BATCH];
     bool valid[BATCH];
 #pragma unroll
@@ -152,11 +162,11 @@ __device__ inline void mergeTeams(Running (&running)[GROUP]) {
 }
 
 /** Grid: (lines, kvHeads * chunks, splits). Partials are [line][head][split][best, sum, values]. */
-extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES, MIN_BLOCKS)
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS* WARP_LANES, MIN_BLOCKS)
     attention_decode(const bf16* qkv, const bf16* kv, const int* tokenRows, const int* positions,
                      bf16* out, float* partials, DecodeShape shape) {
-  __shared__ float bests[WARPS][GROUP], sums[WARPS][GROUP];
-  __shared__ float merged[WARPS][GROUP][HEAD_DIM];
+  __shared__ float bests[DECODE_WARPS][GROUP], sums[DECODE_WARPS][GROUP];
+  __shared__ float merged[DECODE_WARPS][GROUP][HEAD_DIM];
   const KvPages& pages = shape.pages;
   const int line = blockIdx.x;
   const int kvHead = blockIdx.y / shape.chunks;
@@ -197,19 +207,20 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES, MIN_BLOCKS)
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < served * HEAD_DIM; i += WARPS * WARP_LANES) {
+  for (int i = threadIdx.x; i < served * HEAD_DIM; i += DECODE_WARPS * WARP_LANES) {
     const int g = i / HEAD_DIM;
     float best = -infinity();
-    for (int w = 0; w < WARPS; w++) best = fmaxf(best, bests[w][g]);
+    for (int w = 0; w < DECODE_WARPS; w++) best = fmaxf(best, bests[w][g]);
     const float reference = best == -infinity() ? 0.0f : best;
     float sum = 0.0f, value = 0.0f;
-    for (int w = 0; w < WARPS; w++) {
+    for (int w = 0; w < DECODE_WARPS; w++) {
       const float weight = exp2f(bests[w][g] - reference);
       sum += sums[w][g] * weight;
       value += merged[w][g][i % HEAD_DIM] * weight;
     }
     if (shape.splits == 1) {
-      out[((i64)line * shape.heads + head) * HEAD_DIM + i] = narrow(sum > 0.0f ? value / sum : 0.0f);
+      const float average = sum > 0.0f ? value / sum : 0.0f;
+      out[((i64)line * shape.heads + head) * HEAD_DIM + i] = narrow(average);
     } else {
       const i64 slot = ((i64)line * shape.heads + head + g) * shape.splits + blockIdx.z;
       float* partial = partials + slot * (HEAD_DIM + 2);

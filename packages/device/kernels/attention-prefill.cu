@@ -1,9 +1,10 @@
 #include "common.cuh"
 
-// Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an online softmax.
-// A tile is ROWS query lines: for GQA the lines of the heads that share a KV head lie side by side, so that they
-// share the K and V tiles. Tokens of several rows may share a tile: each row's tokens form a segment, in which the
-// other lines are masked. HEAD_DIM is fixed when compiled.
+// Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an
+// online softmax. A tile is ROWS query lines: for GQA the lines of the heads that share a KV head
+// lie side by side, so that they share the K and V tiles. Tokens of several rows may share a tile:
+// each row's tokens form a segment, in which the other lines are masked. HEAD_DIM is fixed when
+// compiled.
 
 #define WARPS 4
 #define ROWS (WARPS * 16)
@@ -53,7 +54,9 @@ struct Lines {
   i64 out[2];
 };
 
-/** State of the online softmax for a thread's two lines. `sum` is over this thread's columns only. */
+/**
+ * State of the online softmax for a thread's two lines. `sum` is over this thread's columns only.
+ */
 struct Softmax {
   float best[2];
   float sum[2];
@@ -69,8 +72,8 @@ __device__ inline void copyPiece(bf16* target, const bf16* source, bool isZero) 
 __device__ inline void awaitPieces() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /**
- * Starts to load keys, or values `shift` elements on. Positions of [begin, to) from `from` on; the rest is zero, since
- * even a masked NaN would spoil the sums.
+ * Starts to load keys, or values `shift` elements on. Positions of [begin, to) from `from` on; the
+ * rest is zero, since even a masked NaN would spoil the sums.
  */
 __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pages, i64 shift,
                                 int from, int begin, int to) {
@@ -86,8 +89,8 @@ __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pag
   }
 }
 
-__device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4], const u32 (&query)[DEPTH / 16][4],
-                                 const bf16* keys) {
+__device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4],
+                                 const u32 (&query)[DEPTH / 16][4], const bf16* keys) {
   const int lane = threadIdx.x % WARP_LANES;
   const int line = lane / 16 * 8 + lane % 8;
   const int half = lane / 8 % 2 * 8;
@@ -105,9 +108,13 @@ __device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4], const u32 (&
   }
 }
 
-/** Scales and masks the scores of columns from `from`, folds their maxima in, and leaves weights in `scores`. */
+/**
+ * Scales and masks the scores of columns from `from`, folds their maxima in, and leaves weights in
+ * `scores`.
+ */
 __device__ inline void weigh(Softmax& state, float (&scores)[POSITIONS / 8][4], const Lines& lines,
-                             const bool (&inSegment)[2], int from, int to, float scale, int window) {
+                             const bool (&inSegment)[2], int from, int to, float scale,
+                             int window) {
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
@@ -188,8 +195,8 @@ __device__ inline void store(const Softmax& state, const Lines& lines, bf16* out
 }
 
 /** Loads a thread's parts of its warp's query lines, and says which tokens they belong to. */
-__device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv, const int* positions,
-                                    const PrefillShape& shape) {
+__device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv,
+                                    const int* positions, const PrefillShape& shape) {
   const KvPages& pages = shape.pages;
   const int group = shape.group;
   const int width = (shape.heads + 2 * pages.kvHeads) * HEAD_DIM;
@@ -252,7 +259,8 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
     const HeadPages pages(shape.pages, row, blockIdx.y, HEAD_DIM);
     const bool inSegment[2] = {lines.token[0] >= segment && lines.token[0] < token,
                                lines.token[1] >= segment && lines.token[1] < token};
-    // While scores are worked out the values arrive, and while values are added up the next keys do.
+    // While scores are worked out the values arrive, and while values are added up the next keys
+    // do.
     const int start = begin / POSITIONS * POSITIONS;
     if (start < to) loadTile(keys, kv, pages, 0, start, begin, to);
     for (int from = start; from < to; from += POSITIONS) {

@@ -91,7 +91,10 @@ struct KvPages {
 
 };
 
-/** The keys of one KV head of one row: what does not change from position to position, worked out once. */
+/**
+ * The keys of one KV head of one row: what does not change from position to position, worked out
+ * once.
+ */
 struct HeadPages {
   const int* table;
   int pages;

@@ -30,7 +30,10 @@ extern "C" __global__ void select_lines(const bf16* input, const int* indices, b
   }
 }
 
-/** residual += input, stored in bf16; the norm sees what was stored. Without residual, `line` is the input itself. */
+/**
+ * residual += input, stored in bf16; the norm sees what was stored. Without residual, `line` is the
+ * input itself.
+ */
 template <bool adds>
 __device__ float squares(bf16* line, const bf16* input, int width) {
   float sum = 0.0f;
@@ -130,8 +133,8 @@ extern "C" __global__ void fill_uniform(void* out, u64 elements, float mean, flo
 }
 
 /**
- * out = input * weight^T (+ bias) for shapes that the library has no algorithm for: odd widths, mostly. One warp for
- * each output; blockIdx.y is the line.
+ * out = input * weight^T (+ bias) for shapes that the library has no algorithm for: odd widths,
+ * mostly. One warp for each output; blockIdx.y is the line.
  */
 extern "C" __global__ void matmul_any(const bf16* input, const bf16* weight, const bf16* bias,
                                       void* out, int inputs, int outputs, int isF32) {

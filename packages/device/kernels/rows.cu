@@ -8,7 +8,10 @@ struct Targets {
   int lengths[TARGETS];
 };
 
-/** Clears a row's counts and counts its prompt and output. `payload` is [prompt length, prompt.., output..]. */
+/**
+ * Clears a row's counts and counts its prompt and output. `payload` is [prompt length, prompt..,
+ * output..].
+ */
 __device__ void restartCounts(int* counts, const int* payload, int length, int vocab) {
   for (int i = threadIdx.x; i < vocab; i += blockDim.x) counts[i] = 0;
   __syncthreads();
@@ -24,7 +27,10 @@ __device__ void restartCounts(int* counts, const int* payload, int length, int v
   }
 }
 
-/** One block for each record in turn. Records that reach outside the command or their target are left out. */
+/**
+ * One block for each record in turn. Records that reach outside the command or their target are
+ * left out.
+ */
 extern "C" __global__ void apply_command(Targets targets, const int* command, int* counts,
                                          int commandWords, int maxRecords, int countRows,
                                          int vocab) {
@@ -72,7 +78,8 @@ __device__ bool stops(const int* state, int token) {
 /** Moves a row on by the token just sampled and returns how it ended. */
 __device__ int advanceRow(int* state, int token, int* counts, int vocab) {
   const int remaining = state[ROW::REMAINING] - 1;
-  const int finish = stops(state, token) ? FINISH::STOP : remaining <= 0 ? FINISH::LENGTH : FINISH::NONE;
+  const int ended = remaining <= 0 ? FINISH::LENGTH : FINISH::NONE;
+  const int finish = stops(state, token) ? FINISH::STOP : ended;
   state[ROW::TOKEN] = token;
   state[ROW::POSITION] += 1;
   state[ROW::GENERATED] += 1;

@@ -1,9 +1,12 @@
 #include "select.cuh"
 
-// One block for each line of logits. Logits are only read: what biases, masks and penalties make of them is computed
-// anew in every pass, so that log-probabilities see them as the model gave them.
+// One block for each line of logits. Logits are only read: what biases, masks and penalties make of
+// them is computed anew in every pass, so that log-probabilities see them as the model gave them.
 
-/** Weights are fixed point: exp(0) is 2^40, and a vocabulary of 2^20 tokens cannot overflow their sum. */
+/**
+ * Weights are fixed point: exp(0) is 2^40, and a vocabulary of 2^20 tokens cannot overflow their
+ * sum.
+ */
 #define WEIGHT_ONE 0x1p40f
 #define EDIT_SLOTS 1024
 #define NO_TOKEN -1
@@ -113,7 +116,8 @@ __device__ int draw(const Line& line, const int* state, int vocab, float best, f
 }
 
 /** Writes one line of log-probabilities of the logits as they are. Equal logits rank by id. */
-__device__ void writeLogprobs(const float* logits, int vocab, int token, int alternatives, int* out) {
+__device__ void writeLogprobs(const float* logits, int vocab, int token, int alternatives,
+                              int* out) {
   const auto keyOf = [&](int i) { return orderedKey(logits[i]); };
   const float best = valueOfKey(findBest(vocab, keyOf).key);
   const auto binOf = [&](int i) {
@@ -134,7 +138,8 @@ __device__ void writeLogprobs(const float* logits, int vocab, int token, int alt
     out[LOGPROB::RANK] = (int)rank;
   }
   const int wanted = min(min(max(alternatives, 0), MAX_TOP_LOGPROBS), vocab);
-  writeBest(vocab, wanted, keyOf, binOf, logSum, out + LOGPROB::IDS, (float*)out + LOGPROB::LOGPROBS);
+  float* values = (float*)out + LOGPROB::LOGPROBS;
+  writeBest(vocab, wanted, keyOf, binOf, logSum, out + LOGPROB::IDS, values);
 }
 
 struct SampleShape {

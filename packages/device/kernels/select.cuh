@@ -1,8 +1,8 @@
 #pragma once
 #include "common.cuh"
 
-// Selection over one line of vocabulary-sized values by one block. Weights are integers, so that sums are exact and
-// the same in every run, whatever the order of atomic additions.
+// Selection over one line of vocabulary-sized values by one block. Weights are integers, so that
+// sums are exact and the same in every run, whatever the order of atomic additions.
 
 #define THREADS 1024
 #define BLOCK_WARPS (THREADS / WARP_LANES)
@@ -35,7 +35,9 @@ __device__ inline u64 blockMax(u64 value) {
 
 __device__ inline u64 warpSum64(u64 value) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(FULL_WARP, value, offset);
+  for (int offset = 16; offset > 0; offset >>= 1) {
+    value += __shfl_xor_sync(FULL_WARP, value, offset);
+  }
   return value;
 }
 
@@ -82,7 +84,10 @@ __device__ inline Members* members() {
   return &shared;
 }
 
-/** The bin, from the last, in which the sum of weights reaches `need`; `need` becomes what is needed within it. */
+/**
+ * The bin, from the last, in which the sum of weights reaches `need`; `need` becomes what is needed
+ * within it.
+ */
 __device__ inline int crossingBin(const u64* bins, u64* need) {
   __shared__ int foundBin;
   __shared__ u64 foundNeed;
@@ -128,9 +133,10 @@ __device__ bool listBin(Members* listed, int vocab, int bin, BinOf binOf) {
 }
 
 /**
- * The greatest key such that the weights of all tokens with that key or a greater one sum to `need` or more, for
- * 1 <= need <= the sum of all weights. `binOf` is any monotone map of keys to BINS bins: it spreads the tokens, whose
- * keys alone would crowd a few bins, so that atomic additions seldom collide.
+ * The greatest key such that the weights of all tokens with that key or a greater one sum to `need`
+ * or more, for 1 <= need <= the sum of all weights. `binOf` is any monotone map of keys to BINS
+ * bins: it spreads the tokens, whose keys alone would crowd a few bins, so that atomic additions
+ * seldom collide.
  */
 template <class KeyOf, class BinOf, class WeightOf>
 __device__ u32 findThreshold(int vocab, u64 need, KeyOf keyOf, BinOf binOf, WeightOf weightOf) {
@@ -139,7 +145,8 @@ __device__ u32 findThreshold(int vocab, u64 need, KeyOf keyOf, BinOf binOf, Weig
   int coarse = -1;
   bool isListed = false;
   u32 prefix = 0;
-  // The bits of the key that are still open, from the top: after the coarse bins, 11, 11 and 10 of them.
+  // The bits of the key that are still open, from the top: after the coarse bins, 11, 11 and 10 of
+  // them.
   int open = 32;
   for (int level = 0; level < 4; level++) {
     const int digits = level == 0 ? 0 : level == 3 ? 10 : 11;
@@ -173,7 +180,10 @@ __device__ u32 findThreshold(int vocab, u64 need, KeyOf keyOf, BinOf binOf, Weig
   return prefix;
 }
 
-/** The first token at which the running sum of weights, in order of id, exceeds `target` < the sum of all weights. */
+/**
+ * The first token at which the running sum of weights, in order of id, exceeds `target` < the sum
+ * of all weights.
+ */
 template <class WeightOf>
 __device__ int findByMass(int vocab, u64 target, WeightOf weightOf) {
   __shared__ u64 sums[BLOCK_WARPS];
@@ -199,7 +209,10 @@ __device__ int findByMass(int vocab, u64 target, WeightOf weightOf) {
   return from;
 }
 
-/** Writes the `wanted` <= MAX_TOP_LOGPROBS best tokens, best first, ties by lower id, as ids and values - `shift`. */
+/**
+ * Writes the `wanted` <= MAX_TOP_LOGPROBS best tokens, best first, ties by lower id, as ids and
+ * values - `shift`.
+ */
 template <class KeyOf, class BinOf>
 __device__ void writeBest(int vocab, int wanted, KeyOf keyOf, BinOf binOf, float shift, int* ids,
                           float* values) {

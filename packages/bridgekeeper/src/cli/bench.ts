@@ -3,6 +3,7 @@ import { plotRuns } from '../bench/plot.ts';
 import { POLICIES_SUITE } from '../bench/policies.ts';
 import { benchResult, tableOf } from '../bench/result.ts';
 import { SSE_SUITE } from '../bench/sse.ts';
+import { START_SUITE } from '../bench/start.ts';
 import type { Suite } from '../bench/suite.ts';
 import { HOST_CLOCK } from '../edge/time.ts';
 import { UsageError } from '../settings/resolve.ts';
@@ -10,7 +11,7 @@ import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
 /** Every suite of `bridgekeeper bench`. */
-const SUITES: readonly Suite[] = [POLICIES_SUITE, SSE_SUITE];
+const SUITES: readonly Suite[] = [POLICIES_SUITE, SSE_SUITE, START_SUITE];
 
 export function addBenchCommand(program: Command, io: CliIo): void {
   const bench = program.command('bench').description('measure; one suite a command');

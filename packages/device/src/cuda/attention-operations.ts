@@ -14,7 +14,7 @@ const COMBINE_THREADS = 128;
 const decodeWarps = (group: number) => (group <= 4 ? 8 : 4);
 /** Query heads that one block of the decode kernel serves: more would not fit its registers. */
 const MAX_GROUP = 8;
-/** Blocks per multiprocessor that keep memory busy; contexts are split until there are as many. */
+/** Contexts are split until there are about so many blocks for each multiprocessor: two waves. */
 const DECODE_BLOCKS = 4;
 const MAX_SPLITS = 32;
 /** Positions that are worth a split of their own. */
@@ -95,7 +95,10 @@ function queryAddress(launcher: Launcher, args: OpArgs['attention']): bigint {
   return launcher.address('qkv of attention', args.qkv, args.count * width * E);
 }
 
-/** In how many parts the contexts of a batch are split. It must not depend on what only the device knows. */
+/**
+ * In how many parts the contexts of a batch are split. It must not depend on what only the device
+ * knows.
+ */
 function splitsOf(args: OpArgs['attention'], blocks: number, multiprocessors: number): number {
   // Rounded down: a few blocks past a full wave would take as long as another wave.
   const wanted = Math.floor((DECODE_BLOCKS * multiprocessors) / Math.max(blocks, 1));
@@ -111,7 +114,7 @@ function launchDecode(launcher: Launcher, args: OpArgs['attention']): void {
   const chunks = Math.ceil(heads / kvHeads / group);
   const splits = splitsOf(args, count * kvHeads * chunks, launcher.core.multiprocessors);
   const warps = decodeWarps(group);
-  const defines = { HEAD_DIM: headDim, GROUP: group, WARPS: warps };
+  const defines = { HEAD_DIM: headDim, GROUP: group, DECODE_WARPS: warps };
   const out = launcher.address('out of attention', args.out, count * heads * headDim * E);
   const tokenRows = launcher.address('tokenRows of attention', args.tokenRows, count * WORD);
   const partialBytes = count * heads * splits * (headDim + 2) * WORD;

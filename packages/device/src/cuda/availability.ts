@@ -8,8 +8,9 @@ export interface CudaAvailability {
 }
 
 /**
- * Looks for a driver and a GPU without creating a context. A GPU whose toolkit libraries are missing counts as
- * available: opening it then fails with what to install, rather than work moving silently to the CPU.
+ * Looks for a driver and a GPU without creating a context. A GPU whose toolkit libraries are
+ * missing counts as available: opening it then fails with what to install, rather than work moving
+ * silently to the CPU.
  */
 export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability {
   try {

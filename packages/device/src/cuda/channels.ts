@@ -26,8 +26,9 @@ export interface Issue {
 }
 
 /**
- * The imposed law's channels, one for each context. Lanes on one context take turns on its channel although they run
- * on different threads, so the state is in shared memory, behind a lock held for the length of one `schedule`.
+ * The imposed law's channels, one for each context. Lanes on one context take turns on its channel
+ * although they run on different threads, so the state is in shared memory, behind a lock held for
+ * the length of one `schedule`.
  */
 export class Channels {
   readonly #lock: Int32Array;
@@ -72,7 +73,10 @@ export class Channels {
   }
 }
 
-/** Blocks this thread until `wakeNs`, as an imposed law demands: it sleeps for most of the time, then spins. */
+/**
+ * Blocks this thread until `wakeNs`, as an imposed law demands: it sleeps for most of the time,
+ * then spins.
+ */
 export function blockThreadUntil(nowNs: () => number, wakeNs: number): void {
   const leftNs = wakeNs - nowNs();
   if (leftNs > SPIN_NS) Atomics.wait(SLEEP_CELL, 0, 0, (leftNs - SPIN_NS) / 1e6);

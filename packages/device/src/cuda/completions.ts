@@ -7,8 +7,8 @@ interface Waiter {
 }
 
 /**
- * Events of the launching thread, and promises for what they mark. Waiting polls, so that the event loop turns; events
- * carry no times, which confidential computing falsifies.
+ * Events of the launching thread, and promises for what they mark. Waiting polls, so that the event
+ * loop turns; events carry no times, which confidential computing falsifies.
  */
 export class Completions {
   readonly #driver: Driver;

@@ -1,20 +1,12 @@
 import { type Law, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, describe, expect, it } from 'vitest';
 import { contractCases } from '../contract/index.ts';
+import { cudaAvailability } from './availability.ts';
 import type { CudaDevice } from './cuda-device.ts';
-import { openDriver } from './ffi/driver.ts';
 import { openCudaDevice } from './open.ts';
 
-function gpuIsHere(): boolean {
-  try {
-    return openDriver().read('cuDeviceGetCount').i32 > 0;
-  } catch {
-    return false;
-  }
-}
-
 /** Nothing stands in for a GPU: without one, these have nothing to run on. */
-const SETTINGS: readonly (readonly [string, Law | null])[] = gpuIsHere()
+const SETTINGS: readonly (readonly [string, Law | null])[] = cudaAvailability().available
   ? [
       ['as it is', null],
       ['under a blocking law', profileLaw(referenceProfile('h100-cc'))],

@@ -1,9 +1,10 @@
 import { CUDA, type Driver } from './ffi/driver.ts';
 
 /**
- * A word of device memory that counts the copies a lane has finished. A stream that waits for the n-th stands still on
- * the GPU until the lane's thread has written n: no thread of ours waits. Lanes write from streams of the highest
- * priority, which share no hardware queue with the streams that wait.
+ * A word of device memory that counts the copies a lane has finished. A stream that waits for the
+ * n-th stands still on the GPU until the lane's thread has written n: no thread of ours waits.
+ * Lanes write from streams of the highest priority, which share no hardware queue with the streams
+ * that wait.
  */
 export class Hold {
   readonly address: bigint;

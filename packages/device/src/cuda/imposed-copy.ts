@@ -19,8 +19,9 @@ export interface CopyThread {
 }
 
 /**
- * Makes one copy and blocks this thread for it: waits for the work before it, which `ready` marks, copies on `stream`,
- * and stays until the bytes have arrived and the imposed law, if there is one, says so too.
+ * Makes one copy and blocks this thread for it: waits for the work before it, which `ready` marks,
+ * copies on `stream`, and stays until the bytes have arrived and the imposed law, if there is one,
+ * says so too.
  */
 export function blockingCopy(
   thread: CopyThread,

@@ -8,9 +8,9 @@ import type { CudaStream } from './streams.ts';
 import type { WorkerLane } from './worker-lane.ts';
 
 /**
- * The launching thread's own lane. Without a law a copy is queued on its stream and awaited. An imposed law that blocks
- * the issuer blocks this thread; what it does not block is made by a thread behind this lane, as the GPU's copy engine
- * would make it.
+ * The launching thread's own lane. Without a law a copy is queued on its stream and awaited. An
+ * imposed law that blocks the issuer blocks this thread; what it does not block is made by a thread
+ * behind this lane, as the GPU's copy engine would make it.
  */
 export class InlineLane implements Lane {
   readonly id = 'inline';

@@ -30,9 +30,10 @@ export function kernelKey(program: Program, compiler: string): string {
 }
 
 /**
- * Compiled kernels on disk, one file each: the SHA-256 of the machine code, then the code. Files are written aside
- * and renamed, so that readers see all or nothing. A file whose digest is wrong counts as absent. A folder that
- * cannot be written costs a compilation at every start and nothing else.
+ * Compiled kernels on disk, one file each: the SHA-256 of the machine code, then the code. Files
+ * are written aside and renamed, so that readers see all or nothing. A file whose digest is wrong
+ * counts as absent. A folder that cannot be written costs a compilation at every start and nothing
+ * else.
  */
 export class KernelCache {
   readonly folder: string;

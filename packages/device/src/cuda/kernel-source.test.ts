@@ -9,8 +9,8 @@ import { KERNEL_UNITS, type KernelUnit, kernelProgram, rowLayoutHeader } from '.
 const UNITS = Object.keys(KERNEL_UNITS) as KernelUnit[];
 /** A size that needs padding and one that does not. */
 const VARIANTS = [
-  { HEAD_DIM: 80, GROUP: 1, WARPS: 8 },
-  { HEAD_DIM: 128, GROUP: 8, WARPS: 4 },
+  { HEAD_DIM: 80, GROUP: 1, DECODE_WARPS: 8 },
+  { HEAD_DIM: 128, GROUP: 8, DECODE_WARPS: 4 },
 ];
 const hasNvcc = spawnSync('nvcc', ['--version']).status === 0;
 
@@ -34,7 +34,8 @@ describe('kernel sources', () => {
     }
   });
 
-  // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them too.
+  // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them
+  // too.
   it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
     const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
     try {

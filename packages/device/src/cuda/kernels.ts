@@ -10,7 +10,10 @@ import {
 } from './kernel-source.ts';
 
 const NO_DEFINES: KernelDefines = {};
-/** Units that are the same for every model. Those of attention are compiled for a head size at its first use. */
+/**
+ * Units that are the same for every model. Those of attention are compiled for a head size at its
+ * first use.
+ */
 const COMMON_UNITS: readonly KernelUnit[] = ['rows', 'layers', 'rope', 'sampling'];
 const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
   Object.entries(KERNEL_UNITS).flatMap(([unit, names]) =>
@@ -18,7 +21,10 @@ const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
   ),
 );
 
-/** The kernels of one device: compiled when first wanted, kept on disk, loaded into the current context. */
+/**
+ * The kernels of one device: compiled when first wanted, kept on disk, loaded into the current
+ * context.
+ */
 export class Kernels {
   readonly #driver: Driver;
   readonly #nvrtc: Nvrtc;
@@ -40,7 +46,10 @@ export class Kernels {
     await compileMissing(this.#nvrtc, this.#cache, programs);
   }
 
-  /** The handle of a kernel, compiled and loaded if need be. `defines` are those its unit is written for. */
+  /**
+   * The handle of a kernel, compiled and loaded if need be. `defines` are those its unit is written
+   * for.
+   */
   get(name: KernelName, defines: KernelDefines = NO_DEFINES): bigint {
     const variant = defines === NO_DEFINES ? '' : JSON.stringify(defines);
     const known = this.#functions.get(name + variant);
@@ -76,8 +85,11 @@ export class Kernels {
   }
 }
 
-/** Compiles programs on pool threads, at once, and puts them on disk; those already there are left alone. */
-export async function compileMissing(
+/**
+ * Compiles programs on pool threads, at once, and puts them on disk; those already there are left
+ * alone.
+ */
+async function compileMissing(
   nvrtc: Nvrtc,
   cache: KernelCache,
   programs: readonly Program[],

@@ -32,7 +32,9 @@ export class Launcher {
     return this.#block.start();
   }
 
-  /** The address of a slice that must hold `bytes` at the least. Throws DeviceError `bad-argument`. */
+  /**
+   * The address of a slice that must hold `bytes` at the least. Throws DeviceError `bad-argument`.
+   */
   address(what: string, slice: Slice, bytes: number): bigint {
     if (slice.bytes < bytes) {
       throw new DeviceError(

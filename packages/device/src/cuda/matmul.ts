@@ -35,8 +35,9 @@ interface Plan {
 }
 
 /**
- * out = input * weight^T (+ bias), bf16 in, f32 accumulated. cuBLASLt thinks in columns: there out^T is
- * weight^T (transposed from [inputs, outputs]) times input^T, and a bias runs along its rows.
+ * out = input * weight^T (+ bias), bf16 in, f32 accumulated. cuBLASLt thinks in columns: there
+ * out^T is weight^T (transposed from [inputs, outputs]) times input^T, and a bias runs along its
+ * rows.
  */
 export class Matmul {
   readonly #lt: CublasLt;

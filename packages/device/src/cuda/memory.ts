@@ -61,7 +61,10 @@ export class Memory {
     }
   }
 
-  /** Memory of our own, beside what users allocate; in use until the device closes unless freed before. */
+  /**
+   * Memory of our own, beside what users allocate; in use until the device closes unless freed
+   * before.
+   */
   allocateScratch(bytes: number, purpose: string): bigint {
     const address = this.#allocateRaw(bytes, `scratch for ${purpose}`);
     this.#scratch.add(address);
@@ -116,7 +119,10 @@ export class Memory {
     return known;
   }
 
-  /** Where a slice starts. Throws DeviceError `bad-argument` unless it lies in a live buffer of this device. */
+  /**
+   * Where a slice starts. Throws DeviceError `bad-argument` unless it lies in a live buffer of this
+   * device.
+   */
   address(slice: Slice): bigint {
     const { buffer, offsetBytes, bytes } = slice;
     const known = this.#buffers.get(buffer);

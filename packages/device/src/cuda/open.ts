@@ -19,7 +19,10 @@ import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lane-opener.t
 import { Matmul } from './matmul.ts';
 import { Memory } from './memory.ts';
 
-/** Tokens of a KV page: any size reads equally well here, and small pages waste little and share much. */
+/**
+ * Tokens of a KV page: any size reads equally well here, and small pages waste little and share
+ * much.
+ */
 const PREFERRED_PAGE_TOKENS = 16;
 
 /** Left for kernels, workspaces, scratch and captured graphs. */
@@ -30,7 +33,10 @@ export interface CudaDeviceOptions {
   readonly ordinal?: number;
   /** Imposed on every crossing and launch; null or absent: they cost what they cost. */
   readonly law?: Law | null;
-  /** Contexts that may be open at once, the launching thread's included; by default what the law says, if any. */
+  /**
+   * Contexts that may be open at once, the launching thread's included; by default what the law
+   * says, if any.
+   */
   readonly maxContexts?: number;
   readonly kernelCacheFolder?: string;
   /** The driver's library; by default the one that the system's loader finds. */
@@ -39,8 +45,9 @@ export interface CudaDeviceOptions {
 }
 
 /**
- * Opens a GPU on this thread, which becomes its launching thread. Throws DeviceError `library-missing` (which, where it
- * was looked for, what to install), `no-device`, `unsupported` or `compile-failed`.
+ * Opens a GPU on this thread, which becomes its launching thread. Throws DeviceError `library-
+ * missing` (which, where it was looked for, what to install), `no-device`, `unsupported` or
+ * `compile-failed`.
  */
 export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
   const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;

@@ -38,7 +38,10 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'fill-uniform': launchFillUniform,
 };
 
-/** Puts one operation on the launcher's stream. Throws DeviceError `bad-argument` before it launches anything. */
+/**
+ * Puts one operation on the launcher's stream. Throws DeviceError `bad-argument` before it launches
+ * anything.
+ */
 export function launchOperation<Name extends OpName>(
   launcher: Launcher,
   name: Name,

@@ -3,14 +3,16 @@ import { addressOf } from './ffi/native.ts';
 
 /** More than any of our kernels takes; CUDA's own limit is 4 KiB. */
 const MAX_PARAMETER_BYTES = 512;
-/** CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END of cuda.h. */
+/**
+ * CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE and CU_LAUNCH_PARAM_END of cuda.h.
+ */
 const BUFFER_POINTER = 1n;
 const BUFFER_SIZE = 2n;
 const END = 0n;
 
 /**
- * The parameters of one kernel launch, packed as its C++ signature lays them out (natural alignment). The driver
- * copies them while it launches, so that one block serves every launch.
+ * The parameters of one kernel launch, packed as its C++ signature lays them out (natural
+ * alignment). The driver copies them while it launches, so that one block serves every launch.
  */
 export class ParameterBlock {
   readonly #bytes = new DataView(new ArrayBuffer(MAX_PARAMETER_BYTES));

@@ -7,7 +7,10 @@ import { OutCell } from './ffi/native.ts';
 import { Launcher } from './launcher.ts';
 import { launchOperation } from './operations.ts';
 
-/** A stream that does not wait for the default stream. Streams of different priority use different queues. */
+/**
+ * A stream that does not wait for the default stream. Streams of different priority use different
+ * queues.
+ */
 export function createStream(driver: Driver, priority: 'normal' | 'highest'): bigint {
   const greatest = new OutCell();
   driver.call('cuCtxGetStreamPriorityRange', null, greatest.bytes);
@@ -101,7 +104,9 @@ export class CudaStream implements Stream {
     await this.#core.completions.reach(this.handle);
   }
 
-  /** Records what `record` launches here. Returns an executable graph and its number of operations. */
+  /**
+   * Records what `record` launches here. Returns an executable graph and its number of operations.
+   */
   capture(record: () => void): { handle: bigint; length: number } {
     const { driver } = this.#core;
     this.#assertNotCapturing('capture');

@@ -18,8 +18,9 @@ interface Pending {
 const HOLD_BYTES = 4;
 
 /**
- * A lane on a thread of its own. The thread waits for the event that marks the work before a copy; the copy's stream
- * waits on the GPU for the lane's hold, so that its later work follows the copy although this thread never waits.
+ * A lane on a thread of its own. The thread waits for the event that marks the work before a copy;
+ * the copy's stream waits on the GPU for the lane's hold, so that its later work follows the copy
+ * although this thread never waits.
  */
 export class WorkerLane implements Lane {
   readonly id: string;
@@ -83,7 +84,10 @@ export class WorkerLane implements Lane {
     return this.send(checkedCopy(this.#core.memory, request), stream);
   }
 
-  /** Hands a checked copy to the thread. Before this returns, later work of `stream` is bound to follow it. */
+  /**
+   * Hands a checked copy to the thread. Before this returns, later work of `stream` is bound to
+   * follow it.
+   */
   send(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
     const ready = this.#core.completions.mark(stream.handle);
     const number = this.#hold.place(stream.handle);

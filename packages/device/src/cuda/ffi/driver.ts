@@ -9,7 +9,10 @@ import {
   type Signatures,
 } from './native.ts';
 
-/** The driver API as we use it: names with the ABI suffix that libcuda exports, and their parameters. */
+/**
+ * The driver API as we use it: names with the ABI suffix that libcuda exports, and their
+ * parameters.
+ */
 export const DRIVER_SIGNATURES = {
   cuInit: ['u32'],
   cuDriverGetVersion: ['pointer'],
@@ -99,7 +102,10 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
   [803, 'the kernel driver and libcuda differ in version: reinstall the driver or reboot'],
 ]);
 
-/** The CUDA driver, every status checked. Contexts are current per thread: each thread opens its own. */
+/**
+ * The CUDA driver, every status checked. Contexts are current per thread: each thread opens its
+ * own.
+ */
 export class Driver {
   readonly #functions: BoundFunctions<typeof DRIVER_SIGNATURES>;
 
@@ -137,14 +143,16 @@ export class Driver {
     return cell;
   }
 
-  /** Calls for the sake of release: on a context that already failed there is nothing left to undo. */
+  /**
+   * Calls for the sake of release: on a context that already failed there is nothing left to undo.
+   */
   release(name: DriverFunction, ...args: NativeArgument[]): void {
     this.#functions[name](...args);
   }
 
   /**
-   * Runs what a thread that captures may not do otherwise (allocate, load a module): it happens now and is no part of
-   * the capture.
+   * Runs what a thread that captures may not do otherwise (allocate, load a module): it happens now
+   * and is no part of the capture.
    */
   besideCapture<Result>(action: () => Result): Result {
     const mode = Buffer.alloc(4);

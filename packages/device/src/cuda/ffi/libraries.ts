@@ -34,8 +34,9 @@ export function hostEnvironment(): SearchEnvironment {
 }
 
 /**
- * The newest usable copy of a library. `maxMajor` is the CUDA major version that the driver supports: newer copies
- * make code it cannot load. Throws DeviceError `library-missing` that lists every folder looked at.
+ * The newest usable copy of a library. `maxMajor` is the CUDA major version that the driver
+ * supports: newer copies make code it cannot load. Throws DeviceError `library-missing` that lists
+ * every folder looked at.
  */
 export function findLibrary(
   wanted: LibraryWanted,
@@ -53,7 +54,8 @@ export function findLibrary(
   throw new DeviceError(
     'library-missing',
     `${wanted.file} for CUDA ${maxMajor} or older was not found: ${wanted.hint}. ` +
-      `Set CUDA_HOME or LD_LIBRARY_PATH when it is elsewhere. Looked in: ${[...new Set(looked)].join(', ')}`,
+      'Set CUDA_HOME or LD_LIBRARY_PATH when it is elsewhere. ' +
+      `Looked in: ${[...new Set(looked)].join(', ')}`,
   );
 }
 
@@ -85,7 +87,10 @@ function nearPythonFolders({ variables }: SearchEnvironment): string[] {
   return [...listed, ...environments];
 }
 
-/** Libraries of pip wheels lie in `nvidia/<component>/lib`; from CUDA 13 on all in `nvidia/cu13/lib`. */
+/**
+ * Libraries of pip wheels lie in `nvidia/<component>/lib`; from CUDA 13 on all in
+ * `nvidia/cu13/lib`.
+ */
 function wheelFolders(packageFolders: readonly string[]): string[] {
   return packageFolders
     .flatMap((folder) => matching(join(folder, 'nvidia'), /./))

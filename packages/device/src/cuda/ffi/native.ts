@@ -1,6 +1,9 @@
 import koffi from 'koffi';
 
-/** The C types our signatures use. Pointers are BigInt addresses, or views of memory that JavaScript owns. */
+/**
+ * The C types our signatures use. Pointers are BigInt addresses, or views of memory that JavaScript
+ * owns.
+ */
 const KOFFI_TYPES = {
   i32: 'int32_t',
   u32: 'uint32_t',
@@ -11,7 +14,6 @@ const KOFFI_TYPES = {
 } as const;
 export type NativeType = keyof typeof KOFFI_TYPES;
 export type NativeArgument = number | bigint | string | ArrayBufferView | null;
-export type NativeFunction = (...args: NativeArgument[]) => unknown;
 
 /** Functions of a C library by name, each returning a 32-bit status. */
 export type Signatures = Readonly<Record<string, readonly NativeType[]>>;
@@ -24,7 +26,8 @@ export interface NativeLibrary {
   /** Throws when the library does not export one of the names. */
   bind<Table extends Signatures>(table: Table): BoundFunctions<Table>;
   /**
-   * The same function run on a pool thread; resolves to its status. Views among the arguments must live until then.
+   * The same function run on a pool thread; resolves to its status. Views among the arguments must
+   * live until then.
    */
   bindAsync(
     name: string,
@@ -32,7 +35,10 @@ export interface NativeLibrary {
   ): (...args: NativeArgument[]) => Promise<number>;
 }
 
-/** Opens a shared library by path or by a name that the loader finds. Throws with the loader's message. */
+/**
+ * Opens a shared library by path or by a name that the loader finds. Throws with the loader's
+ * message.
+ */
 export function openNativeLibrary(path: string): NativeLibrary {
   const library = koffi.load(path);
   const typesOf = (types: readonly NativeType[]) => types.map((type) => KOFFI_TYPES[type]);

@@ -68,7 +68,8 @@ export class Nvrtc {
   async compileOnPool(program: Program): Promise<Uint8Array> {
     return this.#withProgram(program, async (handle, options) => {
       const status = await this.#compileOnPool(handle, ...options.arguments);
-      // Read after the await, so that the memory behind the pointers lives as long as the compilation.
+      // Read after the await, so that the memory behind the pointers lives as long as the
+      // compilation.
       options.keepAlive();
       return this.#result(program, handle, status);
     });
@@ -106,11 +107,12 @@ export class Nvrtc {
 
   #result(program: Program, handle: bigint, status: number): Uint8Array {
     if (status !== 0) {
-      const log = this.#readBytes('nvrtcGetProgramLogSize', 'nvrtcGetProgramLog', handle);
+      const bytes = this.#readBytes('nvrtcGetProgramLogSize', 'nvrtcGetProgramLog', handle);
+      const log = Buffer.from(bytes).toString('utf8').replace(/\0+$/, '');
       throw new DeviceError(
         'compile-failed',
         `${program.name} did not compile (NVRTC ${this.version}, status ${status}, ` +
-          `${program.options.join(' ')}):\n${Buffer.from(log).toString('utf8').replace(/\0+$/, '')}`,
+          `${program.options.join(' ')}):\n${log}`,
       );
     }
     return this.#readBytes('nvrtcGetCUBINSize', 'nvrtcGetCUBIN', handle);
@@ -136,8 +138,8 @@ export class Nvrtc {
 }
 
 /**
- * NVRTC opens its built-in headers' library by bare name when it compiles. In a wheel that lies in no folder of the
- * loader's, unless it is open already.
+ * NVRTC opens its built-in headers' library by bare name when it compiles. In a wheel that lies in
+ * no folder of the loader's, unless it is open already.
  */
 function preloadBuiltins(path: string): void {
   const folder = dirname(path);

@@ -1,0 +1,85 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { SystemClock } from '@bridgekeeper/device';
+import { integer, text } from '../settings/kinds.ts';
+import { SETTINGS } from '../settings/table.ts';
+import { type BenchRun, summarise } from './result.ts';
+import type { Suite } from './suite.ts';
+
+const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** What a restart costs: the whole program as a process, from its start to its first answer. */
+export const START_SUITE: Suite = {
+  name: 'start',
+  summary: 'seconds from the start of serve to its first answer, and resident memory',
+  parameters: {
+    model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
+    device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
+    repeats: { kind: integer(1, 100), default: '3', help: 'starts' },
+  },
+  async run(values, progress) {
+    const { model, device, repeats } = values as {
+      model: string;
+      device: string;
+      repeats: number;
+    };
+    const measured: BenchRun['metrics'][] = [];
+    for (let repeat = 0; repeat < repeats; repeat++) {
+      const metrics = await oneStart(model, device);
+      progress(`first answer after ${metrics.firstAnswerSeconds!.toFixed(2)} s`);
+      measured.push(metrics);
+    }
+    const parameters = { model: model.split('/').at(-1)!, device };
+    return { device: { name: device, driver: null }, runs: [summarise(parameters, measured)] };
+  },
+};
+
+async function oneStart(model: string, device: string): Promise<BenchRun['metrics']> {
+  const clock = new SystemClock();
+  const startedNs = clock.nowNs();
+  const seconds = () => (clock.nowNs() - startedNs) / 1e9;
+  const args = [MAIN, 'serve', model, '--device', device, '--port', '0', '--json'];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    const url = await addressOf(child);
+    const listeningSeconds = seconds();
+    await complete(url, 1);
+    const firstAnswerSeconds = seconds();
+    await Promise.all(Array.from({ length: 8 }, () => complete(url, 128)));
+    return { listeningSeconds, firstAnswerSeconds, residentBytes: residentBytes(child.pid!) };
+  } finally {
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    await exit;
+  }
+}
+
+async function addressOf(child: ChildProcess): Promise<string> {
+  let out = '';
+  for await (const chunk of child.stdout!.setEncoding('utf8')) {
+    out += chunk;
+    if (out.includes('\n')) return JSON.parse(out).url;
+  }
+  throw new Error('serve ended before it listened: run it by hand to see why');
+}
+
+async function complete(url: string, maxTokens: number): Promise<void> {
+  const body = { prompt: 'Once upon a time', max_tokens: maxTokens, ignore_eos: true };
+  const headers = { 'Content-Type': 'application/json' };
+  const init = { method: 'POST', headers, body: JSON.stringify(body) };
+  const reply = await fetch(`${url}/v1/completions`, init);
+  if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
+  await reply.arrayBuffer();
+}
+
+/** Linux only: elsewhere resident memory reads 0. */
+function residentBytes(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
