@@ -6,11 +6,17 @@ export { type ContractCase, ContractError, contractCases } from './contract/inde
 export * from './cost.ts';
 export { CpuDevice, type CpuDeviceOptions, openCpuDevice } from './cpu/cpu-device.ts';
 export {
+  type ConfidentialCall,
+  type ConfidentialSettings,
+  type ConfidentialState,
   type CudaAvailability,
   CudaDevice,
   type CudaDeviceOptions,
+  type CudaGpu,
   cudaAvailability,
+  type ListedGpu,
   openCudaDevice,
+  readConfidentialState,
 } from './cuda/index.ts';
 export * from './device.ts';
 export * from './errors.ts';

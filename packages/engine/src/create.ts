@@ -9,13 +9,14 @@ import { readModelSpec } from './models/folder.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { parameterCount } from './models/weights.ts';
+import type { BurstLimits } from './policies/burst.ts';
 import { createPolicy, type PolicyName } from './policies/policy.ts';
 import { type EngineCard, EngineError } from './request.ts';
 import { Door } from './runner/door.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { planMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
-import { allocateBuffers, maxCountTokens, type RunnerShape } from './runner/shapes.ts';
+import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 
 export interface EngineOptions {
@@ -23,6 +24,8 @@ export interface EngineOptions {
   /** How reports name the law that the device imposes. */
   readonly lawName: string;
   readonly policy: PolicyName;
+  /** What `resident` derives the length of its bursts from. */
+  readonly burst: BurstLimits;
   /** A Hugging Face model folder. */
   readonly model: string;
   /** Random weights: only config.json is read. */
@@ -42,9 +45,6 @@ export interface EngineOptions {
   readonly seed: number;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
-
-/** Sampling steps whose results may wait on the device to be drained. */
-const RING_SLOTS = 64;
 
 /** A model on a device, ready to run steps. */
 export interface PreparedModel {
@@ -99,15 +99,23 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
 }
 
 /** Starts the engine's loop over a prepared model. */
-export function startEngine(options: EngineOptions, model: PreparedModel): Engine {
+export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
   const { scheduler, runner, door, pool, ledger } = model;
   const { clock } = device;
+  const openDoor = async (label: string) => {
+    const lane = await device.openLane({ label, context: 'own' });
+    ledger.addLane(lane);
+    return new Door(lane, door.record);
+  };
+  const { burst } = options;
+  const parts = { scheduler, runner, door, openDoor, clock, burst };
+  const policy = await createPolicy(options.policy, parts);
   return new Engine({
     device,
     scheduler,
     pool,
-    policy: createPolicy(options.policy, { scheduler, runner, door, clock }),
+    policy,
     card: describe(options, model),
     bridgeStats: () => ledger.snapshot(clock.nowNs()),
     drawSeed: seedSource(options.seed),

@@ -2,6 +2,7 @@ import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
+import { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 import { EngineError, type GenerationRequest } from './request.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
@@ -34,8 +35,9 @@ function traffic(seed: number, count: number): GenerationRequest[] {
   });
 }
 
-async function history(seed: number) {
-  const options = modelOptions({ maxRows: 8, kvBytes: 2 ** 21 });
+async function history(seed: number, policy: PolicyName = 'drain-first') {
+  const tight = { maxRows: 8, maxModelTokens: 272, kvBytes: 20 * 2 ** 16 };
+  const options = modelOptions({ ...tight, policy });
   return withEngine(options, async (engine) => {
     const outcomes = await Promise.all(traffic(seed, 60).map((r) => generate(engine, r)));
     const counters = options.device.counters();
@@ -44,16 +46,16 @@ async function history(seed: number) {
 }
 
 describe('the engine on a modelled device', () => {
-  it('makes the same history twice', async () => {
-    const first = await history(7);
+  it.each(POLICY_NAMES)('makes the same history twice under %s', async (policy) => {
+    const first = await history(7, policy);
     expect(first.stats.preemptions).toBeGreaterThan(0);
     expect(first.stats.prefixHitTokens).toBeGreaterThan(0);
-    expect(await history(7)).toEqual(first);
-    expect((await history(8)).stats).not.toEqual(first.stats);
+    expect(await history(7, policy)).toEqual(first);
+    expect((await history(8, policy)).stats).not.toEqual(first.stats);
   });
 
-  it('accounts for every byte the device counted', async () => {
-    const { stats, counters } = await history(3);
+  it.each(POLICY_NAMES)('accounts for every byte the device counted under %s', async (policy) => {
+    const { stats, counters } = await history(3, policy);
     const sum = (direction: string) =>
       stats.bridge.totals
         .filter((total) => total.direction === direction)

@@ -49,7 +49,6 @@ export class Engine implements EngineClient {
   #state: 'running' | 'draining' | 'ended' = 'running';
   #wake: (() => void) | undefined;
   #arrivals = 0;
-  #steps = 0;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -88,14 +87,14 @@ export class Engine implements EngineClient {
   }
 
   stats(): EngineStats {
-    const { scheduler, pool, device } = this.#parts;
+    const { scheduler, pool, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
       kvUsage: pool.held / pool.pages,
       ...scheduler.counters,
-      steps: this.#steps,
+      stepsPerLaunch: policy.stepsPerLaunch(),
       launches,
       graphLaunches,
       bridge: this.#parts.bridgeStats(),
@@ -150,14 +149,16 @@ export class Engine implements EngineClient {
       this.#deliver(scheduler.retireCancelled(this.#clock.nowNs()));
       if (scheduler.busy) {
         this.#deliver(await policy.step());
-        this.#steps += 1;
         await device.breathe();
-      } else if (this.#state === 'draining') {
-        return;
-      } else {
-        await this.#nextWake();
+        continue;
       }
+      // Launches that ran ahead of the last request's end are still on their way.
+      await policy.settle();
+      if (scheduler.busy) continue;
+      if (this.#state === 'draining') return;
+      await this.#nextWake();
     }
+    await policy.settle();
   }
 
   #nextWake(): Promise<void> {

@@ -43,7 +43,7 @@ export async function runGolden(options: EngineOptions): Promise<readonly Golden
   const logits: Float32Array[][] = [];
   for (const { ids, greedy } of golden)
     logits.push(await promptLogits(options, model, [...ids, greedy[0]!]));
-  const engine = startEngine(options, model);
+  const engine = await startEngine(options, model);
   const results: GoldenResult[] = [];
   for (const [index, expected] of golden.entries()) {
     const tokens = await greedyTokens(
@@ -104,9 +104,9 @@ async function promptLogits(
   const lines: Float32Array[] = [];
   while (scheduler.busy) {
     const plan = scheduler.plan(0);
-    await runner.upload(plan, door);
-    const launched = runner.launch(plan);
-    const results = await runner.drain(launched, door);
+    const doors = { command: door, drain: door, mode: 'when-done' } as const;
+    const { launched, results: coming } = runner.start(plan, doors);
+    const results = await coming;
     const count = launched.promptLines.length;
     if (count > 0) {
       await door.copy({

@@ -23,6 +23,7 @@ export { ropeTable } from './models/rope.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './models/sampling-defaults.ts';
 export * from './models/spec.ts';
 export { type LayerWeights, parameterCount, type Weights, weightPlan } from './models/weights.ts';
+export { type BurstLimits, burstLaunches, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export * from './request.ts';
 export { checkSampling, GREEDY } from './sampling.ts';

@@ -108,7 +108,10 @@ export interface EngineStats {
   readonly preemptions: number;
   readonly promptTokens: number;
   readonly generatedTokens: number;
+  /** Sampling steps, of prompts and of decoding. */
   readonly steps: number;
+  /** Decode steps that a launch holds now. */
+  readonly stepsPerLaunch: number;
   readonly launches: number;
   readonly graphLaunches: number;
   readonly bridge: BridgeStats;
@@ -131,6 +134,8 @@ export interface BridgeStats {
     readonly crossings: number;
     readonly bytes: number;
     readonly busyNs: number;
+    /** How long the lane's own thread stood still. */
+    readonly blockedNs: number;
   }[];
   readonly uptimeNs: number;
 }

@@ -55,6 +55,11 @@ export const SETTINGS = {
     'auto',
     'how steps and crossings are interleaved',
   ),
+  interTokenLimitMs: setting(
+    number(1, 10000),
+    50,
+    'longest burst that resident decoding may cause',
+  ),
   maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
   maxConnections: setting(integer(1, 1e6), 16384, 'open sockets; more are closed at once'),
   maxBodyBytes: setting(integer(1024, 2 ** 30), 16 * 2 ** 20, 'larger request bodies: 413'),

@@ -19,7 +19,10 @@ export type OpRefs<Name extends OpName> = {
 };
 type RefOf<Value> = Value extends Slice ? SliceRef : Value;
 
-/** Where a buffer's bytes are: at the start of `shared`, which `wasm` is where SIMD can work on it, too. */
+/**
+ * Where a buffer's bytes are: at the start of `shared`, which `wasm` is where SIMD can work on it,
+ * too.
+ */
 export interface BufferStorage {
   readonly bytes: number;
   readonly shared: SharedArrayBuffer;

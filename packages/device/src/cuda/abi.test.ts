@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cudaAvailability } from './availability.ts';
 import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
 import { addressOf, openNativeLibrary, viewNative } from './ffi/native.ts';
 import { openCudaDevice } from './open.ts';
@@ -74,6 +75,21 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('the driver by a %s', () => 
     });
     const opening = openCudaDevice({ driverPath: path, ordinal: 1 });
     await expect(opening).rejects.toMatchObject({ code: 'no-device' });
+  });
+
+  it('names the GPU and its UUID as nvidia-smi writes them', () => {
+    const path = driverLibrary('identity', {
+      cuDeviceGetCount: 'int cuDeviceGetCount(int* n) { *n = 2; return 0; }',
+      cuDeviceGetName:
+        'int cuDeviceGetName(char* t, int n, int d) { t[0] = 65; t[1] = 0; return n < 2; }',
+      cuDeviceGetUuid:
+        'int cuDeviceGetUuid(unsigned char* u, int d) ' +
+        '{ for (int i = 0; i < 16; i++) u[i] = i * 17; return 0; }',
+    });
+    const gpu = { name: 'A', uuid: 'GPU-00112233-4455-6677-8899-aabbccddeeff' };
+    expect(cudaAvailability(path)).toEqual({ available: true, detail: '2 NVIDIA GPUs', gpu });
+    const failed = driverLibrary('unidentified', failing('cuDeviceGetCount', 100));
+    expect(cudaAvailability(failed)).toMatchObject({ available: false, gpu: null });
   });
 
   it('passes 64-bit handles and sizes whole', () => {

@@ -1,21 +1,20 @@
-import { invariant } from '@bridgekeeper/bridge';
+import { Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
  * Drains step n before it prepares step n + 1, all from the launching thread: no copy is ever
- * issued behind queued work but the drain itself, and no step runs ahead. vLLM with async
- * scheduling off does the same.
+ * issued behind queued work, and nothing runs ahead. What vLLM does with async scheduling off.
  */
-export function drainFirst({ scheduler, runner, door, clock }: StepParts): Policy {
+export async function drainFirst(parts: StepParts): Promise<Policy> {
+  const { door } = parts;
+  const pipeline = new Pipeline(parts, { command: door, drain: door, mode: 'when-done' });
   return {
     name: 'drain-first',
+    stepsPerLaunch: () => 1,
     async step() {
-      const plan = scheduler.plan(clock.nowNs());
-      invariant(plan.decode.length + plan.prefill.length > 0, 'a busy scheduler finds work');
-      await runner.upload(plan, door);
-      const launched = runner.launch(plan);
-      const results = await runner.drain(launched, door);
-      return scheduler.commit(plan, results, clock.nowNs());
+      pipeline.launch(1);
+      return (await pipeline.commit()).events;
     },
+    settle: () => pipeline.settle(),
   };
 }

@@ -3,7 +3,11 @@ import type { GenerationEvent } from '../request.ts';
 import type { Door } from '../runner/door.ts';
 import type { Runner } from '../runner/runner.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { BurstLimits } from './burst.ts';
 import { drainFirst } from './drain-first.ts';
+import { drainWorker } from './drain-worker.ts';
+import { overlap } from './overlap.ts';
+import { resident } from './resident.ts';
 
 /** What every step policy is made from. */
 export interface StepParts {
@@ -11,21 +15,33 @@ export interface StepParts {
   readonly runner: Runner;
   /** The launching thread's own door. */
   readonly door: Door;
+  /** Opens a door with a thread and a context of its own. */
+  readonly openDoor: (label: string) => Promise<Door>;
   readonly clock: Clock;
+  readonly burst: BurstLimits;
 }
 
 /** When a step's crossings are made, and by whom: the only thing in which policies differ. */
 export interface Policy {
   readonly name: PolicyName;
-  /** Does one step's worth of work and returns what requests get to see now. */
+  /** Decode steps that a launch holds now. */
+  stepsPerLaunch(): number;
+  /** Launches or commits one launch and returns what requests get to see now. */
   step(): Promise<readonly GenerationEvent[]>;
+  /** Waits for launches on their way when no request is open any more. */
+  settle(): Promise<void>;
 }
 
-const POLICIES = { 'drain-first': drainFirst } as const;
+const POLICIES = {
+  overlap,
+  'drain-first': drainFirst,
+  'drain-worker': drainWorker,
+  resident,
+} as const;
 
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as readonly PolicyName[];
 
-export function createPolicy(name: PolicyName, parts: StepParts): Policy {
+export function createPolicy(name: PolicyName, parts: StepParts): Promise<Policy> {
   return POLICIES[name](parts);
 }

@@ -48,6 +48,15 @@ export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows'>): number {
   return shape.maxRows * 5 + 16;
 }
 
+/** Launches that may be undrained at once: each has staging and drain buffers of its own. */
+export const IN_FLIGHT = 4;
+
+/** Decode steps that one launch may hold. */
+export const MAX_STEPS = 32;
+
+/** Slots of the result ring: every undrained launch may fill one for its prompts and its steps. */
+export const RING_SLOTS = 256;
+
 function commandWords(shape: RunnerShape): number {
   const perRow = ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
   return (
@@ -58,6 +67,11 @@ function commandWords(shape: RunnerShape): number {
     maxCountTokens(shape) +
     shape.maxModelTokens
   );
+}
+
+/** Slots in one buffer begin where operations may read them. */
+function align(bytes: number): number {
+  return Math.ceil(bytes / 256) * 256;
 }
 
 /**
@@ -83,11 +97,11 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     promptSelect: maxRows * 4,
     promptTargets: maxRows * 4,
     control: CONTROL_WORDS * 4,
-    command: commandWords(shape) * 4,
+    command: IN_FLIGHT * align(commandWords(shape) * 4),
     sampled: maxRows * 4,
     results: ringSlots * resultSlotWords(maxRows) * 4,
     logprobs: ringSlots * maxRows * LOGPROB_WORDS * 4,
-    promptLogprobs: maxRows * LOGPROB_WORDS * 4,
+    promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     rope: shape.maxModelTokens * spec.headDim * 4,
     residual: activation(spec.hiddenSize),
     normed: activation(spec.hiddenSize),

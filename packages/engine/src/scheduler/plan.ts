@@ -4,6 +4,8 @@ import type { Sequence } from './sequence.ts';
 /** Consecutive prompt tokens of one sequence to compute in this step. */
 export interface PrefillChunk {
   readonly sequence: Sequence;
+  /** Which occupancy of its row this is: a preempted sequence comes back with another. */
+  readonly epoch: number;
   readonly start: number;
   readonly length: number;
   /** Its last token's logits are sampled: the prompt is complete after it. */
@@ -20,8 +22,9 @@ export interface PageWrite {
 /** What one step computes. Rows and pages are already assigned. */
 export interface StepPlan {
   readonly prefill: readonly PrefillChunk[];
-  /** In order of arrival; one token each. */
+  /** In order of arrival; `steps` tokens each, as far as they get. */
   readonly decode: readonly Sequence[];
+  readonly steps: number;
   readonly pageWrites: readonly PageWrite[];
 }
 

@@ -1,7 +1,7 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { pageKey, rootKey } from '../kv/page-key.ts';
 import type { PagePool } from '../kv/page-pool.ts';
-import type { GenerationEvent } from '../request.ts';
+import type { GenerationEvent, TokenLogprobs } from '../request.ts';
 import { usesPenalties } from '../sampling.ts';
 import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
 import type { Sequence } from './sequence.ts';
@@ -20,6 +20,8 @@ export interface SchedulerLimits {
 }
 
 export interface SchedulerCounters {
+  /** Sampling steps that were committed. */
+  steps: number;
   prefixQueriedTokens: number;
   prefixHitTokens: number;
   preemptions: number;
@@ -35,6 +37,7 @@ export interface SchedulerCounters {
  */
 export class Scheduler {
   readonly counters: SchedulerCounters = {
+    steps: 0,
     prefixQueriedTokens: 0,
     prefixHitTokens: 0,
     preemptions: 0,
@@ -77,8 +80,8 @@ export class Scheduler {
   }
 
   /**
-   * Ends cancelled sequences and returns their last events. Call it only while no launched step
-   * uses their pages.
+   * Ends cancelled sequences and returns their last events. Launches on their way may still write
+   * to their pages: whoever gets these next writes after them.
    */
   retireCancelled(nowNs: number): GenerationEvent[] {
     const isCancelled = (sequence: Sequence) => sequence.cancelled;
@@ -91,74 +94,111 @@ export class Scheduler {
     });
   }
 
-  /** Chooses the next step's work and gives it rows and pages. */
-  plan(nowNs: number): StepPlan {
+  /**
+   * Chooses the next launch's work and gives it rows and pages: up to `steps` decode steps, or one
+   * while prompts are being computed, which should not wait for a burst. Earlier launches need not
+   * have been committed: everything a plan changes on the device happens behind them. A plan is
+   * empty when all that is left is on its way.
+   */
+  plan(nowNs: number, steps = 1): StepPlan {
     const pageWrites: PageWrite[] = [];
-    const decode: Sequence[] = [];
+    const canAdmit = this.#waiting.length > 0 && this.#rows.includes(undefined);
+    const isPrefilling = canAdmit || this.#running.some(({ phase }) => phase === 'prefill');
+    const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
+    const { decode } = planned;
+    const budget = new StepBudget(this.#limits, decode.length);
+    for (const sequence of this.#running) {
+      if (sequence.phase === 'prefill') budget.take(sequence);
+    }
+    if (!planned.preempted) this.#admit(budget, pageWrites, nowNs);
+    for (const sequence of decode) sequence.computed += planned.steps;
+    for (const chunk of budget.chunks) {
+      chunk.sequence.computed = chunk.start + chunk.length;
+      if (chunk.last) chunk.sequence.phase = 'decode';
+      this.#publish(chunk.sequence);
+    }
+    const live = pageWrites.filter((write) => write.sequence.row >= 0);
+    return { prefill: budget.chunks, decode, steps: planned.steps, pageWrites: live };
+  }
+
+  /** The rows that decode, with pages for `steps` tokens each, or for one where pages are short. */
+  #planDecode(
+    wanted: number,
+    pageWrites: PageWrite[],
+  ): { decode: Sequence[]; steps: number; preempted: boolean } {
+    const candidates = this.#running.filter(
+      (sequence) => sequence.phase === 'decode' && sequence.computed < lastPosition(sequence),
+    );
+    const missing = (tokens: number) =>
+      candidates.reduce((sum, sequence) => sum + this.#missingPages(sequence, tokens), 0);
+    const isShort = missing(wanted) > this.#pool.available;
+    const steps = isShort ? 1 : wanted;
+    // Once a command has to be sent for some row, pages for many steps of every row go with it.
+    const ahead = missing(steps) > 0 ? steps + AHEAD_TOKENS : steps;
+    const reserved = 2 * missing(ahead) < this.#pool.available ? ahead : steps;
     let preempted = false;
-    for (const sequence of [...this.#running]) {
+    for (const sequence of candidates) {
       if (sequence.phase !== 'decode') continue;
-      while (!this.#reserve(sequence, sequence.computed + 1, pageWrites)) {
+      while (!this.#reserve(sequence, reachOf(sequence, reserved), pageWrites)) {
         preempted = true;
         const victim = this.#running.at(-1)!;
         this.#preempt(victim);
         if (victim === sequence) break;
       }
-      if (sequence.phase === 'decode') decode.push(sequence);
     }
-    const step = new StepBudget(this.#limits, decode.length);
-    for (const sequence of this.#running) {
-      if (sequence.phase === 'prefill') step.take(sequence);
-    }
-    if (!preempted) this.#admit(step, pageWrites, nowNs);
-    for (const sequence of decode) sequence.computed += 1;
-    for (const chunk of step.chunks) {
-      chunk.sequence.computed = chunk.start + chunk.length;
-      this.#publish(chunk.sequence);
-    }
-    const live = pageWrites.filter((write) => write.sequence.row >= 0);
-    return { prefill: step.chunks, decode, pageWrites: live };
+    const decode = candidates.filter(({ phase }) => phase === 'decode');
+    return { decode, steps, preempted };
   }
 
-  /** Takes in what the device reported for `plan` and returns what each request gets to see. */
+  #missingPages(sequence: Sequence, tokens: number): number {
+    const pages = Math.ceil(reachOf(sequence, tokens) / this.#limits.pageTokens);
+    return Math.max(0, pages - sequence.pages.length);
+  }
+
+  /** Takes in what the device reported for `plan`: an event for each request that got something. */
   commit(plan: StepPlan, results: StepResults, nowNs: number): GenerationEvent[] {
+    this.counters.steps +=
+      (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
     let wanted = 0;
-    for (const chunk of plan.prefill) {
-      const { sequence } = chunk;
-      this.counters.promptTokens += chunk.length;
-      if (sequence.request.sampling.promptLogprobs !== undefined) {
-        sequence.promptLogprobs.push(...results.promptLogprobs[wanted++]!);
-      }
-      if (chunk.last) sequence.phase = 'decode';
+    for (const { sequence, length, epoch } of plan.prefill) {
+      this.counters.promptTokens += length;
+      if (sequence.request.sampling.promptLogprobs === undefined) continue;
+      const lines = results.promptLogprobs[wanted++]!;
+      if (sequence.epoch === epoch && sequence.row >= 0) sequence.promptLogprobs.push(...lines);
     }
-    const events: GenerationEvent[] = [];
-    for (const result of results.rows) {
-      const event = this.#commitRow(result, nowNs);
-      if (event !== undefined) events.push(event);
-    }
-    return events;
+    const events = new Map<Sequence, Draft>();
+    for (const result of results.rows) this.#commitRow(result, events, nowNs);
+    return [...events.values()];
   }
 
-  #commitRow(result: RowResult, nowNs: number): GenerationEvent | undefined {
+  #commitRow(result: RowResult, events: Map<Sequence, Draft>, nowNs: number): void {
     const sequence = this.#rows[result.row];
-    if (sequence === undefined || sequence.epoch !== result.epoch) return undefined;
+    // Late results of a row's earlier occupant are nobody's.
+    if (sequence === undefined || sequence.epoch !== result.epoch) return;
     const { request } = sequence;
-    const isFirst = sequence.firstTokenNs === undefined;
-    sequence.firstTokenNs ??= nowNs;
+    let event = events.get(sequence);
+    if (event === undefined) {
+      event = { id: request.id, tokens: [] };
+      events.set(sequence, event);
+    }
+    if (sequence.firstTokenNs === undefined) {
+      sequence.firstTokenNs = nowNs;
+      if (request.sampling.promptLogprobs !== undefined) {
+        event.promptLogprobs = [...sequence.promptLogprobs];
+      }
+    }
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
     this.#publish(sequence);
-    const event: Writable<GenerationEvent> = { id: request.id, tokens: [result.token] };
-    if (result.logprobs !== undefined) event.logprobs = [result.logprobs];
-    if (isFirst && request.sampling.promptLogprobs !== undefined) {
-      event.promptLogprobs = [...sequence.promptLogprobs];
+    event.tokens.push(result.token);
+    if (result.logprobs !== undefined) {
+      event.logprobs ??= [];
+      event.logprobs.push(result.logprobs);
     }
-    if (result.finish !== undefined) {
-      const stopToken = result.finish === 'stop' ? { stopToken: result.token } : {};
-      event.finish = finishOf(sequence, { reason: result.finish, ...stopToken }, nowNs);
-      this.#remove(sequence);
-    }
-    return event;
+    if (result.finish === undefined) return;
+    const stopToken = result.finish === 'stop' ? { stopToken: result.token } : {};
+    event.finish = finishOf(sequence, { reason: result.finish, ...stopToken }, nowNs);
+    this.#remove(sequence);
   }
 
   #admit(step: StepBudget, pageWrites: PageWrite[], nowNs: number): void {
@@ -334,7 +374,8 @@ class StepBudget {
     const length = this.#chunkLength(sequence);
     if (length === 0) return undefined;
     const start = sequence.computed;
-    const chunk = { sequence, start, length, last: start + length === sequence.length };
+    const last = start + length === sequence.length;
+    const chunk = { sequence, epoch: sequence.epoch, start, length, last };
     this.chunks.push(chunk);
     this.#tokens -= length;
     if (sequence.request.sampling.promptLogprobs !== undefined) this.#lines -= length;
@@ -348,7 +389,26 @@ class StepBudget {
 
 type Finish = Pick<NonNullable<GenerationEvent['finish']>, 'reason' | 'stopToken' | 'message'>;
 
-type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+/** An event in the making. */
+interface Draft extends GenerationEvent {
+  readonly tokens: number[];
+  logprobs?: TokenLogprobs[];
+  promptLogprobs?: readonly TokenLogprobs[];
+  finish?: NonNullable<GenerationEvent['finish']>;
+}
+
+/** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
+const AHEAD_TOKENS = 64;
+
+/** The position that is computed last: the token after it is the request's last one. */
+function lastPosition(sequence: Sequence): number {
+  return sequence.promptLength + sequence.request.sampling.maxTokens - 1;
+}
+
+/** Tokens that must have pages for `steps` more to be computed. */
+function reachOf(sequence: Sequence, steps: number): number {
+  return Math.min(sequence.computed + steps, lastPosition(sequence));
+}
 
 /** How a sequence ended, and what it took. */
 export function finishOf(

@@ -17,6 +17,7 @@ export function engineOptions(
     device,
     lawName: 'off',
     policy: 'drain-first',
+    burst: { tollNs: 330_000, interTokenLimitNs: 50e6 },
     model: STORYTELLER,
     dummy: false,
     maxModelTokens: undefined,

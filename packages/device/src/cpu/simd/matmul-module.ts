@@ -12,25 +12,36 @@ import {
   writeModule,
 } from './wasm-writer.ts';
 
-/** Outputs that are worked on together, for as many lines as there are, so that their weights stay in the cache. */
+/**
+ * Outputs that are worked on together, for as many lines as there are, so that their weights stay
+ * in the cache.
+ */
 export const OUTPUT_BLOCK = 8;
 const LINE_BLOCK = 4;
-/** Outputs that four lines have in registers at once: 4 x 2 sums, 4 inputs and 2 weights of 16 registers. */
+/**
+ * Outputs that four lines have in registers at once: 4 x 2 sums, 4 inputs and a weight, of 16
+ * registers.
+ */
 const LINE_BLOCK_OUTPUTS = 2;
 /** Steps of four products between two looks at the loop's end. */
-const UNROLL = 4;
+const UNROLL = 2;
 const STEP_BYTES = 16;
 
-/** The names of the exported function's parameters, in order: byte addresses, then numbers of things. */
+/**
+ * The names of the exported function's parameters, in order: byte addresses, then numbers of
+ * things.
+ */
 const PARAMETERS = ['input', 'weight', 'out', 'lines', 'inputs', 'outputs'] as const;
 type Parameters = Readonly<Record<(typeof PARAMETERS)[number], Local>>;
 
 /**
- * The module with one function, `matmul`: out[lines, outputs] = input[lines, inputs] * weight[outputs, inputs]^T.
- * Input lines start at multiples of 16 bytes; there must be 12 readable bytes behind the last weight.
+ * The module with one function, `matmul`: out[lines, outputs] = input[lines, inputs] *
+ * weight[outputs, inputs]^T. Input lines start at multiples of 16 bytes; there must be 12 readable
+ * bytes behind the last weight.
  *
- * Every sum has four lanes. Lane j adds the products of k = j, j + 4, j + 8, ... in order; the lanes are added at the
- * end, as (0 + 1) + (2 + 3). That holds in blocks of any size, so results do not depend on the lines beside one.
+ * Every sum has four lanes. Lane j adds the products of k = j, j + 4, j + 8, ... in order; the
+ * lanes are added at the end, as (0 + 1) + (2 + 3). That holds in blocks of any size, so results do
+ * not depend on the lines beside one.
  */
 export function matmulModule(): Uint8Array<ArrayBuffer> {
   const f = new FunctionWriter('matmul');
@@ -92,7 +103,9 @@ class MatmulWriter {
     );
   }
 
-  /** While `width` outputs or more are left: computes as many of all lines, and goes on to the next. */
+  /**
+   * While `width` outputs or more are left: computes as many of all lines, and goes on to the next.
+   */
   #overOutputs(width: number): Code {
     const { input, weight, out, lines, outputs } = this.#p;
     return whileLeft(outputs, width, [
@@ -196,5 +209,7 @@ function whileLeft(count: Local, size: number, body: Code): Code {
 
 /** The vector 0, 1, 2, 3. */
 function laneNumbers(): Code {
-  return [1, 2, 3].reduce((lanes, n) => i32x4.replaceLane(n, lanes, i32.const(n)), v128.zero);
+  let lanes: Code = v128.zero;
+  for (const n of [1, 2, 3]) lanes = i32x4.replaceLane(n, lanes, i32.const(n));
+  return lanes;
 }

@@ -1,3 +1,4 @@
+import { invariant } from '@bridgekeeper/bridge';
 import type { MatmulShape } from '../kernels/matmul.ts';
 import { rangeOf, type Share } from '../kernels/share.ts';
 import { matmulModule, OUTPUT_BLOCK } from './matmul-module.ts';
@@ -40,9 +41,10 @@ function scratchStart(bufferBytes: number): number {
 }
 
 /**
- * Memory for a buffer of `bytes` whose weights `threads` threads can multiply by where they are: WebAssembly reaches
- * nothing but its own memory. null where there is none to be had: no SIMD, too large for 32-bit addresses, or no room
- * in the address space, of which each such memory reserves 10 GiB (but uses only what it holds).
+ * Memory for a buffer of `bytes` whose weights `threads` threads can multiply by where they are:
+ * WebAssembly reaches nothing but its own memory. null where there is none to be had: no SIMD, too
+ * large for 32-bit addresses, or no room in the address space, of which each such memory reserves
+ * 10 GiB (but uses only what it holds).
  */
 export function allocateForSimd(bytes: number, threads: number): WasmMemory | null {
   const pages = (scratchStart(bytes) + threads * SCRATCH_BYTES) / WASM_PAGE_BYTES;
@@ -54,7 +56,9 @@ export function allocateForSimd(bytes: number, threads: number): WasmMemory | nu
   }
 }
 
-/** Multiplies by weights that lie in one buffer of `allocateForSimd`, in the thread that made this. */
+/**
+ * Multiplies by weights that lie in one buffer of `allocateForSimd`, in the thread that made this.
+ */
 export class SimdMatmul {
   readonly #bufferBytes: number;
   readonly #memory: WasmMemory;
@@ -62,14 +66,20 @@ export class SimdMatmul {
 
   constructor(memory: WasmMemory, bufferBytes: number) {
     const module = compiledModule();
-    if (wasm === undefined || module === null) throw new Error('there is no SIMD in this thread');
+    invariant(
+      wasm !== undefined && module !== null,
+      'memory for SIMD comes from threads that have SIMD',
+    );
     const instance = new wasm.Instance(module, { host: { memory } });
     this.#bufferBytes = bufferBytes;
     this.#memory = memory;
-    this.#matmul = instance.exports['matmul'] as MatmulFunction;
+    this.#matmul = instance.exports.matmul as MatmulFunction;
   }
 
-  /** As kernels/matmul.ts, with the weight as its byte offset in the buffer. `inputs` is at most SIMD_INPUTS_MAX. */
+  /**
+   * As kernels/matmul.ts, with the weight as its byte offset in the buffer. `inputs` is at most
+   * SIMD_INPUTS_MAX.
+   */
   run(
     input: Float32Array,
     weightOffsetBytes: number,

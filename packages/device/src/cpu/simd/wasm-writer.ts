@@ -1,7 +1,8 @@
 /**
- * A small assembler for WebAssembly: what our modules need of the binary format, under its own names.
- * Instructions are bytes, so code is put together by concatenation; operands come before their operator.
- * Source: WebAssembly Core Specification 2.0, chapter 5 (binary format), and the threads proposal (shared memories).
+ * A small assembler for WebAssembly: what our modules need of the binary format, under its own
+ * names. Instructions are bytes, so code is put together by concatenation; operands come before
+ * their operator. Source: WebAssembly Core Specification 2.0, chapter 5 (binary format), and the
+ * threads proposal (shared memories).
  */
 
 /** Instructions, ready to be put in a function's body. */
@@ -10,6 +11,7 @@ export type Code = readonly number[];
 export type ValueType = 'i32' | 'v128';
 
 const VALUE_TYPES: Readonly<Record<ValueType, number>> = { i32: 0x7f, v128: 0x7b };
+const MAGIC_AND_VERSION = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const SECTIONS = { type: 1, import: 2, function: 3, export: 7, code: 10 } as const;
 const EMPTY_BLOCK = 0x40;
 const FUNCTION_TYPE = 0x60;
@@ -17,7 +19,16 @@ const FUNCTION_EXPORT = 0x00;
 const MEMORY_IMPORT = 0x02;
 /** Limits: a maximum is given, and the memory is shared. */
 const SHARED_LIMITS = 0x03;
+const LOOP = 0x03;
+const IF = 0x04;
+const BR_IF = 0x0d;
 const END = 0x0b;
+const LOCAL_GET = 0x20;
+const LOCAL_SET = 0x21;
+
+/** What 32-bit addresses reach. */
+export const WASM_PAGES_MAX = 65_536;
+export const WASM_PAGE_BYTES = 65_536;
 
 /** Unsigned LEB128. */
 function unsigned(value: number): number[] {
@@ -60,7 +71,7 @@ const binary =
   (opcode: Code) =>
   (left: Code, right: Code): Code => [...left, ...right, ...opcode];
 
-/** Where an access lies: alignment is promised to 4 bytes only, whatever its width. */
+/** Where an access lies: aligned to 2^2 bytes, whatever its width. */
 const at4 = (offsetBytes: number) => [2, ...unsigned(offsetBytes)];
 
 export const i32 = {
@@ -70,8 +81,6 @@ export const i32 = {
   mul: binary([0x6c]),
   and: binary([0x71]),
   shl: binary([0x74]),
-  shrU: binary([0x76]),
-  gtU: binary([0x4b]),
   geU: binary([0x4f]),
 };
 
@@ -86,7 +95,7 @@ export const f32 = {
 };
 
 export const v128 = {
-  zero: [...simd(0x0c), ...new Array<number>(16).fill(0)] as Code,
+  zero: [...simd(0x0c), ...new Array<number>(16).fill(0)],
   load: (address: Code, offsetBytes: number): Code => [
     ...address,
     ...simd(0x00),
@@ -114,12 +123,12 @@ export const f32x4 = {
 
 /** Runs `body` unless `condition` is 0. */
 export function when(condition: Code, body: Code): Code {
-  return [...condition, 0x04, EMPTY_BLOCK, ...body, END];
+  return [...condition, IF, EMPTY_BLOCK, ...body, END];
 }
 
 /** Runs `body`, and again for as long as `condition` holds after it. */
 export function repeat(body: Code, condition: Code): Code {
-  return [0x03, EMPTY_BLOCK, ...body, ...condition, 0x0d, 0, END];
+  return [LOOP, EMPTY_BLOCK, ...body, ...condition, BR_IF, 0, END];
 }
 
 /** A parameter or a variable of a function. */
@@ -166,37 +175,31 @@ export class FunctionWriter {
 
 function localAt(index: number): Local {
   return {
-    get: [0x20, ...unsigned(index)],
-    set: (value) => [...value, 0x21, ...unsigned(index)],
+    get: [LOCAL_GET, ...unsigned(index)],
+    set: (value) => [...value, LOCAL_SET, ...unsigned(index)],
   };
 }
 
-/** A module that works in a shared memory of up to 4 GiB, imported as `host.memory`, and exports `functions`. */
+/**
+ * A module that works in a shared memory of up to 4 GiB, imported as `host.memory`, and exports
+ * `functions`.
+ */
 export function writeModule(functions: readonly FunctionWriter[]): Uint8Array<ArrayBuffer> {
   const memory = [MEMORY_IMPORT, SHARED_LIMITS, ...unsigned(1), ...unsigned(WASM_PAGES_MAX)];
-  const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
+  const types = functions.map(({ type }) => type);
+  const exported = functions.map(({ name }, n) => [...text(name), FUNCTION_EXPORT, ...unsigned(n)]);
   return Uint8Array.from([
-    ...header,
-    ...section(
-      SECTIONS.type,
-      functions.map(({ type }) => type),
-    ),
+    ...MAGIC_AND_VERSION,
+    ...section(SECTIONS.type, types),
     ...section(SECTIONS.import, [[...text('host'), ...text('memory'), ...memory]]),
     ...section(
       SECTIONS.function,
-      functions.map((_, index) => unsigned(index)),
+      functions.map((_, n) => unsigned(n)),
     ),
-    ...section(
-      SECTIONS.export,
-      functions.map(({ name }, index) => [...text(name), FUNCTION_EXPORT, ...unsigned(index)]),
-    ),
+    ...section(SECTIONS.export, exported),
     ...section(
       SECTIONS.code,
       functions.map(({ code }) => code),
     ),
   ]);
 }
-
-export const WASM_PAGE_BYTES = 65_536;
-/** What 32-bit addresses reach. */
-export const WASM_PAGES_MAX = 65_536;

@@ -13,7 +13,10 @@ interface WasmInstance {
   readonly exports: Readonly<Record<string, unknown>>;
 }
 
-/** What we use of WebAssembly's JavaScript API, for which neither the ES library nor Node's types have names. */
+/**
+ * What we use of WebAssembly's JavaScript API, for which neither the ES library nor Node's types
+ * have names.
+ */
 interface WasmApi {
   readonly Memory: new (limits: WasmLimits) => WasmMemory;
   readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;

@@ -19,6 +19,7 @@ export const DRIVER_SIGNATURES = {
   cuDeviceGetCount: ['pointer'],
   cuDeviceGet: ['pointer', 'i32'],
   cuDeviceGetName: ['pointer', 'i32', 'i32'],
+  cuDeviceGetUuid: ['pointer', 'i32'],
   cuDeviceGetAttribute: ['pointer', 'i32', 'i32'],
   cuDevicePrimaryCtxRetain: ['pointer', 'i32'],
   cuDevicePrimaryCtxRelease_v2: ['i32'],

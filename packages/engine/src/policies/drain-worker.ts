@@ -1,0 +1,22 @@
+import { Pipeline } from './pipeline.ts';
+import type { Policy, StepParts } from './policy.ts';
+
+/**
+ * Runs one step ahead like `overlap`, but the crossings are made by threads that may block: a lane
+ * for commands and one for results. What the patches pending in vLLM and SGLang do.
+ */
+export async function drainWorker(parts: StepParts): Promise<Policy> {
+  const command = await parts.openDoor('command');
+  const drain = await parts.openDoor('drain');
+  const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
+  return {
+    name: 'drain-worker',
+    stepsPerLaunch: () => 1,
+    async step() {
+      const launched = pipeline.launch(1);
+      if (launched && pipeline.length < 2) return [];
+      return (await pipeline.commit()).events;
+    },
+    settle: () => pipeline.settle(),
+  };
+}

@@ -1,0 +1,23 @@
+import { Pipeline } from './pipeline.ts';
+import type { Policy, StepParts } from './policy.ts';
+
+/**
+ * Issues step n's readback behind its work, and step n + 1's inputs, from the launching thread on
+ * side streams, and looks at the results one step late. What vLLM, SGLang and TensorRT-LLM do by
+ * default: free where copies are asynchronous; where they block, the launching thread stands still
+ * for every step, and the GPU behind it.
+ */
+export async function overlap(parts: StepParts): Promise<Policy> {
+  const { door } = parts;
+  const pipeline = new Pipeline(parts, { command: door, drain: door, mode: 'behind' });
+  return {
+    name: 'overlap',
+    stepsPerLaunch: () => 1,
+    async step() {
+      const launched = pipeline.launch(1);
+      if (launched && pipeline.length < 2) return [];
+      return (await pipeline.commit()).events;
+    },
+    settle: () => pipeline.settle(),
+  };
+}

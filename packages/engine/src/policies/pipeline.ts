@@ -1,0 +1,54 @@
+import { invariant } from '@bridgekeeper/bridge';
+import type { GenerationEvent } from '../request.ts';
+import type { StepDoors, StepsInFlight } from '../runner/runner.ts';
+import type { StepPlan } from '../scheduler/plan.ts';
+import type { StepParts } from './policy.ts';
+
+/** When a launch was committed, and what it had held: what a burst's length is adapted by. */
+export interface Committed {
+  readonly events: readonly GenerationEvent[];
+  readonly plan: StepPlan;
+  readonly committedNs: number;
+}
+
+/** The launches on their way, oldest first: what every policy's loop is made of. */
+export class Pipeline {
+  readonly #parts: StepParts;
+  readonly #doors: StepDoors;
+  readonly #inFlight: StepsInFlight[] = [];
+
+  constructor(parts: StepParts, doors: StepDoors) {
+    this.#parts = parts;
+    this.#doors = doors;
+  }
+
+  get length(): number {
+    return this.#inFlight.length;
+  }
+
+  /** Plans and launches up to `steps` steps; false when there is nothing to launch now. */
+  launch(steps: number): boolean {
+    const { scheduler, runner, clock } = this.#parts;
+    const plan = scheduler.plan(clock.nowNs(), steps);
+    if (plan.decode.length + plan.prefill.length === 0) return false;
+    this.#inFlight.push(runner.start(plan, this.#doors));
+    return true;
+  }
+
+  /** Waits for the oldest launch's results and takes them in. */
+  async commit(): Promise<Committed> {
+    const { scheduler, clock } = this.#parts;
+    const oldest = this.#inFlight[0];
+    invariant(oldest !== undefined, 'a busy scheduler has work to launch or on its way');
+    const results = await oldest.results;
+    this.#inFlight.shift();
+    const committedNs = clock.nowNs();
+    const { plan } = oldest.launched;
+    return { events: scheduler.commit(plan, results, committedNs), plan, committedNs };
+  }
+
+  /** Waits for launches that nobody is interested in any more. */
+  async settle(): Promise<void> {
+    while (this.#inFlight.length > 0) await this.commit();
+  }
+}

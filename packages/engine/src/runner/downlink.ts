@@ -1,0 +1,197 @@
+import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import {
+  type Device,
+  type DeviceEvent,
+  type HostBuffer,
+  LOGPROB_WORDS,
+  RESULT_HEADER_WORDS,
+  RESULT_WORDS,
+  resultSlotWords,
+  type Stream,
+  slice,
+} from '@bridgekeeper/device';
+import type { TokenLogprobs } from '../request.ts';
+import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
+import type { Sequence } from '../scheduler/sequence.ts';
+import type { Door } from './door.ts';
+import type { ForwardParts } from './forward.ts';
+import { readLogprobs, readSlot } from './results.ts';
+import { IN_FLIGHT, MAX_STEPS } from './shapes.ts';
+import type { PromptLine } from './step-command.ts';
+
+/** The lines that one sampling of a launch filled, and whose they are. */
+export interface FilledSlot {
+  readonly step: number;
+  readonly sequences: readonly Sequence[];
+  /** Some of them want logprobs. */
+  readonly logprobs: boolean;
+}
+
+/** Steps on their way: what must be drained once they are done. */
+export interface LaunchedSteps {
+  readonly number: number;
+  readonly plan: StepPlan;
+  readonly slots: readonly FilledSlot[];
+  readonly promptLines: readonly PromptLine[];
+}
+
+type Area = 'results' | 'logprobs' | 'promptLogprobs';
+
+/** A place for one launch's results on their way, and a stream with nothing else. */
+interface Slot {
+  readonly hosts: Readonly<Record<Area, HostBuffer>>;
+  readonly stream: Stream;
+  readonly launched: DeviceEvent;
+}
+
+/**
+ * `when-done`: waits until the launch is done and then copies on an idle stream. `behind`: issues
+ * the copy at once behind the launch's work, as engines made for cheap asynchronous copies do.
+ */
+export type DrainMode = 'when-done' | 'behind';
+
+/** Drains what launches produced: one crossing each, unless the ring wraps or logprobs are wanted. */
+export class Downlink {
+  readonly #parts: ForwardParts;
+  readonly #slots: readonly Slot[];
+
+  constructor(device: Device, parts: ForwardParts) {
+    this.#parts = parts;
+    const { maxRows } = parts.shape;
+    const slots = MAX_STEPS + 1;
+    this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
+      const host = (bytes: number, area: Area) =>
+        device.allocateHost(bytes, 'pinned', `drained ${area} ${index}`);
+      return {
+        hosts: {
+          results: host(slots * resultSlotWords(maxRows) * 4, 'results'),
+          logprobs: host(slots * maxRows * LOGPROB_WORDS * 4, 'logprobs'),
+          promptLogprobs: host(maxRows * LOGPROB_WORDS * 4, 'promptLogprobs'),
+        },
+        stream: device.createStream(`drain ${index}`),
+        launched: device.createEvent(),
+      };
+    });
+  }
+
+  /** Call it right after the launch. Resolves with what the launch brought. */
+  async drain(launched: LaunchedSteps, door: Door, mode: DrainMode): Promise<StepResults> {
+    const slot = this.#slots[launched.number % IN_FLIGHT]!;
+    const { stream } = this.#parts;
+    if (mode === 'when-done') {
+      await stream.synchronize();
+    } else {
+      stream.record(slot.launched);
+      slot.stream.wait(slot.launched);
+    }
+    await Promise.all(this.#copies(launched, slot, door));
+    return this.#read(launched, slot);
+  }
+
+  /** Issues every copy that the launch's results take. */
+  #copies(launched: LaunchedSteps, slot: Slot, door: Door): Promise<CrossingRecord>[] {
+    const { slots, promptLines, number } = launched;
+    const { maxRows } = this.#parts.shape;
+    const lineBytes = LOGPROB_WORDS * 4;
+    const copies = this.#ringCopies(
+      { area: 'results', slotBytes: resultSlotWords(maxRows) * 4, headerBytes: HEADER_BYTES },
+      slots,
+      slot,
+      door,
+    );
+    if (slots.some(({ logprobs }) => logprobs)) {
+      const ring = { area: 'logprobs', slotBytes: maxRows * lineBytes, headerBytes: 0 } as const;
+      copies.push(...this.#ringCopies(ring, slots, slot, door));
+    }
+    if (promptLines.length > 0) {
+      const slotBytes = this.#parts.buffers.promptLogprobs.bytes / IN_FLIGHT;
+      const offsetBytes = (number % IN_FLIGHT) * slotBytes;
+      const bytes = promptLines.length * lineBytes;
+      copies.push(this.#copy('promptLogprobs', offsetBytes, bytes, 0, slot, door));
+    }
+    return copies;
+  }
+
+  /** The used part of consecutive ring slots: one crossing, or two where the ring wraps. */
+  #ringCopies(
+    ring: { area: 'results' | 'logprobs'; slotBytes: number; headerBytes: number },
+    slots: readonly FilledSlot[],
+    slot: Slot,
+    door: Door,
+  ): Promise<CrossingRecord>[] {
+    const { ringSlots } = this.#parts.shape;
+    const perLine = ring.area === 'results' ? RESULT_WORDS * 4 : LOGPROB_WORDS * 4;
+    const copies: Promise<CrossingRecord>[] = [];
+    let first = 0;
+    while (first < slots.length) {
+      const at = slots[first]!.step % ringSlots;
+      const count = Math.min(slots.length - first, ringSlots - at);
+      const lastLines = slots[first + count - 1]!.sequences.length;
+      const bytes = (count - 1) * ring.slotBytes + ring.headerBytes + lastLines * perLine;
+      const hostOffset = first * ring.slotBytes;
+      copies.push(this.#copy(ring.area, at * ring.slotBytes, bytes, hostOffset, slot, door));
+      first += count;
+    }
+    return copies;
+  }
+
+  #copy(
+    area: Area,
+    offsetBytes: number,
+    bytes: number,
+    hostOffsetBytes: number,
+    { hosts, stream }: Slot,
+    door: Door,
+  ): Promise<CrossingRecord> {
+    return door.copy({
+      direction: 'd2h',
+      device: slice(this.#parts.buffers[area], offsetBytes, bytes),
+      host: hosts[area],
+      hostOffsetBytes,
+      stream,
+      purpose: 'tokens',
+      tenant: SHARED_TENANT,
+    });
+  }
+
+  #read({ plan, slots, promptLines }: LaunchedSteps, { hosts }: Slot): StepResults {
+    const { maxRows } = this.#parts.shape;
+    const slotBytes = resultSlotWords(maxRows) * 4;
+    const rows: RowResult[] = [];
+    slots.forEach(({ step, sequences, logprobs }, index) => {
+      const logprobsOf = (line: number) => {
+        const count = sequences[line]!.request.sampling.logprobs;
+        if (count === undefined) return undefined;
+        const words = hostWords(hosts.logprobs, index * maxRows * LOGPROB_WORDS * 4);
+        return readLogprobs(words, line, count);
+      };
+      const words = hostWords(hosts.results, index * slotBytes);
+      readSlot(words, step, sequences.length, rows, logprobs ? logprobsOf : undefined);
+    });
+    return { rows, promptLogprobs: readPromptLogprobs(plan, promptLines, hosts.promptLogprobs) };
+  }
+}
+
+const HEADER_BYTES = RESULT_HEADER_WORDS * 4;
+
+function readPromptLogprobs(
+  plan: StepPlan,
+  lines: readonly PromptLine[],
+  host: HostBuffer,
+): TokenLogprobs[][] {
+  const wanting = plan.prefill.filter(
+    ({ sequence }) => sequence.request.sampling.promptLogprobs !== undefined,
+  );
+  const gathered: TokenLogprobs[][] = wanting.map(() => []);
+  lines.forEach((line, index) => {
+    const chunk = plan.prefill[line.chunk]!;
+    const count = chunk.sequence.request.sampling.promptLogprobs ?? 0;
+    gathered[wanting.indexOf(chunk)]!.push(readLogprobs(hostWords(host, 0), index, count));
+  });
+  return gathered;
+}
+
+function hostWords(host: HostBuffer, offsetBytes: number): Int32Array {
+  const { buffer, byteOffset, byteLength } = host.bytes;
+  return new Int32Array(buffer, byteOffset + offsetBytes, (byteLength - offsetBytes) / 4);
+}

@@ -1,0 +1,84 @@
+import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import {
+  CommandWriter,
+  type Device,
+  type DeviceEvent,
+  type HostBuffer,
+  type Slice,
+  type Stream,
+  slice,
+} from '@bridgekeeper/device';
+import type { StepPlan } from '../scheduler/plan.ts';
+import type { Door } from './door.ts';
+import { type ForwardParts, slices } from './forward.ts';
+import { IN_FLIGHT, maxCommandRecords } from './shapes.ts';
+import { type PromptLine, writeStepCommand } from './step-command.ts';
+
+/** A place for one command on its way: host staging, device copy, and a stream with nothing else. */
+interface Slot {
+  readonly host: HostBuffer;
+  readonly writer: CommandWriter;
+  readonly command: Slice;
+  readonly stream: Stream;
+  readonly arrived: DeviceEvent;
+}
+
+/**
+ * Brings the device what a step needs to know: one packed command at most. It crosses on an idle
+ * stream of its own, and the engine's stream waits for it on the device, never the caller.
+ */
+export class Uplink {
+  readonly #parts: ForwardParts;
+  readonly #slots: readonly Slot[];
+
+  constructor(device: Device, parts: ForwardParts) {
+    this.#parts = parts;
+    const slotBytes = parts.buffers.command.bytes / IN_FLIGHT;
+    this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
+      const host = device.allocateHost(slotBytes, 'pinned', `command staging ${index}`);
+      const words = new Int32Array(host.bytes.buffer, host.bytes.byteOffset, slotBytes / 4);
+      return {
+        host,
+        writer: new CommandWriter(words, maxCommandRecords(parts.shape)),
+        command: slice(parts.buffers.command, index * slotBytes, slotBytes),
+        stream: device.createStream(`command ${index}`),
+        arrived: device.createEvent(),
+      };
+    });
+  }
+
+  /**
+   * Sends the command of launch number `launch` and queues its application. Resolves when it has
+   * crossed; undefined when there was nothing to say.
+   */
+  send(
+    launch: number,
+    plan: StepPlan,
+    lines: readonly PromptLine[],
+    decodeRows: Int32Array | undefined,
+    door: Door,
+  ): Promise<CrossingRecord> | undefined {
+    const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
+    const { stream, buffers, spec, shape } = this.#parts;
+    writeStepCommand(writer, plan, shape, lines, decodeRows);
+    if (writer.records === 0) return undefined;
+    const crossing = door.copy({
+      direction: 'h2d',
+      device: slice(command.buffer, command.offsetBytes, writer.finish()),
+      host,
+      hostOffsetBytes: 0,
+      stream: side,
+      purpose: 'command',
+      tenant: SHARED_TENANT,
+    });
+    side.record(arrived);
+    stream.wait(arrived);
+    stream.launch('apply-command', {
+      ...slices(buffers),
+      command,
+      vocab: spec.vocabularySize,
+      maxRecords: maxCommandRecords(shape),
+    });
+    return crossing;
+  }
+}
