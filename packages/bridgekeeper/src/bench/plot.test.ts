@@ -11,7 +11,7 @@ const run = (law: string, concurrency: number, rate: number): BenchRun => ({
 
 test('draws a line for each series, through its points in order', () => {
   const runs = [run('off', 8, 40), run('off', 1, 10), run('a<b', 1, 5), run('a<b', 8, 20)];
-  const spec = { title: 'T & U', x: 'concurrency', y: 'rate', series: 'law' };
+  const spec = { title: 'T & U', x: 'concurrency', y: 'rate', series: ['law'] };
   const svg = plotRuns(runs, spec);
   const paths = [...svg.matchAll(/<path d="M([\d. L]+)" fill="none"/g)].map((match) =>
     match[1]!.split('L').map((point) => point.split(' ').map(Number)),
@@ -32,7 +32,7 @@ test('draws nothing wrong where everything is zero', () => {
     title: '',
     x: 'concurrency',
     y: 'rate',
-    series: 'law',
+    series: ['law'],
   });
   expect(svg).not.toMatch(/NaN|Infinity/);
 });

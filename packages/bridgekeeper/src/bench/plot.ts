@@ -7,15 +7,17 @@ export interface PlotSpec {
   readonly x: string;
   /** A metric. */
   readonly y: string;
-  /** The parameter that tells lines apart. */
-  readonly series: string;
+  /** The parameters that together tell lines apart. */
+  readonly series: readonly string[];
 }
 
-const WIDTH = 720;
+const WIDTH = 820;
 const HEIGHT = 400;
-const MARGIN = { left: 72, right: 150, top: 48, bottom: 56 };
+const MARGIN = { left: 72, right: 240, top: 48, bottom: 56 };
 /** Okabe and Ito's palette: told apart by colour-blind readers too. */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'] as const;
+/** Once the colours are used up, lines are dashed. */
+const DASHES = ['', '6 4', '2 3'] as const;
 
 /** Draws runs as a self-contained SVG: one line for each value of `series`, from zero. */
 export function plotRuns(runs: readonly BenchRun[], spec: PlotSpec): string {
@@ -29,12 +31,13 @@ export function plotRuns(runs: readonly BenchRun[], spec: PlotSpec): string {
   const atX = (x: number) =>
     MARGIN.left + (plotWidth * (xs.indexOf(x) + 0.5)) / Math.max(1, xs.length);
   const atY = (y: number) => MARGIN.top + plotHeight * (1 - y / top);
-  const lines = valuesOf(spec.series).map((series, index) => {
+  const seriesOf = (run: BenchRun) => spec.series.map((name) => run.parameters[name]).join(', ');
+  const lines = [...new Set(runs.map(seriesOf))].map((series, index) => {
     const points = runs
-      .filter((run) => run.parameters[spec.series] === series)
+      .filter((run) => seriesOf(run) === series)
       .map((run) => [atX(Number(run.parameters[spec.x])), atY(run.metrics[spec.y] ?? 0)] as const)
       .sort((a, b) => a[0] - b[0]);
-    return drawLine(String(series), points, index);
+    return drawLine(series, points, index);
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" ` +
@@ -85,6 +88,7 @@ function drawLine(
   index: number,
 ): string {
   const colour = COLOURS[index % COLOURS.length]!;
+  const dash = DASHES[Math.floor(index / COLOURS.length) % DASHES.length]!;
   const at = points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`);
   const dots = at.map((point) => {
     const [x, y] = point.split(' ');
@@ -93,7 +97,8 @@ function drawLine(
   const legendY = MARGIN.top + 18 * index + 10;
   const legendX = WIDTH - MARGIN.right + 16;
   return [
-    `<path d="M${at.join('L')}" fill="none" stroke="${colour}" stroke-width="2"/>`,
+    `<path d="M${at.join('L')}" fill="none" stroke="${colour}" stroke-width="2" ` +
+      `stroke-dasharray="${dash}"/>`,
     ...dots,
     `<circle cx="${legendX}" cy="${legendY - 4}" r="4" fill="${colour}"/>`,
     `<text x="${legendX + 10}" y="${legendY}">${escapeXml(name)}</text>`,

@@ -1,10 +1,16 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import { hash32, SystemClock } from '@bridgekeeper/device';
-import { type EngineClient, type EngineStats, GREEDY } from '@bridgekeeper/engine';
+import {
+  type EngineClient,
+  type EngineStats,
+  type GenerationRequest,
+  GREEDY,
+  POLICY_NAMES,
+} from '@bridgekeeper/engine';
 import { buildEngine } from '../engine/build.ts';
-import { lawName, planEngine } from '../engine/choose.ts';
+import { chooseLaw, lawName, planEngine } from '../engine/choose.ts';
 import type { EnginePlan } from '../engine/plan.ts';
-import { integer, text, texts } from '../settings/kinds.ts';
+import { integer, number, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type BenchRun, quantile, summarise } from './result.ts';
@@ -20,7 +26,11 @@ export interface Load {
 
 interface Observed {
   readonly seconds: number;
-  readonly interTokenMs: number[];
+  /** By request. */
+  readonly tokens: readonly (readonly number[])[];
+  /** Between events of a request, and how many tokens the later one brought. */
+  readonly gapMs: readonly number[];
+  readonly burstTokens: readonly number[];
   readonly before: EngineStats;
   readonly after: EngineStats;
 }
@@ -29,44 +39,49 @@ interface Values {
   readonly model: string;
   readonly 'load-format': string;
   readonly device: string;
+  readonly gpu: string;
   readonly law: readonly string[];
-  readonly policy: string;
+  readonly policy: readonly string[];
   readonly concurrency: readonly string[];
   readonly 'prompt-tokens': number;
   readonly 'output-tokens': number;
-  readonly 'max-model-len': number;
+  readonly 'inter-token-limit-ms': number;
   readonly repeats: number;
 }
 
-/** Throughput of step policies under laws, side by side, without HTTP. */
+/** Step policies under laws, side by side in one run, without HTTP. */
 export const POLICIES_SUITE: Suite = {
   name: 'policies',
-  summary: 'decode throughput and crossings by law and concurrency, without HTTP',
+  summary: 'throughput, bursts and crossings by policy, law and concurrency, without HTTP',
   plot: {
-    title: 'Output tokens per second by concurrency and law',
+    title: 'Output tokens per second by concurrency, policy and law',
     x: 'concurrency',
     y: 'outputTokensPerSecond',
-    series: 'law',
+    series: ['policy', 'law'],
   },
   parameters: {
     model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
     'load-format': { kind: SETTINGS.loadFormat.kind, default: 'auto', help: 'auto or dummy' },
     device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
+    gpu: { kind: text('name'), default: 'law', help: 'reference profile of a modelled GPU' },
     law: { kind: texts('laws'), default: 'auto', help: 'laws, separated by commas' },
-    policy: { kind: SETTINGS.policy.kind, default: 'auto', help: 'step policy' },
+    policy: { kind: texts('policies'), default: POLICY_NAMES.join(), help: 'step policies' },
     concurrency: { kind: texts('n,n'), default: '1,8', help: 'requests at a time' },
     'prompt-tokens': { kind: integer(1, 2 ** 20), default: '32', help: 'tokens of each prompt' },
     'output-tokens': { kind: integer(1, 2 ** 20), default: '128', help: 'tokens of each answer' },
-    'max-model-len': { kind: integer(0, 2 ** 31), default: '0', help: '0: what the loads need' },
+    'inter-token-limit-ms': { kind: number(1, 10000), default: '50', help: 'longest burst' },
     repeats: { kind: integer(1, 100), default: '3', help: 'measurements of each' },
   },
   async run(values, progress) {
     const wanted = values as unknown as Values;
     const loads = wanted.concurrency.map((each) => loadOf(each, wanted));
+    const outputs: Outputs = new Map();
     const results: SuiteResult[] = [];
     for (const law of wanted.law) {
-      const plan = planOf(wanted, law, loads);
-      results.push(await benchPolicy(plan, loads, wanted.repeats, progress));
+      for (const policy of wanted.policy) {
+        const plan = planOf(wanted, law, policy, loads);
+        results.push(await benchPolicy(plan, loads, wanted.repeats, outputs, progress));
+      }
     }
     return { device: results[0]!.device, runs: results.flatMap((result) => result.runs) };
   },
@@ -85,7 +100,7 @@ function loadOf(concurrency: string, values: Values): Load {
   };
 }
 
-function planOf(values: Values, law: string, loads: readonly Load[]): EnginePlan {
+function planOf(values: Values, law: string, policy: string, loads: readonly Load[]): EnginePlan {
   const rows = Math.max(...loads.map((load) => load.concurrency));
   const needed = values['prompt-tokens'] + values['output-tokens'];
   const flags = {
@@ -93,18 +108,27 @@ function planOf(values: Values, law: string, loads: readonly Load[]): EnginePlan
     loadFormat: values['load-format'],
     device: values.device,
     law,
-    policy: values.policy,
+    policy,
     maxNumSeqs: String(rows),
-    maxModelLen: String(values['max-model-len'] || needed),
+    maxModelLen: String(needed),
+    interTokenLimitMs: String(values['inter-token-limit-ms']),
   };
-  return planEngine(resolveSettings({ flags, environment: {}, readFile: () => '' }).settings);
+  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
+  const plan = planEngine(settings);
+  if (values.gpu === 'law' || plan.device.value !== 'model') return plan;
+  const gpu = chooseLaw(`emulate:${values.gpu}`, 'model');
+  return { ...plan, modelledGpu: gpu.value };
 }
+
+/** The tokens of each load's requests as the first policy and law that ran it gave them. */
+type Outputs = Map<string, readonly (readonly number[])[]>;
 
 /** Measures one plan in this thread: `repeats` times for each load, after one short warm-up. */
 async function benchPolicy(
   plan: EnginePlan,
   loads: readonly Load[],
   repeats: number,
+  outputs: Outputs,
   progress: (line: string) => void,
 ): Promise<SuiteResult> {
   const realClock = new SystemClock();
@@ -112,7 +136,7 @@ async function benchPolicy(
   const runs: BenchRun[] = [];
   const { device } = engine.card;
   try {
-    await drive(engine, clock, { ...loads[0]!, requests: 1, outputTokens: 4 }, 0);
+    for (const load of loads) await drive(engine, clock, { ...load, outputTokens: 48 }, 0);
     for (const [index, load] of loads.entries()) {
       const measured: BenchRun['metrics'][] = [];
       for (let repeat = 0; repeat < repeats; repeat++) {
@@ -120,13 +144,17 @@ async function benchPolicy(
         const startedNs = realClock.nowNs();
         const observed = await drive(engine, clock, load, seed);
         const realSeconds = (realClock.nowNs() - startedNs) / 1e9;
-        measured.push(metricsOf(observed, load, realSeconds, plan.device.value === 'model'));
+        const equal = compareOutputs(outputs, seed, observed.tokens);
+        const isVirtual = plan.device.value === 'model';
+        const metrics = metricsOf(observed, load);
+        const pace = isVirtual ? { virtualSecondsPerSecond: observed.seconds / realSeconds } : {};
+        measured.push({ ...metrics, equalOutputsFraction: equal, ...pace });
       }
       const run = summarise({ ...parametersOf(plan, engine), ...load }, measured);
       runs.push(run);
       progress(
-        `law ${run.parameters.law}, concurrency ${load.concurrency}: ` +
-          `${run.metrics.outputTokensPerSecond!.toFixed(0)} tokens/s`,
+        `${run.parameters.policy} under law ${run.parameters.law}, concurrency ` +
+          `${load.concurrency}: ${run.metrics.outputTokensPerSecond!.toFixed(0)} tokens/s`,
       );
     }
   } finally {
@@ -134,6 +162,22 @@ async function benchPolicy(
   }
   const driver = 'driver' in device ? String(device.driver) : null;
   return { runs, device: { name: String(device.name), driver } };
+}
+
+/** The part of the requests whose tokens are those of the first policy and law that ran them. */
+function compareOutputs(
+  outputs: Outputs,
+  seed: number,
+  tokens: readonly (readonly number[])[],
+): number {
+  const key = String(seed);
+  const first = outputs.get(key);
+  if (first === undefined) {
+    outputs.set(key, tokens);
+    return 1;
+  }
+  const equal = tokens.filter((each, index) => each.join() === first[index]!.join());
+  return equal.length / tokens.length;
 }
 
 function parametersOf(plan: EnginePlan, engine: EngineClient) {
@@ -152,42 +196,56 @@ async function drive(
   load: Load,
   seed: number,
 ): Promise<Observed> {
-  const interTokenMs: number[] = [];
+  const observed = { gapMs: [] as number[], burstTokens: [] as number[] };
+  const tokens: number[][] = Array.from({ length: load.requests }, () => []);
   const before = engine.stats();
   const startedNs = clock.nowNs();
   let next = 0;
   const worker = async () => {
     while (next < load.requests) {
       const index = next++;
-      await one(engine, clock, load, `${seed}.${index}`, seed * 65536 + index, interTokenMs);
+      await one(engine, clock, requestOf(engine, load, seed, index), tokens[index]!, observed);
     }
   };
   await Promise.all(Array.from({ length: load.concurrency }, worker));
   const seconds = (clock.nowNs() - startedNs) / 1e9;
-  return { seconds, interTokenMs, before, after: engine.stats() };
+  return { seconds, tokens, ...observed, before, after: engine.stats() };
+}
+
+function requestOf(
+  engine: EngineClient,
+  load: Load,
+  seed: number,
+  index: number,
+): GenerationRequest {
+  const { vocabularySize } = engine.card;
+  const number = seed * 65536 + index;
+  const promptTokens = Uint32Array.from(
+    { length: load.promptTokens },
+    (_, position) => (hash32(number, 77, position) >>> 0) % vocabularySize,
+  );
+  const sampling = { ...GREEDY, maxTokens: load.outputTokens };
+  return { id: `${seed}.${index}`, tenant: 'bench', promptTokens, sampling };
 }
 
 function one(
   engine: EngineClient,
   clock: Clock,
-  load: Load,
-  id: string,
-  seed: number,
-  interTokenMs: number[],
+  request: GenerationRequest,
+  tokens: number[],
+  observed: { readonly gapMs: number[]; readonly burstTokens: number[] },
 ): Promise<void> {
-  const { vocabularySize } = engine.card;
-  const promptTokens = Uint32Array.from(
-    { length: load.promptTokens },
-    (_, index) => (hash32(seed, 77, index) >>> 0) % vocabularySize,
-  );
-  const sampling = { ...GREEDY, maxTokens: load.outputTokens };
   return new Promise((resolve, reject) => {
     let lastNs: number | undefined;
-    engine.submit({ id, tenant: 'bench', promptTokens, sampling }, (event) => {
+    engine.submit(request, (event) => {
       const nowNs = clock.nowNs();
       if (event.tokens.length > 0) {
-        if (lastNs !== undefined) interTokenMs.push((nowNs - lastNs) / 1e6);
+        if (lastNs !== undefined) {
+          observed.gapMs.push((nowNs - lastNs) / 1e6);
+          observed.burstTokens.push(event.tokens.length);
+        }
         lastNs = nowNs;
+        tokens.push(...event.tokens);
       }
       if (event.finish?.reason === 'error') reject(new Error(event.finish.message));
       else if (event.finish !== undefined) resolve();
@@ -195,30 +253,27 @@ function one(
   });
 }
 
-function metricsOf(
-  observed: Observed,
-  load: Load,
-  realSeconds: number,
-  virtual: boolean,
-): BenchRun['metrics'] {
-  const { seconds, before, after } = observed;
-  const sorted = observed.interTokenMs.sort((a, b) => a - b);
+function metricsOf(observed: Observed, load: Load): BenchRun['metrics'] {
+  const { seconds, before, after, gapMs, burstTokens } = observed;
+  const ascending = (values: readonly number[]) => [...values].sort((a, b) => a - b);
+  const interTokenMs = ascending(gapMs.map((gap, index) => gap / burstTokens[index]!));
+  const bursts = ascending(gapMs);
   const tokens = load.requests * load.outputTokens;
-  const crossed = (field: 'crossings' | 'bytes' | 'blockedNs') =>
-    total(after, field) - total(before, field);
+  const total = (stats: EngineStats, field: 'crossings' | 'bytes') =>
+    stats.bridge.totals.reduce((sum, entry) => sum + entry[field], 0);
+  const stallNs = (stats: EngineStats) =>
+    stats.bridge.lanes.find((lane) => lane.kind === 'inline')?.blockedNs ?? 0;
+  const launches = (stats: EngineStats) => stats.launches + stats.graphLaunches;
   return {
     outputTokensPerSecond: tokens / seconds,
-    interTokenMsP50: quantile(sorted, 0.5),
-    interTokenMsP99: quantile(sorted, 0.99),
-    crossingsPerToken: crossed('crossings') / tokens,
-    bytesPerToken: crossed('bytes') / tokens,
-    launchThreadStallFraction: crossed('blockedNs') / 1e9 / seconds,
-    launchesPerToken:
-      (after.launches + after.graphLaunches - before.launches - before.graphLaunches) / tokens,
-    ...(virtual ? { virtualSecondsPerSecond: seconds / realSeconds } : {}),
+    interTokenMsP50: quantile(interTokenMs, 0.5),
+    interTokenMsP99: quantile(interTokenMs, 0.99),
+    burstMsP50: quantile(bursts, 0.5),
+    burstMsP99: quantile(bursts, 0.99),
+    tokensPerBurst: (tokens - load.requests) / Math.max(1, gapMs.length),
+    crossingsPerToken: (total(after, 'crossings') - total(before, 'crossings')) / tokens,
+    bytesPerToken: (total(after, 'bytes') - total(before, 'bytes')) / tokens,
+    launchesPerToken: (launches(after) - launches(before)) / tokens,
+    launchThreadStallFraction: (stallNs(after) - stallNs(before)) / 1e9 / seconds,
   };
-}
-
-function total(stats: EngineStats, field: 'crossings' | 'bytes' | 'blockedNs'): number {
-  return stats.bridge.totals.reduce((sum, entry) => sum + entry[field], 0);
 }

@@ -11,6 +11,7 @@ export async function startPlannedEngine(settings: Settings, log: Logger): Promi
   const policy = { name: plan.policy.value, reason: plan.policy.reason };
   log.info(`device ${plan.device.value} (${plan.device.reason})`);
   log.info(`law ${law.name} (${law.reason}), policy ${policy.name} (${policy.reason})`);
+  if (plan.bridge.warning !== undefined) log.warn(plan.bridge.warning);
   const engine = await startEngine(plan);
   const { card } = engine;
   const megabytes = (card.weightBytes / 1e6).toFixed(1);

@@ -16,6 +16,7 @@ export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
     device,
     lawName: lawName(plan.law.value),
     policy: plan.policy.value,
+    burst: plan.burst,
     model: plan.model,
     dummy: plan.loadFormat === 'dummy',
     maxModelTokens: plan.maxModelTokens,

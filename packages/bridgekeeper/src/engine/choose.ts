@@ -7,10 +7,12 @@ import {
   REFERENCE_PROFILE_NAMES,
   referenceProfile,
 } from '@bridgekeeper/bridge';
-import { cudaAvailability, type DeviceKind } from '@bridgekeeper/device';
-import type { PolicyName } from '@bridgekeeper/engine';
+import { cudaAvailability, type DeviceKind, readConfidentialState } from '@bridgekeeper/device';
+import { type BurstLimits, burstSteps, type PolicyName } from '@bridgekeeper/engine';
 import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
+import { assumeProfile } from './assume-profile.ts';
+import { readMeasuredProfile } from './measured-profiles.ts';
 import type { Choice, EnginePlan } from './plan.ts';
 
 /**
@@ -20,13 +22,19 @@ import type { Choice, EnginePlan } from './plan.ts';
 export function planEngine(settings: Settings): EnginePlan {
   const device = chooseDevice(settings.device);
   const law = chooseLaw(settings.law, device.value);
+  const bridge = chooseBridge(law, device.value);
+  const interTokenLimitNs = settings.interTokenLimitMs * 1e6;
+  const burst = { tollNs: tollOf(bridge.value), interTokenLimitNs };
   checkElement(settings.dtype, device.value);
   return {
     model: settings.model,
     loadFormat: settings.loadFormat,
     device,
     law,
-    policy: choosePolicy(settings.policy),
+    bridge,
+    policy: choosePolicy(settings.policy, bridge.value, burst),
+    burst,
+    modelledGpu: null,
     maxModelTokens: settings.maxModelLen,
     maxRows: settings.maxNumSeqs,
     maxBatchTokens: settings.maxNumBatchedTokens,
@@ -81,9 +89,47 @@ function readProfile(path: string): Profile {
   }
 }
 
-function choosePolicy(wish: Settings['policy']): Choice<PolicyName> {
+/** What describes the bridge: a law that is imposed rules; else the machine is asked. */
+function chooseBridge(law: Choice<Profile | null>, device: DeviceKind): EnginePlan['bridge'] {
+  if (law.value !== null) return { value: law.value, reason: `the law in force, ${law.reason}` };
+  const state = device === 'cuda' ? readConfidentialState() : undefined;
+  const gpu = device === 'cuda' ? cudaAvailability().gpu : null;
+  const { profile, reason, warning } = assumeProfile({
+    deviceKind: device,
+    gpuName: gpu?.name ?? null,
+    gpuUuid: gpu?.uuid ?? null,
+    confidential: state?.known === true ? state.confidential : null,
+    readProfile: readMeasuredProfile,
+  });
+  const seen = state === undefined ? reason : `${reason}; ${state.reason}`;
+  return { value: profile, reason: seen, ...(warning === undefined ? {} : { warning }) };
+}
+
+/** What one small drain pays, at worst, wherever it is issued. */
+function tollOf(profile: Profile | null): number {
+  if (profile === null) return 0;
+  const { idleTollNs, queuedTollNs } = profile.crossings.d2h.pinned;
+  return idleTollNs + queuedTollNs;
+}
+
+/** A step of an 8B model on one GPU, to say in the log what a toll leads to. */
+const EXAMPLE_STEP_NS = 10e6;
+
+function choosePolicy(
+  wish: Settings['policy'],
+  bridge: Profile | null,
+  burst: BurstLimits,
+): Choice<PolicyName> {
   if (wish !== 'auto') return { value: wish, reason: `--policy ${wish}` };
-  return { value: 'drain-first', reason: 'it never issues a copy behind queued work' };
+  if (bridge === null) {
+    return { value: 'drain-first', reason: 'no bridge lies between host and device' };
+  }
+  const steps = burstSteps(burst, EXAMPLE_STEP_NS);
+  const reason =
+    `a drain on ${bridge.name} pays ${burst.tollNs / 1e3} us and may take 1 % of its launch, ` +
+    `in bursts of at most ${burst.interTokenLimitNs / 1e6} ms: at ${EXAMPLE_STEP_NS / 1e6} ms a ` +
+    `step that is K = ${steps}, and K follows the step that is measured`;
+  return { value: 'resident', reason };
 }
 
 const ELEMENTS = { cpu: 'float32', cuda: 'bfloat16', model: 'bfloat16' } as const;

@@ -12,7 +12,9 @@ import type { EnginePlan } from './plan.ts';
  * Opens the device that `plan` chose, in the calling thread, with the plan's law imposed on its
  * crossings.
  */
-export async function openDevice(plan: Pick<EnginePlan, 'device' | 'law'>): Promise<Device> {
+export async function openDevice(
+  plan: Pick<EnginePlan, 'device' | 'law' | 'modelledGpu'>,
+): Promise<Device> {
   const law = plan.law.value === null ? null : profileLaw(plan.law.value);
   switch (plan.device.value) {
     case 'cpu':
@@ -22,7 +24,9 @@ export async function openDevice(plan: Pick<EnginePlan, 'device' | 'law'>): Prom
     case 'model': {
       const clock = new VirtualClock();
       clock.runFreely();
-      return openModelDevice({ law, clock });
+      const gpu = plan.modelledGpu;
+      const roofline = gpu === null ? {} : { roofline: gpu.roofline };
+      return openModelDevice({ law, clock, ...roofline });
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
-import type { PolicyName } from '@bridgekeeper/engine';
+import type { BurstLimits, PolicyName } from '@bridgekeeper/engine';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
 export interface Choice<T> {
@@ -15,7 +15,12 @@ export interface EnginePlan {
   readonly device: Choice<DeviceKind>;
   /** null: no law is imposed; crossings cost what the machine takes. */
   readonly law: Choice<Profile | null>;
+  /** The profile that choices are derived from: the imposed one, else what is known of the machine. */
+  readonly bridge: Choice<Profile | null> & { readonly warning?: string };
   readonly policy: Choice<PolicyName>;
+  readonly burst: BurstLimits;
+  /** The GPU that a modelled device has; null: the law's own. */
+  readonly modelledGpu: Profile | null;
   readonly maxModelTokens: number | undefined;
   readonly maxRows: number;
   readonly maxBatchTokens: number;

@@ -38,6 +38,11 @@ export function bridgeMetrics(stats: () => EngineStats, labels: Labels): Reading
       'Time a lane was busy.',
       byLane((lane) => lane.busyNs / 1e9),
     ),
+    counter(
+      'lane_blocked_seconds',
+      "Time a lane's own thread stood still; the inline lane's is the launching thread.",
+      byLane((lane) => lane.blockedNs / 1e9),
+    ),
     new Reading(
       'bridgekeeper:lane_utilisation_perc',
       'gauge',
@@ -48,6 +53,12 @@ export function bridgeMetrics(stats: () => EngineStats, labels: Labels): Reading
       const now = stats();
       return [launches('kernel', now.launches), launches('graph', now.graphLaunches)];
     }),
-    counter('steps', 'Engine steps.', () => [{ labels, value: stats().steps }]),
+    counter('steps', 'Sampling steps.', () => [{ labels, value: stats().steps }]),
+    new Reading(
+      'bridgekeeper:steps_per_launch',
+      'gauge',
+      'Decode steps that a launch holds now.',
+      () => [{ labels, value: stats().stepsPerLaunch }],
+    ),
   ];
 }

@@ -52,6 +52,16 @@ describe('values', () => {
     expect(resolve({ flags }, 'api-key: [a, b]').settings.apiKey).toEqual(['a', 'b']);
   });
 
+  test('of the inter-token limit are milliseconds, with or without a fraction', () => {
+    expect(resolve({}).settings.interTokenLimitMs).toBe(50);
+    const limit = (text: string) => resolve({ flags: { interTokenLimitMs: text } });
+    expect(limit('12.5').settings.interTokenLimitMs).toBe(12.5);
+    for (const text of ['0', '0.5', '10001', '50ms']) {
+      const message = `--inter-token-limit-ms: must be a number from 1 to 10000, got "${text}"`;
+      expect(failure({ flags: { interTokenLimitMs: text } }).message).toContain(message);
+    }
+  });
+
   test('of switches can be turned off everywhere', () => {
     expect(resolve({}).settings.enablePrefixCaching).toBe(true);
     const flags = { enablePrefixCaching: false };

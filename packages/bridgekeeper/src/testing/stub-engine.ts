@@ -114,6 +114,7 @@ export class StubEngine implements EngineClient {
       prefixHitTokens: 0,
       preemptions: 0,
       ...this.#counters,
+      stepsPerLaunch: 1,
       launches: this.#counters.steps,
       graphLaunches: 0,
       bridge: {
@@ -135,6 +136,7 @@ export class StubEngine implements EngineClient {
             crossings: this.#counters.steps,
             bytes,
             busyNs: this.#counters.steps * 1000,
+            blockedNs: 0,
           },
         ],
         uptimeNs: 1e9,

@@ -138,7 +138,11 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('NVML by a %s', () => {
     ['no settings, on', { STATE: 0, FEATURE: 1 }, { ...BY_STATE, confidential: true }],
     ['no settings, off', { STATE: 0 }, { ...BY_STATE, confidential: false }],
     ['settings not supported', { SETTINGS: 3, STATE: 0 }, { ...BY_STATE, confidential: false }],
-    ['settings fail, on', { SETTINGS: 9, STATE: 0, FEATURE: 1 }, { ...BY_STATE, confidential: true }],
+    [
+      'settings fail, on',
+      { SETTINGS: 9, STATE: 0, FEATURE: 1 },
+      { ...BY_STATE, confidential: true },
+    ],
     ['neither exported', {}, { ...BY_STATE, confidential: false, settings: null }],
     ['neither supported', { SETTINGS: 3, STATE: 3 }, { confidential: false, settings: null }],
   ])('confidential computing: %s', (_, macros, expected) => {

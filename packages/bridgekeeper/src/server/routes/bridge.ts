@@ -22,7 +22,10 @@ export function bridgeEndpoint(ctx: ServerContext): Endpoint {
 }
 
 function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
-  const { bridge, launches, graphLaunches } = ctx.engine.stats();
+  const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch } = ctx.engine.stats();
+  const stepTotals = bridge.totals.filter(({ purpose }) => purpose !== 'weights');
+  const perToken = (field: 'crossings' | 'bytes') =>
+    stepTotals.reduce((sum, total) => sum + total[field], 0) / Math.max(1, generatedTokens);
   return {
     device: { ...ctx.engine.card.device },
     law: { name: bridge.law, reason: ctx.law.reason },
@@ -30,12 +33,19 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
     uptime_seconds: seconds(bridge.uptimeNs),
     launches,
     graph_launches: graphLaunches,
-    lanes: bridge.lanes.map(({ id, kind, crossings, bytes, busyNs }) => ({
+    steps_per_launch: stepsPerLaunch,
+    per_generated_token: {
+      crossings: perToken('crossings'),
+      bytes: perToken('bytes'),
+      launches: (launches + graphLaunches) / Math.max(1, generatedTokens),
+    },
+    lanes: bridge.lanes.map(({ id, kind, crossings, bytes, busyNs, blockedNs }) => ({
       id,
       kind,
       crossings,
       bytes,
       busy_seconds: seconds(busyNs),
+      blocked_seconds: seconds(blockedNs),
       utilisation: bridge.uptimeNs > 0 ? busyNs / bridge.uptimeNs : 0,
     })),
     ledger: bridge.totals.map((total) => ({

@@ -63,8 +63,20 @@ export const BridgeDocument = z
     uptime_seconds: z.number(),
     launches: z.int(),
     graph_launches: z.int(),
+    steps_per_launch: z.int(),
+    per_generated_token: z.object({
+      crossings: z.number(),
+      bytes: z.number(),
+      launches: z.number(),
+    }),
     lanes: z.array(
-      z.object({ id: z.string(), kind: z.string(), ...crossed, utilisation: z.number() }),
+      z.object({
+        id: z.string(),
+        kind: z.string(),
+        ...crossed,
+        blocked_seconds: z.number(),
+        utilisation: z.number(),
+      }),
     ),
     ledger: z.array(
       z.object({
