@@ -131,8 +131,14 @@ export class Scheduler {
     );
     const missing = (tokens: number) =>
       candidates.reduce((sum, sequence) => sum + this.#missingPages(sequence, tokens), 0);
-    const isShort = missing(wanted) > this.#pool.available;
-    const steps = isShort ? 1 : wanted;
+    // A launch longer than its longest row would only delay what comes after it.
+    const longest = candidates.reduce(
+      (most, sequence) => Math.max(most, lastPosition(sequence) - sequence.computed),
+      1,
+    );
+    let steps = wanted;
+    while (steps > longest) steps /= 2;
+    if (missing(steps) > this.#pool.available) steps = 1;
     // Once a command has to be sent for some row, pages for many steps of every row go with it.
     const ahead = missing(steps) > 0 ? steps + AHEAD_TOKENS : steps;
     const reserved = 2 * missing(ahead) < this.#pool.available ? ahead : steps;
