@@ -1,5 +1,4 @@
-import { rangeOf, type Share } from './share.ts';
-import { dots, ROWS_PER_PASS, simdFloats } from './simd.ts';
+import { rangeOf, Scratch, type Share } from './share.ts';
 
 export interface MatmulShape {
   readonly count: number;
@@ -7,76 +6,134 @@ export interface MatmulShape {
   readonly outputs: number;
 }
 
-/**
- * Floats of weight that are worked on at a time: they and some lines stay in a core's second-level
- * cache.
- */
-const TILE_FLOATS = 16_384;
-/** Floats of input that are worked on at a time. */
-const LINES_FLOATS = 262_144;
+/** Shares begin at multiples of this, so that no block of outputs is cut in two. */
+const OUTPUT_BLOCK = 8;
+
+/** Elements that a weight may have: the inner loops count in 32-bit integers. */
+const WEIGHT_ELEMENTS_MAX = 2 ** 31 - 1;
+
+const tileScratch = new Scratch();
 
 /**
  * out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T + bias, over a share of
- * the outputs. Tiles of lines and weights are copied to where the SIMD loop works, and every sum is
- * one pass of it over k: a line's results do not depend on the lines beside it.
+ * the outputs: the reference of simd/, and what runs where there is no SIMD. Blocks hold several
+ * lines and outputs in registers, but every sum runs over k alone and in order: a line's results do
+ * not depend on the lines beside it. Throws RangeError for a weight of 2^31 elements or more.
  */
 export function matmul(
   input: Float32Array,
   weight: Float32Array,
   bias: Float32Array | null,
   out: Float32Array,
-  { count, inputs, outputs }: MatmulShape,
+  shape: MatmulShape,
   share: Share,
 ): void {
-  const [from, to] = rangeOf(share, outputs, ROWS_PER_PASS);
-  if (from === to) return;
-  const stride = roundUp(inputs);
-  const lines = Math.min(count, Math.max(1, Math.floor(LINES_FLOATS / stride)));
-  const columns = Math.min(roundUp(to - from), roundUp(Math.floor(TILE_FLOATS / stride)));
-  const weightStart = lines * stride;
-  const outStart = weightStart + columns * stride;
-  const floats = simdFloats(outStart + columns);
-  for (let line = 0; line < count; line += lines) {
-    const lineEnd = Math.min(line + lines, count);
-    copyRows(floats, 0, input, line, lineEnd, inputs);
-    for (let column = from; column < to; column += columns) {
-      const columnEnd = Math.min(column + columns, to);
-      copyRows(floats, weightStart, weight, column, columnEnd, inputs);
-      const sums = floats.subarray(outStart, outStart + columnEnd - column);
-      for (let n = line; n < lineEnd; n++) {
-        const x = (n - line) * stride;
-        // The last pass may compute sums of rows that are not there: they are not read.
-        dots(x * 4, weightStart * 4, outStart * 4, stride * 4, roundUp(sums.length));
-        if (bias !== null) {
-          for (let i = 0; i < sums.length; i++) sums[i]! += bias[column + i]!;
-        }
-        out.set(sums, n * outputs + column);
-      }
+  const { count, inputs, outputs } = shape;
+  if (weight.length > WEIGHT_ELEMENTS_MAX || input.length > WEIGHT_ELEMENTS_MAX) {
+    throw new RangeError(`a product of ${count} x ${inputs} x ${outputs} is too large`);
+  }
+  const [from, to] = rangeOf(share, outputs, OUTPUT_BLOCK);
+  let line = 0;
+  for (; line + 4 <= count; line += 4) {
+    const tile = tileOf(input, line * inputs, inputs);
+    for (let column = from; column < to; column++) {
+      fourLines(tile, weight, inputs, column, out, line * outputs, outputs);
     }
   }
+  for (; line < count; line++) {
+    oneLine(input, line * inputs, weight, out, line * outputs, inputs, from, to);
+  }
+  if (bias !== null) addBias(out, bias, shape, from, to);
 }
 
-/** The least positive multiple of 4 that is not below `count`. */
-function roundUp(count: number): number {
-  return Math.max(4, Math.ceil(count / 4) * 4);
+/** Four lines side by side in float64: the inner loop reads them in a row and converts nothing. */
+function tileOf(input: Float32Array, start: number, inputs: number): Float64Array {
+  const tile = tileScratch.take(4 * inputs);
+  for (let k = 0; k < inputs; k++) {
+    for (let line = 0; line < 4; line++) tile[4 * k + line] = input[start + line * inputs + k]!;
+  }
+  return tile;
 }
 
-/** Rows [from, to) of a matrix to `start`, padded with zeros to whole vectors. */
-function copyRows(
-  floats: Float32Array,
-  start: number,
-  matrix: Float32Array,
+/** Outputs [from, to) of one line, four at a time. */
+function oneLine(
+  x: Float32Array,
+  xStart: number,
+  w: Float32Array,
+  out: Float32Array,
+  outStart: number,
+  inputs: number,
   from: number,
   to: number,
-  width: number,
 ): void {
-  if (width % 4 === 0) {
-    floats.set(matrix.subarray(from * width, to * width), start);
-    return;
+  let column = from;
+  for (; column + 4 <= to; column += 4) {
+    let s0 = 0;
+    let s1 = 0;
+    let s2 = 0;
+    let s3 = 0;
+    const w0 = column * inputs;
+    const w1 = w0 + inputs;
+    const w2 = w1 + inputs;
+    const w3 = w2 + inputs;
+    for (let k = 0; k < inputs; k = (k + 1) | 0) {
+      const value = x[(xStart + k) | 0]!;
+      s0 += value * w[(w0 + k) | 0]!;
+      s1 += value * w[(w1 + k) | 0]!;
+      s2 += value * w[(w2 + k) | 0]!;
+      s3 += value * w[(w3 + k) | 0]!;
+    }
+    const at = outStart + column;
+    out[at] = s0;
+    out[at + 1] = s1;
+    out[at + 2] = s2;
+    out[at + 3] = s3;
   }
-  const stride = roundUp(width);
-  floats.fill(0, start, start + (to - from) * stride);
-  for (let row = from; row < to; row++) {
-    floats.set(matrix.subarray(row * width, (row + 1) * width), start + (row - from) * stride);
+  for (; column < to; column++) {
+    let sum = 0;
+    const row = column * inputs;
+    for (let k = 0; k < inputs; k++) sum += x[xStart + k]! * w[row + k]!;
+    out[outStart + column] = sum;
+  }
+}
+
+/** Output `column` of the four lines of a tile. */
+function fourLines(
+  tile: Float64Array,
+  w: Float32Array,
+  inputs: number,
+  column: number,
+  out: Float32Array,
+  outStart: number,
+  outputs: number,
+): void {
+  let s0 = 0;
+  let s1 = 0;
+  let s2 = 0;
+  let s3 = 0;
+  const row = column * inputs;
+  for (let k = 0, t = 0; k < inputs; k = (k + 1) | 0, t = (t + 4) | 0) {
+    const value = w[(row + k) | 0]!;
+    s0 += tile[t]! * value;
+    s1 += tile[(t + 1) | 0]! * value;
+    s2 += tile[(t + 2) | 0]! * value;
+    s3 += tile[(t + 3) | 0]! * value;
+  }
+  const at = outStart + column;
+  out[at] = s0;
+  out[at + outputs] = s1;
+  out[at + 2 * outputs] = s2;
+  out[at + 3 * outputs] = s3;
+}
+
+function addBias(
+  out: Float32Array,
+  bias: Float32Array,
+  { count, outputs }: MatmulShape,
+  from: number,
+  to: number,
+): void {
+  for (let line = 0; line < count; line++) {
+    for (let column = from; column < to; column++) out[line * outputs + column]! += bias[column]!;
   }
 }
