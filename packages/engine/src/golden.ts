@@ -105,7 +105,7 @@ async function promptLogits(
   while (scheduler.busy) {
     const plan = scheduler.plan(0);
     const doors = { command: door, drain: door, mode: 'when-done' } as const;
-    const { launched, results: coming } = runner.start(plan, doors);
+    const { launched, results: coming } = await runner.start(plan, doors);
     const results = await coming;
     const count = launched.promptLines.length;
     if (count > 0) {

@@ -58,7 +58,9 @@ export function exampleCall(
   return `curl -N${socket} ${url}/v1/completions ${json}${key} -d '${quoted}'`;
 }
 
-/** A second signal within this time is the first one again; a later one ends the process at once. */
+/**
+ * A second signal within this time is the first one again; a later one ends the process at once.
+ */
 const REPEATED_SIGNAL_NS = 1e9;
 
 async function untilEnd(

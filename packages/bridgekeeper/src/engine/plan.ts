@@ -15,7 +15,9 @@ export interface EnginePlan {
   readonly device: Choice<DeviceKind>;
   /** null: no law is imposed; crossings cost what the machine takes. */
   readonly law: Choice<Profile | null>;
-  /** The profile that choices are derived from: the imposed one, else what is known of the machine. */
+  /**
+   * The profile that choices are derived from: the imposed one, else what is known of the machine.
+   */
   readonly bridge: Choice<Profile | null> & { readonly warning?: string };
   readonly policy: Choice<PolicyName>;
   readonly burst: BurstLimits;

@@ -12,7 +12,7 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
     name: 'drain-first',
     stepsPerLaunch: () => 1,
     async step() {
-      pipeline.launch(1);
+      await pipeline.launch(1);
       return (await pipeline.commit()).events;
     },
     settle: () => pipeline.settle(),

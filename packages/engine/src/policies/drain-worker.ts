@@ -13,7 +13,7 @@ export async function drainWorker(parts: StepParts): Promise<Policy> {
     name: 'drain-worker',
     stepsPerLaunch: () => 1,
     async step() {
-      const launched = pipeline.launch(1);
+      const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];
       return (await pipeline.commit()).events;
     },

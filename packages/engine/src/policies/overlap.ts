@@ -14,7 +14,7 @@ export async function overlap(parts: StepParts): Promise<Policy> {
     name: 'overlap',
     stepsPerLaunch: () => 1,
     async step() {
-      const launched = pipeline.launch(1);
+      const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];
       return (await pipeline.commit()).events;
     },

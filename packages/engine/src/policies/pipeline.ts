@@ -1,6 +1,7 @@
 import { invariant } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request.ts';
-import type { StepDoors, StepsInFlight } from '../runner/runner.ts';
+import type { StepDoors } from '../runner/doors.ts';
+import type { StepsInFlight } from '../runner/runner.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { StepParts } from './policy.ts';
 
@@ -27,11 +28,11 @@ export class Pipeline {
   }
 
   /** Plans and launches up to `steps` steps; false when there is nothing to launch now. */
-  launch(steps: number): boolean {
+  async launch(steps: number): Promise<boolean> {
     const { scheduler, runner, clock } = this.#parts;
     const plan = scheduler.plan(clock.nowNs(), steps);
     if (plan.decode.length + plan.prefill.length === 0) return false;
-    this.#inFlight.push(runner.start(plan, this.#doors));
+    this.#inFlight.push(await runner.start(plan, this.#doors));
     return true;
   }
 

@@ -16,7 +16,7 @@ export async function resident(parts: StepParts): Promise<Policy> {
     name: 'resident',
     stepsPerLaunch: () => burst.steps,
     async step() {
-      const launched = pipeline.launch(burst.steps);
+      const launched = await pipeline.launch(burst.steps);
       if (launched && pipeline.length < burst.launches) return [];
       const committed = await pipeline.commit();
       burst.observe(committed, pipeline.length > 0);

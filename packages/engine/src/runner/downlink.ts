@@ -14,6 +14,7 @@ import type { TokenLogprobs } from '../request.ts';
 import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { Door } from './door.ts';
+import type { StepDoors } from './doors.ts';
 import type { ForwardParts } from './forward.ts';
 import { readLogprobs, readSlot } from './results.ts';
 import { IN_FLIGHT, MAX_STEPS } from './shapes.ts';
@@ -45,12 +46,8 @@ interface Slot {
 }
 
 /**
- * `when-done`: waits until the launch is done and then copies on an idle stream. `behind`: issues
- * the copy at once behind the launch's work, as engines made for cheap asynchronous copies do.
+ * Drains what launches produced: one crossing each, unless the ring wraps or logprobs are wanted.
  */
-export type DrainMode = 'when-done' | 'behind';
-
-/** Drains what launches produced: one crossing each, unless the ring wraps or logprobs are wanted. */
 export class Downlink {
   readonly #parts: ForwardParts;
   readonly #slots: readonly Slot[];
@@ -75,7 +72,7 @@ export class Downlink {
   }
 
   /** Call it right after the launch. Resolves with what the launch brought. */
-  async drain(launched: LaunchedSteps, door: Door, mode: DrainMode): Promise<StepResults> {
+  async drain(launched: LaunchedSteps, { drain: door, mode }: StepDoors): Promise<StepResults> {
     const slot = this.#slots[launched.number % IN_FLIGHT]!;
     const { stream } = this.#parts;
     if (mode === 'when-done') {

@@ -2,19 +2,12 @@ import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, slice } from '@bridgekeeper/device';
 import type { StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import type { Door } from './door.ts';
-import { Downlink, type DrainMode, type FilledSlot, type LaunchedSteps } from './downlink.ts';
+import type { StepDoors } from './doors.ts';
+import { Downlink, type FilledSlot, type LaunchedSteps } from './downlink.ts';
 import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
 import { IN_FLIGHT } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import { Uplink } from './uplink.ts';
-
-/** Through which doors a launch's crossings go, and how its results are drained. */
-export interface StepDoors {
-  readonly command: Door;
-  readonly drain: Door;
-  readonly mode: DrainMode;
-}
 
 /** A launch on its way, and what will come of it. */
 export interface StepsInFlight {
@@ -58,7 +51,9 @@ export class Runner {
     this.#downlink = new Downlink(device, parts);
   }
 
-  /** Captures the one-step decode graphs, so that steady decoding allocates and compiles nothing. */
+  /**
+   * Captures the one-step decode graphs, so that steady decoding allocates and compiles nothing.
+   */
   async warmUp(): Promise<void> {
     const { stream, buffers } = this.#parts;
     const { control } = slices(buffers);
@@ -68,14 +63,14 @@ export class Runner {
     await stream.synchronize();
   }
 
-  /** Launches `plan` and returns at once, unless a law blocks the doors' own thread. */
-  start(plan: StepPlan, doors: StepDoors): StepsInFlight {
+  /** Launches `plan`: resolves when its work is queued, long before it is done. */
+  async start(plan: StepPlan, doors: StepDoors): Promise<StepsInFlight> {
     invariant(this.#undrained < IN_FLIGHT, 'no more launches are in flight than have buffers');
     this.#undrained += 1;
     const number = this.#launches++;
     const lines = promptLines(plan);
     const rows = this.#changedDecodeRows(plan);
-    const command = this.#uplink.send(number, plan, lines, rows, doors.command);
+    const command = await this.#uplink.send(number, plan, lines, rows, doors);
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
     if (plan.decode.length > 0) {
@@ -84,7 +79,7 @@ export class Runner {
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
     const launched = { number, plan, slots, promptLines: lines };
-    const results = this.#drain(launched, command, doors);
+    const results = this.#drain(launched, command?.crossing, doors);
     // Whoever awaits it later gets the error; until then it is not unhandled.
     results.catch(() => undefined);
     return { launched, results };
@@ -93,11 +88,11 @@ export class Runner {
   async #drain(
     launched: LaunchedSteps,
     command: Promise<CrossingRecord> | undefined,
-    { drain, mode }: StepDoors,
+    doors: StepDoors,
   ): Promise<StepResults> {
     try {
       const [results] = await Promise.all([
-        this.#downlink.drain(launched, drain, mode),
+        this.#downlink.drain(launched, doors),
         command ?? Promise.resolve(),
       ]);
       return results;

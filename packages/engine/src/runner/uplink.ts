@@ -9,12 +9,14 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { StepPlan } from '../scheduler/plan.ts';
-import type { Door } from './door.ts';
+import type { StepDoors } from './doors.ts';
 import { type ForwardParts, slices } from './forward.ts';
 import { IN_FLIGHT, maxCommandRecords } from './shapes.ts';
 import { type PromptLine, writeStepCommand } from './step-command.ts';
 
-/** A place for one command on its way: host staging, device copy, and a stream with nothing else. */
+/**
+ * A place for one command on its way: host staging, device copy, and a stream with nothing else.
+ */
 interface Slot {
   readonly host: HostBuffer;
   readonly writer: CommandWriter;
@@ -24,8 +26,10 @@ interface Slot {
 }
 
 /**
- * Brings the device what a step needs to know: one packed command at most. It crosses on an idle
- * stream of its own, and the engine's stream waits for it on the device, never the caller.
+ * Brings the device what a step needs to know: one packed command at most, on an idle stream of its
+ * own. It is applied once it has arrived. Only `behind` makes the engine's stream wait for it on
+ * the device: a stream that stands still there can fill its queue and so stop the thread that
+ * launches, and with it whoever shares the driver's locks.
  */
 export class Uplink {
   readonly #parts: ForwardParts;
@@ -48,16 +52,16 @@ export class Uplink {
   }
 
   /**
-   * Sends the command of launch number `launch` and queues its application. Resolves when it has
-   * crossed; undefined when there was nothing to say.
+   * Sends the command of launch number `launch`, if there is anything to say. Returns when work
+   * launched next sees it applied; `crossing` is then on its way or done.
    */
-  send(
+  async send(
     launch: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
     decodeRows: Int32Array | undefined,
-    door: Door,
-  ): Promise<CrossingRecord> | undefined {
+    { command: door, mode }: StepDoors,
+  ): Promise<{ crossing: Promise<CrossingRecord> } | undefined> {
     const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
     const { stream, buffers, spec, shape } = this.#parts;
     writeStepCommand(writer, plan, shape, lines, decodeRows);
@@ -71,14 +75,20 @@ export class Uplink {
       purpose: 'command',
       tenant: SHARED_TENANT,
     });
-    side.record(arrived);
-    stream.wait(arrived);
+    // Awaited again by whoever awaits the launch; until then a failure is not unhandled.
+    crossing.catch(() => undefined);
+    if (mode === 'behind') {
+      side.record(arrived);
+      stream.wait(arrived);
+    } else {
+      await crossing;
+    }
     stream.launch('apply-command', {
       ...slices(buffers),
       command,
       vocab: spec.vocabularySize,
       maxRecords: maxCommandRecords(shape),
     });
-    return crossing;
+    return { crossing };
   }
 }

@@ -202,6 +202,8 @@ export function openDriver(path = DRIVER_LIBRARY): Driver {
       { cause },
     );
   }
+  // Read by cuInit. With a hardware queue for each stream, none stands still behind another's wait.
+  process.env.CUDA_DEVICE_MAX_CONNECTIONS ??= '32';
   const driver = new Driver(library);
   driver.call('cuInit', 0);
   return driver;
