@@ -132,15 +132,15 @@ export class Scheduler {
     const missing = (tokens: number) =>
       candidates.reduce((sum, sequence) => sum + this.#missingPages(sequence, tokens), 0);
     // A launch longer than its longest row would only delay what comes after it.
-    const longest = candidates.reduce(
-      (most, sequence) => Math.max(most, lastPosition(sequence) - sequence.computed),
-      1,
-    );
+    const isLonger = (sequence: Sequence, most: number) =>
+      lastPosition(sequence) - sequence.computed >= most;
     let steps = wanted;
-    while (steps > longest) steps /= 2;
-    if (missing(steps) > this.#pool.available) steps = 1;
-    // Once a command has to be sent for some row, pages for many steps of every row go with it.
-    const ahead = missing(steps) > 0 ? steps + AHEAD_TOKENS : steps;
+    while (steps > 1 && !candidates.some((sequence) => isLonger(sequence, steps))) steps /= 2;
+    const needed = missing(steps);
+    if (needed === 0) return { decode: candidates, steps, preempted: false };
+    if (needed > this.#pool.available) steps = 1;
+    // Now that a command has to be sent for some row, pages for many steps of every row go with it.
+    const ahead = steps + AHEAD_TOKENS;
     const reserved = 2 * missing(ahead) < this.#pool.available ? ahead : steps;
     let preempted = false;
     for (const sequence of candidates) {
