@@ -18,11 +18,6 @@ export function plainCase(name: string, run: (device: Device) => Promise<void>):
   return { name, arithmetic: false, closesDevice: false, run };
 }
 
-/** A case that needs real results of operations. */
-export function arithmeticCase(name: string, run: (device: Device) => Promise<void>): ContractCase {
-  return { name, arithmetic: true, closesDevice: false, run };
-}
-
 /** A broken contract: the message says what was expected and what came. */
 export class ContractError extends Error {
   override readonly name = 'ContractError';

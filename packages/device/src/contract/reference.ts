@@ -14,12 +14,6 @@ export interface KvShape {
   readonly pagesPerRow: number;
 }
 
-/** A flat batch: token i belongs to row `rows[i]` (-1 is padding) at `positions[i]`. */
-export interface BatchShape {
-  readonly rows: Numbers;
-  readonly positions: Numbers;
-}
-
 /** Index in the KV pages of dimension 0 of a position's key (part 0) or value (part 1). */
 export function kvIndex(
   shape: KvShape,

@@ -27,7 +27,7 @@ const FLOAT = new Float32Array(1);
 const WORD = new Int32Array(FLOAT.buffer);
 
 /** The bits of a float, as rows store them. */
-export function floatBits(value: number): number {
+function floatBits(value: number): number {
   FLOAT[0] = value;
   return WORD[0]!;
 }

@@ -9,7 +9,7 @@ const ALIGNMENT = 256;
 const SIMD_BUFFER_MIN_BYTES = 65_536;
 
 /** Host memory that lanes in other threads reach, too. */
-export class CpuHostBuffer implements HostBuffer {
+class CpuHostBuffer implements HostBuffer {
   readonly id: number;
   readonly memory: HostMemoryKind;
   readonly bytes: Uint8Array;
