@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cudaAvailability } from './availability.ts';
 import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
@@ -51,6 +52,27 @@ const failing = (name: string, code: number) => ({
 
 /** Stands for the real library, compiled. Without a C compiler there is nothing to test against. */
 describe.each(hasCompiler ? ['compiled stub'] : [])('the driver by a %s', () => {
+  it('refuses what the law in force forbids, and only that', () => {
+    const driver = openDriver(driverLibrary('forbidding', NAMES));
+    const calls = () =>
+      (['cuMemHostRegister_v2', 'cuEventElapsedTime'] as const).map((name) => {
+        try {
+          driver.call(
+            name,
+            ...(name === 'cuEventElapsedTime' ? [Buffer.alloc(4), 0n, 0n] : [0n, 0n, 0]),
+          );
+          return 'called';
+        } catch (error) {
+          return (error as { code: string }).code;
+        }
+      });
+    expect(calls()).toEqual(['called', 'called']);
+    driver.forbid(['host-registration']);
+    expect(calls()).toEqual(['forbidden-under-cc', 'called']);
+    driver.forbid(referenceProfile('b300-cc').forbidden);
+    expect(calls()).toEqual(['forbidden-under-cc', 'forbidden-under-cc']);
+  });
+
   it('names the function that is missing', () => {
     const path = driverLibrary('partial', {}, ['cuGraphLaunch']);
     expect(() => openDriver(path)).toThrow(expect.objectContaining({ code: 'library-missing' }));

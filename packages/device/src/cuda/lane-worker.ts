@@ -29,6 +29,7 @@ const context = openContext(driver);
 const stream = createStream(driver, 'highest');
 const clock = new SystemClock(start.clockOrigin);
 const { profile, channel } = start;
+if (profile !== null) driver.forbid(profile.forbidden);
 const thread: CopyThread = {
   driver,
   counters: new CopyCounters(start.counters),

@@ -52,6 +52,7 @@ export interface CudaDeviceOptions {
 export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
   const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;
   const driver = openDriver(driverPath);
+  if (law !== null) driver.forbid(law.profile.forbidden);
   const machine = describe(driver, ordinal);
   const majorVersion = Math.floor(machine.cudaVersion / 1000);
   const environment = hostEnvironment();

@@ -1,3 +1,4 @@
+import type { ForbiddenFeature } from '@bridgekeeper/bridge';
 import { DeviceError, type DeviceErrorCode } from '../../errors.ts';
 import {
   type BoundFunctions,
@@ -34,6 +35,8 @@ export const DRIVER_SIGNATURES = {
   cuMemsetD8Async: ['u64', 'u32', 'u64', 'u64'],
   cuMemHostAlloc: ['pointer', 'u64', 'u32'],
   cuMemFreeHost: ['u64'],
+  cuMemHostRegister_v2: ['u64', 'u64', 'u32'],
+  cuMemHostGetDevicePointer_v2: ['pointer', 'u64', 'u32'],
   cuMemcpyHtoDAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuMemcpyDtoHAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuStreamCreateWithPriority: ['pointer', 'u32', 'i32'],
@@ -50,6 +53,7 @@ export const DRIVER_SIGNATURES = {
   cuEventRecord: ['u64', 'u64'],
   cuEventQuery: ['u64'],
   cuEventSynchronize: ['u64'],
+  cuEventElapsedTime: ['pointer', 'u64', 'u64'],
   cuGraphInstantiateWithFlags: ['pointer', 'u64', 'u64'],
   cuGraphLaunch: ['u64', 'u64'],
   cuGraphDestroy: ['u64'],
@@ -103,12 +107,20 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
   [803, 'the kernel driver and libcuda differ in version: reinstall the driver or reboot'],
 ]);
 
+/** Calls that use what a profile may forbid. Nothing that we run makes them. */
+const FEATURE_OF: Readonly<Partial<Record<DriverFunction, ForbiddenFeature>>> = {
+  cuMemHostRegister_v2: 'host-registration',
+  cuMemHostGetDevicePointer_v2: 'mapped-host-reads',
+  cuEventElapsedTime: 'event-timing',
+};
+
 /**
  * The CUDA driver, every status checked. Contexts are current per thread: each thread opens its
  * own.
  */
 export class Driver {
   readonly #functions: BoundFunctions<typeof DRIVER_SIGNATURES>;
+  #forbidden: readonly ForbiddenFeature[] = [];
 
   constructor(library: NativeLibrary) {
     try {
@@ -123,8 +135,20 @@ export class Driver {
     }
   }
 
+  /** From now on calls that use these fail as they would, or worse not fail, on such a machine. */
+  forbid(features: readonly ForbiddenFeature[]): void {
+    this.#forbidden = features;
+  }
+
   /** Calls a function and throws DeviceError unless it succeeds. */
   call(name: DriverFunction, ...args: NativeArgument[]): void {
+    const feature = FEATURE_OF[name];
+    if (feature !== undefined && this.#forbidden.includes(feature)) {
+      throw new DeviceError(
+        'forbidden-under-cc',
+        `${name} uses ${feature}, which the law in force forbids: it fails or misleads there`,
+      );
+    }
     const status = this.#functions[name](...args);
     if (status !== CUDA.SUCCESS) throw this.errorOf(name, status);
   }
