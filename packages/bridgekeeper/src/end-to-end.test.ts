@@ -19,10 +19,12 @@ const golden = JSON.parse(readFileSync(join(STORYTELLER, 'golden.json'), 'utf8')
 
 interface BridgeReply {
   readonly law: { readonly name: string };
+  readonly policy: { readonly name: string; readonly reason: string };
+  readonly lanes: readonly { readonly kind: string; readonly crossings: number }[];
   readonly ledger: readonly {
     readonly purpose: string;
     readonly crossings: number;
-    readonly blocked_seconds: number;
+    readonly busy_seconds: number;
   }[];
 }
 
@@ -119,9 +121,14 @@ describe('the served model', () => {
     const bridge = (await reply.json()) as BridgeReply;
     expect(bridge.law.name).toBe('b300-cc');
     const tokens = bridge.ledger.find((entry) => entry.purpose === 'tokens')!;
-    expect(tokens.crossings).toBeGreaterThan(64);
-    // Each drain stands behind a step's work, so the law blocks the launching thread for all of it.
-    expect(tokens.blocked_seconds).toBeGreaterThan(tokens.crossings * 300e-6);
+    // Under this law the policy is chosen that keeps the launching thread out of crossings: only
+    // weights crossed by its lane.
+    expect(bridge.policy).toMatchObject({ name: 'resident', reason: expect.stringMatching(/K =/) });
+    const inline = bridge.lanes.find((lane) => lane.kind === 'inline')!;
+    const weights = bridge.ledger.find((entry) => entry.purpose === 'weights')!;
+    expect(inline.crossings).toBe(weights.crossings);
+    expect(tokens.crossings).toBeGreaterThan(20);
+    expect(tokens.busy_seconds).toBeGreaterThan(tokens.crossings * 20e-6);
     const metrics = await (await fetch(`${served.url}/metrics`)).text();
     expect(metrics).toMatch(/vllm:generation_tokens_total\{[^}]*\} [1-9]/);
     for (const text of [served.log(), metrics]) expect(text).not.toMatch(/sailor|Knightley/);

@@ -35,6 +35,7 @@ async function main(options: SseServerOptions): Promise<void> {
       }),
       law: { name: 'off', reason: 'stub' },
       policy: { name: 'drain-first', reason: 'stub' },
+      bridge: { name: 'none', reason: 'a stub crosses nothing' },
     }),
     log: openLog({ level: 'warn', pretty: false, destination: 2, colour: false }),
     clock: HOST_CLOCK,

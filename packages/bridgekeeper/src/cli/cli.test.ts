@@ -36,6 +36,7 @@ function testIo(more: Partial<CliIo> = {}) {
       engine: stub,
       law: { name: 'off', reason: 'stub' },
       policy: { name: 'drain-first', reason: 'stub' },
+      bridge: { name: 'none', reason: 'a stub crosses nothing' },
     }),
     ...more,
   };

@@ -9,6 +9,8 @@ export async function startPlannedEngine(settings: Settings, log: Logger): Promi
   const plan = planEngine(settings);
   const law = { name: lawName(plan.law.value), reason: plan.law.reason };
   const policy = { name: plan.policy.value, reason: plan.policy.reason };
+  const { value, ...why } = plan.bridge;
+  const bridge = { name: value?.name ?? 'none', ...why };
   log.info(`device ${plan.device.value} (${plan.device.reason})`);
   log.info(`law ${law.name} (${law.reason}), policy ${policy.name} (${policy.reason})`);
   if (plan.bridge.warning !== undefined) log.warn(plan.bridge.warning);
@@ -16,5 +18,5 @@ export async function startPlannedEngine(settings: Settings, log: Logger): Promi
   const { card } = engine;
   const megabytes = (card.weightBytes / 1e6).toFixed(1);
   log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
-  return { engine, law, policy };
+  return { engine, law, policy, bridge };
 }

@@ -38,6 +38,7 @@ export interface ServerContext {
   readonly allowedOrigins: readonly string[];
   readonly law: Reasoned;
   readonly policy: Reasoned;
+  readonly bridge: Reasoned & { readonly warning?: string };
   readonly version: string;
   /** When the server started, in seconds since 1970. */
   readonly startedSeconds: number;

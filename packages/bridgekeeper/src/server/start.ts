@@ -18,6 +18,8 @@ export interface StartedEngine {
   readonly engine: EngineClient;
   readonly law: Reasoned;
   readonly policy: Reasoned;
+  /** What the choices were derived from. */
+  readonly bridge: Reasoned & { readonly warning?: string };
 }
 
 export interface ServerParts {
@@ -63,7 +65,7 @@ export async function startServer(settings: Settings, parts: ServerParts): Promi
 function contextOf(
   settings: Settings,
   { log, clock, version }: ServerParts,
-  { engine, law, policy }: StartedEngine,
+  { engine, law, policy, bridge }: StartedEngine,
   text: ServerContext['text'],
 ): ServerContext {
   const { servedModelName, model } = settings;
@@ -76,6 +78,7 @@ function contextOf(
     version,
     law,
     policy,
+    bridge,
     modelNames,
     metrics: new ServerMetrics(engine, modelNames[0]!),
     keys: new KeyRing(settings.apiKey),

@@ -29,6 +29,7 @@ export async function startTestServer(
       engine: stub,
       law: { name: 'off', reason: 'a stub has no bridge' },
       policy: { name: 'drain-first', reason: 'a stub has no steps' },
+      bridge: { name: 'none', reason: 'a stub crosses nothing' },
     }),
     log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
     clock: HOST_CLOCK,

@@ -30,6 +30,7 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
     device: { ...ctx.engine.card.device },
     law: { name: bridge.law, reason: ctx.law.reason },
     policy: ctx.policy,
+    assumed_bridge: { ...ctx.bridge },
     uptime_seconds: seconds(bridge.uptimeNs),
     launches,
     graph_launches: graphLaunches,

@@ -60,6 +60,11 @@ export const BridgeDocument = z
     device: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     law: z.object({ name: z.string(), reason: z.string() }),
     policy: z.object({ name: z.string(), reason: z.string() }),
+    assumed_bridge: z.object({
+      name: z.string(),
+      reason: z.string(),
+      warning: z.string().optional(),
+    }),
     uptime_seconds: z.number(),
     launches: z.int(),
     graph_launches: z.int(),
