@@ -54,10 +54,11 @@ export const POLICIES_SUITE: Suite = {
   name: 'policies',
   summary: 'throughput, bursts and crossings by policy, law and concurrency, without HTTP',
   plot: {
-    title: 'Output tokens per second by concurrency, policy and law',
+    title: 'Output tokens per second: each policy and law against the best',
     x: 'concurrency',
     y: 'outputTokensPerSecond',
-    series: ['policy', 'law'],
+    colour: 'policy',
+    dash: 'law',
   },
   parameters: {
     model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },

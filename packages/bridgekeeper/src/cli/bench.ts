@@ -22,7 +22,7 @@ export function addBenchCommand(program: Command, io: CliIo): void {
       .option('--json', 'as one JSON document');
     if (suite.plot !== undefined) command.option('--svg <file>', 'draw the result into this file');
     for (const [flag, { kind, default: fallback, help }] of Object.entries(suite.parameters)) {
-      command.option(`--${flag} <${kind.placeholder}>`, help, fallback);
+      command.option(`--${flag} <${kind.metavar}>`, help, fallback);
     }
     command.action((options: Record<string, string>) => runSuite(suite, options, io));
   }

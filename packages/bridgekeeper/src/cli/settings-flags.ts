@@ -28,7 +28,7 @@ function addFlag(command: Command, name: SettingName): void {
     if (fallback === true) command.addOption(new Option(`--no-${flag}`, `not --${flag}`));
     return;
   }
-  const option = new Option(`--${flag} <${kind.placeholder}>`, text);
+  const option = new Option(`--${flag} <${kind.metavar}>`, text);
   if (kind.list) option.argParser((value, before) => [...((before as string[]) ?? []), value]);
   command.addOption(option);
 }

@@ -5,7 +5,7 @@
  */
 export interface Kind<T> {
   /** What stands behind the flag in the help text; empty for a switch. */
-  readonly placeholder: string;
+  readonly metavar: string;
   readonly parse: (text: string) => T;
   readonly list?: true;
   readonly isSwitch?: true;
@@ -17,14 +17,14 @@ const fail = (what: string, text: string): never => {
   throw new Error(`must be ${what}, got ${JSON.stringify(text.slice(0, 80))}`);
 };
 
-export function text(placeholder: string): Kind<string> {
-  return { placeholder, parse: (value) => value || fail('non-empty text', value) };
+export function text(metavar: string): Kind<string> {
+  return { metavar, parse: (value) => value || fail('non-empty text', value) };
 }
 
 /** One or more texts: the flag may be repeated; environment variables separate them with commas. */
-export function texts(placeholder: string): Kind<readonly string[]> {
+export function texts(metavar: string): Kind<readonly string[]> {
   return {
-    placeholder,
+    metavar,
     list: true,
     parse: (value) => {
       const parts = value.split(',').map((part) => part.trim());
@@ -35,7 +35,7 @@ export function texts(placeholder: string): Kind<readonly string[]> {
 
 export function oneOf<const C extends readonly string[]>(...choices: C): Kind<C[number]> {
   return {
-    placeholder: choices.join('|'),
+    metavar: choices.join('|'),
     parse: (value) =>
       choices.includes(value) ? value : fail(`one of ${choices.join(', ')}`, value),
   };
@@ -44,7 +44,7 @@ export function oneOf<const C extends readonly string[]>(...choices: C): Kind<C[
 /** Numbers with a fraction, both ends included. */
 export function number(min: number, max: number): Kind<number> {
   return {
-    placeholder: 'number',
+    metavar: 'number',
     parse: (value) => {
       const parsed = value.trim() === '' ? Number.NaN : Number(value);
       return parsed >= min && parsed <= max
@@ -69,7 +69,7 @@ const MULTIPLIERS: Readonly<Record<string, number>> = {
 /** Whole numbers as vLLM reads them: 8192, 25.6k (decimal), 16K (binary). */
 export function integer(min: number, max: number): Kind<number> {
   return {
-    placeholder: 'n',
+    metavar: 'n',
     parse: (value) => {
       const match = /^(\d+(?:\.\d+)?)([kmgtKMGT]?)$/.exec(value.trim());
       const parsed = match ? Number(match[1]) * (MULTIPLIERS[match[2] ?? ''] ?? 1) : Number.NaN;
@@ -80,9 +80,9 @@ export function integer(min: number, max: number): Kind<number> {
 }
 
 /** As `texts`, but never shown. */
-export function secrets(placeholder: string): Kind<readonly string[]> {
+export function secrets(metavar: string): Kind<readonly string[]> {
   return {
-    ...texts(placeholder),
+    ...texts(metavar),
     secret: true,
     parse: (value) => {
       const parts = value.split(',').map((part) => part.trim());
@@ -95,7 +95,7 @@ export function secrets(placeholder: string): Kind<readonly string[]> {
 /** `--flag` and `--no-flag`; true/false, 1/0, yes/no, on/off elsewhere. */
 export function onOff(): Kind<boolean> {
   return {
-    placeholder: '',
+    metavar: '',
     isSwitch: true,
     parse: (value) => {
       if (/^(true|1|yes|on)$/i.test(value)) return true;
@@ -108,7 +108,7 @@ export function onOff(): Kind<boolean> {
 /** auto, off, emulate:<reference profile>, or the path of a profile. */
 export function law(): Kind<string> {
   return {
-    placeholder: 'auto|off|file|emulate:name',
+    metavar: 'auto|off|file|emulate:name',
     parse: (value) =>
       value === '' || value === 'emulate:'
         ? fail('auto, off, emulate:<reference profile> or a profile file', value)
