@@ -82,7 +82,8 @@ export class CpuDevice implements Device {
     this.#memory = new CpuMemory(memoryBytes, threads);
     const queue = new WorkQueue(control, (message) => pool.post(message));
     const counts = { launches: 0, graphLaunches: 0 };
-    this.#hub = { control, queue, memory: this.#memory, counts, recording: null };
+    const imposeLaunch = launchImposer(law, this.clock);
+    this.#hub = { control, queue, memory: this.#memory, counts, imposeLaunch, recording: null };
     const inline = { id: 'inline', kind: 'inline', slot: INLINE_SLOT } as const;
     const noClose = () => Promise.resolve();
     const choose = this.#inlineMaker(inline);
@@ -227,4 +228,14 @@ export class CpuDevice implements Device {
       return { maker: engine, issuedNs: this.clock.nowNs() };
     };
   }
+}
+
+/** What a launch costs the thread that makes it: microseconds, too few to sleep. */
+function launchImposer(law: Law | null, clock: SystemClock): (kind: 'launch' | 'graph') => void {
+  if (law === null) return () => {};
+  return (kind) => {
+    const busyNs = kind === 'launch' ? law.launchNs() : law.graphLaunchNs();
+    const wakeNs = clock.nowNs() + busyNs;
+    while (clock.nowNs() < wakeNs);
+  };
 }

@@ -22,6 +22,8 @@ export interface StreamHub {
   readonly queue: WorkQueue;
   readonly memory: CpuMemory;
   readonly counts: { launches: number; graphLaunches: number };
+  /** Keeps the launching thread busy for as long as the law says that a launch takes. */
+  readonly imposeLaunch: (kind: 'launch' | 'graph') => void;
   /** While a graph is captured: whose launches are recorded instead of run. */
   recording: { readonly stream: CpuStream; readonly items: OpItem[] } | null;
 }
@@ -54,12 +56,14 @@ export class CpuStream implements Stream {
     }
     this.#add(item);
     this.#hub.counts.launches += 1;
+    this.#hub.imposeLaunch('launch');
   }
 
   launchGraph(graph: Graph): void {
     this.#assertRunning('a graph');
     this.#add({ graph: graph.id });
     this.#hub.counts.graphLaunches += 1;
+    this.#hub.imposeLaunch('graph');
   }
 
   #add(item: WorkItem): void {
