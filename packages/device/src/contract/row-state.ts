@@ -8,7 +8,6 @@ import {
   ROW_FLAG,
   ROW_WORDS,
   resultSlotWords,
-  TARGET,
 } from '../row-layout.ts';
 import { expectThat } from './case.ts';
 import type { Workbench } from './workbench.ts';
@@ -129,24 +128,6 @@ export async function uploadRows(
     counts: await bench.uploadWords(counts),
     results: await bench.poisoned(STATE.ringSlots * resultSlotWords(STATE.ringLines) * 4),
   };
-}
-
-/** The arrays of `targets` in the order of TARGET. */
-export function targetList(targets: CommandTargets): Slice[] {
-  const list: Slice[] = [];
-  list[TARGET.ROWS] = targets.rows;
-  list[TARGET.PAGE_TABLE] = targets.pageTable;
-  list[TARGET.BIAS] = targets.bias;
-  list[TARGET.DECODE_ROWS] = targets.decodeRows;
-  list[TARGET.TOKENS] = targets.tokens;
-  list[TARGET.TOKEN_ROWS] = targets.tokenRows;
-  list[TARGET.POSITIONS] = targets.positions;
-  list[TARGET.SELECT] = targets.select;
-  list[TARGET.SELECT_ROWS] = targets.selectRows;
-  list[TARGET.PROMPT_SELECT] = targets.promptSelect;
-  list[TARGET.PROMPT_TARGETS] = targets.promptTargets;
-  list[TARGET.CONTROL] = targets.control;
-  return list;
 }
 
 /** Arguments of `advance` over `lineRows`, whose sampled tokens are in `sampled`. */

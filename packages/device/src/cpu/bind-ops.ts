@@ -1,3 +1,4 @@
+import { targetList } from '../command-targets.ts';
 import type { OpName } from '../ops.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
@@ -66,20 +67,7 @@ export function bindOp(memory: DeviceMemory, { op, args }: OpItem): BoundOp {
 
 const BINDERS: Binders = {
   'apply-command': (memory, args) => {
-    const targets = [
-      args.rows,
-      args.pageTable,
-      args.bias,
-      args.decodeRows,
-      args.tokens,
-      args.tokenRows,
-      args.positions,
-      args.select,
-      args.selectRows,
-      args.promptSelect,
-      args.promptTargets,
-      args.control,
-    ].map((target) => memory.words(target));
+    const targets = targetList(args).map((target) => memory.words(target));
     const command = memory.words(args.command);
     const counts = memory.words(args.counts);
     const run = () => applyCommand(command, targets, counts, args.vocab, args.maxRecords);

@@ -1,5 +1,6 @@
+import { targetList } from '../command-targets.ts';
 import type { Slice } from '../device.ts';
-import type { CommandTargets, OpArgs } from '../ops.ts';
+import type { OpArgs } from '../ops.ts';
 import {
   COMMAND_HEADER_WORDS,
   LOGPROB_WORDS,
@@ -7,7 +8,6 @@ import {
   RECORD_WORDS,
   ROW_WORDS,
   resultSlotWords,
-  TARGET,
 } from '../row-layout.ts';
 import type { Launcher } from './launcher.ts';
 
@@ -20,23 +20,6 @@ const MAX_COMMAND_BLOCKS = 512;
 
 const rowsIn = (rows: Slice) => Math.floor(rows.bytes / (ROW_WORDS * WORD));
 const countRowsIn = (counts: Slice, vocab: number) => Math.floor(counts.bytes / (vocab * WORD));
-
-function targetList(targets: CommandTargets): Slice[] {
-  const list: Slice[] = [];
-  list[TARGET.ROWS] = targets.rows;
-  list[TARGET.PAGE_TABLE] = targets.pageTable;
-  list[TARGET.BIAS] = targets.bias;
-  list[TARGET.DECODE_ROWS] = targets.decodeRows;
-  list[TARGET.TOKENS] = targets.tokens;
-  list[TARGET.TOKEN_ROWS] = targets.tokenRows;
-  list[TARGET.POSITIONS] = targets.positions;
-  list[TARGET.SELECT] = targets.select;
-  list[TARGET.SELECT_ROWS] = targets.selectRows;
-  list[TARGET.PROMPT_SELECT] = targets.promptSelect;
-  list[TARGET.PROMPT_TARGETS] = targets.promptTargets;
-  list[TARGET.CONTROL] = targets.control;
-  return list;
-}
 
 export function launchApplyCommand(launcher: Launcher, args: OpArgs['apply-command']): void {
   const { command, counts, vocab } = args;

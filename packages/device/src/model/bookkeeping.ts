@@ -1,3 +1,4 @@
+import { targetList } from '../command-targets.ts';
 import { advance, applyCommand, beginDecode, isRow, isStop } from '../cpu/kernels/rows.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { hash32 } from '../random.ts';
@@ -9,7 +10,6 @@ import {
   ROW,
   ROW_FLAG,
   ROW_WORDS,
-  TARGET,
 } from '../row-layout.ts';
 import { floatsOf, wordsOf } from './memory.ts';
 
@@ -21,19 +21,7 @@ type Bookkeeper<Name extends OpName> = (args: OpArgs[Name]) => () => void;
  */
 const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
   'apply-command': (args) => {
-    const targets: Int32Array[] = [];
-    targets[TARGET.ROWS] = wordsOf(args.rows);
-    targets[TARGET.PAGE_TABLE] = wordsOf(args.pageTable);
-    targets[TARGET.BIAS] = wordsOf(args.bias);
-    targets[TARGET.DECODE_ROWS] = wordsOf(args.decodeRows);
-    targets[TARGET.TOKENS] = wordsOf(args.tokens);
-    targets[TARGET.TOKEN_ROWS] = wordsOf(args.tokenRows);
-    targets[TARGET.POSITIONS] = wordsOf(args.positions);
-    targets[TARGET.SELECT] = wordsOf(args.select);
-    targets[TARGET.SELECT_ROWS] = wordsOf(args.selectRows);
-    targets[TARGET.PROMPT_SELECT] = wordsOf(args.promptSelect);
-    targets[TARGET.PROMPT_TARGETS] = wordsOf(args.promptTargets);
-    targets[TARGET.CONTROL] = wordsOf(args.control);
+    const targets = targetList(args).map(wordsOf);
     const command = wordsOf(args.command);
     const counts = wordsOf(args.counts);
     const { vocab, maxRecords } = args;
