@@ -47,6 +47,17 @@ describe('auto', () => {
     expect(plan({ device: 'cpu', law: 'emulate:b300-cc' }).policy.value).toBe('resident');
   });
 
+  it('needs contexts for its lanes', () => {
+    const base = referenceProfile('b300-cc');
+    const path = join(folder, 'two-contexts.json');
+    const contexts = { ...base.contexts, max: 2 };
+    writeFileSync(path, JSON.stringify({ ...base, name: 'two-contexts', contexts }));
+    expect(plan({ device: 'cpu', law: path }).policy).toEqual({
+      value: 'drain-first',
+      reason: 'two-contexts allows 2 contexts, too few for lanes',
+    });
+  });
+
   it('is overridden by --policy', () => {
     const chosen = plan({ device: 'cpu', law: 'emulate:b300-cc', policy: 'overlap' });
     expect(chosen.policy).toEqual({ value: 'overlap', reason: '--policy overlap' });

@@ -112,6 +112,9 @@ function tollOf(profile: Profile | null): number {
   return idleTollNs + queuedTollNs;
 }
 
+/** The launching thread's context, and one for each of the lanes of commands and drains. */
+const RESIDENT_CONTEXTS = 3;
+
 /** A step of an 8B model on one GPU, to say in the log what a toll leads to. */
 const EXAMPLE_STEP_NS = 10e6;
 
@@ -123,6 +126,10 @@ function choosePolicy(
   if (wish !== 'auto') return { value: wish, reason: `--policy ${wish}` };
   if (bridge === null) {
     return { value: 'drain-first', reason: 'no bridge lies between host and device' };
+  }
+  if (bridge.contexts.max < RESIDENT_CONTEXTS) {
+    const reason = `${bridge.name} allows ${bridge.contexts.max} contexts, too few for lanes`;
+    return { value: 'drain-first', reason };
   }
   const steps = burstSteps(burst, EXAMPLE_STEP_NS);
   const reason =
