@@ -29,7 +29,8 @@ export function cudaAvailability(driverPath = DRIVER_LIBRARY): CudaAvailability 
     const detail = `${count} NVIDIA GPU${count === 1 ? '' : 's'}`;
     return { available: true, detail, gpu: identify(driver, 0) };
   } catch (error) {
-    if (error instanceof DeviceError) return unavailable(error.message);
+    // Fit for a log line: what to install is said by whoever asks for the GPU by name.
+    if (error instanceof DeviceError) return unavailable(error.message.split(': ')[0]!);
     throw error;
   }
 }
