@@ -19,17 +19,10 @@ import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 
-export interface EngineOptions {
-  readonly device: Device;
-  /** How reports name the law that the device imposes. */
-  readonly lawName: string;
-  readonly policy: PolicyName;
+/** What bounds an engine, whatever model and device it has. Plain data. */
+export interface EngineLimits {
   /** What `resident` derives the length of its bursts from. */
   readonly burst: BurstLimits;
-  /** A Hugging Face model folder. */
-  readonly model: string;
-  /** Random weights: only config.json is read. */
-  readonly dummy: boolean;
   /** undefined: what the model was made for. */
   readonly maxModelTokens: number | undefined;
   readonly maxRows: number;
@@ -43,6 +36,17 @@ export interface EngineOptions {
   readonly maxWaiting: number;
   /** Where the seeds of requests without one come from. */
   readonly seed: number;
+}
+
+export interface EngineOptions extends EngineLimits {
+  readonly device: Device;
+  /** How reports name the law that the device imposes. */
+  readonly lawName: string;
+  readonly policy: PolicyName;
+  /** A Hugging Face model folder. */
+  readonly model: string;
+  /** Random weights: only config.json is read. */
+  readonly dummy: boolean;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 

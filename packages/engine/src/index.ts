@@ -1,6 +1,7 @@
 export { checkRequest } from './check-request.ts';
 export {
   createEngine,
+  type EngineLimits,
   type EngineOptions,
   type PreparedModel,
   prepareModel,

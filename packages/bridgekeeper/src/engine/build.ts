@@ -13,22 +13,12 @@ import type { EnginePlan } from './plan.ts';
 /** What the engine is told of a plan, besides its device. */
 export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
   return {
+    ...plan.limits,
     device,
     lawName: lawName(plan.law.value),
     policy: plan.policy.value,
-    burst: plan.burst,
     model: plan.model,
     dummy: plan.loadFormat === 'dummy',
-    maxModelTokens: plan.maxModelTokens,
-    maxRows: plan.maxRows,
-    maxBatchTokens: plan.maxBatchTokens,
-    pageTokens: plan.pageTokens,
-    memoryUtilization: plan.memoryUtilization,
-    kvBytes: plan.kvBytes,
-    prefixCaching: plan.prefixCaching,
-    chunkedPrefill: plan.chunkedPrefill,
-    maxWaiting: plan.maxWaiting,
-    seed: plan.seed,
   };
 }
 

@@ -8,7 +8,12 @@ import {
   referenceProfile,
 } from '@bridgekeeper/bridge';
 import { cudaAvailability, type DeviceKind, readConfidentialState } from '@bridgekeeper/device';
-import { type BurstLimits, burstSteps, type PolicyName } from '@bridgekeeper/engine';
+import {
+  type BurstLimits,
+  burstSteps,
+  type EngineLimits,
+  type PolicyName,
+} from '@bridgekeeper/engine';
 import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { assumeProfile } from './assume-profile.ts';
@@ -33,8 +38,14 @@ export function planEngine(settings: Settings): EnginePlan {
     law,
     bridge,
     policy: choosePolicy(settings.policy, bridge.value, burst),
-    burst,
     modelledGpu: null,
+    limits: limitsOf(settings, burst),
+  };
+}
+
+function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
+  return {
+    burst,
     maxModelTokens: settings.maxModelLen,
     maxRows: settings.maxNumSeqs,
     maxBatchTokens: settings.maxNumBatchedTokens,

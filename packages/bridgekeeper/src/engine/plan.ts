@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
-import type { BurstLimits, PolicyName } from '@bridgekeeper/engine';
+import type { EngineLimits, PolicyName } from '@bridgekeeper/engine';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
 export interface Choice<T> {
@@ -20,17 +20,7 @@ export interface EnginePlan {
    */
   readonly bridge: Choice<Profile | null> & { readonly warning?: string };
   readonly policy: Choice<PolicyName>;
-  readonly burst: BurstLimits;
   /** The GPU that a modelled device has; null: the law's own. */
   readonly modelledGpu: Profile | null;
-  readonly maxModelTokens: number | undefined;
-  readonly maxRows: number;
-  readonly maxBatchTokens: number;
-  readonly pageTokens: number | undefined;
-  readonly memoryUtilization: number;
-  readonly kvBytes: number | undefined;
-  readonly prefixCaching: boolean;
-  readonly chunkedPrefill: boolean;
-  readonly maxWaiting: number;
-  readonly seed: number;
+  readonly limits: EngineLimits;
 }
