@@ -7,7 +7,7 @@ export default defineConfig({
     include: ['packages/*/dist/**/*.test.js', 'tidy/dist/**/*.test.js'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 60_000,
   },
 });

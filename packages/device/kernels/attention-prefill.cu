@@ -1,10 +1,11 @@
 #include "common.cuh"
+#include "fp8.cuh"
 
 // Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an
 // online softmax. A tile is ROWS query lines: for GQA the lines of the heads that share a KV head
 // lie side by side, so that they share the K and V tiles. Tokens of several rows may share a tile:
-// each row's tokens form a segment, in which the other lines are masked. HEAD_DIM is fixed when
-// compiled.
+// each row's tokens form a segment, in which the other lines are masked. HEAD_DIM and KV_FORMAT (0:
+// bf16, 1: FP8 E4M3) are fixed when compiled.
 
 #define WARPS 4
 #define ROWS (WARPS * 16)
@@ -13,6 +14,12 @@
 #define POSITIONS (DEPTH > 128 ? 32 : 64)
 /** Padding keeps the rows that ldmatrix reads together in different banks. */
 #define STRIDE (DEPTH + 8)
+
+#if KV_FORMAT == 1
+typedef unsigned char Stored;
+#else
+typedef bf16 Stored;
+#endif
 
 struct PrefillShape {
   KvPages pages;
@@ -63,19 +70,27 @@ struct Softmax {
   float values[DEPTH / 8][4];
 };
 
-/** 16 bytes from global to shared memory in the background, or 16 zeros. */
-__device__ inline void copyPiece(bf16* target, const bf16* source, bool isZero) {
+#if KV_FORMAT == 1
+/** Eight elements from global to shared memory, or eight zeros. */
+__device__ inline void copyPiece(bf16* target, const Stored* source, bool isZero) {
+  const uint2 packed = isZero ? make_uint2(0, 0) : *(const uint2*)source;
+  *(uint4*)target = widenFp8(packed.x, packed.y);
+}
+#else
+/** Eight elements from global to shared memory in the background, or eight zeros. */
+__device__ inline void copyPiece(bf16* target, const Stored* source, bool isZero) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                    (u32)__cvta_generic_to_shared(target)),
                "l"(source), "r"(isZero ? 0 : 16));
 }
+#endif
 __device__ inline void awaitPieces() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /**
  * Starts to load keys, or values `shift` elements on. Positions of [begin, to) from `from` on; the
  * rest is zero, since even a masked NaN would spoil the sums.
  */
-__device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pages, i64 shift,
+__device__ inline void loadTile(bf16* tile, const Stored* kv, const HeadPages& pages, i64 shift,
                                 int from, int begin, int to) {
   constexpr int pieces = DEPTH / 8;
 #pragma unroll 4
@@ -84,7 +99,7 @@ __device__ inline void loadTile(bf16* tile, const bf16* kv, const HeadPages& pag
     const int piece = i % pieces;
     const bool isWanted = position >= begin && position < to && piece < HEAD_DIM / 8;
     const i64 offset = isWanted ? pages.offset(position) : -1;
-    const bf16* source = offset < 0 ? kv : kv + offset + shift + piece * 8;
+    const Stored* source = offset < 0 ? kv : kv + offset + shift + piece * 8;
     copyPiece(tile + i / pieces * STRIDE + piece * 8, source, offset < 0);
   }
 }
@@ -226,10 +241,12 @@ __device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv
 
 /** Grid: (tiles of ROWS lines, kvHeads). */
 extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
-    attention_prefill(const bf16* qkv, const bf16* kv, const int* tokenRows, const int* positions,
+    attention_prefill(const bf16* qkv, const Stored* kv, const int* tokenRows, const int* positions,
                       bf16* out, PrefillShape shape) {
   __shared__ __align__(16) bf16 keys[POSITIONS * STRIDE];
   __shared__ __align__(16) bf16 values[POSITIONS * STRIDE];
+  letNextStart();
+  awaitEarlier();
   const int group = shape.group;
   const int firstToken = (int)((i64)blockIdx.x * ROWS / group);
   const int endToken = min(shape.count, (int)(((i64)blockIdx.x * ROWS + ROWS - 1) / group) + 1);

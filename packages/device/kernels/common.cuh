@@ -11,6 +11,22 @@ typedef long long i64;
 #define WARP_LANES 32
 #define FULL_WARP 0xffffffffu
 
+// Programmatic dependent launch: a kernel may start while the one before it on the stream still
+// runs. Every kernel of ours therefore calls awaitEarlier in every thread, before it touches
+// anything that an earlier kernel writes or reads and before any return; only what never changes
+// while steps run (weights) may be read before. Work that is queued behind it may start as soon as
+// every block has called letNextStart or has ended.
+__device__ inline void awaitEarlier() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void letNextStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 __device__ inline float infinity() { return __int_as_float(0x7f800000); }
 
 __device__ inline float widen(bf16 value) { return __uint_as_float((u32)value << 16); }

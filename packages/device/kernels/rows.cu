@@ -34,6 +34,8 @@ __device__ void restartCounts(int* counts, const int* payload, int length, int v
 extern "C" __global__ void apply_command(Targets targets, const int* command, int* counts,
                                          int commandWords, int maxRecords, int countRows,
                                          int vocab) {
+  letNextStart();
+  awaitEarlier();
   const int records = min(command[COMMAND_HEADER::RECORDS], maxRecords);
   for (int index = blockIdx.x; index < records; index += gridDim.x) {
     const int* record = command + COMMAND_HEADER_WORDS + index * RECORD_WORDS;
@@ -57,6 +59,8 @@ extern "C" __global__ void apply_command(Targets targets, const int* command, in
 
 extern "C" __global__ void begin_decode(const int* rows, const int* decodeRows, int* tokens,
                                         int* tokenRows, int* positions, int maxRows, int count) {
+  letNextStart();
+  awaitEarlier();
   const int line = blockIdx.x * blockDim.x + threadIdx.x;
   if (line >= count) return;
   const int row = checkedRow(decodeRows[line], maxRows);
@@ -94,6 +98,8 @@ __device__ int advanceRow(int* state, int token, int* counts, int vocab) {
 extern "C" __global__ void advance(int* rows, int* control, const int* lineRows, const int* sampled,
                                    int* counts, int* results, int maxRows, int countRows,
                                    int count, int vocab, int ringSlots, int ringLines) {
+  letNextStart();
+  awaitEarlier();
   const int lines = min(count, ringLines);
   const u32 step = (u32)control[CONTROL::STEP];
   int* slot = results + (i64)(step % (u32)ringSlots) *

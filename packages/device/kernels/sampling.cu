@@ -153,6 +153,8 @@ struct SampleShape {
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     sample(const int* rows, const int* control, const int* lineRows, const float* logits,
            const int* counts, const int* bias, int* sampled, int* logprobs, SampleShape shape) {
+  letNextStart();
+  awaitEarlier();
   __shared__ Edits edits;
   const int index = blockIdx.x;
   const int row = checkedRow(lineRows[index], shape.maxRows);
@@ -190,6 +192,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     prompt_logprobs(const float* logits, const int* targets, int* out, int vocab) {
+  letNextStart();
+  awaitEarlier();
   const int index = blockIdx.x;
   const int target = targets[index];
   if ((u32)target >= (u32)vocab) return;

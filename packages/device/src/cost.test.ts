@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { attendedBy, opCost } from './cost.ts';
 import type { Slice } from './device.ts';
+import { elementMatrix, type OpArgs } from './ops.ts';
 
 const buffer = { id: 1, bytes: 1 << 20, label: 'test' };
 const some: Slice = { buffer, offsetBytes: 0, bytes: 1 << 20 };
@@ -10,14 +11,24 @@ const noPeek = () => {
 };
 
 test('a product reads its weights once and computes twice per weight and line', () => {
-  const args = { input: some, weight: some, bias: null, out: some, outType: 'bf16' } as const;
   const sizes = { count: 3, inputs: 100, outputs: 70 };
-  expect(opCost('matmul', { ...args, ...sizes }, 'bf16', noPeek)).toEqual({
+  const args: OpArgs['linear'] = {
+    ...elementMatrix(some),
+    ...sizes,
+    ...{ input: some, norm: null, epsilon: 0, bias: null, out: some, workspace: some },
+    epilogue: 'store',
+    outType: 'bf16',
+  };
+  const bytesOf = (more: object) => opCost('linear', { ...args, ...more }, 'bf16', noPeek).bytes;
+  expect(opCost('linear', args, 'bf16', noPeek)).toEqual({
     bytes: 2 * (7000 + 300 + 210),
     operations: 2 * 3 * 7000,
   });
-  const logits = { ...args, ...sizes, bias: some, outType: 'f32' } as const;
-  expect(opCost('matmul', logits, 'bf16', noPeek).bytes).toBe(2 * (7000 + 300 + 70) + 4 * 210);
+  expect(bytesOf({ bias: some, outType: 'f32' })).toBe(2 * (7000 + 300 + 70) + 4 * 210);
+  expect(bytesOf({ norm: some, epilogue: 'add' })).toBe(2 * (7000 + 300 + 100 + 2 * 210));
+  expect(bytesOf({ epilogue: 'gate' })).toBe(2 * (7000 + 300 + 105));
+  const fp8 = { format: 'fp8-e4m3', scales: some, blockOutputs: 32, blockInputs: 64 } as const;
+  expect(bytesOf(fp8)).toBe(7000 + 4 * 3 * 2 + 2 * (300 + 210));
 });
 
 test('attention reads the KV of the positions that its tokens attend to', () => {
@@ -30,14 +41,25 @@ test('attention reads the KV of the positions that its tokens attend to', () => 
     'attention',
     {
       ...geometry,
-      ...{ qkv: some, out: some, kv: some, pageTable: some, tokenRows, positions },
-      ...{ count: 4, heads: 4, scale: 1, window: 0, phase: 'decode' },
+      ...{ qkv: some, out: some, kv: some, pageTable: some, tokenRows, positions, rope: some },
+      ...{
+        queryNorm: null,
+        keyNorm: null,
+        epsilon: 0,
+        kvFormat: 'element',
+        count: 4,
+        heads: 4,
+        scale: 1,
+        window: 0,
+        phase: 'decode',
+      },
     },
     'bf16',
     peek,
   );
-  // 100 + 10 + 1 positions, of K and V in 2 heads of 8 in bf16; 4 lines of 4 heads in and out.
-  expect(cost.bytes).toBe(111 * 2 * 2 * 8 * 2 + 2 * 4 * 4 * 8 * 2);
+  // 100 + 10 + 1 positions are read and 4 written, of K and V in 2 heads of 8 in bf16; 4 lines of 4
+  // heads go in and out, and of 2 K and V heads in.
+  expect(cost.bytes).toBe(115 * 2 * 2 * 8 * 2 + 4 * (4 + 4 + 2 * 2) * 8 * 2);
   expect(cost.operations).toBe(4 * 111 * 4 * 8);
 });
 

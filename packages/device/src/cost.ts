@@ -1,5 +1,5 @@
 import { bytesPerElement, type ElementType, type Slice } from './device.ts';
-import type { OpArgs, OpName } from './ops.ts';
+import { type OpArgs, type OpName, storedBytes } from './ops.ts';
 import { RECORD_WORDS, RESULT_WORDS } from './row-layout.ts';
 
 /** What an operation moves and computes, whatever device does it. */
@@ -39,11 +39,13 @@ export function attentionCost(
   element: ElementType,
   attended: Attended,
 ): OpCost {
-  const { count, heads, kvHeads, headDim } = args;
-  const kvElements = attended.positions * 2 * kvHeads * headDim;
-  const queryElements = count * heads * headDim;
+  const { count, heads, kvHeads, headDim, kvFormat } = args;
+  // Each token's own k and v are written, too.
+  const kvElements = (attended.positions + count) * 2 * kvHeads * headDim;
+  const activations = count * (2 * heads + 2 * kvHeads) * headDim;
+  const elementBytes = bytesPerElement(element);
   return {
-    bytes: (kvElements + 2 * queryElements) * bytesPerElement(element),
+    bytes: kvElements * storedBytes(kvFormat, element) + activations * elementBytes,
     operations: 4 * attended.pairs * heads * headDim,
   };
 }
@@ -88,33 +90,25 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 2 * count * width * elementBytes + count * WORD_BYTES,
     operations: 0,
   }),
-  'rms-norm': ({ count, width }, elementBytes) => ({
-    bytes: (2 * count + 1) * width * elementBytes,
-    operations: 4 * count * width,
-  }),
-  'add-rms-norm': ({ count, width }, elementBytes) => ({
-    bytes: (4 * count + 1) * width * elementBytes,
-    operations: 5 * count * width,
-  }),
-  matmul: ({ count, inputs, outputs, bias, outType }, elementBytes) => ({
-    bytes:
-      (outputs * inputs + count * inputs + (bias === null ? 0 : outputs)) * elementBytes +
-      count * outputs * bytesPerElement(outType),
-    operations: 2 * count * inputs * outputs,
-  }),
-  'rope-write-kv': ({ count, heads, kvHeads, headDim }, elementBytes) => ({
-    bytes: count * headDim * (2 * (heads + kvHeads) + 3 * kvHeads) * elementBytes,
-    operations: 6 * count * (heads + kvHeads) * headDim,
-  }),
+  copy: ({ bytes }) => ({ bytes: 2 * bytes, operations: 0 }),
+  linear: (args, elementBytes) => {
+    const { count, inputs, outputs, epilogue, outType, bias, norm } = args;
+    const written = epilogue === 'gate' ? outputs / 2 : outputs;
+    const outBytes = written * (epilogue === 'add' ? 2 : 1) * bytesPerElement(outType);
+    const vectors = (bias === null ? 0 : outputs) + (norm === null ? 0 : inputs);
+    return {
+      bytes:
+        matrixBytes(args, elementBytes) +
+        (vectors + count * inputs) * elementBytes +
+        count * outBytes,
+      operations: 2 * count * inputs * outputs,
+    };
+  },
   attention: (args, elementBytes, peek) => {
     const { tokenRows, positions, count, window } = args;
     const attended = attendedBy(peek(tokenRows), peek(positions), count, window);
     return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
   },
-  'silu-mul': ({ count, width }, elementBytes) => ({
-    bytes: 3 * count * width * elementBytes,
-    operations: 5 * count * width,
-  }),
   select: ({ count, width }, elementBytes) => ({
     bytes: 2 * count * width * elementBytes,
     operations: 0,
@@ -123,10 +117,21 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
   'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   'fill-uniform': ({ elements, type }) => ({
-    bytes: elements * bytesPerElement(type),
+    bytes: elements * (type === 'fp8-e4m3' ? 1 : bytesPerElement(type)),
     operations: 2 * elements,
   }),
 };
+
+/** Bytes of a weight and its scales. */
+export function matrixBytes(
+  args: Pick<OpArgs['linear'], 'format' | 'inputs' | 'outputs' | 'blockInputs' | 'blockOutputs'>,
+  elementBytes: number,
+): number {
+  const { format, inputs, outputs, blockInputs, blockOutputs } = args;
+  if (format === 'element') return inputs * outputs * elementBytes;
+  const scales = Math.ceil(outputs / blockOutputs) * Math.ceil(inputs / blockInputs);
+  return inputs * outputs + scales * WORD_BYTES;
+}
 
 function words(count: number, operations: number): OpCost {
   return { bytes: count * WORD_BYTES, operations };

@@ -158,6 +158,11 @@ export interface Device {
   createStream(label: string): Stream;
   createEvent(): DeviceEvent;
   openLane(options: LaneOptions): Promise<Lane>;
+  /**
+   * Does beforehand what launches like those of `record` need once: compiles, allocates, and
+   * chooses among algorithms by timing them, which overwrites their outputs. Runs nothing else.
+   */
+  prepare(stream: Stream, record: () => void): Promise<void>;
   /** Records what `record` launches on `stream` without running it. Copies cannot be recorded. */
   capture(stream: Stream, label: string, record: () => void): Graph;
   counters(): DeviceCounters;

@@ -14,12 +14,18 @@ export {
   type CudaDeviceOptions,
   type CudaGpu,
   cudaAvailability,
+  type GpuStatus,
+  type GpuStatuses,
+  instrumentsOf,
   type ListedGpu,
   openCudaDevice,
   readConfidentialState,
+  readGpuStatuses,
 } from './cuda/index.ts';
 export * from './device.ts';
 export * from './errors.ts';
+export * from './fp8.ts';
+export * from './instruments.ts';
 export * from './model/model-device.ts';
 export * from './ops.ts';
 export * from './random.ts';

@@ -1,4 +1,4 @@
-import type { ElementType, Slice } from './device.ts';
+import { bytesPerElement, type ElementType, type Slice } from './device.ts';
 
 /**
  * The operations the engine uses: one catalogue, implemented by the cpu device (TypeScript) and the
@@ -41,80 +41,54 @@ export interface OpArgs {
     readonly vocab: number;
   };
 
-  /** out = input / sqrt(mean(input^2) + epsilon) * weight, over lines of `width`. */
-  'rms-norm': {
-    readonly input: Slice;
-    readonly weight: Slice;
-    readonly out: Slice;
-    readonly count: number;
-    readonly width: number;
-    readonly epsilon: number;
-  };
+  /** The first `bytes` of out become those of input, without leaving the device. */
+  copy: { readonly input: Slice; readonly out: Slice; readonly bytes: number };
 
-  /** residual += input; out = rms-norm(residual). */
-  'add-rms-norm': {
-    readonly residual: Slice;
+  /**
+   * product[count, outputs] = x * weight^T (+ bias), where x[count, inputs] is the input or, with a
+   * norm, x = input / sqrt(mean(input^2) + epsilon) * norm over each line. Then
+   * `store`: out = product; `add`: out += product; `gate`, for gate and up stacked in one weight:
+   * out[count, outputs / 2] = silu(product[:, :outputs / 2]) * product[:, outputs / 2:].
+   */
+  linear: Matrix & {
     readonly input: Slice;
-    readonly weight: Slice;
-    readonly out: Slice;
-    readonly count: number;
-    readonly width: number;
+    /** E [inputs] */
+    readonly norm: Slice | null;
     readonly epsilon: number;
-  };
-
-  /** out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T (+ bias[outputs]). */
-  matmul: {
-    readonly input: Slice;
-    readonly weight: Slice;
+    /** E [outputs] */
     readonly bias: Slice | null;
+    readonly epilogue: 'store' | 'add' | 'gate';
     readonly out: Slice;
+    /** f32 for logits, which are stored. */
+    readonly outType: ElementType;
     readonly count: number;
     readonly inputs: number;
     readonly outputs: number;
-    /** f32 for logits. */
-    readonly outType: ElementType;
+    /** Undefined before and after; as large as linearWorkspace says. */
+    readonly workspace: Slice;
   };
 
   /**
    * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
-   * given (Qwen3), rotates q and k in place (halves, as Hugging Face's rotate_half), writes k and v
-   * of this layer to their pages.
+   * given (Qwen3), rotates q and k (halves, as Hugging Face's rotate_half), writes k and v of this
+   * layer to their pages. Then out[count, heads * headDim] = softmax(q k^T * scale) v over
+   * positions j <= p of the token's row, and p - j < window where window > 0. Leaves qkv undefined.
    */
-  'rope-write-kv': KvGeometry & {
+  attention: KvGeometry & {
     readonly qkv: Slice;
+    /** E [headDim] */
     readonly queryNorm: Slice | null;
     readonly keyNorm: Slice | null;
     readonly epsilon: number;
     /** f32 [maxPositions, headDim / 2, (cos, sin)]. */
     readonly rope: Slice;
-    readonly count: number;
-    readonly heads: number;
-  };
-
-  /**
-   * out[count, heads * headDim]: softmax(q k^T * scale) v over positions j <= p of the token's row,
-   * and p - j < window where window > 0. K and V of these positions are in their pages already.
-   */
-  attention: KvGeometry & {
-    readonly qkv: Slice;
     readonly out: Slice;
     readonly count: number;
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
-    /**
-     * One token of each row (decode), or runs of consecutive positions of a row (prefill). A hint,
-     * not a promise.
-     */
+    /** At most one token of each row (decode), or runs of consecutive positions of a row. */
     readonly phase: 'decode' | 'prefill';
-  };
-
-  /** out[count, width] = silu(input[:, :width]) * input[:, width:]; input is [count, 2 width]. */
-  'silu-mul': {
-    readonly input: Slice;
-    readonly out: Slice;
-    readonly count: number;
-    readonly width: number;
   };
 
   /** out[i] = input[indices[i]] over lines of `width`; index -1 leaves a line undefined. */
@@ -169,12 +143,13 @@ export interface OpArgs {
   };
 
   /**
-   * out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i). Weights of `--load-format dummy`.
+   * out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i), rounded to `type`. Weights of
+   * `--load-format dummy`.
    */
   'fill-uniform': {
     readonly out: Slice;
     readonly elements: number;
-    readonly type: ElementType;
+    readonly type: ElementType | 'fp8-e4m3';
     readonly mean: number;
     readonly spread: number;
     readonly seed: number;
@@ -182,6 +157,62 @@ export interface OpArgs {
 }
 
 export type OpName = keyof OpArgs;
+
+/**
+ * How numbers at rest are stored: as the device's own element type, or as FP8 (E4M3, saturating).
+ * What is computed with them is never narrower than the element type.
+ */
+export type StorageFormat = 'element' | 'fp8-e4m3';
+
+/** Bytes of one number at rest. */
+export function storedBytes(format: StorageFormat, element: ElementType): number {
+  return format === 'element' ? bytesPerElement(element) : 1;
+}
+
+/** A weight [outputs, inputs], row-major. */
+export interface Matrix {
+  readonly weight: Slice;
+  readonly format: StorageFormat;
+  /**
+   * f32 [ceil(outputs / blockOutputs), ceil(inputs / blockInputs)]: what the values of each block
+   * are multiplied by. null for elements.
+   */
+  readonly scales: Slice | null;
+  readonly blockOutputs: number;
+  readonly blockInputs: number;
+}
+
+/** A matrix of the device's own elements. */
+export function elementMatrix(weight: Slice): Matrix {
+  return { weight, format: 'element', scales: null, blockOutputs: 1, blockInputs: 1 };
+}
+
+/** The sizes of one linear operation. */
+export type LinearSizes = Pick<
+  OpArgs['linear'],
+  'count' | 'inputs' | 'outputs' | 'epilogue' | 'format'
+> & { readonly hasNorm: boolean };
+
+/** Where a linear operation's workspace holds what, in bytes from its start. */
+export interface LinearWorkspace {
+  /** The normalised input. */
+  readonly normed: number;
+  /** The product that is not the output. */
+  readonly product: number;
+  /** An FP8 weight as elements. */
+  readonly widened: number;
+  readonly bytes: number;
+}
+
+/** A device that fuses steps needs less of the workspace, or none. */
+export function linearWorkspace(sizes: LinearSizes, elementBytes: number): LinearWorkspace {
+  const { count, inputs, outputs, epilogue, format, hasNorm } = sizes;
+  const align = (elements: number) => Math.ceil((elements * elementBytes) / 256) * 256;
+  const product = hasNorm ? align(count * inputs) : 0;
+  const widened = product + (epilogue === 'store' ? 0 : align(count * outputs));
+  const bytes = widened + (format === 'element' ? 0 : align(outputs * inputs));
+  return { normed: 0, product, widened, bytes };
+}
 
 /** The i32 arrays that commands write. A command's TARGET indexes them in this order. */
 export interface CommandTargets {
@@ -216,6 +247,7 @@ export interface CommandTargets {
  */
 export interface KvGeometry {
   readonly kv: Slice;
+  readonly kvFormat: StorageFormat;
   readonly pageTable: Slice;
   readonly tokenRows: Slice;
   readonly positions: Slice;

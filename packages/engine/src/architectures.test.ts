@@ -1,8 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { E4M3_VALUES, hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
+import type { EngineOptions } from './create.ts';
 import { type ModelFolderOptions, writeModelFolder } from './testing/model-folder.ts';
 import { ReferenceModel } from './testing/reference-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
@@ -24,43 +25,136 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
   ['Qwen3', { architecture: 'Qwen3ForCausalLM', config: { head_dim: 24, rope_theta: 1e6 } }],
 ];
 
+/** `quantization_config` of a compressed-tensors checkpoint with these weights. */
+function compressed(weights: Record<string, unknown>, ignore: readonly string[] = ['lm_head']) {
+  const group = { targets: ['Linear'], weights: { num_bits: 8, type: 'float', ...weights } };
+  return { quant_method: 'compressed-tensors', config_groups: { group_0: group }, ignore };
+}
+
+const FP8_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
+  [
+    'Qwen3 in blocks of 128 x 128 that are larger than some weights',
+    {
+      architecture: 'Qwen3ForCausalLM',
+      quantization: { quant_method: 'fp8', fmt: 'e4m3', weight_block_size: [128, 128] },
+      config: { hidden_size: 192, intermediate_size: 160, head_dim: 24 },
+    },
+  ],
+  [
+    'Llama in blocks with partial ones at all edges',
+    {
+      quantization: { quant_method: 'fp8', weight_block_size: [48, 40] },
+      scaleType: 'bf16',
+      config: { attention_bias: true, mlp_bias: true },
+    },
+  ],
+  [
+    'Qwen2, one scale a tensor, but for some',
+    {
+      architecture: 'Qwen2ForCausalLM',
+      quantization: {
+        quant_method: 'fp8',
+        activation_scheme: 'static',
+        modules_to_not_convert: ['lm_head', 'model.layers.0.self_attn', 'mlp.down_proj'],
+      },
+    },
+  ],
+  [
+    'Mistral, a scale for each channel',
+    {
+      architecture: 'MistralForCausalLM',
+      quantization: compressed({ strategy: 'channel' }),
+    },
+  ],
+  [
+    'Llama, tied, compressed in blocks',
+    {
+      tiedHead: true,
+      quantization: compressed({ strategy: 'block', block_structure: [32, 16] }, [
+        're:.*layers\\.1\\.mlp',
+        'lm_head',
+      ]),
+    },
+  ],
+];
+
 const OUTPUT_TOKENS = 8;
 
-describe('every architecture agrees with a plain float64 model', () => {
-  it.each(CASES)('%s', async (_, options) => {
-    const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-architecture-'));
-    try {
-      await writeModelFolder(folder, { ...options, storedType: 'f32' });
-      const reference = new ReferenceModel(folder);
-      const prompt = Array.from({ length: 37 }, (_, i) => (hash32(4, 4, i) >>> 0) % 250);
-      const device = await openCpuDevice({ threads: 1 });
-      // Prompts cross chunks (of 16 tokens) and pages (of 8).
-      const sizes = { maxBatchTokens: 16, pageTokens: 8, maxModelTokens: 64, maxRows: 20 };
-      const sampling = { maxTokens: OUTPUT_TOKENS, logprobs: 5, promptLogprobs: 3 };
-      const { tokens, events } = await withEngine(
-        engineOptions(device, { model: folder, policy: 'resident', ...sizes }),
-        (engine) => generate(engine, request('a', prompt, sampling)),
-      );
-      const expected = reference.logprobs([...prompt, ...tokens]);
-      const lines = events.flatMap((event) => [
-        ...(event.promptLogprobs ?? []),
-        ...(event.logprobs ?? []),
-      ]);
-      expect(lines).toHaveLength(prompt.length - 1 + OUTPUT_TOKENS);
-      const all = [...prompt, ...tokens];
-      lines.forEach((line, position) => {
-        expect(line.logprob).toBeCloseTo(expected[position]![all[position + 1]!]!, 4);
-        for (const { token, logprob } of line.top) {
-          expect(logprob).toBeCloseTo(expected[position]![token]!, 4);
-        }
-      });
-      for (const [index, token] of tokens.entries()) {
-        const line = expected[prompt.length - 1 + index]!;
-        const best = line.reduce((most, value) => Math.max(most, value));
-        expect(line[token]).toBeCloseTo(best, 4);
+interface Run {
+  readonly folder: ModelFolderOptions;
+  readonly kvFormat: EngineOptions['kvFormat'];
+  readonly roundKv?: (value: number) => number;
+  /** Decimals of log-probabilities that must agree. */
+  readonly decimals: number;
+}
+
+/** Holds prompt, sampled and alternative tokens' log-probabilities against the reference's. */
+async function expectAgreement({ folder: options, kvFormat, roundKv, decimals }: Run) {
+  const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-architecture-'));
+  try {
+    await writeModelFolder(folder, { ...options, storedType: 'f32' });
+    const reference = new ReferenceModel(folder, roundKv);
+    const prompt = Array.from({ length: 37 }, (_, i) => (hash32(4, 4, i) >>> 0) % 250);
+    const device = await openCpuDevice({ threads: 1 });
+    // Prompts cross chunks (of 16 tokens) and pages (of 8).
+    const sizes = { maxBatchTokens: 16, pageTokens: 8, maxModelTokens: 64, maxRows: 20 };
+    const sampling = { maxTokens: OUTPUT_TOKENS, logprobs: 5, promptLogprobs: 3 };
+    const { tokens, events } = await withEngine(
+      engineOptions(device, { model: folder, policy: 'resident', kvFormat, ...sizes }),
+      (engine) => generate(engine, request('a', prompt, sampling)),
+    );
+    const expected = reference.logprobs([...prompt, ...tokens]);
+    const lines = events.flatMap((event) => [
+      ...(event.promptLogprobs ?? []),
+      ...(event.logprobs ?? []),
+    ]);
+    expect(lines).toHaveLength(prompt.length - 1 + OUTPUT_TOKENS);
+    const all = [...prompt, ...tokens];
+    lines.forEach((line, position) => {
+      expect(line.logprob).toBeCloseTo(expected[position]![all[position + 1]!]!, decimals);
+      for (const { token, logprob } of line.top) {
+        expect(logprob).toBeCloseTo(expected[position]![token]!, decimals);
       }
-    } finally {
-      await rm(folder, { recursive: true });
+    });
+    for (const [index, token] of tokens.entries()) {
+      const line = expected[prompt.length - 1 + index]!;
+      const best = line.reduce((most, value) => Math.max(most, value));
+      expect(line[token]).toBeCloseTo(best, decimals);
     }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+describe('every architecture agrees with a plain float64 model', () => {
+  it.each(CASES)('%s', async (_, folder) => {
+    await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
+  });
+});
+
+describe('FP8 weights agree with a plain float64 model of their products with scales', () => {
+  it.each(FP8_CASES)('%s', async (_, folder) => {
+    await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
+  });
+});
+
+/** The nearest value of E4M3, found by search. */
+function roundToE4m3(value: number): number {
+  const distance = (candidate: number) => Math.abs(candidate - value);
+  return E4M3_VALUES.reduce((best, next) => (distance(next) < distance(best) ? next : best), 0);
+}
+
+describe('FP8 KV agrees with a plain float64 model that rounds keys and values', () => {
+  // What lies at the middle of two values may be rounded either way: fewer decimals agree.
+  const common = { kvFormat: 'fp8-e4m3', roundKv: roundToE4m3, decimals: 2 } as const;
+
+  it.each([CASES[0]!, CASES[2]!, CASES[4]!, FP8_CASES[0]!])('%s', async (_, folder) => {
+    await expectAgreement({ folder, ...common });
+  });
+
+  it('and not with one that does not round', async () => {
+    const [, folder] = CASES[0]!;
+    const exact = expectAgreement({ folder, ...common, decimals: 3, roundKv: (value) => value });
+    await expect(exact).rejects.toThrow(/to be close to/);
   });
 });

@@ -1,20 +1,29 @@
 import { Ledger } from '@bridgekeeper/bridge';
-import { bytesPerElement, type Device, hash32, slice } from '@bridgekeeper/device';
+import {
+  bytesPerElement,
+  type Device,
+  hash32,
+  type StorageFormat,
+  slice,
+} from '@bridgekeeper/device';
 import { Engine } from './engine.ts';
 import { PagePool } from './kv/page-pool.ts';
 import { openCheckpoint } from './loader/checkpoint.ts';
+import { weightBytes } from './loader/layout.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
+import { loadNotes } from './loader/notes.ts';
 import { uploadBytes } from './loader/upload.ts';
 import { readModelSpec } from './models/folder.ts';
+import { FP8_BLOCKS } from './models/quantization.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
-import { parameterCount } from './models/weights.ts';
+import { weightPlan } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { createPolicy, type PolicyName } from './policies/policy.ts';
 import { type EngineCard, EngineError } from './request.ts';
 import { Door } from './runner/door.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { planMemory } from './runner/memory.ts';
+import { type MemoryPlan, planMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
@@ -47,6 +56,11 @@ export interface EngineOptions extends EngineLimits {
   readonly model: string;
   /** Random weights: only config.json is read. */
   readonly dummy: boolean;
+  /**
+   * What weights must be stored in. undefined: what config.json says. Dummy weights can be made so.
+   */
+  readonly quantization: 'fp8' | undefined;
+  readonly kvFormat: StorageFormat;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
@@ -54,6 +68,7 @@ export interface EngineOptions extends EngineLimits {
 export interface PreparedModel {
   readonly spec: ModelSpec;
   readonly shape: RunnerShape;
+  readonly memory: MemoryPlan;
   readonly loaded: LoadedWeights;
   readonly parts: ForwardParts;
   readonly runner: Runner;
@@ -75,8 +90,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 /** Loads the model and makes everything that steps need: nothing is allocated after this. */
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
-  const spec = await readModelSpec(options.model);
-  const shape = planShape(options, spec);
+  const spec = quantizedAsWished(options, await readModelSpec(options.model));
+  const { shape, memory } = planShape(options, spec);
   const ledger = new Ledger({ law: options.lawName, openedNs: device.clock.nowNs() });
   ledger.addLane(device.inlineLane);
   const door = new Door(device.inlineLane, (record) => ledger.record(record));
@@ -99,7 +114,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
   const { prefixCaching, chunkedPrefill } = options;
   const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
-  return { spec, shape, loaded, parts, runner, door, ledger, scheduler, pool };
+  return { spec, shape, memory, loaded, parts, runner, door, ledger, scheduler, pool };
 }
 
 /** Starts the engine's loop over a prepared model. */
@@ -126,8 +141,24 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   });
 }
 
+/** Weights are not quantised while they load; dummy ones are made as is wished. */
+function quantizedAsWished(options: EngineOptions, spec: ModelSpec): ModelSpec {
+  if (options.quantization === undefined || spec.quantization !== null) return spec;
+  if (options.dummy) return { ...spec, quantization: FP8_BLOCKS };
+  throw new EngineError(
+    'bad-model',
+    '--quantization fp8: config.json has no quantization_config, so the weights are not FP8, ' +
+      'and they are not quantized while loading. Use a checkpoint that is stored in FP8, or ' +
+      'leave the flag out; --kv-cache-dtype fp8 works with either',
+    'quantization',
+  );
+}
+
 /** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
-function planShape(options: EngineOptions, spec: ModelSpec): RunnerShape {
+function planShape(
+  options: EngineOptions,
+  spec: ModelSpec,
+): { readonly shape: RunnerShape; readonly memory: MemoryPlan } {
   const { device, maxRows, maxBatchTokens } = options;
   const maxModelTokens = options.maxModelTokens ?? spec.maxPositions;
   if (maxModelTokens > spec.maxPositions) {
@@ -148,17 +179,20 @@ function planShape(options: EngineOptions, spec: ModelSpec): RunnerShape {
   }
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
-  const sizes = { maxRows, maxBatchTokens, maxModelTokens, pageTokens, ringSlots: RING_SLOTS };
-  const { kvPages } = planMemory({
+  const sizes = {
+    ...{ maxRows, maxBatchTokens, maxModelTokens, pageTokens },
+    ...{ ringSlots: RING_SLOTS, kvFormat: options.kvFormat },
+  };
+  const memory = planMemory({
     spec,
     shape: sizes,
     elementBytes,
     deviceBytes: device.info.memoryBytes,
     utilization: options.memoryUtilization,
-    weightBytes: parameterCount(spec) * elementBytes,
+    weightBytes: weightBytes(weightPlan(spec), elementBytes),
     kvBytes: options.kvBytes,
   });
-  return { ...sizes, kvPages };
+  return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
 }
 
 async function load(options: EngineOptions, spec: ModelSpec, door: Door): Promise<LoadedWeights> {
@@ -175,7 +209,7 @@ async function load(options: EngineOptions, spec: ModelSpec, door: Door): Promis
 }
 
 function describe(options: EngineOptions, model: PreparedModel): EngineCard {
-  const { spec, shape, loaded } = model;
+  const { spec, shape, memory, loaded } = model;
   const { device } = options;
   const { kind, name, element, details } = device.info;
   return {
@@ -190,6 +224,8 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     law: options.lawName,
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
+    memory,
+    notes: loadNotes(loaded),
     weightBytes: loaded.progress.bytesTotal,
     loadSeconds: loaded.progress.totalSeconds,
   };

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
@@ -146,6 +147,33 @@ describe('the engine on a modelled device', () => {
     };
     expect(await run(3_600_000)).toBe('length');
     expect(await run(0)).toBe('error');
+  });
+
+  it('runs a large FP8 model with FP8 KV, and says where its memory goes', async () => {
+    const model = fileURLToPath(new URL('../configs/qwen3-8b-fp8', import.meta.url));
+    const sizes = { maxRows: 2, maxModelTokens: 4096, kvFormat: 'fp8-e4m3' } as const;
+    const options = modelOptions({ model, ...sizes });
+    await withEngine(options, async (engine) => {
+      const { card } = engine;
+      expect(card.memory).toMatchObject({ kvFormat: 'fp8-e4m3', kvLimit: 'rows', concurrency: 2 });
+      expect(card.memory.weightBytes).toBe(card.weightBytes);
+      expect(card.memory.kvBytes).toBe(2 * 4096 * 36 * 2 * 8 * 128);
+      const outcome = await generate(engine, request('a', [1, 2, 3], { maxTokens: 5 }));
+      expect(outcome.tokens).toHaveLength(5);
+    });
+  });
+
+  it('makes dummy weights FP8 when told so, and refuses to make others so', async () => {
+    const plain = modelOptions({ quantization: 'fp8' });
+    await withEngine(plain, async ({ card }) => {
+      expect(card.weightBytes).toBeLessThan(0.7 * 2 * 7.1e6);
+    });
+    const stored = withEngine(modelOptions({ quantization: 'fp8', dummy: false }), async () => {});
+    await expect(stored).rejects.toThrow(/--quantization fp8: .*not quantized while loading/s);
+  });
+
+  it('ends when it is told to before it was asked for anything', async () => {
+    await withEngine(modelOptions(), async (engine) => expect(engine.stats().running).toBe(0));
   });
 
   it('refuses a context that does not fit, with the arithmetic', async () => {

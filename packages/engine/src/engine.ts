@@ -155,7 +155,8 @@ export class Engine implements EngineClient {
       // Launches that ran ahead of the last request's end are still on their way.
       await policy.settle();
       if (scheduler.busy) continue;
-      if (this.#state === 'draining') return;
+      // A shutdown that came meanwhile found nobody to wake.
+      if (this.#state !== 'running') return;
       await this.#nextWake();
     }
     await policy.settle();

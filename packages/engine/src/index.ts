@@ -9,7 +9,8 @@ export {
 } from './create.ts';
 export { Engine } from './engine.ts';
 export { type GoldenResult, runGolden } from './golden.ts';
-export { Checkpoint, checkAgainstPlan, openCheckpoint } from './loader/checkpoint.ts';
+export { checkAgainstPlan } from './loader/check-plan.ts';
+export { Checkpoint, openCheckpoint } from './loader/checkpoint.ts';
 export {
   type LoadedWeights,
   type LoadOptions,
@@ -17,6 +18,9 @@ export {
   loadWeights,
 } from './loader/load.ts';
 export { uploadBytes } from './loader/upload.ts';
+export { decodeWork, floorsNs, prefillWork, type Work } from './measure/floors.ts';
+export { type DeviceRates, measureRates } from './measure/rates.ts';
+export { fitsKv, measureDecode, measurePrefill, type StepTime } from './measure/steps.ts';
 export { describeModel } from './models/describe.ts';
 export * from './models/errors.ts';
 export { readModelSpec } from './models/folder.ts';
@@ -27,8 +31,12 @@ export { type LayerWeights, parameterCount, type Weights, weightPlan } from './m
 export { type BurstLimits, burstLaunches, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export * from './request.ts';
+export { describeMemory, type MemoryPlan } from './runner/memory.ts';
 export { checkSampling, GREEDY } from './sampling.ts';
+export type { Agreement, SequenceLogprobs } from './testing/agreement.ts';
+export { checkRandomModel, type ModelCheck, type Peer } from './testing/model-check.ts';
 export { type ModelFolderOptions, smallConfig, writeModelFolder } from './testing/model-folder.ts';
+export { RANDOM_MODELS, type RandomModel } from './testing/random-models.ts';
 export type { ChatInput } from './text/chat-template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export * from './text/errors.ts';

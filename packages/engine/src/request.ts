@@ -1,3 +1,5 @@
+import type { MemoryPlan } from './runner/memory.ts';
+
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
 
 /** Sampling as vLLM and OpenAI define it. Ranges are checked once, by `checkSampling`. */
@@ -90,6 +92,9 @@ export interface EngineCard {
   readonly law: string;
   readonly kvPages: number;
   readonly pageTokens: number;
+  readonly memory: MemoryPlan;
+  /** What of the checkpoint was left aside. */
+  readonly notes: readonly string[];
   readonly weightBytes: number;
   readonly loadSeconds: number;
 }

@@ -19,6 +19,8 @@ export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
     policy: plan.policy.value,
     model: plan.model,
     dummy: plan.loadFormat === 'dummy',
+    quantization: plan.quantization,
+    kvFormat: plan.kvFormat,
   };
 }
 

@@ -73,6 +73,19 @@ describe('auto', () => {
   });
 });
 
+describe('how weights and KV are stored', () => {
+  it('follows the flags, in the names that vLLM has for them', () => {
+    const kv = (kvCacheDtype: string, device = 'model') => plan({ kvCacheDtype, device }).kvFormat;
+    expect([kv('auto'), kv('bfloat16')]).toEqual(['element', 'element']);
+    expect([kv('fp8'), kv('fp8_e4m3'), kv('fp8', 'cpu')]).toEqual(Array(3).fill('fp8-e4m3'));
+    expect(() => kv('bfloat16', 'cpu')).toThrow(/the cpu device stores KV as float32, or as fp8/);
+    expect(() => kv('fp8_e5m2')).toThrow(/kv-cache-dtype/);
+    expect(plan({ device: 'cpu' }).quantization).toBe(undefined);
+    expect(plan({ device: 'cpu', quantization: 'fp8' }).quantization).toBe('fp8');
+    expect(() => plan({ quantization: 'awq' })).toThrow(/quantization/);
+  });
+});
+
 describe('the length of a burst', () => {
   const limit = 50e6;
   it.each([

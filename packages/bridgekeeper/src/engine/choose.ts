@@ -3,11 +3,15 @@ import {
   isReferenceProfileName,
   type Profile,
   ProfileError,
-  parseProfile,
   REFERENCE_PROFILE_NAMES,
   referenceProfile,
 } from '@bridgekeeper/bridge';
-import { cudaAvailability, type DeviceKind, readConfidentialState } from '@bridgekeeper/device';
+import {
+  cudaAvailability,
+  type DeviceKind,
+  readConfidentialState,
+  type StorageFormat,
+} from '@bridgekeeper/device';
 import {
   type BurstLimits,
   burstSteps,
@@ -19,6 +23,7 @@ import type { Settings } from '../settings/table.ts';
 import { assumeProfile } from './assume-profile.ts';
 import { readMeasuredProfile } from './measured-profiles.ts';
 import type { Choice, EnginePlan } from './plan.ts';
+import { parseProfileFile } from './profile-file.ts';
 
 /**
  * Turns settings into a plan, making every choice that was left open and saying why. Throws
@@ -34,6 +39,8 @@ export function planEngine(settings: Settings): EnginePlan {
   return {
     model: settings.model,
     loadFormat: settings.loadFormat,
+    quantization: settings.quantization,
+    kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
     device,
     law,
     bridge,
@@ -93,7 +100,7 @@ export function chooseLaw(wish: string, device: DeviceKind): Choice<Profile | nu
 
 function readProfile(path: string): Profile {
   try {
-    return parseProfile(JSON.parse(readFileSync(path, 'utf8')));
+    return parseProfileFile(readFileSync(path, 'utf8'));
   } catch (error) {
     const reason = error instanceof ProfileError ? error.message : `cannot be read: ${error}`;
     throw new UsageError('bad-file', `--law ${path}: ${reason}`, { cause: error });
@@ -114,6 +121,15 @@ function chooseBridge(law: Choice<Profile | null>, device: DeviceKind): EnginePl
   });
   const seen = state === undefined ? reason : `${reason}; ${state.reason}`;
   return { value: profile, reason: seen, ...(warning === undefined ? {} : { warning }) };
+}
+
+/** What `auto` takes on a bridge like that, why, and the limits that its bursts follow. */
+export function policyOn(
+  bridge: Profile,
+  interTokenLimitNs: number,
+): { readonly policy: Choice<PolicyName>; readonly burst: BurstLimits } {
+  const burst = { tollNs: tollOf(bridge), interTokenLimitNs };
+  return { policy: choosePolicy('auto', bridge, burst), burst };
 }
 
 /** What one small drain pays, at worst, wherever it is issued. */
@@ -157,4 +173,12 @@ function checkElement(wish: Settings['dtype'], device: DeviceKind): void {
   if (wish === 'auto' || wish === ELEMENTS[device]) return;
   const message = `--dtype ${wish}: the ${device} device stores weights as ${ELEMENTS[device]}`;
   throw new UsageError('bad-value', `${message}; leave it at auto`);
+}
+
+/** vLLM's names: `fp8` is E4M3, and `auto` is what the device computes in. */
+function chooseKvFormat(wish: Settings['kvCacheDtype'], device: DeviceKind): StorageFormat {
+  if (wish === 'fp8' || wish === 'fp8_e4m3') return 'fp8-e4m3';
+  if (wish === 'auto' || wish === ELEMENTS[device]) return 'element';
+  const message = `--kv-cache-dtype ${wish}: the ${device} device stores KV as ${ELEMENTS[device]}`;
+  throw new UsageError('bad-value', `${message}, or as fp8; leave it at auto`);
 }

@@ -1,5 +1,5 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { DeviceKind } from '@bridgekeeper/device';
+import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
 import type { EngineLimits, PolicyName } from '@bridgekeeper/engine';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
@@ -12,6 +12,8 @@ export interface Choice<T> {
 export interface EnginePlan {
   readonly model: string;
   readonly loadFormat: 'auto' | 'dummy';
+  readonly quantization: 'fp8' | undefined;
+  readonly kvFormat: StorageFormat;
   readonly device: Choice<DeviceKind>;
   /** null: no law is imposed; crossings cost what the machine takes. */
   readonly law: Choice<Profile | null>;

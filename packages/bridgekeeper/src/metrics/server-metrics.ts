@@ -153,6 +153,7 @@ function cacheConfig({ card }: EngineClient, labels: Labels): Reading {
   const config = {
     block_size: String(card.pageTokens),
     num_gpu_blocks: String(card.kvPages),
+    cache_dtype: card.memory.kvFormat === 'element' ? 'auto' : 'fp8_e4m3',
     ...labels,
   };
   return new Reading('vllm:cache_config_info', 'gauge', 'The KV cache in use.', () => [

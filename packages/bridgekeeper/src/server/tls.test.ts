@@ -1,24 +1,18 @@
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { makeCertificate } from '../testing/certificate.ts';
 import { startTestServer } from '../testing/test-server.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-tls-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const key = join(scratch, 'key.pem');
-const cert = join(scratch, 'cert.pem');
-const subject = ['-subj', '/CN=localhost', '-days', '2', '-nodes'];
-const made = spawnSync('openssl', [
-  ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'],
-  ...[...subject, '-keyout', key, '-out', cert],
-]);
+const { key, cert, exists } = makeCertificate(scratch);
 
 // A certificate needs the openssl command to make it.
-test.runIf(made.status === 0)('serves over TLS', async () => {
+test.runIf(exists)('serves over TLS', async () => {
   const server = await startTestServer({}, { sslKeyfile: key, sslCertfile: cert });
   expect(server.url).toMatch(/^https:/);
   const status = await new Promise((resolve, reject) => {

@@ -46,6 +46,12 @@ export const SETTINGS = {
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
+  kvCacheDtype: setting(
+    oneOf('auto', 'bfloat16', 'fp8', 'fp8_e4m3'),
+    'auto',
+    'how KV is stored; auto: as dtype, fp8: E4M3 in half the memory of bfloat16',
+  ),
+  quantization: setting(oneOf('fp8'), UNSET, 'insist on FP8 weights; default: config.json says'),
   seed: setting(integer(0, 2 ** 53 - 1), 0, 'seed for requests that bring none'),
   loadFormat: setting(oneOf('auto', 'dummy'), 'auto', 'dummy: random weights, no weight files'),
   device: setting(oneOf('auto', 'cuda', 'cpu', 'model'), 'auto', 'where the model runs'),

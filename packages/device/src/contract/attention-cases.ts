@@ -1,14 +1,17 @@
+import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
+import type { StorageFormat } from '../ops.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
 import {
   type KvShape,
   kvIndex,
-  type Numbers,
   referenceAttend,
+  referenceE4m3,
   referenceRope,
   referenceRotate,
+  referenceRoundE4m3,
 } from './reference.ts';
-import { benchCase, type Workbench } from './workbench.ts';
+import { benchCase, bytesOf, type Workbench } from './workbench.ts';
 
 /** One configuration of heads and pages. */
 interface HeadShape {
@@ -93,111 +96,152 @@ class PagedRows {
   }
 }
 
-const describe = ({ heads, shape }: PagedRows): string =>
-  `${heads}/${shape.kvHeads} heads of ${shape.headDim}, pages of ${shape.pageTokens}`;
-
-async function checkRope(bench: Workbench, heads: HeadShape, norms: boolean): Promise<void> {
-  const paged = new PagedRows(bench, heads);
-  const { headDim, kvHeads, pageTokens } = heads;
-  const batch: Batch = {
-    rows: [0, 0, 0, -1, 1, 3, -1, 2],
-    positions: [pageTokens - 1, pageTokens, pageTokens + 1, 5, 0, 3 * pageTokens - 1, -1, 1],
-  };
-  const maxPositions = 4 * pageTokens;
-  const rope = Float32Array.from(referenceRope(maxPositions, headDim, 10_000));
-  const qkv = bench.random(batch.rows.length * paged.qkvWidth);
-  const queryNorm = norms ? bench.random(headDim) : null;
-  const keyNorm = norms ? bench.random(headDim) : null;
-  const kv = await bench.output(paged.kvElements);
-  const onDevice = await bench.upload(qkv);
-  bench.launch('rope-write-kv', {
-    ...(await paged.geometry(batch, kv)),
-    qkv: onDevice,
-    queryNorm: queryNorm && (await bench.upload(queryNorm)),
-    keyNorm: keyNorm && (await bench.upload(keyNorm)),
-    epsilon: EPSILON,
-    rope: await bench.upload(rope, 'f32'),
-  });
-  const what = `rope-write-kv, ${describe(paged)}${norms ? ', with norms' : ''}`;
-  const rotated = await bench.download(onDevice);
-  const pages = await bench.download(kv);
-  const expected = { rotated: [] as number[], written: [] as number[] };
-  const actual = { rotated: [] as number[], written: [] as number[] };
-  batch.rows.forEach((row, i) => {
-    if (row < 0) return;
-    for (let head = 0; head < paged.heads + 2 * kvHeads; head++) {
-      const at = i * paged.qkvWidth + head * headDim;
-      const source = qkv.subarray(at, at + headDim);
-      const kind = head < paged.heads ? 'q' : head < paged.heads + kvHeads ? 'k' : 'v';
-      const norm = kind === 'q' ? queryNorm : keyNorm;
-      const position = batch.positions[i]!;
-      const result = kind === 'v' ? source : referenceRotate(source, norm, EPSILON, rope, position);
-      expected.rotated.push(...result);
-      actual.rotated.push(...rotated.subarray(at, at + headDim));
-      if (kind === 'q') continue;
-      const kvHead = (head - paged.heads) % kvHeads;
-      const part = kind === 'k' ? 0 : 1;
-      const to = kvIndex(paged.shape, paged.pageTable, row, position, part, kvHead);
-      expected.written.push(...result);
-      actual.written.push(...pages.subarray(to, to + headDim));
-      pages.fill(Number.NaN, to, to + headDim);
-    }
-  });
-  expectClose(`qkv of ${what}`, actual.rotated, expected.rotated, bench.tolerance);
-  expectClose(`pages of ${what}`, actual.written, expected.written, bench.tolerance);
-  const stray = pages.findIndex((value) => !Number.isNaN(value));
-  expectThat(stray < 0, `${what} wrote element ${stray} of KV, where no token of the batch lives`);
+function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
+  const { kvHeads, headDim, pageTokens } = shape;
+  const shapes = `${heads}/${kvHeads} heads of ${headDim}, pages of ${pageTokens}`;
+  const { phase, window, hasNorms, kvFormat } = test;
+  const norms = hasNorms ? ', with norms' : '';
+  return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${shapes}${norms}`;
 }
 
-interface AttentionSetting {
+interface AttentionCase {
+  readonly heads: HeadShape;
   readonly phase: 'decode' | 'prefill';
   readonly window: number;
   readonly batch: Batch;
+  readonly hasNorms: boolean;
+  readonly kvFormat: StorageFormat;
 }
 
-async function checkAttention(
-  bench: Workbench,
-  heads: HeadShape,
-  { phase, window, batch }: AttentionSetting,
-): Promise<void> {
-  const paged = new PagedRows(bench, heads);
+const MAX_POSITIONS = 64 * PAGES_PER_ROW;
+
+const E4M3 = Float32Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
+
+/** KV as bytes of its format, and as the numbers that those stand for. */
+function stored(bench: Workbench, kv: Float32Array, kvFormat: StorageFormat) {
+  if (kvFormat === 'element') {
+    return { bytes: bytesOf(bench.element === 'f32' ? kv : bf16FromF32(kv)), values: kv };
+  }
+  const bytes = new Uint8Array(kv.length);
+  const values = new Float32Array(kv.length);
+  for (let i = 0; i < kv.length; i++) {
+    // Of the size of elements: below 2, subnormals among them.
+    const code = bench.dice.integer(0, 0x3f);
+    bytes[i] = Number.isNaN(kv[i]) ? 0x7f : code | (kv[i]! < 0 ? 0x80 : 0);
+    values[i] = E4M3[bytes[i]!]!;
+  }
+  return { bytes, values };
+}
+
+/** What the operation must leave: KV with the batch's keys and values, and the output lines. */
+function expected(
+  paged: PagedRows,
+  { batch, heads, window, hasNorms, kvFormat }: AttentionCase,
+  inputs: {
+    readonly qkv: Float32Array;
+    readonly kv: Float32Array;
+    readonly rope: Float32Array;
+    readonly norms: readonly [query: Float32Array, key: Float32Array];
+  },
+) {
   const { headDim, kvHeads } = heads;
-  const lengths = Array.from({ length: ROWS }, (_, row) =>
-    Math.max(0, ...batch.positions.map((p, i) => (batch.rows[i] === row ? p + 1 : 0))),
+  const kv = Float64Array.from(inputs.kv);
+  const round = (value: number) => (kvFormat === 'element' ? value : referenceRoundE4m3(value));
+  const headAt = (i: number, head: number) => {
+    const at = i * paged.qkvWidth + head * headDim;
+    return inputs.qkv.subarray(at, at + headDim);
+  };
+  const rotate = (i: number, head: number, norm: Float32Array) =>
+    referenceRotate(
+      headAt(i, head),
+      hasNorms ? norm : null,
+      EPSILON,
+      inputs.rope,
+      batch.positions[i]!,
+    );
+  const tokens = batch.rows.flatMap((row, i) => (row < 0 ? [] : [{ row, i }]));
+  const written = new Set<number>();
+  for (const { row, i } of tokens) {
+    for (let n = 0; n < kvHeads; n++) {
+      const parts = [
+        rotate(i, paged.heads + n, inputs.norms[1]),
+        headAt(i, paged.heads + kvHeads + n),
+      ] as const;
+      for (const part of [0, 1] as const) {
+        const to = kvIndex(paged.shape, paged.pageTable, row, batch.positions[i]!, part, n);
+        kv.set(Float64Array.from(parts[part], round), to);
+        written.add(to);
+      }
+    }
+  }
+  const lines = tokens.flatMap(({ row, i }) =>
+    Array.from({ length: paged.heads }, (_, head) => {
+      const query = rotate(i, head, inputs.norms[0]);
+      const place = [row, batch.positions[i]!, Math.floor(head / (paged.heads / kvHeads))] as const;
+      const scale = 1 / Math.sqrt(headDim);
+      return [...referenceAttend(query, kv, paged.shape, paged.pageTable, place, scale, window)];
+    }),
   );
-  const kv = paged.history(lengths);
+  return { kv, written, lines: lines.flat(), tokens };
+}
+
+async function checkAttention(bench: Workbench, test: AttentionCase): Promise<void> {
+  const { heads, phase, window, batch, kvFormat, hasNorms } = test;
+  const paged = new PagedRows(bench, heads);
+  const { headDim } = heads;
+  const history = Array.from({ length: ROWS }, (_, row) => {
+    const own = batch.positions.filter((_, i) => batch.rows[i] === row);
+    return own.length === 0 ? 0 : Math.min(...own);
+  });
+  const before = stored(bench, paged.history(history), kvFormat);
   const qkv = bench.random(batch.rows.length * paged.qkvWidth, 2);
+  const norms = [bench.random(headDim), bench.random(headDim)] as const;
+  const rope = Float32Array.from(referenceRope(MAX_POSITIONS, headDim, 10_000));
   const out = await bench.output(batch.rows.length * paged.heads * headDim);
-  const scale = 1 / Math.sqrt(headDim);
+  const kv = await bench.uploadBytes(before.bytes);
   bench.launch('attention', {
-    ...(await paged.geometry(batch, await bench.upload(kv))),
+    ...(await paged.geometry(batch, kv)),
+    kvFormat,
     qkv: await bench.upload(qkv),
+    queryNorm: hasNorms ? await bench.upload(norms[0]) : null,
+    keyNorm: hasNorms ? await bench.upload(norms[1]) : null,
+    epsilon: EPSILON,
+    rope: await bench.upload(rope, 'f32'),
     out,
-    scale,
+    scale: 1 / Math.sqrt(headDim),
     window,
     phase,
   });
+  const wanted = expected(paged, test, { qkv, kv: before.values, rope, norms });
+  const what = describe(paged, test);
   const lines = await bench.download(out);
-  const expected: number[] = [];
-  const actual: number[] = [];
-  batch.rows.forEach((row, i) => {
-    if (row < 0) return;
-    for (let head = 0; head < paged.heads; head++) {
-      const query: Numbers = qkv.subarray(
-        i * paged.qkvWidth + head * headDim,
-        i * paged.qkvWidth + (head + 1) * headDim,
-      );
-      const kvHead = Math.floor(head / (paged.heads / kvHeads));
-      const place = [row, batch.positions[i]!, kvHead] as const;
-      expected.push(
-        ...referenceAttend(query, kv, paged.shape, paged.pageTable, place, scale, window),
-      );
-      const at = (i * paged.heads + head) * headDim;
-      actual.push(...lines.subarray(at, at + headDim));
-    }
-  });
-  const what = `attention, ${phase}, window ${window}, ${describe(paged)}`;
-  expectClose(what, actual, expected, bench.tolerance);
+  const lineWidth = paged.heads * headDim;
+  const actual = wanted.tokens.flatMap(({ i }) => [
+    ...lines.subarray(i * lineWidth, (i + 1) * lineWidth),
+  ]);
+  // A value that falls between two codes may round either way.
+  const tolerance = kvFormat === 'element' ? bench.tolerance : 2 * bench.tolerance + 5e-3;
+  expectClose(what, actual, wanted.lines, tolerance);
+  const after = await bench.downloadBytes(kv);
+  const pages =
+    kvFormat === 'element' ? elementsOf(bench, after) : Float32Array.from(after, (c) => E4M3[c]!);
+  const places = [...wanted.written].flatMap((at) =>
+    Array.from({ length: headDim }, (_, i) => at + i),
+  );
+  const pick = (from: ArrayLike<number>) => places.map((place) => from[place]!);
+  expectClose(`pages after ${what}`, pick(pages), pick(wanted.kv), tolerance);
+  const own = new Uint8Array(pages.length);
+  for (const place of places) own[place] = 1;
+  let stray = -1;
+  for (let i = 0; i < pages.length && stray < 0; i++) {
+    if (own[i] === 0 && !Object.is(pages[i], before.values[i])) stray = i;
+  }
+  expectThat(stray < 0, `${what} wrote element ${stray} of KV, where no token of the batch lives`);
+}
+
+function elementsOf(bench: Workbench, bytes: Uint8Array): Float32Array {
+  if (bench.element === 'f32') return new Float32Array(bytes.buffer);
+  return f32FromBf16(new Uint16Array(bytes.buffer));
 }
 
 /** One token of each row, at the edges of pages, with padding between. */
@@ -229,32 +273,31 @@ function prefillBatch({ pageTokens }: HeadShape): Batch {
   return { rows: [...rows, -1, -1], positions: [...positions, 0, -1] };
 }
 
+async function checkEveryShape(
+  bench: Workbench,
+  phase: 'decode' | 'prefill',
+  batchOf: (heads: HeadShape) => Batch,
+): Promise<void> {
+  for (const heads of HEADS) {
+    const common = { heads, phase, batch: batchOf(heads), hasNorms: false, window: 0 };
+    const window = heads.pageTokens + 3;
+    await checkAttention(bench, { ...common, kvFormat: 'element' });
+    await checkAttention(bench, { ...common, kvFormat: 'element', hasNorms: true, window });
+    await checkAttention(bench, { ...common, kvFormat: 'fp8-e4m3', hasNorms: true });
+  }
+}
+
 export const attentionCases: readonly ContractCase[] = [
-  benchCase('rope-write-kv', 'arithmetic', async (bench) => {
-    for (const heads of HEADS) {
-      await checkRope(bench, heads, false);
-      await checkRope(bench, heads, true);
-    }
-  }),
-  benchCase('attention of decode steps', 'arithmetic', async (bench) => {
-    for (const heads of HEADS) {
-      for (const window of [0, 1, heads.pageTokens + 3]) {
-        await checkAttention(bench, heads, { phase: 'decode', window, batch: decodeBatch(heads) });
-      }
-    }
-  }),
-  benchCase('attention of prefill chunks', 'arithmetic', async (bench) => {
-    for (const heads of HEADS) {
-      for (const window of [0, 11]) {
-        const batch = prefillBatch(heads);
-        await checkAttention(bench, heads, { phase: 'prefill', window, batch });
-      }
-    }
-  }),
-  benchCase('the phase of attention is only a hint', 'arithmetic', async (bench) => {
-    const heads = HEADS[0]!;
-    const [decode, prefill] = [decodeBatch(heads), prefillBatch(heads)];
-    await checkAttention(bench, heads, { phase: 'prefill', window: 0, batch: decode });
-    await checkAttention(bench, heads, { phase: 'decode', window: 0, batch: prefill });
+  benchCase('attention of decode steps', 'arithmetic', (bench) =>
+    checkEveryShape(bench, 'decode', decodeBatch),
+  ),
+  benchCase('attention of prefill chunks', 'arithmetic', (bench) =>
+    checkEveryShape(bench, 'prefill', prefillBatch),
+  ),
+  benchCase('attention of single tokens as a chunk', 'arithmetic', async (bench) => {
+    const heads = HEADS[3]!;
+    const single = { heads, phase: 'prefill', batch: decodeBatch(heads), hasNorms: true } as const;
+    await checkAttention(bench, { ...single, window: 0, kvFormat: 'element' });
+    await checkAttention(bench, { ...single, window: 1, kvFormat: 'fp8-e4m3' });
   }),
 ];

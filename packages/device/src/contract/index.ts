@@ -1,6 +1,7 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
 import { layerCases } from './layer-cases.ts';
+import { linearCases } from './linear-cases.ts';
 import { memoryCases } from './memory-cases.ts';
 import { rowCases } from './row-cases.ts';
 import { samplingCases } from './sampling-cases.ts';
@@ -14,6 +15,7 @@ export const contractCases: readonly ContractCase[] = [
   ...streamCases,
   ...rowCases,
   ...layerCases,
+  ...linearCases,
   ...attentionCases,
   ...samplingCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

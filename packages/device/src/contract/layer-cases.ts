@@ -1,58 +1,6 @@
 import { hashUniform } from '../random.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
-import { referenceMatmul, referenceRmsNorm, referenceSiluMul } from './reference.ts';
-import { benchCase, type Workbench } from './workbench.ts';
-
-/** [count, inputs, outputs]: one line, blocks and their remainders, many lines, long sums. */
-const MATMULS = [
-  [1, 256, 768],
-  [1, 64, 17],
-  [2, 128, 40],
-  [3, 80, 33],
-  [5, 64, 7],
-  [8, 256, 96],
-  [17, 96, 50],
-  [64, 128, 128],
-  [131, 160, 72],
-  [2, 4096, 24],
-] as const;
-
-async function checkMatmul(
-  bench: Workbench,
-  [count, inputs, outputs]: readonly [number, number, number],
-  withBias: boolean,
-  outType: 'f32' | 'bf16',
-): Promise<void> {
-  const input = bench.random(count * inputs);
-  const weight = bench.random(outputs * inputs);
-  const bias = withBias ? bench.random(outputs, 10) : null;
-  const out = await bench.output(count * outputs, outType);
-  bench.launch('matmul', {
-    input: await bench.upload(input),
-    weight: await bench.upload(weight),
-    bias: bias === null ? null : await bench.upload(bias),
-    out,
-    count,
-    inputs,
-    outputs,
-    outType,
-  });
-  expectClose(
-    `matmul ${count} x ${inputs} x ${outputs}${withBias ? ' with bias' : ''} to ${outType}`,
-    await bench.download(out, outType),
-    referenceMatmul(input, weight, bias, [count, inputs, outputs]),
-    bench.tolerance,
-  );
-}
-
-/** [count, width]. */
-const NORMS = [
-  [1, 256],
-  [3, 64],
-  [7, 80],
-  [33, 768],
-  [2, 4096],
-] as const;
+import { benchCase } from './workbench.ts';
 
 export const layerCases: readonly ContractCase[] = [
   benchCase('embed', 'arithmetic', async (bench) => {
@@ -74,90 +22,12 @@ export const layerCases: readonly ContractCase[] = [
     });
     expectSame('embedded lines', await bench.download(out), expected);
   }),
-  benchCase('matmul', 'arithmetic', async (bench) => {
-    for (const shape of MATMULS) {
-      await checkMatmul(bench, shape, false, bench.element);
-      await checkMatmul(bench, shape, true, bench.element);
-      await checkMatmul(bench, shape, false, 'f32');
-    }
-  }),
-  benchCase('rms-norm', 'arithmetic', async (bench) => {
-    for (const [count, width] of NORMS) {
-      const input = bench.random(count * width, 30);
-      const weight = bench.random(width);
-      const out = await bench.output(count * width);
-      const epsilon = 1e-5;
-      bench.launch('rms-norm', {
-        input: await bench.upload(input),
-        weight: await bench.upload(weight),
-        out,
-        count,
-        width,
-        epsilon,
-      });
-      expectClose(
-        `rms-norm ${count} x ${width}`,
-        await bench.download(out),
-        referenceRmsNorm(input, weight, width, epsilon),
-        bench.tolerance,
-      );
-    }
-  }),
-  benchCase('rms-norm of lines near zero', 'arithmetic', async (bench) => {
-    const width = 128;
-    const input = bench.random(2 * width, 1e-4).fill(0, 0, width);
-    const weight = bench.random(width);
-    const out = await bench.output(2 * width);
-    bench.launch('rms-norm', {
-      input: await bench.upload(input),
-      weight: await bench.upload(weight),
-      out,
-      count: 2,
-      width,
-      epsilon: 1e-6,
-    });
-    const expected = referenceRmsNorm(input, weight, width, 1e-6);
-    expectClose('small lines', await bench.download(out), expected, bench.tolerance);
-  }),
-  benchCase('add-rms-norm', 'arithmetic', async (bench) => {
-    for (const [count, width] of NORMS) {
-      const residual = bench.random(count * width, 3);
-      const input = bench.random(count * width);
-      const weight = bench.random(width);
-      const out = await bench.output(count * width);
-      const sum = await bench.upload(residual);
-      bench.launch('add-rms-norm', {
-        residual: sum,
-        input: await bench.upload(input),
-        weight: await bench.upload(weight),
-        out,
-        count,
-        width,
-        epsilon: 1e-5,
-      });
-      const added = Float64Array.from(residual, (value, i) => value + input[i]!);
-      const what = `add-rms-norm ${count} x ${width}`;
-      expectClose(`residual of ${what}`, await bench.download(sum), added, bench.tolerance);
-      expectClose(
-        what,
-        await bench.download(out),
-        referenceRmsNorm(added, weight, width, 1e-5),
-        bench.tolerance,
-      );
-    }
-  }),
-  benchCase('silu-mul', 'arithmetic', async (bench) => {
-    for (const [count, width] of NORMS) {
-      const input = bench.random(count * 2 * width, 8);
-      const out = await bench.output(count * width);
-      bench.launch('silu-mul', { input: await bench.upload(input), out, count, width });
-      expectClose(
-        `silu-mul ${count} x ${width}`,
-        await bench.download(out),
-        referenceSiluMul(input, width),
-        bench.tolerance,
-      );
-    }
+  benchCase('copy', 'arithmetic', async (bench) => {
+    const bytes = Uint8Array.from({ length: 1000 }, () => bench.dice.integer(0, 255));
+    const input = await bench.uploadBytes(bytes);
+    const out = await bench.poisoned(900);
+    bench.launch('copy', { input, out, bytes: 900 });
+    expectSame('copied bytes', await bench.downloadBytes(out), bytes.subarray(0, 900));
   }),
   benchCase('select', 'arithmetic', async (bench) => {
     const width = 80;

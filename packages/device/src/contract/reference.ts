@@ -29,28 +29,59 @@ export function kvIndex(
   return ((block * shape.kvHeads + kvHead) * shape.pageTokens + token) * shape.headDim;
 }
 
-/** out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T + bias. */
-export function referenceMatmul(
-  input: Numbers,
-  weight: Numbers,
-  bias: Numbers | null,
-  [count, inputs, outputs]: readonly [number, number, number],
-): Float64Array {
-  const out = new Float64Array(count * outputs);
+/** The value of an E4M3 code (OCP 8-bit floating point specification): 0x7f and 0xff are NaN. */
+export function referenceE4m3(code: number): number {
+  const sign = code & 0x80 ? -1 : 1;
+  const exponent = (code >> 3) & 0xf;
+  const fraction = code & 0x7;
+  if (exponent === 0xf && fraction === 0x7) return Number.NaN;
+  if (exponent === 0) return sign * fraction * 2 ** -9;
+  return sign * (1 + fraction / 8) * 2 ** (exponent - 7);
+}
+
+const E4M3_VALUES = Array.from({ length: 0x7f }, (_, code) => referenceE4m3(code));
+
+/** The nearest E4M3 value, ties to the even code, no greater than 448. */
+export function referenceRoundE4m3(value: number): number {
+  const size = Math.min(Math.abs(value), 448);
+  const above = E4M3_VALUES.findIndex((candidate) => candidate >= size);
+  if (above === 0) return 0;
+  const [low, high] = [E4M3_VALUES[above - 1]!, E4M3_VALUES[above]!];
+  const isHigh = size - low > high - size || (size - low === high - size && above % 2 === 0);
+  return Math.sign(value) * (isHigh ? high : low);
+}
+
+export interface ReferenceLinear {
+  readonly input: Numbers;
+  readonly norm: Numbers | null;
+  readonly epsilon: number;
+  readonly weight: Numbers;
+  readonly bias: Numbers | null;
+  readonly epilogue: 'store' | 'add' | 'gate';
+  /** What `add` adds to. */
+  readonly out: Numbers;
+  readonly count: number;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+export function referenceLinear(all: ReferenceLinear): Float64Array {
+  const { input, norm, epsilon, weight, bias, epilogue, out, count, inputs, outputs } = all;
+  const x = norm === null ? input : referenceRmsNorm(input, norm, inputs, epsilon);
+  const product = new Float64Array(count * outputs);
   for (let line = 0; line < count; line++) {
     for (let column = 0; column < outputs; column++) {
       let sum = bias === null ? 0 : bias[column]!;
-      for (let k = 0; k < inputs; k++) {
-        sum += input[line * inputs + k]! * weight[column * inputs + k]!;
-      }
-      out[line * outputs + column] = sum;
+      for (let k = 0; k < inputs; k++) sum += x[line * inputs + k]! * weight[column * inputs + k]!;
+      product[line * outputs + column] = sum;
     }
   }
-  return out;
+  if (epilogue === 'add') return product.map((value, i) => value + out[i]!);
+  return epilogue === 'gate' ? referenceSiluMul(product, outputs / 2) : product;
 }
 
 /** Each line of `width` over its root mean square, times `weight`. */
-export function referenceRmsNorm(
+function referenceRmsNorm(
   input: Numbers,
   weight: Numbers,
   width: number,
@@ -67,7 +98,7 @@ export function referenceRmsNorm(
 }
 
 /** silu(input[:, :width]) * input[:, width:] for lines of 2 width. */
-export function referenceSiluMul(input: Numbers, width: number): Float64Array {
+function referenceSiluMul(input: Numbers, width: number): Float64Array {
   const lines = input.length / (2 * width);
   return Float64Array.from({ length: lines * width }, (_, i) => {
     const start = Math.floor(i / width) * 2 * width + (i % width);
@@ -90,7 +121,7 @@ export function referenceRope(maxPositions: number, headDim: number, theta: numb
   return table;
 }
 
-/** One head of q or k: normalised if asked, then rotated by halves. */
+/** One head of q or k: normalised if asked, epilogue rotated by halves. */
 export function referenceRotate(
   head: Numbers,
   norm: Numbers | null,

@@ -1,28 +1,31 @@
+import { bf16FromF32 } from '../bf16.ts';
 import { targetList } from '../command-targets.ts';
-import type { OpName } from '../ops.ts';
+import { e4m3FromF32 } from '../fp8.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
 import {
-  addRmsNorm,
+  add,
   embed,
   fillUniform,
-  fillUniformBf16,
+  fillUniformRounded,
   rmsNorm,
   select,
   siluMul,
 } from './kernels/lines.ts';
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
+import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
 import { advance, applyCommand, beginDecode } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
 import type { Share } from './kernels/share.ts';
 import type { OpItem, OpRefs } from './messages.ts';
+import type { PrimitiveName } from './primitives.ts';
 import { SIMD_INPUTS_MAX } from './simd/simd-matmul.ts';
 
 /** An operation with its memory found: ready to run, any number of times. */
 export interface BoundOp {
-  readonly name: OpName;
+  readonly name: PrimitiveName;
   /** Every worker runs its share; otherwise one worker runs all of it. */
   readonly isSplit: boolean;
   run(share: Share): void;
@@ -49,12 +52,12 @@ interface Binding {
   run(share: Share): void;
 }
 
-type Binders = { [Name in OpName]: (memory: DeviceMemory, args: OpRefs<Name>) => Binding };
+type Binders = { [Name in PrimitiveName]: (memory: DeviceMemory, args: OpRefs<Name>) => Binding };
 
 /** Finds the operation's memory. Arguments that do not fit fail when it is run, as on a GPU. */
 export function bindOp(memory: DeviceMemory, { op, args }: OpItem): BoundOp {
   try {
-    const bind = BINDERS[op] as (memory: DeviceMemory, args: OpRefs<OpName>) => Binding;
+    const bind = BINDERS[op] as (memory: DeviceMemory, args: OpRefs<PrimitiveName>) => Binding;
     const { aloneNs, run } = bind(memory, args);
     return { name: op, isSplit: aloneNs >= SPLIT_NS, run };
   } catch (error) {
@@ -94,35 +97,38 @@ const BINDERS: Binders = {
 
   'rms-norm': (memory, { count, width, epsilon, ...args }) => {
     const input = memory.f32(args.input, count * width);
-    const weight = memory.f32(args.weight, width);
+    const norm = memory.f32(args.norm, width);
     const out = memory.f32(args.out, count * width);
-    const run = (share: Share) => rmsNorm(input, weight, out, count, epsilon, share);
+    const run = (share: Share) => rmsNorm(input, norm, out, count, epsilon, share);
     return { aloneNs: 4 * STEP_NS * count * width, run };
   },
 
-  'add-rms-norm': (memory, { count, width, epsilon, ...args }) => {
-    const residual = memory.f32(args.residual, count * width);
-    const input = memory.f32(args.input, count * width);
-    const weight = memory.f32(args.weight, width);
-    const out = memory.f32(args.out, count * width);
-    const run = (share: Share) => addRmsNorm(residual, input, weight, out, count, epsilon, share);
-    return { aloneNs: 5 * STEP_NS * count * width, run };
+  add: (memory, { elements, ...args }) => {
+    const input = memory.f32(args.input, elements);
+    const out = memory.f32(args.out, elements);
+    return { aloneNs: STEP_NS * elements, run: (share) => add(input, out, share) };
   },
 
-  matmul: (memory, { count, inputs, outputs, outType, ...args }) => {
-    if (outType !== 'f32') throw new TypeError('it writes f32 only');
+  matmul: (memory, args) => {
+    const { count, inputs, outputs } = args;
     const input = memory.f32(args.input, count * inputs);
-    const weight = memory.f32(args.weight, outputs * inputs);
     const bias = args.bias && memory.f32(args.bias, outputs);
     const out = memory.f32(args.out, count * outputs);
     const shape = { count, inputs, outputs };
+    const products = MATMUL_STEP_NS * count * inputs * outputs;
+    if (args.format === 'fp8-e4m3') {
+      const weight = bindFp8(memory, args);
+      const run = (share: Share) => matmulFp8(input, weight, bias, out, shape, share);
+      return { aloneNs: products + STEP_NS * inputs * outputs, run };
+    }
+    const weight = memory.f32(args.weight, outputs * inputs);
     const simd = inputs <= SIMD_INPUTS_MAX ? memory.simdMatmul(args.weight.id) : null;
     const { offsetBytes } = args.weight;
     const run = (share: Share) =>
       simd === null
         ? matmul(input, weight, bias, out, shape, share)
         : simd.run(input, offsetBytes, bias, out, shape, share);
-    return { aloneNs: MATMUL_STEP_NS * count * inputs * outputs, run };
+    return { aloneNs: products, run };
   },
 
   'rope-write-kv': (memory, args) => {
@@ -139,7 +145,7 @@ const BINDERS: Binders = {
     return { aloneNs: 4 * STEP_NS * count * width, run: (share) => ropeWriteKv(bound, share) };
   },
 
-  attention: (memory, args) => {
+  attend: (memory, args) => {
     const { count, heads, kvHeads, headDim, window } = args;
     const bound = {
       ...args,
@@ -158,6 +164,12 @@ const BINDERS: Binders = {
     const out = memory.f32(args.out, count * width);
     const run = (share: Share) => siluMul(input, out, count, width, share);
     return { aloneNs: EXP_NS * count * width, run };
+  },
+
+  copy: (memory, { bytes, ...args }) => {
+    const input = memory.u8(args.input, bytes);
+    const out = memory.u8(args.out, bytes);
+    return { aloneNs: 0, run: () => out.set(input) };
   },
 
   select: (memory, { count, width, ...args }) => {
@@ -211,18 +223,33 @@ const BINDERS: Binders = {
       const out = memory.f32(args.out, elements);
       return { aloneNs, run: (share) => fillUniform(out, mean, spread, seed, share) };
     }
-    const out = memory.u16(args.out, elements);
-    return { aloneNs, run: (share) => fillUniformBf16(out, mean, spread, seed, share) };
+    if (type === 'bf16') {
+      const out = memory.u16(args.out, elements);
+      const run = (share: Share) => fillUniformRounded(out, bf16FromF32, mean, spread, seed, share);
+      return { aloneNs, run };
+    }
+    const out = memory.u8(args.out, elements);
+    const run = (share: Share) => fillUniformRounded(out, e4m3FromF32, mean, spread, seed, share);
+    return { aloneNs, run };
   },
 };
 
-function bindKv(
-  memory: DeviceMemory,
-  args: OpRefs<'attention'> | OpRefs<'rope-write-kv'>,
-): PagedKv {
+function bindFp8(memory: DeviceMemory, args: OpRefs<'matmul'>): Fp8Weight {
+  const { inputs, outputs, blockOutputs, blockInputs, scales } = args;
+  if (scales === null) throw new RangeError('an FP8 weight needs scales');
+  const blocks = Math.ceil(outputs / blockOutputs) * Math.ceil(inputs / blockInputs);
+  return {
+    codes: memory.u8(args.weight, outputs * inputs),
+    scales: memory.f32(scales, blocks),
+    blockOutputs,
+    blockInputs,
+  };
+}
+
+function bindKv(memory: DeviceMemory, args: OpRefs<'attend'> | OpRefs<'rope-write-kv'>): PagedKv {
   const { count, layer, layers, kvHeads, headDim, pageTokens, pagesPerRow } = args;
   return {
-    kv: memory.floats(args.kv),
+    kv: args.kvFormat === 'element' ? memory.floats(args.kv) : memory.u8(args.kv, args.kv.bytes),
     pageTable: memory.words(args.pageTable),
     tokenRows: memory.i32(args.tokenRows, count),
     positions: memory.i32(args.positions, count),

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contractCases } from '../contract/index.ts';
 import { Workbench } from '../contract/workbench.ts';
 import { slice } from '../device.ts';
+import { elementMatrix } from '../ops.ts';
 import { type CpuDevice, type CpuDeviceOptions, openCpuDevice } from './cpu-device.ts';
 
 const LAW = profileLaw(referenceProfile('h100-cc'));
@@ -44,8 +45,11 @@ describe('failures', () => {
     const bench = new Workbench(device);
     const small = await bench.output(16);
     const host = bench.host(16);
-    const shape = { count: LARGE, inputs: LARGE, outputs: LARGE, outType: 'f32' } as const;
-    bench.launch('matmul', { input: small, weight: small, bias: null, out: small, ...shape });
+    bench.launch('linear', {
+      ...{ ...elementMatrix(small), input: small, norm: null, epsilon: 0, bias: null, out: small },
+      ...{ count: LARGE, inputs: LARGE, outputs: LARGE, epilogue: 'store', outType: 'f32' },
+      workspace: small,
+    });
     const failure = { code: 'launch-failed', message: expect.stringContaining('"matmul" failed') };
     await expect(bench.stream.synchronize()).rejects.toMatchObject(failure);
     await expect(bench.stream.synchronize()).rejects.toMatchObject(failure);

@@ -130,6 +130,9 @@ export class CpuDevice implements Device {
     return new CpuEvent(this.#newId());
   }
 
+  /** There is nothing to be done once. */
+  async prepare(): Promise<void> {}
+
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#control.assertAlive();
     if (!(stream instanceof CpuStream) || this.#hub.recording !== null) {

@@ -3,6 +3,7 @@ import { DeviceError } from '../errors.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import type { CpuMemory } from './cpu-memory.ts';
 import type { OpItem, WorkItem } from './messages.ts';
+import { primitivesOf } from './primitives.ts';
 import type { CopyMark, SharedControl, WorkMark } from './shared-control.ts';
 import { itemOf, type WorkQueue } from './work-queue.ts';
 
@@ -49,12 +50,13 @@ export class CpuStream implements Stream {
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
     this.#hub.control.assertAlive();
-    const item = itemOf(name, args, this.#hub.memory.refer);
-    if (this.#hub.recording?.stream === this) {
-      this.#hub.recording.items.push(item);
+    const { memory, recording } = this.#hub;
+    const items = primitivesOf(name, args).map((step) => itemOf(step, memory.refer));
+    if (recording?.stream === this) {
+      recording.items.push(...items);
       return;
     }
-    this.#add(item);
+    for (const item of items) this.#add(item);
     this.#hub.counts.launches += 1;
     this.#hub.imposeLaunch('launch');
   }

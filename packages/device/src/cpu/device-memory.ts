@@ -28,6 +28,10 @@ export class DeviceMemory {
     return new Uint16Array(this.#room(slice, length * 2), slice.offsetBytes, length);
   }
 
+  u8(slice: SliceRef, length: number): Uint8Array {
+    return new Uint8Array(this.#room(slice, length), slice.offsetBytes, length);
+  }
+
   i32(slice: SliceRef, length: number): Int32Array {
     return new Int32Array(this.#room(slice, length * 4), slice.offsetBytes, length);
   }

@@ -2,7 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Crossing, CrossingRecord, Profile } from '@bridgekeeper/bridge';
 import type { Slice } from '../device.ts';
 import type { DeviceErrorCode } from '../errors.ts';
-import type { OpArgs, OpName } from '../ops.ts';
+import type { PrimitiveArgs, PrimitiveName } from './primitives.ts';
 import type { CopyMark, WorkMark } from './shared-control.ts';
 import type { WasmMemory } from './simd/wasm.ts';
 
@@ -13,9 +13,9 @@ export interface SliceRef {
   readonly bytes: number;
 }
 
-/** Arguments of an operation as they cross threads: slices by their buffer's id. */
-export type OpRefs<Name extends OpName> = {
-  readonly [Key in keyof OpArgs[Name]]: RefOf<OpArgs[Name][Key]>;
+/** Arguments of a step as they cross threads: slices by their buffer's id. */
+export type OpRefs<Name extends PrimitiveName> = {
+  readonly [Key in keyof PrimitiveArgs[Name]]: RefOf<PrimitiveArgs[Name][Key]>;
 };
 type RefOf<Value> = Value extends Slice ? SliceRef : Value;
 
@@ -30,8 +30,8 @@ export interface BufferStorage {
 }
 
 export interface OpItem {
-  readonly op: OpName;
-  readonly args: OpRefs<OpName>;
+  readonly op: PrimitiveName;
+  readonly args: OpRefs<PrimitiveName>;
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { OpArgs, OpName } from '../ops.ts';
 import type { ComputeMessage, OpItem, OpRefs, SliceRef, WorkItem } from './messages.ts';
+import type { Primitive, PrimitiveName } from './primitives.ts';
 import type { SharedControl } from './shared-control.ts';
 
 /**
@@ -59,11 +59,7 @@ export class WorkQueue {
 const SLICE_ALIGNMENT = 16;
 
 /** The arguments as they cross threads. `refer` checks a slice and names it. */
-export function itemOf<Name extends OpName>(
-  op: Name,
-  args: OpArgs[Name],
-  refer: (slice: Slice) => SliceRef,
-): OpItem {
+export function itemOf({ op, args }: Primitive, refer: (slice: Slice) => SliceRef): OpItem {
   const refs: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(args)) {
     const isSlice = typeof value === 'object' && value !== null;
@@ -77,5 +73,5 @@ export function itemOf<Name extends OpName>(
       );
     }
   }
-  return { op, args: refs as unknown as OpRefs<OpName> };
+  return { op, args: refs as unknown as OpRefs<PrimitiveName> };
 }

@@ -1,5 +1,4 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { referenceProfile } from '@bridgekeeper/bridge';
@@ -9,25 +8,15 @@ import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
 import { addressOf, openNativeLibrary, viewNative } from './ffi/native.ts';
 import { openCudaDevice } from './open.ts';
 import { ParameterBlock } from './parameters.ts';
+import { compileLibrary, hasCompiler } from './testing.ts';
 
-const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'abi-'));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Compiles C to a shared library. */
-function library(name: string, source: string): string {
-  const path = join(folder, `lib${name}.so`);
-  const file = join(folder, `${name}.c`);
-  writeFileSync(file, source);
-  const result = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', path, file], {
-    encoding: 'utf8',
-  });
-  if (result.status !== 0) throw new Error(result.stderr);
-  return path;
-}
+const library = (name: string, source: string) => compileLibrary(folder, name, source);
 
 /** A libcuda whose functions do what `bodies` say and otherwise return 0. */
 function driverLibrary(

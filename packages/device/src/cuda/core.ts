@@ -8,6 +8,7 @@ import type { Driver } from './ffi/driver.ts';
 import type { Hold } from './hold.ts';
 import type { Kernels } from './kernels.ts';
 import type { Matmul } from './matmul.ts';
+import type { MatmulTuner } from './matmul-tuner.ts';
 import type { Memory } from './memory.ts';
 import { CudaEvent, CudaGraph, CudaStream, createStream } from './streams.ts';
 
@@ -19,7 +20,12 @@ export interface CoreParts {
   readonly completions: Completions;
   readonly kernels: Kernels;
   readonly matmul: Matmul;
+  readonly tuner: MatmulTuner;
   readonly multiprocessors: number;
+  /** Compute capability 9.0 or newer: kernels may be launched with programmatic dependence. */
+  readonly launchesDependent: boolean;
+  /** Compute capability 8.9 or newer: FP8 can be converted. */
+  readonly readsFp8: boolean;
 }
 
 /** What the streams and lanes of one device share on the launching thread. */
@@ -31,7 +37,10 @@ export class Core {
   readonly completions: Completions;
   readonly kernels: Kernels;
   readonly matmul: Matmul;
+  readonly tuner: MatmulTuner;
   readonly multiprocessors: number;
+  readonly launchesDependent: boolean;
+  readonly readsFp8: boolean;
   readonly copies = new CopyCounters();
   launches = 0;
   graphLaunches = 0;
@@ -47,7 +56,10 @@ export class Core {
     this.completions = parts.completions;
     this.kernels = parts.kernels;
     this.matmul = parts.matmul;
+    this.tuner = parts.tuner;
     this.multiprocessors = parts.multiprocessors;
+    this.launchesDependent = parts.launchesDependent;
+    this.readsFp8 = parts.readsFp8;
     this.#service = createStream(this.driver, 'highest');
   }
 
@@ -69,6 +81,14 @@ export class Core {
     if (this.law === null) return;
     const busyNs = kind === 'launch' ? this.law.launchNs() : this.law.graphLaunchNs();
     blockThreadUntil(() => this.clock.nowNs(), startedNs + busyNs);
+  }
+
+  /** Sets device memory to zero before it returns, also beside a capture. */
+  clearNow(address: bigint, bytes: number): void {
+    this.driver.besideCapture(() => {
+      this.driver.call('cuMemsetD8Async', address, 0, bytes, this.#service);
+      this.driver.call('cuStreamSynchronize', this.#service);
+    });
   }
 
   /** Sets device memory to zero. */

@@ -12,9 +12,11 @@ import type {
   Stream,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import type { BridgeInstruments } from '../instruments.ts';
 import type { Core } from './core.ts';
 import { CUDA } from './ffi/driver.ts';
 import type { InlineLane } from './inline-lane.ts';
+import { CudaInstruments } from './instruments.ts';
 import type { LaneOpener } from './lane-opener.ts';
 import { CudaEvent, CudaGraph, CudaStream } from './streams.ts';
 
@@ -46,6 +48,12 @@ export class CudaDevice implements Device {
     this.#lanes = lanes;
     this.inlineLane = inlineLane;
     this.#release = release;
+  }
+
+  /** For probes: what serving has no use for. */
+  get instruments(): BridgeInstruments {
+    this.#core.assertOpen();
+    return new CudaInstruments(this.#core);
   }
 
   get law(): Law | null {
@@ -90,6 +98,11 @@ export class CudaDevice implements Device {
   async openLane(options: LaneOptions): Promise<Lane> {
     this.#core.assertOpen();
     return this.#lanes.open(options);
+  }
+
+  async prepare(stream: Stream, record: () => void): Promise<void> {
+    this.#core.assertOpen();
+    await this.#core.tuner.prepare(this.#core.stream(stream), record);
   }
 
   capture(stream: Stream, label: string, record: () => void): Graph {

@@ -1,3 +1,7 @@
+import type { Device } from '../device.ts';
+import type { BridgeInstruments } from '../instruments.ts';
+import { CudaDevice } from './cuda-device.ts';
+
 export { type CudaAvailability, type CudaGpu, cudaAvailability } from './availability.ts';
 export {
   type ConfidentialCall,
@@ -6,5 +10,11 @@ export {
   type ListedGpu,
   readConfidentialState,
 } from './confidential.ts';
-export { CudaDevice } from './cuda-device.ts';
+export { type GpuStatus, type GpuStatuses, readGpuStatuses } from './gpu-status.ts';
 export { type CudaDeviceOptions, openCudaDevice } from './open.ts';
+export { CudaDevice };
+
+/** The instruments of a device that has a bridge of its own; null for the others. */
+export function instrumentsOf(device: Device): BridgeInstruments | null {
+  return device instanceof CudaDevice ? device.instruments : null;
+}

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Program } from './ffi/nvrtc.ts';
 
 const DIGEST_BYTES = 32;
@@ -30,10 +30,9 @@ export function kernelKey(program: Program, compiler: string): string {
 }
 
 /**
- * Compiled kernels on disk, one file each: the SHA-256 of the machine code, then the code. Files
- * are written aside and renamed, so that readers see all or nothing. A file whose digest is wrong
- * counts as absent. A folder that cannot be written costs a compilation at every start and nothing
- * else.
+ * Compiled kernels on disk, one file each: the SHA-256 of the machine code, then the code. A file
+ * whose digest is wrong counts as absent. A folder that cannot be written costs a compilation at
+ * every start and nothing else.
  */
 export class KernelCache {
   readonly folder: string;
@@ -55,18 +54,26 @@ export class KernelCache {
   }
 
   write(key: string, code: Uint8Array): void {
-    const aside = `${this.#path(key)}.${randomBytes(6).toString('hex')}`;
-    try {
-      mkdirSync(this.folder, { recursive: true });
-      writeFileSync(aside, Buffer.concat([digest(code), code]), { mode: 0o600 });
-      renameSync(aside, this.#path(key));
-    } catch {
-      discard(aside);
-    }
+    replaceFile(this.#path(key), Buffer.concat([digest(code), code]));
   }
 
   #path(key: string): string {
     return join(this.folder, `${key}.cubin`);
+  }
+}
+
+/**
+ * Writes a file of a cache aside and renames it, so that readers see all or nothing. Where it
+ * cannot be written nothing happens.
+ */
+export function replaceFile(path: string, bytes: Uint8Array): void {
+  const aside = `${path}.${randomBytes(6).toString('hex')}`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(aside, bytes, { mode: 0o600 });
+    renameSync(aside, path);
+  } catch {
+    discard(aside);
   }
 }
 

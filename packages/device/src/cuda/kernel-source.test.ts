@@ -4,14 +4,38 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_HEADER, COMMAND_HEADER_WORDS, ROW } from '../row-layout.ts';
-import { KERNEL_UNITS, type KernelUnit, kernelProgram, rowLayoutHeader } from './kernel-source.ts';
+import {
+  KERNEL_UNITS,
+  type KernelDefines,
+  type KernelUnit,
+  kernelProgram,
+  rowLayoutHeader,
+} from './kernel-source.ts';
 
 const UNITS = Object.keys(KERNEL_UNITS) as KernelUnit[];
-/** A size that needs padding and one that does not. */
-const VARIANTS = [
-  { HEAD_DIM: 80, GROUP: 1, DECODE_WARPS: 8 },
-  { HEAD_DIM: 128, GROUP: 8, DECODE_WARPS: 4 },
+const HEADS = [
+  { HEAD_DIM: 80, KV_FORMAT: 0 },
+  { HEAD_DIM: 128, KV_FORMAT: 1 },
 ];
+const SKINNY = { WARPGROUPS: 2, RING_STAGES: 4, MIN_BLOCKS: 1 };
+/** What some of the units are compiled for. */
+const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> = {
+  linear: [
+    { LINE_COUNT: 1, FORMAT: 0 },
+    { LINE_COUNT: 3, FORMAT: 1 },
+  ],
+  'linear-skinny': [
+    { ...SKINNY, LINE_TILE: 8, FORMAT: 0 },
+    { ...SKINNY, LINE_TILE: 64, FORMAT: 1 },
+  ],
+  rope: HEADS,
+  'attention-decode': [
+    { ...HEADS[0]!, GROUP: 1, PAGE_TOKENS: 24, DECODE_WARPS: 8 },
+    { ...HEADS[1]!, GROUP: 8, PAGE_TOKENS: 16, DECODE_WARPS: 4 },
+  ],
+  'attention-prefill': HEADS,
+  'attention-prefill-hopper': HEADS,
+};
 const hasNvcc = spawnSync('nvcc', ['--version']).status === 0;
 
 describe('kernel sources', () => {
@@ -39,7 +63,7 @@ describe('kernel sources', () => {
   it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
     const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
     try {
-      for (const defines of VARIANTS) {
+      for (const defines of VARIANTS[unit] ?? [{}]) {
         const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
         const files = { ...headers, 'unit.cu': source };
         for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import * as layout from '../row-layout.ts';
 import type { Program } from './ffi/nvrtc.ts';
 
@@ -6,19 +6,23 @@ import type { Program } from './ffi/nvrtc.ts';
 export const KERNEL_UNITS = {
   rows: ['apply_command', 'begin_decode', 'advance'],
   layers: [
-    ...(['embed', 'rms_norm', 'add_rms_norm', 'silu_mul'] as const),
+    ...(['embed', 'rms_norm', 'silu_mul'] as const),
     ...(['select_lines', 'fill_uniform', 'matmul_any'] as const),
   ],
+  linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
+  'linear-skinny': ['linear_skinny'],
+  'linear-widen': ['widen_fp8'],
   rope: ['rope_write_kv'],
-  'attention-decode': ['attention_decode', 'attention_combine'],
+  'attention-decode': ['attention_decode'],
   'attention-prefill': ['attention_prefill'],
+  'attention-prefill-hopper': ['attention_prefill_hopper'],
   sampling: ['sample', 'prompt_logprobs'],
 } as const;
 export type KernelUnit = keyof typeof KERNEL_UNITS;
 export type KernelName = (typeof KERNEL_UNITS)[KernelUnit][number];
 
 const FOLDER = new URL('../../kernels/', import.meta.url);
-const HEADERS = ['common.cuh', 'select.cuh'] as const;
+const HEADERS = readdirSync(FOLDER).filter((name) => name.endsWith('.cuh'));
 
 /** Names fixed when a unit is compiled: `HEAD_DIM` and the like. */
 export type KernelDefines = Readonly<Record<string, number>>;

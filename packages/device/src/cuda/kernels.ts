@@ -1,4 +1,4 @@
-import type { Driver } from './ffi/driver.ts';
+import { CUDA, type Driver } from './ffi/driver.ts';
 import type { Nvrtc, Program } from './ffi/nvrtc.ts';
 import { type KernelCache, kernelKey } from './kernel-cache.ts';
 import {
@@ -10,11 +10,13 @@ import {
 } from './kernel-source.ts';
 
 const NO_DEFINES: KernelDefines = {};
+/** Percent of the on-chip memory that is shared, where kernels use it at all. */
+const ALL_SHARED = 100;
 /**
  * Units that are the same for every model. Those of attention are compiled for a head size at its
  * first use.
  */
-const COMMON_UNITS: readonly KernelUnit[] = ['rows', 'layers', 'rope', 'sampling'];
+const COMMON_UNITS: readonly KernelUnit[] = ['rows', 'layers', 'sampling'];
 const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
   Object.entries(KERNEL_UNITS).flatMap(([unit, names]) =>
     names.map((name) => [name, unit as KernelUnit] as const),
@@ -32,6 +34,8 @@ export class Kernels {
   readonly #architecture: string;
   readonly #modules = new Map<string, bigint>();
   readonly #functions = new Map<string, bigint>();
+  /** Dynamic shared memory that a function may use, where it was asked for. */
+  readonly #sharedBytes = new Map<bigint, number>();
 
   constructor(driver: Driver, nvrtc: Nvrtc, cache: KernelCache, architecture: string) {
     this.#driver = driver;
@@ -48,16 +52,33 @@ export class Kernels {
 
   /**
    * The handle of a kernel, compiled and loaded if need be. `defines` are those its unit is written
-   * for.
+   * for; `sharedBytes` is the dynamic shared memory of the launch.
    */
-  get(name: KernelName, defines: KernelDefines = NO_DEFINES): bigint {
+  get(name: KernelName, defines: KernelDefines = NO_DEFINES, sharedBytes = 0): bigint {
     const variant = defines === NO_DEFINES ? '' : JSON.stringify(defines);
-    const known = this.#functions.get(name + variant);
-    if (known !== undefined) return known;
+    const handle = this.#functions.get(name + variant) ?? this.#load(name, defines, variant);
+    // Without asking, 48 KiB are allowed, of which the kernel's own declarations take a part.
+    if (sharedBytes > (this.#sharedBytes.get(handle) ?? 0)) {
+      this.#driver.call(
+        'cuFuncSetAttribute',
+        handle,
+        CUDA.FUNCTION_MAX_DYNAMIC_SHARED,
+        sharedBytes,
+      );
+      this.#sharedBytes.set(handle, sharedBytes);
+    }
+    return handle;
+  }
+
+  #load(name: KernelName, defines: KernelDefines, variant: string): bigint {
     const unit = UNIT_OF.get(name)!;
     const handle = this.#driver.besideCapture(() => {
       const module = this.#module(unit, defines, unit + variant);
-      return this.#driver.read('cuModuleGetFunction', module, name).pointer;
+      const handle = this.#driver.read('cuModuleGetFunction', module, name).pointer;
+      // A multiprocessor changes how it splits its memory only when it is empty: kernels that
+      // overlap must agree.
+      this.#driver.call('cuFuncSetAttribute', handle, CUDA.FUNCTION_SHARED_CARVEOUT, ALL_SHARED);
+      return handle;
     });
     this.#functions.set(name + variant, handle);
     return handle;
@@ -82,6 +103,7 @@ export class Kernels {
     for (const module of this.#modules.values()) this.#driver.release('cuModuleUnload', module);
     this.#modules.clear();
     this.#functions.clear();
+    this.#sharedBytes.clear();
   }
 }
 

@@ -3,28 +3,25 @@ import type { Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { Core } from './core.ts';
 import type { KernelDefines, KernelName } from './kernel-source.ts';
+import { LaunchConfiguration, type LaunchShape } from './launch-configuration.ts';
 import { ParameterBlock } from './parameters.ts';
 
 /** Slices passed to operations start at multiples of this. */
 const SLICE_ALIGNMENT_BYTES = 16;
 const GRID_LIMIT = 65_535;
 
-/** Blocks in x, y and z, and threads of a block. */
-export interface LaunchShape {
-  readonly grid: readonly [x: number, y?: number, z?: number];
-  readonly threads: number;
-}
-
 /** Puts kernels on one stream, with scratch memory that no other stream uses. */
 export class Launcher {
   readonly core: Core;
   readonly stream: bigint;
+  readonly #configuration: LaunchConfiguration;
   readonly #block = new ParameterBlock();
   readonly #scratch = new Map<string, { address: bigint; bytes: number }>();
 
   constructor(core: Core, stream: bigint) {
     this.core = core;
     this.stream = stream;
+    this.#configuration = new LaunchConfiguration(stream, core.launchesDependent);
   }
 
   /** An empty parameter block; each launch fills it anew. */
@@ -63,20 +60,26 @@ export class Launcher {
     return scratch.address;
   }
 
+  /** The same, all zeros before its first use: for counters that kernels leave at zero. */
+  zeroedScratch(purpose: string, bytes: number): bigint {
+    const before = this.#scratch.get(purpose)?.address;
+    const address = this.scratch(purpose, bytes);
+    if (address !== before) this.core.clearNow(address, bytes);
+    return address;
+  }
+
   /** Launches a kernel whose parameters are in `block`. A grid without blocks launches nothing. */
   launch(
     name: KernelName,
-    { grid, threads }: LaunchShape,
+    shape: LaunchShape,
     block: ParameterBlock,
     defines?: KernelDefines,
   ): void {
-    const [x, y = 1, z = 1] = grid;
+    const [x, y = 1, z = 1] = shape.grid;
     if (x === 0 || y === 0 || z === 0) return;
     invariant(y <= GRID_LIMIT && z <= GRID_LIMIT, `${name} with a grid of ${x} x ${y} x ${z}`);
     const { driver, kernels } = this.core;
-    const kernel = kernels.get(name, defines);
-    const { stream } = this;
-    const extra = block.finish();
-    driver.call('cuLaunchKernel', kernel, x, y, z, threads, 1, 1, 0, stream, null, extra);
+    const kernel = kernels.get(name, defines, shape.sharedBytes);
+    driver.call('cuLaunchKernelEx', this.#configuration.fill(shape), kernel, null, block.finish());
   }
 }

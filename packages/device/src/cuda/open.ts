@@ -16,7 +16,9 @@ import { InlineLane } from './inline-lane.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernel-cache.ts';
 import { Kernels } from './kernels.ts';
 import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lane-opener.ts';
-import { Matmul } from './matmul.ts';
+import { Matmul, WORKSPACE_BYTES } from './matmul.ts';
+import { MatmulChoices, type MatmulMachine } from './matmul-choices.ts';
+import { MatmulTuner } from './matmul-tuner.ts';
 import { Memory } from './memory.ts';
 
 /**
@@ -58,13 +60,16 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const environment = hostEnvironment();
   const nvrtc = new Nvrtc(findLibrary(NVRTC_LIBRARY, majorVersion, environment));
   const lt = new CublasLt(findLibrary(CUBLASLT_LIBRARY, majorVersion, environment));
-  const cache = new KernelCache(options.kernelCacheFolder ?? defaultKernelCacheFolder());
+  const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
+  const cache = new KernelCache(cacheFolder);
   const kernels = new Kernels(driver, nvrtc, cache, machine.architecture);
   await kernels.prepare();
 
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
   driver.call('cuCtxSetCurrent', context);
   const clock = options.clock ?? new SystemClock();
+  const matmul = new Matmul(lt);
+  const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
   const core = new Core({
     driver,
     clock,
@@ -72,8 +77,11 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     memory: new Memory(driver),
     completions: new Completions(driver),
     kernels,
-    matmul: new Matmul(lt),
+    matmul,
+    tuner: new MatmulTuner({ driver, matmul, clock, store }),
     multiprocessors: machine.multiprocessors,
+    launchesDependent: machine.major >= 9,
+    readsFp8: machine.major >= 9 || (machine.major === 8 && machine.minor >= 9),
   });
   const channels = createSharedChannels();
   const commons: LaneCommons = {
@@ -118,6 +126,9 @@ interface Machine {
   /** 1000 * major + 10 * minor of the newest CUDA that the driver supports. */
   readonly cudaVersion: number;
   readonly architecture: string;
+  /** Its compute capability. */
+  readonly major: number;
+  readonly minor: number;
   readonly multiprocessors: number;
 }
 
@@ -144,8 +155,16 @@ function describe(driver: Driver, ordinal: number): Machine {
     cudaVersion: driver.read('cuDriverGetVersion').i32,
     // The features of one architecture only, such as Hopper's, go by the suffix.
     architecture: `sm_${major}${minor}${major >= 9 ? 'a' : ''}`,
+    major,
+    minor,
     multiprocessors: attribute(CUDA.ATTRIBUTE_MULTIPROCESSORS),
   };
+}
+
+function matmulMachine(machine: Machine, lt: CublasLt): MatmulMachine {
+  const { name: gpu, architecture, multiprocessors, cudaVersion: driverCuda } = machine;
+  const workspaceBytes = WORKSPACE_BYTES;
+  return { gpu, architecture, multiprocessors, driverCuda, cublasLt: lt.version, workspaceBytes };
 }
 
 function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): DeviceInfo {

@@ -1,15 +1,8 @@
 import type { OpArgs, OpName } from '../ops.ts';
-import { launchAttention, launchRope } from './attention-operations.ts';
+import { launchAttention } from './attention.ts';
 import type { Launcher } from './launcher.ts';
-import {
-  launchAddRmsNorm,
-  launchEmbed,
-  launchFillUniform,
-  launchMatmul,
-  launchRmsNorm,
-  launchSelect,
-  launchSiluMul,
-} from './layer-operations.ts';
+import { launchCopy, launchEmbed, launchFillUniform, launchSelect } from './layer-operations.ts';
+import { launchLinear } from './linear-operations.ts';
 import {
   launchAdvance,
   launchApplyCommand,
@@ -25,12 +18,9 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'apply-command': launchApplyCommand,
   'begin-decode': launchBeginDecode,
   embed: launchEmbed,
-  'rms-norm': launchRmsNorm,
-  'add-rms-norm': launchAddRmsNorm,
-  matmul: launchMatmul,
-  'rope-write-kv': launchRope,
+  copy: launchCopy,
+  linear: launchLinear,
   attention: launchAttention,
-  'silu-mul': launchSiluMul,
   select: launchSelect,
   sample: launchSample,
   advance: launchAdvance,

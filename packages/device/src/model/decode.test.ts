@@ -70,6 +70,8 @@ class Decoder {
     };
     const attention = {
       ...{ qkv: activations, out: activations, kv, pageTable, tokenRows, positions, ...HEADS },
+      ...{ queryNorm: null, keyNorm: null, epsilon: 0, rope: activations },
+      kvFormat: 'element' as const,
       ...{ count: ROWS, scale: 1, window: 0, phase: 'decode' as const },
       ...{ layers: LAYERS, pageTokens: 16, pagesPerRow: 64 },
     };
@@ -173,11 +175,12 @@ test('a step takes as long as its positions say', async () => {
   const { roofline, submission } = referenceProfile('h100-cc');
   const steps = await decode(200_000, 3);
   const perPositionNs = (LAYERS * ROWS * 2 * 8 * 128 * 2 * 1e9) / roofline.copyBytesPerSecond;
-  const queriesNs = (LAYERS * ROWS * 2 * 32 * 128 * 2 * 1e9) / roofline.copyBytesPerSecond;
+  // Queries in and out, keys and values in; then the position's own key and value are written.
+  const linesNs = (LAYERS * ROWS * (2 * 32 + 2 * 8) * 128 * 2 * 1e9) / roofline.copyBytesPerSecond;
   const nodesNs = (LAYERS + 4) * submission.graphNodeNs + 4 * roofline.kernelNs;
   const waitNs = submission.launchWithWaitNs - submission.launchNs;
   steps.forEach(({ stepNs }, index) => {
-    const kernelsNs = perPositionNs * (200_001 + index) + queriesNs + nodesNs;
+    const kernelsNs = perPositionNs * (200_002 + index) + linesNs + nodesNs;
     expect(stepNs).toBe(submission.graphLaunchNs + Math.round(kernelsNs) + waitNs);
   });
 });

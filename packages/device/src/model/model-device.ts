@@ -119,6 +119,9 @@ class ModelDevice implements Device {
     return this.#addLane(label, 'worker', own);
   }
 
+  /** There is nothing to be done once. */
+  async prepare(): Promise<void> {}
+
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#machine.assertRunning('a capture');
     const recording = { streamId: stream.id, works: [] };

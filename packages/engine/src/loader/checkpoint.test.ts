@@ -15,7 +15,8 @@ import { describeModel } from '../models/describe.ts';
 import { weightPlan } from '../models/weights.ts';
 import { type ModelFolderOptions, smallConfig, writeModelFolder } from '../testing/model-folder.ts';
 import { type TensorData, writeSafetensors } from '../testing/safetensors-file.ts';
-import { checkAgainstPlan, openCheckpoint } from './checkpoint.ts';
+import { checkAgainstPlan } from './check-plan.ts';
+import { openCheckpoint } from './checkpoint.ts';
 
 const INDEX = 'model.safetensors.index.json';
 const FIRST = 'model-00001-of-00003.safetensors';
@@ -197,7 +198,7 @@ describe('checkpoints that are refused', () => {
     const plan = weightPlan(describeModel(smallConfig())).flatMap(({ sources }) => sources);
     const tensors = plan.map(({ name, shape }) => {
       const elements = shape.reduce((total, size) => total * size, 1);
-      return { name, dtype: 'F8_E4M3', shape, bytes: new Uint8Array(elements) };
+      return { name, dtype: 'F8_E5M2', shape, bytes: new Uint8Array(elements) };
     });
     await writeSafetensors(join(folder, 'model.safetensors'), tensors);
     await expect(inspect(folder)).rejects.toEqual(failure('unsupported', 'BF16'));

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { ModelError } from '../models/errors.ts';
 import { fileSize, readText, unreadable } from '../models/files.ts';
 import type { StoredType } from '../models/spec.ts';
-import type { PlannedTensor } from '../models/weights.ts';
 import { readInto, readSafetensorsHeader, type TensorHeader } from './safetensors.ts';
 import { INDEX_NAME, parseShardIndex } from './shard-index.ts';
 
@@ -150,7 +149,7 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   }
 }
 
-/** How `tensor` is stored, or an `unsupported` error. */
+/** How `tensor`'s elements are stored, or an `unsupported` error. */
 export function storedTypeOf(tensor: CheckpointTensor): StoredType {
   const type = STORED_TYPES[tensor.dtype];
   if (type === undefined) {
@@ -159,36 +158,4 @@ export function storedTypeOf(tensor: CheckpointTensor): StoredType {
     throw new ModelError('unsupported', message);
   }
   return type;
-}
-
-function missingTensor(checkpoint: Checkpoint, name: string): ModelError {
-  const stray = checkpoint.unmapped.find((candidate) => candidate.name === name);
-  const hint = stray && ` (${stray.file} has one that ${INDEX_NAME} does not map there)`;
-  const message = `the checkpoint has no tensor ${name}, which the architecture needs${hint ?? ''}`;
-  return new ModelError('missing-tensor', message);
-}
-
-/**
- * Checks that `checkpoint` fills `plan`: every source there, of the planned shape, in a supported
- * type. Returns the names of tensors that the plan does not use. Throws ModelError
- * `missing-tensor`, `wrong-shape` or `unsupported`.
- */
-export function checkAgainstPlan(
-  checkpoint: Checkpoint,
-  plan: readonly PlannedTensor[],
-): readonly string[] {
-  const used = new Set<string>();
-  for (const source of plan.flatMap((planned) => planned.sources)) {
-    const tensor = checkpoint.tensors.get(source.name);
-    if (tensor === undefined) throw missingTensor(checkpoint, source.name);
-    const found = tensor.shape.join(', ');
-    const wanted = source.shape.join(', ');
-    if (found !== wanted) {
-      const message = `tensor ${source.name} is [${found}]; config.json implies [${wanted}]`;
-      throw new ModelError('wrong-shape', message);
-    }
-    storedTypeOf(tensor);
-    used.add(source.name);
-  }
-  return [...checkpoint.tensors.keys()].filter((name) => !used.has(name));
 }

@@ -13,7 +13,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readModelSpec } from '../models/folder.ts';
 import type { ModelSpec } from '../models/spec.ts';
-import { type LayerWeights, type Weights, weightPlan } from '../models/weights.ts';
+import { type WeightMatrix, type Weights, weightPlan } from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LoadOptions, type LoadProgress, loadWeights } from './load.ts';
@@ -47,15 +47,17 @@ async function download(from: Slice, owner: Device = device): Promise<Float32Arr
   return new Float32Array(buffer);
 }
 
+/** The values of every tensor; of the scales see below. */
 function slicesOf(weights: Weights): Map<string, Slice> {
   const slices = new Map([
     ['embed', weights.embed],
     ['finalNorm', weights.finalNorm],
-    ['head', weights.head],
+    ['head', weights.head.weight],
   ]);
   weights.layers.forEach((layer, index) => {
-    for (const [role, slice] of Object.entries(layer) as [keyof LayerWeights, Slice | null][]) {
-      if (slice !== null) slices.set(`layers.${index}.${role}`, slice);
+    for (const [role, weight] of Object.entries(layer) as [string, WeightMatrix | Slice | null][]) {
+      if (weight === null) continue;
+      slices.set(`layers.${index}.${role}`, 'weight' in weight ? weight.weight : weight);
     }
   });
   return slices;
@@ -141,7 +143,7 @@ describe('loading a checkpoint', () => {
     const { spec, loaded, crossings, steps } = await load(folder, more);
     const after = device.counters();
     expect(loaded.unusedTensors).toEqual([]);
-    expect(loaded.weights.head === loaded.weights.embed).toBe(options.tiedHead ?? false);
+    expect(loaded.weights.head.weight === loaded.weights.embed).toBe(options.tiedHead ?? false);
 
     const bytes = crossings.reduce((total, crossing) => total + crossing.bytes, 0);
     expect(bytes).toBe(after.h2dBytes - before.h2dBytes);
@@ -236,7 +238,8 @@ test('dummy weights look like fresh ones and cross nothing', async () => {
   const variance = embed.reduce((sum, value) => sum + value * value, 0) / embed.length;
   expect(mean).toBeCloseTo(0, 3);
   expect(Math.sqrt(variance)).toBeCloseTo(0.02, 3);
-  expect(await download(layer!.qkv)).not.toEqual(await download(loaded.weights.layers[1]!.qkv));
+  const [first, second] = loaded.weights.layers.map(({ qkv }) => qkv.weight);
+  expect(await download(first!)).not.toEqual(await download(second!));
   for (const buffer of loaded.buffers) device.free(buffer);
 });
 

@@ -3,6 +3,9 @@ import {
   bytesPerElement,
   type Device,
   type DeviceBuffer,
+  E4M3_MAX,
+  type ElementType,
+  elementMatrix,
   type Lane,
   type Slice,
   slice,
@@ -10,14 +13,16 @@ import {
 import type { ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
-  type LayerRole,
   type LayerWeights,
   type PlannedTensor,
+  type WeightMatrix,
   type Weights,
   weightPlan,
 } from '../models/weights.ts';
-import { type Checkpoint, checkAgainstPlan, type UnmappedTensor } from './checkpoint.ts';
-import { type Layout, layOut } from './layout.ts';
+import { checkAgainstPlan } from './check-plan.ts';
+import type { Checkpoint, UnmappedTensor } from './checkpoint.ts';
+import { type Layout, layOut, type Placement } from './layout.ts';
+import { readScales } from './scales.ts';
 import { streamCheckpoint } from './stream.ts';
 
 const GIB = 1024 ** 3;
@@ -99,17 +104,23 @@ function allocateArenas(device: Device, layout: Layout): DeviceBuffer[] {
 /** Random matrices, norms of one and biases of zero, made where they are used: nothing crosses. */
 async function fillDummy(device: Device, layout: Layout, buffers: readonly DeviceBuffer[]) {
   const stream = device.createStream('dummy weights');
-  for (const [seed, { tensor, arena, offsetBytes, bytes }] of layout.placements.entries()) {
-    stream.launch('fill-uniform', {
-      out: slice(buffers[arena]!, offsetBytes, bytes),
-      elements: tensor.elements,
-      type: device.info.element,
-      mean: tensor.kind === 'norm' ? 1 : 0,
-      spread: tensor.kind === 'matrix' ? DUMMY_SPREAD : 0,
-      seed,
-    });
+  for (const [seed, { tensor, part, arena, offsetBytes, bytes }] of layout.placements.entries()) {
+    const out = slice(buffers[arena]!, offsetBytes, bytes);
+    stream.launch('fill-uniform', { out, seed, ...dummyOf(tensor, part, device.info.element) });
   }
   await stream.synchronize();
+}
+
+/** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
+function dummyOf(tensor: PlannedTensor, part: Placement['part'], element: ElementType) {
+  const { elements, kind, format, scales } = tensor;
+  if (part === 'scales') {
+    const count = scales!.rows * scales!.columns;
+    return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
+  }
+  if (format === 'fp8-e4m3') return { elements, type: format, mean: 0, spread: E4M3_MAX } as const;
+  const spread = kind === 'matrix' ? DUMMY_SPREAD : 0;
+  return { elements, type: element, mean: kind === 'norm' ? 1 : 0, spread };
 }
 
 const OPTIONAL_ROLES = {
@@ -121,31 +132,64 @@ const OPTIONAL_ROLES = {
   downBias: null,
 } as const;
 
-/** Puts each placed slice where its destination says. */
+/** A tensor's values and scales on the device. */
+interface Placed {
+  readonly values: Slice;
+  readonly scales: Slice | null;
+}
+
+function placedOf(
+  layout: Layout,
+  buffers: readonly DeviceBuffer[],
+): ReadonlyMap<PlannedTensor, Placed> {
+  const all = new Map<PlannedTensor, Placed>();
+  for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
+    const place = slice(buffers[arena]!, offsetBytes, bytes);
+    // Scales follow their values.
+    if (part === 'values') all.set(tensor, { values: place, scales: null });
+    else all.set(tensor, { values: all.get(tensor)!.values, scales: place });
+  }
+  return all;
+}
+
+function matrixOf({ shape, format, scales: grid }: PlannedTensor, placed: Placed): WeightMatrix {
+  const sizes = { outputs: shape[0]!, inputs: shape[1]! };
+  const { values: weight, scales } = placed;
+  if (grid === null) return { ...elementMatrix(weight), ...sizes };
+  const { blockOutputs, blockInputs } = grid;
+  return { weight, format, scales, blockOutputs, blockInputs, ...sizes };
+}
+
+/** Puts each placed tensor where its destination says. */
 function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffer[]): Weights {
   const model = new Map<Destination['role'], Slice>();
-  const layers = Array.from({ length: spec.layers }, () => new Map<LayerRole, Slice>());
-  for (const { tensor, arena, offsetBytes, bytes } of layout.placements) {
-    const placed = slice(buffers[arena]!, offsetBytes, bytes);
-    const { destination } = tensor;
-    if ('layer' in destination) layers[destination.layer]!.set(destination.role, placed);
-    else model.set(destination.role, placed);
+  const layers = Array.from({ length: spec.layers }, () => ({}) as Record<string, unknown>);
+  for (const [tensor, placed] of placedOf(layout, buffers)) {
+    const { destination, kind } = tensor;
+    if ('layer' in destination) {
+      const weight = kind === 'matrix' ? matrixOf(tensor, placed) : placed.values;
+      layers[destination.layer]![destination.role] = weight;
+    } else {
+      model.set(destination.role, placed.values);
+    }
   }
   const embed = model.get('embed');
   const finalNorm = model.get('finalNorm');
-  const head = spec.tiedHead ? embed : model.get('head');
-  invariant(embed !== undefined && finalNorm !== undefined && head !== undefined, 'plan is whole');
-  const typed = layers.map(
-    (roles) => ({ ...OPTIONAL_ROLES, ...Object.fromEntries(roles) }) as unknown as LayerWeights,
-  );
+  const headRows = spec.tiedHead ? embed : model.get('head');
+  invariant(embed !== undefined && finalNorm !== undefined, 'the plan has a table and a last norm');
+  invariant(headRows !== undefined, 'the plan has a head, or the table is it');
+  const sizes = { outputs: spec.vocabularySize, inputs: spec.hiddenSize };
+  const head = { ...elementMatrix(headRows), ...sizes };
+  const typed = layers.map((roles) => ({ ...OPTIONAL_ROLES, ...roles }) as unknown as LayerWeights);
   return { embed, layers: typed, finalNorm, head };
 }
 
 /**
- * Puts a model's weights on the device, in its element type. Checkpoints are streamed window by
- * window through pinned host memory of bounded size: while one window crosses, the next is read and
- * converted. On failure everything allocated is freed again. Throws ModelError when the checkpoint
- * does not fit `spec` or a file fails, DeviceError when the device does.
+ * Puts a model's weights on the device: FP8 as it is stored, the rest in the device's element type.
+ * Checkpoints are streamed window by window through pinned host memory of bounded size: while one
+ * window crosses, the next is read and converted. On failure everything allocated is freed again.
+ * Throws ModelError when the checkpoint does not fit `spec` or a file fails, DeviceError when the
+ * device does.
  */
 export async function loadWeights(options: LoadOptions): Promise<LoadedWeights> {
   const { spec, source, device } = options;
@@ -176,7 +220,9 @@ export async function loadWeights(options: LoadOptions): Promise<LoadedWeights> 
       await fillDummy(device, layout, buffers);
       report({ bytesDone: bytesTotal });
     } else {
-      await streamCheckpoint({ ...options, checkpoint, layout, buffers, stagingBytes, report });
+      const scales = await readScales(checkpoint, plan);
+      const sources = { checkpoint, scales, layout, buffers };
+      await streamCheckpoint({ ...options, ...sources, stagingBytes, report });
     }
   } catch (error) {
     for (const buffer of buffers) device.free(buffer);

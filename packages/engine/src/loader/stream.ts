@@ -8,11 +8,12 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
+import type { PlannedTensor } from '../models/weights.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { convertElements, storedBytes } from './convert.ts';
 import type { Layout } from './layout.ts';
 import type { LoadProgress } from './load.ts';
-import { type Piece, type Window, windowsOf } from './windows.ts';
+import { type FilePart, type Window, windowsOf } from './windows.ts';
 
 /** Bytes read at a time where elements are converted on their way to the staging buffer. */
 const SCRATCH_BYTES = 4 * 1024 * 1024;
@@ -21,6 +22,8 @@ export interface StreamOptions {
   readonly device: Device;
   readonly lanes: readonly Lane[];
   readonly checkpoint: Checkpoint;
+  /** Of FP8 matrices. */
+  readonly scales: ReadonlyMap<PlannedTensor, Uint8Array>;
   readonly layout: Layout;
   readonly buffers: readonly DeviceBuffer[];
   readonly stagingBytes: number;
@@ -41,32 +44,32 @@ class WindowReader {
     this.#checkpoint = checkpoint;
   }
 
-  /** Reads the window's pieces into `target`, converted to the device's element type. */
+  /** Puts the window's pieces into `target`, converted to what the device holds. */
   async fill(window: Window, target: Uint8Array): Promise<void> {
-    for (const piece of window.pieces) await this.#fillPiece(piece, target);
+    for (const { source, windowOffsetBytes, bytes } of window.pieces) {
+      const place = target.subarray(windowOffsetBytes, windowOffsetBytes + bytes);
+      if (source instanceof Uint8Array) place.set(source);
+      else await this.#fillFrom(source, place);
+    }
   }
 
-  async #fillPiece(piece: Piece, target: Uint8Array): Promise<void> {
-    const element = this.#device.info.element;
-    const elementBytes = bytesPerElement(element);
-    const { file, filePosition, storedType, windowOffsetBytes, elements } = piece;
-    const part = (first: number, count: number) =>
-      target.subarray(
-        windowOffsetBytes + first * elementBytes,
-        windowOffsetBytes + (first + count) * elementBytes,
-      );
-    if (storedType === element) {
-      await this.#read(file, filePosition, part(0, elements));
+  async #fillFrom({ file, filePosition, convertFrom }: FilePart, target: Uint8Array) {
+    if (convertFrom === null) {
+      await this.#read(file, filePosition, target);
       return;
     }
-    const sourceBytes = storedBytes(storedType);
+    const element = this.#device.info.element;
+    const elementBytes = bytesPerElement(element);
+    const sourceBytes = storedBytes(convertFrom);
+    const elements = target.length / elementBytes;
     const batch = SCRATCH_BYTES / sourceBytes;
     for (let done = 0; done < elements; done += batch) {
       const count = Math.min(batch, elements - done);
       const raw = this.#scratch.subarray(0, count * sourceBytes);
       await this.#read(file, filePosition + done * sourceBytes, raw);
       const startedNs = this.#device.clock.nowNs();
-      convertElements(raw, storedType, part(done, count), element, count);
+      const place = target.subarray(done * elementBytes, (done + count) * elementBytes);
+      convertElements(raw, convertFrom, place, element, count);
       this.convertNs += this.#device.clock.nowNs() - startedNs;
     }
   }
@@ -124,7 +127,8 @@ export async function streamCheckpoint(options: StreamOptions): Promise<void> {
       slots.push({ host, crossing: Promise.resolve() });
     }
     let turn = 0;
-    for (const window of windowsOf(layout, checkpoint, device.info.element, stagingBytes)) {
+    const sources = { checkpoint, scales: options.scales, element: device.info.element };
+    for (const window of windowsOf(layout, sources, stagingBytes)) {
       const slot = slots[turn % slots.length]!;
       const lane = turn % lanes.length;
       await slot.crossing;

@@ -1,17 +1,25 @@
+import { invariant } from '@bridgekeeper/bridge';
 import { bytesPerElement, type ElementType } from '@bridgekeeper/device';
 import type { StoredType } from '../models/spec.ts';
+import type { PlannedTensor } from '../models/weights.ts';
 import { type Checkpoint, storedTypeOf } from './checkpoint.ts';
 import { storedBytes } from './convert.ts';
-import type { Layout } from './layout.ts';
+import { type Layout, valueBytes } from './layout.ts';
 
-/** Part of a checkpoint tensor and where in a window it goes. */
-export interface Piece {
+/** Part of a checkpoint tensor. */
+export interface FilePart {
   readonly file: number;
   /** From the start of the file. */
   readonly filePosition: number;
-  readonly storedType: StoredType;
+  /** What the elements are converted from; null: they are on the device as in the file. */
+  readonly convertFrom: StoredType | null;
+}
+
+/** What goes into a part of a window: from a file, or made already. */
+export interface Piece {
   readonly windowOffsetBytes: number;
-  readonly elements: number;
+  readonly bytes: number;
+  readonly source: FilePart | Uint8Array;
 }
 
 /** A range of an arena that one crossing fills. */
@@ -28,51 +36,80 @@ interface Span {
   readonly arena: number;
   readonly startBytes: number;
   readonly endBytes: number;
-  readonly file: number;
-  readonly filePosition: number;
-  readonly storedType: StoredType;
+  readonly source: FilePart | Uint8Array;
 }
 
-function spansOf(layout: Layout, checkpoint: Checkpoint, elementBytes: number): Span[] {
-  return layout.placements.flatMap(({ tensor, arena, offsetBytes }) =>
-    tensor.sources.map((source) => {
-      const stored = checkpoint.tensors.get(source.name)!;
-      const storedType = storedTypeOf(stored);
-      const startBytes = offsetBytes + source.elementOffset * elementBytes;
-      const elements = stored.bytes / storedBytes(storedType);
-      const endBytes = startBytes + elements * elementBytes;
-      const { file, offsetBytes: filePosition } = stored;
-      return { arena, startBytes, endBytes, file, filePosition, storedType };
-    }),
-  );
+/** What windows are made of, besides the layout. */
+export interface WindowSources {
+  readonly checkpoint: Checkpoint;
+  /** Of FP8 matrices. */
+  readonly scales: ReadonlyMap<PlannedTensor, Uint8Array>;
+  readonly element: ElementType;
+}
+
+function spansOf(layout: Layout, { checkpoint, scales, element }: WindowSources): Span[] {
+  const elementBytes = bytesPerElement(element);
+  return layout.placements.flatMap(({ tensor, part, arena, offsetBytes, bytes }): Span[] => {
+    if (part === 'scales') {
+      const source = scales.get(tensor);
+      invariant(source?.length === bytes, 'every FP8 matrix has its scales');
+      return [{ arena, startBytes: offsetBytes, endBytes: offsetBytes + bytes, source }];
+    }
+    const width = valueBytes(tensor, elementBytes);
+    return tensor.sources.map(({ name, elementOffset, shape }) => {
+      const stored = checkpoint.tensors.get(name)!;
+      const type = tensor.format === 'element' ? storedTypeOf(stored) : null;
+      const convertFrom = type === element ? null : type;
+      const source = { file: stored.file, filePosition: stored.offsetBytes, convertFrom };
+      const startBytes = offsetBytes + elementOffset * width;
+      const endBytes = startBytes + shape.reduce((total, size) => total * size, width);
+      return { arena, startBytes, endBytes, source };
+    });
+  });
 }
 
 /** The part of `span` that lies in the window from `start` to `end` of its arena. */
 function pieceOf(span: Span, start: number, end: number, elementBytes: number): Piece {
   const from = Math.max(span.startBytes, start);
-  const to = Math.min(span.endBytes, end);
-  const skipped = (from - span.startBytes) / elementBytes;
+  const skipped = from - span.startBytes;
+  const bytes = Math.min(span.endBytes, end) - from;
   return {
-    file: span.file,
-    filePosition: span.filePosition + skipped * storedBytes(span.storedType),
-    storedType: span.storedType,
     windowOffsetBytes: from - start,
-    elements: (to - from) / elementBytes,
+    bytes,
+    source: sourcePart(span.source, skipped, bytes, elementBytes),
   };
+}
+
+function sourcePart(
+  source: FilePart | Uint8Array,
+  skippedBytes: number,
+  bytes: number,
+  elementBytes: number,
+): FilePart | Uint8Array {
+  if (source instanceof Uint8Array) return source.subarray(skippedBytes, skippedBytes + bytes);
+  const { convertFrom, filePosition } = source;
+  const perByte = convertFrom === null ? 1 : storedBytes(convertFrom) / elementBytes;
+  return { ...source, filePosition: filePosition + skippedBytes * perByte };
+}
+
+function inFileOrder({ source: a }: Piece, { source: b }: Piece): number {
+  if (a instanceof Uint8Array || b instanceof Uint8Array) {
+    return Number(a instanceof Uint8Array) - Number(b instanceof Uint8Array);
+  }
+  return a.file - b.file || a.filePosition - b.filePosition;
 }
 
 /**
  * Cuts the arenas of `layout` into windows of at most `windowBytes` (a multiple of 256), and says
- * for each what to read into it.
+ * for each what to put into it.
  */
 export function* windowsOf(
   layout: Layout,
-  checkpoint: Checkpoint,
-  element: ElementType,
+  sources: WindowSources,
   windowBytes: number,
 ): Generator<Window> {
-  const elementBytes = bytesPerElement(element);
-  const spans = spansOf(layout, checkpoint, elementBytes);
+  const elementBytes = bytesPerElement(sources.element);
+  const spans = spansOf(layout, sources);
   let next = 0;
   for (const [arena, arenaBytes] of layout.arenaBytes.entries()) {
     for (let start = 0; start < arenaBytes; start += windowBytes) {
@@ -86,7 +123,7 @@ export function* windowsOf(
         pieces.push(pieceOf(span, start, end, elementBytes));
         if (span.endBytes <= end) next = at + 1;
       }
-      pieces.sort((a, b) => a.file - b.file || a.filePosition - b.filePosition);
+      pieces.sort(inFileOrder);
       yield { arena, offsetBytes: start, bytes: end - start, pieces };
     }
   }

@@ -26,6 +26,10 @@ export class ConfigReader {
     return Object.hasOwn(this.#values, key);
   }
 
+  keys(): readonly string[] {
+    return Object.keys(this.#values);
+  }
+
   error(code: ModelErrorCode, key: string, message: string): ModelError {
     return new ModelError(code, `${this.#where}: "${key}" ${message}`);
   }
@@ -88,7 +92,7 @@ export class ConfigReader {
 }
 
 /** A short rendering of a value for a message. */
-function show(value: unknown): string {
+export function show(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 80)}...` : text;
 }

@@ -46,6 +46,7 @@ describe('published configurations', () => {
       eosTokenIds: [0],
       bosTokenId: 0,
       storedType: 'bf16',
+      quantization: null,
     });
   });
 

@@ -1,5 +1,6 @@
-import { ConfigReader } from './config-reader.ts';
+import { ConfigReader, show } from './config-reader.ts';
 import { describeRope } from './describe-rope.ts';
+import { describeQuantization } from './quantization.ts';
 import { ARCHITECTURES, type Architecture, type ModelSpec, type StoredType } from './spec.ts';
 
 /**
@@ -84,7 +85,7 @@ function architectureOf(config: ConfigReader): Architecture {
   const names = Array.isArray(named) ? named : [];
   const match = ARCHITECTURES.find((architecture) => names[0] === architecture);
   if (match === undefined) {
-    const found = names.length > 0 ? String(names[0]).slice(0, 80) : 'missing';
+    const found = names.length > 0 ? show(names[0]) : 'missing';
     const list = ARCHITECTURES.join(', ');
     throw config.error('unsupported', 'architectures', `is ${found}; supported: ${list}`);
   }
@@ -94,12 +95,6 @@ function architectureOf(config: ConfigReader): Architecture {
 /** Refuses what would otherwise run and give fluent nonsense. */
 function refuseUnsupported(config: ConfigReader): void {
   config.choice('hidden_act', ['silu'], 'silu');
-  const quantization = config.object('quantization_config');
-  if (quantization !== undefined) {
-    const method = String(quantization.get('quant_method') ?? 'unnamed').slice(0, 40);
-    const accepted = 'supported: unquantized bf16, f16 and f32 weights';
-    throw config.error('unsupported', 'quantization_config', `is of method ${method}; ${accepted}`);
-  }
   const partial = config.get('partial_rotary_factor') ?? 1;
   if (partial !== 1) {
     throw config.error('unsupported', 'partial_rotary_factor', 'is not 1; supported: 1');
@@ -185,5 +180,6 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     eosTokenIds: [...eosTokenIds],
     bosTokenId: tokenIds(config, 'bos_token_id', vocabularySize)[0],
     storedType: storedTypeOf(config),
+    quantization: describeQuantization(config),
   };
 }

@@ -1,3 +1,5 @@
+import type { Quantization } from './quantization.ts';
+
 /** The dense decoder architectures that this engine runs, by the name config.json gives them. */
 export const ARCHITECTURES = [
   'LlamaForCausalLM',
@@ -32,7 +34,7 @@ export type RopeScaling =
       readonly truncate: boolean;
     };
 
-/** The element types a checkpoint may store its weights in. */
+/** The element types a checkpoint may store its unquantized weights in. */
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
@@ -63,4 +65,6 @@ export interface ModelSpec {
   readonly bosTokenId: number | undefined;
   /** What config.json says of the file; the checkpoint's own headers decide. */
   readonly storedType: StoredType | undefined;
+  /** What of the checkpoint is stored as FP8. */
+  readonly quantization: Quantization | null;
 }

@@ -16,6 +16,8 @@ describe('weight plan', () => {
       destination: { role: 'qkv', layer: 1 },
       label: 'layers.1.qkv',
       kind: 'matrix',
+      format: 'element',
+      scales: null,
       shape: [128, 64],
       elements: 8192,
       sources: [

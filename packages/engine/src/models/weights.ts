@@ -1,26 +1,35 @@
-import type { Slice } from '@bridgekeeper/device';
+import type { Matrix, Slice, StorageFormat } from '@bridgekeeper/device';
+import { ModelError } from './errors.ts';
+import { isQuantized } from './quantization.ts';
+import { type PlannedScales, planScales } from './scales.ts';
 import type { ModelSpec } from './spec.ts';
 
-/** One layer's weights on the device, in the device's element type. */
+/** A matrix on the device with its sizes: what a linear operation takes. */
+export interface WeightMatrix extends Matrix {
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** One layer's weights on the device: matrices as stored, the rest as the device's elements. */
 export interface LayerWeights {
   /** [hidden] */
   readonly inputNorm: Slice;
   /** [(heads + 2 kvHeads) * headDim, hidden]: q, k, v stacked. */
-  readonly qkv: Slice;
+  readonly qkv: WeightMatrix;
   readonly qkvBias: Slice | null;
   /** [headDim] */
   readonly queryNorm: Slice | null;
   readonly keyNorm: Slice | null;
   /** [hidden, heads * headDim] */
-  readonly output: Slice;
+  readonly output: WeightMatrix;
   readonly outputBias: Slice | null;
   /** [hidden] */
   readonly postNorm: Slice;
   /** [2 intermediate, hidden]: gate, then up. */
-  readonly gateUp: Slice;
+  readonly gateUp: WeightMatrix;
   readonly gateUpBias: Slice | null;
   /** [hidden, intermediate] */
-  readonly down: Slice;
+  readonly down: WeightMatrix;
   readonly downBias: Slice | null;
 }
 
@@ -32,7 +41,7 @@ export interface Weights {
   /** [hidden] */
   readonly finalNorm: Slice;
   /** [vocabulary, hidden]: `embed` itself when the head is tied. */
-  readonly head: Slice;
+  readonly head: WeightMatrix;
 }
 
 export type LayerRole = keyof LayerWeights;
@@ -56,14 +65,23 @@ export interface PlannedTensor {
   /** For messages and reports: `layers.3.qkv`. */
   readonly label: string;
   readonly kind: 'matrix' | 'norm' | 'bias';
+  readonly format: StorageFormat;
   readonly shape: readonly number[];
   readonly elements: number;
   readonly sources: readonly WeightSource[];
+  /** What the values of an FP8 matrix are multiplied by; null for elements. */
+  readonly scales: PlannedScales | null;
 }
 
 interface Part {
   readonly name: string;
   readonly shape: readonly number[];
+}
+
+/** A linear layer under the name Hugging Face gives it. */
+interface Module {
+  readonly name: string;
+  readonly outputs: number;
 }
 
 function product(shape: readonly number[]): number {
@@ -74,6 +92,7 @@ function planned(
   destination: Destination,
   kind: PlannedTensor['kind'],
   parts: readonly Part[],
+  scales: PlannedScales | null = null,
 ): PlannedTensor {
   let rows = 0;
   let elements = 0;
@@ -86,14 +105,35 @@ function planned(
   const shape = [rows, ...parts[0]!.shape.slice(1)];
   const label =
     'layer' in destination ? `layers.${destination.layer}.${destination.role}` : destination.role;
-  return { destination, label, kind, shape, elements, sources };
+  const format = scales === null ? 'element' : 'fp8-e4m3';
+  return { destination, label, kind, format, shape, elements, sources, scales };
 }
 
-/** A linear map's matrix, and its bias when it has one, under the names Hugging Face gives them. */
+/** The scales of stacked modules; null when none is quantised. */
+function scalesOf(
+  { quantization }: ModelSpec,
+  modules: readonly Module[],
+  inputs: number,
+): PlannedScales | null {
+  const quantized = modules.filter(({ name }) => isQuantized(quantization, name));
+  if (quantization === null || quantized.length === 0) return null;
+  if (quantized.length < modules.length) {
+    const other = modules.find((module) => !quantized.includes(module))!;
+    throw new ModelError(
+      'unsupported',
+      `config.json: "quantization_config" has ${quantized[0]!.name} in FP8 but not ` +
+        `${other.name}, which are one product here; supported: both or neither`,
+    );
+  }
+  return planScales(quantization.grid, modules, inputs);
+}
+
+/** A linear map's matrix, and its bias when it has one. */
 function linear(
+  spec: ModelSpec,
   layer: number,
   roles: { readonly weight: LayerRole; readonly bias: LayerRole },
-  modules: readonly { readonly name: string; readonly outputs: number }[],
+  modules: readonly Module[],
   inputs: number,
   biased: boolean,
 ): PlannedTensor[] {
@@ -102,7 +142,8 @@ function linear(
     shape: [outputs, inputs],
   }));
   const biases = modules.map(({ name, outputs }) => ({ name: `${name}.bias`, shape: [outputs] }));
-  const matrix = planned({ role: roles.weight, layer }, 'matrix', weights);
+  const scales = scalesOf(spec, modules, inputs);
+  const matrix = planned({ role: roles.weight, layer }, 'matrix', weights, scales);
   return biased ? [matrix, planned({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
 }
 
@@ -131,20 +172,28 @@ function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
     norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
     norm({ role: 'keyNorm', layer }, `${attention}.k_norm`, headDim),
   ];
+  const stack = (
+    weight: LayerRole,
+    bias: LayerRole,
+    modules: readonly Module[],
+    inputs: number,
+    biased: boolean,
+  ) => linear(spec, layer, { weight, bias }, modules, inputs, biased);
   return [
     norm({ role: 'inputNorm', layer }, `${prefix}.input_layernorm`, hiddenSize),
-    ...linear(layer, { weight: 'qkv', bias: 'qkvBias' }, qkv, hiddenSize, spec.qkvBias),
+    ...stack('qkv', 'qkvBias', qkv, hiddenSize, spec.qkvBias),
     ...(spec.qkNorm ? headNorms : []),
-    ...linear(layer, { weight: 'output', bias: 'outputBias' }, output, queryWidth, spec.outputBias),
+    ...stack('output', 'outputBias', output, queryWidth, spec.outputBias),
     norm({ role: 'postNorm', layer }, `${prefix}.post_attention_layernorm`, hiddenSize),
-    ...linear(layer, { weight: 'gateUp', bias: 'gateUpBias' }, gateUp, hiddenSize, spec.mlpBias),
-    ...linear(layer, { weight: 'down', bias: 'downBias' }, down, intermediateSize, spec.mlpBias),
+    ...stack('gateUp', 'gateUpBias', gateUp, hiddenSize, spec.mlpBias),
+    ...stack('down', 'downBias', down, intermediateSize, spec.mlpBias),
   ];
 }
 
 /**
  * Every tensor the engine needs of `spec` and the checkpoint tensors that fill it, in the order of
- * the forward pass.
+ * the forward pass. The embedding table and the head are never quantised. Throws ModelError
+ * `unsupported` when only a part of a stack is.
  */
 export function weightPlan(spec: ModelSpec): PlannedTensor[] {
   const table = [spec.vocabularySize, spec.hiddenSize];

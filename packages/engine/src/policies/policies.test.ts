@@ -102,7 +102,7 @@ describe('step policies on the cpu device', () => {
     const { readModelSpec } = await import('../models/folder.ts');
     const { pageBytes } = await import('../runner/shapes.ts');
     const spec = await readModelSpec(options.model);
-    const kvBytes = 40 * pageBytes(spec, 8, 4);
+    const kvBytes = 40 * pageBytes(spec, { pageTokens: 8, kvFormat: 'element' }, 4);
     return { kvBytes, requests: traffic(11, 200, spec.vocabularySize) };
   }
 

@@ -1,6 +1,12 @@
-import { type ElementType, type Slice, type Stream, slice } from '@bridgekeeper/device';
+import {
+  type ElementType,
+  type OpArgs,
+  type Slice,
+  type Stream,
+  slice,
+} from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
-import type { Weights } from '../models/weights.ts';
+import type { WeightMatrix, Weights } from '../models/weights.ts';
 import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
@@ -14,87 +20,40 @@ export interface ForwardParts {
   readonly element: ElementType;
 }
 
+type Phase = OpArgs['attention']['phase'];
+
 /**
- * The transformer over a flat batch: tokens, rows and positions are in their buffers; the final
- * hidden states are left in `normed` [count, hidden]. Every architecture we run is this, with or
- * without biases and head norms.
+ * The transformer over a flat batch: tokens, rows and positions are in their buffers; the hidden
+ * states are left in `residual` [count, hidden]. Every architecture we run is this, with or without
+ * biases and head norms.
  */
-export function launchForward(
-  parts: ForwardParts,
-  count: number,
-  phase: 'decode' | 'prefill',
-): void {
+export function launchForward(parts: ForwardParts, count: number, phase: Phase): void {
   const { spec, weights, stream } = parts;
-  const { tokens, residual, normed } = slices(parts.buffers);
-  const width = spec.hiddenSize;
-  const epsilon = spec.rmsNormEpsilon;
-  const table = weights.embed;
-  stream.launch('embed', {
-    table,
-    tokens,
-    out: residual,
-    count,
-    width,
-    vocab: spec.vocabularySize,
-  });
+  const { tokens, residual } = slices(parts.buffers);
+  const { hiddenSize: width, vocabularySize: vocab } = spec;
+  stream.launch('embed', { table: weights.embed, tokens, out: residual, count, width, vocab });
   for (let layer = 0; layer < spec.layers; layer++) {
-    const { inputNorm, postNorm } = weights.layers[layer]!;
-    if (layer === 0) {
-      const input = residual;
-      stream.launch('rms-norm', { input, weight: inputNorm, out: normed, count, width, epsilon });
-    } else {
-      launchAddNorm(parts, inputNorm, count);
-    }
     launchAttention(parts, layer, count, phase);
-    launchAddNorm(parts, postNorm, count);
     launchFeedForward(parts, layer, count);
   }
-  launchAddNorm(parts, weights.finalNorm, count);
 }
 
-/** Adds the last projection to the residual stream and leaves its norm in `normed`. */
-function launchAddNorm(parts: ForwardParts, weight: Slice, count: number): void {
-  const { residual, projected: input, normed: out } = slices(parts.buffers);
-  const { hiddenSize: width, rmsNormEpsilon: epsilon } = parts.spec;
-  parts.stream.launch('add-rms-norm', { residual, input, weight, out, count, width, epsilon });
-}
-
-function launchAttention(
-  parts: ForwardParts,
-  layer: number,
-  count: number,
-  phase: 'decode' | 'prefill',
-): void {
+function launchAttention(parts: ForwardParts, layer: number, count: number, phase: Phase): void {
   const { spec, shape, stream } = parts;
   const { heads, kvHeads, headDim, layers } = spec;
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
-  const { normed, qkv, attended, projected, kv, pageTable, tokenRows, positions } = buffers;
-  const { pageTokens } = shape;
-  const rowPages = pagesPerRow(shape);
-  const qkvWidth = (heads + 2 * kvHeads) * headDim;
-  launchLinear(parts, normed, weights.qkv, weights.qkvBias, qkv, count, spec.hiddenSize, qkvWidth);
-  stream.launch('rope-write-kv', {
-    kv,
-    pageTable,
-    tokenRows,
-    positions,
-    layer,
-    layers,
-    kvHeads,
-    headDim,
-    pageTokens,
-    pagesPerRow: rowPages,
-    count,
-    heads,
+  const { residual, qkv, attended, kv, pageTable, tokenRows, positions } = buffers;
+  const { inputNorm: norm, qkvBias, outputBias } = weights;
+  launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
+  stream.launch('attention', {
     qkv,
     queryNorm: weights.queryNorm,
     keyNorm: weights.keyNorm,
     epsilon: spec.rmsNormEpsilon,
     rope: buffers.rope,
-  });
-  stream.launch('attention', {
     kv,
+    kvFormat: shape.kvFormat,
     pageTable,
     tokenRows,
     positions,
@@ -102,55 +61,49 @@ function launchAttention(
     layers,
     kvHeads,
     headDim,
-    pageTokens,
-    pagesPerRow: rowPages,
+    pageTokens: shape.pageTokens,
+    pagesPerRow: pagesPerRow(shape),
+    out: attended,
     count,
     heads,
-    qkv,
-    out: attended,
     scale: 1 / Math.sqrt(headDim),
     window: spec.slidingWindow,
     phase,
   });
-  const { output, outputBias } = weights;
-  const queryWidth = heads * headDim;
-  launchLinear(parts, attended, output, outputBias, projected, count, queryWidth, spec.hiddenSize);
+  const output = { ...weights.output, input: attended, bias: outputBias, out: residual };
+  launchLinear(parts, count, { ...output, epilogue: 'add' });
 }
 
 function launchFeedForward(parts: ForwardParts, layer: number, count: number): void {
-  const { hiddenSize, intermediateSize: width } = parts.spec;
-  const { gateUp: up, gateUpBias, down, downBias } = parts.weights.layers[layer]!;
-  const { normed, gateUp, activated, projected } = slices(parts.buffers);
-  launchLinear(parts, normed, up, gateUpBias, gateUp, count, hiddenSize, 2 * width);
-  parts.stream.launch('silu-mul', { input: gateUp, out: activated, count, width });
-  launchLinear(parts, activated, down, downBias, projected, count, width, hiddenSize);
-}
-
-function launchLinear(
-  parts: ForwardParts,
-  input: Slice,
-  weight: Slice,
-  bias: Slice | null,
-  out: Slice,
-  count: number,
-  inputs: number,
-  outputs: number,
-): void {
-  const outType = parts.element;
-  parts.stream.launch('matmul', { input, weight, bias, out, count, inputs, outputs, outType });
+  const { gateUp, gateUpBias, down, downBias, postNorm } = parts.weights.layers[layer]!;
+  const { residual, activated } = slices(parts.buffers);
+  const inner = { ...gateUp, input: residual, norm: postNorm, bias: gateUpBias, out: activated };
+  launchLinear(parts, count, { ...inner, epilogue: 'gate' });
+  const outer = { ...down, input: activated, bias: downBias, out: residual };
+  launchLinear(parts, count, { ...outer, epilogue: 'add' });
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */
 export function launchHead(parts: ForwardParts, hidden: Slice, count: number): void {
-  parts.stream.launch('matmul', {
-    input: hidden,
-    weight: parts.weights.head,
+  const { head, finalNorm: norm } = parts.weights;
+  const out = slice(parts.buffers.logits);
+  launchLinear(parts, count, { ...head, input: hidden, norm, out, outType: 'f32' });
+}
+
+type Linear = WeightMatrix &
+  Pick<OpArgs['linear'], 'input' | 'out'> &
+  Partial<Pick<OpArgs['linear'], 'norm' | 'bias' | 'epilogue' | 'outType'>>;
+
+function launchLinear(parts: ForwardParts, count: number, linear: Linear): void {
+  parts.stream.launch('linear', {
+    norm: null,
+    epsilon: parts.spec.rmsNormEpsilon,
     bias: null,
-    out: slice(parts.buffers.logits),
+    epilogue: 'store',
+    outType: parts.element,
+    workspace: slice(parts.buffers.workspace),
     count,
-    inputs: parts.spec.hiddenSize,
-    outputs: parts.spec.vocabularySize,
-    outType: 'f32',
+    ...linear,
   });
 }
 

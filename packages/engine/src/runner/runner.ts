@@ -1,11 +1,11 @@
 import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
-import { CONTROL_WORDS, type Device, type Graph, slice } from '@bridgekeeper/device';
+import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
 import type { StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { StepDoors } from './doors.ts';
 import { Downlink, type FilledSlot, type LaunchedSteps } from './downlink.ts';
 import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
-import { IN_FLIGHT } from './shapes.ts';
+import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import { Uplink } from './uplink.ts';
 
@@ -13,6 +13,25 @@ import { Uplink } from './uplink.ts';
 export interface StepsInFlight {
   readonly launched: LaunchedSteps;
   readonly results: Promise<StepResults>;
+}
+
+/**
+ * Lengths of the captured graphs, in steps, the longest first: bursts are made of them. Graphs for
+ * every length would take long to capture and much memory.
+ */
+const GRAPH_STEPS = [8, 1] as const;
+
+const graphKey = (bucket: number, steps: number) => `${bucket} x ${steps}`;
+
+/** Small chunks, each of which a device may have a kernel of its own for. */
+const SMALL_CHUNKS = [1, 2, 3, 4, 8, 16, 32, 64, 128] as const;
+const LARGE_CHUNK = 256;
+
+/** Chunks worth making ready for: small ones, full ones, and halves of these. */
+function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
+  const sizes = new Set([maxBatchTokens, ...SMALL_CHUNKS.filter((size) => size < maxBatchTokens)]);
+  for (let size = maxBatchTokens >> 1; size >= LARGE_CHUNK; size >>= 1) sizes.add(size);
+  return [...sizes];
 }
 
 /** Batch sizes for which decode graphs are captured. */
@@ -52,14 +71,21 @@ export class Runner {
   }
 
   /**
-   * Captures the one-step decode graphs, so that steady decoding allocates and compiles nothing.
+   * Makes the device ready for prompts and captures every decode graph, so that serving allocates
+   * and compiles nothing.
    */
   async warmUp(): Promise<void> {
     const { stream, buffers } = this.#parts;
     const { control } = slices(buffers);
     const zero = { mean: 0, spread: 0, seed: 0 };
     stream.launch('fill-uniform', { out: control, elements: CONTROL_WORDS, type: 'f32', ...zero });
-    for (const bucket of [...this.#buckets].reverse()) this.#decodeGraph(bucket, 1);
+    await this.#device.prepare(stream, () => {
+      for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
+      for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
+    });
+    for (const bucket of this.#buckets.toReversed()) {
+      for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
+    }
     await stream.synchronize();
   }
 
@@ -74,8 +100,7 @@ export class Runner {
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
     if (plan.decode.length > 0) {
-      const bucket = this.#bucket(plan.decode.length);
-      this.#parts.stream.launchGraph(this.#decodeGraph(bucket, plan.steps));
+      this.launchDecode(this.bucketOf(plan.decode.length), plan.steps);
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
     const launched = { number, plan, slots, promptLines: lines };
@@ -108,7 +133,7 @@ export class Runner {
   #changedDecodeRows(plan: StepPlan): Int32Array | undefined {
     const { decode } = plan;
     if (decode.length === 0) return undefined;
-    const size = this.#bucket(decode.length);
+    const size = this.bucketOf(decode.length);
     const known = this.#decodeRows;
     let same = known.length === size && (decode.length === size || known[decode.length] === -1);
     for (let i = 0; same && i < decode.length; i++) same = known[i] === decode[i]!.row;
@@ -121,30 +146,51 @@ export class Runner {
     return rows;
   }
 
-  #bucket(rows: number): number {
+  /** Lines of the decode step that serves so many rows. */
+  bucketOf(rows: number): number {
     const bucket = this.#buckets.find((size) => size >= rows);
     invariant(bucket !== undefined, 'a step never decodes more rows than there are');
     return bucket;
   }
 
-  /** `steps` decode steps of `bucket` lines: the device carries everything from one to the next. */
-  #decodeGraph(bucket: number, steps: number): Graph {
-    const key = `${bucket} x ${steps}`;
-    const known = this.#graphs.get(key);
-    if (known !== undefined) return known;
-    const { stream, buffers } = this.#parts;
-    const { rows, decodeRows, tokens, tokenRows, positions, normed } = slices(buffers);
-    const graph = this.#device.capture(stream, `decode ${key}`, () => {
-      const count = bucket;
-      for (let step = 0; step < steps; step++) {
-        stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
-        launchForward(this.#parts, count, 'decode');
-        launchHead(this.#parts, normed, count);
-        launchSampling(this.#parts, tokenRows, count);
-      }
+  /**
+   * `steps` decode steps of `bucket` lines (see bucketOf), in as few launches as the graphs allow.
+   * Their rows are those that the device holds.
+   */
+  launchDecode(bucket: number, steps: number): void {
+    let left = steps;
+    for (const length of GRAPH_STEPS) {
+      const graph = this.#graphs.get(graphKey(bucket, length));
+      invariant(graph !== undefined, 'warm-up captured a graph for every batch and length');
+      for (; left >= length; left -= length) this.#parts.stream.launchGraph(graph);
+    }
+  }
+
+  /** Records `steps` decode steps: the device carries everything from one to the next. */
+  #captureDecode(bucket: number, steps: number): void {
+    const key = graphKey(bucket, steps);
+    const graph = this.#device.capture(this.#parts.stream, `decode ${key}`, () => {
+      for (let step = 0; step < steps; step++) this.#launchDecodeStep(bucket);
     });
     this.#graphs.set(key, graph);
-    return graph;
+  }
+
+  #launchDecodeStep(count: number): void {
+    const { stream, buffers } = this.#parts;
+    const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(buffers);
+    stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
+    launchForward(this.#parts, count, 'decode');
+    launchHead(this.#parts, residual, count);
+    launchSampling(this.#parts, tokenRows, count);
+  }
+
+  /** Everything that a chunk of prompts may launch. */
+  #launchPrompt(count: number): void {
+    const { select, selectRows } = slices(this.#parts.buffers);
+    launchForward(this.#parts, count, 'prefill');
+    this.#launchPickedHead(select, 1);
+    launchSampling(this.#parts, selectRows, 1);
+    this.#launchPromptLogprobs(0, 1);
   }
 
   #launchPrefill(
@@ -156,25 +202,27 @@ export class Runner {
     const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
     launchForward(this.#parts, count, 'prefill');
     const last = plan.prefill.filter((chunk) => chunk.last);
-    const { stream, buffers, spec } = this.#parts;
-    const { normed, selected, select, selectRows } = slices(buffers);
-    const width = spec.hiddenSize;
+    const { select, selectRows } = slices(this.#parts.buffers);
     if (last.length > 0) {
-      const picked = { input: normed, out: selected, count: last.length, width };
-      stream.launch('select', { ...picked, indices: select });
-      launchHead(this.#parts, selected, last.length);
+      this.#launchPickedHead(select, last.length);
       launchSampling(this.#parts, selectRows, last.length);
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
     if (lines.length > 0) this.#launchPromptLogprobs(number, lines.length);
   }
 
+  /** The logits of the tokens that `indices` names. */
+  #launchPickedHead(indices: Slice, count: number): void {
+    const { residual: input, selected: out } = slices(this.#parts.buffers);
+    const width = this.#parts.spec.hiddenSize;
+    this.#parts.stream.launch('select', { input, indices, out, count, width });
+    launchHead(this.#parts, out, count);
+  }
+
   #launchPromptLogprobs(number: number, count: number): void {
     const { stream, buffers, spec } = this.#parts;
-    const { normed, selected, logits, promptSelect, promptTargets } = slices(buffers);
-    const width = spec.hiddenSize;
-    stream.launch('select', { input: normed, indices: promptSelect, out: selected, count, width });
-    launchHead(this.#parts, selected, count);
+    const { logits, promptSelect, promptTargets } = slices(buffers);
+    this.#launchPickedHead(promptSelect, count);
     const slotBytes = buffers.promptLogprobs.bytes / IN_FLIGHT;
     stream.launch('prompt-logprobs', {
       logits,

@@ -9,8 +9,10 @@ import {
   RECORD_WORDS,
   ROW_WORDS,
   resultSlotWords,
+  type StorageFormat,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
+import { workspaceBytes } from './workspace.ts';
 
 /**
  * The sizes that fix every buffer of the runner. Decided once, at start: nothing is allocated
@@ -22,6 +24,7 @@ export interface RunnerShape {
   readonly maxModelTokens: number;
   readonly pageTokens: number;
   readonly kvPages: number;
+  readonly kvFormat: StorageFormat;
   /** Slots of the result ring: how many sampling steps may be undrained. */
   readonly ringSlots: number;
 }
@@ -31,8 +34,13 @@ export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTok
 }
 
 /** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers. */
-export function pageBytes(spec: ModelSpec, pageTokens: number, elementBytes: number): number {
-  return spec.layers * 2 * spec.kvHeads * pageTokens * spec.headDim * elementBytes;
+export function pageBytes(
+  spec: ModelSpec,
+  { pageTokens, kvFormat }: Pick<RunnerShape, 'pageTokens' | 'kvFormat'>,
+  elementBytes: number,
+): number {
+  const bytes = kvFormat === 'element' ? elementBytes : 1;
+  return spec.layers * 2 * spec.kvHeads * pageTokens * spec.headDim * bytes;
 }
 
 /** Counts that one command may upload for rows with penalties, beyond a single row's. */
@@ -69,8 +77,8 @@ function commandWords(shape: RunnerShape): number {
   );
 }
 
-/** Slots in one buffer begin where operations may read them. */
-function align(bytes: number): number {
+/** Buffers, and slots in one of them, begin at multiples of this. */
+export function align(bytes: number): number {
   return Math.ceil(bytes / 256) * 256;
 }
 
@@ -104,15 +112,13 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     rope: shape.maxModelTokens * spec.headDim * 4,
     residual: activation(spec.hiddenSize),
-    normed: activation(spec.hiddenSize),
-    projected: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
     attended: activation(queryWidth),
-    gateUp: activation(2 * spec.intermediateSize),
     activated: activation(spec.intermediateSize),
+    workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,
-    kv: shape.kvPages * pageBytes(spec, shape.pageTokens, elementBytes),
+    kv: shape.kvPages * pageBytes(spec, shape, elementBytes),
   } as const;
 }
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hash32 } from '@bridgekeeper/device';
+import { e4m3FromF32, hash32 } from '@bridgekeeper/device';
 import { describeModel } from '../models/describe.ts';
 import type { Architecture, StoredType } from '../models/spec.ts';
 import { type PlannedTensor, weightPlan } from '../models/weights.ts';
@@ -17,6 +17,10 @@ export interface ModelFolderOptions {
   readonly seed?: number;
   /** Keys of config.json to replace or add; undefined leaves a key out. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** `quantization_config`: what it says is FP8 is written so, with scales. */
+  readonly quantization?: Readonly<Record<string, unknown>>;
+  /** How scales are stored, by default as f32. */
+  readonly scaleType?: StoredType;
   /** `none` leaves tokenizer.json out. */
   readonly tokenizer?: 'byte-level' | 'none';
 }
@@ -51,6 +55,7 @@ export function smallConfig(options: ModelFolderOptions = {}): Record<string, un
     sliding_window: null,
     bos_token_id: 0,
     eos_token_id: 0,
+    quantization_config: options.quantization,
     ...options.config,
   };
   return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
@@ -73,23 +78,45 @@ function halfBits(value: number): number {
 function encodeValues(values: Float32Array, type: StoredType): Uint8Array {
   if (type === 'f32') return new Uint8Array(values.buffer);
   const words = new Uint32Array(values.buffer);
-  const bits = Uint16Array.from(words, (word, i) =>
-    type === 'bf16' ? word >>> 16 : halfBits(values[i]!),
-  );
+  const bits = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    bits[i] = type === 'bf16' ? words[i]! >>> 16 : halfBits(values[i]!);
+  }
   return new Uint8Array(bits.buffer);
 }
 
-function randomTensors(config: unknown, type: StoredType, seed: number): TensorData[] {
-  const tensors = weightPlan(describeModel(config)).flatMap((planned) =>
-    planned.sources.map((source) => ({ ...source, kind: planned.kind })),
-  );
-  return tensors.map(({ name, shape, kind }, tensor) => {
-    const elements = shape.reduce((total, size) => total * size, 1);
-    const values = Float32Array.from({ length: elements }, (_, i) =>
-      randomValue(kind, seed * 1000 + tensor, i),
-    );
-    return { name, dtype: DTYPES[type], shape, bytes: encodeValues(values, type) };
+function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((total, size) => total * size, 1);
+}
+
+/** The checkpoint's tensors that fill one of the engine's. */
+function tensorsOf(
+  planned: PlannedTensor,
+  options: ModelFolderOptions,
+  seed: number,
+): TensorData[] {
+  const { kind, format, sources, scales } = planned;
+  const type = options.storedType ?? 'bf16';
+  const scaleType = options.scaleType ?? 'f32';
+  const random = (shape: readonly number[], draw: number) =>
+    new Float32Array(elementsOf(shape)).map((_, i) => randomValue(kind, seed * 1000 + draw, i));
+  const values = sources.map(({ name, shape }, part) => {
+    const drawn = random(shape, part);
+    if (format === 'element') {
+      return { name, dtype: DTYPES[type], shape, bytes: encodeValues(drawn, type) };
+    }
+    // All codes from -448 to 448.
+    return { name, dtype: 'F8_E4M3', shape, bytes: e4m3FromF32(drawn.map((x) => x * 3584)) };
   });
+  const suffix = options.quantization?.quant_method === 'fp8' ? 'weight_scale_inv' : 'weight_scale';
+  const scaleTensors = (scales?.sources ?? []).map(({ module, shapes }, part) => {
+    const shape = shapes[0]!;
+    // Near 1 / 4096: values are then as small as those of other matrices.
+    const drawn = random(shape, 100 + part).map((x) => (1 + x * 4) / 4096);
+    const bytes = encodeValues(drawn, scaleType);
+    return { name: `${module}.${suffix}`, dtype: DTYPES[scaleType], shape, bytes };
+  });
+  return [...values, ...scaleTensors];
 }
 
 async function writeShards(folder: string, tensors: readonly TensorData[], shards: number) {
@@ -116,9 +143,10 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
   await mkdir(folder, { recursive: true });
   const config = smallConfig(options);
   await writeFile(join(folder, 'config.json'), JSON.stringify(config));
-  const tensors = randomTensors(config, options.storedType ?? 'bf16', options.seed ?? 1).sort(
-    (a, b) => (a.name < b.name ? -1 : 1),
-  );
+  const seed = (options.seed ?? 1) * 1000;
+  const tensors = weightPlan(describeModel(config))
+    .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;
   if (shards === 1) await writeSafetensors(join(folder, 'model.safetensors'), tensors);
   else await writeShards(folder, tensors, shards);

@@ -20,6 +20,8 @@ export function engineOptions(
     burst: { tollNs: 330_000, interTokenLimitNs: 50e6 },
     model: STORYTELLER,
     dummy: false,
+    quantization: undefined,
+    kvFormat: 'element',
     maxModelTokens: undefined,
     maxRows: 8,
     maxBatchTokens: 128,

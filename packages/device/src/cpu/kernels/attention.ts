@@ -1,8 +1,10 @@
+import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
 import { rangeOf, Scratch, type Share } from './share.ts';
 
 /** KV and where a batch's tokens live in it, as OpArgs' KvGeometry says; KV is split in `pages`. */
 export interface PagedKv {
-  readonly kv: Float32Array;
+  /** Elements, or E4M3 codes. */
+  readonly kv: Float32Array | Uint8Array;
   readonly pageTable: Int32Array;
   readonly tokenRows: Int32Array;
   readonly positions: Int32Array;
@@ -67,9 +69,27 @@ export function ropeWriteKv(args: RopeArgs, share: Share): void {
     const token = (position % pageTokens) * headDim;
     for (let n = 0; n < 2 * kvHeads; n++) {
       const start = i * width + (heads + n) * headDim;
-      kv.set(qkv.subarray(start, start + headDim), block + n * pageTokens * headDim + token);
+      writeKv(kv, block + n * pageTokens * headDim + token, qkv.subarray(start, start + headDim));
     }
   }
+}
+
+function writeKv(kv: Float32Array | Uint8Array, to: number, values: Float32Array): void {
+  if (kv instanceof Float32Array) kv.set(values, to);
+  else e4m3FromF32(values, kv.subarray(to, to + values.length));
+}
+
+let widened = new Float32Array(0);
+
+/** `length` values of KV from `start`, as float32, and where they begin there. */
+function readKv(
+  kv: Float32Array | Uint8Array,
+  start: number,
+  length: number,
+): readonly [values: Float32Array, start: number] {
+  if (kv instanceof Float32Array) return [kv, start];
+  if (widened.length < length) widened = new Float32Array(length);
+  return [f32FromE4m3(kv.subarray(start, start + length), widened), 0];
 }
 
 function normaliseHead(
@@ -139,8 +159,12 @@ function attendHead(
   const valueHead = keyHead + kvHeads * pageTokens * headDim;
   for (let n = 0; n < count; ) {
     const [block, offset, length] = runAt(args, row, first + n, count - n);
-    if (block < 0) scores.fill(Number.NEGATIVE_INFINITY, n, n + length);
-    else scoreKeys(query, kv, block + keyHead + offset, headDim, scores, n, length);
+    if (block < 0) {
+      scores.fill(Number.NEGATIVE_INFINITY, n, n + length);
+    } else {
+      const [keys, start] = readKv(kv, block + keyHead + offset, length * headDim);
+      scoreKeys(query, keys, start, headDim, scores, n, length);
+    }
     n += length;
   }
   const total = softmax(scores, count);
@@ -148,7 +172,8 @@ function attendHead(
   for (let n = 0; n < count; ) {
     const [block, offset, length] = runAt(args, row, first + n, count - n);
     if (block >= 0) {
-      addValues(sums, kv, block + valueHead + offset, headDim, scores, n, length);
+      const [values, start] = readKv(kv, block + valueHead + offset, length * headDim);
+      addValues(sums, values, start, headDim, scores, n, length);
     }
     n += length;
   }

@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Dice } from '../../contract/workbench.ts';
+import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
 import { ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
 import { type AttentionArgs, attention, ropeWriteKv } from './attention.ts';
 import { matmul } from './matmul.ts';
+import { matmulFp8 } from './matmul-fp8.ts';
 import { advance, applyCommand, beginDecode } from './rows.ts';
 import { sample } from './sampling.ts';
 import { keptThreshold } from './selection.ts';
@@ -56,6 +58,50 @@ describe('matmul', () => {
         for (let line = 0; line < count; line++) {
           const own = input.subarray(line * inputs, (line + 1) * inputs);
           matmul(own, weight, bias, alone, { count: 1, inputs, outputs }, WHOLE);
+          expect(out.subarray(line * outputs, (line + 1) * outputs)).toEqual(alone);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('matmulFp8', () => {
+  it('gives a line the same bits whatever lines and workers are beside it', () => {
+    const shapes = fc.record({
+      count: fc.integer({ min: 1, max: 6 }),
+      inputs: fc.integer({ min: 1, max: 40 }),
+      outputs: fc.integer({ min: 1, max: 20 }),
+      blockOutputs: fc.integer({ min: 1, max: 24 }),
+      blockInputs: fc.integer({ min: 1, max: 44 }),
+      parts: fc.integer({ min: 1, max: 3 }),
+      seed: fc.nat(),
+    });
+    fc.assert(
+      fc.property(shapes, ({ count, inputs, outputs, parts, seed, ...blocks }) => {
+        const dice = new Dice(seed);
+        const { blockOutputs, blockInputs } = blocks;
+        const input = dice.values(count * inputs);
+        const columns = Math.ceil(inputs / blockInputs);
+        const scales = dice.values(Math.ceil(outputs / blockOutputs) * columns);
+        const codes = e4m3FromF32(dice.values(outputs * inputs, 448));
+        const weight = { codes, scales, ...blocks };
+        const bias = dice.values(outputs);
+        const out = new Float32Array(count * outputs).fill(Number.NaN);
+        inParts(parts, (share) =>
+          matmulFp8(input, weight, bias, out, { count, inputs, outputs }, share),
+        );
+        const alone = new Float32Array(outputs);
+        const widened = Float32Array.from(f32FromE4m3(codes), (value, i) => {
+          const row = Math.floor(Math.floor(i / inputs) / blockOutputs);
+          return value * scales[row * columns + Math.floor((i % inputs) / blockInputs)]!;
+        });
+        const expected = new Float32Array(out.length);
+        matmul(input, widened, bias, expected, { count, inputs, outputs }, WHOLE);
+        for (const [i, value] of out.entries()) expect(value).toBeCloseTo(expected[i]!, 1);
+        for (let line = 0; line < count; line++) {
+          const own = input.subarray(line * inputs, (line + 1) * inputs);
+          matmulFp8(own, weight, bias, alone, { count: 1, inputs, outputs }, WHOLE);
           expect(out.subarray(line * outputs, (line + 1) * outputs)).toEqual(alone);
         }
       }),
@@ -149,12 +195,13 @@ describe('hostile row state', () => {
   });
 
   it('never makes attention touch memory outside its slices', () => {
-    const batch = fc.record({ rows: words(6), positions: words(6), pageTable: words(8) });
+    const kvType = fc.constantFrom(Float32Array, Uint8Array);
+    const batch = fc.record({ rows: words(6), positions: words(6), pageTable: words(8), kvType });
     const [heads, kvHeads, headDim, pageTokens, pages] = [2, 1, 4, 4, 5];
     fc.assert(
-      fc.property(batch, ({ rows, positions, pageTable }) => {
+      fc.property(batch, ({ rows, positions, pageTable, kvType }) => {
         const args: AttentionArgs = {
-          kv: new Float32Array(pages * 2 * kvHeads * pageTokens * headDim),
+          kv: new kvType(pages * 2 * kvHeads * pageTokens * headDim),
           pageTable,
           tokenRows: rows,
           positions,

@@ -1,4 +1,3 @@
-import { bf16FromF32 } from '../../bf16.ts';
 import { hashUniform } from '../../random.ts';
 import { rangeOf, type Share } from './share.ts';
 
@@ -21,19 +20,10 @@ export function rmsNorm(
   }
 }
 
-/** residual += input; out = rmsNorm(residual). */
-export function addRmsNorm(
-  residual: Float32Array,
-  input: Float32Array,
-  weight: Float32Array,
-  out: Float32Array,
-  count: number,
-  epsilon: number,
-  share: Share,
-): void {
-  const [from, to] = rangeOf(share, count);
-  for (let i = from * weight.length; i < to * weight.length; i++) residual[i]! += input[i]!;
-  rmsNorm(residual, weight, out, count, epsilon, share);
+/** out += input, for a share of the elements. */
+export function add(input: Float32Array, out: Float32Array, share: Share): void {
+  const [from, to] = rangeOf(share, out.length);
+  for (let i = from; i < to; i++) out[i]! += input[i]!;
 }
 
 /** out = silu(first half of the line) * second half, for a share of lines of 2 `width`. */
@@ -96,23 +86,27 @@ export function fillUniform(
   for (let i = from; i < to; i++) out[i] = mean + spread * (2 * hashUniform(seed, i) - 1);
 }
 
-const BF16_CHUNK = 4096;
+const CHUNK = 4096;
 
-/** The same, rounded to bf16. */
-export function fillUniformBf16(
-  out: Uint16Array,
+/**
+ * The same for narrower types: `round` stores a chunk of float32 values in as many elements of
+ * `out`.
+ */
+export function fillUniformRounded<Out extends Uint8Array | Uint16Array>(
+  out: Out,
+  round: (values: Float32Array, out: Out) => unknown,
   mean: number,
   spread: number,
   seed: number,
   share: Share,
 ): void {
   const [from, to] = rangeOf(share, out.length);
-  const chunk = new Float32Array(BF16_CHUNK);
-  for (let start = from; start < to; start += BF16_CHUNK) {
-    const length = Math.min(BF16_CHUNK, to - start);
+  const chunk = new Float32Array(CHUNK);
+  for (let start = from; start < to; start += CHUNK) {
+    const length = Math.min(CHUNK, to - start);
     for (let i = 0; i < length; i++) {
       chunk[i] = mean + spread * (2 * hashUniform(seed, start + i) - 1);
     }
-    bf16FromF32(chunk.subarray(0, length), out.subarray(start, start + length));
+    round(chunk.subarray(0, length), out.subarray(start, start + length) as Out);
   }
 }

@@ -7,7 +7,8 @@ import {
   type Signatures,
 } from './native.ts';
 
-const SIGNATURES = {
+export const CUBLASLT_SIGNATURES = {
+  cublasLtGetVersion: [],
   cublasLtCreate: ['pointer'],
   cublasLtDestroy: ['u64'],
   cublasLtMatmulDescCreate: ['pointer', 'i32', 'i32'],
@@ -22,12 +23,16 @@ const SIGNATURES = {
     ...(['u64', 'u64', 'u64', 'u64', 'u64', 'u64'] as const),
     ...(['u64', 'i32', 'pointer', 'pointer'] as const),
   ],
+  cublasLtMatmulAlgoCheck: [
+    ...(['u64', 'u64', 'u64', 'u64', 'u64', 'u64', 'pointer', 'pointer'] as const),
+  ],
+  cublasLtMatmulAlgoConfigGetAttribute: ['pointer', 'i32', 'pointer', 'u64', 'pointer'],
   cublasLtMatmul: [
     ...(['u64', 'u64', 'pointer', 'u64', 'u64', 'u64', 'u64', 'pointer'] as const),
     ...(['u64', 'u64', 'u64', 'u64', 'pointer', 'u64', 'u64', 'u64'] as const),
   ],
 } as const satisfies Signatures;
-export type CublasLtFunction = keyof typeof SIGNATURES;
+export type CublasLtFunction = keyof typeof CUBLASLT_SIGNATURES;
 
 /** Constants of cublasLt.h, cublas_api.h and library_types.h. */
 export const LT = {
@@ -41,10 +46,19 @@ export const LT = {
   TRANSPOSE: 1,
   EPILOGUE_BIAS: 4,
   PREFERENCE_WORKSPACE_BYTES: 1,
+  PREFERENCE_REDUCTION_MASK: 3,
   PREFERENCE_ALIGNMENT_A: 5,
   PREFERENCE_ALIGNMENT_D: 8,
-  /** sizeof(cublasLtMatmulHeuristicResult_t); the algorithm is its first 64 bytes. */
-  HEURISTIC_BYTES: 96,
+  ALGORITHM_REDUCTION: 3,
+  /** What partial sums are, and where: there are none; in the workspace, in the compute type. */
+  REDUCTION_NONE: 0,
+  REDUCTION_COMPUTE_TYPE: 2,
+  /** sizeof(cublasLtMatmulAlgo_t) */
+  ALGORITHM_BYTES: 64,
+  /** sizeof(cublasLtMatmulHeuristicResult_t), and where its parts lie after the algorithm. */
+  RESULT_BYTES: 96,
+  RESULT_WORKSPACE_OFFSET: 64,
+  RESULT_STATE_OFFSET: 72,
   NOT_SUPPORTED: 15,
 } as const;
 
@@ -62,17 +76,20 @@ const STATUS_NAMES: ReadonlyMap<number, string> = new Map([
 /** cuBLASLt, every status checked. */
 export class CublasLt {
   readonly path: string;
-  readonly #functions: BoundFunctions<typeof SIGNATURES>;
+  /** 10000 * major + 100 * minor + patch: what an algorithm's bytes mean depends on it. */
+  readonly version: number;
+  readonly #functions: BoundFunctions<typeof CUBLASLT_SIGNATURES>;
 
   constructor(path: string) {
     try {
-      this.#functions = openNativeLibrary(path).bind(SIGNATURES);
+      this.#functions = openNativeLibrary(path).bind(CUBLASLT_SIGNATURES);
     } catch (cause) {
       throw new DeviceError('library-missing', `${path} is no usable cuBLASLt: ${String(cause)}`, {
         cause,
       });
     }
     this.path = path;
+    this.version = this.#functions.cublasLtGetVersion();
   }
 
   call(name: CublasLtFunction, ...args: NativeArgument[]): void {
@@ -88,6 +105,11 @@ export class CublasLt {
     if (status === 0) return true;
     const meaning = STATUS_NAMES.get(status) ?? 'unknown status';
     throw new DeviceError('launch-failed', `${name} returned ${status} (${meaning})`);
+  }
+
+  /** The same for a question whose no comes as whatever status. */
+  agrees(name: CublasLtFunction, ...args: NativeArgument[]): boolean {
+    return this.#functions[name](...args) === 0;
   }
 
   /** Calls for the sake of release: what fails then has nothing left to undo. */

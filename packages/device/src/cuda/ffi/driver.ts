@@ -4,6 +4,7 @@ import {
   type BoundFunctions,
   type NativeArgument,
   type NativeLibrary,
+  type NativeType,
   OutCell,
   openNativeLibrary,
   readNativeText,
@@ -39,6 +40,7 @@ export const DRIVER_SIGNATURES = {
   cuMemHostGetDevicePointer_v2: ['pointer', 'u64', 'u32'],
   cuMemcpyHtoDAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuMemcpyDtoHAsync_v2: ['u64', 'u64', 'u64', 'u64'],
+  cuMemcpyDtoDAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuStreamCreateWithPriority: ['pointer', 'u32', 'i32'],
   cuStreamDestroy_v2: ['u64'],
   cuStreamSynchronize: ['u64'],
@@ -62,10 +64,7 @@ export const DRIVER_SIGNATURES = {
   cuModuleUnload: ['u64'],
   cuModuleGetFunction: ['pointer', 'u64', 'text'],
   cuFuncSetAttribute: ['u64', 'i32', 'i32'],
-  cuLaunchKernel: [
-    ...(['u64', 'u32', 'u32', 'u32', 'u32', 'u32', 'u32'] as const),
-    ...(['u32', 'u64', 'pointer', 'pointer'] as const),
-  ],
+  cuLaunchKernelEx: ['pointer', 'u64', 'pointer', 'pointer'],
   cuGetErrorName: ['i32', 'pointer'],
   cuGetErrorString: ['i32', 'pointer'],
 } as const satisfies Signatures;
@@ -85,6 +84,7 @@ export const CUDA = {
   ATTRIBUTE_MAJOR: 75,
   ATTRIBUTE_MINOR: 76,
   FUNCTION_MAX_DYNAMIC_SHARED: 8,
+  FUNCTION_SHARED_CARVEOUT: 9,
 } as const;
 
 const ERROR_CODES: ReadonlyMap<number, DeviceErrorCode> = new Map([
@@ -120,9 +120,11 @@ const FEATURE_OF: Readonly<Partial<Record<DriverFunction, ForbiddenFeature>>> = 
  */
 export class Driver {
   readonly #functions: BoundFunctions<typeof DRIVER_SIGNATURES>;
+  readonly #library: NativeLibrary;
   #forbidden: readonly ForbiddenFeature[] = [];
 
   constructor(library: NativeLibrary) {
+    this.#library = library;
     try {
       this.#functions = library.bind(DRIVER_SIGNATURES);
     } catch (cause) {
@@ -151,6 +153,23 @@ export class Driver {
     }
     const status = this.#functions[name](...args);
     if (status !== CUDA.SUCCESS) throw this.errorOf(name, status);
+  }
+
+  /** A checked function that not every driver exports; null where this one does not. */
+  optional(
+    name: string,
+    types: readonly NativeType[],
+  ): ((...args: NativeArgument[]) => void) | null {
+    let bound: BoundFunctions<Signatures>;
+    try {
+      bound = this.#library.bind({ [name]: types });
+    } catch {
+      return null;
+    }
+    return (...args) => {
+      const status = bound[name]!(...args);
+      if (status !== CUDA.SUCCESS) throw this.errorOf(name, status);
+    };
   }
 
   /** False while the event's work is not done; throws when it failed. */

@@ -14,6 +14,9 @@ const SIGNATURES = {
   nvmlDeviceGetHandleByIndex_v2: ['u32', 'pointer'],
   nvmlDeviceGetName: ['u64', 'pointer', 'u32'],
   nvmlDeviceGetUUID: ['u64', 'pointer', 'u32'],
+  nvmlDeviceGetPersistenceMode: ['u64', 'pointer'],
+  nvmlDeviceGetMigMode: ['u64', 'pointer', 'pointer'],
+  nvmlDeviceGetComputeRunningProcesses_v3: ['u64', 'pointer', 'pointer'],
 } as const;
 export type NvmlFunction = keyof typeof SIGNATURES;
 type Bound = BoundFunctions<typeof SIGNATURES>;

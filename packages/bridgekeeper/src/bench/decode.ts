@@ -1,0 +1,94 @@
+import { decodeWork, fitsKv, floorsNs, measureDecode } from '@bridgekeeper/engine';
+import { integer } from '../settings/kinds.ts';
+import { UsageError } from '../settings/resolve.ts';
+import type { BenchRun } from './result.ts';
+import {
+  counts,
+  countsOf,
+  ROOFLINE_PARAMETERS,
+  type RooflineBench,
+  type RooflineValues,
+  withModel,
+} from './roofline.ts';
+import type { Suite } from './suite.ts';
+
+interface Values extends RooflineValues {
+  readonly batch: readonly string[];
+  readonly 'context-tokens': readonly string[];
+  readonly steps: number;
+}
+
+/** Captured decode steps on the bare device, against the time that their bytes take at best. */
+export const DECODE_SUITE: Suite = {
+  name: 'decode',
+  summary: 'time of a decode step against its two floors: bytes and operations',
+  parameters: {
+    ...ROOFLINE_PARAMETERS,
+    batch: { kind: counts, default: '1,8', help: 'rows of a step' },
+    'context-tokens': { kind: counts, default: '128', help: 'tokens in each context' },
+    steps: { kind: integer(1, 4096), default: '64', help: 'steps of one measurement' },
+  },
+  async run(given, progress) {
+    const values = given as unknown as Values;
+    const batches = countsOf('batch', values.batch, 4096);
+    const contexts = countsOf('context-tokens', values['context-tokens'], 2 ** 20);
+    const sizes = {
+      maxRows: Math.max(...batches, 1),
+      maxBatchTokens: Math.max(512, ...batches),
+      maxModelTokens: Math.max(...contexts) + values.steps,
+    };
+    return withModel(values, sizes, async (bench) => {
+      const runs: BenchRun[] = [];
+      for (const contextTokens of contexts) {
+        for (const batch of batches) {
+          if (!fitsKv(bench.model, batch, contextTokens + values.steps)) {
+            progress(`batch ${batch} at ${contextTokens}: left out, its KV does not fit`);
+            continue;
+          }
+          runs.push(await measure(bench, values, batch, contextTokens));
+          progress(lineOf(runs.at(-1)!));
+        }
+      }
+      if (runs.length === 0) {
+        throw new UsageError('bad-value', '--batch, --context-tokens: the KV of none of them fits');
+      }
+      return runs;
+    });
+  },
+};
+
+async function measure(
+  { device, model, rates, parameters }: RooflineBench,
+  { steps, repeats }: Values,
+  batch: number,
+  contextTokens: number,
+): Promise<BenchRun> {
+  const setting = { batch, contextTokens, steps, repeats };
+  const { stepNs, minNs, maxNs, launchFraction } = await measureDecode(device, model, setting);
+  const work = decodeWork(model.parts, batch, contextTokens);
+  const { bytesNs, operationsNs } = floorsNs(work, rates);
+  return {
+    parameters: { ...parameters, batch, contextTokens },
+    metrics: {
+      stepMs: stepNs / 1e6,
+      bytesFloorMs: bytesNs / 1e6,
+      operationsFloorMs: operationsNs / 1e6,
+      floorMs: Math.max(bytesNs, operationsNs) / 1e6,
+      floorFraction: Math.max(bytesNs, operationsNs) / stepNs,
+      outputTokensPerSecond: (batch * 1e9) / stepNs,
+      copyGBps: rates.copyBytesPerSecond / 1e9,
+      matmulTflops: rates.matmulFlopsPerSecond / 1e12,
+      launchFraction,
+    },
+    repeats,
+    spread: { stepMs: [minNs / 1e6, maxNs / 1e6] },
+  };
+}
+
+function lineOf({ parameters, metrics }: BenchRun): string {
+  const percent = (100 * metrics.floorFraction!).toFixed(1);
+  return (
+    `batch ${parameters.batch} at ${parameters.contextTokens}: ${metrics.stepMs!.toFixed(3)} ms, ` +
+    `floor ${metrics.floorMs!.toFixed(3)} ms, ${percent} % of it`
+  );
+}

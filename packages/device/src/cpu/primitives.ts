@@ -1,0 +1,101 @@
+import { type Slice, slice } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { type KvGeometry, linearWorkspace, type Matrix, type OpArgs, type OpName } from '../ops.ts';
+
+/** The steps that the compute workers know: the catalogue with its compound operations in parts. */
+export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention'> {
+  /** out = input over the root mean square of its line, times norm. */
+  'rms-norm': {
+    readonly input: Slice;
+    readonly norm: Slice;
+    readonly epsilon: number;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+  /** out = input * weight^T (+ bias) */
+  matmul: Matrix & {
+    readonly input: Slice;
+    readonly bias: Slice | null;
+    readonly out: Slice;
+    readonly count: number;
+    readonly inputs: number;
+    readonly outputs: number;
+  };
+  /** out += input */
+  add: { readonly input: Slice; readonly out: Slice; readonly elements: number };
+  /** out[count, width] = silu(input[:, :width]) * input[:, width:] */
+  'silu-mul': {
+    readonly input: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+  'rope-write-kv': KvGeometry &
+    Pick<
+      OpArgs['attention'],
+      'qkv' | 'queryNorm' | 'keyNorm' | 'epsilon' | 'rope' | 'count' | 'heads'
+    >;
+  attend: KvGeometry &
+    Pick<OpArgs['attention'], 'qkv' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
+}
+
+export type PrimitiveName = keyof PrimitiveArgs;
+
+/** One step for the workers, with its name. */
+export type Primitive = {
+  readonly [Name in PrimitiveName]: { readonly op: Name; readonly args: PrimitiveArgs[Name] };
+}[PrimitiveName];
+
+/** An operation as the steps it consists of. Workers meet between two steps. */
+export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]): Primitive[] {
+  if (name === 'linear') return partsOfLinear(args as OpArgs['linear']);
+  if (name === 'attention') return partsOfAttention(args as OpArgs['attention']);
+  return [{ op: name, args } as unknown as Primitive];
+}
+
+const F32_BYTES = 4;
+
+function partsOfLinear(all: OpArgs['linear']): Primitive[] {
+  const { norm, epsilon, epilogue, outType, workspace, input, out, ...matrix } = all;
+  if (outType !== 'f32') {
+    throw new DeviceError('unsupported', 'linear on the cpu device writes f32 only');
+  }
+  const { count, inputs, outputs } = matrix;
+  const places = linearWorkspace({ ...matrix, epilogue, hasNorm: norm !== null }, F32_BYTES);
+  const place = (offset: number, elements: number) => part(workspace, offset, elements);
+  const parts: Primitive[] = [];
+  let x = input;
+  if (norm !== null) {
+    x = place(places.normed, count * inputs);
+    const args = { input, norm, epsilon, out: x, count, width: inputs };
+    parts.push({ op: 'rms-norm', args });
+  }
+  const product = epilogue === 'store' ? out : place(places.product, count * outputs);
+  parts.push({ op: 'matmul', args: { ...matrix, input: x, out: product } });
+  if (epilogue === 'add') {
+    parts.push({ op: 'add', args: { input: product, out, elements: count * outputs } });
+  } else if (epilogue === 'gate') {
+    parts.push({ op: 'silu-mul', args: { input: product, out, count, width: outputs / 2 } });
+  }
+  return parts;
+}
+
+function part(workspace: Slice, offsetBytes: number, elements: number): Slice {
+  const bytes = elements * F32_BYTES;
+  if (offsetBytes + bytes > workspace.bytes) {
+    throw new DeviceError(
+      'bad-argument',
+      `a workspace of ${workspace.bytes} bytes is too small: ${offsetBytes + bytes} are needed`,
+    );
+  }
+  return slice(workspace.buffer, workspace.offsetBytes + offsetBytes, bytes);
+}
+
+function partsOfAttention(all: OpArgs['attention']): Primitive[] {
+  const { queryNorm, keyNorm, epsilon, rope, out, scale, window, phase, ...common } = all;
+  return [
+    { op: 'rope-write-kv', args: { ...common, queryNorm, keyNorm, epsilon, rope } },
+    { op: 'attend', args: { ...common, out, scale, window } },
+  ];
+}

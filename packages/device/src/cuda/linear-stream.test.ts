@@ -1,0 +1,80 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { canStream, STREAM_LINES, type StreamSizes, streamShape } from './linear-stream.ts';
+
+const MULTIPROCESSORS = 132;
+/** Shared memory of a block on Hopper, and what the kernel declares of it at the most. */
+const BLOCK_BYTES = 232_448;
+const DECLARED_BYTES = 8_704;
+
+const product = (changes: Partial<StreamSizes> = {}): StreamSizes => ({
+  count: 1,
+  inputs: 4096,
+  outputs: 6144,
+  epilogue: 'store',
+  format: 'element',
+  blockInputs: 128,
+  ...changes,
+});
+
+const products = fc.record({
+  count: fc.integer({ min: 1, max: STREAM_LINES }),
+  inputs: fc.integer({ min: 1, max: 2048 }).map((pieces) => pieces * 16),
+  outputs: fc.integer({ min: 1, max: 100_000 }).map((pairs) => pairs * 2),
+  epilogue: fc.constantFrom('store' as const, 'add' as const, 'gate' as const),
+  format: fc.constantFrom('element' as const, 'fp8-e4m3' as const),
+  blockInputs: fc.constantFrom(128, 256, 1 << 30),
+});
+
+describe('canStream', () => {
+  it('takes the products of a decoder layer, a line or four at a time', () => {
+    for (const count of [1, STREAM_LINES]) {
+      for (const format of ['element', 'fp8-e4m3'] as const) {
+        for (const inputs of [2048, 4096, 8192, 12_288]) {
+          expect(canStream(product({ count, format, inputs }))).toBe(true);
+        }
+      }
+    }
+  });
+
+  it('leaves what the kernel cannot read to others', () => {
+    expect(canStream(product({ count: STREAM_LINES + 1 }))).toBe(false);
+    expect(canStream(product({ inputs: 4100 }))).toBe(false);
+    expect(canStream(product({ inputs: 4104 }))).toBe(true);
+    expect(canStream(product({ inputs: 4104, format: 'fp8-e4m3' }))).toBe(false);
+    expect(canStream(product({ blockInputs: 64, format: 'fp8-e4m3' }))).toBe(false);
+    expect(canStream(product({ blockInputs: 4096, format: 'fp8-e4m3' }))).toBe(true);
+    expect(canStream(product({ count: 4, inputs: 65_536 }))).toBe(false);
+  });
+});
+
+describe('streamShape', () => {
+  it('gives a long product a ring that fills most of a multiprocessor', () => {
+    expect(streamShape(product({ outputs: 151_936 }), MULTIPROCESSORS)).toEqual({
+      grid: [MULTIPROCESSORS],
+      threads: 288,
+      sharedBytes: 4 * 33_792 + 8_256,
+      stages: 4,
+    });
+  });
+
+  it('gives a short product no more stages than it has steps', () => {
+    const { grid, stages } = streamShape(product({ inputs: 64, outputs: 16 }), MULTIPROCESSORS);
+    expect({ grid, stages }).toEqual({ grid: [1], stages: 1 });
+  });
+
+  it('stays within the memory, the multiprocessors and the barriers for whatever it takes', () => {
+    fc.assert(
+      fc.property(products, (sizes) => {
+        fc.pre(canStream(sizes));
+        const { grid, sharedBytes, stages } = streamShape(sizes, MULTIPROCESSORS);
+        expect(sharedBytes).toBeLessThanOrEqual(BLOCK_BYTES - DECLARED_BYTES);
+        expect(grid[0]).toBeGreaterThanOrEqual(1);
+        expect(grid[0]).toBeLessThanOrEqual(MULTIPROCESSORS);
+        expect(stages).toBeGreaterThanOrEqual(1);
+        expect(stages).toBeLessThanOrEqual(16);
+        expect(Number.isInteger(sharedBytes)).toBe(true);
+      }),
+    );
+  });
+});

@@ -1,0 +1,18 @@
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Whether libraries of C can be compiled here, to stand for NVIDIA's in tests. */
+export const hasCompiler = spawnSync('cc', ['--version']).status === 0;
+
+/** Compiles C to a shared library in `folder`, and returns its path. */
+export function compileLibrary(folder: string, name: string, source: string): string {
+  const path = join(folder, `lib${name}.so`);
+  const file = join(folder, `${name}.c`);
+  writeFileSync(file, source);
+  const result = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', path, file], {
+    encoding: 'utf8',
+  });
+  if (result.status !== 0) throw new Error(result.stderr);
+  return path;
+}

@@ -1,0 +1,109 @@
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { weightBytes } from '../loader/layout.ts';
+import { readModelSpec } from '../models/folder.ts';
+import { weightPlan } from '../models/weights.ts';
+import { describeMemory, type MemoryRequest, planMemory } from './memory.ts';
+import { align, bufferBytes } from './shapes.ts';
+
+const GIB = 2 ** 30;
+
+async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promise<MemoryRequest> {
+  const folder = new URL(`../../../../packages/engine/configs/${name}`, import.meta.url);
+  const spec = await readModelSpec(fileURLToPath(folder));
+  return {
+    spec,
+    shape: {
+      ...{ maxRows: 64, maxBatchTokens: 2048, maxModelTokens: 8192, pageTokens: 16 },
+      ...{ ringSlots: 256, kvFormat: 'element' },
+    },
+    elementBytes: 2,
+    deviceBytes: 79 * GIB,
+    utilization: 0.9,
+    weightBytes: weightBytes(weightPlan(spec), 2),
+    kvBytes: undefined,
+    ...more,
+  };
+}
+
+describe('the memory plan', () => {
+  test('uses what may be used, to less than a page, and accounts for all of it', async () => {
+    const request = await requestOf('qwen3-8b');
+    const plan = planMemory(request);
+    const used =
+      plan.weightBytes +
+      plan.activationBytes +
+      plan.workspaceBytes +
+      plan.stateBytes +
+      plan.kvBytes;
+    const left = request.deviceBytes * request.utilization - used;
+    // 36 layers, keys and values of 8 heads of 128, 16 tokens of 2 bytes.
+    const pageBytes = 36 * 2 * 8 * 128 * 16 * 2;
+    expect(plan.kvLimit).toBe('memory');
+    expect(plan.kvBytes).toBe(plan.kvPages * pageBytes);
+    expect(left).toBeGreaterThanOrEqual(0);
+    expect(left).toBeLessThan(pageBytes);
+    expect(plan.kvTokens).toBe(plan.kvPages * 16);
+    expect(plan.concurrency).toBe(plan.kvPages / 512);
+    const shape = { ...request.shape, kvPages: plan.kvPages };
+    const { kv, ...fixed } = bufferBytes(request.spec, shape, 2);
+    expect(kv).toBe(plan.kvBytes);
+    const fixedBytes = Object.values(fixed).reduce((sum, bytes) => sum + align(bytes), 0);
+    expect(fixedBytes).toBe(plan.activationBytes + plan.workspaceBytes + plan.stateBytes);
+  });
+
+  test('FP8 weights leave room for KV, and FP8 KV holds twice the tokens', async () => {
+    const { shape: few } = await requestOf('qwen3-8b');
+    const rows = { shape: { ...few, maxRows: 256 } };
+    const elements = planMemory(await requestOf('qwen3-8b', rows));
+    const request = await requestOf('qwen3-8b-fp8', rows);
+    const weights = planMemory(request);
+    expect(elements.weightBytes - weights.weightBytes).toBeGreaterThan(6.9e9);
+    expect(weights.kvTokens).toBeGreaterThan(elements.kvTokens);
+    const both = planMemory({ ...request, shape: { ...request.shape, kvFormat: 'fp8-e4m3' } });
+    expect(both.kvTokens / 2).toBeCloseTo(weights.kvTokens, -2);
+  });
+
+  test('says what limits it', async () => {
+    const small = await requestOf('llama-3.2-1b', { weightBytes: GIB });
+    expect(planMemory({ ...small, shape: { ...small.shape, maxRows: 4 } })).toMatchObject({
+      kvLimit: 'rows',
+      kvTokens: 4 * 8192,
+      concurrency: 4,
+    });
+    // A page of this model has 2^19 bytes.
+    expect(planMemory({ ...small, kvBytes: 600 * 2 ** 19 + 1 })).toMatchObject({
+      kvLimit: 'request',
+      kvPages: 600,
+    });
+    expect(planMemory({ ...small, kvBytes: 200 * GIB }).kvLimit).toBe('memory');
+  });
+
+  test('is told in two lines', async () => {
+    const request = await requestOf('llama-3.2-1b');
+    const shape = { ...request.shape, maxRows: 4, kvFormat: 'fp8-e4m3' as const };
+    const [kv, memory] = describeMemory(planMemory({ ...request, shape }));
+    expect(kv).toBe(
+      'KV cache size: 32,768 tokens in fp8-e4m3, all that --max-num-seqs rows can use; ' +
+        'maximum concurrency for 8,192 tokens per request: 4.00x',
+    );
+    expect(memory).toMatch(
+      /^device memory, 71\.10 GiB of 79\.00 GiB allowed: weights 2\.30 GiB, KV 512\.0 MiB, act/,
+    );
+  });
+
+  test.each([20, 15])('refuses %i GiB, with the arithmetic', async (gib) => {
+    const request = await requestOf('qwen3-8b', { deviceBytes: gib * GIB });
+    expect(() =>
+      planMemory({ ...request, shape: { ...request.shape, maxModelTokens: 40_960 } }),
+    ).toThrow(
+      expect.objectContaining({
+        code: 'out-of-memory',
+        parameter: 'max_model_len',
+        message: expect.stringMatching(
+          /one sequence of max-model-len 40960 needs 5\.63 GiB\. Of .*weights take 15\.26 GiB/,
+        ) as string,
+      }),
+    );
+  });
+});

@@ -1,0 +1,69 @@
+/** The keys of config.json that say how heads are rotated. */
+export interface RopeConfig {
+  readonly head_dim: number;
+  readonly rope_theta?: number;
+  readonly rope_parameters?: RopeParameters;
+}
+
+interface RopeParameters {
+  readonly rope_type: 'default' | 'linear' | 'llama3' | 'yarn';
+  readonly rope_theta: number;
+  readonly factor?: number;
+  readonly original_max_position_embeddings?: number;
+  readonly low_freq_factor?: number;
+  readonly high_freq_factor?: number;
+}
+
+/** Radians a position of each pair of dimensions, and what the rotated head is multiplied by. */
+export interface ReferenceRope {
+  readonly frequencies: readonly number[];
+  readonly amplitude: number;
+}
+
+/** Written from each scheme's own publication, and sharing nothing with the engine's. */
+export function referenceRope(config: RopeConfig): ReferenceRope {
+  const half = config.head_dim / 2;
+  const parameters = config.rope_parameters;
+  const theta = parameters?.rope_theta ?? config.rope_theta!;
+  const plain = Array.from({ length: half }, (_, i) => theta ** (-i / half));
+  const factor = parameters?.factor ?? 1;
+  switch (parameters?.rope_type ?? 'default') {
+    case 'default':
+      return { frequencies: plain, amplitude: 1 };
+    case 'linear':
+      return { frequencies: plain.map((frequency) => frequency / factor), amplitude: 1 };
+    case 'llama3':
+      return { frequencies: plain.map((each) => llama3(each, parameters!)), amplitude: 1 };
+    case 'yarn':
+      return {
+        frequencies: yarn(plain, theta, parameters!),
+        amplitude: 1 + 0.1 * Math.log(factor),
+      };
+  }
+}
+
+/** As in Meta's release of Llama 3.1: long waves are stretched, short ones are not. */
+function llama3(frequency: number, parameters: RopeParameters): number {
+  const { low_freq_factor: low, high_freq_factor: high, factor } = parameters;
+  const context = parameters.original_max_position_embeddings!;
+  const wave = (2 * Math.PI) / frequency;
+  if (wave < context / high!) return frequency;
+  if (wave > context / low!) return frequency / factor!;
+  const kept = (context / wave - low!) / (high! - low!);
+  return frequency * (kept + (1 - kept) / factor!);
+}
+
+/** The parts by which arXiv 2309.00071 scales, in its authors' published form: 32 turns to 1. */
+function yarn(plain: readonly number[], theta: number, parameters: RopeParameters): number[] {
+  const context = parameters.original_max_position_embeddings!;
+  const pairs = plain.length;
+  /** Where in the list a wave fits `turns` times into the context. */
+  const place = (turns: number) =>
+    (pairs * Math.log(context / (2 * Math.PI * turns))) / Math.log(theta);
+  const first = Math.max(0, Math.floor(place(32)));
+  const last = Math.min(2 * pairs - 1, Math.ceil(place(1)));
+  return plain.map((frequency, i) => {
+    const stretched = Math.max(0, Math.min(1, (i - first) / (last - first || 0.001)));
+    return frequency * (1 - stretched + stretched / parameters.factor!);
+  });
+}
