@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -132,6 +133,24 @@ describe('the served model', () => {
     const metrics = await (await fetch(`${served.url}/metrics`)).text();
     expect(metrics).toMatch(/vllm:generation_tokens_total\{[^}]*\} [1-9]/);
     for (const text of [served.log(), metrics]) expect(text).not.toMatch(/sailor|Knightley/);
+  });
+
+  it('is measured by the serving benchmark, with every token counted', async () => {
+    const load = ['--num-prompts', '6', '--random-input-len', '24', '--random-output-len', '12'];
+    const pace = ['--max-concurrency', '3', '--num-warmups', '1', '--json'];
+    const args = [MAIN, 'bench', 'serve', '--base-url', served.url, ...load, ...pace];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const ended = once(child, 'close');
+    const [out, progress] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
+    expect([(await ended)[0], progress]).toEqual([0, expect.stringContaining('6/6 requests')]);
+    const [run] = JSON.parse(out).runs;
+    expect(run.parameters).toMatchObject({ model: 'storyteller', concurrency: 3 });
+    expect(run.metrics).toMatchObject({
+      completedRequests: 6,
+      failedRequests: 0,
+      inputTokens: 6 * 24,
+      outputTokens: 6 * 12,
+    });
   });
 
   it('refuses bad requests without harm', async () => {

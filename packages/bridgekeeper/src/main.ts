@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { CliIo } from './cli/io.ts';
 import { runCli } from './cli/program.ts';
 import { HOST_CLOCK } from './edge/time.ts';
@@ -7,9 +8,16 @@ import { HOST_CLOCK } from './edge/time.ts';
 const io: CliIo = {
   environment: process.env,
   readFile: (path) => readFileSync(path, 'utf8'),
-  writeFile: (path, text) => writeFileSync(path, text),
+  writeFile: (path, text) => {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+  },
   out: (line) => void process.stdout.write(`${line}\n`),
   err: (line) => void process.stderr.write(`${line}\n`),
+  // Back to the start of the line, over it, and clear what is left of the former one.
+  redraw: process.stderr.isTTY
+    ? (line) => void process.stderr.write(`\r${line}\u001b[K`)
+    : undefined,
   isTerminal: process.stdout.isTTY === true,
   onSignal: (action) => {
     process.on('SIGTERM', action);

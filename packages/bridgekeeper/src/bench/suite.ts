@@ -4,13 +4,27 @@ import type { BenchRun } from './result.ts';
 
 export interface SuiteParameter {
   readonly kind: Kind<number> | Kind<string> | Kind<readonly string[]> | Kind<boolean>;
-  readonly default: string;
+  /** As it would be given; undefined: the suite sees undefined where the flag is not given. */
+  readonly default: string | undefined;
   readonly help: string;
 }
 
 export interface SuiteResult {
   readonly device: { readonly name: string; readonly driver: string | null };
   readonly runs: readonly BenchRun[];
+  /** What people read in place of the table of runs. */
+  readonly text?: string;
+  /** Why the result, though complete, is no success: exit code 1. */
+  readonly failure?: string;
+}
+
+/** What a suite touches of its process. */
+export interface SuiteIo {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly readFile: (path: string) => string;
+  readonly writeFile: (path: string, text: string) => void;
+  /** Shows this in place of what it showed last; undefined where standard error is no terminal. */
+  readonly redraw?: ((line: string) => void) | undefined;
 }
 
 /** One suite of `bridgekeeper bench`. Its parameters become flags of its command. */
@@ -25,5 +39,6 @@ export interface Suite {
   run(
     values: Readonly<Record<string, unknown>>,
     progress: (line: string) => void,
+    io: SuiteIo,
   ): Promise<SuiteResult>;
 }

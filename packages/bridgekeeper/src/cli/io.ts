@@ -9,6 +9,8 @@ export interface CliIo {
   readonly out: (line: string) => void;
   /** A line for standard error. */
   readonly err: (line: string) => void;
+  /** Shows this in place of what it showed last; undefined where standard error is no terminal. */
+  readonly redraw?: ((line: string) => void) | undefined;
   /** Whether standard output is a terminal. */
   readonly isTerminal: boolean;
   /** Calls back for every SIGINT or SIGTERM. */
