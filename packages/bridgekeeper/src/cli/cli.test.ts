@@ -69,6 +69,49 @@ describe('version and doctor', () => {
       origin: { kind: 'default', name: 'default' },
     });
   });
+
+  const planned = ['doctor', '--assume-cc', 'on', '--assume-gpu', 'b300'];
+  const engine = [...planned, '--engine-version', '0.29.0', '--engine-command'];
+
+  test('doctor examines a planned engine and prints the corrected command', async () => {
+    const { io, out } = testIo();
+    const variable = ['--engine-environment', 'CUDA_LAUNCH_BLOCKING=1'];
+    expect(await runCli([...engine, 'vllm serve m --api-key hunter2', ...variable], io)).toBe(0);
+    const text = out.join('\n');
+    expect(text).toMatch(/^CRITICAL {2}The default model runner can read stale inputs$/m);
+    expect(text).toContain('launches-block');
+    expect(text).toContain('VLLM_USE_V2_MODEL_RUNNER=0 vllm serve m --api-key [hidden] --no-async');
+    expect(text).not.toContain('hunter2');
+    expect(text).not.toContain('\x1b');
+    const coloured = testIo({ isTerminal: true });
+    await runCli([...engine, 'vllm serve m'], coloured.io);
+    expect(coloured.out.join('\n')).toContain('\x1b[91mCRITICAL\x1b[0m');
+    const plain = testIo({ isTerminal: true, environment: { NO_COLOR: '1' } });
+    await runCli([...engine, 'vllm serve m'], plain.io);
+    expect(plain.out.join('\n')).not.toContain('\x1b');
+  });
+
+  test('doctor gives one document, and fails on what it is told to', async () => {
+    const { io, out } = testIo();
+    const sound = 'VLLM_USE_V2_MODEL_RUNNER=0 vllm serve m --no-async-scheduling';
+    expect(await runCli([...engine, sound, '--json', '--fail-on', 'warning'], io)).toBe(1);
+    expect(out).toHaveLength(1);
+    const { findings, command, notChecked } = JSON.parse(out[0]!);
+    expect(findings.map(({ id }: { id: string }) => id)).toContain('vllm-slow-loader');
+    expect(command.steps[0]).toMatchObject({ finding: 'vllm-slow-loader' });
+    expect(notChecked[0].rules[0]).toHaveProperty('id');
+    expect(await runCli([...engine, sound, '--fail-on', 'error'], testIo().io)).toBe(0);
+    expect(await runCli([...planned, '--fail-on', 'info'], testIo().io)).toBe(0);
+  });
+
+  test('doctor lists all settings and all rules when asked', async () => {
+    const { io, out } = testIo();
+    expect(await runCli(['doctor', '--settings'], io)).toBe(0);
+    expect(out.join('\n')).toMatch(/^host +127\.0\.0\.1 {2}\[default\]$/m);
+    const rules = testIo();
+    expect(await runCli(['doctor', '--rules'], rules.io)).toBe(0);
+    expect(rules.out[0]).toContain('### vllm-kv-offload');
+  });
 });
 
 describe('bad usage exits with 2', () => {
@@ -78,6 +121,15 @@ describe('bad usage exits with 2', () => {
     [['fly'], 'unknown command'],
     [['bench', 'sse', '--streams', '0'], '--streams: must be an integer'],
     [['serve', '/nowhere'], '/nowhere'],
+    [['doctor', '--engine-command', 'ls'], 'no engine in the command'],
+    [['doctor', '--engine-command', 'vllm serve "m'], 'line 1, column 12: a double quote'],
+    [['doctor', '--engine-command', 'vllm serve m', '--pid', '1'], 'give one of them'],
+    [['doctor', '--engine-version', 'new'], '--engine-version: must be a version'],
+    [['doctor', '--engine-environment', 'x'], '--engine-environment: must be NAME=VALUE'],
+    [['doctor', '--assume-cc', 'maybe'], '--assume-cc: must be one of on, off'],
+    [['doctor', '--fail-on', 'doom'], '--fail-on: must be one of'],
+    [['doctor', '--pid', '0'], '--pid: must be an integer'],
+    [['doctor', '--pid', '4194304'], 'process 4194304'],
   ])('%o', async (args, message) => {
     const { io, err } = testIo();
     expect(await runCli(args, io)).toBe(2);
