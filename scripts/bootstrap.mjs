@@ -17,7 +17,10 @@ const tasks = {
   build: undefined,
   start: [application, 'serve'],
   test: ['node_modules/vitest/vitest.mjs', 'run', '--root', root],
-  'test:gpu': [application, 'selftest', '--device', 'cuda'],
+  'test:gpu': [
+    ...[application, 'selftest', '--device', 'cuda', '--models', 'all'],
+    ...['--peer', 'python3', '--sanitizer', 'all'],
+  ],
   tidy: ['tidy/dist/main.js'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
 };

@@ -10,7 +10,9 @@ export type BundleItem =
 
 /** What ships from the repository's root, and what from each package. */
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
-const fromPackage = ['README.md', 'configs', 'dist', 'kernels', 'package.json', 'profiles'];
+const fromPackage = [
+  ...['README.md', 'configs', 'dist', 'kernels', 'package.json', 'profiles', 'reference'],
+];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
 
 /** Of a dependency ships what Node can load, except its tests, and its licence. */

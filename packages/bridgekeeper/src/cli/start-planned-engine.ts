@@ -1,3 +1,4 @@
+import { describeMemory } from '@bridgekeeper/engine';
 import { lawName, planEngine } from '../engine/choose.ts';
 import { startEngine } from '../engine/start.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -18,5 +19,7 @@ export async function startPlannedEngine(settings: Settings, log: Logger): Promi
   const { card } = engine;
   const megabytes = (card.weightBytes / 1e6).toFixed(1);
   log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
+  for (const line of describeMemory(card.memory)) log.info(line);
+  for (const note of card.notes) log.info(`checkpoint: ${note}`);
   return { engine, law, policy, bridge };
 }

@@ -1,22 +1,31 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type ContractCase,
-  contractCases,
-  type Device,
-  type DeviceInfo,
-} from '@bridgekeeper/device';
+import type { DeviceInfo } from '@bridgekeeper/device';
 import { type GoldenResult, runGolden } from '@bridgekeeper/engine';
 import { engineOptions } from '../engine/build.ts';
 import { openDevice } from '../engine/open-device.ts';
 import type { EnginePlan } from '../engine/plan.ts';
+import { type CaseResult, type Contract, chooseCases, runCases } from './contract.ts';
+import { chooseModels, isPassed, type ModelResult, type Models, runModels } from './models.ts';
+import { runSanitizer, type Sanitizer, type SanitizerResult } from './sanitizer.ts';
 
-/** What became of one contract case. */
-export interface CaseResult {
-  readonly name: string;
-  readonly outcome: 'passed' | 'failed' | 'skipped';
-  /** Why it failed or was skipped. */
-  readonly detail: string | undefined;
+/** What to check. */
+export interface SelftestChoice {
+  readonly contract: Contract;
+  /** undefined: all on a GPU, few elsewhere. */
+  readonly models: Models | undefined;
+  /** Only cases and models with this text in their names. */
+  readonly filter: string;
+  /** A Python to run the reference framework with. */
+  readonly peer: string | undefined;
+  readonly sanitizers: readonly Sanitizer[];
+}
+
+/** Takes results as they come. */
+export interface SelftestListener {
+  readonly onCase: (result: CaseResult) => void;
+  readonly onModel: (result: ModelResult) => void;
+  readonly onSanitizer: (result: SanitizerResult) => void;
 }
 
 export interface SelftestReport {
@@ -24,6 +33,12 @@ export interface SelftestReport {
   readonly cases: readonly CaseResult[];
   /** undefined: the device does no arithmetic, or the model brings no golden.json. */
   readonly golden: readonly GoldenResult[] | undefined;
+  readonly models: readonly ModelResult[];
+  /** Versions of the reference framework; undefined: it was not asked. */
+  readonly peer: string | undefined;
+  readonly sanitizers: readonly SanitizerResult[];
+  /** What was not checked, and why. */
+  readonly skipped: readonly string[];
   readonly passed: boolean;
 }
 
@@ -34,54 +49,54 @@ export interface SelftestReport {
 const GOLDEN_TOLERANCE = { f32: 1e-4, bf16: 2e-2 } as const;
 
 /**
- * Checks on this machine what the product relies on: the device's contract, then the model's golden
- * results.
+ * Checks on this machine what the product relies on: the device's contract, the model's golden
+ * results, random models against float64 and against a reference framework, and memory and races by
+ * compute-sanitizer.
  */
 export async function selftest(
   plan: EnginePlan,
-  onCase: (result: CaseResult) => void,
+  choice: SelftestChoice,
+  listener: SelftestListener,
 ): Promise<SelftestReport> {
-  const cases: CaseResult[] = [];
-  let device = await openDevice(plan);
-  const { info } = device;
-  try {
-    for (const contractCase of contractCases) {
-      const result = await runCase(contractCase, device);
-      cases.push(result);
-      onCase(result);
-      if (contractCase.closesDevice && result.outcome !== 'skipped') {
-        await device.close();
-        device = await openDevice(plan);
-      }
-    }
-    const golden = await checkGolden(plan, device);
-    const casesPassed = cases.every((result) => result.outcome !== 'failed');
-    return { device: info, cases, golden, passed: casesPassed && goldenPassed(golden, info) };
-  } finally {
-    await device.close();
+  const skipped: string[] = [];
+  const chosen = chooseCases(choice.contract, choice.filter);
+  const cases = await runCases(plan, chosen, listener.onCase);
+  const { info, golden } = await checkGolden(plan, choice, skipped);
+  const { models, peer } = await checkModels(plan, info, choice, listener, skipped);
+  const sanitizers: SanitizerResult[] = [];
+  for (const tool of choice.sanitizers) {
+    const result = await sanitize(tool, info, choice);
+    sanitizers.push(result);
+    listener.onSanitizer(result);
+    if (result.outcome === 'skipped') skipped.push(`${tool}: ${result.details.join('; ')}`);
   }
-}
-
-async function runCase(contractCase: ContractCase, device: Device): Promise<CaseResult> {
-  const { name } = contractCase;
-  if (contractCase.arithmetic && device.info.kind === 'model') {
-    return { name, outcome: 'skipped', detail: 'the model device does no arithmetic' };
-  }
-  try {
-    await contractCase.run(device);
-    return { name, outcome: 'passed', detail: undefined };
-  } catch (error) {
-    return { name, outcome: 'failed', detail: error instanceof Error ? error.message : `${error}` };
-  }
+  const passed =
+    cases.every((result) => result.outcome !== 'failed') &&
+    goldenPassed(golden, info) &&
+    models.every(isPassed) &&
+    sanitizers.every(({ outcome }) => outcome === 'clean' || outcome === 'skipped');
+  return { device: info, cases, golden, models, peer, sanitizers, skipped, passed };
 }
 
 async function checkGolden(
   plan: EnginePlan,
-  device: Device,
-): Promise<readonly GoldenResult[] | undefined> {
-  if (device.info.kind === 'model' || !existsSync(join(plan.model, 'golden.json')))
-    return undefined;
-  return runGolden(engineOptions(plan, device));
+  { contract, filter }: SelftestChoice,
+  skipped: string[],
+) {
+  const device = await openDevice(plan);
+  try {
+    const { info } = device;
+    if (info.kind === 'model' || contract !== 'all' || !'golden results'.includes(filter)) {
+      return { info, golden: undefined };
+    }
+    if (!existsSync(join(plan.model, 'golden.json'))) {
+      skipped.push('golden results: the model brings no golden.json');
+      return { info, golden: undefined };
+    }
+    return { info, golden: await runGolden(engineOptions(plan, device)) };
+  } finally {
+    await device.close();
+  }
 }
 
 function goldenPassed(golden: readonly GoldenResult[] | undefined, info: DeviceInfo): boolean {
@@ -90,4 +105,38 @@ function goldenPassed(golden: readonly GoldenResult[] | undefined, info: DeviceI
       result.relativeError <= GOLDEN_TOLERANCE[info.element] &&
       (info.element !== 'f32' || result.greedyAgreed === result.greedyTokens),
   );
+}
+
+async function checkModels(
+  plan: EnginePlan,
+  info: DeviceInfo,
+  choice: SelftestChoice,
+  { onModel }: SelftestListener,
+  skipped: string[],
+): Promise<Pick<SelftestReport, 'models' | 'peer'>> {
+  const wanted = choice.models ?? (info.kind === 'cuda' ? 'all' : 'quick');
+  if (info.kind === 'model') {
+    skipped.push('random models: the model device does no arithmetic');
+    return { models: [], peer: undefined };
+  }
+  const models = chooseModels(wanted, choice.filter);
+  if (wanted !== 'all') skipped.push(`random models: ${models.length} of them ran (--models all)`);
+  if (models.length === 0) return { models: [], peer: undefined };
+  const { models: results, peer } = await runModels(plan, models, choice.peer, onModel);
+  if (peer === undefined) skipped.push('the reference framework: not asked for (--peer python3)');
+  else if ('skipped' in peer) skipped.push(`the reference framework: ${peer.skipped}`);
+  return { models: results, peer: peer && 'name' in peer ? peer.name : undefined };
+}
+
+async function sanitize(
+  tool: Sanitizer,
+  info: DeviceInfo,
+  { filter }: SelftestChoice,
+): Promise<SanitizerResult> {
+  if (info.kind !== 'cuda') {
+    const details = ['compute-sanitizer is for --device cuda'];
+    return { tool, outcome: 'skipped', findings: 0, details };
+  }
+  const only = filter === '' ? [] : ['--filter', filter];
+  return runSanitizer(tool, ['--contract', 'kernels', '--models', 'quick', ...only]);
 }

@@ -1,0 +1,90 @@
+"""Logits of small models by Hugging Face transformers' own classes, in float64 on the CPU.
+
+Bridgekeeper's selftest runs this beside itself; nothing that serves does. One JSON document a line:
+
+  out  {"ready": {"torch": "...", "transformers": "..."}}     or {"skipped": "why"}, and the end
+  in   {"folder": "...", "sequences": [[1, 2, 3], [4, 5]]}
+  out  {"vocabulary": 384, "logits": ["<base64>", "<base64>"]} or {"error": "what"}
+
+Logits are little-endian float64 [tokens, vocabulary], one text for each sequence. Weights that are
+stored as FP8 are multiplied by their scales here, so that no kernel for FP8 is needed; what
+transformers would do to activations is left out, as in the engine.
+"""
+
+import base64
+import json
+import os
+import sys
+
+
+def reply(document):
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def scaled(codes, scales, quantization):
+    """FP8 codes [outputs, inputs] times their scales: one, one for each output, or for each block."""
+    values = codes.to(torch.float64)
+    scales = scales.to(torch.float64)
+    group = quantization.get("config_groups", {}).get("group_0", {}).get("weights", {})
+    block = quantization.get("weight_block_size") or group.get("block_structure")
+    if block:
+        rows = scales.repeat_interleave(block[0], dim=0)[: values.shape[0]]
+        return values * rows.repeat_interleave(block[1], dim=1)[:, : values.shape[1]]
+    return values * (scales.reshape(-1, 1) if scales.numel() > 1 else scales.reshape(()))
+
+
+def load(folder):
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        settings = json.load(file)
+    quantization = settings.pop("quantization_config", None) or {}
+    name = settings.pop("architectures")[0]
+    # What type the weights are stored in says nothing of what is computed here.
+    for key in ("torch_dtype", "dtype"):
+        settings.pop(key, None)
+    rope = settings.get("rope_parameters")
+    if rope:
+        whole = ("rope_type", "original_max_position_embeddings")
+        rope.update({key: float(rope[key]) for key in rope if key not in whole})
+    model_class = getattr(transformers, name)
+    model = model_class(model_class.config_class(**settings)).to(torch.float64).eval()
+    stored = load_file(os.path.join(folder, "model.safetensors"))
+    weights = {}
+    for key, tensor in stored.items():
+        if key.endswith(("weight_scale", "weight_scale_inv")):
+            continue
+        scales = stored.get(key + "_scale_inv", stored.get(key + "_scale"))
+        whole = tensor.to(torch.float64) if scales is None else scaled(tensor, scales, quantization)
+        weights[key] = whole
+    if settings.get("tie_word_embeddings"):
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    model.load_state_dict(weights, strict=True)
+    return model
+
+
+def answer(request):
+    model = load(request["folder"])
+    logits = []
+    with torch.no_grad():
+        for tokens in request["sequences"]:
+            lines = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+            vocabulary = lines.shape[-1]
+            values = lines.to(torch.float64).contiguous().numpy().astype("<f8")
+            logits.append(base64.b64encode(values.tobytes()).decode("ascii"))
+    return {"vocabulary": vocabulary, "logits": logits}
+
+
+try:
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+except ImportError as missing:
+    reply({"skipped": f"no {missing.name} in this Python"})
+    sys.exit(0)
+
+reply({"ready": {"torch": torch.__version__, "transformers": transformers.__version__}})
+for line in sys.stdin:
+    try:
+        reply(answer(json.loads(line)))
+    except Exception as fault:  # The selftest reports it with the model's name and goes on.
+        reply({"error": f"{type(fault).__name__}: {fault}"})

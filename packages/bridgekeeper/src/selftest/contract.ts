@@ -1,0 +1,59 @@
+import { type ContractCase, contractCases, type Device } from '@bridgekeeper/device';
+import { openDevice } from '../engine/open-device.ts';
+import type { EnginePlan } from '../engine/plan.ts';
+
+/** What became of one contract case. */
+export interface CaseResult {
+  readonly name: string;
+  readonly outcome: 'passed' | 'failed' | 'skipped';
+  /** Why it failed or was skipped. */
+  readonly detail: string | undefined;
+}
+
+/** `kernels` are the cases that launch some. */
+export const CONTRACTS = ['all', 'kernels', 'none'] as const;
+export type Contract = (typeof CONTRACTS)[number];
+
+export function chooseCases(contract: Contract, filter: string): readonly ContractCase[] {
+  if (contract === 'none') return [];
+  return contractCases.filter(
+    ({ name, arithmetic }) => (contract === 'all' || arithmetic) && name.includes(filter),
+  );
+}
+
+/** Holds the planned device to these cases. Opens it anew where a case closed it. */
+export async function runCases(
+  plan: EnginePlan,
+  cases: readonly ContractCase[],
+  onCase: (result: CaseResult) => void,
+): Promise<CaseResult[]> {
+  const results: CaseResult[] = [];
+  let device = await openDevice(plan);
+  try {
+    for (const contractCase of cases) {
+      const result = await runCase(contractCase, device);
+      results.push(result);
+      onCase(result);
+      if (contractCase.closesDevice && result.outcome !== 'skipped') {
+        await device.close();
+        device = await openDevice(plan);
+      }
+    }
+    return results;
+  } finally {
+    await device.close();
+  }
+}
+
+async function runCase(contractCase: ContractCase, device: Device): Promise<CaseResult> {
+  const { name } = contractCase;
+  if (contractCase.arithmetic && device.info.kind === 'model') {
+    return { name, outcome: 'skipped', detail: 'the model device does no arithmetic' };
+  }
+  try {
+    await contractCase.run(device);
+    return { name, outcome: 'passed', detail: undefined };
+  } catch (error) {
+    return { name, outcome: 'failed', detail: error instanceof Error ? error.message : `${error}` };
+  }
+}

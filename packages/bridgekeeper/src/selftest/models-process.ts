@@ -1,0 +1,39 @@
+import { once } from 'node:events';
+import { checkRandomModel, type Peer, RANDOM_MODELS } from '@bridgekeeper/engine';
+import { engineOptions } from '../engine/build.ts';
+import { openDevice } from '../engine/open-device.ts';
+import type { EnginePlan } from '../engine/plan.ts';
+import type { FromModels, ModelResult, ToModels } from './models.ts';
+import { TransformersPeer } from './peer.ts';
+
+const send = (message: FromModels) => process.send!(message);
+
+/** Each model has a device of its own, since an engine closes the device that it had. */
+async function check(plan: EnginePlan, name: string, peer: Peer | undefined): Promise<ModelResult> {
+  const model = RANDOM_MODELS.find((each) => each.name === name)!;
+  const device = await openDevice(plan);
+  try {
+    const found = await checkRandomModel(model, engineOptions(plan, device), peer);
+    return { ...found, error: undefined };
+  } catch (error) {
+    return { name, error: error instanceof Error ? error.message : `${error}` };
+  } finally {
+    await device.close();
+  }
+}
+
+const [{ plan, python }] = (await once(process, 'message')) as [ToModels & { kind: 'start' }];
+const peer = python === undefined ? undefined : await TransformersPeer.open(python);
+const compute: Peer | undefined =
+  peer instanceof TransformersPeer
+    ? (folder, sequences) => peer.logprobs(folder, sequences)
+    : undefined;
+process.on('message', async (message: ToModels) => {
+  if (message.kind === 'check') {
+    send({ kind: 'result', result: await check(plan, message.name, compute) });
+  }
+});
+process.once('disconnect', async () => {
+  if (peer instanceof TransformersPeer) await peer.close();
+});
+send({ kind: 'ready', peer: peer instanceof TransformersPeer ? { name: peer.name } : peer });

@@ -1,0 +1,63 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { planEngine } from '../engine/choose.ts';
+import { resolveSettings } from '../settings/resolve.ts';
+import { interpreter, PEER_READY } from '../testing/interpreter.ts';
+import { chooseModels, isPassed, type ModelResult, runModels } from './models.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-models-'));
+// What a process that is killed leaves behind is removed with it.
+beforeAll(() => vi.stubEnv('TMPDIR', folder));
+afterAll(() => {
+  vi.unstubAllEnvs();
+  rmSync(folder, { recursive: true });
+});
+
+const { settings } = resolveSettings({
+  flags: { device: 'cpu', policy: 'resident' },
+  environment: {},
+  readFile: () => '',
+});
+const plan = planEngine(settings);
+const quick = chooseModels('quick', '');
+
+test('models are chosen by name', () => {
+  expect(chooseModels('none', '')).toEqual([]);
+  expect(chooseModels('all', '')).toHaveLength(24);
+  expect(quick.length).toBeGreaterThan(1);
+  const windowed = chooseModels('all', 'Mistral');
+  expect(windowed.every(({ name }) => name.startsWith('Mistral'))).toBe(true);
+});
+
+test('a model is checked in a process of its own, without a peer where there is none', async () => {
+  const seen: ModelResult[] = [];
+  const missing = join(folder, 'nothing');
+  const report = await runModels(plan, quick.slice(0, 1), missing, (each) => seen.push(each));
+  expect(report.models.map(isPassed)).toEqual([true]);
+  expect(seen).toEqual(report.models);
+  expect(report.peer).toEqual({ skipped: expect.stringContaining('ENOENT') });
+});
+
+test('a process that dies costs the model that it was at, and no other', async () => {
+  const died = join(folder, 'died');
+  // A peer's parent is the process that checks models.
+  const deadly = interpreter(
+    folder,
+    PEER_READY,
+    `const { existsSync, writeFileSync } = require('fs');
+     if (existsSync(${JSON.stringify(died)})) console.log('{"error":"no such model"}');
+     else {
+       writeFileSync(${JSON.stringify(died)}, '');
+       process.kill(process.ppid, 'SIGKILL');
+     }`,
+  );
+  const { models } = await runModels(plan, quick.slice(0, 2), deadly, () => undefined);
+  expect(models.map(({ error }) => error)).toEqual(
+    expect.arrayContaining([
+      'the process that checks models ended: SIGKILL',
+      'transformers 5.0, torch 2.0: no such model',
+    ]),
+  );
+});

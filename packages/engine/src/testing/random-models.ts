@@ -1,0 +1,175 @@
+import type { StorageFormat } from '@bridgekeeper/device';
+import type { Architecture } from '../models/spec.ts';
+import type { ModelFolderOptions } from './model-folder.ts';
+
+type Family = 'Llama' | 'Mistral' | 'Qwen2' | 'Qwen3';
+type Rope = 'plain' | 'linear' | 'llama3' | 'yarn';
+type WeightFormat = 'bf16' | 'fp8 blocks' | 'fp8 tensors';
+
+/** What distinguishes one random model from another. */
+export interface Traits {
+  readonly family: Family;
+  readonly headDim: number;
+  /** Query heads for each of two KV heads. */
+  readonly ratio: number;
+  readonly head: 'tied' | 'untied';
+  readonly rope: Rope;
+  readonly weights: WeightFormat;
+  readonly kv: 'element' | 'fp8';
+}
+
+/** A small model of random weights, and the engine it is put in. Plain data. */
+export interface RandomModel {
+  /** The configuration in words. */
+  readonly name: string;
+  readonly traits: Traits;
+  readonly folder: ModelFolderOptions;
+  readonly kvFormat: StorageFormat;
+  readonly pageTokens: number;
+  readonly maxBatchTokens: number;
+  /** One of the few for when all would take too long. */
+  readonly quick: boolean;
+}
+
+/** Longest context of these models, prompt and output. */
+export const RANDOM_MODEL_TOKENS = 256;
+
+type Columns = readonly [
+  family: Family,
+  headDim: number,
+  ratio: number,
+  head: Traits['head'],
+  rope: Rope,
+  weights: WeightFormat,
+  kv: Traits['kv'],
+  quick?: 'quick',
+];
+
+/**
+ * Every pair of traits occurs in some line (a test holds this), so that what goes wrong by two
+ * traits together is found without their whole product.
+ */
+const TRAITS: readonly Columns[] = [
+  ['Mistral', 64, 1, 'tied', 'plain', 'fp8 tensors', 'fp8', 'quick'],
+  ['Qwen3', 80, 1, 'untied', 'linear', 'fp8 blocks', 'element', 'quick'],
+  ['Qwen2', 96, 1, 'tied', 'yarn', 'fp8 tensors', 'fp8'],
+  ['Llama', 128, 1, 'tied', 'llama3', 'bf16', 'fp8'],
+  ['Qwen2', 64, 2, 'tied', 'llama3', 'bf16', 'element'],
+  ['Qwen3', 80, 2, 'untied', 'linear', 'fp8 blocks', 'fp8'],
+  ['Mistral', 96, 2, 'untied', 'plain', 'fp8 blocks', 'element'],
+  ['Llama', 128, 2, 'untied', 'yarn', 'fp8 tensors', 'fp8'],
+  ['Mistral', 64, 3, 'untied', 'yarn', 'fp8 blocks', 'fp8'],
+  ['Qwen3', 80, 3, 'tied', 'plain', 'bf16', 'element'],
+  ['Llama', 96, 3, 'tied', 'llama3', 'bf16', 'element', 'quick'],
+  ['Qwen2', 128, 3, 'tied', 'linear', 'fp8 tensors', 'element'],
+  ['Qwen3', 64, 4, 'tied', 'yarn', 'bf16', 'element'],
+  ['Mistral', 80, 4, 'untied', 'llama3', 'fp8 blocks', 'element'],
+  ['Qwen2', 96, 4, 'untied', 'linear', 'fp8 tensors', 'element'],
+  ['Llama', 128, 4, 'untied', 'plain', 'fp8 blocks', 'fp8'],
+  ['Llama', 64, 7, 'untied', 'linear', 'bf16', 'fp8'],
+  ['Qwen2', 80, 7, 'untied', 'plain', 'fp8 tensors', 'element'],
+  ['Mistral', 96, 7, 'tied', 'yarn', 'fp8 tensors', 'fp8'],
+  ['Qwen3', 128, 7, 'untied', 'llama3', 'fp8 blocks', 'fp8'],
+  ['Qwen2', 64, 8, 'tied', 'plain', 'fp8 blocks', 'fp8'],
+  ['Llama', 80, 8, 'untied', 'yarn', 'bf16', 'element'],
+  ['Qwen3', 96, 8, 'untied', 'llama3', 'fp8 tensors', 'fp8'],
+  ['Mistral', 128, 8, 'untied', 'linear', 'bf16', 'element'],
+];
+
+const ARCHITECTURE: Readonly<Record<Family, Architecture>> = {
+  Llama: 'LlamaForCausalLM',
+  Mistral: 'MistralForCausalLM',
+  Qwen2: 'Qwen2ForCausalLM',
+  Qwen3: 'Qwen3ForCausalLM',
+};
+
+/** What its family adds to a plain decoder. */
+const PECULIARITY: Readonly<Record<Family, string>> = {
+  Llama: '',
+  Mistral: ' with a window',
+  Qwen2: ' with biases',
+  Qwen3: ' with head norms',
+};
+
+const KV_HEADS = 2;
+/**
+ * By query heads for each KV head: a multiple of all heads, on which transformers insists, mostly
+ * off the blocks of 128, and larger where there are few heads.
+ */
+const HIDDEN: Readonly<Record<number, number>> = { 1: 192, 2: 192, 3: 192, 4: 128, 7: 224, 8: 128 };
+/** Crosses pages, and is shorter than most contexts. */
+const WINDOW = 41;
+const THETA = 10_000;
+const TRAINED_TOKENS = 64;
+
+/** Contexts reach beyond what the stretched schemes take the model to have been trained on. */
+const ROPES: Readonly<Record<Rope, Readonly<Record<string, unknown>>>> = {
+  plain: { rope_type: 'default', rope_theta: THETA },
+  linear: { rope_type: 'linear', rope_theta: THETA, factor: 2 },
+  llama3: {
+    rope_type: 'llama3',
+    rope_theta: THETA,
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: TRAINED_TOKENS,
+  },
+  yarn: {
+    rope_type: 'yarn',
+    rope_theta: THETA,
+    factor: RANDOM_MODEL_TOKENS / TRAINED_TOKENS,
+    original_max_position_embeddings: TRAINED_TOKENS,
+  },
+};
+
+const QUANTIZATIONS: Readonly<Record<WeightFormat, Pick<ModelFolderOptions, 'quantization'>>> = {
+  bf16: {},
+  'fp8 blocks': { quantization: { quant_method: 'fp8', weight_block_size: [128, 128] } },
+  'fp8 tensors': { quantization: { quant_method: 'fp8', activation_scheme: 'dynamic' } },
+};
+
+function describe({ family, headDim, ratio, head, rope, weights, kv }: Traits): string {
+  const heads = `${ratio * KV_HEADS}/${KV_HEADS} heads of ${headDim}`;
+  const kvWords = kv === 'fp8' ? 'KV fp8' : 'KV as computed';
+  return (
+    `${family}${PECULIARITY[family]}: ${heads}, ${head}, rope ${rope}, ` +
+    `weights ${weights}, ${kvWords}`
+  );
+}
+
+function randomModel(columns: Columns, index: number): RandomModel {
+  const [family, headDim, ratio, head, rope, weights, kv, quick] = columns;
+  const traits = { family, headDim, ratio, head, rope, weights, kv };
+  const config = {
+    hidden_size: HIDDEN[ratio]!,
+    num_attention_heads: ratio * KV_HEADS,
+    num_key_value_heads: KV_HEADS,
+    head_dim: headDim,
+    intermediate_size: index % 2 === 0 ? 320 : 256,
+    vocab_size: 384,
+    max_position_embeddings: rope === 'linear' ? RANDOM_MODEL_TOKENS / 2 : RANDOM_MODEL_TOKENS,
+    rope_theta: undefined,
+    rope_parameters: ROPES[rope],
+    sliding_window: family === 'Mistral' ? WINDOW : null,
+  };
+  return {
+    name: describe(traits),
+    traits,
+    folder: {
+      architecture: ARCHITECTURE[family],
+      tiedHead: head === 'tied',
+      seed: index + 1,
+      config,
+      ...QUANTIZATIONS[weights],
+      tokenizer: 'none',
+    },
+    kvFormat: kv === 'fp8' ? 'fp8-e4m3' : 'element',
+    pageTokens: [16, 32, 64][index % 3]!,
+    // Beyond 128 tokens FP8 weights take another path than below.
+    maxBatchTokens: index % 2 === 0 ? 48 : 176,
+    quick: quick === 'quick',
+  };
+}
+
+/** Small models of every architecture, in all that their arithmetic depends on. */
+export const RANDOM_MODELS: readonly RandomModel[] = TRAITS.map(randomModel);
