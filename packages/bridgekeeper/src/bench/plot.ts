@@ -17,7 +17,7 @@ const WIDTH = 820;
 const HEIGHT = 400;
 const MARGIN = { left: 72, right: 240, top: 48, bottom: 56 };
 /** Okabe and Ito's palette: told apart by colour-blind readers too. */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'] as const;
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'] as const;
 const DASHES = ['', '6 4', '2 3'] as const;
 
 interface Axis {
@@ -123,6 +123,6 @@ function drawLine(
   ].join('\n');
 }
 
-function escapeXml(text: string): string {
+export function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;');
 }

@@ -1,11 +1,13 @@
 import { EngineError, ModelError } from '@bridgekeeper/engine';
 import { Command, CommanderError } from 'commander';
+import { BenchError } from '../bench/errors.ts';
 import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import { addBenchCommand } from './bench.ts';
-import { doctor } from './doctor.ts';
+import { addDoctorCommand } from './doctor.ts';
 import type { CliIo } from './io.ts';
-import { runSelftest } from './selftest.ts';
+import { addProbeCommand } from './probe.ts';
+import { addSelftestCommand } from './selftest.ts';
 import { serve } from './serve.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
 
@@ -39,14 +41,9 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
     .action(async (_model, _options, command: Command) => {
       setCode(await serve(settingsOf(command, io).settings, io));
     });
-  addSettings(program.command('doctor'))
-    .description('show every setting, its value and where it came from')
-    .action((_model, _options, command: Command) => doctor(settingsOf(command, io), io));
-  addSettings(program.command('selftest'))
-    .description("check this machine's device against its contract and the model's golden results")
-    .action(async (_model, _options, command: Command) => {
-      setCode(await runSelftest(settingsOf(command, io), io));
-    });
+  addDoctorCommand(program, io, setCode);
+  addProbeCommand(program, io, setCode);
+  addSelftestCommand(program, io, setCode);
   program
     .command('version')
     .description('show the version')
@@ -55,7 +52,7 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
       const info = readVersion();
       io.out(json ? JSON.stringify(info) : `bridgekeeper ${info.version}, Node ${info.node}`);
     });
-  addBenchCommand(program, io);
+  addBenchCommand(program, io, setCode);
   return program;
 }
 
@@ -64,6 +61,10 @@ function report(error: unknown, io: CliIo): ExitCode {
   if (error instanceof UsageError || error instanceof ModelError) {
     io.err(`bridgekeeper: ${error.message}`);
     return 2;
+  }
+  if (error instanceof BenchError) {
+    io.err(`bridgekeeper: ${error.message}`);
+    return 1;
   }
   if (error instanceof EngineError) {
     io.err(`bridgekeeper: ${error.message}`);

@@ -1,0 +1,71 @@
+import type { BenchRun } from '../../bench/result.ts';
+import { WAYS, type Way, type Workbench } from '../workbench.ts';
+
+/** How long a crossing keeps an idle bridge, by direction, memory and size. */
+export async function measureCrossings(bench: Workbench): Promise<BenchRun[]> {
+  const runs: BenchRun[] = [];
+  for (const way of WAYS) {
+    for (const bytes of bench.plan.sizes) {
+      const parameters = { measure: 'crossing', ...way, bytes };
+      const run = await bench.sampler.measure(parameters, bench.plan.repeats, async () => {
+        const { startedNs, completedNs } = await bench.copy(way, bytes);
+        return { serviceNs: completedNs - startedNs };
+      });
+      runs.push(run);
+    }
+  }
+  return runs;
+}
+
+const FRESH_BYTES = [65_536, 4_194_304] as const;
+
+/** What the first crossing of newly allocated memory costs beside the second. */
+export async function measureFreshMemory(bench: Workbench): Promise<BenchRun[]> {
+  const runs: BenchRun[] = [];
+  for (const way of WAYS) {
+    for (const bytes of FRESH_BYTES) {
+      if (bytes > bench.plan.largestBytes) continue;
+      const parameters = { measure: 'fresh', ...way, bytes };
+      const repeats = { ...bench.plan.repeats, most: bytes > 1e6 ? 5 : 15 };
+      runs.push(
+        await bench.sampler.measure(parameters, repeats, () => copyTwice(bench, way, bytes)),
+      );
+    }
+  }
+  return runs;
+}
+
+async function copyTwice(bench: Workbench, way: Way, bytes: number) {
+  const host = bench.device.allocateHost(bytes, way.memory, 'probe, fresh');
+  try {
+    // A source is written before it crosses, by whoever has something to say.
+    if (way.direction === 'h2d') host.bytes.fill(1);
+    const first = await bench.copy(way, bytes, { host });
+    const second = await bench.copy(way, bytes, { host });
+    const firstNs = first.completedNs - first.startedNs;
+    const secondNs = second.completedNs - second.startedNs;
+    return { firstNs, secondNs, addedNs: firstNs - secondNs };
+  } finally {
+    bench.device.freeHost(host);
+  }
+}
+
+/** Allocating and freeing host memory, page by page touched by nobody. */
+export async function measureHostMemory(bench: Workbench): Promise<BenchRun[]> {
+  const runs: BenchRun[] = [];
+  const { device, plan } = bench;
+  for (const memory of ['pinned', 'pageable'] as const) {
+    for (const bytes of [1_048_576, plan.largestBytes]) {
+      const parameters = { measure: 'host-memory', memory, bytes };
+      const run = await bench.sampler.measure(parameters, plan.fewRepeats, async () => {
+        const startedNs = bench.nowNs();
+        const host = device.allocateHost(bytes, memory, 'probe, allocation');
+        const allocatedNs = bench.nowNs();
+        device.freeHost(host);
+        return { allocateNs: allocatedNs - startedNs, freeNs: bench.nowNs() - allocatedNs };
+      });
+      runs.push(run);
+    }
+  }
+  return runs;
+}

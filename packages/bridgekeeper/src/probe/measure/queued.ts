@@ -1,0 +1,61 @@
+import type { BenchRun } from '../../bench/result.ts';
+import { WAYS, type Way, type Workbench } from '../workbench.ts';
+import { type LocalWork, withQueuedWork } from './work.ts';
+
+/** One of a decode step's commands or drains, and one of bulk. */
+const SIZES = [4_096, 4_194_304] as const;
+
+/**
+ * What issuing a copy from the launching thread costs: what it adds to an idle stream and to one
+ * with work queued, and how long the thread that issues it stands still.
+ */
+export async function measureIssue(bench: Workbench): Promise<BenchRun[]> {
+  return withQueuedWork(bench, async (work) => {
+    const runs: BenchRun[] = [];
+    for (const way of WAYS) {
+      for (const bytes of SIZES) {
+        if (bytes > bench.plan.largestBytes) continue;
+        const parameters = { measure: 'issue', ...way, bytes };
+        const once = () => issueOnce(bench, work, way, bytes);
+        runs.push(await bench.sampler.measure(parameters, bench.plan.repeats, once));
+      }
+    }
+    return runs;
+  });
+}
+
+/** Alternating, so that what drifts meanwhile drifts for all of them. */
+async function issueOnce(bench: Workbench, work: LocalWork, way: Way, bytes: number) {
+  const { inlineLane: lane } = bench.device;
+  const copy = () => bench.copy(way, bytes, { lane });
+  const onLane = await bench.copy(way, bytes);
+  let idle = onLane;
+  let queued = onLane;
+  const nothingNs = await bench.timeNs(() => {});
+  const idleNs = await bench.timeNs(async () => {
+    idle = await copy();
+  });
+  const workNs = await bench.timeNs(() => work.launch());
+  const queuedNs = await bench.timeNs(async () => {
+    work.launch();
+    queued = await copy();
+  });
+  const laneNs = onLane.completedNs - onLane.startedNs;
+  const servedNs = queued.completedNs - queued.startedNs;
+  const doneNs = queued.completedNs - queued.issuedNs;
+  // A thread that was blocked saw neither start nor end of its copy: then only the sums tell.
+  const sawIt = servedNs >= SEEN_SHARE * laneNs;
+  return {
+    laneNs,
+    idleAddedNs: idleNs - nothingNs,
+    queuedAddedNs: queuedNs - workNs,
+    queuedTollNs: sawIt ? servedNs - laneNs : queuedNs - workNs - (idleNs - nothingNs),
+    idleBlockedNs: idle.issuerBlockedNs,
+    queuedBlockedNs: queued.issuerBlockedNs,
+    queuedDoneNs: doneNs,
+    blockedShare: queued.issuerBlockedNs / doneNs,
+  };
+}
+
+/** A record that shows less than this of what the copy takes at least did not see it. */
+const SEEN_SHARE = 0.5;

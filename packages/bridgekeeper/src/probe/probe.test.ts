@@ -1,0 +1,187 @@
+import {
+  aloneNs,
+  type CrossingCost,
+  type Profile,
+  parseProfile,
+  referenceProfile,
+} from '@bridgekeeper/bridge';
+import { SystemClock } from '@bridgekeeper/device';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { ProbeDocument } from './document.ts';
+import { type ProbeOptions, probe } from './probe.ts';
+import { WAYS } from './workbench.ts';
+
+const clock = new SystemClock();
+
+function options(changes: Partial<ProbeOptions> = {}): ProbeOptions {
+  return {
+    device: 'model',
+    law: null,
+    quick: true,
+    force: false,
+    context: { version: '0', command: 'probe', startedAt: new Date(0) },
+    nowNs: () => clock.nowNs(),
+    stop: new AbortController().signal,
+    onStep: () => {},
+    ...changes,
+  };
+}
+
+async function profileOf(changes: Partial<ProbeOptions>): Promise<Profile> {
+  const { profile, isComplete, steps } = await probe(options(changes));
+  expect(steps.filter(({ outcome }) => outcome !== 'measured')).toEqual([]);
+  expect(isComplete).toBe(true);
+  return parseProfile(JSON.parse(JSON.stringify(profile)));
+}
+
+const within = (value: number, truth: number, share = 0.05) =>
+  expect(Math.abs(value - truth), `${value} for ${truth}`).toBeLessThanOrEqual(share * truth + 1);
+
+const SIZES = [64, 4_096, 65_536, 1_048_576, 16_777_216, 67_108_864];
+
+function sameCost(measured: CrossingCost, law: CrossingCost): void {
+  within(measured.idleTollNs, law.idleTollNs);
+  within(measured.queuedTollNs, law.queuedTollNs);
+  within(measured.freshTollNs, law.freshTollNs);
+  expect(measured.issuer.blockedUntil).toBe(law.issuer.blockedUntil);
+  if (measured.issuer.blockedUntil === 'issued' && law.issuer.blockedUntil === 'issued') {
+    within(measured.issuer.issueNs, law.issuer.issueNs);
+  }
+  for (const bytes of SIZES) within(aloneNs(measured, bytes), aloneNs(law, bytes));
+  within(rateOf(measured), rateOf(law));
+}
+
+/** Of a large copy, without its toll. */
+const rateOf = (cost: CrossingCost) => 1e9 / (aloneNs(cost, 67_108_864) - cost.idleTollNs);
+
+describe('on a modelled GPU the probe recovers the law that is imposed', () => {
+  test.each(['b300-cc', 'b200-cc', 'h100-cc', 'b300-cc-tinfoil', 'h100-native'] as const)(
+    '%s',
+    async (name) => {
+      const law = referenceProfile(name);
+      const measured = await profileOf({ law, quick: false });
+      for (const { direction, memory } of WAYS) {
+        sameCost(measured.crossings[direction][memory], law.crossings[direction][memory]);
+      }
+      expect(measured.confidential).toBe(law.confidential);
+      expect(measured.contextSerialises).toBe(law.contextSerialises);
+      expect(measured.forbidden).toEqual(law.forbidden);
+      expect(measured.contexts.max).toBe(Math.min(law.contexts.max, 19));
+      within(measured.contexts.createNs, law.contexts.createNs);
+      within(measured.contexts.destroyNs, law.contexts.destroyNs);
+      for (const { factor } of measured.contexts.aggregateRate) within(factor, 1);
+      within(measured.submission.launchNs, law.submission.launchNs);
+      within(measured.submission.launchWithWaitNs, law.submission.launchWithWaitNs);
+      within(measured.submission.graphLaunchNs, law.submission.graphLaunchNs);
+      within(measured.submission.graphNodeNs, law.submission.graphNodeNs);
+      within(measured.roofline.kernelNs, law.roofline.kernelNs);
+      within(measured.roofline.copyBytesPerSecond, law.roofline.copyBytesPerSecond);
+      within(measured.roofline.bf16FlopsPerSecond, law.roofline.bf16FlopsPerSecond);
+    },
+  );
+
+  const duration = (min: number, max: number) => fc.integer({ min, max });
+  const bandwidth = fc
+    .record({
+      first: fc.constantFrom(65_536, 1_048_576),
+      slow: duration(1e9, 20e9),
+      gain: fc.double({ min: 1, max: 3, noNaN: true }),
+    })
+    .map(({ first, slow, gain }) => [
+      { bytes: first, bytesPerSecond: slow },
+      { bytes: 16 * first, bytesPerSecond: slow * gain },
+    ]);
+  const cost = fc.record({
+    idleTollNs: duration(2_000, 300_000),
+    queuedTollNs: fc.oneof(fc.constant(0), duration(50_000, 400_000)),
+    freshTollNs: fc.oneof(fc.constant(0), duration(50_000, 400_000)),
+    bandwidth,
+    issuer: fc.oneof(
+      fc.constant({ blockedUntil: 'done' as const }),
+      duration(1_000, 30_000).map((issueNs) => ({ blockedUntil: 'issued' as const, issueNs })),
+    ),
+  });
+  const profiles = fc
+    .record({
+      h2d: fc.record({ pinned: cost, pageable: cost }),
+      d2h: fc.record({ pinned: cost, pageable: cost }),
+      contextSerialises: fc.boolean(),
+      gain: fc.double({ min: 1, max: 3, noNaN: true }),
+    })
+    .map(({ h2d, d2h, contextSerialises, gain }) =>
+      parseProfile({
+        ...referenceProfile('b300-cc'),
+        crossings: { h2d, d2h },
+        contextSerialises,
+        contexts: {
+          ...referenceProfile('b300-cc').contexts,
+          max: 4,
+          aggregateRate: [
+            { contexts: 1, factor: 1 },
+            { contexts: 3, factor: gain },
+          ],
+        },
+      }),
+    );
+
+  test('any law', async () => {
+    await fc.assert(
+      fc.asyncProperty(profiles, async (law) => {
+        const measured = await profileOf({ law });
+        for (const { direction, memory } of WAYS) {
+          sameCost(measured.crossings[direction][memory], law.crossings[direction][memory]);
+        }
+        expect(measured.contextSerialises).toBe(law.contextSerialises);
+        expect(measured.contexts.max).toBe(4);
+        within(
+          measured.contexts.aggregateRate.at(-1)!.factor,
+          law.contexts.aggregateRate[1]!.factor,
+        );
+      }),
+      { numRuns: 12, endOnFailure: true },
+    );
+  });
+});
+
+test('on the cpu, in real time, a law of long tolls shows through', async () => {
+  const base = referenceProfile('b300-cc');
+  const toll = (idleTollNs: number): CrossingCost => ({
+    ...base.crossings.h2d.pinned,
+    idleTollNs,
+    queuedTollNs: 6e6,
+    bandwidth: [{ bytes: 1_048_576, bytesPerSecond: 2e9 }],
+  });
+  const crossings = {
+    h2d: { pinned: toll(1e6), pageable: toll(3e6) },
+    d2h: { pinned: toll(1e6), pageable: toll(3e6) },
+  };
+  const law = parseProfile({ ...base, crossings, contexts: { ...base.contexts, max: 2 } });
+  const { profile } = await probe(options({ device: 'cpu', law }));
+  const { pinned, pageable } = profile!.crossings.h2d;
+  // The machine may be slower than the law, and busy; it cannot be faster.
+  expect(pinned.idleTollNs).toBeGreaterThan(0.95e6);
+  expect(pageable.idleTollNs).toBeGreaterThan(1.5 * pinned.idleTollNs);
+  expect(pinned.queuedTollNs).toBeGreaterThan(2 * pinned.idleTollNs);
+  expect(pinned.issuer.blockedUntil).toBe('done');
+  expect(profile!.contexts.max).toBe(2);
+});
+
+test('what was measured before the operator stopped it is there, and marked', async () => {
+  const stop = new AbortController();
+  const document: ProbeDocument = await probe(
+    options({
+      law: referenceProfile('b300-cc'),
+      stop: stop.signal,
+      onStep: (_, index) => {
+        if (index === 2) stop.abort();
+      },
+    }),
+  );
+  expect(document.isComplete).toBe(false);
+  expect(document.profile).toBeNull();
+  expect(document.runs.length).toBeGreaterThan(10);
+  const outcomes = document.steps.map(({ outcome }) => outcome);
+  expect(outcomes.slice(0, 3)).toEqual(['measured', 'measured', 'stopped']);
+  expect(new Set(outcomes.slice(2))).toEqual(new Set(['stopped']));
+});
