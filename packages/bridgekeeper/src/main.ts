@@ -32,4 +32,10 @@ const io: CliIo = {
   },
 };
 
+// Whoever reads our output may leave early (`| head`): that is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
 process.exitCode = await runCli(process.argv.slice(2), io);

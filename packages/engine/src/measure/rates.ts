@@ -53,9 +53,9 @@ export async function measureRates(options: RatesOptions): Promise<DeviceRates> 
       ...{ out: allocate(bytes, 'rates product'), outType, workspace: allocate(256, 'rates none') },
       ...{ count: width, inputs: width, outputs: width },
     };
-    const matmulNs = await medianNs(device, stream, repeats, () =>
-      stream.launch('linear', product),
-    );
+    const multiply = () => stream.launch('linear', product);
+    await device.prepare(stream, multiply);
+    const matmulNs = await medianNs(device, stream, repeats, multiply);
     return {
       copyBytesPerSecond: (2 * copyBytes * 1e9) / copyNs,
       matmulFlopsPerSecond: (2 * width ** 3 * 1e9) / matmulNs,
