@@ -1,4 +1,4 @@
-import { decodeWork, fitsKv, floorsNs, measureDecode } from '@bridgekeeper/engine';
+import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
 import { integer } from '../settings/kinds.ts';
 import { UsageError } from '../settings/resolve.ts';
 import type { BenchRun } from './result.ts';
@@ -8,6 +8,7 @@ import {
   ROOFLINE_PARAMETERS,
   type RooflineBench,
   type RooflineValues,
+  runOf,
   withModel,
 } from './roofline.ts';
 import type { Suite } from './suite.ts';
@@ -58,31 +59,17 @@ export const DECODE_SUITE: Suite = {
 };
 
 async function measure(
-  { device, model, rates, parameters }: RooflineBench,
+  bench: RooflineBench,
   { steps, repeats }: Values,
   batch: number,
   contextTokens: number,
 ): Promise<BenchRun> {
+  const { device, model } = bench;
   const setting = { batch, contextTokens, steps, repeats };
-  const { stepNs, minNs, maxNs, launchFraction } = await measureDecode(device, model, setting);
+  const time = await measureDecode(device, model, setting);
   const work = decodeWork(model.parts, batch, contextTokens);
-  const { bytesNs, operationsNs } = floorsNs(work, rates);
-  return {
-    parameters: { ...parameters, batch, contextTokens },
-    metrics: {
-      stepMs: stepNs / 1e6,
-      bytesFloorMs: bytesNs / 1e6,
-      operationsFloorMs: operationsNs / 1e6,
-      floorMs: Math.max(bytesNs, operationsNs) / 1e6,
-      floorFraction: Math.max(bytesNs, operationsNs) / stepNs,
-      outputTokensPerSecond: (batch * 1e9) / stepNs,
-      copyGBps: rates.copyBytesPerSecond / 1e9,
-      matmulTflops: rates.matmulFlopsPerSecond / 1e12,
-      launchFraction,
-    },
-    repeats,
-    spread: { stepMs: [minNs / 1e6, maxNs / 1e6] },
-  };
+  const rate = { outputTokensPerSecond: (batch * 1e9) / time.stepNs };
+  return runOf(bench, { batch, contextTokens }, time, work, repeats, rate);
 }
 
 function lineOf({ parameters, metrics }: BenchRun): string {

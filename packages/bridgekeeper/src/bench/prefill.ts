@@ -1,4 +1,4 @@
-import { floorsNs, measurePrefill, prefillWork } from '@bridgekeeper/engine';
+import { measurePrefill, prefillWork } from '@bridgekeeper/engine';
 import type { BenchRun } from './result.ts';
 import {
   counts,
@@ -6,6 +6,7 @@ import {
   ROOFLINE_PARAMETERS,
   type RooflineBench,
   type RooflineValues,
+  runOf,
   withModel,
 } from './roofline.ts';
 import type { Suite } from './suite.ts';
@@ -48,31 +49,17 @@ export const PREFILL_SUITE: Suite = {
 };
 
 async function measure(
-  { device, model, rates, parameters }: RooflineBench,
+  bench: RooflineBench,
   repeats: number,
   tokens: number,
   prefixTokens: number,
 ): Promise<BenchRun> {
-  const setting = { tokens, prefixTokens, repeats };
-  const { stepNs, minNs, maxNs, launchFraction } = await measurePrefill(device, model, setting);
+  const { device, model } = bench;
+  const time = await measurePrefill(device, model, { tokens, prefixTokens, repeats });
   const work = prefillWork(model.parts, tokens, prefixTokens);
-  const { bytesNs, operationsNs } = floorsNs(work, rates);
-  return {
-    parameters: { ...parameters, batch: 1, chunkTokens: tokens, contextTokens: prefixTokens },
-    metrics: {
-      stepMs: stepNs / 1e6,
-      bytesFloorMs: bytesNs / 1e6,
-      operationsFloorMs: operationsNs / 1e6,
-      floorMs: Math.max(bytesNs, operationsNs) / 1e6,
-      floorFraction: Math.max(bytesNs, operationsNs) / stepNs,
-      inputTokensPerSecond: (tokens * 1e9) / stepNs,
-      tflops: work.operations / stepNs / 1e3,
-      matmulTflops: rates.matmulFlopsPerSecond / 1e12,
-      launchFraction,
-    },
-    repeats,
-    spread: { stepMs: [minNs / 1e6, maxNs / 1e6] },
-  };
+  const own = { batch: 1, chunkTokens: tokens, contextTokens: prefixTokens };
+  const rate = { inputTokensPerSecond: (tokens * 1e9) / time.stepNs };
+  return runOf(bench, own, time, work, repeats, rate);
 }
 
 function lineOf({ parameters, metrics }: BenchRun): string {

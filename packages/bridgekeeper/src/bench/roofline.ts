@@ -1,9 +1,12 @@
 import type { Device } from '@bridgekeeper/device';
 import {
   type DeviceRates,
+  floorsNs,
   measureRates,
   type PreparedModel,
   prepareModel,
+  type StepTime,
+  type Work,
 } from '@bridgekeeper/engine';
 import { engineOptions } from '../engine/build.ts';
 import { planEngine } from '../engine/choose.ts';
@@ -93,6 +96,36 @@ export async function withModel(
   } finally {
     await device.close();
   }
+}
+
+/** A step's time as a run: against the floors of its work, and with what it makes a second. */
+export function runOf(
+  { rates, parameters }: RooflineBench,
+  own: BenchRun['parameters'],
+  { stepNs, minNs, maxNs, launchFraction }: StepTime,
+  work: Work,
+  repeats: number,
+  perSecond: BenchRun['metrics'],
+): BenchRun {
+  const { bytesNs, operationsNs } = floorsNs(work, rates);
+  const floorNs = Math.max(bytesNs, operationsNs);
+  return {
+    parameters: { ...parameters, ...own },
+    metrics: {
+      stepMs: stepNs / 1e6,
+      bytesFloorMs: bytesNs / 1e6,
+      operationsFloorMs: operationsNs / 1e6,
+      floorMs: floorNs / 1e6,
+      floorFraction: floorNs / stepNs,
+      ...perSecond,
+      tflops: work.operations / stepNs / 1e3,
+      copyGBps: rates.copyBytesPerSecond / 1e9,
+      matmulTflops: rates.matmulFlopsPerSecond / 1e12,
+      launchFraction,
+    },
+    repeats,
+    spread: { stepMs: [minNs / 1e6, maxNs / 1e6] },
+  };
 }
 
 /** Parses a list of counts. Throws UsageError. */

@@ -1,5 +1,11 @@
 import type { OpArgs } from '../ops.ts';
-import { checkPages, KV_FORMAT, pagesParameters } from './kv-pages.ts';
+import {
+  checkPages,
+  KV_FORMAT,
+  pagesParameters,
+  ropePositions,
+  rotationParameters,
+} from './kv-pages.ts';
 import type { Launcher } from './launcher.ts';
 
 const E = 2;
@@ -34,24 +40,13 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
   // Few contexts are read sooner by few blocks; many of unequal lengths hide each other's ends.
   const blocks = count * kvHeads * chunks <= multiprocessors ? multiprocessors : mostBlocks;
   const tableRows = checkPages(args);
-  const slots = heads + 2 * kvHeads;
-  const norm = (what: string, slice: typeof args.queryNorm) =>
-    slice === null ? 0n : launcher.address(what, slice, headDim * E);
-  const block = launcher.parameters.pointers(
-    launcher.address('qkv of attention', args.qkv, count * slots * headDim * E),
-    norm('queryNorm of attention', args.queryNorm),
-    norm('keyNorm of attention', args.keyNorm),
-    launcher.address('rope of attention', args.rope, 0),
-    launcher.address('kv of attention', args.kv, 0),
-    launcher.address('tokenRows of attention', args.tokenRows, count * WORD),
-    launcher.address('positions of attention', args.positions, count * WORD),
+  const block = rotationParameters(launcher, args).pointers(
     launcher.address('out of attention', args.out, count * heads * headDim * E),
     launcher.scratch('attention', mostBlocks * 2 * (group * headDim + 16) * WORD),
     launcher.zeroedScratch('arrivals of attention', mostBlocks * WORD),
   );
-  const maxPositions = Math.floor(args.rope.bytes / (headDim * WORD));
   pagesParameters(launcher, block, args)
-    .ints(tableRows, count, heads, chunks, window, maxPositions)
+    .ints(tableRows, count, heads, chunks, window, ropePositions(args))
     .floats(epsilon, scale * LOG2_E);
   launcher.launch(
     'attention_decode',

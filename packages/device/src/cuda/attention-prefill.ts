@@ -1,6 +1,13 @@
 import type { OpArgs } from '../ops.ts';
 import type { KernelDefines } from './kernel-source.ts';
-import { checkPages, KV_FORMAT, pagesParameters } from './kv-pages.ts';
+import {
+  checkPages,
+  KV_FORMAT,
+  pagesParameters,
+  queryAddress,
+  ropePositions,
+  rotationParameters,
+} from './kv-pages.ts';
 import type { Launcher } from './launcher.ts';
 
 const E = 2;
@@ -39,21 +46,9 @@ export function launchPrefillAttention(launcher: Launcher, args: OpArgs['attenti
 function launchRope(launcher: Launcher, { args, defines, tableRows, counter }: Run): void {
   const { count, heads, kvHeads, headDim, epsilon } = args;
   const slots = heads + 2 * kvHeads;
-  const norm = (what: string, slice: typeof args.queryNorm) =>
-    slice === null ? 0n : launcher.address(what, slice, headDim * E);
-  const block = launcher.parameters.pointers(
-    queryAddress(launcher, args),
-    norm('queryNorm of attention', args.queryNorm),
-    norm('keyNorm of attention', args.keyNorm),
-    launcher.address('rope of attention', args.rope, 0),
-    launcher.address('kv of attention', args.kv, 0),
-    launcher.address('tokenRows of attention', args.tokenRows, count * WORD),
-    launcher.address('positions of attention', args.positions, count * WORD),
-    counter,
-  );
-  const maxPositions = Math.floor(args.rope.bytes / (headDim * WORD));
+  const block = rotationParameters(launcher, args).pointers(counter);
   pagesParameters(launcher, block, args)
-    .ints(tableRows, count, heads, maxPositions)
+    .ints(tableRows, count, heads, ropePositions(args))
     .floats(epsilon);
   const half = headDim / 2;
   const piece = half % ROPE_PIECE === 0 ? ROPE_PIECE : 1;
@@ -110,9 +105,4 @@ function tileParameters(launcher: Launcher, { args, tableRows }: Run, more: read
   return pagesParameters(launcher, block, args)
     .ints(tableRows, count, heads, heads / kvHeads, window)
     .floats(scale * LOG2_E);
-}
-
-function queryAddress(launcher: Launcher, args: OpArgs['attention']): bigint {
-  const width = (args.heads + 2 * args.kvHeads) * args.headDim;
-  return launcher.address('qkv of attention', args.qkv, args.count * width * E);
 }

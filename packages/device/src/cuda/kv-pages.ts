@@ -1,9 +1,9 @@
 import { DeviceError } from '../errors.ts';
-import type { KvGeometry } from '../ops.ts';
-import { storedBytes } from '../ops.ts';
+import { type KvGeometry, type OpArgs, storedBytes } from '../ops.ts';
 import type { Launcher } from './launcher.ts';
 import type { ParameterBlock } from './parameters.ts';
 
+const E = 2;
 const WORD = 4;
 
 /** What the kernels are compiled for: KV_FORMAT of the .cu files. */
@@ -20,6 +20,32 @@ export function checkPages(geometry: KvGeometry): number {
     throw new DeviceError('bad-argument', `layer ${layer} of ${layers} with ${kvHeads} KV heads`);
   }
   return Math.floor(pageTable.bytes / (pagesPerRow * WORD));
+}
+
+/** What kernels that rotate take first: qkv, norms, angles, pages, and where each token is. */
+export function rotationParameters(launcher: Launcher, args: OpArgs['attention']): ParameterBlock {
+  const { count, headDim } = args;
+  const norm = (what: string, slice: typeof args.queryNorm) =>
+    slice === null ? 0n : launcher.address(what, slice, headDim * E);
+  return launcher.parameters.pointers(
+    queryAddress(launcher, args),
+    norm('queryNorm of attention', args.queryNorm),
+    norm('keyNorm of attention', args.keyNorm),
+    launcher.address('rope of attention', args.rope, 0),
+    launcher.address('kv of attention', args.kv, 0),
+    launcher.address('tokenRows of attention', args.tokenRows, count * WORD),
+    launcher.address('positions of attention', args.positions, count * WORD),
+  );
+}
+
+export function queryAddress(launcher: Launcher, args: OpArgs['attention']): bigint {
+  const width = (args.heads + 2 * args.kvHeads) * args.headDim;
+  return launcher.address('qkv of attention', args.qkv, args.count * width * E);
+}
+
+/** Positions that the table of angles is for. */
+export function ropePositions({ rope, headDim }: OpArgs['attention']): number {
+  return Math.floor(rope.bytes / (headDim * WORD));
 }
 
 /** Appends struct KvPages of common.cuh. */

@@ -10,8 +10,8 @@ const E = 2;
 const THREADS = 256;
 const WARP = 32;
 
-/** Where the parts of one linear operation lie. */
-interface Operands {
+/** Where the parts of one linear operation lie; 0 for those that it does not have. */
+export interface LinearOperands {
   readonly input: bigint;
   readonly norm: bigint;
   readonly weight: bigint;
@@ -33,7 +33,7 @@ export function launchLinear(launcher: Launcher, args: OpArgs['linear']): void {
   else launchOverLibrary(launcher, args, operands);
 }
 
-function operandsOf(launcher: Launcher, args: OpArgs['linear']): Operands {
+function operandsOf(launcher: Launcher, args: OpArgs['linear']): LinearOperands {
   const { count, inputs, outputs, epilogue, outType, format, norm, bias, scales } = args;
   if (epilogue === 'gate' && outputs % 2 !== 0) {
     throw new DeviceError('bad-argument', `a gate over ${outputs} outputs: they must be even`);
@@ -65,12 +65,16 @@ function operandsOf(launcher: Launcher, args: OpArgs['linear']): Operands {
 }
 
 /** The norm first, then FP8 weights as they are. */
-function launchOverTensorCores(launcher: Launcher, args: OpArgs['linear'], at: Operands): void {
+function launchOverTensorCores(
+  launcher: Launcher,
+  args: OpArgs['linear'],
+  at: LinearOperands,
+): void {
   launchSkinny(launcher, args, { ...at, input: normalised(launcher, args, at) });
 }
 
 /** The input's norm, by a kernel of its own; the input itself where there is none. */
-function normalised(launcher: Launcher, args: OpArgs['linear'], at: Operands): bigint {
+function normalised(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {
   const { count, inputs, epsilon, norm } = args;
   if (norm === null) return at.input;
   const block = launcher.parameters.pointers(at.input, at.norm, at.normed);
@@ -83,7 +87,7 @@ function normalised(launcher: Launcher, args: OpArgs['linear'], at: Operands): b
  * Norm and gate as kernels of their own around cuBLASLt's product, which adds by itself; FP8
  * weights are widened first.
  */
-function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: Operands): void {
+function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): void {
   const { count, outputs, epilogue } = args;
   const input = normalised(launcher, args, at);
   const weight = widened(launcher, args, at);
@@ -96,7 +100,7 @@ function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: Opera
   launcher.launch('silu_mul', { grid: [count, parts], threads: THREADS }, block);
 }
 
-function widened(launcher: Launcher, args: OpArgs['linear'], at: Operands): bigint {
+function widened(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {
   const { format, inputs, outputs, blockInputs, blockOutputs } = args;
   if (format === 'element') return at.weight;
   if (!launcher.core.readsFp8 || inputs % 8 !== 0) {
@@ -114,7 +118,7 @@ function widened(launcher: Launcher, args: OpArgs['linear'], at: Operands): bigi
 function launchProduct(
   launcher: Launcher,
   { count, inputs, outputs, outType, epilogue }: OpArgs['linear'],
-  { input, weight, bias, out }: Operands,
+  { input, weight, bias, out }: LinearOperands,
 ): void {
   const accumulate = epilogue === 'add';
   const shape = { count, inputs, outputs, outType, hasBias: bias !== 0n, accumulate };

@@ -1,6 +1,7 @@
 import type { OpArgs } from '../ops.ts';
 import type { LaunchShape } from './launch-configuration.ts';
 import type { Launcher } from './launcher.ts';
+import type { LinearOperands } from './linear-operations.ts';
 
 /**
  * Lines up to which FP8 weights go to the kernel that widens them in registers. At 128 lines the
@@ -112,18 +113,10 @@ export function skinnyShape(
   };
 }
 
-export interface SkinnyOperands {
-  readonly input: bigint;
-  readonly weight: bigint;
-  readonly scales: bigint;
-  readonly bias: bigint;
-  readonly out: bigint;
-}
-
 export function launchSkinny(
   launcher: Launcher,
   args: OpArgs['linear'],
-  { input, weight, scales, bias, out }: SkinnyOperands,
+  { input, weight, scales, bias, out }: LinearOperands,
 ): void {
   const { count, inputs, outputs, blockInputs, blockOutputs, epilogue, outType, format } = args;
   const finish = epilogue === 'store' && outType === 'f32' ? 'storeF32' : epilogue;

@@ -3,6 +3,7 @@ import type { OpArgs } from '../ops.ts';
 import type { KernelName } from './kernel-source.ts';
 import type { LaunchShape } from './launch-configuration.ts';
 import type { Launcher } from './launcher.ts';
+import type { LinearOperands } from './linear-operations.ts';
 
 /** Lines up to which weights are streamed past them: beyond, tensor cores pay. */
 export const STREAM_LINES = 4;
@@ -68,19 +69,10 @@ function inputBytes(sizes: StreamSizes): number {
   return sizes.count * (line + LINE_PADDING_BYTES);
 }
 
-export interface StreamOperands {
-  readonly input: bigint;
-  readonly norm: bigint;
-  readonly weight: bigint;
-  readonly scales: bigint;
-  readonly bias: bigint;
-  readonly out: bigint;
-}
-
 export function launchStreamed(
   launcher: Launcher,
   args: OpArgs['linear'],
-  { input, weight, scales, bias, norm, out }: StreamOperands,
+  { input, weight, scales, bias, norm, out }: LinearOperands,
 ): void {
   const { count, inputs, outputs, blockInputs, blockOutputs, epsilon, format } = args;
   const shape = streamShape(args, launcher.core.multiprocessors);
