@@ -62,6 +62,8 @@ export interface EngineOptions extends EngineLimits {
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** The weights are there; what steps launch is made ready now. */
+  readonly onPreparing?: (() => void) | undefined;
 }
 
 /** A model on a device, ready to run steps. */
@@ -78,6 +80,8 @@ export interface PreparedModel {
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
+  /** What compiling, timing and capturing took. */
+  readonly prepareSeconds: number;
 }
 
 /**
@@ -109,12 +113,16 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const { element } = device.info;
   const parts = { spec, shape, weights: loaded.weights, buffers, stream, element };
   const runner = new Runner(device, parts);
+  options.onPreparing?.();
+  const preparingNs = device.clock.nowNs();
   await runner.warmUp();
+  const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
   const pool = new PagePool(shape.kvPages);
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
   const { prefixCaching, chunkedPrefill } = options;
   const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
-  return { spec, shape, memory, loaded, parts, runner, door, ledger, scheduler, pool };
+  const made = { spec, shape, memory, loaded, parts, runner, door, ledger, scheduler, pool };
+  return { ...made, prepareSeconds };
 }
 
 /** Starts the engine's loop over a prepared model. */
@@ -228,6 +236,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     notes: loadNotes(loaded),
     weightBytes: loaded.progress.bytesTotal,
     loadSeconds: loaded.progress.totalSeconds,
+    prepareSeconds: model.prepareSeconds,
   };
 }
 

@@ -97,6 +97,8 @@ export interface EngineCard {
   readonly notes: readonly string[];
   readonly weightBytes: number;
   readonly loadSeconds: number;
+  /** Compiling, timing and capturing what steps launch. */
+  readonly prepareSeconds: number;
 }
 
 /**

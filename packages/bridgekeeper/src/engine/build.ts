@@ -1,11 +1,6 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
-import {
-  createEngine,
-  type Engine,
-  type EngineOptions,
-  type LoadProgress,
-} from '@bridgekeeper/engine';
+import { createEngine, type Engine, type EngineOptions } from '@bridgekeeper/engine';
 import { lawName } from './choose.ts';
 import { openDevice } from './open-device.ts';
 import type { EnginePlan } from './plan.ts';
@@ -27,11 +22,11 @@ export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
 /** Opens the planned device and puts the engine on it, in this thread. */
 export async function buildEngine(
   plan: EnginePlan,
-  onProgress?: (progress: LoadProgress) => void,
+  watch: Pick<EngineOptions, 'onProgress' | 'onPreparing'> = {},
 ): Promise<{ engine: Engine; clock: Clock }> {
   const device = await openDevice(plan);
   try {
-    const engine = await createEngine({ ...engineOptions(plan, device), onProgress });
+    const engine = await createEngine({ ...engineOptions(plan, device), ...watch });
     return { engine, clock: device.clock };
   } catch (error) {
     await device.close();

@@ -100,8 +100,9 @@ function codeOf(error: unknown): EngineErrorCode {
 
 async function main(): Promise<void> {
   const { plan } = workerData as EngineThreadData;
-  const { engine, clock } = await buildEngine(plan, ({ bytesDone, bytesTotal }) => {
-    post({ kind: 'progress', bytesDone, bytesTotal });
+  const { engine, clock } = await buildEngine(plan, {
+    onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
+    onPreparing: () => post({ kind: 'preparing' }),
   });
   serve(engine, () => clock.nowNs());
   post({ kind: 'ready', card: engine.card, stats: engine.stats() });

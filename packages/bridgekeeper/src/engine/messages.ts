@@ -21,6 +21,7 @@ export type ToEngine =
 /** From the engine's thread to the server's. Events travel together, once per engine step. */
 export type FromEngine =
   | { readonly kind: 'progress'; readonly bytesDone: number; readonly bytesTotal: number }
+  | { readonly kind: 'preparing' }
   | { readonly kind: 'ready'; readonly card: EngineCard; readonly stats: EngineStats }
   | {
       readonly kind: 'events';

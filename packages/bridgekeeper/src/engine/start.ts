@@ -6,6 +6,8 @@ import type { EnginePlan } from './plan.ts';
 
 export interface StartOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
+  /** The weights are loaded; kernels and graphs are made ready. */
+  readonly onPreparing?: () => void;
 }
 
 /**
@@ -22,6 +24,8 @@ export async function startEngine(
     const receive = (message: FromEngine) => {
       if (message.kind === 'progress') {
         options.onProgress?.(message.bytesDone, message.bytesTotal);
+      } else if (message.kind === 'preparing') {
+        options.onPreparing?.();
       } else if (message.kind === 'ready') {
         worker.off('message', receive);
         worker.off('error', reject);

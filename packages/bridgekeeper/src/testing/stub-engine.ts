@@ -60,6 +60,7 @@ const CARD: EngineCard = {
   notes: [],
   weightBytes: 0,
   loadSeconds: 0,
+  prepareSeconds: 0,
 };
 
 const TIMING = { queuedNs: 1e6, prefillNs: 2e6, decodeNs: 3e6, preemptions: 0 };
