@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cudaAvailability } from './availability.ts';
 import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
 import { addressOf, openNativeLibrary, viewNative } from './ffi/native.ts';
+import { LaunchConfiguration } from './launch-configuration.ts';
 import { openCudaDevice } from './open.ts';
 import { ParameterBlock } from './parameters.ts';
 import { compileLibrary, hasCompiler } from './testing.ts';
@@ -158,6 +159,34 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('the driver by a %s', () => 
       .ints(1, 2, 3, 0, 4)
       .floats(-2);
     expect(check(block.finish(), 64)).toBe(0);
+  });
+
+  it('a launch has its shape, its stream and its attributes where cuda.h has them', () => {
+    const path = library(
+      'launching',
+      `typedef struct { int id; char pad[4]; union { char pad[64]; int one; unsigned xyz[3]; } v; }
+         Attribute;
+       typedef struct { unsigned grid[3], block[3], shared; void *stream; Attribute *attributes;
+         unsigned count; } Configuration;
+       int check(const Configuration *c, int attributes) {
+         const Attribute *a = c->attributes;
+         if (sizeof(Configuration) != 56 || sizeof(Attribute) != 72) return 1;
+         if (c->grid[0] != 7 || c->grid[1] != 2 || c->grid[2] != 1) return 2;
+         if (c->block[0] != 96 || c->block[1] != 1 || c->block[2] != 1) return 3;
+         if (c->shared != 4096 || c->stream != (void *)0x1234) return 4;
+         if (c->count != attributes) return 5;
+         if (attributes > 0 && (a[0].id != 6 || a[0].v.one != 1)) return 6;
+         if (attributes < 2) return 0;
+         return a[1].id == 4 && a[1].v.xyz[0] == 2 && a[1].v.xyz[1] == 1 && a[1].v.xyz[2] == 1
+           ? 0 : 7;
+       }`,
+    );
+    const { check } = openNativeLibrary(path).bind({ check: ['pointer', 'i32'] });
+    const shape = { grid: [7, 2], threads: 96, sharedBytes: 4096 } as const;
+    const hopper = new LaunchConfiguration(0x1234n, true);
+    expect(check(hopper.fill({ ...shape, clusterBlocks: 2 }), 2)).toBe(0);
+    expect(check(hopper.fill(shape), 1)).toBe(0);
+    expect(check(new LaunchConfiguration(0x1234n, false).fill(shape), 0)).toBe(0);
   });
 });
 
