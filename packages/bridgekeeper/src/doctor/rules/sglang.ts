@@ -1,6 +1,7 @@
 import type { EngineCommand } from '../command/engine-command.ts';
-import { optionNumber, optionText, splitsTensors, switchState } from '../command/queries.ts';
+import { optionNumber, optionText, switchState } from '../command/queries.ts';
 import { defineRule } from '../rule.ts';
+import { customAllReduce } from './custom-all-reduce.ts';
 import { EAGER_COST, SOURCES } from './sources.ts';
 
 const remove = (...names: string[]) =>
@@ -115,15 +116,7 @@ export const SGLANG_RULES = [
     remedy: '--disable-custom-all-reduce',
     sources: [SOURCES.forumIpc, SOURCES.launchFlags],
     needs: ['engine', 'confidential'],
-    check: ({ engine, confidential }) =>
-      confidential &&
-      splitsTensors(engine) &&
-      switchState(engine, 'disable-custom-all-reduce') !== true
-        ? {
-            evidence: 'no --disable-custom-all-reduce, with tensor parallelism',
-            changes: [{ kind: 'switch', name: 'disable-custom-all-reduce', on: true }],
-          }
-        : null,
+    check: ({ engine, confidential }) => (confidential ? customAllReduce(engine) : null),
   }),
   defineRule({
     id: 'sglang-no-graphs',

@@ -1,5 +1,6 @@
 import { splitsTensors, structuredValue, switchState, variableIsOn } from '../command/queries.ts';
 import { defineRule } from '../rule.ts';
+import { customAllReduce } from './custom-all-reduce.ts';
 import { SOURCES } from './sources.ts';
 
 const FUSION = ['pass_config', 'fuse_allreduce_rms'] as const;
@@ -103,14 +104,6 @@ export const VLLM_COLLECTIVE_RULES = [
     remedy: '--disable-custom-all-reduce',
     sources: [SOURCES.launchFlags, SOURCES.forumIpc],
     needs: ['engine', 'confidential'],
-    check: ({ engine, confidential }) =>
-      confidential &&
-      splitsTensors(engine) &&
-      switchState(engine, 'disable-custom-all-reduce') !== true
-        ? {
-            evidence: 'no --disable-custom-all-reduce, with tensor parallelism',
-            changes: [{ kind: 'switch', name: 'disable-custom-all-reduce', on: true }],
-          }
-        : null,
+    check: ({ engine, confidential }) => (confidential ? customAllReduce(engine) : null),
   }),
 ];
