@@ -1,5 +1,5 @@
-#include "common.cuh"
 #include "fp8.cuh"
+#include "prefill-shape.cuh"
 
 // Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an
 // online softmax. A tile is ROWS query lines: for GQA the lines of the heads that share a KV head
@@ -20,18 +20,6 @@ typedef unsigned char Stored;
 #else
 typedef bf16 Stored;
 #endif
-
-struct PrefillShape {
-  KvPages pages;
-  int tableRows;
-  int count;
-  int heads;
-  /** Query heads that share a KV head. */
-  int group;
-  int window;
-  /** scale * log2(e) */
-  float scale;
-};
 
 __device__ inline void loadMatrices(u32 (&matrices)[4], const bf16* address) {
   const u32 shared = (u32)__cvta_generic_to_shared(address);

@@ -1,5 +1,6 @@
 #pragma once
 #include "hopper.cuh"
+#include "prefill-shape.cuh"
 
 // What a block of attention-prefill-hopper.cu works on next: a tile of query lines of one KV head,
 // and which positions of which rows its tokens look at.
@@ -10,18 +11,6 @@
 #define LINES (CONSUMERS * 64)
 /** Positions of a tile of keys or values; each thread of the loaders looks up one. */
 #define POSITIONS 128
-
-struct PrefillShape {
-  KvPages pages;
-  int tableRows;
-  int count;
-  int heads;
-  /** Query heads that share a KV head. */
-  int group;
-  int window;
-  /** scale * log2(e) */
-  float scale;
-};
 
 /** Tokens of one row that lie side by side in a tile, and the positions that they look at. */
 struct Segment {
