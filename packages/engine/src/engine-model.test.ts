@@ -55,6 +55,15 @@ describe('the engine on a modelled device', () => {
     expect((await history(8, policy)).stats).not.toEqual(first.stats);
   });
 
+  it('allocates nothing once it is ready', async () => {
+    const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy: 'resident' });
+    await withEngine(options, async (engine) => {
+      const ready = options.device.counters().allocatedBytes;
+      await Promise.all(traffic(5, 40).map((r) => generate(engine, r)));
+      expect(options.device.counters().allocatedBytes).toBe(ready);
+    });
+  });
+
   it.each(POLICY_NAMES)('accounts for every byte the device counted under %s', async (policy) => {
     const { stats, counters } = await history(3, policy);
     const sum = (direction: string) =>
