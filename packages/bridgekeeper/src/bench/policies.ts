@@ -13,7 +13,7 @@ import type { EnginePlan } from '../engine/plan.ts';
 import { integer, number, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
-import { type BenchRun, quantile, summarise } from './result.ts';
+import { type BenchRun, benchDevice, quantile, summarise } from './result.ts';
 import type { Suite, SuiteResult } from './suite.ts';
 
 /** A closed loop of equal requests: as many at a time as `concurrency`. */
@@ -161,8 +161,7 @@ async function benchPolicy(
   } finally {
     await engine.shutdown(0);
   }
-  const driver = 'driver' in device ? String(device.driver) : null;
-  return { runs, device: { name: String(device.name), driver } };
+  return { runs, device: benchDevice(String(device.kind), String(device.name)) };
 }
 
 /** The part of the requests whose tokens are those of the first policy and law that ran them. */

@@ -1,4 +1,6 @@
 import { cpus } from 'node:os';
+import { readConfidentialState } from '@bridgekeeper/device';
+import type { SuiteResult } from './suite.ts';
 
 /** One measurement: what was asked, what came out, over how many repeats and how far apart. */
 export interface BenchRun {
@@ -26,6 +28,11 @@ export interface BenchResult {
     readonly node: string;
   };
   readonly runs: readonly BenchRun[];
+}
+
+/** The device of a result; a GPU's with the version of its driver, where NVML says it. */
+export function benchDevice(kind: string, name: string): SuiteResult['device'] {
+  return { name, driver: kind === 'cuda' ? readConfidentialState().driverVersion : null };
 }
 
 export interface BenchContext {

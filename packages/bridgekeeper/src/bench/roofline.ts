@@ -14,7 +14,7 @@ import { openDevice } from '../engine/open-device.ts';
 import { integer, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
-import type { BenchRun } from './result.ts';
+import { type BenchRun, benchDevice } from './result.ts';
 import type { SuiteParameter, SuiteResult } from './suite.ts';
 
 /** What the suites that measure bare steps have in common. */
@@ -90,9 +90,7 @@ export async function withModel(
       kv: model.shape.kvFormat,
     };
     const runs = await measure({ device, model, rates, parameters });
-    const { name, details } = device.info;
-    const driver = 'driver' in details ? String(details.driver) : null;
-    return { runs, device: { name, driver } };
+    return { runs, device: benchDevice(device.info.kind, device.info.name) };
   } finally {
     await device.close();
   }
