@@ -1,5 +1,6 @@
 #include "fp8.cuh"
 #include "hopper.cuh"
+#include "skinny-product.cuh"
 
 // out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T for a few to a hundred
 // lines: too many to add up one by one, too few for the weights' bytes not to matter most. The
@@ -53,8 +54,6 @@
 #define LINE_JOBS (PANELS * 2)
 #define JOBS ((LINE_TILE * LINE_JOBS + CONSUMERS - 1) / CONSUMERS)
 
-/** Floats of a product in a thread. */
-#define SUMS (LINE_TILE / 2)
 /** Floats of a line of sums in shared memory: four more keep the threads' banks apart. */
 #define SUM_STRIDE (ROWS + 4)
 
@@ -253,37 +252,6 @@ struct Fragments {
   }
 };
 
-#define SUMS_4 "%0,%1,%2,%3"
-#define SUMS_8 SUMS_4 ",%4,%5,%6,%7"
-#define SUMS_16 SUMS_8 ",%8,%9,%10,%11,%12,%13,%14,%15"
-#define OPERANDS_4(s) "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
-#define OPERANDS_16(s) OPERANDS_8(s, 0), OPERANDS_8(s, 8)
-#if LINE_TILE == 8
-#define MULTIPLY "m64n8k16.f32.bf16.bf16 {" SUMS_4 "}, {%4,%5,%6,%7}, %8"
-#define ADDED "%9"
-#define OPERANDS OPERANDS_4(sums)
-#elif LINE_TILE == 16
-#define MULTIPLY "m64n16k16.f32.bf16.bf16 {" SUMS_8 "}, {%8,%9,%10,%11}, %12"
-#define ADDED "%13"
-#define OPERANDS OPERANDS_8(sums, 0)
-#elif LINE_TILE == 32
-#define MULTIPLY "m64n32k16.f32.bf16.bf16 {" SUMS_16 "}, {%16,%17,%18,%19}, %20"
-#define ADDED "%21"
-#define OPERANDS OPERANDS_16(sums)
-#else
-#define MULTIPLY "m64n64k16.f32.bf16.bf16 {" SUMS_32 "}, {%32,%33,%34,%35}, %36"
-#define ADDED "%37"
-#define OPERANDS OPERANDS_32(sums)
-#endif
-
-/** sums[64, LINE_TILE] (+)= a * b^T over 16 inputs; b is K-major in shared memory. */
-__device__ inline void multiply(float (&sums)[SUMS], const u32 (&a)[4], u64 b, bool isAdded) {
-  asm volatile("{\n.reg .pred added;\nsetp.ne.b32 added, " ADDED
-               ", 0;\nwgmma.mma_async.sync.aligned." MULTIPLY ", added, 1, 1, 0;\n}"
-               : OPERANDS
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)isAdded));
-}
-
 /** Starts to multiply a stage, in one group of products for each panel. */
 __device__ inline void multiplyStage(float (&sums)[SUMS], int slot, bool isAdded) {
   Fragments rows[PANELS];
@@ -391,9 +359,19 @@ __device__ inline void multiplyStages(const Problem& problem, const Share& share
   publish(sums);
 }
 
+/**
+ * Waits until all blocks of the cluster have published their sums. A lone block's sums concern its
+ * consumers alone, and a cluster's barrier would be __syncthreads to it, which must not stand in
+ * one branch only.
+ */
+template <bool IS_CONSUMER>
 __device__ inline void awaitCluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  if (gridDim.x > 1) {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  } else if (IS_CONSUMER) {
+    meet(CONSUMER_BARRIER, CONSUMERS);
+  }
 }
 
 /** Four rows' sums of a line over all blocks of the cluster, in the order of the inputs. */
@@ -487,14 +465,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   if (threadIdx.x < CONSUMERS) {
     takeRegisters<CONSUMER_REGISTERS>();
     multiplyStages(problem, share);
-    awaitCluster();
+    awaitCluster<true>();
     finishTile(problem, share);
     // Others may still read this block's sums.
-    awaitCluster();
+    awaitCluster<true>();
   } else {
     leaveRegisters<COPIER_REGISTERS>();
     copyStages(problem, share);
-    awaitCluster();
-    awaitCluster();
+    awaitCluster<false>();
+    awaitCluster<false>();
   }
 }

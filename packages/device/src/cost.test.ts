@@ -31,6 +31,18 @@ test('a product reads its weights once and computes twice per weight and line', 
   expect(bytesOf(fp8)).toBe(7000 + 4 * 3 * 2 + 2 * (300 + 210));
 });
 
+test('loading moves what it places, and reads what it checks once', () => {
+  const shape = { rows: 8, columns: 10, columnsFrom: 2, columnsTo: 6, rowGroups: 1 };
+  const place = { ...shape, input: some, out: some, inputOffsetBytes: 0, isTransposed: false };
+  const args = { ...place, from: 'f32', to: 'bf16', first: 20, count: 40 } as const;
+  expect(opCost('place', args, 'bf16', noPeek)).toEqual({ bytes: 16 * (4 + 2), operations: 0 });
+  const sum = opCost('checksum', { input: some, bytes: 1000, out: some }, 'bf16', noPeek);
+  expect(sum.bytes).toBe(1000 + 8);
+  const tree = { input: some, bytes: 1000, leafBytes: 512, scratch: some, out: some };
+  // Two digests are written and read, and one written.
+  expect(opCost('hash-tree', tree, 'bf16', noPeek).bytes).toBe(1000 + 2 * 64 + 32);
+});
+
 test('attention reads the KV of the positions that its tokens attend to', () => {
   const tokenRows: Slice = { ...some, offsetBytes: 0, bytes: 16 };
   const positions: Slice = { ...some, offsetBytes: 16, bytes: 16 };

@@ -1,5 +1,7 @@
 import { bytesPerElement, type ElementType, type Slice } from './device.ts';
+import { DIGEST_BYTES, hashTreeScratchBytes } from './hash-tree.ts';
 import { type OpArgs, type OpName, storedBytes } from './ops.ts';
+import { storedElementBytes } from './placement.ts';
 import { RECORD_WORDS, RESULT_WORDS } from './row-layout.ts';
 
 /** What an operation moves and computes, whatever device does it. */
@@ -22,6 +24,8 @@ export interface Attended {
 }
 
 const WORD_BYTES = 4;
+/** Of SHA-256 for one byte: 64 rounds of about 24 for each 64 bytes. */
+const HASH_OPERATIONS = 24;
 
 /** The cost of one operation. Only that of `attention` depends on memory, which `peek` shows. */
 export function opCost<Name extends OpName>(
@@ -119,6 +123,16 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   'fill-uniform': ({ elements, type }) => ({
     bytes: elements * (type === 'fp8-e4m3' ? 1 : bytesPerElement(type)),
     operations: 2 * elements,
+  }),
+  place: ({ from, to, count, columns, columnsFrom, columnsTo }) => {
+    const placed = columns === 0 ? 0 : count * ((columnsTo - columnsFrom) / columns);
+    const bytes = placed * (storedElementBytes(from) + storedElementBytes(to));
+    return { bytes: Math.round(bytes), operations: 0 };
+  },
+  checksum: ({ bytes }) => ({ bytes: bytes + 2 * WORD_BYTES, operations: bytes }),
+  'hash-tree': ({ bytes, leafBytes }) => ({
+    bytes: bytes + 2 * hashTreeScratchBytes(bytes, leafBytes) + DIGEST_BYTES,
+    operations: HASH_OPERATIONS * bytes,
   }),
 };
 

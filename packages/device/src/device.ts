@@ -70,6 +70,14 @@ export interface HostBuffer {
   readonly label: string;
 }
 
+/**
+ * Names host memory to other threads of this process, which get it by a message and open it with
+ * openHostHandle. Ends with the buffer that it is of.
+ */
+export type HostHandle =
+  | { readonly kind: 'shared'; readonly memory: SharedArrayBuffer; readonly bytes: number }
+  | { readonly kind: 'native'; readonly address: bigint; readonly bytes: number };
+
 /** A point in a stream's work. */
 export interface DeviceEvent {
   readonly id: number;
@@ -155,6 +163,8 @@ export interface Device {
   free(buffer: DeviceBuffer): void;
   allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer;
   freeHost(buffer: HostBuffer): void;
+  /** For another thread to fill or read the buffer. Throws DeviceError `bad-argument`. */
+  hostHandle(buffer: HostBuffer): HostHandle;
   createStream(label: string): Stream;
   createEvent(): DeviceEvent;
   openLane(options: LaneOptions): Promise<Lane>;

@@ -1,4 +1,5 @@
 export * from './bf16.ts';
+export { checksumOf } from './checksum.ts';
 export * from './clock/system-clock.ts';
 export * from './clock/virtual-clock.ts';
 export * from './command.ts';
@@ -24,7 +25,10 @@ export {
 } from './cuda/index.ts';
 export * from './device.ts';
 export * from './errors.ts';
+export { f32FromF16 } from './f16.ts';
 export * from './fp8.ts';
+export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
+export { openHostHandle } from './host-handle.ts';
 export * from './instruments.ts';
 export * from './model/model-device.ts';
 export * from './ops.ts';

@@ -154,7 +154,58 @@ export interface OpArgs {
     readonly spread: number;
     readonly seed: number;
   };
+
+  /**
+   * Elements of a tensor as a checkpoint stores it become elements of the tensor as the device
+   * holds it. The piece holds elements [first, first + count) of the stored [rows, columns]. Of
+   * each row, columns [columnsFrom, columnsTo) are placed and the others skipped. Stored row
+   * q * rowGroups + k becomes row k * (rows / rowGroups) + q, which parts what is interleaved (gate
+   * and up). Rounds to nearest even where bits are lost, bit for bit as f32FromF16, bf16FromF32 and
+   * f32FromBf16; NaN stays NaN.
+   */
+  place: {
+    readonly input: Slice;
+    /** Where in input the piece starts: any multiple of the stored element's size. */
+    readonly inputOffsetBytes: number;
+    readonly from: StoredElement;
+    /** bytes become bytes, and numbers numbers. */
+    readonly to: 'bytes' | ElementType;
+    /** The whole tensor: [rows, columnsTo - columnsFrom], or the transpose of that. */
+    readonly out: Slice;
+    readonly first: number;
+    readonly count: number;
+    readonly rows: number;
+    readonly columns: number;
+    readonly columnsFrom: number;
+    readonly columnsTo: number;
+    /** A divisor of rows: 1 leaves them in their order. */
+    readonly rowGroups: number;
+    readonly isTransposed: boolean;
+  };
+
+  /**
+   * out, u32 [2] = checksumOf the first `bytes` of input, which finds errors, not intent: with
+   * words w[i], the last one padded with zeros, out[0] is the sum of w[i] * (2 i + 1) and out[1]
+   * that of mix32(w[i] ^ i * 0x9e3779b9), all modulo 2^32.
+   */
+  checksum: { readonly input: Slice; readonly bytes: number; readonly out: Slice };
+
+  /**
+   * out, 32 bytes = hashTreeOf the first `bytes` of input: the root of a tree of SHA-256 over
+   * leaves of `leafBytes`, a multiple of 64.
+   */
+  'hash-tree': {
+    readonly input: Slice;
+    readonly bytes: number;
+    readonly leafBytes: number;
+    /** Undefined before and after; as large as hashTreeScratchBytes says. */
+    readonly scratch: Slice;
+    readonly out: Slice;
+  };
 }
+
+/** What a checkpoint's elements are: numbers, or single bytes that are only moved. */
+export type StoredElement = 'bytes' | 'bf16' | 'f16' | 'f32';
 
 export type OpName = keyof OpArgs;
 

@@ -2,6 +2,7 @@ import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
+import { loadCases } from './load-cases.ts';
 import { memoryCases } from './memory-cases.ts';
 import { rowCases } from './row-cases.ts';
 import { samplingCases } from './sampling-cases.ts';
@@ -15,6 +16,7 @@ export const contractCases: readonly ContractCase[] = [
   ...streamCases,
   ...rowCases,
   ...layerCases,
+  ...loadCases,
   ...linearCases,
   ...attentionCases,
   ...samplingCases,

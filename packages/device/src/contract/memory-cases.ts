@@ -1,5 +1,6 @@
 import { type DeviceBuffer, type Lane, slice } from '../device.ts';
 import { type ContractCase, expectDeviceError, expectSame, expectThat, plainCase } from './case.ts';
+import { READ_BYTES, readInThread } from './reader.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 /** Sizes and offsets that catch code which assumes words, lines or pages. */
@@ -122,6 +123,22 @@ export const memoryCases: readonly ContractCase[] = [
   benchCase('copies round trip through the inline lane', 'no arithmetic', (bench) =>
     roundTrip(bench, bench.device.inlineLane),
   ),
+  benchCase('another thread fills host memory by its handle', 'no arithmetic', async (bench) => {
+    const { device } = bench;
+    for (const memory of ['pinned', 'pageable'] as const) {
+      const host = device.allocateHost(READ_BYTES.length, memory, `contract ${memory}`);
+      const there = await bench.poisoned(READ_BYTES.length);
+      const read = await readInThread(device.hostHandle(host));
+      expectSame(`bytes read to ${memory} memory`, [read], [READ_BYTES.length]);
+      expectSame(`${memory} memory`, host.bytes, READ_BYTES);
+      await bench.copy(device.inlineLane, 'h2d', there, host);
+      expectSame(`what crossed from ${memory}`, await bench.downloadBytes(there), READ_BYTES);
+      device.freeHost(host);
+      await expectDeviceError('the handle of a freed buffer', 'bad-argument', () =>
+        device.hostHandle(host),
+      );
+    }
+  }),
   laneCase('own'),
   laneCase('shared'),
   {
@@ -138,6 +155,7 @@ export const memoryCases: readonly ContractCase[] = [
         expectDeviceError(`${what} on a closed device`, 'closed', action);
       await refuses('allocate', () => device.allocate(64, 'contract'));
       await refuses('allocateHost', () => device.allocateHost(64, 'pinned', 'contract'));
+      await refuses('hostHandle', () => device.hostHandle(host));
       await refuses('createStream', () => device.createStream('contract'));
       await refuses('openLane', () => device.openLane({ label: 'late', context: 'own' }));
       await refuses('synchronize', () => stream.synchronize());

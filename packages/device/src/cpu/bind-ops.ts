@@ -1,6 +1,9 @@
 import { bf16FromF32 } from '../bf16.ts';
+import { checksumOf } from '../checksum.ts';
 import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
+import { DIGEST_BYTES, hashPieces, pieceCount } from '../hash-tree.ts';
+import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
@@ -16,9 +19,10 @@ import {
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
 import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
+import { place } from './kernels/place.ts';
 import { advance, applyCommand, beginDecode } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
-import type { Share } from './kernels/share.ts';
+import { rangeOf, type Share } from './kernels/share.ts';
 import type { OpItem, OpRefs } from './messages.ts';
 import type { PrimitiveName } from './primitives.ts';
 import { SIMD_INPUTS_MAX } from './simd/simd-matmul.ts';
@@ -44,6 +48,8 @@ const SPLIT_NS = 200_000;
 const MATMUL_STEP_NS = 0.3;
 const STEP_NS = 1;
 const EXP_NS = 20;
+/** Of SHA-256, for one byte. */
+const HASH_NS = 1;
 
 /** What of a binding depends on the operation. */
 interface Binding {
@@ -231,6 +237,29 @@ const BINDERS: Binders = {
     const out = memory.u8(args.out, elements);
     const run = (share: Share) => fillUniformRounded(out, e4m3FromF32, mean, spread, seed, share);
     return { aloneNs, run };
+  },
+
+  place: (memory, { input, inputOffsetBytes, out: target, ...args }) => {
+    const bytes = inputOffsetBytes + args.count * storedElementBytes(args.from);
+    const piece = memory.u8(input, bytes).subarray(inputOffsetBytes);
+    const out = memory.u8(target, target.bytes);
+    const shape = { ...args, inputOffsetBytes };
+    const run = (share: Share) => place(piece, out, shape, share);
+    return { aloneNs: STEP_NS * args.count, run };
+  },
+
+  checksum: (memory, { bytes, ...args }) => {
+    const input = memory.u8(args.input, bytes);
+    const out = memory.i32(args.out, 2);
+    return { aloneNs: 0, run: () => out.set(checksumOf(input)) };
+  },
+
+  'hash-pieces': (memory, { bytes, pieceBytes, ...args }) => {
+    const pieces = pieceCount(bytes, pieceBytes);
+    const input = memory.u8(args.input, bytes);
+    const out = memory.u8(args.out, pieces * DIGEST_BYTES);
+    const run = (share: Share) => hashPieces(input, pieceBytes, out, ...rangeOf(share, pieces));
+    return { aloneNs: HASH_NS * bytes, run };
   },
 };
 

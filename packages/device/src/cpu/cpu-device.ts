@@ -9,6 +9,7 @@ import type {
   DeviceInfo,
   Graph,
   HostBuffer,
+  HostHandle,
   Lane,
   LaneOptions,
   Stream,
@@ -118,6 +119,11 @@ export class CpuDevice implements Device {
 
   freeHost(buffer: HostBuffer): void {
     if (this.#closing === undefined) this.#memory.freeHost(buffer);
+  }
+
+  hostHandle(buffer: HostBuffer): HostHandle {
+    this.#control.assertAlive();
+    return this.#memory.hostHandle(buffer);
   }
 
   createStream(label: string): Stream {

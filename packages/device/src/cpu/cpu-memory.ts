@@ -1,5 +1,5 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
-import type { DeviceBuffer, HostBuffer, Slice } from '../device.ts';
+import type { DeviceBuffer, HostBuffer, HostHandle, Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { BufferStorage, SliceRef } from './messages.ts';
 import { allocateForSimd } from './simd/simd-matmul.ts';
@@ -92,6 +92,11 @@ export class CpuMemory {
   freeHost(host: HostBuffer): void {
     this.findHost(host, 0, 0);
     this.#hosts.delete(host.id);
+  }
+
+  hostHandle(host: HostBuffer): HostHandle {
+    const { shared, bytes } = this.findHost(host, 0, 0);
+    return { kind: 'shared', memory: shared, bytes: bytes.length };
   }
 
   /** The buffer behind `host`, of which [offset, offset + bytes) will be used. */

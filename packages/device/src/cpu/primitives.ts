@@ -1,9 +1,11 @@
 import { type Slice, slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { type TreeLevel, treeLevels } from '../hash-tree.ts';
 import { type KvGeometry, linearWorkspace, type Matrix, type OpArgs, type OpName } from '../ops.ts';
+import { checkPlace } from '../placement.ts';
 
 /** The steps that the compute workers know: the catalogue with its compound operations in parts. */
-export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention'> {
+export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention' | 'hash-tree'> {
   /** out = input over the root mean square of its line, times norm. */
   'rms-norm': {
     readonly input: Slice;
@@ -38,6 +40,8 @@ export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention'> {
     >;
   attend: KvGeometry &
     Pick<OpArgs['attention'], 'qkv' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
+  /** A level of a hash tree. */
+  'hash-pieces': TreeLevel;
 }
 
 export type PrimitiveName = keyof PrimitiveArgs;
@@ -51,6 +55,10 @@ export type Primitive = {
 export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]): Primitive[] {
   if (name === 'linear') return partsOfLinear(args as OpArgs['linear']);
   if (name === 'attention') return partsOfAttention(args as OpArgs['attention']);
+  if (name === 'hash-tree') {
+    return treeLevels(args as OpArgs['hash-tree']).map((args) => ({ op: 'hash-pieces', args }));
+  }
+  if (name === 'place') checkPlace(args as OpArgs['place']);
   return [{ op: name, args } as unknown as Primitive];
 }
 

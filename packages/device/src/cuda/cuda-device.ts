@@ -7,6 +7,7 @@ import type {
   DeviceInfo,
   Graph,
   HostBuffer,
+  HostHandle,
   Lane,
   LaneOptions,
   Stream,
@@ -78,6 +79,11 @@ export class CudaDevice implements Device {
   freeHost(buffer: HostBuffer): void {
     this.#core.assertOpen();
     this.#core.memory.freeHost(buffer);
+  }
+
+  hostHandle(buffer: HostBuffer): HostHandle {
+    this.#core.assertOpen();
+    return this.#core.memory.host(buffer).handle;
   }
 
   createStream(label: string): Stream {

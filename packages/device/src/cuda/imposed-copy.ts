@@ -19,20 +19,20 @@ export interface CopyThread {
 }
 
 /**
- * Makes one copy and blocks this thread for it: waits for the work before it, which `ready` marks,
- * copies on `stream`, and stays until the bytes have arrived and the imposed law, if there is one,
- * says so too.
+ * Makes one copy and blocks this thread for it: waits for the work before it, which `ready` marks
+ * (null: there is none), copies on `stream`, and stays until the bytes have arrived and the imposed
+ * law, if there is one, says so too.
  */
 export function blockingCopy(
   thread: CopyThread,
   copy: Copy,
-  ready: bigint,
+  ready: bigint | null,
   stream: bigint,
 ): CopyTimes {
   const { driver, nowNs, imposed } = thread;
   const issuedNs = nowNs();
   let streamReadyNs = issuedNs;
-  if (!driver.isEventDone(ready)) {
+  if (ready !== null && !driver.isEventDone(ready)) {
     driver.call('cuEventSynchronize', ready);
     streamReadyNs = nowNs();
   }

@@ -17,6 +17,8 @@ export const KERNEL_UNITS = {
   'attention-prefill': ['attention_prefill'],
   'attention-prefill-hopper': ['attention_prefill_hopper'],
   sampling: ['sample', 'prompt_logprobs'],
+  place: ['place_lines', 'place_transposed'],
+  digest: ['checksum_parts', 'checksum_total', 'hash_pieces'],
 } as const;
 export type KernelUnit = keyof typeof KERNEL_UNITS;
 export type KernelName = (typeof KERNEL_UNITS)[KernelUnit][number];

@@ -20,8 +20,8 @@ export interface LaneStart {
 export interface CopyOrder {
   readonly number: number;
   readonly copy: Copy;
-  /** An event that marks the work before the copy. */
-  readonly ready: bigint;
+  /** An event that marks the work before the copy; null: there is none. */
+  readonly ready: bigint | null;
 }
 export type LaneRequest = CopyOrder | 'close';
 

@@ -1,8 +1,9 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
-import type { DeviceBuffer, HostBuffer, Slice } from '../device.ts';
+import type { DeviceBuffer, HostBuffer, HostHandle, Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { openHostHandle } from '../host-handle.ts';
 import { CUDA, type Driver } from './ffi/driver.ts';
-import { addressOf, viewNative } from './ffi/native.ts';
+import { addressOf } from './ffi/native.ts';
 
 /** cuMemAlloc aligns to this or better. */
 const ALIGNMENT_BYTES = 256;
@@ -13,6 +14,8 @@ interface CudaBuffer extends DeviceBuffer {
 
 export interface CudaHostBuffer extends HostBuffer {
   readonly address: bigint;
+  /** How other threads reach it. */
+  readonly handle: HostHandle;
   /** No crossing has used it yet. */
   isFresh: boolean;
 }
@@ -23,11 +26,17 @@ export class Memory {
   readonly #buffers = new Map<DeviceBuffer, CudaBuffer>();
   readonly #hosts = new Map<HostBuffer, CudaHostBuffer>();
   readonly #scratch = new Set<bigint>();
+  readonly #isLawImposed: boolean;
   #nextId = 1;
   #allocatedBytes = 0;
 
-  constructor(driver: Driver) {
+  /**
+   * Under an imposed law pageable memory is pinned as well: the law says what crossing from it
+   * costs, and the machine's own way with pages must not be slower than that.
+   */
+  constructor(driver: Driver, isLawImposed = false) {
     this.#driver = driver;
+    this.#isLawImposed = isLawImposed;
   }
 
   get allocatedBytes(): number {
@@ -90,17 +99,20 @@ export class Memory {
       throw new DeviceError('bad-argument', `"${label}": ${bytes} is no size of a host buffer`);
     }
     const id = this.#nextId++;
-    let host: CudaHostBuffer;
-    if (memory === 'pinned') {
+    let handle: HostHandle;
+    let address: bigint;
+    if (memory === 'pinned' || this.#isLawImposed) {
       const flags = CUDA.HOST_ALLOC_PORTABLE;
-      const address = this.#driver.read('cuMemHostAlloc', bytes, flags).pointer;
-      const view = viewNative(address, bytes);
-      host = { id, memory, bytes: view, label, address, isFresh: true };
+      address = this.#driver.read('cuMemHostAlloc', bytes, flags).pointer;
+      handle = { kind: 'native', address, bytes };
     } else {
       // Shared, so that its address holds for as long as anyone has the buffer, on any thread.
-      const view = new Uint8Array(new SharedArrayBuffer(bytes));
-      host = { id, memory, bytes: view, label, address: addressOf(view), isFresh: true };
+      const shared = new SharedArrayBuffer(bytes);
+      address = addressOf(new Uint8Array(shared));
+      handle = { kind: 'shared', memory: shared, bytes };
     }
+    const view = openHostHandle(handle);
+    const host = { id, memory, bytes: view, label, address, handle, isFresh: true };
     this.#hosts.set(host, host);
     return host;
   }
@@ -108,7 +120,7 @@ export class Memory {
   freeHost(buffer: HostBuffer): void {
     const known = this.host(buffer);
     this.#hosts.delete(buffer);
-    if (known.memory === 'pinned') this.#driver.call('cuMemFreeHost', known.address);
+    if (known.handle.kind === 'native') this.#driver.call('cuMemFreeHost', known.address);
   }
 
   host(buffer: HostBuffer): CudaHostBuffer {

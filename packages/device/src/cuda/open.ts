@@ -74,7 +74,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     driver,
     clock,
     law,
-    memory: new Memory(driver),
+    memory: new Memory(driver, law !== null),
     completions: new Completions(driver),
     kernels,
     matmul,

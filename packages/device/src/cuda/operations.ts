@@ -1,8 +1,10 @@
 import type { OpArgs, OpName } from '../ops.ts';
 import { launchAttention } from './attention.ts';
+import { launchChecksum, launchHashTree } from './digests.ts';
 import type { Launcher } from './launcher.ts';
 import { launchCopy, launchEmbed, launchFillUniform, launchSelect } from './layer-operations.ts';
 import { launchLinear } from './linear-operations.ts';
+import { launchPlace } from './place.ts';
 import {
   launchAdvance,
   launchApplyCommand,
@@ -26,6 +28,9 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   advance: launchAdvance,
   'prompt-logprobs': launchPromptLogprobs,
   'fill-uniform': launchFillUniform,
+  place: launchPlace,
+  checksum: launchChecksum,
+  'hash-tree': launchHashTree,
 };
 
 /**

@@ -45,6 +45,11 @@ export class ParameterBlock {
     return this;
   }
 
+  longs(...values: readonly number[]): this {
+    for (const value of values) this.#bytes.setBigInt64(this.#take(8), BigInt(value), true);
+    return this;
+  }
+
   floats(...values: readonly number[]): this {
     for (const value of values) this.#bytes.setFloat32(this.#take(4), value, true);
     return this;

@@ -10,7 +10,7 @@ import type { CudaStream } from './streams.ts';
 
 interface Pending {
   readonly copy: Copy;
-  readonly ready: bigint;
+  readonly ready: bigint | null;
   resolve(record: CrossingRecord): void;
   reject(error: DeviceError): void;
 }
@@ -86,10 +86,13 @@ export class WorkerLane implements Lane {
 
   /**
    * Hands a checked copy to the thread. Before this returns, later work of `stream` is bound to
-   * follow it.
+   * follow it. On an idle stream the thread is given nothing of the launching context to ask about:
+   * that context may be busy waiting for all of its streams (a kernel's first launch, an
+   * allocation), and with them for this very copy.
    */
   send(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
-    const ready = this.#core.completions.mark(stream.handle);
+    const { driver, completions } = this.#core;
+    const ready = driver.isStreamIdle(stream.handle) ? null : completions.mark(stream.handle);
     const number = this.#hold.place(stream.handle);
     const order: LaneRequest = { number, copy, ready };
     this.#worker.postMessage(order);
@@ -103,7 +106,7 @@ export class WorkerLane implements Lane {
     const pending = this.#pending.get(reply.number);
     if (pending === undefined) return;
     this.#pending.delete(reply.number);
-    this.#core.completions.giveBack(pending.ready);
+    if (pending.ready !== null) this.#core.completions.giveBack(pending.ready);
     if (reply.kind === 'copied') {
       pending.resolve(recordOf(pending.copy, this.id, reply.times));
     } else {

@@ -68,6 +68,7 @@ export class ModelHostBuffer implements HostBuffer {
   readonly memory: HostMemoryKind;
   readonly bytes: Uint8Array;
   readonly label: string;
+  readonly shared: SharedArrayBuffer;
   isFreed = false;
   /** Never crossed yet. */
   isFresh = true;
@@ -75,7 +76,9 @@ export class ModelHostBuffer implements HostBuffer {
   constructor(id: number, bytes: number, memory: HostMemoryKind, label: string) {
     this.id = id;
     this.memory = memory;
-    this.bytes = new Uint8Array(bytes);
+    // Other threads may fill it, as they may with any device's.
+    this.shared = new SharedArrayBuffer(bytes);
+    this.bytes = new Uint8Array(this.shared);
     this.label = label;
   }
 }

@@ -8,6 +8,7 @@ import type {
   DeviceInfo,
   Graph,
   HostBuffer,
+  HostHandle,
   Lane,
   LaneOptions,
   Stream,
@@ -92,11 +93,13 @@ class ModelDevice implements Device {
 
   freeHost(buffer: HostBuffer): void {
     if (this.#machine.isClosed) return;
-    if (!(buffer instanceof ModelHostBuffer) || buffer.isFreed) {
-      const message = `host memory "${buffer.label}" is not of this device or was freed already`;
-      throw new DeviceError('bad-argument', message);
-    }
-    buffer.isFreed = true;
+    liveHost(buffer).isFreed = true;
+  }
+
+  hostHandle(buffer: HostBuffer): HostHandle {
+    this.#machine.assertOpen();
+    const { shared, bytes } = liveHost(buffer);
+    return { kind: 'shared', memory: shared, bytes: bytes.length };
   }
 
   createStream(label: string): Stream {
@@ -159,6 +162,12 @@ class ModelDevice implements Device {
       this.#machine.contexts.delete(context);
     });
   }
+}
+
+function liveHost(buffer: HostBuffer): ModelHostBuffer {
+  if (buffer instanceof ModelHostBuffer && !buffer.isFreed) return buffer;
+  const message = `host memory "${buffer.label}" is not of this device or was freed already`;
+  throw new DeviceError('bad-argument', message);
 }
 
 function checkedSize(bytes: number, label: string): number {

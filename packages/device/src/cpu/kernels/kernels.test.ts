@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { referencePlace } from '../../contract/reference-load.ts';
 import { Dice } from '../../contract/workbench.ts';
 import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
 import { ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
 import { type AttentionArgs, attention, ropeWriteKv } from './attention.ts';
 import { matmul } from './matmul.ts';
 import { matmulFp8 } from './matmul-fp8.ts';
+import { place } from './place.ts';
 import { advance, applyCommand, beginDecode } from './rows.ts';
 import { sample } from './sampling.ts';
 import { keptThreshold } from './selection.ts';
@@ -106,6 +108,50 @@ describe('matmulFp8', () => {
         }
       }),
       { numRuns: 60 },
+    );
+  });
+});
+
+describe('place', () => {
+  it('puts any piece where it belongs, however many workers share it', () => {
+    const layouts = fc.record({
+      groupRows: fc.integer({ min: 1, max: 5 }),
+      rowGroups: fc.integer({ min: 1, max: 3 }),
+      columns: fc.integer({ min: 1, max: 9 }),
+      cut: fc.tuple(fc.nat(), fc.nat()),
+      piece: fc.tuple(fc.nat(), fc.nat()),
+      isTransposed: fc.boolean(),
+      parts: fc.integer({ min: 1, max: 4 }),
+      to: fc.constantFrom('bf16', 'f32'),
+    });
+    /** Two numbers made the ends of a part of [0, total). */
+    const part = ([a, b]: [number, number], total: number) =>
+      [a % (total + 1), b % (total + 1)].sort((x, y) => x - y) as [number, number];
+    fc.assert(
+      fc.property(layouts, ({ groupRows, cut, piece, parts, ...layout }) => {
+        const rows = groupRows * layout.rowGroups;
+        const [columnsFrom, columnsTo] = part(cut, layout.columns);
+        const [first, end] = part(piece, rows * layout.columns);
+        const count = end - first;
+        const stored = Uint16Array.from({ length: count }, (_, i) => 0x3c00 + i);
+        const shape = {
+          ...layout,
+          rows,
+          columnsFrom,
+          columnsTo,
+          first,
+          count,
+          from: 'f16',
+        } as const;
+        const Type = layout.to === 'bf16' ? Uint16Array : Uint32Array;
+        const out = new Type(rows * (columnsTo - columnsFrom)).fill(-1);
+        const expected = Type.from(out);
+        const [source, target] = [new Uint8Array(stored.buffer), new Uint8Array(out.buffer)];
+        inParts(parts, (share) => place(source, target, { ...shape, inputOffsetBytes: 0 }, share));
+        referencePlace(stored, { ...shape, inputOffsetBytes: 0 }, expected);
+        expect(out).toEqual(expected);
+      }),
+      { numRuns: 300 },
     );
   });
 });

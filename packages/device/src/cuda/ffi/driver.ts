@@ -44,6 +44,7 @@ export const DRIVER_SIGNATURES = {
   cuStreamCreateWithPriority: ['pointer', 'u32', 'i32'],
   cuStreamDestroy_v2: ['u64'],
   cuStreamSynchronize: ['u64'],
+  cuStreamQuery: ['u64'],
   cuStreamWaitEvent: ['u64', 'u64', 'u32'],
   cuStreamWaitValue32_v2: ['u64', 'u64', 'u32', 'u32'],
   cuStreamWriteValue32_v2: ['u64', 'u64', 'u32', 'u32'],
@@ -177,6 +178,14 @@ export class Driver {
     const status = this.#functions.cuEventQuery(event);
     if (status === CUDA.ERROR_NOT_READY) return false;
     if (status !== CUDA.SUCCESS) throw this.errorOf('cuEventQuery', status);
+    return true;
+  }
+
+  /** False while work of the stream is not done; throws when it failed. */
+  isStreamIdle(stream: bigint): boolean {
+    const status = this.#functions.cuStreamQuery(stream);
+    if (status === CUDA.ERROR_NOT_READY) return false;
+    if (status !== CUDA.SUCCESS) throw this.errorOf('cuStreamQuery', status);
     return true;
   }
 
