@@ -1,0 +1,48 @@
+import type { AttestErrorCode } from '../core/errors.ts';
+import { invariant } from '../core/invariant.ts';
+
+/**
+ * - verified: it follows from signatures that were checked, up to a pinned root.
+ * - refused: it was checked and does not hold.
+ * - unverified: nothing that was checked supports it; `why` says what that means.
+ */
+export type ClaimStatus = 'verified' | 'refused' | 'unverified';
+
+/** Who says so. Only what a device, a CPU or its vendor signed can be verified. */
+export type Voucher =
+  | 'device-signed'
+  | 'cpu-signed'
+  | 'vendor-signed'
+  | 'guest-observed'
+  | 'operator-asserted';
+
+/** A value that a policy can be compared with. */
+export type ClaimValue = string | number | boolean | null | readonly string[];
+
+/** One statement about a machine, with what it rests on. The result of verification is a list. */
+export interface Claim {
+  /** Closed per package version: what policies name, like `gpu.signature` or `cpu.tcb`. */
+  readonly kind: string;
+  /** What it is about: `GPU-0`, `SWITCH-2`, `CPU`, `SERVER`, `MACHINE`. */
+  readonly subject: string;
+  readonly status: ClaimStatus;
+  readonly voucher: Voucher;
+  /** One sentence for a reader, without a full stop. */
+  readonly statement: string;
+  /** What it rests on, like `GPU-0 report` or `RIM NV_GPU_DRIVER_GH100_550.144.03`. */
+  readonly evidence: readonly string[];
+  readonly value?: ClaimValue;
+  /** Why it was refused. */
+  readonly code?: AttestErrorCode;
+  /** Why it matters that this is refused or unverified. */
+  readonly why?: string;
+}
+
+/** Makes a claim; what nobody signed can never be made `verified`. */
+export function claim(fields: Claim): Claim {
+  const isSigned = fields.voucher.endsWith('-signed');
+  invariant(fields.status !== 'verified' || isSigned, `${fields.kind}: verified, but unsigned`);
+  invariant((fields.status === 'refused') === (fields.code !== undefined), 'refusals have codes');
+  invariant(fields.status !== 'unverified' || fields.why !== undefined, 'unverified needs a why');
+  return fields;
+}

@@ -1,0 +1,236 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
+import { type Bytes, concatBytes } from '../core/bytes.ts';
+import { type Certificate, parseCertificate } from '../core/certificate.ts';
+import { ChainCache } from '../core/chain.ts';
+import {
+  type AmdAuthority,
+  makeAmdAuthority,
+  makeAmdRevocationList,
+  makeCertificateTable,
+  makeSnpReport,
+  type SnpChanges,
+} from '../testing/snp-authority.ts';
+import { CPU_CLAIM_KINDS } from './kinds.ts';
+import { readRevocationList } from './revocation-list.ts';
+import { readSnpReport } from './snp-report.ts';
+import { readSnpCertificateTable } from './snp-table.ts';
+import { appraiseSnpReport, readSnpEndorsement, type SnpContext } from './snp-verify.ts';
+
+const NOW_MS = Date.UTC(2026, 0, 15);
+const MINIMUM = { fmc: 0, bootloader: 3, tee: 0, snp: 8, microcode: 100 };
+
+let milan: AmdAuthority;
+let turin: AmdAuthority;
+let provider: AmdAuthority;
+beforeAll(async () => {
+  [milan, turin, provider] = await Promise.all([
+    makeAmdAuthority('Milan'),
+    makeAmdAuthority('Turin'),
+    makeAmdAuthority('Milan', true),
+  ]);
+});
+
+function contextOf(changes: Partial<SnpContext> = {}): SnpContext {
+  return {
+    nowMs: NOW_MS,
+    anchors: {
+      nvidiaDevice: new Set(),
+      nvidiaRim: new Set(),
+      intelSgx: new Set(),
+      amdArk: new Set([milan, turin, provider].map(({ arkSha256 }) => arkSha256)),
+    },
+    ...{ chains: new ChainCache(), nonce: null, references: null, revocation: null },
+    ...{ expectedReportData: null, minimumTcb: MINIMUM },
+    ...changes,
+  };
+}
+
+interface Case {
+  readonly by?: () => AmdAuthority;
+  /** Whose certificates are shown; the signer's if it is left out. */
+  readonly shown?: () => AmdAuthority;
+  readonly report?: SnpChanges;
+  readonly context?: Partial<SnpContext>;
+  readonly isSignerRevoked?: boolean;
+  readonly tamper?: (report: Bytes) => Bytes;
+}
+
+async function appraise(wanted: Case): Promise<Map<string, Claim>> {
+  const { by = () => milan, shown = by, tamper = (bytes) => bytes } = wanted;
+  const report = readSnpReport(tamper(await makeSnpReport(by(), wanted.report)));
+  const list = await makeAmdRevocationList(shown(), wanted.isSignerRevoked ?? false);
+  const chain = await readSnpCertificateTable(makeCertificateTable(shown()));
+  const endorsement = readSnpEndorsement(chain, readRevocationList(list, 'the list'));
+  const claims = await appraiseSnpReport(report, endorsement, contextOf(wanted.context));
+  return new Map(claims.map((claim) => [claim.kind, claim]));
+}
+
+function faults(claims: Map<string, Claim>): Record<string, string> {
+  const found = [...claims.values()].filter(({ status }) => status !== 'verified');
+  return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
+}
+
+const REPORT_DATA = { 'cpu.reportData': 'unverified' };
+
+describe('a good report', () => {
+  const cases: [string, Case][] = [
+    ['of version 2', { report: { version: 2 } }],
+    ['of version 3', {}],
+    ['of version 5', { report: { version: 5 } }],
+    ['of Turin', { by: () => turin, report: { version: 5 } }],
+    ['signed with a provider’s key', { by: () => provider }],
+    ['of a chip whose id its host hides', { report: { chipId: new Uint8Array(64) } }],
+  ];
+  test.each(cases)('%s is verified', async (_, wanted) => {
+    const claims = await appraise(wanted);
+    expect(faults(claims)).toEqual(REPORT_DATA);
+    expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
+    for (const kind of claims.keys()) expect(CPU_CLAIM_KINDS).toContain(kind);
+  });
+
+  test('tells its firmware', async () => {
+    const claims = await appraise({ by: () => turin });
+    const value = ['fmc=1', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
+    expect(claims.get('cpu.tcb')?.value).toEqual(value);
+  });
+
+  test('whose least firmware nobody gave leaves the TCB unverified', async () => {
+    const claims = await appraise({ context: { minimumTcb: null } });
+    expect(faults(claims)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'unverified' });
+  });
+
+  test('carries the report data that were asked for, or is refused', async () => {
+    const reportData = new Uint8Array(64).fill(5);
+    const context = { expectedReportData: reportData };
+    expect(faults(await appraise({ report: { reportData }, context }))).toEqual({});
+    const other = await appraise({ context });
+    expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+  });
+});
+
+describe('a report is refused', () => {
+  const cases: [string, Case, string, string][] = [
+    ['in debug mode', { report: { policy: 0xb_0000n } }, 'cpu.debug', 'debug-enabled'],
+    ['when it can be migrated', { report: { policy: 0x7_0000n } }, 'cpu.migration', 'mode-refused'],
+    ['at a level that there is not', { report: { vmpl: 4 } }, 'cpu.vmpl', 'mode-refused'],
+    [
+      'when AMD revoked its signer',
+      { isSignerRevoked: true },
+      'cpu.revocation',
+      'certificate-revoked',
+    ],
+    [
+      'below the least firmware',
+      { context: { minimumTcb: { ...MINIMUM, microcode: 116 } } },
+      'cpu.tcb',
+      'tcb-refused',
+    ],
+  ];
+  test.each(cases)('%s', async (_, wanted, kind, code) => {
+    expect(faults(await appraise(wanted))).toEqual({ ...REPORT_DATA, [kind]: code });
+  });
+
+  const unproven: [string, Case, string, string][] = [
+    ['when a byte of it changed', { tamper: flip(0x91) }, 'cpu.quote', 'signature-invalid'],
+    ['when its signature changed', { tamper: flip(0x2a5) }, 'cpu.quote', 'signature-invalid'],
+    [
+      'of another chip',
+      { report: { chipId: new Uint8Array(64).fill(2) } },
+      'cpu.identity',
+      'identity-mismatch',
+    ],
+    [
+      'of another CPU than the key',
+      { report: { cpuid: [0x19, 0x11, 1] } },
+      'cpu.identity',
+      'identity-mismatch',
+    ],
+    [
+      'of other firmware than the key',
+      { report: { reportedTcb: '0300000000000872' } },
+      'cpu.identity',
+      'binding-mismatch',
+    ],
+    ['of another kind of key', { report: { keyFlags: 4 } }, 'cpu.identity', 'identity-mismatch'],
+    ['with the certificates of another', { shown: () => turin }, 'cpu.quote', 'signature-invalid'],
+    [
+      'when another root is pinned',
+      { context: { anchors: { ...contextOfNone(), amdArk: new Set(['00'.repeat(32)]) } } },
+      'cpu.chain',
+      'root-not-pinned',
+    ],
+  ];
+  test.each(unproven)('%s, and nothing it says is verified', async (_, wanted, kind, code) => {
+    const claims = await appraise(wanted);
+    expect(claims.get(kind)?.code).toBe(code);
+    for (const said of ['cpu.identity', 'cpu.tcb', 'cpu.launch', 'cpu.debug', 'cpu.measurements']) {
+      expect(claims.get(said)?.status, said).not.toBe('verified');
+    }
+  });
+
+  test('once its certificates are not valid', async () => {
+    const claims = await appraise({ context: { nowMs: Date.UTC(2019, 0, 1) } });
+    expect(claims.get('cpu.expiry')?.code).toBe('certificate-expired');
+  });
+});
+
+describe('reading', () => {
+  const edits: [string, SnpChanges, (report: Bytes) => Bytes, string][] = [
+    ['version 4', { version: 4 }, same, 'unsupported-version'],
+    ['another algorithm', { algorithm: 2 }, same, 'unsupported-algorithm'],
+    ['no signer', { keyFlags: 0x1c }, same, 'malformed'],
+    ['reserved bits of the policy', { policy: 0x403_0000n }, same, 'malformed'],
+    ['a policy without its fixed bit', { policy: 0x1_0000n }, same, 'malformed'],
+    ['reserved bytes that are not zero', {}, flip(0x4c), 'malformed'],
+    ['a CPU that its version does not tell', { version: 2 }, flip(0x188), 'malformed'],
+    ['padding of the signature', {}, flip(0x2a0 + 48), 'malformed'],
+    ['a byte less', {}, (report) => report.slice(0, -1), 'malformed'],
+    ['a byte more', {}, (report) => concatBytes(report, new Uint8Array(1)), 'trailing-bytes'],
+  ];
+  test.each(edits)('a report with %s is refused', async (_, changes, edit, code) => {
+    const report = edit(await makeSnpReport(milan, changes));
+    expect(() => readSnpReport(report)).toThrow(expect.objectContaining({ code }));
+  });
+
+  test('a chain of certificates for something else is refused', async () => {
+    const parse = (der: Bytes): Promise<Certificate> => parseCertificate(der, 'certificate');
+    const [key, ask, ark] = await Promise.all(
+      [milan.key, milan.ask, milan.ark].map((one) => parse(one.der)),
+    );
+    const refused = expect.objectContaining({ code: 'malformed' });
+    expect(() => readSnpEndorsement([key!, ask!], null)).toThrow(refused);
+    const unknown = expect.objectContaining({ code: 'unsupported-version' });
+    expect(() => readSnpEndorsement([ask!, ask!, ark!], null)).toThrow(unknown);
+  });
+
+  test('a table without one of the certificates, or with one twice, is refused', async () => {
+    const table = makeCertificateTable(milan);
+    const without = table.slice();
+    without.fill(0xff, 24, 40);
+    await expect(readSnpCertificateTable(without)).rejects.toMatchObject({ code: 'malformed' });
+    const twice = table.slice();
+    twice.copyWithin(24, 0, 24);
+    await expect(readSnpCertificateTable(twice)).rejects.toMatchObject({ code: 'malformed' });
+  });
+});
+
+function same(bytes: Bytes): Bytes {
+  return bytes;
+}
+
+function flip(at: number): (bytes: Bytes) => Bytes {
+  return (bytes) => {
+    const changed = bytes.slice();
+    changed[at]! ^= 0x01;
+    return changed;
+  };
+}
+
+function contextOfNone() {
+  return {
+    nvidiaDevice: new Set<string>(),
+    nvidiaRim: new Set<string>(),
+    intelSgx: new Set<string>(),
+  };
+}

@@ -1,0 +1,395 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
+import { type Bytes, concatBytes } from '../core/bytes.ts';
+import { ChainCache } from '../core/chain.ts';
+import { AttestError } from '../core/errors.ts';
+import {
+  type CollateralChanges,
+  type IntelAuthority,
+  makeEnclaveLevel,
+  makeIntelAuthority,
+  makeTcbLevel,
+  makeTdxCollateral,
+  QUOTE_NOW_MS,
+} from '../testing/quote-authority.ts';
+import { makeTdxQuote, type QuoteChanges } from '../testing/quote-report.ts';
+import type { CpuContext } from './guest.ts';
+import { CPU_CLAIM_KINDS } from './kinds.ts';
+import { readTdxCollateral } from './tdx-collateral.ts';
+import { readTdxQuote } from './tdx-quote.ts';
+import { appraiseTdxQuote } from './tdx-verify.ts';
+
+const BEGIN = '-----BEGIN CERTIFICATE-----';
+const END = '-----END CERTIFICATE-----';
+
+let authority: IntelAuthority;
+beforeAll(async () => {
+  authority = await makeIntelAuthority();
+});
+
+function contextOf(changes: Partial<CpuContext> = {}): CpuContext {
+  return {
+    nowMs: QUOTE_NOW_MS,
+    anchors: {
+      nvidiaDevice: new Set(),
+      nvidiaRim: new Set(),
+      intelSgx: new Set([authority.rootSha256]),
+      amdArk: new Set(),
+    },
+    chains: new ChainCache(),
+    nonce: null,
+    references: null,
+    revocation: null,
+    expectedReportData: null,
+    ...changes,
+  };
+}
+
+interface Case {
+  readonly quote?: QuoteChanges;
+  readonly collateral?: CollateralChanges | null;
+  readonly context?: Partial<CpuContext>;
+  /** Changes the finished quote. */
+  readonly tamper?: (quote: Bytes) => Bytes;
+}
+
+async function appraise(wanted: Case, by = authority): Promise<Map<string, Claim>> {
+  const { quote = {}, collateral = {}, context = {}, tamper = (bytes) => bytes } = wanted;
+  const read = await readTdxQuote(tamper(await makeTdxQuote(by, quote)));
+  const stated =
+    collateral === null ? null : await readTdxCollateral(await makeTdxCollateral(by, collateral));
+  const claims = await appraiseTdxQuote(read, stated, contextOf(context));
+  return new Map(claims.map((claim) => [claim.kind, claim]));
+}
+
+/** The kinds of claims that are not verified, with code or status. */
+function faults(claims: Map<string, Claim>): Record<string, string> {
+  const found = [...claims.values()].filter(({ status }) => status !== 'verified');
+  return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
+}
+
+const flip = (at: number) => (bytes: Bytes) => {
+  const changed = bytes.slice();
+  changed[at]! ^= 0x01;
+  return changed;
+};
+
+describe('a good quote', () => {
+  test.each(['4', '5.2', '5.3'] as const)('of form %s is verified', async (form) => {
+    const claims = await appraise({ quote: { form, paddingBytes: 70 } });
+    expect(faults(claims)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(claims.get('cpu.tcb')?.value).toBe('UpToDate');
+    expect(claims.get('cpu.collateral')?.value).toBe(18);
+    expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
+    expect(claims.get('cpu.measurements')?.value).toContain(`rtmr2=${'42'.repeat(48)}`);
+  });
+
+  test('carries the report data that were asked for, or is refused', async () => {
+    const reportData = new Uint8Array(64).fill(9);
+    const asked = { expectedReportData: reportData };
+    expect(faults(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
+    const other = await appraise({ context: asked });
+    expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+  });
+
+  test('makes claims of the closed list alone, and one of each', async () => {
+    const claims = await appraise({});
+    for (const kind of claims.keys()) expect(CPU_CLAIM_KINDS).toContain(kind);
+  });
+
+  test('without collateral only shows that its chain is good', async () => {
+    const claims = await appraise({ collateral: null });
+    const verified = [...claims.values()].filter(({ status }) => status === 'verified');
+    expect(verified.map(({ kind }) => kind).sort()).toEqual(['cpu.chain', 'cpu.expiry']);
+    expect(claims.get('cpu.launch')?.voucher).toBe('operator-asserted');
+  });
+});
+
+describe('a quote is refused', () => {
+  const cases: [string, Case, Record<string, string>][] = [
+    [
+      'in debug mode',
+      { quote: { attributes: '0100001000000000' } },
+      { 'cpu.debug': 'debug-enabled' },
+    ],
+    [
+      'with unknown attributes',
+      { quote: { attributes: '0001001000000000' } },
+      { 'cpu.attributes': 'mode-refused' },
+    ],
+    [
+      'when the host can inject faults',
+      { quote: { attributes: '0000000000000000' } },
+      { 'cpu.attributes': 'mode-refused' },
+    ],
+    [
+      'when it can be migrated',
+      { quote: { attributes: '0000003000000000' } },
+      { 'cpu.migration': 'mode-refused' },
+    ],
+    [
+      'when a service TD is bound to it',
+      { quote: { form: '5.3', mrServiceTd: '5d'.repeat(48) } },
+      { 'cpu.migration': 'mode-refused' },
+    ],
+    [
+      'when its PCK is revoked',
+      { collateral: { isPckRevoked: true } },
+      { 'cpu.revocation': 'certificate-revoked' },
+    ],
+    [
+      'when the CA of its PCK is revoked',
+      { collateral: { isPlatformCaRevoked: true } },
+      { 'cpu.revocation': 'certificate-revoked' },
+    ],
+    [
+      'when the collateral is over',
+      { context: { nowMs: QUOTE_NOW_MS + 31 * 86_400_000 } },
+      { 'cpu.collateralExpiry': 'collateral-expired' },
+    ],
+    [
+      'when the collateral is of the future',
+      { context: { nowMs: QUOTE_NOW_MS - 31 * 86_400_000 } },
+      { 'cpu.collateralExpiry': 'collateral-expired' },
+    ],
+    [
+      'when the TCB info is for other platforms',
+      { collateral: { tcbInfo: { fmspc: '00b06f000000' } } },
+      { 'cpu.tcb': 'reference-conflict' },
+    ],
+    [
+      'when the TDX module is of another signer',
+      { quote: { mrSignerSeam: '11'.repeat(48) } },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
+      'when Intel knows no such TDX module',
+      { quote: { teeTcbSvn: `050902${'00'.repeat(13)}` } },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
+      'when it is older than all levels',
+      { collateral: { tcbInfo: { tcbLevels: [makeTcbLevel('UpToDate', { pcesvn: 99 })] } } },
+      { 'cpu.tcb': 'tcb-refused' },
+    ],
+  ];
+  test.each(cases)('%s', async (_, wanted, expected) => {
+    const found = faults(await appraise(wanted));
+    expect(found).toEqual({ 'cpu.reportData': 'unverified', ...expected });
+  });
+
+  const unproven: [string, Case, string, string][] = [
+    ['when a byte of its header changed', { tamper: flip(30) }, 'cpu.quote', 'signature-invalid'],
+    ['when a register changed', { tamper: flip(400) }, 'cpu.quote', 'signature-invalid'],
+    ['when its signature changed', { tamper: flip(640) }, 'cpu.quote', 'signature-invalid'],
+    ['when the QE report changed', { tamper: flip(776) }, 'cpu.qe', 'signature-invalid'],
+    [
+      'when the QE binds another key',
+      { tamper: flip(770 + 384 + 70) },
+      'cpu.qe',
+      'binding-mismatch',
+    ],
+    [
+      'of a QE of another signer',
+      { quote: { qeSigner: 'bb'.repeat(32) } },
+      'cpu.qe',
+      'identity-mismatch',
+    ],
+    ['of another product than the QE', { quote: { qeProduct: 1 } }, 'cpu.qe', 'identity-mismatch'],
+    [
+      'of a QE of another vendor',
+      { quote: { qeVendor: '00'.repeat(16) } },
+      'cpu.qe',
+      'identity-mismatch',
+    ],
+    [
+      'of a QE in debug mode',
+      { quote: { qeAttributes: `13${'00'.repeat(15)}` } },
+      'cpu.qe',
+      'debug-enabled',
+    ],
+    [
+      'of a QE with other attributes',
+      { quote: { qeAttributes: `31${'00'.repeat(15)}` } },
+      'cpu.qe',
+      'identity-mismatch',
+    ],
+    [
+      'when another root is pinned',
+      {
+        context: {
+          anchors: {
+            nvidiaDevice: new Set(),
+            nvidiaRim: new Set(),
+            intelSgx: new Set(['00'.repeat(32)]),
+            amdArk: new Set(),
+          },
+        },
+      },
+      'cpu.chain',
+      'root-not-pinned',
+    ],
+  ];
+  test.each(unproven)('%s, and nothing it says is verified', async (_, wanted, kind, code) => {
+    const claims = await appraise(wanted);
+    expect(claims.get(kind)?.code).toBe(code);
+    for (const said of ['cpu.quote', 'cpu.launch', 'cpu.measurements', 'cpu.tcb', 'cpu.debug']) {
+      expect(claims.get(said)?.status, said).not.toBe('verified');
+    }
+  });
+
+  test('when its PCK is expired', async () => {
+    const other = await makeIntelAuthority({ pckNotAfter: '20260110000000' });
+    const claims = await appraise(
+      {
+        context: {
+          anchors: { ...contextOf().anchors, intelSgx: new Set([other.rootSha256]) },
+        },
+      },
+      other,
+    );
+    const found = faults(claims);
+    expect(found).toEqual({
+      'cpu.reportData': 'unverified',
+      'cpu.expiry': 'certificate-expired',
+    });
+  });
+});
+
+describe('collateral that is not the platform vendor’s', () => {
+  const unproven: [string, (a: IntelAuthority, b: IntelAuthority) => CollateralChanges, string][] =
+    [
+      ['signed by the PCK', ({ pck }) => ({ signer: pck }), 'chain-broken'],
+      ['signed by the CA of PCKs', ({ platformCa }) => ({ signer: platformCa }), 'chain-broken'],
+      ['signed below another root', (_, { tcbSigner }) => ({ signer: tcbSigner }), 'chain-broken'],
+      [
+        'with a signature of something else',
+        () => ({ fields: { tcb_info_signature: '01'.repeat(64) } }),
+        'signature-invalid',
+      ],
+      [
+        'with a signature cut short',
+        () => ({ fields: { qe_identity_signature: '01'.repeat(63) } }),
+        'signature-invalid',
+      ],
+    ];
+  test.each(unproven)('%s is refused', async (_, changes, code) => {
+    const other = await makeIntelAuthority();
+    const claims = await appraise({ collateral: changes(authority, other) });
+    expect(claims.get('cpu.collateral')?.code).toBe(code);
+    expect(claims.get('cpu.quote')?.status).toBe('unverified');
+    expect(claims.get('cpu.tcb')?.status).toBe('unverified');
+  });
+
+  test('with a revocation list of another issuer leaves revocation unknown', async () => {
+    const other = await makeIntelAuthority();
+    const claims = await appraise({ collateral: { listIssuer: other.platformCa } });
+    expect(claims.get('cpu.revocation')?.code).toBe('revocation-unknown');
+    const root = await appraise({ collateral: { listIssuer: authority.root } });
+    expect(root.get('cpu.revocation')?.code).toBe('revocation-unknown');
+  });
+
+  test('of another machine vendor altogether verifies nothing', async () => {
+    const other = await makeIntelAuthority();
+    const quote = await readTdxQuote(await makeTdxQuote(authority));
+    const collateral = await readTdxCollateral(await makeTdxCollateral(other));
+    const claims = await appraiseTdxQuote(quote, collateral, contextOf());
+    const found = new Map(claims.map((claim) => [claim.kind, claim]));
+    expect(found.get('cpu.collateral')?.code).toBe('root-not-pinned');
+    expect(found.get('cpu.quote')?.status).toBe('unverified');
+  });
+});
+
+describe('the TCB status', () => {
+  const level = makeTcbLevel;
+  const oldModule = { quote: { teeTcbSvn: `030102${'00'.repeat(13)}` } };
+  const cases: [string, Case, string][] = [
+    [
+      'follows the platform',
+      { collateral: { tcbInfo: { tcbLevels: [level('SWHardeningNeeded')] } } },
+      'SWHardeningNeeded',
+    ],
+    ['follows the TDX module', oldModule, 'OutOfDate'],
+    [
+      'follows the quoting enclave',
+      {
+        quote: { qeSvn: 3 },
+        collateral: { qeIdentity: { tcbLevels: [makeEnclaveLevel(1, 'Revoked')] } },
+      },
+      'Revoked',
+    ],
+    [
+      'keeps both wishes of an old module on a platform to configure',
+      { ...oldModule, collateral: { tcbInfo: { tcbLevels: [level('ConfigurationNeeded')] } } },
+      'OutOfDateConfigurationNeeded',
+    ],
+    [
+      'takes the first level that all components meet',
+      {
+        collateral: {
+          tcbInfo: {
+            tcbLevels: [
+              level('UpToDate', { tdx: [0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }),
+              level('OutOfDate', {}, ['INTEL-SA-00001']),
+            ],
+          },
+        },
+      },
+      'OutOfDate',
+    ],
+  ];
+  test.each(cases)('%s, and all but UpToDate is refused', async (_, wanted, status) => {
+    const tcb = (await appraise(wanted)).get('cpu.tcb');
+    expect(tcb?.value).toBe(status);
+    expect(tcb?.code).toBe('tcb-refused');
+  });
+
+  test('comes with its advisories', async () => {
+    const tcbLevels = [level('OutOfDate', {}, ['INTEL-SA-00001', 'INTEL-SA-00002'])];
+    const claims = await appraise({ collateral: { tcbInfo: { tcbLevels } } });
+    expect(claims.get('cpu.advisories')?.value).toEqual(['INTEL-SA-00001', 'INTEL-SA-00002']);
+  });
+});
+
+describe('reading', () => {
+  const edits: [string, (quote: Bytes) => Bytes, string][] = [
+    ['of an SGX enclave', set(4, 0), 'unsupported-version'],
+    ['of version 3', set(0, 3), 'unsupported-version'],
+    ['of P-384', set(2, 3), 'unsupported-algorithm'],
+    ['cut short', (quote) => quote.slice(0, -1), 'malformed'],
+    ['with something behind it', (quote) => concatBytes(quote, Uint8Array.of(1)), 'trailing-bytes'],
+    ['of a megabyte', (quote) => concatBytes(quote, new Uint8Array(1 << 20)), 'too-large'],
+    ['certified by a key id', set(632 + 4 + 128, 3), 'unsupported-version'],
+  ];
+  test.each(edits)('a quote %s is refused', async (_, edit, code) => {
+    const quote = edit(await makeTdxQuote(authority));
+    await expect(readTdxQuote(quote)).rejects.toMatchObject({ code });
+  });
+
+  const documents: [string, CollateralChanges][] = [
+    ['for SGX', { tcbInfo: { id: 'SGX' } }],
+    ['of an odd date', { tcbInfo: { nextUpdate: 'tomorrow' } }],
+    ['of an odd component', { tcbInfo: { tcbLevels: [makeTcbLevel('UpToDate', { sgx: [1] })] } }],
+    ['of an unknown status', { tcbInfo: { tcbLevels: [makeTcbLevel('Splendid')] } }],
+    ['of the QE of SGX', { qeIdentity: { id: 'QE' } }],
+    ['with fields that nobody knows', { fields: { more: '' } }],
+    ['with a list that is none', { fields: { pck_crl: '3000' } }],
+    ['with a chain that is none', { fields: { tcb_info_issuer_chain: 'no chain' } }],
+    [
+      'with a chain that is broken twice',
+      { fields: { tcb_info_issuer_chain: `${BEGIN}!${END}${BEGIN}` } },
+    ],
+  ];
+  test.each(documents)('collateral %s is refused', async (_, changes) => {
+    const json = await makeTdxCollateral(authority, changes);
+    await expect(readTdxCollateral(json)).rejects.toBeInstanceOf(AttestError);
+  });
+});
+
+function set(at: number, value: number): (bytes: Bytes) => Bytes {
+  return (bytes) => {
+    const changed = bytes.slice();
+    changed[at] = value;
+    return changed;
+  };
+}

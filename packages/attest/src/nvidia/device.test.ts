@@ -1,0 +1,310 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { RevocationStatus } from '../claims/context.ts';
+import { type Bytes, utf8 } from '../core/bytes.ts';
+import { brief, makeContext, notVerified } from '../testing/appraisal.ts';
+import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
+import {
+  type DeviceAuthority,
+  makeDevice,
+  makeDeviceAuthority,
+  type TestDevice,
+  u16le,
+} from '../testing/device-authority.ts';
+import {
+  goodFields,
+  makeEvidenceItem,
+  makeReport,
+  type OpaqueField,
+  withFields,
+} from '../testing/device-reports.ts';
+import type { AppraisedDevice } from './device.ts';
+import { appraiseDevice } from './device.ts';
+import { appraiseDevices } from './device-set.ts';
+import { readEvidenceList, readSingleReport } from './evidence.ts';
+import { DEVICE_CLAIM_KINDS } from './kinds.ts';
+import { OPAQUE } from './opaque.ts';
+
+const nonce = new Uint8Array(32).fill(7);
+let authority: DeviceAuthority;
+let gpu: TestDevice;
+let blackwell: TestDevice;
+let nvswitch: TestDevice;
+
+beforeAll(async () => {
+  authority = await makeDeviceAuthority();
+  gpu = await makeDevice(authority, { arch: 'hopper', pdi: '0123456789abcdef' });
+  blackwell = await makeDevice(authority, { arch: 'blackwell', pdi: '00000000000000b2' });
+  nvswitch = await makeDevice(authority, { arch: 'ls10', pdi: 'a123456789abcdef' });
+});
+
+/** Answers as told, about every certificate. */
+const revocation = (status: RevocationStatus) => ({ status: async () => status });
+
+function context(changes: Parameters<typeof makeContext>[0] = {}) {
+  const { anchors, ...rest } = makeContext();
+  const trusted = { ...anchors, nvidiaDevice: authority.rootSha256 };
+  return { ...rest, anchors: trusted, nonce, revocation: revocation('good'), ...changes };
+}
+
+async function appraise(
+  device: TestDevice,
+  changes: Parameters<typeof makeContext>[0] = {},
+  fields?: OpaqueField[],
+): Promise<AppraisedDevice> {
+  const report = await makeReport(device, fields === undefined ? { nonce } : { nonce, fields });
+  const evidence = await readSingleReport(report, toPem(device.chain), 'the report');
+  return appraiseDevice('D', evidence, context(changes));
+}
+
+/** The claims but for those that good evidence of that kind leaves open. */
+function problems({ claims }: AppraisedDevice): string[] {
+  const open = ['D gpu.nvlink-encryption unverified', 'D switch.firmware unverified'];
+  return notVerified(claims).filter((text) => !open.includes(text));
+}
+
+describe('good evidence', () => {
+  test('is verified in all its parts', async () => {
+    for (const device of [gpu, blackwell, nvswitch]) {
+      const appraised = await appraise(
+        device,
+        {},
+        device === nvswitch ? placed(nvswitch) : goodFields(device),
+      );
+      expect(problems(appraised)).toEqual([]);
+      expect(appraised.pdi).toBe(device.pdi);
+      expect(appraised.isAuthentic).toBe(true);
+    }
+  });
+
+  test('makes claims of listed kinds alone', async () => {
+    const seen = [...(await appraise(gpu)).claims, ...(await appraise(nvswitch)).claims];
+    expect(new Set(seen.map(({ kind }) => kind))).toEqual(new Set(DEVICE_CLAIM_KINDS));
+  });
+
+  test('in the newer format says whether NVLink is encrypted', async () => {
+    const fields = withFields(
+      goodFields(blackwell),
+      [OPAQUE.featureFlag, u16le(1)],
+      [OPAQUE.fspUcodeSvn, u16le(5)],
+      [OPAQUE.nvlinkEncryption, Uint8Array.of(0xaa, 0)],
+      [OPAQUE.chipInfo, utf8('GB20X')],
+    );
+    const report = await makeReport(blackwell, { nonce, fields, isVersioned: true });
+    const evidence = await readSingleReport(report, toPem(blackwell.chain), 'the report');
+    expect(evidence.report.fspUcodeSvn).toBe(5);
+    expect(evidence.report.rimIds.driver).toEqual(['NV_GPU_CC_DRIVER_GB20X_590.12']);
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(notVerified(claims)).toEqual([]);
+    const valueFor = (name: string) => claims.find(({ kind }) => kind === name)?.value;
+    expect(valueFor('gpu.nvlink-encryption')).toBe(true);
+    expect(valueFor('gpu.mode')).toBe('multi');
+  });
+
+  test('without a nonce to compare with is not shown to be fresh', async () => {
+    const appraised = await appraise(gpu, { nonce: null });
+    expect(problems(appraised)).toEqual(['D gpu.nonce unverified']);
+  });
+});
+
+describe('each fault has its code', () => {
+  test('another nonce', async () => {
+    const appraised = await appraise(gpu, { nonce: new Uint8Array(32) });
+    expect(problems(appraised)).toEqual(['D gpu.nonce refused nonce-mismatch']);
+  });
+
+  test('a nonce stated beside the report that the report does not answer', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const [evidence] = await readEvidenceList(
+      JSON.stringify([{ ...item, nonce: '00'.repeat(32) }]),
+    );
+    const { claims } = await appraiseDevice('D', evidence!, context({ nonce: null }));
+    expect(claims.map(brief)).toContain('D gpu.nonce refused nonce-mismatch');
+  });
+
+  test('a driver stated beside the report that is not the one reported', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const list = JSON.stringify([{ ...item, driver_version: '999.99' }]);
+    const [evidence] = await readEvidenceList(list);
+    const { claims } = await appraiseDevice('D', evidence!, context());
+    expect(claims.map(brief)).toContain('D gpu.driver refused binding-mismatch');
+  });
+
+  test("another device's certificates", async () => {
+    const other = await makeDevice(authority, { arch: 'hopper', pdi: 'ffffffffffffffff' });
+    const appraised = await appraise({ ...gpu, chain: [gpu.chain[0]!, ...other.chain.slice(1)] });
+    expect(problems(appraised)[0]).toBe('D gpu.chain refused chain-broken');
+    expect(problems(appraised)).toContain('D gpu.signature unverified');
+    expect(appraised.isAuthentic).toBe(false);
+  });
+
+  test('a report by another device than the certificates are for', async () => {
+    const other = await makeDevice(authority, { arch: 'hopper', pdi: 'ffffffffffffffff' });
+    const report = await makeReport(other, { nonce });
+    const evidence = await readSingleReport(report, toPem(gpu.chain), 'the report');
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+    expect(
+      claims.filter(({ voucher, status }) => `${voucher} ${status}` === 'device-signed verified'),
+    ).toEqual([]);
+  });
+
+  test('a good signature under a root that is not pinned', async () => {
+    const stranger = await makeDeviceAuthority();
+    const device = await makeDevice(stranger, { arch: 'hopper', pdi: gpu.pdi });
+    const appraised = await appraise(device);
+    const refused = appraised.claims.filter(({ status }) => status === 'refused');
+    expect(refused.map(brief)).toEqual(['D gpu.chain refused root-not-pinned']);
+    expect(appraised.isAuthentic).toBe(false);
+    expect(appraised.pdi).toBeNull();
+  });
+
+  test('firmware that is not the certified one', async () => {
+    const fields = withFields(goodFields(gpu), [OPAQUE.fwid, new Uint8Array(48)]);
+    expect(problems(await appraise(gpu, {}, fields))).toEqual([
+      'D gpu.firmware refused firmware-mismatch',
+    ]);
+    const other = withFields(goodFields(blackwell), [OPAQUE.fwid, new Uint8Array(48)]);
+    expect(problems(await appraise(blackwell, {}, other))).toEqual([
+      'D gpu.firmware refused firmware-mismatch',
+    ]);
+  });
+
+  test('revoked, unknown to the issuer, not to be asked', async () => {
+    const cases: [RevocationStatus, string][] = [
+      ['revoked', 'refused certificate-revoked'],
+      ['unknown', 'refused revocation-unknown'],
+    ];
+    for (const [status, outcome] of cases) {
+      const appraised = await appraise(gpu, { revocation: revocation(status) });
+      expect(problems(appraised)).toEqual([`D gpu.revocation ${outcome}`]);
+    }
+    const without = await appraise(gpu, { revocation: null });
+    expect(problems(without)).toEqual(['D gpu.revocation unverified']);
+  });
+
+  test('expired, and not yet valid', async () => {
+    const brief2020 = await makeDevice(authority, {
+      arch: 'hopper',
+      pdi: gpu.pdi,
+      notAfter: '20210101000000',
+    });
+    expect(problems(await appraise(brief2020))).toEqual([
+      'D gpu.expiry refused certificate-expired',
+    ]);
+    const early = await appraise(gpu, { nowMs: Date.UTC(2019, 0, 1) });
+    expect(problems(early)).toEqual(['D gpu.expiry refused certificate-expired']);
+  });
+
+  test('a mode that contradicts itself', async () => {
+    const fields = withFields(goodFields(gpu), [OPAQUE.protectedPcie, Uint8Array.of(0xaa)]);
+    expect(problems(await appraise(gpu, {}, fields))).toEqual(['D gpu.mode refused mode-refused']);
+  });
+
+  test('a switch that is open to the host, and one that reports another identity', async () => {
+    const open = withFields(placed(nvswitch), [OPAQUE.switchLock, u16le(0)]);
+    expect(problems(await appraise(nvswitch, {}, open))).toEqual([
+      'D switch.lock refused mode-refused',
+    ]);
+    const other = withFields(placed(nvswitch), [OPAQUE.switchPdi, new Uint8Array(8)]);
+    const appraised = await appraise(nvswitch, {}, other);
+    expect(problems(appraised)).toEqual(['D switch.identity refused identity-mismatch']);
+    expect(appraised.pdi).toBeNull();
+  });
+
+  test('a device of one kind with the certificate of the other', async () => {
+    const chain = await chainWith({ serial: '500123456789ABCDEF' });
+    expect(problems(await appraise({ ...gpu, chain }))).toContain(
+      'D gpu.identity refused identity-mismatch',
+    );
+  });
+
+  test('one device that vouches for another', async () => {
+    const [leaf, device] = await chainWith({ serial: '41FFFFFFFFFFFFFFFF' }, gpu.chain[1]!);
+    const longer = [leaf!, device!, ...gpu.chain.slice(1)];
+    expect(problems(await appraise({ ...gpu, chain: longer }))).toContain(
+      'D gpu.chain refused chain-broken',
+    );
+    const shorter = [leaf!, device!, gpu.chain[1]!, ...gpu.chain.slice(3)];
+    expect(problems(await appraise({ ...gpu, chain: shorter }))).toContain(
+      'D gpu.chain refused chain-broken',
+    );
+  });
+});
+
+/** A leaf and a device certificate of ours, the latter issued by whoever is given. */
+async function chainWith(
+  names: { readonly serial: string },
+  issuer: TestIssuer = authority.provisioner,
+): Promise<TestIssuer[]> {
+  const subject: [string, string][] = [
+    [NAME.serial, names.serial],
+    [NAME.common, 'GH100 A01 GSP BROM'],
+  ];
+  const device = await makeCertificate({ subject, issuer, isCa: true });
+  const leaf = await makeCertificate({
+    subject: [[NAME.common, 'GH100 A01 GSP FMC LF']],
+    issuer: device,
+  });
+  return [leaf, device, authority.provisioner, authority.identity, authority.root];
+}
+
+function placed(device: TestDevice): OpaqueField[] {
+  const ports = new Uint8Array(8 * 8 + 64).fill(0xff);
+  return [...goodFields(device), [OPAQUE.switchGpuPorts, ports]];
+}
+
+describe('sets of devices', () => {
+  const set = async (items: [TestDevice, Bytes][]) => {
+    const entries = items.map(([device, report]) => makeEvidenceItem(device, report));
+    const evidence = await readEvidenceList(JSON.stringify(entries));
+    return appraiseDevices(evidence, context({ nonce: null }));
+  };
+
+  test('two GPUs are two', async () => {
+    const two = await set([
+      [gpu, await makeReport(gpu, { nonce })],
+      [blackwell, await makeReport(blackwell, { nonce })],
+    ]);
+    const machine = two.claims.filter(({ subject }) => subject === 'MACHINE');
+    expect(machine.map(brief)).toEqual([
+      'MACHINE devices.distinct verified',
+      'MACHINE devices.nonce verified',
+    ]);
+  });
+
+  test('one GPU that is shown twice, and reports of two times', async () => {
+    const other = new Uint8Array(32).fill(8);
+    const twice = await set([
+      [gpu, await makeReport(gpu, { nonce })],
+      [gpu, await makeReport(gpu, { nonce: other })],
+    ]);
+    const machine = twice.claims.filter(({ subject }) => subject === 'MACHINE');
+    expect(machine.map(brief)).toEqual([
+      'MACHINE devices.distinct refused identity-mismatch',
+      'MACHINE devices.nonce refused nonce-mismatch',
+    ]);
+  });
+
+  test('the form of the service’s requests, and lists that contradict certificates', async () => {
+    const { evidence, certificate } = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const request = {
+      nonce: '07'.repeat(32),
+      arch: 'HOPPER',
+      evidence_list: [{ evidence, certificate }],
+    };
+    const [device] = await readEvidenceList(JSON.stringify(request));
+    expect(device?.stated.nonce).toEqual(nonce);
+    const bad = [
+      { ...request, arch: 'BLACKWELL' },
+      { ...request, evidence_list: [] },
+      { ...request, nonce: '07' },
+      [{ evidence, certificate: '????' }],
+      [{ evidence: `${evidence.slice(0, -4)}`, certificate }],
+      'nothing',
+    ];
+    for (const document of bad) {
+      const reading = readEvidenceList(JSON.stringify(document));
+      await expect(reading).rejects.toMatchObject({ code: 'malformed' });
+    }
+  });
+});

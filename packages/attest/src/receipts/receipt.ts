@@ -1,0 +1,65 @@
+import { z } from 'zod';
+import { count, hexOf, parseJson, readShape } from '../core/json-shape.ts';
+
+const RECEIPT_CHARACTERS_MAX = 64 * 1024;
+const ENTRIES_MAX = 64;
+
+const shortText = z.string().max(256);
+
+/** `complete`: sent to its end; `failed`: ended by an error; `cut`: the client left before. */
+export const RECEIPT_OUTCOMES = ['complete', 'failed', 'cut'] as const;
+
+const receiptSchema = z.strictObject({
+  /** Keeps this from being taken for anything else that the same key signs. */
+  type: z.literal('bridgekeeper.receipt.v1'),
+  id: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/),
+  /** 1 for the first receipt of a chain. */
+  sequence: z.int().min(1),
+  /** `linkHash` of the receipt before; null for the first. */
+  previous: hexOf(32).nullable(),
+  /** The raw Ed25519 key that signs it. */
+  key: hexOf(32),
+  /** Seconds since 1970 by the server's clock. */
+  createdAt: count,
+  outcome: z.enum(RECEIPT_OUTCOMES),
+  /** Of the body's bytes exactly as they came and were sent; a stream's are taken together. */
+  requestSha256: hexOf(32),
+  responseSha256: hexOf(32),
+  model: shortText,
+  /** null: the server was given no digest of its model. */
+  modelDigest: hexOf(32).nullable(),
+  policy: shortText,
+  law: shortText,
+  tokens: z.strictObject({ prompt: count, cached: count, generated: count }),
+  crossings: z.strictObject({
+    /**
+     * Most crossings serve many requests at once. Each is divided equally among the requests that
+     * held a row while it was made.
+     */
+    attribution: z.literal('equal-share-while-resident'),
+    entries: z
+      .array(
+        z.strictObject({
+          purpose: z.string().max(32),
+          direction: z.enum(['h2d', 'd2h']),
+          /** Shares, so with a fraction. */
+          crossings: z.number().min(0),
+          bytes: z.number().min(0),
+        }),
+      )
+      .max(ENTRIES_MAX),
+  }),
+});
+
+const signedSchema = z.strictObject({ receipt: receiptSchema, signature: hexOf(64) });
+
+/** What one answer was, and what crossed the bridge for it. No text of anybody's, only digests. */
+export type Receipt = Readonly<z.output<typeof receiptSchema>>;
+
+/** A receipt and its key's Ed25519 signature over the receipt's canonical JSON (RFC 8785). */
+export type SignedReceipt = Readonly<z.output<typeof signedSchema>>;
+
+/** Reads what a server gives out for a receipt's id. Throws AttestError. */
+export function readSignedReceipt(text: string, what = 'the receipt'): SignedReceipt {
+  return readShape(signedSchema, parseJson(text, RECEIPT_CHARACTERS_MAX, what), what);
+}

@@ -1,0 +1,233 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
+import { fromHex, toHex, utf8 } from '../core/bytes.ts';
+import { sha256Hex } from '../core/digest.ts';
+import { AttestError } from '../core/errors.ts';
+import type { ReceiptSigner } from '../receipts/seal.ts';
+import { makeReceiptSigner } from '../testing/receipts.ts';
+import { makePayload, makeReportParts, makeStatement } from '../testing/reports.ts';
+import { appraiseServerReport, type ReportContext, SERVER_CLAIMS } from './appraise.ts';
+import { expectedReportData, readServerReport, type ServerReport } from './report.ts';
+import type { ReportBinding, ReportStatement } from './statement.ts';
+import { type ReportEvidence, reportDocument } from './write.ts';
+
+let signer: ReceiptSigner;
+beforeAll(async () => {
+  signer = await makeReceiptSigner();
+});
+
+const NONCE = 'ab'.repeat(32);
+const TLS = 'cd'.repeat(32);
+
+interface Wishes {
+  readonly statement?: Partial<ReportStatement>;
+  readonly evidence?: Partial<ReportEvidence>;
+  readonly binding?: ReportBinding;
+}
+
+async function textOf(wishes: Wishes = {}): Promise<string> {
+  const nvidiaPayload = makePayload(NONCE);
+  const gpuEvidenceSha256 = await sha256Hex(utf8(nvidiaPayload));
+  const statement = await makeStatement(signer, { gpuEvidenceSha256, ...wishes.statement });
+  const changes = { nvidiaPayload, ...wishes.evidence };
+  const binding = wishes.binding ?? 'statement';
+  const { prepared, evidence } = await makeReportParts(statement, binding, signer, changes);
+  return JSON.stringify(reportDocument(prepared, evidence));
+}
+
+/** A report whose quote, were it one, would carry the right report data. */
+async function appraise(
+  report: ServerReport,
+  context: Partial<ReportContext> = {},
+): Promise<ReadonlyMap<string, Claim>> {
+  const reportData = await expectedReportData(report);
+  const claims = await appraiseServerReport(report, {
+    nonce: fromHex(NONCE, 'nonce'),
+    connectionSpkiSha256: TLS,
+    quote: { reportData, isVerified: true },
+    ...context,
+  });
+  for (const { kind } of claims) expect(SERVER_CLAIMS).toContain(kind);
+  return new Map(claims.map((claim) => [claim.kind, claim]));
+}
+
+const states = (claims: ReadonlyMap<string, Claim>) =>
+  Object.fromEntries([...claims].map(([kind, { status, code }]) => [kind, code ?? status]));
+
+describe('a report under a verified quote', () => {
+  it.each<ReportBinding>(['statement', 'signing-address', 'signing-address-tls'])(
+    'is verified as far as hardware can tell (%s)',
+    async (binding) => {
+      const report = readServerReport(await textOf({ binding }));
+      expect(states(await appraise(report))).toEqual({
+        'server.tee': 'verified',
+        'server.binding': 'verified',
+        'server.signature': 'verified',
+        'server.nonce': 'verified',
+        'server.tls': 'verified',
+        'server.receiptKey': 'verified',
+        'server.gpuEvidence': 'verified',
+        'server.software': 'unverified',
+        'server.model': 'unverified',
+        'server.configuration': 'unverified',
+      });
+    },
+  );
+
+  it('has the report data that other services compare', async () => {
+    const byAddress = readServerReport(await textOf({ binding: 'signing-address' }));
+    const data = toHex(await expectedReportData(byAddress));
+    expect(data).toBe(signer.key + NONCE);
+    const byTls = readServerReport(await textOf({ binding: 'signing-address-tls' }));
+    const bound = await sha256Hex(fromHex(signer.key + TLS, 'bound'));
+    expect(toHex(await expectedReportData(byTls))).toBe(bound + NONCE);
+  });
+
+  it('proves nothing while the quote is not verified, and says so', async () => {
+    const report = readServerReport(await textOf());
+    const reportData = await expectedReportData(report);
+    const claims = await appraise(report, { quote: { reportData, isVerified: false } });
+    for (const { status, voucher } of claims.values()) {
+      expect(`${status} ${voucher}`).toBe('unverified operator-asserted');
+    }
+  });
+
+  it('is refused with the quote of another report', async () => {
+    const report = readServerReport(await textOf());
+    const other = readServerReport(await textOf({ statement: { issuedAt: 5 } }));
+    const reportData = await expectedReportData(other);
+    const claims = await appraise(report, { quote: { reportData, isVerified: true } });
+    expect(claims.get('server.binding')).toMatchObject({ code: 'binding-mismatch' });
+    expect(claims.get('server.receiptKey')).toMatchObject({ status: 'unverified' });
+  });
+});
+
+describe('a report without a TEE', () => {
+  it('says so plainly, and nothing in it is verified', async () => {
+    const report = readServerReport(await textOf({ statement: { tee: 'none' } }));
+    const claims = await appraise(report, { quote: null });
+    expect(claims.get('server.tee')).toMatchObject({
+      statement: 'the server runs in no TEE',
+      value: 'none',
+      voucher: 'operator-asserted',
+    });
+    expect([...claims.values()].filter(({ status }) => status === 'verified')).toEqual([]);
+  });
+
+  it('is refused where it claims one', async () => {
+    const report = readServerReport(await textOf({ evidence: { tdxQuote: null } }));
+    const claims = await appraise(report, { quote: null });
+    expect(claims.get('server.tee')).toMatchObject({ code: 'binding-mismatch' });
+  });
+});
+
+describe('refusals', () => {
+  const edit = async (change: (own: Record<string, object>) => object, wishes: Wishes = {}) => {
+    const whole = JSON.parse(await textOf(wishes));
+    return readServerReport(JSON.stringify({ ...whole, ...change(whole) }));
+  };
+
+  it('another nonce than was asked with, or none', async () => {
+    const report = readServerReport(await textOf());
+    const other = await appraise(report, { nonce: fromHex('00'.repeat(32), 'nonce') });
+    expect(other.get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+    const none = await appraise(report, { nonce: null });
+    expect(none.get('server.nonce')).toMatchObject({ status: 'unverified' });
+    const two = await edit(() => ({ request_nonce: '11'.repeat(32) }));
+    expect((await appraise(two)).get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+  });
+
+  it('a connection that ends elsewhere', async () => {
+    const report = readServerReport(await textOf());
+    for (const connectionSpkiSha256 of ['ee'.repeat(32), null]) {
+      const claims = await appraise(report, { connectionSpkiSha256 });
+      expect(claims.get('server.tls')).toMatchObject({ code: 'binding-mismatch' });
+    }
+    const plain = readServerReport(await textOf({ statement: { tlsSpkiSha256: null } }));
+    expect((await appraise(plain)).get('server.tls')).toMatchObject({ status: 'unverified' });
+  });
+
+  it('GPU evidence that is another, of another nonce, or left out', async () => {
+    const swapped = await edit(() => ({ nvidia_payload: makePayload('22'.repeat(32)) }));
+    expect((await appraise(swapped)).get('server.gpuEvidence')).toMatchObject({
+      code: 'binding-mismatch',
+    });
+    const payload = makePayload('22'.repeat(32));
+    const gpuEvidenceSha256 = await sha256Hex(utf8(payload));
+    const wishes = { statement: { gpuEvidenceSha256 }, evidence: { nvidiaPayload: payload } };
+    const stale = readServerReport(await textOf(wishes));
+    expect((await appraise(stale)).get('server.gpuEvidence')).toMatchObject({
+      code: 'nonce-mismatch',
+    });
+    const without = readServerReport(await textOf({ evidence: { nvidiaPayload: null } }));
+    expect((await appraise(without)).get('server.gpuEvidence')).toMatchObject({
+      code: 'binding-mismatch',
+    });
+  });
+
+  it('a statement that its key did not sign', async () => {
+    const report = await edit(
+      ({ bridgekeeper }) => ({ bridgekeeper: { ...bridgekeeper, signature: 'ab'.repeat(64) } }),
+      { binding: 'signing-address' },
+    );
+    const claims = await appraise(report);
+    expect(claims.get('server.signature')).toMatchObject({ code: 'signature-invalid' });
+    expect(claims.get('server.receiptKey')).toMatchObject({ status: 'unverified' });
+  });
+
+  it('a configuration that is not the one of the digest, and two keys', async () => {
+    const shown = readServerReport(await textOf({ evidence: { configuration: { law: 'other' } } }));
+    expect((await appraise(shown)).get('server.configuration')).toMatchObject({
+      code: 'binding-mismatch',
+    });
+    const twoKeys = await edit(() => ({ signing_address: '33'.repeat(32) }));
+    expect((await appraise(twoKeys)).get('server.receiptKey')).toMatchObject({
+      code: 'binding-mismatch',
+    });
+  });
+});
+
+describe("another service's report", () => {
+  const foreign = (more: object) =>
+    JSON.stringify({
+      signing_address: `0x${'1a'.repeat(20)}`,
+      signing_algo: 'ecdsa',
+      request_nonce: NONCE,
+      intel_quote: '00',
+      nvidia_payload: makePayload(NONCE),
+      info: { tcb_info: '{}' },
+      ...more,
+    });
+
+  it('is read and judged by what it binds: an address and the nonce', async () => {
+    const report = readServerReport(foreign({}));
+    const data = toHex(await expectedReportData(report));
+    expect(data).toBe('1a'.repeat(20) + '00'.repeat(12) + NONCE);
+    expect(states(await appraise(report))).toEqual({
+      'server.tee': 'verified',
+      'server.binding': 'verified',
+      'server.nonce': 'verified',
+      'server.gpuEvidence': 'unverified',
+      'server.receiptKey': 'verified',
+    });
+  });
+
+  it('binds its TLS key where it names one', async () => {
+    const report = readServerReport(foreign({ tls_cert_fingerprint: TLS }));
+    expect(report.binding).toBe('signing-address-tls');
+  });
+});
+
+describe('reading', () => {
+  it.each([
+    ['no JSON', '{'],
+    ['a list', '[]'],
+    ['nothing known', '{"hello": 1}'],
+    ['a quote that is not hexadecimal', '{"intel_quote": "xyz"}'],
+    ['a nonce of another length', '{"intel_quote": "00", "request_nonce": "00"}'],
+    ['a payload that is not JSON', '{"nvidia_payload": "{"}'],
+    ['another field in our part', '{"intel_quote": "00", "bridgekeeper": {"x": 1}}'],
+  ])('refuses %s', (_, text) => {
+    expect(() => readServerReport(text)).toThrow(AttestError);
+  });
+});

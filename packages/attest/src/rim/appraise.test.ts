@@ -1,0 +1,264 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
+import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { AttestError } from '../core/errors.ts';
+import type { DeviceReport } from '../nvidia/device-report.ts';
+import { makeContext } from '../testing/appraisal.ts';
+import {
+  editXml,
+  makeRim,
+  makeRimAuthority,
+  type RimAuthority,
+  type TestRim,
+} from '../testing/rim-authority.ts';
+import { appraiseMeasurements, type MeasuredDevice } from './appraise.ts';
+
+const NOW_MS = Date.UTC(2026, 5, 1);
+const DRIVER = 'NV_GPU_DRIVER_GH100_1.2.3';
+const VBIOS = 'NV_GPU_VBIOS_1_2_3_96';
+const digestOf = (byte: number): Bytes => new Uint8Array(48).fill(byte);
+
+let authority: RimAuthority;
+beforeAll(async () => {
+  authority = await makeRimAuthority();
+});
+
+type Measured = Pick<
+  DeviceReport,
+  'kind' | 'measurements' | 'driverVersion' | 'vbiosVersion' | 'rimIds' | 'isNvdec0On'
+> & { readonly fspUcodeSvn: number | null };
+
+/** The part of a report that measurements are compared by. */
+function device(changes: Partial<Measured> = {}, isAuthentic = true): MeasuredDevice {
+  const measured: Measured = {
+    kind: 'gpu',
+    measurements: new Map([0, 1, 2, 3, 35].map((index) => [index, digestOf(index + 1)])),
+    driverVersion: '1.2.3',
+    vbiosVersion: '96.00.AB',
+    rimIds: { driver: [DRIVER], vbios: VBIOS },
+    isNvdec0On: true,
+    fspUcodeSvn: null,
+    ...changes,
+  };
+  return { subject: 'GPU-0', report: measured as DeviceReport, isAuthentic };
+}
+
+const driverRim = (changes: Partial<TestRim> = {}): TestRim => ({
+  version: '1.2.3',
+  measurements: [0, 1].map((index) => ({ index, alternatives: [digestOf(index + 1)] })),
+  ...changes,
+});
+const vbiosRim = (changes: Partial<TestRim> = {}): TestRim => ({
+  version: '96.00.ab',
+  measurements: [
+    { index: 2, alternatives: [digestOf(99), digestOf(3)] },
+    { index: 3, isActive: false, alternatives: [digestOf(99)] },
+  ],
+  ...changes,
+});
+
+async function source(
+  driver: TestRim | Bytes | null = driverRim(),
+  vbios: TestRim | Bytes | null = vbiosRim(),
+): Promise<ReferenceSource> {
+  const made = async (one: TestRim | Bytes | null) =>
+    one === null || one instanceof Uint8Array ? one : makeRim(authority, one);
+  const documents: Record<string, Bytes | null> = {
+    [DRIVER]: await made(driver),
+    [VBIOS]: await made(vbios),
+  };
+  return { rim: async (id) => documents[id] ?? null };
+}
+
+function context(
+  references: ReferenceSource | null,
+  changes: Partial<AppraisalContext> = {},
+): AppraisalContext {
+  const { anchors, ...rest } = makeContext({ nowMs: NOW_MS, references, ...changes });
+  return { ...rest, anchors: { ...anchors, nvidiaRim: new Set([authority.rootSha256]) } };
+}
+
+const short = ({ subject, kind, status, code, value }: Claim) =>
+  [subject, kind, code ?? status, value].filter((part) => part !== undefined).join(' ');
+const measured = (claims: readonly Claim[]) =>
+  claims.filter(({ kind }) => kind.endsWith('.measurements')).map(short);
+const find = (claims: readonly Claim[], kind: string) => claims.find((one) => one.kind === kind)!;
+
+describe('measurements', () => {
+  it('match one of the alternatives at every active index', async () => {
+    const claims = await appraiseMeasurements([device()], context(await source()));
+    expect(claims.map(short)).toEqual([
+      ...[0, 1].flatMap((n) => [
+        `RIM-${n} rim.chain verified ${n === 0 ? DRIVER : VBIOS}`,
+        `RIM-${n} rim.signature verified`,
+        `RIM-${n} rim.version verified ${n === 0 ? '1.2.3' : '96.00.AB'}`,
+        `RIM-${n} rim.expiry verified`,
+        `RIM-${n} rim.revocation unverified`,
+      ]),
+      'GPU-0 gpu.measurements verified 2 of 2',
+      'GPU-0 gpu.measurements verified 1 of 1',
+    ]);
+  });
+
+  it('are refused where one differs, which is named', async () => {
+    const changed = new Map([...device().report.measurements, [1, digestOf(77)]]);
+    const one = device({ measurements: changed });
+    const claims = await appraiseMeasurements([one], context(await source()));
+    expect(measured(claims)).toEqual([
+      'GPU-0 gpu.measurements measurement-mismatch 1 of 2',
+      'GPU-0 gpu.measurements verified 1 of 1',
+    ]);
+    expect(find(claims, 'gpu.measurements').statement).toContain('1 (Measurement_1)');
+  });
+
+  it('are refused where one is missing', async () => {
+    const one = device({ measurements: new Map([[2, digestOf(3)]]) });
+    const claims = await appraiseMeasurements([one], context(await source()));
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements measurement-mismatch 0 of 2');
+  });
+
+  it('are refused where both references speak for one index', async () => {
+    const overlapping = vbiosRim({ measurements: driverRim().measurements.slice(1) });
+    const references = await source(driverRim(), overlapping);
+    const claims = await appraiseMeasurements([device()], context(references));
+    expect(measured(claims)).toEqual([
+      'GPU-0 gpu.measurements reference-conflict 2 of 2',
+      'GPU-0 gpu.measurements reference-conflict 1 of 1',
+    ]);
+  });
+
+  it('leave index 35 out where NVDEC0 is off, and there alone', async () => {
+    const golden = [...driverRim().measurements, { index: 35, alternatives: [digestOf(99)] }];
+    const references = await source(driverRim({ measurements: golden }));
+    const off = await appraiseMeasurements([device({ isNvdec0On: false })], context(references));
+    expect(measured(off)[0]).toBe('GPU-0 gpu.measurements verified 2 of 2');
+    for (const isNvdec0On of [true, null]) {
+      const on = await appraiseMeasurements([device({ isNvdec0On })], context(references));
+      expect(measured(on)[0]).toBe('GPU-0 gpu.measurements measurement-mismatch 2 of 3');
+    }
+  });
+
+  it('are refused where a reference names none', async () => {
+    const references = await source(driverRim({ measurements: [] }));
+    const claims = await appraiseMeasurements([device()], context(references));
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements reference-missing 0 of 0');
+  });
+
+  it('are refused without a reference, and unverified if none was to be compared', async () => {
+    const missing = await appraiseMeasurements([device()], context(await source(null)));
+    expect(measured(missing)[0]).toBe('GPU-0 gpu.measurements reference-missing');
+    const broken: ReferenceSource = { rim: () => Promise.reject(new Error('no route')) };
+    const unasked = await appraiseMeasurements([device()], context(broken));
+    expect(find(unasked, 'gpu.measurements').statement).toContain('no route');
+    expect(measured(unasked)[0]).toBe('GPU-0 gpu.measurements reference-missing');
+    const none = await appraiseMeasurements([device()], context(null));
+    expect(measured(none)).toEqual(['GPU-0 gpu.measurements unverified']);
+  });
+
+  it('prove nothing in a report that is refused itself', async () => {
+    const claims = await appraiseMeasurements([device({}, false)], context(await source()));
+    expect(measured(claims)).toEqual([
+      `GPU-0 gpu.measurements unverified`,
+      `GPU-0 gpu.measurements unverified`,
+    ]);
+  });
+
+  it('hold for many devices by one reference each, which is asked for once', async () => {
+    const inner = await source();
+    const asked: string[] = [];
+    const counting: ReferenceSource = {
+      rim: (id) => {
+        asked.push(id);
+        return inner.rim(id);
+      },
+    };
+    const devices = [0, 1, 2].map((n) => ({ ...device(), subject: `GPU-${n}` }));
+    const claims = await appraiseMeasurements(devices, context(counting));
+    expect(asked.sort()).toEqual([DRIVER, VBIOS].sort());
+    expect(measured(claims)).toHaveLength(6);
+    expect(claims.filter(({ kind }) => kind === 'rim.signature')).toHaveLength(2);
+  });
+
+  it('of a switch are compared with its BIOS reference alone', async () => {
+    const one = device({ kind: 'switch', rimIds: { driver: [], vbios: VBIOS } });
+    const claims = await appraiseMeasurements([one], context(await source()));
+    expect(measured(claims)).toEqual(['GPU-0 switch.measurements verified 1 of 1']);
+  });
+});
+
+describe('security versions', () => {
+  it.each([
+    [7, 'verified'],
+    [8, 'verified'],
+    [6, 'firmware-mismatch'],
+    [null, 'firmware-mismatch'],
+  ])('%s against a floor of 7: %s', async (fspUcodeSvn, expected) => {
+    const references = await source(driverRim({ minSvn: 7 }));
+    const claims = await appraiseMeasurements([device({ fspUcodeSvn })], context(references));
+    const { status, code } = find(claims, 'gpu.svn');
+    expect(code ?? status).toBe(expected);
+  });
+});
+
+describe('a reference', () => {
+  it('that was changed is refused, and not compared with', async () => {
+    const good = await makeRim(authority, driverRim());
+    const changed = editXml(good, 'ns2:Hash0="02', 'ns2:Hash0="4d');
+    const claims = await appraiseMeasurements([device()], context(await source(changed)));
+    expect(find(claims, 'rim.signature').code).toBe('signature-invalid');
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements unverified');
+  });
+
+  it('that another authority signed, flawlessly, is refused for its root', async () => {
+    const other = await makeRim(await makeRimAuthority(), driverRim());
+    const claims = await appraiseMeasurements([device()], context(await source(other)));
+    expect(find(claims, 'rim.chain').code).toBe('root-not-pinned');
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements unverified');
+  });
+
+  it('that another authority signed under the certificates of ours is refused', async () => {
+    const stranger = await makeRimAuthority();
+    const mixed = { ...authority, chain: [stranger.chain[0]!, ...authority.chain.slice(1)] };
+    const broken = await makeRim(mixed, driverRim());
+    const claims = await appraiseMeasurements([device()], context(await source(broken)));
+    expect(find(claims, 'rim.chain').code).toBe('chain-broken');
+    const [leaf, ...upper] = authority.chain;
+    const forged = { ...authority, chain: [{ ...leaf!, keys: stranger.chain[0]!.keys }, ...upper] };
+    const signed = await makeRim(forged, driverRim());
+    const refused = await appraiseMeasurements([device()], context(await source(signed)));
+    expect(find(refused, 'rim.signature').code).toBe('signature-invalid');
+  });
+
+  it('of another version is refused, and not compared with', async () => {
+    const references = await source(driverRim({ version: '1.2.4' }));
+    const claims = await appraiseMeasurements([device()], context(references));
+    expect(find(claims, 'rim.version').code).toBe('firmware-mismatch');
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements unverified');
+  });
+
+  it('of a signer that lapsed is refused for that alone: a policy may tolerate it', async () => {
+    authority = await makeRimAuthority('20250101000000');
+    const claims = await appraiseMeasurements([device()], context(await source()));
+    authority = await makeRimAuthority();
+    expect(find(claims, 'rim.expiry').code).toBe('certificate-expired');
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements verified 2 of 2');
+  });
+
+  it.each([
+    ['revoked', 'certificate-revoked'],
+    ['unknown', 'revocation-unknown'],
+    ['broken', 'revocation-unknown'],
+    ['good', 'verified'],
+  ] as const)('whose signer is %s: %s', async (status, expected) => {
+    const revocation: RevocationSource = {
+      async status() {
+        if (status === 'broken') throw new AttestError('not-available', 'no answer');
+        return status;
+      },
+    };
+    const claims = await appraiseMeasurements([device()], context(await source(), { revocation }));
+    const one = find(claims, 'rim.revocation');
+    expect(one.code ?? one.status).toBe(expected);
+  });
+});

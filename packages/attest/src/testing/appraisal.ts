@@ -1,0 +1,27 @@
+import type { Claim } from '../claims/claim.ts';
+import type { AppraisalContext } from '../claims/context.ts';
+import { ChainCache } from '../core/chain.ts';
+
+/** A context that trusts nobody, asks nobody and judges at the beginning of 2026. */
+export function makeContext(changes: Partial<AppraisalContext> = {}): AppraisalContext {
+  const none: ReadonlySet<string> = new Set();
+  return {
+    nowMs: Date.UTC(2026, 0, 1),
+    anchors: { nvidiaDevice: none, nvidiaRim: none, intelSgx: none, amdArk: none },
+    chains: new ChainCache(),
+    nonce: null,
+    references: null,
+    revocation: null,
+    ...changes,
+  };
+}
+
+/** A claim in short, for comparison: `GPU-0 gpu.nonce refused nonce-mismatch`. */
+export function brief({ subject, kind, status, code }: Claim): string {
+  return [subject, kind, status, ...(code === undefined ? [] : [code])].join(' ');
+}
+
+/** The claims that are not verified, in short. */
+export function notVerified(claims: readonly Claim[]): string[] {
+  return claims.filter(({ status }) => status !== 'verified').map(brief);
+}

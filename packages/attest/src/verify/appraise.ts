@@ -1,0 +1,151 @@
+import type { Claim } from '../claims/claim.ts';
+import type { AppraisalContext, ReferenceSource } from '../claims/context.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { AttestError } from '../core/errors.ts';
+import { appraiseSnpReport } from '../cpu/snp-verify.ts';
+import { appraiseTdxQuote, isVerified } from '../cpu/tdx-verify.ts';
+import { appraiseDstackReport } from '../dstack/app.ts';
+import { appraiseToken, NRAS_ISSUER } from '../nras/appraise.ts';
+import type { TokenKeys } from '../nras/keys.ts';
+import type { AppraisedDevice } from '../nvidia/device.ts';
+import { appraiseDevices } from '../nvidia/device-set.ts';
+import { appraiseObservedMode } from '../nvidia/observed-mode.ts';
+import type { Policy } from '../policy/policy.ts';
+import { appraiseServerReport } from '../report/appraise.ts';
+import { expectedReportData, type ServerReport } from '../report/report.ts';
+import { appraiseMeasurements } from '../rim/appraise.ts';
+import { appraiseReference } from '../rim/reference.ts';
+import type { CollateralSource } from '../services/collateral.ts';
+import { isReferenceFile } from '../services/references.ts';
+import type { Evidence } from './evidence.ts';
+import { appraiseReceipts } from './receipts.ts';
+
+/** What verification knows besides the evidence and what appraisal needs for all of it. */
+export interface VerifyContext extends AppraisalContext {
+  /** Fetches what a quote's vendor says of its platform, if it was not given; null: it cannot. */
+  readonly collateral: CollateralSource | null;
+  /** Fetches the keys that tokens are signed with, if they were not given; null: it cannot. */
+  readonly tokenKeys: (() => Promise<TokenKeys>) | null;
+  /**
+   * Of the connection that a server's report came by: SHA-256 of its key (SubjectPublicKeyInfo),
+   * null for plain HTTP. Absent: it came as a file.
+   */
+  readonly connectionSpkiSha256?: string | null;
+  readonly snpMinimumTcb: Policy['snpMinimumTcb'];
+}
+
+/**
+ * Appraises all that was given: each piece for itself, and what binds them. Never throws for
+ * evidence that is wrong.
+ */
+export async function appraise(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+  const { server } = evidence;
+  const cpu = await appraiseCpu(evidence, context);
+  const own = server === null ? [] : await appraiseServer(evidence, server, cpu, context);
+  return [
+    ...own,
+    ...cpu,
+    ...(await appraiseGpus(evidence, context)),
+    ...(await appraiseTokens(evidence, context)),
+    ...(await appraiseReceipts(evidence, own)),
+  ];
+}
+
+async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): Promise<Claim[]> {
+  if (cpu === null) return [];
+  const expectedReportData = await expectedOf(server);
+  const { snpMinimumTcb: minimumTcb } = context;
+  const cpuContext = { ...context, expectedReportData, minimumTcb };
+  const { collateral: source } = context;
+  if (cpu.tee === 'sev-snp') {
+    const { report, endorsement } = cpu;
+    const revocationList =
+      endorsement.revocationList ??
+      (await ifThere(source && (() => source.snpRevocationList(endorsement.key))));
+    return appraiseSnpReport(report, { ...endorsement, revocationList }, cpuContext);
+  }
+  const { quote, dstack, app } = cpu;
+  const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));
+  return dstack === null
+    ? appraiseTdxQuote(quote, collateral, cpuContext)
+    : appraiseDstackReport(dstack, collateral, app, cpuContext);
+}
+
+/** null: nothing is expected, or the server's report, which is refused for it, lacks a part. */
+function expectedOf(server: ServerReport | null): Promise<Bytes | null> {
+  return ifThere(server && (() => expectedReportData(server)));
+}
+
+async function appraiseServer(
+  { cpu }: Evidence,
+  server: ServerReport,
+  cpuClaims: readonly Claim[],
+  context: VerifyContext,
+): Promise<Claim[]> {
+  const { nonce, connectionSpkiSha256 } = context;
+  const reportData = cpu?.report.reportData ?? null;
+  // A guest in debug mode says whatever its host wants it to say.
+  const isGenuine = isVerified(cpuClaims, 'cpu.quote') && isVerified(cpuClaims, 'cpu.debug');
+  return appraiseServerReport(server, {
+    nonce,
+    quote: reportData && { reportData, isVerified: isGenuine },
+    ...(connectionSpkiSha256 !== undefined && { connectionSpkiSha256 }),
+  });
+}
+
+async function appraiseGpus(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+  const { devices: given, references, server } = evidence;
+  const state = server?.statement?.observed?.confidential ?? null;
+  const { devices, claims } =
+    given.length === 0 ? { devices: [], claims: [] } : await appraiseDevices(given, context);
+  const observed = state === null ? [] : await appraiseObservedMode(state, devices);
+  return [...claims, ...observed, ...(await appraiseReferences(devices, references, context))];
+}
+
+/** Compares devices with references; given references that no device needs are judged as well. */
+async function appraiseReferences(
+  devices: readonly AppraisedDevice[],
+  given: Evidence['references'],
+  context: VerifyContext,
+): Promise<Claim[]> {
+  const used = new Set<Evidence['references'][number]>();
+  const givenFirst: ReferenceSource = {
+    async rim(id) {
+      const file = given.find(({ name }) => isReferenceFile(name, id));
+      if (file === undefined) return (await context.references?.rim(id)) ?? null;
+      used.add(file);
+      return file.bytes;
+    },
+  };
+  const isAny = given.length > 0 || context.references !== null;
+  const references = isAny ? givenFirst : null;
+  const claims = await appraiseMeasurements(devices, { ...context, references });
+  let count = new Set(claims.map(({ subject }) => subject).filter((one) => one.startsWith('RIM-')))
+    .size;
+  for (const file of given.filter((one) => !used.has(one))) {
+    const reference = { subject: `RIM-${count++}`, id: file.name, bytes: file.bytes, versions: [] };
+    claims.push(...(await appraiseReference(reference, context)).claims);
+  }
+  return claims;
+}
+
+async function appraiseTokens(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+  const { token, tokenKeys } = evidence;
+  if (token === null) return [];
+  const keys = tokenKeys ?? (await ifThere(context.tokenKeys));
+  return appraiseToken(token, { keys, issuer: NRAS_ISSUER, deviceCount: null }, context);
+}
+
+/**
+ * What a service has to say; null where it cannot be had, for whatever reason: what rests on it is
+ * not verified then.
+ */
+async function ifThere<T>(fetchIt: (() => Promise<T>) | null): Promise<T | null> {
+  if (fetchIt === null) return null;
+  try {
+    return await fetchIt();
+  } catch (error) {
+    if (error instanceof AttestError) return null;
+    throw error;
+  }
+}

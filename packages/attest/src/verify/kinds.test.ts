@@ -1,0 +1,123 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
+import { ChainCache } from '../core/chain.ts';
+import type { TrustAnchors } from '../core/trust.ts';
+import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
+import type { Policy } from '../policy/policy.ts';
+import { toPem } from '../testing/certificates.ts';
+import { makeDevice, makeDeviceAuthority } from '../testing/device-authority.ts';
+import { makeEvidenceItem, makeReport } from '../testing/device-reports.ts';
+import { makeRegisters, makeRuntimeEvent } from '../testing/event-log.ts';
+import { makeIntelAuthority, makeTdxCollateral, QUOTE_NOW_MS } from '../testing/quote-authority.ts';
+import { makeTdxQuote } from '../testing/quote-report.ts';
+import {
+  makeAmdAuthority,
+  makeAmdRevocationList,
+  makeSnpReport,
+} from '../testing/snp-authority.ts';
+import { makeTokenService } from '../testing/token-service.ts';
+import { verifyEvidence } from './verify.ts';
+
+const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
+const NONCE = new Uint8Array(32).fill(0xab);
+
+let anchors: TrustAnchors;
+let files: Record<string, Bytes>;
+
+beforeAll(async () => {
+  const [devices, intel, amd, tokens] = await Promise.all([
+    makeDeviceAuthority(),
+    makeIntelAuthority(),
+    makeAmdAuthority(),
+    makeTokenService(),
+  ]);
+  anchors = {
+    nvidiaDevice: devices.rootSha256,
+    nvidiaRim: new Set(),
+    intelSgx: new Set([intel.rootSha256]),
+    amdArk: new Set([amd.arkSha256]),
+  };
+  const gpu = await makeDevice(devices, { arch: 'hopper', pdi: 'b000000000000001' });
+  const report = await makeReport(gpu, { nonce: NONCE });
+  const item = makeEvidenceItem(gpu, report);
+  const events: [string, Bytes][] = [
+    ['app-id', new Uint8Array(20)],
+    ['compose-hash', new Uint8Array(32)],
+    ['instance-id', new Uint8Array(20)],
+    ['key-provider', utf8('{"name":"kms","id":"00"}')],
+    ['system-ready', new Uint8Array(0)],
+  ];
+  const log = await Promise.all(events.map(([name, payload]) => makeRuntimeEvent(name, payload)));
+  const rtmrs = await makeRegisters(log);
+  const quote = await makeTdxQuote(intel, { rtmrs });
+  const token = { nonce: toHex(NONCE), devices: { 'GPU-0': {} }, issuedAt: QUOTE_NOW_MS / 1000 };
+  const json = (value: unknown) => utf8(JSON.stringify(value));
+  files = {
+    'list.json': json([item]),
+    'request.json': json({ nonce: item.nonce, arch: item.arch, evidence_list: [item] }),
+    'gpu-report.txt': utf8(`${toHex(report)}\n`),
+    'gpu-chain.pem': utf8(toPem(gpu.chain)),
+    'quote.bin': quote,
+    'quote.b64': utf8(toBase64(quote)),
+    'collateral.json': utf8(await makeTdxCollateral(intel)),
+    'dstack.json': json({ quote: toHex(quote), event_log: JSON.stringify(log) }),
+    'snp.bin': await makeSnpReport(amd),
+    'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
+    'amd.crl': await makeAmdRevocationList(amd, false),
+    'revoked.crl': await makeAmdRevocationList(amd, true),
+    'token.json': await tokens.issue(token),
+    'jwks.json': tokens.keys,
+  };
+});
+
+function verify(names: readonly string[], policy: Policy = EVIDENCE) {
+  return verifyEvidence({
+    input: 'test',
+    files: names.map((name) => ({ name, bytes: files[name]!, isNamed: true })),
+    policy,
+    context: {
+      ...{ nowMs: QUOTE_NOW_MS, anchors, chains: new ChainCache(), nonce: null },
+      ...{ references: null, revocation: null, collateral: null, tokenKeys: null },
+    },
+  });
+}
+
+describe('each kind of evidence by itself', () => {
+  test.each<[string[], string]>([
+    [['list.json'], 'gpu.signature'],
+    [['request.json'], 'gpu.signature'],
+    [['gpu-report.txt', 'gpu-chain.pem'], 'gpu.signature'],
+    [['quote.bin', 'collateral.json'], 'cpu.quote'],
+    [['quote.b64', 'collateral.json'], 'cpu.tcb'],
+    [['dstack.json', 'collateral.json'], 'app.identity'],
+    [['snp.bin', 'snp.pem', 'amd.crl'], 'cpu.revocation'],
+    [['token.json', 'jwks.json'], 'token.result'],
+  ])('%j', async (names, kind) => {
+    const { verdict, claims } = await verify(names);
+    expect(verdict.reasons).toEqual([]);
+    expect(claims.filter((claim) => claim.kind === kind)).toMatchObject([{ status: 'verified' }]);
+  });
+
+  test('pairs reports and chains by their names', async () => {
+    const names = ['gpu-report.txt', 'snp.bin', 'snp.pem', 'gpu-chain.pem', 'amd.crl'];
+    expect((await verify(names)).verdict).toMatchObject({ result: 'verified' });
+  });
+
+  test('holds an SEV-SNP host to the least firmware that the policy names', async () => {
+    const names = ['snp.bin', 'snp.pem'];
+    const tcb = async (microcode: number) => {
+      const snpMinimumTcb = { fmc: 0, bootloader: 3, tee: 0, snp: 8, microcode };
+      const { claims } = await verify(names, { ...EVIDENCE, snpMinimumTcb });
+      return claims.find(({ kind }) => kind === 'cpu.tcb')!;
+    };
+    expect(await tcb(0x73)).toMatchObject({ status: 'verified' });
+    expect(await tcb(0x74)).toMatchObject({ status: 'refused', code: 'tcb-refused' });
+  });
+
+  test('refuses a revoked signer, and evidence of two CPUs at once', async () => {
+    const { verdict } = await verify(['snp.bin', 'snp.pem', 'revoked.crl']);
+    expect(verdict.reasons).toMatchObject([{ code: 'certificate-revoked' }]);
+    const both = verify(['snp.bin', 'snp.pem', 'quote.bin']);
+    await expect(both).rejects.toThrow('evidence of two CPUs');
+  });
+});

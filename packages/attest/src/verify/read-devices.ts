@@ -1,0 +1,32 @@
+import { demand } from '../core/errors.ts';
+import { type DeviceEvidence, readEvidenceList, readSingleReport } from '../nvidia/evidence.ts';
+import type { ServerReport } from '../report/report.ts';
+import { type Documents, textOf, within } from './documents.ts';
+import type { Recognised } from './recognise.ts';
+
+/**
+ * Devices of lists, single reports with the chains that `chainOf` finds for them, and what a
+ * server's report holds, in this order. Throws AttestError.
+ */
+export async function readDevices(
+  documents: Documents,
+  server: ServerReport | null,
+  chainOf: (report: Recognised) => Recognised | null,
+): Promise<DeviceEvidence[]> {
+  const devices: DeviceEvidence[] = [];
+  for (const list of documents.of('device-list')) {
+    devices.push(...(await within(list, () => readEvidenceList(textOf(list)))));
+  }
+  for (const report of documents.of('device-report')) {
+    const chain = chainOf(report);
+    const lacking = `${report.name} comes without its chain: give the certificates (PEM) as well`;
+    demand(chain !== null, 'malformed', lacking);
+    devices.push(await readSingleReport(report.bytes, textOf(chain), report.name));
+  }
+  const payload = server?.nvidiaPayload ?? null;
+  if (payload !== null && server!.gpuEvidence.length > 0) {
+    const name = "the server's GPU evidence";
+    devices.push(...(await within({ name }, () => readEvidenceList(payload))));
+  }
+  return devices;
+}

@@ -1,0 +1,166 @@
+import { type Bytes, fromBase64, fromHex, fromUtf8 } from '../core/bytes.ts';
+import { demand } from '../core/errors.ts';
+import { parseJson } from '../core/json-shape.ts';
+
+/** Something that was given to be verified. `name` is for messages and for pairing. */
+export interface EvidenceFile {
+  readonly name: string;
+  readonly bytes: Bytes;
+}
+
+/** The kinds of documents that are told apart by their content. */
+export type DocumentKind =
+  /** JSON: a list of devices with their reports and chains, as NVIDIA's SDK serialises it. */
+  | 'device-list'
+  /** One SPDM request and response: binary, hexadecimal or base64. */
+  | 'device-report'
+  /** PEM certificates, leaf first. */
+  | 'certificates'
+  /** A signed SWID XML document of reference measurements. */
+  | 'rim'
+  /** A TDX quote: binary, hexadecimal or base64. */
+  | 'quote'
+  /** JSON: what Intel's service says about a platform. */
+  | 'quote-collateral'
+  /** JSON: a quote with its event log, as dstack serves it. */
+  | 'quote-report'
+  /** JSON: the record of dstack's GPU check at boot. */
+  | 'gpu-boot-record'
+  /** JSON: what an app of dstack's consists of. */
+  | 'app-compose'
+  /** An SEV-SNP attestation report. */
+  | 'snp-report'
+  /** What AMD revoked: a CRL in DER. */
+  | 'revocation-list'
+  /** JSON: a detached EAT of NVIDIA's remote attestation service. */
+  | 'token'
+  /** JSON: the public keys that sign tokens. */
+  | 'key-set'
+  /** JSON: the report of a Bridgekeeper server, or of one with a compatible report. */
+  | 'server-report'
+  /** JSON: a receipt for one answer of a server. */
+  | 'receipt'
+  /** JSON: a piece of the chain of receipts. */
+  | 'receipt-links';
+
+export interface Recognised {
+  readonly kind: DocumentKind;
+  readonly name: string;
+  /** What was encoded as hexadecimal or base64 is decoded. */
+  readonly bytes: Bytes;
+  /** Of the JSON kinds. */
+  readonly json?: unknown;
+}
+
+const FILE_BYTES_MAX = 8 * 1024 * 1024;
+const SNP_REPORT_BYTES = 1184;
+const QUOTE_HEADER_BYTES = 48;
+/** TDX's, little-endian, behind version (2) and key type (2). */
+const TEE_TDX = 0x81;
+
+/**
+ * Tells what a file is, by its content alone; null: none of the kinds. Throws AttestError
+ * 'too-large' or 'malformed' (JSON that is none).
+ */
+export function recognise({ name, bytes }: EvidenceFile): Recognised | null {
+  demand(
+    bytes.length <= FILE_BYTES_MAX,
+    'too-large',
+    `${name} has ${bytes.length} bytes, at most ${FILE_BYTES_MAX} are read`,
+  );
+  const binary = binaryKind(bytes);
+  if (binary !== null) return { kind: binary, name, bytes };
+  if (bytes.includes(0)) return null;
+  const text = textOf(bytes, name);
+  if (text === null) return null;
+  if (text.startsWith('{') || text.startsWith('[')) return recogniseJson(name, bytes, text);
+  if (text.startsWith('<')) return { kind: 'rim', name, bytes };
+  if (text.startsWith('-----BEGIN CERTIFICATE-----')) return { kind: 'certificates', name, bytes };
+  const decoded = decodeText(text, name);
+  const kind = decoded === null ? null : binaryKind(decoded);
+  return kind === null ? null : { kind, name, bytes: decoded! };
+}
+
+function textOf(bytes: Bytes, name: string): string | null {
+  try {
+    return fromUtf8(bytes, name).trim();
+  } catch {
+    return null;
+  }
+}
+
+function binaryKind(bytes: Bytes): DocumentKind | null {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < QUOTE_HEADER_BYTES) return null;
+  if (bytes[0] === 0x11 && bytes[1] === 0xe0) return 'device-report';
+  if (isRevocationList(bytes)) return 'revocation-list';
+  const version = view.getUint16(0, true);
+  const keyType = view.getUint16(2, true);
+  if (bytes.length === SNP_REPORT_BYTES && version >= 2 && version <= 5 && keyType === 0) {
+    return 'snp-report';
+  }
+  // SGX's version 3 as well: its reader says why it is refused.
+  const isQuote = version >= 3 && version <= 5 && (keyType === 2 || keyType === 3);
+  const tee = view.getUint32(4, true);
+  return isQuote && (tee === TEE_TDX || tee === 0) ? 'quote' : null;
+}
+
+/** Two nested sequences of DER, then version 2, where certificates have a tag of their own. */
+function isRevocationList(bytes: Bytes): boolean {
+  const outer = contentOf(bytes, 0);
+  const inner = outer === null ? null : contentOf(bytes, outer);
+  if (inner === null) return false;
+  return [0x02, 0x01, 0x01, 0x30].every((byte, i) => byte === bytes[inner + i]);
+}
+
+/** Where the content of a DER sequence at `at` begins; null: there is none. */
+function contentOf(bytes: Bytes, at: number): number | null {
+  const length = bytes[at + 1];
+  if (bytes[at] !== 0x30 || length === undefined) return null;
+  return at + 2 + (length < 0x80 ? 0 : length - 0x80);
+}
+
+function decodeText(text: string, name: string): Bytes | null {
+  const dense = text.replace(/\s+/g, '');
+  const hex = dense.replace(/^0x/i, '');
+  if (/^[0-9a-fA-F]*$/.test(hex)) return hex.length % 2 === 0 ? fromHex(hex, name) : null;
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(dense)) return null;
+  try {
+    return fromBase64(dense, name);
+  } catch {
+    return null;
+  }
+}
+
+/** Keys that a JSON object of a kind has all of; the first kind that fits is it. */
+const OBJECT_KINDS: readonly (readonly [DocumentKind, readonly string[]])[] = [
+  ['quote-collateral', ['tcb_info', 'qe_identity', 'pck_crl']],
+  ['gpu-boot-record', ['detached_eat', 'result_code']],
+  ['quote-report', ['quote', 'event_log']],
+  ['app-compose', ['manifest_version', 'runner']],
+  ['server-report', ['bridgekeeper']],
+  ['server-report', ['intel_quote']],
+  ['server-report', ['nvidia_payload']],
+  ['device-list', ['evidence_list']],
+  ['receipt', ['receipt', 'signature']],
+  ['receipt-links', ['first', 'digests']],
+  ['key-set', ['keys']],
+];
+
+function recogniseJson(name: string, bytes: Bytes, text: string): Recognised | null {
+  const json = parseJson(text, FILE_BYTES_MAX, name);
+  const kind = Array.isArray(json) ? listKind(json) : objectKind(json as object);
+  return kind === null ? null : { kind, name, bytes, json };
+}
+
+function objectKind(json: object): DocumentKind | null {
+  const has = (key: string) => Object.hasOwn(json, key);
+  return OBJECT_KINDS.find(([, keys]) => keys.every(has))?.[0] ?? null;
+}
+
+function listKind(list: readonly unknown[]): DocumentKind | null {
+  const [first] = list;
+  if (Array.isArray(first)) return first[0] === 'JWT' ? 'token' : null;
+  if (typeof first !== 'object' || first === null) return null;
+  return Object.hasOwn(first, 'evidence') ? 'device-list' : null;
+}
