@@ -37,6 +37,12 @@ export interface LedgerOptions {
 /** Where the lanes and tenants beyond the bound are accounted together. */
 export const OTHERS = 'others';
 
+/** Every purpose in both directions, in the order of `readTotals`. */
+export const ACCOUNTS: readonly { readonly purpose: Purpose; readonly direction: Direction }[] =
+  PURPOSES.flatMap((purpose) =>
+    (['h2d', 'd2h'] as const).map((direction) => ({ purpose, direction })),
+  );
+
 type Tally = { -readonly [Field in keyof Account]: Account[Field] };
 
 /**
@@ -57,9 +63,7 @@ export class Ledger {
     this.#openedNs = openedNs;
     this.#lanes = new BoundedTallies(accountsMax);
     this.#tenants = new BoundedTallies(accountsMax);
-    this.#totals = PURPOSES.flatMap((purpose) =>
-      (['h2d', 'd2h'] as const).map((direction) => ({ purpose, direction, tally: emptyTally() })),
-    );
+    this.#totals = ACCOUNTS.map((account) => ({ ...account, tally: emptyTally() }));
   }
 
   /** Makes a lane known, so that it is listed before its first crossing. */
@@ -79,6 +83,18 @@ export class Ledger {
     add(total.tally, record);
     add(this.#lanes.of(record.lane), record);
     add(this.#tenants.of(record.tenant), record);
+  }
+
+  /**
+   * Writes the crossings and the bytes of every account in `ACCOUNTS` since the ledger was opened,
+   * two numbers each: for whoever looks after every step.
+   */
+  readTotals(into: Float64Array): void {
+    invariant(into.length === 2 * ACCOUNTS.length, 'room for two numbers of each account');
+    this.#totals.forEach(({ tally }, at) => {
+      into[2 * at] = tally.crossings;
+      into[2 * at + 1] = tally.bytes;
+    });
   }
 
   /** `nowNs` is on the device's clock. */

@@ -1,22 +1,36 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cp, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import {
+  readReceiptLinks,
+  readSignedReceipt,
+  verifyReceipt,
+  verifyReceiptChain,
+} from '@bridgekeeper/attest';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const STORYTELLER = fileURLToPath(new URL('../../../models/storyteller', import.meta.url));
 
+/** What the product keeps between its runs, apart from the user's own. */
+const STATE = mkdtempSync(join(tmpdir(), 'bridgekeeper-state-'));
+const ENVIRONMENT = { ...process.env, XDG_STATE_HOME: STATE };
+afterAll(() => rmSync(STATE, { recursive: true, force: true }));
+
 interface Golden {
   readonly prompt: string;
   readonly text: string;
 }
 const golden = JSON.parse(readFileSync(join(STORYTELLER, 'golden.json'), 'utf8')) as Golden[];
+
+const sha256Hex = (text: string) => createHash('sha256').update(text).digest('hex');
 
 interface BridgeReply {
   readonly law: { readonly name: string };
@@ -40,6 +54,7 @@ async function serve(...args: string[]): Promise<Served> {
   const flags = ['serve', '--port', '0', '--json', '--device', 'cpu', '--log-interval', '1'];
   const child = spawn(process.execPath, [MAIN, ...flags, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: ENVIRONMENT,
   });
   let log = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -211,6 +226,47 @@ describe('its life', () => {
     }
   });
 
+  it('keeps receipts that verify after it was killed and started again', async () => {
+    const receipts = join(STATE, 'killed.sqlite');
+    const ask = async ({ url }: Served) => {
+      const body = JSON.stringify({ prompt: 'Once upon a time', max_tokens: 5, stream: true });
+      const headers = { 'Content-Type': 'application/json' };
+      const reply = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+      const sent = sha256Hex(await reply.text());
+      const asked = sha256Hex(body);
+      return { id: reply.headers.get('x-receipt-id')!, sent, asked };
+    };
+    const read = async ({ url }: Served, path: string) =>
+      (await fetch(`${url}/v1/receipts/${path}`)).text();
+    const first = await serve('--receipts', receipts);
+    const before = await ask(first);
+    // The key's document is answered after what was issued before it is written.
+    const { public_key: key } = JSON.parse(await read(first, 'key'));
+    first.child.kill('SIGKILL');
+    await once(first.child, 'exit');
+    const second = await serve('--receipts', receipts);
+    try {
+      const after = await ask(second);
+      const held = [];
+      for (const { id, sent, asked } of [before, after]) {
+        const signed = readSignedReceipt(await read(second, id));
+        await verifyReceipt(signed, key);
+        expect(signed.receipt).toMatchObject({
+          ...{ requestSha256: asked, responseSha256: sent, outcome: 'complete' },
+          ...{ law: 'off', tokens: { generated: 5 } },
+        });
+        const { entries } = signed.receipt.crossings;
+        expect(entries.map(({ purpose }) => purpose).sort()).toEqual(['command', 'tokens']);
+        held.push(signed);
+      }
+      const links = readReceiptLinks(await read(second, 'links'));
+      expect(links.digests).toHaveLength(2);
+      await verifyReceiptChain(links, held, key);
+    } finally {
+      await stop(second);
+    }
+  });
+
   it('refuses a broken model folder with code 2 and says what is wrong', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-broken-'));
     try {
@@ -218,6 +274,7 @@ describe('its life', () => {
       await truncate(join(folder, 'model.safetensors'), 1_000_000);
       const child = spawn(process.execPath, [MAIN, 'serve', folder, '--port', '0'], {
         stdio: ['ignore', 'ignore', 'pipe'],
+        env: ENVIRONMENT,
       });
       let log = '';
       child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -26,9 +26,9 @@ const io: CliIo = {
   nowNs: HOST_CLOCK.nowNs,
   exit: (code) => process.exit(code),
   // Loaded when it is needed: the other commands have no use for devices and their libraries.
-  startEngine: async (settings, log) => {
+  startEngine: async (...wanted) => {
     const { startPlannedEngine } = await import('./cli/start-planned-engine.ts');
-    return startPlannedEngine(settings, log);
+    return startPlannedEngine(...wanted);
   },
 };
 

@@ -9,9 +9,12 @@ import {
 import { Engine } from './engine.ts';
 import { PagePool } from './kv/page-pool.ts';
 import { openCheckpoint } from './loader/checkpoint.ts';
+import { LanePool } from './loader/lane-pool.ts';
 import { weightBytes } from './loader/layout.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
+import type { LoadingPlan } from './loader/loading-plan.ts';
 import { loadNotes } from './loader/notes.ts';
+import type { ReaderPool } from './loader/reads.ts';
 import { uploadBytes } from './loader/upload.ts';
 import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS } from './models/quantization.ts';
@@ -27,6 +30,8 @@ import { type MemoryPlan, planMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
+import type { SealPolicy } from './seal/open.ts';
+import { type OpenedModel, openModel } from './seal/open-model.ts';
 
 /** What bounds an engine, whatever model and device it has. Plain data. */
 export interface EngineLimits {
@@ -61,6 +66,12 @@ export interface EngineOptions extends EngineLimits {
    */
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
+  /** How weights come to the device; undefined: as where there is no bridge. */
+  readonly loading?: LoadingPlan | undefined;
+  /** Reading threads that were started before the device was opened. */
+  readonly readers?: ReaderPool | undefined;
+  /** What is asked of the model's seal; undefined: nothing. */
+  readonly seal?: SealPolicy | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** The weights are there; what steps launch is made ready now. */
   readonly onPreparing?: (() => void) | undefined;
@@ -69,6 +80,8 @@ export interface EngineOptions extends EngineLimits {
 /** A model on a device, ready to run steps. */
 export interface PreparedModel {
   readonly spec: ModelSpec;
+  /** Of the seal that its weights were verified against; null: they were not. */
+  readonly sealRoot: string | null;
   readonly shape: RunnerShape;
   readonly memory: MemoryPlan;
   readonly loaded: LoadedWeights;
@@ -77,6 +90,8 @@ export interface PreparedModel {
   /** The launching thread's door; its crossings are in the ledger. */
   readonly door: Door;
   readonly ledger: Ledger;
+  /** Lanes that weights crossed on: whoever needs one takes it over. */
+  readonly lanes: LanePool;
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
@@ -94,12 +109,17 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 /** Loads the model and makes everything that steps need: nothing is allocated after this. */
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
-  const spec = quantizedAsWished(options, await readModelSpec(options.model));
+  const lanes = new LanePool(device);
+  // Creating contexts takes its time: what weights or steps will cross on is begun now.
+  const contexts = options.loading?.contexts ?? 0;
+  if (!options.dummy) lanes.grow(contexts);
+  const source = await openModel(options.model, options.seal ?? { mode: 'off' });
+  const spec = quantizedAsWished(options, await readModelSpec(source.files));
   const { shape, memory } = planShape(options, spec);
   const ledger = new Ledger({ law: options.lawName, openedNs: device.clock.nowNs() });
   ledger.addLane(device.inlineLane);
   const door = new Door(device.inlineLane, (record) => ledger.record(record));
-  const loaded = await load(options, spec, door);
+  const loaded = await load(options, source, { spec, door, lanes });
   const buffers = allocateBuffers(device, spec, shape);
   const rope = ropeTable(spec, shape.maxModelTokens);
   await uploadBytes({
@@ -121,8 +141,9 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
   const { prefixCaching, chunkedPrefill } = options;
   const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
-  const made = { spec, shape, memory, loaded, parts, runner, door, ledger, scheduler, pool };
-  return { ...made, prepareSeconds };
+  const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
+  const made = { spec, shape, memory, loaded, parts, runner, door, ledger, lanes, scheduler, pool };
+  return { ...made, sealRoot, prepareSeconds };
 }
 
 /** Starts the engine's loop over a prepared model. */
@@ -131,20 +152,22 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   const { scheduler, runner, door, pool, ledger } = model;
   const { clock } = device;
   const openDoor = async (label: string) => {
-    const lane = await device.openLane({ label, context: 'own' });
+    const lane = await model.lanes.take(label);
     ledger.addLane(lane);
     return new Door(lane, door.record);
   };
   const { burst } = options;
   const parts = { scheduler, runner, door, openDoor, clock, burst };
   const policy = await createPolicy(options.policy, parts);
+  // Closing a context takes its time, and nobody waits for it.
+  void model.lanes.close();
   return new Engine({
     device,
     scheduler,
     pool,
     policy,
     card: describe(options, model),
-    bridgeStats: () => ledger.snapshot(clock.nowNs()),
+    ledger,
     drawSeed: seedSource(options.seed),
   });
 }
@@ -203,12 +226,15 @@ function planShape(
   return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
 }
 
-async function load(options: EngineOptions, spec: ModelSpec, door: Door): Promise<LoadedWeights> {
-  const { device, onProgress } = options;
-  const onCrossing = door.record;
-  const common = { spec, device, lanes: [door.lane], onCrossing, onProgress };
+async function load(
+  options: EngineOptions,
+  { folder, seal }: OpenedModel,
+  { spec, door, lanes }: Pick<PreparedModel, 'spec' | 'door' | 'lanes'>,
+): Promise<LoadedWeights> {
+  const { device, onProgress, loading: plan, readers } = options;
+  const common = { spec, device, lanes, readers, plan, onCrossing: door.record, onProgress };
   if (options.dummy) return loadWeights({ ...common, source: 'dummy' });
-  const source = await openCheckpoint(options.model);
+  const source = await openCheckpoint(folder, seal);
   try {
     return await loadWeights({ ...common, source });
   } finally {
@@ -222,6 +248,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
   const { kind, name, element, details } = device.info;
   return {
     modelPath: options.model,
+    sealRoot: model.sealRoot,
     architecture: spec.architecture,
     vocabularySize: spec.vocabularySize,
     maxModelTokens: shape.maxModelTokens,
@@ -234,8 +261,8 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     pageTokens: shape.pageTokens,
     memory,
     notes: loadNotes(loaded),
-    weightBytes: loaded.progress.bytesTotal,
-    loadSeconds: loaded.progress.totalSeconds,
+    weightBytes: loaded.bytes,
+    loadSeconds: loaded.seconds,
     prepareSeconds: model.prepareSeconds,
   };
 }

@@ -77,6 +77,28 @@ describe('the engine on a modelled device', () => {
     expect(stats.bridge.lanes.reduce((n, lane) => n + lane.crossings, 0)).toBe(crossings);
   });
 
+  it.each(POLICY_NAMES)('divides among requests what crossed for them under %s', async (policy) => {
+    const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy });
+    await withEngine(options, async (engine) => {
+      const before = engine.stats().bridge.totals;
+      const outcomes = await Promise.all(traffic(9, 40).map((r) => generate(engine, r)));
+      await engine.shutdown(1000);
+      const after = engine.stats().bridge.totals;
+      const shares = outcomes.flatMap(({ finish }) => finish.crossings ?? []);
+      for (const { purpose, direction, crossings, bytes } of after) {
+        const isSame = (total: { purpose: string; direction: string }) =>
+          total.purpose === purpose && total.direction === direction;
+        const sum = (field: 'crossings' | 'bytes') =>
+          shares.filter(isSame).reduce((all, share) => all + share[field], 0);
+        const earlier = before.find(isSame) ?? { crossings: 0, bytes: 0 };
+        // Launches that ran ahead of the last request's end are drained for nobody.
+        expect(sum('crossings')).toBeLessThanOrEqual(crossings - earlier.crossings + 1e-6);
+        expect(sum('crossings')).toBeGreaterThan(crossings - earlier.crossings - 8);
+        expect(sum('bytes')).toBeLessThanOrEqual(bytes - earlier.bytes + 1e-3);
+      }
+    });
+  });
+
   it('gives every request what it asked for', async () => {
     const { outcomes } = await history(5);
     const requests = traffic(5, 60);

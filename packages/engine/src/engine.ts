@@ -1,10 +1,10 @@
-import { type Clock, invariant } from '@bridgekeeper/bridge';
+import { type Clock, invariant, type Ledger } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import { checkRequest } from './check-request.ts';
+import { CrossingShares } from './crossing-shares.ts';
 import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
 import {
-  type BridgeStats,
   type EngineCard,
   type EngineClient,
   EngineError,
@@ -21,7 +21,7 @@ export interface EngineParts {
   readonly pool: PagePool;
   readonly policy: Policy;
   readonly card: EngineCard;
-  readonly bridgeStats: () => BridgeStats;
+  readonly ledger: Ledger;
   /** A seed for requests that bring none. */
   readonly drawSeed: () => bigint;
 }
@@ -43,6 +43,7 @@ export class Engine implements EngineClient {
   readonly failed: Promise<EngineError>;
   readonly #parts: EngineParts;
   readonly #clock: Clock;
+  readonly #shares: CrossingShares;
   readonly #open = new Map<string, OpenRequest>();
   readonly #ended: Promise<void>;
   #fail!: (error: EngineError) => void;
@@ -54,6 +55,7 @@ export class Engine implements EngineClient {
     this.#parts = parts;
     this.card = parts.card;
     this.#clock = parts.device.clock;
+    this.#shares = new CrossingShares(parts.ledger);
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -76,6 +78,7 @@ export class Engine implements EngineClient {
     );
     this.#open.set(request.id, { sequence, onEvent });
     this.#parts.scheduler.add(sequence);
+    this.#shares.arrived(sequence);
     this.#wake?.();
   }
 
@@ -97,7 +100,7 @@ export class Engine implements EngineClient {
       stepsPerLaunch: policy.stepsPerLaunch(),
       launches,
       graphLaunches,
-      bridge: this.#parts.bridgeStats(),
+      bridge: this.#parts.ledger.snapshot(this.#clock.nowNs()),
     };
   }
 
@@ -148,12 +151,15 @@ export class Engine implements EngineClient {
     while (this.#state !== 'ended') {
       this.#deliver(scheduler.retireCancelled(this.#clock.nowNs()));
       if (scheduler.busy) {
-        this.#deliver(await policy.step());
+        const events = await policy.step();
+        this.#shares.divide();
+        this.#deliver(events);
         await device.breathe();
         continue;
       }
       // Launches that ran ahead of the last request's end are still on their way.
       await policy.settle();
+      this.#shares.divide();
       if (scheduler.busy) continue;
       // A shutdown that came meanwhile found nobody to wake.
       if (this.#state !== 'running') return;
@@ -175,8 +181,13 @@ export class Engine implements EngineClient {
     for (const event of events) {
       const open = this.#open.get(event.id);
       invariant(open !== undefined, 'events are for open requests');
-      if (event.finish !== undefined) this.#open.delete(event.id);
-      open.onEvent(event);
+      if (event.finish === undefined) {
+        open.onEvent(event);
+        continue;
+      }
+      this.#open.delete(event.id);
+      const crossings = this.#shares.take(open.sequence);
+      open.onEvent({ ...event, finish: { ...event.finish, crossings } });
     }
   }
 
@@ -186,7 +197,8 @@ export class Engine implements EngineClient {
     this.#open.clear();
     for (const { sequence, onEvent } of open) {
       const finish = finishOf(sequence, { reason: 'error', message }, nowNs);
-      onEvent({ id: sequence.request.id, tokens: [], finish });
+      const crossings = this.#shares.take(sequence);
+      onEvent({ id: sequence.request.id, tokens: [], finish: { ...finish, crossings } });
     }
   }
 }

@@ -11,19 +11,34 @@ export { Engine } from './engine.ts';
 export { type GoldenResult, runGolden } from './golden.ts';
 export { checkAgainstPlan } from './loader/check-plan.ts';
 export { Checkpoint, openCheckpoint } from './loader/checkpoint.ts';
+export { convertElements, storedBytes } from './loader/convert.ts';
+export type { FillReport, RaceResult } from './loader/fill.ts';
+export { LanePool } from './loader/lane-pool.ts';
 export {
+  type LoadedTensors,
   type LoadedWeights,
   type LoadOptions,
   type LoadProgress,
+  loadRank,
+  loadVerbatim,
   loadWeights,
 } from './loader/load.ts';
+export {
+  type LoadingPlan,
+  planLoading,
+  STAGING_BYTES,
+} from './loader/loading-plan.ts';
+export type { StoredPart } from './loader/parts.ts';
+export { ReaderPool } from './loader/reads.ts';
 export { uploadBytes } from './loader/upload.ts';
 export { decodeWork, floorsNs, prefillWork, type Work } from './measure/floors.ts';
 export { type DeviceRates, measureRates } from './measure/rates.ts';
 export { fitsKv, measureDecode, measurePrefill, type StepTime } from './measure/steps.ts';
 export { describeModel } from './models/describe.ts';
 export * from './models/errors.ts';
+export type { ModelFiles } from './models/files.ts';
 export { readModelSpec } from './models/folder.ts';
+export type { Rank } from './models/rank-slice.ts';
 export { ropeTable } from './models/rope.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './models/sampling-defaults.ts';
 export * from './models/spec.ts';
@@ -33,6 +48,23 @@ export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export * from './request.ts';
 export { describeMemory, type MemoryPlan } from './runner/memory.ts';
 export { checkSampling, GREEDY } from './sampling.ts';
+export type { ChunkedFile } from './seal/chunks.ts';
+export { chunkDigest, chunkSpan, expectedDigest, sealedFile } from './seal/chunks.ts';
+export { decryptChunk, openSealKey, type SealKey, USER_KEY_BYTES } from './seal/cipher.ts';
+export { type SealOptions, type SealProgress, sealModel } from './seal/make.ts';
+export {
+  isChunkSize,
+  LEAF_BYTES,
+  parseSeal,
+  type Seal,
+  type SealEncryption,
+  type SealedChunk,
+  type SealedFile,
+} from './seal/manifest.ts';
+export { type OpenedSeal, openSeal, readSeal, type SealPolicy } from './seal/open.ts';
+export { openModel, pinSeal } from './seal/open-model.ts';
+export { openChunk, openSmallFile, readSmallFiles, verifySmallFile } from './seal/small-files.ts';
+export { type SealFault, type VerifyOptions, verifyModel } from './seal/verify.ts';
 export type { Agreement, SequenceLogprobs } from './testing/agreement.ts';
 export { checkRandomModel, type ModelCheck, type Peer } from './testing/model-check.ts';
 export { type ModelFolderOptions, smallConfig, writeModelFolder } from './testing/model-folder.ts';

@@ -1,3 +1,4 @@
+import type { Direction, Purpose } from '@bridgekeeper/bridge';
 import type { MemoryPlan } from './runner/memory.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
@@ -67,7 +68,21 @@ export interface GenerationEvent {
     /** Prompt tokens that came from the prefix cache. */
     readonly cachedTokens: number;
     readonly timing: RequestTiming;
+    /** What crossed the bridge for it; absent where the engine ended without having counted. */
+    readonly crossings?: readonly CrossingShare[];
   };
+}
+
+/**
+ * Most crossings serve many requests at once. Each is divided equally among the requests that held
+ * a row while it was made, so the shares of all requests add up to what crossed while any did.
+ */
+export interface CrossingShare {
+  readonly purpose: Purpose;
+  readonly direction: Direction;
+  /** With fractions, both. */
+  readonly crossings: number;
+  readonly bytes: number;
 }
 
 /** Durations of one finished request on the engine's clock. */
@@ -81,6 +96,8 @@ export interface RequestTiming {
 /** Everything the server needs to know of the model that the engine holds. */
 export interface EngineCard {
   readonly modelPath: string;
+  /** Of the seal that every byte loaded was verified against, hex; null: it was not verified. */
+  readonly sealRoot: string | null;
   readonly architecture: string;
   readonly vocabularySize: number;
   readonly maxModelTokens: number;

@@ -6,6 +6,7 @@ import {
   type GenerationRequest,
   GREEDY,
   POLICY_NAMES,
+  type SealPolicy,
 } from '@bridgekeeper/engine';
 import { buildEngine } from '../engine/build.ts';
 import { chooseLaw, lawName, planEngine } from '../engine/choose.ts';
@@ -14,6 +15,7 @@ import { integer, number, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type BenchRun, benchDevice, quantile, summarise } from './result.ts';
+import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { Suite, SuiteResult } from './suite.ts';
 
 /** A closed loop of equal requests: as many at a time as `concurrency`. */
@@ -35,7 +37,7 @@ interface Observed {
   readonly after: EngineStats;
 }
 
-interface Values {
+interface Values extends SealValues {
   readonly model: string;
   readonly 'load-format': string;
   readonly device: string;
@@ -72,15 +74,17 @@ export const POLICIES_SUITE: Suite = {
     'output-tokens': { kind: integer(1, 2 ** 20), default: '128', help: 'tokens of each answer' },
     'inter-token-limit-ms': { kind: number(1, 10000), default: '50', help: 'longest burst' },
     repeats: { kind: integer(1, 100), default: '3', help: 'measurements of each' },
+    ...SEAL_PARAMETERS,
   },
   async run(values, progress) {
     const wanted = values as unknown as Values;
+    const seal = await sealPolicyOf(wanted);
     const loads = wanted.concurrency.map((each) => loadOf(each, wanted));
     const outputs: Outputs = new Map();
     const results: SuiteResult[] = [];
     for (const law of wanted.law) {
       for (const policy of wanted.policy) {
-        const plan = planOf(wanted, law, policy, loads);
+        const plan = planOf(wanted, { law, policy }, loads, seal);
         results.push(await benchPolicy(plan, loads, wanted.repeats, outputs, progress));
       }
     }
@@ -101,21 +105,25 @@ function loadOf(concurrency: string, values: Values): Load {
   };
 }
 
-function planOf(values: Values, law: string, policy: string, loads: readonly Load[]): EnginePlan {
+function planOf(
+  values: Values,
+  wish: { readonly law: string; readonly policy: string },
+  loads: readonly Load[],
+  seal: SealPolicy,
+): EnginePlan {
   const rows = Math.max(...loads.map((load) => load.concurrency));
   const needed = values['prompt-tokens'] + values['output-tokens'];
   const flags = {
     model: values.model,
     loadFormat: values['load-format'],
     device: values.device,
-    law,
-    policy,
+    ...wish,
     maxNumSeqs: String(rows),
     maxModelLen: String(needed),
     interTokenLimitMs: String(values['inter-token-limit-ms']),
   };
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  const plan = planEngine(settings);
+  const plan = planEngine(settings, seal);
   if (values.gpu === 'law' || plan.device.value !== 'model') return plan;
   const gpu = chooseLaw(`emulate:${values.gpu}`, 'model');
   return { ...plan, modelledGpu: gpu.value };

@@ -15,6 +15,7 @@ import { integer, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type BenchRun, benchDevice } from './result.ts';
+import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { SuiteParameter, SuiteResult } from './suite.ts';
 
 /** What the suites that measure bare steps have in common. */
@@ -24,12 +25,13 @@ export const ROOFLINE_PARAMETERS = {
   device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
   'kv-cache-dtype': { kind: SETTINGS.kvCacheDtype.kind, default: 'auto', help: 'how KV is stored' },
   repeats: { kind: integer(1, 100), default: '5', help: 'measurements of each' },
+  ...SEAL_PARAMETERS,
 } satisfies Readonly<Record<string, SuiteParameter>>;
 
 /** A list of whole numbers. */
 export const counts = texts('n,n');
 
-export interface RooflineValues {
+export interface RooflineValues extends SealValues {
   readonly model: string;
   readonly 'load-format': string;
   readonly device: string;
@@ -72,7 +74,7 @@ export async function withModel(
     maxModelLen: String(sizes.maxModelTokens),
   };
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  const plan = planEngine(settings);
+  const plan = planEngine(settings, await sealPolicyOf(values));
   const device = await openDevice(plan);
   try {
     const isGpu = device.info.kind !== 'cpu';

@@ -21,7 +21,7 @@ const say = (message: SseServerMessage) => process.send?.(message);
 async function main(options: SseServerOptions): Promise<void> {
   const { rows, tokens, tokensPerStep, stepMicroseconds } = options;
   const { settings } = resolveSettings({
-    flags: { port: '0', logLevel: 'warn' },
+    flags: { port: '0', logLevel: 'warn', receipts: 'off' },
     environment: {},
     readFile: () => '',
   });

@@ -13,7 +13,8 @@ const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 /** What a restart costs: the whole program as a process, from its start to its first answer. */
 export const START_SUITE: Suite = {
   name: 'start',
-  summary: 'seconds from the start of serve to its first answer, and resident memory',
+  summary:
+    'seconds from the start of serve to its first answer, phase by phase, and resident memory',
   parameters: {
     model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
     device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
@@ -40,15 +41,27 @@ async function oneStart(model: string, device: string): Promise<BenchRun['metric
   const clock = new SystemClock();
   const startedNs = clock.nowNs();
   const seconds = () => (clock.nowNs() - startedNs) / 1e9;
-  const args = [MAIN, 'serve', model, '--device', device, '--port', '0', '--json'];
+  const args = [
+    MAIN,
+    'serve',
+    model,
+    '--device',
+    device,
+    '--port',
+    '0',
+    '--json',
+    '--receipts',
+    'off',
+  ];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] });
   try {
-    const url = await addressOf(child);
+    const { url, loadSeconds, prepareSeconds } = await announcementOf(child);
     const listeningSeconds = seconds();
     await complete(url, 1);
     const firstAnswerSeconds = seconds();
     await Promise.all(Array.from({ length: 8 }, () => complete(url, 128)));
-    return { listeningSeconds, firstAnswerSeconds, residentBytes: residentBytes(child.pid!) };
+    const phases = { loadSeconds, prepareSeconds, listeningSeconds, firstAnswerSeconds };
+    return { ...phases, residentBytes: residentBytes(child.pid!) };
   } finally {
     const exit = once(child, 'exit');
     child.kill('SIGTERM');
@@ -56,11 +69,17 @@ async function oneStart(model: string, device: string): Promise<BenchRun['metric
   }
 }
 
-async function addressOf(child: ChildProcess): Promise<string> {
+interface Announcement {
+  readonly url: string;
+  readonly loadSeconds: number;
+  readonly prepareSeconds: number;
+}
+
+async function announcementOf(child: ChildProcess): Promise<Announcement> {
   let out = '';
   for await (const chunk of child.stdout!.setEncoding('utf8')) {
     out += chunk;
-    if (out.includes('\n')) return JSON.parse(out).url;
+    if (out.includes('\n')) return JSON.parse(out);
   }
   throw new Error('serve ended before it listened: run it by hand to see why');
 }

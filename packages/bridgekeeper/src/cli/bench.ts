@@ -1,6 +1,7 @@
 import { basename, isAbsolute } from 'node:path';
 import { type Command, Option } from 'commander';
 import { DECODE_SUITE } from '../bench/decode.ts';
+import { FUZZ_SUITE } from '../bench/fuzz/suite.ts';
 import { plotRuns } from '../bench/plot.ts';
 import { POLICIES_SUITE } from '../bench/policies.ts';
 import { PREFILL_SUITE } from '../bench/prefill.ts';
@@ -9,6 +10,7 @@ import { SERVE_SUITE } from '../bench/serve/suite.ts';
 import { SSE_SUITE } from '../bench/sse.ts';
 import { START_SUITE } from '../bench/start.ts';
 import type { Suite, SuiteParameter } from '../bench/suite.ts';
+import { VERIFY_SUITE } from '../bench/verify/suite.ts';
 import { HOST_CLOCK } from '../edge/time.ts';
 import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
@@ -22,6 +24,8 @@ const SUITES: readonly Suite[] = [
   POLICIES_SUITE,
   SSE_SUITE,
   START_SUITE,
+  FUZZ_SUITE,
+  VERIFY_SUITE,
 ];
 
 type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;

@@ -4,44 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EngineError } from '@bridgekeeper/engine';
 import { afterAll, describe, expect, test } from 'vitest';
-import { StubEngine } from '../testing/stub-engine.ts';
-import type { CliIo } from './io.ts';
+import { testIo } from '../testing/test-io.ts';
 import { runCli } from './program.ts';
 import { exampleCall } from './serve.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-cli-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-/** A process for the command line that is none: what it printed, and a way to signal it. */
-function testIo(more: Partial<CliIo> = {}) {
-  const out: string[] = [];
-  const err: string[] = [];
-  const exits: number[] = [];
-  const time = { nowNs: 0 };
-  let signal: (name: string) => void = () => {};
-  const stub = new StubEngine();
-  const io: CliIo = {
-    environment: {},
-    readFile: () => '',
-    writeFile: () => {},
-    out: (line) => out.push(line),
-    err: (line) => err.push(line),
-    isTerminal: false,
-    onSignal: (action) => {
-      signal = action;
-    },
-    nowNs: () => time.nowNs,
-    exit: (code) => exits.push(code),
-    startEngine: async () => ({
-      engine: stub,
-      law: { name: 'off', reason: 'stub' },
-      policy: { name: 'drain-first', reason: 'stub' },
-      bridge: { name: 'none', reason: 'a stub crosses nothing' },
-    }),
-    ...more,
-  };
-  return { io, out, err, exits, stub, time, signal: (name: string) => signal(name) };
-}
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

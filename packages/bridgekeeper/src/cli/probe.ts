@@ -8,6 +8,7 @@ import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
+import { stopSignal } from './stop-signal.ts';
 
 interface Flags {
   readonly device?: string;
@@ -105,22 +106,6 @@ function optionsOf(flags: Flags, device: DeviceKind, law: Profile | null, io: Cl
     stop: stopSignal(io),
     onStep: (title, index, total) => showStep(io, title, index, total),
   };
-}
-
-/** A signal that comes this much later is no echo of the first, but impatience. */
-const REPEATED_SIGNAL_NS = 1e9;
-
-/** The first signal stops the probe and keeps what it has; a later one ends the process. */
-function stopSignal(io: CliIo): AbortSignal {
-  const stop = new AbortController();
-  let firstNs: number | undefined;
-  io.onSignal(() => {
-    const nowNs = io.nowNs();
-    firstNs ??= nowNs;
-    if (nowNs - firstNs > REPEATED_SIGNAL_NS) io.exit(1);
-    stop.abort();
-  });
-  return stop.signal;
 }
 
 const BAR = 20;

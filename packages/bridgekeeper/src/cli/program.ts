@@ -2,14 +2,19 @@ import { EngineError, ModelError } from '@bridgekeeper/engine';
 import { Command, CommanderError } from 'commander';
 import { BenchError } from '../bench/errors.ts';
 import { UsageError } from '../settings/resolve.ts';
+import { VerifyError } from '../verify/errors.ts';
 import { readVersion } from '../version.ts';
+import { addAttestCommand } from './attest.ts';
 import { addBenchCommand } from './bench.ts';
 import { addDoctorCommand } from './doctor.ts';
 import type { CliIo } from './io.ts';
+import { addLoadCommand } from './load.ts';
 import { addProbeCommand } from './probe.ts';
+import { addSealCommand } from './seal.ts';
 import { addSelftestCommand } from './selftest.ts';
 import { serve } from './serve.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
+import { addVerifyCommand } from './verify.ts';
 
 /** 0 done, 1 failed, 2 bad usage or input. */
 type ExitCode = 0 | 1 | 2;
@@ -42,8 +47,12 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
       setCode(await serve(settingsOf(command, io).settings, io));
     });
   addDoctorCommand(program, io, setCode);
+  addAttestCommand(program, io, setCode);
+  addLoadCommand(program, io, setCode);
   addProbeCommand(program, io, setCode);
+  addSealCommand(program, io, setCode);
   addSelftestCommand(program, io, setCode);
+  addVerifyCommand(program, io, setCode);
   program
     .command('version')
     .description('show the version')
@@ -58,7 +67,7 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
 
 function report(error: unknown, io: CliIo): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof UsageError || error instanceof ModelError) {
+  if (error instanceof UsageError || error instanceof ModelError || error instanceof VerifyError) {
     io.err(`bridgekeeper: ${error.message}`);
     return 2;
   }

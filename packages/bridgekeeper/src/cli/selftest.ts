@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { readSealPolicy } from '../edge/seal-policy.ts';
 import type { CaseResult } from '../selftest/contract.ts';
 import { CONTRACTS } from '../selftest/contract.ts';
 import { MODELS, type ModelResult } from '../selftest/models.ts';
@@ -45,7 +46,7 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
   const { settings } = settingsOf(command, io);
   const print = settings.json ? io.err : io.out;
   const choice = choiceOf(command);
-  const report = await selftest(planEngine(settings), choice, {
+  const report = await selftest(planEngine(settings, await readSealPolicy(settings)), choice, {
     onCase: (result) => print(caseLine(result)),
     onModel: (result) => print(modelLine(result)),
     onSanitizer: (result) => print(sanitizerLines(result).join('\n')),

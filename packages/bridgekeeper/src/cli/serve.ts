@@ -1,6 +1,7 @@
 import type { EngineError } from '@bridgekeeper/engine';
 import { HOST_CLOCK } from '../edge/time.ts';
 import { type Logger, openLog } from '../logging/logger.ts';
+import { defaultReceiptsFile } from '../receipts/open.ts';
 import { type RunningServer, startServer } from '../server/start.ts';
 import type { Settings } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
@@ -23,6 +24,7 @@ export async function serve(settings: Settings, io: CliIo): Promise<number> {
     log,
     clock: HOST_CLOCK,
     version,
+    receiptsFile: defaultReceiptsFile(io.environment),
   });
   announce(server, settings, log, io);
   const code = await untilEnd(server, settings, log, io);
@@ -35,7 +37,15 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
   const address = settings.uds === undefined ? url : `unix:${settings.uds}`;
   log.info(`serving ${modelName} at ${address}`);
   log.info(`try: ${exampleCall(server, settings)}`);
-  if (settings.json) io.out(JSON.stringify({ url, model: modelName, uds: settings.uds ?? null }));
+  const { loadSeconds, prepareSeconds } = server.engine.card;
+  const document = {
+    url,
+    model: modelName,
+    uds: settings.uds ?? null,
+    loadSeconds,
+    prepareSeconds,
+  };
+  if (settings.json) io.out(JSON.stringify(document));
 }
 
 /** A command that works as it stands: it streams a page of text. */

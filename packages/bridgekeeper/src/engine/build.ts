@@ -1,6 +1,6 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
-import { createEngine, type Engine, type EngineOptions } from '@bridgekeeper/engine';
+import { createEngine, type Engine, type EngineOptions, ReaderPool } from '@bridgekeeper/engine';
 import { lawName } from './choose.ts';
 import { openDevice } from './open-device.ts';
 import type { EnginePlan } from './plan.ts';
@@ -13,9 +13,11 @@ export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
     lawName: lawName(plan.law.value),
     policy: plan.policy.value,
     model: plan.model,
+    seal: plan.seal,
     dummy: plan.loadFormat === 'dummy',
     quantization: plan.quantization,
     kvFormat: plan.kvFormat,
+    loading: plan.loading.value,
   };
 }
 
@@ -24,12 +26,18 @@ export async function buildEngine(
   plan: EnginePlan,
   watch: Pick<EngineOptions, 'onProgress' | 'onPreparing'> = {},
 ): Promise<{ engine: Engine; clock: Clock }> {
-  const device = await openDevice(plan);
+  const readers = new ReaderPool();
+  if (plan.loadFormat !== 'dummy') readers.grow(plan.loading.value.readers);
   try {
-    const engine = await createEngine({ ...engineOptions(plan, device), ...watch });
-    return { engine, clock: device.clock };
-  } catch (error) {
-    await device.close();
-    throw error;
+    const device = await openDevice(plan);
+    try {
+      const engine = await createEngine({ ...engineOptions(plan, device), readers, ...watch });
+      return { engine, clock: device.clock };
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  } finally {
+    await readers.close();
   }
 }

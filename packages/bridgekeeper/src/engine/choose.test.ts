@@ -12,7 +12,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function plan(flags: Record<string, string>) {
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  return planEngine(settings);
+  return planEngine(settings, { mode: 'off' });
 }
 
 /** A profile file like the reference one, but with this toll for small drains. */

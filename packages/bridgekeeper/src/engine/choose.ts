@@ -17,7 +17,9 @@ import {
   burstSteps,
   type EngineLimits,
   type PolicyName,
+  type SealPolicy,
 } from '@bridgekeeper/engine';
+import { chooseLoading } from '../load/choose-loading.ts';
 import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { assumeProfile } from './assume-profile.ts';
@@ -26,18 +28,23 @@ import type { Choice, EnginePlan } from './plan.ts';
 import { parseProfileFile } from './profile-file.ts';
 
 /**
- * Turns settings into a plan, making every choice that was left open and saying why. Throws
- * UsageError.
+ * Turns settings into a plan, making every choice that was left open and saying why. `seal` is what
+ * was read of them. Throws UsageError.
  */
-export function planEngine(settings: Settings): EnginePlan {
+export function planEngine(settings: Settings, seal: SealPolicy): EnginePlan {
   const device = chooseDevice(settings.device);
   const law = chooseLaw(settings.law, device.value);
   const bridge = chooseBridge(law, device.value);
   const interTokenLimitNs = settings.interTokenLimitMs * 1e6;
   const burst = { tollNs: tollOf(bridge.value), interTokenLimitNs };
   checkElement(settings.dtype, device.value);
+  const { plan: loading, reason } = chooseLoading({
+    ...{ model: settings.model, deviceKind: device.value, law: law.value, bridge: bridge.value },
+    gpuUuid: device.value === 'cuda' ? (cudaAvailability().gpu?.uuid ?? null) : null,
+  });
   return {
     model: settings.model,
+    seal,
     loadFormat: settings.loadFormat,
     quantization: settings.quantization,
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
@@ -45,6 +52,7 @@ export function planEngine(settings: Settings): EnginePlan {
     law,
     bridge,
     policy: choosePolicy(settings.policy, bridge.value, burst),
+    loading: { value: loading, reason },
     modelledGpu: null,
     limits: limitsOf(settings, burst),
   };

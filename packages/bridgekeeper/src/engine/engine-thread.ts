@@ -103,7 +103,7 @@ async function main(): Promise<void> {
   const { engine, clock } = await buildEngine(plan, {
     onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
     onPreparing: () => post({ kind: 'preparing' }),
-  });
+  }).finally(() => plan.seal.userKey?.fill(0));
   serve(engine, () => clock.nowNs());
   post({ kind: 'ready', card: engine.card, stats: engine.stats() });
 }

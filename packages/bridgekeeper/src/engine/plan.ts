@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
-import type { EngineLimits, PolicyName } from '@bridgekeeper/engine';
+import type { EngineLimits, LoadingPlan, PolicyName, SealPolicy } from '@bridgekeeper/engine';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
 export interface Choice<T> {
@@ -11,6 +11,8 @@ export interface Choice<T> {
 /** Everything the engine's thread needs to start, decided beforehand. Plain data. */
 export interface EnginePlan {
   readonly model: string;
+  /** What is asked of its seal. Has the key of an encrypted model in it: not for logs. */
+  readonly seal: SealPolicy;
   readonly loadFormat: 'auto' | 'dummy';
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
@@ -22,6 +24,8 @@ export interface EnginePlan {
    */
   readonly bridge: Choice<Profile | null> & { readonly warning?: string };
   readonly policy: Choice<PolicyName>;
+  /** How weights come to the device. */
+  readonly loading: Choice<LoadingPlan>;
   /** The GPU that a modelled device has; null: the law's own. */
   readonly modelledGpu: Profile | null;
   readonly limits: EngineLimits;

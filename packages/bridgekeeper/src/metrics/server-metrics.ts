@@ -1,5 +1,6 @@
 import type { EngineClient, EngineStats } from '@bridgekeeper/engine';
 import { Registry } from 'prom-client';
+import type { ReceiptCounts } from '../receipts/receipts.ts';
 import type { Choice } from '../server/choice.ts';
 import type { Observer } from '../server/generation.ts';
 import { bridgeMetrics } from './bridge-metrics.ts';
@@ -12,6 +13,7 @@ import {
 } from './buckets.ts';
 import { Histogram, type RegistryMetric } from './histogram.ts';
 import { Reading } from './reading.ts';
+import { receiptMetrics } from './receipt-metrics.ts';
 
 type Labels = Readonly<Record<string, string>>;
 type FinishedReason = 'stop' | 'length' | 'abort' | 'error';
@@ -25,8 +27,10 @@ export class ServerMetrics implements Observer {
   readonly #histograms: ReturnType<typeof requestHistograms>;
   #stepTokens = 0;
 
-  /** `modelName` is the name the model is served under. */
-  constructor(engine: EngineClient, modelName: string) {
+  /**
+   * `modelName` is the name the model is served under. `receipts` undefined: none are given.
+   */
+  constructor(engine: EngineClient, modelName: string, receipts?: () => ReceiptCounts) {
     const labels = { model_name: modelName, engine: '0' };
     this.#histograms = requestHistograms(labels, engine.card.maxModelTokens);
     const stats = () => engine.stats();
@@ -39,6 +43,7 @@ export class ServerMetrics implements Observer {
     );
     for (const reading of engineReadings(stats, labels)) this.#add(reading);
     for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
+    if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
     this.#add(this.#successReading(labels));
     this.#add(cacheConfig(engine, labels));
   }

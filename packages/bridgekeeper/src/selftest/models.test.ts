@@ -20,7 +20,7 @@ const { settings } = resolveSettings({
   environment: {},
   readFile: () => '',
 });
-const plan = planEngine(settings);
+const plan = planEngine(settings, { mode: 'off' });
 const quick = chooseModels('quick', '');
 
 test('models are chosen by name', () => {

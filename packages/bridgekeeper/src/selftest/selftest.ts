@@ -122,7 +122,9 @@ async function checkModels(
   const models = chooseModels(wanted, choice.filter);
   if (wanted !== 'all') skipped.push(`random models: ${models.length} of them ran (--models all)`);
   if (models.length === 0) return { models: [], peer: undefined };
-  const { models: results, peer } = await runModels(plan, models, choice.peer, onModel);
+  // Random models have no seal, and the plan's may have a key in it.
+  const unsealed: EnginePlan = { ...plan, seal: { mode: 'off' } };
+  const { models: results, peer } = await runModels(unsealed, models, choice.peer, onModel);
   if (peer === undefined) skipped.push('the reference framework: not asked for (--peer python3)');
   else if ('skipped' in peer) skipped.push(`the reference framework: ${peer.skipped}`);
   return { models: results, peer: peer && 'name' in peer ? peer.name : undefined };

@@ -6,6 +6,7 @@ import { collect, type WholeChoice } from './collect.ts';
 import type { AppContext, ServerContext } from './context.ts';
 import { ApiError } from './errors.ts';
 import { Generation, type GenerationPlan } from './generation.ts';
+import { type AnswerReceipt, openReceipt } from './receipt.ts';
 import type { GenerationFields } from './sampling.ts';
 import { type ChunkFormat, SseStream } from './sse.ts';
 import type { Usage } from './usage.ts';
@@ -15,6 +16,15 @@ export interface Dress {
   readonly idPrefix: string;
   chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
   document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
+}
+
+/** A request for an answer. */
+export interface Asked {
+  /** The body as it came. */
+  readonly received: Uint8Array;
+  readonly fields: GenerationFields;
+  /** The name that the model is asked for by. */
+  readonly model: string;
 }
 
 /** Refuses what streams cannot mean, before any work is done. */
@@ -33,8 +43,7 @@ export function checkStreamOptions(fields: GenerationFields): void {
 export async function answer(
   c: AppContext,
   ctx: ServerContext,
-  fields: GenerationFields,
-  model: string,
+  { received, fields, model }: Asked,
   plan: GenerationPlan,
   dress: Dress,
 ): Promise<Response> {
@@ -49,12 +58,18 @@ export async function answer(
   });
   const id = `${dress.idPrefix}-${plan.requestId}`;
   const head = { id, created: ctx.clock.unixSeconds(), model };
-  if (fields.stream === true) return stream(c, ctx, fields, generation, dress, head);
+  const receipt = openReceipt(c, ctx, generation, { received, model });
+  if (fields.stream === true) return stream(c, ctx, fields, generation, dress, head, receipt);
   const whole = collect(generation, c.env.outgoing);
   ctx.lifecycle.track(generation);
   const choices = await whole;
   if (choices === undefined) return new Response(null, { status: 499 });
-  return c.json(dress.document(head, choices, generation.usage()));
+  const document = dress.document(head, choices, generation.usage());
+  if (receipt === null) return c.json(document);
+  const text = JSON.stringify(document);
+  receipt.sent(text);
+  receipt.ended('complete');
+  return c.body(text, 200, { 'Content-Type': 'application/json', ...receipt.headers });
 }
 
 function stream(
@@ -64,14 +79,15 @@ function stream(
   generation: Generation,
   dress: Dress,
   head: AnswerHead,
+  receipt: AnswerReceipt | null,
 ): Response {
   const { outgoing } = c.env;
   if (outgoing === undefined || !('setTimeout' in outgoing)) {
     throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
   }
   const chunks = dress.chunks(head, usageOptions(fields.stream_options ?? {}));
-  const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits);
-  sse.start(c.get('commonHeaders'));
+  const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
+  sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });
   ctx.lifecycle.track(generation);
   return RESPONSE_ALREADY_SENT;
 }

@@ -325,11 +325,15 @@ describe('other routes', () => {
       '/metrics',
       '/openapi.json',
       '/tokenize',
+      '/v1/attestation/report',
       '/v1/bridge',
       '/v1/chat/completions',
       '/v1/completions',
       '/v1/models',
       '/v1/models/{id}',
+      '/v1/receipts/key',
+      '/v1/receipts/links',
+      '/v1/receipts/{id}',
       '/version',
     ]);
     const references = [

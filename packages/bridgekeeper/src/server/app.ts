@@ -5,11 +5,13 @@ import { CorsPolicy } from './cors.ts';
 import type { Endpoint } from './endpoint.ts';
 import { ApiError, toApiError } from './errors.ts';
 import { requestIdFrom } from './request-id.ts';
+import { attestationEndpoint } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
+import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -29,6 +31,11 @@ export function createApp(ctx: ServerContext): App {
     versionEndpoint(ctx),
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
+    attestationEndpoint(ctx),
+    // Before the receipts themselves: these are no ids.
+    receiptKeyEndpoint(ctx),
+    receiptLinksEndpoint(ctx),
+    receiptEndpoint(ctx),
     openApiEndpoint(ctx, () => app),
   ];
   useMiddleware(app, ctx);

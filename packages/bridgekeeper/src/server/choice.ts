@@ -1,4 +1,5 @@
 import {
+  type CrossingShare,
   type Detokenizer,
   type GenerationEvent,
   type GenerationRequest,
@@ -45,6 +46,8 @@ export interface ChoiceOutcome {
   readonly reason: 'stop' | 'length' | 'abort' | 'error';
   readonly cachedTokens: number;
   readonly timing: RequestTiming | undefined;
+  /** What crossed the bridge for it; absent where the engine did not say. */
+  readonly crossings?: readonly CrossingShare[];
 }
 
 /** What a choice asks of those around it. */
@@ -161,9 +164,9 @@ export class Choice {
   }
 
   #close(finish: EngineFinish): ChoiceFinish | undefined {
-    const { cachedTokens, timing, stopToken } = finish;
+    const { cachedTokens, timing, stopToken, crossings = [] } = finish;
     const done = (reason: ChoiceOutcome['reason']) => {
-      this.outcome = { reason, cachedTokens, timing };
+      this.outcome = { reason, cachedTokens, timing, crossings };
     };
     if (this.#matchedStop !== undefined) {
       done('stop');

@@ -4,6 +4,8 @@ import type { Context } from 'hono';
 import type { ServerClock } from '../edge/time.ts';
 import type { Logger } from '../logging/logger.ts';
 import type { ServerMetrics } from '../metrics/server-metrics.ts';
+import type { Receipts } from '../receipts/receipts.ts';
+import type { Attestation } from './attestation.ts';
 import type { KeyRing } from './auth.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { ModelText } from './model-text.ts';
@@ -33,6 +35,11 @@ export interface ServerContext {
   readonly wakes: WakeQueue;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
+  /** null: answers get none. */
+  readonly receipts: Receipts | null;
+  readonly attestation: Attestation;
+  /** Of the model that is served, in hex; null: there is none. */
+  readonly modelDigest: string | null;
   /** The names the model is served under, the first one's the default. */
   readonly modelNames: readonly string[];
   readonly allowedOrigins: readonly string[];

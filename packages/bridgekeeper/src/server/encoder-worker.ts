@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { openTokenizer, TextError } from '@bridgekeeper/engine';
+import { type ModelFiles, openTokenizer, TextError } from '@bridgekeeper/engine';
 
 export interface EncodeTask {
   readonly id: number;
@@ -11,7 +11,7 @@ export type EncodeReply =
   | { readonly id: number; readonly tokens: Uint32Array; readonly error?: undefined }
   | { readonly id: number; readonly tokens?: undefined; readonly error: string };
 
-const tokenizer = await openTokenizer(workerData as string);
+const tokenizer = await openTokenizer(workerData as ModelFiles);
 
 function encode({ id, text, addSpecialTokens }: EncodeTask): EncodeReply {
   try {

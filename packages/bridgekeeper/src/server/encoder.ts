@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { TextError, type Tokenizer } from '@bridgekeeper/engine';
+import { type ModelFiles, TextError, type Tokenizer } from '@bridgekeeper/engine';
 import type { EncodeReply, EncodeTask } from './encoder-worker.ts';
 
 /** Longer texts are encoded elsewhere. About a millisecond's work. */
@@ -15,14 +15,14 @@ interface Pending {
  * in a worker with a tokenizer of its own, which starts with the first long text.
  */
 export class Encoder {
-  readonly #folder: string;
+  readonly #files: ModelFiles;
   readonly #tokenizer: Tokenizer;
   readonly #pending = new Map<number, Pending>();
   #worker: Worker | undefined;
   #tasks = 0;
 
-  constructor(folder: string, tokenizer: Tokenizer) {
-    this.#folder = folder;
+  constructor(files: ModelFiles, tokenizer: Tokenizer) {
+    this.#files = files;
     this.#tokenizer = tokenizer;
   }
 
@@ -45,7 +45,7 @@ export class Encoder {
 
   #start(): Worker {
     const worker = new Worker(new URL('./encoder-worker.js', import.meta.url), {
-      workerData: this.#folder,
+      workerData: this.#files,
     });
     worker.on('message', ({ id, tokens, error }: EncodeReply) => {
       const pending = this.#pending.get(id);

@@ -16,6 +16,8 @@ export type ApiErrorCode =
   | 'context_length_exceeded'
   | 'invalid_api_key'
   | 'model_not_found'
+  | 'receipt_not_found'
+  | 'receipts_unavailable'
   | 'route_not_found'
   | 'method_not_allowed'
   | 'body_too_large'
@@ -31,6 +33,8 @@ const STATUS = {
   context_length_exceeded: [400, 'invalid_request_error'],
   invalid_api_key: [401, 'authentication_error'],
   model_not_found: [404, 'not_found_error'],
+  receipt_not_found: [404, 'not_found_error'],
+  receipts_unavailable: [503, 'service_unavailable_error'],
   route_not_found: [404, 'not_found_error'],
   method_not_allowed: [405, 'invalid_request_error'],
   body_too_large: [413, 'invalid_request_error'],

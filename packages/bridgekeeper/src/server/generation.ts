@@ -1,5 +1,10 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import type { EngineClient, GenerationEvent, GenerationRequest } from '@bridgekeeper/engine';
+import type {
+  CrossingShare,
+  EngineClient,
+  GenerationEvent,
+  GenerationRequest,
+} from '@bridgekeeper/engine';
 import { Choice, type ChoiceOptions } from './choice.ts';
 import { type ApiError, toApiError } from './errors.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -156,6 +161,11 @@ export class Generation implements Audience {
       completion_tokens: completionTokens,
       prompt_tokens_details: { cached_tokens: cachedTokens },
     };
+  }
+
+  /** What crossed the bridge for all choices that are done. */
+  crossings(): CrossingShare[] {
+    return this.choices.flatMap(({ outcome }) => outcome?.crossings ?? []);
   }
 
   #receive(choice: Choice, event: GenerationEvent): void {

@@ -1,4 +1,5 @@
 import {
+  type ModelFiles,
   openTokenizer,
   readModelSpec,
   readSamplingDefaults,
@@ -19,13 +20,13 @@ export interface ModelText {
   readonly samplingDefaults: SamplingDefaults;
 }
 
-/** Reads the text side of a model folder. Throws ModelError. */
-export async function openModelText(folder: string): Promise<ModelText> {
+/** Reads the text side of a model. Throws ModelError. */
+export async function openModelText(files: ModelFiles): Promise<ModelText> {
   const [tokenizer, spec, samplingDefaults] = await Promise.all([
-    openTokenizer(folder, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
-    readModelSpec(folder),
-    readSamplingDefaults(folder),
+    openTokenizer(files, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
+    readModelSpec(files),
+    readSamplingDefaults(files),
   ]);
-  const encoder = new Encoder(folder, tokenizer);
+  const encoder = new Encoder(files, tokenizer);
   return { tokenizer, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
 }

@@ -22,6 +22,12 @@ export interface StreamLimits {
   readonly stallSeconds: number;
 }
 
+/** Hears what a stream sends and how it ends. */
+export interface StreamTape {
+  sent(text: string): void;
+  ended(outcome: 'complete' | 'failed' | 'cut'): void;
+}
+
 const EVENT_STREAM_HEADERS = {
   'Content-Type': 'text/event-stream; charset=utf-8',
   'Cache-Control': 'no-cache',
@@ -45,6 +51,7 @@ export class SseStream implements Audience {
   readonly #generation: Generation;
   readonly #format: ChunkFormat;
   readonly #limits: StreamLimits;
+  readonly #tape: StreamTape | null;
   #blocked = false;
   #ended = false;
 
@@ -53,11 +60,13 @@ export class SseStream implements Audience {
     generation: Generation,
     format: ChunkFormat,
     limits: StreamLimits,
+    tape: StreamTape | null = null,
   ) {
     this.#outgoing = outgoing;
     this.#generation = generation;
     this.#format = format;
     this.#limits = limits;
+    this.#tape = tape;
   }
 
   /** Submits the answer and opens the stream. Throws ApiError, with nothing written yet. */
@@ -81,13 +90,12 @@ export class SseStream implements Audience {
     const text = this.#news();
     const error = this.#generation.error;
     if (error !== undefined) {
-      this.#end(text + errorEvent(error) + DONE);
+      this.#end(text + errorEvent(error) + DONE, 'failed');
       this.#generation.abort();
     } else if (this.#generation.isSettled) {
-      this.#end(text + this.#format.closing(this.#generation) + DONE);
-    } else if (text !== '' && !this.#outgoing.write(text)) {
-      this.#blocked = true;
-      this.#watchForStall();
+      this.#end(text + this.#format.closing(this.#generation) + DONE, 'complete');
+    } else if (text !== '') {
+      this.#write(text);
     }
   }
 
@@ -100,10 +108,19 @@ export class SseStream implements Audience {
     return text;
   }
 
-  #end(text: string): void {
+  #write(text: string): void {
+    this.#tape?.sent(text);
+    if (this.#outgoing.write(text)) return;
+    this.#blocked = true;
+    this.#watchForStall();
+  }
+
+  #end(text: string, outcome: 'complete' | 'failed'): void {
     this.#ended = true;
     this.#watchForStall();
+    this.#tape?.sent(text);
     this.#outgoing.end(text);
+    this.#tape?.ended(outcome);
   }
 
   #watchForStall(): void {
@@ -126,6 +143,7 @@ export class SseStream implements Audience {
   #closed(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#tape?.ended('cut');
     this.#generation.abort();
   }
 }

@@ -1,13 +1,24 @@
 import { basename, resolve } from 'node:path';
-import type { EngineClient, EngineError } from '@bridgekeeper/engine';
+import type { MachineSources } from '@bridgekeeper/attest/node';
+import {
+  type EngineClient,
+  type EngineError,
+  openModel,
+  pinSeal,
+  type SealPolicy,
+} from '@bridgekeeper/engine';
+import { readSealPolicy } from '../edge/seal-policy.ts';
 import type { ServerClock } from '../edge/time.ts';
 import type { Logger } from '../logging/logger.ts';
 import { summarise } from '../logging/summary.ts';
 import { ServerMetrics } from '../metrics/server-metrics.ts';
+import { openReceipts } from '../receipts/open.ts';
+import type { Receipts } from '../receipts/receipts.ts';
 import type { Settings } from '../settings/table.ts';
 import { createApp } from './app.ts';
 import { KeyRing } from './auth.ts';
 import type { Reasoned, ServerContext } from './context.ts';
+import { openEvidence, type ServerEvidence } from './evidence.ts';
 import { HttpServer } from './http-server.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { openModelText } from './model-text.ts';
@@ -20,14 +31,24 @@ export interface StartedEngine {
   readonly policy: Reasoned;
   /** What the choices were derived from. */
   readonly bridge: Reasoned & { readonly warning?: string };
+  /** Of the model's manifest, every byte of which was checked, in hex; absent: it has none. */
+  readonly modelSha256?: string;
 }
 
 export interface ServerParts {
-  /** Throws EngineError or ModelError. */
-  readonly startEngine: (settings: Settings, log: Logger) => Promise<StartedEngine>;
+  /** `seal` is what is asked of the model's. Throws EngineError or ModelError. */
+  readonly startEngine: (
+    settings: Settings,
+    log: Logger,
+    seal: SealPolicy,
+  ) => Promise<StartedEngine>;
   readonly log: Logger;
   readonly clock: ServerClock;
   readonly version: string;
+  /** Where receipts are kept unless a setting says otherwise; absent: in memory. */
+  readonly receiptsFile?: string;
+  /** Where evidence of this machine comes from, where that is not the usual place. */
+  readonly machine?: MachineSources;
 }
 
 export interface RunningServer {
@@ -49,27 +70,59 @@ const MAX_CHOICES = 256;
  * running.
  */
 export async function startServer(settings: Settings, parts: ServerParts): Promise<RunningServer> {
-  const text = await openModelText(settings.model);
-  const started = await parts.startEngine(settings, parts.log);
+  const seal = await readSealPolicy(settings);
   try {
-    const ctx = contextOf(settings, parts, started, text);
-    const http = new HttpServer(createApp(ctx), settings, parts.clock);
+    return await startWith(settings, seal, parts);
+  } finally {
+    seal.userKey?.fill(0);
+  }
+}
+
+async function startWith(
+  settings: Settings,
+  seal: SealPolicy,
+  parts: ServerParts,
+): Promise<RunningServer> {
+  const { clock, log, receiptsFile, machine = {} } = parts;
+  const model = await openModel(settings.model, seal);
+  const text = await openModelText(model.files);
+  const modelNames = namesOf(settings);
+  const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
+  let started: StartedEngine | undefined;
+  try {
+    started = await parts.startEngine(settings, log, pinSeal(seal, model));
+    const modelName = modelNames[0]!;
+    const evidence = await openEvidence(settings, started, { clock, machine, receipts, modelName });
+    const ctx = contextOf(settings, parts, { started, text, modelNames, receipts, evidence });
+    const http = new HttpServer(createApp(ctx), settings, clock);
     const url = await http.listen();
-    return running(settings, ctx, http, url);
+    return running(settings, { ctx, http, url, evidence });
   } catch (error) {
-    await started.engine.shutdown(0);
+    await started?.engine.shutdown(0);
+    await receipts?.close();
     throw error;
   }
+}
+
+function namesOf({ servedModelName, model }: Settings): readonly string[] {
+  return servedModelName.length > 0 ? servedModelName : [basename(resolve(model))];
+}
+
+interface Opened {
+  readonly started: StartedEngine;
+  readonly text: ServerContext['text'];
+  readonly modelNames: readonly string[];
+  readonly receipts: Receipts | null;
+  readonly evidence: ServerEvidence;
 }
 
 function contextOf(
   settings: Settings,
   { log, clock, version }: ServerParts,
-  { engine, law, policy, bridge }: StartedEngine,
-  text: ServerContext['text'],
+  { started, text, modelNames, receipts, evidence }: Opened,
 ): ServerContext {
-  const { servedModelName, model } = settings;
-  const modelNames = servedModelName.length > 0 ? servedModelName : [basename(resolve(model))];
+  const { engine, law, policy, bridge } = started;
+  const counts = receipts === null ? undefined : () => receipts.counts;
   return {
     engine,
     text,
@@ -80,7 +133,10 @@ function contextOf(
     policy,
     bridge,
     modelNames,
-    metrics: new ServerMetrics(engine, modelNames[0]!),
+    receipts,
+    attestation: evidence.attestation,
+    modelDigest: evidence.modelDigest,
+    metrics: new ServerMetrics(engine, modelNames[0]!, counts),
     keys: new KeyRing(settings.apiKey),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
@@ -95,12 +151,14 @@ function contextOf(
   };
 }
 
-function running(
-  settings: Settings,
-  ctx: ServerContext,
-  http: HttpServer,
-  url: string,
-): RunningServer {
+interface Listening {
+  readonly ctx: ServerContext;
+  readonly http: HttpServer;
+  readonly url: string;
+  readonly evidence: ServerEvidence;
+}
+
+function running(settings: Settings, { ctx, http, url, evidence }: Listening): RunningServer {
   const { engine, lifecycle } = ctx;
   const stopSummaries = logSummaries(ctx, settings.logInterval);
   const engineFailed = engine.failed.then((error) => {
@@ -116,6 +174,7 @@ function running(
     lifecycle.endOpen();
     stopSummaries();
     await http.close();
+    await evidence.close();
     await ctx.text.encoder.close();
   };
   return {

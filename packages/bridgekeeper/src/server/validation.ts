@@ -53,6 +53,9 @@ function describe(issue: Issue): string {
       return `must be one of ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`;
     case 'custom':
       return issue.message;
+    case 'invalid_format':
+      // Only messages of our own begin so.
+      return issue.message.startsWith('must ') ? issue.message : 'does not have an accepted form';
     default:
       return 'does not have an accepted form';
   }

@@ -79,6 +79,15 @@ export function integer(min: number, max: number): Kind<number> {
   };
 }
 
+/** SHA-256 as 64 hex digits; lower case from here on. */
+export function digest(): Kind<string> {
+  return {
+    metavar: 'hex',
+    parse: (value) =>
+      /^[0-9a-f]{64}$/i.test(value) ? value.toLowerCase() : fail('64 hex digits', value),
+  };
+}
+
 /** As `texts`, but never shown. */
 export function secrets(metavar: string): Kind<readonly string[]> {
   return {

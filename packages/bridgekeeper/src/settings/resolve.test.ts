@@ -37,6 +37,26 @@ describe('precedence', () => {
   });
 });
 
+describe('a seal', () => {
+  test.each([
+    [{ sealKeyFile: 'a', sealKeyCommand: 'b' }, 'give one of them'],
+    [{ modelSeal: 'off', sealKeyFile: 'a' }, '--model-seal off'],
+    [{ modelSeal: 'off', sealRoot: 'ab'.repeat(32) }, '--model-seal off'],
+    [{ loadFormat: 'dummy', modelSeal: 'require' }, '--load-format dummy'],
+    [{ loadFormat: 'dummy', sealRoot: 'ab'.repeat(32) }, '--load-format dummy'],
+  ])('%o contradicts itself', (flags, words) => {
+    const { code, message } = failure({ flags });
+    expect(code).toBe('bad-combination');
+    expect(message).toContain(words);
+  });
+
+  test('has a root of 64 hex digits', () => {
+    const { settings } = resolve({ flags: { sealRoot: 'AB'.repeat(32) } });
+    expect(settings.sealRoot).toBe('ab'.repeat(32));
+    expect(failure({ flags: { sealRoot: 'ab' } }).message).toContain('must be 64 hex digits');
+  });
+});
+
 describe('values', () => {
   test('are read as vLLM reads them', () => {
     const flags = { maxModelLen: '16K', kvCacheMemoryBytes: '25.6k', seed: '7' };

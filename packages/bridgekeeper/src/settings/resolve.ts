@@ -139,4 +139,17 @@ function checkCombinations(settings: Settings): void {
       '--ssl-keyfile and --ssl-certfile: give both for TLS, or neither',
     );
   }
+  const { modelSeal, sealRoot, sealKeyFile, sealKeyCommand } = settings;
+  if (sealKeyFile !== undefined && sealKeyCommand !== undefined) {
+    const message = '--seal-key-file and --seal-key-command: give one of them';
+    throw new UsageError('bad-combination', message);
+  }
+  if (modelSeal === 'off' && (sealRoot ?? sealKeyFile ?? sealKeyCommand) !== undefined) {
+    const message = '--model-seal off: a seal’s root or key is given, and would not be looked at';
+    throw new UsageError('bad-combination', message);
+  }
+  if (settings.loadFormat === 'dummy' && (modelSeal === 'require' || sealRoot !== undefined)) {
+    const message = '--load-format dummy: random weights are not those that were sealed';
+    throw new UsageError('bad-combination', message);
+  }
 }

@@ -1,6 +1,17 @@
 import { fileURLToPath } from 'node:url';
 import { POLICY_NAMES } from '@bridgekeeper/engine';
-import { integer, type Kind, law, number, oneOf, onOff, secrets, text, texts } from './kinds.ts';
+import {
+  digest,
+  integer,
+  type Kind,
+  law,
+  number,
+  oneOf,
+  onOff,
+  secrets,
+  text,
+  texts,
+} from './kinds.ts';
 
 /**
  * One setting. Its flag and environment variable follow from its name: see `flagOf` and
@@ -54,6 +65,14 @@ export const SETTINGS = {
   quantization: setting(oneOf('fp8'), UNSET, 'insist on FP8 weights; default: config.json says'),
   seed: setting(integer(0, 2 ** 53 - 1), 0, 'seed for requests that bring none'),
   loadFormat: setting(oneOf('auto', 'dummy'), 'auto', 'dummy: random weights, no weight files'),
+  modelSeal: setting(
+    oneOf('off', 'auto', 'require'),
+    'auto',
+    'verify the model against its manifest; auto: where it has one',
+  ),
+  sealRoot: setting(digest(), UNSET, 'the root that the model’s manifest must have'),
+  sealKeyFile: setting(text('file'), UNSET, 'the key of an encrypted model'),
+  sealKeyCommand: setting(text('command'), UNSET, 'a command that prints that key; no shell'),
   device: setting(oneOf('auto', 'cuda', 'cpu', 'model'), 'auto', 'where the model runs'),
   law: setting(law(), 'auto', 'what a crossing of the bridge costs'),
   policy: setting(
@@ -72,6 +91,13 @@ export const SETTINGS = {
   requestTimeout: setting(number(1, 3600), 30, 'seconds a client has to send its request'),
   stallTimeout: setting(number(1, 3600), 60, 'seconds a client may leave a stream unread'),
   shutdownTimeout: setting(number(0, 86400), 30, 'seconds to finish open requests at the end'),
+  receipts: setting(
+    text('auto|off|memory|file'),
+    'auto',
+    'where signed receipts of answers are kept; auto: in the state folder',
+  ),
+  receiptsMax: setting(integer(1, 1e9), 100_000, 'receipts kept; older ones are deleted'),
+  receiptsDays: setting(integer(1, 36_500), 30, 'days that receipts are kept'),
   logLevel: setting(
     oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal'),
     'info',

@@ -32,6 +32,7 @@ interface Running {
 
 const CARD: EngineCard = {
   modelPath: 'storyteller',
+  sealRoot: null,
   architecture: 'LlamaForCausalLM',
   vocabularySize: 4096,
   maxModelTokens: 512,

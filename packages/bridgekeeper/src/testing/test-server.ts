@@ -1,3 +1,4 @@
+import type { MachineSources } from '@bridgekeeper/attest/node';
 import { HOST_CLOCK } from '../edge/time.ts';
 import { openLog } from '../logging/logger.ts';
 import { type RunningServer, startServer } from '../server/start.ts';
@@ -10,6 +11,13 @@ export interface TestServer extends RunningServer {
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
+/** A machine without GPUs and without a TEE, whatever the test runs on. */
+const NO_EVIDENCE: MachineSources = {
+  nvmlLibrary: '/nonexistent/libnvidia-ml.so.1',
+  tsmFolder: '/nonexistent/tsm',
+  dstackSockets: [],
+};
+
 /**
  * The real server on a free port of this machine, over a stub engine and the bundled model's
  * tokenizer.
@@ -17,10 +25,11 @@ export interface TestServer extends RunningServer {
 export async function startTestServer(
   options: StubOptions = {},
   flags: Sources['flags'] = {},
+  machine: MachineSources = NO_EVIDENCE,
 ): Promise<TestServer> {
   const stub = new StubEngine(options);
   const { settings } = resolveSettings({
-    flags: { port: '0', logLevel: 'fatal', ...flags },
+    flags: { port: '0', logLevel: 'fatal', receipts: 'off', ...flags },
     environment: {},
     readFile: () => '',
   });
@@ -34,6 +43,7 @@ export async function startTestServer(
     log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
     clock: HOST_CLOCK,
     version: '0.0.0',
+    machine,
   });
   const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
     fetch(`${server.url}${path}`, {

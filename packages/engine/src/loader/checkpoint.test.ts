@@ -12,11 +12,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeModel } from '../models/describe.ts';
+import { ModelError } from '../models/errors.ts';
 import { weightPlan } from '../models/weights.ts';
 import { type ModelFolderOptions, smallConfig, writeModelFolder } from '../testing/model-folder.ts';
 import { type TensorData, writeSafetensors } from '../testing/safetensors-file.ts';
 import { checkAgainstPlan } from './check-plan.ts';
 import { openCheckpoint } from './checkpoint.ts';
+import { parseShardIndex } from './shard-index.ts';
 
 const INDEX = 'model.safetensors.index.json';
 const FIRST = 'model-00001-of-00003.safetensors';
@@ -203,4 +205,25 @@ describe('checkpoints that are refused', () => {
     await writeSafetensors(join(folder, 'model.safetensors'), tensors);
     await expect(inspect(folder)).rejects.toEqual(failure('unsupported', 'BF16'));
   });
+});
+
+test('any change to any byte of an index gives a map or a ModelError', () => {
+  const text = JSON.stringify({
+    metadata: { total_size: 12 },
+    weight_map: { a: FIRST, 'b.weight': SECOND, '\u00e9': FIRST },
+  });
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length; at++) {
+    for (const value of [0, 0x22, 0x2f, 0x5c, 0x7b, 0x7d, 0xff, bytes[at]! ^ 1]) {
+      const changed = bytes.slice();
+      changed[at] = value;
+      try {
+        for (const name of parseShardIndex(new TextDecoder().decode(changed)).values()) {
+          expect(name).toMatch(/^[^/\\\0]+\.safetensors$/);
+        }
+      } catch (error) {
+        expect(error).toBeInstanceOf(ModelError);
+      }
+    }
+  }
 });

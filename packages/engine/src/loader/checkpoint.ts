@@ -1,9 +1,13 @@
-import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../models/errors.ts';
-import { fileSize, readText, unreadable } from '../models/files.ts';
+import { fileSize, readText } from '../models/files.ts';
 import type { StoredType } from '../models/spec.ts';
-import { readInto, readSafetensorsHeader, type TensorHeader } from './safetensors.ts';
+import type { Seal } from '../seal/manifest.ts';
+import type { OpenedSeal } from '../seal/open.ts';
+import { readSealedText } from '../seal/small-files.ts';
+import type { ChunkFile } from './chunk-file.ts';
+import { readSafetensorsHeader, type TensorHeader } from './safetensors.ts';
+import { ShardFile } from './shard-file.ts';
 import { INDEX_NAME, parseShardIndex } from './shard-index.ts';
 
 const SINGLE_NAME = 'model.safetensors';
@@ -25,41 +29,33 @@ export interface UnmappedTensor {
 }
 
 interface Shard {
-  readonly name: string;
-  readonly bytes: number;
-  readonly handle: FileHandle;
+  readonly file: ShardFile;
   readonly tensors: readonly TensorHeader[];
 }
 
-async function openShard(folder: string, name: string): Promise<Shard> {
-  const path = join(folder, name);
-  const bytes = await fileSize(path, name);
-  if (bytes === undefined) {
-    throw new ModelError('missing-file', `${name} is missing from ${folder}`);
-  }
-  let handle: FileHandle;
+async function openShard(folder: string, name: string, seal: OpenedSeal | null): Promise<Shard> {
+  const file = await ShardFile.open(folder, name, seal);
   try {
-    handle = await open(path, 'r');
+    const { tensors } = await readSafetensorsHeader(file, file.bytes, name);
+    return { file, tensors };
   } catch (error) {
-    throw unreadable(name, error);
-  }
-  try {
-    const { tensors } = await readSafetensorsHeader(handle, bytes, name);
-    return { name, bytes, handle, tensors };
-  } catch (error) {
-    await handle.close();
+    await file.close();
     throw error;
   }
 }
 
 async function closeAll(shards: readonly Shard[]): Promise<void> {
-  await Promise.all(shards.map(({ handle }) => handle.close()));
+  await Promise.all(shards.map(({ file }) => file.close()));
 }
 
-async function openShards(folder: string, names: readonly string[]): Promise<Shard[]> {
+async function openShards(
+  folder: string,
+  names: readonly string[],
+  seal: OpenedSeal | null,
+): Promise<Shard[]> {
   const shards: Shard[] = [];
   try {
-    for (const name of names) shards.push(await openShard(folder, name));
+    for (const name of names) shards.push(await openShard(folder, name, seal));
   } catch (error) {
     await closeAll(shards);
     throw error;
@@ -75,8 +71,8 @@ function resolve(shards: readonly Shard[], index: ReadonlyMap<string, string> | 
   const unmapped: UnmappedTensor[] = [];
   shards.forEach((shard, file) => {
     for (const tensor of shard.tensors) {
-      if (index !== undefined && index.get(tensor.name) !== shard.name) {
-        unmapped.push({ name: tensor.name, file: shard.name });
+      if (index !== undefined && index.get(tensor.name) !== shard.file.name) {
+        unmapped.push({ name: tensor.name, file: shard.file.name });
       } else {
         tensors.set(tensor.name, { ...tensor, file });
       }
@@ -100,11 +96,18 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly unmapped: readonly UnmappedTensor[];
+  /** What the files were sealed as; null: they are taken as they are. */
+  readonly seal: Seal | null;
   readonly #shards: readonly Shard[];
 
-  constructor(shards: readonly Shard[], index: ReadonlyMap<string, string> | undefined) {
+  constructor(
+    shards: readonly Shard[],
+    index: ReadonlyMap<string, string> | undefined,
+    seal: OpenedSeal | null,
+  ) {
     this.#shards = shards;
-    this.files = shards.map(({ name, bytes }) => ({ name, bytes }));
+    this.files = shards.map(({ file: { name, bytes } }) => ({ name, bytes }));
+    this.seal = seal?.seal ?? null;
     const { tensors, unmapped } = resolve(shards, index);
     this.tensors = tensors;
     this.unmapped = unmapped;
@@ -115,8 +118,17 @@ export class Checkpoint {
    * cannot be read.
    */
   async read(file: number, position: number, target: Uint8Array): Promise<void> {
-    const shard = this.#shards[file]!;
-    await readInto(shard.handle, target, position, shard.name);
+    await this.#shards[file]!.file.read(position, target);
+  }
+
+  /** For whoever reads the files' chunks. */
+  get chunkFiles(): ChunkFile[] {
+    return this.#shards.map(({ file }) => file.chunkFile);
+  }
+
+  /** Throws ModelError `inconsistent` when a file was written to since its header was read. */
+  async assertUnchanged(): Promise<void> {
+    await Promise.all(this.#shards.map(({ file }) => file.assertUnchanged()));
   }
 
   async close(): Promise<void> {
@@ -126,10 +138,16 @@ export class Checkpoint {
 
 /**
  * Opens the weights in `folder`; `close` them when done. With an index, only the shards it names
- * are read. Throws ModelError: a missing or malformed file, or an index that its shards contradict.
+ * are read; with a seal, they are checked against it as they are read. Throws ModelError: a missing
+ * or malformed file, an index that its shards contradict, a file that is not what was sealed.
  */
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  const indexText = await readText(folder, INDEX_NAME);
+export async function openCheckpoint(
+  folder: string,
+  seal: OpenedSeal | null = null,
+): Promise<Checkpoint> {
+  const indexText = await (seal === null
+    ? readText(folder, INDEX_NAME)
+    : readSealedText(folder, seal, INDEX_NAME));
   const index = indexText === undefined ? undefined : parseShardIndex(indexText);
   if (
     index === undefined &&
@@ -140,9 +158,9 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
     throw new ModelError('missing-file', `${folder} has neither ${expected}; ${hint}`);
   }
   const names = index === undefined ? [SINGLE_NAME] : [...new Set(index.values())].sort();
-  const shards = await openShards(folder, names);
+  const shards = await openShards(folder, names, seal);
   try {
-    return new Checkpoint(shards, index);
+    return new Checkpoint(shards, index, seal);
   } catch (error) {
     await closeAll(shards);
     throw error;

@@ -1,22 +1,25 @@
-import { mkdtemp, readFile, rm, truncate } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, truncate, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import {
-  type Device,
-  f32FromBf16,
-  openCpuDevice,
-  openModelDevice,
-  type Slice,
-  VirtualClock,
-} from '@bridgekeeper/device';
+import { type Device, openCpuDevice, type Slice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readModelSpec } from '../models/folder.ts';
+import { sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
-import { type WeightMatrix, type Weights, weightPlan } from '../models/weights.ts';
+import { parameterCount, type WeightMatrix, type Weights, weightPlan } from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
+import { writeSafetensors } from '../testing/safetensors-file.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import { type LoadOptions, type LoadProgress, loadWeights } from './load.ts';
+import { LanePool } from './lane-pool.ts';
+import {
+  type LoadProgress,
+  loadRank,
+  loadVerbatim,
+  loadWeights,
+  type WeightOptions,
+} from './load.ts';
+import type { LoadingPlan } from './loading-plan.ts';
 import { uploadBytes } from './upload.ts';
 
 let root: string;
@@ -43,7 +46,6 @@ async function download(from: Slice, owner: Device = device): Promise<Float32Arr
   });
   const { buffer } = host.bytes.slice();
   owner.freeHost(host);
-  if (owner.info.element === 'bf16') return f32FromBf16(new Uint16Array(buffer));
   return new Float32Array(buffer);
 }
 
@@ -82,7 +84,7 @@ async function plainTensors(folder: string): Promise<Map<string, number[]>> {
   return tensors;
 }
 
-async function load(folder: string, more: Partial<LoadOptions> = {}) {
+async function load(folder: string, more: Partial<WeightOptions> = {}) {
   const spec = await readModelSpec(folder);
   const checkpoint = await openCheckpoint(folder);
   const crossings: CrossingRecord[] = [];
@@ -92,7 +94,6 @@ async function load(folder: string, more: Partial<LoadOptions> = {}) {
       spec,
       source: checkpoint,
       device,
-      lanes: [device.inlineLane],
       onCrossing: (record) => crossings.push(record),
       onProgress: (progress) => steps.push(progress),
       ...more,
@@ -120,16 +121,35 @@ async function expectWeights(
   }
 }
 
-const CASES: readonly (readonly [string, ModelFolderOptions, Partial<LoadOptions>])[] = [
+/** Chunks as small as may be, so that they cut tensors. */
+const SMALL: LoadingPlan = {
+  contexts: 0,
+  chunkBytes: 4096,
+  memory: 'pinned',
+  readers: 0,
+  direct: false,
+};
+const small = { plan: SMALL, stagingBytes: 8192 } as const;
+
+const CASES: readonly (readonly [string, ModelFolderOptions, Partial<WeightOptions>])[] = [
   ['Llama, bf16', {}, {}],
-  ['Llama, f16, windows that cut tensors', { storedType: 'f16' }, { stagingBytes: 1024 }],
-  ['Llama, f32, three shards', { storedType: 'f32', shards: 3 }, { stagingBytes: 4096 }],
+  ['Llama, f16, chunks that cut tensors', { storedType: 'f16' }, small],
+  ['Llama, f32, three shards', { storedType: 'f32', shards: 3 }, small],
   [
     'Mistral, tied, two shards',
     { architecture: 'MistralForCausalLM', tiedHead: true, shards: 2 },
     {},
   ],
-  ['Qwen2 with biases', { architecture: 'Qwen2ForCausalLM' }, { stagingBytes: 2048 }],
+  [
+    'Qwen2 with biases, read by threads from pageable memory',
+    { architecture: 'Qwen2ForCausalLM' },
+    { ...small, plan: { ...SMALL, readers: 3, memory: 'pageable' } },
+  ],
+  [
+    'Llama, f32, past the page cache',
+    { storedType: 'f32', shards: 2 },
+    { ...small, plan: { ...SMALL, readers: 2, direct: true } },
+  ],
   ['Qwen3 with head norms', { architecture: 'Qwen3ForCausalLM', storedType: 'f16' }, {}],
 ];
 
@@ -147,47 +167,101 @@ describe('loading a checkpoint', () => {
 
     const bytes = crossings.reduce((total, crossing) => total + crossing.bytes, 0);
     expect(bytes).toBe(after.h2dBytes - before.h2dBytes);
-    expect(bytes).toBe(loaded.progress.bytesTotal);
+    expect(bytes).toBe(loaded.report!.bytes);
     expect(new Set(crossings.map(({ purpose }) => purpose))).toEqual(new Set(['weights']));
-    expect(crossings).toHaveLength(Math.ceil(bytes / (more.stagingBytes ?? 16 * 1024 * 1024)));
+    expect(crossings.length).toBeGreaterThanOrEqual(more.plan === undefined ? 1 : bytes / 4096);
+    expect(loaded.report!.stagingPeakBytes).toBeLessThanOrEqual(more.stagingBytes ?? 2 ** 25);
     expect(steps.map(({ bytesDone }) => bytesDone)).toEqual(
       steps.map(({ bytesDone }) => bytesDone).sort((a, b) => a - b),
     );
-    expect(steps.at(-1)).toEqual(loaded.progress);
-    expect(loaded.progress.bytesDone).toBe(bytes);
+    expect(steps.at(-1)).toMatchObject({ bytesDone: bytes, bytesTotal: bytes });
 
     await expectWeights(spec, loaded.weights, await plainTensors(plain));
     for (const buffer of loaded.buffers) device.free(buffer);
     expect(device.counters().allocatedBytes).toBe(before.allocatedBytes);
   });
 
-  test.each(['bf16', 'f16', 'f32'] as const)('%s into a bf16 device', async (storedType) => {
-    const folder = join(root, `into bf16 from ${storedType}`);
-    const plain = join(root, `plain of ${storedType}`);
-    await writeModelFolder(folder, { storedType });
-    await writeModelFolder(plain, { storedType: 'f32' });
-    const clock = new VirtualClock();
-    clock.runFreely();
-    const modelled = openModelDevice({ clock, law: null });
-    const lanes = [modelled.inlineLane];
-    const options = { device: modelled, lanes, stagingBytes: 4096 };
-    const { spec, loaded } = await load(folder, options);
-    await expectWeights(spec, loaded.weights, await plainTensors(plain), modelled);
-    await modelled.close();
-  });
-
   test('over two lanes of their own', async () => {
     const folder = join(root, 'lanes');
     await writeModelFolder(folder, { storedType: 'f32' });
-    const lanes = await Promise.all(
-      ['one', 'two'].map((label) => device.openLane({ label, context: 'own' })),
-    );
-    const { spec, loaded, crossings } = await load(folder, { lanes, stagingBytes: 4096 });
-    expect(new Set(crossings.map(({ lane }) => lane))).toEqual(new Set(lanes.map(({ id }) => id)));
+    const lanes = new LanePool(device);
+    const plan = { ...SMALL, contexts: 2 };
+    const { spec, loaded, crossings } = await load(folder, { lanes, plan, stagingBytes: 32_768 });
+    expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(2);
     await expectWeights(spec, loaded.weights, await plainTensors(folder));
     for (const buffer of loaded.buffers) device.free(buffer);
-    for (const lane of lanes) await lane.close();
+    const taken = await lanes.take('drain');
+    await lanes.close();
+    await taken.close();
   });
+
+  test('tensors at odd places, converted', async () => {
+    const folder = join(root, 'odd');
+    const plain = join(root, 'odd plain');
+    await writeModelFolder(folder, { storedType: 'f16', startRemainder: 1 });
+    await writeModelFolder(plain, { storedType: 'f32' });
+    const { spec, loaded } = await load(folder, small);
+    await expectWeights(spec, loaded.weights, await plainTensors(plain));
+    for (const buffer of loaded.buffers) device.free(buffer);
+  });
+});
+
+test('ranks hold their parts and nothing else', async () => {
+  const folder = join(root, 'ranks');
+  await writeModelFolder(folder, { storedType: 'f32', architecture: 'Qwen2ForCausalLM' });
+  const spec = await readModelSpec(folder);
+  const whole = await plainTensors(folder);
+  const ranks = [0, 1].map((index) => sliceForRank(weightPlan(spec), spec, { index, of: 2 }));
+  const checkpoint = await openCheckpoint(folder);
+  for (const [index, tensors] of ranks.entries()) {
+    const options = { spec, source: checkpoint, device, onCrossing: () => undefined, ...small };
+    const { parts, buffers } = await loadRank(options, { index, of: 2 });
+    for (const { name, arena, offsetBytes, outBytes } of parts) {
+      const planned = tensors.flatMap(({ sources }) => sources).find((each) => each.name === name)!;
+      const { rows, columns } = planned.selection ?? {
+        rows: [0, planned.shape[0]!],
+        columns: [0, planned.shape[1] ?? 1],
+      };
+      const width = planned.shape[1] ?? 1;
+      const expected = whole.get(name)!.filter((_, i) => {
+        const [row, column] = [Math.floor(i / width), i % width];
+        const isRow = row >= rows[0]! && row < rows[1]!;
+        return isRow && column >= columns[0]! && column < columns[1]!;
+      });
+      const found = await download({ buffer: buffers[arena]!, offsetBytes, bytes: outBytes });
+      expect([...found], name).toEqual(expected);
+    }
+    for (const buffer of buffers) device.free(buffer);
+  }
+  await checkpoint.close();
+  const held = ranks.map((tensors) => tensors.reduce((total, { elements }) => total + elements, 0));
+  expect(held[0]! + held[1]!).toBeGreaterThan(parameterCount(spec));
+  expect(Math.max(...held)).toBeLessThan(parameterCount(spec));
+});
+
+test('verbatim: every tensor of the files, as it is stored', async () => {
+  const folder = join(root, 'verbatim');
+  const blocks = Uint8Array.from({ length: 10_001 }, (_, i) => i * 7);
+  const scales = Uint8Array.from({ length: 33 }, (_, i) => 127 + i);
+  await mkdir(folder);
+  await writeSafetensors(join(folder, 'model.safetensors'), [
+    { name: 'experts_blocks', dtype: 'U8', shape: [10_001], bytes: blocks },
+    { name: 'experts_scales', dtype: 'U8', shape: [33], bytes: scales },
+    { name: 'empty', dtype: 'F32', shape: [0], bytes: new Uint8Array(0) },
+  ]);
+  const source = await openCheckpoint(folder);
+  const onCrossing = () => undefined;
+  const { parts, buffers } = await loadVerbatim({ source, device, onCrossing, ...small });
+  await source.close();
+  const found = await Promise.all(
+    parts.map(async ({ arena, offsetBytes, outBytes }) => {
+      const bytes = Math.ceil(outBytes / 4) * 4;
+      const words = await download({ buffer: buffers[arena]!, offsetBytes, bytes });
+      return new Uint8Array(words.buffer, 0, outBytes);
+    }),
+  );
+  expect(found).toEqual([blocks, scales]);
+  for (const buffer of buffers) device.free(buffer);
 });
 
 describe('failures free what was taken', () => {
@@ -202,23 +276,56 @@ describe('failures free what was taken', () => {
       spec,
       source: checkpoint,
       device,
-      lanes: [device.inlineLane],
       onCrossing: () => undefined,
-      stagingBytes: 1024,
+      ...small,
     });
-    await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'wrong-size' });
+    await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'inconsistent' });
     expect(device.counters().allocatedBytes).toBe(before);
     await checkpoint.close();
+  });
+
+  test('a file that is written to under way', async () => {
+    const folder = join(root, 'written');
+    await writeModelFolder(folder);
+    const spec = await readModelSpec(folder);
+    const checkpoint = await openCheckpoint(folder);
+    const before = device.counters().allocatedBytes;
+    const loading = loadWeights({
+      spec,
+      source: checkpoint,
+      device,
+      onCrossing: () => undefined,
+      onProgress: () => void utimes(join(folder, 'model.safetensors'), 1, 1),
+      ...small,
+    });
+    await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'inconsistent' });
+    expect(device.counters().allocatedBytes).toBe(before);
+    await checkpoint.close();
+  });
+
+  test('a lane that dies: the message says which file, where, and which tensor', async () => {
+    const folder = join(root, 'dies');
+    await writeModelFolder(folder);
+    const lanes = new LanePool(device);
+    const [lane] = await lanes.over(1);
+    await lane!.close();
+    const before = device.counters().allocatedBytes;
+    const loading = load(folder, { lanes, plan: { ...SMALL, contexts: 1 }, stagingBytes: 8192 });
+    await expect(loading).rejects.toMatchObject({
+      name: 'DeviceError',
+      message: expect.stringMatching(/model\.safetensors at \d+ \(tensor .+\) did not cross/),
+    });
+    expect(device.counters().allocatedBytes).toBe(before);
   });
 
   test('a device that is too small', async () => {
     const folder = join(root, 'large');
     await writeModelFolder(folder);
-    const small = await openCpuDevice({ threads: 1, memoryBytes: 1024 });
-    const loading = load(folder, { device: small, lanes: [small.inlineLane] });
+    const tiny = await openCpuDevice({ threads: 1, memoryBytes: 1024 });
+    const loading = load(folder, { device: tiny });
     await expect(loading).rejects.toMatchObject({ name: 'DeviceError', code: 'out-of-memory' });
-    expect(small.counters().allocatedBytes).toBe(0);
-    await small.close();
+    expect(tiny.counters().allocatedBytes).toBe(0);
+    await tiny.close();
   });
 });
 
@@ -229,7 +336,7 @@ test('dummy weights look like fresh ones and cross nothing', async () => {
   const { loaded, crossings } = await load(folder, { source: 'dummy' });
   expect(crossings).toEqual([]);
   expect(device.counters().h2dBytes).toBe(before);
-  expect(loaded.progress.bytesDone).toBe(loaded.progress.bytesTotal);
+  expect(loaded.report).toBeNull();
   const [layer] = loaded.weights.layers;
   expect(new Set(await download(layer!.inputNorm))).toEqual(new Set([1]));
   expect(new Set(await download(layer!.qkvBias!))).toEqual(new Set([0]));

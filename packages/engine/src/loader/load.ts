@@ -6,10 +6,10 @@ import {
   E4M3_MAX,
   type ElementType,
   elementMatrix,
-  type Lane,
   type Slice,
   slice,
 } from '@bridgekeeper/device';
+import { type Rank, sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
@@ -21,58 +21,70 @@ import {
 } from '../models/weights.ts';
 import { checkAgainstPlan } from './check-plan.ts';
 import type { Checkpoint, UnmappedTensor } from './checkpoint.ts';
+import { type FillReport, fillArenas } from './fill.ts';
+import { LanePool } from './lane-pool.ts';
 import { type Layout, layOut, type Placement } from './layout.ts';
+import { type LoadingPlan, planLoading } from './loading-plan.ts';
+import { partsOf, type StoredPart, verbatim } from './parts.ts';
+import type { StageTimes } from './pipeline.ts';
+import { ReaderPool } from './reads.ts';
 import { readScales } from './scales.ts';
-import { streamCheckpoint } from './stream.ts';
+import { uploadBytes } from './upload.ts';
 
 const GIB = 1024 ** 3;
-const MIB = 1024 ** 2;
 /** Large enough for few crossings, small enough for one array buffer of the runtimes we support. */
 const ARENA_LIMIT_BYTES = GIB;
-const STAGING_BYTES = 16 * MIB;
 /**
  * Half the width of a uniform distribution with standard deviation 0.02, transformers'
  * initialisation.
  */
 const DUMMY_SPREAD = 0.02 * Math.sqrt(3);
 
-/**
- * How far a load is, and where its time went. Reading, converting and crossing overlap: they do not
- * add up.
- */
+/** How far a load is. */
 export interface LoadProgress {
-  /** Device bytes filled, and to fill. */
+  /** Bytes that arrived, and all. */
   readonly bytesDone: number;
   readonly bytesTotal: number;
-  readonly readSeconds: number;
-  readonly convertSeconds: number;
-  /** Crossings' own time on their channels. */
-  readonly crossSeconds: number;
   readonly totalSeconds: number;
 }
 
+/** How weights come to a device. */
 export interface LoadOptions {
-  readonly spec: ModelSpec;
-  /** An open checkpoint, or random weights made on the device. */
-  readonly source: Checkpoint | 'dummy';
   readonly device: Device;
-  /** One or more; windows of the weights go to them in turn. */
-  readonly lanes: readonly Lane[];
+  /** Lanes that were opened ahead; absent: none are. */
+  readonly lanes?: LanePool | undefined;
+  /** Reading threads that were started ahead; absent: none are. */
+  readonly readers?: ReaderPool | undefined;
+  /** Absent: as a device without a bridge. */
+  readonly plan?: LoadingPlan | undefined;
+  /** Tries other plans, too, where the load is large enough. */
+  readonly race?: { readonly contextsMax: number } | null | undefined;
   /** Told of every crossing, for the ledger. */
   readonly onCrossing: (record: CrossingRecord) => void;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
-  /**
-   * Bytes of one crossing, a multiple of 256. Each lane needs this much pinned host memory, plus
-   * one to fill.
-   */
+  /** Host memory that chunks pass through, and as much on the device. */
   readonly stagingBytes?: number | undefined;
+  /** Times each stage alone afterwards. */
+  readonly measureStages?: boolean | undefined;
+  /** Told when everything is in its place and verified, before anything is measured. */
+  readonly onFilled?: (() => void) | undefined;
+}
+
+export interface WeightOptions extends LoadOptions {
+  readonly spec: ModelSpec;
+  /** An open checkpoint, or random weights made on the device. */
+  readonly source: Checkpoint | 'dummy';
 }
 
 export interface LoadedWeights {
   readonly weights: Weights;
   /** What holds them: free these to unload the model. */
   readonly buffers: readonly DeviceBuffer[];
-  readonly progress: LoadProgress;
+  /** Of the arenas. */
+  readonly bytes: number;
+  readonly seconds: number;
+  /** null: nothing was read. */
+  readonly report: FillReport | null;
   /** Tensors of the checkpoint that the architecture does not use. */
   readonly unusedTensors: readonly string[];
   /** Tensors that lie in a shard but that the index does not map there. */
@@ -88,10 +100,10 @@ function inFileOrder(plan: readonly PlannedTensor[], checkpoint: Checkpoint): Pl
   });
 }
 
-function allocateArenas(device: Device, layout: Layout): DeviceBuffer[] {
+function allocateArenas(device: Device, arenaBytes: readonly number[]): DeviceBuffer[] {
   const buffers: DeviceBuffer[] = [];
   try {
-    for (const [arena, bytes] of layout.arenaBytes.entries()) {
+    for (const [arena, bytes] of arenaBytes.entries()) {
       buffers.push(device.allocate(bytes, `weights ${arena}`));
     }
   } catch (error) {
@@ -184,55 +196,154 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
   return { embed, layers: typed, finalNorm, head };
 }
 
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+/** Frees `buffers` when `fill` fails: nothing is left of a load that did not end. */
+async function orFree<T>(
+  device: Device,
+  buffers: readonly DeviceBuffer[],
+  fill: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await fill();
+  } catch (error) {
+    for (const buffer of buffers) device.free(buffer);
+    throw error;
+  }
+}
+
+/** Fills arenas from a checkpoint, with a pool of lanes that is there anyway or for this alone. */
+async function fillFrom(
+  checkpoint: Checkpoint,
+  parts: readonly StoredPart[],
+  buffers: readonly DeviceBuffer[],
+  options: LoadOptions,
+): Promise<FillReport> {
+  const { device, onProgress } = options;
+  const startedNs = device.clock.nowNs();
+  const lanes = options.lanes ?? new LanePool(device);
+  const readers = options.readers ?? new ReaderPool();
+  const none = { deviceKind: 'cpu', profile: null, cores: 1 } as const;
+  try {
+    return await fillArenas(parts, buffers, {
+      ...options,
+      checkpoint,
+      lanes,
+      readers,
+      plan: options.plan ?? planLoading(none),
+      race: options.race ?? null,
+      onProgress: (bytesDone: number, bytesTotal: number, _times: StageTimes) => {
+        const totalSeconds = (device.clock.nowNs() - startedNs) / 1e9;
+        onProgress?.({ bytesDone, bytesTotal, totalSeconds });
+      },
+    });
+  } finally {
+    if (options.lanes === undefined) await lanes.close();
+    if (options.readers === undefined) await readers.close();
+  }
+}
+
+/** Scales are small and checked on the host; they cross one matrix at a time. */
+async function uploadScales(
+  checkpoint: Checkpoint,
+  plan: readonly PlannedTensor[],
+  layout: Layout,
+  buffers: readonly DeviceBuffer[],
+  { device, onCrossing }: LoadOptions,
+): Promise<void> {
+  const scales = await readScales(checkpoint, plan);
+  for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
+    if (part !== 'scales') continue;
+    await uploadBytes({
+      device,
+      lane: device.inlineLane,
+      bytes: scales.get(tensor)!,
+      to: slice(buffers[arena]!, offsetBytes, bytes),
+      onCrossing,
+    });
+  }
+}
+
 /**
  * Puts a model's weights on the device: FP8 as it is stored, the rest in the device's element type.
- * Checkpoints are streamed window by window through pinned host memory of bounded size: while one
- * window crosses, the next is read and converted. On failure everything allocated is freed again.
- * Throws ModelError when the checkpoint does not fit `spec` or a file fails, DeviceError when the
- * device does.
+ * A checkpoint passes through memory of bounded size (see LoadPipeline); a sealed one is verified
+ * before this resolves. On failure everything allocated is freed again. Throws ModelError when the
+ * checkpoint does not fit `spec`, a file fails or is not what was sealed, DeviceError when the
+ * device fails.
  */
-export async function loadWeights(options: LoadOptions): Promise<LoadedWeights> {
+export async function loadWeights(options: WeightOptions): Promise<LoadedWeights> {
   const { spec, source, device } = options;
   const startedNs = device.clock.nowNs();
   const plan = weightPlan(spec);
   const checkpoint = source === 'dummy' ? undefined : source;
   const unusedTensors = checkpoint === undefined ? [] : checkAgainstPlan(checkpoint, plan);
   const ordered = checkpoint === undefined ? plan : inFileOrder(plan, checkpoint);
-  const layout = layOut(ordered, bytesPerElement(device.info.element), ARENA_LIMIT_BYTES);
-  const buffers = allocateArenas(device, layout);
-  const bytesTotal = layout.arenaBytes.reduce((total, bytes) => total + bytes, 0);
-  const stagingBytes = options.stagingBytes ?? STAGING_BYTES;
-  let progress: LoadProgress = {
-    bytesDone: 0,
-    bytesTotal,
-    readSeconds: 0,
-    convertSeconds: 0,
-    crossSeconds: 0,
-    totalSeconds: 0,
-  };
-  const report = (change: Partial<LoadProgress>) => {
-    progress = { ...progress, ...change };
-    progress = { ...progress, totalSeconds: (device.clock.nowNs() - startedNs) / 1e9 };
-    options.onProgress?.(progress);
-  };
-  try {
+  const { element } = device.info;
+  const layout = layOut(ordered, bytesPerElement(element), ARENA_LIMIT_BYTES);
+  const buffers = allocateArenas(device, layout.arenaBytes);
+  const report = await orFree(device, buffers, async () => {
     if (checkpoint === undefined) {
       await fillDummy(device, layout, buffers);
-      report({ bytesDone: bytesTotal });
-    } else {
-      const scales = await readScales(checkpoint, plan);
-      const sources = { checkpoint, scales, layout, buffers };
-      await streamCheckpoint({ ...options, ...sources, stagingBytes, report });
+      return null;
     }
-  } catch (error) {
-    for (const buffer of buffers) device.free(buffer);
-    throw error;
-  }
+    await uploadScales(checkpoint, plan, layout, buffers, options);
+    return fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
+  });
   return {
     weights: assemble(spec, layout, buffers),
     buffers,
-    progress,
+    bytes: sum(layout.arenaBytes),
+    seconds: (device.clock.nowNs() - startedNs) / 1e9,
+    report,
     unusedTensors,
     unmappedTensors: checkpoint?.unmapped ?? [],
   };
+}
+
+/** Tensors on the device that no engine was built over. */
+export interface LoadedTensors {
+  readonly parts: readonly StoredPart[];
+  readonly buffers: readonly DeviceBuffer[];
+  readonly bytes: number;
+  readonly report: FillReport;
+}
+
+/** What one rank of several holds of a model; the same rules as `loadWeights`. */
+export async function loadRank(
+  options: LoadOptions & { readonly spec: ModelSpec; readonly source: Checkpoint },
+  rank: Rank,
+): Promise<LoadedTensors> {
+  const { spec, source, device } = options;
+  const plan = weightPlan(spec);
+  checkAgainstPlan(source, plan);
+  const held = rank.of === 1 ? plan : sliceForRank(plan, spec, rank);
+  const { element } = device.info;
+  const layout = layOut(inFileOrder(held, source), bytesPerElement(element), ARENA_LIMIT_BYTES);
+  const parts = partsOf(layout, source, element);
+  return loadParts(source, parts, layout.arenaBytes, options, (buffers) =>
+    uploadScales(source, held, layout, buffers, options),
+  );
+}
+
+/** Every tensor of a checkpoint as it is stored: packed formats stay packed. */
+export async function loadVerbatim(
+  options: LoadOptions & { readonly source: Checkpoint },
+): Promise<LoadedTensors> {
+  const { arenaBytes, parts } = verbatim(options.source, ARENA_LIMIT_BYTES);
+  return loadParts(options.source, parts, arenaBytes, options);
+}
+
+async function loadParts(
+  source: Checkpoint,
+  parts: readonly StoredPart[],
+  arenaBytes: readonly number[],
+  options: LoadOptions,
+  before: (buffers: readonly DeviceBuffer[]) => Promise<void> = async () => undefined,
+): Promise<LoadedTensors> {
+  const buffers = allocateArenas(options.device, arenaBytes);
+  const report = await orFree(options.device, buffers, async () => {
+    await before(buffers);
+    return fillFrom(source, parts, buffers, options);
+  });
+  return { parts, buffers, bytes: sum(arenaBytes), report };
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ModelError } from '../models/errors.ts';
 import { safetensorsBytes, writeSafetensors } from '../testing/safetensors-file.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
+import { ShardFile } from './shard-file.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -14,13 +15,12 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 async function readHeader(bytes: Uint8Array) {
-  const path = join(folder, 'file.safetensors');
-  await writeFile(path, bytes);
-  const handle = await open(path);
+  await writeFile(join(folder, 'file.safetensors'), bytes);
+  const file = await ShardFile.open(folder, 'file.safetensors', null);
   try {
-    return await readSafetensorsHeader(handle, bytes.length, 'file.safetensors');
+    return await readSafetensorsHeader(file, bytes.length, 'file.safetensors');
   } finally {
-    await handle.close();
+    await file.close();
   }
 }
 
@@ -58,10 +58,9 @@ describe('well-formed files', () => {
     const path = join(folder, 'written.safetensors');
     const bytes = data(6);
     await writeSafetensors(path, [{ name: 'x', dtype: 'BF16', shape: [3], bytes }]);
-    const handle = await open(path);
-    const { size } = await handle.stat();
-    const { tensors } = await readSafetensorsHeader(handle, size, path);
-    await handle.close();
+    const file = await ShardFile.open(folder, 'written.safetensors', null);
+    const { tensors } = await readSafetensorsHeader(file, file.bytes, path);
+    await file.close();
     expect(tensors[0]).toMatchObject({ name: 'x', dtype: 'BF16', shape: [3], bytes: 6 });
   });
 });

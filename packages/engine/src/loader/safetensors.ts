@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
 import { ModelError } from '../models/errors.ts';
-import { unreadable } from '../models/files.ts';
+import type { RangeSource } from './shard-file.ts';
 import { scanStrict } from './strict-json.ts';
 
 /** Bits of one element of every type the format names. */
@@ -208,43 +207,21 @@ function parseHeader(
  * no key twice, no number that a double cannot hold. Throws ModelError.
  */
 export async function readSafetensorsHeader(
-  handle: FileHandle,
+  source: RangeSource,
   fileBytes: number,
   file: string,
 ): Promise<SafetensorsHeader> {
   if (fileBytes < LENGTH_BYTES) {
     throw new ModelError('wrong-size', `${file} has ${fileBytes} bytes: no safetensors file`);
   }
-  const prefix = await readExactly(handle, 0, LENGTH_BYTES, file);
+  const prefix = await readExactly(source, 0, LENGTH_BYTES);
   const length = headerLength(prefix, fileBytes, file);
-  const text = headerText(await readExactly(handle, LENGTH_BYTES, length, file), file);
+  const text = headerText(await readExactly(source, LENGTH_BYTES, length), file);
   return parseHeader(text, LENGTH_BYTES + length, fileBytes, file);
 }
 
-async function readExactly(handle: FileHandle, position: number, length: number, file: string) {
+async function readExactly(source: RangeSource, position: number, length: number) {
   const bytes = new Uint8Array(length);
-  await readInto(handle, bytes, position, file);
+  await source.read(position, bytes);
   return bytes;
-}
-
-/** Fills `target` from `position` of the file. Throws ModelError when the file ends before. */
-export async function readInto(
-  handle: FileHandle,
-  target: Uint8Array,
-  position: number,
-  file: string,
-): Promise<void> {
-  let done = 0;
-  while (done < target.length) {
-    let bytesRead: number;
-    try {
-      ({ bytesRead } = await handle.read(target, done, target.length - done, position + done));
-    } catch (error) {
-      throw unreadable(file, error);
-    }
-    if (bytesRead === 0) {
-      throw new ModelError('wrong-size', `${file} ended at byte ${position + done} while read`);
-    }
-    done += bytesRead;
-  }
 }

@@ -15,7 +15,15 @@ export type ModelErrorCode =
   /** The checkpoint lacks a tensor that the architecture needs. */
   | 'missing-tensor'
   /** A tensor's shape is not what config.json implies. */
-  | 'wrong-shape';
+  | 'wrong-shape'
+  /** A sealed model is asked for, and the folder has no manifest. */
+  | 'not-sealed'
+  /** The folder is not what was sealed: its files, its manifest, or the root that was expected. */
+  | 'seal-mismatch'
+  /** A sealed model is encrypted with another key than the one given, or none was given. */
+  | 'wrong-key'
+  /** Something cannot be written: permissions, no space left, an I/O error. */
+  | 'unwritable';
 
 /** The border to a model folder. The message names file and key, and what would be accepted. */
 export class ModelError extends Error {

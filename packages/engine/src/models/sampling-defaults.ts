@@ -1,5 +1,5 @@
 import { ConfigReader } from './config-reader.ts';
-import { readJson } from './files.ts';
+import { type ModelFiles, readJson } from './files.ts';
 
 /** What generation_config.json says about sampling where a request says nothing. */
 export interface SamplingDefaults {
@@ -19,12 +19,12 @@ const KEYS = {
 } as const;
 
 /**
- * Reads a model folder's generation_config.json, as vLLM does by default: values apply whether or
+ * Reads a model's generation_config.json, as vLLM does by default: values apply whether or
  * not `do_sample` is set. Throws ModelError `malformed` for values that are not numbers.
  */
-export async function readSamplingDefaults(folder: string): Promise<SamplingDefaults> {
+export async function readSamplingDefaults(files: ModelFiles): Promise<SamplingDefaults> {
   const config = new ConfigReader(
-    (await readJson(folder, 'generation_config.json')) ?? {},
+    (await readJson(files, 'generation_config.json')) ?? {},
     'generation_config.json',
   );
   const defaults: Record<string, number> = {};

@@ -57,6 +57,14 @@ export interface WeightSource {
   readonly shape: readonly number[];
   /** Elements into the destination, row-major: sources are stacked along the first dimension. */
   readonly elementOffset: number;
+  /** What of it is wanted; absent: all. */
+  readonly selection?: Selection;
+}
+
+/** Rows and columns of a stored tensor, each from and to; what has one dimension has one column. */
+export interface Selection {
+  readonly rows: readonly [number, number];
+  readonly columns: readonly [number, number];
 }
 
 /** A tensor the engine wants on the device. */

@@ -13,6 +13,8 @@ export interface ModelFolderOptions {
   readonly storedType?: StoredType;
   /** More than one also writes an index. */
   readonly shards?: number;
+  /** Where the data of a file starts modulo 8. */
+  readonly startRemainder?: number;
   readonly tiedHead?: boolean;
   readonly seed?: number;
   /** Keys of config.json to replace or add; undefined leaves a key out. */
@@ -148,8 +150,9 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
     .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;
-  if (shards === 1) await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-  else await writeShards(folder, tensors, shards);
+  if (shards === 1) {
+    await writeSafetensors(join(folder, 'model.safetensors'), tensors, options.startRemainder);
+  } else await writeShards(folder, tensors, shards);
   if (options.tokenizer === 'none') return;
   await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(byteLevelTokenizer()));
   const tokenizerConfig = {

@@ -19,8 +19,15 @@ export function safetensorsBytes(header: string, data: Uint8Array): Uint8Array {
   return file;
 }
 
-/** Writes a well-formed safetensors file whose data lies in the order given. */
-export async function writeSafetensors(path: string, tensors: readonly TensorData[]) {
+/**
+ * Writes a well-formed safetensors file whose data lies in the order given. `startRemainder` is
+ * where data starts modulo 8; undefined: wherever the header ends.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly TensorData[],
+  startRemainder?: number,
+) {
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let end = 0;
   for (const { name, dtype, shape, bytes } of tensors) {
@@ -33,5 +40,7 @@ export async function writeSafetensors(path: string, tensors: readonly TensorDat
     data.set(bytes, at);
     at += bytes.length;
   }
-  await writeFile(path, safetensorsBytes(JSON.stringify(header), data));
+  let text = JSON.stringify(header);
+  while (startRemainder !== undefined && text.length % 8 !== startRemainder) text += ' ';
+  await writeFile(path, safetensorsBytes(text, data));
 }

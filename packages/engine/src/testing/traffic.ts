@@ -40,6 +40,8 @@ const PROMPTS: readonly Prompt[] = [
   { shared: 0, own: 1, output: 32 },
 ];
 const TOP = 8;
+/** Ample for these requests: several models may be checked on one GPU at once. */
+const KV_BYTES = 64 * 1024 ** 2;
 const PROMPT_SEED = 0x9e37;
 
 /** Lets the engine compute the sequences of `PROMPTS` with the model at `options.model`. */
@@ -56,7 +58,7 @@ export async function observe(
     maxBatchTokens: model.maxBatchTokens,
     maxModelTokens: RANDOM_MODEL_TOKENS,
     pageTokens: model.pageTokens,
-    kvBytes: undefined,
+    kvBytes: KV_BYTES,
     prefixCaching: true,
     chunkedPrefill: true,
   });

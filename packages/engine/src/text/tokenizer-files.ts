@@ -1,9 +1,8 @@
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ModelError } from '../models/errors.ts';
-import { readJson, readText } from '../models/files.ts';
+import { folderOf, type ModelFiles, namesWithin, readJson, readText } from '../models/files.ts';
+import { TEMPLATE_FOLDER } from '../seal/names.ts';
 
-/** What a model folder says about text. */
+/** What a model's files say about text. */
 export interface TokenizerFiles {
   /** tokenizer.json */
   readonly tokenizer: Readonly<Record<string, unknown>>;
@@ -13,7 +12,6 @@ export interface TokenizerFiles {
   readonly templates: ReadonlyMap<string, string>;
 }
 
-const TEMPLATE_FOLDER = 'additional_chat_templates';
 const TEMPLATE_SUFFIX = '.jinja';
 
 function asObject(value: unknown, name: string): Readonly<Record<string, unknown>> {
@@ -39,43 +37,41 @@ function configTemplates(value: unknown): Map<string, string> {
   return templates;
 }
 
-async function templateFiles(folder: string): Promise<string[]> {
-  try {
-    const names = await readdir(join(folder, TEMPLATE_FOLDER));
-    return names.filter((name) => name.endsWith(TEMPLATE_SUFFIX)).sort();
-  } catch {
-    // The folder is optional.
-    return [];
-  }
+async function templateFiles(files: ModelFiles): Promise<string[]> {
+  const names = await namesWithin(files, TEMPLATE_FOLDER);
+  return names.filter((name) => name.endsWith(TEMPLATE_SUFFIX)).sort();
 }
 
 /** Files win over tokenizer_config.json, as in transformers. */
-async function readTemplates(folder: string, inConfig: unknown): Promise<Map<string, string>> {
+async function readTemplates(files: ModelFiles, inConfig: unknown): Promise<Map<string, string>> {
   const templates = configTemplates(inConfig);
-  const main = await readText(folder, 'chat_template.jinja');
+  const main = await readText(files, 'chat_template.jinja');
   if (main !== undefined) templates.set('default', main);
-  for (const name of await templateFiles(folder)) {
-    const source = await readText(folder, join(TEMPLATE_FOLDER, name));
+  for (const name of await templateFiles(files)) {
+    const source = await readText(files, `${TEMPLATE_FOLDER}/${name}`);
     if (source !== undefined) templates.set(name.slice(0, -TEMPLATE_SUFFIX.length), source);
   }
   return templates;
 }
 
 /**
- * Reads tokenizer.json, tokenizer_config.json and the chat templates of a model folder. Throws
+ * Reads tokenizer.json, tokenizer_config.json and the chat templates of a model. Throws
  * ModelError.
  */
-export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  const tokenizer = await readJson(folder, 'tokenizer.json');
+export async function readTokenizerFiles(files: ModelFiles): Promise<TokenizerFiles> {
+  const tokenizer = await readJson(files, 'tokenizer.json');
   if (tokenizer === undefined) {
     const hint = 'tokenizer.model alone is not read: save the tokenizer with transformers';
-    throw new ModelError('missing-file', `there is no tokenizer.json in ${folder}; ${hint}`);
+    throw new ModelError(
+      'missing-file',
+      `there is no tokenizer.json in ${folderOf(files)}; ${hint}`,
+    );
   }
   const name = 'tokenizer_config.json';
-  const config = asObject((await readJson(folder, name)) ?? {}, name);
+  const config = asObject((await readJson(files, name)) ?? {}, name);
   return {
     tokenizer: asObject(tokenizer, 'tokenizer.json'),
     config,
-    templates: await readTemplates(folder, config.chat_template),
+    templates: await readTemplates(files, config.chat_template),
   };
 }

@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ModelError } from '../models/errors.ts';
+import type { ModelFiles } from '../models/files.ts';
 import { type ChatInput, ChatTemplate } from './chat-template.ts';
 import { type Detokenizer, TableDetokenizer, WindowedDetokenizer } from './detokenizer.ts';
 import { TextError } from './errors.ts';
@@ -178,12 +179,12 @@ function specialIds(files: TokenizerFiles, library: HuggingFaceTokenizer): Reado
 }
 
 /**
- * Reads the text side of a model folder. Throws ModelError where files are missing or cannot be
+ * Reads the text side of a model. Throws ModelError where files are missing or cannot be
  * used.
  */
 export async function openTokenizer(
-  folder: string,
+  files: ModelFiles,
   options: TokenizerOptions = {},
 ): Promise<Tokenizer> {
-  return new Tokenizer(await readTokenizerFiles(folder), options);
+  return new Tokenizer(await readTokenizerFiles(files), options);
 }

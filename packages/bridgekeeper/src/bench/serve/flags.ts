@@ -1,4 +1,5 @@
 import { integer, type Kind, number, oneOf, onOff, text, texts } from '../../settings/kinds.ts';
+import { SEAL_PARAMETERS } from '../seal.ts';
 import type { SuiteParameter } from '../suite.ts';
 
 const WHOLE_MAX = 2 ** 32 - 1;
@@ -59,6 +60,7 @@ export const SERVE_FLAGS = {
   model: flag(text('name'), UNSET, 'model to ask for; default: the first that the server lists'),
   'served-model-name': flag(text('name'), UNSET, 'its name in the API; default: --model'),
   tokenizer: flag(text('folder'), UNSET, 'model folder to make text with; default: token ids'),
+  ...SEAL_PARAMETERS,
   'vocab-size': flag(
     integer(32, 2 ** 24),
     '4096',

@@ -1,7 +1,8 @@
-import { openTokenizer } from '@bridgekeeper/engine';
+import { openModel, openTokenizer, type Tokenizer } from '@bridgekeeper/engine';
 import { HOST_CLOCK } from '../../edge/time.ts';
 import { UsageError } from '../../settings/resolve.ts';
 import { BenchError } from '../errors.ts';
+import { sealPolicyOf } from '../seal.ts';
 import type { Suite, SuiteIo, SuiteResult } from '../suite.ts';
 import { arrivalSeconds } from './arrivals.ts';
 import { ServeClient } from './client.ts';
@@ -34,8 +35,8 @@ export const SERVE_SUITE: Suite = {
 };
 
 async function readSources({ values }: ServeOptions, io: SuiteIo): Promise<Sources> {
-  const { tokenizer: folder, 'dataset-path': path } = values;
-  const tokenizer = folder === undefined ? undefined : await openTokenizer(folder);
+  const { 'dataset-path': path } = values;
+  const tokenizer = await tokenizerOf(values);
   if (path === undefined) return { text: '', tokenizer };
   try {
     return { text: io.readFile(path), tokenizer };
@@ -43,6 +44,13 @@ async function readSources({ values }: ServeOptions, io: SuiteIo): Promise<Sourc
     const { code } = error as NodeJS.ErrnoException;
     throw new UsageError('bad-file', `--dataset-path: cannot read ${path} (${code})`);
   }
+}
+
+async function tokenizerOf(values: ServeValues): Promise<Tokenizer | undefined> {
+  const { tokenizer: folder } = values;
+  if (folder === undefined) return undefined;
+  const { files } = await openModel(folder, await sealPolicyOf(values));
+  return openTokenizer(files);
 }
 
 const READY_RETRY_NS = 5e9;

@@ -1,5 +1,5 @@
 import { answer, checkStreamOptions, type Dress } from '../answer.ts';
-import { readJson } from '../body.ts';
+import { parseJson, readBody } from '../body.ts';
 import { ChatChunks, chatCompletion } from '../chat-format.ts';
 import type { ServerContext } from '../context.ts';
 import { renderConversation } from '../conversation.ts';
@@ -51,7 +51,8 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const body = await readJson(c, ctx.limits.maxBodyBytes);
+      const received = await readBody(c, ctx.limits.maxBodyBytes);
+      const body = parseJson(received);
       refuseUnsupported(body);
       const request = validate(ChatCompletionRequest, body);
       checkStreamOptions(request);
@@ -66,7 +67,8 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
         promptLogprobs: undefined,
         hideOutput: false,
       });
-      return answer(c, ctx, request, model, plan, dressFor(ctx, logprobs !== undefined));
+      const asked = { received, fields: request, model };
+      return answer(c, ctx, asked, plan, dressFor(ctx, logprobs !== undefined));
     },
   };
 }

@@ -1,5 +1,5 @@
 import { answer, checkStreamOptions, type Dress } from '../answer.ts';
-import { readJson } from '../body.ts';
+import { parseJson, readBody } from '../body.ts';
 import { CompletionChunks, completion } from '../completion-format.ts';
 import type { ServerContext } from '../context.ts';
 import { type Endpoint, errorResponses, jsonContent } from '../endpoint.ts';
@@ -95,7 +95,8 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const body = await readJson(c, ctx.limits.maxBodyBytes);
+      const received = await readBody(c, ctx.limits.maxBodyBytes);
+      const body = parseJson(received);
       refuseUnsupported(body);
       const request = validate(CompletionRequest, body);
       checkStreamOptions(request);
@@ -103,7 +104,8 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
       const wishes = wishesOf(request);
       const prompts = await promptsOf(ctx, request);
       const plan = planGeneration(c, ctx, request, prompts, wishes);
-      return answer(c, ctx, request, model, plan, dressFor(ctx, wishes.logprobs !== undefined));
+      const asked = { received, fields: request, model };
+      return answer(c, ctx, asked, plan, dressFor(ctx, wishes.logprobs !== undefined));
     },
   };
 }

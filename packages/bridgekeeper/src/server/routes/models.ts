@@ -6,7 +6,7 @@ import { modelFor } from '../requests.ts';
 import { ModelDocument, ModelList } from '../schema/documents.ts';
 
 function describe(ctx: ServerContext, id: string): z.output<typeof ModelDocument> {
-  const { modelPath, maxModelTokens } = ctx.engine.card;
+  const { modelPath, maxModelTokens, sealRoot } = ctx.engine.card;
   return {
     id,
     object: 'model',
@@ -16,6 +16,7 @@ function describe(ctx: ServerContext, id: string): z.output<typeof ModelDocument
     root: basename(modelPath),
     parent: null,
     max_model_len: maxModelTokens,
+    seal_root: sealRoot,
   };
 }
 

@@ -10,6 +10,8 @@ export const ModelDocument = z
     root: z.string(),
     parent: z.null(),
     max_model_len: z.int(),
+    /** Of the seal that it was verified against. */
+    seal_root: z.string().nullable(),
   })
   .openapi('Model');
 

@@ -1,0 +1,193 @@
+import { availableParallelism } from 'node:os';
+import {
+  isChunkSize,
+  ModelError,
+  type Seal,
+  type SealFault,
+  type SealProgress,
+  sealModel,
+  verifyModel,
+} from '@bridgekeeper/engine';
+import type { Command } from 'commander';
+import { readSealKey } from '../edge/seal-key.ts';
+import { digest, integer, type Kind } from '../settings/kinds.ts';
+import { UsageError } from '../settings/resolve.ts';
+import type { CliIo } from './io.ts';
+import { stopSignal } from './stop-signal.ts';
+
+interface Flags {
+  readonly out?: string;
+  readonly encrypt?: true;
+  readonly keyFile?: string;
+  readonly keyCommand?: string;
+  readonly chunkBytes: string;
+  readonly threads?: string;
+  readonly verify?: true;
+  readonly root?: string;
+  readonly json?: true;
+}
+
+/** What both of the command's tasks need. */
+interface Task {
+  readonly folder: string;
+  readonly flags: Flags;
+  readonly threads: number;
+  readonly userKey: Uint8Array | undefined;
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: SealProgress) => void;
+  /** Since the task began. */
+  readonly seconds: () => number;
+}
+
+/** Adds `seal` to the program; `setCode` takes its exit code. */
+export function addSealCommand(program: Command, io: CliIo, setCode: (code: number) => void) {
+  program
+    .command('seal')
+    .argument('<model>', 'model folder in Hugging Face format')
+    .description('write a manifest by which loading verifies every byte of a model')
+    .option('--out <folder>', 'make this folder, with copies of what loading reads')
+    .option('--encrypt', 'encrypt the copies')
+    .option('--key-file <file>', 'the key: 32 random bytes, as they are, in hex or in base64')
+    .option('--key-command <command>', 'a command that prints the key; it is run without a shell')
+    .option('--chunk-bytes <n>', 'verified at a time', '4M')
+    .option('--threads <n>', 'threads to work with (default: all cores)')
+    .option('--verify', 'compare the folder with its manifest, writing nothing')
+    .option('--root <hex>', 'with --verify: the root that the manifest must have')
+    .option('--json', 'as one JSON document')
+    .action(async (folder: string, flags: Flags) => {
+      checkCombination(flags);
+      setCode(await runSeal(folder, flags, io));
+    });
+}
+
+function checkCombination({ verify, encrypt, out, root, ...flags }: Flags): void {
+  const fail = (message: string): never => {
+    throw new UsageError('bad-combination', message);
+  };
+  const hasKey = (flags.keyFile ?? flags.keyCommand) !== undefined;
+  if (verify) {
+    if (encrypt || out !== undefined)
+      fail('--verify writes nothing: leave --out and --encrypt out');
+    return;
+  }
+  if (root !== undefined) fail('--root is what --verify compares with');
+  if (encrypt && out === undefined) fail('--encrypt: name the folder of the copies with --out');
+  if (encrypt && !hasKey) fail('--encrypt: give --key-file or --key-command');
+  if (!encrypt && hasKey) fail('a key is given, but not --encrypt');
+}
+
+/** Resolves to the exit code. Throws UsageError and ModelError. */
+async function runSeal(folder: string, flags: Flags, io: CliIo): Promise<0 | 1> {
+  const threads = read('--threads', integer(1, 1024), flags.threads) ?? availableParallelism();
+  const userKey = await readSealKey({ file: flags.keyFile, command: flags.keyCommand });
+  const signal = stopSignal(io);
+  const startNs = io.nowNs();
+  const seconds = () => (io.nowNs() - startNs) / 1e9;
+  const onProgress = (progress: SealProgress) => io.redraw?.(progressBar(progress, seconds()));
+  const task: Task = { folder, flags, threads, userKey, signal, onProgress, seconds };
+  try {
+    return await (flags.verify ? verify(task, io) : seal(task, io));
+  } catch (error) {
+    const isMismatch = error instanceof ModelError && error.code === 'seal-mismatch';
+    if (!signal.aborted && !isMismatch) throw error;
+    io.redraw?.('');
+    io.err(`bridgekeeper: ${isMismatch ? error.message : 'interrupted: nothing was written'}`);
+    return 1;
+  } finally {
+    userKey?.fill(0);
+  }
+}
+
+async function seal(task: Task, io: CliIo): Promise<0> {
+  const { folder, flags, seconds } = task;
+  const chunkBytes = read('--chunk-bytes', integer(1, 2 ** 31), flags.chunkBytes)!;
+  if (!isChunkSize(chunkBytes)) {
+    throw new UsageError('bad-value', '--chunk-bytes: must be a multiple of 8192, at most 256M');
+  }
+  const made = await sealModel(folder, { ...task, out: flags.out, chunkBytes });
+  io.redraw?.('');
+  report(made, task, io, {}, [`sealed: ${summary(made, seconds())}`, ...identity(made)]);
+  return 0;
+}
+
+/** More faults than these are counted. */
+const FAULTS_SHOWN = 20;
+
+async function verify(task: Task, io: CliIo): Promise<0 | 1> {
+  const { folder, flags, seconds } = task;
+  const root = read('--root', digest(), flags.root);
+  const { seal: found, faults } = await verifyModel(folder, { ...task, root });
+  io.redraw?.('');
+  const isIntact = faults.length === 0;
+  const verdict = isIntact
+    ? [`verified: ${summary(found, seconds())}`, ...identity(found)]
+    : [...faultLines(faults), `NOT what was sealed: ${faults.length} differences`];
+  report(found, task, io, { verified: isIntact, faults }, verdict);
+  return isIntact ? 0 : 1;
+}
+
+function faultLines(faults: readonly SealFault[]): string[] {
+  const more = faults.length - FAULTS_SHOWN;
+  const shown = faults.slice(0, FAULTS_SHOWN).map(({ message }) => message);
+  return more > 0 ? [...shown, `and ${more} more`] : shown;
+}
+
+function report(
+  found: Seal,
+  { flags, threads, seconds }: Task,
+  io: CliIo,
+  more: object,
+  lines: readonly string[],
+): void {
+  if (!flags.json) {
+    for (const line of lines) io.out(line);
+    return;
+  }
+  const { root, chunkBytes, encryption } = found;
+  const counts = { files: found.files.length, chunks: chunksOf(found), bytes: bytesOf(found) };
+  const document = {
+    root,
+    ...counts,
+    chunkBytes,
+    encryption,
+    ...more,
+    threads,
+    seconds: seconds(),
+  };
+  io.out(JSON.stringify(document));
+}
+
+function summary(found: Seal, seconds: number): string {
+  const bytes = bytesOf(found);
+  const size = `${found.files.length} files, ${gigabytes(bytes)} GB in ${chunksOf(found)} chunks`;
+  return `${size}, ${seconds.toFixed(1)} s (${gigabytes(bytes / seconds)} GB/s)`;
+}
+
+function identity({ root, encryption }: Seal): string[] {
+  return [
+    `root ${root}`,
+    ...(encryption === null ? [] : [`encrypted with AES-256-GCM, key id ${encryption.keyId}`]),
+  ];
+}
+
+const bytesOf = ({ files }: Seal) => files.reduce((total, { bytes }) => total + bytes, 0);
+const chunksOf = ({ files }: Seal) => files.reduce((total, { chunks }) => total + chunks.length, 0);
+const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(2);
+
+const BAR = 20;
+
+function progressBar({ bytesDone, bytesTotal }: SealProgress, seconds: number): string {
+  const filled = Math.floor((BAR * bytesDone) / Math.max(1, bytesTotal));
+  const bar = `${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}`;
+  const rate = gigabytes(bytesDone / Math.max(1e-3, seconds));
+  return `[${bar}] ${gigabytes(bytesDone)} of ${gigabytes(bytesTotal)} GB, ${rate} GB/s`;
+}
+
+function read<T>(flag: string, kind: Kind<T>, given: string | undefined): T | undefined {
+  if (given === undefined) return undefined;
+  try {
+    return kind.parse(given);
+  } catch (error) {
+    throw new UsageError('bad-value', `${flag}: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,55 @@
+import { statfsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Profile } from '@bridgekeeper/bridge';
+import type { DeviceKind } from '@bridgekeeper/device';
+import { type LoadingPlan, planLoading } from '@bridgekeeper/engine';
+import { loadingPath, readLoadingPlan } from './loading-store.ts';
+
+/** How weights will be brought over, and whether other ways should be tried on the way. */
+export interface LoadingChoice {
+  readonly plan: LoadingPlan;
+  readonly reason: string;
+  readonly race: { readonly contextsMax: number } | null;
+  /** Where the winner of a race is kept; null: nowhere. */
+  readonly store: { readonly path: string; readonly key: string } | null;
+}
+
+const TMPFS_MAGIC = 0x01021994;
+/** Enough to see whether more contexts help. */
+const RACE_CONTEXTS = 4;
+
+/** What the choice depends on. */
+export interface LoadingSituation {
+  readonly model: string;
+  readonly deviceKind: DeviceKind;
+  /** That is imposed; null: none. */
+  readonly law: Profile | null;
+  readonly bridge: Profile | null;
+  readonly gpuUuid: string | null;
+}
+
+/** The plan that won on this machine before, else what the bridge's profile says is best. */
+export function chooseLoading(situation: LoadingSituation): LoadingChoice {
+  const { model, deviceKind, law, bridge, gpuUuid } = situation;
+  const derived = planLoading({ deviceKind, profile: bridge, cores: availableParallelism() });
+  const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
+  if (deviceKind !== 'cuda' || gpuUuid === null) {
+    return { plan: derived, reason, race: null, store: null };
+  }
+  const store = { path: loadingPath(gpuUuid), key: `${law?.name ?? 'off'} ${storageOf(model)}` };
+  const kept = readLoadingPlan(store.path, store.key);
+  if (kept !== undefined) {
+    return { plan: kept, reason: `won on this machine: ${store.path}`, race: null, store };
+  }
+  const allowed = (bridge?.contexts.max ?? 1) - 1;
+  const race = { contextsMax: Math.max(0, Math.min(RACE_CONTEXTS, allowed)) };
+  return { plan: derived, reason, race, store };
+}
+
+function storageOf(folder: string): string {
+  try {
+    return statfsSync(folder).type === TMPFS_MAGIC ? 'tmpfs' : 'disk';
+  } catch {
+    return 'disk';
+  }
+}

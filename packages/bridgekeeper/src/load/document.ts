@@ -1,0 +1,145 @@
+import type { Profile } from '@bridgekeeper/bridge';
+import type { LoadingPlan } from '@bridgekeeper/engine';
+import type { BenchRun } from '../bench/result.ts';
+import type { LoadOutcome } from './run-load.ts';
+
+const giga = (value: number) => value / 1e9;
+
+/** What the law lets cross in a second, however large the crossings: all its contexts together. */
+function lawRate(profile: Profile, { memory, contexts }: LoadingPlan): number {
+  const { aggregateRate } = profile.contexts;
+  const factor = aggregateRate.findLast((point) => point.contexts <= Math.max(1, contexts))!.factor;
+  return profile.crossings.h2d[memory].bandwidth.at(-1)!.bytesPerSecond * factor;
+}
+
+/** A load as a run of the suite `load`. */
+export function loadRun(
+  outcome: LoadOutcome,
+  own: BenchRun['parameters'],
+  law: Profile | null,
+  hostPeakBytes: number,
+): BenchRun {
+  const { report, totalSeconds, pinnedBytesPerSecond, checked } = outcome;
+  const { plan, rates, bytes, streamSeconds, times } = report;
+  const streamRate = bytes / streamSeconds;
+  const measured = rates === null ? [] : [rates.read, rates.cross, rates.place];
+  const limit = Math.min(...measured);
+  const allowed = law === null ? null : lawRate(law, plan);
+  return {
+    parameters: {
+      path: 'bridgekeeper',
+      law: law?.name ?? 'off',
+      ...plan,
+      verified: report.verifiedBytes > 0,
+      ...own,
+    },
+    metrics: {
+      bytes,
+      deviceBytes: outcome.deviceBytes,
+      openSeconds: outcome.openSeconds,
+      readySeconds: report.readySeconds,
+      streamSeconds,
+      verifySeconds: report.verifySeconds,
+      totalSeconds,
+      streamGBps: giga(streamRate),
+      totalGBps: giga(bytes / totalSeconds),
+      readThreadSeconds: times.readNs / 1e9,
+      decryptThreadSeconds: times.decryptNs / 1e9,
+      crossSeconds: times.crossNs / 1e9,
+      ...(rates === null
+        ? {}
+        : {
+            readGBps: giga(rates.read),
+            crossGBps: giga(rates.cross),
+            transformGBps: giga(rates.place),
+            transformSeconds: bytes / rates.place,
+            limitGBps: giga(limit),
+            limitFraction: streamRate / limit,
+          }),
+      pinnedGBps: giga(pinnedBytesPerSecond),
+      pinnedFraction: streamRate / pinnedBytesPerSecond,
+      ...(allowed === null ? {} : { lawGBps: giga(allowed), lawFraction: streamRate / allowed }),
+      stagingBytes: report.stagingPeakBytes,
+      hostPeakBytes,
+      ...(checked === null
+        ? {}
+        : { checkedBytes: checked.bytes, differingTensors: checked.differing.length }),
+    },
+    repeats: 1,
+    spread: {},
+  };
+}
+
+const gigabytes = (bytes: number) => `${giga(bytes).toFixed(2)} GB`;
+const rate = (bytesPerSecond: number) => `${giga(bytesPerSecond).toFixed(1)} GB/s`;
+const seconds = (value: number) => `${value.toFixed(3)} s`;
+
+/** What people read after a load. */
+export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeakBytes: number) {
+  const { report, totalSeconds, checked } = outcome;
+  const { plan, rates, bytes, streamSeconds, times } = report;
+  const lanes = plan.contexts === 0 ? 'the launching context' : `${plan.contexts} contexts`;
+  const source = plan.direct ? 'past the page cache' : 'through the page cache';
+  const readers = plan.readers === 0 ? 'this thread' : `${plan.readers} threads`;
+  const mib = plan.chunkBytes / 1024 ** 2;
+  const what = outcome.architecture ?? 'no architecture known here: tensors as they are stored';
+  const lines = [
+    `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${gigabytes(bytes)} read`,
+    `by ${readers} ${source}, ${mib} MiB a crossing from ${plan.memory} memory, over ${lanes}`,
+    '',
+    row('stage', 'bytes', 'time', 'alone'),
+    row('open', '', seconds(outcome.openSeconds), ''),
+    row('make ready', '', seconds(report.readySeconds), ''),
+    row('read', gigabytes(bytes), `${seconds(times.readNs / 1e9)} of threads`, orDash(rates?.read)),
+    row('decrypt', '', `${seconds(times.decryptNs / 1e9)} of threads`, ''),
+    row(
+      'cross',
+      gigabytes(bytes),
+      `${seconds(times.crossNs / 1e9)} under way`,
+      orDash(rates?.cross),
+    ),
+    row(
+      report.verifiedBytes > 0 ? 'place, hash' : 'place',
+      gigabytes(outcome.deviceBytes),
+      rates === null ? '-' : seconds(bytes / rates.place),
+      orDash(rates?.place),
+    ),
+    row('verify', gigabytes(report.verifiedBytes), seconds(report.verifySeconds), ''),
+    row('all', gigabytes(bytes), seconds(totalSeconds), rate(bytes / totalSeconds)),
+    '',
+  ];
+  const streamed = bytes / streamSeconds;
+  if (rates !== null) {
+    const stages = Object.entries(rates) as [string, number][];
+    const [name, slowest] = stages.reduce((a, b) => (b[1] < a[1] ? b : a));
+    const part = `${((100 * streamed) / slowest).toFixed(0)} %`;
+    lines.push(`${rate(streamed)} streamed: ${part} of its slowest stage alone, which is ${name}`);
+  }
+  if (law !== null) {
+    const allowed = lawRate(law, plan);
+    const part = `${((100 * streamed) / allowed).toFixed(0)} %`;
+    lines.push(`${part} of the ${rate(allowed)} that the law ${law.name} allows`);
+  }
+  lines.push(`${rate(outcome.pinnedBytesPerSecond)}: one copy after the other from pinned memory`);
+  const staging = `${(report.stagingPeakBytes / 1024 ** 2).toFixed(0)} MiB staging`;
+  lines.push(`peak: ${staging}, host ${gigabytes(hostPeakBytes)} resident`);
+  for (const { plan: tried, bytesPerSecond } of report.race) {
+    const { contexts, chunkBytes, memory, direct } = tried;
+    const chunk = `${chunkBytes / 1024 ** 2} MiB ${memory}`;
+    const how = `${contexts} contexts, ${chunk}${direct ? ', direct' : ''}`;
+    lines.push(`tried: ${how}: ${rate(bytesPerSecond)}`);
+  }
+  if (outcome.sealRoot !== null) lines.push(`verified: root ${outcome.sealRoot}`);
+  if (checked !== null) {
+    const { differing, parts, leftOut } = checked;
+    const result = differing.length === 0 ? 'all as in the files' : `DIFFERENT: ${differing[0]}`;
+    lines.push(`checked ${parts} tensors on the device: ${result} (${leftOut} not compared)`);
+  }
+  return lines.join('\n');
+}
+
+const orDash = (value: number | undefined) => (value === undefined ? '-' : rate(value));
+
+function row(stage: string, bytes: string, time: string, alone: string): string {
+  return `${stage.padEnd(12)}${bytes.padStart(12)}${time.padStart(22)}${alone.padStart(12)}`;
+}

@@ -1,0 +1,37 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { keepLoadingPlan, readLoadingPlan } from './loading-store.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'loading-store-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const PLAN = {
+  contexts: 2,
+  chunkBytes: 2 ** 25,
+  memory: 'pageable',
+  readers: 12,
+  direct: true,
+} as const;
+
+test('winners are kept by law and storage', () => {
+  const path = join(folder, 'deep', 'gpu.loading.json');
+  expect(readLoadingPlan(path, 'off tmpfs')).toBeUndefined();
+  keepLoadingPlan(path, 'off tmpfs', PLAN);
+  keepLoadingPlan(path, 'b300-cc disk', { ...PLAN, contexts: 4 });
+  expect(readLoadingPlan(path, 'off tmpfs')).toEqual(PLAN);
+  expect(readLoadingPlan(path, 'b300-cc disk')?.contexts).toBe(4);
+  expect(readLoadingPlan(path, 'off disk')).toBeUndefined();
+});
+
+test.each([
+  'not json',
+  '{"schema":"bridgekeeper.loading/2","plans":{}}',
+  '{"schema":"bridgekeeper.loading/1","plans":{"off tmpfs":{"contexts":-1}}}',
+])('a file that cannot be used counts as none: %s', (text) => {
+  const path = join(folder, 'broken.json');
+  writeFileSync(path, text);
+  expect(readLoadingPlan(path, 'off tmpfs')).toBeUndefined();
+  keepLoadingPlan(path, 'off tmpfs', PLAN);
+  expect(readLoadingPlan(path, 'off tmpfs')).toEqual(PLAN);
+});

@@ -1,0 +1,135 @@
+import { profileLaw } from '@bridgekeeper/bridge';
+import { cudaAvailability, type Device, DeviceError } from '@bridgekeeper/device';
+import {
+  type LoadingPlan,
+  type LoadProgress,
+  type Rank,
+  ReaderPool,
+  type SealPolicy,
+} from '@bridgekeeper/engine';
+import { benchDevice, benchResult, tableOf } from '../bench/result.ts';
+import type { CliIo } from '../cli/io.ts';
+import { peakResidentBytes } from '../edge/resident.ts';
+import { readSealPolicy } from '../edge/seal-policy.ts';
+import { HOST_CLOCK } from '../edge/time.ts';
+import { planEngine } from '../engine/choose.ts';
+import { openDevice } from '../engine/open-device.ts';
+import type { EnginePlan } from '../engine/plan.ts';
+import type { Settings } from '../settings/table.ts';
+import { readVersion } from '../version.ts';
+import { chooseLoading, type LoadingChoice } from './choose-loading.ts';
+import { plainRun } from './default-path.ts';
+import { describeLoad, loadRun } from './document.ts';
+import { keepLoadingPlan } from './loading-store.ts';
+import { runLoad } from './run-load.ts';
+
+/** What `load` was asked to do. */
+export interface LoadTask {
+  readonly settings: Settings;
+  /** What the user wants otherwise than it was chosen: nothing is raced then. */
+  readonly wishes: Partial<LoadingPlan>;
+  readonly rank: Rank | null;
+  readonly stagingBytes: number | undefined;
+  readonly path: 'bridgekeeper' | 'plain';
+  readonly mayRace: boolean;
+  readonly check: boolean;
+  readonly json: boolean;
+}
+
+/** Everything that one load goes by. */
+interface Course extends LoadTask {
+  readonly plan: EnginePlan;
+  readonly choice: LoadingChoice;
+  readonly loading: LoadingPlan;
+  readonly seal: SealPolicy;
+  readonly readers: ReaderPool;
+  readonly startedAt: Date;
+}
+
+/** Loads, and shows where the time went. Resolves to the exit code. Throws Usage- or ModelError. */
+export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
+  const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
+  const { settings, wishes, path } = task;
+  const seal = await readSealPolicy(settings);
+  const plan = planEngine({ ...settings, policy: 'drain-first' }, seal);
+  const { model, device: kind, law, bridge } = plan;
+  const isGpu = kind.value === 'cuda';
+  const choice = chooseLoading({
+    ...{ model, deviceKind: kind.value, law: law.value, bridge: bridge.value },
+    gpuUuid: isGpu ? (cudaAvailability().gpu?.uuid ?? null) : null,
+  });
+  const loading = { ...choice.plan, ...wishes };
+  const readers = new ReaderPool();
+  // Threads start while the device is being opened.
+  if (path === 'bridgekeeper') readers.grow(loading.readers);
+  const course = { ...task, plan, choice, loading, seal, readers, startedAt };
+  const device = await openDevice(plan);
+  try {
+    return await (path === 'plain' ? runPlain : runOwn)(course, device, io);
+  } catch (error) {
+    io.redraw?.('');
+    if (!(error instanceof DeviceError)) throw error;
+    io.err(`bridgekeeper: ${error.message}`);
+    return 1;
+  } finally {
+    seal.userKey?.fill(0);
+    await readers.close();
+    await device.close();
+  }
+}
+
+async function runPlain(course: Course, device: Device, io: CliIo): Promise<0> {
+  const { plan, json } = course;
+  const parameters = { model: nameOf(plan), law: plan.law.value?.name ?? 'off' };
+  const run = await plainRun(plan.model, device, parameters);
+  io.out(json ? JSON.stringify(resultOf(course, device, [run]), null, 2) : tableOf([run]));
+  return 0;
+}
+
+async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1> {
+  const { plan, choice, loading, readers, seal, rank, stagingBytes, check } = course;
+  const law = plan.law.value;
+  const isChosen = Object.keys(course.wishes).length === 0;
+  const outcome = await runLoad({
+    ...{ model: plan.model, device, readers, seal, rank, stagingBytes, check },
+    plan: loading,
+    race: isChosen && course.mayRace ? choice.race : null,
+    law: law === null ? null : profileLaw(law),
+    onProgress: (progress) => io.redraw?.(progressBar(progress)),
+  });
+  io.redraw?.('');
+  const { report, checked } = outcome;
+  if (report.race.length > 0 && choice.store !== null) {
+    keepLoadingPlan(choice.store.path, choice.store.key, report.plan);
+  }
+  const peakBytes = peakResidentBytes();
+  const run = loadRun(outcome, { model: nameOf(plan) }, law, peakBytes);
+  const result = { ...resultOf(course, device, [run]), race: report.race };
+  const text = describeLoad(outcome, law, peakBytes);
+  io.out(course.json ? JSON.stringify(result, null, 2) : text);
+  return (checked?.differing.length ?? 0) === 0 ? 0 : 1;
+}
+
+function resultOf(
+  { plan, startedAt }: Course,
+  device: Device,
+  runs: Parameters<typeof tableOf>[0],
+) {
+  const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
+  return benchResult('load', context, benchDevice(plan.device.value, device.info.name), runs);
+}
+
+/** Without the path, which is the machine's own affair. */
+function nameOf({ model }: EnginePlan): string {
+  return model.split('/').filter(Boolean).at(-1) ?? model;
+}
+
+const BAR = 24;
+
+function progressBar({ bytesDone, bytesTotal, totalSeconds }: LoadProgress): string {
+  const filled = Math.floor((BAR * bytesDone) / Math.max(1, bytesTotal));
+  const bar = `${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}`;
+  const rate = (bytesDone / 1e9 / Math.max(1e-3, totalSeconds)).toFixed(1);
+  const done = `${(bytesDone / 1e9).toFixed(1)} of ${(bytesTotal / 1e9).toFixed(1)} GB`;
+  return `[${bar}] read, cross, place: ${done}, ${rate} GB/s`;
+}

@@ -1,0 +1,39 @@
+import type { ChainHead } from '@bridgekeeper/attest';
+import type { Draft, Written } from './book.ts';
+import type { ReceiptsErrorCode } from './errors.ts';
+import type { Retention, StoredLinks } from './store.ts';
+
+/** What the receipts' thread is started with: plain data. */
+export interface ReceiptsThreadData {
+  /** null: in memory, with a key that ends with the process. */
+  readonly path: string | null;
+  readonly retention: Retention;
+  readonly nowSeconds: number;
+}
+
+/** What can be asked for, by the type of its answer. */
+export type Question =
+  | { readonly kind: 'find'; readonly id: string; readonly tenant: string }
+  | { readonly kind: 'links'; readonly first: number; readonly count: number }
+  | { readonly kind: 'head' }
+  | { readonly kind: 'sign'; readonly message: Uint8Array<ArrayBuffer> };
+
+export interface Answers {
+  /** JSON text. */
+  readonly find: string | null;
+  readonly links: StoredLinks;
+  readonly head: ChainHead;
+  readonly sign: Uint8Array<ArrayBuffer>;
+}
+
+export type ToBook =
+  | { readonly kind: 'issue'; readonly draft: Draft }
+  | { readonly kind: 'ask'; readonly ask: number; readonly question: Question }
+  | { readonly kind: 'prune'; readonly nowSeconds: number }
+  | { readonly kind: 'close' };
+
+export type FromBook =
+  | { readonly kind: 'ready'; readonly key: string }
+  | { readonly kind: 'refused'; readonly code: ReceiptsErrorCode; readonly message: string }
+  | { readonly kind: 'wrote'; readonly result: Written }
+  | { readonly kind: 'answer'; readonly ask: number; readonly value: Answers[Question['kind']] };

@@ -1,0 +1,85 @@
+import { randomBytes } from 'node:crypto';
+import { basename } from 'node:path';
+import {
+  AttestError,
+  ChainCache,
+  type GivenFile,
+  type Policy,
+  VENDOR_ROOTS,
+  type VerifyRequest,
+  type VerifyResult,
+  verifyEvidence,
+} from '@bridgekeeper/attest';
+import { HOST_CLOCK } from '../edge/time.ts';
+import { VerifyError } from './errors.ts';
+import { fetchReport } from './fetch-report.ts';
+import { readFiles } from './read-files.ts';
+import { openServices, type ServiceOptions } from './services.ts';
+
+export interface VerifyOptions extends ServiceOptions {
+  /** At most one address, and paths of files and folders. */
+  readonly inputs: readonly string[];
+  readonly policy: Policy;
+  /** 32 bytes; null: an address is asked with a nonce of our own, files are not held to any. */
+  readonly nonce: Uint8Array<ArrayBuffer> | null;
+  readonly apiKey: string | undefined;
+}
+
+/** Seconds that a server has for its report: it may wake GPUs for it. */
+const REPORT_SECONDS = 60;
+const NONCE_BYTES = 32;
+
+/** Whether it is an address and no path. */
+export const isAddress = (input: string) => /^https?:\/\//i.test(input);
+
+/** Reads or fetches what was named, and verifies it. Throws VerifyError. */
+export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
+  const { inputs, policy } = options;
+  const input = inputs.map((one) => (isAddress(one) ? one : basename(one))).join(' ');
+  const addresses = inputs.filter(isAddress);
+  const paths = inputs.filter((input) => !isAddress(input));
+  if (addresses.length > 1) {
+    throw new VerifyError('unreadable', 'one address at a time: each has its own verdict');
+  }
+  const [address] = addresses;
+  const nonce = options.nonce ?? (address === undefined ? null : newNonce());
+  const files: GivenFile[] = await readFiles(paths);
+  const context = {
+    nowMs: options.atMs,
+    anchors: VENDOR_ROOTS,
+    chains: new ChainCache(),
+    nonce,
+    ...openServices(options),
+  };
+  if (address === undefined) return verify({ files, policy, context, input });
+  const { bytes, tlsSpkiSha256 } = await ask(address, nonce!, options.apiKey);
+  const report = { name: 'the report', bytes, isNamed: true };
+  return verify({
+    files: [report, ...files],
+    policy,
+    context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
+    input,
+  });
+}
+
+async function verify(request: VerifyRequest): Promise<VerifyResult> {
+  try {
+    return await verifyEvidence(request);
+  } catch (cause) {
+    if (!(cause instanceof AttestError)) throw cause;
+    throw new VerifyError('unreadable', cause.message, { cause });
+  }
+}
+
+const newNonce = () => new Uint8Array(randomBytes(NONCE_BYTES));
+
+async function ask(url: string, nonce: Uint8Array, apiKey: string | undefined) {
+  const stop = new AbortController();
+  const cancel = HOST_CLOCK.after(REPORT_SECONDS, () => stop.abort());
+  try {
+    const nonceHex = Buffer.from(nonce).toString('hex');
+    return await fetchReport({ url, nonceHex, apiKey, signal: stop.signal });
+  } finally {
+    cancel();
+  }
+}

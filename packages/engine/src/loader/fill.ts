@@ -1,0 +1,212 @@
+import type { CrossingRecord } from '@bridgekeeper/bridge';
+import type { Device, DeviceBuffer } from '@bridgekeeper/device';
+import type { Checkpoint } from './checkpoint.ts';
+import { DIRECT_BYTES } from './chunk-file.ts';
+import { ChunkCursor } from './chunks.ts';
+import type { LanePool } from './lane-pool.ts';
+import { CHUNK_BYTES_MAX, type LoadingPlan, LoadingRace, STAGING_BYTES } from './loading-plan.ts';
+import { elementBytesOf, type StoredPart } from './parts.ts';
+import { LoadPipeline, type StageTimes } from './pipeline.ts';
+import type { ReaderPool } from './reads.ts';
+import { measureStages, type StageRates } from './stage-rates.ts';
+import { DigestTable } from './verify.ts';
+
+export interface FillOptions {
+  readonly device: Device;
+  readonly checkpoint: Checkpoint;
+  readonly lanes: LanePool;
+  readonly readers: ReaderPool;
+  readonly plan: LoadingPlan;
+  /** At a machine's first load: tries other plans, too. Contexts that may be opened for it. */
+  readonly race: { readonly contextsMax: number } | null;
+  readonly stagingBytes?: number | undefined;
+  readonly measureStages?: boolean | undefined;
+  readonly onFilled?: (() => void) | undefined;
+  readonly onCrossing: (record: CrossingRecord) => void;
+  readonly onProgress: (bytesDone: number, bytesTotal: number, times: StageTimes) => void;
+}
+
+/** One plan of a race, and what it reached. */
+export interface RaceResult {
+  readonly plan: LoadingPlan;
+  /** What it took to make ready: staging, threads, contexts. */
+  readonly readySeconds: number;
+  readonly bytesPerSecond: number;
+}
+
+export interface FillReport {
+  /** The plan that carried the rest, or all. */
+  readonly plan: LoadingPlan;
+  /** Plans that were tried on parts of this load; empty: none was. */
+  readonly race: readonly RaceResult[];
+  /** Read from files, gaps included. */
+  readonly bytes: number;
+  /** Before the first read: contexts, and the staging where it cannot grow meanwhile. */
+  readonly readySeconds: number;
+  /** From the first read to the last byte in its place. */
+  readonly streamSeconds: number;
+  readonly times: StageTimes;
+  readonly verifiedBytes: number;
+  readonly verifySeconds: number;
+  readonly stagingPeakBytes: number;
+  /** Each stage alone; null: they were not measured. */
+  readonly rates: StageRates | null;
+}
+
+/** Enough for a rate: some tens of chunks. */
+const RACE_BYTES = 1024 ** 3;
+/** A race takes up to six stretches, and should leave the winner most of the way. */
+const RACE_TOTAL_MIN = 12 * RACE_BYTES;
+
+/**
+ * Brings `parts` of a checkpoint to their places in `arenas`. With a seal, resolves only after all
+ * of it was verified. Throws ModelError or DeviceError; then nothing in the arenas may be used.
+ */
+export async function fillArenas(
+  parts: readonly StoredPart[],
+  arenas: readonly DeviceBuffer[],
+  options: FillOptions,
+): Promise<FillReport> {
+  const { device, checkpoint, onProgress } = options;
+  const { seal } = checkpoint;
+  const detour = new Detour(device, parts, arenas.length);
+  const gridBytes = seal === null ? DIRECT_BYTES : seal.chunkBytes;
+  const fileBytes = checkpoint.files.map(({ bytes }) => bytes);
+  const cursor = new ChunkCursor(detour.parts, { fileBytes, gridBytes });
+  const { totalBytes } = cursor;
+  const digests =
+    seal === null
+      ? null
+      : new DigestTable(
+          device,
+          seal,
+          checkpoint.files.map(({ name }) => name),
+        );
+  let bytesDone = 0;
+  const pipeline = new LoadPipeline({
+    ...options,
+    arenas: [...arenas, ...detour.buffers],
+    stagingBytes: Math.min(
+      options.stagingBytes ?? STAGING_BYTES,
+      Math.max(totalBytes, options.plan.chunkBytes),
+    ),
+    digests,
+    onChunk: ({ bytes }, times) => {
+      bytesDone += bytes;
+      onProgress(bytesDone, totalBytes, times);
+    },
+  });
+  try {
+    // What the law or CC makes wait must not meet an allocation, which waits for it in turn.
+    const base = onGrid(options.plan, gridBytes);
+    const readySeconds = base.contexts === 0 ? 0 : await pipeline.makeReady(base);
+    const startedNs = device.clock.nowNs();
+    const { plan, race } = await stream(pipeline, cursor, gridBytes, options);
+    await detour.finish(arenas);
+    const streamedNs = device.clock.nowNs();
+    await digests?.check(device.inlineLane, options.onCrossing);
+    await checkpoint.assertUnchanged();
+    const verifiedNs = device.clock.nowNs();
+    options.onFilled?.();
+    return {
+      plan,
+      race,
+      bytes: totalBytes,
+      readySeconds,
+      streamSeconds: (streamedNs - startedNs) / 1e9,
+      times: pipeline.times,
+      verifiedBytes: digests === null ? 0 : totalBytes,
+      verifySeconds: (verifiedNs - streamedNs) / 1e9,
+      stagingPeakBytes: pipeline.stagingPeakBytes,
+      rates: options.measureStages === true ? await measureStages(pipeline, plan, device) : null,
+    };
+  } finally {
+    await pipeline.close();
+    digests?.free();
+    detour.free();
+  }
+}
+
+/** All of it by one plan, or the first part by a race of plans and the rest by the winner. */
+async function stream(
+  pipeline: LoadPipeline,
+  cursor: ChunkCursor,
+  gridBytes: number,
+  options: FillOptions,
+): Promise<{ plan: LoadingPlan; race: RaceResult[] }> {
+  const results: RaceResult[] = [];
+  const base = onGrid(options.plan, gridBytes);
+  if (options.race === null || cursor.totalBytes < RACE_TOTAL_MIN) {
+    await pipeline.run(cursor, base, Number.POSITIVE_INFINITY);
+    return { plan: base, race: results };
+  }
+  const race = new LoadingRace(base, cursor.totalBytes, options.race.contextsMax);
+  for (let plan = race.next(); plan !== null; plan = race.next()) {
+    const tried = onGrid(plan, gridBytes);
+    const readySeconds = await pipeline.makeReady(tried);
+    const { bytes, seconds } = await pipeline.run(cursor, tried, RACE_BYTES);
+    race.tried(tried, readySeconds, bytes / seconds);
+    results.push({ plan: tried, readySeconds, bytesPerSecond: bytes / seconds });
+  }
+  await pipeline.run(cursor, race.best, Number.POSITIVE_INFINITY);
+  return { plan: race.best, race: results };
+}
+
+function onGrid(plan: LoadingPlan, gridBytes: number): LoadingPlan {
+  const chunks = Math.ceil(plan.chunkBytes / gridBytes);
+  return {
+    ...plan,
+    chunkBytes: Math.min(chunks * gridBytes, Math.max(CHUNK_BYTES_MAX, gridBytes)),
+  };
+}
+
+/**
+ * Elements that do not lie at multiples of their size may be cut in two by a chunk's end. The few
+ * tensors that need more than moving then take a detour: all their bytes first, then the elements.
+ */
+class Detour {
+  readonly parts: readonly StoredPart[];
+  readonly buffers: DeviceBuffer[] = [];
+  readonly #device: Device;
+  readonly #odd: readonly StoredPart[];
+
+  constructor(device: Device, parts: readonly StoredPart[], firstArena: number) {
+    this.#device = device;
+    const isOdd = (part: StoredPart) => part.filePosition % elementBytesOf(part.shape) !== 0;
+    this.#odd = parts.filter(isOdd);
+    const asBytes = this.#odd.map((part, i): StoredPart => {
+      const { bytes } = part;
+      this.buffers.push(device.allocate(Math.ceil(bytes / 256) * 256, `${part.name}, as stored`));
+      const sizes = { rows: 1, columns: bytes, columnsFrom: 0, columnsTo: bytes };
+      const shape = { ...part.shape, ...sizes, from: 'bytes', to: 'bytes' } as const;
+      const plain = { ...shape, rowGroups: 1, isTransposed: false };
+      return { ...part, arena: firstArena + i, offsetBytes: 0, outBytes: bytes, shape: plain };
+    });
+    this.parts = [...parts.filter((part) => !isOdd(part)), ...asBytes];
+  }
+
+  async finish(arenas: readonly DeviceBuffer[]): Promise<void> {
+    if (this.#odd.length === 0) return;
+    const stream = this.#device.createStream('weights, odd tensors');
+    for (const [i, part] of this.#odd.entries()) {
+      const input = this.buffers[i]!;
+      stream.launch('place', {
+        ...part.shape,
+        input: { buffer: input, offsetBytes: 0, bytes: input.bytes },
+        inputOffsetBytes: 0,
+        out: {
+          buffer: arenas[part.arena]!,
+          offsetBytes: part.offsetBytes,
+          bytes: part.outBytes,
+        },
+        first: 0,
+        count: part.bytes / elementBytesOf(part.shape),
+      });
+    }
+    await stream.synchronize();
+  }
+
+  free(): void {
+    for (const buffer of this.buffers) this.#device.free(buffer);
+  }
+}

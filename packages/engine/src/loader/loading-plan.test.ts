@@ -1,0 +1,87 @@
+import { referenceProfile } from '@bridgekeeper/bridge';
+import { describe, expect, test } from 'vitest';
+import { type LoadingPlan, LoadingRace, planLoading } from './loading-plan.ts';
+
+const MIB = 1024 ** 2;
+const on = (name: Parameters<typeof referenceProfile>[0], cores = 16) =>
+  planLoading({ deviceKind: 'cuda', profile: referenceProfile(name), cores });
+
+describe('what follows from a profile', () => {
+  test('without a bridge nothing gets threads of its own', () => {
+    for (const deviceKind of ['cpu', 'model'] as const) {
+      const plan = planLoading({ deviceKind, profile: referenceProfile('b300-cc'), cores: 16 });
+      expect(plan).toMatchObject({ contexts: 0, readers: 0, memory: 'pinned' });
+    }
+  });
+
+  test('where copies do not block, the launching context is enough', () => {
+    expect(on('h100-native')).toMatchObject({ contexts: 0, memory: 'pinned', readers: 15 });
+  });
+
+  test('where they block, others cross; memory is what the bridge carries faster', () => {
+    expect(on('b300-cc')).toMatchObject({ contexts: 2, memory: 'pageable' });
+    expect(on('h100-cc')).toMatchObject({ contexts: 2, memory: 'pinned' });
+  });
+
+  test('a toll is at most a hundredth of a crossing, or the crossing as large as may be', () => {
+    for (const name of ['b300-cc', 'b200-cc', 'h100-cc', 'b300-cc-tinfoil'] as const) {
+      const { chunkBytes, memory } = on(name);
+      const { idleTollNs, bandwidth } = referenceProfile(name).crossings.h2d[memory];
+      const seconds = chunkBytes / bandwidth.at(-1)!.bytesPerSecond;
+      const isSmall = idleTollNs / 1e9 <= 0.01 * seconds;
+      expect(isSmall || chunkBytes === 64 * MIB, name).toBe(true);
+    }
+  });
+
+  test('few cores still read', () => {
+    expect(on('b300-cc', 1).readers).toBe(2);
+  });
+});
+
+describe('the race', () => {
+  const base: LoadingPlan = {
+    contexts: 2,
+    chunkBytes: 16 * MIB,
+    memory: 'pinned',
+    readers: 8,
+    direct: false,
+  };
+
+  /** Lets every plan be tried whose rate `rateOf` tells. */
+  function race(contextsMax: number, rateOf: (plan: LoadingPlan) => number, readySeconds = 0) {
+    const running = new LoadingRace(base, 60e9, contextsMax);
+    const tried: LoadingPlan[] = [];
+    for (let plan = running.next(); plan !== null; plan = running.next()) {
+      tried.push(plan);
+      running.tried(plan, plan.contexts > 2 ? readySeconds : 0, rateOf(plan));
+    }
+    return { best: running.best, tried };
+  }
+
+  test('begins with what was derived, and keeps it when nothing is better', () => {
+    const { best, tried } = race(8, () => 1e9);
+    expect(tried[0]).toEqual(base);
+    expect(best).toEqual(base);
+    expect(new Set(tried.map((plan) => JSON.stringify(plan))).size).toBe(tried.length);
+  });
+
+  test('finds what is better in several ways at once', () => {
+    const { best } = race(8, ({ direct, memory, contexts, chunkBytes }) => {
+      const gain = (direct ? 2 : 1) * (memory === 'pageable' ? 1.5 : 1) * contexts;
+      return 1e9 * gain * (chunkBytes / MIB);
+    });
+    const wanted = { direct: true, memory: 'pageable', contexts: 4, chunkBytes: 32 * MIB };
+    expect(best).toEqual({ ...base, ...wanted });
+  });
+
+  test('contexts must bring in what creating them costs, and stay within the limit', () => {
+    const faster = ({ contexts }: LoadingPlan) => 20e9 * (contexts > 2 ? 1.2 : 1);
+    expect(race(8, faster).best.contexts).toBe(4);
+    expect(race(8, faster, 5).best.contexts).toBe(2);
+    expect(Math.max(...race(3, faster).tried.map(({ contexts }) => contexts))).toBe(2);
+  });
+
+  test('a few per cent are noise', () => {
+    expect(race(8, ({ direct }) => (direct ? 1.02e9 : 1e9)).best.direct).toBe(false);
+  });
+});

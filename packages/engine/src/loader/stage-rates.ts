@@ -1,0 +1,70 @@
+import type { Device } from '@bridgekeeper/device';
+import type { Chunk } from './chunks.ts';
+import type { LoadingPlan } from './loading-plan.ts';
+import type { LoadPipeline } from './pipeline.ts';
+import type { StagingSlot } from './staging.ts';
+
+/** What each stage does alone, in bytes a second, with the plan that was used. */
+export interface StageRates {
+  readonly read: number;
+  readonly cross: number;
+  readonly place: number;
+}
+
+/** Goes through the last chunks again, one stage at a time. They end where they already are. */
+export async function measureStages(
+  pipeline: LoadPipeline,
+  plan: LoadingPlan,
+  device: Device,
+): Promise<StageRates> {
+  const chunks = pipeline.lastChunks;
+  const rateOf = async (act: (chunk: Chunk, slot: StagingSlot) => unknown) => {
+    const queue = [...chunks];
+    const bytes = queue.reduce((total, chunk) => total + chunk.bytes, 0);
+    const used = new Set<StagingSlot>();
+    const startedNs = device.clock.nowNs();
+    await pipeline.overSlots(plan, async (slot) => {
+      const chunk = queue.shift();
+      if (chunk === undefined) return false;
+      used.add(slot);
+      await act(chunk, slot);
+      return true;
+    });
+    await Promise.all([...used].map(({ stream }) => stream.synchronize()));
+    return (bytes * 1e9) / Math.max(1, device.clock.nowNs() - startedNs);
+  };
+  const read = await rateOf((chunk, slot) => pipeline.read(chunk, slot, plan));
+  const cross = await rateOf((chunk, slot) => pipeline.cross(chunk, slot));
+  // The slots now hold chunks that are in their places already, but not each its own: only the
+  // hashes may be taken again, not the placing.
+  const place = await placeRate(pipeline, plan, device, chunks);
+  return { read, cross, place };
+}
+
+/** Reads, crosses and places one chunk in every slot, and then times placing and hashing again. */
+async function placeRate(
+  pipeline: LoadPipeline,
+  plan: LoadingPlan,
+  device: Device,
+  chunks: readonly Chunk[],
+): Promise<number> {
+  const queue = [...chunks];
+  const held: { readonly chunk: Chunk; readonly slot: StagingSlot }[] = [];
+  await pipeline.overSlots(plan, async (slot) => {
+    const chunk = queue.shift();
+    if (chunk === undefined || held.some((each) => each.slot === slot)) return false;
+    await pipeline.read(chunk, slot, plan);
+    await pipeline.cross(chunk, slot);
+    held.push({ chunk, slot });
+    return true;
+  });
+  await Promise.all(held.map(({ slot }) => slot.stream.synchronize()));
+  const bytes = held.reduce((total, { chunk }) => total + chunk.bytes, 0);
+  const startedNs = device.clock.nowNs();
+  for (const { chunk, slot } of held) {
+    pipeline.place(chunk, slot);
+    pipeline.hash(chunk, slot);
+  }
+  await Promise.all(held.map(({ slot }) => slot.stream.synchronize()));
+  return (bytes * 1e9) / Math.max(1, device.clock.nowNs() - startedNs);
+}
