@@ -97,9 +97,8 @@ export async function fillArenas(
     },
   });
   try {
-    // What the law or CC makes wait must not meet an allocation, which waits for it in turn.
     const base = onGrid(options.plan, gridBytes);
-    const readySeconds = base.contexts === 0 ? 0 : await pipeline.makeReady(base);
+    const readySeconds = await pipeline.makeReady(base, mayWaitForLanes(base));
     const startedNs = device.clock.nowNs();
     const { plan, race } = await stream(pipeline, cursor, gridBytes, options);
     await detour.finish(arenas);
@@ -127,6 +126,15 @@ export async function fillArenas(
   }
 }
 
+/**
+ * Whether streams may wait for lanes while chunks cross: for other contexts, or for the thread that
+ * makes asynchronous copies of an imposed law. No allocation must meet that, since it would wait for
+ * the streams in turn.
+ */
+function mayWaitForLanes({ contexts, memory }: LoadingPlan): boolean {
+  return contexts > 0 || memory === 'pageable';
+}
+
 /** All of it by one plan, or the first part by a race of plans and the rest by the winner. */
 async function stream(
   pipeline: LoadPipeline,
@@ -143,7 +151,7 @@ async function stream(
   const race = new LoadingRace(base, cursor.totalBytes, options.race.contextsMax);
   for (let plan = race.next(); plan !== null; plan = race.next()) {
     const tried = onGrid(plan, gridBytes);
-    const readySeconds = await pipeline.makeReady(tried);
+    const readySeconds = await pipeline.makeReady(tried, true);
     const { bytes, seconds } = await pipeline.run(cursor, tried, RACE_BYTES);
     race.tried(tried, readySeconds, bytes / seconds);
     results.push({ plan: tried, readySeconds, bytesPerSecond: bytes / seconds });

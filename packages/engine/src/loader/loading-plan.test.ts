@@ -18,9 +18,24 @@ describe('what follows from a profile', () => {
     expect(on('h100-native')).toMatchObject({ contexts: 0, memory: 'pinned', readers: 15 });
   });
 
-  test('where they block, others cross; memory is what the bridge carries faster', () => {
-    expect(on('b300-cc')).toMatchObject({ contexts: 2, memory: 'pageable' });
-    expect(on('h100-cc')).toMatchObject({ contexts: 2, memory: 'pinned' });
+  test('memory is what the bridge carries faster', () => {
+    expect(on('b300-cc')).toMatchObject({ contexts: 0, memory: 'pageable' });
+    expect(on('h100-cc')).toMatchObject({ contexts: 0, memory: 'pinned' });
+  });
+
+  test('other contexts cross where they carry more together, as few as do', () => {
+    const profile = referenceProfile('h100-cc');
+    const points = [
+      { contexts: 1, factor: 1 },
+      { contexts: 4, factor: 2.5 },
+      { contexts: 8, factor: 2.55 },
+    ];
+    const contexts = { ...profile.contexts, aggregateRate: points };
+    const facts = { deviceKind: 'cuda', cores: 16 } as const;
+    const plan = planLoading({ ...facts, profile: { ...profile, contexts } });
+    expect(plan.contexts).toBe(4);
+    const few = { ...profile, contexts: { ...contexts, max: 3 } };
+    expect(planLoading({ ...facts, profile: few }).contexts).toBe(2);
   });
 
   test('a toll is at most a hundredth of a crossing, or the crossing as large as may be', () => {

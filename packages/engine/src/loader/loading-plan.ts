@@ -5,7 +5,7 @@ const MIB = 1024 ** 2;
 
 /** How a checkpoint is brought to the device. Plain data, kept with the machine's profile. */
 export interface LoadingPlan {
-  /** Contexts of their own that cross; 0: the launching thread does, which nothing blocks. */
+  /** Contexts of their own that cross; 0: the launching thread does, in its own. */
   readonly contexts: number;
   readonly chunkBytes: number;
   readonly memory: HostMemoryKind;
@@ -58,12 +58,15 @@ function memoryOf(profile: Profile): HostMemoryKind {
   return gain >= GAIN ? 'pageable' : 'pinned';
 }
 
-/** Two take turns, so that one's return trip hides behind the other's crossing. */
+/**
+ * More than the launching one only where they carry more together: creating one takes a second
+ * under CC. Nothing is computed yet, so the launching thread may stand still for its crossings.
+ */
 function contextsOf({ contexts }: Profile): number {
   const points = contexts.aggregateRate;
   const best = Math.max(...points.map(({ factor }) => factor));
   const enough = points.find(({ factor }) => factor * GAIN >= best)!.contexts;
-  return Math.min(Math.max(enough, 2), Math.max(1, contexts.max - 1));
+  return enough === 1 ? 0 : Math.min(enough, Math.max(1, contexts.max - 1));
 }
 
 /** Where copies queue behind each other, the next one's toll passes during the one before. */
@@ -80,8 +83,8 @@ function chunkBytesOf(profile: Profile, memory: HostMemoryKind, isFree: boolean)
 const VARIATIONS: readonly ((plan: LoadingPlan) => LoadingPlan | null)[] = [
   (plan) => ({ ...plan, direct: !plan.direct }),
   (plan) => ({ ...plan, memory: plan.memory === 'pinned' ? 'pageable' : 'pinned' }),
-  (plan) => (plan.contexts <= 1 ? null : { ...plan, contexts: 1 }),
-  ({ contexts, ...plan }) => (contexts === 0 ? null : { ...plan, contexts: contexts * 2 }),
+  (plan) => (plan.contexts <= 1 ? null : { ...plan, contexts: 0 }),
+  ({ contexts, ...plan }) => ({ ...plan, contexts: Math.max(2, contexts * 2) }),
   ({ chunkBytes, ...plan }) => {
     const half = chunkBytes / 2;
     return half < CHUNK_BYTES_LEAST ? null : { ...plan, chunkBytes: half };

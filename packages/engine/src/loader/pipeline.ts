@@ -92,14 +92,15 @@ export class LoadPipeline {
   }
 
   /**
-   * Makes ready what `plan` needs, all of its staging too, and says how long that took. In a race,
-   * what is paid once is so not taken for slowness.
+   * Makes ready what `plan` needs, and says how long that took; with `isWhole` all of its staging,
+   * which else grows while chunks are under way.
    */
-  async makeReady(plan: LoadingPlan): Promise<number> {
+  async makeReady(plan: LoadingPlan, isWhole: boolean): Promise<number> {
     const { clock } = this.#options.device;
     const startedNs = clock.nowNs();
     const staging = await this.#prepare(plan);
-    while (staging.grow() !== null);
+    if (staging.slots.length === 0) staging.grow();
+    while (isWhole && staging.grow() !== null);
     await this.#wakeKernels(staging.slots[0]!);
     return (clock.nowNs() - startedNs) / 1e9;
   }
