@@ -128,8 +128,8 @@ export async function fillArenas(
 
 /**
  * Whether streams may wait for lanes while chunks cross: for other contexts, or for the thread that
- * makes asynchronous copies of an imposed law. No allocation must meet that, since it would wait for
- * the streams in turn.
+ * makes asynchronous copies of an imposed law. No allocation must meet that: it would wait for the
+ * streams in turn.
  */
 function mayWaitForLanes({ contexts, memory }: LoadingPlan): boolean {
   return contexts > 0 || memory === 'pageable';
