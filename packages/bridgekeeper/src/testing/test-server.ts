@@ -58,8 +58,8 @@ export async function startTestServer(
  * Waits until `condition` holds, a turn of the event loop at a time. The test's own time limit ends
  * it.
  */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** The `data:` documents of a stream of events, without `[DONE]`. */
