@@ -1,5 +1,6 @@
+import { f32FromF16 } from '@bridgekeeper/device';
 import { describe, expect, test } from 'vitest';
-import { convertElements, f32FromF16 } from './convert.ts';
+import { convertElements } from './convert.ts';
 
 /** The value of a float16 read as its definition says, digit by digit. */
 function halfValue(bits: number): number {

@@ -1,31 +1,7 @@
-import { bf16FromF32, type ElementType, f32FromBf16 } from '@bridgekeeper/device';
+import { bf16FromF32, type ElementType, f32FromBf16, f32FromF16 } from '@bridgekeeper/device';
 import type { StoredType } from '../models/spec.ts';
 
 /** Element conversions between what checkpoints store and what devices hold. */
-
-const HALF_VALUES = 0x10000;
-let halfTable: Float32Array | undefined;
-
-/** The value of one float16, exactly. */
-function f32FromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >>> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** Widens float16 bits to float32, exactly. */
-export function f32FromF16(
-  bits: Uint16Array,
-  out: Float32Array = new Float32Array(bits.length),
-): Float32Array {
-  halfTable ??= Float32Array.from({ length: HALF_VALUES }, (_, value) => f32FromHalf(value));
-  const table = halfTable;
-  for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]!]!;
-  return out;
-}
 
 export function storedBytes(type: StoredType): number {
   return type === 'f32' ? 4 : 2;
