@@ -228,6 +228,8 @@ it.runIf(isLinux)('a mark of a process that is dead and still listed is taken ov
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     writeFileSync(mark, `${pid} ${stat()[19]} ${boot}`);
     expect(() => own(join(folder, 'x'))).toThrow(`in use by process ${pid}`);
+    // Before that, the shell would still notice its child's end.
+    await until(() => readFileSync(`/proc/${shell.pid}/comm`, 'utf8').trim() === 'sleep');
     process.kill(pid, 'SIGKILL');
     await until(() => stat()[0] === 'Z');
     own(join(folder, 'x'))();
