@@ -162,7 +162,7 @@ test('on the cpu, in real time, a law of long tolls shows through', async () => 
   // The machine may be slower than the law, and busy; it cannot be faster.
   expect(pinned.idleTollNs).toBeGreaterThan(0.95e6);
   expect(pageable.idleTollNs).toBeGreaterThan(1.5 * pinned.idleTollNs);
-  // The queued toll is a difference of two times, which a busy machine can swallow: in virtual time.
+  // The queued toll is a difference of times, which a busy machine swallows: see virtual time.
   expect(pinned.issuer.blockedUntil).toBe('done');
   expect(profile!.contexts.max).toBe(2);
 });
