@@ -8,6 +8,7 @@ import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
+import { progressBar } from './progress-bar.ts';
 import { stopSignal } from './stop-signal.ts';
 
 interface Flags {
@@ -108,13 +109,9 @@ function optionsOf(flags: Flags, device: DeviceKind, law: Profile | null, io: Cl
   };
 }
 
-const BAR = 20;
-
 function showStep(io: CliIo, title: string, index: number, total: number): void {
-  const filled = Math.round((BAR * index) / total);
-  const bar = `${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}`;
   if (io.redraw === undefined) io.err(`probe ${index + 1}/${total}: ${title}`);
-  else io.redraw(`[${bar}] ${index + 1}/${total} ${title}`);
+  else io.redraw(`${progressBar(index, total)} ${index + 1}/${total} ${title}`);
 }
 
 /** Writes what was asked for; resolves to the exit code. */

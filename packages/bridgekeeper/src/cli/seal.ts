@@ -13,6 +13,7 @@ import { readSealKey } from '../edge/seal-key.ts';
 import { digest, integer, type Kind } from '../settings/kinds.ts';
 import { UsageError } from '../settings/resolve.ts';
 import type { CliIo } from './io.ts';
+import { progressBar } from './progress-bar.ts';
 import { stopSignal } from './stop-signal.ts';
 
 interface Flags {
@@ -83,7 +84,7 @@ async function runSeal(folder: string, flags: Flags, io: CliIo): Promise<0 | 1> 
   const signal = stopSignal(io);
   const startNs = io.nowNs();
   const seconds = () => (io.nowNs() - startNs) / 1e9;
-  const onProgress = (progress: SealProgress) => io.redraw?.(progressBar(progress, seconds()));
+  const onProgress = (progress: SealProgress) => io.redraw?.(progressLine(progress, seconds()));
   const task: Task = { folder, flags, threads, userKey, signal, onProgress, seconds };
   try {
     return await (flags.verify ? verify(task, io) : seal(task, io));
@@ -174,13 +175,10 @@ const bytesOf = ({ files }: Seal) => files.reduce((total, { bytes }) => total + 
 const chunksOf = ({ files }: Seal) => files.reduce((total, { chunks }) => total + chunks.length, 0);
 const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(2);
 
-const BAR = 20;
-
-function progressBar({ bytesDone, bytesTotal }: SealProgress, seconds: number): string {
-  const filled = Math.floor((BAR * bytesDone) / Math.max(1, bytesTotal));
-  const bar = `${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}`;
+function progressLine({ bytesDone, bytesTotal }: SealProgress, seconds: number): string {
   const rate = gigabytes(bytesDone / Math.max(1e-3, seconds));
-  return `[${bar}] ${gigabytes(bytesDone)} of ${gigabytes(bytesTotal)} GB, ${rate} GB/s`;
+  const done = `${gigabytes(bytesDone)} of ${gigabytes(bytesTotal)} GB`;
+  return `${progressBar(bytesDone, bytesTotal)} ${done}, ${rate} GB/s`;
 }
 
 function read<T>(flag: string, kind: Kind<T>, given: string | undefined): T | undefined {

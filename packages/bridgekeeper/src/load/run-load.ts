@@ -1,4 +1,4 @@
-import type { CrossingRecord, Law } from '@bridgekeeper/bridge';
+import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { type Device, DeviceError, slice } from '@bridgekeeper/device';
 import {
   type Checkpoint,
@@ -35,7 +35,6 @@ export interface LoadRequest {
   readonly seal: SealPolicy;
   /** Compares what arrived with the files afterwards. */
   readonly check: boolean;
-  readonly law: Law | null;
   readonly onProgress: (progress: LoadProgress) => void;
 }
 

@@ -1,4 +1,3 @@
-import { profileLaw } from '@bridgekeeper/bridge';
 import { cudaAvailability, type Device, DeviceError } from '@bridgekeeper/device';
 import {
   type LoadingPlan,
@@ -9,6 +8,7 @@ import {
 } from '@bridgekeeper/engine';
 import { benchDevice, benchResult, tableOf } from '../bench/result.ts';
 import type { CliIo } from '../cli/io.ts';
+import { progressBar } from '../cli/progress-bar.ts';
 import { peakResidentBytes } from '../edge/resident.ts';
 import { readSealPolicy } from '../edge/seal-policy.ts';
 import { HOST_CLOCK } from '../edge/time.ts';
@@ -94,8 +94,7 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
     ...{ model: plan.model, device, readers, seal, rank, stagingBytes, check },
     plan: loading,
     race: isChosen && course.mayRace ? choice.race : null,
-    law: law === null ? null : profileLaw(law),
-    onProgress: (progress) => io.redraw?.(progressBar(progress)),
+    onProgress: (progress) => io.redraw?.(progressLine(progress)),
   });
   io.redraw?.('');
   const { report, checked } = outcome;
@@ -124,12 +123,8 @@ function nameOf({ model }: EnginePlan): string {
   return model.split('/').filter(Boolean).at(-1) ?? model;
 }
 
-const BAR = 24;
-
-function progressBar({ bytesDone, bytesTotal, totalSeconds }: LoadProgress): string {
-  const filled = Math.floor((BAR * bytesDone) / Math.max(1, bytesTotal));
-  const bar = `${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}`;
+function progressLine({ bytesDone, bytesTotal, totalSeconds }: LoadProgress): string {
   const rate = (bytesDone / 1e9 / Math.max(1e-3, totalSeconds)).toFixed(1);
   const done = `${(bytesDone / 1e9).toFixed(1)} of ${(bytesTotal / 1e9).toFixed(1)} GB`;
-  return `[${bar}] read, cross, place: ${done}, ${rate} GB/s`;
+  return `${progressBar(bytesDone, bytesTotal)} read, cross, place: ${done}, ${rate} GB/s`;
 }

@@ -149,7 +149,8 @@ test('on the cpu, in real time, a law of long tolls shows through', async () => 
   const toll = (idleTollNs: number): CrossingCost => ({
     ...base.crossings.h2d.pinned,
     idleTollNs,
-    queuedTollNs: 6e6,
+    // A difference of two times: it must stand out from what a busy machine does to either.
+    queuedTollNs: 40e6,
     bandwidth: [{ bytes: 1_048_576, bytesPerSecond: 2e9 }],
   });
   const crossings = {
@@ -162,7 +163,7 @@ test('on the cpu, in real time, a law of long tolls shows through', async () => 
   // The machine may be slower than the law, and busy; it cannot be faster.
   expect(pinned.idleTollNs).toBeGreaterThan(0.95e6);
   expect(pageable.idleTollNs).toBeGreaterThan(1.5 * pinned.idleTollNs);
-  // The queued toll is a difference of times, which a busy machine swallows: see virtual time.
+  expect(pinned.queuedTollNs).toBeGreaterThan(2 * pinned.idleTollNs);
   expect(pinned.issuer.blockedUntil).toBe('done');
   expect(profile!.contexts.max).toBe(2);
 });

@@ -163,7 +163,12 @@ describe('a client that leaves', () => {
     await response;
     // They are counted when the answer notices, which may be after the engine has.
     const aborted = /request_success_total\{finished_reason="abort".*\} 3/;
-    await until(async () => aborted.test(await (await fetch(`${server.url}/metrics`)).text()));
+    let metrics = '';
+    await until(async () => {
+      metrics = await (await fetch(`${server.url}/metrics`)).text();
+      return aborted.test(metrics);
+    });
+    expect(metrics).toMatch(aborted);
   });
 });
 

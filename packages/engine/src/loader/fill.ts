@@ -23,7 +23,7 @@ export interface FillOptions {
   readonly measureStages?: boolean | undefined;
   readonly onFilled?: (() => void) | undefined;
   readonly onCrossing: (record: CrossingRecord) => void;
-  readonly onProgress: (bytesDone: number, bytesTotal: number, times: StageTimes) => void;
+  readonly onProgress: (bytesDone: number, bytesTotal: number) => void;
 }
 
 /** One plan of a race, and what it reached. */
@@ -91,9 +91,9 @@ export async function fillArenas(
       Math.max(totalBytes, options.plan.chunkBytes),
     ),
     digests,
-    onChunk: ({ bytes }, times) => {
+    onChunk: ({ bytes }) => {
       bytesDone += bytes;
-      onProgress(bytesDone, totalBytes, times);
+      onProgress(bytesDone, totalBytes);
     },
   });
   try {

@@ -26,7 +26,6 @@ import { LanePool } from './lane-pool.ts';
 import { type Layout, layOut, type Placement } from './layout.ts';
 import { type LoadingPlan, planLoading } from './loading-plan.ts';
 import { partsOf, type StoredPart, verbatim } from './parts.ts';
-import type { StageTimes } from './pipeline.ts';
 import { ReaderPool } from './reads.ts';
 import { readScales } from './scales.ts';
 import { uploadBytes } from './upload.ts';
@@ -232,7 +231,7 @@ async function fillFrom(
       readers,
       plan: options.plan ?? planLoading(none),
       race: options.race ?? null,
-      onProgress: (bytesDone: number, bytesTotal: number, _times: StageTimes) => {
+      onProgress: (bytesDone: number, bytesTotal: number) => {
         const totalSeconds = (device.clock.nowNs() - startedNs) / 1e9;
         onProgress?.({ bytesDone, bytesTotal, totalSeconds });
       },

@@ -38,7 +38,7 @@ export interface PipelineOptions {
   readonly digests: DigestTable | null;
   readonly onCrossing: (record: CrossingRecord) => void;
   /** Told of every chunk that arrived. */
-  readonly onChunk: (chunk: Chunk, times: StageTimes) => void;
+  readonly onChunk: (chunk: Chunk) => void;
 }
 
 /** What a stretch of a load took. */
@@ -185,7 +185,7 @@ export class LoadPipeline {
     this.hash(chunk, slot);
     this.#lastChunks.push(chunk);
     if (this.#lastChunks.length > KEPT_CHUNKS) this.#lastChunks.shift();
-    this.#options.onChunk(chunk, this.times);
+    this.#options.onChunk(chunk);
   }
 
   async read(chunk: Chunk, slot: StagingSlot, plan: LoadingPlan) {
