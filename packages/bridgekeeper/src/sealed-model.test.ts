@@ -163,6 +163,22 @@ describe.each([
     expect(error).toContain(name);
   });
 
+  it('comes by threads that copy what they read, and not with one bit changed', async () => {
+    const folder = await copy();
+    const readers = ['--crossed-by', 'readers', '--readers', '2', '--chunk-bytes', '65536'];
+    const flags = ['--device', 'cpu', '--json', ...readers, ...key];
+    const { code, out } = await run('load', folder, ...flags);
+    expect(code).toBe(0);
+    expect(JSON.parse(out.join('\n')).runs[0].parameters.verified).toBe(true);
+    const name = 'model-00002-of-00002.safetensors';
+    const bytes = readFileSync(join(folder, name));
+    bytes[bytes.length - 2]! ^= 4;
+    writeFileSync(join(folder, name), bytes);
+    const changed = await run('load', folder, ...flags);
+    expect([changed.code, changed.out]).toEqual([2, []]);
+    expect(changed.err).toContain(name);
+  });
+
   it('is not served under another root, another key, or without its manifest', async () => {
     const folder = await copy();
     const other = '0'.repeat(64);

@@ -206,17 +206,15 @@ __device__ inline void runLoaders(Shared& shared, const bf16* qkv, const void* k
       item = __shfl_sync(FULL_WARP, item, 0);
       planNext(plan, item, tokenRows, positions, shape);
       __syncwarp();
-      if (isLeader()) {
-        arrive(shared.planFull[slot]);
-        // Asked for long before it is needed.
-        item = gridDim.x + atomicAdd(counter, 1);
-      }
+      arriveAsWarp(shared.planFull[slot]);
+      // Asked for long before it is needed.
+      if (isLeader()) item = gridDim.x + atomicAdd(counter, 1);
     }
     awaitPhase(shared.planFull[slot], parity);
     if (plan.tile < 0) return;
     loader.load(plan);
     __syncwarp();
-    if (isLeader()) arrive(shared.planFree[slot]);
+    arriveAsWarp(shared.planFree[slot]);
   }
 }
 
@@ -233,10 +231,6 @@ struct Consumer {
   /** Tiles of keys, and plans with any, worked off so far. */
   int done;
   int rounds;
-
-  __device__ void release(u64& barrier) const {
-    if (isLeader()) arrive(barrier);
-  }
 
   __device__ void issueScores(float (&scores)[POSITIONS / 2], int stage) const {
     const u32 own = index * 64 * SWIZZLE_LINE;
@@ -283,7 +277,7 @@ struct Consumer {
     issueScores(scores, done % STAGES);
     awaitProducts<0>();
     pin(scores);
-    release(shared.keysFree[done % STAGES]);
+    arriveAsWarp(shared.keysFree[done % STAGES]);
     weighTile(scores, state, keep, lines, cursor);
     packWeights(weights, scores);
     for (cursor.advance(); !cursor.isDone(); cursor.advance()) {
@@ -302,17 +296,17 @@ struct Consumer {
       announce(TURN(index + 1), 2 * WARPGROUP);
       awaitProducts<1>();
       pin(scores);
-      release(shared.keysFree[next]);
+      arriveAsWarp(shared.keysFree[next]);
       weighTile(scores, state, keep, lines, cursor);
       awaitProducts<0>();
       pin(state.values);
       pin(weights);
-      release(shared.valuesFree[stage]);
+      arriveAsWarp(shared.valuesFree[stage]);
       scaleValues(state, keep);
       packWeights(weights, scores);
       done++;
     }
-    release(shared.queriesFree);
+    arriveAsWarp(shared.queriesFree);
     awaitPhase(shared.valuesFull[done % STAGES], done / STAGES % 2);
     fenceProducts();
     pin(state.values);
@@ -321,7 +315,7 @@ struct Consumer {
     issueValues(state, weights, done % STAGES);
     awaitProducts<0>();
     pin(state.values);
-    release(shared.valuesFree[done % STAGES]);
+    arriveAsWarp(shared.valuesFree[done % STAGES]);
     done++;
     rounds++;
   }
@@ -344,7 +338,7 @@ __device__ inline void runConsumers(Shared& shared, bf16* out, const PrefillShap
     for (int i = 0; i < HEAD_DIM / 2; i++) state.values[i] = 0.0f;
     consumer.attend(state, plan, lines);
     __syncwarp();
-    if (isLeader()) arrive(shared.planFree[slot]);
+    arriveAsWarp(shared.planFree[slot]);
     store(state, lines, out);
   }
 }
@@ -360,19 +354,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   Shared& shared = *(Shared*)memory;
   letNextStart();
   if (threadIdx.x == 0) {
-    const int consumerWarps = CONSUMERS * WARPGROUP / WARP_LANES;
+    const int consumers = CONSUMERS * WARPGROUP / WARP_LANES * WARP_ARRIVALS;
     for (int i = 0; i < 2; i++) {
-      initBarrier(shared.planFull[i], 1);
-      initBarrier(shared.planFree[i], consumerWarps + LOADER_WARPS);
+      initBarrier(shared.planFull[i], WARP_ARRIVALS);
+      initBarrier(shared.planFree[i], consumers + LOADER_WARPS * WARP_ARRIVALS);
     }
     for (int i = 0; i < STAGES; i++) {
       initBarrier(shared.keysFull[i], WARPGROUP);
       initBarrier(shared.valuesFull[i], WARPGROUP);
-      initBarrier(shared.keysFree[i], consumerWarps);
-      initBarrier(shared.valuesFree[i], consumerWarps);
+      initBarrier(shared.keysFree[i], consumers);
+      initBarrier(shared.valuesFree[i], consumers);
     }
     initBarrier(shared.queriesFull, WARPGROUP);
-    initBarrier(shared.queriesFree, consumerWarps);
+    initBarrier(shared.queriesFree, consumers);
     fenceProducts();
   }
   __syncthreads();

@@ -27,6 +27,17 @@ __device__ inline void arrive(u64& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(sharedAddress(&barrier))
                : "memory");
 }
+/**
+ * Arrivals of a warp. One lane arrives for all; every lane does where racecheck is to see who waits
+ * for whom: it does not follow a warp's order to the lane that arrives.
+ */
+#ifndef EVERY_LANE_ARRIVES
+#define EVERY_LANE_ARRIVES 0
+#endif
+#define WARP_ARRIVALS (EVERY_LANE_ARRIVES ? WARP_LANES : 1)
+__device__ inline void arriveAsWarp(u64& barrier) {
+  if (EVERY_LANE_ARRIVES || threadIdx.x % WARP_LANES == 0) arrive(barrier);
+}
 /** Arrives once all copies that this thread has started are there. */
 __device__ inline void arriveWhenCopied(u64& barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(

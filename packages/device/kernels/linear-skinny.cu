@@ -350,7 +350,7 @@ __device__ inline void multiplyStages(const Problem& problem, const Share& share
       orderLines(slot);
     }
     awaitProducts<0>();
-    if (threadIdx.x % WARP_LANES == 0) arrive(barriers().empty[done]);
+    arriveAsWarp(barriers().empty[done]);
 #if FORMAT == 1
     scales.apply(sums, parts);
 #endif
@@ -459,7 +459,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   const Share share(problem);
   if (threadIdx.x < RING_STAGES) {
     initBarrier(barriers().full[threadIdx.x], COPIERS);
-    initBarrier(barriers().empty[threadIdx.x], CONSUMERS / WARP_LANES);
+    initBarrier(barriers().empty[threadIdx.x], CONSUMERS / WARP_LANES * WARP_ARRIVALS);
   }
   __syncthreads();
   if (threadIdx.x < CONSUMERS) {

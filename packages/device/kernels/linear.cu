@@ -378,7 +378,7 @@ template <Then then, typename Out> struct Consumer {
         awaitPhase(ring.full[at.slot], at.round & 1);
         multiplySlice(sums, ring.stages + at.slot * STAGE_BYTES, column, scales);
         __syncwarp();
-        if (lane == 0) arrive(ring.empty[at.slot]);
+        arriveAsWarp(ring.empty[at.slot]);
         at.advance(product.stages);
       }
       const int pending = group % PENDING_GROUPS;
@@ -441,7 +441,7 @@ template <Then then, typename Out> __device__ void linear(const Product& product
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < product.stages; stage++) {
       initBarrier(ring.full[stage], GROUP_ROWS);
-      initBarrier(ring.empty[stage], CONSUMER_WARPS);
+      initBarrier(ring.empty[stage], CONSUMER_WARPS * WARP_ARRIVALS);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }

@@ -78,6 +78,35 @@ export type HostHandle =
   | { readonly kind: 'shared'; readonly memory: SharedArrayBuffer; readonly bytes: number }
   | { readonly kind: 'native'; readonly address: bigint; readonly bytes: number };
 
+/** Names device memory to an Uploader on another thread. Ends with the buffer that it is of. */
+export type DeviceHandle =
+  | {
+      readonly kind: 'shared';
+      readonly memory: SharedArrayBuffer;
+      readonly offsetBytes: number;
+      readonly bytes: number;
+    }
+  | { readonly kind: 'native'; readonly address: bigint; readonly bytes: number };
+
+/** What another thread of this process opens an Uploader with: plain data. */
+export type UploaderStart = {
+  readonly clockOrigin: readonly [seconds: number, nanoseconds: number];
+} & (
+  | { readonly kind: 'shared'; readonly control: SharedArrayBuffer }
+  | {
+      readonly kind: 'native';
+      readonly driverPath: string;
+      readonly context: bigint;
+      readonly counters: SharedArrayBuffer;
+    }
+);
+
+/** What an uploader's thread saw of one copy: `completedNs` is when it looked. */
+export type UploadedCopy = Pick<
+  CrossingRecord,
+  'bytes' | 'issuedNs' | 'startedNs' | 'completedNs' | 'issuerBlockedNs'
+>;
+
 /** A point in a stream's work. */
 export interface DeviceEvent {
   readonly id: number;
@@ -165,6 +194,13 @@ export interface Device {
   freeHost(buffer: HostBuffer): void;
   /** For another thread to fill or read the buffer. Throws DeviceError `bad-argument`. */
   hostHandle(buffer: HostBuffer): HostHandle;
+  /** For an Uploader on another thread. Throws DeviceError `bad-argument`. */
+  deviceHandle(slice: Slice): DeviceHandle;
+  /**
+   * For threads that copy up what they read or computed by themselves, in the launching context
+   * (openUploader). null where a law is imposed: there all crossings are made by lanes.
+   */
+  uploaderStart(): UploaderStart | null;
   createStream(label: string): Stream;
   createEvent(): DeviceEvent;
   openLane(options: LaneOptions): Promise<Lane>;

@@ -34,3 +34,4 @@ export * from './model/model-device.ts';
 export * from './ops.ts';
 export * from './random.ts';
 export * from './row-layout.ts';
+export { openUploader, type Upload, Uploader } from './uploader.ts';

@@ -62,6 +62,18 @@ describe('load', () => {
     expect(half.runs[0].metrics.deviceBytes).toBeLessThan(0.7 * whole.deviceBytes);
   });
 
+  test('threads that copy what they read', async () => {
+    const how = ['--crossed-by', 'readers', '--readers', '2', '--chunk-bytes', '1048576'];
+    const { code, out } = await load(STORYTELLER, ...how, '--check', '--json');
+    expect(code).toBe(0);
+    const [{ parameters, metrics }] = JSON.parse(out).runs;
+    expect(parameters).toMatchObject({ crossedBy: 'readers', contexts: 0, readers: 2 });
+    expect(metrics).toMatchObject({ stagingBytes: 2 ** 20, differingTensors: 0 });
+    for (const name of ['readGBps', 'crossGBps', 'transformSeconds', 'readThreadSeconds']) {
+      expect(metrics[name], name).toBeGreaterThan(0);
+    }
+  });
+
   test('the plain way, to compare', async () => {
     const { code, out } = await load(STORYTELLER, '--path', 'plain', '--json');
     expect(code).toBe(0);
@@ -73,6 +85,9 @@ describe('load', () => {
     [['--chunk-bytes', '5000'], 'multiple of 4096'],
     [['--contexts', '-1'], '--contexts'],
     [['--memory', 'swap'], '--memory'],
+    [['--crossed-by', 'readers', '--readers', '0'], 'at least one reader'],
+    [['--crossed-by', 'readers', '--readers', '2', '--contexts', '1'], 'contexts'],
+    [['--crossed-by', 'readers', '--readers', '2', '--law', 'emulate:b300-cc'], 'for lanes'],
     [['--law', 'emulate:nowhere'], 'nowhere'],
     [['--model-seal', 'require'], 'bridgekeeper.seal.json'],
   ])('%s is refused', async (args, words) => {

@@ -16,6 +16,7 @@ const OWN_SETTINGS = [
 ] as const;
 
 interface Flags extends Readonly<Partial<Record<(typeof OWN_SETTINGS)[number], string>>> {
+  readonly crossedBy?: string;
   readonly contexts?: string;
   readonly chunkBytes?: string;
   readonly memory?: string;
@@ -40,6 +41,7 @@ export function addLoadCommand(program: Command, io: CliIo, setCode: (code: numb
     command.option(`--${flag} <${SETTINGS[name].kind.metavar}>`, SETTINGS[name].help);
   }
   command
+    .option('--crossed-by <lanes|readers>', 'readers: the threads that read also copy; no law only')
     .option('--contexts <n>', 'contexts that cross; 0: the launching one')
     .option('--chunk-bytes <n>', 'bytes of a crossing')
     .option('--memory <pinned|pageable>', 'host memory that crosses')
@@ -87,6 +89,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
 /** What the flags ask for of a plan. */
 function wishesOf(flags: Flags): Partial<LoadingPlan> {
   const own = {
+    crossedBy: read('--crossed-by', oneOf('lanes', 'readers'), flags.crossedBy),
     contexts: read('--contexts', integer(0, 64), flags.contexts),
     chunkBytes: read('--chunk-bytes', integer(4096, 2 ** 30), flags.chunkBytes),
     memory: read('--memory', oneOf('pinned', 'pageable'), flags.memory),
@@ -96,6 +99,13 @@ function wishesOf(flags: Flags): Partial<LoadingPlan> {
   if (own.chunkBytes !== undefined && own.chunkBytes % 4096 !== 0) {
     throw new UsageError('bad-value', '--chunk-bytes: must be a multiple of 4096');
   }
+  // Only lanes have contexts, and a choice of memory.
+  const isForLanes = (own.contexts ?? 0) > 0 || own.memory === 'pageable' || own.readers === 0;
+  if (isForLanes && own.crossedBy === 'readers') {
+    const reason = 'has neither contexts nor pageable memory, and at least one reader';
+    throw new UsageError('bad-value', `--crossed-by readers: ${reason}`);
+  }
+  if (isForLanes) own.crossedBy = 'lanes';
   return Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined));
 }
 

@@ -31,12 +31,13 @@ export interface LoadingSituation {
 /** The plan that won on this machine before, else what the bridge's profile says is best. */
 export function chooseLoading(situation: LoadingSituation): LoadingChoice {
   const { model, deviceKind, law, bridge, gpuUuid } = situation;
-  const derived = planLoading({ deviceKind, profile: bridge, cores: availableParallelism() });
+  const cores = availableParallelism();
+  const derived = planLoading({ deviceKind, profile: bridge, isImposed: law !== null, cores });
   const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
   if (deviceKind !== 'cuda' || gpuUuid === null) {
     return { plan: derived, reason, race: null, store: null };
   }
-  const store = { path: loadingPath(gpuUuid), key: `${law?.name ?? 'off'} ${storageOf(model)}` };
+  const store = { path: loadingPath(gpuUuid), key: `${bridge?.name ?? 'off'} ${storageOf(model)}` };
   const kept = readLoadingPlan(store.path, store.key);
   if (kept !== undefined) {
     return { plan: kept, reason: `won on this machine: ${store.path}`, race: null, store };

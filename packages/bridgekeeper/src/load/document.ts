@@ -78,14 +78,16 @@ const seconds = (value: number) => `${value.toFixed(3)} s`;
 export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeakBytes: number) {
   const { report, totalSeconds, checked } = outcome;
   const { plan, rates, bytes, streamSeconds, times } = report;
-  const lanes = plan.contexts === 0 ? 'the launching context' : `${plan.contexts} contexts`;
+  const lanes =
+    plan.contexts === 0 ? 'over the launching context' : `over ${plan.contexts} contexts`;
+  const crossers = plan.crossedBy === 'readers' ? 'by the threads that read' : lanes;
   const source = plan.direct ? 'past the page cache' : 'through the page cache';
   const readers = plan.readers === 0 ? 'this thread' : `${plan.readers} threads`;
   const mib = plan.chunkBytes / 1024 ** 2;
   const what = outcome.architecture ?? 'no architecture known here: tensors as they are stored';
   const lines = [
     `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${gigabytes(bytes)} read`,
-    `by ${readers} ${source}, ${mib} MiB a crossing from ${plan.memory} memory, over ${lanes}`,
+    `by ${readers} ${source}, chunks of ${mib} MiB cross from ${plan.memory} memory ${crossers}`,
     '',
     row('stage', 'bytes', 'time', 'alone'),
     row('open', '', seconds(outcome.openSeconds), ''),
@@ -124,9 +126,10 @@ export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeak
   const staging = `${(report.stagingPeakBytes / 1024 ** 2).toFixed(0)} MiB staging`;
   lines.push(`peak: ${staging}, host ${gigabytes(hostPeakBytes)} resident`);
   for (const { plan: tried, bytesPerSecond } of report.race) {
-    const { contexts, chunkBytes, memory, direct } = tried;
+    const { crossedBy, contexts, chunkBytes, memory, direct } = tried;
     const chunk = `${chunkBytes / 1024 ** 2} MiB ${memory}`;
-    const how = `${contexts} contexts, ${chunk}${direct ? ', direct' : ''}`;
+    const lanes = crossedBy === 'readers' ? 'the threads that read' : `${contexts} contexts`;
+    const how = `${lanes}, ${chunk}${direct ? ', direct' : ''}`;
     lines.push(`tried: ${how}: ${rate(bytesPerSecond)}`);
   }
   if (outcome.sealRoot !== null) lines.push(`verified: root ${outcome.sealRoot}`);

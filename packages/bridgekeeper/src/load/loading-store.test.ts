@@ -7,6 +7,7 @@ import { keepLoadingPlan, readLoadingPlan } from './loading-store.ts';
 const folder = mkdtempSync(join(tmpdir(), 'loading-store-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const PLAN = {
+  crossedBy: 'lanes',
   contexts: 2,
   chunkBytes: 2 ** 25,
   memory: 'pageable',

@@ -6,6 +6,7 @@ import { measuredProfilePath } from '../engine/measured-profiles.ts';
 
 const count = z.int().min(0).max(1024);
 const planSchema = z.strictObject({
+  crossedBy: z.enum(['lanes', 'readers']),
   contexts: count,
   chunkBytes: z
     .int()
@@ -17,7 +18,7 @@ const planSchema = z.strictObject({
 });
 const fileSchema = z.strictObject({
   schema: z.literal('bridgekeeper.loading/1'),
-  /** By law and kind of storage: what wins differs between them. */
+  /** By bridge and kind of storage: what wins differs between them. */
   plans: z.record(z.string().max(200), planSchema),
 });
 

@@ -15,6 +15,7 @@ import { HOST_CLOCK } from '../edge/time.ts';
 import { planEngine } from '../engine/choose.ts';
 import { openDevice } from '../engine/open-device.ts';
 import type { EnginePlan } from '../engine/plan.ts';
+import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import { chooseLoading, type LoadingChoice } from './choose-loading.ts';
@@ -59,6 +60,10 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
     gpuUuid: isGpu ? (cudaAvailability().gpu?.uuid ?? null) : null,
   });
   const loading = { ...choice.plan, ...wishes };
+  if (loading.crossedBy === 'readers' && (law.value !== null || kind.value === 'model')) {
+    const reason = 'crossings are for lanes where a law is imposed, and on the model device';
+    throw new UsageError('bad-value', `--crossed-by readers: ${reason}`);
+  }
   const readers = new ReaderPool();
   // Threads start while the device is being opened.
   if (path === 'bridgekeeper') readers.grow(loading.readers);

@@ -1,6 +1,7 @@
 import { type DeviceBuffer, type Lane, slice } from '../device.ts';
 import { type ContractCase, expectDeviceError, expectSame, expectThat, plainCase } from './case.ts';
 import { READ_BYTES, readInThread } from './reader.ts';
+import { runUploads } from './uploads.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 /** Sizes and offsets that catch code which assumes words, lines or pages. */
@@ -10,6 +11,9 @@ const COPY_SHAPES = [
   { bytes: 4097, deviceOffset: 16, hostOffset: 7 },
   { bytes: 100_003, deviceOffset: 255, hostOffset: 64 },
 ] as const;
+
+/** More than an uploader may have under way. */
+const UPLOAD_PIECES = 21;
 
 async function roundTrip(bench: Workbench, lane: Lane): Promise<void> {
   const { device, dice } = bench;
@@ -79,6 +83,43 @@ function laneCase(context: 'own' | 'shared'): ContractCase {
   );
 }
 
+/** Where nothing forbids it: more copies than may be under way, at odd offsets, all counted. */
+async function uploadInThread(bench: Workbench): Promise<void> {
+  const { device, dice } = bench;
+  const start = device.uploaderStart();
+  if (start === null) return;
+  const pieceBytes = 4097;
+  const there = await bench.poisoned(UPLOAD_PIECES * pieceBytes + 64);
+  const source = device.allocateHost(UPLOAD_PIECES * pieceBytes, 'pinned', 'contract uploads');
+  for (let i = 0; i < source.bytes.length; i++) source.bytes[i] = dice.integer(0, 255);
+  const before = device.counters();
+  const part = slice(there.buffer, there.offsetBytes + 32, source.bytes.length);
+  const handles = { host: device.hostHandle(source), device: device.deviceHandle(part) };
+  const made = await runUploads({ start, ...handles, pieceBytes, pieces: UPLOAD_PIECES });
+  const after = device.counters();
+  const expected = source.bytes.length;
+  expectSame(
+    'counted copies and bytes',
+    [after.copies - before.copies, after.h2dBytes - before.h2dBytes],
+    [UPLOAD_PIECES, expected],
+  );
+  const bytes = await bench.downloadBytes(there);
+  expectSame('what was copied', bytes.subarray(32, 32 + expected), source.bytes);
+  expectSame('bytes before', bytes.subarray(0, 32), Array(32).fill(0xff));
+  expectSame('bytes behind', bytes.subarray(32 + expected), Array(32).fill(0xff));
+  expectThat(made.length === UPLOAD_PIECES, `${made.length} copies are said to have been made`);
+  let lastNs = 0;
+  for (const { issuedNs, startedNs, completedNs } of made) {
+    const inOrder = issuedNs <= startedNs && startedNs <= completedNs && lastNs <= completedNs;
+    expectThat(inOrder, `an upload's times are out of order: ${JSON.stringify(made)}`);
+    lastNs = completedNs;
+  }
+  device.freeHost(source);
+  await expectDeviceError('the handle of an outside slice', 'bad-argument', () =>
+    device.deviceHandle({ ...there, bytes: there.buffer.bytes + 1 }),
+  );
+}
+
 export const memoryCases: readonly ContractCase[] = [
   plainCase('allocations are counted, distinct and freed', async (device) => {
     const before = device.counters().allocatedBytes;
@@ -139,6 +180,7 @@ export const memoryCases: readonly ContractCase[] = [
       );
     }
   }),
+  benchCase('another thread copies up by itself', 'no arithmetic', uploadInThread),
   laneCase('own'),
   laneCase('shared'),
   {

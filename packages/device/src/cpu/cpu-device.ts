@@ -6,13 +6,16 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
+  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
   HostHandle,
   Lane,
   LaneOptions,
+  Slice,
   Stream,
+  UploaderStart,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { Channel } from './channel.ts';
@@ -124,6 +127,16 @@ export class CpuDevice implements Device {
   hostHandle(buffer: HostBuffer): HostHandle {
     this.#control.assertAlive();
     return this.#memory.hostHandle(buffer);
+  }
+
+  deviceHandle(slice: Slice): DeviceHandle {
+    this.#control.assertAlive();
+    return this.#memory.deviceHandle(slice);
+  }
+
+  uploaderStart(): UploaderStart | null {
+    if (this.#law !== null) return null;
+    return { kind: 'shared', control: this.#control.memory, clockOrigin: this.clock.origin };
   }
 
   createStream(label: string): Stream {

@@ -46,7 +46,7 @@ export class CopyCounters {
     this.#cells = new BigInt64Array(shared);
   }
 
-  count({ direction, bytes }: Crossing): void {
+  count({ direction, bytes }: Pick<Crossing, 'direction' | 'bytes'>): void {
     Atomics.add(this.#cells, direction === 'h2d' ? 0 : 1, BigInt(bytes));
     Atomics.add(this.#cells, 2, 1n);
   }

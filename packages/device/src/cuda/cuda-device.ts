@@ -4,13 +4,16 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
+  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
   HostHandle,
   Lane,
   LaneOptions,
+  Slice,
   Stream,
+  UploaderStart,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
@@ -28,6 +31,7 @@ export class CudaDevice implements Device {
   readonly inlineLane: Lane;
   readonly #core: Core;
   readonly #lanes: LaneOpener;
+  readonly #uploaderStart: UploaderStart;
   readonly #release: () => void;
   readonly #streams: CudaStream[] = [];
   readonly #events: CudaEvent[] = [];
@@ -41,6 +45,7 @@ export class CudaDevice implements Device {
     core: Core,
     lanes: LaneOpener,
     inlineLane: InlineLane,
+    uploaderStart: UploaderStart,
     release: () => void,
   ) {
     this.info = info;
@@ -48,6 +53,7 @@ export class CudaDevice implements Device {
     this.#core = core;
     this.#lanes = lanes;
     this.inlineLane = inlineLane;
+    this.#uploaderStart = uploaderStart;
     this.#release = release;
   }
 
@@ -84,6 +90,15 @@ export class CudaDevice implements Device {
   hostHandle(buffer: HostBuffer): HostHandle {
     this.#core.assertOpen();
     return this.#core.memory.host(buffer).handle;
+  }
+
+  deviceHandle(slice: Slice): DeviceHandle {
+    this.#core.assertOpen();
+    return { kind: 'native', address: this.#core.memory.address(slice), bytes: slice.bytes };
+  }
+
+  uploaderStart(): UploaderStart | null {
+    return this.#core.law === null ? this.#uploaderStart : null;
   }
 
   createStream(label: string): Stream {

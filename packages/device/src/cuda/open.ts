@@ -107,7 +107,10 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
       law === null ? null : { law, channels: new Channels(channels), channel: LAUNCHING_CHANNEL },
   };
   const info = infoOf(driver, machine, nvrtc, lt);
-  return new CudaDevice(info, core, lanes, new InlineLane(core, thread, engine), () =>
+  const { counters, clockOrigin } = commons;
+  const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;
+  const inline = new InlineLane(core, thread, engine);
+  return new CudaDevice(info, core, lanes, inline, upload, () =>
     driver.release('cuDevicePrimaryCtxRelease_v2', machine.handle),
   );
 }

@@ -5,6 +5,7 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
+  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
@@ -100,6 +101,15 @@ class ModelDevice implements Device {
     this.#machine.assertOpen();
     const { shared, bytes } = liveHost(buffer);
     return { kind: 'shared', memory: shared, bytes: bytes.length };
+  }
+
+  /** Virtual memory is nowhere: nobody else can write to it. */
+  deviceHandle(): DeviceHandle {
+    throw new DeviceError('unsupported', 'memory of the model device has no bytes');
+  }
+
+  uploaderStart(): null {
+    return null;
   }
 
   createStream(label: string): Stream {

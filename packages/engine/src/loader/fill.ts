@@ -86,6 +86,7 @@ export async function fillArenas(
   const pipeline = new LoadPipeline({
     ...options,
     arenas: [...arenas, ...detour.buffers],
+    gridBytes,
     stagingBytes: Math.min(
       options.stagingBytes ?? STAGING_BYTES,
       Math.max(totalBytes, options.plan.chunkBytes),
@@ -131,8 +132,8 @@ export async function fillArenas(
  * makes asynchronous copies of an imposed law. No allocation must meet that: it would wait for the
  * streams in turn.
  */
-function mayWaitForLanes({ contexts, memory }: LoadingPlan): boolean {
-  return contexts > 0 || memory === 'pageable';
+function mayWaitForLanes({ crossedBy, contexts, memory }: LoadingPlan): boolean {
+  return crossedBy === 'lanes' && (contexts > 0 || memory === 'pageable');
 }
 
 /** All of it by one plan, or the first part by a race of plans and the rest by the winner. */
@@ -148,7 +149,9 @@ async function stream(
     await pipeline.run(cursor, base, Number.POSITIVE_INFINITY);
     return { plan: base, race: results };
   }
-  const race = new LoadingRace(base, cursor.totalBytes, options.race.contextsMax);
+  const { contextsMax } = options.race;
+  const readersMayCross = options.device.uploaderStart() !== null;
+  const race = new LoadingRace(base, cursor.totalBytes, { contextsMax, readersMayCross });
   for (let plan = race.next(); plan !== null; plan = race.next()) {
     const tried = onGrid(plan, gridBytes);
     const readySeconds = await pipeline.makeReady(tried, true);

@@ -45,7 +45,14 @@ async function load(folder: string, stagingBytes?: number, isDummy = false) {
       onCrossing: ({ bytes }) => {
         crossedBytes += bytes;
       },
-      plan: { contexts: 0, chunkBytes: 4096, memory: 'pinned', readers: 0, direct: false },
+      plan: {
+        crossedBy: 'lanes',
+        contexts: 0,
+        chunkBytes: 4096,
+        memory: 'pinned',
+        readers: 0,
+        direct: false,
+      },
       stagingBytes,
     });
     return { spec, loaded, crossedBytes };

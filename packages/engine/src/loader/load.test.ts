@@ -20,6 +20,7 @@ import {
   type WeightOptions,
 } from './load.ts';
 import type { LoadingPlan } from './loading-plan.ts';
+import { ReaderPool } from './reads.ts';
 import { uploadBytes } from './upload.ts';
 
 let root: string;
@@ -123,6 +124,7 @@ async function expectWeights(
 
 /** Chunks as small as may be, so that they cut tensors. */
 const SMALL: LoadingPlan = {
+  crossedBy: 'lanes',
   contexts: 0,
   chunkBytes: 4096,
   memory: 'pinned',
@@ -130,6 +132,9 @@ const SMALL: LoadingPlan = {
   direct: false,
 };
 const small = { plan: SMALL, stagingBytes: 8192 } as const;
+/** Threads that copy four pieces of a chunk by themselves. */
+const READERS: LoadingPlan = { ...SMALL, crossedBy: 'readers', readers: 2, chunkBytes: 16_384 };
+const byReaders = { plan: READERS, stagingBytes: 32_768 } as const;
 
 const CASES: readonly (readonly [string, ModelFolderOptions, Partial<WeightOptions>])[] = [
   ['Llama, bf16', {}, {}],
@@ -149,6 +154,12 @@ const CASES: readonly (readonly [string, ModelFolderOptions, Partial<WeightOptio
     'Llama, f32, past the page cache',
     { storedType: 'f32', shards: 2 },
     { ...small, plan: { ...SMALL, readers: 2, direct: true } },
+  ],
+  ['Llama, f16, by threads that copy what they read', { storedType: 'f16' }, byReaders],
+  [
+    'Qwen2, bf16, three shards, by one such thread past the page cache',
+    { architecture: 'Qwen2ForCausalLM', shards: 3 },
+    { plan: { ...READERS, readers: 5, direct: true }, stagingBytes: 8192 },
   ],
   ['Qwen3 with head norms', { architecture: 'Qwen3ForCausalLM', storedType: 'f16' }, {}],
 ];
@@ -195,12 +206,15 @@ describe('loading a checkpoint', () => {
     await taken.close();
   });
 
-  test('tensors at odd places, converted', async () => {
-    const folder = join(root, 'odd');
-    const plain = join(root, 'odd plain');
+  test.each([
+    ['lanes', small],
+    ['readers', byReaders],
+  ] as const)('tensors at odd places, converted, crossed by %s', async (crossers, more) => {
+    const folder = join(root, `odd ${crossers}`);
+    const plain = join(root, `odd plain ${crossers}`);
     await writeModelFolder(folder, { storedType: 'f16', startRemainder: 1 });
     await writeModelFolder(plain, { storedType: 'f32' });
-    const { spec, loaded } = await load(folder, small);
+    const { spec, loaded } = await load(folder, more);
     await expectWeights(spec, loaded.weights, await plainTensors(plain));
     for (const buffer of loaded.buffers) device.free(buffer);
   });
@@ -265,8 +279,11 @@ test('verbatim: every tensor of the files, as it is stored', async () => {
 });
 
 describe('failures free what was taken', () => {
-  test('a file that shrinks under way', async () => {
-    const folder = join(root, 'shrinks');
+  test.each([
+    ['lanes', small],
+    ['readers', byReaders],
+  ] as const)('a file that shrinks under way, crossed by %s', async (crossers, more) => {
+    const folder = join(root, `shrinks ${crossers}`);
     await writeModelFolder(folder);
     const spec = await readModelSpec(folder);
     const checkpoint = await openCheckpoint(folder);
@@ -277,11 +294,24 @@ describe('failures free what was taken', () => {
       source: checkpoint,
       device,
       onCrossing: () => undefined,
-      ...small,
+      ...more,
     });
     await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'inconsistent' });
     expect(device.counters().allocatedBytes).toBe(before);
     await checkpoint.close();
+  });
+
+  test.each(['lanes', 'readers'] as const)('threads that have died, where %s cross', async (by) => {
+    const folder = join(root, `dead ${by}`);
+    await writeModelFolder(folder);
+    const readers = new ReaderPool();
+    await Promise.all(readers.workers(2).map((worker) => worker.terminate()));
+    const before = device.counters().allocatedBytes;
+    const plan: LoadingPlan = { ...READERS, crossedBy: by };
+    const loading = load(folder, { plan, readers, stagingBytes: 65_536 });
+    await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'unreadable' });
+    expect(device.counters().allocatedBytes).toBe(before);
+    await readers.close();
   });
 
   test('a file that is written to under way', async () => {

@@ -222,7 +222,7 @@ async function fillFrom(
   const startedNs = device.clock.nowNs();
   const lanes = options.lanes ?? new LanePool(device);
   const readers = options.readers ?? new ReaderPool();
-  const none = { deviceKind: 'cpu', profile: null, cores: 1 } as const;
+  const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1 } as const;
   try {
     return await fillArenas(parts, buffers, {
       ...options,

@@ -4,18 +4,31 @@ import { type LoadingPlan, LoadingRace, planLoading } from './loading-plan.ts';
 
 const MIB = 1024 ** 2;
 const on = (name: Parameters<typeof referenceProfile>[0], cores = 16) =>
-  planLoading({ deviceKind: 'cuda', profile: referenceProfile(name), cores });
+  planLoading({ deviceKind: 'cuda', profile: referenceProfile(name), isImposed: true, cores });
 
 describe('what follows from a profile', () => {
   test('without a bridge nothing gets threads of its own', () => {
     for (const deviceKind of ['cpu', 'model'] as const) {
-      const plan = planLoading({ deviceKind, profile: referenceProfile('b300-cc'), cores: 16 });
-      expect(plan).toMatchObject({ contexts: 0, readers: 0, memory: 'pinned' });
+      const profile = referenceProfile('b300-cc');
+      const plan = planLoading({ deviceKind, profile, isImposed: false, cores: 16 });
+      const own = { crossedBy: 'lanes', contexts: 0, readers: 0, memory: 'pinned' };
+      expect(plan).toMatchObject(own);
     }
   });
 
   test('where copies do not block, the launching context is enough', () => {
-    expect(on('h100-native')).toMatchObject({ contexts: 0, memory: 'pinned', readers: 15 });
+    const own = { contexts: 0, memory: 'pinned', readers: 15 };
+    expect(on('h100-native')).toMatchObject({ ...own, crossedBy: 'lanes' });
+  });
+
+  test('where nothing stands in the way, threads copy what they have read', () => {
+    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16 } as const;
+    const by = (profile: Parameters<typeof referenceProfile>[0] | null) =>
+      planLoading({ ...facts, profile: profile === null ? null : referenceProfile(profile) })
+        .crossedBy;
+    expect(by(null)).toBe('readers');
+    expect(by('h100-native')).toBe('readers');
+    for (const name of ['b300-cc', 'b200-cc', 'h100-cc'] as const) expect(by(name)).toBe('lanes');
   });
 
   test('memory is what the bridge carries faster', () => {
@@ -31,7 +44,7 @@ describe('what follows from a profile', () => {
       { contexts: 8, factor: 2.55 },
     ];
     const contexts = { ...profile.contexts, aggregateRate: points };
-    const facts = { deviceKind: 'cuda', cores: 16 } as const;
+    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16 } as const;
     const plan = planLoading({ ...facts, profile: { ...profile, contexts } });
     expect(plan.contexts).toBe(4);
     const few = { ...profile, contexts: { ...contexts, max: 3 } };
@@ -55,6 +68,7 @@ describe('what follows from a profile', () => {
 
 describe('the race', () => {
   const base: LoadingPlan = {
+    crossedBy: 'lanes',
     contexts: 2,
     chunkBytes: 16 * MIB,
     memory: 'pinned',
@@ -63,8 +77,13 @@ describe('the race', () => {
   };
 
   /** Lets every plan be tried whose rate `rateOf` tells. */
-  function race(contextsMax: number, rateOf: (plan: LoadingPlan) => number, readySeconds = 0) {
-    const running = new LoadingRace(base, 60e9, contextsMax);
+  function race(
+    contextsMax: number,
+    rateOf: (plan: LoadingPlan) => number,
+    readySeconds = 0,
+    { readersMayCross = false, from = base } = {},
+  ) {
+    const running = new LoadingRace(from, 60e9, { contextsMax, readersMayCross });
     const tried: LoadingPlan[] = [];
     for (let plan = running.next(); plan !== null; plan = running.next()) {
       tried.push(plan);
@@ -94,6 +113,24 @@ describe('the race', () => {
     expect(race(8, faster).best.contexts).toBe(4);
     expect(race(8, faster, 5).best.contexts).toBe(2);
     expect(Math.max(...race(3, faster).tried.map(({ contexts }) => contexts))).toBe(2);
+  });
+
+  test('threads that read cross only where they may', () => {
+    const gain = ({ crossedBy }: LoadingPlan) => (crossedBy === 'readers' ? 50e9 : 30e9);
+    expect(race(8, gain).best.crossedBy).toBe('lanes');
+    const { best } = race(8, gain, 0, { readersMayCross: true });
+    expect(best).toMatchObject({ crossedBy: 'readers', contexts: 0, memory: 'pinned' });
+  });
+
+  test('lanes win where threads that cross are in each other’s way', () => {
+    const gain = ({ crossedBy, contexts }: LoadingPlan) =>
+      crossedBy === 'readers' ? 3e9 : 5e9 * Math.max(1, contexts);
+    const from: LoadingPlan = { ...base, crossedBy: 'readers', contexts: 0 };
+    const { best, tried } = race(8, gain, 0, { readersMayCross: true, from });
+    expect(best).toMatchObject({ crossedBy: 'lanes', contexts: 2 });
+    for (const { crossedBy, memory, contexts } of tried) {
+      expect(crossedBy === 'lanes' || (memory === 'pinned' && contexts === 0)).toBe(true);
+    }
   });
 
   test('a few per cent are noise', () => {

@@ -5,7 +5,9 @@ const MIB = 1024 ** 2;
 
 /** How a checkpoint is brought to the device. Plain data, kept with the machine's profile. */
 export interface LoadingPlan {
-  /** Contexts of their own that cross; 0: the launching thread does, in its own. */
+  /** lanes: whole chunks, as the bridge's scheduler says; readers: each thread what it has read. */
+  readonly crossedBy: 'lanes' | 'readers';
+  /** Contexts of their own that lanes have; 0: the launching thread crosses, in its own. */
   readonly contexts: number;
   readonly chunkBytes: number;
   readonly memory: HostMemoryKind;
@@ -19,6 +21,8 @@ export interface LoadingFacts {
   readonly deviceKind: DeviceKind;
   /** Of the bridge that is there or imposed; null: there is none. */
   readonly profile: Profile | null;
+  /** That profile's law is imposed: threads may not go round the lanes. */
+  readonly isImposed: boolean;
   readonly cores: number;
 }
 
@@ -32,21 +36,26 @@ const GAIN = 1.05;
 const READERS_MAX = 16;
 
 /** What the bridge's profile says is best. */
-export function planLoading({ deviceKind, profile, cores }: LoadingFacts): LoadingPlan {
-  if (deviceKind !== 'cuda') {
-    const inThread = { contexts: 0, readers: 0, memory: 'pinned', direct: false } as const;
-    return { ...inThread, chunkBytes: CHUNK_BYTES_MIN };
+export function planLoading(facts: LoadingFacts): LoadingPlan {
+  const { deviceKind, profile, isImposed, cores } = facts;
+  const readers = deviceKind === 'cuda' ? Math.max(2, Math.min(READERS_MAX, cores - 1)) : 0;
+  const base = { crossedBy: 'lanes', contexts: 0, readers, direct: false } as const;
+  const free = { memory: 'pinned', chunkBytes: CHUNK_BYTES_MIN } as const;
+  if (deviceKind !== 'cuda') return { ...base, ...free };
+  if (!isImposed && (profile === null || isFree(profile, 'pinned'))) {
+    return { ...base, ...free, crossedBy: 'readers' };
   }
-  const readers = Math.max(2, Math.min(READERS_MAX, cores - 1));
-  const base = { readers, direct: false };
-  if (profile === null) {
-    return { ...base, contexts: 0, memory: 'pinned', chunkBytes: CHUNK_BYTES_MIN };
-  }
+  if (profile === null) return { ...base, ...free };
   const memory = memoryOf(profile);
+  if (isFree(profile, memory)) return { ...base, memory, chunkBytes: CHUNK_BYTES_MIN };
+  const chunkBytes = chunkBytesOf(profile, memory);
+  return { ...base, contexts: contextsOf(profile), memory, chunkBytes };
+}
+
+/** Copies are asynchronous and do not stand in each other's way: nothing has to be scheduled. */
+function isFree(profile: Profile, memory: HostMemoryKind): boolean {
   const { issuer } = profile.crossings.h2d[memory];
-  const isFree = issuer.blockedUntil === 'issued' && !profile.contextSerialises;
-  const contexts = isFree ? 0 : contextsOf(profile);
-  return { ...base, contexts, memory, chunkBytes: chunkBytesOf(profile, memory, isFree) };
+  return issuer.blockedUntil === 'issued' && !profile.contextSerialises;
 }
 
 function lastRate(profile: Profile, memory: HostMemoryKind): number {
@@ -69,9 +78,7 @@ function contextsOf({ contexts }: Profile): number {
   return enough === 1 ? 0 : Math.min(enough, Math.max(1, contexts.max - 1));
 }
 
-/** Where copies queue behind each other, the next one's toll passes during the one before. */
-function chunkBytesOf(profile: Profile, memory: HostMemoryKind, isFree: boolean): number {
-  if (isFree) return CHUNK_BYTES_MIN;
+function chunkBytesOf(profile: Profile, memory: HostMemoryKind): number {
   const tollSeconds = profile.crossings.h2d[memory].idleTollNs / 1e9;
   const wanted = (lastRate(profile, memory) * tollSeconds) / TOLL_SHARE;
   let bytes = CHUNK_BYTES_MIN;
@@ -79,12 +86,20 @@ function chunkBytesOf(profile: Profile, memory: HostMemoryKind, isFree: boolean)
   return bytes;
 }
 
-/** What is varied at a machine's first load, one thing at a time. */
+const byLanes = { crossedBy: 'lanes' } as const;
+/** What is varied at a machine's first load, one thing at a time. null: not with this plan. */
 const VARIATIONS: readonly ((plan: LoadingPlan) => LoadingPlan | null)[] = [
   (plan) => ({ ...plan, direct: !plan.direct }),
-  (plan) => ({ ...plan, memory: plan.memory === 'pinned' ? 'pageable' : 'pinned' }),
+  (plan) =>
+    plan.crossedBy === 'readers'
+      ? { ...plan, ...byLanes }
+      : { ...plan, contexts: 0, memory: 'pinned', crossedBy: 'readers' },
+  (plan) =>
+    plan.crossedBy === 'readers'
+      ? null
+      : { ...plan, memory: plan.memory === 'pinned' ? 'pageable' : 'pinned' },
   (plan) => (plan.contexts <= 1 ? null : { ...plan, contexts: 0 }),
-  ({ contexts, ...plan }) => ({ ...plan, contexts: Math.max(2, contexts * 2) }),
+  (plan) => ({ ...plan, ...byLanes, contexts: Math.max(2, plan.contexts * 2) }),
   ({ chunkBytes, ...plan }) => {
     const half = chunkBytes / 2;
     return half < CHUNK_BYTES_LEAST ? null : { ...plan, chunkBytes: half };
@@ -97,18 +112,25 @@ const VARIATIONS: readonly ((plan: LoadingPlan) => LoadingPlan | null)[] = [
 const CHUNK_BYTES_LEAST = 4 * MIB;
 const RACE_GAIN = 1.03;
 
+export interface RaceLimits {
+  /** That lanes may have of their own. */
+  readonly contextsMax: number;
+  /** No law is imposed. */
+  readonly readersMayCross: boolean;
+}
+
 /** Deals out plans to be tried, and remembers the one by which a load would end first. */
 export class LoadingRace {
   readonly #totalBytes: number;
-  readonly #contextsMax: number;
+  readonly #limits: RaceLimits;
   #best: LoadingPlan;
   #bestSeconds = Number.POSITIVE_INFINITY;
   #next = 0;
 
-  constructor(base: LoadingPlan, totalBytes: number, contextsMax: number) {
+  constructor(base: LoadingPlan, totalBytes: number, limits: RaceLimits) {
     this.#best = base;
     this.#totalBytes = totalBytes;
-    this.#contextsMax = contextsMax;
+    this.#limits = limits;
   }
 
   get best(): LoadingPlan {
@@ -120,9 +142,14 @@ export class LoadingRace {
     if (this.#bestSeconds === Number.POSITIVE_INFINITY) return this.#best;
     while (this.#next < VARIATIONS.length) {
       const plan = VARIATIONS[this.#next++]!(this.#best);
-      if (plan !== null && plan.contexts <= this.#contextsMax) return plan;
+      if (plan !== null && this.#isAllowed(plan)) return plan;
     }
     return null;
+  }
+
+  #isAllowed({ contexts, crossedBy }: LoadingPlan): boolean {
+    const { contextsMax, readersMayCross } = this.#limits;
+    return contexts <= contextsMax && (crossedBy === 'lanes' || readersMayCross);
   }
 
   /** What the plan dealt last took to make ready, and reached in bytes a second. */

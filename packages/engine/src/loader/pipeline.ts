@@ -1,20 +1,20 @@
-import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import type { CrossingRecord } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import {
   type Device,
   type DeviceBuffer,
-  DeviceError,
   hashTreeScratchBytes,
-  type Lane,
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import { ModelError } from '../models/errors.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import type { ChunkPath } from './chunk-path.ts';
 import type { Chunk, ChunkCursor } from './chunks.ts';
-import { CrossingQueue } from './crossings.ts';
+import { LanePath } from './lane-path.ts';
 import type { LanePool } from './lane-pool.ts';
 import type { LoadingPlan } from './loading-plan.ts';
-import { type ChunkReads, type ReaderPool, readsInThread, ThreadedReads } from './reads.ts';
+import { READER_SLOTS, ReaderPath, uploadingThreads } from './reader-path.ts';
+import { type ReaderPool, ReaderThreads, readsInThread } from './reads.ts';
 import { Staging, type StagingSlot } from './staging.ts';
 import type { DigestTable } from './verify.ts';
 
@@ -33,7 +33,10 @@ export interface PipelineOptions {
   readonly readers: ReaderPool;
   /** What parts name by index. */
   readonly arenas: readonly DeviceBuffer[];
+  /** Of the host. */
   readonly stagingBytes: number;
+  /** Reads and chunks begin at multiples of this. */
+  readonly gridBytes: number;
   /** Present: every chunk's hash tree is computed on the device, before anything is used. */
   readonly digests: DigestTable | null;
   readonly onCrossing: (record: CrossingRecord) => void;
@@ -49,24 +52,25 @@ export interface Stretch {
   readonly isLast: boolean;
 }
 
-/** Crossings that wait for each lane at most, so that it never has to ask for the next one. */
-const LANE_TURNS = 2;
-const INLINE_TURNS = 4;
 /** So many of the last chunks can be gone through again, to time each stage alone. */
 const KEPT_CHUNKS = 64;
 
 /**
- * Brings chunks of files to where they belong on the device. Each slot of the staging carries one
- * chunk at a time through its three stages: read (by any reading thread), cross (on the lane that
- * the bridge's scheduler gives it), place (on the device, with its hash tree). Slots are
- * independent, so that the stages of different chunks overlap.
+ * What a thread reads and copies at once is so much of a chunk: little enough for caches to hold it
+ * until it has crossed.
+ */
+const PIECES = 4;
+
+/**
+ * Brings chunks of files to where they belong on the device. Each slot of the staging takes one
+ * chunk at a time: a path brings it from its file to the slot, and then it is placed, and its hash
+ * tree computed, on the device. Slots are independent, so that what happens to different chunks
+ * overlaps.
  */
 export class LoadPipeline {
   readonly #options: PipelineOptions;
   readonly #streams: Stream[] = [];
-  #staging: Staging | null = null;
-  #reads: { readonly threads: number; readonly reads: ChunkReads } | null = null;
-  #crossings: { readonly contexts: number; readonly queue: CrossingQueue } | null = null;
+  #path: { readonly plan: LoadingPlan; readonly path: ChunkPath } | null = null;
   #readNs = 0;
   #decryptNs = 0;
   #crossNs = 0;
@@ -96,39 +100,40 @@ export class LoadPipeline {
    * which else grows while chunks are under way.
    */
   async makeReady(plan: LoadingPlan, isWhole: boolean): Promise<number> {
-    const { clock } = this.#options.device;
-    const startedNs = clock.nowNs();
-    const staging = await this.#prepare(plan);
-    if (staging.slots.length === 0) staging.grow();
-    while (isWhole && staging.grow() !== null);
-    await this.#wakeKernels(staging.slots[0]!);
-    return (clock.nowNs() - startedNs) / 1e9;
+    const { device } = this.#options;
+    const startedNs = device.clock.nowNs();
+    const path = await this.#prepare(plan);
+    if (path.slots.length === 0) path.grow();
+    while (isWhole && path.grow() !== null);
+    await this.#wakeKernels(path.slots[0]!);
+    return (device.clock.nowNs() - startedNs) / 1e9;
   }
 
   /**
-   * A kernel's first launch loads it, and may wait for all streams of the context meanwhile: none
-   * of them must be waiting for a lane then.
+   * Kernels are loaded when they are first launched, which may wait for all streams of the context:
+   * none of them must be waiting for a lane then.
    */
-  async #wakeKernels({ device, stream, scratch }: StagingSlot): Promise<void> {
+  #wakeKernels(slot: StagingSlot): Promise<void> {
     const bytes = 16;
     const shape = { rows: 1, columns: bytes, columnsFrom: 0, columnsTo: bytes, rowGroups: 1 };
-    stream.launch('place', {
-      ...{ ...shape, isTransposed: false, from: 'bytes', to: 'bytes', first: 0, count: bytes },
-      ...{ input: device, inputOffsetBytes: 0 },
-      out: slice(device.buffer, device.offsetBytes + 256, bytes),
-    });
-    if (scratch !== null) {
+    const { device, stream } = slot;
+    return this.#options.device.prepare(stream, () => {
+      stream.launch('place', {
+        ...{ ...shape, isTransposed: false, from: 'bytes', to: 'bytes', first: 0, count: bytes },
+        ...{ input: device, inputOffsetBytes: 0 },
+        out: slice(device.buffer, device.offsetBytes + 256, bytes),
+      });
+      if (slot.scratch === null) return;
       const { leafBytes } = this.#options.digests!;
       const out = slice(device.buffer, device.offsetBytes + 256, 32);
-      stream.launch('hash-tree', { input: device, bytes, leafBytes, scratch, out });
-    }
-    await stream.synchronize();
+      stream.launch('hash-tree', { input: device, bytes, leafBytes, scratch: slot.scratch, out });
+    });
   }
 
   /** Loads as `plan` says, until `bytesMax` bytes were dealt out and have all arrived. */
   async run(cursor: ChunkCursor, plan: LoadingPlan, bytesMax: number): Promise<Stretch> {
     const { device } = this.#options;
-    await this.#prepare(plan);
+    const path = await this.#prepare(plan);
     const startedNs = device.clock.nowNs();
     let bytes = 0;
     let isLast = false;
@@ -140,7 +145,7 @@ export class LoadPipeline {
         return false;
       }
       bytes += chunk.bytes;
-      await this.#carry(chunk, slot, plan);
+      await this.#carry(path, chunk, slot);
       return true;
     });
     await this.#placed();
@@ -149,7 +154,7 @@ export class LoadPipeline {
 
   /** Lets every slot do `next` again and again until it says that nothing is left. */
   async overSlots(plan: LoadingPlan, next: (slot: StagingSlot) => Promise<boolean>): Promise<void> {
-    const staging = await this.#prepare(plan);
+    const path = await this.#prepare(plan);
     let failure: { readonly error: unknown } | undefined;
     let isOver = false;
     const work = async (slot: StagingSlot) => {
@@ -160,27 +165,34 @@ export class LoadPipeline {
       }
       isOver = true;
     };
-    const working = staging.slots.map(work);
+    const working = path.slots.map(work);
     // Pinning memory takes its time; chunks are under way meanwhile.
-    while (!isOver) {
-      const slot = staging.grow();
-      if (slot === null) break;
-      working.push(work(slot));
-      await this.#options.device.breathe();
+    try {
+      while (!isOver) {
+        const slots = path.grow();
+        if (slots === null) break;
+        working.push(...slots.map(work));
+        await this.#options.device.breathe();
+      }
+    } catch (error) {
+      failure ??= { error };
+      isOver = true;
     }
-    this.#stagingPeakBytes = Math.max(this.#stagingPeakBytes, staging.hostBytes);
+    this.#stagingPeakBytes = Math.max(this.#stagingPeakBytes, path.hostBytes);
     await Promise.all(working);
     if (failure !== undefined) throw failure.error;
   }
 
-  async #carry(chunk: Chunk, slot: StagingSlot, plan: LoadingPlan): Promise<void> {
-    const times = await this.read(chunk, slot, plan);
+  async #carry(path: ChunkPath, chunk: Chunk, slot: StagingSlot): Promise<void> {
+    const { times, crossings } = await path.bring(chunk, slot);
     this.#readNs += times.readNs;
     this.#decryptNs += times.decryptNs;
-    const record = await this.cross(chunk, slot);
-    const fromNs = Math.max(record.startedNs, this.#crossedUntilNs);
-    this.#crossNs += Math.max(0, record.completedNs - fromNs);
-    this.#crossedUntilNs = Math.max(this.#crossedUntilNs, record.completedNs);
+    for (const record of crossings) {
+      const fromNs = Math.max(record.startedNs, this.#crossedUntilNs);
+      this.#crossNs += Math.max(0, record.completedNs - fromNs);
+      this.#crossedUntilNs = Math.max(this.#crossedUntilNs, record.completedNs);
+      this.#options.onCrossing(record);
+    }
     this.place(chunk, slot);
     this.hash(chunk, slot);
     this.#lastChunks.push(chunk);
@@ -188,40 +200,9 @@ export class LoadPipeline {
     this.#options.onChunk(chunk);
   }
 
-  async read(chunk: Chunk, slot: StagingSlot, plan: LoadingPlan) {
-    try {
-      return await this.#reads!.reads.read(chunk, slot.host, plan.direct);
-    } catch (error) {
-      if (!(error instanceof ModelError)) throw error;
-      throw new ModelError(error.code, `${error.message}${tensorOf(chunk)}`, { cause: error });
-    }
-  }
-
-  /** The slot's earlier chunk has been placed when this one crosses: both use the slot's stream. */
-  async cross(chunk: Chunk, slot: StagingSlot): Promise<CrossingRecord> {
-    const { checkpoint, onCrossing } = this.#options;
-    const { bytes, file, filePosition } = chunk;
-    const what = { direction: 'h2d', purpose: 'weights', tenant: SHARED_TENANT } as const;
-    const request = {
-      ...what,
-      device: slice(slot.device.buffer, slot.device.offsetBytes, bytes),
-      host: slot.host,
-      hostOffsetBytes: 0,
-      stream: slot.stream,
-    };
-    const make = (lane: Lane) => lane.copy(request);
-    try {
-      const crossing = { ...what, bytes, memory: slot.host.memory };
-      const record = await this.#crossings!.queue.submit(crossing, make);
-      onCrossing(record);
-      return record;
-    } catch (error) {
-      if (!(error instanceof DeviceError)) throw error;
-      const where = `${checkpoint.files[file]!.name} at ${filePosition}${tensorOf(chunk)}`;
-      throw new DeviceError(error.code, `${where} did not cross: ${error.message}`, {
-        cause: error,
-      });
-    }
+  /** The way that chunks come to slots now: `plan`'s. */
+  async path(plan: LoadingPlan): Promise<ChunkPath> {
+    return this.#prepare(plan);
   }
 
   place({ pieces }: Chunk, { device, stream }: StagingSlot): void {
@@ -253,39 +234,52 @@ export class LoadPipeline {
     }
   }
 
-  /** Staging, readers and lanes as `plan` wants them; all work of an earlier plan is done. */
-  async #prepare(plan: LoadingPlan): Promise<Staging> {
-    const { device, checkpoint, lanes, readers, stagingBytes, digests } = this.#options;
-    if (this.#reads?.threads !== plan.readers) {
-      await this.#reads?.reads.close();
-      const reads =
-        plan.readers === 0
-          ? readsInThread(checkpoint, device.clock)
-          : new ThreadedReads(device, checkpoint, readers.workers(plan.readers));
-      this.#reads = { threads: plan.readers, reads };
+  /** The path as `plan` wants it; all work of an earlier plan is done. */
+  async #prepare(plan: LoadingPlan): Promise<ChunkPath> {
+    if (this.#path !== null && isSamePath(this.#path.plan, plan)) return this.#path.path;
+    await this.#path?.path.close();
+    this.#path = null;
+    const path = plan.crossedBy === 'readers' ? this.#readerPath(plan) : await this.#lanePath(plan);
+    this.#path = { plan, path };
+    return path;
+  }
+
+  async #lanePath(plan: LoadingPlan): Promise<ChunkPath> {
+    const { device, checkpoint, readers, stagingBytes } = this.#options;
+    const lanes = await this.#options.lanes.over(plan.contexts);
+    const { memory, direct } = plan;
+    const reads =
+      plan.readers === 0
+        ? readsInThread(checkpoint, device.clock)
+        : new ReaderThreads(device, checkpoint, readers.workers(plan.readers)).startAll();
+    try {
+      const slotsMax = Math.max(2, Math.floor(stagingBytes / plan.chunkBytes));
+      const staging = this.#staging(plan, slotsMax);
+      return new LanePath({ device, checkpoint, reads, lanes, staging, memory, direct });
+    } catch (error) {
+      await reads.close();
+      throw error;
     }
-    if (this.#crossings?.contexts !== plan.contexts) {
-      const chosen = await lanes.over(plan.contexts);
-      const turns = plan.contexts === 0 ? INLINE_TURNS : LANE_TURNS;
-      this.#crossings = { contexts: plan.contexts, queue: new CrossingQueue(chosen, turns) };
-    }
-    const { chunkBytes, memory } = plan;
-    if (this.#staging?.chunkBytes !== chunkBytes || this.#staging.memory !== memory) {
-      this.#staging?.free();
-      this.#staging = null;
-      this.#staging = new Staging({
-        device,
-        memory,
-        stagingBytes,
-        chunkBytes,
-        scratchBytes:
-          digests === null
-            ? 0
-            : aligned(hashTreeScratchBytes(digests.chunkBytes, digests.leafBytes)),
-        streamOf: (index) => this.#streamOf(index),
-      });
-    }
-    return this.#staging;
+  }
+
+  #readerPath(plan: LoadingPlan): ChunkPath {
+    const { device, checkpoint, readers, stagingBytes, gridBytes } = this.#options;
+    const start = device.uploaderStart();
+    invariant(start !== null, 'readers cross only where no law is imposed');
+    const pieceBytes = Math.max(1, Math.floor(plan.chunkBytes / PIECES / gridBytes)) * gridBytes;
+    const count = uploadingThreads(plan.readers, pieceBytes, stagingBytes);
+    const staging = this.#staging(plan, count * READER_SLOTS);
+    const threads = new ReaderThreads(device, checkpoint, readers.workers(count));
+    return new ReaderPath({ device, start, threads, staging, pieceBytes, direct: plan.direct });
+  }
+
+  #staging({ chunkBytes }: LoadingPlan, slotsMax: number): Staging {
+    const { device, digests } = this.#options;
+    const hashBytes =
+      digests === null ? 0 : hashTreeScratchBytes(digests.chunkBytes, digests.leafBytes);
+    const scratchBytes = aligned(hashBytes);
+    const streamOf = (index: number) => this.#streamOf(index);
+    return new Staging({ device, slotsMax, chunkBytes, scratchBytes, streamOf });
   }
 
   #streamOf(index: number): Stream {
@@ -300,20 +294,19 @@ export class LoadPipeline {
     await Promise.all(this.#streams.map((stream) => stream.synchronize()));
   }
 
-  /** Waits for what is under way, and frees everything but the lanes. */
+  /** Waits for what is under way, and frees everything but the lanes and threads. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#streams.map((stream) => stream.synchronize()));
-    await this.#reads?.reads.close();
-    this.#staging?.free();
-    this.#staging = null;
+    await this.#path?.path.close();
+    this.#path = null;
   }
+}
+
+function isSamePath(a: LoadingPlan, b: LoadingPlan): boolean {
+  const keys = ['crossedBy', 'contexts', 'chunkBytes', 'memory', 'readers', 'direct'] as const;
+  return keys.every((key) => a[key] === b[key]);
 }
 
 function aligned(bytes: number): number {
   return Math.ceil(bytes / 256) * 256;
-}
-
-function tensorOf({ pieces }: Chunk): string {
-  const first = pieces[0];
-  return first === undefined ? '' : ` (tensor ${first.part.name})`;
 }

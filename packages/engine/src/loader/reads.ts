@@ -1,37 +1,31 @@
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '@bridgekeeper/bridge';
 import { invariant } from '@bridgekeeper/bridge';
-import type { Device, HostBuffer, HostHandle } from '@bridgekeeper/device';
-import { ModelError, type ModelErrorCode } from '../models/errors.ts';
+import {
+  type Device,
+  DeviceError,
+  type DeviceHandle,
+  type HostBuffer,
+  type UploadedCopy,
+} from '@bridgekeeper/device';
+import { ModelError } from '../models/errors.ts';
 import { decryptChunk } from '../seal/cipher.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { type ChunkFile, type ChunkTimes, fillChunk, openChunkFile } from './chunk-file.ts';
+import { type ChunkTimes, fillChunk, openChunkFile } from './chunk-file.ts';
+import { originOf } from './chunk-path.ts';
 import type { Chunk } from './chunks.ts';
+import type {
+  ReaderUploads,
+  ReadFailure,
+  ReadFiles,
+  ReadMessage,
+  ReadOrder,
+  ReadReply,
+  UploadOrder,
+  UploadStages,
+} from './read-protocol.ts';
 
-/** The files that a reading thread's orders are about from now on. */
-export interface ReadFiles {
-  readonly files: readonly ChunkFile[];
-}
-
-export interface ReadOrder {
-  readonly number: number;
-  readonly file: number;
-  readonly position: number;
-  readonly bytes: number;
-  readonly direct: boolean;
-  readonly target: HostHandle;
-}
-
-export type ReadReply =
-  | ({ readonly kind: 'read'; readonly number: number } & ChunkTimes)
-  | {
-      readonly kind: 'failed';
-      readonly number: number;
-      readonly code: ModelErrorCode;
-      readonly message: string;
-    };
-
-/** Whoever fills host memory with the plain bytes of chunks. */
+/** Whoever fills host memory with the plain bytes of chunks. Throws ModelError. */
 export interface ChunkReads {
   read(chunk: Chunk, target: HostBuffer, direct: boolean): Promise<ChunkTimes>;
   close(): Promise<void>;
@@ -42,9 +36,13 @@ export function readsInThread(checkpoint: Checkpoint, clock: Clock): ChunkReads 
   const files = checkpoint.chunkFiles.map((file) => openChunkFile(file));
   const how = { nowNs: () => clock.nowNs(), direct: false, decrypt: decryptChunk };
   return {
-    read: async ({ file, filePosition, bytes }, target) => {
-      const place = target.bytes.subarray(0, bytes);
-      return fillChunk(files[file]!, filePosition, place, how);
+    read: async (chunk, target) => {
+      const { file, filePosition, bytes } = chunk;
+      try {
+        return fillChunk(files[file]!, filePosition, target.bytes.subarray(0, bytes), how);
+      } catch (error) {
+        throw error instanceof ModelError ? placed(error, chunk) : error;
+      }
     },
     close: async () => {
       for (const file of files) file.close();
@@ -52,8 +50,21 @@ export function readsInThread(checkpoint: Checkpoint, clock: Clock): ChunkReads 
   };
 }
 
+/** The same error, with the tensor at which it happened. */
+function placed(error: ModelError, chunk: Chunk): ModelError {
+  return new ModelError(error.code, `${error.message}${originOf(chunk)}`, { cause: error });
+}
+
+interface Done {
+  readonly times: ChunkTimes;
+  readonly copies: readonly UploadedCopy[];
+  /** Which thread it was. */
+  readonly thread: number;
+}
+
 interface Pending {
-  resolve(times: ChunkTimes): void;
+  readonly chunk: Chunk;
+  resolve(done: Done): void;
   reject(error: unknown): void;
 }
 
@@ -82,12 +93,16 @@ export class ReaderPool {
   }
 }
 
-/** Reads on threads of their own: each takes the next chunk as soon as it is done with one. */
-export class ThreadedReads implements ChunkReads {
+type NewOrder = Omit<ReadOrder, 'number'> | Omit<UploadOrder, 'number'>;
+
+/** Deals orders to threads of their own: each takes the next as soon as it has room for one. */
+export class ReaderThreads implements ChunkReads {
   readonly #device: Device;
+  readonly #files: ReadFiles['files'];
   readonly #workers: readonly Worker[];
+  /** Threads with room for an order, once for each. */
   readonly #idle: number[] = [];
-  readonly #orders: ReadOrder[] = [];
+  readonly #waiting: { readonly order: NewOrder; readonly pending: Pending }[] = [];
   readonly #pending = new Map<number, Pending>();
   readonly #leave: (() => void)[] = [];
   #nextNumber = 0;
@@ -95,58 +110,118 @@ export class ThreadedReads implements ChunkReads {
 
   constructor(device: Device, checkpoint: Checkpoint, workers: readonly Worker[]) {
     this.#device = device;
+    this.#files = checkpoint.chunkFiles;
     this.#workers = workers;
-    const files: ReadFiles = { files: checkpoint.chunkFiles };
-    for (const [index, worker] of workers.entries()) {
-      worker.postMessage(files);
-      const settle = (reply: ReadReply) => this.#settle(index, reply);
-      const fail = (error: Error) => this.#fail(error);
-      const end = () => this.#fail(new Error(`thread ${index} ended`));
-      worker.on('message', settle).on('error', fail).on('exit', end);
-      this.#leave.push(() => worker.off('message', settle).off('error', fail).off('exit', end));
-      this.#idle.push(index);
-    }
   }
 
-  read({ file, filePosition, bytes }: Chunk, target: HostBuffer, direct: boolean) {
-    invariant(bytes <= target.bytes.length, 'a chunk fits its slot');
-    const number = this.#nextNumber++;
-    const handle = this.#device.hostHandle(target);
-    this.#orders.push({ number, file, position: filePosition, bytes, direct, target: handle });
-    return new Promise<ChunkTimes>((resolve, reject) => {
-      this.#pending.set(number, { resolve, reject });
+  get count(): number {
+    return this.#workers.length;
+  }
+
+  /** Threads that read only, one order each. */
+  startAll(): this {
+    for (const thread of this.#workers.keys()) this.start(thread, 1, null);
+    return this;
+  }
+
+  /** From now on `thread` is given orders, so many at a time. */
+  start(thread: number, orders: number, uploads: ReaderUploads | null): void {
+    const worker = this.#workers[thread]!;
+    post(worker, { kind: 'files', files: this.#files, uploads });
+    const settle = (reply: ReadReply) => this.#settle(thread, reply);
+    const fail = (error: Error) => this.#fail(error);
+    const end = () => this.#fail(new Error(`thread ${thread} ended`));
+    worker.on('message', settle).on('error', fail).on('exit', end);
+    this.#leave.push(() => worker.off('message', settle).off('error', fail).off('exit', end));
+    for (let i = 0; i < orders; i++) this.#idle.push(thread);
+    if (worker.threadId < 0) end();
+    this.#deal();
+  }
+
+  async read(chunk: Chunk, host: HostBuffer, direct: boolean): Promise<ChunkTimes> {
+    invariant(chunk.bytes <= host.bytes.length, 'a chunk fits its slot');
+    const target = this.#device.hostHandle(host);
+    return (await this.#order(chunk, { kind: 'read', ...rangeOf(chunk), direct, target })).times;
+  }
+
+  /** Resolves when all of it has arrived. Throws ModelError or DeviceError. */
+  upload(chunk: Chunk, target: DeviceHandle, direct: boolean, stages: UploadStages) {
+    invariant(chunk.bytes <= target.bytes, 'a chunk fits its slot');
+    return this.#order(chunk, { kind: 'upload', ...rangeOf(chunk), direct, target, stages });
+  }
+
+  #order(chunk: Chunk, order: NewOrder): Promise<Done> {
+    return new Promise<Done>((resolve, reject) => {
+      this.#waiting.push({ order, pending: { chunk, resolve, reject } });
       this.#deal();
     });
   }
 
   #deal(): void {
     if (this.#failure !== undefined) this.#fail(this.#failure);
-    while (this.#idle.length > 0 && this.#orders.length > 0) {
-      this.#workers[this.#idle.shift()!]!.postMessage(this.#orders.shift()!);
+    while (this.#idle.length > 0 && this.#waiting.length > 0) {
+      const { order, pending } = this.#waiting.shift()!;
+      const number = this.#nextNumber++;
+      this.#pending.set(number, pending);
+      post(this.#workers[this.#idle.shift()!]!, { ...order, number });
     }
   }
 
-  #settle(worker: number, reply: ReadReply): void {
-    this.#idle.push(worker);
+  #settle(thread: number, reply: ReadReply): void {
+    if (reply.kind === 'ended') return;
+    this.#idle.push(thread);
     const pending = this.#pending.get(reply.number);
     this.#pending.delete(reply.number);
-    if (reply.kind === 'read') pending?.resolve(reply);
-    else pending?.reject(new ModelError(reply.code, reply.message));
+    if (reply.kind === 'done') pending?.resolve({ ...reply, thread });
+    else pending?.reject(errorOf(reply.failure, pending.chunk, this.#files));
     this.#deal();
   }
 
   #fail(error: Error): void {
     this.#failure ??= error;
     const cause = this.#failure;
-    for (const { reject } of this.#pending.values()) {
+    const lost = [...this.#pending.values(), ...this.#waiting.map(({ pending }) => pending)];
+    this.#pending.clear();
+    this.#waiting.length = 0;
+    for (const { reject } of lost) {
       reject(new ModelError('unreadable', `a reading thread failed: ${cause.message}`, { cause }));
     }
-    this.#pending.clear();
-    this.#orders.length = 0;
   }
 
-  /** The threads stay with their pool. */
+  /** The threads stay with their pool; resolves when they hold nothing of this load any more. */
   async close(): Promise<void> {
     for (const leave of this.#leave) leave();
+    await Promise.all(this.#workers.map(endLoad));
   }
+}
+
+function post(worker: Worker, message: ReadMessage): void {
+  worker.postMessage(message);
+}
+
+async function endLoad(worker: Worker): Promise<void> {
+  // A thread that has ended holds nothing.
+  if (worker.threadId < 0) return;
+  await new Promise<void>((resolve) => {
+    const listen = (reply: ReadReply) => {
+      if (reply.kind === 'ended') leave();
+    };
+    const leave = () => {
+      worker.off('message', listen).off('exit', leave);
+      resolve();
+    };
+    worker.on('message', listen).on('exit', leave);
+    post(worker, { kind: 'end' });
+  });
+}
+
+function rangeOf({ file, filePosition, bytes }: Chunk) {
+  return { file, position: filePosition, bytes };
+}
+
+function errorOf(failure: ReadFailure, chunk: Chunk, files: ReadFiles['files']): Error {
+  const { code, message } = failure;
+  if (failure.of === 'model') return placed(new ModelError(failure.code, message), chunk);
+  const where = `${files[chunk.file]!.name} at ${chunk.filePosition}${originOf(chunk)}`;
+  return new DeviceError(code as DeviceError['code'], `${where} did not cross: ${message}`);
 }

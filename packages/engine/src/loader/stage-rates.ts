@@ -33,28 +33,29 @@ export async function measureStages(
     await Promise.all([...used].map(({ stream }) => stream.synchronize()));
     return (bytes * 1e9) / Math.max(1, device.clock.nowNs() - startedNs);
   };
-  const read = await rateOf((chunk, slot) => pipeline.read(chunk, slot, plan));
-  const cross = await rateOf((chunk, slot) => pipeline.cross(chunk, slot));
+  const path = await pipeline.path(plan);
+  const read = await rateOf((chunk, slot) => path.read(chunk, slot));
+  const cross = await rateOf((chunk, slot) => path.cross(chunk, slot));
   // The slots now hold chunks that are in their places already, but not each its own: only the
   // hashes may be taken again, not the placing.
   const place = await placeRate(pipeline, plan, device, chunks);
   return { read, cross, place };
 }
 
-/** Reads, crosses and places one chunk in every slot, and then times placing and hashing again. */
+/** Brings one chunk to every slot, and then times placing and hashing. */
 async function placeRate(
   pipeline: LoadPipeline,
   plan: LoadingPlan,
   device: Device,
   chunks: readonly Chunk[],
 ): Promise<number> {
+  const path = await pipeline.path(plan);
   const queue = [...chunks];
   const held: { readonly chunk: Chunk; readonly slot: StagingSlot }[] = [];
   await pipeline.overSlots(plan, async (slot) => {
     const chunk = queue.shift();
     if (chunk === undefined || held.some((each) => each.slot === slot)) return false;
-    await pipeline.read(chunk, slot, plan);
-    await pipeline.cross(chunk, slot);
+    await path.bring(chunk, slot);
     held.push({ chunk, slot });
     return true;
   });

@@ -1,16 +1,15 @@
-import { type HostMemoryKind, invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import {
   type Device,
   type DeviceBuffer,
-  type HostBuffer,
   type Slice,
   type Stream,
   slice,
 } from '@bridgekeeper/device';
 
-/** Room for one chunk on either side of the bridge, and the stream of what happens to it. */
+/** Room for one chunk on the device, and the stream of what happens to it there. */
 export interface StagingSlot {
-  readonly host: HostBuffer;
+  readonly index: number;
   readonly device: Slice;
   readonly stream: Stream;
   /** For the hash trees of its chunks, where they are asked for. */
@@ -19,20 +18,15 @@ export interface StagingSlot {
 
 export interface StagingOptions {
   readonly device: Device;
-  readonly memory: HostMemoryKind;
-  readonly stagingBytes: number;
+  readonly slotsMax: number;
   readonly chunkBytes: number;
   readonly scratchBytes: number;
   /** The stream of slot `index`: streams outlive stagings. */
   readonly streamOf: (index: number) => Stream;
 }
 
-/**
- * Bounded memory that chunks pass through. Host memory is allocated slot by slot: pinning takes
- * its time, and reading can begin with the first.
- */
+/** Bounded memory of the device that chunks pass through. */
 export class Staging {
-  readonly memory: HostMemoryKind;
   readonly chunkBytes: number;
   readonly slotsMax: number;
   readonly #options: StagingOptions;
@@ -40,16 +34,16 @@ export class Staging {
   readonly #scratch: DeviceBuffer | null;
   readonly #slots: StagingSlot[] = [];
 
+  /** Throws DeviceError `out-of-memory`. */
   constructor(options: StagingOptions) {
-    const { device, stagingBytes, chunkBytes, scratchBytes, memory } = options;
+    const { device, slotsMax, chunkBytes, scratchBytes } = options;
     invariant(chunkBytes % 256 === 0 && scratchBytes % 256 === 0, 'slots lie at device boundaries');
     this.#options = options;
-    this.memory = memory;
     this.chunkBytes = chunkBytes;
-    this.slotsMax = Math.max(2, Math.floor(stagingBytes / chunkBytes));
-    this.#ring = device.allocate(this.slotsMax * chunkBytes, 'weights staging');
+    this.slotsMax = slotsMax;
+    this.#ring = device.allocate(slotsMax * chunkBytes, 'weights staging');
     try {
-      const bytes = this.slotsMax * scratchBytes;
+      const bytes = slotsMax * scratchBytes;
       this.#scratch = bytes === 0 ? null : device.allocate(bytes, 'weights staging, hashes');
     } catch (error) {
       device.free(this.#ring);
@@ -57,22 +51,18 @@ export class Staging {
     }
   }
 
-  /** Those there are by now. */
+  /** Those in use by now. */
   get slots(): readonly StagingSlot[] {
     return this.#slots;
-  }
-
-  get hostBytes(): number {
-    return this.#slots.length * this.chunkBytes;
   }
 
   /** A new slot, or null when there are as many as may be. */
   grow(): StagingSlot | null {
     const index = this.#slots.length;
     if (index === this.slotsMax) return null;
-    const { device, memory, chunkBytes, scratchBytes, streamOf } = this.#options;
+    const { chunkBytes, scratchBytes, streamOf } = this.#options;
     const slot: StagingSlot = {
-      host: device.allocateHost(chunkBytes, memory, `weights staging ${index}`),
+      index,
       device: slice(this.#ring, index * chunkBytes, chunkBytes),
       stream: streamOf(index),
       scratch:
@@ -85,7 +75,6 @@ export class Staging {
   /** All work on the slots must be done. */
   free(): void {
     const { device } = this.#options;
-    for (const { host } of this.#slots) device.freeHost(host);
     device.free(this.#ring);
     if (this.#scratch !== null) device.free(this.#scratch);
   }
