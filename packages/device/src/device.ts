@@ -78,15 +78,23 @@ export type HostHandle =
   | { readonly kind: 'shared'; readonly memory: SharedArrayBuffer; readonly bytes: number }
   | { readonly kind: 'native'; readonly address: bigint; readonly bytes: number };
 
-/** Names device memory to an Uploader on another thread. Ends with the buffer that it is of. */
-export type DeviceHandle =
+/**
+ * Where an Uploader on another thread may put bytes: plain data. Ends with the buffer and the
+ * stream that it is of.
+ */
+export type UploadTarget =
   | {
       readonly kind: 'shared';
       readonly memory: SharedArrayBuffer;
       readonly offsetBytes: number;
       readonly bytes: number;
     }
-  | { readonly kind: 'native'; readonly address: bigint; readonly bytes: number };
+  | {
+      readonly kind: 'native';
+      readonly address: bigint;
+      readonly bytes: number;
+      readonly stream: bigint;
+    };
 
 /** What another thread of this process opens an Uploader with: plain data. */
 export type UploaderStart = {
@@ -194,8 +202,12 @@ export interface Device {
   freeHost(buffer: HostBuffer): void;
   /** For another thread to fill or read the buffer. Throws DeviceError `bad-argument`. */
   hostHandle(buffer: HostBuffer): HostHandle;
-  /** For an Uploader on another thread. Throws DeviceError `bad-argument`. */
-  deviceHandle(slice: Slice): DeviceHandle;
+  /**
+   * For an Uploader on another thread. What it copies after this resolved follows the work queued
+   * on `stream` before; work queued after the copy was made sees it. Throws DeviceError
+   * `bad-argument`.
+   */
+  uploadTarget(slice: Slice, stream: Stream): Promise<UploadTarget>;
   /**
    * For threads that copy up what they read or computed by themselves, in the launching context
    * (openUploader). null where a law is imposed: there all crossings are made by lanes.

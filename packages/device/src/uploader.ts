@@ -1,17 +1,17 @@
 import { SystemClock } from './clock/system-clock.ts';
-import type { DeviceHandle, HostHandle, UploadedCopy, UploaderStart } from './device.ts';
+import type { HostHandle, UploadedCopy, UploaderStart, UploadTarget } from './device.ts';
 import { DeviceError } from './errors.ts';
 
 /** One copy up: `bytes` bytes between places that are given by offsets. */
 export interface Upload {
   readonly host: HostHandle;
   readonly hostOffsetBytes: number;
-  readonly device: DeviceHandle;
-  readonly deviceOffsetBytes: number;
+  readonly target: UploadTarget;
+  readonly targetOffsetBytes: number;
   readonly bytes: number;
 }
 
-/** What makes the copies of an uploader, in their order. */
+/** What makes the copies of an uploader. Those to one target are made in their order. */
 export interface UploadEngine {
   /** Begins copy `number`. */
   begin(upload: Upload, number: number): void;
@@ -43,7 +43,7 @@ export class Uploader {
       throw new RangeError(`more than ${UPLOADS_MAX} copies would be under way: wait first`);
     }
     assertWithin('host', upload.host.bytes, upload.hostOffsetBytes, upload.bytes);
-    assertWithin('device', upload.device.bytes, upload.deviceOffsetBytes, upload.bytes);
+    assertWithin('device', upload.target.bytes, upload.targetOffsetBytes, upload.bytes);
     const issuedNs = this.#nowNs();
     this.#engine.begin(upload, this.#begun++);
     const issuerBlockedNs = this.#nowNs() - issuedNs;
@@ -51,20 +51,21 @@ export class Uploader {
   }
 
   /**
-   * Blocks this thread until at most `left` copies are under way. Returns those that have been made
-   * since the last time. Throws DeviceError.
+   * Blocks this thread until all but the last `left` copies have been made. Returns those that have
+   * been since the last time. Throws DeviceError.
    */
   wait(left: number): UploadedCopy[] {
-    const count = this.#underWay.length - left;
-    if (count <= 0) return [];
-    this.#engine.await(this.#begun - left - 1);
-    const completedNs = this.#nowNs();
-    return this.#underWay.splice(0, count).map(({ bytes, issuedNs, issuerBlockedNs }) => {
-      // They are made one after the other.
-      const startedNs = Math.max(issuedNs, this.#lastCompletedNs);
+    const made: UploadedCopy[] = [];
+    while (this.#underWay.length > left) {
+      this.#engine.await(this.#begun - this.#underWay.length);
+      const completedNs = this.#nowNs();
+      const copy = this.#underWay.shift()!;
+      // One after the other, as far as this thread can tell.
+      const startedNs = Math.max(copy.issuedNs, this.#lastCompletedNs);
       this.#lastCompletedNs = completedNs;
-      return { bytes, issuedNs, startedNs, completedNs, issuerBlockedNs };
-    });
+      made.push({ ...copy, startedNs, completedNs });
+    }
+    return made;
   }
 
   close(): void {

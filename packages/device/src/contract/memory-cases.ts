@@ -83,31 +83,47 @@ function laneCase(context: 'own' | 'shared'): ContractCase {
   );
 }
 
-/** Where nothing forbids it: more copies than may be under way, at odd offsets, all counted. */
+/**
+ * Where nothing forbids it: more copies than may be under way, at odd offsets, to two streams in
+ * turn, all counted.
+ */
 async function uploadInThread(bench: Workbench): Promise<void> {
   const { device, dice } = bench;
   const start = device.uploaderStart();
   if (start === null) return;
   const pieceBytes = 4097;
-  const there = await bench.poisoned(UPLOAD_PIECES * pieceBytes + 64);
-  const source = device.allocateHost(UPLOAD_PIECES * pieceBytes, 'pinned', 'contract uploads');
+  const halfBytes = UPLOAD_PIECES * pieceBytes;
+  const there = await bench.poisoned(2 * halfBytes + 64);
+  const streams = [0, 1].map((i) => device.createStream(`contract uploads ${i}`));
+  const targets = await Promise.all(
+    streams.map((stream, i) => {
+      const from = there.offsetBytes + 32 + i * halfBytes;
+      return device.uploadTarget(slice(there.buffer, from, halfBytes), stream);
+    }),
+  );
+  const source = device.allocateHost(2 * halfBytes, 'pinned', 'contract uploads');
   for (let i = 0; i < source.bytes.length; i++) source.bytes[i] = dice.integer(0, 255);
   const before = device.counters();
-  const part = slice(there.buffer, there.offsetBytes + 32, source.bytes.length);
-  const handles = { host: device.hostHandle(source), device: device.deviceHandle(part) };
-  const made = await runUploads({ start, ...handles, pieceBytes, pieces: UPLOAD_PIECES });
+  const task = { start, host: device.hostHandle(source), targets, pieceBytes };
+  const made = await runUploads({ ...task, pieces: 2 * UPLOAD_PIECES });
   const after = device.counters();
-  const expected = source.bytes.length;
   expectSame(
     'counted copies and bytes',
     [after.copies - before.copies, after.h2dBytes - before.h2dBytes],
-    [UPLOAD_PIECES, expected],
+    [2 * UPLOAD_PIECES, 2 * halfBytes],
   );
   const bytes = await bench.downloadBytes(there);
-  expectSame('what was copied', bytes.subarray(32, 32 + expected), source.bytes);
+  for (const half of targets.keys()) {
+    for (let piece = 0; piece < UPLOAD_PIECES; piece++) {
+      const at = 32 + half * halfBytes + piece * pieceBytes;
+      const from = (piece * 2 + half) * pieceBytes;
+      const expected = source.bytes.subarray(from, from + pieceBytes);
+      expectSame(`piece ${piece} of ${half}`, bytes.subarray(at, at + pieceBytes), expected);
+    }
+  }
   expectSame('bytes before', bytes.subarray(0, 32), Array(32).fill(0xff));
-  expectSame('bytes behind', bytes.subarray(32 + expected), Array(32).fill(0xff));
-  expectThat(made.length === UPLOAD_PIECES, `${made.length} copies are said to have been made`);
+  expectSame('bytes behind', bytes.subarray(32 + 2 * halfBytes), Array(32).fill(0xff));
+  expectThat(made.length === 2 * UPLOAD_PIECES, `${made.length} copies are said to be made`);
   let lastNs = 0;
   for (const { issuedNs, startedNs, completedNs } of made) {
     const inOrder = issuedNs <= startedNs && startedNs <= completedNs && lastNs <= completedNs;
@@ -115,8 +131,8 @@ async function uploadInThread(bench: Workbench): Promise<void> {
     lastNs = completedNs;
   }
   device.freeHost(source);
-  await expectDeviceError('the handle of an outside slice', 'bad-argument', () =>
-    device.deviceHandle({ ...there, bytes: there.buffer.bytes + 1 }),
+  await expectDeviceError('a target outside its buffer', 'bad-argument', () =>
+    device.uploadTarget({ ...there, bytes: there.buffer.bytes + 1 }, streams[0]!),
   );
 }
 

@@ -5,13 +5,15 @@ import type { UploadedCopy } from '../device.ts';
 import { openUploader, UPLOADS_MAX } from '../uploader.ts';
 import type { UploadTask } from './uploads.ts';
 
-const { start, host, device, pieceBytes, pieces } = workerData as UploadTask;
+const { start, host, targets, pieceBytes, pieces } = workerData as UploadTask;
 const uploader = await openUploader(start);
 const made: UploadedCopy[] = [];
 for (let piece = 0; piece < pieces; piece++) {
   made.push(...uploader.wait(UPLOADS_MAX - 1));
-  const at = piece * pieceBytes;
-  uploader.begin({ host, hostOffsetBytes: at, device, deviceOffsetBytes: at, bytes: pieceBytes });
+  const target = targets[piece % targets.length]!;
+  const targetOffsetBytes = Math.floor(piece / targets.length) * pieceBytes;
+  const from = { host, hostOffsetBytes: piece * pieceBytes };
+  uploader.begin({ ...from, target, targetOffsetBytes, bytes: pieceBytes });
 }
 made.push(...uploader.wait(0));
 uploader.close();

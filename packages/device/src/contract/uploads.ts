@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import type { DeviceHandle, HostHandle, UploadedCopy, UploaderStart } from '../device.ts';
+import type { HostHandle, UploadedCopy, UploaderStart, UploadTarget } from '../device.ts';
 
-/** What the thread copies: the host's bytes, piece by piece, to the start of the device's. */
+/** What the thread copies: the host's bytes, piece by piece, in turn to the targets. */
 export interface UploadTask {
   readonly start: UploaderStart;
   readonly host: HostHandle;
-  readonly device: DeviceHandle;
+  /** All of one size, on streams of their own. */
+  readonly targets: readonly UploadTarget[];
   readonly pieceBytes: number;
   readonly pieces: number;
 }

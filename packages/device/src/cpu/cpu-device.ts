@@ -6,7 +6,6 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
-  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
@@ -16,6 +15,7 @@ import type {
   Slice,
   Stream,
   UploaderStart,
+  UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { Channel } from './channel.ts';
@@ -129,9 +129,12 @@ export class CpuDevice implements Device {
     return this.#memory.hostHandle(buffer);
   }
 
-  deviceHandle(slice: Slice): DeviceHandle {
+  /** Copies are made when they are begun: the work before must be done. */
+  async uploadTarget(slice: Slice, stream: Stream): Promise<UploadTarget> {
     this.#control.assertAlive();
-    return this.#memory.deviceHandle(slice);
+    const target = this.#memory.uploadTarget(slice);
+    await stream.synchronize();
+    return target;
   }
 
   uploaderStart(): UploaderStart | null {

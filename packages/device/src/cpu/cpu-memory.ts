@@ -1,5 +1,5 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
-import type { DeviceBuffer, DeviceHandle, HostBuffer, HostHandle, Slice } from '../device.ts';
+import type { DeviceBuffer, HostBuffer, HostHandle, Slice, UploadTarget } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { BufferStorage, SliceRef } from './messages.ts';
 import { allocateForSimd } from './simd/simd-matmul.ts';
@@ -126,7 +126,7 @@ export class CpuMemory {
     return { id: buffer.id, offsetBytes, bytes };
   };
 
-  deviceHandle(slice: Slice): DeviceHandle {
+  uploadTarget(slice: Slice): UploadTarget {
     const { offsetBytes, bytes } = this.refer(slice);
     return { kind: 'shared', memory: this.find(slice.buffer), offsetBytes, bytes };
   }

@@ -12,11 +12,11 @@ export class CpuUploadEngine implements UploadEngine {
     this.#control = new SharedControl(start.control);
   }
 
-  begin({ host, hostOffsetBytes, device, deviceOffsetBytes, bytes }: Upload): void {
-    invariant(device.kind === 'shared', 'device memory of a cpu device is shared');
+  begin({ host, hostOffsetBytes, target, targetOffsetBytes, bytes }: Upload): void {
+    invariant(target.kind === 'shared', 'memory of a cpu device is shared');
     const from = openHostHandle(host).subarray(hostOffsetBytes, hostOffsetBytes + bytes);
-    const to = new Uint8Array(device.memory, device.offsetBytes, device.bytes);
-    to.set(from, deviceOffsetBytes);
+    const to = new Uint8Array(target.memory, target.offsetBytes, target.bytes);
+    to.set(from, targetOffsetBytes);
     this.#control.countCopy('h2d', bytes);
   }
 

@@ -4,7 +4,6 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
-  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
@@ -14,6 +13,7 @@ import type {
   Slice,
   Stream,
   UploaderStart,
+  UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
@@ -92,9 +92,17 @@ export class CudaDevice implements Device {
     return this.#core.memory.host(buffer).handle;
   }
 
-  deviceHandle(slice: Slice): DeviceHandle {
-    this.#core.assertOpen();
-    return { kind: 'native', address: this.#core.memory.address(slice), bytes: slice.bytes };
+  /** The copies are queued on the stream itself. */
+  async uploadTarget(slice: Slice, stream: Stream): Promise<UploadTarget> {
+    const core = this.#core;
+    core.assertOpen();
+    const { handle } = core.stream(stream);
+    return {
+      kind: 'native',
+      address: core.memory.address(slice),
+      bytes: slice.bytes,
+      stream: handle,
+    };
   }
 
   uploaderStart(): UploaderStart | null {

@@ -5,7 +5,6 @@ import type {
   DeviceBuffer,
   DeviceCounters,
   DeviceEvent,
-  DeviceHandle,
   DeviceInfo,
   Graph,
   HostBuffer,
@@ -13,6 +12,7 @@ import type {
   Lane,
   LaneOptions,
   Stream,
+  UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { Machine } from './machine.ts';
@@ -104,7 +104,7 @@ class ModelDevice implements Device {
   }
 
   /** Virtual memory is nowhere: nobody else can write to it. */
-  deviceHandle(): DeviceHandle {
+  async uploadTarget(): Promise<UploadTarget> {
     throw new DeviceError('unsupported', 'memory of the model device has no bytes');
   }
 

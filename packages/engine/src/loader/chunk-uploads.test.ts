@@ -30,21 +30,22 @@ async function openUploads(brokenFrom = Number.POSITIVE_INFINITY) {
     onDone: ({ number, copies, times }) =>
       done.push({ number, copies: copies.length, readNs: times.readNs }),
   });
-  const order = (number: number, position: number, bytes: number, at: number) =>
-    uploads.upload(orderOf(number, position, bytes, at, 'both'));
+  const order = async (number: number, position: number, bytes: number, at: number) =>
+    uploads.upload(await orderOf(number, position, bytes, at, 'both'));
   return { uploads, order, done };
 }
 
-function orderOf(
+async function orderOf(
   number: number,
   position: number,
   bytes: number,
   at: number,
   stages: UploadStages,
-): UploadOrder {
+): Promise<UploadOrder> {
   const part = slice(target.buffer, at, bytes);
   const source = { file: 0, position, bytes, direct: false };
-  return { kind: 'upload', number, ...source, target: device.deviceHandle(part), stages };
+  const there = await device.uploadTarget(part, device.createStream('chunk uploads'));
+  return { kind: 'upload', number, ...source, target: there, stages };
 }
 
 async function arrived(at: number, bytes: number): Promise<number[]> {
@@ -61,9 +62,9 @@ const read = (position: number, bytes: number) =>
 
 test('chunks arrive whole, whatever is left of a piece, and are reported in order', async () => {
   const { uploads, order, done } = await openUploads();
-  order(7, 5, 2500, 0);
-  order(8, 90_000, 1, 2500);
-  order(9, 40, 4000, 3000);
+  await order(7, 5, 2500, 0);
+  await order(8, 90_000, 1, 2500);
+  await order(9, 40, 4000, 3000);
   uploads.finish();
   expect(done).toEqual([
     { number: 7, copies: 3, readNs: 3 },
@@ -76,13 +77,13 @@ test('chunks arrive whole, whatever is left of a piece, and are reported in orde
 
 test('each stage alone', async () => {
   const { uploads, order, done } = await openUploads();
-  order(1, 100, 2000, 0);
+  await order(1, 100, 2000, 0);
   uploads.finish();
   const before = device.counters().copies;
-  uploads.upload(orderOf(2, 300, 2000, 4000, 'read'));
+  uploads.upload(await orderOf(2, 300, 2000, 4000, 'read'));
   expect(done.at(-1)).toEqual({ number: 2, copies: 0, readNs: 2 });
   expect(device.counters().copies).toBe(before);
-  uploads.upload(orderOf(3, 0, 2000, 4000, 'cross'));
+  uploads.upload(await orderOf(3, 0, 2000, 4000, 'cross'));
   uploads.finish();
   expect(done.at(-1)).toEqual({ number: 3, copies: 2, readNs: 0 });
   expect(await arrived(4000, 2000)).toEqual(read(300, 2000));
@@ -90,9 +91,9 @@ test('each stage alone', async () => {
 
 test('a chunk that cannot be read fails alone: others before and after it arrive', async () => {
   const { uploads, order, done } = await openUploads(5000);
-  order(1, 0, 3000, 0);
-  expect(() => order(2, 4000, 3000, 3000)).toThrow('at 5000');
-  order(3, 1000, 1500, 6000);
+  await order(1, 0, 3000, 0);
+  await expect(order(2, 4000, 3000, 3000)).rejects.toThrow('at 5000');
+  await order(3, 1000, 1500, 6000);
   uploads.finish();
   expect(done.map(({ number }) => number)).toEqual([1, 3]);
   expect(await arrived(0, 3000)).toEqual(read(0, 3000));

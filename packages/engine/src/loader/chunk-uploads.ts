@@ -77,7 +77,7 @@ export class ChunkUploads {
     }
     if (order.stages !== 'read') {
       const from = { host: buffers[index]!, hostOffsetBytes: 0 };
-      const to = { device: order.target, deviceOffsetBytes: offsetBytes };
+      const to = { target: order.target, targetOffsetBytes: offsetBytes };
       uploader.begin({ ...from, ...to, bytes });
     }
   }

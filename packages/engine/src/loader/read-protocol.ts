@@ -1,9 +1,9 @@
 import type {
   DeviceErrorCode,
-  DeviceHandle,
   HostHandle,
   UploadedCopy,
   UploaderStart,
+  UploadTarget,
 } from '@bridgekeeper/device';
 import type { ModelErrorCode } from '../models/errors.ts';
 import type { ChunkFile, ChunkTimes } from './chunk-file.ts';
@@ -47,7 +47,7 @@ export type UploadStages = 'both' | 'read' | 'cross';
 /** Bring bytes to the device. */
 export interface UploadOrder extends Order {
   readonly kind: 'upload';
-  readonly target: DeviceHandle;
+  readonly target: UploadTarget;
   readonly stages: UploadStages;
 }
 

@@ -78,9 +78,8 @@ export class ReaderPath implements ChunkPath {
 
   async #order(chunk: Chunk, slot: StagingSlot, stages: UploadStages): Promise<Brought> {
     const { device, threads, direct } = this.#options;
-    // Threads know nothing of the slot's stream: the chunk before must have been placed.
-    await slot.stream.synchronize();
-    const target = device.deviceHandle(slot.device);
+    // The slot's earlier chunk is placed before this one overwrites it.
+    const target = await device.uploadTarget(slot.device, slot.stream);
     const { times, copies, thread } = await threads.upload(chunk, target, direct, stages);
     const lane = `reader-${thread}`;
     const crossings = copies.map(

@@ -4,9 +4,9 @@ import { invariant } from '@bridgekeeper/bridge';
 import {
   type Device,
   DeviceError,
-  type DeviceHandle,
   type HostBuffer,
   type UploadedCopy,
+  type UploadTarget,
 } from '@bridgekeeper/device';
 import { ModelError } from '../models/errors.ts';
 import { decryptChunk } from '../seal/cipher.ts';
@@ -145,7 +145,7 @@ export class ReaderThreads implements ChunkReads {
   }
 
   /** Resolves when all of it has arrived. Throws ModelError or DeviceError. */
-  upload(chunk: Chunk, target: DeviceHandle, direct: boolean, stages: UploadStages) {
+  upload(chunk: Chunk, target: UploadTarget, direct: boolean, stages: UploadStages) {
     invariant(chunk.bytes <= target.bytes, 'a chunk fits its slot');
     return this.#order(chunk, { kind: 'upload', ...rangeOf(chunk), direct, target, stages });
   }
