@@ -68,7 +68,7 @@ describe('load', () => {
     expect(code).toBe(0);
     const [{ parameters, metrics }] = JSON.parse(out).runs;
     expect(parameters).toMatchObject({ crossedBy: 'readers', contexts: 0, readers: 2 });
-    expect(metrics).toMatchObject({ stagingBytes: 2 ** 20, differingTensors: 0 });
+    expect(metrics).toMatchObject({ stagingBytes: 2 ** 19, differingTensors: 0 });
     for (const name of ['readGBps', 'crossGBps', 'transformSeconds', 'readThreadSeconds']) {
       expect(metrics[name], name).toBeGreaterThan(0);
     }

@@ -8,6 +8,9 @@ import {
 } from '@bridgekeeper/device';
 import type { EnginePlan } from './plan.ts';
 
+/** Set for runs under compute-sanitizer's racecheck: see hopper.cuh. */
+export const EVERY_LANE_ARRIVES = 'BRIDGEKEEPER_EVERY_LANE_ARRIVES';
+
 /**
  * Opens the device that `plan` chose, in the calling thread, with the plan's law imposed on its
  * crossings.
@@ -20,7 +23,10 @@ export async function openDevice(
     case 'cpu':
       return openCpuDevice({ law });
     case 'cuda':
-      return openCudaDevice({ law });
+      return openCudaDevice({
+        law,
+        kernelDefines: process.env[EVERY_LANE_ARRIVES] === '1' ? { EVERY_LANE_ARRIVES: 1 } : {},
+      });
     case 'model': {
       const clock = new VirtualClock();
       clock.runFreely();

@@ -31,22 +31,29 @@ export class Kernels {
   readonly #driver: Driver;
   readonly #nvrtc: Nvrtc;
   readonly #cache: KernelCache;
-  readonly #architecture: string;
+  readonly #programOf: (unit: KernelUnit, defines: KernelDefines) => Program;
   readonly #modules = new Map<string, bigint>();
   readonly #functions = new Map<string, bigint>();
   /** Dynamic shared memory that a function may use, where it was asked for. */
   readonly #sharedBytes = new Map<bigint, number>();
 
-  constructor(driver: Driver, nvrtc: Nvrtc, cache: KernelCache, architecture: string) {
+  /** `defines` are fixed in every unit. */
+  constructor(
+    driver: Driver,
+    nvrtc: Nvrtc,
+    cache: KernelCache,
+    architecture: string,
+    defines: KernelDefines = NO_DEFINES,
+  ) {
     this.#driver = driver;
     this.#nvrtc = nvrtc;
     this.#cache = cache;
-    this.#architecture = architecture;
+    this.#programOf = (unit, own) => kernelProgram(unit, architecture, { ...defines, ...own });
   }
 
   /** Compiles in parallel what every model needs, where it is not on disk yet. */
   async prepare(): Promise<void> {
-    const programs = COMMON_UNITS.map((unit) => kernelProgram(unit, this.#architecture));
+    const programs = COMMON_UNITS.map((unit) => this.#programOf(unit, NO_DEFINES));
     await compileMissing(this.#nvrtc, this.#cache, programs);
   }
 
@@ -87,7 +94,7 @@ export class Kernels {
   #module(unit: KernelUnit, defines: KernelDefines, id: string): bigint {
     const known = this.#modules.get(id);
     if (known !== undefined) return known;
-    const program = kernelProgram(unit, this.#architecture, defines);
+    const program = this.#programOf(unit, defines);
     const key = kernelKey(program, this.#nvrtc.version);
     let code = this.#cache.read(key);
     if (code === null) {

@@ -14,6 +14,7 @@ import { Nvrtc } from './ffi/nvrtc.ts';
 import type { CopyThread } from './imposed-copy.ts';
 import { InlineLane } from './inline-lane.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernel-cache.ts';
+import type { KernelDefines } from './kernel-source.ts';
 import { Kernels } from './kernels.ts';
 import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lane-opener.ts';
 import { Matmul, WORKSPACE_BYTES } from './matmul.ts';
@@ -41,6 +42,8 @@ export interface CudaDeviceOptions {
    */
   readonly maxContexts?: number;
   readonly kernelCacheFolder?: string;
+  /** Fixed in every kernel: for tools. */
+  readonly kernelDefines?: KernelDefines;
   /** The driver's library; by default the one that the system's loader finds. */
   readonly driverPath?: string;
   readonly clock?: SystemClock;
@@ -62,7 +65,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const lt = new CublasLt(findLibrary(CUBLASLT_LIBRARY, majorVersion, environment));
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
   const cache = new KernelCache(cacheFolder);
-  const kernels = new Kernels(driver, nvrtc, cache, machine.architecture);
+  const kernels = new Kernels(driver, nvrtc, cache, machine.architecture, options.kernelDefines);
   await kernels.prepare();
 
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;

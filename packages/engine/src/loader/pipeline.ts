@@ -59,7 +59,7 @@ const KEPT_CHUNKS = 64;
  * What a thread reads and copies at once is so much of a chunk: little enough for caches to hold it
  * until it has crossed.
  */
-const PIECES = 4;
+const PIECES = 8;
 
 /**
  * Brings chunks of files to where they belong on the device. Each slot of the staging takes one

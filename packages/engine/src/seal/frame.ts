@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** The format of manifests, digests and ciphertexts: every change of it changes this. */
 export const SCHEMA = 'bridgekeeper.seal/1';
@@ -13,25 +13,22 @@ type Field = number | string | Uint8Array;
  * fixed, so that two different lists never give the same bytes.
  */
 export function frame(purpose: string, fields: readonly Field[]): Buffer {
-  const parts = [sized(Buffer.from(`${SCHEMA} ${purpose}`))];
-  for (const field of fields) {
-    if (typeof field === 'number') parts.push([u64(field)]);
-    else parts.push(sized(typeof field === 'string' ? Buffer.from(field) : field));
+  const parts = [`${SCHEMA} ${purpose}`, ...fields].map((field) =>
+    typeof field === 'string' ? Buffer.from(field) : field,
+  );
+  const size = (part: number | Uint8Array) => (typeof part === 'number' ? 8 : 8 + part.length);
+  // A model has tens of thousands of chunks, each with its frame: one buffer for all parts.
+  const bytes = Buffer.allocUnsafe(parts.reduce<number>((total, part) => total + size(part), 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.writeBigUInt64BE(BigInt(typeof part === 'number' ? part : part.length), at);
+    if (typeof part !== 'number') bytes.set(part, at + 8);
+    at += size(part);
   }
-  return Buffer.concat(parts.flat());
+  return bytes;
 }
 
 /** SHA-256 of the frame, 64 hex digits. */
 export function frameDigest(purpose: string, fields: readonly Field[]): string {
-  return createHash('sha256').update(frame(purpose, fields)).digest('hex');
-}
-
-function sized(bytes: Uint8Array): Uint8Array[] {
-  return [u64(bytes.length), bytes];
-}
-
-function u64(value: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt(value));
-  return bytes;
+  return hash('sha256', frame(purpose, fields), 'hex');
 }

@@ -1,3 +1,4 @@
+import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { BenchRun } from '../../bench/result.ts';
 import { WAYS, type Way, type Workbench } from '../workbench.ts';
 import { type LocalWork, withQueuedWork } from './work.ts';
@@ -28,7 +29,7 @@ export async function measureIssue(bench: Workbench): Promise<BenchRun[]> {
 async function issueOnce(bench: Workbench, work: LocalWork, way: Way, bytes: number) {
   const { inlineLane: lane } = bench.device;
   const copy = () => bench.copy(way, bytes, { lane });
-  const onLane = await bench.copy(way, bytes);
+  const onLane = await copyAwake(bench, way, bytes);
   let idle = onLane;
   let queued = onLane;
   const nothingNs = await bench.timeNs(() => {});
@@ -57,5 +58,17 @@ async function issueOnce(bench: Workbench, work: LocalWork, way: Way, bytes: num
   };
 }
 
+/** The queued copy finds its thread awake: what it is compared with must do so, too. */
+async function copyAwake(bench: Workbench, way: Way, bytes: number): Promise<CrossingRecord> {
+  const servedNs = ({ startedNs, completedNs }: CrossingRecord) => completedNs - startedNs;
+  let best = await bench.copy(way, bytes);
+  for (let more = 0; more < AWAKE_COPIES; more++) {
+    const next = await bench.copy(way, bytes);
+    if (servedNs(next) < servedNs(best)) best = next;
+  }
+  return best;
+}
+
+const AWAKE_COPIES = 3;
 /** A record that shows less than this of what the copy takes at least did not see it. */
 const SEEN_SHARE = 0.5;
