@@ -51,7 +51,8 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
     onModel: (result) => print(modelLine(result)),
     onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
   });
-  if (choice.filter !== '' && report.cases.length + report.models.length === 0) {
+  const { cases, models, sanitizers } = report;
+  if (choice.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
     throw new UsageError(
       'bad-value',
       `--filter: no case or model has ${choice.filter} in its name`,

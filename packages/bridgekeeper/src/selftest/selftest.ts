@@ -133,12 +133,13 @@ async function checkModels(
 async function sanitize(
   tool: Sanitizer,
   info: DeviceInfo,
-  { filter }: SelftestChoice,
+  { filter, models }: SelftestChoice,
 ): Promise<SanitizerResult> {
   if (info.kind !== 'cuda') {
     const details = ['compute-sanitizer is for --device cuda'];
     return { tool, outcome: 'skipped', findings: 0, details };
   }
   const only = filter === '' ? [] : ['--filter', filter];
-  return runSanitizer(tool, ['--contract', 'kernels', '--models', 'quick', ...only]);
+  const few = models === 'none' ? 'none' : 'quick';
+  return runSanitizer(tool, ['--contract', 'kernels', '--models', few, ...only]);
 }

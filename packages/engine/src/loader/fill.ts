@@ -55,6 +55,8 @@ export interface FillReport {
 
 /** Enough for a rate: some tens of chunks. */
 const RACE_BYTES = 1024 ** 3;
+/** Before the rate is taken: a chunk for every thread, which may have to load its code first. */
+const WARM_BYTES = RACE_BYTES / 4;
 /** A race takes up to six stretches, and should leave the winner most of the way. */
 const RACE_TOTAL_MIN = 12 * RACE_BYTES;
 
@@ -155,6 +157,7 @@ async function stream(
   for (let plan = race.next(); plan !== null; plan = race.next()) {
     const tried = onGrid(plan, gridBytes);
     const readySeconds = await pipeline.makeReady(tried, true);
+    await pipeline.run(cursor, tried, WARM_BYTES);
     const { bytes, seconds } = await pipeline.run(cursor, tried, RACE_BYTES);
     race.tried(tried, readySeconds, bytes / seconds);
     results.push({ plan: tried, readySeconds, bytesPerSecond: bytes / seconds });

@@ -61,6 +61,10 @@ describe('what follows from a profile', () => {
     }
   });
 
+  test('a launching thread that stands still for crossings makes few of them', () => {
+    expect(on('h100-cc')).toMatchObject({ contexts: 0, chunkBytes: 32 * MIB });
+  });
+
   test('few cores still read', () => {
     expect(on('b300-cc', 1).readers).toBe(2);
   });

@@ -29,6 +29,8 @@ export interface LoadingFacts {
 export const STAGING_BYTES = 256 * MIB;
 export const CHUNK_BYTES_MAX = 64 * MIB;
 const CHUNK_BYTES_MIN = 16 * MIB;
+/** Where the launching thread stands still for crossings, nothing else is done meanwhile. */
+const BLOCKING_CHUNK_BYTES = 32 * MIB;
 /** Of a crossing's time. */
 const TOLL_SHARE = 0.01;
 /** A gain below this is noise. */
@@ -48,8 +50,11 @@ export function planLoading(facts: LoadingFacts): LoadingPlan {
   if (profile === null) return { ...base, ...free };
   const memory = memoryOf(profile);
   if (isFree(profile, memory)) return { ...base, memory, chunkBytes: CHUNK_BYTES_MIN };
-  const chunkBytes = chunkBytesOf(profile, memory);
-  return { ...base, contexts: contextsOf(profile), memory, chunkBytes };
+  const contexts = contextsOf(profile);
+  const isBlocking = contexts === 0 && profile.crossings.h2d[memory].issuer.blockedUntil === 'done';
+  const leastBytes = isBlocking ? BLOCKING_CHUNK_BYTES : CHUNK_BYTES_MIN;
+  const chunkBytes = Math.max(leastBytes, chunkBytesOf(profile, memory));
+  return { ...base, contexts, memory, chunkBytes };
 }
 
 /** Copies are asynchronous and do not stand in each other's way: nothing has to be scheduled. */
