@@ -131,7 +131,11 @@ export class CudaDevice implements Device {
 
   async prepare(stream: Stream, record: () => void): Promise<void> {
     this.#core.assertOpen();
-    await this.#core.tuner.prepare(this.#core.stream(stream), record);
+    const { kernels, tuner } = this.#core;
+    const own = this.#core.stream(stream);
+    // Capturing would compile one kernel after the other.
+    await kernels.compileAhead(own.rehearse(record));
+    await tuner.prepare(own, record);
   }
 
   capture(stream: Stream, label: string, record: () => void): Graph {

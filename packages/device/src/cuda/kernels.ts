@@ -8,6 +8,7 @@ import {
   type KernelUnit,
   kernelProgram,
 } from './kernel-source.ts';
+import type { WantedKernel } from './launcher.ts';
 
 const NO_DEFINES: KernelDefines = {};
 /** Percent of the on-chip memory that is shared, where kernels use it at all. */
@@ -32,6 +33,8 @@ export class Kernels {
   readonly #nvrtc: Nvrtc;
   readonly #cache: KernelCache;
   readonly #programOf: (unit: KernelUnit, defines: KernelDefines) => Program;
+  /** Compiled ahead and not loaded yet, by their keys. */
+  readonly #compiled = new Map<string, Uint8Array>();
   readonly #modules = new Map<string, bigint>();
   readonly #functions = new Map<string, bigint>();
   /** Dynamic shared memory that a function may use, where it was asked for. */
@@ -53,8 +56,32 @@ export class Kernels {
 
   /** Compiles in parallel what every model needs, where it is not on disk yet. */
   async prepare(): Promise<void> {
-    const programs = COMMON_UNITS.map((unit) => this.#programOf(unit, NO_DEFINES));
-    await compileMissing(this.#nvrtc, this.#cache, programs);
+    await this.#compile(COMMON_UNITS.map((unit) => this.#programOf(unit, NO_DEFINES)));
+  }
+
+  /** The same for kernels that will be wanted. Throws DeviceError `compile-failed`. */
+  async compileAhead(wanted: readonly WantedKernel[]): Promise<void> {
+    const programs = new Map<string, Program>();
+    for (const { name, defines = NO_DEFINES } of wanted) {
+      const unit = UNIT_OF.get(name)!;
+      const id = unit + variantOf(defines);
+      if (this.#modules.has(id) || programs.has(id)) continue;
+      programs.set(id, this.#programOf(unit, defines));
+    }
+    await this.#compile([...programs.values()]);
+  }
+
+  async #compile(programs: readonly Program[]): Promise<void> {
+    await Promise.all(
+      programs.map(async (program) => {
+        const key = kernelKey(program, this.#nvrtc.version);
+        if (this.#compiled.has(key) || this.#cache.read(key) !== null) return;
+        const code = await this.#nvrtc.compileOnPool(program);
+        // Not every cache can be written.
+        this.#compiled.set(key, code);
+        this.#cache.write(key, code);
+      }),
+    );
   }
 
   /**
@@ -62,7 +89,7 @@ export class Kernels {
    * for; `sharedBytes` is the dynamic shared memory of the launch.
    */
   get(name: KernelName, defines: KernelDefines = NO_DEFINES, sharedBytes = 0): bigint {
-    const variant = defines === NO_DEFINES ? '' : JSON.stringify(defines);
+    const variant = variantOf(defines);
     const handle = this.#functions.get(name + variant) ?? this.#load(name, defines, variant);
     // Without asking, 48 KiB are allowed, of which the kernel's own declarations take a part.
     if (sharedBytes > (this.#sharedBytes.get(handle) ?? 0)) {
@@ -96,7 +123,8 @@ export class Kernels {
     if (known !== undefined) return known;
     const program = this.#programOf(unit, defines);
     const key = kernelKey(program, this.#nvrtc.version);
-    let code = this.#cache.read(key);
+    let code = this.#compiled.get(key) ?? this.#cache.read(key);
+    this.#compiled.delete(key);
     if (code === null) {
       code = this.#nvrtc.compile(program);
       this.#cache.write(key, code);
@@ -114,19 +142,6 @@ export class Kernels {
   }
 }
 
-/**
- * Compiles programs on pool threads, at once, and puts them on disk; those already there are left
- * alone.
- */
-async function compileMissing(
-  nvrtc: Nvrtc,
-  cache: KernelCache,
-  programs: readonly Program[],
-): Promise<void> {
-  await Promise.all(
-    programs.map(async (program) => {
-      const key = kernelKey(program, nvrtc.version);
-      if (cache.read(key) === null) cache.write(key, await nvrtc.compileOnPool(program));
-    }),
-  );
+function variantOf(defines: KernelDefines): string {
+  return defines === NO_DEFINES ? '' : JSON.stringify(defines);
 }

@@ -4,11 +4,18 @@ import { DeviceError } from '../errors.ts';
 import type { Core } from './core.ts';
 import type { KernelDefines, KernelName } from './kernel-source.ts';
 import { LaunchConfiguration, type LaunchShape } from './launch-configuration.ts';
+import type { MatmulOperands, MatmulShape } from './matmul.ts';
 import { ParameterBlock } from './parameters.ts';
 
 /** Slices passed to operations start at multiples of this. */
 const SLICE_ALIGNMENT_BYTES = 16;
 const GRID_LIMIT = 65_535;
+
+/** A kernel that would be launched. */
+export interface WantedKernel {
+  readonly name: KernelName;
+  readonly defines: KernelDefines | undefined;
+}
 
 /** Puts kernels on one stream, with scratch memory that no other stream uses. */
 export class Launcher {
@@ -17,6 +24,8 @@ export class Launcher {
   readonly #configuration: LaunchConfiguration;
   readonly #block = new ParameterBlock();
   readonly #scratch = new Map<string, { address: bigint; bytes: number }>();
+  /** Filled while operations are rehearsed. */
+  #rehearsed: WantedKernel[] | null = null;
 
   constructor(core: Core, stream: bigint) {
     this.core = core;
@@ -78,8 +87,35 @@ export class Launcher {
     const [x, y = 1, z = 1] = shape.grid;
     if (x === 0 || y === 0 || z === 0) return;
     invariant(y <= GRID_LIMIT && z <= GRID_LIMIT, `${name} with a grid of ${x} x ${y} x ${z}`);
+    if (this.#rehearsed !== null) {
+      this.#rehearsed.push({ name, defines });
+      return;
+    }
     const { driver, kernels } = this.core;
     const kernel = kernels.get(name, defines, shape.sharedBytes);
     driver.call('cuLaunchKernelEx', this.#configuration.fill(shape), kernel, null, block.finish());
+  }
+
+  /** The library's product. false: it has none for this shape. */
+  product(shape: MatmulShape, operands: MatmulOperands): boolean {
+    return this.#rehearsed !== null || this.core.matmul.launch(shape, operands);
+  }
+
+  /** Copies within device memory. */
+  copy(to: bigint, from: bigint, bytes: number): void {
+    if (this.#rehearsed !== null) return;
+    this.core.driver.call('cuMemcpyDtoDAsync_v2', to, from, bytes, this.stream);
+  }
+
+  /** The kernels that operations of `record` launch; none of them is. */
+  rehearse(record: () => void): readonly WantedKernel[] {
+    const wanted: WantedKernel[] = [];
+    this.#rehearsed = wanted;
+    try {
+      record();
+    } finally {
+      this.#rehearsed = null;
+    }
+    return wanted;
   }
 }

@@ -23,7 +23,7 @@ export function launchCopy(launcher: Launcher, { input, out, bytes }: OpArgs['co
   const from = launcher.address('input of copy', input, bytes);
   const to = launcher.address('out of copy', out, bytes);
   if (bytes === 0) return;
-  launcher.core.driver.call('cuMemcpyDtoDAsync_v2', to, from, bytes, launcher.stream);
+  launcher.copy(to, from, bytes);
 }
 
 export function launchSelect(launcher: Launcher, args: OpArgs['select']): void {

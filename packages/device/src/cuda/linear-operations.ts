@@ -123,9 +123,9 @@ function launchProduct(
   const accumulate = epilogue === 'add';
   const shape = { count, inputs, outputs, outType, hasBias: bias !== 0n, accumulate };
   const workspace = launcher.scratch('matmul', WORKSPACE_BYTES);
-  const { stream, core } = launcher;
+  const { stream } = launcher;
   const operands = { input, weight, bias: bias === 0n ? null : bias, out, workspace, stream };
-  if (core.matmul.launch(shape, operands)) return;
+  if (launcher.product(shape, operands)) return;
   const block = launcher.parameters
     .pointers(input, weight, bias, out)
     .ints(inputs, outputs, outType === 'f32' ? 1 : 0, accumulate ? 1 : 0);

@@ -4,7 +4,7 @@ import type { OpArgs, OpName } from '../ops.ts';
 import type { Core } from './core.ts';
 import { CUDA, type Driver } from './ffi/driver.ts';
 import { OutCell } from './ffi/native.ts';
-import { Launcher } from './launcher.ts';
+import { Launcher, type WantedKernel } from './launcher.ts';
 import { launchOperation } from './operations.ts';
 
 /**
@@ -125,6 +125,17 @@ export class CudaStream implements Stream {
     } finally {
       this.#recorded = null;
       if (graph.pointer !== 0n) driver.release('cuGraphDestroy', graph.pointer);
+    }
+  }
+
+  /** The kernels that `record` would launch here. Nothing is launched, and nothing counted. */
+  rehearse(record: () => void): readonly WantedKernel[] {
+    this.#assertNotCapturing('rehearse');
+    this.#recorded = 0;
+    try {
+      return this.#launcher.rehearse(record);
+    } finally {
+      this.#recorded = null;
     }
   }
 
