@@ -92,7 +92,7 @@ describe.each(hasCompiler ? ['compiled stubs'] : [])('kernels by %s', () => {
   const sizes = (...values: number[]): WantedKernel[] =>
     values.map((HEAD_DIM) => ({ name: 'attention_decode', defines: { HEAD_DIM } }));
 
-  test('what will be wanted compiles at once, each program once, and is then only loaded', async () => {
+  test('what is wanted compiles at once, each program once, and is only loaded then', async () => {
     const kernels = kernelsIn(join(folder, 'cache'));
     const before = compiled().count;
     await kernels.compileAhead([...sizes(64, 80, 96, 64), { name: 'embed', defines: undefined }]);
