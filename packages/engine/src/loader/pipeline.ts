@@ -1,22 +1,10 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import { invariant } from '@bridgekeeper/bridge';
-import {
-  type Device,
-  type DeviceBuffer,
-  hashTreeScratchBytes,
-  type Stream,
-  slice,
-} from '@bridgekeeper/device';
-import type { Checkpoint } from './checkpoint.ts';
+import { type DeviceBuffer, type Stream, slice } from '@bridgekeeper/device';
 import type { ChunkPath } from './chunk-path.ts';
 import type { Chunk, ChunkCursor } from './chunks.ts';
-import { LanePath } from './lane-path.ts';
-import type { LanePool } from './lane-pool.ts';
 import type { LoadingPlan } from './loading-plan.ts';
-import { READER_SLOTS, ReaderPath, uploadingThreads } from './reader-path.ts';
-import { type ReaderPool, ReaderThreads, readsInThread } from './reads.ts';
-import { Staging, type StagingSlot } from './staging.ts';
-import type { DigestTable } from './verify.ts';
+import { openPath, type PathParts } from './open-path.ts';
+import type { StagingSlot } from './staging.ts';
 
 /** Where the time of a load went, summed over whoever worked; stages overlap. */
 export interface StageTimes {
@@ -26,19 +14,9 @@ export interface StageTimes {
   readonly crossNs: number;
 }
 
-export interface PipelineOptions {
-  readonly device: Device;
-  readonly checkpoint: Checkpoint;
-  readonly lanes: LanePool;
-  readonly readers: ReaderPool;
+export interface PipelineOptions extends Omit<PathParts, 'streamOf'> {
   /** What parts name by index. */
   readonly arenas: readonly DeviceBuffer[];
-  /** Of the host. */
-  readonly stagingBytes: number;
-  /** Reads and chunks begin at multiples of this. */
-  readonly gridBytes: number;
-  /** Present: every chunk's hash tree is computed on the device, before anything is used. */
-  readonly digests: DigestTable | null;
   readonly onCrossing: (record: CrossingRecord) => void;
   /** Told of every chunk that arrived. */
   readonly onChunk: (chunk: Chunk) => void;
@@ -54,12 +32,6 @@ export interface Stretch {
 
 /** So many of the last chunks can be gone through again, to time each stage alone. */
 const KEPT_CHUNKS = 64;
-
-/**
- * What a thread reads and copies at once is so much of a chunk: little enough for caches to hold it
- * until it has crossed.
- */
-const PIECES = 8;
 
 /**
  * Brings chunks of files to where they belong on the device. Each slot of the staging takes one
@@ -239,47 +211,10 @@ export class LoadPipeline {
     if (this.#path !== null && isSamePath(this.#path.plan, plan)) return this.#path.path;
     await this.#path?.path.close();
     this.#path = null;
-    const path = plan.crossedBy === 'readers' ? this.#readerPath(plan) : await this.#lanePath(plan);
+    const streamOf = (index: number) => this.#streamOf(index);
+    const path = await openPath(plan, { ...this.#options, streamOf });
     this.#path = { plan, path };
     return path;
-  }
-
-  async #lanePath(plan: LoadingPlan): Promise<ChunkPath> {
-    const { device, checkpoint, readers, stagingBytes } = this.#options;
-    const lanes = await this.#options.lanes.over(plan.contexts);
-    const { memory, direct } = plan;
-    const reads =
-      plan.readers === 0
-        ? readsInThread(checkpoint, device.clock)
-        : new ReaderThreads(device, checkpoint, readers.workers(plan.readers)).startAll();
-    try {
-      const slotsMax = Math.max(2, Math.floor(stagingBytes / plan.chunkBytes));
-      const staging = this.#staging(plan, slotsMax);
-      return new LanePath({ device, checkpoint, reads, lanes, staging, memory, direct });
-    } catch (error) {
-      await reads.close();
-      throw error;
-    }
-  }
-
-  #readerPath(plan: LoadingPlan): ChunkPath {
-    const { device, checkpoint, readers, stagingBytes, gridBytes } = this.#options;
-    const start = device.uploaderStart();
-    invariant(start !== null, 'readers cross only where no law is imposed');
-    const pieceBytes = Math.max(1, Math.floor(plan.chunkBytes / PIECES / gridBytes)) * gridBytes;
-    const count = uploadingThreads(plan.readers, pieceBytes, stagingBytes);
-    const staging = this.#staging(plan, count * READER_SLOTS);
-    const threads = new ReaderThreads(device, checkpoint, readers.workers(count));
-    return new ReaderPath({ device, start, threads, staging, pieceBytes, direct: plan.direct });
-  }
-
-  #staging({ chunkBytes }: LoadingPlan, slotsMax: number): Staging {
-    const { device, digests } = this.#options;
-    const hashBytes =
-      digests === null ? 0 : hashTreeScratchBytes(digests.chunkBytes, digests.leafBytes);
-    const scratchBytes = aligned(hashBytes);
-    const streamOf = (index: number) => this.#streamOf(index);
-    return new Staging({ device, slotsMax, chunkBytes, scratchBytes, streamOf });
   }
 
   #streamOf(index: number): Stream {
@@ -305,8 +240,4 @@ export class LoadPipeline {
 function isSamePath(a: LoadingPlan, b: LoadingPlan): boolean {
   const keys = ['crossedBy', 'contexts', 'chunkBytes', 'memory', 'readers', 'direct'] as const;
   return keys.every((key) => a[key] === b[key]);
-}
-
-function aligned(bytes: number): number {
-  return Math.ceil(bytes / 256) * 256;
 }
