@@ -6,8 +6,13 @@ import { join } from 'node:path';
 export const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 
 /** Compiles C to a shared library in `folder`, and returns its path. */
-export function compileLibrary(folder: string, name: string, source: string): string {
-  const path = join(folder, `lib${name}.so`);
+export function compileLibrary(
+  folder: string,
+  name: string,
+  source: string,
+  ending = '.so',
+): string {
+  const path = join(folder, `lib${name}${ending}`);
   const file = join(folder, `${name}.c`);
   writeFileSync(file, source);
   const result = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', path, file], {

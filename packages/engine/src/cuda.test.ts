@@ -1,0 +1,97 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { type Device, openCudaDevice } from '@bridgekeeper/device';
+import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createEngine } from './create.ts';
+import { openCheckpoint } from './loader/checkpoint.ts';
+import { loadVerbatim } from './loader/load.ts';
+import { type LoadingPlan, planLoading } from './loader/loading-plan.ts';
+import { writeModelFolder } from './testing/model-folder.ts';
+
+const LAW = 'b300-cc';
+
+/** Everything around kernels, as it is on a GPU. */
+describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
+  let root: string;
+  let gpu: StubGpu;
+  let model: string;
+  const path = process.env.LD_LIBRARY_PATH;
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), 'engine-cuda-'));
+    gpu = compileStubGpu(root);
+    process.env.LD_LIBRARY_PATH = gpu.folder;
+    model = join(root, 'model');
+    await writeModelFolder(model, { shards: 2 });
+  });
+  afterAll(() => {
+    if (path === undefined) delete process.env.LD_LIBRARY_PATH;
+    else process.env.LD_LIBRARY_PATH = path;
+    rmSync(root, { recursive: true });
+  });
+
+  let caches = 0;
+  const open = (law: typeof LAW | null = null) =>
+    openCudaDevice({
+      driverPath: gpu.driverPath,
+      kernelCacheFolder: join(root, `kernels ${caches++}`),
+      law: law === null ? null : profileLaw(referenceProfile(law)),
+    });
+
+  test('a start compiles all its kernels on other threads, and only once', async () => {
+    const device = await open();
+    const before = [gpu.read('compiledByCaller'), gpu.read('compiledElsewhere')];
+    const engine = await createEngine({
+      ...{ device, model, dummy: true, lawName: 'off', policy: 'drain-first', seed: 1 },
+      ...{ burst: { tollNs: 0, interTokenLimitNs: 5e7 }, maxModelTokens: 64, maxRows: 8 },
+      ...{ maxBatchTokens: 64, pageTokens: 16, memoryUtilization: 0.5, kvBytes: 2 ** 22 },
+      ...{ prefixCaching: true, chunkedPrefill: true, maxWaiting: 4 },
+      ...{ quantization: undefined, kvFormat: 'element' },
+    });
+    expect(gpu.read('compiledByCaller')).toBe(before[0]);
+    expect(gpu.read('compiledElsewhere') - before[1]!).toBeGreaterThan(3);
+    expect(device.counters().copies).toBeLessThan(4);
+    await engine.shutdown(0);
+  });
+
+  async function load(device: Device, plan: LoadingPlan) {
+    const source = await openCheckpoint(model);
+    const crossings: CrossingRecord[] = [];
+    const before = device.counters();
+    const onCrossing = (record: CrossingRecord) => crossings.push(record);
+    const { buffers, report } = await loadVerbatim({ device, source, plan, onCrossing });
+    const after = device.counters();
+    expect(after.h2dBytes - before.h2dBytes).toBe(report.bytes);
+    expect(after.copies - before.copies).toBe(crossings.length);
+    for (const buffer of buffers) device.free(buffer);
+    expect(device.counters().allocatedBytes).toBe(before.allocatedBytes);
+    await source.close();
+    return { crossings, report };
+  }
+
+  test('without a law, threads that read copy what they have read', async () => {
+    const device = await open();
+    const facts = { deviceKind: 'cuda', profile: null, isImposed: false, cores: 4 } as const;
+    const { crossings, report } = await load(device, { ...planLoading(facts), chunkBytes: 32_768 });
+    expect(report.plan).toMatchObject({ crossedBy: 'readers', readers: 3 });
+    expect(crossings.every(({ lane }) => lane.startsWith('reader-'))).toBe(true);
+    expect(Math.max(...crossings.map(({ bytes }) => bytes))).toBe(4096);
+    await device.close();
+  });
+
+  test.each([0, 1])('under a law, lanes cross, with %i contexts of their own', async (contexts) => {
+    const device = await open(LAW);
+    expect(device.uploaderStart()).toBeNull();
+    const profile = referenceProfile(LAW);
+    const plan = planLoading({ deviceKind: 'cuda', profile, isImposed: true, cores: 4 });
+    const { crossings } = await load(device, { ...plan, contexts, chunkBytes: 32_768 });
+    expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(1);
+    const least = Math.min(
+      ...crossings.map(({ startedNs, completedNs }) => completedNs - startedNs),
+    );
+    expect(least).toBeGreaterThanOrEqual(profile.crossings.h2d[plan.memory].idleTollNs);
+    await device.close();
+  });
+});
