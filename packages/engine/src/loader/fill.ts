@@ -57,7 +57,7 @@ export interface FillReport {
 const RACE_BYTES = 1024 ** 3;
 /** Before the rate is taken: a chunk for every thread, which may have to load its code first. */
 const WARM_BYTES = RACE_BYTES / 4;
-/** A race takes up to six stretches, and should leave the winner most of the way. */
+/** A race takes up to seven stretches, and should leave the winner a part that counts. */
 const RACE_TOTAL_MIN = 12 * RACE_BYTES;
 
 /**

@@ -61,7 +61,7 @@ export interface LoadOptions {
   /** Told of every crossing, for the ledger. */
   readonly onCrossing: (record: CrossingRecord) => void;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
-  /** Host memory that chunks pass through, and as much on the device. */
+  /** Host memory that chunks pass through at the most. */
   readonly stagingBytes?: number | undefined;
   /** Times each stage alone afterwards. */
   readonly measureStages?: boolean | undefined;
