@@ -37,9 +37,11 @@ export function chooseLoading(situation: LoadingSituation): LoadingChoice {
   if (deviceKind !== 'cuda' || gpuUuid === null) {
     return { plan: derived, reason, race: null, store: null };
   }
-  const store = { path: loadingPath(gpuUuid), key: `${bridge?.name ?? 'off'} ${storageOf(model)}` };
+  // A bridge that is imposed is not the one of that name that is there.
+  const behind = law === null ? (bridge?.name ?? 'off') : `law ${law.name}`;
+  const store = { path: loadingPath(gpuUuid), key: `${behind} ${storageOf(model)}` };
   const kept = readLoadingPlan(store.path, store.key);
-  if (kept !== undefined) {
+  if (kept !== undefined && (law === null || kept.crossedBy === 'lanes')) {
     return { plan: kept, reason: `won on this machine: ${store.path}`, race: null, store };
   }
   const allowed = (bridge?.contexts.max ?? 1) - 1;
