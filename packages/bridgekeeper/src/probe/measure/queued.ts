@@ -37,10 +37,15 @@ async function issueOnce(bench: Workbench, work: LocalWork, way: Way, bytes: num
     idle = await copy();
   });
   const workNs = await bench.timeNs(() => work.launch());
-  const queuedNs = await bench.timeNs(async () => {
-    work.launch();
-    queued = await copy();
-  });
+  let queuedNs = 0;
+  for (let tries = 0; tries < QUEUED_TRIES; tries++) {
+    queuedNs = await bench.timeNs(async () => {
+      work.launch();
+      queued = await copy();
+    });
+    // A thread that was held up before it issued the copy finds the work done: nothing was queued.
+    if (queued.startedNs > queued.issuedNs) break;
+  }
   const laneNs = onLane.completedNs - onLane.startedNs;
   const servedNs = queued.completedNs - queued.startedNs;
   const doneNs = queued.completedNs - queued.issuedNs;
@@ -70,5 +75,6 @@ async function copyAwake(bench: Workbench, way: Way, bytes: number): Promise<Cro
 }
 
 const AWAKE_COPIES = 3;
+const QUEUED_TRIES = 5;
 /** A record that shows less than this of what the copy takes at least did not see it. */
 const SEEN_SHARE = 0.5;
