@@ -10,13 +10,75 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   console: [],
 };
 
+/**
+ * Which folder may use which, in a folder of sources that has folders. The keys stand in the order
+ * of the layers: a folder may use only folders above it, so that no two can need each other. `.` is
+ * what lies beside the folders, except files with a key of their own (`create.ts`) and those where
+ * the outside comes in (an index, a main, what the manifest exports): these may use every folder,
+ * and none uses them. Types count like code; tests stand below it all.
+ */
+export type FolderLayers = Readonly<Record<string, readonly string[]>>;
+
+/**
+ * By package, or by a folder within one (`device/cuda` for packages/device/src/cuda).
+ * `npm run tidy -- --folders` prints what is so, to write a table from.
+ */
+export const folders: Readonly<Record<string, FolderLayers>> = {};
+
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [
   { package: 'bridgekeeper', name: 'zod' }, // of @hono/zod-openapi
 ];
 
-/** Names that only adapters may use, each with what everything else uses in its place. */
-export const banned: readonly { readonly name: string; readonly instead: string }[] = [
+/** What a file exports for people outside of this repository: it may be used by nothing here. */
+export interface PublicNames {
+  /** The source behind something that a package's manifest exports. */
+  readonly path: string;
+  readonly names: readonly string[] | '*';
+  readonly reason: string;
+}
+
+export const publicNames: readonly PublicNames[] = [
+  {
+    path: 'packages/attest/src/index.ts',
+    names: '*',
+    reason: 'verifiers use the package alone, in browsers too',
+  },
+  {
+    path: 'packages/attest/src/node.ts',
+    names: '*',
+    reason: 'verifiers use the package alone',
+  },
+  {
+    path: 'packages/bridge/src/index.ts',
+    names: '*',
+    reason: 'other runtimes and simulations use the package alone',
+  },
+];
+
+/** Files of more lines than usual, by path, each with why it is one theme. */
+export const longFiles: Readonly<Record<string, string>> = {};
+
+/** A name that may be used only where it is at home. */
+export interface HomeName {
+  /** A global (`Date.now`), or with `member` the name of any object's member or of an export. */
+  readonly name: string;
+  readonly member?: true;
+  /** What everything else uses in its place. */
+  readonly instead: string;
+}
+
+/** Words that say nothing to a reader from the field, as whole words of exported names. */
+export const avoidedWords: Readonly<Record<string, string>> = {
+  asked: 'request',
+  audience: 'listener',
+  door: 'route (one lane and its ledger) or traffic (all of them)',
+  dress: 'format',
+  tape: 'recording',
+  wishes: 'options',
+};
+
+export const banned: readonly HomeName[] = [
   { name: 'new Date()', instead: 'take a Clock (packages/bridge/src/clock.ts)' },
   { name: 'Date.now', instead: 'take a Clock (packages/bridge/src/clock.ts)' },
   { name: 'performance.now', instead: 'take a Clock (packages/bridge/src/clock.ts)' },
@@ -28,12 +90,14 @@ export const banned: readonly { readonly name: string; readonly instead: string 
   { name: 'console', instead: 'return the text, or take a logger or a stream' },
 ];
 
-/** Where banned names are at home: a path or a folder, the names, and why. */
-export const adapters: readonly {
+/** Where names are at home: a path or a folder, the names, and why. */
+export interface Home {
   readonly path: string;
   readonly names: readonly string[];
   readonly reason: string;
-}[] = [
+}
+
+export const adapters: readonly Home[] = [
   {
     path: 'packages/device/src/clock/system-clock.ts',
     names: ['process.hrtime', 'setTimeout'],
@@ -44,4 +108,5 @@ export const adapters: readonly {
     names: ['new Date()', 'Date.now', 'performance.now', 'setTimeout', 'setInterval'],
     reason: 'the host clock of the command line and the server',
   },
+  { path: 'examples/', names: ['console'], reason: 'what an example shows is printed' },
 ];

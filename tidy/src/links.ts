@@ -1,12 +1,18 @@
 import {
+  isAwaitExpression,
   isCallExpression,
   isExportDeclaration,
+  isIdentifier,
   isImportDeclaration,
   isImportTypeNode,
   isLiteralTypeNode,
   isNamedExports,
   isNamedImports,
+  isObjectBindingPattern,
+  isParenthesizedExpression,
+  isPropertyAccessExpression,
   isStringLiteral,
+  isVariableDeclaration,
   type Node,
   type SourceFile,
   SyntaxKind,
@@ -23,6 +29,11 @@ export interface Link {
   readonly kind: 'value' | 'type' | 'lazy' | 'file';
   /** The other module's exported names that are used, or `*` for all of them. */
   readonly names: readonly string[] | '*';
+  /**
+   * Of a re-export: the names it passes on, in the order of `names`, or `*` for all as they are
+   * (`export * from`). Passing a name on is not yet a use of it.
+   */
+  readonly passedOn?: readonly string[] | '*';
   readonly line: number;
 }
 
@@ -55,29 +66,46 @@ function linkAt(node: Node): Omit<Link, 'line'> | undefined {
     return link(node.moduleSpecifier, kind, names);
   }
   if (isExportDeclaration(node) && node.moduleSpecifier !== undefined) {
+    const kind = node.isTypeOnly ? 'type' : 'value';
     const clause = node.exportClause;
-    const named = clause !== undefined && isNamedExports(clause);
-    const names = named
-      ? clause.elements.map(({ propertyName, name }) => (propertyName ?? name).text)
-      : ('*' as const);
-    return link(node.moduleSpecifier, node.isTypeOnly ? 'type' : 'value', names);
+    if (clause === undefined) return link(node.moduleSpecifier, kind, '*', '*');
+    if (!isNamedExports(clause)) return link(node.moduleSpecifier, kind, '*', [clause.name.text]);
+    const names = clause.elements.map(({ propertyName, name }) => (propertyName ?? name).text);
+    const passedOn = clause.elements.map(({ name }) => name.text);
+    return link(node.moduleSpecifier, kind, names, passedOn);
   }
   if (isImportTypeNode(node) && isLiteralTypeNode(node.argument)) {
     return link(node.argument.literal, 'type', '*');
   }
   if (isCallExpression(node) && node.expression.kind === SyntaxKind.ImportKeyword) {
-    return link(node.arguments[0], 'lazy', '*');
+    return link(node.arguments[0], 'lazy', namesTakenFrom(node));
   }
   // A worker's entry is named as a compiled file: new URL('./x-worker.js', import.meta.url).
   if (isStringLiteral(node) && /^\.{1,2}\/.*\.js$/.test(node.text)) return link(node, 'file', []);
   return undefined;
 }
 
+/** What is taken from a dynamic import: `const { a } = await import()`, `(await import()).a`. */
+function namesTakenFrom(call: Node): Link['names'] {
+  if (!isAwaitExpression(call.parent)) return '*';
+  const awaited = call.parent.parent;
+  if (isVariableDeclaration(awaited) && isObjectBindingPattern(awaited.name)) {
+    const taken = awaited.name.elements.map(({ propertyName, name }) => propertyName ?? name);
+    return taken.every((name) => name !== undefined && isIdentifier(name))
+      ? taken.map((name) => (name as Node & { readonly text: string }).text)
+      : '*';
+  }
+  const access = isParenthesizedExpression(awaited) ? awaited.parent : undefined;
+  return access !== undefined && isPropertyAccessExpression(access) ? [access.name.text] : '*';
+}
+
 function link(
   specifier: Node | undefined,
   kind: Link['kind'],
   names: Link['names'],
+  passedOn?: Link['passedOn'],
 ): Omit<Link, 'line'> | undefined {
   if (specifier === undefined || !isStringLiteral(specifier)) return undefined;
-  return { target: specifier.text, kind, names };
+  const found = { target: specifier.text, kind, names };
+  return passedOn === undefined ? found : { ...found, passedOn };
 }

@@ -28,21 +28,23 @@ export interface Violation {
 export type Rule = (repository: Repository) => Violation[];
 
 /** Written by tools, never by hand, or too large to be text. */
-const skippedFolders = new Set(['.cache', '.git', 'dist', 'node_modules', 'out']);
+const skippedNames = new Set(['.cache', '.git', 'dist', 'node_modules', 'out']);
 const skippedPaths = new Set(['models']);
 const textExtensions = new Set(
   '.css .cu .cuh .html .js .json .jsonl .md .mjs .py .sh .svg .toml .ts .txt .yaml .yml'.split(' '),
 );
-const codePattern = /^(?:packages\/[^/]+\/src|scripts|tidy\/src)\/.*\.(?:ts|mjs)$/;
+const codePattern = /^(?:packages\/[^/]+\/src|scripts|examples|tidy\/src)\/.*\.(?:ts|mjs)$/;
 
 /** Reads the working tree under `root`, whether or not git knows the files. */
 export function readRepository(root: string): Repository {
   const files = new Map<string, string>();
   const walk = (folder: string): void => {
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+      // In a worktree of git, .git is a file.
+      if (skippedNames.has(entry.name)) continue;
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.isDirectory()) {
-        if (!skippedFolders.has(entry.name) && !skippedPaths.has(path)) walk(path);
+        if (!skippedPaths.has(path)) walk(path);
       } else if (entry.isFile() && isText(entry.name)) {
         files.set(path, readFileSync(join(root, path), 'utf8'));
       }
@@ -108,3 +110,7 @@ export function lineAt(ast: SourceFile, position: number): number {
 }
 
 export const isTest = (path: string): boolean => path.endsWith('.test.ts');
+
+/** A test, or what exists for tests: a file in a folder `testing`, or `testing.ts`. */
+export const isTesting = (path: string): boolean =>
+  isTest(path) || /(?:^|\/)testing(?:\/|\.ts$)/.test(path);

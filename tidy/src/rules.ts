@@ -1,15 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { adapters, banned, longFiles } from './allowed.ts';
 import type { Repository, Rule, Violation } from './repository.ts';
+import { noDeadFiles } from './rules/dead.ts';
 import { figuresHaveData, linksResolve, noPrivatePlaces, readmes } from './rules/documents.ts';
-import {
-  layering,
-  manifestsAgree,
-  noCycles,
-  noDeadExports,
-  noDeadFiles,
-} from './rules/structure.ts';
-import { bannedNames, fileLength, functionLength, lineLength, unfinished } from './rules/style.ts';
+import { namesAtHome } from './rules/names.ts';
+import { layering, manifestsAgree, noCycles } from './rules/structure.ts';
+import { fileLength, functionLength, lineLength, unfinished } from './rules/style.ts';
 
 /** All rules of the house for the repository at `root`, by the name they are reported under. */
 export function rulesFor(root: string): Readonly<Record<string, Rule>> {
@@ -18,10 +15,9 @@ export function rulesFor(root: string): Readonly<Record<string, Rule>> {
     'manifests agree': manifestsAgree,
     'no import cycles': noCycles,
     'no dead files': noDeadFiles,
-    'no dead exports': noDeadExports,
-    'banned names': bannedNames,
+    'names at home': namesAtHome(banned, adapters),
     'line length': lineLength,
-    'file length': fileLength,
+    'file length': fileLength(longFiles),
     'function length': functionLength,
     'nothing unfinished': unfinished,
     readmes,
