@@ -60,6 +60,21 @@ describe('layering', () => {
     ]);
   });
 
+  test('a folder may use what the rest of its package may not', () => {
+    const attest = manifest('@bridgekeeper/attest', { '@bridgekeeper/native': '1' });
+    const files = {
+      'packages/attest/package.json': attest,
+      'packages/native/package.json': manifest('@bridgekeeper/native'),
+      'packages/attest/tsconfig.json': JSON.stringify({ references: [{ path: '../native' }] }),
+    };
+    const text = "import { open } from '@bridgekeeper/native';";
+    const node = { ...files, 'packages/attest/src/node/a.ts': text };
+    expect([...verdict(layering, node), ...verdict(manifestsAgree, node)]).toEqual([]);
+    expect(verdict(layering, { ...files, 'packages/attest/src/nodes.ts': text })).toEqual([
+      expect.stringContaining('packages/attest may not import packages/native'),
+    ]);
+  });
+
   test('lets only tests import the tools of the root', () => {
     const text = "import { test } from 'vitest';";
     const root = {

@@ -48,10 +48,23 @@ function layeringFault(
     return isListed(name) ? undefined : `${name} is not a dependency of packages/${own}`;
   }
   if (publicSource(target, all) === undefined) return `${target} is not among that one's exports`;
-  return mayUse(own, other) ? undefined : `packages/${own} may not import packages/${other}`;
+  return mayImport(from, own, other)
+    ? undefined
+    : `packages/${own} may not import packages/${other}`;
 }
 
-const mayUse = (own: string, other: string): boolean => layers[own]?.includes(other) ?? false;
+/** What all of a package may use, or the folder of it that a file is in. */
+const mayImport = (from: string, own: string, other: string): boolean =>
+  Object.entries(layers).some(([key, others]) => {
+    const folder = key.startsWith(`${own}/`) ? `packages/${own}/src${key.slice(own.length)}/` : '';
+    return (key === own || (folder !== '' && from.startsWith(folder))) && others.includes(other);
+  });
+
+/** What any part of a package may use. */
+const mayDepend = (own: string, other: string): boolean =>
+  Object.entries(layers).some(
+    ([key, others]) => (key === own || key.startsWith(`${own}/`)) && others.includes(other),
+  );
 
 function rootDevDependencies({ files }: Repository): Set<string> {
   const manifest = JSON.parse(files.get('package.json') ?? '{}') as Manifest;
@@ -69,7 +82,8 @@ export function manifestsAgree(repository: Repository): Violation[] {
     const dependencies = Object.keys(manifest.dependencies ?? {});
     const own = dependencies.flatMap((name) => ownPackage(name, all) ?? []);
     for (const other of own) {
-      if (!mayUse(folder, other)) fault(`packages/${folder} may not depend on packages/${other}`);
+      if (!mayDepend(folder, other))
+        fault(`packages/${folder} may not depend on packages/${other}`);
     }
     const references = projectReferences(repository, folder);
     if ([...references].sort().join() !== own.sort().join()) {
