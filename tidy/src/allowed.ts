@@ -41,7 +41,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
  * of the layers: a folder may use only folders above it, so that no two can need each other. `.` is
  * what lies beside the folders, except files with a key of their own (`create.ts`) and those where
  * the outside comes in (an index, a main, what the manifest exports): these may use every folder,
- * and none uses them. Types count like code; tests stand below it all.
+ * and none uses them. Types count like code. Tests and `testing` stand below it all, without a key.
  */
 export type FolderLayers = Readonly<Record<string, readonly string[]>>;
 
@@ -49,7 +49,86 @@ export type FolderLayers = Readonly<Record<string, readonly string[]>>;
  * By package, or by a folder within one (`device/cuda` for packages/device/src/cuda).
  * `npm run tidy -- --folders` prints what is so, to write a table from.
  */
-export const folders: Readonly<Record<string, FolderLayers>> = {};
+export const folders: Readonly<Record<string, FolderLayers>> = {
+  attest: {
+    core: [],
+    claims: ['core'],
+    receipts: ['core', 'claims'],
+    nras: ['core', 'claims'],
+    revocation: ['core', 'claims'],
+    cpu: ['core', 'claims'],
+    report: ['core', 'claims', 'receipts'],
+    dstack: ['core', 'claims', 'cpu'],
+    services: ['core', 'claims', 'nras', 'revocation', 'cpu'],
+    nvidia: ['core', 'claims', 'revocation', 'report'],
+    hgx: ['core', 'claims', 'nvidia'],
+    rim: ['core', 'claims', 'revocation', 'nvidia'],
+    node: ['core', 'claims', 'report', 'services'],
+    policy: [
+      'core',
+      'claims',
+      'receipts',
+      'nras',
+      'cpu',
+      'report',
+      'dstack',
+      'nvidia',
+      'hgx',
+      'rim',
+    ],
+    result: ['core', 'claims', 'policy'],
+    verify: [
+      'core',
+      'claims',
+      'receipts',
+      'nras',
+      'cpu',
+      'report',
+      'dstack',
+      'services',
+      'nvidia',
+      'rim',
+      'policy',
+      'result',
+    ],
+  },
+  device: {
+    '.': [],
+    clock: ['.'],
+    'host-handle.ts': ['.'],
+    'uploader.ts': ['.', 'clock'],
+    cpu: ['.', 'clock', 'host-handle.ts', 'uploader.ts'],
+    cuda: ['.', 'clock', 'host-handle.ts', 'uploader.ts'],
+    model: ['.', 'clock', 'cpu'],
+    contract: ['.', 'host-handle.ts', 'uploader.ts'],
+  },
+  engine: {
+    '.': [],
+    models: [],
+    kv: ['.'],
+    seal: ['models'],
+    loader: ['models', 'seal'],
+    text: ['models', 'seal'],
+    scheduler: ['.', 'kv'],
+    runner: ['.', 'models', 'scheduler'],
+    'crossing-shares.ts': ['.', 'scheduler'],
+    policies: ['.', 'scheduler', 'runner'],
+    'engine.ts': ['.', 'kv', 'scheduler', 'crossing-shares.ts', 'policies'],
+    'create.ts': [
+      '.',
+      'models',
+      'kv',
+      'seal',
+      'loader',
+      'scheduler',
+      'runner',
+      'policies',
+      'engine.ts',
+    ],
+    'golden.ts': ['.', 'scheduler', 'engine.ts', 'create.ts'],
+    measure: ['.', 'models', 'loader', 'runner', 'create.ts'],
+  },
+};
 
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [

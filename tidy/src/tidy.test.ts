@@ -99,8 +99,9 @@ describe('folder layers', () => {
   const rule = folderLayers({ engine: table });
 
   test('passes imports up the table, everything at the front, and all that tests do', () => {
-    const test = { [`${src}/kv/page.test.ts`]: "import '../runner/start.ts';" };
-    expect(verdict(rule, { ...engine, ...test })).toEqual([]);
+    const text = "import '../runner/start.ts';\nimport '../index.ts';";
+    const tests = { [`${src}/kv/page.test.ts`]: text, [`${src}/testing/pages.ts`]: text };
+    expect(verdict(rule, { ...engine, ...tests })).toEqual([]);
   });
 
   test.each([
@@ -112,6 +113,14 @@ describe('folder layers', () => {
   ])('catches an import down: %s', (_, text) => {
     expect(verdict(rule, { ...engine, [`${src}/kv/page.ts`]: `\n${text}` })).toEqual([
       `${src}/kv/page.ts:2: kv may not import ${src}/runner/start.ts: it may use .`,
+    ]);
+  });
+
+  test('catches code of the product that stands on what is for tests', () => {
+    const files = { ...engine, [`${src}/testing/pages.ts`]: '' };
+    const text = "import '../testing/pages.ts';";
+    expect(verdict(rule, { ...files, [`${src}/kv/page.ts`]: text })).toEqual([
+      `${src}/kv/page.ts:1: kv may not import ${src}/testing/pages.ts: it may use .`,
     ]);
   });
 

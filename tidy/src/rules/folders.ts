@@ -1,5 +1,5 @@
 import type { FolderLayers } from '../allowed.ts';
-import { isTest, type Repository, type Rule, type Violation } from '../repository.ts';
+import { isTesting, type Repository, type Rule, type Violation } from '../repository.ts';
 import { isStarted, publicSources, resolve } from './modules.ts';
 
 /** In place of a unit: the files of an area that only the outside imports. */
@@ -35,7 +35,7 @@ function unitOf(path: string, root: string, named: ReadonlySet<string>): string 
 const isFront = (path: string, exported: ReadonlySet<string>): boolean =>
   exported.has(path) || path.endsWith('/index.ts') || isStarted(path);
 
-/** An area's units that hold more than tests, and all imports between them, of types as well. */
+/** An area's units and all imports between them, of types as well, without what is for tests. */
 interface Area {
   readonly units: ReadonlySet<string>;
   readonly crossings: readonly Crossing[];
@@ -47,7 +47,7 @@ function areaOf(area: string, named: ReadonlySet<string>, repository: Repository
   const units = new Set<string>();
   const crossings: Crossing[] = [];
   for (const { path, links } of repository.sources) {
-    if (!path.startsWith(root) || isTest(path)) continue;
+    if (!path.startsWith(root) || isTesting(path)) continue;
     const from = unitOf(path, root, named);
     const isFrontOfArea = from === '.' && isFront(path, exported);
     if (!isFrontOfArea) units.add(from);
@@ -92,7 +92,7 @@ function areasOfPackages(repository: Repository): string[] {
   const names = new Set<string>();
   for (const { path } of repository.sources) {
     const name = /^packages\/([^/]+)\/src\/[^/]+\//.exec(path)?.[1];
-    if (name !== undefined && !isTest(path)) names.add(name);
+    if (name !== undefined && !isTesting(path)) names.add(name);
   }
   return [...names].sort();
 }
@@ -138,7 +138,7 @@ function areasOf({ sources }: Repository): string[] {
   const areas = new Set<string>();
   for (const { path } of sources) {
     const match = /^packages\/([^/]+)\/src\/(.+)\//.exec(path);
-    if (match === null || isTest(path)) continue;
+    if (match === null || isTesting(path)) continue;
     const [name = '', folders = ''] = match.slice(1);
     const parts = folders.split('/');
     for (const index of parts.keys()) areas.add([name, ...parts.slice(0, index)].join('/'));
