@@ -1,24 +1,36 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { adapters, banned, longFiles } from './allowed.ts';
+import { adapters, avoidedWords, banned, folders, longFiles, publicNames } from './allowed.ts';
 import type { Repository, Rule, Violation } from './repository.ts';
-import { noDeadFiles } from './rules/dead.ts';
+import { namedExports, noDeadExports, noDeadFiles } from './rules/dead.ts';
 import { figuresHaveData, linksResolve, noPrivatePlaces, readmes } from './rules/documents.ts';
-import { namesAtHome } from './rules/names.ts';
+import { folderLayers } from './rules/folders.ts';
+import { namesAtHome, plainWords } from './rules/names.ts';
 import { layering, manifestsAgree, noCycles } from './rules/structure.ts';
-import { fileLength, functionLength, lineLength, unfinished } from './rules/style.ts';
+import {
+  fileLength,
+  functionLength,
+  lineLength,
+  packedLiterals,
+  unfinished,
+} from './rules/style.ts';
 
 /** All rules of the house for the repository at `root`, by the name they are reported under. */
 export function rulesFor(root: string): Readonly<Record<string, Rule>> {
   return {
     layering,
+    'folder layers': folderLayers(folders),
     'manifests agree': manifestsAgree,
     'no import cycles': noCycles,
     'no dead files': noDeadFiles,
+    'no dead exports': noDeadExports(publicNames),
+    'named exports': namedExports,
     'names at home': namesAtHome(banned, adapters),
+    'plain words': plainWords(avoidedWords),
     'line length': lineLength,
     'file length': fileLength(longFiles),
     'function length': functionLength,
+    'no packed literals': packedLiterals,
     'nothing unfinished': unfinished,
     readmes,
     'links resolve': (repository) =>
