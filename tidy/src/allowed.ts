@@ -195,7 +195,7 @@ export const banned: readonly HomeName[] = [
   { name: 'console', instead: 'return the text, or take a logger or a stream' },
 ];
 
-/** Where names are at home: a path or a folder, the names, and why. */
+/** Where names are at home: a path, a folder or an ending (`*.test.ts`), the names, and why. */
 export interface Home {
   readonly path: string;
   readonly names: readonly string[];

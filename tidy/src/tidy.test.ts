@@ -373,7 +373,10 @@ describe('names at home', () => {
 
   const lanes = namesAtHome(
     [{ name: 'openLane', member: true, instead: 'submit it' }],
-    [{ path: 'packages/engine/src/traffic/', names: ['openLane'], reason: 'opens them' }],
+    [
+      { path: 'packages/engine/src/traffic/', names: ['openLane'], reason: 'opens them' },
+      { path: '*.test.ts', names: ['openLane'], reason: 'see both ends' },
+    ],
   );
 
   test.each([
@@ -391,6 +394,7 @@ describe('names at home', () => {
       'packages/engine/src/a.ts:1: openLane is not at home here: submit it',
     ]);
     expect(verdict(lanes, { 'packages/engine/src/traffic/a.ts': text })).toEqual([]);
+    expect(verdict(lanes, { 'packages/engine/src/a.test.ts': text })).toEqual([]);
   });
 
   test.each([

@@ -30,7 +30,7 @@ export function namesAtHome(names: readonly HomeName[], homes: readonly Home[]):
   const globals = names.filter((name) => !name.member);
   return ({ sources }) =>
     sources.flatMap((source) => {
-      const here = homes.filter(({ path }) => source.path.startsWith(path));
+      const here = homes.filter(({ path }) => isAt(source.path, path));
       const isHome = (name: string): boolean => here.some((home) => home.names.includes(name));
       const found: (Use & { readonly rule: HomeName })[] = [];
       for (const use of globalsUsed(source)) {
@@ -51,6 +51,9 @@ export function namesAtHome(names: readonly HomeName[], homes: readonly Home[]):
         });
     });
 }
+
+const isAt = (path: string, home: string): boolean =>
+  home.startsWith('*') ? path.endsWith(home.slice(1)) : path.startsWith(home);
 
 /** `words` in lower case, each with the word of the field for it. */
 export function plainWords(words: Readonly<Record<string, string>>): Rule {
