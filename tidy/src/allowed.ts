@@ -183,6 +183,9 @@ export const avoidedWords: Readonly<Record<string, string>> = {
   wishes: 'options',
 };
 
+/** How data crosses between host and device, and what opens the ways. */
+const lanes = ['inlineLane', 'openLane', 'openUploader', 'uploaderStart', 'uploadTarget'];
+
 export const banned: readonly HomeName[] = [
   { name: 'new Date()', instead: 'take a Clock (packages/bridge/src/clock.ts)' },
   { name: 'Date.now', instead: 'take a Clock (packages/bridge/src/clock.ts)' },
@@ -193,6 +196,14 @@ export const banned: readonly HomeName[] = [
   { name: 'AbortSignal.timeout', instead: 'await Clock.sleepUntilNs and abort' },
   { name: 'Math.random', instead: 'take a seed (packages/device/src/random.ts)' },
   { name: 'console', instead: 'return the text, or take a logger or a stream' },
+  ...lanes.map(
+    (name): HomeName => ({
+      name,
+      member: true,
+      instead:
+        'submit the copy to the traffic (packages/engine/src/traffic/), which keeps the ledger',
+    }),
+  ),
 ];
 
 /** Where names are at home: a path, a folder or an ending (`*.test.ts`), the names, and why. */
@@ -213,5 +224,17 @@ export const adapters: readonly Home[] = [
     names: ['new Date()', 'Date.now', 'performance.now', 'setTimeout', 'setInterval'],
     reason: 'the host clock of the command line and the server',
   },
+  { path: 'packages/device/', names: lanes, reason: 'makes the lanes and uploaders' },
+  {
+    path: 'packages/engine/src/traffic/',
+    names: lanes,
+    reason: 'the one owner of lanes: it orders the crossings and writes them down',
+  },
+  {
+    path: 'packages/probe/src/',
+    names: lanes,
+    reason: 'measures what a lane itself costs, where no engine is',
+  },
+  { path: '*.test.ts', names: lanes, reason: 'tests look into a device past the engine' },
   { path: 'examples/', names: ['console'], reason: 'what an example shows is printed' },
 ];
