@@ -127,7 +127,7 @@ class Uses {
     }
   }
 
-  /** Says that a name of a file is used, or all of them (`*`). */
+  /** Says that a name of a file is used, or all of them: `*` is added like a name. */
   add(path: string, name: string, user: User): void {
     const names = this.#users.get(path) ?? new Map<string, Set<User>>();
     const users = names.get(name) ?? new Set<User>();

@@ -125,9 +125,10 @@ function globalsUsed({ ast }: Source): Use[] {
  * Where `names` are called, read, imported or taken out of an object. To declare a member of that
  * name, or to pass an object that has one, is not to use it.
  */
-function membersUsed({ ast }: Source, names: ReadonlySet<string>): Use[] {
+function membersUsed({ ast, text }: Source, names: ReadonlySet<string>): Use[] {
   const uses: Use[] = [];
-  if (names.size === 0) return uses;
+  // Few files have any: the others need no walk.
+  if (![...names].some((name) => text.includes(name))) return uses;
   const visit = (node: Node): void => {
     const name = isIdentifier(node) || isStringLiteral(node) ? node.text : '';
     if (names.has(name) && (isIdentifier(node) ? !isDeclared(node) : isKeyOfAccess(node))) {
