@@ -26,21 +26,23 @@ import { exportsOf } from './exports.ts';
 
 /** Names are used only where they are at home. Members of any object count by their name alone. */
 export function namesAtHome(names: readonly HomeName[], homes: readonly Home[]): Rule {
-  const members = new Map(names.filter((name) => name.member).map((name) => [name.name, name]));
-  const globals = names.filter((name) => !name.member);
   return ({ sources }) =>
     sources.flatMap((source) => {
       const here = homes.filter(({ path }) => isAt(source.path, path));
       const isHome = (name: string): boolean => here.some((home) => home.names.includes(name));
+      // Most files hold none of the words, and need no walk.
+      const mentioned = names.filter(({ name }) => mayMention(source.text, name));
+      const globals = mentioned.filter(({ member }) => !member);
+      const members = mentioned.filter(({ member }) => member);
       const found: (Use & { readonly rule: HomeName })[] = [];
-      for (const use of globalsUsed(source)) {
+      for (const use of globals.length === 0 ? [] : globalsUsed(source)) {
         const rule = globals.find(
           ({ name }) => use.name === name || use.name.startsWith(`${name}.`),
         );
         if (rule !== undefined) found.push({ ...use, rule });
       }
-      for (const use of membersUsed(source, new Set(members.keys()))) {
-        const rule = members.get(use.name);
+      for (const use of members.length === 0 ? [] : identifiersUsed(source)) {
+        const rule = members.find(({ name }) => use.name === name);
         if (rule !== undefined) found.push({ ...use, rule });
       }
       return found
@@ -51,6 +53,10 @@ export function namesAtHome(names: readonly HomeName[], homes: readonly Home[]):
         });
     });
 }
+
+/** All words of a name are somewhere in a text; `new Date()` also stands for `Date()`. */
+const mayMention = (text: string, name: string): boolean =>
+  (name.match(/\w+/g) ?? []).every((word) => word === 'new' || text.includes(word));
 
 const isAt = (path: string, home: string): boolean =>
   home.startsWith('*') ? path.endsWith(home.slice(1)) : path.startsWith(home);
@@ -122,18 +128,15 @@ function globalsUsed({ ast }: Source): Use[] {
 }
 
 /**
- * Where `names` are called, read, imported or taken out of an object. To declare a member of that
+ * Names where they are called, read, imported or taken out of an object. To declare a member of a
  * name, or to pass an object that has one, is not to use it.
  */
-function membersUsed({ ast, text }: Source, names: ReadonlySet<string>): Use[] {
+function identifiersUsed({ ast }: Source): Use[] {
   const uses: Use[] = [];
-  // Few files have any: the others need no walk.
-  if (![...names].some((name) => text.includes(name))) return uses;
   const visit = (node: Node): void => {
-    const name = isIdentifier(node) || isStringLiteral(node) ? node.text : '';
-    if (names.has(name) && (isIdentifier(node) ? !isDeclared(node) : isKeyOfAccess(node))) {
-      uses.push({ name, line: lineAt(ast, node.getStart(ast)) });
-    }
+    const isUse =
+      (isIdentifier(node) && !isDeclared(node)) || (isStringLiteral(node) && isKeyOfAccess(node));
+    if (isUse) uses.push({ name: node.text, line: lineAt(ast, node.getStart(ast)) });
     node.forEachChild(visit);
   };
   visit(ast);
