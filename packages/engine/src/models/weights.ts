@@ -1,7 +1,7 @@
 import type { Matrix, Slice, StorageFormat } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
 import { isQuantized } from './quantization.ts';
-import { type PlannedScales, planScales } from './scales.ts';
+import { type WeightScales, weightScales } from './scales.ts';
 import type { ModelSpec } from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
@@ -68,7 +68,7 @@ export interface Selection {
 }
 
 /** A tensor the engine wants on the device. */
-export interface PlannedTensor {
+export interface WeightTensor {
   readonly destination: Destination;
   /** For messages and reports: `layers.3.qkv`. */
   readonly label: string;
@@ -78,7 +78,7 @@ export interface PlannedTensor {
   readonly elements: number;
   readonly sources: readonly WeightSource[];
   /** What the values of an FP8 matrix are multiplied by; null for elements. */
-  readonly scales: PlannedScales | null;
+  readonly scales: WeightScales | null;
 }
 
 interface Part {
@@ -96,12 +96,12 @@ function product(shape: readonly number[]): number {
   return shape.reduce((total, size) => total * size, 1);
 }
 
-function planned(
+function tensorOf(
   destination: Destination,
-  kind: PlannedTensor['kind'],
+  kind: WeightTensor['kind'],
   parts: readonly Part[],
-  scales: PlannedScales | null = null,
-): PlannedTensor {
+  scales: WeightScales | null = null,
+): WeightTensor {
   let rows = 0;
   let elements = 0;
   const sources: WeightSource[] = [];
@@ -122,7 +122,7 @@ function scalesOf(
   { quantization }: ModelSpec,
   modules: readonly Module[],
   inputs: number,
-): PlannedScales | null {
+): WeightScales | null {
   const quantized = modules.filter(({ name }) => isQuantized(quantization, name));
   if (quantization === null || quantized.length === 0) return null;
   if (quantized.length < modules.length) {
@@ -133,7 +133,7 @@ function scalesOf(
         `${other.name}, which are one product here; supported: both or neither`,
     );
   }
-  return planScales(quantization.grid, modules, inputs);
+  return weightScales(quantization.grid, modules, inputs);
 }
 
 /** A linear map's matrix, and its bias when it has one. */
@@ -144,22 +144,22 @@ function linear(
   modules: readonly Module[],
   inputs: number,
   biased: boolean,
-): PlannedTensor[] {
+): WeightTensor[] {
   const weights = modules.map(({ name, outputs }) => ({
     name: `${name}.weight`,
     shape: [outputs, inputs],
   }));
   const biases = modules.map(({ name, outputs }) => ({ name: `${name}.bias`, shape: [outputs] }));
   const scales = scalesOf(spec, modules, inputs);
-  const matrix = planned({ role: roles.weight, layer }, 'matrix', weights, scales);
-  return biased ? [matrix, planned({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
+  const matrix = tensorOf({ role: roles.weight, layer }, 'matrix', weights, scales);
+  return biased ? [matrix, tensorOf({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
 }
 
-function norm(destination: Destination, name: string, width: number): PlannedTensor {
-  return planned(destination, 'norm', [{ name: `${name}.weight`, shape: [width] }]);
+function norm(destination: Destination, name: string, width: number): WeightTensor {
+  return tensorOf(destination, 'norm', [{ name: `${name}.weight`, shape: [width] }]);
 }
 
-function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
+function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
   const { hiddenSize, headDim, intermediateSize } = spec;
   const prefix = `model.layers.${layer}`;
   const attention = `${prefix}.self_attn`;
@@ -203,19 +203,19 @@ function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
  * the forward pass. The embedding table and the head are never quantised. Throws ModelError
  * `unsupported` when only a part of a stack is.
  */
-export function weightPlan(spec: ModelSpec): PlannedTensor[] {
+export function weightTensors(spec: ModelSpec): WeightTensor[] {
   const table = [spec.vocabularySize, spec.hiddenSize];
   const embed = [{ name: 'model.embed_tokens.weight', shape: table }];
   const head = [{ name: 'lm_head.weight', shape: table }];
   return [
-    planned({ role: 'embed' }, 'matrix', embed),
-    ...Array.from({ length: spec.layers }, (_, layer) => planLayer(spec, layer)).flat(),
+    tensorOf({ role: 'embed' }, 'matrix', embed),
+    ...Array.from({ length: spec.layers }, (_, layer) => layerTensors(spec, layer)).flat(),
     norm({ role: 'finalNorm' }, 'model.norm', spec.hiddenSize),
-    ...(spec.tiedHead ? [] : [planned({ role: 'head' }, 'matrix', head)]),
+    ...(spec.tiedHead ? [] : [tensorOf({ role: 'head' }, 'matrix', head)]),
   ];
 }
 
 /** Parameters of the model: a tied head counts once. */
 export function parameterCount(spec: ModelSpec): number {
-  return weightPlan(spec).reduce((total, tensor) => total + tensor.elements, 0);
+  return weightTensors(spec).reduce((total, tensor) => total + tensor.elements, 0);
 }
