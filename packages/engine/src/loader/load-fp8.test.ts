@@ -176,7 +176,7 @@ describe('FP8 weights', () => {
   test('dummies have the spread of other dummies', async () => {
     const folder = await folderOf({ quantization: BLOCKS });
     const { loaded, crossedBytes } = await load(folder, undefined, true);
-    const { gateUp } = loaded.weights.layers[1]!;
+    const { gateUp } = loaded.weights.layers[1]!.feedForward;
     const scales = await scalesOf(gateUp);
     expect(crossedBytes).toBe(0);
     expect(new Set(scales).size).toBe(1);

@@ -62,7 +62,11 @@ function slicesOf(weights: Weights): Map<string, Slice> {
     ['head', weights.head.weight],
   ]);
   weights.layers.forEach((layer, index) => {
-    for (const [role, weight] of Object.entries(layer) as [string, WeightMatrix | Slice | null][]) {
+    const { feedForward, ...rest } = layer;
+    const { kind, ...dense } = feedForward;
+    expect(kind).toBe('dense');
+    const roles: Record<string, WeightMatrix | Slice | null> = { ...rest, ...dense };
+    for (const [role, weight] of Object.entries(roles)) {
       if (weight === null) continue;
       slices.set(`layers.${index}.${role}`, 'weight' in weight ? weight.weight : weight);
     }

@@ -131,14 +131,20 @@ function dummyOf(tensor: WeightTensor, part: Placement['part'], element: Element
   return { elements, type: element, mean: kind === 'norm' ? 1 : 0, spread };
 }
 
-const OPTIONAL_ROLES = {
-  qkvBias: null,
-  queryNorm: null,
-  keyNorm: null,
-  outputBias: null,
-  gateUpBias: null,
-  downBias: null,
-} as const;
+const OPTIONAL_ROLES = { qkvBias: null, queryNorm: null, keyNorm: null, outputBias: null } as const;
+const DENSE_ROLES = ['gateUp', 'gateUpBias', 'down', 'downBias'] as const;
+
+/** A layer's weights from what was placed under each role. */
+function layerOf(spec: ModelSpec, roles: Readonly<Record<string, unknown>>): LayerWeights {
+  const { kind } = spec.feedForward;
+  const feedForward = Object.fromEntries(DENSE_ROLES.map((role) => [role, roles[role] ?? null]));
+  const rest = Object.entries(roles).filter(([role]) => !(role in feedForward));
+  return {
+    ...OPTIONAL_ROLES,
+    ...Object.fromEntries(rest),
+    feedForward: { kind, ...feedForward },
+  } as unknown as LayerWeights;
+}
 
 /** A tensor's values and scales on the device. */
 interface Placed {
@@ -188,8 +194,7 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
   invariant(headRows !== undefined, 'a model has a head, or the table is it');
   const sizes = { outputs: spec.vocabularySize, inputs: spec.hiddenSize };
   const head = { ...elementMatrix(headRows), ...sizes };
-  const typed = layers.map((roles) => ({ ...OPTIONAL_ROLES, ...roles }) as unknown as LayerWeights);
-  return { embed, layers: typed, finalNorm, head };
+  return { embed, layers: layers.map((roles) => layerOf(spec, roles)), finalNorm, head };
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

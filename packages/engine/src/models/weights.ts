@@ -25,6 +25,15 @@ export interface LayerWeights {
   readonly outputBias: Slice | null;
   /** [hidden] */
   readonly postNorm: Slice;
+  readonly feedForward: FeedForwardWeights;
+}
+
+/** What a layer does after attention, by the kind that `ModelSpec.feedForward` names. */
+export type FeedForwardWeights = DenseWeights;
+
+/** A gated product and one back. */
+export interface DenseWeights {
+  readonly kind: 'dense';
   /** [2 intermediate, hidden]: gate, then up. */
   readonly gateUp: WeightMatrix;
   readonly gateUpBias: Slice | null;
@@ -44,7 +53,7 @@ export interface Weights {
   readonly head: WeightMatrix;
 }
 
-export type LayerRole = keyof LayerWeights;
+type LayerRole = Exclude<keyof LayerWeights, 'feedForward'> | Exclude<keyof DenseWeights, 'kind'>;
 
 /** Where a tensor goes in `Weights`. */
 export type Destination =
@@ -136,11 +145,22 @@ function scalesOf(
   return weightScales(quantization.grid, modules, inputs);
 }
 
+/** Where a linear map's matrix and bias go. */
+interface LinearRoles {
+  readonly weight: LayerRole;
+  readonly bias: LayerRole;
+}
+
+const QKV: LinearRoles = { weight: 'qkv', bias: 'qkvBias' };
+const OUTPUT: LinearRoles = { weight: 'output', bias: 'outputBias' };
+const GATE_UP: LinearRoles = { weight: 'gateUp', bias: 'gateUpBias' };
+const DOWN: LinearRoles = { weight: 'down', bias: 'downBias' };
+
 /** A linear map's matrix, and its bias when it has one. */
 function linear(
   spec: ModelSpec,
   layer: number,
-  roles: { readonly weight: LayerRole; readonly bias: LayerRole },
+  roles: LinearRoles,
   modules: readonly Module[],
   inputs: number,
   biased: boolean,
@@ -160,7 +180,7 @@ function norm(destination: Destination, name: string, width: number): WeightTens
 }
 
 function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
-  const { hiddenSize, headDim, intermediateSize } = spec;
+  const { hiddenSize, headDim } = spec;
   const prefix = `model.layers.${layer}`;
   const attention = `${prefix}.self_attn`;
   const queryWidth = spec.heads * headDim;
@@ -170,32 +190,37 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
     { name: `${attention}.k_proj`, outputs: kvWidth },
     { name: `${attention}.v_proj`, outputs: kvWidth },
   ];
-  const gateUp = [
-    { name: `${prefix}.mlp.gate_proj`, outputs: intermediateSize },
-    { name: `${prefix}.mlp.up_proj`, outputs: intermediateSize },
-  ];
   const output = [{ name: `${attention}.o_proj`, outputs: hiddenSize }];
-  const down = [{ name: `${prefix}.mlp.down_proj`, outputs: hiddenSize }];
   const headNorms = [
     norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
     norm({ role: 'keyNorm', layer }, `${attention}.k_norm`, headDim),
   ];
-  const stack = (
-    weight: LayerRole,
-    bias: LayerRole,
-    modules: readonly Module[],
-    inputs: number,
-    biased: boolean,
-  ) => linear(spec, layer, { weight, bias }, modules, inputs, biased);
   return [
     norm({ role: 'inputNorm', layer }, `${prefix}.input_layernorm`, hiddenSize),
-    ...stack('qkv', 'qkvBias', qkv, hiddenSize, spec.qkvBias),
+    ...linear(spec, layer, QKV, qkv, hiddenSize, spec.qkvBias),
     ...(spec.qkNorm ? headNorms : []),
-    ...stack('output', 'outputBias', output, queryWidth, spec.outputBias),
+    ...linear(spec, layer, OUTPUT, output, queryWidth, spec.outputBias),
     norm({ role: 'postNorm', layer }, `${prefix}.post_attention_layernorm`, hiddenSize),
-    ...stack('gateUp', 'gateUpBias', gateUp, hiddenSize, spec.mlpBias),
-    ...stack('down', 'downBias', down, intermediateSize, spec.mlpBias),
+    ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
   ];
+}
+
+function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
+  const { hiddenSize, feedForward } = spec;
+  switch (feedForward.kind) {
+    case 'dense': {
+      const { intermediateSize, bias } = feedForward;
+      const gateUp = [
+        { name: `${prefix}.gate_proj`, outputs: intermediateSize },
+        { name: `${prefix}.up_proj`, outputs: intermediateSize },
+      ];
+      const down = [{ name: `${prefix}.down_proj`, outputs: hiddenSize }];
+      return [
+        ...linear(spec, layer, GATE_UP, gateUp, hiddenSize, bias),
+        ...linear(spec, layer, DOWN, down, intermediateSize, bias),
+      ];
+    }
+  }
 }
 
 /**
@@ -218,4 +243,9 @@ export function weightTensors(spec: ModelSpec): WeightTensor[] {
 /** Parameters of the model: a tied head counts once. */
 export function parameterCount(spec: ModelSpec): number {
   return weightTensors(spec).reduce((total, tensor) => total + tensor.elements, 0);
+}
+
+/** Every matrix of a layer that a token is multiplied by. */
+export function layerMatrices({ qkv, output, feedForward }: LayerWeights): WeightMatrix[] {
+  return [qkv, output, feedForward.gateUp, feedForward.down];
 }
