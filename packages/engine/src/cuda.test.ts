@@ -45,11 +45,24 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const device = await open();
     const before = [gpu.read('compiledByCaller'), gpu.read('compiledElsewhere')];
     const engine = await createEngine({
-      ...{ device, model, dummy: true, lawName: 'off', policy: 'drain-first', seed: 1 },
-      ...{ burst: { tollNs: 0, interTokenLimitNs: 5e7 }, maxModelTokens: 64, maxRows: 8 },
-      ...{ maxBatchTokens: 64, pageTokens: 16, memoryUtilization: 0.5, kvBytes: 2 ** 22 },
-      ...{ prefixCaching: true, chunkedPrefill: true, maxWaiting: 4 },
-      ...{ quantization: undefined, kvFormat: 'element' },
+      device,
+      model,
+      dummy: true,
+      lawName: 'off',
+      policy: 'drain-first',
+      seed: 1,
+      burst: { tollNs: 0, interTokenLimitNs: 5e7 },
+      maxModelTokens: 64,
+      maxRows: 8,
+      maxBatchTokens: 64,
+      pageTokens: 16,
+      memoryUtilization: 0.5,
+      kvBytes: 2 ** 22,
+      prefixCaching: true,
+      chunkedPrefill: true,
+      maxWaiting: 4,
+      quantization: undefined,
+      kvFormat: 'element',
     });
     expect(gpu.read('compiledByCaller')).toBe(before[0]);
     expect(gpu.read('compiledElsewhere') - before[1]!).toBeGreaterThan(3);

@@ -66,8 +66,13 @@ async function load(folder: string, stagingBytes?: number, isDummy = false) {
 async function download(from: Slice): Promise<Uint8Array> {
   const host = device.allocateHost(from.bytes, 'pinned', 'download');
   await device.inlineLane.copy({
-    ...{ direction: 'd2h', device: from, host, hostOffsetBytes: 0, purpose: 'probe' },
-    ...{ stream: device.createStream('download'), tenant: 'test' },
+    direction: 'd2h',
+    device: from,
+    host,
+    hostOffsetBytes: 0,
+    purpose: 'probe',
+    stream: device.createStream('download'),
+    tenant: 'test',
   });
   const bytes = host.bytes.slice();
   device.freeHost(host);
@@ -94,7 +99,9 @@ async function tensorsIn(folder: string): Promise<TensorData[]> {
         data_offsets: [from, to],
       },
     ]) => ({
-      ...{ name, dtype, shape },
+      name,
+      dtype,
+      shape,
       bytes: Uint8Array.from(file.subarray(8 + headerBytes + from, 8 + headerBytes + to)),
     }),
   );

@@ -14,8 +14,12 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
   return {
     spec,
     shape: {
-      ...{ maxRows: 64, maxBatchTokens: 2048, maxModelTokens: 8192, pageTokens: 16 },
-      ...{ ringSlots: 256, kvFormat: 'element' },
+      maxRows: 64,
+      maxBatchTokens: 2048,
+      maxModelTokens: 8192,
+      pageTokens: 16,
+      ringSlots: 256,
+      kvFormat: 'element',
     },
     elementBytes: 2,
     deviceBytes: 79 * GIB,

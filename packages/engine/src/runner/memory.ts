@@ -88,7 +88,10 @@ export function budgetMemory(request: MemoryRequest): MemoryBudget {
   const kvPages = Math.min(limits.memory, limits.request, limits.rows);
   const kvLimit = (['rows', 'request', 'memory'] as const).find((by) => limits[by] === kvPages)!;
   const budget: MemoryBudget = {
-    ...{ deviceBytes, utilization, weightBytes, ...fixed },
+    deviceBytes,
+    utilization,
+    weightBytes,
+    ...fixed,
     kvFormat: shape.kvFormat,
     kvBytes: kvPages * perPage,
     kvPages,

@@ -51,8 +51,13 @@ async function orderOf(
 async function arrived(at: number, bytes: number): Promise<number[]> {
   const host = device.allocateHost(bytes, 'pinned', 'arrived');
   await device.inlineLane.copy({
-    ...{ direction: 'd2h', device: slice(target.buffer, at, bytes), host, hostOffsetBytes: 0 },
-    ...{ stream: device.createStream('arrived'), purpose: 'probe', tenant: 'test' },
+    direction: 'd2h',
+    device: slice(target.buffer, at, bytes),
+    host,
+    hostOffsetBytes: 0,
+    stream: device.createStream('arrived'),
+    purpose: 'probe',
+    tenant: 'test',
   });
   return [...host.bytes];
 }
