@@ -26,6 +26,11 @@ const CLASS_OF: Readonly<Record<Purpose, number>> = {
 };
 const CLASSES = 3;
 
+/** Whether such crossings are of the class that goes first. */
+export function isUrgent(purpose: Purpose): boolean {
+  return CLASS_OF[purpose] === 0;
+}
+
 export type SchedulerEvent =
   | { readonly kind: 'lane-opened'; readonly lane: string }
   /** The lane must be idle. */

@@ -1,4 +1,4 @@
-import { Ledger } from '@bridgekeeper/bridge';
+import type { Profile } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type Device,
@@ -8,30 +8,28 @@ import {
 } from '@bridgekeeper/device';
 import { Engine } from './engine.ts';
 import { PagePool } from './kv/page-pool.ts';
-import { openCheckpoint } from './loader/checkpoint.ts';
-import { LanePool } from './loader/lane-pool.ts';
-import { weightBytes } from './loader/layout.ts';
+import { openCheckpoint } from './loader/files/checkpoint.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
-import type { LoadingPlan } from './loader/loading-plan.ts';
 import { loadNotes } from './loader/notes.ts';
-import type { ReaderPool } from './loader/reads.ts';
-import { uploadBytes } from './loader/upload.ts';
+import type { ReaderPool } from './loader/reading/reads.ts';
+import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
+import { weightBytes } from './loader/tensors/layout.ts';
 import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS } from './models/quantization.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
-import { weightPlan } from './models/weights.ts';
+import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { createPolicy, type PolicyName } from './policies/policy.ts';
 import { type EngineCard, EngineError } from './request.ts';
-import { Door } from './runner/door.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { type MemoryPlan, planMemory } from './runner/memory.ts';
+import { budgetMemory, type MemoryBudget } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
 import { type OpenedModel, openModel } from './seal/open-model.ts';
+import { Traffic } from './traffic/traffic.ts';
 
 /** What bounds an engine, whatever model and device it has. Plain data. */
 export interface EngineLimits {
@@ -56,6 +54,8 @@ export interface EngineOptions extends EngineLimits {
   readonly device: Device;
   /** How reports name the law that the device imposes. */
   readonly lawName: string;
+  /** What crossings cost here, as far as is known: bulk is cut by it. Absent or null: nothing is. */
+  readonly bridge?: Profile | null | undefined;
   readonly policy: PolicyName;
   /** A Hugging Face model folder. */
   readonly model: string;
@@ -67,7 +67,7 @@ export interface EngineOptions extends EngineLimits {
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
   /** How weights come to the device; undefined: as where there is no bridge. */
-  readonly loading?: LoadingPlan | undefined;
+  readonly loading?: LoadingStrategy | undefined;
   /** Reading threads that were started before the device was opened. */
   readonly readers?: ReaderPool | undefined;
   /** What is asked of the model's seal; undefined: nothing. */
@@ -83,15 +83,12 @@ export interface PreparedModel {
   /** Of the seal that its weights were verified against; null: they were not. */
   readonly sealRoot: string | null;
   readonly shape: RunnerShape;
-  readonly memory: MemoryPlan;
+  readonly memory: MemoryBudget;
   readonly loaded: LoadedWeights;
   readonly parts: ForwardParts;
   readonly runner: Runner;
-  /** The launching thread's door; its crossings are in the ledger. */
-  readonly door: Door;
-  readonly ledger: Ledger;
-  /** Lanes that weights crossed on: whoever needs one takes it over. */
-  readonly lanes: LanePool;
+  /** Everything that crosses, and the lanes that weights crossed on, for steps to take over. */
+  readonly traffic: Traffic;
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
@@ -109,26 +106,18 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 /** Loads the model and makes everything that steps need: nothing is allocated after this. */
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
-  const lanes = new LanePool(device);
+  const { lawName, bridge = null } = options;
+  const traffic = new Traffic({ device, lawName, profile: bridge });
   // Creating contexts takes its time: what weights or steps will cross on is begun now.
-  const contexts = options.loading?.contexts ?? 0;
-  if (!options.dummy) lanes.grow(contexts);
+  if (!options.dummy) traffic.reserve(options.loading?.contexts ?? 0);
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
   const spec = quantizedAsWished(options, await readModelSpec(source.files));
   const { shape, memory } = planShape(options, spec);
-  const ledger = new Ledger({ law: options.lawName, openedNs: device.clock.nowNs() });
-  ledger.addLane(device.inlineLane);
-  const door = new Door(device.inlineLane, (record) => ledger.record(record));
-  const loaded = await load(options, source, { spec, door, lanes });
+  const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, spec, shape);
   const rope = ropeTable(spec, shape.maxModelTokens);
-  await uploadBytes({
-    device,
-    lane: door.lane,
-    bytes: new Uint8Array(rope.buffer, rope.byteOffset, rope.byteLength),
-    to: slice(buffers.rope),
-    onCrossing: door.record,
-  });
+  const ropeBytes = new Uint8Array(rope.buffer, rope.byteOffset, rope.byteLength);
+  await traffic.upload(ropeBytes, slice(buffers.rope));
   const stream = device.createStream('engine');
   const { element } = device.info;
   const parts = { spec, shape, weights: loaded.weights, buffers, stream, element };
@@ -142,32 +131,37 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const { prefixCaching, chunkedPrefill } = options;
   const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
-  const made = { spec, shape, memory, loaded, parts, runner, door, ledger, lanes, scheduler, pool };
-  return { ...made, sealRoot, prepareSeconds };
+  return {
+    spec,
+    sealRoot,
+    shape,
+    memory,
+    loaded,
+    parts,
+    runner,
+    traffic,
+    scheduler,
+    pool,
+    prepareSeconds,
+  };
 }
 
 /** Starts the engine's loop over a prepared model. */
 export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
-  const { scheduler, runner, door, pool, ledger } = model;
+  const { scheduler, runner, traffic, pool } = model;
   const { clock } = device;
-  const openDoor = async (label: string) => {
-    const lane = await model.lanes.take(label);
-    ledger.addLane(lane);
-    return new Door(lane, door.record);
-  };
   const { burst } = options;
-  const parts = { scheduler, runner, door, openDoor, clock, burst };
-  const policy = await createPolicy(options.policy, parts);
-  // Closing a context takes its time, and nobody waits for it.
-  void model.lanes.close();
+  const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
+  // Closing contexts takes its time, and the engine need not wait for it.
+  void traffic.closeReserved();
   return new Engine({
     device,
     scheduler,
     pool,
     policy,
     card: describe(options, model),
-    ledger,
+    traffic,
     drawSeed: seedSource(options.seed),
   });
 }
@@ -189,7 +183,7 @@ function quantizedAsWished(options: EngineOptions, spec: ModelSpec): ModelSpec {
 function planShape(
   options: EngineOptions,
   spec: ModelSpec,
-): { readonly shape: RunnerShape; readonly memory: MemoryPlan } {
+): { readonly shape: RunnerShape; readonly memory: MemoryBudget } {
   const { device, maxRows, maxBatchTokens } = options;
   const maxModelTokens = options.maxModelTokens ?? spec.maxPositions;
   if (maxModelTokens > spec.maxPositions) {
@@ -211,16 +205,20 @@ function planShape(
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const sizes = {
-    ...{ maxRows, maxBatchTokens, maxModelTokens, pageTokens },
-    ...{ ringSlots: RING_SLOTS, kvFormat: options.kvFormat },
+    maxRows,
+    maxBatchTokens,
+    maxModelTokens,
+    pageTokens,
+    ringSlots: RING_SLOTS,
+    kvFormat: options.kvFormat,
   };
-  const memory = planMemory({
+  const memory = budgetMemory({
     spec,
     shape: sizes,
     elementBytes,
     deviceBytes: device.info.memoryBytes,
     utilization: options.memoryUtilization,
-    weightBytes: weightBytes(weightPlan(spec), elementBytes),
+    weightBytes: weightBytes(weightTensors(spec), elementBytes),
     kvBytes: options.kvBytes,
   });
   return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
@@ -229,10 +227,10 @@ function planShape(
 async function load(
   options: EngineOptions,
   { folder, seal }: OpenedModel,
-  { spec, door, lanes }: Pick<PreparedModel, 'spec' | 'door' | 'lanes'>,
+  { spec, traffic }: Pick<PreparedModel, 'spec' | 'traffic'>,
 ): Promise<LoadedWeights> {
-  const { device, onProgress, loading: plan, readers } = options;
-  const common = { spec, device, lanes, readers, plan, onCrossing: door.record, onProgress };
+  const { device, onProgress, loading: strategy, readers } = options;
+  const common = { spec, device, traffic, readers, strategy, onProgress };
   if (options.dummy) return loadWeights({ ...common, source: 'dummy' });
   const source = await openCheckpoint(folder, seal);
   try {

@@ -6,10 +6,11 @@ import { type Device, openCudaDevice } from '@bridgekeeper/device';
 import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine } from './create.ts';
-import { openCheckpoint } from './loader/checkpoint.ts';
+import { openCheckpoint } from './loader/files/checkpoint.ts';
 import { loadVerbatim } from './loader/load.ts';
-import { type LoadingPlan, planLoading } from './loader/loading-plan.ts';
+import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { writeModelFolder } from './testing/model-folder.ts';
+import { Traffic } from './traffic/traffic.ts';
 
 const LAW = 'b300-cc';
 
@@ -44,11 +45,24 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const device = await open();
     const before = [gpu.read('compiledByCaller'), gpu.read('compiledElsewhere')];
     const engine = await createEngine({
-      ...{ device, model, dummy: true, lawName: 'off', policy: 'drain-first', seed: 1 },
-      ...{ burst: { tollNs: 0, interTokenLimitNs: 5e7 }, maxModelTokens: 64, maxRows: 8 },
-      ...{ maxBatchTokens: 64, pageTokens: 16, memoryUtilization: 0.5, kvBytes: 2 ** 22 },
-      ...{ prefixCaching: true, chunkedPrefill: true, maxWaiting: 4 },
-      ...{ quantization: undefined, kvFormat: 'element' },
+      device,
+      model,
+      dummy: true,
+      lawName: 'off',
+      policy: 'drain-first',
+      seed: 1,
+      burst: { tollNs: 0, interTokenLimitNs: 5e7 },
+      maxModelTokens: 64,
+      maxRows: 8,
+      maxBatchTokens: 64,
+      pageTokens: 16,
+      memoryUtilization: 0.5,
+      kvBytes: 2 ** 22,
+      prefixCaching: true,
+      chunkedPrefill: true,
+      maxWaiting: 4,
+      quantization: undefined,
+      kvFormat: 'element',
     });
     expect(gpu.read('compiledByCaller')).toBe(before[0]);
     expect(gpu.read('compiledElsewhere') - before[1]!).toBeGreaterThan(3);
@@ -56,15 +70,18 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     await engine.shutdown(0);
   });
 
-  async function load(device: Device, plan: LoadingPlan) {
+  async function load(device: Device, strategy: LoadingStrategy) {
     const source = await openCheckpoint(model);
     const crossings: CrossingRecord[] = [];
     const before = device.counters();
     const onCrossing = (record: CrossingRecord) => crossings.push(record);
-    const { buffers, report } = await loadVerbatim({ device, source, plan, onCrossing });
+    const lawName = device.uploaderStart() === null ? LAW : 'off';
+    const traffic = new Traffic({ device, lawName, profile: null, onCrossing });
+    const { buffers, report } = await loadVerbatim({ device, traffic, source, strategy });
     const after = device.counters();
     expect(after.h2dBytes - before.h2dBytes).toBe(report.bytes);
     expect(after.copies - before.copies).toBe(crossings.length);
+    await traffic.closeReserved();
     for (const buffer of buffers) device.free(buffer);
     expect(device.counters().allocatedBytes).toBe(before.allocatedBytes);
     await source.close();
@@ -74,8 +91,11 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
   test('without a law, threads that read copy what they have read', async () => {
     const device = await open();
     const facts = { deviceKind: 'cuda', profile: null, isImposed: false, cores: 4 } as const;
-    const { crossings, report } = await load(device, { ...planLoading(facts), chunkBytes: 32_768 });
-    expect(report.plan).toMatchObject({ crossedBy: 'readers', readers: 3 });
+    const { crossings, report } = await load(device, {
+      ...deriveStrategy(facts),
+      chunkBytes: 32_768,
+    });
+    expect(report.strategy).toMatchObject({ crossedBy: 'readers', readers: 3 });
     expect(crossings.every(({ lane }) => lane.startsWith('reader-'))).toBe(true);
     expect(Math.max(...crossings.map(({ bytes }) => bytes))).toBe(4096);
     await device.close();
@@ -85,13 +105,13 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const device = await open(LAW);
     expect(device.uploaderStart()).toBeNull();
     const profile = referenceProfile(LAW);
-    const plan = planLoading({ deviceKind: 'cuda', profile, isImposed: true, cores: 4 });
-    const { crossings } = await load(device, { ...plan, contexts, chunkBytes: 32_768 });
+    const strategy = deriveStrategy({ deviceKind: 'cuda', profile, isImposed: true, cores: 4 });
+    const { crossings } = await load(device, { ...strategy, contexts, chunkBytes: 32_768 });
     expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(1);
     const least = Math.min(
       ...crossings.map(({ startedNs, completedNs }) => completedNs - startedNs),
     );
-    expect(least).toBeGreaterThanOrEqual(profile.crossings.h2d[plan.memory].idleTollNs);
+    expect(least).toBeGreaterThanOrEqual(profile.crossings.h2d[strategy.memory].idleTollNs);
     await device.close();
   });
 });

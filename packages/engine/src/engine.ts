@@ -1,7 +1,6 @@
-import { type Clock, invariant, type Ledger } from '@bridgekeeper/bridge';
+import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import { checkRequest } from './check-request.ts';
-import { CrossingShares } from './crossing-shares.ts';
 import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
 import {
@@ -14,6 +13,8 @@ import {
 } from './request.ts';
 import { finishOf, type Scheduler } from './scheduler/scheduler.ts';
 import { Sequence } from './scheduler/sequence.ts';
+import type { CrossingShares } from './traffic/shares.ts';
+import type { Traffic } from './traffic/traffic.ts';
 
 export interface EngineParts {
   readonly device: Device;
@@ -21,7 +22,7 @@ export interface EngineParts {
   readonly pool: PagePool;
   readonly policy: Policy;
   readonly card: EngineCard;
-  readonly ledger: Ledger;
+  readonly traffic: Traffic;
   /** A seed for requests that bring none. */
   readonly drawSeed: () => bigint;
 }
@@ -43,7 +44,7 @@ export class Engine implements EngineClient {
   readonly failed: Promise<EngineError>;
   readonly #parts: EngineParts;
   readonly #clock: Clock;
-  readonly #shares: CrossingShares;
+  readonly #shares: CrossingShares<Sequence>;
   readonly #open = new Map<string, OpenRequest>();
   readonly #ended: Promise<void>;
   #fail!: (error: EngineError) => void;
@@ -55,7 +56,7 @@ export class Engine implements EngineClient {
     this.#parts = parts;
     this.card = parts.card;
     this.#clock = parts.device.clock;
-    this.#shares = new CrossingShares(parts.ledger);
+    this.#shares = parts.traffic.openShares();
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -100,7 +101,7 @@ export class Engine implements EngineClient {
       stepsPerLaunch: policy.stepsPerLaunch(),
       launches,
       graphLaunches,
-      bridge: this.#parts.ledger.snapshot(this.#clock.nowNs()),
+      bridge: this.#parts.traffic.snapshot(),
     };
   }
 
@@ -161,7 +162,7 @@ export class Engine implements EngineClient {
       await policy.settle();
       this.#shares.divide();
       if (scheduler.busy) continue;
-      // A shutdown that came meanwhile found nobody to wake.
+      // A shutdown that came meanwhile found nothing to wake.
       if (this.#state !== 'running') return;
       await this.#nextWake();
     }

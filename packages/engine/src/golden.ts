@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { invariant, SHARED_TENANT } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import { slice } from '@bridgekeeper/device';
 import { z } from 'zod';
 import { type EngineOptions, type PreparedModel, prepareModel, startEngine } from './create.ts';
@@ -42,7 +42,7 @@ export async function runGolden(options: EngineOptions): Promise<readonly Golden
   const model = await prepareModel({ ...options, prefixCaching: false });
   const logits: Float32Array[][] = [];
   for (const { ids, greedy } of golden)
-    logits.push(await promptLogits(options, model, [...ids, greedy[0]!]));
+    logits.push(await promptLogits(model, [...ids, greedy[0]!]));
   const engine = await startEngine(options, model);
   const results: GoldenResult[] = [];
   for (const [index, expected] of golden.entries()) {
@@ -86,12 +86,10 @@ function compareLogits(
 
 /** Logits at every position of `tokens` but the last, by way of a prompt logprobs request. */
 async function promptLogits(
-  options: EngineOptions,
   model: PreparedModel,
   tokens: readonly number[],
 ): Promise<Float32Array[]> {
-  const { device } = options;
-  const { scheduler, runner, door, parts, spec } = model;
+  const { scheduler, runner, traffic, parts, spec } = model;
   const request = {
     id: 'logits',
     tenant: 'golden',
@@ -100,32 +98,21 @@ async function promptLogits(
   };
   scheduler.add(new Sequence(request, 0n, 0, 0));
   const lineBytes = spec.vocabularySize * 4;
-  const host = device.allocateHost(model.shape.maxRows * lineBytes, 'pageable', 'golden logits');
   const lines: Float32Array[] = [];
   while (scheduler.busy) {
     const plan = scheduler.plan(0);
-    const doors = { command: door, drain: door, mode: 'when-done' } as const;
-    const { launched, results: coming } = await runner.start(plan, doors);
+    const { launching } = traffic;
+    const routes = { command: launching, drain: launching, mode: 'when-done' } as const;
+    const { launched, results: coming } = await runner.start(plan, routes);
     const results = await coming;
     const count = launched.promptLines.length;
-    if (count > 0) {
-      await door.copy({
-        direction: 'd2h',
-        device: slice(parts.buffers.logits, 0, count * lineBytes),
-        host,
-        hostOffsetBytes: 0,
-        stream: parts.stream,
-        purpose: 'probe',
-        tenant: SHARED_TENANT,
-      });
-    }
+    const from = slice(parts.buffers.logits, 0, count * lineBytes);
+    const { buffer } = await traffic.download(from, parts.stream, 'probe');
     for (let line = 0; line < count; line++) {
-      const at = host.bytes.byteOffset + line * lineBytes;
-      lines.push(new Float32Array(host.bytes.buffer, at, spec.vocabularySize).slice());
+      lines.push(new Float32Array(buffer, line * lineBytes, spec.vocabularySize));
     }
     scheduler.commit(plan, results, 0);
   }
-  device.freeHost(host);
   invariant(lines.length === tokens.length - 1, 'every position but the last has a line');
   return lines;
 }

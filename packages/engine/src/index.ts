@@ -9,11 +9,8 @@ export {
 } from './create.ts';
 export { Engine } from './engine.ts';
 export { type GoldenResult, runGolden } from './golden.ts';
-export { checkAgainstPlan } from './loader/check-plan.ts';
-export { Checkpoint, openCheckpoint } from './loader/checkpoint.ts';
-export { convertElements, storedBytes } from './loader/convert.ts';
+export { Checkpoint, openCheckpoint } from './loader/files/checkpoint.ts';
 export type { FillReport, RaceResult } from './loader/fill.ts';
-export { LanePool } from './loader/lane-pool.ts';
 export {
   type LoadedTensors,
   type LoadedWeights,
@@ -23,14 +20,15 @@ export {
   loadVerbatim,
   loadWeights,
 } from './loader/load.ts';
+export { ReaderPool } from './loader/reading/reads.ts';
 export {
-  type LoadingPlan,
-  planLoading,
+  deriveStrategy,
+  type LoadingStrategy,
   STAGING_BYTES,
-} from './loader/loading-plan.ts';
-export type { StoredPart } from './loader/parts.ts';
-export { ReaderPool } from './loader/reads.ts';
-export { uploadBytes } from './loader/upload.ts';
+} from './loader/strategy/loading-strategy.ts';
+export { checkTensors } from './loader/tensors/check-tensors.ts';
+export { convertElements, storedBytes } from './loader/tensors/convert.ts';
+export type { StoredPart } from './loader/tensors/parts.ts';
 export { decodeWork, floorsNs, prefillWork, type Work } from './measure/floors.ts';
 export { type DeviceRates, measureRates } from './measure/rates.ts';
 export { fitsKv, measureDecode, measurePrefill, type StepTime } from './measure/steps.ts';
@@ -42,11 +40,16 @@ export type { Rank } from './models/rank-slice.ts';
 export { ropeTable } from './models/rope.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './models/sampling-defaults.ts';
 export * from './models/spec.ts';
-export { type LayerWeights, parameterCount, type Weights, weightPlan } from './models/weights.ts';
+export {
+  type LayerWeights,
+  parameterCount,
+  type Weights,
+  weightTensors,
+} from './models/weights.ts';
 export { type BurstLimits, burstLaunches, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export * from './request.ts';
-export { describeMemory, type MemoryPlan } from './runner/memory.ts';
+export { describeMemory, type MemoryBudget } from './runner/memory.ts';
 export { checkSampling, GREEDY } from './sampling.ts';
 export type { ChunkedFile } from './seal/chunks.ts';
 export { chunkDigest, chunkSpan, expectedDigest, sealedFile } from './seal/chunks.ts';
@@ -79,3 +82,5 @@ export {
   Tokenizer,
   type TokenizerOptions,
 } from './text/tokenizer.ts';
+export { Route } from './traffic/route.ts';
+export { Traffic, type TrafficOptions } from './traffic/traffic.ts';

@@ -1,5 +1,5 @@
 import type { Direction, Purpose } from '@bridgekeeper/bridge';
-import type { MemoryPlan } from './runner/memory.ts';
+import type { MemoryBudget } from './runner/memory.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
 
@@ -109,7 +109,7 @@ export interface EngineCard {
   readonly law: string;
   readonly kvPages: number;
   readonly pageTokens: number;
-  readonly memory: MemoryPlan;
+  readonly memory: MemoryBudget;
   /** What of the checkpoint was left aside. */
   readonly notes: readonly string[];
   readonly weightBytes: number;

@@ -1,4 +1,4 @@
-import type { LoadingPlan, Rank } from '@bridgekeeper/engine';
+import type { LoadingStrategy, Rank } from '@bridgekeeper/engine';
 import type { Command } from 'commander';
 import type { LoadTask } from '../load/task.ts';
 import { integer, type Kind, oneOf } from '../settings/kinds.ts';
@@ -87,7 +87,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
 }
 
 /** What the flags ask for of a plan. */
-function wishesOf(flags: Flags): Partial<LoadingPlan> {
+function wishesOf(flags: Flags): Partial<LoadingStrategy> {
   const own = {
     crossedBy: read('--crossed-by', oneOf('lanes', 'readers'), flags.crossedBy),
     contexts: read('--contexts', integer(0, 64), flags.contexts),

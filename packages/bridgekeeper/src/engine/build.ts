@@ -11,6 +11,7 @@ export function engineOptions(plan: EnginePlan, device: Device): EngineOptions {
     ...plan.limits,
     device,
     lawName: lawName(plan.law.value),
+    bridge: plan.bridge.value,
     policy: plan.policy.value,
     model: plan.model,
     seal: plan.seal,

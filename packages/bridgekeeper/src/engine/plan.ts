@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
-import type { EngineLimits, LoadingPlan, PolicyName, SealPolicy } from '@bridgekeeper/engine';
+import type { EngineLimits, LoadingStrategy, PolicyName, SealPolicy } from '@bridgekeeper/engine';
 
 /** A choice that was made for the operator, and why: logged at start and shown at /v1/bridge. */
 export interface Choice<T> {
@@ -25,7 +25,7 @@ export interface EnginePlan {
   readonly bridge: Choice<Profile | null> & { readonly warning?: string };
   readonly policy: Choice<PolicyName>;
   /** How weights come to the device. */
-  readonly loading: Choice<LoadingPlan>;
+  readonly loading: Choice<LoadingStrategy>;
   /** The GPU that a modelled device has; null: the law's own. */
   readonly modelledGpu: Profile | null;
   readonly limits: EngineLimits;

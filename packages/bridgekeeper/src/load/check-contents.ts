@@ -1,8 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
-import type { Checkpoint, StoredPart } from '@bridgekeeper/engine';
+import type { Checkpoint, StoredPart, Traffic } from '@bridgekeeper/engine';
 
 /** A range of a file, and what the device should hold of it. */
 export interface CheckOrder {
@@ -26,12 +25,19 @@ export interface CheckedContents {
  * Compares what lies on the device with the files, by the device's checksum and the host's: files
  * are read again by threads of their own. Encrypted files cannot be compared so.
  */
-export async function checkContents(
-  device: Device,
-  checkpoint: Checkpoint,
-  parts: readonly StoredPart[],
-  buffers: readonly DeviceBuffer[],
-): Promise<CheckedContents> {
+export async function checkContents({
+  device,
+  traffic,
+  checkpoint,
+  parts,
+  buffers,
+}: {
+  readonly device: Device;
+  readonly traffic: Traffic;
+  readonly checkpoint: Checkpoint;
+  readonly parts: readonly StoredPart[];
+  readonly buffers: readonly DeviceBuffer[];
+}): Promise<CheckedContents> {
   const whole = parts.filter(
     ({ shape }) => shape.columnsFrom === 0 && shape.columnsTo === shape.columns,
   );
@@ -47,7 +53,7 @@ export async function checkContents(
   );
   const [expected, found] = await Promise.all([
     fileSums(orders),
-    deviceSums(device, whole, buffers),
+    deviceSums(device, traffic, whole, buffers),
   ]);
   const differing = whole.filter(
     (_, i) => expected[2 * i] !== found[2 * i] || expected[2 * i + 1] !== found[2 * i + 1],
@@ -89,13 +95,13 @@ async function fileSums(orders: readonly CheckOrder[]): Promise<Uint32Array> {
 
 async function deviceSums(
   device: Device,
+  traffic: Traffic,
   parts: readonly StoredPart[],
   buffers: readonly DeviceBuffer[],
 ): Promise<Uint32Array> {
   const stream = device.createStream('checksums');
   const bytes = Math.max(1, parts.length) * 16;
   const table = device.allocate(bytes, 'checksums');
-  const host = device.allocateHost(bytes, 'pinned', 'checksums');
   try {
     for (const [i, { arena, offsetBytes, outBytes }] of parts.entries()) {
       stream.launch('checksum', {
@@ -104,16 +110,11 @@ async function deviceSums(
         out: slice(table, 16 * i, 8),
       });
     }
-    await device.inlineLane.copy({
-      ...{ direction: 'd2h', device: slice(table), host, hostOffsetBytes: 0, stream },
-      ...{ purpose: 'probe', tenant: SHARED_TENANT },
-    });
-    const words = new Uint32Array(host.bytes.slice().buffer);
+    const words = new Uint32Array((await traffic.download(slice(table), stream, 'probe')).buffer);
     return Uint32Array.from({ length: parts.length * 2 }, (_, i) => {
       return words[4 * (i >> 1) + (i & 1)]!;
     });
   } finally {
-    device.freeHost(host);
     device.free(table);
   }
 }

@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
-import type { LoadingPlan } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { chooseLoading } from './choose-loading.ts';
-import { keepLoadingPlan } from './loading-store.ts';
+import { keepLoadingStrategy } from './loading-store.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'choose-loading-'));
 const home = process.env.XDG_CONFIG_HOME;
@@ -27,14 +27,14 @@ const choose = (gpuUuid: string, bridge: Profile | null, isImposed: boolean) =>
   });
 
 /** What a race found, kept for the situation that `choice` was made in. */
-function keep({ store }: ReturnType<typeof choose>, plan: LoadingPlan): void {
-  keepLoadingPlan(store!.path, store!.key, plan);
+function keep({ store }: ReturnType<typeof choose>, plan: LoadingStrategy): void {
+  keepLoadingStrategy(store!.path, store!.key, plan);
 }
 
 test('what won before is used again, on that GPU behind that bridge', () => {
   const first = choose('GPU-1', NATIVE, false);
   expect(first.race).not.toBeNull();
-  const winner: LoadingPlan = { ...first.plan, chunkBytes: 2 ** 23, direct: true };
+  const winner: LoadingStrategy = { ...first.plan, chunkBytes: 2 ** 23, direct: true };
   keep(first, winner);
   expect(choose('GPU-1', NATIVE, false)).toMatchObject({ plan: winner, race: null });
   expect(choose('GPU-2', NATIVE, false).plan).toEqual(first.plan);

@@ -2,12 +2,12 @@ import { statfsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
-import { type LoadingPlan, planLoading } from '@bridgekeeper/engine';
-import { loadingPath, readLoadingPlan } from './loading-store.ts';
+import { deriveStrategy, type LoadingStrategy } from '@bridgekeeper/engine';
+import { loadingPath, readLoadingStrategy } from './loading-store.ts';
 
 /** How weights will be brought over, and whether other ways should be tried on the way. */
 export interface LoadingChoice {
-  readonly plan: LoadingPlan;
+  readonly plan: LoadingStrategy;
   readonly reason: string;
   readonly race: { readonly contextsMax: number } | null;
   /** Where the winner of a race is kept; null: nowhere. */
@@ -32,7 +32,7 @@ export interface LoadingSituation {
 export function chooseLoading(situation: LoadingSituation): LoadingChoice {
   const { model, deviceKind, law, bridge, gpuUuid } = situation;
   const cores = availableParallelism();
-  const derived = planLoading({ deviceKind, profile: bridge, isImposed: law !== null, cores });
+  const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed: law !== null, cores });
   const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
   if (deviceKind !== 'cuda' || gpuUuid === null) {
     return { plan: derived, reason, race: null, store: null };
@@ -40,7 +40,7 @@ export function chooseLoading(situation: LoadingSituation): LoadingChoice {
   // A bridge that is imposed is not the one of that name that is there.
   const behind = law === null ? (bridge?.name ?? 'off') : `law ${law.name}`;
   const store = { path: loadingPath(gpuUuid), key: `${behind} ${storageOf(model)}` };
-  const kept = readLoadingPlan(store.path, store.key);
+  const kept = readLoadingStrategy(store.path, store.key);
   if (kept !== undefined && (law === null || kept.crossedBy === 'lanes')) {
     return { plan: kept, reason: `won on this machine: ${store.path}`, race: null, store };
   }

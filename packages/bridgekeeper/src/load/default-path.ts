@@ -1,7 +1,7 @@
 import { openSync, readSync } from 'node:fs';
 import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
-import { type Checkpoint, openCheckpoint } from '@bridgekeeper/engine';
+import { type Checkpoint, openCheckpoint, Traffic } from '@bridgekeeper/engine';
 import type { BenchRun } from '../bench/result.ts';
 
 /** What a load the plain way took. */
@@ -20,7 +20,9 @@ interface PlainLoad {
  * a mapping's page faults). The measure of what a loader is worth; nothing else uses it.
  */
 async function loadThePlainWay(checkpoint: Checkpoint, device: Device): Promise<PlainLoad> {
-  const { clock, inlineLane } = device;
+  const { clock } = device;
+  // Uncut: nothing is known of the bridge.
+  const { launching } = new Traffic({ device, lawName: 'plain', profile: null });
   const startedNs = clock.nowNs();
   const descriptors = checkpoint.chunkFiles.map(({ path }) => openSync(path, 'r'));
   const tensors = [...checkpoint.tensors.values()].filter(({ bytes }) => bytes > 0);
@@ -49,9 +51,15 @@ async function loadThePlainWay(checkpoint: Checkpoint, device: Device): Promise<
       const buffer = timed('allocate', () => device.allocate(tensor.bytes, tensor.name));
       buffers.push(buffer);
       const fromNs = clock.nowNs();
-      const what = { direction: 'h2d', purpose: 'weights', tenant: SHARED_TENANT } as const;
-      const to = { device: slice(buffer), host, hostOffsetBytes: 0, stream };
-      await inlineLane.copy({ ...what, ...to });
+      await launching.cross({
+        direction: 'h2d',
+        device: slice(buffer),
+        host,
+        hostOffsetBytes: 0,
+        stream,
+        purpose: 'weights',
+        tenant: SHARED_TENANT,
+      });
       spentNs.cross += clock.nowNs() - fromNs;
       bytes += tensor.bytes;
     }

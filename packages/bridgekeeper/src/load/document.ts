@@ -1,12 +1,12 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { LoadingPlan } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine';
 import type { BenchRun } from '../bench/result.ts';
 import type { LoadOutcome } from './run-load.ts';
 
 const giga = (value: number) => value / 1e9;
 
 /** What the law lets cross in a second, however large the crossings: all its contexts together. */
-function lawRate(profile: Profile, { memory, contexts }: LoadingPlan): number {
+function lawRate(profile: Profile, { memory, contexts }: LoadingStrategy): number {
   const { aggregateRate } = profile.contexts;
   const factor = aggregateRate.findLast((point) => point.contexts <= Math.max(1, contexts))!.factor;
   return profile.crossings.h2d[memory].bandwidth.at(-1)!.bytesPerSecond * factor;
@@ -20,16 +20,17 @@ export function loadRun(
   hostPeakBytes: number,
 ): BenchRun {
   const { report, totalSeconds, pinnedBytesPerSecond, checked } = outcome;
-  const { plan, rates, bytes, streamSeconds, times } = report;
+  const { strategy, rates, bytes, streamSeconds, times } = report;
+  const { totals } = outcome.crossed;
   const streamRate = bytes / streamSeconds;
   const measured = rates === null ? [] : [rates.read, rates.cross, rates.place];
   const limit = Math.min(...measured);
-  const allowed = law === null ? null : lawRate(law, plan);
+  const allowed = law === null ? null : lawRate(law, strategy);
   return {
     parameters: {
       path: 'bridgekeeper',
       law: law?.name ?? 'off',
-      ...plan,
+      ...strategy,
       verified: report.verifiedBytes > 0,
       ...own,
     },
@@ -46,6 +47,8 @@ export function loadRun(
       readThreadSeconds: times.readNs / 1e9,
       decryptThreadSeconds: times.decryptNs / 1e9,
       crossSeconds: times.crossNs / 1e9,
+      crossings: totals.reduce((sum, { crossings }) => sum + crossings, 0),
+      crossedBytes: totals.reduce((sum, each) => sum + each.bytes, 0),
       ...(rates === null
         ? {}
         : {
@@ -77,17 +80,17 @@ const seconds = (value: number) => `${value.toFixed(3)} s`;
 /** What people read after a load. */
 export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeakBytes: number) {
   const { report, totalSeconds, checked } = outcome;
-  const { plan, rates, bytes, streamSeconds, times } = report;
+  const { strategy, rates, bytes, streamSeconds, times } = report;
   const lanes =
-    plan.contexts === 0 ? 'over the launching context' : `over ${plan.contexts} contexts`;
-  const crossers = plan.crossedBy === 'readers' ? 'by the threads that read' : lanes;
-  const source = plan.direct ? 'past the page cache' : 'through the page cache';
-  const readers = plan.readers === 0 ? 'this thread' : `${plan.readers} threads`;
-  const mib = plan.chunkBytes / 1024 ** 2;
+    strategy.contexts === 0 ? 'over the launching context' : `over ${strategy.contexts} contexts`;
+  const crossers = strategy.crossedBy === 'readers' ? 'by the threads that read' : lanes;
+  const source = strategy.direct ? 'past the page cache' : 'through the page cache';
+  const readers = strategy.readers === 0 ? 'this thread' : `${strategy.readers} threads`;
+  const mib = strategy.chunkBytes / 1024 ** 2;
   const what = outcome.architecture ?? 'no architecture known here: tensors as they are stored';
   const lines = [
     `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${gigabytes(bytes)} read`,
-    `by ${readers} ${source}, chunks of ${mib} MiB cross from ${plan.memory} memory ${crossers}`,
+    `by ${readers} ${source}, chunks of ${mib} MiB cross from ${strategy.memory} memory ${crossers}`,
     '',
     row('stage', 'bytes', 'time', 'alone'),
     row('open', '', seconds(outcome.openSeconds), ''),
@@ -118,14 +121,14 @@ export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeak
     lines.push(`${rate(streamed)} streamed: ${part} of its slowest stage alone, which is ${name}`);
   }
   if (law !== null) {
-    const allowed = lawRate(law, plan);
+    const allowed = lawRate(law, strategy);
     const part = `${((100 * streamed) / allowed).toFixed(0)} %`;
     lines.push(`${part} of the ${rate(allowed)} that the law ${law.name} allows`);
   }
   lines.push(`${rate(outcome.pinnedBytesPerSecond)}: one copy after the other from pinned memory`);
   const staging = `${(report.stagingPeakBytes / 1024 ** 2).toFixed(0)} MiB staging`;
   lines.push(`peak: ${staging}, host ${gigabytes(hostPeakBytes)} resident`);
-  for (const { plan: tried, bytesPerSecond } of report.race) {
+  for (const { strategy: tried, bytesPerSecond } of report.race) {
     const { crossedBy, contexts, chunkBytes, memory, direct } = tried;
     const chunk = `${chunkBytes / 1024 ** 2} MiB ${memory}`;
     const lanes = crossedBy === 'readers' ? 'the threads that read' : `${contexts} contexts`;

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { keepLoadingPlan, readLoadingPlan } from './loading-store.ts';
+import { keepLoadingStrategy, readLoadingStrategy } from './loading-store.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'loading-store-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -17,12 +17,12 @@ const PLAN = {
 
 test('winners are kept by law and storage', () => {
   const path = join(folder, 'deep', 'gpu.loading.json');
-  expect(readLoadingPlan(path, 'off tmpfs')).toBeUndefined();
-  keepLoadingPlan(path, 'off tmpfs', PLAN);
-  keepLoadingPlan(path, 'b300-cc disk', { ...PLAN, contexts: 4 });
-  expect(readLoadingPlan(path, 'off tmpfs')).toEqual(PLAN);
-  expect(readLoadingPlan(path, 'b300-cc disk')?.contexts).toBe(4);
-  expect(readLoadingPlan(path, 'off disk')).toBeUndefined();
+  expect(readLoadingStrategy(path, 'off tmpfs')).toBeUndefined();
+  keepLoadingStrategy(path, 'off tmpfs', PLAN);
+  keepLoadingStrategy(path, 'b300-cc disk', { ...PLAN, contexts: 4 });
+  expect(readLoadingStrategy(path, 'off tmpfs')).toEqual(PLAN);
+  expect(readLoadingStrategy(path, 'b300-cc disk')?.contexts).toBe(4);
+  expect(readLoadingStrategy(path, 'off disk')).toBeUndefined();
 });
 
 test.each([
@@ -32,7 +32,7 @@ test.each([
 ])('a file that cannot be used counts as none: %s', (text) => {
   const path = join(folder, 'broken.json');
   writeFileSync(path, text);
-  expect(readLoadingPlan(path, 'off tmpfs')).toBeUndefined();
-  keepLoadingPlan(path, 'off tmpfs', PLAN);
-  expect(readLoadingPlan(path, 'off tmpfs')).toEqual(PLAN);
+  expect(readLoadingStrategy(path, 'off tmpfs')).toBeUndefined();
+  keepLoadingStrategy(path, 'off tmpfs', PLAN);
+  expect(readLoadingStrategy(path, 'off tmpfs')).toEqual(PLAN);
 });

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { LoadingPlan } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine';
 import { z } from 'zod';
 import { measuredProfilePath } from '../engine/measured-profiles.ts';
 
@@ -28,7 +28,7 @@ export function loadingPath(gpuUuid: string): string {
   return join(dirname(profile), `${encodeURIComponent(gpuUuid)}.loading.json`);
 }
 
-function readPlans(path: string): Readonly<Record<string, LoadingPlan>> {
+function readPlans(path: string): Readonly<Record<string, LoadingStrategy>> {
   try {
     const parsed = fileSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')));
     return parsed.success ? parsed.data.plans : {};
@@ -39,12 +39,12 @@ function readPlans(path: string): Readonly<Record<string, LoadingPlan>> {
 }
 
 /** The plan that won here before, or undefined. */
-export function readLoadingPlan(path: string, key: string): LoadingPlan | undefined {
+export function readLoadingStrategy(path: string, key: string): LoadingStrategy | undefined {
   return readPlans(path)[key];
 }
 
 /** Keeps the winner of a race. Throws the file system's error. */
-export function keepLoadingPlan(path: string, key: string, plan: LoadingPlan): void {
+export function keepLoadingStrategy(path: string, key: string, plan: LoadingStrategy): void {
   const plans = { ...readPlans(path), [key]: plan };
   mkdirSync(dirname(path), { recursive: true });
   const draft = `${path}.${process.pid}`;

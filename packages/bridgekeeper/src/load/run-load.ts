@@ -1,11 +1,10 @@
-import type { CrossingRecord } from '@bridgekeeper/bridge';
+import type { LedgerSnapshot } from '@bridgekeeper/bridge';
 import { type Device, DeviceError, slice } from '@bridgekeeper/device';
 import {
   type Checkpoint,
   type FillReport,
-  LanePool,
   type LoadedTensors,
-  type LoadingPlan,
+  type LoadingStrategy,
   type LoadOptions,
   type LoadProgress,
   loadRank,
@@ -19,13 +18,16 @@ import {
   type ReaderPool,
   readModelSpec,
   type SealPolicy,
+  type Traffic,
 } from '@bridgekeeper/engine';
 import { type CheckedContents, checkContents } from './check-contents.ts';
 
 export interface LoadRequest {
   readonly model: string;
   readonly device: Device;
-  readonly plan: LoadingPlan;
+  /** What everything crosses by. */
+  readonly traffic: Traffic;
+  readonly strategy: LoadingStrategy;
   /** Reading threads, started before the device was opened. */
   readonly readers: ReaderPool;
   readonly race: { readonly contextsMax: number } | null;
@@ -51,6 +53,8 @@ export interface LoadOutcome {
   readonly openSeconds: number;
   /** All of it but what was measured and checked afterwards. */
   readonly totalSeconds: number;
+  /** Everything that crossed for it. */
+  readonly crossed: LedgerSnapshot;
   /** What a copy from pinned memory reaches on this machine, measured right afterwards. */
   readonly pinnedBytesPerSecond: number;
   readonly sealRoot: string | null;
@@ -59,19 +63,20 @@ export interface LoadOutcome {
 
 /** Loads a model, times it, and leaves nothing on the device. Throws ModelError, DeviceError. */
 export async function runLoad(request: LoadRequest): Promise<LoadOutcome> {
-  const { device, model, plan } = request;
+  const { device, traffic, model, strategy } = request;
   const { clock } = device;
   const startedNs = clock.nowNs();
-  const lanes = new LanePool(device);
-  lanes.grow(plan.contexts);
+  traffic.reserve(strategy.contexts);
   const { seal, files } = await openModel(model, request.seal);
   const source = await openCheckpoint(model, seal);
   try {
     const spec = await specOf(files);
     const openedNs = clock.nowNs();
     let measuringNs = 0;
-    const loaded = await load(request, spec, source, lanes, () => {
+    let crossed = traffic.snapshot();
+    const loaded = await load(request, spec, source, () => {
       measuringNs = clock.nowNs();
+      crossed = traffic.snapshot();
     });
     const endedNs = measuringNs;
     try {
@@ -85,7 +90,8 @@ export async function runLoad(request: LoadRequest): Promise<LoadOutcome> {
         report,
         openSeconds: (openedNs - startedNs) / 1e9,
         totalSeconds: (endedNs - startedNs) / 1e9,
-        pinnedBytesPerSecond: await pinnedRate(device),
+        crossed,
+        pinnedBytesPerSecond: await pinnedRate(device, traffic),
         sealRoot: seal?.seal.root ?? null,
         checked: await check(request, source, loaded),
       };
@@ -94,7 +100,7 @@ export async function runLoad(request: LoadRequest): Promise<LoadOutcome> {
     }
   } finally {
     await source.close();
-    await lanes.close();
+    await traffic.closeReserved();
   }
 }
 
@@ -102,15 +108,20 @@ async function load(
   request: LoadRequest,
   spec: ModelSpec | null,
   source: Checkpoint,
-  lanes: LanePool,
   onFilled: () => void,
 ): Promise<LoadedTensors> {
-  const { device, plan, readers, race, rank, stagingBytes, onProgress } = request;
+  const { device, traffic, strategy, readers, race, rank, stagingBytes, onProgress } = request;
   const options: LoadOptions & { source: Checkpoint } = {
-    ...{ device, lanes, readers, plan, race, stagingBytes, onProgress, source },
+    device,
+    traffic,
+    readers,
+    strategy,
+    race,
+    stagingBytes,
+    onProgress,
+    source,
     measureStages: true,
     onFilled,
-    onCrossing: (_record: CrossingRecord) => undefined,
   };
   if (spec !== null) return loadRank({ ...options, spec }, rank ?? { index: 0, of: 1 });
   if (rank === null) return loadVerbatim(options);
@@ -131,28 +142,33 @@ async function specOf(files: ModelFiles): Promise<ModelSpec | null> {
 }
 
 async function check(
-  { device, check: isAsked, seal }: LoadRequest,
+  { traffic, device, check: isAsked, seal }: LoadRequest,
   source: Checkpoint,
   { parts, buffers }: LoadedTensors,
 ): Promise<CheckedContents | null> {
   if (!isAsked) return null;
   if (seal.userKey !== undefined && source.seal?.encryption != null) return null;
-  return checkContents(device, source, parts, buffers);
+  return checkContents({ device, traffic, checkpoint: source, parts, buffers });
 }
 
 const PINNED_BYTES = 64 * 1024 ** 2;
 const PINNED_COPIES = 16;
 
 /** Copies one after the other on an idle stream, as many in flight as the machine takes. */
-async function pinnedRate(device: Device): Promise<number> {
+async function pinnedRate(device: Device, traffic: Traffic): Promise<number> {
   const bytes = device.info.kind === 'cuda' ? PINNED_BYTES : PINNED_BYTES / 16;
   const target = device.allocate(bytes, 'pinned rate');
   const host = device.allocateHost(bytes, 'pinned', 'pinned rate');
   const stream = device.createStream('pinned rate');
   const copy = () =>
-    device.inlineLane.copy({
-      ...{ direction: 'h2d', device: slice(target), host, hostOffsetBytes: 0, stream },
-      ...{ purpose: 'probe', tenant: 'probe' },
+    traffic.launching.cross({
+      direction: 'h2d',
+      device: slice(target),
+      host,
+      hostOffsetBytes: 0,
+      stream,
+      purpose: 'probe',
+      tenant: 'probe',
     });
   try {
     await copy();

@@ -1,10 +1,11 @@
 import { cudaAvailability, type Device, DeviceError } from '@bridgekeeper/device';
 import {
-  type LoadingPlan,
+  type LoadingStrategy,
   type LoadProgress,
   type Rank,
   ReaderPool,
   type SealPolicy,
+  Traffic,
 } from '@bridgekeeper/engine';
 import { benchDevice, benchResult, tableOf } from '../bench/result.ts';
 import type { CliIo } from '../cli/io.ts';
@@ -12,7 +13,7 @@ import { progressBar } from '../cli/progress-bar.ts';
 import { peakResidentBytes } from '../edge/resident.ts';
 import { readSealPolicy } from '../edge/seal-policy.ts';
 import { HOST_CLOCK } from '../edge/time.ts';
-import { planEngine } from '../engine/choose.ts';
+import { lawName, planEngine } from '../engine/choose.ts';
 import { openDevice } from '../engine/open-device.ts';
 import type { EnginePlan } from '../engine/plan.ts';
 import { UsageError } from '../settings/resolve.ts';
@@ -21,14 +22,14 @@ import { readVersion } from '../version.ts';
 import { chooseLoading, type LoadingChoice } from './choose-loading.ts';
 import { plainRun } from './default-path.ts';
 import { describeLoad, loadRun } from './document.ts';
-import { keepLoadingPlan } from './loading-store.ts';
+import { keepLoadingStrategy } from './loading-store.ts';
 import { runLoad } from './run-load.ts';
 
 /** What `load` was asked to do. */
 export interface LoadTask {
   readonly settings: Settings;
   /** What the user wants otherwise than it was chosen: nothing is raced then. */
-  readonly wishes: Partial<LoadingPlan>;
+  readonly wishes: Partial<LoadingStrategy>;
   readonly rank: Rank | null;
   readonly stagingBytes: number | undefined;
   readonly path: 'bridgekeeper' | 'plain';
@@ -41,7 +42,7 @@ export interface LoadTask {
 interface Course extends LoadTask {
   readonly plan: EnginePlan;
   readonly choice: LoadingChoice;
-  readonly loading: LoadingPlan;
+  readonly loading: LoadingStrategy;
   readonly seal: SealPolicy;
   readonly readers: ReaderPool;
   readonly startedAt: Date;
@@ -95,16 +96,24 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
   const { plan, choice, loading, readers, seal, rank, stagingBytes, check } = course;
   const law = plan.law.value;
   const isChosen = Object.keys(course.wishes).length === 0;
+  const traffic = new Traffic({ device, lawName: lawName(law), profile: plan.bridge.value });
   const outcome = await runLoad({
-    ...{ model: plan.model, device, readers, seal, rank, stagingBytes, check },
-    plan: loading,
+    model: plan.model,
+    device,
+    traffic,
+    readers,
+    seal,
+    rank,
+    stagingBytes,
+    check,
+    strategy: loading,
     race: isChosen && course.mayRace ? choice.race : null,
     onProgress: (progress) => io.redraw?.(progressLine(progress)),
   });
   io.redraw?.('');
   const { report, checked } = outcome;
   if (report.race.length > 0 && choice.store !== null) {
-    keepLoadingPlan(choice.store.path, choice.store.key, report.plan);
+    keepLoadingStrategy(choice.store.path, choice.store.key, report.strategy);
   }
   const peakBytes = peakResidentBytes();
   const run = loadRun(outcome, { model: nameOf(plan) }, law, peakBytes);

@@ -1,42 +1,45 @@
-import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { Device, DeviceBuffer } from '@bridgekeeper/device';
-import type { Checkpoint } from './checkpoint.ts';
-import { DIRECT_BYTES } from './chunk-file.ts';
-import { ChunkCursor } from './chunks.ts';
-import type { LanePool } from './lane-pool.ts';
-import { CHUNK_BYTES_MAX, type LoadingPlan, LoadingRace, STAGING_BYTES } from './loading-plan.ts';
-import { elementBytesOf, type StoredPart } from './parts.ts';
+import type { Traffic } from '../traffic/traffic.ts';
+import { DigestTable } from './digests.ts';
+import type { Checkpoint } from './files/checkpoint.ts';
+import { DIRECT_BYTES } from './files/chunk-file.ts';
 import { LoadPipeline, type StageTimes } from './pipeline.ts';
-import type { ReaderPool } from './reads.ts';
+import type { ReaderPool } from './reading/reads.ts';
 import { measureStages, type StageRates } from './stage-rates.ts';
-import { DigestTable } from './verify.ts';
+import {
+  CHUNK_BYTES_MAX,
+  LoadingRace,
+  type LoadingStrategy,
+  STAGING_BYTES,
+} from './strategy/loading-strategy.ts';
+import { ChunkCursor } from './tensors/chunks.ts';
+import { elementBytesOf, type StoredPart } from './tensors/parts.ts';
 
 export interface FillOptions {
   readonly device: Device;
   readonly checkpoint: Checkpoint;
-  readonly lanes: LanePool;
+  readonly traffic: Traffic;
   readonly readers: ReaderPool;
-  readonly plan: LoadingPlan;
-  /** At a machine's first load: tries other plans, too. Contexts that may be opened for it. */
+  readonly strategy: LoadingStrategy;
+  /** At a machine's first load: tries other strategies, too. Contexts that may be opened for it. */
   readonly race: { readonly contextsMax: number } | null;
   readonly stagingBytes?: number | undefined;
   readonly measureStages?: boolean | undefined;
   readonly onFilled?: (() => void) | undefined;
-  readonly onCrossing: (record: CrossingRecord) => void;
   readonly onProgress: (bytesDone: number, bytesTotal: number) => void;
 }
 
-/** One plan of a race, and what it reached. */
+/** One strategy of a race, and what it reached. */
 export interface RaceResult {
-  readonly plan: LoadingPlan;
+  readonly strategy: LoadingStrategy;
   /** What it took to make ready: staging, threads, contexts. */
   readonly readySeconds: number;
   readonly bytesPerSecond: number;
 }
 
 export interface FillReport {
-  /** The plan that carried the rest, or all. */
-  readonly plan: LoadingPlan;
+  /** The strategy that carried the rest, or all. */
+  readonly strategy: LoadingStrategy;
   /** Plans that were tried on parts of this load; empty: none was. */
   readonly race: readonly RaceResult[];
   /** Read from files, gaps included. */
@@ -91,7 +94,7 @@ export async function fillArenas(
     gridBytes,
     stagingBytes: Math.min(
       options.stagingBytes ?? STAGING_BYTES,
-      Math.max(totalBytes, options.plan.chunkBytes),
+      Math.max(totalBytes, options.strategy.chunkBytes),
     ),
     digests,
     onChunk: ({ bytes }) => {
@@ -100,18 +103,18 @@ export async function fillArenas(
     },
   });
   try {
-    const base = onGrid(options.plan, gridBytes);
+    const base = onGrid(options.strategy, gridBytes);
     const readySeconds = await pipeline.makeReady(base, mayWaitForLanes(base));
     const startedNs = device.clock.nowNs();
-    const { plan, race } = await stream(pipeline, cursor, gridBytes, options);
+    const { strategy, race } = await stream(pipeline, cursor, gridBytes, options);
     await detour.finish(arenas);
     const streamedNs = device.clock.nowNs();
-    await digests?.check(device.inlineLane, options.onCrossing);
+    await digests?.check(options.traffic);
     await checkpoint.assertUnchanged();
     const verifiedNs = device.clock.nowNs();
     options.onFilled?.();
     return {
-      plan,
+      strategy,
       race,
       bytes: totalBytes,
       readySeconds,
@@ -120,7 +123,8 @@ export async function fillArenas(
       verifiedBytes: digests === null ? 0 : totalBytes,
       verifySeconds: (verifiedNs - streamedNs) / 1e9,
       stagingPeakBytes: pipeline.stagingPeakBytes,
-      rates: options.measureStages === true ? await measureStages(pipeline, plan, device) : null,
+      rates:
+        options.measureStages === true ? await measureStages(pipeline, strategy, device) : null,
     };
   } finally {
     await pipeline.close();
@@ -134,42 +138,42 @@ export async function fillArenas(
  * makes asynchronous copies of an imposed law. No allocation must meet that: it would wait for the
  * streams in turn.
  */
-function mayWaitForLanes({ crossedBy, contexts, memory }: LoadingPlan): boolean {
+function mayWaitForLanes({ crossedBy, contexts, memory }: LoadingStrategy): boolean {
   return crossedBy === 'lanes' && (contexts > 0 || memory === 'pageable');
 }
 
-/** All of it by one plan, or the first part by a race of plans and the rest by the winner. */
+/** All by one strategy, or the first part by a race of strategies and the rest by the winner. */
 async function stream(
   pipeline: LoadPipeline,
   cursor: ChunkCursor,
   gridBytes: number,
   options: FillOptions,
-): Promise<{ plan: LoadingPlan; race: RaceResult[] }> {
+): Promise<{ strategy: LoadingStrategy; race: RaceResult[] }> {
   const results: RaceResult[] = [];
-  const base = onGrid(options.plan, gridBytes);
+  const base = onGrid(options.strategy, gridBytes);
   if (options.race === null || cursor.totalBytes < RACE_TOTAL_MIN) {
     await pipeline.run(cursor, base, Number.POSITIVE_INFINITY);
-    return { plan: base, race: results };
+    return { strategy: base, race: results };
   }
   const { contextsMax } = options.race;
-  const readersMayCross = options.device.uploaderStart() !== null;
+  const readersMayCross = options.traffic.threadUploads() !== null;
   const race = new LoadingRace(base, cursor.totalBytes, { contextsMax, readersMayCross });
-  for (let plan = race.next(); plan !== null; plan = race.next()) {
-    const tried = onGrid(plan, gridBytes);
+  for (let strategy = race.next(); strategy !== null; strategy = race.next()) {
+    const tried = onGrid(strategy, gridBytes);
     const readySeconds = await pipeline.makeReady(tried, true);
     await pipeline.run(cursor, tried, WARM_BYTES);
     const { bytes, seconds } = await pipeline.run(cursor, tried, RACE_BYTES);
     race.tried(tried, readySeconds, bytes / seconds);
-    results.push({ plan: tried, readySeconds, bytesPerSecond: bytes / seconds });
+    results.push({ strategy: tried, readySeconds, bytesPerSecond: bytes / seconds });
   }
   await pipeline.run(cursor, race.best, Number.POSITIVE_INFINITY);
-  return { plan: race.best, race: results };
+  return { strategy: race.best, race: results };
 }
 
-function onGrid(plan: LoadingPlan, gridBytes: number): LoadingPlan {
-  const chunks = Math.ceil(plan.chunkBytes / gridBytes);
+function onGrid(strategy: LoadingStrategy, gridBytes: number): LoadingStrategy {
+  const chunks = Math.ceil(strategy.chunkBytes / gridBytes);
   return {
-    ...plan,
+    ...strategy,
     chunkBytes: Math.min(chunks * gridBytes, Math.max(CHUNK_BYTES_MAX, gridBytes)),
   };
 }

@@ -5,13 +5,14 @@ import { type Device, f32FromE4m3, openCpuDevice, type Slice } from '@bridgekeep
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readModelSpec } from '../models/folder.ts';
 import type { WeightMatrix } from '../models/weights.ts';
-import { weightPlan } from '../models/weights.ts';
+import { weightTensors } from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
 import { type TensorData, writeSafetensors } from '../testing/safetensors-file.ts';
-import { openCheckpoint } from './checkpoint.ts';
-import { weightBytes } from './layout.ts';
+import { Traffic } from '../traffic/traffic.ts';
+import { openCheckpoint } from './files/checkpoint.ts';
 import { loadWeights } from './load.ts';
 import { loadNotes } from './notes.ts';
+import { weightBytes } from './tensors/layout.ts';
 
 let root: string;
 let folders = 0;
@@ -38,14 +39,14 @@ async function folderOf(options: ModelFolderOptions): Promise<string> {
 async function load(folder: string, stagingBytes?: number, isDummy = false) {
   const spec = await readModelSpec(folder);
   const checkpoint = await openCheckpoint(folder);
-  let crossedBytes = 0;
+  const traffic = new Traffic({ device, lawName: 'off', profile: null });
   try {
     const loaded = await loadWeights({
-      ...{ spec, source: isDummy ? 'dummy' : checkpoint, device },
-      onCrossing: ({ bytes }) => {
-        crossedBytes += bytes;
-      },
-      plan: {
+      spec,
+      source: isDummy ? 'dummy' : checkpoint,
+      device,
+      traffic,
+      strategy: {
         crossedBy: 'lanes',
         contexts: 0,
         chunkBytes: 4096,
@@ -55,6 +56,7 @@ async function load(folder: string, stagingBytes?: number, isDummy = false) {
       },
       stagingBytes,
     });
+    const crossedBytes = traffic.snapshot().totals.reduce((sum, { bytes }) => sum + bytes, 0);
     return { spec, loaded, crossedBytes };
   } finally {
     await checkpoint.close();
@@ -64,8 +66,13 @@ async function load(folder: string, stagingBytes?: number, isDummy = false) {
 async function download(from: Slice): Promise<Uint8Array> {
   const host = device.allocateHost(from.bytes, 'pinned', 'download');
   await device.inlineLane.copy({
-    ...{ direction: 'd2h', device: from, host, hostOffsetBytes: 0, purpose: 'probe' },
-    ...{ stream: device.createStream('download'), tenant: 'test' },
+    direction: 'd2h',
+    device: from,
+    host,
+    hostOffsetBytes: 0,
+    purpose: 'probe',
+    stream: device.createStream('download'),
+    tenant: 'test',
   });
   const bytes = host.bytes.slice();
   device.freeHost(host);
@@ -92,7 +99,9 @@ async function tensorsIn(folder: string): Promise<TensorData[]> {
         data_offsets: [from, to],
       },
     ]) => ({
-      ...{ name, dtype, shape },
+      name,
+      dtype,
+      shape,
       bytes: Uint8Array.from(file.subarray(8 + headerBytes + from, 8 + headerBytes + to)),
     }),
   );
@@ -135,7 +144,7 @@ describe('FP8 weights', () => {
       });
       expect(await scalesOf(qkv)).toEqual(scales);
       expect(loaded.weights.head).toMatchObject({ format: 'element', scales: null });
-      expect(crossedBytes).toBeGreaterThanOrEqual(weightBytes(weightPlan(spec), 4) * 0.5);
+      expect(crossedBytes).toBeGreaterThanOrEqual(weightBytes(weightTensors(spec), 4) * 0.5);
       expect(loadNotes(loaded)).toEqual([]);
       for (const buffer of loaded.buffers) device.free(buffer);
     },
@@ -174,7 +183,7 @@ describe('FP8 weights', () => {
   test('dummies have the spread of other dummies', async () => {
     const folder = await folderOf({ quantization: BLOCKS });
     const { loaded, crossedBytes } = await load(folder, undefined, true);
-    const { gateUp } = loaded.weights.layers[1]!;
+    const { gateUp } = loaded.weights.layers[1]!.feedForward;
     const scales = await scalesOf(gateUp);
     expect(crossedBytes).toBe(0);
     expect(new Set(scales).size).toBe(1);

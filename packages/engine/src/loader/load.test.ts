@@ -2,16 +2,21 @@ import { mkdir, mkdtemp, readFile, rm, truncate, utimes } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import { type Device, openCpuDevice, type Slice } from '@bridgekeeper/device';
+import { type Device, openCpuDevice, type Slice, slice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readModelSpec } from '../models/folder.ts';
 import { sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
-import { parameterCount, type WeightMatrix, type Weights, weightPlan } from '../models/weights.ts';
+import {
+  parameterCount,
+  type WeightMatrix,
+  type Weights,
+  weightTensors,
+} from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
 import { writeSafetensors } from '../testing/safetensors-file.ts';
-import { openCheckpoint } from './checkpoint.ts';
-import { LanePool } from './lane-pool.ts';
+import { Traffic } from '../traffic/traffic.ts';
+import { openCheckpoint } from './files/checkpoint.ts';
 import {
   type LoadProgress,
   loadRank,
@@ -19,9 +24,8 @@ import {
   loadWeights,
   type WeightOptions,
 } from './load.ts';
-import type { LoadingPlan } from './loading-plan.ts';
-import { ReaderPool } from './reads.ts';
-import { uploadBytes } from './upload.ts';
+import { ReaderPool } from './reading/reads.ts';
+import type { LoadingStrategy } from './strategy/loading-strategy.ts';
 
 let root: string;
 let device: Device;
@@ -58,7 +62,11 @@ function slicesOf(weights: Weights): Map<string, Slice> {
     ['head', weights.head.weight],
   ]);
   weights.layers.forEach((layer, index) => {
-    for (const [role, weight] of Object.entries(layer) as [string, WeightMatrix | Slice | null][]) {
+    const { feedForward, ...rest } = layer;
+    const { kind, ...dense } = feedForward;
+    expect(kind).toBe('dense');
+    const roles: Record<string, WeightMatrix | Slice | null> = { ...rest, ...dense };
+    for (const [role, weight] of Object.entries(roles)) {
       if (weight === null) continue;
       slices.set(`layers.${index}.${role}`, 'weight' in weight ? weight.weight : weight);
     }
@@ -85,22 +93,30 @@ async function plainTensors(folder: string): Promise<Map<string, number[]>> {
   return tensors;
 }
 
+/** All that crosses between this process and `on`. */
+function trafficOf(on: Device, crossings: CrossingRecord[] = []): Traffic {
+  const onCrossing = (record: CrossingRecord) => crossings.push(record);
+  return new Traffic({ device: on, lawName: 'off', profile: null, onCrossing });
+}
+
 async function load(folder: string, more: Partial<WeightOptions> = {}) {
   const spec = await readModelSpec(folder);
   const checkpoint = await openCheckpoint(folder);
   const crossings: CrossingRecord[] = [];
+  const traffic = trafficOf(more.device ?? device, crossings);
   const steps: LoadProgress[] = [];
   try {
     const loaded = await loadWeights({
       spec,
       source: checkpoint,
       device,
-      onCrossing: (record) => crossings.push(record),
+      traffic,
       onProgress: (progress) => steps.push(progress),
       ...more,
     });
-    return { spec, loaded, crossings, steps };
+    return { spec, loaded, crossings, steps, traffic };
   } finally {
+    await traffic.closeReserved();
     await checkpoint.close();
   }
 }
@@ -112,7 +128,7 @@ async function expectWeights(
   owner: Device = device,
 ) {
   const slices = slicesOf(weights);
-  const plan = weightPlan(spec);
+  const plan = weightTensors(spec);
   expect([...slices.keys()].sort()).toEqual(
     [...plan.map(({ label }) => label), ...(spec.tiedHead ? ['head'] : [])].sort(),
   );
@@ -123,7 +139,7 @@ async function expectWeights(
 }
 
 /** Chunks as small as may be, so that they cut tensors. */
-const SMALL: LoadingPlan = {
+const SMALL: LoadingStrategy = {
   crossedBy: 'lanes',
   contexts: 0,
   chunkBytes: 4096,
@@ -131,10 +147,10 @@ const SMALL: LoadingPlan = {
   readers: 0,
   direct: false,
 };
-const small = { plan: SMALL, stagingBytes: 8192 } as const;
+const small = { strategy: SMALL, stagingBytes: 8192 } as const;
 /** Threads that copy four pieces of a chunk by themselves. */
-const READERS: LoadingPlan = { ...SMALL, crossedBy: 'readers', readers: 2, chunkBytes: 16_384 };
-const byReaders = { plan: READERS, stagingBytes: 32_768 } as const;
+const READERS: LoadingStrategy = { ...SMALL, crossedBy: 'readers', readers: 2, chunkBytes: 16_384 };
+const byReaders = { strategy: READERS, stagingBytes: 32_768 } as const;
 
 const CASES: readonly (readonly [string, ModelFolderOptions, Partial<WeightOptions>])[] = [
   ['Llama, bf16', {}, {}],
@@ -148,18 +164,18 @@ const CASES: readonly (readonly [string, ModelFolderOptions, Partial<WeightOptio
   [
     'Qwen2 with biases, read by threads from pageable memory',
     { architecture: 'Qwen2ForCausalLM' },
-    { ...small, plan: { ...SMALL, readers: 3, memory: 'pageable' } },
+    { ...small, strategy: { ...SMALL, readers: 3, memory: 'pageable' } },
   ],
   [
     'Llama, f32, past the page cache',
     { storedType: 'f32', shards: 2 },
-    { ...small, plan: { ...SMALL, readers: 2, direct: true } },
+    { ...small, strategy: { ...SMALL, readers: 2, direct: true } },
   ],
   ['Llama, f16, by threads that copy what they read', { storedType: 'f16' }, byReaders],
   [
     'Qwen2, bf16, three shards, by one such thread past the page cache',
     { architecture: 'Qwen2ForCausalLM', shards: 3 },
-    { plan: { ...READERS, readers: 5, direct: true }, stagingBytes: 8192 },
+    { strategy: { ...READERS, readers: 5, direct: true }, stagingBytes: 8192 },
   ],
   ['Qwen3 with head norms', { architecture: 'Qwen3ForCausalLM', storedType: 'f16' }, {}],
 ];
@@ -171,7 +187,7 @@ describe('loading a checkpoint', () => {
     await writeModelFolder(folder, options);
     await writeModelFolder(plain, { ...options, storedType: 'f32', shards: 1 });
     const before = device.counters();
-    const { spec, loaded, crossings, steps } = await load(folder, more);
+    const { spec, loaded, crossings, steps, traffic } = await load(folder, more);
     const after = device.counters();
     expect(loaded.unusedTensors).toEqual([]);
     expect(loaded.weights.head.weight === loaded.weights.embed).toBe(options.tiedHead ?? false);
@@ -179,8 +195,11 @@ describe('loading a checkpoint', () => {
     const bytes = crossings.reduce((total, crossing) => total + crossing.bytes, 0);
     expect(bytes).toBe(after.h2dBytes - before.h2dBytes);
     expect(bytes).toBe(loaded.report!.bytes);
+    expect(traffic.snapshot().totals).toMatchObject([
+      { purpose: 'weights', direction: 'h2d', bytes, crossings: after.copies - before.copies },
+    ]);
     expect(new Set(crossings.map(({ purpose }) => purpose))).toEqual(new Set(['weights']));
-    expect(crossings.length).toBeGreaterThanOrEqual(more.plan === undefined ? 1 : bytes / 4096);
+    expect(crossings.length).toBeGreaterThanOrEqual(more.strategy === undefined ? 1 : bytes / 4096);
     expect(loaded.report!.stagingPeakBytes).toBeLessThanOrEqual(more.stagingBytes ?? 2 ** 25);
     expect(steps.map(({ bytesDone }) => bytesDone)).toEqual(
       steps.map(({ bytesDone }) => bytesDone).sort((a, b) => a - b),
@@ -195,15 +214,28 @@ describe('loading a checkpoint', () => {
   test('over two lanes of their own', async () => {
     const folder = join(root, 'lanes');
     await writeModelFolder(folder, { storedType: 'f32' });
-    const lanes = new LanePool(device);
-    const plan = { ...SMALL, contexts: 2 };
-    const { spec, loaded, crossings } = await load(folder, { lanes, plan, stagingBytes: 32_768 });
-    expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(2);
+    const crossings: CrossingRecord[] = [];
+    const traffic = trafficOf(device, crossings);
+    const strategy = { ...SMALL, contexts: 2 };
+    const checkpoint = await openCheckpoint(folder);
+    const spec = await readModelSpec(folder);
+    const loaded = await loadWeights({
+      spec,
+      source: checkpoint,
+      device,
+      traffic,
+      strategy,
+      stagingBytes: 32_768,
+    });
+    const lanes = new Set(crossings.map(({ lane }) => lane));
+    expect(lanes.size).toBe(2);
     await expectWeights(spec, loaded.weights, await plainTensors(folder));
     for (const buffer of loaded.buffers) device.free(buffer);
-    const taken = await lanes.take('drain');
-    await lanes.close();
-    await taken.close();
+    const taken = await traffic.openRoute('drain');
+    expect(lanes).toContain(taken.lanes[0]!.id);
+    await traffic.closeReserved();
+    await traffic.closeRoute(taken);
+    await checkpoint.close();
   });
 
   test.each([
@@ -225,10 +257,11 @@ test('ranks hold their parts and nothing else', async () => {
   await writeModelFolder(folder, { storedType: 'f32', architecture: 'Qwen2ForCausalLM' });
   const spec = await readModelSpec(folder);
   const whole = await plainTensors(folder);
-  const ranks = [0, 1].map((index) => sliceForRank(weightPlan(spec), spec, { index, of: 2 }));
+  const ranks = [0, 1].map((index) => sliceForRank(weightTensors(spec), spec, { index, of: 2 }));
   const checkpoint = await openCheckpoint(folder);
   for (const [index, tensors] of ranks.entries()) {
-    const options = { spec, source: checkpoint, device, onCrossing: () => undefined, ...small };
+    const traffic = trafficOf(device);
+    const options = { spec, source: checkpoint, device, traffic, ...small };
     const { parts, buffers } = await loadRank(options, { index, of: 2 });
     for (const { name, arena, offsetBytes, outBytes } of parts) {
       const planned = tensors.flatMap(({ sources }) => sources).find((each) => each.name === name)!;
@@ -264,8 +297,8 @@ test('verbatim: every tensor of the files, as it is stored', async () => {
     { name: 'empty', dtype: 'F32', shape: [0], bytes: new Uint8Array(0) },
   ]);
   const source = await openCheckpoint(folder);
-  const onCrossing = () => undefined;
-  const { parts, buffers } = await loadVerbatim({ source, device, onCrossing, ...small });
+  const traffic = trafficOf(device);
+  const { parts, buffers } = await loadVerbatim({ source, device, traffic, ...small });
   await source.close();
   const found = await Promise.all(
     parts.map(async ({ arena, offsetBytes, outBytes }) => {
@@ -293,7 +326,7 @@ describe('failures free what was taken', () => {
       spec,
       source: checkpoint,
       device,
-      onCrossing: () => undefined,
+      traffic: trafficOf(device),
       ...more,
     });
     await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'inconsistent' });
@@ -307,8 +340,8 @@ describe('failures free what was taken', () => {
     const readers = new ReaderPool();
     await Promise.all(readers.workers(2).map((worker) => worker.terminate()));
     const before = device.counters().allocatedBytes;
-    const plan: LoadingPlan = { ...READERS, crossedBy: by };
-    const loading = load(folder, { plan, readers, stagingBytes: 65_536 });
+    const strategy: LoadingStrategy = { ...READERS, crossedBy: by };
+    const loading = load(folder, { strategy, readers, stagingBytes: 65_536 });
     await expect(loading).rejects.toMatchObject({ name: 'ModelError', code: 'unreadable' });
     expect(device.counters().allocatedBytes).toBe(before);
     await readers.close();
@@ -324,7 +357,7 @@ describe('failures free what was taken', () => {
       spec,
       source: checkpoint,
       device,
-      onCrossing: () => undefined,
+      traffic: trafficOf(device),
       onProgress: () => void utimes(join(folder, 'model.safetensors'), 1, 1),
       ...small,
     });
@@ -336,11 +369,15 @@ describe('failures free what was taken', () => {
   test('a lane that dies: the message says which file, where, and which tensor', async () => {
     const folder = join(root, 'dies');
     await writeModelFolder(folder);
-    const lanes = new LanePool(device);
-    const [lane] = await lanes.over(1);
-    await lane!.close();
+    const traffic = trafficOf(device);
+    const { lanes } = await traffic.bulkRoute(1);
+    await lanes[0]!.close();
     const before = device.counters().allocatedBytes;
-    const loading = load(folder, { lanes, plan: { ...SMALL, contexts: 1 }, stagingBytes: 8192 });
+    const loading = load(folder, {
+      traffic,
+      strategy: { ...SMALL, contexts: 1 },
+      stagingBytes: 8192,
+    });
     await expect(loading).rejects.toMatchObject({
       name: 'DeviceError',
       message: expect.stringMatching(/model\.safetensors at \d+ \(tensor .+\) did not cross/),
@@ -381,18 +418,13 @@ test('dummy weights look like fresh ones and cross nothing', async () => {
 });
 
 test('constants are uploaded whole, in pieces of the staging buffer', async () => {
-  const values = Float32Array.from({ length: 3_000 }, (_, i) => i);
+  const values = Float32Array.from({ length: 10 * 2 ** 20 }, (_, i) => i);
   const buffer = device.allocate(values.byteLength, 'constants');
   const crossings: CrossingRecord[] = [];
-  await uploadBytes({
-    device,
-    lane: device.inlineLane,
-    bytes: new Uint8Array(values.buffer),
-    to: { buffer, offsetBytes: 0, bytes: buffer.bytes },
-    onCrossing: (record) => crossings.push(record),
-    stagingBytes: 4096,
-  });
-  expect(crossings.map(({ bytes }) => bytes)).toEqual([4096, 4096, 3808]);
-  expect(await download({ buffer, offsetBytes: 0, bytes: buffer.bytes })).toEqual(values);
+  const traffic = trafficOf(device, crossings);
+  await traffic.upload(new Uint8Array(values.buffer), slice(buffer));
+  expect(crossings.map(({ bytes }) => bytes / 2 ** 20)).toEqual([16, 16, 8]);
+  const found = await download(slice(buffer));
+  expect(Buffer.compare(new Uint8Array(found.buffer), new Uint8Array(values.buffer))).toBe(0);
   device.free(buffer);
 });

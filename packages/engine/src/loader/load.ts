@@ -1,4 +1,4 @@
-import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type Device,
@@ -14,21 +14,20 @@ import type { ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
   type LayerWeights,
-  type PlannedTensor,
   type WeightMatrix,
   type Weights,
-  weightPlan,
+  type WeightTensor,
+  weightTensors,
 } from '../models/weights.ts';
-import { checkAgainstPlan } from './check-plan.ts';
-import type { Checkpoint, UnmappedTensor } from './checkpoint.ts';
+import type { Traffic } from '../traffic/traffic.ts';
+import type { Checkpoint, UnmappedTensor } from './files/checkpoint.ts';
 import { type FillReport, fillArenas } from './fill.ts';
-import { LanePool } from './lane-pool.ts';
-import { type Layout, layOut, type Placement } from './layout.ts';
-import { type LoadingPlan, planLoading } from './loading-plan.ts';
-import { partsOf, type StoredPart, verbatim } from './parts.ts';
-import { ReaderPool } from './reads.ts';
-import { readScales } from './scales.ts';
-import { uploadBytes } from './upload.ts';
+import { ReaderPool } from './reading/reads.ts';
+import { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
+import { checkTensors } from './tensors/check-tensors.ts';
+import { type Layout, layOut, type Placement } from './tensors/layout.ts';
+import { partsOf, type StoredPart, verbatim } from './tensors/parts.ts';
+import { readScales } from './tensors/scales.ts';
 
 const GIB = 1024 ** 3;
 /** Large enough for few crossings, small enough for one array buffer of the runtimes we support. */
@@ -50,16 +49,14 @@ export interface LoadProgress {
 /** How weights come to a device. */
 export interface LoadOptions {
   readonly device: Device;
-  /** Lanes that were opened ahead; absent: none are. */
-  readonly lanes?: LanePool | undefined;
+  /** What every byte crosses by. */
+  readonly traffic: Traffic;
   /** Reading threads that were started ahead; absent: none are. */
   readonly readers?: ReaderPool | undefined;
   /** Absent: as a device without a bridge. */
-  readonly plan?: LoadingPlan | undefined;
-  /** Tries other plans, too, where the load is large enough. */
+  readonly strategy?: LoadingStrategy | undefined;
+  /** Tries other strategies, too, where the load is large enough. */
   readonly race?: { readonly contextsMax: number } | null | undefined;
-  /** Told of every crossing, for the ledger. */
-  readonly onCrossing: (record: CrossingRecord) => void;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Host memory that chunks pass through at the most. */
   readonly stagingBytes?: number | undefined;
@@ -91,9 +88,9 @@ export interface LoadedWeights {
 }
 
 /** Tensors in the order their first sources have in the files. */
-function inFileOrder(plan: readonly PlannedTensor[], checkpoint: Checkpoint): PlannedTensor[] {
-  const first = (tensor: PlannedTensor) => checkpoint.tensors.get(tensor.sources[0]!.name)!;
-  return plan.toSorted((a, b) => {
+function inFileOrder(tensors: readonly WeightTensor[], checkpoint: Checkpoint): WeightTensor[] {
+  const first = (tensor: WeightTensor) => checkpoint.tensors.get(tensor.sources[0]!.name)!;
+  return tensors.toSorted((a, b) => {
     const [left, right] = [first(a), first(b)];
     return left.file - right.file || left.offsetBytes - right.offsetBytes;
   });
@@ -123,7 +120,7 @@ async function fillDummy(device: Device, layout: Layout, buffers: readonly Devic
 }
 
 /** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
-function dummyOf(tensor: PlannedTensor, part: Placement['part'], element: ElementType) {
+function dummyOf(tensor: WeightTensor, part: Placement['part'], element: ElementType) {
   const { elements, kind, format, scales } = tensor;
   if (part === 'scales') {
     const count = scales!.rows * scales!.columns;
@@ -134,14 +131,20 @@ function dummyOf(tensor: PlannedTensor, part: Placement['part'], element: Elemen
   return { elements, type: element, mean: kind === 'norm' ? 1 : 0, spread };
 }
 
-const OPTIONAL_ROLES = {
-  qkvBias: null,
-  queryNorm: null,
-  keyNorm: null,
-  outputBias: null,
-  gateUpBias: null,
-  downBias: null,
-} as const;
+const OPTIONAL_ROLES = { qkvBias: null, queryNorm: null, keyNorm: null, outputBias: null } as const;
+const DENSE_ROLES = ['gateUp', 'gateUpBias', 'down', 'downBias'] as const;
+
+/** A layer's weights from what was placed under each role. */
+function layerOf(spec: ModelSpec, roles: Readonly<Record<string, unknown>>): LayerWeights {
+  const { kind } = spec.feedForward;
+  const feedForward = Object.fromEntries(DENSE_ROLES.map((role) => [role, roles[role] ?? null]));
+  const rest = Object.entries(roles).filter(([role]) => !(role in feedForward));
+  return {
+    ...OPTIONAL_ROLES,
+    ...Object.fromEntries(rest),
+    feedForward: { kind, ...feedForward },
+  } as unknown as LayerWeights;
+}
 
 /** A tensor's values and scales on the device. */
 interface Placed {
@@ -152,8 +155,8 @@ interface Placed {
 function placedOf(
   layout: Layout,
   buffers: readonly DeviceBuffer[],
-): ReadonlyMap<PlannedTensor, Placed> {
-  const all = new Map<PlannedTensor, Placed>();
+): ReadonlyMap<WeightTensor, Placed> {
+  const all = new Map<WeightTensor, Placed>();
   for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
     const place = slice(buffers[arena]!, offsetBytes, bytes);
     // Scales follow their values.
@@ -163,7 +166,7 @@ function placedOf(
   return all;
 }
 
-function matrixOf({ shape, format, scales: grid }: PlannedTensor, placed: Placed): WeightMatrix {
+function matrixOf({ shape, format, scales: grid }: WeightTensor, placed: Placed): WeightMatrix {
   const sizes = { outputs: shape[0]!, inputs: shape[1]! };
   const { values: weight, scales } = placed;
   if (grid === null) return { ...elementMatrix(weight), ...sizes };
@@ -187,12 +190,11 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
   const embed = model.get('embed');
   const finalNorm = model.get('finalNorm');
   const headRows = spec.tiedHead ? embed : model.get('head');
-  invariant(embed !== undefined && finalNorm !== undefined, 'the plan has a table and a last norm');
-  invariant(headRows !== undefined, 'the plan has a head, or the table is it');
+  invariant(embed !== undefined && finalNorm !== undefined, 'a model has a table and a last norm');
+  invariant(headRows !== undefined, 'a model has a head, or the table is it');
   const sizes = { outputs: spec.vocabularySize, inputs: spec.hiddenSize };
   const head = { ...elementMatrix(headRows), ...sizes };
-  const typed = layers.map((roles) => ({ ...OPTIONAL_ROLES, ...roles }) as unknown as LayerWeights);
-  return { embed, layers: typed, finalNorm, head };
+  return { embed, layers: layers.map((roles) => layerOf(spec, roles)), finalNorm, head };
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -211,7 +213,7 @@ async function orFree<T>(
   }
 }
 
-/** Fills arenas from a checkpoint, with a pool of lanes that is there anyway or for this alone. */
+/** Fills arenas from a checkpoint, with reading threads that are there anyway or for this alone. */
 async function fillFrom(
   checkpoint: Checkpoint,
   parts: readonly StoredPart[],
@@ -220,16 +222,14 @@ async function fillFrom(
 ): Promise<FillReport> {
   const { device, onProgress } = options;
   const startedNs = device.clock.nowNs();
-  const lanes = options.lanes ?? new LanePool(device);
   const readers = options.readers ?? new ReaderPool();
   const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1 } as const;
   try {
     return await fillArenas(parts, buffers, {
       ...options,
       checkpoint,
-      lanes,
       readers,
-      plan: options.plan ?? planLoading(none),
+      strategy: options.strategy ?? deriveStrategy(none),
       race: options.race ?? null,
       onProgress: (bytesDone: number, bytesTotal: number) => {
         const totalSeconds = (device.clock.nowNs() - startedNs) / 1e9;
@@ -237,7 +237,6 @@ async function fillFrom(
       },
     });
   } finally {
-    if (options.lanes === undefined) await lanes.close();
     if (options.readers === undefined) await readers.close();
   }
 }
@@ -245,21 +244,15 @@ async function fillFrom(
 /** Scales are small and checked on the host; they cross one matrix at a time. */
 async function uploadScales(
   checkpoint: Checkpoint,
-  plan: readonly PlannedTensor[],
+  tensors: readonly WeightTensor[],
   layout: Layout,
   buffers: readonly DeviceBuffer[],
-  { device, onCrossing }: LoadOptions,
+  { traffic }: LoadOptions,
 ): Promise<void> {
-  const scales = await readScales(checkpoint, plan);
+  const scales = await readScales(checkpoint, tensors);
   for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
     if (part !== 'scales') continue;
-    await uploadBytes({
-      device,
-      lane: device.inlineLane,
-      bytes: scales.get(tensor)!,
-      to: slice(buffers[arena]!, offsetBytes, bytes),
-      onCrossing,
-    });
+    await traffic.upload(scales.get(tensor)!, slice(buffers[arena]!, offsetBytes, bytes));
   }
 }
 
@@ -273,10 +266,10 @@ async function uploadScales(
 export async function loadWeights(options: WeightOptions): Promise<LoadedWeights> {
   const { spec, source, device } = options;
   const startedNs = device.clock.nowNs();
-  const plan = weightPlan(spec);
+  const tensors = weightTensors(spec);
   const checkpoint = source === 'dummy' ? undefined : source;
-  const unusedTensors = checkpoint === undefined ? [] : checkAgainstPlan(checkpoint, plan);
-  const ordered = checkpoint === undefined ? plan : inFileOrder(plan, checkpoint);
+  const unusedTensors = checkpoint === undefined ? [] : checkTensors(checkpoint, tensors);
+  const ordered = checkpoint === undefined ? tensors : inFileOrder(tensors, checkpoint);
   const { element } = device.info;
   const layout = layOut(ordered, bytesPerElement(element), ARENA_LIMIT_BYTES);
   const buffers = allocateArenas(device, layout.arenaBytes);
@@ -285,7 +278,7 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
       await fillDummy(device, layout, buffers);
       return null;
     }
-    await uploadScales(checkpoint, plan, layout, buffers, options);
+    await uploadScales(checkpoint, tensors, layout, buffers, options);
     return fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
   });
   return {
@@ -313,9 +306,9 @@ export async function loadRank(
   rank: Rank,
 ): Promise<LoadedTensors> {
   const { spec, source, device } = options;
-  const plan = weightPlan(spec);
-  checkAgainstPlan(source, plan);
-  const held = rank.of === 1 ? plan : sliceForRank(plan, spec, rank);
+  const tensors = weightTensors(spec);
+  checkTensors(source, tensors);
+  const held = rank.of === 1 ? tensors : sliceForRank(tensors, spec, rank);
   const { element } = device.info;
   const layout = layOut(inFileOrder(held, source), bytesPerElement(element), ARENA_LIMIT_BYTES);
   const parts = partsOf(layout, source, element);

@@ -1,10 +1,9 @@
-import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { type DeviceBuffer, type Stream, slice } from '@bridgekeeper/device';
-import type { ChunkPath } from './chunk-path.ts';
-import type { Chunk, ChunkCursor } from './chunks.ts';
-import type { LoadingPlan } from './loading-plan.ts';
-import { openPath, type PathParts } from './open-path.ts';
-import type { StagingSlot } from './staging.ts';
+import type { ChunkPath } from './paths/chunk-path.ts';
+import { openPath, type PathParts } from './paths/open-path.ts';
+import type { StagingSlot } from './paths/staging.ts';
+import type { LoadingStrategy } from './strategy/loading-strategy.ts';
+import type { Chunk, ChunkCursor } from './tensors/chunks.ts';
 
 /** Where the time of a load went, summed over whoever worked; stages overlap. */
 export interface StageTimes {
@@ -17,7 +16,6 @@ export interface StageTimes {
 export interface PipelineOptions extends Omit<PathParts, 'streamOf'> {
   /** What parts name by index. */
   readonly arenas: readonly DeviceBuffer[];
-  readonly onCrossing: (record: CrossingRecord) => void;
   /** Told of every chunk that arrived. */
   readonly onChunk: (chunk: Chunk) => void;
 }
@@ -42,7 +40,7 @@ const KEPT_CHUNKS = 64;
 export class LoadPipeline {
   readonly #options: PipelineOptions;
   readonly #streams: Stream[] = [];
-  #path: { readonly plan: LoadingPlan; readonly path: ChunkPath } | null = null;
+  #path: { readonly strategy: LoadingStrategy; readonly path: ChunkPath } | null = null;
   #readNs = 0;
   #decryptNs = 0;
   #crossNs = 0;
@@ -68,13 +66,13 @@ export class LoadPipeline {
   }
 
   /**
-   * Makes ready what `plan` needs, and says how long that took; with `isWhole` all of its staging,
-   * which else grows while chunks are under way.
+   * Makes ready what `strategy` needs, and says how long that took; with `isWhole` all of its
+   * staging, which else grows while chunks are under way.
    */
-  async makeReady(plan: LoadingPlan, isWhole: boolean): Promise<number> {
+  async makeReady(strategy: LoadingStrategy, isWhole: boolean): Promise<number> {
     const { device } = this.#options;
     const startedNs = device.clock.nowNs();
-    const path = await this.#prepare(plan);
+    const path = await this.#prepare(strategy);
     if (path.slots.length === 0) path.grow();
     while (isWhole && path.grow() !== null);
     await this.#wakeKernels(path.slots[0]!);
@@ -91,8 +89,14 @@ export class LoadPipeline {
     const { device, stream } = slot;
     return this.#options.device.prepare(stream, () => {
       stream.launch('place', {
-        ...{ ...shape, isTransposed: false, from: 'bytes', to: 'bytes', first: 0, count: bytes },
-        ...{ input: device, inputOffsetBytes: 0 },
+        ...shape,
+        isTransposed: false,
+        from: 'bytes',
+        to: 'bytes',
+        first: 0,
+        count: bytes,
+        input: device,
+        inputOffsetBytes: 0,
         out: slice(device.buffer, device.offsetBytes + 256, bytes),
       });
       if (slot.scratch === null) return;
@@ -102,16 +106,16 @@ export class LoadPipeline {
     });
   }
 
-  /** Loads as `plan` says, until `bytesMax` bytes were dealt out and have all arrived. */
-  async run(cursor: ChunkCursor, plan: LoadingPlan, bytesMax: number): Promise<Stretch> {
+  /** Loads as `strategy` says, until `bytesMax` bytes were dealt out and have all arrived. */
+  async run(cursor: ChunkCursor, strategy: LoadingStrategy, bytesMax: number): Promise<Stretch> {
     const { device } = this.#options;
-    const path = await this.#prepare(plan);
+    const path = await this.#prepare(strategy);
     const startedNs = device.clock.nowNs();
     let bytes = 0;
     let isLast = false;
-    await this.overSlots(plan, async (slot) => {
+    await this.overSlots(strategy, async (slot) => {
       if (bytes >= bytesMax) return false;
-      const chunk = cursor.next(plan.chunkBytes);
+      const chunk = cursor.next(strategy.chunkBytes);
       if (chunk === null) {
         isLast = true;
         return false;
@@ -125,8 +129,11 @@ export class LoadPipeline {
   }
 
   /** Lets every slot do `next` again and again until it says that nothing is left. */
-  async overSlots(plan: LoadingPlan, next: (slot: StagingSlot) => Promise<boolean>): Promise<void> {
-    const path = await this.#prepare(plan);
+  async overSlots(
+    strategy: LoadingStrategy,
+    next: (slot: StagingSlot) => Promise<boolean>,
+  ): Promise<void> {
+    const path = await this.#prepare(strategy);
     let failure: { readonly error: unknown } | undefined;
     let isOver = false;
     const work = async (slot: StagingSlot) => {
@@ -163,7 +170,6 @@ export class LoadPipeline {
       const fromNs = Math.max(record.startedNs, this.#crossedUntilNs);
       this.#crossNs += Math.max(0, record.completedNs - fromNs);
       this.#crossedUntilNs = Math.max(this.#crossedUntilNs, record.completedNs);
-      this.#options.onCrossing(record);
     }
     this.place(chunk, slot);
     this.hash(chunk, slot);
@@ -172,9 +178,9 @@ export class LoadPipeline {
     this.#options.onChunk(chunk);
   }
 
-  /** The way that chunks come to slots now: `plan`'s. */
-  async path(plan: LoadingPlan): Promise<ChunkPath> {
-    return this.#prepare(plan);
+  /** The way that chunks come to slots now: `strategy`'s. */
+  async path(strategy: LoadingStrategy): Promise<ChunkPath> {
+    return this.#prepare(strategy);
   }
 
   place({ pieces }: Chunk, { device, stream }: StagingSlot): void {
@@ -206,14 +212,14 @@ export class LoadPipeline {
     }
   }
 
-  /** The path as `plan` wants it; all work of an earlier plan is done. */
-  async #prepare(plan: LoadingPlan): Promise<ChunkPath> {
-    if (this.#path !== null && isSamePath(this.#path.plan, plan)) return this.#path.path;
+  /** The path that `strategy` asks for; all work of an earlier strategy is done. */
+  async #prepare(strategy: LoadingStrategy): Promise<ChunkPath> {
+    if (this.#path !== null && isSamePath(this.#path.strategy, strategy)) return this.#path.path;
     await this.#path?.path.close();
     this.#path = null;
     const streamOf = (index: number) => this.#streamOf(index);
-    const path = await openPath(plan, { ...this.#options, streamOf });
-    this.#path = { plan, path };
+    const path = await openPath(strategy, { ...this.#options, streamOf });
+    this.#path = { strategy, path };
     return path;
   }
 
@@ -237,7 +243,7 @@ export class LoadPipeline {
   }
 }
 
-function isSamePath(a: LoadingPlan, b: LoadingPlan): boolean {
+function isSamePath(a: LoadingStrategy, b: LoadingStrategy): boolean {
   const keys = ['crossedBy', 'contexts', 'chunkBytes', 'memory', 'readers', 'direct'] as const;
   return keys.every((key) => a[key] === b[key]);
 }

@@ -1,10 +1,10 @@
 import type { Device } from '@bridgekeeper/device';
-import type { Chunk } from './chunks.ts';
-import type { LoadingPlan } from './loading-plan.ts';
+import type { StagingSlot } from './paths/staging.ts';
 import type { LoadPipeline } from './pipeline.ts';
-import type { StagingSlot } from './staging.ts';
+import type { LoadingStrategy } from './strategy/loading-strategy.ts';
+import type { Chunk } from './tensors/chunks.ts';
 
-/** What each stage does alone, in bytes a second, with the plan that was used. */
+/** What each stage does alone, in bytes a second, with the strategy that was used. */
 export interface StageRates {
   readonly read: number;
   readonly cross: number;
@@ -14,7 +14,7 @@ export interface StageRates {
 /** Goes through the last chunks again, one stage at a time. They end where they already are. */
 export async function measureStages(
   pipeline: LoadPipeline,
-  plan: LoadingPlan,
+  strategy: LoadingStrategy,
   device: Device,
 ): Promise<StageRates> {
   const chunks = pipeline.lastChunks;
@@ -23,7 +23,7 @@ export async function measureStages(
     const bytes = queue.reduce((total, chunk) => total + chunk.bytes, 0);
     const used = new Set<StagingSlot>();
     const startedNs = device.clock.nowNs();
-    await pipeline.overSlots(plan, async (slot) => {
+    await pipeline.overSlots(strategy, async (slot) => {
       const chunk = queue.shift();
       if (chunk === undefined) return false;
       used.add(slot);
@@ -33,26 +33,26 @@ export async function measureStages(
     await Promise.all([...used].map(({ stream }) => stream.synchronize()));
     return (bytes * 1e9) / Math.max(1, device.clock.nowNs() - startedNs);
   };
-  const path = await pipeline.path(plan);
+  const path = await pipeline.path(strategy);
   const read = await rateOf((chunk, slot) => path.read(chunk, slot));
   const cross = await rateOf((chunk, slot) => path.cross(chunk, slot));
   // The slots now hold chunks that are in their places already, but not each its own: only the
   // hashes may be taken again, not the placing.
-  const place = await placeRate(pipeline, plan, device, chunks);
+  const place = await placeRate(pipeline, strategy, device, chunks);
   return { read, cross, place };
 }
 
 /** Brings one chunk to every slot, and then times placing and hashing. */
 async function placeRate(
   pipeline: LoadPipeline,
-  plan: LoadingPlan,
+  strategy: LoadingStrategy,
   device: Device,
   chunks: readonly Chunk[],
 ): Promise<number> {
-  const path = await pipeline.path(plan);
+  const path = await pipeline.path(strategy);
   const queue = [...chunks];
   const held: { readonly chunk: Chunk; readonly slot: StagingSlot }[] = [];
-  await pipeline.overSlots(plan, async (slot) => {
+  await pipeline.overSlots(strategy, async (slot) => {
     const chunk = queue.shift();
     if (chunk === undefined || held.some((each) => each.slot === slot)) return false;
     await path.bring(chunk, slot);

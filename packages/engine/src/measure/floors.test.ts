@@ -11,11 +11,24 @@ async function modelled(changes: Partial<EngineOptions> = {}) {
   clock.runFreely();
   const device = openModelDevice({ law: null, clock });
   const model = await prepareModel({
-    ...{ device, model: QWEN3_8B, dummy: true, lawName: 'off', policy: 'drain-first' },
-    ...{ burst: { tollNs: 0, interTokenLimitNs: 1e9 }, maxModelTokens: 1024, maxRows: 4 },
-    ...{ maxBatchTokens: 512, pageTokens: 16, memoryUtilization: 0.9, kvBytes: undefined },
-    ...{ prefixCaching: true, chunkedPrefill: true, maxWaiting: 1, seed: 1 },
-    ...{ quantization: undefined, kvFormat: 'element' as const },
+    device,
+    model: QWEN3_8B,
+    dummy: true,
+    lawName: 'off',
+    policy: 'drain-first',
+    burst: { tollNs: 0, interTokenLimitNs: 1e9 },
+    maxModelTokens: 1024,
+    maxRows: 4,
+    maxBatchTokens: 512,
+    pageTokens: 16,
+    memoryUtilization: 0.9,
+    kvBytes: undefined,
+    prefixCaching: true,
+    chunkedPrefill: true,
+    maxWaiting: 1,
+    seed: 1,
+    quantization: undefined,
+    kvFormat: 'element' as const,
     ...changes,
   });
   await device.close();

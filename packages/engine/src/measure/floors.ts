@@ -1,5 +1,5 @@
 import { type ElementType, matrixBytes } from '@bridgekeeper/device';
-import type { WeightMatrix, Weights } from '../models/weights.ts';
+import { layerMatrices, type WeightMatrix, type Weights } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
 import { pageBytes } from '../runner/shapes.ts';
 import type { DeviceRates } from './rates.ts';
@@ -12,7 +12,7 @@ export interface Work {
 }
 
 function matrices({ layers, head }: Weights): WeightMatrix[] {
-  return [...layers.flatMap(({ qkv, output, gateUp, down }) => [qkv, output, gateUp, down]), head];
+  return [...layers.flatMap(layerMatrices), head];
 }
 
 /** Bytes of the weights that a step reads: all but the embedding table, of which it reads lines. */

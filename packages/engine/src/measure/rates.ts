@@ -49,9 +49,17 @@ export async function measureRates(options: RatesOptions): Promise<DeviceRates> 
     });
     const product = {
       ...elementMatrix(random(1)),
-      ...{ input: random(2), norm: null, epsilon: 0, bias: null, epilogue: 'store' as const },
-      ...{ out: allocate(bytes, 'rates product'), outType, workspace: allocate(256, 'rates none') },
-      ...{ count: width, inputs: width, outputs: width },
+      input: random(2),
+      norm: null,
+      epsilon: 0,
+      bias: null,
+      epilogue: 'store' as const,
+      out: allocate(bytes, 'rates product'),
+      outType,
+      workspace: allocate(256, 'rates none'),
+      count: width,
+      inputs: width,
+      outputs: width,
     };
     const multiply = () => stream.launch('linear', product);
     await device.prepare(stream, multiply);

@@ -1,7 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type Device, ROW, ROW_WORDS, type Slice } from '@bridgekeeper/device';
 import type { PreparedModel } from '../create.ts';
-import { uploadBytes } from '../loader/upload.ts';
 import { launchForward, launchHead, slices } from '../runner/forward.ts';
 import { pagesPerRow } from '../runner/shapes.ts';
 import { timesNs } from './rates.ts';
@@ -27,10 +26,8 @@ function spreadOf(times: readonly number[]): Omit<StepTime, 'launchFraction'> {
 const NEVER = 0x7fffffff;
 
 /** Writes words over the start of a buffer of the runner. */
-async function write(device: Device, model: PreparedModel, to: Slice, words: Int32Array) {
-  const bytes = new Uint8Array(words.buffer);
-  const { lane, record: onCrossing } = model.door;
-  await uploadBytes({ device, lane, bytes, to, onCrossing });
+function write({ traffic }: PreparedModel, to: Slice, words: Int32Array): Promise<void> {
+  return traffic.upload(new Uint8Array(words.buffer), to, 'probe');
 }
 
 /** Random keys and values everywhere: zeros would be faster than real ones. */
@@ -85,10 +82,10 @@ export async function measureDecode(
   invariant(batch <= shape.maxRows, 'the batch has rows');
   invariant(first + steps <= shape.maxModelTokens, 'contexts stay within the page table');
   await fillKv(model);
-  await write(device, model, table, pageTable(model, batch, first + steps));
+  await write(model, table, pageTable(model, batch, first + steps));
   const bucket = runner.bucketOf(batch);
   const lines = Int32Array.from({ length: bucket }, (_, row) => (row < batch ? row : -1));
-  await write(device, model, decodeRows, lines);
+  await write(model, decodeRows, lines);
   const states = new Int32Array(batch * ROW_WORDS);
   const floats = new Float32Array(states.buffer);
   for (let row = 0; row < batch; row++) {
@@ -103,7 +100,7 @@ export async function measureDecode(
   let launchNs = 0;
   const times: number[] = [];
   for (let repeat = 0; repeat <= repeats; repeat++) {
-    await write(device, model, rows, states);
+    await write(model, rows, states);
     const startedNs = device.clock.nowNs();
     runner.launchDecode(bucket, steps);
     const launchedNs = device.clock.nowNs();
@@ -134,28 +131,25 @@ export async function measurePrefill(
   invariant(tokens <= shape.maxBatchTokens, 'the chunk fits a batch');
   invariant(prefixTokens + tokens <= shape.maxModelTokens, 'the prompt fits a row');
   await fillKv(model);
-  await write(device, model, all.pageTable, pageTable(model, 1, prefixTokens + tokens));
+  await write(model, all.pageTable, pageTable(model, 1, prefixTokens + tokens));
   const each = (value: (i: number) => number) =>
     Int32Array.from({ length: tokens }, (_, i) => value(i));
   await write(
-    device,
     model,
     all.tokens,
     each((i) => (i * 7919) % spec.vocabularySize),
   );
   await write(
-    device,
     model,
     all.tokenRows,
     each(() => 0),
   );
   await write(
-    device,
     model,
     all.positions,
     each((i) => prefixTokens + i),
   );
-  await write(device, model, all.select, Int32Array.of(tokens - 1));
+  await write(model, all.select, Int32Array.of(tokens - 1));
   let launchNs = 0;
   let passes = 0;
   const launch = () => {

@@ -32,14 +32,13 @@ describe('published configurations', () => {
       heads: 4,
       kvHeads: 2,
       headDim: 64,
-      intermediateSize: 768,
+      feedForward: { kind: 'dense', intermediateSize: 768, bias: false },
       vocabularySize: 4096,
       rmsNormEpsilon: 1e-5,
       maxPositions: 512,
       rope: { theta: 10_000, scaling: { type: 'none' } },
       qkvBias: false,
       outputBias: false,
-      mlpBias: false,
       qkNorm: false,
       tiedHead: true,
       slidingWindow: 0,
@@ -79,7 +78,7 @@ describe('architectures', () => {
     expect(spec({ attention_bias: true, mlp_bias: true })).toMatchObject({
       qkvBias: true,
       outputBias: true,
-      mlpBias: true,
+      feedForward: { bias: true },
     });
     expect(spec({ num_key_value_heads: null, head_dim: null })).toMatchObject({
       kvHeads: 4,

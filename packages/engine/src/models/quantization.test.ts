@@ -1,13 +1,13 @@
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { weightBytes } from '../loader/layout.ts';
+import { weightBytes } from '../loader/tensors/layout.ts';
 import { smallConfig } from '../testing/model-folder.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';
 import { isQuantized } from './quantization.ts';
-import { weightPlan } from './weights.ts';
+import { weightTensors } from './weights.ts';
 
 const specOf = (quantization: unknown) =>
   describeModel(smallConfig({ config: { quantization_config: quantization } }));
@@ -32,7 +32,7 @@ describe('quantization_config', () => {
       targets: [],
       ignored: [],
     });
-    const [qkv, ...others] = weightPlan(spec).filter(({ format }) => format === 'fp8-e4m3');
+    const [qkv, ...others] = weightTensors(spec).filter(({ format }) => format === 'fp8-e4m3');
     expect(others).toHaveLength(36 * 4 - 1);
     expect(qkv!.scales).toMatchObject({
       blockOutputs: 128,
@@ -45,7 +45,7 @@ describe('quantization_config', () => {
     const layers = 36 * 4096 * (6144 + 4096 + 3 * 12_288);
     const norms = 36 * (2 * 4096 + 2 * 128) * 2 + 4096 * 2;
     const scales = (layers / 128 / 128) * 4;
-    expect(weightBytes(weightPlan(spec), 2)).toBe(table + layers + norms + scales);
+    expect(weightBytes(weightTensors(spec), 2)).toBe(table + layers + norms + scales);
   });
 
   test.each<[string, unknown, unknown]>([
@@ -111,7 +111,7 @@ describe('quantization_config', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom(...keys, 'ignore', 'fmt'), value), (config) => {
         try {
-          weightPlan(specOf({ ...FP8, ...config }));
+          weightTensors(specOf({ ...FP8, ...config }));
         } catch (error) {
           expect(error).toBeInstanceOf(ModelError);
         }
@@ -154,13 +154,13 @@ describe('modules that are left out', () => {
     'a part of a stack is refused: %s',
     (name) => {
       const spec = specOf({ ...FP8, modules_to_not_convert: [name] });
-      expect(() => weightPlan(spec)).toThrow(/one product here; supported: both or neither/);
+      expect(() => weightTensors(spec)).toThrow(/one product here; supported: both or neither/);
     },
   );
 
   test('whole stacks and single layers keep elements', () => {
     const modules = ['q_proj', 'k_proj', 'v_proj', 'model.layers.0.mlp.down_proj'];
-    const plan = weightPlan(specOf({ ...FP8, modules_to_not_convert: modules }));
+    const plan = weightTensors(specOf({ ...FP8, modules_to_not_convert: modules }));
     const formats = new Map(plan.map(({ label, format }) => [label, format]));
     expect(formats.get('layers.0.qkv')).toBe('element');
     expect(formats.get('layers.0.down')).toBe('element');

@@ -1,6 +1,6 @@
 import { ModelError } from './errors.ts';
 import type { ModelSpec } from './spec.ts';
-import type { PlannedTensor, Selection, WeightSource } from './weights.ts';
+import type { Selection, WeightSource, WeightTensor } from './weights.ts';
 
 /** One of several devices that share a model by tensor parallelism. */
 export interface Rank {
@@ -11,17 +11,17 @@ export interface Rank {
 type Range = readonly [number, number];
 
 /**
- * What of `plan` a rank holds: attention by heads, the gated layer by its intermediate width, the
+ * What of `tensors` a rank holds: attention by heads, the gated layer by its intermediate width, the
  * head by vocabulary; norms and the table whole. Sums over ranks follow the output and down
  * products, so their biases belong to rank 0 alone. Throws ModelError `unsupported` where the
  * model cannot be divided so.
  */
 export function sliceForRank(
-  plan: readonly PlannedTensor[],
+  tensors: readonly WeightTensor[],
   spec: ModelSpec,
   rank: Rank,
-): PlannedTensor[] {
-  return plan.flatMap((tensor) => {
+): WeightTensor[] {
+  return tensors.flatMap((tensor) => {
     if (tensor.scales !== null) {
       throw new ModelError('unsupported', `${tensor.label}: FP8 weights are not divided by rank`);
     }
@@ -31,7 +31,7 @@ export function sliceForRank(
   });
 }
 
-type Rule = (tensor: PlannedTensor, spec: ModelSpec, rank: Rank) => PlannedTensor | null;
+type Rule = (tensor: WeightTensor, spec: ModelSpec, rank: Rank) => WeightTensor | null;
 
 const whole: Rule = (tensor) => tensor;
 const firstOnly: Rule = (tensor, _spec, { index }) => (index === 0 ? tensor : null);
@@ -86,14 +86,14 @@ function kvShare(kvHeads: number, rank: Rank): Range {
 
 const scaled = ([from, to]: Range, unit: number): Range => [from * unit, to * unit];
 
-function withRows(tensor: PlannedTensor, rows: readonly Range[]): PlannedTensor {
+function withRows(tensor: WeightTensor, rows: readonly Range[]): WeightTensor {
   return rebuilt(
     tensor,
     tensor.sources.map((source, i) => ({ rows: rows[i]!, columns: [0, columnsOf(source)] })),
   );
 }
 
-function withColumns(tensor: PlannedTensor, columns: Range): PlannedTensor {
+function withColumns(tensor: WeightTensor, columns: Range): WeightTensor {
   return rebuilt(
     tensor,
     tensor.sources.map(({ shape }) => ({ rows: [0, shape[0]!], columns })),
@@ -104,7 +104,7 @@ function columnsOf({ shape }: WeightSource): number {
   return shape.slice(1).reduce((total, size) => total * size, 1);
 }
 
-function rebuilt(tensor: PlannedTensor, selections: readonly Selection[]): PlannedTensor {
+function rebuilt(tensor: WeightTensor, selections: readonly Selection[]): WeightTensor {
   let elements = 0;
   let rows = 0;
   let columns = 0;

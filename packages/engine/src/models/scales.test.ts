@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ScaleGrid } from './quantization.ts';
-import { planScales, stackScales } from './scales.ts';
+import { stackScales, weightScales } from './scales.ts';
 
 const modulesOf = (outputs: readonly number[]) =>
   outputs.map((count, i) => ({ name: `module ${i}`, outputs: count }));
@@ -18,7 +18,7 @@ describe('scales of stacked modules', () => {
     ['one scale for one module', { type: 'tensor' }, [300], 200, [300, 200, 1, 1]],
     ['one scale an output', { type: 'channel' }, [96, 32, 32], 64, [1, 64, 160, 1]],
   ])('%s', (_, grid, outputs, inputs, [blockOutputs, blockInputs, rows, columns]) => {
-    const planned = planScales(grid, modulesOf(outputs), inputs);
+    const planned = weightScales(grid, modulesOf(outputs), inputs);
     expect(planned).toMatchObject({ blockOutputs, blockInputs, rows, columns });
   });
 
@@ -34,7 +34,7 @@ describe('scales of stacked modules', () => {
         fc.array(size, { minLength: 1, maxLength: 3 }),
         size,
         (of, parts, inputs) => {
-          const planned = planScales(of, modulesOf(parts), inputs);
+          const planned = weightScales(of, modulesOf(parts), inputs);
           const { columns, blockOutputs } = planned;
           // Each scale is a number of its own.
           const grids = planned.sources.map(({ outputs, blockOutputs: block }, part) => {

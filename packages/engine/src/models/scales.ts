@@ -13,7 +13,7 @@ export interface ScaleSource {
 }
 
 /** The scales of an FP8 matrix as a linear operation takes them. */
-export interface PlannedScales {
+export interface WeightScales {
   readonly blockOutputs: number;
   readonly blockInputs: number;
   /** ceil(outputs / blockOutputs) */
@@ -32,11 +32,11 @@ function greatestCommonDivisor(a: number, b: number): number {
  * none reaches over a block of its module or into the next module: the checkpoint's own where every
  * module is a whole number of them.
  */
-export function planScales(
+export function weightScales(
   grid: ScaleGrid,
   modules: readonly { readonly name: string; readonly outputs: number }[],
   inputs: number,
-): PlannedScales {
+): WeightScales {
   const blockInputs = grid.type === 'block' ? Math.min(grid.inputs, inputs) : inputs;
   const columns = Math.ceil(inputs / blockInputs);
   const sources: ScaleSource[] = [];
@@ -71,7 +71,7 @@ function shapesOf(grid: ScaleGrid, rows: number, columns: number): number[][] {
  * The stacked grid [rows, columns] of `planned`, from each source's own grid in the order of the
  * sources.
  */
-export function stackScales(planned: PlannedScales, grids: readonly Float32Array[]): Float32Array {
+export function stackScales(planned: WeightScales, grids: readonly Float32Array[]): Float32Array {
   const { rows, columns, blockOutputs, sources } = planned;
   const stacked = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++) {

@@ -37,6 +37,14 @@ export type RopeScaling =
 /** The element types a checkpoint may store its unquantized weights in. */
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
+/** What follows attention in every layer. */
+export type FeedForward = {
+  readonly kind: 'dense';
+  /** Width between the gated and the down product. */
+  readonly intermediateSize: number;
+  readonly bias: boolean;
+};
+
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
 export interface ModelSpec {
   readonly architecture: Architecture;
@@ -45,7 +53,7 @@ export interface ModelSpec {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
-  readonly intermediateSize: number;
+  readonly feedForward: FeedForward;
   readonly vocabularySize: number;
   readonly rmsNormEpsilon: number;
   /** Positions the model was made for, stretched by linear and yarn scaling. */
@@ -53,7 +61,6 @@ export interface ModelSpec {
   readonly rope: { readonly theta: number; readonly scaling: RopeScaling };
   readonly qkvBias: boolean;
   readonly outputBias: boolean;
-  readonly mlpBias: boolean;
   /** Each head of q and k is normalised before it is rotated (Qwen3). */
   readonly qkNorm: boolean;
   /** The output head is the embedding table. */

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { smallConfig } from '../testing/model-folder.ts';
 import { describeModel } from './describe.ts';
-import { parameterCount, weightPlan } from './weights.ts';
+import { parameterCount, weightTensors } from './weights.ts';
 
 function planOf(config: Record<string, unknown>) {
-  const plan = weightPlan(describeModel(smallConfig({ config })));
+  const plan = weightTensors(describeModel(smallConfig({ config })));
   return new Map(plan.map((tensor) => [tensor.label, tensor]));
 }
 

@@ -1,7 +1,7 @@
 import type { Matrix, Slice, StorageFormat } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
 import { isQuantized } from './quantization.ts';
-import { type PlannedScales, planScales } from './scales.ts';
+import { type WeightScales, weightScales } from './scales.ts';
 import type { ModelSpec } from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
@@ -25,6 +25,15 @@ export interface LayerWeights {
   readonly outputBias: Slice | null;
   /** [hidden] */
   readonly postNorm: Slice;
+  readonly feedForward: FeedForwardWeights;
+}
+
+/** What a layer does after attention, by the kind that `ModelSpec.feedForward` names. */
+export type FeedForwardWeights = DenseWeights;
+
+/** A gated product and one back. */
+export interface DenseWeights {
+  readonly kind: 'dense';
   /** [2 intermediate, hidden]: gate, then up. */
   readonly gateUp: WeightMatrix;
   readonly gateUpBias: Slice | null;
@@ -44,7 +53,7 @@ export interface Weights {
   readonly head: WeightMatrix;
 }
 
-export type LayerRole = keyof LayerWeights;
+type LayerRole = Exclude<keyof LayerWeights, 'feedForward'> | Exclude<keyof DenseWeights, 'kind'>;
 
 /** Where a tensor goes in `Weights`. */
 export type Destination =
@@ -68,7 +77,7 @@ export interface Selection {
 }
 
 /** A tensor the engine wants on the device. */
-export interface PlannedTensor {
+export interface WeightTensor {
   readonly destination: Destination;
   /** For messages and reports: `layers.3.qkv`. */
   readonly label: string;
@@ -78,7 +87,7 @@ export interface PlannedTensor {
   readonly elements: number;
   readonly sources: readonly WeightSource[];
   /** What the values of an FP8 matrix are multiplied by; null for elements. */
-  readonly scales: PlannedScales | null;
+  readonly scales: WeightScales | null;
 }
 
 interface Part {
@@ -96,12 +105,12 @@ function product(shape: readonly number[]): number {
   return shape.reduce((total, size) => total * size, 1);
 }
 
-function planned(
+function tensorOf(
   destination: Destination,
-  kind: PlannedTensor['kind'],
+  kind: WeightTensor['kind'],
   parts: readonly Part[],
-  scales: PlannedScales | null = null,
-): PlannedTensor {
+  scales: WeightScales | null = null,
+): WeightTensor {
   let rows = 0;
   let elements = 0;
   const sources: WeightSource[] = [];
@@ -122,7 +131,7 @@ function scalesOf(
   { quantization }: ModelSpec,
   modules: readonly Module[],
   inputs: number,
-): PlannedScales | null {
+): WeightScales | null {
   const quantized = modules.filter(({ name }) => isQuantized(quantization, name));
   if (quantization === null || quantized.length === 0) return null;
   if (quantized.length < modules.length) {
@@ -133,34 +142,45 @@ function scalesOf(
         `${other.name}, which are one product here; supported: both or neither`,
     );
   }
-  return planScales(quantization.grid, modules, inputs);
+  return weightScales(quantization.grid, modules, inputs);
 }
+
+/** Where a linear map's matrix and bias go. */
+interface LinearRoles {
+  readonly weight: LayerRole;
+  readonly bias: LayerRole;
+}
+
+const QKV: LinearRoles = { weight: 'qkv', bias: 'qkvBias' };
+const OUTPUT: LinearRoles = { weight: 'output', bias: 'outputBias' };
+const GATE_UP: LinearRoles = { weight: 'gateUp', bias: 'gateUpBias' };
+const DOWN: LinearRoles = { weight: 'down', bias: 'downBias' };
 
 /** A linear map's matrix, and its bias when it has one. */
 function linear(
   spec: ModelSpec,
   layer: number,
-  roles: { readonly weight: LayerRole; readonly bias: LayerRole },
+  roles: LinearRoles,
   modules: readonly Module[],
   inputs: number,
   biased: boolean,
-): PlannedTensor[] {
+): WeightTensor[] {
   const weights = modules.map(({ name, outputs }) => ({
     name: `${name}.weight`,
     shape: [outputs, inputs],
   }));
   const biases = modules.map(({ name, outputs }) => ({ name: `${name}.bias`, shape: [outputs] }));
   const scales = scalesOf(spec, modules, inputs);
-  const matrix = planned({ role: roles.weight, layer }, 'matrix', weights, scales);
-  return biased ? [matrix, planned({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
+  const matrix = tensorOf({ role: roles.weight, layer }, 'matrix', weights, scales);
+  return biased ? [matrix, tensorOf({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
 }
 
-function norm(destination: Destination, name: string, width: number): PlannedTensor {
-  return planned(destination, 'norm', [{ name: `${name}.weight`, shape: [width] }]);
+function norm(destination: Destination, name: string, width: number): WeightTensor {
+  return tensorOf(destination, 'norm', [{ name: `${name}.weight`, shape: [width] }]);
 }
 
-function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
-  const { hiddenSize, headDim, intermediateSize } = spec;
+function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
+  const { hiddenSize, headDim } = spec;
   const prefix = `model.layers.${layer}`;
   const attention = `${prefix}.self_attn`;
   const queryWidth = spec.heads * headDim;
@@ -170,32 +190,37 @@ function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
     { name: `${attention}.k_proj`, outputs: kvWidth },
     { name: `${attention}.v_proj`, outputs: kvWidth },
   ];
-  const gateUp = [
-    { name: `${prefix}.mlp.gate_proj`, outputs: intermediateSize },
-    { name: `${prefix}.mlp.up_proj`, outputs: intermediateSize },
-  ];
   const output = [{ name: `${attention}.o_proj`, outputs: hiddenSize }];
-  const down = [{ name: `${prefix}.mlp.down_proj`, outputs: hiddenSize }];
   const headNorms = [
     norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
     norm({ role: 'keyNorm', layer }, `${attention}.k_norm`, headDim),
   ];
-  const stack = (
-    weight: LayerRole,
-    bias: LayerRole,
-    modules: readonly Module[],
-    inputs: number,
-    biased: boolean,
-  ) => linear(spec, layer, { weight, bias }, modules, inputs, biased);
   return [
     norm({ role: 'inputNorm', layer }, `${prefix}.input_layernorm`, hiddenSize),
-    ...stack('qkv', 'qkvBias', qkv, hiddenSize, spec.qkvBias),
+    ...linear(spec, layer, QKV, qkv, hiddenSize, spec.qkvBias),
     ...(spec.qkNorm ? headNorms : []),
-    ...stack('output', 'outputBias', output, queryWidth, spec.outputBias),
+    ...linear(spec, layer, OUTPUT, output, queryWidth, spec.outputBias),
     norm({ role: 'postNorm', layer }, `${prefix}.post_attention_layernorm`, hiddenSize),
-    ...stack('gateUp', 'gateUpBias', gateUp, hiddenSize, spec.mlpBias),
-    ...stack('down', 'downBias', down, intermediateSize, spec.mlpBias),
+    ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
   ];
+}
+
+function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
+  const { hiddenSize, feedForward } = spec;
+  switch (feedForward.kind) {
+    case 'dense': {
+      const { intermediateSize, bias } = feedForward;
+      const gateUp = [
+        { name: `${prefix}.gate_proj`, outputs: intermediateSize },
+        { name: `${prefix}.up_proj`, outputs: intermediateSize },
+      ];
+      const down = [{ name: `${prefix}.down_proj`, outputs: hiddenSize }];
+      return [
+        ...linear(spec, layer, GATE_UP, gateUp, hiddenSize, bias),
+        ...linear(spec, layer, DOWN, down, intermediateSize, bias),
+      ];
+    }
+  }
 }
 
 /**
@@ -203,19 +228,24 @@ function planLayer(spec: ModelSpec, layer: number): PlannedTensor[] {
  * the forward pass. The embedding table and the head are never quantised. Throws ModelError
  * `unsupported` when only a part of a stack is.
  */
-export function weightPlan(spec: ModelSpec): PlannedTensor[] {
+export function weightTensors(spec: ModelSpec): WeightTensor[] {
   const table = [spec.vocabularySize, spec.hiddenSize];
   const embed = [{ name: 'model.embed_tokens.weight', shape: table }];
   const head = [{ name: 'lm_head.weight', shape: table }];
   return [
-    planned({ role: 'embed' }, 'matrix', embed),
-    ...Array.from({ length: spec.layers }, (_, layer) => planLayer(spec, layer)).flat(),
+    tensorOf({ role: 'embed' }, 'matrix', embed),
+    ...Array.from({ length: spec.layers }, (_, layer) => layerTensors(spec, layer)).flat(),
     norm({ role: 'finalNorm' }, 'model.norm', spec.hiddenSize),
-    ...(spec.tiedHead ? [] : [planned({ role: 'head' }, 'matrix', head)]),
+    ...(spec.tiedHead ? [] : [tensorOf({ role: 'head' }, 'matrix', head)]),
   ];
 }
 
 /** Parameters of the model: a tied head counts once. */
 export function parameterCount(spec: ModelSpec): number {
-  return weightPlan(spec).reduce((total, tensor) => total + tensor.elements, 0);
+  return weightTensors(spec).reduce((total, tensor) => total + tensor.elements, 0);
+}
+
+/** Every matrix of a layer that a token is multiplied by. */
+export function layerMatrices({ qkv, output, feedForward }: LayerWeights): WeightMatrix[] {
+  return [qkv, output, feedForward.gateUp, feedForward.down];
 }

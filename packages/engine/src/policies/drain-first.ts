@@ -6,8 +6,8 @@ import type { Policy, StepParts } from './policy.ts';
  * issued behind queued work, and nothing runs ahead. What vLLM does with async scheduling off.
  */
 export async function drainFirst(parts: StepParts): Promise<Policy> {
-  const { door } = parts;
-  const pipeline = new Pipeline(parts, { command: door, drain: door, mode: 'when-done' });
+  const { launching } = parts.traffic;
+  const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'when-done' });
   return {
     name: 'drain-first',
     stepsPerLaunch: () => 1,

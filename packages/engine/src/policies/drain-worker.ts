@@ -6,8 +6,8 @@ import type { Policy, StepParts } from './policy.ts';
  * for commands and one for results. What the patches pending in vLLM and SGLang do.
  */
 export async function drainWorker(parts: StepParts): Promise<Policy> {
-  const command = await parts.openDoor('command');
-  const drain = await parts.openDoor('drain');
+  const command = await parts.traffic.openRoute('command');
+  const drain = await parts.traffic.openRoute('drain');
   const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
   return {
     name: 'drain-worker',

@@ -8,8 +8,8 @@ import type { Policy, StepParts } from './policy.ts';
  * for every step, and the GPU behind it.
  */
 export async function overlap(parts: StepParts): Promise<Policy> {
-  const { door } = parts;
-  const pipeline = new Pipeline(parts, { command: door, drain: door, mode: 'behind' });
+  const { launching } = parts.traffic;
+  const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'behind' });
   return {
     name: 'overlap',
     stepsPerLaunch: () => 1,

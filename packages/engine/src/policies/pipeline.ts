@@ -1,7 +1,7 @@
 import { invariant } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request.ts';
-import type { StepDoors } from '../runner/doors.ts';
 import type { StepsInFlight } from '../runner/runner.ts';
+import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { StepParts } from './policy.ts';
 
@@ -15,12 +15,12 @@ export interface Committed {
 /** The launches on their way, oldest first: what every policy's loop is made of. */
 export class Pipeline {
   readonly #parts: StepParts;
-  readonly #doors: StepDoors;
+  readonly #routes: StepRoutes;
   readonly #inFlight: StepsInFlight[] = [];
 
-  constructor(parts: StepParts, doors: StepDoors) {
+  constructor(parts: StepParts, routes: StepRoutes) {
     this.#parts = parts;
-    this.#doors = doors;
+    this.#routes = routes;
   }
 
   get length(): number {
@@ -32,7 +32,7 @@ export class Pipeline {
     const { scheduler, runner, clock } = this.#parts;
     const plan = scheduler.plan(clock.nowNs(), steps);
     if (plan.decode.length + plan.prefill.length === 0) return false;
-    this.#inFlight.push(await runner.start(plan, this.#doors));
+    this.#inFlight.push(await runner.start(plan, this.#routes));
     return true;
   }
 
@@ -48,7 +48,7 @@ export class Pipeline {
     return { events: scheduler.commit(plan, results, committedNs), plan, committedNs };
   }
 
-  /** Waits for launches that nobody is interested in any more. */
+  /** Waits for launches whose requests have all ended. */
   async settle(): Promise<void> {
     while (this.#inFlight.length > 0) await this.commit();
   }

@@ -1,8 +1,8 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request.ts';
-import type { Door } from '../runner/door.ts';
 import type { Runner } from '../runner/runner.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Traffic } from '../traffic/traffic.ts';
 import type { BurstLimits } from './burst.ts';
 import { drainFirst } from './drain-first.ts';
 import { drainWorker } from './drain-worker.ts';
@@ -13,10 +13,8 @@ import { resident } from './resident.ts';
 export interface StepParts {
   readonly scheduler: Scheduler;
   readonly runner: Runner;
-  /** The launching thread's own door. */
-  readonly door: Door;
-  /** Opens a door with a thread and a context of its own. */
-  readonly openDoor: (label: string) => Promise<Door>;
+  /** Where a policy gets the routes that its crossings take. */
+  readonly traffic: Traffic;
   readonly clock: Clock;
   readonly burst: BurstLimits;
 }

@@ -8,8 +8,8 @@ import type { Policy, StepParts } from './policy.ts';
  * follows the toll and the measured step, within the inter-token limit (see `BurstControl`).
  */
 export async function resident(parts: StepParts): Promise<Policy> {
-  const command = await parts.openDoor('command');
-  const drain = await parts.openDoor('drain');
+  const command = await parts.traffic.openRoute('command');
+  const drain = await parts.traffic.openRoute('drain');
   const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
   const burst = new BurstControl(parts.burst);
   return {

@@ -1,5 +1,6 @@
-import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
+  type CopyRequest,
   type Device,
   type DeviceEvent,
   type HostBuffer,
@@ -13,12 +14,11 @@ import {
 import type { TokenLogprobs } from '../request.ts';
 import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import type { Door } from './door.ts';
-import type { StepDoors } from './doors.ts';
 import type { ForwardParts } from './forward.ts';
 import { readLogprobs, readSlot } from './results.ts';
 import { IN_FLIGHT, MAX_STEPS } from './shapes.ts';
 import type { PromptLine } from './step-command.ts';
+import type { StepRoutes } from './step-routes.ts';
 
 /** The lines that one sampling of a launch filled, and whose they are. */
 export interface FilledSlot {
@@ -72,21 +72,21 @@ export class Downlink {
   }
 
   /** Call it right after the launch. Resolves with what the launch brought. */
-  async drain(launched: LaunchedSteps, { drain: door, mode }: StepDoors): Promise<StepResults> {
+  async drain(launched: LaunchedSteps, routes: StepRoutes): Promise<StepResults> {
     const slot = this.#slots[launched.number % IN_FLIGHT]!;
     const { stream } = this.#parts;
-    if (mode === 'when-done') {
+    if (routes.mode === 'when-done') {
       await stream.synchronize();
     } else {
       stream.record(slot.launched);
       slot.stream.wait(slot.launched);
     }
-    await Promise.all(this.#copies(launched, slot, door));
+    await Promise.all(this.#copies(launched, slot, routes));
     return this.#read(launched, slot);
   }
 
   /** Issues every copy that the launch's results take. */
-  #copies(launched: LaunchedSteps, slot: Slot, door: Door): Promise<CrossingRecord>[] {
+  #copies(launched: LaunchedSteps, slot: Slot, routes: StepRoutes): Promise<unknown>[] {
     const { slots, promptLines, number } = launched;
     const { maxRows } = this.#parts.shape;
     const lineBytes = LOGPROB_WORDS * 4;
@@ -94,17 +94,17 @@ export class Downlink {
       { area: 'results', slotBytes: resultSlotWords(maxRows) * 4, headerBytes: HEADER_BYTES },
       slots,
       slot,
-      door,
+      routes,
     );
     if (slots.some(({ logprobs }) => logprobs)) {
       const ring = { area: 'logprobs', slotBytes: maxRows * lineBytes, headerBytes: 0 } as const;
-      copies.push(...this.#ringCopies(ring, slots, slot, door));
+      copies.push(...this.#ringCopies(ring, slots, slot, routes));
     }
     if (promptLines.length > 0) {
       const slotBytes = this.#parts.buffers.promptLogprobs.bytes / IN_FLIGHT;
       const offsetBytes = (number % IN_FLIGHT) * slotBytes;
       const bytes = promptLines.length * lineBytes;
-      copies.push(this.#copy('promptLogprobs', offsetBytes, bytes, 0, slot, door));
+      copies.push(this.#copy('promptLogprobs', offsetBytes, bytes, 0, slot, routes));
     }
     return copies;
   }
@@ -114,11 +114,11 @@ export class Downlink {
     ring: { area: 'results' | 'logprobs'; slotBytes: number; headerBytes: number },
     slots: readonly FilledSlot[],
     slot: Slot,
-    door: Door,
-  ): Promise<CrossingRecord>[] {
+    routes: StepRoutes,
+  ): Promise<unknown>[] {
     const { ringSlots } = this.#parts.shape;
     const perLine = ring.area === 'results' ? RESULT_WORDS * 4 : LOGPROB_WORDS * 4;
-    const copies: Promise<CrossingRecord>[] = [];
+    const copies: Promise<unknown>[] = [];
     let first = 0;
     while (first < slots.length) {
       const at = slots[first]!.step % ringSlots;
@@ -126,7 +126,7 @@ export class Downlink {
       const lastLines = slots[first + count - 1]!.sequences.length;
       const bytes = (count - 1) * ring.slotBytes + ring.headerBytes + lastLines * perLine;
       const hostOffset = first * ring.slotBytes;
-      copies.push(this.#copy(ring.area, at * ring.slotBytes, bytes, hostOffset, slot, door));
+      copies.push(this.#copy(ring.area, at * ring.slotBytes, bytes, hostOffset, slot, routes));
       first += count;
     }
     return copies;
@@ -138,9 +138,9 @@ export class Downlink {
     bytes: number,
     hostOffsetBytes: number,
     { hosts, stream }: Slot,
-    door: Door,
-  ): Promise<CrossingRecord> {
-    return door.copy({
+    { drain: route, mode }: StepRoutes,
+  ): Promise<unknown> {
+    const request: CopyRequest = {
       direction: 'd2h',
       device: slice(this.#parts.buffers[area], offsetBytes, bytes),
       host: hosts[area],
@@ -148,7 +148,8 @@ export class Downlink {
       stream,
       purpose: 'tokens',
       tenant: SHARED_TENANT,
-    });
+    };
+    return mode === 'behind' ? route.crossNow(request) : route.cross(request);
   }
 
   #read({ plan, slots, promptLines }: LaunchedSteps, { hosts }: Slot): StepResults {

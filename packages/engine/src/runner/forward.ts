@@ -70,17 +70,38 @@ function launchAttention(parts: ForwardParts, layer: number, count: number, phas
     window: spec.slidingWindow,
     phase,
   });
-  const output = { ...weights.output, input: attended, bias: outputBias, out: residual };
-  launchLinear(parts, count, { ...output, epilogue: 'add' });
+  launchLinear(parts, count, {
+    ...weights.output,
+    input: attended,
+    bias: outputBias,
+    epilogue: 'add',
+    out: residual,
+  });
 }
 
 function launchFeedForward(parts: ForwardParts, layer: number, count: number): void {
-  const { gateUp, gateUpBias, down, downBias, postNorm } = parts.weights.layers[layer]!;
+  const { feedForward, postNorm } = parts.weights.layers[layer]!;
   const { residual, activated } = slices(parts.buffers);
-  const inner = { ...gateUp, input: residual, norm: postNorm, bias: gateUpBias, out: activated };
-  launchLinear(parts, count, { ...inner, epilogue: 'gate' });
-  const outer = { ...down, input: activated, bias: downBias, out: residual };
-  launchLinear(parts, count, { ...outer, epilogue: 'add' });
+  switch (feedForward.kind) {
+    case 'dense': {
+      const { gateUp, gateUpBias, down, downBias } = feedForward;
+      launchLinear(parts, count, {
+        ...gateUp,
+        input: residual,
+        norm: postNorm,
+        bias: gateUpBias,
+        epilogue: 'gate',
+        out: activated,
+      });
+      launchLinear(parts, count, {
+        ...down,
+        input: activated,
+        bias: downBias,
+        epilogue: 'add',
+        out: residual,
+      });
+    }
+  }
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */

@@ -1,9 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { weightBytes } from '../loader/layout.ts';
+import { weightBytes } from '../loader/tensors/layout.ts';
 import { readModelSpec } from '../models/folder.ts';
-import { weightPlan } from '../models/weights.ts';
-import { describeMemory, type MemoryRequest, planMemory } from './memory.ts';
+import { weightTensors } from '../models/weights.ts';
+import { budgetMemory, describeMemory, type MemoryRequest } from './memory.ts';
 import { align, bufferBytes } from './shapes.ts';
 
 const GIB = 2 ** 30;
@@ -14,13 +14,17 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
   return {
     spec,
     shape: {
-      ...{ maxRows: 64, maxBatchTokens: 2048, maxModelTokens: 8192, pageTokens: 16 },
-      ...{ ringSlots: 256, kvFormat: 'element' },
+      maxRows: 64,
+      maxBatchTokens: 2048,
+      maxModelTokens: 8192,
+      pageTokens: 16,
+      ringSlots: 256,
+      kvFormat: 'element',
     },
     elementBytes: 2,
     deviceBytes: 79 * GIB,
     utilization: 0.9,
-    weightBytes: weightBytes(weightPlan(spec), 2),
+    weightBytes: weightBytes(weightTensors(spec), 2),
     kvBytes: undefined,
     ...more,
   };
@@ -29,7 +33,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
 describe('the memory plan', () => {
   test('uses what may be used, to less than a page, and accounts for all of it', async () => {
     const request = await requestOf('qwen3-8b');
-    const plan = planMemory(request);
+    const plan = budgetMemory(request);
     const used =
       plan.weightBytes +
       plan.activationBytes +
@@ -55,34 +59,34 @@ describe('the memory plan', () => {
   test('FP8 weights leave room for KV, and FP8 KV holds twice the tokens', async () => {
     const { shape: few } = await requestOf('qwen3-8b');
     const rows = { shape: { ...few, maxRows: 256 } };
-    const elements = planMemory(await requestOf('qwen3-8b', rows));
+    const elements = budgetMemory(await requestOf('qwen3-8b', rows));
     const request = await requestOf('qwen3-8b-fp8', rows);
-    const weights = planMemory(request);
+    const weights = budgetMemory(request);
     expect(elements.weightBytes - weights.weightBytes).toBeGreaterThan(6.9e9);
     expect(weights.kvTokens).toBeGreaterThan(elements.kvTokens);
-    const both = planMemory({ ...request, shape: { ...request.shape, kvFormat: 'fp8-e4m3' } });
+    const both = budgetMemory({ ...request, shape: { ...request.shape, kvFormat: 'fp8-e4m3' } });
     expect(both.kvTokens / 2).toBeCloseTo(weights.kvTokens, -2);
   });
 
   test('says what limits it', async () => {
     const small = await requestOf('llama-3.2-1b', { weightBytes: GIB });
-    expect(planMemory({ ...small, shape: { ...small.shape, maxRows: 4 } })).toMatchObject({
+    expect(budgetMemory({ ...small, shape: { ...small.shape, maxRows: 4 } })).toMatchObject({
       kvLimit: 'rows',
       kvTokens: 4 * 8192,
       concurrency: 4,
     });
     // A page of this model has 2^19 bytes.
-    expect(planMemory({ ...small, kvBytes: 600 * 2 ** 19 + 1 })).toMatchObject({
+    expect(budgetMemory({ ...small, kvBytes: 600 * 2 ** 19 + 1 })).toMatchObject({
       kvLimit: 'request',
       kvPages: 600,
     });
-    expect(planMemory({ ...small, kvBytes: 200 * GIB }).kvLimit).toBe('memory');
+    expect(budgetMemory({ ...small, kvBytes: 200 * GIB }).kvLimit).toBe('memory');
   });
 
   test('is told in two lines', async () => {
     const request = await requestOf('llama-3.2-1b');
     const shape = { ...request.shape, maxRows: 4, kvFormat: 'fp8-e4m3' as const };
-    const [kv, memory] = describeMemory(planMemory({ ...request, shape }));
+    const [kv, memory] = describeMemory(budgetMemory({ ...request, shape }));
     expect(kv).toBe(
       'KV cache size: 32,768 tokens in fp8-e4m3, all that --max-num-seqs rows can use; ' +
         'maximum concurrency for 8,192 tokens per request: 4.00x',
@@ -95,7 +99,7 @@ describe('the memory plan', () => {
   test.each([20, 15])('refuses %i GiB, with the arithmetic', async (gib) => {
     const request = await requestOf('qwen3-8b', { deviceBytes: gib * GIB });
     expect(() =>
-      planMemory({ ...request, shape: { ...request.shape, maxModelTokens: 40_960 } }),
+      budgetMemory({ ...request, shape: { ...request.shape, maxModelTokens: 40_960 } }),
     ).toThrow(
       expect.objectContaining({
         code: 'out-of-memory',

@@ -27,7 +27,7 @@ export interface MemoryRequest {
 }
 
 /** Where the device's memory goes, and how many KV tokens that leaves room for. Plain data. */
-export interface MemoryPlan {
+export interface MemoryBudget {
   readonly deviceBytes: number;
   readonly utilization: number;
   readonly weightBytes: number;
@@ -74,7 +74,7 @@ function fixedBytes({ spec, shape, elementBytes }: MemoryRequest): Record<Use, n
  * Says how many KV pages fit beside weights and activations. Throws EngineError `out-of-memory`,
  * with the numbers and what to change, when not even one sequence of full length would fit.
  */
-export function planMemory(request: MemoryRequest): MemoryPlan {
+export function budgetMemory(request: MemoryRequest): MemoryBudget {
   const { spec, shape, elementBytes, deviceBytes, utilization, weightBytes } = request;
   const fixed = fixedBytes(request);
   const { activationBytes, workspaceBytes, stateBytes } = fixed;
@@ -87,8 +87,11 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   };
   const kvPages = Math.min(limits.memory, limits.request, limits.rows);
   const kvLimit = (['rows', 'request', 'memory'] as const).find((by) => limits[by] === kvPages)!;
-  const plan: MemoryPlan = {
-    ...{ deviceBytes, utilization, weightBytes, ...fixed },
+  const budget: MemoryBudget = {
+    deviceBytes,
+    utilization,
+    weightBytes,
+    ...fixed,
     kvFormat: shape.kvFormat,
     kvBytes: kvPages * perPage,
     kvPages,
@@ -97,19 +100,19 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
     maxModelTokens: shape.maxModelTokens,
     concurrency: kvPages / pagesPerRow(shape),
   };
-  if (plan.concurrency >= 1) return plan;
+  if (budget.concurrency >= 1) return budget;
   const neededBytes = pagesPerRow(shape) * perPage;
-  throw new EngineError('out-of-memory', refusal(plan, neededBytes), 'max_model_len');
+  throw new EngineError('out-of-memory', refusal(budget, neededBytes), 'max_model_len');
 }
 
-function refusal(plan: MemoryPlan, neededBytes: number): string {
-  const { deviceBytes, utilization } = plan;
+function refusal(budget: MemoryBudget, neededBytes: number): string {
+  const { deviceBytes, utilization } = budget;
   return (
-    `KV cache too small: ${plan.kvTokens} tokens fit, but one sequence of max-model-len ` +
-    `${plan.maxModelTokens} needs ${size(neededBytes)}. Of ${size(deviceBytes)} device memory, ` +
+    `KV cache too small: ${budget.kvTokens} tokens fit, but one sequence of max-model-len ` +
+    `${budget.maxModelTokens} needs ${size(neededBytes)}. Of ${size(deviceBytes)} device memory, ` +
     `utilization ${utilization} allows ${size(deviceBytes * utilization)}; weights take ` +
-    `${size(plan.weightBytes)}, activations ${size(plan.activationBytes)}, workspace ` +
-    `${size(plan.workspaceBytes)}, state of rows ${size(plan.stateBytes)}. Lower ` +
+    `${size(budget.weightBytes)}, activations ${size(budget.activationBytes)}, workspace ` +
+    `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}. Lower ` +
     '--max-model-len, --max-num-seqs or --max-num-batched-tokens, raise ' +
     '--gpu-memory-utilization or --kv-cache-memory-bytes, or use --kv-cache-dtype fp8.'
   );
@@ -121,18 +124,18 @@ const WHY = {
   rows: 'all that --max-num-seqs rows can use',
 } as const;
 
-/** The plan in two lines, for the log. */
-export function describeMemory(plan: MemoryPlan): readonly [kv: string, memory: string] {
-  const tokens = plan.kvTokens.toLocaleString('en-US');
-  const length = plan.maxModelTokens.toLocaleString('en-US');
-  const format = plan.kvFormat === 'element' ? '' : ` in ${plan.kvFormat}`;
-  const allowed = `${size(plan.deviceBytes * plan.utilization)} of ${size(plan.deviceBytes)}`;
+/** The budget in two lines, for the log. */
+export function describeMemory(budget: MemoryBudget): readonly [kv: string, memory: string] {
+  const tokens = budget.kvTokens.toLocaleString('en-US');
+  const length = budget.maxModelTokens.toLocaleString('en-US');
+  const format = budget.kvFormat === 'element' ? '' : ` in ${budget.kvFormat}`;
+  const allowed = `${size(budget.deviceBytes * budget.utilization)} of ${size(budget.deviceBytes)}`;
   return [
-    `KV cache size: ${tokens} tokens${format}, ${WHY[plan.kvLimit]}; maximum concurrency for ` +
-      `${length} tokens per request: ${plan.concurrency.toFixed(2)}x`,
-    `device memory, ${allowed} allowed: weights ${size(plan.weightBytes)}, KV ` +
-      `${size(plan.kvBytes)}, activations ${size(plan.activationBytes)}, workspace ` +
-      `${size(plan.workspaceBytes)}, state of rows ${size(plan.stateBytes)}`,
+    `KV cache size: ${tokens} tokens${format}, ${WHY[budget.kvLimit]}; maximum concurrency for ` +
+      `${length} tokens per request: ${budget.concurrency.toFixed(2)}x`,
+    `device memory, ${allowed} allowed: weights ${size(budget.weightBytes)}, KV ` +
+      `${size(budget.kvBytes)}, activations ${size(budget.activationBytes)}, workspace ` +
+      `${size(budget.workspaceBytes)}, state of rows ${size(budget.stateBytes)}`,
   ];
 }
 

@@ -1,12 +1,12 @@
-import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
 import type { StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import type { StepDoors } from './doors.ts';
 import { Downlink, type FilledSlot, type LaunchedSteps } from './downlink.ts';
 import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
+import type { StepRoutes } from './step-routes.ts';
 import { Uplink } from './uplink.ts';
 
 /** A launch on its way, and what will come of it. */
@@ -45,7 +45,7 @@ function decodeBuckets(maxRows: number): number[] {
 
 /**
  * Runs planned steps on a device: command up, prompts and captured decode graph, results down. The
- * policies choose through which doors, how many steps a launch has, and how many launches are in
+ * policies choose the routes, how many steps a launch has, and how many launches are in
  * flight; this class knows what they consist of.
  */
 export class Runner {
@@ -90,13 +90,13 @@ export class Runner {
   }
 
   /** Launches `plan`: resolves when its work is queued, long before it is done. */
-  async start(plan: StepPlan, doors: StepDoors): Promise<StepsInFlight> {
+  async start(plan: StepPlan, routes: StepRoutes): Promise<StepsInFlight> {
     invariant(this.#undrained < IN_FLIGHT, 'no more launches are in flight than have buffers');
     this.#undrained += 1;
     const number = this.#launches++;
     const lines = promptLines(plan);
     const rows = this.#changedDecodeRows(plan);
-    const command = await this.#uplink.send(number, plan, lines, rows, doors);
+    const command = await this.#uplink.send(number, plan, lines, rows, routes);
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
     if (plan.decode.length > 0) {
@@ -104,20 +104,20 @@ export class Runner {
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
     const launched = { number, plan, slots, promptLines: lines };
-    const results = this.#drain(launched, command?.crossing, doors);
-    // Whoever awaits it later gets the error; until then it is not unhandled.
+    const results = this.#drain(launched, command?.crossing, routes);
+    // The policy awaits it later and gets the error; until then it must not count as unhandled.
     results.catch(() => undefined);
     return { launched, results };
   }
 
   async #drain(
     launched: LaunchedSteps,
-    command: Promise<CrossingRecord> | undefined,
-    doors: StepDoors,
+    command: Promise<unknown> | undefined,
+    routes: StepRoutes,
   ): Promise<StepResults> {
     try {
       const [results] = await Promise.all([
-        this.#downlink.drain(launched, doors),
+        this.#downlink.drain(launched, routes),
         command ?? Promise.resolve(),
       ]);
       return results;

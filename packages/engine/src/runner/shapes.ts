@@ -114,7 +114,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     residual: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
     attended: activation(queryWidth),
-    activated: activation(spec.intermediateSize),
+    activated: activation(spec.feedForward.intermediateSize),
     workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,

@@ -1,6 +1,7 @@
-import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
   CommandWriter,
+  type CopyRequest,
   type Device,
   type DeviceEvent,
   type HostBuffer,
@@ -9,10 +10,10 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { StepPlan } from '../scheduler/plan.ts';
-import type { StepDoors } from './doors.ts';
 import { type ForwardParts, slices } from './forward.ts';
 import { IN_FLIGHT, maxCommandRecords } from './shapes.ts';
 import { type PromptLine, writeStepCommand } from './step-command.ts';
+import type { StepRoutes } from './step-routes.ts';
 
 /**
  * A place for one command on its way: host staging, device copy, and a stream with nothing else.
@@ -60,13 +61,13 @@ export class Uplink {
     plan: StepPlan,
     lines: readonly PromptLine[],
     decodeRows: Int32Array | undefined,
-    { command: door, mode }: StepDoors,
-  ): Promise<{ crossing: Promise<CrossingRecord> } | undefined> {
+    { command: route, mode }: StepRoutes,
+  ): Promise<{ crossing: Promise<unknown> } | undefined> {
     const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
     const { stream, buffers, spec, shape } = this.#parts;
     writeStepCommand(writer, plan, shape, lines, decodeRows);
     if (writer.records === 0) return undefined;
-    const crossing = door.copy({
+    const request: CopyRequest = {
       direction: 'h2d',
       device: slice(command.buffer, command.offsetBytes, writer.finish()),
       host,
@@ -74,8 +75,10 @@ export class Uplink {
       stream: side,
       purpose: 'command',
       tenant: SHARED_TENANT,
-    });
-    // Awaited again by whoever awaits the launch; until then a failure is not unhandled.
+    };
+    const crossing: Promise<unknown> =
+      mode === 'behind' ? route.crossNow(request) : route.cross(request);
+    // The launch's results await it too; until then a failure must not count as unhandled.
     crossing.catch(() => undefined);
     if (mode === 'behind') {
       side.record(arrived);

@@ -8,29 +8,18 @@ export function workspaceBytes(
   lines: number,
   elementBytes: number,
 ): number {
-  const { hiddenSize, intermediateSize, heads, kvHeads, headDim, vocabularySize } = spec;
+  const { hiddenSize, feedForward, heads, kvHeads, headDim, vocabularySize } = spec;
+  const { intermediateSize } = feedForward;
   const format = spec.quantization === null ? 'element' : 'fp8-e4m3';
+  const qkvWidth = (heads + 2 * kvHeads) * headDim;
+  const first = { count: tokens, inputs: hiddenSize, format, hasNorm: true } as const;
+  const second = { count: tokens, outputs: hiddenSize, format, hasNorm: false } as const;
   const sizes: LinearSizes[] = [
-    {
-      ...{ count: tokens, inputs: hiddenSize, outputs: (heads + 2 * kvHeads) * headDim },
-      ...{ epilogue: 'store', format, hasNorm: true },
-    },
-    {
-      ...{ count: tokens, inputs: heads * headDim, outputs: hiddenSize },
-      ...{ epilogue: 'add', format, hasNorm: false },
-    },
-    {
-      ...{ count: tokens, inputs: hiddenSize, outputs: 2 * intermediateSize },
-      ...{ epilogue: 'gate', format, hasNorm: true },
-    },
-    {
-      ...{ count: tokens, inputs: intermediateSize, outputs: hiddenSize },
-      ...{ epilogue: 'add', format, hasNorm: false },
-    },
-    {
-      ...{ count: lines, inputs: hiddenSize, outputs: vocabularySize },
-      ...{ epilogue: 'store', format: 'element', hasNorm: true },
-    },
+    { ...first, outputs: qkvWidth, epilogue: 'store' },
+    { ...second, inputs: heads * headDim, epilogue: 'add' },
+    { ...first, outputs: 2 * intermediateSize, epilogue: 'gate' },
+    { ...second, inputs: intermediateSize, epilogue: 'add' },
+    { ...first, count: lines, outputs: vocabularySize, epilogue: 'store', format: 'element' },
   ];
   return Math.max(...sizes.map((size) => linearWorkspace(size, elementBytes).bytes));
 }

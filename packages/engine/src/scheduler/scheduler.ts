@@ -1,6 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
-import { pageKey, rootKey } from '../kv/page-key.ts';
 import type { PagePool } from '../kv/page-pool.ts';
+import { PrefixCache } from '../kv/prefix-cache.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request.ts';
 import { usesPenalties } from '../sampling.ts';
 import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
@@ -46,6 +46,7 @@ export class Scheduler {
   };
   readonly #limits: SchedulerLimits;
   readonly #pool: PagePool;
+  readonly #prefixes: PrefixCache;
   readonly #waiting: Sequence[] = [];
   /** In order of arrival. */
   readonly #running: Sequence[] = [];
@@ -55,6 +56,8 @@ export class Scheduler {
   constructor(limits: SchedulerLimits, pool: PagePool) {
     this.#limits = limits;
     this.#pool = pool;
+    const { pageTokens, prefixCaching: enabled } = limits;
+    this.#prefixes = new PrefixCache(pool, { pageTokens, enabled });
     this.#rows = new Array(limits.maxRows).fill(undefined);
   }
 
@@ -81,7 +84,7 @@ export class Scheduler {
 
   /**
    * Ends cancelled sequences and returns their last events. Launches on their way may still write
-   * to their pages: whoever gets these next writes after them.
+   * to their pages: those that get these next write after them.
    */
   retireCancelled(nowNs: number): GenerationEvent[] {
     const isCancelled = (sequence: Sequence) => sequence.cancelled;
@@ -115,7 +118,7 @@ export class Scheduler {
     for (const chunk of budget.chunks) {
       chunk.sequence.computed = chunk.start + chunk.length;
       if (chunk.last) chunk.sequence.phase = 'decode';
-      this.#publish(chunk.sequence);
+      this.#prefixes.publish(chunk.sequence, chunk.sequence.computed);
     }
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     return { prefill: budget.chunks, decode, steps: planned.steps, pageWrites: live };
@@ -179,7 +182,7 @@ export class Scheduler {
 
   #commitRow(result: RowResult, events: Map<Sequence, Draft>, nowNs: number): void {
     const sequence = this.#rows[result.row];
-    // Late results of a row's earlier occupant are nobody's.
+    // Late results of a row's earlier occupant belong to no request.
     if (sequence === undefined || sequence.epoch !== result.epoch) return;
     const { request } = sequence;
     let event = events.get(sequence);
@@ -195,7 +198,7 @@ export class Scheduler {
     }
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
-    this.#publish(sequence);
+    this.#prefixes.publish(sequence, sequence.computed);
     event.tokens.push(result.token);
     if (result.logprobs !== undefined) {
       event.logprobs ??= [];
@@ -225,7 +228,7 @@ export class Scheduler {
       // Published before it is computed: later batches run after this one, and within a batch every
       // operation writes all keys and values before any are read. So equal prompts admitted
       // together already share their pages.
-      if (chunk !== undefined) this.#publish(sequence, chunk.start + chunk.length);
+      if (chunk !== undefined) this.#prefixes.publish(sequence, chunk.start + chunk.length);
     }
   }
 
@@ -235,18 +238,15 @@ export class Scheduler {
    */
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
     const { pageTokens } = this.#limits;
-    const matched = this.#matchPrefix(sequence);
+    // A prompt whose logprobs are wanted is computed whole.
+    const wantsAll = sequence.request.sampling.promptLogprobs !== undefined;
+    const matched = wantsAll ? { pages: 0, fromCache: 0 } : this.#prefixes.match(sequence);
     const needed = Math.ceil(sequence.length / pageTokens) - matched.pages;
     // Each running row may need a page soon: admitting into their last ones would only preempt
     // them.
     const headroom = this.#running.length;
     if (needed + matched.fromCache + headroom > this.#pool.available) return false;
-    for (let index = 0; index < matched.pages; index++) {
-      const page = this.#pool.find(sequence.pageKeys[index]!);
-      invariant(page !== undefined, 'a matched page stays until it is claimed');
-      sequence.pages.push(page);
-    }
-    sequence.published = matched.pages;
+    this.#prefixes.claim(sequence, matched);
     sequence.computed = matched.pages * pageTokens;
     if (sequence.preemptions === 0) {
       sequence.cachedTokens = sequence.computed;
@@ -257,46 +257,6 @@ export class Scheduler {
     if (first.count > 0) pageWrites.push(first);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
     return true;
-  }
-
-  /** How many leading pages of the sequence exist already, and how many of them nobody holds. */
-  #matchPrefix(sequence: Sequence): { pages: number; fromCache: number } {
-    const none = { pages: 0, fromCache: 0 };
-    const { prefixCaching, pageTokens } = this.#limits;
-    if (!prefixCaching || sequence.request.sampling.promptLogprobs !== undefined) return none;
-    // The last token is always computed: its logits are what the step is for.
-    const most = Math.floor((sequence.length - 1) / pageTokens);
-    let fromCache = 0;
-    for (let index = 0; index < most; index++) {
-      const where = this.#pool.peek(this.#pageKey(sequence, index));
-      if (where === undefined) return { pages: index, fromCache };
-      if (where === 'cached') fromCache += 1;
-    }
-    return { pages: most, fromCache };
-  }
-
-  #pageKey(sequence: Sequence, index: number): string {
-    const { pageTokens } = this.#limits;
-    for (let next = sequence.pageKeys.length; next <= index; next++) {
-      const parent = sequence.pageKeys[next - 1] ?? rootKey(sequence.request.tenant);
-      const tokens = sequence.tokens(next * pageTokens, (next + 1) * pageTokens);
-      sequence.pageKeys.push(pageKey(parent, tokens));
-    }
-    return sequence.pageKeys[index]!;
-  }
-
-  /**
-   * Makes the full pages of a sequence findable, as far as their tokens are known and their KV is
-   * under way.
-   */
-  #publish(sequence: Sequence, computed = sequence.computed): void {
-    if (!this.#limits.prefixCaching) return;
-    const full = Math.floor(Math.min(computed, sequence.length) / this.#limits.pageTokens);
-    while (sequence.published < full) {
-      const index = sequence.published;
-      this.#pool.publish(sequence.pages[index]!, this.#pageKey(sequence, index));
-      sequence.published += 1;
-    }
   }
 
   /**

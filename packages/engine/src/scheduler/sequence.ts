@@ -17,8 +17,6 @@ export class Sequence {
   length: number;
   /** Tokens whose KV is on the device or being computed by a launched step. */
   computed = 0;
-  /** Tokens whose KV is complete: only these pages may be published. */
-  settled = 0;
   readonly pages: number[] = [];
   /** Keys of the full pages of this sequence, as far as they were needed. */
   readonly pageKeys: string[] = [];

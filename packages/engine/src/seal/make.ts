@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { invariant } from '@bridgekeeper/bridge';
-import { openCheckpoint } from '../loader/checkpoint.ts';
+import { openCheckpoint } from '../loader/files/checkpoint.ts';
 import { ModelError } from '../models/errors.ts';
 import { unreadable } from '../models/files.ts';
 import { errorOf, workThroughChunks } from './chunk-work.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { scanStrict } from '../loader/strict-json.ts';
+import { scanStrict } from '../loader/files/strict-json.ts';
 import { ModelError } from '../models/errors.ts';
 import { parseJson } from '../models/files.ts';
 import { chunkCount } from './chunks.ts';

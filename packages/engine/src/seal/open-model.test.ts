@@ -2,7 +2,7 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openCheckpoint } from '../loader/checkpoint.ts';
+import { openCheckpoint } from '../loader/files/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { readSamplingDefaults } from '../models/sampling-defaults.ts';
 import { writeModelFolder } from '../testing/model-folder.ts';

@@ -93,7 +93,10 @@ export async function checkRandomModel(
     const worstTolerance = tolerance * WORST;
     const found = {
       name: model.name,
-      ...{ tolerance, worstTolerance, kvRounding, prefixHitTokens },
+      tolerance,
+      worstTolerance,
+      kvRounding,
+      prefixHitTokens,
       ...compareObserved(sequences, expected),
       ...compareGreedy(sequences, expected, worstTolerance),
       peer: ofPeer && {

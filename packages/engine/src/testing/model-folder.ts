@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { e4m3FromF32, hash32 } from '@bridgekeeper/device';
 import { describeModel } from '../models/describe.ts';
 import type { Architecture, StoredType } from '../models/spec.ts';
-import { type PlannedTensor, weightPlan } from '../models/weights.ts';
+import { type WeightTensor, weightTensors } from '../models/weights.ts';
 import { type TensorData, writeSafetensors } from './safetensors-file.ts';
 import { BYTE_LEVEL_SIZE, byteLevelTokenizer, SPECIAL_TOKENS } from './tokenizer-json.ts';
 
@@ -64,7 +64,7 @@ export function smallConfig(options: ModelFolderOptions = {}): Record<string, un
 }
 
 /** A value that all stored types hold exactly, so that a model is the same in each of them. */
-function randomValue(kind: PlannedTensor['kind'], seed: number, index: number): number {
+function randomValue(kind: WeightTensor['kind'], seed: number, index: number): number {
   const step = (hash32(seed, 1, index) >>> 0) % 511;
   return kind === 'norm' ? 1 + ((step % 65) - 32) / 128 : (step - 255) / 2048;
 }
@@ -92,11 +92,7 @@ function elementsOf(shape: readonly number[]): number {
 }
 
 /** The checkpoint's tensors that fill one of the engine's. */
-function tensorsOf(
-  planned: PlannedTensor,
-  options: ModelFolderOptions,
-  seed: number,
-): TensorData[] {
+function tensorsOf(planned: WeightTensor, options: ModelFolderOptions, seed: number): TensorData[] {
   const { kind, format, sources, scales } = planned;
   const type = options.storedType ?? 'bf16';
   const scaleType = options.scaleType ?? 'f32';
@@ -146,7 +142,7 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
   const config = smallConfig(options);
   await writeFile(join(folder, 'config.json'), JSON.stringify(config));
   const seed = (options.seed ?? 1) * 1000;
-  const tensors = weightPlan(describeModel(config))
+  const tensors = weightTensors(describeModel(config))
     .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;

@@ -89,7 +89,9 @@ function generate(
     promptLogprobs: hasPromptLogprobs ? TOP : undefined,
   };
   const request = {
-    ...{ id: `sequence ${index}`, tenant: 'selftest', sampling },
+    id: `sequence ${index}`,
+    tenant: 'selftest',
+    sampling,
     promptTokens: Uint32Array.from(prompt),
   };
   return new Promise((resolve, reject) => {

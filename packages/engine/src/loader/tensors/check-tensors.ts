@@ -1,0 +1,60 @@
+import { ModelError } from '../../models/errors.ts';
+import type { WeightTensor } from '../../models/weights.ts';
+import { type Checkpoint, type CheckpointTensor, storedTypeOf } from '../files/checkpoint.ts';
+import { INDEX_NAME } from '../files/shard-index.ts';
+import { scaleTensor } from './scales.ts';
+
+const FP8_DTYPE = 'F8_E4M3';
+
+function missingTensor(checkpoint: Checkpoint, name: string): ModelError {
+  const stray = checkpoint.unmapped.find((candidate) => candidate.name === name);
+  const hint = stray && ` (${stray.file} has one that ${INDEX_NAME} does not map there)`;
+  const message = `the checkpoint has no tensor ${name}, which the architecture needs${hint ?? ''}`;
+  return new ModelError('missing-tensor', message);
+}
+
+/** Config and headers must say the same of what is FP8. */
+function checkFormat(tensor: CheckpointTensor, { format }: WeightTensor): void {
+  const isFp8 = tensor.dtype === FP8_DTYPE;
+  if (format === 'element') {
+    if (!isFp8) storedTypeOf(tensor);
+    else throw contradiction(tensor, 'does not have it in FP8');
+  } else if (!isFp8) {
+    throw contradiction(tensor, `has it in FP8, which is ${FP8_DTYPE}`);
+  }
+}
+
+function contradiction({ name, dtype }: CheckpointTensor, claim: string): ModelError {
+  const says = `config.json's "quantization_config" ${claim}`;
+  return new ModelError('inconsistent', `tensor ${name} is stored as ${dtype}, but ${says}`);
+}
+
+/**
+ * Checks that `checkpoint` fills `wanted`: every source there, of the planned shape, in a supported
+ * type, and with scales where it is FP8. Returns the names of tensors that the wanted does not use.
+ * Throws ModelError `missing-tensor`, `wrong-shape`, `inconsistent` or `unsupported`.
+ */
+export function checkTensors(
+  checkpoint: Checkpoint,
+  wanted: readonly WeightTensor[],
+): readonly string[] {
+  const used = new Set<string>();
+  for (const planned of wanted) {
+    for (const source of planned.sources) {
+      const tensor = checkpoint.tensors.get(source.name);
+      if (tensor === undefined) throw missingTensor(checkpoint, source.name);
+      const found = tensor.shape.join(', ');
+      const wanted = source.shape.join(', ');
+      if (found !== wanted) {
+        const message = `tensor ${source.name} is [${found}]; config.json implies [${wanted}]`;
+        throw new ModelError('wrong-shape', message);
+      }
+      checkFormat(tensor, planned);
+      used.add(source.name);
+    }
+    for (const source of planned.scales?.sources ?? []) {
+      used.add(scaleTensor(checkpoint, source).name);
+    }
+  }
+  return [...checkpoint.tensors.keys()].filter((name) => !used.has(name));
+}

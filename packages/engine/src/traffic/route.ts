@@ -1,0 +1,150 @@
+import {
+  type Crossing,
+  type CrossingRecord,
+  createScheduler,
+  invariant,
+  isUrgent,
+  type SchedulerAction,
+  type SchedulerState,
+  step,
+} from '@bridgekeeper/bridge';
+import { type CopyRequest, type HostBuffer, type Lane, slice } from '@bridgekeeper/device';
+
+export interface RouteOptions {
+  /** Crossings that each lane is given at once, so that its next one is there when one ends. */
+  readonly turnsPerLane: number;
+  /** The largest piece of such a crossing that may keep a lane. */
+  readonly pieceBytes: (crossing: Crossing) => number;
+  /** Told of every copy that was made. */
+  readonly onRecord: (record: CrossingRecord) => void;
+}
+
+/** Chunks of a higher class that may pass a lower one in a row. */
+const STREAK_MAX = 8;
+
+/** A crossing that was submitted: its pieces are copied by whichever lanes are free. */
+interface Submitted {
+  readonly request: CopyRequest;
+  readonly records: CrossingRecord[];
+  failure?: { readonly error: unknown };
+  resolve(records: readonly CrossingRecord[]): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Where crossings go: the launching thread's lane, one of its own, or several that carry alike.
+ * Whatever is submitted to a route waits until the bridge's scheduler gives it a lane: a step's
+ * tokens and commands first, tenants by fair shares, bulk in pieces.
+ */
+export class Route {
+  readonly lanes: readonly Lane[];
+  readonly #options: RouteOptions;
+  readonly #state: SchedulerState;
+  readonly #turns = new Map<string, Lane>();
+  readonly #submitted = new Map<string, Submitted>();
+  #nextId = 0;
+  #isClosed = false;
+
+  constructor(lanes: readonly Lane[], options: RouteOptions) {
+    invariant(lanes.length > 0, 'a route has a lane');
+    this.lanes = lanes;
+    this.#options = options;
+    this.#state = createScheduler({ chunkBytes: options.pieceBytes, streakMax: STREAK_MAX });
+    for (const lane of lanes) {
+      for (let turn = 0; turn < options.turnsPerLane; turn++) {
+        const id = `${lane.id}/${turn}`;
+        this.#turns.set(id, lane);
+        step(this.#state, { kind: 'lane-opened', lane: id });
+      }
+    }
+  }
+
+  /**
+   * Makes the crossing when the scheduler lets it: at once, before this returns, where a lane is
+   * free. Resolves when all bytes have arrived, with a record of each piece; rejects with the first
+   * failure once no lane works on the crossing any more.
+   */
+  cross(request: CopyRequest): Promise<readonly CrossingRecord[]> {
+    this.#assertOpen();
+    const id = String(this.#nextId++);
+    return new Promise((resolve, reject) => {
+      this.#submitted.set(id, { request, records: [], resolve, reject });
+      this.#obey(step(this.#state, { kind: 'submitted', id, crossing: crossingOf(request) }));
+    });
+  }
+
+  /**
+   * Issues the copy before this returns, whatever the lane has to do, so that work launched next is
+   * ordered behind it on the device. Passes nothing that would go first: only the most urgent class
+   * may, and probes, which have the bridge to themselves. The route has one lane.
+   */
+  async crossNow(request: CopyRequest): Promise<CrossingRecord> {
+    this.#assertOpen();
+    const { purpose } = request;
+    invariant(isUrgent(purpose) || purpose === 'probe', `${purpose} may not pass other crossings`);
+    invariant(this.lanes.length === 1, 'copies that are issued at once have one lane');
+    return this.#copy(this.lanes[0]!, request);
+  }
+
+  /** No crossing is under way; no other may follow. */
+  close(): void {
+    invariant(this.#submitted.size === 0, 'a route is closed when its crossings are done');
+    this.#isClosed = true;
+  }
+
+  #assertOpen(): void {
+    invariant(!this.#isClosed, 'a closed route carries nothing');
+  }
+
+  #obey(actions: readonly SchedulerAction[]): void {
+    for (const action of actions) {
+      if (action.kind === 'carry') void this.#carry(action);
+      else this.#finish(action.id);
+    }
+  }
+
+  async #carry(action: SchedulerAction & { readonly kind: 'carry' }): Promise<void> {
+    const { lane: turn, id, offsetBytes, bytes } = action;
+    const submitted = this.#submitted.get(id)!;
+    // Pieces of a crossing that failed are not made; the scheduler hears that they are over.
+    if (submitted.failure === undefined) {
+      try {
+        const piece = pieceOf(submitted.request, offsetBytes, bytes);
+        submitted.records.push(await this.#copy(this.#turns.get(turn)!, piece));
+      } catch (error) {
+        submitted.failure ??= { error };
+      }
+    }
+    this.#obey(step(this.#state, { kind: 'carried', lane: turn }));
+  }
+
+  #finish(id: string): void {
+    const { records, failure, resolve, reject } = this.#submitted.get(id)!;
+    this.#submitted.delete(id);
+    if (failure === undefined) resolve(records);
+    else reject(failure.error);
+  }
+
+  /** The one call of a lane. */
+  async #copy(lane: Lane, request: CopyRequest): Promise<CrossingRecord> {
+    const record = await lane.copy(request);
+    this.#options.onRecord(record);
+    return record;
+  }
+}
+
+function crossingOf({ direction, purpose, tenant, device, host }: CopyRequest): Crossing {
+  return { direction, purpose, tenant, bytes: device.bytes, memory: memoryOf(host) };
+}
+
+const memoryOf = ({ memory }: HostBuffer) => memory;
+
+function pieceOf(request: CopyRequest, offsetBytes: number, bytes: number): CopyRequest {
+  const { device, hostOffsetBytes } = request;
+  if (bytes === device.bytes) return request;
+  return {
+    ...request,
+    device: slice(device.buffer, device.offsetBytes + offsetBytes, bytes),
+    hostOffsetBytes: hostOffsetBytes + offsetBytes,
+  };
+}

@@ -1,0 +1,69 @@
+import { ACCOUNTS, type Ledger } from '@bridgekeeper/bridge';
+import type { CrossingShare } from '../request.ts';
+
+/** A request, as far as sharing goes: whether it has been admitted to the device, and when. */
+export interface Resident {
+  readonly admittedNs: number | undefined;
+}
+
+/**
+ * Divides what crosses among the requests it crosses for. A step costs the same however many there
+ * are: one account is kept of what every resident request got since the start, and a request's part
+ * is what it grew by between its admission and its end.
+ */
+export class CrossingShares<R extends Resident> {
+  readonly #ledger: Ledger;
+  /** Two numbers an account, as `Ledger.readTotals` writes them. */
+  readonly #perResident = numbers();
+  readonly #seen = numbers();
+  readonly #now = numbers();
+  /** In order of arrival, which is that of admission. */
+  readonly #waiting = new Set<R>();
+  /** What `#perResident` stood at when each was admitted. */
+  readonly #residents = new Map<R, Float64Array>();
+
+  /** What crossed before, the weights above all, belongs to no request. */
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    ledger.readTotals(this.#seen);
+  }
+
+  arrived(request: R): void {
+    this.#waiting.add(request);
+  }
+
+  /** Call it after every step, before its events go out. */
+  divide(): void {
+    this.#admit();
+    this.#ledger.readTotals(this.#now);
+    const count = this.#residents.size;
+    for (let i = 0; i < this.#now.length; i++) {
+      if (count > 0) this.#perResident[i]! += (this.#now[i]! - this.#seen[i]!) / count;
+      this.#seen[i] = this.#now[i]!;
+    }
+  }
+
+  /** The part of a request that ends now. */
+  take(request: R): CrossingShare[] {
+    this.#waiting.delete(request);
+    const since = this.#residents.get(request);
+    this.#residents.delete(request);
+    if (since === undefined) return [];
+    return ACCOUNTS.flatMap((account, at) => {
+      const crossings = this.#perResident[2 * at]! - since[2 * at]!;
+      const bytes = this.#perResident[2 * at + 1]! - since[2 * at + 1]!;
+      return crossings > 0 ? [{ ...account, crossings, bytes }] : [];
+    });
+  }
+
+  /** Those that got a row in the step that was just made. */
+  #admit(): void {
+    for (const request of this.#waiting) {
+      if (request.admittedNs === undefined) return;
+      this.#waiting.delete(request);
+      this.#residents.set(request, this.#perResident.slice());
+    }
+  }
+}
+
+const numbers = () => new Float64Array(2 * ACCOUNTS.length);
