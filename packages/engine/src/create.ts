@@ -6,9 +6,9 @@ import {
   type StorageFormat,
   slice,
 } from '@bridgekeeper/device';
+import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
 import { PagePool } from './kv/page-pool.ts';
-import { openCheckpoint } from './loader/files/checkpoint.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
@@ -21,9 +21,9 @@ import type { ModelSpec } from './models/spec.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { createPolicy, type PolicyName } from './policies/policy.ts';
-import { type EngineCard, EngineError } from './request.ts';
+import { type EngineCard, EngineError, type MemoryBudget } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { budgetMemory, type MemoryBudget } from './runner/memory.ts';
+import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
 import { Scheduler } from './scheduler/scheduler.ts';

@@ -5,8 +5,8 @@ import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper
 import { type Device, openCudaDevice } from '@bridgekeeper/device';
 import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { createEngine } from './create.ts';
-import { openCheckpoint } from './loader/files/checkpoint.ts';
 import { loadVerbatim } from './loader/load.ts';
 import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { writeModelFolder } from './testing/model-folder.ts';

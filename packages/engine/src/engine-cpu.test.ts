@@ -3,7 +3,7 @@ import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { runGolden } from './golden.ts';
-import type { GenerationRequest } from './request.ts';
+import type { GenerationRequest } from './request/request.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 async function cpuOptions(

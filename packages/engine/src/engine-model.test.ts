@@ -4,7 +4,7 @@ import { hash32, openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
-import { EngineError, type GenerationRequest } from './request.ts';
+import { EngineError, type GenerationRequest } from './request/request.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 /** The engine on a modelled B300 under its CC law, in virtual time that runs by itself. */

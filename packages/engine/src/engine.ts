@@ -1,8 +1,8 @@
 import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
-import { checkRequest } from './check-request.ts';
 import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
+import { checkRequest } from './request/check-request.ts';
 import {
   type EngineCard,
   type EngineClient,
@@ -10,7 +10,7 @@ import {
   type EngineStats,
   type GenerationEvent,
   type GenerationRequest,
-} from './request.ts';
+} from './request/request.ts';
 import { finishOf, type Scheduler } from './scheduler/scheduler.ts';
 import { Sequence } from './scheduler/sequence.ts';
 import type { CrossingShares } from './traffic/shares.ts';

@@ -5,8 +5,8 @@ import { slice } from '@bridgekeeper/device';
 import { z } from 'zod';
 import { type EngineOptions, type PreparedModel, prepareModel, startEngine } from './create.ts';
 import type { Engine } from './engine.ts';
-import { EngineError } from './request.ts';
-import { GREEDY } from './sampling.ts';
+import { EngineError } from './request/request.ts';
+import { GREEDY } from './request/sampling.ts';
 import { Sequence } from './scheduler/sequence.ts';
 
 const goldenFile = z.array(

@@ -1,4 +1,4 @@
-export { checkRequest } from './check-request.ts';
+export { Checkpoint, openCheckpoint } from './checkpoint/checkpoint.ts';
 export {
   createEngine,
   type EngineLimits,
@@ -9,7 +9,6 @@ export {
 } from './create.ts';
 export { Engine } from './engine.ts';
 export { type GoldenResult, runGolden } from './golden.ts';
-export { Checkpoint, openCheckpoint } from './loader/files/checkpoint.ts';
 export type { FillReport, RaceResult } from './loader/fill.ts';
 export {
   type LoadedTensors,
@@ -48,13 +47,13 @@ export {
 } from './models/weights.ts';
 export { type BurstLimits, burstLaunches, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
-export * from './request.ts';
-export { describeMemory, type MemoryBudget } from './runner/memory.ts';
-export { checkSampling, GREEDY } from './sampling.ts';
+export { checkRequest } from './request/check-request.ts';
+export * from './request/request.ts';
+export { checkSampling, GREEDY } from './request/sampling.ts';
+export { describeMemory } from './runner/memory.ts';
 export type { ChunkedFile } from './seal/chunks.ts';
 export { chunkDigest, chunkSpan, expectedDigest, sealedFile } from './seal/chunks.ts';
 export { decryptChunk, openSealKey, type SealKey, USER_KEY_BYTES } from './seal/cipher.ts';
-export { type SealOptions, type SealProgress, sealModel } from './seal/make.ts';
 export {
   isChunkSize,
   LEAF_BYTES,
@@ -67,7 +66,8 @@ export {
 export { type OpenedSeal, openSeal, readSeal, type SealPolicy } from './seal/open.ts';
 export { openModel, pinSeal } from './seal/open-model.ts';
 export { openChunk, openSmallFile, readSmallFiles, verifySmallFile } from './seal/small-files.ts';
-export { type SealFault, type VerifyOptions, verifyModel } from './seal/verify.ts';
+export { type SealOptions, type SealProgress, sealModel } from './sealing/make.ts';
+export { type SealFault, type VerifyOptions, verifyModel } from './sealing/verify.ts';
 export type { Agreement, SequenceLogprobs } from './testing/agreement.ts';
 export { checkRandomModel, type ModelCheck, type Peer } from './testing/model-check.ts';
 export { type ModelFolderOptions, smallConfig, writeModelFolder } from './testing/model-folder.ts';
@@ -83,4 +83,5 @@ export {
   type TokenizerOptions,
 } from './text/tokenizer.ts';
 export { Route } from './traffic/route.ts';
+export type { CrossingShare } from './traffic/shares.ts';
 export { Traffic, type TrafficOptions } from './traffic/traffic.ts';

@@ -1,8 +1,8 @@
 import type { Device, DeviceBuffer } from '@bridgekeeper/device';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { DIRECT_BYTES } from '../checkpoint/chunk-file.ts';
 import type { Traffic } from '../traffic/traffic.ts';
-import { DigestTable } from './digests.ts';
-import type { Checkpoint } from './files/checkpoint.ts';
-import { DIRECT_BYTES } from './files/chunk-file.ts';
+import { DigestTable } from './paths/digests.ts';
 import { LoadPipeline, type StageTimes } from './pipeline.ts';
 import type { ReaderPool } from './reading/reads.ts';
 import { measureStages, type StageRates } from './stage-rates.ts';

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { type Device, openCpuDevice, type Slice, slice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
@@ -16,7 +17,6 @@ import {
 import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
 import { writeSafetensors } from '../testing/safetensors-file.ts';
 import { Traffic } from '../traffic/traffic.ts';
-import { openCheckpoint } from './files/checkpoint.ts';
 import {
   type LoadProgress,
   loadRank,

@@ -9,6 +9,7 @@ import {
   type Slice,
   slice,
 } from '@bridgekeeper/device';
+import type { Checkpoint, UnmappedTensor } from '../checkpoint/checkpoint.ts';
 import { type Rank, sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
 import {
@@ -20,7 +21,6 @@ import {
   weightTensors,
 } from '../models/weights.ts';
 import type { Traffic } from '../traffic/traffic.ts';
-import type { Checkpoint, UnmappedTensor } from './files/checkpoint.ts';
 import { type FillReport, fillArenas } from './fill.ts';
 import { ReaderPool } from './reading/reads.ts';
 import { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';

@@ -1,5 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
-import type { GenerationEvent } from '../request.ts';
+import type { GenerationEvent } from '../request/request.ts';
 import type { StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';

@@ -1,5 +1,5 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import type { GenerationEvent } from '../request.ts';
+import type { GenerationEvent } from '../request/request.ts';
 import type { Runner } from '../runner/runner.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Traffic } from '../traffic/traffic.ts';

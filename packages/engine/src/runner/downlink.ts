@@ -11,7 +11,7 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import type { TokenLogprobs } from '../request.ts';
+import type { TokenLogprobs } from '../request/request.ts';
 import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { ForwardParts } from './forward.ts';

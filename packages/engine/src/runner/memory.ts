@@ -1,6 +1,5 @@
-import type { StorageFormat } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
-import { EngineError } from '../request.ts';
+import { EngineError, type MemoryBudget } from '../request/request.ts';
 import {
   align,
   type BufferName,
@@ -24,28 +23,6 @@ export interface MemoryRequest {
    * could use.
    */
   readonly kvBytes: number | undefined;
-}
-
-/** Where the device's memory goes, and how many KV tokens that leaves room for. Plain data. */
-export interface MemoryBudget {
-  readonly deviceBytes: number;
-  readonly utilization: number;
-  readonly weightBytes: number;
-  /** Hidden states between operations, and logits. */
-  readonly activationBytes: number;
-  /** What operations keep within themselves. */
-  readonly workspaceBytes: number;
-  /** Rows, batches, commands and results. */
-  readonly stateBytes: number;
-  readonly kvFormat: StorageFormat;
-  readonly kvBytes: number;
-  readonly kvPages: number;
-  readonly kvTokens: number;
-  /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
-  readonly kvLimit: 'memory' | 'request' | 'rows';
-  readonly maxModelTokens: number;
-  /** Sequences of `maxModelTokens` that fit at once. */
-  readonly concurrency: number;
 }
 
 type Use = 'activationBytes' | 'workspaceBytes' | 'stateBytes';

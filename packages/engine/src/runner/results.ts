@@ -8,7 +8,7 @@ import {
   RESULT_HEADER_WORDS,
   RESULT_WORDS,
 } from '@bridgekeeper/device';
-import type { TokenLogprobs } from '../request.ts';
+import type { TokenLogprobs } from '../request/request.ts';
 import type { RowResult } from '../scheduler/plan.ts';
 
 const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {

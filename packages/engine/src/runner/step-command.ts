@@ -1,5 +1,5 @@
 import { type CommandWriter, MAX_BIAS, TARGET } from '@bridgekeeper/device';
-import { encodeBias, encodeRow, usesPenalties } from '../sampling.ts';
+import { encodeBias, encodeRow, usesPenalties } from '../request/sampling.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import { pagesPerRow, type RunnerShape } from './shapes.ts';

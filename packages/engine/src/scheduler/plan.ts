@@ -1,4 +1,4 @@
-import type { FinishReason, TokenLogprobs } from '../request.ts';
+import type { FinishReason, TokenLogprobs } from '../request/request.ts';
 import type { Sequence } from './sequence.ts';
 
 /** Consecutive prompt tokens of one sequence to compute in this step. */

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PagePool } from '../kv/page-pool.ts';
-import type { GenerationEvent, SamplingParams } from '../request.ts';
-import { GREEDY } from '../sampling.ts';
+import type { GenerationEvent, SamplingParams } from '../request/request.ts';
+import { GREEDY } from '../request/sampling.ts';
 import type { RowResult, StepPlan } from './plan.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { Sequence } from './sequence.ts';

@@ -1,8 +1,8 @@
 import { invariant } from '@bridgekeeper/bridge';
 import type { PagePool } from '../kv/page-pool.ts';
 import { PrefixCache } from '../kv/prefix-cache.ts';
-import type { GenerationEvent, TokenLogprobs } from '../request.ts';
-import { usesPenalties } from '../sampling.ts';
+import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
+import { usesPenalties } from '../request/sampling.ts';
 import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
 import type { Sequence } from './sequence.ts';
 

@@ -1,4 +1,4 @@
-import type { GenerationRequest, TokenLogprobs } from '../request.ts';
+import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
 export type Phase = 'waiting' | 'prefill' | 'decode' | 'finished';

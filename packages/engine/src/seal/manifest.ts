@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { scanStrict } from '../loader/files/strict-json.ts';
 import { ModelError } from '../models/errors.ts';
 import { parseJson } from '../models/files.ts';
+import { scanStrict } from '../models/strict-json.ts';
 import { chunkCount } from './chunks.ts';
 import { frameDigest, SCHEMA } from './frame.ts';
 import { isSmallName, isWeightName, SEAL_NAME } from './names.ts';

@@ -2,12 +2,12 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openCheckpoint } from '../loader/files/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { readSamplingDefaults } from '../models/sampling-defaults.ts';
+import { sealModel } from '../sealing/make.ts';
 import { writeModelFolder } from '../testing/model-folder.ts';
 import { readTokenizerFiles } from '../text/tokenizer-files.ts';
-import { sealModel } from './make.ts';
 import { SEAL_NAME } from './names.ts';
 import { openModel, pinSeal } from './open-model.ts';
 

@@ -2,8 +2,8 @@ import { fileURLToPath } from 'node:url';
 import type { Device } from '@bridgekeeper/device';
 import { createEngine, type EngineOptions } from '../create.ts';
 import type { Engine } from '../engine.ts';
-import type { GenerationEvent, GenerationRequest, SamplingParams } from '../request.ts';
-import { GREEDY } from '../sampling.ts';
+import type { GenerationEvent, GenerationRequest, SamplingParams } from '../request/request.ts';
+import { GREEDY } from '../request/sampling.ts';
 
 /** The bundled model's folder. */
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));

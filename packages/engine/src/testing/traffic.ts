@@ -1,8 +1,8 @@
 import { hash32 } from '@bridgekeeper/device';
 import { createEngine, type EngineOptions } from '../create.ts';
 import type { Engine } from '../engine.ts';
-import { EngineError, type GenerationEvent, type TokenLogprobs } from '../request.ts';
-import { GREEDY } from '../sampling.ts';
+import { EngineError, type GenerationEvent, type TokenLogprobs } from '../request/request.ts';
+import { GREEDY } from '../request/sampling.ts';
 import { RANDOM_MODEL_TOKENS, type RandomModel } from './random-models.ts';
 
 /** One sequence that the engine computed, and what it said of its tokens. */

@@ -1,5 +1,16 @@
-import { ACCOUNTS, type Ledger } from '@bridgekeeper/bridge';
-import type { CrossingShare } from '../request.ts';
+import { ACCOUNTS, type Direction, type Ledger, type Purpose } from '@bridgekeeper/bridge';
+
+/**
+ * Most crossings serve many requests at once. Each is divided equally among the requests that held
+ * a row while it was made, so the shares of all requests add up to what crossed while any did.
+ */
+export interface CrossingShare {
+  readonly purpose: Purpose;
+  readonly direction: Direction;
+  /** With fractions, both. */
+  readonly crossings: number;
+  readonly bytes: number;
+}
 
 /** A request, as far as sharing goes: whether it has been admitted to the device, and when. */
 export interface Resident {

@@ -1,5 +1,5 @@
 import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
-import type { ChunkTimes } from '../files/chunk-file.ts';
+import type { ChunkTimes } from '../../checkpoint/chunk-file.ts';
 import type { Chunk } from '../tensors/chunks.ts';
 import type { StagingSlot } from './staging.ts';
 
@@ -31,9 +31,3 @@ export interface ChunkPath {
 
 /** What crossings of weights are. */
 export const WEIGHTS = { direction: 'h2d', purpose: 'weights', tenant: SHARED_TENANT } as const;
-
-/** Where a chunk comes from, for messages. */
-export function originOf({ pieces }: Chunk): string {
-  const first = pieces[0];
-  return first === undefined ? '' : ` (tensor ${first.part.name})`;
-}

@@ -1,11 +1,11 @@
 import type { CrossingRecord, HostMemoryKind } from '@bridgekeeper/bridge';
 import { type Device, DeviceError, type HostBuffer, slice } from '@bridgekeeper/device';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import type { ChunkTimes } from '../../checkpoint/chunk-file.ts';
 import type { Route } from '../../traffic/route.ts';
-import type { Checkpoint } from '../files/checkpoint.ts';
-import type { ChunkTimes } from '../files/chunk-file.ts';
 import type { ChunkReads } from '../reading/reads.ts';
-import type { Chunk } from '../tensors/chunks.ts';
-import { type Brought, type ChunkPath, originOf, WEIGHTS } from './chunk-path.ts';
+import { type Chunk, originOf } from '../tensors/chunks.ts';
+import { type Brought, type ChunkPath, WEIGHTS } from './chunk-path.ts';
 import type { Staging, StagingSlot } from './staging.ts';
 
 export interface LanePathOptions {

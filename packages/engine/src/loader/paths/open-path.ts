@@ -1,11 +1,11 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type Device, hashTreeScratchBytes, type Stream } from '@bridgekeeper/device';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
 import type { Traffic } from '../../traffic/traffic.ts';
-import type { DigestTable } from '../digests.ts';
-import type { Checkpoint } from '../files/checkpoint.ts';
 import { type ReaderPool, ReaderThreads, readsInThread } from '../reading/reads.ts';
 import type { LoadingStrategy } from '../strategy/loading-strategy.ts';
 import type { ChunkPath } from './chunk-path.ts';
+import type { DigestTable } from './digests.ts';
 import { LanePath } from './lane-path.ts';
 import { READER_SLOTS, ReaderPath, uploadingThreads } from './reader-path.ts';
 import { Staging } from './staging.ts';

@@ -1,7 +1,7 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { Device, HostBuffer } from '@bridgekeeper/device';
+import type { ChunkTimes } from '../../checkpoint/chunk-file.ts';
 import type { ThreadUploads } from '../../traffic/traffic.ts';
-import type { ChunkTimes } from '../files/chunk-file.ts';
 import type { UploadStages } from '../reading/read-protocol.ts';
 import type { ReaderThreads } from '../reading/reads.ts';
 import type { Chunk } from '../tensors/chunks.ts';

@@ -1,6 +1,6 @@
 import type { HostHandle, UploadedCopy } from '@bridgekeeper/device';
 import { openHostHandle, type Uploader } from '@bridgekeeper/device/threads';
-import type { ChunkTimes } from '../files/chunk-file.ts';
+import type { ChunkTimes } from '../../checkpoint/chunk-file.ts';
 import type { UploadOrder } from './read-protocol.ts';
 
 interface OpenOrder {

@@ -5,8 +5,8 @@ import type {
   UploaderStart,
   UploadTarget,
 } from '@bridgekeeper/device';
+import type { ChunkFile, ChunkTimes } from '../../checkpoint/chunk-file.ts';
 import type { ModelErrorCode } from '../../models/errors.ts';
-import type { ChunkFile, ChunkTimes } from '../files/chunk-file.ts';
 
 /** What a thread that copies up needs: an uploader, and pinned memory of its own. */
 export interface ReaderUploads {

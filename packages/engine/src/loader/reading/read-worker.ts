@@ -1,15 +1,15 @@
 import { parentPort } from 'node:worker_threads';
 import type { Uploader } from '@bridgekeeper/device/threads';
 import { DeviceError, openHostHandle, SystemClock } from '@bridgekeeper/device/threads';
-import { ModelError } from '../../models/errors.ts';
-import { openThreadUploader } from '../../traffic/uploader-thread.ts';
 import {
   type ChunkTimes,
   type FillOptions,
   fillChunk,
   type OpenChunkFile,
   openChunkFile,
-} from '../files/chunk-file.ts';
+} from '../../checkpoint/chunk-file.ts';
+import { ModelError } from '../../models/errors.ts';
+import { openThreadUploader } from '../../traffic/uploader-thread.ts';
 import { ChunkUploads, type ChunkUploadsOptions } from './chunk-uploads.ts';
 import type {
   ReaderUploads,

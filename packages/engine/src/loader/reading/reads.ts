@@ -8,12 +8,11 @@ import {
   type UploadedCopy,
   type UploadTarget,
 } from '@bridgekeeper/device';
+import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
+import { type ChunkTimes, fillChunk, openChunkFile } from '../../checkpoint/chunk-file.ts';
 import { ModelError } from '../../models/errors.ts';
 import { decryptChunk } from '../../seal/cipher.ts';
-import type { Checkpoint } from '../files/checkpoint.ts';
-import { type ChunkTimes, fillChunk, openChunkFile } from '../files/chunk-file.ts';
-import { originOf } from '../paths/chunk-path.ts';
-import type { Chunk } from '../tensors/chunks.ts';
+import { type Chunk, originOf } from '../tensors/chunks.ts';
 import type {
   ReaderUploads,
   ReadFailure,

@@ -1,7 +1,11 @@
+import {
+  type Checkpoint,
+  type CheckpointTensor,
+  storedTypeOf,
+} from '../../checkpoint/checkpoint.ts';
+import { INDEX_NAME } from '../../checkpoint/shard-index.ts';
 import { ModelError } from '../../models/errors.ts';
 import type { WeightTensor } from '../../models/weights.ts';
-import { type Checkpoint, type CheckpointTensor, storedTypeOf } from '../files/checkpoint.ts';
-import { INDEX_NAME } from '../files/shard-index.ts';
 import { scaleTensor } from './scales.ts';
 
 const FP8_DTYPE = 'F8_E4M3';

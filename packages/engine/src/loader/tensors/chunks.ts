@@ -116,3 +116,9 @@ function pieceOf(part: StoredPart, start: number, end: number): Piece {
     count: (to - from) / width,
   };
 }
+
+/** Where a chunk comes from, for messages. */
+export function originOf({ pieces }: Chunk): string {
+  const first = pieces[0];
+  return first === undefined ? '' : ` (tensor ${first.part.name})`;
+}

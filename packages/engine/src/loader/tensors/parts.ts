@@ -1,7 +1,11 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { bytesPerElement, type ElementType, type OpArgs } from '@bridgekeeper/device';
+import {
+  type Checkpoint,
+  type CheckpointTensor,
+  storedTypeOf,
+} from '../../checkpoint/checkpoint.ts';
 import type { WeightSource } from '../../models/weights.ts';
-import { type Checkpoint, type CheckpointTensor, storedTypeOf } from '../files/checkpoint.ts';
 import { storedBytes } from './convert.ts';
 import { type Layout, type Placement, valueBytes } from './layout.ts';
 

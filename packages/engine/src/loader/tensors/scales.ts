@@ -1,7 +1,11 @@
+import {
+  type Checkpoint,
+  type CheckpointTensor,
+  storedTypeOf,
+} from '../../checkpoint/checkpoint.ts';
 import { ModelError } from '../../models/errors.ts';
 import { type ScaleSource, stackScales } from '../../models/scales.ts';
 import type { WeightTensor } from '../../models/weights.ts';
-import { type Checkpoint, type CheckpointTensor, storedTypeOf } from '../files/checkpoint.ts';
 import { convertElements, storedBytes } from './convert.ts';
 
 /** What scales are called: in both spellings they are what codes are multiplied by. */

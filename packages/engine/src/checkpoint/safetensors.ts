@@ -1,6 +1,6 @@
-import { ModelError } from '../../models/errors.ts';
+import { ModelError } from '../models/errors.ts';
+import { scanStrict } from '../models/strict-json.ts';
 import type { RangeSource } from './shard-file.ts';
-import { scanStrict } from './strict-json.ts';
 
 /** Bits of one element of every type the format names. */
 const DTYPE_BITS = {

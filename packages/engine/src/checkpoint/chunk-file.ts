@@ -1,8 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { ModelError } from '../../models/errors.ts';
-import { unreadable } from '../../models/files.ts';
-import type { decryptChunk, SealKey } from '../../seal/cipher.ts';
-import type { SealedFile } from '../../seal/manifest.ts';
+import { ModelError } from '../models/errors.ts';
+import { unreadable } from '../models/files.ts';
+import type { decryptChunk, SealKey } from '../seal/cipher.ts';
+import type { SealedFile } from '../seal/manifest.ts';
 
 /** What a thread needs to read a file of a checkpoint: plain data. */
 export interface ChunkFile {

@@ -3,10 +3,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { hashTreeOf } from '@bridgekeeper/device';
 import { ModelError } from '../models/errors.ts';
 import { unreadable, unwritable } from '../models/files.ts';
+import { chunkSpan, digestOfChunk } from '../seal/chunks.ts';
+import { decryptChunk, encryptChunk } from '../seal/cipher.ts';
+import { LEAF_BYTES } from '../seal/manifest.ts';
 import type { ChunkResult, ChunkWorkerData, WorkFile } from './chunk-work.ts';
-import { chunkSpan, digestOfChunk } from './chunks.ts';
-import { decryptChunk, encryptChunk } from './cipher.ts';
-import { LEAF_BYTES } from './manifest.ts';
 
 const { work, starts, next } = workerData as ChunkWorkerData;
 const { task, chunkBytes, key, files } = work;

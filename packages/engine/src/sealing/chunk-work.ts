@@ -1,9 +1,9 @@
 import { Worker } from 'node:worker_threads';
 import { invariant } from '@bridgekeeper/bridge';
 import { ModelError, type ModelErrorCode } from '../models/errors.ts';
-import { chunkCount } from './chunks.ts';
-import type { SealKey } from './cipher.ts';
-import type { SealedFile } from './manifest.ts';
+import { chunkCount } from '../seal/chunks.ts';
+import type { SealKey } from '../seal/cipher.ts';
+import type { SealedFile } from '../seal/manifest.ts';
 
 /** A file whose chunks are to be read. */
 export interface WorkFile {

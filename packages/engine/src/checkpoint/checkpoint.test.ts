@@ -11,16 +11,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { describeModel } from '../../models/describe.ts';
-import { ModelError } from '../../models/errors.ts';
-import { weightTensors } from '../../models/weights.ts';
-import {
-  type ModelFolderOptions,
-  smallConfig,
-  writeModelFolder,
-} from '../../testing/model-folder.ts';
-import { type TensorData, writeSafetensors } from '../../testing/safetensors-file.ts';
-import { checkTensors } from '../tensors/check-tensors.ts';
+import { checkTensors } from '../loader/tensors/check-tensors.ts';
+import { describeModel } from '../models/describe.ts';
+import { ModelError } from '../models/errors.ts';
+import { weightTensors } from '../models/weights.ts';
+import { type ModelFolderOptions, smallConfig, writeModelFolder } from '../testing/model-folder.ts';
+import { type TensorData, writeSafetensors } from '../testing/safetensors-file.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { parseShardIndex } from './shard-index.ts';
 

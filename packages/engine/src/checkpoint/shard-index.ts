@@ -1,6 +1,6 @@
-import { ModelError } from '../../models/errors.ts';
-import { parseJson } from '../../models/files.ts';
-import { scanStrict } from './strict-json.ts';
+import { ModelError } from '../models/errors.ts';
+import { parseJson } from '../models/files.ts';
+import { scanStrict } from '../models/strict-json.ts';
 
 export const INDEX_NAME = 'model.safetensors.index.json';
 

@@ -1,5 +1,5 @@
-import type { Direction, Purpose } from '@bridgekeeper/bridge';
-import type { MemoryBudget } from './runner/memory.ts';
+import type { StorageFormat } from '@bridgekeeper/device';
+import type { CrossingShare } from '../traffic/shares.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
 
@@ -73,24 +73,34 @@ export interface GenerationEvent {
   };
 }
 
-/**
- * Most crossings serve many requests at once. Each is divided equally among the requests that held
- * a row while it was made, so the shares of all requests add up to what crossed while any did.
- */
-export interface CrossingShare {
-  readonly purpose: Purpose;
-  readonly direction: Direction;
-  /** With fractions, both. */
-  readonly crossings: number;
-  readonly bytes: number;
-}
-
 /** Durations of one finished request on the engine's clock. */
 export interface RequestTiming {
   readonly queuedNs: number;
   readonly prefillNs: number;
   readonly decodeNs: number;
   readonly preemptions: number;
+}
+
+/** Where the device's memory goes, and how many KV tokens that leaves room for. Plain data. */
+export interface MemoryBudget {
+  readonly deviceBytes: number;
+  readonly utilization: number;
+  readonly weightBytes: number;
+  /** Hidden states between operations, and logits. */
+  readonly activationBytes: number;
+  /** What operations keep within themselves. */
+  readonly workspaceBytes: number;
+  /** Rows, batches, commands and results. */
+  readonly stateBytes: number;
+  readonly kvFormat: StorageFormat;
+  readonly kvBytes: number;
+  readonly kvPages: number;
+  readonly kvTokens: number;
+  /** Why there are no more pages: memory ends, this much was asked for, or rows use no more. */
+  readonly kvLimit: 'memory' | 'request' | 'rows';
+  readonly maxModelTokens: number;
+  /** Sequences of `maxModelTokens` that fit at once. */
+  readonly concurrency: number;
 }
 
 /** Everything the server needs to know of the model that the engine holds. */

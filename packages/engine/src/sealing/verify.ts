@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { fileSize } from '../models/files.ts';
+import { chunkMismatch, chunkSpan, expectedDigest } from '../seal/chunks.ts';
+import type { Seal } from '../seal/manifest.ts';
+import { openSeal } from '../seal/open.ts';
+import { smallNames } from '../seal/small-files.ts';
 import { type ChunkResult, type WorkFile, workThroughChunks } from './chunk-work.ts';
-import { chunkMismatch, chunkSpan, expectedDigest } from './chunks.ts';
 import type { SealProgress } from './make.ts';
-import type { Seal } from './manifest.ts';
-import { openSeal } from './open.ts';
-import { smallNames } from './small-files.ts';
 
 export interface VerifyOptions {
   /** The root that the model must have, hex. */

@@ -16,13 +16,13 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expectedDigest, sealedFile } from '../seal/chunks.ts';
+import { openSeal, readSeal, type SealPolicy } from '../seal/open.ts';
+import { readSmallFiles, verifySmallFile } from '../seal/small-files.ts';
+import { type SealOptions, sealModel } from '../sealing/make.ts';
+import { type VerifyOptions, verifyModel } from '../sealing/verify.ts';
 import { writeModelFolder } from '../testing/model-folder.ts';
 import { writeSafetensors } from '../testing/safetensors-file.ts';
-import { expectedDigest, sealedFile } from './chunks.ts';
-import { type SealOptions, sealModel } from './make.ts';
-import { openSeal, readSeal, type SealPolicy } from './open.ts';
-import { readSmallFiles, verifySmallFile } from './small-files.ts';
-import { type VerifyOptions, verifyModel } from './verify.ts';
 
 const SEAL = 'bridgekeeper.seal.json';
 const FIRST = 'model-00001-of-00002.safetensors';

@@ -1,10 +1,10 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../../models/errors.ts';
-import { fileSize, unreadable } from '../../models/files.ts';
-import { chunkSpan, sealedFile } from '../../seal/chunks.ts';
-import type { OpenedSeal } from '../../seal/open.ts';
-import { openChunk } from '../../seal/small-files.ts';
+import { ModelError } from '../models/errors.ts';
+import { fileSize, unreadable } from '../models/files.ts';
+import { chunkSpan, sealedFile } from '../seal/chunks.ts';
+import type { OpenedSeal } from '../seal/open.ts';
+import { openChunk } from '../seal/small-files.ts';
 import type { ChunkFile } from './chunk-file.ts';
 
 /** Where the plain bytes of a file come from. */

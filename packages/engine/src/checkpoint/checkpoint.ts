@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import { ModelError } from '../../models/errors.ts';
-import { fileSize, readText } from '../../models/files.ts';
-import type { StoredType } from '../../models/spec.ts';
-import type { Seal } from '../../seal/manifest.ts';
-import type { OpenedSeal } from '../../seal/open.ts';
-import { readSealedText } from '../../seal/small-files.ts';
+import { ModelError } from '../models/errors.ts';
+import { fileSize, readText } from '../models/files.ts';
+import type { StoredType } from '../models/spec.ts';
+import type { Seal } from '../seal/manifest.ts';
+import type { OpenedSeal } from '../seal/open.ts';
+import { readSealedText } from '../seal/small-files.ts';
 import type { ChunkFile } from './chunk-file.ts';
 import { readSafetensorsHeader, type TensorHeader } from './safetensors.ts';
 import { ShardFile } from './shard-file.ts';

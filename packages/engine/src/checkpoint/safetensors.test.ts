@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ModelError } from '../../models/errors.ts';
-import { safetensorsBytes, writeSafetensors } from '../../testing/safetensors-file.ts';
+import { ModelError } from '../models/errors.ts';
+import { safetensorsBytes, writeSafetensors } from '../testing/safetensors-file.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { ShardFile } from './shard-file.ts';
 

@@ -3,7 +3,7 @@ import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { ModelError } from '../models/errors.ts';
 import { isMissing, unwritable } from '../models/files.ts';
-import { SEAL_NAME } from './names.ts';
+import { SEAL_NAME } from '../seal/names.ts';
 
 /** Where a sealing goes. Nothing of it is to be seen before `finish`, and all of it after. */
 export interface SealPlace {

@@ -1,12 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { invariant } from '@bridgekeeper/bridge';
-import { openCheckpoint } from '../loader/files/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { ModelError } from '../models/errors.ts';
 import { unreadable } from '../models/files.ts';
-import { errorOf, workThroughChunks } from './chunk-work.ts';
-import { chunkCount } from './chunks.ts';
-import { newEncryption, type SealKey } from './cipher.ts';
+import { chunkCount } from '../seal/chunks.ts';
+import { newEncryption, type SealKey } from '../seal/cipher.ts';
 import {
   isChunkSize,
   LEAF_BYTES,
@@ -17,10 +16,11 @@ import {
   type SealContents,
   type SealedChunk,
   sealText,
-} from './manifest.ts';
-import { isSmallName, isWeightName } from './names.ts';
+} from '../seal/manifest.ts';
+import { isSmallName, isWeightName } from '../seal/names.ts';
+import { smallNames } from '../seal/small-files.ts';
+import { errorOf, workThroughChunks } from './chunk-work.ts';
 import { openPlace, type SealPlace } from './place.ts';
-import { smallNames } from './small-files.ts';
 
 /** How far a sealing or its verification is. */
 export interface SealProgress {

@@ -1,8 +1,8 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, type Slice, slice } from '@bridgekeeper/device';
-import { chunkDigest, chunkMismatch, expectedDigest, sealedFile } from '../seal/chunks.ts';
-import type { Seal } from '../seal/manifest.ts';
-import type { Traffic } from '../traffic/traffic.ts';
+import { chunkDigest, chunkMismatch, expectedDigest, sealedFile } from '../../seal/chunks.ts';
+import type { Seal } from '../../seal/manifest.ts';
+import type { Traffic } from '../../traffic/traffic.ts';
 
 const ROOT_BYTES = 32;
 
