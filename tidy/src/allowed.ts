@@ -1,13 +1,23 @@
 /** Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
-  device: ['bridge'],
+  native: [],
+  report: [],
+  attest: ['native'],
+  device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
-  attest: [],
-  fabric: ['attest'],
-  control: ['attest', 'fabric', 'bridge'],
-  bridgekeeper: ['bridge', 'device', 'engine', 'attest', 'fabric', 'control'],
+  server: ['bridge', 'device', 'engine', 'attest', 'report'],
+  probe: ['bridge', 'device', 'engine', 'attest', 'report', 'server'],
+  doctor: ['bridge', 'device', 'engine', 'attest', 'report', 'server'],
+  bench: ['bridge', 'device', 'engine', 'attest', 'report', 'server'],
+  planner: ['bridge', 'device', 'engine', 'report'],
+  fabric: ['attest', 'native'],
+  control: ['attest', 'bridge', 'fabric', 'report'],
   console: [],
+  bridgekeeper: [
+    ...['bridge', 'device', 'engine', 'attest', 'report', 'server', 'probe', 'doctor', 'bench'],
+    ...['planner', 'fabric', 'control'],
+  ],
 };
 
 /** Dependencies that a package lists without importing them, as another dependency's peer. */

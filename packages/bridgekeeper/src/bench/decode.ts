@@ -1,7 +1,7 @@
 import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
+import type { BenchRun } from '@bridgekeeper/report';
 import { integer } from '../settings/kinds.ts';
 import { UsageError } from '../settings/resolve.ts';
-import type { BenchRun } from './result.ts';
 import {
   counts,
   countsOf,

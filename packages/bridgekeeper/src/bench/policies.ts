@@ -8,13 +8,14 @@ import {
   POLICY_NAMES,
   type SealPolicy,
 } from '@bridgekeeper/engine';
+import { type BenchRun, quantile, summarise } from '@bridgekeeper/report';
 import { buildEngine } from '../engine/build.ts';
 import { chooseLaw, lawName, planEngine } from '../engine/choose.ts';
+import { measuredDevice } from '../engine/measured-device.ts';
 import type { EnginePlan } from '../engine/plan.ts';
 import { integer, number, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
-import { type BenchRun, benchDevice, quantile, summarise } from './result.ts';
 import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { Suite, SuiteResult } from './suite.ts';
 
@@ -169,7 +170,7 @@ async function benchPolicy(
   } finally {
     await engine.shutdown(0);
   }
-  return { runs, device: benchDevice(String(device.kind), String(device.name)) };
+  return { runs, device: measuredDevice(String(device.kind), String(device.name)) };
 }
 
 /** The part of the requests whose tokens are those of the first policy and law that ran them. */

@@ -1,5 +1,5 @@
 import { measurePrefill, prefillWork } from '@bridgekeeper/engine';
-import type { BenchRun } from './result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import {
   counts,
   countsOf,

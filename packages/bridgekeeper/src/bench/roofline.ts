@@ -8,13 +8,14 @@ import {
   type StepTime,
   type Work,
 } from '@bridgekeeper/engine';
+import type { BenchRun } from '@bridgekeeper/report';
 import { engineOptions } from '../engine/build.ts';
 import { planEngine } from '../engine/choose.ts';
+import { measuredDevice } from '../engine/measured-device.ts';
 import { openDevice } from '../engine/open-device.ts';
 import { integer, text, texts } from '../settings/kinds.ts';
 import { resolveSettings, UsageError } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
-import { type BenchRun, benchDevice } from './result.ts';
 import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { SuiteParameter, SuiteResult } from './suite.ts';
 
@@ -92,7 +93,7 @@ export async function withModel(
       kv: model.shape.kvFormat,
     };
     const runs = await measure({ device, model, rates, parameters });
-    return { runs, device: benchDevice(device.info.kind, device.info.name) };
+    return { runs, device: measuredDevice(device.info.kind, device.info.name) };
   } finally {
     await device.close();
   }

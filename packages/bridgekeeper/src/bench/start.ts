@@ -1,11 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { SystemClock } from '@bridgekeeper/device';
+import { type BenchRun, residentBytes, summarise } from '@bridgekeeper/report';
 import { integer, text } from '../settings/kinds.ts';
 import { SETTINGS } from '../settings/table.ts';
-import { type BenchRun, summarise } from './result.ts';
 import type { Suite } from './suite.ts';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
@@ -91,14 +90,4 @@ async function complete(url: string, maxTokens: number): Promise<void> {
   const reply = await fetch(`${url}/v1/completions`, init);
   if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
   await reply.arrayBuffer();
-}
-
-/** Linux only: elsewhere resident memory reads 0. */
-function residentBytes(pid: number): number {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
-  } catch {
-    return 0;
-  }
 }

@@ -1,6 +1,5 @@
+import type { BenchRun, MeasuredDevice, PlotSpec } from '@bridgekeeper/report';
 import type { Kind } from '../settings/kinds.ts';
-import type { PlotSpec } from './plot.ts';
-import type { BenchRun } from './result.ts';
 
 export interface SuiteParameter {
   readonly kind: Kind<number> | Kind<string> | Kind<readonly string[]> | Kind<boolean>;
@@ -10,7 +9,7 @@ export interface SuiteParameter {
 }
 
 export interface SuiteResult {
-  readonly device: { readonly name: string; readonly driver: string | null };
+  readonly device: MeasuredDevice;
   readonly runs: readonly BenchRun[];
   /** What people read in place of the table of runs. */
   readonly text?: string;

@@ -1,11 +1,10 @@
 import { basename, isAbsolute } from 'node:path';
+import { benchResult, plotRuns, tableOf } from '@bridgekeeper/report';
 import { type Command, Option } from 'commander';
 import { DECODE_SUITE } from '../bench/decode.ts';
 import { FUZZ_SUITE } from '../bench/fuzz/suite.ts';
-import { plotRuns } from '../bench/plot.ts';
 import { POLICIES_SUITE } from '../bench/policies.ts';
 import { PREFILL_SUITE } from '../bench/prefill.ts';
-import { benchResult, tableOf } from '../bench/result.ts';
 import { SERVE_SUITE } from '../bench/serve/suite.ts';
 import { SSE_SUITE } from '../bench/sse.ts';
 import { START_SUITE } from '../bench/start.ts';

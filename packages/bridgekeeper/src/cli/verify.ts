@@ -147,7 +147,7 @@ async function print(
     io.out(resultLines(result, colour).join('\n'));
     return;
   }
-  const { benchResult } = await import('../bench/result.ts');
+  const { benchResult } = await import('@bridgekeeper/report');
   const { version } = readVersion();
   const command = `bridgekeeper verify ${result.input}`;
   const none = { name: 'none', driver: null };

@@ -6,13 +6,13 @@ import {
   ReaderPool,
   type SealPolicy,
 } from '@bridgekeeper/engine';
-import { benchDevice, benchResult, tableOf } from '../bench/result.ts';
+import { benchResult, peakResidentBytes, tableOf } from '@bridgekeeper/report';
 import type { CliIo } from '../cli/io.ts';
 import { progressBar } from '../cli/progress-bar.ts';
-import { peakResidentBytes } from '../edge/resident.ts';
 import { readSealPolicy } from '../edge/seal-policy.ts';
 import { HOST_CLOCK } from '../edge/time.ts';
 import { planEngine } from '../engine/choose.ts';
+import { measuredDevice } from '../engine/measured-device.ts';
 import { openDevice } from '../engine/open-device.ts';
 import type { EnginePlan } from '../engine/plan.ts';
 import { UsageError } from '../settings/resolve.ts';
@@ -120,7 +120,7 @@ function resultOf(
   runs: Parameters<typeof tableOf>[0],
 ) {
   const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
-  return benchResult('load', context, benchDevice(plan.device.value, device.info.name), runs);
+  return benchResult('load', context, measuredDevice(plan.device.value, device.info.name), runs);
 }
 
 /** Without the path, which is the machine's own affair. */

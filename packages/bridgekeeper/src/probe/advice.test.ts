@@ -1,6 +1,6 @@
 import { type Profile, parseProfile, referenceProfile } from '@bridgekeeper/bridge';
+import type { BenchRun } from '@bridgekeeper/report';
 import { expect, test } from 'vitest';
-import type { BenchRun } from '../bench/result.ts';
 import { adviseOn } from './advice.ts';
 
 const base = referenceProfile('b300-cc');

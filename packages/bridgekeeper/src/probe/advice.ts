@@ -1,9 +1,8 @@
 import { aloneNs, type CrossingCost, type Profile } from '@bridgekeeper/bridge';
 import { burstSteps } from '@bridgekeeper/engine';
-import type { BenchRun } from '../bench/result.ts';
+import { type BenchRun, duration, rate, size, threeDigits } from '@bridgekeeper/report';
 import { policyOn } from '../engine/choose.ts';
 import { select } from './runs.ts';
-import { duration, rate, size, threeDigits } from './units.ts';
 import { DIRECTIONS } from './workbench.ts';
 
 /** A question that operators ask, what the measurements answer, and what they rest on. */

@@ -1,6 +1,6 @@
 import { type Profile, ProfileError, parseProfile } from '@bridgekeeper/bridge';
+import type { BenchRun } from '@bridgekeeper/report';
 import { z } from 'zod';
-import type { BenchRun } from '../bench/result.ts';
 import { parametersOf } from './parameters.ts';
 import { type Ratio, ratiosOf } from './ratios.ts';
 

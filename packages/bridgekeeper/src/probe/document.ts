@@ -1,5 +1,5 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { BenchResult, BenchRun } from '../bench/result.ts';
+import type { BenchResult, BenchRun } from '@bridgekeeper/report';
 import type { ProbeFacts } from './facts.ts';
 import { type FittedProfile, fitProfile, type ParameterFit } from './fit/profile.ts';
 import type { StepOutcome } from './run.ts';

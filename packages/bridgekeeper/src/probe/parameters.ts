@@ -1,5 +1,5 @@
 import type { CrossingCost, Profile } from '@bridgekeeper/bridge';
-import { duration, rate, size } from './units.ts';
+import { duration, rate, size } from '@bridgekeeper/report';
 import { WAYS } from './workbench.ts';
 
 /** One parameter of a law, fit for a table. */

@@ -1,5 +1,5 @@
 import { type Device, DeviceError } from '@bridgekeeper/device';
-import type { BenchRun } from '../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import { measureContexts, measureSharedContext } from './measure/contexts.ts';
 import { measureCrossings, measureFreshMemory, measureHostMemory } from './measure/crossings.ts';
 import { measureLocal, measureNodes, measureSmallProducts } from './measure/local.ts';

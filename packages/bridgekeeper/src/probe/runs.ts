@@ -1,4 +1,4 @@
-import type { BenchRun } from '../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 
 /** What a run of the probe measured: the value of its parameter `measure`. */
 export type Measure =

@@ -1,5 +1,4 @@
-import type { BenchRun } from '../bench/result.ts';
-import { summarise } from '../bench/result.ts';
+import { type BenchRun, summarise } from '@bridgekeeper/report';
 import type { Repeats } from './plan.ts';
 
 /** The operator stopped the probe: what was measured so far is kept. */

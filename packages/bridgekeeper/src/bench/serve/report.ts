@@ -1,7 +1,7 @@
-import type { BenchRun } from '../result.ts';
+import type { BenchRun, Distribution } from '@bridgekeeper/report';
 import type { ServeOptions } from './options.ts';
 import type { Fault, Outcome } from './outcome.ts';
-import type { LatencyName, LatencySummary, ServeStatistics } from './statistics.ts';
+import type { LatencyName, ServeStatistics } from './statistics.ts';
 
 const BLOCK_COLUMNS = 50;
 const LABEL_COLUMNS = 40;
@@ -140,7 +140,7 @@ export function benchRun(
   };
 }
 
-function latencyMetrics(name: string, summary: LatencySummary): Record<string, number> {
+function latencyMetrics(name: string, summary: Distribution): Record<string, number> {
   return {
     [`${name}Mean`]: summary.mean,
     [`${name}P50`]: summary.median,

@@ -1,4 +1,4 @@
-import { quantile } from '../result.ts';
+import { type Distribution, distributionOf } from '@bridgekeeper/report';
 import type { Outcome, RunOutcome } from './outcome.ts';
 
 /**
@@ -17,15 +17,6 @@ export type LatencyName = (typeof LATENCY_NAMES)[number];
 
 /** Service level objectives in milliseconds: a good request keeps all of them. */
 export type Goodput = Readonly<Partial<Record<'ttft' | 'tpot' | 'e2el', number>>>;
-
-/** Milliseconds. All 0 where nothing was measured. */
-export interface LatencySummary {
-  readonly mean: number;
-  readonly median: number;
-  readonly std: number;
-  /** By percent, in the order asked for. */
-  readonly percentiles: readonly (readonly [percent: number, milliseconds: number])[];
-}
 
 /** One request in seconds, as --save-detailed lists it. Zeros where it failed. */
 export interface RequestTimes {
@@ -49,7 +40,8 @@ export interface ServeStatistics {
   /** Output tokens of the second with the most, counting from the first request's start. */
   readonly peakTokensPerSecond: number;
   readonly peakConcurrency: number;
-  readonly latencies: Readonly<Record<LatencyName, LatencySummary>>;
+  /** Milliseconds. */
+  readonly latencies: Readonly<Record<LatencyName, Distribution>>;
   /** In the order of the outcomes. */
   readonly requests: readonly RequestTimes[];
 }
@@ -65,7 +57,11 @@ export function statisticsOf(
   const done = outcomes.filter(isDone);
   const times = requests.filter(isDone);
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-  const summary = (seconds: readonly number[]) => summarise(seconds, percentiles);
+  const summary = (seconds: readonly number[]) =>
+    distributionOf(
+      seconds.map((value) => value * 1000),
+      percentiles,
+    );
   return {
     durationSeconds: durationNs / 1e9,
     completed: done.length,
@@ -111,19 +107,6 @@ function isGood(times: RequestTimes, goodput: Goodput): boolean {
   const { ttft = Number.POSITIVE_INFINITY, tpot = Number.POSITIVE_INFINITY } = goodput;
   const { e2el = Number.POSITIVE_INFINITY } = goodput;
   return times.ttft * 1000 <= ttft && tpotOf(times) * 1000 <= tpot && times.latency * 1000 <= e2el;
-}
-
-function summarise(seconds: readonly number[], percentiles: readonly number[]): LatencySummary {
-  const sorted = seconds.map((value) => value * 1000).sort((a, b) => a - b);
-  const count = Math.max(1, sorted.length);
-  const mean = sorted.reduce((total, value) => total + value, 0) / count;
-  const variance = sorted.reduce((total, value) => total + (value - mean) ** 2, 0) / count;
-  return {
-    mean,
-    median: quantile(sorted, 0.5),
-    std: Math.sqrt(variance),
-    percentiles: percentiles.map((percent) => [percent, quantile(sorted, percent / 100)]),
-  };
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { CrossingCost } from '@bridgekeeper/bridge';
-import { quantile } from '../../bench/result.ts';
+import { quantile } from '@bridgekeeper/report';
 
 /** One size as measured: the median of its repeats. */
 export interface CostPoint {

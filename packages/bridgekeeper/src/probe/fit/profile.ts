@@ -7,7 +7,7 @@ import {
   type Profile,
   parseProfile,
 } from '@bridgekeeper/bridge';
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import { metric, select } from '../runs.ts';
 import { WAYS, type Way } from '../workbench.ts';
 import { type CostPoint, fitIdleCost } from './crossing-cost.ts';

@@ -1,7 +1,6 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { DeviceError, type Lane, type Stream } from '@bridgekeeper/device';
-import type { BenchRun } from '../../bench/result.ts';
-import { summarise } from '../../bench/result.ts';
+import { type BenchRun, summarise } from '@bridgekeeper/report';
 import type { Way, Workbench } from '../workbench.ts';
 
 /** Long enough that whatever lies between two copies of a lane does not count. */

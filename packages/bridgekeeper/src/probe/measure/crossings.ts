@@ -1,4 +1,4 @@
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import { WAYS, type Way, type Workbench } from '../workbench.ts';
 
 /** How long a crossing keeps an idle bridge, by direction, memory and size. */

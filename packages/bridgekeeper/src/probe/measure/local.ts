@@ -1,6 +1,6 @@
 import { type DeviceBuffer, elementMatrix, type Graph, slice } from '@bridgekeeper/device';
 import { measureRates } from '@bridgekeeper/engine';
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
 

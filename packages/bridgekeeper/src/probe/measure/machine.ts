@@ -1,5 +1,5 @@
 import { instrumentsOf } from '@bridgekeeper/device';
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 
 /** What confidential computing may take away, each tried once. Nothing on a device without it. */

@@ -1,5 +1,5 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import { WAYS, type Way, type Workbench } from '../workbench.ts';
 import { type LocalWork, withQueuedWork } from './work.ts';
 

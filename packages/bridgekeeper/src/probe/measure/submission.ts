@@ -1,5 +1,5 @@
 import { type Graph, slice } from '@bridgekeeper/device';
-import type { BenchRun } from '../../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
 

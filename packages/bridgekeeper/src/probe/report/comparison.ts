@@ -1,11 +1,8 @@
-import { escapeXml } from '../../bench/plot.ts';
+import { columns, drawChart, escapeXml, threeDigits } from '@bridgekeeper/report';
 import type { Compared, Comparison } from '../compare.ts';
-import { threeDigits } from '../units.ts';
 import { DIRECTIONS } from '../workbench.ts';
-import { drawChart } from './chart.ts';
 import { contextsFigure, costFigure, drawAlike, issueFigures, rateFigure } from './figures.ts';
 import { figures, page, section, table, wideFigure } from './html.ts';
-import { columns } from './text.ts';
 
 /** Two machines, or one in two states, side by side. */
 export function comparisonPage(comparison: Comparison): string {

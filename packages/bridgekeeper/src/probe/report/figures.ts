@@ -1,9 +1,18 @@
 import { aloneNs, type Direction, type Profile } from '@bridgekeeper/bridge';
-import type { BenchRun } from '../../bench/result.ts';
+import {
+  type Axis,
+  type BenchRun,
+  type ChartSpec,
+  drawBars,
+  drawChart,
+  duration,
+  rate,
+  type Series,
+  size,
+  threeDigits,
+} from '@bridgekeeper/report';
 import { select } from '../runs.ts';
-import { duration, rate, size, threeDigits } from '../units.ts';
 import { MEMORIES } from '../workbench.ts';
-import { type Axis, type ChartSpec, drawBars, drawChart, type Series } from './chart.ts';
 
 /** What is drawn of one machine. */
 export interface Drawn {

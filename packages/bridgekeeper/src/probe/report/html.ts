@@ -1,12 +1,10 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import { escapeXml } from '../../bench/plot.ts';
+import { drawChart, escapeXml, threeDigits } from '@bridgekeeper/report';
 import { adviseOn } from '../advice.ts';
 import type { ProbeDocument } from '../document.ts';
 import type { ParameterFit } from '../fit/profile.ts';
 import { parametersOf } from '../parameters.ts';
 import { type Reference, ratiosOf } from '../ratios.ts';
-import { threeDigits } from '../units.ts';
-import { drawChart } from './chart.ts';
 import { contextsFigure, costFigure, drawAlike, issueFigures, rateFigure } from './figures.ts';
 import { caveatsOf, machineRows } from './words.ts';
 

@@ -1,8 +1,8 @@
+import { columns, threeDigits } from '@bridgekeeper/report';
 import { adviseOn } from '../advice.ts';
 import type { ProbeDocument } from '../document.ts';
 import { parametersOf } from '../parameters.ts';
 import { type Reference, ratiosOf } from '../ratios.ts';
-import { threeDigits } from '../units.ts';
 import { caveatsOf, machineRows } from './words.ts';
 
 /** The report for a terminal. */
@@ -40,20 +40,4 @@ export function reportLines(document: ProbeDocument, reference: Reference | null
     ...advice,
     ...(caveats.length === 0 ? [] : ['', ...caveats]),
   ];
-}
-
-/** Rows with their columns aligned. */
-export function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    row.forEach((cell, index) => {
-      widths[index] = Math.max(widths[index] ?? 0, cell.length);
-    });
-  }
-  return rows.map((row) =>
-    row
-      .map((cell, index) => cell.padEnd(widths[index]!))
-      .join('  ')
-      .trimEnd(),
-  );
 }

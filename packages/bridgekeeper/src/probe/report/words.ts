@@ -1,5 +1,5 @@
+import { size } from '@bridgekeeper/report';
 import type { ProbeDocument } from '../document.ts';
-import { size } from '../units.ts';
 
 /** What a reader must know before believing the rest. */
 export function caveatsOf({ facts, isComplete, isQuick, profile, steps }: ProbeDocument): string[] {

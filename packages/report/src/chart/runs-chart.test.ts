@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { plotRuns } from './plot.ts';
-import type { BenchRun } from './result.ts';
+import type { BenchRun } from '../result.ts';
+import { plotRuns } from './runs-chart.ts';
 
 const run = (law: string, concurrency: number, rate: number): BenchRun => ({
   parameters: { law, concurrency, policy: 'p' },
