@@ -22,7 +22,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [
-  { package: 'bridgekeeper', name: 'zod' }, // of @hono/zod-openapi
+  { package: 'server', name: 'zod' }, // of @hono/zod-openapi
 ];
 
 /** Names that only adapters may use, each with what everything else uses in its place. */
@@ -50,7 +50,7 @@ export const adapters: readonly {
     reason: 'the real clock',
   },
   {
-    path: 'packages/bridgekeeper/src/edge/time.ts',
+    path: 'packages/server/src/host-clock.ts',
     names: ['new Date()', 'Date.now', 'performance.now', 'setTimeout', 'setInterval'],
     reason: 'the host clock of the command line and the server',
   },

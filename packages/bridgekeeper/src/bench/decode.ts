@@ -1,7 +1,6 @@
 import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
 import type { BenchRun } from '@bridgekeeper/report';
-import { integer } from '../settings/kinds.ts';
-import { UsageError } from '../settings/resolve.ts';
+import { integer, UsageError } from '@bridgekeeper/server';
 import {
   counts,
   countsOf,

@@ -9,13 +9,21 @@ import {
   type SealPolicy,
 } from '@bridgekeeper/engine';
 import { type BenchRun, quantile, summarise } from '@bridgekeeper/report';
-import { buildEngine } from '../engine/build.ts';
-import { chooseLaw, lawName, planEngine } from '../engine/choose.ts';
-import { measuredDevice } from '../engine/measured-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
-import { integer, number, text, texts } from '../settings/kinds.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
+import {
+  buildEngine,
+  chooseLaw,
+  configureEngine,
+  type EngineConfig,
+  integer,
+  lawName,
+  measuredDevice,
+  number,
+  resolveSettings,
+  SETTINGS,
+  text,
+  texts,
+  UsageError,
+} from '@bridgekeeper/server';
 import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { Suite, SuiteResult } from './suite.ts';
 
@@ -85,8 +93,8 @@ export const POLICIES_SUITE: Suite = {
     const results: SuiteResult[] = [];
     for (const law of wanted.law) {
       for (const policy of wanted.policy) {
-        const plan = planOf(wanted, { law, policy }, loads, seal);
-        results.push(await benchPolicy(plan, loads, wanted.repeats, outputs, progress));
+        const config = configOf(wanted, { law, policy }, loads, seal);
+        results.push(await benchPolicy(config, loads, wanted.repeats, outputs, progress));
       }
     }
     return { device: results[0]!.device, runs: results.flatMap((result) => result.runs) };
@@ -106,12 +114,12 @@ function loadOf(concurrency: string, values: Values): Load {
   };
 }
 
-function planOf(
+function configOf(
   values: Values,
   wish: { readonly law: string; readonly policy: string },
   loads: readonly Load[],
   seal: SealPolicy,
-): EnginePlan {
+): EngineConfig {
   const rows = Math.max(...loads.map((load) => load.concurrency));
   const needed = values['prompt-tokens'] + values['output-tokens'];
   const flags = {
@@ -124,25 +132,28 @@ function planOf(
     interTokenLimitMs: String(values['inter-token-limit-ms']),
   };
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  const plan = planEngine(settings, seal);
-  if (values.gpu === 'law' || plan.device.value !== 'model') return plan;
+  const config = configureEngine(settings, seal);
+  if (values.gpu === 'law' || config.device.value !== 'model') return config;
   const gpu = chooseLaw(`emulate:${values.gpu}`, 'model');
-  return { ...plan, modelledGpu: gpu.value };
+  return { ...config, modelledGpu: gpu.value };
 }
 
 /** The tokens of each load's requests as the first policy and law that ran it gave them. */
 type Outputs = Map<string, readonly (readonly number[])[]>;
 
-/** Measures one plan in this thread: `repeats` times for each load, after one short warm-up. */
+/**
+ * Measures one configuration in this thread: `repeats` times for each load, after one short
+ * warm-up.
+ */
 async function benchPolicy(
-  plan: EnginePlan,
+  config: EngineConfig,
   loads: readonly Load[],
   repeats: number,
   outputs: Outputs,
   progress: (line: string) => void,
 ): Promise<SuiteResult> {
   const realClock = new SystemClock();
-  const { engine, clock } = await buildEngine(plan);
+  const { engine, clock } = await buildEngine(config);
   const runs: BenchRun[] = [];
   const { device } = engine.card;
   try {
@@ -155,12 +166,12 @@ async function benchPolicy(
         const observed = await drive(engine, clock, load, seed);
         const realSeconds = (realClock.nowNs() - startedNs) / 1e9;
         const equal = compareOutputs(outputs, seed, observed.tokens);
-        const isVirtual = plan.device.value === 'model';
+        const isVirtual = config.device.value === 'model';
         const metrics = metricsOf(observed, load);
         const pace = isVirtual ? { virtualSecondsPerSecond: observed.seconds / realSeconds } : {};
         measured.push({ ...metrics, equalOutputsFraction: equal, ...pace });
       }
-      const run = summarise({ ...parametersOf(plan, engine), ...load }, measured);
+      const run = summarise({ ...parametersOf(config, engine), ...load }, measured);
       runs.push(run);
       progress(
         `${run.parameters.policy} under law ${run.parameters.law}, concurrency ` +
@@ -189,12 +200,12 @@ function compareOutputs(
   return equal.length / tokens.length;
 }
 
-function parametersOf(plan: EnginePlan, engine: EngineClient) {
+function parametersOf(config: EngineConfig, engine: EngineClient) {
   return {
     model: engine.card.modelPath.split('/').at(-1)!,
-    device: plan.device.value,
-    law: lawName(plan.law.value),
-    policy: plan.policy.value,
+    device: config.device.value,
+    law: lawName(config.law.value),
+    policy: config.policy.value,
     weightBytes: engine.card.weightBytes,
   };
 }

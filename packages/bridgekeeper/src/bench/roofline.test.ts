@@ -1,5 +1,5 @@
+import { UsageError } from '@bridgekeeper/server';
 import { describe, expect, test } from 'vitest';
-import { UsageError } from '../settings/resolve.ts';
 import { DECODE_SUITE } from './decode.ts';
 import { PREFILL_SUITE } from './prefill.ts';
 import type { Suite } from './suite.ts';

@@ -9,13 +9,18 @@ import {
   type Work,
 } from '@bridgekeeper/engine';
 import type { BenchRun } from '@bridgekeeper/report';
-import { engineOptions } from '../engine/build.ts';
-import { planEngine } from '../engine/choose.ts';
-import { measuredDevice } from '../engine/measured-device.ts';
-import { openDevice } from '../engine/open-device.ts';
-import { integer, text, texts } from '../settings/kinds.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
+import {
+  configureEngine,
+  engineOptions,
+  integer,
+  measuredDevice,
+  openDevice,
+  resolveSettings,
+  SETTINGS,
+  text,
+  texts,
+  UsageError,
+} from '@bridgekeeper/server';
 import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
 import type { SuiteParameter, SuiteResult } from './suite.ts';
 
@@ -75,8 +80,8 @@ export async function withModel(
     maxModelLen: String(sizes.maxModelTokens),
   };
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  const plan = planEngine(settings, await sealPolicyOf(values));
-  const device = await openDevice(plan);
+  const config = configureEngine(settings, await sealPolicyOf(values));
+  const device = await openDevice(config);
   try {
     const isGpu = device.info.kind !== 'cpu';
     const rates = await measureRates({
@@ -85,10 +90,10 @@ export async function withModel(
       matmulWidth: isGpu ? 8192 : 256,
       repeats: values.repeats,
     });
-    const model = await prepareModel(engineOptions(plan, device));
+    const model = await prepareModel(engineOptions(config, device));
     const parameters = {
       model: values.model.split('/').at(-1)!,
-      device: plan.device.value,
+      device: config.device.value,
       weights: model.spec.quantization === null ? 'element' : 'fp8-e4m3',
       kv: model.shape.kvFormat,
     };

@@ -1,8 +1,5 @@
 import type { SealPolicy } from '@bridgekeeper/engine';
-import { readSealPolicy } from '../edge/seal-policy.ts';
-import { digest, text } from '../settings/kinds.ts';
-import { resolveSettings } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
+import { digest, readSealPolicy, resolveSettings, SETTINGS, text } from '@bridgekeeper/server';
 import type { SuiteParameter } from './suite.ts';
 
 const { modelSeal, sealRoot, sealKeyFile, sealKeyCommand } = SETTINGS;

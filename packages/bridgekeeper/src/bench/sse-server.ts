@@ -1,8 +1,11 @@
-import { HOST_CLOCK } from '../edge/time.ts';
-import { openLog } from '../logging/logger.ts';
-import { startServer } from '../server/start.ts';
-import { resolveSettings } from '../settings/resolve.ts';
-import { StubEngine } from '../testing/stub-engine.ts';
+import {
+  openLog,
+  resolveSettings,
+  SyntheticEngine,
+  startServer,
+  syntheticStart,
+} from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 
 export interface SseServerOptions {
   readonly rows: number;
@@ -25,21 +28,17 @@ async function main(options: SseServerOptions): Promise<void> {
     environment: {},
     readFile: () => '',
   });
+  const engine = new SyntheticEngine({
+    tokensPerStep,
+    pace: stepMicroseconds === 0 ? 'free' : stepMicroseconds * 1000,
+    card: { maxRows: rows, maxModelTokens: tokens + 64 },
+    script: (_request, at) => 300 + ((at * 7) % 3700),
+  });
   const server = await startServer(settings, {
-    startEngine: async () => ({
-      engine: new StubEngine({
-        tokensPerStep,
-        pace: stepMicroseconds === 0 ? 'free' : stepMicroseconds * 1000,
-        card: { maxRows: rows, maxModelTokens: tokens + 64 },
-        script: (_request, at) => 300 + ((at * 7) % 3700),
-      }),
-      law: { name: 'off', reason: 'stub' },
-      policy: { name: 'drain-first', reason: 'stub' },
-      bridge: { name: 'none', reason: 'a stub crosses nothing' },
-    }),
+    startEngine: async () => syntheticStart(engine),
     log: openLog({ level: 'warn', pretty: false, destination: 2, colour: false }),
     clock: HOST_CLOCK,
-    version: 'bench',
+    version: { version: 'bench', node: process.versions.node, commit: null, digest: null },
   });
   process.on('message', () => {
     const { user, system } = process.cpuUsage();

@@ -1,8 +1,8 @@
 import { fork } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { type BenchRun, summarise } from '@bridgekeeper/report';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { integer } from '../settings/kinds.ts';
+import { integer } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { SseServerMessage, SseServerOptions } from './sse-server.ts';
 import type { Suite } from './suite.ts';
 

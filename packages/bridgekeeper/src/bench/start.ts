@@ -3,8 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { SystemClock } from '@bridgekeeper/device';
 import { type BenchRun, residentBytes, summarise } from '@bridgekeeper/report';
-import { integer, text } from '../settings/kinds.ts';
-import { SETTINGS } from '../settings/table.ts';
+import { integer, SETTINGS, text } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));

@@ -1,5 +1,5 @@
 import type { BenchRun, MeasuredDevice, PlotSpec } from '@bridgekeeper/report';
-import type { Kind } from '../settings/kinds.ts';
+import type { Kind } from '@bridgekeeper/server';
 
 export interface SuiteParameter {
   readonly kind: Kind<number> | Kind<string> | Kind<readonly string[]> | Kind<boolean>;

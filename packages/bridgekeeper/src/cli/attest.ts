@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { Machine, type MadeReport, Reporter, readSoftware, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import type { MadeReport } from '../attest/reporter.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
+import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
 interface Flags {
@@ -30,14 +30,14 @@ async function attest(flags: Flags, io: CliIo): Promise<0> {
   if (!/^[0-9a-f]{64}$/.test(nonce)) {
     throw new UsageError('bad-value', '--nonce: must be 64 hex digits');
   }
-  const { Machine } = await import('../attest/machine.ts');
-  const { Reporter } = await import('../attest/reporter.ts');
-  const { readSoftware } = await import('../attest/software.ts');
   const machine = new Machine({}, HOST_CLOCK);
   const made = await new Reporter(machine).make(
     {
-      software: await readSoftware(),
-      ...{ model: null, configuration: null, tlsSpkiSha256: null, receipts: null },
+      software: await readSoftware(readVersion()),
+      model: null,
+      configuration: null,
+      tlsSpkiSha256: null,
+      receipts: null,
     },
     { nonce, binding: 'statement', issuedAt: HOST_CLOCK.unixSeconds() },
   );

@@ -1,5 +1,7 @@
 import { basename, isAbsolute } from 'node:path';
 import { benchResult, plotRuns, tableOf } from '@bridgekeeper/report';
+import { UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { type Command, Option } from 'commander';
 import { DECODE_SUITE } from '../bench/decode.ts';
 import { FUZZ_SUITE } from '../bench/fuzz/suite.ts';
@@ -10,8 +12,6 @@ import { SSE_SUITE } from '../bench/sse.ts';
 import { START_SUITE } from '../bench/start.ts';
 import type { Suite, SuiteParameter } from '../bench/suite.ts';
 import { VERIFY_SUITE } from '../bench/verify/suite.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 

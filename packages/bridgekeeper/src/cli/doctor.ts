@@ -1,12 +1,21 @@
+import {
+  CommandError,
+  flagOf,
+  integer,
+  type Kind,
+  oneOf,
+  type Resolved,
+  SETTING_NAMES,
+  type SettingName,
+  settingOf,
+  text,
+  UsageError,
+} from '@bridgekeeper/server';
 import type { Command } from 'commander';
 import type { DoctorRequest } from '../doctor/collect/facts.ts';
 import { splitAssignment } from '../doctor/command/engine-command.ts';
-import { CommandError } from '../doctor/command/words.ts';
 import { type Finding, SEVERITIES, type Severity } from '../doctor/rule.ts';
 import { parseVersion } from '../doctor/version.ts';
-import { integer, type Kind, oneOf, text } from '../settings/kinds.ts';
-import { type Resolved, UsageError } from '../settings/resolve.ts';
-import { flagOf, SETTING_NAMES, type SettingName, settingOf } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';

@@ -1,9 +1,14 @@
 import type { LoadingPlan, Rank } from '@bridgekeeper/engine';
+import {
+  integer,
+  type Kind,
+  oneOf,
+  resolveSettings,
+  SETTINGS,
+  UsageError,
+} from '@bridgekeeper/server';
 import type { Command } from 'commander';
 import type { LoadTask } from '../load/task.ts';
-import { integer, type Kind, oneOf } from '../settings/kinds.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
 import type { CliIo } from './io.ts';
 
 const OWN_SETTINGS = [

@@ -1,11 +1,10 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
+import { resolveSettings, SETTINGS, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import { HOST_CLOCK } from '../edge/time.ts';
 import type { ProbeDocument } from '../probe/document.ts';
 import type { ProbeOptions } from '../probe/probe.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 import { progressBar } from './progress-bar.ts';
@@ -62,7 +61,7 @@ async function runProbeCommand(flags: Flags, io: CliIo): Promise<0 | 1> {
   });
   // Loaded when they are needed, like every command that opens a device's libraries.
   const { cudaAvailability, DeviceError } = await import('@bridgekeeper/device');
-  const { chooseLaw } = await import('../engine/choose.ts');
+  const { chooseLaw } = await import('@bridgekeeper/server');
   const { probe, ProbeError } = await import('../probe/probe.ts');
   const fail = (message: string): 1 => {
     io.err(`bridgekeeper: ${message}`);

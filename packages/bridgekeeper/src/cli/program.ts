@@ -1,7 +1,7 @@
 import { EngineError, ModelError } from '@bridgekeeper/engine';
+import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
 import { BenchError } from '../bench/errors.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { VerifyError } from '../verify/errors.ts';
 import { readVersion } from '../version.ts';
 import { addAttestCommand } from './attest.ts';

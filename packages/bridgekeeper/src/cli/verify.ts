@@ -1,7 +1,7 @@
 import type { Policy, VerifyResult } from '@bridgekeeper/attest';
+import { UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 

@@ -1,5 +1,5 @@
 import type { ConfidentialSettings } from '@bridgekeeper/device';
-import type { Settings } from '../settings/table.ts';
+import type { Settings } from '@bridgekeeper/server';
 import type { EngineCommand } from './command/engine-command.ts';
 import type { Version } from './version.ts';
 

@@ -1,4 +1,4 @@
-import { resolveSettings } from '../settings/resolve.ts';
+import { resolveSettings } from '@bridgekeeper/server';
 import { type EngineFile, readEngineCommand } from './command/engine-command.ts';
 import { type Facts, type FactValues, known } from './facts.ts';
 import { parseVersion } from './version.ts';

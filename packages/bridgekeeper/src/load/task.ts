@@ -7,21 +7,24 @@ import {
   type SealPolicy,
 } from '@bridgekeeper/engine';
 import { benchResult, peakResidentBytes, tableOf } from '@bridgekeeper/report';
+import {
+  chooseLoading,
+  configureEngine,
+  type EngineConfig,
+  keepLoadingPlan,
+  type LoadingChoice,
+  measuredDevice,
+  openDevice,
+  readSealPolicy,
+  type Settings,
+  UsageError,
+} from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../cli/io.ts';
 import { progressBar } from '../cli/progress-bar.ts';
-import { readSealPolicy } from '../edge/seal-policy.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { planEngine } from '../engine/choose.ts';
-import { measuredDevice } from '../engine/measured-device.ts';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
-import { UsageError } from '../settings/resolve.ts';
-import type { Settings } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
-import { chooseLoading, type LoadingChoice } from './choose-loading.ts';
 import { plainRun } from './default-path.ts';
 import { describeLoad, loadRun } from './document.ts';
-import { keepLoadingPlan } from './loading-store.ts';
 import { runLoad } from './run-load.ts';
 
 /** What `load` was asked to do. */
@@ -39,7 +42,7 @@ export interface LoadTask {
 
 /** Everything that one load goes by. */
 interface Course extends LoadTask {
-  readonly plan: EnginePlan;
+  readonly config: EngineConfig;
   readonly choice: LoadingChoice;
   readonly loading: LoadingPlan;
   readonly seal: SealPolicy;
@@ -52,8 +55,8 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
   const { settings, wishes, path } = task;
   const seal = await readSealPolicy(settings);
-  const plan = planEngine({ ...settings, policy: 'drain-first' }, seal);
-  const { model, device: kind, law, bridge } = plan;
+  const config = configureEngine({ ...settings, policy: 'drain-first' }, seal);
+  const { model, device: kind, law, bridge } = config;
   const isGpu = kind.value === 'cuda';
   const choice = chooseLoading({
     ...{ model, deviceKind: kind.value, law: law.value, bridge: bridge.value },
@@ -67,8 +70,8 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const readers = new ReaderPool();
   // Threads start while the device is being opened.
   if (path === 'bridgekeeper') readers.grow(loading.readers);
-  const course = { ...task, plan, choice, loading, seal, readers, startedAt };
-  const device = await openDevice(plan);
+  const course = { ...task, config, choice, loading, seal, readers, startedAt };
+  const device = await openDevice(config);
   try {
     return await (path === 'plain' ? runPlain : runOwn)(course, device, io);
   } catch (error) {
@@ -84,19 +87,19 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
 }
 
 async function runPlain(course: Course, device: Device, io: CliIo): Promise<0> {
-  const { plan, json } = course;
-  const parameters = { model: nameOf(plan), law: plan.law.value?.name ?? 'off' };
-  const run = await plainRun(plan.model, device, parameters);
+  const { config, json } = course;
+  const parameters = { model: nameOf(config), law: config.law.value?.name ?? 'off' };
+  const run = await plainRun(config.model, device, parameters);
   io.out(json ? JSON.stringify(resultOf(course, device, [run]), null, 2) : tableOf([run]));
   return 0;
 }
 
 async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1> {
-  const { plan, choice, loading, readers, seal, rank, stagingBytes, check } = course;
-  const law = plan.law.value;
+  const { config, choice, loading, readers, seal, rank, stagingBytes, check } = course;
+  const law = config.law.value;
   const isChosen = Object.keys(course.wishes).length === 0;
   const outcome = await runLoad({
-    ...{ model: plan.model, device, readers, seal, rank, stagingBytes, check },
+    ...{ model: config.model, device, readers, seal, rank, stagingBytes, check },
     plan: loading,
     race: isChosen && course.mayRace ? choice.race : null,
     onProgress: (progress) => io.redraw?.(progressLine(progress)),
@@ -107,7 +110,7 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
     keepLoadingPlan(choice.store.path, choice.store.key, report.plan);
   }
   const peakBytes = peakResidentBytes();
-  const run = loadRun(outcome, { model: nameOf(plan) }, law, peakBytes);
+  const run = loadRun(outcome, { model: nameOf(config) }, law, peakBytes);
   const result = { ...resultOf(course, device, [run]), race: report.race };
   const text = describeLoad(outcome, law, peakBytes);
   io.out(course.json ? JSON.stringify(result, null, 2) : text);
@@ -115,16 +118,16 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
 }
 
 function resultOf(
-  { plan, startedAt }: Course,
+  { config, startedAt }: Course,
   device: Device,
   runs: Parameters<typeof tableOf>[0],
 ) {
   const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
-  return benchResult('load', context, measuredDevice(plan.device.value, device.info.name), runs);
+  return benchResult('load', context, measuredDevice(config.device.value, device.info.name), runs);
 }
 
 /** Without the path, which is the machine's own affair. */
-function nameOf({ model }: EnginePlan): string {
+function nameOf({ model }: EngineConfig): string {
   return model.split('/').filter(Boolean).at(-1) ?? model;
 }
 

@@ -1,7 +1,7 @@
 import { aloneNs, type CrossingCost, type Profile } from '@bridgekeeper/bridge';
 import { burstSteps } from '@bridgekeeper/engine';
 import { type BenchRun, duration, rate, size, threeDigits } from '@bridgekeeper/report';
-import { policyOn } from '../engine/choose.ts';
+import { policyOn } from '@bridgekeeper/server';
 import { select } from './runs.ts';
 import { DIRECTIONS } from './workbench.ts';
 

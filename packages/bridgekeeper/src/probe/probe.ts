@@ -2,7 +2,7 @@ import { freemem } from 'node:os';
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
 import { type BenchContext, benchResult } from '@bridgekeeper/report';
-import { openDevice } from '../engine/open-device.ts';
+import { openDevice } from '@bridgekeeper/server';
 import { fitRuns, type ProbeDocument } from './document.ts';
 import { type ProbeFacts, readMachineFacts, refusalOf } from './facts.ts';
 import { planProbe } from './plan.ts';

@@ -1,5 +1,5 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import { assumeProfile } from '../engine/assume-profile.ts';
+import { assumeProfile } from '@bridgekeeper/server';
 import type { ProbeFacts } from './facts.ts';
 
 /** What a machine is compared with, and why with that. */

@@ -1,6 +1,6 @@
 import { referenceProfile } from '@bridgekeeper/bridge';
+import { measuredProfilePath } from '@bridgekeeper/server';
 import { expect, test } from 'vitest';
-import { measuredProfilePath } from '../engine/measured-profiles.ts';
 import type { ProbeDocument } from './document.ts';
 import { savingOf } from './save.ts';
 

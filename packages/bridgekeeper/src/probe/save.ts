@@ -1,4 +1,4 @@
-import { measuredProfilePath } from '../engine/measured-profiles.ts';
+import { measuredProfilePath } from '@bridgekeeper/server';
 import type { ProbeDocument } from './document.ts';
 
 /** Where this machine's own profile belongs, or why there is nothing to put there. */

@@ -2,9 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceInfo } from '@bridgekeeper/device';
 import { type GoldenResult, runGolden } from '@bridgekeeper/engine';
-import { engineOptions } from '../engine/build.ts';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
+import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import { type CaseResult, type Contract, chooseCases, runCases } from './contract.ts';
 import { chooseModels, isPassed, type ModelResult, type Models, runModels } from './models.ts';
 import { runSanitizer, type Sanitizer, type SanitizerResult } from './sanitizer.ts';
@@ -54,15 +52,15 @@ const GOLDEN_TOLERANCE = { f32: 1e-4, bf16: 2e-2 } as const;
  * compute-sanitizer.
  */
 export async function selftest(
-  plan: EnginePlan,
+  config: EngineConfig,
   choice: SelftestChoice,
   listener: SelftestListener,
 ): Promise<SelftestReport> {
   const skipped: string[] = [];
   const chosen = chooseCases(choice.contract, choice.filter);
-  const cases = await runCases(plan, chosen, listener.onCase);
-  const { info, golden } = await checkGolden(plan, choice, skipped);
-  const { models, peer } = await checkModels(plan, info, choice, listener, skipped);
+  const cases = await runCases(config, chosen, listener.onCase);
+  const { info, golden } = await checkGolden(config, choice, skipped);
+  const { models, peer } = await checkModels(config, info, choice, listener, skipped);
   const sanitizers: SanitizerResult[] = [];
   for (const tool of choice.sanitizers) {
     const result = await sanitize(tool, info, choice);
@@ -79,21 +77,21 @@ export async function selftest(
 }
 
 async function checkGolden(
-  plan: EnginePlan,
+  config: EngineConfig,
   { contract, filter }: SelftestChoice,
   skipped: string[],
 ) {
-  const device = await openDevice(plan);
+  const device = await openDevice(config);
   try {
     const { info } = device;
     if (info.kind === 'model' || contract !== 'all' || !'golden results'.includes(filter)) {
       return { info, golden: undefined };
     }
-    if (!existsSync(join(plan.model, 'golden.json'))) {
+    if (!existsSync(join(config.model, 'golden.json'))) {
       skipped.push('golden results: the model brings no golden.json');
       return { info, golden: undefined };
     }
-    return { info, golden: await runGolden(engineOptions(plan, device)) };
+    return { info, golden: await runGolden(engineOptions(config, device)) };
   } finally {
     await device.close();
   }
@@ -108,7 +106,7 @@ function goldenPassed(golden: readonly GoldenResult[] | undefined, info: DeviceI
 }
 
 async function checkModels(
-  plan: EnginePlan,
+  config: EngineConfig,
   info: DeviceInfo,
   choice: SelftestChoice,
   { onModel }: SelftestListener,
@@ -122,8 +120,8 @@ async function checkModels(
   const models = chooseModels(wanted, choice.filter);
   if (wanted !== 'all') skipped.push(`random models: ${models.length} of them ran (--models all)`);
   if (models.length === 0) return { models: [], peer: undefined };
-  // Random models have no seal, and the plan's may have a key in it.
-  const unsealed: EnginePlan = { ...plan, seal: { mode: 'off' } };
+  // Random models have no seal, and the config's may have a key in it.
+  const unsealed: EngineConfig = { ...config, seal: { mode: 'off' } };
   const { models: results, peer } = await runModels(unsealed, models, choice.peer, onModel);
   if (peer === undefined) skipped.push('the reference framework: not asked for (--peer python3)');
   else if ('skipped' in peer) skipped.push(`the reference framework: ${peer.skipped}`);

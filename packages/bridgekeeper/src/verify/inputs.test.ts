@@ -13,8 +13,8 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeCertificate } from '@bridgekeeper/server/testing';
 import { afterAll, describe, expect, test } from 'vitest';
-import { makeCertificate } from '../testing/certificate.ts';
 import { fetchReport } from './fetch-report.ts';
 import { readFiles } from './read-files.ts';
 

@@ -10,7 +10,7 @@ import {
   type VerifyResult,
   verifyEvidence,
 } from '@bridgekeeper/attest';
-import { HOST_CLOCK } from '../edge/time.ts';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { VerifyError } from './errors.ts';
 import { fetchReport } from './fetch-report.ts';
 import { readFiles } from './read-files.ts';

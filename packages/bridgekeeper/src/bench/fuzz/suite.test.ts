@@ -1,5 +1,5 @@
+import { UsageError } from '@bridgekeeper/server';
 import { expect, test } from 'vitest';
-import { UsageError } from '../../settings/resolve.ts';
 import type { SuiteIo } from '../suite.ts';
 import { FUZZ_SUITE } from './suite.ts';
 

@@ -1,9 +1,8 @@
 import { once as nextEvent } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type BenchRun, tableOf } from '@bridgekeeper/report';
-import { HOST_CLOCK } from '../../edge/time.ts';
-import { integer, text } from '../../settings/kinds.ts';
-import { UsageError } from '../../settings/resolve.ts';
+import { integer, text, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite, SuiteResult } from '../suite.ts';
 import type { ModuleCoverage } from './coverage.ts';
 import type { FuzzMessage, FuzzOrder, TargetOutcome } from './messages.ts';

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { FuzzCase, FuzzTarget } from '@bridgekeeper/attest/testing';
-import { HOST_CLOCK } from '../../edge/time.ts';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { LineCoverage } from './coverage.ts';
 import type { Fault, FuzzMessage, FuzzOrder, TargetOutcome } from './messages.ts';
 

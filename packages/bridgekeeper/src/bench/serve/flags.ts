@@ -1,4 +1,4 @@
-import { integer, type Kind, number, oneOf, onOff, text, texts } from '../../settings/kinds.ts';
+import { integer, type Kind, number, oneOf, onOff, text, texts } from '@bridgekeeper/server';
 import { SEAL_PARAMETERS } from '../seal.ts';
 import type { SuiteParameter } from '../suite.ts';
 

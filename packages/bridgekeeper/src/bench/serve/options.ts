@@ -1,4 +1,4 @@
-import { UsageError } from '../../settings/resolve.ts';
+import { UsageError } from '@bridgekeeper/server';
 import type { ServeValues } from './flags.ts';
 import { type Goodput, LATENCY_NAMES, type LatencyName } from './statistics.ts';
 

@@ -1,4 +1,4 @@
-import { UsageError } from '../../settings/resolve.ts';
+import { UsageError } from '@bridgekeeper/server';
 import type { BenchRequest, TextCodec } from './workload.ts';
 
 const wrong = (where: string, what: string) =>

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { Tokenizer } from '@bridgekeeper/engine';
-import { UsageError } from '../../settings/resolve.ts';
+import { UsageError } from '@bridgekeeper/server';
 import type { WrittenRequest } from './client.ts';
 import { Draws } from './draws.ts';
 import type { ServeValues } from './flags.ts';

@@ -5,11 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BenchResult } from '@bridgekeeper/report';
+import { makeCertificate, startTestServer, type TestServer } from '@bridgekeeper/server/testing';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import type { CliIo } from '../../cli/io.ts';
 import { runCli } from '../../cli/program.ts';
-import { makeCertificate } from '../../testing/certificate.ts';
-import { startTestServer, type TestServer } from '../../testing/test-server.ts';
 
 const STORYTELLER = fileURLToPath(new URL('../../../../../models/storyteller', import.meta.url));
 

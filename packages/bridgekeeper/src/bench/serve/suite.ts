@@ -1,6 +1,6 @@
 import { openModel, openTokenizer, type Tokenizer } from '@bridgekeeper/engine';
-import { HOST_CLOCK } from '../../edge/time.ts';
-import { UsageError } from '../../settings/resolve.ts';
+import { UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { BenchError } from '../errors.ts';
 import { sealPolicyOf } from '../seal.ts';
 import type { Suite, SuiteIo, SuiteResult } from '../suite.ts';

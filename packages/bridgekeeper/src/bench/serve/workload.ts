@@ -1,4 +1,4 @@
-import { UsageError } from '../../settings/resolve.ts';
+import { UsageError } from '@bridgekeeper/server';
 import { Draws } from './draws.ts';
 
 /** Text, or token ids. */

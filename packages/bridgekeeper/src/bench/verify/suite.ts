@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type BenchRun, summarise } from '@bridgekeeper/report';
-import { HOST_CLOCK } from '../../edge/time.ts';
-import { integer, text, texts } from '../../settings/kinds.ts';
-import { UsageError } from '../../settings/resolve.ts';
+import { integer, text, texts, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite } from '../suite.ts';
 import { givenCase, madeCases, type VerifyCase } from './cases.ts';
 import type { VerifyFindings, VerifyOrder } from './worker.ts';

@@ -1,7 +1,7 @@
 import { Session } from 'node:inspector/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ChainCache } from '@bridgekeeper/attest';
-import { HOST_CLOCK } from '../../edge/time.ts';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { type VerifyCase, verifyCase } from './cases.ts';
 
 /** What the measured thread is started with. */

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { CommandError, quoteWord } from '@bridgekeeper/server';
 import { parse as parseYaml } from 'yaml';
 import {
   ENGINE_TITLES,
@@ -8,8 +9,6 @@ import {
   readEngineCommand,
 } from '../command/engine-command.ts';
 import { optionText } from '../command/queries.ts';
-import { quoteWord } from '../command/quote.ts';
-import { CommandError } from '../command/words.ts';
 import { type Facts, known, type Observed, unknown } from '../facts.ts';
 import { parseVersion, type Version } from '../version.ts';
 import { listFolder, readBounded } from './read-bounded.ts';

@@ -1,4 +1,4 @@
-import type { Settings } from '../../settings/table.ts';
+import type { Settings } from '@bridgekeeper/server';
 import { parallelGpus } from '../command/queries.ts';
 import { type Facts, type GpuKind, known, unknown } from '../facts.ts';
 import type { Version } from '../version.ts';

@@ -1,6 +1,6 @@
+import { quoteStyleOf, quoteWord, usualStyle } from '@bridgekeeper/server';
 import { type EngineCommand, readEngineCommand } from './engine-command.ts';
 import { lastOption, parseJson, structureInFile } from './queries.ts';
-import { quoteStyleOf, quoteWord, usualStyle } from './quote.ts';
 
 type Value = boolean | number | string;
 

@@ -1,10 +1,9 @@
+import { CommandError, quoteWord } from '@bridgekeeper/server';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type EngineCommand, readEngineCommand } from './engine-command.ts';
 import { hideSecrets } from './hide-secrets.ts';
 import { optionNumber, optionText, parallelGpus, structuredValue, switchState } from './queries.ts';
-import { quoteWord } from './quote.ts';
-import { CommandError } from './words.ts';
 
 const program = (command: EngineCommand) => command.words[command.program]!.text;
 

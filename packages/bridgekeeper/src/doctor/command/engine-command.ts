@@ -1,5 +1,5 @@
+import { CommandError, type ShellCommand, splitWords, type Word } from '@bridgekeeper/server';
 import { type Option, type OptionTable, readOptions } from './options.ts';
-import { CommandError, type ShellCommand, splitWords, type Word } from './words.ts';
 
 export type EngineName = 'vllm' | 'sglang' | 'tensorrt-llm';
 

@@ -1,6 +1,5 @@
+import { quoteStyleOf, quoteWord, splitWords } from '@bridgekeeper/server';
 import { parseJson } from './queries.ts';
-import { quoteStyleOf, quoteWord } from './quote.ts';
-import { splitWords } from './words.ts';
 
 /** What stands where a secret stood. */
 const HIDDEN = '[hidden]';

@@ -1,4 +1,4 @@
-import type { Word } from './words.ts';
+import type { Word } from '@bridgekeeper/server';
 
 /** One option of an engine's command line, under its long name with dashes. */
 export interface Option {
