@@ -1,12 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { SystemClock } from '@bridgekeeper/device';
 import { type BenchRun, residentBytes, summarise } from '@bridgekeeper/report';
 import { integer, SETTINGS, text } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
-
-const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** What a restart costs: the whole program as a process, from its start to its first answer. */
 export const START_SUITE: Suite = {
@@ -18,7 +15,7 @@ export const START_SUITE: Suite = {
     device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
     repeats: { kind: integer(1, 100), default: '3', help: 'starts' },
   },
-  async run(values, progress) {
+  async run(values, progress, { main }) {
     const { model, device, repeats } = values as {
       model: string;
       device: string;
@@ -26,7 +23,7 @@ export const START_SUITE: Suite = {
     };
     const measured: BenchRun['metrics'][] = [];
     for (let repeat = 0; repeat < repeats; repeat++) {
-      const metrics = await oneStart(model, device);
+      const metrics = await oneStart(main, model, device);
       progress(`first answer after ${metrics.firstAnswerSeconds!.toFixed(2)} s`);
       measured.push(metrics);
     }
@@ -35,12 +32,12 @@ export const START_SUITE: Suite = {
   },
 };
 
-async function oneStart(model: string, device: string): Promise<BenchRun['metrics']> {
+async function oneStart(main: string, model: string, device: string): Promise<BenchRun['metrics']> {
   const clock = new SystemClock();
   const startedNs = clock.nowNs();
   const seconds = () => (clock.nowNs() - startedNs) / 1e9;
   const args = [
-    MAIN,
+    main,
     'serve',
     model,
     '--device',

@@ -7,10 +7,10 @@ import { fileURLToPath } from 'node:url';
 import type { BenchResult } from '@bridgekeeper/report';
 import { makeCertificate, startTestServer, type TestServer } from '@bridgekeeper/server/testing';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import type { CliIo } from '../../cli/io.ts';
-import { runCli } from '../../cli/program.ts';
+import type { CliIo } from './io.ts';
+import { runCli } from './program.ts';
 
-const STORYTELLER = fileURLToPath(new URL('../../../../../models/storyteller', import.meta.url));
+const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-bench-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { SuiteIo } from '../suite.ts';
 import { FUZZ_SUITE } from './suite.ts';
 
-const io: SuiteIo = { environment: {}, readFile: () => '', writeFile: () => undefined };
+const io: SuiteIo = { main: '', environment: {}, readFile: () => '', writeFile: () => undefined };
 
 async function run(target: string, inputs = 500) {
   const lines: string[] = [];

@@ -9,7 +9,6 @@ import {
   type VerifyResult,
   verifyEvidence,
 } from '@bridgekeeper/attest';
-import { readFiles } from '../../verify/read-files.ts';
 
 /** Something to verify, as plain data: it travels to the thread that is measured. */
 export interface VerifyCase {
@@ -64,9 +63,11 @@ export async function madeCases(): Promise<[service: VerifyCase, ...parts: Verif
   ];
 }
 
-/** Evidence of vendors' machines: files joined by `+`, or a folder. Throws VerifyError. */
+/** Evidence of vendors' machines: files joined by `+`, or a folder. Throws EvidenceFileError. */
 export async function givenCase(paths: string, nowMs: number): Promise<VerifyCase> {
-  const files = await readFiles(paths.split('+'));
+  // Loaded when it is needed: the thread that is measured has no use for it.
+  const { readEvidenceFiles } = await import('@bridgekeeper/attest/node');
+  const files = await readEvidenceFiles(paths.split('+'));
   return {
     input: files.map(({ name }) => name).join(' '),
     files,

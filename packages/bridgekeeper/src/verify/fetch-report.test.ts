@@ -1,13 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -16,48 +8,9 @@ import { join } from 'node:path';
 import { makeCertificate } from '@bridgekeeper/server/testing';
 import { afterAll, describe, expect, test } from 'vitest';
 import { fetchReport } from './fetch-report.ts';
-import { readFiles } from './read-files.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-verify-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-const place = (name: string) => join(scratch, name);
-
-describe('files', () => {
-  test('come from folders in the order of their names, one level deep', async () => {
-    mkdirSync(place('folder/inner'), { recursive: true });
-    for (const name of ['b.txt', 'a.txt', '.hidden', 'inner/deep.txt']) {
-      writeFileSync(place(`folder/${name}`), name);
-    }
-    symlinkSync(place('folder/a.txt'), place('folder/c.txt'));
-    const files = await readFiles([place('folder'), place('folder/inner/deep.txt')]);
-    expect(files.map(({ name, isNamed }) => [name, isNamed])).toEqual([
-      ['a.txt', false],
-      ['b.txt', false],
-      ['c.txt', false],
-      ['deep.txt', true],
-    ]);
-    expect(new TextDecoder().decode(files[3]!.bytes)).toBe('inner/deep.txt');
-  });
-
-  test('that are missing, too large or none are refused', async () => {
-    await expect(readFiles([place('none')])).rejects.toMatchObject({ code: 'not-found' });
-    writeFileSync(place('large'), '');
-    truncateSync(place('large'), 8 * 1024 * 1024 + 1);
-    await expect(readFiles([place('large')])).rejects.toMatchObject({ code: 'too-large' });
-    await expect(readFiles(['/dev/zero'])).rejects.toMatchObject({ code: 'unreadable' });
-    spawnSync('mkfifo', [place('pipe')]);
-    await expect(readFiles([place('pipe')])).rejects.toMatchObject({ name: 'VerifyError' });
-  });
-
-  test('are bounded in number and in all', async () => {
-    mkdirSync(place('many'));
-    for (let i = 0; i < 257; i++) writeFileSync(place(`many/${i}`), '');
-    await expect(readFiles([place('many')])).rejects.toMatchObject({ code: 'too-large' });
-    truncateSync(place('large'), 8 * 1024 * 1024);
-    const nine = Array.from({ length: 9 }, () => place('large'));
-    await expect(readFiles(nine)).rejects.toMatchObject({ code: 'too-large' });
-  });
-});
 
 /** A server for one test: its address, what it was asked, and its end. */
 async function serving(answer: RequestListener, tls?: { key: string; cert: string }) {

@@ -1,8 +1,20 @@
 import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { EvidenceFile } from '@bridgekeeper/attest';
-import { VerifyError } from './errors.ts';
+import type { EvidenceFile } from '../verify/recognise.ts';
+
+type EvidenceFileErrorCode = 'not-found' | 'too-large' | 'unreadable';
+
+/** What was given as evidence cannot be read. */
+export class EvidenceFileError extends Error {
+  override readonly name = 'EvidenceFileError';
+  readonly code: EvidenceFileErrorCode;
+
+  constructor(code: EvidenceFileErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
 
 const FILE_BYTES_MAX = 8 * 1024 * 1024;
 const FOLDER_FILES_MAX = 256;
@@ -15,16 +27,19 @@ export interface ReadFile extends EvidenceFile {
 
 /**
  * Reads files, and folders one level deep, hidden files left out, in the order of their names.
- * Throws VerifyError.
+ * Throws EvidenceFileError.
  */
-export async function readFiles(paths: readonly string[]): Promise<ReadFile[]> {
+export async function readEvidenceFiles(paths: readonly string[]): Promise<ReadFile[]> {
   const files: ReadFile[] = [];
   let totalBytes = 0;
   for (const { path, isNamed } of (await Promise.all(paths.map(expand))).flat()) {
     const bytes = await readBounded(path);
     totalBytes += bytes.length;
     if (totalBytes > TOTAL_BYTES_MAX) {
-      throw new VerifyError('too-large', `more than ${TOTAL_BYTES_MAX} bytes were given in all`);
+      throw new EvidenceFileError(
+        'too-large',
+        `more than ${TOTAL_BYTES_MAX} bytes were given in all`,
+      );
     }
     files.push({ name: basename(path), bytes, isNamed });
   }
@@ -33,7 +48,9 @@ export async function readFiles(paths: readonly string[]): Promise<ReadFile[]> {
 
 async function expand(path: string): Promise<{ path: string; isNamed: boolean }[]> {
   const info = await stat(path).catch((cause: unknown) => {
-    throw new VerifyError('not-found', `${path} cannot be read: ${reasonOf(cause)}`, { cause });
+    throw new EvidenceFileError('not-found', `${path} cannot be read: ${reasonOf(cause)}`, {
+      cause,
+    });
   });
   if (!info.isDirectory()) return [{ path, isNamed: true }];
   const entries = await readdir(path, { withFileTypes: true });
@@ -43,7 +60,7 @@ async function expand(path: string): Promise<{ path: string; isNamed: boolean }[
     .sort();
   if (names.length > FOLDER_FILES_MAX) {
     const limit = `at most ${FOLDER_FILES_MAX} are read`;
-    throw new VerifyError('too-large', `${path} holds ${names.length} files, ${limit}`);
+    throw new EvidenceFileError('too-large', `${path} holds ${names.length} files, ${limit}`);
   }
   return names.map((name) => ({ path: join(path, name), isNamed: false }));
 }
@@ -53,17 +70,19 @@ async function readBounded(path: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const info = await file.stat();
-    if (!info.isFile()) throw new VerifyError('unreadable', `${path} is not a file`);
+    if (!info.isFile()) throw new EvidenceFileError('unreadable', `${path} is not a file`);
     if (info.size > FILE_BYTES_MAX) {
       const sizes = `${info.size} bytes, at most ${FILE_BYTES_MAX} are read`;
-      throw new VerifyError('too-large', `${path} has ${sizes}`);
+      throw new EvidenceFileError('too-large', `${path} has ${sizes}`);
     }
     const bytes = new Uint8Array(info.size);
     const { bytesRead } = await file.read(bytes, 0, info.size, 0);
     return bytes.subarray(0, bytesRead);
   } catch (cause) {
-    if (cause instanceof VerifyError) throw cause;
-    throw new VerifyError('not-found', `${path} cannot be read: ${reasonOf(cause)}`, { cause });
+    if (cause instanceof EvidenceFileError) throw cause;
+    throw new EvidenceFileError('not-found', `${path} cannot be read: ${reasonOf(cause)}`, {
+      cause,
+    });
   }
 }
 

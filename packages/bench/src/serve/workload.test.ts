@@ -8,7 +8,7 @@ import { vocabularyOf } from './requests.ts';
 import { traceRequests } from './trace.ts';
 import { randomRequests, repeatedTo } from './workload.ts';
 
-const STORYTELLER = fileURLToPath(new URL('../../../../../models/storyteller', import.meta.url));
+const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
 const tokenizer = await openTokenizer(STORYTELLER);
 const vocabulary = Uint32Array.from({ length: 4000 }, (_, index) => index + 16);
 const random = { requests: 6, inputTokens: 40, outputTokens: 20, rangeRatio: 0, prefixTokens: 0 };

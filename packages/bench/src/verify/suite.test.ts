@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { SuiteIo } from '../suite.ts';
 import { VERIFY_SUITE } from './suite.ts';
 
-const io: SuiteIo = { environment: {}, readFile: () => '', writeFile: () => undefined };
+const io: SuiteIo = { main: '', environment: {}, readFile: () => '', writeFile: () => undefined };
 const run = (at?: string) => {
   const values = { evidence: undefined, at, repeats: 1, parallel: 3, rounds: 2 };
   return VERIFY_SUITE.run(values, () => undefined, io);

@@ -19,6 +19,8 @@ export interface SuiteResult {
 
 /** What a suite touches of its process. */
 export interface SuiteIo {
+  /** The file that Node runs as `bridgekeeper`, for suites that start it. */
+  readonly main: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly readFile: (path: string) => string;
   readonly writeFile: (path: string, text: string) => void;

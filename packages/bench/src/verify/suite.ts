@@ -40,7 +40,7 @@ export const VERIFY_SUITE: Suite = {
   async run(values, progress) {
     const { evidence = [], at, repeats, parallel, rounds } = values as unknown as Values;
     const nowMs = timeOf(at);
-    const given = await Promise.all(evidence.map((paths) => givenCase(paths, nowMs)));
+    const given = await Promise.all(evidence.map((paths) => readGiven(paths, nowMs)));
     const [service, ...parts] = await madeCases();
     const runs: BenchRun[] = [];
     const add = (run: BenchRun) => {
@@ -57,6 +57,17 @@ export const VERIFY_SUITE: Suite = {
     return { device: { name: 'none', driver: null }, runs };
   },
 };
+
+/** Throws UsageError. */
+async function readGiven(paths: string, nowMs: number): Promise<VerifyCase> {
+  try {
+    return await givenCase(paths, nowMs);
+  } catch (error) {
+    const { EvidenceFileError } = await import('@bridgekeeper/attest/node');
+    if (!(error instanceof EvidenceFileError)) throw error;
+    throw new UsageError('bad-file', error.message, { cause: error });
+  }
+}
 
 /** Throws UsageError. */
 function timeOf(at: string | undefined): number {
