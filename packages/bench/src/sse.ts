@@ -22,7 +22,8 @@ interface Pass {
  */
 export const SSE_SUITE: Suite = {
   name: 'sse',
-  summary: 'streamed tokens a second of the HTTP server, against a stub engine',
+  summary:
+    'streamed tokens a second of the HTTP server, against an engine that emits made-up tokens',
   parameters: {
     streams: { kind: integer(1, 4096), default: '64', help: 'streams at a time' },
     tokens: { kind: integer(1, 1e6), default: '2000', help: 'tokens of a stream' },

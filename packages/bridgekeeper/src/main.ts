@@ -28,7 +28,7 @@ const io: CliIo = {
   startEngine: startConfiguredEngine,
 };
 
-// Whoever reads our output may leave early (`| head`): that is no failure of ours.
+// A reader of our output may leave early (`| head`): that is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit(0);

@@ -24,7 +24,7 @@ export function fitRuns(
   facts: ProbeFacts,
   memoryBytes: number,
 ): FittedProfile | null {
-  // Where nobody knows, the more careful answer: what CC forbids is not used.
+  // Where it is not known, the more careful answer: what CC forbids is not used.
   const confidential = facts.confidential ?? facts.device === 'cuda';
   const state = confidential ? 'cc' : 'native';
   const law = facts.law === null ? '' : ` under the imposed law ${facts.law}`;

@@ -5,7 +5,7 @@ import { type BenchContext, benchResult } from '@bridgekeeper/report';
 import { openDevice } from '@bridgekeeper/server';
 import { fitRuns, type ProbeDocument } from './document.ts';
 import { type ProbeFacts, readMachineFacts, refusalOf } from './facts.ts';
-import { planProbe } from './plan.ts';
+import { limitsOf } from './limits.ts';
 import { type ProbeRun, runProbe } from './run.ts';
 
 /** Why nothing was measured. The message says what to do. */
@@ -40,14 +40,14 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
   });
   let run: ProbeRun;
   try {
-    const plan = planProbe({
+    const limits = limitsOf({
       quick,
       deviceMemoryBytes: device.info.memoryBytes,
       hostFreeBytes: freemem(),
       hasLaw: law !== null,
       isCpu: device.info.kind === 'cpu',
     });
-    run = await runProbe({ device, plan, nowNs, stop, onStep });
+    run = await runProbe({ device, limits, nowNs, stop, onStep });
   } finally {
     await device.close();
   }

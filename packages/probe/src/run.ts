@@ -1,12 +1,12 @@
 import { type Device, DeviceError } from '@bridgekeeper/device';
 import type { BenchRun } from '@bridgekeeper/report';
+import type { ProbeLimits } from './limits.ts';
 import { measureContexts, measureSharedContext } from './measure/contexts.ts';
 import { measureCrossings, measureFreshMemory, measureHostMemory } from './measure/crossings.ts';
 import { measureLocal, measureNodes, measureSmallProducts } from './measure/local.ts';
 import { measureBatch, measureContext, measurePeers, tryFeatures } from './measure/machine.ts';
 import { measureIssue } from './measure/queued.ts';
 import { measureSubmission } from './measure/submission.ts';
-import type { ProbePlan } from './plan.ts';
 import { ProbeStopped, Sampler } from './sampler.ts';
 import { Workbench } from './workbench.ts';
 
@@ -54,7 +54,7 @@ export interface ProbeRun {
 
 export interface RunOptions {
   readonly device: Device;
-  readonly plan: ProbePlan;
+  readonly limits: ProbeLimits;
   /** Real time, also for a device whose own time is virtual. */
   readonly nowNs: () => number;
   readonly stop: AbortSignal;
@@ -66,10 +66,10 @@ export interface RunOptions {
  * stops ends the probe; either way the runs so far are there.
  */
 export async function runProbe(options: RunOptions): Promise<ProbeRun> {
-  const { device, plan, nowNs, stop, onStep } = options;
+  const { device, limits, nowNs, stop, onStep } = options;
   const sampler = new Sampler(nowNs, stop);
   const startedNs = nowNs();
-  const bench = await Workbench.open(device, plan, sampler);
+  const bench = await Workbench.open(device, limits, sampler);
   const runs: BenchRun[] = [];
   const steps: StepOutcome[] = [];
   for (const [index, { title, isNeeded, measure }] of STEPS.entries()) {
@@ -80,7 +80,7 @@ export async function runProbe(options: RunOptions): Promise<ProbeRun> {
       note('stopped', null);
       continue;
     }
-    if (!isNeeded && stepNs - startedNs > plan.deadlineNs) {
+    if (!isNeeded && stepNs - startedNs > limits.deadlineNs) {
       note('left-out', 'there was no time left for it');
       continue;
     }

@@ -1,5 +1,5 @@
 import { type BenchRun, summarise } from '@bridgekeeper/report';
-import type { Repeats } from './plan.ts';
+import type { Repeats } from './limits.ts';
 
 /** The operator stopped the probe: what was measured so far is kept. */
 export class ProbeStopped extends Error {

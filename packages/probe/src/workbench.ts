@@ -7,7 +7,7 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import type { ProbePlan } from './plan.ts';
+import type { ProbeLimits } from './limits.ts';
 import type { Sampler } from './sampler.ts';
 
 export const DIRECTIONS = ['h2d', 'd2h'] as const;
@@ -30,7 +30,7 @@ export const WAYS: readonly Way[] = DIRECTIONS.flatMap((direction) =>
  */
 export class Workbench {
   readonly device: Device;
-  readonly plan: ProbePlan;
+  readonly limits: ProbeLimits;
   readonly sampler: Sampler;
   readonly stream: Stream;
   /** A thread of its own on the launching thread's context: it times copies without our waiting. */
@@ -38,10 +38,10 @@ export class Workbench {
   readonly #target: DeviceBuffer;
   readonly #hosts: Readonly<Record<HostMemoryKind, HostBuffer>>;
 
-  private constructor(device: Device, plan: ProbePlan, sampler: Sampler, lane: Lane) {
-    const bytes = plan.largestBytes;
+  private constructor(device: Device, limits: ProbeLimits, sampler: Sampler, lane: Lane) {
+    const bytes = limits.largestBytes;
     this.device = device;
-    this.plan = plan;
+    this.limits = limits;
     this.sampler = sampler;
     this.lane = lane;
     this.stream = device.createStream('probe');
@@ -50,13 +50,13 @@ export class Workbench {
       pinned: device.allocateHost(bytes, 'pinned', 'probe'),
       pageable: device.allocateHost(bytes, 'pageable', 'probe'),
     };
-    // Real pages, written by this machine: what nobody wrote yet is all one page of zeros.
+    // Real pages, written by this machine: unwritten pages are all one page of zeros.
     for (const host of Object.values(this.#hosts)) host.bytes.fill(1);
   }
 
-  static async open(device: Device, plan: ProbePlan, sampler: Sampler): Promise<Workbench> {
+  static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
     const lane = await device.openLane({ label: 'probe', context: 'shared' });
-    return new Workbench(device, plan, sampler, lane);
+    return new Workbench(device, limits, sampler, lane);
   }
 
   nowNs(): number {

@@ -1,6 +1,6 @@
 export { buildEngine, engineOptions } from './engine/build.ts';
 export { assumeProfile } from './engine/config/assume-profile.ts';
-export { chooseLoading, type LoadingChoice } from './engine/config/choose-loading.ts';
+export { chooseLoading, type LoadingDecision } from './engine/config/choose-loading.ts';
 export { chooseLaw, configureEngine, lawName, policyOn } from './engine/config/configure.ts';
 export type { EngineConfig } from './engine/config/engine-config.ts';
 export { keepLoadingPlan } from './engine/config/loading-store.ts';

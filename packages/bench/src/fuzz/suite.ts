@@ -36,7 +36,7 @@ export const FUZZ_SUITE: Suite = {
 interface Campaign {
   readonly outcomes: readonly TargetOutcome[];
   readonly modules: readonly ModuleCoverage[];
-  /** Where it stood still. */
+  /** Where it was stuck. */
   readonly hung: string | null;
 }
 

@@ -13,7 +13,7 @@ const post = (message: FuzzMessage) => parentPort!.postMessage(message);
 const coverage = new LineCoverage();
 await coverage.start();
 const authority = await import('@bridgekeeper/attest/testing');
-// Most inputs end in an error, and nobody reads where it was thrown.
+// Most inputs end in an error, and its stack is not read.
 Error.stackTraceLimit = 0;
 
 const { FUZZ_TARGETS, shareOut } = authority;

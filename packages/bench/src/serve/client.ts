@@ -17,7 +17,7 @@ export interface ClientOptions {
   /** Takes any certificate. */
   readonly insecure: boolean;
   /**
-   * Whether a fault may say what the server said: it may quote the prompt, which is nobody's
+   * Whether a fault may say what the server said: it may quote the prompt, which is no one's
    * business unless it was made up.
    */
   readonly quotesErrors: boolean;

@@ -46,7 +46,7 @@ class Gate {
     try {
       return await work();
     } finally {
-      // The place goes straight to the next one: nobody who comes now can take it first.
+      // The place goes straight to the next one: none that comes now can take it first.
       const next = this.#waiting.shift();
       if (next === undefined) this.#free += 1;
       else next();

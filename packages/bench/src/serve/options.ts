@@ -49,7 +49,7 @@ export function settleOptions(values: ServeValues, apiKey: string | undefined): 
   };
 }
 
-/** Whether the prompts are made up, so that nobody's text is in them. */
+/** Whether the prompts are made up, so that no person's text is in them. */
 export function isSynthetic(values: ServeValues): boolean {
   return values['dataset-name'] === 'random' || values['dataset-name'] === 'timed_trace';
 }

@@ -8,7 +8,7 @@ export interface Outcome {
   readonly chunkNs: readonly number[];
   /** As the server counted; undefined where it did not say. */
   readonly completionTokens: number | undefined;
-  /** As the server counted, or else as the workload did; undefined where nobody knows. */
+  /** As the server counted, or else as the workload did; undefined where neither did. */
   readonly promptTokens: number | undefined;
   /** Why it failed; undefined where it did not. */
   readonly fault: Fault | undefined;

@@ -7,7 +7,7 @@ export type Prompt = string | readonly number[];
 /** One request as a data set has it. */
 export interface BenchRequest {
   readonly prompt: Prompt;
-  /** Undefined where nobody counted. */
+  /** Undefined where they were not counted. */
   readonly promptTokens: number | undefined;
   readonly outputTokens: number;
   /** Seconds from the first request's time; only in traces. */

@@ -18,13 +18,13 @@ export interface VerifyCase {
   readonly anchors: TrustAnchors;
   readonly nowMs: number;
   readonly nonce: Uint8Array<ArrayBuffer> | null;
-  /** Whether every certificate is said not to be revoked; else nobody is asked. */
+  /** Whether every certificate is said not to be revoked; else no service is asked. */
   readonly isUnrevoked: boolean;
   /** Absent: the evidence came as a file. */
   readonly connectionSpkiSha256?: string;
 }
 
-/** Verifies it without asking anybody anything. */
+/** Verifies it without asking any service. */
 export function verifyCase(one: VerifyCase, chains: ChainCache): Promise<VerifyResult> {
   const { input, files, policy, anchors, nowMs, nonce, connectionSpkiSha256 } = one;
   return verifyEvidence({
@@ -32,7 +32,13 @@ export function verifyCase(one: VerifyCase, chains: ChainCache): Promise<VerifyR
     files,
     policy,
     context: {
-      ...{ nowMs, anchors, nonce, chains, references: null, collateral: null, tokenKeys: null },
+      nowMs,
+      anchors,
+      nonce,
+      chains,
+      references: null,
+      collateral: null,
+      tokenKeys: null,
       revocation: one.isUnrevoked ? { status: async () => 'good' } : null,
       ...(connectionSpkiSha256 === undefined ? {} : { connectionSpkiSha256 }),
     },

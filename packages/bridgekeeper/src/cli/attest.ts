@@ -16,7 +16,7 @@ export function addAttestCommand(program: Command, io: CliIo, setCode: (code: nu
   program
     .command('attest')
     .description('collect the evidence of this machine, for others to verify')
-    .option('--nonce <hex>', '32 bytes of whoever will verify; without, they are drawn here')
+    .option('--nonce <hex>', '32 bytes chosen by the verifier; without, they are drawn here')
     .option('--out <file>', 'write the report there, as `verify` reads it')
     .option('--json', 'print the report')
     .action(async (flags: Flags) => {

@@ -109,7 +109,10 @@ describe('against our own server', () => {
   test('replays a trace', async () => {
     const { url } = await stubServer();
     const records = [0, 1, 1].map((timestamp) => ({
-      ...{ timestamp, input_length: 20, output_length: 5, hash_ids: [1, timestamp + 2] },
+      timestamp,
+      input_length: 20,
+      output_length: 5,
+      hash_ids: [1, timestamp + 2],
     }));
     const text = records.map((record) => JSON.stringify(record)).join('\n');
     const flags =

@@ -80,7 +80,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
   const { runLoadTask } = await import('../load/task.ts');
   const task: LoadTask = {
     settings,
-    wishes: wishesOf(flags),
+    overrides: overridesOf(flags),
     rank: rankOf(flags.rank),
     stagingBytes: read('--staging-bytes', integer(2 ** 20, 2 ** 36), flags.stagingBytes),
     path: read('--path', oneOf('bridgekeeper', 'plain'), flags.path)!,
@@ -92,7 +92,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
 }
 
 /** What the flags ask for of a plan. */
-function wishesOf(flags: Flags): Partial<LoadingPlan> {
+function overridesOf(flags: Flags): Partial<LoadingPlan> {
   const own = {
     crossedBy: read('--crossed-by', oneOf('lanes', 'readers'), flags.crossedBy),
     contexts: read('--contexts', integer(0, 64), flags.contexts),

@@ -4,7 +4,7 @@ import type { CaseResult } from '../selftest/contract.ts';
 import { CONTRACTS } from '../selftest/contract.ts';
 import { MODELS, type ModelResult } from '../selftest/models.ts';
 import { SANITIZERS, type SanitizerResult } from '../selftest/sanitizer.ts';
-import type { SelftestChoice, SelftestReport } from '../selftest/selftest.ts';
+import type { SelftestReport, SelftestSelection } from '../selftest/selftest.ts';
 import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
 
@@ -44,17 +44,21 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
   const { selftest } = await import('../selftest/selftest.ts');
   const { settings } = settingsOf(command, io);
   const print = settings.json ? io.err : io.out;
-  const choice = choiceOf(command);
-  const report = await selftest(configureEngine(settings, await readSealPolicy(settings)), choice, {
-    onCase: (result) => print(caseLine(result)),
-    onModel: (result) => print(modelLine(result)),
-    onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
-  });
+  const selection = selectionOf(command);
+  const report = await selftest(
+    configureEngine(settings, await readSealPolicy(settings)),
+    selection,
+    {
+      onCase: (result) => print(caseLine(result)),
+      onModel: (result) => print(modelLine(result)),
+      onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
+    },
+  );
   const { cases, models, sanitizers } = report;
-  if (choice.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
+  if (selection.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
     throw new UsageError(
       'bad-value',
-      `--filter: no case or model has ${choice.filter} in its name`,
+      `--filter: no case or model has ${selection.filter} in its name`,
     );
   }
   if (settings.json) io.out(JSON.stringify(report));
@@ -62,9 +66,9 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
   return report.passed ? 0 : 1;
 }
 
-function choiceOf(command: Command): SelftestChoice {
+function selectionOf(command: Command): SelftestSelection {
   const { contract, models, filter, peer, sanitizer } = command.opts() as Omit<
-    SelftestChoice,
+    SelftestSelection,
     'sanitizers'
   > & { readonly sanitizer: (typeof SANITIZERS)[number] | 'none' | 'all' };
   const named = sanitizer === 'none' ? [] : sanitizer === 'all' ? SANITIZERS : [sanitizer];

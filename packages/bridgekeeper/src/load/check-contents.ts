@@ -105,8 +105,13 @@ async function deviceSums(
       });
     }
     await device.inlineLane.copy({
-      ...{ direction: 'd2h', device: slice(table), host, hostOffsetBytes: 0, stream },
-      ...{ purpose: 'probe', tenant: SHARED_TENANT },
+      direction: 'd2h',
+      device: slice(table),
+      host,
+      hostOffsetBytes: 0,
+      stream,
+      purpose: 'probe',
+      tenant: SHARED_TENANT,
     });
     const words = new Uint32Array(host.bytes.slice().buffer);
     return Uint32Array.from({ length: parts.length * 2 }, (_, i) => {

@@ -107,7 +107,14 @@ async function load(
 ): Promise<LoadedTensors> {
   const { device, plan, readers, race, rank, stagingBytes, onProgress } = request;
   const options: LoadOptions & { source: Checkpoint } = {
-    ...{ device, lanes, readers, plan, race, stagingBytes, onProgress, source },
+    device,
+    lanes,
+    readers,
+    plan,
+    race,
+    stagingBytes,
+    onProgress,
+    source,
     measureStages: true,
     onFilled,
     onCrossing: (_record: CrossingRecord) => undefined,
@@ -151,8 +158,13 @@ async function pinnedRate(device: Device): Promise<number> {
   const stream = device.createStream('pinned rate');
   const copy = () =>
     device.inlineLane.copy({
-      ...{ direction: 'h2d', device: slice(target), host, hostOffsetBytes: 0, stream },
-      ...{ purpose: 'probe', tenant: 'probe' },
+      direction: 'h2d',
+      device: slice(target),
+      host,
+      hostOffsetBytes: 0,
+      stream,
+      purpose: 'probe',
+      tenant: 'probe',
     });
   try {
     await copy();

@@ -12,7 +12,7 @@ import {
   configureEngine,
   type EngineConfig,
   keepLoadingPlan,
-  type LoadingChoice,
+  type LoadingDecision,
   measuredDevice,
   openDevice,
   readSealPolicy,
@@ -30,8 +30,8 @@ import { runLoad } from './run-load.ts';
 /** What `load` was asked to do. */
 export interface LoadTask {
   readonly settings: Settings;
-  /** What the user wants otherwise than it was chosen: nothing is raced then. */
-  readonly wishes: Partial<LoadingPlan>;
+  /** What the user sets otherwise than it was decided: nothing is raced then. */
+  readonly overrides: Partial<LoadingPlan>;
   readonly rank: Rank | null;
   readonly stagingBytes: number | undefined;
   readonly path: 'bridgekeeper' | 'plain';
@@ -43,7 +43,7 @@ export interface LoadTask {
 /** Everything that one load goes by. */
 interface Course extends LoadTask {
   readonly config: EngineConfig;
-  readonly choice: LoadingChoice;
+  readonly decided: LoadingDecision;
   readonly loading: LoadingPlan;
   readonly seal: SealPolicy;
   readonly readers: ReaderPool;
@@ -53,16 +53,19 @@ interface Course extends LoadTask {
 /** Loads, and shows where the time went. Resolves to the exit code. Throws Usage- or ModelError. */
 export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
-  const { settings, wishes, path } = task;
+  const { settings, overrides, path } = task;
   const seal = await readSealPolicy(settings);
   const config = configureEngine({ ...settings, policy: 'drain-first' }, seal);
   const { model, device: kind, law, bridge } = config;
   const isGpu = kind.value === 'cuda';
-  const choice = chooseLoading({
-    ...{ model, deviceKind: kind.value, law: law.value, bridge: bridge.value },
+  const decided = chooseLoading({
+    model,
+    deviceKind: kind.value,
+    law: law.value,
+    bridge: bridge.value,
     gpuUuid: isGpu ? (cudaAvailability().gpu?.uuid ?? null) : null,
   });
-  const loading = { ...choice.plan, ...wishes };
+  const loading = { ...decided.plan, ...overrides };
   if (loading.crossedBy === 'readers' && (law.value !== null || kind.value === 'model')) {
     const reason = 'crossings are for lanes where a law is imposed, and on the model device';
     throw new UsageError('bad-value', `--crossed-by readers: ${reason}`);
@@ -70,7 +73,7 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const readers = new ReaderPool();
   // Threads start while the device is being opened.
   if (path === 'bridgekeeper') readers.grow(loading.readers);
-  const course = { ...task, config, choice, loading, seal, readers, startedAt };
+  const course = { ...task, config, decided, loading, seal, readers, startedAt };
   const device = await openDevice(config);
   try {
     return await (path === 'plain' ? runPlain : runOwn)(course, device, io);
@@ -95,19 +98,25 @@ async function runPlain(course: Course, device: Device, io: CliIo): Promise<0> {
 }
 
 async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1> {
-  const { config, choice, loading, readers, seal, rank, stagingBytes, check } = course;
+  const { config, decided, loading, readers, seal, rank, stagingBytes, check } = course;
   const law = config.law.value;
-  const isChosen = Object.keys(course.wishes).length === 0;
+  const isChosen = Object.keys(course.overrides).length === 0;
   const outcome = await runLoad({
-    ...{ model: config.model, device, readers, seal, rank, stagingBytes, check },
+    model: config.model,
+    device,
+    readers,
+    seal,
+    rank,
+    stagingBytes,
+    check,
     plan: loading,
-    race: isChosen && course.mayRace ? choice.race : null,
+    race: isChosen && course.mayRace ? decided.race : null,
     onProgress: (progress) => io.redraw?.(progressLine(progress)),
   });
   io.redraw?.('');
   const { report, checked } = outcome;
-  if (report.race.length > 0 && choice.store !== null) {
-    keepLoadingPlan(choice.store.path, choice.store.key, report.plan);
+  if (report.race.length > 0 && decided.store !== null) {
+    keepLoadingPlan(decided.store.path, decided.store.key, report.plan);
   }
   const peakBytes = peakResidentBytes();
   const run = loadRun(outcome, { model: nameOf(config) }, law, peakBytes);

@@ -14,7 +14,7 @@ export type ModelResult =
   | (ModelCheck & { readonly error: undefined })
   | { readonly name: string; readonly error: string };
 
-/** The reference framework as it was found; undefined: nobody asked for it. */
+/** The reference framework as it was found; undefined: it was not asked for. */
 export type PeerFound = { readonly name: string } | { readonly skipped: string } | undefined;
 
 /** To a process that checks models. */
@@ -113,7 +113,7 @@ class ModelsProcess {
     return answer.result;
   }
 
-  /** It ends when nobody is there to tell. */
+  /** It ends when its parent is gone. */
   async end(): Promise<void> {
     if (this.hasEnded) return;
     const exit = once(this.#child, 'exit');

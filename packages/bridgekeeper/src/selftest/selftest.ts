@@ -8,7 +8,7 @@ import { chooseModels, isPassed, type ModelResult, type Models, runModels } from
 import { runSanitizer, type Sanitizer, type SanitizerResult } from './sanitizer.ts';
 
 /** What to check. */
-export interface SelftestChoice {
+export interface SelftestSelection {
   readonly contract: Contract;
   /** undefined: all on a GPU, few elsewhere. */
   readonly models: Models | undefined;
@@ -53,17 +53,17 @@ const GOLDEN_TOLERANCE = { f32: 1e-4, bf16: 2e-2 } as const;
  */
 export async function selftest(
   config: EngineConfig,
-  choice: SelftestChoice,
+  selection: SelftestSelection,
   listener: SelftestListener,
 ): Promise<SelftestReport> {
   const skipped: string[] = [];
-  const chosen = chooseCases(choice.contract, choice.filter);
+  const chosen = chooseCases(selection.contract, selection.filter);
   const cases = await runCases(config, chosen, listener.onCase);
-  const { info, golden } = await checkGolden(config, choice, skipped);
-  const { models, peer } = await checkModels(config, info, choice, listener, skipped);
+  const { info, golden } = await checkGolden(config, selection, skipped);
+  const { models, peer } = await checkModels(config, info, selection, listener, skipped);
   const sanitizers: SanitizerResult[] = [];
-  for (const tool of choice.sanitizers) {
-    const result = await sanitize(tool, info, choice);
+  for (const tool of selection.sanitizers) {
+    const result = await sanitize(tool, info, selection);
     sanitizers.push(result);
     listener.onSanitizer(result);
     if (result.outcome === 'skipped') skipped.push(`${tool}: ${result.details.join('; ')}`);
@@ -78,7 +78,7 @@ export async function selftest(
 
 async function checkGolden(
   config: EngineConfig,
-  { contract, filter }: SelftestChoice,
+  { contract, filter }: SelftestSelection,
   skipped: string[],
 ) {
   const device = await openDevice(config);
@@ -108,21 +108,21 @@ function goldenPassed(golden: readonly GoldenResult[] | undefined, info: DeviceI
 async function checkModels(
   config: EngineConfig,
   info: DeviceInfo,
-  choice: SelftestChoice,
+  selection: SelftestSelection,
   { onModel }: SelftestListener,
   skipped: string[],
 ): Promise<Pick<SelftestReport, 'models' | 'peer'>> {
-  const wanted = choice.models ?? (info.kind === 'cuda' ? 'all' : 'quick');
+  const wanted = selection.models ?? (info.kind === 'cuda' ? 'all' : 'quick');
   if (info.kind === 'model') {
     skipped.push('random models: the model device does no arithmetic');
     return { models: [], peer: undefined };
   }
-  const models = chooseModels(wanted, choice.filter);
+  const models = chooseModels(wanted, selection.filter);
   if (wanted !== 'all') skipped.push(`random models: ${models.length} of them ran (--models all)`);
   if (models.length === 0) return { models: [], peer: undefined };
   // Random models have no seal, and the config's may have a key in it.
   const unsealed: EngineConfig = { ...config, seal: { mode: 'off' } };
-  const { models: results, peer } = await runModels(unsealed, models, choice.peer, onModel);
+  const { models: results, peer } = await runModels(unsealed, models, selection.peer, onModel);
   if (peer === undefined) skipped.push('the reference framework: not asked for (--peer python3)');
   else if ('skipped' in peer) skipped.push(`the reference framework: ${peer.skipped}`);
   return { models: results, peer: peer && 'name' in peer ? peer.name : undefined };
@@ -131,7 +131,7 @@ async function checkModels(
 async function sanitize(
   tool: Sanitizer,
   info: DeviceInfo,
-  { filter, models }: SelftestChoice,
+  { filter, models }: SelftestSelection,
 ): Promise<SanitizerResult> {
   if (info.kind !== 'cuda') {
     const details = ['compute-sanitizer is for --device cuda'];

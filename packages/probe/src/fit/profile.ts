@@ -86,7 +86,7 @@ interface WayFit {
   readonly fits: readonly ParameterFit[];
 }
 
-/** A thread that stands still for more of a queued copy than this is blocked by it. */
+/** A thread is taken to be blocked by a queued copy when it waits for more of it than this. */
 const BLOCKED_SHARE = 0.5;
 /** The crossings of a decode step: what a policy is chosen for. */
 const STEP_BYTES = 4_096;

@@ -16,7 +16,7 @@ interface Seat {
   readonly stream: Stream;
 }
 
-/** Opens contexts one by one until the plan's limit or a refusal, and races them on the bridge. */
+/** Opens contexts one by one until the limit or a refusal, and races them on the bridge. */
 export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
   const seats: Seat[] = [];
   const opens: BenchRun['metrics'][] = [];
@@ -25,7 +25,7 @@ export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
   let refusal: string | null = null;
   const bytes = await bytesFor(bench);
   try {
-    while (refusal === null && seats.length + 1 < bench.plan.contexts) {
+    while (refusal === null && seats.length + 1 < bench.limits.contexts) {
       bench.sampler.assertGoesOn();
       try {
         const startedNs = bench.nowNs();
@@ -68,7 +68,7 @@ function countsUpTo(most: number): number[] {
 
 /** A copy that takes about `COPY_NS` on an idle bridge. */
 async function bytesFor(bench: Workbench): Promise<number> {
-  const { sizes } = bench.plan;
+  const { sizes } = bench.limits;
   for (const bytes of sizes) {
     await bench.copy(WAY, bytes);
     const { startedNs, completedNs } = await bench.copy(WAY, bytes);
@@ -122,7 +122,7 @@ async function raceDirections(bench: Workbench, seats: readonly Seat[], bytes: n
   const h2d = () => lap(bench, up!, bytes, WAY);
   const d2h = () => lap(bench, down!, bytes, { ...WAY, direction: 'd2h' });
   const parameters = { measure: 'directions', bytes };
-  return bench.sampler.measure(parameters, bench.plan.fewRepeats, async () => {
+  return bench.sampler.measure(parameters, bench.limits.fewRepeats, async () => {
     const upNs = spanNs(await h2d());
     const downNs = spanNs(await d2h());
     const bothNs = spanNs((await Promise.all([h2d(), d2h()])).flat());

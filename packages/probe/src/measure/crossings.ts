@@ -6,9 +6,9 @@ export async function measureCrossings(bench: Workbench): Promise<BenchRun[]> {
   const runs: BenchRun[] = [];
   await wakeUp(bench);
   for (const way of WAYS) {
-    for (const bytes of bench.plan.sizes) {
+    for (const bytes of bench.limits.sizes) {
       const parameters = { measure: 'crossing', ...way, bytes };
-      const run = await bench.sampler.measure(parameters, bench.plan.repeats, async () => {
+      const run = await bench.sampler.measure(parameters, bench.limits.repeats, async () => {
         const { startedNs, completedNs } = await bench.copy(way, bytes);
         return { serviceNs: completedNs - startedNs };
       });
@@ -40,9 +40,9 @@ export async function measureFreshMemory(bench: Workbench): Promise<BenchRun[]> 
   const runs: BenchRun[] = [];
   for (const way of WAYS) {
     for (const bytes of FRESH_BYTES) {
-      if (bytes > bench.plan.largestBytes) continue;
+      if (bytes > bench.limits.largestBytes) continue;
       const parameters = { measure: 'fresh', ...way, bytes };
-      const repeats = { ...bench.plan.repeats, most: bytes > 1e6 ? 5 : 15 };
+      const repeats = { ...bench.limits.repeats, most: bytes > 1e6 ? 5 : 15 };
       runs.push(
         await bench.sampler.measure(parameters, repeats, () => copyTwice(bench, way, bytes)),
       );
@@ -54,7 +54,7 @@ export async function measureFreshMemory(bench: Workbench): Promise<BenchRun[]> 
 async function copyTwice(bench: Workbench, way: Way, bytes: number) {
   const host = bench.device.allocateHost(bytes, way.memory, 'probe, fresh');
   try {
-    // A source is written before it crosses, by whoever has something to say.
+    // A source is written before it crosses, by what has something to send.
     if (way.direction === 'h2d') host.bytes.fill(1);
     const first = await bench.copy(way, bytes, { host });
     const second = await bench.copy(way, bytes, { host });
@@ -66,14 +66,14 @@ async function copyTwice(bench: Workbench, way: Way, bytes: number) {
   }
 }
 
-/** Allocating and freeing host memory, page by page touched by nobody. */
+/** Allocating and freeing host memory, its pages never touched. */
 export async function measureHostMemory(bench: Workbench): Promise<BenchRun[]> {
   const runs: BenchRun[] = [];
-  const { device, plan } = bench;
+  const { device, limits } = bench;
   for (const memory of ['pinned', 'pageable'] as const) {
-    for (const bytes of [1_048_576, plan.largestBytes]) {
+    for (const bytes of [1_048_576, limits.largestBytes]) {
       const parameters = { measure: 'host-memory', memory, bytes };
-      const run = await bench.sampler.measure(parameters, plan.fewRepeats, async () => {
+      const run = await bench.sampler.measure(parameters, limits.fewRepeats, async () => {
         const startedNs = bench.nowNs();
         const host = device.allocateHost(bytes, memory, 'probe, allocation');
         const allocatedNs = bench.nowNs();

@@ -5,9 +5,9 @@ import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
 
 /** What never crosses: a copy on the device and a large matrix product. */
-export async function measureLocal({ device, plan }: Workbench): Promise<BenchRun[]> {
-  const repeats = plan.fewRepeats.most;
-  const { localBytes: copyBytes, matmulWidth } = plan;
+export async function measureLocal({ device, limits }: Workbench): Promise<BenchRun[]> {
+  const repeats = limits.fewRepeats.most;
+  const { localBytes: copyBytes, matmulWidth } = limits;
   const rates = await measureRates({ device, copyBytes, matmulWidth, repeats });
   const parameters = { measure: 'local', copyBytes, matmulWidth };
   return [{ parameters, metrics: { ...rates }, repeats, spread: {} }];
@@ -20,7 +20,7 @@ const SMALL_PRODUCTS_CPU = 20;
 
 /** A long graph of small matrix products, as one launch. */
 export async function measureSmallProducts(bench: Workbench): Promise<BenchRun[]> {
-  const { device, stream, plan } = bench;
+  const { device, stream, limits } = bench;
   const { element, kind } = device.info;
   const buffers: DeviceBuffer[] = [];
   const allocate = (bytes: number) => {
@@ -37,9 +37,17 @@ export async function measureSmallProducts(bench: Workbench): Promise<BenchRun[]
   };
   const product = {
     ...elementMatrix(matrix(1)),
-    ...{ input: matrix(2), norm: null, epsilon: 0, bias: null, epilogue: 'store' as const },
-    ...{ out: allocate(bytes), outType: element, workspace: allocate(256) },
-    ...{ count: SMALL_WIDTH, inputs: SMALL_WIDTH, outputs: SMALL_WIDTH },
+    input: matrix(2),
+    norm: null,
+    epsilon: 0,
+    bias: null,
+    epilogue: 'store' as const,
+    out: allocate(bytes),
+    outType: element,
+    workspace: allocate(256),
+    count: SMALL_WIDTH,
+    inputs: SMALL_WIDTH,
+    outputs: SMALL_WIDTH,
   };
   const products = kind === 'cpu' ? SMALL_PRODUCTS_CPU : SMALL_PRODUCTS;
   try {
@@ -48,7 +56,7 @@ export async function measureSmallProducts(bench: Workbench): Promise<BenchRun[]
       for (let i = 0; i < products; i++) stream.launch('linear', product);
     });
     const parameters = { measure: 'small-products', products, width: SMALL_WIDTH };
-    const run = await bench.sampler.measure(parameters, plan.fewRepeats, async () => ({
+    const run = await bench.sampler.measure(parameters, limits.fewRepeats, async () => ({
       productNs: (await bench.timeNs(() => stream.launchGraph(graph))) / products,
     }));
     return [run];
@@ -63,8 +71,8 @@ const NODES = 20;
 
 /** The same bytes as few large and as many small copies in a graph: the difference is starts. */
 export async function measureNodes(bench: Workbench): Promise<BenchRun[]> {
-  const { device, stream, plan } = bench;
-  const wholeBytes = Math.floor(plan.localBytes / 4);
+  const { device, stream, limits } = bench;
+  const wholeBytes = Math.floor(limits.localBytes / 4);
   const input = slice(device.allocate(wholeBytes, 'probe, nodes'));
   const out = slice(device.allocate(wholeBytes, 'probe, nodes'));
   const graphOf = (nodes: number, bytes: number) =>
@@ -76,7 +84,7 @@ export async function measureNodes(bench: Workbench): Promise<BenchRun[]> {
     const halves = graphOf(2 * NODES, wholeBytes / 2);
     const wholes = graphOf(NODES, wholeBytes);
     const parameters = { measure: 'nodes', wholeBytes };
-    const run = await bench.sampler.measure(parameters, plan.fewRepeats, async () => {
+    const run = await bench.sampler.measure(parameters, limits.fewRepeats, async () => {
       const wholesNs = await graphNs(wholes);
       const halvesNs = await graphNs(halves);
       return { wholesNs, halvesNs, startNs: (halvesNs - wholesNs) / NODES };

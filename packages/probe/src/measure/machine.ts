@@ -14,29 +14,29 @@ export async function tryFeatures({ device }: Workbench): Promise<BenchRun[]> {
 }
 
 /** A context alone, without the thread that a lane has besides. */
-export async function measureContext({ device, sampler, plan }: Workbench): Promise<BenchRun[]> {
+export async function measureContext({ device, sampler, limits }: Workbench): Promise<BenchRun[]> {
   const instruments = instrumentsOf(device);
   if (instruments === null) return [];
   const once = async () => instruments.timeContext();
-  return [await sampler.measure({ measure: 'context' }, plan.fewRepeats, once)];
+  return [await sampler.measure({ measure: 'context' }, limits.fewRepeats, once)];
 }
 
 const BATCH = 256;
 const BATCH_BYTES = 16_384;
 
 /** As many small copies as a page table's changes or a few tokens' KV make. */
-export async function measureBatch({ device, sampler, plan }: Workbench): Promise<BenchRun[]> {
+export async function measureBatch({ device, sampler, limits }: Workbench): Promise<BenchRun[]> {
   const instruments = instrumentsOf(device);
   // A batch is made by the driver behind the lanes' back: an imposed law does not reach it.
-  if (instruments === null || plan.hasLaw) return [];
+  if (instruments === null || limits.hasLaw) return [];
   const parameters = { measure: 'batched-copies', copies: BATCH, bytes: BATCH_BYTES };
   const once = async () => ({ ...instruments.timeBatch(BATCH, BATCH_BYTES) });
-  return [await sampler.measure(parameters, plan.fewRepeats, once)];
+  return [await sampler.measure(parameters, limits.fewRepeats, once)];
 }
 
 /** Copies to the other GPUs that this one can reach. */
-export async function measurePeers({ device, plan }: Workbench): Promise<BenchRun[]> {
-  const rates = instrumentsOf(device)?.timePeers(plan.largestBytes) ?? [];
+export async function measurePeers({ device, limits }: Workbench): Promise<BenchRun[]> {
+  const rates = instrumentsOf(device)?.timePeers(limits.largestBytes) ?? [];
   return rates.map(({ from, to, bytesPerSecond }) => ({
     parameters: { measure: 'peer', from, to },
     metrics: { bytesPerSecond },

@@ -8,17 +8,17 @@ const SIZES = [4_096, 4_194_304] as const;
 
 /**
  * What issuing a copy from the launching thread costs: what it adds to an idle stream and to one
- * with work queued, and how long the thread that issues it stands still.
+ * with work queued, and how long the thread that issues it is blocked.
  */
 export async function measureIssue(bench: Workbench): Promise<BenchRun[]> {
   return withQueuedWork(bench, async (work) => {
     const runs: BenchRun[] = [];
     for (const way of WAYS) {
       for (const bytes of SIZES) {
-        if (bytes > bench.plan.largestBytes) continue;
+        if (bytes > bench.limits.largestBytes) continue;
         const parameters = { measure: 'issue', ...way, bytes };
         const once = () => issueOnce(bench, work, way, bytes);
-        runs.push(await bench.sampler.measure(parameters, bench.plan.repeats, once));
+        runs.push(await bench.sampler.measure(parameters, bench.limits.repeats, once));
       }
     }
     return runs;

@@ -12,7 +12,7 @@ const ELEMENTS = 64;
 
 /** What launches cost the thread that makes them, and what a kernel costs inside a graph. */
 export async function measureSubmission(bench: Workbench): Promise<BenchRun[]> {
-  const { device, stream, plan, sampler } = bench;
+  const { device, stream, limits, sampler } = bench;
   const out = slice(device.allocate(4 * ELEMENTS, 'probe, submission'));
   const kernel = () => {
     const shape = { elements: ELEMENTS, type: 'f32', mean: 0, spread: 1, seed: 1 } as const;
@@ -25,7 +25,7 @@ export async function measureSubmission(bench: Workbench): Promise<BenchRun[]> {
   const graphNs = (graph: Graph) => bench.timeNs(() => stream.launchGraph(graph));
   try {
     const [single, short, long] = [graphOf(1), graphOf(SHORT_GRAPH), graphOf(LONG_GRAPH)];
-    const run = await sampler.measure({ measure: 'submission' }, plan.repeats, async () => {
+    const run = await sampler.measure({ measure: 'submission' }, limits.repeats, async () => {
       const nothingNs = await bench.timeNs(() => {});
       const launchedNs = await bench.timeNs(kernel);
       const nodeNs = ((await graphNs(long)) - (await graphNs(short))) / (LONG_GRAPH - SHORT_GRAPH);

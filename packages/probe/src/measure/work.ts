@@ -11,13 +11,13 @@ const PIECE_BYTES = 8 * 1024 * 1024;
 const PIECES_MAX = 2_000;
 const TRIALS = 4;
 
-/** Lends `use` a graph that keeps the workbench's stream busy for as long as the plan says. */
+/** Lends `use` a graph that keeps the workbench's stream busy for as long as the limits say. */
 export async function withQueuedWork<Result>(
   bench: Workbench,
   use: (work: LocalWork) => Promise<Result>,
 ): Promise<Result> {
-  const { device, stream, plan } = bench;
-  const bytes = Math.min(PIECE_BYTES, plan.localBytes);
+  const { device, stream, limits } = bench;
+  const bytes = Math.min(PIECE_BYTES, limits.localBytes);
   const input = slice(device.allocate(bytes, 'probe, work'));
   const out = slice(device.allocate(bytes, 'probe, work'));
   const capture = (pieces: number) =>
@@ -31,7 +31,7 @@ export async function withQueuedWork<Result>(
     let trialNs = Number.POSITIVE_INFINITY;
     for (let i = 0; i < TRIALS; i++) trialNs = Math.min(trialNs, await launch(trial));
     const pieceNs = Math.max(1, trialNs / 10);
-    const pieces = Math.min(PIECES_MAX, Math.max(1, Math.ceil(plan.queuedNs / pieceNs)));
+    const pieces = Math.min(PIECES_MAX, Math.max(1, Math.ceil(limits.queuedNs / pieceNs)));
     const graph = capture(pieces);
     await launch(graph);
     return await use({ launch: () => stream.launchGraph(graph) });

@@ -129,7 +129,7 @@ function streamFactors(runs: readonly BenchRun[]): (readonly [number, number])[]
 
 const SMALL_BYTES = 4_096;
 
-/** How long the issuing thread stands still, and what queued work adds to a copy. */
+/** How long the issuing thread is blocked, and what queued work adds to a copy. */
 export function issueFigures({ runs }: Drawn, prefix = ''): string[] {
   const found = select(runs, 'issue', { bytes: SMALL_BYTES });
   if (found.length === 0) return [];
@@ -143,7 +143,7 @@ export function issueFigures({ runs }: Drawn, prefix = ''): string[] {
   return [
     drawBars(
       `${copy} behind queued work: who waits`,
-      ['its thread stood still', 'until the copy was done'],
+      ['its thread was blocked', 'until the copy was done'],
       barsOf('queuedBlockedNs', ({ queuedDoneNs }) => queuedDoneNs!),
       duration,
     ),

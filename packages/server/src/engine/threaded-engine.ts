@@ -93,8 +93,8 @@ export class ThreadedEngine implements EngineClient {
   }
 
   /**
-   * Ends what is open with `error`, once. An exit after a shutdown finds nothing open and fails
-   * nobody.
+   * Ends what is open with `error`, once. After a shutdown nothing is open, and the exit
+   * fails no request.
    */
   #die(reason: string, cause: unknown): void {
     if (this.#dead) return;

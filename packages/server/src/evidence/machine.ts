@@ -7,7 +7,7 @@ import type { DeviceEvidence, MachineAnswer, MachineQuestion } from './machine-w
 const ANSWER_SECONDS_MAX = 60;
 
 /**
- * Asks this machine for evidence, in a thread of its own: NVML holds up whoever calls it. The
+ * Asks this machine for evidence, in a thread of its own: NVML blocks its caller. The
  * thread starts with the first question.
  */
 export class Machine {

@@ -101,8 +101,8 @@ const FROM_ENGINE: Readonly<Record<EngineErrorCode, ApiErrorCode>> = {
 };
 
 /**
- * Turns whatever was thrown into what the client is told. Errors that nobody foresaw say nothing of
- * their cause: their message might carry text of a request.
+ * Turns whatever was thrown into what the client is told. Unforeseen errors say nothing of their
+ * cause: their message might carry text of a request.
  */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;

@@ -126,7 +126,7 @@ function tlsFiles({ sslKeyfile, sslCertfile }: ListenSettings): { key?: Buffer; 
   return { key: read('--ssl-keyfile', sslKeyfile), cert: read('--ssl-certfile', sslCertfile) };
 }
 
-/** A socket file that nobody listens on any more is in the way; anything else is left alone. */
+/** A socket file without a listener is in the way; anything else is left alone. */
 async function removeStaleSocket(path: string): Promise<void> {
   if (!statSync(path, { throwIfNoEntry: false })?.isSocket()) return;
   const answered = await new Promise<boolean>((resolve) => {

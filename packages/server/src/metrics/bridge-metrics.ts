@@ -5,7 +5,7 @@ type Labels = Readonly<Record<string, string>>;
 type Total = EngineStats['bridge']['totals'][number];
 type Lane = EngineStats['bridge']['lanes'][number];
 
-/** What crossed the bridge, for what, and who stood still for it. */
+/** What crossed the bridge, for what, and which threads it blocked. */
 export function bridgeMetrics(stats: () => EngineStats, labels: Labels): Reading[] {
   const counter = (name: string, help: string, read: () => readonly Sample[]) =>
     new Reading(`bridgekeeper:${name}_total`, 'counter', help, read);
@@ -30,7 +30,7 @@ export function bridgeMetrics(stats: () => EngineStats, labels: Labels): Reading
     byPurpose('bridge_busy_seconds', 'Time crossings took.', (total) => total.busyNs / 1e9),
     byPurpose(
       'bridge_blocked_seconds',
-      'Time the issuing threads stood still for them.',
+      'Time the issuing threads were blocked by them.',
       (total) => total.blockedNs / 1e9,
     ),
     counter(
@@ -40,7 +40,7 @@ export function bridgeMetrics(stats: () => EngineStats, labels: Labels): Reading
     ),
     counter(
       'lane_blocked_seconds',
-      "Time a lane's own thread stood still; the inline lane's is the launching thread.",
+      "Time a lane's own thread was blocked; the inline lane's is the launching thread.",
       byLane((lane) => lane.blockedNs / 1e9),
     ),
     new Reading(

@@ -6,20 +6,20 @@ import { ApiError } from '../http/errors.ts';
 import { type AnswerReceipt, openReceipt } from '../receipts/answer-receipt.ts';
 import { type AnswerHead, type UsageOptions, usageOptions } from './answer-head.ts';
 import { collect, type WholeChoice } from './collect.ts';
-import { Generation, type GenerationPlan } from './generation.ts';
+import { Generation, type PreparedGeneration } from './generation.ts';
 import type { GenerationFields } from './sampling.ts';
 import { type ChunkFormat, SseStream } from './sse.ts';
 import type { Usage } from './usage.ts';
 
-/** How an endpoint dresses an answer. */
-export interface Dress {
+/** How an endpoint writes its answers: the chunks of a stream, and a whole document. */
+export interface AnswerFormat {
   readonly idPrefix: string;
   chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
   document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
 }
 
-/** A request for an answer. */
-export interface Asked {
+/** A request whose body was read and checked. */
+export interface ParsedRequest {
   /** The body as it came. */
   readonly received: Uint8Array;
   readonly fields: GenerationFields;
@@ -38,17 +38,18 @@ export function checkStreamOptions(fields: GenerationFields): void {
 }
 
 /**
- * Runs a planned answer and sends it, whole or as a stream. Throws ApiError while nothing is sent.
+ * Runs a prepared generation and sends its answer, whole or as a stream. Throws ApiError while
+ * nothing is sent.
  */
 export async function answer(
   c: AppContext,
   ctx: ServerContext,
-  { received, fields, model }: Asked,
-  plan: GenerationPlan,
-  dress: Dress,
+  { received, fields, model }: ParsedRequest,
+  prepared: PreparedGeneration,
+  format: AnswerFormat,
 ): Promise<Response> {
   ctx.lifecycle.requireReady();
-  const generation = new Generation(plan, {
+  const generation = new Generation(prepared, {
     engine: ctx.engine,
     text: ctx.text,
     wakes: ctx.wakes,
@@ -56,15 +57,15 @@ export async function answer(
     clock: ctx.clock,
     lifecycle: ctx.lifecycle,
   });
-  const id = `${dress.idPrefix}-${plan.requestId}`;
+  const id = `${format.idPrefix}-${prepared.requestId}`;
   const head = { id, created: ctx.clock.unixSeconds(), model };
   const receipt = openReceipt(c, ctx, generation, { received, model });
-  if (fields.stream === true) return stream(c, ctx, fields, generation, dress, head, receipt);
+  if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);
   const whole = collect(generation, c.env.outgoing);
   ctx.lifecycle.track(generation);
   const choices = await whole;
   if (choices === undefined) return new Response(null, { status: 499 });
-  const document = dress.document(head, choices, generation.usage());
+  const document = format.document(head, choices, generation.usage());
   if (receipt === null) return c.json(document);
   const text = JSON.stringify(document);
   receipt.sent(text);
@@ -77,7 +78,7 @@ function stream(
   ctx: ServerContext,
   fields: GenerationFields,
   generation: Generation,
-  dress: Dress,
+  format: AnswerFormat,
   head: AnswerHead,
   receipt: AnswerReceipt | null,
 ): Response {
@@ -85,7 +86,7 @@ function stream(
   if (outgoing === undefined || !('setTimeout' in outgoing)) {
     throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
   }
-  const chunks = dress.chunks(head, usageOptions(fields.stream_options ?? {}));
+  const chunks = format.chunks(head, usageOptions(fields.stream_options ?? {}));
   const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
   sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });
   ctx.lifecycle.track(generation);

@@ -101,7 +101,7 @@ export class Choice {
     this.#host = host;
   }
 
-  /** Tokens that nobody has taken yet. */
+  /** Tokens that were not taken yet. */
   get pendingTokens(): number {
     return this.#pendingTokens;
   }
@@ -110,7 +110,7 @@ export class Choice {
     return this.#events.length > 0;
   }
 
-  /** The engine has said its last word, and nobody has taken it yet. */
+  /** The engine has said its last word, and it was not taken yet. */
   get isEnding(): boolean {
     return this.#events.at(-1)?.finish !== undefined;
   }

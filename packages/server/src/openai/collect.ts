@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts';
 import type { Generation } from './generation.ts';
-import type { Audience } from './wake-queue.ts';
+import type { TokenListener } from './wake-queue.ts';
 
 export interface WholeChoice {
   readonly index: number;
@@ -11,7 +11,7 @@ export interface WholeChoice {
 }
 
 /** Gathers an answer that is sent in one piece. */
-class Collector implements Audience {
+class Collector implements TokenListener {
   readonly choices: readonly WholeChoice[];
   readonly #generation: Generation;
 

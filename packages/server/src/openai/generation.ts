@@ -10,7 +10,7 @@ import type { Lifecycle } from '../http/lifecycle.ts';
 import type { ModelText } from '../text/model-text.ts';
 import { Choice, type ChoiceOptions } from './choice.ts';
 import type { Usage } from './usage.ts';
-import type { Audience, WakeQueue } from './wake-queue.ts';
+import type { TokenListener, WakeQueue } from './wake-queue.ts';
 
 /** Hears what an answer does, for the metrics. Called for every event: keep it cheap. */
 export interface Observer {
@@ -22,7 +22,8 @@ export interface Observer {
   finished(choice: Choice, elapsedNs: number): void;
 }
 
-export interface GenerationPlan {
+/** One HTTP request as requests to the engine. */
+export interface PreparedGeneration {
   readonly requestId: string;
   readonly arrivedNs: number;
   /** Choices of one prompt stand together: `choicesPerPrompt` for each prompt. */
@@ -44,7 +45,7 @@ export interface GenerationHost {
 }
 
 /** One answer: all choices of one HTTP request, from submission until the last is done. */
-export class Generation implements Audience {
+export class Generation implements TokenListener {
   readonly requestId: string;
   readonly arrivedNs: number;
   readonly choices: readonly Choice[];
@@ -55,22 +56,22 @@ export class Generation implements Audience {
   readonly #wakes: WakeQueue;
   readonly #observer: Observer;
   readonly #clock: Clock;
-  #audience: Audience = this;
+  #listener: TokenListener = this;
   #settle: () => void = () => {};
   #open: number;
 
   constructor(
-    plan: GenerationPlan,
+    prepared: PreparedGeneration,
     { engine, text, wakes, observer, clock, lifecycle }: GenerationHost,
   ) {
-    this.requestId = plan.requestId;
-    this.arrivedNs = plan.arrivedNs;
-    this.#choicesPerPrompt = plan.choicesPerPrompt;
+    this.requestId = prepared.requestId;
+    this.arrivedNs = prepared.arrivedNs;
+    this.#choicesPerPrompt = prepared.choicesPerPrompt;
     this.#engine = engine;
     this.#wakes = wakes;
     this.#observer = observer;
     this.#clock = clock;
-    this.choices = plan.requests.map(
+    this.choices = prepared.requests.map(
       ({ request, options }, index) =>
         new Choice(index, request, options, text, {
           cancel: () => engine.cancel(request.id),
@@ -98,8 +99,8 @@ export class Generation implements Audience {
   }
 
   /** Submits every choice, or none: throws ApiError after taking back those that were accepted. */
-  start(audience: Audience): void {
-    this.#audience = audience;
+  start(listener: TokenListener): void {
+    this.#listener = listener;
     for (const choice of this.choices) {
       try {
         this.#engine.submit(choice.request, (event) => this.#receive(choice, event));
@@ -107,7 +108,7 @@ export class Generation implements Audience {
         const accepted = this.choices.slice(0, choice.index);
         for (const never of this.choices.slice(choice.index)) never.refuse();
         this.#open -= this.choices.length - accepted.length;
-        this.#audience = this;
+        this.#listener = this;
         for (const each of accepted) each.abort();
         if (this.#open === 0) this.#settle();
         throw toApiError(error);
@@ -123,9 +124,9 @@ export class Generation implements Audience {
     return delta;
   }
 
-  /** The client is gone: cancels what still runs; nobody is told of the rest. */
+  /** The client is gone: cancels what still runs; the rest is dropped. */
   abort(): void {
-    this.#audience = this;
+    this.#listener = this;
     for (const choice of this.choices) choice.abort();
     this.wake();
   }
@@ -137,10 +138,10 @@ export class Generation implements Audience {
       choice.fail(error);
       this.#finished(choice);
     }
-    this.#audience.wake();
+    this.#listener.wake();
   }
 
-  /** Nobody listens any more: takes and forgets. */
+  /** No listener is left: takes and forgets. */
   wake(): void {
     for (const choice of this.choices) if (choice.hasNews) this.take(choice);
   }
@@ -180,7 +181,7 @@ export class Generation implements Audience {
         sinceNs === undefined,
       );
     }
-    this.#wakes.add(this.#audience);
+    this.#wakes.add(this.#listener);
   }
 
   #finished(choice: Choice): void {

@@ -4,7 +4,7 @@ import type { AppContext, ServerContext } from '../http/context.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
 import type { ChoiceOptions } from './choice.ts';
-import type { GenerationPlan } from './generation.ts';
+import type { PreparedGeneration } from './generation.ts';
 import { type GenerationFields, samplingOf } from './sampling.ts';
 
 export interface Prompt {
@@ -13,7 +13,8 @@ export interface Prompt {
   readonly echoText: string;
 }
 
-export interface Wishes {
+/** What an endpoint's own fields ask of the output, in the engine's terms. */
+export interface OutputOptions {
   readonly maxTokens: number | undefined;
   readonly logprobs: number | undefined;
   readonly promptLogprobs: number | undefined;
@@ -34,13 +35,13 @@ export function modelFor(ctx: ServerContext, name: string | null | undefined): s
  * Turns prompts and parameters into the engine's requests: `n` choices for each prompt. Throws
  * ApiError.
  */
-export function planGeneration(
+export function prepareGeneration(
   c: AppContext,
   ctx: ServerContext,
   fields: GenerationFields,
   prompts: readonly Prompt[],
-  wishes: Wishes,
-): GenerationPlan {
+  output: OutputOptions,
+): PreparedGeneration {
   const n = fields.n ?? 1;
   if (prompts.length * n > ctx.limits.maxChoices) {
     throw new ApiError(
@@ -56,8 +57,8 @@ export function planGeneration(
     choicesPerPrompt: n,
     requests: prompts.flatMap((prompt) =>
       Array.from({ length: n }, (_, choice) => ({
-        request: requestOf(c, ctx, fields, prompt, wishes, choice),
-        options: optionsOf(fields, prompt, wishes),
+        request: requestOf(c, ctx, fields, prompt, output, choice),
+        options: optionsOf(fields, prompt, output),
       })),
     ),
   };
@@ -68,11 +69,11 @@ function requestOf(
   ctx: ServerContext,
   fields: GenerationFields,
   prompt: Prompt,
-  wishes: Wishes,
+  output: OutputOptions,
   choice: number,
 ): GenerationRequest {
   const room = ctx.engine.card.maxModelTokens - prompt.tokens.length;
-  const { maxTokens, logprobs, promptLogprobs } = wishes;
+  const { maxTokens, logprobs, promptLogprobs } = output;
   submitted += 1;
   return {
     id: `r${submitted}`,
@@ -82,14 +83,14 @@ function requestOf(
   };
 }
 
-function optionsOf(fields: GenerationFields, prompt: Prompt, wishes: Wishes): ChoiceOptions {
+function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptions): ChoiceOptions {
   const stops = typeof fields.stop === 'string' ? [fields.stop] : (fields.stop ?? []);
   return {
     stop: stops.filter((stop) => stop !== ''),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
     echoText: prompt.echoText,
-    hideOutput: wishes.hideOutput,
+    hideOutput: output.hideOutput,
   };
 }
 

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { ApiError } from '../http/errors.ts';
 import type { Choice, ChoiceDelta } from './choice.ts';
 import type { Generation } from './generation.ts';
-import type { Audience } from './wake-queue.ts';
+import type { TokenListener } from './wake-queue.ts';
 
 /**
  * How an endpoint writes what happens as server-sent events, whole ones, each ended by an empty
@@ -22,8 +22,8 @@ export interface StreamLimits {
   readonly stallSeconds: number;
 }
 
-/** Hears what a stream sends and how it ends. */
-export interface StreamTape {
+/** Is told what a stream sends and how it ends: a receipt hashes it. */
+export interface StreamRecorder {
   sent(text: string): void;
   ended(outcome: 'complete' | 'failed' | 'cut'): void;
 }
@@ -46,12 +46,12 @@ function errorEvent(error: ApiError): string {
  * fewer, larger chunks, and one that has stopped reading costs a bounded number of tokens and is
  * then cut off.
  */
-export class SseStream implements Audience {
+export class SseStream implements TokenListener {
   readonly #outgoing: ServerResponse;
   readonly #generation: Generation;
   readonly #format: ChunkFormat;
   readonly #limits: StreamLimits;
-  readonly #tape: StreamTape | null;
+  readonly #recorder: StreamRecorder | null;
   #blocked = false;
   #ended = false;
 
@@ -60,13 +60,13 @@ export class SseStream implements Audience {
     generation: Generation,
     format: ChunkFormat,
     limits: StreamLimits,
-    tape: StreamTape | null = null,
+    recorder: StreamRecorder | null = null,
   ) {
     this.#outgoing = outgoing;
     this.#generation = generation;
     this.#format = format;
     this.#limits = limits;
-    this.#tape = tape;
+    this.#recorder = recorder;
   }
 
   /** Submits the answer and opens the stream. Throws ApiError, with nothing written yet. */
@@ -109,7 +109,7 @@ export class SseStream implements Audience {
   }
 
   #write(text: string): void {
-    this.#tape?.sent(text);
+    this.#recorder?.sent(text);
     if (this.#outgoing.write(text)) return;
     this.#blocked = true;
     this.#watchForStall();
@@ -118,9 +118,9 @@ export class SseStream implements Audience {
   #end(text: string, outcome: 'complete' | 'failed'): void {
     this.#ended = true;
     this.#watchForStall();
-    this.#tape?.sent(text);
+    this.#recorder?.sent(text);
     this.#outgoing.end(text);
-    this.#tape?.ended(outcome);
+    this.#recorder?.ended(outcome);
   }
 
   #watchForStall(): void {
@@ -143,7 +143,7 @@ export class SseStream implements Audience {
   #closed(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#tape?.ended('cut');
+    this.#recorder?.ended('cut');
     this.#generation.abort();
   }
 }

@@ -30,28 +30,28 @@ class HandClock {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test('wakes each audience once a round, and rests as long as the round took', async () => {
+test('wakes each listener once a round, and rests as long as the round took', async () => {
   const clock = new HandClock();
   const queue = new WakeQueue(clock);
   let wakes = 0;
-  const audience = {
+  const listener = {
     wake: () => {
       wakes += 1;
       clock.advance(2e6);
     },
   };
-  queue.add(audience);
-  queue.add(audience);
+  queue.add(listener);
+  queue.add(listener);
   await turn();
   expect(wakes).toBe(1);
-  queue.add(audience);
+  queue.add(listener);
   await turn();
   expect([wakes, clock.sleeping]).toEqual([1, 1]);
   clock.advance(2e6);
   await turn();
   expect(wakes).toBe(2);
   clock.advance(2e6);
-  queue.add(audience);
+  queue.add(listener);
   expect(clock.sleeping).toBe(0);
   await turn();
   expect(wakes).toBe(3);

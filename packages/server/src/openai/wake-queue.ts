@@ -1,7 +1,7 @@
 import type { Clock } from '@bridgekeeper/bridge';
 
-/** Whoever shows an answer to a client. */
-export interface Audience {
+/** Shows an answer to a client as its tokens come. */
+export interface TokenListener {
   /** Called at most once a round, after events came for any choice. */
   wake(): void;
 }
@@ -18,14 +18,14 @@ const MAX_REST_NS = 4e6;
  */
 export class WakeQueue {
   readonly #clock: Clock;
-  #waiting = new Set<Audience>();
+  #waiting = new Set<TokenListener>();
   #restUntilNs = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  add(audience: Audience): void {
+  add(listener: TokenListener): void {
     if (this.#waiting.size === 0) {
       if (this.#clock.nowNs() < this.#restUntilNs) {
         void this.#clock.sleepUntilNs(this.#restUntilNs).then(this.#run);
@@ -33,14 +33,14 @@ export class WakeQueue {
         setImmediate(this.#run);
       }
     }
-    this.#waiting.add(audience);
+    this.#waiting.add(listener);
   }
 
   readonly #run = (): void => {
     const waiting = this.#waiting;
     this.#waiting = new Set();
     const startedNs = this.#clock.nowNs();
-    for (const audience of waiting) audience.wake();
+    for (const listener of waiting) listener.wake();
     // Node writes at the end of the turn what was given to it in the turn: that is most of a
     // round's work.
     process.nextTick(() => {

@@ -1,10 +1,10 @@
 import type { AppContext, ServerContext } from '../http/context.ts';
 import type { Generation } from '../openai/generation.ts';
-import type { StreamTape } from '../openai/sse.ts';
+import type { StreamRecorder } from '../openai/sse.ts';
 import { ReceiptTicket, requestDigest } from './ticket.ts';
 
 /** The receipt of one answer, from before its first byte to its end. */
-export interface AnswerReceipt extends StreamTape {
+export interface AnswerReceipt extends StreamRecorder {
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -28,7 +28,7 @@ export function openReceipt(
     headers: { 'X-Receipt-Id': ticket.id },
     sent: (text) => ticket.sent(text),
     ended: (outcome) => {
-      // What crossed for it is known when the engine is done with it, also where nobody waits.
+      // What crossed for it is known when the engine is done with it, also where no client waits.
       void generation.settled.then(() => {
         const usage = generation.usage();
         ticket.issue({

@@ -15,8 +15,8 @@ export function ephemeralSigner(): ReceiptSigner {
 }
 
 /**
- * The key of a file (PKCS #8, PEM), made with the first use and readable by its owner only. Whoever
- * reads it can sign: it is as safe as the disk. Throws ReceiptsError 'bad-key'.
+ * The key of a file (PKCS #8, PEM), made with the first use and readable by its owner only. To read
+ * it is to be able to sign: it is as safe as the disk. Throws ReceiptsError 'bad-key'.
  */
 export function signerFromFile(path: string): ReceiptSigner {
   const existing = readKey(path);

@@ -47,7 +47,7 @@ export class ReceiptStore {
   readonly #database: InstanceType<typeof sqlite.Database>;
 
   /**
-   * `path` null: in memory. Whoever opens a file owns it (`own`). Throws ReceiptsError 'bad-file'.
+   * `path` null: in memory. What opens a file owns it (`own`). Throws ReceiptsError 'bad-file'.
    */
   constructor(path: string | null) {
     try {

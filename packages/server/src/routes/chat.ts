@@ -3,9 +3,9 @@ import type { ServerContext } from '../http/context.ts';
 import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
-import { answer, checkStreamOptions, type Dress } from '../openai/answer.ts';
+import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
-import { encode, modelFor, planGeneration } from '../openai/requests.ts';
+import { encode, modelFor, prepareGeneration } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -26,7 +26,7 @@ function logprobsWanted(request: ChatCompletionRequest): number | undefined {
   return undefined;
 }
 
-function dressFor(ctx: ServerContext, withLogprobs: boolean): Dress {
+function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
   const { text } = ctx;
   return {
     idPrefix: 'chatcmpl',
@@ -65,14 +65,14 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       const promptText = renderConversation(ctx.text, request);
       const tokens = await encode(ctx, promptText, request.add_special_tokens ?? false, 'messages');
       const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
-      const plan = planGeneration(c, ctx, request, [{ tokens, echoText: '' }], {
+      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText: '' }], {
         maxTokens,
         logprobs,
         promptLogprobs: undefined,
         hideOutput: false,
       });
-      const asked = { received, fields: request, model };
-      return answer(c, ctx, asked, plan, dressFor(ctx, logprobs !== undefined));
+      const parsed = { received, fields: request, model };
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, logprobs !== undefined));
     },
   };
 }

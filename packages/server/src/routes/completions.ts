@@ -3,9 +3,15 @@ import type { ServerContext } from '../http/context.ts';
 import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
-import { answer, checkStreamOptions, type Dress } from '../openai/answer.ts';
+import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
-import { encode, modelFor, type Prompt, planGeneration, type Wishes } from '../openai/requests.ts';
+import {
+  encode,
+  modelFor,
+  type OutputOptions,
+  type Prompt,
+  prepareGeneration,
+} from '../openai/requests.ts';
 import { Completion, CompletionRequest } from '../openai/schema/completions.ts';
 import { refuseUnsupported } from '../openai/unsupported.ts';
 
@@ -46,7 +52,7 @@ function decodePrompt(ctx: ServerContext, tokens: readonly number[]): string {
   return ctx.text.tokenizer.decode(tokens, false);
 }
 
-function wishesOf(request: CompletionRequest): Wishes {
+function outputOptionsOf(request: CompletionRequest): OutputOptions {
   const maxTokens = request.max_tokens ?? DEFAULT_MAX_TOKENS;
   if (maxTokens === 0 && !request.echo) {
     throw new ApiError(
@@ -66,7 +72,7 @@ function wishesOf(request: CompletionRequest): Wishes {
   };
 }
 
-function dressFor(ctx: ServerContext, withLogprobs: boolean): Dress {
+function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
   const { text } = ctx;
   return {
     idPrefix: 'cmpl',
@@ -101,11 +107,11 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
       const request = validate(CompletionRequest, body);
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
-      const wishes = wishesOf(request);
+      const output = outputOptionsOf(request);
       const prompts = await promptsOf(ctx, request);
-      const plan = planGeneration(c, ctx, request, prompts, wishes);
-      const asked = { received, fields: request, model };
-      return answer(c, ctx, asked, plan, dressFor(ctx, wishes.logprobs !== undefined));
+      const prepared = prepareGeneration(c, ctx, request, prompts, output);
+      const parsed = { received, fields: request, model };
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, output.logprobs !== undefined));
     },
   };
 }

@@ -47,7 +47,7 @@ function parseKey(given: Buffer, where: string): Uint8Array {
 async function readKeyFile(path: string): Promise<Buffer> {
   let handle: FileHandle | undefined;
   try {
-    // Without waiting, should it be a pipe that nobody writes to.
+    // Without waiting, should it be a pipe without a writer.
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const status = await handle.stat();
     if (!status.isFile()) throw badFile(path, 'is not a regular file');

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
-/** Files of a certificate for localhost that nobody vouches for. */
+/** Files of a certificate for localhost that no authority signed. */
 export interface TestCertificate {
   readonly key: string;
   readonly cert: string;

@@ -22,7 +22,10 @@ const NATIVE = referenceProfile('h100-native');
 /** On a GPU behind `bridge`, which is there, or imposed. */
 const choose = (gpuUuid: string, bridge: Profile | null, isImposed: boolean) =>
   chooseLoading({
-    ...{ model: folder, deviceKind: 'cuda', gpuUuid, bridge },
+    model: folder,
+    deviceKind: 'cuda',
+    gpuUuid,
+    bridge,
     law: isImposed ? bridge : null,
   });
 

@@ -6,7 +6,7 @@ import { type LoadingPlan, planLoading } from '@bridgekeeper/engine';
 import { loadingPath, readLoadingPlan } from './loading-store.ts';
 
 /** How weights will be brought over, and whether other ways should be tried on the way. */
-export interface LoadingChoice {
+export interface LoadingDecision {
   readonly plan: LoadingPlan;
   readonly reason: string;
   readonly race: { readonly contextsMax: number } | null;
@@ -29,7 +29,7 @@ export interface LoadingSituation {
 }
 
 /** The plan that won on this machine before, else what the bridge's profile says is best. */
-export function chooseLoading(situation: LoadingSituation): LoadingChoice {
+export function chooseLoading(situation: LoadingSituation): LoadingDecision {
   const { model, deviceKind, law, bridge, gpuUuid } = situation;
   const cores = availableParallelism();
   const derived = planLoading({ deviceKind, profile: bridge, isImposed: law !== null, cores });

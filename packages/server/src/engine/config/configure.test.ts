@@ -10,7 +10,7 @@ import { configureEngine } from './configure.ts';
 const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-choose-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function plan(flags: Record<string, string>) {
+function configured(flags: Record<string, string>) {
   const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
   return configureEngine(settings, { mode: 'off' });
 }
@@ -30,21 +30,21 @@ function profileFile(tollNs: number): string {
 
 describe('auto', () => {
   it('leads from a toll of 3 us and one of 330 us to different K, and says why', () => {
-    const cheap = plan({ device: 'model', law: profileFile(3_000) });
-    const dear = plan({ device: 'model', law: profileFile(330_000) });
+    const cheap = configured({ device: 'model', law: profileFile(3_000) });
+    const dear = configured({ device: 'model', law: profileFile(330_000) });
     expect([cheap.policy.value, dear.policy.value]).toEqual(['resident', 'resident']);
     expect(cheap.policy.reason).toMatch(/toll-3000 pays 3 us .* K = 1,/);
     expect(dear.policy.reason).toMatch(/toll-330000 pays 330 us .* K = 4,/);
   });
 
   it('does not pay for a bridge where there is none', () => {
-    const free = plan({ device: 'cpu', law: 'off' });
+    const free = configured({ device: 'cpu', law: 'off' });
     expect(free.policy).toEqual({
       value: 'drain-first',
       reason: expect.stringMatching(/no bridge/),
     });
     expect(free.bridge.value).toBeNull();
-    expect(plan({ device: 'cpu', law: 'emulate:b300-cc' }).policy.value).toBe('resident');
+    expect(configured({ device: 'cpu', law: 'emulate:b300-cc' }).policy.value).toBe('resident');
   });
 
   it('needs contexts for its lanes', () => {
@@ -52,37 +52,40 @@ describe('auto', () => {
     const path = join(folder, 'two-contexts.json');
     const contexts = { ...base.contexts, max: 2 };
     writeFileSync(path, JSON.stringify({ ...base, name: 'two-contexts', contexts }));
-    expect(plan({ device: 'cpu', law: path }).policy).toEqual({
+    expect(configured({ device: 'cpu', law: path }).policy).toEqual({
       value: 'drain-first',
       reason: 'two-contexts allows 2 contexts, too few for lanes',
     });
   });
 
   it('is overridden by --policy', () => {
-    const chosen = plan({ device: 'cpu', law: 'emulate:b300-cc', policy: 'overlap' });
+    const chosen = configured({ device: 'cpu', law: 'emulate:b300-cc', policy: 'overlap' });
     expect(chosen.policy).toEqual({ value: 'overlap', reason: '--policy overlap' });
   });
 
   it('refuses laws and element types that cannot be', () => {
-    expect(() => plan({ device: 'cpu', law: 'emulate:x' })).toThrow(/b300-cc, .*h100-native/);
-    expect(() => plan({ device: 'cpu', law: join(folder, 'none.json') })).toThrow(/cannot be read/);
+    expect(() => configured({ device: 'cpu', law: 'emulate:x' })).toThrow(/b300-cc, .*h100-native/);
+    expect(() => configured({ device: 'cpu', law: join(folder, 'none.json') })).toThrow(
+      /cannot be read/,
+    );
     const corrupt = join(folder, 'corrupt.json');
     writeFileSync(corrupt, '{"schema": "bridgekeeper.profile/9"}');
-    expect(() => plan({ device: 'cpu', law: corrupt })).toThrow(/bridgekeeper.profile\/1/);
-    expect(() => plan({ device: 'cpu', dtype: 'float16' })).toThrow(/float32/);
+    expect(() => configured({ device: 'cpu', law: corrupt })).toThrow(/bridgekeeper.profile\/1/);
+    expect(() => configured({ device: 'cpu', dtype: 'float16' })).toThrow(/float32/);
   });
 });
 
 describe('how weights and KV are stored', () => {
   it('follows the flags, in the names that vLLM has for them', () => {
-    const kv = (kvCacheDtype: string, device = 'model') => plan({ kvCacheDtype, device }).kvFormat;
+    const kv = (kvCacheDtype: string, device = 'model') =>
+      configured({ kvCacheDtype, device }).kvFormat;
     expect([kv('auto'), kv('bfloat16')]).toEqual(['element', 'element']);
     expect([kv('fp8'), kv('fp8_e4m3'), kv('fp8', 'cpu')]).toEqual(Array(3).fill('fp8-e4m3'));
     expect(() => kv('bfloat16', 'cpu')).toThrow(/the cpu device stores KV as float32, or as fp8/);
     expect(() => kv('fp8_e5m2')).toThrow(/kv-cache-dtype/);
-    expect(plan({ device: 'cpu' }).quantization).toBe(undefined);
-    expect(plan({ device: 'cpu', quantization: 'fp8' }).quantization).toBe('fp8');
-    expect(() => plan({ quantization: 'awq' })).toThrow(/quantization/);
+    expect(configured({ device: 'cpu' }).quantization).toBe(undefined);
+    expect(configured({ device: 'cpu', quantization: 'fp8' }).quantization).toBe('fp8');
+    expect(() => configured({ quantization: 'awq' })).toThrow(/quantization/);
   });
 });
 

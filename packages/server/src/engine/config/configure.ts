@@ -40,7 +40,10 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
   const burst = { tollNs: tollOf(bridge.value), interTokenLimitNs };
   checkElement(settings.dtype, device.value);
   const { plan: loading, reason } = chooseLoading({
-    ...{ model: settings.model, deviceKind: device.value, law: law.value, bridge: bridge.value },
+    model: settings.model,
+    deviceKind: device.value,
+    law: law.value,
+    bridge: bridge.value,
     gpuUuid: device.value === 'cuda' ? (cudaAvailability().gpu?.uuid ?? null) : null,
   });
   return {

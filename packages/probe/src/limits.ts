@@ -12,7 +12,7 @@ export interface Repeats {
   readonly budgetNs: number;
 }
 
-export interface ProbePlan {
+export interface ProbeLimits {
   /** Ascending. */
   readonly sizes: readonly number[];
   /** The largest copy; no buffer of the probe is larger than that, apart from `localBytes`. */
@@ -34,7 +34,7 @@ export interface ProbePlan {
   readonly deadlineNs: number;
 }
 
-export interface PlanFacts {
+export interface LimitingFacts {
   readonly quick: boolean;
   readonly deviceMemoryBytes: number;
   readonly hostFreeBytes: number;
@@ -48,7 +48,7 @@ const CONTEXTS_MAX = 19;
 /** No buffer takes a larger part of free memory than this; fewer than four are alive at a time. */
 const MEMORY_SHARE = 1 / 16;
 
-export function planProbe(facts: PlanFacts): ProbePlan {
+export function limitsOf(facts: LimitingFacts): ProbeLimits {
   const { quick, deviceMemoryBytes, hostFreeBytes, hasLaw, isCpu } = facts;
   const onDevice = MEMORY_SHARE * deviceMemoryBytes;
   const crossing = quick || isCpu ? 64 * MIB : 256 * MIB;
@@ -69,7 +69,7 @@ export function planProbe(facts: PlanFacts): ProbePlan {
   };
 }
 
-/** 64 bytes and every fourth power from there: the law bends where nobody knows beforehand. */
+/** 64 bytes and every fourth power from there: where the law bends is not known beforehand. */
 function sizesUpTo(largestBytes: number): number[] {
   const sizes = [64];
   while (sizes.at(-1)! * 4 <= Math.max(largestBytes, MIB)) sizes.push(sizes.at(-1)! * 4);
