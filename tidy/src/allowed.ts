@@ -143,7 +143,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
 
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [
-  { package: 'bridgekeeper', name: 'zod' }, // of @hono/zod-openapi
+  { package: 'server', name: 'zod' }, // of @hono/zod-openapi
 ];
 
 /** What a file exports for people outside of this repository: it may be used by nothing here. */
@@ -231,7 +231,7 @@ export const adapters: readonly Home[] = [
     reason: 'the real clock',
   },
   {
-    path: 'packages/bridgekeeper/src/edge/time.ts',
+    path: 'packages/server/src/host-clock.ts',
     names: ['new Date()', 'Date.now', 'performance.now', 'setTimeout', 'setInterval'],
     reason: 'the host clock of the command line and the server',
   },

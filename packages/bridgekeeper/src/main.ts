@@ -1,9 +1,9 @@
-#!/usr/bin/env node
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { startConfiguredEngine } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from './cli/io.ts';
 import { runCli } from './cli/program.ts';
-import { HOST_CLOCK } from './edge/time.ts';
 
 const io: CliIo = {
   environment: process.env,
@@ -25,14 +25,10 @@ const io: CliIo = {
   },
   nowNs: HOST_CLOCK.nowNs,
   exit: (code) => process.exit(code),
-  // Loaded when it is needed: the other commands have no use for devices and their libraries.
-  startEngine: async (...wanted) => {
-    const { startPlannedEngine } = await import('./cli/start-planned-engine.ts');
-    return startPlannedEngine(...wanted);
-  },
+  startEngine: startConfiguredEngine,
 };
 
-// Whoever reads our output may leave early (`| head`): that is no failure of ours.
+// A reader of our output may leave early (`| head`): that is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit(0);

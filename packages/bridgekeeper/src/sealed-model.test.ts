@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openTokenizer, type Seal, sealModel, writeModelFolder } from '@bridgekeeper/engine';
+import { startConfiguredEngine } from '@bridgekeeper/server';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from './cli/program.ts';
-import { startPlannedEngine } from './cli/start-planned-engine.ts';
 import { testIo } from './testing/test-io.ts';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -26,7 +26,7 @@ writeFileSync(otherKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
 
 /** Runs a command line in this process, with the real engine in its thread. */
 async function run(...args: string[]) {
-  const test = testIo({ startEngine: startPlannedEngine });
+  const test = testIo({ startEngine: startConfiguredEngine });
   const code = await runCli(args, test.io);
   return { code, out: test.out, err: test.err.join('\n') };
 }

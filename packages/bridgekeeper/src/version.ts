@@ -1,13 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-
-/** What this program is, for people who report something. */
-export interface VersionInfo {
-  readonly version: string;
-  readonly node: string;
-  /** The commit a bundle was made from, and the digest of its manifest; null outside a bundle. */
-  readonly commit: string | null;
-  readonly digest: string | null;
-}
+import type { VersionInfo } from '@bridgekeeper/server';
 
 const PACKAGE = new URL('../package.json', import.meta.url);
 const BUNDLE = new URL('../../../bundle.json', import.meta.url);

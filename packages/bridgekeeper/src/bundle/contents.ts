@@ -11,7 +11,7 @@ export type BundleItem =
 /** What ships from the repository's root, and what from each package. */
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
 const fromPackage = [
-  ...['README.md', 'configs', 'dist', 'kernels', 'package.json', 'profiles', 'reference'],
+  ...['README.md', 'bin', 'configs', 'dist', 'kernels', 'package.json', 'profiles', 'reference'],
 ];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
 
@@ -75,7 +75,7 @@ function runtimeItems(node: string): BundleItem[] {
 function ownItems(root: string): BundleItem[] {
   const packages = readdirSync(join(root, 'packages')).map((name) => `packages/${name}`);
   for (const folder of packages) {
-    if (existsSync(join(root, folder, 'dist/index.js'))) continue;
+    if (existsSync(join(root, folder, 'dist/.tsbuildinfo'))) continue;
     throw new BundleError('not-built', `${folder} is not built: run npm run build`);
   }
   const starts = packages.flatMap((folder) => fromPackage.map((name) => `${folder}/${name}`));

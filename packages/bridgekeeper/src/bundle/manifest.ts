@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { canonicalBytes } from '@bridgekeeper/attest/canonical';
 
 /** What a bundle holds and what it was made from: `bundle.json` at the bundle's root. */
 export interface Manifest {
@@ -21,18 +22,9 @@ export type ManifestFile =
   | { readonly path: string; readonly bytes: number; readonly sha256: string }
   | { readonly path: string; readonly link: string };
 
-/** JSON with sorted keys and no white space, so that a digest of it can be made again anywhere. */
-export function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) => {
-    if (typeof part !== 'object' || part === null || Array.isArray(part)) return part;
-    const entries = Object.entries(part as Record<string, unknown>);
-    return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
-  });
-}
-
 /** The digest that `manifest` must carry. */
 export function manifestDigest({ digest: _, ...rest }: Manifest): string {
-  return createHash('sha256').update(canonicalJson(rest)).digest('hex');
+  return createHash('sha256').update(canonicalBytes(rest)).digest('hex');
 }
 
 /** Completes a manifest with its digest. */

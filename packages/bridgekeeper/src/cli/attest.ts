@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { Machine, type MadeReport, Reporter, readSoftware, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import type { MadeReport } from '../attest/reporter.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
+import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
 interface Flags {
@@ -16,7 +16,7 @@ export function addAttestCommand(program: Command, io: CliIo, setCode: (code: nu
   program
     .command('attest')
     .description('collect the evidence of this machine, for others to verify')
-    .option('--nonce <hex>', '32 bytes of whoever will verify; without, they are drawn here')
+    .option('--nonce <hex>', '32 bytes chosen by the verifier; without, they are drawn here')
     .option('--out <file>', 'write the report there, as `verify` reads it')
     .option('--json', 'print the report')
     .action(async (flags: Flags) => {
@@ -30,14 +30,14 @@ async function attest(flags: Flags, io: CliIo): Promise<0> {
   if (!/^[0-9a-f]{64}$/.test(nonce)) {
     throw new UsageError('bad-value', '--nonce: must be 64 hex digits');
   }
-  const { Machine } = await import('../attest/machine.ts');
-  const { Reporter } = await import('../attest/reporter.ts');
-  const { readSoftware } = await import('../attest/software.ts');
   const machine = new Machine({}, HOST_CLOCK);
   const made = await new Reporter(machine).make(
     {
-      software: await readSoftware(),
-      ...{ model: null, configuration: null, tlsSpkiSha256: null, receipts: null },
+      software: await readSoftware(readVersion()),
+      model: null,
+      configuration: null,
+      tlsSpkiSha256: null,
+      receipts: null,
     },
     { nonce, binding: 'statement', issuedAt: HOST_CLOCK.unixSeconds() },
   );

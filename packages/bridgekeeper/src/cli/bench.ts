@@ -1,34 +1,10 @@
-import { basename, isAbsolute } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type GivenFlags, runSuite, SUITES, type SuiteParameter } from '@bridgekeeper/bench';
 import { type Command, Option } from 'commander';
-import { DECODE_SUITE } from '../bench/decode.ts';
-import { FUZZ_SUITE } from '../bench/fuzz/suite.ts';
-import { plotRuns } from '../bench/plot.ts';
-import { POLICIES_SUITE } from '../bench/policies.ts';
-import { PREFILL_SUITE } from '../bench/prefill.ts';
-import { benchResult, tableOf } from '../bench/result.ts';
-import { SERVE_SUITE } from '../bench/serve/suite.ts';
-import { SSE_SUITE } from '../bench/sse.ts';
-import { START_SUITE } from '../bench/start.ts';
-import type { Suite, SuiteParameter } from '../bench/suite.ts';
-import { VERIFY_SUITE } from '../bench/verify/suite.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
-/** Every suite of `bridgekeeper bench`. */
-const SUITES: readonly Suite[] = [
-  SERVE_SUITE,
-  DECODE_SUITE,
-  PREFILL_SUITE,
-  POLICIES_SUITE,
-  SSE_SUITE,
-  START_SUITE,
-  FUZZ_SUITE,
-  VERIFY_SUITE,
-];
-
-type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** `setCode` takes the exit code. */
 export function addBenchCommand(
@@ -46,7 +22,10 @@ export function addBenchCommand(
     for (const [flag, parameter] of Object.entries(suite.parameters)) {
       addFlag(command, flag, parameter);
     }
-    command.action(async (given: Given) => setCode(await runSuite(suite, given, io)));
+    command.action(async (given: GivenFlags) => {
+      const { version } = readVersion();
+      setCode(await runSuite(suite, given, version, { ...io, main: MAIN }));
+    });
   }
 }
 
@@ -60,48 +39,4 @@ function addFlag(command: Command, flag: string, parameter: SuiteParameter): voi
   const value = kind.list ? `<${kind.metavar}...>` : `<${kind.metavar}>`;
   const option = new Option(`--${flag} ${value}`, help);
   command.addOption(fallback === undefined ? option : option.default(fallback));
-}
-
-async function runSuite(suite: Suite, given: Given, io: CliIo): Promise<number> {
-  const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
-  const values: Record<string, unknown> = {};
-  const words = [`bridgekeeper bench ${suite.name}`];
-  for (const [flag, parameter] of Object.entries(suite.parameters)) {
-    const value = given[flag.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
-    values[flag] = parse(flag, parameter, value);
-    const isGiven = value !== undefined && value !== parameter.default;
-    if (isGiven) words.push(shown(flag, value, parameter));
-  }
-  const { device, runs, text, failure } = await suite.run(values, io.err, io);
-  const { version } = readVersion();
-  const context = { version, command: words.join(' '), startedAt };
-  const result = benchResult(suite.name, context, device, runs);
-  if (suite.plot !== undefined && typeof given.svg === 'string') {
-    io.writeFile(given.svg, plotRuns(runs, suite.plot));
-  }
-  io.out(given.json === true ? JSON.stringify(result, null, 1) : (text ?? tableOf(runs)));
-  if (failure === undefined) return 0;
-  io.err(`bridgekeeper: ${failure}`);
-  return 1;
-}
-
-/** Throws UsageError. */
-function parse(flag: string, { kind, default: fallback }: SuiteParameter, value: Given[string]) {
-  const given = value ?? fallback;
-  if (given === undefined) return undefined;
-  const texts = typeof given === 'object' ? given : [String(given)];
-  try {
-    const parsed = texts.map((each) => kind.parse(each));
-    return kind.list ? parsed.flat() : parsed[0];
-  } catch (error) {
-    throw new UsageError('bad-value', `--${flag}: ${(error as Error).message}`);
-  }
-}
-
-/** The flag as a result repeats it: without places of this machine, and without secrets. */
-function shown(flag: string, value: Given[string], { kind }: SuiteParameter): string {
-  if (typeof value === 'boolean') return value ? `--${flag}` : `--no-${flag}`;
-  if (kind.secret) return `--${flag} ...`;
-  const texts = typeof value === 'object' ? value : [String(value)];
-  return `--${flag} ${texts.map((text) => (isAbsolute(text) ? basename(text) : text)).join(' ')}`;
 }

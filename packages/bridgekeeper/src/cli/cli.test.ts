@@ -20,6 +20,13 @@ describe('version and doctor', () => {
     expect(JSON.parse(out[0]!)).toMatchObject({ version: '0.1.0', node: process.versions.node });
   });
 
+  test('--version says what `version` does', async () => {
+    const { io, out } = testIo();
+    expect(await runCli(['--version'], io)).toBe(0);
+    expect(await runCli(['version'], io)).toBe(0);
+    expect(out).toEqual([`bridgekeeper 0.1.0, Node ${process.versions.node}`, out[0]]);
+  });
+
   test('doctor shows values with their origin, and counts secrets', async () => {
     const environment = { BRIDGEKEEPER_API_KEY: 'a,b' };
     const { io, out } = testIo({ environment });

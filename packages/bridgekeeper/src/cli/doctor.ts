@@ -1,12 +1,28 @@
+import {
+  type DoctorRequest,
+  examine,
+  type Finding,
+  parseVersion,
+  renderExamination,
+  rulesDocument,
+  SEVERITIES,
+  type Severity,
+  splitAssignment,
+} from '@bridgekeeper/doctor';
+import {
+  CommandError,
+  flagOf,
+  integer,
+  type Kind,
+  oneOf,
+  type Resolved,
+  SETTING_NAMES,
+  type SettingName,
+  settingOf,
+  text,
+  UsageError,
+} from '@bridgekeeper/server';
 import type { Command } from 'commander';
-import type { DoctorRequest } from '../doctor/collect/facts.ts';
-import { splitAssignment } from '../doctor/command/engine-command.ts';
-import { CommandError } from '../doctor/command/words.ts';
-import { type Finding, SEVERITIES, type Severity } from '../doctor/rule.ts';
-import { parseVersion } from '../doctor/version.ts';
-import { integer, type Kind, oneOf, text } from '../settings/kinds.ts';
-import { type Resolved, UsageError } from '../settings/resolve.ts';
-import { flagOf, SETTING_NAMES, type SettingName, settingOf } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
@@ -50,15 +66,11 @@ export function addDoctorCommand(program: Command, io: CliIo, setCode: (code: nu
 /** Resolves to the exit code. Throws UsageError. */
 async function doctor(resolved: Resolved, options: Options, io: CliIo): Promise<0 | 1> {
   if (options.rules) {
-    const { rulesDocument } = await import('../doctor/document.ts');
     io.out(rulesDocument().trimEnd());
     return 0;
   }
   const failOn = read('failOn', options);
   const request = requestOf(resolved, options);
-  // Loaded when it is needed, like every command that opens a device's libraries.
-  const { examine } = await import('../doctor/examine.ts');
-  const { renderExamination } = await import('../doctor/render.ts');
   const examination = asUsage(() => examine(request));
   const { settings } = resolved;
   if (settings.json) {

@@ -1,4 +1,4 @@
-import type { ServerParts } from '../server/start.ts';
+import type { ServerParts } from '@bridgekeeper/server';
 
 /** What the command line touches of its process, so that tests can run it without one. */
 export interface CliIo {

@@ -1,9 +1,14 @@
 import type { LoadingStrategy, Rank } from '@bridgekeeper/engine';
+import {
+  integer,
+  type Kind,
+  oneOf,
+  resolveSettings,
+  SETTINGS,
+  UsageError,
+} from '@bridgekeeper/server';
 import type { Command } from 'commander';
 import type { LoadTask } from '../load/task.ts';
-import { integer, type Kind, oneOf } from '../settings/kinds.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
 import type { CliIo } from './io.ts';
 
 const OWN_SETTINGS = [
@@ -75,7 +80,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
   const { runLoadTask } = await import('../load/task.ts');
   const task: LoadTask = {
     settings,
-    wishes: wishesOf(flags),
+    overrides: overridesOf(flags),
     rank: rankOf(flags.rank),
     stagingBytes: read('--staging-bytes', integer(2 ** 20, 2 ** 36), flags.stagingBytes),
     path: read('--path', oneOf('bridgekeeper', 'plain'), flags.path)!,
@@ -87,7 +92,7 @@ async function runLoadCommand(model: string, flags: Flags, io: CliIo): Promise<0
 }
 
 /** What the flags ask for of a plan. */
-function wishesOf(flags: Flags): Partial<LoadingStrategy> {
+function overridesOf(flags: Flags): Partial<LoadingStrategy> {
   const own = {
     crossedBy: read('--crossed-by', oneOf('lanes', 'readers'), flags.crossedBy),
     contexts: read('--contexts', integer(0, 64), flags.contexts),

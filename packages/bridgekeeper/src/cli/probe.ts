@@ -1,11 +1,9 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
+import type { ProbeDocument, ProbeOptions } from '@bridgekeeper/probe';
+import { chooseLaw, resolveSettings, SETTINGS, UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import { HOST_CLOCK } from '../edge/time.ts';
-import type { ProbeDocument } from '../probe/document.ts';
-import type { ProbeOptions } from '../probe/probe.ts';
-import { resolveSettings, UsageError } from '../settings/resolve.ts';
-import { SETTINGS } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 import { progressBar } from './progress-bar.ts';
@@ -62,8 +60,7 @@ async function runProbeCommand(flags: Flags, io: CliIo): Promise<0 | 1> {
   });
   // Loaded when they are needed, like every command that opens a device's libraries.
   const { cudaAvailability, DeviceError } = await import('@bridgekeeper/device');
-  const { chooseLaw } = await import('../engine/choose.ts');
-  const { probe, ProbeError } = await import('../probe/probe.ts');
+  const { probe, ProbeError } = await import('@bridgekeeper/probe');
   const fail = (message: string): 1 => {
     io.err(`bridgekeeper: ${message}`);
     return 1;
@@ -116,10 +113,7 @@ function showStep(io: CliIo, title: string, index: number, total: number): void 
 
 /** Writes what was asked for; resolves to the exit code. */
 async function deliver(document: ProbeDocument, flags: Flags, io: CliIo): Promise<0 | 1> {
-  const { referenceFor } = await import('../probe/ratios.ts');
-  const { reportPage } = await import('../probe/report/html.ts');
-  const { reportLines } = await import('../probe/report/text.ts');
-  const { savingOf } = await import('../probe/save.ts');
+  const { referenceFor, reportLines, reportPage, savingOf } = await import('@bridgekeeper/probe');
   const reference = referenceFor(document.facts);
   const text = JSON.stringify(document, null, 1);
   if (flags.json) io.out(text);
@@ -150,8 +144,9 @@ async function deliver(document: ProbeDocument, flags: Flags, io: CliIo): Promis
 
 /** Resolves to the exit code. Throws UsageError for files that cannot be compared. */
 async function runCompare(first: string, second: string, flags: Flags, io: CliIo): Promise<0> {
-  const { compare, CompareError, parseCompared } = await import('../probe/compare.ts');
-  const { comparisonLines, comparisonPage } = await import('../probe/report/comparison.ts');
+  const { compare, CompareError, comparisonLines, comparisonPage, parseCompared } = await import(
+    '@bridgekeeper/probe'
+  );
   const read = (path: string) => {
     try {
       return parseCompared(io.readFile(path), path);

@@ -1,7 +1,7 @@
+import { BenchError } from '@bridgekeeper/bench';
 import { EngineError, ModelError } from '@bridgekeeper/engine';
+import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
-import { BenchError } from '../bench/errors.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { VerifyError } from '../verify/errors.ts';
 import { readVersion } from '../version.ts';
 import { addAttestCommand } from './attest.ts';
@@ -36,6 +36,7 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<number
 function createProgram(io: CliIo, setCode: (code: number) => void): Command {
   const program = new Command('bridgekeeper')
     .description('Serves language models over a scheduled, metered bridge')
+    .version(versionLine(), '--version', 'show the version')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.out(text.trimEnd()),
@@ -58,11 +59,15 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
     .description('show the version')
     .option('--json', 'as one JSON document')
     .action(({ json }: { json?: boolean }) => {
-      const info = readVersion();
-      io.out(json ? JSON.stringify(info) : `bridgekeeper ${info.version}, Node ${info.node}`);
+      io.out(json ? JSON.stringify(readVersion()) : versionLine());
     });
   addBenchCommand(program, io, setCode);
   return program;
+}
+
+function versionLine(): string {
+  const { version, node } = readVersion();
+  return `bridgekeeper ${version}, Node ${node}`;
 }
 
 function report(error: unknown, io: CliIo): ExitCode {

@@ -8,10 +8,8 @@ import {
   sealModel,
   verifyModel,
 } from '@bridgekeeper/engine';
+import { digest, integer, type Kind, readSealKey, UsageError } from '@bridgekeeper/server';
 import type { Command } from 'commander';
-import { readSealKey } from '../edge/seal-key.ts';
-import { digest, integer, type Kind } from '../settings/kinds.ts';
-import { UsageError } from '../settings/resolve.ts';
 import type { CliIo } from './io.ts';
 import { progressBar } from './progress-bar.ts';
 import { stopSignal } from './stop-signal.ts';

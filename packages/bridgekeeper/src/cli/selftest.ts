@@ -1,11 +1,10 @@
+import { readSealPolicy, UsageError } from '@bridgekeeper/server';
 import { type Command, Option } from 'commander';
-import { readSealPolicy } from '../edge/seal-policy.ts';
 import type { CaseResult } from '../selftest/contract.ts';
 import { CONTRACTS } from '../selftest/contract.ts';
 import { MODELS, type ModelResult } from '../selftest/models.ts';
 import { SANITIZERS, type SanitizerResult } from '../selftest/sanitizer.ts';
-import type { SelftestChoice, SelftestReport } from '../selftest/selftest.ts';
-import { UsageError } from '../settings/resolve.ts';
+import type { SelftestReport, SelftestSelection } from '../selftest/selftest.ts';
 import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
 
@@ -41,21 +40,25 @@ export function addSelftestCommand(
 /** Runs the self-test on the chosen device, prints what came of it, resolves to the exit code. */
 async function runSelftest(command: Command, io: CliIo): Promise<number> {
   // Loaded when it is needed, like every command that opens a device.
-  const { planEngine } = await import('../engine/choose.ts');
+  const { configureEngine } = await import('@bridgekeeper/server');
   const { selftest } = await import('../selftest/selftest.ts');
   const { settings } = settingsOf(command, io);
   const print = settings.json ? io.err : io.out;
-  const choice = choiceOf(command);
-  const report = await selftest(planEngine(settings, await readSealPolicy(settings)), choice, {
-    onCase: (result) => print(caseLine(result)),
-    onModel: (result) => print(modelLine(result)),
-    onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
-  });
+  const selection = selectionOf(command);
+  const report = await selftest(
+    configureEngine(settings, await readSealPolicy(settings)),
+    selection,
+    {
+      onCase: (result) => print(caseLine(result)),
+      onModel: (result) => print(modelLine(result)),
+      onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
+    },
+  );
   const { cases, models, sanitizers } = report;
-  if (choice.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
+  if (selection.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
     throw new UsageError(
       'bad-value',
-      `--filter: no case or model has ${choice.filter} in its name`,
+      `--filter: no case or model has ${selection.filter} in its name`,
     );
   }
   if (settings.json) io.out(JSON.stringify(report));
@@ -63,9 +66,9 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
   return report.passed ? 0 : 1;
 }
 
-function choiceOf(command: Command): SelftestChoice {
+function selectionOf(command: Command): SelftestSelection {
   const { contract, models, filter, peer, sanitizer } = command.opts() as Omit<
-    SelftestChoice,
+    SelftestSelection,
     'sanitizers'
   > & { readonly sanitizer: (typeof SANITIZERS)[number] | 'none' | 'all' };
   const named = sanitizer === 'none' ? [] : sanitizer === 'all' ? SANITIZERS : [sanitizer];

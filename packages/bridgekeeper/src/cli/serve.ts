@@ -1,9 +1,13 @@
 import type { EngineError } from '@bridgekeeper/engine';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { type Logger, openLog } from '../logging/logger.ts';
-import { defaultReceiptsFile } from '../receipts/open.ts';
-import { type RunningServer, startServer } from '../server/start.ts';
-import type { Settings } from '../settings/table.ts';
+import {
+  defaultReceiptsFile,
+  type Logger,
+  openLog,
+  type RunningServer,
+  type Settings,
+  startServer,
+} from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
@@ -18,12 +22,11 @@ export async function serve(settings: Settings, io: CliIo): Promise<number> {
     destination: settings.json ? 2 : 1,
     colour: io.environment.NO_COLOR === undefined,
   });
-  const { version } = readVersion();
   const server = await startServer(settings, {
     startEngine: io.startEngine,
     log,
     clock: HOST_CLOCK,
-    version,
+    version: readVersion(),
     receiptsFile: defaultReceiptsFile(io.environment),
   });
   announce(server, settings, log, io);

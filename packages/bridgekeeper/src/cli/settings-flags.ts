@@ -1,12 +1,14 @@
-import { type Command, Option } from 'commander';
-import { type Resolved, resolveSettings, type Sources } from '../settings/resolve.ts';
 import {
   environmentOf,
   flagOf,
+  type Resolved,
+  resolveSettings,
   SETTING_NAMES,
   type SettingName,
+  type Sources,
   settingOf,
-} from '../settings/table.ts';
+} from '@bridgekeeper/server';
+import { type Command, Option } from 'commander';
 import type { CliIo } from './io.ts';
 
 /** Adds every setting of the table as a flag, and the model as an argument. */

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Claim } from '@bridgekeeper/attest';
 import { hasVectors, makeService, vectorPath } from '@bridgekeeper/attest/testing';
+import { startTestServer } from '@bridgekeeper/server/testing';
 import { afterAll, describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
-import { startTestServer } from '../testing/test-server.ts';
 import { runCli } from './program.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-verify-cli-'));

@@ -1,7 +1,7 @@
 import type { Policy, VerifyResult } from '@bridgekeeper/attest';
+import { UsageError } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { UsageError } from '../settings/resolve.ts';
 import { readVersion } from '../version.ts';
 import type { CliIo } from './io.ts';
 
@@ -147,7 +147,7 @@ async function print(
     io.out(resultLines(result, colour).join('\n'));
     return;
   }
-  const { benchResult } = await import('../bench/result.ts');
+  const { benchResult } = await import('@bridgekeeper/report');
   const { version } = readVersion();
   const command = `bridgekeeper verify ${result.input}`;
   const none = { name: 'none', driver: null };

@@ -2,7 +2,7 @@ import { openSync, readSync } from 'node:fs';
 import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
 import { type Checkpoint, openCheckpoint, Traffic } from '@bridgekeeper/engine';
-import type { BenchRun } from '../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 
 /** What a load the plain way took. */
 interface PlainLoad {

@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { LoadingStrategy } from '@bridgekeeper/engine';
-import type { BenchRun } from '../bench/result.ts';
+import type { BenchRun } from '@bridgekeeper/report';
 import type { LoadOutcome } from './run-load.ts';
 
 const giga = (value: number) => value / 1e9;

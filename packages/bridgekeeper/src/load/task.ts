@@ -1,4 +1,4 @@
-import { cudaAvailability, type Device, DeviceError } from '@bridgekeeper/device';
+import { type Device, DeviceError } from '@bridgekeeper/device';
 import {
   type LoadingStrategy,
   type LoadProgress,
@@ -7,29 +7,32 @@ import {
   type SealPolicy,
   Traffic,
 } from '@bridgekeeper/engine';
-import { benchDevice, benchResult, tableOf } from '../bench/result.ts';
+import { benchResult, peakResidentBytes, tableOf } from '@bridgekeeper/report';
+import {
+  configureEngine,
+  type EngineConfig,
+  keepLoadingStrategy,
+  type LoadingDecision,
+  lawName,
+  measuredDevice,
+  openDevice,
+  readSealPolicy,
+  type Settings,
+  UsageError,
+} from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../cli/io.ts';
 import { progressBar } from '../cli/progress-bar.ts';
-import { peakResidentBytes } from '../edge/resident.ts';
-import { readSealPolicy } from '../edge/seal-policy.ts';
-import { HOST_CLOCK } from '../edge/time.ts';
-import { lawName, planEngine } from '../engine/choose.ts';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
-import { UsageError } from '../settings/resolve.ts';
-import type { Settings } from '../settings/table.ts';
 import { readVersion } from '../version.ts';
-import { chooseLoading, type LoadingChoice } from './choose-loading.ts';
 import { plainRun } from './default-path.ts';
 import { describeLoad, loadRun } from './document.ts';
-import { keepLoadingStrategy } from './loading-store.ts';
 import { runLoad } from './run-load.ts';
 
 /** What `load` was asked to do. */
 export interface LoadTask {
   readonly settings: Settings;
-  /** What the user wants otherwise than it was chosen: nothing is raced then. */
-  readonly wishes: Partial<LoadingStrategy>;
+  /** What the user sets otherwise than it was decided: nothing is raced then. */
+  readonly overrides: Partial<LoadingStrategy>;
   readonly rank: Rank | null;
   readonly stagingBytes: number | undefined;
   readonly path: 'bridgekeeper' | 'plain';
@@ -40,8 +43,8 @@ export interface LoadTask {
 
 /** Everything that one load goes by. */
 interface Course extends LoadTask {
-  readonly plan: EnginePlan;
-  readonly choice: LoadingChoice;
+  readonly config: EngineConfig;
+  readonly decided: LoadingDecision;
   readonly loading: LoadingStrategy;
   readonly seal: SealPolicy;
   readonly readers: ReaderPool;
@@ -51,16 +54,11 @@ interface Course extends LoadTask {
 /** Loads, and shows where the time went. Resolves to the exit code. Throws Usage- or ModelError. */
 export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
-  const { settings, wishes, path } = task;
+  const { settings, overrides, path } = task;
   const seal = await readSealPolicy(settings);
-  const plan = planEngine({ ...settings, policy: 'drain-first' }, seal);
-  const { model, device: kind, law, bridge } = plan;
-  const isGpu = kind.value === 'cuda';
-  const choice = chooseLoading({
-    ...{ model, deviceKind: kind.value, law: law.value, bridge: bridge.value },
-    gpuUuid: isGpu ? (cudaAvailability().gpu?.uuid ?? null) : null,
-  });
-  const loading = { ...choice.plan, ...wishes };
+  const config = configureEngine({ ...settings, policy: 'drain-first' }, seal);
+  const { device: kind, law, loading: decided } = config;
+  const loading = { ...decided.value, ...overrides };
   if (loading.crossedBy === 'readers' && (law.value !== null || kind.value === 'model')) {
     const reason = 'crossings are for lanes where a law is imposed, and on the model device';
     throw new UsageError('bad-value', `--crossed-by readers: ${reason}`);
@@ -68,8 +66,8 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
   const readers = new ReaderPool();
   // Threads start while the device is being opened.
   if (path === 'bridgekeeper') readers.grow(loading.readers);
-  const course = { ...task, plan, choice, loading, seal, readers, startedAt };
-  const device = await openDevice(plan);
+  const course = { ...task, config, decided, loading, seal, readers, startedAt };
+  const device = await openDevice(config);
   try {
     return await (path === 'plain' ? runPlain : runOwn)(course, device, io);
   } catch (error) {
@@ -85,20 +83,20 @@ export async function runLoadTask(task: LoadTask, io: CliIo): Promise<0 | 1> {
 }
 
 async function runPlain(course: Course, device: Device, io: CliIo): Promise<0> {
-  const { plan, json } = course;
-  const parameters = { model: nameOf(plan), law: plan.law.value?.name ?? 'off' };
-  const run = await plainRun(plan.model, device, parameters);
+  const { config, json } = course;
+  const parameters = { model: nameOf(config), law: config.law.value?.name ?? 'off' };
+  const run = await plainRun(config.model, device, parameters);
   io.out(json ? JSON.stringify(resultOf(course, device, [run]), null, 2) : tableOf([run]));
   return 0;
 }
 
 async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1> {
-  const { plan, choice, loading, readers, seal, rank, stagingBytes, check } = course;
-  const law = plan.law.value;
-  const isChosen = Object.keys(course.wishes).length === 0;
-  const traffic = new Traffic({ device, lawName: lawName(law), profile: plan.bridge.value });
+  const { config, decided, loading, readers, seal, rank, stagingBytes, check } = course;
+  const law = config.law.value;
+  const isChosen = Object.keys(course.overrides).length === 0;
+  const traffic = new Traffic({ device, lawName: lawName(law), profile: config.bridge.value });
   const outcome = await runLoad({
-    model: plan.model,
+    model: config.model,
     device,
     traffic,
     readers,
@@ -107,16 +105,16 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
     stagingBytes,
     check,
     strategy: loading,
-    race: isChosen && course.mayRace ? choice.race : null,
+    race: isChosen && course.mayRace ? decided.race : null,
     onProgress: (progress) => io.redraw?.(progressLine(progress)),
   });
   io.redraw?.('');
   const { report, checked } = outcome;
-  if (report.race.length > 0 && choice.store !== null) {
-    keepLoadingStrategy(choice.store.path, choice.store.key, report.strategy);
+  if (report.race.length > 0 && decided.store !== null) {
+    keepLoadingStrategy(decided.store.path, decided.store.key, report.strategy);
   }
   const peakBytes = peakResidentBytes();
-  const run = loadRun(outcome, { model: nameOf(plan) }, law, peakBytes);
+  const run = loadRun(outcome, { model: nameOf(config) }, law, peakBytes);
   const result = { ...resultOf(course, device, [run]), race: report.race };
   const text = describeLoad(outcome, law, peakBytes);
   io.out(course.json ? JSON.stringify(result, null, 2) : text);
@@ -124,16 +122,16 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
 }
 
 function resultOf(
-  { plan, startedAt }: Course,
+  { config, startedAt }: Course,
   device: Device,
   runs: Parameters<typeof tableOf>[0],
 ) {
   const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
-  return benchResult('load', context, benchDevice(plan.device.value, device.info.name), runs);
+  return benchResult('load', context, measuredDevice(config.device.value, device.info.name), runs);
 }
 
 /** Without the path, which is the machine's own affair. */
-function nameOf({ model }: EnginePlan): string {
+function nameOf({ model }: EngineConfig): string {
   return model.split('/').filter(Boolean).at(-1) ?? model;
 }
 

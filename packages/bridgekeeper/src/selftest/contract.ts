@@ -1,6 +1,5 @@
 import { type ContractCase, contractCases, type Device } from '@bridgekeeper/device';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
+import { type EngineConfig, openDevice } from '@bridgekeeper/server';
 
 /** What became of one contract case. */
 export interface CaseResult {
@@ -23,12 +22,12 @@ export function chooseCases(contract: Contract, filter: string): readonly Contra
 
 /** Holds the planned device to these cases. Opens it anew where a case closed it. */
 export async function runCases(
-  plan: EnginePlan,
+  config: EngineConfig,
   cases: readonly ContractCase[],
   onCase: (result: CaseResult) => void,
 ): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  let device = await openDevice(plan);
+  let device = await openDevice(config);
   try {
     for (const contractCase of cases) {
       const result = await runCase(contractCase, device);
@@ -36,7 +35,7 @@ export async function runCases(
       onCase(result);
       if (contractCase.closesDevice && result.outcome !== 'skipped') {
         await device.close();
-        device = await openDevice(plan);
+        device = await openDevice(config);
       }
     }
     return results;

@@ -1,19 +1,21 @@
 import { once } from 'node:events';
 import { checkRandomModel, type Peer, RANDOM_MODELS } from '@bridgekeeper/engine';
-import { engineOptions } from '../engine/build.ts';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
+import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import type { FromModels, ModelResult, ToModels } from './models.ts';
 import { TransformersPeer } from './peer.ts';
 
 const send = (message: FromModels) => process.send!(message);
 
 /** Each model has a device of its own, since an engine closes the device that it had. */
-async function check(plan: EnginePlan, name: string, peer: Peer | undefined): Promise<ModelResult> {
+async function check(
+  config: EngineConfig,
+  name: string,
+  peer: Peer | undefined,
+): Promise<ModelResult> {
   const model = RANDOM_MODELS.find((each) => each.name === name)!;
-  const device = await openDevice(plan);
+  const device = await openDevice(config);
   try {
-    const found = await checkRandomModel(model, engineOptions(plan, device), peer);
+    const found = await checkRandomModel(model, engineOptions(config, device), peer);
     return { ...found, error: undefined };
   } catch (error) {
     return { name, error: error instanceof Error ? error.message : `${error}` };
@@ -22,7 +24,7 @@ async function check(plan: EnginePlan, name: string, peer: Peer | undefined): Pr
   }
 }
 
-const [{ plan, python }] = (await once(process, 'message')) as [ToModels & { kind: 'start' }];
+const [{ config, python }] = (await once(process, 'message')) as [ToModels & { kind: 'start' }];
 const peer = python === undefined ? undefined : await TransformersPeer.open(python);
 const compute: Peer | undefined =
   peer instanceof TransformersPeer
@@ -30,7 +32,7 @@ const compute: Peer | undefined =
     : undefined;
 process.on('message', async (message: ToModels) => {
   if (message.kind === 'check') {
-    send({ kind: 'result', result: await check(plan, message.name, compute) });
+    send({ kind: 'result', result: await check(config, message.name, compute) });
   }
 });
 process.once('disconnect', async () => {

@@ -1,9 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { configureEngine, resolveSettings } from '@bridgekeeper/server';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { planEngine } from '../engine/choose.ts';
-import { resolveSettings } from '../settings/resolve.ts';
 import { interpreter, PEER_READY } from '../testing/interpreter.ts';
 import { chooseModels, isPassed, type ModelResult, runModels } from './models.ts';
 
@@ -20,7 +19,7 @@ const { settings } = resolveSettings({
   environment: {},
   readFile: () => '',
 });
-const plan = planEngine(settings, { mode: 'off' });
+const config = configureEngine(settings, { mode: 'off' });
 const quick = chooseModels('quick', '');
 
 test('models are chosen by name', () => {
@@ -34,7 +33,7 @@ test('models are chosen by name', () => {
 test('a model is checked in a process of its own, without a peer where there is none', async () => {
   const seen: ModelResult[] = [];
   const missing = join(folder, 'nothing');
-  const report = await runModels(plan, quick.slice(0, 1), missing, (each) => seen.push(each));
+  const report = await runModels(config, quick.slice(0, 1), missing, (each) => seen.push(each));
   expect(report.models.map(isPassed)).toEqual([true]);
   expect(seen).toEqual(report.models);
   expect(report.peer).toEqual({ skipped: expect.stringContaining('ENOENT') });
@@ -53,7 +52,7 @@ test('a process that dies costs the model that it was at, and no other', async (
        process.kill(process.ppid, 'SIGKILL');
      }`,
   );
-  const { models } = await runModels(plan, quick.slice(0, 2), deadly, () => undefined);
+  const { models } = await runModels(config, quick.slice(0, 2), deadly, () => undefined);
   expect(models.map(({ error }) => error)).toEqual(
     expect.arrayContaining([
       'the process that checks models ended: SIGKILL',

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { invariant } from '@bridgekeeper/bridge';
 import { type ModelCheck, RANDOM_MODELS, type RandomModel } from '@bridgekeeper/engine';
-import type { EnginePlan } from '../engine/plan.ts';
+import type { EngineConfig } from '@bridgekeeper/server';
 
 /** `quick` are few, for when all would take too long. */
 export const MODELS = ['none', 'quick', 'all'] as const;
@@ -14,12 +14,12 @@ export type ModelResult =
   | (ModelCheck & { readonly error: undefined })
   | { readonly name: string; readonly error: string };
 
-/** The reference framework as it was found; undefined: nobody asked for it. */
+/** The reference framework as it was found; undefined: it was not asked for. */
 export type PeerFound = { readonly name: string } | { readonly skipped: string } | undefined;
 
 /** To a process that checks models. */
 export type ToModels =
-  | { readonly kind: 'start'; readonly plan: EnginePlan; readonly python: string | undefined }
+  | { readonly kind: 'start'; readonly config: EngineConfig; readonly python: string | undefined }
   | { readonly kind: 'check'; readonly name: string };
 
 /** From it: once, and then for each model. */
@@ -53,7 +53,7 @@ export function chooseModels(models: Models, filter: string): readonly RandomMod
  * others do not inherit. `python` is one to run the reference framework with.
  */
 export async function runModels(
-  plan: EnginePlan,
+  config: EngineConfig,
   models: readonly RandomModel[],
   python: string | undefined,
   onModel: (result: ModelResult) => void,
@@ -64,7 +64,7 @@ export async function runModels(
   const work = async () => {
     let child: ModelsProcess | undefined;
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      if (child === undefined || child.hasEnded) child = new ModelsProcess(plan, python);
+      if (child === undefined || child.hasEnded) child = new ModelsProcess(config, python);
       const result = await child.check(name);
       peer ??= child.peer;
       results.set(name, result);
@@ -72,11 +72,11 @@ export async function runModels(
     }
     await child?.end();
   };
-  await Promise.all(Array.from({ length: processesFor(plan, models.length) }, work));
+  await Promise.all(Array.from({ length: processesFor(config, models.length) }, work));
   return { models: models.map(({ name }) => results.get(name)!), peer };
 }
 
-function processesFor({ bridge }: EnginePlan, models: number): number {
+function processesFor({ bridge }: EngineConfig, models: number): number {
   // Under confidential computing contexts are few.
   if (bridge.value?.confidential === true) return 1;
   const most = Math.min(MOST_PROCESSES, Math.floor(availableParallelism() / 2), models);
@@ -89,14 +89,14 @@ class ModelsProcess {
   readonly #child: ChildProcess;
   readonly #ready: Promise<FromModels | string>;
 
-  constructor(plan: EnginePlan, python: string | undefined) {
+  constructor(config: EngineConfig, python: string | undefined) {
     this.#child = fork(new URL('./models-process.js', import.meta.url), {
       serialization: 'advanced',
       execArgv: [],
       // Its results come as messages: standard output is the report's.
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    this.#ready = this.#answer({ kind: 'start', plan, python });
+    this.#ready = this.#answer({ kind: 'start', config, python });
   }
 
   get hasEnded(): boolean {
@@ -113,7 +113,7 @@ class ModelsProcess {
     return answer.result;
   }
 
-  /** It ends when nobody is there to tell. */
+  /** It ends when its parent is gone. */
   async end(): Promise<void> {
     if (this.hasEnded) return;
     const exit = once(this.#child, 'exit');

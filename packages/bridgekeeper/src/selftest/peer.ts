@@ -44,7 +44,7 @@ export class TransformersPeer {
       // Products are small here, and others run beside it.
       env: { ...process.env, OMP_NUM_THREADS: '1' },
     });
-    // What is written to a process that ended is missed by nobody: its answer is missing.
+    // What is written to a process that ended shows in its missing answer.
     child.stdin.on('error', () => undefined);
     const fault = await once(child, 'spawn').then(
       () => undefined,

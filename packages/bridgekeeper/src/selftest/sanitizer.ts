@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { EVERY_LANE_ARRIVES } from '../engine/open-device.ts';
+import { EVERY_LANE_ARRIVES } from '@bridgekeeper/server';
 
 /** What compute-sanitizer looks for: one tool a run. */
 export const SANITIZERS = ['memcheck', 'racecheck', 'initcheck', 'synccheck'] as const;

@@ -2,15 +2,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceInfo } from '@bridgekeeper/device';
 import { type GoldenResult, runGolden } from '@bridgekeeper/engine';
-import { engineOptions } from '../engine/build.ts';
-import { openDevice } from '../engine/open-device.ts';
-import type { EnginePlan } from '../engine/plan.ts';
+import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import { type CaseResult, type Contract, chooseCases, runCases } from './contract.ts';
 import { chooseModels, isPassed, type ModelResult, type Models, runModels } from './models.ts';
 import { runSanitizer, type Sanitizer, type SanitizerResult } from './sanitizer.ts';
 
 /** What to check. */
-export interface SelftestChoice {
+export interface SelftestSelection {
   readonly contract: Contract;
   /** undefined: all on a GPU, few elsewhere. */
   readonly models: Models | undefined;
@@ -54,18 +52,18 @@ const GOLDEN_TOLERANCE = { f32: 1e-4, bf16: 2e-2 } as const;
  * compute-sanitizer.
  */
 export async function selftest(
-  plan: EnginePlan,
-  choice: SelftestChoice,
+  config: EngineConfig,
+  selection: SelftestSelection,
   listener: SelftestListener,
 ): Promise<SelftestReport> {
   const skipped: string[] = [];
-  const chosen = chooseCases(choice.contract, choice.filter);
-  const cases = await runCases(plan, chosen, listener.onCase);
-  const { info, golden } = await checkGolden(plan, choice, skipped);
-  const { models, peer } = await checkModels(plan, info, choice, listener, skipped);
+  const chosen = chooseCases(selection.contract, selection.filter);
+  const cases = await runCases(config, chosen, listener.onCase);
+  const { info, golden } = await checkGolden(config, selection, skipped);
+  const { models, peer } = await checkModels(config, info, selection, listener, skipped);
   const sanitizers: SanitizerResult[] = [];
-  for (const tool of choice.sanitizers) {
-    const result = await sanitize(tool, info, choice);
+  for (const tool of selection.sanitizers) {
+    const result = await sanitize(tool, info, selection);
     sanitizers.push(result);
     listener.onSanitizer(result);
     if (result.outcome === 'skipped') skipped.push(`${tool}: ${result.details.join('; ')}`);
@@ -79,21 +77,21 @@ export async function selftest(
 }
 
 async function checkGolden(
-  plan: EnginePlan,
-  { contract, filter }: SelftestChoice,
+  config: EngineConfig,
+  { contract, filter }: SelftestSelection,
   skipped: string[],
 ) {
-  const device = await openDevice(plan);
+  const device = await openDevice(config);
   try {
     const { info } = device;
     if (info.kind === 'model' || contract !== 'all' || !'golden results'.includes(filter)) {
       return { info, golden: undefined };
     }
-    if (!existsSync(join(plan.model, 'golden.json'))) {
+    if (!existsSync(join(config.model, 'golden.json'))) {
       skipped.push('golden results: the model brings no golden.json');
       return { info, golden: undefined };
     }
-    return { info, golden: await runGolden(engineOptions(plan, device)) };
+    return { info, golden: await runGolden(engineOptions(config, device)) };
   } finally {
     await device.close();
   }
@@ -108,23 +106,23 @@ function goldenPassed(golden: readonly GoldenResult[] | undefined, info: DeviceI
 }
 
 async function checkModels(
-  plan: EnginePlan,
+  config: EngineConfig,
   info: DeviceInfo,
-  choice: SelftestChoice,
+  selection: SelftestSelection,
   { onModel }: SelftestListener,
   skipped: string[],
 ): Promise<Pick<SelftestReport, 'models' | 'peer'>> {
-  const wanted = choice.models ?? (info.kind === 'cuda' ? 'all' : 'quick');
+  const wanted = selection.models ?? (info.kind === 'cuda' ? 'all' : 'quick');
   if (info.kind === 'model') {
     skipped.push('random models: the model device does no arithmetic');
     return { models: [], peer: undefined };
   }
-  const models = chooseModels(wanted, choice.filter);
+  const models = chooseModels(wanted, selection.filter);
   if (wanted !== 'all') skipped.push(`random models: ${models.length} of them ran (--models all)`);
   if (models.length === 0) return { models: [], peer: undefined };
-  // Random models have no seal, and the plan's may have a key in it.
-  const unsealed: EnginePlan = { ...plan, seal: { mode: 'off' } };
-  const { models: results, peer } = await runModels(unsealed, models, choice.peer, onModel);
+  // Random models have no seal, and the config's may have a key in it.
+  const unsealed: EngineConfig = { ...config, seal: { mode: 'off' } };
+  const { models: results, peer } = await runModels(unsealed, models, selection.peer, onModel);
   if (peer === undefined) skipped.push('the reference framework: not asked for (--peer python3)');
   else if ('skipped' in peer) skipped.push(`the reference framework: ${peer.skipped}`);
   return { models: results, peer: peer && 'name' in peer ? peer.name : undefined };
@@ -133,7 +131,7 @@ async function checkModels(
 async function sanitize(
   tool: Sanitizer,
   info: DeviceInfo,
-  { filter, models }: SelftestChoice,
+  { filter, models }: SelftestSelection,
 ): Promise<SanitizerResult> {
   if (info.kind !== 'cuda') {
     const details = ['compute-sanitizer is for --device cuda'];

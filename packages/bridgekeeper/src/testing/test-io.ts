@@ -1,7 +1,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SyntheticEngine, syntheticStart } from '@bridgekeeper/server';
 import type { CliIo } from '../cli/io.ts';
-import { StubEngine } from './stub-engine.ts';
 
 /** A process for the command line that is none: what it printed, and a way to signal it. */
 export function testIo(more: Partial<CliIo> = {}) {
@@ -10,7 +10,7 @@ export function testIo(more: Partial<CliIo> = {}) {
   const exits: number[] = [];
   const time = { nowNs: 0 };
   let signal: (name: string) => void = () => {};
-  const stub = new StubEngine();
+  const stub = new SyntheticEngine();
   const io: CliIo = {
     environment: { XDG_STATE_HOME: join(tmpdir(), `bridgekeeper-${process.pid}`) },
     readFile: () => '',
@@ -23,12 +23,7 @@ export function testIo(more: Partial<CliIo> = {}) {
     },
     nowNs: () => time.nowNs,
     exit: (code) => exits.push(code),
-    startEngine: async () => ({
-      engine: stub,
-      law: { name: 'off', reason: 'stub' },
-      policy: { name: 'drain-first', reason: 'stub' },
-      bridge: { name: 'none', reason: 'a stub crosses nothing' },
-    }),
+    startEngine: async () => syntheticStart(stub),
     ...more,
   };
   return { io, out, err, exits, stub, time, signal: (name: string) => signal(name) };

@@ -10,10 +10,10 @@ import {
   type VerifyResult,
   verifyEvidence,
 } from '@bridgekeeper/attest';
-import { HOST_CLOCK } from '../edge/time.ts';
+import { EvidenceFileError, readEvidenceFiles } from '@bridgekeeper/attest/node';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { VerifyError } from './errors.ts';
 import { fetchReport } from './fetch-report.ts';
-import { readFiles } from './read-files.ts';
 import { openServices, type ServiceOptions } from './services.ts';
 
 export interface VerifyOptions extends ServiceOptions {
@@ -60,6 +60,16 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
     context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
     input,
   });
+}
+
+/** Throws VerifyError. */
+async function readFiles(paths: readonly string[]): Promise<GivenFile[]> {
+  try {
+    return await readEvidenceFiles(paths);
+  } catch (cause) {
+    if (!(cause instanceof EvidenceFileError)) throw cause;
+    throw new VerifyError(cause.code, cause.message, { cause });
+  }
 }
 
 async function verify(request: VerifyRequest): Promise<VerifyResult> {

@@ -12,7 +12,7 @@ import {
   type VerifyContext,
 } from '@bridgekeeper/attest';
 import { diskStore, referenceFolder } from '@bridgekeeper/attest/node';
-import { HOST_CLOCK } from '../edge/time.ts';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 
 export interface ServiceOptions {
   readonly atMs: number;

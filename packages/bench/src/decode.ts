@@ -1,0 +1,80 @@
+import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
+import type { BenchRun } from '@bridgekeeper/report';
+import { integer, UsageError } from '@bridgekeeper/server';
+import {
+  counts,
+  countsOf,
+  ROOFLINE_PARAMETERS,
+  type RooflineBench,
+  type RooflineValues,
+  runOf,
+  withModel,
+} from './roofline.ts';
+import type { Suite } from './suite.ts';
+
+interface Values extends RooflineValues {
+  readonly batch: readonly string[];
+  readonly 'context-tokens': readonly string[];
+  readonly steps: number;
+}
+
+/** Captured decode steps on the bare device, against the time that their bytes take at best. */
+export const DECODE_SUITE: Suite = {
+  name: 'decode',
+  summary: 'time of a decode step against its two floors: bytes and operations',
+  parameters: {
+    ...ROOFLINE_PARAMETERS,
+    batch: { kind: counts, default: '1,8', help: 'rows of a step' },
+    'context-tokens': { kind: counts, default: '128', help: 'tokens in each context' },
+    steps: { kind: integer(1, 4096), default: '64', help: 'steps of one measurement' },
+  },
+  async run(given, progress) {
+    const values = given as unknown as Values;
+    const batches = countsOf('batch', values.batch, 4096);
+    const contexts = countsOf('context-tokens', values['context-tokens'], 2 ** 20);
+    const sizes = {
+      maxRows: Math.max(...batches, 1),
+      maxBatchTokens: Math.max(512, ...batches),
+      maxModelTokens: Math.max(...contexts) + values.steps,
+    };
+    return withModel(values, sizes, async (bench) => {
+      const runs: BenchRun[] = [];
+      for (const contextTokens of contexts) {
+        for (const batch of batches) {
+          if (!fitsKv(bench.model, batch, contextTokens + values.steps)) {
+            progress(`batch ${batch} at ${contextTokens}: left out, its KV does not fit`);
+            continue;
+          }
+          runs.push(await measure(bench, values, batch, contextTokens));
+          progress(lineOf(runs.at(-1)!));
+        }
+      }
+      if (runs.length === 0) {
+        throw new UsageError('bad-value', '--batch, --context-tokens: the KV of none of them fits');
+      }
+      return runs;
+    });
+  },
+};
+
+async function measure(
+  bench: RooflineBench,
+  { steps, repeats }: Values,
+  batch: number,
+  contextTokens: number,
+): Promise<BenchRun> {
+  const { device, model } = bench;
+  const setting = { batch, contextTokens, steps, repeats };
+  const time = await measureDecode(device, model, setting);
+  const work = decodeWork(model.parts, batch, contextTokens);
+  const rate = { outputTokensPerSecond: (batch * 1e9) / time.stepNs };
+  return runOf(bench, { batch, contextTokens }, time, work, repeats, rate);
+}
+
+function lineOf({ parameters, metrics }: BenchRun): string {
+  const percent = (100 * metrics.floorFraction!).toFixed(1);
+  return (
+    `batch ${parameters.batch} at ${parameters.contextTokens}: ${metrics.stepMs!.toFixed(3)} ms, ` +
+    `floor ${metrics.floorMs!.toFixed(3)} ms, ${percent} % of it`
+  );
+}

@@ -1,0 +1,299 @@
+import type { Clock } from '@bridgekeeper/bridge';
+import { hash32, SystemClock } from '@bridgekeeper/device';
+import {
+  type EngineClient,
+  type EngineStats,
+  type GenerationRequest,
+  GREEDY,
+  POLICY_NAMES,
+  type SealPolicy,
+} from '@bridgekeeper/engine';
+import { type BenchRun, quantile, summarise } from '@bridgekeeper/report';
+import {
+  buildEngine,
+  chooseLaw,
+  configureEngine,
+  type EngineConfig,
+  integer,
+  lawName,
+  measuredDevice,
+  number,
+  resolveSettings,
+  SETTINGS,
+  text,
+  texts,
+  UsageError,
+} from '@bridgekeeper/server';
+import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
+import type { Suite, SuiteResult } from './suite.ts';
+
+/** A closed loop of equal requests: as many at a time as `concurrency`. */
+export interface Load {
+  readonly concurrency: number;
+  readonly requests: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+}
+
+interface Observed {
+  readonly seconds: number;
+  /** By request. */
+  readonly tokens: readonly (readonly number[])[];
+  /** Between events of a request, and how many tokens the later one brought. */
+  readonly gapMs: readonly number[];
+  readonly burstTokens: readonly number[];
+  readonly before: EngineStats;
+  readonly after: EngineStats;
+}
+
+interface Values extends SealValues {
+  readonly model: string;
+  readonly 'load-format': string;
+  readonly device: string;
+  readonly gpu: string;
+  readonly law: readonly string[];
+  readonly policy: readonly string[];
+  readonly concurrency: readonly string[];
+  readonly 'prompt-tokens': number;
+  readonly 'output-tokens': number;
+  readonly 'inter-token-limit-ms': number;
+  readonly repeats: number;
+}
+
+/** Step policies under laws, side by side in one run, without HTTP. */
+export const POLICIES_SUITE: Suite = {
+  name: 'policies',
+  summary: 'throughput, bursts and crossings by policy, law and concurrency, without HTTP',
+  plot: {
+    title: 'Output tokens per second: each policy and law against the best',
+    x: 'concurrency',
+    y: 'outputTokensPerSecond',
+    colour: 'policy',
+    dash: 'law',
+  },
+  parameters: {
+    model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
+    'load-format': { kind: SETTINGS.loadFormat.kind, default: 'auto', help: 'auto or dummy' },
+    device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
+    gpu: { kind: text('name'), default: 'law', help: 'reference profile of a modelled GPU' },
+    law: { kind: texts('laws'), default: 'auto', help: 'laws, separated by commas' },
+    policy: { kind: texts('policies'), default: POLICY_NAMES.join(), help: 'step policies' },
+    concurrency: { kind: texts('n,n'), default: '1,8', help: 'requests at a time' },
+    'prompt-tokens': { kind: integer(1, 2 ** 20), default: '32', help: 'tokens of each prompt' },
+    'output-tokens': { kind: integer(1, 2 ** 20), default: '128', help: 'tokens of each answer' },
+    'inter-token-limit-ms': { kind: number(1, 10000), default: '50', help: 'longest burst' },
+    repeats: { kind: integer(1, 100), default: '3', help: 'measurements of each' },
+    ...SEAL_PARAMETERS,
+  },
+  async run(values, progress) {
+    const wanted = values as unknown as Values;
+    const seal = await sealPolicyOf(wanted);
+    const loads = wanted.concurrency.map((each) => loadOf(each, wanted));
+    const outputs: Outputs = new Map();
+    const results: SuiteResult[] = [];
+    for (const law of wanted.law) {
+      for (const policy of wanted.policy) {
+        const config = configOf(wanted, { law, policy }, loads, seal);
+        results.push(await benchPolicy(config, loads, wanted.repeats, outputs, progress));
+      }
+    }
+    return { device: results[0]!.device, runs: results.flatMap((result) => result.runs) };
+  },
+};
+
+function loadOf(concurrency: string, values: Values): Load {
+  const requests = Number(concurrency);
+  if (!Number.isInteger(requests) || requests < 1 || requests > 65536) {
+    throw new UsageError('bad-value', `--concurrency: ${concurrency} is not a whole number`);
+  }
+  return {
+    concurrency: requests,
+    requests,
+    promptTokens: values['prompt-tokens'],
+    outputTokens: values['output-tokens'],
+  };
+}
+
+function configOf(
+  values: Values,
+  wish: { readonly law: string; readonly policy: string },
+  loads: readonly Load[],
+  seal: SealPolicy,
+): EngineConfig {
+  const rows = Math.max(...loads.map((load) => load.concurrency));
+  const needed = values['prompt-tokens'] + values['output-tokens'];
+  const flags = {
+    model: values.model,
+    loadFormat: values['load-format'],
+    device: values.device,
+    ...wish,
+    maxNumSeqs: String(rows),
+    maxModelLen: String(needed),
+    interTokenLimitMs: String(values['inter-token-limit-ms']),
+  };
+  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
+  const config = configureEngine(settings, seal);
+  if (values.gpu === 'law' || config.device.value !== 'model') return config;
+  const gpu = chooseLaw(`emulate:${values.gpu}`, 'model');
+  return { ...config, modelledGpu: gpu.value };
+}
+
+/** The tokens of each load's requests as the first policy and law that ran it gave them. */
+type Outputs = Map<string, readonly (readonly number[])[]>;
+
+/**
+ * Measures one configuration in this thread: `repeats` times for each load, after one short
+ * warm-up.
+ */
+async function benchPolicy(
+  config: EngineConfig,
+  loads: readonly Load[],
+  repeats: number,
+  outputs: Outputs,
+  progress: (line: string) => void,
+): Promise<SuiteResult> {
+  const realClock = new SystemClock();
+  const { engine, clock } = await buildEngine(config);
+  const runs: BenchRun[] = [];
+  const { device } = engine.card;
+  try {
+    for (const load of loads) await drive(engine, clock, { ...load, outputTokens: 48 }, 0);
+    for (const [index, load] of loads.entries()) {
+      const measured: BenchRun['metrics'][] = [];
+      for (let repeat = 0; repeat < repeats; repeat++) {
+        const seed = 1 + index * repeats + repeat;
+        const startedNs = realClock.nowNs();
+        const observed = await drive(engine, clock, load, seed);
+        const realSeconds = (realClock.nowNs() - startedNs) / 1e9;
+        const equal = compareOutputs(outputs, seed, observed.tokens);
+        const isVirtual = config.device.value === 'model';
+        const metrics = metricsOf(observed, load);
+        const pace = isVirtual ? { virtualSecondsPerSecond: observed.seconds / realSeconds } : {};
+        measured.push({ ...metrics, equalOutputsFraction: equal, ...pace });
+      }
+      const run = summarise({ ...parametersOf(config, engine), ...load }, measured);
+      runs.push(run);
+      progress(
+        `${run.parameters.policy} under law ${run.parameters.law}, concurrency ` +
+          `${load.concurrency}: ${run.metrics.outputTokensPerSecond!.toFixed(0)} tokens/s`,
+      );
+    }
+  } finally {
+    await engine.shutdown(0);
+  }
+  return { runs, device: measuredDevice(String(device.kind), String(device.name)) };
+}
+
+/** The part of the requests whose tokens are those of the first policy and law that ran them. */
+function compareOutputs(
+  outputs: Outputs,
+  seed: number,
+  tokens: readonly (readonly number[])[],
+): number {
+  const key = String(seed);
+  const first = outputs.get(key);
+  if (first === undefined) {
+    outputs.set(key, tokens);
+    return 1;
+  }
+  const equal = tokens.filter((each, index) => each.join() === first[index]!.join());
+  return equal.length / tokens.length;
+}
+
+function parametersOf(config: EngineConfig, engine: EngineClient) {
+  return {
+    model: engine.card.modelPath.split('/').at(-1)!,
+    device: config.device.value,
+    law: lawName(config.law.value),
+    policy: config.policy.value,
+    weightBytes: engine.card.weightBytes,
+  };
+}
+
+async function drive(
+  engine: EngineClient,
+  clock: Clock,
+  load: Load,
+  seed: number,
+): Promise<Observed> {
+  const observed = { gapMs: [] as number[], burstTokens: [] as number[] };
+  const tokens: number[][] = Array.from({ length: load.requests }, () => []);
+  const before = engine.stats();
+  const startedNs = clock.nowNs();
+  let next = 0;
+  const worker = async () => {
+    while (next < load.requests) {
+      const index = next++;
+      await one(engine, clock, requestOf(engine, load, seed, index), tokens[index]!, observed);
+    }
+  };
+  await Promise.all(Array.from({ length: load.concurrency }, worker));
+  const seconds = (clock.nowNs() - startedNs) / 1e9;
+  return { seconds, tokens, ...observed, before, after: engine.stats() };
+}
+
+function requestOf(
+  engine: EngineClient,
+  load: Load,
+  seed: number,
+  index: number,
+): GenerationRequest {
+  const { vocabularySize } = engine.card;
+  const number = seed * 65536 + index;
+  const promptTokens = Uint32Array.from(
+    { length: load.promptTokens },
+    (_, position) => (hash32(number, 77, position) >>> 0) % vocabularySize,
+  );
+  const sampling = { ...GREEDY, maxTokens: load.outputTokens };
+  return { id: `${seed}.${index}`, tenant: 'bench', promptTokens, sampling };
+}
+
+function one(
+  engine: EngineClient,
+  clock: Clock,
+  request: GenerationRequest,
+  tokens: number[],
+  observed: { readonly gapMs: number[]; readonly burstTokens: number[] },
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let lastNs: number | undefined;
+    engine.submit(request, (event) => {
+      const nowNs = clock.nowNs();
+      if (event.tokens.length > 0) {
+        if (lastNs !== undefined) {
+          observed.gapMs.push((nowNs - lastNs) / 1e6);
+          observed.burstTokens.push(event.tokens.length);
+        }
+        lastNs = nowNs;
+        tokens.push(...event.tokens);
+      }
+      if (event.finish?.reason === 'error') reject(new Error(event.finish.message));
+      else if (event.finish !== undefined) resolve();
+    });
+  });
+}
+
+function metricsOf(observed: Observed, load: Load): BenchRun['metrics'] {
+  const { seconds, before, after, gapMs, burstTokens } = observed;
+  const ascending = (values: readonly number[]) => [...values].sort((a, b) => a - b);
+  const interTokenMs = ascending(gapMs.map((gap, index) => gap / burstTokens[index]!));
+  const bursts = ascending(gapMs);
+  const tokens = load.requests * load.outputTokens;
+  const total = (stats: EngineStats, field: 'crossings' | 'bytes') =>
+    stats.bridge.totals.reduce((sum, entry) => sum + entry[field], 0);
+  const stallNs = (stats: EngineStats) =>
+    stats.bridge.lanes.find((lane) => lane.kind === 'inline')?.blockedNs ?? 0;
+  const launches = (stats: EngineStats) => stats.launches + stats.graphLaunches;
+  return {
+    outputTokensPerSecond: tokens / seconds,
+    interTokenMsP50: quantile(interTokenMs, 0.5),
+    interTokenMsP99: quantile(interTokenMs, 0.99),
+    burstMsP50: quantile(bursts, 0.5),
+    burstMsP99: quantile(bursts, 0.99),
+    tokensPerBurst: (tokens - load.requests) / Math.max(1, gapMs.length),
+    crossingsPerToken: (total(after, 'crossings') - total(before, 'crossings')) / tokens,
+    bytesPerToken: (total(after, 'bytes') - total(before, 'bytes')) / tokens,
+    launchesPerToken: (launches(after) - launches(before)) / tokens,
+    launchThreadStallFraction: (stallNs(after) - stallNs(before)) / 1e9 / seconds,
+  };
+}

@@ -1,0 +1,71 @@
+import { measurePrefill, prefillWork } from '@bridgekeeper/engine';
+import type { BenchRun } from '@bridgekeeper/report';
+import {
+  counts,
+  countsOf,
+  ROOFLINE_PARAMETERS,
+  type RooflineBench,
+  type RooflineValues,
+  runOf,
+  withModel,
+} from './roofline.ts';
+import type { Suite } from './suite.ts';
+
+interface Values extends RooflineValues {
+  readonly 'chunk-tokens': readonly string[];
+  readonly 'prefix-tokens': readonly string[];
+}
+
+/** Prompt chunks on the bare device, against the rate of a large product. */
+export const PREFILL_SUITE: Suite = {
+  name: 'prefill',
+  summary: 'time of a prompt chunk against its two floors: bytes and operations',
+  parameters: {
+    ...ROOFLINE_PARAMETERS,
+    'chunk-tokens': { kind: counts, default: '128', help: 'tokens of the chunk' },
+    'prefix-tokens': { kind: counts, default: '0', help: 'tokens before it' },
+  },
+  async run(given, progress) {
+    const values = given as unknown as Values;
+    const chunks = countsOf('chunk-tokens', values['chunk-tokens'], 2 ** 20);
+    const prefixes = countsOf('prefix-tokens', values['prefix-tokens'], 2 ** 20);
+    const longest = Math.max(...chunks, 1);
+    const sizes = {
+      maxRows: 1,
+      maxBatchTokens: longest,
+      maxModelTokens: longest + Math.max(...prefixes),
+    };
+    return withModel(values, sizes, async (bench) => {
+      const runs: BenchRun[] = [];
+      for (const prefixTokens of prefixes) {
+        for (const tokens of chunks) {
+          runs.push(await measure(bench, values.repeats, tokens, prefixTokens));
+          progress(lineOf(runs.at(-1)!));
+        }
+      }
+      return runs;
+    });
+  },
+};
+
+async function measure(
+  bench: RooflineBench,
+  repeats: number,
+  tokens: number,
+  prefixTokens: number,
+): Promise<BenchRun> {
+  const { device, model } = bench;
+  const time = await measurePrefill(device, model, { tokens, prefixTokens, repeats });
+  const work = prefillWork(model.parts, tokens, prefixTokens);
+  const own = { batch: 1, chunkTokens: tokens, contextTokens: prefixTokens };
+  const rate = { inputTokensPerSecond: (tokens * 1e9) / time.stepNs };
+  return runOf(bench, own, time, work, repeats, rate);
+}
+
+function lineOf({ parameters, metrics }: BenchRun): string {
+  const percent = (100 * metrics.floorFraction!).toFixed(1);
+  return (
+    `${parameters.chunkTokens} tokens behind ${parameters.contextTokens}: ` +
+    `${metrics.stepMs!.toFixed(2)} ms, ${metrics.tflops!.toFixed(0)} TFLOP/s, ${percent} % of floor`
+  );
+}

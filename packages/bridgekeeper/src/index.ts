@@ -1,1 +1,0 @@
-export { SETTINGS, type Settings } from './settings/table.ts';

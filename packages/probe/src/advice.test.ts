@@ -1,0 +1,50 @@
+import { type Profile, parseProfile, referenceProfile } from '@bridgekeeper/bridge';
+import type { BenchRun } from '@bridgekeeper/report';
+import { expect, test } from 'vitest';
+import { adviseOn } from './advice.ts';
+
+const base = referenceProfile('b300-cc');
+const change = (changes: Partial<Profile>) => parseProfile({ ...base, ...changes });
+
+const answerTo = (question: RegExp, profile: Profile, runs: readonly BenchRun[] = []) =>
+  adviseOn(profile, runs).find((advice) => question.test(advice.question))!;
+
+test('contexts help where they together move more, and no more of them than needed', () => {
+  const question = /contexts help/;
+  expect(answerTo(question, base).answer).toMatch(/^No/);
+  const rates = [
+    { contexts: 1, factor: 1 },
+    { contexts: 2, factor: 1.9 },
+    { contexts: 4, factor: 3.1 },
+    { contexts: 8, factor: 3.2 },
+  ];
+  const helped = change({ contexts: { ...base.contexts, aggregateRate: rates } });
+  const { answer, because } = answerTo(question, helped);
+  expect(answer).toBe('Yes: 4 of them move 3.1x of one; load and spill through 4');
+  expect(because).toContain('1.12 s to open');
+});
+
+test('the better memory, by size', () => {
+  const { answer } = answerTo(/memory to the device/, base);
+  expect(answer).toBe('either for small crossings, pageable for large ones');
+  expect(answerTo(/memory to the device/, referenceProfile('h100-cc')).answer).toBe('pinned');
+});
+
+test('the policy is the one that auto takes, with its bursts', () => {
+  const { answer, because } = answerTo(/step policy/, base);
+  expect(answer).toBe(
+    'resident; decode steps to a launch by the time of a step: 8 at 5 ms, 4 at 10 ms, ' +
+      '2 at 20 ms, 1 at 40 ms',
+  );
+  expect(because).toContain('K = 4');
+  const few = change({ contexts: { ...base.contexts, max: 2 } });
+  expect(answerTo(/step policy/, few).answer).toBe('drain-first');
+});
+
+test('who blocks, and what is forbidden', () => {
+  expect(answerTo(/hold up/, base).answer).toMatch(/^Yes: pinned H2D, pinned D2H, pageable D2H\./);
+  expect(answerTo(/must not be used/, base).answer).toContain('host-registration');
+  const native = referenceProfile('h100-native');
+  expect(answerTo(/hold up/, native).answer).toMatch(/^Yes: pageable H2D, pageable D2H\./);
+  expect(answerTo(/must not be used/, native).answer).toBe('nothing of what was tried');
+});

@@ -1,0 +1,8 @@
+export { CompareError, compare, parseCompared } from './compare.ts';
+export type { ProbeDocument } from './document.ts';
+export { ProbeError, type ProbeOptions, probe } from './probe.ts';
+export { referenceFor } from './ratios.ts';
+export { comparisonLines, comparisonPage } from './report/comparison.ts';
+export { reportPage } from './report/html.ts';
+export { reportLines } from './report/text.ts';
+export { savingOf } from './save.ts';

@@ -1,0 +1,98 @@
+import type { CrossingRecord, Direction, HostMemoryKind } from '@bridgekeeper/bridge';
+import {
+  type Device,
+  type DeviceBuffer,
+  type HostBuffer,
+  type Lane,
+  type Stream,
+  slice,
+} from '@bridgekeeper/device';
+import type { ProbeLimits } from './limits.ts';
+import type { Sampler } from './sampler.ts';
+
+export const DIRECTIONS = ['h2d', 'd2h'] as const;
+export const MEMORIES = ['pinned', 'pageable'] as const;
+
+/** What is copied how, apart from how much. */
+export interface Way {
+  readonly direction: Direction;
+  readonly memory: HostMemoryKind;
+}
+
+/** All four. */
+export const WAYS: readonly Way[] = DIRECTIONS.flatMap((direction) =>
+  MEMORIES.map((memory) => ({ direction, memory })),
+);
+
+/**
+ * A device with the memory, the stream and the lane that every measurement uses. They live as long
+ * as the device.
+ */
+export class Workbench {
+  readonly device: Device;
+  readonly limits: ProbeLimits;
+  readonly sampler: Sampler;
+  readonly stream: Stream;
+  /** A thread of its own on the launching thread's context: it times copies without our waiting. */
+  readonly lane: Lane;
+  readonly #target: DeviceBuffer;
+  readonly #hosts: Readonly<Record<HostMemoryKind, HostBuffer>>;
+
+  private constructor(device: Device, limits: ProbeLimits, sampler: Sampler, lane: Lane) {
+    const bytes = limits.largestBytes;
+    this.device = device;
+    this.limits = limits;
+    this.sampler = sampler;
+    this.lane = lane;
+    this.stream = device.createStream('probe');
+    this.#target = device.allocate(bytes, 'probe');
+    this.#hosts = {
+      pinned: device.allocateHost(bytes, 'pinned', 'probe'),
+      pageable: device.allocateHost(bytes, 'pageable', 'probe'),
+    };
+    // Real pages, written by this machine: unwritten pages are all one page of zeros.
+    for (const host of Object.values(this.#hosts)) host.bytes.fill(1);
+  }
+
+  static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
+    const lane = await device.openLane({ label: 'probe', context: 'shared' });
+    return new Workbench(device, limits, sampler, lane);
+  }
+
+  nowNs(): number {
+    return this.device.clock.nowNs();
+  }
+
+  /** Copies through `lane`, behind the work of `stream`. */
+  copy(
+    { direction, memory }: Way,
+    bytes: number,
+    { lane = this.lane, stream = this.stream, host = this.#hosts[memory] }: Partial<Place> = {},
+  ): Promise<CrossingRecord> {
+    return lane.copy({
+      direction,
+      device: slice(this.#target, 0, bytes),
+      host,
+      hostOffsetBytes: 0,
+      stream,
+      purpose: 'probe',
+      tenant: 'probe',
+    });
+  }
+
+  /** How long `action` takes until `stream` has nothing left to do. */
+  async timeNs(action: () => unknown, stream = this.stream): Promise<number> {
+    await stream.synchronize();
+    const startedNs = this.nowNs();
+    await action();
+    await stream.synchronize();
+    return this.nowNs() - startedNs;
+  }
+}
+
+/** Where a copy is made: by default on the workbench's lane, stream and memory. */
+interface Place {
+  readonly lane: Lane;
+  readonly stream: Stream;
+  readonly host: HostBuffer;
+}

@@ -1,0 +1,16 @@
+export type { Axis } from './chart/axes.ts';
+export { drawBars } from './chart/bar-chart.ts';
+export { type PlotSpec, plotRuns } from './chart/runs-chart.ts';
+export { escapeXml } from './chart/svg.ts';
+export { type ChartSpec, drawChart, type Series } from './chart/xy-chart.ts';
+export { peakResidentBytes, residentBytes } from './resident-memory.ts';
+export {
+  type BenchContext,
+  type BenchResult,
+  type BenchRun,
+  benchResult,
+  type MeasuredDevice,
+} from './result.ts';
+export { type Distribution, distributionOf, quantile, summarise } from './statistics.ts';
+export { columns, tableOf } from './table.ts';
+export { duration, rate, size, threeDigits } from './units.ts';

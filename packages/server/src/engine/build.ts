@@ -1,0 +1,44 @@
+import type { Clock } from '@bridgekeeper/bridge';
+import type { Device } from '@bridgekeeper/device';
+import { createEngine, type Engine, type EngineOptions, ReaderPool } from '@bridgekeeper/engine';
+import { lawName } from './config/configure.ts';
+import type { EngineConfig } from './config/engine-config.ts';
+import { openDevice } from './open-device.ts';
+
+/** What the engine is told of its configuration, besides its device. */
+export function engineOptions(config: EngineConfig, device: Device): EngineOptions {
+  return {
+    ...config.limits,
+    device,
+    lawName: lawName(config.law.value),
+    bridge: config.bridge.value,
+    policy: config.policy.value,
+    model: config.model,
+    seal: config.seal,
+    dummy: config.loadFormat === 'dummy',
+    quantization: config.quantization,
+    kvFormat: config.kvFormat,
+    loading: config.loading.value,
+  };
+}
+
+/** Opens the configured device and puts the engine on it, in this thread. */
+export async function buildEngine(
+  config: EngineConfig,
+  watch: Pick<EngineOptions, 'onProgress' | 'onPreparing'> = {},
+): Promise<{ engine: Engine; clock: Clock }> {
+  const readers = new ReaderPool();
+  if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers);
+  try {
+    const device = await openDevice(config);
+    try {
+      const engine = await createEngine({ ...engineOptions(config, device), readers, ...watch });
+      return { engine, clock: device.clock };
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  } finally {
+    await readers.close();
+  }
+}

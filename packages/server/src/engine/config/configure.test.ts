@@ -1,0 +1,104 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
+import { burstSteps } from '@bridgekeeper/engine';
+import { afterAll, describe, expect, it } from 'vitest';
+import { resolveSettings } from '../../settings/resolve.ts';
+import { configureEngine } from './configure.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-choose-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function configured(flags: Record<string, string>) {
+  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
+  return configureEngine(settings, { mode: 'off' });
+}
+
+/** A profile file like the reference one, but with this toll for small drains. */
+function profileFile(tollNs: number): string {
+  const base = referenceProfile('b300-cc');
+  const { d2h } = base.crossings;
+  const pinned = { ...d2h.pinned, idleTollNs: tollNs, queuedTollNs: 0 };
+  const name = `toll-${tollNs}`;
+  const crossings = { ...base.crossings, d2h: { ...d2h, pinned } };
+  const profile: Profile = { ...base, name, crossings };
+  const path = join(folder, `${name}.json`);
+  writeFileSync(path, JSON.stringify(profile));
+  return path;
+}
+
+describe('auto', () => {
+  it('leads from a toll of 3 us and one of 330 us to different K, and says why', () => {
+    const cheap = configured({ device: 'model', law: profileFile(3_000) });
+    const dear = configured({ device: 'model', law: profileFile(330_000) });
+    expect([cheap.policy.value, dear.policy.value]).toEqual(['resident', 'resident']);
+    expect(cheap.policy.reason).toMatch(/toll-3000 pays 3 us .* K = 1,/);
+    expect(dear.policy.reason).toMatch(/toll-330000 pays 330 us .* K = 4,/);
+  });
+
+  it('does not pay for a bridge where there is none', () => {
+    const free = configured({ device: 'cpu', law: 'off' });
+    expect(free.policy).toEqual({
+      value: 'drain-first',
+      reason: expect.stringMatching(/no bridge/),
+    });
+    expect(free.bridge.value).toBeNull();
+    expect(configured({ device: 'cpu', law: 'emulate:b300-cc' }).policy.value).toBe('resident');
+  });
+
+  it('needs contexts for its lanes', () => {
+    const base = referenceProfile('b300-cc');
+    const path = join(folder, 'two-contexts.json');
+    const contexts = { ...base.contexts, max: 2 };
+    writeFileSync(path, JSON.stringify({ ...base, name: 'two-contexts', contexts }));
+    expect(configured({ device: 'cpu', law: path }).policy).toEqual({
+      value: 'drain-first',
+      reason: 'two-contexts allows 2 contexts, too few for lanes',
+    });
+  });
+
+  it('is overridden by --policy', () => {
+    const chosen = configured({ device: 'cpu', law: 'emulate:b300-cc', policy: 'overlap' });
+    expect(chosen.policy).toEqual({ value: 'overlap', reason: '--policy overlap' });
+  });
+
+  it('refuses laws and element types that cannot be', () => {
+    expect(() => configured({ device: 'cpu', law: 'emulate:x' })).toThrow(/b300-cc, .*h100-native/);
+    expect(() => configured({ device: 'cpu', law: join(folder, 'none.json') })).toThrow(
+      /cannot be read/,
+    );
+    const corrupt = join(folder, 'corrupt.json');
+    writeFileSync(corrupt, '{"schema": "bridgekeeper.profile/9"}');
+    expect(() => configured({ device: 'cpu', law: corrupt })).toThrow(/bridgekeeper.profile\/1/);
+    expect(() => configured({ device: 'cpu', dtype: 'float16' })).toThrow(/float32/);
+  });
+});
+
+describe('how weights and KV are stored', () => {
+  it('follows the flags, in the names that vLLM has for them', () => {
+    const kv = (kvCacheDtype: string, device = 'model') =>
+      configured({ kvCacheDtype, device }).kvFormat;
+    expect([kv('auto'), kv('bfloat16')]).toEqual(['element', 'element']);
+    expect([kv('fp8'), kv('fp8_e4m3'), kv('fp8', 'cpu')]).toEqual(Array(3).fill('fp8-e4m3'));
+    expect(() => kv('bfloat16', 'cpu')).toThrow(/the cpu device stores KV as float32, or as fp8/);
+    expect(() => kv('fp8_e5m2')).toThrow(/kv-cache-dtype/);
+    expect(configured({ device: 'cpu' }).quantization).toBe(undefined);
+    expect(configured({ device: 'cpu', quantization: 'fp8' }).quantization).toBe('fp8');
+    expect(() => configured({ quantization: 'awq' })).toThrow(/quantization/);
+  });
+});
+
+describe('the length of a burst', () => {
+  const limit = 50e6;
+  it.each([
+    [3_000, 10e6, 1],
+    [330_000, 10e6, 4],
+    [330_000, 20e6, 2],
+    [330_000, 1e6, 32],
+    [330_000, 60e6, 1],
+    [0, 1e3, 1],
+  ])('toll %d ns, step %d ns: %d', (tollNs, stepNs, steps) => {
+    expect(burstSteps({ tollNs, interTokenLimitNs: limit }, stepNs)).toBe(steps);
+  });
+});

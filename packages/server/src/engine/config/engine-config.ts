@@ -1,0 +1,28 @@
+import type { Profile } from '@bridgekeeper/bridge';
+import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
+import type { EngineLimits, PolicyName, SealPolicy } from '@bridgekeeper/engine';
+import type { LoadingDecision } from './choose-loading.ts';
+import type { Decision } from './decision.ts';
+
+/** Everything the engine's thread needs to start, decided beforehand. Plain data. */
+export interface EngineConfig {
+  readonly model: string;
+  /** What is asked of its seal. Has the key of an encrypted model in it: not for logs. */
+  readonly seal: SealPolicy;
+  readonly loadFormat: 'auto' | 'dummy';
+  readonly quantization: 'fp8' | undefined;
+  readonly kvFormat: StorageFormat;
+  readonly device: Decision<DeviceKind>;
+  /** null: no law is imposed; crossings cost what the machine takes. */
+  readonly law: Decision<Profile | null>;
+  /**
+   * The profile that choices are derived from: the imposed one, else what is known of the machine.
+   */
+  readonly bridge: Decision<Profile | null> & { readonly warning?: string };
+  readonly policy: Decision<PolicyName>;
+  /** How weights come to the device. */
+  readonly loading: LoadingDecision;
+  /** The GPU that a modelled device has; null: the law's own. */
+  readonly modelledGpu: Profile | null;
+  readonly limits: EngineLimits;
+}

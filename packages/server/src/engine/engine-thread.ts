@@ -1,0 +1,118 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { DeviceError } from '@bridgekeeper/device';
+import {
+  type Engine,
+  EngineError,
+  type EngineErrorCode,
+  type GenerationEvent,
+  ModelError,
+} from '@bridgekeeper/engine';
+import { buildEngine } from './build.ts';
+import type { EngineThreadData, FromEngine, ToEngine } from './messages.ts';
+
+/** Stats travel with events at most this often, and always with the last event. */
+const STATS_EVERY_NS = 50e6;
+
+const port = parentPort!;
+const post = (message: FromEngine) => port.postMessage(message);
+
+/**
+ * Gathers the events of one engine step into one message: threads are crossed per step, never per
+ * token.
+ */
+class Outbox {
+  readonly #engine: Engine;
+  readonly #nowNs: () => number;
+  #events: GenerationEvent[] = [];
+  #open = 0;
+  #statsNs = 0;
+
+  constructor(engine: Engine, nowNs: () => number) {
+    this.#engine = engine;
+    this.#nowNs = nowNs;
+  }
+
+  opened(): void {
+    this.#open += 1;
+  }
+
+  readonly add = (event: GenerationEvent): void => {
+    if (this.#events.length === 0) queueMicrotask(() => this.#flush());
+    this.#events.push(event);
+    if (event.finish !== undefined) this.#open -= 1;
+  };
+
+  #flush(): void {
+    const events = this.#events;
+    this.#events = [];
+    const nowNs = this.#nowNs();
+    const due = nowNs - this.#statsNs > STATS_EVERY_NS || this.#open === 0;
+    if (due) this.#statsNs = nowNs;
+    post({ kind: 'events', events, stats: due ? this.#engine.stats() : undefined });
+  }
+}
+
+function serve(engine: Engine, nowNs: () => number): void {
+  const outbox = new Outbox(engine, nowNs);
+  void engine.failed.then((error) => {
+    post({ kind: 'failed', code: error.code, message: error.message });
+  });
+  port.on('message', (message: ToEngine) => {
+    switch (message.kind) {
+      case 'submit':
+        outbox.opened();
+        try {
+          engine.submit(message.request, outbox.add);
+        } catch (error) {
+          outbox.add(refusal(message.request.id, error));
+        }
+        break;
+      case 'cancel':
+        engine.cancel(message.id);
+        break;
+      case 'shutdown':
+        void engine.shutdown(message.graceMs).then(() => {
+          post({ kind: 'ended' });
+          port.close();
+        });
+        break;
+    }
+  });
+}
+
+/**
+ * What the client's own check let through but the engine refused: only a race of shutting down
+ * does.
+ */
+function refusal(id: string, error: unknown): GenerationEvent {
+  const message = error instanceof EngineError ? error.message : 'the engine refused the request';
+  const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
+  return { id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } };
+}
+
+/** Errors of every border below the engine, in the engine's own terms. */
+function codeOf(error: unknown): EngineErrorCode {
+  if (error instanceof EngineError) return error.code;
+  if (error instanceof ModelError) return 'bad-model';
+  if (error instanceof DeviceError && error.code === 'out-of-memory') return 'out-of-memory';
+  return 'engine-failed';
+}
+
+async function main(): Promise<void> {
+  const { config } = workerData as EngineThreadData;
+  const { engine, clock } = await buildEngine(config, {
+    onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
+    onPreparing: () => post({ kind: 'preparing' }),
+  }).finally(() => config.seal.userKey?.fill(0));
+  serve(engine, () => clock.nowNs());
+  post({ kind: 'ready', card: engine.card, stats: engine.stats() });
+}
+
+main().catch((error: unknown) => {
+  post({
+    kind: 'failed',
+    code: codeOf(error),
+    message: error instanceof Error ? error.message : String(error),
+  });
+  port.close();
+});

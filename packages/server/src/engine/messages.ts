@@ -1,0 +1,32 @@
+import type {
+  EngineCard,
+  EngineErrorCode,
+  EngineStats,
+  GenerationEvent,
+  GenerationRequest,
+} from '@bridgekeeper/engine';
+import type { EngineConfig } from './config/engine-config.ts';
+
+/** What the engine's thread is started with: plain data. */
+export interface EngineThreadData {
+  readonly config: EngineConfig;
+}
+
+/** From the server's thread to the engine's. */
+export type ToEngine =
+  | { readonly kind: 'submit'; readonly request: GenerationRequest }
+  | { readonly kind: 'cancel'; readonly id: string }
+  | { readonly kind: 'shutdown'; readonly graceMs: number };
+
+/** From the engine's thread to the server's. Events travel together, once per engine step. */
+export type FromEngine =
+  | { readonly kind: 'progress'; readonly bytesDone: number; readonly bytesTotal: number }
+  | { readonly kind: 'preparing' }
+  | { readonly kind: 'ready'; readonly card: EngineCard; readonly stats: EngineStats }
+  | {
+      readonly kind: 'events';
+      readonly events: readonly GenerationEvent[];
+      readonly stats: EngineStats | undefined;
+    }
+  | { readonly kind: 'failed'; readonly code: EngineErrorCode; readonly message: string }
+  | { readonly kind: 'ended' };

@@ -1,0 +1,55 @@
+import { describeMemory, type SealPolicy } from '@bridgekeeper/engine';
+import { HOST_CLOCK } from '../host-clock.ts';
+import type { Logger } from '../logging/logger.ts';
+import type { Settings } from '../settings/table.ts';
+import { configureEngine, lawName } from './config/configure.ts';
+import { startEngine } from './start.ts';
+import type { StartedEngine } from './started-engine.ts';
+
+/** Decides what the settings leave open, says why, and starts the engine in its thread. */
+export async function startConfiguredEngine(
+  settings: Settings,
+  log: Logger,
+  seal: SealPolicy,
+): Promise<StartedEngine> {
+  const config = configureEngine(settings, seal);
+  const law = { value: lawName(config.law.value), reason: config.law.reason };
+  const { policy } = config;
+  const bridge = { ...config.bridge, value: config.bridge.value?.name ?? 'none' };
+  log.info(`device ${config.device.value} (${config.device.reason})`);
+  log.info(`law ${law.value} (${law.reason}), policy ${policy.value} (${policy.reason})`);
+  if (config.bridge.warning !== undefined) log.warn(config.bridge.warning);
+  const isGpu = config.device.value === 'cuda';
+  const onPreparing = () => {
+    if (!isGpu) return;
+    log.info('preparing kernels and graphs: a first start on a machine compiles and times them');
+  };
+  log.debug(`weights: ${JSON.stringify(config.loading.value)} (${config.loading.reason})`);
+  const onProgress = loadingLog(log, settings);
+  const engine = await startEngine(config, { onPreparing, onProgress });
+  const { card } = engine;
+  const megabytes = (card.weightBytes / 1e6).toFixed(1);
+  log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
+  if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
+  if (isGpu) log.info(`prepared kernels and graphs in ${card.prepareSeconds.toFixed(2)} s`);
+  for (const line of describeMemory(card.memory)) log.info(line);
+  for (const note of card.notes) log.info(`checkpoint: ${note}`);
+  const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
+  return { engine, law, policy, bridge, ...verified };
+}
+
+const LOG_EVERY_NS = 2e9;
+
+/** A line now and then while weights come: small models are there before the first. */
+function loadingLog(log: Logger, { model }: Settings) {
+  const startedNs = HOST_CLOCK.nowNs();
+  let loggedNs = startedNs;
+  return (bytesDone: number, bytesTotal: number) => {
+    const nowNs = HOST_CLOCK.nowNs();
+    if (nowNs - loggedNs < LOG_EVERY_NS) return;
+    loggedNs = nowNs;
+    const done = `${(bytesDone / 1e9).toFixed(1)} of ${(bytesTotal / 1e9).toFixed(1)} GB`;
+    const rate = (bytesDone / (nowNs - startedNs)).toFixed(1);
+    log.info(`loading ${model}: ${done}, ${rate} GB/s`);
+  };
+}

@@ -1,0 +1,13 @@
+import type { EngineClient } from '@bridgekeeper/engine';
+import type { Decision } from './config/decision.ts';
+
+/** An engine, and what was decided for it and why. */
+export interface StartedEngine {
+  readonly engine: EngineClient;
+  readonly law: Decision<string>;
+  readonly policy: Decision<string>;
+  /** What the decisions were derived from. */
+  readonly bridge: Decision<string> & { readonly warning?: string };
+  /** Of the model's manifest, every byte of which was checked, in hex; absent: it has none. */
+  readonly modelSha256?: string;
+}

@@ -1,0 +1,109 @@
+import type { Worker } from 'node:worker_threads';
+import {
+  checkRequest,
+  type EngineCard,
+  type EngineClient,
+  EngineError,
+  type EngineStats,
+  type GenerationEvent,
+  type GenerationRequest,
+} from '@bridgekeeper/engine';
+import type { FromEngine, ToEngine } from './messages.ts';
+
+type OnEvent = (event: GenerationEvent) => void;
+
+/**
+ * The engine in a thread of its own, as the server sees it. Bad requests are refused here, without
+ * crossing threads.
+ */
+export class ThreadedEngine implements EngineClient {
+  readonly card: EngineCard;
+  readonly failed: Promise<EngineError>;
+  readonly #worker: Worker;
+  readonly #open = new Map<string, OnEvent>();
+  readonly #exited: Promise<void>;
+  #stats: EngineStats;
+  #fail!: (error: EngineError) => void;
+  #closing = false;
+  #dead = false;
+
+  constructor(worker: Worker, card: EngineCard, stats: EngineStats) {
+    this.#worker = worker;
+    this.card = card;
+    this.#stats = stats;
+    this.failed = new Promise((resolve) => {
+      this.#fail = resolve;
+    });
+    worker.on('message', (message: FromEngine) => this.#receive(message));
+    worker.on('error', (cause) => this.#die(`the engine thread failed: ${cause.message}`, cause));
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', (code) => {
+        this.#die(`the engine thread ended with code ${code}`, undefined);
+        resolve();
+      });
+    });
+  }
+
+  submit(request: GenerationRequest, onEvent: OnEvent): void {
+    if (this.#dead) throw new EngineError('engine-failed', 'the engine has failed');
+    if (this.#closing) throw new EngineError('shutting-down', 'the server is shutting down');
+    checkRequest(request, this.card, this.#open);
+    this.#open.set(request.id, onEvent);
+    this.#post({ kind: 'submit', request });
+  }
+
+  cancel(id: string): void {
+    if (this.#open.has(id)) this.#post({ kind: 'cancel', id });
+  }
+
+  stats(): EngineStats {
+    return this.#stats;
+  }
+
+  async shutdown(graceMs: number): Promise<void> {
+    if (!this.#closing && !this.#dead) this.#post({ kind: 'shutdown', graceMs });
+    this.#closing = true;
+    await this.#exited;
+  }
+
+  #post(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.kind) {
+      case 'events':
+        if (message.stats !== undefined) this.#stats = message.stats;
+        for (const event of message.events) this.#hand(event);
+        break;
+      case 'failed':
+        this.#die(message.message, undefined);
+        break;
+      case 'ended':
+      case 'progress':
+      case 'ready':
+        break;
+    }
+  }
+
+  #hand(event: GenerationEvent): void {
+    const onEvent = this.#open.get(event.id);
+    if (event.finish !== undefined) this.#open.delete(event.id);
+    onEvent?.(event);
+  }
+
+  /**
+   * Ends what is open with `error`, once. After a shutdown nothing is open, and the exit
+   * fails no request.
+   */
+  #die(reason: string, cause: unknown): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
+    const message = 'the engine failed';
+    for (const id of [...this.#open.keys()]) {
+      this.#hand({ id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } });
+    }
+    if (!this.#closing) this.#fail(new EngineError('engine-failed', reason, undefined, { cause }));
+  }
+}

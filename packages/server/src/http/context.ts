@@ -1,0 +1,61 @@
+import type { EngineClient } from '@bridgekeeper/engine';
+import type { HttpBindings } from '@hono/node-server';
+import type { Context } from 'hono';
+import type { Decision } from '../engine/config/decision.ts';
+import type { Attestation } from '../evidence/attestation.ts';
+import type { ServerClock } from '../host-clock.ts';
+import type { Logger } from '../logging/logger.ts';
+import type { ServerMetrics } from '../metrics/server-metrics.ts';
+import type { StreamLimits } from '../openai/sse.ts';
+import type { WakeQueue } from '../openai/wake-queue.ts';
+import type { Receipts } from '../receipts/receipts.ts';
+import type { ModelText } from '../text/model-text.ts';
+import type { KeyRing } from './auth.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+export interface ServerLimits extends StreamLimits {
+  readonly maxBodyBytes: number;
+  /** Choices of one HTTP request, over all its prompts. */
+  readonly maxChoices: number;
+}
+
+/** Everything the routes need; built once at start. */
+export interface ServerContext {
+  readonly engine: EngineClient;
+  readonly text: ModelText;
+  readonly clock: ServerClock;
+  readonly log: Logger;
+  readonly metrics: ServerMetrics;
+  readonly keys: KeyRing;
+  readonly wakes: WakeQueue;
+  readonly lifecycle: Lifecycle;
+  readonly limits: ServerLimits;
+  /** null: answers get none. */
+  readonly receipts: Receipts | null;
+  readonly attestation: Attestation;
+  /** Of the model that is served, in hex; null: there is none. */
+  readonly modelDigest: string | null;
+  /** The names the model is served under, the first one's the default. */
+  readonly modelNames: readonly string[];
+  readonly allowedOrigins: readonly string[];
+  readonly law: Decision<string>;
+  readonly policy: Decision<string>;
+  readonly bridge: Decision<string> & { readonly warning?: string };
+  readonly version: string;
+  /** When the server started, in seconds since 1970. */
+  readonly startedSeconds: number;
+}
+
+export interface AppEnv {
+  /** Absent where a test asks the app without a socket. */
+  Bindings: Partial<HttpBindings>;
+  Variables: {
+    requestId: string;
+    tenant: string;
+    arrivedNs: number;
+    /** Headers of every answer, streams included. */
+    commonHeaders: Readonly<Record<string, string>>;
+  };
+}
+
+export type AppContext = Context<AppEnv>;

@@ -1,0 +1,33 @@
+import type { RouteConfig, z } from '@hono/zod-openapi';
+import { ErrorDocument } from '../openai/schema/common.ts';
+import type { AppContext } from './context.ts';
+
+/** One route: its entry in the OpenAPI document and what answers it. */
+export interface Endpoint {
+  readonly route: RouteConfig & { readonly method: 'get' | 'post' };
+  readonly handle: (c: AppContext) => Response | Promise<Response>;
+}
+
+export function jsonContent<S extends z.ZodType>(schema: S) {
+  return { 'application/json': { schema } };
+}
+
+const ERRORS: Readonly<Record<number, string>> = {
+  400: 'The request is malformed or asks for what cannot be done',
+  401: 'The API key is missing or unknown',
+  404: 'No such model',
+  413: 'The body is too large',
+  429: 'The queue is full',
+  500: 'The engine failed',
+  503: 'The server is shutting down',
+};
+
+/** The error responses of a route, all of one shape. */
+export function errorResponses(...statuses: readonly number[]): RouteConfig['responses'] {
+  return Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      { description: ERRORS[status]!, content: jsonContent(ErrorDocument) },
+    ]),
+  );
+}

@@ -1,0 +1,120 @@
+import { EngineError, type EngineErrorCode, TextError } from '@bridgekeeper/engine';
+
+export type ApiErrorType =
+  | 'invalid_request_error'
+  | 'authentication_error'
+  | 'not_found_error'
+  | 'rate_limit_error'
+  | 'service_unavailable_error'
+  | 'server_error';
+
+/** Closed: clients may switch on it. */
+export type ApiErrorCode =
+  | 'invalid_json'
+  | 'invalid_value'
+  | 'unsupported_value'
+  | 'context_length_exceeded'
+  | 'invalid_api_key'
+  | 'model_not_found'
+  | 'receipt_not_found'
+  | 'receipts_unavailable'
+  | 'route_not_found'
+  | 'method_not_allowed'
+  | 'body_too_large'
+  | 'queue_full'
+  | 'shutting_down'
+  | 'engine_failed'
+  | 'internal_error';
+
+const STATUS = {
+  invalid_json: [400, 'invalid_request_error'],
+  invalid_value: [400, 'invalid_request_error'],
+  unsupported_value: [400, 'invalid_request_error'],
+  context_length_exceeded: [400, 'invalid_request_error'],
+  invalid_api_key: [401, 'authentication_error'],
+  model_not_found: [404, 'not_found_error'],
+  receipt_not_found: [404, 'not_found_error'],
+  receipts_unavailable: [503, 'service_unavailable_error'],
+  route_not_found: [404, 'not_found_error'],
+  method_not_allowed: [405, 'invalid_request_error'],
+  body_too_large: [413, 'invalid_request_error'],
+  queue_full: [429, 'rate_limit_error'],
+  shutting_down: [503, 'service_unavailable_error'],
+  engine_failed: [500, 'server_error'],
+  internal_error: [500, 'server_error'],
+} as const satisfies Record<ApiErrorCode, readonly [number, ApiErrorType]>;
+
+export type ApiStatus = (typeof STATUS)[ApiErrorCode][0];
+
+/** OpenAI's error document. */
+export interface ErrorBody {
+  readonly error: {
+    readonly message: string;
+    readonly type: ApiErrorType;
+    readonly param: string | null;
+    readonly code: ApiErrorCode;
+  };
+}
+
+/**
+ * The border of the HTTP API: everything a client is told went wrong. Messages never carry prompt
+ * text.
+ */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly code: ApiErrorCode;
+  /** The request's field at fault, where there is one. */
+  readonly param: string | undefined;
+
+  constructor(code: ApiErrorCode, message: string, param?: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.param = param;
+  }
+
+  get status(): ApiStatus {
+    return STATUS[this.code][0];
+  }
+
+  get body(): ErrorBody {
+    const { message, code } = this;
+    return { error: { message, type: STATUS[code][1], param: this.param ?? null, code } };
+  }
+
+  /** Headers the status calls for. */
+  get headers(): Record<string, string> {
+    if (this.code === 'queue_full') return { 'Retry-After': '1' };
+    if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
+    if (this.code === 'shutting_down') return { Connection: 'close', 'Retry-After': '5' };
+    return {};
+  }
+}
+
+const FROM_ENGINE: Readonly<Record<EngineErrorCode, ApiErrorCode>> = {
+  'bad-request': 'invalid_value',
+  'prompt-too-long': 'context_length_exceeded',
+  'queue-full': 'queue_full',
+  'shutting-down': 'shutting_down',
+  'engine-failed': 'engine_failed',
+  'bad-model': 'engine_failed',
+  'out-of-memory': 'engine_failed',
+};
+
+/**
+ * Turns whatever was thrown into what the client is told. Unforeseen errors say nothing of their
+ * cause: their message might carry text of a request.
+ */
+export function toApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  if (error instanceof EngineError) {
+    const code = FROM_ENGINE[error.code];
+    return new ApiError(code, error.message, error.parameter, { cause: error });
+  }
+  if (error instanceof TextError) {
+    const param = error.code === 'unencodable' ? undefined : 'messages';
+    return new ApiError('invalid_value', error.message, param, { cause: error });
+  }
+  return new ApiError('internal_error', 'The server failed on this request.', undefined, {
+    cause: error,
+  });
+}

@@ -1,0 +1,55 @@
+import type { EngineError } from '@bridgekeeper/engine';
+import type { Generation } from '../openai/generation.ts';
+import { ApiError, toApiError } from './errors.ts';
+
+export type Health = 'ready' | 'stopping' | 'failed';
+
+/** Whether the server takes work, and which answers are open. */
+export class Lifecycle {
+  #failure: EngineError | undefined;
+  #stopping = false;
+  readonly #open = new Set<Generation>();
+
+  get health(): Health {
+    if (this.#failure !== undefined) return 'failed';
+    return this.#stopping ? 'stopping' : 'ready';
+  }
+
+  get openAnswers(): number {
+    return this.#open.size;
+  }
+
+  /** Throws ApiError `engine_failed` or `shutting_down` unless the server is ready. */
+  requireReady(): void {
+    if (this.#failure !== undefined) throw toApiError(this.#failure);
+    if (this.#stopping) throw new ApiError('shutting_down', 'The server is shutting down.');
+  }
+
+  /** What the client of an answer that the engine ended unasked is told. */
+  blame(message: string): ApiError {
+    return this.#stopping
+      ? new ApiError('shutting_down', 'The server shut down before this was finished.')
+      : new ApiError('engine_failed', message);
+  }
+
+  track(generation: Generation): void {
+    this.#open.add(generation);
+    void generation.settled.then(() => this.#open.delete(generation));
+  }
+
+  stop(): void {
+    this.#stopping = true;
+  }
+
+  /** After the engine's end: what it left open ends too. */
+  endOpen(): void {
+    const error = new ApiError('shutting_down', 'The server shut down before this was finished.');
+    for (const generation of this.#open) generation.fail(error);
+  }
+
+  /** The engine died: every open answer ends with its error, and new requests meet it too. */
+  fail(error: EngineError): void {
+    this.#failure ??= error;
+    for (const generation of this.#open) generation.fail(toApiError(error));
+  }
+}

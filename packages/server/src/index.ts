@@ -1,0 +1,33 @@
+export { buildEngine, engineOptions } from './engine/build.ts';
+export { assumeProfile } from './engine/config/assume-profile.ts';
+export type { LoadingDecision } from './engine/config/choose-loading.ts';
+export { chooseLaw, configureEngine, lawName, policyOn } from './engine/config/configure.ts';
+export type { EngineConfig } from './engine/config/engine-config.ts';
+export { keepLoadingStrategy } from './engine/config/loading-store.ts';
+export { measuredProfilePath } from './engine/config/measured-profiles.ts';
+export { measuredDevice } from './engine/measured-device.ts';
+export { EVERY_LANE_ARRIVES, openDevice } from './engine/open-device.ts';
+export { startConfiguredEngine } from './engine/start-configured-engine.ts';
+export { SyntheticEngine, syntheticStart } from './engine/synthetic-engine.ts';
+export { Machine } from './evidence/machine.ts';
+export { type MadeReport, Reporter } from './evidence/reporter.ts';
+export { readSoftware, type VersionInfo } from './evidence/software.ts';
+export { type Logger, openLog } from './logging/logger.ts';
+export { defaultReceiptsFile } from './receipts/open.ts';
+export { readSealKey } from './seal/seal-key.ts';
+export { readSealPolicy } from './seal/seal-policy.ts';
+export { digest, integer, type Kind, number, oneOf, onOff, text, texts } from './settings/kinds.ts';
+export { type Resolved, resolveSettings, type Sources, UsageError } from './settings/resolve.ts';
+export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
+export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
+export {
+  environmentOf,
+  flagOf,
+  SETTING_NAMES,
+  SETTINGS,
+  type Setting,
+  type SettingName,
+  type Settings,
+  settingOf,
+} from './settings/table.ts';
+export { type RunningServer, type ServerParts, startServer } from './start.ts';

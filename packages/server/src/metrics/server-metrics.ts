@@ -1,0 +1,167 @@
+import type { EngineClient, EngineStats } from '@bridgekeeper/engine';
+import { Registry } from 'prom-client';
+import type { Choice } from '../openai/choice.ts';
+import type { Observer } from '../openai/generation.ts';
+import type { ReceiptCounts } from '../receipts/receipts.ts';
+import { bridgeMetrics } from './bridge-metrics.ts';
+import {
+  ITERATION_TOKENS,
+  REQUEST_SECONDS,
+  TOKEN_GAP_SECONDS,
+  TTFT_SECONDS,
+  tokenCounts,
+} from './buckets.ts';
+import { Histogram, type RegistryMetric } from './histogram.ts';
+import { Reading } from './reading.ts';
+import { receiptMetrics } from './receipt-metrics.ts';
+
+type Labels = Readonly<Record<string, string>>;
+type FinishedReason = 'stop' | 'length' | 'abort' | 'error';
+
+const seconds = (ns: number) => ns / 1e9;
+
+/** Everything at /metrics: vLLM's core names, and the bridge's own under `bridgekeeper:`. */
+export class ServerMetrics implements Observer {
+  readonly #registry = new Registry();
+  readonly #finished: Record<FinishedReason, number> = { stop: 0, length: 0, abort: 0, error: 0 };
+  readonly #histograms: ReturnType<typeof requestHistograms>;
+  #stepTokens = 0;
+
+  /**
+   * `modelName` is the name the model is served under. `receipts` undefined: none are given.
+   */
+  constructor(engine: EngineClient, modelName: string, receipts?: () => ReceiptCounts) {
+    const labels = { model_name: modelName, engine: '0' };
+    this.#histograms = requestHistograms(labels, engine.card.maxModelTokens);
+    const stats = () => engine.stats();
+    for (const histogram of Object.values(this.#histograms)) this.#add(histogram);
+    this.#add(
+      this.#histograms.interToken.alias(
+        'vllm:time_per_output_token_seconds',
+        'Old name of vllm:inter_token_latency_seconds.',
+      ),
+    );
+    for (const reading of engineReadings(stats, labels)) this.#add(reading);
+    for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
+    if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
+    this.#add(this.#successReading(labels));
+    this.#add(cacheConfig(engine, labels));
+  }
+
+  tokens(choice: Choice, count: number, gapNs: number, first: boolean): void {
+    if (this.#stepTokens === 0) setImmediate(this.#closeStep);
+    this.#stepTokens += count;
+    if (first) {
+      this.#stepTokens += choice.request.promptTokens.length;
+      this.#histograms.firstToken.observe(seconds(gapNs));
+    } else {
+      this.#histograms.interToken.observe(seconds(gapNs));
+    }
+  }
+
+  finished(choice: Choice, elapsedNs: number): void {
+    const { outcome, request } = choice;
+    if (outcome === undefined) return;
+    this.#finished[outcome.reason] += 1;
+    if (outcome.reason !== 'stop' && outcome.reason !== 'length') return;
+    const histograms = this.#histograms;
+    histograms.endToEnd.observe(seconds(elapsedNs));
+    histograms.promptTokens.observe(request.promptTokens.length);
+    histograms.generationTokens.observe(choice.completionTokens);
+    if (outcome.timing === undefined) return;
+    const { queuedNs, prefillNs, decodeNs } = outcome.timing;
+    histograms.queue.observe(seconds(queuedNs));
+    histograms.prefill.observe(seconds(prefillNs));
+    histograms.decode.observe(seconds(decodeNs));
+    histograms.inference.observe(seconds(prefillNs + decodeNs));
+  }
+
+  /** The exposition, in Prometheus' text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /**
+   * Events of one engine step arrive in one turn of the event loop: together they are an iteration.
+   */
+  readonly #closeStep = (): void => {
+    this.#histograms.iterationTokens.observe(this.#stepTokens);
+    this.#stepTokens = 0;
+  };
+
+  #add(metric: RegistryMetric): void {
+    this.#registry.registerMetric(metric as never);
+  }
+
+  #successReading(labels: Labels): RegistryMetric {
+    return new Reading(
+      'vllm:request_success_total',
+      'counter',
+      'Finished requests by reason.',
+      () =>
+        Object.entries(this.#finished).map(([reason, value]) => ({
+          labels: { finished_reason: reason, ...labels },
+          value,
+        })),
+    );
+  }
+}
+
+function requestHistograms(labels: Labels, maxModelTokens: number) {
+  const histogram = (name: string, help: string, bounds: readonly number[]) =>
+    new Histogram(`vllm:${name}`, help, labels, bounds);
+  const counts = tokenCounts(maxModelTokens);
+  return {
+    firstToken: histogram('time_to_first_token_seconds', 'Time to first token.', TTFT_SECONDS),
+    interToken: histogram(
+      'inter_token_latency_seconds',
+      'Time between the engine reports that brought a stream its tokens.',
+      TOKEN_GAP_SECONDS,
+    ),
+    endToEnd: histogram('e2e_request_latency_seconds', 'Arrival to last token.', REQUEST_SECONDS),
+    queue: histogram('request_queue_time_seconds', 'Time waiting for a row.', REQUEST_SECONDS),
+    prefill: histogram('request_prefill_time_seconds', 'Time in prefill.', REQUEST_SECONDS),
+    decode: histogram('request_decode_time_seconds', 'Time in decode.', REQUEST_SECONDS),
+    inference: histogram('request_inference_time_seconds', 'Prefill and decode.', REQUEST_SECONDS),
+    promptTokens: histogram('request_prompt_tokens', 'Prompt tokens of a request.', counts),
+    generationTokens: histogram('request_generation_tokens', 'Generated tokens.', counts),
+    iterationTokens: histogram(
+      'iteration_tokens_total',
+      'Tokens of one engine report: generated ones, and the prompts of those that began.',
+      ITERATION_TOKENS,
+    ),
+  };
+}
+
+function engineReadings(stats: () => EngineStats, labels: Labels): Reading[] {
+  const gauge = (name: string, help: string, read: (stats: EngineStats) => number) =>
+    new Reading(`vllm:${name}`, 'gauge', help, () => [{ labels, value: read(stats()) }]);
+  const counter = (name: string, help: string, read: (stats: EngineStats) => number) =>
+    new Reading(`vllm:${name}_total`, 'counter', help, () => [{ labels, value: read(stats()) }]);
+  return [
+    gauge('num_requests_running', 'Requests that hold a row.', (now) => now.running),
+    gauge('num_requests_waiting', 'Requests that wait for one.', (now) => now.waiting),
+    gauge('kv_cache_usage_perc', 'Share of KV pages in use, 0 to 1.', (now) => now.kvUsage),
+    counter('prefix_cache_queries', 'Tokens looked up.', (now) => now.prefixQueriedTokens),
+    counter('prefix_cache_hits', 'Tokens found.', (now) => now.prefixHitTokens),
+    counter('num_preemptions', 'Requests that lost their pages.', (now) => now.preemptions),
+    counter('prompt_tokens', 'Prompt tokens computed or found.', (now) => now.promptTokens),
+    counter('generation_tokens', 'Tokens generated.', (now) => now.generatedTokens),
+  ];
+}
+
+function cacheConfig({ card }: EngineClient, labels: Labels): Reading {
+  const config = {
+    block_size: String(card.pageTokens),
+    num_gpu_blocks: String(card.kvPages),
+    cache_dtype: card.memory.kvFormat === 'element' ? 'auto' : 'fp8_e4m3',
+    ...labels,
+  };
+  return new Reading('vllm:cache_config_info', 'gauge', 'The KV cache in use.', () => [
+    { labels: config, value: 1 },
+  ]);
+}

@@ -1,0 +1,94 @@
+// First of all: a response that says "already sent" is known by identity of its header, which must
+// exist before the adapter replaces the global Response.
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import type { AppContext, ServerContext } from '../http/context.ts';
+import { ApiError } from '../http/errors.ts';
+import { type AnswerReceipt, openReceipt } from '../receipts/answer-receipt.ts';
+import { type AnswerHead, type UsageOptions, usageOptions } from './answer-head.ts';
+import { collect, type WholeChoice } from './collect.ts';
+import { Generation, type PreparedGeneration } from './generation.ts';
+import type { GenerationFields } from './sampling.ts';
+import { type ChunkFormat, SseStream } from './sse.ts';
+import type { Usage } from './usage.ts';
+
+/** How an endpoint writes its answers: the chunks of a stream, and a whole document. */
+export interface AnswerFormat {
+  readonly idPrefix: string;
+  chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
+  document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
+}
+
+/** A request whose body was read and checked. */
+export interface ParsedRequest {
+  /** The body as it came. */
+  readonly received: Uint8Array;
+  readonly fields: GenerationFields;
+  /** The name that the model is asked for by. */
+  readonly model: string;
+}
+
+/** Refuses what streams cannot mean, before any work is done. */
+export function checkStreamOptions(fields: GenerationFields): void {
+  if (fields.stream_options == null || fields.stream === true) return;
+  throw new ApiError(
+    'invalid_value',
+    'stream_options can only be given with stream: true.',
+    'stream_options',
+  );
+}
+
+/**
+ * Runs a prepared generation and sends its answer, whole or as a stream. Throws ApiError while
+ * nothing is sent.
+ */
+export async function answer(
+  c: AppContext,
+  ctx: ServerContext,
+  { received, fields, model }: ParsedRequest,
+  prepared: PreparedGeneration,
+  format: AnswerFormat,
+): Promise<Response> {
+  ctx.lifecycle.requireReady();
+  const generation = new Generation(prepared, {
+    engine: ctx.engine,
+    text: ctx.text,
+    wakes: ctx.wakes,
+    observer: ctx.metrics,
+    clock: ctx.clock,
+    lifecycle: ctx.lifecycle,
+  });
+  const id = `${format.idPrefix}-${prepared.requestId}`;
+  const head = { id, created: ctx.clock.unixSeconds(), model };
+  const receipt = openReceipt(c, ctx, generation, { received, model });
+  if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);
+  const whole = collect(generation, c.env.outgoing);
+  ctx.lifecycle.track(generation);
+  const choices = await whole;
+  if (choices === undefined) return new Response(null, { status: 499 });
+  const document = format.document(head, choices, generation.usage());
+  if (receipt === null) return c.json(document);
+  const text = JSON.stringify(document);
+  receipt.sent(text);
+  receipt.ended('complete');
+  return c.body(text, 200, { 'Content-Type': 'application/json', ...receipt.headers });
+}
+
+function stream(
+  c: AppContext,
+  ctx: ServerContext,
+  fields: GenerationFields,
+  generation: Generation,
+  format: AnswerFormat,
+  head: AnswerHead,
+  receipt: AnswerReceipt | null,
+): Response {
+  const { outgoing } = c.env;
+  if (outgoing === undefined || !('setTimeout' in outgoing)) {
+    throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
+  }
+  const chunks = format.chunks(head, usageOptions(fields.stream_options ?? {}));
+  const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
+  sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });
+  ctx.lifecycle.track(generation);
+  return RESPONSE_ALREADY_SENT;
+}

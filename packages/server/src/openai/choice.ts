@@ -1,0 +1,232 @@
+import {
+  type CrossingShare,
+  type Detokenizer,
+  type GenerationEvent,
+  type GenerationRequest,
+  type RequestTiming,
+  StopMatcher,
+  type TokenLogprobs,
+} from '@bridgekeeper/engine';
+import type { ApiError } from '../http/errors.ts';
+import type { ModelText } from '../text/model-text.ts';
+
+/** How one choice turns tokens into text. */
+export interface ChoiceOptions {
+  readonly stop: readonly string[];
+  readonly includeStop: boolean;
+  readonly skipSpecialTokens: boolean;
+  /** Shown before the first token: the prompt, where `echo` asks for it. */
+  readonly echoText: string;
+  /** Generated tokens are counted but not shown: `echo` with `max_tokens` 0. */
+  readonly hideOutput: boolean;
+}
+
+export interface LogprobItem {
+  readonly token: number;
+  /** undefined: the prompt's first token, which nothing predicts. */
+  readonly logprobs: TokenLogprobs | undefined;
+}
+
+export interface ChoiceFinish {
+  readonly reason: 'stop' | 'length';
+  /** vLLM's `stop_reason`: the stop string, the id of a stop token, or null. */
+  readonly stopReason: string | number | null;
+}
+
+/** What one choice has to say since it was last asked. */
+export interface ChoiceDelta {
+  readonly text: string;
+  /** Empty where none were asked for. */
+  readonly logprobs: readonly LogprobItem[];
+  readonly finish: ChoiceFinish | undefined;
+}
+
+/** What is known once the engine is done with it. */
+export interface ChoiceOutcome {
+  readonly reason: 'stop' | 'length' | 'abort' | 'error';
+  readonly cachedTokens: number;
+  readonly timing: RequestTiming | undefined;
+  /** What crossed the bridge for it; absent where the engine did not say. */
+  readonly crossings?: readonly CrossingShare[];
+}
+
+/** What a choice asks of those around it. */
+export interface ChoiceHost {
+  /** Nothing more is wanted from the engine. */
+  cancel(): void;
+  /** Why the engine ended this unasked. */
+  blame(message: string): ApiError;
+}
+
+type EngineFinish = NonNullable<GenerationEvent['finish']>;
+
+/**
+ * One choice of an answer: one request of the engine, whose tokens become text when somebody takes
+ * them.
+ */
+export class Choice {
+  readonly index: number;
+  readonly request: GenerationRequest;
+  /** Tokens of this choice's text, the one that ended it included. */
+  completionTokens = 0;
+  /** When the engine's last tokens for it came. */
+  lastTokensNs: number | undefined;
+  outcome: ChoiceOutcome | undefined;
+  error: ApiError | undefined;
+  readonly #options: ChoiceOptions;
+  readonly #endTokens: readonly number[];
+  readonly #detokenizer: Detokenizer;
+  readonly #matcher: StopMatcher | undefined;
+  readonly #host: ChoiceHost;
+  #events: GenerationEvent[] = [];
+  #pendingTokens = 0;
+  #echoed = false;
+  #matchedStop: string | undefined;
+  #aborted = false;
+
+  constructor(
+    index: number,
+    request: GenerationRequest,
+    options: ChoiceOptions,
+    text: ModelText,
+    host: ChoiceHost,
+  ) {
+    this.index = index;
+    this.request = request;
+    this.#options = options;
+    this.#endTokens = text.endTokens;
+    const { skipSpecialTokens, stop, includeStop } = options;
+    this.#detokenizer = text.tokenizer.detokenizer({ skipSpecialTokens, continues: true });
+    this.#matcher = stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
+    this.#host = host;
+  }
+
+  /** Tokens that were not taken yet. */
+  get pendingTokens(): number {
+    return this.#pendingTokens;
+  }
+
+  get hasNews(): boolean {
+    return this.#events.length > 0;
+  }
+
+  /** The engine has said its last word, and it was not taken yet. */
+  get isEnding(): boolean {
+    return this.#events.at(-1)?.finish !== undefined;
+  }
+
+  /** Keeps an event of the engine until it is taken. */
+  receive(event: GenerationEvent, nowNs: number): void {
+    this.#events.push(event);
+    this.#pendingTokens += event.tokens.length;
+    if (event.tokens.length > 0) this.lastTokensNs = nowNs;
+  }
+
+  /** The engine died: whatever it still owes never comes. */
+  fail(error: ApiError): void {
+    this.error = error;
+    this.outcome = { reason: 'error', cachedTokens: 0, timing: undefined };
+  }
+
+  /** The engine never took it. */
+  refuse(): void {
+    this.outcome = { reason: 'abort', cachedTokens: 0, timing: undefined };
+  }
+
+  /** The client is gone or wants no more. */
+  abort(): void {
+    if (this.outcome !== undefined || this.#aborted) return;
+    this.#aborted = true;
+    this.#host.cancel();
+  }
+
+  /** Turns everything received since the last call into text. */
+  take(): ChoiceDelta {
+    const events = this.#events;
+    this.#events = [];
+    this.#pendingTokens = 0;
+    const logprobs: LogprobItem[] = [];
+    let text = '';
+    let finish: ChoiceFinish | undefined;
+    if (!this.#echoed) {
+      this.#echoed = true;
+      text = this.#options.echoText;
+    }
+    for (const event of events) {
+      if (event.promptLogprobs !== undefined) this.#promptLogprobs(event.promptLogprobs, logprobs);
+      if (this.#matchedStop === undefined) text += this.#read(event, logprobs);
+      if (event.finish !== undefined) {
+        if (this.#matchedStop === undefined) text += this.#rest();
+        finish = this.#close(event.finish);
+      }
+    }
+    return { text, logprobs, finish };
+  }
+
+  #close(finish: EngineFinish): ChoiceFinish | undefined {
+    const { cachedTokens, timing, stopToken, crossings = [] } = finish;
+    const done = (reason: ChoiceOutcome['reason']) => {
+      this.outcome = { reason, cachedTokens, timing, crossings };
+    };
+    if (this.#matchedStop !== undefined) {
+      done('stop');
+      return { reason: 'stop', stopReason: this.#matchedStop };
+    }
+    if (finish.reason === 'stop' || finish.reason === 'length') {
+      done(finish.reason);
+      const own = stopToken === undefined || this.#endTokens.includes(stopToken);
+      return { reason: finish.reason, stopReason: own ? null : stopToken };
+    }
+    if (!this.#aborted) this.error = this.#host.blame(finish.message ?? 'The engine gave up.');
+    done(this.#aborted ? 'abort' : 'error');
+    return undefined;
+  }
+
+  #promptLogprobs(given: readonly TokenLogprobs[], into: LogprobItem[]): void {
+    this.request.promptTokens.forEach((token, at) => {
+      into.push({ token, logprobs: at === 0 ? undefined : given[at - 1] });
+    });
+  }
+
+  /** The text of one event's tokens, up to a stop string where one ends in them. */
+  #read(event: GenerationEvent, logprobs: LogprobItem[]): string {
+    const { tokens } = event;
+    const stopped = event.finish?.stopToken !== undefined;
+    const shown = stopped && !this.#options.includeStop ? tokens.length - 1 : tokens.length;
+    if (this.#options.hideOutput) return '';
+    if (this.#matcher === undefined && event.logprobs === undefined) {
+      this.completionTokens += tokens.length;
+      return this.#detokenizer.push(shown === tokens.length ? tokens : tokens.slice(0, shown));
+    }
+    let text = '';
+    for (let at = 0; at < tokens.length && this.#matchedStop === undefined; at++) {
+      const token = tokens[at]!;
+      this.completionTokens += 1;
+      if (event.logprobs !== undefined) logprobs.push({ token, logprobs: event.logprobs[at] });
+      if (at < shown) text += this.#searched(this.#detokenizer.push([token]));
+    }
+    return text;
+  }
+
+  #searched(piece: string): string {
+    const early = this.completionTokens <= this.request.sampling.minTokens;
+    if (this.#matcher === undefined || early) return piece;
+    const { text, matched } = this.#matcher.push(piece);
+    if (matched !== undefined) {
+      this.#matchedStop = matched;
+      this.#host.cancel();
+    }
+    return text;
+  }
+
+  /** What was held back, now that nothing more comes. */
+  #rest(): string {
+    if (this.#options.hideOutput) return '';
+    const last = this.#detokenizer.finish();
+    if (this.#matcher === undefined) return last;
+    const { text, matched } = this.#matcher.push(last);
+    if (matched === undefined) return text + this.#matcher.finish();
+    this.#matchedStop = matched;
+    return text;
+  }
+}

@@ -1,0 +1,65 @@
+import type { ServerResponse } from 'node:http';
+import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts';
+import type { Generation } from './generation.ts';
+import type { TokenListener } from './wake-queue.ts';
+
+export interface WholeChoice {
+  readonly index: number;
+  text: string;
+  readonly logprobs: LogprobItem[];
+  finish: ChoiceFinish | undefined;
+}
+
+/** Gathers an answer that is sent in one piece. */
+class Collector implements TokenListener {
+  readonly choices: readonly WholeChoice[];
+  readonly #generation: Generation;
+
+  constructor(generation: Generation) {
+    this.#generation = generation;
+    this.choices = generation.choices.map(({ index }) => ({
+      index,
+      text: '',
+      logprobs: [],
+      finish: undefined,
+    }));
+  }
+
+  wake(): void {
+    for (const choice of this.#generation.choices) {
+      if (choice.hasNews) this.#add(choice, this.#generation.take(choice));
+    }
+    if (this.#generation.error !== undefined) this.#generation.abort();
+  }
+
+  #add(choice: Choice, delta: ChoiceDelta): void {
+    const whole = this.choices[choice.index]!;
+    whole.text += delta.text;
+    whole.logprobs.push(...delta.logprobs);
+    whole.finish ??= delta.finish;
+  }
+}
+
+/**
+ * Runs an answer to its end. Throws ApiError. Returns undefined where the client left first; then
+ * what still ran is cancelled.
+ */
+export async function collect(
+  generation: Generation,
+  outgoing: ServerResponse | undefined,
+): Promise<readonly WholeChoice[] | undefined> {
+  const collector = new Collector(generation);
+  generation.start(collector);
+  let left = false;
+  const leave = () => {
+    left = true;
+    generation.abort();
+  };
+  outgoing?.once('close', leave);
+  if (outgoing?.destroyed) leave();
+  await generation.settled;
+  outgoing?.off('close', leave);
+  if (left) return undefined;
+  if (generation.error !== undefined) throw generation.error;
+  return collector.choices;
+}

@@ -1,0 +1,118 @@
+import type { GenerationRequest } from '@bridgekeeper/engine';
+import { saltedTenant } from '../http/auth.ts';
+import type { AppContext, ServerContext } from '../http/context.ts';
+import { ApiError } from '../http/errors.ts';
+import { requestIdFrom } from '../http/request-id.ts';
+import type { ChoiceOptions } from './choice.ts';
+import type { PreparedGeneration } from './generation.ts';
+import { type GenerationFields, samplingOf } from './sampling.ts';
+
+export interface Prompt {
+  readonly tokens: Uint32Array;
+  /** Shown before the answer; empty unless `echo` asks for it. */
+  readonly echoText: string;
+}
+
+/** What an endpoint's own fields ask of the output, in the engine's terms. */
+export interface OutputOptions {
+  readonly maxTokens: number | undefined;
+  readonly logprobs: number | undefined;
+  readonly promptLogprobs: number | undefined;
+  readonly hideOutput: boolean;
+}
+
+let submitted = 0;
+
+/** The served name of the model a request means. Throws ApiError `model_not_found`. */
+export function modelFor(ctx: ServerContext, name: string | null | undefined): string {
+  if (name == null || name === '') return ctx.modelNames[0]!;
+  if (ctx.modelNames.includes(name)) return name;
+  const shown = JSON.stringify(name.slice(0, 200));
+  throw new ApiError('model_not_found', `The model ${shown} does not exist here.`, 'model');
+}
+
+/**
+ * Turns prompts and parameters into the engine's requests: `n` choices for each prompt. Throws
+ * ApiError.
+ */
+export function prepareGeneration(
+  c: AppContext,
+  ctx: ServerContext,
+  fields: GenerationFields,
+  prompts: readonly Prompt[],
+  output: OutputOptions,
+): PreparedGeneration {
+  const n = fields.n ?? 1;
+  if (prompts.length * n > ctx.limits.maxChoices) {
+    throw new ApiError(
+      'invalid_value',
+      `n times the number of prompts must be at most ${ctx.limits.maxChoices}.`,
+      'n',
+    );
+  }
+  const fromHeader = c.req.header('x-request-id') !== undefined;
+  return {
+    requestId: fromHeader ? c.get('requestId') : requestIdFrom(fields.request_id),
+    arrivedNs: c.get('arrivedNs'),
+    choicesPerPrompt: n,
+    requests: prompts.flatMap((prompt) =>
+      Array.from({ length: n }, (_, choice) => ({
+        request: requestOf(c, ctx, fields, prompt, output, choice),
+        options: optionsOf(fields, prompt, output),
+      })),
+    ),
+  };
+}
+
+function requestOf(
+  c: AppContext,
+  ctx: ServerContext,
+  fields: GenerationFields,
+  prompt: Prompt,
+  output: OutputOptions,
+  choice: number,
+): GenerationRequest {
+  const room = ctx.engine.card.maxModelTokens - prompt.tokens.length;
+  const { maxTokens, logprobs, promptLogprobs } = output;
+  submitted += 1;
+  return {
+    id: `r${submitted}`,
+    tenant: saltedTenant(c.get('tenant'), fields.cache_salt),
+    promptTokens: prompt.tokens,
+    sampling: samplingOf(fields, { maxTokens, logprobs, promptLogprobs, room, choice }, ctx.text),
+  };
+}
+
+function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptions): ChoiceOptions {
+  const stops = typeof fields.stop === 'string' ? [fields.stop] : (fields.stop ?? []);
+  return {
+    stop: stops.filter((stop) => stop !== ''),
+    includeStop: fields.include_stop_str_in_output ?? false,
+    skipSpecialTokens: fields.skip_special_tokens ?? true,
+    echoText: prompt.echoText,
+    hideOutput: output.hideOutput,
+  };
+}
+
+/**
+ * Encodes text. Throws ApiError where it cannot fit the context, before any work where that is
+ * plain.
+ */
+export async function encode(
+  ctx: ServerContext,
+  text: string,
+  addSpecialTokens: boolean,
+  param: string,
+): Promise<Uint32Array> {
+  const { maxModelTokens } = ctx.engine.card;
+  const atLeast = Math.ceil(Buffer.byteLength(text) / ctx.text.tokenizer.maxTokenBytes);
+  if (atLeast > maxModelTokens) {
+    throw new ApiError(
+      'context_length_exceeded',
+      `This model's maximum context length is ${maxModelTokens} tokens. However, your request ` +
+        `has at least ${atLeast} input tokens. Please reduce the length of the input.`,
+      param,
+    );
+  }
+  return ctx.text.encoder.encode(text, addSpecialTokens);
+}

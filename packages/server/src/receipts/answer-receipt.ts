@@ -1,0 +1,47 @@
+import type { AppContext, ServerContext } from '../http/context.ts';
+import type { Generation } from '../openai/generation.ts';
+import type { StreamRecorder } from '../openai/sse.ts';
+import { ReceiptTicket, requestDigest } from './ticket.ts';
+
+/** The receipt of one answer, from before its first byte to its end. */
+export interface AnswerReceipt extends StreamRecorder {
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Opens the receipt of an answer to a body that came; null: the server gives none. */
+export function openReceipt(
+  c: AppContext,
+  ctx: ServerContext,
+  generation: Generation,
+  { received, model }: { readonly received: Uint8Array; readonly model: string },
+): AnswerReceipt | null {
+  if (ctx.receipts === null) return null;
+  const ticket = new ReceiptTicket(ctx.receipts, {
+    tenant: c.get('tenant'),
+    requestSha256: requestDigest(received),
+    model,
+    modelDigest: ctx.modelDigest,
+    policy: ctx.policy.value,
+    law: ctx.law.value,
+  });
+  return {
+    headers: { 'X-Receipt-Id': ticket.id },
+    sent: (text) => ticket.sent(text),
+    ended: (outcome) => {
+      // What crossed for it is known when the engine is done with it, also where no client waits.
+      void generation.settled.then(() => {
+        const usage = generation.usage();
+        ticket.issue({
+          outcome,
+          createdAt: ctx.clock.unixSeconds(),
+          tokens: {
+            prompt: usage.prompt_tokens,
+            cached: usage.prompt_tokens_details.cached_tokens,
+            generated: usage.completion_tokens,
+          },
+          crossings: generation.crossings(),
+        });
+      });
+    },
+  };
+}

@@ -1,0 +1,61 @@
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { ServerClock } from '../host-clock.ts';
+import type { Logger } from '../logging/logger.ts';
+import { UsageError } from '../settings/resolve.ts';
+import type { Settings } from '../settings/table.ts';
+import { ReceiptsError } from './errors.ts';
+import { Receipts } from './receipts.ts';
+
+/** Where receipts are kept unless a setting says otherwise. */
+export function defaultReceiptsFile(
+  variables: Readonly<Record<string, string | undefined>>,
+): string {
+  const base = variables.XDG_STATE_HOME || join(homedir(), '.local/state');
+  return join(base, 'bridgekeeper', 'receipts.sqlite');
+}
+
+export interface OpenReceipts {
+  /** What `auto` means; undefined: memory. */
+  readonly defaultFile: string | undefined;
+  readonly log: Logger;
+  readonly clock: ServerClock;
+}
+
+const SECONDS_OF_A_DAY = 86_400;
+/** Some 15 MB of them. */
+const COUNT_IN_MEMORY_MAX = 10_000;
+
+/**
+ * Opens the receipts that the settings ask for; null: none. `auto` makes do with memory where its
+ * file cannot be had, and says so. Throws UsageError for a file that was asked for.
+ */
+export async function openReceipts(
+  settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays'>,
+  { defaultFile, log, clock }: OpenReceipts,
+): Promise<Receipts | null> {
+  const { receipts: wish, receiptsMax, receiptsDays } = settings;
+  if (wish === 'off') return null;
+  const open = (path: string | null) =>
+    Receipts.open({
+      path,
+      retention: {
+        countMax: path === null ? Math.min(receiptsMax, COUNT_IN_MEMORY_MAX) : receiptsMax,
+        secondsMax: receiptsDays * SECONDS_OF_A_DAY,
+      },
+      nowSeconds: clock.unixSeconds(),
+      onTrouble: (message) => log.error(message),
+    });
+  const file = wish === 'auto' ? defaultFile : wish;
+  if (wish === 'memory' || file === undefined) return open(null);
+  try {
+    return await open(resolve(file));
+  } catch (error) {
+    if (!(error instanceof ReceiptsError)) throw error;
+    if (wish !== 'auto') {
+      throw new UsageError('bad-value', `--receipts: ${error.message}`, { cause: error });
+    }
+    log.warn(`${error.message}: receipts are kept in memory and end with this process`);
+    return open(null);
+  }
+}

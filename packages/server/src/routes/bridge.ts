@@ -1,0 +1,62 @@
+import type { z } from '@hono/zod-openapi';
+import type { ServerContext } from '../http/context.ts';
+import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import { BridgeDocument } from '../openai/schema/documents.ts';
+
+const seconds = (ns: number) => ns / 1e9;
+
+/** GET /v1/bridge: what crossings cost, what crossed, and for what. */
+export function bridgeEndpoint(ctx: ServerContext): Endpoint {
+  return {
+    route: {
+      method: 'get',
+      path: '/v1/bridge',
+      summary: 'The law, the lanes and the ledger by purpose',
+      responses: {
+        200: { description: 'Totals since start', content: jsonContent(BridgeDocument) },
+        ...errorResponses(401),
+      },
+    },
+    handle: (c) => c.json(bridgeDocument(ctx)),
+  };
+}
+
+function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
+  const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch } = ctx.engine.stats();
+  const stepTotals = bridge.totals.filter(({ purpose }) => purpose !== 'weights');
+  const perToken = (field: 'crossings' | 'bytes') =>
+    stepTotals.reduce((sum, total) => sum + total[field], 0) / Math.max(1, generatedTokens);
+  const { value: assumed, ...why } = ctx.bridge;
+  return {
+    device: { ...ctx.engine.card.device },
+    law: { name: bridge.law, reason: ctx.law.reason },
+    policy: { name: ctx.policy.value, reason: ctx.policy.reason },
+    assumed_bridge: { name: assumed, ...why },
+    uptime_seconds: seconds(bridge.uptimeNs),
+    launches,
+    graph_launches: graphLaunches,
+    steps_per_launch: stepsPerLaunch,
+    per_generated_token: {
+      crossings: perToken('crossings'),
+      bytes: perToken('bytes'),
+      launches: (launches + graphLaunches) / Math.max(1, generatedTokens),
+    },
+    lanes: bridge.lanes.map(({ id, kind, crossings, bytes, busyNs, blockedNs }) => ({
+      id,
+      kind,
+      crossings,
+      bytes,
+      busy_seconds: seconds(busyNs),
+      blocked_seconds: seconds(blockedNs),
+      utilisation: bridge.uptimeNs > 0 ? busyNs / bridge.uptimeNs : 0,
+    })),
+    ledger: bridge.totals.map((total) => ({
+      purpose: total.purpose,
+      direction: total.direction,
+      crossings: total.crossings,
+      bytes: total.bytes,
+      busy_seconds: seconds(total.busyNs),
+      blocked_seconds: seconds(total.blockedNs),
+    })),
+  };
+}

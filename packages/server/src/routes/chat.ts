@@ -1,0 +1,78 @@
+import { parseJson, readBody } from '../http/body.ts';
+import type { ServerContext } from '../http/context.ts';
+import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import { ApiError } from '../http/errors.ts';
+import { validate } from '../http/validation.ts';
+import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
+import { encode, modelFor, prepareGeneration } from '../openai/requests.ts';
+import {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionRequest,
+} from '../openai/schema/chat.ts';
+import { refuseUnsupported } from '../openai/unsupported.ts';
+import { renderConversation } from '../text/conversation.ts';
+
+function logprobsWanted(request: ChatCompletionRequest): number | undefined {
+  if (request.logprobs) return request.top_logprobs ?? 0;
+  if (request.top_logprobs != null && request.top_logprobs > 0) {
+    throw new ApiError(
+      'invalid_value',
+      'top_logprobs can only be given with logprobs: true.',
+      'top_logprobs',
+    );
+  }
+  return undefined;
+}
+
+function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
+  const { text } = ctx;
+  return {
+    idPrefix: 'chatcmpl',
+    chunks: (head, usage) => new ChatChunks(head, text, usage, withLogprobs),
+    document: (head, choices, usage) => chatCompletion(head, choices, usage, text, withLogprobs),
+  };
+}
+
+/** POST /v1/chat/completions */
+export function chatEndpoint(ctx: ServerContext): Endpoint {
+  return {
+    route: {
+      method: 'post',
+      path: '/v1/chat/completions',
+      summary: 'Answers a conversation',
+      request: { body: { content: jsonContent(ChatCompletionRequest), required: true } },
+      responses: {
+        200: {
+          description: 'The answer, or with stream: true its chunks, ended by data: [DONE]',
+          content: {
+            ...jsonContent(ChatCompletion),
+            'text/event-stream': { schema: ChatCompletionChunk },
+          },
+        },
+        ...errorResponses(400, 401, 404, 413, 429, 500, 503),
+      },
+    },
+    handle: async (c) => {
+      const received = await readBody(c, ctx.limits.maxBodyBytes);
+      const body = parseJson(received);
+      refuseUnsupported(body);
+      const request = validate(ChatCompletionRequest, body);
+      checkStreamOptions(request);
+      const model = modelFor(ctx, request.model);
+      const logprobs = logprobsWanted(request);
+      const promptText = renderConversation(ctx.text, request);
+      const tokens = await encode(ctx, promptText, request.add_special_tokens ?? false, 'messages');
+      const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
+      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText: '' }], {
+        maxTokens,
+        logprobs,
+        promptLogprobs: undefined,
+        hideOutput: false,
+      });
+      const parsed = { received, fields: request, model };
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, logprobs !== undefined));
+    },
+  };
+}

@@ -1,0 +1,117 @@
+import { parseJson, readBody } from '../http/body.ts';
+import type { ServerContext } from '../http/context.ts';
+import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import { ApiError } from '../http/errors.ts';
+import { validate } from '../http/validation.ts';
+import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { CompletionChunks, completion } from '../openai/completion-format.ts';
+import {
+  encode,
+  modelFor,
+  type OutputOptions,
+  type Prompt,
+  prepareGeneration,
+} from '../openai/requests.ts';
+import { Completion, CompletionRequest } from '../openai/schema/completions.ts';
+import { refuseUnsupported } from '../openai/unsupported.ts';
+
+/** OpenAI's default where a request does not say. */
+const DEFAULT_MAX_TOKENS = 16;
+
+async function promptsOf(ctx: ServerContext, request: CompletionRequest): Promise<Prompt[]> {
+  const { prompt } = request;
+  const single = typeof prompt === 'string' || typeof prompt[0] === 'number' || prompt.length === 0;
+  const several = (single ? [prompt] : prompt) as readonly (string | readonly number[])[];
+  if (several.length > ctx.limits.maxChoices) {
+    const message = `prompt must have at most ${ctx.limits.maxChoices} entries.`;
+    throw new ApiError('invalid_value', message, 'prompt');
+  }
+  return Promise.all(several.map((each) => promptOf(ctx, request, each)));
+}
+
+async function promptOf(
+  ctx: ServerContext,
+  request: CompletionRequest,
+  prompt: string | readonly number[],
+): Promise<Prompt> {
+  const tokens =
+    typeof prompt === 'string'
+      ? await encode(ctx, prompt, request.add_special_tokens ?? true, 'prompt')
+      : Uint32Array.from(prompt);
+  if (!request.echo) return { tokens, echoText: '' };
+  const echoText = typeof prompt === 'string' ? prompt : decodePrompt(ctx, prompt);
+  return { tokens, echoText };
+}
+
+function decodePrompt(ctx: ServerContext, tokens: readonly number[]): string {
+  const { vocabularySize } = ctx.engine.card;
+  if (tokens.some((token) => token >= vocabularySize)) {
+    const message = `prompt must hold token ids from 0 to ${vocabularySize - 1}.`;
+    throw new ApiError('invalid_value', message, 'prompt');
+  }
+  return ctx.text.tokenizer.decode(tokens, false);
+}
+
+function outputOptionsOf(request: CompletionRequest): OutputOptions {
+  const maxTokens = request.max_tokens ?? DEFAULT_MAX_TOKENS;
+  if (maxTokens === 0 && !request.echo) {
+    throw new ApiError(
+      'invalid_value',
+      'max_tokens must be at least 1 without echo.',
+      'max_tokens',
+    );
+  }
+  const logprobs = request.logprobs ?? undefined;
+  return {
+    // The engine computes prompt logprobs on the way to a first token, which `max_tokens` 0 then
+    // hides.
+    maxTokens: Math.max(1, maxTokens),
+    logprobs,
+    promptLogprobs: request.echo ? logprobs : undefined,
+    hideOutput: maxTokens === 0,
+  };
+}
+
+function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
+  const { text } = ctx;
+  return {
+    idPrefix: 'cmpl',
+    chunks: (head, usage) => new CompletionChunks(head, text, usage, withLogprobs),
+    document: (head, choices, usage) => completion(head, choices, usage, text, withLogprobs),
+  };
+}
+
+/** POST /v1/completions */
+export function completionsEndpoint(ctx: ServerContext): Endpoint {
+  return {
+    route: {
+      method: 'post',
+      path: '/v1/completions',
+      summary: 'Continues text',
+      request: { body: { content: jsonContent(CompletionRequest), required: true } },
+      responses: {
+        200: {
+          description: 'The continuation, or with stream: true its chunks, ended by data: [DONE]',
+          content: {
+            ...jsonContent(Completion),
+            'text/event-stream': { schema: Completion },
+          },
+        },
+        ...errorResponses(400, 401, 404, 413, 429, 500, 503),
+      },
+    },
+    handle: async (c) => {
+      const received = await readBody(c, ctx.limits.maxBodyBytes);
+      const body = parseJson(received);
+      refuseUnsupported(body);
+      const request = validate(CompletionRequest, body);
+      checkStreamOptions(request);
+      const model = modelFor(ctx, request.model);
+      const output = outputOptionsOf(request);
+      const prompts = await promptsOf(ctx, request);
+      const prepared = prepareGeneration(c, ctx, request, prompts, output);
+      const parsed = { received, fields: request, model };
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, output.logprobs !== undefined));
+    },
+  };
+}

@@ -1,0 +1,201 @@
+import { basename, resolve } from 'node:path';
+import type { MachineSources } from '@bridgekeeper/attest/node';
+import {
+  type EngineClient,
+  type EngineError,
+  openModel,
+  pinSeal,
+  type SealPolicy,
+} from '@bridgekeeper/engine';
+import type { StartedEngine } from './engine/started-engine.ts';
+import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
+import type { VersionInfo } from './evidence/software.ts';
+import type { ServerClock } from './host-clock.ts';
+import { createApp } from './http/app.ts';
+import { KeyRing } from './http/auth.ts';
+import type { ServerContext } from './http/context.ts';
+import { HttpServer } from './http/http-server.ts';
+import { Lifecycle } from './http/lifecycle.ts';
+import type { Logger } from './logging/logger.ts';
+import { summarise } from './logging/summary.ts';
+import { ServerMetrics } from './metrics/server-metrics.ts';
+import { WakeQueue } from './openai/wake-queue.ts';
+import { openReceipts } from './receipts/open.ts';
+import type { Receipts } from './receipts/receipts.ts';
+import { readSealPolicy } from './seal/seal-policy.ts';
+import type { Settings } from './settings/table.ts';
+import { openModelText } from './text/model-text.ts';
+
+export interface ServerParts {
+  /** `seal` is what is asked of the model's. Throws EngineError or ModelError. */
+  readonly startEngine: (
+    settings: Settings,
+    log: Logger,
+    seal: SealPolicy,
+  ) => Promise<StartedEngine>;
+  readonly log: Logger;
+  readonly clock: ServerClock;
+  readonly version: VersionInfo;
+  /** Where receipts are kept unless a setting says otherwise; absent: in memory. */
+  readonly receiptsFile?: string;
+  /** Where evidence of this machine comes from, where that is not the usual place. */
+  readonly machine?: MachineSources;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  readonly modelName: string;
+  readonly engine: EngineClient;
+  /** Resolves if the engine dies; open answers have been failed then, and /health says so. */
+  readonly engineFailed: Promise<EngineError>;
+  /** Finishes open answers for up to `graceSeconds`, fails the rest, closes every connection. */
+  stop(graceSeconds: number): Promise<void>;
+}
+
+/** Tokens kept for a stream whose client does not read. */
+const MAX_PENDING_TOKENS = 4096;
+const MAX_CHOICES = 256;
+
+/**
+ * Starts engine and server. Throws UsageError, ModelError or EngineError, with nothing left
+ * running.
+ */
+export async function startServer(settings: Settings, parts: ServerParts): Promise<RunningServer> {
+  const seal = await readSealPolicy(settings);
+  try {
+    return await startWith(settings, seal, parts);
+  } finally {
+    seal.userKey?.fill(0);
+  }
+}
+
+async function startWith(
+  settings: Settings,
+  seal: SealPolicy,
+  parts: ServerParts,
+): Promise<RunningServer> {
+  const { clock, log, receiptsFile, machine = {} } = parts;
+  const model = await openModel(settings.model, seal);
+  const text = await openModelText(model.files);
+  const modelNames = namesOf(settings);
+  const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
+  let started: StartedEngine | undefined;
+  try {
+    started = await parts.startEngine(settings, log, pinSeal(seal, model));
+    const modelName = modelNames[0]!;
+    const evidence = await openEvidence(settings, started, {
+      clock,
+      machine,
+      receipts,
+      modelName,
+      version: parts.version,
+    });
+    const ctx = contextOf(settings, parts, { started, text, modelNames, receipts, evidence });
+    const http = new HttpServer(createApp(ctx), settings, clock);
+    const url = await http.listen();
+    return running(settings, { ctx, http, url, evidence });
+  } catch (error) {
+    await started?.engine.shutdown(0);
+    await receipts?.close();
+    throw error;
+  }
+}
+
+function namesOf({ servedModelName, model }: Settings): readonly string[] {
+  return servedModelName.length > 0 ? servedModelName : [basename(resolve(model))];
+}
+
+interface Opened {
+  readonly started: StartedEngine;
+  readonly text: ServerContext['text'];
+  readonly modelNames: readonly string[];
+  readonly receipts: Receipts | null;
+  readonly evidence: ServerEvidence;
+}
+
+function contextOf(
+  settings: Settings,
+  { log, clock, version }: ServerParts,
+  { started, text, modelNames, receipts, evidence }: Opened,
+): ServerContext {
+  const { engine, law, policy, bridge } = started;
+  const counts = receipts === null ? undefined : () => receipts.counts;
+  return {
+    engine,
+    text,
+    clock,
+    log,
+    version: version.version,
+    law,
+    policy,
+    bridge,
+    modelNames,
+    receipts,
+    attestation: evidence.attestation,
+    modelDigest: evidence.modelDigest,
+    metrics: new ServerMetrics(engine, modelNames[0]!, counts),
+    keys: new KeyRing(settings.apiKey),
+    wakes: new WakeQueue(clock),
+    lifecycle: new Lifecycle(),
+    limits: {
+      maxBodyBytes: settings.maxBodyBytes,
+      maxChoices: MAX_CHOICES,
+      maxPendingTokens: MAX_PENDING_TOKENS,
+      stallSeconds: settings.stallTimeout,
+    },
+    allowedOrigins: settings.allowedOrigins,
+    startedSeconds: clock.unixSeconds(),
+  };
+}
+
+interface Listening {
+  readonly ctx: ServerContext;
+  readonly http: HttpServer;
+  readonly url: string;
+  readonly evidence: ServerEvidence;
+}
+
+function running(settings: Settings, { ctx, http, url, evidence }: Listening): RunningServer {
+  const { engine, lifecycle } = ctx;
+  const stopSummaries = logSummaries(ctx, settings.logInterval);
+  const engineFailed = engine.failed.then((error) => {
+    ctx.log.fatal({ code: error.code }, error.message);
+    lifecycle.fail(error);
+    return error;
+  });
+  let stopped: Promise<void> | undefined;
+  const stop = async (graceSeconds: number) => {
+    lifecycle.stop();
+    http.stopAccepting();
+    await engine.shutdown(graceSeconds * 1000);
+    lifecycle.endOpen();
+    stopSummaries();
+    await http.close();
+    await evidence.close();
+    await ctx.text.encoder.close();
+  };
+  return {
+    url,
+    modelName: ctx.modelNames[0]!,
+    engine,
+    engineFailed,
+    stop: (graceSeconds) => {
+      stopped ??= stop(graceSeconds);
+      return stopped;
+    },
+  };
+}
+
+/** One line an interval: for people while there is work, for debugging while there is none. */
+function logSummaries({ engine, clock, log }: ServerContext, seconds: number): () => void {
+  let before = engine.stats();
+  let beforeNs = clock.nowNs();
+  return clock.every(seconds, () => {
+    const after = engine.stats();
+    const afterNs = clock.nowNs();
+    const { text, idle } = summarise(before, after, (afterNs - beforeNs) / 1e9);
+    log[idle ? 'debug' : 'info'](text);
+    before = after;
+    beforeNs = afterNs;
+  });
+}

@@ -1,0 +1,2 @@
+export { makeCertificate } from './certificate.ts';
+export { startTestServer, type TestServer } from './test-server.ts';

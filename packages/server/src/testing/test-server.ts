@@ -1,0 +1,70 @@
+import type { MachineSources } from '@bridgekeeper/attest/node';
+import {
+  SyntheticEngine,
+  type SyntheticEngineOptions,
+  syntheticStart,
+} from '../engine/synthetic-engine.ts';
+import { HOST_CLOCK } from '../host-clock.ts';
+import { openLog } from '../logging/logger.ts';
+import { resolveSettings, type Sources } from '../settings/resolve.ts';
+import { type RunningServer, startServer } from '../start.ts';
+
+export interface TestServer extends RunningServer {
+  readonly stub: SyntheticEngine;
+  readonly port: number;
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+}
+
+/** A machine without GPUs and without a TEE, whatever the test runs on. */
+const NO_EVIDENCE: MachineSources = {
+  nvmlLibrary: '/nonexistent/libnvidia-ml.so.1',
+  tsmFolder: '/nonexistent/tsm',
+  dstackSockets: [],
+};
+
+/**
+ * The real server on a free port of this machine, over a synthetic engine and the bundled model's
+ * tokenizer.
+ */
+export async function startTestServer(
+  options: SyntheticEngineOptions = {},
+  flags: Sources['flags'] = {},
+  machine: MachineSources = NO_EVIDENCE,
+): Promise<TestServer> {
+  const stub = new SyntheticEngine(options);
+  const { settings } = resolveSettings({
+    flags: { port: '0', logLevel: 'fatal', receipts: 'off', ...flags },
+    environment: {},
+    readFile: () => '',
+  });
+  const server = await startServer(settings, {
+    startEngine: async () => syntheticStart(stub),
+    log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
+    clock: HOST_CLOCK,
+    version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
+    machine,
+  });
+  const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
+    fetch(`${server.url}${path}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    });
+  return { ...server, stub, port: Number(new URL(server.url).port), post };
+}
+
+/**
+ * Waits until `condition` holds, a turn of the event loop at a time. The test's own time limit ends
+ * it.
+ */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The `data:` documents of a stream of events, without `[DONE]`. */
+export function eventsOf(text: string): Record<string, never>[] {
+  return text
+    .split('\n\n')
+    .filter((event) => event.startsWith('data: {'))
+    .map((event) => JSON.parse(event.slice(6)));
+}

@@ -1,0 +1,32 @@
+import {
+  type ModelFiles,
+  openTokenizer,
+  readModelSpec,
+  readSamplingDefaults,
+  type SamplingDefaults,
+  type Tokenizer,
+} from '@bridgekeeper/engine';
+import { HOST_CLOCK } from '../host-clock.ts';
+import { Encoder } from './encoder.ts';
+
+/** The text side of a model, as the server needs it. */
+export interface ModelText {
+  readonly tokenizer: Tokenizer;
+  /** Turns text of any length into tokens without holding up the thread. */
+  readonly encoder: Encoder;
+  /** Ids that end generation unless they are ignored. */
+  readonly endTokens: readonly number[];
+  /** What the model's files say about sampling where a request says nothing. */
+  readonly samplingDefaults: SamplingDefaults;
+}
+
+/** Reads the text side of a model. Throws ModelError. */
+export async function openModelText(files: ModelFiles): Promise<ModelText> {
+  const [tokenizer, spec, samplingDefaults] = await Promise.all([
+    openTokenizer(files, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
+    readModelSpec(files),
+    readSamplingDefaults(files),
+  ]);
+  const encoder = new Encoder(files, tokenizer);
+  return { tokenizer, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
+}
