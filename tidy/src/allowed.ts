@@ -241,11 +241,6 @@ export const adapters: readonly Home[] = [
     names: lanes,
     reason: 'the one owner of lanes: it orders the crossings and writes them down',
   },
-  {
-    path: 'packages/probe/src/',
-    names: lanes,
-    reason: 'measures what a lane itself costs, where no engine is',
-  },
   { path: '*.test.ts', names: lanes, reason: 'tests look into a device past the engine' },
   {
     path: 'examples/',

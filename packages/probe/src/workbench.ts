@@ -3,10 +3,10 @@ import {
   type Device,
   type DeviceBuffer,
   type HostBuffer,
-  type Lane,
   type Stream,
   slice,
 } from '@bridgekeeper/device';
+import { type Route, Traffic } from '@bridgekeeper/engine';
 import type { ProbeLimits } from './limits.ts';
 import type { Sampler } from './sampler.ts';
 
@@ -25,7 +25,7 @@ export const WAYS: readonly Way[] = DIRECTIONS.flatMap((direction) =>
 );
 
 /**
- * A device with the memory, the stream and the lane that every measurement uses. They live as long
+ * A device with the memory, the stream and the route that every measurement uses. They live as long
  * as the device.
  */
 export class Workbench {
@@ -33,17 +33,25 @@ export class Workbench {
   readonly limits: ProbeLimits;
   readonly sampler: Sampler;
   readonly stream: Stream;
+  readonly traffic: Traffic;
   /** A thread of its own on the launching thread's context: it times copies without our waiting. */
-  readonly lane: Lane;
+  readonly route: Route;
   readonly #target: DeviceBuffer;
   readonly #hosts: Readonly<Record<HostMemoryKind, HostBuffer>>;
 
-  private constructor(device: Device, limits: ProbeLimits, sampler: Sampler, lane: Lane) {
+  private constructor(
+    device: Device,
+    limits: ProbeLimits,
+    sampler: Sampler,
+    traffic: Traffic,
+    route: Route,
+  ) {
     const bytes = limits.largestBytes;
     this.device = device;
     this.limits = limits;
     this.sampler = sampler;
-    this.lane = lane;
+    this.traffic = traffic;
+    this.route = route;
     this.stream = device.createStream('probe');
     this.#target = device.allocate(bytes, 'probe');
     this.#hosts = {
@@ -55,21 +63,23 @@ export class Workbench {
   }
 
   static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
-    const lane = await device.openLane({ label: 'probe', context: 'shared' });
-    return new Workbench(device, limits, sampler, lane);
+    // Nothing is known of the bridge yet, and nothing is cut.
+    const traffic = new Traffic({ device, lawName: 'probed', profile: null });
+    const route = await traffic.openRoute('probe', 'shared');
+    return new Workbench(device, limits, sampler, traffic, route);
   }
 
   nowNs(): number {
     return this.device.clock.nowNs();
   }
 
-  /** Copies through `lane`, behind the work of `stream`. */
+  /** Copies on `route` at once, behind the work of `stream`. */
   copy(
     { direction, memory }: Way,
     bytes: number,
-    { lane = this.lane, stream = this.stream, host = this.#hosts[memory] }: Partial<Place> = {},
+    { route = this.route, stream = this.stream, host = this.#hosts[memory] }: Partial<Place> = {},
   ): Promise<CrossingRecord> {
-    return lane.copy({
+    return route.crossNow({
       direction,
       device: slice(this.#target, 0, bytes),
       host,
@@ -90,9 +100,9 @@ export class Workbench {
   }
 }
 
-/** Where a copy is made: by default on the workbench's lane, stream and memory. */
+/** Where a copy is made: by default on the workbench's route, stream and memory. */
 interface Place {
-  readonly lane: Lane;
+  readonly route: Route;
   readonly stream: Stream;
   readonly host: HostBuffer;
 }

@@ -1,5 +1,6 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import { DeviceError, type Lane, type Stream } from '@bridgekeeper/device';
+import { DeviceError, type Stream } from '@bridgekeeper/device';
+import type { Route } from '@bridgekeeper/engine';
 import { type BenchRun, summarise } from '@bridgekeeper/report';
 import type { Way, Workbench } from '../workbench.ts';
 
@@ -10,9 +11,9 @@ const ROUNDS = 6;
 const COUNTS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 const WAY: Way = { direction: 'h2d', memory: 'pinned' };
 
-/** A lane and a stream that only it uses. */
+/** A route of one lane, and a stream that only it uses. */
 interface Seat {
-  readonly lane: Lane;
+  readonly route: Route;
   readonly stream: Stream;
 }
 
@@ -29,9 +30,9 @@ export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
       bench.sampler.assertGoesOn();
       try {
         const startedNs = bench.nowNs();
-        const lane = await bench.device.openLane({ label: 'probe-own', context: 'own' });
+        const route = await bench.traffic.openRoute('probe-own');
         opens.push({ openNs: bench.nowNs() - startedNs });
-        seats.push({ lane, stream: bench.device.createStream('probe, own') });
+        seats.push({ route, stream: bench.device.createStream('probe, own') });
       } catch (error) {
         refusal = refusalOf(error);
       }
@@ -42,9 +43,9 @@ export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
       );
     }
   } finally {
-    for (const { lane } of seats) {
+    for (const { route } of seats) {
       const startedNs = bench.nowNs();
-      await lane.close();
+      await bench.traffic.closeRoute(route);
       closes.push({ closeNs: bench.nowNs() - startedNs });
     }
   }
@@ -82,16 +83,16 @@ async function openTogether(bench: Workbench, most: number): Promise<BenchRun[]>
   const together = Math.min(8, most);
   if (together < 2) return [];
   bench.sampler.assertGoesOn();
-  const { device } = bench;
+  const { traffic } = bench;
   const startedNs = bench.nowNs();
   const opened = await Promise.allSettled(
-    Array.from({ length: together }, () => device.openLane({ label: 'probe-own', context: 'own' })),
+    Array.from({ length: together }, () => traffic.openRoute('probe-own')),
   );
   const openedNs = bench.nowNs();
-  const lanes = opened.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-  await Promise.all(lanes.map((lane) => lane.close()));
+  const routes = opened.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  await Promise.all(routes.map((route) => traffic.closeRoute(route)));
   const closeNs = bench.nowNs() - openedNs;
-  if (lanes.length < together) return [];
+  if (routes.length < together) return [];
   const metrics = { openNs: openedNs - startedNs, closeNs };
   return [summarise({ measure: 'context-lifecycle', together }, [metrics])];
 }
@@ -102,8 +103,8 @@ export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]
   const seats: Seat[] = [];
   try {
     for (let i = 0; i < 4; i++) {
-      const lane = await bench.device.openLane({ label: 'probe-shared', context: 'shared' });
-      seats.push({ lane, stream: bench.device.createStream('probe, shared') });
+      const route = await bench.traffic.openRoute('probe-shared', 'shared');
+      seats.push({ route, stream: bench.device.createStream('probe, shared') });
     }
     const runs: BenchRun[] = [];
     for (const streams of [1, 2, 4]) {
@@ -112,7 +113,7 @@ export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]
     }
     return [...runs, await raceDirections(bench, seats.slice(0, 2), bytes)];
   } finally {
-    for (const { lane } of seats) await lane.close();
+    for (const { route } of seats) await bench.traffic.closeRoute(route);
   }
 }
 

@@ -27,8 +27,8 @@ export async function measureIssue(bench: Workbench): Promise<BenchRun[]> {
 
 /** Alternating, so that what drifts meanwhile drifts for all of them. */
 async function issueOnce(bench: Workbench, work: LocalWork, way: Way, bytes: number) {
-  const { inlineLane: lane } = bench.device;
-  const copy = () => bench.copy(way, bytes, { lane });
+  const { launching: route } = bench.traffic;
+  const copy = () => bench.copy(way, bytes, { route });
   const onLane = await copyAwake(bench, way, bytes);
   let idle = onLane;
   let queued = onLane;
