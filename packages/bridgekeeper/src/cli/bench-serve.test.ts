@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { BenchResult } from '@bridgekeeper/report';
 import { makeCertificate, startTestServer, type TestServer } from '@bridgekeeper/server/testing';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 import { runCli } from './program.ts';
 
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));

@@ -2,8 +2,8 @@ import type { Policy, VerifyResult } from '@bridgekeeper/attest';
 import { UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 
 interface Flags {
   readonly policy?: string;

@@ -20,8 +20,8 @@ import {
   UsageError,
 } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { CliIo } from '../cli/io.ts';
-import { progressBar } from '../cli/progress-bar.ts';
+import type { CliIo } from '../io.ts';
+import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
 import { plainRun } from './default-path.ts';
 import { describeLoad, loadRun } from './document.ts';
