@@ -147,10 +147,10 @@ async function print(
     io.out(resultLines(result, colour).join('\n'));
     return;
   }
-  const { benchResult } = await import('@bridgekeeper/report');
+  const { resultDocument } = await import('@bridgekeeper/report');
   const { version } = readVersion();
   const command = `bridgekeeper verify ${result.input}`;
   const none = { name: 'none', driver: null };
-  const frame = benchResult('verify', { version, command, startedAt }, none, []);
+  const frame = resultDocument('verify', { version, command, startedAt }, none, []);
   io.out(JSON.stringify({ ...frame, ...verifyDocument(result, elapsedMs) }, null, 1));
 }

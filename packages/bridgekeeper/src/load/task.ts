@@ -6,7 +6,7 @@ import {
   ReaderPool,
   type SealPolicy,
 } from '@bridgekeeper/engine';
-import { benchResult, peakResidentBytes, tableOf } from '@bridgekeeper/report';
+import { peakResidentBytes, resultDocument, tableOf } from '@bridgekeeper/report';
 import {
   chooseLoading,
   configureEngine,
@@ -132,7 +132,12 @@ function resultOf(
   runs: Parameters<typeof tableOf>[0],
 ) {
   const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
-  return benchResult('load', context, measuredDevice(config.device.value, device.info.name), runs);
+  return resultDocument(
+    'load',
+    context,
+    measuredDevice(config.device.value, device.info.name),
+    runs,
+  );
 }
 
 /** Without the path, which is the machine's own affair. */

@@ -1,6 +1,6 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { DeviceError, type Lane, type Stream } from '@bridgekeeper/device';
-import { type BenchRun, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
 import type { Way, Workbench } from '../workbench.ts';
 
 /** Long enough that whatever lies between two copies of a lane does not count. */
@@ -17,11 +17,11 @@ interface Seat {
 }
 
 /** Opens contexts one by one until the limit or a refusal, and races them on the bridge. */
-export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
+export async function measureContexts(bench: Workbench): Promise<MeasuredRun[]> {
   const seats: Seat[] = [];
-  const opens: BenchRun['metrics'][] = [];
-  const closes: BenchRun['metrics'][] = [];
-  const runs: BenchRun[] = [];
+  const opens: MeasuredRun['metrics'][] = [];
+  const closes: MeasuredRun['metrics'][] = [];
+  const runs: MeasuredRun[] = [];
   let refusal: string | null = null;
   const bytes = await bytesFor(bench);
   try {
@@ -59,8 +59,10 @@ function refusalOf(error: unknown): string {
   throw error;
 }
 
-const merge = (opens: readonly BenchRun['metrics'][], closes: readonly BenchRun['metrics'][]) =>
-  opens.map((open, index) => ({ ...open, ...closes[index] }));
+const merge = (
+  opens: readonly MeasuredRun['metrics'][],
+  closes: readonly MeasuredRun['metrics'][],
+) => opens.map((open, index) => ({ ...open, ...closes[index] }));
 
 function countsUpTo(most: number): number[] {
   return [...new Set([...COUNTS.filter((count) => count <= most), most])].filter((n) => n > 0);
@@ -78,7 +80,7 @@ async function bytesFor(bench: Workbench): Promise<number> {
 }
 
 /** Opening several contexts at once, from as many threads. */
-async function openTogether(bench: Workbench, most: number): Promise<BenchRun[]> {
+async function openTogether(bench: Workbench, most: number): Promise<MeasuredRun[]> {
   const together = Math.min(8, most);
   if (together < 2) return [];
   bench.sampler.assertGoesOn();
@@ -97,7 +99,7 @@ async function openTogether(bench: Workbench, most: number): Promise<BenchRun[]>
 }
 
 /** Streams and threads of one context, one direction and both. */
-export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]> {
+export async function measureSharedContext(bench: Workbench): Promise<MeasuredRun[]> {
   const bytes = await bytesFor(bench);
   const seats: Seat[] = [];
   try {
@@ -105,7 +107,7 @@ export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]
       const lane = await bench.device.openLane({ label: 'probe-shared', context: 'shared' });
       seats.push({ lane, stream: bench.device.createStream('probe, shared') });
     }
-    const runs: BenchRun[] = [];
+    const runs: MeasuredRun[] = [];
     for (const streams of [1, 2, 4]) {
       const parameters = { measure: 'streams', streams };
       runs.push(await race(bench, seats.slice(0, streams), bytes, parameters));
@@ -148,8 +150,8 @@ async function race(
   bench: Workbench,
   seats: readonly Seat[],
   bytes: number,
-  parameters: BenchRun['parameters'],
-): Promise<BenchRun> {
+  parameters: MeasuredRun['parameters'],
+): Promise<MeasuredRun> {
   bench.sampler.assertGoesOn();
   // With one lap of each, the slower seats would finish alone.
   const laps = await Promise.all(seats.map((seat) => lap(bench, seat, bytes, WAY)));
