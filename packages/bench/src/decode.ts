@@ -1,5 +1,5 @@
 import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { integer, UsageError } from '@bridgekeeper/server';
 import {
   counts,
@@ -38,7 +38,7 @@ export const DECODE_SUITE: Suite = {
       maxModelTokens: Math.max(...contexts) + values.steps,
     };
     return withModel(values, sizes, async (bench) => {
-      const runs: BenchRun[] = [];
+      const runs: MeasuredRun[] = [];
       for (const contextTokens of contexts) {
         for (const batch of batches) {
           if (!fitsKv(bench.model, batch, contextTokens + values.steps)) {
@@ -62,7 +62,7 @@ async function measure(
   { steps, repeats }: Values,
   batch: number,
   contextTokens: number,
-): Promise<BenchRun> {
+): Promise<MeasuredRun> {
   const { device, model } = bench;
   const setting = { batch, contextTokens, steps, repeats };
   const time = await measureDecode(device, model, setting);
@@ -71,7 +71,7 @@ async function measure(
   return runOf(bench, { batch, contextTokens }, time, work, repeats, rate);
 }
 
-function lineOf({ parameters, metrics }: BenchRun): string {
+function lineOf({ parameters, metrics }: MeasuredRun): string {
   const percent = (100 * metrics.floorFraction!).toFixed(1);
   return (
     `batch ${parameters.batch} at ${parameters.contextTokens}: ${metrics.stepMs!.toFixed(3)} ms, ` +

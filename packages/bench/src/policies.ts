@@ -8,7 +8,7 @@ import {
   POLICY_NAMES,
   type SealPolicy,
 } from '@bridgekeeper/engine';
-import { type BenchRun, quantile, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, quantile, summarise } from '@bridgekeeper/report';
 import {
   buildEngine,
   chooseLaw,
@@ -154,12 +154,12 @@ async function benchPolicy(
 ): Promise<SuiteResult> {
   const realClock = new SystemClock();
   const { engine, clock } = await buildEngine(config);
-  const runs: BenchRun[] = [];
+  const runs: MeasuredRun[] = [];
   const { device } = engine.card;
   try {
     for (const load of loads) await drive(engine, clock, { ...load, outputTokens: 48 }, 0);
     for (const [index, load] of loads.entries()) {
-      const measured: BenchRun['metrics'][] = [];
+      const measured: MeasuredRun['metrics'][] = [];
       for (let repeat = 0; repeat < repeats; repeat++) {
         const seed = 1 + index * repeats + repeat;
         const startedNs = realClock.nowNs();
@@ -273,7 +273,7 @@ function one(
   });
 }
 
-function metricsOf(observed: Observed, load: Load): BenchRun['metrics'] {
+function metricsOf(observed: Observed, load: Load): MeasuredRun['metrics'] {
   const { seconds, before, after, gapMs, burstTokens } = observed;
   const ascending = (values: readonly number[]) => [...values].sort((a, b) => a - b);
   const interTokenMs = ascending(gapMs.map((gap, index) => gap / burstTokens[index]!));

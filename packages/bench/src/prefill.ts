@@ -1,5 +1,5 @@
 import { measurePrefill, prefillWork } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import {
   counts,
   countsOf,
@@ -36,7 +36,7 @@ export const PREFILL_SUITE: Suite = {
       maxModelTokens: longest + Math.max(...prefixes),
     };
     return withModel(values, sizes, async (bench) => {
-      const runs: BenchRun[] = [];
+      const runs: MeasuredRun[] = [];
       for (const prefixTokens of prefixes) {
         for (const tokens of chunks) {
           runs.push(await measure(bench, values.repeats, tokens, prefixTokens));
@@ -53,7 +53,7 @@ async function measure(
   repeats: number,
   tokens: number,
   prefixTokens: number,
-): Promise<BenchRun> {
+): Promise<MeasuredRun> {
   const { device, model } = bench;
   const time = await measurePrefill(device, model, { tokens, prefixTokens, repeats });
   const work = prefillWork(model.parts, tokens, prefixTokens);
@@ -62,7 +62,7 @@ async function measure(
   return runOf(bench, own, time, work, repeats, rate);
 }
 
-function lineOf({ parameters, metrics }: BenchRun): string {
+function lineOf({ parameters, metrics }: MeasuredRun): string {
   const percent = (100 * metrics.floorFraction!).toFixed(1);
   return (
     `${parameters.chunkTokens} tokens behind ${parameters.contextTokens}: ` +

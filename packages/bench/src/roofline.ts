@@ -8,7 +8,7 @@ import {
   type StepTime,
   type Work,
 } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import {
   configureEngine,
   engineOptions,
@@ -51,7 +51,7 @@ export interface RooflineBench {
   readonly model: PreparedModel;
   readonly rates: DeviceRates;
   /** Parameters that every run of it shares. */
-  readonly parameters: BenchRun['parameters'];
+  readonly parameters: MeasuredRun['parameters'];
 }
 
 export interface RooflineSizes {
@@ -67,7 +67,7 @@ export interface RooflineSizes {
 export async function withModel(
   values: RooflineValues,
   sizes: RooflineSizes,
-  measure: (bench: RooflineBench) => Promise<readonly BenchRun[]>,
+  measure: (bench: RooflineBench) => Promise<readonly MeasuredRun[]>,
 ): Promise<SuiteResult> {
   const flags = {
     model: values.model,
@@ -107,12 +107,12 @@ export async function withModel(
 /** A step's time as a run: against the floors of its work, and with what it makes a second. */
 export function runOf(
   { rates, parameters }: RooflineBench,
-  own: BenchRun['parameters'],
+  own: MeasuredRun['parameters'],
   { stepNs, minNs, maxNs, launchFraction }: StepTime,
   work: Work,
   repeats: number,
-  perSecond: BenchRun['metrics'],
-): BenchRun {
+  perSecond: MeasuredRun['metrics'],
+): MeasuredRun {
   const { bytesNs, operationsNs } = floorsNs(work, rates);
   const floorNs = Math.max(bytesNs, operationsNs);
   return {

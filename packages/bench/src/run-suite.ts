@@ -1,5 +1,5 @@
 import { basename, isAbsolute } from 'node:path';
-import { benchResult, plotRuns, tableOf } from '@bridgekeeper/report';
+import { plotRuns, resultDocument, tableOf } from '@bridgekeeper/report';
 import { UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite, SuiteIo, SuiteParameter } from './suite.ts';
@@ -33,7 +33,7 @@ export async function runSuite(
   }
   const { device, runs, text, failure } = await suite.run(values, io.err, io);
   const context = { version, command: words.join(' '), startedAt };
-  const result = benchResult(suite.name, context, device, runs);
+  const result = resultDocument(suite.name, context, device, runs);
   if (suite.plot !== undefined && typeof given.svg === 'string') {
     io.writeFile(given.svg, plotRuns(runs, suite.plot));
   }

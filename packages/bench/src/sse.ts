@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
-import { type BenchRun, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
 import { integer } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { SseServerMessage, SseServerOptions } from './sse-server.ts';
@@ -48,10 +48,10 @@ async function measure(
   streams: number,
   repeats: number,
   progress: (line: string) => void,
-): Promise<BenchRun> {
+): Promise<MeasuredRun> {
   const server = await SseServerProcess.start(options);
   try {
-    const passes: BenchRun['metrics'][] = [];
+    const passes: MeasuredRun['metrics'][] = [];
     for (let repeat = 0; repeat <= repeats; repeat++) {
       const pass = metricsOf(await runPass(server, streams, options.tokens));
       progress(`pass ${repeat}: ${Math.round(pass.tokensPerSecond!)} tokens/s`);
@@ -65,7 +65,7 @@ async function measure(
   }
 }
 
-function metricsOf(pass: Pass): BenchRun['metrics'] {
+function metricsOf(pass: Pass): MeasuredRun['metrics'] {
   const { tokens, seconds, bytes, events, serverCpuSeconds } = pass;
   return {
     tokensPerSecond: tokens / seconds,

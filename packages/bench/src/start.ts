@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { SystemClock } from '@bridgekeeper/device';
-import { type BenchRun, residentBytes, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, residentBytes, summarise } from '@bridgekeeper/report';
 import { integer, SETTINGS, text } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
 
@@ -21,7 +21,7 @@ export const START_SUITE: Suite = {
       device: string;
       repeats: number;
     };
-    const measured: BenchRun['metrics'][] = [];
+    const measured: MeasuredRun['metrics'][] = [];
     for (let repeat = 0; repeat < repeats; repeat++) {
       const metrics = await oneStart(main, model, device);
       progress(`first answer after ${metrics.firstAnswerSeconds!.toFixed(2)} s`);
@@ -32,7 +32,11 @@ export const START_SUITE: Suite = {
   },
 };
 
-async function oneStart(main: string, model: string, device: string): Promise<BenchRun['metrics']> {
+async function oneStart(
+  main: string,
+  model: string,
+  device: string,
+): Promise<MeasuredRun['metrics']> {
   const clock = new SystemClock();
   const startedNs = clock.nowNs();
   const seconds = () => (clock.nowNs() - startedNs) / 1e9;

@@ -1,4 +1,4 @@
-import type { BenchRun, MeasuredDevice, PlotSpec } from '@bridgekeeper/report';
+import type { MeasuredDevice, MeasuredRun, PlotSpec } from '@bridgekeeper/report';
 import type { Kind } from '@bridgekeeper/server';
 
 export interface SuiteParameter {
@@ -10,7 +10,7 @@ export interface SuiteParameter {
 
 export interface SuiteResult {
   readonly device: MeasuredDevice;
-  readonly runs: readonly BenchRun[];
+  readonly runs: readonly MeasuredRun[];
   /** What people read in place of the table of runs. */
   readonly text?: string;
   /** Why the result, though complete, is no success: exit code 1. */

@@ -2,8 +2,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { startConfiguredEngine } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { CliIo } from './cli/io.ts';
 import { runCli } from './cli/program.ts';
+import type { CliIo } from './io.ts';
 
 const io: CliIo = {
   environment: process.env,

@@ -1,12 +1,12 @@
 import { type Profile, parseProfile, referenceProfile } from '@bridgekeeper/bridge';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { expect, test } from 'vitest';
 import { adviseOn } from './advice.ts';
 
 const base = referenceProfile('b300-cc');
 const change = (changes: Partial<Profile>) => parseProfile({ ...base, ...changes });
 
-const answerTo = (question: RegExp, profile: Profile, runs: readonly BenchRun[] = []) =>
+const answerTo = (question: RegExp, profile: Profile, runs: readonly MeasuredRun[] = []) =>
   adviseOn(profile, runs).find((advice) => question.test(advice.question))!;
 
 test('contexts help where they together move more, and no more of them than needed', () => {

@@ -1,6 +1,6 @@
 import { aloneNs, type CrossingCost, type Profile } from '@bridgekeeper/bridge';
 import { burstSteps } from '@bridgekeeper/engine';
-import { type BenchRun, duration, rate, size, threeDigits } from '@bridgekeeper/report';
+import { duration, type MeasuredRun, rate, size, threeDigits } from '@bridgekeeper/report';
 import { policyOn } from '@bridgekeeper/server';
 import { select } from './runs.ts';
 import { DIRECTIONS } from './workbench.ts';
@@ -13,7 +13,7 @@ export interface Advice {
 }
 
 /** What follows from a measured profile; `runs` are those it was fitted to. */
-export function adviseOn(profile: Profile, runs: readonly BenchRun[]): Advice[] {
+export function adviseOn(profile: Profile, runs: readonly MeasuredRun[]): Advice[] {
   return [
     adviseOnPolicy(profile),
     adviseOnContexts(profile, runs),
@@ -48,7 +48,7 @@ const WORTHWHILE = 1.15;
 /** Fewer contexts that reach this part of the best are as good. */
 const NEARLY = 0.95;
 
-function adviseOnContexts({ contexts }: Profile, runs: readonly BenchRun[]): Advice {
+function adviseOnContexts({ contexts }: Profile, runs: readonly MeasuredRun[]): Advice {
   const { aggregateRate, createNs, max } = contexts;
   const best = Math.max(...aggregateRate.map(({ factor }) => factor));
   const enough = aggregateRate.find(({ factor }) => factor >= NEARLY * best)!;
@@ -98,7 +98,7 @@ function adviseOnMemory({ crossings }: Profile, direction: 'h2d' | 'd2h'): Advic
   };
 }
 
-function adviseOnIssuing({ crossings }: Profile, runs: readonly BenchRun[]): Advice {
+function adviseOnIssuing({ crossings }: Profile, runs: readonly MeasuredRun[]): Advice {
   const ways = DIRECTIONS.flatMap((direction) =>
     (['pinned', 'pageable'] as const).map((memory) => ({ direction, memory })),
   );
@@ -165,7 +165,7 @@ function adviseOnLaunches({ submission, roofline }: Profile): Advice {
   };
 }
 
-function adviseOnAllocation({ crossings }: Profile, runs: readonly BenchRun[]): Advice[] {
+function adviseOnAllocation({ crossings }: Profile, runs: readonly MeasuredRun[]): Advice[] {
   const pinned = select(runs, 'host-memory', { memory: 'pinned' }).at(-1);
   // A modelled machine allocates in no time, which says nothing.
   if (pinned === undefined || pinned.metrics.allocateNs === 0) return [];
@@ -184,7 +184,7 @@ function adviseOnAllocation({ crossings }: Profile, runs: readonly BenchRun[]): 
   ];
 }
 
-function adviseOnForbidden({ forbidden }: Profile, runs: readonly BenchRun[]): Advice {
+function adviseOnForbidden({ forbidden }: Profile, runs: readonly MeasuredRun[]): Advice {
   const tried = select(runs, 'feature').map(
     ({ parameters }) => `${parameters.feature}: ${parameters.detail}`,
   );

@@ -1,5 +1,5 @@
 import { type Profile, ProfileError, parseProfile } from '@bridgekeeper/bridge';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { z } from 'zod';
 import { parametersOf } from './parameters.ts';
 import { type Ratio, ratiosOf } from './ratios.ts';
@@ -8,7 +8,7 @@ import { type Ratio, ratiosOf } from './ratios.ts';
 export interface Compared {
   readonly name: string;
   readonly profile: Profile;
-  readonly runs: readonly BenchRun[];
+  readonly runs: readonly MeasuredRun[];
   readonly origin: Origin | null;
 }
 

@@ -1,11 +1,11 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { BenchResult, BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun, ResultDocument } from '@bridgekeeper/report';
 import type { ProbeFacts } from './facts.ts';
 import { type FittedProfile, fitProfile, type ParameterFit } from './fit/profile.ts';
 import type { StepOutcome } from './run.ts';
 
 /** Everything that one probe found: the shape of all results, with the profile that follows. */
-export interface ProbeDocument extends BenchResult {
+export interface ProbeDocument extends ResultDocument {
   readonly suite: 'probe';
   /** False: stopped or refused before everything was measured. */
   readonly isComplete: boolean;
@@ -20,7 +20,7 @@ export interface ProbeDocument extends BenchResult {
 
 /** The law that `runs` show, or null. */
 export function fitRuns(
-  runs: readonly BenchRun[],
+  runs: readonly MeasuredRun[],
   facts: ProbeFacts,
   memoryBytes: number,
 ): FittedProfile | null {

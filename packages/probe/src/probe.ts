@@ -1,7 +1,7 @@
 import { freemem } from 'node:os';
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
-import { type BenchContext, benchResult } from '@bridgekeeper/report';
+import { type ResultContext, resultDocument } from '@bridgekeeper/report';
 import { openDevice } from '@bridgekeeper/server';
 import { fitRuns, type ProbeDocument } from './document.ts';
 import { type ProbeFacts, readMachineFacts, refusalOf } from './facts.ts';
@@ -20,7 +20,7 @@ export interface ProbeOptions {
   readonly quick: boolean;
   /** Measure although another process uses the GPU. */
   readonly force: boolean;
-  readonly context: BenchContext;
+  readonly context: ResultContext;
   readonly nowNs: () => number;
   readonly stop: AbortSignal;
   readonly onStep: (title: string, index: number, total: number) => void;
@@ -57,7 +57,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
   const fitted = fitRuns(run.runs, facts, memoryBytes);
   const named = { name: facts.gpu, driver: facts.driver };
   return {
-    ...benchResult('probe', options.context, named, run.runs),
+    ...resultDocument('probe', options.context, named, run.runs),
     suite: 'probe',
     isComplete: run.isComplete && fitted !== null,
     isQuick: quick,

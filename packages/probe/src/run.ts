@@ -1,5 +1,5 @@
 import { type Device, DeviceError } from '@bridgekeeper/device';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import type { ProbeLimits } from './limits.ts';
 import { measureContexts, measureSharedContext } from './measure/contexts.ts';
 import { measureCrossings, measureFreshMemory, measureHostMemory } from './measure/crossings.ts';
@@ -15,7 +15,7 @@ interface Step {
   readonly title: string;
   /** Without it there is no profile, so it is not left out for lack of time. */
   readonly isNeeded: boolean;
-  measure(bench: Workbench): Promise<BenchRun[]>;
+  measure(bench: Workbench): Promise<MeasuredRun[]>;
 }
 
 /** In order of need: what is cut off at the end is what can best be missed. */
@@ -46,7 +46,7 @@ export interface StepOutcome {
 }
 
 export interface ProbeRun {
-  readonly runs: readonly BenchRun[];
+  readonly runs: readonly MeasuredRun[];
   readonly steps: readonly StepOutcome[];
   /** Whether every step that the law needs was measured, and none was stopped. */
   readonly isComplete: boolean;
@@ -70,7 +70,7 @@ export async function runProbe(options: RunOptions): Promise<ProbeRun> {
   const sampler = new Sampler(nowNs, stop);
   const startedNs = nowNs();
   const bench = await Workbench.open(device, limits, sampler);
-  const runs: BenchRun[] = [];
+  const runs: MeasuredRun[] = [];
   const steps: StepOutcome[] = [];
   for (const [index, { title, isNeeded, measure }] of STEPS.entries()) {
     const stepNs = nowNs();

@@ -1,4 +1,4 @@
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 
 /** What a run of the probe measured: the value of its parameter `measure`. */
 export type Measure =
@@ -22,20 +22,20 @@ export type Measure =
 
 /** The runs of one measure, those with these parameters only. */
 export function select(
-  runs: readonly BenchRun[],
+  runs: readonly MeasuredRun[],
   measure: Measure,
-  parameters: BenchRun['parameters'] = {},
-): BenchRun[] {
+  parameters: MeasuredRun['parameters'] = {},
+): MeasuredRun[] {
   const wanted = Object.entries({ ...parameters, measure });
   return runs.filter((run) => wanted.every(([name, value]) => run.parameters[name] === value));
 }
 
 /** A metric of the only such run; undefined where nothing was measured. */
 export function metric(
-  runs: readonly BenchRun[],
+  runs: readonly MeasuredRun[],
   measure: Measure,
   name: string,
-  parameters: BenchRun['parameters'] = {},
+  parameters: MeasuredRun['parameters'] = {},
 ): number | undefined {
   return select(runs, measure, parameters)[0]?.metrics[name];
 }

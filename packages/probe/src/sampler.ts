@@ -1,4 +1,4 @@
-import { type BenchRun, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
 import type { Repeats } from './limits.ts';
 
 /** The operator stopped the probe: what was measured so far is kept. */
@@ -26,11 +26,11 @@ export class Sampler {
 
   /** Medians of what `once` measured, and how far apart, with the warm-ups left out. */
   async measure(
-    parameters: BenchRun['parameters'],
+    parameters: MeasuredRun['parameters'],
     repeats: Repeats,
-    once: () => Promise<BenchRun['metrics']>,
-  ): Promise<BenchRun> {
-    const results: BenchRun['metrics'][] = [];
+    once: () => Promise<MeasuredRun['metrics']>,
+  ): Promise<MeasuredRun> {
+    const results: MeasuredRun['metrics'][] = [];
     const endNs = this.#nowNs() + repeats.budgetNs;
     for (let i = 0; i < repeats.warmups; i++) await this.#one(once);
     while (results.length < repeats.most && (results.length < LEAST || this.#nowNs() < endNs)) {
@@ -39,7 +39,7 @@ export class Sampler {
     return summarise(parameters, results);
   }
 
-  #one(once: () => Promise<BenchRun['metrics']>): Promise<BenchRun['metrics']> {
+  #one(once: () => Promise<MeasuredRun['metrics']>): Promise<MeasuredRun['metrics']> {
     this.assertGoesOn();
     return once();
   }

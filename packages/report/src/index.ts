@@ -5,11 +5,11 @@ export { escapeXml } from './chart/svg.ts';
 export { type ChartSpec, drawChart, type Series } from './chart/xy-chart.ts';
 export { peakResidentBytes, residentBytes } from './resident-memory.ts';
 export {
-  type BenchContext,
-  type BenchResult,
-  type BenchRun,
-  benchResult,
   type MeasuredDevice,
+  type MeasuredRun,
+  type ResultContext,
+  type ResultDocument,
+  resultDocument,
 } from './result.ts';
 export { type Distribution, distributionOf, quantile, summarise } from './statistics.ts';
 export { columns, tableOf } from './table.ts';

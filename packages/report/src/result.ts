@@ -1,7 +1,7 @@
 import { cpus } from 'node:os';
 
 /** One measurement: what was asked, what came out, over how many repeats and how far apart. */
-export interface BenchRun {
+export interface MeasuredRun {
   readonly parameters: Readonly<Record<string, string | number | boolean | null>>;
   readonly metrics: Readonly<Record<string, number>>;
   readonly repeats: number;
@@ -13,7 +13,7 @@ export interface BenchRun {
  * The one shape of every suite's result, on standard output with --json and as files in
  * docs/results.
  */
-export interface BenchResult {
+export interface ResultDocument {
   readonly suite: string;
   readonly version: string;
   readonly command: string;
@@ -25,7 +25,7 @@ export interface BenchResult {
     readonly driver: string | null;
     readonly node: string;
   };
-  readonly runs: readonly BenchRun[];
+  readonly runs: readonly MeasuredRun[];
 }
 
 /** The device that was measured. */
@@ -35,7 +35,7 @@ export interface MeasuredDevice {
   readonly driver: string | null;
 }
 
-export interface BenchContext {
+export interface ResultContext {
   readonly version: string;
   /** As the user typed it, without paths of the machine. */
   readonly command: string;
@@ -43,12 +43,12 @@ export interface BenchContext {
 }
 
 /** Wraps runs into a result that says where they were measured. */
-export function benchResult(
+export function resultDocument(
   suite: string,
-  context: BenchContext,
+  context: ResultContext,
   device: MeasuredDevice,
-  runs: readonly BenchRun[],
-): BenchResult {
+  runs: readonly MeasuredRun[],
+): ResultDocument {
   const processors = cpus();
   return {
     suite,

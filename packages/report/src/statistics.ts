@@ -1,10 +1,10 @@
-import type { BenchRun } from './result.ts';
+import type { MeasuredRun } from './result.ts';
 
 /** The runs of one parameter set as one: medians, with their spread. */
 export function summarise(
-  parameters: BenchRun['parameters'],
-  repeats: readonly BenchRun['metrics'][],
-): BenchRun {
+  parameters: MeasuredRun['parameters'],
+  repeats: readonly MeasuredRun['metrics'][],
+): MeasuredRun {
   const metrics: Record<string, number> = {};
   const spread: Record<string, readonly [number, number]> = {};
   for (const name of Object.keys(repeats[0] ?? {})) {

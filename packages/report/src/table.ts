@@ -1,4 +1,4 @@
-import type { BenchRun } from './result.ts';
+import type { MeasuredRun } from './result.ts';
 
 /** Numbers as people read them: three significant digits, thousands without exponents. */
 function shortNumber(value: number): string {
@@ -9,7 +9,7 @@ function shortNumber(value: number): string {
 }
 
 /** Runs as an aligned table: parameters that differ, then metrics. */
-export function tableOf(runs: readonly BenchRun[]): string {
+export function tableOf(runs: readonly MeasuredRun[]): string {
   const names = Object.keys(runs[0]?.parameters ?? {});
   const varying = names.filter((name) => new Set(runs.map((run) => run.parameters[name])).size > 1);
   const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))];

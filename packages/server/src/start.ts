@@ -7,18 +7,18 @@ import {
   pinSeal,
   type SealPolicy,
 } from '@bridgekeeper/engine';
+import { createApp } from './app.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import type { ServerClock } from './host-clock.ts';
-import { createApp } from './http/app.ts';
 import { KeyRing } from './http/auth.ts';
-import type { ServerContext } from './http/context.ts';
 import { HttpServer } from './http/http-server.ts';
 import { Lifecycle } from './http/lifecycle.ts';
 import type { Logger } from './logging/logger.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
+import type { ServerContext } from './openai/context.ts';
 import { WakeQueue } from './openai/wake-queue.ts';
 import { openReceipts } from './receipts/open.ts';
 import type { Receipts } from './receipts/receipts.ts';

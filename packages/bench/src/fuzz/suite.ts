@@ -1,6 +1,6 @@
 import { once as nextEvent } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { type BenchRun, tableOf } from '@bridgekeeper/report';
+import { type MeasuredRun, tableOf } from '@bridgekeeper/report';
 import { integer, text, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite, SuiteResult } from '../suite.ts';
@@ -105,11 +105,14 @@ function resultOf(
 }
 
 /** What is measured once has no spread. */
-const once = (parameters: BenchRun['parameters'], metrics: BenchRun['metrics']): BenchRun => {
+const once = (
+  parameters: MeasuredRun['parameters'],
+  metrics: MeasuredRun['metrics'],
+): MeasuredRun => {
   return { parameters, metrics, repeats: 1, spread: {} };
 };
 
-function targetMetrics(outcome: TargetOutcome): BenchRun['metrics'] {
+function targetMetrics(outcome: TargetOutcome): MeasuredRun['metrics'] {
   const { inputs, seconds, read, slowestMs, fault } = outcome;
   const refused = Object.entries(outcome.refused).map(([code, n]) => [`refused:${code}`, n]);
   return {
@@ -124,7 +127,11 @@ function targetMetrics(outcome: TargetOutcome): BenchRun['metrics'] {
   };
 }
 
-function totalOf(seed: number, parsers: readonly BenchRun[], files: readonly BenchRun[]): BenchRun {
+function totalOf(
+  seed: number,
+  parsers: readonly MeasuredRun[],
+  files: readonly MeasuredRun[],
+): MeasuredRun {
   const metrics: Record<string, number> = {};
   for (const run of [...parsers, ...files]) {
     for (const [name, value] of Object.entries(run.metrics)) {
@@ -138,10 +145,10 @@ function totalOf(seed: number, parsers: readonly BenchRun[], files: readonly Ben
 }
 
 /** What people look for first: the codes are in the JSON. */
-function brief(run: BenchRun): BenchRun {
+function brief(run: MeasuredRun): MeasuredRun {
   const { inputs, inputsPerSecond, slowestMs, wronglyAccepted, crashed, read } = run.metrics;
   const metrics = { inputs, inputsPerSecond, slowestMs, wronglyAccepted, crashed, read };
-  return { ...run, metrics: metrics as BenchRun['metrics'] };
+  return { ...run, metrics: metrics as MeasuredRun['metrics'] };
 }
 
 function failureOf(outcomes: readonly TargetOutcome[]): string | null {

@@ -1,4 +1,4 @@
-import type { BenchRun, Distribution } from '@bridgekeeper/report';
+import type { Distribution, MeasuredRun } from '@bridgekeeper/report';
 import type { ServeOptions } from './options.ts';
 import type { Fault, Outcome } from './outcome.ts';
 import type { LatencyName, ServeStatistics } from './statistics.ts';
@@ -92,7 +92,7 @@ export function benchRun(
   statistics: ServeStatistics,
   options: ServeOptions,
   model: string,
-): BenchRun {
+): MeasuredRun {
   const { values, goodput, metadata } = options;
   const rate = values['request-rate'];
   const isRandom = values['dataset-name'] === 'random';

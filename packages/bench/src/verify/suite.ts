@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { type BenchRun, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
 import { integer, text, texts, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite } from '../suite.ts';
@@ -42,8 +42,8 @@ export const VERIFY_SUITE: Suite = {
     const nowMs = timeOf(at);
     const given = await Promise.all(evidence.map((paths) => readGiven(paths, nowMs)));
     const [service, ...parts] = await madeCases();
-    const runs: BenchRun[] = [];
-    const add = (run: BenchRun) => {
+    const runs: MeasuredRun[] = [];
+    const add = (run: MeasuredRun) => {
       runs.push(run);
       const { input, caches, parallel, verdict } = run.parameters;
       const time = `${run.metrics.elapsedMs!.toFixed(1)} ms`;
@@ -77,7 +77,7 @@ function timeOf(at: string | undefined): number {
 }
 
 /** The first verification of a thread: nothing is compiled, no certificate is known. */
-async function measureCold(one: VerifyCase, repeats: number): Promise<BenchRun> {
+async function measureCold(one: VerifyCase, repeats: number): Promise<MeasuredRun> {
   const all: VerifyFindings[] = [];
   for (let i = 0; i < repeats; i++) {
     all.push(await inThread({ one, warmUps: 0, repeats: 1, parallel: 1 }));
@@ -86,7 +86,7 @@ async function measureCold(one: VerifyCase, repeats: number): Promise<BenchRun> 
   return runOf(one, 'cold', 1, all[0]!, times);
 }
 
-async function measureWarm(order: VerifyOrder): Promise<BenchRun> {
+async function measureWarm(order: VerifyOrder): Promise<MeasuredRun> {
   const findings = await inThread(order);
   const { heapBeforeBytes, heapAfterBytes } = findings;
   const run = runOf(order.one, 'warm', order.parallel, findings, findings.elapsedMs);
@@ -99,7 +99,7 @@ function runOf(
   parallel: number,
   { verdict, claims }: VerifyFindings,
   times: readonly number[],
-): BenchRun {
+): MeasuredRun {
   const counts = {
     verified: claims.verified ?? 0,
     unverified: claims.unverified ?? 0,

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { Machine, type MadeReport, Reporter, readSoftware, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 
 interface Flags {
   readonly nonce?: string;

@@ -4,10 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { BenchResult } from '@bridgekeeper/report';
+import type { ResultDocument } from '@bridgekeeper/report';
 import { makeCertificate, startTestServer, type TestServer } from '@bridgekeeper/server/testing';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 import { runCli } from './program.ts';
 
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
@@ -63,7 +63,7 @@ describe('against our own server', () => {
     expect(out).toMatch(/^Total input tokens: +120 +$/m);
     expect(out).toMatch(/^Total generated tokens: +90 +$/m);
     const json = await bench(url, `${small} --max-concurrency 4 --json`);
-    const { suite, command, runs } = JSON.parse(json.out) as BenchResult;
+    const { suite, command, runs } = JSON.parse(json.out) as ResultDocument;
     expect(suite).toBe('serve');
     expect(command).toContain('--random-input-len 12');
     expect(runs[0]!.metrics).toMatchObject({
@@ -79,12 +79,12 @@ describe('against our own server', () => {
   test('chats, and makes text that has the wanted length', async () => {
     const { url } = await stubServer();
     const flags = `${small} --tokenizer ${STORYTELLER} --json`;
-    const text = JSON.parse((await bench(url, flags)).out) as BenchResult;
+    const text = JSON.parse((await bench(url, flags)).out) as ResultDocument;
     expect(text.runs[0]!.metrics).toMatchObject({ inputTokens: 120, outputTokens: 90 });
     expect(text.command).toContain('--tokenizer storyteller');
     const chat = JSON.parse(
       (await bench(url, `${flags} --backend openai-chat`)).out,
-    ) as BenchResult;
+    ) as ResultDocument;
     expect(chat.runs[0]!.metrics).toMatchObject({ completedRequests: 10, outputTokens: 90 });
   });
 
@@ -118,7 +118,7 @@ describe('against our own server', () => {
     const flags =
       '--dataset-name timed_trace --dataset-path trace --timed-trace-chunk-hash-size 16';
     const { out } = await bench(url, `${flags} --json`, { readFile: () => text });
-    const { parameters, metrics } = (JSON.parse(out) as BenchResult).runs[0]!;
+    const { parameters, metrics } = (JSON.parse(out) as ResultDocument).runs[0]!;
     expect(parameters).toMatchObject({ dataset: 'timed_trace', requestRate: 'trace', requests: 3 });
     expect(metrics).toMatchObject({ inputTokens: 60, outputTokens: 15 });
   });

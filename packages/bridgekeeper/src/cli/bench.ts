@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { type GivenFlags, runSuite, SUITES, type SuiteParameter } from '@bridgekeeper/bench';
 import { type Command, Option } from 'commander';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 

@@ -23,8 +23,8 @@ import {
   UsageError,
 } from '@bridgekeeper/server';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
 
 const GPUS = ['h100', 'h200', 'b200', 'b300'] as const;

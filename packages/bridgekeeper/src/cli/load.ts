@@ -8,8 +8,8 @@ import {
   UsageError,
 } from '@bridgekeeper/server';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
 import type { LoadTask } from '../load/task.ts';
-import type { CliIo } from './io.ts';
 
 const OWN_SETTINGS = [
   'device',

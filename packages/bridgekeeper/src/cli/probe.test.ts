@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parseProfile } from '@bridgekeeper/bridge';
 import { cudaAvailability, SystemClock } from '@bridgekeeper/device';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 import { runCli } from './program.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-probe-'));

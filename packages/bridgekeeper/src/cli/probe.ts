@@ -4,9 +4,9 @@ import type { ProbeDocument, ProbeOptions } from '@bridgekeeper/probe';
 import { chooseLaw, resolveSettings, SETTINGS, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
+import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
-import { progressBar } from './progress-bar.ts';
 import { stopSignal } from './stop-signal.ts';
 
 interface Flags {

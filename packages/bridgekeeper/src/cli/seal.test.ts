@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeModelFolder } from '@bridgekeeper/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 import { runCli } from './program.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-seal-'));

@@ -10,8 +10,8 @@ import {
 } from '@bridgekeeper/engine';
 import { digest, integer, type Kind, readSealKey, UsageError } from '@bridgekeeper/server';
 import type { Command } from 'commander';
-import type { CliIo } from './io.ts';
-import { progressBar } from './progress-bar.ts';
+import type { CliIo } from '../io.ts';
+import { progressBar } from '../progress-bar.ts';
 import { stopSignal } from './stop-signal.ts';
 
 interface Flags {

@@ -1,11 +1,11 @@
 import { readSealPolicy, UsageError } from '@bridgekeeper/server';
 import { type Command, Option } from 'commander';
+import type { CliIo } from '../io.ts';
 import type { CaseResult } from '../selftest/contract.ts';
 import { CONTRACTS } from '../selftest/contract.ts';
 import { MODELS, type ModelResult } from '../selftest/models.ts';
 import { SANITIZERS, type SanitizerResult } from '../selftest/sanitizer.ts';
 import type { SelftestReport, SelftestSelection } from '../selftest/selftest.ts';
-import type { CliIo } from './io.ts';
 import { addSettings, settingsOf } from './settings-flags.ts';
 
 /** `setCode` takes the exit code. */

@@ -8,8 +8,8 @@ import {
   startServer,
 } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 
 /**
  * Serves until a signal or the engine's death. Resolves to the exit code. Throws what `startServer`

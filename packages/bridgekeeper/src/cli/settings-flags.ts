@@ -9,7 +9,7 @@ import {
   settingOf,
 } from '@bridgekeeper/server';
 import { type Command, Option } from 'commander';
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 
 /** Adds every setting of the table as a flag, and the model as an argument. */
 export function addSettings(command: Command): Command {

@@ -1,4 +1,4 @@
-import type { CliIo } from './io.ts';
+import type { CliIo } from '../io.ts';
 
 /** A signal that comes this much later is no echo of the first, but impatience. */
 const REPEATED_SIGNAL_NS = 1e9;

@@ -2,8 +2,8 @@ import type { Policy, VerifyResult } from '@bridgekeeper/attest';
 import { UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Command } from 'commander';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-import type { CliIo } from './io.ts';
 
 interface Flags {
   readonly policy?: string;
@@ -147,10 +147,10 @@ async function print(
     io.out(resultLines(result, colour).join('\n'));
     return;
   }
-  const { benchResult } = await import('@bridgekeeper/report');
+  const { resultDocument } = await import('@bridgekeeper/report');
   const { version } = readVersion();
   const command = `bridgekeeper verify ${result.input}`;
   const none = { name: 'none', driver: null };
-  const frame = benchResult('verify', { version, command, startedAt }, none, []);
+  const frame = resultDocument('verify', { version, command, startedAt }, none, []);
   io.out(JSON.stringify({ ...frame, ...verifyDocument(result, elapsedMs) }, null, 1));
 }

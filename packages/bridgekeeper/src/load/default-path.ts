@@ -2,7 +2,7 @@ import { openSync, readSync } from 'node:fs';
 import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
 import { type Checkpoint, openCheckpoint, Traffic } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 
 /** What a load the plain way took. */
 interface PlainLoad {
@@ -81,8 +81,8 @@ async function loadThePlainWay(checkpoint: Checkpoint, device: Device): Promise<
 export async function plainRun(
   model: string,
   device: Device,
-  parameters: BenchRun['parameters'],
-): Promise<BenchRun> {
+  parameters: MeasuredRun['parameters'],
+): Promise<MeasuredRun> {
   const checkpoint = await openCheckpoint(model);
   try {
     const load = await loadThePlainWay(checkpoint, device);

@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { LoadingStrategy } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import type { LoadOutcome } from './run-load.ts';
 
 const giga = (value: number) => value / 1e9;
@@ -15,10 +15,10 @@ function lawRate(profile: Profile, { memory, contexts }: LoadingStrategy): numbe
 /** A load as a run of the suite `load`. */
 export function loadRun(
   outcome: LoadOutcome,
-  own: BenchRun['parameters'],
+  own: MeasuredRun['parameters'],
   law: Profile | null,
   hostPeakBytes: number,
-): BenchRun {
+): MeasuredRun {
   const { report, totalSeconds, pinnedBytesPerSecond, checked } = outcome;
   const { strategy, rates, bytes, streamSeconds, times } = report;
   const { totals } = outcome.crossed;

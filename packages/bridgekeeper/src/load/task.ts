@@ -7,7 +7,7 @@ import {
   type SealPolicy,
   Traffic,
 } from '@bridgekeeper/engine';
-import { benchResult, peakResidentBytes, tableOf } from '@bridgekeeper/report';
+import { peakResidentBytes, resultDocument, tableOf } from '@bridgekeeper/report';
 import {
   configureEngine,
   type EngineConfig,
@@ -21,8 +21,8 @@ import {
   UsageError,
 } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { CliIo } from '../cli/io.ts';
-import { progressBar } from '../cli/progress-bar.ts';
+import type { CliIo } from '../io.ts';
+import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
 import { plainRun } from './default-path.ts';
 import { describeLoad, loadRun } from './document.ts';
@@ -127,7 +127,12 @@ function resultOf(
   runs: Parameters<typeof tableOf>[0],
 ) {
   const context = { version: readVersion().version, command: 'bridgekeeper load', startedAt };
-  return benchResult('load', context, measuredDevice(config.device.value, device.info.name), runs);
+  return resultDocument(
+    'load',
+    context,
+    measuredDevice(config.device.value, device.info.name),
+    runs,
+  );
 }
 
 /** Without the path, which is the machine's own affair. */

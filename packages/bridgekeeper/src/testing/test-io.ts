@@ -1,7 +1,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SyntheticEngine, syntheticStart } from '@bridgekeeper/server';
-import type { CliIo } from '../cli/io.ts';
+import type { CliIo } from '../io.ts';
 
 /** A process for the command line that is none: what it printed, and a way to signal it. */
 export function testIo(more: Partial<CliIo> = {}) {

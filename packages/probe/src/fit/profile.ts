@@ -7,7 +7,7 @@ import {
   type Profile,
   parseProfile,
 } from '@bridgekeeper/bridge';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { metric, select } from '../runs.ts';
 import { WAYS, type Way } from '../workbench.ts';
 import { type CostPoint, fitIdleCost } from './crossing-cost.ts';
@@ -40,7 +40,10 @@ export interface FittedProfile {
 }
 
 /** The law's parameters out of what was measured; null while something it needs is missing. */
-export function fitProfile(runs: readonly BenchRun[], facts: ProfileFacts): FittedProfile | null {
+export function fitProfile(
+  runs: readonly MeasuredRun[],
+  facts: ProfileFacts,
+): FittedProfile | null {
   const ways = WAYS.map((way) => fitWay(runs, way));
   const submission = fitSubmission(runs);
   const contexts = fitContexts(runs, ways[0]?.cost);
@@ -92,7 +95,7 @@ const BLOCKED_SHARE = 0.5;
 const STEP_BYTES = 4_096;
 const FRESH_BYTES = 65_536;
 
-function fitWay(runs: readonly BenchRun[], way: Way): WayFit | null {
+function fitWay(runs: readonly MeasuredRun[], way: Way): WayFit | null {
   const crossings = select(runs, 'crossing', { ...way });
   if (crossings.length < 3) return null;
   const points = crossings.map(
@@ -146,7 +149,7 @@ function fitWay(runs: readonly BenchRun[], way: Way): WayFit | null {
 function oneFit(
   parameter: string,
   value: number,
-  run: BenchRun | undefined,
+  run: MeasuredRun | undefined,
   name: string,
 ): ParameterFit[] {
   if (run === undefined) return [];
@@ -159,7 +162,7 @@ function oneFit(
 const NOISE_OF_TOLL = 0.05;
 
 /** A difference of two measurements, or 0 where it may as well be noise. */
-function beyondNoise(run: BenchRun | undefined, name: string, tollNs: number): number {
+function beyondNoise(run: MeasuredRun | undefined, name: string, tollNs: number): number {
   const added = run?.metrics[name] ?? 0;
   const [low = 0] = run?.spread[name] ?? [];
   // What is added every time is there; what is now added and now taken away is noise.
@@ -167,7 +170,7 @@ function beyondNoise(run: BenchRun | undefined, name: string, tollNs: number): n
   return added > NOISE_OF_TOLL * tollNs && isSteady ? Math.round(added) : 0;
 }
 
-function issuerOf(issue: BenchRun | undefined): CrossingCost['issuer'] {
+function issuerOf(issue: MeasuredRun | undefined): CrossingCost['issuer'] {
   const { blockedShare = 1, idleBlockedNs = 0 } = issue?.metrics ?? {};
   return blockedShare > BLOCKED_SHARE
     ? { blockedUntil: 'done' }
@@ -175,12 +178,12 @@ function issuerOf(issue: BenchRun | undefined): CrossingCost['issuer'] {
 }
 
 /** Both at once take as long as one after the other, rather than as long as the longer one. */
-function takesTurns(runs: readonly BenchRun[]): boolean {
+function takesTurns(runs: readonly MeasuredRun[]): boolean {
   const { upNs = 0, downNs = 0, bothNs = 0 } = select(runs, 'directions')[0]?.metrics ?? {};
   return bothNs > (upNs + downNs + Math.max(upNs, downNs)) / 2;
 }
 
-function fitContexts(runs: readonly BenchRun[], cost: CrossingCost | undefined) {
+function fitContexts(runs: readonly MeasuredRun[], cost: CrossingCost | undefined) {
   const opened = metric(runs, 'context-limit', 'opened');
   const alone = select(runs, 'context-lifecycle', { together: 1 })[0];
   if (cost === undefined || alone === undefined || opened === undefined) return null;
@@ -205,7 +208,7 @@ function fitContexts(runs: readonly BenchRun[], cost: CrossingCost | undefined) 
 
 const round = (value: number, digits: number) => Number(value.toPrecision(digits));
 
-function fitSubmission(runs: readonly BenchRun[]) {
+function fitSubmission(runs: readonly MeasuredRun[]) {
   const run = select(runs, 'submission')[0];
   if (run === undefined) return null;
   const { launchNs = 0, graphLaunchNs = 0, launchAndWaitNs = 0, nodeNs = 0 } = run.metrics;
@@ -223,7 +226,7 @@ function fitSubmission(runs: readonly BenchRun[]) {
   };
 }
 
-function submissionFits(runs: readonly BenchRun[], { submission }: Profile): ParameterFit[] {
+function submissionFits(runs: readonly MeasuredRun[], { submission }: Profile): ParameterFit[] {
   const run = select(runs, 'submission')[0];
   return [
     ...oneFit('submission.launchNs', submission.launchNs, run, 'launchNs'),

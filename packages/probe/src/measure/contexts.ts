@@ -1,7 +1,7 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import { DeviceError, type Stream } from '@bridgekeeper/device';
 import type { Route } from '@bridgekeeper/engine';
-import { type BenchRun, summarise } from '@bridgekeeper/report';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
 import type { Way, Workbench } from '../workbench.ts';
 
 /** Long enough that whatever lies between two copies of a lane does not count. */
@@ -18,11 +18,11 @@ interface Seat {
 }
 
 /** Opens contexts one by one until the limit or a refusal, and races them on the bridge. */
-export async function measureContexts(bench: Workbench): Promise<BenchRun[]> {
+export async function measureContexts(bench: Workbench): Promise<MeasuredRun[]> {
   const seats: Seat[] = [];
-  const opens: BenchRun['metrics'][] = [];
-  const closes: BenchRun['metrics'][] = [];
-  const runs: BenchRun[] = [];
+  const opens: MeasuredRun['metrics'][] = [];
+  const closes: MeasuredRun['metrics'][] = [];
+  const runs: MeasuredRun[] = [];
   let refusal: string | null = null;
   const bytes = await bytesFor(bench);
   try {
@@ -60,7 +60,7 @@ function refusalOf(error: unknown): string {
   throw error;
 }
 
-const merge = (opens: readonly BenchRun['metrics'][], closes: readonly BenchRun['metrics'][]) =>
+const merge = (opens: readonly MeasuredRun['metrics'][], closes: readonly MeasuredRun['metrics'][]) =>
   opens.map((open, index) => ({ ...open, ...closes[index] }));
 
 function countsUpTo(most: number): number[] {
@@ -79,7 +79,7 @@ async function bytesFor(bench: Workbench): Promise<number> {
 }
 
 /** Opening several contexts at once, from as many threads. */
-async function openTogether(bench: Workbench, most: number): Promise<BenchRun[]> {
+async function openTogether(bench: Workbench, most: number): Promise<MeasuredRun[]> {
   const together = Math.min(8, most);
   if (together < 2) return [];
   bench.sampler.assertGoesOn();
@@ -98,7 +98,7 @@ async function openTogether(bench: Workbench, most: number): Promise<BenchRun[]>
 }
 
 /** Streams and threads of one context, one direction and both. */
-export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]> {
+export async function measureSharedContext(bench: Workbench): Promise<MeasuredRun[]> {
   const bytes = await bytesFor(bench);
   const seats: Seat[] = [];
   try {
@@ -106,7 +106,7 @@ export async function measureSharedContext(bench: Workbench): Promise<BenchRun[]
       const route = await bench.traffic.openRoute('probe-shared', 'shared');
       seats.push({ route, stream: bench.device.createStream('probe, shared') });
     }
-    const runs: BenchRun[] = [];
+    const runs: MeasuredRun[] = [];
     for (const streams of [1, 2, 4]) {
       const parameters = { measure: 'streams', streams };
       runs.push(await race(bench, seats.slice(0, streams), bytes, parameters));
@@ -149,8 +149,8 @@ async function race(
   bench: Workbench,
   seats: readonly Seat[],
   bytes: number,
-  parameters: BenchRun['parameters'],
-): Promise<BenchRun> {
+  parameters: MeasuredRun['parameters'],
+): Promise<MeasuredRun> {
   bench.sampler.assertGoesOn();
   // With one lap of each, the slower seats would finish alone.
   const laps = await Promise.all(seats.map((seat) => lap(bench, seat, bytes, WAY)));

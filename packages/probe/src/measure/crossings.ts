@@ -1,9 +1,9 @@
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { WAYS, type Way, type Workbench } from '../workbench.ts';
 
 /** How long a crossing keeps an idle bridge, by direction, memory and size. */
-export async function measureCrossings(bench: Workbench): Promise<BenchRun[]> {
-  const runs: BenchRun[] = [];
+export async function measureCrossings(bench: Workbench): Promise<MeasuredRun[]> {
+  const runs: MeasuredRun[] = [];
   await wakeUp(bench);
   for (const way of WAYS) {
     for (const bytes of bench.limits.sizes) {
@@ -36,8 +36,8 @@ async function wakeUp(bench: Workbench): Promise<void> {
 const FRESH_BYTES = [65_536, 4_194_304] as const;
 
 /** What the first crossing of newly allocated memory costs beside the second. */
-export async function measureFreshMemory(bench: Workbench): Promise<BenchRun[]> {
-  const runs: BenchRun[] = [];
+export async function measureFreshMemory(bench: Workbench): Promise<MeasuredRun[]> {
+  const runs: MeasuredRun[] = [];
   for (const way of WAYS) {
     for (const bytes of FRESH_BYTES) {
       if (bytes > bench.limits.largestBytes) continue;
@@ -67,8 +67,8 @@ async function copyTwice(bench: Workbench, way: Way, bytes: number) {
 }
 
 /** Allocating and freeing host memory, its pages never touched. */
-export async function measureHostMemory(bench: Workbench): Promise<BenchRun[]> {
-  const runs: BenchRun[] = [];
+export async function measureHostMemory(bench: Workbench): Promise<MeasuredRun[]> {
+  const runs: MeasuredRun[] = [];
   const { device, limits } = bench;
   for (const memory of ['pinned', 'pageable'] as const) {
     for (const bytes of [1_048_576, limits.largestBytes]) {

@@ -1,11 +1,11 @@
 import { type DeviceBuffer, elementMatrix, type Graph, slice } from '@bridgekeeper/device';
 import { measureRates } from '@bridgekeeper/engine';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
 
 /** What never crosses: a copy on the device and a large matrix product. */
-export async function measureLocal({ device, limits }: Workbench): Promise<BenchRun[]> {
+export async function measureLocal({ device, limits }: Workbench): Promise<MeasuredRun[]> {
   const repeats = limits.fewRepeats.most;
   const { localBytes: copyBytes, matmulWidth } = limits;
   const rates = await measureRates({ device, copyBytes, matmulWidth, repeats });
@@ -19,7 +19,7 @@ const SMALL_PRODUCTS = 1_000;
 const SMALL_PRODUCTS_CPU = 20;
 
 /** A long graph of small matrix products, as one launch. */
-export async function measureSmallProducts(bench: Workbench): Promise<BenchRun[]> {
+export async function measureSmallProducts(bench: Workbench): Promise<MeasuredRun[]> {
   const { device, stream, limits } = bench;
   const { element, kind } = device.info;
   const buffers: DeviceBuffer[] = [];
@@ -70,7 +70,7 @@ export async function measureSmallProducts(bench: Workbench): Promise<BenchRun[]
 const NODES = 20;
 
 /** The same bytes as few large and as many small copies in a graph: the difference is starts. */
-export async function measureNodes(bench: Workbench): Promise<BenchRun[]> {
+export async function measureNodes(bench: Workbench): Promise<MeasuredRun[]> {
   const { device, stream, limits } = bench;
   const wholeBytes = Math.floor(limits.localBytes / 4);
   const input = slice(device.allocate(wholeBytes, 'probe, nodes'));

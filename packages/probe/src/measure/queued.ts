@@ -1,5 +1,5 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import { WAYS, type Way, type Workbench } from '../workbench.ts';
 import { type LocalWork, withQueuedWork } from './work.ts';
 
@@ -10,9 +10,9 @@ const SIZES = [4_096, 4_194_304] as const;
  * What issuing a copy from the launching thread costs: what it adds to an idle stream and to one
  * with work queued, and how long the thread that issues it is blocked.
  */
-export async function measureIssue(bench: Workbench): Promise<BenchRun[]> {
+export async function measureIssue(bench: Workbench): Promise<MeasuredRun[]> {
   return withQueuedWork(bench, async (work) => {
-    const runs: BenchRun[] = [];
+    const runs: MeasuredRun[] = [];
     for (const way of WAYS) {
       for (const bytes of SIZES) {
         if (bytes > bench.limits.largestBytes) continue;

@@ -1,5 +1,5 @@
 import { type Graph, slice } from '@bridgekeeper/device';
-import type { BenchRun } from '@bridgekeeper/report';
+import type { MeasuredRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
 
@@ -11,7 +11,7 @@ const LONG_GRAPH = 1_100;
 const ELEMENTS = 64;
 
 /** What launches cost the thread that makes them, and what a kernel costs inside a graph. */
-export async function measureSubmission(bench: Workbench): Promise<BenchRun[]> {
+export async function measureSubmission(bench: Workbench): Promise<MeasuredRun[]> {
   const { device, stream, limits, sampler } = bench;
   const out = slice(device.allocate(4 * ELEMENTS, 'probe, submission'));
   const kernel = () => {

@@ -1,11 +1,11 @@
 import { aloneNs, type Direction, type Profile } from '@bridgekeeper/bridge';
 import {
   type Axis,
-  type BenchRun,
   type ChartSpec,
   drawBars,
   drawChart,
   duration,
+  type MeasuredRun,
   rate,
   type Series,
   size,
@@ -16,7 +16,7 @@ import { MEMORIES } from '../workbench.ts';
 
 /** What is drawn of one machine. */
 export interface Drawn {
-  readonly runs: readonly BenchRun[];
+  readonly runs: readonly MeasuredRun[];
   readonly profile: Profile | null;
 }
 
@@ -72,7 +72,7 @@ function curves(
     });
   const measured = MEMORIES.flatMap((memory, colour): Series[] => {
     const found = select(runs, 'crossing', { direction, memory });
-    const bytesOf = ({ parameters }: BenchRun) => Number(parameters.bytes);
+    const bytesOf = ({ parameters }: MeasuredRun) => Number(parameters.bytes);
     const marks: Series = {
       name: `${memory}, measured`,
       colour,
@@ -118,7 +118,7 @@ export function contextsFigure({ runs, profile }: Drawn, prefix = ''): ChartSpec
   };
 }
 
-function streamFactors(runs: readonly BenchRun[]): (readonly [number, number])[] {
+function streamFactors(runs: readonly MeasuredRun[]): (readonly [number, number])[] {
   const one = select(runs, 'streams', { streams: 1 })[0]?.metrics.bytesPerSecond;
   if (one === undefined) return [];
   return select(runs, 'streams').map(({ parameters, metrics }) => [
@@ -133,7 +133,7 @@ const SMALL_BYTES = 4_096;
 export function issueFigures({ runs }: Drawn, prefix = ''): string[] {
   const found = select(runs, 'issue', { bytes: SMALL_BYTES });
   if (found.length === 0) return [];
-  const barsOf = (part: string, whole: (metrics: BenchRun['metrics']) => number) =>
+  const barsOf = (part: string, whole: (metrics: MeasuredRun['metrics']) => number) =>
     found.map(({ parameters: { memory, direction }, metrics }) => ({
       name: `${memory}, ${String(direction).toUpperCase()}`,
       part: metrics[part]!,

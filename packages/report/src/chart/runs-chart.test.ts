@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import type { BenchRun } from '../result.ts';
+import type { MeasuredRun } from '../result.ts';
 import { plotRuns } from './runs-chart.ts';
 
-const run = (law: string, concurrency: number, rate: number): BenchRun => ({
+const run = (law: string, concurrency: number, rate: number): MeasuredRun => ({
   parameters: { law, concurrency, policy: 'p' },
   metrics: { rate },
   repeats: 1,

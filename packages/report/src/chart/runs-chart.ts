@@ -1,4 +1,4 @@
-import type { BenchRun } from '../result.ts';
+import type { MeasuredRun } from '../result.ts';
 import { type Area, drawAxes, type PlacedAxis } from './axes.ts';
 import { colourOf, label, line, type Point, svgDocument } from './svg.ts';
 
@@ -21,9 +21,9 @@ const LINE_WIDTH = 2.5;
 const DASHES = ['', '6 4', '2 3'] as const;
 
 /** A line for each colour and dash, in percent of the best, with the legend on the right. */
-export function plotRuns(runs: readonly BenchRun[], spec: PlotSpec): string {
+export function plotRuns(runs: readonly MeasuredRun[], spec: PlotSpec): string {
   const valuesOf = (name: string) => [...new Set(runs.map((run) => run.parameters[name]))];
-  const xOf = (run: BenchRun) => Number(run.parameters[spec.x]);
+  const xOf = (run: MeasuredRun) => Number(run.parameters[spec.x]);
   const xs = [...new Set(runs.map(xOf))].sort((a, b) => a - b);
   const step = (AREA.right - AREA.left) / Math.max(1, xs.length);
   const atX = (x: number) => AREA.left + step * (xs.indexOf(x) + 0.5);
@@ -53,11 +53,11 @@ export function plotRuns(runs: readonly BenchRun[], spec: PlotSpec): string {
 
 /** A run's metric in percent of the best one at the same x. */
 function percentOfBest(
-  runs: readonly BenchRun[],
+  runs: readonly MeasuredRun[],
   { y }: PlotSpec,
-  xOf: (run: BenchRun) => number,
-): (run: BenchRun) => number {
-  const metricOf = (run: BenchRun) => run.metrics[y] ?? 0;
+  xOf: (run: MeasuredRun) => number,
+): (run: MeasuredRun) => number {
+  const metricOf = (run: MeasuredRun) => run.metrics[y] ?? 0;
   const best = new Map<number, number>();
   for (const run of runs) best.set(xOf(run), Math.max(best.get(xOf(run)) ?? 0, metricOf(run)));
   return (run) => (100 * metricOf(run)) / (best.get(xOf(run)) || 1);

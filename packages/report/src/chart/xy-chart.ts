@@ -21,7 +21,7 @@ export interface ChartSpec {
 }
 
 const WIDTH = 520;
-const AREA: Area = { left: 84, right: WIDTH - 16, top: 34, bottom: 292 };
+const AREA: Area = { left: 84, right: WIDTH - 24, top: 34, bottom: 292 };
 const LEGEND_TOP = 348;
 const LEGEND_LINE = 18;
 const LINE_WIDTH = 1.8;

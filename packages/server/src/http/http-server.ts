@@ -1,4 +1,6 @@
-import '../openai/answer.ts';
+// First of all: a response that says "already sent" is known by identity of its header, which must
+// exist before the adapter replaces the global Response.
+import '@hono/node-server/utils/response';
 import { readFileSync, statSync, unlinkSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
@@ -7,7 +9,9 @@ import { createAdaptorServer } from '@hono/node-server';
 import type { ServerClock } from '../host-clock.ts';
 import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
-import type { App } from './app.ts';
+
+/** What answers requests: the application. */
+type Fetcher = Pick<Parameters<typeof createAdaptorServer>[0], 'fetch'>;
 
 export type ListenSettings = Pick<
   Settings,
@@ -32,7 +36,7 @@ export class HttpServer {
   #closing = false;
 
   /** Throws UsageError where the TLS files cannot be read or used. */
-  constructor(app: App, settings: ListenSettings, clock: ServerClock) {
+  constructor(app: Fetcher, settings: ListenSettings, clock: ServerClock) {
     this.#settings = settings;
     this.#clock = clock;
     this.#server = createNodeServer(app, settings);
@@ -97,7 +101,7 @@ export class HttpServer {
   }
 }
 
-function createNodeServer(app: App, settings: ListenSettings): Server {
+function createNodeServer(app: Fetcher, settings: ListenSettings): Server {
   const requestMs = settings.requestTimeout * 1000;
   const serverOptions = {
     ...tlsFiles(settings),

@@ -1,6 +1,13 @@
 import type { EngineError } from '@bridgekeeper/engine';
-import type { Generation } from '../openai/generation.ts';
 import { ApiError, toApiError } from './errors.ts';
+
+/** An answer that is being given. */
+interface OpenAnswer {
+  /** Resolves when it has ended; never rejects. */
+  readonly settled: Promise<unknown>;
+  /** Ends it with `error`. */
+  fail(error: ApiError): void;
+}
 
 export type Health = 'ready' | 'stopping' | 'failed';
 
@@ -8,7 +15,7 @@ export type Health = 'ready' | 'stopping' | 'failed';
 export class Lifecycle {
   #failure: EngineError | undefined;
   #stopping = false;
-  readonly #open = new Set<Generation>();
+  readonly #open = new Set<OpenAnswer>();
 
   get health(): Health {
     if (this.#failure !== undefined) return 'failed';
@@ -32,9 +39,9 @@ export class Lifecycle {
       : new ApiError('engine_failed', message);
   }
 
-  track(generation: Generation): void {
-    this.#open.add(generation);
-    void generation.settled.then(() => this.#open.delete(generation));
+  track(answer: OpenAnswer): void {
+    this.#open.add(answer);
+    void answer.settled.then(() => this.#open.delete(answer));
   }
 
   stop(): void {
@@ -44,12 +51,12 @@ export class Lifecycle {
   /** After the engine's end: what it left open ends too. */
   endOpen(): void {
     const error = new ApiError('shutting_down', 'The server shut down before this was finished.');
-    for (const generation of this.#open) generation.fail(error);
+    for (const answer of this.#open) answer.fail(error);
   }
 
   /** The engine died: every open answer ends with its error, and new requests meet it too. */
   fail(error: EngineError): void {
     this.#failure ??= error;
-    for (const generation of this.#open) generation.fail(toApiError(error));
+    for (const answer of this.#open) answer.fail(toApiError(error));
   }
 }

@@ -1,11 +1,11 @@
 // First of all: a response that says "already sent" is known by identity of its header, which must
 // exist before the adapter replaces the global Response.
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import type { AppContext, ServerContext } from '../http/context.ts';
 import { ApiError } from '../http/errors.ts';
-import { type AnswerReceipt, openReceipt } from '../receipts/answer-receipt.ts';
 import { type AnswerHead, type UsageOptions, usageOptions } from './answer-head.ts';
+import { type AnswerReceipt, openReceipt } from './answer-receipt.ts';
 import { collect, type WholeChoice } from './collect.ts';
+import type { AppContext, ServerContext } from './context.ts';
 import { Generation, type PreparedGeneration } from './generation.ts';
 import type { GenerationFields } from './sampling.ts';
 import { type ChunkFormat, SseStream } from './sse.ts';

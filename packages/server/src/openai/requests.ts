@@ -1,9 +1,9 @@
 import type { GenerationRequest } from '@bridgekeeper/engine';
 import { saltedTenant } from '../http/auth.ts';
-import type { AppContext, ServerContext } from '../http/context.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
 import type { ChoiceOptions } from './choice.ts';
+import type { AppContext, ServerContext } from './context.ts';
 import type { PreparedGeneration } from './generation.ts';
 import { type GenerationFields, samplingOf } from './sampling.ts';
 

@@ -1,9 +1,9 @@
 import { z } from '@hono/zod-openapi';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
+import type { ServerContext } from '../openai/context.ts';
 import { ReportDocument } from '../openai/schema/evidence.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const Query = z.object({
   nonce: z

@@ -1,7 +1,7 @@
 import type { z } from '@hono/zod-openapi';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import type { ServerContext } from '../openai/context.ts';
 import { BridgeDocument } from '../openai/schema/documents.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const seconds = (ns: number) => ns / 1e9;
 

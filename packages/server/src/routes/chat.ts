@@ -1,10 +1,10 @@
 import { parseJson, readBody } from '../http/body.ts';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
+import type { ServerContext } from '../openai/context.ts';
+import { renderConversation } from '../openai/conversation.ts';
 import { encode, modelFor, prepareGeneration } from '../openai/requests.ts';
 import {
   ChatCompletion,
@@ -12,7 +12,7 @@ import {
   ChatCompletionRequest,
 } from '../openai/schema/chat.ts';
 import { refuseUnsupported } from '../openai/unsupported.ts';
-import { renderConversation } from '../text/conversation.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function logprobsWanted(request: ChatCompletionRequest): number | undefined {
   if (request.logprobs) return request.top_logprobs ?? 0;

@@ -1,10 +1,9 @@
 import { parseJson, readBody } from '../http/body.ts';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
+import type { ServerContext } from '../openai/context.ts';
 import {
   encode,
   modelFor,
@@ -14,6 +13,7 @@ import {
 } from '../openai/requests.ts';
 import { Completion, CompletionRequest } from '../openai/schema/completions.ts';
 import { refuseUnsupported } from '../openai/unsupported.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 /** OpenAI's default where a request does not say. */
 const DEFAULT_MAX_TOKENS = 16;

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import { z } from '@hono/zod-openapi';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import type { ServerContext } from '../openai/context.ts';
 import { modelFor } from '../openai/requests.ts';
 import { ModelDocument, ModelList } from '../openai/schema/documents.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function describe(ctx: ServerContext, id: string): z.output<typeof ModelDocument> {
   const { modelPath, maxModelTokens, sealRoot } = ctx.engine.card;

@@ -1,10 +1,9 @@
-import { z } from '@hono/zod-openapi';
-import type { App } from '../http/app.ts';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses } from '../http/endpoint.ts';
+import { type OpenAPIHono, z } from '@hono/zod-openapi';
+import type { AppEnv, ServerContext } from '../openai/context.ts';
+import { type Endpoint, errorResponses } from './endpoint.ts';
 
 /** GET /openapi.json: made from the schemas that check the requests. */
-export function openApiEndpoint(ctx: ServerContext, app: () => App): Endpoint {
+export function openApiEndpoint(ctx: ServerContext, app: () => OpenAPIHono<AppEnv>): Endpoint {
   return {
     route: {
       method: 'get',

@@ -1,14 +1,14 @@
 import { z } from '@hono/zod-openapi';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
+import type { ServerContext } from '../openai/context.ts';
 import {
   ReceiptDocument,
   ReceiptKeyDocument,
   ReceiptLinksDocument,
 } from '../openai/schema/evidence.ts';
 import type { Receipts } from '../receipts/receipts.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const LINKS_MAX = 1000;
 

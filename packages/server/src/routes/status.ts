@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi';
-import type { AppContext, ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
+import type { AppContext, ServerContext } from '../openai/context.ts';
 import { VersionDocument } from '../openai/schema/documents.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const HealthDocument = z
   .object({ status: z.enum(['ready', 'stopping', 'failed']) })

@@ -1,8 +1,8 @@
 import { readJson } from '../http/body.ts';
-import type { ServerContext } from '../http/context.ts';
-import { type Endpoint, errorResponses, jsonContent } from '../http/endpoint.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
+import type { ServerContext } from '../openai/context.ts';
+import { renderConversation } from '../openai/conversation.ts';
 import { encode, modelFor } from '../openai/requests.ts';
 import {
   DetokenizeRequest,
@@ -10,7 +10,7 @@ import {
   TokenizeRequest,
   TokenizeResponse,
 } from '../openai/schema/documents.ts';
-import { renderConversation } from '../text/conversation.ts';
+import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 /**
  * POST /tokenize, in vLLM's shapes: of text, or of a conversation as the chat endpoint would see

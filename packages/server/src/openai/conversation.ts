@@ -1,7 +1,7 @@
 import type { z } from '@hono/zod-openapi';
 import { ApiError } from '../http/errors.ts';
-import type { ChatMessage, conversationFields } from '../openai/schema/chat.ts';
-import type { ModelText } from './model-text.ts';
+import type { ModelText } from '../text/model-text.ts';
+import type { ChatMessage, conversationFields } from './schema/chat.ts';
 
 type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
 type Message = z.output<typeof ChatMessage>;

@@ -1,7 +1,7 @@
-import type { AppContext, ServerContext } from '../http/context.ts';
-import type { Generation } from '../openai/generation.ts';
-import type { StreamRecorder } from '../openai/sse.ts';
-import { ReceiptTicket, requestDigest } from './ticket.ts';
+import { ReceiptTicket, requestDigest } from '../receipts/ticket.ts';
+import type { AppContext, ServerContext } from './context.ts';
+import type { Generation } from './generation.ts';
+import type { StreamRecorder } from './sse.ts';
 
 /** The receipt of one answer, from before its first byte to its end. */
 export interface AnswerReceipt extends StreamRecorder {

@@ -1,6 +1,6 @@
 import type { RouteConfig, z } from '@hono/zod-openapi';
+import type { AppContext } from '../openai/context.ts';
 import { ErrorDocument } from '../openai/schema/common.ts';
-import type { AppContext } from './context.ts';
 
 /** One route: its entry in the OpenAPI document and what answers it. */
 export interface Endpoint {

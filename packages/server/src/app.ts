@@ -1,21 +1,23 @@
-import '../openai/answer.ts';
+// First of all: a response that says "already sent" is known by identity of its header, which must
+// exist before the adapter replaces the global Response.
+import '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
-import { attestationEndpoint } from '../routes/attestation.ts';
-import { bridgeEndpoint } from '../routes/bridge.ts';
-import { chatEndpoint } from '../routes/chat.ts';
-import { completionsEndpoint } from '../routes/completions.ts';
-import { modelEndpoint, modelsEndpoint } from '../routes/models.ts';
-import { openApiEndpoint } from '../routes/openapi.ts';
-import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from '../routes/receipts.ts';
-import { healthEndpoint, metricsEndpoint, versionEndpoint } from '../routes/status.ts';
-import { detokenizeEndpoint, tokenizeEndpoint } from '../routes/tokenize.ts';
-import type { AppEnv, ServerContext } from './context.ts';
-import { CorsPolicy } from './cors.ts';
-import type { Endpoint } from './endpoint.ts';
-import { ApiError, toApiError } from './errors.ts';
-import { requestIdFrom } from './request-id.ts';
+import { CorsPolicy } from './http/cors.ts';
+import { ApiError, toApiError } from './http/errors.ts';
+import { requestIdFrom } from './http/request-id.ts';
+import type { AppEnv, ServerContext } from './openai/context.ts';
+import { attestationEndpoint } from './routes/attestation.ts';
+import { bridgeEndpoint } from './routes/bridge.ts';
+import { chatEndpoint } from './routes/chat.ts';
+import { completionsEndpoint } from './routes/completions.ts';
+import type { Endpoint } from './routes/endpoint.ts';
+import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
+import { openApiEndpoint } from './routes/openapi.ts';
+import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
+import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
+import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
-export type App = OpenAPIHono<AppEnv>;
+type App = OpenAPIHono<AppEnv>;
 
 /** The HTTP application: middleware, routes and errors. It listens to nothing by itself. */
 export function createApp(ctx: ServerContext): App {

@@ -4,14 +4,14 @@ import type { Context } from 'hono';
 import type { Decision } from '../engine/config/decision.ts';
 import type { Attestation } from '../evidence/attestation.ts';
 import type { ServerClock } from '../host-clock.ts';
+import type { KeyRing } from '../http/auth.ts';
+import type { Lifecycle } from '../http/lifecycle.ts';
 import type { Logger } from '../logging/logger.ts';
-import type { ServerMetrics } from '../metrics/server-metrics.ts';
-import type { StreamLimits } from '../openai/sse.ts';
-import type { WakeQueue } from '../openai/wake-queue.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
-import type { KeyRing } from './auth.ts';
-import type { Lifecycle } from './lifecycle.ts';
+import type { Observer } from './generation.ts';
+import type { StreamLimits } from './sse.ts';
+import type { WakeQueue } from './wake-queue.ts';
 
 export interface ServerLimits extends StreamLimits {
   readonly maxBodyBytes: number;
@@ -25,7 +25,11 @@ export interface ServerContext {
   readonly text: ModelText;
   readonly clock: ServerClock;
   readonly log: Logger;
-  readonly metrics: ServerMetrics;
+  readonly metrics: Observer & {
+    readonly contentType: string;
+    /** Everything at /metrics. */
+    text(): Promise<string>;
+  };
   readonly keys: KeyRing;
   readonly wakes: WakeQueue;
   readonly lifecycle: Lifecycle;
