@@ -60,8 +60,10 @@ function refusalOf(error: unknown): string {
   throw error;
 }
 
-const merge = (opens: readonly MeasuredRun['metrics'][], closes: readonly MeasuredRun['metrics'][]) =>
-  opens.map((open, index) => ({ ...open, ...closes[index] }));
+const merge = (
+  opens: readonly MeasuredRun['metrics'][],
+  closes: readonly MeasuredRun['metrics'][],
+) => opens.map((open, index) => ({ ...open, ...closes[index] }));
 
 function countsUpTo(most: number): number[] {
   return [...new Set([...COUNTS.filter((count) => count <= most), most])].filter((n) => n > 0);
