@@ -129,8 +129,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'policies',
       'engine.ts',
     ],
-    'golden.ts': ['request', 'scheduler', 'engine.ts', 'create.ts'],
     measure: ['models', 'runner', 'create.ts'],
+    selftest: ['models', 'request', 'scheduler', 'engine.ts', 'create.ts'],
   },
   'engine/loader': {
     strategy: [],

@@ -1,4 +1,4 @@
-import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine';
+import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import { integer, UsageError } from '@bridgekeeper/server';
 import {

@@ -6,8 +6,8 @@ import {
   type GenerationRequest,
   GREEDY,
   POLICY_NAMES,
-  type SealPolicy,
 } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { type MeasuredRun, quantile, summarise } from '@bridgekeeper/report';
 import {
   buildEngine,

@@ -1,4 +1,4 @@
-import { measurePrefill, prefillWork } from '@bridgekeeper/engine';
+import { measurePrefill, prefillWork } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import {
   counts,

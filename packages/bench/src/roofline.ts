@@ -7,7 +7,7 @@ import {
   prepareModel,
   type StepTime,
   type Work,
-} from '@bridgekeeper/engine';
+} from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import {
   configureEngine,

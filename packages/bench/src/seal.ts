@@ -1,4 +1,4 @@
-import type { SealPolicy } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { digest, readSealPolicy, resolveSettings, SETTINGS, text } from '@bridgekeeper/server';
 import type { SuiteParameter } from './suite.ts';
 

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { E4M3_VALUES, hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
-import { type ModelFolderOptions, writeModelFolder } from './testing/model-folder.ts';
-import { ReferenceModel } from './testing/reference-model.ts';
+import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { ReferenceModel } from './selftest/reference-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 const CASES: readonly (readonly [string, ModelFolderOptions])[] = [

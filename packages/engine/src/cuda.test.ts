@@ -9,7 +9,7 @@ import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { createEngine } from './create.ts';
 import { loadVerbatim } from './loader/load.ts';
 import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
-import { writeModelFolder } from './testing/model-folder.ts';
+import { writeModelFolder } from './selftest/model-folder.ts';
 import { Traffic } from './traffic/traffic.ts';
 
 const LAW = 'b300-cc';

@@ -2,8 +2,8 @@ import { type Law, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
-import { runGolden } from './golden.ts';
 import type { GenerationRequest } from './request/request.ts';
+import { runGolden } from './selftest/golden.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 async function cpuOptions(

@@ -1,12 +1,7 @@
 import { basename, resolve } from 'node:path';
 import type { MachineSources } from '@bridgekeeper/attest/node';
-import {
-  type EngineClient,
-  type EngineError,
-  openModel,
-  pinSeal,
-  type SealPolicy,
-} from '@bridgekeeper/engine';
+import type { EngineClient, EngineError } from '@bridgekeeper/engine';
+import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import type { Tokenizer } from '@bridgekeeper/engine';
+import type { Tokenizer } from '@bridgekeeper/engine/text';
 import { UsageError } from '@bridgekeeper/server';
 import type { WrittenRequest } from './client.ts';
 import { Draws } from './draws.ts';

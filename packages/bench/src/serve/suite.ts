@@ -1,4 +1,5 @@
-import { openModel, openTokenizer, type Tokenizer } from '@bridgekeeper/engine';
+import { openModel } from '@bridgekeeper/engine/seal';
+import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
 import { UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { BenchError } from '../errors.ts';

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { openTokenizer } from '@bridgekeeper/engine';
+import { openTokenizer } from '@bridgekeeper/engine/text';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Draws } from './draws.ts';

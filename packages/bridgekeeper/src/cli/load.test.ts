@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { writeModelFolder } from '@bridgekeeper/engine';
+import { writeModelFolder } from '@bridgekeeper/engine/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
 import { runCli } from './program.ts';

@@ -1,4 +1,5 @@
-import type { LoadingStrategy, Rank } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
+import type { Rank } from '@bridgekeeper/engine/models';
 import {
   integer,
   type Kind,

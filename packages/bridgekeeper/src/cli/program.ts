@@ -1,5 +1,6 @@
 import { BenchError } from '@bridgekeeper/bench';
-import { EngineError, ModelError } from '@bridgekeeper/engine';
+import { EngineError } from '@bridgekeeper/engine';
+import { ModelError } from '@bridgekeeper/engine/models';
 import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
 import type { CliIo } from '../io.ts';

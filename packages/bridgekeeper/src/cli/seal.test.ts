@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { writeModelFolder } from '@bridgekeeper/engine';
+import { writeModelFolder } from '@bridgekeeper/engine/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CliIo } from '../io.ts';
 import { runCli } from './program.ts';

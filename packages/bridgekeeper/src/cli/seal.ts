@@ -1,13 +1,13 @@
 import { availableParallelism } from 'node:os';
+import { ModelError } from '@bridgekeeper/engine/models';
 import {
   isChunkSize,
-  ModelError,
   type Seal,
   type SealFault,
   type SealProgress,
   sealModel,
   verifyModel,
-} from '@bridgekeeper/engine';
+} from '@bridgekeeper/engine/seal';
 import { digest, integer, type Kind, readSealKey, UsageError } from '@bridgekeeper/server';
 import type { Command } from 'commander';
 import type { CliIo } from '../io.ts';

@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
-import type { Checkpoint, StoredPart, Traffic } from '@bridgekeeper/engine';
+import type { Traffic } from '@bridgekeeper/engine';
+import type { Checkpoint, StoredPart } from '@bridgekeeper/engine/loader';
 
 /** A range of a file, and what the device should hold of it. */
 export interface CheckOrder {

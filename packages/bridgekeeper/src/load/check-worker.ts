@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { bytesPerElement, checksumOf } from '@bridgekeeper/device';
-import { convertElements, storedBytes } from '@bridgekeeper/engine';
+import { convertElements, storedBytes } from '@bridgekeeper/engine/loader';
 import type { CheckOrder } from './check-contents.ts';
 
 // Sums up what a range of a file should be on the device, block by block.

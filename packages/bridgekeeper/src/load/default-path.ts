@@ -1,7 +1,8 @@
 import { openSync, readSync } from 'node:fs';
 import { SHARED_TENANT } from '@bridgekeeper/bridge';
 import { type Device, type DeviceBuffer, slice } from '@bridgekeeper/device';
-import { type Checkpoint, openCheckpoint, Traffic } from '@bridgekeeper/engine';
+import { Traffic } from '@bridgekeeper/engine';
+import { type Checkpoint, openCheckpoint } from '@bridgekeeper/engine/loader';
 import type { MeasuredRun } from '@bridgekeeper/report';
 
 /** What a load the plain way took. */

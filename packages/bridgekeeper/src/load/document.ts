@@ -1,5 +1,5 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import type { LoadingStrategy } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import type { LoadOutcome } from './run-load.ts';
 

@@ -1,5 +1,6 @@
 import type { LedgerSnapshot } from '@bridgekeeper/bridge';
 import { type Device, DeviceError, slice } from '@bridgekeeper/device';
+import type { Traffic } from '@bridgekeeper/engine';
 import {
   type Checkpoint,
   type FillReport,
@@ -9,17 +10,17 @@ import {
   type LoadProgress,
   loadRank,
   loadVerbatim,
+  openCheckpoint,
+  type ReaderPool,
+} from '@bridgekeeper/engine/loader';
+import {
   ModelError,
   type ModelFiles,
   type ModelSpec,
-  openCheckpoint,
-  openModel,
   type Rank,
-  type ReaderPool,
   readModelSpec,
-  type SealPolicy,
-  type Traffic,
-} from '@bridgekeeper/engine';
+} from '@bridgekeeper/engine/models';
+import { openModel, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { type CheckedContents, checkContents } from './check-contents.ts';
 
 export interface LoadRequest {

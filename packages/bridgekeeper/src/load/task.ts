@@ -1,12 +1,8 @@
 import { type Device, DeviceError } from '@bridgekeeper/device';
-import {
-  type LoadingStrategy,
-  type LoadProgress,
-  type Rank,
-  ReaderPool,
-  type SealPolicy,
-  Traffic,
-} from '@bridgekeeper/engine';
+import { Traffic } from '@bridgekeeper/engine';
+import { type LoadingStrategy, type LoadProgress, ReaderPool } from '@bridgekeeper/engine/loader';
+import type { Rank } from '@bridgekeeper/engine/models';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { peakResidentBytes, resultDocument, tableOf } from '@bridgekeeper/report';
 import {
   configureEngine,

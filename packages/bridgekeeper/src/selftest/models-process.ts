@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { checkRandomModel, type Peer, RANDOM_MODELS } from '@bridgekeeper/engine';
+import { checkRandomModel, type Peer, RANDOM_MODELS } from '@bridgekeeper/engine/selftest';
 import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import type { FromModels, ModelResult, ToModels } from './models.ts';
 import { TransformersPeer } from './peer.ts';

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { invariant } from '@bridgekeeper/bridge';
-import { type ModelCheck, RANDOM_MODELS, type RandomModel } from '@bridgekeeper/engine';
+import { type ModelCheck, RANDOM_MODELS, type RandomModel } from '@bridgekeeper/engine/selftest';
 import type { EngineConfig } from '@bridgekeeper/server';
 
 /** `quick` are few, for when all would take too long. */

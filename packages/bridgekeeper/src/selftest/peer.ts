@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { SequenceLogprobs } from '@bridgekeeper/engine';
+import type { SequenceLogprobs } from '@bridgekeeper/engine/selftest';
 import { z } from 'zod';
 
 const SCRIPT = fileURLToPath(new URL('../../reference/transformers-peer.py', import.meta.url));

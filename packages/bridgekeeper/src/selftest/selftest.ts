@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceInfo } from '@bridgekeeper/device';
-import { type GoldenResult, runGolden } from '@bridgekeeper/engine';
+import { type GoldenResult, runGolden } from '@bridgekeeper/engine/selftest';
 import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import { type CaseResult, type Contract, chooseCases, runCases } from './contract.ts';
 import { chooseModels, isPassed, type ModelResult, type Models, runModels } from './models.ts';

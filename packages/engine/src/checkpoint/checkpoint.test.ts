@@ -15,8 +15,12 @@ import { checkTensors } from '../loader/tensors/check-tensors.ts';
 import { describeModel } from '../models/describe.ts';
 import { ModelError } from '../models/errors.ts';
 import { weightTensors } from '../models/weights.ts';
-import { type ModelFolderOptions, smallConfig, writeModelFolder } from '../testing/model-folder.ts';
-import { type TensorData, writeSafetensors } from '../testing/safetensors-file.ts';
+import {
+  type ModelFolderOptions,
+  smallConfig,
+  writeModelFolder,
+} from '../selftest/model-folder.ts';
+import { type TensorData, writeSafetensors } from '../selftest/safetensors-file.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { parseShardIndex } from './shard-index.ts';
 

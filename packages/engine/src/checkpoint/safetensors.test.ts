@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ModelError } from '../models/errors.ts';
-import { safetensorsBytes, writeSafetensors } from '../testing/safetensors-file.ts';
+import { safetensorsBytes, writeSafetensors } from '../selftest/safetensors-file.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { ShardFile } from './shard-file.ts';
 

@@ -14,8 +14,8 @@ import {
   type Weights,
   weightTensors,
 } from '../models/weights.ts';
-import { type ModelFolderOptions, writeModelFolder } from '../testing/model-folder.ts';
-import { writeSafetensors } from '../testing/safetensors-file.ts';
+import { type ModelFolderOptions, writeModelFolder } from '../selftest/model-folder.ts';
+import { writeSafetensors } from '../selftest/safetensors-file.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import {
   type LoadProgress,

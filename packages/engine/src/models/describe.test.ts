@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { smallConfig } from '../testing/model-folder.ts';
+import { smallConfig } from '../selftest/model-folder.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { smallConfig } from '../testing/model-folder.ts';
+import { smallConfig } from '../selftest/model-folder.ts';
 import { describeModel } from './describe.ts';
 import { ropeFrequencies, ropeTable } from './rope.ts';
 import type { ModelSpec } from './spec.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { smallConfig } from '../testing/model-folder.ts';
+import { smallConfig } from '../selftest/model-folder.ts';
 import { describeModel } from './describe.ts';
 import { parameterCount, weightTensors } from './weights.ts';
 

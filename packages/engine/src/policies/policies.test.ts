@@ -5,7 +5,7 @@ import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineStats, GenerationRequest } from '../request/request.ts';
-import { writeModelFolder } from '../testing/model-folder.ts';
+import { writeModelFolder } from '../selftest/model-folder.ts';
 import { engineOptions, request, withEngine } from '../testing/run.ts';
 import { POLICY_NAMES, type PolicyName } from './policy.ts';
 

@@ -6,7 +6,7 @@ import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { readSamplingDefaults } from '../models/sampling-defaults.ts';
 import { sealModel } from '../sealing/make.ts';
-import { writeModelFolder } from '../testing/model-folder.ts';
+import { writeModelFolder } from '../selftest/model-folder.ts';
 import { readTokenizerFiles } from '../text/tokenizer-files.ts';
 import { SEAL_NAME } from './names.ts';
 import { openModel, pinSeal } from './open-model.ts';

@@ -19,10 +19,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectedDigest, sealedFile } from '../seal/chunks.ts';
 import { openSeal, readSeal, type SealPolicy } from '../seal/open.ts';
 import { readSmallFiles, verifySmallFile } from '../seal/small-files.ts';
-import { type SealOptions, sealModel } from '../sealing/make.ts';
-import { type VerifyOptions, verifyModel } from '../sealing/verify.ts';
-import { writeModelFolder } from '../testing/model-folder.ts';
-import { writeSafetensors } from '../testing/safetensors-file.ts';
+import { writeModelFolder } from '../selftest/model-folder.ts';
+import { writeSafetensors } from '../selftest/safetensors-file.ts';
+import { type SealOptions, sealModel } from './make.ts';
+import { type VerifyOptions, verifyModel } from './verify.ts';
 
 const SEAL = 'bridgekeeper.seal.json';
 const FIRST = 'model-00001-of-00002.safetensors';

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { writeModelFolder } from '../testing/model-folder.ts';
-import { byteLevelTokenizer, sentencePieceTokenizer } from '../testing/tokenizer-json.ts';
+import { writeModelFolder } from '../selftest/model-folder.ts';
+import { byteLevelTokenizer, sentencePieceTokenizer } from '../selftest/tokenizer-json.ts';
 import { openTokenizer, Tokenizer } from './tokenizer.ts';
 
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));

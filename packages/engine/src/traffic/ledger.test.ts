@@ -9,7 +9,7 @@ import type { LoadingStrategy } from '../loader/strategy/loading-strategy.ts';
 import { POLICY_NAMES } from '../policies/policy.ts';
 import type { EngineStats } from '../request/request.ts';
 import { sealModel } from '../sealing/make.ts';
-import { writeModelFolder } from '../testing/model-folder.ts';
+import { writeModelFolder } from '../selftest/model-folder.ts';
 import { engineOptions, generate, request, withEngine } from '../testing/run.ts';
 
 /** What the ledger says crossed is what the device counted, copy for copy and byte for byte. */

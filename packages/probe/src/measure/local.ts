@@ -1,5 +1,5 @@
 import { type DeviceBuffer, elementMatrix, type Graph, slice } from '@bridgekeeper/device';
-import { measureRates } from '@bridgekeeper/engine';
+import { measureRates } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';

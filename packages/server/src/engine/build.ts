@@ -1,6 +1,7 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
-import { createEngine, type Engine, type EngineOptions, ReaderPool } from '@bridgekeeper/engine';
+import { createEngine, type Engine, type EngineOptions } from '@bridgekeeper/engine';
+import { ReaderPool } from '@bridgekeeper/engine/loader';
 import { lawName } from './config/configure.ts';
 import type { EngineConfig } from './config/engine-config.ts';
 import { openDevice } from './open-device.ts';

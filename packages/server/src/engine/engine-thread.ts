@@ -5,8 +5,8 @@ import {
   EngineError,
   type EngineErrorCode,
   type GenerationEvent,
-  ModelError,
 } from '@bridgekeeper/engine';
+import { ModelError } from '@bridgekeeper/engine/models';
 import { buildEngine } from './build.ts';
 import type { EngineThreadData, FromEngine, ToEngine } from './messages.ts';
 

@@ -1,4 +1,5 @@
-import { describeMemory, type SealPolicy } from '@bridgekeeper/engine';
+import { describeMemory } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
 import type { Settings } from '../settings/table.ts';

@@ -1,4 +1,5 @@
-import { EngineError, type EngineErrorCode, TextError } from '@bridgekeeper/engine';
+import { EngineError, type EngineErrorCode } from '@bridgekeeper/engine';
+import { TextError } from '@bridgekeeper/engine/text';
 
 export type ApiErrorType =
   | 'invalid_request_error'

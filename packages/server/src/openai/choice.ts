@@ -1,12 +1,11 @@
-import {
-  type CrossingShare,
-  type Detokenizer,
-  type GenerationEvent,
-  type GenerationRequest,
-  type RequestTiming,
-  StopMatcher,
-  type TokenLogprobs,
+import type {
+  CrossingShare,
+  GenerationEvent,
+  GenerationRequest,
+  RequestTiming,
+  TokenLogprobs,
 } from '@bridgekeeper/engine';
+import { type Detokenizer, StopMatcher } from '@bridgekeeper/engine/text';
 import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { USER_KEY_BYTES } from '@bridgekeeper/engine';
+import { USER_KEY_BYTES } from '@bridgekeeper/engine/seal';
 import { UsageError } from '../settings/resolve.ts';
 import { CommandError, splitWords } from '../settings/shell/words.ts';
 

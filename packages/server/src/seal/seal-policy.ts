@@ -1,4 +1,4 @@
-import type { SealPolicy } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import type { Settings } from '../settings/table.ts';
 import { readSealKey } from './seal-key.ts';
 

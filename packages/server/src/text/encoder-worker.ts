@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { type ModelFiles, openTokenizer, TextError } from '@bridgekeeper/engine';
+import type { ModelFiles } from '@bridgekeeper/engine/models';
+import { openTokenizer, TextError } from '@bridgekeeper/engine/text';
 
 export interface EncodeTask {
   readonly id: number;

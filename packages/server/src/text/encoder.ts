@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
-import { type ModelFiles, TextError, type Tokenizer } from '@bridgekeeper/engine';
+import type { ModelFiles } from '@bridgekeeper/engine/models';
+import { TextError, type Tokenizer } from '@bridgekeeper/engine/text';
 import type { EncodeReply, EncodeTask } from './encoder-worker.ts';
 
 /** Longer texts are encoded elsewhere. About a millisecond's work. */

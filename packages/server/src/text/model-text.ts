@@ -1,11 +1,10 @@
 import {
   type ModelFiles,
-  openTokenizer,
   readModelSpec,
   readSamplingDefaults,
   type SamplingDefaults,
-  type Tokenizer,
-} from '@bridgekeeper/engine';
+} from '@bridgekeeper/engine/models';
+import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { Encoder } from './encoder.ts';
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
-import type { LoadingStrategy } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { chooseLoading } from './choose-loading.ts';
 import { keepLoadingStrategy } from './loading-store.ts';

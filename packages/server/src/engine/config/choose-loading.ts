@@ -2,7 +2,7 @@ import { statfsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
-import { deriveStrategy, type LoadingStrategy } from '@bridgekeeper/engine';
+import { deriveStrategy, type LoadingStrategy } from '@bridgekeeper/engine/loader';
 import type { Decision } from './decision.ts';
 import { loadingPath, readLoadingStrategy } from './loading-store.ts';
 

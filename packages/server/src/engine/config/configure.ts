@@ -17,8 +17,8 @@ import {
   burstSteps,
   type EngineLimits,
   type PolicyName,
-  type SealPolicy,
 } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { UsageError } from '../../settings/resolve.ts';
 import type { Settings } from '../../settings/table.ts';
 import { assumeProfile } from './assume-profile.ts';

@@ -1,6 +1,7 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
-import type { EngineLimits, PolicyName, SealPolicy } from '@bridgekeeper/engine';
+import type { EngineLimits, PolicyName } from '@bridgekeeper/engine';
+import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import type { LoadingDecision } from './choose-loading.ts';
 import type { Decision } from './decision.ts';
 

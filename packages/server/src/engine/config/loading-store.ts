@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { LoadingStrategy } from '@bridgekeeper/engine';
+import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
 import { z } from 'zod';
 import { measuredProfilePath } from './measured-profiles.ts';
 

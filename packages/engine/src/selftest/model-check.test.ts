@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCpuDevice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { engineOptions } from '../testing/run.ts';
 import { compareObserved, compareReferences } from './agreement.ts';
 import { checkRandomModel, type Peer, toleranceOf } from './model-check.ts';
 import { writeModelFolder } from './model-folder.ts';
+import { type ObservedSequence, observe } from './observe.ts';
 import { RANDOM_MODELS, type RandomModel, type Traits } from './random-models.ts';
 import { ReferenceModel, referenceE4m3 } from './reference-model.ts';
-import { engineOptions } from './run.ts';
-import { type ObservedSequence, observe } from './traffic.ts';
 
 async function options(model: string) {
   const device = await openCpuDevice({ threads: 1 });

@@ -1,4 +1,4 @@
-import type { ObservedSequence } from './traffic.ts';
+import type { ObservedSequence } from './observe.ts';
 
 /** Log-probabilities of the next token after each token of a sequence: [tokens][vocabulary]. */
 export type SequenceLogprobs = readonly Float64Array[];

@@ -13,9 +13,9 @@ import {
   type SequenceLogprobs,
 } from './agreement.ts';
 import { writeModelFolder } from './model-folder.ts';
+import { observe } from './observe.ts';
 import type { RandomModel } from './random-models.ts';
 import { ReferenceModel, referenceE4m3 } from './reference-model.ts';
-import { observe } from './traffic.ts';
 
 /** Another implementation: log-probabilities of `sequences` under the model in `folder`. */
 export type Peer = (

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { invariant } from '@bridgekeeper/bridge';
 import { slice } from '@bridgekeeper/device';
 import { z } from 'zod';
-import { type EngineOptions, type PreparedModel, prepareModel, startEngine } from './create.ts';
-import type { Engine } from './engine.ts';
-import { EngineError } from './request/request.ts';
-import { GREEDY } from './request/sampling.ts';
-import { Sequence } from './scheduler/sequence.ts';
+import { type EngineOptions, type PreparedModel, prepareModel, startEngine } from '../create.ts';
+import type { Engine } from '../engine.ts';
+import { EngineError } from '../request/request.ts';
+import { GREEDY } from '../request/sampling.ts';
+import { Sequence } from '../scheduler/sequence.ts';
 
 const goldenFile = z.array(
   z.object({

@@ -1,0 +1,1 @@
+export { writeModelFolder } from '../selftest/model-folder.ts';
