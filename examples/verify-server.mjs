@@ -40,6 +40,6 @@ for (const { subject, kind, status, statement } of claims) {
 const isVerified = verdict.result === 'verified';
 console.log(isVerified ? '\nVERIFIED' : '\nREFUSED, because');
 for (const { subject, kind, text } of verdict.reasons) {
-  console.log(`  ${subject}${kind === '' ? '' : ` ${kind}`}: ${text}`);
+  console.log(`  ${subject}${kind === 'any' ? '' : ` ${kind}`}: ${text}`);
 }
 process.exitCode = isVerified ? 0 : 1;
