@@ -82,18 +82,23 @@ const sentence = (text: string): string => {
 function settingRow({ name, value, help }: Flag): string {
   const [, text, fallback = '', variable = ''] =
     /^(.*?)(?: \(default: ([^)]*)\))?(?: \[(\w+)\])?$/.exec(help) ?? [];
-  return `| ${code(name)} | ${code(value)} | ${code(fallback)} | ${code(variable)} | ${cell(text!)} |`;
+  const cells = [name, value, fallback, variable].map(code);
+  return `| ${cells.join(' | ')} | ${cell(text!)} |`;
 }
 
 const flagRow = ({ name, value, help }: Flag): string =>
   `| ${code(name)} | ${code(value)} | ${cell(help)} |`;
 
-const PREFACE = `# Commands and flags
-
-Made from \`bridgekeeper --help\`; a test holds it to that (\`packages/bridgekeeper/src/reference.test.ts\`; add \`-u\` to write it anew).
-
-Settings come from flags, then from the environment variable, then from the file that \`--config\` names (YAML; its keys are the flags without dashes), then from the default. A switch that is on by default is turned off by its \`--no-\` form. \`<n>\` may be written \`256M\` or \`1G\` where it is a number of bytes. Every command also takes \`--help\`. Exit codes: 0 done, 1 failed, 2 bad usage or input.
-`;
+const PREFACE = [
+  '# Commands and flags',
+  'Made from `bridgekeeper --help`. A test holds it to that, and writes it anew with `-u`: ' +
+    '`npm test -- packages/bridgekeeper/dist/reference -u`.',
+  'Settings come from flags, then from the environment variable, then from the file that ' +
+    '`--config` names (YAML; its keys are the flags without dashes), then from the default. A ' +
+    'switch that is on by default is turned off by its `--no-` form. Numbers may be written ' +
+    '`16K`, `256M` or `1G`. Every command also takes `--help`. Exit codes: 0 done, 1 failed, 2 ' +
+    'bad usage or input.\n',
+].join('\n\n');
 
 async function flagsPage(): Promise<string> {
   const { commands } = await helpOf();
