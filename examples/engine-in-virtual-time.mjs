@@ -16,6 +16,7 @@ const OUTPUT_TOKENS = 128;
 
 /** Tokens a second, and crossings a token, of one policy under one profile's law. */
 async function measure(policy, profile) {
+  const { idleTollNs, queuedTollNs } = profile.crossings.d2h.pinned;
   const clock = new VirtualClock();
   clock.runFreely(); // time moves on as soon as everything waits for it
   const device = openModelDevice({ clock, law: profileLaw(profile) });
@@ -27,10 +28,7 @@ async function measure(policy, profile) {
     dummy: true, // only config.json is read; the modelled device computes nothing
     quantization: undefined,
     kvFormat: 'element',
-    burst: {
-      tollNs: profile.crossings.d2h.pinned.idleTollNs,
-      interTokenLimitNs: 50_000_000,
-    },
+    burst: { tollNs: idleTollNs + queuedTollNs, interTokenLimitNs: 50_000_000 },
     maxModelTokens: PROMPT_TOKENS + OUTPUT_TOKENS,
     maxRows: REQUESTS,
     maxBatchTokens: 2048,
