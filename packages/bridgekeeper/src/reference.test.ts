@@ -2,12 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli } from './cli/program.ts';
+import { testIo } from './testing/test-io.ts';
 
-// docs/reference says what the program does; here the program is asked. It is run as a user runs
-// it, so that these tests hold wherever its parts live.
+// docs/reference says what the program does; here the program itself is asked, from the outside, so
+// that these tests hold wherever its parts are.
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -44,10 +45,9 @@ function helpOf(...command: string[]): Promise<Help> {
 }
 
 async function readHelp(command: readonly string[]): Promise<Help> {
-  const child = spawn(process.execPath, [MAIN, ...command, '--help'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const text = (await textOf(child.stdout)).replaceAll(ROOT, '');
+  const { io, out } = testIo();
+  expect(await runCli([...command, '--help'], io)).toBe(0);
+  const text = out.join('\n').replaceAll(ROOT, '');
   const [head = '', ...sections] = text.split(/\n\n(?=\S)/);
   const summaries = sections.filter((section) => !/^\w+:/.test(section));
   const entries = (title: string): string[] => {
