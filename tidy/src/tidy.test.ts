@@ -130,6 +130,20 @@ describe('folder layers', () => {
     ]);
   });
 
+  test('an index that the manifest exports may use every folder, wherever it lies', () => {
+    const exports = {
+      '.': { default: './dist/index.js' },
+      './kv': { default: './dist/kv/index.js' },
+    };
+    const named = JSON.stringify({ name: '@bridgekeeper/engine', exports });
+    const files = {
+      ...engine,
+      'packages/engine/package.json': named,
+      [`${src}/kv/index.ts`]: "export { start } from '../runner/start.ts';",
+    };
+    expect(verdict(rule, files)).toEqual([]);
+  });
+
   test('a file beside the folders may have a layer of its own', () => {
     const files = { ...engine, [`${src}/create.ts`]: "import './runner/start.ts';" };
     expect(verdict(rule, files)).toEqual([expect.stringContaining('. may not import')]);

@@ -1,9 +1,55 @@
-export * from './clock.ts';
-export * from './crossing.ts';
-export * from './invariant.ts';
-export * from './law.ts';
-export * from './ledger.ts';
-export * from './profile.ts';
-export * from './profile-law.ts';
-export * from './reference-profiles.ts';
-export * from './scheduler.ts';
+export type { Clock } from './clock.ts';
+export {
+  type Crossing,
+  type CrossingRecord,
+  type Direction,
+  type HostMemoryKind,
+  PURPOSES,
+  type Purpose,
+  SHARED_TENANT,
+} from './crossing.ts';
+export { InvariantError, invariant } from './invariant.ts';
+export {
+  type ChannelState,
+  type CrossingSchedule,
+  FRESH_CHANNEL,
+  type Law,
+  type Situation,
+} from './law.ts';
+export {
+  ACCOUNTS,
+  type Account,
+  Ledger,
+  type LedgerOptions,
+  type LedgerSnapshot,
+  OTHERS,
+} from './ledger.ts';
+export {
+  type CrossingCost,
+  FORBIDDEN_FEATURES,
+  type ForbiddenFeature,
+  PROFILE_SCHEMA,
+  type Profile,
+  ProfileError,
+  type ProfileErrorCode,
+  parseProfile,
+  type Roofline,
+} from './profile.ts';
+export { aloneNs, profileLaw } from './profile-law.ts';
+export {
+  isReferenceProfileName,
+  REFERENCE_PROFILE_NAMES,
+  type ReferenceProfileName,
+  referenceProfile,
+} from './reference-profiles.ts';
+export {
+  CHUNK_BYTES_MIN,
+  chunkBytesWithin,
+  createScheduler,
+  isUrgent,
+  type SchedulerAction,
+  type SchedulerEvent,
+  type SchedulerOptions,
+  type SchedulerState,
+  step,
+} from './scheduler.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { EngineFile } from './command/engine-command.ts';
 import { judge } from './examine.ts';
-import { engineFacts, factsWith } from './testing-facts.ts';
+import { engineFacts, factsWith } from './testing/facts.ts';
 
 /** A planned command on a confidential B300: corrected, and the rules that asked for it. */
 function examine(source: string, version: string, settings?: EngineFile['settings']) {

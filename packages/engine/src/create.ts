@@ -54,7 +54,7 @@ export interface EngineOptions extends EngineLimits {
   readonly device: Device;
   /** How reports name the law that the device imposes. */
   readonly lawName: string;
-  /** What crossings cost here, as far as is known: bulk is cut by it. Absent or null: nothing is. */
+  /** What crossings cost here, as far as is known: bulk is cut by it. null: nothing is known. */
   readonly bridge?: Profile | null | undefined;
   readonly policy: PolicyName;
   /** A Hugging Face model folder. */

@@ -31,9 +31,15 @@ function unitOf(path: string, root: string, named: ReadonlySet<string>): string 
   return named.has(rest) ? rest : '.';
 }
 
-/** Where the outside comes in: above all layers. */
-const isFront = (path: string, exported: ReadonlySet<string>): boolean =>
-  exported.has(path) || path.endsWith('/index.ts') || isStarted(path);
+/**
+ * Where the outside comes in, above all layers: an index, wherever the manifest exports one, and
+ * what is started. A single file that the manifest exports (a clock, say) has its place among the
+ * others.
+ */
+function isFront(path: string, unit: string, exported: ReadonlySet<string>): boolean {
+  if (path.endsWith('/index.ts')) return unit === '.' || exported.has(path);
+  return unit === '.' && isStarted(path);
+}
 
 /** An area's units and all imports between them, of types as well, without what is for tests. */
 interface Area {
@@ -49,13 +55,15 @@ function areaOf(area: string, named: ReadonlySet<string>, repository: Repository
   for (const { path, links } of repository.sources) {
     if (!path.startsWith(root) || isTesting(path)) continue;
     const from = unitOf(path, root, named);
-    const isFrontOfArea = from === '.' && isFront(path, exported);
+    const isFrontOfArea = isFront(path, from, exported);
     if (!isFrontOfArea) units.add(from);
     for (const link of links) {
       const target = resolve(link, path, repository);
       if (target?.startsWith(root) !== true) continue;
       const to = unitOf(target, root, named);
-      if (to === '.' && isFront(target, exported)) {
+      if (isFront(target, to, exported)) {
+        // A program is started by its address, from anywhere.
+        if (link.kind === 'file') continue;
         crossings.push({ from, to: FRONT, path, line: link.line, target });
       } else if (!isFrontOfArea && from !== to) {
         crossings.push({ from, to, path, line: link.line, target });

@@ -81,6 +81,7 @@ const seconds = (value: number) => `${value.toFixed(3)} s`;
 export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeakBytes: number) {
   const { report, totalSeconds, checked } = outcome;
   const { strategy, rates, bytes, streamSeconds, times } = report;
+  const { memory } = strategy;
   const lanes =
     strategy.contexts === 0 ? 'over the launching context' : `over ${strategy.contexts} contexts`;
   const crossers = strategy.crossedBy === 'readers' ? 'by the threads that read' : lanes;
@@ -90,7 +91,7 @@ export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeak
   const what = outcome.architecture ?? 'no architecture known here: tensors as they are stored';
   const lines = [
     `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${gigabytes(bytes)} read`,
-    `by ${readers} ${source}, chunks of ${mib} MiB cross from ${strategy.memory} memory ${crossers}`,
+    `by ${readers} ${source}, chunks of ${mib} MiB cross from ${memory} memory ${crossers}`,
     '',
     row('stage', 'bytes', 'time', 'alone'),
     row('open', '', seconds(outcome.openSeconds), ''),

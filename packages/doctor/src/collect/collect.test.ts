@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { CommandError } from '@bridgekeeper/server';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { optionNumber } from '../command/queries.ts';
-import { settingsWith } from '../testing-facts.ts';
+import { settingsWith } from '../testing/facts.ts';
 import { readPlannedEngine, readRunningEngine } from './engine.ts';
 import { collectFacts } from './facts.ts';
 import { descends, readGpus } from './gpus.ts';

@@ -4,7 +4,7 @@ import { correct } from '../command/correct.ts';
 import type { FactName, FactValues } from '../facts.ts';
 import { unknown } from '../facts.ts';
 import { diagnose } from '../rule.ts';
-import { engineFacts, factsWith, settingsWith } from '../testing-facts.ts';
+import { engineFacts, factsWith, settingsWith } from '../testing/facts.ts';
 import { RULES } from './index.ts';
 import { SOURCES } from './sources.ts';
 

@@ -8,14 +8,10 @@ import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
-import {
-  parameterCount,
-  type WeightMatrix,
-  type Weights,
-  weightTensors,
-} from '../models/weights.ts';
+import { type WeightMatrix, type Weights, weightTensors } from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../selftest/model-folder.ts';
 import { writeSafetensors } from '../selftest/safetensors-file.ts';
+import { parameterCount } from '../testing/parameter-count.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import {
   type LoadProgress,

@@ -2,11 +2,11 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { smallConfig } from '../selftest/model-folder.ts';
+import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';
 import { readSamplingDefaults } from './sampling-defaults.ts';
-import { parameterCount } from './weights.ts';
 
 const inRepository = (path: string) =>
   fileURLToPath(new URL(`../../../../${path}`, import.meta.url));

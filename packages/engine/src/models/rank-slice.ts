@@ -11,8 +11,8 @@ export interface Rank {
 type Range = readonly [number, number];
 
 /**
- * What of `tensors` a rank holds: attention by heads, the gated layer by its intermediate width, the
- * head by vocabulary; norms and the table whole. Sums over ranks follow the output and down
+ * What of `tensors` a rank holds: attention by heads, the gated layer by its intermediate width,
+ * the head by vocabulary; norms and the table whole. Sums over ranks follow the output and down
  * products, so their biases belong to rank 0 alone. Throws ModelError `unsupported` where the
  * model cannot be divided so.
  */

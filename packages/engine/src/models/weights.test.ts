@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { smallConfig } from '../selftest/model-folder.ts';
+import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
-import { parameterCount, weightTensors } from './weights.ts';
+import { weightTensors } from './weights.ts';
 
 function planOf(config: Record<string, unknown>) {
   const plan = weightTensors(describeModel(smallConfig({ config })));

@@ -240,11 +240,6 @@ export function weightTensors(spec: ModelSpec): WeightTensor[] {
   ];
 }
 
-/** Parameters of the model: a tied head counts once. */
-export function parameterCount(spec: ModelSpec): number {
-  return weightTensors(spec).reduce((total, tensor) => total + tensor.elements, 0);
-}
-
 /** Every matrix of a layer that a token is multiplied by. */
 export function layerMatrices({ qkv, output, feedForward }: LayerWeights): WeightMatrix[] {
   return [qkv, output, feedForward.gateUp, feedForward.down];

@@ -27,7 +27,7 @@ export function burstSteps({ tollNs, interTokenLimitNs }: BurstLimits, stepNs: n
 }
 
 /** Launches in flight that keep the GPU busy while one launch's results cross and are taken in. */
-export function burstLaunches({ tollNs }: BurstLimits, steps: number, stepNs: number): number {
+function burstLaunches({ tollNs }: BurstLimits, steps: number, stepNs: number): number {
   const crossing = Math.ceil((2 * tollNs) / (steps * stepNs));
   return Math.min(IN_FLIGHT, 1 + Math.max(1, crossing));
 }

@@ -11,7 +11,6 @@ import {
   sealedFile,
 } from './chunks.ts';
 import { decryptChunk } from './cipher.ts';
-import type { Seal } from './manifest.ts';
 import { isSmallName, TEMPLATE_FOLDER } from './names.ts';
 import type { OpenedSeal } from './open.ts';
 
@@ -45,20 +44,10 @@ export async function smallNames(folder: string): Promise<string[]> {
 }
 
 /**
- * Checks a file beside the weights: `bytes` as they lie in the folder of a model that is not
- * encrypted, or undefined where there is no such file. Throws ModelError `seal-mismatch`, also for
- * a file that was not there, or was, when the model was sealed.
- */
-export function verifySmallFile(seal: Seal, name: string, bytes: Uint8Array | undefined): void {
-  if (bytes !== undefined) openSmallFile({ seal, key: null }, name, bytes);
-  else if (seal.files.some((file) => file.name === name)) throw gone(name);
-}
-
-/**
  * The plaintext of a sealed file beside the weights, from its bytes in the folder. Throws
  * ModelError `seal-mismatch`.
  */
-export function openSmallFile(opened: OpenedSeal, name: string, stored: Uint8Array): Uint8Array {
+function openSmallFile(opened: OpenedSeal, name: string, stored: Uint8Array): Uint8Array {
   const { seal } = opened;
   const { index, file } = sealedFile(seal, name);
   checkLength(file, stored.length);
@@ -74,8 +63,8 @@ export function openSmallFile(opened: OpenedSeal, name: string, stored: Uint8Arr
 }
 
 /**
- * All sealed files beside the weights, by name, as they were sealed. Whoever reads them from here
- * reads what was verified, and nothing that was put into the folder since. Throws ModelError.
+ * All sealed files beside the weights, by name, as they were sealed. What is read from here
+ * was verified, and is nothing that was put into the folder since. Throws ModelError.
  */
 export async function readSmallFiles(
   folder: string,

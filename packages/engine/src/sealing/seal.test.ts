@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectedDigest, sealedFile } from '../seal/chunks.ts';
 import { openSeal, readSeal, type SealPolicy } from '../seal/open.ts';
-import { readSmallFiles, verifySmallFile } from '../seal/small-files.ts';
+import { readSealedText, readSmallFiles } from '../seal/small-files.ts';
 import { writeModelFolder } from '../selftest/model-folder.ts';
 import { writeSafetensors } from '../selftest/safetensors-file.ts';
 import { type SealOptions, sealModel } from './make.ts';
@@ -319,16 +319,21 @@ describe('a policy', () => {
     await expect(replaced).rejects.toEqual(failure('seal-mismatch', 'not encrypted'));
   });
 
-  test('of small files covers those that are not there', async () => {
+  test('of small files covers those that were taken away, changed or put there', async () => {
     const folder = await sealedFolder(false);
-    const found = (await readSeal(folder))!;
-    const config = await readFile(join(folder, 'config.json'));
-    verifySmallFile(found, 'config.json', config);
-    verifySmallFile(found, 'generation_config.json', undefined);
-    const verify = (name: string, bytes?: Uint8Array) => () => verifySmallFile(found, name, bytes);
-    const refused = failure('seal-mismatch', '');
-    expect(verify('config.json')).toThrow(refused);
-    expect(verify('config.json', config.subarray(1))).toThrow(refused);
-    expect(verify('generation_config.json', config)).toThrow(refused);
+    const opened = { seal: (await readSeal(folder))!, key: null };
+    const path = join(folder, 'config.json');
+    const config = await readFile(path);
+    const read = () => readSmallFiles(folder, opened);
+    await writeFile(join(folder, 'generation_config.json'), '{}');
+    expect((await read()).get('config.json')).toEqual(new Uint8Array(config));
+    expect((await read()).has('generation_config.json')).toBe(false);
+    expect(await readSealedText(folder, opened, 'generation_config.json')).toBeUndefined();
+    for (const change of [config.subarray(1), config.map((byte) => byte ^ 1)]) {
+      await writeFile(path, change);
+      await expect(read()).rejects.toEqual(failure('seal-mismatch', 'config.json'));
+    }
+    await rm(path);
+    await expect(read()).rejects.toEqual(failure('seal-mismatch', 'not in the folder any more'));
   });
 });

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { sentencePieceTokenizer } from '../selftest/tokenizer-json.ts';
+import { sentencePieceTokenizer } from '../testing/sentencepiece-json.ts';
 import type { Detokenizer } from './detokenizer.ts';
 import { Tokenizer } from './tokenizer.ts';
 import { incompleteTail } from './utf8.ts';

@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeModelFolder } from '../selftest/model-folder.ts';
-import { byteLevelTokenizer, sentencePieceTokenizer } from '../selftest/tokenizer-json.ts';
+import { byteLevelTokenizer } from '../selftest/tokenizer-json.ts';
+import { sentencePieceTokenizer } from '../testing/sentencepiece-json.ts';
 import { openTokenizer, Tokenizer } from './tokenizer.ts';
 
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));

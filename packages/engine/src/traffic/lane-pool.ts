@@ -17,7 +17,7 @@ export class LanePool {
     while (this.#own.length < count) this.#own.push(this.#open(this.#own.length));
   }
 
-  /** `count` lanes; fewer where the machine refused some. Throws DeviceError when it refused all. */
+  /** `count` lanes; fewer where the machine refused some. Throws DeviceError if it refused all. */
   async lanes(count: number): Promise<readonly Lane[]> {
     this.grow(count);
     const settled = await Promise.allSettled(this.#own.slice(0, count));

@@ -114,7 +114,7 @@ describe('a route', () => {
     expect([first, second]).toEqual([2, 2]);
   });
 
-  test('a crossing that fails is not made further, fails once it is over, and fails alone', async () => {
+  test('a crossing that fails is not made further, and fails alone', async () => {
     const route = await traffic.openRoute('kv');
     const large = request('kv-restore', 512 * MIB);
     const broken = route.cross({ ...large, hostOffsetBytes: 256 * MIB });
@@ -167,7 +167,7 @@ describe('traffic', () => {
     expect(lanes.map(({ kind }) => kind)).toEqual(['inline', 'worker']);
   });
 
-  test('opens lanes ahead, for weights first and for steps then; one bulk route at a time', async () => {
+  test('opens lanes ahead, for weights first and for steps then', async () => {
     traffic.reserve(2);
     const bulk = await traffic.bulkRoute(2);
     const again = await traffic.bulkRoute(1);

@@ -113,7 +113,7 @@ export class Traffic {
     await this.#pool.close();
   }
 
-  /** For threads that copy up what they read; null where a law is imposed: lanes make all copies. */
+  /** For threads that copy up what they read; null under an imposed law: lanes make all copies. */
   threadUploads(): ThreadUploads | null {
     const start = this.#device.uploaderStart();
     if (start === null) return null;

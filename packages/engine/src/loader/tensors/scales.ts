@@ -44,8 +44,8 @@ export function scaleTensor(
 }
 
 /**
- * Reads the scales of every FP8 matrix of `wanted`, as linear operations take them. Throws ModelError
- * `malformed` for scales that are negative, infinite or NaN.
+ * Reads the scales of every FP8 matrix of `wanted`, as linear operations take them. Throws
+ * ModelError `malformed` for scales that are negative, infinite or NaN.
  */
 export async function readScales(
   checkpoint: Checkpoint,

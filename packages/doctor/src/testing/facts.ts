@@ -1,7 +1,7 @@
 import { resolveSettings } from '@bridgekeeper/server';
-import { type EngineFile, readEngineCommand } from './command/engine-command.ts';
-import { type Facts, type FactValues, known } from './facts.ts';
-import { parseVersion } from './version.ts';
+import { type EngineFile, readEngineCommand } from '../command/engine-command.ts';
+import { type Facts, type FactValues, known } from '../facts.ts';
+import { parseVersion } from '../version.ts';
 
 /** Bridgekeeper's settings by flags, as the command line would settle them. */
 export function settingsWith(flags: Readonly<Record<string, string>> = {}) {
