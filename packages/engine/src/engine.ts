@@ -2,7 +2,7 @@ import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
-import { checkRequest } from './request/check-request.ts';
+import { type CheckedRequest, checkRequest } from './request/check-request.ts';
 import {
   type EngineCard,
   type EngineClient,
@@ -64,16 +64,21 @@ export class Engine implements EngineClient {
   }
 
   submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
+    this.admit(checkRequest(request, this.card, this.#open), onEvent);
+  }
+
+  /**
+   * As `submit`, for a request that was checked already: on another thread, whose sender would
+   * otherwise wait for this one to hear of a mistake.
+   */
+  admit(request: CheckedRequest, onEvent: (event: GenerationEvent) => void): void {
     if (this.#state !== 'running') {
       throw new EngineError('shutting-down', 'the engine is shutting down');
     }
-    checkRequest(request, this.card, this.#open);
-    const { sampling, promptTokens } = request;
-    const room = this.card.maxModelTokens - promptTokens.length;
-    const capped = { ...sampling, maxTokens: Math.min(sampling.maxTokens, room) };
+    invariant(!this.#open.has(request.id), 'a checked request has an id of its own');
     const sequence = new Sequence(
-      { ...request, sampling: capped },
-      sampling.seed ?? this.#parts.drawSeed(),
+      request,
+      request.sampling.seed ?? this.#parts.drawSeed(),
       this.#arrivals++,
       this.#clock.nowNs(),
     );

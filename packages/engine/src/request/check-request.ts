@@ -1,15 +1,19 @@
 import { type EngineCard, EngineError, type GenerationRequest } from './request.ts';
 import { checkSampling } from './sampling.ts';
 
+/** A request that `checkRequest` let through, as it is run. Plain data: it may cross threads. */
+export type CheckedRequest = GenerationRequest;
+
 /**
- * Everything that can be wrong with a request, before it is queued. Throws EngineError; messages
- * never carry tokens. `open` is what is in flight.
+ * Everything that can be wrong with a request, before it is queued. Returns it with `maxTokens` cut
+ * to the room that its prompt leaves in the context. Throws EngineError; messages never carry
+ * tokens. `open` is what is in flight.
  */
 export function checkRequest(
   request: GenerationRequest,
   card: EngineCard,
   open: ReadonlyMap<string, unknown>,
-): void {
+): CheckedRequest {
   const { vocabularySize, maxModelTokens } = card;
   if (open.has(request.id)) {
     throw new EngineError('bad-request', 'a request with this id is in flight', 'request_id');
@@ -33,4 +37,7 @@ export function checkRequest(
     const message = `${open.size} requests are in flight, the most this server takes`;
     throw new EngineError('queue-full', `${message}: try again later`);
   }
+  const { sampling } = request;
+  const maxTokens = Math.min(sampling.maxTokens, maxModelTokens - length);
+  return { ...request, sampling: { ...sampling, maxTokens } };
 }

@@ -62,7 +62,7 @@ function serve(engine: Engine, nowNs: () => number): void {
       case 'submit':
         outbox.opened();
         try {
-          engine.submit(message.request, outbox.add);
+          engine.admit(message.request, outbox.add);
         } catch (error) {
           outbox.add(refusal(message.request.id, error));
         }
@@ -80,10 +80,7 @@ function serve(engine: Engine, nowNs: () => number): void {
   });
 }
 
-/**
- * What the client's own check let through but the engine refused: only a race of shutting down
- * does.
- */
+/** What was checked, but came when the engine had begun to shut down. */
 function refusal(id: string, error: unknown): GenerationEvent {
   const message = error instanceof EngineError ? error.message : 'the engine refused the request';
   const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };

@@ -110,8 +110,8 @@ export class SyntheticEngine implements EngineClient {
 
   submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
     if (this.#state !== 'running') throw new EngineError('shutting-down', 'shutting down');
-    checkRequest(request, this.card, this.#open);
-    this.#open.set(request.id, { request, onEvent, produced: 0 });
+    const checked = checkRequest(request, this.card, this.#open);
+    this.#open.set(request.id, { request: checked, onEvent, produced: 0 });
     this.#counters.promptTokens += request.promptTokens.length;
     this.#schedule();
   }

@@ -47,9 +47,9 @@ export class ThreadedEngine implements EngineClient {
   submit(request: GenerationRequest, onEvent: OnEvent): void {
     if (this.#dead) throw new EngineError('engine-failed', 'the engine has failed');
     if (this.#closing) throw new EngineError('shutting-down', 'the server is shutting down');
-    checkRequest(request, this.card, this.#open);
+    const checked = checkRequest(request, this.card, this.#open);
     this.#open.set(request.id, onEvent);
-    this.#post({ kind: 'submit', request });
+    this.#post({ kind: 'submit', request: checked });
   }
 
   cancel(id: string): void {
