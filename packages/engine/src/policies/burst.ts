@@ -51,7 +51,7 @@ export class BurstControl {
   observe({ plan, committedNs }: Committed, isBusy: boolean): void {
     const sinceLastNs = this.#lastNs === undefined ? undefined : committedNs - this.#lastNs;
     this.#lastNs = isBusy && plan.prefill.length === 0 ? committedNs : undefined;
-    if (sinceLastNs === undefined || plan.prefill.length > 0 || plan.decode.length === 0) return;
+    if (sinceLastNs === undefined || plan.prefill.length > 0) return;
     const observedNs = Math.max(1, sinceLastNs / plan.steps);
     const before = this.#stepNs ?? observedNs;
     this.#stepNs = before + FOLLOW * (observedNs - before);

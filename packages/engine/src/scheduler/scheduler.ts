@@ -1,6 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
 import type { PagePool } from '../kv/page-pool.ts';
-import { PrefixCache } from '../kv/prefix-cache.ts';
+import { PrefixCache, type PrefixMatch } from '../kv/prefix-cache.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
@@ -99,13 +99,15 @@ export class Scheduler {
 
   /**
    * Chooses the next launch's work and gives it rows and pages: up to `steps` decode steps, or one
-   * while prompts are being computed, which should not wait for a burst. Earlier launches need not
+   * while prompts are or could be computed, which should not wait for a burst. Earlier launches need not
    * have been committed: everything a plan changes on the device happens behind them. A plan is
    * empty when all that is left is on its way.
    */
   plan(nowNs: number, steps = 1): StepPlan {
     const pageWrites: PageWrite[] = [];
-    const canAdmit = this.#waiting.length > 0 && this.#rows.includes(undefined);
+    const next = this.#waiting[0];
+    const canAdmit =
+      next !== undefined && this.#rows.includes(undefined) && this.#fits(next) !== undefined;
     const isPrefilling = canAdmit || this.#running.some(({ phase }) => phase === 'prefill');
     const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
     const { decode } = planned;
@@ -237,17 +239,10 @@ export class Scheduler {
    * returns false.
    */
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
-    const { pageTokens } = this.#limits;
-    // A prompt whose logprobs are wanted is computed whole.
-    const wantsAll = sequence.request.sampling.promptLogprobs !== undefined;
-    const matched = wantsAll ? { pages: 0, fromCache: 0 } : this.#prefixes.match(sequence);
-    const needed = Math.ceil(sequence.length / pageTokens) - matched.pages;
-    // Each running row may need a page soon: admitting into their last ones would only preempt
-    // them.
-    const headroom = this.#running.length;
-    if (needed + matched.fromCache + headroom > this.#pool.available) return false;
+    const matched = this.#fits(sequence);
+    if (matched === undefined) return false;
     this.#prefixes.claim(sequence, matched);
-    sequence.computed = matched.pages * pageTokens;
+    sequence.computed = matched.pages * this.#limits.pageTokens;
     if (sequence.preemptions === 0) {
       sequence.cachedTokens = sequence.computed;
       this.counters.prefixQueriedTokens += sequence.length;
@@ -257,6 +252,19 @@ export class Scheduler {
     if (first.count > 0) pageWrites.push(first);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
     return true;
+  }
+
+  /** What is cached of a waiting sequence; undefined while pages for the rest cannot be had. */
+  #fits(sequence: Sequence): PrefixMatch | undefined {
+    // A prompt whose logprobs are wanted is computed whole.
+    const wantsAll = sequence.request.sampling.promptLogprobs !== undefined;
+    const matched = wantsAll ? { pages: 0, fromCache: 0 } : this.#prefixes.match(sequence);
+    const needed = Math.ceil(sequence.length / this.#limits.pageTokens) - matched.pages;
+    // Each running row may need a page soon: admitting into their last ones would only preempt
+    // them.
+    const headroom = this.#running.length;
+    const fits = needed + matched.fromCache + headroom <= this.#pool.available;
+    return fits ? matched : undefined;
   }
 
   /**

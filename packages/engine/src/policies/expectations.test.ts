@@ -1,0 +1,382 @@
+import { type Profile, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
+import { describe, expect, test } from 'vitest';
+import { createEngine, type EngineOptions } from '../create.ts';
+import type { Engine } from '../engine.ts';
+import type { EngineStats, GenerationRequest } from '../request/request.ts';
+import { engineOptions, request } from '../testing/run.ts';
+import type { PolicyName } from './policy.ts';
+
+/**
+ * What each policy must reach on a machine whose every time is a round number, so that the figures
+ * follow from the law by hand. The real engine runs on the modelled device, in virtual time.
+ *
+ * The GPU: every kernel takes the same time, bytes and arithmetic none.
+ * The bridge: a crossing takes its toll, and its bytes no time.
+ */
+interface Machine {
+  /** A decode step's kernels. */
+  readonly stepNs: number;
+  /** A crossing, and what it takes more behind queued work. */
+  readonly tollNs: number;
+  readonly queuedTollNs: number;
+  /** Copies block the thread that issues them until they are done; else issuing takes ISSUE_NS. */
+  readonly blocks: boolean;
+}
+
+/** Storyteller's step: begin, embed, five operations a layer, head, sample, advance. */
+const LAYERS = 8;
+const STEP_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 2;
+/** A chunk of prompts with its command: apply, embed, layers, select, head, sample, advance. */
+const PROMPT_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 1 + 2;
+const LAUNCH_NS = 5e3;
+const GRAPH_LAUNCH_NS = 10e3;
+const ISSUE_NS = 2e3;
+const KV_LIMIT_TOKENS = 512;
+
+/** As fast as a large model's step, behind the bridge of a confidential B300. */
+const CONFIDENTIAL: Machine = { stepNs: 9e6, tollNs: 22e3, queuedTollNs: 308e3, blocks: true };
+/** The same behind a bridge as of a machine without confidential computing. */
+const FREE: Machine = { stepNs: 9e6, tollNs: 9e3, queuedTollNs: 0, blocks: false };
+/** A bridge that costs as much as a step does. */
+const DEAR: Machine = { stepNs: 2.25e6, tollNs: 1.5e6, queuedTollNs: 3e6, blocks: true };
+
+const kernelNs = ({ stepNs }: Machine) => stepNs / STEP_KERNELS;
+const promptNs = (machine: Machine) => PROMPT_KERNELS * kernelNs(machine);
+
+function profileOf({ stepNs, tollNs, queuedTollNs, blocks }: Machine): Profile {
+  const cost = {
+    idleTollNs: tollNs,
+    queuedTollNs,
+    freshTollNs: 0,
+    bandwidth: [{ bytes: 1, bytesPerSecond: 1e30 }],
+    issuer: blocks
+      ? { blockedUntil: 'done' as const }
+      : { blockedUntil: 'issued' as const, issueNs: ISSUE_NS },
+  };
+  const both = { pinned: cost, pageable: cost };
+  const base = referenceProfile('b300-cc');
+  return {
+    ...base,
+    crossings: { h2d: both, d2h: both },
+    contextSerialises: blocks,
+    submission: {
+      launchNs: LAUNCH_NS,
+      launchWithWaitNs: LAUNCH_NS,
+      graphLaunchNs: GRAPH_LAUNCH_NS,
+      graphNodeNs: 0,
+    },
+    roofline: {
+      ...base.roofline,
+      copyBytesPerSecond: 1e30,
+      bf16FlopsPerSecond: 1e30,
+      fp8FlopsPerSecond: 1e30,
+      kernelNs: stepNs / STEP_KERNELS,
+    },
+  };
+}
+
+interface Load {
+  readonly rows: number;
+  readonly outputTokens: number;
+  readonly options?: Partial<EngineOptions>;
+}
+
+interface Reading {
+  /** From a request's submission to its first token. */
+  readonly ttftNs: number;
+  /** The rest is of the last requests' second half, when the policy has found its pace. */
+  readonly nsPerToken: number;
+  /** Between two events of one request. */
+  readonly eventGapNs: number;
+  readonly crossingsPerToken: number;
+  /** Part of the time that the launching thread was blocked by crossings. */
+  readonly blockedShare: number;
+  readonly stepsPerLaunch: number;
+}
+
+const crossings = ({ bridge }: EngineStats) =>
+  bridge.totals.reduce((sum, each) => sum + each.crossings, 0);
+const blockedNs = ({ bridge }: EngineStats) =>
+  bridge.lanes.find(({ kind }) => kind === 'inline')!.blockedNs;
+
+/** The engine under a policy on a machine, whose toll its bursts are derived from. */
+async function open(policy: PolicyName, machine: Machine, options: Partial<EngineOptions>) {
+  const clock = new VirtualClock();
+  clock.runFreely();
+  const device = openModelDevice({ clock, law: profileLaw(profileOf(machine)) });
+  const engine = await createEngine(
+    engineOptions(device, {
+      policy,
+      dummy: true,
+      burst: { tollNs: machine.tollNs + machine.queuedTollNs, interTokenLimitNs: 80e6 },
+      // One page holds a whole request: no command is needed once a row decodes.
+      pageTokens: KV_LIMIT_TOKENS,
+      maxModelTokens: KV_LIMIT_TOKENS,
+      ...options,
+    }),
+  );
+  return { engine, clock };
+}
+
+/** `rows` equal requests at once, to their end, watched from the first row's place. */
+async function read(policy: PolicyName, machine: Machine, load: Load): Promise<Reading> {
+  // Room for all of them and as much again, so that none waits.
+  const options = { maxRows: 2 * load.rows, ...load.options };
+  const { engine, clock } = await open(policy, machine, options);
+  const events: { readonly atNs: number; readonly tokens: number; readonly stats: EngineStats }[] =
+    [];
+  const submittedNs = clock.nowNs();
+  await Promise.all(
+    Array.from(
+      { length: load.rows },
+      (_, row) =>
+        new Promise<void>((resolve) => {
+          const wanted = request(`r${row}`, [1, 2, 3], { maxTokens: load.outputTokens });
+          engine.submit(wanted, ({ tokens, finish }) => {
+            if (row === 0 && tokens.length > 0) {
+              events.push({ atNs: clock.nowNs(), tokens: tokens.length, stats: engine.stats() });
+            }
+            if (finish !== undefined) resolve();
+          });
+        }),
+    ),
+  );
+  await engine.shutdown(0);
+  const last = events.at(-1)!;
+  const settled = events.slice(Math.floor(events.length / 2));
+  const first = settled[0]!;
+  const tokens = settled.slice(1).reduce((sum, event) => sum + event.tokens, 0);
+  const elapsedNs = last.atNs - first.atNs;
+  return {
+    ttftNs: events[0]!.atNs - submittedNs,
+    nsPerToken: elapsedNs / tokens,
+    eventGapNs: elapsedNs / (settled.length - 1),
+    crossingsPerToken: (crossings(last.stats) - crossings(first.stats)) / (tokens * load.rows),
+    blockedShare: (blockedNs(last.stats) - blockedNs(first.stats)) / elapsedNs,
+    stepsPerLaunch: last.stats.stepsPerLaunch,
+  };
+}
+
+const near = (value: number) =>
+  expect.toSatisfy(
+    (found: number) => Math.abs(found - value) <= 0.001 * Math.abs(value) + 1e-9,
+    `within 0.1 % of ${value}`,
+  );
+
+describe.each([1, 7])('%i rows behind a bridge that blocks', (rows) => {
+  const load = { rows, outputTokens: 200 };
+  const { stepNs, tollNs, queuedTollNs } = CONFIDENTIAL;
+  /** A command crosses, the prompt is computed, its result crosses: nothing can overlap. */
+  const leastTtftNs = tollNs + LAUNCH_NS + promptNs(CONFIDENTIAL) + tollNs;
+
+  test('drain-first pays launch and drain in every step, on an idle stream', async () => {
+    const periodNs = GRAPH_LAUNCH_NS + stepNs + tollNs;
+    expect(await read('drain-first', CONFIDENTIAL, load)).toEqual({
+      ttftNs: near(leastTtftNs),
+      nsPerToken: near(periodNs),
+      eventGapNs: near(periodNs),
+      crossingsPerToken: near(1 / rows),
+      blockedShare: near(tollNs / periodNs),
+      stepsPerLaunch: 1,
+    });
+  });
+
+  test('overlap pays the toll behind queued work, blocked for the whole step', async () => {
+    const periodNs = GRAPH_LAUNCH_NS + stepNs + tollNs + queuedTollNs;
+    // The first token is looked at a step late, and the thread was blocked for that one, too: its
+    // command crosses and is applied, and its drain waits for it.
+    const applyNs = kernelNs(CONFIDENTIAL);
+    const nextNs = tollNs + LAUNCH_NS + applyNs + stepNs + tollNs + queuedTollNs;
+    expect(await read('overlap', CONFIDENTIAL, load)).toEqual({
+      ttftNs: near(leastTtftNs + queuedTollNs + nextNs),
+      nsPerToken: near(periodNs),
+      eventGapNs: near(periodNs),
+      crossingsPerToken: near(1 / rows),
+      blockedShare: near((stepNs + tollNs + queuedTollNs) / periodNs),
+      stepsPerLaunch: 1,
+    });
+  });
+
+  test('drain-worker hides drain and launch behind the next step', async () => {
+    expect(await read('drain-worker', CONFIDENTIAL, load)).toEqual({
+      ttftNs: near(leastTtftNs),
+      nsPerToken: near(stepNs),
+      eventGapNs: near(stepNs),
+      crossingsPerToken: near(1 / rows),
+      blockedShare: 0,
+      stepsPerLaunch: 1,
+    });
+  });
+
+  test('resident drains once for K steps, K by the toll', async () => {
+    // 330 us are 1 % of 33 ms: four steps of 9 ms.
+    const steps = 4;
+    expect(await read('resident', CONFIDENTIAL, load)).toEqual({
+      ttftNs: near(leastTtftNs),
+      nsPerToken: near(stepNs),
+      eventGapNs: near(steps * stepNs),
+      crossingsPerToken: near(1 / (steps * rows)),
+      blockedShare: 0,
+      stepsPerLaunch: steps,
+    });
+  });
+});
+
+describe('behind a bridge that does not block', () => {
+  const load = { rows: 3, outputTokens: 200 };
+  const { stepNs, tollNs } = FREE;
+
+  test('overlap hides its copies behind the next step, at the price of issuing them', async () => {
+    const found = await read('overlap', FREE, load);
+    expect(found.nsPerToken).toEqual(near(stepNs));
+    expect(found.blockedShare).toEqual(near(ISSUE_NS / stepNs));
+    expect(found.crossingsPerToken).toEqual(near(1 / 3));
+  });
+
+  test('drain-first still waits for every drain', async () => {
+    const found = await read('drain-first', FREE, load);
+    expect(found.nsPerToken).toEqual(near(GRAPH_LAUNCH_NS + stepNs + tollNs));
+  });
+
+  test('resident needs no bursts', async () => {
+    const found = await read('resident', FREE, load);
+    expect(found).toMatchObject({ nsPerToken: near(stepNs), stepsPerLaunch: 1, blockedShare: 0 });
+  });
+});
+
+describe('a drain that takes longer than half a step', () => {
+  const load = { rows: 2, outputTokens: 200 };
+  const { stepNs, tollNs, queuedTollNs } = DEAR;
+
+  test('drain-worker is slowed by no more than what two launches in flight leave', async () => {
+    const found = await read('drain-worker', DEAR, load);
+    // A launch is planned when the one before the last was drained.
+    expect(found.nsPerToken).toEqual(
+      near(Math.max(stepNs, (stepNs + tollNs + GRAPH_LAUNCH_NS) / 2)),
+    );
+  });
+
+  test('what overlap and drain-first lose to it follows from their tolls', async () => {
+    const first = await read('drain-first', DEAR, load);
+    const overlap = await read('overlap', DEAR, load);
+    expect(first.nsPerToken).toEqual(near(GRAPH_LAUNCH_NS + stepNs + tollNs));
+    expect(overlap.nsPerToken).toEqual(near(GRAPH_LAUNCH_NS + stepNs + tollNs + queuedTollNs));
+  });
+});
+
+describe('the length of a burst', () => {
+  const stepsOf = async (stepNs: number, tollNs: number, interTokenLimitNs: number) => {
+    const machine = { stepNs, tollNs, queuedTollNs: 0, blocks: true };
+    const burst = { tollNs, interTokenLimitNs };
+    const load = { rows: 1, outputTokens: 400, options: { burst } };
+    const { stepsPerLaunch, nsPerToken } = await read('resident', machine, load);
+    expect(nsPerToken).toEqual(near(stepNs));
+    return stepsPerLaunch;
+  };
+
+  test.each([
+    ['one step where the toll is below its share', 40e6, 330e3, 80e6, 1],
+    ['the next power of two', 20e6, 330e3, 80e6, 2],
+    ['more for a faster step', 4.5e6, 330e3, 80e6, 8],
+    ['as many as keep the toll at its share', 4.2e6, 330e3, 80e6, 8],
+    ['twice as many where it would be a little over', 4.05e6, 330e3, 80e6, 16],
+    ['no more than the engine holds', 0.45e6, 330e3, 80e6, 32],
+    ['no longer than tokens may take to come', 4.5e6, 330e3, 20e6, 4],
+    ['a whole burst just within that', 5e6, 330e3, 20e6, 4],
+    ['at least one', 40e6, 8e6, 20e6, 1],
+  ])('%s', async (_, stepNs, tollNs, limitNs, steps) => {
+    expect(await stepsOf(stepNs, tollNs, limitNs)).toBe(steps);
+  });
+});
+
+test('a queue that waits for pages does not cut bursts short', async () => {
+  // Four rows' pages for seven requests: the others wait while these decode.
+  const load = { rows: 7, outputTokens: 200, options: { maxRows: 7 } };
+  const found = await read('resident', CONFIDENTIAL, load);
+  expect(found.eventGapNs).toEqual(near(4 * CONFIDENTIAL.stepNs));
+});
+
+describe('prompts that arrive', () => {
+  /** When each event of a request comes, from its submission on. */
+  const watch = (engine: Engine, clock: VirtualClock, wanted: GenerationRequest) => {
+    const atNs: number[] = [];
+    const submittedNs = clock.nowNs();
+    const ended = new Promise<number[]>((resolve) => {
+      engine.submit(wanted, ({ tokens, finish }) => {
+        if (tokens.length > 0) atNs.push(clock.nowNs() - submittedNs);
+        if (finish !== undefined) resolve(atNs);
+      });
+    });
+    return { atNs, ended };
+  };
+
+  test.each([
+    // What is queued on the GPU when the prompt comes, in steps.
+    ['drain-first', 1],
+    ['overlap', 2],
+    ['drain-worker', 2],
+    ['resident', 2 * 4],
+  ] as const)(
+    'under %s wait for the launches that are queued, and not longer',
+    async (policy, steps) => {
+      const { engine, clock } = await open(policy, CONFIDENTIAL, { maxRows: 4 });
+      const startBlockedNs = blockedNs(engine.stats());
+      const first = watch(engine, clock, request('long', [1, 2, 3], { maxTokens: 150 }));
+      await clock.sleepUntilNs(clock.nowNs() + 40 * CONFIDENTIAL.stepNs);
+      const before = first.atNs.length;
+      const second = watch(engine, clock, request('late', [4, 5, 6], { maxTokens: 20 }));
+      const [ttftNs] = await second.ended;
+      await first.ended;
+      await engine.shutdown(0);
+      const { stepNs, tollNs, queuedTollNs } = CONFIDENTIAL;
+      const behindNs = policy === 'overlap' ? queuedTollNs : 0;
+      const stepMostNs = stepNs + tollNs + GRAPH_LAUNCH_NS + behindNs;
+      // Whenever the batch changes, a command crosses and is applied.
+      const changeNs = tollNs + LAUNCH_NS + kernelNs(CONFIDENTIAL);
+      // Its own launch computes the prompt and a step of the other row; overlap looks a step late.
+      const ownNs = tollNs + LAUNCH_NS + promptNs(CONFIDENTIAL) + stepMostNs;
+      const lateNs = policy === 'overlap' ? stepMostNs + changeNs : 0;
+      expect(ttftNs).toBeLessThanOrEqual(steps * stepMostNs + ownNs + lateNs);
+      expect(ttftNs).toBeGreaterThan(promptNs(CONFIDENTIAL));
+      // The other request is delayed by the prompt once; one step and a prompt are less than a burst.
+      const gaps = first.atNs.slice(before - 1).map((at, i, all) => at - (all[i - 1] ?? at));
+      const burst = policy === 'resident' ? 4 : 1;
+      const gapMostNs = burst * stepMostNs + ownNs + (policy === 'overlap' ? changeNs : 0);
+      expect(Math.max(...gaps)).toBeLessThanOrEqual(gapMostNs);
+      // Lanes of their own take the crossings off the launching thread, commands as well.
+      const isOff = policy === 'drain-worker' || policy === 'resident';
+      expect(blockedNs(engine.stats()) - startBlockedNs).toSatisfy(
+        (ns: number) => isOff === (ns === 0),
+      );
+      const usualNs = burst * stepMostNs + changeNs;
+      expect(gaps.filter((gap) => gap > usualNs)).toHaveLength(policy === 'resident' ? 0 : 1);
+    },
+  );
+
+  test('under resident run ahead as far as crossing up and down takes', async () => {
+    // A crossing takes 0.8 of a step: command and drain of a launch take longer than one launch,
+    // but not than two.
+    const stepNs = 4.5e6;
+    const machine = { stepNs, tollNs: 0.8 * stepNs, queuedTollNs: 0, blocks: true };
+    const { engine, clock } = await open('resident', machine, {
+      burst: { tollNs: machine.tollNs, interTokenLimitNs: stepNs },
+      maxRows: 16,
+      maxBatchTokens: 64,
+      prefixCaching: false,
+    });
+    // From decoding it learns how long a step takes.
+    await watch(engine, clock, request('decode', [1], { maxTokens: 40 })).ended;
+    // One prompt fills a launch; rows are there for all of them.
+    const prompt = Array.from({ length: 64 }, (_, i) => i);
+    const ends = await Promise.all(
+      Array.from(
+        { length: 12 },
+        (_, i) => watch(engine, clock, request(`p${i}`, prompt, { maxTokens: 1 })).ended,
+      ),
+    );
+    await engine.shutdown(0);
+    const [early, late] = [ends[3]![0]!, ends[11]![0]!];
+    expect((late - early) / 8).toEqual(near(promptNs(machine)));
+  });
+});
