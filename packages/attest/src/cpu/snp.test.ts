@@ -40,8 +40,12 @@ function contextOf(changes: Partial<SnpContext> = {}): SnpContext {
       intelSgx: new Set(),
       amdArk: new Set([milan, turin, provider].map(({ arkSha256 }) => arkSha256)),
     },
-    ...{ chains: new ChainCache(), nonce: null, references: null, revocation: null },
-    ...{ expectedReportData: null, minimumTcb: MINIMUM },
+    chains: new ChainCache(),
+    nonce: null,
+    references: null,
+    revocation: null,
+    expectedReportData: null,
+    minimumTcb: MINIMUM,
     ...changes,
   };
 }

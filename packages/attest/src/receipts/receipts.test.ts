@@ -79,8 +79,11 @@ describe('a receipt', () => {
   it('is refused for what its client did not send, get or ask for', async () => {
     const other = 'e'.repeat(64);
     const claims = await appraiseReceipt(receipts[0]!, {
-      ...{ key: signer.key, keyIsProven: true },
-      ...{ requestSha256: other, responseSha256: other, modelDigest: other },
+      key: signer.key,
+      keyIsProven: true,
+      requestSha256: other,
+      responseSha256: other,
+      modelDigest: other,
     });
     expect(claims.map(({ kind, code }) => [kind, code])).toEqual([
       ['receipt.signature', undefined],

@@ -1,9 +1,16 @@
 import type { RevocationStatus } from '../claims/context.ts';
 import { type Bytes, utf8 } from '../core/bytes.ts';
 import { contextTag, type DerReader, enterDer, TAG } from '../core/der.ts';
+import {
+  der,
+  derBits,
+  derEcdsaSignature,
+  derOctets,
+  derOid,
+  derSequence,
+} from '../core/der-writer.ts';
 import { OCSP_NONCE } from '../revocation/ocsp-response.ts';
 import { makeCertificate, NAME, signEcdsa, type TestIssuer } from './certificates.ts';
-import { der, derBits, derEcdsaSignature, derOctets, derOid, derSequence } from './der-writer.ts';
 
 /** How a test responder answers; whatever is left out is as in a good answer. */
 export interface OcspAnswerOptions {

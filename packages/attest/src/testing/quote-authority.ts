@@ -1,9 +1,9 @@
 import type { webcrypto } from 'node:crypto';
 import { type Bytes, fromHex, toHex, utf8 } from '../core/bytes.ts';
+import { derOctets, derOid, derSequence, derUnsigned } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import type { TestExtension, TestIssuer } from './certificates.ts';
 import { generateKeys, makeCertificate, NAME, signEcdsa, toPem } from './certificates.ts';
-import { derOctets, derOid, derSequence, derUnsigned } from './der-writer.ts';
 import { makeRevocationList } from './revocation.ts';
 
 const SGX = '1.2.840.113741.1.13.1';
@@ -141,7 +141,9 @@ export function makeTcbLevel(
       pcesvn: changes.pcesvn ?? PCE_SVN,
       tdxtcbcomponents: components(tdx),
     },
-    ...{ tcbDate: '2025-01-01T00:00:00Z', tcbStatus, advisoryIDs },
+    tcbDate: '2025-01-01T00:00:00Z',
+    tcbStatus,
+    advisoryIDs,
   };
 }
 
@@ -158,7 +160,12 @@ function goodTcbInfo(): Record<string, unknown> {
   };
   const older = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
   return {
-    ...{ id: 'TDX', version: 3, ...VALIDITY, fmspc: FMSPC, pceId: PCE_ID, tcbType: 0 },
+    id: 'TDX',
+    version: 3,
+    ...VALIDITY,
+    fmspc: FMSPC,
+    pceId: PCE_ID,
+    tcbType: 0,
     tdxModule: module,
     tdxModuleIdentities: [
       {
@@ -176,10 +183,15 @@ function goodTcbInfo(): Record<string, unknown> {
 
 function goodQeIdentity(): Record<string, unknown> {
   return {
-    ...{ id: 'TD_QE', version: 2, ...VALIDITY, miscselect: '00000000' },
+    id: 'TD_QE',
+    version: 2,
+    ...VALIDITY,
+    miscselect: '00000000',
     miscselectMask: 'FFFFFFFF',
     attributes: `11${'00'.repeat(15)}`,
     attributesMask: `FB${'FF'.repeat(7)}${'00'.repeat(8)}`,
-    ...{ mrsigner: QE_SIGNER, isvprodid: 2, tcbLevels: [makeEnclaveLevel(4, 'UpToDate')] },
+    mrsigner: QE_SIGNER,
+    isvprodid: 2,
+    tcbLevels: [makeEnclaveLevel(4, 'UpToDate')],
   };
 }

@@ -1,7 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import { contextTag } from '../core/der.ts';
+import { der, derOctets, derOid, derSequence, derTime, derUnsigned } from '../core/der-writer.ts';
 import { algorithmOf, signedDer, type TestIssuer } from './certificates.ts';
-import { der, derOctets, derOid, derSequence, derTime, derUnsigned } from './der-writer.ts';
 
 /** What a test list says; times are `YYYYMMDDhhmmss`. */
 export interface TestRevocationOptions {

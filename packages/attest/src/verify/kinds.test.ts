@@ -76,8 +76,14 @@ function verify(names: readonly string[], policy: Policy = EVIDENCE) {
     files: names.map((name) => ({ name, bytes: files[name]!, isNamed: true })),
     policy,
     context: {
-      ...{ nowMs: QUOTE_NOW_MS, anchors, chains: new ChainCache(), nonce: null },
-      ...{ references: null, revocation: null, collateral: null, tokenKeys: null },
+      nowMs: QUOTE_NOW_MS,
+      anchors,
+      chains: new ChainCache(),
+      nonce: null,
+      references: null,
+      revocation: null,
+      collateral: null,
+      tokenKeys: null,
     },
   });
 }

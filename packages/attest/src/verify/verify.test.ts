@@ -191,8 +191,14 @@ describe('what cannot be read is an error', () => {
       }),
       policy: EVIDENCE,
       context: {
-        ...{ nowMs, anchors, chains: new ChainCache(), nonce: null, references: null },
-        ...{ revocation: null, tokenKeys: null, collateral: null },
+        nowMs,
+        anchors,
+        chains: new ChainCache(),
+        nonce: null,
+        references: null,
+        revocation: null,
+        tokenKeys: null,
+        collateral: null,
       },
     });
   };
