@@ -3,6 +3,7 @@ import type { Claim } from '../claims/claim.ts';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
+import { inFull } from '../testing/appraisal.ts';
 import {
   type AmdAuthority,
   makeAmdAuthority,
@@ -60,6 +61,11 @@ interface Case {
   readonly tamper?: (report: Bytes) => Bytes;
 }
 
+async function endorsementOf(authority: AmdAuthority) {
+  const chain = await readSnpCertificateTable(makeCertificateTable(authority));
+  return readSnpEndorsement(chain, null);
+}
+
 async function appraise(wanted: Case): Promise<Map<string, Claim>> {
   const { by = () => milan, shown = by, tamper = (bytes) => bytes } = wanted;
   const report = readSnpReport(tamper(await makeSnpReport(by(), wanted.report)));
@@ -93,6 +99,55 @@ describe('a good report', () => {
     for (const kind of claims.keys()) expect(CPU_CLAIM_KINDS).toContain(kind);
   });
 
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    const said = [...(await appraise({ report: { vmpl: 2 } })).values()].map(inFull);
+    const identity = ['product=Milan-B0', `chip=${'c1'.repeat(64)}`];
+    const tcb = ['fmc=0', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
+    const registers = [
+      `measurement=${'3d'.repeat(48)}`,
+      `hostdata=${'00'.repeat(32)}`,
+      ...['idkeydigest', 'authorkeydigest'].map((name) => `${name}=${'00'.repeat(48)}`),
+      ...['familyid', 'imageid'].map((name) => `${name}=${'00'.repeat(16)}`),
+    ];
+    expect(said).toEqual([
+      'CPU cpu.chain verified by vendor-signed [AMD certificates]',
+      'CPU cpu.expiry verified by vendor-signed [AMD certificates]',
+      'CPU cpu.revocation verified by vendor-signed [AMD revocation list]',
+      'CPU cpu.quote verified by cpu-signed [SNP report]',
+      `CPU cpu.identity verified by cpu-signed: ${JSON.stringify(identity)} [SNP report, AMD certificates]`,
+      `CPU cpu.tcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
+      'CPU cpu.vmpl verified by cpu-signed: 2 [SNP report]',
+      'CPU cpu.debug verified by cpu-signed: false [SNP report]',
+      'CPU cpu.migration verified by cpu-signed: false [SNP report]',
+      `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [SNP report]`,
+      `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [SNP report]`,
+      `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [SNP report]`,
+    ]);
+    const { value } = (await appraise({ by: () => provider })).get('cpu.identity')!;
+    expect(value).toEqual(['product=Milan-B0', 'provider=cloud.example']);
+  });
+
+  test('without a list of what AMD revoked leaves that open, and nothing else', async () => {
+    const { chain } = await endorsementOf(milan);
+    const report = readSnpReport(await makeSnpReport(milan));
+    const claims = await appraiseSnpReport(report, readSnpEndorsement(chain, null), contextOf());
+    expect(faults(new Map(claims.map((claim) => [claim.kind, claim])))).toEqual({
+      ...REPORT_DATA,
+      'cpu.revocation': 'unverified',
+    });
+  });
+
+  test('meets a minimum in every part of its firmware, or is refused', async () => {
+    const exact = { fmc: 1, bootloader: 3, tee: 0, snp: 8, microcode: 115 };
+    const under = async (minimumTcb: typeof exact) =>
+      faults(await appraise({ by: () => turin, context: { minimumTcb } }));
+    expect(await under(exact)).toEqual(REPORT_DATA);
+    for (const part of ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const) {
+      const higher = { ...exact, [part]: exact[part] + 1 };
+      expect(await under(higher)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'tcb-refused' });
+    }
+  });
+
   test('tells its firmware', async () => {
     const claims = await appraise({ by: () => turin });
     const value = ['fmc=1', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
@@ -123,6 +178,12 @@ describe('a report is refused', () => {
       { isSignerRevoked: true },
       'cpu.revocation',
       'certificate-revoked',
+    ],
+    [
+      'at the highest level that there is not',
+      { report: { vmpl: 0xff } },
+      'cpu.vmpl',
+      'mode-refused',
     ],
     [
       'below the least firmware',

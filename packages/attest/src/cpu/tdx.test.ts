@@ -3,6 +3,7 @@ import type { Claim } from '../claims/claim.ts';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
+import { inFull } from '../testing/appraisal.ts';
 import {
   type CollateralChanges,
   type IntelAuthority,
@@ -90,6 +91,67 @@ describe('a good quote', () => {
     expect(faults(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
     const other = await appraise({ context: asked });
     expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+  });
+
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    const said = [...(await appraise({})).values()].map(inFull);
+    const zeros = '00'.repeat(48);
+    const registers = [
+      `mrtd=${'3d'.repeat(48)}`,
+      ...[0, 1, 2, 3].map((i) => `rtmr${i}=${`4${i}`.repeat(48)}`),
+      `mrseam=${'5e'.repeat(48)}`,
+      ...['mrconfigid', 'mrowner', 'mrownerconfig'].map((name) => `${name}=${zeros}`),
+    ];
+    const identity = [`ppid=${'77'.repeat(16)}`, 'fmspc=00a06f000000'];
+    expect(said).toEqual([
+      'CPU cpu.chain verified by vendor-signed [TDX quote]',
+      'CPU cpu.expiry verified by vendor-signed [TDX quote]',
+      'CPU cpu.collateral verified by vendor-signed: 18 [Intel collateral]',
+      'CPU cpu.collateralExpiry verified by vendor-signed: "2026-02-01T00:00:00.000Z" [Intel collateral]',
+      'CPU cpu.revocation verified by vendor-signed [Intel collateral]',
+      'CPU cpu.qe verified by vendor-signed: 4 [TDX quote, Intel collateral]',
+      'CPU cpu.quote verified by cpu-signed [TDX quote]',
+      `CPU cpu.identity verified by vendor-signed: ${JSON.stringify(identity)} [TDX quote]`,
+      'CPU cpu.tcb verified by vendor-signed: "UpToDate" [TDX quote, Intel collateral]',
+      'CPU cpu.advisories verified by vendor-signed: [] [TDX quote, Intel collateral]',
+      'CPU cpu.attributes verified by cpu-signed: "0000001000000000" [TDX quote]',
+      'CPU cpu.debug verified by cpu-signed: false [TDX quote]',
+      'CPU cpu.migration verified by cpu-signed: false [TDX quote]',
+      `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [TDX quote]`,
+      `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [TDX quote]`,
+      `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [TDX quote]`,
+    ]);
+  });
+
+  test('whose collateral is not at hand says no more than its software does', async () => {
+    const claims = [...(await appraise({ collateral: null })).values()].slice(2);
+    for (const { status, voucher } of claims) {
+      expect(`${status} by ${voucher}`).toBe('unverified by operator-asserted');
+    }
+    const valued = claims.filter(({ value }) => value === null).map(({ kind }) => kind);
+    expect(valued).toEqual(['cpu.collateral', 'cpu.collateralExpiry', 'cpu.tcb']);
+  });
+
+  test('sets no attribute but those that are known, and none that weakens it', async () => {
+    const said: Record<number, string> = {};
+    for (let bit = 0; bit < 64; bit++) {
+      const number = (1n << BigInt(bit)) | (1n << 28n);
+      const bytes = Array.from({ length: 8 }, (_, i) => Number((number >> BigInt(8 * i)) & 0xffn));
+      const attributes = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
+      const { 'cpu.reportData': _, ...found } = faults(await appraise({ quote: { attributes } }));
+      said[bit] = Object.entries(found).join(' ');
+    }
+    for (const [bit, found] of Object.entries(said).map(([b, f]) => [Number(b), f] as const)) {
+      const expected =
+        bit < 8
+          ? 'cpu.debug,debug-enabled'
+          : bit === 29
+            ? 'cpu.migration,mode-refused'
+            : [16, 27, 28, 30, 31, 62, 63].includes(bit)
+              ? ''
+              : 'cpu.attributes,mode-refused';
+      expect(found, `attribute ${bit}`).toBe(expected);
+    }
   });
 
   test('makes claims of the closed list alone, and one of each', async () => {

@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { RevocationStatus } from '../claims/context.ts';
+import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
 import { type Bytes, utf8 } from '../core/bytes.ts';
-import { brief, makeContext, notVerified } from '../testing/appraisal.ts';
+import { nameOf, parseCertificate } from '../core/certificate.ts';
+import { brief, inFull, makeContext, notVerified } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
   type DeviceAuthority,
@@ -74,6 +75,56 @@ describe('good evidence', () => {
       expect(appraised.pdi).toBe(device.pdi);
       expect(appraised.isAuthentic).toBe(true);
     }
+  });
+
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    expect((await appraise(gpu)).claims.map(inFull)).toEqual([
+      'D gpu.chain verified by vendor-signed [D certificates]',
+      'D gpu.expiry verified by vendor-signed [D certificates]',
+      'D gpu.revocation verified by vendor-signed [D certificates]',
+      'D gpu.signature verified by device-signed [D report, D certificates]',
+      'D gpu.nonce verified by device-signed [D report]',
+      'D gpu.identity verified by vendor-signed: "0123456789abcdef" [D report]',
+      `D gpu.firmware verified by device-signed: "${'f1'.repeat(48)}" [D report]`,
+      'D gpu.vbios verified by device-signed: "96.00.A5.00.01" [D report]',
+      'D gpu.driver verified by device-signed: "590.12" [D report]',
+      'D gpu.mode verified by device-signed: "single" [D report]',
+      'D gpu.nvdec0 verified by device-signed: false [D report]',
+      'D gpu.nvlink-encryption unverified by operator-asserted [D report]',
+    ]);
+    expect((await appraise(nvswitch, {}, placed(nvswitch))).claims.map(inFull)).toEqual([
+      'D switch.chain verified by vendor-signed [D certificates]',
+      'D switch.expiry verified by vendor-signed [D certificates]',
+      'D switch.revocation verified by vendor-signed [D certificates]',
+      'D switch.signature verified by device-signed [D report, D certificates]',
+      'D switch.nonce verified by device-signed [D report]',
+      'D switch.identity verified by vendor-signed: "a123456789abcdef" [D report]',
+      'D switch.firmware unverified by operator-asserted [D report]',
+      'D switch.vbios verified by device-signed: "96.10.73.00.01" [D report]',
+      'D switch.lock verified by device-signed: true [D report]',
+    ]);
+  });
+
+  test('that says little leaves open what it does not say', async () => {
+    const open = async (device: TestDevice) => {
+      const { claims } = await appraise(device, {}, goodFields(device).slice(1, 2));
+      return claims.filter(({ status }) => status !== 'verified').map(inFull);
+    };
+    const unsaid = (kinds: string[]) =>
+      kinds.map((kind) => `D ${kind} unverified by operator-asserted [D report]`);
+    expect(await open(gpu)).toEqual(
+      unsaid([
+        'gpu.firmware',
+        'gpu.vbios',
+        'gpu.driver',
+        'gpu.mode',
+        'gpu.nvdec0',
+        'gpu.nvlink-encryption',
+      ]),
+    );
+    expect(await open(nvswitch)).toEqual(
+      unsaid(['switch.firmware', 'switch.vbios', 'switch.lock']),
+    );
   });
 
   test('makes claims of listed kinds alone', async () => {
@@ -180,6 +231,43 @@ describe('each fault has its code', () => {
     }
     const without = await appraise(gpu, { revocation: null });
     expect(problems(without)).toEqual(['D gpu.revocation unverified']);
+  });
+
+  test('revoked, any one of the certificates that its vendor issued', async () => {
+    const [, ...issued] = gpu.chain;
+    const certificates = await Promise.all(
+      issued.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    for (const revoked of certificates.slice(0, -1)) {
+      const source: RevocationSource = {
+        status: async ({ sha256 }) => (sha256 === revoked.sha256 ? 'revoked' : 'good'),
+      };
+      const { claims } = await appraise(gpu, { revocation: source });
+      const claim = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      expect(claim).toMatchObject({ status: 'refused', code: 'certificate-revoked' });
+      expect(claim.statement).toBe(`${nameOf(revoked)} is revoked`);
+    }
+    const pairs: string[][] = [];
+    const source: RevocationSource = {
+      async status(certificate, issuer) {
+        pairs.push([certificate.sha256, issuer.sha256]);
+        return 'good';
+      },
+    };
+    expect(problems(await appraise(gpu, { revocation: source }))).toEqual([]);
+    const names = certificates.map(({ sha256 }) => sha256);
+    // Each is asked about with its own issuer; nobody revokes a root.
+    expect(pairs).toEqual(names.slice(0, -1).map((name, i) => [name, names[i + 1]]));
+  });
+
+  test('a responder that cannot be asked, with what it was about', async () => {
+    for (const problem of [new Error('no route'), 'no route']) {
+      const source = { status: () => Promise.reject(problem) };
+      const { claims } = await appraise(gpu, { revocation: source });
+      const claim = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      expect(claim.code).toBe('revocation-unknown');
+      expect(claim.statement).toMatch(/^whether .*GH100 A01 GSP BROM.* is not known: no route$/);
+    }
   });
 
   test('expired, and not yet valid', async () => {
