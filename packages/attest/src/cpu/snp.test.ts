@@ -3,7 +3,7 @@ import type { Claim } from '../claims/claim.ts';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
-import { inFull } from '../testing/appraisal.ts';
+import { inFull, wordless } from '../testing/appraisal.ts';
 import {
   type AmdAuthority,
   makeAmdAuthority,
@@ -90,6 +90,7 @@ describe('a good report', () => {
     ['of version 5', { report: { version: 5 } }],
     ['of Turin', { by: () => turin, report: { version: 5 } }],
     ['signed with a provider’s key', { by: () => provider }],
+    ['asked for at the last level that there is', { report: { vmpl: 3 } }],
     ['of a chip whose id its host hides', { report: { chipId: new Uint8Array(64) } }],
   ];
   test.each(cases)('%s is verified', async (_, wanted) => {
@@ -146,6 +147,17 @@ describe('a good report', () => {
       const higher = { ...exact, [part]: exact[part] + 1 };
       expect(await under(higher)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'tcb-refused' });
     }
+  });
+
+  test('says in words what is so, and what it means if it is not', async () => {
+    for (const context of [{}, { minimumTcb: null }]) {
+      expect(wordless([...(await appraise({ context })).values()])).toEqual([]);
+    }
+    const open = (await appraise({ context: { minimumTcb: null } })).get('cpu.tcb');
+    expect(open?.voucher).toBe('cpu-signed');
+    const unproven = await appraise({ tamper: flip(0x91), context: { minimumTcb: null } });
+    expect(unproven.get('cpu.tcb')?.voucher).toBe('operator-asserted');
+    expect(unproven.get('cpu.reportData')?.voucher).toBe('operator-asserted');
   });
 
   test('tells its firmware', async () => {
@@ -237,6 +249,7 @@ describe('a report is refused', () => {
   test('once its certificates are not valid', async () => {
     const claims = await appraise({ context: { nowMs: Date.UTC(2019, 0, 1) } });
     expect(claims.get('cpu.expiry')?.code).toBe('certificate-expired');
+    expect(claims.get('cpu.expiry')?.statement).toMatch(/^SEV-VCEK is not valid at this time$/);
   });
 });
 

@@ -1,19 +1,22 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Claim } from '../claims/claim.ts';
-import { type Bytes, concatBytes } from '../core/bytes.ts';
+import { type Bytes, concatBytes, toHex } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
-import { inFull } from '../testing/appraisal.ts';
+import { inFull, wordless } from '../testing/appraisal.ts';
+import { toPem } from '../testing/certificates.ts';
 import {
   type CollateralChanges,
   type IntelAuthority,
   makeEnclaveLevel,
   makeIntelAuthority,
   makeTcbLevel,
+  makeTcbSigner,
   makeTdxCollateral,
   QUOTE_NOW_MS,
 } from '../testing/quote-authority.ts';
 import { makeTdxQuote, type QuoteChanges } from '../testing/quote-report.ts';
+import { makeRevocationList } from '../testing/revocation.ts';
 import type { CpuContext } from './guest.ts';
 import { CPU_CLAIM_KINDS } from './kinds.ts';
 import { readTdxCollateral } from './tdx-collateral.ts';
@@ -44,6 +47,18 @@ function contextOf(changes: Partial<CpuContext> = {}): CpuContext {
     expectedReportData: null,
     ...changes,
   };
+}
+
+const GOOD_MODULE = {
+  mrsigner: '00'.repeat(48),
+  attributes: '00'.repeat(8),
+  attributesMask: 'ff'.repeat(8),
+};
+
+/** TCB info with that module, in two levels, for the modules of version 1. */
+function moduleOf(changes: Partial<typeof GOOD_MODULE>): Record<string, unknown> {
+  const tcbLevels = [makeEnclaveLevel(4, 'UpToDate')];
+  return { tdxModuleIdentities: [{ id: 'TDX_01', ...GOOD_MODULE, tcbLevels, ...changes }] };
 }
 
 interface Case {
@@ -121,6 +136,12 @@ describe('a good quote', () => {
       `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [TDX quote]`,
       `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [TDX quote]`,
     ]);
+  });
+
+  test('says in words what is so, and what it means if it is not', async () => {
+    for (const collateral of [{}, null]) {
+      expect(wordless([...(await appraise({ collateral })).values()])).toEqual([]);
+    }
   });
 
   test('whose collateral is not at hand says no more than its software does', async () => {
@@ -205,6 +226,31 @@ describe('a quote is refused', () => {
       { 'cpu.revocation': 'certificate-revoked' },
     ],
     [
+      'when half a service TD is bound to it',
+      { quote: { form: '5.3', mrServiceTd: `${'00'.repeat(47)}5d` } },
+      { 'cpu.migration': 'mode-refused' },
+    ],
+    [
+      'when the TCB info is for another provisioning enclave',
+      { collateral: { tcbInfo: { pceId: '0001' } } },
+      { 'cpu.tcb': 'reference-conflict' },
+    ],
+    [
+      'when the TDX module has other attributes than Intel says',
+      { collateral: { tcbInfo: moduleOf({ attributes: '0100000000000000' }) } },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
+      'when its TDX module is older than all levels',
+      { quote: { teeTcbSvn: `010102${'00'.repeat(13)}` } },
+      { 'cpu.tcb': 'tcb-refused' },
+    ],
+    [
+      'when its quoting enclave is older than all levels',
+      { collateral: { qeIdentity: { tcbLevels: [makeEnclaveLevel(5, 'UpToDate')] } } },
+      { 'cpu.tcb': 'tcb-refused' },
+    ],
+    [
       'when the collateral is over',
       { context: { nowMs: QUOTE_NOW_MS + 31 * 86_400_000 } },
       { 'cpu.collateralExpiry': 'collateral-expired' },
@@ -277,6 +323,12 @@ describe('a quote is refused', () => {
       'identity-mismatch',
     ],
     [
+      'of a QE with other optional state',
+      { collateral: { qeIdentity: { miscselect: '01000000' } } },
+      'cpu.qe',
+      'identity-mismatch',
+    ],
+    [
       'when another root is pinned',
       {
         context: {
@@ -300,6 +352,30 @@ describe('a quote is refused', () => {
     }
   });
 
+  test('when anyone made it, under certificates of their own, with genuine collateral', async () => {
+    const stranger = await makeIntelAuthority();
+    const quote = await readTdxQuote(await makeTdxQuote(stranger));
+    const collateral = await readTdxCollateral(await makeTdxCollateral(authority));
+    const claims = await appraiseTdxQuote(quote, collateral, contextOf());
+    const found = new Map(claims.map((claim) => [claim.kind, claim]));
+    expect(found.get('cpu.chain')).toMatchObject({ status: 'refused', code: 'root-not-pinned' });
+    const verified = claims.filter(({ status }) => status === 'verified').map(({ kind }) => kind);
+    // What is good about it is Intel's, and not the quote's.
+    expect(verified).toEqual(['cpu.expiry', 'cpu.collateral', 'cpu.collateralExpiry']);
+  });
+
+  test('for what it says against itself, even where nothing proves it genuine', async () => {
+    const claims = await appraise({
+      quote: { attributes: '0100003000000000' },
+      collateral: null,
+    });
+    expect(claims.get('cpu.debug')?.code).toBe('debug-enabled');
+    expect(claims.get('cpu.migration')).toMatchObject({
+      code: 'mode-refused',
+      statement: 'the guest can be migrated: the MIGRATABLE bit is set',
+    });
+  });
+
   test('when its PCK is expired', async () => {
     const other = await makeIntelAuthority({ pckNotAfter: '20260110000000' });
     const claims = await appraise(
@@ -315,6 +391,7 @@ describe('a quote is refused', () => {
       'cpu.reportData': 'unverified',
       'cpu.expiry': 'certificate-expired',
     });
+    expect(claims.get('cpu.expiry')?.statement).toContain('Test SGX PCK Certificate is not valid');
   });
 });
 
@@ -341,6 +418,96 @@ describe('collateral that is not the platform vendor’s', () => {
     expect(claims.get('cpu.collateral')?.code).toBe(code);
     expect(claims.get('cpu.quote')?.status).toBe('unverified');
     expect(claims.get('cpu.tcb')?.status).toBe('unverified');
+  });
+
+  const chains: [string, (a: IntelAuthority) => string][] = [
+    ['that ends at its signer', ({ tcbSigner }) => toPem([tcbSigner])],
+    ['with its root twice', ({ tcbSigner, root }) => toPem([tcbSigner, root, root])],
+  ];
+  test.each(chains)('under a chain %s is refused', async (_, chain) => {
+    for (const name of ['tcb_info_issuer_chain', 'qe_identity_issuer_chain']) {
+      const claims = await appraise({ collateral: { fields: { [name]: chain(authority) } } });
+      expect(claims.get('cpu.collateral')?.code).toBe('chain-broken');
+      expect(claims.get('cpu.quote')?.status).toBe('unverified');
+    }
+  });
+
+  test('whose signer is revoked, of the one statement or the other, is refused', async () => {
+    const { root } = authority;
+    const revoked = Uint8Array.of(0x51, 3);
+    const signer = await makeTcbSigner(root, { serial: revoked });
+    const list = await makeRevocationList({
+      issuer: root,
+      serials: [revoked],
+      thisUpdate: '20260101000000',
+      nextUpdate: '20260201000000',
+    });
+    const fields = { root_ca_crl: toHex(list) };
+    const good = await appraise({ collateral: { fields } });
+    expect(faults(good)).toEqual({ 'cpu.reportData': 'unverified' });
+    for (const changes of [
+      { signer, qeIdentitySigner: authority.tcbSigner },
+      { qeIdentitySigner: signer },
+    ]) {
+      const claims = await appraise({ collateral: { ...changes, fields } });
+      expect(claims.get('cpu.revocation')?.code).toBe('certificate-revoked');
+    }
+  });
+
+  test('whose signer is expired, of the one statement or the other, is refused', async () => {
+    const signer = await makeTcbSigner(authority.root, { notAfter: '20260110000000' });
+    for (const changes of [
+      { signer, qeIdentitySigner: authority.tcbSigner },
+      { qeIdentitySigner: signer },
+    ]) {
+      const claims = await appraise({ collateral: changes });
+      expect(claims.get('cpu.collateralExpiry')).toMatchObject({
+        code: 'certificate-expired',
+        statement: expect.stringContaining('Intel SGX TCB Signing signed'),
+      });
+    }
+  });
+
+  test('counts as evaluated when the older of its statements was', async () => {
+    for (const name of ['tcbInfo', 'qeIdentity'] as const) {
+      const claims = await appraise({ collateral: { [name]: { tcbEvaluationDataNumber: 17 } } });
+      expect(claims.get('cpu.collateral')?.value).toBe(17);
+    }
+  });
+
+  test('holds from when all of it begins to when the first of it ends', async () => {
+    const state = async (collateral: CollateralChanges, nowMs = QUOTE_NOW_MS) => {
+      const claims = await appraise({ collateral, context: { nowMs } });
+      const { code, status } = claims.get('cpu.collateralExpiry')!;
+      return code ?? status;
+    };
+    const begin = Date.UTC(2026, 0, 1);
+    const end = Date.UTC(2026, 1, 1);
+    expect(await state({}, begin)).toBe('verified');
+    expect(await state({}, end)).toBe('verified');
+    expect(await state({}, begin - 1)).toBe('collateral-expired');
+    expect(await state({}, end + 1)).toBe('collateral-expired');
+    const later = { issueDate: '2026-01-16T00:00:00Z' };
+    const earlier = { nextUpdate: '2026-01-14T00:00:00Z' };
+    for (const change of [later, earlier]) {
+      expect(await state({ tcbInfo: change })).toBe('collateral-expired');
+      expect(await state({ qeIdentity: change })).toBe('collateral-expired');
+    }
+    const { platformCa, root } = authority;
+    const times = { thisUpdate: '20260101000000', nextUpdate: '20260201000000' };
+    for (const [name, issuer] of [
+      ['pck_crl', platformCa],
+      ['root_ca_crl', root],
+    ] as const) {
+      const listed = async (change: Partial<Parameters<typeof makeRevocationList>[0]>) => {
+        const list = await makeRevocationList({ issuer, ...times, ...change });
+        return state({ fields: { [name]: toHex(list) } });
+      };
+      expect(await listed({ thisUpdate: '20260116000000' })).toBe('collateral-expired');
+      expect(await listed({ nextUpdate: '20260114000000' })).toBe('collateral-expired');
+      // A list need not say when the next one comes.
+      expect(await listed({ nextUpdate: null })).toBe('verified');
+    }
   });
 
   test('with a revocation list of another issuer leaves revocation unknown', async () => {
@@ -386,6 +553,30 @@ describe('the TCB status', () => {
       'OutOfDateConfigurationNeeded',
     ],
     [
+      'follows the configuration of a platform whose module is up to date',
+      { collateral: { tcbInfo: { tcbLevels: [level('ConfigurationNeeded')] } } },
+      'ConfigurationNeeded',
+    ],
+    [
+      'takes no level of which one component is newer',
+      {
+        collateral: {
+          tcbInfo: {
+            tcbLevels: [
+              level('UpToDate', { sgx: [4, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0] }),
+              level('OutOfDate'),
+            ],
+          },
+        },
+      },
+      'OutOfDate',
+    ],
+    [
+      'follows the whole platform where the TDX module has no identity of its own',
+      { quote: { teeTcbSvn: `040002${'00'.repeat(13)}` } },
+      'OutOfDate',
+    ],
+    [
       'takes the first level that all components meet',
       {
         collateral: {
@@ -404,6 +595,28 @@ describe('the TCB status', () => {
     const tcb = (await appraise(wanted)).get('cpu.tcb');
     expect(tcb?.value).toBe(status);
     expect(tcb?.code).toBe('tcb-refused');
+  });
+
+  test('is up to date with the TDX module that Intel names', async () => {
+    const status = async (teeTcbSvn: string, tcbInfo: Record<string, unknown> = {}) => {
+      const quote = { teeTcbSvn: teeTcbSvn + '00'.repeat(13) };
+      return faults(await appraise({ quote, collateral: { tcbInfo } }))['cpu.tcb'] ?? 'UpToDate';
+    };
+    expect(await status('050102')).toBe('UpToDate');
+    // The first two numbers are the module's own where it has an identity.
+    expect(await status('040102')).toBe('UpToDate');
+    expect(await status('050002')).toBe('UpToDate');
+    const wrong = { mrsigner: '11'.repeat(48), attributes: '00'.repeat(8) };
+    expect(await status('050102', { tdxModule: { ...GOOD_MODULE, ...wrong } })).toBe('UpToDate');
+    const named = (id: string, change = {}) => ({
+      tdxModuleIdentities: [
+        { id, ...GOOD_MODULE, tcbLevels: [makeEnclaveLevel(4, 'UpToDate')], ...change },
+      ],
+    });
+    expect(await status('051a02', named('TDX_1A'))).toBe('UpToDate');
+    expect(await status('051a02', named('TDX_1a'))).toBe('identity-mismatch');
+    expect(await status('050002', named('TDX_00', wrong))).toBe('UpToDate');
+    expect(await status('050102', named('TDX_01', wrong))).toBe('identity-mismatch');
   });
 
   test('comes with its advisories', async () => {

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
 import { type Bytes, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
-import { brief, inFull, makeContext, notVerified } from '../testing/appraisal.ts';
+import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
   type DeviceAuthority,
@@ -103,6 +103,67 @@ describe('good evidence', () => {
       'D switch.vbios verified by device-signed: "96.10.73.00.01" [D report]',
       'D switch.lock verified by device-signed: true [D report]',
     ]);
+  });
+
+  test('is told in words', async () => {
+    const words = async (device: TestDevice, fields: OpaqueField[]) => {
+      const { claims } = await appraise(device, {}, fields);
+      expect(wordless(claims)).toEqual([]);
+      return claims.slice(4).map(({ statement }) => statement);
+    };
+    expect(
+      await words(gpu, withFields(goodFields(gpu), [OPAQUE.nvdec0, Uint8Array.of(0xaa)])),
+    ).toEqual([
+      'the report answers the nonce that was asked with',
+      'it is the device 0123456789abcdef',
+      'the firmware that reports is the one the certificate was issued to',
+      'its VBIOS is 96.00.A5.00.01',
+      'its driver is 590.12',
+      'its multi-GPU mode is single',
+      'the first video decoder is on',
+      'NVLink encryption is on or off',
+    ]);
+    expect(await words(nvswitch, placed(nvswitch))).toEqual([
+      'the report answers the nonce that was asked with',
+      'it is the device a123456789abcdef',
+      'the firmware that reports is the one the certificate was issued to',
+      'its BIOS is 96.10.73.00.01',
+      'its routing is locked',
+    ]);
+    await words(gpu, goodFields(gpu).slice(1, 2));
+    await words(nvswitch, goodFields(nvswitch).slice(1, 2));
+    const { claims } = await appraise(gpu, { revocation: null, nonce: null });
+    expect(wordless(claims)).toEqual([]);
+    expect(claims[0]!.statement).toMatch(/^its 5 certificates lead to Test Device CA, which is/);
+  });
+
+  test('of older drivers has its mode from Protected PCIe', async () => {
+    const modeOf = async (...changes: OpaqueField[]) => {
+      const fields = goodFields(gpu).filter(
+        ([type]) => type !== OPAQUE.featureFlag && type !== OPAQUE.protectedPcie,
+      );
+      const { claims } = await appraise(gpu, {}, [...fields, ...changes]);
+      const { code, status, value = null } = claims.find(({ kind }) => kind === 'gpu.mode')!;
+      return [code ?? status, value];
+    };
+    const on: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0xaa)];
+    const off: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0x55)];
+    expect(await modeOf(on)).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(off)).toEqual(['unverified', null]);
+    const flag = (mode: number): OpaqueField => [OPAQUE.featureFlag, u16le(mode)];
+    expect(await modeOf(flag(0))).toEqual(['verified', 'single']);
+    expect(await modeOf(flag(2))).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(flag(2), on)).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(flag(2), off)).toEqual(['mode-refused', 'protected-pcie']);
+    expect(await modeOf(flag(1), on)).toEqual(['mode-refused', 'multi']);
+  });
+
+  test('may be stated to be what it reports', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const stated = { driver_version: '590.12', vbios_version: '96.00.A5.00.01' };
+    const [evidence] = await readEvidenceList(JSON.stringify([{ ...item, ...stated }]));
+    const { claims } = await appraiseDevice('D', evidence!, context());
+    expect(notVerified(claims)).toEqual(['D gpu.nvlink-encryption unverified']);
   });
 
   test('that says little leaves open what it does not say', async () => {
@@ -285,7 +346,83 @@ describe('each fault has its code', () => {
 
   test('a mode that contradicts itself', async () => {
     const fields = withFields(goodFields(gpu), [OPAQUE.protectedPcie, Uint8Array.of(0xaa)]);
-    expect(problems(await appraise(gpu, {}, fields))).toEqual(['D gpu.mode refused mode-refused']);
+    const appraised = await appraise(gpu, {}, fields);
+    expect(problems(appraised)).toEqual(['D gpu.mode refused mode-refused']);
+    const { statement } = appraised.claims.find(({ kind }) => kind === 'gpu.mode')!;
+    expect(statement).toBe('its mode is single, yet Protected PCIe is on');
+  });
+
+  test('a VBIOS stated beside the report that is not the one reported', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const list = JSON.stringify([{ ...item, vbios_version: '96.00.A5.00.02' }]);
+    const [evidence] = await readEvidenceList(list);
+    const { claims } = await appraiseDevice('D', evidence!, context());
+    expect(claims.map(brief)).toContain('D gpu.vbios refused binding-mismatch');
+  });
+
+  test('what a report says against itself, even where nothing proves it genuine', async () => {
+    const stranger = await makeDeviceAuthority();
+    const device = await makeDevice(stranger, { arch: 'hopper', pdi: gpu.pdi });
+    const fields = withFields(goodFields(device), [OPAQUE.fwid, new Uint8Array(48)]);
+    const { claims } = await appraise(device, { nonce: new Uint8Array(32) }, fields);
+    expect(claims.map(brief)).toEqual(
+      expect.arrayContaining([
+        'D gpu.nonce refused nonce-mismatch',
+        'D gpu.firmware refused firmware-mismatch',
+        'D gpu.driver unverified',
+      ]),
+    );
+  });
+
+  test('a changed report under certificates that are not good either', async () => {
+    const stranger = await makeDeviceAuthority();
+    const device = await makeDevice(stranger, { arch: 'hopper', pdi: gpu.pdi });
+    const changed = await makeReport(device, { nonce });
+    changed[60]! ^= 1;
+    const evidence = await readSingleReport(changed, toPem(device.chain), 'the report');
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(claims.map(brief)).toContain('D gpu.chain refused root-not-pinned');
+    expect(claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+  });
+
+  test('a key that signs no reports', async () => {
+    const subject: [string, string][] = [[NAME.common, 'GH100 A01 GSP FMC LF']];
+    const report = await makeReport(gpu, { nonce });
+    for (const key of [{ isRsaPss: true }, { curve: 'P-256' }] as const) {
+      const leaf = await makeCertificate({ subject, issuer: gpu.chain[1]!, ...key });
+      const chain = [leaf, ...gpu.chain.slice(1)];
+      const evidence = await readSingleReport(report, toPem(chain), 'the report');
+      const appraised = await appraiseDevice('D', evidence, context());
+      expect(appraised.claims.map(brief)).toContain('D gpu.chain verified');
+      expect(appraised.claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+      expect(appraised.isAuthentic).toBe(false);
+      expect(appraised.pdi).toBeNull();
+    }
+  });
+
+  test('certificates that name no device, or no firmware', async () => {
+    const nameless = await makeCertificate({
+      subject: [[NAME.common, 'GH100 A01 GSP BROM']],
+      issuer: authority.provisioner,
+      isCa: true,
+    });
+    const leaf = await makeCertificate({
+      subject: [[NAME.common, 'GH100 A01 GSP FMC LF']],
+      issuer: nameless,
+    });
+    const chain = [leaf, nameless, authority.provisioner, authority.identity, authority.root];
+    const { claims, pdi } = await appraise({ ...gpu, chain });
+    expect(pdi).toBeNull();
+    expect(claims.map(inFull)).toEqual(
+      expect.arrayContaining([
+        'D gpu.chain chain-broken by vendor-signed [D certificates]',
+        'D gpu.identity identity-mismatch by vendor-signed: "unknown" [D report]',
+        `D gpu.firmware firmware-mismatch by device-signed: "${'f1'.repeat(48)}" [D report]`,
+      ]),
+    );
+    expect(claims.find(({ kind }) => kind === 'gpu.firmware')!.statement).toBe(
+      'its certificate names no firmware',
+    );
   });
 
   test('a switch that is open to the host, and one that reports another identity', async () => {
@@ -371,6 +508,62 @@ describe('sets of devices', () => {
       'MACHINE devices.distinct refused identity-mismatch',
       'MACHINE devices.nonce refused nonce-mismatch',
     ]);
+  });
+
+  test('are numbered by kind, in the order they come in', async () => {
+    const { devices, claims } = await set([
+      [gpu, await makeReport(gpu, { nonce })],
+      [nvswitch, await makeReport(nvswitch, { nonce, fields: placed(nvswitch) })],
+      [blackwell, await makeReport(blackwell, { nonce })],
+    ]);
+    expect(devices.map(({ subject }) => subject)).toEqual(['GPU-0', 'SWITCH-0', 'GPU-1']);
+    const reports = 'GPU-0 report, SWITCH-0 report, GPU-1 report';
+    expect(claims.filter(({ subject }) => subject === 'MACHINE').map(inFull)).toEqual([
+      `MACHINE devices.distinct verified by device-signed: 3 [${reports}]`,
+      `MACHINE devices.nonce verified by device-signed [${reports}]`,
+    ]);
+    expect(wordless(claims)).toEqual([]);
+  });
+
+  test('of which one is not proven to be what it says prove nothing of the whole', async () => {
+    const machine = async (other: TestDevice, fields = goodFields(other)) => {
+      const { claims } = await set([
+        [gpu, await makeReport(gpu, { nonce })],
+        [other, await makeReport(other, { nonce, fields })],
+      ]);
+      const own = claims.filter(({ subject }) => subject === 'MACHINE');
+      return own.map((claim) => `${brief(claim)}: ${claim.why}`);
+    };
+    const doubt = (subject: string) => [
+      expect.stringContaining(
+        `devices.distinct unverified: ${subject} is not proven to be what it says`,
+      ),
+      expect.stringContaining(
+        `devices.nonce unverified: ${subject} is not proven to be what it says`,
+      ),
+    ];
+    const stranger = await makeDevice(await makeDeviceAuthority(), {
+      arch: 'hopper',
+      pdi: 'fedcba9876543210',
+    });
+    expect(await machine(stranger)).toEqual(doubt('GPU-1'));
+    // Its report is authentic, and names another device than its certificate does.
+    const other = withFields(placed(nvswitch), [OPAQUE.switchPdi, new Uint8Array(8)]);
+    expect(await machine(nvswitch, other)).toEqual(doubt('SWITCH-0'));
+  });
+
+  test('that nobody vouches for are not taken for one device', async () => {
+    const stranger = await makeDeviceAuthority();
+    const [one, two] = await Promise.all(
+      ['00000000000000c1', '00000000000000c2'].map((pdi) =>
+        makeDevice(stranger, { arch: 'hopper', pdi }),
+      ),
+    );
+    const { claims } = await set([
+      [one!, await makeReport(one!, { nonce })],
+      [two!, await makeReport(two!, { nonce })],
+    ]);
+    expect(claims.map(brief)).toContain('MACHINE devices.distinct unverified');
   });
 
   test('the form of the service’s requests, and lists that contradict certificates', async () => {

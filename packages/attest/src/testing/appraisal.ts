@@ -34,3 +34,11 @@ export function inFull({ subject, kind, status, code, voucher, value, evidence }
   const said = value === undefined ? '' : `: ${JSON.stringify(value)}`;
   return `${subject} ${kind} ${code ?? status} by ${voucher}${said} [${evidence.join(', ')}]`;
 }
+
+/** Claims that tell a reader nothing, or not why it matters that they do not hold. */
+export function wordless(claims: readonly Claim[]): Claim[] {
+  return claims.filter(({ statement, status, why }) => {
+    const words = status === 'verified' ? [statement] : [statement, why];
+    return words.some((text) => !text || /undefined|null/.test(text));
+  });
+}

@@ -43,10 +43,18 @@ export async function makeIntelAuthority(
     extensions: [sgxExtension(changes.fmspc ?? FMSPC)],
     ...(changes.pckNotAfter === undefined ? {} : { notAfter: changes.pckNotAfter }),
   });
-  const tcbSigner = await makeOne('Intel SGX TCB Signing', root, {});
+  const tcbSigner = await makeTcbSigner(root);
   const rootSha256 = await sha256Hex(root.der);
   const attestation = await generateKeys('P-256');
   return { root, rootSha256, platformCa, pck, tcbSigner, attestation };
+}
+
+/** Who signs what Intel says of platforms. */
+export function makeTcbSigner(
+  root: TestIssuer,
+  options: { serial?: Uint8Array; notAfter?: string } = {},
+): Promise<TestIssuer> {
+  return makeOne('Intel SGX TCB Signing', root, options);
 }
 
 function makeOne(
@@ -83,6 +91,8 @@ export interface CollateralChanges {
   readonly isPlatformCaRevoked?: boolean;
   /** Signs the statements instead of the authority's TCB signer. */
   readonly signer?: TestIssuer;
+  /** Signs the QE identity instead of whoever signs the TCB info. */
+  readonly qeIdentitySigner?: TestIssuer;
   /** Signs the PCK's list instead of the platform CA. */
   readonly listIssuer?: TestIssuer;
   /** Applied to the finished fields. */
@@ -98,8 +108,9 @@ export async function makeTdxCollateral(
   const signer = changes.signer ?? authority.tcbSigner;
   const tcbInfo = JSON.stringify({ ...goodTcbInfo(), ...changes.tcbInfo });
   const qeIdentity = JSON.stringify({ ...goodQeIdentity(), ...changes.qeIdentity });
-  const sign = async (text: string): Promise<string> =>
-    toHex(await signEcdsa(signer.keys.privateKey, 'P-256', utf8(text)));
+  const qeSigner = changes.qeIdentitySigner ?? signer;
+  const sign = async (text: string, by: TestIssuer): Promise<string> =>
+    toHex(await signEcdsa(by.keys.privateKey, 'P-256', utf8(text)));
   const list = (issuer: TestIssuer, serial: Uint8Array, isOn = false): Promise<Bytes> =>
     makeRevocationList({
       issuer,
@@ -113,10 +124,10 @@ export async function makeTdxCollateral(
     pck_crl: toHex(await list(changes.listIssuer ?? platformCa, SERIALS.pck, changes.isPckRevoked)),
     tcb_info_issuer_chain: toPem([signer, root]),
     tcb_info: tcbInfo,
-    tcb_info_signature: await sign(tcbInfo),
-    qe_identity_issuer_chain: toPem([signer, root]),
+    tcb_info_signature: await sign(tcbInfo, signer),
+    qe_identity_issuer_chain: toPem([qeSigner, root]),
     qe_identity: qeIdentity,
-    qe_identity_signature: await sign(qeIdentity),
+    qe_identity_signature: await sign(qeIdentity, qeSigner),
     ...changes.fields,
   });
 }

@@ -8,7 +8,8 @@ export interface TestRevocationOptions {
   readonly issuer: TestIssuer;
   readonly serials?: readonly Uint8Array[];
   readonly thisUpdate: string;
-  readonly nextUpdate: string;
+  /** null: left out. */
+  readonly nextUpdate: string | null;
 }
 
 const CRL_NUMBER = '2.5.29.20';
@@ -23,7 +24,7 @@ export function makeRevocationList(options: TestRevocationOptions): Promise<Byte
     algorithmOf(issuer),
     issuer.subjectDer,
     derTime(thisUpdate),
-    derTime(nextUpdate),
+    ...(nextUpdate === null ? [] : [derTime(nextUpdate)]),
     ...(entries.length === 0 ? [] : [derSequence(...entries)]),
     der(contextTag(0, true), derSequence(number)),
   );

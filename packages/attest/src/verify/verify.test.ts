@@ -1,9 +1,13 @@
 import { describe, expect, test } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
 import { ChainCache } from '../core/chain.ts';
+import { AttestError } from '../core/errors.ts';
+import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import { pinSoftware } from '../policy/pin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { readPolicy } from '../policy/read.ts';
+import { brief, inFull } from '../testing/appraisal.ts';
 import { makeService, type ServiceChanges, type TestService } from '../testing/service.ts';
 import type { VerifyContext } from './appraise.ts';
 import { verifyEvidence } from './verify.ts';
@@ -146,6 +150,54 @@ describe('another service is refused', () => {
     expect(codes(result)).toContain(code);
   });
 
+  test('in debug mode, and then nothing that it says of itself is verified', async () => {
+    const service = await makeService({ quote: { attributes: '0100001000000000' } });
+    const { claims } = await verify(service);
+    // The quote itself is genuine: it is the guest that its host can make say anything.
+    expect(claims.map(brief)).toContain('CPU cpu.quote verified');
+    const own = claims.filter(({ subject }) => /^(SERVER|RECEIPT)/.test(subject));
+    expect(own.length).toBeGreaterThan(10);
+    for (const claim of own) {
+      expect(`${brief(claim)} by ${claim.voucher}`).toMatch(/ unverified by operator-asserted$/);
+    }
+  });
+
+  test('whose quote does not hold, and then nothing that it says of itself is verified', async () => {
+    const { intelSgx: _, ...anchors } = (await good).anchors;
+    const context = { anchors: { ...anchors, intelSgx: new Set<string>() } };
+    const { claims } = await verify(await good, { context });
+    const own = claims.filter(({ subject }) => /^(SERVER|RECEIPT)/.test(subject));
+    expect(own.map(brief).filter((text) => / verified/.test(text))).toEqual([]);
+  });
+
+  test('whose GPUs sign another mode than its driver tells', async () => {
+    const confidential = {
+      environment: 'production',
+      isOn: true,
+      isDevTools: true,
+      multiGpuMode: 'none',
+    } as const;
+    const observed = {
+      driverVersion: null,
+      confidential,
+      areGpusReady: null,
+      keyRotationThreshold: null,
+      gpus: [],
+      gaps: [],
+    };
+    const result = await verify(await makeService({ statement: { observed } }));
+    expect(codes(result)).toEqual([
+      'devices.confidential mode-refused',
+      'devices.devtools devtools-enabled',
+    ]);
+    expect(result.claims.map(brief)).toContain('SERVER server.observation unverified');
+    const untold = await makeService({
+      statement: { observed: { ...observed, confidential: null } },
+    });
+    const { claims } = await verify(untold);
+    expect(claims.filter(({ kind }) => kind === 'devices.devtools')).toEqual([]);
+  });
+
   test('that shows another history of its receipts than it had quoted', async () => {
     const chainOf = async (hash: string, sequence: number) => {
       const service = await makeService({ statement: { receiptChain: { sequence, hash } } });
@@ -176,6 +228,103 @@ describe('another service is refused', () => {
       expect(result.verdict.result).toBe('refused');
       expect(codes(result).join()).toContain('root-not-pinned');
     }
+  });
+});
+
+describe('what was not given is asked for', () => {
+  const without = (left: RegExp) => (name: string) => !left.test(name);
+  const of = (claims: readonly Claim[], kind: string) => [
+    ...new Set(claims.filter((one) => one.kind === kind).map(({ status }) => status)),
+  ];
+  const never = () => Promise.reject(new Error('it was given, and need not be asked for'));
+
+  test('collateral of the service that has it, and of nobody where it was given', async () => {
+    const { files } = await good;
+    const text = new TextDecoder().decode(files.get('collateral.json'));
+    const quotes: unknown[] = [];
+    const has = async (quote: unknown) => {
+      quotes.push(quote);
+      return readTdxCollateral(text);
+    };
+    const source = { collateral: has, snpRevocationList: never };
+    const names = without(/collateral/);
+    const asked = await verify(await good, { names, context: { collateral: source } });
+    expect(asked.verdict).toMatchObject({ result: 'verified' });
+    expect(quotes).toHaveLength(1);
+    const silent = { collateral: never, snpRevocationList: never };
+    const given = await verify(await good, { context: { collateral: silent } });
+    expect(given.verdict).toMatchObject({ result: 'verified' });
+  });
+
+  test('collateral that a service has not leaves the quote unverified', async () => {
+    const names = without(/collateral/);
+    const failing = (error: Error) => {
+      const collateral = () => Promise.reject(error);
+      const source = { collateral, snpRevocationList: collateral };
+      return good.then((service) => verify(service, { names, context: { collateral: source } }));
+    };
+    const { claims, verdict } = await failing(new AttestError('not-available', 'no answer'));
+    expect(verdict.result).toBe('refused');
+    expect(of(claims, 'cpu.quote')).toEqual(['unverified']);
+    // A fault of our own is not taken for evidence that is missing.
+    await expect(failing(new TypeError('a fault'))).rejects.toThrow('a fault');
+  });
+
+  test('references: those that were given first, the rest of the source', async () => {
+    const { files } = await good;
+    const kept = [...files.keys()].filter((name) => name.endsWith('.xml'));
+    const asked: string[] = [];
+    const references = {
+      async rim(id: string) {
+        asked.push(id);
+        return files.get(`${id}.xml`) ?? null;
+      },
+    };
+    const all = await verify(await good, { names: without(/xml$/), context: { references } });
+    expect(all.verdict).toMatchObject({ result: 'verified' });
+    expect(asked.map((id) => `${id}.xml`).sort()).toEqual([...kept].sort());
+    asked.length = 0;
+    const [first, ...rest] = kept;
+    const names = (name: string) => !rest.includes(name);
+    const mixed = await verify(await good, { names, context: { references } });
+    expect(mixed.verdict).toMatchObject({ result: 'verified' });
+    expect(asked.map((id) => `${id}.xml`)).not.toContain(first);
+    expect(asked).toHaveLength(rest.length);
+  });
+
+  test('references that no device needs are judged behind those that are', async () => {
+    const { files, ...service } = await good;
+    const [name, bytes] = [...files].find(([one]) => one.endsWith('.xml'))!;
+    const spare = new Map([...files, ['spare.xml', bytes]]);
+    const { claims } = await verify({ ...service, files: spare });
+    const needed = [...files.keys()].filter((one) => one.endsWith('.xml')).length;
+    const last = claims.filter(({ subject }) => subject === `RIM-${needed}`);
+    expect(last.map(inFull)).toContain(
+      `RIM-${needed} rim.signature verified by vendor-signed [RIM spare.xml]`,
+    );
+    expect(claims.some(({ subject }) => subject === `RIM-${needed + 1}`)).toBe(false);
+    expect(name).not.toBe('spare.xml');
+  });
+
+  test('nothing of a connection where the report comes from a file', async () => {
+    const { files, nowMs, anchors, nonce } = await good;
+    const { claims } = await verifyEvidence({
+      input: 'test',
+      files: [...files].map(([name, bytes]) => ({ name, bytes, isNamed: true })),
+      policy: EVIDENCE,
+      context: {
+        nowMs,
+        anchors,
+        nonce,
+        chains: new ChainCache(),
+        references: null,
+        revocation: null,
+        tokenKeys: null,
+        collateral: null,
+      },
+    });
+    expect(of(claims, 'server.tls')).toEqual(['unverified']);
+    expect(of(claims, 'server.binding')).toEqual(['verified']);
   });
 });
 
