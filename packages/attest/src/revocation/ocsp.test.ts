@@ -1,6 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Bytes } from '../core/bytes.ts';
+import { type Bytes, utf8 } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
+import { contextTag, TAG } from '../core/der.ts';
+import { der, derBoolean, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { AttestError } from '../core/errors.ts';
 import { makeCertificate, NAME, type TestIssuer } from '../testing/certificates.ts';
 import {
@@ -66,6 +68,32 @@ describe('an OCSP answer', () => {
     );
   });
 
+  it('may name its responder by key, and need not carry a certificate', async () => {
+    const bare = { isByKey: true, carried: null };
+    expect(await statusOf(answerOcsp(ca, request, bare))).toBe('good');
+    const delegate = await makeOcspDelegate(ca);
+    expect(await statusOf(answerOcsp(delegate, request, { isByKey: true }))).toBe('good');
+    expect(await statusOf(answerOcsp(other, request, bare))).toBe('signature-invalid');
+    expect(await statusOf(answerOcsp(ca, request, { carried: null }))).toBe('good');
+  });
+
+  it('is refused of a delegate that is expired, meant for something else, or not understood', async () => {
+    const expired = await makeOcspDelegate(ca, true, { notAfter: '20260501000000' });
+    expect(await statusOf(answerOcsp(expired, request))).toBe('collateral-expired');
+    const usage = derSequence(derOid('1.3.6.1.5.5.7.3.1'));
+    const forServers = await makeOcspDelegate(ca, false, {
+      extensions: [{ oid: '2.5.29.37', value: usage }],
+    });
+    expect(await statusOf(answerOcsp(forServers, request))).toBe('signature-invalid');
+    const critical = { oid: '1.2.3.4', isCritical: true, value: derBoolean(true) };
+    const limited = await makeOcspDelegate(ca, true, { extensions: [critical] });
+    expect(await statusOf(answerOcsp(limited, request))).toBe('signature-invalid');
+    const subject = [[NAME.common, 'another CA']] as const;
+    const renamed = await makeCertificate({ subject, issuer: null, isCa: true, keys: ca.keys });
+    const misnamed = await makeOcspDelegate(renamed);
+    expect(await statusOf(answerOcsp(misnamed, request))).toBe('signature-invalid');
+  });
+
   it('by another key in the name of the issuer is refused', async () => {
     expect(await statusOf(answerOcsp(other, request, { carried: [] }))).toBe('signature-invalid');
     expect(await statusOf(answerOcsp(other, request))).toBe('signature-invalid');
@@ -96,6 +124,135 @@ describe('an OCSP answer', () => {
 
   it('about another certificate is refused', async () => {
     expect(await statusOf(answerOcsp(ca, request), NONCE, sibling)).toBe('identity-mismatch');
+  });
+
+  it('about another issuer’s certificate of that number is refused', async () => {
+    const namesake = await parseCertificate(other.der, 'the namesake');
+    const forNamesake = await writeOcspRequest(certificate, namesake, NONCE);
+    expect(await statusOf(answerOcsp(ca, forNamesake))).toBe('identity-mismatch');
+    const renamed = await makeCertificate({
+      subject: [[NAME.common, 'renamed']],
+      issuer: null,
+      isCa: true,
+      keys: ca.keys,
+    });
+    const sameKey = await parseCertificate(renamed.der, 'the renamed');
+    const forRenamed = await writeOcspRequest(certificate, sameKey, NONCE);
+    expect(await statusOf(answerOcsp(ca, forRenamed))).toBe('identity-mismatch');
+  });
+
+  it.each<[string, OcspAnswerOptions, string]>([
+    ['ends at this moment', { nextUpdate: '20260601000000' }, 'good'],
+    ['ended a second ago', { nextUpdate: '20260531235959' }, 'collateral-expired'],
+    ['is five minutes ahead', { thisUpdate: '20260601000500' }, 'good'],
+    ['is further ahead', { thisUpdate: '20260601000501' }, 'collateral-expired'],
+    ['is a day old', { thisUpdate: '20260531000000', nextUpdate: null }, 'good'],
+    [
+      'is more than a day old',
+      { thisUpdate: '20260530235959', nextUpdate: null },
+      'collateral-expired',
+    ],
+  ])('that %s: %s', async (_, options, expected) => {
+    expect(await statusOf(answerOcsp(ca, request, options))).toBe(expected);
+  });
+
+  const entry = (oid: string, isCritical: boolean | null) =>
+    derSequence(
+      derOid(oid),
+      ...(isCritical === null ? [] : [derBoolean(isCritical)]),
+      derOctets(derOctets(Uint8Array.of(1))),
+    );
+  const NONCE_OID = '1.3.6.1.5.5.7.48.1.2';
+  const extra = der(TAG.null);
+  const date = der(TAG.generalizedTime, utf8('20250101000000Z'));
+  it.each<[string, OcspAnswerOptions, string]>([
+    ['with an extension that is not known', { extensions: [entry('1.2.3.4', null)] }, 'good'],
+    ['with one that is marked as not critical', { extensions: [entry('1.2.3', false)] }, 'good'],
+    [
+      'with a critical extension that is not known',
+      { extensions: [entry('1.2.3.4', true)] },
+      'unsupported-version',
+    ],
+    [
+      'with a critical nonce, which is known',
+      { nonce: null, extensions: [entry(NONCE_OID, true)] },
+      'nonce-mismatch',
+    ],
+    ['with two nonces', { extensions: [entry(NONCE_OID, null)] }, 'malformed'],
+    [
+      'with more behind the nonce',
+      {
+        nonce: null,
+        extensions: [
+          derSequence(derOid(NONCE_OID), derOctets(derSequence(derOctets(NONCE), extra))),
+        ],
+      },
+      'malformed',
+    ],
+    [
+      'with more behind an extension',
+      { extensions: [derSequence(derOid('1.2.3'), derOctets(extra), extra)] },
+      'trailing-bytes',
+    ],
+    ['that names its version', { version: der(contextTag(0, true), extra) }, 'unsupported-version'],
+    ['of another kind', { type: '1.2.3.4' }, 'unsupported-version'],
+    ['with more at its end', { atEndOf: { outer: extra } }, 'trailing-bytes'],
+    ['with more behind the answer in it', { atEndOf: { typed: extra } }, 'trailing-bytes'],
+    ['with more behind its certificates', { atEndOf: { basic: extra } }, 'trailing-bytes'],
+    ['with more behind what is signed', { atEndOf: { data: extra } }, 'trailing-bytes'],
+    ['with more behind a part', { atEndOf: { single: extra } }, 'trailing-bytes'],
+    [
+      'with an extension of a part',
+      { atEndOf: { single: der(contextTag(1, true), derSequence(entry('1.2.3', null))) } },
+      'good',
+    ],
+    [
+      'with a critical extension of a part',
+      { atEndOf: { single: der(contextTag(1, true), derSequence(entry('1.2.3', true))) } },
+      'unsupported-version',
+    ],
+    ['in 16 parts', { copies: 16 }, 'good'],
+    ['in 17 parts', { copies: 17 }, 'too-large'],
+    ['with a status that is none', { rawStatus: der(contextTag(3, false)) }, 'malformed'],
+    ['of good with a reason', { rawStatus: der(contextTag(0, false), extra) }, 'malformed'],
+    [
+      'of revoked, for a reason',
+      {
+        rawStatus: der(
+          contextTag(1, true),
+          date,
+          der(contextTag(0, true), der(TAG.enumerated, Uint8Array.of(1))),
+        ),
+      },
+      'revoked',
+    ],
+    [
+      'of revoked, with more',
+      { rawStatus: der(contextTag(1, true), date, extra) },
+      'trailing-bytes',
+    ],
+  ])('%s: %s', async (_, options, expected) => {
+    expect(await statusOf(answerOcsp(ca, request, options))).toBe(expected);
+  });
+
+  it('carries 16 certificates at most', async () => {
+    const carried = (count: number) => Array.from({ length: count }, () => ca);
+    expect(await statusOf(answerOcsp(ca, request, { carried: carried(16) }))).toBe('good');
+    expect(await statusOf(answerOcsp(ca, request, { carried: carried(17) }))).toBe('too-large');
+  });
+
+  it.each([
+    [1, 'malformed request'],
+    [2, 'internal error'],
+    [3, 'try later'],
+    [4, '4'],
+    [5, 'unsigned'],
+    [6, 'refused'],
+    [100, '100'],
+  ])('that declines with %i says so: %s', async (status, text) => {
+    const question = { certificate, issuer, nonce: null, nowMs: NOW_MS };
+    const reading = readOcspStatus(declineOcsp(status), question);
+    await expect(reading).rejects.toThrow(`the responder declines: ${text}`);
   });
 
   it('that declines is none', async () => {
