@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { AttestError } from '../core/errors.ts';
+import { CLAIM_KINDS } from '../policy/kinds.ts';
 import { inFull } from '../testing/appraisal.ts';
 import { makeReceiptChain, makeReceiptFacts, makeReceiptSigner } from '../testing/receipts.ts';
 import {
@@ -11,7 +12,7 @@ import {
 } from './chain.ts';
 import { type Receipt, readSignedReceipt, type SignedReceipt } from './receipt.ts';
 import { type ReceiptSigner, sealReceipt } from './seal.ts';
-import { appraiseReceipt, verifyReceipt } from './verify.ts';
+import { appraiseReceipt, RECEIPT_CLAIMS, verifyReceipt } from './verify.ts';
 
 let signer: ReceiptSigner;
 let receipts: SignedReceipt[];
@@ -89,6 +90,14 @@ describe('a receipt', () => {
       `RECEIPT-3 receipt.response verified by cpu-signed: "${responseSha256}" [RECEIPT-3]`,
       `RECEIPT-3 receipt.model verified by cpu-signed: "${modelDigest}" [RECEIPT-3]`,
     ]);
+    expect(claims.map(({ kind }) => kind)).toEqual(RECEIPT_CLAIMS);
+    for (const { kind } of claims) expect(CLAIM_KINDS).toContain(kind);
+    expect(claims.map(({ why }) => why)).toEqual(claims.map(() => undefined));
+    expect(claims.slice(1).map(({ statement: words }) => words)).toEqual([
+      'the receipt is for this request',
+      'the receipt is for this answer',
+      'the receipt is for the expected model',
+    ]);
     const [{ statement }] = claims as [(typeof claims)[0]];
     expect(statement).toContain(`request ${requestSha256} got answer ${responseSha256}`);
     expect(statement).toContain('(complete, 3 tokens), for which 96 bytes crossed');
@@ -137,6 +146,21 @@ describe('a receipt', () => {
       responseSha256: other,
       modelDigest: other,
     });
+    expect(claims.slice(1).map(({ statement }) => statement)).toEqual([
+      'the receipt is not for this request',
+      'the receipt is not for this answer',
+      'the receipt is not for the expected model',
+    ]);
+    const loose = await appraiseReceipt(receipts[0]!, {
+      key: signer.key,
+      keyIsProven: false,
+      requestSha256: other,
+    });
+    // Why it matters is said of what is open; a refusal speaks for itself.
+    expect(loose.map(({ code, why }) => [code, why !== undefined])).toEqual([
+      [undefined, true],
+      ['binding-mismatch', false],
+    ]);
     expect(claims.map(({ kind, code }) => [kind, code])).toEqual([
       ['receipt.signature', undefined],
       ['receipt.request', 'binding-mismatch'],
@@ -166,6 +190,23 @@ describe('a chain', () => {
     await refused({ ...links, digests: digests.with(1, digests[2]!).with(2, digests[1]!) });
     await refused({ ...links, digests: digests.with(3, '0'.repeat(64)) });
     await refused({ ...links, first: 2 });
+    const broken = { code: 'receipt-broken' };
+    for (const piece of [
+      { ...links, first: 2 },
+      { ...links, previous: '0'.repeat(64) },
+    ]) {
+      await expect(verifyReceiptChain(piece, [], signer.key)).rejects.toMatchObject(broken);
+    }
+    const doubled = verifyReceiptChain(links, [...receipts, receipts[0]!], signer.key);
+    await expect(doubled).rejects.toMatchObject({
+      ...broken,
+      message: 'two receipts have one number',
+    });
+    const behind = verifyReceiptChain({ ...links, digests: [] }, receipts, signer.key);
+    await expect(behind).rejects.toMatchObject(broken);
+    // The digest is compared even where place and signature are right.
+    const wrong = { ...links, digests: digests.with(5, '0'.repeat(64)) };
+    await expect(verifyReceiptChain(wrong, receipts, signer.key)).rejects.toMatchObject(broken);
     await refused({ ...links, previous: '0'.repeat(64) });
     await refused(links, [...receipts, receipts[0]!]);
   });
@@ -295,6 +336,19 @@ describe('reading', () => {
   ])('refuses %s', (_, change) => {
     const text = JSON.stringify(change({ ...receipts[0]! }));
     expect(() => readSignedReceipt(text)).toThrow(AttestError);
+  });
+
+  it('refuses links of more than 4 MiB, and one that is as large is read', () => {
+    const text = JSON.stringify(links);
+    const padded = (length: number) => text + ' '.repeat(length - text.length);
+    expect(readReceiptLinks(padded(4 * 1024 * 1024))).toEqual(links);
+    expect(() => readReceiptLinks(padded(4 * 1024 * 1024 + 1))).toThrow('4194305 characters');
+    const receipt = JSON.stringify(receipts[0]);
+    const large = (length: number) => receipt + ' '.repeat(length - receipt.length);
+    expect(readSignedReceipt(large(64 * 1024))).toEqual(receipts[0]);
+    expect(() => readSignedReceipt(large(64 * 1024 + 1))).toThrow('65537 characters');
+    const digests = Array.from({ length: 10_000 }, () => 'a'.repeat(64));
+    expect(readReceiptLinks(JSON.stringify({ ...links, digests })).digests).toEqual(digests);
   });
 
   it('takes every outcome, and all that a receipt may hold at its bounds', () => {

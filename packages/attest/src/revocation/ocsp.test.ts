@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Bytes, utf8 } from '../core/bytes.ts';
+import { type Bytes, concatBytes, utf8 } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { contextTag, TAG } from '../core/der.ts';
 import { der, derBoolean, derOctets, derOid, derSequence } from '../core/der-writer.ts';
@@ -184,10 +184,10 @@ describe('an OCSP answer', () => {
       {
         nonce: null,
         extensions: [
-          derSequence(derOid(NONCE_OID), derOctets(derSequence(derOctets(NONCE), extra))),
+          derSequence(derOid(NONCE_OID), derOctets(concatBytes(derOctets(NONCE), extra))),
         ],
       },
-      'malformed',
+      'trailing-bytes',
     ],
     [
       'with more behind an extension',

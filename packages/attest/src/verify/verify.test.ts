@@ -4,6 +4,7 @@ import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
 import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
+import { CLAIM_KINDS } from '../policy/kinds.ts';
 import { pinSoftware } from '../policy/pin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { readPolicy } from '../policy/read.ts';
@@ -228,6 +229,68 @@ describe('another service is refused', () => {
       expect(result.verdict.result).toBe('refused');
       expect(codes(result).join()).toContain('root-not-pinned');
     }
+  });
+});
+
+describe('receipts', () => {
+  const chainOf = async (
+    service: TestService,
+    names?: (name: string) => boolean,
+  ): Promise<Claim | undefined> => {
+    const { claims } = await verify(service, { policy: EVIDENCE, ...(names && { names }) });
+    return claims.find(({ kind }) => kind === 'receipt.chain');
+  };
+  const receipt = (name: string) => name.startsWith('receipt-');
+
+  test('stand in one chain, up to the report that names its end', async () => {
+    const chain = await chainOf(await good);
+    expect(inFull(chain!)).toBe(
+      'RECEIPTS receipt.chain verified by cpu-signed [receipt rcpt_00000001, receipt rcpt_00000002]',
+    );
+    expect(chain!.statement).toBe(
+      '2 receipts stand in one chain, none is missing between them, up to number 2, when the report was made',
+    );
+    expect(CLAIM_KINDS).toContain('receipt.chain');
+    const none = await chainOf(await good, (name) => !receipt(name));
+    expect(none).toMatchObject({ status: 'verified', evidence: [] });
+    expect(await chainOf(await good, (name) => name !== 'links.json')).toBeUndefined();
+  });
+
+  test('of a report that names no end hold between them; without any, nothing does', async () => {
+    const service = await makeService({ statement: { receiptChain: null } });
+    const chain = await chainOf(service);
+    expect(chain!.status).toBe('verified');
+    expect(chain!.statement).toMatch(/none is missing between them$/);
+    const none = await chainOf(service, (name) => !receipt(name));
+    expect(none).toMatchObject({ status: 'unverified', voucher: 'operator-asserted' });
+    expect(none!.why).toMatch(/^Neither a receipt nor the report has a place in this piece/);
+  });
+
+  test('by themselves, or beside a report that names no key, are as good as theirs', async () => {
+    const alone = await chainOf(await good, (name) => /receipt-|links/.test(name));
+    expect(alone).toMatchObject({ status: 'unverified' });
+    expect(alone!.why).toMatch(/^It holds, and is only as good as its key/);
+    const { files, ...service } = await good;
+    const text = new TextDecoder().decode(files.get('report.json'));
+    const { bridgekeeper: _, ...foreign } = JSON.parse(text);
+    const report = new TextEncoder().encode(JSON.stringify(foreign));
+    const other = { ...service, files: new Map([...files, ['report.json', report]]) };
+    const beside = await chainOf(other);
+    expect(beside).toMatchObject({ status: 'unverified' });
+    const unkeyed = (name: string) => !receipt(name);
+    expect(await chainOf(other, unkeyed)).toBeUndefined();
+  });
+
+  test('of another key than the report names are refused', async () => {
+    const { files, ...service } = await good;
+    const other = await makeService();
+    const own = [...other.files].filter(([name]) => receipt(name) || name === 'links.json');
+    const { claims } = await verify({ ...service, files: new Map([...files, ...own]) });
+    expect(claims.filter(({ kind }) => kind.startsWith('receipt.')).map(brief)).toEqual([
+      'RECEIPT-1 receipt.signature refused signature-invalid',
+      'RECEIPT-2 receipt.signature refused signature-invalid',
+      'RECEIPTS receipt.chain refused receipt-broken',
+    ]);
   });
 });
 
