@@ -81,6 +81,7 @@ function faults(claims: Map<string, Claim>): Record<string, string> {
   return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
 }
 
+const BOTH = 'SNP report, AMD certificates';
 const REPORT_DATA = { 'cpu.reportData': 'unverified' };
 
 describe('a good report', () => {
@@ -115,7 +116,7 @@ describe('a good report', () => {
       'CPU cpu.expiry verified by vendor-signed [AMD certificates]',
       'CPU cpu.revocation verified by vendor-signed [AMD revocation list]',
       'CPU cpu.quote verified by cpu-signed [SNP report]',
-      `CPU cpu.identity verified by cpu-signed: ${JSON.stringify(identity)} [SNP report, AMD certificates]`,
+      `CPU cpu.identity verified by cpu-signed: ${JSON.stringify(identity)} [${BOTH}]`,
       `CPU cpu.tcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
       'CPU cpu.vmpl verified by cpu-signed: 2 [SNP report]',
       'CPU cpu.debug verified by cpu-signed: false [SNP report]',

@@ -1,23 +1,18 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Claim } from '../claims/claim.ts';
-import { type Bytes, concatBytes, toHex } from '../core/bytes.ts';
-import { ChainCache } from '../core/chain.ts';
+import { type Bytes, concatBytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
 import { inFull, wordless } from '../testing/appraisal.ts';
-import { toPem } from '../testing/certificates.ts';
 import {
   type CollateralChanges,
   type IntelAuthority,
   makeEnclaveLevel,
   makeIntelAuthority,
   makeTcbLevel,
-  makeTcbSigner,
   makeTdxCollateral,
   QUOTE_NOW_MS,
 } from '../testing/quote-authority.ts';
-import { makeTdxQuote, type QuoteChanges } from '../testing/quote-report.ts';
-import { makeRevocationList } from '../testing/revocation.ts';
-import type { CpuContext } from './guest.ts';
+import { makeTdxQuote } from '../testing/quote-report.ts';
+import { appraiseTdxCase, faultsOf, type TdxCase, tdxContext } from '../testing/tdx-appraisal.ts';
 import { CPU_CLAIM_KINDS } from './kinds.ts';
 import { readTdxCollateral } from './tdx-collateral.ts';
 import { readTdxQuote } from './tdx-quote.ts';
@@ -31,23 +26,7 @@ beforeAll(async () => {
   authority = await makeIntelAuthority();
 });
 
-function contextOf(changes: Partial<CpuContext> = {}): CpuContext {
-  return {
-    nowMs: QUOTE_NOW_MS,
-    anchors: {
-      nvidiaDevice: new Set(),
-      nvidiaRim: new Set(),
-      intelSgx: new Set([authority.rootSha256]),
-      amdArk: new Set(),
-    },
-    chains: new ChainCache(),
-    nonce: null,
-    references: null,
-    revocation: null,
-    expectedReportData: null,
-    ...changes,
-  };
-}
+const appraise = (wanted: TdxCase, by = authority) => appraiseTdxCase(authority, wanted, by);
 
 const GOOD_MODULE = {
   mrsigner: '00'.repeat(48),
@@ -61,29 +40,6 @@ function moduleOf(changes: Partial<typeof GOOD_MODULE>): Record<string, unknown>
   return { tdxModuleIdentities: [{ id: 'TDX_01', ...GOOD_MODULE, tcbLevels, ...changes }] };
 }
 
-interface Case {
-  readonly quote?: QuoteChanges;
-  readonly collateral?: CollateralChanges | null;
-  readonly context?: Partial<CpuContext>;
-  /** Changes the finished quote. */
-  readonly tamper?: (quote: Bytes) => Bytes;
-}
-
-async function appraise(wanted: Case, by = authority): Promise<Map<string, Claim>> {
-  const { quote = {}, collateral = {}, context = {}, tamper = (bytes) => bytes } = wanted;
-  const read = await readTdxQuote(tamper(await makeTdxQuote(by, quote)));
-  const stated =
-    collateral === null ? null : await readTdxCollateral(await makeTdxCollateral(by, collateral));
-  const claims = await appraiseTdxQuote(read, stated, contextOf(context));
-  return new Map(claims.map((claim) => [claim.kind, claim]));
-}
-
-/** The kinds of claims that are not verified, with code or status. */
-function faults(claims: Map<string, Claim>): Record<string, string> {
-  const found = [...claims.values()].filter(({ status }) => status !== 'verified');
-  return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
-}
-
 const flip = (at: number) => (bytes: Bytes) => {
   const changed = bytes.slice();
   changed[at]! ^= 0x01;
@@ -93,7 +49,7 @@ const flip = (at: number) => (bytes: Bytes) => {
 describe('a good quote', () => {
   test.each(['4', '5.2', '5.3'] as const)('of form %s is verified', async (form) => {
     const claims = await appraise({ quote: { form, paddingBytes: 70 } });
-    expect(faults(claims)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faultsOf(claims)).toEqual({ 'cpu.reportData': 'unverified' });
     expect(claims.get('cpu.tcb')?.value).toBe('UpToDate');
     expect(claims.get('cpu.collateral')?.value).toBe(18);
     expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
@@ -103,13 +59,14 @@ describe('a good quote', () => {
   test('carries the report data that were asked for, or is refused', async () => {
     const reportData = new Uint8Array(64).fill(9);
     const asked = { expectedReportData: reportData };
-    expect(faults(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
+    expect(faultsOf(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
     const other = await appraise({ context: asked });
-    expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+    expect(faultsOf(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
   });
 
   test('says what each claim rests on, who vouches for it and its value', async () => {
     const said = [...(await appraise({})).values()].map(inFull);
+    const until = '2026-02-01T00:00:00.000Z';
     const zeros = '00'.repeat(48);
     const registers = [
       `mrtd=${'3d'.repeat(48)}`,
@@ -122,7 +79,7 @@ describe('a good quote', () => {
       'CPU cpu.chain verified by vendor-signed [TDX quote]',
       'CPU cpu.expiry verified by vendor-signed [TDX quote]',
       'CPU cpu.collateral verified by vendor-signed: 18 [Intel collateral]',
-      'CPU cpu.collateralExpiry verified by vendor-signed: "2026-02-01T00:00:00.000Z" [Intel collateral]',
+      `CPU cpu.collateralExpiry verified by vendor-signed: "${until}" [Intel collateral]`,
       'CPU cpu.revocation verified by vendor-signed [Intel collateral]',
       'CPU cpu.qe verified by vendor-signed: 4 [TDX quote, Intel collateral]',
       'CPU cpu.quote verified by cpu-signed [TDX quote]',
@@ -159,7 +116,7 @@ describe('a good quote', () => {
       const number = (1n << BigInt(bit)) | (1n << 28n);
       const bytes = Array.from({ length: 8 }, (_, i) => Number((number >> BigInt(8 * i)) & 0xffn));
       const attributes = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
-      const { 'cpu.reportData': _, ...found } = faults(await appraise({ quote: { attributes } }));
+      const { 'cpu.reportData': _, ...found } = faultsOf(await appraise({ quote: { attributes } }));
       said[bit] = Object.entries(found).join(' ');
     }
     for (const [bit, found] of Object.entries(said).map(([b, f]) => [Number(b), f] as const)) {
@@ -189,7 +146,7 @@ describe('a good quote', () => {
 });
 
 describe('a quote is refused', () => {
-  const cases: [string, Case, Record<string, string>][] = [
+  const cases: [string, TdxCase, Record<string, string>][] = [
     [
       'in debug mode',
       { quote: { attributes: '0100001000000000' } },
@@ -282,11 +239,11 @@ describe('a quote is refused', () => {
     ],
   ];
   test.each(cases)('%s', async (_, wanted, expected) => {
-    const found = faults(await appraise(wanted));
+    const found = faultsOf(await appraise(wanted));
     expect(found).toEqual({ 'cpu.reportData': 'unverified', ...expected });
   });
 
-  const unproven: [string, Case, string, string][] = [
+  const unproven: [string, TdxCase, string, string][] = [
     ['when a byte of its header changed', { tamper: flip(30) }, 'cpu.quote', 'signature-invalid'],
     ['when a register changed', { tamper: flip(400) }, 'cpu.quote', 'signature-invalid'],
     ['when its signature changed', { tamper: flip(640) }, 'cpu.quote', 'signature-invalid'],
@@ -352,11 +309,11 @@ describe('a quote is refused', () => {
     }
   });
 
-  test('when anyone made it, under certificates of their own, with genuine collateral', async () => {
+  test('when anyone made it under certificates of their own, with genuine collateral', async () => {
     const stranger = await makeIntelAuthority();
     const quote = await readTdxQuote(await makeTdxQuote(stranger));
     const collateral = await readTdxCollateral(await makeTdxCollateral(authority));
-    const claims = await appraiseTdxQuote(quote, collateral, contextOf());
+    const claims = await appraiseTdxQuote(quote, collateral, tdxContext(authority));
     const found = new Map(claims.map((claim) => [claim.kind, claim]));
     expect(found.get('cpu.chain')).toMatchObject({ status: 'refused', code: 'root-not-pinned' });
     const verified = claims.filter(({ status }) => status === 'verified').map(({ kind }) => kind);
@@ -381,248 +338,17 @@ describe('a quote is refused', () => {
     const claims = await appraise(
       {
         context: {
-          anchors: { ...contextOf().anchors, intelSgx: new Set([other.rootSha256]) },
+          anchors: { ...tdxContext(authority).anchors, intelSgx: new Set([other.rootSha256]) },
         },
       },
       other,
     );
-    const found = faults(claims);
+    const found = faultsOf(claims);
     expect(found).toEqual({
       'cpu.reportData': 'unverified',
       'cpu.expiry': 'certificate-expired',
     });
     expect(claims.get('cpu.expiry')?.statement).toContain('Test SGX PCK Certificate is not valid');
-  });
-});
-
-describe('collateral that is not the platform vendor’s', () => {
-  const unproven: [string, (a: IntelAuthority, b: IntelAuthority) => CollateralChanges, string][] =
-    [
-      ['signed by the PCK', ({ pck }) => ({ signer: pck }), 'chain-broken'],
-      ['signed by the CA of PCKs', ({ platformCa }) => ({ signer: platformCa }), 'chain-broken'],
-      ['signed below another root', (_, { tcbSigner }) => ({ signer: tcbSigner }), 'chain-broken'],
-      [
-        'with a signature of something else',
-        () => ({ fields: { tcb_info_signature: '01'.repeat(64) } }),
-        'signature-invalid',
-      ],
-      [
-        'with a signature cut short',
-        () => ({ fields: { qe_identity_signature: '01'.repeat(63) } }),
-        'signature-invalid',
-      ],
-    ];
-  test.each(unproven)('%s is refused', async (_, changes, code) => {
-    const other = await makeIntelAuthority();
-    const claims = await appraise({ collateral: changes(authority, other) });
-    expect(claims.get('cpu.collateral')?.code).toBe(code);
-    expect(claims.get('cpu.quote')?.status).toBe('unverified');
-    expect(claims.get('cpu.tcb')?.status).toBe('unverified');
-  });
-
-  const chains: [string, (a: IntelAuthority) => string][] = [
-    ['that ends at its signer', ({ tcbSigner }) => toPem([tcbSigner])],
-    ['with its root twice', ({ tcbSigner, root }) => toPem([tcbSigner, root, root])],
-  ];
-  test.each(chains)('under a chain %s is refused', async (_, chain) => {
-    for (const name of ['tcb_info_issuer_chain', 'qe_identity_issuer_chain']) {
-      const claims = await appraise({ collateral: { fields: { [name]: chain(authority) } } });
-      expect(claims.get('cpu.collateral')?.code).toBe('chain-broken');
-      expect(claims.get('cpu.quote')?.status).toBe('unverified');
-    }
-  });
-
-  test('whose signer is revoked, of the one statement or the other, is refused', async () => {
-    const { root } = authority;
-    const revoked = Uint8Array.of(0x51, 3);
-    const signer = await makeTcbSigner(root, { serial: revoked });
-    const list = await makeRevocationList({
-      issuer: root,
-      serials: [revoked],
-      thisUpdate: '20260101000000',
-      nextUpdate: '20260201000000',
-    });
-    const fields = { root_ca_crl: toHex(list) };
-    const good = await appraise({ collateral: { fields } });
-    expect(faults(good)).toEqual({ 'cpu.reportData': 'unverified' });
-    for (const changes of [
-      { signer, qeIdentitySigner: authority.tcbSigner },
-      { qeIdentitySigner: signer },
-    ]) {
-      const claims = await appraise({ collateral: { ...changes, fields } });
-      expect(claims.get('cpu.revocation')?.code).toBe('certificate-revoked');
-    }
-  });
-
-  test('whose signer is expired, of the one statement or the other, is refused', async () => {
-    const signer = await makeTcbSigner(authority.root, { notAfter: '20260110000000' });
-    for (const changes of [
-      { signer, qeIdentitySigner: authority.tcbSigner },
-      { qeIdentitySigner: signer },
-    ]) {
-      const claims = await appraise({ collateral: changes });
-      expect(claims.get('cpu.collateralExpiry')).toMatchObject({
-        code: 'certificate-expired',
-        statement: expect.stringContaining('Intel SGX TCB Signing signed'),
-      });
-    }
-  });
-
-  test('counts as evaluated when the older of its statements was', async () => {
-    for (const name of ['tcbInfo', 'qeIdentity'] as const) {
-      const claims = await appraise({ collateral: { [name]: { tcbEvaluationDataNumber: 17 } } });
-      expect(claims.get('cpu.collateral')?.value).toBe(17);
-    }
-  });
-
-  test('holds from when all of it begins to when the first of it ends', async () => {
-    const state = async (collateral: CollateralChanges, nowMs = QUOTE_NOW_MS) => {
-      const claims = await appraise({ collateral, context: { nowMs } });
-      const { code, status } = claims.get('cpu.collateralExpiry')!;
-      return code ?? status;
-    };
-    const begin = Date.UTC(2026, 0, 1);
-    const end = Date.UTC(2026, 1, 1);
-    expect(await state({}, begin)).toBe('verified');
-    expect(await state({}, end)).toBe('verified');
-    expect(await state({}, begin - 1)).toBe('collateral-expired');
-    expect(await state({}, end + 1)).toBe('collateral-expired');
-    const later = { issueDate: '2026-01-16T00:00:00Z' };
-    const earlier = { nextUpdate: '2026-01-14T00:00:00Z' };
-    for (const change of [later, earlier]) {
-      expect(await state({ tcbInfo: change })).toBe('collateral-expired');
-      expect(await state({ qeIdentity: change })).toBe('collateral-expired');
-    }
-    const { platformCa, root } = authority;
-    const times = { thisUpdate: '20260101000000', nextUpdate: '20260201000000' };
-    for (const [name, issuer] of [
-      ['pck_crl', platformCa],
-      ['root_ca_crl', root],
-    ] as const) {
-      const listed = async (change: Partial<Parameters<typeof makeRevocationList>[0]>) => {
-        const list = await makeRevocationList({ issuer, ...times, ...change });
-        return state({ fields: { [name]: toHex(list) } });
-      };
-      expect(await listed({ thisUpdate: '20260116000000' })).toBe('collateral-expired');
-      expect(await listed({ nextUpdate: '20260114000000' })).toBe('collateral-expired');
-      // A list need not say when the next one comes.
-      expect(await listed({ nextUpdate: null })).toBe('verified');
-    }
-  });
-
-  test('with a revocation list of another issuer leaves revocation unknown', async () => {
-    const other = await makeIntelAuthority();
-    const claims = await appraise({ collateral: { listIssuer: other.platformCa } });
-    expect(claims.get('cpu.revocation')?.code).toBe('revocation-unknown');
-    const root = await appraise({ collateral: { listIssuer: authority.root } });
-    expect(root.get('cpu.revocation')?.code).toBe('revocation-unknown');
-  });
-
-  test('of another machine vendor altogether verifies nothing', async () => {
-    const other = await makeIntelAuthority();
-    const quote = await readTdxQuote(await makeTdxQuote(authority));
-    const collateral = await readTdxCollateral(await makeTdxCollateral(other));
-    const claims = await appraiseTdxQuote(quote, collateral, contextOf());
-    const found = new Map(claims.map((claim) => [claim.kind, claim]));
-    expect(found.get('cpu.collateral')?.code).toBe('root-not-pinned');
-    expect(found.get('cpu.quote')?.status).toBe('unverified');
-  });
-});
-
-describe('the TCB status', () => {
-  const level = makeTcbLevel;
-  const oldModule = { quote: { teeTcbSvn: `030102${'00'.repeat(13)}` } };
-  const cases: [string, Case, string][] = [
-    [
-      'follows the platform',
-      { collateral: { tcbInfo: { tcbLevels: [level('SWHardeningNeeded')] } } },
-      'SWHardeningNeeded',
-    ],
-    ['follows the TDX module', oldModule, 'OutOfDate'],
-    [
-      'follows the quoting enclave',
-      {
-        quote: { qeSvn: 3 },
-        collateral: { qeIdentity: { tcbLevels: [makeEnclaveLevel(1, 'Revoked')] } },
-      },
-      'Revoked',
-    ],
-    [
-      'keeps both wishes of an old module on a platform to configure',
-      { ...oldModule, collateral: { tcbInfo: { tcbLevels: [level('ConfigurationNeeded')] } } },
-      'OutOfDateConfigurationNeeded',
-    ],
-    [
-      'follows the configuration of a platform whose module is up to date',
-      { collateral: { tcbInfo: { tcbLevels: [level('ConfigurationNeeded')] } } },
-      'ConfigurationNeeded',
-    ],
-    [
-      'takes no level of which one component is newer',
-      {
-        collateral: {
-          tcbInfo: {
-            tcbLevels: [
-              level('UpToDate', { sgx: [4, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0] }),
-              level('OutOfDate'),
-            ],
-          },
-        },
-      },
-      'OutOfDate',
-    ],
-    [
-      'follows the whole platform where the TDX module has no identity of its own',
-      { quote: { teeTcbSvn: `040002${'00'.repeat(13)}` } },
-      'OutOfDate',
-    ],
-    [
-      'takes the first level that all components meet',
-      {
-        collateral: {
-          tcbInfo: {
-            tcbLevels: [
-              level('UpToDate', { tdx: [0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }),
-              level('OutOfDate', {}, ['INTEL-SA-00001']),
-            ],
-          },
-        },
-      },
-      'OutOfDate',
-    ],
-  ];
-  test.each(cases)('%s, and all but UpToDate is refused', async (_, wanted, status) => {
-    const tcb = (await appraise(wanted)).get('cpu.tcb');
-    expect(tcb?.value).toBe(status);
-    expect(tcb?.code).toBe('tcb-refused');
-  });
-
-  test('is up to date with the TDX module that Intel names', async () => {
-    const status = async (teeTcbSvn: string, tcbInfo: Record<string, unknown> = {}) => {
-      const quote = { teeTcbSvn: teeTcbSvn + '00'.repeat(13) };
-      return faults(await appraise({ quote, collateral: { tcbInfo } }))['cpu.tcb'] ?? 'UpToDate';
-    };
-    expect(await status('050102')).toBe('UpToDate');
-    // The first two numbers are the module's own where it has an identity.
-    expect(await status('040102')).toBe('UpToDate');
-    expect(await status('050002')).toBe('UpToDate');
-    const wrong = { mrsigner: '11'.repeat(48), attributes: '00'.repeat(8) };
-    expect(await status('050102', { tdxModule: { ...GOOD_MODULE, ...wrong } })).toBe('UpToDate');
-    const named = (id: string, change = {}) => ({
-      tdxModuleIdentities: [
-        { id, ...GOOD_MODULE, tcbLevels: [makeEnclaveLevel(4, 'UpToDate')], ...change },
-      ],
-    });
-    expect(await status('051a02', named('TDX_1A'))).toBe('UpToDate');
-    expect(await status('051a02', named('TDX_1a'))).toBe('identity-mismatch');
-    expect(await status('050002', named('TDX_00', wrong))).toBe('UpToDate');
-    expect(await status('050102', named('TDX_01', wrong))).toBe('identity-mismatch');
-  });
-
-  test('comes with its advisories', async () => {
-    const tcbLevels = [level('OutOfDate', {}, ['INTEL-SA-00001', 'INTEL-SA-00002'])];
-    const claims = await appraise({ collateral: { tcbInfo: { tcbLevels } } });
-    expect(claims.get('cpu.advisories')?.value).toEqual(['INTEL-SA-00001', 'INTEL-SA-00002']);
   });
 });
 

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
-import { type Bytes, utf8 } from '../core/bytes.ts';
+import { equalBytes, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
 import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
@@ -20,7 +20,6 @@ import {
 } from '../testing/device-reports.ts';
 import type { AppraisedDevice } from './device.ts';
 import { appraiseDevice } from './device.ts';
-import { appraiseDevices } from './device-set.ts';
 import { readEvidenceList, readSingleReport } from './evidence.ts';
 import { DEVICE_CLAIM_KINDS } from './kinds.ts';
 import { OPAQUE } from './opaque.ts';
@@ -400,6 +399,20 @@ describe('each fault has its code', () => {
     }
   });
 
+  test('a key that is no point of its curve', async () => {
+    const [leaf, ...upper] = gpu.chain;
+    const raw = new Uint8Array(await crypto.subtle.exportKey('raw', leaf!.keys.publicKey));
+    const der = leaf!.der.slice();
+    const at = der.findIndex((_, i) => equalBytes(der.subarray(i, i + raw.length), raw));
+    der[at + raw.length - 1]! ^= 1;
+    const report = await makeReport(gpu, { nonce });
+    const chain = toPem([{ ...leaf!, der }, ...upper]);
+    const evidence = await readSingleReport(report, chain, 'the report');
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(claims.map(brief)).toContain('D gpu.chain refused chain-broken');
+    expect(claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+  });
+
   test('certificates that name no device, or no firmware', async () => {
     const nameless = await makeCertificate({
       subject: [[NAME.common, 'GH100 A01 GSP BROM']],
@@ -477,115 +490,3 @@ function placed(device: TestDevice): OpaqueField[] {
   const ports = new Uint8Array(8 * 8 + 64).fill(0xff);
   return [...goodFields(device), [OPAQUE.switchGpuPorts, ports]];
 }
-
-describe('sets of devices', () => {
-  const set = async (items: [TestDevice, Bytes][]) => {
-    const entries = items.map(([device, report]) => makeEvidenceItem(device, report));
-    const evidence = await readEvidenceList(JSON.stringify(entries));
-    return appraiseDevices(evidence, context({ nonce: null }));
-  };
-
-  test('two GPUs are two', async () => {
-    const two = await set([
-      [gpu, await makeReport(gpu, { nonce })],
-      [blackwell, await makeReport(blackwell, { nonce })],
-    ]);
-    const machine = two.claims.filter(({ subject }) => subject === 'MACHINE');
-    expect(machine.map(brief)).toEqual([
-      'MACHINE devices.distinct verified',
-      'MACHINE devices.nonce verified',
-    ]);
-  });
-
-  test('one GPU that is shown twice, and reports of two times', async () => {
-    const other = new Uint8Array(32).fill(8);
-    const twice = await set([
-      [gpu, await makeReport(gpu, { nonce })],
-      [gpu, await makeReport(gpu, { nonce: other })],
-    ]);
-    const machine = twice.claims.filter(({ subject }) => subject === 'MACHINE');
-    expect(machine.map(brief)).toEqual([
-      'MACHINE devices.distinct refused identity-mismatch',
-      'MACHINE devices.nonce refused nonce-mismatch',
-    ]);
-  });
-
-  test('are numbered by kind, in the order they come in', async () => {
-    const { devices, claims } = await set([
-      [gpu, await makeReport(gpu, { nonce })],
-      [nvswitch, await makeReport(nvswitch, { nonce, fields: placed(nvswitch) })],
-      [blackwell, await makeReport(blackwell, { nonce })],
-    ]);
-    expect(devices.map(({ subject }) => subject)).toEqual(['GPU-0', 'SWITCH-0', 'GPU-1']);
-    const reports = 'GPU-0 report, SWITCH-0 report, GPU-1 report';
-    expect(claims.filter(({ subject }) => subject === 'MACHINE').map(inFull)).toEqual([
-      `MACHINE devices.distinct verified by device-signed: 3 [${reports}]`,
-      `MACHINE devices.nonce verified by device-signed [${reports}]`,
-    ]);
-    expect(wordless(claims)).toEqual([]);
-  });
-
-  test('of which one is not proven to be what it says prove nothing of the whole', async () => {
-    const machine = async (other: TestDevice, fields = goodFields(other)) => {
-      const { claims } = await set([
-        [gpu, await makeReport(gpu, { nonce })],
-        [other, await makeReport(other, { nonce, fields })],
-      ]);
-      const own = claims.filter(({ subject }) => subject === 'MACHINE');
-      return own.map((claim) => `${brief(claim)}: ${claim.why}`);
-    };
-    const doubt = (subject: string) => [
-      expect.stringContaining(
-        `devices.distinct unverified: ${subject} is not proven to be what it says`,
-      ),
-      expect.stringContaining(
-        `devices.nonce unverified: ${subject} is not proven to be what it says`,
-      ),
-    ];
-    const stranger = await makeDevice(await makeDeviceAuthority(), {
-      arch: 'hopper',
-      pdi: 'fedcba9876543210',
-    });
-    expect(await machine(stranger)).toEqual(doubt('GPU-1'));
-    // Its report is authentic, and names another device than its certificate does.
-    const other = withFields(placed(nvswitch), [OPAQUE.switchPdi, new Uint8Array(8)]);
-    expect(await machine(nvswitch, other)).toEqual(doubt('SWITCH-0'));
-  });
-
-  test('that nobody vouches for are not taken for one device', async () => {
-    const stranger = await makeDeviceAuthority();
-    const [one, two] = await Promise.all(
-      ['00000000000000c1', '00000000000000c2'].map((pdi) =>
-        makeDevice(stranger, { arch: 'hopper', pdi }),
-      ),
-    );
-    const { claims } = await set([
-      [one!, await makeReport(one!, { nonce })],
-      [two!, await makeReport(two!, { nonce })],
-    ]);
-    expect(claims.map(brief)).toContain('MACHINE devices.distinct unverified');
-  });
-
-  test('the form of the service’s requests, and lists that contradict certificates', async () => {
-    const { evidence, certificate } = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
-    const request = {
-      nonce: '07'.repeat(32),
-      arch: 'HOPPER',
-      evidence_list: [{ evidence, certificate }],
-    };
-    const [device] = await readEvidenceList(JSON.stringify(request));
-    expect(device?.stated.nonce).toEqual(nonce);
-    const bad = [
-      { ...request, arch: 'BLACKWELL' },
-      { ...request, evidence_list: [] },
-      { ...request, nonce: '07' },
-      [{ evidence, certificate: '????' }],
-      [{ evidence: `${evidence.slice(0, -4)}`, certificate }],
-      'nothing',
-    ];
-    for (const document of bad) {
-      const reading = readEvidenceList(JSON.stringify(document));
-      await expect(reading).rejects.toMatchObject({ code: 'malformed' });
-    }
-  });
-});

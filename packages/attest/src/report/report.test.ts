@@ -81,7 +81,7 @@ describe('a report under a verified quote', () => {
     const report = readServerReport(await textOf());
     const claims = [...(await appraise(report)).values()];
     const said = (kind: string, by: string, value?: string | null) =>
-      `SERVER server.${kind} ${by}${value === undefined ? '' : `: ${JSON.stringify(value)}`} [server report]`;
+      `SERVER server.${kind} ${by}${value ? `: ${JSON.stringify(value)}` : ''} [server report]`;
     const proven = 'verified by cpu-signed';
     const own = 'unverified by guest-observed';
     expect(claims.map(inFull)).toEqual([
@@ -170,8 +170,9 @@ describe('a report under a verified quote', () => {
       gaps: [],
     };
     const claims = await appraise(readServerReport(await textOf({ statement: { observed } })));
+    const facts = JSON.stringify(['driver 580.1', 'GPUs ready']);
     expect(inFull(claims.get('server.observation')!)).toBe(
-      'SERVER server.observation unverified by guest-observed: ["driver 580.1","GPUs ready"] [server report]',
+      `SERVER server.observation unverified by guest-observed: ${facts} [server report]`,
     );
     expect(wordless([...claims.values()])).toEqual([]);
   });

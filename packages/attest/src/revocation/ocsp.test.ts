@@ -77,7 +77,7 @@ describe('an OCSP answer', () => {
     expect(await statusOf(answerOcsp(ca, request, { carried: null }))).toBe('good');
   });
 
-  it('is refused of a delegate that is expired, meant for something else, or not understood', async () => {
+  it('is refused of a delegate that is expired, for other things, or not understood', async () => {
     const expired = await makeOcspDelegate(ca, true, { notAfter: '20260501000000' });
     expect(await statusOf(answerOcsp(expired, request))).toBe('collateral-expired');
     const usage = derSequence(derOid('1.3.6.1.5.5.7.3.1'));
