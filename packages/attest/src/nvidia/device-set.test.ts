@@ -113,6 +113,25 @@ describe('sets of devices', () => {
     expect(await machine(nvswitch, other)).toEqual(doubt('SWITCH-0'));
   });
 
+  test('are refused for what they contradict, whoever vouches for the rest', async () => {
+    const other = new Uint8Array(32).fill(8);
+    const stranger = await makeDevice(await makeDeviceAuthority(), {
+      arch: 'hopper',
+      pdi: 'fedcba9876543210',
+    });
+    const { claims } = await set([
+      [gpu, await makeReport(gpu, { nonce })],
+      [gpu, await makeReport(gpu, { nonce })],
+      [stranger, await makeReport(stranger, { nonce: other })],
+    ]);
+    const machine = claims.filter(({ subject }) => subject === 'MACHINE');
+    expect(machine.map(brief)).toEqual([
+      'MACHINE devices.distinct refused identity-mismatch',
+      'MACHINE devices.nonce refused nonce-mismatch',
+    ]);
+    expect(machine[0]!.statement).toBe('GPU-0 and GPU-1 are one device');
+  });
+
   test('that nobody vouches for are not taken for one device', async () => {
     const stranger = await makeDeviceAuthority();
     const [one, two] = await Promise.all(

@@ -129,6 +129,7 @@ describe('good evidence', () => {
       'its BIOS is 96.10.73.00.01',
       'its routing is locked',
     ]);
+    expect(await words(gpu, goodFields(gpu))).toContain('the first video decoder is off');
     await words(gpu, goodFields(gpu).slice(1, 2));
     await words(nvswitch, goodFields(nvswitch).slice(1, 2));
     const { claims } = await appraise(gpu, { revocation: null, nonce: null });
@@ -142,8 +143,14 @@ describe('good evidence', () => {
         ([type]) => type !== OPAQUE.featureFlag && type !== OPAQUE.protectedPcie,
       );
       const { claims } = await appraise(gpu, {}, [...fields, ...changes]);
-      const { code, status, value = null } = claims.find(({ kind }) => kind === 'gpu.mode')!;
-      return [code ?? status, value];
+      const {
+        code,
+        status,
+        statement,
+        value = null,
+      } = claims.find(({ kind }) => kind === 'gpu.mode')!;
+      if (code !== undefined) expect(statement).toMatch(/, yet Protected PCIe is (on|off)$/);
+      return [code ?? status, value, ...(/is off$/.test(statement) ? ['off'] : [])];
     };
     const on: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0xaa)];
     const off: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0x55)];
@@ -153,7 +160,7 @@ describe('good evidence', () => {
     expect(await modeOf(flag(0))).toEqual(['verified', 'single']);
     expect(await modeOf(flag(2))).toEqual(['verified', 'protected-pcie']);
     expect(await modeOf(flag(2), on)).toEqual(['verified', 'protected-pcie']);
-    expect(await modeOf(flag(2), off)).toEqual(['mode-refused', 'protected-pcie']);
+    expect(await modeOf(flag(2), off)).toEqual(['mode-refused', 'protected-pcie', 'off']);
     expect(await modeOf(flag(1), on)).toEqual(['mode-refused', 'multi']);
   });
 

@@ -210,6 +210,12 @@ describe('a verdict', () => {
     expect(judge(claims, policyOf(wanting('multi'))).result).toBe('refused');
   });
 
+  test('a refused claim is one reason, whatever was required of its value', () => {
+    const claims = [signed('a.b'), refused('gpu.mode', 'mode-refused', { value: 'single' })];
+    const require = { require: { gpu: { 'gpu.mode': { oneOf: ['multi'] } } } };
+    expect(rules(claims, require)).toEqual(['tolerate']);
+  });
+
   test('never grows kinder by one more refusal', () => {
     const codes = fc.constantFrom('signature-invalid', 'tcb-refused', 'nonce-mismatch' as const);
     fc.assert(

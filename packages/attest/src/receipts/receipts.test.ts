@@ -382,5 +382,7 @@ describe('reading', () => {
     expect(() => readSignedReceipt('{"secret')).toThrow(/^the receipt is not JSON$/);
     expect(() => readReceiptLinks('{}')).toThrow(AttestError);
     expect(readReceiptLinks(JSON.stringify(links))).toEqual(links);
+    const piece = { previous: head.hash, first: 7, digests: [] };
+    expect(readReceiptLinks(JSON.stringify(piece))).toEqual(piece);
   });
 });

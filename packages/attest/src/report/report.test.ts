@@ -254,7 +254,10 @@ describe('refusals', () => {
     const none = await appraise(report, { nonce: null });
     expect(none.get('server.nonce')).toMatchObject({ status: 'unverified' });
     const two = await edit(() => ({ request_nonce: '11'.repeat(32) }));
-    expect((await appraise(two)).get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+    for (const nonce of [NONCE, '11'.repeat(32)]) {
+      const claims = await appraise(two, { nonce: fromHex(nonce, 'nonce') });
+      expect(claims.get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+    }
   });
 
   it('a connection that ends elsewhere', async () => {

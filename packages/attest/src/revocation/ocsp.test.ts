@@ -1,8 +1,15 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Bytes, concatBytes, utf8 } from '../core/bytes.ts';
+import { type Bytes, concatBytes, equalBytes, utf8 } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { contextTag, TAG } from '../core/der.ts';
-import { der, derBoolean, derOctets, derOid, derSequence } from '../core/der-writer.ts';
+import {
+  der,
+  derBoolean,
+  derOctets,
+  derOid,
+  derSequence,
+  derUnsigned,
+} from '../core/der-writer.ts';
 import { AttestError } from '../core/errors.ts';
 import { makeCertificate, NAME, type TestIssuer } from '../testing/certificates.ts';
 import {
@@ -13,6 +20,9 @@ import {
 } from '../testing/ocsp-responder.ts';
 import { readOcspStatus, writeOcspRequest } from './ocsp.ts';
 
+const SHA1 = '1.3.14.3.2.26';
+const HASH = derOctets(new Uint8Array(20));
+const NUMBER = derUnsigned(Uint8Array.of(1));
 const NOW_MS = Date.UTC(2026, 5, 1);
 const NONCE = new Uint8Array(32).fill(7);
 
@@ -211,6 +221,31 @@ describe('an OCSP answer', () => {
       { atEndOf: { single: der(contextTag(1, true), derSequence(entry('1.2.3', true))) } },
       'unsupported-version',
     ],
+    [
+      'with more behind the name of its responder',
+      { rawResponder: der(contextTag(1, true), derSequence(), extra) },
+      'trailing-bytes',
+    ],
+    [
+      'with more behind the key of its responder',
+      { rawResponder: der(contextTag(2, true), derOctets(new Uint8Array(20)), extra) },
+      'trailing-bytes',
+    ],
+    [
+      'with more behind its end',
+      { rawNext: concatBytes(der(TAG.generalizedTime, utf8('20991231000000Z')), extra) },
+      'trailing-bytes',
+    ],
+    [
+      'with more behind its algorithm',
+      { rawId: derSequence(derSequence(derOid(SHA1), extra, extra), HASH, HASH, NUMBER) },
+      'trailing-bytes',
+    ],
+    [
+      'with more behind its number',
+      { rawId: derSequence(derSequence(derOid(SHA1), extra), HASH, HASH, NUMBER, extra) },
+      'trailing-bytes',
+    ],
     ['in 16 parts', { copies: 16 }, 'good'],
     ['in 17 parts', { copies: 17 }, 'too-large'],
     ['with a status that is none', { rawStatus: der(contextTag(3, false)) }, 'malformed'],
@@ -255,6 +290,14 @@ describe('an OCSP answer', () => {
     await expect(reading).rejects.toThrow(`the responder declines: ${text}`);
   });
 
+  it('by another algorithm of the same length is about something else', async () => {
+    const oid = derOid(SHA1);
+    const changed = request.slice();
+    const at = changed.findIndex((_, i) => equalBytes(changed.subarray(i, i + oid.length), oid));
+    changed[at + oid.length - 1]! ^= 1;
+    expect(await statusOf(answerOcsp(ca, changed))).toBe('identity-mismatch');
+  });
+
   it('that declines is none', async () => {
     expect(await statusOf(declineOcsp(3))).toBe('not-available');
     expect(await statusOf(declineOcsp(100))).toBe('not-available');
@@ -264,6 +307,7 @@ describe('an OCSP answer', () => {
     const good = await answerOcsp(ca, request);
     expect(await statusOf(Uint8Array.of(...good, 0))).toBe('trailing-bytes');
     expect(await statusOf(good.subarray(0, -1))).toBe('malformed');
-    expect(await statusOf(new Uint8Array(70_000))).toBe('too-large');
+    expect(await statusOf(new Uint8Array(64 * 1024))).toBe('malformed');
+    expect(await statusOf(new Uint8Array(64 * 1024 + 1))).toBe('too-large');
   });
 });

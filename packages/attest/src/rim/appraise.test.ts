@@ -279,6 +279,21 @@ describe('security versions', () => {
     );
   });
 
+  it('are held to the highest of several floors', async () => {
+    for (const minSvn of [
+      [3, 7],
+      [7, 3],
+    ]) {
+      const references = await source(driverRim({ minSvn }));
+      const one = device({ fspUcodeSvn: 5 });
+      const claims = await appraiseMeasurements([one], context(references));
+      expect(find(claims, 'gpu.svn')).toMatchObject({
+        code: 'firmware-mismatch',
+        statement: 'security version 5 is below the floor 7 (FSP_UCODE_SVN, FSP_UCODE_SVN)',
+      });
+    }
+  });
+
   it('are not met by none, where the floor is nothing', async () => {
     const references = await source(driverRim({ minSvn: 0 }));
     const state = async (fspUcodeSvn: number | null) => {

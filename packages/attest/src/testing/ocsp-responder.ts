@@ -33,7 +33,13 @@ export interface OcspAnswerOptions {
   readonly isByKey?: boolean;
   /** How many times the part about the certificate is there. */
   readonly copies?: number;
-  /** The status as it stands, in the place of `status`. DER, as all that follows. */
+  /** How the certificate is named, in the place of the request's. DER, as all that follows. */
+  readonly rawId?: Bytes;
+  /** Who answers, in the place of the name or the key. */
+  readonly rawResponder?: Bytes;
+  /** When it ends, in the place of `nextUpdate`. */
+  readonly rawNext?: Bytes;
+  /** The status as it stands, in the place of `status`. */
   readonly rawStatus?: Bytes;
   /** The kind of answer, instead of a basic one. */
   readonly type?: string;
@@ -80,10 +86,10 @@ export async function answerOcsp(
     return bytes === undefined ? [] : [bytes];
   };
   const single = derSequence(
-    asked.id,
+    options.rawId ?? asked.id,
     options.rawStatus ?? statusOf(options.status ?? 'good'),
     time(options.thisUpdate ?? '20260101000000'),
-    ...(next === null ? [] : [der(contextTag(0, true), time(next))]),
+    ...(next === null ? [] : [der(contextTag(0, true), options.rawNext ?? time(next))]),
     ...end('single'),
   );
   const extensions = [
@@ -95,7 +101,7 @@ export async function answerOcsp(
     : der(contextTag(1, true), responder.subjectDer);
   const data = derSequence(
     ...(options.version === undefined ? [] : [options.version]),
-    name,
+    options.rawResponder ?? name,
     time('20260101000000'),
     derSequence(...Array.from({ length: options.copies ?? 1 }, () => single)),
     ...(extensions.length === 0 ? [] : [der(contextTag(1, true), derSequence(...extensions))]),
