@@ -150,6 +150,14 @@ describe('a token', () => {
     );
   });
 
+  it('is refused where the key of that name is no point of its curve', async () => {
+    const key = readTokenKeys(service.keys).get('test-key')!;
+    const keys = new Map([['test-key', { ...key, x: key.y! }]]);
+    const claims = await appraise(await issue(), { keys });
+    expect(claims[0]!.code).toBe('signature-invalid');
+    expect(claims.some(({ status }) => status === 'verified')).toBe(false);
+  });
+
   it.each(['none', 'HS256', 'ES256'])('signed with %s is refused, keys or no keys', async (alg) => {
     const [[, overall], parts] = open(await issue());
     const [, body] = overall.split('.');

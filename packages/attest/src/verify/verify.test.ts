@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Claim } from '../claims/claim.ts';
+import { concatBytes, toHex } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
 import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
@@ -281,6 +282,34 @@ describe('receipts', () => {
     expect(await chainOf(other, unkeyed)).toBeUndefined();
   });
 
+  test('one is enough, and needs no other beside it', async () => {
+    const one = (name: string) => name !== 'receipt-2.json';
+    const service = await makeService({ statement: { receiptChain: null } });
+    expect(await chainOf(service, one)).toMatchObject({ status: 'verified' });
+    const alone = (name: string) => name === 'receipt-1.json';
+    const { claims } = await verify(await good, { policy: EVIDENCE, names: alone });
+    expect(claims.map(brief)).toEqual(['RECEIPT-1 receipt.signature unverified']);
+  });
+
+  test('beside a foreign report, whose quote holds an address, are as good as theirs', async () => {
+    const nonce = new Uint8Array(32).fill(0xab);
+    const address = new Uint8Array(20).fill(0x1a);
+    const reportData = concatBytes(address, new Uint8Array(12), nonce);
+    const { files, ...service } = await makeService({ quote: { reportData } });
+    const text = new TextDecoder().decode(files.get('report.json'));
+    const { bridgekeeper: _own, tls_cert_fingerprint: _tls, ...shared } = JSON.parse(text);
+    const foreign = { ...shared, signing_address: toHex(address), signing_algo: 'ecdsa' };
+    const report = new TextEncoder().encode(JSON.stringify(foreign));
+    const other = { ...service, files: new Map([...files, ['report.json', report]]) };
+    const { claims } = await verify(other, { policy: EVIDENCE });
+    expect(claims.map(brief)).toContain('SERVER server.receiptKey verified');
+    expect(claims.filter(({ kind }) => kind.startsWith('receipt.')).map(brief)).toEqual([
+      'RECEIPT-1 receipt.signature unverified',
+      'RECEIPT-2 receipt.signature unverified',
+      'RECEIPTS receipt.chain unverified',
+    ]);
+  });
+
   test('of another key than the report names are refused', async () => {
     const { files, ...service } = await good;
     const other = await makeService();
@@ -353,6 +382,16 @@ describe('what was not given is asked for', () => {
     expect(mixed.verdict).toMatchObject({ result: 'verified' });
     expect(asked.map((id) => `${id}.xml`)).not.toContain(first);
     expect(asked).toHaveLength(rest.length);
+  });
+
+  test('references that nobody has are missing, where any was given', async () => {
+    const [first] = [...(await good).files.keys()].filter((name) => name.endsWith('.xml'));
+    const names = (name: string) => name === first || !name.endsWith('.xml');
+    const { claims } = await verify(await good, { names });
+    const states = claims
+      .filter(({ kind }) => kind.endsWith('.measurements'))
+      .map(({ code, status }) => code ?? status);
+    expect(new Set(states)).toEqual(new Set(['verified', 'reference-missing']));
   });
 
   test('references that no device needs are judged behind those that are', async () => {
