@@ -172,6 +172,19 @@ describe('another service is refused', () => {
     expect(own.map(brief).filter((text) => / verified/.test(text))).toEqual([]);
   });
 
+  test('on an ordinary machine, and then nothing it says of itself is verified', async () => {
+    const { files, ...service } = await makeService({ statement: { tee: 'none' } });
+    const whole = JSON.parse(new TextDecoder().decode(files.get('report.json')));
+    const report = new TextEncoder().encode(JSON.stringify({ ...whole, intel_quote: null }));
+    const without = { ...service, files: new Map([...files, ['report.json', report]]) };
+    const { claims, verdict } = await verify(without);
+    expect(verdict.result).toBe('refused');
+    expect(claims.map(({ statement }) => statement)).toContain('no quote binds this report');
+    const own = claims.filter(({ subject }) => /^(SERVER|RECEIPT|CPU)/.test(subject));
+    expect(own.filter(({ status }) => status !== 'unverified')).toEqual([]);
+    expect(own.length).toBeGreaterThan(10);
+  });
+
   test('whose GPUs sign another mode than its driver tells', async () => {
     const confidential = {
       environment: 'production',
