@@ -55,7 +55,12 @@ export function readRevocationList(der: Bytes, name: string): RevocationList {
   demandNoneCritical(reader.optional(0xa0), name);
   reader.end();
   return Object.freeze({
-    ...{ name, issuerDer, thisUpdateMs, nextUpdateMs, revokedSerials, signature },
+    name,
+    issuerDer,
+    thisUpdateMs,
+    nextUpdateMs,
+    revokedSerials,
+    signature,
     signedBytes: signed.whole,
     algorithm: readSignatureAlgorithm(algorithm.content, name),
   });

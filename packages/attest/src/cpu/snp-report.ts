@@ -99,10 +99,25 @@ export function readSnpReport(bytes: Bytes): SnpReport {
   zeros(reader, SIGNATURE_BYTES - 2 * COORDINATE.padded);
   reader.end();
   return {
-    ...{ version, guestSvn, policy, familyId, imageId, vmpl, platformInfo, signingKey, ...body },
+    version,
+    guestSvn,
+    policy,
+    familyId,
+    imageId,
+    vmpl,
+    platformInfo,
+    signingKey,
+    ...body,
     allowsDebug: (policy & POLICY.debug) !== 0n,
     allowsMigration: (policy & POLICY.migration) !== 0n,
-    ...{ reportedTcb, committedTcb, currentTcb, launchTcb, cpuid, chipId, signed, signature },
+    reportedTcb,
+    committedTcb,
+    currentTcb,
+    launchTcb,
+    cpuid,
+    chipId,
+    signed,
+    signature,
   };
 }
 

@@ -3,6 +3,7 @@ import type { Claim } from '../claims/claim.ts';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
+import { inFull, wordless } from '../testing/appraisal.ts';
 import {
   type AmdAuthority,
   makeAmdAuthority,
@@ -40,8 +41,12 @@ function contextOf(changes: Partial<SnpContext> = {}): SnpContext {
       intelSgx: new Set(),
       amdArk: new Set([milan, turin, provider].map(({ arkSha256 }) => arkSha256)),
     },
-    ...{ chains: new ChainCache(), nonce: null, references: null, revocation: null },
-    ...{ expectedReportData: null, minimumTcb: MINIMUM },
+    chains: new ChainCache(),
+    nonce: null,
+    references: null,
+    revocation: null,
+    expectedReportData: null,
+    minimumTcb: MINIMUM,
     ...changes,
   };
 }
@@ -54,6 +59,11 @@ interface Case {
   readonly context?: Partial<SnpContext>;
   readonly isSignerRevoked?: boolean;
   readonly tamper?: (report: Bytes) => Bytes;
+}
+
+async function endorsementOf(authority: AmdAuthority) {
+  const chain = await readSnpCertificateTable(makeCertificateTable(authority));
+  return readSnpEndorsement(chain, null);
 }
 
 async function appraise(wanted: Case): Promise<Map<string, Claim>> {
@@ -71,6 +81,7 @@ function faults(claims: Map<string, Claim>): Record<string, string> {
   return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
 }
 
+const BOTH = 'SNP report, AMD certificates';
 const REPORT_DATA = { 'cpu.reportData': 'unverified' };
 
 describe('a good report', () => {
@@ -80,6 +91,7 @@ describe('a good report', () => {
     ['of version 5', { report: { version: 5 } }],
     ['of Turin', { by: () => turin, report: { version: 5 } }],
     ['signed with a provider’s key', { by: () => provider }],
+    ['asked for at the last level that there is', { report: { vmpl: 3 } }],
     ['of a chip whose id its host hides', { report: { chipId: new Uint8Array(64) } }],
   ];
   test.each(cases)('%s is verified', async (_, wanted) => {
@@ -87,6 +99,66 @@ describe('a good report', () => {
     expect(faults(claims)).toEqual(REPORT_DATA);
     expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
     for (const kind of claims.keys()) expect(CPU_CLAIM_KINDS).toContain(kind);
+  });
+
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    const said = [...(await appraise({ report: { vmpl: 2 } })).values()].map(inFull);
+    const identity = ['product=Milan-B0', `chip=${'c1'.repeat(64)}`];
+    const tcb = ['fmc=0', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
+    const registers = [
+      `measurement=${'3d'.repeat(48)}`,
+      `hostdata=${'00'.repeat(32)}`,
+      ...['idkeydigest', 'authorkeydigest'].map((name) => `${name}=${'00'.repeat(48)}`),
+      ...['familyid', 'imageid'].map((name) => `${name}=${'00'.repeat(16)}`),
+    ];
+    expect(said).toEqual([
+      'CPU cpu.chain verified by vendor-signed [AMD certificates]',
+      'CPU cpu.expiry verified by vendor-signed [AMD certificates]',
+      'CPU cpu.revocation verified by vendor-signed [AMD revocation list]',
+      'CPU cpu.quote verified by cpu-signed [SNP report]',
+      `CPU cpu.identity verified by cpu-signed: ${JSON.stringify(identity)} [${BOTH}]`,
+      `CPU cpu.tcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
+      'CPU cpu.vmpl verified by cpu-signed: 2 [SNP report]',
+      'CPU cpu.debug verified by cpu-signed: false [SNP report]',
+      'CPU cpu.migration verified by cpu-signed: false [SNP report]',
+      `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [SNP report]`,
+      `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [SNP report]`,
+      `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [SNP report]`,
+    ]);
+    const { value } = (await appraise({ by: () => provider })).get('cpu.identity')!;
+    expect(value).toEqual(['product=Milan-B0', 'provider=cloud.example']);
+  });
+
+  test('without a list of what AMD revoked leaves that open, and nothing else', async () => {
+    const { chain } = await endorsementOf(milan);
+    const report = readSnpReport(await makeSnpReport(milan));
+    const claims = await appraiseSnpReport(report, readSnpEndorsement(chain, null), contextOf());
+    expect(faults(new Map(claims.map((claim) => [claim.kind, claim])))).toEqual({
+      ...REPORT_DATA,
+      'cpu.revocation': 'unverified',
+    });
+  });
+
+  test('meets a minimum in every part of its firmware, or is refused', async () => {
+    const exact = { fmc: 1, bootloader: 3, tee: 0, snp: 8, microcode: 115 };
+    const under = async (minimumTcb: typeof exact) =>
+      faults(await appraise({ by: () => turin, context: { minimumTcb } }));
+    expect(await under(exact)).toEqual(REPORT_DATA);
+    for (const part of ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const) {
+      const higher = { ...exact, [part]: exact[part] + 1 };
+      expect(await under(higher)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'tcb-refused' });
+    }
+  });
+
+  test('says in words what is so, and what it means if it is not', async () => {
+    for (const context of [{}, { minimumTcb: null }]) {
+      expect(wordless([...(await appraise({ context })).values()])).toEqual([]);
+    }
+    const open = (await appraise({ context: { minimumTcb: null } })).get('cpu.tcb');
+    expect(open?.voucher).toBe('cpu-signed');
+    const unproven = await appraise({ tamper: flip(0x91), context: { minimumTcb: null } });
+    expect(unproven.get('cpu.tcb')?.voucher).toBe('operator-asserted');
+    expect(unproven.get('cpu.reportData')?.voucher).toBe('operator-asserted');
   });
 
   test('tells its firmware', async () => {
@@ -119,6 +191,12 @@ describe('a report is refused', () => {
       { isSignerRevoked: true },
       'cpu.revocation',
       'certificate-revoked',
+    ],
+    [
+      'at the highest level that there is not',
+      { report: { vmpl: 0xff } },
+      'cpu.vmpl',
+      'mode-refused',
     ],
     [
       'below the least firmware',
@@ -172,6 +250,7 @@ describe('a report is refused', () => {
   test('once its certificates are not valid', async () => {
     const claims = await appraise({ context: { nowMs: Date.UTC(2019, 0, 1) } });
     expect(claims.get('cpu.expiry')?.code).toBe('certificate-expired');
+    expect(claims.get('cpu.expiry')?.statement).toMatch(/^SEV-VCEK is not valid at this time$/);
   });
 });
 

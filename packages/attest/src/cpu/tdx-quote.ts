@@ -89,8 +89,17 @@ export async function readTdxQuote(bytes: Bytes): Promise<TdxQuote> {
   const pckChain = await readPckChain(pem);
   const pck = readPckIdentity(pckChain[0]!);
   return {
-    ...{ version, qeVendorId, report, signed, signature, attestationKey },
-    ...{ qeReport, qeReportSignature, qeAuthData, pckChain, pck },
+    version,
+    qeVendorId,
+    report,
+    signed,
+    signature,
+    attestationKey,
+    qeReport,
+    qeReportSignature,
+    qeAuthData,
+    pckChain,
+    pck,
   };
 }
 

@@ -1,8 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Claim } from '../claims/claim.ts';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
-import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
+import { inFull, wordless } from '../testing/appraisal.ts';
 import {
   type CollateralChanges,
   type IntelAuthority,
@@ -12,8 +11,8 @@ import {
   makeTdxCollateral,
   QUOTE_NOW_MS,
 } from '../testing/quote-authority.ts';
-import { makeTdxQuote, type QuoteChanges } from '../testing/quote-report.ts';
-import type { CpuContext } from './guest.ts';
+import { makeTdxQuote } from '../testing/quote-report.ts';
+import { appraiseTdxCase, faultsOf, type TdxCase, tdxContext } from '../testing/tdx-appraisal.ts';
 import { CPU_CLAIM_KINDS } from './kinds.ts';
 import { readTdxCollateral } from './tdx-collateral.ts';
 import { readTdxQuote } from './tdx-quote.ts';
@@ -27,45 +26,18 @@ beforeAll(async () => {
   authority = await makeIntelAuthority();
 });
 
-function contextOf(changes: Partial<CpuContext> = {}): CpuContext {
-  return {
-    nowMs: QUOTE_NOW_MS,
-    anchors: {
-      nvidiaDevice: new Set(),
-      nvidiaRim: new Set(),
-      intelSgx: new Set([authority.rootSha256]),
-      amdArk: new Set(),
-    },
-    chains: new ChainCache(),
-    nonce: null,
-    references: null,
-    revocation: null,
-    expectedReportData: null,
-    ...changes,
-  };
-}
+const appraise = (wanted: TdxCase, by = authority) => appraiseTdxCase(authority, wanted, by);
 
-interface Case {
-  readonly quote?: QuoteChanges;
-  readonly collateral?: CollateralChanges | null;
-  readonly context?: Partial<CpuContext>;
-  /** Changes the finished quote. */
-  readonly tamper?: (quote: Bytes) => Bytes;
-}
+const GOOD_MODULE = {
+  mrsigner: '00'.repeat(48),
+  attributes: '00'.repeat(8),
+  attributesMask: 'ff'.repeat(8),
+};
 
-async function appraise(wanted: Case, by = authority): Promise<Map<string, Claim>> {
-  const { quote = {}, collateral = {}, context = {}, tamper = (bytes) => bytes } = wanted;
-  const read = await readTdxQuote(tamper(await makeTdxQuote(by, quote)));
-  const stated =
-    collateral === null ? null : await readTdxCollateral(await makeTdxCollateral(by, collateral));
-  const claims = await appraiseTdxQuote(read, stated, contextOf(context));
-  return new Map(claims.map((claim) => [claim.kind, claim]));
-}
-
-/** The kinds of claims that are not verified, with code or status. */
-function faults(claims: Map<string, Claim>): Record<string, string> {
-  const found = [...claims.values()].filter(({ status }) => status !== 'verified');
-  return Object.fromEntries(found.map(({ kind, status, code }) => [kind, code ?? status]));
+/** TCB info with that module, in two levels, for the modules of version 1. */
+function moduleOf(changes: Partial<typeof GOOD_MODULE>): Record<string, unknown> {
+  const tcbLevels = [makeEnclaveLevel(4, 'UpToDate')];
+  return { tdxModuleIdentities: [{ id: 'TDX_01', ...GOOD_MODULE, tcbLevels, ...changes }] };
 }
 
 const flip = (at: number) => (bytes: Bytes) => {
@@ -77,7 +49,7 @@ const flip = (at: number) => (bytes: Bytes) => {
 describe('a good quote', () => {
   test.each(['4', '5.2', '5.3'] as const)('of form %s is verified', async (form) => {
     const claims = await appraise({ quote: { form, paddingBytes: 70 } });
-    expect(faults(claims)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faultsOf(claims)).toEqual({ 'cpu.reportData': 'unverified' });
     expect(claims.get('cpu.tcb')?.value).toBe('UpToDate');
     expect(claims.get('cpu.collateral')?.value).toBe(18);
     expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
@@ -87,9 +59,77 @@ describe('a good quote', () => {
   test('carries the report data that were asked for, or is refused', async () => {
     const reportData = new Uint8Array(64).fill(9);
     const asked = { expectedReportData: reportData };
-    expect(faults(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
+    expect(faultsOf(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
     const other = await appraise({ context: asked });
-    expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+    expect(faultsOf(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+  });
+
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    const said = [...(await appraise({})).values()].map(inFull);
+    const until = '2026-02-01T00:00:00.000Z';
+    const zeros = '00'.repeat(48);
+    const registers = [
+      `mrtd=${'3d'.repeat(48)}`,
+      ...[0, 1, 2, 3].map((i) => `rtmr${i}=${`4${i}`.repeat(48)}`),
+      `mrseam=${'5e'.repeat(48)}`,
+      ...['mrconfigid', 'mrowner', 'mrownerconfig'].map((name) => `${name}=${zeros}`),
+    ];
+    const identity = [`ppid=${'77'.repeat(16)}`, 'fmspc=00a06f000000'];
+    expect(said).toEqual([
+      'CPU cpu.chain verified by vendor-signed [TDX quote]',
+      'CPU cpu.expiry verified by vendor-signed [TDX quote]',
+      'CPU cpu.collateral verified by vendor-signed: 18 [Intel collateral]',
+      `CPU cpu.collateralExpiry verified by vendor-signed: "${until}" [Intel collateral]`,
+      'CPU cpu.revocation verified by vendor-signed [Intel collateral]',
+      'CPU cpu.qe verified by vendor-signed: 4 [TDX quote, Intel collateral]',
+      'CPU cpu.quote verified by cpu-signed [TDX quote]',
+      `CPU cpu.identity verified by vendor-signed: ${JSON.stringify(identity)} [TDX quote]`,
+      'CPU cpu.tcb verified by vendor-signed: "UpToDate" [TDX quote, Intel collateral]',
+      'CPU cpu.advisories verified by vendor-signed: [] [TDX quote, Intel collateral]',
+      'CPU cpu.attributes verified by cpu-signed: "0000001000000000" [TDX quote]',
+      'CPU cpu.debug verified by cpu-signed: false [TDX quote]',
+      'CPU cpu.migration verified by cpu-signed: false [TDX quote]',
+      `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [TDX quote]`,
+      `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [TDX quote]`,
+      `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [TDX quote]`,
+    ]);
+  });
+
+  test('says in words what is so, and what it means if it is not', async () => {
+    for (const collateral of [{}, null]) {
+      expect(wordless([...(await appraise({ collateral })).values()])).toEqual([]);
+    }
+  });
+
+  test('whose collateral is not at hand says no more than its software does', async () => {
+    const claims = [...(await appraise({ collateral: null })).values()].slice(2);
+    for (const { status, voucher } of claims) {
+      expect(`${status} by ${voucher}`).toBe('unverified by operator-asserted');
+    }
+    const valued = claims.filter(({ value }) => value === null).map(({ kind }) => kind);
+    expect(valued).toEqual(['cpu.collateral', 'cpu.collateralExpiry', 'cpu.tcb']);
+  });
+
+  test('sets no attribute but those that are known, and none that weakens it', async () => {
+    const said: Record<number, string> = {};
+    for (let bit = 0; bit < 64; bit++) {
+      const number = (1n << BigInt(bit)) | (1n << 28n);
+      const bytes = Array.from({ length: 8 }, (_, i) => Number((number >> BigInt(8 * i)) & 0xffn));
+      const attributes = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
+      const { 'cpu.reportData': _, ...found } = faultsOf(await appraise({ quote: { attributes } }));
+      said[bit] = Object.entries(found).join(' ');
+    }
+    for (const [bit, found] of Object.entries(said).map(([b, f]) => [Number(b), f] as const)) {
+      const expected =
+        bit < 8
+          ? 'cpu.debug,debug-enabled'
+          : bit === 29
+            ? 'cpu.migration,mode-refused'
+            : [16, 27, 28, 30, 31, 62, 63].includes(bit)
+              ? ''
+              : 'cpu.attributes,mode-refused';
+      expect(found, `attribute ${bit}`).toBe(expected);
+    }
   });
 
   test('makes claims of the closed list alone, and one of each', async () => {
@@ -106,7 +146,7 @@ describe('a good quote', () => {
 });
 
 describe('a quote is refused', () => {
-  const cases: [string, Case, Record<string, string>][] = [
+  const cases: [string, TdxCase, Record<string, string>][] = [
     [
       'in debug mode',
       { quote: { attributes: '0100001000000000' } },
@@ -143,6 +183,31 @@ describe('a quote is refused', () => {
       { 'cpu.revocation': 'certificate-revoked' },
     ],
     [
+      'when half a service TD is bound to it',
+      { quote: { form: '5.3', mrServiceTd: `${'00'.repeat(47)}5d` } },
+      { 'cpu.migration': 'mode-refused' },
+    ],
+    [
+      'when the TCB info is for another provisioning enclave',
+      { collateral: { tcbInfo: { pceId: '0001' } } },
+      { 'cpu.tcb': 'reference-conflict' },
+    ],
+    [
+      'when the TDX module has other attributes than Intel says',
+      { collateral: { tcbInfo: moduleOf({ attributes: '0100000000000000' }) } },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
+      'when its TDX module is older than all levels',
+      { quote: { teeTcbSvn: `010102${'00'.repeat(13)}` } },
+      { 'cpu.tcb': 'tcb-refused' },
+    ],
+    [
+      'when its quoting enclave is older than all levels',
+      { collateral: { qeIdentity: { tcbLevels: [makeEnclaveLevel(5, 'UpToDate')] } } },
+      { 'cpu.tcb': 'tcb-refused' },
+    ],
+    [
       'when the collateral is over',
       { context: { nowMs: QUOTE_NOW_MS + 31 * 86_400_000 } },
       { 'cpu.collateralExpiry': 'collateral-expired' },
@@ -174,11 +239,11 @@ describe('a quote is refused', () => {
     ],
   ];
   test.each(cases)('%s', async (_, wanted, expected) => {
-    const found = faults(await appraise(wanted));
+    const found = faultsOf(await appraise(wanted));
     expect(found).toEqual({ 'cpu.reportData': 'unverified', ...expected });
   });
 
-  const unproven: [string, Case, string, string][] = [
+  const unproven: [string, TdxCase, string, string][] = [
     ['when a byte of its header changed', { tamper: flip(30) }, 'cpu.quote', 'signature-invalid'],
     ['when a register changed', { tamper: flip(400) }, 'cpu.quote', 'signature-invalid'],
     ['when its signature changed', { tamper: flip(640) }, 'cpu.quote', 'signature-invalid'],
@@ -215,6 +280,12 @@ describe('a quote is refused', () => {
       'identity-mismatch',
     ],
     [
+      'of a QE with other optional state',
+      { collateral: { qeIdentity: { miscselect: '01000000' } } },
+      'cpu.qe',
+      'identity-mismatch',
+    ],
+    [
       'when another root is pinned',
       {
         context: {
@@ -238,116 +309,46 @@ describe('a quote is refused', () => {
     }
   });
 
+  test('when anyone made it under certificates of their own, with genuine collateral', async () => {
+    const stranger = await makeIntelAuthority();
+    const quote = await readTdxQuote(await makeTdxQuote(stranger));
+    const collateral = await readTdxCollateral(await makeTdxCollateral(authority));
+    const claims = await appraiseTdxQuote(quote, collateral, tdxContext(authority));
+    const found = new Map(claims.map((claim) => [claim.kind, claim]));
+    expect(found.get('cpu.chain')).toMatchObject({ status: 'refused', code: 'root-not-pinned' });
+    const verified = claims.filter(({ status }) => status === 'verified').map(({ kind }) => kind);
+    // What is good about it is Intel's, and not the quote's.
+    expect(verified).toEqual(['cpu.expiry', 'cpu.collateral', 'cpu.collateralExpiry']);
+  });
+
+  test('for what it says against itself, even where nothing proves it genuine', async () => {
+    const claims = await appraise({
+      quote: { attributes: '0100003000000000' },
+      collateral: null,
+    });
+    expect(claims.get('cpu.debug')?.code).toBe('debug-enabled');
+    expect(claims.get('cpu.migration')).toMatchObject({
+      code: 'mode-refused',
+      statement: 'the guest can be migrated: the MIGRATABLE bit is set',
+    });
+  });
+
   test('when its PCK is expired', async () => {
     const other = await makeIntelAuthority({ pckNotAfter: '20260110000000' });
     const claims = await appraise(
       {
         context: {
-          anchors: { ...contextOf().anchors, intelSgx: new Set([other.rootSha256]) },
+          anchors: { ...tdxContext(authority).anchors, intelSgx: new Set([other.rootSha256]) },
         },
       },
       other,
     );
-    const found = faults(claims);
+    const found = faultsOf(claims);
     expect(found).toEqual({
       'cpu.reportData': 'unverified',
       'cpu.expiry': 'certificate-expired',
     });
-  });
-});
-
-describe('collateral that is not the platform vendor’s', () => {
-  const unproven: [string, (a: IntelAuthority, b: IntelAuthority) => CollateralChanges, string][] =
-    [
-      ['signed by the PCK', ({ pck }) => ({ signer: pck }), 'chain-broken'],
-      ['signed by the CA of PCKs', ({ platformCa }) => ({ signer: platformCa }), 'chain-broken'],
-      ['signed below another root', (_, { tcbSigner }) => ({ signer: tcbSigner }), 'chain-broken'],
-      [
-        'with a signature of something else',
-        () => ({ fields: { tcb_info_signature: '01'.repeat(64) } }),
-        'signature-invalid',
-      ],
-      [
-        'with a signature cut short',
-        () => ({ fields: { qe_identity_signature: '01'.repeat(63) } }),
-        'signature-invalid',
-      ],
-    ];
-  test.each(unproven)('%s is refused', async (_, changes, code) => {
-    const other = await makeIntelAuthority();
-    const claims = await appraise({ collateral: changes(authority, other) });
-    expect(claims.get('cpu.collateral')?.code).toBe(code);
-    expect(claims.get('cpu.quote')?.status).toBe('unverified');
-    expect(claims.get('cpu.tcb')?.status).toBe('unverified');
-  });
-
-  test('with a revocation list of another issuer leaves revocation unknown', async () => {
-    const other = await makeIntelAuthority();
-    const claims = await appraise({ collateral: { listIssuer: other.platformCa } });
-    expect(claims.get('cpu.revocation')?.code).toBe('revocation-unknown');
-    const root = await appraise({ collateral: { listIssuer: authority.root } });
-    expect(root.get('cpu.revocation')?.code).toBe('revocation-unknown');
-  });
-
-  test('of another machine vendor altogether verifies nothing', async () => {
-    const other = await makeIntelAuthority();
-    const quote = await readTdxQuote(await makeTdxQuote(authority));
-    const collateral = await readTdxCollateral(await makeTdxCollateral(other));
-    const claims = await appraiseTdxQuote(quote, collateral, contextOf());
-    const found = new Map(claims.map((claim) => [claim.kind, claim]));
-    expect(found.get('cpu.collateral')?.code).toBe('root-not-pinned');
-    expect(found.get('cpu.quote')?.status).toBe('unverified');
-  });
-});
-
-describe('the TCB status', () => {
-  const level = makeTcbLevel;
-  const oldModule = { quote: { teeTcbSvn: `030102${'00'.repeat(13)}` } };
-  const cases: [string, Case, string][] = [
-    [
-      'follows the platform',
-      { collateral: { tcbInfo: { tcbLevels: [level('SWHardeningNeeded')] } } },
-      'SWHardeningNeeded',
-    ],
-    ['follows the TDX module', oldModule, 'OutOfDate'],
-    [
-      'follows the quoting enclave',
-      {
-        quote: { qeSvn: 3 },
-        collateral: { qeIdentity: { tcbLevels: [makeEnclaveLevel(1, 'Revoked')] } },
-      },
-      'Revoked',
-    ],
-    [
-      'keeps both wishes of an old module on a platform to configure',
-      { ...oldModule, collateral: { tcbInfo: { tcbLevels: [level('ConfigurationNeeded')] } } },
-      'OutOfDateConfigurationNeeded',
-    ],
-    [
-      'takes the first level that all components meet',
-      {
-        collateral: {
-          tcbInfo: {
-            tcbLevels: [
-              level('UpToDate', { tdx: [0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }),
-              level('OutOfDate', {}, ['INTEL-SA-00001']),
-            ],
-          },
-        },
-      },
-      'OutOfDate',
-    ],
-  ];
-  test.each(cases)('%s, and all but UpToDate is refused', async (_, wanted, status) => {
-    const tcb = (await appraise(wanted)).get('cpu.tcb');
-    expect(tcb?.value).toBe(status);
-    expect(tcb?.code).toBe('tcb-refused');
-  });
-
-  test('comes with its advisories', async () => {
-    const tcbLevels = [level('OutOfDate', {}, ['INTEL-SA-00001', 'INTEL-SA-00002'])];
-    const claims = await appraise({ collateral: { tcbInfo: { tcbLevels } } });
-    expect(claims.get('cpu.advisories')?.value).toEqual(['INTEL-SA-00001', 'INTEL-SA-00002']);
+    expect(claims.get('cpu.expiry')?.statement).toContain('Test SGX PCK Certificate is not valid');
   });
 });
 

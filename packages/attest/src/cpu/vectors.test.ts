@@ -24,7 +24,10 @@ function contextAt(nowMs: number): CpuContext {
       intelSgx: INTEL_SGX_ROOTS,
       amdArk: new Set(),
     },
-    ...{ chains: new ChainCache(), nonce: null, references: null, revocation: null },
+    chains: new ChainCache(),
+    nonce: null,
+    references: null,
+    revocation: null,
     expectedReportData: null,
   };
 }

@@ -40,7 +40,11 @@ beforeAll(async () => {
 
 async function gpuEvent(changes: Record<string, unknown> = {}): Promise<Bytes> {
   const event = {
-    ...{ version: 2, provider: 'nvidia', devices: 1, cc_mode: 'on', devtools: false },
+    version: 2,
+    provider: 'nvidia',
+    devices: 1,
+    cc_mode: 'on',
+    devtools: false,
     evidence_sha256: await sha256Hex(GPU_EVIDENCE),
     ...changes,
   };
@@ -103,7 +107,10 @@ async function appraise({ log, measured = log, vmConfig, documents }: Case) {
         intelSgx: new Set([authority.rootSha256]),
         amdArk: new Set(),
       },
-      ...{ chains: new ChainCache(), nonce: null, references: null, revocation: null },
+      chains: new ChainCache(),
+      nonce: null,
+      references: null,
+      revocation: null,
       expectedReportData: null,
     },
   );

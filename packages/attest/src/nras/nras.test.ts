@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { Claim } from '../claims/claim.ts';
 import { type Bytes, fromHex, fromUtf8, utf8 } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
-import { makeContext } from '../testing/appraisal.ts';
+import { inFull, makeContext, wordless } from '../testing/appraisal.ts';
 import { makeTokenService, type TestToken, type TokenService } from '../testing/token-service.ts';
 import { hasVectors, readVector } from '../testing/vectors.ts';
 import {
@@ -62,6 +62,75 @@ describe('a token', () => {
     expect(claims.map(({ kind }) => kind)).toEqual(TOKEN_CLAIM_KINDS);
   });
 
+  it('says what each claim rests on and its value', async () => {
+    const claims = await appraise(await issue());
+    const said = (kind: string, value = '') =>
+      `TOKEN token.${kind} verified by vendor-signed${value && `: ${value}`} [token]`;
+    expect(claims.map(inFull)).toEqual([
+      said('signature'),
+      said('issuer', '"https://nras.attestation.nvidia.com"'),
+      said('parts'),
+      said('nonce', `"${NONCE}"`),
+      said('expiry'),
+      said('devices', '2'),
+      said('debug'),
+      said('result'),
+    ]);
+    const open = await appraise(await issue(), { keys: null, nonce: null, deviceCount: null });
+    expect(wordless([...claims, ...open])).toEqual([]);
+    const why = (kind: string) => open.find((one) => one.kind === kind)!.why;
+    expect(why('token.nonce')).toMatch(/^No nonce was asked for\./);
+    expect(why('token.devices')).toMatch(/^No number of devices was asked for\./);
+    expect(why('token.parts')).toMatch(/^The signature was not verified\./);
+  });
+
+  it('is valid from its beginning to its end, however its parts say it', async () => {
+    const at = async (seconds: number, changes: Partial<TestToken> = {}) => {
+      const nowMs = (ISSUED_AT + seconds) * 1000;
+      return faults(await appraise(await issue(changes), { nowMs }))['token.expiry'] ?? 'verified';
+    };
+    // Clocks may differ by a minute, in one direction.
+    expect(await at(-60)).toBe('verified');
+    expect(await at(-60.001)).toBe('collateral-expired');
+    expect(await at(3599.999)).toBe('verified');
+    expect(await at(3600)).toBe('collateral-expired');
+    const later = { devices: { 'GPU-0': { nbf: ISSUED_AT + 100 }, 'GPU-1': {} } };
+    expect(await at(1, later)).toBe('collateral-expired');
+    expect(await at(100, later)).toBe('verified');
+    const unsaid = { nbf: undefined };
+    const open = { devices: { 'GPU-0': unsaid, 'GPU-1': unsaid }, overall: unsaid };
+    expect(await at(-3600, open)).toBe('verified');
+  });
+
+  it('carries the nonce in either case of letters', async () => {
+    const upper = NONCE.toUpperCase();
+    expect(faults(await appraise(await issue({ nonce: upper })))).toEqual({});
+    const mixed = { devices: { 'GPU-0': { eat_nonce: upper }, 'GPU-1': {} } };
+    const other = { nonce: upper, devices: { 'GPU-0': { eat_nonce: NONCE }, 'GPU-1': {} } };
+    for (const changes of [mixed, other]) {
+      expect(faults(await appraise(await issue(changes), { nonce: null }))).toEqual({
+        'token.nonce': 'unverified',
+      });
+    }
+  });
+
+  it('whose signature does not hold names the key; a part without one is refused', async () => {
+    const [[, overall], parts] = open(await issue());
+    const [head, body] = overall.split('.');
+    const forged = close([['JWT', `${head}.${body}.${'A'.repeat(128)}`], parts]);
+    const [claim] = await appraise(forged);
+    expect(claim).toMatchObject({
+      code: 'signature-invalid',
+      statement: 'a signature by "test-key" does not hold',
+    });
+    const nameless = close([['JWT', `${base64url({ alg: 'ES384' })}.${body}.AAAA`], parts]);
+    const [unnamed] = await appraise(nameless);
+    expect(unnamed).toMatchObject({
+      code: 'signature-invalid',
+      statement: 'the service has no key "null"',
+    });
+  });
+
   it('proves nothing without the keys of the service', async () => {
     const claims = await appraise(await issue(), { keys: null });
     expect(claims.map(({ status }) => status)).toEqual(claims.map(() => 'unverified'));
@@ -79,6 +148,14 @@ describe('a token', () => {
     expect(faults(await appraise(await issue(), { keys }))['token.signature']).toBe(
       'signature-invalid',
     );
+  });
+
+  it('is refused where the key of that name is no point of its curve', async () => {
+    const key = readTokenKeys(service.keys).get('test-key')!;
+    const keys = new Map([['test-key', { ...key, x: key.y! }]]);
+    const claims = await appraise(await issue(), { keys });
+    expect(claims[0]!.code).toBe('signature-invalid');
+    expect(claims.some(({ status }) => status === 'verified')).toBe(false);
   });
 
   it.each(['none', 'HS256', 'ES256'])('signed with %s is refused, keys or no keys', async (alg) => {
@@ -171,6 +248,24 @@ describe('a token', () => {
       { devices: { 'GPU-0': {}, 'GPU-1': { measres: 'fail' } } },
       {},
       { 'token.result': 'token-refused' },
+    ],
+    [
+      'a device that did not boot securely',
+      { devices: { 'GPU-0': {}, 'GPU-1': { secboot: false } } },
+      {},
+      { 'token.result': 'token-refused' },
+    ],
+    [
+      'a device that does not say whether it can be debugged',
+      { devices: { 'GPU-0': { dbgstat: null }, 'GPU-1': {} } },
+      {},
+      { 'token.debug': 'debug-enabled' },
+    ],
+    [
+      'no number of devices asked for',
+      {},
+      { deviceCount: null },
+      { 'token.devices': 'unverified' },
     ],
     [
       'a device in debug mode',

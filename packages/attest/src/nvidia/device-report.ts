@@ -3,7 +3,7 @@ import { AttestError, demand } from '../core/errors.ts';
 import { OPAQUE, type OpaqueData, readOpaqueData } from './opaque.ts';
 import { readSpdmReport, type SpdmReport } from './spdm.ts';
 
-export type DeviceKind = 'gpu' | 'switch';
+export type AttestedDeviceKind = 'gpu' | 'switch';
 export type DeviceArch = 'hopper' | 'blackwell' | 'ls10';
 
 /** How a GPU works with others: not at all, by encrypted links, or over plain NVLink. */
@@ -32,7 +32,7 @@ export interface SwitchPlace {
 
 /** What a device's signed report says, whether or not the signature holds. Plain data. */
 export interface DeviceReport {
-  readonly kind: DeviceKind;
+  readonly kind: AttestedDeviceKind;
   readonly arch: DeviceArch;
   readonly spdm: SpdmReport;
   /** 32 bytes, the requester's. */

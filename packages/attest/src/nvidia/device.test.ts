@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { RevocationStatus } from '../claims/context.ts';
-import { type Bytes, utf8 } from '../core/bytes.ts';
-import { brief, makeContext, notVerified } from '../testing/appraisal.ts';
+import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
+import { equalBytes, utf8 } from '../core/bytes.ts';
+import { nameOf, parseCertificate } from '../core/certificate.ts';
+import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
   type DeviceAuthority,
@@ -19,7 +20,6 @@ import {
 } from '../testing/device-reports.ts';
 import type { AppraisedDevice } from './device.ts';
 import { appraiseDevice } from './device.ts';
-import { appraiseDevices } from './device-set.ts';
 import { readEvidenceList, readSingleReport } from './evidence.ts';
 import { DEVICE_CLAIM_KINDS } from './kinds.ts';
 import { OPAQUE } from './opaque.ts';
@@ -74,6 +74,124 @@ describe('good evidence', () => {
       expect(appraised.pdi).toBe(device.pdi);
       expect(appraised.isAuthentic).toBe(true);
     }
+  });
+
+  test('says what each claim rests on, who vouches for it and its value', async () => {
+    expect((await appraise(gpu)).claims.map(inFull)).toEqual([
+      'D gpu.chain verified by vendor-signed [D certificates]',
+      'D gpu.expiry verified by vendor-signed [D certificates]',
+      'D gpu.revocation verified by vendor-signed [D certificates]',
+      'D gpu.signature verified by device-signed [D report, D certificates]',
+      'D gpu.nonce verified by device-signed [D report]',
+      'D gpu.identity verified by vendor-signed: "0123456789abcdef" [D report]',
+      `D gpu.firmware verified by device-signed: "${'f1'.repeat(48)}" [D report]`,
+      'D gpu.vbios verified by device-signed: "96.00.A5.00.01" [D report]',
+      'D gpu.driver verified by device-signed: "590.12" [D report]',
+      'D gpu.mode verified by device-signed: "single" [D report]',
+      'D gpu.nvdec0 verified by device-signed: false [D report]',
+      'D gpu.nvlink-encryption unverified by operator-asserted [D report]',
+    ]);
+    expect((await appraise(nvswitch, {}, placed(nvswitch))).claims.map(inFull)).toEqual([
+      'D switch.chain verified by vendor-signed [D certificates]',
+      'D switch.expiry verified by vendor-signed [D certificates]',
+      'D switch.revocation verified by vendor-signed [D certificates]',
+      'D switch.signature verified by device-signed [D report, D certificates]',
+      'D switch.nonce verified by device-signed [D report]',
+      'D switch.identity verified by vendor-signed: "a123456789abcdef" [D report]',
+      'D switch.firmware unverified by operator-asserted [D report]',
+      'D switch.vbios verified by device-signed: "96.10.73.00.01" [D report]',
+      'D switch.lock verified by device-signed: true [D report]',
+    ]);
+  });
+
+  test('is told in words', async () => {
+    const words = async (device: TestDevice, fields: OpaqueField[]) => {
+      const { claims } = await appraise(device, {}, fields);
+      expect(wordless(claims)).toEqual([]);
+      return claims.slice(4).map(({ statement }) => statement);
+    };
+    expect(
+      await words(gpu, withFields(goodFields(gpu), [OPAQUE.nvdec0, Uint8Array.of(0xaa)])),
+    ).toEqual([
+      'the report answers the nonce that was asked with',
+      'it is the device 0123456789abcdef',
+      'the firmware that reports is the one the certificate was issued to',
+      'its VBIOS is 96.00.A5.00.01',
+      'its driver is 590.12',
+      'its multi-GPU mode is single',
+      'the first video decoder is on',
+      'NVLink encryption is on or off',
+    ]);
+    expect(await words(nvswitch, placed(nvswitch))).toEqual([
+      'the report answers the nonce that was asked with',
+      'it is the device a123456789abcdef',
+      'the firmware that reports is the one the certificate was issued to',
+      'its BIOS is 96.10.73.00.01',
+      'its routing is locked',
+    ]);
+    expect(await words(gpu, goodFields(gpu))).toContain('the first video decoder is off');
+    await words(gpu, goodFields(gpu).slice(1, 2));
+    await words(nvswitch, goodFields(nvswitch).slice(1, 2));
+    const { claims } = await appraise(gpu, { revocation: null, nonce: null });
+    expect(wordless(claims)).toEqual([]);
+    expect(claims[0]!.statement).toMatch(/^its 5 certificates lead to Test Device CA, which is/);
+  });
+
+  test('of older drivers has its mode from Protected PCIe', async () => {
+    const modeOf = async (...changes: OpaqueField[]) => {
+      const fields = goodFields(gpu).filter(
+        ([type]) => type !== OPAQUE.featureFlag && type !== OPAQUE.protectedPcie,
+      );
+      const { claims } = await appraise(gpu, {}, [...fields, ...changes]);
+      const {
+        code,
+        status,
+        statement,
+        value = null,
+      } = claims.find(({ kind }) => kind === 'gpu.mode')!;
+      if (code !== undefined) expect(statement).toMatch(/, yet Protected PCIe is (on|off)$/);
+      return [code ?? status, value, ...(/is off$/.test(statement) ? ['off'] : [])];
+    };
+    const on: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0xaa)];
+    const off: OpaqueField = [OPAQUE.protectedPcie, Uint8Array.of(0x55)];
+    expect(await modeOf(on)).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(off)).toEqual(['unverified', null]);
+    const flag = (mode: number): OpaqueField => [OPAQUE.featureFlag, u16le(mode)];
+    expect(await modeOf(flag(0))).toEqual(['verified', 'single']);
+    expect(await modeOf(flag(2))).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(flag(2), on)).toEqual(['verified', 'protected-pcie']);
+    expect(await modeOf(flag(2), off)).toEqual(['mode-refused', 'protected-pcie', 'off']);
+    expect(await modeOf(flag(1), on)).toEqual(['mode-refused', 'multi']);
+  });
+
+  test('may be stated to be what it reports', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const stated = { driver_version: '590.12', vbios_version: '96.00.A5.00.01' };
+    const [evidence] = await readEvidenceList(JSON.stringify([{ ...item, ...stated }]));
+    const { claims } = await appraiseDevice('D', evidence!, context());
+    expect(notVerified(claims)).toEqual(['D gpu.nvlink-encryption unverified']);
+  });
+
+  test('that says little leaves open what it does not say', async () => {
+    const open = async (device: TestDevice) => {
+      const { claims } = await appraise(device, {}, goodFields(device).slice(1, 2));
+      return claims.filter(({ status }) => status !== 'verified').map(inFull);
+    };
+    const unsaid = (kinds: string[]) =>
+      kinds.map((kind) => `D ${kind} unverified by operator-asserted [D report]`);
+    expect(await open(gpu)).toEqual(
+      unsaid([
+        'gpu.firmware',
+        'gpu.vbios',
+        'gpu.driver',
+        'gpu.mode',
+        'gpu.nvdec0',
+        'gpu.nvlink-encryption',
+      ]),
+    );
+    expect(await open(nvswitch)).toEqual(
+      unsaid(['switch.firmware', 'switch.vbios', 'switch.lock']),
+    );
   });
 
   test('makes claims of listed kinds alone', async () => {
@@ -182,6 +300,43 @@ describe('each fault has its code', () => {
     expect(problems(without)).toEqual(['D gpu.revocation unverified']);
   });
 
+  test('revoked, any one of the certificates that its vendor issued', async () => {
+    const [, ...issued] = gpu.chain;
+    const certificates = await Promise.all(
+      issued.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    for (const revoked of certificates.slice(0, -1)) {
+      const source: RevocationSource = {
+        status: async ({ sha256 }) => (sha256 === revoked.sha256 ? 'revoked' : 'good'),
+      };
+      const { claims } = await appraise(gpu, { revocation: source });
+      const claim = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      expect(claim).toMatchObject({ status: 'refused', code: 'certificate-revoked' });
+      expect(claim.statement).toBe(`${nameOf(revoked)} is revoked`);
+    }
+    const pairs: string[][] = [];
+    const source: RevocationSource = {
+      async status(certificate, issuer) {
+        pairs.push([certificate.sha256, issuer.sha256]);
+        return 'good';
+      },
+    };
+    expect(problems(await appraise(gpu, { revocation: source }))).toEqual([]);
+    const names = certificates.map(({ sha256 }) => sha256);
+    // Each is asked about with its own issuer; nobody revokes a root.
+    expect(pairs).toEqual(names.slice(0, -1).map((name, i) => [name, names[i + 1]]));
+  });
+
+  test('a responder that cannot be asked, with what it was about', async () => {
+    for (const problem of [new Error('no route'), 'no route']) {
+      const source = { status: () => Promise.reject(problem) };
+      const { claims } = await appraise(gpu, { revocation: source });
+      const claim = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      expect(claim.code).toBe('revocation-unknown');
+      expect(claim.statement).toMatch(/^whether .*GH100 A01 GSP BROM.* is not known: no route$/);
+    }
+  });
+
   test('expired, and not yet valid', async () => {
     const brief2020 = await makeDevice(authority, {
       arch: 'hopper',
@@ -197,7 +352,97 @@ describe('each fault has its code', () => {
 
   test('a mode that contradicts itself', async () => {
     const fields = withFields(goodFields(gpu), [OPAQUE.protectedPcie, Uint8Array.of(0xaa)]);
-    expect(problems(await appraise(gpu, {}, fields))).toEqual(['D gpu.mode refused mode-refused']);
+    const appraised = await appraise(gpu, {}, fields);
+    expect(problems(appraised)).toEqual(['D gpu.mode refused mode-refused']);
+    const { statement } = appraised.claims.find(({ kind }) => kind === 'gpu.mode')!;
+    expect(statement).toBe('its mode is single, yet Protected PCIe is on');
+  });
+
+  test('a VBIOS stated beside the report that is not the one reported', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const list = JSON.stringify([{ ...item, vbios_version: '96.00.A5.00.02' }]);
+    const [evidence] = await readEvidenceList(list);
+    const { claims } = await appraiseDevice('D', evidence!, context());
+    expect(claims.map(brief)).toContain('D gpu.vbios refused binding-mismatch');
+  });
+
+  test('what a report says against itself, even where nothing proves it genuine', async () => {
+    const stranger = await makeDeviceAuthority();
+    const device = await makeDevice(stranger, { arch: 'hopper', pdi: gpu.pdi });
+    const fields = withFields(goodFields(device), [OPAQUE.fwid, new Uint8Array(48)]);
+    const { claims } = await appraise(device, { nonce: new Uint8Array(32) }, fields);
+    expect(claims.map(brief)).toEqual(
+      expect.arrayContaining([
+        'D gpu.nonce refused nonce-mismatch',
+        'D gpu.firmware refused firmware-mismatch',
+        'D gpu.driver unverified',
+      ]),
+    );
+  });
+
+  test('a changed report under certificates that are not good either', async () => {
+    const stranger = await makeDeviceAuthority();
+    const device = await makeDevice(stranger, { arch: 'hopper', pdi: gpu.pdi });
+    const changed = await makeReport(device, { nonce });
+    changed[60]! ^= 1;
+    const evidence = await readSingleReport(changed, toPem(device.chain), 'the report');
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(claims.map(brief)).toContain('D gpu.chain refused root-not-pinned');
+    expect(claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+  });
+
+  test('a key that signs no reports', async () => {
+    const subject: [string, string][] = [[NAME.common, 'GH100 A01 GSP FMC LF']];
+    const report = await makeReport(gpu, { nonce });
+    for (const key of [{ isRsaPss: true }, { curve: 'P-256' }] as const) {
+      const leaf = await makeCertificate({ subject, issuer: gpu.chain[1]!, ...key });
+      const chain = [leaf, ...gpu.chain.slice(1)];
+      const evidence = await readSingleReport(report, toPem(chain), 'the report');
+      const appraised = await appraiseDevice('D', evidence, context());
+      expect(appraised.claims.map(brief)).toContain('D gpu.chain verified');
+      expect(appraised.claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+      expect(appraised.isAuthentic).toBe(false);
+      expect(appraised.pdi).toBeNull();
+    }
+  });
+
+  test('a key that is no point of its curve', async () => {
+    const [leaf, ...upper] = gpu.chain;
+    const raw = new Uint8Array(await crypto.subtle.exportKey('raw', leaf!.keys.publicKey));
+    const der = leaf!.der.slice();
+    const at = der.findIndex((_, i) => equalBytes(der.subarray(i, i + raw.length), raw));
+    der[at + raw.length - 1]! ^= 1;
+    const report = await makeReport(gpu, { nonce });
+    const chain = toPem([{ ...leaf!, der }, ...upper]);
+    const evidence = await readSingleReport(report, chain, 'the report');
+    const { claims } = await appraiseDevice('D', evidence, context());
+    expect(claims.map(brief)).toContain('D gpu.chain refused chain-broken');
+    expect(claims.map(brief)).toContain('D gpu.signature refused signature-invalid');
+  });
+
+  test('certificates that name no device, or no firmware', async () => {
+    const nameless = await makeCertificate({
+      subject: [[NAME.common, 'GH100 A01 GSP BROM']],
+      issuer: authority.provisioner,
+      isCa: true,
+    });
+    const leaf = await makeCertificate({
+      subject: [[NAME.common, 'GH100 A01 GSP FMC LF']],
+      issuer: nameless,
+    });
+    const chain = [leaf, nameless, authority.provisioner, authority.identity, authority.root];
+    const { claims, pdi } = await appraise({ ...gpu, chain });
+    expect(pdi).toBeNull();
+    expect(claims.map(inFull)).toEqual(
+      expect.arrayContaining([
+        'D gpu.chain chain-broken by vendor-signed [D certificates]',
+        'D gpu.identity identity-mismatch by vendor-signed: "unknown" [D report]',
+        `D gpu.firmware firmware-mismatch by device-signed: "${'f1'.repeat(48)}" [D report]`,
+      ]),
+    );
+    expect(claims.find(({ kind }) => kind === 'gpu.firmware')!.statement).toBe(
+      'its certificate names no firmware',
+    );
   });
 
   test('a switch that is open to the host, and one that reports another identity', async () => {
@@ -252,59 +497,3 @@ function placed(device: TestDevice): OpaqueField[] {
   const ports = new Uint8Array(8 * 8 + 64).fill(0xff);
   return [...goodFields(device), [OPAQUE.switchGpuPorts, ports]];
 }
-
-describe('sets of devices', () => {
-  const set = async (items: [TestDevice, Bytes][]) => {
-    const entries = items.map(([device, report]) => makeEvidenceItem(device, report));
-    const evidence = await readEvidenceList(JSON.stringify(entries));
-    return appraiseDevices(evidence, context({ nonce: null }));
-  };
-
-  test('two GPUs are two', async () => {
-    const two = await set([
-      [gpu, await makeReport(gpu, { nonce })],
-      [blackwell, await makeReport(blackwell, { nonce })],
-    ]);
-    const machine = two.claims.filter(({ subject }) => subject === 'MACHINE');
-    expect(machine.map(brief)).toEqual([
-      'MACHINE devices.distinct verified',
-      'MACHINE devices.nonce verified',
-    ]);
-  });
-
-  test('one GPU that is shown twice, and reports of two times', async () => {
-    const other = new Uint8Array(32).fill(8);
-    const twice = await set([
-      [gpu, await makeReport(gpu, { nonce })],
-      [gpu, await makeReport(gpu, { nonce: other })],
-    ]);
-    const machine = twice.claims.filter(({ subject }) => subject === 'MACHINE');
-    expect(machine.map(brief)).toEqual([
-      'MACHINE devices.distinct refused identity-mismatch',
-      'MACHINE devices.nonce refused nonce-mismatch',
-    ]);
-  });
-
-  test('the form of the service’s requests, and lists that contradict certificates', async () => {
-    const { evidence, certificate } = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
-    const request = {
-      nonce: '07'.repeat(32),
-      arch: 'HOPPER',
-      evidence_list: [{ evidence, certificate }],
-    };
-    const [device] = await readEvidenceList(JSON.stringify(request));
-    expect(device?.stated.nonce).toEqual(nonce);
-    const bad = [
-      { ...request, arch: 'BLACKWELL' },
-      { ...request, evidence_list: [] },
-      { ...request, nonce: '07' },
-      [{ evidence, certificate: '????' }],
-      [{ evidence: `${evidence.slice(0, -4)}`, certificate }],
-      'nothing',
-    ];
-    for (const document of bad) {
-      const reading = readEvidenceList(JSON.stringify(document));
-      await expect(reading).rejects.toMatchObject({ code: 'malformed' });
-    }
-  });
-});

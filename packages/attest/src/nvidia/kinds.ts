@@ -1,4 +1,4 @@
-import type { DeviceKind } from './device-report.ts';
+import type { AttestedDeviceKind } from './device-report.ts';
 
 /** What every device's evidence is checked for; each is a claim `gpu.…` or `switch.…`. */
 const COMMON = [
@@ -26,7 +26,7 @@ export const DEVICE_CLAIM_KINDS: readonly DeviceClaimKind[] = [
 ];
 
 /** The claim kind of a check that both kinds of device have. */
-export function kindOf(device: DeviceKind, check: CommonCheck): DeviceClaimKind {
+export function kindOf(device: AttestedDeviceKind, check: CommonCheck): DeviceClaimKind {
   return `${device}.${check}`;
 }
 

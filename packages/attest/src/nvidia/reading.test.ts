@@ -123,6 +123,94 @@ describe('opaque data is read strictly', () => {
     });
   });
 
+  test('references whose ids cannot be told are none', async () => {
+    const without = async (type: number) =>
+      (await reading(goodFields(gpu).filter(([one]) => one !== type))).rimIds;
+    for (const type of [OPAQUE.project, OPAQUE.projectSku, OPAQUE.chipSku, OPAQUE.vbiosVersion]) {
+      const rimIds = { driver: ['NV_GPU_DRIVER_GH100_590.12'], vbios: null };
+      expect(await without(type)).toEqual(rimIds);
+    }
+    expect((await without(OPAQUE.driverVersion)).driver).toEqual([]);
+    const fields = goodFields({ ...gpu, arch: 'ls10' });
+    const read = async (some: OpaqueField[], arch: 'ls10' | 'blackwell') =>
+      readDeviceReport(await makeReport(gpu, { nonce, fields: some }), arch);
+    const bios = await read(
+      withFields(fields, [OPAQUE.vbiosVersion, utf8('96.10.7a.00.01')]),
+      'ls10',
+    );
+    expect(bios).toMatchObject({
+      kind: 'switch',
+      vbiosVersion: '96.10.7A.00.01',
+      rimIds: { driver: [], vbios: 'NV_SWITCH_BIOS_5612_0002_890_96107A0001' },
+    });
+    const blank = await read(fields.slice(1), 'ls10');
+    expect(blank).toMatchObject({ vbiosVersion: null, rimIds: { driver: [], vbios: null } });
+    const { rimIds } = await read(goodFields(gpu), 'blackwell');
+    expect(rimIds.driver).toEqual(['NV_GPU_CC_DRIVER_GB100_590.12']);
+  });
+
+  test('modes, as they are numbered', async () => {
+    for (const [flag, mode] of ['single', 'multi', 'protected-pcie'].entries()) {
+      const fields = withFields(goodFields(gpu), [OPAQUE.featureFlag, u16le(flag)]);
+      expect((await reading(fields)).multiGpuMode).toBe(mode);
+    }
+    const bare = await reading(goodFields(gpu).slice(0, 1));
+    expect(bare).toMatchObject({
+      multiGpuMode: null,
+      isProtectedPcie: null,
+      isNvdec0On: null,
+      isNvlinkEncrypted: null,
+      switchOfLink: null,
+      fwid: null,
+      place: null,
+    });
+  });
+
+  test('measurements are digests of 48 bytes', async () => {
+    const measurements = new Map([[1, new Uint8Array(32)]]);
+    const bytes = await makeReport(gpu, { nonce, measurements });
+    expect(() => readDeviceReport(bytes, 'hopper')).toThrowError(
+      expect.objectContaining({ code: 'unsupported-version' }),
+    );
+  });
+
+  test('the place of a switch, as a whole or not at all', async () => {
+    const pdis = [1, 2, 0, 4, 5, 6, 7, 8].map((n) =>
+      concatBytes(new Uint8Array(7), Uint8Array.of(n)),
+    );
+    const ports = new Uint8Array(64).fill(0xff);
+    ports.set([0, 1, 7], 3);
+    const fields = withFields(
+      goodFields({ ...gpu, arch: 'ls10', pdi: 'a123456789abcdef' }),
+      [OPAQUE.switchGpuPorts, concatBytes(...pdis, ports)],
+      [OPAQUE.switchPosition, u16le(3)],
+    );
+    const placeOf = async (some: OpaqueField[]) =>
+      readDeviceReport(await makeReport(gpu, { nonce, fields: some }), 'ls10').place;
+    expect(await placeOf(fields)).toEqual({
+      pdi: 'a123456789abcdef',
+      position: 3,
+      isLocked: true,
+      gpuPdis: [1, 2, 0, 4, 5, 6, 7, 8].map((n) => (n === 0 ? '' : n.toString().padStart(16, '0'))),
+      gpuOfPort: Array.from({ length: 64 }, (_, port) => {
+        return port < 3 || port > 5 ? null : [0, 1, 7][port - 3];
+      }),
+    });
+    for (const lock of [0, 2]) {
+      const place = await placeOf(withFields(fields, [OPAQUE.switchLock, u16le(lock)]));
+      expect(place?.isLocked).toBe(false);
+    }
+    const needed = [
+      OPAQUE.switchPdi,
+      OPAQUE.switchPosition,
+      OPAQUE.switchLock,
+      OPAQUE.switchGpuPorts,
+    ] as number[];
+    for (const type of needed) {
+      expect(await placeOf(fields.filter(([one]) => one !== type))).toBeNull();
+    }
+  });
+
   test('ports of switches lead to one of eight GPUs', async () => {
     const ports = new Uint8Array(128).fill(0xff);
     ports[100] = 8;

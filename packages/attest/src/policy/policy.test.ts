@@ -39,6 +39,95 @@ describe('a verdict', () => {
     });
   });
 
+  test('says what refused the whole, and about whom', () => {
+    const claims = [
+      open('gpu.nonce', 'device-signed', { why: 'No nonce was given' }),
+      refused('gpu.mode', 'mode-refused', { statement: 'the modes differ', subject: 'GPU-1' }),
+    ];
+    const require = { gpu: { 'gpu.nonce': {}, 'gpu.mode': {} } };
+    const present = { switch: { atLeast: 4, atMost: 4 }, gpu: { atLeast: 3, atMost: 8 } };
+    expect(judge(claims, policyOf({ require, present })).reasons).toEqual([
+      {
+        rule: 'tolerate',
+        subject: 'GPU-1',
+        kind: 'gpu.mode',
+        text: 'the modes differ',
+        code: 'mode-refused',
+      },
+      {
+        rule: 'present.switch',
+        subject: 'SWITCH',
+        kind: 'any',
+        text: 'there is no evidence of one, the policy wants 4',
+      },
+      {
+        rule: 'present.gpu',
+        subject: 'GPU',
+        kind: 'any',
+        text: 'there is evidence of 2, the policy wants 3 to 8',
+      },
+      {
+        rule: 'require.gpu["gpu.nonce"]',
+        subject: 'GPU-0',
+        kind: 'gpu.nonce',
+        text: 'is required, and is not verified: No nonce was given',
+      },
+      {
+        rule: 'require.gpu["gpu.mode"]',
+        subject: 'GPU-0',
+        kind: 'gpu.mode',
+        text: 'is required, and the evidence says nothing of it',
+      },
+      {
+        rule: 'require.gpu["gpu.nonce"]',
+        subject: 'GPU-1',
+        kind: 'gpu.nonce',
+        text: 'is required, and the evidence says nothing of it',
+      },
+      {
+        rule: 'always',
+        subject: 'ALL',
+        kind: 'any',
+        text: 'nothing in the evidence could be verified',
+      },
+    ]);
+  });
+
+  test('knows the family of a subject by how its name begins', () => {
+    const require = { require: { gpu: { 'gpu.nonce': {} } } };
+    for (const subject of ['0-GPU', '', 'XGPU-0']) {
+      expect(rules([signed('gpu.chain', { subject })], require)).toEqual([]);
+    }
+    for (const subject of ['GPU-12', 'gpu']) {
+      expect(rules([signed('gpu.chain', { subject })], require)).toHaveLength(1);
+    }
+  });
+
+  test('takes any of the codes, values and vouchers that a rule names', () => {
+    const late = refused('cpu.tcb', 'collateral-expired', { value: 'b' });
+    const tolerate = [
+      { kind: 'cpu.x', codes: ['tcb-refused'], because: 'another' },
+      {
+        kind: 'cpu.tcb',
+        codes: ['tcb-refused', 'collateral-expired'],
+        values: ['a', 'b'],
+        because: 'as agreed',
+      },
+    ];
+    expect(judge([signed('a.b'), late], policyOf({ tolerate })).tolerated).toMatchObject([
+      { rule: 'tolerate[1]', because: 'as agreed' },
+    ]);
+    const claims = [signed('a.b'), open('gpu.fabric', 'guest-observed')];
+    const believe = ['operator-asserted', 'guest-observed'];
+    const require = { gpu: { 'gpu.fabric': { believe } } };
+    expect(judge(claims, policyOf({ require })).believed).toMatchObject([
+      {
+        rule: 'require.gpu["gpu.fabric"]',
+        because: 'the policy believes what is guest-observed; no signature vouches for it',
+      },
+    ]);
+  });
+
   test('tolerates what the policy names by kind, code and value, and says so', () => {
     const claims = [signed('a.b'), refused('cpu.tcb', 'tcb-refused', { value: 'OutOfDate' })];
     const tolerate = (values?: string[]) => ({
@@ -119,6 +208,12 @@ describe('a verdict', () => {
     });
     expect(judge(claims, policyOf(wanting('single'))).result).toBe('verified');
     expect(judge(claims, policyOf(wanting('multi'))).result).toBe('refused');
+  });
+
+  test('a refused claim is one reason, whatever was required of its value', () => {
+    const claims = [signed('a.b'), refused('gpu.mode', 'mode-refused', { value: 'single' })];
+    const require = { require: { gpu: { 'gpu.mode': { oneOf: ['multi'] } } } };
+    expect(rules(claims, require)).toEqual(['tolerate']);
   });
 
   test('never grows kinder by one more refusal', () => {

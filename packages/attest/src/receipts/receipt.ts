@@ -7,7 +7,7 @@ const ENTRIES_MAX = 64;
 const shortText = z.string().max(256);
 
 /** `complete`: sent to its end; `failed`: ended by an error; `cut`: the client left before. */
-export const RECEIPT_OUTCOMES = ['complete', 'failed', 'cut'] as const;
+const RECEIPT_OUTCOMES = ['complete', 'failed', 'cut'] as const;
 
 const receiptSchema = z.strictObject({
   /** Keeps this from being taken for anything else that the same key signs. */

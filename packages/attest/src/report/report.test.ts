@@ -4,6 +4,7 @@ import { fromHex, toHex, utf8 } from '../core/bytes.ts';
 import { sha256Hex } from '../core/digest.ts';
 import { AttestError } from '../core/errors.ts';
 import type { ReceiptSigner } from '../receipts/seal.ts';
+import { inFull, wordless } from '../testing/appraisal.ts';
 import { makeReceiptSigner } from '../testing/receipts.ts';
 import { makePayload, makeReportParts, makeStatement } from '../testing/reports.ts';
 import { appraiseServerReport, type ReportContext, SERVER_CLAIMS } from './appraise.ts';
@@ -74,6 +75,125 @@ describe('a report under a verified quote', () => {
     },
   );
 
+  it('says what each claim rests on, who vouches for it and its value', async () => {
+    const payload = await sha256Hex(utf8(makePayload(NONCE)));
+    const { configurationSha256 } = await makeStatement(signer);
+    const report = readServerReport(await textOf());
+    const claims = [...(await appraise(report)).values()];
+    const said = (kind: string, by: string, value?: string | null) =>
+      `SERVER server.${kind} ${by}${value ? `: ${JSON.stringify(value)}` : ''} [server report]`;
+    const proven = 'verified by cpu-signed';
+    const own = 'unverified by guest-observed';
+    expect(claims.map(inFull)).toEqual([
+      said('tee', proven, 'tdx'),
+      said('binding', proven, 'statement'),
+      said('nonce', proven),
+      said('signature', proven),
+      said('tls', proven, TLS),
+      said('receiptKey', proven, signer.key),
+      said('gpuEvidence', proven, payload),
+      said('software', own, 'ef'.repeat(32)),
+      said('model', own, '01'.repeat(32)),
+      said('configuration', own, configurationSha256),
+    ]);
+    expect(wordless(claims)).toEqual([]);
+    // Why it matters is said where something does not hold, and there alone.
+    expect(claims.filter(({ why }) => why !== undefined).map(({ kind }) => kind)).toEqual([
+      'server.software',
+      'server.model',
+      'server.configuration',
+    ]);
+  });
+
+  it('is told in words that fit', async () => {
+    const words = async (wishes: Wishes, context: Partial<ReportContext> = {}) => {
+      const claims = await appraise(readServerReport(await textOf(wishes)), context);
+      return (kind: string) => claims.get(`server.${kind}`)?.statement;
+    };
+    const good = await words({});
+    expect(good('binding')).toBe('the quote binds this report (statement)');
+    expect(good('signature')).toBe('the report is signed by its own receipt key');
+    expect(good('receiptKey')).toBe('answers are signed with this key');
+    expect(good('configuration')).toBe('the configuration is as shown');
+    expect(good('model')).toBe(
+      'the model is storyteller, with a digest of its headers, not its weights',
+    );
+    const modelOf = async (covers: 'manifest' | null) => {
+      const model = { name: 'm', sha256: covers && '02'.repeat(32), covers };
+      return (await words({ statement: { model } }))('model');
+    };
+    expect(await modelOf('manifest')).toBe('the model is m, with a digest of all its bytes');
+    expect(await modelOf(null)).toBe('the model is m, with no digest');
+    const reportData = new Uint8Array(64);
+    const other = await words({}, { quote: { reportData, isVerified: true } });
+    expect(other('binding')).toBe('the quote was made for another report (statement)');
+    const shown = await words({ evidence: { configuration: { law: 'other' } } });
+    expect(shown('configuration')).toBe('the configuration shown is another');
+  });
+
+  it('leaves out what its server does not have', async () => {
+    const bare = {
+      receiptKey: null,
+      receiptChain: null,
+      model: null,
+      configurationSha256: null,
+      gpuEvidenceSha256: null,
+      tlsSpkiSha256: null,
+    };
+    const statement = await makeStatement(null, bare);
+    const { prepared, evidence } = await makeReportParts(statement, 'statement', null, {
+      configuration: null,
+    });
+    const report = readServerReport(JSON.stringify(reportDocument(prepared, evidence)));
+    expect(states(await appraise(report))).toEqual({
+      'server.tee': 'verified',
+      'server.binding': 'verified',
+      'server.nonce': 'verified',
+      'server.tls': 'unverified',
+      'server.software': 'unverified',
+    });
+  });
+
+  it('is of SEV-SNP where its evidence is', async () => {
+    const report = readServerReport(await textOf({ statement: { tee: 'sev-snp' } }));
+    const claims = await appraise(report);
+    expect(claims.get('server.tee')).toMatchObject({ status: 'verified', value: 'sev-snp' });
+  });
+
+  it('passes on what the driver told the guest, unverified', async () => {
+    const observed = {
+      driverVersion: '580.1',
+      confidential: null,
+      areGpusReady: true,
+      keyRotationThreshold: null,
+      gpus: [],
+      gaps: [],
+    };
+    const claims = await appraise(readServerReport(await textOf({ statement: { observed } })));
+    const facts = JSON.stringify(['driver 580.1', 'GPUs ready']);
+    expect(inFull(claims.get('server.observation')!)).toBe(
+      `SERVER server.observation unverified by guest-observed: ${facts} [server report]`,
+    );
+    expect(wordless([...claims.values()])).toEqual([]);
+  });
+
+  it('names its bundle before its files', async () => {
+    const { software } = await makeStatement(signer);
+    const bundled = { software: { ...software, bundleSha256: '0b'.repeat(32) } };
+    const claims = await appraise(readServerReport(await textOf({ statement: bundled })));
+    expect(claims.get('server.software')?.value).toBe('0b'.repeat(32));
+  });
+
+  it('that came as a file leaves open where its connection ends', async () => {
+    const report = readServerReport(await textOf());
+    const quote = { reportData: await expectedReportData(report), isVerified: true };
+    const claims = await appraiseServerReport(report, { nonce: fromHex(NONCE, 'nonce'), quote });
+    const tls = claims.find(({ kind }) => kind === 'server.tls')!;
+    expect(inFull(tls)).toBe(
+      `SERVER server.tls unverified by guest-observed: "${TLS}" [server report]`,
+    );
+  });
+
   it('has the report data that other services compare', async () => {
     const byAddress = readServerReport(await textOf({ binding: 'signing-address' }));
     const data = toHex(await expectedReportData(byAddress));
@@ -134,7 +254,10 @@ describe('refusals', () => {
     const none = await appraise(report, { nonce: null });
     expect(none.get('server.nonce')).toMatchObject({ status: 'unverified' });
     const two = await edit(() => ({ request_nonce: '11'.repeat(32) }));
-    expect((await appraise(two)).get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+    for (const nonce of [NONCE, '11'.repeat(32)]) {
+      const claims = await appraise(two, { nonce: fromHex(nonce, 'nonce') });
+      expect(claims.get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+    }
   });
 
   it('a connection that ends elsewhere', async () => {
@@ -175,6 +298,94 @@ describe('refusals', () => {
     expect(claims.get('server.receiptKey')).toMatchObject({ status: 'unverified' });
   });
 
+  it('a statement that its key did not sign, though the quote binds it', async () => {
+    const report = await edit(({ bridgekeeper }) => ({
+      bridgekeeper: { ...bridgekeeper, signature: 'ab'.repeat(64) },
+    }));
+    const claims = await appraise(report);
+    expect(claims.get('server.signature')).toMatchObject({
+      code: 'signature-invalid',
+      statement: 'the report is not signed by its own receipt key',
+    });
+    expect(claims.get('server.receiptKey')).toMatchObject({ status: 'verified' });
+    const unsigned = await edit(({ bridgekeeper }) => ({
+      bridgekeeper: { ...bridgekeeper, signature: null },
+    }));
+    const without = (await appraise(unsigned)).get('server.signature');
+    expect(without).toMatchObject({ code: 'signature-invalid' });
+  });
+
+  it('a signature by a key that the statement does not name', async () => {
+    const report = await edit(
+      ({ bridgekeeper }) => {
+        const own = bridgekeeper as { statement?: object };
+        return { bridgekeeper: { ...own, statement: { ...own.statement, receiptKey: null } } };
+      },
+      { binding: 'signing-address' },
+    );
+    const claims = await appraise(report);
+    expect(claims.get('server.signature')).toMatchObject({ code: 'signature-invalid' });
+    expect(claims.get('server.nonce')).toMatchObject({ status: 'unverified' });
+  });
+
+  it('to believe a statement that neither the quote nor a key binds', async () => {
+    const report = await edit(
+      ({ bridgekeeper }) => {
+        const own = bridgekeeper as { statement?: object };
+        const statement = { ...own.statement, receiptKey: null };
+        return { bridgekeeper: { ...own, statement, signature: null } };
+      },
+      { binding: 'signing-address' },
+    );
+    // The quote is for an address and the nonce: anyone can have written the statement beside it.
+    expect(states(await appraise(report))).toEqual({
+      'server.tee': 'verified',
+      'server.binding': 'verified',
+      'server.nonce': 'unverified',
+      'server.tls': 'unverified',
+      'server.gpuEvidence': 'unverified',
+      'server.software': 'unverified',
+      'server.model': 'unverified',
+      'server.configuration': 'unverified',
+    });
+  });
+
+  it('a report that lacks a part of what is bound', async () => {
+    const quote = { reportData: new Uint8Array(64), isVerified: true };
+    for (const change of [{ request_nonce: null }, { request_nonce: undefined }]) {
+      const report = await edit(() => change);
+      const claims = await appraiseServerReport(report, { nonce: null, quote });
+      const found = new Map(claims.map((claim) => [claim.kind, claim]));
+      expect(found.get('server.binding')).toMatchObject({
+        code: 'binding-mismatch',
+        statement: 'the report lacks a part of its binding (statement)',
+      });
+      expect(found.get('server.nonce')).toMatchObject({ code: 'nonce-mismatch' });
+      expect(found.get('server.gpuEvidence')).toMatchObject({ code: 'nonce-mismatch' });
+      expect(claims.filter(({ status }) => status === 'verified')).toEqual([]);
+    }
+  });
+
+  it('a TEE that the quote of another report would vouch for', async () => {
+    const report = readServerReport(await textOf());
+    const quote = { reportData: new Uint8Array(64), isVerified: true };
+    const claims = await appraise(report, { quote });
+    expect(claims.get('server.tee')).toMatchObject({ status: 'unverified' });
+    const none = await appraise(report, { quote: null });
+    expect(none.get('server.tee')).toMatchObject({ status: 'unverified' });
+  });
+
+  it('a configuration that is shown without a digest, or left out', async () => {
+    const cases: Wishes[] = [
+      { statement: { configurationSha256: null } },
+      { evidence: { configuration: null } },
+    ];
+    for (const wishes of cases) {
+      const claims = await appraise(readServerReport(await textOf(wishes)));
+      expect(claims.get('server.configuration')).toMatchObject({ code: 'binding-mismatch' });
+    }
+  });
+
   it('a configuration that is not the one of the digest, and two keys', async () => {
     const shown = readServerReport(await textOf({ evidence: { configuration: { law: 'other' } } }));
     expect((await appraise(shown)).get('server.configuration')).toMatchObject({
@@ -183,7 +394,11 @@ describe('refusals', () => {
     const twoKeys = await edit(() => ({ signing_address: '33'.repeat(32) }));
     expect((await appraise(twoKeys)).get('server.receiptKey')).toMatchObject({
       code: 'binding-mismatch',
+      statement: 'the report names two keys that sign its answers',
+      value: signer.key,
     });
+    const one = await edit(() => ({ signing_address: null }));
+    expect((await appraise(one)).get('server.receiptKey')).toMatchObject({ status: 'verified' });
   });
 });
 
@@ -210,6 +425,30 @@ describe("another service's report", () => {
       'server.gpuEvidence': 'unverified',
       'server.receiptKey': 'verified',
     });
+  });
+
+  it('that shows no quote runs in no TEE, and its GPU evidence proves nothing of it', async () => {
+    const report = readServerReport(foreign({ intel_quote: null }));
+    const claims = await appraiseServerReport(report, {
+      nonce: fromHex(NONCE, 'nonce'),
+      quote: null,
+    });
+    expect(claims.map(inFull)).toContain(
+      'SERVER server.tee unverified by operator-asserted: "none" [server report]',
+    );
+    expect(claims.find(({ kind }) => kind === 'server.receiptKey')?.value).toBe('1a'.repeat(20));
+    expect(claims.filter(({ status }) => status === 'verified')).toEqual([]);
+    expect(wordless(claims)).toEqual([]);
+  });
+
+  it('without a payload says nothing of GPUs; with one of another nonce is refused', async () => {
+    const none = await appraise(readServerReport(foreign({ nvidia_payload: null })));
+    expect(none.has('server.gpuEvidence')).toBe(false);
+    for (const nonce of ['22'.repeat(32), '']) {
+      const payload = JSON.stringify({ nonce, evidence_list: [] });
+      const other = await appraise(readServerReport(foreign({ nvidia_payload: payload })));
+      expect(other.get('server.gpuEvidence')).toMatchObject({ code: 'nonce-mismatch' });
+    }
   });
 
   it('binds its TLS key where it names one', async () => {

@@ -3,7 +3,7 @@ import { type Bytes, equalBytes } from '../core/bytes.ts';
 import { type Certificate, nameOf, parseCertificate } from '../core/certificate.ts';
 import { expiryOf } from '../core/chain.ts';
 import { contextTag, enterDer, readBitString, readOid, TAG } from '../core/der.ts';
-import { der, derOid } from '../core/der-writer.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { demand } from '../core/errors.ts';
 import { isSignedWith } from '../core/signature.ts';
 import { OCSP_NONCE, type OcspResponse, readOcspResponse } from './ocsp-response.ts';
@@ -30,18 +30,12 @@ export async function writeOcspRequest(
   nonce: Bytes,
 ): Promise<Bytes> {
   const { issuerNameHash, issuerKeyHash, serial } = await idOf(certificate, issuer);
-  const hash = der(TAG.sequence, derOid(SHA1), der(TAG.null));
-  const id = der(
-    TAG.sequence,
-    hash,
-    der(TAG.octetString, issuerNameHash),
-    der(TAG.octetString, issuerKeyHash),
-    serial,
-  );
-  const value = der(TAG.octetString, der(TAG.octetString, nonce));
-  const extensions = der(TAG.sequence, der(TAG.sequence, derOid(OCSP_NONCE), value));
-  const list = der(TAG.sequence, der(TAG.sequence, id));
-  return der(TAG.sequence, der(TAG.sequence, list, der(contextTag(2, true), extensions)));
+  const hash = derSequence(derOid(SHA1), der(TAG.null));
+  const id = derSequence(hash, derOctets(issuerNameHash), derOctets(issuerKeyHash), serial);
+  const value = derOctets(derOctets(nonce));
+  const extensions = derSequence(derSequence(derOid(OCSP_NONCE), value));
+  const list = derSequence(derSequence(id));
+  return derSequence(derSequence(list, der(contextTag(2, true), extensions)));
 }
 
 /** What an answer must be fit for. */

@@ -4,7 +4,8 @@ import type { AppraisalContext, ReferenceSource, RevocationSource } from '../cla
 import type { Bytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
 import type { DeviceReport } from '../nvidia/device-report.ts';
-import { makeContext } from '../testing/appraisal.ts';
+import { CLAIM_KINDS } from '../policy/kinds.ts';
+import { inFull, makeContext, wordless } from '../testing/appraisal.ts';
 import {
   editXml,
   makeRim,
@@ -101,6 +102,67 @@ describe('measurements', () => {
     ]);
   });
 
+  it('say what they rest on: the report, and the reference that it was compared with', async () => {
+    const references = await source(driverRim({ minSvn: 7 }));
+    const claims = await appraiseMeasurements([device({ fspUcodeSvn: 9 })], context(references));
+    const own = claims.filter(({ subject }) => subject === 'GPU-0');
+    expect(own.map(inFull)).toEqual([
+      `GPU-0 gpu.measurements verified by device-signed: "2 of 2" [GPU-0 report, RIM ${DRIVER}]`,
+      `GPU-0 gpu.svn verified by device-signed: 9 [GPU-0 report, RIM ${DRIVER}]`,
+      `GPU-0 gpu.measurements verified by device-signed: "1 of 1" [GPU-0 report, RIM ${VBIOS}]`,
+    ]);
+    expect(own.map(({ statement }) => statement)).toEqual([
+      '2 of 2 measurements match the driver reference',
+      'Security version 9 is not below the floor 7',
+      '1 of 1 measurements match the VBIOS reference',
+    ]);
+    const none = await appraiseMeasurements([device()], context(null));
+    expect(none.map(inFull)).toEqual([
+      'GPU-0 gpu.measurements unverified by operator-asserted [GPU-0 report]',
+    ]);
+    const missing = await appraiseMeasurements([device()], context(await source(null, null)));
+    expect(missing.map(inFull)).toEqual([
+      'GPU-0 gpu.measurements reference-missing by device-signed [GPU-0 report]',
+      'GPU-0 gpu.measurements reference-missing by device-signed [GPU-0 report]',
+    ]);
+    for (const kinds of [claims, none, missing]) {
+      expect(wordless(kinds)).toEqual([]);
+      for (const { kind } of kinds) expect(CLAIM_KINDS).toContain(kind);
+    }
+  });
+
+  it('of a device that does not say which references are its own are refused', async () => {
+    const unsaid = { rimIds: { driver: [], vbios: null }, driverVersion: null, vbiosVersion: null };
+    const claims = await appraiseMeasurements([device(unsaid)], context(await source()));
+    const why = 'the report does not say which it would be';
+    expect(claims.map(({ code, statement }) => [code, statement])).toEqual([
+      ['reference-missing', `There is no driver reference: ${why}`],
+      ['reference-missing', `There is no VBIOS reference: ${why}`],
+    ]);
+    // A reference is for a version: a report without one cannot be of it.
+    for (const version of [{ driverVersion: null }, { vbiosVersion: null }]) {
+      const some = await appraiseMeasurements([device(version)], context(await source()));
+      expect(some.map(({ code }) => code)).toContain('firmware-mismatch');
+    }
+  });
+
+  it('are compared with the first reference of several that there is', async () => {
+    const rimIds = { driver: ['NV_GPU_DRIVER_OTHER', DRIVER], vbios: VBIOS };
+    const claims = await appraiseMeasurements([device({ rimIds })], context(await source()));
+    expect(measured(claims)[0]).toBe('GPU-0 gpu.measurements verified 2 of 2');
+    const missing = await appraiseMeasurements([device({ rimIds })], context(await source(null)));
+    expect(find(missing, 'gpu.measurements').statement).toBe(
+      `There is no driver reference: NV_GPU_DRIVER_OTHER or ${DRIVER} is not known`,
+    );
+    for (const problem of [new Error('no route'), 'no route']) {
+      const broken: ReferenceSource = { rim: () => Promise.reject(problem) };
+      const unasked = await appraiseMeasurements([device({ rimIds })], context(broken));
+      expect(find(unasked, 'gpu.measurements').statement).toBe(
+        'There is no driver reference: NV_GPU_DRIVER_OTHER could not be asked for: no route',
+      );
+    }
+  });
+
   it('are refused where one differs, which is named', async () => {
     const changed = new Map([...device().report.measurements, [1, digestOf(77)]]);
     const one = device({ measurements: changed });
@@ -162,6 +224,10 @@ describe('measurements', () => {
       `GPU-0 gpu.measurements unverified`,
       `GPU-0 gpu.measurements unverified`,
     ]);
+    expect(find(claims, 'gpu.measurements').why).toMatch(/^The report itself is refused\./);
+    const changed = editXml(await makeRim(authority, driverRim()), 'Hash0="02', 'Hash0="4d');
+    const other = await appraiseMeasurements([device()], context(await source(changed)));
+    expect(find(other, 'gpu.measurements').why).toMatch(/^The reference itself is refused\./);
   });
 
   it('hold for many devices by one reference each, which is asked for once', async () => {
@@ -184,6 +250,15 @@ describe('measurements', () => {
     const one = device({ kind: 'switch', rimIds: { driver: [], vbios: VBIOS } });
     const claims = await appraiseMeasurements([one], context(await source()));
     expect(measured(claims)).toEqual(['GPU-0 switch.measurements verified 1 of 1']);
+    const { statement } = find(claims, 'switch.measurements');
+    expect(statement).toBe('1 of 1 measurements match the BIOS reference');
+    const floored = await source(driverRim(), vbiosRim({ minSvn: 2 }));
+    const svn = await appraiseMeasurements([one], context(floored));
+    expect(find(svn, 'switch.svn')).toMatchObject({
+      code: 'firmware-mismatch',
+      statement: 'security version (not reported) is below the floor 2 (FSP_UCODE_SVN)',
+    });
+    for (const { kind } of svn) expect(CLAIM_KINDS).toContain(kind);
   });
 });
 
@@ -193,11 +268,41 @@ describe('security versions', () => {
     [8, 'verified'],
     [6, 'firmware-mismatch'],
     [null, 'firmware-mismatch'],
-  ])('%s against a floor of 7: %s', async (fspUcodeSvn, expected) => {
+  ] as const)('%s against a floor of 7: %s', async (fspUcodeSvn, expected) => {
     const references = await source(driverRim({ minSvn: 7 }));
     const claims = await appraiseMeasurements([device({ fspUcodeSvn })], context(references));
     const { status, code } = find(claims, 'gpu.svn');
     expect(code ?? status).toBe(expected);
+    if (fspUcodeSvn !== 6) return;
+    expect(find(claims, 'gpu.svn').statement).toBe(
+      'security version 6 is below the floor 7 (FSP_UCODE_SVN)',
+    );
+  });
+
+  it('are held to the highest of several floors', async () => {
+    for (const minSvn of [
+      [3, 7],
+      [7, 3],
+    ]) {
+      const references = await source(driverRim({ minSvn }));
+      const one = device({ fspUcodeSvn: 5 });
+      const claims = await appraiseMeasurements([one], context(references));
+      expect(find(claims, 'gpu.svn')).toMatchObject({
+        code: 'firmware-mismatch',
+        statement: 'security version 5 is below the floor 7 (FSP_UCODE_SVN, FSP_UCODE_SVN)',
+      });
+    }
+  });
+
+  it('are not met by none, where the floor is nothing', async () => {
+    const references = await source(driverRim({ minSvn: 0 }));
+    const state = async (fspUcodeSvn: number | null) => {
+      const claims = await appraiseMeasurements([device({ fspUcodeSvn })], context(references));
+      const { code, status } = find(claims, 'gpu.svn');
+      return code ?? status;
+    };
+    expect(await state(0)).toBe('verified');
+    expect(await state(null)).toBe('firmware-mismatch');
   });
 });
 

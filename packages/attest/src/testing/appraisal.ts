@@ -25,3 +25,20 @@ export function brief({ subject, kind, status, code }: Claim): string {
 export function notVerified(claims: readonly Claim[]): string[] {
   return claims.filter(({ status }) => status !== 'verified').map(brief);
 }
+
+/**
+ * A claim with all that programs read of it: status or code, who vouches, value, what it rests on,
+ * like `CPU cpu.tcb verified by vendor-signed: "UpToDate" [TDX quote, Intel collateral]`.
+ */
+export function inFull({ subject, kind, status, code, voucher, value, evidence }: Claim): string {
+  const said = value === undefined ? '' : `: ${JSON.stringify(value)}`;
+  return `${subject} ${kind} ${code ?? status} by ${voucher}${said} [${evidence.join(', ')}]`;
+}
+
+/** Claims that tell a reader nothing, or not why it matters that they do not hold. */
+export function wordless(claims: readonly Claim[]): Claim[] {
+  return claims.filter(({ statement, status, why }) => {
+    const words = status === 'verified' ? [statement] : [statement, why];
+    return words.some((text) => !text || /undefined|null/.test(text));
+  });
+}

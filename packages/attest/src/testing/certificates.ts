@@ -1,7 +1,6 @@
 import type { webcrypto } from 'node:crypto';
 import { type Bytes, toBase64 } from '../core/bytes.ts';
 import { TAG } from '../core/der.ts';
-import type { Curve } from '../core/signature.ts';
 import {
   der,
   derBits,
@@ -13,7 +12,8 @@ import {
   derText,
   derTime,
   derUnsigned,
-} from './der-writer.ts';
+} from '../core/der-writer.ts';
+import type { Curve } from '../core/signature.ts';
 
 /** A certificate of our own with its private key. */
 export interface TestIssuer {

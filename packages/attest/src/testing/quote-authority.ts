@@ -1,9 +1,9 @@
 import type { webcrypto } from 'node:crypto';
 import { type Bytes, fromHex, toHex, utf8 } from '../core/bytes.ts';
+import { derOctets, derOid, derSequence, derUnsigned } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import type { TestExtension, TestIssuer } from './certificates.ts';
 import { generateKeys, makeCertificate, NAME, signEcdsa, toPem } from './certificates.ts';
-import { derOctets, derOid, derSequence, derUnsigned } from './der-writer.ts';
 import { makeRevocationList } from './revocation.ts';
 
 const SGX = '1.2.840.113741.1.13.1';
@@ -43,10 +43,18 @@ export async function makeIntelAuthority(
     extensions: [sgxExtension(changes.fmspc ?? FMSPC)],
     ...(changes.pckNotAfter === undefined ? {} : { notAfter: changes.pckNotAfter }),
   });
-  const tcbSigner = await makeOne('Intel SGX TCB Signing', root, {});
+  const tcbSigner = await makeTcbSigner(root);
   const rootSha256 = await sha256Hex(root.der);
   const attestation = await generateKeys('P-256');
   return { root, rootSha256, platformCa, pck, tcbSigner, attestation };
+}
+
+/** Who signs what Intel says of platforms. */
+export function makeTcbSigner(
+  root: TestIssuer,
+  options: { serial?: Uint8Array; notAfter?: string } = {},
+): Promise<TestIssuer> {
+  return makeOne('Intel SGX TCB Signing', root, options);
 }
 
 function makeOne(
@@ -83,6 +91,8 @@ export interface CollateralChanges {
   readonly isPlatformCaRevoked?: boolean;
   /** Signs the statements instead of the authority's TCB signer. */
   readonly signer?: TestIssuer;
+  /** Signs the QE identity instead of whoever signs the TCB info. */
+  readonly qeIdentitySigner?: TestIssuer;
   /** Signs the PCK's list instead of the platform CA. */
   readonly listIssuer?: TestIssuer;
   /** Applied to the finished fields. */
@@ -98,8 +108,9 @@ export async function makeTdxCollateral(
   const signer = changes.signer ?? authority.tcbSigner;
   const tcbInfo = JSON.stringify({ ...goodTcbInfo(), ...changes.tcbInfo });
   const qeIdentity = JSON.stringify({ ...goodQeIdentity(), ...changes.qeIdentity });
-  const sign = async (text: string): Promise<string> =>
-    toHex(await signEcdsa(signer.keys.privateKey, 'P-256', utf8(text)));
+  const qeSigner = changes.qeIdentitySigner ?? signer;
+  const sign = async (text: string, by: TestIssuer): Promise<string> =>
+    toHex(await signEcdsa(by.keys.privateKey, 'P-256', utf8(text)));
   const list = (issuer: TestIssuer, serial: Uint8Array, isOn = false): Promise<Bytes> =>
     makeRevocationList({
       issuer,
@@ -113,10 +124,10 @@ export async function makeTdxCollateral(
     pck_crl: toHex(await list(changes.listIssuer ?? platformCa, SERIALS.pck, changes.isPckRevoked)),
     tcb_info_issuer_chain: toPem([signer, root]),
     tcb_info: tcbInfo,
-    tcb_info_signature: await sign(tcbInfo),
-    qe_identity_issuer_chain: toPem([signer, root]),
+    tcb_info_signature: await sign(tcbInfo, signer),
+    qe_identity_issuer_chain: toPem([qeSigner, root]),
     qe_identity: qeIdentity,
-    qe_identity_signature: await sign(qeIdentity),
+    qe_identity_signature: await sign(qeIdentity, qeSigner),
     ...changes.fields,
   });
 }
@@ -141,7 +152,9 @@ export function makeTcbLevel(
       pcesvn: changes.pcesvn ?? PCE_SVN,
       tdxtcbcomponents: components(tdx),
     },
-    ...{ tcbDate: '2025-01-01T00:00:00Z', tcbStatus, advisoryIDs },
+    tcbDate: '2025-01-01T00:00:00Z',
+    tcbStatus,
+    advisoryIDs,
   };
 }
 
@@ -158,7 +171,12 @@ function goodTcbInfo(): Record<string, unknown> {
   };
   const older = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
   return {
-    ...{ id: 'TDX', version: 3, ...VALIDITY, fmspc: FMSPC, pceId: PCE_ID, tcbType: 0 },
+    id: 'TDX',
+    version: 3,
+    ...VALIDITY,
+    fmspc: FMSPC,
+    pceId: PCE_ID,
+    tcbType: 0,
     tdxModule: module,
     tdxModuleIdentities: [
       {
@@ -176,10 +194,15 @@ function goodTcbInfo(): Record<string, unknown> {
 
 function goodQeIdentity(): Record<string, unknown> {
   return {
-    ...{ id: 'TD_QE', version: 2, ...VALIDITY, miscselect: '00000000' },
+    id: 'TD_QE',
+    version: 2,
+    ...VALIDITY,
+    miscselect: '00000000',
     miscselectMask: 'FFFFFFFF',
     attributes: `11${'00'.repeat(15)}`,
     attributesMask: `FB${'FF'.repeat(7)}${'00'.repeat(8)}`,
-    ...{ mrsigner: QE_SIGNER, isvprodid: 2, tcbLevels: [makeEnclaveLevel(4, 'UpToDate')] },
+    mrsigner: QE_SIGNER,
+    isvprodid: 2,
+    tcbLevels: [makeEnclaveLevel(4, 'UpToDate')],
   };
 }

@@ -1,14 +1,15 @@
 import type { Bytes } from '../core/bytes.ts';
 import { contextTag } from '../core/der.ts';
+import { der, derOctets, derOid, derSequence, derTime, derUnsigned } from '../core/der-writer.ts';
 import { algorithmOf, signedDer, type TestIssuer } from './certificates.ts';
-import { der, derOctets, derOid, derSequence, derTime, derUnsigned } from './der-writer.ts';
 
 /** What a test list says; times are `YYYYMMDDhhmmss`. */
 export interface TestRevocationOptions {
   readonly issuer: TestIssuer;
   readonly serials?: readonly Uint8Array[];
   readonly thisUpdate: string;
-  readonly nextUpdate: string;
+  /** null: left out. */
+  readonly nextUpdate: string | null;
 }
 
 const CRL_NUMBER = '2.5.29.20';
@@ -23,7 +24,7 @@ export function makeRevocationList(options: TestRevocationOptions): Promise<Byte
     algorithmOf(issuer),
     issuer.subjectDer,
     derTime(thisUpdate),
-    derTime(nextUpdate),
+    ...(nextUpdate === null ? [] : [derTime(nextUpdate)]),
     ...(entries.length === 0 ? [] : [derSequence(...entries)]),
     der(contextTag(0, true), derSequence(number)),
   );

@@ -25,8 +25,8 @@ export interface TestRim {
   readonly product?: string;
   readonly version: string;
   readonly measurements: readonly TestMeasurement[];
-  /** The least security version, at index 64. */
-  readonly minSvn?: number;
+  /** The least security version, or several from index 64 on. */
+  readonly minSvn?: number | readonly number[];
   /** Within the outermost element, before everything else: XML. */
   readonly extra?: string;
 }
@@ -82,7 +82,7 @@ function content({ product = 'GH100', version, measurements, minSvn }: TestRim):
     `    <ns0:Meta colloquialVersion="${version}" edition="GPU" product="${product}"/>\n`,
     '    <ns0:Payload>\n',
     ...measurements.map(resource),
-    ...(minSvn === undefined ? [] : [floorResource(minSvn)]),
+    ...[minSvn ?? []].flat().map(floorResource),
     '    </ns0:Payload>\n',
   ].join('');
 }
@@ -95,8 +95,9 @@ function resource({ index, isActive = true, alternatives }: TestMeasurement): st
   return `        ${head} ${digests} name="Measurement_${index}" size="48"/>\n`;
 }
 
-function floorResource(minSvn: number): string {
-  const head = '<ns0:Resource type="Measurement" index="64" active="True" name="FSP_UCODE_SVN"';
+function floorResource(minSvn: number, i: number): string {
+  const place = `type="Measurement" index="${64 + i}" active="True" name="FSP_UCODE_SVN"`;
+  const head = `<ns0:Resource ${place}`;
   return `        ${head} ns3:MIN_SVN="${minSvn}"/>\n`;
 }
 

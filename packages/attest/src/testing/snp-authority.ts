@@ -1,5 +1,6 @@
 import { type Bytes, concatBytes, fromHex, utf8 } from '../core/bytes.ts';
 import { TAG } from '../core/der.ts';
+import { der, derUnsigned } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import {
   makeCertificate,
@@ -8,7 +9,6 @@ import {
   type TestExtension,
   type TestIssuer,
 } from './certificates.ts';
-import { der, derUnsigned } from './der-writer.ts';
 import { makeRevocationList } from './revocation.ts';
 
 const AMD = '1.3.6.1.4.1.3704.1';
@@ -16,8 +16,14 @@ const SIGNER_SERIAL = Uint8Array.of(0x05, 0x01);
 
 /** Security versions by the last arc of their extension. */
 const MILAN_TCB: Readonly<Record<number, number>> = {
-  ...{ 1: 3, 2: 0, 4: 0, 5: 0, 6: 0, 7: 0 },
-  ...{ 3: 8, 8: 115 },
+  1: 3,
+  2: 0,
+  4: 0,
+  5: 0,
+  6: 0,
+  7: 0,
+  3: 8,
+  8: 115,
 };
 const TURIN_TCB: Readonly<Record<number, number>> = { 9: 1, 1: 3, 2: 0, 3: 8, 8: 115 };
 

@@ -1,9 +1,13 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
+import { AttestError } from '../core/errors.ts';
 import type { TrustAnchors } from '../core/trust.ts';
+import { readRevocationList } from '../cpu/revocation-list.ts';
+import { readTokenKeys } from '../nras/keys.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { CollateralSource } from '../services/collateral.ts';
 import { toPem } from '../testing/certificates.ts';
 import { makeDevice, makeDeviceAuthority } from '../testing/device-authority.ts';
 import { makeEvidenceItem, makeReport } from '../testing/device-reports.ts';
@@ -16,6 +20,7 @@ import {
   makeSnpReport,
 } from '../testing/snp-authority.ts';
 import { makeTokenService } from '../testing/token-service.ts';
+import type { VerifyContext } from './appraise.ts';
 import { verifyEvidence } from './verify.ts';
 
 const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
@@ -70,14 +75,25 @@ beforeAll(async () => {
   };
 });
 
-function verify(names: readonly string[], policy: Policy = EVIDENCE) {
+function verify(
+  names: readonly string[],
+  policy: Policy = EVIDENCE,
+  context: Partial<VerifyContext> = {},
+) {
   return verifyEvidence({
     input: 'test',
     files: names.map((name) => ({ name, bytes: files[name]!, isNamed: true })),
     policy,
     context: {
-      ...{ nowMs: QUOTE_NOW_MS, anchors, chains: new ChainCache(), nonce: null },
-      ...{ references: null, revocation: null, collateral: null, tokenKeys: null },
+      nowMs: QUOTE_NOW_MS,
+      anchors,
+      chains: new ChainCache(),
+      nonce: null,
+      references: null,
+      revocation: null,
+      collateral: null,
+      tokenKeys: null,
+      ...context,
     },
   });
 }
@@ -112,6 +128,45 @@ describe('each kind of evidence by itself', () => {
     };
     expect(await tcb(0x73)).toMatchObject({ status: 'verified' });
     expect(await tcb(0x74)).toMatchObject({ status: 'refused', code: 'tcb-refused' });
+  });
+
+  test('asks for the keys of a token that came without them', async () => {
+    const token = async (tokenKeys: VerifyContext['tokenKeys']) => {
+      const { claims } = await verify(['token.json'], EVIDENCE, { tokenKeys });
+      return claims.map(({ kind, status }) => `${kind} ${status}`);
+    };
+    const keys = readTokenKeys(files['jwks.json']!);
+    expect(await token(async () => keys)).toContain('token.signature verified');
+    expect(await token(null)).toContain('token.signature unverified');
+    const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));
+    expect(await token(absent)).toContain('token.signature unverified');
+    const never = () => Promise.reject(new Error('they were given'));
+    const { claims } = await verify(['token.json', 'jwks.json'], EVIDENCE, { tokenKeys: never });
+    const said = claims.map(({ kind, status }) => `${kind} ${status}`);
+    expect(said).toContain('token.signature verified');
+    // Nobody said how many devices there are: that stays open, and is all that does.
+    expect(said.filter((one) => one.endsWith('unverified'))).toEqual([
+      'token.nonce unverified',
+      'token.devices unverified',
+    ]);
+  });
+
+  test('asks for the list of revoked signers that was not given, and for no other', async () => {
+    const list = async (name: string) => readRevocationList(files[name]!, name);
+    const source = (name: string): CollateralSource => ({
+      collateral: () => Promise.reject(new Error('there is no quote')),
+      snpRevocationList: () => list(name),
+    });
+    const revocation = async (names: readonly string[], collateral: CollateralSource | null) => {
+      const { claims } = await verify(names, EVIDENCE, { collateral });
+      const { code, status } = claims.find(({ kind }) => kind === 'cpu.revocation')!;
+      return code ?? status;
+    };
+    const bare = ['snp.bin', 'snp.pem'];
+    expect(await revocation(bare, null)).toBe('unverified');
+    expect(await revocation(bare, source('amd.crl'))).toBe('verified');
+    expect(await revocation(bare, source('revoked.crl'))).toBe('certificate-revoked');
+    expect(await revocation([...bare, 'amd.crl'], source('revoked.crl'))).toBe('verified');
   });
 
   test('refuses a revoked signer, and evidence of two CPUs at once', async () => {

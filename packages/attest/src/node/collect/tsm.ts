@@ -63,7 +63,9 @@ async function ask(files: TsmFiles, request: string, reportData: Bytes): Promise
       tee,
       evidence,
       certificates: hasCertificates ? certificates : null,
-      ...{ eventLog: null, vmConfig: null, info: null },
+      eventLog: null,
+      vmConfig: null,
+      info: null,
     };
   }
   throw new AttestError('not-available', `others kept writing to ${request}`);

@@ -22,7 +22,11 @@ const GPU_EVIDENCE = utf8('what the verifier wrote');
 
 async function makeGpuBoot(): Promise<Bytes> {
   const event = {
-    ...{ version: 2, provider: 'nvidia', devices: 1, cc_mode: 'on', devtools: false },
+    version: 2,
+    provider: 'nvidia',
+    devices: 1,
+    cc_mode: 'on',
+    devtools: false,
     evidence_sha256: await sha256Hex(GPU_EVIDENCE),
   };
   return utf8(JSON.stringify(event));

@@ -44,8 +44,13 @@ async function makeOwnReport(): Promise<Bytes> {
 }
 
 const FOREIGN_REPORT = {
-  ...{ signing_address: `0x${'1a'.repeat(20)}`, signing_algo: 'ecdsa', request_nonce: NONCE },
-  ...{ intel_quote: '00', nvidia_payload: makePayload(NONCE), event_log: [], info: {} },
+  signing_address: `0x${'1a'.repeat(20)}`,
+  signing_algo: 'ecdsa',
+  request_nonce: NONCE,
+  intel_quote: '00',
+  nvidia_payload: makePayload(NONCE),
+  event_log: [],
+  info: {},
 };
 
 const REPORT_TARGETS: readonly FuzzTarget[] = [
@@ -204,7 +209,13 @@ function verifyService(service: TestService, files: TestService['files'], policy
     files: [...files].map(([name, bytes]) => ({ name, bytes, isNamed: true })),
     policy,
     context: {
-      ...{ nowMs, anchors, nonce, chains, references: null, collateral: null, tokenKeys: null },
+      nowMs,
+      anchors,
+      nonce,
+      chains,
+      references: null,
+      collateral: null,
+      tokenKeys: null,
       revocation: { status: async () => 'good' },
       connectionSpkiSha256: TLS,
     },
