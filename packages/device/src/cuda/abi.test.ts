@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cudaAvailability } from './availability.ts';
 import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
 import { addressOf, openNativeLibrary, viewNative } from './ffi/native.ts';
-import { LaunchConfiguration } from './launch-configuration.ts';
+import { LaunchConfiguration } from './launch/launch-configuration.ts';
+import { ParameterBlock } from './launch/parameters.ts';
+import { cudaAvailability } from './observe/availability.ts';
 import { openCudaDevice } from './open.ts';
-import { ParameterBlock } from './parameters.ts';
 import { compileLibrary, hasCompiler } from './testing.ts';
 
 let folder: string;

@@ -2,15 +2,15 @@ import type { Clock, Law } from '@bridgekeeper/bridge';
 import type { DeviceEvent, Graph, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { blockThreadUntil } from './channels.ts';
-import type { Completions } from './completions.ts';
-import { CopyCounters } from './copy.ts';
 import type { Driver } from './ffi/driver.ts';
-import type { Hold } from './hold.ts';
-import type { Kernels } from './kernels.ts';
-import type { Matmul } from './matmul.ts';
-import type { MatmulTuner } from './matmul-tuner.ts';
+import type { Kernels } from './kernels/kernels.ts';
+import { CopyCounters } from './lanes/copy.ts';
+import type { Hold } from './lanes/hold.ts';
+import type { Completions } from './launch/completions.ts';
+import { CudaEvent, CudaGraph, CudaStream, createStream } from './launch/streams.ts';
+import type { Matmul } from './matmul/matmul.ts';
+import type { MatmulTuner } from './matmul/matmul-tuner.ts';
 import type { Memory } from './memory.ts';
-import { CudaEvent, CudaGraph, CudaStream, createStream } from './streams.ts';
 
 export interface CoreParts {
   readonly driver: Driver;

@@ -19,10 +19,10 @@ import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
 import type { Core } from './core.ts';
 import { CUDA } from './ffi/driver.ts';
-import type { InlineLane } from './inline-lane.ts';
-import { CudaInstruments } from './instruments.ts';
-import type { LaneOpener } from './lane-opener.ts';
-import { CudaEvent, CudaGraph, CudaStream } from './streams.ts';
+import type { InlineLane } from './lanes/inline-lane.ts';
+import type { LaneOpener } from './lanes/lane-opener.ts';
+import { CudaEvent, CudaGraph, CudaStream } from './launch/streams.ts';
+import { CudaInstruments } from './observe/instruments.ts';
 
 /** A real GPU through the driver API. Made by `openCudaDevice`. */
 export class CudaDevice implements Device {
