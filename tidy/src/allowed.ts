@@ -1,9 +1,10 @@
 /** Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
-  device: ['bridge'],
+  native: [],
+  device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
-  attest: [],
+  attest: ['native'], // Its Node part alone: the rest runs in browsers.
   fabric: ['attest'],
   control: ['attest', 'fabric', 'bridge'],
   bridgekeeper: ['bridge', 'device', 'engine', 'attest', 'fabric', 'control'],

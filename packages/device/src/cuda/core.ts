@@ -1,8 +1,8 @@
 import type { Clock, Law } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import type { DeviceEvent, Graph, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { blockThreadUntil } from './channels.ts';
-import type { Driver } from './ffi/driver.ts';
 import type { Kernels } from './kernels/kernels.ts';
 import { CopyCounters } from './lanes/copy.ts';
 import type { Hold } from './lanes/hold.ts';

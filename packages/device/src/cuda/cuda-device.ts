@@ -1,4 +1,5 @@
 import type { Clock, HostMemoryKind, Law } from '@bridgekeeper/bridge';
+import { CUDA } from '@bridgekeeper/native';
 import type {
   Device,
   DeviceBuffer,
@@ -18,7 +19,6 @@ import type {
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
 import type { Core } from './core.ts';
-import { CUDA } from './ffi/driver.ts';
 import type { InlineLane } from './lanes/inline-lane.ts';
 import type { LaneOpener } from './lanes/lane-opener.ts';
 import { CudaEvent, CudaGraph, CudaStream } from './launch/streams.ts';

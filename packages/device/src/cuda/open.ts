@@ -1,15 +1,23 @@
 import type { Law } from '@bridgekeeper/bridge';
+import {
+  CUBLASLT_LIBRARY,
+  CUDA,
+  CublasLt,
+  DRIVER_LIBRARY,
+  type Driver,
+  findLibrary,
+  hostEnvironment,
+  type LibraryWanted,
+  NVRTC_LIBRARY,
+  Nvrtc,
+  OutCell,
+} from '@bridgekeeper/native';
 import { SystemClock } from '../clock/system-clock.ts';
 import type { DeviceInfo } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { Channels, createSharedChannels, MAX_CHANNELS } from './channels.ts';
 import { Core } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
-import { CublasLt } from './ffi/cublaslt.ts';
-import { CUDA, DRIVER_LIBRARY, type Driver, openDriver } from './ffi/driver.ts';
-import { CUBLASLT_LIBRARY, findLibrary, hostEnvironment, NVRTC_LIBRARY } from './ffi/libraries.ts';
-import { OutCell } from './ffi/native.ts';
-import { Nvrtc } from './ffi/nvrtc.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
 import { Kernels } from './kernels/kernels.ts';
@@ -21,6 +29,7 @@ import { Matmul, WORKSPACE_BYTES } from './matmul/matmul.ts';
 import { MatmulChoices, type MatmulMachine } from './matmul/matmul-choices.ts';
 import { MatmulTuner } from './matmul/matmul-tuner.ts';
 import { Memory } from './memory.ts';
+import { atBorder, deviceErrorOf, forbid, openDriver } from './native.ts';
 
 /**
  * Tokens of a KV page: any size reads equally well here, and small pages waste little and share
@@ -57,12 +66,14 @@ export interface CudaDeviceOptions {
 export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
   const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;
   const driver = openDriver(driverPath);
-  if (law !== null) driver.forbid(law.profile.forbidden);
+  if (law !== null) forbid(driver, law.profile.forbidden);
   const machine = describe(driver, ordinal);
   const majorVersion = Math.floor(machine.cudaVersion / 1000);
   const environment = hostEnvironment();
-  const nvrtc = new Nvrtc(findLibrary(NVRTC_LIBRARY, majorVersion, environment));
-  const lt = new CublasLt(findLibrary(CUBLASLT_LIBRARY, majorVersion, environment));
+  const find = (library: LibraryWanted) =>
+    atBorder(() => findLibrary(library, majorVersion, environment));
+  const nvrtc = new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
+  const lt = new CublasLt(find(CUBLASLT_LIBRARY), deviceErrorOf);
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
   const cache = new KernelCache(cacheFolder);
   const kernels = new Kernels(driver, nvrtc, cache, machine.architecture, options.kernelDefines);

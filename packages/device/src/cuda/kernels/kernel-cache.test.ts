@@ -1,9 +1,9 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Program } from '@bridgekeeper/native';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Program } from '../ffi/nvrtc.ts';
 import { defaultKernelCacheFolder, KernelCache, kernelKey } from './kernel-cache.ts';
 
 const PROGRAM: Program = {

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { Program } from '../ffi/nvrtc.ts';
+import type { Program } from '@bridgekeeper/native';
 
 const DIGEST_BYTES = 32;
 

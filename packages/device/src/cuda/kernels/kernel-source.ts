@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import type { Program } from '@bridgekeeper/native';
 import * as layout from '../../row-layout.ts';
-import type { Program } from '../ffi/nvrtc.ts';
 
 /** The translation units, and the kernels of each. */
 export const KERNEL_UNITS = {

@@ -1,17 +1,17 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Driver, Nvrtc } from '@bridgekeeper/native';
+import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Slice, slice } from '../../device.ts';
 import type { OpArgs } from '../../ops.ts';
 import type { Core } from '../core.ts';
-import { type Driver, openDriver } from '../ffi/driver.ts';
-import { Nvrtc } from '../ffi/nvrtc.ts';
 import { Launcher, type WantedKernel } from '../launch/launcher.ts';
 import { Memory } from '../memory.ts';
+import { deviceErrorOf, openDriver } from '../native.ts';
 import { launchOperation } from '../operations/operations.ts';
 import { compileStubGpu, type StubGpu } from '../testing/stub-gpu.ts';
-import { hasCompiler } from '../testing.ts';
 import { KernelCache } from './kernel-cache.ts';
 import { Kernels } from './kernels.ts';
 
@@ -24,7 +24,7 @@ describe.each(hasCompiler ? ['compiled stubs'] : [])('kernels by %s', () => {
     folder = mkdtempSync(join(tmpdir(), 'kernels-'));
     gpu = compileStubGpu(folder);
     driver = openDriver(gpu.driverPath);
-    nvrtc = new Nvrtc(gpu.nvrtcPath);
+    nvrtc = new Nvrtc(gpu.nvrtcPath, deviceErrorOf);
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 

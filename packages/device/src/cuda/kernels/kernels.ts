@@ -1,5 +1,5 @@
-import { CUDA, type Driver } from '../ffi/driver.ts';
-import type { Nvrtc, Program } from '../ffi/nvrtc.ts';
+import type { Nvrtc, Program } from '@bridgekeeper/native';
+import { CUDA, type Driver } from '@bridgekeeper/native';
 import type { WantedKernel } from '../launch/launcher.ts';
 import { type KernelCache, kernelKey } from './kernel-cache.ts';
 import {

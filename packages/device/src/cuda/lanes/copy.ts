@@ -1,7 +1,7 @@
 import type { Crossing, CrossingRecord } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import type { CopyRequest } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
-import type { Driver } from '../ffi/driver.ts';
 import type { CudaHostBuffer, Memory } from '../memory.ts';
 
 /** A checked copy by addresses: what lanes make, on whichever thread. */

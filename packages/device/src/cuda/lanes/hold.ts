@@ -1,4 +1,4 @@
-import { CUDA, type Driver } from '../ffi/driver.ts';
+import { CUDA, type Driver } from '@bridgekeeper/native/threads';
 
 /**
  * A word of device memory that counts the copies a lane has finished. A stream that waits for the

@@ -1,6 +1,6 @@
 import type { Law } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import { blockThreadUntil, type Channels } from '../channels.ts';
-import type { Driver } from '../ffi/driver.ts';
 import { type Copy, type CopyCounters, type CopyTimes, issueCopy } from './copy.ts';
 
 /** A law and where it is imposed. */

@@ -1,10 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant, profileLaw } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import { SystemClock } from '../../clock/system-clock.ts';
 import { DeviceError } from '../../errors.ts';
 import { Channels } from '../channels.ts';
-import { type Driver, openDriver } from '../ffi/driver.ts';
 import { createStream } from '../launch/streams.ts';
+import { forbid, openDriver } from '../native.ts';
 import { CopyCounters } from './copy.ts';
 import { releaseHold } from './hold.ts';
 import { blockingCopy, type CopyThread } from './imposed-copy.ts';
@@ -29,7 +30,7 @@ const context = openContext(driver);
 const stream = createStream(driver, 'highest');
 const clock = new SystemClock(start.clockOrigin);
 const { profile, channel } = start;
-if (profile !== null) driver.forbid(profile.forbidden);
+if (profile !== null) forbid(driver, profile.forbidden);
 const thread: CopyThread = {
   driver,
   counters: new CopyCounters(start.counters),

@@ -1,7 +1,8 @@
+import { CUDA, type Driver } from '@bridgekeeper/native/threads';
 import type { UploaderStart } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import { UPLOADS_MAX, type Upload, type UploadEngine } from '../../uploader.ts';
-import { CUDA, type Driver, openDriver } from '../ffi/driver.ts';
+import { openDriver } from '../native.ts';
 import { CopyCounters } from './copy.ts';
 
 /**

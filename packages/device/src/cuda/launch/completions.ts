@@ -1,4 +1,4 @@
-import { CUDA, type Driver } from '../ffi/driver.ts';
+import { CUDA, type Driver } from '@bridgekeeper/native';
 
 interface Waiter {
   readonly event: bigint;

@@ -1,4 +1,4 @@
-import { addressOf } from '../ffi/native.ts';
+import { addressOf } from '@bridgekeeper/native';
 
 /** Blocks in x, y and z, threads of a block, and shared memory beside what the kernel declares. */
 export interface LaunchShape {

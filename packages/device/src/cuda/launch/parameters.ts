@@ -1,5 +1,5 @@
 import { invariant } from '@bridgekeeper/bridge';
-import { addressOf } from '../ffi/native.ts';
+import { addressOf } from '@bridgekeeper/native';
 
 /** More than any of our kernels takes; CUDA's own limit is 4 KiB. */
 const MAX_PARAMETER_BYTES = 512;

@@ -1,9 +1,8 @@
+import { CUDA, type Driver, OutCell } from '@bridgekeeper/native/threads';
 import type { DeviceEvent, Graph, Stream } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import type { OpArgs, OpName } from '../../ops.ts';
 import type { Core } from '../core.ts';
-import { CUDA, type Driver } from '../ffi/driver.ts';
-import { OutCell } from '../ffi/native.ts';
 import { launchOperation } from '../operations/operations.ts';
 import { Launcher, type WantedKernel } from './launcher.ts';
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { LT } from '../ffi/cublaslt.ts';
+import { LT } from '@bridgekeeper/native';
 import { replaceFile } from '../kernels/kernel-cache.ts';
 import type { MatmulAlgorithm } from './matmul.ts';
 

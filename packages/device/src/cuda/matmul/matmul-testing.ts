@@ -1,8 +1,14 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import { CUBLASLT_SIGNATURES, CublasLt } from '../ffi/cublaslt.ts';
-import { DRIVER_SIGNATURES, type Driver, openDriver } from '../ffi/driver.ts';
-import { OutCell, openNativeLibrary } from '../ffi/native.ts';
-import { compileLibrary } from '../testing.ts';
+import {
+  CUBLASLT_SIGNATURES,
+  CublasLt,
+  DRIVER_SIGNATURES,
+  type Driver,
+  OutCell,
+  openNativeLibrary,
+} from '@bridgekeeper/native';
+import { compileLibrary } from '@bridgekeeper/native/testing';
+import { deviceErrorOf, openDriver } from '../native.ts';
 
 /** What the stub's heuristic proposes: an algorithm of its own making. */
 export interface Offer {
@@ -152,7 +158,7 @@ export function openMatmulStub(folder: string): MatmulStub {
   return {
     driver,
     read,
-    lt: new CublasLt(path),
+    lt: new CublasLt(path, deviceErrorOf),
     clock: { nowNs: () => read('nowNs'), sleepUntilNs: async () => {} },
     stream,
     reset: () => void stub.stubReset(),

@@ -1,6 +1,6 @@
 import { type Clock, invariant } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import { DeviceError } from '../../errors.ts';
-import type { Driver } from '../ffi/driver.ts';
 import {
   type Matmul,
   type MatmulAlgorithm,

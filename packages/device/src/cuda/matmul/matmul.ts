@@ -1,6 +1,5 @@
+import { type CublasLt, LT, OutCell } from '@bridgekeeper/native';
 import type { ElementType } from '../../device.ts';
-import { type CublasLt, LT } from '../ffi/cublaslt.ts';
-import { OutCell } from '../ffi/native.ts';
 
 /** What NVIDIA advises for Hopper. Enough for every algorithm that the heuristic proposes there. */
 export const WORKSPACE_BYTES = 32 * 1024 * 1024;

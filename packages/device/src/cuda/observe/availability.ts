@@ -1,5 +1,6 @@
+import { DRIVER_LIBRARY, type Driver } from '@bridgekeeper/native';
 import { DeviceError } from '../../errors.ts';
-import { DRIVER_LIBRARY, type Driver, openDriver } from '../ffi/driver.ts';
+import { openDriver } from '../native.ts';
 
 /** One GPU as CUDA sees it. */
 export interface CudaGpu {

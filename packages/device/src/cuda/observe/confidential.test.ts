@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openNativeLibrary } from '@bridgekeeper/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openNativeLibrary } from '../ffi/native.ts';
 import { type ConfidentialState, readConfidentialState } from './confidential.ts';
 
 /**

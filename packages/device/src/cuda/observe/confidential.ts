@@ -1,6 +1,12 @@
-import { DeviceError } from '../../errors.ts';
-import { type NativeArgument, OutCell } from '../ffi/native.ts';
-import { describeStatus, NVML, Nvml, type NvmlFunction, structVersion } from '../ffi/nvml.ts';
+import {
+  describeStatus,
+  isAbsent,
+  NativeError,
+  NVML,
+  Nvml,
+  type NvmlFunction,
+  type NvmlSettings,
+} from '@bridgekeeper/native';
 
 /** A GPU as NVML lists it: by PCI bus, whatever CUDA_VISIBLE_DEVICES says. */
 export interface ListedGpu {
@@ -11,14 +17,7 @@ export interface ListedGpu {
 }
 
 /** What one of NVML's two calls says about confidential computing. */
-export interface ConfidentialSettings {
-  readonly environment: 'unavailable' | 'simulation' | 'production' | 'unknown';
-  /** 0: off. Protected PCIe leaves it at 0. */
-  readonly ccFeature: number;
-  readonly devTools: boolean;
-  /** null: the call that answered does not say. */
-  readonly multiGpuMode: 'none' | 'protected-pcie' | 'nvlink-encryption' | 'unknown' | null;
-}
+export type ConfidentialSettings = NvmlSettings;
 
 interface Observed {
   /** What was found, or why nothing was, with the numbers behind it: fit for a log line. */
@@ -64,7 +63,7 @@ export function readConfidentialState(
   try {
     nvml = new Nvml(options.libraryPath);
   } catch (error) {
-    if (error instanceof DeviceError) return { ...NOTHING, known: false, reason: error.message };
+    if (error instanceof NativeError) return { ...NOTHING, known: false, reason: error.message };
     throw error;
   }
   const reader = new Reader(nvml);
@@ -78,7 +77,7 @@ export function readConfidentialState(
       gaps: reader.gaps,
     };
   } finally {
-    reader.succeeds('nvmlShutdown');
+    reader.note('nvmlShutdown', nvml.close());
   }
 }
 
@@ -96,9 +95,9 @@ const NOTHING = {
  * all: it cannot see protected PCIe.
  */
 function judge(nvml: Nvml) {
-  const settings = readSettings(nvml);
+  const settings = nvml.settings();
   if (typeof settings !== 'number') return verdict(SETTINGS_CALL, settings);
-  const state = readState(nvml);
+  const state = nvml.state();
   const settingsStatus = describeStatus(SETTINGS_CALL, settings);
   if (typeof state !== 'number' && state.ccFeature !== 0) return verdict(STATE_CALL, state);
   if (!isAbsent(settings)) {
@@ -137,46 +136,6 @@ function verdict(vouchedBy: ConfidentialCall, settings: ConfidentialSettings) {
   } as const;
 }
 
-const isAbsent = (status: number) =>
-  status === NVML.FUNCTION_NOT_FOUND || status === NVML.NOT_SUPPORTED;
-
-/** nvmlSystemConfComputeSettings_v1_t: five words, the version first. A number is the status. */
-function readSettings(nvml: Nvml): ConfidentialSettings | number {
-  const words = new Uint32Array(5);
-  words[0] = structVersion(words.byteLength, 1);
-  const status = nvml.call(SETTINGS_CALL, words);
-  const [, environment, ccFeature, devTools, multiGpu] = words;
-  return status === NVML.SUCCESS
-    ? settingsOf(environment!, ccFeature!, devTools!, MULTI_GPU_MODES[multiGpu!] ?? 'unknown')
-    : status;
-}
-
-/** nvmlConfComputeSystemState_t: three words, no version. A number is the status. */
-function readState(nvml: Nvml): ConfidentialSettings | number {
-  const words = new Uint32Array(3);
-  const status = nvml.call(STATE_CALL, words);
-  const [environment, ccFeature, devTools] = words;
-  return status === NVML.SUCCESS ? settingsOf(environment!, ccFeature!, devTools!, null) : status;
-}
-
-/** By the values of nvml.h. */
-const ENVIRONMENTS = ['unavailable', 'simulation', 'production'] as const;
-const MULTI_GPU_MODES = ['none', 'protected-pcie', 'nvlink-encryption'] as const;
-
-function settingsOf(
-  environment: number,
-  ccFeature: number,
-  devTools: number,
-  multiGpuMode: ConfidentialSettings['multiGpuMode'],
-): ConfidentialSettings {
-  return {
-    environment: ENVIRONMENTS[environment] ?? 'unknown',
-    ccFeature,
-    devTools: devTools !== 0,
-    multiGpuMode,
-  };
-}
-
 /**
  * Reads what is good to know but decides nothing. What the driver does not have is null; what fails
  * is null and a gap.
@@ -189,53 +148,47 @@ class Reader {
     this.#nvml = nvml;
   }
 
-  succeeds(name: NvmlFunction, ...args: NativeArgument[]): boolean {
-    const status = this.#nvml.call(name, ...args);
+  note(name: NvmlFunction, status: number): null {
     if (status !== NVML.SUCCESS && !isAbsent(status)) this.gaps.push(describeStatus(name, status));
-    return status === NVML.SUCCESS;
+    return null;
   }
 
   driverVersion(): string | null {
-    const text = Buffer.alloc(NVML.TEXT_BYTES);
-    const found = this.succeeds('nvmlSystemGetDriverVersion', text, text.length);
-    return found ? untilZero(text) : null;
+    const name = 'nvmlSystemGetDriverVersion';
+    const text = this.#nvml.text(name);
+    return typeof text === 'string' ? text : this.note(name, text);
   }
 
   gpus(): ListedGpu[] {
-    const count = new OutCell();
-    if (!this.succeeds('nvmlDeviceGetCount_v2', count.bytes)) return [];
+    const handles = this.#nvml.handles();
+    if (typeof handles === 'number') this.note('nvmlDeviceGetCount_v2', handles);
     const gpus: ListedGpu[] = [];
-    for (let index = 0; index < count.i32; index++) {
-      const handle = new OutCell();
-      if (!this.succeeds('nvmlDeviceGetHandleByIndex_v2', index, handle.bytes)) continue;
-      const name = this.#deviceText('nvmlDeviceGetName', handle.pointer);
-      const uuid = this.#deviceText('nvmlDeviceGetUUID', handle.pointer);
+    for (const [index, handle] of (typeof handles === 'number' ? [] : handles).entries()) {
+      if (typeof handle === 'number') {
+        this.note('nvmlDeviceGetHandleByIndex_v2', handle);
+        continue;
+      }
+      const name = this.#deviceText('nvmlDeviceGetName', handle);
+      const uuid = this.#deviceText('nvmlDeviceGetUUID', handle);
       gpus.push({ index, name, uuid });
     }
     return gpus;
   }
 
   #deviceText(name: 'nvmlDeviceGetName' | 'nvmlDeviceGetUUID', handle: bigint): string | null {
-    const text = Buffer.alloc(NVML.TEXT_BYTES);
-    return this.succeeds(name, handle, text, text.length) ? untilZero(text) : null;
+    const text = this.#nvml.text(name, handle);
+    return typeof text === 'string' ? text : this.note(name, text);
   }
 
   gpusReady(): boolean | null {
-    const ready = new OutCell();
-    const found = this.succeeds('nvmlSystemGetConfComputeGpusReadyState', ready.bytes);
-    return found ? ready.i32 !== 0 : null;
+    const ready = this.#nvml.areGpusReady();
+    if (typeof ready === 'boolean') return ready;
+    return this.note('nvmlSystemGetConfComputeGpusReadyState', ready);
   }
 
-  /** nvmlConfComputeGetKeyRotationThresholdInfo_v1_t: the version, padding, then 64 bits. */
   keyRotationAttackerAdvantage(): number | null {
-    const info = Buffer.alloc(16);
-    info.writeUInt32LE(structVersion(info.length, 1));
-    const found = this.succeeds('nvmlSystemGetConfComputeKeyRotationThresholdInfo', info);
-    return found ? Number(info.readBigUInt64LE(8)) : null;
+    const threshold = this.#nvml.keyRotationThreshold();
+    if (typeof threshold === 'bigint') return Number(threshold);
+    return this.note('nvmlSystemGetConfComputeKeyRotationThresholdInfo', threshold);
   }
-}
-
-function untilZero(text: Buffer): string {
-  const end = text.indexOf(0);
-  return text.toString('utf8', 0, end < 0 ? text.length : end);
 }

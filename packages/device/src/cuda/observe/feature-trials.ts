@@ -1,8 +1,8 @@
 import type { ForbiddenFeature } from '@bridgekeeper/bridge';
+import { addressOf } from '@bridgekeeper/native';
 import { DeviceError } from '../../errors.ts';
 import type { FeatureVerdict } from '../../instruments.ts';
 import type { Core } from '../core.ts';
-import { addressOf } from '../ffi/native.ts';
 import { type Copy, issueCopy } from '../lanes/copy.ts';
 import { Launcher } from '../launch/launcher.ts';
 import { createStream } from '../launch/streams.ts';

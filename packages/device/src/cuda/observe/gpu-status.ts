@@ -1,6 +1,12 @@
-import { DeviceError } from '../../errors.ts';
-import { OutCell } from '../ffi/native.ts';
-import { describeStatus, NVML, Nvml, type NvmlFunction } from '../ffi/nvml.ts';
+import {
+  describeStatus,
+  NativeError,
+  NVML,
+  Nvml,
+  type NvmlFunction,
+  OutCell,
+  PROCESS_INFO,
+} from '@bridgekeeper/native';
 
 /** How one GPU is set up and who uses it. null: NVML would not say, and `gaps` has the reason. */
 export interface GpuStatus {
@@ -19,8 +25,6 @@ export type GpuStatuses =
 
 /** A GPU runs far fewer processes than this; NVML refuses to list more. */
 const MAX_PROCESSES = 256;
-/** nvmlProcessInfo_t: pid, padding, 64 bits of memory, two instance ids. */
-const PROCESS_INFO_BYTES = 24;
 
 /** Asks NVML about each GPU. Never throws for what it finds. */
 export function readGpuStatuses(options: { readonly libraryPath?: string } = {}): GpuStatuses {
@@ -28,14 +32,14 @@ export function readGpuStatuses(options: { readonly libraryPath?: string } = {})
   try {
     nvml = new Nvml(options.libraryPath);
   } catch (error) {
-    if (error instanceof DeviceError) return { known: false, reason: error.message };
+    if (error instanceof NativeError) return { known: false, reason: error.message };
     throw error;
   }
   const reader = new StatusReader(nvml);
   try {
     return { known: true, gpus: reader.gpus(), gaps: reader.gaps };
   } finally {
-    reader.note('nvmlShutdown', nvml.call('nvmlShutdown'));
+    reader.note('nvmlShutdown', nvml.close());
   }
 }
 
@@ -54,17 +58,17 @@ class StatusReader {
   }
 
   gpus(): GpuStatus[] {
-    const count = new OutCell();
-    const name = 'nvmlDeviceGetCount_v2';
-    if (!this.note(name, this.#nvml.call(name, count.bytes))) return [];
+    const handles = this.#nvml.handles();
+    if (typeof handles === 'number') this.note('nvmlDeviceGetCount_v2', handles);
     const gpus: GpuStatus[] = [];
-    for (let index = 0; index < count.i32; index++) {
-      const handle = new OutCell();
-      const get = 'nvmlDeviceGetHandleByIndex_v2';
-      if (!this.note(get, this.#nvml.call(get, index, handle.bytes))) continue;
-      const persistence = this.#persistence(handle.pointer);
-      const mig = this.#mig(handle.pointer);
-      gpus.push({ index, persistence, mig, processes: this.#processes(handle.pointer) });
+    for (const [index, handle] of (typeof handles === 'number' ? [] : handles).entries()) {
+      if (typeof handle === 'number') {
+        this.note('nvmlDeviceGetHandleByIndex_v2', handle);
+        continue;
+      }
+      const persistence = this.#persistence(handle);
+      const mig = this.#mig(handle);
+      gpus.push({ index, persistence, mig, processes: this.#processes(handle) });
     }
     return gpus;
   }
@@ -87,11 +91,11 @@ class StatusReader {
     const name = 'nvmlDeviceGetComputeRunningProcesses_v3';
     const count = new OutCell();
     count.bytes.writeUInt32LE(MAX_PROCESSES);
-    const infos = Buffer.alloc(MAX_PROCESSES * PROCESS_INFO_BYTES);
+    const infos = Buffer.alloc(MAX_PROCESSES * PROCESS_INFO.bytes);
     const status = this.#nvml.call(name, handle, count.bytes, infos);
     if (!this.note(name, status)) return null;
     return Array.from({ length: Math.min(count.i32, MAX_PROCESSES) }, (_, index) =>
-      infos.readUInt32LE(index * PROCESS_INFO_BYTES),
+      infos.readUInt32LE(index * PROCESS_INFO.bytes + PROCESS_INFO.pid),
     );
   }
 }

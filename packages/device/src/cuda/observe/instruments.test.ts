@@ -1,14 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DRIVER_SIGNATURES } from '@bridgekeeper/native';
+import { compileLibrary, hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, describe, expect, it } from 'vitest';
 import { SystemClock } from '../../clock/system-clock.ts';
 import type { FeatureVerdict } from '../../instruments.ts';
 import type { Core } from '../core.ts';
-import { DRIVER_SIGNATURES, openDriver } from '../ffi/driver.ts';
 import { Memory } from '../memory.ts';
+import { openDriver } from '../native.ts';
 import { openCudaDevice } from '../open.ts';
-import { compileLibrary, hasCompiler } from '../testing.ts';
 import { cudaAvailability } from './availability.ts';
 import { CudaInstruments } from './instruments.ts';
 

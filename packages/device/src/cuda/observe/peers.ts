@@ -1,6 +1,6 @@
+import type { Driver } from '@bridgekeeper/native';
 import type { PeerRate } from '../../instruments.ts';
 import type { Core } from '../core.ts';
-import type { Driver } from '../ffi/driver.ts';
 import { createStream } from '../launch/streams.ts';
 
 const COPIES = 8;

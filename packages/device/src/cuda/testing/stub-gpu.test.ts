@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { contractCases } from '../../contract/index.ts';
 import { openCudaDevice } from '../open.ts';
-import { hasCompiler } from '../testing.ts';
 import { compileStubGpu, type StubGpu } from './stub-gpu.ts';
 
 /** What of the contract needs no kernel. */

@@ -1,8 +1,11 @@
 import { join } from 'node:path';
-import { CUBLASLT_SIGNATURES } from '../ffi/cublaslt.ts';
-import { DRIVER_SIGNATURES } from '../ffi/driver.ts';
-import { OutCell, openNativeLibrary } from '../ffi/native.ts';
-import { compileLibrary } from '../testing.ts';
+import {
+  CUBLASLT_SIGNATURES,
+  DRIVER_SIGNATURES,
+  OutCell,
+  openNativeLibrary,
+} from '@bridgekeeper/native';
+import { compileLibrary } from '@bridgekeeper/native/testing';
 
 /** What a stub GPU counted. In the order of its `stubRead`. */
 const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompiledAtOnce'] as const;

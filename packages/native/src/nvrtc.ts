@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { DeviceError } from '../../errors.ts';
+import { asItIs, NativeError, type Translate } from './errors.ts';
 import {
   addressOf,
   type BoundFunctions,
@@ -8,7 +8,7 @@ import {
   OutCell,
   openNativeLibrary,
   type Signatures,
-} from './native.ts';
+} from './library.ts';
 
 const SIGNATURES = {
   nvrtcVersion: ['pointer', 'pointer'],
@@ -36,8 +36,11 @@ export class Nvrtc {
   readonly path: string;
   readonly #functions: BoundFunctions<typeof SIGNATURES>;
   readonly #compileOnPool: ReturnType<NativeLibrary['bindAsync']>;
+  readonly #translate: Translate;
 
-  constructor(path: string) {
+  /** Throws, as all methods do, what `translate` makes of a NativeError. */
+  constructor(path: string, translate = asItIs) {
+    this.#translate = translate;
     try {
       preloadBuiltins(path);
       const library = openNativeLibrary(path);
@@ -45,9 +48,8 @@ export class Nvrtc {
       const { nvrtcCompileProgram } = SIGNATURES;
       this.#compileOnPool = library.bindAsync('nvrtcCompileProgram', nvrtcCompileProgram);
     } catch (cause) {
-      throw new DeviceError('library-missing', `${path} is no usable NVRTC: ${String(cause)}`, {
-        cause,
-      });
+      const message = `${path} is no usable NVRTC: ${String(cause)}`;
+      throw translate(new NativeError('library-missing', message, { cause }));
     }
     this.path = path;
     const major = new OutCell();
@@ -56,7 +58,7 @@ export class Nvrtc {
     this.version = `${major.i32}.${minor.i32}`;
   }
 
-  /** Machine code of a program. Throws DeviceError `compile-failed` with the compiler's log. */
+  /** Machine code of a program. Throws `compile-failed` with the compiler's log. */
   compile(program: Program): Uint8Array {
     return this.#withProgram(program, (handle, options) => {
       const status = this.#functions.nvrtcCompileProgram(handle, ...options.arguments);
@@ -109,11 +111,10 @@ export class Nvrtc {
     if (status !== 0) {
       const bytes = this.#readBytes('nvrtcGetProgramLogSize', 'nvrtcGetProgramLog', handle);
       const log = Buffer.from(bytes).toString('utf8').replace(/\0+$/, '');
-      throw new DeviceError(
-        'compile-failed',
+      const message =
         `${program.name} did not compile (NVRTC ${this.version}, status ${status}, ` +
-          `${program.options.join(' ')}):\n${log}`,
-      );
+        `${program.options.join(' ')}):\n${log}`;
+      throw this.#translate(new NativeError('compile-failed', message, { status }));
     }
     return this.#readBytes('nvrtcGetCUBINSize', 'nvrtcGetCUBIN', handle);
   }
@@ -131,9 +132,9 @@ export class Nvrtc {
   }
 
   #check(name: string, status: number): void {
-    if (status !== 0) {
-      throw new DeviceError('compile-failed', `${name} of ${this.path} returned ${status}`);
-    }
+    if (status === 0) return;
+    const message = `${name} of ${this.path} returned ${status}`;
+    throw this.#translate(new NativeError('compile-failed', message, { status }));
   }
 }
 

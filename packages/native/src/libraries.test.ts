@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DeviceError } from '../../errors.ts';
+import { NativeError } from './errors.ts';
 import {
   CUBLASLT_LIBRARY,
   findLibrary,
@@ -71,7 +71,7 @@ describe('findLibrary', () => {
   it('does not take the built-ins or another library for NVRTC', () => {
     place('usr/local/cuda/lib64/libnvrtc-builtins.so.13.0');
     place('usr/local/cuda/lib64/libnvrtc.alt.so.13');
-    expect(() => findLibrary(NVRTC_LIBRARY, 13, environment())).toThrow(DeviceError);
+    expect(() => findLibrary(NVRTC_LIBRARY, 13, environment())).toThrow(NativeError);
   });
 
   it('says what is missing, where it looked and what to install', () => {

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { DeviceError } from '../../errors.ts';
+import { NativeError } from './errors.ts';
 
-/** A library that the cuda device needs and the user may not have. */
+/** A library that running on a GPU needs and the user may not have. */
 export interface LibraryWanted {
   /** What the file name starts with: `libnvrtc.so`. */
   readonly file: string;
@@ -35,7 +35,7 @@ export function hostEnvironment(): SearchEnvironment {
 
 /**
  * The newest usable copy of a library. `maxMajor` is the CUDA major version that the driver
- * supports: newer copies make code it cannot load. Throws DeviceError `library-missing` that lists
+ * supports: newer copies make code it cannot load. Throws NativeError `library-missing` that lists
  * every folder looked at.
  */
 export function findLibrary(
@@ -51,7 +51,7 @@ export function findLibrary(
       if (found !== null) return join(folder, found);
     }
   }
-  throw new DeviceError(
+  throw new NativeError(
     'library-missing',
     `${wanted.file} for CUDA ${maxMajor} or older was not found: ${wanted.hint}. ` +
       'Set CUDA_HOME or LD_LIBRARY_PATH when it is elsewhere. ' +

@@ -1,11 +1,11 @@
-import { DeviceError } from '../../errors.ts';
+import { asItIs, NativeError, type Translate } from './errors.ts';
 import {
   type BoundFunctions,
   type NativeArgument,
   OutCell,
   openNativeLibrary,
   type Signatures,
-} from './native.ts';
+} from './library.ts';
 
 export const CUBLASLT_SIGNATURES = {
   cublasLtGetVersion: [],
@@ -79,14 +79,16 @@ export class CublasLt {
   /** 10000 * major + 100 * minor + patch: what an algorithm's bytes mean depends on it. */
   readonly version: number;
   readonly #functions: BoundFunctions<typeof CUBLASLT_SIGNATURES>;
+  readonly #translate: Translate;
 
-  constructor(path: string) {
+  /** Throws, as all methods do, what `translate` makes of a NativeError. */
+  constructor(path: string, translate = asItIs) {
+    this.#translate = translate;
     try {
       this.#functions = openNativeLibrary(path).bind(CUBLASLT_SIGNATURES);
     } catch (cause) {
-      throw new DeviceError('library-missing', `${path} is no usable cuBLASLt: ${String(cause)}`, {
-        cause,
-      });
+      const message = `${path} is no usable cuBLASLt: ${String(cause)}`;
+      throw translate(new NativeError('library-missing', message, { cause }));
     }
     this.path = path;
     this.version = this.#functions.cublasLtGetVersion();
@@ -94,7 +96,8 @@ export class CublasLt {
 
   call(name: CublasLtFunction, ...args: NativeArgument[]): void {
     if (!this.isSupported(name, ...args)) {
-      throw new DeviceError('unsupported', `${name} does not support these arguments`);
+      const message = `${name} does not support these arguments`;
+      throw this.#translate(new NativeError('unsupported', message));
     }
   }
 
@@ -104,7 +107,8 @@ export class CublasLt {
     if (status === LT.NOT_SUPPORTED) return false;
     if (status === 0) return true;
     const meaning = STATUS_NAMES.get(status) ?? 'unknown status';
-    throw new DeviceError('launch-failed', `${name} returned ${status} (${meaning})`);
+    const message = `${name} returned ${status} (${meaning})`;
+    throw this.#translate(new NativeError('call-failed', message, { status }));
   }
 
   /** The same for a question whose no comes as whatever status. */

@@ -1,5 +1,4 @@
-import type { ForbiddenFeature } from '@bridgekeeper/bridge';
-import { DeviceError, type DeviceErrorCode } from '../../errors.ts';
+import { asItIs, NativeError, type NativeErrorCode, type Translate } from './errors.ts';
 import {
   type BoundFunctions,
   type NativeArgument,
@@ -9,7 +8,7 @@ import {
   openNativeLibrary,
   readNativeText,
   type Signatures,
-} from './native.ts';
+} from './library.ts';
 
 /**
  * The driver API as we use it: names with the ABI suffix that libcuda exports, and their
@@ -88,7 +87,7 @@ export const CUDA = {
   FUNCTION_SHARED_CARVEOUT: 9,
 } as const;
 
-const ERROR_CODES: ReadonlyMap<number, DeviceErrorCode> = new Map([
+const ERROR_CODES: ReadonlyMap<number, NativeErrorCode> = new Map([
   [1, 'bad-argument'],
   [2, 'out-of-memory'],
   [34, 'no-device'],
@@ -108,52 +107,63 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
   [803, 'the kernel driver and libcuda differ in version: reinstall the driver or reboot'],
 ]);
 
-/** Calls that use what a profile may forbid. Nothing that we run makes them. */
-const FEATURE_OF: Readonly<Partial<Record<DriverFunction, ForbiddenFeature>>> = {
-  cuMemHostRegister_v2: 'host-registration',
-  cuMemHostGetDevicePointer_v2: 'mapped-host-reads',
-  cuEventElapsedTime: 'event-timing',
-};
+type DriverFunctions = BoundFunctions<typeof DRIVER_SIGNATURES>;
+
+/** As the system's loader finds it. */
+export const DRIVER_LIBRARY = 'libcuda.so.1';
 
 /**
  * The CUDA driver, every status checked. Contexts are current per thread: each thread opens its
  * own.
  */
 export class Driver {
-  readonly #functions: BoundFunctions<typeof DRIVER_SIGNATURES>;
+  readonly #functions: { -readonly [Name in DriverFunction]: DriverFunctions[Name] };
   readonly #library: NativeLibrary;
-  #forbidden: readonly ForbiddenFeature[] = [];
+  readonly #translate: Translate;
 
-  constructor(library: NativeLibrary) {
-    this.#library = library;
+  /**
+   * Opens and initialises the driver. `path` overrides what the system's loader finds. Throws, as
+   * all methods do, what `translate` makes of a NativeError: `library-missing`, or what the call
+   * to initialise failed with.
+   */
+  constructor(path = DRIVER_LIBRARY, translate = asItIs) {
+    this.#translate = translate;
+    this.#library = this.#open(path);
     try {
-      this.#functions = library.bind(DRIVER_SIGNATURES);
+      this.#functions = this.#library.bind(DRIVER_SIGNATURES);
     } catch (cause) {
-      throw new DeviceError(
-        'library-missing',
-        `${library.path} lacks part of the CUDA driver API: ${String(cause)}. ` +
-          'Install NVIDIA driver 525 or newer',
-        { cause },
-      );
+      const message =
+        `${path} lacks part of the CUDA driver API: ${String(cause)}. ` +
+        'Install NVIDIA driver 525 or newer';
+      throw translate(new NativeError('library-missing', message, { cause }));
+    }
+    // Read by cuInit. With a hardware queue for each stream, none is blocked behind another's wait.
+    process.env.CUDA_DEVICE_MAX_CONNECTIONS ??= '32';
+    this.call('cuInit', 0);
+  }
+
+  #open(path: string): NativeLibrary {
+    try {
+      return openNativeLibrary(path);
+    } catch (cause) {
+      const message =
+        `${path} could not be opened: ${String(cause)}. It comes with the NVIDIA driver: ` +
+        'install the driver, or pass the host driver into this container';
+      throw this.#translate(new NativeError('library-missing', message, { cause }));
     }
   }
 
-  /** From now on calls that use these fail as they would, or worse not fail, on such a machine. */
-  forbid(features: readonly ForbiddenFeature[]): void {
-    this.#forbidden = features;
+  /** From now on calls of a function throw what `refusal` makes, and do not reach the driver. */
+  refuse(name: DriverFunction, refusal: () => Error): void {
+    this.#functions[name] = () => {
+      throw refusal();
+    };
   }
 
-  /** Calls a function and throws DeviceError unless it succeeds. */
+  /** Calls a function and throws unless it succeeds. */
   call(name: DriverFunction, ...args: NativeArgument[]): void {
-    const feature = FEATURE_OF[name];
-    if (feature !== undefined && this.#forbidden.includes(feature)) {
-      throw new DeviceError(
-        'forbidden-under-cc',
-        `${name} uses ${feature}, which the law in force forbids: it fails or misleads there`,
-      );
-    }
     const status = this.#functions[name](...args);
-    if (status !== CUDA.SUCCESS) throw this.errorOf(name, status);
+    if (status !== CUDA.SUCCESS) throw this.#errorOf(name, status);
   }
 
   /** A checked function that not every driver exports; null where this one does not. */
@@ -169,7 +179,7 @@ export class Driver {
     }
     return (...args) => {
       const status = bound[name]!(...args);
-      if (status !== CUDA.SUCCESS) throw this.errorOf(name, status);
+      if (status !== CUDA.SUCCESS) throw this.#errorOf(name, status);
     };
   }
 
@@ -177,7 +187,7 @@ export class Driver {
   isEventDone(event: bigint): boolean {
     const status = this.#functions.cuEventQuery(event);
     if (status === CUDA.ERROR_NOT_READY) return false;
-    if (status !== CUDA.SUCCESS) throw this.errorOf('cuEventQuery', status);
+    if (status !== CUDA.SUCCESS) throw this.#errorOf('cuEventQuery', status);
     return true;
   }
 
@@ -185,7 +195,7 @@ export class Driver {
   isStreamIdle(stream: bigint): boolean {
     const status = this.#functions.cuStreamQuery(stream);
     if (status === CUDA.ERROR_NOT_READY) return false;
-    if (status !== CUDA.SUCCESS) throw this.errorOf('cuStreamQuery', status);
+    if (status !== CUDA.SUCCESS) throw this.#errorOf('cuStreamQuery', status);
     return true;
   }
 
@@ -218,16 +228,15 @@ export class Driver {
     }
   }
 
-  errorOf(name: string, status: number): DeviceError {
-    const code = ERROR_CODES.get(status) ?? 'launch-failed';
+  #errorOf(name: string, status: number): Error {
+    const code = ERROR_CODES.get(status) ?? 'call-failed';
     const title = this.#text('cuGetErrorName', status) || 'unknown error';
     const meaning = this.#text('cuGetErrorString', status);
     const advice = ADVICE.get(status);
-    return new DeviceError(
-      code,
+    const message =
       `${name} returned ${status} (${title}${meaning === '' ? '' : `: ${meaning}`})` +
-        `${advice === undefined ? '' : `; ${advice}`}`,
-    );
+      `${advice === undefined ? '' : `; ${advice}`}`;
+    return this.#translate(new NativeError(code, message, { status }));
   }
 
   #text(name: 'cuGetErrorName' | 'cuGetErrorString', status: number): string {
@@ -236,27 +245,4 @@ export class Driver {
       ? readNativeText(cell.pointer)
       : '';
   }
-}
-
-/** As the system's loader finds it. */
-export const DRIVER_LIBRARY = 'libcuda.so.1';
-
-/** Opens and initialises the driver. `path` overrides what the system's loader finds. */
-export function openDriver(path = DRIVER_LIBRARY): Driver {
-  let library: NativeLibrary;
-  try {
-    library = openNativeLibrary(path);
-  } catch (cause) {
-    throw new DeviceError(
-      'library-missing',
-      `${path} could not be opened: ${String(cause)}. It comes with the NVIDIA driver: ` +
-        'install the driver, or pass the host driver into this container',
-      { cause },
-    );
-  }
-  // Read by cuInit. With a hardware queue for each stream, none stands still behind another's wait.
-  process.env.CUDA_DEVICE_MAX_CONNECTIONS ??= '32';
-  const driver = new Driver(library);
-  driver.call('cuInit', 0);
-  return driver;
 }
