@@ -64,7 +64,7 @@ export class CudaDevice implements Device {
   }
 
   get law(): Law | null {
-    return this.#core.law;
+    return this.#core.imposed?.law ?? null;
   }
 
   allocate(bytes: number, label: string): DeviceBuffer {
@@ -106,7 +106,7 @@ export class CudaDevice implements Device {
   }
 
   uploaderStart(): UploaderStart | null {
-    return this.#core.law === null ? this.#uploaderStart : null;
+    return this.#core.imposed === null ? this.#uploaderStart : null;
   }
 
   createStream(label: string): Stream {

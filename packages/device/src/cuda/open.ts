@@ -15,15 +15,17 @@ import {
 import { SystemClock } from '../clock/system-clock.ts';
 import type { DeviceInfo } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { Channels, createSharedChannels, MAX_CHANNELS } from './channels.ts';
+import { MAX_CHANNELS } from '../law/channels.ts';
+import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { ImposedLaw } from '../law/imposed-law.ts';
 import { Core } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
 import { Kernels } from './kernels/kernels.ts';
-import type { CopyThread } from './lanes/imposed-copy.ts';
+import type { CopyThread } from './lanes/blocking-copy.ts';
 import { InlineLane } from './lanes/inline-lane.ts';
-import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lanes/lane-opener.ts';
+import { type LaneCommons, LaneOpener } from './lanes/lane-opener.ts';
 import { Completions } from './launch/completions.ts';
 import { Matmul, WORKSPACE_BYTES } from './matmul/matmul.ts';
 import { MatmulChoices, type MatmulMachine } from './matmul/matmul-choices.ts';
@@ -84,10 +86,14 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const clock = options.clock ?? new SystemClock();
   const matmul = new Matmul(lt);
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
+  const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
+  const contexts = new Contexts(limit);
+  const imposed =
+    law === null ? null : new ImposedLaw(law, contexts.channels, LAUNCHING_CHANNEL, clock);
   const core = new Core({
     driver,
     clock,
-    law,
+    imposed,
     memory: new Memory(driver, law !== null),
     completions: new Completions(driver),
     kernels,
@@ -97,29 +103,20 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     launchesDependent: machine.major >= 9,
     readsFp8: machine.major >= 9 || (machine.major === 8 && machine.minor >= 9),
   });
-  const channels = createSharedChannels();
   const commons: LaneCommons = {
     driverPath,
     ordinal,
     launchingContext: context,
-    channels,
     counters: core.copies.shared,
     clockOrigin: [...clock.origin],
     profile: law?.profile ?? null,
   };
-  const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
-  const lanes = new LaneOpener(core, commons, Math.min(limit, MAX_CHANNELS));
+  const lanes = new LaneOpener(core, commons, contexts);
   const isPartlyAsynchronous = law !== null && letsCopiesBeAsynchronous(law);
   const engine = isPartlyAsynchronous
     ? await lanes.open({ label: 'inline-engine', context: 'shared' })
     : null;
-  const thread: CopyThread = {
-    driver,
-    counters: core.copies,
-    nowNs: () => clock.nowNs(),
-    imposed:
-      law === null ? null : { law, channels: new Channels(channels), channel: LAUNCHING_CHANNEL },
-  };
+  const thread: CopyThread = { driver, counters: core.copies, clock, imposed };
   const info = infoOf(driver, machine, nvrtc, lt);
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;

@@ -1,10 +1,9 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../../device.ts';
-import { blockThreadUntil } from '../channels.ts';
 import type { Core } from '../core.ts';
 import type { CudaStream } from '../launch/streams.ts';
+import { blockingCopy, type CopyThread } from './blocking-copy.ts';
 import { type Copy, checkedCopy, issueCopy, recordOf } from './copy.ts';
-import { blockingCopy, type CopyThread } from './imposed-copy.ts';
 import type { WorkerLane } from './worker-lane.ts';
 
 /**
@@ -32,14 +31,13 @@ export class InlineLane implements Lane {
     const stream = core.stream(request.stream);
     stream.assertCopies();
     const copy = checkedCopy(core.memory, request);
-    const { law } = core;
-    if (law === null) return this.#queue(copy, stream);
-    const { direction, memory } = copy.crossing;
-    const { issuer } = law.profile.crossings[direction][memory];
-    if (this.#engine === null || issuer.blockedUntil === 'done') return this.#block(copy, stream);
+    const { imposed } = core;
+    if (imposed === null) return this.#queue(copy, stream);
+    const issueNs = imposed.issueNs(copy.crossing);
+    if (this.#engine === null || issueNs === null) return this.#block(copy, stream);
     const issuedNs = core.clock.nowNs();
     const made = this.#engine.send(copy, stream);
-    blockThreadUntil(() => core.clock.nowNs(), issuedNs + issuer.issueNs);
+    imposed.blockUntil(issuedNs + issueNs);
     const issuerBlockedNs = core.clock.nowNs() - issuedNs;
     return { ...(await made), lane: this.id, issuedNs, issuerBlockedNs };
   }

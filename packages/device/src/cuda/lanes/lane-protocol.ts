@@ -1,20 +1,16 @@
-import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceErrorCode } from '../../errors.ts';
-import type { SharedChannels } from '../channels.ts';
+import type { LawStart } from '../../law/imposed-law.ts';
 import type { Copy, CopyTimes } from './copy.ts';
 
 /** What a lane's thread is started with. */
-export interface LaneStart {
+export interface LaneStart extends LawStart {
   readonly driverPath: string;
   readonly ordinal: number;
   /** The launching thread's context, or null for a context of its own. */
   readonly context: bigint | null;
   readonly holdAddress: bigint;
-  readonly channel: number;
-  readonly channels: SharedChannels;
   readonly counters: SharedArrayBuffer;
   readonly clockOrigin: [number, number];
-  readonly profile: Profile | null;
 }
 
 export interface CopyOrder {

@@ -1,14 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { invariant, profileLaw } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge';
 import type { Driver } from '@bridgekeeper/native';
 import { SystemClock } from '../../clock/system-clock.ts';
 import { DeviceError } from '../../errors.ts';
-import { Channels } from '../channels.ts';
+import { ImposedLaw } from '../../law/imposed-law.ts';
 import { createStream } from '../launch/streams.ts';
 import { forbid, openDriver } from '../native.ts';
+import { blockingCopy, type CopyThread } from './blocking-copy.ts';
 import { CopyCounters } from './copy.ts';
 import { releaseHold } from './hold.ts';
-import { blockingCopy, type CopyThread } from './imposed-copy.ts';
 import type { CopyOrder, LaneFailure, LaneReply, LaneRequest, LaneStart } from './lane-protocol.ts';
 
 // A worker lane's thread: it makes the copies it is sent, one at a time, blocking itself for each.
@@ -29,16 +29,13 @@ const driver = openDriver(start.driverPath);
 const context = openContext(driver);
 const stream = createStream(driver, 'highest');
 const clock = new SystemClock(start.clockOrigin);
-const { profile, channel } = start;
+const { profile } = start;
 if (profile !== null) forbid(driver, profile.forbidden);
 const thread: CopyThread = {
   driver,
   counters: new CopyCounters(start.counters),
-  nowNs: () => clock.nowNs(),
-  imposed:
-    profile === null
-      ? null
-      : { law: profileLaw(profile), channels: new Channels(start.channels), channel },
+  clock,
+  imposed: ImposedLaw.onThread(start, clock),
 };
 
 function make(order: CopyOrder): LaneReply {

@@ -67,24 +67,24 @@ export class CudaStream implements Stream {
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
     const core = this.#core;
     core.assertOpen();
-    const startedNs = core.law === null ? 0 : core.clock.nowNs();
+    const startedNs = core.imposed === null ? 0 : core.clock.nowNs();
     launchOperation(this.#launcher, name, args);
     if (this.#recorded !== null) {
       this.#recorded += 1;
       return;
     }
     core.launches += 1;
-    core.imposeOnThread(startedNs, 'launch');
+    core.imposed?.blockForLaunch(startedNs, 'launch');
   }
 
   launchGraph(graph: Graph): void {
     const core = this.#core;
     core.assertOpen();
     this.#assertNotCapturing('launch a graph');
-    const startedNs = core.law === null ? 0 : core.clock.nowNs();
+    const startedNs = core.imposed === null ? 0 : core.clock.nowNs();
     core.driver.call('cuGraphLaunch', core.graph(graph).handle, this.handle);
     core.graphLaunches += 1;
-    core.imposeOnThread(startedNs, 'graph');
+    core.imposed?.blockForLaunch(startedNs, 'graph');
   }
 
   record(event: DeviceEvent): void {

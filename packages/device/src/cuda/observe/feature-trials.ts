@@ -52,8 +52,8 @@ export class FeatureTrials {
   }
 
   #askMulticast(): Finding {
-    const { driver, law } = this.#core;
-    if (law?.profile.forbidden.includes('multicast')) {
+    const { driver, imposed } = this.#core;
+    if (imposed?.law.profile.forbidden.includes('multicast')) {
       throw new DeviceError('forbidden-under-cc', 'the law in force has no multicast');
     }
     const works = driver.read('cuDeviceGetAttribute', ATTRIBUTE_MULTICAST, this.#device).i32 !== 0;

@@ -26,7 +26,7 @@ function driverLibrary(name: string, bodies: Readonly<Record<string, string>>): 
 /** As far as the trials need one. */
 function coreOn(path: string): Core {
   const driver = openDriver(path);
-  const core = { driver, memory: new Memory(driver), clock: new SystemClock(), law: null };
+  const core = { driver, memory: new Memory(driver), clock: new SystemClock(), imposed: null };
   return core as unknown as Core;
 }
 

@@ -1,19 +1,12 @@
-import type { Law } from '@bridgekeeper/bridge';
+import type { Clock } from '@bridgekeeper/bridge';
 import type { Driver } from '@bridgekeeper/native';
-import { blockThreadUntil, type Channels } from '../channels.ts';
+import type { ImposedLaw } from '../../law/imposed-law.ts';
 import { type Copy, type CopyCounters, type CopyTimes, issueCopy } from './copy.ts';
-
-/** A law and where it is imposed. */
-export interface ImposedLaw {
-  readonly law: Law;
-  readonly channels: Channels;
-  readonly channel: number;
-}
 
 export interface CopyThread {
   readonly driver: Driver;
   readonly counters: CopyCounters;
-  readonly nowNs: () => number;
+  readonly clock: Pick<Clock, 'nowNs'>;
   /** null: crossings cost what they cost. */
   readonly imposed: ImposedLaw | null;
 }
@@ -29,19 +22,19 @@ export function blockingCopy(
   ready: bigint | null,
   stream: bigint,
 ): CopyTimes {
-  const { driver, nowNs, imposed } = thread;
-  const issuedNs = nowNs();
+  const { driver, clock, imposed } = thread;
+  const issuedNs = clock.nowNs();
   let streamReadyNs = issuedNs;
   if (ready !== null && !driver.isEventDone(ready)) {
     driver.call('cuEventSynchronize', ready);
-    streamReadyNs = nowNs();
+    streamReadyNs = clock.nowNs();
   }
-  const issue = { issuedNs, streamReadyNs, hostIsFresh: copy.hostIsFresh };
-  const schedule = imposed?.channels.schedule(imposed.channel, imposed.law, copy.crossing, issue);
+  const { crossing, hostIsFresh } = copy;
+  const schedule = imposed?.schedule(crossing, issuedNs, streamReadyNs, hostIsFresh);
   issueCopy(driver, thread.counters, copy, stream);
   driver.call('cuStreamSynchronize', stream);
-  if (schedule !== undefined) blockThreadUntil(nowNs, schedule.completedNs);
-  const completedNs = nowNs();
+  if (schedule !== undefined) imposed?.blockUntil(schedule.completedNs);
+  const completedNs = clock.nowNs();
   const startedNs = schedule?.startedNs ?? streamReadyNs;
   return { issuedNs, startedNs, completedNs, issuerBlockedNs: completedNs - issuedNs };
 }
