@@ -12,7 +12,6 @@ export {
 } from './observe/confidential.ts';
 export { type GpuStatus, type GpuStatuses, readGpuStatuses } from './observe/gpu-status.ts';
 export { type CudaDeviceOptions, openCudaDevice } from './open.ts';
-export { CudaDevice };
 
 /** The instruments of a device that has a bridge of its own; null for the others. */
 export function instrumentsOf(device: Device): BridgeInstruments | null {

@@ -36,7 +36,8 @@ const CALL_OF = {
 export function forbid(driver: Driver, features: readonly ForbiddenFeature[]): void {
   for (const [feature, name] of Object.entries(CALL_OF)) {
     if (!features.includes(feature as ForbiddenFeature)) continue;
-    const message = `${name} uses ${feature}, which the law in force forbids: it fails or misleads there`;
+    const why = 'which the law in force forbids: it fails or misleads there';
+    const message = `${name} uses ${feature}, ${why}`;
     driver.refuse(name, () => new DeviceError('forbidden-under-cc', message));
   }
 }

@@ -4,7 +4,7 @@ import { Channels, MAX_CHANNELS } from './channels.ts';
 /** The launching thread's channel; lanes on a shared context cross on it too. */
 export const LAUNCHING_CHANNEL = 0;
 
-/** The contexts of one device, counted: the launching thread's and those of lanes with their own. */
+/** The contexts of one device: the launching thread's and those of lanes with their own. */
 export class Contexts {
   readonly channels = new Channels();
   readonly #max: number;

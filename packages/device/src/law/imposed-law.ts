@@ -63,7 +63,7 @@ export class ImposedLaw {
     return this.#channels.schedule(channel, law, crossing, issuedNs, streamReadyNs, hostIsFresh);
   }
 
-  /** How long issuing such a crossing takes where that is all that blocks; null: until it is done. */
+  /** How long issuing such a crossing blocks its thread; null: until it is done. */
   issueNs({ direction, memory }: Pick<Crossing, 'direction' | 'memory'>): number | null {
     const { issuer } = this.law.profile.crossings[direction][memory];
     return issuer.blockedUntil === 'done' ? null : issuer.issueNs;

@@ -1,7 +1,8 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Device, f32FromE4m3, openCpuDevice, type Slice } from '@bridgekeeper/device';
+import { type Device, openCpuDevice, type Slice } from '@bridgekeeper/device';
+import { f32FromE4m3 } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readModelSpec } from '../models/folder.ts';
 import type { WeightMatrix } from '../models/weights.ts';
