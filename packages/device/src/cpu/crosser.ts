@@ -39,7 +39,8 @@ export class Crosser {
 
   /**
    * Waits for the work queued before the copy, and moves the bytes in the law's time. Whatever
-   * happens, the copy counts as done afterwards: nothing waits for it for ever. Throws DeviceError `closed` or `launch-failed`.
+   * happens, the copy counts as done afterwards, so that all that waits for it goes on. Throws
+   * DeviceError `closed` or `launch-failed`.
    */
   cross(order: CopyOrder): CrossingRecord {
     const control = this.#control;
