@@ -24,7 +24,6 @@ async function measure(policy, profile) {
     device,
     model,
     policy,
-    lawName: profile.name,
     dummy: true, // only config.json is read; the modelled device computes nothing
     quantization: undefined,
     kvFormat: 'element',

@@ -3,6 +3,7 @@ import type {
   CrossingRecord,
   Direction,
   HostMemoryKind,
+  Law,
   Purpose,
 } from '@bridgekeeper/bridge';
 import type { OpArgs, OpName } from './ops.ts';
@@ -193,6 +194,8 @@ export interface DeviceCounters {
 export interface Device {
   readonly info: DeviceInfo;
   readonly clock: Clock;
+  /** What is imposed on crossings and launches; null: nothing, they cost what they cost. */
+  readonly law: Law | null;
   /** The launching thread's own lane. */
   readonly inlineLane: Lane;
   /** Throws DeviceError `out-of-memory`. Buffers are aligned to 256 bytes. */

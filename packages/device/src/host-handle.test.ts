@@ -1,6 +1,6 @@
+import { OutCell, openNativeLibrary } from '@bridgekeeper/native';
 import { describe, expect, it } from 'vitest';
 import { READ_BYTES, readInThread } from './contract/reader.ts';
-import { OutCell, openNativeLibrary } from './cuda/ffi/native.ts';
 import type { HostHandle } from './device.ts';
 import { openHostHandle } from './host-handle.ts';
 

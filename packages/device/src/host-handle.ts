@@ -1,4 +1,4 @@
-import { viewNative } from './cuda/ffi/native.ts';
+import { viewNative } from '@bridgekeeper/native/threads';
 import type { HostHandle } from './device.ts';
 
 /**

@@ -1,37 +1,71 @@
-export * from './bf16.ts';
+export { bf16FromF32, f32FromBf16 } from './bf16.ts';
 export { checksumOf } from './checksum.ts';
-export * from './clock/system-clock.ts';
-export * from './clock/virtual-clock.ts';
-export * from './command.ts';
-export { type ContractCase, ContractError, contractCases } from './contract/index.ts';
-export * from './cost.ts';
-export { CpuDevice, type CpuDeviceOptions, openCpuDevice } from './cpu/cpu-device.ts';
+export { SystemClock } from './clock/system-clock.ts';
+export { VirtualClock } from './clock/virtual-clock.ts';
+export { CommandWriter } from './command.ts';
+export { type ContractCase, contractCases } from './contract/index.ts';
+export { matrixBytes } from './cost.ts';
+export { openCpuDevice } from './cpu/cpu-device.ts';
 export {
-  type ConfidentialCall,
   type ConfidentialSettings,
-  type ConfidentialState,
-  type CudaAvailability,
-  CudaDevice,
-  type CudaDeviceOptions,
-  type CudaGpu,
   cudaAvailability,
-  type GpuStatus,
-  type GpuStatuses,
   instrumentsOf,
-  type ListedGpu,
   openCudaDevice,
   readConfidentialState,
   readGpuStatuses,
 } from './cuda/index.ts';
-export * from './device.ts';
-export * from './errors.ts';
+export {
+  bytesPerElement,
+  type CopyRequest,
+  type Device,
+  type DeviceBuffer,
+  type DeviceEvent,
+  type DeviceInfo,
+  type DeviceKind,
+  type ElementType,
+  type Graph,
+  type HostBuffer,
+  type HostHandle,
+  type Lane,
+  type LaneOptions,
+  type Slice,
+  type Stream,
+  slice,
+  type UploadedCopy,
+  type UploaderStart,
+  type UploadTarget,
+} from './device.ts';
+export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
-export * from './fp8.ts';
+export { E4M3_MAX } from './fp8.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
-export { openHostHandle } from './host-handle.ts';
-export * from './instruments.ts';
-export * from './model/model-device.ts';
-export * from './ops.ts';
-export * from './random.ts';
-export * from './row-layout.ts';
-export { openUploader, type Upload, Uploader } from './uploader.ts';
+export { openModelDevice } from './model/model-device.ts';
+export {
+  elementMatrix,
+  type LinearSizes,
+  linearWorkspace,
+  type Matrix,
+  type OpArgs,
+  type StorageFormat,
+} from './ops.ts';
+export { hash32, mix32 } from './random.ts';
+export {
+  COMMAND_HEADER_WORDS,
+  CONTROL_WORDS,
+  FINISH,
+  LOGPROB,
+  LOGPROB_WORDS,
+  MAX_BIAS,
+  MAX_STOP_IDS,
+  MAX_TOP_LOGPROBS,
+  RECORD_WORDS,
+  RESULT,
+  RESULT_HEADER,
+  RESULT_HEADER_WORDS,
+  RESULT_WORDS,
+  ROW,
+  ROW_FLAG,
+  ROW_WORDS,
+  resultSlotWords,
+  TARGET,
+} from './row-layout.ts';

@@ -84,7 +84,7 @@ export async function openUploader(start: UploaderStart): Promise<Uploader> {
   const clock = new SystemClock(start.clockOrigin);
   const engine =
     start.kind === 'native'
-      ? new (await import('./cuda/upload-engine.ts')).CudaUploadEngine(start)
+      ? new (await import('./cuda/lanes/upload-engine.ts')).CudaUploadEngine(start)
       : new (await import('./cpu/upload-engine.ts')).CpuUploadEngine(start);
   return new Uploader(engine, () => clock.nowNs());
 }

@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { E4M3_VALUES, hash32, openCpuDevice } from '@bridgekeeper/device';
+import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { E4M3_VALUES } from '@bridgekeeper/device/testing';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';

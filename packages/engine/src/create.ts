@@ -52,8 +52,6 @@ export interface EngineLimits {
 
 export interface EngineOptions extends EngineLimits {
   readonly device: Device;
-  /** How reports name the law that the device imposes. */
-  readonly lawName: string;
   /** What crossings cost here, as far as is known: bulk is cut by it. null: nothing is known. */
   readonly bridge?: Profile | null | undefined;
   readonly policy: PolicyName;
@@ -106,8 +104,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 /** Loads the model and makes everything that steps need: nothing is allocated after this. */
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
-  const { lawName, bridge = null } = options;
-  const traffic = new Traffic({ device, lawName, profile: bridge });
+  const traffic = new Traffic({ device, profile: options.bridge ?? null });
   // Creating contexts takes its time: what weights or steps will cross on is begun now.
   if (!options.dummy) traffic.reserve(options.loading?.contexts ?? 0);
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
@@ -254,7 +251,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     maxWaiting: options.maxWaiting,
     device: { kind, name, element, ...details },
     policy: options.policy,
-    law: options.lawName,
+    law: model.traffic.lawName,
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
     memory,

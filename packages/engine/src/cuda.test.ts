@@ -48,7 +48,6 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
       device,
       model,
       dummy: true,
-      lawName: 'off',
       policy: 'drain-first',
       seed: 1,
       burst: { tollNs: 0, interTokenLimitNs: 5e7 },
@@ -75,8 +74,7 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const crossings: CrossingRecord[] = [];
     const before = device.counters();
     const onCrossing = (record: CrossingRecord) => crossings.push(record);
-    const lawName = device.uploaderStart() === null ? LAW : 'off';
-    const traffic = new Traffic({ device, lawName, profile: null, onCrossing });
+    const traffic = new Traffic({ device, profile: null, onCrossing });
     const { buffers, report } = await loadVerbatim({ device, traffic, source, strategy });
     const after = device.counters();
     expect(after.h2dBytes - before.h2dBytes).toBe(report.bytes);

@@ -12,7 +12,7 @@ function modelOptions(overrides: Partial<EngineOptions> = {}): EngineOptions {
   const clock = new VirtualClock();
   clock.runFreely();
   const device = openModelDevice({ clock, law: profileLaw(referenceProfile('b300-cc')) });
-  return engineOptions(device, { dummy: true, lawName: 'b300-cc', ...overrides });
+  return engineOptions(device, { dummy: true, ...overrides });
 }
 
 /** Random requests of all kinds, the same for the same seed. */

@@ -64,7 +64,7 @@ export class Workbench {
 
   static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
     // Nothing is known of the bridge yet, and nothing is cut.
-    const traffic = new Traffic({ device, lawName: 'probed', profile: null });
+    const traffic = new Traffic({ device, profile: null });
     const route = await traffic.openRoute('probe', 'shared');
     return new Workbench(device, limits, sampler, traffic, route);
   }

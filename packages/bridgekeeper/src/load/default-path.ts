@@ -23,7 +23,7 @@ interface PlainLoad {
 async function loadThePlainWay(checkpoint: Checkpoint, device: Device): Promise<PlainLoad> {
   const { clock } = device;
   // Uncut: nothing is known of the bridge.
-  const { launching } = new Traffic({ device, lawName: 'plain', profile: null });
+  const { launching } = new Traffic({ device, profile: null });
   const startedNs = clock.nowNs();
   const descriptors = checkpoint.chunkFiles.map(({ path }) => openSync(path, 'r'));
   const tensors = [...checkpoint.tensors.values()].filter(({ bytes }) => bytes > 0);

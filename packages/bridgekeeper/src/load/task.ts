@@ -9,7 +9,6 @@ import {
   type EngineConfig,
   keepLoadingStrategy,
   type LoadingDecision,
-  lawName,
   measuredDevice,
   openDevice,
   readSealPolicy,
@@ -90,7 +89,7 @@ async function runOwn(course: Course, device: Device, io: CliIo): Promise<0 | 1>
   const { config, decided, loading, readers, seal, rank, stagingBytes, check } = course;
   const law = config.law.value;
   const isChosen = Object.keys(course.overrides).length === 0;
-  const traffic = new Traffic({ device, lawName: lawName(law), profile: config.bridge.value });
+  const traffic = new Traffic({ device, profile: config.bridge.value });
   const outcome = await runLoad({
     model: config.model,
     device,

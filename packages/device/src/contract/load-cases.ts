@@ -35,8 +35,12 @@ const LAYOUTS: readonly Layout[] = [
   { ...ALL, rows: 6, columns: 700, columnsFrom: 100, columnsTo: 100 },
   { ...ALL, rows: 24, columns: 45, columnsTo: 45, isTransposed: true },
   {
-    ...{ rows: 18, columns: 600, columnsFrom: 5, columnsTo: 555 },
-    ...{ rowGroups: 2, isTransposed: true },
+    rows: 18,
+    columns: 600,
+    columnsFrom: 5,
+    columnsTo: 555,
+    rowGroups: 2,
+    isTransposed: true,
   },
 ];
 
@@ -167,8 +171,17 @@ const placeCases: readonly ContractCase[] = [
   benchCase('place refuses what does not fit', 'arithmetic', async (bench) => {
     const memory = await bench.poisoned(64);
     const good: Place = {
-      ...{ ...ALL, input: memory, out: memory, inputOffsetBytes: 0, from: 'f32', to: 'bf16' },
-      ...{ first: 0, count: 16, rows: 4, columns: 4, columnsTo: 4 },
+      ...ALL,
+      input: memory,
+      out: memory,
+      inputOffsetBytes: 0,
+      from: 'f32',
+      to: 'bf16',
+      first: 0,
+      count: 16,
+      rows: 4,
+      columns: 4,
+      columnsTo: 4,
     };
     const faults: readonly Partial<Place>[] = [
       { inputOffsetBytes: 4 },

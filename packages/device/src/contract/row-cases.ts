@@ -45,7 +45,9 @@ export const rowCases: readonly ContractCase[] = [
       bench.launch('apply-command', {
         ...targets,
         command: await bench.uploadWords(words),
-        ...{ counts, vocab, maxRecords },
+        counts,
+        vocab,
+        maxRecords,
       });
       for (const [index, slice] of slices.entries()) {
         expectSame(`target ${index}`, await bench.downloadWords(slice), expected[index]!);
@@ -65,7 +67,9 @@ export const rowCases: readonly ContractCase[] = [
     bench.launch('apply-command', {
       ...targets,
       command: await bench.uploadWords(words),
-      ...{ counts, vocab, maxRecords: 4 },
+      counts,
+      vocab,
+      maxRecords: 4,
     });
     const expected = before.fill(0, vocab, 2 * vocab).fill(0, 4 * vocab);
     expected[vocab] = 3;

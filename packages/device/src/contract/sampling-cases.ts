@@ -25,8 +25,16 @@ async function sampleRows(
   const sampled = await bench.poisoned(count * 4);
   const logprobs = await bench.poisoned(ringSlots * ringLines * LOGPROB_WORDS * 4);
   bench.launch('sample', {
-    ...{ rows: targets.rows, control: targets.control, bias: targets.bias },
-    ...{ counts: deviceCounts, sampled, logprobs, count, vocab, ringSlots, ringLines },
+    rows: targets.rows,
+    control: targets.control,
+    bias: targets.bias,
+    counts: deviceCounts,
+    sampled,
+    logprobs,
+    count,
+    vocab,
+    ringSlots,
+    ringLines,
     lineRows: await bench.uploadWords(settings.map((_, row) => row)),
     logits: await bench.upload(logits, 'f32'),
   });
@@ -116,7 +124,11 @@ async function drawMany(bench: Workbench, line: Float32Array, rows: number): Pro
     lineRows: await bench.uploadWords(Array.from({ length: rows }, (_, row) => row)),
     logits: await bench.uploadBytes(bytesOf(logits)),
     logprobs: await bench.poisoned(rows * LOGPROB_WORDS * 4),
-    ...{ sampled, count: rows, vocab: width, ringSlots: 1, ringLines: rows },
+    sampled,
+    count: rows,
+    vocab: width,
+    ringSlots: 1,
+    ringLines: rows,
   });
   return bench.downloadWords(sampled);
 }
@@ -268,7 +280,9 @@ export const samplingCases: readonly ContractCase[] = [
     const rows = tops.map(
       (topLogprobs, i): RowSetting => ({
         ...(topLogprobs === undefined ? {} : { topLogprobs }),
-        ...{ temperature: 1.5, seed: [i, 1], bias: [[i, 3]] },
+        temperature: 1.5,
+        seed: [i, 1],
+        bias: [[i, 3]],
       }),
     );
     const { tokens, line } = await sampleRows(bench, logits, rows, undefined, 4);
@@ -291,7 +305,9 @@ export const samplingCases: readonly ContractCase[] = [
     bench.launch('prompt-logprobs', {
       logits: await bench.upload(logits, 'f32'),
       targets: await bench.uploadWords(targets),
-      ...{ out, count, vocab },
+      out,
+      count,
+      vocab,
     });
     const words = await bench.downloadWords(out);
     targets.forEach((target, i) => {

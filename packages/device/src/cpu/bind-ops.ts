@@ -282,6 +282,11 @@ function bindKv(memory: DeviceMemory, args: OpRefs<'attend'> | OpRefs<'rope-writ
     pageTable: memory.words(args.pageTable),
     tokenRows: memory.i32(args.tokenRows, count),
     positions: memory.i32(args.positions, count),
-    ...{ layer, layers, kvHeads, headDim, pageTokens, pagesPerRow },
+    layer,
+    layers,
+    kvHeads,
+    headDim,
+    pageTokens,
+    pagesPerRow,
   };
 }

@@ -46,8 +46,17 @@ describe('failures', () => {
     const small = await bench.output(16);
     const host = bench.host(16);
     bench.launch('linear', {
-      ...{ ...elementMatrix(small), input: small, norm: null, epsilon: 0, bias: null, out: small },
-      ...{ count: LARGE, inputs: LARGE, outputs: LARGE, epilogue: 'store', outType: 'f32' },
+      ...elementMatrix(small),
+      input: small,
+      norm: null,
+      epsilon: 0,
+      bias: null,
+      out: small,
+      count: LARGE,
+      inputs: LARGE,
+      outputs: LARGE,
+      epilogue: 'store',
+      outType: 'f32',
       workspace: small,
     });
     const failure = { code: 'launch-failed', message: expect.stringContaining('"matmul" failed') };

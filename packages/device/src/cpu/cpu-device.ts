@@ -18,12 +18,14 @@ import type {
   UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { Channel } from './channel.ts';
+import { MAX_CHANNELS } from '../law/channels.ts';
+import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { ImposedLaw } from '../law/imposed-law.ts';
 import { ComputePool } from './compute-pool.ts';
 import { type ChooseMaker, type CopyMaker, CpuLane, LaneThread } from './cpu-lane.ts';
 import { CpuMemory } from './cpu-memory.ts';
 import { CpuEvent, CpuStream, type StreamHub } from './cpu-stream.ts';
-import { Crosser } from './crosser.ts';
+import { Crosser, type CrossingLane } from './crosser.ts';
 import type { OpItem } from './messages.ts';
 import { MAX_LANES, SharedControl } from './shared-control.ts';
 import { WorkQueue } from './work-queue.ts';
@@ -62,14 +64,12 @@ export class CpuDevice implements Device {
   readonly inlineLane: Lane;
   readonly #control: SharedControl;
   readonly #pool: ComputePool;
-  readonly #law: Law | null;
+  readonly law: Law | null;
   readonly #memory: CpuMemory;
   readonly #hub: StreamHub;
   readonly #lanes = new Map<number, LaneThread>();
-  /** The channel of the launching thread's context. */
-  readonly #channel = new Channel();
+  readonly #contexts: Contexts;
   readonly #copyNumbers = new Int32Array(MAX_LANES);
-  #contexts = 1;
   #nextId = 1;
   #closing: Promise<void> | undefined;
 
@@ -81,16 +81,28 @@ export class CpuDevice implements Device {
   ) {
     this.#control = control;
     this.#pool = pool;
-    this.#law = law;
+    this.law = law;
     this.clock = clock ?? new SystemClock();
     this.#memory = new CpuMemory(memoryBytes, threads);
     const queue = new WorkQueue(control, (message) => pool.post(message));
     const counts = { launches: 0, graphLaunches: 0 };
-    const imposeLaunch = launchImposer(law, this.clock);
-    this.#hub = { control, queue, memory: this.#memory, counts, imposeLaunch, recording: null };
+    this.#contexts = new Contexts(law?.profile.contexts.max ?? MAX_CHANNELS);
+    const { channels } = this.#contexts;
+    const assertAlive = () => control.assertAlive();
+    const imposed =
+      law && new ImposedLaw(law, channels, LAUNCHING_CHANNEL, this.clock, assertAlive);
+    this.#hub = {
+      control,
+      queue,
+      memory: this.#memory,
+      counts,
+      clock: this.clock,
+      imposed,
+      recording: null,
+    };
     const inline = { id: 'inline', kind: 'inline', slot: INLINE_SLOT } as const;
     const noClose = () => Promise.resolve();
-    const choose = this.#inlineMaker(inline);
+    const choose = this.#inlineMaker({ ...inline, channel: LAUNCHING_CHANNEL });
     this.inlineLane = new CpuLane(inline, this.#hub, this.#copyNumbers, choose, noClose);
     this.info = {
       kind: 'cpu',
@@ -138,7 +150,7 @@ export class CpuDevice implements Device {
   }
 
   uploaderStart(): UploaderStart | null {
-    if (this.#law !== null) return null;
+    if (this.law !== null) return null;
     return { kind: 'shared', control: this.#control.memory, clockOrigin: this.clock.origin };
   }
 
@@ -174,24 +186,21 @@ export class CpuDevice implements Device {
 
   async openLane({ label, context }: LaneOptions): Promise<Lane> {
     this.#control.assertAlive();
-    const isOwn = context === 'own';
-    const contextsMax = this.#law?.profile.contexts.max ?? MAX_LANES;
     let slot = INLINE_SLOT + 1;
     while (this.#lanes.has(slot)) slot += 1;
-    if ((isOwn && this.#contexts >= contextsMax) || slot >= MAX_LANES) {
+    if (slot >= MAX_LANES) {
       throw new DeviceError(
         'too-many-contexts',
-        `lane "${label}" would be one too many: ${this.#contexts} of ${contextsMax} contexts and ` +
-          `${slot} of ${MAX_LANES} lanes are open; close one, or share a context`,
+        `${slot} lanes are open, and a cpu device has ${MAX_LANES} at the most: close one`,
       );
     }
-    if (isOwn) this.#contexts += 1;
-    const thread = this.#startLane(label, slot, isOwn ? new Channel() : this.#channel);
+    const channel = context === 'own' ? this.#contexts.open() : LAUNCHING_CHANNEL;
+    const thread = this.#startLane({ id: label, slot, channel });
     const choose: ChooseMaker = () => ({ maker: thread, issuedNs: null });
     const lane = { id: label, kind: 'worker', slot } as const;
     return new CpuLane(lane, this.#hub, this.#copyNumbers, choose, async () => {
       await thread.close();
-      if (this.#lanes.delete(slot) && isOwn) this.#contexts -= 1;
+      if (this.#lanes.delete(slot)) this.#contexts.close(channel);
     });
   }
 
@@ -224,43 +233,32 @@ export class CpuDevice implements Device {
     return this.#nextId;
   }
 
-  #startLane(id: string, slot: number, channel: Channel): LaneThread {
+  #startLane(lane: CrossingLane): LaneThread {
     const thread = new LaneThread(this.#control, {
-      id,
-      slot,
+      ...lane,
       control: this.#control.memory,
-      channel: channel.memory,
-      profile: this.#law?.profile ?? null,
+      channels: this.#contexts.channels.memory,
+      profile: this.law?.profile ?? null,
       clockOrigin: this.clock.origin,
     });
-    this.#lanes.set(slot, thread);
+    this.#lanes.set(lane.slot, thread);
     return thread;
   }
 
   /**
-   * The launching thread makes its copies itself where the law makes it stand still for them.
+   * The launching thread makes its copies itself where the law blocks it for them.
    * Others are made by a thread that stands for the copy engine, started when it is first needed.
    */
-  #inlineMaker(lane: { readonly id: string; readonly slot: number }): ChooseMaker {
-    const law = this.#law;
-    const crosser = new Crosser(lane, this.#control, this.#channel, law, this.clock);
+  #inlineMaker(lane: CrossingLane): ChooseMaker {
+    const { imposed } = this.#hub;
+    const { channels } = this.#contexts;
+    const crosser = new Crosser(lane, this.#control, channels, imposed, this.clock);
     const here: CopyMaker = { order: async (order) => crosser.cross(order) };
     let engine: LaneThread | undefined;
-    return ({ direction, memory }) => {
-      const issuer = law?.profile.crossings[direction][memory].issuer;
-      if (issuer?.blockedUntil === 'done') return { maker: here, issuedNs: null };
-      engine ??= this.#startLane(lane.id, INLINE_SLOT, this.#channel);
+    return (crossing) => {
+      if (imposed?.issueNs(crossing) === null) return { maker: here, issuedNs: null };
+      engine ??= this.#startLane(lane);
       return { maker: engine, issuedNs: this.clock.nowNs() };
     };
   }
-}
-
-/** What a launch costs the thread that makes it: microseconds, too few to sleep. */
-function launchImposer(law: Law | null, clock: SystemClock): (kind: 'launch' | 'graph') => void {
-  if (law === null) return () => {};
-  return (kind) => {
-    const busyNs = kind === 'launch' ? law.launchNs() : law.graphLaunchNs();
-    const wakeNs = clock.nowNs() + busyNs;
-    while (clock.nowNs() < wakeNs);
-  };
 }

@@ -1,5 +1,7 @@
+import type { Clock } from '@bridgekeeper/bridge';
 import type { DeviceEvent, Graph, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import type { ImposedLaw } from '../law/imposed-law.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import type { CpuMemory } from './cpu-memory.ts';
 import type { OpItem, WorkItem } from './messages.ts';
@@ -23,8 +25,9 @@ export interface StreamHub {
   readonly queue: WorkQueue;
   readonly memory: CpuMemory;
   readonly counts: { launches: number; graphLaunches: number };
-  /** Keeps the launching thread busy for as long as the law says that a launch takes. */
-  readonly imposeLaunch: (kind: 'launch' | 'graph') => void;
+  readonly clock: Clock;
+  /** On the launching thread. */
+  readonly imposed: ImposedLaw | null;
   /** While a graph is captured: whose launches are recorded instead of run. */
   recording: { readonly stream: CpuStream; readonly items: OpItem[] } | null;
 }
@@ -50,7 +53,8 @@ export class CpuStream implements Stream {
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
     this.#hub.control.assertAlive();
-    const { memory, recording } = this.#hub;
+    const { memory, recording, imposed, clock } = this.#hub;
+    const startedNs = imposed === null ? 0 : clock.nowNs();
     const items = primitivesOf(name, args).map((step) => itemOf(step, memory.refer));
     if (recording?.stream === this) {
       recording.items.push(...items);
@@ -58,14 +62,16 @@ export class CpuStream implements Stream {
     }
     for (const item of items) this.#add(item);
     this.#hub.counts.launches += 1;
-    this.#hub.imposeLaunch('launch');
+    imposed?.blockForLaunch(startedNs, 'launch');
   }
 
   launchGraph(graph: Graph): void {
     this.#assertRunning('a graph');
+    const { imposed, clock } = this.#hub;
+    const startedNs = imposed === null ? 0 : clock.nowNs();
     this.#add({ graph: graph.id });
     this.#hub.counts.graphLaunches += 1;
-    this.#hub.imposeLaunch('graph');
+    imposed?.blockForLaunch(startedNs, 'graph');
   }
 
   #add(item: WorkItem): void {

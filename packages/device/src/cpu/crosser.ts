@@ -1,40 +1,46 @@
-import type { Clock, CrossingRecord, Law } from '@bridgekeeper/bridge';
-import type { Channel } from './channel.ts';
+import type { Clock, CrossingRecord } from '@bridgekeeper/bridge';
+import type { Channels } from '../law/channels.ts';
+import type { ImposedLaw } from '../law/imposed-law.ts';
 import type { CopyOrder } from './messages.ts';
 import type { SharedControl } from './shared-control.ts';
 
-/** Timers overshoot by about this much: the rest of a wait is spun. */
-const SPIN_NS = 150_000;
-const SLEEP_MAX_MS = 100;
+/** A lane by what its crossings need of it. */
+export interface CrossingLane {
+  readonly id: string;
+  readonly slot: number;
+  /** Of its context. */
+  readonly channel: number;
+}
 
 /**
  * Makes crossings, one at a time, in the thread that calls it, and imposes the law on that thread.
  */
 export class Crosser {
-  readonly #lane: { readonly id: string; readonly slot: number };
+  readonly #lane: CrossingLane;
   readonly #control: SharedControl;
-  readonly #channel: Channel;
-  readonly #law: Law | null;
+  readonly #channels: Channels;
+  readonly #imposed: ImposedLaw | null;
   readonly #clock: Clock;
+  readonly #assertAlive = () => this.#control.assertAlive();
 
   constructor(
-    lane: { readonly id: string; readonly slot: number },
+    lane: CrossingLane,
     control: SharedControl,
-    channel: Channel,
-    law: Law | null,
+    channels: Channels,
+    imposed: ImposedLaw | null,
     clock: Clock,
   ) {
     this.#lane = lane;
     this.#control = control;
-    this.#channel = channel;
-    this.#law = law;
+    this.#channels = channels;
+    this.#imposed = imposed;
     this.#clock = clock;
   }
 
   /**
-   * Waits for the work queued before the copy, then for the channel, and moves the bytes in the
-   * law's time. Whatever happens, the copy counts as done afterwards: nothing waits for it for
-   * ever. Throws DeviceError `closed` or `launch-failed`.
+   * Waits for the work queued before the copy, and moves the bytes in the law's time. Whatever
+   * happens, the copy counts as done afterwards, so that all that waits for it goes on. Throws
+   * DeviceError `closed` or `launch-failed`.
    */
   cross(order: CopyOrder): CrossingRecord {
     const control = this.#control;
@@ -44,52 +50,45 @@ export class Crosser {
       control.blockUntilDone(order.after);
       control.assertSound();
       const streamReadyNs = isReady ? issuedNs : this.#clock.nowNs();
-      this.#channel.acquire(control);
-      try {
-        return this.#serve(order, issuedNs, streamReadyNs);
-      } finally {
-        this.#channel.release();
-      }
+      return this.#imposed === null
+        ? this.#crossFreely(order, issuedNs)
+        : this.#crossUnder(this.#imposed, order, issuedNs, streamReadyNs);
     } finally {
       control.completeCopy(this.#lane.slot, order.number);
     }
   }
 
-  /** The crossing itself, on a channel that is ours. */
-  #serve(order: CopyOrder, issuedNs: number, streamReadyNs: number): CrossingRecord {
-    const { crossing } = order;
-    const contexts = this.#control.enterBridge();
+  /** As fast as it goes, on a channel that is ours: nothing else makes lanes take turns. */
+  #crossFreely(order: CopyOrder, issuedNs: number): CrossingRecord {
+    const { id, channel } = this.#lane;
+    this.#channels.acquire(channel, this.#assertAlive);
     try {
-      if (this.#law === null) {
-        const startedNs = this.#clock.nowNs();
-        this.#move(order);
-        const completedNs = this.#clock.nowNs();
-        const issuerBlockedNs = order.issuedNs === null ? completedNs - issuedNs : 0;
-        const lane = this.#lane.id;
-        return { ...crossing, lane, issuedNs, startedNs, completedNs, issuerBlockedNs };
-      }
-      const plan = this.#law.schedule(crossing, {
-        issuedNs,
-        streamReadyNs,
-        channel: this.#channel.state,
-        contexts,
-        hostIsFresh: order.hostIsFresh,
-      });
-      this.#channel.state = plan.channel;
+      const startedNs = this.#clock.nowNs();
       this.#move(order);
-      const completedNs = this.#standUntil(plan.completedNs);
-      const isBlocked = plan.issuerFreeNs >= plan.completedNs;
-      return {
-        ...crossing,
-        lane: this.#lane.id,
-        issuedNs,
-        startedNs: plan.startedNs,
-        completedNs,
-        issuerBlockedNs: (isBlocked ? completedNs : plan.issuerFreeNs) - issuedNs,
-      };
+      const completedNs = this.#clock.nowNs();
+      const issuerBlockedNs = order.issuedNs === null ? completedNs - issuedNs : 0;
+      const times = { issuedNs, startedNs, completedNs, issuerBlockedNs };
+      return { ...order.crossing, lane: id, ...times };
     } finally {
-      this.#control.leaveBridge();
+      this.#channels.release(channel);
     }
+  }
+
+  #crossUnder(
+    imposed: ImposedLaw,
+    order: CopyOrder,
+    issuedNs: number,
+    streamReadyNs: number,
+  ): CrossingRecord {
+    const { crossing, hostIsFresh } = order;
+    const schedule = imposed.schedule(crossing, issuedNs, streamReadyNs, hostIsFresh);
+    const { startedNs, issuerFreeNs } = schedule;
+    this.#move(order);
+    const completedNs = imposed.blockUntil(schedule.completedNs);
+    const isBlocked = issuerFreeNs >= schedule.completedNs;
+    const issuerBlockedNs = (isBlocked ? completedNs : issuerFreeNs) - issuedNs;
+    const times = { issuedNs, startedNs, completedNs, issuerBlockedNs };
+    return { ...crossing, lane: this.#lane.id, ...times };
   }
 
   #move(order: CopyOrder): void {
@@ -99,17 +98,5 @@ export class Crosser {
     if (direction === 'h2d') device.set(host);
     else host.set(device);
     this.#control.countCopy(direction, bytes);
-  }
-
-  /** Stands still until `wakeNs`; returns when it really is. */
-  #standUntil(wakeNs: number): number {
-    const cell = new Int32Array(new SharedArrayBuffer(4));
-    for (;;) {
-      const nowNs = this.#clock.nowNs();
-      if (nowNs >= wakeNs) return nowNs;
-      this.#control.assertAlive();
-      const sleepNs = wakeNs - nowNs - SPIN_NS;
-      if (sleepNs > 0) Atomics.wait(cell, 0, 0, Math.min(sleepNs / 1e6, SLEEP_MAX_MS));
-    }
   }
 }

@@ -1,22 +1,19 @@
 /** The thread of a lane: makes the copies it is ordered to make, one after the other. */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { profileLaw } from '@bridgekeeper/bridge';
 import { SystemClock } from '../clock/system-clock.ts';
 import { DeviceError } from '../errors.ts';
-import { Channel } from './channel.ts';
+import { Channels } from '../law/channels.ts';
+import { ImposedLaw } from '../law/imposed-law.ts';
 import { Crosser } from './crosser.ts';
 import type { CopyAnswer, CopyOrder, LaneMessage, LaneWorkerData } from './messages.ts';
 import { SharedControl } from './shared-control.ts';
 
-const { id, slot, control, channel, profile, clockOrigin } = workerData as LaneWorkerData;
-const crosser = new Crosser(
-  { id, slot },
-  new SharedControl(control),
-  new Channel(channel),
-  profile && profileLaw(profile),
-  new SystemClock(clockOrigin),
-);
+const start = workerData as LaneWorkerData;
+const control = new SharedControl(start.control);
+const clock = new SystemClock(start.clockOrigin);
+const imposed = ImposedLaw.onThread(start, clock, () => control.assertAlive());
+const crosser = new Crosser(start, control, new Channels(start.channels), imposed, clock);
 
 function answer(order: CopyOrder): CopyAnswer {
   const { number } = order;

@@ -1,7 +1,8 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { Crossing, CrossingRecord, Profile } from '@bridgekeeper/bridge';
+import type { Crossing, CrossingRecord } from '@bridgekeeper/bridge';
 import type { Slice } from '../device.ts';
 import type { DeviceErrorCode } from '../errors.ts';
+import type { LawStart } from '../law/imposed-law.ts';
 import type { PrimitiveArgs, PrimitiveName } from './primitives.ts';
 import type { CopyMark, WorkMark } from './shared-control.ts';
 import type { WasmMemory } from './simd/wasm.ts';
@@ -75,12 +76,10 @@ export interface CopyOrder {
   readonly issuedNs: number | null;
 }
 
-export interface LaneWorkerData {
+export interface LaneWorkerData extends LawStart {
   readonly id: string;
   readonly slot: number;
   readonly control: SharedArrayBuffer;
-  readonly channel: SharedArrayBuffer;
-  readonly profile: Profile | null;
   readonly clockOrigin: readonly [seconds: number, nanoseconds: number];
 }
 

@@ -15,17 +15,15 @@ const CELL = {
   FAILURE_BYTES: 4,
   BARRIER_ARRIVED: 5,
   BARRIER_ROUND: 6,
-  /** Contexts with a crossing under way. */
-  CROSSING_CONTEXTS: 7,
   /** From here on, one per lane: the last of its copies that is done. */
-  COPIED: 8,
+  COPIED: 8, // Even, so that the counters behind it are aligned.
 } as const;
 
 const LIFE = { RUNNING: 0, CLOSED: 1, DEAD: 2 } as const;
 /** REPORTING: the failure's text is being written. */
 const HEALTH = { SOUND: 0, REPORTING: 1, FAILED: 2 } as const;
 
-/** Lanes, and with them contexts, that one device can have. */
+/** Lanes that one device can have. */
 export const MAX_LANES = 64;
 
 const CELLS = CELL.COPIED + MAX_LANES;
@@ -221,15 +219,6 @@ export class SharedControl {
       d2hBytes: read(COUNTERS.d2h),
       copies: read(COUNTERS.copies),
     };
-  }
-
-  /** Counts a context that begins to cross; returns how many cross now, this one included. */
-  enterBridge(): number {
-    return Atomics.add(this.#cells, CELL.CROSSING_CONTEXTS, 1) + 1;
-  }
-
-  leaveBridge(): void {
-    Atomics.sub(this.#cells, CELL.CROSSING_CONTEXTS, 1);
   }
 }
 

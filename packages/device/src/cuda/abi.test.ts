@@ -2,14 +2,20 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { referenceProfile } from '@bridgekeeper/bridge';
+import {
+  addressOf,
+  DRIVER_SIGNATURES,
+  type Driver,
+  openNativeLibrary,
+  viewNative,
+} from '@bridgekeeper/native';
+import { compileLibrary, hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cudaAvailability } from './availability.ts';
-import { DRIVER_SIGNATURES, type Driver, openDriver } from './ffi/driver.ts';
-import { addressOf, openNativeLibrary, viewNative } from './ffi/native.ts';
-import { LaunchConfiguration } from './launch-configuration.ts';
+import { LaunchConfiguration } from './launch/launch-configuration.ts';
+import { ParameterBlock } from './launch/parameters.ts';
+import { forbid, openDriver } from './native.ts';
+import { cudaAvailability } from './observe/availability.ts';
 import { openCudaDevice } from './open.ts';
-import { ParameterBlock } from './parameters.ts';
-import { compileLibrary, hasCompiler } from './testing.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -57,9 +63,9 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('the driver by a %s', () => 
         }
       });
     expect(calls()).toEqual(['called', 'called']);
-    driver.forbid(['host-registration']);
+    forbid(driver, ['host-registration']);
     expect(calls()).toEqual(['forbidden-under-cc', 'called']);
-    driver.forbid(referenceProfile('b300-cc').forbidden);
+    forbid(driver, referenceProfile('b300-cc').forbidden);
     expect(calls()).toEqual(['forbidden-under-cc', 'forbidden-under-cc']);
   });
 

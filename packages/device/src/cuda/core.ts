@@ -1,21 +1,22 @@
-import type { Clock, Law } from '@bridgekeeper/bridge';
+import type { Clock } from '@bridgekeeper/bridge';
+import type { Driver } from '@bridgekeeper/native';
 import type { DeviceEvent, Graph, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { blockThreadUntil } from './channels.ts';
-import type { Completions } from './completions.ts';
-import { CopyCounters } from './copy.ts';
-import type { Driver } from './ffi/driver.ts';
-import type { Hold } from './hold.ts';
-import type { Kernels } from './kernels.ts';
-import type { Matmul } from './matmul.ts';
-import type { MatmulTuner } from './matmul-tuner.ts';
+import type { ImposedLaw } from '../law/imposed-law.ts';
+import type { Kernels } from './kernels/kernels.ts';
+import { CopyCounters } from './lanes/copy.ts';
+import type { Hold } from './lanes/hold.ts';
+import type { Completions } from './launch/completions.ts';
+import { CudaEvent, CudaGraph, CudaStream, createStream } from './launch/streams.ts';
+import type { Matmul } from './matmul/matmul.ts';
+import type { MatmulTuner } from './matmul/matmul-tuner.ts';
 import type { Memory } from './memory.ts';
-import { CudaEvent, CudaGraph, CudaStream, createStream } from './streams.ts';
 
 export interface CoreParts {
   readonly driver: Driver;
   readonly clock: Clock;
-  readonly law: Law | null;
+  /** On the launching thread; null: launches and crossings cost what they cost. */
+  readonly imposed: ImposedLaw | null;
   readonly memory: Memory;
   readonly completions: Completions;
   readonly kernels: Kernels;
@@ -32,7 +33,8 @@ export interface CoreParts {
 export class Core {
   readonly driver: Driver;
   readonly clock: Clock;
-  readonly law: Law | null;
+  /** On the launching thread; null: launches and crossings cost what they cost. */
+  readonly imposed: ImposedLaw | null;
   readonly memory: Memory;
   readonly completions: Completions;
   readonly kernels: Kernels;
@@ -51,7 +53,7 @@ export class Core {
   constructor(parts: CoreParts) {
     this.driver = parts.driver;
     this.clock = parts.clock;
-    this.law = parts.law;
+    this.imposed = parts.imposed;
     this.memory = parts.memory;
     this.completions = parts.completions;
     this.kernels = parts.kernels;
@@ -74,13 +76,6 @@ export class Core {
   /** From here on every use is refused. */
   shut(): void {
     this.#isOpen = false;
-  }
-
-  /** Keeps the launching thread as busy as an imposed law says one launch does. */
-  imposeOnThread(startedNs: number, kind: 'launch' | 'graph'): void {
-    if (this.law === null) return;
-    const busyNs = kind === 'launch' ? this.law.launchNs() : this.law.graphLaunchNs();
-    blockThreadUntil(() => this.clock.nowNs(), startedNs + busyNs);
   }
 
   /** Sets device memory to zero before it returns, also beside a capture. */

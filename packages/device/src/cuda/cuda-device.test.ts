@@ -1,8 +1,8 @@
 import { type Law, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, describe, expect, it } from 'vitest';
 import { contractCases } from '../contract/index.ts';
-import { cudaAvailability } from './availability.ts';
 import type { CudaDevice } from './cuda-device.ts';
+import { cudaAvailability } from './observe/availability.ts';
 import { openCudaDevice } from './open.ts';
 
 /** Nothing stands in for a GPU: without one, these have nothing to run on. */

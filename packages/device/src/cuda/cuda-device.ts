@@ -1,4 +1,5 @@
 import type { Clock, HostMemoryKind, Law } from '@bridgekeeper/bridge';
+import { CUDA } from '@bridgekeeper/native';
 import type {
   Device,
   DeviceBuffer,
@@ -18,11 +19,10 @@ import type {
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
 import type { Core } from './core.ts';
-import { CUDA } from './ffi/driver.ts';
-import type { InlineLane } from './inline-lane.ts';
-import { CudaInstruments } from './instruments.ts';
-import type { LaneOpener } from './lane-opener.ts';
-import { CudaEvent, CudaGraph, CudaStream } from './streams.ts';
+import type { InlineLane } from './lanes/inline-lane.ts';
+import type { LaneOpener } from './lanes/lane-opener.ts';
+import { CudaEvent, CudaGraph, CudaStream } from './launch/streams.ts';
+import { CudaInstruments } from './observe/instruments.ts';
 
 /** A real GPU through the driver API. Made by `openCudaDevice`. */
 export class CudaDevice implements Device {
@@ -64,7 +64,7 @@ export class CudaDevice implements Device {
   }
 
   get law(): Law | null {
-    return this.#core.law;
+    return this.#core.imposed?.law ?? null;
   }
 
   allocate(bytes: number, label: string): DeviceBuffer {
@@ -106,7 +106,7 @@ export class CudaDevice implements Device {
   }
 
   uploaderStart(): UploaderStart | null {
-    return this.#core.law === null ? this.#uploaderStart : null;
+    return this.#core.imposed === null ? this.#uploaderStart : null;
   }
 
   createStream(label: string): Stream {

@@ -1,9 +1,8 @@
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
+import { addressOf, CUDA, type Driver } from '@bridgekeeper/native';
 import type { DeviceBuffer, HostBuffer, HostHandle, Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { openHostHandle } from '../host-handle.ts';
-import { CUDA, type Driver } from './ffi/driver.ts';
-import { addressOf } from './ffi/native.ts';
 
 /** cuMemAlloc aligns to this or better. */
 const ALIGNMENT_BYTES = 256;

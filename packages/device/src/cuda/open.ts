@@ -1,26 +1,37 @@
 import type { Law } from '@bridgekeeper/bridge';
+import {
+  CUBLASLT_LIBRARY,
+  CUDA,
+  CublasLt,
+  DRIVER_LIBRARY,
+  type Driver,
+  findLibrary,
+  hostEnvironment,
+  type LibraryWanted,
+  NVRTC_LIBRARY,
+  Nvrtc,
+  OutCell,
+} from '@bridgekeeper/native';
 import { SystemClock } from '../clock/system-clock.ts';
 import type { DeviceInfo } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { Channels, createSharedChannels, MAX_CHANNELS } from './channels.ts';
-import { Completions } from './completions.ts';
+import { MAX_CHANNELS } from '../law/channels.ts';
+import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { ImposedLaw } from '../law/imposed-law.ts';
 import { Core } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
-import { CublasLt } from './ffi/cublaslt.ts';
-import { CUDA, DRIVER_LIBRARY, type Driver, openDriver } from './ffi/driver.ts';
-import { CUBLASLT_LIBRARY, findLibrary, hostEnvironment, NVRTC_LIBRARY } from './ffi/libraries.ts';
-import { OutCell } from './ffi/native.ts';
-import { Nvrtc } from './ffi/nvrtc.ts';
-import type { CopyThread } from './imposed-copy.ts';
-import { InlineLane } from './inline-lane.ts';
-import { defaultKernelCacheFolder, KernelCache } from './kernel-cache.ts';
-import type { KernelDefines } from './kernel-source.ts';
-import { Kernels } from './kernels.ts';
-import { LAUNCHING_CHANNEL, type LaneCommons, LaneOpener } from './lane-opener.ts';
-import { Matmul, WORKSPACE_BYTES } from './matmul.ts';
-import { MatmulChoices, type MatmulMachine } from './matmul-choices.ts';
-import { MatmulTuner } from './matmul-tuner.ts';
+import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
+import type { KernelDefines } from './kernels/kernel-source.ts';
+import { Kernels } from './kernels/kernels.ts';
+import type { CopyThread } from './lanes/blocking-copy.ts';
+import { InlineLane } from './lanes/inline-lane.ts';
+import { type LaneCommons, LaneOpener } from './lanes/lane-opener.ts';
+import { Completions } from './launch/completions.ts';
+import { Matmul, WORKSPACE_BYTES } from './matmul/matmul.ts';
+import { MatmulChoices, type MatmulMachine } from './matmul/matmul-choices.ts';
+import { MatmulTuner } from './matmul/matmul-tuner.ts';
 import { Memory } from './memory.ts';
+import { atBorder, deviceErrorOf, forbid, openDriver } from './native.ts';
 
 /**
  * Tokens of a KV page: any size reads equally well here, and small pages waste little and share
@@ -57,12 +68,14 @@ export interface CudaDeviceOptions {
 export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
   const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;
   const driver = openDriver(driverPath);
-  if (law !== null) driver.forbid(law.profile.forbidden);
+  if (law !== null) forbid(driver, law.profile.forbidden);
   const machine = describe(driver, ordinal);
   const majorVersion = Math.floor(machine.cudaVersion / 1000);
   const environment = hostEnvironment();
-  const nvrtc = new Nvrtc(findLibrary(NVRTC_LIBRARY, majorVersion, environment));
-  const lt = new CublasLt(findLibrary(CUBLASLT_LIBRARY, majorVersion, environment));
+  const find = (library: LibraryWanted) =>
+    atBorder(() => findLibrary(library, majorVersion, environment));
+  const nvrtc = new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
+  const lt = new CublasLt(find(CUBLASLT_LIBRARY), deviceErrorOf);
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
   const cache = new KernelCache(cacheFolder);
   const kernels = new Kernels(driver, nvrtc, cache, machine.architecture, options.kernelDefines);
@@ -73,10 +86,14 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const clock = options.clock ?? new SystemClock();
   const matmul = new Matmul(lt);
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
+  const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
+  const contexts = new Contexts(limit);
+  const imposed =
+    law === null ? null : new ImposedLaw(law, contexts.channels, LAUNCHING_CHANNEL, clock);
   const core = new Core({
     driver,
     clock,
-    law,
+    imposed,
     memory: new Memory(driver, law !== null),
     completions: new Completions(driver),
     kernels,
@@ -86,29 +103,20 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     launchesDependent: machine.major >= 9,
     readsFp8: machine.major >= 9 || (machine.major === 8 && machine.minor >= 9),
   });
-  const channels = createSharedChannels();
   const commons: LaneCommons = {
     driverPath,
     ordinal,
     launchingContext: context,
-    channels,
     counters: core.copies.shared,
     clockOrigin: [...clock.origin],
     profile: law?.profile ?? null,
   };
-  const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
-  const lanes = new LaneOpener(core, commons, Math.min(limit, MAX_CHANNELS));
+  const lanes = new LaneOpener(core, commons, contexts);
   const isPartlyAsynchronous = law !== null && letsCopiesBeAsynchronous(law);
   const engine = isPartlyAsynchronous
     ? await lanes.open({ label: 'inline-engine', context: 'shared' })
     : null;
-  const thread: CopyThread = {
-    driver,
-    counters: core.copies,
-    nowNs: () => clock.nowNs(),
-    imposed:
-      law === null ? null : { law, channels: new Channels(channels), channel: LAUNCHING_CHANNEL },
-  };
+  const thread: CopyThread = { driver, counters: core.copies, clock, imposed };
   const info = infoOf(driver, machine, nvrtc, lt);
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;

@@ -59,21 +59,51 @@ class Decoder {
     const activations = slice(this.device.allocate(1 << 20, 'activations'));
     const kv = slice(this.device.allocate(1e9, 'kv'));
     const targets = {
-      ...{ rows: this.#rows, pageTable, decodeRows, tokens, tokenRows, positions, control },
+      rows: this.#rows,
+      pageTable,
+      decodeRows,
+      tokens,
+      tokenRows,
+      positions,
+      control,
       bias: this.#words(ROWS * MAX_BIAS * 2, 'bias'),
-      ...{ select: unused, selectRows: unused, promptSelect: unused, promptTargets: unused },
+      select: unused,
+      selectRows: unused,
+      promptSelect: unused,
+      promptTargets: unused,
     };
     const batch = { rows: this.#rows, decodeRows, tokens, tokenRows, positions, count: ROWS };
     const lines = {
-      ...{ rows: this.#rows, control, counts, sampled, lineRows: tokenRows, count: ROWS },
-      ...{ vocab: VOCAB, ringSlots: RING_SLOTS, ringLines: ROWS },
+      rows: this.#rows,
+      control,
+      counts,
+      sampled,
+      lineRows: tokenRows,
+      count: ROWS,
+      vocab: VOCAB,
+      ringSlots: RING_SLOTS,
+      ringLines: ROWS,
     };
     const attention = {
-      ...{ qkv: activations, out: activations, kv, pageTable, tokenRows, positions, ...HEADS },
-      ...{ queryNorm: null, keyNorm: null, epsilon: 0, rope: activations },
+      qkv: activations,
+      out: activations,
+      kv,
+      pageTable,
+      tokenRows,
+      positions,
+      ...HEADS,
+      queryNorm: null,
+      keyNorm: null,
+      epsilon: 0,
+      rope: activations,
       kvFormat: 'element' as const,
-      ...{ count: ROWS, scale: 1, window: 0, phase: 'decode' as const },
-      ...{ layers: LAYERS, pageTokens: 16, pagesPerRow: 64 },
+      count: ROWS,
+      scale: 1,
+      window: 0,
+      phase: 'decode' as const,
+      layers: LAYERS,
+      pageTokens: 16,
+      pagesPerRow: 64,
     };
     const sampling = { ...lines, logits: activations, bias: targets.bias, logprobs: activations };
     this.graph = this.device.capture(this.stream, 'decode', () => {

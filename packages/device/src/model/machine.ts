@@ -1,16 +1,11 @@
-import type { ChannelState, Clock, Law } from '@bridgekeeper/bridge';
-import { FRESH_CHANNEL } from '@bridgekeeper/bridge';
+import type { Clock, Law } from '@bridgekeeper/bridge';
 import { DeviceError } from '../errors.ts';
+import { Contexts } from '../law/contexts.ts';
 import type { Work, WorkPricer } from './work.ts';
 
 /** A thread of the modelled host: it goes on when what it did last lets it. */
 export interface ModelThread {
   freeAtNs: number;
-}
-
-/** A modelled CUDA context: its lanes share one channel. */
-export interface ModelContext {
-  channel: ChannelState;
 }
 
 /** Launches being recorded instead of run. */
@@ -25,7 +20,7 @@ export class Machine {
   readonly law: Law;
   readonly pricer: WorkPricer;
   readonly launchingThread: ModelThread = { freeAtNs: 0 };
-  readonly contexts = new Set<ModelContext>();
+  readonly contexts: Contexts;
   readonly counters = {
     h2dBytes: 0,
     d2hBytes: 0,
@@ -41,6 +36,7 @@ export class Machine {
   constructor(clock: Clock, law: Law, pricer: WorkPricer) {
     this.clock = clock;
     this.law = law;
+    this.contexts = new Contexts(law.profile.contexts.max);
     this.pricer = pricer;
   }
 
@@ -59,29 +55,6 @@ export class Machine {
     if (this.recording !== null) {
       throw new DeviceError('bad-argument', `${what} cannot be captured in a graph`);
     }
-  }
-
-  openContext(): ModelContext {
-    const { max } = this.law.profile.contexts;
-    if (this.contexts.size >= max) {
-      throw new DeviceError(
-        'too-many-contexts',
-        `${this.law.profile.name} allows ${max} contexts and all are open: close a lane first`,
-      );
-    }
-    const context = { channel: FRESH_CHANNEL };
-    this.contexts.add(context);
-    return context;
-  }
-
-  /** Contexts with a crossing under way at `atNs`, `own` counted in any case. */
-  busyContexts(own: ModelContext, atNs: number): number {
-    let busy = 1;
-    for (const context of this.contexts) {
-      const { h2dFreeAtNs, d2hFreeAtNs } = context.channel;
-      if (context !== own && (h2dFreeAtNs > atNs || d2hFreeAtNs > atNs)) busy += 1;
-    }
-    return busy;
   }
 
   /** When the launching thread takes its next instruction. */

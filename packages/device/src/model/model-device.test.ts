@@ -183,8 +183,13 @@ describe('limits', () => {
     const host = device.allocateHost(bytes, 'pinned', 'host');
     const record = await clock.runUntil(
       device.inlineLane.copy({
-        ...{ direction: 'h2d', device: slice(device.allocate(bytes, 'memory')), host },
-        ...{ hostOffsetBytes: 0, stream: device.createStream('s'), purpose: 'probe', tenant: 't' },
+        direction: 'h2d',
+        device: slice(device.allocate(bytes, 'memory')),
+        host,
+        hostOffsetBytes: 0,
+        stream: device.createStream('s'),
+        purpose: 'probe',
+        tenant: 't',
       }),
     );
     const { h2d } = referenceProfile('h100-native').crossings;
@@ -286,7 +291,10 @@ test('the law given is the law kept: every profile, first crossing of fresh memo
     const bench = new ModelBench(referenceProfile(name));
     const record = await bench.until(bench.device.inlineLane.copy(bench.request(4_096)));
     const { completedNs } = profileLaw(referenceProfile(name)).schedule(record, {
-      ...{ issuedNs: 0, streamReadyNs: 0, contexts: 1, hostIsFresh: true },
+      issuedNs: 0,
+      streamReadyNs: 0,
+      contexts: 1,
+      hostIsFresh: true,
       channel: { h2dFreeAtNs: 0, d2hFreeAtNs: 0, bytesSinceRotation: 0 },
     });
     expect(record.completedNs).toBe(completedNs);

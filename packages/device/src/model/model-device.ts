@@ -15,6 +15,7 @@ import type {
   UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { LAUNCHING_CHANNEL } from '../law/contexts.ts';
 import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
 import { ModelLane } from './model-lane.ts';
@@ -42,6 +43,7 @@ export function openModelDevice(options: ModelDeviceOptions): Device {
 class ModelDevice implements Device {
   readonly info: DeviceInfo;
   readonly clock: Clock;
+  readonly law: Law | null;
   readonly inlineLane: Lane;
   readonly #machine: Machine;
   readonly #laneIds = new Set<string>();
@@ -51,6 +53,7 @@ class ModelDevice implements Device {
     const roofline = given ?? law.profile.roofline;
     const { name, gpu, submission } = law.profile;
     this.clock = clock;
+    this.law = imposed;
     this.info = {
       kind: 'model',
       name: `${gpu}, modelled`,
@@ -61,7 +64,7 @@ class ModelDevice implements Device {
     };
     const pricer = new WorkPricer(this.info.element, roofline, submission.graphNodeNs);
     this.#machine = new Machine(clock, law, pricer);
-    this.inlineLane = this.#addLane('inline', 'inline', this.#machine.openContext());
+    this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);
   }
 
   allocate(bytes: number, label: string): DeviceBuffer {
@@ -125,9 +128,9 @@ class ModelDevice implements Device {
   async openLane({ label, context }: LaneOptions): Promise<Lane> {
     this.#machine.assertOpen();
     if (context === 'shared') {
-      return this.#addLane(label, 'worker', (this.inlineLane as ModelLane).context);
+      return this.#addLane(label, 'worker', LAUNCHING_CHANNEL);
     }
-    const own = this.#machine.openContext();
+    const own = this.#machine.contexts.open();
     await this.#machine.wake(this.clock.nowNs() + this.#machine.law.profile.contexts.createNs);
     return this.#addLane(label, 'worker', own);
   }
@@ -160,16 +163,16 @@ class ModelDevice implements Device {
     this.#machine.isClosed = true;
   }
 
-  #addLane(label: string, kind: 'inline' | 'worker', context: ModelLane['context']): ModelLane {
+  #addLane(label: string, kind: 'inline' | 'worker', channel: number): ModelLane {
     let id = label;
     for (let n = 2; this.#laneIds.has(id); n++) id = `${label}-${n}`;
     this.#laneIds.add(id);
-    const isOwn = kind === 'worker' && context !== (this.inlineLane as ModelLane).context;
-    return new ModelLane(this.#machine, id, kind, context, async () => {
+    const isOwn = channel !== LAUNCHING_CHANNEL;
+    return new ModelLane(this.#machine, id, kind, channel, async () => {
       this.#laneIds.delete(id);
       if (!isOwn) return;
       await this.#machine.wake(this.clock.nowNs() + this.#machine.law.profile.contexts.destroyNs);
-      this.#machine.contexts.delete(context);
+      this.#machine.contexts.close(channel);
     });
   }
 }

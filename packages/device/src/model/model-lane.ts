@@ -1,7 +1,7 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { Machine, ModelContext, ModelThread } from './machine.ts';
+import type { Machine, ModelThread } from './machine.ts';
 import { bufferOf, ModelHostBuffer } from './memory.ts';
 import { ModelStream } from './model-stream.ts';
 
@@ -9,7 +9,8 @@ import { ModelStream } from './model-stream.ts';
 export class ModelLane implements Lane {
   readonly id: string;
   readonly kind: 'inline' | 'worker';
-  readonly context: ModelContext;
+  /** Of its context. */
+  readonly channel: number;
   readonly #machine: Machine;
   /** The launching thread, or one of its own. */
   readonly #thread: ModelThread;
@@ -21,12 +22,12 @@ export class ModelLane implements Lane {
     machine: Machine,
     id: string,
     kind: 'inline' | 'worker',
-    context: ModelContext,
+    channel: number,
     onClose: () => Promise<void>,
   ) {
     this.id = id;
     this.kind = kind;
-    this.context = context;
+    this.channel = channel;
     this.#machine = machine;
     this.#thread = kind === 'inline' ? machine.launchingThread : { freeAtNs: 0 };
     this.#onClose = onClose;
@@ -61,17 +62,18 @@ export class ModelLane implements Lane {
     const { counters, law } = this.#machine;
     const crossing = { direction, bytes, purpose, tenant, memory: host.memory };
     const issuedNs = Math.max(this.#machine.launchingNs(), this.#thread.freeAtNs);
-    const beginsNs = Math.max(issuedNs, stream.readyNs);
-    const schedule = law.schedule(crossing, {
+    const { channels } = this.#machine.contexts;
+    const { isFresh } = host;
+    const schedule = channels.schedule(
+      this.channel,
+      law,
+      crossing,
       issuedNs,
-      streamReadyNs: stream.readyNs,
-      channel: this.context.channel,
-      contexts: this.#machine.busyContexts(this.context, beginsNs),
-      hostIsFresh: host.isFresh,
-    });
+      stream.readyNs,
+      isFresh,
+    );
     const { startedNs, completedNs, issuerFreeNs } = schedule;
     host.isFresh = false;
-    this.context.channel = schedule.channel;
     this.#thread.freeAtNs = issuerFreeNs;
     this.#lastCompletedNs = Math.max(this.#lastCompletedNs, completedNs);
     stream.readyNs = completedNs;

@@ -17,7 +17,9 @@ import { openModelDevice } from './model-device.ts';
  */
 export function roundProfile(changes: Partial<Profile> = {}): Profile {
   const blocking = {
-    ...{ idleTollNs: 10_000, queuedTollNs: 20_000, freshTollNs: 0 },
+    idleTollNs: 10_000,
+    queuedTollNs: 20_000,
+    freshTollNs: 0,
     bandwidth: [{ bytes: 1, bytesPerSecond: 1e9 }],
     issuer: { blockedUntil: 'done' as const },
   };
@@ -30,16 +32,22 @@ export function roundProfile(changes: Partial<Profile> = {}): Profile {
       d2h: { pinned: blocking, pageable: blocking },
     },
     contexts: {
-      ...{ max: 3, createNs: 100_000, destroyNs: 50_000 },
+      max: 3,
+      createNs: 100_000,
+      destroyNs: 50_000,
       aggregateRate: [{ contexts: 1, factor: 1 }],
     },
     submission: {
-      ...{ launchNs: 5_000, launchWithWaitNs: 9_000 },
-      ...{ graphLaunchNs: 3_000, graphNodeNs: 1_000 },
+      launchNs: 5_000,
+      launchWithWaitNs: 9_000,
+      graphLaunchNs: 3_000,
+      graphNodeNs: 1_000,
     },
     roofline: {
       memoryBytes: 1_000_000,
-      ...{ copyBytesPerSecond: 1e9, bf16FlopsPerSecond: 1e12, fp8FlopsPerSecond: 2e12 },
+      copyBytesPerSecond: 1e9,
+      bf16FlopsPerSecond: 1e12,
+      fp8FlopsPerSecond: 2e12,
       kernelNs: 2_000,
     },
     ...changes,
@@ -72,8 +80,13 @@ export class ModelBench {
   /** A crossing of `bytes` pinned bytes to the device on the bench's stream, but for `changes`. */
   request(bytes: number, changes: Partial<CopyRequest> = {}): CopyRequest {
     return {
-      ...{ direction: 'h2d', device: { ...this.memory, bytes }, host: this.pinned },
-      ...{ hostOffsetBytes: 0, stream: this.stream, purpose: 'probe', tenant: 'test' },
+      direction: 'h2d',
+      device: { ...this.memory, bytes },
+      host: this.pinned,
+      hostOffsetBytes: 0,
+      stream: this.stream,
+      purpose: 'probe',
+      tenant: 'test',
       ...changes,
     } as CopyRequest;
   }

@@ -1,7 +1,8 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Device, f32FromE4m3, openCpuDevice, type Slice } from '@bridgekeeper/device';
+import { type Device, openCpuDevice, type Slice } from '@bridgekeeper/device';
+import { f32FromE4m3 } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
@@ -39,7 +40,7 @@ async function folderOf(options: ModelFolderOptions): Promise<string> {
 async function load(folder: string, stagingBytes?: number, isDummy = false) {
   const spec = await readModelSpec(folder);
   const checkpoint = await openCheckpoint(folder);
-  const traffic = new Traffic({ device, lawName: 'off', profile: null });
+  const traffic = new Traffic({ device, profile: null });
   try {
     const loaded = await loadWeights({
       spec,

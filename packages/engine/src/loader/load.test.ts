@@ -92,7 +92,7 @@ async function plainTensors(folder: string): Promise<Map<string, number[]>> {
 /** All that crosses between this process and `on`. */
 function trafficOf(on: Device, crossings: CrossingRecord[] = []): Traffic {
   const onCrossing = (record: CrossingRecord) => crossings.push(record);
-  return new Traffic({ device: on, lawName: 'off', profile: null, onCrossing });
+  return new Traffic({ device: on, profile: null, onCrossing });
 }
 
 async function load(folder: string, more: Partial<WeightOptions> = {}) {

@@ -14,7 +14,6 @@ async function modelled(changes: Partial<EngineOptions> = {}) {
     device,
     model: QWEN3_8B,
     dummy: true,
-    lawName: 'off',
     policy: 'drain-first',
     burst: { tollNs: 0, interTokenLimitNs: 1e9 },
     maxModelTokens: 1024,

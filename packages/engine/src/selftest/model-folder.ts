@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { e4m3FromF32, hash32 } from '@bridgekeeper/device';
+import { hash32 } from '@bridgekeeper/device';
+import { e4m3FromF32 } from '@bridgekeeper/device/testing';
 import { describeModel } from '../models/describe.ts';
 import type { Architecture, StoredType } from '../models/spec.ts';
 import { type WeightTensor, weightTensors } from '../models/weights.ts';

@@ -15,7 +15,6 @@ export function engineOptions(
 ): EngineOptions {
   return {
     device,
-    lawName: 'off',
     policy: 'drain-first',
     burst: { tollNs: 330_000, interTokenLimitNs: 50e6 },
     model: STORYTELLER,

@@ -28,7 +28,7 @@ beforeEach(() => {
   device = openModelDevice({ law: profileLaw(profile), clock });
   crossed = [];
   const onCrossing = (record: CrossingRecord) => crossed.push(record);
-  traffic = new Traffic({ device, lawName: profile.name, profile, onCrossing });
+  traffic = new Traffic({ device, profile, onCrossing });
 });
 
 function request(
@@ -75,7 +75,7 @@ describe('a route', () => {
     const { h2d, d2h } = profile.crossings;
     const slow = { ...h2d.pinned, bandwidth: [{ bytes: 1, bytesPerSecond: 1e6 }] };
     const crossings = { h2d: { ...h2d, pinned: slow }, d2h: { ...d2h, pinned: slow } };
-    const cut = new Traffic({ device: cpu, lawName: 'off', profile: { ...profile, crossings } });
+    const cut = new Traffic({ device: cpu, profile: { ...profile, crossings } });
     const stream = cpu.createStream('pieces');
     const [from, to] = [0, 1].map((n) => cpu.allocateHost(MIB + 100, 'pinned', `host ${n}`));
     from!.bytes.set(from!.bytes.map((_, i) => (i * 31) >> 8));
@@ -183,7 +183,7 @@ describe('traffic', () => {
     const { max } = profile.contexts;
     const route = await traffic.bulkRoute(max + 3);
     expect(route.lanes).toHaveLength(max - 1);
-    await expect(new Traffic({ device, lawName: '', profile }).bulkRoute(1)).rejects.toMatchObject({
+    await expect(new Traffic({ device, profile }).bulkRoute(1)).rejects.toMatchObject({
       code: 'too-many-contexts',
     });
     await traffic.closeReserved();

@@ -27,8 +27,6 @@ import { CrossingShares, type Resident } from './shares.ts';
 
 export interface TrafficOptions {
   readonly device: Device;
-  /** How the ledger names the law that the device imposes; `off` where it imposes none. */
-  readonly lawName: string;
   /** What crossings are thought to cost here: bulk is cut by it. null: nothing is known. */
   readonly profile: Profile | null;
   /** Told of every crossing once it is in the ledger. */
@@ -50,6 +48,8 @@ const STAGING_BYTES = 16 * 1024 * 1024;
  * in the way, get from here what they need for it and account for it here.
  */
 export class Traffic {
+  /** Of the law that the device imposes; `off` where it imposes none. */
+  readonly lawName: string;
   /** The launching thread's own lane. */
   readonly launching: Route;
   readonly #device: Device;
@@ -60,10 +60,11 @@ export class Traffic {
   /** Over the pool's lanes, while there is one. */
   #bulk: Route | null = null;
 
-  constructor({ device, lawName, profile, onCrossing }: TrafficOptions) {
+  constructor({ device, profile, onCrossing }: TrafficOptions) {
     this.#device = device;
     this.#onCrossing = onCrossing;
-    this.#ledger = new Ledger({ law: lawName, openedNs: device.clock.nowNs() });
+    this.lawName = device.law?.profile.name ?? 'off';
+    this.#ledger = new Ledger({ law: this.lawName, openedNs: device.clock.nowNs() });
     this.#pool = new LanePool(device);
     this.#pieceBytes = pieceBytesOn(profile);
     this.launching = this.#route([device.inlineLane], LAUNCHING_TURNS);

@@ -2,7 +2,6 @@ import type { Clock } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import { createEngine, type Engine, type EngineOptions } from '@bridgekeeper/engine';
 import { ReaderPool } from '@bridgekeeper/engine/loader';
-import { lawName } from './config/configure.ts';
 import type { EngineConfig } from './config/engine-config.ts';
 import { openDevice } from './open-device.ts';
 
@@ -11,7 +10,6 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   return {
     ...config.limits,
     device,
-    lawName: lawName(config.law.value),
     bridge: config.bridge.value,
     policy: config.policy.value,
     model: config.model,

@@ -1,7 +1,15 @@
+import { CERTIFICATE, NVML, type Nvml, OutCell, REPORT } from '@bridgekeeper/native';
 import { type Bytes, equalBytes, toBase64, toHex } from '../../core/bytes.ts';
 import { AttestError, demand } from '../../core/errors.ts';
-import { ARCHITECTURES, CERTIFICATE, NVML_STATUS, REPORT } from './layout.ts';
-import { type NvmlDevice, NvmlLibrary } from './library.ts';
+import { demandSuccess, devicesOf, type NvmlDevice, openNvml, textOf } from './library.ts';
+
+/** nvmlDeviceArchitecture_t, by the names that NVIDIA's SDK gives evidence. */
+const ARCHITECTURES: ReadonlyMap<number, string> = new Map([
+  [9, 'HOPPER'],
+  [10, 'BLACKWELL'],
+]);
+/** Where a report repeats the nonce. */
+const NONCE_IN_REPORT = 4;
 
 /** One GPU's evidence as NVIDIA's SDK serialises it. */
 export interface GpuEvidenceEntry {
@@ -29,19 +37,19 @@ export async function collectGpuEvidence(
   options: { libraryPath?: string } = {},
 ): Promise<GpuEvidenceEntry[]> {
   demand(nonce.length === REPORT.nonceBytes, 'malformed', 'a nonce for GPUs has 32 bytes');
-  const nvml = new NvmlLibrary(options.libraryPath);
+  const nvml = openNvml(options.libraryPath);
   try {
-    const driver = nvml.text('nvmlSystemGetDriverVersion');
+    const driver = textOf(nvml, 'nvmlSystemGetDriverVersion');
     const entries: GpuEvidenceEntry[] = [];
-    for (const device of nvml.devices()) {
-      const vbios = nvml.text('nvmlDeviceGetVbiosVersion', device.handle);
+    for (const device of devicesOf(nvml)) {
+      const vbios = textOf(nvml, 'nvmlDeviceGetVbiosVersion', device.handle);
       entries.push({
         arch: architectureOf(nvml, device),
         evidence: toBase64(await reportOf(nvml, device, nonce)),
         certificate: toBase64(await chainOf(nvml, device)),
         nonce: toHex(nonce),
-        driver_version: typeof driver === 'string' ? driver : null,
-        vbios_version: typeof vbios === 'string' ? vbios : null,
+        driver_version: driver,
+        vbios_version: vbios,
         version: '1.0',
       });
     }
@@ -51,10 +59,13 @@ export async function collectGpuEvidence(
   }
 }
 
-function architectureOf(nvml: NvmlLibrary, { index, handle }: NvmlDevice): string {
-  const cell = Buffer.alloc(8);
-  nvml.demand('nvmlDeviceGetArchitecture', nvml.call('nvmlDeviceGetArchitecture', handle, cell));
-  const number = cell.readUInt32LE(0);
+function architectureOf(nvml: Nvml, { index, handle }: NvmlDevice): string {
+  const cell = new OutCell();
+  demandSuccess(
+    'nvmlDeviceGetArchitecture',
+    nvml.call('nvmlDeviceGetArchitecture', handle, cell.bytes),
+  );
+  const number = cell.i32;
   const name = ARCHITECTURES.get(number);
   demand(
     name !== undefined,
@@ -64,29 +75,29 @@ function architectureOf(nvml: NvmlLibrary, { index, handle }: NvmlDevice): strin
   return name;
 }
 
-async function reportOf(nvml: NvmlLibrary, device: NvmlDevice, nonce: Bytes): Promise<Bytes> {
+async function reportOf(nvml: Nvml, device: NvmlDevice, nonce: Bytes): Promise<Bytes> {
   const name = 'nvmlDeviceGetConfComputeGpuAttestationReport';
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
     const struct = new Uint8Array(REPORT.bytes);
     struct.set(nonce, REPORT.nonce);
-    const status = await nvml.callAsync(name, device.handle, struct);
-    if (status === NVML_STATUS.notSupported) {
+    const status = await nvml.callOnPool(name, device.handle, struct);
+    if (status === NVML.NOT_SUPPORTED) {
       const message = `GPU ${device.index} gives no reports: confidential computing is off`;
       throw new AttestError('not-available', message);
     }
-    nvml.demand(name, status);
+    demandSuccess(name, status);
     const report = sized(struct, REPORT.reportBytes, REPORT.report, REPORT.reportBytesMax);
-    const from = REPORT.nonceInReport;
+    const from = NONCE_IN_REPORT;
     if (equalBytes(report.subarray(from, from + nonce.length), nonce)) return report;
   }
   const message = `GPU ${device.index} answered ${ATTEMPTS_MAX} times for another nonce`;
   throw new AttestError('nonce-mismatch', message);
 }
 
-async function chainOf(nvml: NvmlLibrary, { handle }: NvmlDevice): Promise<Bytes> {
+async function chainOf(nvml: Nvml, { handle }: NvmlDevice): Promise<Bytes> {
   const name = 'nvmlDeviceGetConfComputeGpuCertificate';
   const struct = new Uint8Array(CERTIFICATE.bytes);
-  nvml.demand(name, await nvml.callAsync(name, handle, struct));
+  demandSuccess(name, await nvml.callOnPool(name, handle, struct));
   const { attestationChainBytes, attestationChain, attestationChainBytesMax } = CERTIFICATE;
   return sized(struct, attestationChainBytes, attestationChain, attestationChainBytesMax);
 }

@@ -1,14 +1,24 @@
+import {
+  describeStatus,
+  FABRIC,
+  isAbsent,
+  NVML,
+  type Nvml,
+  type NvmlFunction,
+  type NvmlSettings,
+  type NvmlText,
+  structOf,
+} from '@bridgekeeper/native';
 import { AttestError } from '../../core/errors.ts';
 import type { FabricObservation, MachineObservation } from '../../report/observation.ts';
-import { FABRIC, KEY_ROTATION, NVML_STATUS, type NvmlFunction, SETTINGS, STATE } from './layout.ts';
-import { type NvmlDevice, NvmlLibrary, nvmlFailure } from './library.ts';
+import { devicesOf, type NvmlDevice, openNvml } from './library.ts';
 
 /**
  * What NVML tells this guest of confidential computing and of NVLink. Nobody signed it. Throws
  * AttestError 'not-available' where there is no NVML; what else cannot be read is a gap.
  */
 export function observeMachine(options: { libraryPath?: string } = {}): MachineObservation {
-  const nvml = new NvmlLibrary(options.libraryPath);
+  const nvml = openNvml(options.libraryPath);
   try {
     return new Observer(nvml).observe();
   } finally {
@@ -17,18 +27,18 @@ export function observeMachine(options: { libraryPath?: string } = {}): MachineO
 }
 
 class Observer {
-  readonly #nvml: NvmlLibrary;
+  readonly #nvml: Nvml;
   readonly #gaps: string[] = [];
 
-  constructor(nvml: NvmlLibrary) {
+  constructor(nvml: Nvml) {
     this.#nvml = nvml;
   }
 
   observe(): MachineObservation {
     return {
       driverVersion: this.#text('nvmlSystemGetDriverVersion'),
-      confidential: this.#settings() ?? this.#state(),
-      areGpusReady: this.#ready(),
+      confidential: this.#confidential(),
+      areGpusReady: this.#read('nvmlSystemGetConfComputeGpusReadyState', this.#nvml.areGpusReady()),
       keyRotationThreshold: this.#keyRotation(),
       gpus: this.#gpus(),
       gaps: this.#gaps,
@@ -37,51 +47,38 @@ class Observer {
 
   /** What the driver does not have is no gap; what fails is one. */
   #succeeds(name: NvmlFunction, status: number): boolean {
-    const isAbsent = status === NVML_STATUS.notSupported || status === NVML_STATUS.functionNotFound;
-    if (status !== NVML_STATUS.success && !isAbsent) this.#gaps.push(nvmlFailure(name, status));
-    return status === NVML_STATUS.success;
+    if (status !== NVML.SUCCESS && !isAbsent(status)) this.#gaps.push(describeStatus(name, status));
+    return status === NVML.SUCCESS;
   }
 
-  #text(name: NvmlFunction, ...handle: bigint[]): string | null {
-    const text = this.#nvml.text(name, ...handle);
-    if (typeof text === 'string') return text;
-    this.#succeeds(name, text);
+  /** What was read; null, and a gap where it failed, for a status. */
+  #read<Value>(name: NvmlFunction, answer: Value | number): Value | null {
+    if (typeof answer !== 'number') return answer;
+    this.#succeeds(name, answer);
     return null;
   }
 
-  #settings(): MachineObservation['confidential'] {
-    const name = 'nvmlSystemGetConfComputeSettings';
-    const struct = versioned(SETTINGS);
-    if (!this.#succeeds(name, this.#nvml.call(name, struct))) return null;
-    const mode = struct.readUInt32LE(SETTINGS.multiGpuMode);
-    return confidentialOf(struct, SETTINGS, MULTI_GPU_MODES[mode] ?? 'unknown');
+  #text(name: NvmlText, ...handle: bigint[]): string | null {
+    return this.#read(name, this.#nvml.text(name, ...handle));
   }
 
-  /** It cannot see protected PCIe, so it does not say what the mode is. */
-  #state(): MachineObservation['confidential'] {
-    const name = 'nvmlSystemGetConfComputeState';
-    const struct = Buffer.alloc(STATE.bytes);
-    if (!this.#succeeds(name, this.#nvml.call(name, struct))) return null;
-    return confidentialOf(struct, STATE, null);
-  }
-
-  #ready(): boolean | null {
-    const name = 'nvmlSystemGetConfComputeGpusReadyState';
-    const cell = Buffer.alloc(8);
-    return this.#succeeds(name, this.#nvml.call(name, cell)) ? cell.readUInt32LE(0) !== 0 : null;
+  /** By the newer call; the older one cannot see protected PCIe, so it does not say the mode. */
+  #confidential(): MachineObservation['confidential'] {
+    const settings =
+      this.#read('nvmlSystemGetConfComputeSettings', this.#nvml.settings()) ??
+      this.#read('nvmlSystemGetConfComputeState', this.#nvml.state());
+    return settings === null ? null : confidentialOf(settings);
   }
 
   #keyRotation(): string | null {
     const name = 'nvmlSystemGetConfComputeKeyRotationThresholdInfo';
-    const struct = versioned(KEY_ROTATION);
-    const found = this.#succeeds(name, this.#nvml.call(name, struct));
-    return found ? struct.readBigUInt64LE(KEY_ROTATION.threshold).toString() : null;
+    return this.#read(name, this.#nvml.keyRotationThreshold())?.toString() ?? null;
   }
 
   #gpus(): MachineObservation['gpus'] {
     let devices: NvmlDevice[];
     try {
-      devices = this.#nvml.devices();
+      devices = devicesOf(this.#nvml);
     } catch (error) {
       if (!(error instanceof AttestError)) throw error;
       this.#gaps.push(error.message);
@@ -98,42 +95,29 @@ class Observer {
   /** Newer drivers say more; older ones refuse the newer structure by its version. */
   #fabric(handle: bigint): FabricObservation | null {
     const name = 'nvmlDeviceGetGpuFabricInfoV';
-    const newer = versioned(FABRIC.v3);
+    const newer = structOf(FABRIC.v3);
     const status = this.#nvml.call(name, handle, newer);
-    if (status !== NVML_STATUS.argumentVersionMismatch) {
+    if (status !== NVML.ARGUMENT_VERSION_MISMATCH) {
       return this.#succeeds(name, status) ? fabricOf(newer, true) : null;
     }
-    const older = versioned(FABRIC.v2);
+    const older = structOf(FABRIC.v2);
     return this.#succeeds(name, this.#nvml.call(name, handle, older))
       ? fabricOf(older, false)
       : null;
   }
 }
 
-function versioned({ bytes, version }: { bytes: number; version: number }): Buffer {
-  const struct = Buffer.alloc(bytes);
-  struct.writeUInt32LE(version, 0);
-  return struct;
-}
-
 /** By the values of nvml.h. */
-const ENVIRONMENTS = ['unavailable', 'simulation', 'production'] as const;
-const MULTI_GPU_MODES = ['none', 'protected-pcie', 'nvlink-encryption'] as const;
 const FABRIC_STATES = ['unsupported', 'not-started', 'in-progress', 'completed'] as const;
 const SUMMARIES = [null, 'healthy', 'unhealthy', 'limited'] as const;
 
-type Confidential = NonNullable<MachineObservation['confidential']>;
-
 /** Protected PCIe leaves the feature at 0. */
-function confidentialOf(
-  struct: Buffer,
-  at: { environment: number; ccFeature: number; devTools: number },
-  multiGpuMode: Confidential['multiGpuMode'],
-): Confidential {
+function confidentialOf(settings: NvmlSettings): MachineObservation['confidential'] {
+  const { environment, ccFeature, devTools, multiGpuMode } = settings;
   return {
-    environment: ENVIRONMENTS[struct.readUInt32LE(at.environment)] ?? 'unknown',
-    isOn: struct.readUInt32LE(at.ccFeature) !== 0 || multiGpuMode === 'protected-pcie',
-    isDevTools: struct.readUInt32LE(at.devTools) !== 0,
+    environment,
+    isOn: ccFeature !== 0 || multiGpuMode === 'protected-pcie',
+    isDevTools: devTools,
     multiGpuMode,
   };
 }

@@ -251,10 +251,18 @@ describe('hostile row state', () => {
           pageTable,
           tokenRows: rows,
           positions,
-          ...{ layer: 0, layers: 1, kvHeads, headDim, pageTokens, pagesPerRow: 4 },
+          layer: 0,
+          layers: 1,
+          kvHeads,
+          headDim,
+          pageTokens,
+          pagesPerRow: 4,
           qkv: new Float32Array(6 * (heads + 2 * kvHeads) * headDim).fill(1),
           out: new Float32Array(6 * heads * headDim),
-          ...{ count: 6, heads, scale: 1, window: 0 },
+          count: 6,
+          heads,
+          scale: 1,
+          window: 0,
         };
         const rope = new Float32Array(64);
         ropeWriteKv({ ...args, queryNorm: null, keyNorm: null, epsilon: 0, rope }, WHOLE);

@@ -1,4 +1,5 @@
-import { type Device, openCpuDevice, openUploader, type Slice, slice } from '@bridgekeeper/device';
+import { type Device, openCpuDevice, type Slice, slice } from '@bridgekeeper/device';
+import { openUploader } from '@bridgekeeper/device/threads';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ModelError } from '../../models/errors.ts';
 import { ChunkUploads } from './chunk-uploads.ts';

@@ -1,0 +1,81 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { COMMAND_HEADER, COMMAND_HEADER_WORDS, ROW } from '../../row-layout.ts';
+import {
+  KERNEL_UNITS,
+  type KernelDefines,
+  type KernelUnit,
+  kernelProgram,
+  rowLayoutHeader,
+} from './kernel-source.ts';
+
+const UNITS = Object.keys(KERNEL_UNITS) as KernelUnit[];
+const HEADS = [
+  { HEAD_DIM: 80, KV_FORMAT: 0 },
+  { HEAD_DIM: 128, KV_FORMAT: 1 },
+];
+const SKINNY = { WARPGROUPS: 2, RING_STAGES: 4, MIN_BLOCKS: 1 };
+/** What some of the units are compiled for. */
+const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> = {
+  linear: [
+    { LINE_COUNT: 1, FORMAT: 0 },
+    { LINE_COUNT: 3, FORMAT: 1 },
+  ],
+  'linear-skinny': [
+    { ...SKINNY, LINE_TILE: 8, FORMAT: 0 },
+    { ...SKINNY, LINE_TILE: 64, FORMAT: 1 },
+  ],
+  rope: HEADS,
+  'attention-decode': [
+    { ...HEADS[0]!, GROUP: 1, PAGE_TOKENS: 24, DECODE_WARPS: 8 },
+    { ...HEADS[1]!, GROUP: 8, PAGE_TOKENS: 16, DECODE_WARPS: 4 },
+  ],
+  'attention-prefill': HEADS,
+  'attention-prefill-hopper': HEADS,
+};
+const hasNvcc = spawnSync('nvcc', ['--version']).status === 0;
+
+describe('kernel sources', () => {
+  it('get the row layout under the names of row-layout.ts', () => {
+    const header = rowLayoutHeader();
+    expect(header).toContain(`constexpr int COMMAND_HEADER_WORDS = ${COMMAND_HEADER_WORDS};`);
+    expect(header).toContain(`constexpr int WORDS = ${COMMAND_HEADER.WORDS};`);
+    expect(header).toMatch(/namespace ROW \{\nconstexpr int ACTIVE = 0;/);
+    expect(header).toContain(`constexpr int STOP_IDS = ${ROW.STOP_IDS};`);
+  });
+
+  it.each(UNITS)('%s.cu defines its kernels and includes only what it is given', (unit) => {
+    const { source, headers } = kernelProgram(unit, 'sm_90a');
+    for (const name of KERNEL_UNITS[unit]) expect(source).toMatch(new RegExp(`\\b${name}\\(`));
+    expect(source.match(/extern "C" __global__/g)).toHaveLength(KERNEL_UNITS[unit].length);
+    for (const text of [source, ...Object.values(headers)]) {
+      for (const [, included] of text.matchAll(/#include ["<](.+)[">]/g)) {
+        expect(Object.keys(headers)).toContain(included);
+      }
+    }
+  });
+
+  // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them
+  // too.
+  it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
+    const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
+    try {
+      for (const defines of VARIANTS[unit] ?? [{}]) {
+        const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
+        const files = { ...headers, 'unit.cu': source };
+        for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+        const flags = options.filter((option) => option.startsWith('-D'));
+        const target = ['-arch=compute_90a', '-std=c++17', '-Werror', 'all-warnings', '--ptx'];
+        const output = ['-o', join(folder, 'unit.ptx'), join(folder, 'unit.cu')];
+        const result = spawnSync('nvcc', [...target, ...flags, ...output], { encoding: 'utf8' });
+        expect(result.stderr).toBe('');
+        expect(result.status).toBe(0);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

@@ -1,0 +1,69 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import type { Program } from '@bridgekeeper/native';
+import * as layout from '../../row-layout.ts';
+
+/** The translation units, and the kernels of each. */
+export const KERNEL_UNITS = {
+  rows: ['apply_command', 'begin_decode', 'advance'],
+  layers: [
+    ...(['embed', 'rms_norm', 'silu_mul'] as const),
+    ...(['select_lines', 'fill_uniform', 'matmul_any'] as const),
+  ],
+  linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
+  'linear-skinny': ['linear_skinny'],
+  'linear-widen': ['widen_fp8'],
+  rope: ['rope_write_kv'],
+  'attention-decode': ['attention_decode'],
+  'attention-prefill': ['attention_prefill'],
+  'attention-prefill-hopper': ['attention_prefill_hopper'],
+  sampling: ['sample', 'prompt_logprobs'],
+  place: ['place_lines', 'place_transposed'],
+  digest: ['checksum_parts', 'checksum_total', 'hash_pieces'],
+} as const;
+export type KernelUnit = keyof typeof KERNEL_UNITS;
+export type KernelName = (typeof KERNEL_UNITS)[KernelUnit][number];
+
+const FOLDER = new URL('../../../kernels/', import.meta.url);
+const HEADERS = readdirSync(FOLDER).filter((name) => name.endsWith('.cuh'));
+
+/** Names fixed when a unit is compiled: `HEAD_DIM` and the like. */
+export type KernelDefines = Readonly<Record<string, number>>;
+
+/** What NVRTC compiles for a unit. `architecture` is a machine's own: `sm_90a`. */
+export function kernelProgram(
+  unit: KernelUnit,
+  architecture: string,
+  defines: KernelDefines = {},
+): Program {
+  return {
+    name: `${unit}.cu`,
+    source: readKernel(`${unit}.cu`),
+    headers: {
+      'row-layout.h': rowLayoutHeader(),
+      ...Object.fromEntries(HEADERS.map((name) => [name, readKernel(name)])),
+    },
+    options: [
+      `--gpu-architecture=${architecture}`,
+      '-std=c++17',
+      '-default-device',
+      ...Object.entries(defines).map(([name, value]) => `-D${name}=${value}`),
+    ],
+  };
+}
+
+function readKernel(name: string): string {
+  return readFileSync(new URL(name, FOLDER), 'utf8');
+}
+
+/** row-layout.ts as C++: `ROW.ACTIVE` is `ROW::ACTIVE`, `MAX_BIAS` keeps its name. */
+export function rowLayoutHeader(): string {
+  const lines = ['#pragma once'];
+  const constant = (name: string, value: number) => `constexpr int ${name} = ${value};`;
+  for (const [name, value] of Object.entries(layout)) {
+    if (typeof value === 'number') lines.push(constant(name, value));
+    if (typeof value !== 'object') continue;
+    const fields = Object.entries(value).map(([field, word]) => constant(field, word));
+    lines.push(`namespace ${name} {`, ...fields, '}');
+  }
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,92 @@
+import type { ElementType } from '../../device.ts';
+import type { OpArgs } from '../../ops.ts';
+import type { KernelName } from '../kernels/kernel-source.ts';
+import type { LaunchShape } from '../launch/launch-configuration.ts';
+import type { Launcher } from '../launch/launcher.ts';
+import type { LinearOperands } from './linear-operations.ts';
+
+/** Lines up to which weights are streamed past them: beyond, tensor cores pay. */
+export const STREAM_LINES = 4;
+
+const E = 2;
+/** As linear.cu has them. */
+const CHUNK_BYTES = 2048;
+const GROUP_ROWS = 16;
+const STAGE_BYTES = GROUP_ROWS * (CHUNK_BYTES + 64);
+const LINE_PADDING_BYTES = 64;
+const THREADS = 288;
+const MIN_STAGES = 2;
+const MAX_STAGES = 16;
+/** So many stages before a block's last one the next kernel may start. */
+const STEPS_LEFT = 3;
+/** Shared memory that the kernel declares. */
+const DECLARED_BYTES = 8_704;
+/** What a block can have beside that. */
+const SHARED_BYTES = 232_448 - DECLARED_BYTES;
+/** What a block takes where it need not take more: blocks of two kernels fit a multiprocessor. */
+const SHARED_GOAL_BYTES = 150 * 1024 - DECLARED_BYTES;
+
+/** What of a linear operation decides how it is streamed. */
+export type StreamSizes = Pick<
+  OpArgs['linear'],
+  'count' | 'inputs' | 'outputs' | 'epilogue' | 'format' | 'blockInputs'
+>;
+
+/** Whether linear.cu takes an operation, by the limits that it names. */
+export function canStream(sizes: StreamSizes): boolean {
+  const { count, inputs, format, blockInputs } = sizes;
+  const isAligned = inputs % (format === 'element' ? 8 : 16) === 0;
+  const hasWholeBlocks = format === 'element' || blockInputs >= inputs || blockInputs % 128 === 0;
+  if (count > STREAM_LINES || !isAligned || !hasWholeBlocks) return false;
+  return inputBytes(sizes) + MIN_STAGES * STAGE_BYTES <= SHARED_BYTES;
+}
+
+/** Grid, shared memory and depth of the ring for an operation that `canStream`. */
+export function streamShape(
+  sizes: StreamSizes,
+  multiprocessors: number,
+): LaunchShape & { readonly stages: number } {
+  const { outputs, epilogue } = sizes;
+  const units = epilogue === 'gate' ? outputs / 2 : outputs;
+  const groupUnits = epilogue === 'gate' ? GROUP_ROWS / 2 : GROUP_ROWS;
+  const blocks = Math.min(multiprocessors, Math.ceil(units / groupUnits));
+  const steps = Math.ceil(Math.ceil(units / blocks) / groupUnits) * chunksOf(sizes);
+  const held = inputBytes(sizes);
+  const fitting = Math.max(Math.floor((SHARED_GOAL_BYTES - held) / STAGE_BYTES), MIN_STAGES);
+  const stages = Math.min(steps, fitting, MAX_STAGES);
+  return { grid: [blocks], threads: THREADS, sharedBytes: stages * STAGE_BYTES + held, stages };
+}
+
+function chunksOf({ inputs, format }: StreamSizes): number {
+  return Math.ceil((inputs * (format === 'element' ? E : 1)) / CHUNK_BYTES);
+}
+
+/** The input lines, as bf16, padded to whole chunks; beside FP8 with room between its words. */
+function inputBytes(sizes: StreamSizes): number {
+  const isFp8 = sizes.format !== 'element';
+  const padded = (chunksOf(sizes) * CHUNK_BYTES) / (isFp8 ? 1 : E);
+  const line = Math.ceil((padded * E + (isFp8 ? padded / 32 : 0)) / 128) * 128;
+  return sizes.count * (line + LINE_PADDING_BYTES);
+}
+
+export function launchStreamed(
+  launcher: Launcher,
+  args: OpArgs['linear'],
+  { input, weight, scales, bias, norm, out }: LinearOperands,
+): void {
+  const { count, inputs, outputs, blockInputs, blockOutputs, epsilon, format } = args;
+  const shape = streamShape(args, launcher.core.multiprocessors);
+  const block = launcher.parameters
+    .pointers(input, weight, scales, bias, norm, out)
+    .ints(inputs, outputs, blockInputs, blockOutputs)
+    .floats(epsilon)
+    .ints(shape.stages, STEPS_LEFT);
+  const defines = { LINE_COUNT: count, FORMAT: format === 'element' ? 0 : 1 };
+  launcher.launch(kernelOf(args.epilogue, args.outType), shape, block, defines);
+}
+
+function kernelOf(epilogue: OpArgs['linear']['epilogue'], outType: ElementType): KernelName {
+  if (epilogue === 'add') return 'linear_add';
+  if (epilogue === 'gate') return 'linear_gate';
+  return outType === 'f32' ? 'linear_store_f32' : 'linear_store';
+}

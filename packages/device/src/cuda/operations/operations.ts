@@ -1,0 +1,46 @@
+import type { OpArgs, OpName } from '../../ops.ts';
+import type { Launcher } from '../launch/launcher.ts';
+import { launchLinear } from '../matmul/linear-operations.ts';
+import { launchAttention } from './attention.ts';
+import { launchChecksum, launchHashTree } from './digests.ts';
+import { launchCopy, launchEmbed, launchFillUniform, launchSelect } from './layer-operations.ts';
+import { launchPlace } from './place.ts';
+import {
+  launchAdvance,
+  launchApplyCommand,
+  launchBeginDecode,
+  launchPromptLogprobs,
+  launchSample,
+} from './row-operations.ts';
+
+type Launch<Name extends OpName> = (launcher: Launcher, args: OpArgs[Name]) => void;
+
+/** The catalogue of ops.ts as kernel launches. */
+const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
+  'apply-command': launchApplyCommand,
+  'begin-decode': launchBeginDecode,
+  embed: launchEmbed,
+  copy: launchCopy,
+  linear: launchLinear,
+  attention: launchAttention,
+  select: launchSelect,
+  sample: launchSample,
+  advance: launchAdvance,
+  'prompt-logprobs': launchPromptLogprobs,
+  'fill-uniform': launchFillUniform,
+  place: launchPlace,
+  checksum: launchChecksum,
+  'hash-tree': launchHashTree,
+};
+
+/**
+ * Puts one operation on the launcher's stream. Throws DeviceError `bad-argument` before it launches
+ * anything.
+ */
+export function launchOperation<Name extends OpName>(
+  launcher: Launcher,
+  name: Name,
+  args: OpArgs[Name],
+): void {
+  LAUNCHES[name](launcher, args);
+}

@@ -1,0 +1,103 @@
+import { targetList } from '../../command-targets.ts';
+import type { Slice } from '../../device.ts';
+import type { OpArgs } from '../../ops.ts';
+import {
+  COMMAND_HEADER_WORDS,
+  LOGPROB_WORDS,
+  MAX_BIAS,
+  RECORD_WORDS,
+  ROW_WORDS,
+  resultSlotWords,
+} from '../../row-layout.ts';
+import type { Launcher } from '../launch/launcher.ts';
+
+const WORD = 4;
+const THREADS = 256;
+/** THREADS of select.cuh. */
+const SAMPLE_THREADS = 1024;
+/** Records take turns on this many blocks. */
+const MAX_COMMAND_BLOCKS = 512;
+
+const rowsIn = (rows: Slice) => Math.floor(rows.bytes / (ROW_WORDS * WORD));
+const countRowsIn = (counts: Slice, vocab: number) => Math.floor(counts.bytes / (vocab * WORD));
+
+export function launchApplyCommand(launcher: Launcher, args: OpArgs['apply-command']): void {
+  const { command, counts, vocab } = args;
+  const targets = targetList(args);
+  const commandWords = Math.floor(command.bytes / WORD);
+  const room = Math.floor((commandWords - COMMAND_HEADER_WORDS) / RECORD_WORDS);
+  const maxRecords = Math.max(0, Math.min(args.maxRecords, room));
+  const block = launcher.parameters
+    .pointers(...targets.map((target) => launcher.address('a target of a command', target, 0)))
+    .ints(...targets.map((target) => Math.floor(target.bytes / WORD)))
+    .pointers(
+      launcher.address('command', command, COMMAND_HEADER_WORDS * WORD),
+      launcher.address('counts of apply-command', counts, 0),
+    )
+    .ints(commandWords, maxRecords, countRowsIn(counts, vocab), vocab);
+  const blocks = Math.min(maxRecords, MAX_COMMAND_BLOCKS);
+  launcher.launch('apply_command', { grid: [blocks], threads: THREADS }, block);
+}
+
+export function launchBeginDecode(launcher: Launcher, args: OpArgs['begin-decode']): void {
+  const { count } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('rows of begin-decode', args.rows, 0),
+      launcher.address('decodeRows of begin-decode', args.decodeRows, count * WORD),
+      launcher.address('tokens of begin-decode', args.tokens, count * WORD),
+      launcher.address('tokenRows of begin-decode', args.tokenRows, count * WORD),
+      launcher.address('positions of begin-decode', args.positions, count * WORD),
+    )
+    .ints(rowsIn(args.rows), count);
+  launcher.launch('begin_decode', { grid: [Math.ceil(count / THREADS)], threads: THREADS }, block);
+}
+
+export function launchAdvance(launcher: Launcher, args: OpArgs['advance']): void {
+  const { count, vocab, ringSlots, ringLines } = args;
+  const ringBytes = ringSlots * resultSlotWords(ringLines) * WORD;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('rows of advance', args.rows, 0),
+      launcher.address('control of advance', args.control, WORD),
+      launcher.address('lineRows of advance', args.lineRows, count * WORD),
+      launcher.address('sampled of advance', args.sampled, count * WORD),
+      launcher.address('counts of advance', args.counts, 0),
+      launcher.address('results of advance', args.results, ringBytes),
+    )
+    .ints(rowsIn(args.rows), countRowsIn(args.counts, vocab), count, vocab, ringSlots, ringLines);
+  launcher.launch('advance', { grid: [1], threads: THREADS }, block);
+}
+
+export function launchSample(launcher: Launcher, args: OpArgs['sample']): void {
+  const { count, vocab, ringSlots, ringLines } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('rows of sample', args.rows, 0),
+      launcher.address('control of sample', args.control, WORD),
+      launcher.address('lineRows of sample', args.lineRows, count * WORD),
+      launcher.address('logits of sample', args.logits, count * vocab * WORD),
+      launcher.address('counts of sample', args.counts, 0),
+      launcher.address('bias of sample', args.bias, rowsIn(args.rows) * MAX_BIAS * 2 * WORD),
+      launcher.address('sampled of sample', args.sampled, count * WORD),
+      launcher.address(
+        'logprobs of sample',
+        args.logprobs,
+        ringSlots * ringLines * LOGPROB_WORDS * WORD,
+      ),
+    )
+    .ints(rowsIn(args.rows), countRowsIn(args.counts, vocab), vocab, ringSlots, ringLines);
+  launcher.launch('sample', { grid: [count], threads: SAMPLE_THREADS }, block);
+}
+
+export function launchPromptLogprobs(launcher: Launcher, args: OpArgs['prompt-logprobs']): void {
+  const { count, vocab } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('logits of prompt-logprobs', args.logits, count * vocab * WORD),
+      launcher.address('targets of prompt-logprobs', args.targets, count * WORD),
+      launcher.address('out of prompt-logprobs', args.out, count * LOGPROB_WORDS * WORD),
+    )
+    .ints(vocab);
+  launcher.launch('prompt_logprobs', { grid: [count], threads: SAMPLE_THREADS }, block);
+}

@@ -1,0 +1,129 @@
+import { join } from 'node:path';
+import {
+  CUBLASLT_SIGNATURES,
+  DRIVER_SIGNATURES,
+  OutCell,
+  openNativeLibrary,
+} from '@bridgekeeper/native';
+import { compileLibrary } from '@bridgekeeper/native/testing';
+
+/** What a stub GPU counted. In the order of its `stubRead`. */
+const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompiledAtOnce'] as const;
+export type StubFact = (typeof FACTS)[number];
+
+/**
+ * libcuda, NVRTC and cuBLASLt as compiled stubs: a Hopper GPU of 80 GB whose memory is real, whose
+ * copies are made when they are issued, and whose kernels and library products do nothing. For
+ * tests of everything around kernels where no GPU is.
+ */
+export interface StubGpu {
+  readonly driverPath: string;
+  readonly nvrtcPath: string;
+  /** For LD_LIBRARY_PATH: where NVRTC and cuBLASLt are found. */
+  readonly folder: string;
+  read(fact: StubFact): number;
+}
+
+const GIVES_HANDLE = [
+  ...(['cuDevicePrimaryCtxRetain', 'cuCtxCreate_v2', 'cuStreamCreateWithPriority'] as const),
+  ...(['cuEventCreate', 'cuModuleLoadData'] as const),
+];
+
+const DRIVER_BODIES: Readonly<Record<string, string>> = {
+  cuDriverGetVersion: '(int* v) { *v = 13000; return 0; }',
+  cuDeviceGetCount: '(int* n) { *n = 1; return 0; }',
+  cuDeviceGetName: '(char* t, int n, int d) { strcpy(t, "Stub"); return 0; }',
+  // Compute capability 9.0, 132 multiprocessors.
+  cuDeviceGetAttribute:
+    '(int* v, int w, int d) { *v = w == 75 ? 9 : w == 76 ? 0 : w == 16 ? 132 : 1; return 0; }',
+  cuMemGetInfo_v2: '(u64* f, u64* t) { *f = 80000000000ull; *t = 85000000000ull; return 0; }',
+  cuMemAlloc_v2:
+    '(void** p, u64 n) { return n > 1ull << 34 || posix_memalign(p, 256, n) ? 2 : 0; }',
+  cuMemFree_v2: '(void* p) { free(p); return 0; }',
+  cuMemHostAlloc: '(void** p, u64 n, int f) { return posix_memalign(p, 4096, n) ? 2 : 0; }',
+  cuMemFreeHost: '(void* p) { free(p); return 0; }',
+  cuMemsetD8Async: '(void* p, int v, u64 n, u64 s) { memset(p, v, n); return 0; }',
+  cuMemcpyHtoDAsync_v2: '(void* d, void* h, u64 n, u64 s) { memcpy(d, h, n); return 0; }',
+  cuMemcpyDtoHAsync_v2: '(void* h, void* d, u64 n, u64 s) { memcpy(h, d, n); return 0; }',
+  cuMemcpyDtoDAsync_v2: '(void* t, void* f, u64 n, u64 s) { memcpy(t, f, n); return 0; }',
+  cuModuleGetFunction: '(u64* f, u64 m, const char* n) { *f = ++handles; return 0; }',
+  cuStreamEndCapture: '(u64 s, u64* g) { *g = ++handles; return 0; }',
+  cuGraphInstantiateWithFlags: '(u64* e, u64 g, u64 f) { *e = ++handles; return 0; }',
+  cuLaunchKernelEx: '() { __sync_add_and_fetch(&launches, 1); return 0; }',
+  ...Object.fromEntries(
+    GIVES_HANDLE.map((name) => [name, '(u64* p) { *p = ++handles; return 0; }']),
+  ),
+};
+
+function driverSource(): string {
+  const functions = Object.keys(DRIVER_SIGNATURES).map(
+    (name) => `int ${name}${DRIVER_BODIES[name] ?? '() { return 0; }'}`,
+  );
+  return [
+    '#include <stdlib.h>\n#include <string.h>',
+    'typedef unsigned long long u64; static u64 handles; static int launches;',
+    ...functions,
+    'int stubRead(int fact, int* out) { *out = launches; return 0; }',
+  ].join('\n');
+}
+
+/**
+ * Compiles anything to three bytes, and sees on which threads, and how many at once: each waits a
+ * moment for another.
+ */
+const NVRTC_SOURCE = `
+#include <sys/syscall.h>
+#include <unistd.h>
+static long caller;
+static int onCaller, elsewhere, running, most;
+int nvrtcVersion(int* a, int* b) { *a = 13; *b = 0; return 0; }
+int nvrtcCreateProgram(void** p, const char* s, const char* n, int c, void* h, void* i)
+{ *p = (void*)1; caller = syscall(SYS_gettid); return 0; }
+int nvrtcDestroyProgram(void** p) { return 0; }
+int nvrtcCompileProgram(void* p, int n, void* o) {
+  int now = __sync_add_and_fetch(&running, 1);
+  if (now > most) most = now;
+  for (int i = 0; i < 20 && most < 2; i++) usleep(10000);
+  __sync_sub_and_fetch(&running, 1);
+  __sync_add_and_fetch(syscall(SYS_gettid) == caller ? &onCaller : &elsewhere, 1);
+  return 0;
+}
+int nvrtcGetCUBINSize(void* p, unsigned long* n) { *n = 3; return 0; }
+int nvrtcGetCUBIN(void* p, char* c) { c[0] = 1; c[1] = 2; c[2] = 3; return 0; }
+int nvrtcGetProgramLogSize(void* p, unsigned long* n) { *n = 1; return 0; }
+int nvrtcGetProgramLog(void* p, char* c) { c[0] = 0; return 0; }
+int stubRead(int fact, int* out)
+{ *out = fact == 1 ? onCaller : fact == 2 ? elsewhere : most; return 0; }
+`;
+
+/** Supports no product: each is then a kernel of ours. */
+function cublasLtSource(): string {
+  const results: Readonly<Record<string, number>> = {
+    cublasLtGetVersion: 130_100,
+    cublasLtMatmulAlgoGetHeuristic: 15,
+  };
+  return Object.keys(CUBLASLT_SIGNATURES)
+    .map((name) => `unsigned long ${name}() { return ${results[name] ?? 0}; }`)
+    .join('\n');
+}
+
+/** Compiles the stubs into `folder`. */
+export function compileStubGpu(folder: string): StubGpu {
+  const driverPath = compileLibrary(folder, 'cuda', driverSource());
+  const nvrtcPath = compileLibrary(folder, 'nvrtc', NVRTC_SOURCE, '.so.13');
+  compileLibrary(folder, 'cublasLt', cublasLtSource(), '.so.13');
+  const [driver, nvrtc] = [driverPath, nvrtcPath].map((path) =>
+    openNativeLibrary(path).bind({ stubRead: ['i32', 'pointer'] }),
+  );
+  return {
+    driverPath: join(folder, 'libcuda.so'),
+    nvrtcPath,
+    folder,
+    read: (fact) => {
+      const cell = new OutCell();
+      const index = FACTS.indexOf(fact);
+      (index === 0 ? driver : nvrtc)!.stubRead(index, cell.bytes);
+      return cell.i32;
+    },
+  };
+}

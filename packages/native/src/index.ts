@@ -1,0 +1,27 @@
+export { CUBLASLT_SIGNATURES, CublasLt, LT } from './cublaslt.ts';
+export { CUDA, DRIVER_LIBRARY, DRIVER_SIGNATURES, Driver } from './driver.ts';
+export { NativeError } from './errors.ts';
+export {
+  CUBLASLT_LIBRARY,
+  findLibrary,
+  hostEnvironment,
+  type LibraryWanted,
+  NVRTC_LIBRARY,
+} from './libraries.ts';
+export {
+  addressOf,
+  OutCell,
+  openNativeLibrary,
+  viewNative,
+} from './library.ts';
+export {
+  describeStatus,
+  isAbsent,
+  NVML,
+  Nvml,
+  type NvmlFunction,
+  type NvmlSettings,
+  type NvmlText,
+} from './nvml.ts';
+export { CERTIFICATE, FABRIC, PROCESS_INFO, REPORT, structOf } from './nvml-layout.ts';
+export { Nvrtc, type Program } from './nvrtc.ts';
