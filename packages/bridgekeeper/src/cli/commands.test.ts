@@ -61,7 +61,7 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
   });
 
   test('refuses a bad value of every variable with 2, and names it', async () => {
-    for (const [name, { isSetting }] of flags) {
+    for (const [name, { isSetting }] of Object.entries(command.flags)) {
       if (!isSetting) continue;
       const variable = `BRIDGEKEEPER_${flagOf(name).replaceAll('-', '_').toUpperCase()}`;
       const { code, err } = await run(wordsOf(command), { [variable]: '' });
