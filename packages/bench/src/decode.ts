@@ -1,37 +1,23 @@
 import { decodeWork, fitsKv, measureDecode } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
-import { integer, UsageError } from '@bridgekeeper/server';
-import {
-  counts,
-  countsOf,
-  ROOFLINE_PARAMETERS,
-  type RooflineBench,
-  type RooflineValues,
-  runOf,
-  withModel,
-} from './roofline.ts';
+import { flag, integer, UsageError, type Values } from '@bridgekeeper/server';
+import { counts, ROOFLINE_FLAGS, type RooflineBench, runOf, withModel } from './roofline.ts';
 import type { Suite } from './suite.ts';
 
-interface Values extends RooflineValues {
-  readonly batch: readonly string[];
-  readonly 'context-tokens': readonly string[];
-  readonly steps: number;
-}
+const FLAGS = {
+  ...ROOFLINE_FLAGS,
+  batch: flag(counts(4096), [1, 8], 'rows of a step'),
+  contextTokens: flag(counts(2 ** 20), [128], 'tokens in each context'),
+  steps: flag(integer(1, 4096), 64, 'steps of one measurement'),
+};
 
 /** Captured decode steps on the bare device, against the time that their bytes take at best. */
-export const DECODE_SUITE: Suite = {
+export const DECODE_SUITE: Suite<typeof FLAGS> = {
   name: 'decode',
   summary: 'time of a decode step against its two floors: bytes and operations',
-  parameters: {
-    ...ROOFLINE_PARAMETERS,
-    batch: { kind: counts, default: '1,8', help: 'rows of a step' },
-    'context-tokens': { kind: counts, default: '128', help: 'tokens in each context' },
-    steps: { kind: integer(1, 4096), default: '64', help: 'steps of one measurement' },
-  },
-  async run(given, progress) {
-    const values = given as unknown as Values;
-    const batches = countsOf('batch', values.batch, 4096);
-    const contexts = countsOf('context-tokens', values['context-tokens'], 2 ** 20);
+  flags: FLAGS,
+  async run(values, progress) {
+    const { batch: batches, contextTokens: contexts } = values;
     const sizes = {
       maxRows: Math.max(...batches, 1),
       maxBatchTokens: Math.max(512, ...batches),
@@ -59,7 +45,7 @@ export const DECODE_SUITE: Suite = {
 
 async function measure(
   bench: RooflineBench,
-  { steps, repeats }: Values,
+  { steps, repeats }: Values<typeof FLAGS>,
   batch: number,
   contextTokens: number,
 ): Promise<MeasuredRun> {

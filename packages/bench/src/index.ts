@@ -1,4 +1,3 @@
 export { BenchError } from './errors.ts';
-export { type GivenFlags, runSuite } from './run-suite.ts';
-export type { SuiteParameter } from './suite.ts';
+export { runSuite, suiteFlags } from './run-suite.ts';
 export { SUITES } from './suites.ts';

@@ -14,17 +14,19 @@ import {
   chooseLaw,
   configureEngine,
   type EngineConfig,
+  flag,
   integer,
   lawName,
+  listOf,
   measuredDevice,
-  number,
-  resolveSettings,
+  readSealPolicy,
   SETTINGS,
+  type Settings,
+  settingsWith,
   text,
-  texts,
-  UsageError,
+  type Values,
 } from '@bridgekeeper/server';
-import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
+import { SEAL_FLAGS } from './seal.ts';
 import type { Suite, SuiteResult } from './suite.ts';
 
 /** A closed loop of equal requests: as many at a time as `concurrency`. */
@@ -46,22 +48,25 @@ interface Observed {
   readonly after: EngineStats;
 }
 
-interface Values extends SealValues {
-  readonly model: string;
-  readonly 'load-format': string;
-  readonly device: string;
-  readonly gpu: string;
-  readonly law: readonly string[];
-  readonly policy: readonly string[];
-  readonly concurrency: readonly string[];
-  readonly 'prompt-tokens': number;
-  readonly 'output-tokens': number;
-  readonly 'inter-token-limit-ms': number;
-  readonly repeats: number;
-}
+const FLAGS = {
+  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
+  device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
+  gpu: flag(text('name'), 'law', 'reference profile of a modelled GPU'),
+  law: flag(listOf('laws', SETTINGS.law.kind), ['auto'], 'laws, separated by commas'),
+  policy: flag(listOf('policies', SETTINGS.policy.kind), POLICY_NAMES, 'step policies'),
+  concurrency: flag(listOf('n,n', integer(1, 65536)), [1, 8], 'requests at a time'),
+  promptTokens: flag(integer(1, 2 ** 20), 32, 'tokens of each prompt'),
+  outputTokens: flag(integer(1, 2 ** 20), 128, 'tokens of each answer'),
+  interTokenLimitMs: flag(SETTINGS.interTokenLimitMs.kind, 50, 'longest burst'),
+  repeats: flag(integer(1, 100), 3, 'measurements of each'),
+  ...SEAL_FLAGS,
+};
+
+type PoliciesValues = Values<typeof FLAGS>;
 
 /** Step policies under laws, side by side in one run, without HTTP. */
-export const POLICIES_SUITE: Suite = {
+export const POLICIES_SUITE: Suite<typeof FLAGS> = {
   name: 'policies',
   summary: 'throughput, bursts and crossings by policy, law and concurrency, without HTTP',
   plot: {
@@ -71,67 +76,41 @@ export const POLICIES_SUITE: Suite = {
     colour: 'policy',
     dash: 'law',
   },
-  parameters: {
-    model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
-    'load-format': { kind: SETTINGS.loadFormat.kind, default: 'auto', help: 'auto or dummy' },
-    device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
-    gpu: { kind: text('name'), default: 'law', help: 'reference profile of a modelled GPU' },
-    law: { kind: texts('laws'), default: 'auto', help: 'laws, separated by commas' },
-    policy: { kind: texts('policies'), default: POLICY_NAMES.join(), help: 'step policies' },
-    concurrency: { kind: texts('n,n'), default: '1,8', help: 'requests at a time' },
-    'prompt-tokens': { kind: integer(1, 2 ** 20), default: '32', help: 'tokens of each prompt' },
-    'output-tokens': { kind: integer(1, 2 ** 20), default: '128', help: 'tokens of each answer' },
-    'inter-token-limit-ms': { kind: number(1, 10000), default: '50', help: 'longest burst' },
-    repeats: { kind: integer(1, 100), default: '3', help: 'measurements of each' },
-    ...SEAL_PARAMETERS,
-  },
+  flags: FLAGS,
   async run(values, progress) {
-    const wanted = values as unknown as Values;
-    const seal = await sealPolicyOf(wanted);
-    const loads = wanted.concurrency.map((each) => loadOf(each, wanted));
+    const { concurrency, promptTokens, outputTokens } = values;
+    const seal = await readSealPolicy(values);
+    const loads = concurrency.map((requests) => {
+      return { concurrency: requests, requests, promptTokens, outputTokens };
+    });
     const outputs: Outputs = new Map();
     const results: SuiteResult[] = [];
-    for (const law of wanted.law) {
-      for (const policy of wanted.policy) {
-        const config = configOf(wanted, { law, policy }, loads, seal);
-        results.push(await benchPolicy(config, loads, wanted.repeats, outputs, progress));
+    for (const law of values.law) {
+      for (const policy of values.policy) {
+        const config = configOf(values, { law, policy }, loads, seal);
+        results.push(await benchPolicy(config, loads, values.repeats, outputs, progress));
       }
     }
     return { device: results[0]!.device, runs: results.flatMap((result) => result.runs) };
   },
 };
 
-function loadOf(concurrency: string, values: Values): Load {
-  const requests = Number(concurrency);
-  if (!Number.isInteger(requests) || requests < 1 || requests > 65536) {
-    throw new UsageError('bad-value', `--concurrency: ${concurrency} is not a whole number`);
-  }
-  return {
-    concurrency: requests,
-    requests,
-    promptTokens: values['prompt-tokens'],
-    outputTokens: values['output-tokens'],
-  };
-}
-
 function configOf(
-  values: Values,
-  wish: { readonly law: string; readonly policy: string },
+  values: PoliciesValues,
+  way: Pick<Settings, 'law' | 'policy'>,
   loads: readonly Load[],
   seal: SealPolicy,
 ): EngineConfig {
-  const rows = Math.max(...loads.map((load) => load.concurrency));
-  const needed = values['prompt-tokens'] + values['output-tokens'];
-  const flags = {
-    model: values.model,
-    loadFormat: values['load-format'],
-    device: values.device,
-    ...wish,
-    maxNumSeqs: String(rows),
-    maxModelLen: String(needed),
-    interTokenLimitMs: String(values['inter-token-limit-ms']),
-  };
-  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
+  const { model, loadFormat, device, interTokenLimitMs } = values;
+  const settings = settingsWith({
+    model,
+    loadFormat,
+    device,
+    ...way,
+    maxNumSeqs: Math.max(...loads.map((load) => load.concurrency)),
+    maxModelLen: values.promptTokens + values.outputTokens,
+    interTokenLimitMs,
+  });
   const config = configureEngine(settings, seal);
   if (values.gpu === 'law' || config.device.value !== 'model') return config;
   const gpu = chooseLaw(`emulate:${values.gpu}`, 'model');

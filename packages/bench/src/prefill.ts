@@ -1,34 +1,22 @@
 import { measurePrefill, prefillWork } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
-import {
-  counts,
-  countsOf,
-  ROOFLINE_PARAMETERS,
-  type RooflineBench,
-  type RooflineValues,
-  runOf,
-  withModel,
-} from './roofline.ts';
+import { flag } from '@bridgekeeper/server';
+import { counts, ROOFLINE_FLAGS, type RooflineBench, runOf, withModel } from './roofline.ts';
 import type { Suite } from './suite.ts';
 
-interface Values extends RooflineValues {
-  readonly 'chunk-tokens': readonly string[];
-  readonly 'prefix-tokens': readonly string[];
-}
+const FLAGS = {
+  ...ROOFLINE_FLAGS,
+  chunkTokens: flag(counts(2 ** 20), [128], 'tokens of the chunk'),
+  prefixTokens: flag(counts(2 ** 20), [0], 'tokens before it'),
+};
 
 /** Prompt chunks on the bare device, against the rate of a large product. */
-export const PREFILL_SUITE: Suite = {
+export const PREFILL_SUITE: Suite<typeof FLAGS> = {
   name: 'prefill',
   summary: 'time of a prompt chunk against its two floors: bytes and operations',
-  parameters: {
-    ...ROOFLINE_PARAMETERS,
-    'chunk-tokens': { kind: counts, default: '128', help: 'tokens of the chunk' },
-    'prefix-tokens': { kind: counts, default: '0', help: 'tokens before it' },
-  },
-  async run(given, progress) {
-    const values = given as unknown as Values;
-    const chunks = countsOf('chunk-tokens', values['chunk-tokens'], 2 ** 20);
-    const prefixes = countsOf('prefix-tokens', values['prefix-tokens'], 2 ** 20);
+  flags: FLAGS,
+  async run(values, progress) {
+    const { chunkTokens: chunks, prefixTokens: prefixes } = values;
     const longest = Math.max(...chunks, 1);
     const sizes = {
       maxRows: 1,

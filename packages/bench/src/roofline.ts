@@ -12,38 +12,35 @@ import type { MeasuredRun } from '@bridgekeeper/report';
 import {
   configureEngine,
   engineOptions,
+  flag,
   integer,
+  type Kind,
+  listOf,
   measuredDevice,
   openDevice,
-  resolveSettings,
+  readSealPolicy,
   SETTINGS,
+  settingsWith,
   text,
-  texts,
-  UsageError,
+  type Values,
 } from '@bridgekeeper/server';
-import { SEAL_PARAMETERS, type SealValues, sealPolicyOf } from './seal.ts';
-import type { SuiteParameter, SuiteResult } from './suite.ts';
+import { SEAL_FLAGS } from './seal.ts';
+import type { SuiteResult } from './suite.ts';
 
 /** What the suites that measure bare steps have in common. */
-export const ROOFLINE_PARAMETERS = {
-  model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
-  'load-format': { kind: SETTINGS.loadFormat.kind, default: 'auto', help: 'auto or dummy' },
-  device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
-  'kv-cache-dtype': { kind: SETTINGS.kvCacheDtype.kind, default: 'auto', help: 'how KV is stored' },
-  repeats: { kind: integer(1, 100), default: '5', help: 'measurements of each' },
-  ...SEAL_PARAMETERS,
-} satisfies Readonly<Record<string, SuiteParameter>>;
+export const ROOFLINE_FLAGS = {
+  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
+  device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
+  kvCacheDtype: flag(SETTINGS.kvCacheDtype.kind, 'auto', 'how KV is stored'),
+  repeats: flag(integer(1, 100), 5, 'measurements of each'),
+  ...SEAL_FLAGS,
+};
 
-/** A list of whole numbers. */
-export const counts = texts('n,n');
+/** Several sizes to measure. */
+export const counts = (max: number): Kind<readonly number[]> => listOf('n,n', integer(0, max));
 
-export interface RooflineValues extends SealValues {
-  readonly model: string;
-  readonly 'load-format': string;
-  readonly device: string;
-  readonly 'kv-cache-dtype': string;
-  readonly repeats: number;
-}
+export type RooflineValues = Values<typeof ROOFLINE_FLAGS>;
 
 /** What one run of such a suite works with. */
 export interface RooflineBench {
@@ -69,18 +66,18 @@ export async function withModel(
   sizes: RooflineSizes,
   measure: (bench: RooflineBench) => Promise<readonly MeasuredRun[]>,
 ): Promise<SuiteResult> {
-  const flags = {
-    model: values.model,
-    loadFormat: values['load-format'],
-    device: values.device,
-    kvCacheDtype: values['kv-cache-dtype'],
+  const { model: path, loadFormat, device: kind, kvCacheDtype } = values;
+  const settings = settingsWith({
+    model: path,
+    loadFormat,
+    device: kind,
+    kvCacheDtype,
     law: 'off',
-    maxNumSeqs: String(sizes.maxRows),
-    maxNumBatchedTokens: String(sizes.maxBatchTokens),
-    maxModelLen: String(sizes.maxModelTokens),
-  };
-  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  const config = configureEngine(settings, await sealPolicyOf(values));
+    maxNumSeqs: sizes.maxRows,
+    maxNumBatchedTokens: sizes.maxBatchTokens,
+    maxModelLen: sizes.maxModelTokens,
+  });
+  const config = configureEngine(settings, await readSealPolicy(values));
   const device = await openDevice(config);
   try {
     const isGpu = device.info.kind !== 'cpu';
@@ -92,7 +89,7 @@ export async function withModel(
     });
     const model = await prepareModel(engineOptions(config, device));
     const parameters = {
-      model: values.model.split('/').at(-1)!,
+      model: path.split('/').at(-1)!,
       device: config.device.value,
       weights: model.spec.quantization === null ? 'element' : 'fp8-e4m3',
       kv: model.shape.kvFormat,
@@ -132,13 +129,4 @@ export function runOf(
     repeats,
     spread: { stepMs: [minNs / 1e6, maxNs / 1e6] },
   };
-}
-
-/** Parses a list of counts. Throws UsageError. */
-export function countsOf(flag: string, values: readonly string[], most: number): number[] {
-  return values.map((value) => {
-    const count = Number(value);
-    if (Number.isInteger(count) && count >= 0 && count <= most) return count;
-    throw new UsageError('bad-value', `--${flag}: ${value} is no whole number up to ${most}`);
-  });
 }

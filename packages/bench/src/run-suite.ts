@@ -1,11 +1,27 @@
 import { basename, isAbsolute } from 'node:path';
 import { plotRuns, resultDocument, tableOf } from '@bridgekeeper/report';
-import { UsageError } from '@bridgekeeper/server';
+import {
+  type FlagTable,
+  flag,
+  flagOf,
+  onOff,
+  type Resolved,
+  text,
+  type Values,
+} from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { Suite, SuiteIo, SuiteParameter } from './suite.ts';
+import type { Suite, SuiteIo } from './suite.ts';
 
-/** What the command line read, by the flags' names in camel case; `json` and `svg` among them. */
-export type GivenFlags = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+const JSON_FLAG = { json: flag(onOff(), false, 'as one JSON document') };
+const PLOT_FLAGS = {
+  ...JSON_FLAG,
+  svg: flag(text('file'), undefined, 'draw the result into this file'),
+};
+
+/** Every flag of the suite's command. */
+export function suiteFlags({ flags, plot }: Suite): FlagTable {
+  return { ...(plot === undefined ? JSON_FLAG : PLOT_FLAGS), ...flags };
+}
 
 /** Where a result goes besides the files that it is asked into. */
 export interface SuiteOutput extends SuiteIo {
@@ -18,52 +34,32 @@ export interface SuiteOutput extends SuiteIo {
 /** Runs a suite and prints its result; resolves to the exit code. Throws UsageError. */
 export async function runSuite(
   suite: Suite,
-  given: GivenFlags,
+  resolved: Resolved<FlagTable>,
   version: string,
   io: SuiteOutput,
-): Promise<number> {
+): Promise<0 | 1> {
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
-  const values: Record<string, unknown> = {};
-  const words = [`bridgekeeper bench ${suite.name}`];
-  for (const [flag, parameter] of Object.entries(suite.parameters)) {
-    const value = given[flag.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
-    values[flag] = parse(flag, parameter, value);
-    const isGiven = value !== undefined && value !== parameter.default;
-    if (isGiven) words.push(shown(flag, value, parameter));
-  }
-  const { device, runs, text, failure } = await suite.run(values, io.err, io);
-  const context = { version, command: words.join(' '), startedAt };
+  const { json, svg } = resolved.values as Values<typeof PLOT_FLAGS>;
+  const { device, runs, text, failure } = await suite.run(resolved.values, io.err, io);
+  const context = { version, command: commandOf(suite, resolved), startedAt };
   const result = resultDocument(suite.name, context, device, runs);
-  if (suite.plot !== undefined && typeof given.svg === 'string') {
-    io.writeFile(given.svg, plotRuns(runs, suite.plot));
-  }
-  io.out(given.json === true ? JSON.stringify(result, null, 1) : (text ?? tableOf(runs)));
+  if (suite.plot !== undefined && svg !== undefined) io.writeFile(svg, plotRuns(runs, suite.plot));
+  io.out(json ? JSON.stringify(result, null, 1) : (text ?? tableOf(runs)));
   if (failure === undefined) return 0;
   io.err(`bridgekeeper: ${failure}`);
   return 1;
 }
 
-/** Throws UsageError. */
-function parse(
-  flag: string,
-  { kind, default: fallback }: SuiteParameter,
-  value: GivenFlags[string],
-) {
-  const given = value ?? fallback;
-  if (given === undefined) return undefined;
-  const texts = typeof given === 'object' ? given : [String(given)];
-  try {
-    const parsed = texts.map((each) => kind.parse(each));
-    return kind.list ? parsed.flat() : parsed[0];
-  } catch (error) {
-    throw new UsageError('bad-value', `--${flag}: ${(error as Error).message}`);
-  }
-}
-
-/** The flag as a result repeats it: without places of this machine, and without secrets. */
-function shown(flag: string, value: GivenFlags[string], { kind }: SuiteParameter): string {
-  if (typeof value === 'boolean') return value ? `--${flag}` : `--no-${flag}`;
-  if (kind.secret) return `--${flag} ...`;
-  const texts = typeof value === 'object' ? value : [String(value)];
-  return `--${flag} ${texts.map((text) => (isAbsolute(text) ? basename(text) : text)).join(' ')}`;
+/** The command as a result repeats it: without places of this machine, and without secrets. */
+function commandOf({ name, flags }: Suite, { values, given }: Resolved<FlagTable>): string {
+  const words = Object.entries(flags).flatMap(([name, { kind, default: fallback }]) => {
+    const value = given[name];
+    if (value === undefined || String(values[name]) === String(fallback)) return [];
+    const flag = flagOf(name);
+    if (typeof value === 'boolean') return [value ? `--${flag}` : `--no-${flag}`];
+    if (kind.secret) return [`--${flag} ...`];
+    const texts = [value].flat().map((text) => (isAbsolute(text) ? basename(text) : text));
+    return [`--${flag} ${texts.join(' ')}`];
+  });
+  return [`bridgekeeper bench ${name}`, ...words].join(' ');
 }

@@ -1,7 +1,7 @@
 import {
   openLog,
-  resolveSettings,
   SyntheticEngine,
+  settingsWith,
   startServer,
   syntheticStart,
 } from '@bridgekeeper/server';
@@ -23,11 +23,7 @@ const say = (message: SseServerMessage) => process.send?.(message);
 
 async function main(options: SseServerOptions): Promise<void> {
   const { rows, tokens, tokensPerStep, stepMicroseconds } = options;
-  const { settings } = resolveSettings({
-    flags: { port: '0', logLevel: 'warn', receipts: 'off' },
-    environment: {},
-    readFile: () => '',
-  });
+  const settings = settingsWith({ port: 0, logLevel: 'warn', receipts: 'off' });
   const engine = new SyntheticEngine({
     tokensPerStep,
     pace: stepMicroseconds === 0 ? 'free' : stepMicroseconds * 1000,

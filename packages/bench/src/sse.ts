@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { type MeasuredRun, summarise } from '@bridgekeeper/report';
-import { integer } from '@bridgekeeper/server';
+import { flag, integer } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { SseServerMessage, SseServerOptions } from './sse-server.ts';
 import type { Suite } from './suite.ts';
@@ -16,28 +16,25 @@ interface Pass {
   readonly serverCpuSeconds: number;
 }
 
+const FLAGS = {
+  streams: flag(integer(1, 4096), 64, 'streams at a time'),
+  tokens: flag(integer(1, 1e6), 2000, 'tokens of a stream'),
+  tokensPerStep: flag(integer(1, 1024), 1, 'tokens of one event'),
+  stepUs: flag(integer(0, 1e6), 400, 'time between steps; 0: no pause'),
+  repeats: flag(integer(1, 100), 3, 'measured passes, after one that warms'),
+};
+
 /**
  * Tokens a second through HTTP alone: an engine that has its tokens ready, the real server in a
  * process of its own, and a client in this one that reads `streams` answers at a time.
  */
-export const SSE_SUITE: Suite = {
+export const SSE_SUITE: Suite<typeof FLAGS> = {
   name: 'sse',
   summary:
     'streamed tokens a second of the HTTP server, against an engine that emits made-up tokens',
-  parameters: {
-    streams: { kind: integer(1, 4096), default: '64', help: 'streams at a time' },
-    tokens: { kind: integer(1, 1e6), default: '2000', help: 'tokens of a stream' },
-    'tokens-per-step': { kind: integer(1, 1024), default: '1', help: 'tokens of one event' },
-    'step-us': { kind: integer(0, 1e6), default: '400', help: 'time between steps; 0: no pause' },
-    repeats: { kind: integer(1, 100), default: '3', help: 'measured passes, after one that warms' },
-  },
-  run: async (values, progress) => {
-    const streams = values.streams as number;
-    const tokens = values.tokens as number;
-    const tokensPerStep = values['tokens-per-step'] as number;
-    const repeats = values.repeats as number;
-    const stepMicroseconds = values['step-us'] as number;
-    const options = { rows: streams, tokens, tokensPerStep, stepMicroseconds };
+  flags: FLAGS,
+  run: async ({ streams, tokens, tokensPerStep, stepUs, repeats }, progress) => {
+    const options = { rows: streams, tokens, tokensPerStep, stepMicroseconds: stepUs };
     const run = await measure(options, streams, repeats, progress);
     return { device: { name: 'stub', driver: null }, runs: [run] };
   },

@@ -2,25 +2,22 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { SystemClock } from '@bridgekeeper/device';
 import { type MeasuredRun, residentBytes, summarise } from '@bridgekeeper/report';
-import { integer, SETTINGS, text } from '@bridgekeeper/server';
+import { flag, integer, SETTINGS, text } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
 
+const FLAGS = {
+  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
+  repeats: flag(integer(1, 100), 3, 'starts'),
+};
+
 /** What a restart costs: the whole program as a process, from its start to its first answer. */
-export const START_SUITE: Suite = {
+export const START_SUITE: Suite<typeof FLAGS> = {
   name: 'start',
   summary:
     'seconds from the start of serve to its first answer, phase by phase, and resident memory',
-  parameters: {
-    model: { kind: text('folder'), default: SETTINGS.model.default, help: 'model folder' },
-    device: { kind: SETTINGS.device.kind, default: 'auto', help: 'where the model runs' },
-    repeats: { kind: integer(1, 100), default: '3', help: 'starts' },
-  },
-  async run(values, progress, { main }) {
-    const { model, device, repeats } = values as {
-      model: string;
-      device: string;
-      repeats: number;
-    };
+  flags: FLAGS,
+  async run({ model, device, repeats }, progress, { main }) {
     const measured: MeasuredRun['metrics'][] = [];
     for (let repeat = 0; repeat < repeats; repeat++) {
       const metrics = await oneStart(main, model, device);

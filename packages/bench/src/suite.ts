@@ -1,12 +1,5 @@
 import type { MeasuredDevice, MeasuredRun, PlotSpec } from '@bridgekeeper/report';
-import type { Kind } from '@bridgekeeper/server';
-
-export interface SuiteParameter {
-  readonly kind: Kind<number> | Kind<string> | Kind<readonly string[]> | Kind<boolean>;
-  /** As it would be given; undefined: the suite sees undefined where the flag is not given. */
-  readonly default: string | undefined;
-  readonly help: string;
-}
+import type { FlagTable, Values } from '@bridgekeeper/server';
 
 export interface SuiteResult {
   readonly device: MeasuredDevice;
@@ -28,18 +21,13 @@ export interface SuiteIo {
   readonly redraw?: ((line: string) => void) | undefined;
 }
 
-/** One suite of `bridgekeeper bench`. Its parameters become flags of its command. */
-export interface Suite {
+/** One suite of `bridgekeeper bench`. */
+export interface Suite<F extends FlagTable = FlagTable> {
   readonly name: string;
   readonly summary: string;
   /** What `--svg` draws; a suite without one has no picture. */
   readonly plot?: PlotSpec;
-  /** By flag, without the dashes. */
-  readonly parameters: Readonly<Record<string, SuiteParameter>>;
+  readonly flags: F;
   /** `progress` takes lines for people. */
-  run(
-    values: Readonly<Record<string, unknown>>,
-    progress: (line: string) => void,
-    io: SuiteIo,
-  ): Promise<SuiteResult>;
+  run(values: Values<F>, progress: (line: string) => void, io: SuiteIo): Promise<SuiteResult>;
 }

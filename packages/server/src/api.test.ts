@@ -243,7 +243,7 @@ describe('bad requests', () => {
   });
 
   test('a body over the limit is 413', async () => {
-    const small = await startTestServer({}, { maxBodyBytes: '1024' });
+    const small = await startTestServer({}, { maxBodyBytes: 1024 });
     const response = await small.post('/v1/completions', { prompt: 'x'.repeat(5000) });
     expect(response.status).toBe(413);
     const chunked = await fetch(`${small.url}/v1/completions`, {

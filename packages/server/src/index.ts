@@ -16,18 +16,39 @@ export { type Logger, openLog } from './logging/logger.ts';
 export { defaultReceiptsFile } from './receipts/open.ts';
 export { readSealKey } from './seal/seal-key.ts';
 export { readSealPolicy } from './seal/seal-policy.ts';
-export { digest, integer, type Kind, number, oneOf, onOff, text, texts } from './settings/kinds.ts';
-export { type Resolved, resolveSettings, type Sources, UsageError } from './settings/resolve.ts';
-export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
-export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
 export {
   environmentOf,
+  type Flag,
+  type FlagTable,
+  flag,
   flagOf,
-  SETTING_NAMES,
-  SETTINGS,
-  type Setting,
-  type SettingName,
-  type Settings,
-  settingOf,
-} from './settings/table.ts';
+  optionalArgument,
+  requiredArgument,
+  type Values,
+} from './settings/flags.ts';
+export {
+  digest,
+  integer,
+  type Kind,
+  kindOf,
+  listOf,
+  number,
+  oneOf,
+  onOff,
+  repeated,
+  secret,
+  text,
+  texts,
+  time,
+} from './settings/kinds.ts';
+export {
+  type GivenFlags,
+  type Resolved,
+  resolveFlags,
+  settingsWith,
+  UsageError,
+} from './settings/resolve.ts';
+export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
+export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
+export { SETTINGS, type SettingName, type Settings } from './settings/table.ts';
 export { type RunningServer, type ServerParts, startServer } from './start.ts';

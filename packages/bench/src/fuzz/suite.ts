@@ -1,7 +1,7 @@
 import { once as nextEvent } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type MeasuredRun, tableOf } from '@bridgekeeper/report';
-import { integer, text, UsageError } from '@bridgekeeper/server';
+import { flag, integer, text, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite, SuiteResult } from '../suite.ts';
 import type { ModuleCoverage } from './coverage.ts';
@@ -12,17 +12,18 @@ const SLOW_MS_MAX = 1000;
 /** After that long on one input, its thread is ended. */
 const HUNG_SECONDS = 30;
 
+const FLAGS = {
+  inputs: flag(integer(1, 2 ** 31 - 1), 100_000, 'inputs over all parsers'),
+  seed: flag(integer(0, 2 ** 21), 1, 'the same seed, the same mutations'),
+  target: flag(text('name'), 'all', 'one parser, by its name in the result'),
+};
+
 /** Mutations of valid evidence to every parser and every verification. */
-export const FUZZ_SUITE: Suite = {
+export const FUZZ_SUITE: Suite<typeof FLAGS> = {
   name: 'fuzz',
   summary: 'mutated evidence to every parser: nothing may crash, hang or be wrongly accepted',
-  parameters: {
-    inputs: { kind: integer(1, 2 ** 31 - 1), default: '100000', help: 'inputs over all parsers' },
-    seed: { kind: integer(0, 2 ** 21), default: '1', help: 'the same seed, the same mutations' },
-    target: { kind: text('name'), default: 'all', help: 'one parser, by its name in the result' },
-  },
-  async run(values, progress) {
-    const { inputs, seed, target } = values as { inputs: number; seed: number; target: string };
+  flags: FLAGS,
+  async run({ inputs, seed, target }, progress) {
     const place = new SharedArrayBuffer(8);
     const order = { inputs, seed, target: target === 'all' ? null : target, place };
     const { outcomes, modules, hung } = await campaign(order, progress);

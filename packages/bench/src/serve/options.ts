@@ -1,6 +1,6 @@
-import { UsageError } from '@bridgekeeper/server';
+import { flagOf, UsageError } from '@bridgekeeper/server';
 import type { ServeValues } from './flags.ts';
-import { type Goodput, LATENCY_NAMES, type LatencyName } from './statistics.ts';
+import type { Goodput } from './statistics.ts';
 
 /** The flags, checked against each other, and what follows from them. */
 export interface ServeOptions {
@@ -14,8 +14,6 @@ export interface ServeOptions {
   /** Fields of every request besides prompt, length and streaming. */
   readonly extraBody: Readonly<Record<string, unknown>>;
   readonly metadata: Readonly<Record<string, string>>;
-  readonly shown: readonly LatencyName[];
-  readonly percentiles: readonly number[];
   readonly goodput: Goodput;
 }
 
@@ -30,7 +28,7 @@ export function settleOptions(values: ServeValues, apiKey: string | undefined): 
   if (!endpoint.endsWith(suffix)) {
     throw clash(`--endpoint: must end with ${suffix} for --backend ${values.backend}`);
   }
-  const baseUrl = (values['base-url'] ?? `http://${hostPort(values)}`).replace(/\/+$/, '');
+  const baseUrl = (values.baseUrl ?? `http://${hostPort(values)}`).replace(/\/+$/, '');
   checkDataset(values, api);
   return {
     values,
@@ -38,20 +36,18 @@ export function settleOptions(values: ServeValues, apiKey: string | undefined): 
     url: urlOf(baseUrl, endpoint),
     api,
     // Made-up prompts have no natural end; as in vLLM.
-    ignoreEos: values['ignore-eos'] || isSynthetic(values),
-    isSelfTimed: values['dataset-name'] === 'timed_trace' && values['self-timed'] !== false,
+    ignoreEos: values.ignoreEos || isSynthetic(values),
+    isSelfTimed: values.datasetName === 'timed_trace' && values.selfTimed !== false,
     headers: headersOf(values, apiKey),
-    extraBody: { ...samplingOf(values), ...extraBodyOf(values['extra-body']) },
-    metadata: Object.fromEntries((values.metadata ?? []).map((pair) => split(pair, '='))),
-    shown: values['percentile-metrics'].map(latencyName),
-    percentiles: values['metric-percentiles'].map(percentile),
-    goodput: goodputOf(values.goodput ?? []),
+    extraBody: { ...samplingOf(values), ...values.extraBody },
+    metadata: Object.fromEntries(values.metadata),
+    goodput: Object.fromEntries(values.goodput),
   };
 }
 
 /** Whether the prompts are made up, so that no person's text is in them. */
 export function isSynthetic(values: ServeValues): boolean {
-  return values['dataset-name'] === 'random' || values['dataset-name'] === 'timed_trace';
+  return values.datasetName === 'random' || values.datasetName === 'timed_trace';
 }
 
 function hostPort({ host, port }: ServeValues): string {
@@ -71,11 +67,11 @@ function urlOf(baseUrl: string, endpoint: string): URL {
 }
 
 function checkDataset(values: ServeValues, api: 'completions' | 'chat'): void {
-  const name = values['dataset-name'];
-  const hasFile = values['dataset-path'] !== undefined;
+  const name = values.datasetName;
+  const hasFile = values.datasetPath !== undefined;
   if (hasFile && name === 'random') throw clash('--dataset-path: random has no file');
   if (!hasFile && name !== 'random') throw clash(`--dataset-path: ${name} needs one`);
-  if (values['self-timed'] !== undefined && name !== 'timed_trace') {
+  if (values.selfTimed !== undefined && name !== 'timed_trace') {
     throw clash('--self-timed: only timed_trace has times');
   }
   if (name === 'timed_trace' && api === 'chat') {
@@ -87,19 +83,10 @@ function checkDataset(values: ServeValues, api: 'completions' | 'chat'): void {
   }
 }
 
-function split(pair: string, separator: string): [string, string] {
-  const at = pair.indexOf(separator);
-  return [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
-}
-
 function headersOf(values: ServeValues, apiKey: string | undefined): Record<string, string> {
   const headers: Record<string, string> = {};
   if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
-  for (const pair of values.header ?? []) {
-    const [name, value] = split(pair, '=');
-    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || /[^\t\x20-\x7e\x80-\xff]/.test(value)) {
-      throw bad('--header: must be KEY=VALUE with characters that HTTP allows');
-    }
+  for (const [name, value] of values.header) {
     const same = Object.keys(headers).find((other) => other.toLowerCase() === name.toLowerCase());
     headers[same ?? name] = value;
   }
@@ -108,54 +95,15 @@ function headersOf(values: ServeValues, apiKey: string | undefined): Record<stri
 
 const SAMPLING_FLAGS = [
   'temperature',
-  'top-p',
-  'top-k',
-  'min-p',
-  'frequency-penalty',
-  'presence-penalty',
-  'repetition-penalty',
+  'topP',
+  'topK',
+  'minP',
+  'frequencyPenalty',
+  'presencePenalty',
+  'repetitionPenalty',
 ] as const;
 
 function samplingOf(values: ServeValues): Record<string, number> {
-  const given = SAMPLING_FLAGS.filter((flag) => values[flag] !== undefined);
-  return Object.fromEntries(given.map((flag) => [flag.replace('-', '_'), values[flag]!]));
-}
-
-function extraBodyOf(json: string | undefined): Record<string, unknown> {
-  if (json === undefined) return {};
-  let body: unknown;
-  try {
-    body = JSON.parse(json);
-  } catch {
-    throw bad('--extra-body: is not JSON');
-  }
-  if (typeof body === 'object' && body !== null && !Array.isArray(body)) {
-    return body as Record<string, unknown>;
-  }
-  throw bad('--extra-body: must be a JSON object');
-}
-
-function latencyName(name: string): LatencyName {
-  const known = LATENCY_NAMES.find((each) => each === name);
-  if (known !== undefined) return known;
-  throw bad(`--percentile-metrics: must be of ${LATENCY_NAMES.join(', ')}`);
-}
-
-function percentile(text: string): number {
-  const value = Number(text);
-  if (value >= 0 && value <= 100) return value;
-  throw bad(`--metric-percentiles: must be numbers from 0 to 100, got ${text.slice(0, 80)}`);
-}
-
-function goodputOf(objectives: readonly string[]): Goodput {
-  const goodput: { -readonly [N in keyof Goodput]: number } = {};
-  for (const objective of objectives) {
-    const [name, text] = split(objective, ':');
-    const milliseconds = text === '' ? Number.NaN : Number(text);
-    if (!(milliseconds >= 0) || (name !== 'ttft' && name !== 'tpot' && name !== 'e2el')) {
-      throw bad('--goodput: must be ttft, tpot or e2el, a colon and milliseconds');
-    }
-    goodput[name] = milliseconds;
-  }
-  return goodput;
+  const given = SAMPLING_FLAGS.filter((name) => values[name] !== undefined);
+  return Object.fromEntries(given.map((name) => [flagOf(name).replace('-', '_'), values[name]!]));
 }

@@ -23,7 +23,7 @@ const LATENCY_LABELS: Readonly<Record<LatencyName, readonly [heading: string, na
  */
 export function resultBlock(statistics: ServeStatistics, options: ServeOptions): string {
   const { values, goodput } = options;
-  const { 'max-concurrency': limit, 'request-rate': rate } = values;
+  const { maxConcurrency: limit, requestRate: rate } = values;
   const rates = ratesOf(statistics);
   const lines = [
     centred(' Serving Benchmark Result ', '='),
@@ -57,13 +57,13 @@ export function resultBlock(statistics: ServeStatistics, options: ServeOptions):
 }
 
 /** Those asked for that mean something: waiting for a place needs places to be limited. */
-export function shownLatencies({ values, shown }: ServeOptions): LatencyName[] {
-  const isLimited = values['max-concurrency'] !== undefined;
-  const isPaced = Number.isFinite(values['request-rate']);
+export function shownLatencies({ values }: ServeOptions): LatencyName[] {
+  const isLimited = values.maxConcurrency !== undefined;
+  const isPaced = Number.isFinite(values.requestRate);
   return (Object.keys(LATENCY_LABELS) as LatencyName[]).filter((name) => {
     if (name === 'client_queue_time' && !isLimited) return false;
     if (name === 'e2el_including_client_queue' && !(isLimited && isPaced)) return false;
-    return shown.includes(name);
+    return values.percentileMetrics.includes(name);
   });
 }
 
@@ -94,27 +94,27 @@ export function benchRun(
   model: string,
 ): MeasuredRun {
   const { values, goodput, metadata } = options;
-  const rate = values['request-rate'];
-  const isRandom = values['dataset-name'] === 'random';
+  const rate = values.requestRate;
+  const isRandom = values.datasetName === 'random';
   const { goodRequestsPerSecond, ...rates } = ratesOf(statistics);
   return {
     parameters: {
       url: options.url.href,
       backend: values.backend,
       model,
-      dataset: values['dataset-name'],
+      dataset: values.datasetName,
       requests: statistics.completed + statistics.failed,
       ...(isRandom
         ? {
-            inputTokensOfRequest: values['input-len'] ?? values['random-input-len'],
-            outputTokensOfRequest: values['output-len'] ?? values['random-output-len'],
-            rangeRatio: values['random-range-ratio'],
-            prefixTokens: values['random-prefix-len'],
+            inputTokensOfRequest: values.inputLen ?? values.randomInputLen,
+            outputTokensOfRequest: values.outputLen ?? values.randomOutputLen,
+            rangeRatio: values.randomRangeRatio,
+            prefixTokens: values.randomPrefixLen,
           }
         : {}),
       requestRate: options.isSelfTimed ? 'trace' : Number.isFinite(rate) ? rate : 'inf',
       burstiness: Number.isFinite(values.burstiness) ? values.burstiness : 'inf',
-      concurrency: values['max-concurrency'] ?? null,
+      concurrency: values.maxConcurrency ?? null,
       seed: values.seed,
       ...metadata,
     },

@@ -31,7 +31,7 @@ export function prepareRequests(
   model: string,
   sources: Sources,
 ): PreparedRequest[] {
-  const prefix = options.values['request-id-prefix'];
+  const prefix = options.values.requestIdPrefix;
   const prepared: PreparedRequest[] = [];
   for (const request of requestsOf(options.values, sources)) {
     const body = Buffer.from(JSON.stringify(bodyOf(request, options, model)));
@@ -43,17 +43,17 @@ export function prepareRequests(
 }
 
 function requestsOf(values: ServeValues, sources: Sources): Iterable<BenchRequest> {
-  const { seed, 'num-prompts': requests } = values;
+  const { seed, numPrompts: requests } = values;
   const { text, tokenizer } = sources;
   const vocabulary = vocabularyOf(values, tokenizer);
-  switch (values['dataset-name']) {
+  switch (values.datasetName) {
     case 'random': {
       const random = {
         requests,
-        inputTokens: values['input-len'] ?? values['random-input-len'],
-        outputTokens: values['output-len'] ?? values['random-output-len'],
-        rangeRatio: values['random-range-ratio'],
-        prefixTokens: values['random-prefix-len'],
+        inputTokens: values.inputLen ?? values.randomInputLen,
+        outputTokens: values.outputLen ?? values.randomOutputLen,
+        rangeRatio: values.randomRangeRatio,
+        prefixTokens: values.randomPrefixLen,
         seed,
       };
       return randomRequests(random, vocabulary, tokenizer);
@@ -61,18 +61,18 @@ function requestsOf(values: ServeValues, sources: Sources): Iterable<BenchReques
     case 'timed_trace': {
       const trace = {
         requests,
-        chunkTokens: values['timed-trace-chunk-hash-size'],
-        secondsPerUnit: values['timed-trace-sec-multiplier'],
+        chunkTokens: values.timedTraceChunkHashSize,
+        secondsPerUnit: values.timedTraceSecMultiplier,
         seed,
       };
       return traceRequests(text, trace, vocabulary);
     }
     case 'custom': {
-      const length = values['output-len'] ?? values['custom-output-len'];
+      const length = values.outputLen ?? values.customOutputLen;
       return selected(customRequests(text, length === -1 ? undefined : length, tokenizer), values);
     }
     case 'sharegpt': {
-      const length = values['output-len'] ?? values['sharegpt-output-len'];
+      const length = values.outputLen ?? values.sharegptOutputLen;
       return selected(sharegptRequests(text, length, tokenizer!), values);
     }
   }
@@ -82,13 +82,9 @@ function requestsOf(values: ServeValues, sources: Sources): Iterable<BenchReques
 function selected(requests: Iterable<BenchRequest>, values: ServeValues): BenchRequest[] {
   const all = [...requests];
   const draws = new Draws(values.seed, 'order');
-  const ordered = values['disable-shuffle'] ? all : draws.shuffled(all);
-  const wanted = values['num-prompts'];
-  return repeatedTo(
-    ordered,
-    values['no-oversample'] ? Math.min(wanted, all.length) : wanted,
-    draws,
-  );
+  const ordered = values.disableShuffle ? all : draws.shuffled(all);
+  const wanted = values.numPrompts;
+  return repeatedTo(ordered, values.oversample ? wanted : Math.min(wanted, all.length), draws);
 }
 
 /** Models have their special tokens among the first ids, if not at the end. */
@@ -99,11 +95,11 @@ const FIRST_PLAIN_TOKEN = 16;
  * themselves, as parts of characters would not survive being written as text.
  */
 export function vocabularyOf(
-  values: Pick<ServeValues, 'vocab-size'>,
+  values: Pick<ServeValues, 'vocabSize'>,
   tokenizer: Tokenizer | undefined,
 ): Uint32Array {
   if (tokenizer === undefined) {
-    const ids = { length: values['vocab-size'] - FIRST_PLAIN_TOKEN };
+    const ids = { length: values.vocabSize - FIRST_PLAIN_TOKEN };
     return Uint32Array.from(ids, (_, index) => index + FIRST_PLAIN_TOKEN);
   }
   const ids = Uint32Array.from({ length: tokenizer.vocabularySize }, (_, id) => id);

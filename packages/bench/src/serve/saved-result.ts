@@ -24,13 +24,13 @@ export function savedResult(saved: SavedRun, options: ServeOptions): Record<stri
     label: values.label ?? null,
     model_id: saved.model,
     tokenizer_id: values.tokenizer?.split('/').findLast(Boolean) ?? null,
-    num_prompts: values['num-prompts'],
+    num_prompts: values.numPrompts,
     ...options.metadata,
-    request_rate: orInf(values['request-rate']),
+    request_rate: orInf(values.requestRate),
     burstiness: orInf(values.burstiness),
-    max_concurrency: values['max-concurrency'] ?? null,
+    max_concurrency: values.maxConcurrency ?? null,
     ...totals(statistics, options),
-    ...(values['save-detailed'] ? details(saved) : {}),
+    ...(values.saveDetailed ? details(saved) : {}),
     ...latencyFields(statistics, options),
   };
 }
@@ -81,13 +81,13 @@ function latencyFields({ latencies }: ServeStatistics, options: ServeOptions) {
 
 /** Where the document goes, under vLLM's name where none was given. */
 export function resultPath({ model, startedAt }: SavedRun, { values }: ServeOptions): string {
-  const { label, backend, 'max-concurrency': limit } = values;
+  const { label, backend, maxConcurrency: limit } = values;
   const places = limit === undefined ? '' : `-concurrency${limit}`;
-  const rate = orInf(values['request-rate']);
+  const rate = orInf(values.requestRate);
   const shown = Number.isInteger(rate) ? `${rate}.0` : rate;
   const name = `${label ?? backend}-${shown}qps${places}-${model.split('/').at(-1)}`;
-  const file = values['result-filename'] ?? `${name}-${dateOf(startedAt)}.json`;
-  const folder = values['result-dir'];
+  const file = values.resultFilename ?? `${name}-${dateOf(startedAt)}.json`;
+  const folder = values.resultDir;
   return folder === undefined ? file : `${folder.replace(/\/+$/, '')}/${file}`;
 }
 

@@ -1,9 +1,8 @@
 import { openModel } from '@bridgekeeper/engine/seal';
 import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
-import { UsageError } from '@bridgekeeper/server';
+import { readSealPolicy, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { BenchError } from '../errors.ts';
-import { sealPolicyOf } from '../seal.ts';
 import type { Suite, SuiteIo, SuiteResult } from '../suite.ts';
 import { arrivalSeconds } from './arrivals.ts';
 import { ServeClient } from './client.ts';
@@ -19,12 +18,12 @@ import { resultPath, type SavedRun, savedResult } from './saved-result.ts';
 import { statisticsOf } from './statistics.ts';
 
 /** The standard serving benchmark, against any server with OpenAI's API. */
-export const SERVE_SUITE: Suite = {
+export const SERVE_SUITE: Suite<typeof SERVE_FLAGS> = {
   name: 'serve',
   summary: 'the standard serving benchmark against any server with the OpenAI API',
-  parameters: SERVE_FLAGS,
+  flags: SERVE_FLAGS,
   async run(values, progress, io) {
-    const options = settleOptions(values as ServeValues, io.environment.OPENAI_API_KEY);
+    const options = settleOptions(values, io.environment.OPENAI_API_KEY);
     const sources = await readSources(options, io);
     const bench = new ServeBench(options, progress, io);
     try {
@@ -36,7 +35,7 @@ export const SERVE_SUITE: Suite = {
 };
 
 async function readSources({ values }: ServeOptions, io: SuiteIo): Promise<Sources> {
-  const { 'dataset-path': path } = values;
+  const { datasetPath: path } = values;
   const tokenizer = await tokenizerOf(values);
   if (path === undefined) return { text: '', tokenizer };
   try {
@@ -50,7 +49,7 @@ async function readSources({ values }: ServeOptions, io: SuiteIo): Promise<Sourc
 async function tokenizerOf(values: ServeValues): Promise<Tokenizer | undefined> {
   const { tokenizer: folder } = values;
   if (folder === undefined) return undefined;
-  const { files } = await openModel(folder, await sealPolicyOf(values));
+  const { files } = await openModel(folder, await readSealPolicy(values));
   return openTokenizer(files);
 }
 
@@ -99,7 +98,7 @@ class ServeBench {
     const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
     const run = await this.#measure(requests);
     for (const line of failureLines(run.outcomes)) this.#progress(line);
-    const statistics = statisticsOf(run, options.percentiles, options.goodput);
+    const statistics = statisticsOf(run, options.values.metricPercentiles, options.goodput);
     this.#save({ model, startedAt, run, statistics });
     return {
       device: { name: `server at ${options.url.host}`, driver: null },
@@ -111,7 +110,7 @@ class ServeBench {
 
   /** The model's name in the API. Throws BenchError `unreachable`. */
   async #model(): Promise<string> {
-    const { 'served-model-name': served, model } = this.#options.values;
+    const { servedModelName: served, model } = this.#options.values;
     const given = served ?? model;
     if (given !== undefined) return given;
     const url = new URL(`${this.#options.baseUrl}/v1/models`);
@@ -125,7 +124,7 @@ class ServeBench {
 
   /** Throws BenchError `not-ready` with what the last try met. */
   async #awaitReady(request: PreparedRequest): Promise<void> {
-    const timeoutSeconds = this.#options.values['ready-check-timeout-sec'];
+    const timeoutSeconds = this.#options.values.readyCheckTimeoutSec;
     if (timeoutSeconds === 0) return;
     const deadlineNs = HOST_CLOCK.nowNs() + timeoutSeconds * 1e9;
     for (;;) {
@@ -142,7 +141,7 @@ class ServeBench {
 
   /** As vLLM does it, with the first request over and over. */
   async #warmUp(request: PreparedRequest): Promise<void> {
-    const count = this.#options.values['num-warmups'];
+    const count = this.#options.values.numWarmups;
     const requests = new Array<PreparedRequest>(count).fill(request);
     const atSeconds = new Array<number>(count).fill(0);
     const load = { requests, atSeconds, maxConcurrency: this.#maxConcurrency };
@@ -171,11 +170,11 @@ class ServeBench {
   }
 
   get #maxConcurrency(): number {
-    return this.#options.values['max-concurrency'] ?? Number.POSITIVE_INFINITY;
+    return this.#options.values.maxConcurrency ?? Number.POSITIVE_INFINITY;
   }
 
   #showProgress(): () => void {
-    if (this.#options.values['disable-tqdm']) return () => {};
+    if (this.#options.values.disableTqdm) return () => {};
     const startedNs = HOST_CLOCK.nowNs();
     const line = () =>
       progressLine({ ...this.#counts, seconds: (HOST_CLOCK.nowNs() - startedNs) / 1e9 });
@@ -192,7 +191,7 @@ class ServeBench {
   }
 
   #save(saved: SavedRun): void {
-    const { 'save-result': isNew, 'append-result': isAppended } = this.#options.values;
+    const { saveResult: isNew, appendResult: isAppended } = this.#options.values;
     if (!isNew && !isAppended) return;
     const path = resultPath(saved, this.#options);
     const before = isAppended ? this.#earlierResults(path) : '';
@@ -215,7 +214,7 @@ class ServeBench {
 
 function arrivalsOf(requests: readonly PreparedRequest[], options: ServeOptions): number[] {
   if (options.isSelfTimed) return requests.map(({ atSeconds }) => atSeconds ?? 0);
-  const { seed, burstiness, 'request-rate': requestsPerSecond } = options.values;
+  const { seed, burstiness, requestRate: requestsPerSecond } = options.values;
   const draws = new Draws(seed, 'arrivals');
   return arrivalSeconds(requests.length, { requestsPerSecond, burstiness }, draws);
 }

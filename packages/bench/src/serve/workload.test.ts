@@ -46,7 +46,7 @@ describe('random prompts', () => {
 
   test('as text encode to the wanted number of tokens', () => {
     const options = { ...random, requests: 20, prefixTokens: 5, seed: 1 };
-    const plain = vocabularyOf({ 'vocab-size': 32 }, tokenizer);
+    const plain = vocabularyOf({ vocabSize: 32 }, tokenizer);
     for (const { prompt, promptTokens } of randomRequests(options, plain, tokenizer)) {
       expect(tokenizer.encode(prompt as string, true)).toHaveLength(promptTokens!);
       expect(promptTokens).toBe(45);

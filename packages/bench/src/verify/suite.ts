@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type MeasuredRun, summarise } from '@bridgekeeper/report';
-import { integer, text, texts, UsageError } from '@bridgekeeper/server';
+import { flag, integer, texts, time, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { Suite } from '../suite.ts';
 import { givenCase, madeCases, type VerifyCase } from './cases.ts';
@@ -10,36 +10,25 @@ import type { VerifyFindings, VerifyOrder } from './worker.ts';
 /** Times that a thread is started afresh. */
 const COLD_STARTS_MAX = 5;
 
-interface Values {
-  readonly evidence: readonly string[] | undefined;
-  readonly at: string | undefined;
-  readonly repeats: number;
-  readonly parallel: number;
-  readonly rounds: number;
-}
+const FLAGS = {
+  evidence: flag(
+    texts('files'),
+    [],
+    'evidence of real machines besides what is made up: folders, or files joined by +',
+  ),
+  at: flag(time(), undefined, 'judge that as of this time, as verify'),
+  repeats: flag(integer(1, 1000), 20, 'measurements of each, after as many that warm'),
+  parallel: flag(integer(1, 1024), 64, 'services at a time'),
+  rounds: flag(integer(1, 1000), 10, 'times that many'),
+};
 
 /** What a verification takes: the first of a process, the later ones, and many at a time. */
-export const VERIFY_SUITE: Suite = {
+export const VERIFY_SUITE: Suite<typeof FLAGS> = {
   name: 'verify',
   summary: 'what verifying takes: the first time, with warm caches, and many at a time',
-  parameters: {
-    evidence: {
-      kind: texts('files'),
-      default: undefined,
-      help: 'evidence of real machines besides what is made up: folders, or files joined by +',
-    },
-    at: { kind: text('time'), default: undefined, help: 'judge that as of this time, as verify' },
-    repeats: {
-      kind: integer(1, 1000),
-      default: '20',
-      help: 'measurements of each, after as many that warm',
-    },
-    parallel: { kind: integer(1, 1024), default: '64', help: 'services at a time' },
-    rounds: { kind: integer(1, 1000), default: '10', help: 'times that many' },
-  },
-  async run(values, progress) {
-    const { evidence = [], at, repeats, parallel, rounds } = values as unknown as Values;
-    const nowMs = timeOf(at);
+  flags: FLAGS,
+  async run({ evidence, at, repeats, parallel, rounds }, progress) {
+    const nowMs = at ?? HOST_CLOCK.unixSeconds() * 1000;
     const given = await Promise.all(evidence.map((paths) => readGiven(paths, nowMs)));
     const [service, ...parts] = await madeCases();
     const runs: MeasuredRun[] = [];
@@ -67,13 +56,6 @@ async function readGiven(paths: string, nowMs: number): Promise<VerifyCase> {
     if (!(error instanceof EvidenceFileError)) throw error;
     throw new UsageError('bad-file', error.message, { cause: error });
   }
-}
-
-/** Throws UsageError. */
-function timeOf(at: string | undefined): number {
-  const ms = at === undefined ? HOST_CLOCK.unixSeconds() * 1000 : Date.parse(at);
-  if (!Number.isNaN(ms)) return ms;
-  throw new UsageError('bad-value', `--at: must be a time such as 2026-09-01T12:00Z, got ${at}`);
 }
 
 /** The first verification of a thread: nothing is compiled, no certificate is known. */

@@ -1,35 +1,36 @@
 import { randomBytes } from 'node:crypto';
-import { Machine, type MadeReport, Reporter, readSoftware, UsageError } from '@bridgekeeper/server';
+import {
+  digest,
+  flag,
+  Machine,
+  type MadeReport,
+  onOff,
+  Reporter,
+  readSoftware,
+  text,
+  type Values,
+} from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { Command } from 'commander';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
+import type { CliCommand } from './command.ts';
 
-interface Flags {
-  readonly nonce?: string;
-  readonly out?: string;
-  readonly json?: true;
-}
+const FLAGS = {
+  nonce: flag(digest(), undefined, '32 bytes chosen by the verifier; without, they are drawn here'),
+  out: flag(text('file'), undefined, 'write the report there, as `verify` reads it'),
+  json: flag(onOff(), false, 'print the report'),
+};
 
-/** Adds `attest` to the program; `setCode` takes its exit code. */
-export function addAttestCommand(program: Command, io: CliIo, setCode: (code: number) => void) {
-  program
-    .command('attest')
-    .description('collect the evidence of this machine, for others to verify')
-    .option('--nonce <hex>', '32 bytes chosen by the verifier; without, they are drawn here')
-    .option('--out <file>', 'write the report there, as `verify` reads it')
-    .option('--json', 'print the report')
-    .action(async (flags: Flags) => {
-      setCode(await attest(flags, io));
-    });
-}
+export const ATTEST: CliCommand<typeof FLAGS> = {
+  name: 'attest',
+  summary: 'collect the evidence of this machine, for others to verify',
+  flags: FLAGS,
+  run: ({ values }, io) => attest(values, io),
+};
 
-/** Resolves to the exit code. Throws UsageError. */
-async function attest(flags: Flags, io: CliIo): Promise<0> {
-  const nonce = flags.nonce?.toLowerCase() ?? randomBytes(32).toString('hex');
-  if (!/^[0-9a-f]{64}$/.test(nonce)) {
-    throw new UsageError('bad-value', '--nonce: must be 64 hex digits');
-  }
+/** Resolves to the exit code. */
+async function attest(flags: Values<typeof FLAGS>, io: CliIo): Promise<0> {
+  const nonce = flags.nonce ?? randomBytes(32).toString('hex');
   const machine = new Machine({}, HOST_CLOCK);
   const made = await new Reporter(machine).make(
     {

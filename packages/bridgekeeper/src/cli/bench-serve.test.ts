@@ -106,6 +106,18 @@ describe('against our own server', () => {
     expect(lines.map((line) => Object.keys(JSON.parse(line))[0])).toEqual(['before', 'date']);
   });
 
+  test('sends a file again until there are enough prompts, unless told not to', async () => {
+    const { url } = await stubServer();
+    const readFile = () => '{"prompt": "one", "output_tokens": 2}\n{"prompt": "two"}';
+    const flags = '--dataset-name custom --dataset-path p --num-prompts 5 --custom-output-len 3';
+    const again = await bench(url, flags, { readFile });
+    expect(again.out).toMatch(/^Successful requests: +5 +$/m);
+    const once = await bench(url, `${flags} --no-oversample --json`, { readFile });
+    const { command, runs } = JSON.parse(once.out) as ResultDocument;
+    expect(runs[0]!.metrics).toMatchObject({ completedRequests: 2, outputTokens: 6 });
+    expect(command).toContain(' --no-oversample ');
+  });
+
   test('replays a trace', async () => {
     const { url } = await stubServer();
     const records = [0, 1, 1].map((timestamp) => ({

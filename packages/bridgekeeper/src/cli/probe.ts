@@ -1,63 +1,54 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind } from '@bridgekeeper/device';
 import type { ProbeDocument, ProbeOptions } from '@bridgekeeper/probe';
-import { chooseLaw, resolveSettings, SETTINGS, UsageError } from '@bridgekeeper/server';
+import {
+  chooseLaw,
+  flag,
+  onOff,
+  optionalArgument,
+  SETTINGS,
+  text,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { Command } from 'commander';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
+import type { CliCommand } from './command.ts';
 import { stopSignal } from './stop-signal.ts';
 
-interface Flags {
-  readonly device?: string;
-  readonly law?: string;
-  readonly out?: string;
-  readonly html?: string;
-  readonly quick?: true;
-  readonly force?: true;
-  readonly json?: true;
-  readonly save: boolean;
-  readonly compare?: string;
-}
+const OWN_FLAGS = {
+  other: optionalArgument(text('other'), 'with --compare: the second file'),
+  device: SETTINGS.device,
+  law: { ...SETTINGS.law, help: 'impose this law: a test of the probe' },
+  out: flag(text('file'), undefined, 'write the result here, for --law and --compare'),
+  html: flag(text('file'), undefined, 'write a report with plots here'),
+  quick: flag(onOff(), false, 'shorter: fewer sizes, repeats and contexts'),
+  force: flag(onOff(), false, 'measure although another process uses the GPU'),
+  save: flag(onOff(), true, 'leave a profile for this machine behind'),
+  compare: flag(text('file'), undefined, 'compare this result with another, measuring nothing'),
+  json: flag(onOff(), false, 'as one JSON document'),
+};
+const FLAGS = { ...SETTINGS, ...OWN_FLAGS };
 
-/** Adds `probe` to the program; `setCode` takes its exit code. */
-export function addProbeCommand(program: Command, io: CliIo, setCode: (code: number) => void) {
-  program
-    .command('probe')
-    .argument('[other]', 'with --compare: the second file')
-    .description('measure the bridge of this machine and write the law that it follows')
-    .option(`--device <${SETTINGS.device.kind.metavar}>`, SETTINGS.device.help)
-    .option(`--law <${SETTINGS.law.kind.metavar}>`, 'impose this law: a test of the probe')
-    .option('--out <file>', 'write the result here, for --law and --compare')
-    .option('--html <file>', 'write a report with plots here')
-    .option('--quick', 'shorter: fewer sizes, repeats and contexts')
-    .option('--force', 'measure although another process uses the GPU')
-    .option('--no-save', 'leave no profile for this machine behind')
-    .option('--compare <file>', 'compare this result with another, measuring nothing')
-    .option('--json', 'as one JSON document')
-    .action(async (other: string | undefined, flags: Flags) => {
-      const { compare: file } = flags;
-      if (file !== undefined && other !== undefined) {
-        setCode(await runCompare(file, other, flags, io));
-      } else if (file === undefined && other === undefined) {
-        setCode(await runProbeCommand(flags, io));
-      } else {
-        throw new UsageError('bad-combination', 'usage: probe, or probe --compare a.json b.json');
-      }
-    });
-}
+type Flags = Values<typeof FLAGS>;
+
+export const PROBE: CliCommand<typeof FLAGS> = {
+  name: 'probe',
+  summary: 'measure the bridge of this machine and write the law that it follows',
+  flags: FLAGS,
+  offered: Object.keys(OWN_FLAGS),
+  async run({ values }, io) {
+    const { compare, other } = values;
+    if (compare !== undefined && other !== undefined) return runCompare(compare, other, values, io);
+    if (compare === undefined && other === undefined) return runProbe(values, io);
+    throw new UsageError('bad-combination', 'usage: probe, or probe --compare a.json b.json');
+  },
+};
 
 /** Resolves to the exit code. Throws UsageError. */
-async function runProbeCommand(flags: Flags, io: CliIo): Promise<0 | 1> {
-  const { settings } = resolveSettings({
-    flags: {
-      ...(flags.device !== undefined && { device: flags.device }),
-      ...(flags.law !== undefined && { law: flags.law }),
-    },
-    environment: io.environment,
-    readFile: io.readFile,
-  });
+async function runProbe(flags: Flags, io: CliIo): Promise<0 | 1> {
   // Loaded when they are needed, like every command that opens a device's libraries.
   const { cudaAvailability, DeviceError } = await import('@bridgekeeper/device');
   const { probe, ProbeError } = await import('@bridgekeeper/probe');
@@ -66,12 +57,12 @@ async function runProbeCommand(flags: Flags, io: CliIo): Promise<0 | 1> {
     return 1;
   };
   const { available, detail } = cudaAvailability();
-  if (settings.device === 'auto' && !available) {
+  if (flags.device === 'auto' && !available) {
     const instead = 'a modelled one is measured with --device model --law emulate:b300-cc';
     return fail(`there is no GPU to measure: ${detail}; ${instead}`);
   }
-  const device: DeviceKind = settings.device === 'auto' ? 'cuda' : settings.device;
-  const law = chooseLaw(settings.law, device).value;
+  const device: DeviceKind = flags.device === 'auto' ? 'cuda' : flags.device;
+  const law = chooseLaw(flags.law, device).value;
   try {
     const document = await probe(optionsOf(flags, device, law, io));
     io.redraw?.('');
@@ -86,15 +77,15 @@ function optionsOf(flags: Flags, device: DeviceKind, law: Profile | null, io: Cl
   const words = [
     'bridgekeeper probe',
     `--device ${device}`,
-    ...(law === null ? [] : [`--law ${flags.law?.startsWith('emulate:') ? flags.law : law.name}`]),
+    ...(law === null ? [] : [`--law ${flags.law.startsWith('emulate:') ? flags.law : law.name}`]),
     ...(flags.quick ? ['--quick'] : []),
     ...(flags.force ? ['--force'] : []),
   ];
   return {
     device,
     law,
-    quick: flags.quick === true,
-    force: flags.force === true,
+    quick: flags.quick,
+    force: flags.force,
     context: {
       version: readVersion().version,
       command: words.join(' '),

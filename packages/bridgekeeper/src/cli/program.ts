@@ -5,20 +5,10 @@ import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
 import type { CliIo } from '../io.ts';
 import { VerifyError } from '../verify/errors.ts';
-import { readVersion } from '../version.ts';
-import { addAttestCommand } from './attest.ts';
-import { addBenchCommand } from './bench.ts';
-import { addDoctorCommand } from './doctor.ts';
-import { addLoadCommand } from './load.ts';
-import { addProbeCommand } from './probe.ts';
-import { addSealCommand } from './seal.ts';
-import { addSelftestCommand } from './selftest.ts';
-import { serve } from './serve.ts';
-import { addSettings, settingsOf } from './settings-flags.ts';
-import { addVerifyCommand } from './verify.ts';
-
-/** 0 done, 1 failed, 2 bad usage or input. */
-type ExitCode = 0 | 1 | 2;
+import type { ExitCode } from './command.ts';
+import { COMMANDS } from './commands.ts';
+import { defineCommand } from './define-command.ts';
+import { versionLine } from './version.ts';
 
 /** Runs one command line to its end; never throws. */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
@@ -43,32 +33,13 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
       writeOut: (text) => io.out(text.trimEnd()),
       writeErr: (text) => io.err(text.trimEnd()),
     });
-  addSettings(program.command('serve'))
-    .description('serve a model through the OpenAI API')
-    .action(async (_model, _options, command: Command) => {
-      setCode(await serve(settingsOf(command, io).settings, io));
-    });
-  addDoctorCommand(program, io, setCode);
-  addAttestCommand(program, io, setCode);
-  addLoadCommand(program, io, setCode);
-  addProbeCommand(program, io, setCode);
-  addSealCommand(program, io, setCode);
-  addSelftestCommand(program, io, setCode);
-  addVerifyCommand(program, io, setCode);
-  program
-    .command('version')
-    .description('show the version')
-    .option('--json', 'as one JSON document')
-    .action(({ json }: { json?: boolean }) => {
-      io.out(json ? JSON.stringify(readVersion()) : versionLine());
-    });
-  addBenchCommand(program, io, setCode);
+  for (const spec of COMMANDS) {
+    const [name, suite] = spec.name.split(' ') as [string, string?];
+    const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
+    defineCommand(suite === undefined ? command : command.command(suite), spec, io, setCode);
+    if (suite !== undefined) command.description('measure; one suite a command');
+  }
   return program;
-}
-
-function versionLine(): string {
-  const { version, node } = readVersion();
-  return `bridgekeeper ${version}, Node ${node}`;
 }
 
 function report(error: unknown, io: CliIo): ExitCode {

@@ -8,27 +8,65 @@ import {
   sealModel,
   verifyModel,
 } from '@bridgekeeper/engine/seal';
-import { digest, integer, type Kind, readSealKey, UsageError } from '@bridgekeeper/server';
-import type { Command } from 'commander';
+import {
+  digest,
+  flag,
+  integer,
+  kindOf,
+  onOff,
+  readSealKey,
+  requiredArgument,
+  text,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
+import type { CliCommand } from './command.ts';
 import { stopSignal } from './stop-signal.ts';
 
-interface Flags {
-  readonly out?: string;
-  readonly encrypt?: true;
-  readonly keyFile?: string;
-  readonly keyCommand?: string;
-  readonly chunkBytes: string;
-  readonly threads?: string;
-  readonly verify?: true;
-  readonly root?: string;
-  readonly json?: true;
-}
+const size = integer(1, 2 ** 31);
+
+const chunkSize = kindOf('n', 'a multiple of 8192, at most 256M', (value) => {
+  const bytes = size.parse(value);
+  return bytes !== undefined && isChunkSize(bytes) ? bytes : undefined;
+});
+
+const FLAGS = {
+  model: requiredArgument(text('folder'), 'model folder in Hugging Face format'),
+  out: flag(text('folder'), undefined, 'make this folder, with copies of what loading reads'),
+  encrypt: flag(onOff(), false, 'encrypt the copies'),
+  keyFile: flag(
+    text('file'),
+    undefined,
+    'the key: 32 random bytes, as they are, in hex or in base64',
+  ),
+  keyCommand: flag(
+    text('command'),
+    undefined,
+    'a command that prints the key; it is run without a shell',
+  ),
+  chunkBytes: flag(chunkSize, 4 * 2 ** 20, 'verified at a time'),
+  threads: flag(integer(1, 1024), undefined, 'threads to work with; default: all cores'),
+  verify: flag(onOff(), false, 'compare the folder with its manifest, writing nothing'),
+  root: flag(digest(), undefined, 'with --verify: the root that the manifest must have'),
+  json: flag(onOff(), false, 'as one JSON document'),
+};
+
+type Flags = Values<typeof FLAGS>;
+
+export const SEAL: CliCommand<typeof FLAGS> = {
+  name: 'seal',
+  summary: 'write a manifest by which loading verifies every byte of a model',
+  flags: FLAGS,
+  async run({ values }, io) {
+    checkCombination(values);
+    return runSeal(values, io);
+  },
+};
 
 /** What both of the command's tasks need. */
 interface Task {
-  readonly folder: string;
   readonly flags: Flags;
   readonly threads: number;
   readonly userKey: Uint8Array | undefined;
@@ -36,27 +74,6 @@ interface Task {
   readonly onProgress: (progress: SealProgress) => void;
   /** Since the task began. */
   readonly seconds: () => number;
-}
-
-/** Adds `seal` to the program; `setCode` takes its exit code. */
-export function addSealCommand(program: Command, io: CliIo, setCode: (code: number) => void) {
-  program
-    .command('seal')
-    .argument('<model>', 'model folder in Hugging Face format')
-    .description('write a manifest by which loading verifies every byte of a model')
-    .option('--out <folder>', 'make this folder, with copies of what loading reads')
-    .option('--encrypt', 'encrypt the copies')
-    .option('--key-file <file>', 'the key: 32 random bytes, as they are, in hex or in base64')
-    .option('--key-command <command>', 'a command that prints the key; it is run without a shell')
-    .option('--chunk-bytes <n>', 'verified at a time', '4M')
-    .option('--threads <n>', 'threads to work with (default: all cores)')
-    .option('--verify', 'compare the folder with its manifest, writing nothing')
-    .option('--root <hex>', 'with --verify: the root that the manifest must have')
-    .option('--json', 'as one JSON document')
-    .action(async (folder: string, flags: Flags) => {
-      checkCombination(flags);
-      setCode(await runSeal(folder, flags, io));
-    });
 }
 
 function checkCombination({ verify, encrypt, out, root, ...flags }: Flags): void {
@@ -76,14 +93,14 @@ function checkCombination({ verify, encrypt, out, root, ...flags }: Flags): void
 }
 
 /** Resolves to the exit code. Throws UsageError and ModelError. */
-async function runSeal(folder: string, flags: Flags, io: CliIo): Promise<0 | 1> {
-  const threads = read('--threads', integer(1, 1024), flags.threads) ?? availableParallelism();
+async function runSeal(flags: Flags, io: CliIo): Promise<0 | 1> {
+  const threads = flags.threads ?? availableParallelism();
   const userKey = await readSealKey({ file: flags.keyFile, command: flags.keyCommand });
   const signal = stopSignal(io);
   const startNs = io.nowNs();
   const seconds = () => (io.nowNs() - startNs) / 1e9;
   const onProgress = (progress: SealProgress) => io.redraw?.(progressLine(progress, seconds()));
-  const task: Task = { folder, flags, threads, userKey, signal, onProgress, seconds };
+  const task: Task = { flags, threads, userKey, signal, onProgress, seconds };
   try {
     return await (flags.verify ? verify(task, io) : seal(task, io));
   } catch (error) {
@@ -98,12 +115,9 @@ async function runSeal(folder: string, flags: Flags, io: CliIo): Promise<0 | 1> 
 }
 
 async function seal(task: Task, io: CliIo): Promise<0> {
-  const { folder, flags, seconds } = task;
-  const chunkBytes = read('--chunk-bytes', integer(1, 2 ** 31), flags.chunkBytes)!;
-  if (!isChunkSize(chunkBytes)) {
-    throw new UsageError('bad-value', '--chunk-bytes: must be a multiple of 8192, at most 256M');
-  }
-  const made = await sealModel(folder, { ...task, out: flags.out, chunkBytes });
+  const { flags, seconds } = task;
+  const { model, out, chunkBytes } = flags;
+  const made = await sealModel(model, { ...task, out, chunkBytes });
   io.redraw?.('');
   report(made, task, io, {}, [`sealed: ${summary(made, seconds())}`, ...identity(made)]);
   return 0;
@@ -113,9 +127,9 @@ async function seal(task: Task, io: CliIo): Promise<0> {
 const FAULTS_SHOWN = 20;
 
 async function verify(task: Task, io: CliIo): Promise<0 | 1> {
-  const { folder, flags, seconds } = task;
-  const root = read('--root', digest(), flags.root);
-  const { seal: found, faults } = await verifyModel(folder, { ...task, root });
+  const { flags, seconds } = task;
+  const { model, root } = flags;
+  const { seal: found, faults } = await verifyModel(model, { ...task, root });
   io.redraw?.('');
   const isIntact = faults.length === 0;
   const verdict = isIntact
@@ -177,13 +191,4 @@ function progressLine({ bytesDone, bytesTotal }: SealProgress, seconds: number):
   const rate = gigabytes(bytesDone / Math.max(1e-3, seconds));
   const done = `${gigabytes(bytesDone)} of ${gigabytes(bytesTotal)} GB`;
   return `${progressBar(bytesDone, bytesTotal)} ${done}, ${rate} GB/s`;
-}
-
-function read<T>(flag: string, kind: Kind<T>, given: string | undefined): T | undefined {
-  if (given === undefined) return undefined;
-  try {
-    return kind.parse(given);
-  } catch (error) {
-    throw new UsageError('bad-value', `${flag}: ${(error as Error).message}`);
-  }
 }

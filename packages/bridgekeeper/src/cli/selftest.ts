@@ -1,53 +1,57 @@
-import { readSealPolicy, UsageError } from '@bridgekeeper/server';
-import { type Command, Option } from 'commander';
+import {
+  flag,
+  oneOf,
+  readSealPolicy,
+  SETTINGS,
+  text,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server';
 import type { CliIo } from '../io.ts';
 import type { CaseResult } from '../selftest/contract.ts';
 import { CONTRACTS } from '../selftest/contract.ts';
 import { MODELS, type ModelResult } from '../selftest/models.ts';
 import { SANITIZERS, type SanitizerResult } from '../selftest/sanitizer.ts';
-import type { SelftestReport, SelftestSelection } from '../selftest/selftest.ts';
-import { addSettings, settingsOf } from './settings-flags.ts';
+import type { SelftestReport } from '../selftest/selftest.ts';
+import type { CliCommand } from './command.ts';
 
-/** `setCode` takes the exit code. */
-export function addSelftestCommand(
-  program: Command,
-  io: CliIo,
-  setCode: (code: number) => void,
-): void {
-  addSettings(program.command('selftest'))
-    .description("check this machine's device, and the engine on it, against known results")
-    .addOption(
-      new Option('--contract <cases>', 'cases of the device').choices(CONTRACTS).default('all'),
-    )
-    .addOption(
-      new Option(
-        '--models <which>',
-        'random models to hold against float64 (default: all on a GPU, else quick)',
-      ).choices(MODELS),
-    )
-    .option('--filter <text>', 'only cases and models with this in their names', '')
-    .option('--peer <python>', 'hold random models against transformers in this Python too')
-    .addOption(
-      new Option('--sanitizer <tool>', 'run again under compute-sanitizer')
-        .choices(['none', 'all', ...SANITIZERS])
-        .default('none'),
-    )
-    .action(async (_model, _options, command: Command) => {
-      setCode(await runSelftest(command, io));
-    });
-}
+const FLAGS = {
+  ...SETTINGS,
+  contract: flag(oneOf(...CONTRACTS), 'all', 'cases of the device'),
+  models: flag(
+    oneOf(...MODELS),
+    undefined,
+    'random models to hold against float64; default: all on a GPU, else quick',
+  ),
+  filter: flag(text('text'), undefined, 'only cases and models with this in their names'),
+  peer: flag(
+    text('python'),
+    undefined,
+    'hold random models against transformers in this Python too',
+  ),
+  sanitizer: flag(oneOf('none', 'all', ...SANITIZERS), 'none', 'run again under compute-sanitizer'),
+};
+
+type Flags = Values<typeof FLAGS>;
+
+export const SELFTEST: CliCommand<typeof FLAGS> = {
+  name: 'selftest',
+  summary: "check this machine's device, and the engine on it, against known results",
+  flags: FLAGS,
+  run: ({ values }, io) => runSelftest(values, io),
+};
 
 /** Runs the self-test on the chosen device, prints what came of it, resolves to the exit code. */
-async function runSelftest(command: Command, io: CliIo): Promise<number> {
+async function runSelftest(flags: Flags, io: CliIo): Promise<0 | 1> {
   // Loaded when it is needed, like every command that opens a device.
   const { configureEngine } = await import('@bridgekeeper/server');
   const { selftest } = await import('../selftest/selftest.ts');
-  const { settings } = settingsOf(command, io);
-  const print = settings.json ? io.err : io.out;
-  const selection = selectionOf(command);
+  const print = flags.json ? io.err : io.out;
+  const { contract, models: which, filter = '', peer, sanitizer } = flags;
+  const tools = sanitizer === 'none' ? [] : sanitizer === 'all' ? SANITIZERS : [sanitizer];
   const report = await selftest(
-    configureEngine(settings, await readSealPolicy(settings)),
-    selection,
+    configureEngine(flags, await readSealPolicy(flags)),
+    { contract, models: which, filter, peer, sanitizers: tools },
     {
       onCase: (result) => print(caseLine(result)),
       onModel: (result) => print(modelLine(result)),
@@ -55,24 +59,12 @@ async function runSelftest(command: Command, io: CliIo): Promise<number> {
     },
   );
   const { cases, models, sanitizers } = report;
-  if (selection.filter !== '' && cases.length + models.length + sanitizers.length === 0) {
-    throw new UsageError(
-      'bad-value',
-      `--filter: no case or model has ${selection.filter} in its name`,
-    );
+  if (filter !== '' && cases.length + models.length + sanitizers.length === 0) {
+    throw new UsageError('bad-value', `--filter: no case or model has ${filter} in its name`);
   }
-  if (settings.json) io.out(JSON.stringify(report));
+  if (flags.json) io.out(JSON.stringify(report));
   else for (const line of summaryLines(report)) io.out(line);
   return report.passed ? 0 : 1;
-}
-
-function selectionOf(command: Command): SelftestSelection {
-  const { contract, models, filter, peer, sanitizer } = command.opts() as Omit<
-    SelftestSelection,
-    'sanitizers'
-  > & { readonly sanitizer: (typeof SANITIZERS)[number] | 'none' | 'all' };
-  const named = sanitizer === 'none' ? [] : sanitizer === 'all' ? SANITIZERS : [sanitizer];
-  return { contract, models, filter, peer, sanitizers: named };
 }
 
 const MARKS = { passed: 'ok  ', failed: 'FAIL', skipped: 'skip' } as const;

@@ -4,18 +4,27 @@ import {
   type Logger,
   openLog,
   type RunningServer,
+  SETTINGS,
   type Settings,
   startServer,
 } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
+import type { CliCommand, ExitCode } from './command.ts';
+
+export const SERVE: CliCommand<typeof SETTINGS> = {
+  name: 'serve',
+  summary: 'serve a model through the OpenAI API',
+  flags: SETTINGS,
+  run: ({ values }, io) => serve(values, io),
+};
 
 /**
  * Serves until a signal or the engine's death. Resolves to the exit code. Throws what `startServer`
  * throws.
  */
-export async function serve(settings: Settings, io: CliIo): Promise<number> {
+async function serve(settings: Settings, io: CliIo): Promise<ExitCode> {
   const log = openLog({
     level: settings.logLevel,
     pretty: io.isTerminal && !settings.json,
@@ -81,7 +90,7 @@ async function untilEnd(
   settings: Settings,
   log: Logger,
   io: CliIo,
-): Promise<number> {
+): Promise<ExitCode> {
   const signalled = new Promise<string>((resolve) => {
     let firstNs: number | undefined;
     io.onSignal((signal) => {

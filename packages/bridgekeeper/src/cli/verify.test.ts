@@ -165,7 +165,7 @@ describe('the command', () => {
     [[place('none')], 'none cannot be read: ENOENT'],
     [['--at', 'noon', place('x')], '--at: must be a time'],
     [['--at', '2026-09-01T12:00', place('x')], 'with its zone'],
-    [['--nonce', 'ab', place('x')], '--nonce: must be 32 bytes'],
+    [['--nonce', 'ab', place('x')], '--nonce: must be 64 hex digits'],
     [['--policy', place('none'), place('x')], '--policy: '],
     [['--eat', place('x'), place('x')], '--eat and --eat-key: give both'],
     [['http://a', 'http://b'], 'one address at a time'],

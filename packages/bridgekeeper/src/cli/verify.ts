@@ -1,52 +1,62 @@
 import type { Policy, VerifyResult } from '@bridgekeeper/attest';
-import { UsageError } from '@bridgekeeper/server';
+import {
+  digest,
+  flag,
+  onOff,
+  optionalArgument,
+  repeated,
+  text,
+  time,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { Command } from 'commander';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
-
-interface Flags {
-  readonly policy?: string;
-  readonly printPolicy?: true;
-  readonly at?: string;
-  readonly nonce?: string;
-  readonly rimFolder?: string;
-  readonly collateral?: string;
-  readonly offline?: true;
-  readonly pin?: string;
-  readonly eat?: string;
-  readonly eatKey?: string;
-  readonly json?: true;
-}
+import type { CliCommand } from './command.ts';
 
 /** The key that a server asks for. Not that of `serve`: who verifies is somebody else. */
 const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
 
-/** Adds `verify` to the program; `setCode` takes its exit code. */
-export function addVerifyCommand(program: Command, io: CliIo, setCode: (code: number) => void) {
-  program
-    .command('verify')
-    .argument('[input...]', 'a server’s address, files of evidence, folders of them')
-    .description('verify a server, or evidence of a machine, without trusting its operator')
-    .option('--policy <name|file>', 'evidence (for files), service (for addresses), or a file')
-    .option('--print-policy', 'print the policy that would be used, as a file to start from')
-    .option('--nonce <hex>', 'the 32 bytes that the evidence must carry')
-    .option('--at <time>', 'judge validity as of this time, such as 2026-09-01T12:00Z')
-    .option('--offline', 'ask no vendor’s service: all comes from files')
-    .option('--rim-folder <folder>', 'look here for reference measurements first')
-    .option('--collateral <file>', 'what Intel says of the platform: as if it were given too')
-    .option('--pin <file>', 'write the policy that expects the software measured here')
-    .option('--eat <file>', 'write the result here as a signed EAT')
-    .option('--eat-key <file>', 'the key that signs it: ECDSA P-384, PKCS #8 PEM')
-    .option('--json', 'as one JSON document')
-    .addHelpText('after', `\nA server’s key is read from ${API_KEY_VARIABLE}.`)
-    .action(async (inputs: readonly string[], flags: Flags) => {
-      setCode(await verify(inputs, flags, io));
-    });
-}
+const FLAGS = {
+  input: optionalArgument(
+    repeated(text('input')),
+    'a server’s address, files of evidence, folders of them',
+  ),
+  policy: flag(
+    text('name|file'),
+    undefined,
+    'evidence (for files), service (for addresses), or a file',
+  ),
+  printPolicy: flag(onOff(), false, 'print the policy that would be used, as a file to start from'),
+  nonce: flag(digest(), undefined, 'the 32 bytes that the evidence must carry'),
+  at: flag(time(), undefined, 'judge validity as of this time, such as 2026-09-01T12:00Z'),
+  offline: flag(onOff(), false, 'ask no vendor’s service: all comes from files'),
+  rimFolder: flag(text('folder'), undefined, 'look here for reference measurements first'),
+  collateral: flag(
+    text('file'),
+    undefined,
+    'what Intel says of the platform: as if it were given too',
+  ),
+  pin: flag(text('file'), undefined, 'write the policy that expects the software measured here'),
+  eat: flag(text('file'), undefined, 'write the result here as a signed EAT'),
+  eatKey: flag(text('file'), undefined, 'the key that signs it: ECDSA P-384, PKCS #8 PEM'),
+  json: flag(onOff(), false, 'as one JSON document'),
+};
+
+type Flags = Values<typeof FLAGS>;
+
+export const VERIFY: CliCommand<typeof FLAGS> = {
+  name: 'verify',
+  summary: 'verify a server, or evidence of a machine, without trusting its operator',
+  flags: FLAGS,
+  notes: `A server’s key is read from ${API_KEY_VARIABLE}.`,
+  run: ({ values }, io) => verify(values, io),
+};
 
 /** Resolves to the exit code: 0 verified, 1 refused. Throws UsageError and VerifyError. */
-async function verify(inputs: readonly string[], flags: Flags, io: CliIo): Promise<0 | 1> {
+async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
+  const { input: inputs = [], nonce } = flags;
   // Loaded when they are needed: other commands have no use for certificates and XML.
   const { isAddress, runVerify } = await import('../verify/run.ts');
   const policy = await choosePolicy(flags, inputs.some(isAddress), io);
@@ -61,9 +71,9 @@ async function verify(inputs: readonly string[], flags: Flags, io: CliIo): Promi
   const result = await runVerify({
     inputs: flags.collateral === undefined ? inputs : [...inputs, flags.collateral],
     policy,
-    atMs: timeOf(flags.at) ?? startedAt.getTime(),
-    nonce: nonceOf(flags.nonce),
-    isOffline: flags.offline === true,
+    atMs: flags.at ?? startedAt.getTime(),
+    nonce: nonce === undefined ? null : new Uint8Array(Buffer.from(nonce, 'hex')),
+    isOffline: flags.offline,
     rimFolder: flags.rimFolder,
     apiKey: io.environment[API_KEY_VARIABLE] || undefined,
     environment: io.environment,
@@ -88,22 +98,6 @@ async function choosePolicy(flags: Flags, isService: boolean, io: CliIo): Promis
     const reason = isRead ? error.message : `${name} is no name of a policy and no file: ${error}`;
     throw new UsageError('bad-file', `--policy: ${reason}`, { cause: error });
   }
-}
-
-const TIME = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d))?$/;
-
-function timeOf(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const ms = TIME.test(text) ? Date.parse(text) : Number.NaN;
-  if (!Number.isNaN(ms)) return ms;
-  const wanted = 'must be a time such as 2026-09-01T12:00Z, with its zone';
-  throw new UsageError('bad-value', `--at: ${wanted}, got ${text.slice(0, 80)}`);
-}
-
-function nonceOf(text: string | undefined): Uint8Array<ArrayBuffer> | null {
-  if (text === undefined) return null;
-  if (/^[0-9a-f]{64}$/i.test(text)) return new Uint8Array(Buffer.from(text, 'hex'));
-  throw new UsageError('bad-value', '--nonce: must be 32 bytes in hexadecimal');
 }
 
 /** Reads the key before anything is asked of anybody. Throws UsageError. */

@@ -29,7 +29,7 @@ export interface LoadTask {
   /** What the user sets otherwise than it was decided: nothing is raced then. */
   readonly overrides: Partial<LoadingStrategy>;
   readonly rank: Rank | null;
-  readonly stagingBytes: number | undefined;
+  readonly stagingBytes: number;
   readonly path: 'bridgekeeper' | 'plain';
   readonly mayRace: boolean;
   readonly check: boolean;

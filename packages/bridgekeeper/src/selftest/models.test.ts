@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { configureEngine, resolveSettings } from '@bridgekeeper/server';
+import { configureEngine, settingsWith } from '@bridgekeeper/server';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { interpreter, PEER_READY } from '../testing/interpreter.ts';
 import { chooseModels, isPassed, type ModelResult, runModels } from './models.ts';
@@ -14,11 +14,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-const { settings } = resolveSettings({
-  flags: { device: 'cpu', policy: 'resident' },
-  environment: {},
-  readFile: () => '',
-});
+const settings = settingsWith({ device: 'cpu', policy: 'resident' });
 const config = configureEngine(settings, { mode: 'off' });
 const quick = chooseModels('quick', '');
 

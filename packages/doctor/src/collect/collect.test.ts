@@ -2,10 +2,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { CommandError } from '@bridgekeeper/server';
+import { CommandError, settingsWith } from '@bridgekeeper/server';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { optionNumber } from '../command/queries.ts';
-import { settingsWith } from '../testing/facts.ts';
 import { readPlannedEngine, readRunningEngine } from './engine.ts';
 import { collectFacts } from './facts.ts';
 import { descends, readGpus } from './gpus.ts';
@@ -201,7 +200,7 @@ describe('an engine', () => {
 });
 
 test('what is planned for elsewhere is not judged by this machine', () => {
-  const base = { settings: settingsWith(), engineVariables: new Map<string, string>() };
+  const base = { settings: settingsWith({}), engineVariables: new Map<string, string>() };
   const engineCommand = 'vllm serve m -tp 4';
   const { facts } = collectFacts({
     ...base,

@@ -1,10 +1,11 @@
+import { settingsWith } from '@bridgekeeper/server';
 import { describe, expect, test } from 'vitest';
 import { ENGINE_VARIABLES } from '../collect/engine.ts';
 import { correct } from '../command/correct.ts';
 import type { FactName, FactValues } from '../facts.ts';
 import { unknown } from '../facts.ts';
 import { diagnose } from '../rule.ts';
-import { engineFacts, factsWith, settingsWith } from '../testing/facts.ts';
+import { engineFacts, factsWith } from '../testing/facts.ts';
 import { RULES } from './index.ts';
 import { SOURCES } from './sources.ts';
 
@@ -117,7 +118,7 @@ const CASES: Readonly<Record<string, { fires: readonly Case[]; silent: readonly 
     fires: [{ settings: settingsWith({ host: '0.0.0.0' }) }],
     silent: [
       {},
-      { settings: settingsWith({ host: '0.0.0.0', apiKey: 'k' }) },
+      { settings: settingsWith({ host: '0.0.0.0', apiKey: ['k'] }) },
       { settings: settingsWith({ host: '0.0.0.0', uds: '/s' }) },
       { settings: settingsWith({ host: '127.0.0.2' }) },
     ],

@@ -1,12 +1,7 @@
-import { resolveSettings } from '@bridgekeeper/server';
+import { settingsWith } from '@bridgekeeper/server';
 import { type EngineFile, readEngineCommand } from '../command/engine-command.ts';
 import { type Facts, type FactValues, known } from '../facts.ts';
 import { parseVersion } from '../version.ts';
-
-/** Bridgekeeper's settings by flags, as the command line would settle them. */
-export function settingsWith(flags: Readonly<Record<string, string>> = {}) {
-  return resolveSettings({ flags, environment: {}, readFile: () => '' }).settings;
-}
 
 /** A sound machine in confidential mode, and a command that no rule minds. */
 const SOUND: FactValues = {
@@ -35,7 +30,7 @@ const SOUND: FactValues = {
     'VLLM_USE_V2_MODEL_RUNNER=0 vllm serve m --no-async-scheduling --load-format runai_streamer',
   ),
   engineVersion: [0, 26, 0],
-  settings: settingsWith(),
+  settings: settingsWith({}),
 };
 
 /** The sound machine with some facts changed. */

@@ -1,5 +1,6 @@
 import type { EngineCard } from '@bridgekeeper/engine';
-import { flagOf, type SettingName, type Settings } from '../settings/table.ts';
+import { flagOf } from '../settings/flags.ts';
+import type { SettingName, Settings } from '../settings/table.ts';
 
 /**
  * The settings that bear on what a client is served. Places and secrets of the operator are not

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { resolveSettings } from '../settings/resolve.ts';
+import { settingsWith } from '../settings/resolve.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { configurationOf } from './configuration.ts';
 import { digestHeaders } from './model-identity.ts';
@@ -77,11 +77,7 @@ describe("the digest of a model's headers", () => {
 it('the configuration shows nothing that is secret or a place', () => {
   const secrets = { apiKey: ['sesame'], sslKeyfile: '/secret/key', sslCertfile: '/secret/cert' };
   const places = { uds: '/secret/socket', receipts: '/secret/receipts', model: '/secret/model' };
-  const { settings } = resolveSettings({
-    flags: { ...secrets, ...places },
-    environment: {},
-    readFile: () => '',
-  });
+  const settings = settingsWith({ ...secrets, ...places });
   const card = { law: 'off', policy: 'resident', device: { kind: 'cpu' } };
   const shown = configurationOf(settings, card, true);
   expect(shown).toMatchObject({ 'needs-api-key': true, tls: true, receipts: true, device: 'cpu' });

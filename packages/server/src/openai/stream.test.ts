@@ -186,7 +186,7 @@ describe('a client that stops reading', () => {
   });
 
   test('holds up nobody by having finished: its tail is dropped in the end', async () => {
-    const server = await start({ card: { maxModelTokens: 100_000 } }, { stallTimeout: '1' });
+    const server = await start({ card: { maxModelTokens: 100_000 } }, { stallTimeout: 1 });
     const silent = silentClient(server.port, 50_000);
     await until(() => server.stub.openIds.length === 1);
     await until(() => server.stub.openIds.length === 0);
@@ -230,7 +230,7 @@ describe('limits', () => {
   });
 
   test('connections that send no whole request are closed in time', async () => {
-    const server = await start({}, { requestTimeout: '1' });
+    const server = await start({}, { requestTimeout: 1 });
     const parts = [
       '',
       'GET /health HTTP/1.1\r\nHos',
@@ -249,7 +249,7 @@ describe('limits', () => {
   });
 
   test('connections over the limit are closed at once', async () => {
-    const server = await start({}, { maxConnections: '2' });
+    const server = await start({}, { maxConnections: 2 });
     const kept = [connect(server.port, '127.0.0.1'), connect(server.port, '127.0.0.1')];
     await Promise.all(kept.map((socket) => new Promise((go) => socket.once('connect', go))));
     await until(() => kept.every((socket) => !socket.connecting));

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { resolveSettings, type Sources, UsageError } from './resolve.ts';
-import { environmentOf, flagOf, SETTING_NAMES, SETTINGS } from './table.ts';
+import { environmentOf, flagOf } from './flags.ts';
+import { resolveFlags, type Sources, UsageError } from './resolve.ts';
+import { SETTINGS } from './table.ts';
 
 const resolve = (sources: Partial<Sources>, file = '') =>
-  resolveSettings({ flags: {}, environment: {}, readFile: () => file, ...sources });
+  resolveFlags(SETTINGS, { flags: {}, environment: {}, readFile: () => file, ...sources });
 
 const failure = (sources: Partial<Sources>, file = ''): UsageError => {
   try {
@@ -22,17 +23,17 @@ describe('precedence', () => {
   test('is flag, environment, file, default', () => {
     const file = 'port: 3\nmax-num-seqs: 4';
     const all = resolve({ flags: { port: '1' }, environment }, file);
-    expect(all.settings.port).toBe(1);
+    expect(all.values.port).toBe(1);
     expect(all.origins.port).toEqual({ kind: 'flag', name: '--port' });
     const some = resolve({ environment }, file);
-    expect(some.settings.port).toBe(2);
+    expect(some.values.port).toBe(2);
     expect(some.origins.port).toEqual({ kind: 'environment', name: 'BRIDGEKEEPER_PORT' });
-    expect(some.settings.maxNumSeqs).toBe(4);
+    expect(some.values.maxNumSeqs).toBe(4);
     expect(some.origins.maxNumSeqs).toEqual({
       kind: 'file',
       name: 'max-num-seqs in serve.yaml',
     });
-    expect(resolve({}).settings.port).toBe(8000);
+    expect(resolve({}).values.port).toBe(8000);
     expect(resolve({}).origins.port.kind).toBe('default');
   });
 });
@@ -51,8 +52,8 @@ describe('a seal', () => {
   });
 
   test('has a root of 64 hex digits', () => {
-    const { settings } = resolve({ flags: { sealRoot: 'AB'.repeat(32) } });
-    expect(settings.sealRoot).toBe('ab'.repeat(32));
+    const { values } = resolve({ flags: { sealRoot: 'AB'.repeat(32) } });
+    expect(values.sealRoot).toBe('ab'.repeat(32));
     expect(failure({ flags: { sealRoot: 'ab' } }).message).toContain('must be 64 hex digits');
   });
 });
@@ -60,22 +61,22 @@ describe('a seal', () => {
 describe('values', () => {
   test('are read as vLLM reads them', () => {
     const flags = { maxModelLen: '16K', kvCacheMemoryBytes: '25.6k', seed: '7' };
-    const { settings } = resolve({ flags });
-    expect(settings.maxModelLen).toBe(16384);
-    expect(settings.kvCacheMemoryBytes).toBe(25600);
-    expect(settings.seed).toBe(7);
+    const { values } = resolve({ flags });
+    expect(values.maxModelLen).toBe(16384);
+    expect(values.kvCacheMemoryBytes).toBe(25600);
+    expect(values.seed).toBe(7);
   });
 
   test('of lists come from repeated flags, commas and YAML lists', () => {
-    expect(resolve({ flags: { apiKey: ['a', 'b,c'] } }).settings.apiKey).toEqual(['a', 'b', 'c']);
+    expect(resolve({ flags: { apiKey: ['a', 'b,c'] } }).values.apiKey).toEqual(['a', 'b', 'c']);
     const flags = { config: 'x' };
-    expect(resolve({ flags }, 'api-key: [a, b]').settings.apiKey).toEqual(['a', 'b']);
+    expect(resolve({ flags }, 'api-key: [a, b]').values.apiKey).toEqual(['a', 'b']);
   });
 
   test('of the inter-token limit are milliseconds, with or without a fraction', () => {
-    expect(resolve({}).settings.interTokenLimitMs).toBe(50);
+    expect(resolve({}).values.interTokenLimitMs).toBe(50);
     const limit = (text: string) => resolve({ flags: { interTokenLimitMs: text } });
-    expect(limit('12.5').settings.interTokenLimitMs).toBe(12.5);
+    expect(limit('12.5').values.interTokenLimitMs).toBe(12.5);
     for (const text of ['0', '0.5', '10001', '50ms']) {
       const message = `--inter-token-limit-ms: must be a number from 1 to 10000, got "${text}"`;
       expect(failure({ flags: { interTokenLimitMs: text } }).message).toContain(message);
@@ -83,13 +84,13 @@ describe('values', () => {
   });
 
   test('of switches can be turned off everywhere', () => {
-    expect(resolve({}).settings.enablePrefixCaching).toBe(true);
+    expect(resolve({}).values.enablePrefixCaching).toBe(true);
     const flags = { enablePrefixCaching: false };
-    expect(resolve({ flags }).settings.enablePrefixCaching).toBe(false);
+    expect(resolve({ flags }).values.enablePrefixCaching).toBe(false);
     const environment = { BRIDGEKEEPER_ENABLE_PREFIX_CACHING: 'off' };
-    expect(resolve({ environment }).settings.enablePrefixCaching).toBe(false);
+    expect(resolve({ environment }).values.enablePrefixCaching).toBe(false);
     const file = 'enable-prefix-caching: false';
-    expect(resolve({ flags: { config: 'x' } }, file).settings.enablePrefixCaching).toBe(false);
+    expect(resolve({ flags: { config: 'x' } }, file).values.enablePrefixCaching).toBe(false);
   });
 });
 
@@ -98,6 +99,8 @@ describe('bad values name their origin', () => {
     [{ flags: { port: '99999' } }, '--port: must be an integer from 0 to 65535, got "99999"'],
     [{ environment: { BRIDGEKEEPER_PORT: '' } }, 'BRIDGEKEEPER_PORT: must be an integer'],
     [{ flags: { device: 'tpu' } }, '--device: must be one of auto, cuda, cpu, model, got "tpu"'],
+    [{ flags: { kvCacheDtype: 'fp8_e5m2' } }, '--kv-cache-dtype: must be one of auto, bfloat16'],
+    [{ flags: { quantization: 'awq' } }, '--quantization: must be one of fp8, got "awq"'],
     [{ flags: { sslKeyfile: 'k' } }, '--ssl-keyfile and --ssl-certfile'],
     [{ flags: { model: '' } }, 'argument model: must be non-empty'],
   ] as const)('%o', (sources, message) => {
@@ -118,11 +121,11 @@ describe('bad values name their origin', () => {
   });
 
   test('whatever the text: a value within its kind, or a UsageError that names the flag', () => {
-    const names = fc.constantFrom(...SETTING_NAMES.filter((name) => name !== 'config'));
+    const names = fc.constantFrom(...Object.keys(SETTINGS).filter((name) => name !== 'config'));
     fc.assert(
       fc.property(names, fc.string(), (name, text) => {
         try {
-          expect(resolve({ flags: { [name]: text } }).settings).toHaveProperty(name);
+          expect(resolve({ flags: { [name]: text } }).values).toHaveProperty(name);
         } catch (error) {
           expect(error).toBeInstanceOf(UsageError);
           const named = name === 'model' ? 'argument model' : `--${flagOf(name)}`;
@@ -136,5 +139,4 @@ describe('bad values name their origin', () => {
 test('names of flags and variables follow from the table', () => {
   expect(flagOf('maxNumBatchedTokens')).toBe('max-num-batched-tokens');
   expect(environmentOf('sslKeyfile')).toBe('BRIDGEKEEPER_SSL_KEYFILE');
-  expect(Object.keys(SETTINGS)).toEqual(SETTING_NAMES);
 });

@@ -1,12 +1,6 @@
 import { parse as parseYaml } from 'yaml';
-import {
-  environmentOf,
-  flagOf,
-  SETTING_NAMES,
-  type SettingName,
-  type Settings,
-  settingOf,
-} from './table.ts';
+import { environmentOf, type Flag, type FlagTable, flagOf, type Values } from './flags.ts';
+import { SETTINGS, type Settings } from './table.ts';
 
 export type OriginKind = 'flag' | 'environment' | 'file' | 'default';
 
@@ -19,9 +13,14 @@ export interface Origin {
   readonly name: string;
 }
 
-export interface Resolved {
-  readonly settings: Settings;
-  readonly origins: Readonly<Record<SettingName, Origin>>;
+/** What a command line said, by name, before anything is parsed. */
+export type GivenFlags = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+
+export interface Resolved<F extends FlagTable> {
+  readonly values: Values<F>;
+  readonly origins: Readonly<Record<keyof F, Origin>>;
+  /** What the command line said: a result repeats it. */
+  readonly given: GivenFlags;
 }
 
 export type UsageErrorCode = 'bad-value' | 'unknown-setting' | 'bad-file' | 'bad-combination';
@@ -40,9 +39,9 @@ export class UsageError extends Error {
   }
 }
 
-/** What the sources say, before anything is parsed. */
+/** Where values may come from. */
 export interface Sources {
-  readonly flags: Partial<Readonly<Record<SettingName, string | boolean | readonly string[]>>>;
+  readonly flags: GivenFlags;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Reads the configuration file; throws what `fs.readFileSync` throws. */
   readonly readFile: (path: string) => string;
@@ -53,51 +52,62 @@ interface Found {
   readonly origin: Origin;
 }
 
-type FileValues = ReadonlyMap<SettingName, Found>;
-
-/** Settles every setting: flag before environment before file before default. Throws UsageError. */
-export function resolveSettings(sources: Sources): Resolved {
-  const fromFile = readConfiguration(sources);
-  const settings: Partial<Record<SettingName, unknown>> = {};
-  const origins: Partial<Record<SettingName, Origin>> = {};
-  for (const name of SETTING_NAMES) {
-    const found = fromFlag(sources, name) ?? fromEnvironment(sources, name) ?? fromFile.get(name);
-    settings[name] = found ? parseFound(name, found) : settingOf(name).default;
-    origins[name] = found?.origin ?? { kind: 'default', name: 'default' };
+/**
+ * Settles every flag of a table: the command line before, for a setting, environment and
+ * configuration file, before the default. Throws UsageError.
+ */
+export function resolveFlags<F extends FlagTable>(table: F, sources: Sources): Resolved<F> {
+  const fromFile = readConfiguration(table, sources);
+  const values: Record<string, unknown> = {};
+  const origins: Record<string, Origin> = {};
+  for (const [name, flag] of Object.entries(table)) {
+    const found = findText(name, flag, sources) ?? (flag.isSetting && fromFile.get(name));
+    values[name] = found ? parseFound(flag, found) : flag.default;
+    origins[name] = found ? found.origin : { kind: 'default', name: 'default' };
   }
-  const resolved = { settings, origins } as Resolved;
-  checkCombinations(resolved.settings);
-  return resolved;
+  checkCombinations(values as Partial<Settings>);
+  return { values, origins, given: sources.flags } as Resolved<F>;
 }
 
-function fromFlag(sources: Sources, name: SettingName): Found | undefined {
-  const value = sources.flags[name];
-  if (value === undefined) return undefined;
-  const texts = Array.isArray(value) ? (value as readonly string[]) : [String(value)];
-  const shown = name === 'model' ? 'argument model' : `--${flagOf(name)}`;
-  return { texts, origin: { kind: 'flag', name: shown } };
+/** The settings with these values, and otherwise with their defaults. Throws UsageError. */
+export function settingsWith(values: Partial<Settings>): Settings {
+  const defaults = Object.entries(SETTINGS).map(([name, { default: value }]) => [name, value]);
+  const settings = { ...Object.fromEntries(defaults), ...values } as Settings;
+  checkCombinations(settings);
+  return settings;
 }
 
-function fromEnvironment(sources: Sources, name: SettingName): Found | undefined {
+/** What the command line or the environment says. */
+function findText(
+  name: string,
+  flag: Flag<unknown>,
+  { flags, environment }: Sources,
+): Found | undefined {
+  const given = flags[name];
+  if (given !== undefined) {
+    const shown = flag.argument === undefined ? `--${flagOf(name)}` : `argument ${flagOf(name)}`;
+    const texts = typeof given === 'object' ? given : [String(given)];
+    return { texts, origin: { kind: 'flag', name: shown } };
+  }
   const variable = environmentOf(name);
-  const value = sources.environment[variable];
+  const value = flag.isSetting ? environment[variable] : undefined;
   if (value === undefined) return undefined;
   return { texts: [value], origin: { kind: 'environment', name: variable } };
 }
 
-function parseFound(name: SettingName, { texts, origin }: Found): unknown {
-  const { kind } = settingOf(name);
-  try {
-    if (kind.list) return texts.flatMap((text) => kind.parse(text) as readonly string[]);
-    return kind.parse(texts[texts.length - 1] ?? '');
-  } catch (error) {
-    throw new UsageError('bad-value', `${origin.name}: ${(error as Error).message}`);
-  }
+function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown {
+  const parse = (text: string) => {
+    const value = kind.parse(text);
+    if (value !== undefined) return value;
+    const got = kind.secret ? '' : `, got ${JSON.stringify(text.slice(0, 80))}`;
+    throw new UsageError('bad-value', `${origin.name}: must be ${kind.what}${got}`);
+  };
+  return kind.list ? texts.flatMap(parse) : parse(texts.at(-1) ?? '');
 }
 
-function readConfiguration(sources: Sources): FileValues {
-  const path =
-    fromFlag(sources, 'config')?.texts[0] ?? fromEnvironment(sources, 'config')?.texts[0];
+/** By name. A table without `config` has no such file. */
+function readConfiguration(table: FlagTable, sources: Sources): ReadonlyMap<string, Found> {
+  const path = table.config && findText('config', table.config, sources)?.texts.at(-1);
   if (path === undefined) return new Map();
   let document: unknown;
   try {
@@ -112,7 +122,7 @@ function readConfiguration(sources: Sources): FileValues {
   }
   return new Map(
     Object.entries(document).map(([key, value]) => {
-      const name = SETTING_NAMES.find((candidate) => flagOf(candidate) === key);
+      const name = Object.keys(SETTINGS).find((candidate) => flagOf(candidate) === key);
       if (name === undefined || name === 'config') {
         throw new UsageError('unknown-setting', `${key} in ${path}: is not a setting of serve`);
       }
@@ -132,7 +142,8 @@ function scalars(value: unknown, origin: Origin): readonly string[] {
   });
 }
 
-function checkCombinations(settings: Settings): void {
+/** Holds wherever these settings are among the flags. */
+function checkCombinations(settings: Partial<Settings>): void {
   if ((settings.sslKeyfile === undefined) !== (settings.sslCertfile === undefined)) {
     throw new UsageError(
       'bad-combination',

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { POLICY_NAMES } from '@bridgekeeper/engine';
+import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
   digest,
   integer,
@@ -8,25 +9,15 @@ import {
   number,
   oneOf,
   onOff,
-  secrets,
+  secret,
   text,
   texts,
 } from './kinds.ts';
 
-/**
- * One setting. Its flag and environment variable follow from its name: see `flagOf` and
- * `environmentOf`.
- */
-export interface Setting<T, D extends T | undefined> {
-  readonly kind: Kind<T>;
-  readonly default: D;
-  readonly help: string;
-}
-
-function setting<T>(kind: Kind<T>, fallback: T, help: string): Setting<T, T>;
-function setting<T>(kind: Kind<T>, fallback: undefined, help: string): Setting<T, T | undefined>;
+function setting<T>(kind: Kind<T>, fallback: T, help: string): Flag<T>;
+function setting<T>(kind: Kind<T>, fallback: undefined, help: string): Flag<T | undefined>;
 function setting<T>(kind: Kind<T>, fallback: T | undefined, help: string) {
-  return { kind, default: fallback, help };
+  return { ...flag(kind, fallback, help), isSetting: true as const };
 }
 
 /** The model that comes with the repository and the bundle. */
@@ -39,11 +30,14 @@ const UNSET = undefined;
  * this table.
  */
 export const SETTINGS = {
-  model: setting(text('folder'), STORYTELLER, 'model folder in Hugging Face format'),
+  model: {
+    ...setting(text('folder'), STORYTELLER, 'model folder in Hugging Face format'),
+    argument: 'optional',
+  },
   host: setting(text('address'), '127.0.0.1', 'address to listen on'),
   port: setting(integer(0, 65535), 8000, 'port to listen on; 0 takes a free one'),
   uds: setting(text('path'), UNSET, 'listen on this Unix socket instead of host and port'),
-  apiKey: setting(secrets('key'), [], 'accept these bearer keys only; may be repeated'),
+  apiKey: setting(secret(texts('key')), [], 'accept these bearer keys only; may be repeated'),
   allowedOrigins: setting(texts('origin'), [], 'browser origins that may call (CORS)'),
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
@@ -106,30 +100,9 @@ export const SETTINGS = {
   logInterval: setting(number(0.1, 86400), 10, 'seconds between summary lines'),
   config: setting(text('file'), UNSET, 'YAML file with settings; its keys are these flags'),
   json: setting(onOff(), false, 'one JSON document on standard output, logs on standard error'),
-} satisfies Record<string, Setting<unknown, unknown>>;
+} as const satisfies FlagTable;
 
 export type SettingName = keyof typeof SETTINGS;
 
 /** The values `serve` runs with. undefined: the engine or the model decides. */
-export type Settings = {
-  readonly [N in SettingName]: (typeof SETTINGS)[N] extends Setting<infer _T, infer D> ? D : never;
-};
-
-/**
- * `maxModelLen` -> `max-model-len`: the flag without dashes, and the key in a configuration file.
- */
-export function flagOf(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-/** `maxModelLen` -> `BRIDGEKEEPER_MAX_MODEL_LEN`. */
-export function environmentOf(name: string): string {
-  return `BRIDGEKEEPER_${flagOf(name).replaceAll('-', '_').toUpperCase()}`;
-}
-
-export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[];
-
-/** The entry without its particular types, for code that walks the table. */
-export function settingOf(name: SettingName): Setting<unknown, unknown> {
-  return SETTINGS[name];
-}
+export type Settings = Values<typeof SETTINGS>;

@@ -6,7 +6,8 @@ import {
 } from '../engine/synthetic-engine.ts';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { openLog } from '../logging/logger.ts';
-import { resolveSettings, type Sources } from '../settings/resolve.ts';
+import { settingsWith } from '../settings/resolve.ts';
+import type { Settings } from '../settings/table.ts';
 import { type RunningServer, startServer } from '../start.ts';
 
 export interface TestServer extends RunningServer {
@@ -28,15 +29,11 @@ const NO_EVIDENCE: MachineSources = {
  */
 export async function startTestServer(
   options: SyntheticEngineOptions = {},
-  flags: Sources['flags'] = {},
+  changes: Partial<Settings> = {},
   machine: MachineSources = NO_EVIDENCE,
 ): Promise<TestServer> {
   const stub = new SyntheticEngine(options);
-  const { settings } = resolveSettings({
-    flags: { port: '0', logLevel: 'fatal', receipts: 'off', ...flags },
-    environment: {},
-    readFile: () => '',
-  });
+  const settings = settingsWith({ port: 0, logLevel: 'fatal', receipts: 'off', ...changes });
   const server = await startServer(settings, {
     startEngine: async () => syntheticStart(stub),
     log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
 import { burstSteps } from '@bridgekeeper/engine';
 import { afterAll, describe, expect, it } from 'vitest';
-import { resolveSettings } from '../../settings/resolve.ts';
+import { settingsWith } from '../../settings/resolve.ts';
+import type { Settings } from '../../settings/table.ts';
 import { configureEngine } from './configure.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-choose-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function configured(flags: Record<string, string>) {
-  const { settings } = resolveSettings({ flags, environment: {}, readFile: () => '' });
-  return configureEngine(settings, { mode: 'off' });
+function configured(changes: Partial<Settings>) {
+  return configureEngine(settingsWith(changes), { mode: 'off' });
 }
 
 /** A profile file like the reference one, but with this toll for small drains. */
@@ -77,15 +77,13 @@ describe('auto', () => {
 
 describe('how weights and KV are stored', () => {
   it('follows the flags, in the names that vLLM has for them', () => {
-    const kv = (kvCacheDtype: string, device = 'model') =>
+    const kv = (kvCacheDtype: Settings['kvCacheDtype'], device: Settings['device'] = 'model') =>
       configured({ kvCacheDtype, device }).kvFormat;
     expect([kv('auto'), kv('bfloat16')]).toEqual(['element', 'element']);
     expect([kv('fp8'), kv('fp8_e4m3'), kv('fp8', 'cpu')]).toEqual(Array(3).fill('fp8-e4m3'));
     expect(() => kv('bfloat16', 'cpu')).toThrow(/the cpu device stores KV as float32, or as fp8/);
-    expect(() => kv('fp8_e5m2')).toThrow(/kv-cache-dtype/);
     expect(configured({ device: 'cpu' }).quantization).toBe(undefined);
     expect(configured({ device: 'cpu', quantization: 'fp8' }).quantization).toBe('fp8');
-    expect(() => configured({ quantization: 'awq' })).toThrow(/quantization/);
   });
 });
 

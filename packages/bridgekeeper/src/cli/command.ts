@@ -1,0 +1,25 @@
+import type { Flag, FlagTable, Resolved } from '@bridgekeeper/server';
+import type { CliIo } from '../io.ts';
+
+/** 0 done, 1 failed, 2 bad usage or input. */
+export type ExitCode = 0 | 1 | 2;
+
+/** One command of the program, or one suite of its `bench`. */
+export interface CliCommand<F extends FlagTable = FlagTable> {
+  /** `serve`, `bench decode`. */
+  readonly name: string;
+  readonly summary: string;
+  /** All that it goes by. */
+  readonly flags: F;
+  /** Those that the command line takes, where it does not take all. */
+  readonly offered?: readonly string[];
+  /** More to say at the end of its help. */
+  readonly notes?: string;
+  /** Throws what `runCli` reports. */
+  run(resolved: Resolved<F>, io: CliIo): Promise<ExitCode>;
+}
+
+/** What the command line takes, by name, in the order of its help. */
+export function offeredFlags({ flags, offered }: CliCommand): [string, Flag<unknown>][] {
+  return (offered ?? Object.keys(flags)).map((name) => [name, flags[name]!]);
+}

@@ -1,0 +1,69 @@
+import {
+  environmentOf,
+  type Flag,
+  flagOf,
+  type GivenFlags,
+  resolveFlags,
+} from '@bridgekeeper/server';
+import { type Command, Option } from 'commander';
+import type { CliIo } from '../io.ts';
+import { type CliCommand, type ExitCode, offeredFlags } from './command.ts';
+
+/** Has `command` parse the flags of `spec` and run it; `setCode` takes the exit code. */
+export function defineCommand(
+  command: Command,
+  spec: CliCommand,
+  io: CliIo,
+  setCode: (code: ExitCode) => void,
+): void {
+  const flags = offeredFlags(spec);
+  const hasArguments = flags.some(([, { argument }]) => argument !== undefined);
+  command.description(spec.summary);
+  for (const [name, flag] of flags) {
+    if (flag.argument === undefined) addFlag(command, name, flag, hasArguments);
+    else addArgument(command, name, flag);
+  }
+  if (spec.notes !== undefined) command.addHelpText('after', `\n${spec.notes}`);
+  command.action(async () => {
+    const { environment, readFile } = io;
+    const sources = { flags: givenFlags(command, flags), environment, readFile };
+    setCode(await spec.run(resolveFlags(spec.flags, sources), io));
+  });
+}
+
+function addArgument(command: Command, name: string, flag: Flag<unknown>): void {
+  const shown = flag.kind.list ? `${flagOf(name)}...` : flagOf(name);
+  command.argument(flag.argument === 'required' ? `<${shown}>` : `[${shown}]`, helpOf(name, flag));
+}
+
+/** Several words may follow the flag of a list where no argument can be meant by them. */
+function addFlag(command: Command, name: string, flag: Flag<unknown>, hasArguments: boolean): void {
+  const { kind, default: fallback } = flag;
+  const dashed = `--${flagOf(name)}`;
+  if (kind.isSwitch) {
+    command.addOption(new Option(dashed, helpOf(name, flag)));
+    if (fallback === false) return;
+    command.addOption(new Option(`--no-${flagOf(name)}`, `not ${dashed}`));
+    return;
+  }
+  const value = kind.list && !hasArguments ? `${kind.metavar}...` : kind.metavar;
+  const option = new Option(`${dashed} <${value}>`, helpOf(name, flag));
+  if (kind.list) option.argParser((text, before) => [...((before as string[]) ?? []), text]);
+  command.addOption(option);
+}
+
+function helpOf(name: string, { help, default: fallback, isSetting }: Flag<unknown>): string {
+  const text = fallback === Number.POSITIVE_INFINITY ? 'inf' : String(fallback ?? '');
+  const shown = text === '' || fallback === false ? '' : ` (default: ${text})`;
+  return `${help}${shown}${isSetting ? ` [${environmentOf(name)}]` : ''}`;
+}
+
+/** What the command line says, with its arguments by their names. */
+function givenFlags(command: Command, flags: readonly [string, Flag<unknown>][]): GivenFlags {
+  const names = flags.filter(([, flag]) => flag.argument !== undefined).map(([name]) => name);
+  const words = command.processedArgs.map((word: string | string[] | undefined, index) => {
+    const isNone = Array.isArray(word) && word.length === 0;
+    return [names[index], isNone ? undefined : word];
+  });
+  return { ...command.opts(), ...Object.fromEntries(words) };
+}
