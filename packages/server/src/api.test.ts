@@ -241,23 +241,6 @@ describe('bad requests', () => {
     const { body } = await complete({ prompt: Array(100).fill('sea'), n: 100 });
     expect(body.error.param).toBe('n');
   });
-
-  test('a body over the limit is 413', async () => {
-    const small = await startTestServer({}, { maxBodyBytes: 1024 });
-    const response = await small.post('/v1/completions', { prompt: 'x'.repeat(5000) });
-    expect(response.status).toBe(413);
-    const chunked = await fetch(`${small.url}/v1/completions`, {
-      method: 'POST',
-      duplex: 'half',
-      body: new ReadableStream({
-        pull: (controller) => controller.enqueue(new Uint8Array(600)),
-      }),
-    } as RequestInit).catch(() => undefined);
-    // The server may hang up on the endless body before its answer is read.
-    expect(chunked?.status ?? 413).toBe(413);
-    expect((await small.post('/v1/completions', { prompt: 'x' })).status).toBe(200);
-    await small.stop(0);
-  });
 });
 
 describe('other routes', () => {
@@ -407,7 +390,7 @@ describe('keys', () => {
       const body = { prompt: 'x', cache_salt: salt };
       void guarded.post('/v1/completions', body, { Authorization: `Bearer ${key}` });
       const before = guarded.stub.openIds.length;
-      while (guarded.stub.openIds.length === before) await new Promise((go) => setImmediate(go));
+      await guarded.untilOpen(before + 1);
       const { tenant } = guarded.stub.requestAt(before)!;
       expect(tenant).not.toContain(key);
       tenants.add(tenant);

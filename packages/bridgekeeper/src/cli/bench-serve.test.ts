@@ -187,7 +187,7 @@ describe('failures are counted', () => {
   test('an engine that dies in the middle of an answer', async () => {
     const server = await stubServer({ pace: 'by-hand' });
     const running = bench(server.url, small);
-    while (server.stub.openIds.length < 10) await new Promise((resolve) => setImmediate(resolve));
+    await server.untilOpen(10);
     server.stub.step();
     server.stub.fail('gone');
     const { code, err } = await running;

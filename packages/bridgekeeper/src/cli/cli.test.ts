@@ -3,6 +3,7 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EngineError } from '@bridgekeeper/engine';
+import { until } from '@bridgekeeper/server/testing';
 import { afterAll, describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
 import { runCli } from './program.ts';
@@ -10,8 +11,6 @@ import { exampleCall } from './serve.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-cli-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('version and doctor', () => {
   test('print what they know', async () => {
@@ -128,7 +127,7 @@ describe('serve', () => {
   const serving = async (args: readonly string[]) => {
     const test = testIo();
     const code = runCli(['serve', '--json', '--log-level', 'fatal', ...args], test.io);
-    while (test.out.length === 0) await turn();
+    await until('it says where it serves', () => test.out.length > 0);
     return { ...test, code, document: JSON.parse(test.out[0]!) };
   };
 

@@ -19,7 +19,7 @@ import {
 } from '@bridgekeeper/attest';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { makeCertificate } from '../testing/certificate.ts';
-import { startTestServer, type TestServer, until } from '../testing/test-server.ts';
+import { startTestServer, type TestServer } from '../testing/test-server.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-evidence-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -91,7 +91,7 @@ describe('receipts', () => {
     const id = reply.headers.get('x-receipt-id');
     server.stub.step();
     controller.abort();
-    await until(() => server.stub.openIds.length === 0);
+    await server.untilOpen(0);
     const { text } = await get(server, `/v1/receipts/${id}`);
     expect(readSignedReceipt(text).receipt.outcome).toBe('cut');
   });

@@ -1,7 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import OpenAI from 'openai';
 import { afterEach, describe, expect, test } from 'vitest';
-import { eventsOf, startTestServer, type TestServer, until } from '../testing/test-server.ts';
+import { eventsOf, startTestServer, type TestServer } from '../testing/test-server.ts';
+import { until } from '../testing/until.ts';
 
 const open: TestServer[] = [];
 const start: typeof startTestServer = async (...args) => {
@@ -61,11 +62,11 @@ describe('a stream', () => {
     const server = await start({ pace: 'by-hand' });
     const options = { include_usage: true, continuous_usage_stats: true };
     const answer = streamed(server, { ...PROMPT, stream_options: options });
-    await until(() => server.stub.openIds.length === 1);
-    while (server.stub.openIds.length > 0) {
+    await server.untilOpen(1);
+    await until('the answer is complete', () => {
       server.stub.step();
-      await new Promise((go) => setImmediate(go));
-    }
+      return server.stub.openIds.length === 0;
+    });
     const { events } = await answer;
     const used = events.map((event) => event.usage.completion_tokens);
     expect(used).toEqual([...used].sort((a, b) => a - b));
@@ -156,15 +157,15 @@ describe('a client that leaves', () => {
       body: JSON.stringify({ ...PROMPT, n: 3, stream }),
       signal: leave.signal,
     }).catch(() => {});
-    await until(() => server.stub.openIds.length === 3);
+    await server.untilOpen(3);
     server.stub.step();
     leave.abort();
-    await until(() => server.stub.openIds.length === 0);
+    await server.untilOpen(0);
     await response;
     // They are counted when the answer notices, which may be after the engine has.
     const aborted = /request_success_total\{finished_reason="abort".*\} 3/;
     let metrics = '';
-    await until(async () => {
+    await until('they are counted', async () => {
       metrics = await (await fetch(`${server.url}/metrics`)).text();
       return aborted.test(metrics);
     });
@@ -177,9 +178,11 @@ describe('a client that stops reading', () => {
     const card = { maxModelTokens: 10_000_000 };
     const server = await start({ tokensPerStep: 500, card });
     const silent = silentClient(server.port, 9_000_000);
-    await until(() => server.stub.openIds.length === 1);
+    await server.untilOpen(1);
     const [id] = server.stub.openIds;
-    await until(() => !server.stub.openIds.includes(id!));
+    await until('it is cut off', () => !server.stub.openIds.includes(id!));
+    // Cut off, and not given all that it asked for.
+    expect(server.stub.stats().generatedTokens).toBeLessThan(9_000_000);
     const { events } = await streamed(server, PROMPT);
     expect(events.length).toBeGreaterThan(0);
     silent.destroy();
@@ -188,8 +191,8 @@ describe('a client that stops reading', () => {
   test('holds up nobody by having finished: its tail is dropped in the end', async () => {
     const server = await start({ card: { maxModelTokens: 100_000 } }, { stallTimeout: 1 });
     const silent = silentClient(server.port, 50_000);
-    await until(() => server.stub.openIds.length === 1);
-    await until(() => server.stub.openIds.length === 0);
+    await server.untilOpen(1);
+    await server.untilOpen(0);
     expect((await server.post('/v1/completions', { ...PROMPT, stream: false })).status).toBe(200);
     silent.destroy();
   });
@@ -200,13 +203,13 @@ describe('limits', () => {
     const server = await start({ pace: 'by-hand', card: { maxRows: 1, maxWaiting: 1 } });
     const first = streamed(server, PROMPT);
     const second = streamed(server, PROMPT);
-    await until(() => server.stub.openIds.length === 2);
+    await server.untilOpen(2);
     for (const stream of [true, false]) {
       const refused = await server.post('/v1/completions', { ...PROMPT, stream });
       expect(refused.status).toBe(429);
       expect(refused.headers.get('retry-after')).toBe('1');
     }
-    await until(() => {
+    await until('both are complete', () => {
       server.stub.step();
       return server.stub.openIds.length === 0;
     });
@@ -218,7 +221,7 @@ describe('limits', () => {
     const server = await start({ pace: 'by-hand', card: { maxRows: 1, maxWaiting: 1 } });
     const refused = await server.post('/v1/completions', { ...PROMPT, n: 3 });
     expect(refused.status).toBe(429);
-    await until(() => server.stub.openIds.length === 0);
+    await server.untilOpen(0);
   });
 
   test('a thousand idle connections do not keep others from answers', async () => {
@@ -229,34 +232,57 @@ describe('limits', () => {
     for (const socket of idle) socket.destroy();
   });
 
-  test('connections that send no whole request are closed in time', async () => {
+  test('connections that send no whole request are told so, and closed', async () => {
     const server = await start({}, { requestTimeout: 1 });
     const parts = [
-      '',
       'GET /health HTTP/1.1\r\nHos',
       'POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{',
     ];
-    const closed = parts.map(
-      (part) =>
-        new Promise((resolve) => {
-          const socket = connect(server.port, '127.0.0.1', () => socket.write(part));
-          socket.on('error', () => {});
-          socket.resume();
-          socket.once('close', resolve);
-        }),
-    );
-    await Promise.all(closed);
+    const answers = parts.map(() => '');
+    let closed = 0;
+    for (const [index, part] of ['', ...parts].entries()) {
+      const socket = connect(server.port, '127.0.0.1', () => socket.write(part));
+      socket.on('error', () => {});
+      socket.on('data', (data) => {
+        if (index > 0) answers[index - 1] = `${answers[index - 1]}${data}`;
+      });
+      socket.once('close', () => {
+        closed += 1;
+      });
+    }
+    // Node's own limits are a minute and more.
+    await until('all are closed', () => closed === 3, 40);
+    for (const answer of answers) expect(answer).toMatch(/^HTTP\/1.1 408 /);
   });
 
-  test('connections over the limit are closed at once', async () => {
-    const server = await start({}, { maxConnections: 2 });
-    const kept = [connect(server.port, '127.0.0.1'), connect(server.port, '127.0.0.1')];
-    await Promise.all(kept.map((socket) => new Promise((go) => socket.once('connect', go))));
-    await until(() => kept.every((socket) => !socket.connecting));
-    const third = connect(server.port, '127.0.0.1');
-    third.on('error', () => {});
-    await new Promise((resolve) => third.once('close', resolve));
-    for (const socket of kept) socket.destroy();
+  test('connections over the limit are closed at once, those within it are served', async () => {
+    // Nothing else closes a connection before this test is over.
+    const server = await start({}, { maxConnections: 2, requestTimeout: 3600 });
+    const answers = ['', '', ''];
+    const isClosed = [false, false, false];
+    const sockets: Socket[] = [];
+    for (const index of answers.keys()) {
+      const socket = connect(server.port, '127.0.0.1');
+      await new Promise((go) => socket.once('connect', go));
+      socket.on('error', () => {});
+      socket.on('data', (data) => {
+        answers[index] = `${answers[index]}${data}`;
+      });
+      socket.once('close', () => {
+        isClosed[index] = true;
+      });
+      sockets.push(socket);
+    }
+    for (const socket of sockets) socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n');
+    await until('all are answered or closed', () =>
+      answers.every((answer, index) => answer !== '' || isClosed[index]),
+    );
+    expect(answers.map((answer) => answer.slice(0, 12))).toEqual([
+      'HTTP/1.1 200',
+      'HTTP/1.1 200',
+      '',
+    ]);
+    for (const socket of sockets) socket.destroy();
   });
 });
 
@@ -265,10 +291,10 @@ describe('the end', () => {
     const server = await start({ pace: 'by-hand' });
     const stream = streamed(server, PROMPT);
     const whole = server.post('/v1/completions', { ...PROMPT, stream: false });
-    await until(() => server.stub.openIds.length === 2);
+    await server.untilOpen(2);
     const stopped = server.stop(60);
     await expect(fetch(`${server.url}/health`)).rejects.toThrow();
-    await until(() => {
+    await until('both are complete', () => {
       server.stub.step();
       return server.stub.openIds.length === 0;
     });
@@ -281,7 +307,7 @@ describe('the end', () => {
     const server = await start({ pace: 'by-hand' });
     const stream = streamed(server, PROMPT);
     const whole = server.post('/v1/completions', { ...PROMPT, stream: false });
-    await until(() => server.stub.openIds.length === 2);
+    await server.untilOpen(2);
     server.stub.step();
     await server.stop(0);
     expect((await stream).events.at(-1).error.code).toBe('shutting_down');
@@ -292,7 +318,7 @@ describe('the end', () => {
     const server = await start({ pace: 'by-hand' });
     const stream = streamed(server, PROMPT);
     const whole = server.post('/v1/completions', { ...PROMPT, stream: false });
-    await until(() => server.stub.openIds.length === 2);
+    await server.untilOpen(2);
     server.stub.step();
     server.stub.fail('the device was lost');
     expect((await stream).events.at(-1).error).toMatchObject({ code: 'engine_failed' });

@@ -56,3 +56,38 @@ test('wakes each listener once a round, and rests as long as the round took', as
   await turn();
   expect(wakes).toBe(3);
 });
+
+test('rests no longer than 4 ms, however long the round took', async () => {
+  const clock = new HandClock();
+  const queue = new WakeQueue(clock);
+  queue.add({ wake: () => clock.advance(50e6) });
+  await turn();
+  let wakes = 0;
+  queue.add({ wake: () => (wakes += 1) });
+  clock.advance(4e6 - 1);
+  await turn();
+  expect(wakes).toBe(0);
+  clock.advance(1);
+  await turn();
+  expect(wakes).toBe(1);
+});
+
+test('wakes all in one round, and in the next what came during it', async () => {
+  const clock = new HandClock();
+  const queue = new WakeQueue(clock);
+  const woken: string[] = [];
+  const again = { wake: () => woken.push('again') };
+  queue.add({
+    wake: () => {
+      woken.push('first');
+      queue.add(again);
+    },
+  });
+  queue.add({ wake: () => woken.push('second') });
+  await turn();
+  expect(woken).toEqual(['first', 'second']);
+  await turn();
+  expect(woken).toEqual(['first', 'second', 'again']);
+  await turn();
+  expect(woken).toHaveLength(3);
+});

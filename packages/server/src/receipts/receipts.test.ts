@@ -22,7 +22,7 @@ import {
 } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { until } from '../testing/test-server.ts';
+import { until } from '../testing/until.ts';
 import { ReceiptBook } from './book.ts';
 import { ReceiptsError } from './errors.ts';
 import { own } from './owner.ts';
@@ -229,9 +229,10 @@ it.runIf(isLinux)('a mark of a process that is dead and still listed is taken ov
     writeFileSync(mark, `${pid} ${stat()[19]} ${boot}`);
     expect(() => own(join(folder, 'x'))).toThrow(`in use by process ${pid}`);
     // Before that, the shell would still notice its child's end.
-    await until(() => readFileSync(`/proc/${shell.pid}/comm`, 'utf8').trim() === 'sleep');
+    const comm = () => readFileSync(`/proc/${shell.pid}/comm`, 'utf8').trim();
+    await until('the shell is another program', () => comm() === 'sleep');
     process.kill(pid, 'SIGKILL');
-    await until(() => stat()[0] === 'Z');
+    await until('the child is a zombie', () => stat()[0] === 'Z');
     own(join(folder, 'x'))();
   } finally {
     shell.kill('SIGKILL');

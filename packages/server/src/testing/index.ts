@@ -1,2 +1,3 @@
 export { makeCertificate } from './certificate.ts';
 export { startTestServer, type TestServer } from './test-server.ts';
+export { until } from './until.ts';

@@ -9,11 +9,14 @@ import { openLog } from '../logging/logger.ts';
 import { settingsWith } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { type RunningServer, startServer } from '../start.ts';
+import { until } from './until.ts';
 
 export interface TestServer extends RunningServer {
   readonly stub: SyntheticEngine;
   readonly port: number;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+  /** Waits until this many requests are in flight. */
+  untilOpen(count: number): Promise<void>;
 }
 
 /** A machine without GPUs and without a TEE, whatever the test runs on. */
@@ -47,15 +50,9 @@ export async function startTestServer(
       headers: { 'Content-Type': 'application/json', ...headers },
       body: typeof body === 'string' ? body : JSON.stringify(body),
     });
-  return { ...server, stub, port: Number(new URL(server.url).port), post };
-}
-
-/**
- * Waits until `condition` holds, a turn of the event loop at a time. The test's own time limit ends
- * it.
- */
-export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setImmediate(resolve));
+  const untilOpen = (count: number) =>
+    until(`${count} requests are in flight`, () => stub.openIds.length === count);
+  return { ...server, stub, port: Number(new URL(server.url).port), post, untilOpen };
 }
 
 /** The `data:` documents of a stream of events, without `[DONE]`. */

@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { KeyRing, saltedTenant } from './auth.ts';
+import { ApiError } from './errors.ts';
+
+const start = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 16);
+
+const refusal = (ring: KeyRing, authorization: string | undefined): ApiError => {
+  try {
+    ring.tenantOf(authorization);
+  } catch (error) {
+    if (error instanceof ApiError) return error;
+  }
+  throw new Error('it was let in');
+};
+
+describe('a ring of keys', () => {
+  const ring = new KeyRing(['one', 'two', 'three']);
+
+  test('knows each of its keys, and names the tenant by the start of its digest', () => {
+    for (const key of ['one', 'two', 'three']) {
+      expect(ring.tenantOf(`Bearer ${key}`)).toBe(start(key));
+      expect(ring.tenantOf(`bearer ${key}`)).toBe(start(key));
+    }
+  });
+
+  test('refuses what it does not know, and says whether a key came at all', () => {
+    const missing = 'This server needs an API key: send "Authorization: Bearer <key>".';
+    for (const none of [undefined, '', 'one', 'Basic one', 'x Bearer one', 'Bearer ']) {
+      expect(refusal(ring, none)).toMatchObject({ code: 'invalid_api_key', message: missing });
+    }
+    for (const wrong of ['Bearer four', 'Bearer one ', 'Bearer one two']) {
+      const message = 'The API key is not known here.';
+      expect(refusal(ring, wrong)).toMatchObject({ code: 'invalid_api_key', message });
+    }
+  });
+
+  test('an empty key would be no key: nothing without a token is let in', () => {
+    expect(refusal(new KeyRing(['']), undefined).code).toBe('invalid_api_key');
+  });
+
+  test('without keys lets everybody in, as one tenant', () => {
+    const open = new KeyRing([]);
+    expect(open.tenantOf(undefined)).toBe('default');
+    expect(open.tenantOf('Bearer x')).toBe('default');
+  });
+});
+
+test('a salt narrows a tenant', () => {
+  expect(saltedTenant('t', undefined)).toBe('t');
+  expect(saltedTenant('t', null)).toBe('t');
+  expect(saltedTenant('t', 'x')).toBe(`t-${start('x')}`);
+});

@@ -1,0 +1,115 @@
+import { request } from 'node:http';
+import { Hono } from 'hono';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startTestServer, type TestServer } from '../testing/test-server.ts';
+import { readJson } from './body.ts';
+import { toApiError } from './errors.ts';
+
+const app = new Hono();
+app.post('/', async (c) => c.json({ read: await readJson(c, 8) }));
+app.onError((thrown, c) => {
+  const { body, status } = toApiError(thrown);
+  return c.json(body, status);
+});
+
+/** Sends a body in pieces, without saying how long it is; counts how many pieces were taken. */
+async function send(pieces: readonly string[], end: 'end' | 'break' | 'never' = 'end') {
+  let taken = 0;
+  let isCancelled = false;
+  const encoder = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull: (controller) => {
+        const piece = pieces[taken];
+        if (piece !== undefined) {
+          taken += 1;
+          controller.enqueue(encoder.encode(piece));
+        } else if (end === 'end') controller.close();
+        else if (end === 'break') controller.error(new Error('the connection broke'));
+      },
+      cancel: () => {
+        isCancelled = true;
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const answer = await app.request('/', { method: 'POST', body, duplex: 'half' } as RequestInit);
+  return { status: answer.status, document: await answer.json(), taken, isCancelled };
+}
+
+const declared = async (body: string) => {
+  const headers = { 'Content-Length': String(Buffer.byteLength(body)) };
+  const answer = await app.request('/', { method: 'POST', body, headers });
+  return { status: answer.status, document: await answer.json() };
+};
+
+const TOO_LARGE = {
+  message: 'The body is larger than 8 bytes.',
+  type: 'invalid_request_error',
+  param: null,
+  code: 'body_too_large',
+};
+
+describe('a body', () => {
+  test('may be as long as the limit, and no longer', async () => {
+    expect(await declared('12345678')).toEqual({ status: 200, document: { read: 12345678 } });
+    expect(await declared('123456789')).toEqual({ status: 413, document: { error: TOO_LARGE } });
+  });
+
+  test('of unknown length likewise, however it is cut', async () => {
+    const whole = await send(['[1', ',2,3', ']']);
+    expect(whole).toMatchObject({ status: 200, document: { read: [1, 2, 3] } });
+    expect(await send(['1234', '5678'])).toMatchObject({ document: { read: 12345678 } });
+    expect(await send(['1234', '56789'])).toMatchObject({ document: { error: TOO_LARGE } });
+  });
+
+  test('is not read on once it is too long', async () => {
+    const pieces = ['12345', '6789', '0', '0', '0'];
+    expect(await send(pieces, 'never')).toMatchObject({
+      status: 413,
+      taken: 2,
+      isCancelled: true,
+    });
+  });
+
+  test('that ends early, is missing or is no JSON is refused', async () => {
+    const { status, document } = await send(['[1,'], 'break');
+    expect(status).toBe(400);
+    expect(document).toMatchObject({
+      error: { code: 'invalid_json', message: 'The body ended before it was complete.' },
+    });
+    const missing = await app.request('/', { method: 'POST' });
+    expect([missing.status, await missing.json()]).toMatchObject([
+      400,
+      { error: { code: 'invalid_json', message: 'The body is not valid JSON.' } },
+    ]);
+  });
+});
+
+describe('over HTTP', () => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startTestServer({}, { maxBodyBytes: 1024 });
+  });
+  afterAll(() => server.stop(0));
+
+  test('a chunked body over the limit is answered while it is still being sent', async () => {
+    const reply = await new Promise((resolve, reject) => {
+      const sending = request(`${server.url}/v1/completions`, { method: 'POST' }, (answer) => {
+        resolve(answer.statusCode);
+        sending.destroy();
+      });
+      sending.on('error', reject);
+      sending.write('x'.repeat(600));
+      // It never ends.
+      sending.write('x'.repeat(600));
+    });
+    expect(reply).toBe(413);
+  });
+
+  test('a body of the limit’s length is taken', async () => {
+    const body = JSON.stringify({ prompt: 'x', max_tokens: 1 }).padEnd(1024);
+    expect((await server.post('/v1/completions', body)).status).toBe(200);
+    expect((await server.post('/v1/completions', `${body} `)).status).toBe(413);
+  });
+});
