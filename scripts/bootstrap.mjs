@@ -22,6 +22,7 @@ const tasks = {
     ...['--peer', 'python3', '--sanitizer', 'all'],
   ],
   tidy: ['tidy/dist/main.js'],
+  mutate: ['scripts/mutate/main.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
 };
 

@@ -1,0 +1,286 @@
+// Mutation testing: changes compiled sources in one place at a time, and tells which changes no
+// test notices.
+//
+//   npm run mutate -- packages/bridge/src/scheduler.ts packages/engine/src/kv/
+//     --tests <path>       sources of tests, files or folders (again for more); by default all of
+//                          the packages that are changed
+//     --slowest <s>        leave out test files that take longer
+//     --patience <s>       how long a mutant may hang, 5 without it, besides 8 times what the test
+//                          file takes without mutants
+//     --accepted <file>    survivors with a reason, which do not count
+//     --again <file>       only what survived or was not reached in that result
+//     --json <file>        write the result there
+//
+// Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
+// nothing survived that is not accepted, 1 when something did, and 2 when there is no result.
+
+import { fork, spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { SourceMap } from 'node:module';
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { instrument } from './mutants.mjs';
+import { makeSandbox } from './sandbox.mjs';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const root = resolve(here, '../..');
+const say = (text) => process.stderr.write(`mutate: ${text}\n`);
+
+function fail(text) {
+  say(text);
+  process.exit(2);
+}
+
+const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
+
+/** Sources under the paths, relative to the root; tests, or all but tests. */
+function sourcesUnder(paths, areTests) {
+  const found = new Set();
+  for (const path of paths) {
+    const full = resolve(path);
+    if (!existsSync(full)) fail(`there is no ${path}`);
+    const names = path.endsWith('.ts') ? [''] : readdirSync(full, { recursive: true });
+    for (const name of names) {
+      const source = relative(root, join(full, name));
+      if (!/^packages\/[^/]+\/src\/.*\.ts$/.test(source) || source.endsWith('.d.ts')) continue;
+      if (source.endsWith('.test.ts') === areTests) found.add(source);
+    }
+  }
+  return [...found].sort();
+}
+
+const compiledOf = (source) => source.replace('/src/', '/dist/').replace(/\.ts$/, '.js');
+
+/** Puts the mutants of all sources into their copies and gives them, in order of place. */
+function instrumentAll(sources, sandbox) {
+  const switchPath = join(sandbox.folder, 'switch.mjs');
+  copyFileSync(join(here, 'switch.mjs'), switchPath);
+  const all = [];
+  for (const file of sources) {
+    const path = join(sandbox.root, compiledOf(file));
+    const text = readFileSync(path, 'utf8');
+    const { code, mutants } = instrument(text, all.length);
+    // In the first line, so that lines in traces stay what they are.
+    writeFileSync(path, `import { $m } from '${pathToFileURL(switchPath)}'; ${code}`);
+    const lineOf = sourceLines(text, `${path}.map`);
+    for (const { offset, ...mutant } of mutants) {
+      all.push({ ...mutant, file, line: lineOf(offset) });
+    }
+  }
+  return all;
+}
+
+/** From an offset in compiled text to a line of its source, from 1; without a map, of the text. */
+function sourceLines(text, mapPath) {
+  const map = existsSync(mapPath) ? new SourceMap(readJson(mapPath)) : undefined;
+  return (offset) => {
+    const lines = text.slice(0, offset).split('\n');
+    const entry = map?.findEntry(lines.length - 1, lines.at(-1).length);
+    return (entry?.originalLine ?? lines.length - 1) + 1;
+  };
+}
+
+/**
+ * Runs the test files, `{ path, seconds }`, in a process of their own until a test fails, and says
+ * how that ended: `passed`, `failed` with the test and the error, or `timeout`.
+ */
+function runTests(tests, sandbox, env) {
+  return new Promise((settle) => {
+    const child = fork(
+      join(here, 'worker.mjs'),
+      tests.map(({ path }) => join(sandbox.root, path)),
+      {
+        cwd: sandbox.root,
+        env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
+        stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      },
+    );
+    let done = 0;
+    let timer;
+    let outcome;
+    const wait = () => {
+      clearTimeout(timer);
+      if (done === tests.length) return;
+      timer = setTimeout(
+        () => {
+          outcome = { status: 'timeout', by: tests[done].path };
+          child.kill('SIGKILL');
+        },
+        1000 * (Number(options.patience) + 8 * tests[done].seconds),
+      );
+    };
+    child.on('message', ({ failed }) => {
+      if (failed !== undefined) outcome = { status: 'failed', by: tests[done].path, ...failed };
+      done += 1;
+      wait();
+    });
+    child.on('exit', (code) => {
+      clearTimeout(timer);
+      if (done === tests.length && code === 0) settle({ status: 'passed' });
+      else
+        settle(outcome ?? { status: 'failed', by: tests[done]?.path, test: 'the process ended' });
+    });
+    wait();
+  });
+}
+
+/** Runs every file of tests without a mutant: how long it takes, and which mutants it reaches. */
+async function measureTests(paths, sandbox, slowest) {
+  const tests = [];
+  const leftOut = [];
+  for (const [index, path] of paths.entries()) {
+    const reached = join(sandbox.folder, `reached-${index}`);
+    const start = performance.now();
+    const outcome = await runTests([{ path, seconds: slowest }], sandbox, {
+      BRIDGEKEEPER_REACHED: reached,
+    });
+    const seconds = (performance.now() - start) / 1000;
+    if (outcome.status === 'failed') {
+      fail(`${path} fails without a mutant: ${outcome.test}\n${outcome.message ?? ''}`);
+    }
+    const ids = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
+    const reach = new Set(ids.map(Number));
+    if (outcome.status === 'timeout' || seconds > slowest) {
+      if (reach.size > 0) leftOut.push(path);
+    } else if (reach.size > 0) {
+      tests.push({ path, seconds, reach });
+    }
+    say(`${path}: ${seconds.toFixed(1)} s, reaches ${reach.size}`);
+  }
+  return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
+}
+
+async function judge(mutant, tests, sandbox) {
+  const reaching = tests.filter(({ reach }) => reach.has(mutant.id));
+  if (reaching.length === 0) return { status: 'uncovered' };
+  const env = { BRIDGEKEEPER_MUTANT: String(mutant.id) };
+  const outcome = await runTests(reaching, sandbox, env);
+  if (outcome.status === 'passed') return { status: 'survived' };
+  if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
+  return { status: 'killed', by: outcome.by, test: outcome.test };
+}
+
+const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
+
+/** What tells mutants apart while lines move. */
+const keyOf = ({ file, within, original, replacement }) =>
+  [file, within, original, replacement].join('\n');
+
+function count(mutants) {
+  const of = (status) => mutants.filter((mutant) => mutant.status === status).length;
+  const [killed, timeout] = [of('killed'), of('timeout')];
+  const accepted = mutants.filter((mutant) => mutant.reason !== undefined).length;
+  const counted = mutants.length - accepted;
+  return {
+    mutants: mutants.length,
+    killed,
+    timeout,
+    survived: of('survived'),
+    uncovered: of('uncovered'),
+    accepted,
+    /** Of those that are not accepted, in percent. */
+    score: counted === 0 ? 100 : Math.floor((1000 * (killed + timeout)) / counted) / 10,
+  };
+}
+
+const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim();
+
+/** The entries about these sources that accept nothing: the mutant is gone, or tests notice it. */
+function staleAmong(accepted, sources, mutants) {
+  const used = new Set(mutants.filter((mutant) => mutant.reason !== undefined).map(keyOf));
+  return accepted.filter((entry) => sources.includes(entry.file) && !used.has(keyOf(entry)));
+}
+
+function print({ files, total, survivors, stale, leftOut }) {
+  const lines = [];
+  for (const [name, counts] of [...Object.entries(files), ['all', total]]) {
+    const { score, mutants, survived, uncovered, accepted } = counts;
+    const detail = `${mutants} mutants, ${survived} survived, ${uncovered} not reached`;
+    lines.push(`${score.toFixed(1).padStart(5)} %  ${name}: ${detail}, ${accepted} accepted`);
+  }
+  for (const { file, line, within, operator, original, replacement, status } of survivors) {
+    const change = `${original} -> ${replacement || 'nothing'}`.replace(/\s+/g, ' ');
+    lines.push(`${file}:${line} ${status} ${operator} in ${within || 'the module'}: ${change}`);
+  }
+  for (const { file, original, replacement } of stale) {
+    lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
+  }
+  for (const path of leftOut) lines.push(`left out as too slow: ${path}`);
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    tests: { type: 'string', multiple: true },
+    slowest: { type: 'string', default: '600' },
+    patience: { type: 'string', default: '5' },
+    accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
+    again: { type: 'string' },
+    json: { type: 'string' },
+  },
+});
+const sources = sourcesUnder(positionals, false).filter((source) =>
+  existsSync(join(root, compiledOf(source))),
+);
+if (sources.length === 0) fail('name sources to change, such as packages/bridge/src');
+const packages = new Set(sources.map((source) => source.split('/').slice(0, 3).join('/')));
+const testPaths = options.tests ?? [...packages].map((path) => join(root, path));
+const accepted = existsSync(options.accepted) ? readJson(options.accepted) : [];
+
+const sandbox = makeSandbox(root);
+process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
+
+let mutants = instrumentAll(sources, sandbox);
+if (options.again !== undefined) {
+  const alive = new Set(readJson(options.again).survivors.map(keyOf));
+  mutants = mutants.filter((mutant) => alive.has(keyOf(mutant)));
+}
+const { tests, leftOut } = await measureTests(
+  sourcesUnder(testPaths, true).map(compiledOf),
+  sandbox,
+  Number(options.slowest),
+);
+
+const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
+const start = performance.now();
+for (const [index, mutant] of mutants.entries()) {
+  Object.assign(mutant, await judge(mutant, tests, sandbox));
+  if (isAlive(mutant)) mutant.reason = reasons.get(keyOf(mutant));
+  if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
+    const alive = mutants.slice(0, index + 1).filter(isAlive).length;
+    const seconds = Math.round((performance.now() - start) / 1000);
+    say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
+  }
+}
+
+const withoutId = ({ id, ...mutant }) => mutant;
+const alive = mutants.filter(isAlive);
+const result = {
+  command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
+  commit: git('rev-parse', 'HEAD'),
+  modified: git('status', '--porcelain', 'packages') !== '',
+  node: process.version,
+  files: Object.fromEntries(
+    sources.map((file) => [file, count(mutants.filter((mutant) => mutant.file === file))]),
+  ),
+  total: count(mutants),
+  survivors: alive.filter(({ reason }) => reason === undefined).map(withoutId),
+  accepted: alive.filter(({ reason }) => reason !== undefined).map(withoutId),
+  stale: options.again === undefined ? staleAmong(accepted, sources, mutants) : [],
+  leftOut,
+};
+if (options.json !== undefined) {
+  writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
+}
+print(result);
+process.exit(result.survivors.length === 0 ? 0 : 1);
