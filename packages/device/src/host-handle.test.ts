@@ -1,4 +1,5 @@
-import { OutCell, openNativeLibrary } from '@bridgekeeper/native';
+import { OutCell } from '@bridgekeeper/native';
+import { openNativeLibrary } from '@bridgekeeper/native/testing';
 import { describe, expect, it } from 'vitest';
 import { READ_BYTES, readInThread } from './contract/reader.ts';
 import type { HostHandle } from './device.ts';

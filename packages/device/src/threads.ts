@@ -1,5 +1,6 @@
-// What threads need of this package that read: it is there in no time.
+// What threads that read need of this package, and no more: they are to be ready at once.
 export { SystemClock } from './clock/system-clock.ts';
 export { DeviceError } from './errors.ts';
 export { openHostHandle } from './host-handle.ts';
-export { openUploader, UPLOADS_MAX, type Uploader } from './uploader.ts';
+export { openUploader } from './open-uploader.ts';
+export type { Uploader } from './uploader.ts';

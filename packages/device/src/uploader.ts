@@ -1,5 +1,4 @@
-import { SystemClock } from './clock/system-clock.ts';
-import type { HostHandle, UploadedCopy, UploaderStart, UploadTarget } from './device.ts';
+import type { HostHandle, UploadedCopy, UploadTarget } from './device.ts';
 import { DeviceError } from './errors.ts';
 
 /** One copy up: `bytes` bytes between places that are given by offsets. */
@@ -77,14 +76,4 @@ function assertWithin(side: string, size: number, offsetBytes: number, bytes: nu
   if (offsetBytes >= 0 && bytes >= 0 && offsetBytes + bytes <= size) return;
   const range = `[${offsetBytes}, +${bytes})`;
   throw new DeviceError('bad-argument', `${range} lies outside ${size} bytes of ${side} memory`);
-}
-
-/** Opens an uploader on this thread. Throws DeviceError. */
-export async function openUploader(start: UploaderStart): Promise<Uploader> {
-  const clock = new SystemClock(start.clockOrigin);
-  const engine =
-    start.kind === 'native'
-      ? new (await import('./cuda/lanes/upload-engine.ts')).CudaUploadEngine(start)
-      : new (await import('./cpu/upload-engine.ts')).CpuUploadEngine(start);
-  return new Uploader(engine, () => clock.nowNs());
 }

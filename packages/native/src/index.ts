@@ -1,5 +1,5 @@
-export { CUBLASLT_SIGNATURES, CublasLt, LT } from './cublaslt.ts';
-export { CUDA, DRIVER_LIBRARY, DRIVER_SIGNATURES, Driver } from './driver.ts';
+export { CublasLt, LT } from './cublaslt.ts';
+export { CUDA, DRIVER_LIBRARY, Driver } from './driver.ts';
 export { NativeError } from './errors.ts';
 export {
   CUBLASLT_LIBRARY,
@@ -8,12 +8,7 @@ export {
   type LibraryWanted,
   NVRTC_LIBRARY,
 } from './libraries.ts';
-export {
-  addressOf,
-  OutCell,
-  openNativeLibrary,
-  viewNative,
-} from './library.ts';
+export { addressOf, OutCell } from './library.ts';
 export {
   describeStatus,
   isAbsent,

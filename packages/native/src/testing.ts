@@ -2,6 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+export { CUBLASLT_SIGNATURES } from './cublaslt.ts';
+export { DRIVER_SIGNATURES } from './driver.ts';
+export { openNativeLibrary } from './library.ts';
+
 /** Whether libraries of C can be compiled here, to stand for NVIDIA's in tests. */
 export const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 

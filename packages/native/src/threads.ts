@@ -1,4 +1,4 @@
 // What threads need that only copy: it is loaded while nothing crosses yet.
 export { CUDA, Driver } from './driver.ts';
 export { NativeError } from './errors.ts';
-export { addressOf, OutCell, viewNative } from './library.ts';
+export { OutCell, viewNative } from './library.ts';

@@ -6,10 +6,11 @@ import {
   type TestIssuer,
   toPem,
 } from '../testing/certificates.ts';
+import { derBoolean, derUnsigned } from '../testing/der-elements.ts';
 import { type Bytes, concatBytes, toHex } from './bytes.ts';
 import { type Certificate, parseCertificate, parsePemChain } from './certificate.ts';
 import { ChainCache, expiryOf, verifyChain } from './chain.ts';
-import { derBoolean, derOctets, derSequence, derUnsigned } from './der-writer.ts';
+import { derOctets, derSequence } from './der-writer.ts';
 
 let root: TestIssuer;
 let middle: TestIssuer;

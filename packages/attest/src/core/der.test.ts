@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { derTime, derUnsigned } from '../testing/der-elements.ts';
 import { type Bytes, fromBase64, fromHex, toBase64, toHex } from './bytes.ts';
 import { DerReader, enterDer, readBoolean, readOid, readTime, readUnsigned, TAG } from './der.ts';
-import { der, derOid, derTime, derUnsigned } from './der-writer.ts';
+import { der, derOid } from './der-writer.ts';
 
 const hex = (text: string): Bytes => fromHex(text, 'a test');
 const read = (text: string) => new DerReader(hex(text), 'it').next();

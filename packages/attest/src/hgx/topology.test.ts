@@ -1,6 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Bytes, concatBytes } from '../core/bytes.ts';
-import { appraiseDevices } from '../nvidia/device-set.ts';
 import { readEvidenceList } from '../nvidia/evidence.ts';
 import { OPAQUE } from '../nvidia/opaque.ts';
 import { brief, makeContext } from '../testing/appraisal.ts';
@@ -19,6 +18,7 @@ import {
   type OpaqueField,
   withFields,
 } from '../testing/device-reports.ts';
+import { appraiseDevices } from './device-set.ts';
 import { HGX_CLAIM_KINDS } from './topology.ts';
 
 const nonce = new Uint8Array(32).fill(3);

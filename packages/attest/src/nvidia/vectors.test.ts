@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { fromUtf8, toHex } from '../core/bytes.ts';
+import { appraiseDevices } from '../hgx/device-set.ts';
 import { brief, makeContext, notVerified } from '../testing/appraisal.ts';
 import { hasVectors, readVector } from '../testing/vectors.ts';
-import { appraiseDevices } from './device-set.ts';
 import { readEvidenceList, readSingleReport } from './evidence.ts';
 import { NVIDIA_DEVICE_ROOTS } from './roots.ts';
 

@@ -16,6 +16,9 @@ const linksSchema = z.strictObject({
   digests: z.array(hexOf(32)).max(10_000),
 });
 
+/** What is claimed of several receipts, besides what is claimed of each. */
+export const RECEIPT_CHAIN_CLAIMS = ['receipt.chain'] as const;
+
 /**
  * A piece of the chain without the receipts themselves: enough to see that none was left out
  * between two that one holds, and it tells nothing of the others' contents, since every receipt

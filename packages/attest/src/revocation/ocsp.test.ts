@@ -2,16 +2,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { type Bytes, concatBytes, equalBytes, utf8 } from '../core/bytes.ts';
 import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { contextTag, TAG } from '../core/der.ts';
-import {
-  der,
-  derBoolean,
-  derOctets,
-  derOid,
-  derSequence,
-  derUnsigned,
-} from '../core/der-writer.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { AttestError } from '../core/errors.ts';
 import { makeCertificate, NAME, type TestIssuer } from '../testing/certificates.ts';
+import { derBoolean, derUnsigned } from '../testing/der-elements.ts';
 import {
   answerOcsp,
   declineOcsp,

@@ -1,19 +1,16 @@
 import type { webcrypto } from 'node:crypto';
 import { type Bytes, toBase64 } from '../core/bytes.ts';
 import { TAG } from '../core/der.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
+import type { Curve } from '../core/signature.ts';
 import {
-  der,
   derBits,
   derBoolean,
   derEcdsaSignature,
-  derOctets,
-  derOid,
-  derSequence,
   derText,
   derTime,
   derUnsigned,
-} from '../core/der-writer.ts';
-import type { Curve } from '../core/signature.ts';
+} from './der-elements.ts';
 
 /** A certificate of our own with its private key. */
 export interface TestIssuer {

@@ -1,8 +1,9 @@
 import { type Bytes, concatBytes, fromHex, utf8 } from '../core/bytes.ts';
-import { der, derOctets, derOid, derSequence, derUnsigned } from '../core/der-writer.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import type { DeviceArch } from '../nvidia/device-report.ts';
 import { makeCertificate, NAME, type TestExtension, type TestIssuer } from './certificates.ts';
+import { derUnsigned } from './der-elements.ts';
 
 /** A vendor of devices, of our own: a root, and what stands between it and the devices. */
 export interface DeviceAuthority {

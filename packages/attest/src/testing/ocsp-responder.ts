@@ -1,14 +1,7 @@
 import type { RevocationStatus } from '../claims/context.ts';
 import { type Bytes, utf8 } from '../core/bytes.ts';
 import { contextTag, type DerReader, enterDer, TAG } from '../core/der.ts';
-import {
-  der,
-  derBits,
-  derEcdsaSignature,
-  derOctets,
-  derOid,
-  derSequence,
-} from '../core/der-writer.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { OCSP_NONCE } from '../revocation/ocsp-response.ts';
 import {
   makeCertificate,
@@ -17,6 +10,7 @@ import {
   type TestCertificateOptions,
   type TestIssuer,
 } from './certificates.ts';
+import { derBits, derEcdsaSignature } from './der-elements.ts';
 
 /** How a test responder answers; whatever is left out is as in a good answer. */
 export interface OcspAnswerOptions {

@@ -1,9 +1,10 @@
 import type { webcrypto } from 'node:crypto';
 import { type Bytes, fromHex, toHex, utf8 } from '../core/bytes.ts';
-import { derOctets, derOid, derSequence, derUnsigned } from '../core/der-writer.ts';
+import { derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import type { TestExtension, TestIssuer } from './certificates.ts';
 import { generateKeys, makeCertificate, NAME, signEcdsa, toPem } from './certificates.ts';
+import { derUnsigned } from './der-elements.ts';
 import { makeRevocationList } from './revocation.ts';
 
 const SGX = '1.2.840.113741.1.13.1';

@@ -1,7 +1,8 @@
 import type { Bytes } from '../core/bytes.ts';
 import { contextTag } from '../core/der.ts';
-import { der, derOctets, derOid, derSequence, derTime, derUnsigned } from '../core/der-writer.ts';
+import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { algorithmOf, signedDer, type TestIssuer } from './certificates.ts';
+import { derTime, derUnsigned } from './der-elements.ts';
 
 /** What a test list says; times are `YYYYMMDDhhmmss`. */
 export interface TestRevocationOptions {

@@ -1,6 +1,6 @@
 import { type Bytes, concatBytes, fromHex, utf8 } from '../core/bytes.ts';
 import { TAG } from '../core/der.ts';
-import { der, derUnsigned } from '../core/der-writer.ts';
+import { der } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
 import {
   makeCertificate,
@@ -9,6 +9,7 @@ import {
   type TestExtension,
   type TestIssuer,
 } from './certificates.ts';
+import { derUnsigned } from './der-elements.ts';
 import { makeRevocationList } from './revocation.ts';
 
 const AMD = '1.3.6.1.4.1.3704.1';

@@ -5,9 +5,6 @@ import { verifyReceiptChain } from '../receipts/chain.ts';
 import { appraiseReceipt } from '../receipts/verify.ts';
 import type { Evidence } from './evidence.ts';
 
-/** What `appraiseReceipts` claims besides what it claims of each receipt. */
-export const RECEIPT_CHAIN_CLAIMS = ['receipt.chain'] as const;
-
 /**
  * Receipts, by the key that the server's report names, or else by their own; and whether none was
  * left out between them, where a piece of their chain was given.

@@ -19,7 +19,7 @@ export function plainCase(name: string, run: (device: Device) => Promise<void>):
 }
 
 /** A broken contract: the message says what was expected and what came. */
-export class ContractError extends Error {
+class ContractError extends Error {
   override readonly name = 'ContractError';
 }
 

@@ -8,7 +8,7 @@ import { rowCases } from './row-cases.ts';
 import { samplingCases } from './sampling-cases.ts';
 import { streamCases } from './stream-cases.ts';
 
-export { type ContractCase, ContractError } from './case.ts';
+export type { ContractCase } from './case.ts';
 
 /** Everything a device promises. Cases that close the device come last. */
 export const contractCases: readonly ContractCase[] = [

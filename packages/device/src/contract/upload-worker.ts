@@ -2,7 +2,8 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { UploadedCopy } from '../device.ts';
-import { openUploader, UPLOADS_MAX } from '../uploader.ts';
+import { openUploader } from '../open-uploader.ts';
+import { UPLOADS_MAX } from '../uploader.ts';
 import type { UploadTask } from './uploads.ts';
 
 const { start, host, targets, pieceBytes, pieces } = workerData as UploadTask;

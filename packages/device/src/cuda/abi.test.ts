@@ -2,14 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { referenceProfile } from '@bridgekeeper/bridge';
+import { addressOf, type Driver } from '@bridgekeeper/native';
 import {
-  addressOf,
+  compileLibrary,
   DRIVER_SIGNATURES,
-  type Driver,
+  hasCompiler,
   openNativeLibrary,
-  viewNative,
-} from '@bridgekeeper/native';
-import { compileLibrary, hasCompiler } from '@bridgekeeper/native/testing';
+} from '@bridgekeeper/native/testing';
+import { viewNative } from '@bridgekeeper/native/threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LaunchConfiguration } from './launch/launch-configuration.ts';
 import { ParameterBlock } from './launch/parameters.ts';

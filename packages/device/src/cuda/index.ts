@@ -2,16 +2,13 @@ import type { Device } from '../device.ts';
 import type { BridgeInstruments } from '../instruments.ts';
 import { CudaDevice } from './cuda-device.ts';
 
-export { type CudaAvailability, type CudaGpu, cudaAvailability } from './observe/availability.ts';
+export { cudaAvailability } from './observe/availability.ts';
 export {
-  type ConfidentialCall,
   type ConfidentialSettings,
-  type ConfidentialState,
-  type ListedGpu,
   readConfidentialState,
 } from './observe/confidential.ts';
-export { type GpuStatus, type GpuStatuses, readGpuStatuses } from './observe/gpu-status.ts';
-export { type CudaDeviceOptions, openCudaDevice } from './open.ts';
+export { readGpuStatuses } from './observe/gpu-status.ts';
+export { openCudaDevice } from './open.ts';
 
 /** The instruments of a device that has a bridge of its own; null for the others. */
 export function instrumentsOf(device: Device): BridgeInstruments | null {

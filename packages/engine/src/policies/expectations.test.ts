@@ -339,8 +339,8 @@ describe('prompts that arrive', () => {
       const lateNs = policy === 'overlap' ? stepMostNs + changeNs : 0;
       expect(ttftNs).toBeLessThanOrEqual(steps * stepMostNs + ownNs + lateNs);
       expect(ttftNs).toBeGreaterThan(promptNs(CONFIDENTIAL));
-      // The other request is delayed by the prompt once (overlap spreads it over two steps); one step
-      // and a prompt are less than a burst.
+      // The other request is delayed by the prompt once (overlap spreads it over two steps); one
+      // step and a prompt are less than a burst.
       const gaps = first.atNs.slice(before - 1).map((at, i, all) => at - (all[i - 1] ?? at));
       const burst = policy === 'resident' ? 4 : 1;
       const gapMostNs = burst * stepMostNs + ownNs + (policy === 'overlap' ? changeNs : 0);

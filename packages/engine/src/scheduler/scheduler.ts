@@ -99,9 +99,9 @@ export class Scheduler {
 
   /**
    * Chooses the next launch's work and gives it rows and pages: up to `steps` decode steps, or one
-   * while prompts are or could be computed, which should not wait for a burst. Earlier launches need not
-   * have been committed: everything a plan changes on the device happens behind them. A plan is
-   * empty when all that is left is on its way.
+   * while prompts are or could be computed, which should not wait for a burst. Earlier launches
+   * need not have been committed: everything a plan changes on the device happens behind them. A
+   * plan is empty when all that is left is on its way.
    */
   plan(nowNs: number, steps = 1): StepPlan {
     const pageWrites: PageWrite[] = [];

@@ -26,7 +26,7 @@ const OPTIONS = {
   hideOutput: false,
 };
 
-/** Four choices, two for each of two prompts of 3 and 5 tokens, over an engine that steps by hand. */
+/** Four choices, two for each of two prompts of 3 and 5 tokens, on an engine stepped by hand. */
 function make(options: SyntheticEngineOptions = {}) {
   const engine = new SyntheticEngine({ pace: 'by-hand', ...options });
   let nowNs = 1000;

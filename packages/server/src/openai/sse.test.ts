@@ -135,7 +135,7 @@ async function block({ engine, generation }: Opened): Promise<void> {
 }
 
 describe('a client that does not read', () => {
-  test('is kept as many tokens of all choices as are allowed, and cut off with one more', async () => {
+  test('is kept up to as many tokens as are allowed, and cut off with one more', async () => {
     const opened = await open({ maxPendingTokens: 10 }, { isSilent: true, say: () => HUGE });
     const { engine, generation, recorded } = opened;
     await block(opened);

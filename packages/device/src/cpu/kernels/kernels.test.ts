@@ -4,6 +4,7 @@ import { referencePlace } from '../../contract/reference-load.ts';
 import { Dice } from '../../contract/workbench.ts';
 import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
 import { ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
+import { WHOLE } from '../testing/share.ts';
 import { type AttentionArgs, attention, ropeWriteKv } from './attention.ts';
 import { matmul } from './matmul.ts';
 import { matmulFp8 } from './matmul-fp8.ts';
@@ -11,7 +12,7 @@ import { place } from './place.ts';
 import { advance, applyCommand, beginDecode } from './rows.ts';
 import { sample } from './sampling.ts';
 import { keptThreshold } from './selection.ts';
-import { rangeOf, type Share, WHOLE } from './share.ts';
+import { rangeOf, type Share } from './share.ts';
 
 /** Runs a kernel as `parts` workers would. */
 function inParts(parts: number, run: (share: Share) => void): void {

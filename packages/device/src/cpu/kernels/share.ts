@@ -4,9 +4,6 @@ export interface Share {
   readonly parts: number;
 }
 
-/** Everything, for one worker alone. */
-export const WHOLE: Share = { part: 0, parts: 1 };
-
 /** This share's range of `total` items, in whole blocks of `block` but for the last. */
 export function rangeOf(
   { part, parts }: Share,

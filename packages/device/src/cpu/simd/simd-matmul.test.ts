@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Dice } from '../../contract/workbench.ts';
 import { type MatmulShape, matmul } from '../kernels/matmul.ts';
-import { WHOLE } from '../kernels/share.ts';
+import { WHOLE } from '../testing/share.ts';
 import { allocateForSimd, SIMD_INPUTS_MAX, SimdMatmul } from './simd-matmul.ts';
 import { wasm } from './wasm.ts';
 import { FunctionWriter, f32, f32x4, i32, i32x4, writeModule } from './wasm-writer.ts';

@@ -3,9 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  algorithmOf,
+  type MatmulStub,
+  type Offer,
+  openMatmulStub,
+} from '../testing/matmul-stub.ts';
 import { Matmul, type MatmulOperands, type MatmulShape, WORKSPACE_BYTES } from './matmul.ts';
 import { MatmulChoices, type MatmulMachine } from './matmul-choices.ts';
-import { algorithmOf, type MatmulStub, type Offer, openMatmulStub } from './matmul-testing.ts';
 import { MatmulTuner } from './matmul-tuner.ts';
 
 const SHAPE: MatmulShape = {

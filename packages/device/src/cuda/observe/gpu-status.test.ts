@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openNativeLibrary } from '@bridgekeeper/native';
+import { openNativeLibrary } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type GpuStatuses, readGpuStatuses } from './gpu-status.ts';
 

@@ -1,8 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DRIVER_SIGNATURES } from '@bridgekeeper/native';
-import { compileLibrary, hasCompiler } from '@bridgekeeper/native/testing';
+import { compileLibrary, DRIVER_SIGNATURES, hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, describe, expect, it } from 'vitest';
 import { SystemClock } from '../../clock/system-clock.ts';
 import type { FeatureVerdict } from '../../instruments.ts';

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
+import { OutCell } from '@bridgekeeper/native';
 import {
   CUBLASLT_SIGNATURES,
+  compileLibrary,
   DRIVER_SIGNATURES,
-  OutCell,
   openNativeLibrary,
-} from '@bridgekeeper/native';
-import { compileLibrary } from '@bridgekeeper/native/testing';
+} from '@bridgekeeper/native/testing';
 
 /** What a stub GPU counted. In the order of its `stubRead`. */
 const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompiledAtOnce'] as const;

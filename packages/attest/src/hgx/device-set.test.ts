@@ -1,5 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Bytes } from '../core/bytes.ts';
+import { readEvidenceList } from '../nvidia/evidence.ts';
+import { OPAQUE } from '../nvidia/opaque.ts';
 import { brief, inFull, makeContext, wordless } from '../testing/appraisal.ts';
 import {
   type DeviceAuthority,
@@ -15,8 +17,6 @@ import {
   withFields,
 } from '../testing/device-reports.ts';
 import { appraiseDevices } from './device-set.ts';
-import { readEvidenceList } from './evidence.ts';
-import { OPAQUE } from './opaque.ts';
 
 const nonce = new Uint8Array(32).fill(7);
 let authority: DeviceAuthority;

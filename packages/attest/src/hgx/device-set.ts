@@ -3,10 +3,10 @@ import type { Claim } from '../claims/claim.ts';
 import type { AppraisalContext } from '../claims/context.ts';
 import { toHex } from '../core/bytes.ts';
 import { AttestError, demand } from '../core/errors.ts';
-import { appraiseHgx } from '../hgx/topology.ts';
-import { type AppraisedDevice, appraiseDevice } from './device.ts';
-import type { DeviceEvidence } from './evidence.ts';
-import type { DeviceSetClaimKind } from './kinds.ts';
+import { type AppraisedDevice, appraiseDevice } from '../nvidia/device.ts';
+import type { DeviceEvidence } from '../nvidia/evidence.ts';
+import type { DeviceSetClaimKind } from '../nvidia/kinds.ts';
+import { appraiseHgx } from './topology.ts';
 
 /** What came of a machine's GPUs and switches. */
 export interface AppraisedDevices {

@@ -1,13 +1,11 @@
 import type { Clock } from '@bridgekeeper/bridge';
+import { CublasLt, type Driver, OutCell } from '@bridgekeeper/native';
 import {
   CUBLASLT_SIGNATURES,
-  CublasLt,
+  compileLibrary,
   DRIVER_SIGNATURES,
-  type Driver,
-  OutCell,
   openNativeLibrary,
-} from '@bridgekeeper/native';
-import { compileLibrary } from '@bridgekeeper/native/testing';
+} from '@bridgekeeper/native/testing';
 import { deviceErrorOf, openDriver } from '../native.ts';
 
 /** What the stub's heuristic proposes: an algorithm of its own making. */
