@@ -15,12 +15,16 @@ beforeAll(async () => {
 
 const TIMING = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
 
-function choiceWith(options: Partial<ChoiceOptions>, minTokens = 0) {
+function choiceWith(
+  options: Partial<ChoiceOptions>,
+  minTokens = 0,
+  promptTokens = Uint32Array.of(5),
+) {
   let cancelled = 0;
   const request = {
     id: 'r',
     tenant: 't',
-    promptTokens: Uint32Array.of(5),
+    promptTokens,
     sampling: { ...GREEDY, minTokens },
   };
   const choice = new Choice(
@@ -126,6 +130,171 @@ describe('a choice', () => {
     asked.take();
     expect(asked.error).toBeUndefined();
     expect(asked.outcome?.reason).toBe('abort');
+  });
+});
+
+describe('what a choice keeps and counts', () => {
+  const finish = (reason: 'length' | 'stop' | 'error' | 'cancelled', more = {}) => ({
+    finish: { reason, cachedTokens: 3, timing: TIMING, ...more },
+  });
+  const logprob = (rank: number) => ({ logprob: -rank, rank, top: [] });
+  const hear = (choice: Choice, event: Omit<GenerationEvent, 'id'>, nowNs = 0) =>
+    choice.receive({ id: 'r', ...event }, nowNs);
+  const SEA = () => [...text.tokenizer.encode('the sea', false)];
+
+  test('has no news before the first event, and is ending with the last', () => {
+    const { choice } = choiceWith({});
+    expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([false, false, 0]);
+    expect(choice.take()).toEqual({ text: '', logprobs: [], finish: undefined });
+    hear(choice, { tokens: [500, 501] }, 5);
+    hear(choice, { tokens: [502] }, 6);
+    expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([true, false, 3]);
+    hear(choice, { tokens: [], ...finish('length') }, 7);
+    expect([choice.isEnding, choice.pendingTokens, choice.lastTokensNs]).toEqual([true, 3, 6]);
+    expect(choice.take().finish).toEqual({ reason: 'length', stopReason: null });
+    expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([false, false, 0]);
+    expect(choice.completionTokens).toBe(3);
+    expect(choice.outcome).toEqual({
+      reason: 'length',
+      cachedTokens: 3,
+      timing: TIMING,
+      crossings: [],
+    });
+  });
+
+  test('names the stop token that was asked for, and shows it only if that is asked for too', () => {
+    const tokens = SEA();
+    const stopToken = tokens.at(-1)!;
+    const run = (options: Partial<ChoiceOptions>, more = {}) => {
+      const { choice } = choiceWith(options);
+      hear(choice, { tokens, ...finish('stop', { stopToken }), ...more });
+      return { ...choice.take(), counted: choice.completionTokens };
+    };
+    const hidden = text.tokenizer.decode(tokens.slice(0, -1), true);
+    const end = { finish: { reason: 'stop', stopReason: stopToken }, counted: tokens.length };
+    expect(run({})).toMatchObject({ text: hidden, ...end });
+    expect(run({ includeStop: true })).toMatchObject({ text: 'the sea', ...end });
+    // The same, token by token: where logprobs or stop strings are looked for.
+    expect(run({ stop: ['zzz'] })).toMatchObject({ text: hidden, ...end });
+    const logprobs = { logprobs: tokens.map((_, at) => logprob(at + 1)) };
+    expect(run({ includeStop: true }, logprobs)).toMatchObject({ text: 'the sea', ...end });
+    const { logprobs: items, text: shown } = run({}, logprobs);
+    expect(shown).toBe(hidden);
+    expect(items).toEqual(tokens.map((token, at) => ({ token, logprobs: logprob(at + 1) })));
+  });
+
+  test('ends by the model’s own end without naming it', () => {
+    const { choice } = choiceWith({});
+    const [stopToken] = text.endTokens;
+    hear(choice, { tokens: [stopToken!], ...finish('stop', { stopToken }) });
+    expect(choice.take().finish).toEqual({ reason: 'stop', stopReason: null });
+  });
+
+  test('shows an echo once, and the prompt’s logprobs, of which the first is not known', () => {
+    const promptTokens = Uint32Array.of(5, 6, 7);
+    const { choice } = choiceWith({ echoText: 'echo ' }, 0, promptTokens);
+    hear(choice, { tokens: [], promptLogprobs: [logprob(1), logprob(2)] });
+    const first = choice.take();
+    expect(first.text).toBe('echo ');
+    expect(first.logprobs).toEqual([
+      { token: 5, logprobs: undefined },
+      { token: 6, logprobs: logprob(1) },
+      { token: 7, logprobs: logprob(2) },
+    ]);
+    hear(choice, { tokens: SEA(), ...finish('length') });
+    expect(choice.take().text).toBe('the sea');
+  });
+
+  test('shows and counts nothing of an output that is hidden', () => {
+    const { choice } = choiceWith({ hideOutput: true, echoText: 'echo' });
+    hear(choice, { tokens: SEA(), ...finish('length') });
+    expect(choice.take()).toMatchObject({ text: 'echo', finish: { reason: 'length' } });
+    expect(choice.completionTokens).toBe(0);
+  });
+
+  test('gives what could still have become a stop string when nothing more comes', () => {
+    const { choice } = choiceWith({ stop: ['sea gull'] });
+    hear(choice, { tokens: SEA() });
+    expect(choice.take().text).toBe('the ');
+    hear(choice, { tokens: [], ...finish('length') });
+    expect(choice.take()).toMatchObject({ text: 'sea', finish: { reason: 'length' } });
+  });
+
+  test('that stopped at a string says nothing of what came after it', () => {
+    const { choice, cancelled } = choiceWith({ stop: ['the'] });
+    hear(choice, { tokens: SEA() });
+    expect(choice.take().text).toBe('');
+    const counted = choice.completionTokens;
+    hear(choice, { tokens: SEA() });
+    hear(choice, { tokens: SEA(), ...finish('cancelled') });
+    expect(choice.take()).toEqual({
+      text: '',
+      logprobs: [],
+      finish: { reason: 'stop', stopReason: 'the' },
+    });
+    expect([choice.completionTokens, cancelled()]).toEqual([counted, 1]);
+    expect(choice.error).toBeUndefined();
+  });
+
+  test('ends with a character that is not complete as with one that is lost', () => {
+    // The first byte of a snowman.
+    const [first] = [...text.tokenizer.encode('☃', false)];
+    for (const stop of [[], ['zzz']]) {
+      const { choice } = choiceWith({ stop });
+      hear(choice, { tokens: [...SEA(), first!] });
+      choice.take();
+      hear(choice, { tokens: [], ...finish('length') });
+      expect(choice.take().text).toBe('\ufffd');
+    }
+  });
+
+  test('a character that is lost may be the stop string', () => {
+    const [first] = [...text.tokenizer.encode('☃', false)];
+    const { choice } = choiceWith({ stop: ['\ufffd'] });
+    hear(choice, { tokens: [...SEA(), first!] });
+    choice.take();
+    hear(choice, { tokens: [], ...finish('length') });
+    expect(choice.take()).toMatchObject({ text: '', finish: { stopReason: '\ufffd' } });
+  });
+
+  test('passes on why the engine gave up, or says that it did', () => {
+    for (const [more, message] of [
+      [{ message: 'no memory' }, 'no memory'],
+      [{}, 'The engine gave up.'],
+    ] as const) {
+      const { choice } = choiceWith({});
+      hear(choice, { tokens: [], ...finish('error', more) });
+      expect(choice.take().finish).toBeUndefined();
+      expect(choice.error?.message).toBe(message);
+      expect(choice.outcome?.reason).toBe('error');
+    }
+  });
+
+  test('is cancelled once, and not when it has ended', () => {
+    const twice = choiceWith({});
+    twice.choice.abort();
+    twice.choice.abort();
+    expect(twice.cancelled()).toBe(1);
+    for (const end of [
+      (choice: Choice) => choice.refuse(),
+      (choice: Choice) => choice.fail(new ApiError('engine_failed', 'lost')),
+    ]) {
+      const { choice, cancelled } = choiceWith({});
+      end(choice);
+      choice.abort();
+      expect(cancelled()).toBe(0);
+    }
+  });
+
+  test('that was refused or failed has that outcome', () => {
+    const refused = choiceWith({}).choice;
+    refused.refuse();
+    expect(refused.outcome).toEqual({ reason: 'abort', cachedTokens: 0, timing: undefined });
+    const failed = choiceWith({}).choice;
+    const error = new ApiError('engine_failed', 'lost');
+    failed.fail(error);
+    expect(failed.outcome).toEqual({ reason: 'error', cachedTokens: 0, timing: undefined });
+    expect(failed.error).toBe(error);
   });
 });
 

@@ -1,0 +1,174 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
+import { UsageError } from '../settings/resolve.ts';
+import { until } from '../testing/until.ts';
+import { HttpServer, type ListenSettings } from './http-server.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-http-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const SETTINGS: ListenSettings = {
+  host: '127.0.0.1',
+  port: 0,
+  uds: undefined,
+  sslKeyfile: undefined,
+  sslCertfile: undefined,
+  maxConnections: 100,
+  requestTimeout: 3600,
+};
+
+/** A clock whose timers run when they are told to. */
+function handClock() {
+  const timers: { readonly seconds: number; readonly action: () => void }[] = [];
+  const clock: ServerClock = {
+    ...HOST_CLOCK,
+    after: (seconds, action) => {
+      const timer = { seconds, action };
+      timers.push(timer);
+      return () => timers.splice(timers.indexOf(timer), 1);
+    },
+  };
+  return { clock, timers };
+}
+
+function make(settings: Partial<ListenSettings> = {}, answer = async () => new Response('yes')) {
+  const { clock, timers } = handClock();
+  return { http: new HttpServer({ fetch: answer }, { ...SETTINGS, ...settings }, clock), timers };
+}
+
+const ask = (options: object): Promise<string> =>
+  new Promise((resolve, reject) => {
+    request({ agent: false, ...options }, (reply) => {
+      let text = '';
+      reply.on('data', (data) => (text += data));
+      reply.on('end', () => resolve(text));
+    })
+      .on('error', reject)
+      .end();
+  });
+
+describe('the address', () => {
+  test('is told as it can be asked', async () => {
+    const { http } = make();
+    const url = await http.listen();
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:[1-9]\d*$/);
+    const reply = await fetch(url);
+    expect(reply.headers.get('keep-alive')).toBe('timeout=75');
+    expect(await reply.text()).toBe('yes');
+    await http.close();
+  });
+
+  test('that something else has is refused, with where', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    const refused = make({ port }).http.listen();
+    await expect(refused).rejects.toBeInstanceOf(UsageError);
+    await expect(refused).rejects.toThrow(
+      `cannot listen on 127.0.0.1:${port} (EADDRINUSE): something else listens there`,
+    );
+    other.close();
+  });
+
+  test('that cannot be had for another reason says only that', async () => {
+    const uds = join(scratch, 'none', 'socket');
+    await expect(make({ uds }).http.listen()).rejects.toThrow(
+      new RegExp(`^cannot listen on ${uds} \\(E[A-Z]+\\)$`),
+    );
+  });
+
+  test('may be a socket file, and takes the place of one that nobody listens on', async () => {
+    const uds = join(scratch, 'socket');
+    const { http } = make({ uds });
+    expect(await http.listen()).toBe('http://localhost');
+    expect(await ask({ socketPath: uds, path: '/' })).toBe('yes');
+    await expect(make({ uds }).http.listen()).rejects.toThrow('something else listens there');
+    expect(await ask({ socketPath: uds, path: '/' })).toBe('yes');
+    await http.close();
+    // What a process that was killed leaves.
+    const listening = `createServer().listen(${JSON.stringify(uds)}`;
+    const script = `require('node:net').${listening}, () => process.kill(process.pid, 'SIGKILL'))`;
+    spawnSync(process.execPath, ['-e', script]);
+    expect(existsSync(uds)).toBe(true);
+    const next = make({ uds }).http;
+    await next.listen();
+    expect(await ask({ socketPath: uds, path: '/' })).toBe('yes');
+    await next.close();
+  });
+
+  test('leaves a file alone that is no socket', async () => {
+    const uds = join(scratch, 'file');
+    writeFileSync(uds, 'mine');
+    await expect(make({ uds }).http.listen()).rejects.toThrow(`cannot listen on ${uds}`);
+    expect(existsSync(uds)).toBe(true);
+  });
+});
+
+describe('closing', () => {
+  test('without connections takes no time, and leaves no timer', async () => {
+    const { http, timers } = make();
+    await http.listen();
+    await http.close();
+    expect(timers).toEqual([]);
+  });
+
+  test('ends idle connections at once', async () => {
+    const { http, timers } = make();
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    expect(await ask({ port: url.port, host: url.hostname, agent })).toBe('yes');
+    await http.close();
+    expect(timers).toEqual([]);
+    agent.destroy();
+  });
+
+  test('lets an open answer finish, and then ends its connection', async () => {
+    let finish: (response: Response) => void = () => {};
+    let asked = false;
+    const { http, timers } = make({}, () => {
+      asked = true;
+      return new Promise((resolve) => {
+        finish = resolve;
+      });
+    });
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    const answer = ask({ port: url.port, host: url.hostname, agent });
+    await until('it is asked', () => asked);
+    http.stopAccepting();
+    http.stopAccepting();
+    const refused = connect(Number(url.port), url.hostname);
+    const [error] = await once(refused, 'error');
+    expect(error.code).toBe('ECONNREFUSED');
+    const closed = http.close();
+    finish(new Response('late'));
+    expect(await answer).toBe('late');
+    await closed;
+    expect(timers).toEqual([]);
+    agent.destroy();
+  });
+
+  test('ends what is still open after two seconds', async () => {
+    const { http, timers } = make();
+    const url = new URL(await http.listen());
+    const socket = connect(Number(url.port), url.hostname);
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    socket.write('GET / HTTP/1.1\r\nHos');
+    const ended = once(socket, 'close');
+    // The server has it when it answers another.
+    expect(await ask({ port: url.port, host: url.hostname })).toBe('yes');
+    const closed = http.close();
+    expect(timers.map(({ seconds }) => seconds)).toEqual([2]);
+    timers[0]!.action();
+    await closed;
+    await ended;
+  });
+});

@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto';
+import { readSignedReceipt } from '@bridgekeeper/attest';
+import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
+import { expect, test } from 'vitest';
+import { Receipts } from './receipts.ts';
+import { ReceiptTicket } from './ticket.ts';
+
+test('a ticket becomes a receipt of every part that was sent, and of all that crossed', async () => {
+  const receipts = await Receipts.open({
+    path: null,
+    retention: { countMax: 10, secondsMax: 1000 },
+    nowSeconds: 0,
+    onTrouble: () => {},
+  });
+  const { model, modelDigest, policy, law, requestSha256, tokens } = makeReceiptFacts(1);
+  const about = { model, modelDigest, policy, law, requestSha256 };
+  const ticket = new ReceiptTicket(receipts, { ...about, tenant: 'a' });
+  expect(ticket.id).toMatch(/^rcpt_[0-9a-f]{32}$/);
+  ticket.sent('the ');
+  ticket.sent('sea');
+  const share = { purpose: 'tokens', direction: 'd2h' } as const;
+  ticket.issue({
+    outcome: 'complete',
+    tokens,
+    createdAt: 7,
+    crossings: [
+      { ...share, crossings: 0.25, bytes: 10.25 },
+      { ...share, direction: 'h2d', crossings: 1, bytes: 3 },
+      { ...share, crossings: 1 / 3, bytes: 20.5 },
+    ],
+  });
+  const { receipt } = readSignedReceipt((await receipts.find(ticket.id, 'a'))!);
+  expect(receipt).toMatchObject({
+    ...about,
+    outcome: 'complete',
+    createdAt: 7,
+    responseSha256: createHash('sha256').update('the sea').digest('hex'),
+    crossings: {
+      attribution: 'equal-share-while-resident',
+      entries: [
+        { ...share, crossings: 0.583333, bytes: 31 },
+        { ...share, direction: 'h2d', crossings: 1, bytes: 3 },
+      ],
+    },
+  });
+  await receipts.close();
+});
