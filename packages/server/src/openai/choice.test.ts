@@ -162,7 +162,7 @@ describe('what a choice keeps and counts', () => {
     });
   });
 
-  test('names the stop token that was asked for, and shows it only if that is asked for too', () => {
+  test('names the stop token that ended it, and shows it only on request', () => {
     const tokens = SEA();
     const stopToken = tokens.at(-1)!;
     const run = (options: Partial<ChoiceOptions>, more = {}) => {

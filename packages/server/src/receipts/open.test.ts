@@ -52,7 +52,7 @@ test('receipts are kept where the setting says', async () => {
   expect(lines).toEqual([]);
 });
 
-test('a file that cannot be had is refused where it was asked for, and done without else', async () => {
+test('a file that cannot be had is refused where it is set, else done without', async () => {
   const text = join(folder, 'text');
   writeFileSync(text, 'no folder');
   const file = join(text, 'receipts.sqlite');
@@ -62,7 +62,7 @@ test('a file that cannot be had is refused where it was asked for, and done with
   expect(lines.join('')).toContain('receipts are kept in memory and end with this process');
 });
 
-test('receipts are kept for days, as many as are asked for, in memory not more than 10,000', async () => {
+test('receipts are kept for days, up to the number set, in memory up to 10,000', async () => {
   const two = (await open('memory', { receiptsMax: 2 }))!;
   const facts = [1, 2, 3].map((n) => makeReceiptFacts(n));
   for (const each of facts) two.issue(each, 'a');

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { Receipts } from './receipts.ts';
 import { ReceiptTicket } from './ticket.ts';
 
-test('a ticket becomes a receipt of every part that was sent, and of all that crossed', async () => {
+test('a ticket becomes a receipt of every part sent, and of all that crossed', async () => {
   const receipts = await Receipts.open({
     path: null,
     retention: { countMax: 10, secondsMax: 1000 },
