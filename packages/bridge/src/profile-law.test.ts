@@ -151,7 +151,7 @@ test('the rate is interpolated in logarithms, between the two points around a si
   expect(nsOf(10_000)).toBeCloseTo(10_000 / 16e-3, 3);
 });
 
-test('what cannot be is a broken promise: fewer than no bytes, a crossing without a context', () => {
+test('fewer than no bytes, or a crossing without a context, is a broken promise', () => {
   expect(() => law.schedule(crossing(-1), at(0))).toThrow(InvariantError);
   expect(() => law.schedule(crossing(1), at(0, { contexts: 0 }))).toThrow(InvariantError);
 });

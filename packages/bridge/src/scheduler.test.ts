@@ -343,7 +343,7 @@ test.each(['b300-cc', 'b200-cc', 'h100-native'] as const)(
   },
 );
 
-test('chunks are multiples of 64 KiB, one at least and a GiB at most, and may take all of the budget', () => {
+test('chunks are multiples of 64 KiB, a GiB at most, and may take all of the budget', () => {
   const profile = referenceProfile('b300-cc');
   const cost = profile.crossings.h2d.pinned;
   const within = (budgetNs: number) => chunkBytesWithin(profile, 'h2d', 'pinned', budgetNs);
