@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type CrossingRecord, PURPOSES } from './crossing.ts';
+import { type CrossingRecord, PURPOSES, type Purpose, SHARED_TENANT } from './crossing.ts';
 import { InvariantError } from './invariant.ts';
-import { Ledger, OTHERS } from './ledger.ts';
+import { ACCOUNTS, Ledger, OTHERS } from './ledger.ts';
 
 function record(changes: Partial<CrossingRecord> = {}): CrossingRecord {
   return {
@@ -108,8 +108,64 @@ test.each([
   { bytes: -1 },
   { bytes: 0.5 },
   { issuerBlockedNs: -1 },
+  { purpose: 'gossip' as Purpose },
 ])('an impossible record is refused: %j', (changes) => {
   const ledger = new Ledger({ law: 'off', openedNs: 0 });
   expect(() => ledger.record(record(changes))).toThrow(InvariantError);
   expect(ledger.snapshot(0).totals).toEqual([]);
+});
+
+test('a crossing may be empty, start at once and block nobody', () => {
+  const ledger = new Ledger({ law: 'off', openedNs: 0, accountsMax: 1 });
+  ledger.record(record({ bytes: 0, startedNs: 10, completedNs: 10, issuerBlockedNs: 0 }));
+  expect(ledger.snapshot(0).totals).toMatchObject([{ crossings: 1, bytes: 0, busyNs: 0 }]);
+});
+
+test('running totals stand in the order of accounts, whatever was there before', () => {
+  fc.assert(
+    fc.property(fc.array(anyRecord), (records) => {
+      const ledger = new Ledger({ law: 'off', openedNs: 0 });
+      for (const entry of records) ledger.record(entry);
+      const found = new Float64Array(2 * ACCOUNTS.length).fill(-1);
+      ledger.readTotals(found);
+      const expected = ACCOUNTS.flatMap(({ purpose, direction }) => {
+        const own = records.filter((r) => r.purpose === purpose && r.direction === direction);
+        return [own.length, own.reduce((sum, { bytes }) => sum + bytes, 0)];
+      });
+      expect([...found]).toEqual(expected);
+      expect(() => ledger.readTotals(found.subarray(2))).toThrow(InvariantError);
+    }),
+  );
+});
+
+test('256 names have an account unless told otherwise, and there is one at least', () => {
+  const ledger = new Ledger({ law: 'off', openedNs: 0 });
+  for (let i = 0; i < 300; i++) ledger.record(record({ tenant: `tenant-${i}` }));
+  const { tenants } = ledger.snapshot(0);
+  expect(tenants).toHaveLength(257);
+  expect(tenants.at(-1)).toMatchObject({ tenant: OTHERS, crossings: 44 });
+  expect(() => new Ledger({ law: 'off', openedNs: 0, accountsMax: 0 })).toThrow(InvariantError);
+});
+
+test('a tenant that is called as the rest are is one of them', () => {
+  const ledger = new Ledger({ law: 'off', openedNs: 0 });
+  ledger.record(record({ tenant: OTHERS }));
+  for (let i = 0; i < 256; i++) ledger.record(record({ tenant: `tenant-${i}` }));
+  ledger.record(record({ tenant: 'one more' }));
+  const names = ledger.snapshot(0).tenants.map(({ tenant }) => tenant);
+  expect(new Set(names).size).toBe(names.length);
+  expect(ledger.snapshot(0).tenants.at(-1)).toMatchObject({ tenant: OTHERS, crossings: 2 });
+});
+
+test('a lane that was never announced is a worker; names that clients read stay', () => {
+  const ledger = new Ledger({ law: 'off', openedNs: 0 });
+  ledger.record(record({ lane: 'unheard of', tenant: SHARED_TENANT }));
+  const { lanes, tenants } = ledger.snapshot(0);
+  expect(lanes).toMatchObject([{ id: 'unheard of', kind: 'worker' }]);
+  expect([tenants[0]!.tenant, OTHERS]).toEqual(['shared', 'others']);
+});
+
+test('a broken promise says that it is one', () => {
+  const broken = new InvariantError('what was promised');
+  expect(String(broken)).toBe('InvariantError: what was promised');
 });

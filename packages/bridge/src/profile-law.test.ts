@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Crossing } from './crossing.ts';
+import { InvariantError } from './invariant.ts';
 import { FRESH_CHANNEL, type Situation } from './law.ts';
 import { type Profile, parseProfile } from './profile.ts';
-import { profileLaw } from './profile-law.ts';
+import { aloneNs, profileLaw } from './profile-law.ts';
 import { REFERENCE_PROFILE_NAMES, referenceProfile } from './reference-profiles.ts';
 
 /** Round numbers: toll 10 us idle, 30 us queued, 40 us more when fresh; 1 GB/s to 4 GB/s. */
@@ -98,6 +99,8 @@ test('a context that does not serialise has a queue for each direction', () => {
   expect(back.startedNs).toBe(2_000);
   const there = duplex.schedule(crossing(1_000), at(2_000, { channel: back.channel }));
   expect(there.startedNs).toBe(11_000);
+  const again = { ...at(2_500), channel: back.channel };
+  expect(duplex.schedule(crossing(1_000, { direction: 'd2h' }), again).startedNs).toBe(13_000);
 });
 
 test('contexts share the bridge as the curve says', () => {
@@ -124,6 +127,33 @@ test('keys rotate after so many bytes of a channel, and the crossing pays for it
   expect(channel.bytesSinceRotation).toBe(0);
   const large = rotating.schedule(crossing(10_000), at(0));
   expect(large.completedNs).toBe(15_000 + 4 * 7_000);
+});
+
+test('bytes cost from the first one on, and what is alone on an idle bridge costs the same', () => {
+  for (const bytes of [0, 1, 999, 1_000, 10_000, 100_000, 200_000]) {
+    const { completedNs } = law.schedule(crossing(bytes), at(0));
+    expect(Math.round(aloneNs(law.profile.crossings.h2d.pinned, bytes))).toBe(completedNs);
+  }
+  expect(law.schedule(crossing(1), at(0)).completedNs).toBe(10_001);
+});
+
+test('the rate is interpolated in logarithms, between the two points around a size', () => {
+  const { pinned } = roundProfile().crossings.h2d;
+  const bandwidth = [
+    { bytes: 100, bytesPerSecond: 1e6 },
+    { bytes: 10_000, bytesPerSecond: 16e6 },
+    { bytes: 1_000_000, bytesPerSecond: 1_024e6 },
+  ];
+  const nsOf = (bytes: number) => aloneNs({ ...pinned, idleTollNs: 0, bandwidth }, bytes);
+  // Halfway in logarithms: 4 times 1e6, and 8 times 16e6.
+  expect(nsOf(1_000)).toBeCloseTo(1_000 / 4e-3, 3);
+  expect(nsOf(100_000)).toBeCloseTo(100_000 / 128e-3, 3);
+  expect(nsOf(10_000)).toBeCloseTo(10_000 / 16e-3, 3);
+});
+
+test('fewer than no bytes, or a crossing without a context, is a broken promise', () => {
+  expect(() => law.schedule(crossing(-1), at(0))).toThrow(InvariantError);
+  expect(() => law.schedule(crossing(1), at(0, { contexts: 0 }))).toThrow(InvariantError);
 });
 
 test('launches cost what the profile says', () => {

@@ -1,6 +1,11 @@
+import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { type Profile, ProfileError, parseProfile } from './profile.ts';
-import { REFERENCE_PROFILE_NAMES, referenceProfile } from './reference-profiles.ts';
+import {
+  isReferenceProfileName,
+  REFERENCE_PROFILE_NAMES,
+  referenceProfile,
+} from './reference-profiles.ts';
 
 /** A reference profile as JSON that may be changed. */
 // biome-ignore lint/suspicious/noExplicitAny: tests break it in every way
@@ -70,7 +75,12 @@ test.each([
   { at: `${second}.bytesPerSecond`, value: 8.5e11 },
   { at: 'crossings.h2d.pinned.issuer.blockedUntil', value: 'bored' },
   { at: 'contexts.aggregateRate.0', key: 'factor', value: 2 },
+  { at: `${second}.bytes`, value: json().crossings.h2d.pinned.bandwidth[0].bytes },
+  { at: 'contexts.aggregateRate.0', key: 'contexts', value: 2 },
   { at: 'submission.launchWithWaitNs', value: 1 },
+  { at: 'description', value: '' },
+  { at: 'source', value: '' },
+  { at: 'gpu', value: '' },
   { at: 'name', value: 'no spaces please' },
 ])('a fault at $at is refused and named', ({ at, key, value }) => {
   const document = json();
@@ -82,4 +92,54 @@ test.each([
   const fault = faultOf(document);
   expect(fault.code).toBe('invalid');
   expect(fault.message).toContain(`at "${at}"`);
+});
+
+test.each([
+  { counts: [1, 1], at: 1 },
+  { counts: [1, 3, 2], at: 2 },
+])('counts of contexts must ascend: $counts', ({ counts, at }) => {
+  const document = json();
+  document.contexts.aggregateRate = counts.map((contexts) => ({ contexts, factor: 1 }));
+  expect(faultOf(document).message).toBe(
+    `profile at "contexts.aggregateRate.${at}.contexts": must ascend`,
+  );
+});
+
+test('what is just within its bounds is accepted', () => {
+  const document = json();
+  Object.assign(document, { description: 'd', source: 's', gpu: 'g' });
+  document.submission.launchWithWaitNs = document.submission.launchNs;
+  // Twice the bytes at twice the rate arrive at the same time.
+  document.crossings.h2d.pinned.bandwidth = [
+    { bytes: 1, bytesPerSecond: 1e6 },
+    { bytes: 2, bytesPerSecond: 2e6 },
+  ];
+  expect(parseProfile(document)).toEqual(document);
+});
+
+test('three faults are named, and how many more there are', () => {
+  const faulty = (count: number) => {
+    const names = ['description', 'source', 'gpu', 'confidential', 'roofline'].slice(0, count);
+    return faultOf({ ...json(), ...Object.fromEntries(names.map((name) => [name, null])) }).message;
+  };
+  expect(faulty(3)).toMatch(/at "description": .*; at "source": .*; at "gpu": [^;(]*$/);
+  expect(faulty(5)).toMatch(/at "gpu": [^;]* \(and 2 more\)$/);
+});
+
+test('a version that this build does not read is said, but not at any length', () => {
+  const found = (schema: unknown) => faultOf({ ...json(), schema }).message.split('found ')[1];
+  expect(found('bridgekeeper.profile/2')).toBe('"bridgekeeper.profile/2"');
+  expect(found('0123456789'.repeat(10))).toBe(`"${'0123456789'.repeat(6)}0123"`);
+  expect(found(3)).toBe('number');
+  expect(String(faultOf(null))).toMatch(/^ProfileError: /);
+});
+
+test('every profile that comes along has its name, and is read once', () => {
+  const files = readdirSync(new URL('../profiles/', import.meta.url));
+  expect(files.sort()).toEqual(REFERENCE_PROFILE_NAMES.map((name) => `${name}.json`).sort());
+  for (const name of REFERENCE_PROFILE_NAMES) {
+    expect(isReferenceProfileName(name)).toBe(true);
+    expect(referenceProfile(name)).toBe(referenceProfile(name));
+  }
+  expect(isReferenceProfileName('b300')).toBe(false);
 });

@@ -7,6 +7,7 @@ import {
   CHUNK_BYTES_MIN,
   chunkBytesWithin,
   createScheduler,
+  isUrgent,
   type SchedulerAction,
   step,
 } from './scheduler.ts';
@@ -34,8 +35,15 @@ class Bench {
   readonly finished: string[] = [];
 
   constructor(lanes: number) {
-    for (let i = 0; i < lanes; i++)
-      this.#obey(step(this.state, { kind: 'lane-opened', lane: `${i}` }));
+    for (let i = 0; i < lanes; i++) this.open(`${i}`);
+  }
+
+  open(lane: string): void {
+    this.#obey(step(this.state, { kind: 'lane-opened', lane }));
+  }
+
+  close(lane: string): void {
+    this.#obey(step(this.state, { kind: 'lane-closed', lane }));
   }
 
   submit(id: string, purpose: Purpose, bytes: number, tenant = 'a'): void {
@@ -63,6 +71,7 @@ class Bench {
       if (action.kind === 'finished') {
         this.finished.push(action.id);
       } else {
+        expect(action.kind).toBe('carry');
         expect(this.busy.has(action.lane)).toBe(false);
         this.busy.set(action.lane, action);
         this.log.push(action);
@@ -206,12 +215,117 @@ test('a tenant that submits one crossing at a time gains nothing by it', () => {
   expect(ofB).toBeLessThanOrEqual(21);
 });
 
+test('one that submits while its last crossing is under way gains nothing either', () => {
+  const bench = new Bench(1);
+  bench.submit('a', 'weights', 1000, 'a');
+  bench.submit('b0', 'weights', CHUNK_BYTES, 'b');
+  for (let i = 1; i <= 6; i++) {
+    bench.carried('0');
+    if (bench.busy.get('0')!.id.startsWith('b')) bench.submit(`b${i}`, 'weights', CHUNK_BYTES, 'b');
+  }
+  expect(bench.log.map(({ id }) => id[0])).toEqual([...'abababa']);
+});
+
+test('one that was away for a moment is owed nothing', () => {
+  const bench = new Bench(1);
+  bench.submit('a', 'weights', 1000, 'a');
+  bench.submit('b0', 'weights', CHUNK_BYTES / 2, 'b');
+  bench.carried('0');
+  bench.carried('0');
+  // While a's second chunk is under way b is behind a by more than a chunk, but was not waiting.
+  bench.submit('b1', 'weights', 1000, 'b');
+  for (let i = 0; i < 5; i++) bench.carried('0');
+  expect(bench.log.map(({ id }) => id[0])).toEqual([...'ababababa'].slice(0, bench.log.length));
+});
+
+test('a lead is kept while others wait: the bytes of large and small crossings are even', () => {
+  const bench = new Bench(1);
+  for (let i = 0; i < 14; i++) bench.submit(`a${i}`, 'weights', 10, 'a');
+  bench.submit('b0', 'weights', CHUNK_BYTES, 'b');
+  for (let i = 0; i < 4; i++) bench.carried('0');
+  bench.submit('b1', 'weights', CHUNK_BYTES, 'b');
+  bench.drain();
+  // The first went before anything waited. a had 10 bytes when b began: to be even with b it takes
+  // nine more, and being even it goes first.
+  expect(bench.log.map(({ id }) => id[0]).join('')).toBe(`aab${'a'.repeat(10)}baa`);
+});
+
+test('of tenants that had the same, the one that came first goes first', () => {
+  const bench = new Bench(1);
+  for (const tenant of ['d', 'a', 'c', 'b']) bench.submit(tenant, 'kv-restore', 300, tenant);
+  bench.drain();
+  expect(bench.log.map(({ id }) => id).join('')).toBe('dacbdacbdacb');
+});
+
+test('tenants that are gone are forgotten, however many there were', () => {
+  const bench = new Bench(1);
+  const remembered = () => bench.state.classes.reduce((sum, { tenants }) => sum + tenants.size, 0);
+  for (let i = 0; i < 100; i++) {
+    bench.submit(`alone ${i}`, 'weights', 10, `tenant ${i}`);
+    bench.drain();
+    expect(remembered()).toBeLessThanOrEqual(1);
+  }
+  bench.submit('a', 'weights', 100_000, 'a');
+  for (let i = 0; i < 100; i++) {
+    bench.submit(`beside a ${i}`, 'weights', CHUNK_BYTES, `other ${i}`);
+    bench.carried('0');
+    bench.carried('0');
+    expect(remembered()).toBeLessThanOrEqual(3);
+  }
+});
+
+test('a streak begins with the first chunk that a lower class waits for', () => {
+  const bench = new Bench(0);
+  bench.submit('bulk', 'weights', 1000);
+  for (let i = 0; i < 6; i++) bench.submit(`urgent ${i}`, 'command', 10);
+  bench.open('0');
+  for (let i = 0; i < 7; i++) bench.carried('0');
+  expect(bench.log.map(({ id }) => id[0]).join('')).toBe('uuubuuub');
+});
+
+test('a lane that is closed is given nothing, and the others go on; it may open again', () => {
+  const bench = new Bench(3);
+  bench.close('0');
+  for (let i = 0; i < 3; i++) bench.submit(`${i}`, 'weights', 10);
+  expect([...bench.busy.keys()]).toEqual(['1', '2']);
+  bench.open('0');
+  expect(bench.busy.get('0')!.id).toBe('2');
+  bench.drain();
+  expect(bench.finished).toEqual(['0', '1', '2']);
+});
+
+test('tokens and commands are urgent, and nothing else', () => {
+  expect(PURPOSES.filter(isUrgent).sort()).toEqual(['command', 'tokens']);
+});
+
 test('misuse is a broken promise', () => {
-  const { state, ...bench } = new Bench(1);
-  expect(bench.busy.size).toBe(0);
-  expect(() => step(state, { kind: 'lane-opened', lane: '0' })).toThrow('open already');
-  expect(() => step(state, { kind: 'lane-closed', lane: '7' })).toThrow('busy or unknown');
-  expect(() => step(state, { kind: 'carried', lane: '0' })).toThrow('not given');
+  const bench = new Bench(1);
+  expect(() => bench.open('0')).toThrow('open already');
+  expect(() => bench.close('7')).toThrow('busy or unknown');
+  expect(() => bench.carried('0')).toThrow('not given');
+  expect(() => bench.submit('empty', 'weights', 0)).toThrow('no bytes');
+  bench.submit('twice', 'weights', 10);
+  expect(() => bench.submit('twice', 'weights', 10)).toThrow('submitted twice');
+  expect(() => bench.open('0')).toThrow('open already');
+  expect(() => bench.close('0')).toThrow('busy or unknown');
+  bench.carried('0');
+  expect(() => bench.carried('0')).toThrow('not given');
+  bench.submit('twice', 'weights', 10);
+  bench.drain();
+  expect(bench.finished).toEqual(['twice', 'twice']);
+  expect(() => createScheduler({ chunkBytes: () => 1, streakMax: 0 })).toThrow('streak of 1');
+});
+
+test('chunks may be single bytes, and streaks single chunks, but neither is nothing', () => {
+  const crossing = { direction: 'h2d', purpose: 'weights', tenant: 'a', memory: 'pinned' } as const;
+  for (const chunkBytes of [0, 1]) {
+    const state = createScheduler({ chunkBytes: () => chunkBytes, streakMax: 1 });
+    step(state, { kind: 'lane-opened', lane: '0' });
+    const submit = () =>
+      step(state, { kind: 'submitted', id: 'x', crossing: { ...crossing, bytes: 2 } });
+    if (chunkBytes === 0) expect(submit).toThrow('cut into nothing');
+    else expect(submit()).toMatchObject([{ kind: 'carry', offsetBytes: 0, bytes: 1 }]);
+  }
 });
 
 test.each(['b300-cc', 'b200-cc', 'h100-native'] as const)(
@@ -228,3 +342,17 @@ test.each(['b300-cc', 'b200-cc', 'h100-native'] as const)(
     expect(() => chunkBytesWithin(profile, 'h2d', 'pinned', 1_000)).toThrow(RangeError);
   },
 );
+
+test('chunks are multiples of 64 KiB, a GiB at most, and may take all of the budget', () => {
+  const profile = referenceProfile('b300-cc');
+  const cost = profile.crossings.h2d.pinned;
+  const within = (budgetNs: number) => chunkBytesWithin(profile, 'h2d', 'pinned', budgetNs);
+  for (const units of [1, 2, 3, 1000]) {
+    expect(within(aloneNs(cost, units * 65_536))).toBe(units * 65_536);
+  }
+  expect(within(1e15)).toBe(2 ** 30);
+  expect(within(aloneNs(cost, 2 ** 30))).toBe(2 ** 30);
+  expect(within(aloneNs(cost, 2 ** 30) - 1)).toBe(2 ** 30 - 65_536);
+  const least = Math.ceil(aloneNs(cost, 65_536));
+  expect(() => within(1_000)).toThrow(`takes ${least} ns on b300-cc, more than the 1000 ns`);
+});

@@ -197,6 +197,8 @@ function start(state: SchedulerState, level: ClassState, lane: string): Schedule
   if (job.startedBytes === job.crossing.bytes) {
     queue.jobs.shift();
     level.waiting -= 1;
+    // Shares are among those that wait: when nothing does, no lead was at anyone's cost.
+    if (level.waiting === 0) level.tenants.clear();
   }
   state.busyLanes.set(lane, { job, bytes });
   return { kind: 'carry', lane, id: job.id, offsetBytes, bytes };

@@ -32,6 +32,49 @@ describe('PagePool', () => {
     expect(() => pool.release(page)).toThrow('once per holder');
   });
 
+  it('says of a key whether its page is held, cached or not there', () => {
+    const pool = new PagePool(2);
+    const page = pool.take();
+    pool.publish(page, 'k');
+    expect([pool.peek('k'), pool.find('other')]).toEqual(['held', undefined]);
+    pool.release(page);
+    expect(pool.peek('k')).toBe('cached');
+    expect([pool.available, pool.held]).toEqual([2, 0]);
+    // One holder more takes it from what is available, two take it once.
+    expect([pool.find('k'), pool.find('k')]).toEqual([page, page]);
+    expect([pool.peek('k'), pool.available, pool.held]).toEqual(['held', 1, 1]);
+  });
+
+  it('leaves a key to the page that had it first, and a page its first key', () => {
+    const pool = new PagePool(3);
+    const [first, second] = [pool.take(), pool.take()];
+    pool.publish(first, 'k');
+    pool.publish(second, 'k');
+    pool.publish(first, 'later');
+    expect([pool.peek('k'), pool.peek('later')]).toEqual(['held', undefined]);
+    // The second has no key of its own: it is free at once, and goes before what is cached.
+    pool.release(first);
+    pool.release(second);
+    expect(pool.find('k')).toBe(first);
+    expect([pool.take(), pool.take()]).toContain(second);
+    expect(() => pool.take()).toThrow('needs an available page');
+    expect(pool.peek('k')).toBe('held');
+  });
+
+  it('forgets the content of a page that it gives up, and lets it have another', () => {
+    const pool = new PagePool(1);
+    for (const key of ['a', 'b', 'c']) {
+      const page = pool.take();
+      expect([pool.peek('a'), pool.peek('b')]).toEqual([undefined, undefined]);
+      pool.publish(page, key);
+      expect(pool.peek(key)).toBe('held');
+      pool.release(page);
+      expect(pool.peek(key)).toBe('cached');
+      if (key !== 'c') pool.release(pool.take());
+    }
+    expect(() => pool.publish(0, 'd')).toThrow('only held pages');
+  });
+
   it('never hands out a held page, whatever is done to it', () => {
     const action = fc.oneof(
       fc.constant({ kind: 'take' as const }),

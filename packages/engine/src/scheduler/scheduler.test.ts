@@ -160,6 +160,161 @@ describe('Scheduler', () => {
     expect(pool.available).toBe(8);
   });
 
+  it('counts steps, prompt tokens and generated ones as they are committed', () => {
+    const { scheduler: s } = scheduler(64);
+    expect(s.counters).toEqual({
+      steps: 0,
+      prefixQueriedTokens: 0,
+      prefixHitTokens: 0,
+      preemptions: 0,
+      promptTokens: 0,
+      generatedTokens: 0,
+    });
+    s.add(sequence(range(40), { maxTokens: 3 }));
+    step(s);
+    expect(s.counters).toMatchObject({ steps: 1, promptTokens: 32, generatedTokens: 0 });
+    step(s);
+    expect(s.counters).toMatchObject({ steps: 2, promptTokens: 40, generatedTokens: 1 });
+    step(s);
+    expect(s.counters).toMatchObject({ steps: 3, promptTokens: 40, generatedTokens: 2 });
+    step(s);
+    expect([s.counters.steps, s.counters.generatedTokens, s.busy]).toEqual([4, 3, false]);
+  });
+
+  it('counts every decode step of a launch, and one for prompts beside them', () => {
+    const { scheduler: s } = scheduler(64);
+    s.add(sequence(range(4), { maxTokens: 20 }));
+    step(s);
+    const burst = s.plan(0, 4);
+    expect([burst.steps, burst.decode.length]).toEqual([4, 1]);
+    s.commit(burst, { rows: [], promptLogprobs: [] }, 0);
+    expect(s.counters.steps).toBe(5);
+    s.add(sequence(range(4, 90), { maxTokens: 20 }));
+    const both = s.plan(0, 4);
+    expect([both.steps, both.decode.length, both.prefill.length]).toEqual([1, 1, 1]);
+    s.commit(both, { rows: [], promptLogprobs: [] }, 0);
+    expect(s.counters.steps).toBe(7);
+  });
+
+  it('bursts as long as the longest row, and not while prompts wait or are computed', () => {
+    const { scheduler: s } = scheduler(64, { maxRows: 2 });
+    s.add(sequence(range(4), { maxTokens: 6 }));
+    s.add(sequence(range(4, 50), { maxTokens: 3 }));
+    step(s);
+    // Five and two tokens are left: eight would be longer than either row.
+    expect(s.plan(0, 8)).toMatchObject({ steps: 4, prefill: [] });
+    const { scheduler: t } = scheduler(64, { maxRows: 2, maxBatchTokens: 8 });
+    t.add(sequence(range(4), { maxTokens: 30 }));
+    step(t);
+    t.add(sequence(range(20, 50), { maxTokens: 30 }));
+    expect([0, 1, 2].map(() => t.plan(0, 4).steps)).toEqual([1, 1, 1]);
+    expect(t.plan(0, 4).steps).toBe(4);
+    // Nothing can be admitted while all rows are taken: whoever waits is not waited for.
+    t.add(sequence(range(4, 90)));
+    expect(t.plan(0, 4).steps).toBe(4);
+  });
+
+  it('tells the times of a request: in the queue, to its first token, and after it', () => {
+    const { scheduler: s } = scheduler(64);
+    const one = new Sequence({ ...sequence(range(4), { maxTokens: 2 }).request }, 0n, 999, 100);
+    s.add(one);
+    const at = (planNs: number, commitNs: number) => {
+      const plan = s.plan(planNs);
+      return s.commit(plan, { rows: results(plan), promptLogprobs: [] }, commitNs);
+    };
+    at(130, 180);
+    expect(at(200, 300)[0]!.finish).toEqual({
+      reason: 'length',
+      cachedTokens: 0,
+      timing: { queuedNs: 30, prefillNs: 50, decodeNs: 120, preemptions: 0 },
+    });
+    const never = new Sequence({ ...one.request, id: 'never' }, 0n, 1000, 400);
+    s.add(never);
+    never.cancelled = true;
+    expect(s.retireCancelled(450)).toEqual([
+      {
+        id: 'never',
+        tokens: [],
+        finish: {
+          reason: 'cancelled',
+          cachedTokens: 0,
+          timing: { queuedNs: 50, prefillNs: 0, decodeNs: 0, preemptions: 0 },
+        },
+      },
+    ]);
+  });
+
+  it('ends those that were cancelled and no others, and says which token stopped one', () => {
+    const { scheduler: s } = scheduler(64, { maxRows: 2 });
+    const all = [0, 50, 100, 150].map((from) => sequence(range(4, from), { maxTokens: 9 }));
+    for (const each of all) s.add(each);
+    expect(s.retireCancelled(0)).toEqual([]);
+    step(s);
+    all[3]!.cancelled = true;
+    expect(s.retireCancelled(0).map(({ id }) => id)).toEqual([all[3]!.request.id]);
+    all[0]!.cancelled = true;
+    expect(s.retireCancelled(0).map(({ id }) => id)).toEqual([all[0]!.request.id]);
+    expect([s.running, s.waiting, s.open()]).toEqual([1, 1, [all[1], all[2]]]);
+    const plan = s.plan(0);
+    const rows = results(plan).map((row) => ({ ...row, token: 77, finish: 'stop' as const }));
+    const events = s.commit(plan, { rows, promptLogprobs: [] }, 0);
+    expect(events.map(({ tokens, finish }) => [tokens, finish!.reason, finish!.stopToken])).toEqual(
+      [
+        [[77], 'stop', 77],
+        [[77], 'stop', 77],
+      ],
+    );
+    expect(s.busy).toBe(false);
+  });
+
+  it('gathers several tokens of a launch in one event, with their logprobs', () => {
+    const { scheduler: s } = scheduler(64);
+    const one = sequence(range(4), { maxTokens: 9, logprobs: 0 });
+    s.add(one);
+    step(s);
+    const plan = s.plan(0, 4);
+    const logprobs = { logprob: -1, rank: 2, top: [] };
+    const row = { row: one.row, epoch: one.epoch, finish: undefined };
+    const rows = [5, 6].map((token) => ({ ...row, token, logprobs }));
+    expect(s.commit(plan, { rows, promptLogprobs: [] }, 0)).toEqual([
+      { id: one.request.id, tokens: [5, 6], logprobs: [logprobs, logprobs] },
+    ]);
+    expect([...one.tokens(5)]).toEqual([5, 6]);
+  });
+
+  it('gives the prompt logprobs of all chunks with the first token, once', () => {
+    const { scheduler: s } = scheduler(64);
+    const plain = sequence(range(3), { maxTokens: 9 });
+    const one = sequence(range(6, 20), { maxTokens: 9, promptLogprobs: 0 });
+    s.add(plain);
+    s.add(one);
+    const line = (logprob: number) => ({ logprob, rank: 1, top: [] });
+    const at = (lines: readonly number[]) => {
+      const plan = s.plan(0);
+      const promptLogprobs = lines.length === 0 ? [] : [lines.map(line)];
+      return s
+        .commit(plan, { rows: results(plan), promptLogprobs }, 0)
+        .find(({ id }) => id === one.request.id);
+    };
+    expect(at([-1, -2, -3, -4])).toBeUndefined();
+    expect(at([-5])!.promptLogprobs).toEqual([-1, -2, -3, -4, -5].map(line));
+    expect(at([])).not.toHaveProperty('promptLogprobs');
+  });
+
+  it('spends so many counts a step on penalties, and any number on one sequence', () => {
+    const { scheduler: s } = scheduler(64, { maxCountTokens: 10 });
+    const chunks = () => step(s).plan.prefill.map(({ length }) => length);
+    const penalised = { maxTokens: 1, presencePenalty: 1 };
+    for (const from of [0, 50, 100]) s.add(sequence(range(6, from), penalised));
+    // Six counts and six more are above ten; the next step has none to begin with.
+    expect([chunks(), chunks(), chunks()]).toEqual([[6], [6], [6]]);
+    s.add(sequence(range(20, 200), penalised));
+    s.add(sequence(range(4, 300), { maxTokens: 1 }));
+    expect(chunks()).toEqual([20, 4]);
+    for (const from of [400, 450]) s.add(sequence(range(5, from), penalised));
+    expect(chunks()).toEqual([5, 5]);
+  });
+
   it('keeps its promises over random traffic', () => {
     const request = fc.record({
       prompt: fc.array(fc.nat(3), { minLength: 1, maxLength: 20 }),
