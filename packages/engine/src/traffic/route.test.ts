@@ -8,12 +8,14 @@ import {
 import {
   type CopyRequest,
   type Device,
+  type Lane,
   openCpuDevice,
   openModelDevice,
   slice,
   VirtualClock,
 } from '@bridgekeeper/device';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { Route } from './route.ts';
 import { Traffic } from './traffic.ts';
 
 const MIB = 2 ** 20;
@@ -138,6 +140,59 @@ describe('a route', () => {
     await expect(traffic.launching.crossNow(request('weights', 64))).rejects.toThrow(
       'may not pass',
     );
+  });
+
+  test('rejects with the first failure of a crossing, and makes none of its later pieces', async () => {
+    const { inlineLane } = device;
+    let copies = 0;
+    const failing: Lane = {
+      id: 'failing',
+      kind: inlineLane.kind,
+      close: () => Promise.resolve(),
+      copy: async (wanted) => {
+        copies += 1;
+        if (copies > 3) throw new Error(`copy ${copies} failed`);
+        return inlineLane.copy(wanted);
+      },
+    };
+    const records: CrossingRecord[] = [];
+    const route = new Route([failing], {
+      turnsPerLane: 2,
+      pieceBytes: () => MIB,
+      onRecord: (record) => records.push(record),
+    });
+    await expect(route.cross(request('kv-spill', 16 * MIB))).rejects.toThrow('copy 4 failed');
+    // Two were with the lane when the first of them failed.
+    expect(copies).toBeLessThanOrEqual(5);
+    expect(records).toHaveLength(3);
+    route.close();
+  });
+
+  test('lets bulk have a turn after eight chunks of what goes before it', async () => {
+    const spill = traffic.launching.cross(request('kv-spill', 64));
+    const waiting = Array.from({ length: 4 }, () => request('kv-restore', 64)).map((one) =>
+      traffic.launching.cross(one),
+    );
+    const bulk = traffic.launching.cross(request('weights', 64));
+    const urgent = Array.from({ length: 20 }, () =>
+      traffic.launching.cross(request('command', 64)),
+    );
+    await Promise.all([spill, bulk, ...waiting, ...urgent]);
+    // The lane had four; then eight commands went before the restore that waited, and so on.
+    const order = crossed.toSorted((a, b) => a.startedNs - b.startedNs);
+    const lower = order.flatMap(({ purpose }, at) => (purpose === 'command' ? [] : [at]));
+    expect(lower).toEqual([0, 1, 2, 3, 12, 21]);
+  });
+
+  test('has a lane, and issues at once on no more than one: commands, tokens and probes', async () => {
+    const options = { turnsPerLane: 1, pieceBytes: () => MIB, onRecord: () => undefined };
+    expect(() => new Route([], options)).toThrow('has a lane');
+    await traffic.launching.crossNow(request('probe', 64));
+    await traffic.launching.crossNow(request('command', 64));
+    const two = await traffic.bulkRoute(2);
+    await expect(two.crossNow(request('tokens', 64))).rejects.toThrow('one lane');
+    await traffic.closeReserved();
+    await expect(two.crossNow(request('tokens', 64))).rejects.toThrow('closed route');
   });
 
   test('carries nothing once it is closed, and is not closed while it carries', async () => {
