@@ -142,7 +142,7 @@ describe('a route', () => {
     );
   });
 
-  test('rejects with the first failure of a crossing, whose later pieces are not made', async () => {
+  test('rejects with the first failure of a crossing, and makes no later piece', async () => {
     const { inlineLane } = device;
     let copies = 0;
     const failing: Lane = {
