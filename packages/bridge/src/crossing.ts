@@ -35,6 +35,6 @@ export interface CrossingRecord extends Crossing {
   /** When the channel began to serve it: everything queued before it was done. */
   readonly startedNs: number;
   readonly completedNs: number;
-  /** How long the issuing thread stood still for it. */
+  /** How long the issuing thread was blocked for it. */
   readonly issuerBlockedNs: number;
 }

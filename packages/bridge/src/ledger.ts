@@ -7,7 +7,7 @@ export interface Account {
   readonly bytes: number;
   /** Time the channel served them. */
   readonly busyNs: number;
-  /** Time their issuing threads stood still. */
+  /** Time their issuing threads were blocked. */
   readonly blockedNs: number;
 }
 

@@ -160,7 +160,7 @@ export interface CopyRequest {
 }
 
 /**
- * The door: an OS thread with a context and its channel, making crossings one at a time.
+ * An OS thread with a context and its channel, making crossings one at a time.
  * The inline lane is the launching thread itself, which the law may block inside `copy`;
  * a worker lane blocks only its own thread.
  */

@@ -93,20 +93,20 @@ export const streamCases: readonly ContractCase[] = [
     async (bench) => {
       const lane = await bench.device.openLane({ label: 'contract-order', context: 'own' });
       try {
-        for (const door of [bench.device.inlineLane, lane]) {
+        for (const way of [bench.device.inlineLane, lane]) {
           const counter = await StepCounter.create(bench);
           const source = bench.host(COMMAND_WORDS * 4);
           const seen = bench.host(64);
           source.bytes.set(counter.commandTo(40));
           for (let i = 0; i < 3; i++) counter.add(bench.stream);
-          const drained = bench.copy(door, 'd2h', counter.control, seen);
-          const sent = bench.copy(door, 'h2d', counter.command, source);
+          const drained = bench.copy(way, 'd2h', counter.control, seen);
+          const sent = bench.copy(way, 'h2d', counter.command, source);
           counter.apply(bench.stream);
           counter.add(bench.stream);
           await Promise.all([drained, sent, bench.stream.synchronize()]);
           const before = new DataView(seen.bytes.buffer, seen.bytes.byteOffset).getInt32(0, true);
           expectSame(
-            `counter around a copy of lane ${door.id}`,
+            `counter around a copy of lane ${way.id}`,
             [before, await counter.read()],
             [3, 41],
           );

@@ -158,11 +158,8 @@ async function read(policy: PolicyName, machine: Machine, load: Load): Promise<R
   };
 }
 
-const near = (value: number) =>
-  expect.toSatisfy(
-    (found: number) => Math.abs(found - value) <= 0.001 * Math.abs(value) + 1e-9,
-    `within 0.1 % of ${value}`,
-  );
+/** Within 0.1 % of a positive value, or closer. */
+const near = (value: number) => expect.closeTo(value, -Math.floor(Math.log10(0.002 * value)));
 
 describe.each([1, 7])('%i rows behind a bridge that blocks', (rows) => {
   const load = { rows, outputTokens: 200 };

@@ -75,7 +75,7 @@ export function issueCopy(
   counters.count(copy.crossing);
 }
 
-/** When a copy was issued, started and ended, and for how long its thread stood still. */
+/** When a copy was issued, started and ended, and for how long its thread was blocked. */
 export type CopyTimes = Omit<CrossingRecord, keyof Crossing | 'lane'>;
 
 export function recordOf(copy: Copy, lane: string, times: CopyTimes): CrossingRecord {

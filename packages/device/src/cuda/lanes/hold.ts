@@ -2,7 +2,7 @@ import { CUDA, type Driver } from '@bridgekeeper/native/threads';
 
 /**
  * A word of device memory that counts the copies a lane has finished. A stream that waits for the
- * n-th stands still on the GPU until the lane's thread has written n: no thread of ours waits.
+ * n-th is blocked on the GPU until the lane's thread has written n: no thread of ours waits.
  * Lanes write from streams of the highest priority, which share no hardware queue with the streams
  * that wait.
  */
