@@ -36,7 +36,7 @@ describe('sampling parameters', () => {
     ['promptLogprobs', 'prompt_logprobs', [0, 20], [-1, 0.5, 21]],
   ])('%s keeps to its range', (key, parameter, good, bad) => {
     for (const value of good) expect(faultOf({ [key]: value })).toBeUndefined();
-    for (const value of [...bad, Number.NaN, Number.POSITIVE_INFINITY, 'text']) {
+    for (const value of [...bad, Number.NaN, Number.POSITIVE_INFINITY, 'text', '1']) {
       const fault = faultOf({ [key]: value as number });
       expect([value, fault?.code, fault?.parameter]).toEqual([value, 'bad-request', parameter]);
     }
