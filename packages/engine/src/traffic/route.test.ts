@@ -142,7 +142,7 @@ describe('a route', () => {
     );
   });
 
-  test('rejects with the first failure of a crossing, and makes none of its later pieces', async () => {
+  test('makes no later pieces of a crossing that failed, and rejects with the first failure', async () => {
     const { inlineLane } = device;
     let copies = 0;
     const failing: Lane = {
@@ -184,7 +184,7 @@ describe('a route', () => {
     expect(lower).toEqual([0, 1, 2, 3, 12, 21]);
   });
 
-  test('has a lane, and issues at once on no more than one: commands, tokens and probes', async () => {
+  test('has a lane, and issues at once on one alone: commands, tokens and probes', async () => {
     const options = { turnsPerLane: 1, pieceBytes: () => MIB, onRecord: () => undefined };
     expect(() => new Route([], options)).toThrow('has a lane');
     await traffic.launching.crossNow(request('probe', 64));
