@@ -61,6 +61,15 @@ describe('PagePool', () => {
     expect(pool.peek('k')).toBe('held');
   });
 
+  it('hands out a page without a key before any that is cached, however late it came', () => {
+    const pool = new PagePool(2);
+    const [cached, plain] = [pool.take(), pool.take()];
+    pool.publish(cached, 'k');
+    pool.release(cached);
+    pool.release(plain);
+    expect([pool.take(), pool.peek('k')]).toEqual([plain, 'cached']);
+  });
+
   it('forgets the content of a page that it gives up, and lets it have another', () => {
     const pool = new PagePool(1);
     for (const key of ['a', 'b', 'c']) {

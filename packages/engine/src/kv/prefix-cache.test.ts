@@ -71,6 +71,8 @@ describe('a prefix', () => {
     expect(cache.match(sequence(range(14)))).toEqual({ pages: 3, fromCache: 0 });
     pool.release(first.pages[2]!);
     expect(cache.match(sequence(range(14)))).toEqual({ pages: 3, fromCache: 1 });
+    // Its last page is not matched, so it costs nothing.
+    expect(cache.match(sequence(range(12)))).toEqual({ pages: 2, fromCache: 0 });
     pool.release(first.pages[0]!);
     expect(cache.match(sequence(range(14)))).toEqual({ pages: 3, fromCache: 2 });
     expect(cache.match(sequence(range(6)))).toEqual({ pages: 1, fromCache: 1 });

@@ -335,6 +335,8 @@ describe('Scheduler', () => {
         );
         for (const each of sequences) s.add(each);
         const finished = new Set<string>();
+        const tables = new Map<number, number[]>();
+        const epochs = new Set<number>();
         for (let steps = 0; s.busy; steps++) {
           expect(steps).toBeLessThan(500);
           sequences.forEach((each, i) => {
@@ -344,12 +346,23 @@ describe('Scheduler', () => {
           if (!s.busy) break;
           const plan = s.plan(0);
           checkPlan(plan);
+          checkTables(plan, tables);
+          for (const { start, sequence: one, epoch } of plan.prefill) {
+            expect(epoch).toBe(one.epoch);
+            if (start === one.cachedTokens && one.preemptions === 0) {
+              expect(epochs.has(epoch)).toBe(false);
+            }
+            epochs.add(epoch);
+          }
           const events = s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
           for (const event of events) if (event.finish) finished.add(event.id);
         }
         expect(finished.size).toBe(requests.length);
         expect(pool.available).toBe(9);
+        const preemptions = sequences.reduce((sum, each) => sum + each.preemptions, 0);
+        expect(s.counters.preemptions).toBe(preemptions);
         sequences.forEach((each, i) => {
+          expect([each.phase, each.row, each.pages]).toEqual(['finished', -1, []]);
           if (!each.cancelled) expect(each.generated).toBe(requests[i]!.maxTokens);
         });
       }),
@@ -374,4 +387,21 @@ function checkPlan(plan: StepPlan): void {
     return chunk === undefined ? pages.slice(0, 1) : pages;
   });
   expect(new Set(written).size).toBe(written.length);
+}
+
+/**
+ * Writes the plan's pages as the device does, by row; then whatever is computed finds its pages
+ * there, those it shares too.
+ */
+function checkTables(plan: StepPlan, tables: Map<number, number[]>): void {
+  for (const { sequence: one, first, count } of plan.pageWrites) {
+    expect(count).toBeGreaterThan(0);
+    expect(one.row).toBeGreaterThanOrEqual(0);
+    const table = tables.get(one.row) ?? [];
+    for (let page = first; page < first + count; page++) table[page] = one.pages[page]!;
+    tables.set(one.row, table);
+  }
+  for (const one of [...plan.decode, ...plan.prefill.map((chunk) => chunk.sequence)]) {
+    expect(tables.get(one.row)?.slice(0, one.pages.length)).toEqual(one.pages);
+  }
 }

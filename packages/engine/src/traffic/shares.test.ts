@@ -44,6 +44,12 @@ test('a step is divided among those that hold a row in it; what was before is le
   ]);
   // It never had a row, and has none to come.
   expect(shares.take(late)).toEqual([]);
+  // And it is in the way of none that comes after it.
+  const next = { admittedNs: 2 };
+  shares.arrived(next);
+  ledger.record(record());
+  shares.divide();
+  expect(shares.take(next)).toMatchObject([{ crossings: 1, bytes: 60 }]);
 });
 
 test('a request pays from its own first step to its end, and once', () => {
