@@ -142,7 +142,7 @@ describe('a route', () => {
     );
   });
 
-  test('makes no later pieces of a crossing that failed, and rejects with the first failure', async () => {
+  test('rejects with the first failure, and makes no later pieces', async () => {
     const { inlineLane } = device;
     let copies = 0;
     const failing: Lane = {
