@@ -9,7 +9,6 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
   const { launching } = parts.traffic;
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'when-done' });
   return {
-    name: 'drain-first',
     stepsPerLaunch: () => 1,
     async step() {
       await pipeline.launch(1);

@@ -10,7 +10,6 @@ export async function drainWorker(parts: StepParts): Promise<Policy> {
   const drain = await parts.traffic.openRoute('drain');
   const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
   return {
-    name: 'drain-worker',
     stepsPerLaunch: () => 1,
     async step() {
       const launched = await pipeline.launch(1);

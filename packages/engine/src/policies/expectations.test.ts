@@ -116,7 +116,7 @@ async function open(policy: PolicyName, machine: Machine, options: Partial<Engin
       ...options,
     }),
   );
-  return { engine, clock };
+  return { engine, clock, device };
 }
 
 /** `rows` equal requests at once, to their end, watched from the first row's place. */
@@ -375,5 +375,30 @@ describe('prompts that arrive', () => {
     await engine.shutdown(0);
     const [early, late] = [ends[3]![0]!, ends[11]![0]!];
     expect((late - early) / 8).toEqual(near(promptNs(machine)));
+  });
+});
+
+describe('when the last request has ended', () => {
+  test.each([
+    ['drain-first', ['inline']],
+    ['overlap', ['inline']],
+    ['drain-worker', ['inline', 'command', 'drain']],
+    ['resident', ['inline', 'command', 'drain']],
+  ] as const)('%s drains what ran ahead, and launches nothing more', async (policy, lanes) => {
+    const { engine, clock, device } = await open(policy, CONFIDENTIAL, { maxRows: 4 });
+    for (const id of ['first', 'second']) {
+      await new Promise<void>((resolve) => {
+        engine.submit(request(id, [1, 2, 3], { maxTokens: 21 }), ({ finish }) => {
+          if (finish !== undefined) resolve();
+        });
+      });
+      await clock.sleepUntilNs(clock.nowNs() + 20 * CONFIDENTIAL.stepNs);
+      const { bridge, graphLaunches } = engine.stats();
+      expect(bridge.lanes.map((lane) => lane.id)).toEqual(lanes);
+      expect(crossings(engine.stats())).toBe(device.counters().copies);
+      await clock.sleepUntilNs(clock.nowNs() + 20 * CONFIDENTIAL.stepNs);
+      expect(engine.stats().graphLaunches).toBe(graphLaunches);
+    }
+    await engine.shutdown(0);
   });
 });

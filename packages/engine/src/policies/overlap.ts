@@ -11,7 +11,6 @@ export async function overlap(parts: StepParts): Promise<Policy> {
   const { launching } = parts.traffic;
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'behind' });
   return {
-    name: 'overlap',
     stepsPerLaunch: () => 1,
     async step() {
       const launched = await pipeline.launch(1);

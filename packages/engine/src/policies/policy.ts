@@ -21,7 +21,6 @@ export interface StepParts {
 
 /** When a step's crossings are made, and by whom: the only thing in which policies differ. */
 export interface Policy {
-  readonly name: PolicyName;
   /** Decode steps that a launch holds now. */
   stepsPerLaunch(): number;
   /** Launches or commits one launch and returns what requests get to see now. */

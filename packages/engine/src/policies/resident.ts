@@ -13,7 +13,6 @@ export async function resident(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
   const burst = new BurstControl(parts.burst);
   return {
-    name: 'resident',
     stepsPerLaunch: () => burst.steps,
     async step() {
       const launched = await pipeline.launch(burst.steps);
