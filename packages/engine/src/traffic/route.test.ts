@@ -114,6 +114,8 @@ describe('a route', () => {
       ({ id }) => crossed.filter(({ lane }) => lane === id).length,
     );
     expect([first, second]).toEqual([2, 2]);
+    const pair = await Promise.all([1, 2].map(() => route.cross(request('weights', MIB))));
+    expect(new Set(pair.flat().map(({ lane }) => lane)).size).toBe(2);
   });
 
   test('a crossing that fails is not made further, and fails alone', async () => {

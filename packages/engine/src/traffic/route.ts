@@ -50,8 +50,9 @@ export class Route {
     this.lanes = lanes;
     this.#options = options;
     this.#state = createScheduler({ chunkBytes: options.pieceBytes, streakMax: STREAK_MAX });
-    for (const lane of lanes) {
-      for (let turn = 0; turn < options.turnsPerLane; turn++) {
+    // Lane by lane within a turn: two crossings that come together go to two lanes.
+    for (let turn = 0; turn < options.turnsPerLane; turn++) {
+      for (const lane of lanes) {
         const id = `${lane.id}/${turn}`;
         this.#turns.set(id, lane);
         step(this.#state, { kind: 'lane-opened', lane: id });
@@ -66,6 +67,7 @@ export class Route {
    */
   cross(request: CopyRequest): Promise<readonly CrossingRecord[]> {
     this.#assertOpen();
+    invariant(request.device.bytes > 0, 'a crossing has bytes');
     const id = String(this.#nextId++);
     return new Promise((resolve, reject) => {
       this.#submitted.set(id, { request, records: [], resolve, reject });

@@ -93,7 +93,8 @@ export class Traffic {
    * reserved. Throws DeviceError.
    */
   async openRoute(label: string, context: LaneOptions['context'] = 'own'): Promise<Route> {
-    this.#endBulk();
+    // Only the pool's lanes are the bulk route's.
+    if (context === 'own') this.#endBulk();
     const lane =
       context === 'own'
         ? await this.#pool.take(label)
