@@ -140,3 +140,22 @@ test('names of flags and variables follow from the table', () => {
   expect(flagOf('maxNumBatchedTokens')).toBe('max-num-batched-tokens');
   expect(environmentOf('sslKeyfile')).toBe('BRIDGEKEEPER_SSL_KEYFILE');
 });
+
+describe('a file', () => {
+  const flags = { config: 'serve.yaml' };
+
+  test('says what it says: keys and names that look like numbers stay as they are', () => {
+    const file = 'api-key: 00012345\nserved-model-name: [1.0, 1e5]\nport: 9000\njson: yes';
+    expect(resolve({ flags }, file).values).toMatchObject({
+      apiKey: ['00012345'],
+      servedModelName: ['1.0', '1e5'],
+      port: 9000,
+      json: true,
+    });
+  });
+
+  test('has no list where one value is taken', () => {
+    const error = failure({ flags }, 'port: [1, 2]');
+    expect(error.message).toBe('port in serve.yaml: takes one value, not a list');
+  });
+});

@@ -102,7 +102,12 @@ function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown 
     const got = kind.secret ? '' : `, got ${JSON.stringify(text.slice(0, 80))}`;
     throw new UsageError('bad-value', `${origin.name}: must be ${kind.what}${got}`);
   };
-  return kind.list ? texts.flatMap(parse) : parse(texts.at(-1) ?? '');
+  if (kind.list) return texts.flatMap(parse);
+  // A flag that is repeated replaces itself; a list in a file has no last word.
+  if (origin.kind === 'file' && texts.length > 1) {
+    throw new UsageError('bad-value', `${origin.name}: takes one value, not a list`);
+  }
+  return parse(texts.at(-1) ?? '');
 }
 
 /** By name. A table without `config` has no such file. */
@@ -111,7 +116,8 @@ function readConfiguration(table: FlagTable, sources: Sources): ReadonlyMap<stri
   if (path === undefined) return new Map();
   let document: unknown;
   try {
-    document = parseYaml(sources.readFile(path));
+    // As text, whatever it looks like: a key of digits is not a number.
+    document = parseYaml(sources.readFile(path), { schema: 'failsafe' });
   } catch (error) {
     const reason = (error as Error).message.split('\n')[0];
     throw new UsageError('bad-file', `--config ${path}: ${reason}`, { cause: error });
