@@ -33,7 +33,7 @@ export interface TrafficOptions {
   readonly onCrossing?: ((record: CrossingRecord) => void) | undefined;
 }
 
-/** An urgent crossing waits no longer than this for a piece of bulk on its lane. */
+/** A piece of bulk takes no longer than this; an urgent crossing waits for those its lane holds. */
 const PIECE_NS = 10e6;
 /** A worker thread's next copy lies in its queue; the launching thread's asynchronous ones more. */
 const WORKER_TURNS = 2;

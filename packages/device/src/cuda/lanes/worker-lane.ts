@@ -32,6 +32,7 @@ export class WorkerLane implements Lane {
   readonly #ended: Promise<void>;
   readonly #onClosed: () => void;
   #isOpen = true;
+  #isFreed = false;
 
   private constructor(
     core: Core,
@@ -78,7 +79,6 @@ export class WorkerLane implements Lane {
 
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     this.#core.assertOpen();
-    if (!this.#isOpen) throw new DeviceError('closed', `lane ${this.id} is closed`);
     const stream = this.#core.stream(request.stream);
     stream.assertCopies();
     return this.send(checkedCopy(this.#core.memory, request), stream);
@@ -90,7 +90,9 @@ export class WorkerLane implements Lane {
    * that context may be busy waiting for all of its streams (a kernel's first launch, an
    * allocation), and with them for this very copy.
    */
-  send(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
+  async send(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
+    // A hold that no thread releases would block the stream for ever.
+    if (!this.#isOpen) throw new DeviceError('closed', `lane ${this.id} is closed`);
     const { driver, completions } = this.#core;
     const ready = driver.isStreamIdle(stream.handle) ? null : completions.mark(stream.handle);
     const number = this.#hold.place(stream.handle);
@@ -120,7 +122,7 @@ export class WorkerLane implements Lane {
     for (const { reject } of this.#pending.values()) {
       reject(new DeviceError(code, `the thread of lane ${this.id} ${reason}`, { cause }));
     }
-    // The streams must not stand still for copies that nobody makes.
+    // The streams must not be blocked by copies that no thread makes.
     if (this.#pending.size > 0) this.#core.release(this.#hold);
     this.#pending.clear();
   }
@@ -130,10 +132,12 @@ export class WorkerLane implements Lane {
       this.#isOpen = false;
       const request: LaneRequest = 'close';
       this.#worker.postMessage(request);
-      await this.#ended;
-      this.#core.memory.freeScratch(this.#hold.address);
-      this.#onClosed();
     }
     await this.#ended;
+    // Also where the thread died by itself: its context would count for ever.
+    if (this.#isFreed) return;
+    this.#isFreed = true;
+    this.#core.memory.freeScratch(this.#hold.address);
+    this.#onClosed();
   }
 }
