@@ -157,6 +157,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
     scheduler,
     pool,
     policy,
+    refining: runner.refine(),
     card: describe(options, model),
     traffic,
     drawSeed: seedSource(options.seed),

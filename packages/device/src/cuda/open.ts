@@ -18,7 +18,7 @@ import { DeviceError } from '../errors.ts';
 import { MAX_CHANNELS } from '../law/channels.ts';
 import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
 import { ImposedLaw } from '../law/imposed-law.ts';
-import { Core } from './core.ts';
+import { Core, type GpuTraits } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
@@ -84,8 +84,8 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
   driver.call('cuCtxSetCurrent', context);
   const clock = options.clock ?? new SystemClock();
-  const matmul = new Matmul(lt);
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
+  const matmul = new Matmul(lt, store.read());
   const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
   const contexts = new Contexts(limit);
   const imposed =
@@ -99,9 +99,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     kernels,
     matmul,
     tuner: new MatmulTuner({ driver, matmul, clock, store }),
-    multiprocessors: machine.multiprocessors,
-    launchesDependent: machine.major >= 9,
-    readsFp8: machine.major >= 9 || (machine.major === 8 && machine.minor >= 9),
+    gpu: traitsOf(machine),
   });
   const commons: LaneCommons = {
     driverPath,
@@ -144,6 +142,18 @@ interface Machine {
   readonly major: number;
   readonly minor: number;
   readonly multiprocessors: number;
+  readonly sharedBytesOfBlock: number;
+}
+
+function traitsOf(machine: Machine): GpuTraits {
+  const { major, minor, multiprocessors, sharedBytesOfBlock } = machine;
+  return {
+    multiprocessors,
+    sharedBytesOfBlock,
+    launchesDependent: major >= 9,
+    hasWarpgroupProducts: major === 9,
+    readsFp8: major >= 9 || (major === 8 && minor >= 9),
+  };
 }
 
 function describe(driver: Driver, ordinal: number): Machine {
@@ -172,13 +182,14 @@ function describe(driver: Driver, ordinal: number): Machine {
     major,
     minor,
     multiprocessors: attribute(CUDA.ATTRIBUTE_MULTIPROCESSORS),
+    sharedBytesOfBlock: attribute(CUDA.ATTRIBUTE_SHARED_BYTES_OF_BLOCK),
   };
 }
 
 function matmulMachine(machine: Machine, lt: CublasLt): MatmulMachine {
-  const { name: gpu, architecture, multiprocessors, cudaVersion: driverCuda } = machine;
+  const { name: gpu, architecture, multiprocessors } = machine;
   const workspaceBytes = WORKSPACE_BYTES;
-  return { gpu, architecture, multiprocessors, driverCuda, cublasLt: lt.version, workspaceBytes };
+  return { gpu, architecture, multiprocessors, cublasLt: lt.version, workspaceBytes };
 }
 
 function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): DeviceInfo {

@@ -89,6 +89,28 @@ export class Runner {
     await stream.synchronize();
   }
 
+  /**
+   * Makes steps faster on a machine that was not known, in slices for when nothing runs (see
+   * `Device.refine`). The smallest batches come first: most steps are theirs.
+   */
+  *refine(): Generator<undefined, void> {
+    const device = this.#device;
+    const { stream, shape } = this.#parts;
+    for (const bucket of this.#buckets) {
+      const differs = yield* device.refine(stream, () => this.#launchDecodeStep(bucket));
+      if (!differs) continue;
+      for (const steps of GRAPH_STEPS) {
+        yield;
+        const before = this.#graphs.get(graphKey(bucket, steps))!;
+        this.#captureDecode(bucket, steps);
+        device.discard(before);
+      }
+    }
+    for (const count of promptSizes(shape)) {
+      yield* device.refine(stream, () => this.#launchPrompt(count));
+    }
+  }
+
   /** Launches `plan`: resolves when its work is queued, long before it is done. */
   async start(plan: StepPlan, routes: StepRoutes): Promise<StepsInFlight> {
     invariant(this.#undrained < IN_FLIGHT, 'no more launches are in flight than have buffers');
