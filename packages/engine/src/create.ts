@@ -20,7 +20,7 @@ import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
-import { createPolicy, type PolicyName } from './policies/policy.ts';
+import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
 import { type EngineCard, EngineError, type MemoryBudget } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { budgetMemory } from './runner/memory.ts';
@@ -105,8 +105,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
   const traffic = new Traffic({ device, profile: options.bridge ?? null });
-  // Creating contexts takes its time: what weights or steps will cross on is begun now.
-  if (!options.dummy) traffic.reserve(options.loading?.contexts ?? 0);
+  // Creating contexts takes its time: what weights and then steps will cross on is begun now.
+  const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
+  traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
   const spec = quantizedAsWished(options, await readModelSpec(source.files));
   const { shape, memory } = planShape(options, spec);
