@@ -196,6 +196,8 @@ export interface Device {
   readonly clock: Clock;
   /** What is imposed on crossings and launches; null: nothing, they cost what they cost. */
   readonly law: Law | null;
+  /** How it got ready, for people: may grow while it prepares. */
+  readonly notes: readonly string[];
   /** The launching thread's own lane. */
   readonly inlineLane: Lane;
   /** Throws DeviceError `out-of-memory`. Buffers are aligned to 256 bytes. */

@@ -64,7 +64,7 @@ describe('the engine on a modelled device', () => {
     });
   });
 
-  it('makes its steps faster while there is nothing to do, and never beside a request', async () => {
+  it('makes steps faster while there is nothing to do, never beside a request', async () => {
     const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy: 'resident' });
     const { device } = options;
     const slices: number[] = [];

@@ -60,6 +60,7 @@ export async function openCpuDevice(options: CpuDeviceOptions = {}): Promise<Cpu
  */
 export class CpuDevice implements Device {
   readonly info: DeviceInfo;
+  readonly notes: readonly string[] = [];
   readonly clock: SystemClock;
   readonly inlineLane: Lane;
   readonly #control: SharedControl;

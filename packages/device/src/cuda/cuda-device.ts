@@ -67,6 +67,10 @@ export class CudaDevice implements Device {
     return this.#core.imposed?.law ?? null;
   }
 
+  get notes(): readonly string[] {
+    return this.#core.kernels.notes;
+  }
+
   allocate(bytes: number, label: string): DeviceBuffer {
     this.#core.assertOpen();
     return this.#core.memory.allocate(bytes, label);

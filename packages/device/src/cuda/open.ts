@@ -21,8 +21,9 @@ import { ImposedLaw } from '../law/imposed-law.ts';
 import { Core, type GpuTraits } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
+import { KernelLibrary } from './kernels/kernel-library.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
-import { Kernels } from './kernels/kernels.ts';
+import { type KernelCode, Kernels } from './kernels/kernels.ts';
 import type { CopyThread } from './lanes/blocking-copy.ts';
 import { InlineLane } from './lanes/inline-lane.ts';
 import { type LaneCommons, LaneOpener } from './lanes/lane-opener.ts';
@@ -53,6 +54,8 @@ export interface CudaDeviceOptions {
    */
   readonly maxContexts?: number;
   readonly kernelCacheFolder?: string;
+  /** Where kernels lie that were compiled ahead. */
+  readonly kernelLibraryFolder?: string;
   /** Fixed in every kernel: for tools. */
   readonly kernelDefines?: KernelDefines;
   /** The driver's library; by default the one that the system's loader finds. */
@@ -74,11 +77,19 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const environment = hostEnvironment();
   const find = (library: LibraryWanted) =>
     atBorder(() => findLibrary(library, majorVersion, environment));
-  const nvrtc = new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
   const lt = new CublasLt(find(CUBLASLT_LIBRARY), deviceErrorOf);
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
-  const cache = new KernelCache(cacheFolder);
-  const kernels = new Kernels(driver, nvrtc, cache, machine.architecture, options.kernelDefines);
+  // Not every machine has a compiler, and where kernels were compiled ahead none is needed.
+  let nvrtc: Nvrtc | undefined;
+  const code: KernelCode = {
+    library: new KernelLibrary(options.kernelLibraryFolder),
+    cache: new KernelCache(cacheFolder),
+    compiler: () => {
+      nvrtc ??= new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
+      return nvrtc;
+    },
+  };
+  const kernels = new Kernels(driver, code, machine.architecture, options.kernelDefines);
   await kernels.prepare();
 
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
@@ -115,7 +126,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     ? await lanes.open({ label: 'inline-engine', context: 'shared' })
     : null;
   const thread: CopyThread = { driver, counters: core.copies, clock, imposed };
-  const info = infoOf(driver, machine, nvrtc, lt);
+  const info = infoOf(driver, machine, lt);
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;
   const inline = new InlineLane(core, thread, engine);
@@ -192,7 +203,7 @@ function matmulMachine(machine: Machine, lt: CublasLt): MatmulMachine {
   return { gpu, architecture, multiprocessors, cublasLt: lt.version, workspaceBytes };
 }
 
-function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): DeviceInfo {
+function infoOf(driver: Driver, machine: Machine, lt: CublasLt): DeviceInfo {
   const total = new OutCell();
   const free = driver.read('cuMemGetInfo_v2', total.bytes).size;
   return {
@@ -206,8 +217,6 @@ function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): D
       multiprocessors: machine.multiprocessors,
       totalMemoryBytes: total.size,
       driverCuda: machine.cudaVersion,
-      nvrtc: nvrtc.version,
-      nvrtcPath: nvrtc.path,
       cublasLtPath: lt.path,
     },
   };

@@ -42,6 +42,7 @@ export function openModelDevice(options: ModelDeviceOptions): Device {
 
 class ModelDevice implements Device {
   readonly info: DeviceInfo;
+  readonly notes: readonly string[] = [];
   readonly clock: Clock;
   readonly law: Law | null;
   readonly inlineLane: Lane;

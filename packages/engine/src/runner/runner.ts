@@ -74,7 +74,8 @@ export class Runner {
    * Makes the device ready for prompts and captures every decode graph, so that serving allocates
    * and compiles nothing.
    */
-  async warmUp(): Promise<void> {
+  async warmUp(onPhase: (phase: 'kernels' | 'graphs') => void): Promise<void> {
+    onPhase('kernels');
     const { stream, buffers } = this.#parts;
     const { control } = slices(buffers);
     const zero = { mean: 0, spread: 0, seed: 0 };
@@ -83,6 +84,7 @@ export class Runner {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
       for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
     });
+    onPhase('graphs');
     for (const bucket of this.#buckets.toReversed()) {
       for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
     }

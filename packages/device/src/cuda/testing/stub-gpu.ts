@@ -12,9 +12,9 @@ const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompile
 export type StubFact = (typeof FACTS)[number];
 
 /**
- * libcuda, NVRTC and cuBLASLt as compiled stubs: a GPU of 80 GB, Hopper by default, whose memory is real, whose
- * copies are made when they are issued, and whose kernels and library products do nothing. For
- * tests of everything around kernels where no GPU is.
+ * libcuda, NVRTC and cuBLASLt as compiled stubs: a GPU of 80 GB, Hopper by default, whose memory is
+ * real, whose copies are made when they are issued, and whose kernels and library products do
+ * nothing. For tests of everything around kernels where no GPU is.
  */
 export interface StubGpu {
   readonly driverPath: string;
