@@ -69,6 +69,14 @@ describe('kernel sources', () => {
     expect(header).toContain(`constexpr int STOP_IDS = ${ROW.STOP_IDS};`);
   });
 
+  it('are one program whatever order their definitions come in', () => {
+    const [a, b] = [
+      { GROUP: 1, HEAD_DIM: 64 },
+      { HEAD_DIM: 64, GROUP: 1 },
+    ].map((defines) => kernelProgram('attention-decode', 'sm_90a', defines));
+    expect(a).toEqual(b);
+  });
+
   it.each(UNITS)('%s.cu defines its kernels and includes only what it is given', (unit) => {
     const { source, headers } = kernelProgram(unit, 'sm_90a');
     for (const name of KERNEL_UNITS[unit]) expect(source).toMatch(new RegExp(`\\b${name}\\(`));
