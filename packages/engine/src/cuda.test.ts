@@ -1,8 +1,16 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { type Device, openCudaDevice } from '@bridgekeeper/device';
+import {
+  commonVariants,
+  kernelProgram,
+  LIBRARY_INDEX,
+  type LibraryFile,
+  libraryKey,
+} from '@bridgekeeper/device/kernels';
 import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
@@ -114,6 +122,36 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
       process.env.LD_LIBRARY_PATH = gpu.folder;
     }
   });
+
+  test.each(['element', 'fp8-e4m3'] as const)(
+    'a common model with KV as %s compiles nothing where kernels were compiled ahead',
+    async (kvFormat) => {
+      const folder = join(root, `ahead ${kvFormat}`);
+      const wide = join(folder, 'model');
+      const library = join(folder, 'compiled');
+      mkdirSync(library, { recursive: true });
+      const heads = { head_dim: 128, num_attention_heads: 8, num_key_value_heads: 2 };
+      await writeModelFolder(wide, { config: heads });
+      const sha256 = createHash('sha256').update('code').digest('hex');
+      const files: Record<string, LibraryFile> = {};
+      for (const { unit, defines, targets } of commonVariants()) {
+        const key = libraryKey(kernelProgram(unit, 'sm_90a', defines));
+        files[key] = { unit, targets, bytes: 4, sha256 };
+        writeFileSync(join(library, `${key}.fatbin`), 'code');
+      }
+      writeFileSync(join(library, LIBRARY_INDEX), JSON.stringify({ compiler: 'test', files }));
+      const device = await openCudaDevice({
+        driverPath: gpu.driverPath,
+        kernelCacheFolder: join(folder, 'kernels'),
+        kernelLibraryFolder: library,
+      });
+      const options = { ...small(device), model: wide, maxRows: 64, kvFormat };
+      const engine = await createEngine(options);
+      expect(engine.card.notes.join()).toMatch(/^kernels: \d+ were compiled when this was packed/);
+      expect(engine.card.notes.join()).not.toContain('by this start');
+      await engine.shutdown(0);
+    },
+  );
 
   test('without a law, threads that read copy what they have read', async () => {
     const device = await open();
