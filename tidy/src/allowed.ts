@@ -120,6 +120,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     'open-uploader.ts': ['.', 'clock', 'cpu', 'cuda'],
     contract: ['.', 'open-uploader.ts'],
     'threads.ts': ['.', 'clock', 'open-uploader.ts'],
+    'kernels.ts': ['cuda'],
   },
   'device/cpu': {
     kernels: [],

@@ -5,6 +5,7 @@ import {
   measureRates,
   type PreparedModel,
   prepareModel,
+  runToEnd,
   type StepTime,
   type Work,
 } from '@bridgekeeper/engine/measure';
@@ -88,6 +89,7 @@ export async function withModel(
       repeats: values.repeats,
     });
     const model = await prepareModel(engineOptions(config, device));
+    runToEnd(model.runner.refine());
     const parameters = {
       model: path.split('/').at(-1)!,
       device: config.device.value,

@@ -196,6 +196,8 @@ export interface Device {
   readonly clock: Clock;
   /** What is imposed on crossings and launches; null: nothing, they cost what they cost. */
   readonly law: Law | null;
+  /** How it got ready, for people: may grow while it prepares. */
+  readonly notes: readonly string[];
   /** The launching thread's own lane. */
   readonly inlineLane: Lane;
   /** Throws DeviceError `out-of-memory`. Buffers are aligned to 256 bytes. */
@@ -220,12 +222,21 @@ export interface Device {
   createEvent(): DeviceEvent;
   openLane(options: LaneOptions): Promise<Lane>;
   /**
-   * Does beforehand what launches like those of `record` need once: compiles, allocates, and
-   * chooses among algorithms by timing them, which overwrites their outputs. Runs nothing else.
+   * Does beforehand what launches like those of `record` need once: compiles and allocates. Runs
+   * nothing.
    */
   prepare(stream: Stream, record: () => void): Promise<void>;
+  /**
+   * Makes launches like those of `record` faster where this machine was not known: chooses among
+   * algorithms by timing them, in slices of about a millisecond, which overwrite the launches'
+   * outputs. A slice may run when nothing is queued on any stream, and other work may come between
+   * two. Returns, at its end, whether what is captured from now on differs.
+   */
+  refine(stream: Stream, record: () => void): Generator<undefined, boolean>;
   /** Records what `record` launches on `stream` without running it. Copies cannot be recorded. */
   capture(stream: Stream, label: string, record: () => void): Graph;
+  /** Frees a graph. None of its launches may be under way. */
+  discard(graph: Graph): void;
   counters(): DeviceCounters;
   /**
    * Lets the thread's other work (messages, timers) run; virtual devices only advance their clock's

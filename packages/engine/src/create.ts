@@ -20,7 +20,7 @@ import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
-import { createPolicy, type PolicyName } from './policies/policy.ts';
+import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
 import { type EngineCard, EngineError, type MemoryBudget } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { budgetMemory } from './runner/memory.ts';
@@ -71,9 +71,12 @@ export interface EngineOptions extends EngineLimits {
   /** What is asked of the model's seal; undefined: nothing. */
   readonly seal?: SealPolicy | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
-  /** The weights are there; what steps launch is made ready now. */
-  readonly onPreparing?: (() => void) | undefined;
+  /** Told what begins now. */
+  readonly onPhase?: ((phase: PreparationPhase) => void) | undefined;
 }
+
+/** What making a model ready consists of, in order. */
+export type PreparationPhase = 'weights' | 'kernels' | 'graphs' | 'routes';
 
 /** A model on a device, ready to run steps. */
 export interface PreparedModel {
@@ -105,11 +108,13 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
   const { device, maxRows } = options;
   const traffic = new Traffic({ device, profile: options.bridge ?? null });
-  // Creating contexts takes its time: what weights or steps will cross on is begun now.
-  if (!options.dummy) traffic.reserve(options.loading?.contexts ?? 0);
+  // Creating contexts takes its time: what weights and then steps will cross on is begun now.
+  const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
+  traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
   const spec = quantizedAsWished(options, await readModelSpec(source.files));
   const { shape, memory } = planShape(options, spec);
+  options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, spec, shape);
   const rope = ropeTable(spec, shape.maxModelTokens);
@@ -119,9 +124,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const { element } = device.info;
   const parts = { spec, shape, weights: loaded.weights, buffers, stream, element };
   const runner = new Runner(device, parts);
-  options.onPreparing?.();
   const preparingNs = device.clock.nowNs();
-  await runner.warmUp();
+  await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
   const pool = new PagePool(shape.kvPages);
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
@@ -149,6 +153,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   const { scheduler, runner, traffic, pool } = model;
   const { clock } = device;
   const { burst } = options;
+  options.onPhase?.('routes');
   const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
@@ -157,6 +162,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
     scheduler,
     pool,
     policy,
+    refining: runner.refine(),
     card: describe(options, model),
     traffic,
     drawSeed: seedSource(options.seed),
@@ -255,7 +261,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
     memory,
-    notes: loadNotes(loaded),
+    notes: [...loadNotes(loaded).map((note) => `checkpoint: ${note}`), ...device.notes],
     weightBytes: loaded.bytes,
     loadSeconds: loaded.seconds,
     prepareSeconds: model.prepareSeconds,

@@ -1,18 +1,28 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { type Device, openCudaDevice } from '@bridgekeeper/device';
+import {
+  commonVariants,
+  kernelProgram,
+  LIBRARY_INDEX,
+  type LibraryFile,
+  libraryKey,
+} from '@bridgekeeper/device/kernels';
 import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
-import { createEngine } from './create.ts';
+import { createEngine, type EngineOptions } from './create.ts';
 import { loadVerbatim } from './loader/load.ts';
 import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
 import { Traffic } from './traffic/traffic.ts';
 
 const LAW = 'b300-cc';
+/** They multiply by warpgroups. */
+const HOPPER_UNITS = ['attention-prefill-hopper.cu', 'linear-skinny.cu'];
 
 /** Everything around kernels, as it is on a GPU. */
 describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
@@ -33,6 +43,26 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     rmSync(root, { recursive: true });
   });
 
+  const small = (device: Device): EngineOptions => ({
+    device,
+    model,
+    dummy: true,
+    policy: 'drain-first',
+    seed: 1,
+    burst: { tollNs: 0, interTokenLimitNs: 5e7 },
+    maxModelTokens: 64,
+    maxRows: 8,
+    maxBatchTokens: 64,
+    pageTokens: 16,
+    memoryUtilization: 0.5,
+    kvBytes: 2 ** 22,
+    prefixCaching: true,
+    chunkedPrefill: true,
+    maxWaiting: 4,
+    quantization: undefined,
+    kvFormat: 'element',
+  });
+
   let caches = 0;
   const open = (law: typeof LAW | null = null) =>
     openCudaDevice({
@@ -44,25 +74,7 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
   test('a start compiles all its kernels on other threads, and only once', async () => {
     const device = await open();
     const before = [gpu.read('compiledByCaller'), gpu.read('compiledElsewhere')];
-    const engine = await createEngine({
-      device,
-      model,
-      dummy: true,
-      policy: 'drain-first',
-      seed: 1,
-      burst: { tollNs: 0, interTokenLimitNs: 5e7 },
-      maxModelTokens: 64,
-      maxRows: 8,
-      maxBatchTokens: 64,
-      pageTokens: 16,
-      memoryUtilization: 0.5,
-      kvBytes: 2 ** 22,
-      prefixCaching: true,
-      chunkedPrefill: true,
-      maxWaiting: 4,
-      quantization: undefined,
-      kvFormat: 'element',
-    });
+    const engine = await createEngine(small(device));
     expect(gpu.read('compiledByCaller')).toBe(before[0]);
     expect(gpu.read('compiledElsewhere') - before[1]!).toBeGreaterThan(3);
     expect(device.counters().copies).toBeLessThan(4);
@@ -85,6 +97,61 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     await source.close();
     return { crossings, report };
   }
+
+  test.each([
+    ['Hopper', { major: 9, minor: 0, multiprocessors: 132 }, HOPPER_UNITS],
+    ['Blackwell', { major: 10, minor: 3, multiprocessors: 148 }, []],
+  ])('%s gets only kernels that it can run', async (name, traits, hopperUnits) => {
+    const folder = join(root, name);
+    mkdirSync(folder);
+    const other = compileStubGpu(folder, { ...traits, sharedBytesOfBlock: 232_448 });
+    process.env.LD_LIBRARY_PATH = folder;
+    try {
+      const wide = join(folder, 'model');
+      await writeModelFolder(wide, { config: { head_dim: 64 } });
+      const device = await openCudaDevice({
+        driverPath: other.driverPath,
+        kernelCacheFolder: join(folder, 'kernels'),
+      });
+      const engine = await createEngine({ ...small(device), model: wide });
+      const units = new Set(other.compiledUnits());
+      expect(units).toContain('attention-decode.cu');
+      expect([...units].filter((unit) => HOPPER_UNITS.includes(unit)).sort()).toEqual(hopperUnits);
+      await engine.shutdown(0);
+    } finally {
+      process.env.LD_LIBRARY_PATH = gpu.folder;
+    }
+  });
+
+  test.each(['element', 'fp8-e4m3'] as const)(
+    'a common model with KV as %s compiles nothing where kernels were compiled ahead',
+    async (kvFormat) => {
+      const folder = join(root, `ahead ${kvFormat}`);
+      const wide = join(folder, 'model');
+      const library = join(folder, 'compiled');
+      mkdirSync(library, { recursive: true });
+      const heads = { head_dim: 128, num_attention_heads: 8, num_key_value_heads: 2 };
+      await writeModelFolder(wide, { config: heads });
+      const sha256 = createHash('sha256').update('code').digest('hex');
+      const files: Record<string, LibraryFile> = {};
+      for (const { unit, defines, targets } of commonVariants()) {
+        const key = libraryKey(kernelProgram(unit, 'sm_90a', defines));
+        files[key] = { unit, targets, bytes: 4, sha256 };
+        writeFileSync(join(library, `${key}.fatbin`), 'code');
+      }
+      writeFileSync(join(library, LIBRARY_INDEX), JSON.stringify({ compiler: 'test', files }));
+      const device = await openCudaDevice({
+        driverPath: gpu.driverPath,
+        kernelCacheFolder: join(folder, 'kernels'),
+        kernelLibraryFolder: library,
+      });
+      const options = { ...small(device), model: wide, maxRows: 64, kvFormat };
+      const engine = await createEngine(options);
+      expect(engine.card.notes.join()).toMatch(/^kernels: \d+ were compiled when this was packed/);
+      expect(engine.card.notes.join()).not.toContain('by this start');
+      await engine.shutdown(0);
+    },
+  );
 
   test('without a law, threads that read copy what they have read', async () => {
     const device = await open();

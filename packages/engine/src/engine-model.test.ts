@@ -64,6 +64,46 @@ describe('the engine on a modelled device', () => {
     });
   });
 
+  it('makes steps faster while there is nothing to do, never beside a request', async () => {
+    const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy: 'resident' });
+    const { device } = options;
+    const slices: number[] = [];
+    let open = 0;
+    const captured: string[] = [];
+    const discarded: string[] = [];
+    const capture = device.capture.bind(device);
+    Object.assign(device, {
+      *refine() {
+        for (let slice = 0; slice < 3; slice++) {
+          slices.push(open);
+          yield;
+        }
+        return captured.length < 20;
+      },
+      capture: (...args: Parameters<typeof capture>) => {
+        captured.push(args[1]);
+        return capture(...args);
+      },
+      discard: ({ label }: { label: string }) => discarded.push(label),
+    });
+    await withEngine(options, async (engine) => {
+      const once = captured.length;
+      for (const [index, each] of traffic(5, 6).entries()) {
+        open += 1;
+        await generate(engine, { ...each, id: `${index}` });
+        open -= 1;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      while (discarded.length < once) await new Promise((resolve) => setImmediate(resolve));
+      expect(slices.length).toBeGreaterThan(0);
+      expect(Math.max(...slices)).toBe(0);
+      // Each graph was captured anew, and the one before it given back.
+      expect(captured.slice(once).sort()).toEqual(discarded.toSorted());
+      const again = await generate(engine, request('again', [1, 2, 3], { maxTokens: 9 }));
+      expect(again.tokens).toHaveLength(9);
+    });
+  });
+
   it.each(POLICY_NAMES)('accounts for every byte the device counted under %s', async (policy) => {
     const { stats, counters } = await history(3, policy);
     const sum = (direction: string) =>

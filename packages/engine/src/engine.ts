@@ -21,6 +21,8 @@ export interface EngineParts {
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
   readonly policy: Policy;
+  /** What makes later steps faster, in slices for when nothing runs (see `Runner.refine`). */
+  readonly refining: Generator<undefined, void>;
   readonly card: EngineCard;
   readonly traffic: Traffic;
   /** A seed for requests that bring none. */
@@ -140,6 +142,7 @@ export class Engine implements EngineClient {
   async #run(): Promise<void> {
     try {
       await this.#serve();
+      this.#parts.refining.return();
       this.#endOpen('the engine shut down before this request was done');
     } catch (cause) {
       this.#state = 'ended';
@@ -169,9 +172,17 @@ export class Engine implements EngineClient {
       if (scheduler.busy) continue;
       // A shutdown that came meanwhile found nothing to wake.
       if (this.#state !== 'running') return;
-      await this.#nextWake();
+      await this.#idle();
     }
     await policy.settle();
+  }
+
+  /** Waits for something to do. Nothing runs meanwhile, so that steps can be made faster. */
+  async #idle(): Promise<void> {
+    const { refining, device } = this.#parts;
+    const woken = this.#nextWake();
+    while (this.#wake !== undefined && refining.next().done !== true) await device.breathe();
+    await woken;
   }
 
   #nextWake(): Promise<void> {

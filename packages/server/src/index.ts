@@ -8,6 +8,7 @@ export { measuredProfilePath } from './engine/config/measured-profiles.ts';
 export { measuredDevice } from './engine/measured-device.ts';
 export { EVERY_LANE_ARRIVES, openDevice } from './engine/open-device.ts';
 export { startConfiguredEngine } from './engine/start-configured-engine.ts';
+export type { PhaseTime } from './engine/start-timeline.ts';
 export { SyntheticEngine, syntheticStart } from './engine/synthetic-engine.ts';
 export { Machine } from './evidence/machine.ts';
 export { type MadeReport, Reporter } from './evidence/reporter.ts';

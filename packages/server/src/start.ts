@@ -3,6 +3,7 @@ import type { MachineSources } from '@bridgekeeper/attest/node';
 import type { EngineClient, EngineError } from '@bridgekeeper/engine';
 import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
+import { type PhaseTime, StartTimeline } from './engine/start-timeline.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
@@ -27,10 +28,13 @@ export interface ServerParts {
     settings: Settings,
     log: Logger,
     seal: SealPolicy,
+    timeline: StartTimeline,
   ) => Promise<StartedEngine>;
   readonly log: Logger;
   readonly clock: ServerClock;
   readonly version: VersionInfo;
+  /** When the process began, by the clock; absent: now. */
+  readonly startedNs?: number;
   /** Where receipts are kept unless a setting says otherwise; absent: in memory. */
   readonly receiptsFile?: string;
   /** Where evidence of this machine comes from, where that is not the usual place. */
@@ -41,6 +45,8 @@ export interface RunningServer {
   readonly url: string;
   readonly modelName: string;
   readonly engine: EngineClient;
+  /** What the start took, in order. */
+  readonly phases: readonly PhaseTime[];
   /** Resolves if the engine dies; open answers have been failed then, and /health says so. */
   readonly engineFailed: Promise<EngineError>;
   /** Finishes open answers for up to `graceSeconds`, fails the rest, closes every connection. */
@@ -56,9 +62,11 @@ const MAX_CHOICES = 256;
  * running.
  */
 export async function startServer(settings: Settings, parts: ServerParts): Promise<RunningServer> {
+  const { clock, log, startedNs = clock.nowNs() } = parts;
+  const timeline = new StartTimeline(clock, startedNs, (line) => log.info(line));
   const seal = await readSealPolicy(settings);
   try {
-    return await startWith(settings, seal, parts);
+    return await startWith(settings, seal, parts, timeline);
   } finally {
     seal.userKey?.fill(0);
   }
@@ -68,15 +76,18 @@ async function startWith(
   settings: Settings,
   seal: SealPolicy,
   parts: ServerParts,
+  timeline: StartTimeline,
 ): Promise<RunningServer> {
   const { clock, log, receiptsFile, machine = {} } = parts;
+  timeline.begin('model');
   const model = await openModel(settings.model, seal);
   const text = await openModelText(model.files);
   const modelNames = namesOf(settings);
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
   try {
-    started = await parts.startEngine(settings, log, pinSeal(seal, model));
+    started = await parts.startEngine(settings, log, pinSeal(seal, model), timeline);
+    timeline.begin('evidence');
     const modelName = modelNames[0]!;
     const evidence = await openEvidence(settings, started, {
       clock,
@@ -86,9 +97,10 @@ async function startWith(
       version: parts.version,
     });
     const ctx = contextOf(settings, parts, { started, text, modelNames, receipts, evidence });
+    timeline.begin('listening');
     const http = new HttpServer(createApp(ctx), settings, clock);
     const url = await http.listen();
-    return running(settings, { ctx, http, url, evidence });
+    return running(settings, { ctx, http, url, evidence, phases: timeline.finish() });
   } catch (error) {
     await started?.engine.shutdown(0);
     await receipts?.close();
@@ -148,9 +160,11 @@ interface Listening {
   readonly http: HttpServer;
   readonly url: string;
   readonly evidence: ServerEvidence;
+  readonly phases: readonly PhaseTime[];
 }
 
-function running(settings: Settings, { ctx, http, url, evidence }: Listening): RunningServer {
+function running(settings: Settings, listening: Listening): RunningServer {
+  const { ctx, http, url, evidence, phases } = listening;
   const { engine, lifecycle } = ctx;
   const stopSummaries = logSummaries(ctx, settings.logInterval);
   const engineFailed = engine.failed.then((error) => {
@@ -173,6 +187,7 @@ function running(settings: Settings, { ctx, http, url, evidence }: Listening): R
     url,
     modelName: ctx.modelNames[0]!,
     engine,
+    phases,
     engineFailed,
     stop: (graceSeconds) => {
       stopped ??= stop(graceSeconds);

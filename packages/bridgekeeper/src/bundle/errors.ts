@@ -1,7 +1,9 @@
 /** What can go wrong while a bundle is made. Closed. */
 export type BundleErrorCode =
+  | 'bad-kernel'
   | 'bad-node'
   | 'file-changed'
+  | 'no-compiler'
   | 'not-built'
   | 'not-installed'
   | 'path-too-long'

@@ -13,6 +13,9 @@ import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
 import type { CliCommand, ExitCode } from './command.ts';
 
+/** The host's clock counts from there. */
+const PROCESS_STARTED_NS = 0;
+
 export const SERVE: CliCommand<typeof SETTINGS> = {
   name: 'serve',
   summary: 'serve a model through the OpenAI API',
@@ -35,6 +38,7 @@ async function serve(settings: Settings, io: CliIo): Promise<ExitCode> {
     startEngine: io.startEngine,
     log,
     clock: HOST_CLOCK,
+    startedNs: PROCESS_STARTED_NS,
     version: readVersion(),
     receiptsFile: defaultReceiptsFile(io.environment),
   });
@@ -56,6 +60,7 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
     uds: settings.uds ?? null,
     loadSeconds,
     prepareSeconds,
+    phases: server.phases,
   };
   if (settings.json) io.out(JSON.stringify(document));
 }

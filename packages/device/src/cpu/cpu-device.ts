@@ -60,6 +60,7 @@ export async function openCpuDevice(options: CpuDeviceOptions = {}): Promise<Cpu
  */
 export class CpuDevice implements Device {
   readonly info: DeviceInfo;
+  readonly notes: readonly string[] = [];
   readonly clock: SystemClock;
   readonly inlineLane: Lane;
   readonly #control: SharedControl;
@@ -166,6 +167,13 @@ export class CpuDevice implements Device {
 
   /** There is nothing to be done once. */
   async prepare(): Promise<void> {}
+
+  // biome-ignore lint/correctness/useYield: there is one algorithm for each operation
+  *refine(): Generator<undefined, boolean> {
+    return false;
+  }
+
+  discard(): void {}
 
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#control.assertAlive();

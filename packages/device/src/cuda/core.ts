@@ -22,9 +22,18 @@ export interface CoreParts {
   readonly kernels: Kernels;
   readonly matmul: Matmul;
   readonly tuner: MatmulTuner;
+  readonly gpu: GpuTraits;
+}
+
+/** What of a GPU decides which kernels it is given, and how many blocks of them. */
+export interface GpuTraits {
   readonly multiprocessors: number;
+  /** What a block may have where it asks for it, the kernel's own declarations included. */
+  readonly sharedBytesOfBlock: number;
   /** Compute capability 9.0 or newer: kernels may be launched with programmatic dependence. */
   readonly launchesDependent: boolean;
+  /** Compute capability 9.0 alone: warpgroups multiply. Blackwell does not have it any more. */
+  readonly hasWarpgroupProducts: boolean;
   /** Compute capability 8.9 or newer: FP8 can be converted. */
   readonly readsFp8: boolean;
 }
@@ -40,9 +49,7 @@ export class Core {
   readonly kernels: Kernels;
   readonly matmul: Matmul;
   readonly tuner: MatmulTuner;
-  readonly multiprocessors: number;
-  readonly launchesDependent: boolean;
-  readonly readsFp8: boolean;
+  readonly gpu: GpuTraits;
   readonly copies = new CopyCounters();
   launches = 0;
   graphLaunches = 0;
@@ -59,9 +66,7 @@ export class Core {
     this.kernels = parts.kernels;
     this.matmul = parts.matmul;
     this.tuner = parts.tuner;
-    this.multiprocessors = parts.multiprocessors;
-    this.launchesDependent = parts.launchesDependent;
-    this.readsFp8 = parts.readsFp8;
+    this.gpu = parts.gpu;
     this.#service = createStream(this.driver, 'highest');
   }
 

@@ -35,7 +35,7 @@ export class CudaDevice implements Device {
   readonly #release: () => void;
   readonly #streams: CudaStream[] = [];
   readonly #events: CudaEvent[] = [];
-  readonly #graphs: CudaGraph[] = [];
+  readonly #graphs = new Set<CudaGraph>();
   #nextId = 1;
   #closing: Promise<void> | null = null;
 
@@ -65,6 +65,10 @@ export class CudaDevice implements Device {
 
   get law(): Law | null {
     return this.#core.imposed?.law ?? null;
+  }
+
+  get notes(): readonly string[] {
+    return this.#core.kernels.notes;
   }
 
   allocate(bytes: number, label: string): DeviceBuffer {
@@ -131,19 +135,31 @@ export class CudaDevice implements Device {
 
   async prepare(stream: Stream, record: () => void): Promise<void> {
     this.#core.assertOpen();
-    const { kernels, tuner } = this.#core;
+    const { kernels, driver } = this.#core;
     const own = this.#core.stream(stream);
     // Capturing would compile one kernel after the other.
     await kernels.compileAhead(own.rehearse(record));
-    await tuner.prepare(own, record);
+    // The library's kernels are loaded when they are first seen.
+    driver.release('cuGraphExecDestroy', own.capture(record).handle);
+  }
+
+  refine(stream: Stream, record: () => void): Generator<undefined, boolean> {
+    this.#core.assertOpen();
+    return this.#core.tuner.refine(this.#core.stream(stream), record);
   }
 
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#core.assertOpen();
     const { handle, length } = this.#core.stream(stream).capture(record);
     const graph = new CudaGraph(this.#nextId++, label, length, handle);
-    this.#graphs.push(graph);
+    this.#graphs.add(graph);
     return graph;
+  }
+
+  discard(graph: Graph): void {
+    this.#core.assertOpen();
+    const own = this.#core.graph(graph);
+    if (this.#graphs.delete(own)) this.#core.driver.release('cuGraphExecDestroy', own.handle);
   }
 
   counters(): DeviceCounters {

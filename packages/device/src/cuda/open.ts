@@ -18,11 +18,12 @@ import { DeviceError } from '../errors.ts';
 import { MAX_CHANNELS } from '../law/channels.ts';
 import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
 import { ImposedLaw } from '../law/imposed-law.ts';
-import { Core } from './core.ts';
+import { Core, type GpuTraits } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
+import { KernelLibrary } from './kernels/kernel-library.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
-import { Kernels } from './kernels/kernels.ts';
+import { type KernelCode, Kernels } from './kernels/kernels.ts';
 import type { CopyThread } from './lanes/blocking-copy.ts';
 import { InlineLane } from './lanes/inline-lane.ts';
 import { type LaneCommons, LaneOpener } from './lanes/lane-opener.ts';
@@ -53,6 +54,8 @@ export interface CudaDeviceOptions {
    */
   readonly maxContexts?: number;
   readonly kernelCacheFolder?: string;
+  /** Where kernels lie that were compiled ahead. */
+  readonly kernelLibraryFolder?: string;
   /** Fixed in every kernel: for tools. */
   readonly kernelDefines?: KernelDefines;
   /** The driver's library; by default the one that the system's loader finds. */
@@ -74,18 +77,26 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const environment = hostEnvironment();
   const find = (library: LibraryWanted) =>
     atBorder(() => findLibrary(library, majorVersion, environment));
-  const nvrtc = new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
   const lt = new CublasLt(find(CUBLASLT_LIBRARY), deviceErrorOf);
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
-  const cache = new KernelCache(cacheFolder);
-  const kernels = new Kernels(driver, nvrtc, cache, machine.architecture, options.kernelDefines);
+  // Not every machine has a compiler, and where kernels were compiled ahead none is needed.
+  let nvrtc: Nvrtc | undefined;
+  const code: KernelCode = {
+    library: new KernelLibrary(options.kernelLibraryFolder),
+    cache: new KernelCache(cacheFolder),
+    compiler: () => {
+      nvrtc ??= new Nvrtc(find(NVRTC_LIBRARY), deviceErrorOf);
+      return nvrtc;
+    },
+  };
+  const kernels = new Kernels(driver, code, machine.architecture, options.kernelDefines);
   await kernels.prepare();
 
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
   driver.call('cuCtxSetCurrent', context);
   const clock = options.clock ?? new SystemClock();
-  const matmul = new Matmul(lt);
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
+  const matmul = new Matmul(lt, store.read());
   const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;
   const contexts = new Contexts(limit);
   const imposed =
@@ -99,9 +110,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     kernels,
     matmul,
     tuner: new MatmulTuner({ driver, matmul, clock, store }),
-    multiprocessors: machine.multiprocessors,
-    launchesDependent: machine.major >= 9,
-    readsFp8: machine.major >= 9 || (machine.major === 8 && machine.minor >= 9),
+    gpu: traitsOf(machine),
   });
   const commons: LaneCommons = {
     driverPath,
@@ -117,7 +126,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
     ? await lanes.open({ label: 'inline-engine', context: 'shared' })
     : null;
   const thread: CopyThread = { driver, counters: core.copies, clock, imposed };
-  const info = infoOf(driver, machine, nvrtc, lt);
+  const info = infoOf(driver, machine, lt);
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;
   const inline = new InlineLane(core, thread, engine);
@@ -144,6 +153,18 @@ interface Machine {
   readonly major: number;
   readonly minor: number;
   readonly multiprocessors: number;
+  readonly sharedBytesOfBlock: number;
+}
+
+function traitsOf(machine: Machine): GpuTraits {
+  const { major, minor, multiprocessors, sharedBytesOfBlock } = machine;
+  return {
+    multiprocessors,
+    sharedBytesOfBlock,
+    launchesDependent: major >= 9,
+    hasWarpgroupProducts: major === 9,
+    readsFp8: major >= 9 || (major === 8 && minor >= 9),
+  };
 }
 
 function describe(driver: Driver, ordinal: number): Machine {
@@ -172,16 +193,17 @@ function describe(driver: Driver, ordinal: number): Machine {
     major,
     minor,
     multiprocessors: attribute(CUDA.ATTRIBUTE_MULTIPROCESSORS),
+    sharedBytesOfBlock: attribute(CUDA.ATTRIBUTE_SHARED_BYTES_OF_BLOCK),
   };
 }
 
 function matmulMachine(machine: Machine, lt: CublasLt): MatmulMachine {
-  const { name: gpu, architecture, multiprocessors, cudaVersion: driverCuda } = machine;
+  const { name: gpu, architecture, multiprocessors } = machine;
   const workspaceBytes = WORKSPACE_BYTES;
-  return { gpu, architecture, multiprocessors, driverCuda, cublasLt: lt.version, workspaceBytes };
+  return { gpu, architecture, multiprocessors, cublasLt: lt.version, workspaceBytes };
 }
 
-function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): DeviceInfo {
+function infoOf(driver: Driver, machine: Machine, lt: CublasLt): DeviceInfo {
   const total = new OutCell();
   const free = driver.read('cuMemGetInfo_v2', total.bytes).size;
   return {
@@ -195,8 +217,6 @@ function infoOf(driver: Driver, machine: Machine, nvrtc: Nvrtc, lt: CublasLt): D
       multiprocessors: machine.multiprocessors,
       totalMemoryBytes: total.size,
       driverCuda: machine.cudaVersion,
-      nvrtc: nvrtc.version,
-      nvrtcPath: nvrtc.path,
       cublasLtPath: lt.path,
     },
   };

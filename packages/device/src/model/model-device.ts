@@ -42,6 +42,7 @@ export function openModelDevice(options: ModelDeviceOptions): Device {
 
 class ModelDevice implements Device {
   readonly info: DeviceInfo;
+  readonly notes: readonly string[] = [];
   readonly clock: Clock;
   readonly law: Law | null;
   readonly inlineLane: Lane;
@@ -137,6 +138,13 @@ class ModelDevice implements Device {
 
   /** There is nothing to be done once. */
   async prepare(): Promise<void> {}
+
+  // biome-ignore lint/correctness/useYield: there is one algorithm for each operation
+  *refine(): Generator<undefined, boolean> {
+    return false;
+  }
+
+  discard(): void {}
 
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#machine.assertRunning('a capture');

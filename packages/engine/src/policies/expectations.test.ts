@@ -382,8 +382,8 @@ describe('when the last request has ended', () => {
   test.each([
     ['drain-first', ['inline']],
     ['overlap', ['inline']],
-    ['drain-worker', ['inline', 'command', 'drain']],
-    ['resident', ['inline', 'command', 'drain']],
+    ['drain-worker', ['inline', 'lane-0', 'lane-1']],
+    ['resident', ['inline', 'lane-0', 'lane-1']],
   ] as const)('%s drains what ran ahead, and launches nothing more', async (policy, lanes) => {
     const { engine, clock, device } = await open(policy, CONFIDENTIAL, { maxRows: 4 });
     for (const id of ['first', 'second']) {

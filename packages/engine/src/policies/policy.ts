@@ -39,6 +39,11 @@ const POLICIES = {
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as readonly PolicyName[];
 
+/** Contexts of their own that a policy's routes take (`Traffic.openRoute`). */
+export function contextsOf(name: PolicyName): number {
+  return name === 'resident' || name === 'drain-worker' ? 2 : 0;
+}
+
 export function createPolicy(name: PolicyName, parts: StepParts): Promise<Policy> {
   return POLICIES[name](parts);
 }

@@ -74,7 +74,8 @@ export class Runner {
    * Makes the device ready for prompts and captures every decode graph, so that serving allocates
    * and compiles nothing.
    */
-  async warmUp(): Promise<void> {
+  async warmUp(onPhase: (phase: 'kernels' | 'graphs') => void): Promise<void> {
+    onPhase('kernels');
     const { stream, buffers } = this.#parts;
     const { control } = slices(buffers);
     const zero = { mean: 0, spread: 0, seed: 0 };
@@ -83,10 +84,33 @@ export class Runner {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
       for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
     });
+    onPhase('graphs');
     for (const bucket of this.#buckets.toReversed()) {
       for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
     }
     await stream.synchronize();
+  }
+
+  /**
+   * Makes steps faster on a machine that was not known, in slices for when nothing runs (see
+   * `Device.refine`). The smallest batches come first: most steps are theirs.
+   */
+  *refine(): Generator<undefined, void> {
+    const device = this.#device;
+    const { stream, shape } = this.#parts;
+    for (const bucket of this.#buckets) {
+      const differs = yield* device.refine(stream, () => this.#launchDecodeStep(bucket));
+      if (!differs) continue;
+      for (const steps of GRAPH_STEPS) {
+        yield;
+        const before = this.#graphs.get(graphKey(bucket, steps))!;
+        this.#captureDecode(bucket, steps);
+        device.discard(before);
+      }
+    }
+    for (const count of promptSizes(shape)) {
+      yield* device.refine(stream, () => this.#launchPrompt(count));
+    }
   }
 
   /** Launches `plan`: resolves when its work is queued, long before it is done. */

@@ -47,7 +47,7 @@ export class LanePool {
   }
 
   #open(index: number): Promise<Lane> {
-    const lane = this.#device.openLane({ label: `pool-${index}`, context: 'own' });
+    const lane = this.#device.openLane({ label: `lane-${index}`, context: 'own' });
     // A refusal is for those who need the lane; until then it must not count as unhandled.
     lane.catch(() => undefined);
     return lane;

@@ -1,5 +1,5 @@
 import { type DeviceBuffer, elementMatrix, type Graph, slice } from '@bridgekeeper/device';
-import { measureRates } from '@bridgekeeper/engine/measure';
+import { measureRates, runToEnd } from '@bridgekeeper/engine/measure';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import type { Workbench } from '../workbench.ts';
 import { free } from './work.ts';
@@ -51,7 +51,9 @@ export async function measureSmallProducts(bench: Workbench): Promise<MeasuredRu
   };
   const products = kind === 'cpu' ? SMALL_PRODUCTS_CPU : SMALL_PRODUCTS;
   try {
-    await device.prepare(stream, () => stream.launch('linear', product));
+    const multiply = () => stream.launch('linear', product);
+    await device.prepare(stream, multiply);
+    runToEnd(device.refine(stream, multiply));
     const graph = device.capture(stream, 'probe, products', () => {
       for (let i = 0; i < products; i++) stream.launch('linear', product);
     });

@@ -1,6 +1,11 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
-import { createEngine, type Engine, type EngineOptions } from '@bridgekeeper/engine';
+import {
+  createEngine,
+  type Engine,
+  type EngineOptions,
+  type PreparationPhase,
+} from '@bridgekeeper/engine';
 import { ReaderPool } from '@bridgekeeper/engine/loader';
 import type { EngineConfig } from './config/engine-config.ts';
 import { openDevice } from './open-device.ts';
@@ -21,14 +26,19 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   };
 }
 
+export interface BuildWatch extends Pick<EngineOptions, 'onProgress'> {
+  readonly onPhase?: (phase: PreparationPhase | 'device') => void;
+}
+
 /** Opens the configured device and puts the engine on it, in this thread. */
 export async function buildEngine(
   config: EngineConfig,
-  watch: Pick<EngineOptions, 'onProgress' | 'onPreparing'> = {},
+  watch: BuildWatch = {},
 ): Promise<{ engine: Engine; clock: Clock }> {
   const readers = new ReaderPool();
   if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers);
   try {
+    watch.onPhase?.('device');
     const device = await openDevice(config);
     try {
       const engine = await createEngine({ ...engineOptions(config, device), readers, ...watch });

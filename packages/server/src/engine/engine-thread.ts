@@ -99,7 +99,7 @@ async function main(): Promise<void> {
   const { config } = workerData as EngineThreadData;
   const { engine, clock } = await buildEngine(config, {
     onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
-    onPreparing: () => post({ kind: 'preparing' }),
+    onPhase: (phase) => post({ kind: 'phase', phase }),
   }).finally(() => config.seal.userKey?.fill(0));
   serve(engine, () => clock.nowNs());
   post({ kind: 'ready', card: engine.card, stats: engine.stats() });

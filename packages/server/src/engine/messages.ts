@@ -6,6 +6,7 @@ import type {
   GenerationRequest,
 } from '@bridgekeeper/engine';
 import type { EngineConfig } from './config/engine-config.ts';
+import type { StartPhase } from './start-timeline.ts';
 
 /** What the engine's thread is started with: plain data. */
 export interface EngineThreadData {
@@ -21,7 +22,7 @@ export type ToEngine =
 /** From the engine's thread to the server's. Events travel together, once per engine step. */
 export type FromEngine =
   | { readonly kind: 'progress'; readonly bytesDone: number; readonly bytesTotal: number }
-  | { readonly kind: 'preparing' }
+  | { readonly kind: 'phase'; readonly phase: StartPhase }
   | { readonly kind: 'ready'; readonly card: EngineCard; readonly stats: EngineStats }
   | {
       readonly kind: 'events';

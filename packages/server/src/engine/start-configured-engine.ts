@@ -5,6 +5,7 @@ import type { Logger } from '../logging/logger.ts';
 import type { Settings } from '../settings/table.ts';
 import { configureEngine, lawName } from './config/configure.ts';
 import { startEngine } from './start.ts';
+import type { StartPhase, StartTimeline } from './start-timeline.ts';
 import type { StartedEngine } from './started-engine.ts';
 
 /** Decides what the settings leave open, says why, and starts the engine in its thread. */
@@ -12,6 +13,7 @@ export async function startConfiguredEngine(
   settings: Settings,
   log: Logger,
   seal: SealPolicy,
+  timeline: StartTimeline,
 ): Promise<StartedEngine> {
   const config = configureEngine(settings, seal);
   const law = { value: lawName(config.law.value), reason: config.law.reason };
@@ -20,21 +22,17 @@ export async function startConfiguredEngine(
   log.info(`device ${config.device.value} (${config.device.reason})`);
   log.info(`law ${law.value} (${law.reason}), policy ${policy.value} (${policy.reason})`);
   if (config.bridge.warning !== undefined) log.warn(config.bridge.warning);
-  const isGpu = config.device.value === 'cuda';
-  const onPreparing = () => {
-    if (!isGpu) return;
-    log.info('preparing kernels and graphs: a first start on a machine compiles and times them');
-  };
   log.debug(`weights: ${JSON.stringify(config.loading.value)} (${config.loading.reason})`);
   const onProgress = loadingLog(log, settings);
-  const engine = await startEngine(config, { onPreparing, onProgress });
+  const onPhase = (phase: StartPhase) => timeline.begin(phase);
+  timeline.begin('thread');
+  const engine = await startEngine(config, { onPhase, onProgress });
   const { card } = engine;
   const megabytes = (card.weightBytes / 1e6).toFixed(1);
   log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
-  if (isGpu) log.info(`prepared kernels and graphs in ${card.prepareSeconds.toFixed(2)} s`);
   for (const line of describeMemory(card.memory)) log.info(line);
-  for (const note of card.notes) log.info(`checkpoint: ${note}`);
+  for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   return { engine, law, policy, bridge, ...verified };
 }

@@ -2,12 +2,13 @@ import { Worker } from 'node:worker_threads';
 import { type EngineClient, EngineError } from '@bridgekeeper/engine';
 import type { EngineConfig } from './config/engine-config.ts';
 import type { EngineThreadData, FromEngine } from './messages.ts';
+import type { StartPhase } from './start-timeline.ts';
 import { ThreadedEngine } from './threaded-engine.ts';
 
 export interface StartOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
-  /** The weights are loaded; kernels and graphs are made ready. */
-  readonly onPreparing?: () => void;
+  /** Told what begins now. */
+  readonly onPhase?: (phase: StartPhase) => void;
 }
 
 /**
@@ -24,8 +25,8 @@ export async function startEngine(
     const receive = (message: FromEngine) => {
       if (message.kind === 'progress') {
         options.onProgress?.(message.bytesDone, message.bytesTotal);
-      } else if (message.kind === 'preparing') {
-        options.onPreparing?.();
+      } else if (message.kind === 'phase') {
+        options.onPhase?.(message.phase);
       } else if (message.kind === 'ready') {
         worker.off('message', receive);
         worker.off('error', reject);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_HEADER, COMMAND_HEADER_WORDS, ROW } from '../../row-layout.ts';
+import { commonVariants } from './common-variants.ts';
 import {
   KERNEL_UNITS,
   type KernelDefines,
@@ -36,6 +37,27 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
   'attention-prefill': HEADS,
   'attention-prefill-hopper': HEADS,
 };
+const isForBlackwell = (unit: KernelUnit) =>
+  commonVariants().some((each) => each.unit === unit && each.targets.includes('sm_103a'));
+
+const COMPILED = { status: 0, stderr: '' };
+function compile(unit: KernelUnit, defines: KernelDefines, target: readonly string[]) {
+  const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
+  try {
+    const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
+    const files = { ...headers, 'unit.cu': source };
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+    const flags = options.filter((option) => option.startsWith('-D'));
+    const always = ['-std=c++17', '-Werror', 'all-warnings'];
+    const output = ['-o', join(folder, 'unit.out'), join(folder, 'unit.cu')];
+    const all = [...target, ...always, ...flags, ...output];
+    const { status, stderr } = spawnSync('nvcc', all, { encoding: 'utf8' });
+    return { status, stderr };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 const hasNvcc = spawnSync('nvcc', ['--version']).status === 0;
 
 describe('kernel sources', () => {
@@ -45,6 +67,14 @@ describe('kernel sources', () => {
     expect(header).toContain(`constexpr int WORDS = ${COMMAND_HEADER.WORDS};`);
     expect(header).toMatch(/namespace ROW \{\nconstexpr int ACTIVE = 0;/);
     expect(header).toContain(`constexpr int STOP_IDS = ${ROW.STOP_IDS};`);
+  });
+
+  it('are one program whatever order their definitions come in', () => {
+    const [a, b] = [
+      { GROUP: 1, HEAD_DIM: 64 },
+      { HEAD_DIM: 64, GROUP: 1 },
+    ].map((defines) => kernelProgram('attention-decode', 'sm_90a', defines));
+    expect(a).toEqual(b);
   });
 
   it.each(UNITS)('%s.cu defines its kernels and includes only what it is given', (unit) => {
@@ -61,21 +91,16 @@ describe('kernel sources', () => {
   // Where there is no compiler there is nothing to compile with: the GPU's own run compiles them
   // too.
   it.each(hasNvcc ? UNITS : [])('%s.cu compiles for Hopper', (unit) => {
-    const folder = mkdtempSync(join(tmpdir(), 'kernel-source-'));
-    try {
-      for (const defines of VARIANTS[unit] ?? [{}]) {
-        const { source, headers, options } = kernelProgram(unit, 'sm_90a', defines);
-        const files = { ...headers, 'unit.cu': source };
-        for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-        const flags = options.filter((option) => option.startsWith('-D'));
-        const target = ['-arch=compute_90a', '-std=c++17', '-Werror', 'all-warnings', '--ptx'];
-        const output = ['-o', join(folder, 'unit.ptx'), join(folder, 'unit.cu')];
-        const result = spawnSync('nvcc', [...target, ...flags, ...output], { encoding: 'utf8' });
-        expect(result.stderr).toBe('');
-        expect(result.status).toBe(0);
-      }
-    } finally {
-      rmSync(folder, { recursive: true });
+    for (const defines of VARIANTS[unit] ?? [{}]) {
+      expect(compile(unit, defines, ['-arch=compute_90a', '--ptx'])).toEqual(COMPILED);
+    }
+  });
+
+  // To machine code: only the assembler knows what a GPU can do.
+  it.each(hasNvcc ? UNITS.filter(isForBlackwell) : [])('%s.cu compiles for Blackwell', (unit) => {
+    const defines = VARIANTS[unit]?.at(-1) ?? {};
+    for (const architecture of ['sm_103a', 'sm_120a']) {
+      expect(compile(unit, defines, [`-arch=${architecture}`, '--cubin'])).toEqual(COMPILED);
     }
   });
 });

@@ -46,7 +46,10 @@ export function kernelProgram(
       `--gpu-architecture=${architecture}`,
       '-std=c++17',
       '-default-device',
-      ...Object.entries(defines).map(([name, value]) => `-D${name}=${value}`),
+      // In one order, whatever the caller's: the same program has the same name in every cache.
+      ...Object.entries(defines)
+        .map(([name, value]) => `-D${name}=${value}`)
+        .sort(),
     ],
   };
 }

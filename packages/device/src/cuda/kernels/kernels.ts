@@ -2,6 +2,7 @@ import type { Nvrtc, Program } from '@bridgekeeper/native';
 import { CUDA, type Driver } from '@bridgekeeper/native';
 import type { WantedKernel } from '../launch/launcher.ts';
 import { type KernelCache, kernelKey } from './kernel-cache.ts';
+import type { KernelLibrary } from './kernel-library.ts';
 import {
   KERNEL_UNITS,
   type KernelDefines,
@@ -24,14 +25,19 @@ const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
   ),
 );
 
-/**
- * The kernels of one device: compiled when first wanted, kept on disk, loaded into the current
- * context.
- */
+/** Where machine code comes from: packed with the product, kept on disk, or compiled now. */
+export interface KernelCode {
+  readonly library: KernelLibrary;
+  readonly cache: KernelCache;
+  /** Throws DeviceError `library-missing` where there is no compiler. */
+  readonly compiler: () => Nvrtc;
+}
+
+/** The kernels of one device: found or compiled when wanted, loaded into the current context. */
 export class Kernels {
   readonly #driver: Driver;
-  readonly #nvrtc: Nvrtc;
-  readonly #cache: KernelCache;
+  readonly #code: KernelCode;
+  readonly #architecture: string;
   readonly #programOf: (unit: KernelUnit, defines: KernelDefines) => Program;
   /** Compiled ahead and not loaded yet, by their keys. */
   readonly #compiled = new Map<string, Uint8Array>();
@@ -39,22 +45,39 @@ export class Kernels {
   readonly #functions = new Map<string, bigint>();
   /** Dynamic shared memory that a function may use, where it was asked for. */
   readonly #sharedBytes = new Map<bigint, number>();
+  readonly #loaded = { packed: 0, translated: 0, kept: 0, compiled: 0 };
 
   /** `defines` are fixed in every unit. */
   constructor(
     driver: Driver,
-    nvrtc: Nvrtc,
-    cache: KernelCache,
+    code: KernelCode,
     architecture: string,
     defines: KernelDefines = NO_DEFINES,
   ) {
     this.#driver = driver;
-    this.#nvrtc = nvrtc;
-    this.#cache = cache;
+    this.#code = code;
+    this.#architecture = architecture;
     this.#programOf = (unit, own) => kernelProgram(unit, architecture, { ...defines, ...own });
   }
 
-  /** Compiles in parallel what every model needs, where it is not on disk yet. */
+  /** Where the code of what is loaded came from, for people. */
+  get notes(): readonly string[] {
+    const { packed, translated, kept, compiled } = this.#loaded;
+    const { library } = this.#code;
+    const parts = [
+      [packed, `were compiled when this was packed (${library.compiler})`],
+      [translated, `were packed for older GPUs and translated by the driver`],
+      [kept, 'were compiled by an earlier start'],
+      [compiled, 'were compiled by this start'],
+    ] as const;
+    const told = parts.filter(([count]) => count > 0).map(([count, how]) => `${count} ${how}`);
+    return [
+      ...(told.length === 0 ? [] : [`kernels: ${told.join(', ')}`]),
+      ...library.refused.map((path) => `${path} is not what was packed: it was not used`),
+    ];
+  }
+
+  /** Compiles in parallel what every model needs, where it is not there yet. */
   async prepare(): Promise<void> {
     await this.#compile(COMMON_UNITS.map((unit) => this.#programOf(unit, NO_DEFINES)));
   }
@@ -72,16 +95,37 @@ export class Kernels {
   }
 
   async #compile(programs: readonly Program[]): Promise<void> {
+    const { library, cache } = this.#code;
+    const absent = programs.filter((each) => library.read(each, this.#architecture) === null);
+    if (absent.length === 0) return;
+    const nvrtc = this.#compilerFor(absent);
+    if (nvrtc === null) return;
     await Promise.all(
-      programs.map(async (program) => {
-        const key = kernelKey(program, this.#nvrtc.version);
-        if (this.#compiled.has(key) || this.#cache.read(key) !== null) return;
-        const code = await this.#nvrtc.compileOnPool(program);
+      absent.map(async (program) => {
+        const key = kernelKey(program, nvrtc.version);
+        if (this.#compiled.has(key) || cache.read(key) !== null) return;
+        const code = await nvrtc.compileOnPool(program);
         // Not every cache can be written.
         this.#compiled.set(key, code);
-        this.#cache.write(key, code);
+        cache.write(key, code);
       }),
     );
+  }
+
+  /**
+   * Null where there is no compiler and the driver can translate all of `programs`. Throws
+   * DeviceError `library-missing` where it cannot.
+   */
+  #compilerFor(programs: readonly Program[]): Nvrtc | null {
+    const { library, compiler } = this.#code;
+    try {
+      return compiler();
+    } catch (error) {
+      const isPortable = (program: Program) =>
+        library.readPortable(program, this.#architecture) !== null;
+      if (programs.every(isPortable)) return null;
+      throw error;
+    }
   }
 
   /**
@@ -121,17 +165,37 @@ export class Kernels {
   #module(unit: KernelUnit, defines: KernelDefines, id: string): bigint {
     const known = this.#modules.get(id);
     if (known !== undefined) return known;
-    const program = this.#programOf(unit, defines);
-    const key = kernelKey(program, this.#nvrtc.version);
-    let code = this.#compiled.get(key) ?? this.#cache.read(key);
-    this.#compiled.delete(key);
-    if (code === null) {
-      code = this.#nvrtc.compile(program);
-      this.#cache.write(key, code);
-    }
+    const code = this.#codeOf(this.#programOf(unit, defines));
     const module = this.#driver.read('cuModuleLoadData', code).pointer;
     this.#modules.set(id, module);
     return module;
+  }
+
+  #codeOf(program: Program): Uint8Array {
+    const { library, cache } = this.#code;
+    const packed = library.read(program, this.#architecture);
+    if (packed !== null) {
+      this.#loaded.packed += 1;
+      return packed;
+    }
+    const nvrtc = this.#compilerFor([program]);
+    if (nvrtc === null) {
+      this.#loaded.translated += 1;
+      return library.readPortable(program, this.#architecture)!;
+    }
+    const key = kernelKey(program, nvrtc.version);
+    const fresh = this.#compiled.get(key);
+    this.#compiled.delete(key);
+    const kept = fresh === undefined ? cache.read(key) : null;
+    if (kept !== null) {
+      this.#loaded.kept += 1;
+      return kept;
+    }
+    this.#loaded.compiled += 1;
+    if (fresh !== undefined) return fresh;
+    const code = nvrtc.compile(program);
+    cache.write(key, code);
+    return code;
   }
 
   close(): void {

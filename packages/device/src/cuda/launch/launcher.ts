@@ -30,7 +30,7 @@ export class Launcher {
   constructor(core: Core, stream: bigint) {
     this.core = core;
     this.stream = stream;
-    this.#configuration = new LaunchConfiguration(stream, core.launchesDependent);
+    this.#configuration = new LaunchConfiguration(stream, core.gpu.launchesDependent);
   }
 
   /** An empty parameter block; each launch fills it anew. */

@@ -27,9 +27,10 @@ export interface LinearOperands {
 export function launchLinear(launcher: Launcher, args: OpArgs['linear']): void {
   if (args.count === 0) return;
   const operands = operandsOf(launcher, args);
-  const { launchesDependent: isHopper } = launcher.core;
-  if (isHopper && canStream(args)) launchStreamed(launcher, args, operands);
-  else if (isHopper && canBeSkinny(args)) launchOverTensorCores(launcher, args, operands);
+  const { gpu } = launcher.core;
+  if (canStream(args, gpu)) launchStreamed(launcher, args, operands);
+  else if (gpu.hasWarpgroupProducts && canBeSkinny(args))
+    launchOverTensorCores(launcher, args, operands);
   else launchOverLibrary(launcher, args, operands);
 }
 
@@ -103,7 +104,7 @@ function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: Linea
 function widened(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {
   const { format, inputs, outputs, blockInputs, blockOutputs } = args;
   if (format === 'element') return at.weight;
-  if (!launcher.core.readsFp8 || inputs % 8 !== 0) {
+  if (!launcher.core.gpu.readsFp8 || inputs % 8 !== 0) {
     const message = `FP8 weights of ${inputs} inputs on this GPU: it needs compute capability 8.9`;
     throw new DeviceError('unsupported', `${message} and inputs in multiples of 8`);
   }

@@ -123,7 +123,7 @@ export function launchSkinny(
   const block = launcher.parameters
     .pointers(input, weight, scales, bias, out)
     .ints(count, inputs, outputs, blockInputs, blockOutputs, FINISH[finish]);
-  const { tile, ...shape } = skinnyShape(args, launcher.core.multiprocessors);
+  const { tile, ...shape } = skinnyShape(args, launcher.core.gpu.multiprocessors);
   const defines = {
     FORMAT: format === 'element' ? 0 : 1,
     LINE_TILE: tile.lines,

@@ -2,9 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canStream, STREAM_LINES, type StreamSizes, streamShape } from './linear-stream.ts';
 
-const MULTIPROCESSORS = 132;
-/** Shared memory of a block on Hopper, and what the kernel declares of it at the most. */
-const BLOCK_BYTES = 232_448;
+const HOPPER = { multiprocessors: 132, sharedBytesOfBlock: 232_448, launchesDependent: true };
+/** An RTX PRO 6000: compute capability 12.0. */
+const WORKSTATION = { ...HOPPER, multiprocessors: 188, sharedBytesOfBlock: 101_376 };
+/** What the kernel declares of a block's shared memory at the most. */
 const DECLARED_BYTES = 8_704;
 
 const product = (changes: Partial<StreamSizes> = {}): StreamSizes => ({
@@ -31,27 +32,40 @@ describe('canStream', () => {
     for (const count of [1, STREAM_LINES]) {
       for (const format of ['element', 'fp8-e4m3'] as const) {
         for (const inputs of [2048, 4096, 8192, 12_288]) {
-          expect(canStream(product({ count, format, inputs }))).toBe(true);
+          expect(canStream(product({ count, format, inputs }), HOPPER)).toBe(true);
         }
       }
     }
   });
 
   it('leaves what the kernel cannot read to others', () => {
-    expect(canStream(product({ count: STREAM_LINES + 1 }))).toBe(false);
-    expect(canStream(product({ inputs: 4100 }))).toBe(false);
-    expect(canStream(product({ inputs: 4104 }))).toBe(true);
-    expect(canStream(product({ inputs: 4104, format: 'fp8-e4m3' }))).toBe(false);
-    expect(canStream(product({ blockInputs: 64, format: 'fp8-e4m3' }))).toBe(false);
-    expect(canStream(product({ blockInputs: 4096, format: 'fp8-e4m3' }))).toBe(true);
-    expect(canStream(product({ count: 4, inputs: 65_536 }))).toBe(false);
+    expect(canStream(product({ count: STREAM_LINES + 1 }), HOPPER)).toBe(false);
+    expect(canStream(product({ inputs: 4100 }), HOPPER)).toBe(false);
+    expect(canStream(product({ inputs: 4104 }), HOPPER)).toBe(true);
+    expect(canStream(product({ inputs: 4104, format: 'fp8-e4m3' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 64, format: 'fp8-e4m3' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 4096, format: 'fp8-e4m3' }), HOPPER)).toBe(true);
+    expect(canStream(product({ count: 4, inputs: 65_536 }), HOPPER)).toBe(false);
+  });
+});
+
+describe('on a GPU with less memory for a block', () => {
+  it('takes the lines for which two stages are left', () => {
+    const sizes = product({ inputs: 12_288 });
+    expect(canStream(sizes, WORKSTATION)).toBe(true);
+    expect(streamShape(sizes, WORKSTATION).stages).toBe(2);
+    expect(canStream({ ...sizes, count: 4 }, WORKSTATION)).toBe(false);
+  });
+
+  it('takes nothing where a kernel cannot start before the one before it ends', () => {
+    expect(canStream(product(), { ...HOPPER, launchesDependent: false })).toBe(false);
   });
 });
 
 describe('streamShape', () => {
   it('gives a long product a ring that fills most of a multiprocessor', () => {
-    expect(streamShape(product({ outputs: 151_936 }), MULTIPROCESSORS)).toEqual({
-      grid: [MULTIPROCESSORS],
+    expect(streamShape(product({ outputs: 151_936 }), HOPPER)).toEqual({
+      grid: [HOPPER.multiprocessors],
       threads: 288,
       sharedBytes: 4 * 33_792 + 8_256,
       stages: 4,
@@ -59,18 +73,18 @@ describe('streamShape', () => {
   });
 
   it('gives a short product no more stages than it has steps', () => {
-    const { grid, stages } = streamShape(product({ inputs: 64, outputs: 16 }), MULTIPROCESSORS);
+    const { grid, stages } = streamShape(product({ inputs: 64, outputs: 16 }), HOPPER);
     expect({ grid, stages }).toEqual({ grid: [1], stages: 1 });
   });
 
   it('stays within the memory, the multiprocessors and the barriers for whatever it takes', () => {
     fc.assert(
-      fc.property(products, (sizes) => {
-        fc.pre(canStream(sizes));
-        const { grid, sharedBytes, stages } = streamShape(sizes, MULTIPROCESSORS);
-        expect(sharedBytes).toBeLessThanOrEqual(BLOCK_BYTES - DECLARED_BYTES);
+      fc.property(products, fc.constantFrom(HOPPER, WORKSTATION), (sizes, gpu) => {
+        fc.pre(canStream(sizes, gpu));
+        const { grid, sharedBytes, stages } = streamShape(sizes, gpu);
+        expect(sharedBytes).toBeLessThanOrEqual(gpu.sharedBytesOfBlock - DECLARED_BYTES);
         expect(grid[0]).toBeGreaterThanOrEqual(1);
-        expect(grid[0]).toBeLessThanOrEqual(MULTIPROCESSORS);
+        expect(grid[0]).toBeLessThanOrEqual(gpu.multiprocessors);
         expect(stages).toBeGreaterThanOrEqual(1);
         expect(stages).toBeLessThanOrEqual(16);
         expect(Number.isInteger(sharedBytes)).toBe(true);

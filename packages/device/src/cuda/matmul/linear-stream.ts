@@ -1,5 +1,6 @@
 import type { ElementType } from '../../device.ts';
 import type { OpArgs } from '../../ops.ts';
+import type { GpuTraits } from '../core.ts';
 import type { KernelName } from '../kernels/kernel-source.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
@@ -21,10 +22,8 @@ const MAX_STAGES = 16;
 const STEPS_LEFT = 3;
 /** Shared memory that the kernel declares. */
 const DECLARED_BYTES = 8_704;
-/** What a block can have beside that. */
-const SHARED_BYTES = 232_448 - DECLARED_BYTES;
 /** What a block takes where it need not take more: blocks of two kernels fit a multiprocessor. */
-const SHARED_GOAL_BYTES = 150 * 1024 - DECLARED_BYTES;
+const SHARED_GOAL_BYTES = 150 * 1024;
 
 /** What of a linear operation decides how it is streamed. */
 export type StreamSizes = Pick<
@@ -32,19 +31,23 @@ export type StreamSizes = Pick<
   'count' | 'inputs' | 'outputs' | 'epilogue' | 'format' | 'blockInputs'
 >;
 
-/** Whether linear.cu takes an operation, by the limits that it names. */
-export function canStream(sizes: StreamSizes): boolean {
+type StreamGpu = Pick<GpuTraits, 'multiprocessors' | 'sharedBytesOfBlock' | 'launchesDependent'>;
+
+/** Whether linear.cu takes an operation on a GPU, by the limits that it names. */
+export function canStream(sizes: StreamSizes, gpu: StreamGpu): boolean {
   const { count, inputs, format, blockInputs } = sizes;
   const isAligned = inputs % (format === 'element' ? 8 : 16) === 0;
   const hasWholeBlocks = format === 'element' || blockInputs >= inputs || blockInputs % 128 === 0;
+  if (!gpu.launchesDependent) return false;
   if (count > STREAM_LINES || !isAligned || !hasWholeBlocks) return false;
-  return inputBytes(sizes) + MIN_STAGES * STAGE_BYTES <= SHARED_BYTES;
+  const leastBytes = DECLARED_BYTES + inputBytes(sizes) + MIN_STAGES * STAGE_BYTES;
+  return leastBytes <= gpu.sharedBytesOfBlock;
 }
 
 /** Grid, shared memory and depth of the ring for an operation that `canStream`. */
 export function streamShape(
   sizes: StreamSizes,
-  multiprocessors: number,
+  { multiprocessors, sharedBytesOfBlock }: StreamGpu,
 ): LaunchShape & { readonly stages: number } {
   const { outputs, epilogue } = sizes;
   const units = epilogue === 'gate' ? outputs / 2 : outputs;
@@ -52,7 +55,8 @@ export function streamShape(
   const blocks = Math.min(multiprocessors, Math.ceil(units / groupUnits));
   const steps = Math.ceil(Math.ceil(units / blocks) / groupUnits) * chunksOf(sizes);
   const held = inputBytes(sizes);
-  const fitting = Math.max(Math.floor((SHARED_GOAL_BYTES - held) / STAGE_BYTES), MIN_STAGES);
+  const goalBytes = Math.min(SHARED_GOAL_BYTES, sharedBytesOfBlock) - DECLARED_BYTES - held;
+  const fitting = Math.max(Math.floor(goalBytes / STAGE_BYTES), MIN_STAGES);
   const stages = Math.min(steps, fitting, MAX_STAGES);
   return { grid: [blocks], threads: THREADS, sharedBytes: stages * STAGE_BYTES + held, stages };
 }
@@ -75,7 +79,7 @@ export function launchStreamed(
   { input, weight, scales, bias, norm, out }: LinearOperands,
 ): void {
   const { count, inputs, outputs, blockInputs, blockOutputs, epsilon, format } = args;
-  const shape = streamShape(args, launcher.core.multiprocessors);
+  const shape = streamShape(args, launcher.core.gpu);
   const block = launcher.parameters
     .pointers(input, weight, scales, bias, norm, out)
     .ints(inputs, outputs, blockInputs, blockOutputs)

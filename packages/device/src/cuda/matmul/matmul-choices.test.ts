@@ -9,7 +9,6 @@ const MACHINE: MatmulMachine = {
   gpu: 'NVIDIA H100 80GB HBM3',
   architecture: 'sm_90a',
   multiprocessors: 132,
-  driverCuda: 13000,
   cublasLt: 130100,
   workspaceBytes: 32,
 };
@@ -49,7 +48,6 @@ describe('MatmulChoices', () => {
       { ...MACHINE, gpu: 'NVIDIA H100 80GB/HBM3' },
       { ...MACHINE, architecture: 'sm_80' },
       { ...MACHINE, multiprocessors: 114 },
-      { ...MACHINE, driverCuda: 13010 },
       { ...MACHINE, cublasLt: 130101 },
       { ...MACHINE, workspaceBytes: 64 },
     ].map((machine) => new MatmulChoices(folder, machine).path);
@@ -99,6 +97,27 @@ describe('MatmulChoices', () => {
         },
       ),
     );
+  });
+
+  it('starts from what ships for such a machine, and prefers what was found on this one', () => {
+    const shipped = join(folder, 'shipped');
+    new MatmulChoices(shipped, MACHINE).add(
+      new Map([
+        ['a', algorithm(1)],
+        ['b', algorithm(1)],
+      ]),
+    );
+    new MatmulChoices(shipped, { ...MACHINE, cublasLt: 130101 }).add(
+      new Map([['c', algorithm(1)]]),
+    );
+    choices.add(new Map([['b', algorithm(2)]]));
+    expect(choices.read(shipped)).toEqual(
+      new Map([
+        ['a', algorithm(1)],
+        ['b', algorithm(2)],
+      ]),
+    );
+    expect(readFileSync(choices.path, 'utf8')).not.toContain('"a"');
   });
 
   it('does without a folder that cannot be made', () => {

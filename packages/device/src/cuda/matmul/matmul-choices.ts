@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { LT } from '@bridgekeeper/native';
 import { replaceFile } from '../kernels/kernel-cache.ts';
 import type { MatmulAlgorithm } from './matmul.ts';
@@ -12,11 +13,11 @@ export interface MatmulMachine {
   /** Its compute capability: `sm_90a`. */
   readonly architecture: string;
   readonly multiprocessors: number;
-  /** 1000 * major + 10 * minor of the newest CUDA that the driver supports. */
-  readonly driverCuda: number;
   readonly cublasLt: number;
   readonly workspaceBytes: number;
 }
+
+type Algorithms = ReadonlyMap<string, MatmulAlgorithm>;
 
 /** The file's whole text. `digest` is over the machine and the choices as they stand in it. */
 interface ChoicesFile {
@@ -25,6 +26,9 @@ interface ChoicesFile {
   readonly choices: Readonly<Record<string, string>>;
   readonly digest: string;
 }
+
+/** Choices that ship with the product: made on such machines with common models. */
+const SHIPPED_FOLDER = fileURLToPath(new URL('../../../algorithms/', import.meta.url));
 
 /**
  * The algorithms found fastest on one machine, by the names of their shapes, in one JSON file. A
@@ -36,43 +40,51 @@ export class MatmulChoices {
   readonly #machine: MatmulMachine;
 
   constructor(folder: string, machine: MatmulMachine) {
-    const name = machine.gpu.replace(/[^A-Za-z0-9]+/g, '-');
-    this.path = join(folder, `matmul-${name}-${digestOf(machine).slice(0, 12)}.json`);
+    this.path = join(folder, fileNameOf(machine));
     this.#machine = machine;
   }
 
-  read(): Map<string, MatmulAlgorithm> {
-    const choices = new Map<string, MatmulAlgorithm>();
-    for (const [key, text] of Object.entries(this.#readFile()?.choices ?? {})) {
-      const algorithm = Buffer.from(String(text), 'base64');
-      if (algorithm.length === LT.ALGORITHM_BYTES) choices.set(key, algorithm);
-    }
-    return choices;
+  /** What was chosen on this machine, and where nothing was, on another of its kind. */
+  read(shippedFolder = SHIPPED_FOLDER): Algorithms {
+    const shipped = this.#readFile(join(shippedFolder, fileNameOf(this.#machine)));
+    return new Map([...shipped, ...this.#readFile(this.path)]);
   }
 
   /** Adds to the file, over what it has for the same shapes. */
-  add(added: ReadonlyMap<string, MatmulAlgorithm>): void {
-    const merged = [...new Map([...this.read(), ...added])].sort(([a], [b]) => (a < b ? -1 : 1));
+  add(added: Algorithms): void {
+    const merged = [...new Map([...this.#readFile(this.path), ...added])];
     const choices = Object.fromEntries(
-      merged.map(([key, algorithm]) => [key, algorithm.toString('base64')]),
+      merged
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([key, algorithm]) => [key, algorithm.toString('base64')]),
     );
     const machine = this.#machine;
     const file: ChoicesFile = { machine, choices, digest: digestOf(machine, choices) };
     replaceFile(this.path, Buffer.from(`${JSON.stringify(file, null, 1)}\n`));
   }
 
-  #readFile(): ChoicesFile | null {
+  #readFile(path: string): Algorithms {
     let file: Partial<ChoicesFile> | null;
     try {
-      file = JSON.parse(readFileSync(this.path, 'utf8'));
+      file = JSON.parse(readFileSync(path, 'utf8'));
     } catch {
-      return null;
+      return new Map();
     }
-    const { machine, choices, digest } = file ?? {};
+    const { machine, choices = {}, digest } = file ?? {};
     const isWhole = digest === digestOf(machine, choices);
     const isOurs = JSON.stringify(machine) === JSON.stringify(this.#machine);
-    return isWhole && isOurs ? (file as ChoicesFile) : null;
+    if (!isWhole || !isOurs) return new Map();
+    const algorithms = Object.entries(choices).map(
+      ([key, text]) => [key, Buffer.from(String(text), 'base64')] as const,
+    );
+    return new Map(algorithms.filter(([, { length }]) => length === LT.ALGORITHM_BYTES));
   }
+}
+
+/** Readable, and another for every difference. */
+function fileNameOf(machine: MatmulMachine): string {
+  const name = machine.gpu.replace(/[^A-Za-z0-9]+/g, '-');
+  return `matmul-${name}-${digestOf(machine).slice(0, 12)}.json`;
 }
 
 function digestOf(...values: readonly unknown[]): string {

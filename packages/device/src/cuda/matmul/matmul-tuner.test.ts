@@ -25,7 +25,6 @@ const MACHINE: MatmulMachine = {
   gpu: 'Stub 80GB',
   architecture: 'sm_90a',
   multiprocessors: 132,
-  driverCuda: 13000,
   cublasLt: 130100,
   workspaceBytes: WORKSPACE_BYTES,
 };
@@ -55,13 +54,24 @@ function tuner(tuned = matmul): MatmulTuner {
   const { driver, clock } = stub;
   return new MatmulTuner({ driver, matmul: tuned, clock, store: choices() });
 }
-/** A tuner's preparation of the shapes, each with three weights. */
-const prepare = (by: MatmulTuner, ...shapes: readonly MatmulShape[]) =>
-  by.prepare({ handle: stub.stream, capture: stub.capture }, () => {
+/** A tuner's work on the shapes, each with three weights, slice by slice. */
+function slices(by: MatmulTuner, shapes: readonly MatmulShape[], launchedBy = matmul) {
+  return by.refine({ handle: stub.stream, capture: stub.capture }, () => {
     for (const shape of shapes) {
-      for (const weight of [10n, 20n, 30n]) matmul.launch(shape, operands(weight));
+      for (const weight of [10n, 20n, 30n]) launchedBy.launch(shape, operands(weight));
     }
   });
+}
+/** All of it. Whether anything changed. */
+function refine(by: MatmulTuner, ...shapes: readonly MatmulShape[]): boolean {
+  return runToEnd(slices(by, shapes));
+}
+function runToEnd(work: Generator<undefined, boolean>): boolean {
+  for (;;) {
+    const { done, value } = work.next();
+    if (done === true) return value;
+  }
+}
 /** The number, from 1, of the algorithm that a launch uses. */
 function launched(shape = SHAPE, by = matmul): number {
   by.launch(shape, operands(10n));
@@ -132,83 +142,109 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('matrix products by a %s', (
   });
 
   describe('MatmulTuner', () => {
-    it('chooses the fastest, by the weights of all layers, and leaves nothing behind', async () => {
+    it('chooses the fastest, by the weights of all layers, and leaves nothing behind', () => {
       const planned = 4;
-      await prepare(tuner(), SHAPE);
+      refine(tuner(), SHAPE);
       expect(stub.read('repeats')).toBe(0);
       expect(stub.read('alive')).toBe(planned);
       expect(launched()).toBe(2);
       expect(launched({ ...SHAPE, count: 9 })).toBe(1);
     });
 
-    it('keeps the first where another is hardly better', async () => {
+    it('keeps the first where another is hardly better', () => {
       stub.offer([{ costNs: 10_000 }, { costNs: 9_950 }, { costNs: 20_000 }]);
-      await prepare(tuner(), SHAPE);
+      refine(tuner(), SHAPE);
       expect(launched()).toBe(1);
       stub.offer([{ costNs: 10_000 }, { costNs: 9_850 }]);
-      await prepare(tuner(), { ...SHAPE, count: 9 });
+      refine(tuner(), { ...SHAPE, count: 9 });
       expect(launched({ ...SHAPE, count: 9 })).toBe(2);
     });
 
-    it('is not misled by what disturbs now and then', async () => {
+    it('is not misled by what disturbs now and then', () => {
       stub.offer([{ costNs: 10_300 }, { costNs: 10_000 }, { costNs: 10_100 }]);
       for (const period of [3, 4, 5, 7, 11]) {
         const shape = { ...SHAPE, count: period };
         stub.disturb(period, 90);
-        await prepare(tuner(), shape);
+        refine(tuner(), shape);
         expect(launched(shape)).toBe(2);
       }
     });
 
-    it('tries what is proposed for other counts, as far as it is taken', async () => {
+    it('tries what is proposed for other counts, as far as it is taken', () => {
       const far = { costNs: 1, count: 1000 };
       const taken = { costNs: 15 * US, count: 4 };
       const tooWide = { costNs: 1, count: 16, workspaceBytes: WORKSPACE_BYTES + 1 };
       stub.offer([{ costNs: 30 * US }, far, { costNs: 20 * US }, tooWide, taken]);
-      await prepare(tuner(), SHAPE);
+      refine(tuner(), SHAPE);
       expect(launched()).toBe(5);
     });
 
-    it('passes over what is taken back at its launch', async () => {
+    it('passes over what is taken back at its launch', () => {
       const refused = { costNs: 1, isRefused: true };
       stub.offer([{ costNs: 300 }, refused, { costNs: 200 }, refused]);
-      await prepare(tuner(), SHAPE);
+      refine(tuner(), SHAPE);
       expect(launched()).toBe(3);
     });
 
-    it('passes over shapes that the library cannot do', async () => {
+    it('passes over shapes that the library cannot do', () => {
       stub.offer([]);
-      await prepare(tuner(), SHAPE);
+      refine(tuner(), SHAPE);
       expect(choices().read().size).toBe(0);
     });
 
-    it('tunes each shape once: the next process reads what this one chose', async () => {
+    it('says whether a launch has another algorithm now', () => {
+      expect(refine(tuner(), SHAPE)).toBe(true);
+      expect(refine(tuner(), SHAPE)).toBe(false);
+      stub.offer([{ costNs: 10 * US }, { costNs: 20 * US }]);
+      expect(refine(tuner(), { ...SHAPE, count: 9 })).toBe(false);
+    });
+
+    it('tunes each shape once: the next process starts with what this one chose', () => {
       const other = { ...SHAPE, accumulate: true };
       const first = tuner();
-      await prepare(first, SHAPE, other);
+      refine(first, SHAPE, other);
       const before = stub.read('launches');
-      await prepare(first, SHAPE, other);
+      refine(first, SHAPE, other);
       const recorded = 6;
       expect(stub.read('launches')).toBe(before + recorded);
 
-      const fresh = new Matmul(stub.lt);
-      const next = tuner(fresh);
-      await next.prepare({ handle: stub.stream, capture: stub.capture }, () => {
-        fresh.launch(other, operands(10n));
-      });
-      expect(stub.read('launches')).toBe(before + recorded + 1);
+      const fresh = new Matmul(stub.lt, choices().read());
       expect(launched(other, fresh)).toBe(2);
+      expect(runToEnd(slices(tuner(fresh), [SHAPE, other], fresh))).toBe(false);
+      expect(stub.read('launches')).toBe(before + recorded + 1 + recorded);
     });
 
-    it('tunes anew what the library no longer takes', async () => {
-      await prepare(tuner(), SHAPE);
+    it('tunes anew what the library no longer takes', () => {
+      refine(tuner(), SHAPE);
       stub.offer([{ costNs: 31 * US }, { costNs: 32 * US }, { costNs: 15 * US }]);
-      const fresh = new Matmul(stub.lt);
-      await tuner(fresh).prepare({ handle: stub.stream, capture: stub.capture }, () => {
-        fresh.launch(SHAPE, operands(10n));
-      });
+      const fresh = new Matmul(stub.lt, choices().read());
+      expect(launched(SHAPE, fresh)).toBe(1);
+      runToEnd(slices(tuner(fresh), [SHAPE], fresh));
       expect(launched(SHAPE, fresh)).toBe(3);
       expect([...choices().read().values()][0]![0]).toBe(3);
+    });
+
+    it('lets other launches come between two slices, as they were before', () => {
+      const work = slices(tuner(), [SHAPE]);
+      let count = 0;
+      for (let next = work.next(); next.done !== true; next = work.next()) {
+        expect(launched()).toBe(1);
+        count += 1;
+      }
+      expect(launched()).toBe(2);
+      // Three candidates recorded, then timed in three heats; the first heat has three rounds.
+      expect(count).toBeGreaterThan(3 + 3 * 3);
+    });
+
+    it('leaves nothing behind when it is ended early', () => {
+      launched();
+      const before = stub.read('alive');
+      const work = slices(tuner(), [SHAPE]);
+      for (let slice = 0; slice < 8; slice++) work.next();
+      expect(stub.read('alive')).toBeGreaterThan(before);
+      work.return(false);
+      expect(stub.read('alive')).toBe(before);
+      expect(choices().read()).toEqual(new Map());
     });
   });
 });

@@ -46,7 +46,7 @@ export interface MatmulTunerParts {
   readonly driver: Driver;
   readonly matmul: Matmul;
   readonly clock: Clock;
-  readonly store: Pick<MatmulChoices, 'read' | 'add'>;
+  readonly store: Pick<MatmulChoices, 'add'>;
 }
 
 /** A candidate, and a batch of launches of it as a CUgraphExec. */
@@ -62,63 +62,48 @@ interface Contestant {
  * machine and shape. Only the host's clock is used: under confidential computing events carry no
  * times. Batches are replayed graphs, so that launching is no part of their time, and go through
  * the weights of all layers, so that these come from memory as they will.
+ *
+ * It takes some 0.2 s a shape and gains a few percent: nobody waits for it. Whoever has an idle
+ * stream takes one slice after another, of about a batch each.
  */
 export class MatmulTuner {
   readonly #driver: Driver;
   readonly #matmul: Matmul;
   readonly #clock: Clock;
   readonly #store: MatmulTunerParts['store'];
-  readonly #known: Map<string, MatmulAlgorithm>;
 
   constructor({ driver, matmul, clock, store }: MatmulTunerParts) {
     this.#driver = driver;
     this.#matmul = matmul;
     this.#clock = clock;
     this.#store = store;
-    this.#known = store.read();
   }
 
   /**
-   * Makes ready for what `record` launches on `stream`: compiles its kernels, and chooses for each
-   * shape of its products, from the store or by timing, which blocks this thread for some 0.2 s a
-   * shape and overwrites the products' outputs. Throws DeviceError as launching does.
+   * Times the candidates of every product that `record` launches on `stream` and whose algorithm is
+   * a guess, and keeps the fastest. Overwrites the products' outputs. Returns whether a product has
+   * another algorithm now; until then all have the one they had. Throws DeviceError as launching
+   * does.
    */
-  async prepare(stream: TuningStream, record: () => void): Promise<void> {
+  *refine(stream: TuningStream, record: () => void): Generator<undefined, boolean> {
     const launches = this.#matmul.observe(() => {
       this.#driver.release('cuGraphExecDestroy', stream.capture(record).handle);
     });
-    const found = new Map<string, MatmulAlgorithm>();
-    try {
-      for (const [key, alike] of groupByShape(launches)) {
-        if (this.#recall(key, alike)) continue;
-        const algorithm = this.#tune(alike, stream);
-        found.set(key, algorithm);
-        this.#known.set(key, algorithm);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    } finally {
-      if (found.size > 0) this.#store.add(found);
+    let hasChanged = false;
+    for (const [key, alike] of groupByShape(launches)) {
+      const { shape } = alike[0];
+      if (!this.#matmul.isGuess(shape)) continue;
+      yield;
+      const [first, ...others] = this.#candidates(shape);
+      invariant(first !== undefined, 'what was launched has an algorithm');
+      const best =
+        others.length === 0 ? null : yield* this.#race([first, ...others], alike, stream);
+      const algorithm = best ?? first;
+      this.#matmul.choose(shape, algorithm);
+      this.#store.add(new Map([[key, algorithm]]));
+      hasChanged ||= algorithm !== first;
     }
-  }
-
-  #recall(key: string, [{ shape }]: Alike): boolean {
-    const known = this.#known.get(key);
-    if (known === undefined || !this.#matmul.accepts(shape, known)) return false;
-    this.#matmul.choose(shape, known);
-    return true;
-  }
-
-  #tune(alike: Alike, stream: TuningStream): MatmulAlgorithm {
-    const { shape } = alike[0];
-    const candidates = this.#candidates(shape);
-    let chosen = candidates[0];
-    invariant(chosen !== undefined, 'what was launched has an algorithm');
-    try {
-      if (candidates.length > 1) chosen = this.#race(candidates, alike, stream) ?? chosen;
-    } finally {
-      this.#matmul.choose(shape, chosen);
-    }
-    return chosen;
+    return hasChanged;
   }
 
   /** The heuristic's first comes first. */
@@ -133,31 +118,33 @@ export class MatmulTuner {
     return [...distinct.values()];
   }
 
-  #race(
-    candidates: readonly MatmulAlgorithm[],
+  *#race(
+    candidates: readonly [MatmulAlgorithm, ...MatmulAlgorithm[]],
     alike: Alike,
     stream: TuningStream,
-  ): MatmulAlgorithm | null {
-    const launches = this.#launchesOfBatch(candidates[0]!, alike, stream);
+  ): Generator<undefined, MatmulAlgorithm | null> {
+    const launches = this.#launchesOfBatch(candidates[0], alike, stream);
     const contestants: Contestant[] = [];
     try {
       for (const algorithm of candidates) {
+        yield;
         const graph = this.#tryToRecord(algorithm, launches, alike, stream);
         if (graph !== null) contestants.push({ algorithm, graph, medianNs: 0 });
       }
-      // What runs for the first time is slow.
-      for (const { graph } of contestants) this.#timeNs(graph, stream);
-      return this.#fastest(contestants, stream);
+      return yield* this.#fastest(contestants, stream);
     } finally {
       for (const { graph } of contestants) this.#driver.release('cuGraphExecDestroy', graph);
     }
   }
 
-  #fastest(contestants: readonly Contestant[], stream: TuningStream): MatmulAlgorithm | null {
+  *#fastest(
+    contestants: readonly Contestant[],
+    stream: TuningStream,
+  ): Generator<undefined, MatmulAlgorithm | null> {
     let [first, ...others] = contestants;
     if (first === undefined) return null;
     for (const { rounds, survivors } of HEATS) {
-      this.#heat([first, ...others], rounds, stream);
+      yield* this.#heat([first, ...others], rounds, stream);
       others = others.sort((a, b) => a.medianNs - b.medianNs).slice(0, survivors);
     }
     const [best = first] = others;
@@ -165,12 +152,15 @@ export class MatmulTuner {
   }
 
   /** Times all in turn, so that what disturbs for a while disturbs all alike. */
-  #heat(contestants: readonly Contestant[], rounds: number, stream: TuningStream): void {
+  *#heat(contestants: readonly Contestant[], rounds: number, stream: TuningStream) {
     const timesNs = contestants.map((): number[] => []);
     for (let round = 0; round < rounds; round++) {
-      contestants.forEach(({ graph }, index) => {
+      for (const [index, { graph }] of contestants.entries()) {
+        yield;
+        // Requests may have run since the last slice: what runs for the first time is slow.
+        if (round === 0) this.#timeNs(graph, stream);
         timesNs[index]!.push(this.#timeNs(graph, stream));
-      });
+      }
     }
     contestants.forEach((contestant, index) => {
       contestant.medianNs = medianOf(timesNs[index]!);
@@ -211,11 +201,10 @@ export class MatmulTuner {
     alike: Alike,
     stream: TuningStream,
   ): bigint {
-    const { shape } = alike[0];
-    this.#matmul.choose(shape, algorithm);
     const recorded = stream.capture(() => {
       for (let launch = 0; launch < launches; launch++) {
-        this.#matmul.launch(shape, alike[launch % alike.length]!.operands);
+        const { shape, operands } = alike[launch % alike.length]!;
+        this.#matmul.launch(shape, operands, algorithm);
       }
     });
     return recorded.handle;

@@ -48,6 +48,8 @@ interface Plan {
   readonly out: bigint;
   /** null: the library has none for this shape. */
   algorithm: MatmulAlgorithm | null;
+  /** The heuristic's first proposal: nobody has timed it against others on this machine. */
+  isGuess: boolean;
 }
 
 /** Names a shape. */
@@ -67,23 +69,29 @@ export class Matmul {
   readonly #handle: bigint;
   readonly #preference: bigint;
   readonly #plans = new Map<string, Plan>();
-  /** What was chosen in place of the heuristic's first proposal. */
-  readonly #chosen = new Map<string, MatmulAlgorithm>();
+  /** What takes the place of the heuristic's first proposal. */
+  readonly #chosen: Map<string, MatmulAlgorithm>;
   #observed: MatmulLaunch[] | null = null;
   readonly #one = new Float32Array(new ArrayBuffer(4)).fill(1);
   readonly #zero = new Float32Array(new ArrayBuffer(4));
   readonly #biasAddress = Buffer.alloc(8);
 
-  constructor(lt: CublasLt) {
+  /** `known` algorithms were timed earlier; those that the library no longer takes are ignored. */
+  constructor(lt: CublasLt, known: ReadonlyMap<string, MatmulAlgorithm> = new Map()) {
     this.#lt = lt;
+    this.#chosen = new Map(known);
     this.#handle = lt.create('cublasLtCreate');
     this.#preference = createPreference(lt);
   }
 
-  /** False when the library has no algorithm for the shape: then nothing was launched. */
-  launch(shape: MatmulShape, operands: MatmulOperands): boolean {
+  /**
+   * False when the library has no algorithm for the shape: then nothing was launched. `algorithm`,
+   * which must be a candidate or accepted, takes the place of the shape's own for this launch.
+   */
+  launch(shape: MatmulShape, operands: MatmulOperands, algorithm?: MatmulAlgorithm): boolean {
     const plan = this.#planOf(shape);
-    if (plan.algorithm === null) return false;
+    const used = algorithm ?? plan.algorithm;
+    if (used === null) return false;
     this.#observed?.push({ shape, operands });
     if (operands.bias !== null) this.#setBias(plan.description, operands.bias);
     this.#lt.call(
@@ -100,7 +108,7 @@ export class Matmul {
       plan.out,
       operands.out,
       plan.out,
-      plan.algorithm,
+      used,
       operands.workspace,
       WORKSPACE_BYTES,
       operands.stream,
@@ -132,8 +140,24 @@ export class Matmul {
 
   /** Whether the library takes an algorithm, wherever its bytes come from, for a shape. */
   accepts(shape: MatmulShape, algorithm: MatmulAlgorithm): boolean {
+    return this.#isTaken(this.#planOf(shape), algorithm);
+  }
+
+  /** Whether launches of a shape use what the heuristic proposed first, untimed. */
+  isGuess(shape: MatmulShape): boolean {
+    return this.#planOf(shape).isGuess;
+  }
+
+  /** From now on launches of a shape use `algorithm`, which must be a candidate or accepted. */
+  choose(shape: MatmulShape, algorithm: MatmulAlgorithm): void {
+    this.#chosen.set(matmulKey(shape), algorithm);
+    const plan = this.#planOf(shape);
+    plan.algorithm = algorithm;
+    plan.isGuess = false;
+  }
+
+  #isTaken({ description, weight, input, out }: Plan, algorithm: MatmulAlgorithm): boolean {
     if (algorithm.length !== LT.ALGORITHM_BYTES) return false;
-    const { description, weight, input, out } = this.#planOf(shape);
     const result = Buffer.alloc(LT.RESULT_BYTES);
     const operands = [description, weight, input, out, out] as const;
     const isTaken = this.#lt.agrees(
@@ -146,22 +170,25 @@ export class Matmul {
     return isTaken && isUsable(result) && this.#isRepeatable(algorithm);
   }
 
-  /** From now on launches of a shape use `algorithm`, which must be a candidate or accepted. */
-  choose(shape: MatmulShape, algorithm: MatmulAlgorithm): void {
-    this.#chosen.set(matmulKey(shape), algorithm);
-    this.#planOf(shape).algorithm = algorithm;
-  }
-
   #planOf(shape: MatmulShape): Plan {
     const key = matmulKey(shape);
     let plan = this.#plans.get(key);
     if (plan === undefined) {
       if (this.#plans.size === MAX_PLANS) this.#forgetOldest();
       plan = this.#makePlan(shape);
-      plan.algorithm = this.#chosen.get(key) ?? this.#propose(plan, 1)[0] ?? null;
+      this.#chooseFor(plan, this.#chosen.get(key));
       this.#plans.set(key, plan);
     }
     return plan;
+  }
+
+  #chooseFor(plan: Plan, known: MatmulAlgorithm | undefined): void {
+    if (known !== undefined && this.#isTaken(plan, known)) {
+      plan.algorithm = known;
+      return;
+    }
+    plan.algorithm = this.#propose(plan, 1)[0] ?? null;
+    plan.isGuess = plan.algorithm !== null;
   }
 
   #forgetOldest(): void {
@@ -183,7 +210,7 @@ export class Matmul {
     const weight = layout(LT.TYPE_BF16, inputs, outputs);
     const input = layout(LT.TYPE_BF16, inputs, count);
     const out = layout(outType === 'f32' ? LT.TYPE_F32 : LT.TYPE_BF16, outputs, count);
-    return { description, weight, input, out, algorithm: null };
+    return { description, weight, input, out, algorithm: null, isGuess: false };
   }
 
   #propose({ description, weight, input, out }: Plan, limit: number): MatmulAlgorithm[] {

@@ -35,7 +35,7 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
   const chunks = Math.ceil(perKvHead / MAX_GROUP);
   const group = Math.ceil(perKvHead / chunks);
   const warps = warpsOf(headDim);
-  const { multiprocessors } = launcher.core;
+  const { multiprocessors } = launcher.core.gpu;
   const mostBlocks = BLOCKS_PER_MULTIPROCESSOR * multiprocessors;
   // Few contexts are read sooner by few blocks; many of unequal lengths hide each other's ends.
   const blocks = count * kvHeads * chunks <= multiprocessors ? multiprocessors : mostBlocks;

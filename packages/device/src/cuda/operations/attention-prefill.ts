@@ -31,7 +31,7 @@ interface Run {
 
 /** Runs of tokens: rotation and the KV of all of them first, then their attention. */
 export function launchPrefillAttention(launcher: Launcher, args: OpArgs['attention']): void {
-  const isHopper = launcher.core.launchesDependent && HOPPER_HEADS.includes(args.headDim);
+  const isHopper = launcher.core.gpu.hasWarpgroupProducts && HOPPER_HEADS.includes(args.headDim);
   const run: Run = {
     args,
     defines: { HEAD_DIM: args.headDim, KV_FORMAT: KV_FORMAT[args.kvFormat] },
@@ -64,14 +64,14 @@ const HOPPER_THREADS = 384;
 const HOPPER_BARRIER_BYTES = 8328;
 const HOPPER_HEADS: readonly number[] = [64, 80, 96, 128];
 
-/** wgmma, with blocks that stay and fetch one tile after the other. */
+/** Products of warpgroups (wgmma), with blocks that stay and fetch one tile after the other. */
 function launchOnHopper(launcher: Launcher, run: Run): void {
   const { count, heads, kvHeads, headDim, kvFormat } = run.args;
   const parts = Math.ceil(headDim / 64);
   const raw = kvFormat === 'element' ? 0 : 4096 * (headDim <= 64 ? 4 : 8);
   const tiles = Math.ceil((count * (heads / kvHeads)) / HOPPER_LINES) * kvHeads;
   const shape = {
-    grid: [Math.min(launcher.core.multiprocessors, tiles)],
+    grid: [Math.min(launcher.core.gpu.multiprocessors, tiles)],
     threads: HOPPER_THREADS,
     sharedBytes: HOPPER_LINES * 640 * parts + raw + HOPPER_BARRIER_BYTES,
   } as const;

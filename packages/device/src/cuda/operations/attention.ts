@@ -9,7 +9,7 @@ export function launchAttention(launcher: Launcher, args: OpArgs['attention']): 
   if (heads % kvHeads !== 0) {
     throw new DeviceError('bad-argument', `${heads} heads cannot share ${kvHeads} KV heads evenly`);
   }
-  if (args.kvFormat !== 'element' && !launcher.core.readsFp8) {
+  if (args.kvFormat !== 'element' && !launcher.core.gpu.readsFp8) {
     const message = 'KV in FP8 needs a GPU of compute capability 8.9 (Ada) or newer';
     throw new DeviceError('unsupported', message);
   }

@@ -13,7 +13,7 @@ const BLOCKS = 8;
 export function launchChecksum(launcher: Launcher, { bytes, ...args }: OpArgs['checksum']): void {
   const input = launcher.address('input of checksum', args.input, bytes);
   const out = launcher.address('out of checksum', args.out, SUMS_BYTES);
-  const most = launcher.core.multiprocessors * BLOCKS;
+  const most = launcher.core.gpu.multiprocessors * BLOCKS;
   const blocks = Math.min(Math.floor(bytes / VECTOR_BYTES / SUM_THREADS) + 1, most);
   const parts = launcher.scratch('checksum', most * SUMS_BYTES);
   const ofParts = launcher.parameters.pointers(input).longs(bytes).pointers(parts);

@@ -57,6 +57,6 @@ export function launchFillUniform(launcher: Launcher, args: OpArgs['fill-uniform
     .pointers(launcher.address('out of fill-uniform', args.out, bytes), BigInt(elements))
     .floats(mean, spread)
     .ints(seed, fill.code);
-  const blocks = Math.min(Math.ceil(elements / THREADS), launcher.core.multiprocessors * 16);
+  const blocks = Math.min(Math.ceil(elements / THREADS), launcher.core.gpu.multiprocessors * 16);
   launcher.launch('fill_uniform', { grid: [blocks], threads: THREADS }, block);
 }

@@ -63,7 +63,7 @@ function launchTransposed(launcher: Launcher, args: Place): void {
 
 /** Blocks over lines, and beside them along lines, that keep the GPU busy and find work. */
 function gridOf({ core }: Launcher, lines: number, along: number): [number, number] {
-  const most = core.multiprocessors * BLOCKS;
+  const most = core.gpu.multiprocessors * BLOCKS;
   const x = Math.min(lines, most);
   return [x, Math.min(Math.ceil(along), Math.max(Math.floor(most / Math.max(x, 1)), 1))];
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { OutCell } from '@bridgekeeper/native';
+import { CUDA, OutCell } from '@bridgekeeper/native';
 import {
   CUBLASLT_SIGNATURES,
   compileLibrary,
@@ -12,9 +12,9 @@ const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompile
 export type StubFact = (typeof FACTS)[number];
 
 /**
- * libcuda, NVRTC and cuBLASLt as compiled stubs: a Hopper GPU of 80 GB whose memory is real, whose
- * copies are made when they are issued, and whose kernels and library products do nothing. For
- * tests of everything around kernels where no GPU is.
+ * libcuda, NVRTC and cuBLASLt as compiled stubs: a GPU of 80 GB, Hopper by default, whose memory is
+ * real, whose copies are made when they are issued, and whose kernels and library products do
+ * nothing. For tests of everything around kernels where no GPU is.
  */
 export interface StubGpu {
   readonly driverPath: string;
@@ -22,7 +22,24 @@ export interface StubGpu {
   /** For LD_LIBRARY_PATH: where NVRTC and cuBLASLt are found. */
   readonly folder: string;
   read(fact: StubFact): number;
+  /** Names of the translation units compiled so far, once for each variant. */
+  compiledUnits(): readonly string[];
 }
+
+/** What a stub GPU says of itself. */
+export interface StubTraits {
+  readonly major: number;
+  readonly minor: number;
+  readonly multiprocessors: number;
+  readonly sharedBytesOfBlock: number;
+}
+
+const HOPPER: StubTraits = {
+  major: 9,
+  minor: 0,
+  multiprocessors: 132,
+  sharedBytesOfBlock: 232_448,
+};
 
 const GIVES_HANDLE = [
   ...(['cuDevicePrimaryCtxRetain', 'cuCtxCreate_v2', 'cuStreamCreateWithPriority'] as const),
@@ -33,9 +50,6 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuDriverGetVersion: '(int* v) { *v = 13000; return 0; }',
   cuDeviceGetCount: '(int* n) { *n = 1; return 0; }',
   cuDeviceGetName: '(char* t, int n, int d) { strcpy(t, "Stub"); return 0; }',
-  // Compute capability 9.0, 132 multiprocessors.
-  cuDeviceGetAttribute:
-    '(int* v, int w, int d) { *v = w == 75 ? 9 : w == 76 ? 0 : w == 16 ? 132 : 1; return 0; }',
   cuMemGetInfo_v2: '(u64* f, u64* t) { *f = 80000000000ull; *t = 85000000000ull; return 0; }',
   cuMemAlloc_v2:
     '(void** p, u64 n) { return n > 1ull << 34 || posix_memalign(p, 256, n) ? 2 : 0; }',
@@ -55,9 +69,24 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   ),
 };
 
-function driverSource(): string {
+function attributeBody({ major, minor, multiprocessors, sharedBytesOfBlock }: StubTraits): string {
+  const values = [
+    [CUDA.ATTRIBUTE_MAJOR, major],
+    [CUDA.ATTRIBUTE_MINOR, minor],
+    [CUDA.ATTRIBUTE_MULTIPROCESSORS, multiprocessors],
+    [CUDA.ATTRIBUTE_SHARED_BYTES_OF_BLOCK, sharedBytesOfBlock],
+  ];
+  const cases = values.map(([which, value]) => `case ${which}: *v = ${value}; break;`);
+  return `(int* v, int w, int d) { switch (w) { ${cases.join(' ')} default: *v = 1; } return 0; }`;
+}
+
+function driverSource(traits: StubTraits): string {
+  const bodies: typeof DRIVER_BODIES = {
+    ...DRIVER_BODIES,
+    cuDeviceGetAttribute: attributeBody(traits),
+  };
   const functions = Object.keys(DRIVER_SIGNATURES).map(
-    (name) => `int ${name}${DRIVER_BODIES[name] ?? '() { return 0; }'}`,
+    (name) => `int ${name}${bodies[name] ?? '() { return 0; }'}`,
   );
   return [
     '#include <stdlib.h>\n#include <string.h>',
@@ -71,14 +100,17 @@ function driverSource(): string {
  * Compiles anything to three bytes, and sees on which threads, and how many at once: each waits a
  * moment for another.
  */
+const NAMES_BYTES = 65_536;
 const NVRTC_SOURCE = `
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 static long caller;
 static int onCaller, elsewhere, running, most;
+static char names[${NAMES_BYTES}];
 int nvrtcVersion(int* a, int* b) { *a = 13; *b = 0; return 0; }
 int nvrtcCreateProgram(void** p, const char* s, const char* n, int c, void* h, void* i)
-{ *p = (void*)1; caller = syscall(SYS_gettid); return 0; }
+{ *p = (void*)1; caller = syscall(SYS_gettid); strcat(strcat(names, n), "\\n"); return 0; }
 int nvrtcDestroyProgram(void** p) { return 0; }
 int nvrtcCompileProgram(void* p, int n, void* o) {
   int now = __sync_add_and_fetch(&running, 1);
@@ -94,6 +126,7 @@ int nvrtcGetProgramLogSize(void* p, unsigned long* n) { *n = 1; return 0; }
 int nvrtcGetProgramLog(void* p, char* c) { c[0] = 0; return 0; }
 int stubRead(int fact, int* out)
 { *out = fact == 1 ? onCaller : fact == 2 ? elsewhere : most; return 0; }
+int stubNames(char* out) { strcpy(out, names); return 0; }
 `;
 
 /** Supports no product: each is then a kernel of ours. */
@@ -108,13 +141,14 @@ function cublasLtSource(): string {
 }
 
 /** Compiles the stubs into `folder`. */
-export function compileStubGpu(folder: string): StubGpu {
-  const driverPath = compileLibrary(folder, 'cuda', driverSource());
+export function compileStubGpu(folder: string, traits = HOPPER): StubGpu {
+  const driverPath = compileLibrary(folder, 'cuda', driverSource(traits));
   const nvrtcPath = compileLibrary(folder, 'nvrtc', NVRTC_SOURCE, '.so.13');
   compileLibrary(folder, 'cublasLt', cublasLtSource(), '.so.13');
   const [driver, nvrtc] = [driverPath, nvrtcPath].map((path) =>
     openNativeLibrary(path).bind({ stubRead: ['i32', 'pointer'] }),
   );
+  const { stubNames } = openNativeLibrary(nvrtcPath).bind({ stubNames: ['pointer'] });
   return {
     driverPath: join(folder, 'libcuda.so'),
     nvrtcPath,
@@ -124,6 +158,11 @@ export function compileStubGpu(folder: string): StubGpu {
       const index = FACTS.indexOf(fact);
       (index === 0 ? driver : nvrtc)!.stubRead(index, cell.bytes);
       return cell.i32;
+    },
+    compiledUnits: () => {
+      const names = Buffer.alloc(NAMES_BYTES);
+      stubNames(names);
+      return names.toString('utf8', 0, names.indexOf(0)).split('\n').slice(0, -1);
     },
   };
 }

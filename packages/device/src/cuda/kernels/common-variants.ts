@@ -1,0 +1,64 @@
+import { PORTABLE_TARGET } from './kernel-library.ts';
+import type { KernelDefines, KernelUnit } from './kernel-source.ts';
+
+/** A translation unit as it is compiled ahead. */
+export interface KernelVariant {
+  readonly unit: KernelUnit;
+  readonly defines: KernelDefines;
+  readonly targets: readonly string[];
+}
+
+/** GPUs with a confidential mode: Hopper, B200, B300, RTX PRO 6000. */
+const PORTABLE = ['sm_90a', 'sm_100a', 'sm_103a', 'sm_120a', PORTABLE_TARGET] as const;
+/** What multiplies by warpgroups. */
+const HOPPER = ['sm_90a'] as const;
+
+const FORMATS = [0, 1] as const;
+const HEAD_DIMS = [64, 128] as const;
+/** Query heads for each KV head, as far as one block serves them. */
+const GROUPS = [1, 2, 3, 4, 5, 6, 7, 8] as const;
+const PAGE_TOKENS = 16;
+const DECODE_WARPS = 8;
+const LINE_COUNTS = [1, 2, 3, 4] as const;
+/** The tiles of linear-skinny.ts. */
+const SKINNY: readonly KernelDefines[] = [
+  { FORMAT: 0, LINE_TILE: 8, WARPGROUPS: 2, RING_STAGES: 6, MIN_BLOCKS: 2 },
+  { FORMAT: 0, LINE_TILE: 8, WARPGROUPS: 3, RING_STAGES: 6, MIN_BLOCKS: 1 },
+  { FORMAT: 1, LINE_TILE: 8, WARPGROUPS: 2, RING_STAGES: 4, MIN_BLOCKS: 2 },
+  { FORMAT: 1, LINE_TILE: 8, WARPGROUPS: 3, RING_STAGES: 6, MIN_BLOCKS: 1 },
+  { FORMAT: 1, LINE_TILE: 16, WARPGROUPS: 2, RING_STAGES: 5, MIN_BLOCKS: 2 },
+  { FORMAT: 1, LINE_TILE: 32, WARPGROUPS: 3, RING_STAGES: 6, MIN_BLOCKS: 1 },
+  { FORMAT: 1, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1 },
+];
+
+/**
+ * What models that people serve today launch, so that a first start compiles nothing. What is not
+ * here is compiled when it is first wanted.
+ */
+export function commonVariants(): readonly KernelVariant[] {
+  const heads = HEAD_DIMS.flatMap((HEAD_DIM) =>
+    FORMATS.map((KV_FORMAT) => ({ HEAD_DIM, KV_FORMAT })),
+  );
+  const decode = heads.flatMap((head) =>
+    GROUPS.map((GROUP) => ({ ...head, GROUP, PAGE_TOKENS, DECODE_WARPS })),
+  );
+  const streamed = LINE_COUNTS.flatMap((LINE_COUNT) =>
+    FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
+  );
+  return [
+    ...variants(['rows', 'layers', 'sampling', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['rope', 'attention-prefill'], heads),
+    ...variants(['attention-decode'], decode),
+    ...variants(['linear'], streamed),
+    ...variants(['attention-prefill-hopper'], heads, HOPPER),
+    ...variants(['linear-skinny'], SKINNY, HOPPER),
+  ];
+}
+
+function variants(
+  units: readonly KernelUnit[],
+  all: readonly KernelDefines[],
+  targets: readonly string[] = PORTABLE,
+): readonly KernelVariant[] {
+  return units.flatMap((unit) => all.map((defines) => ({ unit, defines, targets })));
+}
