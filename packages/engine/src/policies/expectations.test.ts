@@ -22,6 +22,8 @@ interface Machine {
   readonly queuedTollNs: number;
   /** Copies block the thread that issues them until they are done; else issuing takes ISSUE_NS. */
   readonly blocks: boolean;
+  /** Only where a step's time should grow with its rows. */
+  readonly flopsPerSecond?: number;
 }
 
 /** Storyteller's step: begin, embed, five operations a layer, head, sample, advance. */
@@ -32,7 +34,7 @@ const PROMPT_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 1 + 2;
 const LAUNCH_NS = 5e3;
 const GRAPH_LAUNCH_NS = 10e3;
 const ISSUE_NS = 2e3;
-const KV_LIMIT_TOKENS = 512;
+const REQUEST_TOKENS_MAX = 512;
 
 /** As fast as a large model's step, behind the bridge of a confidential B300. */
 const CONFIDENTIAL: Machine = { stepNs: 9e6, tollNs: 22e3, queuedTollNs: 308e3, blocks: true };
@@ -44,7 +46,7 @@ const DEAR: Machine = { stepNs: 2.25e6, tollNs: 1.5e6, queuedTollNs: 3e6, blocks
 const kernelNs = ({ stepNs }: Machine) => stepNs / STEP_KERNELS;
 const promptNs = (machine: Machine) => PROMPT_KERNELS * kernelNs(machine);
 
-function profileOf({ stepNs, tollNs, queuedTollNs, blocks }: Machine): Profile {
+function profileOf({ stepNs, tollNs, queuedTollNs, blocks, flopsPerSecond }: Machine): Profile {
   const cost = {
     idleTollNs: tollNs,
     queuedTollNs,
@@ -69,7 +71,7 @@ function profileOf({ stepNs, tollNs, queuedTollNs, blocks }: Machine): Profile {
     roofline: {
       ...base.roofline,
       copyBytesPerSecond: 1e30,
-      bf16FlopsPerSecond: 1e30,
+      bf16FlopsPerSecond: flopsPerSecond ?? 1e30,
       fp8FlopsPerSecond: 1e30,
       kernelNs: stepNs / STEP_KERNELS,
     },
@@ -111,8 +113,8 @@ async function open(policy: PolicyName, machine: Machine, options: Partial<Engin
       dummy: true,
       burst: { tollNs: machine.tollNs + machine.queuedTollNs, interTokenLimitNs: 80e6 },
       // One page holds a whole request: no command is needed once a row decodes.
-      pageTokens: KV_LIMIT_TOKENS,
-      maxModelTokens: KV_LIMIT_TOKENS,
+      pageTokens: REQUEST_TOKENS_MAX,
+      maxModelTokens: REQUEST_TOKENS_MAX,
       ...options,
     }),
   );
@@ -288,7 +290,7 @@ describe('the length of a burst', () => {
 });
 
 test('a queue that waits for pages does not cut bursts short', async () => {
-  // Four rows' pages for seven requests: the others wait while these decode.
+  // Seven pages, one for a request; each that runs keeps another free. So four run, three wait.
   const load = { rows: 7, outputTokens: 200, options: { maxRows: 7 } };
   const found = await read('resident', CONFIDENTIAL, load);
   expect(found.eventGapNs).toEqual(near(4 * CONFIDENTIAL.stepNs));
@@ -376,6 +378,33 @@ describe('prompts that arrive', () => {
     const [early, late] = [ends[3]![0]!, ends[11]![0]!];
     expect((late - early) / 8).toEqual(near(promptNs(machine)));
   });
+});
+
+test('under resident fewer launches run ahead once a step takes longer', async () => {
+  const tollNs = 0.9 * 0.3e6;
+  const base = { stepNs: 0.3e6, tollNs, queuedTollNs: 0, blocks: true };
+  const machine = { ...base, flopsPerSecond: 2.5e11 };
+  const { engine } = await open('resident', machine, {
+    burst: { tollNs, interTokenLimitNs: 1 },
+    maxRows: 32,
+  });
+  // Every launch is one step, and has the first request's row in it.
+  const inFlight: number[] = [];
+  let tokens = 0;
+  await new Promise<void>((resolve) => {
+    engine.submit(request('first', [1, 2, 3], { maxTokens: 400 }), (event) => {
+      tokens += event.tokens.length;
+      inFlight.push(engine.stats().graphLaunches - (tokens - 1));
+      if (tokens === 100) {
+        for (let row = 0; row < 31; row++) {
+          engine.submit(request(`r${row}`, [1, 2, 3], { maxTokens: 400 }), () => undefined);
+        }
+      }
+      if (event.finish !== undefined) resolve();
+    });
+  });
+  await engine.shutdown(0);
+  expect([inFlight[90], inFlight[300]]).toEqual([2, 1]);
 });
 
 describe('when the last request has ended', () => {

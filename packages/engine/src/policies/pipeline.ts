@@ -3,6 +3,7 @@ import type { GenerationEvent } from '../request/request.ts';
 import type { StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
+import type { Traffic } from '../traffic/traffic.ts';
 import type { StepParts } from './policy.ts';
 
 /** When a launch was committed, and what it had held: what a burst's length is adapted by. */
@@ -10,6 +11,17 @@ export interface Committed {
   readonly events: readonly GenerationEvent[];
   readonly plan: StepPlan;
   readonly committedNs: number;
+}
+
+/** A lane for commands and one for drains, each with its thread. Throws DeviceError. */
+export async function ownRoutes(traffic: Traffic): Promise<StepRoutes> {
+  const command = await traffic.openRoute('command');
+  try {
+    return { command, drain: await traffic.openRoute('drain'), mode: 'when-done' };
+  } catch (error) {
+    await traffic.closeRoute(command);
+    throw error;
+  }
 }
 
 /** The launches on their way, oldest first: what every policy's loop is made of. */
