@@ -1,4 +1,4 @@
-import { ownRoutes, Pipeline } from './pipeline.ts';
+import { ONE_STEP, ownRoutes, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -8,7 +8,7 @@ import type { Policy, StepParts } from './policy.ts';
 export async function drainWorker(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   return {
-    stepsPerLaunch: () => 1,
+    stepsPerLaunch: () => ONE_STEP,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];
