@@ -187,6 +187,11 @@ test('the next launch is due before the queued work ends, and at once beside pro
   expect(launches.dueNs({ steps: 1 })).toBe(10e6 - 2e6 - 0.4e6 - 0.1e6 - 0.5e6);
   expect(launches.dueNs({ steps: 1 }, { steps: 2 })).toBe(30e6 - 6e6 - 1e6);
   expect(launches.dueNs({ steps: 1, prompts: 1 })).toBeLessThan(0);
+  // A step that is shorter is believed at once, since a late launch leaves the device idle.
+  launches.take(5e6, { drainNs: 0, hostNs: 100e3, commandNs: 400e3 });
+  expect(launches.dueNs({ steps: 1 })).toBe(5e6 - 1e6 - 1e6);
+  launches.take(20e6, { drainNs: 0, hostNs: 100e3, commandNs: 400e3 });
+  expect(launches.dueNs({ steps: 1 })).toBeLessThan(12e6);
 });
 
 test.each([

@@ -107,6 +107,7 @@ export class BurstControl implements Burst {
   readonly #command: Estimate;
   readonly #latency: Estimate;
   readonly #host = new Estimate(0);
+  #lastStepNs = 0;
   #lastDoneNs = 0;
   #burst: Burst = { steps: 1, launches: 2 };
 
@@ -134,8 +135,11 @@ export class BurstControl implements Burst {
     this.#latency.observe(times.drainedNs - times.doneNs);
     if (times.commandNs > 0) this.#command.observe(times.commandNs);
     if (hostNs !== null) this.#host.observe(hostNs);
-    const stepNs = this.#deviceNs(times) / plan.steps;
-    if (plan.prefill.length === 0) this.#step.observe(Math.max(1, stepNs));
+    const stepNs = Math.max(1, this.#deviceNs(times) / plan.steps);
+    if (plan.prefill.length === 0) {
+      this.#lastStepNs = stepNs;
+      this.#step.observe(stepNs);
+    }
     if (!this.#step.isObserved) return;
     this.#burst = burstOf(this.#limits, this.#step.meanNs, this.#costs());
   }
@@ -147,14 +151,16 @@ export class BurstControl implements Burst {
   dueNs(onTheirWay: readonly StepsInFlight[]): number {
     if (!this.#step.isObserved) return 0;
     const { commandNs, hostNs } = this.#costs();
+    // Too late costs more than too early: of a batch that has shrunk, the last step is believed.
+    const stepNs = Math.min(this.#lastStepNs, this.#step.meanNs);
     let endNs = this.#lastDoneNs;
     let queuedNs = 0;
     for (const { launched, queuedNs: sinceNs } of onTheirWay) {
       const { prefill, steps } = launched.plan;
       // How long a prompt takes is not known.
       if (prefill.length > 0) return 0;
-      endNs = Math.max(endNs, sinceNs) + steps * this.#step.meanNs;
-      queuedNs += steps * this.#step.meanNs;
+      endNs = Math.max(endNs, sinceNs) + steps * stepNs;
+      queuedNs += steps * stepNs;
     }
     return endNs - (commandNs + hostNs + LATE_NS + EARLY_SHARE * queuedNs);
   }
