@@ -50,12 +50,12 @@ class Launches {
   }
 
   /** On their way since the last one was done. */
-  dueNs(...launches: readonly { steps: number; prompts?: number }[]): number {
+  dueNs(...launches: readonly { steps: number; prompts?: number; laterNs?: number }[]): number {
     return (
       this.control.dueNs(
-        launches.map(({ steps, prompts = 0 }, number) => ({
+        launches.map(({ steps, prompts = 0, laterNs = -1e6 }, number) => ({
           launched: { number, plan: planOf(steps, prompts), slots: [], promptLines: [] },
-          queuedNs: 0,
+          queuedNs: this.#doneNs + laterNs,
           commandWaitNs: 0,
           finished: new Promise(() => undefined),
         })),
@@ -187,6 +187,8 @@ test('the next launch is due before the queued work ends, and at once beside pro
   expect(launches.dueNs({ steps: 1 })).toBe(10e6 - 2e6 - 0.4e6 - 0.1e6 - 0.5e6);
   expect(launches.dueNs({ steps: 1 }, { steps: 2 })).toBe(30e6 - 6e6 - 1e6);
   expect(launches.dueNs({ steps: 1, prompts: 1 })).toBeLessThan(0);
+  // One that was queued when the device had been idle for 3 ms ends so much later.
+  expect(launches.dueNs({ steps: 1, laterNs: 3e6 })).toBe(13e6 - 3e6);
   // A step that is shorter is believed at once, since a late launch leaves the device idle.
   launches.take(5e6, { drainNs: 0, hostNs: 100e3, commandNs: 400e3 });
   expect(launches.dueNs({ steps: 1 })).toBe(5e6 - 1e6 - 1e6);
@@ -199,6 +201,11 @@ test.each([
     [5e6, { drainNs: 330e3 }],
     1e9,
     '5 ms and a drain 0.33 ms: its lane is busy for 7 % of a launch of 1, of 70 % at most; 2',
+  ],
+  [
+    [1e6, { commandNs: 1.2e6 }],
+    1e9,
+    'a command 1.2 ms: its lane is busy for 60 % of a launch of 2',
   ],
   [[1e6, { hostNs: 1e6 }], 1e9, 'launching 1 ms: its thread is busy for 50 % of a launch of 2'],
   [[1e6, { drainNs: 5e6 }], 2e6, 'for 250 % of a launch of 2, but tokens may take 2 ms to come'],
