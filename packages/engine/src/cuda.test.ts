@@ -104,7 +104,7 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
   ])('%s gets only kernels that it can run', async (name, traits, hopperUnits) => {
     const folder = join(root, name);
     mkdirSync(folder);
-    const other = compileStubGpu(folder, { ...traits, sharedBytesOfBlock: 232_448 });
+    const other = compileStubGpu(folder, traits);
     process.env.LD_LIBRARY_PATH = folder;
     try {
       const wide = join(folder, 'model');

@@ -87,6 +87,7 @@ export class Engine implements EngineClient {
     this.#open.set(request.id, { sequence, onEvent });
     this.#parts.scheduler.add(sequence);
     this.#shares.arrived(sequence);
+    this.#parts.policy.hurry?.();
     this.#wake?.();
   }
 
@@ -100,12 +101,14 @@ export class Engine implements EngineClient {
   stats(): EngineStats {
     const { scheduler, pool, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
+    const { steps, reason } = policy.stepsPerLaunch();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
       kvUsage: pool.held / pool.pages,
       ...scheduler.counters,
-      stepsPerLaunch: policy.stepsPerLaunch(),
+      stepsPerLaunch: steps,
+      stepsReason: reason,
       launches,
       graphLaunches,
       bridge: this.#parts.traffic.snapshot(),

@@ -33,10 +33,10 @@ test('the better memory, by size', () => {
 test('the policy is the one that auto takes, with its bursts', () => {
   const { answer, because } = answerTo(/step policy/, base);
   expect(answer).toBe(
-    'resident; decode steps to a launch by the time of a step: 8 at 5 ms, 4 at 10 ms, ' +
-      '2 at 20 ms, 1 at 40 ms',
+    'resident; decode steps to a launch by the time of a step: 2 at 300 us, ' +
+      '1 at 1 ms, 1 at 5 ms',
   );
-  expect(because).toContain('K = 4');
+  expect(because).toContain('K = 1');
   const few = change({ contexts: { ...base.contexts, max: 2 } });
   expect(answerTo(/step policy/, few).answer).toBe('drain-first');
 });

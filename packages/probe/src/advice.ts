@@ -28,7 +28,7 @@ export function adviseOn(profile: Profile, runs: readonly MeasuredRun[]): Advice
 
 /** The default of `--inter-token-limit-ms`. */
 const INTER_TOKEN_LIMIT_NS = 50e6;
-const STEPS_NS = [5e6, 10e6, 20e6, 40e6] as const;
+const STEPS_NS = [0.3e6, 1e6, 5e6] as const;
 
 function adviseOnPolicy(profile: Profile): Advice {
   const { policy, burst } = policyOn(profile, INTER_TOKEN_LIMIT_NS);

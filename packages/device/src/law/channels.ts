@@ -4,8 +4,11 @@ import type { Crossing, CrossingSchedule, Law } from '@bridgekeeper/bridge';
 export const MAX_CHANNELS = 64;
 /** Doubles of one channel: h2dFreeAtNs, d2hFreeAtNs, bytesSinceRotation. */
 const CHANNEL_DOUBLES = 3;
-/** Words before them: the lock of all states, then one for each channel's copies. */
-const LOCK_WORDS = 2 + MAX_CHANNELS;
+/**
+ * Words before them: the lock of all states, one for each channel's copies, and one so that doubles
+ * follow at a multiple of their size.
+ */
+const LOCK_WORDS = 1 + MAX_CHANNELS + 1;
 const BYTES = LOCK_WORDS * 4 + MAX_CHANNELS * CHANNEL_DOUBLES * 8;
 /** No wait lasts longer than this without looking whether the device is still alive. */
 const LOOK_AGAIN_MS = 100;
@@ -32,7 +35,7 @@ export class Channels {
   /** As a new context finds its channel. */
   reset(index: number): void {
     const at = index * CHANNEL_DOUBLES;
-    this.#states.fill(0, at, at + CHANNEL_DOUBLES);
+    this.#locked(() => this.#states.fill(0, at, at + CHANNEL_DOUBLES));
   }
 
   /**
@@ -47,8 +50,7 @@ export class Channels {
     streamReadyNs: number,
     hostIsFresh: boolean,
   ): CrossingSchedule {
-    while (Atomics.compareExchange(this.#locks, 0, 0, 1) !== 0);
-    try {
+    return this.#locked(() => {
       const states = this.#states;
       const at = index * CHANNEL_DOUBLES;
       const schedule = law.schedule(crossing, {
@@ -67,6 +69,14 @@ export class Channels {
       states[at + 1] = channel.d2hFreeAtNs;
       states[at + 2] = channel.bytesSinceRotation;
       return schedule;
+    });
+  }
+
+  /** Runs `change` while no other thread reads or writes the states. */
+  #locked<Result>(change: () => Result): Result {
+    while (Atomics.compareExchange(this.#locks, 0, 0, 1) !== 0);
+    try {
+      return change();
     } finally {
       Atomics.store(this.#locks, 0, 0);
     }

@@ -26,15 +26,18 @@ export class ImposedLaw {
   readonly #channels: Channels;
   readonly #channel: number;
   readonly #clock: Pick<Clock, 'nowNs'>;
-  readonly #assertAlive: () => void;
+  readonly #assertAlive: (() => void) | undefined;
 
-  /** `assertAlive` is asked while a thread is blocked: what it throws ends the wait. */
+  /**
+   * `assertAlive` is called now and then while a thread is blocked: what it throws ends the wait.
+   * Without it, only the end of the thread does.
+   */
   constructor(
     law: Law,
     channels: Channels,
     channel: number,
     clock: Pick<Clock, 'nowNs'>,
-    assertAlive: () => void = () => {},
+    assertAlive?: () => void,
   ) {
     this.law = law;
     this.#channels = channels;
@@ -80,15 +83,16 @@ export class ImposedLaw {
     for (;;) {
       const nowNs = this.#clock.nowNs();
       if (nowNs >= wakeNs) return nowNs;
-      this.#assertAlive();
+      this.#assertAlive?.();
+      const mostMs = this.#assertAlive === undefined ? Number.POSITIVE_INFINITY : LOOK_AGAIN_MS;
       const sleepNs = wakeNs - nowNs - SPIN_NS;
-      if (sleepNs > 0) Atomics.wait(SLEEP_CELL, 0, 0, Math.min(sleepNs / 1e6, SLEEP_MAX_MS));
+      if (sleepNs > 0) Atomics.wait(SLEEP_CELL, 0, 0, Math.min(sleepNs / 1e6, mostMs));
     }
   }
 }
 
 /** A sleeping thread may wake this much too late: the rest of a wait is spun. */
 const SPIN_NS = 150_000;
-/** A sleep is no longer than this, so that a device that ends is noticed. */
-const SLEEP_MAX_MS = 100;
+/** No longer is slept without a look at whether the device is still alive. */
+const LOOK_AGAIN_MS = 100;
 const SLEEP_CELL = new Int32Array(new SharedArrayBuffer(4));

@@ -1,4 +1,4 @@
-import { Pipeline } from './pipeline.ts';
+import { ONE_STEP, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -9,7 +9,7 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
   const { launching } = parts.traffic;
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'when-done' });
   return {
-    stepsPerLaunch: () => 1,
+    stepsPerLaunch: () => ONE_STEP,
     async step() {
       await pipeline.launch(1);
       return (await pipeline.commit()).events;

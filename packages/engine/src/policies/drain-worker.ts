@@ -1,4 +1,4 @@
-import { Pipeline } from './pipeline.ts';
+import { ONE_STEP, ownRoutes, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -6,11 +6,9 @@ import type { Policy, StepParts } from './policy.ts';
  * for commands and one for results. What the patches pending in vLLM and SGLang do.
  */
 export async function drainWorker(parts: StepParts): Promise<Policy> {
-  const command = await parts.traffic.openRoute('command');
-  const drain = await parts.traffic.openRoute('drain');
-  const pipeline = new Pipeline(parts, { command, drain, mode: 'when-done' });
+  const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   return {
-    stepsPerLaunch: () => 1,
+    stepsPerLaunch: () => ONE_STEP,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];

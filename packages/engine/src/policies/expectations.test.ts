@@ -1,6 +1,6 @@
 import { type Profile, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type EngineOptions } from '../create.ts';
 import type { Engine } from '../engine.ts';
 import type { EngineStats, GenerationRequest } from '../request/request.ts';
@@ -22,6 +22,8 @@ interface Machine {
   readonly queuedTollNs: number;
   /** Copies block the thread that issues them until they are done; else issuing takes ISSUE_NS. */
   readonly blocks: boolean;
+  /** Only where a step's time should grow with its rows. */
+  readonly flopsPerSecond?: number;
 }
 
 /** Storyteller's step: begin, embed, five operations a layer, head, sample, advance. */
@@ -32,7 +34,7 @@ const PROMPT_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 1 + 2;
 const LAUNCH_NS = 5e3;
 const GRAPH_LAUNCH_NS = 10e3;
 const ISSUE_NS = 2e3;
-const KV_LIMIT_TOKENS = 512;
+const REQUEST_TOKENS_MAX = 512;
 
 /** As fast as a large model's step, behind the bridge of a confidential B300. */
 const CONFIDENTIAL: Machine = { stepNs: 9e6, tollNs: 22e3, queuedTollNs: 308e3, blocks: true };
@@ -44,7 +46,7 @@ const DEAR: Machine = { stepNs: 2.25e6, tollNs: 1.5e6, queuedTollNs: 3e6, blocks
 const kernelNs = ({ stepNs }: Machine) => stepNs / STEP_KERNELS;
 const promptNs = (machine: Machine) => PROMPT_KERNELS * kernelNs(machine);
 
-function profileOf({ stepNs, tollNs, queuedTollNs, blocks }: Machine): Profile {
+function profileOf({ stepNs, tollNs, queuedTollNs, blocks, flopsPerSecond }: Machine): Profile {
   const cost = {
     idleTollNs: tollNs,
     queuedTollNs,
@@ -69,7 +71,7 @@ function profileOf({ stepNs, tollNs, queuedTollNs, blocks }: Machine): Profile {
     roofline: {
       ...base.roofline,
       copyBytesPerSecond: 1e30,
-      bf16FlopsPerSecond: 1e30,
+      bf16FlopsPerSecond: flopsPerSecond ?? 1e30,
       fp8FlopsPerSecond: 1e30,
       kernelNs: stepNs / STEP_KERNELS,
     },
@@ -111,8 +113,8 @@ async function open(policy: PolicyName, machine: Machine, options: Partial<Engin
       dummy: true,
       burst: { tollNs: machine.tollNs + machine.queuedTollNs, interTokenLimitNs: 80e6 },
       // One page holds a whole request: no command is needed once a row decodes.
-      pageTokens: KV_LIMIT_TOKENS,
-      maxModelTokens: KV_LIMIT_TOKENS,
+      pageTokens: REQUEST_TOKENS_MAX,
+      maxModelTokens: REQUEST_TOKENS_MAX,
       ...options,
     }),
   );
@@ -206,13 +208,25 @@ describe.each([1, 7])('%i rows behind a bridge that blocks', (rows) => {
     });
   });
 
-  test('resident drains once for K steps, K by the toll', async () => {
-    // 330 us are 1 % of 33 ms: four steps of 9 ms.
-    const steps = 4;
+  test('resident drains every step while its lane keeps up, at no cost', async () => {
     expect(await read('resident', CONFIDENTIAL, load)).toEqual({
       ttftNs: near(leastTtftNs),
       nsPerToken: near(stepNs),
-      eventGapNs: near(steps * stepNs),
+      eventGapNs: near(stepNs),
+      crossingsPerToken: near(1 / rows),
+      blockedShare: 0,
+      stepsPerLaunch: 1,
+    });
+  });
+
+  test('resident drains once for K steps where its lane would not keep up', async () => {
+    // A drain of 330 us may take 70 % of a launch: two steps of 300 us.
+    const machine = { ...CONFIDENTIAL, stepNs: 0.3e6, tollNs: 0.33e6 };
+    const steps = 2;
+    // After the prompt's token an even number of them.
+    expect(await read('resident', machine, { rows, outputTokens: 201 })).toMatchObject({
+      nsPerToken: near(machine.stepNs),
+      eventGapNs: near(steps * machine.stepNs),
       crossingsPerToken: near(1 / (steps * rows)),
       blockedShare: 0,
       stepsPerLaunch: steps,
@@ -273,14 +287,11 @@ describe('the length of a burst', () => {
   };
 
   test.each([
-    ['one step where the toll is below its share', 40e6, 330e3, 80e6, 1],
-    ['the next power of two', 20e6, 330e3, 80e6, 2],
-    ['more for a faster step', 4.5e6, 330e3, 80e6, 8],
-    ['as many as keep the toll at its share', 4.2e6, 330e3, 80e6, 8],
-    ['twice as many where it would be a little over', 4.05e6, 330e3, 80e6, 16],
-    ['no more than the engine holds', 0.45e6, 330e3, 80e6, 32],
-    ['no longer than tokens may take to come', 4.5e6, 330e3, 20e6, 4],
-    ['a whole burst just within that', 5e6, 330e3, 20e6, 4],
+    ['one step where its lane has time for a drain of each', 5e6, 330e3, 80e6, 1],
+    ['one where it is busy for 69 %', 0.48e6, 330e3, 80e6, 1],
+    ['two where it would be for a little over 70', 0.465e6, 330e3, 80e6, 2],
+    ['more for a faster step', 0.3e6, 1e6, 80e6, 5],
+    ['no longer than tokens may take to come', 1e6, 0.75e6, 1.9e6, 1],
     ['at least one', 40e6, 8e6, 20e6, 1],
   ])('%s', async (_, stepNs, tollNs, limitNs, steps) => {
     expect(await stepsOf(stepNs, tollNs, limitNs)).toBe(steps);
@@ -288,10 +299,11 @@ describe('the length of a burst', () => {
 });
 
 test('a queue that waits for pages does not cut bursts short', async () => {
-  // Four rows' pages for seven requests: the others wait while these decode.
-  const load = { rows: 7, outputTokens: 200, options: { maxRows: 7 } };
-  const found = await read('resident', CONFIDENTIAL, load);
-  expect(found.eventGapNs).toEqual(near(4 * CONFIDENTIAL.stepNs));
+  // Seven pages, one for a request; each that runs keeps another free. So four run, three wait.
+  const load = { rows: 7, outputTokens: 201, options: { maxRows: 7 } };
+  const machine = { ...CONFIDENTIAL, stepNs: 0.3e6, tollNs: 0.33e6 };
+  const found = await read('resident', machine, load);
+  expect(found.eventGapNs).toEqual(near(2 * machine.stepNs));
 });
 
 describe('prompts that arrive', () => {
@@ -313,7 +325,7 @@ describe('prompts that arrive', () => {
     ['drain-first', 1],
     ['overlap', 2],
     ['drain-worker', 2],
-    ['resident', 2 * 4],
+    ['resident', 2],
   ] as const)(
     'under %s wait for the launches that are queued, and not longer',
     async (policy, steps) => {
@@ -336,18 +348,36 @@ describe('prompts that arrive', () => {
       const lateNs = policy === 'overlap' ? stepMostNs + changeNs : 0;
       expect(ttftNs).toBeLessThanOrEqual(steps * stepMostNs + ownNs + lateNs);
       expect(ttftNs).toBeGreaterThan(promptNs(CONFIDENTIAL));
-      // The other request is delayed by the prompt once (overlap spreads it over two steps); one
-      // step and a prompt are less than a burst.
+      // The other request is delayed by the prompt once (overlap spreads it over two steps).
       const gaps = first.atNs.slice(before - 1).map((at, i, all) => at - (all[i - 1] ?? at));
-      const burst = policy === 'resident' ? 4 : 1;
-      const gapMostNs = burst * stepMostNs + ownNs + (policy === 'overlap' ? changeNs : 0);
+      const gapMostNs = stepMostNs + ownNs + (policy === 'overlap' ? changeNs : 0);
       expect(Math.max(...gaps)).toBeLessThanOrEqual(gapMostNs);
       // Lanes of their own take the crossings off the launching thread, commands as well.
       const isOff = policy === 'drain-worker' || policy === 'resident';
       expect(blockedNs(engine.stats()) === startBlockedNs).toBe(isOff);
-      const usualNs = burst * stepMostNs + changeNs;
-      const longGaps = { 'drain-first': 1, overlap: 2, 'drain-worker': 1, resident: 0 }[policy];
+      const usualNs = stepMostNs + changeNs;
+      const longGaps = { 'drain-first': 1, overlap: 2, 'drain-worker': 1, resident: 1 }[policy];
       expect(gaps.filter((gap) => gap > usualNs)).toHaveLength(longGaps);
+    },
+  );
+
+  test.each([0.1, 0.5])(
+    'under resident wait for the step that runs, and for none that need not be queued (%d)',
+    async (part) => {
+      const { stepNs, tollNs } = CONFIDENTIAL;
+      const { engine, clock } = await open('resident', CONFIDENTIAL, { maxRows: 4 });
+      const first = watch(engine, clock, request('long', [1, 2, 3], { maxTokens: 60 }));
+      const startedNs = clock.nowNs();
+      await clock.sleepUntilNs(startedNs + 20.5 * stepNs);
+      // A step's token is there once it is done and drained: the next one runs since its end.
+      const endNs = startedNs + first.atNs.at(-1)! - tollNs;
+      await clock.sleepUntilNs(endNs + (1 + part) * stepNs);
+      const second = watch(engine, clock, request('late', [4, 5, 6], { maxTokens: 20 }));
+      const [ttftNs] = await second.ended;
+      await first.ended;
+      await engine.shutdown(0);
+      // Its command crosses while that step runs; its launch has a step of the other row as well.
+      expect(ttftNs).toEqual(near((1 - part) * stepNs + promptNs(CONFIDENTIAL) + stepNs + tollNs));
     },
   );
 
@@ -376,6 +406,133 @@ describe('prompts that arrive', () => {
     const [early, late] = [ends[3]![0]!, ends[11]![0]!];
     expect((late - early) / 8).toEqual(near(promptNs(machine)));
   });
+});
+
+/**
+ * What a client of `resident` gets behind a bridge, against what it would get from `drain-worker`,
+ * which runs one step ahead as well, on the same machine without a bridge.
+ */
+describe('a bridge that is not felt', () => {
+  interface Felt {
+    readonly elapsedNs: number;
+    readonly ttftNs: readonly number[];
+    readonly gapsNs: readonly number[];
+    readonly stepsPerLaunch: number;
+  }
+  const quantile = (values: readonly number[], q: number) => {
+    const sorted = values.toSorted((a, b) => a - b);
+    return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
+  };
+
+  /** Requests of so many tokens, all at once or one after the other. */
+  const LOADS = {
+    'one stream': { requests: 1, tokens: 400, everySteps: 0 },
+    'a full batch': { requests: 8, tokens: 300, everySteps: 0 },
+    'arrivals at a rate': { requests: 40, tokens: 40, everySteps: 12.37 },
+  } as const;
+
+  async function feel(
+    policy: PolicyName,
+    machine: Machine,
+    { requests, tokens, everySteps }: (typeof LOADS)[keyof typeof LOADS],
+  ): Promise<Felt> {
+    const { engine, clock } = await open(policy, machine, { maxRows: 16, prefixCaching: false });
+    const startNs = clock.nowNs();
+    const ttftNs: number[] = [];
+    const gapsNs: number[] = [];
+    const ended: Promise<void>[] = [];
+    for (let index = 0; index < requests; index++) {
+      const wanted = request(`r${index}`, [1, 2, index], { maxTokens: tokens });
+      const submittedNs = clock.nowNs();
+      let lastNs: number | undefined;
+      ended.push(
+        new Promise((resolve) => {
+          engine.submit(wanted, (event) => {
+            const nowNs = clock.nowNs();
+            if (event.tokens.length > 0) {
+              if (lastNs === undefined) ttftNs.push(nowNs - submittedNs);
+              else gapsNs.push(nowNs - lastNs);
+              lastNs = nowNs;
+            }
+            if (event.finish !== undefined) resolve();
+          });
+        }),
+      );
+      if (everySteps > 0) await clock.sleepUntilNs(submittedNs + everySteps * machine.stepNs);
+    }
+    await Promise.all(ended);
+    const elapsedNs = clock.nowNs() - startNs;
+    const { stepsPerLaunch } = engine.stats();
+    await engine.shutdown(0);
+    return { elapsedNs, ttftNs, gapsNs, stepsPerLaunch };
+  }
+
+  const loads = Object.keys(LOADS) as (keyof typeof LOADS)[];
+  const cells = [0.3, 1, 5, 30].flatMap((stepMs) => loads.map((load) => [load, stepMs] as const));
+  describe.each(cells)('%s, steps of %d ms', (name, stepMs) => {
+    const load = LOADS[name];
+    const stepNs = stepMs * 1e6;
+    let off: Felt;
+    beforeAll(async () => {
+      off = await feel('drain-worker', { stepNs, tollNs: 0, queuedTollNs: 0, blocks: false }, load);
+    });
+
+    test.each([3e3, 30e3, 330e3, 1e6])('a toll of %d ns', async (tollNs) => {
+      const machine = { stepNs, tollNs, queuedTollNs: 0, blocks: true };
+      const on = await feel('resident', machine, load);
+      // A lane makes one drain after the other, and may be busy for 70 % of a launch.
+      const steps = Math.ceil(tollNs / (0.7 * stepNs));
+      if (load.requests === 1) expect(on.stepsPerLaunch).toBe(steps);
+      const launchNs = steps * stepNs;
+      // Results back and the next command up, in launches; and the one that is drained.
+      const queuedNs = (1 + Math.ceil((2 * tollNs) / launchNs)) * launchNs;
+      const factor = tollNs < 1e6 ? 1.1 : 1.5;
+      const isBurst = steps > 1;
+      // Of the whole, what comes at its begin and at its end: the first command and the last drain,
+      // launches of one step until it is known how long a step is, and the last launch's rest.
+      const endsNs = 2 * tollNs + (isBurst ? 2 * tollNs + queuedNs : 0);
+      expect(on.elapsedNs).toBeLessThanOrEqual(off.elapsedNs / 0.99 + endsNs);
+      for (const q of [0.5, 0.99]) {
+        // No command crosses before it is known, and no result before it is there.
+        const mostTtftNs = quantile(off.ttftNs, q) + 2 * tollNs + (isBurst ? queuedNs : 0);
+        expect(quantile(on.ttftNs, q)).toBeLessThanOrEqual(
+          Math.max(factor * quantile(off.ttftNs, q), mostTtftNs * 1.01),
+        );
+        // Bursts come where, and only where, the lane cannot drain every step.
+        const mostGapNs = isBurst ? launchNs + quantile(off.gapsNs, q) + tollNs : 0;
+        expect(quantile(on.gapsNs, q)).toBeLessThanOrEqual(
+          Math.max(factor * quantile(off.gapsNs, q), mostGapNs),
+        );
+      }
+    });
+  });
+});
+
+test('under resident fewer launches run ahead once a step takes longer', async () => {
+  const tollNs = 0.9 * 0.3e6;
+  const base = { stepNs: 0.3e6, tollNs, queuedTollNs: 0, blocks: true };
+  const machine = { ...base, flopsPerSecond: 2.5e11 };
+  const { engine } = await open('resident', machine, {
+    burst: { tollNs, interTokenLimitNs: 1 },
+    maxRows: 32,
+  });
+  // Every launch is one step, and has the first request's row in it.
+  const inFlight: number[] = [];
+  let tokens = 0;
+  await new Promise<void>((resolve) => {
+    engine.submit(request('first', [1, 2, 3], { maxTokens: 400 }), (event) => {
+      tokens += event.tokens.length;
+      inFlight.push(engine.stats().graphLaunches - (tokens - 1));
+      if (tokens === 100) {
+        for (let row = 0; row < 31; row++) {
+          engine.submit(request(`r${row}`, [1, 2, 3], { maxTokens: 400 }), () => undefined);
+        }
+      }
+      if (event.finish !== undefined) resolve();
+    });
+  });
+  await engine.shutdown(0);
+  expect([inFlight[90], inFlight[300]]).toEqual([2, 1]);
 });
 
 describe('when the last request has ended', () => {

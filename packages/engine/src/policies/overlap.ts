@@ -1,4 +1,4 @@
-import { Pipeline } from './pipeline.ts';
+import { ONE_STEP, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -11,7 +11,7 @@ export async function overlap(parts: StepParts): Promise<Policy> {
   const { launching } = parts.traffic;
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'behind' });
   return {
-    stepsPerLaunch: () => 1,
+    stepsPerLaunch: () => ONE_STEP,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];

@@ -1,22 +1,47 @@
 import { invariant } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request/request.ts';
-import type { StepsInFlight } from '../runner/runner.ts';
+import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
+import type { Traffic } from '../traffic/traffic.ts';
 import type { StepParts } from './policy.ts';
 
-/** When a launch was committed, and what it had held: what a burst's length is adapted by. */
+/** A launch that was taken in: what requests get to see, and what a burst is adapted by. */
 export interface Committed {
   readonly events: readonly GenerationEvent[];
   readonly plan: StepPlan;
-  readonly committedNs: number;
+  readonly times: LaunchTimes;
+  /**
+   * For which the launching thread was busy since the launch before was taken in, other than with
+   * launching prompts; null: nothing was on its way then, and it may have had nothing to do.
+   */
+  readonly hostNs: number | null;
 }
+
+/** A lane for commands and one for drains, each with its thread. Throws DeviceError. */
+export async function ownRoutes(traffic: Traffic): Promise<StepRoutes> {
+  const command = await traffic.openRoute('command');
+  try {
+    return { command, drain: await traffic.openRoute('drain'), mode: 'when-done' };
+  } catch (error) {
+    await traffic.closeRoute(command);
+    throw error;
+  }
+}
+
+/** Of the policies that drain every step. */
+export const ONE_STEP = { steps: 1, reason: 'this policy drains every step' } as const;
 
 /** The launches on their way, oldest first: what every policy's loop is made of. */
 export class Pipeline {
   readonly #parts: StepParts;
   readonly #routes: StepRoutes;
   readonly #inFlight: StepsInFlight[] = [];
+  #hurry: (() => void) | undefined;
+  /** Since when the launching thread has had work; null: it has none. */
+  #busySinceNs: number | null = null;
+  /** Of the time since, for which it waited or launched prompts. */
+  #waitedNs = 0;
 
   constructor(parts: StepParts, routes: StepRoutes) {
     this.#parts = parts;
@@ -27,12 +52,47 @@ export class Pipeline {
     return this.#inFlight.length;
   }
 
+  /**
+   * Waits until it is time for the next launch: at `dueNs` of those on their way, or once a request
+   * arrives. False: the oldest launch is to be taken in first.
+   */
+  async due(dueNs: (onTheirWay: readonly StepsInFlight[]) => number): Promise<boolean> {
+    const { scheduler, clock } = this.#parts;
+    const oldest = this.#inFlight[0];
+    if (oldest === undefined || scheduler.hasPrompts) return true;
+    const calledNs = clock.nowNs();
+    const atNs = dueNs(this.#inFlight);
+    if (atNs <= calledNs) return true;
+    const arrived = new Promise<void>((resolve) => {
+      this.#hurry = resolve;
+    });
+    const isDue = await Promise.race([
+      clock.sleepUntilNs(atNs).then(() => true),
+      arrived.then(() => true),
+      // Nothing is left for the device when the last one is done.
+      oldest.finished.then(() => this.#inFlight.length === 1),
+    ]);
+    this.#hurry = undefined;
+    this.#waitedNs += clock.nowNs() - calledNs;
+    return isDue;
+  }
+
+  /** A request has arrived: a launch that waits for its time is made now. */
+  hurry(): void {
+    this.#hurry?.();
+  }
+
   /** Plans and launches up to `steps` steps; false when there is nothing to launch now. */
   async launch(steps: number): Promise<boolean> {
     const { scheduler, runner, clock } = this.#parts;
     const plan = scheduler.plan(clock.nowNs(), steps);
     if (plan.decode.length + plan.prefill.length === 0) return false;
-    this.#inFlight.push(await runner.start(plan, this.#routes));
+    const calledNs = clock.nowNs();
+    const started = await runner.start(plan, this.#routes);
+    // Prompts are launched operation by operation: that says nothing of what a burst takes.
+    const isBurst = plan.prefill.length === 0;
+    this.#waitedNs += isBurst ? started.commandWaitNs : clock.nowNs() - calledNs;
+    this.#inFlight.push(started);
     return true;
   }
 
@@ -41,11 +101,22 @@ export class Pipeline {
     const { scheduler, clock } = this.#parts;
     const oldest = this.#inFlight[0];
     invariant(oldest !== undefined, 'a busy scheduler has work to launch or on its way');
-    const results = await oldest.results;
+    const calledNs = clock.nowNs();
+    const { results, times } = await oldest.finished;
+    const nowNs = clock.nowNs();
+    this.#waitedNs += nowNs - calledNs;
     this.#inFlight.shift();
-    const committedNs = clock.nowNs();
     const { plan } = oldest.launched;
-    return { events: scheduler.commit(plan, results, committedNs), plan, committedNs };
+    const events = scheduler.commit(plan, results, nowNs);
+    return { events, plan, times, hostNs: this.#hostNs(clock.nowNs()) };
+  }
+
+  #hostNs(nowNs: number): number | null {
+    const sinceNs = this.#busySinceNs;
+    const hostNs = sinceNs === null ? null : nowNs - sinceNs - this.#waitedNs;
+    this.#busySinceNs = this.#inFlight.length > 0 ? nowNs : null;
+    this.#waitedNs = 0;
+    return hostNs;
   }
 
   /** Waits for launches whose requests have all ended. */

@@ -21,10 +21,12 @@ export interface StepParts {
 
 /** When a step's crossings are made, and by whom: the only thing in which policies differ. */
 export interface Policy {
-  /** Decode steps that a launch holds now. */
-  stepsPerLaunch(): number;
+  /** Decode steps that a launch holds now, and why. */
+  stepsPerLaunch(): { readonly steps: number; readonly reason: string };
   /** Launches or commits one launch and returns what requests get to see now. */
   step(): Promise<readonly GenerationEvent[]>;
+  /** A request has arrived while a step was made. */
+  hurry?(): void;
   /** Waits for launches on their way when no request is open any more. */
   settle(): Promise<void>;
 }

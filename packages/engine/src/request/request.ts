@@ -146,6 +146,8 @@ export interface EngineStats {
   readonly steps: number;
   /** Decode steps that a launch holds now. */
   readonly stepsPerLaunch: number;
+  /** Why so many. */
+  readonly stepsReason: string;
   readonly launches: number;
   readonly graphLaunches: number;
   readonly bridge: BridgeStats;

@@ -1,4 +1,4 @@
-import { SHARED_TENANT } from '@bridgekeeper/bridge';
+import { type Clock, type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
   type CopyRequest,
   type Device,
@@ -36,6 +36,24 @@ export interface LaunchedSteps {
   readonly promptLines: readonly PromptLine[];
 }
 
+/** When a launch's results came, and what that took of a lane. */
+export interface DrainTimes {
+  /** The device was done with the launch; where copies are issued behind it, they were as well. */
+  readonly doneNs: number;
+  /** All its results were there. */
+  readonly drainedNs: number;
+  /** For which its drains kept their lane busy. */
+  readonly drainNs: number;
+}
+
+/** For which these crossings kept their lane busy. */
+export function laneNs(records: readonly CrossingRecord[]): number {
+  return records.reduce((sum, { startedNs, completedNs }) => sum + completedNs - startedNs, 0);
+}
+
+/** The records of a copy's pieces, once it is made. */
+type Crossed = Promise<CrossingRecord | readonly CrossingRecord[]>;
+
 type Area = 'results' | 'logprobs' | 'promptLogprobs';
 
 /** A place for one launch's results on their way, and a stream with nothing else. */
@@ -49,10 +67,12 @@ interface Slot {
  * Drains what launches produced: one crossing each, unless the ring wraps or logprobs are wanted.
  */
 export class Downlink {
+  readonly #clock: Clock;
   readonly #parts: ForwardParts;
   readonly #slots: readonly Slot[];
 
   constructor(device: Device, parts: ForwardParts) {
+    this.#clock = device.clock;
     this.#parts = parts;
     const { maxRows } = parts.shape;
     const slots = MAX_STEPS + 1;
@@ -72,7 +92,10 @@ export class Downlink {
   }
 
   /** Call it right after the launch. Resolves with what the launch brought. */
-  async drain(launched: LaunchedSteps, routes: StepRoutes): Promise<StepResults> {
+  async drain(
+    launched: LaunchedSteps,
+    routes: StepRoutes,
+  ): Promise<{ readonly results: StepResults; readonly times: DrainTimes }> {
     const slot = this.#slots[launched.number % IN_FLIGHT]!;
     const { stream } = this.#parts;
     if (routes.mode === 'when-done') {
@@ -81,12 +104,16 @@ export class Downlink {
       stream.record(slot.launched);
       slot.stream.wait(slot.launched);
     }
-    await Promise.all(this.#copies(launched, slot, routes));
-    return this.#read(launched, slot);
+    const issuedNs = this.#clock.nowNs();
+    const records = await Promise.all(this.#copies(launched, slot, routes));
+    const drainedNs = this.#clock.nowNs();
+    const doneNs = routes.mode === 'when-done' ? issuedNs : drainedNs;
+    const times = { doneNs, drainedNs, drainNs: laneNs(records.flat()) };
+    return { results: this.#read(launched, slot), times };
   }
 
   /** Issues every copy that the launch's results take. */
-  #copies(launched: LaunchedSteps, slot: Slot, routes: StepRoutes): Promise<unknown>[] {
+  #copies(launched: LaunchedSteps, slot: Slot, routes: StepRoutes): Crossed[] {
     const { slots, promptLines, number } = launched;
     const { maxRows } = this.#parts.shape;
     const lineBytes = LOGPROB_WORDS * 4;
@@ -115,10 +142,10 @@ export class Downlink {
     slots: readonly FilledSlot[],
     slot: Slot,
     routes: StepRoutes,
-  ): Promise<unknown>[] {
+  ): Crossed[] {
     const { ringSlots } = this.#parts.shape;
     const perLine = ring.area === 'results' ? RESULT_WORDS * 4 : LOGPROB_WORDS * 4;
-    const copies: Promise<unknown>[] = [];
+    const copies: Crossed[] = [];
     let first = 0;
     while (first < slots.length) {
       const at = slots[first]!.step % ringSlots;
@@ -139,7 +166,7 @@ export class Downlink {
     hostOffsetBytes: number,
     { hosts, stream }: Slot,
     { drain: route, mode }: StepRoutes,
-  ): Promise<unknown> {
+  ): Crossed {
     const request: CopyRequest = {
       direction: 'd2h',
       device: slice(this.#parts.buffers[area], offsetBytes, bytes),

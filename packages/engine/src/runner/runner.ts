@@ -1,18 +1,42 @@
-import { invariant } from '@bridgekeeper/bridge';
+import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
 import type { StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import { Downlink, type FilledSlot, type LaunchedSteps } from './downlink.ts';
+import {
+  Downlink,
+  type DrainTimes,
+  type FilledSlot,
+  type LaunchedSteps,
+  laneNs,
+} from './downlink.ts';
 import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
 import { Uplink } from './uplink.ts';
 
+/** When what of a launch happened, by the device's clock, and for how long it kept lanes busy. */
+export interface LaunchTimes extends DrainTimes {
+  /** Its command had arrived, and its work was handed to the device from then on. */
+  readonly queuedNs: number;
+  /** For which its command kept a lane busy; 0 where it needed none. */
+  readonly commandNs: number;
+}
+
+/** What a launch brought. */
+export interface FinishedSteps {
+  readonly results: StepResults;
+  readonly times: LaunchTimes;
+}
+
 /** A launch on its way, and what will come of it. */
 export interface StepsInFlight {
   readonly launched: LaunchedSteps;
-  readonly results: Promise<StepResults>;
+  /** Its work was handed to the device from then on. */
+  readonly queuedNs: number;
+  /** For which launching it had to wait for its command. */
+  readonly commandWaitNs: number;
+  readonly finished: Promise<FinishedSteps>;
 }
 
 /**
@@ -120,7 +144,10 @@ export class Runner {
     const number = this.#launches++;
     const lines = promptLines(plan);
     const rows = this.#changedDecodeRows(plan);
+    const { clock } = this.#device;
+    const calledNs = clock.nowNs();
     const command = await this.#uplink.send(number, plan, lines, rows, routes);
+    const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
     if (plan.decode.length > 0) {
@@ -128,23 +155,26 @@ export class Runner {
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
     const launched = { number, plan, slots, promptLines: lines };
-    const results = this.#drain(launched, command?.crossing, routes);
+    const finished = this.#drain(launched, command?.crossing, queuedNs, routes);
     // The policy awaits it later and gets the error; until then it must not count as unhandled.
-    results.catch(() => undefined);
-    return { launched, results };
+    finished.catch(() => undefined);
+    const commandWaitNs = command === undefined ? 0 : queuedNs - calledNs;
+    return { launched, queuedNs, commandWaitNs, finished };
   }
 
   async #drain(
     launched: LaunchedSteps,
-    command: Promise<unknown> | undefined,
+    command: Promise<readonly CrossingRecord[]> | undefined,
+    queuedNs: number,
     routes: StepRoutes,
-  ): Promise<StepResults> {
+  ): Promise<FinishedSteps> {
     try {
-      const [results] = await Promise.all([
+      const [drained, commanded] = await Promise.all([
         this.#downlink.drain(launched, routes),
-        command ?? Promise.resolve(),
+        command ?? [],
       ]);
-      return results;
+      const { results, times } = drained;
+      return { results, times: { ...times, queuedNs, commandNs: laneNs(commanded) } };
     } finally {
       this.#undrained -= 1;
     }

@@ -1,4 +1,4 @@
-import { SHARED_TENANT } from '@bridgekeeper/bridge';
+import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
   CommandWriter,
   type CopyRequest,
@@ -62,7 +62,7 @@ export class Uplink {
     lines: readonly PromptLine[],
     decodeRows: Int32Array | undefined,
     { command: route, mode }: StepRoutes,
-  ): Promise<{ crossing: Promise<unknown> } | undefined> {
+  ): Promise<{ crossing: Promise<readonly CrossingRecord[]> } | undefined> {
     const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
     const { stream, buffers, spec, shape } = this.#parts;
     writeStepCommand(writer, plan, shape, lines, decodeRows);
@@ -76,8 +76,8 @@ export class Uplink {
       purpose: 'command',
       tenant: SHARED_TENANT,
     };
-    const crossing: Promise<unknown> =
-      mode === 'behind' ? route.crossNow(request) : route.cross(request);
+    const crossing =
+      mode === 'behind' ? route.crossNow(request).then((record) => [record]) : route.cross(request);
     // The launch's results await it too; until then a failure must not count as unhandled.
     crossing.catch(() => undefined);
     if (mode === 'behind') {

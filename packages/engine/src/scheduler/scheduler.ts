@@ -69,6 +69,11 @@ export class Scheduler {
     return this.#running.length;
   }
 
+  /** Whether a prompt waits or is being computed. */
+  get hasPrompts(): boolean {
+    return this.#waiting.length > 0 || this.#running.some(({ phase }) => phase === 'prefill');
+  }
+
   get busy(): boolean {
     return this.#waiting.length > 0 || this.#running.length > 0;
   }
@@ -137,10 +142,11 @@ export class Scheduler {
     const missing = (tokens: number) =>
       candidates.reduce((sum, sequence) => sum + this.#missingPages(sequence, tokens), 0);
     // A launch longer than its longest row would only delay what comes after it.
-    const isLonger = (sequence: Sequence, most: number) =>
-      lastPosition(sequence) - sequence.computed >= most;
-    let steps = wanted;
-    while (steps > 1 && !candidates.some((sequence) => isLonger(sequence, steps))) steps /= 2;
+    const longest = candidates.reduce(
+      (most, sequence) => Math.max(most, lastPosition(sequence) - sequence.computed),
+      1,
+    );
+    let steps = Math.min(wanted, longest);
     const needed = missing(steps);
     if (needed === 0) return { decode: candidates, steps, preempted: false };
     if (needed > this.#pool.available) steps = 1;

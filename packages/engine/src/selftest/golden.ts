@@ -103,8 +103,8 @@ async function promptLogits(
     const plan = scheduler.plan(0);
     const { launching } = traffic;
     const routes = { command: launching, drain: launching, mode: 'when-done' } as const;
-    const { launched, results: coming } = await runner.start(plan, routes);
-    const results = await coming;
+    const { launched, finished } = await runner.start(plan, routes);
+    const { results } = await finished;
     const count = launched.promptLines.length;
     const from = slice(parts.buffers.logits, 0, count * lineBytes);
     const { buffer } = await traffic.download(from, parts.stream, 'probe');

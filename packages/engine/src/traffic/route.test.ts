@@ -8,13 +8,14 @@ import {
 import {
   type CopyRequest,
   type Device,
+  hash32,
   type Lane,
   openCpuDevice,
   openModelDevice,
   slice,
   VirtualClock,
 } from '@bridgekeeper/device';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { Route } from './route.ts';
 import { Traffic } from './traffic.ts';
 
@@ -118,6 +119,63 @@ describe('a route', () => {
     expect(new Set(pair.flat().map(({ lane }) => lane)).size).toBe(2);
   });
 
+  test('spreads crossings that come together, also after a load that ended unevenly', async () => {
+    const route = await traffic.bulkRoute(2);
+    const wave = (count: number, seed: number) =>
+      Array.from({ length: count }, (_, i) =>
+        route.cross(request('weights', 64 * (1 + ((hash32(seed, count, i) >>> 0) % 5000)))),
+      );
+    for (let seed = 0; seed < 30; seed++) {
+      await Promise.all(wave(3 + (seed % 7), seed));
+      const pair = await Promise.all(wave(2, seed));
+      expect(new Set(pair.flat().map(({ lane }) => lane)).size).toBe(2);
+    }
+  });
+
+  test('gives no lane more copies at once than its turns', async () => {
+    const { inlineLane } = device;
+    const most = new Map<string, number>();
+    const counting = (id: string): Lane => {
+      let underWay = 0;
+      return {
+        id,
+        kind: 'worker',
+        close: () => Promise.resolve(),
+        copy: async (wanted) => {
+          underWay += 1;
+          most.set(id, Math.max(most.get(id) ?? 0, underWay));
+          const record = await inlineLane.copy(wanted);
+          underWay -= 1;
+          return record;
+        },
+      };
+    };
+    const options = { turnsPerLane: 2, pieceBytes: () => MIB, onRecord: () => undefined };
+    const route = new Route(['a', 'b', 'c'].map(counting), options);
+    await Promise.all(
+      Array.from({ length: 40 }, (_, i) =>
+        route.cross(request('weights', 1 + ((hash32(i, 0, 0) >>> 0) % (4 * MIB)))),
+      ),
+    );
+    expect([...most.values()]).toEqual([2, 2, 2]);
+  });
+
+  test('says that a copy was made when it is its record that is refused', async () => {
+    const refuse = () => {
+      throw new Error('no such lane');
+    };
+    const options = { turnsPerLane: 1, pieceBytes: () => MIB, onRecord: refuse };
+    const route = new Route([device.inlineLane], options);
+    for (const way of ['cross', 'crossNow'] as const) {
+      await expect(route[way](request('tokens', 64))).rejects.toMatchObject({
+        name: 'InvariantError',
+        message: expect.stringContaining('was made'),
+        cause: { message: 'no such lane' },
+      });
+    }
+    route.close();
+  });
+
   test('a crossing that fails is not made further, and fails alone', async () => {
     const route = await traffic.openRoute('kv');
     const large = request('kv-restore', 512 * MIB);
@@ -202,6 +260,9 @@ describe('a route', () => {
     const crossing = route.cross(request('tokens', 64));
     await expect(traffic.closeRoute(route)).rejects.toThrow('are done');
     await crossing;
+    const now = route.crossNow(request('tokens', 64));
+    await expect(traffic.closeRoute(route)).rejects.toThrow('are done');
+    await now;
     await traffic.closeRoute(route);
     expect(() => route.cross(request('tokens', 64))).toThrow('closed route');
   });
@@ -222,6 +283,18 @@ describe('traffic', () => {
     expect([sum('h2d'), sum('d2h')]).toEqual([h2dBytes, d2hBytes]);
     expect(totals.reduce((all, { crossings }) => all + crossings, 0)).toBe(copies);
     expect(lanes.map(({ kind }) => kind)).toEqual(['inline', 'worker']);
+  });
+
+  test('uploads on one stream, and nothing for nothing', async () => {
+    const streams = vi.spyOn(device, 'createStream');
+    const hosts = vi.spyOn(device, 'allocateHost');
+    const to = slice(device.allocate(64, 'to'));
+    await traffic.upload(new Uint8Array(0), to);
+    expect([streams, hosts].map(({ mock }) => mock.calls.length)).toEqual([0, 0]);
+    await traffic.upload(new Uint8Array(64), to);
+    await traffic.upload(new Uint8Array(32), to);
+    expect(streams).toHaveBeenCalledTimes(1);
+    expect(crossed.map(({ bytes }) => bytes)).toEqual([64, 32]);
   });
 
   test('opens lanes ahead, for weights first and for steps then', async () => {

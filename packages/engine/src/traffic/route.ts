@@ -2,20 +2,21 @@ import {
   type Crossing,
   type CrossingRecord,
   createScheduler,
+  InvariantError,
   invariant,
   isUrgent,
   type SchedulerAction,
   type SchedulerState,
   step,
 } from '@bridgekeeper/bridge';
-import { type CopyRequest, type HostBuffer, type Lane, slice } from '@bridgekeeper/device';
+import { type CopyRequest, type Lane, slice } from '@bridgekeeper/device';
 
 export interface RouteOptions {
   /** Crossings that each lane is given at once, so that its next one is there when one ends. */
   readonly turnsPerLane: number;
   /** The largest piece of such a crossing that may keep a lane. */
   readonly pieceBytes: (crossing: Crossing) => number;
-  /** Told of every copy that was made. */
+  /** Takes in every copy that was made; what it throws breaks an invariant. */
   readonly onRecord: (record: CrossingRecord) => void;
 }
 
@@ -40,8 +41,11 @@ export class Route {
   readonly lanes: readonly Lane[];
   readonly #options: RouteOptions;
   readonly #state: SchedulerState;
-  readonly #turns = new Map<string, Lane>();
+  /** Copies under way on each lane, the lane that was chosen last at the end. */
+  readonly #underWay: Map<Lane, number>;
   readonly #submitted = new Map<string, Submitted>();
+  /** Copies that passed the queue and are under way. */
+  #passing = 0;
   #nextId = 0;
   #isClosed = false;
 
@@ -50,13 +54,9 @@ export class Route {
     this.lanes = lanes;
     this.#options = options;
     this.#state = createScheduler({ chunkBytes: options.pieceBytes, streakMax: STREAK_MAX });
-    // Lane by lane within a turn: two crossings that come together go to two lanes.
-    for (let turn = 0; turn < options.turnsPerLane; turn++) {
-      for (const lane of lanes) {
-        const id = `${lane.id}/${turn}`;
-        this.#turns.set(id, lane);
-        step(this.#state, { kind: 'lane-opened', lane: id });
-      }
+    this.#underWay = new Map(lanes.map((lane) => [lane, 0]));
+    for (let turn = 0; turn < lanes.length * options.turnsPerLane; turn++) {
+      step(this.#state, { kind: 'lane-opened', lane: String(turn) });
     }
   }
 
@@ -77,20 +77,27 @@ export class Route {
 
   /**
    * Issues the copy before this returns, whatever the lane has to do, so that work launched next is
-   * ordered behind it on the device. Passes nothing that would go first: only the most urgent class
-   * may, and probes, which have the bridge to themselves. The route has one lane.
+   * ordered behind it on the device. It passes what waits on this route, earlier crossings of its
+   * own class as well; so only the most urgent class may, and probes, which have the bridge to
+   * themselves. The route has one lane.
    */
   async crossNow(request: CopyRequest): Promise<CrossingRecord> {
     this.#assertOpen();
     const { purpose } = request;
     invariant(isUrgent(purpose) || purpose === 'probe', `${purpose} may not pass other crossings`);
     invariant(this.lanes.length === 1, 'copies that are issued at once have one lane');
-    return this.#copy(this.lanes[0]!, request);
+    this.#passing += 1;
+    try {
+      return await this.#copy(this.lanes[0]!, request);
+    } finally {
+      this.#passing -= 1;
+    }
   }
 
   /** No crossing is under way; no other may follow. */
   close(): void {
-    invariant(this.#submitted.size === 0, 'a route is closed when its crossings are done');
+    const underWay = this.#submitted.size + this.#passing;
+    invariant(underWay === 0, 'a route is closed when its crossings are done');
     this.#isClosed = true;
   }
 
@@ -112,7 +119,7 @@ export class Route {
     if (submitted.failure === undefined) {
       try {
         const piece = pieceOf(submitted.request, offsetBytes, bytes);
-        submitted.records.push(await this.#copy(this.#turns.get(turn)!, piece));
+        submitted.records.push(await this.#copy(this.#leastBusy(), piece));
       } catch (error) {
         submitted.failure ??= { error };
       }
@@ -127,19 +134,42 @@ export class Route {
     else reject(failure.error);
   }
 
+  /**
+   * A turn of the scheduler is any lane's. It goes to one with the fewest copies under way, and of
+   * several to that which waited longest: crossings that come together spread over the lanes, and
+   * no lane gets more than its turns.
+   */
+  #leastBusy(): Lane {
+    const [first, ...others] = this.#underWay;
+    const [lane, copies] = others.reduce((best, each) => (each[1] < best[1] ? each : best), first!);
+    this.#underWay.delete(lane);
+    this.#underWay.set(lane, copies);
+    return lane;
+  }
+
   /** The one call of a lane. */
   async #copy(lane: Lane, request: CopyRequest): Promise<CrossingRecord> {
-    const record = await lane.copy(request);
-    this.#options.onRecord(record);
+    const busy = (change: number) => this.#underWay.set(lane, this.#underWay.get(lane)! + change);
+    busy(1);
+    let record: CrossingRecord;
+    try {
+      record = await lane.copy(request);
+    } finally {
+      busy(-1);
+    }
+    try {
+      this.#options.onRecord(record);
+    } catch (cause) {
+      // The bytes are where they should be: this is no failure of the copy.
+      throw new InvariantError(`a copy of lane ${lane.id} was made and not taken in`, { cause });
+    }
     return record;
   }
 }
 
 function crossingOf({ direction, purpose, tenant, device, host }: CopyRequest): Crossing {
-  return { direction, purpose, tenant, bytes: device.bytes, memory: memoryOf(host) };
+  return { direction, purpose, tenant, bytes: device.bytes, memory: host.memory };
 }
-
-const memoryOf = ({ memory }: HostBuffer) => memory;
 
 function pieceOf(request: CopyRequest, offsetBytes: number, bytes: number): CopyRequest {
   const { device, hostOffsetBytes } = request;

@@ -59,6 +59,8 @@ export class Traffic {
   readonly #onCrossing: TrafficOptions['onCrossing'];
   /** Over the pool's lanes, while there is one. */
   #bulk: Route | null = null;
+  /** What uploads from this thread's heap are queued on, once there was one. */
+  #uploads: Stream | null = null;
 
   constructor({ device, profile, onCrossing }: TrafficOptions) {
     this.#device = device;
@@ -109,10 +111,10 @@ export class Traffic {
     await Promise.all(route.lanes.map((lane) => lane.close()));
   }
 
-  /** Closes the lanes that were reserved and not taken over. */
-  async closeReserved(): Promise<void> {
+  /** Closes the lanes that were reserved and not taken over. What this returns never rejects. */
+  closeReserved(): Promise<void> {
     this.#endBulk();
-    await this.#pool.close();
+    return this.#pool.close();
   }
 
   /** For threads that copy up what they read; null under an imposed law: lanes make all copies. */
@@ -127,8 +129,10 @@ export class Traffic {
    * thread's route. `to` is at least as long. Throws DeviceError.
    */
   async upload(bytes: Uint8Array, to: Slice, purpose: Purpose = 'weights'): Promise<void> {
+    if (bytes.length === 0) return;
     const device = this.#device;
-    const stream = device.createStream('upload');
+    this.#uploads ??= device.createStream('upload');
+    const stream = this.#uploads;
     const stagingBytes = Math.min(STAGING_BYTES, bytes.length);
     const host = device.allocateHost(stagingBytes, 'pinned', 'upload staging');
     try {

@@ -134,6 +134,7 @@ export class SyntheticEngine implements EngineClient {
       preemptions: 0,
       ...this.#counters,
       stepsPerLaunch: 1,
+      stepsReason: 'this engine has no device',
       launches: this.#counters.steps,
       graphLaunches: 0,
       bridge: {

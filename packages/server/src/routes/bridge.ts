@@ -22,7 +22,8 @@ export function bridgeEndpoint(ctx: ServerContext): Endpoint {
 }
 
 function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
-  const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch } = ctx.engine.stats();
+  const stats = ctx.engine.stats();
+  const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch, stepsReason } = stats;
   const stepTotals = bridge.totals.filter(({ purpose }) => purpose !== 'weights');
   const perToken = (field: 'crossings' | 'bytes') =>
     stepTotals.reduce((sum, total) => sum + total[field], 0) / Math.max(1, generatedTokens);
@@ -36,6 +37,7 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
     launches,
     graph_launches: graphLaunches,
     steps_per_launch: stepsPerLaunch,
+    steps_per_launch_reason: stepsReason,
     per_generated_token: {
       crossings: perToken('crossings'),
       bytes: perToken('bytes'),

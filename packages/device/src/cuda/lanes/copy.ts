@@ -57,7 +57,10 @@ export class CopyCounters {
   }
 }
 
-/** Issues a copy on a stream. The only place where bytes are told to cross. */
+/**
+ * Issues a copy on a stream, for every lane. Threads that copy up by themselves issue theirs in
+ * `upload-engine.ts`; no other copy crosses.
+ */
 export function issueCopy(
   driver: Driver,
   counters: CopyCounters,

@@ -119,7 +119,8 @@ export class WorkerLane implements Lane {
   #failAll(code: 'launch-failed' | 'closed', cause?: unknown): void {
     this.#isOpen = false;
     const reason = cause === undefined ? 'has ended' : `failed: ${String(cause)}`;
-    for (const { reject } of this.#pending.values()) {
+    for (const { ready, reject } of this.#pending.values()) {
+      if (ready !== null) this.#core.completions.giveBack(ready);
       reject(new DeviceError(code, `the thread of lane ${this.id} ${reason}`, { cause }));
     }
     // The streams must not be blocked by copies that no thread makes.

@@ -7,8 +7,19 @@ import {
   openNativeLibrary,
 } from '@bridgekeeper/native/testing';
 
-/** What a stub GPU counted. In the order of its `stubRead`. */
-const FACTS = ['launches', 'compiledByCaller', 'compiledElsewhere', 'mostCompiledAtOnce'] as const;
+/**
+ * What a stub GPU counted, and the last number that was written to let streams go. In the order of
+ * its `stubRead`.
+ */
+const FACTS = [
+  'launches',
+  'compiledByCaller',
+  'compiledElsewhere',
+  'mostCompiledAtOnce',
+  'events',
+  'released',
+] as const;
+const DRIVER_FACTS: readonly StubFact[] = ['launches', 'events', 'released'];
 export type StubFact = (typeof FACTS)[number];
 
 /**
@@ -32,6 +43,8 @@ export interface StubTraits {
   readonly minor: number;
   readonly multiprocessors: number;
   readonly sharedBytesOfBlock: number;
+  /** Every stream says that it has work to do. */
+  readonly isBusy: boolean;
 }
 
 const HOPPER: StubTraits = {
@@ -39,11 +52,12 @@ const HOPPER: StubTraits = {
   minor: 0,
   multiprocessors: 132,
   sharedBytesOfBlock: 232_448,
+  isBusy: false,
 };
 
 const GIVES_HANDLE = [
   ...(['cuDevicePrimaryCtxRetain', 'cuCtxCreate_v2', 'cuStreamCreateWithPriority'] as const),
-  ...(['cuEventCreate', 'cuModuleLoadData'] as const),
+  'cuModuleLoadData',
 ];
 
 const DRIVER_BODIES: Readonly<Record<string, string>> = {
@@ -63,6 +77,8 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuModuleGetFunction: '(u64* f, u64 m, const char* n) { *f = ++handles; return 0; }',
   cuStreamEndCapture: '(u64 s, u64* g) { *g = ++handles; return 0; }',
   cuGraphInstantiateWithFlags: '(u64* e, u64 g, u64 f) { *e = ++handles; return 0; }',
+  cuEventCreate: '(u64* p) { *p = ++handles; __sync_add_and_fetch(&events, 1); return 0; }',
+  cuStreamWriteValue32_v2: '(u64 s, u64 p, unsigned v, int f) { released = v; return 0; }',
   cuLaunchKernelEx: '() { __sync_add_and_fetch(&launches, 1); return 0; }',
   ...Object.fromEntries(
     GIVES_HANDLE.map((name) => [name, '(u64* p) { *p = ++handles; return 0; }']),
@@ -81,18 +97,21 @@ function attributeBody({ major, minor, multiprocessors, sharedBytesOfBlock }: St
 }
 
 function driverSource(traits: StubTraits): string {
+  const query = `() { return ${traits.isBusy ? CUDA.ERROR_NOT_READY : CUDA.SUCCESS}; }`;
   const bodies: typeof DRIVER_BODIES = {
     ...DRIVER_BODIES,
     cuDeviceGetAttribute: attributeBody(traits),
+    cuStreamQuery: query,
   };
   const functions = Object.keys(DRIVER_SIGNATURES).map(
     (name) => `int ${name}${bodies[name] ?? '() { return 0; }'}`,
   );
   return [
     '#include <stdlib.h>\n#include <string.h>',
-    'typedef unsigned long long u64; static u64 handles; static int launches;',
+    'typedef unsigned long long u64; static u64 handles; static int launches, events, released;',
     ...functions,
-    'int stubRead(int fact, int* out) { *out = launches; return 0; }',
+    'int stubRead(int fact, int* out)',
+    '{ *out = fact == 0 ? launches : fact == 4 ? events : released; return 0; }',
   ].join('\n');
 }
 
@@ -140,9 +159,9 @@ function cublasLtSource(): string {
     .join('\n');
 }
 
-/** Compiles the stubs into `folder`. */
-export function compileStubGpu(folder: string, traits = HOPPER): StubGpu {
-  const driverPath = compileLibrary(folder, 'cuda', driverSource(traits));
+/** Compiles the stubs into `folder`; what `traits` leaves out is as on a Hopper GPU. */
+export function compileStubGpu(folder: string, traits: Partial<StubTraits> = {}): StubGpu {
+  const driverPath = compileLibrary(folder, 'cuda', driverSource({ ...HOPPER, ...traits }));
   const nvrtcPath = compileLibrary(folder, 'nvrtc', NVRTC_SOURCE, '.so.13');
   compileLibrary(folder, 'cublasLt', cublasLtSource(), '.so.13');
   const [driver, nvrtc] = [driverPath, nvrtcPath].map((path) =>
@@ -156,7 +175,7 @@ export function compileStubGpu(folder: string, traits = HOPPER): StubGpu {
     read: (fact) => {
       const cell = new OutCell();
       const index = FACTS.indexOf(fact);
-      (index === 0 ? driver : nvrtc)!.stubRead(index, cell.bytes);
+      (DRIVER_FACTS.includes(fact) ? driver : nvrtc)!.stubRead(index, cell.bytes);
       return cell.i32;
     },
     compiledUnits: () => {

@@ -172,9 +172,10 @@ function choosePolicy(
   }
   const steps = burstSteps(burst, EXAMPLE_STEP_NS);
   const reason =
-    `a drain on ${bridge.name} pays ${burst.tollNs / 1e3} us and may take 1 % of its launch, ` +
-    `in bursts of at most ${burst.interTokenLimitNs / 1e6} ms: at ${EXAMPLE_STEP_NS / 1e6} ms a ` +
-    `step that is K = ${steps}, and K follows the step that is measured`;
+    `a drain on ${bridge.name} pays ${burst.tollNs / 1e3} us, on a lane beside the steps: K is ` +
+    'the least with which that lane keeps up, in bursts of at most ' +
+    `${burst.interTokenLimitNs / 1e6} ms; at ${EXAMPLE_STEP_NS / 1e6} ms a step K = ${steps}, ` +
+    'and it follows what is measured';
   return { value: 'resident', reason };
 }
 

@@ -71,6 +71,7 @@ export const BridgeDocument = z
     launches: z.int(),
     graph_launches: z.int(),
     steps_per_launch: z.int(),
+    steps_per_launch_reason: z.string(),
     per_generated_token: z.object({
       crossings: z.number(),
       bytes: z.number(),
