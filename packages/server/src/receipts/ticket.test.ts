@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readSignedReceipt } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { expect, test } from 'vitest';
+import { HandClock } from '../testing/hand-clock.ts';
 import { Receipts } from './receipts.ts';
 import { ReceiptTicket } from './ticket.ts';
 
@@ -9,7 +10,9 @@ test('a ticket becomes a receipt of every part sent, and of all that crossed', a
   const receipts = await Receipts.open({
     path: null,
     retention: { countMax: 10, secondsMax: 1000 },
-    nowSeconds: 0,
+    clock: new HandClock(),
+    waitSeconds: 0,
+    onWait: () => {},
     onTrouble: () => {},
   });
   const { model, modelDigest, policy, law, requestSha256, tokens } = makeReceiptFacts(1);
