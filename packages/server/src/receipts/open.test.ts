@@ -7,7 +7,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { UsageError } from '../settings/resolve.ts';
 import { HandClock } from '../testing/hand-clock.ts';
-import { defaultReceiptsFile, openReceipts } from './open.ts';
+import { defaultReceiptsFile, openReceipts, retentionOf } from './open.ts';
 import type { Receipts } from './receipts.ts';
 
 let folder: string;
@@ -79,16 +79,15 @@ test('receipts are kept for days of running, up to the number set', async () => 
   expect(await kept()).toEqual([false, false, false]);
 });
 
-test.each([
-  ['memory', 10_000],
-  ['a file', 10_001],
-])('of 10,001 in %s, %i are kept where so many may be', async (where, count) => {
-  const receipts = (await open(where === 'memory' ? where : join(folder, 'r'), {
-    receiptsMax: 1e9,
-  }))!;
-  for (let n = 1; n <= 10_001; n++) receipts.issue(makeReceiptFacts(n), 'a');
-  expect((await receipts.head()).sequence).toBe(10_001);
-  expect((await receipts.links(1, 10)).first).toBe(10_002 - count);
+test('in memory no more than 10,000 are kept, however many may be', () => {
+  const settings = { receiptsMax: 1e9, receiptsDays: 3 };
+  const seconds = { secondsMax: 3 * 86_400 };
+  const inMemory = (receiptsMax: number) =>
+    retentionOf({ ...settings, receiptsMax }, { isInMemory: true });
+  expect(inMemory(1e9)).toEqual({ countMax: 10_000, ...seconds });
+  expect(inMemory(10_001)).toEqual({ countMax: 10_000, ...seconds });
+  expect(inMemory(9_999)).toEqual({ countMax: 9_999, ...seconds });
+  expect(retentionOf(settings, { isInMemory: false })).toEqual({ countMax: 1e9, ...seconds });
 });
 
 test('a file in use is waited for as long as its server may take to shut down', async () => {

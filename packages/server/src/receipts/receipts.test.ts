@@ -259,14 +259,6 @@ describe('an answer is promised a receipt', () => {
     expect(receipts.counts).toEqual({ issued: 600, written: 600, lost: 0, withheld: 0 });
   });
 
-  it('by default while 16,384 or fewer wait', async () => {
-    const receipts = await start({ path: null });
-    for (let n = 1; n <= 16_383; n++) receipts.issue(makeReceiptFacts(n), 'a');
-    expect(receipts.promise()).toBe(true);
-    receipts.issue(makeReceiptFacts(16_384), 'a');
-    expect(receipts.promise()).toBe(false);
-  });
-
   it('unless its file is gone, and again once it is back', async () => {
     const receipts = await start();
     expect(receipts.promise()).toBe(true);
