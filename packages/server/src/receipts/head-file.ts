@@ -3,8 +3,8 @@ import { dirname } from 'node:path';
 import { readSignedHead, type SignedHead } from '@bridgekeeper/attest';
 
 /**
- * The chain's signed end, in a file apart from the receipts: where only those were cut or exchanged,
- * it shows.
+ * The chain's signed end, in a file apart from the receipts: where only those were cut or
+ * exchanged, it shows.
  */
 export class HeadFile {
   readonly path: string;

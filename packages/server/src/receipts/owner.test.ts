@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { HOST_CLOCK } from '../host-clock.ts';
 import { HandClock } from '../testing/hand-clock.ts';
 import { fileAt, isSameFile, type OwnedFile, own } from './owner.ts';
 
@@ -110,10 +111,7 @@ describe('a file', () => {
     await expect(take()).rejects.toMatchObject(IN_USE);
     await end(child);
     // The one inside is killed with its parent, and closes its files a moment later.
-    await own(file, { clock: REAL, waitSeconds: 30, onWait: () => {} }).then(({ release }) =>
-      release(),
-    );
-    await take();
+    owned.push(await own(file, { clock: HOST_CLOCK, waitSeconds: 60, onWait: () => {} }));
     await expect(ownElsewhere(file, unshare)).rejects.toThrow('it ended');
   });
 
@@ -165,11 +163,6 @@ describe('a file', () => {
     expect(existsSync(join(folder, '\\0'))).toBe(false);
   });
 });
-
-const REAL = {
-  nowNs: () => Math.round(performance.now() * 1e6),
-  sleepUntilNs: () => new Promise<void>((resolve) => setImmediate(resolve)),
-};
 
 test('a file is the same by its place, not by its name', () => {
   const other = join(folder, 'other');

@@ -75,7 +75,7 @@ describe('the end of a file of receipts', () => {
     heads.write(await sealHead({ sequence: 0, hash: null }, signer));
     await check();
     await write(2);
-    await write(600, nowhere);
+    await write(300, nowhere);
     await check();
   });
 
