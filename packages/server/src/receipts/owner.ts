@@ -8,7 +8,7 @@ import {
   statSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { lockFile } from '@bridgekeeper/native';
+import { lockFile, NativeError } from '@bridgekeeper/native';
 import type { ServerClock } from '../host-clock.ts';
 import { ReceiptsError } from './errors.ts';
 
@@ -87,6 +87,7 @@ function translated<T>(path: string, action: () => T): T {
     return action();
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    throw new ReceiptsError('bad-file', `cannot open ${path}: ${code ?? message}`, { cause });
+    const why = cause instanceof NativeError ? message : (code ?? message);
+    throw new ReceiptsError('bad-file', `cannot open ${path}: ${why}`, { cause });
   }
 }
