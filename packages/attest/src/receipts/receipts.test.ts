@@ -94,6 +94,7 @@ describe('a receipt', () => {
     ]);
     expect(claims.map(({ kind }) => kind)).toEqual(RECEIPT_CLAIMS);
     for (const { kind } of claims) expect(CLAIM_KINDS).toContain(kind);
+    expect(CLAIM_KINDS).toContain('receipt.chain');
     expect(claims.map(({ why }) => why)).toEqual(claims.map(() => undefined));
     expect(claims.slice(1).map(({ statement: words }) => words)).toEqual([
       'the receipt is for this request',
@@ -137,6 +138,18 @@ describe('a receipt', () => {
       'receipt.request verified',
       'receipt.response verified',
     ]);
+  });
+
+  it('gives claims that have no field without a value', async () => {
+    const { requestSha256 } = receipts[0]!.receipt;
+    const fieldsOf = async (requestSha256: string, keyIsProven: boolean) => {
+      const context = { key: signer.key, keyIsProven, requestSha256 };
+      const claims = await appraiseReceipt(receipts[0]!, context);
+      return claims.map((claim) => ['value', 'code', 'why'].filter((name) => name in claim));
+    };
+    expect(await fieldsOf(requestSha256, true)).toEqual([[], ['value']]);
+    expect(await fieldsOf(requestSha256, false)).toEqual([['why'], ['value', 'why']]);
+    expect(await fieldsOf('e'.repeat(64), false)).toEqual([['why'], ['value', 'code']]);
   });
 
   it('is refused for what its client did not send, get or ask for', async () => {
