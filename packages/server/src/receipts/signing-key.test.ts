@@ -8,6 +8,8 @@ import { ephemeralSigner, signerFromFile } from './signing-key.ts';
 const folder = mkdtempSync(join(tmpdir(), 'signing-key-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+const badKeyFields = (message: string) => ({ code: 'bad-key', message });
+const badKey = (message: string) => expect.objectContaining(badKeyFields(message));
 const MAKE = { mayMake: true };
 const MESSAGE = new TextEncoder().encode('the sea');
 
@@ -33,7 +35,9 @@ test.each([0o640, 0o620, 0o610, 0o604, 0o602, 0o601])('a key of mode %o is refus
   const path = join(folder, `key-${mode}`);
   const { key } = signerFromFile(path, MAKE);
   chmodSync(path, mode);
-  expect(() => signerFromFile(path, MAKE)).toThrow(`${path} can be read by others`);
+  expect(() => signerFromFile(path, MAKE)).toThrow(
+    badKey(`${path} can be read by others: chmod 600 it`),
+  );
   chmodSync(path, 0o600);
   expect(signerFromFile(path, MAKE).key).toBe(key);
 });
@@ -43,7 +47,7 @@ test('a file that is no Ed25519 key is refused, and left as it was', () => {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
   writeFileSync(path, pem, { mode: 0o600 });
-  expect(() => signerFromFile(path, MAKE)).toThrow(`${path} holds a ec key, not Ed25519`);
+  expect(() => signerFromFile(path, MAKE)).toThrow(badKey(`${path} holds a ec key, not Ed25519`));
   writeFileSync(path, 'no key');
   expect(() => signerFromFile(path, MAKE)).toThrow(`cannot use ${path}: `);
   expect(readFileSync(path, 'utf8')).toBe('no key');
@@ -51,7 +55,12 @@ test('a file that is no Ed25519 key is refused, and left as it was', () => {
 
 test('a file that cannot be written is refused with why', () => {
   const path = join(folder, 'none', 'key');
-  expect(() => signerFromFile(path, MAKE)).toThrow(`cannot use ${path}: ENOENT`);
+  expect(() => signerFromFile(path, MAKE)).toThrow(
+    expect.objectContaining({
+      ...badKeyFields(`cannot use ${path}: ENOENT`),
+      cause: expect.objectContaining({ code: 'ENOENT' }),
+    }),
+  );
 });
 
 test('a key that is missing is not made where receipts were signed with it', () => {
