@@ -119,3 +119,10 @@ test('a file that was moved away is told also where nothing waits', async () => 
   };
   expect(await book.write()).toEqual({ written: 0, trouble: 'it was moved' });
 });
+
+test('in memory there is no head to be signed', async () => {
+  const retention = { countMax: 10, secondsMax: 10 };
+  const book = new ReceiptBook({ store, signer: ephemeralSigner(), retention, heads: null });
+  add(book, 1);
+  expect(await book.write()).toEqual({ written: 1, trouble: null });
+});
