@@ -11,7 +11,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   'attest/node': ['native'], // the rest runs in browsers
   device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
-  server: ['bridge', 'device', 'engine', 'attest', 'report'],
+  server: ['bridge', 'native', 'device', 'engine', 'attest', 'report'],
   probe: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
   bench: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],

@@ -18,6 +18,7 @@ export {
   readReceiptLinks,
   verifyReceiptChain,
 } from './receipts/chain.ts';
+export { readSignedHead, type SignedHead, sealHead, verifyHead } from './receipts/head.ts';
 export { readSignedReceipt, type SignedReceipt } from './receipts/receipt.ts';
 export {
   type ReceiptFacts,

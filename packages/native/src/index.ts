@@ -1,6 +1,7 @@
 export { CublasLt, LT } from './cublaslt.ts';
 export { CUDA, DRIVER_LIBRARY, Driver } from './driver.ts';
 export { NativeError } from './errors.ts';
+export { lockFile } from './file-lock.ts';
 export {
   CUBLASLT_LIBRARY,
   findLibrary,

@@ -8,8 +8,10 @@ import {
   linkHash,
   type ReceiptLinks,
   readReceiptLinks,
+  receiptDigest,
   verifyReceiptChain,
 } from './chain.ts';
+import { readSignedHead, sealHead, verifyHead } from './head.ts';
 import { type Receipt, readSignedReceipt, type SignedReceipt } from './receipt.ts';
 import { type ReceiptSigner, sealReceipt } from './seal.ts';
 import { appraiseReceipt, RECEIPT_CLAIMS, verifyReceipt } from './verify.ts';
@@ -92,6 +94,7 @@ describe('a receipt', () => {
     ]);
     expect(claims.map(({ kind }) => kind)).toEqual(RECEIPT_CLAIMS);
     for (const { kind } of claims) expect(CLAIM_KINDS).toContain(kind);
+    expect(CLAIM_KINDS).toContain('receipt.chain');
     expect(claims.map(({ why }) => why)).toEqual(claims.map(() => undefined));
     expect(claims.slice(1).map(({ statement: words }) => words)).toEqual([
       'the receipt is for this request',
@@ -135,6 +138,18 @@ describe('a receipt', () => {
       'receipt.request verified',
       'receipt.response verified',
     ]);
+  });
+
+  it('gives claims that have no field without a value', async () => {
+    const { requestSha256 } = receipts[0]!.receipt;
+    const fieldsOf = async (requestSha256: string, keyIsProven: boolean) => {
+      const context = { key: signer.key, keyIsProven, requestSha256 };
+      const claims = await appraiseReceipt(receipts[0]!, context);
+      return claims.map((claim) => ['value', 'code', 'why'].filter((name) => name in claim));
+    };
+    expect(await fieldsOf(requestSha256, true)).toEqual([[], ['value']]);
+    expect(await fieldsOf(requestSha256, false)).toEqual([['why'], ['value', 'why']]);
+    expect(await fieldsOf('e'.repeat(64), false)).toEqual([['why'], ['value', 'code']]);
   });
 
   it('is refused for what its client did not send, get or ask for', async () => {
@@ -231,6 +246,35 @@ describe('a chain', () => {
     });
   });
 
+  it('refuses a receipt that hangs on another link than the one before it', async () => {
+    // Every digest is the receipt's own, every signature holds, every number follows the last: only
+    // what the second receipt calls its previous one is not the first.
+    const first = await sealReceipt(makeReceiptFacts(1), { sequence: 0, hash: null }, signer);
+    const torn = { sequence: 1, hash: 'd'.repeat(64) };
+    const second = await sealReceipt(makeReceiptFacts(2), torn, signer);
+    const piece = { previous: null, first: 1, digests: [first.digest, second.digest] };
+    const held = [first.signed, second.signed];
+    for (const { digest, signed } of [first, second]) {
+      expect(await receiptDigest(signed.receipt)).toBe(digest);
+      await verifyReceipt(signed, signer.key);
+    }
+    expect(await verifyReceiptChain(piece, held.slice(0, 1), signer.key)).not.toBeNull();
+    await expect(verifyReceiptChain(piece, held, signer.key)).rejects.toMatchObject({
+      code: 'receipt-broken',
+      message: 'receipt 2 (rcpt_00000002) is not the one that the chain has there',
+    });
+    // The first of a piece is held to what the piece says of the one before, in both directions.
+    const alone = { previous: first.head.hash, first: 2, digests: [second.digest] };
+    await expect(verifyReceiptChain(alone, held.slice(1), signer.key)).rejects.toMatchObject({
+      code: 'receipt-broken',
+    });
+    const begun = await sealReceipt(makeReceiptFacts(1), { sequence: 0, hash: torn.hash }, signer);
+    const beginning = { previous: null, first: 1, digests: [begun.digest] };
+    await expect(verifyReceiptChain(beginning, [begun.signed], signer.key)).rejects.toMatchObject({
+      code: 'receipt-broken',
+    });
+  });
+
   it('refuses a receipt in it that its key did not sign', async () => {
     const unsigned = { ...receipts[1]!, signature: receipts[0]!.signature };
     const held = [receipts[0]!, unsigned];
@@ -280,6 +324,89 @@ describe('a chain', () => {
     const once = await linkHash(1, null, digest);
     expect(await linkHash(2, null, digest)).not.toBe(once);
     expect(await linkHash(1, once, digest)).not.toBe(once);
+  });
+});
+
+describe('a signed head', () => {
+  const EMPTY: ChainHead = { sequence: 0, hash: null };
+
+  it('says where the chain ended, after a journey as JSON', async () => {
+    for (const end of [head, EMPTY]) {
+      const signed = await sealHead(end, signer);
+      expect(signed.head).toEqual({
+        type: 'bridgekeeper.receipt-head.v1',
+        ...end,
+        key: signer.key,
+      });
+      const read = readSignedHead(JSON.stringify(signed));
+      expect(read).toEqual(signed);
+      const known = await verifyHead(read, signer.key);
+      expect(known).toEqual(end);
+      expect(await verifyReceiptChain(links, receipts, signer.key, known)).toBe(head.hash);
+    }
+  });
+
+  it('shows a chain whose end was cut off and written anew', async () => {
+    const known = await verifyHead(await sealHead(head, signer), signer.key);
+    const five = { ...links, digests: links.digests.slice(0, 5) };
+    const end = { sequence: 5, hash: await verifyReceiptChain(five, [], signer.key) };
+    const another = await sealReceipt(makeReceiptFacts(9), end, signer);
+    const anew = { ...links, digests: [...five.digests, another.digest] };
+    await expect(verifyReceiptChain(anew, [], signer.key, known)).rejects.toMatchObject({
+      code: 'receipt-broken',
+      message: 'the chain that ended at receipt 6 before was another one',
+    });
+  });
+
+  it('is refused where it was changed, or is of another key', async () => {
+    const signed = await sealHead(head, signer);
+    const other = await makeReceiptSigner();
+    const changed = (change: object) => ({ ...signed, head: { ...signed.head, ...change } });
+    for (const wrong of [changed({ sequence: 5 }), changed({ hash: 'a'.repeat(64) })]) {
+      await expect(verifyHead(wrong, signer.key)).rejects.toMatchObject({
+        code: 'signature-invalid',
+        message: `the signature of the head at receipt ${wrong.head.sequence} does not hold`,
+      });
+    }
+    await expect(verifyHead(signed, other.key)).rejects.toMatchObject({
+      code: 'receipt-broken',
+      message: `the head at receipt 6 names another key than ${other.key}`,
+    });
+    const stolen = verifyHead(changed({ key: other.key }), other.key);
+    await expect(stolen).rejects.toMatchObject({ code: 'signature-invalid' });
+  });
+
+  it('is refused where its link does not fit its number, although its key signed it', async () => {
+    for (const end of [
+      { sequence: 0, hash: 'a'.repeat(64) },
+      { sequence: 1, hash: null },
+    ]) {
+      await expect(verifyHead(await sealHead(end, signer), signer.key)).rejects.toMatchObject({
+        code: 'receipt-broken',
+        message: `the head at receipt ${end.sequence} has a link that does not fit its number`,
+      });
+    }
+  });
+
+  it.each<[string, object, object]>([
+    ['another type', { type: 'bridgekeeper.receipt.v1' }, {}],
+    ['a number below none', { sequence: -1 }, {}],
+    ['a short link', { hash: 'ab' }, {}],
+    ['a short key', { key: 'ab' }, {}],
+    ['another field in it', { more: 1 }, {}],
+    ['another field beside it', {}, { more: 1 }],
+    ['a short signature', {}, { signature: 'ab' }],
+  ])('is not read with %s', async (_, inside, beside) => {
+    const signed = await sealHead(head, signer);
+    const changed = { ...signed, ...beside, head: { ...signed.head, ...inside } };
+    expect(() => readSignedHead(JSON.stringify(changed))).toThrow(AttestError);
+  });
+
+  it('is not read where it is too large or no JSON, and none of it is quoted', async () => {
+    const text = JSON.stringify(await sealHead(head, signer));
+    expect(readSignedHead(text.padEnd(4096)).head.sequence).toBe(6);
+    expect(() => readSignedHead(text.padEnd(4097))).toThrow('the head has 4097 characters');
+    expect(() => readSignedHead('secret', 'x.head')).toThrow(/^x.head is not JSON$/);
   });
 });
 

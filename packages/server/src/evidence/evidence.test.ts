@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -20,6 +20,7 @@ import {
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { makeCertificate } from '../testing/certificate.ts';
 import { startTestServer, type TestServer } from '../testing/test-server.ts';
+import { until } from '../testing/until.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-evidence-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -129,6 +130,36 @@ describe('receipts', () => {
     expect((await get(server, '/metrics')).text).toContain(
       'bridgekeeper:receipts_total{outcome="lost"',
     );
+  });
+
+  it('are promised while they can be kept, and the answer says where', async () => {
+    const inMemory = await start();
+    const reply = await inMemory.post('/v1/completions', PROMPT);
+    expect(reply.headers.get('x-receipt-kept')).toBe('memory');
+    const file = join(scratch, 'promised/receipts.sqlite');
+    const server = await start({}, { receipts: file });
+    const promisedTo = async (body: object) => {
+      const { headers } = await server.post('/v1/completions', body);
+      const [id, kept] = ['x-receipt-id', 'x-receipt-kept'].map((name) => headers.get(name));
+      expect(kept).toBe(id === null ? null : 'disk');
+      return id;
+    };
+    const first = await promisedTo(PROMPT);
+    renameSync(file, `${file}.away`);
+    for (const body of [PROMPT, { ...PROMPT, stream: true }]) {
+      await until('none is promised', async () => (await promisedTo(body)) === null);
+    }
+    renameSync(`${file}.away`, file);
+    await until('receipts are promised again', async () => (await promisedTo(PROMPT)) !== null);
+    expect((await get(server, `/v1/receipts/${first}`)).status).toBe(200);
+    const { is_durable, since_start: counts } = JSON.parse(
+      (await get(server, '/v1/receipts/key')).text,
+    );
+    expect(is_durable).toBe(true);
+    expect(counts.withheld).toBeGreaterThanOrEqual(2);
+    expect(counts).toMatchObject({ lost: 0 });
+    const metrics = (await get(server, '/metrics')).text;
+    expect(metrics).toMatch(/bridgekeeper:receipts_total\{outcome="withheld".*\} [1-9]/);
   });
 
   it('can be left out', async () => {

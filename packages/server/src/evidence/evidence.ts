@@ -27,8 +27,6 @@ export interface EvidenceParts {
   readonly version: VersionInfo;
 }
 
-const SECONDS_OF_AN_HOUR = 3600;
-
 /** Gathers what reports will say; asks the machine nothing yet. Throws UsageError. */
 export async function openEvidence(
   settings: Settings,
@@ -49,9 +47,7 @@ export async function openEvidence(
     version,
     unixSeconds: () => clock.unixSeconds(),
   });
-  const stopPruning = clock.every(SECONDS_OF_AN_HOUR, () => receipts?.prune(clock.unixSeconds()));
   const close = async () => {
-    stopPruning();
     await Promise.all([machine.close(), receipts?.close()]);
   };
   return { attestation, modelDigest: identity.sha256, close };

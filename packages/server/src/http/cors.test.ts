@@ -3,7 +3,7 @@ import { CorsPolicy } from './cors.ts';
 
 const HEADERS = {
   'Access-Control-Allow-Origin': 'https://a.example',
-  'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id',
+  'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept',
   Vary: 'Origin',
 };
 const PREFLIGHT = {

@@ -1,7 +1,7 @@
 import type { ReceiptCounts } from '../receipts/receipts.ts';
 import { Reading } from './reading.ts';
 
-/** What became of the receipts that answers were promised. */
+/** What became of the receipts that answers were promised, and how many were promised none. */
 export function receiptMetrics(
   counts: () => ReceiptCounts,
   labels: Readonly<Record<string, string>>,
@@ -9,12 +9,13 @@ export function receiptMetrics(
   return new Reading(
     'bridgekeeper:receipts_total',
     'counter',
-    'Receipts by what became of them: written, or lost.',
+    'Receipts by what became of them: written, lost, or withheld.',
     () => {
-      const { written, lost } = counts();
+      const { written, lost, withheld } = counts();
       return [
         { labels: { outcome: 'written', ...labels }, value: written },
         { labels: { outcome: 'lost', ...labels }, value: lost },
+        { labels: { outcome: 'withheld', ...labels }, value: withheld },
       ];
     },
   );

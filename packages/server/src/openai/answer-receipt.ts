@@ -8,14 +8,18 @@ export interface AnswerReceipt extends StreamRecorder {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Opens the receipt of an answer to a body that came; null: the server gives none. */
+/**
+ * Opens the receipt of an answer to a body that came; null: the server gives none, or cannot keep
+ * one now. The headers say where it will be kept: what is only in memory ends with the server.
+ */
 export function openReceipt(
   c: AppContext,
   ctx: ServerContext,
   generation: Generation,
   { received, model }: { readonly received: Uint8Array; readonly model: string },
 ): AnswerReceipt | null {
-  if (ctx.receipts === null) return null;
+  if (!ctx.receipts?.promise()) return null;
+  const kept = ctx.receipts.path === null ? 'memory' : 'disk';
   const ticket = new ReceiptTicket(ctx.receipts, {
     tenant: c.get('tenant'),
     requestSha256: requestDigest(received),
@@ -25,7 +29,7 @@ export function openReceipt(
     law: ctx.law.value,
   });
   return {
-    headers: { 'X-Receipt-Id': ticket.id },
+    headers: { 'X-Receipt-Id': ticket.id, 'X-Receipt-Kept': kept },
     sent: (text) => ticket.sent(text),
     ended: (outcome) => {
       // What crossed for it is known when the engine is done with it, also where no client waits.

@@ -2,8 +2,10 @@ import {
   type ChainHead,
   type ReceiptFacts,
   type ReceiptSigner,
+  sealHead,
   sealReceipt,
 } from '@bridgekeeper/attest';
+import type { HeadFile } from './head-file.ts';
 import type { ReceiptRow, ReceiptStore, Retention } from './store.ts';
 
 /** An answer that was sent and has no receipt yet. */
@@ -16,6 +18,8 @@ export interface BookParts {
   readonly store: ReceiptStore;
   readonly signer: ReceiptSigner;
   readonly retention: Retention;
+  /** Where the chain's signed end is kept; null: with a store in memory. */
+  readonly heads: Pick<HeadFile, 'write'> | null;
 }
 
 const BATCH_MAX = 256;
@@ -23,7 +27,7 @@ const BATCH_MAX = 256;
 /** What a write came to. */
 export interface Written {
   readonly written: number;
-  /** Why the rest still waits; null: nothing does. */
+  /** Why the rest still waits, or would; null: all is well. */
   readonly trouble: string | null;
 }
 
@@ -34,6 +38,8 @@ export interface Written {
 export class ReceiptBook {
   readonly #parts: BookParts;
   #head: ChainHead;
+  /** The one whose signed form is written. */
+  #signedHead: ChainHead | null = null;
   #waiting: Draft[] = [];
 
   constructor(parts: BookParts) {
@@ -50,26 +56,49 @@ export class ReceiptBook {
     this.#waiting.push(draft);
   }
 
-  /** Seals and writes what waits, many at once. Never throws. */
+  /** Seals and writes what waits, many at once, and looks whether it could. Never throws. */
   async write(): Promise<Written> {
     const { store, retention } = this.#parts;
     let written = 0;
-    let trouble: string | null = null;
-    while (this.#waiting.length > 0 && trouble === null) {
-      const batch = this.#waiting.slice(0, BATCH_MAX);
-      const rows = await this.#seal(batch);
-      const last = rows.at(-1)!.sealed;
-      try {
+    try {
+      store.check();
+      await this.#writeHead();
+      while (this.#waiting.length > 0) {
+        const batch = this.#waiting.slice(0, BATCH_MAX);
+        const rows = await this.#seal(batch);
         store.append(rows);
-        this.#head = last.head;
+        this.#head = rows.at(-1)!.sealed.head;
         this.#waiting = this.#waiting.slice(batch.length);
         written += batch.length;
-        store.prune(retention, last.signed.receipt.createdAt);
-      } catch (error) {
-        trouble = (error as Error).message;
+        // Before the next batch: the head is never further behind than this one.
+        await this.#writeHead();
+        store.prune(retention);
       }
+      return { written, trouble: null };
+    } catch (error) {
+      return { written, trouble: (error as Error).message };
     }
-    return { written, trouble };
+  }
+
+  /** Counts that many seconds of running, and deletes what has become too old. Never throws. */
+  async age(seconds: number): Promise<Written> {
+    const { store, retention } = this.#parts;
+    const result = await this.write();
+    if (result.trouble !== null) return result;
+    try {
+      store.age(seconds);
+      store.prune(retention);
+      return result;
+    } catch (error) {
+      return { ...result, trouble: (error as Error).message };
+    }
+  }
+
+  async #writeHead(): Promise<void> {
+    if (this.#signedHead === this.#head) return;
+    const head = this.#head;
+    this.#parts.heads?.write(await sealHead(head, this.#parts.signer));
+    this.#signedHead = head;
   }
 
   async #seal(batch: readonly Draft[]): Promise<ReceiptRow[]> {

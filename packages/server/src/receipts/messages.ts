@@ -6,9 +6,15 @@ import type { Retention, StoredLinks } from './store.ts';
 /** What the receipts' thread is started with: plain data. */
 export interface ReceiptsThreadData {
   /** null: in memory, with a key that ends with the process. */
-  readonly path: string | null;
+  readonly file: ReceiptsPaths | null;
   readonly retention: Retention;
-  readonly nowSeconds: number;
+}
+
+export interface ReceiptsPaths {
+  /** The file itself, without links. */
+  readonly path: string;
+  /** As it was named: an earlier version kept the key beside this name. */
+  readonly givenPath: string;
 }
 
 /** What can be asked for, by the type of its answer. */
@@ -29,7 +35,9 @@ export interface Answers {
 export type ToBook =
   | { readonly kind: 'issue'; readonly draft: Draft }
   | { readonly kind: 'ask'; readonly ask: number; readonly question: Question }
-  | { readonly kind: 'prune'; readonly nowSeconds: number }
+  /** Writes what waits, and looks whether it could. */
+  | { readonly kind: 'write' }
+  | { readonly kind: 'age'; readonly seconds: number }
   | { readonly kind: 'close' };
 
 export type FromBook =

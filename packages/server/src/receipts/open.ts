@@ -6,6 +6,7 @@ import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { ReceiptsError } from './errors.ts';
 import { Receipts } from './receipts.ts';
+import type { Retention } from './store.ts';
 
 /** Where receipts are kept unless a setting says otherwise. */
 export function defaultReceiptsFile(
@@ -25,25 +26,38 @@ export interface OpenReceipts {
 const SECONDS_OF_A_DAY = 86_400;
 /** Some 15 MB of them. */
 const COUNT_IN_MEMORY_MAX = 10_000;
+/** A predecessor that was told to stop is gone after its `shutdown-timeout`, or soon after this. */
+const WAIT_SECONDS_MAX = 60;
+
+/** How many are kept, and how long. */
+export function retentionOf(
+  { receiptsMax, receiptsDays }: Pick<Settings, 'receiptsMax' | 'receiptsDays'>,
+  { isInMemory }: { readonly isInMemory: boolean },
+): Retention {
+  return {
+    countMax: isInMemory ? Math.min(receiptsMax, COUNT_IN_MEMORY_MAX) : receiptsMax,
+    secondsMax: receiptsDays * SECONDS_OF_A_DAY,
+  };
+}
 
 /**
- * Opens the receipts that the settings ask for; null: none. `auto` makes do with memory where its
- * file cannot be had, and says so. Throws UsageError for a file that was asked for.
+ * Opens the receipts that the settings ask for; null: none. Waits for a file that another process
+ * has as long as that may take to shut down. `auto` makes do with memory where its file cannot be
+ * had, and says so. Throws UsageError for a file that was asked for.
  */
 export async function openReceipts(
-  settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays'>,
+  settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays' | 'shutdownTimeout'>,
   { defaultFile, log, clock }: OpenReceipts,
 ): Promise<Receipts | null> {
-  const { receipts: wish, receiptsMax, receiptsDays } = settings;
+  const { receipts: wish, shutdownTimeout } = settings;
   if (wish === 'off') return null;
   const open = (path: string | null) =>
     Receipts.open({
       path,
-      retention: {
-        countMax: path === null ? Math.min(receiptsMax, COUNT_IN_MEMORY_MAX) : receiptsMax,
-        secondsMax: receiptsDays * SECONDS_OF_A_DAY,
-      },
-      nowSeconds: clock.unixSeconds(),
+      retention: retentionOf(settings, { isInMemory: path === null }),
+      clock,
+      waitSeconds: Math.min(shutdownTimeout, WAIT_SECONDS_MAX),
+      onWait: (message) => log.warn(`receipts: ${message}`),
       onTrouble: (message) => log.error(message),
     });
   const file = wish === 'auto' ? defaultFile : wish;

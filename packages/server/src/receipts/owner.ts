@@ -1,59 +1,93 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { lockFile, NativeError } from '@bridgekeeper/native';
+import type { ServerClock } from '../host-clock.ts';
 import { ReceiptsError } from './errors.ts';
 
+/** A file that no other process may own until it is given back, or this process ends. */
+export interface OwnedFile {
+  /** Its own name, without links: what SQLite keeps beside a file is beside this one. */
+  readonly path: string;
+  release(): void;
+}
+
+export interface OwnOptions {
+  readonly clock: Pick<ServerClock, 'nowNs' | 'sleepUntilNs'>;
+  /** How long to wait for another process to give the file back. */
+  readonly waitSeconds: number;
+  /** Told once, when the wait begins. */
+  readonly onWait: (message: string) => void;
+}
+
+const RETRY_NS = 0.2e9;
+
 /**
- * Makes this process the one that writes to `path`, by a file beside it: two processes would fork
- * the chain. What a dead process left is taken over. Returns what gives it back. Throws
- * ReceiptsError 'in-use' or 'bad-file'.
+ * Makes this process the one that writes to `path`, by the system's lock on the file itself: two
+ * processes would fork the chain. A process that dies leaves nothing to be taken over. Makes the
+ * file, empty, and its folder where they are missing. Throws ReceiptsError 'in-use' or 'bad-file'.
  */
-export function own(path: string): () => void {
-  const mark = `${path}.owner`;
-  for (;;) {
-    try {
-      writeFileSync(mark, identityOf(process.pid) ?? `${process.pid}`, { flag: 'wx', mode: 0o600 });
-      return () => rmSync(mark, { force: true });
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code !== 'EEXIST') {
-        throw new ReceiptsError('bad-file', `cannot write ${mark} (${code})`, { cause });
-      }
-    }
-    const pid = livingOwner(mark);
-    if (pid === undefined) rmSync(mark, { force: true });
-    else throw new ReceiptsError('in-use', `${path} is in use by process ${pid}`);
+export async function own(
+  path: string,
+  { clock, waitSeconds, onWait }: OwnOptions,
+): Promise<OwnedFile> {
+  const startNs = clock.nowNs();
+  const endNs = startNs + waitSeconds * 1e9;
+  for (let nowNs = startNs; ; nowNs = clock.nowNs()) {
+    const owned = translated(path, () => tryToOwn(path));
+    if (owned !== null) return owned;
+    const message = `${path} is in use by another process`;
+    if (nowNs >= endNs) throw new ReceiptsError('in-use', message);
+    if (nowNs === startNs) onWait(`${message}: waiting up to ${waitSeconds} s for it`);
+    await clock.sleepUntilNs(Math.min(endNs, nowNs + RETRY_NS));
   }
 }
 
-/** The process that the mark names, if it is the same one and still runs. */
-function livingOwner(mark: string): number | undefined {
-  const written = read(mark);
-  const pid = Number.parseInt(written ?? '', 10);
-  if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
-  const identity = identityOf(pid);
-  if (identity !== undefined) return identity === written ? pid : undefined;
+/** null: somebody else has it. */
+function tryToOwn(path: string): OwnedFile | null {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  let isOwned = false;
   try {
-    process.kill(pid, 0);
-    return pid;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM' ? pid : undefined;
+    const real = realpathSync(path);
+    // A file that was moved away before it was locked is no longer the one of that name.
+    isOwned = lockFile(fd) && isSameFile(fstatSync(fd, BIG), statSync(real, BIG));
+    return isOwned ? { path: real, release: () => closeSync(fd) } : null;
+  } finally {
+    if (!isOwned) closeSync(fd);
   }
 }
 
-/** Numbers of processes come again: with their start and that of the machine they are unique. */
-function identityOf(pid: number): string | undefined {
-  const boot = read('/proc/sys/kernel/random/boot_id');
-  const status = read(`/proc/${pid}/stat`);
-  if (boot === undefined || status === undefined) return undefined;
-  // The name, in brackets, may hold anything; behind it are the state and, 20th, the start. A dead
-  // process that its parent has not noticed yet is still listed, as a zombie.
-  const fields = status.slice(status.lastIndexOf(')') + 2).split(' ');
-  return `${pid} ${fields[0] === 'Z' ? 'dead' : fields[19]} ${boot.trim()}`;
+const BIG = { bigint: true } as const;
+
+/** Where a file is, whatever it is called. */
+interface FileIdentity {
+  readonly dev: bigint;
+  readonly ino: bigint;
 }
 
-function read(path: string): string | undefined {
+/** The file that is there now; undefined: none. */
+export function fileAt(path: string): FileIdentity | undefined {
+  return statSync(path, { bigint: true, throwIfNoEntry: false });
+}
+
+export function isSameFile(one: FileIdentity, other: FileIdentity | undefined): boolean {
+  return one.dev === other?.dev && one.ino === other.ino;
+}
+
+function translated<T>(path: string, action: () => T): T {
   try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+    return action();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = cause instanceof NativeError ? message : (code ?? message);
+    throw new ReceiptsError('bad-file', `cannot open ${path}: ${why}`, { cause });
   }
 }

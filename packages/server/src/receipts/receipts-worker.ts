@@ -1,13 +1,20 @@
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { ReceiptSigner } from '@bridgekeeper/attest';
-import { ReceiptBook } from './book.ts';
+import { type ReceiptSigner, sealHead } from '@bridgekeeper/attest';
+import { ReceiptBook, type Written } from './book.ts';
 import { ReceiptsError } from './errors.ts';
-import type { Answers, FromBook, Question, ReceiptsThreadData, ToBook } from './messages.ts';
-import { own } from './owner.ts';
+import { HeadFile } from './head-file.ts';
+import type {
+  Answers,
+  FromBook,
+  Question,
+  ReceiptsPaths,
+  ReceiptsThreadData,
+  ToBook,
+} from './messages.ts';
 import { ephemeralSigner, signerFromFile } from './signing-key.ts';
 import { ReceiptStore } from './store.ts';
+import { checkTail } from './tail.ts';
 
 const port = parentPort!;
 const post = (message: FromBook) => port.postMessage(message);
@@ -15,37 +22,34 @@ const post = (message: FromBook) => port.postMessage(message);
 interface Opened {
   readonly store: ReceiptStore;
   readonly signer: ReceiptSigner;
-  readonly close: () => void;
+  readonly heads: HeadFile | null;
 }
 
-function open({ path }: ReceiptsThreadData): Opened {
-  if (path === null) {
-    const store = new ReceiptStore(null);
-    return { store, signer: ephemeralSigner(), close: () => store.close() };
+async function open({ file }: ReceiptsThreadData): Promise<Opened> {
+  if (file === null) {
+    return { store: new ReceiptStore(null), signer: ephemeralSigner(), heads: null };
   }
-  makeFolder(dirname(path));
-  const giveBack = own(path);
+  const store = new ReceiptStore(file.path);
   try {
-    const signer = signerFromFile(`${path}.key`);
-    const store = new ReceiptStore(path);
-    const close = () => {
-      store.close();
-      giveBack();
-    };
-    return { store, signer, close };
-  } catch (error) {
-    giveBack();
-    throw error;
-  }
-}
-
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const isNew = store.head().sequence === 0;
+    const signer = signerFromFile(keyFileOf(file), { mayMake: isNew });
+    const heads = new HeadFile(`${file.path}.head`);
+    await checkTail(store, heads, signer.key);
+    // First of all: a file of this version without a head is refused.
+    heads.write(await sealHead(store.head(), signer));
+    store.upgrade();
+    return { store, signer, heads };
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new ReceiptsError('bad-file', `cannot make ${folder} (${code})`, { cause });
+    store.close();
+    if (cause instanceof ReceiptsError) throw cause;
+    const { message } = cause as Error;
+    throw new ReceiptsError('bad-file', `cannot use ${file.path}: ${message}`, { cause });
   }
+}
+
+function keyFileOf({ path, givenPath }: ReceiptsPaths): string {
+  const [beside, given] = [`${path}.key`, `${givenPath}.key`];
+  return !existsSync(beside) && existsSync(given) ? given : beside;
 }
 
 function answerTo(question: Question, { store, signer }: Opened, book: ReceiptBook) {
@@ -62,26 +66,28 @@ function answerTo(question: Question, { store, signer }: Opened, book: ReceiptBo
 }
 
 /** Messages are handled one after the other; drafts that come meanwhile are written together. */
-function serve(opened: Opened, data: ReceiptsThreadData): void {
+function serve(opened: Opened, { retention }: ReceiptsThreadData): void {
   const { store, signer } = opened;
-  const { retention } = data;
-  const book = new ReceiptBook({ store, signer, retention });
-  store.prune(retention, data.nowSeconds);
+  const book = new ReceiptBook({ ...opened, retention });
   let tail = Promise.resolve();
   let isWriting = false;
   const then = (action: () => Promise<void>) => {
     tail = tail.then(action);
   };
-  const write = async () => {
-    isWriting = false;
-    post({ kind: 'wrote', result: await book.write() });
+  const tell = (result: Written) => post({ kind: 'wrote', result });
+  const write = () => {
+    if (isWriting) return;
+    isWriting = true;
+    then(async () => {
+      isWriting = false;
+      tell(await book.write());
+    });
   };
   const handle = (message: ToBook) => {
     switch (message.kind) {
       case 'issue':
         book.add(message.draft);
-        if (!isWriting) then(write);
-        isWriting = true;
+        write();
         break;
       case 'ask':
         then(async () => {
@@ -89,13 +95,16 @@ function serve(opened: Opened, data: ReceiptsThreadData): void {
           post({ kind: 'answer', ask: message.ask, value });
         });
         break;
-      case 'prune':
-        then(async () => store.prune(retention, message.nowSeconds));
+      case 'write':
+        write();
+        break;
+      case 'age':
+        then(async () => tell(await book.age(message.seconds)));
         break;
       case 'close':
-        then(write);
+        write();
         then(async () => {
-          opened.close();
+          store.close();
           port.close();
         });
         break;
@@ -103,11 +112,13 @@ function serve(opened: Opened, data: ReceiptsThreadData): void {
   };
   port.on('message', handle);
   post({ kind: 'ready', key: signer.key });
+  // As many as are to be kept now: there may be fewer than before.
+  then(async () => tell(await book.age(0)));
 }
 
 try {
   const data = workerData as ReceiptsThreadData;
-  serve(open(data), data);
+  serve(await open(data), data);
 } catch (error) {
   if (!(error instanceof ReceiptsError)) throw error;
   post({ kind: 'refused', code: error.code, message: error.message });

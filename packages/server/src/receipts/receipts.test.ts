@@ -1,13 +1,14 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
-  readFileSync,
+  readdirSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -22,36 +23,38 @@ import {
 } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { until } from '../testing/until.ts';
-import { ReceiptBook } from './book.ts';
+import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
+import { HandClock } from '../testing/hand-clock.ts';
 import { ReceiptsError } from './errors.ts';
-import { own } from './owner.ts';
 import { Receipts, type ReceiptsOptions } from './receipts.ts';
-import { ephemeralSigner, signerFromFile } from './signing-key.ts';
-import { ReceiptStore } from './store.ts';
+import { signerFromFile } from './signing-key.ts';
 
 let folder: string;
 let file: string;
 let troubles: string[];
+let clock: HandClock;
 const open: Receipts[] = [];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'receipts-'));
   file = join(folder, 'state/receipts.sqlite');
   troubles = [];
+  clock = new HandClock();
 });
 afterEach(async () => {
   for (const receipts of open.splice(0)) await receipts.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
-const NOW = makeReceiptFacts(0).createdAt;
+const HOUR = 3600;
 
 async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> {
   const receipts = await Receipts.open({
     path: file,
     retention: { countMax: 1000, secondsMax: 86_400 },
-    nowSeconds: NOW,
+    clock,
+    waitSeconds: 0,
+    onWait: (message) => troubles.push(message),
     onTrouble: (message) => troubles.push(message),
     ...options,
   });
@@ -77,7 +80,7 @@ describe.each([
     await verifyReceipt(signed!, receipts.signer.key);
     expect(await find(receipts, facts, 'b')).toBeNull();
     expect(await find(receipts, makeReceiptFacts(2))).toBeNull();
-    expect(receipts.counts).toEqual({ issued: 1, written: 1, lost: 0 });
+    expect(receipts.counts).toEqual({ issued: 1, written: 1, lost: 0, withheld: 0 });
   });
 
   it('form one chain however fast they come', async () => {
@@ -95,21 +98,25 @@ describe.each([
   });
 
   it('are kept as many and as long as was asked for; the chain goes on', async () => {
-    const receipts = await start({ path: path(), retention: { countMax: 5, secondsMax: 100 } });
+    const retention = { countMax: 5, secondsMax: 2 * HOUR };
+    const receipts = await start({ path: path(), retention });
     for (let n = 1; n <= 8; n++) receipts.issue(makeReceiptFacts(n), 'a');
     await receipts.head();
     expect(await find(receipts, makeReceiptFacts(3))).toBeNull();
     expect(await find(receipts, makeReceiptFacts(4))).not.toBeNull();
-    receipts.prune(NOW + 106);
-    expect(await find(receipts, makeReceiptFacts(5))).toBeNull();
+    clock.tick(HOUR);
+    receipts.issue(makeReceiptFacts(9), 'a');
+    clock.tick(HOUR);
+    expect(await receipts.links(1, 100)).toMatchObject({ first: 5 });
+    clock.tick(HOUR);
     const links = await receipts.links(1, 100);
-    expect(links).toMatchObject({ first: 6 });
+    expect(links).toMatchObject({ first: 9 });
     const { hash } = await receipts.head();
     expect(await verifyReceiptChain(links, [], receipts.signer.key)).toBe(hash);
-    receipts.prune(NOW + 1000);
-    expect(await receipts.links(1, 100)).toEqual({ previous: hash, first: 9, digests: [] });
-    receipts.issue(makeReceiptFacts(9), 'a');
-    expect((await receipts.head()).sequence).toBe(9);
+    clock.tick(HOUR);
+    expect(await receipts.links(1, 100)).toEqual({ previous: hash, first: 10, digests: [] });
+    receipts.issue(makeReceiptFacts(10), 'a');
+    expect((await receipts.head()).sequence).toBe(10);
   });
 });
 
@@ -125,21 +132,91 @@ describe('a file of receipts', () => {
     const links: ReceiptLinks = await second.links(1, 10);
     await verifyReceiptChain(links, held as SignedReceipt[], second.signer.key);
     expect(links.digests).toHaveLength(2);
-    for (const path of [file, `${file}.key`]) expect(statSync(path).mode & 0o077).toBe(0);
+    for (const path of [file, `${file}.key`, `${file}.head`])
+      expect(statSync(path).mode & 0o077).toBe(0);
   });
 
-  it('belongs to one process at a time, and is taken over from a dead one', async () => {
+  it('has one server at a time, by whatever name', async () => {
     const first = await start();
-    await expect(start()).rejects.toMatchObject({ code: 'in-use' });
+    symlinkSync(file, join(folder, 'link'));
+    for (const path of [file, join(folder, 'link')]) {
+      await expect(start({ path })).rejects.toMatchObject({ code: 'in-use' });
+    }
     await first.close();
-    // What a process that was killed in the middle of a write leaves.
-    writeFileSync(`${file}.owner`, `${process.pid} 1 another-boot`);
-    mkdirSync(`${file}.lock`);
-    const second = await start();
-    second.issue(makeReceiptFacts(1), 'a');
-    expect(await find(second, makeReceiptFacts(1))).not.toBeNull();
+    const second = await start({ path: join(folder, 'link') });
+    expect(second.signer.key).toBe(first.signer.key);
+    expect(readdirSync(folder).sort()).toEqual(['link', 'state']);
+  });
+
+  it('is had by a server that waits until the one before it has written and ended', async () => {
+    const first = await start();
+    for (let n = 1; n <= 300; n++) first.issue(makeReceiptFacts(n), 'a');
+    const next = start({ waitSeconds: 1e6 });
+    await first.close();
+    const second = await next;
+    expect((await second.head()).sequence).toBe(300);
+    expect(troubles).toEqual([expect.stringContaining('waiting up to 1000000 s')]);
+  });
+
+  it('goes on from an earlier version, also where that kept the key beside a link', async () => {
+    const link = join(folder, 'link');
+    const signer = signerFromFile(`${link}.key`, { mayMake: true });
+    const real = join(folder, 'real');
+    await writeEarlierReceipts(real, signer, { count: 5, missing: [2] });
+    symlinkSync(real, link);
+    const first = await start({ path: link });
+    expect(first.signer.key).toBe(signer.key);
+    expect((await first.head()).sequence).toBe(5);
+    expect(await find(first, makeReceiptFacts(1))).not.toBeNull();
+    first.issue(makeReceiptFacts(6), 'a');
+    await first.close();
+    const second = await start({ path: link });
+    expect(await second.links(2, 10)).toMatchObject({ first: 3, digests: { length: 4 } });
     await second.close();
-    expect(existsSync(`${file}.owner`)).toBe(false);
+    // Under its own name the key is not found, and none is made.
+    await expect(start({ path: real })).rejects.toThrow(`${real}.key, which signed the receipts`);
+    expect(existsSync(`${real}.key`)).toBe(false);
+    renameSync(`${link}.key`, `${real}.key`);
+    // Beside the file itself is where it is looked for first.
+    signerFromFile(`${link}.key`, { mayMake: true });
+    const third = await start({ path: link });
+    expect(third.signer.key).toBe(signer.key);
+    await third.close();
+    expect((await start({ path: real })).signer.key).toBe(signer.key);
+  });
+
+  it('that lost its tail is not gone on with', async () => {
+    const first = await start();
+    first.issue(makeReceiptFacts(1), 'a');
+    await first.head();
+    await first.close();
+    copyFileSync(file, `${file}.copy`);
+    const second = await start();
+    for (let n = 2; n <= 300; n++) second.issue(makeReceiptFacts(n), 'a');
+    await second.close();
+    const { size } = statSync(file);
+    truncateSync(file, size - 8192);
+    await expect(start()).rejects.toMatchObject({ code: 'bad-file' });
+    copyFileSync(`${file}.copy`, file);
+    await expect(start()).rejects.toMatchObject({
+      code: 'broken-tail',
+      message: expect.stringContaining('ends at receipt 1, and its chain at 300'),
+    });
+    rmSync(file);
+    await expect(start())
+      .rejects.toMatchObject({ code: 'bad-key' })
+      .catch(() => {});
+    for (const ending of ['', '.key', '.head']) rmSync(`${file}${ending}`, { force: true });
+    const { signer } = await start();
+    expect(signer.key).not.toBe(first.signer.key);
+  });
+
+  it('keeps no more than is to be kept from its start on', async () => {
+    const first = await start();
+    for (let n = 1; n <= 5; n++) first.issue(makeReceiptFacts(n), 'a');
+    await first.close();
+    const second = await start({ retention: { countMax: 2, secondsMax: HOUR } });
+    expect(await second.links(1, 9)).toMatchObject({ first: 4, digests: { length: 2 } });
   });
 
   it('is not opened where it is something else, and then left as it was', async () => {
@@ -147,7 +224,9 @@ describe('a file of receipts', () => {
     writeFileSync(text, 'no database at all, but long enough to be looked at as one'.repeat(99));
     await expect(start({ path: text })).rejects.toMatchObject({ code: 'bad-file' });
     await expect(start({ path: join(text, 'x') })).rejects.toMatchObject({ code: 'bad-file' });
-    expect(existsSync(`${text}.owner`)).toBe(false);
+    writeFileSync(text, '');
+    const receipts = await start({ path: text });
+    expect(receipts.path).toBe(text);
   });
 
   it('is not signed with a key that others can read, or that is none', async () => {
@@ -158,88 +237,95 @@ describe('a file of receipts', () => {
     chmodSync(`${file}.key`, 0o600);
     writeFileSync(`${file}.key`, 'no key');
     await expect(start()).rejects.toMatchObject({ code: 'bad-key' });
-    expect(existsSync(`${file}.owner`)).toBe(false);
+    for (const ending of ['.key', '.head']) rmSync(`${file}${ending}`);
+    expect((await start()).signer.key).not.toBe(first.signer.key);
   });
 });
 
-describe('trouble', () => {
-  /** A book over a store whose writes fail while `isFull`. */
-  class FullStore extends ReceiptStore {
-    isFull = true;
-
-    override append(rows: Parameters<ReceiptStore['append']>[0]): void {
-      if (this.isFull) throw new Error('disk is full');
-      super.append(rows);
-    }
-  }
-
-  it('with the disk leaves drafts waiting, and no gap in the chain', async () => {
-    const store = new FullStore(null);
-    const retention = { countMax: 10_000, secondsMax: 86_400 };
-    const book = new ReceiptBook({ store, signer: ephemeralSigner(), retention });
-    for (let n = 1; n <= 600; n++) book.add({ facts: makeReceiptFacts(n), tenant: 'a' });
-    expect(await book.write()).toEqual({ written: 0, trouble: 'disk is full' });
-    expect(book.head).toEqual({ sequence: 0, hash: null });
-    store.isFull = false;
-    book.add({ facts: makeReceiptFacts(601), tenant: 'a' });
-    expect(await book.write()).toEqual({ written: 601, trouble: null });
-    expect(book.head.sequence).toBe(601);
-    expect(store.links(1, 1000).digests).toHaveLength(601);
-    store.close();
+describe('an answer is promised a receipt', () => {
+  it('unless too many wait', async () => {
+    const receipts = await start({ path: null, pendingMax: 2 });
+    const promises = [1, 2, 3].map((n) => {
+      const isPromised = receipts.promise();
+      if (isPromised) receipts.issue(makeReceiptFacts(n), 'a');
+      return isPromised;
+    });
+    expect(promises).toEqual([true, true, false]);
+    expect((await receipts.head()).sequence).toBe(2);
+    expect(receipts.counts).toEqual({ issued: 2, written: 2, lost: 0, withheld: 1 });
+    expect(receipts.promise()).toBe(true);
+    expect(troubles).toEqual([]);
   });
 
-  it('with the pace costs what is beyond the bound, and is told once', async () => {
-    const receipts = await start({ path: null, pendingMax: 4 });
-    for (let n = 1; n <= 10; n++) receipts.issue(makeReceiptFacts(n), 'a');
-    expect((await receipts.head()).sequence).toBe(4);
-    expect(receipts.counts).toEqual({ issued: 10, written: 4, lost: 6 });
-    expect(troubles).toHaveLength(1);
-    receipts.issue(makeReceiptFacts(11), 'a');
-    expect((await receipts.head()).sequence).toBe(5);
+  it('that is kept although more wait by then', async () => {
+    const receipts = await start({ path: null, pendingMax: 1 });
+    for (let n = 1; n <= 600; n++) receipts.issue(makeReceiptFacts(n), 'a');
+    expect((await receipts.head()).sequence).toBe(600);
+    expect(receipts.counts).toEqual({ issued: 600, written: 600, lost: 0, withheld: 0 });
   });
 
-  it('with the thread costs receipts and nothing else', async () => {
-    const receipts = await start({ path: null });
-    await receipts.close();
+  it('unless its file is gone, and again once it is back', async () => {
+    const receipts = await start();
+    expect(receipts.promise()).toBe(true);
+    renameSync(file, `${file}.away`);
     receipts.issue(makeReceiptFacts(1), 'a');
-    expect(receipts.counts).toEqual({ issued: 1, written: 0, lost: 1 });
-    expect(troubles).toHaveLength(1);
+    await receipts.head();
+    expect(receipts.promise()).toBe(false);
+    expect(receipts.counts).toEqual({ issued: 1, written: 0, lost: 0, withheld: 1 });
+    clock.tick(1);
+    await receipts.head();
+    const waits =
+      'receipts cannot be written, and wait; answers name none until they can: ' +
+      `${file} was moved, deleted or replaced`;
+    expect(troubles).toEqual([waits]);
+    renameSync(`${file}.away`, file);
+    clock.tick(1);
+    await receipts.head();
+    expect(troubles).toEqual([waits, 'receipts are written again']);
+    expect(receipts.promise()).toBe(true);
+    expect(await find(receipts, makeReceiptFacts(1))).not.toBeNull();
+    expect(receipts.counts).toEqual({ issued: 1, written: 1, lost: 0, withheld: 1 });
+  });
+
+  it('unless receipts have ended; what was promised and not kept is counted', async () => {
+    const receipts = await start();
+    expect(clock.repeats).toBe(2);
+    renameSync(file, `${file}.away`);
+    receipts.issue(makeReceiptFacts(1), 'a');
+    const closing = receipts.close();
+    expect(receipts.promise()).toBe(false);
+    await expect(receipts.head()).rejects.toMatchObject({ code: 'failed' });
+    await closing;
+    await receipts.close();
+    expect(clock.repeats).toBe(0);
+    expect(receipts.promise()).toBe(false);
+    receipts.issue(makeReceiptFacts(2), 'a');
+    expect(receipts.counts).toEqual({ issued: 2, written: 0, lost: 2, withheld: 2 });
+    expect(troubles.at(-1)).toBe('receipts are being lost: see the metrics');
+    expect(troubles).toHaveLength(2);
     await expect(receipts.find('x', 'a')).rejects.toBeInstanceOf(ReceiptsError);
   });
-});
 
-it('a mark of the same process is a mark of the living', () => {
-  const giveBack = own(join(folder, 'x'));
-  expect(() => own(join(folder, 'x'))).toThrow(`in use by process ${process.pid}`);
-  giveBack();
-  own(join(folder, 'x'))();
-});
-
-const isLinux = process.platform === 'linux';
-it.runIf(isLinux)('a mark of a process that is dead and still listed is taken over', async () => {
-  const mark = join(folder, 'x.owner');
-  // The shell's child stays a zombie: what the shell becomes does not wait for it.
-  const script = 'sleep 60 & echo $!; exec sleep 60';
-  const shell = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] });
-  try {
-    const [said] = (await once(shell.stdout, 'data')) as [Buffer];
-    const pid = Number(said.toString());
-    const stat = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    writeFileSync(mark, `${pid} ${stat()[19]} ${boot}`);
-    expect(() => own(join(folder, 'x'))).toThrow(`in use by process ${pid}`);
-    // Before that, the shell would still notice its child's end.
-    const comm = () => readFileSync(`/proc/${shell.pid}/comm`, 'utf8').trim();
-    await until('the shell is another program', () => comm() === 'sleep');
-    process.kill(pid, 'SIGKILL');
-    await until('the child is a zombie', () => stat()[0] === 'Z');
-    own(join(folder, 'x'))();
-  } finally {
-    shell.kill('SIGKILL');
-  }
-});
-
-it('a key is made once', () => {
-  const path = join(folder, 'key');
-  expect(signerFromFile(path).key).toBe(signerFromFile(path).key);
+  it('unless the thread that keeps them has died, and what asked it is answered', async () => {
+    const receipts = await start();
+    const gone = {
+      code: 'failed',
+      message: 'the thread that keeps the receipts is gone',
+    };
+    receipts.issue(makeReceiptFacts(1), 'a');
+    await receipts.head();
+    receipts.issue(makeReceiptFacts(2), 'a');
+    // What SQLite cannot take ends the thread.
+    const asked = [receipts.find({} as never, 'a'), receipts.find('x', 'a')];
+    for (const each of asked) await expect(each).rejects.toMatchObject(gone);
+    expect(receipts.promise()).toBe(false);
+    expect(receipts.counts).toMatchObject({ issued: 2, withheld: 1 });
+    expect(receipts.counts.written + receipts.counts.lost).toBe(2);
+    await receipts.close();
+    const ends = troubles.filter((text) => text.startsWith('receipts are no longer kept: '));
+    expect(ends).toHaveLength(1);
+    expect(clock.repeats).toBe(0);
+    // The next server goes on where the chain ends.
+    expect((await start()).counts.issued).toBe(0);
+  });
 });

@@ -1,24 +1,38 @@
 import { Worker } from 'node:worker_threads';
 import type { ChainHead, ReceiptFacts, ReceiptLinks, ReceiptSigner } from '@bridgekeeper/attest';
+import type { ServerClock } from '../host-clock.ts';
 import { ReceiptsError } from './errors.ts';
 import type { Answers, FromBook, Question, ReceiptsThreadData, ToBook } from './messages.ts';
+import { type OwnedFile, type OwnOptions, own } from './owner.ts';
+import type { Retention } from './store.ts';
 
-/** Counters since start. A receipt that is issued is written a little later, or lost. */
+/**
+ * Counters since start. A receipt that is issued is written a little later; lost are those that
+ * were promised and could not be written to the end; withheld, answers that were promised none.
+ */
 export interface ReceiptCounts {
   readonly issued: number;
   readonly written: number;
   readonly lost: number;
+  readonly withheld: number;
 }
 
-export interface ReceiptsOptions extends ReceiptsThreadData {
-  /** Told once when writing begins to fail, and for everything that is lost. */
+export interface ReceiptsOptions extends Omit<OwnOptions, 'clock'> {
+  /** null: in memory, with a key that ends with the process. */
+  readonly path: string | null;
+  readonly retention: Retention;
+  readonly clock: Pick<ServerClock, 'nowNs' | 'sleepUntilNs' | 'every'>;
+  /** Told once when writing begins to fail, when it works again, and when some are lost. */
   readonly onTrouble: (message: string) => void;
-  /** Issued and not written yet: what comes beyond is lost. */
+  /** With more than these issued and not written yet, none is promised. */
   readonly pendingMax?: number;
 }
 
-/** A burst that the disk cannot follow, or all of them while it fails. Some 20 MB. */
+/** A burst that the disk cannot follow. Some 20 MB. */
 const PENDING_MAX = 16_384;
+const SECONDS_OF_AN_HOUR = 3600;
+/** Between two looks at whether receipts can be written. */
+const SECONDS_TO_RETRY = 1;
 
 interface Asker {
   resolve(value: never): void;
@@ -27,7 +41,7 @@ interface Asker {
 
 /**
  * The receipts of this server, kept by a thread of its own: issuing one costs the caller a message.
- * Nothing that goes wrong there reaches an answer.
+ * Nothing that goes wrong there reaches an answer: answers that begin meanwhile name no receipt.
  */
 export class Receipts {
   /** null: they are kept in memory and end with the process. */
@@ -38,19 +52,36 @@ export class Receipts {
   readonly #pendingMax: number;
   readonly #askers = new Map<number, Asker>();
   readonly #exited: Promise<void>;
-  readonly #counts = { issued: 0, written: 0, lost: 0 };
+  readonly #counts = { issued: 0, written: 0, lost: 0, withheld: 0 };
+  readonly #endUpkeep: () => void;
   #asks = 0;
   #isTroubled = false;
   #isGone = false;
   #isClosing = false;
 
-  private constructor(worker: Worker, key: string, options: ReceiptsOptions) {
-    const { path, onTrouble, pendingMax = PENDING_MAX } = options;
+  private constructor(
+    worker: Worker,
+    key: string,
+    owned: OwnedFile | null,
+    options: ReceiptsOptions,
+  ) {
+    const { path, clock, onTrouble, pendingMax = PENDING_MAX } = options;
     this.path = path;
     this.#worker = worker;
     this.#onTrouble = onTrouble;
     this.#pendingMax = pendingMax;
     this.signer = { key, sign: (message) => this.#ask({ kind: 'sign', message }) };
+    const upkeep = [
+      clock.every(SECONDS_TO_RETRY, () => this.#post({ kind: 'write' })),
+      // Hours of running, not a difference of times: a clock that jumps makes nothing older.
+      clock.every(SECONDS_OF_AN_HOUR, () => {
+        this.#post({ kind: 'age', seconds: SECONDS_OF_AN_HOUR });
+      }),
+    ];
+    this.#endUpkeep = () => {
+      for (const end of upkeep) end();
+      owned?.release();
+    };
     worker.on('message', (message: FromBook) => this.#receive(message));
     worker.on('error', (error) => this.#die(error));
     this.#exited = new Promise((resolve) => {
@@ -61,37 +92,40 @@ export class Receipts {
     });
   }
 
-  /** Starts the thread. Throws ReceiptsError, with nothing left behind. */
-  static open(options: ReceiptsOptions): Promise<Receipts> {
-    const { path, retention, nowSeconds } = options;
-    const workerData: ReceiptsThreadData = { path, retention, nowSeconds };
-    const worker = new Worker(new URL('./receipts-worker.js', import.meta.url), { workerData });
-    return new Promise((resolve, reject) => {
-      const fail = (cause?: Error) => {
-        const why = cause === undefined ? 'its thread ended' : cause.message;
-        reject(new ReceiptsError('failed', `receipts cannot be kept: ${why}`, { cause }));
-      };
-      worker.once('error', fail);
-      worker.once('exit', () => fail());
-      worker.once('message', (message: FromBook) => {
-        worker.off('error', fail);
-        if (message.kind === 'ready') resolve(new Receipts(worker, message.key, options));
-        else if (message.kind === 'refused')
-          reject(new ReceiptsError(message.code, message.message));
-        else fail();
-      });
-    });
+  /** Owns the file and starts the thread. Throws ReceiptsError, with nothing left running. */
+  static async open(options: ReceiptsOptions): Promise<Receipts> {
+    const { path, retention } = options;
+    const owned = path === null ? null : await own(path, options);
+    const file = owned === null ? null : { path: owned.path, givenPath: path! };
+    try {
+      const [worker, key] = await startThread({ file, retention });
+      return new Receipts(worker, key, owned, options);
+    } catch (error) {
+      owned?.release();
+      throw error;
+    }
   }
 
   get counts(): ReceiptCounts {
     return { ...this.#counts };
   }
 
-  /** Hands an answer's facts on. Never throws. */
-  issue(facts: ReceiptFacts, tenant: string): void {
+  /**
+   * Whether an answer that begins now may name a receipt: it will be kept unless the disk or this
+   * process fails before it is written, a moment after the answer. Counts the answers that may not.
+   */
+  promise(): boolean {
     const { issued, written, lost } = this.#counts;
+    const isFull = issued - written - lost >= this.#pendingMax;
+    const isPromised = !this.#isGone && !this.#isClosing && !this.#isTroubled && !isFull;
+    if (!isPromised) this.#counts.withheld += 1;
+    return isPromised;
+  }
+
+  /** Hands on the facts of an answer that was promised a receipt. Never throws. */
+  issue(facts: ReceiptFacts, tenant: string): void {
     this.#counts.issued += 1;
-    if (this.#isGone || issued - written - lost >= this.#pendingMax) this.#lose(1);
+    if (this.#isGone) this.#lose(1);
     else this.#post({ kind: 'issue', draft: { facts, tenant } });
   }
 
@@ -108,11 +142,6 @@ export class Receipts {
   /** Where the chain ends, after all that was issued so far. Rejects likewise. */
   head(): Promise<ChainHead> {
     return this.#ask({ kind: 'head' });
-  }
-
-  /** Deletes what has become too old. */
-  prune(nowSeconds: number): void {
-    if (!this.#isGone) this.#post({ kind: 'prune', nowSeconds });
   }
 
   /** Writes what was issued, and ends. */
@@ -144,10 +173,15 @@ export class Receipts {
     } else if (message.kind === 'wrote') {
       const { written, trouble } = message.result;
       this.#counts.written += written;
-      if (trouble !== null && !this.#isTroubled) {
-        this.#onTrouble(`receipts cannot be written, and wait: ${trouble}`);
+      const isTroubled = trouble !== null;
+      if (isTroubled !== this.#isTroubled) {
+        this.#onTrouble(
+          isTroubled
+            ? `receipts cannot be written, and wait; answers name none until they can: ${trouble}`
+            : 'receipts are written again',
+        );
       }
-      this.#isTroubled = trouble !== null;
+      this.#isTroubled = isTroubled;
     }
   }
 
@@ -159,6 +193,7 @@ export class Receipts {
   #die(error: Error): void {
     if (this.#isGone) return;
     this.#isGone = true;
+    this.#endUpkeep();
     for (const { reject } of this.#askers.values()) reject(gone());
     this.#askers.clear();
     const { issued, written, lost } = this.#counts;
@@ -168,3 +203,24 @@ export class Receipts {
 }
 
 const gone = () => new ReceiptsError('failed', 'the thread that keeps the receipts is gone');
+
+/** Resolves to the thread and its public key. */
+function startThread(workerData: ReceiptsThreadData): Promise<[Worker, string]> {
+  const worker = new Worker(new URL('./receipts-worker.js', import.meta.url), { workerData });
+  return new Promise((resolve, reject) => {
+    const fail = (cause?: Error) => {
+      const why = cause === undefined ? 'its thread ended' : cause.message;
+      reject(new ReceiptsError('failed', `receipts cannot be kept: ${why}`, { cause }));
+    };
+    const ended = () => fail();
+    worker.once('error', fail);
+    worker.once('exit', ended);
+    worker.once('message', (message: FromBook) => {
+      worker.off('error', fail);
+      worker.off('exit', ended);
+      if (message.kind === 'ready') resolve([worker, message.key]);
+      else if (message.kind === 'refused') reject(new ReceiptsError(message.code, message.message));
+      else fail();
+    });
+  });
+}

@@ -15,12 +15,20 @@ export function ephemeralSigner(): ReceiptSigner {
 }
 
 /**
- * The key of a file (PKCS #8, PEM), made with the first use and readable by its owner only. To read
- * it is to be able to sign: it is as safe as the disk. Throws ReceiptsError 'bad-key'.
+ * The key of a file (PKCS #8, PEM), readable by its owner only, and made with the first use if
+ * `mayMake`. To read it is to be able to sign: it is as safe as the disk. Throws ReceiptsError
+ * 'bad-key'.
  */
-export function signerFromFile(path: string): ReceiptSigner {
+export function signerFromFile(
+  path: string,
+  { mayMake }: { readonly mayMake: boolean },
+): ReceiptSigner {
   const existing = readKey(path);
   if (existing !== undefined) return signerOf(existing);
+  if (!mayMake) {
+    const remedy = 'put it back, or move the receipts and their .head away for a new chain';
+    throw new ReceiptsError('bad-key', `${path}, which signed the receipts, is missing: ${remedy}`);
+  }
   const { privateKey } = generateKeyPairSync('ed25519');
   const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
   attempt(path, () => writeFileSync(path, pem, { flag: 'wx', mode: 0o600, flush: true }));
@@ -31,7 +39,7 @@ function readKey(path: string): KeyObject | undefined {
   const status = attempt(path, () => statSync(path, { throwIfNoEntry: false }));
   if (status === undefined) return undefined;
   if ((status.mode & 0o077) !== 0) {
-    const message = `${path} can be read by others: chmod 600 it, or delete it for a new key`;
+    const message = `${path} can be read by others: chmod 600 it`;
     throw new ReceiptsError('bad-key', message);
   }
   const key = attempt(path, () => createPrivateKey(readFileSync(path)));

@@ -1,25 +1,40 @@
-import { chmodSync, existsSync, rmSync } from 'node:fs';
-import type { ChainHead, SealedReceipt, SignedReceipt } from '@bridgekeeper/attest';
+import { chmodSync, rmSync } from 'node:fs';
+import {
+  type ChainHead,
+  readSignedReceipt,
+  type SealedReceipt,
+  type SignedReceipt,
+} from '@bridgekeeper/attest';
 import sqlite from 'node-sqlite3-wasm';
 import { ReceiptsError } from './errors.ts';
+import { fileAt, isSameFile } from './owner.ts';
 
 /** Marks the file as ours, and the shape of its tables. */
 const APPLICATION = 0x42_4b_52_31;
-const SHAPE = 1;
+const SHAPE = 2;
+/** Receipts had the time of the clock, and there was no signed head. */
+const SHAPE_BEFORE = 1;
 
 const TABLES = `
   CREATE TABLE receipts (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     tenant TEXT NOT NULL,
-    created INTEGER NOT NULL,
+    served INTEGER NOT NULL,
     digest TEXT NOT NULL,
     document TEXT NOT NULL
   );
-  CREATE INDEX receipts_created ON receipts (created);
-  CREATE TABLE chain (sequence INTEGER NOT NULL, hash TEXT);
-  INSERT INTO chain VALUES (0, NULL);
+  CREATE TABLE chain (sequence INTEGER NOT NULL, hash TEXT, served INTEGER NOT NULL DEFAULT 0);
+  INSERT INTO chain VALUES (0, NULL, 0);
   PRAGMA application_id = ${APPLICATION};
+  PRAGMA user_version = ${SHAPE};
+`;
+
+const UPGRADE = `
+  DROP INDEX receipts_created;
+  ALTER TABLE receipts RENAME COLUMN created TO served;
+  UPDATE receipts SET served = 0;
+  ALTER TABLE chain ADD COLUMN served INTEGER NOT NULL DEFAULT 0;
   PRAGMA user_version = ${SHAPE};
 `;
 
@@ -32,6 +47,7 @@ export interface ReceiptRow {
 /** What is kept. */
 export interface Retention {
   readonly countMax: number;
+  /** Of a server's running, counted by `age`. */
   readonly secondsMax: number;
 }
 
@@ -42,23 +58,39 @@ export interface StoredLinks {
   readonly digests: string[];
 }
 
-/** Receipts in SQLite, in a file or in memory. Everything is synchronous: it has its own thread. */
+/**
+ * Receipts in SQLite, in a file or in memory. Everything is synchronous: it has its own thread.
+ *
+ * What is deleted is always a prefix of the chain, so that what is kept is one piece of it. No time
+ * of the clock decides: the host can set it. `served` counts the seconds that servers of this file
+ * have run, and a receipt's age is what was counted since it was written.
+ */
 export class ReceiptStore {
+  /** null: in memory. */
+  readonly path: string | null;
   readonly #database: InstanceType<typeof sqlite.Database>;
+  readonly #file: ReturnType<typeof fileAt>;
+  #shape = SHAPE;
 
   /**
    * `path` null: in memory. What opens a file owns it (`own`). Throws ReceiptsError 'bad-file'.
    */
   constructor(path: string | null) {
+    this.path = path;
     try {
       // SQLite locks by this folder. Its owner is the only one to lock, so one that is there is
       // left from a process that was killed.
       if (path !== null) rmSync(`${path}.lock`, { recursive: true, force: true });
-      const isNew = path === null || !existsSync(path);
       this.#database = path === null ? new sqlite.Database() : new sqlite.Database(path);
-      if (isNew) this.#database.exec(`BEGIN; ${TABLES} COMMIT;`);
-      if (path !== null) chmodSync(path, 0o600);
-      this.#check(path);
+      try {
+        if (this.#pragma('page_count') === 0) this.#database.exec(`BEGIN; ${TABLES} COMMIT;`);
+        this.#shape = this.#readShape();
+        if (path !== null) chmodSync(path, 0o600);
+      } catch (error) {
+        this.#database.close();
+        throw error;
+      }
+      this.#file = path === null ? undefined : fileAt(path);
     } catch (cause) {
       if (cause instanceof ReceiptsError) throw cause;
       const { message } = cause as Error;
@@ -66,11 +98,33 @@ export class ReceiptStore {
     }
   }
 
-  #check(path: string | null): void {
-    const pragma = (name: string) => Object.values(this.#database.get(`PRAGMA ${name}`) ?? {})[0];
-    if (pragma('application_id') === APPLICATION && pragma('user_version') === SHAPE) return;
-    this.#database.close();
-    throw new ReceiptsError('bad-file', `${path} is no file of receipts of this version`);
+  #pragma(name: string): unknown {
+    return Object.values(this.#database.get(`PRAGMA ${name}`) ?? {})[0];
+  }
+
+  #readShape(): number {
+    const shape = this.#pragma('user_version');
+    const isOurs = this.#pragma('application_id') === APPLICATION;
+    if (isOurs && (shape === SHAPE || shape === SHAPE_BEFORE)) return shape;
+    throw new ReceiptsError('bad-file', `${this.path} is no file of receipts of this version`);
+  }
+
+  /** Whether a signed head belongs to it: not to files of earlier versions until `upgrade`. */
+  get hasHeads(): boolean {
+    return this.#shape === SHAPE;
+  }
+
+  /** Brings a file of an earlier version to this one; its receipts begin to age now. */
+  upgrade(): void {
+    if (this.hasHeads) return;
+    this.#transaction(() => this.#database.exec(UPGRADE));
+    this.#shape = SHAPE;
+  }
+
+  /** Throws where the file is not the one that was opened: what is written would be lost. */
+  check(): void {
+    if (this.#file === undefined || isSameFile(this.#file, fileAt(this.path!))) return;
+    throw new Error(`${this.path} was moved, deleted or replaced`);
   }
 
   /** Where the chain ends. */
@@ -79,29 +133,42 @@ export class ReceiptStore {
     return { sequence: Number(row.sequence), hash: row.hash };
   }
 
-  /** Writes all of them or, where it throws, none. */
+  /** Writes all of them behind the chain's end or, where it throws, none. */
   append(rows: readonly ReceiptRow[]): void {
-    const last = rows.at(-1);
-    if (last === undefined) return;
+    const [first] = rows;
+    if (first === undefined) return;
     this.#transaction(() => {
       for (const { sealed, tenant } of rows) {
         const { receipt } = sealed.signed;
-        this.#database.run('INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)', [
-          ...[receipt.sequence, receipt.id, tenant, receipt.createdAt],
-          ...[sealed.digest, JSON.stringify(sealed.signed)],
-        ]);
+        this.#database.run(
+          'INSERT INTO receipts VALUES (?, ?, ?, (SELECT served FROM chain), ?, ?)',
+          [receipt.sequence, receipt.id, tenant, sealed.digest, JSON.stringify(sealed.signed)],
+        );
       }
-      const { sequence, hash } = last.sealed.head;
-      this.#database.run('UPDATE chain SET sequence = ?, hash = ?', [sequence, hash]);
+      const { previous } = first.sealed.signed.receipt;
+      const { sequence, hash } = rows.at(-1)!.sealed.head;
+      const sql = 'UPDATE chain SET sequence = ?, hash = ? WHERE hash IS ?';
+      const { changes } = this.#database.run(sql, [sequence, hash, previous]);
+      if (changes !== 1) throw new Error(`something else wrote to ${this.path}`);
     });
   }
 
-  /** Deletes what need not be kept; the chain goes on from where it was. */
-  prune({ countMax, secondsMax }: Retention, nowSeconds: number): void {
-    this.#database.run('DELETE FROM receipts WHERE sequence <= ? OR created < ?', [
-      this.head().sequence - countMax,
-      nowSeconds - secondsMax,
-    ]);
+  /** Counts that many seconds of running. */
+  age(seconds: number): void {
+    this.#database.run('UPDATE chain SET served = served + ?', [seconds]);
+  }
+
+  /** Deletes the beginning of the chain as far as it need not be kept. */
+  prune({ countMax, secondsMax }: Retention): void {
+    const sql =
+      'SELECT sequence FROM receipts WHERE served >= (SELECT served FROM chain) - ? ' +
+      'ORDER BY sequence LIMIT 1';
+    const { sequence } = this.head();
+    // In the order of the chain: behind the first that is kept, all are.
+    const young = this.#database.get(sql, [secondsMax]);
+    const firstYoung = young === null ? sequence + 1 : Number(young.sequence);
+    const first = Math.max(firstYoung, sequence - countMax + 1);
+    this.#database.run('DELETE FROM receipts WHERE sequence < ?', [first]);
   }
 
   /** A tenant's own receipt, as JSON text; null: there is none, or it is somebody else's. */
@@ -111,7 +178,10 @@ export class ReceiptStore {
     return row === null ? null : (row.document as string);
   }
 
-  /** Up to `count` links from `first` on, as far as they are kept. */
+  /**
+   * Up to `count` links from `first` on, as far as they are kept and one follows the other: earlier
+   * versions could delete some from the middle.
+   */
   links(first: number, count: number): StoredLinks {
     const sql =
       'SELECT sequence, digest, document FROM receipts ' +
@@ -122,9 +192,27 @@ export class ReceiptStore {
       const { sequence, hash } = this.head();
       return { previous: hash, first: sequence + 1, digests: [] };
     }
-    const { receipt } = JSON.parse(earliest.document as string) as SignedReceipt;
+    const start = Number(earliest.sequence);
+    const end = rows.findIndex(({ sequence }, i) => Number(sequence) !== start + i);
+    const { receipt } = readSignedReceipt(earliest.document as string);
     const digests = rows.map(({ digest }) => digest as string);
-    return { previous: receipt.previous, first: Number(earliest.sequence), digests };
+    return {
+      previous: receipt.previous,
+      first: start,
+      digests: end === -1 ? digests : digests.slice(0, end),
+    };
+  }
+
+  /** The same with the receipts. */
+  piece(
+    first: number,
+    count: number,
+  ): { readonly links: StoredLinks; readonly receipts: SignedReceipt[] } {
+    const links = this.links(first, count);
+    const sql =
+      'SELECT document FROM receipts WHERE sequence >= ? AND sequence < ? ORDER BY sequence';
+    const rows = this.#database.all(sql, [links.first, links.first + links.digests.length]);
+    return { links, receipts: rows.map(({ document }) => readSignedReceipt(document as string)) };
   }
 
   close(): void {

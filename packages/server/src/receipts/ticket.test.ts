@@ -2,14 +2,17 @@ import { createHash } from 'node:crypto';
 import { readSignedReceipt } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { expect, test } from 'vitest';
+import { HandClock } from '../testing/hand-clock.ts';
 import { Receipts } from './receipts.ts';
-import { ReceiptTicket } from './ticket.ts';
+import { ReceiptTicket, requestDigest } from './ticket.ts';
 
 test('a ticket becomes a receipt of every part sent, and of all that crossed', async () => {
   const receipts = await Receipts.open({
     path: null,
     retention: { countMax: 10, secondsMax: 1000 },
-    nowSeconds: 0,
+    clock: new HandClock(),
+    waitSeconds: 0,
+    onWait: () => {},
     onTrouble: () => {},
   });
   const { model, modelDigest, policy, law, requestSha256, tokens } = makeReceiptFacts(1);
@@ -44,4 +47,11 @@ test('a ticket becomes a receipt of every part sent, and of all that crossed', a
     },
   });
   await receipts.close();
+});
+
+test('a request is known by the SHA-256 of its bytes', () => {
+  // FIPS 180-2, appendix B.1.
+  expect(requestDigest(new TextEncoder().encode('abc'))).toBe(
+    'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad',
+  );
 });

@@ -91,7 +91,7 @@ export const SETTINGS = {
     'where signed receipts of answers are kept; auto: in the state folder',
   ),
   receiptsMax: setting(integer(1, 1e9), 100_000, 'receipts kept; older ones are deleted'),
-  receiptsDays: setting(integer(1, 36_500), 30, 'days that receipts are kept'),
+  receiptsDays: setting(integer(1, 36_500), 30, 'days of running that receipts are kept'),
   logLevel: setting(
     oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal'),
     'info',

@@ -14,6 +14,7 @@ import { pinSoftware } from '../../policy/pin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { readPolicy } from '../../policy/read.ts';
 import { readReceiptLinks, verifyReceiptChain } from '../../receipts/chain.ts';
+import { readSignedHead, sealHead, verifyHead } from '../../receipts/head.ts';
 import { readSignedReceipt } from '../../receipts/receipt.ts';
 import { verifyReceipt } from '../../receipts/verify.ts';
 import { appraiseServerReport } from '../../report/appraise.ts';
@@ -137,6 +138,22 @@ const RECEIPT_TARGETS: readonly FuzzTarget[] = [
         if (last !== known && !isLonger) throw new WronglyAccepted('another chain');
       };
       return { bases: [json(links)], parse };
+    },
+  },
+  {
+    name: 'head of a chain of receipts, verified',
+    share: 8,
+    reaches: ['receipts/head', 'core/ed25519'],
+    refuses: ['malformed', 'signature-invalid'],
+    prepare: async () => {
+      const { signer, head } = await makeReceipts();
+      const parse = async (input: Bytes) => {
+        const signed = readSignedHead(fromUtf8(input, 'the head'));
+        const { sequence, hash } = await verifyHead(signed, signer.key);
+        const isSame = sequence === head.sequence && hash === head.hash;
+        if (!isSame) throw new WronglyAccepted('another head');
+      };
+      return { bases: [json(await sealHead(head, signer))], parse };
     },
   },
 ];

@@ -36,7 +36,12 @@ export const ReceiptKeyDocument = z
     public_key: z.string(),
     is_durable: z.boolean(),
     chain: z.object({ sequence: z.int(), hash: text }),
-    since_start: z.object({ issued: z.int(), written: z.int(), lost: z.int() }),
+    since_start: z.object({
+      issued: z.int(),
+      written: z.int(),
+      lost: z.int(),
+      withheld: z.int(),
+    }),
   })
   .openapi('ReceiptKey');
 
