@@ -158,9 +158,14 @@ async function measureTests(paths, sandbox, slowest) {
   return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
 }
 
-async function judge(mutant, tests, sandbox) {
-  const reaching = tests.filter(({ reach }) => reach.has(mutant.id));
-  if (reaching.length === 0) return { status: 'uncovered' };
+/** `first` is the test file that is likeliest to notice. */
+async function judge(mutant, tests, first, sandbox) {
+  const all = tests.filter(({ reach }) => reach.has(mutant.id));
+  if (all.length === 0) return { status: 'uncovered' };
+  const reaching = [
+    ...all.filter(({ path }) => path === first),
+    ...all.filter(({ path }) => path !== first),
+  ];
   const env = { BRIDGEKEEPER_MUTANT: String(mutant.id) };
   const outcome = await runTests(reaching, sandbox, env);
   if (outcome.status === 'passed') return { status: 'survived' };
@@ -253,8 +258,11 @@ const { tests, leftOut } = await measureTests(
 
 const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const start = performance.now();
+/** By source: what noticed its last mutant often notices the next. */
+const lastBy = new Map();
 for (const [index, mutant] of mutants.entries()) {
-  Object.assign(mutant, await judge(mutant, tests, sandbox));
+  Object.assign(mutant, await judge(mutant, tests, lastBy.get(mutant.file), sandbox));
+  if (mutant.status === 'killed') lastBy.set(mutant.file, mutant.by);
   if (isAlive(mutant)) mutant.reason = reasons.get(keyOf(mutant));
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;

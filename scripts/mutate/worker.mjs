@@ -34,7 +34,14 @@ const runner = {
   onAfterRunSuite: note,
 };
 
+// As in vitest's own processes: one goes on while a test waits for a thread that would not hold it,
+// and matchers such as `toSatisfy` ask which file they are in.
+process.channel.ref();
+const state = { filepath: '', config: {} };
+Object.defineProperty(globalThis, '__vitest_worker__', { value: state });
+
 for (const path of process.argv.slice(2)) {
+  state.filepath = path;
   const [file] = await startTests([path], runner);
   note(file);
   process.send({ path, failed });

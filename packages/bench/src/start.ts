@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { SystemClock } from '@bridgekeeper/device';
 import { type MeasuredRun, residentBytes, summarise } from '@bridgekeeper/report';
-import { flag, integer, SETTINGS, text } from '@bridgekeeper/server';
+import { flag, integer, MODEL_FLAG, SETTINGS } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
 
 const FLAGS = {
-  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  model: MODEL_FLAG,
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   repeats: flag(integer(1, 100), 3, 'starts'),
 };

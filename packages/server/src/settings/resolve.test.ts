@@ -45,10 +45,24 @@ describe('a seal', () => {
     [{ modelSeal: 'off', sealRoot: 'ab'.repeat(32) }, '--model-seal off'],
     [{ loadFormat: 'dummy', modelSeal: 'require' }, '--load-format dummy'],
     [{ loadFormat: 'dummy', sealRoot: 'ab'.repeat(32) }, '--load-format dummy'],
+    [{ loadFormat: 'dummy', sealKeyFile: 'a' }, '--load-format dummy'],
+    [{ loadFormat: 'dummy', sealKeyCommand: 'a' }, '--load-format dummy'],
+    [{ modelSeal: 'off', sealKeyCommand: 'a' }, '--model-seal off'],
   ])('%o contradicts itself', (flags, words) => {
     const { code, message } = failure({ flags });
     expect(code).toBe('bad-combination');
     expect(message).toContain(words);
+  });
+
+  test.each([
+    { sealKeyFile: 'a' },
+    { sealKeyCommand: 'a', modelSeal: 'require' },
+    { modelSeal: 'off' },
+    { loadFormat: 'dummy', modelSeal: 'off' },
+    { loadFormat: 'dummy' },
+    { loadFormat: 'auto', modelSeal: 'require', sealRoot: 'ab'.repeat(32) },
+  ])('%o does not', (flags) => {
+    expect(resolve({ flags }).values).toMatchObject(flags);
   });
 
   test('has a root of 64 hex digits', () => {
@@ -152,6 +166,53 @@ describe('a file', () => {
       port: 9000,
       json: true,
     });
+  });
+
+  test('may turn switches on and off', () => {
+    const file = 'json: true\nenable-chunked-prefill: false';
+    const { values } = resolve({ flags }, file);
+    expect(values).toMatchObject({ json: true, enableChunkedPrefill: false });
+    expect(resolve({ flags: { ...flags, json: false } }, file).values.json).toBe(false);
+  });
+
+  test.each(['', '# nothing yet\n', '---\n'])('may say nothing: %o', (file) => {
+    expect(resolve({ flags }, file).values.port).toBe(8000);
+  });
+
+  test('is read where one is named, and nowhere else', () => {
+    const readFile = (path: string): string => {
+      throw new Error(`ENOENT: no such file, open '${path}'\nand more`);
+    };
+    expect(resolve({ readFile }).values.port).toBe(8000);
+    const { code, message } = failure({ flags, readFile });
+    expect(code).toBe('bad-file');
+    expect(message).toBe("--config serve.yaml: ENOENT: no such file, open 'serve.yaml'");
+    const environment = { BRIDGEKEEPER_CONFIG: '' };
+    expect(failure({ environment, readFile }).message).toBe(
+      'BRIDGEKEEPER_CONFIG: must be non-empty text, got ""',
+    );
+    // A command that has no such setting.
+    const { host } = SETTINGS;
+    const sources = { flags, environment: { BRIDGEKEEPER_CONFIG: 'serve.yaml' }, readFile };
+    expect(resolveFlags({ host }, sources).values).toEqual({ host: '127.0.0.1' });
+  });
+
+  test('that is wrong is named by what named it', () => {
+    const environment = { BRIDGEKEEPER_CONFIG: 'serve.yaml' };
+    for (const file of ['- port', 'port', '3']) {
+      const wrong = 'serve.yaml: must hold "flag: value" lines';
+      expect(failure({ flags }, file).message).toBe(`--config ${wrong}`);
+      expect(failure({ environment }, file).message).toBe(`BRIDGEKEEPER_CONFIG ${wrong}`);
+    }
+    expect(failure({ environment }, 'port: [1').message).toMatch(/^BRIDGEKEEPER_CONFIG serve.yaml/);
+  });
+
+  test('names no other file, and nothing that is not a setting', () => {
+    for (const key of ['config', 'prot', 'maxNumSeqs']) {
+      const { code, message } = failure({ flags }, `${key}: x`);
+      expect(code).toBe('unknown-setting');
+      expect(message).toBe(`${key} in serve.yaml: is not a setting of serve`);
+    }
   });
 
   test('has no list where one value is taken', () => {
