@@ -8,7 +8,8 @@
 //     --patience <s>       how long a mutant may hang, 5 without it, besides 8 times what the test
 //                          file takes without mutants
 //     --accepted <file>    survivors with a reason, which do not count
-//     --again <file>       only what survived or was not reached in that result
+//     --again <file>       of the sources in that result, only what was alive in it; what it noticed
+//                          counts as noticed (again for more results)
 //     --json <file>        write the result there
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
@@ -179,21 +180,50 @@ const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
 const keyOf = ({ file, within, original, replacement }) =>
   [file, within, original, replacement].join('\n');
 
-function count(mutants) {
+/** Counts what became of mutants, and of those that an earlier result noticed. */
+function count(mutants, noticed) {
   const of = (status) => mutants.filter((mutant) => mutant.status === status).length;
-  const [killed, timeout] = [of('killed'), of('timeout')];
-  const accepted = mutants.filter((mutant) => mutant.reason !== undefined).length;
-  const counted = mutants.length - accepted;
-  return {
-    mutants: mutants.length,
-    killed,
-    timeout,
+  return withScore({
+    mutants: mutants.length + noticed.killed + noticed.timeout,
+    killed: of('killed') + noticed.killed,
+    timeout: of('timeout') + noticed.timeout,
     survived: of('survived'),
     uncovered: of('uncovered'),
-    accepted,
-    /** Of those that are not accepted, in percent. */
-    score: counted === 0 ? 100 : Math.floor((1000 * (killed + timeout)) / counted) / 10,
-  };
+    accepted: mutants.filter((mutant) => mutant.reason !== undefined).length,
+  });
+}
+
+/** The score is in percent, of those that are not accepted. */
+function withScore(counts) {
+  const { mutants, killed, timeout, accepted } = counts;
+  const counted = mutants - accepted;
+  const score = counted === 0 ? 100 : Math.floor((1000 * (killed + timeout)) / counted) / 10;
+  return { ...counts, score };
+}
+
+function sum(all) {
+  const names = ['mutants', 'killed', 'timeout', 'survived', 'uncovered', 'accepted'];
+  const of = (name) => all.reduce((soFar, counts) => soFar + counts[name], 0);
+  return withScore(Object.fromEntries(names.map((name) => [name, of(name)])));
+}
+
+/** Leaves the mutants out that earlier results noticed, and counts them, by source. */
+function leaveOutNoticed(mutants, results) {
+  const left = [];
+  const noticed = {};
+  for (const file of sources) {
+    const own = mutants.filter((mutant) => mutant.file === file);
+    const result = results.find(({ files }) => Object.hasOwn(files, file));
+    const before = result?.files[file] ?? { mutants: own.length, timeout: 0 };
+    if (before.mutants !== own.length) fail(`${file} has changed since the result of --again`);
+    const alive = result && new Set([...result.survivors, ...result.accepted].map(keyOf));
+    const run = own.filter((mutant) => alive?.has(keyOf(mutant)) ?? true);
+    const rest = own.length - run.length;
+    const timeout = Math.min(before.timeout, rest);
+    noticed[file] = { killed: rest - timeout, timeout };
+    left.push(...run);
+  }
+  return { left, noticed };
 }
 
 const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim();
@@ -229,7 +259,7 @@ const { values: options, positionals } = parseArgs({
     slowest: { type: 'string', default: '600' },
     patience: { type: 'string', default: '5' },
     accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
-    again: { type: 'string' },
+    again: { type: 'string', multiple: true, default: [] },
     json: { type: 'string' },
   },
 });
@@ -245,11 +275,8 @@ const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
 
-let mutants = instrumentAll(sources, sandbox);
-if (options.again !== undefined) {
-  const alive = new Set(readJson(options.again).survivors.map(keyOf));
-  mutants = mutants.filter((mutant) => alive.has(keyOf(mutant)));
-}
+const before = options.again.map(readJson);
+const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const { tests, leftOut } = await measureTests(
   sourcesUnder(testPaths, true).map(compiledOf),
   sandbox,
@@ -273,18 +300,26 @@ for (const [index, mutant] of mutants.entries()) {
 
 const withoutId = ({ id, ...mutant }) => mutant;
 const alive = mutants.filter(isAlive);
+const files = Object.fromEntries(
+  sources.map((file) => [
+    file,
+    count(
+      mutants.filter((mutant) => mutant.file === file),
+      noticed[file],
+    ),
+  ]),
+);
 const result = {
   command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
+  again: before.flatMap(({ again = [], command }) => [...again, command]),
   commit: git('rev-parse', 'HEAD'),
   modified: git('status', '--porcelain', 'packages') !== '',
   node: process.version,
-  files: Object.fromEntries(
-    sources.map((file) => [file, count(mutants.filter((mutant) => mutant.file === file))]),
-  ),
-  total: count(mutants),
+  files,
+  total: sum(Object.values(files)),
   survivors: alive.filter(({ reason }) => reason === undefined).map(withoutId),
   accepted: alive.filter(({ reason }) => reason !== undefined).map(withoutId),
-  stale: options.again === undefined ? staleAmong(accepted, sources, mutants) : [],
+  stale: staleAmong(accepted, sources, mutants),
   leftOut,
 };
 if (options.json !== undefined) {
