@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import type { Clock } from '@bridgekeeper/bridge';
 import { GREEDY } from '@bridgekeeper/engine';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SyntheticEngine } from '../engine/synthetic-engine.ts';
@@ -33,6 +34,9 @@ const OPTIONS = {
   hideOutput: false,
 };
 
+/** With this no round waits for the one before it: each step is heard in the next turn. */
+const STILL: Clock = { nowNs: () => 0, sleepUntilNs: () => Promise.resolve() };
+
 let requests = 0;
 
 /** Two choices over an engine that steps by hand. */
@@ -53,7 +57,7 @@ function generationOver(engine: SyntheticEngine): Generation {
     {
       engine,
       text,
-      wakes: new WakeQueue(HOST_CLOCK),
+      wakes: new WakeQueue(STILL),
       observer: { tokens: () => {}, finished: () => {} },
       clock: HOST_CLOCK,
       lifecycle: new Lifecycle(),
@@ -141,6 +145,7 @@ describe('a client that does not read', () => {
     await block(opened);
     while (generation.pendingTokens < 10) await step(engine);
     expect(generation.pendingTokens).toBe(10);
+    expect(opened.response.destroyed).toBe(false);
     expect(engine.openIds).toHaveLength(2);
     expect(recorded.ends).toEqual([]);
     await step(engine);
