@@ -62,15 +62,14 @@ const compiledOf = (source) => source.replace('/src/', '/dist/').replace(/\.ts$/
 
 /** Puts the mutants of all sources into their copies and gives them, in order of place. */
 function instrumentAll(sources, sandbox) {
-  const switchPath = join(sandbox.folder, 'switch.mjs');
-  copyFileSync(join(here, 'switch.mjs'), switchPath);
+  copyFileSync(join(here, 'switch.mjs'), sandbox.switch);
   const all = [];
   for (const file of sources) {
     const path = join(sandbox.root, compiledOf(file));
     const text = readFileSync(path, 'utf8');
     const { code, mutants } = instrument(text, all.length);
     // In the first line, so that lines in traces stay what they are.
-    writeFileSync(path, `import { $m } from '${pathToFileURL(switchPath)}'; ${code}`);
+    writeFileSync(path, `import { $m } from '${pathToFileURL(sandbox.switch)}'; ${code}`);
     const lineOf = sourceLines(text, `${path}.map`);
     for (const { offset, ...mutant } of mutants) {
       all.push({ ...mutant, file, line: lineOf(offset) });
@@ -90,88 +89,129 @@ function sourceLines(text, mapPath) {
 }
 
 /**
- * Runs the test files, `{ path, seconds }`, in a process of their own until a test fails, and says
- * how that ended: `passed`, `failed` with the test and the error, or `timeout`.
+ * A process that runs tests. `run` runs test files, `{ path, seconds }`, with a mutant on, until a
+ * test fails, and says how that ended: `passed`, `failed` with the test and the error, `timeout`,
+ * or `died`. After the last two the process is gone.
  */
-function runTests(tests, sandbox, env) {
-  return new Promise((settle) => {
-    const child = fork(
-      join(here, 'worker.mjs'),
-      tests.map(({ path }) => join(sandbox.root, path)),
-      {
-        cwd: sandbox.root,
-        env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
-        stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-      },
-    );
-    let done = 0;
-    let timer;
-    let outcome;
-    const wait = () => {
-      clearTimeout(timer);
-      if (done === tests.length) return;
-      timer = setTimeout(
-        () => {
-          outcome = { status: 'timeout', by: tests[done].path };
-          child.kill('SIGKILL');
-        },
-        1000 * (Number(options.patience) + 8 * tests[done].seconds),
-      );
-    };
-    child.on('message', ({ failed }) => {
-      if (failed !== undefined) outcome = { status: 'failed', by: tests[done].path, ...failed };
-      done += 1;
-      wait();
-    });
-    child.on('exit', (code) => {
-      clearTimeout(timer);
-      if (done === tests.length && code === 0) settle({ status: 'passed' });
-      else
-        settle(outcome ?? { status: 'failed', by: tests[done]?.path, test: 'the process ended' });
-    });
-    wait();
+function startProcess(sandbox, env = {}) {
+  const child = fork(join(here, 'worker.mjs'), [pathToFileURL(sandbox.switch).href], {
+    cwd: sandbox.root,
+    env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
+  const run = (tests, mutant) =>
+    new Promise((settle) => {
+      let done = 0;
+      let timer;
+      const end = (outcome) => {
+        clearTimeout(timer);
+        child.removeAllListeners('message').removeAllListeners('exit');
+        settle({ by: tests[done]?.path, ...outcome });
+      };
+      const wait = () => {
+        clearTimeout(timer);
+        const patience = Number(options.patience) + 8 * tests[done].seconds;
+        timer = setTimeout(() => {
+          child.kill('SIGKILL');
+          end({ status: 'timeout' });
+        }, 1000 * patience);
+      };
+      child.on('message', ({ failed }) => {
+        if (failed !== undefined) return end({ status: 'failed', ...failed });
+        done += 1;
+        if (done === tests.length) return end({ status: 'passed' });
+        wait();
+      });
+      child.on('exit', () => end({ status: 'died', test: 'the process ended' }));
+      wait();
+      child.send({ mutant, paths: tests.map(({ path }) => join(sandbox.root, path)) });
+    });
+  return { run, end: () => child.kill('SIGKILL') };
 }
 
-/** Runs every file of tests without a mutant: how long it takes, and which mutants it reaches. */
+async function runApart(tests, mutant, sandbox, env) {
+  const own = startProcess(sandbox, env);
+  const outcome = await own.run(tests, mutant);
+  own.end();
+  return outcome;
+}
+
+/** No mutant. */
+const NONE = -1;
+
+/**
+ * Runs every file of tests without a mutant: how long it takes, which mutants it reaches, and which
+ * of these early, while modules are loaded.
+ */
 async function measureTests(paths, sandbox, slowest) {
   const tests = [];
   const leftOut = [];
   for (const [index, path] of paths.entries()) {
     const reached = join(sandbox.folder, `reached-${index}`);
     const start = performance.now();
-    const outcome = await runTests([{ path, seconds: slowest }], sandbox, {
+    const outcome = await runApart([{ path, seconds: slowest }], NONE, sandbox, {
       BRIDGEKEEPER_REACHED: reached,
     });
     const seconds = (performance.now() - start) / 1000;
-    if (outcome.status === 'failed') {
+    if (outcome.status === 'failed' || outcome.status === 'died') {
       fail(`${path} fails without a mutant: ${outcome.test}\n${outcome.message ?? ''}`);
     }
-    const ids = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
-    const reach = new Set(ids.map(Number));
+    const lines = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
+    const loaded = lines.indexOf('loaded');
+    const reach = new Set(lines.filter((line) => line !== 'loaded').map(Number));
+    const early = new Set(lines.slice(0, loaded < 0 ? lines.length : loaded).map(Number));
     if (outcome.status === 'timeout' || seconds > slowest) {
       if (reach.size > 0) leftOut.push(path);
     } else if (reach.size > 0) {
-      tests.push({ path, seconds, reach });
+      tests.push({ path, seconds, reach, early });
     }
     say(`${path}: ${seconds.toFixed(1)} s, reaches ${reach.size}`);
   }
   return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
 }
 
-/** `first` is the test file that is likeliest to notice. */
-async function judge(mutant, tests, first, sandbox) {
-  const all = tests.filter(({ reach }) => reach.has(mutant.id));
-  if (all.length === 0) return { status: 'uncovered' };
-  const reaching = [
-    ...all.filter(({ path }) => path === first),
-    ...all.filter(({ path }) => path !== first),
-  ];
-  const env = { BRIDGEKEEPER_MUTANT: String(mutant.id) };
-  const outcome = await runTests(reaching, sandbox, env);
-  if (outcome.status === 'passed') return { status: 'survived' };
-  if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
-  return { status: 'killed', by: outcome.by, test: outcome.test };
+/**
+ * Judges mutants one after the other, most of them in one process, since starting one takes longer
+ * than most tests. What a mutant leaves behind there could decide about the next, so that a process
+ * of its own judges: what acts while modules are loaded, what no test noticed, and what a test
+ * noticed that then fails without any mutant too.
+ */
+function makeJudge(tests, sandbox) {
+  let shared;
+  /** By source: what noticed its last mutant often notices the next. */
+  const lastBy = new Map();
+
+  async function inShared(reaching, id) {
+    shared ??= startProcess(sandbox);
+    const outcome = await shared.run(reaching, id);
+    if (outcome.status === 'passed') return undefined;
+    if (outcome.status === 'failed') {
+      const [same] = reaching.filter(({ path }) => path === outcome.by);
+      const clean = await shared.run([same], NONE);
+      if (clean.status === 'passed') return outcome;
+    }
+    shared.end();
+    shared = undefined;
+    return outcome.status === 'timeout' ? outcome : undefined;
+  }
+
+  return {
+    async judge(mutant) {
+      const { id, file } = mutant;
+      const all = tests.filter(({ reach }) => reach.has(id));
+      if (all.length === 0) return { status: 'uncovered' };
+      const isFirst = ({ path }) => path === lastBy.get(file);
+      const reaching = [...all.filter(isFirst), ...all.filter((test) => !isFirst(test))];
+      const isEarly = all.some(({ early }) => early.has(id));
+      const found = isEarly ? undefined : await inShared(reaching, id);
+      const outcome = found ?? (await runApart(reaching, id, sandbox));
+      if (outcome.status === 'passed') return { status: 'survived' };
+      if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
+      lastBy.set(file, outcome.by);
+      return { status: 'killed', by: outcome.by, test: outcome.test };
+    },
+    end: () => shared?.end(),
+  };
 }
 
 const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
@@ -285,11 +325,9 @@ const { tests, leftOut } = await measureTests(
 
 const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const start = performance.now();
-/** By source: what noticed its last mutant often notices the next. */
-const lastBy = new Map();
+const { judge, end } = makeJudge(tests, sandbox);
 for (const [index, mutant] of mutants.entries()) {
-  Object.assign(mutant, await judge(mutant, tests, lastBy.get(mutant.file), sandbox));
-  if (mutant.status === 'killed') lastBy.set(mutant.file, mutant.by);
+  Object.assign(mutant, await judge(mutant));
   if (isAlive(mutant)) mutant.reason = reasons.get(keyOf(mutant));
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
@@ -297,6 +335,8 @@ for (const [index, mutant] of mutants.entries()) {
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
 }
+
+end();
 
 const withoutId = ({ id, ...mutant }) => mutant;
 const alive = mutants.filter(isAlive);
