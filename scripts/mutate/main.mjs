@@ -8,8 +8,8 @@
 //     --patience <s>       how long a mutant may hang, 5 without it, besides 8 times what the test
 //                          file takes without mutants
 //     --accepted <file>    survivors with a reason, which do not count
-//     --again <file>       of the sources in that result, only what was alive in it; what it noticed
-//                          counts as noticed (again for more results)
+//     --again <file>       of the sources in that result, only what was alive in it; the rest is
+//                          counted as it was there (again for more results)
 //     --json <file>        write the result there
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when

