@@ -5,7 +5,7 @@
 //     --tests <path>       sources of tests, files or folders (again for more); by default all of
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
-//     --patience <s>       how long a mutant may hang, 5 without it, besides 8 times what the test
+//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what the test
 //                          file takes without mutants
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
@@ -110,7 +110,7 @@ function startProcess(sandbox, env = {}) {
       };
       const wait = () => {
         clearTimeout(timer);
-        const patience = Number(options.patience) + 8 * tests[done].seconds;
+        const patience = Number(options.patience) + 4 * tests[done].seconds;
         timer = setTimeout(() => {
           child.kill('SIGKILL');
           end({ status: 'timeout' });
