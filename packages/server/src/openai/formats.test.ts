@@ -17,7 +17,8 @@ let text: ModelText;
 let words: { readonly token: number; readonly word: string; readonly bytes: number[] }[];
 beforeAll(async () => {
   text = await openModelText(SETTINGS.model.default);
-  words = [600, 700, 800].map((token) => {
+  // Special ones are named too.
+  words = [600, 0, 800].map((token) => {
     const word = text.tokenizer.decode([token], false);
     return { token, word, bytes: [...Buffer.from(word)] };
   });

@@ -62,6 +62,7 @@ describe('what would change an answer and cannot be honoured', () => {
     expect(refusal({ best_of: 3, n: 3 })).toBeUndefined();
     expect(refusal({ best_of: 4, n: 3 })?.param).toBe('best_of');
     expect(refusal({ best_of: 2, n: null })?.param).toBe('best_of');
+    expect(refusal({ best_of: null, n: -1 })).toBeUndefined();
   });
 
   test('is not looked for in what is no object', () => {
