@@ -170,47 +170,77 @@ async function measureTests(paths, sandbox, slowest) {
   return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
 }
 
+/** So many mutants are noticed in a process before it is asked whether it is sound. */
+const UNCONFIRMED = 10;
+
 /**
  * Judges mutants one after the other, most of them in one process, since starting one takes longer
- * than most tests. What a mutant leaves behind there could decide about the next, so that a process
- * of its own judges: what acts while modules are loaded, what no test noticed, and what a test
- * noticed that then fails without any mutant too.
+ * than most tests. What a mutant leaves behind there could decide about the next. So a process of
+ * its own judges what acts while modules are loaded and what no test noticed; and what was noticed
+ * is confirmed by tests that pass in that process without a mutant, or else judged again.
  */
 function makeJudge(tests, sandbox) {
   let shared;
+  let unconfirmed = [];
   /** By source: what noticed its last mutant often notices the next. */
   const lastBy = new Map();
 
-  async function inShared(reaching, id) {
+  function verdict({ file }, outcome) {
+    if (outcome.status === 'passed') return { status: 'survived' };
+    if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
+    lastBy.set(file, outcome.by);
+    return { status: 'killed', by: outcome.by, test: outcome.test };
+  }
+
+  async function judgeApart(mutant, reaching) {
+    Object.assign(mutant, verdict(mutant, await runApart(reaching, mutant.id, sandbox)));
+  }
+
+  /** Judges in the shared process; whether there is a verdict. */
+  async function judgeShared(mutant, reaching) {
     shared ??= startProcess(sandbox);
-    const outcome = await shared.run(reaching, id);
-    if (outcome.status === 'passed') return undefined;
-    if (outcome.status === 'failed') {
-      const [same] = reaching.filter(({ path }) => path === outcome.by);
-      const clean = await shared.run([same], NONE);
-      if (clean.status === 'passed') return outcome;
+    const outcome = await shared.run(reaching, mutant.id);
+    if (outcome.status === 'passed') return false;
+    if (outcome.status !== 'failed') {
+      shared = undefined;
+      await confirm();
+      if (outcome.status === 'died') return false;
     }
-    shared.end();
+    Object.assign(mutant, verdict(mutant, outcome));
+    if (outcome.status === 'failed') unconfirmed.push({ mutant, reaching });
+    if (unconfirmed.length >= UNCONFIRMED) await confirm();
+    return true;
+  }
+
+  async function confirm() {
+    const doubted = unconfirmed;
+    unconfirmed = [];
+    if (doubted.length === 0) return;
+    const by = new Set(doubted.map(({ mutant }) => mutant.by));
+    const noticing = tests.filter(({ path }) => by.has(path));
+    if ((await shared?.run(noticing, NONE))?.status === 'passed') return;
+    shared?.end();
     shared = undefined;
-    return outcome.status === 'timeout' ? outcome : undefined;
+    for (const { mutant, reaching } of doubted) await judgeApart(mutant, reaching);
   }
 
   return {
     async judge(mutant) {
       const { id, file } = mutant;
       const all = tests.filter(({ reach }) => reach.has(id));
-      if (all.length === 0) return { status: 'uncovered' };
+      if (all.length === 0) {
+        mutant.status = 'uncovered';
+        return;
+      }
       const isFirst = ({ path }) => path === lastBy.get(file);
       const reaching = [...all.filter(isFirst), ...all.filter((test) => !isFirst(test))];
       const isEarly = all.some(({ early }) => early.has(id));
-      const found = isEarly ? undefined : await inShared(reaching, id);
-      const outcome = found ?? (await runApart(reaching, id, sandbox));
-      if (outcome.status === 'passed') return { status: 'survived' };
-      if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
-      lastBy.set(file, outcome.by);
-      return { status: 'killed', by: outcome.by, test: outcome.test };
+      if (isEarly || !(await judgeShared(mutant, reaching))) await judgeApart(mutant, reaching);
     },
-    end: () => shared?.end(),
+    async end() {
+      await confirm();
+      shared?.end();
+    },
   };
 }
 
@@ -327,16 +357,15 @@ const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const start = performance.now();
 const { judge, end } = makeJudge(tests, sandbox);
 for (const [index, mutant] of mutants.entries()) {
-  Object.assign(mutant, await judge(mutant));
-  if (isAlive(mutant)) mutant.reason = reasons.get(keyOf(mutant));
+  await judge(mutant);
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
 }
-
-end();
+await end();
+for (const mutant of mutants.filter(isAlive)) mutant.reason = reasons.get(keyOf(mutant));
 
 const withoutId = ({ id, ...mutant }) => mutant;
 const alive = mutants.filter(isAlive);
