@@ -304,6 +304,11 @@ function staleAmong(accepted, sources, mutants) {
   return accepted.filter((entry) => sources.includes(entry.file) && !used.has(keyOf(entry)));
 }
 
+function lineOf({ file, line, within, operator, original, replacement, status }) {
+  const change = `${original} -> ${replacement || 'nothing'}`.replace(/\s+/g, ' ');
+  return `${file}:${line} ${status} ${operator} in ${within || 'the module'}: ${change}`;
+}
+
 function print({ files, total, survivors, stale, leftOut }) {
   const lines = [];
   for (const [name, counts] of [...Object.entries(files), ['all', total]]) {
@@ -311,10 +316,7 @@ function print({ files, total, survivors, stale, leftOut }) {
     const detail = `${mutants} mutants, ${survived} survived, ${uncovered} not reached`;
     lines.push(`${score.toFixed(1).padStart(5)} %  ${name}: ${detail}, ${accepted} accepted`);
   }
-  for (const { file, line, within, operator, original, replacement, status } of survivors) {
-    const change = `${original} -> ${replacement || 'nothing'}`.replace(/\s+/g, ' ');
-    lines.push(`${file}:${line} ${status} ${operator} in ${within || 'the module'}: ${change}`);
-  }
+  for (const survivor of survivors) lines.push(lineOf(survivor));
   for (const { file, original, replacement } of stale) {
     lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
   }
@@ -358,6 +360,7 @@ const start = performance.now();
 const { judge, end } = makeJudge(tests, sandbox);
 for (const [index, mutant] of mutants.entries()) {
   await judge(mutant);
+  if (isAlive(mutant)) say(lineOf(mutant));
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);

@@ -102,7 +102,7 @@ test('a switch is turned on and off by several words', () => {
   expect(kind).toMatchObject({ metavar: '', isSwitch: true });
   for (const on of ['true', '1', 'yes', 'on', 'ON']) expect(kind.parse(on)).toBe(true);
   for (const off of ['false', '0', 'no', 'off', 'Off']) expect(kind.parse(off)).toBe(false);
-  for (const wrong of ['', 'maybe', 'onn', 'xno']) {
+  for (const wrong of ['', 'maybe', 'onn', 'xno', 'xtrue', 'nope']) {
     expect(kind.parse(wrong)).toBeUndefined();
   }
 });
@@ -145,7 +145,7 @@ describe('a time', () => {
     expect(time().parse(given)).toBe(ms);
   });
 
-  test.each(['', '2026', '2026-09-01T12:00', '2026-13-01', 'x2026-09-01', '2026-09-01x', 'now'])(
+  test.each(['', '2026', '2026-09-01T12:00', '2026-13-01', '+002026-09-01', '2026-09-01x', 'now'])(
     '%o is refused',
     (given) => {
       expect(time().parse(given)).toBeUndefined();

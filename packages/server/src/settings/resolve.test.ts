@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { environmentOf, flagOf } from './flags.ts';
+import { environmentOf, flagOf, optionalArgument, requiredArgument } from './flags.ts';
+import { text as textKind } from './kinds.ts';
 import { resolveFlags, type Sources, UsageError } from './resolve.ts';
 import { SETTINGS } from './table.ts';
 
@@ -219,4 +220,16 @@ describe('a file', () => {
     const error = failure({ flags }, 'port: [1, 2]');
     expect(error.message).toBe('port in serve.yaml: takes one value, not a list');
   });
+});
+
+test('arguments are named without dashes, and have no default', () => {
+  const table = {
+    first: optionalArgument(textKind('word'), 'one'),
+    second: requiredArgument(textKind('word'), 'two'),
+  };
+  expect([table.first.argument, table.second.argument]).toEqual(['optional', 'required']);
+  const sources = { environment: {}, readFile: () => '' };
+  const { values, origins } = resolveFlags(table, { ...sources, flags: { second: 'x' } });
+  expect(values).toEqual({ first: undefined, second: 'x' });
+  expect(origins.second).toEqual({ kind: 'flag', name: 'argument second' });
 });
