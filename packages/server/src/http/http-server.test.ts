@@ -146,6 +146,22 @@ describe('a connection', () => {
   });
 });
 
+describe('connections', () => {
+  test('over the limit are closed, and those within it are served', async () => {
+    const { http } = make({ maxConnections: 1 });
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    const where = { port: url.port, host: url.hostname, agent };
+    await ask(where);
+    const second = connect(Number(url.port), url.hostname);
+    second.on('error', () => {});
+    await once(second, 'close');
+    expect(await ask(where)).toBe('yes');
+    agent.destroy();
+    await http.close();
+  });
+});
+
 describe('files of TLS', () => {
   test('that cannot be read are named', () => {
     const key = join(scratch, 'key.pem');

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { environmentOf, flagOf, optionalArgument, requiredArgument } from './flags.ts';
+import { environmentOf, flag, flagOf, optionalArgument, requiredArgument } from './flags.ts';
 import { text as textKind } from './kinds.ts';
-import { resolveFlags, type Sources, UsageError } from './resolve.ts';
+import { resolveFlags, type Sources, settingsWith, UsageError } from './resolve.ts';
 import { SETTINGS } from './table.ts';
 
 const resolve = (sources: Partial<Sources>, file = '') =>
@@ -126,13 +126,21 @@ describe('bad values name their origin', () => {
     const flags = { config: 'serve.yaml' };
     expect(failure({ flags }, 'port: x').message).toContain('port in serve.yaml: must be');
     expect(failure({ flags }, 'prot: 1').code).toBe('unknown-setting');
-    expect(failure({ flags }, 'port: {a: 1}').message).toContain('port in serve.yaml');
+    for (const file of ['port: {a: 1}', 'api-key: [a, [b]]']) {
+      const { code, message } = failure({ flags }, file);
+      expect(code).toBe('bad-value');
+      expect(message).toMatch(
+        /^(port|api-key) in serve.yaml: must be text, a number, true or false$/,
+      );
+    }
     expect(failure({ flags }, '- port').code).toBe('bad-file');
     expect(failure({ flags }, 'port: [1').code).toBe('bad-file');
   });
 
   test('but never show a secret', () => {
-    expect(failure({ flags: { apiKey: ['hunter2,'] } }).message).not.toContain('hunter2');
+    expect(failure({ flags: { apiKey: ['hunter2,'] } }).message).toBe(
+      '--api-key: must be non-empty text, or several, separated by commas',
+    );
   });
 
   test('whatever the text: a value within its kind, or a UsageError that names the flag', () => {
@@ -185,8 +193,9 @@ describe('a file', () => {
       throw new Error(`ENOENT: no such file, open '${path}'\nand more`);
     };
     expect(resolve({ readFile }).values.port).toBe(8000);
-    const { code, message } = failure({ flags, readFile });
+    const { code, message, cause } = failure({ flags, readFile });
     expect(code).toBe('bad-file');
+    expect(cause).toBeInstanceOf(Error);
     expect(message).toBe("--config serve.yaml: ENOENT: no such file, open 'serve.yaml'");
     const environment = { BRIDGEKEEPER_CONFIG: '' };
     expect(failure({ environment, readFile }).message).toBe(
@@ -232,4 +241,37 @@ test('arguments are named without dashes, and have no default', () => {
   const { values, origins } = resolveFlags(table, { ...sources, flags: { second: 'x' } });
   expect(values).toEqual({ first: undefined, second: 'x' });
   expect(origins.second).toEqual({ kind: 'flag', name: 'argument second' });
+});
+
+test('only settings come from variables and files', () => {
+  const table = { config: SETTINGS.config, host: flag(textKind('address'), 'here', 'address') };
+  const environment = { BRIDGEKEEPER_HOST: 'there', BRIDGEKEEPER_CONFIG: 'serve.yaml' };
+  const sources = { flags: {}, environment, readFile: () => 'host: elsewhere' };
+  const { values, origins } = resolveFlags(table, sources);
+  expect(values.host).toBe('here');
+  expect(origins.host).toEqual({ kind: 'default', name: 'default' });
+});
+
+test('a flag that is repeated replaces itself', () => {
+  expect(resolve({ flags: { port: ['1', '2'] } }).values.port).toBe(2);
+});
+
+test('an error says what it is', () => {
+  expect(String(failure({ flags: { port: 'x' } }))).toMatch(/^UsageError: --port: must be/);
+});
+
+describe('settings by value', () => {
+  test('are the defaults, but for those that are given', () => {
+    const defaults = resolve({}).values;
+    expect(settingsWith({})).toEqual(defaults);
+    expect(settingsWith({ port: 1, apiKey: ['a'] })).toEqual({
+      ...defaults,
+      port: 1,
+      apiKey: ['a'],
+    });
+  });
+
+  test('may not contradict each other either', () => {
+    expect(() => settingsWith({ sslKeyfile: 'k' })).toThrow('give both for TLS, or neither');
+  });
 });
