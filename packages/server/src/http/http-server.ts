@@ -69,10 +69,12 @@ export class HttpServer {
     return this.#url();
   }
 
-  /** Takes no more connections, and ends those that are idle. */
+  /** Takes no more connections. */
   stopAccepting(): void {
+    if (this.#closing) return;
     this.#closing = true;
     this.#server.close();
+    this.#server.closeIdleConnections();
   }
 
   /** Lets the last bytes leave, then closes whatever is still open. */
