@@ -18,7 +18,7 @@ let words: { readonly token: number; readonly word: string; readonly bytes: numb
 beforeAll(async () => {
   text = await openModelText(SETTINGS.model.default);
   // Special ones are named too.
-  words = [600, 0, 800].map((token) => {
+  words = [0, 600, 800].map((token) => {
     const word = text.tokenizer.decode([token], false);
     return { token, word, bytes: [...Buffer.from(word)] };
   });
