@@ -257,6 +257,12 @@ test('a flag that is repeated replaces itself', () => {
 });
 
 test('an error says what it is', () => {
+  const { code, message } = failure({ flags: { port: 'x'.repeat(100) } });
+  expect(code).toBe('bad-value');
+  // No more of it than can be read.
+  expect(message).toBe(`--port: must be an integer from 0 to 65535, got "${'x'.repeat(80)}"`);
+  expect(failure({ flags: { sslCertfile: 'c' } }).code).toBe('bad-combination');
+  expect(failure({ flags: { config: 'x' } }, 'port: [1, 2]').code).toBe('bad-value');
   expect(String(failure({ flags: { port: 'x' } }))).toMatch(/^UsageError: --port: must be/);
 });
 
