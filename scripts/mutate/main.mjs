@@ -347,6 +347,8 @@ const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
 
+const commit = git('rev-parse', 'HEAD');
+const modified = git('status', '--porcelain', 'packages') !== '';
 const before = options.again.map(readJson);
 const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const { tests, leftOut } = await measureTests(
@@ -384,8 +386,8 @@ const files = Object.fromEntries(
 const result = {
   command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
   again: before.flatMap(({ again = [], command }) => [...again, command]),
-  commit: git('rev-parse', 'HEAD'),
-  modified: git('status', '--porcelain', 'packages') !== '',
+  commit,
+  modified,
   node: process.version,
   files,
   total: sum(Object.values(files)),
