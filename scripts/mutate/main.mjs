@@ -5,10 +5,11 @@
 //     --tests <path>       sources of tests, files or folders (again for more); by default all of
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
-//     --patience <s>       how long a mutant may hang, 5 without it, besides 8 times what the test
+//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what the test
 //                          file takes without mutants
 //     --accepted <file>    survivors with a reason, which do not count
-//     --again <file>       only what survived or was not reached in that result
+//     --again <file>       of the sources in that result, only what was alive in it; the rest is
+//                          counted as it was there (again for more results)
 //     --json <file>        write the result there
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
@@ -61,15 +62,14 @@ const compiledOf = (source) => source.replace('/src/', '/dist/').replace(/\.ts$/
 
 /** Puts the mutants of all sources into their copies and gives them, in order of place. */
 function instrumentAll(sources, sandbox) {
-  const switchPath = join(sandbox.folder, 'switch.mjs');
-  copyFileSync(join(here, 'switch.mjs'), switchPath);
+  copyFileSync(join(here, 'switch.mjs'), sandbox.switch);
   const all = [];
   for (const file of sources) {
     const path = join(sandbox.root, compiledOf(file));
     const text = readFileSync(path, 'utf8');
     const { code, mutants } = instrument(text, all.length);
     // In the first line, so that lines in traces stay what they are.
-    writeFileSync(path, `import { $m } from '${pathToFileURL(switchPath)}'; ${code}`);
+    writeFileSync(path, `import { $m } from '${pathToFileURL(sandbox.switch)}'; ${code}`);
     const lineOf = sourceLines(text, `${path}.map`);
     for (const { offset, ...mutant } of mutants) {
       all.push({ ...mutant, file, line: lineOf(offset) });
@@ -89,83 +89,159 @@ function sourceLines(text, mapPath) {
 }
 
 /**
- * Runs the test files, `{ path, seconds }`, in a process of their own until a test fails, and says
- * how that ended: `passed`, `failed` with the test and the error, or `timeout`.
+ * A process that runs tests. `run` runs test files, `{ path, seconds }`, with a mutant on, until a
+ * test fails, and says how that ended: `passed`, `failed` with the test and the error, `timeout`,
+ * or `died`. After the last two the process is gone.
  */
-function runTests(tests, sandbox, env) {
-  return new Promise((settle) => {
-    const child = fork(
-      join(here, 'worker.mjs'),
-      tests.map(({ path }) => join(sandbox.root, path)),
-      {
-        cwd: sandbox.root,
-        env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
-        stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-      },
-    );
-    let done = 0;
-    let timer;
-    let outcome;
-    const wait = () => {
-      clearTimeout(timer);
-      if (done === tests.length) return;
-      timer = setTimeout(
-        () => {
-          outcome = { status: 'timeout', by: tests[done].path };
-          child.kill('SIGKILL');
-        },
-        1000 * (Number(options.patience) + 8 * tests[done].seconds),
-      );
-    };
-    child.on('message', ({ failed }) => {
-      if (failed !== undefined) outcome = { status: 'failed', by: tests[done].path, ...failed };
-      done += 1;
-      wait();
-    });
-    child.on('exit', (code) => {
-      clearTimeout(timer);
-      if (done === tests.length && code === 0) settle({ status: 'passed' });
-      else
-        settle(outcome ?? { status: 'failed', by: tests[done]?.path, test: 'the process ended' });
-    });
-    wait();
+function startProcess(sandbox, env = {}) {
+  const child = fork(join(here, 'worker.mjs'), [pathToFileURL(sandbox.switch).href], {
+    cwd: sandbox.root,
+    env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
+  const run = (tests, mutant) =>
+    new Promise((settle) => {
+      let done = 0;
+      let timer;
+      const end = (outcome) => {
+        clearTimeout(timer);
+        child.removeAllListeners('message').removeAllListeners('exit');
+        settle({ by: tests[done]?.path, ...outcome });
+      };
+      const wait = () => {
+        clearTimeout(timer);
+        const patience = Number(options.patience) + 4 * tests[done].seconds;
+        timer = setTimeout(() => {
+          child.kill('SIGKILL');
+          end({ status: 'timeout' });
+        }, 1000 * patience);
+      };
+      child.on('message', ({ failed }) => {
+        if (failed !== undefined) return end({ status: 'failed', ...failed });
+        done += 1;
+        if (done === tests.length) return end({ status: 'passed' });
+        wait();
+      });
+      child.on('exit', () => end({ status: 'died', test: 'the process ended' }));
+      wait();
+      child.send({ mutant, paths: tests.map(({ path }) => join(sandbox.root, path)) });
+    });
+  return { run, end: () => child.kill('SIGKILL') };
 }
 
-/** Runs every file of tests without a mutant: how long it takes, and which mutants it reaches. */
+async function runApart(tests, mutant, sandbox, env) {
+  const own = startProcess(sandbox, env);
+  const outcome = await own.run(tests, mutant);
+  own.end();
+  return outcome;
+}
+
+/** No mutant. */
+const NONE = -1;
+
+/**
+ * Runs every file of tests without a mutant: how long it takes, which mutants it reaches, and which
+ * of these early, while modules are loaded.
+ */
 async function measureTests(paths, sandbox, slowest) {
   const tests = [];
   const leftOut = [];
   for (const [index, path] of paths.entries()) {
     const reached = join(sandbox.folder, `reached-${index}`);
     const start = performance.now();
-    const outcome = await runTests([{ path, seconds: slowest }], sandbox, {
+    const outcome = await runApart([{ path, seconds: slowest }], NONE, sandbox, {
       BRIDGEKEEPER_REACHED: reached,
     });
     const seconds = (performance.now() - start) / 1000;
-    if (outcome.status === 'failed') {
+    if (outcome.status === 'failed' || outcome.status === 'died') {
       fail(`${path} fails without a mutant: ${outcome.test}\n${outcome.message ?? ''}`);
     }
-    const ids = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
-    const reach = new Set(ids.map(Number));
+    const lines = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
+    const loaded = lines.indexOf('loaded');
+    const reach = new Set(lines.filter((line) => line !== 'loaded').map(Number));
+    const early = new Set(lines.slice(0, loaded < 0 ? lines.length : loaded).map(Number));
     if (outcome.status === 'timeout' || seconds > slowest) {
       if (reach.size > 0) leftOut.push(path);
     } else if (reach.size > 0) {
-      tests.push({ path, seconds, reach });
+      tests.push({ path, seconds, reach, early });
     }
     say(`${path}: ${seconds.toFixed(1)} s, reaches ${reach.size}`);
   }
   return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
 }
 
-async function judge(mutant, tests, sandbox) {
-  const reaching = tests.filter(({ reach }) => reach.has(mutant.id));
-  if (reaching.length === 0) return { status: 'uncovered' };
-  const env = { BRIDGEKEEPER_MUTANT: String(mutant.id) };
-  const outcome = await runTests(reaching, sandbox, env);
-  if (outcome.status === 'passed') return { status: 'survived' };
-  if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
-  return { status: 'killed', by: outcome.by, test: outcome.test };
+/** So many mutants are noticed in a process before it is asked whether it is sound. */
+const UNCONFIRMED = 10;
+
+/**
+ * Judges mutants one after the other, most of them in one process, since starting one takes longer
+ * than most tests. What a mutant leaves behind there could decide about the next. So a process of
+ * its own judges what acts while modules are loaded and what no test noticed; and what was noticed
+ * is confirmed by tests that pass in that process without a mutant, or else judged again.
+ */
+function makeJudge(tests, sandbox) {
+  let shared;
+  let unconfirmed = [];
+  /** By source: what noticed its last mutant often notices the next. */
+  const lastBy = new Map();
+
+  function verdict({ file }, outcome) {
+    if (outcome.status === 'passed') return { status: 'survived' };
+    if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
+    lastBy.set(file, outcome.by);
+    return { status: 'killed', by: outcome.by, test: outcome.test };
+  }
+
+  async function judgeApart(mutant, reaching) {
+    Object.assign(mutant, verdict(mutant, await runApart(reaching, mutant.id, sandbox)));
+  }
+
+  /** Judges in the shared process; whether there is a verdict. */
+  async function judgeShared(mutant, reaching) {
+    shared ??= startProcess(sandbox);
+    const outcome = await shared.run(reaching, mutant.id);
+    if (outcome.status === 'passed') return false;
+    if (outcome.status !== 'failed') {
+      shared = undefined;
+      await confirm();
+      if (outcome.status === 'died') return false;
+    }
+    Object.assign(mutant, verdict(mutant, outcome));
+    if (outcome.status === 'failed') unconfirmed.push({ mutant, reaching });
+    if (unconfirmed.length >= UNCONFIRMED) await confirm();
+    return true;
+  }
+
+  async function confirm() {
+    const doubted = unconfirmed;
+    unconfirmed = [];
+    if (doubted.length === 0) return;
+    const by = new Set(doubted.map(({ mutant }) => mutant.by));
+    const noticing = tests.filter(({ path }) => by.has(path));
+    if ((await shared?.run(noticing, NONE))?.status === 'passed') return;
+    shared?.end();
+    shared = undefined;
+    for (const { mutant, reaching } of doubted) await judgeApart(mutant, reaching);
+  }
+
+  return {
+    async judge(mutant) {
+      const { id, file } = mutant;
+      const all = tests.filter(({ reach }) => reach.has(id));
+      if (all.length === 0) {
+        mutant.status = 'uncovered';
+        return;
+      }
+      const isFirst = ({ path }) => path === lastBy.get(file);
+      const reaching = [...all.filter(isFirst), ...all.filter((test) => !isFirst(test))];
+      const isEarly = all.some(({ early }) => early.has(id));
+      if (isEarly || !(await judgeShared(mutant, reaching))) await judgeApart(mutant, reaching);
+    },
+    async end() {
+      await confirm();
+      shared?.end();
+    },
+  };
 }
 
 const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
@@ -174,21 +250,50 @@ const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
 const keyOf = ({ file, within, original, replacement }) =>
   [file, within, original, replacement].join('\n');
 
-function count(mutants) {
+/** Counts what became of mutants, and of those that an earlier result noticed. */
+function count(mutants, noticed) {
   const of = (status) => mutants.filter((mutant) => mutant.status === status).length;
-  const [killed, timeout] = [of('killed'), of('timeout')];
-  const accepted = mutants.filter((mutant) => mutant.reason !== undefined).length;
-  const counted = mutants.length - accepted;
-  return {
-    mutants: mutants.length,
-    killed,
-    timeout,
+  return withScore({
+    mutants: mutants.length + noticed.killed + noticed.timeout,
+    killed: of('killed') + noticed.killed,
+    timeout: of('timeout') + noticed.timeout,
     survived: of('survived'),
     uncovered: of('uncovered'),
-    accepted,
-    /** Of those that are not accepted, in percent. */
-    score: counted === 0 ? 100 : Math.floor((1000 * (killed + timeout)) / counted) / 10,
-  };
+    accepted: mutants.filter((mutant) => mutant.reason !== undefined).length,
+  });
+}
+
+/** The score is in percent, of those that are not accepted. */
+function withScore(counts) {
+  const { mutants, killed, timeout, accepted } = counts;
+  const counted = mutants - accepted;
+  const score = counted === 0 ? 100 : Math.floor((1000 * (killed + timeout)) / counted) / 10;
+  return { ...counts, score };
+}
+
+function sum(all) {
+  const names = ['mutants', 'killed', 'timeout', 'survived', 'uncovered', 'accepted'];
+  const of = (name) => all.reduce((soFar, counts) => soFar + counts[name], 0);
+  return withScore(Object.fromEntries(names.map((name) => [name, of(name)])));
+}
+
+/** Leaves the mutants out that earlier results noticed, and counts them, by source. */
+function leaveOutNoticed(mutants, results) {
+  const left = [];
+  const noticed = {};
+  for (const file of sources) {
+    const own = mutants.filter((mutant) => mutant.file === file);
+    const result = results.find(({ files }) => Object.hasOwn(files, file));
+    const before = result?.files[file] ?? { mutants: own.length, timeout: 0 };
+    if (before.mutants !== own.length) fail(`${file} has changed since the result of --again`);
+    const alive = result && new Set([...result.survivors, ...result.accepted].map(keyOf));
+    const run = own.filter((mutant) => alive?.has(keyOf(mutant)) ?? true);
+    const rest = own.length - run.length;
+    const timeout = Math.min(before.timeout, rest);
+    noticed[file] = { killed: rest - timeout, timeout };
+    left.push(...run);
+  }
+  return { left, noticed };
 }
 
 const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim();
@@ -199,6 +304,11 @@ function staleAmong(accepted, sources, mutants) {
   return accepted.filter((entry) => sources.includes(entry.file) && !used.has(keyOf(entry)));
 }
 
+function lineOf({ file, line, within, operator, original, replacement, status }) {
+  const change = `${original} -> ${replacement || 'nothing'}`.replace(/\s+/g, ' ');
+  return `${file}:${line} ${status} ${operator} in ${within || 'the module'}: ${change}`;
+}
+
 function print({ files, total, survivors, stale, leftOut }) {
   const lines = [];
   for (const [name, counts] of [...Object.entries(files), ['all', total]]) {
@@ -206,10 +316,7 @@ function print({ files, total, survivors, stale, leftOut }) {
     const detail = `${mutants} mutants, ${survived} survived, ${uncovered} not reached`;
     lines.push(`${score.toFixed(1).padStart(5)} %  ${name}: ${detail}, ${accepted} accepted`);
   }
-  for (const { file, line, within, operator, original, replacement, status } of survivors) {
-    const change = `${original} -> ${replacement || 'nothing'}`.replace(/\s+/g, ' ');
-    lines.push(`${file}:${line} ${status} ${operator} in ${within || 'the module'}: ${change}`);
-  }
+  for (const survivor of survivors) lines.push(lineOf(survivor));
   for (const { file, original, replacement } of stale) {
     lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
   }
@@ -224,7 +331,7 @@ const { values: options, positionals } = parseArgs({
     slowest: { type: 'string', default: '600' },
     patience: { type: 'string', default: '5' },
     accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
-    again: { type: 'string' },
+    again: { type: 'string', multiple: true, default: [] },
     json: { type: 'string' },
   },
 });
@@ -240,11 +347,10 @@ const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
 
-let mutants = instrumentAll(sources, sandbox);
-if (options.again !== undefined) {
-  const alive = new Set(readJson(options.again).survivors.map(keyOf));
-  mutants = mutants.filter((mutant) => alive.has(keyOf(mutant)));
-}
+const commit = git('rev-parse', 'HEAD');
+const modified = git('status', '--porcelain', 'packages') !== '';
+const before = options.again.map(readJson);
+const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const { tests, leftOut } = await measureTests(
   sourcesUnder(testPaths, true).map(compiledOf),
   sandbox,
@@ -253,30 +359,41 @@ const { tests, leftOut } = await measureTests(
 
 const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const start = performance.now();
+const { judge, end } = makeJudge(tests, sandbox);
 for (const [index, mutant] of mutants.entries()) {
-  Object.assign(mutant, await judge(mutant, tests, sandbox));
-  if (isAlive(mutant)) mutant.reason = reasons.get(keyOf(mutant));
+  await judge(mutant);
+  if (isAlive(mutant)) say(lineOf(mutant));
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
 }
+await end();
+for (const mutant of mutants.filter(isAlive)) mutant.reason = reasons.get(keyOf(mutant));
 
 const withoutId = ({ id, ...mutant }) => mutant;
 const alive = mutants.filter(isAlive);
+const files = Object.fromEntries(
+  sources.map((file) => [
+    file,
+    count(
+      mutants.filter((mutant) => mutant.file === file),
+      noticed[file],
+    ),
+  ]),
+);
 const result = {
   command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
-  commit: git('rev-parse', 'HEAD'),
-  modified: git('status', '--porcelain', 'packages') !== '',
+  again: before.flatMap(({ again = [], command }) => [...again, command]),
+  commit,
+  modified,
   node: process.version,
-  files: Object.fromEntries(
-    sources.map((file) => [file, count(mutants.filter((mutant) => mutant.file === file))]),
-  ),
-  total: count(mutants),
+  files,
+  total: sum(Object.values(files)),
   survivors: alive.filter(({ reason }) => reason === undefined).map(withoutId),
   accepted: alive.filter(({ reason }) => reason !== undefined).map(withoutId),
-  stale: options.again === undefined ? staleAmong(accepted, sources, mutants) : [],
+  stale: staleAmong(accepted, sources, mutants),
   leftOut,
 };
 if (options.json !== undefined) {

@@ -13,10 +13,18 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-/** Makes the copy; `root` in what it gives is the copy's root, `temporary` is for its tests. */
+/**
+ * Makes the copy; `root` in what it gives is the copy's root, `temporary` is for its tests, and
+ * `switch` is where the module is to be that says which mutant is on.
+ */
 export function makeSandbox(root) {
   const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-mutate-'));
-  const copy = { folder, root: join(folder, 'repository'), temporary: join(folder, 'tmp') };
+  const copy = {
+    folder,
+    root: join(folder, 'repository'),
+    temporary: join(folder, 'tmp'),
+    switch: join(folder, 'switch.mjs'),
+  };
   mkdirSync(copy.root);
   mkdirSync(copy.temporary);
   linkAll(root, copy.root, ['.git', 'packages', 'node_modules']);

@@ -3,9 +3,20 @@
 
 import { appendFileSync } from 'node:fs';
 
-const active = Number(process.env.BRIDGEKEEPER_MUTANT ?? -1);
+let active = Number(process.env.BRIDGEKEEPER_MUTANT ?? -1);
 const reachedPath = process.env.BRIDGEKEEPER_REACHED;
 const reached = new Set();
+
+/** Turns on a mutant here, and in the threads and processes that are started from now on. */
+export function turnOn(id) {
+  active = id;
+  process.env.BRIDGEKEEPER_MUTANT = String(id);
+}
+
+/** Marks, where it is noted what is reached, that modules are loaded and tests begin. */
+export function noteLoaded() {
+  if (reachedPath !== undefined) appendFileSync(reachedPath, 'loaded\n');
+}
 
 /** With no mutant on, notes at once which were reached: a thread may be ended at any time. */
 function note(id) {

@@ -1,11 +1,14 @@
-// Runs files of tests, one after the other, until a test fails. A process for one mutant: what a
-// mutant leaves behind in modules ends with it. Vitest's own runner, without its pool and server,
-// which take longer than most of the tests.
+// Runs files of tests with a mutant on, one after the other, until a test fails, as often as it is
+// told to. Vitest's own runner, without its pool and server, which take longer than most of the
+// tests.
 
 import { pathToFileURL } from 'node:url';
 import { startTests } from '@vitest/runner';
 
+const { noteLoaded, turnOn } = await import(process.argv[2]);
 let failed;
+/** Each run loads the test file anew, and what it imports once. */
+let runs = 0;
 
 function note(task) {
   if (failed === undefined && task.result?.state === 'fail') {
@@ -26,7 +29,10 @@ const runner = {
     tags: [],
   },
   pool: 'forks',
-  importFile: (path) => import(pathToFileURL(path).href),
+  importFile: async (path) => {
+    await import(`${pathToFileURL(path).href}?run=${runs}`);
+    noteLoaded();
+  },
   onBeforeRunTask(task) {
     if (failed !== undefined) task.mode = 'skip';
   },
@@ -34,12 +40,21 @@ const runner = {
   onAfterRunSuite: note,
 };
 
-for (const path of process.argv.slice(2)) {
-  const [file] = await startTests([path], runner);
-  note(file);
-  process.send({ path, failed });
-  if (failed !== undefined) break;
-}
-// What tests leave open must not hold the process; messages on their way must arrive.
-process.disconnect();
-process.exit(failed === undefined ? 0 : 1);
+// A mutant that hangs does not outlive the run.
+process.on('disconnect', () => process.exit(1));
+// As in vitest's own processes: matchers such as `toSatisfy` ask which file they are in.
+const state = { filepath: '', config: {} };
+Object.defineProperty(globalThis, '__vitest_worker__', { value: state });
+
+process.on('message', async ({ mutant, paths }) => {
+  turnOn(mutant);
+  runs += 1;
+  failed = undefined;
+  for (const path of paths) {
+    state.filepath = path;
+    const [file] = await startTests([path], runner);
+    note(file);
+    process.send({ failed });
+    if (failed !== undefined) break;
+  }
+});

@@ -18,6 +18,7 @@ import {
   integer,
   lawName,
   listOf,
+  MODEL_FLAG,
   measuredDevice,
   readSealPolicy,
   SETTINGS,
@@ -49,7 +50,7 @@ interface Observed {
 }
 
 const FLAGS = {
-  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  model: MODEL_FLAG,
   loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   gpu: flag(text('name'), 'law', 'reference profile of a modelled GPU'),
@@ -58,7 +59,7 @@ const FLAGS = {
   concurrency: flag(listOf('n,n', integer(1, 65536)), [1, 8], 'requests at a time'),
   promptTokens: flag(integer(1, 2 ** 20), 32, 'tokens of each prompt'),
   outputTokens: flag(integer(1, 2 ** 20), 128, 'tokens of each answer'),
-  interTokenLimitMs: flag(SETTINGS.interTokenLimitMs.kind, 50, 'longest burst'),
+  interTokenLimitMs: flag(SETTINGS.interTokenLimitMs.kind, 50, 'milliseconds of a burst at most'),
   repeats: flag(integer(1, 100), 3, 'measurements of each'),
   ...SEAL_FLAGS,
 };

@@ -17,12 +17,12 @@ import {
   integer,
   type Kind,
   listOf,
+  MODEL_FLAG,
   measuredDevice,
   openDevice,
   readSealPolicy,
   SETTINGS,
   settingsWith,
-  text,
   type Values,
 } from '@bridgekeeper/server';
 import { SEAL_FLAGS } from './seal.ts';
@@ -30,7 +30,7 @@ import type { SuiteResult } from './suite.ts';
 
 /** What the suites that measure bare steps have in common. */
 export const ROOFLINE_FLAGS = {
-  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  model: MODEL_FLAG,
   loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   kvCacheDtype: flag(SETTINGS.kvCacheDtype.kind, 'auto', 'how KV is stored'),

@@ -20,7 +20,7 @@ const FLAGS = {
   streams: flag(integer(1, 4096), 64, 'streams at a time'),
   tokens: flag(integer(1, 1e6), 2000, 'tokens of a stream'),
   tokensPerStep: flag(integer(1, 1024), 1, 'tokens of one event'),
-  stepUs: flag(integer(0, 1e6), 400, 'time between steps; 0: no pause'),
+  stepUs: flag(integer(0, 1e6), 400, 'microseconds between steps; 0: no pause'),
   repeats: flag(integer(1, 100), 3, 'measured passes, after one that warms'),
 };
 

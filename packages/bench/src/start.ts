@@ -8,15 +8,15 @@ import { type MeasuredRun, residentBytes, summarise } from '@bridgekeeper/report
 import {
   flag,
   integer,
+  MODEL_FLAG,
   measuredDevice,
   type PhaseTime,
   SETTINGS,
-  text,
 } from '@bridgekeeper/server';
 import type { Suite } from './suite.ts';
 
 const FLAGS = {
-  model: flag(text('folder'), SETTINGS.model.default, 'model folder'),
+  model: MODEL_FLAG,
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   law: flag(SETTINGS.law.kind, SETTINGS.law.default, SETTINGS.law.help),
   loadFormat: flag(SETTINGS.loadFormat.kind, SETTINGS.loadFormat.default, SETTINGS.loadFormat.help),

@@ -13,4 +13,4 @@ export {
 } from './result.ts';
 export { type Distribution, distributionOf, quantile, summarise } from './statistics.ts';
 export { columns, tableOf } from './table.ts';
-export { duration, rate, size, threeDigits } from './units.ts';
+export { decimalSize, duration, rate, size, threeDigits } from './units.ts';

@@ -29,6 +29,16 @@ export const size = (bytes: number): string =>
     [1, 'B'],
   ]);
 
+/** By thousands, as files and links are measured. */
+export const decimalSize = (bytes: number): string =>
+  scale(bytes, [
+    [1e12, 'TB'],
+    [1e9, 'GB'],
+    [1e6, 'MB'],
+    [1e3, 'kB'],
+    [1, 'B'],
+  ]);
+
 export const rate = (bytesPerSecond: number): string =>
   scale(bytesPerSecond, [
     [1e12, 'TB/s'],

@@ -51,5 +51,5 @@ export {
 } from './settings/resolve.ts';
 export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
 export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
-export { SETTINGS, type SettingName, type Settings } from './settings/table.ts';
+export { MODEL_FLAG, SETTINGS, type SettingName, type Settings } from './settings/table.ts';
 export { type RunningServer, type ServerParts, startServer } from './start.ts';

@@ -44,6 +44,16 @@ describe('version and doctor', () => {
     });
   });
 
+  test('a switch that a variable turned on is turned off', async () => {
+    const environment = { BRIDGEKEEPER_JSON: 'true' };
+    const json = testIo({ environment });
+    await runCli(['doctor'], json.io);
+    expect(json.out).toHaveLength(1);
+    const { io, out } = testIo({ environment });
+    await runCli(['doctor', '--no-json'], io);
+    expect(out.join('\n')).toMatch(/^json +false {2}\[--json\]$/m);
+  });
+
   const planned = ['doctor', '--assume-cc', 'on', '--assume-gpu', 'b300'];
   const engine = [...planned, '--engine-version', '0.29.0', '--engine-command'];
 

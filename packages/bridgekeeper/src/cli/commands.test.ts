@@ -25,20 +25,22 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
     const { code, out } = await run([...command.name.split(' '), '--help']);
     expect(code).toBe(0);
     expect(out).toContain(command.summary);
-    for (const [name, { kind, default: fallback, help, argument, isSetting }] of flags) {
+    for (const [name, flag] of flags) {
+      const { kind, default: fallback, defaultName, help, argument, isSetting } = flag;
       const metavar =
         kind.list && dashed.length === flags.length ? `${kind.metavar}...` : kind.metavar;
       if (argument === undefined) {
         expect(out).toContain(` --${flagOf(name)} ${kind.isSwitch ? '' : `<${metavar}> `}`);
       }
-      const shown = fallback === Number.POSITIVE_INFINITY ? 'inf' : String(fallback ?? '');
+      const value = fallback === Number.POSITIVE_INFINITY ? 'inf' : String(fallback ?? '');
+      const shown = defaultName ?? value;
       const hasDefault = shown !== '' && fallback !== false;
       const variable = isSetting
         ? ` [BRIDGEKEEPER_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}]`
         : '';
       expect(out).toContain(`${help}${hasDefault ? ` (default: ${shown})` : ''}${variable}`);
       expect(out.includes(` --no-${flagOf(name)} `)).toBe(
-        kind.isSwitch === true && fallback !== false,
+        kind.isSwitch === true && (fallback !== false || isSetting === true),
       );
     }
   });
@@ -79,6 +81,15 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
     expect(err).toContain(`unknown option '--${flagOf(name)}x'`);
     expect(err).toContain(`--${flagOf(name)}?`);
   });
+});
+
+test('commands come in the order in which they are wanted', async () => {
+  const { io, out } = testIo();
+  await runCli(['--help'], io);
+  const [, listed = ''] = out.join('\n').split('Commands:');
+  const names = [...listed.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
+  const first = ['serve', 'verify', 'doctor', 'probe', 'load', 'seal', 'attest', 'bench'];
+  expect(names).toEqual([...first, 'selftest', 'version', 'help']);
 });
 
 test('a secret is not shown where it is refused', async () => {

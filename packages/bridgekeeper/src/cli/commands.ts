@@ -10,16 +10,16 @@ import { SERVE } from './serve.ts';
 import { VERIFY } from './verify.ts';
 import { VERSION } from './version.ts';
 
-/** Every command with its flags, as --help lists them. */
+/** Every command with its flags, as --help lists them: what is wanted first comes first. */
 export const COMMANDS: readonly CliCommand[] = [
   SERVE,
-  DOCTOR,
-  ATTEST,
-  LOAD,
-  PROBE,
-  SEAL,
-  SELFTEST,
   VERIFY,
-  VERSION,
+  DOCTOR,
+  PROBE,
+  LOAD,
+  SEAL,
+  ATTEST,
   ...BENCH,
+  SELFTEST,
+  VERSION,
 ];

@@ -42,7 +42,8 @@ function addFlag(command: Command, name: string, flag: Flag<unknown>, hasArgumen
   const dashed = `--${flagOf(name)}`;
   if (kind.isSwitch) {
     command.addOption(new Option(dashed, helpOf(name, flag)));
-    if (fallback === false) return;
+    // What is off by default is off, unless a variable or a file turned it on.
+    if (fallback === false && !flag.isSetting) return;
     command.addOption(new Option(`--no-${flagOf(name)}`, `not ${dashed}`));
     return;
   }
@@ -52,9 +53,11 @@ function addFlag(command: Command, name: string, flag: Flag<unknown>, hasArgumen
   command.addOption(option);
 }
 
-function helpOf(name: string, { help, default: fallback, isSetting }: Flag<unknown>): string {
-  const text = fallback === Number.POSITIVE_INFINITY ? 'inf' : String(fallback ?? '');
-  const shown = text === '' || fallback === false ? '' : ` (default: ${text})`;
+function helpOf(name: string, flag: Flag<unknown>): string {
+  const { help, default: fallback, defaultName, isSetting } = flag;
+  const value = fallback === Number.POSITIVE_INFINITY ? 'inf' : String(fallback ?? '');
+  const text = fallback === false ? '' : (defaultName ?? value);
+  const shown = text === '' ? '' : ` (default: ${text})`;
   return `${help}${shown}${isSetting ? ` [${environmentOf(name)}]` : ''}`;
 }
 

@@ -26,6 +26,9 @@ describe('load', () => {
     expect(code).toBe(0);
     expect(out).toContain('LlamaForCausalLM, 74 tensors in 1 files');
     expect(out).toContain('checked 74 tensors on the device: all as in the files');
+    // Figures of any size can be read.
+    expect(out).toMatch(/^all +14\.\d MB .* [1-9][\d.]* [MG]B\/s$/m);
+    expect(out).not.toMatch(/ 0(\.0+)? [MGT]?B\/s/);
     for (const stage of ['open', 'read', 'cross', 'place', 'verify', 'all']) {
       expect(out).toMatch(new RegExp(`^${stage} `, 'm'));
     }

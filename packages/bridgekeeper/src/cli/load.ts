@@ -36,7 +36,7 @@ const OWN_FLAGS = {
   stagingBytes: flag(
     integer(2 ** 20, 2 ** 36),
     256 * 2 ** 20,
-    'host memory that weights pass through',
+    'bytes of host memory that weights pass through',
   ),
   rank: flag(
     kindOf('i/n', 'i/n with i from 0 below n', rankOf),

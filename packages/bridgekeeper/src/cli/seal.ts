@@ -46,7 +46,7 @@ const FLAGS = {
     undefined,
     'a command that prints the key; it is run without a shell',
   ),
-  chunkBytes: flag(chunkSize, 4 * 2 ** 20, 'verified at a time'),
+  chunkBytes: flag(chunkSize, 4 * 2 ** 20, 'bytes verified at a time'),
   threads: flag(integer(1, 1024), undefined, 'threads to work with; default: all cores'),
   verify: flag(onOff(), false, 'compare the folder with its manifest, writing nothing'),
   root: flag(digest(), undefined, 'with --verify: the root that the manifest must have'),

@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { LoadingStrategy } from '@bridgekeeper/engine/loader';
-import type { MeasuredRun } from '@bridgekeeper/report';
+import { decimalSize, type MeasuredRun, rate } from '@bridgekeeper/report';
 import type { LoadOutcome } from './run-load.ts';
 
 const giga = (value: number) => value / 1e9;
@@ -73,8 +73,6 @@ export function loadRun(
   };
 }
 
-const gigabytes = (bytes: number) => `${giga(bytes).toFixed(2)} GB`;
-const rate = (bytesPerSecond: number) => `${giga(bytesPerSecond).toFixed(1)} GB/s`;
 const seconds = (value: number) => `${value.toFixed(3)} s`;
 
 /** What people read after a load. */
@@ -90,28 +88,33 @@ export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeak
   const mib = strategy.chunkBytes / 1024 ** 2;
   const what = outcome.architecture ?? 'no architecture known here: tensors as they are stored';
   const lines = [
-    `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${gigabytes(bytes)} read`,
+    `${what}, ${outcome.tensors} tensors in ${outcome.files} files, ${decimalSize(bytes)} read`,
     `by ${readers} ${source}, chunks of ${mib} MiB cross from ${memory} memory ${crossers}`,
     '',
     row('stage', 'bytes', 'time', 'alone'),
     row('open', '', seconds(outcome.openSeconds), ''),
     row('make ready', '', seconds(report.readySeconds), ''),
-    row('read', gigabytes(bytes), `${seconds(times.readNs / 1e9)} of threads`, orDash(rates?.read)),
+    row(
+      'read',
+      decimalSize(bytes),
+      `${seconds(times.readNs / 1e9)} of threads`,
+      orDash(rates?.read),
+    ),
     row('decrypt', '', `${seconds(times.decryptNs / 1e9)} of threads`, ''),
     row(
       'cross',
-      gigabytes(bytes),
+      decimalSize(bytes),
       `${seconds(times.crossNs / 1e9)} under way`,
       orDash(rates?.cross),
     ),
     row(
       report.verifiedBytes > 0 ? 'place, hash' : 'place',
-      gigabytes(outcome.deviceBytes),
+      decimalSize(outcome.deviceBytes),
       rates === null ? '-' : seconds(bytes / rates.place),
       orDash(rates?.place),
     ),
-    row('verify', gigabytes(report.verifiedBytes), seconds(report.verifySeconds), ''),
-    row('all', gigabytes(bytes), seconds(totalSeconds), rate(bytes / totalSeconds)),
+    row('verify', decimalSize(report.verifiedBytes), seconds(report.verifySeconds), ''),
+    row('all', decimalSize(bytes), seconds(totalSeconds), rate(bytes / totalSeconds)),
     '',
   ];
   const streamed = bytes / streamSeconds;
@@ -128,7 +131,7 @@ export function describeLoad(outcome: LoadOutcome, law: Profile | null, hostPeak
   }
   lines.push(`${rate(outcome.pinnedBytesPerSecond)}: one copy after the other from pinned memory`);
   const staging = `${(report.stagingPeakBytes / 1024 ** 2).toFixed(0)} MiB staging`;
-  lines.push(`peak: ${staging}, host ${gigabytes(hostPeakBytes)} resident`);
+  lines.push(`peak: ${staging}, host ${decimalSize(hostPeakBytes)} resident`);
   for (const { strategy: tried, bytesPerSecond } of report.race) {
     const { crossedBy, contexts, chunkBytes, memory, direct } = tried;
     const chunk = `${chunkBytes / 1024 ** 2} MiB ${memory}`;

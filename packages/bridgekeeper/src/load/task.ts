@@ -3,7 +3,13 @@ import { Traffic } from '@bridgekeeper/engine';
 import { type LoadingStrategy, type LoadProgress, ReaderPool } from '@bridgekeeper/engine/loader';
 import type { Rank } from '@bridgekeeper/engine/models';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
-import { peakResidentBytes, resultDocument, tableOf } from '@bridgekeeper/report';
+import {
+  decimalSize,
+  peakResidentBytes,
+  rate,
+  resultDocument,
+  tableOf,
+} from '@bridgekeeper/report';
 import {
   configureEngine,
   type EngineConfig,
@@ -136,7 +142,7 @@ function nameOf({ model }: EngineConfig): string {
 }
 
 function progressLine({ bytesDone, bytesTotal, totalSeconds }: LoadProgress): string {
-  const rate = (bytesDone / 1e9 / Math.max(1e-3, totalSeconds)).toFixed(1);
-  const done = `${(bytesDone / 1e9).toFixed(1)} of ${(bytesTotal / 1e9).toFixed(1)} GB`;
-  return `${progressBar(bytesDone, bytesTotal)} read, cross, place: ${done}, ${rate} GB/s`;
+  const done = `${decimalSize(bytesDone)} of ${decimalSize(bytesTotal)}`;
+  const soFar = rate(bytesDone / Math.max(1e-3, totalSeconds));
+  return `${progressBar(bytesDone, bytesTotal)} read, cross, place: ${done}, ${soFar}`;
 }

@@ -13,10 +13,15 @@ export interface CaseResult {
 export const CONTRACTS = ['all', 'kernels', 'none'] as const;
 export type Contract = (typeof CONTRACTS)[number];
 
+/** Whether `filter` is in `name`, in upper or lower case. */
+export function isIn(filter: string, name: string): boolean {
+  return name.toLowerCase().includes(filter.toLowerCase());
+}
+
 export function chooseCases(contract: Contract, filter: string): readonly ContractCase[] {
   if (contract === 'none') return [];
   return contractCases.filter(
-    ({ name, arithmetic }) => (contract === 'all' || arithmetic) && name.includes(filter),
+    ({ name, arithmetic }) => (contract === 'all' || arithmetic) && isIn(filter, name),
   );
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { configureEngine, settingsWith } from '@bridgekeeper/server';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { interpreter, PEER_READY } from '../testing/interpreter.ts';
+import { chooseCases } from './contract.ts';
 import { chooseModels, isPassed, type ModelResult, runModels } from './models.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-models-'));
@@ -24,6 +25,15 @@ test('models are chosen by name', () => {
   expect(quick.length).toBeGreaterThan(1);
   const windowed = chooseModels('all', 'Mistral');
   expect(windowed.every(({ name }) => name.startsWith('Mistral'))).toBe(true);
+  expect(chooseModels('all', 'mistral')).toEqual(windowed);
+  expect(windowed.length).toBeGreaterThan(0);
+});
+
+test('cases are chosen by name', () => {
+  const some = chooseCases('all', 'attention');
+  expect(some.length).toBeGreaterThan(0);
+  expect(chooseCases('all', 'ATTENTION')).toEqual(some);
+  expect(chooseCases('none', 'attention')).toEqual([]);
 });
 
 test('a model is checked in a process of its own, without a peer where there is none', async () => {

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { invariant } from '@bridgekeeper/bridge';
 import { type ModelCheck, RANDOM_MODELS, type RandomModel } from '@bridgekeeper/engine/selftest';
 import type { EngineConfig } from '@bridgekeeper/server';
+import { isIn } from './contract.ts';
 
 /** `quick` are few, for when all would take too long. */
 export const MODELS = ['none', 'quick', 'all'] as const;
@@ -43,7 +44,7 @@ export function isPassed(result: ModelResult): boolean {
 export function chooseModels(models: Models, filter: string): readonly RandomModel[] {
   if (models === 'none') return [];
   return RANDOM_MODELS.filter(
-    ({ name, quick }) => (models === 'all' || quick) && name.includes(filter),
+    ({ name, quick }) => (models === 'all' || quick) && isIn(filter, name),
   );
 }
 

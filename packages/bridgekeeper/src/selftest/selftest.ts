@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { DeviceInfo } from '@bridgekeeper/device';
 import { type GoldenResult, runGolden } from '@bridgekeeper/engine/selftest';
 import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
-import { type CaseResult, type Contract, chooseCases, runCases } from './contract.ts';
+import { type CaseResult, type Contract, chooseCases, isIn, runCases } from './contract.ts';
 import { chooseModels, isPassed, type ModelResult, type Models, runModels } from './models.ts';
 import { runSanitizer, type Sanitizer, type SanitizerResult } from './sanitizer.ts';
 
@@ -84,7 +84,7 @@ async function checkGolden(
   const device = await openDevice(config);
   try {
     const { info } = device;
-    if (info.kind === 'model' || contract !== 'all' || !'golden results'.includes(filter)) {
+    if (info.kind === 'model' || contract !== 'all' || !isIn(filter, 'golden results')) {
       return { info, golden: undefined };
     }
     if (!existsSync(join(config.model, 'golden.json'))) {

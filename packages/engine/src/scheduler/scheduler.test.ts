@@ -315,6 +315,229 @@ describe('Scheduler', () => {
     expect(chunks()).toEqual([5, 5]);
   });
 
+  describe('takes pages', () => {
+    /** One row of a prompt of four tokens, computed. */
+    const decoding = (pages: number, maxTokens: number) => {
+      const { scheduler: s } = scheduler(pages);
+      const one = sequence(range(4), { maxTokens });
+      s.add(one);
+      step(s);
+      return { s, one };
+    };
+
+    it('for 64 tokens more than it needs, where that takes less than half of what is free', () => {
+      // 69 tokens are in 18 pages, 17 more than the prompt's.
+      for (const [pages, taken] of [
+        [64, 18],
+        [36, 18],
+        [35, 2],
+      ] as const) {
+        const { s, one } = decoding(pages, 200);
+        expect(s.plan(0).pageWrites).toEqual([{ sequence: one, first: 1, count: taken - 1 }]);
+        expect(one.pages).toHaveLength(taken);
+      }
+      const { s, one } = decoding(64, 200);
+      // 4 + 8 + 64 tokens.
+      expect(s.plan(0, 8).steps).toBe(8);
+      expect(one.pages).toHaveLength(19);
+    });
+
+    it('only when it needs some', () => {
+      const { scheduler: s } = scheduler(64);
+      const one = sequence(range(5), { maxTokens: 200 });
+      s.add(one);
+      step(s);
+      expect([s.plan(0).pageWrites, one.pages.length]).toEqual([[], 2]);
+    });
+
+    it('for no token behind the last', () => {
+      const { s, one } = decoding(64, 3);
+      s.plan(0);
+      expect(one.pages).toHaveLength(2);
+    });
+
+    it('for a burst if they are there, and else for one step', () => {
+      const { s } = decoding(3, 100);
+      expect(s.plan(0, 8).steps).toBe(8);
+      const { scheduler: t } = scheduler(3);
+      const [a, b] = [sequence(range(4), { maxTokens: 20 }), sequence(range(4, 50))];
+      for (const each of [a, b]) t.add(each);
+      step(t);
+      expect(t.plan(0, 8)).toMatchObject({ steps: 1, decode: [a] });
+      expect([a.pages.length, b.row]).toEqual([2, -1]);
+    });
+
+    it('from the latest arrival, and from no other', () => {
+      const { scheduler: s } = scheduler(7, { prefixCaching: false });
+      const all = [4, 5, 5].map((length) => sequence(range(length), { maxTokens: 9 }));
+      for (const each of all) s.add(each);
+      step(s);
+      for (let steps = 0; all[2]!.row >= 0; steps++) {
+        expect(steps).toBeLessThan(20);
+        step(s);
+      }
+      expect(all.map(({ preemptions }) => preemptions)).toEqual([0, 0, 1]);
+      expect(all.slice(0, 2).every(({ row }) => row >= 0)).toBe(true);
+    });
+  });
+
+  describe('admits', () => {
+    const prefilled = (pages: number, prompts: readonly number[]) => {
+      const { scheduler: s } = scheduler(pages, { prefixCaching: false });
+      prompts.forEach((length, at) => {
+        s.add(sequence(range(length, 100 * at), { maxTokens: 9 }));
+      });
+      return s.plan(0).prefill.map(({ length }) => length);
+    };
+
+    it('what fits, with a page to spare for each row that runs', () => {
+      expect(prefilled(2, [8])).toEqual([8]);
+      expect(prefilled(1, [5])).toEqual([]);
+      expect(prefilled(3, [4, 4])).toEqual([4, 4]);
+      expect(prefilled(2, [4, 4])).toEqual([4]);
+      expect(prefilled(6, [4, 4, 4])).toEqual([4, 4, 4]);
+      expect(prefilled(4, [4, 4, 4])).toEqual([4, 4]);
+    });
+
+    it('a whole prompt of just what a step may compute, without chunks', () => {
+      const { scheduler: s } = scheduler(64, { chunkedPrefill: false });
+      s.add(sequence(range(32), { maxTokens: 1 }));
+      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([32]);
+    });
+
+    it('prompts to what rows that decode have left of a step', () => {
+      const { scheduler: s } = scheduler(64, { maxBatchTokens: 8 });
+      s.add(sequence(range(4), { maxTokens: 9 }));
+      step(s);
+      s.add(sequence(range(20, 50), { maxTokens: 9 }));
+      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([7]);
+    });
+
+    it('prompts with logprobs to the lines that others have left', () => {
+      const { scheduler: s } = scheduler(64);
+      const wanting = { maxTokens: 1, promptLogprobs: 0 };
+      s.add(sequence(range(3), wanting));
+      s.add(sequence(range(3, 50), wanting));
+      s.add(sequence(range(3, 90), { maxTokens: 1 }));
+      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([3, 1, 3]);
+    });
+
+    it('penalties beside prompts that have none', () => {
+      const { scheduler: s } = scheduler(64, { maxCountTokens: 10 });
+      s.add(sequence(range(20), { maxTokens: 1 }));
+      s.add(sequence(range(12, 50), { maxTokens: 1, presencePenalty: 1 }));
+      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([20, 12]);
+    });
+  });
+
+  describe('while results are on their way', () => {
+    it('plans each token once, and a burst of just what is left', () => {
+      const { scheduler: s } = scheduler(64);
+      s.add(sequence(range(4), { maxTokens: 5 }));
+      const first = s.plan(0, 4);
+      expect([first.prefill.length, first.decode.length, first.steps]).toEqual([1, 0, 1]);
+      expect(s.plan(0, 4)).toMatchObject({ steps: 4, decode: [{ computed: 8 }] });
+      expect(s.plan(0, 4)).toMatchObject({ steps: 1, decode: [], prefill: [], pageWrites: [] });
+    });
+
+    it('takes one step where one token is left', () => {
+      const { scheduler: s } = scheduler(64);
+      s.add(sequence(range(4), { maxTokens: 2 }));
+      step(s);
+      expect(s.plan(0, 4).steps).toBe(1);
+    });
+
+    it('forgets what comes for a row that is free', () => {
+      const { scheduler: s } = scheduler(64);
+      const one = sequence(range(4));
+      s.add(one);
+      const plan = s.plan(0);
+      const rows = results(plan);
+      one.cancelled = true;
+      s.retireCancelled(0);
+      expect(s.commit(plan, { rows, promptLogprobs: [] }, 0)).toEqual([]);
+    });
+
+    it('shares the pages of all chunks that were planned, and of what was generated', () => {
+      const { scheduler: s } = scheduler(64);
+      s.add(sequence(range(40), { maxTokens: 9 }));
+      s.plan(0);
+      s.plan(0);
+      const equal = sequence(range(40), { maxTokens: 1 });
+      s.add(equal);
+      s.plan(0);
+      expect(equal.cachedTokens).toBe(36);
+
+      const { scheduler: t } = scheduler(64);
+      const talk = sequence(range(4), { maxTokens: 6 });
+      t.add(talk);
+      while (t.busy) step(t);
+      const next = sequence([...range(4), ...talk.tokens(4), 1, 2], { maxTokens: 1 });
+      t.add(next);
+      t.plan(0);
+      expect(next.cachedTokens).toBe(8);
+    });
+
+    it('drops prompt logprobs of a run that was given up', () => {
+      const { scheduler: s } = scheduler(5, { maxLines: 1, prefixCaching: false });
+      const growing = sequence(range(4), { maxTokens: 10 });
+      const one = sequence(range(12, 50), { maxTokens: 1, promptLogprobs: 0 });
+      for (const each of [growing, one]) s.add(each);
+      const commit = (plan: StepPlan) => {
+        const wanted = plan.prefill.filter((chunk) => chunk.sequence === one);
+        const lines = wanted.map(({ start }) => [{ logprob: -start, rank: 1, top: [] }]);
+        return s.commit(plan, { rows: results(plan), promptLogprobs: lines }, 0);
+      };
+      for (let steps = 0; steps < 4; steps++) commit(s.plan(0));
+      const late = s.plan(0);
+      // The other row's ninth token has no page but one of this one's.
+      const next = s.plan(0);
+      expect([one.row, one.promptLogprobs.length]).toEqual([-1, 0]);
+      commit(late);
+      commit(next);
+      const events: GenerationEvent[] = [];
+      for (let steps = 0; s.busy; steps++) {
+        expect(steps).toBeLessThan(60);
+        events.push(...commit(s.plan(0)));
+      }
+      const { promptLogprobs } = events.find(({ id }) => id === one.request.id)!;
+      expect(promptLogprobs?.map(({ logprob }) => -logprob)).toEqual(range(12));
+    });
+  });
+
+  it('counts a request that is given up and starts over once, from its first start', () => {
+    const { scheduler: s } = scheduler(8);
+    const all = [sequence(range(8), { maxTokens: 12 }), sequence(range(8, 50), { maxTokens: 12 })];
+    for (const each of all) s.add(each);
+    const finishes = new Map<string, GenerationEvent['finish']>();
+    for (let steps = 0; s.busy; steps++) {
+      expect(steps).toBeLessThan(60);
+      const plan = s.plan(1000 + steps);
+      const events = s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 2000 + steps);
+      for (const { id, finish } of events) if (finish) finishes.set(id, finish);
+    }
+    expect(all[1]!.preemptions).toBeGreaterThan(0);
+    expect(finishes.get(all[1]!.request.id)?.timing?.queuedNs).toBe(1000);
+    expect(s.counters.prefixQueriedTokens).toBe(16);
+  });
+
+  it('says of a request without logprobs just its tokens', () => {
+    const { scheduler: s } = scheduler(64);
+    const one = sequence(range(4), { maxTokens: 9 });
+    s.add(one);
+    const [event] = step(s).events;
+    expect(event).toStrictEqual({ id: one.request.id, tokens: [4] });
+  });
+
+  it('gives each prompt its own logprobs', () => {
+    const { scheduler: s } = scheduler(64);
+    for (const from of [0, 50]) s.add(sequence(range(2, from), { promptLogprobs: 0 }));
+    const lines = [-1, -2].map((logprob) => [{ logprob, rank: 1, top: [] }]);
+    const plan = s.plan(0);
+    const events = s.commit(plan, { rows: results(plan), promptLogprobs: lines }, 0);
+    expect(events.map(({ promptLogprobs }) => promptLogprobs)).toEqual(lines);
+  });
+
   it('keeps its promises over random traffic', () => {
     const request = fc.record({
       prompt: fc.array(fc.nat(3), { minLength: 1, maxLength: 20 }),

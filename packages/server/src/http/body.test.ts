@@ -37,6 +37,22 @@ async function send(pieces: readonly string[], end: 'end' | 'break' | 'never' = 
   return { status: answer.status, document: await answer.json(), taken, isCancelled };
 }
 
+test('a body that says it is too long is not read at all', async () => {
+  let taken = 0;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull: () => {
+        taken += 1;
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const headers = { 'Content-Length': '9' };
+  const init = { method: 'POST', body, headers, duplex: 'half' } as RequestInit;
+  expect((await app.request('/', init)).status).toBe(413);
+  expect(taken).toBe(0);
+});
+
 const declared = async (body: string) => {
   const headers = { 'Content-Length': String(Buffer.byteLength(body)) };
   const answer = await app.request('/', { method: 'POST', body, headers });

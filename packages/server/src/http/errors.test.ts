@@ -56,15 +56,22 @@ describe('what was thrown', () => {
   });
 
   test('by the text side names the messages, unless any text may be at fault', () => {
-    const about = (code: 'unencodable' | 'template-failed') =>
-      toApiError(new TextError(code, 'why'));
+    const about = (code: 'unencodable' | 'template-failed') => {
+      const cause = new TextError(code, 'why');
+      const error = toApiError(cause);
+      expect(error.cause).toBe(cause);
+      return error;
+    };
     expect(about('unencodable')).toMatchObject({ code: 'invalid_value', param: undefined });
     expect(about('template-failed')).toMatchObject({ code: 'invalid_value', param: 'messages' });
   });
 
   test('unforeseen says nothing of its cause', () => {
-    const error = toApiError(new Error('the prompt was: my secret'));
+    const cause = new Error('the prompt was: my secret');
+    const error = toApiError(cause);
     expect(error.code).toBe('internal_error');
+    expect(error.cause).toBe(cause);
+    expect(String(error)).toBe('ApiError: The server failed on this request.');
     expect(JSON.stringify(error.body)).not.toContain('secret');
   });
 });

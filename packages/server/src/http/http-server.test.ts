@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
-import { type AddressInfo, connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
@@ -13,6 +13,10 @@ import { HttpServer, type ListenSettings } from './http-server.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-http-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const HAS_IPV6 = Object.values(networkInterfaces()).some((addresses) =>
+  addresses?.some(({ address }) => address === '::1'),
+);
 
 const SETTINGS: ListenSettings = {
   host: '127.0.0.1',
@@ -65,12 +69,24 @@ describe('the address', () => {
     await http.close();
   });
 
+  test.runIf(HAS_IPV6)('may be one of IPv6', async () => {
+    const { http } = make({ host: '::1' });
+    const url = await http.listen();
+    expect(url).toMatch(/^http:\/\/\[::1\]:[1-9]\d*$/);
+    expect(await (await fetch(url)).text()).toBe('yes');
+    await http.close();
+  });
+
   test('that something else has is refused, with where', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as AddressInfo;
     const refused = make({ port }).http.listen();
     await expect(refused).rejects.toBeInstanceOf(UsageError);
+    await expect(refused).rejects.toMatchObject({
+      code: 'bad-value',
+      cause: { code: 'EADDRINUSE' },
+    });
     await expect(refused).rejects.toThrow(
       `cannot listen on 127.0.0.1:${port} (EADDRINUSE): something else listens there`,
     );
@@ -111,7 +127,92 @@ describe('the address', () => {
   });
 });
 
+describe('a connection', () => {
+  test('is kept for the next request', async () => {
+    const { http } = make();
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    const where = { port: url.port, host: url.hostname, agent };
+    await ask(where);
+    await until('it is free', () => Object.keys(agent.freeSockets).length > 0);
+    const [kept] = Object.values(agent.freeSockets)[0]!;
+    // What the server does after an answer, it has done when it has answered another.
+    await ask({ port: url.port, host: url.hostname });
+    await ask(where);
+    await until('it is free again', () => Object.keys(agent.freeSockets).length > 0);
+    expect(Object.values(agent.freeSockets)[0]).toEqual([kept]);
+    agent.destroy();
+    await http.close();
+  });
+});
+
+describe('connections', () => {
+  test('over the limit are closed, and those within it are served', async () => {
+    const { http } = make({ maxConnections: 1 });
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    const where = { port: url.port, host: url.hostname, agent };
+    await ask(where);
+    const second = connect(Number(url.port), url.hostname);
+    second.on('error', () => {});
+    await once(second, 'close');
+    expect(await ask(where)).toBe('yes');
+    agent.destroy();
+    await http.close();
+  });
+});
+
+describe('files of TLS', () => {
+  test('that cannot be read are named', () => {
+    const key = join(scratch, 'key.pem');
+    writeFileSync(key, 'x');
+    const none = join(scratch, 'none.pem');
+    const failure = (settings: Partial<ListenSettings>) => {
+      try {
+        make(settings);
+      } catch (error) {
+        return error;
+      }
+      return undefined;
+    };
+    for (const [flag, settings] of [
+      ['--ssl-keyfile', { sslKeyfile: none, sslCertfile: key }],
+      ['--ssl-certfile', { sslKeyfile: key, sslCertfile: none }],
+    ] as const) {
+      const error = failure(settings);
+      expect(error).toBeInstanceOf(UsageError);
+      expect(error).toMatchObject({
+        code: 'bad-file',
+        message: `${flag}: cannot read ${none} (ENOENT)`,
+        cause: { code: 'ENOENT' },
+      });
+    }
+  });
+});
+
 describe('closing', () => {
+  test('ends a connection as soon as its last answer has left', async () => {
+    let finish: (response: Response) => void = () => {};
+    let isAsked = false;
+    const { http } = make({}, () => {
+      isAsked = true;
+      return new Promise((resolve) => {
+        finish = resolve;
+      });
+    });
+    const url = new URL(await http.listen());
+    const agent = new Agent({ keepAlive: true });
+    const answer = ask({ port: url.port, host: url.hostname, agent });
+    await until('it is asked', () => isAsked);
+    http.stopAccepting();
+    const [[socket]] = Object.values(agent.sockets) as [[Socket]];
+    const ended = once(socket, 'close');
+    finish(new Response('late'));
+    expect(await answer).toBe('late');
+    await ended;
+    await http.close();
+  });
+
   test('without connections takes no time, and leaves no timer', async () => {
     const { http, timers } = make();
     await http.listen();
@@ -165,8 +266,13 @@ describe('closing', () => {
     const ended = once(socket, 'close');
     // The server has it when it answers another.
     expect(await ask({ port: url.port, host: url.hostname })).toBe('yes');
-    const closed = http.close();
+    let isClosed = false;
+    const closed = http.close().then(() => {
+      isClosed = true;
+    });
     expect(timers.map(({ seconds }) => seconds)).toEqual([2]);
+    for (let turns = 0; turns < 10; turns++) await new Promise((go) => setImmediate(go));
+    expect(isClosed).toBe(false);
     timers[0]!.action();
     await closed;
     await ended;

@@ -24,6 +24,9 @@ describe('a server', () => {
     lifecycle.stop();
     expect(lifecycle.health).toBe('stopping');
     expect(() => lifecycle.requireReady()).toThrow('The server is shutting down.');
+    expect(() => lifecycle.requireReady()).toThrow(
+      expect.objectContaining({ code: 'shutting_down' }),
+    );
     expect(lifecycle.blame('why')).toMatchObject({
       code: 'shutting_down',
       message: 'The server shut down before this was finished.',

@@ -23,6 +23,7 @@ const Schema = z.object({
     .union([z.string(), z.array(z.union([Part, z.object({ type: z.literal('b') })]))])
     .nullish(),
   keys: z.strictObject({}).nullish(),
+  day: z.date().nullish(),
 });
 
 const refusal = (body: unknown, schema: z.ZodType = Schema): ApiError => {
@@ -61,6 +62,8 @@ test.each([
   [{ form: 'x' }, 'form', 'form must be digits.'],
   [{ link: 'x' }, 'link', 'link does not have an accepted form.'],
   [{ own: 'no' }, 'own', 'own must not be no.'],
+  [{ day: 1 }, 'day', 'day must be date.'],
+  [{ whole: 'undefined' }, 'whole', 'whole must be a number.'],
   [{ keys: { extra: 1 } }, 'keys', 'keys does not have an accepted form.'],
 ])('%o is refused by name: %s', (body, param, message) => {
   expect(refusal(body)).toMatchObject({ code: 'invalid_value', param, message });

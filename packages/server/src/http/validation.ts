@@ -42,7 +42,7 @@ const NAMES: Readonly<Record<string, string>> = {
 function describe(issue: Issue): string {
   switch (issue.code) {
     case 'invalid_type':
-      return issue.input === undefined && issue.message.endsWith('undefined')
+      return issue.message.endsWith('undefined')
         ? 'is required'
         : `must be ${NAMES[issue.expected] ?? issue.expected}`;
     case 'too_small':

@@ -109,6 +109,9 @@ describe('sampling parameters', () => {
     for (const key of ['x', '-1', '1.5', '', '12345678901']) {
       const wrong = () => sampling({ logit_bias: { [key]: 1 } });
       expect(wrong).toThrow(EngineError);
+      expect(wrong).toThrow(
+        expect.objectContaining({ code: 'bad-request', parameter: 'logit_bias' }),
+      );
       expect(wrong).toThrow('logit_bias keys must be token ids');
     }
   });

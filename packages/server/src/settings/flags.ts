@@ -5,6 +5,8 @@ export interface Flag<V> {
   readonly kind: Kind<V>;
   /** undefined: the command decides, or does without. */
   readonly default: V;
+  /** The default in words, where its value is this machine's own affair. */
+  readonly defaultName?: string;
   readonly help: string;
   /** It stands without dashes, in the order of the table. */
   readonly argument?: 'optional' | 'required';

@@ -1,5 +1,19 @@
 import { describe, expect, test } from 'vitest';
-import { digest, integer, law, number, oneOf, onOff, secret, text, texts } from './kinds.ts';
+import {
+  digest,
+  integer,
+  kindOf,
+  law,
+  listOf,
+  number,
+  oneOf,
+  onOff,
+  repeated,
+  secret,
+  text,
+  texts,
+  time,
+} from './kinds.ts';
 
 describe('integers', () => {
   const { parse, what } = integer(2, 2 ** 41);
@@ -88,7 +102,7 @@ test('a switch is turned on and off by several words', () => {
   expect(kind).toMatchObject({ metavar: '', isSwitch: true });
   for (const on of ['true', '1', 'yes', 'on', 'ON']) expect(kind.parse(on)).toBe(true);
   for (const off of ['false', '0', 'no', 'off', 'Off']) expect(kind.parse(off)).toBe(false);
-  for (const wrong of ['', 'maybe', 'onn', 'xno']) {
+  for (const wrong of ['', 'maybe', 'onn', 'xno', 'xtrue', 'nope']) {
     expect(kind.parse(wrong)).toBeUndefined();
   }
 });
@@ -98,4 +112,57 @@ test('a law is a name or a file, and not nothing', () => {
   for (const wrong of ['', 'emulate:']) {
     expect(law().parse(wrong)).toBeUndefined();
   }
+});
+
+test('a number may have to be a multiple', () => {
+  const { parse, what } = integer(0, 100, 8);
+  expect(what).toBe('a multiple of 8 from 0 to 100');
+  expect(['0', '8', '96', '12', '104'].map(parse)).toEqual([0, 8, 96, undefined, undefined]);
+});
+
+test('what is repeated is not split', () => {
+  const kind = repeated(oneOf('a,b', 'c'));
+  expect(kind).toMatchObject({ list: true, metavar: 'a,b|c', what: 'one of a,b, c' });
+  expect(kind.parse('a,b')).toEqual(['a,b']);
+  expect(kind.parse('a')).toBeUndefined();
+});
+
+test('what is a list has the bounds of its parts', () => {
+  const kind = listOf('n,n', integer(1, 9));
+  expect(kind).toMatchObject({ list: true, metavar: 'n,n' });
+  expect(kind.what).toBe('an integer from 1 to 9, or several, separated by commas');
+  expect(kind.parse('1, 9')).toEqual([1, 9]);
+  expect(kind.parse('1,10')).toBeUndefined();
+});
+
+describe('a time', () => {
+  test.each([
+    ['2026-09-01', Date.UTC(2026, 8, 1)],
+    ['2026-09-01T12:00Z', Date.UTC(2026, 8, 1, 12)],
+    ['2026-09-01T12:00:05+02:00', Date.UTC(2026, 8, 1, 10, 0, 5)],
+    ['2026-09-01T12:00:05.25-01:30', Date.UTC(2026, 8, 1, 13, 30, 5, 250)],
+  ])('%o has a zone, or is a day', (given, ms) => {
+    expect(time().parse(given)).toBe(ms);
+  });
+
+  test.each(['', '2026', '2026-09-01T12:00', '2026-13-01', '+002026-09-01', '2026-09-01x', 'now'])(
+    '%o is refused',
+    (given) => {
+      expect(time().parse(given)).toBeUndefined();
+    },
+  );
+});
+
+test.each([
+  [kindOf('x', 'an x', () => 1), 'x', 'an x'],
+  [text('file'), 'file', 'non-empty text'],
+  [texts('name'), 'name', 'non-empty text, or several, separated by commas'],
+  [number(0, 2), 'number', 'a number from 0 to 2'],
+  [integer(0, 2), 'n', 'an integer from 0 to 2'],
+  [digest(), 'hex', '64 hex digits'],
+  [time(), 'time', 'a time such as 2026-09-01T12:00Z, with its zone'],
+  [onOff(), '', 'true or false'],
+  [law(), 'auto|off|file|emulate:name', 'auto, off, emulate:<reference profile> or a profile file'],
+] as const)('%# is shown as it is named', (kind, metavar, what) => {
+  expect([kind.metavar, kind.what]).toEqual([metavar, what]);
 });

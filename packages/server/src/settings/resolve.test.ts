@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { environmentOf, flagOf } from './flags.ts';
-import { resolveFlags, type Sources, UsageError } from './resolve.ts';
+import { environmentOf, flag, flagOf, optionalArgument, requiredArgument } from './flags.ts';
+import { text as textKind } from './kinds.ts';
+import { resolveFlags, type Sources, settingsWith, UsageError } from './resolve.ts';
 import { SETTINGS } from './table.ts';
 
 const resolve = (sources: Partial<Sources>, file = '') =>
@@ -45,10 +46,24 @@ describe('a seal', () => {
     [{ modelSeal: 'off', sealRoot: 'ab'.repeat(32) }, '--model-seal off'],
     [{ loadFormat: 'dummy', modelSeal: 'require' }, '--load-format dummy'],
     [{ loadFormat: 'dummy', sealRoot: 'ab'.repeat(32) }, '--load-format dummy'],
+    [{ loadFormat: 'dummy', sealKeyFile: 'a' }, '--load-format dummy'],
+    [{ loadFormat: 'dummy', sealKeyCommand: 'a' }, '--load-format dummy'],
+    [{ modelSeal: 'off', sealKeyCommand: 'a' }, '--model-seal off'],
   ])('%o contradicts itself', (flags, words) => {
     const { code, message } = failure({ flags });
     expect(code).toBe('bad-combination');
     expect(message).toContain(words);
+  });
+
+  test.each([
+    { sealKeyFile: 'a' },
+    { sealKeyCommand: 'a', modelSeal: 'require' },
+    { modelSeal: 'off' },
+    { loadFormat: 'dummy', modelSeal: 'off' },
+    { loadFormat: 'dummy' },
+    { loadFormat: 'auto', modelSeal: 'require', sealRoot: 'ab'.repeat(32) },
+  ])('%o does not', (flags) => {
+    expect(resolve({ flags }).values).toMatchObject(flags);
   });
 
   test('has a root of 64 hex digits', () => {
@@ -111,13 +126,21 @@ describe('bad values name their origin', () => {
     const flags = { config: 'serve.yaml' };
     expect(failure({ flags }, 'port: x').message).toContain('port in serve.yaml: must be');
     expect(failure({ flags }, 'prot: 1').code).toBe('unknown-setting');
-    expect(failure({ flags }, 'port: {a: 1}').message).toContain('port in serve.yaml');
+    for (const file of ['port: {a: 1}', 'api-key: [a, [b]]']) {
+      const { code, message } = failure({ flags }, file);
+      expect(code).toBe('bad-value');
+      expect(message).toMatch(
+        /^(port|api-key) in serve.yaml: must be text, a number, true or false$/,
+      );
+    }
     expect(failure({ flags }, '- port').code).toBe('bad-file');
     expect(failure({ flags }, 'port: [1').code).toBe('bad-file');
   });
 
   test('but never show a secret', () => {
-    expect(failure({ flags: { apiKey: ['hunter2,'] } }).message).not.toContain('hunter2');
+    expect(failure({ flags: { apiKey: ['hunter2,'] } }).message).toBe(
+      '--api-key: must be non-empty text, or several, separated by commas',
+    );
   });
 
   test('whatever the text: a value within its kind, or a UsageError that names the flag', () => {
@@ -154,8 +177,107 @@ describe('a file', () => {
     });
   });
 
+  test('may turn switches on and off', () => {
+    const file = 'json: true\nenable-chunked-prefill: false';
+    const { values } = resolve({ flags }, file);
+    expect(values).toMatchObject({ json: true, enableChunkedPrefill: false });
+    expect(resolve({ flags: { ...flags, json: false } }, file).values.json).toBe(false);
+  });
+
+  test.each(['', '# nothing yet\n', '---\n'])('may say nothing: %o', (file) => {
+    expect(resolve({ flags }, file).values.port).toBe(8000);
+  });
+
+  test('is read where one is named, and nowhere else', () => {
+    const readFile = (path: string): string => {
+      throw new Error(`ENOENT: no such file, open '${path}'\nand more`);
+    };
+    expect(resolve({ readFile }).values.port).toBe(8000);
+    const { code, message, cause } = failure({ flags, readFile });
+    expect(code).toBe('bad-file');
+    expect(cause).toBeInstanceOf(Error);
+    expect(message).toBe("--config serve.yaml: ENOENT: no such file, open 'serve.yaml'");
+    const environment = { BRIDGEKEEPER_CONFIG: '' };
+    expect(failure({ environment, readFile }).message).toBe(
+      'BRIDGEKEEPER_CONFIG: must be non-empty text, got ""',
+    );
+    // A command that has no such setting.
+    const { host } = SETTINGS;
+    const sources = { flags, environment: { BRIDGEKEEPER_CONFIG: 'serve.yaml' }, readFile };
+    expect(resolveFlags({ host }, sources).values).toEqual({ host: '127.0.0.1' });
+  });
+
+  test('that is wrong is named by what named it', () => {
+    const environment = { BRIDGEKEEPER_CONFIG: 'serve.yaml' };
+    for (const file of ['- port', 'port', '3']) {
+      const wrong = 'serve.yaml: must hold "flag: value" lines';
+      expect(failure({ flags }, file).message).toBe(`--config ${wrong}`);
+      expect(failure({ environment }, file).message).toBe(`BRIDGEKEEPER_CONFIG ${wrong}`);
+    }
+    expect(failure({ environment }, 'port: [1').message).toMatch(/^BRIDGEKEEPER_CONFIG serve.yaml/);
+  });
+
+  test('names no other file, and nothing that is not a setting', () => {
+    for (const key of ['config', 'prot', 'maxNumSeqs']) {
+      const { code, message } = failure({ flags }, `${key}: x`);
+      expect(code).toBe('unknown-setting');
+      expect(message).toBe(`${key} in serve.yaml: is not a setting of serve`);
+    }
+  });
+
   test('has no list where one value is taken', () => {
     const error = failure({ flags }, 'port: [1, 2]');
     expect(error.message).toBe('port in serve.yaml: takes one value, not a list');
+  });
+});
+
+test('arguments are named without dashes, and have no default', () => {
+  const table = {
+    first: optionalArgument(textKind('word'), 'one'),
+    second: requiredArgument(textKind('word'), 'two'),
+  };
+  expect([table.first.argument, table.second.argument]).toEqual(['optional', 'required']);
+  const sources = { environment: {}, readFile: () => '' };
+  const { values, origins } = resolveFlags(table, { ...sources, flags: { second: 'x' } });
+  expect(values).toEqual({ first: undefined, second: 'x' });
+  expect(origins.second).toEqual({ kind: 'flag', name: 'argument second' });
+});
+
+test('only settings come from variables and files', () => {
+  const table = { config: SETTINGS.config, host: flag(textKind('address'), 'here', 'address') };
+  const environment = { BRIDGEKEEPER_HOST: 'there', BRIDGEKEEPER_CONFIG: 'serve.yaml' };
+  const sources = { flags: {}, environment, readFile: () => 'host: elsewhere' };
+  const { values, origins } = resolveFlags(table, sources);
+  expect(values.host).toBe('here');
+  expect(origins.host).toEqual({ kind: 'default', name: 'default' });
+});
+
+test('a flag that is repeated replaces itself', () => {
+  expect(resolve({ flags: { port: ['1', '2'] } }).values.port).toBe(2);
+});
+
+test('an error says what it is', () => {
+  const { code, message } = failure({ flags: { port: 'x'.repeat(100) } });
+  expect(code).toBe('bad-value');
+  // No more of it than can be read.
+  expect(message).toBe(`--port: must be an integer from 0 to 65535, got "${'x'.repeat(80)}"`);
+  expect(failure({ flags: { sslCertfile: 'c' } }).code).toBe('bad-combination');
+  expect(failure({ flags: { config: 'x' } }, 'port: [1, 2]').code).toBe('bad-value');
+  expect(String(failure({ flags: { port: 'x' } }))).toMatch(/^UsageError: --port: must be/);
+});
+
+describe('settings by value', () => {
+  test('are the defaults, but for those that are given', () => {
+    const defaults = resolve({}).values;
+    expect(settingsWith({})).toEqual(defaults);
+    expect(settingsWith({ port: 1, apiKey: ['a'] })).toEqual({
+      ...defaults,
+      port: 1,
+      apiKey: ['a'],
+    });
+  });
+
+  test('may not contradict each other either', () => {
+    expect(() => settingsWith({ sslKeyfile: 'k' })).toThrow('give both for TLS, or neither');
   });
 });

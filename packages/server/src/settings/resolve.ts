@@ -112,19 +112,22 @@ function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown 
 
 /** By name. A table without `config` has no such file. */
 function readConfiguration(table: FlagTable, sources: Sources): ReadonlyMap<string, Found> {
-  const path = table.config && findText('config', table.config, sources)?.texts.at(-1);
-  if (path === undefined) return new Map();
+  const found = table.config && findText('config', table.config, sources);
+  const path = found?.texts.at(-1);
+  // An empty name is refused with all other values.
+  if (!found || !path) return new Map();
+  const named = `${found.origin.name} ${path}`;
   let document: unknown;
   try {
     // As text, whatever it looks like: a key of digits is not a number.
     document = parseYaml(sources.readFile(path), { schema: 'failsafe' });
   } catch (error) {
     const reason = (error as Error).message.split('\n')[0];
-    throw new UsageError('bad-file', `--config ${path}: ${reason}`, { cause: error });
+    throw new UsageError('bad-file', `${named}: ${reason}`, { cause: error });
   }
-  if (document === null) return new Map();
+  if (document === null || document === '') return new Map();
   if (typeof document !== 'object' || Array.isArray(document)) {
-    throw new UsageError('bad-file', `--config ${path}: must hold "flag: value" lines`);
+    throw new UsageError('bad-file', `${named}: must hold "flag: value" lines`);
   }
   return new Map(
     Object.entries(document).map(([key, value]) => {
@@ -141,9 +144,7 @@ function readConfiguration(table: FlagTable, sources: Sources): ReadonlyMap<stri
 function scalars(value: unknown, origin: Origin): readonly string[] {
   const values: readonly unknown[] = Array.isArray(value) ? value : [value];
   return values.map((each) => {
-    if (typeof each === 'string' || typeof each === 'number' || typeof each === 'boolean') {
-      return String(each);
-    }
+    if (typeof each === 'string') return each;
     throw new UsageError('bad-value', `${origin.name}: must be text, a number, true or false`);
   });
 }
@@ -161,12 +162,13 @@ function checkCombinations(settings: Partial<Settings>): void {
     const message = '--seal-key-file and --seal-key-command: give one of them';
     throw new UsageError('bad-combination', message);
   }
-  if (modelSeal === 'off' && (sealRoot ?? sealKeyFile ?? sealKeyCommand) !== undefined) {
+  const seal = sealRoot ?? sealKeyFile ?? sealKeyCommand;
+  if (modelSeal === 'off' && seal !== undefined) {
     const message = '--model-seal off: a seal’s root or key is given, and would not be looked at';
     throw new UsageError('bad-combination', message);
   }
-  if (settings.loadFormat === 'dummy' && (modelSeal === 'require' || sealRoot !== undefined)) {
-    const message = '--load-format dummy: random weights are not those that were sealed';
+  if (settings.loadFormat === 'dummy' && (modelSeal === 'require' || seal !== undefined)) {
+    const message = '--load-format dummy: random weights have no seal, and nothing to decrypt';
     throw new UsageError('bad-combination', message);
   }
 }

@@ -23,6 +23,12 @@ function setting<T>(kind: Kind<T>, fallback: T | undefined, help: string) {
 /** The model that comes with the repository and the bundle. */
 const STORYTELLER = fileURLToPath(new URL('../../../../models/storyteller', import.meta.url));
 
+/** A model folder; without one, the bundled model. */
+export const MODEL_FLAG: Flag<string> = {
+  ...flag(text('folder'), STORYTELLER, 'model folder in Hugging Face format'),
+  defaultName: 'the bundled Storyteller',
+};
+
 const UNSET = undefined;
 
 /**
@@ -30,10 +36,7 @@ const UNSET = undefined;
  * this table.
  */
 export const SETTINGS = {
-  model: {
-    ...setting(text('folder'), STORYTELLER, 'model folder in Hugging Face format'),
-    argument: 'optional',
-  },
+  model: { ...MODEL_FLAG, argument: 'optional', isSetting: true },
   host: setting(text('address'), '127.0.0.1', 'address to listen on'),
   port: setting(integer(0, 65535), 8000, 'port to listen on; 0 takes a free one'),
   uds: setting(text('path'), UNSET, 'listen on this Unix socket instead of host and port'),
@@ -46,7 +49,7 @@ export const SETTINGS = {
   maxNumSeqs: setting(integer(1, 65536), 64, 'requests decoded together (rows)'),
   maxNumBatchedTokens: setting(integer(1, 2 ** 24), 2048, 'tokens in one step'),
   gpuMemoryUtilization: setting(number(0.01, 1), 0.9, 'share of device memory to use'),
-  kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache size; default: what fits'),
+  kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache in bytes; default: what fits'),
   blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
@@ -77,11 +80,15 @@ export const SETTINGS = {
   interTokenLimitMs: setting(
     number(1, 10000),
     50,
-    'longest burst that resident decoding may cause',
+    'milliseconds of the longest burst that resident decoding may cause',
   ),
   maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
   maxConnections: setting(integer(1, 1e6), 16384, 'open sockets; more are closed at once'),
-  maxBodyBytes: setting(integer(1024, 2 ** 30), 16 * 2 ** 20, 'larger request bodies: 413'),
+  maxBodyBytes: setting(
+    integer(1024, 2 ** 30),
+    16 * 2 ** 20,
+    'bytes of a request body; larger: 413',
+  ),
   requestTimeout: setting(number(1, 3600), 30, 'seconds a client has to send its request'),
   stallTimeout: setting(number(1, 3600), 60, 'seconds a client may leave a stream unread'),
   shutdownTimeout: setting(number(0, 86400), 30, 'seconds to finish open requests at the end'),
