@@ -40,6 +40,8 @@ describe('a file is known by its content', () => {
     expect(ofJson({ claims: [], detached_eat: [], result_code: 0 })).toBe('gpu-boot-record');
     expect(ofJson({ intel_quote: '', event_log: '', signing_address: '' })).toBe('server-report');
     expect(ofJson({ nonce: '', arch: '', evidence_list: [] })).toBe('device-list');
+    expect(ofJson({ result_code: 0, evidences: [] })).toBe('device-list');
+    expect(ofJson({ device_evidence_list: [] })).toBe('device-list');
     expect(ofJson({ receipt: {}, signature: '' })).toBe('receipt');
     expect(ofJson({ previous: null, first: 1, digests: [] })).toBe('receipt-links');
   });

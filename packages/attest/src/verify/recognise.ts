@@ -10,7 +10,7 @@ export interface EvidenceFile {
 
 /** The kinds of documents that are told apart by their content. */
 export type DocumentKind =
-  /** JSON: a list of devices with their reports and chains, as NVIDIA's SDK serialises it. */
+  /** JSON: a list of devices with their reports and chains; `readEvidenceList` knows the forms. */
   | 'device-list'
   /** One SPDM request and response: binary, hexadecimal or base64. */
   | 'device-report'
@@ -142,6 +142,8 @@ const OBJECT_KINDS: readonly (readonly [DocumentKind, readonly string[]])[] = [
   ['server-report', ['intel_quote']],
   ['server-report', ['nvidia_payload']],
   ['device-list', ['evidence_list']],
+  ['device-list', ['evidences']],
+  ['device-list', ['device_evidence_list']],
   ['receipt', ['receipt', 'signature']],
   ['receipt-links', ['first', 'digests']],
   ['key-set', ['keys']],
