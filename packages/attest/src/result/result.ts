@@ -1,6 +1,15 @@
 import type { Claim } from '../claims/claim.ts';
 import type { Bytes } from '../core/bytes.ts';
+import type { AttestErrorCode } from '../core/errors.ts';
 import type { Verdict } from '../policy/judge.ts';
+
+/** A file that was given and could not be read. */
+export interface UnreadableFile {
+  readonly name: string;
+  readonly code: AttestErrorCode;
+  /** Names the file. */
+  readonly message: string;
+}
 
 /** All that verification says: what every output is made from. */
 export interface VerifyResult {
@@ -12,6 +21,8 @@ export interface VerifyResult {
   readonly nonce: Bytes | null;
   readonly claims: readonly Claim[];
   readonly verdict: Verdict;
+  /** Files that were given and could not be read: nothing in them was judged. */
+  readonly unreadable: readonly UnreadableFile[];
   /** What was set aside or assumed on the way, one sentence each, without a full stop. */
   readonly notes: readonly string[];
 }

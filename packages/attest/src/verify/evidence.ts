@@ -1,15 +1,17 @@
 import type { Bytes } from '../core/bytes.ts';
+import { AttestError, demand } from '../core/errors.ts';
 import { type DetachedEat, readDetachedEat } from '../nras/detached-eat.ts';
 import { readTokenKeys, type TokenKeys } from '../nras/keys.ts';
 import type { DeviceEvidence } from '../nvidia/evidence.ts';
 import { type ReceiptLinks, readReceiptLinks } from '../receipts/chain.ts';
 import { readSignedReceipt, type SignedReceipt } from '../receipts/receipt.ts';
 import { readServerReport, type ServerReport } from '../report/report.ts';
-import { Documents, type GivenFile, textOf, within } from './documents.ts';
+import type { UnreadableFile } from '../result/result.ts';
+import { Documents, type GivenFile, textOf } from './documents.ts';
 import { pairByName } from './pair.ts';
 import { type CpuEvidence, readCpu } from './read-cpu.ts';
 import { readDevices } from './read-devices.ts';
-import type { DocumentKind } from './recognise.ts';
+import type { DocumentKind, Recognised } from './recognise.ts';
 
 /** All that was given, read but not judged. */
 export interface Evidence {
@@ -23,44 +25,64 @@ export interface Evidence {
   readonly server: ServerReport | null;
   readonly receipts: readonly SignedReceipt[];
   readonly receiptLinks: ReceiptLinks | null;
+  /** What could not be read, while something else could: it is in the notes as well. */
+  readonly unreadable: readonly UnreadableFile[];
   /** What was set aside, one sentence each. */
   readonly notes: readonly string[];
 }
 
 /**
- * Reads whatever was given, and puts together what belongs together. Throws AttestError with a
- * reading code; its message names the file.
+ * Reads whatever was given, and puts together what belongs together. A file that cannot be read is
+ * left out and reported. Throws AttestError with a reading code where nothing could be read, and
+ * for what does not fit together; its message names the file.
  */
 export async function readEvidence(files: readonly GivenFile[]): Promise<Evidence> {
   const documents = new Documents(files);
-  const report = documents.only('server-report');
-  const server = report && (await within(report, () => readServerReport(textOf(report))));
+  const server = await documents.readOnly('server-report', (one) => readServerReport(textOf(one)));
   const alone = [...documents.of('device-report'), ...documents.of('snp-report')];
   const chains = pairByName(alone, documents.of('certificates'));
   const chainOf = (one: (typeof alone)[number]) => chains.get(one) ?? null;
-  const token = documents.only('token');
-  const keys = documents.only('key-set');
-  const links = documents.only('receipt-links');
-  const evidence = {
+  const receipts: SignedReceipt[] = [];
+  for (const one of documents.of('receipt')) {
+    const receipt = await documents.read(one, () => readSignedReceipt(textOf(one), one.name));
+    if (receipt !== null) receipts.push(receipt);
+  }
+  const read = {
     devices: await readDevices(documents, server, chainOf),
     cpu: await readCpu(documents, server, chainOf),
     references: documents.of('rim'),
-    token: token && (await within(token, () => readDetachedEat(token.bytes))),
-    tokenKeys: keys && (await within(keys, () => readTokenKeys(keys.bytes))),
+    token: await documents.readOnly('token', ({ bytes }) => readDetachedEat(bytes)),
+    tokenKeys: await documents.readOnly('key-set', ({ bytes }) => readTokenKeys(bytes)),
     server,
-    receipts: documents.of('receipt').map((one) => readSignedReceipt(textOf(one), one.name)),
-    receiptLinks: links && readReceiptLinks(textOf(links), links.name),
+    receipts,
+    receiptLinks: await documents.readOnly('receipt-links', (one) =>
+      readReceiptLinks(textOf(one), one.name),
+    ),
   };
+  const { unreadable } = documents;
+  const isAny = Object.values(read).some((part) => part !== null && Object(part).length !== 0);
+  const [failed] = unreadable;
+  if (!isAny && failed !== undefined) throw new AttestError(failed.code, failed.message);
   const idle = [
     ...documents.of('certificates').filter((one) => ![...chains.values()].includes(one)),
-    ...idleKinds(evidence).flatMap((kind) => documents.of(kind)),
+    ...idleKinds(read).flatMap((kind) => documents.of(kind)),
   ];
-  const idleNotes = idle.map(({ name }) => `${name} was not used: what it is about was not given`);
-  return { ...evidence, notes: [...documents.notes, ...idleNotes] };
+  demand(isAny || idle.length > 0, 'malformed', 'there is no evidence among what was given');
+  const isRead = ({ name }: Recognised) => !unreadable.some((one) => one.name === name);
+  const idleNotes = idle
+    .filter(isRead)
+    .map(({ name }) => `${name} was not used: what it is about was not given`);
+  const lost = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
+  return { ...read, unreadable, notes: [...documents.notes, ...lost, ...idleNotes] };
 }
 
 /** Kinds of documents that only say something about others, which are not there. */
-function idleKinds({ cpu, token, server, receipts }: Omit<Evidence, 'notes'>): DocumentKind[] {
+function idleKinds({
+  cpu,
+  token,
+  server,
+  receipts,
+}: Omit<Evidence, 'notes' | 'unreadable'>): DocumentKind[] {
   const isDstack = cpu?.tee === 'tdx' && cpu.dstack !== null;
   const hasKey = receipts.length > 0 || (server?.statement?.receiptKey ?? null) !== null;
   const idle: readonly (readonly [DocumentKind, boolean])[] = [

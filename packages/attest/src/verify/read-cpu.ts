@@ -38,7 +38,9 @@ type Quoted = Pick<TdxEvidence, 'quote' | 'dstack'>;
 
 /**
  * The CPU's evidence from files, dstack's report or a server's; null: there is none. `chainOf`
- * finds the certificates that were given for an SNP report. Throws AttestError, also for two.
+ * finds the certificates that were given for an SNP report. Files that cannot be read are left out
+ * and kept in `documents`. Throws AttestError for a server's own quote that cannot be read, and for
+ * evidence of two CPUs.
  */
 export async function readCpu(
   documents: Documents,
@@ -60,30 +62,27 @@ export async function readCpu(
 }
 
 async function withDocuments(quoted: Quoted, documents: Documents): Promise<TdxEvidence> {
-  const collateral = documents.only('quote-collateral');
-  const compose = documents.only('app-compose');
+  const collateral = await documents.readOnly('quote-collateral', (one) =>
+    readTdxCollateral(textOf(one)),
+  );
+  const compose = await documents.readOnly('app-compose', textOf);
   return {
     tee: 'tdx',
     report: quoted.quote.report,
     ...quoted,
-    collateral:
-      collateral && (await within(collateral, () => readTdxCollateral(textOf(collateral)))),
-    app: {
-      compose: compose && textOf(compose),
-      gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null,
-    },
+    collateral,
+    app: { compose, gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null },
   };
 }
 
-async function plainQuote(documents: Documents): Promise<Quoted | null> {
-  const file = documents.only('quote');
-  if (file === null) return null;
-  return { quote: await within(file, () => readTdxQuote(file.bytes)), dstack: null };
+function plainQuote(documents: Documents): Promise<Quoted | null> {
+  return documents.readOnly('quote', async ({ bytes }) => {
+    return { quote: await readTdxQuote(bytes), dstack: null };
+  });
 }
 
-async function dstackQuote(documents: Documents): Promise<Quoted | null> {
-  const file = documents.only('quote-report');
-  return file && within(file, () => quoteOfDstack(textOf(file)));
+function dstackQuote(documents: Documents): Promise<Quoted | null> {
+  return documents.readOnly('quote-report', (one) => quoteOfDstack(textOf(one)));
 }
 
 async function serverQuote(server: ServerReport | null): Promise<Quoted | null> {
@@ -110,20 +109,21 @@ async function plainSnp(
   documents: Documents,
   chainOf: (report: Recognised) => Recognised | null,
 ): Promise<SnpEvidence | null> {
-  const file = documents.only('snp-report');
-  if (file === null) return null;
-  const chain = chainOf(file);
-  const lacking = `${file.name} comes without AMD's chain: give the certificates (PEM) as well`;
-  demand(chain !== null, 'malformed', lacking);
-  const certificates = await parsePemChain(textOf(chain), SNP_CHAIN_LENGTH, chain.name);
-  const list = await revocationListOf(documents);
-  const report = await within(file, () => readSnpReport(file.bytes));
-  return { tee: 'sev-snp', report, endorsement: readSnpEndorsement(certificates, list) };
+  return documents.readOnly('snp-report', async (file) => {
+    const chain = chainOf(file);
+    const lacking = `${file.name} comes without AMD's chain: give the certificates (PEM) as well`;
+    demand(chain !== null, 'malformed', lacking);
+    const certificates = await parsePemChain(textOf(chain), SNP_CHAIN_LENGTH, chain.name);
+    const list = await revocationListOf(documents);
+    const report = readSnpReport(file.bytes);
+    return { tee: 'sev-snp', report, endorsement: readSnpEndorsement(certificates, list) };
+  });
 }
 
-async function revocationListOf(documents: Documents): Promise<RevocationList | null> {
-  const file = documents.only('revocation-list');
-  return file && within(file, () => readRevocationList(file.bytes, file.name));
+function revocationListOf(documents: Documents): Promise<RevocationList | null> {
+  return documents.readOnly('revocation-list', ({ bytes, name }) =>
+    readRevocationList(bytes, name),
+  );
 }
 
 async function serverSnp(

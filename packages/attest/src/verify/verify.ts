@@ -15,8 +15,9 @@ export interface VerifyRequest {
 
 /**
  * Verifies evidence: reads it, makes claims of it, judges them by a policy. Runs in browsers as
- * well: files, services and time come from the caller. Throws AttestError with a reading code for
- * what cannot be read; what is wrong with the evidence is in the result.
+ * well: files, services and time come from the caller. What is wrong with the evidence is in the
+ * result, and so is what could not be read of it. Throws AttestError with a reading code where
+ * nothing could be read, or what was does not fit together.
  */
 export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResult> {
   const { input, files, context, policy } = request;
@@ -26,5 +27,6 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
-  return { input, atMs, nonce, claims, verdict: judge(claims, policy), notes };
+  const { unreadable } = evidence;
+  return { input, atMs, nonce, claims, verdict: judge(claims, policy), unreadable, notes };
 }
