@@ -1,5 +1,5 @@
 import type { Claim } from '../claims/claim.ts';
-import type { AppraisalContext, ReferenceSource } from '../claims/context.ts';
+import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
 import { appraiseSnpReport } from '../cpu/snp-verify.ts';
@@ -13,6 +13,7 @@ import { appraiseObservedMode } from '../nvidia/observed-mode.ts';
 import type { Policy } from '../policy/policy.ts';
 import { appraiseServerReport } from '../report/appraise.ts';
 import { expectedReportData, type ServerReport } from '../report/report.ts';
+import { givenOcspAnswers } from '../revocation/given.ts';
 import { appraiseMeasurements } from '../rim/appraise.ts';
 import { appraiseReference } from '../rim/reference.ts';
 import type { CollateralSource } from '../services/collateral.ts';
@@ -38,8 +39,9 @@ export interface VerifyContext extends AppraisalContext {
  * Appraises all that was given: each piece for itself, and what binds them. Never throws for
  * evidence that is wrong.
  */
-export async function appraise(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+export async function appraise(evidence: Evidence, asked: VerifyContext): Promise<Claim[]> {
   const { server } = evidence;
+  const context = { ...asked, revocation: revocationOf(evidence, asked) };
   const cpu = await appraiseCpu(evidence, context);
   const own = server === null ? [] : await appraiseServer(evidence, server, cpu, context);
   return [
@@ -49,6 +51,14 @@ export async function appraise(evidence: Evidence, context: VerifyContext): Prom
     ...(await appraiseTokens(evidence, context)),
     ...(await appraiseReceipts(evidence, own)),
   ];
+}
+
+/** Answers that were given first, then the source that there is. */
+function revocationOf(
+  { ocspAnswers }: Evidence,
+  { revocation, nowMs }: VerifyContext,
+): RevocationSource | null {
+  return ocspAnswers.length === 0 ? revocation : givenOcspAnswers(ocspAnswers, nowMs, revocation);
 }
 
 async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): Promise<Claim[]> {

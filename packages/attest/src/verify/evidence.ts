@@ -7,6 +7,7 @@ import { type ReceiptLinks, readReceiptLinks } from '../receipts/chain.ts';
 import { readSignedReceipt, type SignedReceipt } from '../receipts/receipt.ts';
 import { readServerReport, type ServerReport } from '../report/report.ts';
 import type { UnreadableFile } from '../result/result.ts';
+import { readOcspResponse } from '../revocation/ocsp-response.ts';
 import { Documents, type GivenFile, textOf } from './documents.ts';
 import { pairByName } from './pair.ts';
 import { type CpuEvidence, readCpu } from './read-cpu.ts';
@@ -19,6 +20,8 @@ export interface Evidence {
   readonly cpu: CpuEvidence | null;
   /** Files of reference measurements. The id is in the name, as the document does not hold it. */
   readonly references: readonly { readonly name: string; readonly bytes: Bytes }[];
+  /** What OCSP responders said, in DER. */
+  readonly ocspAnswers: readonly Bytes[];
   readonly token: DetachedEat | null;
   /** null: they were not given. */
   readonly tokenKeys: TokenKeys | null;
@@ -47,10 +50,12 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
     const receipt = await documents.read(one, () => readSignedReceipt(textOf(one), one.name));
     if (receipt !== null) receipts.push(receipt);
   }
+  const answers = await readOcspAnswers(documents);
   const read = {
     devices: await readDevices(documents, server, chainOf),
     cpu: await readCpu(documents, server, chainOf),
     references: documents.of('rim'),
+    ocspAnswers: answers.map(({ bytes }) => bytes),
     token: await documents.readOnly('token', ({ bytes }) => readDetachedEat(bytes)),
     tokenKeys: await documents.readOnly('key-set', ({ bytes }) => readTokenKeys(bytes)),
     server,
@@ -60,7 +65,8 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
     ),
   };
   const { unreadable } = documents;
-  const isAny = Object.values(read).some((part) => part !== null && Object(part).length !== 0);
+  const { ocspAnswers: _, ...evidence } = read;
+  const isAny = Object.values(evidence).some((part) => part !== null && Object(part).length !== 0);
   const [failed] = unreadable;
   if (!isAny && failed !== undefined) throw new AttestError(failed.code, failed.message);
   const idle = [
@@ -73,12 +79,29 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
     .filter(isRead)
     .map(({ name }) => `${name} was not used: what it is about was not given`);
   const lost = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
-  return { ...read, unreadable, notes: [...documents.notes, ...lost, ...idleNotes] };
+  const said = answers.map(({ note }) => note);
+  return { ...read, unreadable, notes: [...documents.notes, ...lost, ...said, ...idleNotes] };
+}
+
+/** Each with what a reader is to know of it. */
+async function readOcspAnswers(documents: Documents) {
+  const answers: { readonly bytes: Bytes; readonly note: string }[] = [];
+  for (const one of documents.of('ocsp-answer')) {
+    const response = await documents.read(one, () => readOcspResponse(one.bytes));
+    if (response === null) continue;
+    const times = response.answers.map(({ thisUpdateMs }) => thisUpdateMs);
+    const from = new Date(Math.min(...times)).toISOString();
+    const note = `${one.name} says who was revoked as of ${from}, and answers no nonce of ours`;
+    answers.push({ bytes: one.bytes, note });
+  }
+  return answers;
 }
 
 /** Kinds of documents that only say something about others, which are not there. */
 function idleKinds({
+  devices,
   cpu,
+  references,
   token,
   server,
   receipts,
@@ -91,6 +114,7 @@ function idleKinds({
     ['gpu-boot-record', !isDstack],
     ['revocation-list', cpu?.tee !== 'sev-snp'],
     ['key-set', token === null],
+    ['ocsp-answer', devices.length + references.length === 0],
     ['receipt-links', !hasKey],
   ];
   return idle.filter(([, isIdle]) => isIdle).map(([kind]) => kind);

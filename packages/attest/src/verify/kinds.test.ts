@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
 import type { TrustAnchors } from '../core/trust.ts';
@@ -7,11 +8,18 @@ import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readTokenKeys } from '../nras/keys.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import type { Policy } from '../policy/policy.ts';
+import { writeOcspRequest } from '../revocation/ocsp.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { toPem } from '../testing/certificates.ts';
-import { makeDevice, makeDeviceAuthority } from '../testing/device-authority.ts';
+import {
+  type DeviceAuthority,
+  makeDevice,
+  makeDeviceAuthority,
+  type TestDevice,
+} from '../testing/device-authority.ts';
 import { makeEvidenceItem, makeReport } from '../testing/device-reports.ts';
 import { makeRegisters, makeRuntimeEvent } from '../testing/event-log.ts';
+import { answerOcsp } from '../testing/ocsp-responder.ts';
 import { makeIntelAuthority, makeTdxCollateral, QUOTE_NOW_MS } from '../testing/quote-authority.ts';
 import { makeTdxQuote } from '../testing/quote-report.ts';
 import {
@@ -70,10 +78,30 @@ beforeAll(async () => {
     'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
     'amd.crl': await makeAmdRevocationList(amd, false),
     'revoked.crl': await makeAmdRevocationList(amd, true),
+    ...(await ocspAnswers(devices, gpu)),
     'token.json': await tokens.issue(token),
     'jwks.json': tokens.keys,
   };
 });
+
+/** What the issuers of a GPU's certificates say of them, as files. */
+async function ocspAnswers(devices: DeviceAuthority, gpu: TestDevice) {
+  const certificates = await Promise.all(
+    gpu.chain.map(({ der }) => parseCertificate(der, 'a certificate')),
+  );
+  const answers: Record<string, Bytes> = {};
+  for (const i of certificates.keys()) {
+    if (i === 0 || i === certificates.length - 1) continue;
+    const nonce = new Uint8Array(32).fill(i);
+    const [certificate, issuer] = [certificates[i]!, certificates[i + 1]!];
+    const request = await writeOcspRequest(certificate, issuer, nonce, 'SHA-384');
+    const by = gpu.chain[i + 1]!;
+    answers[`ocsp-${i}.der`] = await answerOcsp(by, request);
+    answers[`revoked-${i}.der`] = await answerOcsp(by, request, { status: 'revoked' });
+  }
+  expect(devices.rootSha256.has(certificates.at(-1)!.sha256)).toBe(true);
+  return answers;
+}
 
 function verify(
   names: readonly string[],
@@ -112,6 +140,24 @@ describe('each kind of evidence by itself', () => {
     const { verdict, claims } = await verify(names);
     expect(verdict.reasons).toEqual([]);
     expect(claims.filter((claim) => claim.kind === kind)).toMatchObject([{ status: 'verified' }]);
+  });
+
+  test('takes OCSP answers as files, and says of which time they are', async () => {
+    const outcome = async (...names: string[]) => {
+      const { claims, notes } = await verify(['list.json', ...names]);
+      const { status, code } = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      return [code ?? status, notes] as const;
+    };
+    const said = (name: string) =>
+      `${name} says who was revoked as of 2026-01-01T00:00:00.000Z, and answers no nonce of ours`;
+    const all = ['ocsp-1.der', 'ocsp-2.der', 'ocsp-3.der'];
+    expect(await outcome(...all)).toEqual(['verified', all.map(said)]);
+    expect(await outcome()).toEqual(['unverified', []]);
+    // Where one is missing, nobody knows; where one says so, it is revoked.
+    expect((await outcome(...all.slice(1)))[0]).toBe('revocation-unknown');
+    expect((await outcome(...all, 'revoked-2.der'))[0]).toBe('certificate-revoked');
+    const { notes } = await verify(['quote.bin', 'collateral.json', 'ocsp-1.der']);
+    expect(notes).toContain('ocsp-1.der was not used: what it is about was not given');
   });
 
   test('pairs reports and chains by their names', async () => {

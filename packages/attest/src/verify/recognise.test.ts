@@ -14,6 +14,7 @@ function blob(length: number, head: readonly number[]): Bytes {
 const REPORT = blob(2000, [0x11, 0xe0, 1, 0xff]);
 const QUOTE = blob(5000, [4, 0, 2, 0, 0x81, 0, 0, 0]);
 const SGX_QUOTE = blob(5000, [3, 0, 2, 0, 0, 0, 0, 0]);
+const OCSP_ANSWER = blob(300, [0x30, 0x82, 1, 0x28, 0x0a, 1, 0, 0xa0]);
 const SNP_REPORT = blob(1184, [2, 0, 0, 0]);
 
 describe('a file is known by its content', () => {
@@ -22,6 +23,7 @@ describe('a file is known by its content', () => {
     ['quote', QUOTE],
     ['quote', SGX_QUOTE],
     ['snp-report', SNP_REPORT],
+    ['ocsp-answer', OCSP_ANSWER],
   ])('%s: binary, hexadecimal and base64', (kind, bytes) => {
     expect(kindOf(bytes)).toBe(kind);
     for (const text of [toHex(bytes), `0x${toHex(bytes)}\n`, `${toBase64(bytes)}\n`]) {

@@ -32,6 +32,8 @@ export type DocumentKind =
   | 'snp-report'
   /** What AMD revoked: a CRL in DER. */
   | 'revocation-list'
+  /** What an OCSP responder said of certificates, in DER. */
+  | 'ocsp-answer'
   /** JSON: a detached EAT of NVIDIA's remote attestation service. */
   | 'token'
   /** JSON: the public keys that sign tokens. */
@@ -94,6 +96,7 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
   if (bytes.length < QUOTE_HEADER_BYTES) return null;
   if (bytes[0] === 0x11 && bytes[1] === 0xe0) return 'device-report';
   if (isRevocationList(bytes)) return 'revocation-list';
+  if (isOcspAnswer(bytes)) return 'ocsp-answer';
   const version = view.getUint16(0, true);
   const keyType = view.getUint16(2, true);
   if (bytes.length === SNP_REPORT_BYTES && version >= 2 && version <= 5 && keyType === 0) {
@@ -111,6 +114,12 @@ function isRevocationList(bytes: Bytes): boolean {
   const inner = outer === null ? null : contentOf(bytes, outer);
   if (inner === null) return false;
   return [0x02, 0x01, 0x01, 0x30].every((byte, i) => byte === bytes[inner + i]);
+}
+
+/** A sequence of DER that begins with the status "successful", an enumeration. */
+function isOcspAnswer(bytes: Bytes): boolean {
+  const outer = contentOf(bytes, 0);
+  return outer !== null && [0x0a, 0x01, 0x00, 0xa0].every((byte, i) => byte === bytes[outer + i]);
 }
 
 /** Where the content of a DER sequence at `at` begins; null: there is none. */

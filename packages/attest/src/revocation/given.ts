@@ -1,0 +1,43 @@
+import type { RevocationSource } from '../claims/context.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { nameOf } from '../core/certificate.ts';
+import { AttestError } from '../core/errors.ts';
+import { isOcspAbout, readOcspStatus } from './ocsp.ts';
+
+/**
+ * Revocation by answers (DER) that were given, for sites without a network; `rest` is asked where
+ * none of them is about a certificate, or none of this time. Answers are signed, so that it does
+ * not matter who brings them, and they must be of `nowMs`. They answer nobody's nonce here: within
+ * their time, an older one can be shown in place of a newer one. Rejects with AttestError.
+ */
+export function givenOcspAnswers(
+  answers: readonly Bytes[],
+  nowMs: number,
+  rest: RevocationSource | null,
+): RevocationSource {
+  return {
+    async status(certificate, issuer) {
+      let problem = new AttestError(
+        'not-available',
+        `no answer about ${nameOf(certificate)} was given`,
+      );
+      let isGood = false;
+      for (const answer of answers) {
+        if (!(await isOcspAbout(answer, { certificate, issuer }))) continue;
+        try {
+          const question = { certificate, issuer, nonce: null, nowMs };
+          const status = await readOcspStatus(answer, question);
+          // Of two answers of one time, the worse one counts.
+          if (status !== 'good') return status;
+          isGood = true;
+        } catch (error) {
+          if (!(error instanceof AttestError)) throw error;
+          problem = error;
+        }
+      }
+      if (isGood) return 'good';
+      if (rest !== null) return rest.status(certificate, issuer);
+      throw problem;
+    },
+  };
+}
