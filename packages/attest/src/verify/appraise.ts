@@ -2,7 +2,12 @@ import type { Claim } from '../claims/claim.ts';
 import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
-import { appraiseSnpReport } from '../cpu/snp-verify.ts';
+import {
+  appraiseSnpReport,
+  isWholeChain,
+  readSnpEndorsement,
+  type SnpEndorsement,
+} from '../cpu/snp-verify.ts';
 import { appraiseTdxQuote, isVerified } from '../cpu/tdx-verify.ts';
 import { appraiseDstackReport } from '../dstack/app.ts';
 import { appraiseDevices } from '../hgx/device-set.ts';
@@ -19,6 +24,7 @@ import { appraiseReference } from '../rim/reference.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { isReferenceFile } from '../services/references.ts';
 import type { Evidence } from './evidence.ts';
+import type { SnpEvidence } from './read-cpu.ts';
 import { appraiseReceipts } from './receipts.ts';
 
 /** What verification knows besides the evidence and what appraisal needs for all of it. */
@@ -68,17 +74,32 @@ async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): P
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
   if (cpu.tee === 'sev-snp') {
-    const { report, endorsement } = cpu;
-    const revocationList =
-      endorsement.revocationList ??
-      (await ifThere(source && (() => source.snpRevocationList(endorsement.key))));
-    return appraiseSnpReport(report, { ...endorsement, revocationList }, cpuContext);
+    const endorsement = await endorsementOf(cpu, source);
+    return appraiseSnpReport(cpu.report, endorsement, cpuContext);
   }
   const { quote, dstack, app } = cpu;
   const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));
   return dstack === null
     ? appraiseTdxQuote(quote, collateral, cpuContext)
     : appraiseDstackReport(dstack, collateral, app, cpuContext);
+}
+
+/** What was given, and what AMD's service has of the rest. */
+async function endorsementOf(
+  { report, endorsement: given }: SnpEvidence,
+  source: CollateralSource | null,
+): Promise<SnpEndorsement> {
+  if (source === null) return given;
+  const { certificates, key, revocationList } = given;
+  const fetchIt = async () => {
+    const fetched = await source.snpCertificates(report, key);
+    return readSnpEndorsement([...certificates, ...fetched], revocationList);
+  };
+  const endorsement = (isWholeChain(given) ? null : await ifThere(fetchIt)) ?? given;
+  const { key: signer } = endorsement;
+  if (revocationList !== null || signer === null) return endorsement;
+  const list = await ifThere(() => source.snpRevocationList(signer));
+  return { ...endorsement, revocationList: list };
 }
 
 /** null: nothing is expected, or the server's report, which is refused for it, lacks a part. */

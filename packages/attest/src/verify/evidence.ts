@@ -1,4 +1,5 @@
 import type { Bytes } from '../core/bytes.ts';
+import { TAG } from '../core/der.ts';
 import { AttestError, demand } from '../core/errors.ts';
 import { type DetachedEat, readDetachedEat } from '../nras/detached-eat.ts';
 import { readTokenKeys, type TokenKeys } from '../nras/keys.ts';
@@ -42,9 +43,9 @@ export interface Evidence {
 export async function readEvidence(files: readonly GivenFile[]): Promise<Evidence> {
   const documents = new Documents(files);
   const server = await documents.readOnly('server-report', (one) => readServerReport(textOf(one)));
-  const alone = [...documents.of('device-report'), ...documents.of('snp-report')];
-  const chains = pairByName(alone, documents.of('certificates'));
-  const chainOf = (one: (typeof alone)[number]) => chains.get(one) ?? null;
+  const pem = documents.of('certificates').filter(({ bytes }) => bytes[0] !== TAG.sequence);
+  const chains = pairByName(documents.of('device-report'), pem);
+  const chainOf = (report: Recognised) => chains.get(report) ?? null;
   const receipts: SignedReceipt[] = [];
   for (const one of documents.of('receipt')) {
     const receipt = await documents.read(one, () => readSignedReceipt(textOf(one), one.name));
@@ -53,7 +54,7 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
   const answers = await readOcspAnswers(documents);
   const read = {
     devices: await readDevices(documents, server, chainOf),
-    cpu: await readCpu(documents, server, chainOf),
+    cpu: await readCpu(documents, server),
     references: documents.of('rim'),
     ocspAnswers: answers.map(({ bytes }) => bytes),
     token: await documents.readOnly('token', ({ bytes }) => readDetachedEat(bytes)),
@@ -69,10 +70,10 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
   const isAny = Object.values(evidence).some((part) => part !== null && Object(part).length !== 0);
   const [failed] = unreadable;
   if (!isAny && failed !== undefined) throw new AttestError(failed.code, failed.message);
-  const idle = [
-    ...documents.of('certificates').filter((one) => ![...chains.values()].includes(one)),
-    ...idleKinds(read).flatMap((kind) => documents.of(kind)),
-  ];
+  const paired = [...chains.values()];
+  const idle = idleKinds(read)
+    .flatMap((kind) => documents.of(kind))
+    .filter((one) => !paired.includes(one));
   demand(isAny || idle.length > 0, 'malformed', 'there is no evidence among what was given');
   const isRead = ({ name }: Recognised) => !unreadable.some((one) => one.name === name);
   const idleNotes = idle
@@ -112,6 +113,8 @@ function idleKinds({
     ['quote-collateral', cpu?.tee !== 'tdx'],
     ['app-compose', !isDstack],
     ['gpu-boot-record', !isDstack],
+    ['certificates', cpu?.tee !== 'sev-snp'],
+    ['snp-certificates', cpu?.tee !== 'sev-snp'],
     ['revocation-list', cpu?.tee !== 'sev-snp'],
     ['key-set', token === null],
     ['ocsp-answer', devices.length + references.length === 0],

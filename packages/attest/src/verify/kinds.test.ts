@@ -25,6 +25,7 @@ import { makeTdxQuote } from '../testing/quote-report.ts';
 import {
   makeAmdAuthority,
   makeAmdRevocationList,
+  makeCertificateTable,
   makeSnpReport,
 } from '../testing/snp-authority.ts';
 import { makeTokenService } from '../testing/token-service.ts';
@@ -76,6 +77,11 @@ beforeAll(async () => {
     'dstack.json': json({ quote: toHex(quote), event_log: JSON.stringify(log) }),
     'snp.bin': await makeSnpReport(amd),
     'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
+    'vcek.der': amd.key.der,
+    'cert_chain.pem': utf8(toPem([amd.ask, amd.ark])),
+    'ask.der': amd.ask.der,
+    'ark.der': amd.ark.der,
+    'certs.bin': makeCertificateTable(amd),
     'amd.crl': await makeAmdRevocationList(amd, false),
     'revoked.crl': await makeAmdRevocationList(amd, true),
     ...(await ocspAnswers(devices, gpu)),
@@ -202,6 +208,7 @@ describe('each kind of evidence by itself', () => {
     const source = (name: string): CollateralSource => ({
       collateral: () => Promise.reject(new Error('there is no quote')),
       snpRevocationList: () => list(name),
+      snpCertificates: () => Promise.reject(new Error('they were given')),
     });
     const revocation = async (names: readonly string[], collateral: CollateralSource | null) => {
       const { claims } = await verify(names, EVIDENCE, { collateral });
@@ -213,6 +220,43 @@ describe('each kind of evidence by itself', () => {
     expect(await revocation(bare, source('amd.crl'))).toBe('verified');
     expect(await revocation(bare, source('revoked.crl'))).toBe('certificate-revoked');
     expect(await revocation([...bare, 'amd.crl'], source('revoked.crl'))).toBe('verified');
+  });
+
+  test.each([
+    [['vcek.der', 'cert_chain.pem']],
+    [['ark.der', 'ask.der', 'vcek.der']],
+    [['certs.bin']],
+    [['snp.pem', 'vcek.der', 'certs.bin']],
+  ])('takes certificates of AMD in each form: %j', async (names) => {
+    const { verdict, claims, notes } = await verify(['snp.bin', ...names]);
+    expect([verdict.reasons, notes]).toEqual([[], []]);
+    const quote = claims.filter(({ kind }) => kind === 'cpu.quote');
+    expect(quote).toMatchObject([{ status: 'verified' }]);
+  });
+
+  test('asks AMD for the certificates that were not given', async () => {
+    const parse = (...names: string[]) =>
+      Promise.all(names.map((name) => parseCertificate(files[name]!, name)));
+    const asked: (string | null)[] = [];
+    const collateral: CollateralSource = {
+      collateral: () => Promise.reject(new Error('there is no quote')),
+      snpRevocationList: async () => readRevocationList(files['amd.crl']!, 'the list'),
+      snpCertificates: async (_, key) => {
+        asked.push(key?.productName ?? null);
+        return parse(...(key === null ? ['vcek.der'] : []), 'ask.der', 'ark.der');
+      },
+    };
+    for (const names of [['snp.bin'], ['snp.bin', 'vcek.der'], ['snp.bin', 'ark.der']]) {
+      const { claims } = await verify(names, EVIDENCE, { collateral });
+      const open = claims.filter(({ status }) => status !== 'verified').map(({ kind }) => kind);
+      expect(open).toEqual(['cpu.tcb', 'cpu.reportData']);
+    }
+    expect(asked).toEqual([null, 'Milan-B0', null]);
+    const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));
+    const silent = { collateral: absent, snpRevocationList: absent, snpCertificates: absent };
+    const { claims, verdict } = await verify(['snp.bin'], EVIDENCE, { collateral: silent });
+    expect(claims.filter(({ status }) => status !== 'unverified')).toEqual([]);
+    expect(verdict.result).toBe('refused');
   });
 
   test('refuses a revoked signer, and evidence of two CPUs at once', async () => {

@@ -1,19 +1,18 @@
 import { type Bytes, toHex } from '../core/bytes.ts';
-import { parsePemChain } from '../core/certificate.ts';
+import { type Certificate, parseCertificates } from '../core/certificate.ts';
 import { demand } from '../core/errors.ts';
 import { type RevocationList, readRevocationList } from '../cpu/revocation-list.ts';
 import { readSnpReport, type SnpReport } from '../cpu/snp-report.ts';
 import { readSnpCertificateTable } from '../cpu/snp-table.ts';
-import { readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
+import { isSnpCertificate, readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
 import { readTdxCollateral, type TdxCollateral } from '../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../cpu/tdx-quote.ts';
 import type { AppDocuments } from '../dstack/measured.ts';
 import { type DstackReport, readDstackReport } from '../dstack/report.ts';
 import type { ServerReport } from '../report/report.ts';
 import { type Documents, textOf, within } from './documents.ts';
-import type { Recognised } from './recognise.ts';
 
-const SNP_CHAIN_LENGTH = 3;
+const CERTIFICATES_MAX = 16;
 
 /** What a CPU reports, with what vouches for it and explains it. */
 export type CpuEvidence = TdxEvidence | SnpEvidence;
@@ -37,24 +36,25 @@ export interface SnpEvidence {
 type Quoted = Pick<TdxEvidence, 'quote' | 'dstack'>;
 
 /**
- * The CPU's evidence from files, dstack's report or a server's; null: there is none. `chainOf`
- * finds the certificates that were given for an SNP report. Files that cannot be read are left out
- * and kept in `documents`. Throws AttestError for a server's own quote that cannot be read, and for
+ * The CPU's evidence from files, dstack's report or a server's; null: there is none. Files that
+ * cannot be read are left out and kept in `documents`. Throws AttestError for a server's own quote that cannot be read, and for
  * evidence of two CPUs.
  */
 export async function readCpu(
   documents: Documents,
   server: ServerReport | null,
-  chainOf: (report: Recognised) => Recognised | null,
 ): Promise<CpuEvidence | null> {
   const found = [
     await plainQuote(documents),
     await dstackQuote(documents),
     await serverQuote(server),
   ].filter((one) => one !== null);
-  const snp = [await plainSnp(documents, chainOf), await serverSnp(documents, server)].filter(
-    (one) => one !== null,
-  );
+  const isSnp = documents.of('snp-report').length > 0 || (server?.snpReport ?? null) !== null;
+  const certificates = isSnp ? await snpCertificates(documents) : [];
+  const snp = [
+    await plainSnp(documents, certificates),
+    await serverSnp(documents, certificates, server),
+  ].filter((one) => one !== null);
   const isOne = found.length + snp.length <= 1;
   demand(isOne, 'malformed', 'there is evidence of two CPUs: give that of one machine at a time');
   const [quoted] = found;
@@ -105,17 +105,13 @@ async function quoteOfDstack(json: string): Promise<Quoted> {
   return { quote: dstack.quote, dstack };
 }
 
-async function plainSnp(
+function plainSnp(
   documents: Documents,
-  chainOf: (report: Recognised) => Recognised | null,
+  certificates: readonly Certificate[],
 ): Promise<SnpEvidence | null> {
-  return documents.readOnly('snp-report', async (file) => {
-    const chain = chainOf(file);
-    const lacking = `${file.name} comes without AMD's chain: give the certificates (PEM) as well`;
-    demand(chain !== null, 'malformed', lacking);
-    const certificates = await parsePemChain(textOf(chain), SNP_CHAIN_LENGTH, chain.name);
+  return documents.readOnly('snp-report', async ({ bytes }) => {
+    const report = readSnpReport(bytes);
     const list = await revocationListOf(documents);
-    const report = readSnpReport(file.bytes);
     return { tee: 'sev-snp', report, endorsement: readSnpEndorsement(certificates, list) };
   });
 }
@@ -128,15 +124,31 @@ function revocationListOf(documents: Documents): Promise<RevocationList | null> 
 
 async function serverSnp(
   documents: Documents,
+  certificates: readonly Certificate[],
   server: ServerReport | null,
 ): Promise<SnpEvidence | null> {
   const bytes = server?.snpReport ?? null;
   if (bytes === null) return null;
   const table = server!.snpCertificates;
   return within({ name: "the server's report" }, async () => {
-    demand(table !== null, 'malformed', "it comes without AMD's certificates");
+    const own = table === null ? [] : await readSnpCertificateTable(table);
     const list = await revocationListOf(documents);
-    const endorsement = readSnpEndorsement(await readSnpCertificateTable(table), list);
+    const endorsement = readSnpEndorsement([...own, ...certificates], list);
     return { tee: 'sev-snp', report: readSnpReport(bytes), endorsement };
   });
+}
+
+/** AMD's certificates among all that were given. */
+async function snpCertificates(documents: Documents): Promise<Certificate[]> {
+  const found: Certificate[] = [];
+  for (const file of documents.of('certificates')) {
+    const { bytes, name } = file;
+    const read = () => parseCertificates(bytes, CERTIFICATES_MAX, name);
+    found.push(...((await documents.read(file, read)) ?? []));
+  }
+  for (const file of documents.of('snp-certificates')) {
+    const read = () => readSnpCertificateTable(file.bytes);
+    found.push(...((await documents.read(file, read)) ?? []));
+  }
+  return found.filter(isSnpCertificate);
 }

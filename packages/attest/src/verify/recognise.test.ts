@@ -14,6 +14,9 @@ function blob(length: number, head: readonly number[]): Bytes {
 const REPORT = blob(2000, [0x11, 0xe0, 1, 0xff]);
 const QUOTE = blob(5000, [4, 0, 2, 0, 0x81, 0, 0, 0]);
 const SGX_QUOTE = blob(5000, [3, 0, 2, 0, 0, 0, 0, 0]);
+const CERTIFICATE = blob(300, [0x30, 0x82, 1, 0x28, 0x30, 0x81, 0xc8, 0xa0, 3, 2, 1, 2, 2]);
+const SNP_TABLE = blob(300, [0x63, 0xda, 0x75, 0x8d, 0xe6, 0x64, 0x45, 0x64, 0xad, 0xc5]);
+SNP_TABLE.set([0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd], 10);
 const OCSP_ANSWER = blob(300, [0x30, 0x82, 1, 0x28, 0x0a, 1, 0, 0xa0]);
 const SNP_REPORT = blob(1184, [2, 0, 0, 0]);
 
@@ -24,6 +27,8 @@ describe('a file is known by its content', () => {
     ['quote', SGX_QUOTE],
     ['snp-report', SNP_REPORT],
     ['ocsp-answer', OCSP_ANSWER],
+    ['certificates', CERTIFICATE],
+    ['snp-certificates', SNP_TABLE],
   ])('%s: binary, hexadecimal and base64', (kind, bytes) => {
     expect(kindOf(bytes)).toBe(kind);
     for (const text of [toHex(bytes), `0x${toHex(bytes)}\n`, `${toBase64(bytes)}\n`]) {

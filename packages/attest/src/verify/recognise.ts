@@ -1,6 +1,7 @@
 import { type Bytes, fromBase64, fromHex, fromUtf8 } from '../core/bytes.ts';
 import { demand } from '../core/errors.ts';
 import { parseJson } from '../core/json-shape.ts';
+import { isSnpCertificateTable } from '../cpu/snp-table.ts';
 
 /** Something that was given to be verified. `name` is for messages and for pairing. */
 export interface EvidenceFile {
@@ -14,7 +15,7 @@ export type DocumentKind =
   | 'device-list'
   /** One SPDM request and response: binary, hexadecimal or base64. */
   | 'device-report'
-  /** PEM certificates, leaf first. */
+  /** PEM certificates, leaf first, or one certificate in DER. */
   | 'certificates'
   /** A signed SWID XML document of reference measurements. */
   | 'rim'
@@ -30,6 +31,8 @@ export type DocumentKind =
   | 'app-compose'
   /** An SEV-SNP attestation report. */
   | 'snp-report'
+  /** The certificates that a host hands out with SNP reports: AMD's table. */
+  | 'snp-certificates'
   /** What AMD revoked: a CRL in DER. */
   | 'revocation-list'
   /** What an OCSP responder said of certificates, in DER. */
@@ -95,6 +98,8 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < QUOTE_HEADER_BYTES) return null;
   if (bytes[0] === 0x11 && bytes[1] === 0xe0) return 'device-report';
+  if (isCertificate(bytes)) return 'certificates';
+  if (isSnpCertificateTable(bytes)) return 'snp-certificates';
   if (isRevocationList(bytes)) return 'revocation-list';
   if (isOcspAnswer(bytes)) return 'ocsp-answer';
   const version = view.getUint16(0, true);
@@ -108,12 +113,20 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
   return isQuote && (tee === TEE_TDX || tee === 0) ? 'quote' : null;
 }
 
+/** Two nested sequences of DER, then the version in a tag of its own. */
+function isCertificate(bytes: Bytes): boolean {
+  return beginsNested(bytes, [0xa0, 0x03, 0x02, 0x01, 0x02, 0x02]);
+}
+
 /** Two nested sequences of DER, then version 2, where certificates have a tag of their own. */
 function isRevocationList(bytes: Bytes): boolean {
+  return beginsNested(bytes, [0x02, 0x01, 0x01, 0x30]);
+}
+
+function beginsNested(bytes: Bytes, content: readonly number[]): boolean {
   const outer = contentOf(bytes, 0);
   const inner = outer === null ? null : contentOf(bytes, outer);
-  if (inner === null) return false;
-  return [0x02, 0x01, 0x01, 0x30].every((byte, i) => byte === bytes[inner + i]);
+  return inner !== null && content.every((byte, i) => byte === bytes[inner + i]);
 }
 
 /** A sequence of DER that begins with the status "successful", an enumeration. */

@@ -351,12 +351,12 @@ describe('what was not given is asked for', () => {
       quotes.push(quote);
       return readTdxCollateral(text);
     };
-    const source = { collateral: has, snpRevocationList: never };
+    const source = { collateral: has, snpRevocationList: never, snpCertificates: never };
     const names = without(/collateral/);
     const asked = await verify(await good, { names, context: { collateral: source } });
     expect(asked.verdict).toMatchObject({ result: 'verified' });
     expect(quotes).toHaveLength(1);
-    const silent = { collateral: never, snpRevocationList: never };
+    const silent = { collateral: never, snpRevocationList: never, snpCertificates: never };
     const given = await verify(await good, { context: { collateral: silent } });
     expect(given.verdict).toMatchObject({ result: 'verified' });
   });
@@ -365,7 +365,11 @@ describe('what was not given is asked for', () => {
     const names = without(/collateral/);
     const failing = (error: Error) => {
       const collateral = () => Promise.reject(error);
-      const source = { collateral, snpRevocationList: collateral };
+      const source = {
+        collateral,
+        snpRevocationList: collateral,
+        snpCertificates: collateral,
+      };
       return good.then((service) => verify(service, { names, context: { collateral: source } }));
     };
     const { claims, verdict } = await failing(new AttestError('not-available', 'no answer'));
