@@ -23,8 +23,8 @@ export function isSnpCertificateTable(bytes: Bytes): boolean {
 
 /**
  * Reads the certificate table that a host hands out with SNP reports: the key that signs, and AMD's
- * own above it where the host has them. Source: AMD's "Guest-hypervisor communication block standardization",
- * MSG_REPORT_REQ. Throws AttestError 'malformed' or 'too-large'.
+ * own above it where the host has them. Source: AMD's "Guest-hypervisor communication block
+ * standardization", MSG_REPORT_REQ. Throws AttestError 'malformed' or 'too-large'.
  */
 export async function readSnpCertificateTable(table: Bytes): Promise<Certificate[]> {
   demand(table.length <= TABLE_BYTES_MAX, 'too-large', `the table has ${table.length} bytes`);

@@ -318,7 +318,7 @@ describe('reading', () => {
     expect(claims.find((claim) => claim.kind === kind)?.why).toMatch(why);
   });
 
-  test('a table without a key, or with one twice, is refused; AMD’s own may be missing', async () => {
+  test('a table without a key, or with one twice, is refused; AMD’s may be missing', async () => {
     const table = makeCertificateTable(milan);
     const without = (entry: number) => {
       const changed = table.slice();

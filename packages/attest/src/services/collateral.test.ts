@@ -170,7 +170,7 @@ test.each([
   expect(asked).toEqual([]);
 });
 
-test("AMD's certificates are kept, and asked for again where what was kept is damaged", async () => {
+test("AMD's certificates are kept, and asked for again where they are damaged", async () => {
   const kept = new Map<string, Bytes>();
   const store = {
     get: async (name: string) => kept.get(name) ?? null,

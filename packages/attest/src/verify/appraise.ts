@@ -10,6 +10,7 @@ import {
 } from '../cpu/snp-verify.ts';
 import { appraiseTdxQuote, isVerified } from '../cpu/tdx-verify.ts';
 import { appraiseDstackReport } from '../dstack/app.ts';
+import { appraiseSnpApp } from '../dstack/snp-app.ts';
 import { appraiseDevices } from '../hgx/device-set.ts';
 import { appraiseToken, NRAS_ISSUER } from '../nras/appraise.ts';
 import type { TokenKeys } from '../nras/keys.ts';
@@ -74,8 +75,12 @@ async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): P
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
   if (cpu.tee === 'sev-snp') {
+    const { report, dstack, app } = cpu;
     const endorsement = await endorsementOf(cpu, source);
-    return appraiseSnpReport(cpu.report, endorsement, cpuContext);
+    const claims = await appraiseSnpReport(report, endorsement, cpuContext);
+    if (dstack === null) return claims;
+    const isGenuine = isVerified(claims, 'cpu.identity');
+    return [...claims, ...(await appraiseSnpApp(dstack, report, app, isGenuine))];
   }
   const { quote, dstack, app } = cpu;
   const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));

@@ -107,7 +107,7 @@ function idleKinds({
   server,
   receipts,
 }: Omit<Evidence, 'notes' | 'unreadable'>): DocumentKind[] {
-  const isDstack = cpu?.tee === 'tdx' && cpu.dstack !== null;
+  const isDstack = (cpu?.dstack ?? null) !== null;
   const hasKey = receipts.length > 0 || (server?.statement?.receiptKey ?? null) !== null;
   const idle: readonly (readonly [DocumentKind, boolean])[] = [
     ['quote-collateral', cpu?.tee !== 'tdx'],

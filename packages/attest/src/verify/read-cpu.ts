@@ -1,12 +1,13 @@
 import { type Bytes, toHex } from '../core/bytes.ts';
 import { type Certificate, parseCertificates } from '../core/certificate.ts';
 import { demand } from '../core/errors.ts';
-import { type RevocationList, readRevocationList } from '../cpu/revocation-list.ts';
+import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readSnpReport, type SnpReport } from '../cpu/snp-report.ts';
 import { readSnpCertificateTable } from '../cpu/snp-table.ts';
 import { isSnpCertificate, readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
 import { readTdxCollateral, type TdxCollateral } from '../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../cpu/tdx-quote.ts';
+import { type DstackSnp, readDstackAttestation } from '../dstack/attestation.ts';
 import type { AppDocuments } from '../dstack/measured.ts';
 import { type DstackReport, readDstackReport } from '../dstack/report.ts';
 import type { ServerReport } from '../report/report.ts';
@@ -31,29 +32,35 @@ export interface SnpEvidence {
   readonly tee: 'sev-snp';
   readonly report: SnpReport;
   readonly endorsement: SnpEndorsement;
+  /** What dstack says that the guest was to run. */
+  readonly dstack: DstackSnp | null;
+  readonly app: AppDocuments;
 }
 
 type Quoted = Pick<TdxEvidence, 'quote' | 'dstack'>;
 
 /**
  * The CPU's evidence from files, dstack's report or a server's; null: there is none. Files that
- * cannot be read are left out and kept in `documents`. Throws AttestError for a server's own quote that cannot be read, and for
- * evidence of two CPUs.
+ * cannot be read are left out and kept in `documents`. Throws AttestError for a server's own quote
+ * that cannot be read, and for evidence of two CPUs.
  */
 export async function readCpu(
   documents: Documents,
   server: ServerReport | null,
 ): Promise<CpuEvidence | null> {
+  const attested = await documents.readOnly('dstack-attestation', (one) =>
+    readDstackAttestation(textOf(one)),
+  );
   const found = [
     await plainQuote(documents),
     await dstackQuote(documents),
+    attested?.tee === 'tdx' ? { quote: attested.report.quote, dstack: attested.report } : null,
     await serverQuote(server),
   ].filter((one) => one !== null);
-  const isSnp = documents.of('snp-report').length > 0 || (server?.snpReport ?? null) !== null;
-  const certificates = isSnp ? await snpCertificates(documents) : [];
   const snp = [
-    await plainSnp(documents, certificates),
-    await serverSnp(documents, certificates, server),
+    await plainSnp(documents),
+    attested?.tee === 'sev-snp' ? await dstackSnp(documents, attested) : null,
+    await serverSnp(documents, server),
   ].filter((one) => one !== null);
   const isOne = found.length + snp.length <= 1;
   demand(isOne, 'malformed', 'there is evidence of two CPUs: give that of one machine at a time');
@@ -65,14 +72,13 @@ async function withDocuments(quoted: Quoted, documents: Documents): Promise<TdxE
   const collateral = await documents.readOnly('quote-collateral', (one) =>
     readTdxCollateral(textOf(one)),
   );
+  const app = await appDocuments(documents);
+  return { tee: 'tdx', report: quoted.quote.report, ...quoted, collateral, app };
+}
+
+async function appDocuments(documents: Documents): Promise<AppDocuments> {
   const compose = await documents.readOnly('app-compose', textOf);
-  return {
-    tee: 'tdx',
-    report: quoted.quote.report,
-    ...quoted,
-    collateral,
-    app: { compose, gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null },
-  };
+  return { compose, gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null };
 }
 
 function plainQuote(documents: Documents): Promise<Quoted | null> {
@@ -105,37 +111,47 @@ async function quoteOfDstack(json: string): Promise<Quoted> {
   return { quote: dstack.quote, dstack };
 }
 
-function plainSnp(
-  documents: Documents,
-  certificates: readonly Certificate[],
-): Promise<SnpEvidence | null> {
-  return documents.readOnly('snp-report', async ({ bytes }) => {
-    const report = readSnpReport(bytes);
-    const list = await revocationListOf(documents);
-    return { tee: 'sev-snp', report, endorsement: readSnpEndorsement(certificates, list) };
-  });
+function plainSnp(documents: Documents): Promise<SnpEvidence | null> {
+  return documents.readOnly('snp-report', ({ bytes }) => snpEvidence(documents, bytes, []));
 }
 
-function revocationListOf(documents: Documents): Promise<RevocationList | null> {
-  return documents.readOnly('revocation-list', ({ bytes, name }) =>
-    readRevocationList(bytes, name),
-  );
+/** The one document of the kind is read, so its error is one of reading. */
+function dstackSnp(documents: Documents, dstack: DstackSnp): Promise<SnpEvidence | null> {
+  return documents.readOnly('dstack-attestation', async () => {
+    const own = await Promise.all(
+      dstack.certificates.map((one, i) =>
+        parseCertificates(one, CERTIFICATES_MAX, `certificate ${i}`),
+      ),
+    );
+    return { ...(await snpEvidence(documents, dstack.report, own.flat())), dstack };
+  });
 }
 
 async function serverSnp(
   documents: Documents,
-  certificates: readonly Certificate[],
   server: ServerReport | null,
 ): Promise<SnpEvidence | null> {
   const bytes = server?.snpReport ?? null;
   if (bytes === null) return null;
   const table = server!.snpCertificates;
-  return within({ name: "the server's report" }, async () => {
-    const own = table === null ? [] : await readSnpCertificateTable(table);
-    const list = await revocationListOf(documents);
-    const endorsement = readSnpEndorsement([...own, ...certificates], list);
-    return { tee: 'sev-snp', report: readSnpReport(bytes), endorsement };
-  });
+  return within({ name: "the server's report" }, async () =>
+    snpEvidence(documents, bytes, table === null ? [] : await readSnpCertificateTable(table)),
+  );
+}
+
+/** A report with its own certificates and those that were given. */
+async function snpEvidence(
+  documents: Documents,
+  bytes: Bytes,
+  own: readonly Certificate[],
+): Promise<SnpEvidence> {
+  const report = readSnpReport(bytes);
+  const list = await documents.readOnly('revocation-list', (one) =>
+    readRevocationList(one.bytes, one.name),
+  );
+  const certificates = [...own, ...(await snpCertificates(documents))];
+  const endorsement = readSnpEndorsement(certificates, list);
+  return { tee: 'sev-snp', report, endorsement, dstack: null, app: await appDocuments(documents) };
 }
 
 /** AMD's certificates among all that were given. */

@@ -43,6 +43,10 @@ describe('a file is known by its content', () => {
     expect(ofJson([['JWT', 'a.b.c'], {}])).toBe('token');
     expect(ofJson({ keys: [] })).toBe('key-set');
     expect(ofJson({ quote: '', event_log: '', report_data: '' })).toBe('quote-report');
+    expect(ofJson({ attestation: '00' })).toBe('dstack-attestation');
+    const bare = { quote: '', event_log: '', attestation: '00' };
+    expect(ofJson(bare)).toBe('dstack-attestation');
+    expect(ofJson({ ...bare, quote: '00' })).toBe('quote-report');
     expect(ofJson({ tcb_info: '', qe_identity: '', pck_crl: '' })).toBe('quote-collateral');
     expect(ofJson({ claims: [], detached_eat: [], result_code: 0 })).toBe('gpu-boot-record');
     expect(ofJson({ intel_quote: '', event_log: '', signing_address: '' })).toBe('server-report');

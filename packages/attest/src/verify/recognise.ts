@@ -25,6 +25,8 @@ export type DocumentKind =
   | 'quote-collateral'
   /** JSON: a quote with its event log, as dstack serves it. */
   | 'quote-report'
+  /** JSON: what dstack 0.6 answers to Attest, for any CPU. */
+  | 'dstack-attestation'
   /** JSON: the record of dstack's GPU check at boot. */
   | 'gpu-boot-record'
   /** JSON: what an app of dstack's consists of. */
@@ -159,6 +161,7 @@ const OBJECT_KINDS: readonly (readonly [DocumentKind, readonly string[]])[] = [
   ['quote-collateral', ['tcb_info', 'qe_identity', 'pck_crl']],
   ['gpu-boot-record', ['detached_eat', 'result_code']],
   ['quote-report', ['quote', 'event_log']],
+  ['dstack-attestation', ['attestation']],
   ['app-compose', ['manifest_version', 'runner']],
   ['server-report', ['bridgekeeper']],
   ['server-report', ['intel_quote']],
@@ -179,6 +182,9 @@ function recogniseJson(name: string, bytes: Bytes, text: string): Recognised | n
 
 function objectKind(json: object): DocumentKind | null {
   const has = (key: string) => Object.hasOwn(json, key);
+  // Where the CPU is not one of Intel's, dstack leaves the quote empty.
+  const isQuoted = (json as { readonly quote?: unknown }).quote !== '';
+  if (has('attestation') && !isQuoted) return 'dstack-attestation';
   return OBJECT_KINDS.find(([, keys]) => keys.every(has))?.[0] ?? null;
 }
 
