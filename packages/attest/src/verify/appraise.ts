@@ -2,6 +2,7 @@ import type { Claim } from '../claims/claim.ts';
 import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
+import { appraiseCcel } from '../cpu/ccel.ts';
 import {
   appraiseSnpReport,
   isWholeChain,
@@ -9,6 +10,7 @@ import {
   type SnpEndorsement,
 } from '../cpu/snp-verify.ts';
 import { appraiseTdxQuote, isVerified } from '../cpu/tdx-verify.ts';
+import { appraiseVtpm } from '../cpu/vtpm-verify.ts';
 import { appraiseDstackReport } from '../dstack/app.ts';
 import { appraiseSnpApp } from '../dstack/snp-app.ts';
 import { appraiseDevices } from '../hgx/device-set.ts';
@@ -25,7 +27,7 @@ import { appraiseReference } from '../rim/reference.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { isReferenceFile } from '../services/references.ts';
 import type { Evidence } from './evidence.ts';
-import type { SnpEvidence } from './read-cpu.ts';
+import type { CpuEvidence, SnpEvidence } from './read-cpu.ts';
 import { appraiseReceipts } from './receipts.ts';
 
 /** What verification knows besides the evidence and what appraisal needs for all of it. */
@@ -68,9 +70,23 @@ function revocationOf(
   return ocspAnswers.length === 0 ? revocation : givenOcspAnswers(ocspAnswers, nowMs, revocation);
 }
 
-async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): Promise<Claim[]> {
+async function appraiseCpu(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+  const { cpu } = evidence;
   if (cpu === null) return [];
-  const expectedReportData = await expectedOf(server);
+  const claims = await appraiseReport(evidence, cpu, context);
+  const { vtpm, report } = cpu;
+  if (vtpm === null) return claims;
+  const kind = cpu.tee === 'tdx' ? 'cpu.quote' : 'cpu.identity';
+  const isGenuine = isVerified(claims, kind) && isVerified(claims, 'cpu.debug');
+  return [...claims, ...(await appraiseVtpm(vtpm, report.reportData, isGenuine, context.nonce))];
+}
+
+async function appraiseReport(
+  { server }: Evidence,
+  cpu: CpuEvidence,
+  context: VerifyContext,
+): Promise<Claim[]> {
+  const expectedReportData = (await expectedOf(server)) ?? cpu.vtpm?.hcl.reportData ?? null;
   const { snpMinimumTcb: minimumTcb } = context;
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
@@ -82,11 +98,14 @@ async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): P
     const isGenuine = isVerified(claims, 'cpu.identity');
     return [...claims, ...(await appraiseSnpApp(dstack, report, app, isGenuine))];
   }
-  const { quote, dstack, app } = cpu;
+  const { quote, dstack, app, bootLog } = cpu;
   const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));
-  return dstack === null
-    ? appraiseTdxQuote(quote, collateral, cpuContext)
-    : appraiseDstackReport(dstack, collateral, app, cpuContext);
+  const claims =
+    dstack === null
+      ? await appraiseTdxQuote(quote, collateral, cpuContext)
+      : await appraiseDstackReport(dstack, collateral, app, cpuContext);
+  if (bootLog === null) return claims;
+  return [...claims, await appraiseCcel(bootLog, quote, isVerified(claims, 'cpu.quote'))];
 }
 
 /** What was given, and what AMD's service has of the rest. */

@@ -111,6 +111,7 @@ function idleKinds({
   const hasKey = receipts.length > 0 || (server?.statement?.receiptKey ?? null) !== null;
   const idle: readonly (readonly [DocumentKind, boolean])[] = [
     ['quote-collateral', cpu?.tee !== 'tdx'],
+    ['boot-log', cpu?.tee !== 'tdx'],
     ['app-compose', !isDstack],
     ['gpu-boot-record', !isDstack],
     ['certificates', cpu?.tee !== 'sev-snp'],

@@ -1,12 +1,14 @@
 import { type Bytes, toHex } from '../core/bytes.ts';
 import { type Certificate, parseCertificates } from '../core/certificate.ts';
 import { demand } from '../core/errors.ts';
+import { type CcelEvent, readCcel } from '../cpu/ccel.ts';
 import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readSnpReport, type SnpReport } from '../cpu/snp-report.ts';
 import { readSnpCertificateTable } from '../cpu/snp-table.ts';
 import { isSnpCertificate, readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
 import { readTdxCollateral, type TdxCollateral } from '../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../cpu/tdx-quote.ts';
+import { readVtpmEvidence, type VtpmEvidence } from '../cpu/vtpm.ts';
 import { type DstackSnp, readDstackAttestation } from '../dstack/attestation.ts';
 import type { AppDocuments } from '../dstack/measured.ts';
 import { type DstackReport, readDstackReport } from '../dstack/report.ts';
@@ -23,6 +25,10 @@ export interface TdxEvidence {
   readonly report: TdxQuote['report'];
   readonly quote: TdxQuote;
   readonly collateral: TdxCollateral | null;
+  /** On Azure. */
+  readonly vtpm: VtpmEvidence | null;
+  /** What firmware logged. */
+  readonly bootLog: readonly CcelEvent[] | null;
   /** The quote with its event log, where dstack made it. */
   readonly dstack: DstackReport | null;
   readonly app: AppDocuments;
@@ -32,12 +38,14 @@ export interface SnpEvidence {
   readonly tee: 'sev-snp';
   readonly report: SnpReport;
   readonly endorsement: SnpEndorsement;
+  /** On Azure. */
+  readonly vtpm: VtpmEvidence | null;
   /** What dstack says that the guest was to run. */
   readonly dstack: DstackSnp | null;
   readonly app: AppDocuments;
 }
 
-type Quoted = Pick<TdxEvidence, 'quote' | 'dstack'>;
+type Quoted = Pick<TdxEvidence, 'quote' | 'dstack' | 'vtpm'>;
 
 /**
  * The CPU's evidence from files, dstack's report or a server's; null: there is none. Files that
@@ -51,15 +59,20 @@ export async function readCpu(
   const attested = await documents.readOnly('dstack-attestation', (one) =>
     readDstackAttestation(textOf(one)),
   );
+  const azure = await documents.readOnly('vtpm-evidence', (one) => readVtpmEvidence(textOf(one)));
   const found = [
     await plainQuote(documents),
     await dstackQuote(documents),
-    attested?.tee === 'tdx' ? { quote: attested.report.quote, dstack: attested.report } : null,
+    attested?.tee === 'tdx'
+      ? { quote: attested.report.quote, dstack: attested.report, vtpm: null }
+      : null,
+    await azureQuote(documents, azure),
     await serverQuote(server),
   ].filter((one) => one !== null);
   const snp = [
     await plainSnp(documents),
     attested?.tee === 'sev-snp' ? await dstackSnp(documents, attested) : null,
+    await azureSnp(documents, azure),
     await serverSnp(documents, server),
   ].filter((one) => one !== null);
   const isOne = found.length + snp.length <= 1;
@@ -72,8 +85,9 @@ async function withDocuments(quoted: Quoted, documents: Documents): Promise<TdxE
   const collateral = await documents.readOnly('quote-collateral', (one) =>
     readTdxCollateral(textOf(one)),
   );
+  const bootLog = await documents.readOnly('boot-log', ({ bytes }) => readCcel(bytes));
   const app = await appDocuments(documents);
-  return { tee: 'tdx', report: quoted.quote.report, ...quoted, collateral, app };
+  return { tee: 'tdx', report: quoted.quote.report, ...quoted, collateral, bootLog, app };
 }
 
 async function appDocuments(documents: Documents): Promise<AppDocuments> {
@@ -83,7 +97,7 @@ async function appDocuments(documents: Documents): Promise<AppDocuments> {
 
 function plainQuote(documents: Documents): Promise<Quoted | null> {
   return documents.readOnly('quote', async ({ bytes }) => {
-    return { quote: await readTdxQuote(bytes), dstack: null };
+    return { quote: await readTdxQuote(bytes), dstack: null, vtpm: null };
   });
 }
 
@@ -91,12 +105,32 @@ function dstackQuote(documents: Documents): Promise<Quoted | null> {
   return documents.readOnly('quote-report', (one) => quoteOfDstack(textOf(one)));
 }
 
+async function azureQuote(documents: Documents, vtpm: VtpmEvidence | null): Promise<Quoted | null> {
+  const bytes = vtpm?.tdQuote ?? null;
+  if (bytes === null) return null;
+  return documents.readOnly('vtpm-evidence', async () => {
+    return { quote: await readTdxQuote(bytes), dstack: null, vtpm };
+  });
+}
+
+async function azureSnp(
+  documents: Documents,
+  vtpm: VtpmEvidence | null,
+): Promise<SnpEvidence | null> {
+  if (vtpm?.hcl.tee !== 'sev-snp') return null;
+  return documents.readOnly('vtpm-evidence', async () => {
+    const { vcek, hcl } = vtpm;
+    const own = vcek === null ? [] : await parseCertificates(vcek, CERTIFICATES_MAX, 'vcek');
+    return { ...(await snpEvidence(documents, hcl.hardwareReport, own)), vtpm };
+  });
+}
+
 async function serverQuote(server: ServerReport | null): Promise<Quoted | null> {
   const quote = server?.tdxQuote ?? null;
   if (quote === null) return null;
   const { eventLog, vmConfig } = server!;
   return within({ name: "the server's report" }, async () => {
-    if (eventLog === null) return { quote: await readTdxQuote(quote), dstack: null };
+    if (eventLog === null) return { quote: await readTdxQuote(quote), dstack: null, vtpm: null };
     return quoteOfDstack(dstackJson(quote, eventLog, vmConfig));
   });
 }
@@ -108,7 +142,7 @@ function dstackJson(quote: Bytes, eventLog: string, vmConfig: string | null): st
 
 async function quoteOfDstack(json: string): Promise<Quoted> {
   const dstack = await readDstackReport(json);
-  return { quote: dstack.quote, dstack };
+  return { quote: dstack.quote, dstack, vtpm: null };
 }
 
 function plainSnp(documents: Documents): Promise<SnpEvidence | null> {
@@ -151,7 +185,8 @@ async function snpEvidence(
   );
   const certificates = [...own, ...(await snpCertificates(documents))];
   const endorsement = readSnpEndorsement(certificates, list);
-  return { tee: 'sev-snp', report, endorsement, dstack: null, app: await appDocuments(documents) };
+  const app = await appDocuments(documents);
+  return { tee: 'sev-snp', report, endorsement, vtpm: null, dstack: null, app };
 }
 
 /** AMD's certificates among all that were given. */

@@ -14,6 +14,8 @@ function blob(length: number, head: readonly number[]): Bytes {
 const REPORT = blob(2000, [0x11, 0xe0, 1, 0xff]);
 const QUOTE = blob(5000, [4, 0, 2, 0, 0x81, 0, 0, 0]);
 const SGX_QUOTE = blob(5000, [3, 0, 2, 0, 0, 0, 0, 0]);
+const BOOT_LOG = blob(300, [1, 0, 0, 0, 3, 0, 0, 0]);
+BOOT_LOG.set(utf8('Spec ID Event03\0'), 32);
 const CERTIFICATE = blob(300, [0x30, 0x82, 1, 0x28, 0x30, 0x81, 0xc8, 0xa0, 3, 2, 1, 2, 2]);
 const SNP_TABLE = blob(300, [0x63, 0xda, 0x75, 0x8d, 0xe6, 0x64, 0x45, 0x64, 0xad, 0xc5]);
 SNP_TABLE.set([0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd], 10);
@@ -27,6 +29,7 @@ describe('a file is known by its content', () => {
     ['quote', SGX_QUOTE],
     ['snp-report', SNP_REPORT],
     ['ocsp-answer', OCSP_ANSWER],
+    ['boot-log', BOOT_LOG],
     ['certificates', CERTIFICATE],
     ['snp-certificates', SNP_TABLE],
   ])('%s: binary, hexadecimal and base64', (kind, bytes) => {
@@ -43,6 +46,8 @@ describe('a file is known by its content', () => {
     expect(ofJson([['JWT', 'a.b.c'], {}])).toBe('token');
     expect(ofJson({ keys: [] })).toBe('key-set');
     expect(ofJson({ quote: '', event_log: '', report_data: '' })).toBe('quote-report');
+    expect(ofJson({ hcl_report: '', tpm_quote: {} })).toBe('vtpm-evidence');
+    expect(ofJson({ report: [], quote: {}, vcek: '' })).toBe('vtpm-evidence');
     expect(ofJson({ attestation: '00' })).toBe('dstack-attestation');
     const bare = { quote: '', event_log: '', attestation: '00' };
     expect(ofJson(bare)).toBe('dstack-attestation');

@@ -1,6 +1,7 @@
 import { type Bytes, fromBase64, fromHex, fromUtf8 } from '../core/bytes.ts';
 import { demand } from '../core/errors.ts';
 import { parseJson } from '../core/json-shape.ts';
+import { isBootLog } from '../cpu/ccel.ts';
 import { isSnpCertificateTable } from '../cpu/snp-table.ts';
 
 /** Something that was given to be verified. `name` is for messages and for pairing. */
@@ -23,6 +24,8 @@ export type DocumentKind =
   | 'quote'
   /** JSON: what Intel's service says about a platform. */
   | 'quote-collateral'
+  /** What firmware measured while a guest booted: the CCEL table's log. */
+  | 'boot-log'
   /** JSON: a quote with its event log, as dstack serves it. */
   | 'quote-report'
   /** JSON: what dstack 0.6 answers to Attest, for any CPU. */
@@ -31,6 +34,8 @@ export type DocumentKind =
   | 'gpu-boot-record'
   /** JSON: what an app of dstack's consists of. */
   | 'app-compose'
+  /** JSON: a guest's evidence on Azure, with a quote of its vTPM. */
+  | 'vtpm-evidence'
   /** An SEV-SNP attestation report. */
   | 'snp-report'
   /** The certificates that a host hands out with SNP reports: AMD's table. */
@@ -100,6 +105,7 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < QUOTE_HEADER_BYTES) return null;
   if (bytes[0] === 0x11 && bytes[1] === 0xe0) return 'device-report';
+  if (isBootLog(bytes)) return 'boot-log';
   if (isCertificate(bytes)) return 'certificates';
   if (isSnpCertificateTable(bytes)) return 'snp-certificates';
   if (isRevocationList(bytes)) return 'revocation-list';
@@ -162,6 +168,8 @@ const OBJECT_KINDS: readonly (readonly [DocumentKind, readonly string[]])[] = [
   ['gpu-boot-record', ['detached_eat', 'result_code']],
   ['quote-report', ['quote', 'event_log']],
   ['dstack-attestation', ['attestation']],
+  ['vtpm-evidence', ['hcl_report', 'tpm_quote']],
+  ['vtpm-evidence', ['report', 'quote', 'vcek']],
   ['app-compose', ['manifest_version', 'runner']],
   ['server-report', ['bridgekeeper']],
   ['server-report', ['intel_quote']],
