@@ -104,7 +104,8 @@ async function appraiseFirmware(
     why: 'Other firmware than the certified one can hold the key',
   };
   if (fwid === null) {
-    const reason = 'The report does not repeat the digest (that of a switch or of older firmware)';
+    const reason =
+      'The report does not repeat the digest (that of a switch, an FSP or older firmware)';
     return signed.unchecked(kind, statement, reason);
   }
   return signed.checked(kind, { ...statement, value: toHex(fwid) }, () => {
@@ -148,12 +149,13 @@ async function gpuFacts(
   { report, stated }: DeviceEvidence,
 ): Promise<Claim[]> {
   const { driverVersion, isNvdec0On, isNvlinkEncrypted, multiGpuMode } = report;
+  const unsaid = report.reporter === 'fsp' ? OF_BOOT : 'It is not reported';
   return [
     await appraiseVersion(signed, 'gpu.driver', 'driver', driverVersion, stated.driverVersion),
     await appraiseMode(signed, report),
     await appraiseState(signed, 'gpu.nvdec0', 'the first video decoder is', isNvdec0On, {
       why: 'Where it is on, its firmware is measured as well',
-      unsaid: 'It is not reported',
+      unsaid,
     }),
     await appraiseState(
       signed,
@@ -166,12 +168,13 @@ async function gpuFacts(
         unsaid:
           multiGpuMode === 'multi'
             ? 'The report names the mode that encrypts links, and not whether they are encrypted'
-            : 'It is not reported',
+            : unsaid,
       },
     ),
   ];
 }
 
+const OF_BOOT = 'The FSP reports what the GPU booted with, and not what its driver set up';
 const MODES: Readonly<Record<MultiGpuMode, string>> = {
   single: 'it works alone',
   multi: 'it exchanges data with GPUs of the same guest over encrypted NVLink',
@@ -184,7 +187,9 @@ async function appraiseMode(signed: SignedClaims, report: DeviceReport): Promise
   const why = 'The mode says what is protected: one GPU, several, or the whole board with switches';
   if (mode === null) {
     const statement = { statement: 'it shares its channel in a known way', why };
-    return signed.unchecked('gpu.mode', statement, 'Drivers this old do not report the mode');
+    const old = 'Drivers this old do not report the mode';
+    const reason = report.reporter === 'fsp' ? OF_BOOT : old;
+    return signed.unchecked('gpu.mode', statement, reason);
   }
   const said = `its multi-GPU mode is ${mode}: ${MODES[mode]}`;
   const statement = { statement: said, why, value: mode };

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
 import { equalBytes, fromBase64, toHex, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
+import { appraiseDevices } from '../hgx/device-set.ts';
 import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
@@ -207,6 +208,32 @@ describe('good evidence', () => {
     const links = claims.find(({ kind }) => kind === 'gpu.nvlink-encryption')!;
     expect(links).toMatchObject({ status: 'unverified' });
     expect(links.why).toMatch(/^The report names the mode that encrypts links, and not whether/);
+  });
+
+  test('by the FSP of a GPU is verified, and says nothing of what the driver set up', async () => {
+    const options = { arch: 'blackwell', pdi: blackwell.pdi } as const;
+    const fsp = await makeDevice(authority, { ...options, reporter: 'fsp' });
+    const { claims, report, isAuthentic, pdi } = await appraise(fsp);
+    expect([isAuthentic, pdi]).toEqual([true, blackwell.pdi]);
+    expect([...report.measurements.keys()]).toEqual(Array.from({ length: 25 }, (_, i) => i));
+    expect(notVerified(claims)).toEqual(
+      ['firmware', 'vbios', 'driver', 'mode', 'nvdec0', 'nvlink-encryption'].map(
+        (check) => `D gpu.${check} unverified`,
+      ),
+    );
+    expect(claims.find(({ kind }) => kind === 'gpu.mode')?.why).toMatch(/^The FSP reports what/);
+    expect(wordless(claims)).toEqual([]);
+    const other = await makeReport(fsp, { nonce, ownPdi: 'ffffffffffffffff' });
+    const evidence = await readSingleReport(other, toPem(fsp.chain), 'the report');
+    expect((await appraiseDevice('D', evidence, context())).claims.map(brief)).toContain(
+      'D gpu.identity refused identity-mismatch',
+    );
+    // Both of one GPU are one GPU: it does not count twice.
+    const own = await readSingleReport(await makeReport(fsp, { nonce }), toPem(fsp.chain), 'FSP');
+    const gsp = await makeDevice(authority, options);
+    const both = await readSingleReport(await makeReport(gsp, { nonce }), toPem(gsp.chain), 'GSP');
+    const set = await appraiseDevices([own, both], context());
+    expect(set.claims.find(({ kind }) => kind === 'devices.distinct')?.status).toBe('refused');
   });
 
   test('that says little leaves open what it does not say', async () => {

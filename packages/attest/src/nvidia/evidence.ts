@@ -135,7 +135,9 @@ async function readWithChain(
   what: string,
 ): Promise<DeviceEvidence> {
   const chain = await parsePemChain(pem, CHAIN_LENGTH_MAX, `${what}'s certificates`);
-  return { report: readDeviceReport(bytes, archOf(chain[0]!, what)), chain, stated };
+  const leaf = chain[0]!;
+  const reporter = nameOf(leaf).includes(' FSP ') ? 'fsp' : 'gsp';
+  return { report: readDeviceReport(bytes, archOf(leaf, what), reporter), chain, stated };
 }
 
 /** By the chip that the leaf certificate names, like `GH100 A01 GSP FMC LF`. */

@@ -45,6 +45,18 @@ export const DEVICE_TARGETS: readonly FuzzTarget[] = [
     }),
   },
   {
+    name: "FSP's report",
+    share: 60,
+    reaches: REPORT_MODULES,
+    refuses: ['malformed', 'trailing-bytes', 'unsupported-version'],
+    prepare: async () => {
+      const options = { arch: 'blackwell', reporter: 'fsp', pdi: '00000000000000b1' } as const;
+      const fsp = await makeDevice(await makeDeviceAuthority(), options);
+      const bases = [await makeReport(fsp, { nonce: NONCE })];
+      return { bases, parse: (input) => readDeviceReport(input, 'blackwell', 'fsp') };
+    },
+  },
+  {
     name: 'switch report',
     share: 60,
     reaches: REPORT_MODULES,
