@@ -24,8 +24,9 @@ export function demandDeviceChain(chain: readonly Certificate[]): void {
 }
 
 /**
- * The device's identity (PDI, 16 hexadecimal digits), which its certificate states and the reports of
- * switches and FSPs repeat. GSP and FSP of one GPU have one identity. Throws AttestError 'identity-mismatch'.
+ * The device's identity (PDI, 16 hexadecimal digits), which its certificate states and the reports
+ * of switches and FSPs repeat. GSP and FSP of one GPU have one identity. Throws AttestError
+ * 'identity-mismatch'.
  */
 export function identityOf(chain: readonly Certificate[], report: DeviceReport): string {
   const match = SERIAL.exec(chain[1]?.subjectSerial ?? '');

@@ -1,6 +1,8 @@
 import { fromUtf8 } from '../core/bytes.ts';
 import { AttestError, demand } from '../core/errors.ts';
 import type { UnreadableFile } from '../result/result.ts';
+import { readCborWrapper, readJsonWrapper, type Wrapped } from './cmw.ts';
+import { readComposite } from './composite.ts';
 import { type DocumentKind, type EvidenceFile, type Recognised, recognise } from './recognise.ts';
 
 /** A file that was given, and whether it was named itself: then it must be evidence. */
@@ -21,10 +23,12 @@ export class Documents {
       const known = this.#attempt(file.name, () => {
         const found = recognise(file);
         demand(found !== null || !file.isNamed, 'malformed', unknown);
-        return { found };
+        return { found, inside: found && unwrap(found) };
       });
       if (known === null) continue;
-      if (known.found !== null) all.push(known.found);
+      const { found, inside } = known;
+      if (inside !== null) all.push(...this.#unwrapped(file.name, inside));
+      else if (found !== null) all.push(found);
       else notes.push(unknown);
     }
     this.#all = all;
@@ -66,6 +70,23 @@ export class Documents {
     return document && this.read(document, () => read(document));
   }
 
+  /** What a wrapper holds; a wrapper in a wrapper is not opened. */
+  #unwrapped(name: string, inside: readonly Wrapped[]): Recognised[] {
+    const documents: Recognised[] = [];
+    for (const { label, type, bytes } of inside) {
+      const place = label === '' ? name : `${name}/${label}`;
+      const found = this.#attempt(place, () => {
+        const one = recognise({ name: place, bytes });
+        const isKnown = one !== null && unwrap(one) === null;
+        const unknown = `${place} is of the type ${type}, and holds nothing that is read here`;
+        demand(isKnown, 'unsupported-version', unknown);
+        return one;
+      });
+      if (found !== null) documents.push(found);
+    }
+    return documents;
+  }
+
   #attempt<T>(name: string, read: () => T): T | null {
     try {
       return read();
@@ -77,8 +98,17 @@ export class Documents {
 
   #keep(name: string, error: unknown): void {
     if (!(error instanceof AttestError)) throw error;
-    this.#unreadable.push({ name, code: error.code, message: error.message });
+    const { code, message } = error;
+    const isNamed = message.startsWith(name);
+    this.#unreadable.push({ name, code, message: isNamed ? message : `${name}: ${message}` });
   }
+}
+
+/** What a document that holds others holds; null: it holds none. Throws AttestError. */
+function unwrap({ kind, bytes, json }: Recognised): Wrapped[] | null {
+  if (kind === 'composite') return readComposite(json);
+  if (kind !== 'wrapper') return null;
+  return json === undefined ? readCborWrapper(bytes) : readJsonWrapper(json);
 }
 
 /** What `read` makes of a document; an error of its reading names the document. */

@@ -9,6 +9,7 @@ import { readSignedReceipt, type SignedReceipt } from '../receipts/receipt.ts';
 import { readServerReport, type ServerReport } from '../report/report.ts';
 import type { UnreadableFile } from '../result/result.ts';
 import { readOcspResponse } from '../revocation/ocsp-response.ts';
+import { readCorim } from '../rim/corim.ts';
 import { Documents, type GivenFile, textOf } from './documents.ts';
 import { pairByName } from './pair.ts';
 import { type CpuEvidence, readCpu } from './read-cpu.ts';
@@ -52,6 +53,7 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
     if (receipt !== null) receipts.push(receipt);
   }
   const answers = await readOcspAnswers(documents);
+  for (const one of documents.of('corim')) await documents.read(one, () => refuseCorim(one));
   const read = {
     devices: await readDevices(documents, server, chainOf),
     cpu: await readCpu(documents, server),
@@ -82,6 +84,15 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
   const lost = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
   const said = answers.map(({ note }) => note);
   return { ...read, unreadable, notes: [...documents.notes, ...lost, ...said, ...idleNotes] };
+}
+
+/** Named, so that nobody takes it for compared. */
+function refuseCorim({ bytes }: Recognised): never {
+  const { id, isSigned, comids, referenceValues } = readCorim(bytes);
+  const signed = isSigned ? 'signed' : 'unsigned';
+  const holds = `${comids} CoMIDs with ${referenceValues} reference values`;
+  const message = `the ${signed} CoRIM ${id} holds ${holds}, which are not compared here`;
+  throw new AttestError('unsupported-version', message);
 }
 
 /** Each with what a reader is to know of it. */

@@ -48,6 +48,11 @@ describe('a file is known by its content', () => {
     expect(ofJson({ quote: '', event_log: '', report_data: '' })).toBe('quote-report');
     expect(ofJson({ hcl_report: '', tpm_quote: {} })).toBe('vtpm-evidence');
     expect(ofJson({ report: [], quote: {}, vcek: '' })).toBe('vtpm-evidence');
+    expect(ofJson(['application/eat+cwt', 'AAAA'])).toBe('wrapper');
+    expect(ofJson({ __cmwc_t: 'tag:x' })).toBe('wrapper');
+    expect(ofJson({ a: ['a/b', ''] })).toBe('wrapper');
+    expect(ofJson({ quote: '', cc_eventlog: null })).toBe('composite');
+    expect(ofJson({ 'tee-evidence': {} })).toBe('composite');
     expect(ofJson({ attestation: '00' })).toBe('dstack-attestation');
     const bare = { quote: '', event_log: '', attestation: '00' };
     expect(ofJson(bare)).toBe('dstack-attestation');

@@ -3,6 +3,9 @@ import { demand } from '../core/errors.ts';
 import { parseJson } from '../core/json-shape.ts';
 import { isBootLog } from '../cpu/ccel.ts';
 import { isSnpCertificateTable } from '../cpu/snp-table.ts';
+import { isCorim } from '../rim/corim.ts';
+import { isCborWrapper, isJsonWrapper } from './cmw.ts';
+import { isComposite } from './composite.ts';
 
 /** Something that was given to be verified. `name` is for messages and for pairing. */
 export interface EvidenceFile {
@@ -48,6 +51,12 @@ export type DocumentKind =
   | 'token'
   /** JSON: the public keys that sign tokens. */
   | 'key-set'
+  /** A manifest of reference values in CBOR. */
+  | 'corim'
+  /** A conceptual message wrapper of RATS, in JSON or CBOR: it holds others of these. */
+  | 'wrapper'
+  /** JSON: what Confidential Containers send to Trustee, of a CPU and of devices. */
+  | 'composite'
   /** JSON: the report of a Bridgekeeper server, or of one with a compatible report. */
   | 'server-report'
   /** JSON: a receipt for one answer of a server. */
@@ -106,6 +115,7 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
   if (bytes.length < QUOTE_HEADER_BYTES) return null;
   if (bytes[0] === 0x11 && bytes[1] === 0xe0) return 'device-report';
   if (isBootLog(bytes)) return 'boot-log';
+  if (isCorim(bytes)) return 'corim';
   if (isCertificate(bytes)) return 'certificates';
   if (isSnpCertificateTable(bytes)) return 'snp-certificates';
   if (isRevocationList(bytes)) return 'revocation-list';
@@ -116,6 +126,7 @@ function binaryKind(bytes: Bytes): DocumentKind | null {
     return 'snp-report';
   }
   // SGX's version 3 as well: its reader says why it is refused.
+  if (isCborWrapper(bytes)) return 'wrapper';
   const isQuote = version >= 3 && version <= 5 && (keyType === 2 || keyType === 3);
   const tee = view.getUint32(4, true);
   return isQuote && (tee === TEE_TDX || tee === 0) ? 'quote' : null;
@@ -184,7 +195,8 @@ const OBJECT_KINDS: readonly (readonly [DocumentKind, readonly string[]])[] = [
 
 function recogniseJson(name: string, bytes: Bytes, text: string): Recognised | null {
   const json = parseJson(text, FILE_BYTES_MAX, name);
-  const kind = Array.isArray(json) ? listKind(json) : objectKind(json as object);
+  const plain = Array.isArray(json) ? listKind(json) : objectKind(json as object);
+  const kind = plain ?? (isJsonWrapper(json) ? 'wrapper' : null);
   return kind === null ? null : { kind, name, bytes, json };
 }
 
@@ -193,6 +205,7 @@ function objectKind(json: object): DocumentKind | null {
   // Where the CPU is not one of Intel's, dstack leaves the quote empty.
   const isQuoted = (json as { readonly quote?: unknown }).quote !== '';
   if (has('attestation') && !isQuoted) return 'dstack-attestation';
+  if (isComposite(json)) return 'composite';
   return OBJECT_KINDS.find(([, keys]) => keys.every(has))?.[0] ?? null;
 }
 
