@@ -73,8 +73,12 @@ test('of two that are of this time the worse one counts, in either order', async
   expect(await statusOf([bad, good])).toBe('revoked');
 });
 
-test('who else is asked answers for what no file does, and is not asked for the rest', async () => {
-  expect(await statusOf([await answer(STALE)], 'revoked')).toBe('revoked');
+test('where somebody can be asked, a file speaks against a certificate alone', async () => {
+  expect(await statusOf([await answer()], 'revoked')).toBe('revoked');
+  expect(await statusOf([await answer(STALE)], 'good')).toBe('good');
   expect(await statusOf([], 'good')).toBe('good');
-  expect(await statusOf([await answer()], 'revoked')).toBe('good');
+  expect(await statusOf([await answer({ status: 'revoked' })], 'good')).toBe('revoked');
+  const silent = { status: () => Promise.reject(new AttestError('not-available', 'no answer')) };
+  const asked = givenOcspAnswers([await answer()], NOW_MS, silent).status(certificate, issuer);
+  await expect(asked).rejects.toMatchObject({ code: 'not-available' });
 });

@@ -5,10 +5,11 @@ import { AttestError } from '../core/errors.ts';
 import { isOcspAbout, readOcspStatus } from './ocsp.ts';
 
 /**
- * Revocation by answers (DER) that were given, for sites without a network; `rest` is asked where
- * none of them is about a certificate, or none of this time. Answers are signed, so that it does
- * not matter who brings them, and they must be of `nowMs`. They answer nobody's nonce here: within
- * their time, an older one can be shown in place of a newer one. Rejects with AttestError.
+ * Revocation by answers (DER) that were given, for sites without a network. Answers are signed, so
+ * that it does not matter who brings them, and they must be of `nowMs`. They answer nobody's nonce
+ * here: within their time an older one can be shown in place of a newer one. So "good" of a file
+ * counts only where nobody can be asked; where there is a source, `rest`, it is asked all the same,
+ * and a file can only say that a certificate is not good. Rejects with AttestError.
  */
 export function givenOcspAnswers(
   answers: readonly Bytes[],
@@ -35,8 +36,8 @@ export function givenOcspAnswers(
           problem = error;
         }
       }
-      if (isGood) return 'good';
       if (rest !== null) return rest.status(certificate, issuer);
+      if (isGood) return 'good';
       throw problem;
     },
   };

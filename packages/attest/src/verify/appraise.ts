@@ -62,7 +62,7 @@ export async function appraise(evidence: Evidence, asked: VerifyContext): Promis
   ];
 }
 
-/** Answers that were given first, then the source that there is. */
+/** Answers that were given, and the source that there is. */
 function revocationOf(
   { ocspAnswers }: Evidence,
   { revocation, nowMs }: VerifyContext,
@@ -86,7 +86,7 @@ async function appraiseReport(
   cpu: CpuEvidence,
   context: VerifyContext,
 ): Promise<Claim[]> {
-  const expectedReportData = (await expectedOf(server)) ?? cpu.vtpm?.hcl.reportData ?? null;
+  const expectedReportData = await expectedOf(server);
   const { snpMinimumTcb: minimumTcb } = context;
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
