@@ -13,9 +13,11 @@ export class Documents {
   /** What was set aside, one sentence each. */
   readonly notes: readonly string[];
   readonly #all: readonly Recognised[];
-  readonly #unreadable: UnreadableFile[] = [];
+  readonly #unreadable: UnreadableFile[];
 
-  constructor(files: readonly GivenFile[]) {
+  /** `lost`: files that were given and could not even be opened. */
+  constructor(files: readonly GivenFile[], lost: readonly UnreadableFile[]) {
+    this.#unreadable = [...lost];
     const notes: string[] = [];
     const all: Recognised[] = [];
     for (const file of files) {

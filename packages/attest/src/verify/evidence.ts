@@ -38,11 +38,14 @@ export interface Evidence {
 
 /**
  * Reads whatever was given, and puts together what belongs together. A file that cannot be read is
- * left out and reported. Throws AttestError with a reading code where nothing could be read, and
+ * left out and reported, as are those that were `lost` before. Throws AttestError with a reading code where nothing could be read, and
  * for what does not fit together; its message names the file.
  */
-export async function readEvidence(files: readonly GivenFile[]): Promise<Evidence> {
-  const documents = new Documents(files);
+export async function readEvidence(
+  files: readonly GivenFile[],
+  lost: readonly UnreadableFile[] = [],
+): Promise<Evidence> {
+  const documents = new Documents(files, lost);
   const server = await documents.readOnly('server-report', (one) => readServerReport(textOf(one)));
   const pem = documents.of('certificates').filter(({ bytes }) => bytes[0] !== TAG.sequence);
   const chains = pairByName(documents.of('device-report'), pem);
@@ -81,9 +84,9 @@ export async function readEvidence(files: readonly GivenFile[]): Promise<Evidenc
   const idleNotes = idle
     .filter(isRead)
     .map(({ name }) => `${name} was not used: what it is about was not given`);
-  const lost = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
+  const unread = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
   const said = answers.map(({ note }) => note);
-  return { ...read, unreadable, notes: [...documents.notes, ...lost, ...said, ...idleNotes] };
+  return { ...read, unreadable, notes: [...documents.notes, ...unread, ...said, ...idleNotes] };
 }
 
 /** Named, so that nobody takes it for compared. */

@@ -1,6 +1,6 @@
 import { judge } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { VerifyResult } from '../result/result.ts';
+import type { UnreadableFile, VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
 import type { GivenFile } from './documents.ts';
 import { readEvidence } from './evidence.ts';
@@ -9,6 +9,8 @@ export interface VerifyRequest {
   /** What is verified, in the user's words. */
   readonly input: string;
   readonly files: readonly GivenFile[];
+  /** Files that were given and could not even be opened. */
+  readonly unreadable?: readonly UnreadableFile[];
   readonly policy: Policy;
   readonly context: Omit<VerifyContext, 'snpMinimumTcb'>;
 }
@@ -21,7 +23,7 @@ export interface VerifyRequest {
  */
 export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResult> {
   const { input, files, context, policy } = request;
-  const evidence = await readEvidence(files);
+  const evidence = await readEvidence(files, request.unreadable);
   const { snpMinimumTcb } = policy;
   const claims = await appraise(evidence, { ...context, snpMinimumTcb });
   const { nowMs: atMs, nonce } = context;
