@@ -277,8 +277,16 @@ describe('what cannot be read', () => {
     ['d903616263', 'abc'],
     ['9201c402ffee', [1, Uint8Array.of(0xff, 0xee)]],
     ['dc00020102', [1, 2]],
+    ['dd000000020102', [1, 2]],
     ['81a16105', { a: 5 }],
     ['de0001a16105', { a: 5 }],
+    ['df00000001a16105', { a: 5 }],
+    ['da0003616263', 'abc'],
+    ['db00000003616263', 'abc'],
+    ['c50001ff', Uint8Array.of(0xff)],
+    ['c600000001ff', Uint8Array.of(0xff)],
+    ['ce00010000', 65_536],
+    ['cf0000000100000000', 2 ** 32],
   ])('but MessagePack %s can', (hex, value) => {
     expect(readMsgpack(fromHex(hex, 'test'), 'test')).toEqual(value);
   });

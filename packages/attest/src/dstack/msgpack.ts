@@ -58,7 +58,7 @@ class PackedReader {
     if (head >= 0xc4 && head <= 0xc6) return this.#take(this.#unsigned(2 ** (head - 0xc4)));
     if (head >= 0xcc && head <= 0xcf) return this.#unsigned(2 ** (head - 0xcc));
     if (head >= 0xd9 && head <= 0xdb) return this.#text(this.#unsigned(2 ** (head - 0xd9)));
-    if (head === 0xdc || head === 0xdd) return this.#list(this.#unsigned(head - 0xda), depth);
+    if (head === 0xdc || head === 0xdd) return this.#list(this.#unsigned(2 * (head - 0xdb)), depth);
     const isMap = head === 0xde || head === 0xdf;
     demand(isMap, 'malformed', `${this.#what} has a value of type ${head.toString(16)}`);
     return this.#map(this.#unsigned(2 * (head - 0xdd)), depth);

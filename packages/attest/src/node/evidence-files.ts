@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { UnreadableFile } from '../result/result.ts';
+import type { UnreadableFile } from '../core/errors.ts';
 import type { EvidenceFile } from '../verify/recognise.ts';
 
 type EvidenceFileErrorCode = 'not-found' | 'too-large' | 'unreadable';

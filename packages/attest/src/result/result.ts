@@ -1,15 +1,7 @@
 import type { Claim } from '../claims/claim.ts';
 import type { Bytes } from '../core/bytes.ts';
-import type { AttestErrorCode } from '../core/errors.ts';
+import type { UnreadableFile } from '../core/errors.ts';
 import type { Verdict } from '../policy/judge.ts';
-
-/** A file that was given and could not be read. */
-export interface UnreadableFile {
-  readonly name: string;
-  readonly code: AttestErrorCode;
-  /** Names the file. */
-  readonly message: string;
-}
 
 /** All that verification says: what every output is made from. */
 export interface VerifyResult {

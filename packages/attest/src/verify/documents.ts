@@ -1,6 +1,5 @@
 import { fromUtf8 } from '../core/bytes.ts';
-import { AttestError, demand } from '../core/errors.ts';
-import type { UnreadableFile } from '../result/result.ts';
+import { AttestError, demand, type UnreadableFile } from '../core/errors.ts';
 import { readCborWrapper, readJsonWrapper, type Wrapped } from './cmw.ts';
 import { readComposite } from './composite.ts';
 import { type DocumentKind, type EvidenceFile, type Recognised, recognise } from './recognise.ts';

@@ -1,13 +1,12 @@
 import type { Bytes } from '../core/bytes.ts';
 import { TAG } from '../core/der.ts';
-import { AttestError, demand } from '../core/errors.ts';
+import { AttestError, demand, type UnreadableFile } from '../core/errors.ts';
 import { type DetachedEat, readDetachedEat } from '../nras/detached-eat.ts';
 import { readTokenKeys, type TokenKeys } from '../nras/keys.ts';
 import type { DeviceEvidence } from '../nvidia/evidence.ts';
 import { type ReceiptLinks, readReceiptLinks } from '../receipts/chain.ts';
 import { readSignedReceipt, type SignedReceipt } from '../receipts/receipt.ts';
 import { readServerReport, type ServerReport } from '../report/report.ts';
-import type { UnreadableFile } from '../result/result.ts';
 import { readOcspResponse } from '../revocation/ocsp-response.ts';
 import { readCorim } from '../rim/corim.ts';
 import { Documents, type GivenFile, textOf } from './documents.ts';
@@ -38,8 +37,8 @@ export interface Evidence {
 
 /**
  * Reads whatever was given, and puts together what belongs together. A file that cannot be read is
- * left out and reported, as are those that were `lost` before. Throws AttestError with a reading code where nothing could be read, and
- * for what does not fit together; its message names the file.
+ * left out and reported, as are those that were `lost` before. Throws AttestError with a reading
+ * code where nothing could be read, and for what does not fit together; its message names the file.
  */
 export async function readEvidence(
   files: readonly GivenFile[],

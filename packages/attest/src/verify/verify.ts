@@ -1,6 +1,7 @@
+import type { UnreadableFile } from '../core/errors.ts';
 import { judge } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { UnreadableFile, VerifyResult } from '../result/result.ts';
+import type { VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
 import type { GivenFile } from './documents.ts';
 import { readEvidence } from './evidence.ts';
