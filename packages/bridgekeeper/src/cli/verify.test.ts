@@ -246,6 +246,19 @@ describe('the command', () => {
     expect(nonce).toMatchObject({ status: 'refused', code: 'nonce-mismatch' });
   });
 
+  test('of an address whose report cannot be read is answered by no file beside it', async () => {
+    const { files } = await makeService();
+    const receipt = place('beside.json');
+    writeFileSync(receipt, files.get('receipt-1.json')!);
+    const server = createServer((_, reply) => reply.end('{"bridgekeeper":1}'));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const { code, error } = await verify(`http://127.0.0.1:${port}`, receipt, '--offline');
+    server.closeAllConnections();
+    server.close();
+    expect([code, error]).toEqual([2, expect.stringContaining('the report')]);
+  });
+
   test('walks through a server without a TEE, receipt and all, and refuses it', async () => {
     const server = await startTestServer({}, { receipts: 'memory' });
     const reply = await server.post('/v1/completions', { prompt: 'Once', max_tokens: 3 });

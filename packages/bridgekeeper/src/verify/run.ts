@@ -53,13 +53,17 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   if (address === undefined) return verify({ files, unreadable, policy, context, input });
   const { bytes, tlsSpkiSha256 } = await ask(address, nonce!, options.apiKey);
   const report = { name: 'the report', bytes, isNamed: true };
-  return verify({
+  const result = await verify({
     files: [report, ...files],
     unreadable,
     policy,
     context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
     input,
   });
+  // The question is about that server: files beside it must not answer it alone.
+  const lost = result.unreadable.find(({ name }) => name === report.name);
+  if (lost !== undefined) throw new VerifyError('unreadable', lost.message);
+  return result;
 }
 
 /** Throws VerifyError. */
