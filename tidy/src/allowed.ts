@@ -80,6 +80,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'core',
       'claims',
       'receipts',
+      'revocation',
       'nras',
       'cpu',
       'report',

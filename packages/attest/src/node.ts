@@ -8,5 +8,5 @@ export {
   seekObservation,
 } from './node/collect/machine.ts';
 export { diskStore, referenceFolder } from './node/disk-store.ts';
-export { EvidenceFileError, readEvidenceFiles } from './node/evidence-files.ts';
+export { EvidenceFileError, type ReadFiles, readEvidenceFiles } from './node/evidence-files.ts';
 export type { GpuEvidenceEntry } from './node/nvml/evidence.ts';

@@ -39,6 +39,14 @@ export class ByteReader {
     return this.#number(4);
   }
 
+  u16be(): number {
+    return 256 * this.u8() + this.u8();
+  }
+
+  u32be(): number {
+    return 65_536 * this.u16be() + this.u16be();
+  }
+
   u64le(): bigint {
     const low = this.u32le();
     return BigInt(this.u32le()) * 0x1_0000_0000n + BigInt(low);

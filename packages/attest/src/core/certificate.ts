@@ -1,4 +1,4 @@
-import { type Bytes, fromBase64, toHex } from './bytes.ts';
+import { type Bytes, fromBase64, fromUtf8, toHex } from './bytes.ts';
 import {
   type DerElement,
   DerReader,
@@ -242,6 +242,16 @@ export async function parsePemChain(
       return parseOnce(body!.replace(/\s+/g, ''), `certificate ${i} of ${what}`);
     }),
   );
+}
+
+/** The certificates of a file: one in DER, or any number in PEM. Throws as their readers do. */
+export async function parseCertificates(
+  bytes: Bytes,
+  countMax: number,
+  what: string,
+): Promise<Certificate[]> {
+  if (bytes[0] === TAG.sequence) return [await parseCertificate(bytes, what)];
+  return parsePemChain(fromUtf8(bytes, what), countMax, what);
 }
 
 const PARSED_MAX = 512;

@@ -50,3 +50,11 @@ export class AttestError extends Error {
 export function demand(holds: boolean, code: AttestErrorCode, message: string): asserts holds {
   if (!holds) throw new AttestError(code, message);
 }
+
+/** A file that was given and could not be read. */
+export interface UnreadableFile {
+  readonly name: string;
+  readonly code: AttestErrorCode;
+  /** Names the file. */
+  readonly message: string;
+}

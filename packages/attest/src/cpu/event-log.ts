@@ -14,8 +14,8 @@ const EVENTS_MAX = 10_000;
 const REGISTER_BYTES = 48;
 const REGISTERS = [0, 1, 2, 3] as const;
 /** The register that dstack's own events extend, and their type. */
-const RUNTIME_REGISTER = 3;
-const RUNTIME_EVENT = 0x0800_0001;
+export const RUNTIME_REGISTER = 3;
+export const RUNTIME_EVENT = 0x0800_0001;
 
 /** An event that was measured into a runtime register (RTMR) of a TD. */
 export interface TdxEvent {
@@ -71,19 +71,25 @@ export function isRuntimeEvent(event: TdxEvent): boolean {
 /**
  * Whether the log, event by event, leads to the registers of the quote; `isGenuine`: whether the
  * quote is. Every event of register 3 has to be a runtime event whose digest follows from its name
- * and payload: one that only gave its digest could hide what it is.
+ * and payload: one that only gave its digest could hide what it is. `logged`: the registers that
+ * the log has every event of; the others are passed over, and the claim says so.
  */
 export function appraiseEventLog(
   events: readonly TdxEvent[],
   quote: TdxQuote,
   isGenuine: boolean,
+  logged: readonly TdxEvent['register'][] = REGISTERS,
 ): Promise<Claim> {
-  const statement = `${events.length} events lead to the registers`;
+  const counted = events.filter(({ register }) => logged.includes(register));
+  const isWhole = logged.length === REGISTERS.length;
+  const which = isWhole ? 'the registers' : logged.map((i) => `RTMR${i}`).join(', ');
+  const rest = isWhole ? '' : ', the rest of the log was left out';
+  const statement = `${counted.length} events lead to ${which}${rest}`;
   const check = cpuCheck('cpu.eventLog', 'cpu-signed', statement, ['TDX quote', 'event log']);
   const document = { isGenuine, doubt: 'Nothing proves that the quote is genuine' };
   return checkedIn(document, check, async () => {
-    const replayed = await replay(events);
-    const differing = REGISTERS.filter((i) => !equalBytes(replayed[i]!, quote.report.rtmrs[i]!));
+    const replayed = await replay(counted);
+    const differing = logged.filter((i) => !equalBytes(replayed[i]!, quote.report.rtmrs[i]!));
     const names = differing.map((i) => `RTMR${i}`).join(', ');
     const isSame = differing.length === 0;
     demand(isSame, 'event-log-mismatch', `the event log does not lead to ${names} of the quote`);

@@ -21,6 +21,10 @@ export const CPU_CLAIMS = {
   'cpu.measurements': 'Nothing says which software the guest was started with',
   'cpu.reportData': 'The evidence may be old or of another service',
   'cpu.eventLog': 'The events may not be those that were measured',
+  'cpu.vtpmKey': 'Anyone can have made the vTPM up, with its quote',
+  'cpu.vtpmQuote': 'What the vTPM measured may have been changed',
+  'cpu.vtpmNonce': 'The quote can be an old one, of a guest that has changed since',
+  'cpu.pcrs': 'Nothing says which software the guest was started with',
 } as const;
 
 export type CpuClaimKind = keyof typeof CPU_CLAIMS;

@@ -1,4 +1,4 @@
-import { type Bytes, equalBytes } from '../core/bytes.ts';
+import { type Bytes, equalBytes, toHex } from '../core/bytes.ts';
 import { type Certificate, nameOf } from '../core/certificate.ts';
 import { DerReader, readSmallUnsigned, TAG } from '../core/der.ts';
 import { AttestError, demand } from '../core/errors.ts';
@@ -84,6 +84,31 @@ export function readSnpKey(certificate: Certificate): SnpKey {
   demand(isSized, 'malformed', `the hardware id has ${hardwareId?.length} bytes`);
   const tcb = tcbOf(product.layout, ({ oid }) => readVersion(certificate, oid));
   return { productName, product, tcb, hardwareId, providerId };
+}
+
+/** The name of the product that a report is of; null: it does not say, or it is not known here. */
+export function productOf({ cpuid }: SnpReport): string | null {
+  if (cpuid === null) return null;
+  const found = Object.entries(PRODUCTS).find(
+    ([, { family, isModel }]) => cpuid.family === family && isModel(cpuid.model),
+  );
+  return found?.[0] ?? null;
+}
+
+/** What AMD's service names a key by: the chip, and each part of the firmware that it reports. */
+export function snpKeyName(report: SnpReport, productName: string): string {
+  const product = PRODUCTS[productName]!;
+  const isTurin = product.layout === TURIN;
+  const chip = toHex(isTurin ? report.chipId.subarray(0, 8) : report.chipId);
+  const { fmc, bootloader, tee, snp, microcode } = readSnpTcb(report.reportedTcb, product);
+  const parts = [
+    ...(isTurin ? [`fmcSPL=${fmc}`] : []),
+    `blSPL=${bootloader}`,
+    `teeSPL=${tee}`,
+    `snpSPL=${snp}`,
+    `ucodeSPL=${microcode}`,
+  ];
+  return `${chip}?${parts.join('&')}`;
 }
 
 /** The parts of a report's TCB version (8 bytes), as that product lays them out. */

@@ -1,6 +1,6 @@
 import { checked, checkedIn, type Source, unchecked } from '../claims/check.ts';
 import type { Claim } from '../claims/claim.ts';
-import { type Bytes, toHex } from '../core/bytes.ts';
+import { type Bytes, equalBytes, toHex } from '../core/bytes.ts';
 import { type Certificate, nameOf } from '../core/certificate.ts';
 import { expiryOf, verifyChain } from '../core/chain.ts';
 import { demand } from '../core/errors.ts';
@@ -19,25 +19,52 @@ import type { SnpReport } from './snp-report.ts';
 
 const REPORT = ['SNP report'];
 const CHAIN = ['AMD certificates'];
+const KEYLESS = "AMD's certificate of the key that signed is not at hand";
 const TCB_PARTS = ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const;
 
-/** Certificates for a report, from the key that signed it (VCEK, VLEK) over AMD's to its root. */
+/** Certificates for a report, as far as they are at hand. */
 export interface SnpEndorsement {
+  /** In any order; some may have no place in the chain. */
+  readonly certificates: readonly Certificate[];
+  /** From the key that signed the report (VCEK, VLEK) over AMD's to its root; it may end early. */
   readonly chain: readonly Certificate[];
-  /** What the key's certificate states; read by `readSnpEndorsement`. */
-  readonly key: SnpKey;
+  /** What the key's certificate states; null: it is not at hand. */
+  readonly key: SnpKey | null;
   /** AMD's list of what its root revoked, or null. */
   readonly revocationList: RevocationList | null;
 }
 
-/** Throws AttestError 'malformed' or 'unsupported-version'; `chain` has to be of three. */
+const CHAIN_LENGTH = 3;
+const KEY_NAMES: readonly (string | null)[] = ['SEV-VCEK', 'SEV-VLEK'];
+
+/** Whether it can be part of an endorsement: AMD's names begin with SEV- or ARK-. */
+export function isSnpCertificate({ commonName }: Certificate): boolean {
+  return /^(SEV|ARK)-/.test(commonName ?? '');
+}
+
+export const isWholeChain = ({ chain }: SnpEndorsement): boolean => chain.length === CHAIN_LENGTH;
+
+/**
+ * Finds the chain in certificates of any order; of two that bear one issuer's name, the first is
+ * it. Throws AttestError 'malformed' (two keys) or 'unsupported-version'.
+ */
 export function readSnpEndorsement(
-  chain: readonly Certificate[],
+  certificates: readonly Certificate[],
   revocationList: RevocationList | null,
 ): SnpEndorsement {
-  const isWhole = chain.length === 3;
-  demand(isWhole, 'malformed', `an SNP chain has 3 certificates, this one ${chain.length}`);
-  return { chain, key: readSnpKey(chain[0]!), revocationList };
+  const keys = certificates.filter(({ commonName }) => KEY_NAMES.includes(commonName));
+  const [key, other] = [keys[0], keys.find(({ sha256 }) => sha256 !== keys[0]!.sha256)];
+  const message = 'there are certificates of two keys: give that of the one that signed';
+  demand(other === undefined, 'malformed', message);
+  if (key === undefined) return { certificates, chain: [], key: null, revocationList };
+  const chain = [key];
+  while (chain.length < CHAIN_LENGTH) {
+    const { issuerDer } = chain.at(-1)!;
+    const issuer = certificates.find(({ subjectDer }) => equalBytes(subjectDer, issuerDer));
+    if (issuer === undefined) break;
+    chain.push(issuer);
+  }
+  return { certificates, chain, key: readSnpKey(key), revocationList };
 }
 
 export interface SnpContext extends CpuContext {
@@ -54,19 +81,24 @@ export async function appraiseSnpReport(
   endorsement: SnpEndorsement,
   context: SnpContext,
 ): Promise<Claim[]> {
-  const { chain, key } = endorsement;
-  const chainClaim = await appraiseChain(chain, context);
-  const signature = await appraiseSignature(report, chain[0]!, chainClaim.status === 'verified');
+  const { key } = endorsement;
+  const chainClaim = await appraiseChain(endorsement, context);
+  const isVouched = chainClaim.status === 'verified';
+  const signature = await appraiseSignature(report, endorsement, isVouched);
   const identity = await appraiseIdentity(report, endorsement, signature.status === 'verified');
   const isGenuine = identity.status === 'verified';
   const source = { isGenuine, doubt: 'Nothing proves that the report is genuine' };
   return [
     chainClaim,
-    await appraiseExpiry(chain, context),
+    await appraiseExpiry(endorsement, context),
     await appraiseRevocation(endorsement),
     signature,
     identity,
-    await appraiseTcb(readSnpTcb(report.reportedTcb, key.product), source, context.minimumTcb),
+    await appraiseTcb(
+      key && readSnpTcb(report.reportedTcb, key.product),
+      source,
+      context.minimumTcb,
+    ),
     await appraiseLevel(report, source),
     ...(await appraiseGuest(
       {
@@ -83,16 +115,28 @@ export async function appraiseSnpReport(
   ];
 }
 
-function appraiseChain(chain: readonly Certificate[], context: SnpContext): Promise<Claim> {
+function appraiseChain(
+  endorsement: SnpEndorsement,
+  { anchors, chains }: SnpContext,
+): Claim | Promise<Claim> {
+  const { chain, key } = endorsement;
   const statement = 'the key that signed is certified by AMD';
   const check = cpuCheck('cpu.chain', 'vendor-signed', statement, CHAIN);
-  return checked(check, () => verifyChain(chain, context.anchors.amdArk, context.chains));
+  if (key === null) return unchecked(check, KEYLESS);
+  if (!isWholeChain(endorsement)) {
+    return unchecked(check, "AMD's own certificates above the key are not at hand");
+  }
+  return checked(check, () => verifyChain(chain, anchors.amdArk, chains));
 }
 
-function appraiseExpiry(chain: readonly Certificate[], context: SnpContext): Promise<Claim> {
+function appraiseExpiry(
+  { chain, key }: SnpEndorsement,
+  { nowMs }: SnpContext,
+): Claim | Promise<Claim> {
   const check = cpuCheck('cpu.expiry', 'vendor-signed', 'no certificate is expired', CHAIN);
+  if (key === null) return unchecked(check, KEYLESS);
   return checked(check, () => {
-    const expired = expiryOf(chain, context.nowMs);
+    const expired = expiryOf(chain, nowMs);
     const name = expired === null ? '' : nameOf(expired);
     demand(expired === null, 'certificate-expired', `${name} is not valid at this time`);
   });
@@ -104,38 +148,52 @@ async function appraiseRevocation(endorsement: SnpEndorsement): Promise<Claim> {
   const statement = "AMD did not revoke its own key under the chip's";
   const check = cpuCheck('cpu.revocation', 'vendor-signed', statement, ['AMD revocation list']);
   if (revocationList === null) return unchecked(check, "AMD's revocation list is not at hand");
+  if (!isWholeChain(endorsement)) return unchecked(check, 'The key it is about is not at hand');
   return checked(check, () => demandNotRevoked(revocationList, chain[2]!, [chain[1]!]));
 }
 
 function appraiseSignature(
   report: SnpReport,
-  certificate: Certificate,
+  { chain, key: stated }: SnpEndorsement,
   isVouched: boolean,
-): Promise<Claim> {
+): Claim | Promise<Claim> {
   const check = cpuCheck('cpu.quote', 'cpu-signed', "the report's signature holds", REPORT);
+  if (stated === null) return unchecked(check, KEYLESS);
   const source = { isGenuine: isVouched, doubt: 'The key is not known to be that of a CPU' };
   return checkedIn(source, check, async () => {
-    const key = await keyOf(certificate, 'P-384');
+    const key = await keyOf(chain[0]!, 'P-384');
     await demandSignature(key, 'P-384', report.signature, report.signed, 'the SNP report');
   });
 }
 
 function appraiseIdentity(
   report: SnpReport,
-  endorsement: SnpEndorsement,
+  { key, chain }: SnpEndorsement,
   isSigned: boolean,
-): Promise<Claim> {
-  const { key, chain } = endorsement;
+): Claim | Promise<Claim> {
+  const evidence = [...REPORT, ...CHAIN];
+  if (key === null) {
+    const unknown = 'it is a known chip';
+    return unchecked(cpuCheck('cpu.identity', 'cpu-signed', unknown, evidence, null), KEYLESS);
+  }
   const owner =
     key.hardwareId === null ? `provider=${key.providerId}` : `chip=${toHex(key.hardwareId)}`;
   const value = [`product=${key.productName}`, owner];
   const statement = `it is ${value.join(', ')}`;
-  const check = cpuCheck('cpu.identity', 'cpu-signed', statement, [...REPORT, ...CHAIN], value);
+  const check = cpuCheck('cpu.identity', 'cpu-signed', statement, evidence, value);
   const source = { isGenuine: isSigned, doubt: 'Nothing proves that the report is genuine' };
   return checkedIn(source, check, () => demandSnpKey(report, chain[0]!, key));
 }
 
-function appraiseTcb(tcb: SnpTcb, source: Source, minimum: SnpTcb | null): Claim | Promise<Claim> {
+function appraiseTcb(
+  tcb: SnpTcb | null,
+  source: Source,
+  minimum: SnpTcb | null,
+): Claim | Promise<Claim> {
+  if (tcb === null) {
+    const unknown = 'the firmware has a version';
+    return unchecked(cpuCheck('cpu.tcb', 'cpu-signed', unknown, REPORT, null), KEYLESS);
+  }
   const shown = formatSnpTcb(tcb);
   const value = TCB_PARTS.map((name) => `${name}=${tcb[name]}`);
   const check = cpuCheck('cpu.tcb', 'cpu-signed', `the firmware is ${shown}`, REPORT, value);

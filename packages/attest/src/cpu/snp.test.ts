@@ -272,22 +272,64 @@ describe('reading', () => {
     expect(() => readSnpReport(report)).toThrow(expect.objectContaining({ code }));
   });
 
-  test('a chain of certificates for something else is refused', async () => {
-    const parse = (der: Bytes): Promise<Certificate> => parseCertificate(der, 'certificate');
-    const [key, ask, ark] = await Promise.all(
-      [milan.key, milan.ask, milan.ark].map((one) => parse(one.der)),
+  const parse = (authority: () => AmdAuthority) =>
+    Promise.all(
+      [authority().key, authority().ask, authority().ark].map(({ der }) =>
+        parseCertificate(der, 'certificate'),
+      ),
     );
-    const refused = expect.objectContaining({ code: 'malformed' });
-    expect(() => readSnpEndorsement([key!, ask!], null)).toThrow(refused);
-    const unknown = expect.objectContaining({ code: 'unsupported-version' });
-    expect(() => readSnpEndorsement([ask!, ask!, ark!], null)).toThrow(unknown);
+
+  test('certificates may come in any order, and twice', async () => {
+    const [key, ask, ark] = await parse(() => milan);
+    const names = (given: readonly Certificate[]) =>
+      readSnpEndorsement(given, null).chain.map(({ commonName }) => commonName);
+    const whole = ['SEV-VCEK', 'SEV-Milan', 'ARK-Milan'];
+    expect(names([key!, ask!, ark!])).toEqual(whole);
+    expect(names([ark!, ask!, key!, ask!, key!])).toEqual(whole);
+    expect(names([ark!, key!])).toEqual(['SEV-VCEK']);
+    expect(names([ask!, ark!])).toEqual([]);
   });
 
-  test('a table without one of the certificates, or with one twice, is refused', async () => {
+  test('certificates of two keys are refused: nobody says which one signed', async () => {
+    const both = [...(await parse(() => milan)), ...(await parse(() => turin))];
+    const refused = expect.objectContaining({ code: 'malformed' });
+    expect(() => readSnpEndorsement(both, null)).toThrow(refused);
+  });
+
+  test.each([
+    ['without those above the key', [0], 'cpu.chain', /above the key are not at hand/],
+    ['without that of the key', [1, 2], 'cpu.quote', /of the key that signed is not at hand/],
+    ['without any', [], 'cpu.chain', /of the key that signed is not at hand/],
+  ])('%s nothing is verified, nor refused', async (_, places, kind, why) => {
+    const all = await parse(() => milan);
+    const list = readRevocationList(await makeAmdRevocationList(milan, true), 'the list');
+    const endorsement = readSnpEndorsement(
+      places.map((at) => all[at]!),
+      list,
+    );
+    const report = readSnpReport(await makeSnpReport(milan));
+    const context = contextOf({
+      minimumTcb: { fmc: 0, bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+    });
+    const claims = await appraiseSnpReport(report, endorsement, context);
+    const isPlain = (claim: Claim) => claim.kind === 'cpu.expiry' && places.includes(0);
+    const proven = claims.filter((claim) => claim.status !== 'unverified' && !isPlain(claim));
+    expect(proven).toEqual([]);
+    expect(claims.find((claim) => claim.kind === kind)?.why).toMatch(why);
+  });
+
+  test('a table without a key, or with one twice, is refused; AMD’s may be missing', async () => {
     const table = makeCertificateTable(milan);
-    const without = table.slice();
-    without.fill(0xff, 24, 40);
-    await expect(readSnpCertificateTable(without)).rejects.toMatchObject({ code: 'malformed' });
+    const without = (entry: number) => {
+      const changed = table.slice();
+      changed.fill(0xff, 24 * entry, 24 * entry + 16);
+      return readSnpCertificateTable(changed);
+    };
+    await expect(without(0)).rejects.toMatchObject({ code: 'malformed' });
+    expect((await without(1)).map(({ commonName }) => commonName)).toEqual([
+      'SEV-VCEK',
+      'ARK-Milan',
+    ]);
     const twice = table.slice();
     twice.copyWithin(24, 0, 24);
     await expect(readSnpCertificateTable(twice)).rejects.toMatchObject({ code: 'malformed' });

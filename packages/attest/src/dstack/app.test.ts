@@ -169,6 +169,13 @@ describe('an app that dstack runs', () => {
     });
   });
 
+  test('of another image than the host states is of the image that was measured', async () => {
+    const boot = new Map(await goodBoot()).set('os-image-hash', new Uint8Array(32));
+    const image = (await appraise({ log: await makeLog([...boot]) })).get('app.osImage');
+    expect(image).toMatchObject({ status: 'verified', value: '00'.repeat(32) });
+    expect(image!.statement).toContain(`, while the host states ${IMAGE}`);
+  });
+
   test('without GPUs needs no evidence of GPUs', async () => {
     const boot = (await goodBoot()).filter(([name]) => !name.startsWith('gpu-'));
     const claims = await appraise({ log: await makeLog(boot), vmConfig: null, documents: NONE });
@@ -270,12 +277,6 @@ describe('a boot is refused', () => {
       'binding-mismatch',
     ],
     [
-      'of another image than the host states',
-      (boot) => boot.set('os-image-hash', new Uint8Array(32)),
-      'app.osImage',
-      'identity-mismatch',
-    ],
-    [
       'whose key provider cannot be read',
       (boot) => boot.set('key-provider', utf8('kms')),
       'app.keyProvider',
@@ -287,6 +288,14 @@ describe('a boot is refused', () => {
     await edit(boot);
     const claims = await appraise({ log: await makeLog([...boot]) });
     expect(appFaults(claims)).toEqual({ ...MACHINE, [kind]: code });
+  });
+
+  test('that measured its image twice', async () => {
+    const log = await makeLog([...(await goodBoot()), ['os-image-hash', new Uint8Array(32)]]);
+    expect(appFaults(await appraise({ log }))).toEqual({
+      ...MACHINE,
+      'app.osImage': 'event-log-mismatch',
+    });
   });
 
   test('that measured the app twice', async () => {

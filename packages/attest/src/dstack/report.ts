@@ -19,6 +19,10 @@ const reportSchema = z.strictObject({
   attestation: z.string().nullish(),
 });
 
+/** What an image's maker published of it: two files in base64, of which its hash is made. */
+const imageFiles = z.object({ measurement: z.string(), checksum_file: z.string() });
+const text = z.string().max(256).nullish();
+
 // The host writes it, and every release of dstack adds to it: what is not needed is left out.
 const configSchema = z.object({
   os_image_hash: z
@@ -29,6 +33,21 @@ const configSchema = z.object({
   memory_size: z.int().min(0).default(0),
   num_gpus: z.int().min(0).default(0),
   num_nvswitches: z.int().min(0).default(0),
+  // What launch measurements are computed from, besides the image.
+  image: text,
+  qemu_version: text,
+  ovmf_variant: text,
+  host_share_mode: text,
+  pci_hole64_size: z.int().min(0).nullish(),
+  hugepages: z.boolean().nullish(),
+  hotplug_off: z.boolean().nullish(),
+  tdx_attestation_variant: text,
+  tdx_measurement: imageFiles.nullish(),
+  /** The JSON of `imageFiles` with the virtual CPUs' number, type and features. */
+  sev_snp_measurement: z
+    .string()
+    .max(64 * 1024)
+    .nullish(),
 });
 /** What the host says of the machine. Nothing of it is measured as such. */
 export type VmConfig = z.infer<typeof configSchema>;
@@ -37,6 +56,8 @@ export type VmConfig = z.infer<typeof configSchema>;
 export interface DstackReport {
   readonly quote: TdxQuote;
   readonly events: readonly TdxEvent[];
+  /** The registers that `events` has all events of. */
+  readonly logged: readonly TdxEvent['register'][];
   readonly vmConfig: VmConfig | null;
 }
 
@@ -49,11 +70,13 @@ export async function readDstackReport(json: string): Promise<DstackReport> {
   return {
     quote: await readTdxQuote(fromHex(report.quote, 'the quote')),
     events: readEventLog(report.event_log),
+    logged: [0, 1, 2, 3],
     vmConfig: report.vm_config ? readVmConfig(report.vm_config) : null,
   };
 }
 
-function readVmConfig(json: string): VmConfig {
+/** Throws AttestError 'malformed' or 'too-large'. */
+export function readVmConfig(json: string): VmConfig {
   const what = 'the VM configuration';
   return readShape(configSchema, parseJson(json, CONFIG_CHARACTERS_MAX, what), what);
 }

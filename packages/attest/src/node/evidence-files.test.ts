@@ -16,7 +16,9 @@ describe('files', () => {
       writeFileSync(place(`folder/${name}`), name);
     }
     symlinkSync(place('folder/a.txt'), place('folder/c.txt'));
-    const files = await readEvidenceFiles([place('folder'), place('folder/inner/deep.txt')]);
+    const paths = [place('folder'), place('folder/inner/deep.txt')];
+    const { files, unreadable } = await readEvidenceFiles(paths);
+    expect(unreadable).toEqual([]);
     expect(files.map(({ name, isNamed }) => [name, isNamed])).toEqual([
       ['a.txt', false],
       ['b.txt', false],
@@ -36,6 +38,24 @@ describe('files', () => {
     await expect(readEvidenceFiles([place('pipe')])).rejects.toMatchObject({
       name: 'EvidenceFileError',
     });
+  });
+
+  test('of a folder that cannot be read do not keep the others from being read', async () => {
+    mkdirSync(place('mixed'));
+    writeFileSync(place('mixed/good'), 'good');
+    writeFileSync(place('mixed/large'), '');
+    truncateSync(place('mixed/large'), 8 * 1024 * 1024 + 1);
+    symlinkSync(place('mixed/none'), place('mixed/broken'));
+    symlinkSync('/dev/zero', place('mixed/device'));
+    const { files, unreadable } = await readEvidenceFiles([place('mixed')]);
+    expect(files.map(({ name }) => name)).toEqual(['good']);
+    expect(unreadable.map(({ name, code }) => [name, code])).toEqual([
+      ['broken', 'not-available'],
+      ['device', 'not-available'],
+      ['large', 'too-large'],
+    ]);
+    const named = readEvidenceFiles([place('mixed/good'), place('mixed/large')]);
+    await expect(named).rejects.toMatchObject({ code: 'too-large' });
   });
 
   test('are bounded in number and in all', async () => {

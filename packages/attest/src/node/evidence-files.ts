@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { UnreadableFile } from '../core/errors.ts';
 import type { EvidenceFile } from '../verify/recognise.ts';
 
 type EvidenceFileErrorCode = 'not-found' | 'too-large' | 'unreadable';
@@ -25,15 +26,29 @@ export interface ReadFile extends EvidenceFile {
   readonly isNamed: boolean;
 }
 
+export interface ReadFiles {
+  readonly files: readonly ReadFile[];
+  /** Files of folders that could not be read. */
+  readonly unreadable: readonly UnreadableFile[];
+}
+
 /**
- * Reads files, and folders one level deep, hidden files left out, in the order of their names.
- * Throws EvidenceFileError.
+ * Reads files, and folders one level deep, hidden files left out, in the order of their names. One
+ * file of a folder that cannot be read does not keep the others from being read. Throws
+ * EvidenceFileError for a file or folder that was named, and for too much in all.
  */
-export async function readEvidenceFiles(paths: readonly string[]): Promise<ReadFile[]> {
+export async function readEvidenceFiles(paths: readonly string[]): Promise<ReadFiles> {
   const files: ReadFile[] = [];
+  const unreadable: UnreadableFile[] = [];
   let totalBytes = 0;
   for (const { path, isNamed } of (await Promise.all(paths.map(expand))).flat()) {
-    const bytes = await readBounded(path);
+    const bytes = await readBounded(path).catch((error: unknown) => {
+      if (isNamed || !(error instanceof EvidenceFileError)) throw error;
+      const code = error.code === 'too-large' ? 'too-large' : 'not-available';
+      unreadable.push({ name: basename(path), code, message: error.message });
+      return null;
+    });
+    if (bytes === null) continue;
     totalBytes += bytes.length;
     if (totalBytes > TOTAL_BYTES_MAX) {
       throw new EvidenceFileError(
@@ -43,7 +58,7 @@ export async function readEvidenceFiles(paths: readonly string[]): Promise<ReadF
     }
     files.push({ name: basename(path), bytes, isNamed });
   }
-  return files;
+  return { files, unreadable };
 }
 
 async function expand(path: string): Promise<{ path: string; isNamed: boolean }[]> {

@@ -2,7 +2,7 @@ import { type Check, checked, unchecked } from '../claims/check.ts';
 import type { Claim, ClaimValue } from '../claims/claim.ts';
 import { type Bytes, equalBytes, toHex } from '../core/bytes.ts';
 import { demand } from '../core/errors.ts';
-import type { DeviceReport } from './device-report.ts';
+import type { DeviceReport, MultiGpuMode } from './device-report.ts';
 import type { DeviceEvidence } from './evidence.ts';
 import { fwidOf } from './fwid.ts';
 import { identityOf } from './identity.ts';
@@ -104,7 +104,8 @@ async function appraiseFirmware(
     why: 'Other firmware than the certified one can hold the key',
   };
   if (fwid === null) {
-    const reason = 'The report does not repeat the digest (that of a switch or of older firmware)';
+    const reason =
+      'The report does not repeat the digest (that of a switch, an FSP or older firmware)';
     return signed.unchecked(kind, statement, reason);
   }
   return signed.checked(kind, { ...statement, value: toHex(fwid) }, () => {
@@ -147,12 +148,14 @@ async function gpuFacts(
   signed: SignedClaims,
   { report, stated }: DeviceEvidence,
 ): Promise<Claim[]> {
-  const { driverVersion, isNvdec0On, isNvlinkEncrypted } = report;
+  const { driverVersion, isNvdec0On, isNvlinkEncrypted, multiGpuMode } = report;
+  const unsaid = report.reporter === 'fsp' ? OF_BOOT : 'It is not reported';
   return [
     await appraiseVersion(signed, 'gpu.driver', 'driver', driverVersion, stated.driverVersion),
     await appraiseMode(signed, report),
     await appraiseState(signed, 'gpu.nvdec0', 'the first video decoder is', isNvdec0On, {
       why: 'Where it is on, its firmware is measured as well',
+      unsaid,
     }),
     await appraiseState(
       signed,
@@ -161,10 +164,22 @@ async function gpuFacts(
       isNvlinkEncrypted,
       {
         why: 'Without it, whoever controls the links and switches can read what GPUs exchange',
+        // A mode is what the driver was set to; drivers since CUDA 13.5 report the links' state.
+        unsaid:
+          multiGpuMode === 'multi'
+            ? 'The report names the mode that encrypts links, and not whether they are encrypted'
+            : unsaid,
       },
     ),
   ];
 }
+
+const OF_BOOT = 'The FSP reports what the GPU booted with, and not what its driver set up';
+const MODES: Readonly<Record<MultiGpuMode, string>> = {
+  single: 'it works alone',
+  multi: 'it exchanges data with GPUs of the same guest over encrypted NVLink',
+  'protected-pcie': 'it exchanges data over plain NVLink with the GPUs and switches of its board',
+};
 
 async function appraiseMode(signed: SignedClaims, report: DeviceReport): Promise<Claim> {
   const { multiGpuMode, isProtectedPcie } = report;
@@ -172,9 +187,12 @@ async function appraiseMode(signed: SignedClaims, report: DeviceReport): Promise
   const why = 'The mode says what is protected: one GPU, several, or the whole board with switches';
   if (mode === null) {
     const statement = { statement: 'it shares its channel in a known way', why };
-    return signed.unchecked('gpu.mode', statement, 'Drivers this old do not report the mode');
+    const old = 'Drivers this old do not report the mode';
+    const reason = report.reporter === 'fsp' ? OF_BOOT : old;
+    return signed.unchecked('gpu.mode', statement, reason);
   }
-  const statement = { statement: `its multi-GPU mode is ${mode}`, why, value: mode };
+  const said = `its multi-GPU mode is ${mode}: ${MODES[mode]}`;
+  const statement = { statement: said, why, value: mode };
   return signed.checked('gpu.mode', statement, () => {
     const isAgreed = isProtectedPcie === null || isProtectedPcie === (mode === 'protected-pcie');
     const state = isProtectedPcie ? 'on' : 'off';
@@ -187,10 +205,10 @@ async function appraiseState(
   kind: DeviceClaimKind,
   what: string,
   isOn: boolean | null,
-  { why }: { readonly why: string },
+  { why, unsaid }: { readonly why: string; readonly unsaid: string },
 ): Promise<Claim> {
   if (isOn === null) {
-    return signed.unchecked(kind, { statement: `${what} on or off`, why }, 'It is not reported');
+    return signed.unchecked(kind, { statement: `${what} on or off`, why }, unsaid);
   }
   const statement = { statement: `${what} ${isOn ? 'on' : 'off'}`, why, value: isOn };
   return signed.checked(kind, statement, () => undefined);

@@ -9,6 +9,12 @@ export type DeviceArch = 'hopper' | 'blackwell' | 'ls10';
 /** How a GPU works with others: not at all, by encrypted links, or over plain NVLink. */
 export type MultiGpuMode = 'single' | 'multi' | 'protected-pcie';
 
+/**
+ * Which processor of a GPU reports: the one that its driver's firmware runs on (GSP), or the one
+ * that boots it (FSP), which knows of no driver and no mode.
+ */
+export type GpuReporter = 'gsp' | 'fsp';
+
 /** The ids under which the vendor publishes a device's reference measurements. */
 export interface RimIds {
   /** GPUs only; to be asked in this order. Empty where the report does not say which. */
@@ -34,6 +40,8 @@ export interface SwitchPlace {
 export interface DeviceReport {
   readonly kind: AttestedDeviceKind;
   readonly arch: DeviceArch;
+  /** null for a switch. */
+  readonly reporter: GpuReporter | null;
   readonly spdm: SpdmReport;
   /** 32 bytes, the requester's. */
   readonly nonce: Bytes;
@@ -54,13 +62,20 @@ export interface DeviceReport {
   readonly isNvlinkEncrypted: boolean | null;
   /** The digest of the firmware, to be equal to the leaf certificate's. 48 bytes. */
   readonly fwid: Bytes | null;
+  /** The PDI that an FSP repeats of its certificate, 16 hexadecimal digits. */
+  readonly ownPdi: string | null;
   /** Of a GPU in Protected PCIe mode: by link, the switch's PDI, or null where none is linked. */
   readonly switchOfLink: readonly (string | null)[] | null;
   readonly place: SwitchPlace | null;
 }
 
 const DIGEST_BYTES = 48;
-const DIGEST_TYPE = 1;
+/** DMTF's types: digests of mutable firmware, or of anything; bit 7 says that bytes are raw. */
+const MUTABLE_FIRMWARE = 1;
+const DIGEST_TYPES = [0, 1, 2, 3];
+const RAW = 0x80;
+/** By its SPDM index: the FSP's own PDI. */
+const FSP_PDI_INDEX = 26;
 const PDI_BYTES = 8;
 const LINKS = 18;
 const SWITCH_GPUS = 8;
@@ -71,28 +86,44 @@ const MODES: readonly MultiGpuMode[] = ['single', 'multi', 'protected-pcie'];
 const LS10_PROJECT = '5612_0002_890';
 
 /**
- * Reads a GPU's or a switch's report; the architecture comes from its certificate. Throws
- * AttestError with a reading code.
+ * Reads a GPU's or a switch's report; the architecture and a GPU's reporter come from its
+ * certificate. Throws AttestError with a reading code.
  */
-export function readDeviceReport(bytes: Bytes, arch: DeviceArch): DeviceReport {
+export function readDeviceReport(
+  bytes: Bytes,
+  arch: DeviceArch,
+  reporter: GpuReporter = 'gsp',
+): DeviceReport {
   const spdm = readSpdmReport(bytes);
   const opaque = readOpaqueData(spdm.opaque);
+  const isFsp = arch !== 'ls10' && reporter === 'fsp';
   const common = {
     arch,
     spdm,
     nonce: spdm.nonce,
-    measurements: readMeasurements(spdm),
+    measurements: readMeasurements(spdm, isFsp),
     fwid: opaque.bytes(OPAQUE.fwid, DIGEST_BYTES),
+    ownPdi: isFsp ? readOwnPdi(spdm) : null,
   };
   return arch === 'ls10'
-    ? { ...common, kind: 'switch', ...readSwitchFields(opaque) }
-    : { ...common, kind: 'gpu', ...readGpuFields(opaque, arch) };
+    ? { ...common, kind: 'switch', reporter: null, ...readSwitchFields(opaque) }
+    : { ...common, kind: 'gpu', reporter, ...readGpuFields(opaque, arch) };
 }
 
-function readMeasurements({ blocks }: SpdmReport): Map<number, Bytes> {
+function readOwnPdi({ blocks }: SpdmReport): string {
+  const block = blocks.find(({ index }) => index === FSP_PDI_INDEX);
+  const isPdi = block !== undefined && (block.type & RAW) !== 0 && block.value.length === PDI_BYTES;
+  demand(isPdi, 'malformed', `measurement ${FSP_PDI_INDEX} of the FSP is no PDI`);
+  return toHex(block.value);
+}
+
+/** An FSP measures configurations as well, and shows some as they are: those are no digests. */
+function readMeasurements({ blocks }: SpdmReport, isFsp: boolean): Map<number, Bytes> {
   const measurements = new Map<number, Bytes>();
   for (const { index, type, value } of blocks) {
-    if (type !== DIGEST_TYPE || value.length !== DIGEST_BYTES) {
+    if (isFsp && (type & RAW) !== 0) continue;
+    const isDigest = isFsp ? DIGEST_TYPES.includes(type) : type === MUTABLE_FIRMWARE;
+    if (!isDigest || value.length !== DIGEST_BYTES) {
       const what = `measurement ${index} (type ${type}, ${value.length} bytes)`;
       throw new AttestError('unsupported-version', `${what} is no digest of firmware`);
     }
@@ -101,7 +132,15 @@ function readMeasurements({ blocks }: SpdmReport): Map<number, Bytes> {
   return measurements;
 }
 
-type CommonFields = 'arch' | 'spdm' | 'nonce' | 'measurements' | 'fwid' | 'kind';
+type CommonFields =
+  | 'arch'
+  | 'spdm'
+  | 'nonce'
+  | 'measurements'
+  | 'fwid'
+  | 'ownPdi'
+  | 'kind'
+  | 'reporter';
 type KindFields = Omit<DeviceReport, CommonFields>;
 
 function readGpuFields(opaque: OpaqueData, arch: DeviceArch): KindFields {

@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
-import { equalBytes, utf8 } from '../core/bytes.ts';
+import { equalBytes, fromBase64, toHex, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
+import { appraiseDevices } from '../hgx/device-set.ts';
 import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
@@ -118,7 +119,7 @@ describe('good evidence', () => {
       'the firmware that reports is the one the certificate was issued to',
       'its VBIOS is 96.00.A5.00.01',
       'its driver is 590.12',
-      'its multi-GPU mode is single',
+      'its multi-GPU mode is single: it works alone',
       'the first video decoder is on',
       'NVLink encryption is on or off',
     ]);
@@ -170,6 +171,69 @@ describe('good evidence', () => {
     const [evidence] = await readEvidenceList(JSON.stringify([{ ...item, ...stated }]));
     const { claims } = await appraiseDevice('D', evidence!, context());
     expect(notVerified(claims)).toEqual(['D gpu.nvlink-encryption unverified']);
+  });
+
+  test('is read from each form of list, in which it is the same evidence', async () => {
+    const item = makeEvidenceItem(gpu, await makeReport(gpu, { nonce }));
+    const { nonce: _, arch, ...bare } = item;
+    const trustee = { ...bare, arch: 'Hopper', uuid: 'GPU-1' };
+    const hex = toHex(fromBase64(item.evidence, 'the report'));
+    for (const list of [
+      [item],
+      { nonce: item.nonce, arch, evidence_list: [bare] },
+      { result_code: 0, result_message: 'Ok', evidences: [item] },
+      { evidences: [item] },
+      { device_evidence_list: [trustee] },
+      { device_evidence_list: [{ ...trustee, evidence: hex }] },
+    ]) {
+      const [evidence, ...more] = await readEvidenceList(JSON.stringify(list));
+      expect(more).toEqual([]);
+      const { claims } = await appraiseDevice('D', evidence!, context());
+      expect(notVerified(claims)).toEqual(['D gpu.nvlink-encryption unverified']);
+    }
+  });
+
+  test.each([
+    [{ result_code: 21, evidences: null }, 'result_code: nvattest collected nothing'],
+    [{ evidences: [] }, 'evidences: Too small'],
+    [{ device_evidence_list: [{ arch: 'Ampere' }] }, 'device_evidence_list.0.arch'],
+    [{ device_evidence_list: [{ evidence: '11e0zz', certificate: '' }] }, 'is not hexadecimal'],
+  ])('is refused in a list that holds none or another: %j', async (list, message) => {
+    await expect(readEvidenceList(JSON.stringify(list))).rejects.toThrow(message);
+  });
+
+  test('that names a mode of encrypted links does not say that they are encrypted', async () => {
+    const fields = withFields(goodFields(gpu), [OPAQUE.featureFlag, u16le(1)]);
+    const { claims } = await appraise(gpu, {}, fields);
+    const links = claims.find(({ kind }) => kind === 'gpu.nvlink-encryption')!;
+    expect(links).toMatchObject({ status: 'unverified' });
+    expect(links.why).toMatch(/^The report names the mode that encrypts links, and not whether/);
+  });
+
+  test('by the FSP of a GPU is verified, and says nothing of what the driver set up', async () => {
+    const options = { arch: 'blackwell', pdi: blackwell.pdi } as const;
+    const fsp = await makeDevice(authority, { ...options, reporter: 'fsp' });
+    const { claims, report, isAuthentic, pdi } = await appraise(fsp);
+    expect([isAuthentic, pdi]).toEqual([true, blackwell.pdi]);
+    expect([...report.measurements.keys()]).toEqual(Array.from({ length: 25 }, (_, i) => i));
+    expect(notVerified(claims)).toEqual(
+      ['firmware', 'vbios', 'driver', 'mode', 'nvdec0', 'nvlink-encryption'].map(
+        (check) => `D gpu.${check} unverified`,
+      ),
+    );
+    expect(claims.find(({ kind }) => kind === 'gpu.mode')?.why).toMatch(/^The FSP reports what/);
+    expect(wordless(claims)).toEqual([]);
+    const other = await makeReport(fsp, { nonce, ownPdi: 'ffffffffffffffff' });
+    const evidence = await readSingleReport(other, toPem(fsp.chain), 'the report');
+    expect((await appraiseDevice('D', evidence, context())).claims.map(brief)).toContain(
+      'D gpu.identity refused identity-mismatch',
+    );
+    // Both of one GPU are one GPU: it does not count twice.
+    const own = await readSingleReport(await makeReport(fsp, { nonce }), toPem(fsp.chain), 'FSP');
+    const gsp = await makeDevice(authority, options);
+    const both = await readSingleReport(await makeReport(gsp, { nonce }), toPem(gsp.chain), 'GSP');
+    const set = await appraiseDevices([own, both], context());
+    expect(set.claims.find(({ kind }) => kind === 'devices.distinct')?.status).toBe('refused');
   });
 
   test('that says little leaves open what it does not say', async () => {

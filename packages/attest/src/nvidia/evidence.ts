@@ -48,22 +48,34 @@ const requestShape = z.object({
   arch: architecture,
   evidence_list: listShape,
 });
+const collectedShape = z.object({
+  result_code: z.literal(0, 'nvattest collected nothing').default(0),
+  evidences: listShape,
+});
+const trusteeShape = z.object({ device_evidence_list: listShape });
 type Item = z.output<typeof itemShape>;
 
 /**
- * Reads the JSON that NVIDIA's SDK serialises (a list of devices) or that its service is asked with
- * (`{nonce, arch, evidence_list}`). Fields that are not known are passed over: they prove nothing.
- * Throws AttestError with a reading code; the message names the device by its place in the list.
+ * Reads lists of devices in each form that NVIDIA's tools and others write them in: the list that
+ * the SDK serialises, what the remote service is asked with (`{nonce, arch, evidence_list}`), what
+ * `nvattest collect-evidence` prints (`{result_code, evidences}`), and what Confidential Containers
+ * send to Trustee (`{device_evidence_list}`). Fields that are not known are passed over: they prove
+ * nothing. Throws AttestError with a reading code; the message names the device by its place.
  */
 export async function readEvidenceList(json: string): Promise<DeviceEvidence[]> {
   const document = parseJson(json, LIST_CHARACTERS_MAX, 'the evidence list');
-  const items = Array.isArray(document)
-    ? readShape(listShape, document, 'the evidence list')
-    : fromRequest(readShape(requestShape, document, 'the evidence request'));
-  return Promise.all(items.map((item, i) => readItem(item, `device ${i}`)));
+  return Promise.all(itemsOf(document).map((item, i) => readItem(item, `device ${i}`)));
 }
 
-function fromRequest({ nonce, arch, evidence_list }: z.output<typeof requestShape>): Item[] {
+function itemsOf(document: unknown): Item[] {
+  const what = 'the evidence list';
+  if (Array.isArray(document)) return readShape(listShape, document, what);
+  const has = (key: string) => Object.hasOwn(Object(document), key);
+  if (has('evidences')) return readShape(collectedShape, document, what).evidences;
+  if (has('device_evidence_list')) {
+    return readShape(trusteeShape, document, what).device_evidence_list;
+  }
+  const { nonce, arch, evidence_list } = readShape(requestShape, document, 'the evidence request');
   return evidence_list.map((item) => ({ nonce, arch, ...item }));
 }
 
@@ -74,12 +86,21 @@ async function readItem(item: Item, what: string): Promise<DeviceEvidence> {
     driverVersion: item.driver_version ?? null,
     vbiosVersion: item.vbios_version ?? null,
   };
-  const report = fromBase64(item.evidence, `${what}'s report`);
-  const evidence = await readWithChain(report, pem, stated, what);
+  const evidence = await readWithChain(encodedReport(item.evidence, what), pem, stated, what);
   const { arch } = evidence.report;
   const isAsStated = item.arch === undefined || item.arch.toLowerCase() === arch;
   demand(isAsStated, 'malformed', `${what} is stated to be ${item.arch}, its certificate: ${arch}`);
   return evidence;
+}
+
+/**
+ * Base64, or hexadecimal as older attesters of Confidential Containers write it. Every report
+ * begins with the bytes 11 e0, which the two spell differently.
+ */
+function encodedReport(text: string, what: string): Bytes {
+  return /^11e0/i.test(text)
+    ? fromHex(text, `${what}'s report`)
+    : fromBase64(text, `${what}'s report`);
 }
 
 /**
@@ -114,7 +135,9 @@ async function readWithChain(
   what: string,
 ): Promise<DeviceEvidence> {
   const chain = await parsePemChain(pem, CHAIN_LENGTH_MAX, `${what}'s certificates`);
-  return { report: readDeviceReport(bytes, archOf(chain[0]!, what)), chain, stated };
+  const leaf = chain[0]!;
+  const reporter = nameOf(leaf).includes(' FSP ') ? 'fsp' : 'gsp';
+  return { report: readDeviceReport(bytes, archOf(leaf, what), reporter), chain, stated };
 }
 
 /** By the chip that the leaf certificate names, like `GH100 A01 GSP FMC LF`. */

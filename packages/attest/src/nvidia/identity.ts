@@ -8,9 +8,9 @@ import type { DeviceReport } from './device-report.ts';
  * another identity than its own.
  */
 const CHAIN_LENGTH = 5;
-/** A device's subject serial number: a byte for its kind, then its PDI. */
-const SERIAL = /^(41|50)([0-9A-F]{16})$/;
-const KIND_BYTES = { gpu: '41', switch: '50' } as const;
+/** A device's subject serial number: a byte for what reports of it, then its PDI. */
+const SERIAL = /^(40|41|50)([0-9A-F]{16})$/;
+const KIND_BYTES = { fsp: '40', gsp: '41', switch: '50' } as const;
 
 /** Throws AttestError 'chain-broken' for a chain that no device of that kind has. */
 export function demandDeviceChain(chain: readonly Certificate[]): void {
@@ -24,17 +24,18 @@ export function demandDeviceChain(chain: readonly Certificate[]): void {
 }
 
 /**
- * The device's identity (PDI, 16 hexadecimal digits), which its certificate states and a switch's
- * report repeats. Throws AttestError 'identity-mismatch'.
+ * The device's identity (PDI, 16 hexadecimal digits), which its certificate states and the reports
+ * of switches and FSPs repeat. GSP and FSP of one GPU have one identity. Throws AttestError
+ * 'identity-mismatch'.
  */
 export function identityOf(chain: readonly Certificate[], report: DeviceReport): string {
   const match = SERIAL.exec(chain[1]?.subjectSerial ?? '');
   demand(match !== null, 'identity-mismatch', 'its certificates name no device');
   const [, kind, digits] = match as unknown as [string, string, string];
   const pdi = digits.toLowerCase();
-  const isOfKind = kind === KIND_BYTES[report.kind];
+  const isOfKind = kind === KIND_BYTES[report.reporter ?? 'switch'];
   demand(isOfKind, 'identity-mismatch', `its certificate is for a device of kind ${kind}`);
-  const own = report.place?.pdi ?? pdi;
+  const own = report.place?.pdi ?? report.ownPdi ?? pdi;
   demand(own === pdi, 'identity-mismatch', `its report says ${own}, its certificate ${pdi}`);
   return pdi;
 }

@@ -63,6 +63,20 @@ describe('reports are read strictly', () => {
     expectCode(withBytes(49, 0x82), 'unsupported-version');
   });
 
+  test('types of measurements, which an FSP has more of', async () => {
+    const options = { arch: 'blackwell', reporter: 'fsp', pdi: '00000000000000b1' } as const;
+    const fsp = await makeDevice(await makeDeviceAuthority(), options);
+    const bytes = await makeReport(fsp, { nonce });
+    const { measurements, ownPdi } = readDeviceReport(bytes, 'blackwell', 'fsp');
+    expect([measurements.size, ownPdi]).toEqual([25, '00000000000000b1']);
+    const code = (wanted: string) => expect.objectContaining({ code: wanted });
+    expect(() => readDeviceReport(bytes, 'blackwell')).toThrow(code('unsupported-version'));
+    expect(() => readDeviceReport(report, 'hopper', 'fsp')).toThrow(code('malformed'));
+    const typed = bytes.slice();
+    typed[49] = 4;
+    expect(() => readDeviceReport(typed, 'blackwell', 'fsp')).toThrow(code('unsupported-version'));
+  });
+
   test('measurements by the index of the reference', () => {
     const { measurements } = readDeviceReport(report, 'hopper');
     expect([...measurements.keys()]).toEqual(Array.from({ length: 64 }, (_, i) => i));

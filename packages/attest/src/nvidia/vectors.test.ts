@@ -100,6 +100,39 @@ describe.runIf(isAtHand)('real evidence (needs ../shared/vectors)', () => {
     expect(signature?.status).toBe('verified');
   });
 
+  test('eight Blackwell GPUs of one guest in multi-GPU mode: eight of eight', async () => {
+    const evidence = await readEvidenceList(vector('gonv-mpt-8xGB100.json'));
+    const nonce = evidence[0]!.report.nonce;
+    const { claims, devices } = await appraiseDevices(evidence, { ...context, nonce });
+    expect(devices.map(({ isAuthentic }) => isAuthentic)).toEqual(Array(8).fill(true));
+    expect(new Set(devices.map(({ pdi }) => pdi)).size).toBe(8);
+    const of = (kind: string) => claims.filter((claim) => claim.kind === kind);
+    for (const check of [
+      'chain',
+      'expiry',
+      'signature',
+      'nonce',
+      'identity',
+      'firmware',
+      'vbios',
+    ]) {
+      const found = of(`gpu.${check}`).map(({ status }) => status);
+      expect([check, found]).toEqual([check, Array(8).fill('verified')]);
+    }
+    for (const [kind, value] of [
+      ['gpu.driver', '590.48.01'],
+      ['gpu.mode', 'multi'],
+    ] as const) {
+      const found = of(kind).map((claim) => [claim.status, claim.voucher, claim.value]);
+      expect(found).toEqual(Array(8).fill(['verified', 'device-signed', value]));
+    }
+    // This driver's reports name the mode, and not the state of the links.
+    const links = of('gpu.nvlink-encryption');
+    expect(links.map(({ status }) => status)).toEqual(Array(8).fill('unverified'));
+    expect(links[0]!.why).toMatch(/^The report names the mode that encrypts links/);
+    expect(claims.filter(({ status }) => status === 'refused')).toEqual([]);
+  });
+
   test('a switch: the id of its reference', async () => {
     const { report } = await single('switchAttestationReport.txt', 'switchCertChain.txt');
     expect(report.rimIds).toEqual({

@@ -1,5 +1,6 @@
 import type { Claim } from '../claims/claim.ts';
 import type { Bytes } from '../core/bytes.ts';
+import type { UnreadableFile } from '../core/errors.ts';
 import type { Verdict } from '../policy/judge.ts';
 
 /** All that verification says: what every output is made from. */
@@ -12,6 +13,8 @@ export interface VerifyResult {
   readonly nonce: Bytes | null;
   readonly claims: readonly Claim[];
   readonly verdict: Verdict;
+  /** Files that were given and could not be read: nothing in them was judged. */
+  readonly unreadable: readonly UnreadableFile[];
   /** What was set aside or assumed on the way, one sentence each, without a full stop. */
   readonly notes: readonly string[];
 }

@@ -30,6 +30,7 @@ const ASPECTS: Readonly<Record<string, TrustAspect>> = {
   driver: 'executables',
   firmware: 'executables',
   measurements: 'executables',
+  pcrs: 'executables',
   vbios: 'executables',
   collateral: 'hardware',
   tcb: 'hardware',

@@ -102,6 +102,7 @@ function readData(data: DerReader): Pick<OcspResponse, 'responder' | 'answers' |
   const list = data.enter(TAG.sequence);
   const answers: OcspAnswer[] = [];
   while (!list.isAtEnd) answers.push(readAnswer(list.enter(TAG.sequence)));
+  demand(answers.length > 0, 'malformed', `${WHAT} is about no certificate`);
   demand(answers.length <= COUNT_MAX, 'too-large', `${WHAT} has ${answers.length} parts`);
   const extensions = data.optional(contextTag(1, true));
   data.end();

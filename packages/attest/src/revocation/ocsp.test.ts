@@ -12,7 +12,7 @@ import {
   makeOcspDelegate,
   type OcspAnswerOptions,
 } from '../testing/ocsp-responder.ts';
-import { readOcspStatus, writeOcspRequest } from './ocsp.ts';
+import { isOcspAbout, readOcspStatus, writeOcspRequest } from './ocsp.ts';
 
 const SHA1 = '1.3.14.3.2.26';
 const HASH = derOctets(new Uint8Array(20));
@@ -59,6 +59,20 @@ describe('an OCSP answer', () => {
   it.each(['good', 'revoked', 'unknown'] as const)('of the issuer says %s', async (status) => {
     expect(await statusOf(answerOcsp(ca, request, { status, carried: [] }))).toBe(status);
   });
+
+  it.each(['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'] as const)(
+    'names certificates by %s, and each is held to its own',
+    async (hash) => {
+      const asked = await writeOcspRequest(certificate, issuer, NONCE, hash);
+      expect(await statusOf(answerOcsp(ca, asked))).toBe('good');
+      expect(await statusOf(answerOcsp(ca, asked, { status: 'revoked' }))).toBe('revoked');
+      expect(await statusOf(answerOcsp(ca, asked), NONCE, sibling)).toBe('identity-mismatch');
+      const elsewhere = await parseCertificate(other.der, 'another CA of the same name');
+      const question = { certificate, issuer: elsewhere };
+      expect(await isOcspAbout(await answerOcsp(ca, asked), { certificate, issuer })).toBe(true);
+      expect(await isOcspAbout(await answerOcsp(ca, asked), question)).toBe(false);
+    },
+  );
 
   it('may come from whom the issuer named for this, and from no one else', async () => {
     const delegate = await makeOcspDelegate(ca);

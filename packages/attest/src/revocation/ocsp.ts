@@ -8,29 +8,43 @@ import { demand } from '../core/errors.ts';
 import { isSignedWith } from '../core/signature.ts';
 import { OCSP_NONCE, type OcspResponse, readOcspResponse } from './ocsp-response.ts';
 
-const SHA1 = '1.3.14.3.2.26';
+/** Hashes that name certificates: they identify, and protect nothing. */
+const ID_HASHES = {
+  'SHA-1': '1.3.14.3.2.26',
+  'SHA-256': '2.16.840.1.101.3.4.2.1',
+  'SHA-384': '2.16.840.1.101.3.4.2.2',
+  'SHA-512': '2.16.840.1.101.3.4.2.3',
+} as const;
+type IdHash = keyof typeof ID_HASHES;
+const ID_HASH_NAMES = Object.keys(ID_HASHES) as readonly IdHash[];
 const EXTENDED_KEY_USAGE = '2.5.29.37';
 const MAY_SIGN_OCSP = '1.3.6.1.5.5.7.3.9';
 const CLOCK_SKEW_MS = 5 * 60_000;
 /** How long an answer holds that names no end. */
 const DEFAULT_LIFE_MS = 24 * 3_600_000;
 
-/** The names of a certificate in OCSP (RFC 6960): SHA-1 here identifies, it protects nothing. */
+/** The names of a certificate in OCSP (RFC 6960). */
 interface CertificateId {
+  readonly hashOid: string;
   readonly issuerNameHash: Bytes;
   readonly issuerKeyHash: Bytes;
   /** The integer's element, as it stands in the certificate. */
   readonly serial: Bytes;
 }
 
-/** The question for one certificate, DER; `nonce` (1 to 32 bytes) is to come back in the answer. */
+/**
+ * The question for one certificate, DER; `nonce` (1 to 32 bytes) is to come back in the answer.
+ * `idHash` names the certificate: every responder knows SHA-1, NVIDIA's own clients use SHA-384.
+ */
 export async function writeOcspRequest(
   certificate: Certificate,
   issuer: Certificate,
   nonce: Bytes,
+  idHash: IdHash = 'SHA-1',
 ): Promise<Bytes> {
-  const { issuerNameHash, issuerKeyHash, serial } = await idOf(certificate, issuer);
-  const hash = derSequence(derOid(SHA1), der(TAG.null));
+  const named = await idOf(certificate, issuer, idHash);
+  const { hashOid, issuerNameHash, issuerKeyHash, serial } = named;
+  const hash = derSequence(derOid(hashOid), der(TAG.null));
   const id = derSequence(hash, derOctets(issuerNameHash), derOctets(issuerKeyHash), serial);
   const value = derOctets(derOctets(nonce));
   const extensions = derSequence(derSequence(derOid(OCSP_NONCE), value));
@@ -62,14 +76,7 @@ export async function readOcspStatus(
   const { nonce } = question;
   const isOurs = nonce === null || (response.nonce !== null && equalBytes(response.nonce, nonce));
   demand(isOurs, 'nonce-mismatch', 'the OCSP answer does not carry the nonce of the request');
-  const wanted = await idOf(question.certificate, question.issuer);
-  const single = response.answers.find(
-    ({ id }) =>
-      id.hashOid === SHA1 &&
-      equalBytes(id.issuerNameHash, wanted.issuerNameHash) &&
-      equalBytes(id.issuerKeyHash, wanted.issuerKeyHash) &&
-      equalBytes(id.serial, wanted.serial),
-  );
+  const single = await answerAbout(response, question);
   const name = nameOf(question.certificate);
   demand(single !== undefined, 'identity-mismatch', `the OCSP answer is not about ${name}`);
   const { thisUpdateMs, nextUpdateMs } = single;
@@ -77,6 +84,34 @@ export async function readOcspStatus(
   const isFresh = thisUpdateMs <= question.nowMs + CLOCK_SKEW_MS && question.nowMs <= endMs;
   demand(isFresh, 'collateral-expired', `the OCSP answer about ${name} is not of this time`);
   return single.status;
+}
+
+/** Whether a responder's answer (DER) is about a certificate; throws as `readOcspResponse` does. */
+export async function isOcspAbout(
+  answer: Bytes,
+  question: Pick<OcspQuestion, 'certificate' | 'issuer'>,
+): Promise<boolean> {
+  return (await answerAbout(readOcspResponse(answer), question)) !== undefined;
+}
+
+/** The part about that certificate, by whichever hash it is named. */
+async function answerAbout(
+  { answers }: OcspResponse,
+  { certificate, issuer }: Pick<OcspQuestion, 'certificate' | 'issuer'>,
+) {
+  for (const hash of ID_HASH_NAMES) {
+    if (!answers.some(({ id }) => id.hashOid === ID_HASHES[hash])) continue;
+    const wanted = await idOf(certificate, issuer, hash);
+    const found = answers.find(
+      ({ id }) =>
+        id.hashOid === wanted.hashOid &&
+        equalBytes(id.issuerNameHash, wanted.issuerNameHash) &&
+        equalBytes(id.issuerKeyHash, wanted.issuerKeyHash) &&
+        equalBytes(id.serial, wanted.serial),
+    );
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** The responder is the issuer itself, or bears its certificate for signing OCSP answers. */
@@ -97,7 +132,7 @@ async function verifyResponder(response: OcspResponse, question: OcspQuestion): 
 
 async function isNamed(candidate: Certificate, { responder }: OcspResponse): Promise<boolean> {
   if (responder.kind === 'name') return equalBytes(candidate.subjectDer, responder.name);
-  return equalBytes(await keyHash(candidate), responder.keyHash);
+  return equalBytes(await keyHash(candidate, 'SHA-1'), responder.keyHash);
 }
 
 async function demandDelegate(
@@ -126,23 +161,28 @@ function usagesIn(extension: Bytes): string[] {
   return usages;
 }
 
-async function idOf(certificate: Certificate, issuer: Certificate): Promise<CertificateId> {
+async function idOf(
+  certificate: Certificate,
+  issuer: Certificate,
+  hash: IdHash,
+): Promise<CertificateId> {
   const signed = enterDer(certificate.signedBytes, TAG.sequence, 'a certificate');
   signed.optional(contextTag(0, true));
   return {
-    issuerNameHash: await sha1(issuer.subjectDer),
-    issuerKeyHash: await keyHash(issuer),
+    hashOid: ID_HASHES[hash],
+    issuerNameHash: await hashOf(issuer.subjectDer, hash),
+    issuerKeyHash: await keyHash(issuer, hash),
     serial: signed.expect(TAG.integer).whole,
   };
 }
 
 /** Of the key's bits alone, without algorithm. */
-async function keyHash(certificate: Certificate): Promise<Bytes> {
+async function keyHash(certificate: Certificate, hash: IdHash): Promise<Bytes> {
   const reader = enterDer(certificate.spki, TAG.sequence, 'a public key');
   reader.expect(TAG.sequence);
-  return sha1(readBitString(reader.expect(TAG.bitString).content, 'a public key'));
+  return hashOf(readBitString(reader.expect(TAG.bitString).content, 'a public key'), hash);
 }
 
-async function sha1(bytes: Bytes): Promise<Bytes> {
-  return new Uint8Array(await crypto.subtle.digest('SHA-1', bytes));
+async function hashOf(bytes: Bytes, hash: IdHash): Promise<Bytes> {
+  return new Uint8Array(await crypto.subtle.digest(hash, bytes));
 }

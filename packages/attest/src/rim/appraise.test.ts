@@ -27,13 +27,14 @@ beforeAll(async () => {
 
 type Measured = Pick<
   DeviceReport,
-  'kind' | 'measurements' | 'driverVersion' | 'vbiosVersion' | 'rimIds' | 'isNvdec0On'
+  'kind' | 'reporter' | 'measurements' | 'driverVersion' | 'vbiosVersion' | 'rimIds' | 'isNvdec0On'
 > & { readonly fspUcodeSvn: number | null };
 
 /** The part of a report that measurements are compared by. */
 function device(changes: Partial<Measured> = {}, isAuthentic = true): MeasuredDevice {
   const measured: Measured = {
     kind: 'gpu',
+    reporter: 'gsp',
     measurements: new Map([0, 1, 2, 3, 35].map((index) => [index, digestOf(index + 1)])),
     driverVersion: '1.2.3',
     vbiosVersion: '96.00.AB',
@@ -100,6 +101,19 @@ describe('measurements', () => {
       'GPU-0 gpu.measurements verified 2 of 2',
       'GPU-0 gpu.measurements verified 1 of 1',
     ]);
+  });
+
+  it('of an FSP are not compared, and no reference of its is missing', async () => {
+    const none = { driver: [], vbios: null };
+    const fsp = device({ reporter: 'fsp', rimIds: none });
+    const claims = await appraiseMeasurements([fsp, device()], context(await source()));
+    expect(measured(claims).sort()).toEqual([
+      'GPU-0 gpu.measurements unverified',
+      'GPU-0 gpu.measurements verified 1 of 1',
+      'GPU-0 gpu.measurements verified 2 of 2',
+    ]);
+    const [own] = await appraiseMeasurements([fsp], context(await source()));
+    expect(own!.why).toMatch(/^An FSP's references are not read here\. /);
   });
 
   it('say what they rest on: the report, and the reference that it was compared with', async () => {

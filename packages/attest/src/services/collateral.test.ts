@@ -2,16 +2,19 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bytes, fromHex } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate.ts';
+import { type Certificate, parseCertificate } from '../core/certificate.ts';
 import { readSnpKey } from '../cpu/snp-key.ts';
+import { readSnpReport } from '../cpu/snp-report.ts';
 import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../cpu/tdx-quote.ts';
+import { toPem } from '../testing/certificates.ts';
 import { makeIntelAuthority, makeTdxCollateral } from '../testing/quote-authority.ts';
 import { makeTdxQuote } from '../testing/quote-report.ts';
 import {
   type AmdAuthority,
   makeAmdAuthority,
   makeAmdRevocationList,
+  makeSnpReport,
 } from '../testing/snp-authority.ts';
 import { collateralService } from './collateral.ts';
 import type { Http } from './http.ts';
@@ -49,6 +52,8 @@ const server = createServer((request: IncomingMessage, response) => {
     return signed('enclaveIdentity', 'qe_identity');
   }
   if (path.endsWith('/crl')) return response.end(amdList);
+  if (path.endsWith('/cert_chain')) return response.end(toPem([amd.ask, amd.ark]));
+  if (path.includes('SPL=')) return response.end(amd.key.der);
   return response.end(fromHex(fields.root_ca_crl!, 'the list'));
 });
 
@@ -124,4 +129,61 @@ test('what AMD revoked, by the product and the kind of key', async () => {
   expect((await service().snpRevocationList(key)).revokedSerials.size).toBe(1);
   await service().snpRevocationList({ ...key, providerId: 'cloud.example' });
   expect(asked).toEqual(['/vcek/v1/Milan/crl', '/vlek/v1/Milan/crl']);
+});
+
+test("AMD's certificates above a key, and that of the key by chip and firmware", async () => {
+  asked = [];
+  const namesOf = (certificates: readonly Certificate[]) =>
+    certificates.map(({ commonName }) => commonName);
+  const report = readSnpReport(await makeSnpReport(amd));
+  const key = readSnpKey(await parseCertificate(amd.key.der, 'the VCEK'));
+  const above = ['SEV-Milan', 'ARK-Milan'];
+  expect(namesOf(await service().snpCertificates(report, key))).toEqual(above);
+  const provider = { ...key, providerId: 'cloud.example' };
+  expect(namesOf(await service().snpCertificates(report, provider))).toEqual(above);
+  expect(namesOf(await service().snpCertificates(report, null))).toEqual(['SEV-VCEK', ...above]);
+  expect(asked.slice(0, 2)).toEqual(['/vcek/v1/Milan/cert_chain', '/vlek/v1/Milan/cert_chain']);
+  // These two are asked for at the same time.
+  expect(asked.slice(2).sort()).toEqual([
+    `/vcek/v1/Milan/${'c1'.repeat(64)}?blSPL=3&teeSPL=0&snpSPL=8&ucodeSPL=115`,
+    '/vcek/v1/Milan/cert_chain',
+  ]);
+});
+
+test('a key of Turin is named by eight bytes of its chip, and by its FMC', async () => {
+  asked = [];
+  const turin = await makeAmdAuthority('Turin');
+  await service().snpCertificates(readSnpReport(await makeSnpReport(turin)), null);
+  const path = `/vcek/v1/Turin/${'c1'.repeat(8)}`;
+  expect(asked).toContain(`${path}?fmcSPL=1&blSPL=3&teeSPL=0&snpSPL=8&ucodeSPL=115`);
+});
+
+test.each([
+  ['hides its chip', { chipId: new Uint8Array(64) }],
+  ['does not name its CPU', { version: 2 }],
+  ["is signed with a provider's key", { keyFlags: 4 }],
+])('the key of a report that %s cannot be asked for', async (_, changes) => {
+  asked = [];
+  const report = readSnpReport(await makeSnpReport(amd, changes));
+  const code = 'not-available';
+  await expect(service().snpCertificates(report, null)).rejects.toMatchObject({ code });
+  expect(asked).toEqual([]);
+});
+
+test("AMD's certificates are kept, and asked for again where they are damaged", async () => {
+  const kept = new Map<string, Bytes>();
+  const store = {
+    get: async (name: string) => kept.get(name) ?? null,
+    put: async (name: string, bytes: Bytes) => void kept.set(name, bytes),
+  };
+  const addresses = { intel: base, intelRootList: base, amd: base };
+  const keeping = collateralService(http, addresses, store);
+  const report = readSnpReport(await makeSnpReport(amd));
+  await keeping.snpCertificates(report, null);
+  asked = [];
+  expect(await keeping.snpCertificates(report, null)).toHaveLength(3);
+  expect(asked).toEqual([]);
+  for (const name of kept.keys()) kept.set(name, new Uint8Array(4));
+  expect(await keeping.snpCertificates(report, null)).toHaveLength(3);
+  expect(asked).toHaveLength(2);
 });

@@ -1,21 +1,29 @@
-import { type Bytes, fromUtf8, toHex } from '../core/bytes.ts';
-import { nameOf } from '../core/certificate.ts';
+import { type Bytes, fromUtf8, toHex, utf8 } from '../core/bytes.ts';
+import { type Certificate, nameOf, parseCertificates } from '../core/certificate.ts';
+import { sha256Hex } from '../core/digest.ts';
 import { AttestError, demand } from '../core/errors.ts';
 import { readPckIdentity } from '../cpu/pck.ts';
 import { type RevocationList, readRevocationList } from '../cpu/revocation-list.ts';
-import type { SnpKey } from '../cpu/snp-key.ts';
+import { productOf, type SnpKey, snpKeyName } from '../cpu/snp-key.ts';
+import type { SnpReport } from '../cpu/snp-report.ts';
 import { readTdxCollateral, type TdxCollateral } from '../cpu/tdx-collateral.ts';
 import type { TdxQuote } from '../cpu/tdx-quote.ts';
 import { askWithHeaders, type Http } from './http.ts';
+import type { ByteStore } from './store.ts';
 
 const ANSWER_BYTES_MAX = 512 * 1024;
 const CHAIN_HEADER_MAX = 32 * 1024;
 
-/** Where what CPU vendors say of a platform comes from. Both reject with AttestError. */
+/** Where what CPU vendors say of a platform comes from. All reject with AttestError. */
 export interface CollateralSource {
   collateral(quote: TdxQuote): Promise<TdxCollateral>;
   /** What AMD revoked of the keys that sign reports. */
   snpRevocationList(key: SnpKey): Promise<RevocationList>;
+  /**
+   * AMD's own certificates above a key that signs reports, and that of the key where it is not at
+   * hand (null): only a chip's can be had, a cloud provider has its own.
+   */
+  snpCertificates(report: SnpReport, key: SnpKey | null): Promise<Certificate[]>;
 }
 
 /** The services that are asked; each can be another one with the same interface. */
@@ -33,11 +41,26 @@ const ADDRESSES: CollateralAddresses = {
   amd: 'https://kdsintf.amd.com',
 };
 
-/** Collateral by HTTP, of the platform that the evidence names. */
+/**
+ * Collateral by HTTP, of the platform that the evidence names. Certificates of AMD's do not change,
+ * and its service answers few questions: they are kept in `store`.
+ */
 export function collateralService(
   http: Http,
   { intel, intelRootList, amd }: CollateralAddresses = ADDRESSES,
+  store: ByteStore | null = null,
 ): CollateralSource {
+  const certificates = async (path: string): Promise<Certificate[]> => {
+    const name = `amd-${await sha256Hex(utf8(path))}.der`;
+    const read = (bytes: Bytes) => parseCertificates(bytes, 2, "AMD's certificates");
+    const kept = (await store?.get(name)) ?? null;
+    const known = kept && (await read(kept).catch(() => null));
+    if (known !== null) return known;
+    const { body } = await get(http, amd + path);
+    const fetched = await read(body);
+    await store?.put(name, body);
+    return fetched;
+  };
   return {
     async collateral(quote) {
       const fmspc = toHex(readPckIdentity(quote.pckChain[0]!).fmspc);
@@ -62,13 +85,30 @@ export function collateralService(
       });
       return readTdxCollateral(json);
     },
-    async snpRevocationList({ productName, providerId }) {
-      const [product] = productName.split('-');
-      const key = providerId === null ? 'vcek' : 'vlek';
-      const { body } = await get(http, `${amd}/${key}/v1/${encodeURIComponent(product!)}/crl`);
+    async snpRevocationList(key) {
+      const { body } = await get(http, `${amd}${amdPath(key)}/crl`);
       return readRevocationList(body, "AMD's revocation list");
     },
+    async snpCertificates(report, key) {
+      if (key !== null) return certificates(`${amdPath(key)}/cert_chain`);
+      const productName = productOf(report);
+      const isHidden = report.chipId.every((byte) => byte === 0);
+      const isNamed = productName !== null && !isHidden && report.signingKey === 'VCEK';
+      demand(isNamed, 'not-available', 'the report does not name the chip whose key signed it');
+      const path = amdPath({ productName, providerId: null });
+      const [own, above] = await Promise.all([
+        certificates(`${path}/${snpKeyName(report, productName)}`),
+        certificates(`${path}/cert_chain`),
+      ]);
+      return [...own, ...above];
+    },
   };
+}
+
+/** Of a product and a kind of key, in AMD's service. */
+function amdPath({ productName, providerId }: Pick<SnpKey, 'productName' | 'providerId'>): string {
+  const [product] = productName.split('-');
+  return `/${providerId === null ? 'vcek' : 'vlek'}/v1/${encodeURIComponent(product!)}`;
 }
 
 async function get(http: Http, url: string): Promise<{ body: Bytes; headers: Headers }> {

@@ -1,7 +1,7 @@
 import { type Bytes, concatBytes, fromHex, utf8 } from '../core/bytes.ts';
 import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { sha256Hex } from '../core/digest.ts';
-import type { DeviceArch } from '../nvidia/device-report.ts';
+import type { DeviceArch, GpuReporter } from '../nvidia/device-report.ts';
 import { makeCertificate, NAME, type TestExtension, type TestIssuer } from './certificates.ts';
 import { derUnsigned } from './der-elements.ts';
 
@@ -17,6 +17,7 @@ export interface DeviceAuthority {
 /** A GPU or switch with its key and its chain, leaf first. */
 export interface TestDevice {
   readonly arch: DeviceArch;
+  readonly reporter: GpuReporter;
   /** 16 hexadecimal digits. */
   readonly pdi: string;
   readonly fwid: Bytes;
@@ -25,6 +26,8 @@ export interface TestDevice {
 
 export interface TestDeviceOptions {
   readonly arch: DeviceArch;
+  /** Of a GPU; by default its GSP. */
+  readonly reporter?: GpuReporter;
   readonly pdi: string;
   /** 48 bytes, as the certificate has it. */
   readonly fwid?: Bytes;
@@ -60,25 +63,27 @@ export async function makeDeviceAuthority(): Promise<DeviceAuthority> {
 
 export async function makeDevice(
   authority: DeviceAuthority,
-  { arch, pdi, fwid = FWID, notAfter = '99991231235959' }: TestDeviceOptions,
+  { arch, reporter = 'gsp', pdi, fwid = FWID, notAfter = '99991231235959' }: TestDeviceOptions,
 ): Promise<TestDevice> {
-  const kind = arch === 'ls10' ? '50' : '41';
+  const gpuKind = reporter === 'fsp' ? '40' : '41';
+  const kind = arch === 'ls10' ? '50' : gpuKind;
+  const chip = reporter === 'fsp' ? CHIPS[arch].replace('GSP', 'FSP') : CHIPS[arch];
   const device = await makeCertificate({
     subject: [
       [NAME.serial, `${kind}${pdi.toUpperCase()}`],
-      [NAME.common, `${CHIPS[arch]} BROM`],
+      [NAME.common, `${chip} BROM`],
     ],
     issuer: authority.provisioner,
     isCa: true,
     notAfter,
   });
   const leaf = await makeCertificate({
-    subject: [[NAME.common, `${CHIPS[arch]} FMC LF`]],
+    subject: [[NAME.common, `${chip} FMC LF`]],
     issuer: device,
     extensions: [arch === 'blackwell' ? tcbInfo(fwid) : compositeDeviceId(fwid, device)],
   });
   const { provisioner, identity, root } = authority;
-  return { arch, pdi, fwid, chain: [leaf, device, provisioner, identity, root] };
+  return { arch, reporter, pdi, fwid, chain: [leaf, device, provisioner, identity, root] };
 }
 
 function fwidElement(fwid: Bytes): Bytes {

@@ -13,11 +13,15 @@ export interface TestReportOptions {
   readonly isVersioned?: boolean;
   /** Digests (48 bytes) by SPDM index. */
   readonly measurements?: ReadonlyMap<number, Bytes>;
+  /** Of an FSP: the PDI that it repeats, if not its own. */
+  readonly ownPdi?: string;
 }
 
 export type OpaqueField = readonly [type: number, data: Uint8Array];
 
 const GPU_BLOCKS = 64;
+const FSP_BLOCKS = 52;
+const FSP_PDI_INDEX = 26;
 const SWITCH_BLOCKS = 31;
 
 /** The fields of a good report, to be changed one by one. */
@@ -56,13 +60,18 @@ export function withFields(
 export async function makeReport(device: TestDevice, options: TestReportOptions): Promise<Bytes> {
   const isVersioned = options.isVersioned ?? false;
   const header = isVersioned ? [utf8('NVDAOD'), Uint8Array.of(0, 0, 2, 0, 0, 0)] : [];
-  const fields = options.fields ?? goodFields(device);
+  const fields = options.fields ?? (device.reporter === 'fsp' ? [] : goodFields(device));
   const opaque = concatBytes(
     ...header,
     ...fields.map(([type, data]) => opaqueField(type, data, isVersioned)),
   );
   const measurements = options.measurements ?? goodMeasurements(device);
-  const record = concatBytes(...[...measurements].map(([index, value]) => block(index, value)));
+  const own = pdiBytes(options.ownPdi ?? device.pdi);
+  const record = concatBytes(
+    ...[...measurements].map(([index, value]) =>
+      device.reporter === 'fsp' ? fspBlock(index, value, own) : block(index, value, 1),
+    ),
+  );
   const recordBytes = record.length;
   const signedBytes = concatBytes(
     Uint8Array.of(0x11, 0xe0, 0x01, 0xff),
@@ -78,14 +87,23 @@ export async function makeReport(device: TestDevice, options: TestReportOptions)
   return concatBytes(signedBytes, await signEcdsa(keys.privateKey, curve, signedBytes));
 }
 
-function goodMeasurements({ arch }: TestDevice): Map<number, Bytes> {
-  const count = arch === 'ls10' ? SWITCH_BLOCKS : GPU_BLOCKS;
+function goodMeasurements({ arch, reporter }: TestDevice): Map<number, Bytes> {
+  const gpuBlocks = reporter === 'fsp' ? FSP_BLOCKS : GPU_BLOCKS;
+  const count = arch === 'ls10' ? SWITCH_BLOCKS : gpuBlocks;
   const indexes = Array.from({ length: count }, (_, i) => i + 1);
   return new Map(indexes.map((index) => [index, new Uint8Array(48).fill(index)]));
 }
 
-function block(index: number, value: Bytes): Bytes {
-  const inner = concatBytes(Uint8Array.of(1), u16le(value.length), value);
+/** Digests of each type, raw values of one byte, and the PDI. */
+function fspBlock(index: number, value: Bytes, pdi: Bytes): Bytes {
+  if (index === FSP_PDI_INDEX) return block(index, pdi, 0x82);
+  return index > FSP_PDI_INDEX
+    ? block(index, Uint8Array.of(index), 0x83)
+    : block(index, value, index % 4);
+}
+
+function block(index: number, value: Bytes, type: number): Bytes {
+  const inner = concatBytes(Uint8Array.of(type), u16le(value.length), value);
   return concatBytes(Uint8Array.of(index, 1), u16le(inner.length), inner);
 }
 

@@ -88,6 +88,7 @@ export interface SnpChanges {
   readonly keyFlags?: number;
   readonly vmpl?: number;
   readonly reportData?: Bytes;
+  readonly hostData?: Bytes;
 }
 
 /** A report that the authority's key signed. */
@@ -110,6 +111,7 @@ export async function makeSnpReport(
   view.setUint32(0x48, changes.keyFlags ?? (isProviders ? 4 : 0), true);
   signed.set(changes.reportData ?? new Uint8Array(64).fill(0x64), 0x50);
   signed.fill(0x3d, 0x90, 0xc0);
+  signed.set(changes.hostData ?? new Uint8Array(32), 0xc0);
   signed.fill(0x1d, 0x140, 0x160);
   for (const at of [0x38, 0x180, 0x1e0, 0x1f0]) signed.set(fromHex(tcb, 'TCB'), at);
   signed.set(fromHex(changes.reportedTcb ?? tcb, 'TCB'), 0x180);

@@ -1,10 +1,18 @@
 import type { Claim } from '../claims/claim.ts';
-import type { AppraisalContext, ReferenceSource } from '../claims/context.ts';
+import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
-import { appraiseSnpReport } from '../cpu/snp-verify.ts';
+import { appraiseCcel } from '../cpu/ccel.ts';
+import {
+  appraiseSnpReport,
+  isWholeChain,
+  readSnpEndorsement,
+  type SnpEndorsement,
+} from '../cpu/snp-verify.ts';
 import { appraiseTdxQuote, isVerified } from '../cpu/tdx-verify.ts';
+import { appraiseVtpm } from '../cpu/vtpm-verify.ts';
 import { appraiseDstackReport } from '../dstack/app.ts';
+import { appraiseSnpApp } from '../dstack/snp-app.ts';
 import { appraiseDevices } from '../hgx/device-set.ts';
 import { appraiseToken, NRAS_ISSUER } from '../nras/appraise.ts';
 import type { TokenKeys } from '../nras/keys.ts';
@@ -13,11 +21,13 @@ import { appraiseObservedMode } from '../nvidia/observed-mode.ts';
 import type { Policy } from '../policy/policy.ts';
 import { appraiseServerReport } from '../report/appraise.ts';
 import { expectedReportData, type ServerReport } from '../report/report.ts';
+import { givenOcspAnswers } from '../revocation/given.ts';
 import { appraiseMeasurements } from '../rim/appraise.ts';
 import { appraiseReference } from '../rim/reference.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { isReferenceFile } from '../services/references.ts';
 import type { Evidence } from './evidence.ts';
+import type { CpuEvidence, SnpEvidence } from './read-cpu.ts';
 import { appraiseReceipts } from './receipts.ts';
 
 /** What verification knows besides the evidence and what appraisal needs for all of it. */
@@ -38,8 +48,9 @@ export interface VerifyContext extends AppraisalContext {
  * Appraises all that was given: each piece for itself, and what binds them. Never throws for
  * evidence that is wrong.
  */
-export async function appraise(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+export async function appraise(evidence: Evidence, asked: VerifyContext): Promise<Claim[]> {
   const { server } = evidence;
+  const context = { ...asked, revocation: revocationOf(evidence, asked) };
   const cpu = await appraiseCpu(evidence, context);
   const own = server === null ? [] : await appraiseServer(evidence, server, cpu, context);
   return [
@@ -51,24 +62,68 @@ export async function appraise(evidence: Evidence, context: VerifyContext): Prom
   ];
 }
 
-async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): Promise<Claim[]> {
+/** Answers that were given, and the source that there is. */
+function revocationOf(
+  { ocspAnswers }: Evidence,
+  { revocation, nowMs }: VerifyContext,
+): RevocationSource | null {
+  return ocspAnswers.length === 0 ? revocation : givenOcspAnswers(ocspAnswers, nowMs, revocation);
+}
+
+async function appraiseCpu(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+  const { cpu } = evidence;
   if (cpu === null) return [];
+  const claims = await appraiseReport(evidence, cpu, context);
+  const { vtpm, report } = cpu;
+  if (vtpm === null) return claims;
+  const kind = cpu.tee === 'tdx' ? 'cpu.quote' : 'cpu.identity';
+  const isGenuine = isVerified(claims, kind) && isVerified(claims, 'cpu.debug');
+  return [...claims, ...(await appraiseVtpm(vtpm, report.reportData, isGenuine, context.nonce))];
+}
+
+async function appraiseReport(
+  { server }: Evidence,
+  cpu: CpuEvidence,
+  context: VerifyContext,
+): Promise<Claim[]> {
   const expectedReportData = await expectedOf(server);
   const { snpMinimumTcb: minimumTcb } = context;
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
   if (cpu.tee === 'sev-snp') {
-    const { report, endorsement } = cpu;
-    const revocationList =
-      endorsement.revocationList ??
-      (await ifThere(source && (() => source.snpRevocationList(endorsement.key))));
-    return appraiseSnpReport(report, { ...endorsement, revocationList }, cpuContext);
+    const { report, dstack, app } = cpu;
+    const endorsement = await endorsementOf(cpu, source);
+    const claims = await appraiseSnpReport(report, endorsement, cpuContext);
+    if (dstack === null) return claims;
+    const isGenuine = isVerified(claims, 'cpu.identity');
+    return [...claims, ...(await appraiseSnpApp(dstack, report, app, isGenuine))];
   }
-  const { quote, dstack, app } = cpu;
+  const { quote, dstack, app, bootLog } = cpu;
   const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));
-  return dstack === null
-    ? appraiseTdxQuote(quote, collateral, cpuContext)
-    : appraiseDstackReport(dstack, collateral, app, cpuContext);
+  const claims =
+    dstack === null
+      ? await appraiseTdxQuote(quote, collateral, cpuContext)
+      : await appraiseDstackReport(dstack, collateral, app, cpuContext);
+  if (bootLog === null) return claims;
+  return [...claims, await appraiseCcel(bootLog, quote, isVerified(claims, 'cpu.quote'))];
+}
+
+/** What was given, and what AMD's service has of the rest. */
+async function endorsementOf(
+  { report, endorsement: given }: SnpEvidence,
+  source: CollateralSource | null,
+): Promise<SnpEndorsement> {
+  if (source === null) return given;
+  const { certificates, key, revocationList } = given;
+  const fetchIt = async () => {
+    const fetched = await source.snpCertificates(report, key);
+    return readSnpEndorsement([...certificates, ...fetched], revocationList);
+  };
+  const endorsement = (isWholeChain(given) ? null : await ifThere(fetchIt)) ?? given;
+  const { key: signer } = endorsement;
+  if (revocationList !== null || signer === null) return endorsement;
+  const list = await ifThere(() => source.snpRevocationList(signer));
+  return { ...endorsement, revocationList: list };
 }
 
 /** null: nothing is expected, or the server's report, which is refused for it, lacks a part. */

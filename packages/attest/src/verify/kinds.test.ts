@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
 import type { TrustAnchors } from '../core/trust.ts';
@@ -7,16 +8,24 @@ import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readTokenKeys } from '../nras/keys.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import type { Policy } from '../policy/policy.ts';
+import { writeOcspRequest } from '../revocation/ocsp.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { toPem } from '../testing/certificates.ts';
-import { makeDevice, makeDeviceAuthority } from '../testing/device-authority.ts';
+import {
+  type DeviceAuthority,
+  makeDevice,
+  makeDeviceAuthority,
+  type TestDevice,
+} from '../testing/device-authority.ts';
 import { makeEvidenceItem, makeReport } from '../testing/device-reports.ts';
 import { makeRegisters, makeRuntimeEvent } from '../testing/event-log.ts';
+import { answerOcsp } from '../testing/ocsp-responder.ts';
 import { makeIntelAuthority, makeTdxCollateral, QUOTE_NOW_MS } from '../testing/quote-authority.ts';
 import { makeTdxQuote } from '../testing/quote-report.ts';
 import {
   makeAmdAuthority,
   makeAmdRevocationList,
+  makeCertificateTable,
   makeSnpReport,
 } from '../testing/snp-authority.ts';
 import { makeTokenService } from '../testing/token-service.ts';
@@ -68,12 +77,37 @@ beforeAll(async () => {
     'dstack.json': json({ quote: toHex(quote), event_log: JSON.stringify(log) }),
     'snp.bin': await makeSnpReport(amd),
     'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
+    'vcek.der': amd.key.der,
+    'cert_chain.pem': utf8(toPem([amd.ask, amd.ark])),
+    'ask.der': amd.ask.der,
+    'ark.der': amd.ark.der,
+    'certs.bin': makeCertificateTable(amd),
     'amd.crl': await makeAmdRevocationList(amd, false),
     'revoked.crl': await makeAmdRevocationList(amd, true),
+    ...(await ocspAnswers(devices, gpu)),
     'token.json': await tokens.issue(token),
     'jwks.json': tokens.keys,
   };
 });
+
+/** What the issuers of a GPU's certificates say of them, as files. */
+async function ocspAnswers(devices: DeviceAuthority, gpu: TestDevice) {
+  const certificates = await Promise.all(
+    gpu.chain.map(({ der }) => parseCertificate(der, 'a certificate')),
+  );
+  const answers: Record<string, Bytes> = {};
+  for (const i of certificates.keys()) {
+    if (i === 0 || i === certificates.length - 1) continue;
+    const nonce = new Uint8Array(32).fill(i);
+    const [certificate, issuer] = [certificates[i]!, certificates[i + 1]!];
+    const request = await writeOcspRequest(certificate, issuer, nonce, 'SHA-384');
+    const by = gpu.chain[i + 1]!;
+    answers[`ocsp-${i}.der`] = await answerOcsp(by, request);
+    answers[`revoked-${i}.der`] = await answerOcsp(by, request, { status: 'revoked' });
+  }
+  expect(devices.rootSha256.has(certificates.at(-1)!.sha256)).toBe(true);
+  return answers;
+}
 
 function verify(
   names: readonly string[],
@@ -112,6 +146,24 @@ describe('each kind of evidence by itself', () => {
     const { verdict, claims } = await verify(names);
     expect(verdict.reasons).toEqual([]);
     expect(claims.filter((claim) => claim.kind === kind)).toMatchObject([{ status: 'verified' }]);
+  });
+
+  test('takes OCSP answers as files, and says of which time they are', async () => {
+    const outcome = async (...names: string[]) => {
+      const { claims, notes } = await verify(['list.json', ...names]);
+      const { status, code } = claims.find(({ kind }) => kind === 'gpu.revocation')!;
+      return [code ?? status, notes] as const;
+    };
+    const said = (name: string) =>
+      `${name} says who was revoked as of 2026-01-01T00:00:00.000Z, and answers no nonce of ours`;
+    const all = ['ocsp-1.der', 'ocsp-2.der', 'ocsp-3.der'];
+    expect(await outcome(...all)).toEqual(['verified', all.map(said)]);
+    expect(await outcome()).toEqual(['unverified', []]);
+    // Where one is missing, nobody knows; where one says so, it is revoked.
+    expect((await outcome(...all.slice(1)))[0]).toBe('revocation-unknown');
+    expect((await outcome(...all, 'revoked-2.der'))[0]).toBe('certificate-revoked');
+    const { notes } = await verify(['quote.bin', 'collateral.json', 'ocsp-1.der']);
+    expect(notes).toContain('ocsp-1.der was not used: what it is about was not given');
   });
 
   test('pairs reports and chains by their names', async () => {
@@ -156,6 +208,7 @@ describe('each kind of evidence by itself', () => {
     const source = (name: string): CollateralSource => ({
       collateral: () => Promise.reject(new Error('there is no quote')),
       snpRevocationList: () => list(name),
+      snpCertificates: () => Promise.reject(new Error('they were given')),
     });
     const revocation = async (names: readonly string[], collateral: CollateralSource | null) => {
       const { claims } = await verify(names, EVIDENCE, { collateral });
@@ -167,6 +220,43 @@ describe('each kind of evidence by itself', () => {
     expect(await revocation(bare, source('amd.crl'))).toBe('verified');
     expect(await revocation(bare, source('revoked.crl'))).toBe('certificate-revoked');
     expect(await revocation([...bare, 'amd.crl'], source('revoked.crl'))).toBe('verified');
+  });
+
+  test.each([
+    [['vcek.der', 'cert_chain.pem']],
+    [['ark.der', 'ask.der', 'vcek.der']],
+    [['certs.bin']],
+    [['snp.pem', 'vcek.der', 'certs.bin']],
+  ])('takes certificates of AMD in each form: %j', async (names) => {
+    const { verdict, claims, notes } = await verify(['snp.bin', ...names]);
+    expect([verdict.reasons, notes]).toEqual([[], []]);
+    const quote = claims.filter(({ kind }) => kind === 'cpu.quote');
+    expect(quote).toMatchObject([{ status: 'verified' }]);
+  });
+
+  test('asks AMD for the certificates that were not given', async () => {
+    const parse = (...names: string[]) =>
+      Promise.all(names.map((name) => parseCertificate(files[name]!, name)));
+    const asked: (string | null)[] = [];
+    const collateral: CollateralSource = {
+      collateral: () => Promise.reject(new Error('there is no quote')),
+      snpRevocationList: async () => readRevocationList(files['amd.crl']!, 'the list'),
+      snpCertificates: async (_, key) => {
+        asked.push(key?.productName ?? null);
+        return parse(...(key === null ? ['vcek.der'] : []), 'ask.der', 'ark.der');
+      },
+    };
+    for (const names of [['snp.bin'], ['snp.bin', 'vcek.der'], ['snp.bin', 'ark.der']]) {
+      const { claims } = await verify(names, EVIDENCE, { collateral });
+      const open = claims.filter(({ status }) => status !== 'verified').map(({ kind }) => kind);
+      expect(open).toEqual(['cpu.tcb', 'cpu.reportData']);
+    }
+    expect(asked).toEqual([null, 'Milan-B0', null]);
+    const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));
+    const silent = { collateral: absent, snpRevocationList: absent, snpCertificates: absent };
+    const { claims, verdict } = await verify(['snp.bin'], EVIDENCE, { collateral: silent });
+    expect(claims.filter(({ status }) => status !== 'unverified')).toEqual([]);
+    expect(verdict.result).toBe('refused');
   });
 
   test('refuses a revoked signer, and evidence of two CPUs at once', async () => {

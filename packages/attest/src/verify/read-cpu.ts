@@ -1,19 +1,21 @@
 import { type Bytes, toHex } from '../core/bytes.ts';
-import { parsePemChain } from '../core/certificate.ts';
+import { type Certificate, parseCertificates } from '../core/certificate.ts';
 import { demand } from '../core/errors.ts';
-import { type RevocationList, readRevocationList } from '../cpu/revocation-list.ts';
+import { type CcelEvent, readCcel } from '../cpu/ccel.ts';
+import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readSnpReport, type SnpReport } from '../cpu/snp-report.ts';
 import { readSnpCertificateTable } from '../cpu/snp-table.ts';
-import { readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
+import { isSnpCertificate, readSnpEndorsement, type SnpEndorsement } from '../cpu/snp-verify.ts';
 import { readTdxCollateral, type TdxCollateral } from '../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../cpu/tdx-quote.ts';
+import { readVtpmEvidence, type VtpmEvidence } from '../cpu/vtpm.ts';
+import { type DstackSnp, readDstackAttestation } from '../dstack/attestation.ts';
 import type { AppDocuments } from '../dstack/measured.ts';
 import { type DstackReport, readDstackReport } from '../dstack/report.ts';
 import type { ServerReport } from '../report/report.ts';
 import { type Documents, textOf, within } from './documents.ts';
-import type { Recognised } from './recognise.ts';
 
-const SNP_CHAIN_LENGTH = 3;
+const CERTIFICATES_MAX = 16;
 
 /** What a CPU reports, with what vouches for it and explains it. */
 export type CpuEvidence = TdxEvidence | SnpEvidence;
@@ -23,6 +25,10 @@ export interface TdxEvidence {
   readonly report: TdxQuote['report'];
   readonly quote: TdxQuote;
   readonly collateral: TdxCollateral | null;
+  /** On Azure. */
+  readonly vtpm: VtpmEvidence | null;
+  /** What firmware logged. */
+  readonly bootLog: readonly CcelEvent[] | null;
   /** The quote with its event log, where dstack made it. */
   readonly dstack: DstackReport | null;
   readonly app: AppDocuments;
@@ -32,27 +38,43 @@ export interface SnpEvidence {
   readonly tee: 'sev-snp';
   readonly report: SnpReport;
   readonly endorsement: SnpEndorsement;
+  /** On Azure. */
+  readonly vtpm: VtpmEvidence | null;
+  /** What dstack says that the guest was to run. */
+  readonly dstack: DstackSnp | null;
+  readonly app: AppDocuments;
 }
 
-type Quoted = Pick<TdxEvidence, 'quote' | 'dstack'>;
+type Quoted = Pick<TdxEvidence, 'quote' | 'dstack' | 'vtpm'>;
 
 /**
- * The CPU's evidence from files, dstack's report or a server's; null: there is none. `chainOf`
- * finds the certificates that were given for an SNP report. Throws AttestError, also for two.
+ * The CPU's evidence from files, dstack's report or a server's; null: there is none. Files that
+ * cannot be read are left out and kept in `documents`. Throws AttestError for a server's own quote
+ * that cannot be read, and for evidence of two CPUs.
  */
 export async function readCpu(
   documents: Documents,
   server: ServerReport | null,
-  chainOf: (report: Recognised) => Recognised | null,
 ): Promise<CpuEvidence | null> {
+  const attested = await documents.readOnly('dstack-attestation', (one) =>
+    readDstackAttestation(textOf(one)),
+  );
+  const azure = await documents.readOnly('vtpm-evidence', (one) => readVtpmEvidence(textOf(one)));
   const found = [
     await plainQuote(documents),
     await dstackQuote(documents),
+    attested?.tee === 'tdx'
+      ? { quote: attested.report.quote, dstack: attested.report, vtpm: null }
+      : null,
+    await azureQuote(documents, azure),
     await serverQuote(server),
   ].filter((one) => one !== null);
-  const snp = [await plainSnp(documents, chainOf), await serverSnp(documents, server)].filter(
-    (one) => one !== null,
-  );
+  const snp = [
+    await plainSnp(documents),
+    attested?.tee === 'sev-snp' ? await dstackSnp(documents, attested) : null,
+    await azureSnp(documents, azure),
+    await serverSnp(documents, server),
+  ].filter((one) => one !== null);
   const isOne = found.length + snp.length <= 1;
   demand(isOne, 'malformed', 'there is evidence of two CPUs: give that of one machine at a time');
   const [quoted] = found;
@@ -60,30 +82,47 @@ export async function readCpu(
 }
 
 async function withDocuments(quoted: Quoted, documents: Documents): Promise<TdxEvidence> {
-  const collateral = documents.only('quote-collateral');
-  const compose = documents.only('app-compose');
-  return {
-    tee: 'tdx',
-    report: quoted.quote.report,
-    ...quoted,
-    collateral:
-      collateral && (await within(collateral, () => readTdxCollateral(textOf(collateral)))),
-    app: {
-      compose: compose && textOf(compose),
-      gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null,
-    },
-  };
+  const collateral = await documents.readOnly('quote-collateral', (one) =>
+    readTdxCollateral(textOf(one)),
+  );
+  const bootLog = await documents.readOnly('boot-log', ({ bytes }) => readCcel(bytes));
+  const app = await appDocuments(documents);
+  return { tee: 'tdx', report: quoted.quote.report, ...quoted, collateral, bootLog, app };
 }
 
-async function plainQuote(documents: Documents): Promise<Quoted | null> {
-  const file = documents.only('quote');
-  if (file === null) return null;
-  return { quote: await within(file, () => readTdxQuote(file.bytes)), dstack: null };
+async function appDocuments(documents: Documents): Promise<AppDocuments> {
+  const compose = await documents.readOnly('app-compose', textOf);
+  return { compose, gpuEvidence: documents.only('gpu-boot-record')?.bytes ?? null };
 }
 
-async function dstackQuote(documents: Documents): Promise<Quoted | null> {
-  const file = documents.only('quote-report');
-  return file && within(file, () => quoteOfDstack(textOf(file)));
+function plainQuote(documents: Documents): Promise<Quoted | null> {
+  return documents.readOnly('quote', async ({ bytes }) => {
+    return { quote: await readTdxQuote(bytes), dstack: null, vtpm: null };
+  });
+}
+
+function dstackQuote(documents: Documents): Promise<Quoted | null> {
+  return documents.readOnly('quote-report', (one) => quoteOfDstack(textOf(one)));
+}
+
+async function azureQuote(documents: Documents, vtpm: VtpmEvidence | null): Promise<Quoted | null> {
+  const bytes = vtpm?.tdQuote ?? null;
+  if (bytes === null) return null;
+  return documents.readOnly('vtpm-evidence', async () => {
+    return { quote: await readTdxQuote(bytes), dstack: null, vtpm };
+  });
+}
+
+async function azureSnp(
+  documents: Documents,
+  vtpm: VtpmEvidence | null,
+): Promise<SnpEvidence | null> {
+  if (vtpm?.hcl.tee !== 'sev-snp') return null;
+  return documents.readOnly('vtpm-evidence', async () => {
+    const { vcek, hcl } = vtpm;
+    const own = vcek === null ? [] : await parseCertificates(vcek, CERTIFICATES_MAX, 'vcek');
+    return { ...(await snpEvidence(documents, hcl.hardwareReport, own)), vtpm };
+  });
 }
 
 async function serverQuote(server: ServerReport | null): Promise<Quoted | null> {
@@ -91,7 +130,7 @@ async function serverQuote(server: ServerReport | null): Promise<Quoted | null> 
   if (quote === null) return null;
   const { eventLog, vmConfig } = server!;
   return within({ name: "the server's report" }, async () => {
-    if (eventLog === null) return { quote: await readTdxQuote(quote), dstack: null };
+    if (eventLog === null) return { quote: await readTdxQuote(quote), dstack: null, vtpm: null };
     return quoteOfDstack(dstackJson(quote, eventLog, vmConfig));
   });
 }
@@ -103,27 +142,23 @@ function dstackJson(quote: Bytes, eventLog: string, vmConfig: string | null): st
 
 async function quoteOfDstack(json: string): Promise<Quoted> {
   const dstack = await readDstackReport(json);
-  return { quote: dstack.quote, dstack };
+  return { quote: dstack.quote, dstack, vtpm: null };
 }
 
-async function plainSnp(
-  documents: Documents,
-  chainOf: (report: Recognised) => Recognised | null,
-): Promise<SnpEvidence | null> {
-  const file = documents.only('snp-report');
-  if (file === null) return null;
-  const chain = chainOf(file);
-  const lacking = `${file.name} comes without AMD's chain: give the certificates (PEM) as well`;
-  demand(chain !== null, 'malformed', lacking);
-  const certificates = await parsePemChain(textOf(chain), SNP_CHAIN_LENGTH, chain.name);
-  const list = await revocationListOf(documents);
-  const report = await within(file, () => readSnpReport(file.bytes));
-  return { tee: 'sev-snp', report, endorsement: readSnpEndorsement(certificates, list) };
+function plainSnp(documents: Documents): Promise<SnpEvidence | null> {
+  return documents.readOnly('snp-report', ({ bytes }) => snpEvidence(documents, bytes, []));
 }
 
-async function revocationListOf(documents: Documents): Promise<RevocationList | null> {
-  const file = documents.only('revocation-list');
-  return file && within(file, () => readRevocationList(file.bytes, file.name));
+/** The one document of the kind is read, so its error is one of reading. */
+function dstackSnp(documents: Documents, dstack: DstackSnp): Promise<SnpEvidence | null> {
+  return documents.readOnly('dstack-attestation', async () => {
+    const own = await Promise.all(
+      dstack.certificates.map((one, i) =>
+        parseCertificates(one, CERTIFICATES_MAX, `certificate ${i}`),
+      ),
+    );
+    return { ...(await snpEvidence(documents, dstack.report, own.flat())), dstack };
+  });
 }
 
 async function serverSnp(
@@ -133,10 +168,38 @@ async function serverSnp(
   const bytes = server?.snpReport ?? null;
   if (bytes === null) return null;
   const table = server!.snpCertificates;
-  return within({ name: "the server's report" }, async () => {
-    demand(table !== null, 'malformed', "it comes without AMD's certificates");
-    const list = await revocationListOf(documents);
-    const endorsement = readSnpEndorsement(await readSnpCertificateTable(table), list);
-    return { tee: 'sev-snp', report: readSnpReport(bytes), endorsement };
-  });
+  return within({ name: "the server's report" }, async () =>
+    snpEvidence(documents, bytes, table === null ? [] : await readSnpCertificateTable(table)),
+  );
+}
+
+/** A report with its own certificates and those that were given. */
+async function snpEvidence(
+  documents: Documents,
+  bytes: Bytes,
+  own: readonly Certificate[],
+): Promise<SnpEvidence> {
+  const report = readSnpReport(bytes);
+  const list = await documents.readOnly('revocation-list', (one) =>
+    readRevocationList(one.bytes, one.name),
+  );
+  const certificates = [...own, ...(await snpCertificates(documents))];
+  const endorsement = readSnpEndorsement(certificates, list);
+  const app = await appDocuments(documents);
+  return { tee: 'sev-snp', report, endorsement, vtpm: null, dstack: null, app };
+}
+
+/** AMD's certificates among all that were given. */
+async function snpCertificates(documents: Documents): Promise<Certificate[]> {
+  const found: Certificate[] = [];
+  for (const file of documents.of('certificates')) {
+    const { bytes, name } = file;
+    const read = () => parseCertificates(bytes, CERTIFICATES_MAX, name);
+    found.push(...((await documents.read(file, read)) ?? []));
+  }
+  for (const file of documents.of('snp-certificates')) {
+    const read = () => readSnpCertificateTable(file.bytes);
+    found.push(...((await documents.read(file, read)) ?? []));
+  }
+  return found.filter(isSnpCertificate);
 }

@@ -6,7 +6,8 @@ import type { Recognised } from './recognise.ts';
 
 /**
  * Devices of lists, single reports with the chains that `chainOf` finds for them, and what a
- * server's report holds, in this order. Throws AttestError.
+ * server's report holds, in this order; files that cannot be read are left out and kept in
+ * `documents`. Throws AttestError for a server's own evidence that cannot be read.
  */
 export async function readDevices(
   documents: Documents,
@@ -15,13 +16,16 @@ export async function readDevices(
 ): Promise<DeviceEvidence[]> {
   const devices: DeviceEvidence[] = [];
   for (const list of documents.of('device-list')) {
-    devices.push(...(await within(list, () => readEvidenceList(textOf(list)))));
+    devices.push(...((await documents.read(list, () => readEvidenceList(textOf(list)))) ?? []));
   }
   for (const report of documents.of('device-report')) {
-    const chain = chainOf(report);
-    const lacking = `${report.name} comes without its chain: give the certificates (PEM) as well`;
-    demand(chain !== null, 'malformed', lacking);
-    devices.push(await readSingleReport(report.bytes, textOf(chain), report.name));
+    const device = await documents.read(report, () => {
+      const chain = chainOf(report);
+      const lacking = `${report.name} comes without its chain: give the certificates (PEM) as well`;
+      demand(chain !== null, 'malformed', lacking);
+      return readSingleReport(report.bytes, textOf(chain), report.name);
+    });
+    if (device !== null) devices.push(device);
   }
   const payload = server?.nvidiaPayload ?? null;
   if (payload !== null && server!.gpuEvidence.length > 0) {

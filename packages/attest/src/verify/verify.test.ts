@@ -351,12 +351,12 @@ describe('what was not given is asked for', () => {
       quotes.push(quote);
       return readTdxCollateral(text);
     };
-    const source = { collateral: has, snpRevocationList: never };
+    const source = { collateral: has, snpRevocationList: never, snpCertificates: never };
     const names = without(/collateral/);
     const asked = await verify(await good, { names, context: { collateral: source } });
     expect(asked.verdict).toMatchObject({ result: 'verified' });
     expect(quotes).toHaveLength(1);
-    const silent = { collateral: never, snpRevocationList: never };
+    const silent = { collateral: never, snpRevocationList: never, snpCertificates: never };
     const given = await verify(await good, { context: { collateral: silent } });
     expect(given.verdict).toMatchObject({ result: 'verified' });
   });
@@ -365,7 +365,11 @@ describe('what was not given is asked for', () => {
     const names = without(/collateral/);
     const failing = (error: Error) => {
       const collateral = () => Promise.reject(error);
-      const source = { collateral, snpRevocationList: collateral };
+      const source = {
+        collateral,
+        snpRevocationList: collateral,
+        snpCertificates: collateral,
+      };
       return good.then((service) => verify(service, { names, context: { collateral: source } }));
     };
     const { claims, verdict } = await failing(new AttestError('not-available', 'no answer'));
@@ -482,8 +486,36 @@ describe('what cannot be read is an error', () => {
     await failing({ 'a.bin': spdm, 'b.pem': pem }, /certificate 0 of a\.bin/);
     await failing({ a: report, b: report }, /a and b: one server-report/);
     await failing({ a: `0400020081000000${'00'.repeat(600)}` }, /^a: /);
-    await failing({ a: report, b: `{"tcb_info":"","qe_identity":"","pck_crl":""}` }, /^b: /);
     await failing({ a: collateral.subarray(0, 900) }, /^a is not JSON/);
+  });
+
+  test('unless something else can be: that is judged, and what was lost is reported', async () => {
+    const service = await good;
+    const report = service.files.get('report.json')!;
+    const [name, rim] = [...service.files].find(([one]) => one.endsWith('.xml'))!;
+    const broken = {
+      'b.json': '{"tcb_info":"","qe_identity":"","pck_crl":""}',
+      'c.json': '[{"evidence":',
+      'd.txt': 'prose',
+      'e.bin': `11e0${'00'.repeat(100)}`,
+      'f.json': '{"receipt":{},"signature":"x"}',
+      'g.json': '[{"evidence":"","certificate":""}]',
+    };
+    const { unreadable, notes, claims } = await reading({ a: report, [name]: rim, ...broken });
+    const codes = Object.fromEntries(unreadable.map((one) => [one.name, one.code]));
+    expect(codes).toEqual(Object.fromEntries(Object.keys(broken).map((one) => [one, 'malformed'])));
+    for (const { name: lost, message } of unreadable) {
+      expect(message.startsWith(lost)).toBe(true);
+      expect(notes).toContain(`not read, and so not judged: ${message}`);
+    }
+    expect(claims.map(({ subject }) => subject)).toEqual(
+      expect.arrayContaining(['CPU', 'SERVER', 'GPU-0']),
+    );
+    // A policy that needs what was lost does not get it from somewhere else.
+    const files = new Map([...service.files, ['report.json', new TextEncoder().encode('{')]]);
+    const without = await verify({ ...service, files });
+    expect(without.unreadable.map((one) => one.name)).toEqual(['report.json']);
+    expect(without.verdict.result).toBe('refused');
   });
 
   test('but files beside evidence in a folder are only noted', async () => {

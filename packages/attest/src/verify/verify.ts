@@ -1,3 +1,4 @@
+import type { UnreadableFile } from '../core/errors.ts';
 import { judge } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { VerifyResult } from '../result/result.ts';
@@ -9,22 +10,26 @@ export interface VerifyRequest {
   /** What is verified, in the user's words. */
   readonly input: string;
   readonly files: readonly GivenFile[];
+  /** Files that were given and could not even be opened. */
+  readonly unreadable?: readonly UnreadableFile[];
   readonly policy: Policy;
   readonly context: Omit<VerifyContext, 'snpMinimumTcb'>;
 }
 
 /**
  * Verifies evidence: reads it, makes claims of it, judges them by a policy. Runs in browsers as
- * well: files, services and time come from the caller. Throws AttestError with a reading code for
- * what cannot be read; what is wrong with the evidence is in the result.
+ * well: files, services and time come from the caller. What is wrong with the evidence is in the
+ * result, and so is what could not be read of it. Throws AttestError with a reading code where
+ * nothing could be read, or what was does not fit together.
  */
 export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResult> {
   const { input, files, context, policy } = request;
-  const evidence = await readEvidence(files);
+  const evidence = await readEvidence(files, request.unreadable);
   const { snpMinimumTcb } = policy;
   const claims = await appraise(evidence, { ...context, snpMinimumTcb });
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
-  return { input, atMs, nonce, claims, verdict: judge(claims, policy), notes };
+  const { unreadable } = evidence;
+  return { input, atMs, nonce, claims, verdict: judge(claims, policy), unreadable, notes };
 }

@@ -73,7 +73,7 @@ export async function madeCases(): Promise<[service: VerifyCase, ...parts: Verif
 export async function givenCase(paths: string, nowMs: number): Promise<VerifyCase> {
   // Loaded when it is needed: the thread that is measured has no use for it.
   const { readEvidenceFiles } = await import('@bridgekeeper/attest/node');
-  const files = await readEvidenceFiles(paths.split('+'));
+  const { files } = await readEvidenceFiles(paths.split('+'));
   return {
     input: files.map(({ name }) => name).join(' '),
     files,

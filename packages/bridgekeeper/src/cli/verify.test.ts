@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -52,6 +52,17 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
     const board = claims.filter(({ kind }) => kind.startsWith('hgx.'));
     expect(board.map(({ status }) => status)).toEqual(board.map(() => 'verified'));
     expect(document.runs[0].metrics).toMatchObject({ verdict: 'verified', claimsRefused: 0 });
+  });
+
+  test('8 Blackwell GPUs of one guest: 8 of 8 hold, and say in which mode they are', async () => {
+    const names = inNvidia('gonv-mpt-8xGB100.json');
+    const { exitCode, count, values } = await verifyVectors(names);
+    expect(exitCode).toBe(0);
+    for (const check of ['chain', 'signature', 'identity', 'firmware', 'mode']) {
+      expect([check, count(`gpu.${check}`)]).toEqual([check, 8]);
+    }
+    expect(new Set(values('gpu.mode'))).toEqual(new Set(['multi']));
+    expect(count('gpu.nvlink-encryption', 'unverified')).toBe(8);
   });
 
   test('their nonce is verified when it is given, and another one refused', async () => {
@@ -186,6 +197,21 @@ describe('the command', () => {
     expect(text).toContain('[root-not-pinned]');
   });
 
+  test('reports a file of a folder that cannot be read, and judges the rest', async () => {
+    mkdirSync(place('folder'));
+    const { files } = await makeService();
+    const [, bytes] = [...files].find(([name]) => name.endsWith('.xml'))!;
+    writeFileSync(place('folder/NV_GPU_DRIVER_GH100_590.12.xml'), bytes);
+    writeFileSync(place('folder/broken.json'), '[{"evidence":');
+    symlinkSync(place('none'), place('folder/gone'));
+    const { code, text } = await verify('--offline', place('folder'));
+    expect(code).toBe(1);
+    expect(text).toContain('[root-not-pinned]');
+    const plain = text.replace(/\s+/g, ' ');
+    expect(plain).toContain('not read, and so not judged: broken.json is not JSON');
+    expect(plain).toMatch(/not read, and so not judged: \S+gone cannot be read: ENOENT/);
+  });
+
   test('signs its result with the key that it is given', async () => {
     writeFileSync(
       rim,
@@ -218,6 +244,19 @@ describe('the command', () => {
     expect(verdict.policy).toBe('service');
     const nonce = claims.find(({ kind }: Claim) => kind === 'server.nonce');
     expect(nonce).toMatchObject({ status: 'refused', code: 'nonce-mismatch' });
+  });
+
+  test('of an address whose report cannot be read is answered by no file beside it', async () => {
+    const { files } = await makeService();
+    const receipt = place('beside.json');
+    writeFileSync(receipt, files.get('receipt-1.json')!);
+    const server = createServer((_, reply) => reply.end('{"bridgekeeper":1}'));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const { code, error } = await verify(`http://127.0.0.1:${port}`, receipt, '--offline');
+    server.closeAllConnections();
+    server.close();
+    expect([code, error]).toEqual([2, expect.stringContaining('the report')]);
   });
 
   test('walks through a server without a TEE, receipt and all, and refuses it', async () => {

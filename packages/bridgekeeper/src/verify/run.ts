@@ -3,14 +3,13 @@ import { basename } from 'node:path';
 import {
   AttestError,
   ChainCache,
-  type GivenFile,
   type Policy,
   VENDOR_ROOTS,
   type VerifyRequest,
   type VerifyResult,
   verifyEvidence,
 } from '@bridgekeeper/attest';
-import { EvidenceFileError, readEvidenceFiles } from '@bridgekeeper/attest/node';
+import { EvidenceFileError, type ReadFiles, readEvidenceFiles } from '@bridgekeeper/attest/node';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { VerifyError } from './errors.ts';
 import { fetchReport } from './fetch-report.ts';
@@ -43,7 +42,7 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   }
   const [address] = addresses;
   const nonce = options.nonce ?? (address === undefined ? null : newNonce());
-  const files: GivenFile[] = await readFiles(paths);
+  const { files, unreadable } = await readFiles(paths);
   const context = {
     nowMs: options.atMs,
     anchors: VENDOR_ROOTS,
@@ -51,19 +50,24 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
     nonce,
     ...openServices(options),
   };
-  if (address === undefined) return verify({ files, policy, context, input });
+  if (address === undefined) return verify({ files, unreadable, policy, context, input });
   const { bytes, tlsSpkiSha256 } = await ask(address, nonce!, options.apiKey);
   const report = { name: 'the report', bytes, isNamed: true };
-  return verify({
+  const result = await verify({
     files: [report, ...files],
+    unreadable,
     policy,
     context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
     input,
   });
+  // The question is about that server: files beside it must not answer it alone.
+  const lost = result.unreadable.find(({ name }) => name === report.name);
+  if (lost !== undefined) throw new VerifyError('unreadable', lost.message);
+  return result;
 }
 
 /** Throws VerifyError. */
-async function readFiles(paths: readonly string[]): Promise<GivenFile[]> {
+async function readFiles(paths: readonly string[]): Promise<ReadFiles> {
   try {
     return await readEvidenceFiles(paths);
   } catch (cause) {

@@ -45,7 +45,7 @@ export function openServices(
     references: firstReference([...folders, keptReferences(referenceService(http), store)]),
     revocation: ocspService({ http, nowMs: atMs, nonce: ocspNonce, store }),
     tokenKeys: () => fetchTokenKeys(http),
-    collateral: collateralService(http),
+    collateral: collateralService(http, undefined, store),
   };
 }
 

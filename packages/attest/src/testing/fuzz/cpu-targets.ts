@@ -1,6 +1,7 @@
-import { type Bytes, equalBytes, fromUtf8, utf8 } from '../../core/bytes.ts';
+import { type Bytes, equalBytes, fromUtf8, toHex, utf8 } from '../../core/bytes.ts';
 import { parseCertificate } from '../../core/certificate.ts';
 import { ChainCache } from '../../core/chain.ts';
+import { appraiseCcel, readCcel } from '../../cpu/ccel.ts';
 import { demandNotRevoked, readRevocationList } from '../../cpu/revocation-list.ts';
 import { readSnpReport } from '../../cpu/snp-report.ts';
 import { readSnpCertificateTable } from '../../cpu/snp-table.ts';
@@ -8,7 +9,15 @@ import { appraiseSnpReport, readSnpEndorsement } from '../../cpu/snp-verify.ts';
 import { readTdxCollateral } from '../../cpu/tdx-collateral.ts';
 import { readTdxQuote, type TdxQuote } from '../../cpu/tdx-quote.ts';
 import { appraiseTdxQuote, isVerified } from '../../cpu/tdx-verify.ts';
+import {
+  readHclReport,
+  readTpmQuote,
+  readVtpmEvidence,
+  type VtpmEvidence,
+} from '../../cpu/vtpm.ts';
+import { appraiseVtpm } from '../../cpu/vtpm-verify.ts';
 import { makeContext } from '../appraisal.ts';
+import { bootRegisters, makeCcel } from '../ccel.ts';
 import {
   type IntelAuthority,
   makeIntelAuthority,
@@ -22,6 +31,7 @@ import {
   makeCertificateTable,
   makeSnpReport,
 } from '../snp-authority.ts';
+import { azureDocument, makeHclReport, makeTpmQuote, makeVtpm } from '../vtpm.ts';
 import { WronglyAccepted } from './fuzz.ts';
 import { type FuzzTarget, ofText } from './target.ts';
 
@@ -196,5 +206,96 @@ const SNP_TARGETS: readonly FuzzTarget[] = [
   },
 ];
 
+const BOOT_TARGETS: readonly FuzzTarget[] = [
+  {
+    name: 'log of the boot',
+    share: 120,
+    reaches: ['cpu/ccel', 'core/bytes'],
+    refuses: ['malformed', 'too-large', 'unsupported-algorithm'],
+    prepare: async () => ({
+      bases: [await makeCcel(), await makeCcel(undefined, { isDouble: true, filling: 0 })],
+      parse: readCcel,
+    }),
+  },
+  {
+    name: 'log of the boot, verified',
+    share: 10,
+    reaches: ['cpu/ccel'],
+    refuses: ['malformed'],
+    prepare: async () => {
+      const rtmrs = await bootRegisters();
+      const quote = await readTdxQuote(await makeTdxQuote(await makeIntelAuthority(), { rtmrs }));
+      const base = await makeCcel();
+      const measured = (input: Bytes) =>
+        readCcel(input)
+          .filter(({ type }) => type !== 3)
+          .map(({ index, digest }) => `${index} ${toHex(digest)}`)
+          .sort();
+      const known = measured(base).join();
+      const parse = async (input: Bytes) => {
+        const claim = await appraiseCcel(readCcel(input), quote, true);
+        const isSame = measured(input).join() === known;
+        if (claim.status === 'verified' && !isSame) throw new WronglyAccepted('another log');
+      };
+      return { bases: [base], parse };
+    },
+  },
+  {
+    name: 'evidence on Azure',
+    share: 10,
+    reaches: ['cpu/vtpm', 'core/json-shape'],
+    refuses: ['malformed'],
+    prepare: async () => ({
+      bases: [utf8((await makeAzure()).document)],
+      parse: ofText(readVtpmEvidence),
+    }),
+  },
+  {
+    name: 'HCL report',
+    share: 40,
+    reaches: ['cpu/vtpm'],
+    refuses: ['malformed', 'unsupported-version', 'unsupported-algorithm'],
+    prepare: async () => ({ bases: [(await makeAzure()).hcl], parse: readHclReport }),
+  },
+  {
+    name: 'quote of a vTPM',
+    share: 150,
+    reaches: ['cpu/vtpm'],
+    refuses: ['malformed', 'trailing-bytes', 'unsupported-algorithm'],
+    prepare: async () => {
+      const { signature, message, values } = (await makeAzure()).quote;
+      return { bases: [message], parse: (input) => readTpmQuote(input, signature, values) };
+    },
+  },
+  {
+    name: 'evidence on Azure, verified',
+    share: 4,
+    reaches: ['cpu/vtpm-verify', 'cpu/vtpm'],
+    refuses: ['malformed'],
+    prepare: async () => {
+      const { document, reportData } = await makeAzure();
+      const known = await readVtpmEvidence(document);
+      const meaning = ({ hcl, quote }: VtpmEvidence) =>
+        JSON.stringify([hcl.attestationKey, toHex(quote.message), quote.values.map(toHex)]);
+      const parse = async (input: Bytes) => {
+        const evidence = await readVtpmEvidence(fromUtf8(input, 'the evidence'));
+        if (meaning(evidence) === meaning(known)) return;
+        const claims = await appraiseVtpm(evidence, reportData, true, null);
+        if (isVerified(claims, 'cpu.pcrs')) throw new WronglyAccepted('other registers');
+      };
+      return { bases: [utf8(document)], parse };
+    },
+  },
+];
+
+async function makeAzure() {
+  const vtpm = await makeVtpm();
+  const { reportData } = vtpm;
+  const amd = await makeAmdAuthority();
+  const hcl = makeHclReport(vtpm.data, await makeSnpReport(amd, { reportData }));
+  const quote = await makeTpmQuote(vtpm, new Uint8Array(32));
+  return { hcl, quote, reportData, document: azureDocument(quote, hcl, { vcek: amd.key.der }) };
+}
+
 /** Evidence of CPUs. */
-export const CPU_TARGETS: readonly FuzzTarget[] = [...TDX_TARGETS, ...SNP_TARGETS];
+export const CPU_TARGETS: readonly FuzzTarget[] = [...TDX_TARGETS, ...SNP_TARGETS, ...BOOT_TARGETS];

@@ -1,4 +1,4 @@
-import { type Bytes, concatBytes, equalBytes, utf8 } from '../../core/bytes.ts';
+import { type Bytes, concatBytes, equalBytes, toHex, utf8 } from '../../core/bytes.ts';
 import { parseCertificate } from '../../core/certificate.ts';
 import { ChainCache } from '../../core/chain.ts';
 import { appraiseDevice } from '../../nvidia/device.ts';
@@ -45,6 +45,18 @@ export const DEVICE_TARGETS: readonly FuzzTarget[] = [
     }),
   },
   {
+    name: "FSP's report",
+    share: 60,
+    reaches: REPORT_MODULES,
+    refuses: ['malformed', 'trailing-bytes', 'unsupported-version'],
+    prepare: async () => {
+      const options = { arch: 'blackwell', reporter: 'fsp', pdi: '00000000000000b1' } as const;
+      const fsp = await makeDevice(await makeDeviceAuthority(), options);
+      const bases = [await makeReport(fsp, { nonce: NONCE })];
+      return { bases, parse: (input) => readDeviceReport(input, 'blackwell', 'fsp') };
+    },
+  },
+  {
     name: 'switch report',
     share: 60,
     reaches: REPORT_MODULES,
@@ -77,7 +89,14 @@ export const DEVICE_TARGETS: readonly FuzzTarget[] = [
     refuses: ['malformed'],
     prepare: async () => {
       const { gpu, report } = await makeGpu();
-      const bases = [utf8(JSON.stringify([makeEvidenceItem(gpu, report)]))];
+      const item = makeEvidenceItem(gpu, report);
+      const hex = { ...item, uuid: 'GPU-0', evidence: toHex(report) };
+      const lists = [
+        [item],
+        { result_code: 0, evidences: [item] },
+        { device_evidence_list: [hex] },
+      ];
+      const bases = lists.map((list) => utf8(JSON.stringify(list)));
       return { bases, parse: ofText(readEvidenceList) };
     },
   },

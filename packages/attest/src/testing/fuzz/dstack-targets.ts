@@ -1,10 +1,15 @@
-import { type Bytes, fromUtf8, toHex, utf8 } from '../../core/bytes.ts';
-import { sha256Hex } from '../../core/digest.ts';
+import { type Bytes, concatBytes, fromHex, fromUtf8, toHex, utf8 } from '../../core/bytes.ts';
+import { digest, sha256Hex } from '../../core/digest.ts';
 import { readEventLog } from '../../cpu/event-log.ts';
+import { readSnpReport } from '../../cpu/snp-report.ts';
 import { readTdxCollateral } from '../../cpu/tdx-collateral.ts';
 import { appraiseDstackReport } from '../../dstack/app.ts';
+import { readDstackAttestation } from '../../dstack/attestation.ts';
 import { readGpuBootEvent } from '../../dstack/gpu-boot.ts';
 import { readDstackReport } from '../../dstack/report.ts';
+import { appraiseSnpApp } from '../../dstack/snp-app.ts';
+import { toPem } from '../certificates.ts';
+import { packedAttestation, scaleAttestation } from '../dstack-attestation.ts';
 import {
   makeFirmwareEvent,
   makeRegisters,
@@ -13,6 +18,7 @@ import {
 } from '../event-log.ts';
 import { type IntelAuthority, makeIntelAuthority, makeTdxCollateral } from '../quote-authority.ts';
 import { makeTdxQuote } from '../quote-report.ts';
+import { makeAmdAuthority, makeSnpReport } from '../snp-authority.ts';
 import { contextOf } from './cpu-targets.ts';
 import { WronglyAccepted } from './fuzz.ts';
 import { type FuzzTarget, ofText } from './target.ts';
@@ -49,6 +55,24 @@ async function makeDstackReport(intel: IntelAuthority): Promise<Bytes> {
   const quote = toHex(await makeTdxQuote(intel, { rtmrs: await makeRegisters(log) }));
   const report = { quote, event_log: JSON.stringify(log), vm_config: '{"num_gpus":1}' };
   return utf8(JSON.stringify(report));
+}
+
+async function makeAttestations(intel: IntelAuthority): Promise<Bytes[]> {
+  const runtime = (await makeLog()).filter(({ imr }) => imr === 3);
+  const quote = await makeTdxQuote(intel, { rtmrs: await makeRegisters(await makeLog()) });
+  const plain = runtime.filter(({ version }) => version === undefined);
+  const config = '{"num_gpus":1}';
+  const amd = await makeAmdAuthority();
+  const tdx = { platform: { kind: 'tdx', quote, events: plain }, runtime: plain, config } as const;
+  const report = await makeSnpReport(amd);
+  const certificates = [amd.key.der, utf8(toPem([amd.ask]))];
+  const snp = { kind: 'sev-snp', report, certificates, configuration: '{}' } as const;
+  return [
+    scaleAttestation(tdx),
+    packedAttestation(tdx),
+    scaleAttestation({ platform: snp, runtime: [], config }),
+    packedAttestation({ platform: snp, runtime: [], config }, true),
+  ].map((json) => fromHex(JSON.parse(json).attestation, 'the attestation'));
 }
 
 /** What dstack adds to a quote. */
@@ -94,6 +118,36 @@ export const DSTACK_TARGETS: readonly FuzzTarget[] = [
       const parse = async (input: Bytes) => {
         const other = (await provenBy(input)).find((claim) => !known.has(claim));
         if (other !== undefined) throw new WronglyAccepted(other);
+      };
+      return { bases: [base], parse };
+    },
+  },
+  {
+    name: 'dstack attestation',
+    share: 20,
+    reaches: ['dstack/attestation', 'dstack/msgpack', 'core/bytes'],
+    refuses: ['malformed', 'trailing-bytes', 'unsupported-version'],
+    prepare: async () => ({
+      bases: await makeAttestations(await makeIntelAuthority()),
+      parse: (input) => readDstackAttestation(JSON.stringify({ attestation: toHex(input) })),
+    }),
+  },
+  {
+    name: 'dstack configuration of SEV-SNP, verified',
+    share: 10,
+    reaches: ['dstack/snp-app'],
+    refuses: [],
+    prepare: async () => {
+      const base = utf8(JSON.stringify({ app_id: 'a1', compose_hash: 'c0', key_provider: 'kms' }));
+      const domain = utf8('dstack-mr-config-v3:\0');
+      const hostData = await digest('SHA-256', concatBytes(domain, base));
+      const report = readSnpReport(await makeSnpReport(await makeAmdAuthority(), { hostData }));
+      const none = { compose: null, gpuEvidence: null };
+      const parse = async (input: Bytes) => {
+        const configuration = fromUtf8(input, 'the configuration');
+        const claims = await appraiseSnpApp({ configuration, vmConfig: null }, report, none, true);
+        const proven = claims.find(({ status }) => status === 'verified');
+        if (proven !== undefined) throw new WronglyAccepted(proven.kind);
       };
       return { bases: [base], parse };
     },

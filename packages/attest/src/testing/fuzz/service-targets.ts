@@ -9,6 +9,7 @@ import {
 } from '../../core/bytes.ts';
 import { canonicalBytes } from '../../core/canonical.ts';
 import { ChainCache } from '../../core/chain.ts';
+import { AttestError } from '../../core/errors.ts';
 import { BUILT_IN_POLICIES } from '../../policy/built-in.ts';
 import { pinSoftware } from '../../policy/pin.ts';
 import type { Policy } from '../../policy/policy.ts';
@@ -208,9 +209,10 @@ function serviceTarget(name: string): FuzzTarget {
       const known = JSON.stringify(good.claims);
       const parse = async (bytes: Bytes) => {
         const files = new Map([...service.files, [name, bytes]]);
-        const { claims, verdict } = await verifyService(service, files, policy);
+        const { claims, verdict, unreadable } = await verifyService(service, files, policy);
         const isSame = JSON.stringify(claims) === known;
         if (verdict.result === 'verified' && !isSame) throw new WronglyAccepted('a service');
+        for (const { code, message } of unreadable) throw new AttestError(code, message);
       };
       return { bases: [service.files.get(name)!], parse };
     },

@@ -3,6 +3,7 @@ import { parseCertificate, parsePemChain } from '../../core/certificate.ts';
 import { appraiseToken, NRAS_ISSUER } from '../../nras/appraise.ts';
 import { readDetachedEat } from '../../nras/detached-eat.ts';
 import { readTokenKeys } from '../../nras/keys.ts';
+import { givenOcspAnswers } from '../../revocation/given.ts';
 import { readOcspStatus, writeOcspRequest } from '../../revocation/ocsp.ts';
 import { readOcspResponse } from '../../revocation/ocsp-response.ts';
 import { verifyEnvelopedSignature } from '../../rim/signature.ts';
@@ -111,10 +112,15 @@ async function makeRevokedAnswer() {
   const [leaf, ca] = await makeChain();
   const issuer = await parseCertificate(ca.der, 'the CA');
   const certificate = await parseCertificate(leaf.der, 'the leaf');
-  const request = await writeOcspRequest(certificate, issuer, NONCE);
-  const responders = [ca, await makeOcspDelegate(ca)];
+  const asked = [
+    [ca, 'SHA-1'],
+    [await makeOcspDelegate(ca), 'SHA-384'],
+  ] as const;
   const answers = await Promise.all(
-    responders.map((responder) => answerOcsp(responder, request, { status: 'revoked' })),
+    asked.map(async ([responder, hash]) => {
+      const request = await writeOcspRequest(certificate, issuer, NONCE, hash);
+      return answerOcsp(responder, request, { status: 'revoked' });
+    }),
   );
   return { answers, question: { certificate, issuer, nonce: NONCE, nowMs: NOW_MS } };
 }
@@ -139,6 +145,21 @@ const OCSP_TARGETS: readonly FuzzTarget[] = [
       const { answers, question } = await makeRevokedAnswer();
       const parse = async (input: Bytes) => {
         const status = await readOcspStatus(input, question);
+        if (status !== 'revoked') throw new WronglyAccepted(`"revoked" became "${status}"`);
+      };
+      return { bases: answers, parse };
+    },
+  },
+  {
+    name: 'OCSP answer in a file, verified',
+    share: 4,
+    reaches: ['revocation/given', 'revocation/ocsp'],
+    refuses: ['malformed', 'not-available', 'signature-invalid'],
+    prepare: async () => {
+      const { answers, question } = await makeRevokedAnswer();
+      const { certificate, issuer, nowMs } = question;
+      const parse = async (input: Bytes) => {
+        const status = await givenOcspAnswers([input], nowMs, null).status(certificate, issuer);
         if (status !== 'revoked') throw new WronglyAccepted(`"revoked" became "${status}"`);
       };
       return { bases: answers, parse };

@@ -4,6 +4,7 @@ import { DSTACK_TARGETS } from './dstack-targets.ts';
 import { SERVICE_TARGETS } from './service-targets.ts';
 import { SIGNED_TARGETS } from './signed-targets.ts';
 import type { FuzzTarget } from './target.ts';
+import { WRAPPER_TARGETS } from './wrapper-targets.ts';
 
 /** Every parser of the package, and every verification that must not accept a mutation. */
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
@@ -12,6 +13,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   ...DSTACK_TARGETS,
   ...SIGNED_TARGETS,
   ...SERVICE_TARGETS,
+  ...WRAPPER_TARGETS,
 ];
 
 /** How many of a campaign's `inputs` go to each target, by its share; at least one. */

@@ -1,0 +1,118 @@
+import { type Bytes, fromUtf8 } from './bytes.ts';
+import { demand } from './errors.ts';
+
+const DEPTH_MAX = 32;
+const ITEMS_MAX = 100_000;
+
+/** A value with a tag before it. */
+export class CborTag {
+  readonly tag: number;
+  readonly value: Cbor;
+
+  constructor(tag: number, value: Cbor) {
+    this.tag = tag;
+    this.value = value;
+  }
+}
+
+export type CborMap = ReadonlyMap<number | string, Cbor>;
+export type Cbor = null | boolean | number | string | Bytes | readonly Cbor[] | CborMap | CborTag;
+
+/**
+ * Reads one value of CBOR (RFC 8949), to the last byte, strictly: lengths and numbers in their
+ * shortest form and definite, integers up to 2^53, keys that are integers or text and not there
+ * twice, no floats. Throws AttestError 'malformed', 'trailing-bytes' or 'too-large'.
+ */
+export function readCbor(bytes: Bytes, what: string): Cbor {
+  const reader = new CborReader(bytes, what);
+  const value = reader.value(0);
+  demand(reader.left === 0, 'trailing-bytes', `${what} is followed by ${reader.left} bytes`);
+  return value;
+}
+
+class CborReader {
+  readonly #bytes: Bytes;
+  readonly #what: string;
+  #offset = 0;
+  #items = 0;
+
+  constructor(bytes: Bytes, what: string) {
+    this.#bytes = bytes;
+    this.#what = what;
+  }
+
+  get left(): number {
+    return this.#bytes.length - this.#offset;
+  }
+
+  value(depth: number): Cbor {
+    demand(depth <= DEPTH_MAX, 'too-large', `${this.#what} is nested too deeply`);
+    demand(++this.#items <= ITEMS_MAX, 'too-large', `${this.#what} has too many parts`);
+    const head = this.#unsigned(1);
+    const [major, minor] = [head >> 5, head & 0x1f];
+    if (major === 7) return this.#simple(minor);
+    const argument = this.#argument(minor);
+    switch (major) {
+      case 0:
+        return argument;
+      case 1:
+        return -1 - argument;
+      case 2:
+        return this.#take(argument);
+      case 3:
+        return fromUtf8(this.#take(argument), this.#what);
+      case 4:
+        return this.#list(argument, depth);
+      case 5:
+        return this.#map(argument, depth);
+      default:
+        return new CborTag(argument, this.value(depth + 1));
+    }
+  }
+
+  #simple(minor: number): null | boolean {
+    const isKnown = minor >= 20 && minor <= 22;
+    demand(isKnown, 'malformed', `${this.#what} has a float or an unknown value`);
+    return minor === 22 ? null : minor === 21;
+  }
+
+  #argument(minor: number): number {
+    if (minor < 24) return minor;
+    demand(minor <= 27, 'malformed', `${this.#what} has a length that is not definite`);
+    const byteCount = 2 ** (minor - 24);
+    const value = this.#unsigned(byteCount);
+    const least = byteCount === 1 ? 24 : 256 ** (byteCount / 2);
+    demand(value >= least, 'malformed', `${this.#what} has a number that is not the shortest`);
+    return value;
+  }
+
+  #list(count: number, depth: number): Cbor[] {
+    const list: Cbor[] = [];
+    for (let i = 0; i < count; i++) list.push(this.value(depth + 1));
+    return list;
+  }
+
+  #map(count: number, depth: number): CborMap {
+    const map = new Map<number | string, Cbor>();
+    for (let i = 0; i < count; i++) {
+      const key = this.value(depth + 1);
+      const isPlain = typeof key === 'number' || typeof key === 'string';
+      demand(isPlain && !map.has(key), 'malformed', `${this.#what} has a key twice, or of no kind`);
+      map.set(key, this.value(depth + 1));
+    }
+    return map;
+  }
+
+  #unsigned(byteCount: number): number {
+    const value = this.#take(byteCount).reduce((sum, byte) => sum * 256 + byte, 0);
+    demand(Number.isSafeInteger(value), 'malformed', `${this.#what} has too large a number`);
+    return value;
+  }
+
+  #take(count: number): Bytes {
+    demand(count <= this.left, 'malformed', `${this.#what} is cut short`);
+    const start = this.#offset;
+    this.#offset += count;
+    return this.#bytes.subarray(start, this.#offset);
+  }
+}
