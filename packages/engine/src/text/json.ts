@@ -14,6 +14,11 @@ const MAX_INTEGER_DIGITS = 4300;
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?/y;
 const SPACE = /[ \t\n\r]*/y;
 
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+/** JSON's strings have no characters before the space. */
+const FIRST_PRINTED = 0x20;
+
 /** Why a text was not read. The message is fit for a client and quotes nothing. */
 export class JsonError extends Error {
   override readonly name = 'JsonError';
@@ -44,9 +49,9 @@ class Reader {
     this.#skipSpace();
     switch (this.#text[this.#at]) {
       case '{':
-        return this.#nested(() => this.#object());
+        return this.#object();
       case '[':
-        return this.#nested(() => this.#array());
+        return this.#array();
       case '"':
         return this.#string();
       case 't':
@@ -60,13 +65,13 @@ class Reader {
     }
   }
 
-  #nested(read: () => Value): Value {
+  /** Reads the bracket that opens an array or an object. Whether it closes at once. */
+  #opensEmpty(closing: string): boolean {
     this.#depth += 1;
     if (this.#depth > MAX_DEPTH) throw new JsonError(`is nested deeper than ${MAX_DEPTH} levels`);
     this.#at += 1;
-    const value = read();
-    this.#depth -= 1;
-    return value;
+    this.#skipSpace();
+    return this.#text[this.#at] === closing && this.#closes(closing);
   }
 
   /** Whether `closing` or a comma comes next, which is read. */
@@ -75,17 +80,14 @@ class Reader {
     const character = this.#text[this.#at];
     if (character !== closing && character !== ',') this.#fail();
     this.#at += 1;
-    return character === closing;
-  }
-
-  #isEmpty(closing: string): boolean {
-    this.#skipSpace();
-    return this.#text[this.#at] === closing && this.#closes(closing);
+    if (character === ',') return false;
+    this.#depth -= 1;
+    return true;
   }
 
   #object(): Dict {
     const object = new Dict();
-    if (this.#isEmpty('}')) return object;
+    if (this.#opensEmpty('}')) return object;
     do {
       this.#skipSpace();
       if (this.#text[this.#at] !== '"') this.#fail();
@@ -100,26 +102,27 @@ class Reader {
 
   #array(): Value[] {
     const array: Value[] = [];
-    if (this.#isEmpty(']')) return array;
+    if (this.#opensEmpty(']')) return array;
     do array.push(this.#value());
     while (!this.#closes(']'));
     return array;
   }
 
   #string(): string {
+    const text = this.#text;
     const start = this.#at;
-    let end = start;
-    let isEscaped = true;
-    while (isEscaped) {
-      end = this.#text.indexOf('"', end + 1);
-      if (end < 0) this.#fail();
-      let slashes = end;
-      while (this.#text[slashes - 1] === '\\') slashes -= 1;
-      isEscaped = (end - slashes) % 2 === 1;
+    let isPlain = true;
+    let end = start + 1;
+    for (let code = text.charCodeAt(end); code !== QUOTE; code = text.charCodeAt(end)) {
+      // Also false for the NaN after the end.
+      if (!(code >= FIRST_PRINTED)) this.#fail();
+      if (code === BACKSLASH) isPlain = false;
+      end += code === BACKSLASH ? 2 : 1;
     }
     this.#at = end + 1;
+    if (isPlain) return text.slice(start + 1, end);
     try {
-      return JSON.parse(this.#text.slice(start, this.#at));
+      return JSON.parse(text.slice(start, this.#at));
     } catch {
       return this.#fail();
     }
@@ -143,6 +146,7 @@ class Reader {
   }
 
   #skipSpace(): void {
+    if (this.#text.charCodeAt(this.#at) > FIRST_PRINTED) return;
     SPACE.lastIndex = this.#at;
     SPACE.exec(this.#text);
     this.#at = SPACE.lastIndex;

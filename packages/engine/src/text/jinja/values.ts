@@ -172,7 +172,9 @@ function keyOf(value: Value): Key {
 /** A dict: in the order in which its keys came. */
 export class Dict extends PyObject {
   readonly typeName = 'dict';
-  readonly #entries = new Map<Key, readonly [Value, Value]>();
+  readonly #values = new Map<Key, Value>();
+  /** Keys that are no strings, as they were spelled first. */
+  #spelled: Map<Key, Value> | undefined;
 
   constructor(entries: Iterable<readonly [Value, Value]> = []) {
     super();
@@ -180,44 +182,51 @@ export class Dict extends PyObject {
   }
 
   get(key: Value): Value | undefined {
-    return this.#entries.get(keyOf(key))?.[1];
+    return this.#values.get(keyOf(key));
   }
 
   has(key: Value): boolean {
-    return this.#entries.has(keyOf(key));
+    return this.#values.has(keyOf(key));
   }
 
-  /** For whoever builds it: a key that is there keeps its place and spelling. */
+  /** For the code that builds it: a key that is there keeps its place and spelling. */
   set(key: Value, value: Value): void {
     const known = keyOf(key);
-    this.#entries.set(known, [this.#entries.get(known)?.[0] ?? key, value]);
+    if (typeof key !== 'string' && !this.#values.has(known)) {
+      this.#spelled ??= new Map();
+      this.#spelled.set(known, key);
+    }
+    this.#values.set(known, value);
   }
 
-  /** As `set`: for whoever builds it. */
+  /** As `set`: for the code that builds it. */
   delete(key: Value): void {
-    this.#entries.delete(keyOf(key));
+    const known = keyOf(key);
+    this.#values.delete(known);
+    this.#spelled?.delete(known);
   }
 
-  keys(): Value[] {
-    return [...this.#entries.values()].map(([key]) => key);
+  *entries(): Iterable<readonly [Value, Value]> {
+    for (const [key, value] of this.#values) yield [this.#spelling(key), value];
   }
 
-  entries(): Iterable<readonly [Value, Value]> {
-    return this.#entries.values();
+  #spelling(key: Key): Value {
+    // What is not in there is a string, or None.
+    return this.#spelled?.get(key) ?? (key as string | null);
   }
 
   override length(): number {
-    return this.#entries.size;
+    return this.#values.size;
   }
 
   override *iterate(): Iterable<Value> {
-    for (const [key] of this.#entries.values()) yield key;
+    for (const key of this.#values.keys()) yield this.#spelling(key);
   }
 
   override write(budget: Budget): string {
     budget.enter();
     const parts = [];
-    for (const [key, value] of this.#entries.values()) {
+    for (const [key, value] of this.entries()) {
       parts.push(`${repr(key, budget)}: ${repr(value, budget)}`);
     }
     budget.leave();
