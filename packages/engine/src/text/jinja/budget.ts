@@ -1,8 +1,8 @@
 import { JinjaError } from './errors.ts';
 
 /**
- * A step is about one node of the template or 64 characters that are looked at: 3 million take some
- * 100 ms. A conversation of 1000 messages takes 50,000 to 500,000.
+ * A step is about one node of the template, or 64 characters that are looked at. All of them took
+ * 0.2 to 1.4 s of one core, by what they are spent on; a chat of 100 messages takes 5000 to 8000.
  */
 const MAX_STEPS = 3_000_000;
 /** Of the prompt, and of any string on the way to it, in UTF-16 units. */
