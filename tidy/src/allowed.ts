@@ -224,6 +224,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     load: ['.'],
     cli: ['.', 'selftest', 'verify', 'load'],
   },
+  'engine/text': {
+    jinja: [],
+    '.': ['jinja'],
+  },
   'engine/loader': {
     strategy: [],
     tensors: [],

@@ -1,17 +1,20 @@
-import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { TextError } from './errors.ts';
-import { TemplateRefusal, templateGlobals } from './template-globals.ts';
+import { JinjaError } from './jinja/errors.ts';
+import type { Environment } from './jinja/interpreter.ts';
+import { Template } from './jinja/template.ts';
+import type { Dict, Value } from './jinja/values.ts';
+import { TEMPLATE_FILTERS, TemplateRefusal, templateGlobals } from './template-globals.ts';
 
 /** A conversation and how to write it down. */
 export interface ChatInput {
-  readonly messages: readonly unknown[];
+  readonly messages: readonly Value[];
   /** JSON schemas of functions; undefined is what transformers passes as None. */
-  readonly tools?: readonly unknown[] | undefined;
-  readonly documents?: readonly unknown[] | undefined;
+  readonly tools?: Value | undefined;
+  readonly documents?: Value | undefined;
   /** Whether to open the assistant's turn. */
   readonly addGenerationPrompt: boolean;
   /** Further variables: a request's chat_template_kwargs. */
-  readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  readonly variables?: Dict | undefined;
   /**
    * The name of one of the model's templates. By default "tool_use" where tools are given, or
    * "default".
@@ -35,15 +38,14 @@ interface Parsed {
   readonly template: Template;
 }
 
-function reasonOf(error: unknown): string {
-  return error instanceof RangeError ? 'it is nested too deeply' : (error as Error).message;
-}
+/** Functions that templates rely on, beside what is given to them. */
+const FIXED = ['range', 'dict', 'namespace', 'strftime_now'];
 
 function parse(source: string): Parsed {
   try {
     return { source, template: new Template(source) };
   } catch (error) {
-    throw new TextError('template-failed', `the chat template does not parse: ${reasonOf(error)}`);
+    throw failure(error, source, 'does not parse');
   }
 }
 
@@ -63,11 +65,11 @@ export class ChatTemplate {
   /** The prompt's text. Throws TextError; its message never quotes the conversation. */
   render(input: ChatInput): string {
     const { source, template } = this.#select(input);
-    const scope = this.#scope(input);
+    const environment = this.#environment(input);
     try {
-      return new Interpreter(scope).run(template.parsed).value as string;
+      return template.render(environment);
     } catch (error) {
-      throw failure(error, source);
+      throw failure(error, source, 'failed');
     }
   }
 
@@ -94,32 +96,30 @@ export class ChatTemplate {
     return new TextError('no-template', `no chat template "${name}"; there are: ${known}`);
   }
 
-  #scope(input: ChatInput): Environment {
-    const fixed: Record<string, unknown> = {
-      ...templateGlobals(this.#options.now),
-      messages: input.messages,
-      tools: input.tools ?? null,
-      documents: input.documents ?? null,
-      add_generation_prompt: input.addGenerationPrompt,
-    };
-    const variables = { ...this.#options.specialTokens, ...input.variables };
-    const scope = new Environment();
-    for (const [name, value] of Object.entries(fixed)) scope.set(name, value);
-    for (const [name, value] of Object.entries(variables)) {
-      if (Object.hasOwn(fixed, name)) {
+  #environment(input: ChatInput): Environment {
+    const variables = templateGlobals(this.#options.now);
+    variables.set('messages', [...input.messages]);
+    variables.set('tools', input.tools ?? null);
+    variables.set('documents', input.documents ?? null);
+    variables.set('add_generation_prompt', input.addGenerationPrompt);
+    const fixed = new Set([...variables.keys(), ...FIXED]);
+    const { specialTokens } = this.#options;
+    for (const [name, value] of [...Object.entries(specialTokens), ...entriesOf(input.variables)]) {
+      if (fixed.has(name)) {
         throw new TextError('bad-variable', `template variable "${name}" cannot be replaced`);
       }
-      scope.set(name, value);
+      variables.set(name, value);
     }
-    return scope;
+    return { filters: TEMPLATE_FILTERS, variables };
   }
 }
 
-/**
- * Jinja's own messages name types and the template's identifiers; a refusal may be built from the
- * conversation.
- */
-function failure(error: unknown, source: string): TextError {
+function* entriesOf(variables: Dict | undefined): Iterable<readonly [string, Value]> {
+  for (const [name, value] of variables?.entries() ?? []) yield [name as string, value];
+}
+
+/** A refusal may be built from the conversation: only what the template itself says is repeated. */
+function failure(error: unknown, source: string, what: string): unknown {
   if (error instanceof TemplateRefusal) {
     const isConstant = error.message !== '' && source.includes(error.message);
     const reason = isConstant ? `: ${error.message}` : '';
@@ -128,5 +128,10 @@ function failure(error: unknown, source: string): TextError {
       `the chat template refuses this conversation${reason}`,
     );
   }
-  return new TextError('template-failed', `the chat template failed: ${reasonOf(error)}`);
+  // The stack holds more than the bounds on nesting; where it does not, that is one more bound.
+  const isLimit = error instanceof RangeError;
+  if (!isLimit && !(error instanceof JinjaError)) return error;
+  const reason = isLimit ? 'it is nested too deeply' : error.message;
+  const code = isLimit || error.code === 'limit' ? 'template-too-costly' : 'template-failed';
+  return new TextError(code, `the chat template ${what}: ${reason}`);
 }

@@ -11,6 +11,8 @@ export type TextErrorCode =
   | 'template-refused'
   /** The template does not parse, or fails on this conversation. */
   | 'template-failed'
+  /** The template takes more steps, text or nesting than allowed, on this conversation. */
+  | 'template-too-costly'
   /** A template variable of the request collides with one that is always set. */
   | 'bad-variable';
 

@@ -173,7 +173,7 @@ describe('files', () => {
     const chat = { messages: [], addGenerationPrompt: true };
     let tokenizer = await openTokenizer(path);
     expect(tokenizer.renderChat(chat)).toBe('D');
-    expect(tokenizer.renderChat({ ...chat, tools: [{}] })).toBe('T');
+    expect(tokenizer.renderChat({ ...chat, tools: [] })).toBe('T');
     await writeFile(join(path, 'chat_template.jinja'), 'F');
     tokenizer = await openTokenizer(path);
     expect(tokenizer.renderChat(chat)).toBe('F');

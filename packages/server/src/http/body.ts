@@ -17,10 +17,15 @@ export async function readBody(c: Context, maxBytes: number): Promise<Uint8Array
   return new Uint8Array(await c.req.arrayBuffer().catch(aborted));
 }
 
+/** The text of a body: whatever reads it reads the same. */
+export function decodeBody(body: Uint8Array): string {
+  return new TextDecoder().decode(body);
+}
+
 /** Throws ApiError `invalid_json`. */
 export function parseJson(body: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(body));
+    return JSON.parse(decodeBody(body));
   } catch {
     // The parser's own message quotes the body, which may be prompt text.
     throw new ApiError('invalid_json', 'The body is not valid JSON.');

@@ -2,106 +2,136 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { ApiError } from '../http/errors.ts';
+import { parseJson } from '../http/body.ts';
+import { toApiError } from '../http/errors.ts';
+import { validate } from '../http/validation.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type ModelText, openModelText } from '../text/model-text.ts';
 import { renderConversation } from './conversation.ts';
+import { ChatCompletionRequest } from './schema/chat.ts';
 
-/** Repeats what it is given. */
-const TEMPLATE =
-  '{{ messages | tojson }}|{{ tools | tojson if tools else "no tools" }}|' +
-  '{{ add_generation_prompt }}|{{ colour | default("none") }}';
+/** Writes down everything that it is given. */
+const TEMPLATE = '{{ messages }}{% if tools %}{{ tools|tojson }}{% endif %}{{ x }}';
 
 let folder: string;
 let text: ModelText;
+
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-conversation-'));
-  for (const name of ['config.json', 'generation_config.json', 'tokenizer.json']) {
+  folder = await mkdtemp(join(tmpdir(), 'conversation-'));
+  for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) {
     await cp(join(SETTINGS.model.default, name), join(folder, name));
   }
-  const configuration = JSON.stringify({ chat_template: TEMPLATE });
-  await writeFile(join(folder, 'tokenizer_config.json'), configuration);
+  await writeFile(join(folder, 'chat_template.jinja'), TEMPLATE);
   text = await openModelText(folder);
 });
-afterAll(() => rm(folder, { recursive: true }));
 
-type Conversation = Parameters<typeof renderConversation>[1];
+afterAll(async () => {
+  await text.encoder.close();
+  await rm(folder, { recursive: true });
+});
 
-/** What the template is given. */
-function given(request: Conversation) {
-  const parts = renderConversation(text, request).split('|');
-  const [messages, tools, addGenerationPrompt, colour] = parts as [string, ...string[]];
-  return { messages: JSON.parse(messages), tools, addGenerationPrompt, colour };
+const USER = '"messages": [{"role": "user", "content": "x"}]';
+
+/** The prompt of a body, as its text. */
+function render(body: string): string {
+  const received = new TextEncoder().encode(body);
+  return renderConversation(text, validate(ChatCompletionRequest, parseJson(received)), received);
 }
 
-const contentOf = (content: Conversation['messages'][0]['content']) =>
-  given({ messages: [{ role: 'user', content }] }).messages[0].content;
+/** Of one message, beside its role. */
+function renderMessage(fields: string): string {
+  return render(`{"messages": [{"role": "assistant", ${fields}}]}`);
+}
 
-describe('a template is given', () => {
-  test('messages as they are, with `system` for `developer`', () => {
-    const messages = [
-      { role: 'developer', content: 'a' },
-      { role: 'user', content: 'b', name: 'Ann' },
-      { role: 'assistant', content: 'c' },
-    ];
-    expect(given({ messages }).messages).toEqual([
-      { role: 'system', content: 'a' },
-      ...messages.slice(1),
-    ]);
+function refusal(body: string): { readonly status: number; readonly param: string | undefined } {
+  try {
+    render(body);
+  } catch (error) {
+    const { status, param, message } = toApiError(error);
+    expect(message).not.toContain('secret');
+    return { status, param };
+  }
+  throw new Error('nothing was refused');
+}
+
+describe('what templates are given of a request', () => {
+  test('keys in their order, floats apart from ints, and integers whole', () => {
+    const tools = '[{"type": "function", "10": 1.0, "9": {"b": 1, "a": 9007199254740993}}]';
+    const variables = '{"x": {"2": 1e2, "1": [0.50]}}';
+    const body = `{${USER}, "tools": ${tools}, "chat_template_kwargs": ${variables}}`;
+    expect(render(body)).toBe(`[{'role': 'user', 'content': 'x'}]${tools}{'2': 100.0, '1': [0.5]}`);
   });
 
-  test('text, whatever form it came in', () => {
-    expect(contentOf('a')).toBe('a');
-    expect(contentOf(null)).toBe('');
-    expect(contentOf(undefined)).toBe('');
-    expect(contentOf([])).toBe('');
-    expect(
-      contentOf([
-        { type: 'text', text: 'a' },
-        { type: 'text', text: 'b' },
-      ]),
-    ).toBe('a\nb');
+  test('arguments of tool calls as objects, whether they came as text or not', () => {
+    for (const given of [
+      '"{\\"b\\": 1.0, \\"1\\": 2, \\"0\\": null}"',
+      '{"b": 1.0, "1": 2, "0": null}',
+    ]) {
+      const named = `{"name": "f", "arguments": ${given}}`;
+      const call = `{"id": "c", "function": ${named}, "type": "function"}`;
+      expect(renderMessage(`"content": null, "tool_calls": [${call}]`)).toBe(
+        "[{'role': 'assistant', 'content': '', 'tool_calls': [{'id': 'c', 'function': " +
+          "{'name': 'f', 'arguments': {'b': 1.0, '1': 2, '0': None}}, 'type': 'function'}]}]",
+      );
+    }
   });
 
-  test('tools, its own variables, and that an answer is to follow', () => {
-    const messages = [{ role: 'user', content: 'a' }];
-    expect(given({ messages })).toMatchObject({
-      tools: 'no tools',
-      addGenerationPrompt: expect.stringMatching(/^true$/i),
-      colour: 'none',
-    });
-    const tools = [{ type: 'function' }];
-    const more = { add_generation_prompt: false, chat_template_kwargs: { colour: 'red' } };
-    const all = given({ messages, tools, ...more });
-    expect(JSON.parse(all.tools!)).toEqual(tools);
-    expect(all).toMatchObject({
-      addGenerationPrompt: expect.stringMatching(/^false$/i),
-      colour: 'red',
-    });
-    const nulls = { tools: null, add_generation_prompt: null, chat_template_kwargs: null };
-    expect(given({ messages, ...nulls })).toEqual(given({ messages }));
+  test.each(['"arguments": ""', '"arguments": null', '"strict": true'])(
+    'no arguments are an empty object: %s',
+    (given) => {
+      const rendered = renderMessage(`"content": "", "tool_calls": [{"function": {${given}}}]`);
+      expect(rendered).toContain("'arguments': {}");
+    },
+  );
+
+  test('reasoning has both of its names', () => {
+    for (const name of ['reasoning', 'reasoning_content']) {
+      const rendered = renderMessage(`"content": "a", "${name}": "why"`);
+      expect(rendered).toContain("'reasoning': 'why'");
+      expect(rendered).toContain("'reasoning_content': 'why'");
+    }
+    expect(renderMessage('"content": "a", "reasoning": "x", "reasoning_content": "y"')).toBe(
+      "[{'role': 'assistant', 'content': 'a', 'reasoning': 'x', 'reasoning_content': 'y'}]",
+    );
+  });
+
+  test('what is null, and an empty list of calls, is not there', () => {
+    const nulls = '"name": null, "refusal": null, "tool_calls": [], "reasoning": null';
+    expect(renderMessage(`"content": "a", ${nulls}`)).toBe(
+      "[{'role': 'assistant', 'content': 'a'}]",
+    );
+  });
+
+  test('parts of text and refusals are joined', () => {
+    const parts = '[{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]';
+    expect(renderMessage(`"content": ${parts}`)).toContain("'content': 'a\\nb'");
   });
 });
 
-test('a part that is no text is refused, with where it is', () => {
-  const wrong = [{ type: 'text', text: 'a' }, { type: 'image_url' }];
-  const messages = [
-    { role: 'user', content: 'a' },
-    { role: 'user', content: wrong },
-  ];
-  const refused = (parts: typeof wrong): ApiError => {
-    try {
-      renderConversation(text, { messages: [messages[0]!, { role: 'user', content: parts }] });
-    } catch (error) {
-      return error as ApiError;
-    }
-    throw new Error('it was accepted');
+describe('refusals name the place and quote nothing', () => {
+  const call = (args: string) => {
+    const calls = `[{"function": {"arguments": "{}"}}, {"function": {"arguments": ${args}}}]`;
+    const answer = `{"role": "assistant", "content": null, "tool_calls": ${calls}}`;
+    return `{"messages": [{"role": "user", "content": "x"}, ${answer}]}`;
   };
-  expect(refused(wrong)).toMatchObject({
-    code: 'unsupported_value',
-    param: 'messages.1.content.1',
-    message: 'messages.1.content.1 must be a part of type "text".',
+
+  test.each(['"secret"', '"[1]"', '"{\\"a\\": secret}"', '"1"', '"null"', '7', '[1]'])(
+    'arguments that are no JSON object: %s',
+    (args) => {
+      const param = 'messages.1.tool_calls.1.function.arguments';
+      expect(refusal(call(args))).toEqual({ status: 400, param });
+    },
+  );
+
+  test('nesting is bounded, in a body and in arguments', () => {
+    const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    expect(refusal(`{${USER}, "tools": [{"a": ${deep}}]}`).status).toBe(400);
+    expect(refusal(`{${USER}, "chat_template_kwargs": {"x": ${deep}}}`).status).toBe(400);
+    expect(refusal(call(JSON.stringify(`{"a": ${deep}}`))).status).toBe(400);
   });
-  expect(refused([{ type: 'text' }] as never).param).toBe('messages.1.content.0');
-  expect(refused([{ type: 'input_text', text: 'a' }]).param).toBe('messages.1.content.0');
+
+  test('variables that templates rely on cannot be replaced', () => {
+    const body = `{${USER}, "chat_template_kwargs": {"range": "secret"}}`;
+    expect(refusal(body)).toEqual({ status: 400, param: 'messages' });
+  });
 });

@@ -62,7 +62,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
-      const promptText = renderConversation(ctx.text, request);
+      const promptText = renderConversation(ctx.text, request, received);
       const tokens = await encode(ctx, promptText, request.add_special_tokens ?? false, 'messages');
       const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
       const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText: '' }], {

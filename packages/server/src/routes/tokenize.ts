@@ -1,4 +1,4 @@
-import { readJson } from '../http/body.ts';
+import { parseJson, readBody, readJson } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import type { ServerContext } from '../openai/context.ts';
@@ -29,13 +29,14 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const request = validate(TokenizeRequest, await readJson(c, ctx.limits.maxBodyBytes));
+      const received = await readBody(c, ctx.limits.maxBodyBytes);
+      const request = validate(TokenizeRequest, parseJson(received));
       modelFor(ctx, request.model);
       const tokens = Array.from(
         'messages' in request
           ? await encode(
               ctx,
-              renderConversation(ctx.text, request),
+              renderConversation(ctx.text, request, received),
               request.add_special_tokens ?? false,
               'messages',
             )

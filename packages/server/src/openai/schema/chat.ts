@@ -1,14 +1,32 @@
 import { z } from '@hono/zod-openapi';
 import { FinishReason, generationFields, StopReason, UsageDocument } from './common.ts';
 
-const ContentPart = z.looseObject({ type: z.string(), text: z.string().optional() });
+const ContentPart = z.looseObject({
+  type: z.string(),
+  text: z.string().optional(),
+  refusal: z.string().optional(),
+});
+
+const ToolCall = z.looseObject({
+  function: z
+    .looseObject({
+      arguments: z
+        .union([z.string(), z.record(z.string(), z.unknown())])
+        .nullish()
+        .openapi({ description: 'A JSON object, as text or as it is' }),
+    })
+    .optional(),
+});
 
 export const ChatMessage = z
   .looseObject({
     role: z.string().min(1).max(64),
     content: z.union([z.string(), z.array(ContentPart)]).nullish(),
+    tool_calls: z.array(ToolCall).nullish(),
+    reasoning: z.string().nullish(),
+    reasoning_content: z.string().nullish(),
   })
-  .openapi('ChatMessage', { description: 'Content is text, or parts of type text' });
+  .openapi('ChatMessage', { description: 'Content is text, or parts of type text or refusal' });
 
 /** What makes a prompt of a conversation: shared with POST /tokenize. */
 export const conversationFields = {
