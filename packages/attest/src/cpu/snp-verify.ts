@@ -1,4 +1,4 @@
-import { checked, checkedIn, type Source, unchecked } from '../claims/check.ts';
+import { type Check, checked, checkedIn, type Source, unchecked } from '../claims/check.ts';
 import type { Claim } from '../claims/claim.ts';
 import { type Bytes, toHex } from '../core/bytes.ts';
 import { type Certificate, nameOf } from '../core/certificate.ts';
@@ -20,6 +20,28 @@ import type { SnpReport } from './snp-report.ts';
 const REPORT = ['SNP report'];
 const CHAIN = ['AMD certificates'];
 const TCB_PARTS = ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const;
+
+/** Of PLATFORM_INFO and of the guest's policy. Source: AMD's "SEV-SNP firmware ABI". */
+const PLATFORM_BITS = {
+  smt: 0n,
+  tsme: 1n,
+  ecc: 2n,
+  raplDisabled: 3n,
+  ciphertextHiding: 4n,
+  aliasCheck: 5n,
+  tio: 7n,
+} as const;
+const POLICY_BITS = {
+  smt: 16n,
+  migration: 18n,
+  debug: 19n,
+  singleSocket: 20n,
+  cxl: 21n,
+  aes256xts: 22n,
+  raplDisabled: 23n,
+  ciphertextHiding: 24n,
+  pageSwapDisabled: 25n,
+} as const;
 
 /** Certificates for a report, from the key that signed it (VCEK, VLEK) over AMD's to its root. */
 export interface SnpEndorsement {
@@ -63,19 +85,23 @@ export async function appraiseSnpReport(
   return [
     chainClaim,
     await appraiseExpiry(chain, context),
-    await appraiseRevocation(endorsement),
+    await appraiseRevocation(endorsement, context.nowMs),
     signature,
     identity,
-    await appraiseTcb(readSnpTcb(report.reportedTcb, key.product), source, context.minimumTcb),
+    ...(await appraiseFirmware(report, key, source, context.minimumTcb)),
+    await appraisePlatform(report, source),
+    await appraiseGuestPolicy(report, source),
     await appraiseLevel(report, source),
     ...(await appraiseGuest(
       {
+        tee: 'sev-snp',
         isGenuine,
         evidence: REPORT,
         isDebug: report.allowsDebug,
         migration: report.allowsMigration ? 'its policy allows a migration agent' : null,
         launch: report.measurement,
         measurements: measurementsOf(report),
+        systemRegisters: ['measurement'],
         reportData: report.reportData,
       },
       context,
@@ -99,12 +125,17 @@ function appraiseExpiry(chain: readonly Certificate[], context: SnpContext): Pro
 }
 
 /** AMD revokes what its root signed; a chip's key is renewed with the firmware instead. */
-async function appraiseRevocation(endorsement: SnpEndorsement): Promise<Claim> {
+async function appraiseRevocation(endorsement: SnpEndorsement, nowMs: number): Promise<Claim> {
   const { chain, revocationList } = endorsement;
   const statement = "AMD did not revoke its own key under the chip's";
   const check = cpuCheck('cpu.revocation', 'vendor-signed', statement, ['AMD revocation list']);
   if (revocationList === null) return unchecked(check, "AMD's revocation list is not at hand");
-  return checked(check, () => demandNotRevoked(revocationList, chain[2]!, [chain[1]!]));
+  return checked(check, async () => {
+    await demandNotRevoked(revocationList, chain[2]!, [chain[1]!]);
+    const { thisUpdateMs, nextUpdateMs } = revocationList;
+    const isCurrent = thisUpdateMs <= nowMs && nowMs <= (nextUpdateMs ?? Infinity);
+    demand(isCurrent, 'collateral-expired', "AMD's revocation list is not of this time");
+  });
 }
 
 function appraiseSignature(
@@ -135,10 +166,40 @@ function appraiseIdentity(
   return checkedIn(source, check, () => demandSnpKey(report, chain[0]!, key));
 }
 
-function appraiseTcb(tcb: SnpTcb, source: Source, minimum: SnpTcb | null): Claim | Promise<Claim> {
-  const shown = formatSnpTcb(tcb);
-  const value = TCB_PARTS.map((name) => `${name}=${tcb[name]}`);
-  const check = cpuCheck('cpu.tcb', 'cpu-signed', `the firmware is ${shown}`, REPORT, value);
+/** What is reported, what the host can go back to, and what the guest was started under. */
+function appraiseFirmware(
+  report: SnpReport,
+  { product }: SnpKey,
+  source: Source,
+  minimum: SnpTcb | null,
+): Promise<Claim[]> {
+  const { reportedTcb, committedTcb, launchTcb } = report;
+  const said = [
+    ['cpu.tcb', 'the firmware is', reportedTcb],
+    ['cpu.committedTcb', 'the host cannot go back behind', committedTcb],
+    ['cpu.launchTcb', 'the guest was started under', launchTcb],
+  ] as const;
+  return Promise.all(
+    said.map(([kind, words, bytes]) => {
+      const tcb = readSnpTcb(bytes, product);
+      const value = TCB_PARTS.map((name) => `${name}=${tcb[name]}`);
+      const statement = `${words} ${formatSnpTcb(tcb)}`;
+      return appraiseTcb(
+        cpuCheck(kind, 'cpu-signed', statement, REPORT, value),
+        tcb,
+        source,
+        minimum,
+      );
+    }),
+  );
+}
+
+function appraiseTcb(
+  check: Check,
+  tcb: SnpTcb,
+  source: Source,
+  minimum: SnpTcb | null,
+): Claim | Promise<Claim> {
   if (minimum === null) {
     const voucher = source.isGenuine ? check.voucher : 'operator-asserted';
     return unchecked(
@@ -149,10 +210,38 @@ function appraiseTcb(tcb: SnpTcb, source: Source, minimum: SnpTcb | null): Claim
   }
   return checkedIn(source, check, () => {
     const low = TCB_PARTS.find((name) => tcb[name] < minimum[name]);
-    const message = `the firmware is ${shown}, of which ${low} is below the minimum`;
+    const message = `${check.statement}, of which ${low} is below the minimum`;
     demand(low === undefined, 'tcb-refused', message);
   });
 }
+
+/** Features of the platform that are not known here could be ways into the guest. */
+function appraisePlatform(report: SnpReport, source: Source): Promise<Claim> {
+  const value = flagsOf(PLATFORM_BITS, report.platformInfo);
+  const statement = `the platform runs with ${value.join(', ')}`;
+  const check = cpuCheck('cpu.platform', 'cpu-signed', statement, REPORT, value);
+  return checkedIn(source, check, () => {
+    const unknown = report.platformInfo & ~maskOf(PLATFORM_BITS);
+    const message = `the platform has features of unknown meaning: ${unknown.toString(16)}`;
+    demand(unknown === 0n, 'mode-refused', message);
+  });
+}
+
+/** What the guest's policy allows or demands; its reader refuses bits that are not known. */
+function appraiseGuestPolicy(report: SnpReport, source: Source): Promise<Claim> {
+  const value = flagsOf(POLICY_BITS, report.policy);
+  const statement = `the guest's policy has ${value.join(', ')}`;
+  const check = cpuCheck('cpu.guestPolicy', 'cpu-signed', statement, REPORT, value);
+  return checkedIn(source, check, () => {});
+}
+
+type Bits = Readonly<Record<string, bigint>>;
+
+const flagsOf = (bits: Bits, word: bigint): string[] =>
+  Object.entries(bits).map(([name, bit]) => `${name}=${(word >> bit) & 1n}`);
+
+const maskOf = (bits: Bits): bigint =>
+  Object.values(bits).reduce((mask, bit) => mask | (1n << bit), 0n);
 
 function appraiseLevel(report: SnpReport, source: Source): Promise<Claim> {
   const statement = `software at privilege level ${report.vmpl} asked for the report`;

@@ -72,7 +72,7 @@ describe('collateral that is not the platform vendor’s', () => {
     });
     const fields = { root_ca_crl: toHex(list) };
     const good = await appraise({ collateral: { fields } });
-    expect(faultsOf(good)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faultsOf(good)).toEqual({ 'cpu.reportData': 'unverified', 'cpu.system': 'unverified' });
     for (const changes of [
       { signer, qeIdentitySigner: authority.tcbSigner },
       { qeIdentitySigner: signer },

@@ -84,6 +84,7 @@ describe('good evidence', () => {
       'D gpu.signature verified by device-signed [D report, D certificates]',
       'D gpu.nonce verified by device-signed [D report]',
       'D gpu.identity verified by vendor-signed: "0123456789abcdef" [D report]',
+      'D gpu.class verified by vendor-signed: "hopper: Test Chip Identity" [D report]',
       `D gpu.firmware verified by device-signed: "${'f1'.repeat(48)}" [D report]`,
       'D gpu.vbios verified by device-signed: "96.00.A5.00.01" [D report]',
       'D gpu.driver verified by device-signed: "590.12" [D report]',
@@ -98,6 +99,7 @@ describe('good evidence', () => {
       'D switch.signature verified by device-signed [D report, D certificates]',
       'D switch.nonce verified by device-signed [D report]',
       'D switch.identity verified by vendor-signed: "a123456789abcdef" [D report]',
+      'D switch.class verified by vendor-signed: "ls10: Test Chip Identity" [D report]',
       'D switch.firmware unverified by operator-asserted [D report]',
       'D switch.vbios verified by device-signed: "96.10.73.00.01" [D report]',
       'D switch.lock verified by device-signed: true [D report]',
@@ -115,6 +117,7 @@ describe('good evidence', () => {
     ).toEqual([
       'the report answers the nonce that was asked with',
       'it is the device 0123456789abcdef',
+      'it is one of hopper: Test Chip Identity',
       'the firmware that reports is the one the certificate was issued to',
       'its VBIOS is 96.00.A5.00.01',
       'its driver is 590.12',
@@ -125,6 +128,7 @@ describe('good evidence', () => {
     expect(await words(nvswitch, placed(nvswitch))).toEqual([
       'the report answers the nonce that was asked with',
       'it is the device a123456789abcdef',
+      'it is one of ls10: Test Chip Identity',
       'the firmware that reports is the one the certificate was issued to',
       'its BIOS is 96.10.73.00.01',
       'its routing is locked',

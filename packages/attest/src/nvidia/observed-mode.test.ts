@@ -33,11 +33,18 @@ describe('the mode that the guest was told', () => {
       'MACHINE devices.devtools unverified',
     ]);
     expect(claims.map(({ voucher }) => voucher)).toEqual(['guest-observed', 'guest-observed']);
-    const off = await appraiseObservedMode({ ...good, isOn: false, multiGpuMode: null }, []);
-    expect(off.map(({ status, value }) => [status, value])).toEqual([
-      ['unverified', false],
-      ['unverified', false],
-    ]);
+    const untold = await appraiseObservedMode(null, [gpu]);
+    expect(untold.map(brief)).toEqual(['MACHINE devices.confidential unverified']);
+    expect(untold[0]).toMatchObject({ value: null, voucher: 'guest-observed' });
+  });
+
+  test('is refused where it is off, or simulated', async () => {
+    for (const change of [{ isOn: false }, { environment: 'simulation' }] as const) {
+      const state = { ...good, multiGpuMode: null, ...change };
+      const [claim] = await appraiseObservedMode(state, []);
+      expect(claim).toMatchObject({ status: 'refused', code: 'mode-refused' });
+      expect(claim!.voucher).toBe('guest-observed');
+    }
   });
 
   test('is refused with developer tools on', async () => {

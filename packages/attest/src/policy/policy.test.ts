@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { type Claim, claim } from '../claims/claim.ts';
 import { AttestError } from '../core/errors.ts';
 import { judge } from './judge.ts';
-import { policySchema, TOLERABLE_CODES } from './policy.ts';
+import { type Policy, policySchema, TOLERABLE_CODES } from './policy.ts';
 import { readPolicy } from './read.ts';
 
 const signed = (kind: string, more: Partial<Claim> = {}): Claim =>
@@ -21,18 +21,33 @@ const refused = (kind: string, code: Claim['code'], more: Partial<Claim> = {}) =
   signed(kind, { status: 'refused', code: code!, ...more });
 const open = (kind: string, voucher: Claim['voucher'], more: Partial<Claim> = {}) =>
   signed(kind, { status: 'unverified', voucher, why: 'nobody signed it', ...more });
-const policyOf = (fields: object) => policySchema.parse({ version: 1, name: 'test', ...fields });
+/** A subject that proves something, so that the rest is judged by itself. */
+const PROVEN = [
+  signed('rim.chain', { subject: 'RIM-0', voucher: 'vendor-signed' }),
+  signed('rim.signature', { subject: 'RIM-0', voucher: 'vendor-signed' }),
+];
+const HEAD = { version: 2, name: 'test', minimum: [{ rim: 1 }] };
+const policyOf = (fields: object) => policySchema.parse({ ...HEAD, ...fields });
+const judged = (claims: readonly Claim[], policy: Policy) => judge([...claims, ...PROVEN], policy);
 const rules = (claims: readonly Claim[], fields: object) =>
-  judge(claims, policyOf(fields)).reasons.map(({ rule }) => rule);
+  judged(claims, policyOf(fields)).reasons.map(({ rule }) => rule);
 
 describe('a verdict', () => {
   test('refuses an empty list, and one without anything verified', () => {
     expect(judge([], policyOf({})).result).toBe('refused');
-    expect(rules([open('server.model', 'operator-asserted')], {})).toEqual(['always']);
+    const unsigned = [open('server.model', 'operator-asserted')];
+    expect(judge(unsigned, policyOf({})).reasons).toEqual([
+      {
+        rule: 'minimum[0].rim',
+        subject: 'RIM',
+        kind: 'any',
+        text: 'there is none that is proven, the policy wants 1',
+      },
+    ]);
   });
 
   test('refuses for any refused claim, with its code', () => {
-    const verdict = judge([signed('a.b'), refused('a.c', 'nonce-mismatch')], policyOf({}));
+    const verdict = judged([signed('a.b'), refused('a.c', 'nonce-mismatch')], policyOf({}));
     expect(verdict).toMatchObject({
       result: 'refused',
       reasons: [{ kind: 'a.c', code: 'nonce-mismatch', subject: 'GPU-0' }],
@@ -45,8 +60,9 @@ describe('a verdict', () => {
       refused('gpu.mode', 'mode-refused', { statement: 'the modes differ', subject: 'GPU-1' }),
     ];
     const require = { gpu: { 'gpu.nonce': {}, 'gpu.mode': {} } };
-    const present = { switch: { atLeast: 4, atMost: 4 }, gpu: { atLeast: 3, atMost: 8 } };
-    expect(judge(claims, policyOf({ require, present })).reasons).toEqual([
+    const minimum = [{ switch: 4, rim: 2 }];
+    const wanted = policyOf({ require, minimum, atMost: { gpu: 1 } });
+    expect(judged(claims, wanted).reasons).toEqual([
       {
         rule: 'tolerate',
         subject: 'GPU-1',
@@ -55,16 +71,22 @@ describe('a verdict', () => {
         code: 'mode-refused',
       },
       {
-        rule: 'present.switch',
+        rule: 'minimum[0].switch',
         subject: 'SWITCH',
         kind: 'any',
-        text: 'there is no evidence of one, the policy wants 4',
+        text: 'there is none that is proven, the policy wants 4',
       },
       {
-        rule: 'present.gpu',
+        rule: 'minimum[0].rim',
+        subject: 'RIM',
+        kind: 'any',
+        text: 'there are 1 that are proven, the policy wants 2',
+      },
+      {
+        rule: 'atMost.gpu',
         subject: 'GPU',
         kind: 'any',
-        text: 'there is evidence of 2, the policy wants 3 to 8',
+        text: 'there is evidence of 2, the policy wants at most 1',
       },
       {
         rule: 'require.gpu["gpu.nonce"]',
@@ -83,12 +105,6 @@ describe('a verdict', () => {
         subject: 'GPU-1',
         kind: 'gpu.nonce',
         text: 'is required, and the evidence says nothing of it',
-      },
-      {
-        rule: 'always',
-        subject: 'ALL',
-        kind: 'any',
-        text: 'nothing in the evidence could be verified',
       },
     ]);
   });
@@ -114,13 +130,13 @@ describe('a verdict', () => {
         because: 'as agreed',
       },
     ];
-    expect(judge([signed('a.b'), late], policyOf({ tolerate })).tolerated).toMatchObject([
+    expect(judged([signed('a.b'), late], policyOf({ tolerate })).tolerated).toMatchObject([
       { rule: 'tolerate[1]', because: 'as agreed' },
     ]);
     const claims = [signed('a.b'), open('gpu.fabric', 'guest-observed')];
     const believe = ['operator-asserted', 'guest-observed'];
     const require = { gpu: { 'gpu.fabric': { believe } } };
-    expect(judge(claims, policyOf({ require })).believed).toMatchObject([
+    expect(judged(claims, policyOf({ require })).believed).toMatchObject([
       {
         rule: 'require.gpu["gpu.fabric"]',
         because: 'the policy believes what is guest-observed; no signature vouches for it',
@@ -133,14 +149,14 @@ describe('a verdict', () => {
     const tolerate = (values?: string[]) => ({
       tolerate: [{ kind: 'cpu.tcb', codes: ['tcb-refused'], because: 'as agreed', values }],
     });
-    expect(judge(claims, policyOf(tolerate()))).toMatchObject({
+    expect(judged(claims, policyOf(tolerate()))).toMatchObject({
       result: 'verified',
       tolerated: [{ rule: 'tolerate[0]', because: 'as agreed' }],
     });
-    expect(judge(claims, policyOf(tolerate(['OutOfDate']))).result).toBe('verified');
-    expect(judge(claims, policyOf(tolerate(['Revoked']))).result).toBe('refused');
+    expect(judged(claims, policyOf(tolerate(['OutOfDate']))).result).toBe('verified');
+    expect(judged(claims, policyOf(tolerate(['Revoked']))).result).toBe('refused');
     const other = [signed('a.b'), refused('cpu.tcb', 'collateral-expired')];
-    expect(judge(other, policyOf(tolerate())).result).toBe('refused');
+    expect(judged(other, policyOf(tolerate())).result).toBe('refused');
   });
 
   test('a requirement holds for each subject of its family, and only for those', () => {
@@ -158,22 +174,13 @@ describe('a verdict', () => {
     const believing = (...believe: string[]) => ({
       require: { gpu: { 'gpu.fabric': { believe, oneOf: ['healthy'] } } },
     });
-    expect(judge(claims, policyOf(believing('guest-observed')))).toMatchObject({
+    expect(judged(claims, policyOf(believing('guest-observed')))).toMatchObject({
       result: 'verified',
       believed: [{ claim: { status: 'unverified' } }],
     });
-    expect(judge(claims, policyOf(believing('operator-asserted'))).result).toBe('refused');
+    expect(judged(claims, policyOf(believing('operator-asserted'))).result).toBe('refused');
     const plain = { require: { gpu: { 'gpu.fabric': {} } } };
-    expect(judge(claims, policyOf(plain)).result).toBe('refused');
-  });
-
-  test('counts subjects', () => {
-    const claims = [signed('a.b'), signed('a.b', { subject: 'GPU-1' })];
-    expect(rules(claims, { present: { gpu: { atLeast: 2 } } })).toEqual([]);
-    expect(rules(claims, { present: { gpu: { atLeast: 8, atMost: 8 }, switch: {} } })).toEqual([
-      'present.gpu',
-    ]);
-    expect(rules(claims, { present: { gpu: { atMost: 1 } } })).toEqual(['present.gpu']);
+    expect(judged(claims, policyOf(plain)).result).toBe('refused');
   });
 
   test.each([
@@ -206,8 +213,8 @@ describe('a verdict', () => {
       tolerate,
       require: { gpu: { 'gpu.mode': { oneOf: [mode] } } },
     });
-    expect(judge(claims, policyOf(wanting('single'))).result).toBe('verified');
-    expect(judge(claims, policyOf(wanting('multi'))).result).toBe('refused');
+    expect(judged(claims, policyOf(wanting('single'))).result).toBe('verified');
+    expect(judged(claims, policyOf(wanting('multi'))).result).toBe('refused');
   });
 
   test('a refused claim is one reason, whatever was required of its value', () => {
@@ -227,9 +234,9 @@ describe('a verdict', () => {
           because: 'x',
         }));
         const policy = policyOf({ tolerate });
-        const before = judge([signed('a.b'), ...all], policy);
+        const before = judged([signed('a.b'), ...all], policy);
         const extra = refused('gpu.new', more as Claim['code']);
-        const after = judge([signed('a.b'), ...all, extra], policy);
+        const after = judged([signed('a.b'), ...all, extra], policy);
         expect(before.result).toBe(
           some.every((code) => code === 'tcb-refused') ? 'verified' : 'refused',
         );
@@ -254,11 +261,11 @@ describe('a policy file', () => {
   };
 
   test('is read strictly', () => {
-    const good = { version: 1, name: 'x', require: { gpu: { 'gpu.chain': {} } } };
+    const good = { ...HEAD, require: { gpu: { 'gpu.chain': {} } } };
     expect(readPolicy(JSON.stringify(good), 'p').require.gpu).toEqual({ 'gpu.chain': {} });
     expect(failure('{').code).toBe('malformed');
     expect(failure(null).code).toBe('malformed');
-    expect(failure({ version: 2, name: 'x' }).code).toBe('unsupported-version');
+    expect(failure({ ...HEAD, version: 3 }).code).toBe('unsupported-version');
     expect(failure({ ...good, extra: 1 }).message).toContain('extra');
     expect(failure(`${' '.repeat(1_000_001)}{}`).code).toBe('too-large');
   });
@@ -270,10 +277,10 @@ describe('a policy file', () => {
   });
 
   test('names claims that exist', () => {
-    const misspelt = { version: 1, name: 'x', require: { gpu: { 'gpu.nonse': {} } } };
+    const misspelt = { ...HEAD, require: { gpu: { 'gpu.nonse': {} } } };
     expect(failure(misspelt).message).toMatch(/no claim "gpu.nonse".*gpu\.chain.*gpu\.nonce/);
     const tolerate = [{ kind: 'gpu.x', codes: ['tcb-refused'], because: 'x' }];
-    expect(failure({ version: 1, name: 'x', tolerate }).code).toBe('malformed');
+    expect(failure({ ...HEAD, tolerate }).code).toBe('malformed');
   });
 
   test('cannot tolerate what proves nothing', () => {
@@ -285,7 +292,7 @@ describe('a policy file', () => {
     ]) {
       expect(TOLERABLE_CODES).not.toContain(code);
       const tolerate = [{ kind: 'gpu.chain', codes: [code], because: 'x' }];
-      expect(failure({ version: 1, name: 'x', tolerate }).message).toContain('tolerate.0.codes.0');
+      expect(failure({ ...HEAD, tolerate }).message).toContain('tolerate.0.codes.0');
     }
   });
 });

@@ -12,25 +12,28 @@ import type { AppraisedDevice } from '../nvidia/device.ts';
 import { appraiseObservedMode } from '../nvidia/observed-mode.ts';
 import type { Policy } from '../policy/policy.ts';
 import { appraiseServerReport } from '../report/appraise.ts';
-import { expectedReportData, type ServerReport } from '../report/report.ts';
+import { expectedReportData, gpusServing, type ServerReport } from '../report/report.ts';
 import { appraiseMeasurements } from '../rim/appraise.ts';
 import { appraiseReference } from '../rim/reference.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { isReferenceFile } from '../services/references.ts';
 import type { Evidence } from './evidence.ts';
 import { appraiseReceipts } from './receipts.ts';
+import { appraiseRequest } from './request.ts';
 
 /** What verification knows besides the evidence and what appraisal needs for all of it. */
 export interface VerifyContext extends AppraisalContext {
   /** Fetches what a quote's vendor says of its platform, if it was not given; null: it cannot. */
   readonly collateral: CollateralSource | null;
-  /** Fetches the keys that tokens are signed with, if they were not given; null: it cannot. */
+  /** The keys that a token service signs with, from itself or its user; null: not at hand. */
   readonly tokenKeys: (() => Promise<TokenKeys>) | null;
   /**
    * Of the connection that a server's report came by: SHA-256 of its key (SubjectPublicKeyInfo),
    * null for plain HTTP. Absent: it came as a file.
    */
   readonly connectionSpkiSha256?: string | null;
+  /** The 64 bytes that the CPU's evidence must carry. Absent: none were asked for. */
+  readonly reportData?: Bytes;
   readonly snpMinimumTcb: Policy['snpMinimumTcb'];
 }
 
@@ -42,18 +45,19 @@ export async function appraise(evidence: Evidence, context: VerifyContext): Prom
   const { server } = evidence;
   const cpu = await appraiseCpu(evidence, context);
   const own = server === null ? [] : await appraiseServer(evidence, server, cpu, context);
-  return [
+  const claims = [
     ...own,
     ...cpu,
     ...(await appraiseGpus(evidence, context)),
     ...(await appraiseTokens(evidence, context)),
     ...(await appraiseReceipts(evidence, own)),
   ];
+  return [...claims, ...appraiseRequest(evidence, context)];
 }
 
 async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): Promise<Claim[]> {
   if (cpu === null) return [];
-  const expectedReportData = await expectedOf(server);
+  const expectedReportData = context.reportData ?? (await expectedOf(server));
   const { snpMinimumTcb: minimumTcb } = context;
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
@@ -82,12 +86,13 @@ async function appraiseServer(
   cpuClaims: readonly Claim[],
   context: VerifyContext,
 ): Promise<Claim[]> {
-  const { nonce, connectionSpkiSha256 } = context;
+  const { nonce, nowMs, connectionSpkiSha256 } = context;
   const reportData = cpu?.report.reportData ?? null;
   // A guest in debug mode says whatever its host wants it to say.
   const isGenuine = isVerified(cpuClaims, 'cpu.quote') && isVerified(cpuClaims, 'cpu.debug');
   return appraiseServerReport(server, {
     nonce,
+    nowMs,
     quote: reportData && { reportData, isVerified: isGenuine },
     ...(connectionSpkiSha256 !== undefined && { connectionSpkiSha256 }),
   });
@@ -95,10 +100,11 @@ async function appraiseServer(
 
 async function appraiseGpus(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
   const { devices: given, references, server } = evidence;
-  const state = server?.statement?.observed?.confidential ?? null;
   const { devices, claims } =
     given.length === 0 ? { devices: [], claims: [] } : await appraiseDevices(given, context);
-  const observed = state === null ? [] : await appraiseObservedMode(state, devices);
+  const isAsked = server?.statement != null && (given.length > 0 || gpusServing(server)! > 0);
+  const state = server?.statement?.observed?.confidential ?? null;
+  const observed = isAsked ? await appraiseObservedMode(state, devices) : [];
   return [...claims, ...observed, ...(await appraiseReferences(devices, references, context))];
 }
 
@@ -132,8 +138,14 @@ async function appraiseReferences(
 async function appraiseTokens(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
   const { token, tokenKeys } = evidence;
   if (token === null) return [];
-  const keys = tokenKeys ?? (await ifThere(context.tokenKeys));
-  return appraiseToken(token, { keys, issuer: NRAS_ISSUER, deviceCount: null }, context);
+  const ofService = await ifThere(context.tokenKeys);
+  const expectation = {
+    keys: ofService ?? tokenKeys,
+    keysFrom: ofService === null ? 'evidence' : 'service',
+    issuer: NRAS_ISSUER,
+    deviceCount: null,
+  } as const;
+  return appraiseToken(token, expectation, context);
 }
 
 /**

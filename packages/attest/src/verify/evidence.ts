@@ -18,7 +18,7 @@ export interface Evidence {
   /** Files of reference measurements. The id is in the name, as the document does not hold it. */
   readonly references: readonly { readonly name: string; readonly bytes: Bytes }[];
   readonly token: DetachedEat | null;
-  /** null: they were not given. */
+  /** Keys that were given with the evidence: whoever made it can have made them. null: none. */
   readonly tokenKeys: TokenKeys | null;
   readonly server: ServerReport | null;
   readonly receipts: readonly SignedReceipt[];

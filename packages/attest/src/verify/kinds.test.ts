@@ -24,6 +24,8 @@ import type { VerifyContext } from './appraise.ts';
 import { verifyEvidence } from './verify.ts';
 
 const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
+const TOKEN = BUILT_IN_POLICIES.get('token')!;
+
 const NONCE = new Uint8Array(32).fill(0xab);
 
 let anchors: TrustAnchors;
@@ -105,9 +107,8 @@ describe('each kind of evidence by itself', () => {
     [['gpu-report.txt', 'gpu-chain.pem'], 'gpu.signature'],
     [['quote.bin', 'collateral.json'], 'cpu.quote'],
     [['quote.b64', 'collateral.json'], 'cpu.tcb'],
-    [['dstack.json', 'collateral.json'], 'app.identity'],
+    [['dstack.json', 'collateral.json'], 'cpu.eventLog'],
     [['snp.bin', 'snp.pem', 'amd.crl'], 'cpu.revocation'],
-    [['token.json', 'jwks.json'], 'token.result'],
   ])('%j', async (names, kind) => {
     const { verdict, claims } = await verify(names);
     expect(verdict.reasons).toEqual([]);
@@ -140,15 +141,28 @@ describe('each kind of evidence by itself', () => {
     expect(await token(null)).toContain('token.signature unverified');
     const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));
     expect(await token(absent)).toContain('token.signature unverified');
-    const never = () => Promise.reject(new Error('they were given'));
-    const { claims } = await verify(['token.json', 'jwks.json'], EVIDENCE, { tokenKeys: never });
-    const said = claims.map(({ kind, status }) => `${kind} ${status}`);
-    expect(said).toContain('token.signature verified');
     // Nobody said how many devices there are: that stays open, and is all that does.
-    expect(said.filter((one) => one.endsWith('unverified'))).toEqual([
-      'token.nonce unverified',
-      'token.devices unverified',
-    ]);
+    const asked = { tokenKeys: async () => keys, nonce: NONCE };
+    const { claims, verdict } = await verify(['token.json'], TOKEN, asked);
+    expect(verdict).toMatchObject({ result: 'verified', reasons: [] });
+    const open = claims.filter(({ status }) => status !== 'verified');
+    expect(open.map(({ kind }) => kind)).toEqual(['token.devices']);
+  });
+
+  test('never takes the keys that a token brings along for those of the service', async () => {
+    const names = ['token.json', 'jwks.json'];
+    for (const policy of [EVIDENCE, TOKEN]) {
+      const { claims, verdict } = await verify(names, policy, { nonce: NONCE });
+      expect(verdict.result).toBe('refused');
+      expect(claims.filter(({ status }) => status === 'verified')).toEqual([]);
+      const signature = claims.find(({ kind }) => kind === 'token.signature');
+      expect(signature).toMatchObject({ status: 'unverified', voucher: 'operator-asserted' });
+      expect(signature!.why).toMatch(/^The keys came with the token/);
+    }
+    const keys = readTokenKeys((await makeTokenService()).keys);
+    const { claims } = await verify(names, TOKEN, { tokenKeys: async () => keys });
+    const signature = claims.find(({ kind }) => kind === 'token.signature');
+    expect(signature).toMatchObject({ status: 'refused', code: 'signature-invalid' });
   });
 
   test('asks for the list of revoked signers that was not given, and for no other', async () => {

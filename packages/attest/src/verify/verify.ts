@@ -1,5 +1,6 @@
 import { judge } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
+import { settle } from '../policy/settle.ts';
 import type { VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
 import type { GivenFile } from './documents.ts';
@@ -22,7 +23,7 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const { input, files, context, policy } = request;
   const evidence = await readEvidence(files);
   const { snpMinimumTcb } = policy;
-  const claims = await appraise(evidence, { ...context, snpMinimumTcb });
+  const claims = settle(await appraise(evidence, { ...context, snpMinimumTcb }), policy);
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];

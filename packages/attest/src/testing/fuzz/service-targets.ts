@@ -10,7 +10,7 @@ import {
 import { canonicalBytes } from '../../core/canonical.ts';
 import { ChainCache } from '../../core/chain.ts';
 import { BUILT_IN_POLICIES } from '../../policy/built-in.ts';
-import { pinSoftware } from '../../policy/pin.ts';
+import { pinPolicy } from '../../policy/pin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { readPolicy } from '../../policy/read.ts';
 import { readReceiptLinks, verifyReceiptChain } from '../../receipts/chain.ts';
@@ -22,7 +22,7 @@ import { reportDocument } from '../../report/write.ts';
 import { recognise } from '../../verify/recognise.ts';
 import { verifyEvidence } from '../../verify/verify.ts';
 import { toPem } from '../certificates.ts';
-import { makeIntelAuthority } from '../quote-authority.ts';
+import { makeIntelAuthority, QUOTE_NOW_MS } from '../quote-authority.ts';
 import { makeTdxQuote } from '../quote-report.ts';
 import { makeReceiptChain, makeReceiptSigner } from '../receipts.ts';
 import { makePayload, makeReportParts, makeStatement } from '../reports.ts';
@@ -74,7 +74,8 @@ const REPORT_TARGETS: readonly FuzzTarget[] = [
       const original = readServerReport(fromUtf8(base, 'the report'));
       const known = canonicalBytes(original.statement);
       const quote = { reportData: await expectedReportData(original), isVerified: true };
-      const context = { nonce: fromHex(NONCE, 'the nonce'), connectionSpkiSha256: TLS, quote };
+      const nonce = fromHex(NONCE, 'the nonce');
+      const context = { nowMs: QUOTE_NOW_MS, nonce, connectionSpkiSha256: TLS, quote };
       const parse = async (input: Bytes) => {
         const report = readServerReport(fromUtf8(input, 'the report'));
         const claims = await appraiseServerReport(report, context);
@@ -186,7 +187,7 @@ function serviceTarget(name: string): FuzzTarget {
       const service = await makeService();
       const open = BUILT_IN_POLICIES.get('service')!;
       const plain = await verifyService(service, service.files, open);
-      const policy = pinSoftware(open, plain.claims)!;
+      const policy = pinPolicy(open, plain.claims)!;
       const good = await verifyService(service, service.files, policy);
       const known = JSON.stringify(good.claims);
       const parse = async (bytes: Bytes) => {
