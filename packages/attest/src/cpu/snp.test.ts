@@ -193,6 +193,15 @@ describe('a good report', () => {
     expect(unproven.get('cpu.reportData')?.voucher).toBe('operator-asserted');
   });
 
+  test('tells what its platform runs with, and what its policy allows', async () => {
+    const report = { platformInfo: 0b1010_0001n, policy: 0x39_0000n | 0x2_0000n };
+    const claims = await appraise({ report });
+    const on = (kind: string) =>
+      (claims.get(kind)!.value as string[]).filter((one) => one.endsWith('=1'));
+    expect(on('cpu.platform')).toEqual(['smt=1', 'aliasCheck=1', 'tio=1']);
+    expect(on('cpu.guestPolicy')).toEqual(['smt=1', 'debug=1', 'singleSocket=1', 'cxl=1']);
+  });
+
   test('tells its firmware', async () => {
     const claims = await appraise({ by: () => turin });
     const value = ['fmc=1', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
@@ -228,6 +237,42 @@ describe('a report is refused', () => {
       { isSignerRevoked: true },
       'cpu.revocation',
       'certificate-revoked',
+    ],
+    [
+      'with features of its platform that are not known',
+      { report: { platformInfo: 1n << 6n } },
+      'cpu.platform',
+      'mode-refused',
+    ],
+    [
+      'with features of its platform that nobody gave a name',
+      { report: { platformInfo: 1n << 63n } },
+      'cpu.platform',
+      'mode-refused',
+    ],
+    [
+      'when its host can go back to less firmware',
+      { report: { committedTcb: '0300000000000801' } },
+      'cpu.committedTcb',
+      'tcb-refused',
+    ],
+    [
+      'when it was launched under less firmware',
+      { report: { launchTcb: '0300000000000801' } },
+      'cpu.launchTcb',
+      'tcb-refused',
+    ],
+    [
+      'after AMD’s list of what it revoked ran out',
+      { context: { nowMs: Date.UTC(2026, 1, 2) } },
+      'cpu.revocation',
+      'collateral-expired',
+    ],
+    [
+      'before AMD’s list of what it revoked was made',
+      { context: { nowMs: Date.UTC(2025, 11, 31) } },
+      'cpu.revocation',
+      'collateral-expired',
     ],
     [
       'at the highest level that there is not',

@@ -138,6 +138,12 @@ describe('collateral that is not the platform vendor’s', () => {
     }
   });
 
+  test('of which one list is no good hides nothing that another one says', async () => {
+    const collateral = { listIssuer: authority.root, isPlatformCaRevoked: true };
+    const claims = await appraise({ collateral });
+    expect(claims.get('cpu.revocation')?.code).toBe('certificate-revoked');
+  });
+
   test('with a revocation list of another issuer leaves revocation unknown', async () => {
     const other = await makeIntelAuthority();
     const claims = await appraise({ collateral: { listIssuer: other.platformCa } });

@@ -143,6 +143,19 @@ describe('a good quote', () => {
     }
   });
 
+  test('uses no extended features but those that are known, and those that all have', async () => {
+    const known = [0, 1, 2, 5, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18];
+    for (let bit = 0; bit < 64; bit++) {
+      // x87 and SSE are always there: without one of them it is refused.
+      const word = ((1n << BigInt(bit)) ^ (bit < 2 ? 0b11n : 0n)) | (bit < 2 ? 0n : 0b11n);
+      const bytes = Array.from({ length: 8 }, (_, i) => Number((word >> BigInt(8 * i)) & 0xffn));
+      const xfam = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
+      const claim = (await appraise({ quote: { xfam } })).get('cpu.xfam')!;
+      const isGood = bit >= 2 && known.includes(bit);
+      expect(claim.code ?? claim.status, `bit ${bit}`).toBe(isGood ? 'verified' : 'mode-refused');
+    }
+  });
+
   test('makes claims of the closed list alone, and one of each', async () => {
     const claims = await appraise({});
     for (const kind of claims.keys()) expect(CPU_CLAIM_KINDS).toContain(kind);
@@ -241,6 +254,14 @@ describe('a quote is refused', () => {
     [
       'when Intel knows no such TDX module',
       { quote: { teeTcbSvn: `050902${'00'.repeat(13)}` } },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
+      'of a TDX module that is not Intel’s, before it is for being older than all levels',
+      {
+        quote: { mrSignerSeam: '11'.repeat(48) },
+        collateral: { tcbInfo: { tcbLevels: [makeTcbLevel('UpToDate', { pcesvn: 99 })] } },
+      },
       { 'cpu.tcb': 'identity-mismatch' },
     ],
     [

@@ -2,6 +2,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
 import { equalBytes, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
+import { judge } from '../policy/judge.ts';
+import { policySchema, TOLERABLE_CODES } from '../policy/policy.ts';
 import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
@@ -294,6 +296,7 @@ describe('each fault has its code', () => {
   test('revoked, unknown to the issuer, not to be asked', async () => {
     const cases: [RevocationStatus, string][] = [
       ['revoked', 'refused certificate-revoked'],
+      ['held', 'refused certificate-held'],
       ['unknown', 'refused revocation-unknown'],
     ];
     for (const [status, outcome] of cases) {
@@ -302,6 +305,46 @@ describe('each fault has its code', () => {
     }
     const without = await appraise(gpu, { revocation: null });
     expect(problems(without)).toEqual(['D gpu.revocation unverified']);
+  });
+
+  test('revoked behind others on hold and unknown: these hide nothing', async () => {
+    const [, ...issued] = gpu.chain;
+    const [device, provisioner, family] = await Promise.all(
+      issued.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    const states = new Map<string, RevocationStatus>([
+      [device!.sha256, 'unknown'],
+      [provisioner!.sha256, 'held'],
+      [family!.sha256, 'revoked'],
+    ]);
+    const source: RevocationSource = { status: async ({ sha256 }) => states.get(sha256)! };
+    const { claims } = await appraise(gpu, { revocation: source });
+    const found = claims.filter(({ kind }) => kind === 'gpu.revocation');
+    expect(found.map(({ code }) => code)).toEqual([
+      'revocation-unknown',
+      'certificate-held',
+      'certificate-revoked',
+    ]);
+    expect(found[1]!.statement).toBe(`${nameOf(provisioner!)} is on hold`);
+    const tolerate = [{ kind: 'gpu.revocation', codes: TOLERABLE_CODES, because: 'all of it' }];
+    const policy = policySchema.parse({ version: 2, name: 'x', minimum: [{ gpu: 1 }], tolerate });
+    const reasons = judge(
+      claims.map((claim) => ({ ...claim, subject: 'GPU-0' })),
+      policy,
+    ).reasons.map(({ code }) => code);
+    expect(reasons).toEqual(['certificate-revoked']);
+  });
+
+  test('on hold, unless a policy allows it', async () => {
+    const { claims } = await appraise(gpu, { revocation: revocation('held') });
+    const named = claims.map((claim) => ({ ...claim, subject: 'GPU-0' }));
+    const under = (codes: string[]) => {
+      const tolerate = [{ kind: 'gpu.revocation', codes, because: 'as NVIDIA allows it' }];
+      const fields = { version: 2, name: 'x', minimum: [{ gpu: 1 }], tolerate };
+      return judge(named, policySchema.parse(fields)).result;
+    };
+    expect(under(['revocation-unknown'])).toBe('refused');
+    expect(under(['certificate-held'])).toBe('verified');
   });
 
   test('revoked, any one of the certificates that its vendor issued', async () => {

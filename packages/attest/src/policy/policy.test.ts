@@ -6,6 +6,7 @@ import { AttestError } from '../core/errors.ts';
 import { judge } from './judge.ts';
 import { type Policy, policySchema, TOLERABLE_CODES } from './policy.ts';
 import { readPolicy } from './read.ts';
+import { settle } from './settle.ts';
 
 const signed = (kind: string, more: Partial<Claim> = {}): Claim =>
   claim({
@@ -183,6 +184,78 @@ describe('a verdict', () => {
     expect(judged(claims, policyOf(plain)).result).toBe('refused');
   });
 
+  test('counts what is proven, of one of several sets', () => {
+    const proven = (subject: string) =>
+      ['chain', 'signature', 'identity'].map((check) => signed(`gpu.${check}`, { subject }));
+    const sets = (minimum: object[], ...claims: Claim[]) =>
+      judge(claims, policyOf({ minimum })).reasons.map(({ rule }) => rule);
+    const two = ['GPU-0', 'GPU-1'].flatMap(proven);
+    expect(sets([{ gpu: 2 }], ...two)).toEqual([]);
+    expect(sets([{ gpu: 3 }], ...two)).toEqual(['minimum[0].gpu']);
+    expect(sets([{ gpu: 2, cpu: 1 }], ...two)).toEqual(['minimum[0].cpu']);
+    expect(sets([{ cpu: 1 }, { gpu: 1 }], ...two)).toEqual([]);
+    expect(sets([{ cpu: 1 }, { switch: 1 }], ...two)).toEqual(['minimum']);
+    // Every proof is needed; one that is refused, or open, is none.
+    for (const left of [0, 1, 2]) {
+      const less = proven('GPU-0').filter((_, i) => i !== left);
+      expect(sets([{ gpu: 1 }], ...less), `without ${left}`).toEqual(['minimum[0].gpu']);
+      const weak = proven('GPU-0').map((claim, i) =>
+        i === left ? open(claim.kind, 'device-signed') : claim,
+      );
+      expect(sets([{ gpu: 1 }], ...weak), `open ${left}`).toEqual(['minimum[0].gpu']);
+    }
+  });
+
+  test('tells of several sets what is there, and what there should be', () => {
+    const { reasons } = judge(PROVEN, policyOf({ minimum: [{ cpu: 1, gpu: 8 }, { switch: 1 }] }));
+    expect(reasons).toEqual([
+      {
+        rule: 'minimum',
+        subject: 'ALL',
+        kind: 'any',
+        text: '1 rim is proven, the policy wants at least 1 cpu and 8 gpu, or 1 switch',
+      },
+    ]);
+  });
+
+  test('counts GPUs as the server says, and at least one where it does not say', () => {
+    const said = (value: number | string | null) =>
+      open('server.gpus', 'guest-observed', { subject: 'SERVER', value });
+    const wanting = (...claims: Claim[]) => rules(claims, { minimum: [{ gpu: 'as-served' }] });
+    const gpus = (count: number) =>
+      Array.from({ length: count }, (_, i) =>
+        ['chain', 'signature', 'identity'].map((check) =>
+          signed(`gpu.${check}`, { subject: `GPU-${i}` }),
+        ),
+      ).flat();
+    const missing = ['minimum[0].gpu'];
+    expect(wanting(said(0))).toEqual([]);
+    expect(wanting()).toEqual(missing);
+    expect(wanting(said(null))).toEqual(missing);
+    expect(wanting(said(null), ...gpus(1))).toEqual([]);
+    expect(wanting(said(8), ...gpus(7))).toEqual(missing);
+    expect(wanting(said(8), ...gpus(8))).toEqual([]);
+    expect(wanting(said(0), said(2), ...gpus(1))).toEqual(missing);
+  });
+
+  test('limits how many of a family there may be', () => {
+    const claims = [signed('a.b'), signed('a.b', { subject: 'GPU-1' })];
+    expect(rules(claims, { atMost: { gpu: 2, switch: 0 } })).toEqual([]);
+    expect(rules(claims, { atMost: { gpu: 1 } })).toEqual(['atMost.gpu']);
+  });
+
+  test('asks what is of one TEE of guests under that one, and of those that name none', () => {
+    const require = { cpu: { 'cpu.vmpl': { tee: 'sev-snp', oneOf: [0] } } };
+    const under = (value: string) => signed('cpu.tee', { subject: 'CPU', value });
+    const level = (value: number) => signed('cpu.vmpl', { subject: 'CPU', value });
+    const unmet = ['require.cpu["cpu.vmpl"]'];
+    expect(rules([under('tdx')], { require })).toEqual([]);
+    expect(rules([under('sev-snp')], { require })).toEqual(unmet);
+    expect(rules([signed('cpu.chain', { subject: 'CPU' })], { require })).toEqual(unmet);
+    expect(rules([under('sev-snp'), level(0)], { require })).toEqual([]);
+    expect(rules([under('sev-snp'), level(1)], { require })).toEqual(unmet);
+  });
+
   test.each([
     [{ oneOf: ['a', 1] }, 1, true],
     [{ oneOf: ['1'] }, 1, false],
@@ -200,6 +273,17 @@ describe('a verdict', () => {
     [{ atLeast: '96.00.5E.00.01' }, '96.00.A5.00.01', true],
     [{ atLeast: '1.2' }, '1.two', false],
     [{ atLeast: '1.2' }, null, false],
+    [{ atLeast: { snp: 8, tee: 0 } }, ['snp=8', 'tee=1', 'fmc=0'], true],
+    [{ atLeast: { snp: 8 } }, ['snp=7'], false],
+    [{ atLeast: { snp: 8 } }, ['tee=9'], false],
+    [{ atLeast: { snp: 8 } }, ['snp=8', 'snp=9'], false],
+    [{ atLeast: { snp: 8 } }, ['snp=9x'], false],
+    [{ atLeast: { snp: 8 } }, ['snp='], false],
+    [{ atLeast: { snp: 8 } }, 'snp=8', false],
+    [{ atMost: 3 }, 3, true],
+    [{ atMost: 3 }, 4, false],
+    [{ atMost: 3 }, '3', false],
+    [{ atMost: 3 }, undefined, false],
   ])('compares values: %j with %j', (requirement, value, holds) => {
     const claims = [signed('gpu.x', value === undefined ? {} : { value })];
     const met = rules(claims, { require: { gpu: { 'gpu.x': requirement } } }).length === 0;
@@ -248,6 +332,75 @@ describe('a verdict', () => {
   });
 });
 
+describe('what a policy expects', () => {
+  const system = ['mrtd=aa', 'rtmr0=bb'];
+  const measured = open('cpu.system', 'cpu-signed', { subject: 'CPU', value: system });
+  const app = signed('app.compose', {
+    subject: 'APP',
+    voucher: 'cpu-signed',
+    status: 'depends-on',
+    dependsOn: ['cpu.system'],
+    why: 'any system can measure any app',
+  });
+  const expecting = (requirement: object, ...claims: Claim[]) =>
+    settle(claims, policyOf({ require: { cpu: { 'cpu.system': requirement } } })).map(
+      ({ status }) => status,
+    );
+
+  test('verifies what is signed and was compared with nothing, and what depends on it', () => {
+    expect(expecting({ includes: system }, app, measured)).toEqual(['verified', 'verified']);
+    const claims = settle(
+      [measured],
+      policyOf({ require: { cpu: { 'cpu.system': { includes: system } } } }),
+    );
+    expect(claims[0]).not.toHaveProperty('why');
+  });
+
+  test('leaves open what it does not expect, or only a part of', () => {
+    const stays = ['depends-on', 'unverified'];
+    expect(settle([app, measured], policyOf({})).map(({ status }) => status)).toEqual(stays);
+    for (const requirement of [
+      {},
+      { includes: ['mrtd=aa'] },
+      { includes: ['mrtd=ab', 'rtmr0=bb'] },
+      { includes: [] },
+      { believe: ['cpu-signed'] },
+    ]) {
+      expect(expecting(requirement, app, measured), JSON.stringify(requirement)).toEqual(stays);
+    }
+  });
+
+  test('never verifies what nobody signed, or what was refused', () => {
+    const said = open('cpu.system', 'operator-asserted', { subject: 'CPU', value: system });
+    const wrong = refused('cpu.system', 'measurement-mismatch', { subject: 'CPU', value: system });
+    expect(expecting({ includes: system }, app, said)).toEqual(['depends-on', 'unverified']);
+    expect(expecting({ includes: system }, app, wrong)).toEqual(['depends-on', 'refused']);
+  });
+
+  test('may come from measurements that were recomputed: a claim that is verified serves', () => {
+    const recomputed = signed('cpu.system', { subject: 'CPU', value: system });
+    expect(settle([app, recomputed], policyOf({})).map(({ status }) => status)).toEqual([
+      'verified',
+      'verified',
+    ]);
+  });
+
+  test('is a value, a list of which each entry is named, or the least', () => {
+    const settled = (value: Claim['value'], requirement: object) => {
+      const claim = open('cpu.x', 'cpu-signed', { subject: 'CPU', value: value! });
+      const policy = policyOf({ require: { cpu: { 'cpu.x': requirement } } });
+      return settle([claim], policy)[0]!.status;
+    };
+    expect(settled('a', { oneOf: ['a'] })).toBe('verified');
+    expect(settled('a', { oneOf: ['b'] })).toBe('unverified');
+    expect(settled(3, { atLeast: 3 })).toBe('verified');
+    expect(settled(3, { atMost: 3 })).toBe('verified');
+    expect(settled(['snp=8', 'tee=0'], { atLeast: { snp: 8, tee: 0 } })).toBe('verified');
+    expect(settled(['snp=8', 'tee=0'], { atLeast: { snp: 8 } })).toBe('unverified');
+    expect(settled(['snp=8', 'x'], { atLeast: { snp: 8 }, includes: ['x'] })).toBe('verified');
+  });
+});
+
 describe('a policy file', () => {
   const failure = (document: unknown) => {
     const text = typeof document === 'string' ? document : JSON.stringify(document);
@@ -274,6 +427,23 @@ describe('a policy file', () => {
     const page = new URL('../../../../docs/verify.md', import.meta.url);
     const [, example] = /```json\n([^`]*)```/.exec(readFileSync(page, 'utf8'))!;
     expect(readPolicy(example!, 'the example').name).toBe('ours');
+  });
+
+  test('names a minimum that something can prove', () => {
+    const { minimum: _, ...without } = HEAD;
+    for (const minimum of [
+      undefined,
+      [],
+      [{}],
+      [{ gpu: 0 }],
+      [{ machine: 1 }],
+      [{ cpu: 'as-served' }],
+    ]) {
+      expect(failure({ ...without, minimum }).message).toMatch(/minimum/);
+    }
+    const old = failure({ ...without, version: 1 });
+    expect(old.code).toBe('unsupported-version');
+    expect(old.message).toMatch(/version 1, this program reads version 2: .*pin again/);
   });
 
   test('names claims that exist', () => {
