@@ -50,6 +50,8 @@ export interface SnpEndorsement {
   readonly key: SnpKey;
   /** AMD's list of what its root revoked, or null. */
   readonly revocationList: RevocationList | null;
+  /** Why AMD, which was asked for the list, did not give it; null: it was not asked, or did. */
+  readonly revocationProblem: string | null;
 }
 
 /** Throws AttestError 'malformed' or 'unsupported-version'; `chain` has to be of three. */
@@ -59,7 +61,7 @@ export function readSnpEndorsement(
 ): SnpEndorsement {
   const isWhole = chain.length === 3;
   demand(isWhole, 'malformed', `an SNP chain has 3 certificates, this one ${chain.length}`);
-  return { chain, key: readSnpKey(chain[0]!), revocationList };
+  return { chain, key: readSnpKey(chain[0]!), revocationList, revocationProblem: null };
 }
 
 export interface SnpContext extends CpuContext {
@@ -126,11 +128,15 @@ function appraiseExpiry(chain: readonly Certificate[], context: SnpContext): Pro
 
 /** AMD revokes what its root signed; a chip's key is renewed with the firmware instead. */
 async function appraiseRevocation(endorsement: SnpEndorsement, nowMs: number): Promise<Claim> {
-  const { chain, revocationList } = endorsement;
+  const { chain, revocationList, revocationProblem: problem } = endorsement;
   const statement = "AMD did not revoke its own key under the chip's";
   const check = cpuCheck('cpu.revocation', 'vendor-signed', statement, ['AMD revocation list']);
-  if (revocationList === null) return unchecked(check, "AMD's revocation list is not at hand");
+  if (revocationList === null && problem === null) {
+    return unchecked(check, "AMD's revocation list is not at hand");
+  }
   return checked(check, async () => {
+    const unknown = `whether AMD revoked its key is not known: ${problem}`;
+    demand(revocationList !== null, 'revocation-unknown', unknown);
     await demandNotRevoked(revocationList, chain[2]!, [chain[1]!]);
     const { thisUpdateMs, nextUpdateMs } = revocationList;
     const isCurrent = thisUpdateMs <= nowMs && nowMs <= (nextUpdateMs ?? Infinity);

@@ -183,6 +183,10 @@ async function gpuFacts(
       {
         why: 'Without it, whoever controls the links and switches can read what GPUs exchange',
       },
+      (isOn) => {
+        const isNeeded = report.multiGpuMode === 'multi';
+        demand(isOn || !isNeeded, 'mode-refused', 'it shares plain NVLink, which no mode protects');
+      },
     ),
   ];
 }
@@ -209,12 +213,13 @@ async function appraiseState(
   what: string,
   isOn: boolean | null,
   { why }: { readonly why: string },
+  test: (isOn: boolean) => void = () => {},
 ): Promise<Claim> {
   if (isOn === null) {
     return signed.unchecked(kind, { statement: `${what} on or off`, why }, 'It is not reported');
   }
   const statement = { statement: `${what} ${isOn ? 'on' : 'off'}`, why, value: isOn };
-  return signed.checked(kind, statement, () => undefined);
+  return signed.checked(kind, statement, () => test(isOn));
 }
 
 async function switchFacts(signed: SignedClaims, { place }: DeviceReport): Promise<Claim[]> {

@@ -224,6 +224,22 @@ describe('good evidence', () => {
     expect(valueFor('gpu.mode')).toBe('multi');
   });
 
+  test('in the newer format is refused where several GPUs share plain NVLink', async () => {
+    const linked = async (mode: number) => {
+      const fields = withFields(
+        goodFields(blackwell),
+        [OPAQUE.featureFlag, u16le(mode)],
+        [OPAQUE.nvlinkEncryption, Uint8Array.of(0x55, 0)],
+      );
+      const report = await makeReport(blackwell, { nonce, fields, isVersioned: true });
+      const evidence = await readSingleReport(report, toPem(blackwell.chain), 'the report');
+      const { claims } = await appraiseDevice('D', evidence, context());
+      return claims.find(({ kind }) => kind === 'gpu.nvlink-encryption');
+    };
+    expect(await linked(0)).toMatchObject({ status: 'verified', value: false });
+    expect(await linked(1)).toMatchObject({ code: 'mode-refused', value: false });
+  });
+
   test('without a nonce to compare with is not shown to be fresh', async () => {
     const appraised = await appraise(gpu, { nonce: null });
     expect(problems(appraised)).toEqual(['D gpu.nonce unverified']);

@@ -1,5 +1,5 @@
 import { type Check, checked, unchecked } from '../claims/check.ts';
-import type { Claim } from '../claims/claim.ts';
+import type { Claim, Voucher } from '../claims/claim.ts';
 import { demand } from '../core/errors.ts';
 import type { MachineObservation } from '../report/observation.ts';
 import type { AppraisedDevice } from './device.ts';
@@ -20,15 +20,16 @@ const NOBODY = 'The guest says so, and nobody signed it';
 const SIGNED_MODES = { none: 'single', 'protected-pcie': 'protected-pcie' } as const;
 
 /**
- * What the guest was told of its GPUs' confidential mode; null: its driver does not say. It is
- * never verified, but refused where the mode is off or simulated, where developer tools are on,
+ * What the guest was told of its GPUs' confidential mode; null: its driver does not say. `voucher`
+ * is the guest where it is proven that the guest says so, else whoever answers. It is never verified, but refused where the mode is off or simulated, where developer tools are on,
  * which open a GPU to the host, or where the GPUs sign something else.
  */
 export async function appraiseObservedMode(
   state: ConfidentialState | null,
   devices: readonly AppraisedDevice[],
+  voucher: Voucher,
 ): Promise<Claim[]> {
-  const common = { subject: 'MACHINE', voucher: 'guest-observed', evidence: ['NVML'] } as const;
+  const common = { subject: 'MACHINE', voucher, evidence: ['NVML'] };
   if (state === null) {
     const check = { ...common, ...UNTOLD };
     return [unchecked(check, 'The driver does not say', check.voucher)];

@@ -99,7 +99,7 @@ const SERVICE_POLICY = policySchema.parse({
       ...all('devices', ['distinct', 'nonce']),
       'devices.confidential': { oneOf: [true], ...ON_TRUST },
     },
-    gpu: all('gpu', REQUIRED_OF_LIVE_DEVICES),
+    gpu: all('gpu', [...REQUIRED_OF_LIVE_DEVICES, 'firmware', 'mode', 'driver', 'vbios']),
     switch: all('switch', [...REQUIRED_OF_LIVE_DEVICES, 'lock']),
     rim: all('rim', ['chain', 'signature', 'version', 'revocation']),
     receipt: all('receipt', ['signature']),

@@ -160,6 +160,8 @@ describe('measurements', () => {
       expect(find(unasked, 'gpu.measurements').statement).toBe(
         'There is no driver reference: NV_GPU_DRIVER_OTHER could not be asked for: no route',
       );
+      // It may exist, and say that this firmware is not the vendor's.
+      expect(find(unasked, 'gpu.measurements').code).toBe('not-available');
     }
   });
 
@@ -213,7 +215,7 @@ describe('measurements', () => {
     const broken: ReferenceSource = { rim: () => Promise.reject(new Error('no route')) };
     const unasked = await appraiseMeasurements([device()], context(broken));
     expect(find(unasked, 'gpu.measurements').statement).toContain('no route');
-    expect(measured(unasked)[0]).toBe('GPU-0 gpu.measurements reference-missing');
+    expect(measured(unasked)[0]).toBe('GPU-0 gpu.measurements not-available');
     const none = await appraiseMeasurements([device()], context(null));
     expect(measured(none)).toEqual(['GPU-0 gpu.measurements unverified']);
   });

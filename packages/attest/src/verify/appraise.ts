@@ -48,7 +48,7 @@ export async function appraise(evidence: Evidence, context: VerifyContext): Prom
   const claims = [
     ...own,
     ...cpu,
-    ...(await appraiseGpus(evidence, context)),
+    ...(await appraiseGpus(evidence, own, context)),
     ...(await appraiseTokens(evidence, context)),
     ...(await appraiseReceipts(evidence, own)),
   ];
@@ -63,10 +63,16 @@ async function appraiseCpu({ cpu, server }: Evidence, context: VerifyContext): P
   const { collateral: source } = context;
   if (cpu.tee === 'sev-snp') {
     const { report, endorsement } = cpu;
-    const revocationList =
-      endorsement.revocationList ??
-      (await ifThere(source && (() => source.snpRevocationList(endorsement.key))));
-    return appraiseSnpReport(report, { ...endorsement, revocationList }, cpuContext);
+    const given = endorsement.revocationList;
+    const { found, problem } = await seek(
+      given === null && source ? () => source.snpRevocationList(endorsement.key) : null,
+    );
+    const revocationList = given ?? found;
+    return appraiseSnpReport(
+      report,
+      { ...endorsement, revocationList, revocationProblem: problem },
+      cpuContext,
+    );
   }
   const { quote, dstack, app } = cpu;
   const collateral = cpu.collateral ?? (await ifThere(source && (() => source.collateral(quote))));
@@ -98,13 +104,19 @@ async function appraiseServer(
   });
 }
 
-async function appraiseGpus(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+async function appraiseGpus(
+  evidence: Evidence,
+  own: readonly Claim[],
+  context: VerifyContext,
+): Promise<Claim[]> {
   const { devices: given, references, server } = evidence;
   const { devices, claims } =
     given.length === 0 ? { devices: [], claims: [] } : await appraiseDevices(given, context);
   const isAsked = server?.statement != null && (given.length > 0 || gpusServing(server)! > 0);
   const state = server?.statement?.observed?.confidential ?? null;
-  const observed = isAsked ? await appraiseObservedMode(state, devices) : [];
+  // As for all that the server says of its GPUs: the guest's word only if the report is proven.
+  const voucher = own.find(({ kind }) => kind === 'server.gpus')?.voucher ?? 'operator-asserted';
+  const observed = isAsked ? await appraiseObservedMode(state, devices, voucher) : [];
   return [...claims, ...observed, ...(await appraiseReferences(devices, references, context))];
 }
 
@@ -153,11 +165,18 @@ async function appraiseTokens(evidence: Evidence, context: VerifyContext): Promi
  * not verified then.
  */
 async function ifThere<T>(fetchIt: (() => Promise<T>) | null): Promise<T | null> {
-  if (fetchIt === null) return null;
+  return (await seek(fetchIt)).found;
+}
+
+/** What a service has to say, or why it says nothing; neither: nobody was to be asked. */
+async function seek<T>(
+  fetchIt: (() => Promise<T>) | null,
+): Promise<{ readonly found: T | null; readonly problem: string | null }> {
+  if (fetchIt === null) return { found: null, problem: null };
   try {
-    return await fetchIt();
+    return { found: await fetchIt(), problem: null };
   } catch (error) {
-    if (error instanceof AttestError) return null;
+    if (error instanceof AttestError) return { found: null, problem: error.message };
     throw error;
   }
 }

@@ -166,6 +166,7 @@ describe('each kind of evidence by itself', () => {
   });
 
   test('asks for the list of revoked signers that was not given, and for no other', async () => {
+    const absent = new AttestError('not-available', 'no answer');
     const list = async (name: string) => readRevocationList(files[name]!, name);
     const source = (name: string): CollateralSource => ({
       collateral: () => Promise.reject(new Error('there is no quote')),
@@ -178,6 +179,10 @@ describe('each kind of evidence by itself', () => {
     };
     const bare = ['snp.bin', 'snp.pem'];
     expect(await revocation(bare, null)).toBe('unverified');
+    const silent = { ...source(''), snpRevocationList: () => Promise.reject(absent) };
+    expect(await revocation(bare, silent)).toBe('revocation-unknown');
+    expect(await revocation([...bare, 'amd.crl'], silent)).toBe('verified');
+    expect((await verify(bare, EVIDENCE, { collateral: silent })).verdict.result).toBe('refused');
     expect(await revocation(bare, source('amd.crl'))).toBe('verified');
     expect(await revocation(bare, source('revoked.crl'))).toBe('certificate-revoked');
     expect(await revocation([...bare, 'amd.crl'], source('revoked.crl'))).toBe('verified');

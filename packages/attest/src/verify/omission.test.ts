@@ -122,6 +122,13 @@ describe('GPUs that are not proven', () => {
     expect(result.verdict).toMatchObject({ result: 'verified', reasons: [] });
   });
 
+  test('are nobody’s word in a report that no quote binds', async () => {
+    const service = await makeService({ quote: { reportData: new Uint8Array(64) } });
+    const { claims } = await verify(service);
+    const told = claims.filter(({ kind }) => /^(devices\.confidential|server\.gpus)$/.test(kind));
+    expect(told.map(({ voucher }) => voucher)).toEqual(Array(2).fill('operator-asserted'));
+  });
+
   test('refuse under every policy, even one for old evidence', async () => {
     const service = await makeService(NO_GPUS);
     const result = await verify(service, { policy: EVIDENCE });
