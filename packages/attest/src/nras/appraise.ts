@@ -79,7 +79,9 @@ export async function appraiseToken(
   for (const { check, test, gap } of testsOf(token, expected, context)) {
     const claim = await checked(check, test);
     const isOpen = claim.status === 'verified' && (gap !== null || !isSigned);
-    claims.push(isOpen ? unchecked(check, gap ?? 'The signature was not verified') : claim);
+    if (!isOpen) claims.push(claim);
+    else if (!isSigned) claims.push(unchecked(check, gap ?? 'The signature was not verified'));
+    else claims.push(unchecked(check, gap!, check.voucher));
   }
   return claims;
 }

@@ -147,6 +147,12 @@ describe('each kind of evidence by itself', () => {
     expect(verdict).toMatchObject({ result: 'verified', reasons: [] });
     const open = claims.filter(({ status }) => status !== 'verified');
     expect(open.map(({ kind }) => kind)).toEqual(['token.devices']);
+    const counting = (count: number) => {
+      const token = { ...TOKEN.require.token, 'token.devices': { oneOf: [count] } };
+      return verify(['token.json'], { ...TOKEN, require: { token } }, asked);
+    };
+    expect((await counting(1)).verdict.result).toBe('verified');
+    expect((await counting(8)).verdict.result).toBe('refused');
   });
 
   test('never takes the keys that a token brings along for those of the service', async () => {
