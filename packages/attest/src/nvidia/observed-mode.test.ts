@@ -55,7 +55,11 @@ describe('the mode that the guest was told', () => {
   });
 
   test('is refused with developer tools on', async () => {
-    const claims = await appraiseObservedMode({ ...good, isDevTools: true }, [gpu], 'guest-observed');
+    const claims = await appraiseObservedMode(
+      { ...good, isDevTools: true },
+      [gpu],
+      'guest-observed',
+    );
     expect(claims.map(brief)).toEqual([
       'MACHINE devices.confidential unverified',
       'MACHINE devices.devtools refused devtools-enabled',
@@ -67,7 +71,11 @@ describe('the mode that the guest was told', () => {
     const state = { ...good, multiGpuMode: 'protected-pcie' } as const;
     const claims = await appraiseObservedMode(state, [gpu], 'guest-observed');
     expect(claims.map(brief)[0]).toBe('MACHINE devices.confidential refused mode-refused');
-    const unproven = await appraiseObservedMode(state, [{ ...gpu, isAuthentic: false }], 'guest-observed');
+    const unproven = await appraiseObservedMode(
+      state,
+      [{ ...gpu, isAuthentic: false }],
+      'guest-observed',
+    );
     expect(unproven.map(brief)[0]).toBe('MACHINE devices.confidential unverified');
   });
 });

@@ -21,8 +21,9 @@ const SIGNED_MODES = { none: 'single', 'protected-pcie': 'protected-pcie' } as c
 
 /**
  * What the guest was told of its GPUs' confidential mode; null: its driver does not say. `voucher`
- * is the guest where it is proven that the guest says so, else whoever answers. It is never verified, but refused where the mode is off or simulated, where developer tools are on,
- * which open a GPU to the host, or where the GPUs sign something else.
+ * is the guest where it is proven that the guest says so, else whoever answers. It is never
+ * verified, but refused where the mode is off or simulated, where developer tools are on, which
+ * open a GPU to the host, or where the GPUs sign something else.
  */
 export async function appraiseObservedMode(
   state: ConfidentialState | null,

@@ -141,14 +141,12 @@ function gapsOf(
     const wanted = asked === 'as-served' ? gpus : asked;
     const count = proven.get(family) ?? 0;
     if (count >= wanted) return [];
-    const text = `${shownCount(count)}, the policy wants ${wanted}`;
+    const there = count === 0 ? `no ${family} is proven` : `proven of family ${family}: ${count}`;
+    const text = `${there}, the policy wants ${wanted}`;
     const rule = `minimum[${index}].${family}`;
     return [{ rule, subject: family.toUpperCase(), kind: 'any', text }];
   });
 }
-
-const shownCount = (count: number) =>
-  count === 0 ? 'there is none that is proven' : `there are ${count} that are proven`;
 
 function noneOf(minimum: readonly EvidenceSet[], proven: ReadonlyMap<string, number>): Reason {
   const sets = minimum.map((set) =>

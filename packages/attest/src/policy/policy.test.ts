@@ -42,7 +42,7 @@ describe('a verdict', () => {
         rule: 'minimum[0].rim',
         subject: 'RIM',
         kind: 'any',
-        text: 'there is none that is proven, the policy wants 1',
+        text: 'no rim is proven, the policy wants 1',
       },
     ]);
   });
@@ -75,13 +75,13 @@ describe('a verdict', () => {
         rule: 'minimum[0].switch',
         subject: 'SWITCH',
         kind: 'any',
-        text: 'there is none that is proven, the policy wants 4',
+        text: 'no switch is proven, the policy wants 4',
       },
       {
         rule: 'minimum[0].rim',
         subject: 'RIM',
         kind: 'any',
-        text: 'there are 1 that are proven, the policy wants 2',
+        text: 'proven of family rim: 1, the policy wants 2',
       },
       {
         rule: 'atMost.gpu',

@@ -78,7 +78,7 @@ describe('the tree', () => {
       'REFUSED under the policy "house": 4 claims verified, 2 refused, 2 not verified',
     );
     expect(text).toMatch(/- GPU-1: gpu\.signature: .* \[signature-invalid\]$/m);
-    expect(text).toMatch(/- GPU: there is none that is proven, the policy wants 1$/);
+    expect(text).toMatch(/- GPU: no gpu is proven, the policy wants 1$/);
   });
 
   test('has colours only when asked, and no control characters of strangers', () => {
