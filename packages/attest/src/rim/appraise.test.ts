@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { Claim } from '../claims/claim.ts';
 import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate.ts';
 import { AttestError } from '../core/errors.ts';
 import type { DeviceReport } from '../nvidia/device-report.ts';
 import { CLAIM_KINDS } from '../policy/kinds.ts';
@@ -367,5 +368,27 @@ describe('a reference', () => {
     const claims = await appraiseMeasurements([device()], context(await source(), { revocation }));
     const one = find(claims, 'rim.revocation');
     expect(one.code ?? one.status).toBe(expected);
+  });
+
+  it('of which any one certificate is revoked or on hold, but the root, is refused', async () => {
+    const certificates = await Promise.all(
+      authority.chain.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    const asked = new Set<string>();
+    for (const status of ['revoked', 'held'] as const) {
+      for (const bad of certificates.slice(0, -1)) {
+        const revocation: RevocationSource = {
+          status: async ({ sha256 }) => {
+            asked.add(sha256);
+            return sha256 === bad.sha256 ? status : 'good';
+          },
+        };
+        const references = await source();
+        const claims = await appraiseMeasurements([device()], context(references, { revocation }));
+        const one = find(claims, 'rim.revocation');
+        expect(one.code).toBe(status === 'held' ? 'certificate-held' : 'certificate-revoked');
+      }
+    }
+    expect(asked).toEqual(new Set(certificates.slice(0, -1).map(({ sha256 }) => sha256)));
   });
 });
