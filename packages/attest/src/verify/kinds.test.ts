@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
 import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
@@ -6,6 +7,7 @@ import type { TrustAnchors } from '../core/trust.ts';
 import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readTokenKeys } from '../nras/keys.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
+import { pinPolicy } from '../policy/pin.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { CollateralSource } from '../services/collateral.ts';
 import { toPem } from '../testing/certificates.ts';
@@ -24,6 +26,7 @@ import type { VerifyContext } from './appraise.ts';
 import { verifyEvidence } from './verify.ts';
 
 const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
+const SERVICE = BUILT_IN_POLICIES.get('service')!;
 const TOKEN = BUILT_IN_POLICIES.get('token')!;
 
 const NONCE = new Uint8Array(32).fill(0xab);
@@ -69,6 +72,8 @@ beforeAll(async () => {
     'collateral.json': utf8(await makeTdxCollateral(intel)),
     'dstack.json': json({ quote: toHex(quote), event_log: JSON.stringify(log) }),
     'snp.bin': await makeSnpReport(amd),
+    'snp-vmpl.bin': await makeSnpReport(amd, { vmpl: 1 }),
+    'snp-cxl.bin': await makeSnpReport(amd, { policy: 0x23_0000n }),
     'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
     'amd.crl': await makeAmdRevocationList(amd, false),
     'revoked.crl': await makeAmdRevocationList(amd, true),
@@ -129,6 +134,51 @@ describe('each kind of evidence by itself', () => {
     };
     expect(await tcb(0x73)).toMatchObject({ status: 'verified' });
     expect(await tcb(0x74)).toMatchObject({ status: 'refused', code: 'tcb-refused' });
+  });
+
+  test('holds an SEV-SNP guest to the bounds of a service, and a TDX guest to its own', async () => {
+    const { 'cpu.launch': _, 'cpu.measurements': _all, ...cpu } = SERVICE.require.cpu!;
+    const policy = { ...EVIDENCE, require: { cpu } };
+    const unmet = async (...names: string[]) => {
+      const reportData = new Uint8Array(64).fill(0x64);
+      const { verdict } = await verify(names, policy, { reportData });
+      return verdict.reasons.map(({ kind }) => kind);
+    };
+    const open = ['cpu.tcb', 'cpu.committedTcb', 'cpu.launchTcb'];
+    const rest = ['snp.pem', 'amd.crl'];
+    expect(await unmet('snp.bin', ...rest)).toEqual(open);
+    expect(await unmet('snp-vmpl.bin', ...rest)).toEqual([...open, 'cpu.vmpl']);
+    expect(await unmet('snp-cxl.bin', ...rest)).toEqual([...open, 'cpu.guestPolicy']);
+    expect(await unmet('quote.bin', 'collateral.json')).toEqual([]);
+  });
+
+  test('compares a nonce with no report of a CPU by itself, and says so', async () => {
+    for (const names of [
+      ['snp.bin', 'snp.pem'],
+      ['quote.bin', 'collateral.json'],
+      ['dstack.json', 'collateral.json'],
+    ]) {
+      const { verdict } = await verify(names, EVIDENCE, { nonce: NONCE });
+      expect(verdict.reasons).toMatchObject([{ kind: 'request.nonce', code: 'not-compared' }]);
+      const reportData = new Uint8Array(64).fill(0x64);
+      const known = await verify(names, EVIDENCE, { nonce: NONCE, reportData });
+      expect(known.verdict).toMatchObject({ result: 'verified', reasons: [] });
+    }
+  });
+
+  test('verifies an app once its operating system is pinned, and misses it from then on', async () => {
+    const names = ['dstack.json', 'collateral.json'];
+    const first = await verify(names);
+    const statusOf = (claims: readonly Claim[], kind: string) =>
+      claims.find((one) => one.kind === kind)?.status;
+    expect(statusOf(first.claims, 'app.identity')).toBe('depends-on');
+    const pin = pinPolicy(EVIDENCE, first.claims)!;
+    const { claims, verdict } = await verify(names, pin);
+    expect(verdict).toMatchObject({ result: 'verified', reasons: [] });
+    expect(statusOf(claims, 'app.identity')).toBe('verified');
+    expect(statusOf(claims, 'cpu.system')).toBe('verified');
+    const without = await verify(['quote.bin', 'collateral.json'], pin);
+    expect(without.verdict.reasons.map(({ rule }) => rule)).toEqual(['minimum[0].app']);
   });
 
   test('asks for the keys of a token that came without them', async () => {
