@@ -9,6 +9,7 @@ export { AttestError, type AttestErrorCode } from './core/errors.ts';
 export type { TrustAnchors } from './core/trust.ts';
 export { readTokenKeys, type TokenKeys } from './nras/keys.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
+export { decide } from './policy/decide.ts';
 export type { Verdict } from './policy/judge.ts';
 export { pinPolicy } from './policy/pin.ts';
 export type { Policy } from './policy/policy.ts';

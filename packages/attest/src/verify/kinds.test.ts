@@ -136,7 +136,7 @@ describe('each kind of evidence by itself', () => {
     expect(await tcb(0x74)).toMatchObject({ status: 'refused', code: 'tcb-refused' });
   });
 
-  test('holds an SEV-SNP guest to the bounds of a service, and a TDX guest to its own', async () => {
+  test('holds each kind of guest to its own bounds of a service', async () => {
     const { 'cpu.launch': _, 'cpu.measurements': _all, ...cpu } = SERVICE.require.cpu!;
     const policy = { ...EVIDENCE, require: { cpu } };
     const unmet = async (...names: string[]) => {
@@ -166,7 +166,7 @@ describe('each kind of evidence by itself', () => {
     }
   });
 
-  test('verifies an app once its operating system is pinned, and misses it from then on', async () => {
+  test('verifies an app once its system is pinned, and misses it from then on', async () => {
     const names = ['dstack.json', 'collateral.json'];
     const first = await verify(names);
     const statusOf = (claims: readonly Claim[], kind: string) =>

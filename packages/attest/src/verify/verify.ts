@@ -1,6 +1,5 @@
-import { judge } from '../policy/judge.ts';
+import { decide } from '../policy/decide.ts';
 import type { Policy } from '../policy/policy.ts';
-import { settle } from '../policy/settle.ts';
 import type { VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
 import type { GivenFile } from './documents.ts';
@@ -23,9 +22,9 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const { input, files, context, policy } = request;
   const evidence = await readEvidence(files);
   const { snpMinimumTcb } = policy;
-  const claims = settle(await appraise(evidence, { ...context, snpMinimumTcb }), policy);
+  const appraised = await appraise(evidence, { ...context, snpMinimumTcb });
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
-  return { input, atMs, nonce, claims, verdict: judge(claims, policy), notes };
+  return { input, atMs, nonce, ...decide(appraised, policy), notes };
 }

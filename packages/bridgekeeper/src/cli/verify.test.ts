@@ -148,6 +148,11 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
     writeFileSync(place('pinned.json'), JSON.stringify(policy));
     const other = await verifyVectors(names, ...then, '--policy', place('pinned.json'));
     expect(other.document.verdict.reasons.map(({ kind }: Claim) => kind)).toEqual(['cpu.launch']);
+    const late = [...names.map(vectorPath), '--offline', '--at', '2026-09-01'];
+    const still = await verify(...late, '--pin', place('late.json'));
+    expect(still.error).toMatch(
+      /is refused under .*late\.json as well: CPU: cpu\.collateralExpiry/,
+    );
     const [rim] = inNvidia('NV_GPU_DRIVER_GH100_550.144.03.xml').map(vectorPath);
     const nothing = await verify(rim!, '--offline', '--pin', place('none.json'));
     expect(nothing.error).toContain('too little is proven');

@@ -149,10 +149,17 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
 
 /** For first use, or after the values were compared with those of the software's maker. */
 async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
-  const { pinPolicy } = await import('@bridgekeeper/attest');
+  const { decide, pinPolicy } = await import('@bridgekeeper/attest');
   const pinned = pinPolicy(policy, claims);
-  if (pinned === null) io.err('bridgekeeper: --pin: too little is proven, so nothing is written');
-  else io.writeFile(path, `${JSON.stringify(pinned, null, 2)}\n`);
+  if (pinned === null) {
+    io.err('bridgekeeper: --pin: too little is proven, so nothing is written');
+    return;
+  }
+  io.writeFile(path, `${JSON.stringify(pinned, null, 2)}\n`);
+  const [reason] = decide(claims, pinned).verdict.reasons;
+  if (reason === undefined) return;
+  const what = `${reason.subject}: ${reason.kind}: ${reason.text}`;
+  io.err(`bridgekeeper: --pin: what was shown is refused under ${path} as well: ${what}`);
 }
 
 async function print(
