@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { type Claim, claim } from '../claims/claim.ts';
 import { AttestError } from '../core/errors.ts';
 import { judge } from './judge.ts';
-import { type Policy, policySchema, TOLERABLE_CODES } from './policy.ts';
+import { type Policy, PROOFS, policySchema, TOLERABLE_CODES } from './policy.ts';
 import { readPolicy } from './read.ts';
 import { settle } from './settle.ts';
 
@@ -204,6 +204,19 @@ describe('a verdict', () => {
       );
       expect(sets([{ gpu: 1 }], ...weak), `open ${left}`).toEqual(['minimum[0].gpu']);
     }
+  });
+
+  test('takes for proven what is signed, whole, and not open to debugging', () => {
+    expect(PROOFS).toEqual({
+      gpu: ['gpu.chain', 'gpu.signature', 'gpu.identity'],
+      switch: ['switch.chain', 'switch.signature', 'switch.identity'],
+      cpu: ['cpu.chain', 'cpu.quote', 'cpu.debug'],
+      app: ['app.identity', 'app.compose'],
+      rim: ['rim.chain', 'rim.signature'],
+      token: ['token.signature', 'token.parts', 'token.result'],
+      server: ['server.binding'],
+      receipt: ['receipt.signature'],
+    });
   });
 
   test('tells of several sets what is there, and what there should be', () => {

@@ -134,6 +134,10 @@ describe('GPUs that are not proven', () => {
     const result = await verify(service, { policy: EVIDENCE });
     expect(reasonsOf(result)).toContain('server.gpuEvidence');
     expect(statusOf(result, 'server.gpuEvidence')).toEqual(['set-incomplete']);
+    const some = await makeService({ shown: { gpus: 3, switches: 4 } });
+    const part = await verify(some, { policy: EVIDENCE });
+    expect(statusOf(part, 'server.gpuEvidence')).toEqual(['set-incomplete']);
+    expect(reasonsOf(part)).toContain('server.gpuEvidence');
   });
 
   test('are missed once eight were pinned, whatever the server says then', async () => {
