@@ -341,6 +341,9 @@ describe('each fault has its code', () => {
       'certificate-held',
       'certificate-revoked',
     ]);
+    expect(found[0]!.statement).toMatch(
+      /is not known: the responder of its issuer does not know it$/,
+    );
     expect(found[1]!.statement).toBe(`${nameOf(provisioner!)} is on hold`);
     const tolerate = [{ kind: 'gpu.revocation', codes: TOLERABLE_CODES, because: 'all of it' }];
     const policy = policySchema.parse({ version: 2, name: 'x', minimum: [{ gpu: 1 }], tolerate });
