@@ -369,6 +369,13 @@ describe('what a policy expects', () => {
     expect(claims[0]).not.toHaveProperty('why');
   });
 
+  test('leaves open what depends on several claims until all of them hold', () => {
+    const both = { ...app, dependsOn: ['cpu.system', 'cpu.launch'] };
+    const launch = signed('cpu.launch', { subject: 'CPU' });
+    expect(expecting({ includes: system }, both, measured)[0]).toBe('depends-on');
+    expect(expecting({ includes: system }, both, measured, launch)[0]).toBe('verified');
+  });
+
   test('leaves open what it does not expect, or only a part of', () => {
     const stays = ['depends-on', 'unverified'];
     expect(settle([app, measured], policyOf({})).map(({ status }) => status)).toEqual(stays);
