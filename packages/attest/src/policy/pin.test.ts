@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Claim, type ClaimValue, claim } from '../claims/claim.ts';
 import { BUILT_IN_POLICIES } from './built-in.ts';
+import { decide } from './decide.ts';
 import { judge } from './judge.ts';
 import { pinPolicy } from './pin.ts';
 import { settle } from './settle.ts';
@@ -135,6 +136,29 @@ describe('a pin', () => {
     ['another app', replaced(app, { ...app, kind: 'app.identity', value: 'a2' }), ['app.identity']],
   ])('refuses %s', (_, claims, reasons) => {
     expect(judged(claims).toSorted()).toEqual(reasons.toSorted());
+  });
+
+  test.each<[string, string, ClaimValue, ClaimValue]>([
+    ['CPU', 'cpu.tee', 'sev-snp', 'tdx'],
+    ['CPU', 'cpu.attributes', '00', '01'],
+    ['CPU', 'cpu.collateral', 18, 17],
+    ['CPU', 'cpu.qe', 4, 3],
+    ['CPU', 'cpu.qeIdentity', 2, 1],
+    ['CPU', 'cpu.teeTcbSvn', ['svn0=5'], ['svn0=4']],
+    ['CPU', 'cpu.launchTcb', ['snp=7'], ['snp=6']],
+    ['APP', 'app.keyProvider', ['name=kms'], ['name=none']],
+    ['GPU-0', 'gpu.nvlink-encryption', true, false],
+    ['SWITCH-0', 'switch.class', 'ls10', 'ls11'],
+  ])('holds %s to its %s', (subject, kind, now, later) => {
+    const others = MACHINE.filter((one) => one.subject !== subject || one.kind !== kind);
+    const machine = (value: ClaimValue) => [...others, about(subject, kind, value)];
+    // One GPU, since what only some of them prove is not pinned for all.
+    const alone = (claims: readonly Claim[]) => claims.filter((one) => one.subject !== 'GPU-1');
+    const pin = pinPolicy(EVIDENCE, alone(machine(now)))!;
+    const kinds = (value: ClaimValue) =>
+      decide(alone(machine(value)), pin).verdict.reasons.map((reason) => reason.kind);
+    expect(kinds(now)).toEqual([]);
+    expect(kinds(later)).toEqual([kind]);
   });
 
   test('leaves out what is not proven of all, and report data', () => {
