@@ -5,7 +5,7 @@ import { build, type Rolldown } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64, toHex } from './core/bytes.ts';
 import { BUILT_IN_POLICIES } from './policy/built-in.ts';
-import { pinSoftware } from './policy/pin.ts';
+import { pinPolicy } from './policy/pin.ts';
 import type { PageRequest, verifyInPage } from './testing/browser-page.ts';
 import { makeService } from './testing/service.ts';
 import { hasVectors, readVector } from './testing/vectors.ts';
@@ -84,7 +84,7 @@ describe.runIf(hasBrowser)('in Chromium', () => {
       connectionSpkiSha256: 'cd'.repeat(32),
     };
     const { claims } = await verify(request);
-    const policy = JSON.stringify(pinSoftware(BUILT_IN_POLICIES.get('service')!, claims));
+    const policy = JSON.stringify(pinPolicy(BUILT_IN_POLICIES.get('service')!, claims));
     const good = await verify({ ...request, policy });
     expect(good).toMatchObject({ result: 'verified' });
     expect(good.lines.join('\n')).toMatch(/^VERIFIED under the policy "service, pinned"/m);

@@ -7,9 +7,11 @@ export { canonicalBytes } from './core/canonical.ts';
 export { ChainCache } from './core/chain.ts';
 export { AttestError, type AttestErrorCode } from './core/errors.ts';
 export type { TrustAnchors } from './core/trust.ts';
+export { readTokenKeys, type TokenKeys } from './nras/keys.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
+export { decide } from './policy/decide.ts';
 export type { Verdict } from './policy/judge.ts';
-export { pinSoftware } from './policy/pin.ts';
+export { pinPolicy } from './policy/pin.ts';
 export type { Policy } from './policy/policy.ts';
 export { readPolicy } from './policy/read.ts';
 export {

@@ -36,6 +36,15 @@ export function unchecked(
   return claim({ ...check, status: 'unverified', voucher, why: `${reason}. ${check.why}` });
 }
 
+/**
+ * The claim of what holds only if the claims of other kinds do. A refusal stays one, and what is
+ * not verified for another reason stays unverified.
+ */
+export function resting(found: Claim, dependsOn: readonly string[], why: string): Claim {
+  if (found.status !== 'verified') return found;
+  return claim({ ...found, status: 'depends-on', dependsOn, why });
+}
+
 /** A document that checks are about: whether it is proven genuine, and what to say if it is not. */
 export interface Source {
   readonly isGenuine: boolean;

@@ -4,9 +4,11 @@ import { invariant } from '../core/invariant.ts';
 /**
  * - verified: it follows from signatures that were checked, up to a pinned root.
  * - refused: it was checked and does not hold.
- * - unverified: nothing that was checked supports it; `why` says what that means.
+ * - depends-on: it holds if other claims do, which nobody has shown to hold: `dependsOn`.
+ * - unverified: nothing that was checked supports it; `why` says what that means. Where a device, a
+ *   CPU or its vendor signed it all the same, its value was compared with nothing.
  */
-export type ClaimStatus = 'verified' | 'refused' | 'unverified';
+export type ClaimStatus = 'verified' | 'refused' | 'depends-on' | 'unverified';
 
 /** Who says so. Only what a device, a CPU or its vendor signed can be verified. */
 export type Voucher =
@@ -34,15 +36,21 @@ export interface Claim {
   readonly value?: ClaimValue;
   /** Why it was refused. */
   readonly code?: AttestErrorCode;
-  /** Why it matters that this is refused or unverified. */
+  /** Why it matters that this is not verified. */
   readonly why?: string;
+  /** Kinds of the claims that all have to be verified for this one to mean anything. */
+  readonly dependsOn?: readonly string[];
 }
 
 /** Makes a claim; what nobody signed can never be made `verified`. */
 export function claim(fields: Claim): Claim {
   const isSigned = fields.voucher.endsWith('-signed');
-  invariant(fields.status !== 'verified' || isSigned, `${fields.kind}: verified, but unsigned`);
-  invariant((fields.status === 'refused') === (fields.code !== undefined), 'refusals have codes');
-  invariant(fields.status !== 'unverified' || fields.why !== undefined, 'unverified needs a why');
+  const { status, kind, dependsOn = [] } = fields;
+  invariant(status !== 'verified' || isSigned, `${kind}: verified, but unsigned`);
+  const isFounded = status !== 'depends-on' || (isSigned && dependsOn.length > 0);
+  invariant(isFounded, `${kind}: it depends on nothing, or is unsigned`);
+  invariant((status === 'refused') === (fields.code !== undefined), 'refusals have codes');
+  const isOpen = status === 'unverified' || status === 'depends-on';
+  invariant(!isOpen || fields.why !== undefined, `${status} needs a why`);
   return fields;
 }

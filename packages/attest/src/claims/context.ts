@@ -9,7 +9,8 @@ export interface ReferenceSource {
   rim(id: string): Promise<Bytes | null>;
 }
 
-export type RevocationStatus = 'good' | 'revoked' | 'unknown';
+/** `held`: for now; its issuer may take that back, as it cannot with what is revoked. */
+export type RevocationStatus = 'good' | 'held' | 'revoked' | 'unknown';
 
 /** What an issuer says of a certificate today: OCSP answers or revocation lists. */
 export interface RevocationSource {

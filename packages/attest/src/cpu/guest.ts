@@ -24,6 +24,7 @@ export function cpuCheck(
 
 /** What a CPU reported of a guest, with whether its signatures hold up to a pinned root. */
 export interface GuestReport {
+  readonly tee: 'tdx' | 'sev-snp';
   readonly isGenuine: boolean;
   readonly evidence: readonly string[];
   readonly isDebug: boolean;
@@ -33,6 +34,8 @@ export interface GuestReport {
   readonly launch: Bytes;
   /** By name; the registers that policies compare. */
   readonly measurements: Readonly<Record<string, Bytes>>;
+  /** Names of those that firmware and operating system are measured into, and nothing above. */
+  readonly systemRegisters: readonly string[];
   readonly reportData: Bytes;
 }
 
@@ -46,7 +49,13 @@ export async function appraiseGuest(guest: GuestReport, context: CpuContext): Pr
   const measurements = Object.entries(guest.measurements).map(
     ([name, bytes]) => `${name}=${toHex(bytes)}`,
   );
+  const system = guest.systemRegisters.map((name) => `${name}=${toHex(guest.measurements[name]!)}`);
   return [
+    await checkedIn(
+      document,
+      about('cpu.tee', `the CPU is one of ${guest.tee}`, guest.tee),
+      () => {},
+    ),
     await checkedIn(document, about('cpu.debug', 'debugging is off', guest.isDebug), () =>
       demand(!guest.isDebug, 'debug-enabled', 'the guest runs in debug mode'),
     ),
@@ -61,6 +70,7 @@ export async function appraiseGuest(guest: GuestReport, context: CpuContext): Pr
       about('cpu.measurements', `${measurements.length} registers were measured`, measurements),
       () => {},
     ),
+    uncompared(document, about('cpu.system', 'firmware and operating system are measured', system)),
     await appraiseReportData(guest, document, context),
   ];
 }
@@ -76,9 +86,7 @@ async function appraiseReportData(
   const statement = 'the guest put in what was asked of it';
   const check = cpuCheck('cpu.reportData', 'cpu-signed', statement, evidence, value);
   if (expected === null) {
-    const voucher = document.isGenuine ? check.voucher : 'operator-asserted';
-    const shown = { ...check, statement: `the guest put in ${value}` };
-    return unchecked(shown, 'Nothing was expected here', voucher);
+    return uncompared(document, { ...check, statement: `the guest put in ${value}` });
   }
   return checkedIn(document, check, () =>
     demand(
@@ -87,4 +95,10 @@ async function appraiseReportData(
       `the guest put in ${value}, expected was ${toHex(expected)}`,
     ),
   );
+}
+
+/** What a document says, which nothing is at hand to compare with: a policy may. */
+function uncompared({ isGenuine, doubt }: Source, check: Check): Claim {
+  if (!isGenuine) return unchecked(check, doubt);
+  return unchecked(check, 'It was compared with nothing', check.voucher);
 }

@@ -12,7 +12,7 @@ import {
   readUnsigned,
   TAG,
 } from '../core/der.ts';
-import { demand } from '../core/errors.ts';
+import { AttestError, demand } from '../core/errors.ts';
 import { isSignedWith, readSignatureAlgorithm, type Signed } from '../core/signature.ts';
 
 const LIST_BYTES_MAX = 1024 * 1024;
@@ -83,6 +83,31 @@ export async function demandNotRevoked(
   const revoked = certificates.find(({ serialHex }) => list.revokedSerials.has(serialHex));
   const who = revoked === undefined ? '' : `${nameOf(revoked)}, serial ${revoked.serialHex}`;
   demand(revoked === undefined, 'certificate-revoked', `${who}, is revoked by ${list.name}`);
+}
+
+/** A list, who is to have signed it, and certificates of that issuer. */
+export interface RevocationCheck {
+  readonly list: RevocationList;
+  readonly issuer: Certificate;
+  readonly certificates: readonly Certificate[];
+}
+
+/**
+ * Throws as `demandNotRevoked` does, of all checks the worst: a list that is good for nothing must
+ * not keep another from being asked.
+ */
+export async function demandNoneRevoked(checks: readonly RevocationCheck[]): Promise<void> {
+  const faults: AttestError[] = [];
+  for (const { list, issuer, certificates } of checks) {
+    try {
+      await demandNotRevoked(list, issuer, certificates);
+    } catch (error) {
+      if (!(error instanceof AttestError)) throw error;
+      faults.push(error);
+    }
+  }
+  const worst = faults.find(({ code }) => code === 'certificate-revoked') ?? faults[0];
+  if (worst !== undefined) throw worst;
 }
 
 function readSerials(list: DerElement | null, name: string): Set<string> {

@@ -1,4 +1,4 @@
-import { checked, checkedIn, type Source, unchecked } from '../claims/check.ts';
+import { type Check, checked, checkedIn, type Source, unchecked } from '../claims/check.ts';
 import type { Claim } from '../claims/claim.ts';
 import { type Bytes, equalBytes, toHex } from '../core/bytes.ts';
 import { type Certificate, nameOf } from '../core/certificate.ts';
@@ -22,6 +22,28 @@ const CHAIN = ['AMD certificates'];
 const KEYLESS = "AMD's certificate of the key that signed is not at hand";
 const TCB_PARTS = ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const;
 
+/** Of PLATFORM_INFO and of the guest's policy. Source: AMD's "SEV-SNP firmware ABI". */
+const PLATFORM_BITS = {
+  smt: 0n,
+  tsme: 1n,
+  ecc: 2n,
+  raplDisabled: 3n,
+  ciphertextHiding: 4n,
+  aliasCheck: 5n,
+  tio: 7n,
+} as const;
+const POLICY_BITS = {
+  smt: 16n,
+  migration: 18n,
+  debug: 19n,
+  singleSocket: 20n,
+  cxl: 21n,
+  aes256xts: 22n,
+  raplDisabled: 23n,
+  ciphertextHiding: 24n,
+  pageSwapDisabled: 25n,
+} as const;
+
 /** Certificates for a report, as far as they are at hand. */
 export interface SnpEndorsement {
   /** In any order; some may have no place in the chain. */
@@ -32,6 +54,8 @@ export interface SnpEndorsement {
   readonly key: SnpKey | null;
   /** AMD's list of what its root revoked, or null. */
   readonly revocationList: RevocationList | null;
+  /** Why AMD, which was asked for the list, did not give it; null: it was not asked, or did. */
+  readonly revocationProblem: string | null;
 }
 
 const CHAIN_LENGTH = 3;
@@ -56,7 +80,8 @@ export function readSnpEndorsement(
   const [key, other] = [keys[0], keys.find(({ sha256 }) => sha256 !== keys[0]!.sha256)];
   const message = 'there are certificates of two keys: give that of the one that signed';
   demand(other === undefined, 'malformed', message);
-  if (key === undefined) return { certificates, chain: [], key: null, revocationList };
+  if (key === undefined)
+    return { certificates, chain: [], key: null, revocationList, revocationProblem: null };
   const chain = [key];
   while (chain.length < CHAIN_LENGTH) {
     const { issuerDer } = chain.at(-1)!;
@@ -64,7 +89,7 @@ export function readSnpEndorsement(
     if (issuer === undefined) break;
     chain.push(issuer);
   }
-  return { certificates, chain, key: readSnpKey(key), revocationList };
+  return { certificates, chain, key: readSnpKey(key), revocationList, revocationProblem: null };
 }
 
 export interface SnpContext extends CpuContext {
@@ -91,23 +116,23 @@ export async function appraiseSnpReport(
   return [
     chainClaim,
     await appraiseExpiry(endorsement, context),
-    await appraiseRevocation(endorsement),
+    await appraiseRevocation(endorsement, context.nowMs),
     signature,
     identity,
-    await appraiseTcb(
-      key && readSnpTcb(report.reportedTcb, key.product),
-      source,
-      context.minimumTcb,
-    ),
+    ...(await appraiseFirmware(report, key, source, context.minimumTcb)),
+    await appraisePlatform(report, source),
+    await appraiseGuestPolicy(report, source),
     await appraiseLevel(report, source),
     ...(await appraiseGuest(
       {
+        tee: 'sev-snp',
         isGenuine,
         evidence: REPORT,
         isDebug: report.allowsDebug,
         migration: report.allowsMigration ? 'its policy allows a migration agent' : null,
         launch: report.measurement,
         measurements: measurementsOf(report),
+        systemRegisters: ['measurement'],
         reportData: report.reportData,
       },
       context,
@@ -143,13 +168,22 @@ function appraiseExpiry(
 }
 
 /** AMD revokes what its root signed; a chip's key is renewed with the firmware instead. */
-async function appraiseRevocation(endorsement: SnpEndorsement): Promise<Claim> {
-  const { chain, revocationList } = endorsement;
+async function appraiseRevocation(endorsement: SnpEndorsement, nowMs: number): Promise<Claim> {
+  const { chain, revocationList, revocationProblem: problem } = endorsement;
   const statement = "AMD did not revoke its own key under the chip's";
   const check = cpuCheck('cpu.revocation', 'vendor-signed', statement, ['AMD revocation list']);
-  if (revocationList === null) return unchecked(check, "AMD's revocation list is not at hand");
+  if (revocationList === null && problem === null) {
+    return unchecked(check, "AMD's revocation list is not at hand");
+  }
   if (!isWholeChain(endorsement)) return unchecked(check, 'The key it is about is not at hand');
-  return checked(check, () => demandNotRevoked(revocationList, chain[2]!, [chain[1]!]));
+  return checked(check, async () => {
+    const unknown = `whether AMD revoked its key is not known: ${problem}`;
+    demand(revocationList !== null, 'revocation-unknown', unknown);
+    await demandNotRevoked(revocationList, chain[2]!, [chain[1]!]);
+    const { thisUpdateMs, nextUpdateMs } = revocationList;
+    const isCurrent = thisUpdateMs <= nowMs && nowMs <= (nextUpdateMs ?? Infinity);
+    demand(isCurrent, 'collateral-expired', "AMD's revocation list is not of this time");
+  });
 }
 
 function appraiseSignature(
@@ -185,18 +219,44 @@ function appraiseIdentity(
   return checkedIn(source, check, () => demandSnpKey(report, chain[0]!, key));
 }
 
+/** What is reported, what the host can go back to, and what the guest was started under. */
+function appraiseFirmware(
+  report: SnpReport,
+  key: SnpKey | null,
+  source: Source,
+  minimum: SnpTcb | null,
+): Promise<Claim[]> {
+  const { reportedTcb, committedTcb, launchTcb } = report;
+  const said = [
+    ['cpu.tcb', 'the firmware is', reportedTcb],
+    ['cpu.committedTcb', 'the host cannot go back behind', committedTcb],
+    ['cpu.launchTcb', 'the guest was started under', launchTcb],
+  ] as const;
+  return Promise.all(
+    said.map(([kind, words, bytes]) => {
+      if (key === null) {
+        const unknown = cpuCheck(kind, 'cpu-signed', `${words} of some version`, REPORT, null);
+        return unchecked(unknown, KEYLESS);
+      }
+      const tcb = readSnpTcb(bytes, key.product);
+      const value = TCB_PARTS.map((name) => `${name}=${tcb[name]}`);
+      const statement = `${words} ${formatSnpTcb(tcb)}`;
+      return appraiseTcb(
+        cpuCheck(kind, 'cpu-signed', statement, REPORT, value),
+        tcb,
+        source,
+        minimum,
+      );
+    }),
+  );
+}
+
 function appraiseTcb(
-  tcb: SnpTcb | null,
+  check: Check,
+  tcb: SnpTcb,
   source: Source,
   minimum: SnpTcb | null,
 ): Claim | Promise<Claim> {
-  if (tcb === null) {
-    const unknown = 'the firmware has a version';
-    return unchecked(cpuCheck('cpu.tcb', 'cpu-signed', unknown, REPORT, null), KEYLESS);
-  }
-  const shown = formatSnpTcb(tcb);
-  const value = TCB_PARTS.map((name) => `${name}=${tcb[name]}`);
-  const check = cpuCheck('cpu.tcb', 'cpu-signed', `the firmware is ${shown}`, REPORT, value);
   if (minimum === null) {
     const voucher = source.isGenuine ? check.voucher : 'operator-asserted';
     return unchecked(
@@ -207,10 +267,38 @@ function appraiseTcb(
   }
   return checkedIn(source, check, () => {
     const low = TCB_PARTS.find((name) => tcb[name] < minimum[name]);
-    const message = `the firmware is ${shown}, of which ${low} is below the minimum`;
+    const message = `${check.statement}, of which ${low} is below the minimum`;
     demand(low === undefined, 'tcb-refused', message);
   });
 }
+
+/** Features of the platform that are not known here could be ways into the guest. */
+function appraisePlatform(report: SnpReport, source: Source): Promise<Claim> {
+  const value = flagsOf(PLATFORM_BITS, report.platformInfo);
+  const statement = `the platform runs with ${value.join(', ')}`;
+  const check = cpuCheck('cpu.platform', 'cpu-signed', statement, REPORT, value);
+  return checkedIn(source, check, () => {
+    const unknown = report.platformInfo & ~maskOf(PLATFORM_BITS);
+    const message = `the platform has features of unknown meaning: ${unknown.toString(16)}`;
+    demand(unknown === 0n, 'mode-refused', message);
+  });
+}
+
+/** What the guest's policy allows or demands; its reader refuses bits that are not known. */
+function appraiseGuestPolicy(report: SnpReport, source: Source): Promise<Claim> {
+  const value = flagsOf(POLICY_BITS, report.policy);
+  const statement = `the guest's policy has ${value.join(', ')}`;
+  const check = cpuCheck('cpu.guestPolicy', 'cpu-signed', statement, REPORT, value);
+  return checkedIn(source, check, () => {});
+}
+
+type Bits = Readonly<Record<string, bigint>>;
+
+const flagsOf = (bits: Bits, word: bigint): string[] =>
+  Object.entries(bits).map(([name, bit]) => `${name}=${(word >> bit) & 1n}`);
+
+const maskOf = (bits: Bits): bigint =>
+  Object.values(bits).reduce((mask, bit) => mask | (1n << bit), 0n);
 
 function appraiseLevel(report: SnpReport, source: Source): Promise<Claim> {
   const statement = `software at privilege level ${report.vmpl} asked for the report`;

@@ -82,7 +82,15 @@ function faults(claims: Map<string, Claim>): Record<string, string> {
 }
 
 const BOTH = 'SNP report, AMD certificates';
-const REPORT_DATA = { 'cpu.reportData': 'unverified' };
+/** Nothing is at hand to compare these with: a policy says what they are to be. */
+const SYSTEM = { 'cpu.system': 'unverified' };
+/** What the host runs, can go back to and launched with is all of one firmware here. */
+const LOW = {
+  'cpu.tcb': 'tcb-refused',
+  'cpu.committedTcb': 'tcb-refused',
+  'cpu.launchTcb': 'tcb-refused',
+};
+const REPORT_DATA = { ...SYSTEM, 'cpu.reportData': 'unverified' };
 
 describe('a good report', () => {
   const cases: [string, Case][] = [
@@ -105,12 +113,30 @@ describe('a good report', () => {
     const said = [...(await appraise({ report: { vmpl: 2 } })).values()].map(inFull);
     const identity = ['product=Milan-B0', `chip=${'c1'.repeat(64)}`];
     const tcb = ['fmc=0', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
+    const platform = [
+      'smt',
+      'tsme',
+      'ecc',
+      'raplDisabled',
+      'ciphertextHiding',
+      'aliasCheck',
+      'tio',
+    ].map((name) => `${name}=0`);
+    const guestPolicy = [
+      'smt=1',
+      ...['migration', 'debug', 'singleSocket', 'cxl', 'aes256xts', 'raplDisabled'].map(
+        (name) => `${name}=0`,
+      ),
+      'ciphertextHiding=0',
+      'pageSwapDisabled=0',
+    ];
     const registers = [
       `measurement=${'3d'.repeat(48)}`,
       `hostdata=${'00'.repeat(32)}`,
       ...['idkeydigest', 'authorkeydigest'].map((name) => `${name}=${'00'.repeat(48)}`),
       ...['familyid', 'imageid'].map((name) => `${name}=${'00'.repeat(16)}`),
     ];
+    const system = registers.slice(0, 1);
     expect(said).toEqual([
       'CPU cpu.chain verified by vendor-signed [AMD certificates]',
       'CPU cpu.expiry verified by vendor-signed [AMD certificates]',
@@ -118,11 +144,17 @@ describe('a good report', () => {
       'CPU cpu.quote verified by cpu-signed [SNP report]',
       `CPU cpu.identity verified by cpu-signed: ${JSON.stringify(identity)} [${BOTH}]`,
       `CPU cpu.tcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
+      `CPU cpu.committedTcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
+      `CPU cpu.launchTcb verified by cpu-signed: ${JSON.stringify(tcb)} [SNP report]`,
+      `CPU cpu.platform verified by cpu-signed: ${JSON.stringify(platform)} [SNP report]`,
+      `CPU cpu.guestPolicy verified by cpu-signed: ${JSON.stringify(guestPolicy)} [SNP report]`,
       'CPU cpu.vmpl verified by cpu-signed: 2 [SNP report]',
+      'CPU cpu.tee verified by cpu-signed: "sev-snp" [SNP report]',
       'CPU cpu.debug verified by cpu-signed: false [SNP report]',
       'CPU cpu.migration verified by cpu-signed: false [SNP report]',
       `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [SNP report]`,
       `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [SNP report]`,
+      `CPU cpu.system unverified by cpu-signed: ${JSON.stringify(system)} [SNP report]`,
       `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [SNP report]`,
     ]);
     const { value } = (await appraise({ by: () => provider })).get('cpu.identity')!;
@@ -146,7 +178,7 @@ describe('a good report', () => {
     expect(await under(exact)).toEqual(REPORT_DATA);
     for (const part of ['fmc', 'bootloader', 'tee', 'snp', 'microcode'] as const) {
       const higher = { ...exact, [part]: exact[part] + 1 };
-      expect(await under(higher)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'tcb-refused' });
+      expect(await under(higher)).toEqual({ ...REPORT_DATA, ...LOW });
     }
   });
 
@@ -161,6 +193,15 @@ describe('a good report', () => {
     expect(unproven.get('cpu.reportData')?.voucher).toBe('operator-asserted');
   });
 
+  test('tells what its platform runs with, and what its policy allows', async () => {
+    const report = { platformInfo: 0b1010_0001n, policy: 0x39_0000n | 0x2_0000n };
+    const claims = await appraise({ report });
+    const on = (kind: string) =>
+      (claims.get(kind)!.value as string[]).filter((one) => one.endsWith('=1'));
+    expect(on('cpu.platform')).toEqual(['smt=1', 'aliasCheck=1', 'tio=1']);
+    expect(on('cpu.guestPolicy')).toEqual(['smt=1', 'debug=1', 'singleSocket=1', 'cxl=1']);
+  });
+
   test('tells its firmware', async () => {
     const claims = await appraise({ by: () => turin });
     const value = ['fmc=1', 'bootloader=3', 'tee=0', 'snp=8', 'microcode=115'];
@@ -169,15 +210,20 @@ describe('a good report', () => {
 
   test('whose least firmware nobody gave leaves the TCB unverified', async () => {
     const claims = await appraise({ context: { minimumTcb: null } });
-    expect(faults(claims)).toEqual({ ...REPORT_DATA, 'cpu.tcb': 'unverified' });
+    expect(faults(claims)).toEqual({
+      ...REPORT_DATA,
+      'cpu.tcb': 'unverified',
+      'cpu.committedTcb': 'unverified',
+      'cpu.launchTcb': 'unverified',
+    });
   });
 
   test('carries the report data that were asked for, or is refused', async () => {
     const reportData = new Uint8Array(64).fill(5);
     const context = { expectedReportData: reportData };
-    expect(faults(await appraise({ report: { reportData }, context }))).toEqual({});
+    expect(faults(await appraise({ report: { reportData }, context }))).toEqual(SYSTEM);
     const other = await appraise({ context });
-    expect(faults(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+    expect(faults(other)).toEqual({ ...SYSTEM, 'cpu.reportData': 'binding-mismatch' });
   });
 });
 
@@ -193,6 +239,42 @@ describe('a report is refused', () => {
       'certificate-revoked',
     ],
     [
+      'with features of its platform that are not known',
+      { report: { platformInfo: 1n << 6n } },
+      'cpu.platform',
+      'mode-refused',
+    ],
+    [
+      'with features of its platform that nobody gave a name',
+      { report: { platformInfo: 1n << 63n } },
+      'cpu.platform',
+      'mode-refused',
+    ],
+    [
+      'when its host can go back to less firmware',
+      { report: { committedTcb: '0300000000000801' } },
+      'cpu.committedTcb',
+      'tcb-refused',
+    ],
+    [
+      'when it was launched under less firmware',
+      { report: { launchTcb: '0300000000000801' } },
+      'cpu.launchTcb',
+      'tcb-refused',
+    ],
+    [
+      'after AMD’s list of what it revoked ran out',
+      { context: { nowMs: Date.UTC(2026, 1, 2) } },
+      'cpu.revocation',
+      'collateral-expired',
+    ],
+    [
+      'before AMD’s list of what it revoked was made',
+      { context: { nowMs: Date.UTC(2025, 11, 31) } },
+      'cpu.revocation',
+      'collateral-expired',
+    ],
+    [
       'at the highest level that there is not',
       { report: { vmpl: 0xff } },
       'cpu.vmpl',
@@ -206,7 +288,8 @@ describe('a report is refused', () => {
     ],
   ];
   test.each(cases)('%s', async (_, wanted, kind, code) => {
-    expect(faults(await appraise(wanted))).toEqual({ ...REPORT_DATA, [kind]: code });
+    const also = kind === 'cpu.tcb' ? LOW : {};
+    expect(faults(await appraise(wanted))).toEqual({ ...REPORT_DATA, ...also, [kind]: code });
   });
 
   const unproven: [string, Case, string, string][] = [

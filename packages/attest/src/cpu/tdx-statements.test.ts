@@ -72,7 +72,7 @@ describe('collateral that is not the platform vendor’s', () => {
     });
     const fields = { root_ca_crl: toHex(list) };
     const good = await appraise({ collateral: { fields } });
-    expect(faultsOf(good)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faultsOf(good)).toEqual({ 'cpu.reportData': 'unverified', 'cpu.system': 'unverified' });
     for (const changes of [
       { signer, qeIdentitySigner: authority.tcbSigner },
       { qeIdentitySigner: signer },
@@ -136,6 +136,12 @@ describe('collateral that is not the platform vendor’s', () => {
       // A list need not say when the next one comes.
       expect(await listed({ nextUpdate: null })).toBe('verified');
     }
+  });
+
+  test('of which one list is no good hides nothing that another one says', async () => {
+    const collateral = { listIssuer: authority.root, isPlatformCaRevoked: true };
+    const claims = await appraise({ collateral });
+    expect(claims.get('cpu.revocation')?.code).toBe('certificate-revoked');
   });
 
   test('with a revocation list of another issuer leaves revocation unknown', async () => {

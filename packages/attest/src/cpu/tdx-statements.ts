@@ -1,10 +1,10 @@
-import { checked, unchecked } from '../claims/check.ts';
+import { checked, checkedIn, unchecked } from '../claims/check.ts';
 import type { Claim } from '../claims/claim.ts';
 import { nameOf } from '../core/certificate.ts';
 import { expiryOf, verifyChain } from '../core/chain.ts';
 import { demand } from '../core/errors.ts';
 import { type CpuContext, cpuCheck } from './guest.ts';
-import { demandNotRevoked } from './revocation-list.ts';
+import { demandNoneRevoked } from './revocation-list.ts';
 import { demandSignature, keyOf } from './signature.ts';
 import type { SignedDocument, TdxCollateral } from './tdx-collateral.ts';
 import type { TdxQuote } from './tdx-quote.ts';
@@ -39,14 +39,25 @@ export async function appraiseCollateral(
     'no certificate is on a revocation list',
     EVIDENCE,
   );
+  const form = collateral?.qeIdentity.content.version ?? null;
+  const identity = cpuCheck(
+    'cpu.qeIdentity',
+    'vendor-signed',
+    form === null ? 'the form of the QE identity is known' : `the QE identity has form ${form}`,
+    EVIDENCE,
+    form,
+  );
   if (collateral === null) {
     const reason = "Intel's collateral is not at hand";
-    return [authentic, valid, good].map((check) => unchecked(check, reason));
+    return [authentic, identity, valid, good].map((check) => unchecked(check, reason));
   }
+  const isIntels = await checked(authentic, () => demandIntels(collateral, context));
+  const document = { isGenuine: isIntels.status === 'verified', doubt: 'Nobody vouches for it' };
   return [
-    await checked(authentic, () => demandIntels(collateral, context)),
+    isIntels,
+    await checkedIn(document, identity, () => {}),
     await checked(valid, () => demandCurrent(collateral, context.nowMs)),
-    await checked(good, () => demandNoneRevoked(quote, collateral)),
+    await checked(good, () => demandAllGood(quote, collateral)),
   ];
 }
 
@@ -102,9 +113,12 @@ function demandCurrent(collateral: TdxCollateral, nowMs: number): void {
 }
 
 /** The quote's own chain says who issued the PCK, so that the list's own chain is not needed. */
-async function demandNoneRevoked(quote: TdxQuote, collateral: TdxCollateral): Promise<void> {
+function demandAllGood(quote: TdxQuote, collateral: TdxCollateral): Promise<void> {
   const { pckCrl, rootCrl, tcbInfo, qeIdentity } = collateral;
   const [pck, issuer, root] = quote.pckChain;
-  await demandNotRevoked(pckCrl, issuer!, [pck!]);
-  await demandNotRevoked(rootCrl, root!, [issuer!, tcbInfo.signers[0]!, qeIdentity.signers[0]!]);
+  const signers = [tcbInfo.signers[0]!, qeIdentity.signers[0]!];
+  return demandNoneRevoked([
+    { list: pckCrl, issuer: issuer!, certificates: [pck!] },
+    { list: rootCrl, issuer: root!, certificates: [issuer!, ...signers] },
+  ]);
 }

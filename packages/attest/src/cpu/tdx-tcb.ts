@@ -29,7 +29,9 @@ export function assessTdxTcb(
   const other = `FMSPC ${toHex(info.fmspc)}, PCE ${toHex(info.pceId)}`;
   const message = `the TCB info is for ${other}, the platform is ${platform}`;
   demand(isForPlatform, 'reference-conflict', message);
-  const parts = [platformLevel(info, pck, report), moduleLevel(info, report)];
+  // A module that is not Intel's is worse than any level: a policy may tolerate a level.
+  const identified = identifyModule(info, report);
+  const parts = [platformLevel(info, pck, report), moduleLevel(identified, report)];
   return [...parts, qeLevel(identity, qe)].reduce(converge);
 }
 
@@ -59,8 +61,10 @@ function platformLevel(info: TcbInfo, pck: PckIdentity, report: TdReport): TcbAs
   return { status: found.tcbStatus, advisories: found.advisoryIDs };
 }
 
-function moduleLevel(info: TcbInfo, report: TdReport): TcbAssessment {
-  const isvSvn = report.teeTcbSvn[0]!;
+type ModuleIdentity = TcbInfo['tdxModuleIdentities'][number];
+
+/** The statement about the guest's TDX module; null: one of TDX 1.0, which has no levels. */
+function identifyModule(info: TcbInfo, report: TdReport): ModuleIdentity | null {
   const version = report.teeTcbSvn[1]!;
   const id = `TDX_${version.toString(16).padStart(2, '0')}`.toUpperCase();
   const identity =
@@ -72,8 +76,12 @@ function moduleLevel(info: TcbInfo, report: TdReport): TcbAssessment {
     equalBytes(report.mrSignerSeam, module.mrsigner) &&
     isMaskedEqual(report.seamAttributes, module.attributesMask, module.attributes);
   demand(isIntels, 'identity-mismatch', `the TDX module is not the ${id} that Intel signed`);
-  if (identity === undefined) return { status: 'UpToDate', advisories: [] };
-  return enclaveLevel(identity.tcbLevels, isvSvn, `TDX module ${id}`);
+  return identity ?? null;
+}
+
+function moduleLevel(identity: ModuleIdentity | null, report: TdReport): TcbAssessment {
+  if (identity === null) return { status: 'UpToDate', advisories: [] };
+  return enclaveLevel(identity.tcbLevels, report.teeTcbSvn[0]!, `TDX module ${identity.id}`);
 }
 
 function qeLevel(identity: QeIdentity, qe: QeReport): TcbAssessment {

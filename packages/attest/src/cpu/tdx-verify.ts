@@ -27,6 +27,12 @@ const ATTRIBUTES_KNOWN = [16n, 27n, 28n, 29n, 30n, 31n, 62n, 63n].reduce(
 );
 
 /**
+ * Bits of XFAM that a TDX module lets a guest have (x87, SSE, AVX, AVX-512, PT, PKRU, CET, user
+ * interrupts, LBR, AMX), and those that every guest has. Source: Intel's "TDX module ABI", XFAM.
+ */
+const XFAM = { known: 0x6dbe7n, fixed: 0x3n } as const;
+
+/**
  * What a TDX quote proves at `context.nowMs`: that it is genuine (chain, quoting enclave, quote),
  * how the platform stands (TCB status as the value of `cpu.tcb`; all but UpToDate is refused, which
  * a policy may tolerate) and what the CPU says of the guest. Without collateral nothing is verified
@@ -52,14 +58,18 @@ export async function appraiseTdxQuote(
     signature,
     ...(await appraisePlatform(quote, collateral, isGenuine)),
     await appraiseAttributes(report, isGenuine),
+    await appraiseExtendedFeatures(report, isGenuine),
+    await appraiseSecurityVersions(report, isGenuine),
     ...(await appraiseGuest(
       {
+        tee: 'tdx',
         isGenuine,
         evidence: QUOTE,
         isDebug: report.attributes[0] !== 0,
         migration: migrationOf(report),
         launch: report.mrTd,
         measurements: measurementsOf(report),
+        systemRegisters: ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2'],
         reportData: report.reportData,
       },
       context,
@@ -188,6 +198,33 @@ function appraiseAttributes(report: TdReport, isGenuine: boolean): Promise<Claim
     const isQuiet = (bits & ATTRIBUTE.septVeDisable) !== 0n;
     demand(isQuiet, 'mode-refused', 'the host can inject faults (SEPT_VE_DISABLE is off)');
   });
+}
+
+/** What of the CPU's extended state the guest may use. */
+function appraiseExtendedFeatures(report: TdReport, isGenuine: boolean): Promise<Claim> {
+  const value = toHex(report.xfam);
+  const statement = `the guest's extended features (XFAM) are ${value}`;
+  const check = cpuCheck('cpu.xfam', 'cpu-signed', statement, QUOTE, value);
+  const document = { isGenuine, doubt: 'Nothing proves that the quote is genuine' };
+  return checkedIn(document, check, () => {
+    const bits = bitsOf(report.xfam);
+    const isKnown = (bits & ~XFAM.known) === 0n;
+    demand(isKnown, 'mode-refused', `the guest's extended features ${value} have unknown bits`);
+    const isWhole = (bits & XFAM.fixed) === XFAM.fixed;
+    demand(isWhole, 'mode-refused', `the guest's extended features ${value} lack x87 or SSE`);
+  });
+}
+
+/** The security versions of the TDX module and of what it rests on, but those that are 0. */
+function appraiseSecurityVersions(report: TdReport, isGenuine: boolean): Promise<Claim> {
+  const value = [...report.teeTcbSvn]
+    .map((svn, i) => ({ svn, name: `svn${i}` }))
+    .filter(({ svn }) => svn > 0)
+    .map(({ svn, name }) => `${name}=${svn}`);
+  const statement = `the TDX module has the security versions ${value.join(', ')}`;
+  const check = cpuCheck('cpu.teeTcbSvn', 'cpu-signed', statement, QUOTE, value);
+  const document = { isGenuine, doubt: 'Nothing proves that the quote is genuine' };
+  return checkedIn(document, check, () => {});
 }
 
 function migrationOf(report: TdReport): string | null {

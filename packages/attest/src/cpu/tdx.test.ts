@@ -28,6 +28,10 @@ beforeAll(async () => {
 
 const appraise = (wanted: TdxCase, by = authority) => appraiseTdxCase(authority, wanted, by);
 
+/** Nothing is at hand to compare these with: a policy says what they are to be. */
+const SYSTEM = { 'cpu.system': 'unverified' };
+const OPEN = { ...SYSTEM, 'cpu.reportData': 'unverified' };
+
 const GOOD_MODULE = {
   mrsigner: '00'.repeat(48),
   attributes: '00'.repeat(8),
@@ -49,7 +53,7 @@ const flip = (at: number) => (bytes: Bytes) => {
 describe('a good quote', () => {
   test.each(['4', '5.2', '5.3'] as const)('of form %s is verified', async (form) => {
     const claims = await appraise({ quote: { form, paddingBytes: 70 } });
-    expect(faultsOf(claims)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faultsOf(claims)).toEqual(OPEN);
     expect(claims.get('cpu.tcb')?.value).toBe('UpToDate');
     expect(claims.get('cpu.collateral')?.value).toBe(18);
     expect(claims.get('cpu.launch')?.value).toBe('3d'.repeat(48));
@@ -59,9 +63,9 @@ describe('a good quote', () => {
   test('carries the report data that were asked for, or is refused', async () => {
     const reportData = new Uint8Array(64).fill(9);
     const asked = { expectedReportData: reportData };
-    expect(faultsOf(await appraise({ quote: { reportData }, context: asked }))).toEqual({});
+    expect(faultsOf(await appraise({ quote: { reportData }, context: asked }))).toEqual(SYSTEM);
     const other = await appraise({ context: asked });
-    expect(faultsOf(other)).toEqual({ 'cpu.reportData': 'binding-mismatch' });
+    expect(faultsOf(other)).toEqual({ ...SYSTEM, 'cpu.reportData': 'binding-mismatch' });
   });
 
   test('says what each claim rests on, who vouches for it and its value', async () => {
@@ -75,10 +79,12 @@ describe('a good quote', () => {
       ...['mrconfigid', 'mrowner', 'mrownerconfig'].map((name) => `${name}=${zeros}`),
     ];
     const identity = [`ppid=${'77'.repeat(16)}`, 'fmspc=00a06f000000'];
+    const system = registers.slice(0, 4);
     expect(said).toEqual([
       'CPU cpu.chain verified by vendor-signed [TDX quote]',
       'CPU cpu.expiry verified by vendor-signed [TDX quote]',
       'CPU cpu.collateral verified by vendor-signed: 18 [Intel collateral]',
+      'CPU cpu.qeIdentity verified by vendor-signed: 2 [Intel collateral]',
       `CPU cpu.collateralExpiry verified by vendor-signed: "${until}" [Intel collateral]`,
       'CPU cpu.revocation verified by vendor-signed [Intel collateral]',
       'CPU cpu.qe verified by vendor-signed: 4 [TDX quote, Intel collateral]',
@@ -87,10 +93,14 @@ describe('a good quote', () => {
       'CPU cpu.tcb verified by vendor-signed: "UpToDate" [TDX quote, Intel collateral]',
       'CPU cpu.advisories verified by vendor-signed: [] [TDX quote, Intel collateral]',
       'CPU cpu.attributes verified by cpu-signed: "0000001000000000" [TDX quote]',
+      'CPU cpu.xfam verified by cpu-signed: "e702060000000000" [TDX quote]',
+      'CPU cpu.teeTcbSvn verified by cpu-signed: ["svn0=5","svn1=1","svn2=2"] [TDX quote]',
+      'CPU cpu.tee verified by cpu-signed: "tdx" [TDX quote]',
       'CPU cpu.debug verified by cpu-signed: false [TDX quote]',
       'CPU cpu.migration verified by cpu-signed: false [TDX quote]',
       `CPU cpu.launch verified by cpu-signed: "${'3d'.repeat(48)}" [TDX quote]`,
       `CPU cpu.measurements verified by cpu-signed: ${JSON.stringify(registers)} [TDX quote]`,
+      `CPU cpu.system unverified by cpu-signed: ${JSON.stringify(system)} [TDX quote]`,
       `CPU cpu.reportData unverified by cpu-signed: "${'64'.repeat(64)}" [TDX quote]`,
     ]);
   });
@@ -107,7 +117,7 @@ describe('a good quote', () => {
       expect(`${status} by ${voucher}`).toBe('unverified by operator-asserted');
     }
     const valued = claims.filter(({ value }) => value === null).map(({ kind }) => kind);
-    expect(valued).toEqual(['cpu.collateral', 'cpu.collateralExpiry', 'cpu.tcb']);
+    expect(valued).toEqual(['cpu.collateral', 'cpu.qeIdentity', 'cpu.collateralExpiry', 'cpu.tcb']);
   });
 
   test('sets no attribute but those that are known, and none that weakens it', async () => {
@@ -116,7 +126,8 @@ describe('a good quote', () => {
       const number = (1n << BigInt(bit)) | (1n << 28n);
       const bytes = Array.from({ length: 8 }, (_, i) => Number((number >> BigInt(8 * i)) & 0xffn));
       const attributes = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
-      const { 'cpu.reportData': _, ...found } = faultsOf(await appraise({ quote: { attributes } }));
+      const claims = await appraise({ quote: { attributes } });
+      const { 'cpu.reportData': _, 'cpu.system': _open, ...found } = faultsOf(claims);
       said[bit] = Object.entries(found).join(' ');
     }
     for (const [bit, found] of Object.entries(said).map(([b, f]) => [Number(b), f] as const)) {
@@ -129,6 +140,19 @@ describe('a good quote', () => {
               ? ''
               : 'cpu.attributes,mode-refused';
       expect(found, `attribute ${bit}`).toBe(expected);
+    }
+  });
+
+  test('uses no extended features but those that are known, and those that all have', async () => {
+    const known = [0, 1, 2, 5, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18];
+    for (let bit = 0; bit < 64; bit++) {
+      // x87 and SSE are always there: without one of them it is refused.
+      const word = ((1n << BigInt(bit)) ^ (bit < 2 ? 0b11n : 0n)) | (bit < 2 ? 0n : 0b11n);
+      const bytes = Array.from({ length: 8 }, (_, i) => Number((word >> BigInt(8 * i)) & 0xffn));
+      const xfam = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
+      const claim = (await appraise({ quote: { xfam } })).get('cpu.xfam')!;
+      const isGood = bit >= 2 && known.includes(bit);
+      expect(claim.code ?? claim.status, `bit ${bit}`).toBe(isGood ? 'verified' : 'mode-refused');
     }
   });
 
@@ -233,6 +257,14 @@ describe('a quote is refused', () => {
       { 'cpu.tcb': 'identity-mismatch' },
     ],
     [
+      'of a TDX module that is not Intel’s, before it is for being older than all levels',
+      {
+        quote: { mrSignerSeam: '11'.repeat(48) },
+        collateral: { tcbInfo: { tcbLevels: [makeTcbLevel('UpToDate', { pcesvn: 99 })] } },
+      },
+      { 'cpu.tcb': 'identity-mismatch' },
+    ],
+    [
       'when it is older than all levels',
       { collateral: { tcbInfo: { tcbLevels: [makeTcbLevel('UpToDate', { pcesvn: 99 })] } } },
       { 'cpu.tcb': 'tcb-refused' },
@@ -240,7 +272,7 @@ describe('a quote is refused', () => {
   ];
   test.each(cases)('%s', async (_, wanted, expected) => {
     const found = faultsOf(await appraise(wanted));
-    expect(found).toEqual({ 'cpu.reportData': 'unverified', ...expected });
+    expect(found).toEqual({ ...OPEN, ...expected });
   });
 
   const unproven: [string, TdxCase, string, string][] = [
@@ -318,7 +350,12 @@ describe('a quote is refused', () => {
     expect(found.get('cpu.chain')).toMatchObject({ status: 'refused', code: 'root-not-pinned' });
     const verified = claims.filter(({ status }) => status === 'verified').map(({ kind }) => kind);
     // What is good about it is Intel's, and not the quote's.
-    expect(verified).toEqual(['cpu.expiry', 'cpu.collateral', 'cpu.collateralExpiry']);
+    expect(verified).toEqual([
+      'cpu.expiry',
+      'cpu.collateral',
+      'cpu.qeIdentity',
+      'cpu.collateralExpiry',
+    ]);
   });
 
   test('for what it says against itself, even where nothing proves it genuine', async () => {
@@ -345,7 +382,7 @@ describe('a quote is refused', () => {
     );
     const found = faultsOf(claims);
     expect(found).toEqual({
-      'cpu.reportData': 'unverified',
+      ...OPEN,
       'cpu.expiry': 'certificate-expired',
     });
     expect(claims.get('cpu.expiry')?.statement).toContain('Test SGX PCK Certificate is not valid');

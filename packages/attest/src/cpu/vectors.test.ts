@@ -48,7 +48,7 @@ describe.runIf(isThere)('a real TDX quote', () => {
     const quote = await readTdxQuote(readVector('tdx/quote.bin'));
     const collateral = await readTdxCollateral(text('tdx/collateral.json'));
     const claims = await appraiseTdxQuote(quote, collateral, contextAt(FETCHED_MS));
-    expect(faults(claims)).toEqual({ 'cpu.reportData': 'unverified' });
+    expect(faults(claims)).toEqual({ 'cpu.reportData': 'unverified', 'cpu.system': 'unverified' });
     const tcb = claims.find(({ kind }) => kind === 'cpu.tcb');
     expect(tcb?.value).toBe('UpToDate');
     const later = await appraiseTdxQuote(quote, collateral, contextAt(Date.UTC(2026, 0, 1)));

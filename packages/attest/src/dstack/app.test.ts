@@ -4,6 +4,8 @@ import { type Bytes, fromHex, toHex, utf8 } from '../core/bytes.ts';
 import { ChainCache } from '../core/chain.ts';
 import { sha256Hex } from '../core/digest.ts';
 import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
+import { policySchema } from '../policy/policy.ts';
+import { settle } from '../policy/settle.ts';
 import {
   makeFirmwareEvent,
   makeRegisters,
@@ -84,9 +86,12 @@ interface Case {
   readonly measured?: readonly TestEvent[];
   readonly vmConfig?: object | null;
   readonly documents?: AppDocuments;
+  /** Whether its operating system is the one that the policy expects; it is, if left out. */
+  readonly isSystemExpected?: boolean;
 }
 
-async function appraise({ log, measured = log, vmConfig, documents }: Case) {
+async function appraise(wanted: Case) {
+  const { log, measured = log, vmConfig, documents, isSystemExpected = true } = wanted;
   const config = vmConfig === undefined ? { os_image_hash: IMAGE, num_gpus: 1 } : vmConfig;
   const quote = await makeTdxQuote(authority, { rtmrs: await makeRegisters(measured) });
   const json = JSON.stringify({
@@ -114,7 +119,15 @@ async function appraise({ log, measured = log, vmConfig, documents }: Case) {
       expectedReportData: null,
     },
   );
-  return new Map(claims.map((claim) => [claim.kind, claim]));
+  const { value: system } = claims.find(({ kind }) => kind === 'cpu.system')!;
+  const includes = isSystemExpected ? system : ['mrtd=00'];
+  const policy = policySchema.parse({
+    version: 2,
+    name: 'test',
+    minimum: [{ app: 1 }],
+    require: { cpu: { 'cpu.system': { includes } } },
+  });
+  return new Map(settle(claims, policy).map((claim) => [claim.kind, claim]));
 }
 
 function appFaults(claims: Map<string, Claim>): Record<string, string> {
@@ -139,6 +152,22 @@ describe('an app that dstack runs', () => {
     for (const kind of claims.keys()) {
       if (kind.startsWith('app.')) expect(APP_CLAIM_KINDS).toContain(kind);
     }
+  });
+
+  test('depends on its operating system, which nobody expects, in its status', async () => {
+    const claims = await appraise({
+      log: await makeLog(await goodBoot()),
+      isSystemExpected: false,
+    });
+    const own = [...claims.values()].filter(({ kind }) => kind.startsWith('app.'));
+    const open = own.filter(({ kind }) => kind !== 'app.machine');
+    expect(open.length).toBeGreaterThan(5);
+    for (const claim of open) {
+      expect(claim).toMatchObject({ status: 'depends-on', dependsOn: ['cpu.system'] });
+      expect(claim.why).toMatch(/Any operating system can measure any app/);
+    }
+    // The log itself is the CPU's word, whoever extended the registers.
+    expect(claims.get(LOG)?.status).toBe('verified');
   });
 
   test('is verified from payloads alone, when digests are left out', async () => {

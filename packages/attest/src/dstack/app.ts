@@ -1,4 +1,4 @@
-import { type Check, checkedIn, type Source, unchecked } from '../claims/check.ts';
+import { type Check, checkedIn, resting, type Source, unchecked } from '../claims/check.ts';
 import { type Claim, type ClaimValue, claim } from '../claims/claim.ts';
 import { toHex } from '../core/bytes.ts';
 import { AttestError, demand } from '../core/errors.ts';
@@ -12,11 +12,13 @@ import { type AppDocuments, type Measured, measuredOf } from './measured.ts';
 import type { DstackReport, VmConfig } from './report.ts';
 
 const EVIDENCE = ['TDX quote', 'event log'];
+const UNKNOWN_SYSTEM =
+  'Any operating system can measure any app: it is not known whether this one is the expected';
 
 /**
  * What dstack's report proves: about the CPU, the event log, and the app. The app's claims are what
- * the guest's operating system measured, so they are worth as much as its own measurements
- * (`cpu.launch`, `cpu.measurements`), which a policy compares.
+ * the guest's operating system measured, into a register that any operating system may extend with
+ * anything: they depend on which one it is (`cpu.system`).
  */
 export async function appraiseDstackReport(
   report: DstackReport,
@@ -28,7 +30,13 @@ export async function appraiseDstackReport(
   const { events, quote, logged } = report;
   const log = await appraiseEventLog(events, quote, isVerified(cpu, 'cpu.quote'), logged);
   const boot = bootEventsOf(report.events);
-  return [...cpu, log, ...(await appraiseApp(report, boot, documents, log.status === 'verified'))];
+  const app = await appraiseApp(report, boot, documents, log.status === 'verified');
+  return [...cpu, log, ...onSystem(app)];
+}
+
+/** Claims of an app depend on which operating system measured it, or holds itself to it. */
+export function onSystem(app: readonly Claim[]): Claim[] {
+  return app.map((claim) => resting(claim, ['cpu.system'], UNKNOWN_SYSTEM));
 }
 
 async function appraiseApp(

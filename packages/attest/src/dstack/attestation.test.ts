@@ -119,14 +119,15 @@ describe.each(FORMS)('an attestation in %s', (_, write) => {
       statement: '3 events lead to RTMR3, the rest of the log was left out',
     });
     expect(claims.get('app.identity')).toMatchObject({
-      status: 'verified',
+      status: 'depends-on',
+      dependsOn: ['cpu.system'],
       value: 'a1'.repeat(20),
     });
   });
 
   test('of TDX whose event names another image than its host states is no attack', async () => {
     const image = (await claimsOf(tdx)).get('app.osImage');
-    expect(image).toMatchObject({ status: 'verified', value: '2b'.repeat(32) });
+    expect(image).toMatchObject({ status: 'depends-on', value: '2b'.repeat(32) });
     expect(image!.statement).toMatch(new RegExp(`, while the host states ${IMAGE}$`));
   });
 
@@ -143,7 +144,7 @@ describe.each(FORMS)('an attestation in %s', (_, write) => {
     const events = eventsOf(tdx);
     const claims = await claimsOf(withPlatform(tdx, { events: events.slice(0, 1) }));
     expect(claims.get('cpu.eventLog')?.status).toBe('verified');
-    expect(claims.get('app.identity')?.status).toBe('verified');
+    expect(claims.get('app.identity')?.status).toBe('depends-on');
   });
 
   test('gives what launch measurements are computed from', async () => {
@@ -186,10 +187,10 @@ describe.each(FORMS)('an attestation in %s', (_, write) => {
     const claims = await verifySnp(snp);
     const app = [...claims.values()].filter(({ kind }) => kind.startsWith('app.'));
     expect(app.map(({ kind, status, value }) => [kind, status, value])).toEqual([
-      ['app.compose', 'verified', 'c0'.repeat(32)],
-      ['app.identity', 'verified', 'a1'.repeat(20)],
-      ['app.instance', 'verified', '1d'.repeat(20)],
-      ['app.keyProvider', 'verified', ['name=kms', 'id=00ff']],
+      ['app.compose', 'depends-on', 'c0'.repeat(32)],
+      ['app.identity', 'depends-on', 'a1'.repeat(20)],
+      ['app.instance', 'depends-on', '1d'.repeat(20)],
+      ['app.keyProvider', 'depends-on', ['name=kms', 'id=00ff']],
       ['app.machine', 'unverified', ['cpus=2', 'memoryBytes=4096', 'gpus=0', 'switches=0']],
     ]);
     expect(claims.get('cpu.quote')?.status).toBe('verified');
@@ -205,7 +206,7 @@ describe.each(FORMS)('an attestation in %s', (_, write) => {
     const compose = utf8('{"manifest_version":2,"runner":"docker-compose"}');
     const given = await verifySnp(snp, { 'compose.json': compose });
     expect(given.get('app.compose')?.code).toBe('binding-mismatch');
-    expect(given.get('app.identity')?.status).toBe('verified');
+    expect(given.get('app.identity')?.status).toBe('depends-on');
   });
 
   test('that names a register that does not exist, or half a digest, cannot be read', async () => {

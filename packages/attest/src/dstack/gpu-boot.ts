@@ -36,11 +36,12 @@ export async function demandGpuBoot(
   vmConfig: VmConfig | null,
 ): Promise<void> {
   demand(!event.devtools, 'devtools-enabled', 'a GPU was in devtools mode when the guest booted');
+  // What no policy can tolerate comes first, so that what one can does not hide it.
+  const isSeen = evidence === null || (await sha256Hex(evidence)) === event.evidence_sha256;
+  demand(isSeen, 'binding-mismatch', 'the GPU evidence is not what the guest saw at boot');
   const isOn = event.cc_mode === 'on';
   demand(isOn, 'mode-refused', `GPU confidential computing was ${JSON.stringify(event.cc_mode)}`);
   const stated = vmConfig?.num_gpus ?? event.devices;
   const counts = `the guest saw ${event.devices} GPUs, its configuration has ${stated}`;
   demand(event.devices === stated, 'set-incomplete', counts);
-  const isSeen = evidence === null || (await sha256Hex(evidence)) === event.evidence_sha256;
-  demand(isSeen, 'binding-mismatch', 'the GPU evidence is not what the guest saw at boot');
 }

@@ -6,7 +6,7 @@ import { digest, sha256Hex } from '../core/digest.ts';
 import { AttestError, demand } from '../core/errors.ts';
 import { parseJson, readShape } from '../core/json-shape.ts';
 import type { SnpReport } from '../cpu/snp-report.ts';
-import { appCheck, appraiseMachine } from './app.ts';
+import { appCheck, appraiseMachine, onSystem } from './app.ts';
 import type { DstackSnp } from './attestation.ts';
 import type { AppClaimKind } from './kinds.ts';
 import type { AppDocuments } from './measured.ts';
@@ -54,7 +54,7 @@ export async function appraiseSnpApp(
     appraise(kind, statement, value, source, test);
   const composeHash = said?.compose_hash ?? null;
   const given = compose === null ? composeHash : await sha256Hex(utf8(compose));
-  return [
+  return onSystem([
     await claim('app.compose', "the app's compose file has the SHA-256", composeHash, () => {
       demandBound();
       const message = `the compose file has the SHA-256 ${given}, configured was ${composeHash}`;
@@ -62,7 +62,7 @@ export async function appraiseSnpApp(
     }),
     ...(await Promise.all(said === null ? [] : statedOf(said).map((args) => claim(...args)))),
     ...appraiseMachine(vmConfig),
-  ];
+  ]);
 }
 
 function tryRead(text: string): Configuration | AttestError {

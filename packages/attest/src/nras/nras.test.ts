@@ -35,7 +35,8 @@ async function appraise(token: Bytes, circumstances: Circumstances = {}): Promis
   const wanted = nonce === null ? null : fromHex(nonce, 'the nonce');
   const context = makeContext({ nowMs, nonce: wanted });
   const keys = readTokenKeys(service.keys);
-  const expected = { keys, issuer: NRAS_ISSUER, deviceCount: 2, ...changes };
+  const keysFrom = 'service' as const;
+  const expected = { keys, keysFrom, issuer: NRAS_ISSUER, deviceCount: 2, ...changes };
   return appraiseToken(readDetachedEat(token), expected, context);
 }
 

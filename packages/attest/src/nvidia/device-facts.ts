@@ -1,6 +1,7 @@
 import { type Check, checked, unchecked } from '../claims/check.ts';
 import type { Claim, ClaimValue } from '../claims/claim.ts';
 import { type Bytes, equalBytes, toHex } from '../core/bytes.ts';
+import { nameOf } from '../core/certificate.ts';
 import { demand } from '../core/errors.ts';
 import type { DeviceReport, MultiGpuMode } from './device-report.ts';
 import type { DeviceEvidence } from './evidence.ts';
@@ -16,15 +17,24 @@ export async function appraiseFacts(
   nonce: Bytes | null,
 ): Promise<Claim[]> {
   const { report } = evidence;
-  const signed = signedClaims(subject, evidence, isAuthentic);
+  const signed = signedClaims(subject, isAuthentic);
   return [
     await appraiseNonce(signed, evidence, nonce),
     await appraiseIdentity(signed, evidence),
+    await appraiseClass(signed, evidence),
     await appraiseFirmware(signed, evidence),
     await appraiseVbios(signed, evidence),
     ...(await (report.kind === 'gpu' ? gpuFacts(signed, evidence) : switchFacts(signed, report))),
   ];
 }
+
+/** What the certificates say, rather than the report. */
+const VENDORS_WORD: ReadonlySet<DeviceClaimKind> = new Set([
+  ...(['gpu', 'switch'] as const).flatMap((device) => [
+    kindOf(device, 'identity'),
+    kindOf(device, 'class'),
+  ]),
+]);
 
 type Statement = Pick<Check, 'statement' | 'why'> & { readonly value?: ClaimValue };
 
@@ -34,15 +44,11 @@ interface SignedClaims {
   unchecked(kind: DeviceClaimKind, statement: Statement, reason: string): Claim;
 }
 
-function signedClaims(
-  subject: string,
-  { report }: DeviceEvidence,
-  isAuthentic: boolean,
-): SignedClaims {
+function signedClaims(subject: string, isAuthentic: boolean): SignedClaims {
   const checkOf = (kind: DeviceClaimKind, statement: Statement): Check => ({
     kind,
     subject,
-    voucher: kind === kindOf(report.kind, 'identity') ? 'vendor-signed' : 'device-signed',
+    voucher: VENDORS_WORD.has(kind) ? 'vendor-signed' : 'device-signed',
     evidence: [`${subject} report`],
     ...statement,
   });
@@ -91,6 +97,21 @@ async function appraiseIdentity(signed: SignedClaims, evidence: DeviceEvidence):
   };
   const kind = kindOf(report.kind, 'identity');
   return signed.checked(kind, statement, () => identityOf(chain, report));
+}
+
+/** The chip, as the certificate of its kind names it: what another device can stand in for. */
+async function appraiseClass(
+  signed: SignedClaims,
+  { report, chain }: DeviceEvidence,
+): Promise<Claim> {
+  const family = chain.at(-2);
+  const value = `${report.arch}: ${family === undefined ? 'unknown' : nameOf(family)}`;
+  const statement = {
+    statement: `it is one of ${value}`,
+    why: 'Another kind of device may protect less',
+    value,
+  };
+  return signed.checked(kindOf(report.kind, 'class'), statement, () => undefined);
 }
 
 async function appraiseFirmware(
@@ -170,6 +191,10 @@ async function gpuFacts(
             ? 'The report names the mode that encrypts links, and not whether they are encrypted'
             : unsaid,
       },
+      (isOn) => {
+        const isNeeded = report.multiGpuMode === 'multi';
+        demand(isOn || !isNeeded, 'mode-refused', 'it shares plain NVLink, which no mode protects');
+      },
     ),
   ];
 }
@@ -206,12 +231,13 @@ async function appraiseState(
   what: string,
   isOn: boolean | null,
   { why, unsaid }: { readonly why: string; readonly unsaid: string },
+  test: (isOn: boolean) => void = () => {},
 ): Promise<Claim> {
   if (isOn === null) {
     return signed.unchecked(kind, { statement: `${what} on or off`, why }, unsaid);
   }
   const statement = { statement: `${what} ${isOn ? 'on' : 'off'}`, why, value: isOn };
-  return signed.checked(kind, statement, () => undefined);
+  return signed.checked(kind, statement, () => test(isOn));
 }
 
 async function switchFacts(signed: SignedClaims, { place }: DeviceReport): Promise<Claim[]> {

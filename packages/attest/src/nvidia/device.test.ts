@@ -3,6 +3,8 @@ import type { RevocationSource, RevocationStatus } from '../claims/context.ts';
 import { equalBytes, fromBase64, toHex, utf8 } from '../core/bytes.ts';
 import { nameOf, parseCertificate } from '../core/certificate.ts';
 import { appraiseDevices } from '../hgx/device-set.ts';
+import { judge } from '../policy/judge.ts';
+import { policySchema, TOLERABLE_CODES } from '../policy/policy.ts';
 import { brief, inFull, makeContext, notVerified, wordless } from '../testing/appraisal.ts';
 import { makeCertificate, NAME, type TestIssuer, toPem } from '../testing/certificates.ts';
 import {
@@ -85,6 +87,7 @@ describe('good evidence', () => {
       'D gpu.signature verified by device-signed [D report, D certificates]',
       'D gpu.nonce verified by device-signed [D report]',
       'D gpu.identity verified by vendor-signed: "0123456789abcdef" [D report]',
+      'D gpu.class verified by vendor-signed: "hopper: Test Chip Identity" [D report]',
       `D gpu.firmware verified by device-signed: "${'f1'.repeat(48)}" [D report]`,
       'D gpu.vbios verified by device-signed: "96.00.A5.00.01" [D report]',
       'D gpu.driver verified by device-signed: "590.12" [D report]',
@@ -99,6 +102,7 @@ describe('good evidence', () => {
       'D switch.signature verified by device-signed [D report, D certificates]',
       'D switch.nonce verified by device-signed [D report]',
       'D switch.identity verified by vendor-signed: "a123456789abcdef" [D report]',
+      'D switch.class verified by vendor-signed: "ls10: Test Chip Identity" [D report]',
       'D switch.firmware unverified by operator-asserted [D report]',
       'D switch.vbios verified by device-signed: "96.10.73.00.01" [D report]',
       'D switch.lock verified by device-signed: true [D report]',
@@ -116,6 +120,7 @@ describe('good evidence', () => {
     ).toEqual([
       'the report answers the nonce that was asked with',
       'it is the device 0123456789abcdef',
+      'it is one of hopper: Test Chip Identity',
       'the firmware that reports is the one the certificate was issued to',
       'its VBIOS is 96.00.A5.00.01',
       'its driver is 590.12',
@@ -126,6 +131,7 @@ describe('good evidence', () => {
     expect(await words(nvswitch, placed(nvswitch))).toEqual([
       'the report answers the nonce that was asked with',
       'it is the device a123456789abcdef',
+      'it is one of ls10: Test Chip Identity',
       'the firmware that reports is the one the certificate was issued to',
       'its BIOS is 96.10.73.00.01',
       'its routing is locked',
@@ -282,6 +288,22 @@ describe('good evidence', () => {
     expect(valueFor('gpu.mode')).toBe('multi');
   });
 
+  test('in the newer format is refused where several GPUs share plain NVLink', async () => {
+    const linked = async (mode: number) => {
+      const fields = withFields(
+        goodFields(blackwell),
+        [OPAQUE.featureFlag, u16le(mode)],
+        [OPAQUE.nvlinkEncryption, Uint8Array.of(0x55, 0)],
+      );
+      const report = await makeReport(blackwell, { nonce, fields, isVersioned: true });
+      const evidence = await readSingleReport(report, toPem(blackwell.chain), 'the report');
+      const { claims } = await appraiseDevice('D', evidence, context());
+      return claims.find(({ kind }) => kind === 'gpu.nvlink-encryption');
+    };
+    expect(await linked(0)).toMatchObject({ status: 'verified', value: false });
+    expect(await linked(1)).toMatchObject({ code: 'mode-refused', value: false });
+  });
+
   test('without a nonce to compare with is not shown to be fresh', async () => {
     const appraised = await appraise(gpu, { nonce: null });
     expect(problems(appraised)).toEqual(['D gpu.nonce unverified']);
@@ -354,6 +376,7 @@ describe('each fault has its code', () => {
   test('revoked, unknown to the issuer, not to be asked', async () => {
     const cases: [RevocationStatus, string][] = [
       ['revoked', 'refused certificate-revoked'],
+      ['held', 'refused certificate-held'],
       ['unknown', 'refused revocation-unknown'],
     ];
     for (const [status, outcome] of cases) {
@@ -362,6 +385,49 @@ describe('each fault has its code', () => {
     }
     const without = await appraise(gpu, { revocation: null });
     expect(problems(without)).toEqual(['D gpu.revocation unverified']);
+  });
+
+  test('revoked behind others on hold and unknown: these hide nothing', async () => {
+    const [, ...issued] = gpu.chain;
+    const [device, provisioner, family] = await Promise.all(
+      issued.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    const states = new Map<string, RevocationStatus>([
+      [device!.sha256, 'unknown'],
+      [provisioner!.sha256, 'held'],
+      [family!.sha256, 'revoked'],
+    ]);
+    const source: RevocationSource = { status: async ({ sha256 }) => states.get(sha256)! };
+    const { claims } = await appraise(gpu, { revocation: source });
+    const found = claims.filter(({ kind }) => kind === 'gpu.revocation');
+    expect(found.map(({ code }) => code)).toEqual([
+      'revocation-unknown',
+      'certificate-held',
+      'certificate-revoked',
+    ]);
+    expect(found[0]!.statement).toMatch(
+      /is not known: the responder of its issuer does not know it$/,
+    );
+    expect(found[1]!.statement).toBe(`${nameOf(provisioner!)} is on hold`);
+    const tolerate = [{ kind: 'gpu.revocation', codes: TOLERABLE_CODES, because: 'all of it' }];
+    const policy = policySchema.parse({ version: 2, name: 'x', minimum: [{ gpu: 1 }], tolerate });
+    const reasons = judge(
+      claims.map((claim) => ({ ...claim, subject: 'GPU-0' })),
+      policy,
+    ).reasons.map(({ code }) => code);
+    expect(reasons).toEqual(['certificate-revoked']);
+  });
+
+  test('on hold, unless a policy allows it', async () => {
+    const { claims } = await appraise(gpu, { revocation: revocation('held') });
+    const named = claims.map((claim) => ({ ...claim, subject: 'GPU-0' }));
+    const under = (codes: string[]) => {
+      const tolerate = [{ kind: 'gpu.revocation', codes, because: 'as NVIDIA allows it' }];
+      const fields = { version: 2, name: 'x', minimum: [{ gpu: 1 }], tolerate };
+      return judge(named, policySchema.parse(fields)).result;
+    };
+    expect(under(['revocation-unknown'])).toBe('refused');
+    expect(under(['certificate-held'])).toBe('verified');
   });
 
   test('revoked, any one of the certificates that its vendor issued', async () => {

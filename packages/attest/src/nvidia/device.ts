@@ -50,7 +50,7 @@ export async function appraiseDevice(
     claims: [
       chain,
       expiry,
-      revocation,
+      ...revocation,
       chain.status === 'verified' ? signature : withoutChain(signature),
       ...facts,
     ],
@@ -101,7 +101,7 @@ function appraiseChainRevocation(
   subject: string,
   { chain, report }: DeviceEvidence,
   context: AppraisalContext,
-): Promise<Claim> {
+): Promise<Claim[]> {
   const check: Check = {
     kind: kindOf(report.kind, 'revocation'),
     subject,

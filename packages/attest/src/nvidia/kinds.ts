@@ -8,6 +8,7 @@ const COMMON = [
   'signature',
   'nonce',
   'identity',
+  'class',
   'firmware',
   'vbios',
 ] as const;

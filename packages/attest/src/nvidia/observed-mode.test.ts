@@ -27,21 +27,39 @@ beforeAll(async () => {
 
 describe('the mode that the guest was told', () => {
   test('is never verified, whatever it is', async () => {
-    const claims = await appraiseObservedMode(good, [gpu]);
+    const claims = await appraiseObservedMode(good, [gpu], 'guest-observed');
     expect(claims.map(brief)).toEqual([
       'MACHINE devices.confidential unverified',
       'MACHINE devices.devtools unverified',
     ]);
     expect(claims.map(({ voucher }) => voucher)).toEqual(['guest-observed', 'guest-observed']);
-    const off = await appraiseObservedMode({ ...good, isOn: false, multiGpuMode: null }, []);
-    expect(off.map(({ status, value }) => [status, value])).toEqual([
-      ['unverified', false],
-      ['unverified', false],
-    ]);
+    const untold = await appraiseObservedMode(null, [gpu], 'guest-observed');
+    expect(untold.map(brief)).toEqual(['MACHINE devices.confidential unverified']);
+    expect(untold[0]).toMatchObject({ value: null, voucher: 'guest-observed' });
+  });
+
+  test('is as much the guest’s word as the report that it stands in is', async () => {
+    for (const state of [good, null]) {
+      const claims = await appraiseObservedMode(state, [gpu], 'operator-asserted');
+      expect(new Set(claims.map(({ voucher }) => voucher))).toEqual(new Set(['operator-asserted']));
+    }
+  });
+
+  test('is refused where it is off, or simulated', async () => {
+    for (const change of [{ isOn: false }, { environment: 'simulation' }] as const) {
+      const state = { ...good, multiGpuMode: null, ...change };
+      const [claim] = await appraiseObservedMode(state, [], 'guest-observed');
+      expect(claim).toMatchObject({ status: 'refused', code: 'mode-refused' });
+      expect(claim!.voucher).toBe('guest-observed');
+    }
   });
 
   test('is refused with developer tools on', async () => {
-    const claims = await appraiseObservedMode({ ...good, isDevTools: true }, [gpu]);
+    const claims = await appraiseObservedMode(
+      { ...good, isDevTools: true },
+      [gpu],
+      'guest-observed',
+    );
     expect(claims.map(brief)).toEqual([
       'MACHINE devices.confidential unverified',
       'MACHINE devices.devtools refused devtools-enabled',
@@ -51,9 +69,13 @@ describe('the mode that the guest was told', () => {
 
   test('is refused where a GPU signs another one', async () => {
     const state = { ...good, multiGpuMode: 'protected-pcie' } as const;
-    const claims = await appraiseObservedMode(state, [gpu]);
+    const claims = await appraiseObservedMode(state, [gpu], 'guest-observed');
     expect(claims.map(brief)[0]).toBe('MACHINE devices.confidential refused mode-refused');
-    const unproven = await appraiseObservedMode(state, [{ ...gpu, isAuthentic: false }]);
+    const unproven = await appraiseObservedMode(
+      state,
+      [{ ...gpu, isAuthentic: false }],
+      'guest-observed',
+    );
     expect(unproven.map(brief)[0]).toBe('MACHINE devices.confidential unverified');
   });
 });

@@ -4,8 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { type Claim, claim } from '../claims/claim.ts';
 import { AttestError } from '../core/errors.ts';
 import { judge } from './judge.ts';
-import { policySchema, TOLERABLE_CODES } from './policy.ts';
+import { type Policy, PROOFS, policySchema, TOLERABLE_CODES } from './policy.ts';
 import { readPolicy } from './read.ts';
+import { settle } from './settle.ts';
 
 const signed = (kind: string, more: Partial<Claim> = {}): Claim =>
   claim({
@@ -21,18 +22,33 @@ const refused = (kind: string, code: Claim['code'], more: Partial<Claim> = {}) =
   signed(kind, { status: 'refused', code: code!, ...more });
 const open = (kind: string, voucher: Claim['voucher'], more: Partial<Claim> = {}) =>
   signed(kind, { status: 'unverified', voucher, why: 'nobody signed it', ...more });
-const policyOf = (fields: object) => policySchema.parse({ version: 1, name: 'test', ...fields });
+/** A subject that proves something, so that the rest is judged by itself. */
+const PROVEN = [
+  signed('rim.chain', { subject: 'RIM-0', voucher: 'vendor-signed' }),
+  signed('rim.signature', { subject: 'RIM-0', voucher: 'vendor-signed' }),
+];
+const HEAD = { version: 2, name: 'test', minimum: [{ rim: 1 }] };
+const policyOf = (fields: object) => policySchema.parse({ ...HEAD, ...fields });
+const judged = (claims: readonly Claim[], policy: Policy) => judge([...claims, ...PROVEN], policy);
 const rules = (claims: readonly Claim[], fields: object) =>
-  judge(claims, policyOf(fields)).reasons.map(({ rule }) => rule);
+  judged(claims, policyOf(fields)).reasons.map(({ rule }) => rule);
 
 describe('a verdict', () => {
   test('refuses an empty list, and one without anything verified', () => {
     expect(judge([], policyOf({})).result).toBe('refused');
-    expect(rules([open('server.model', 'operator-asserted')], {})).toEqual(['always']);
+    const unsigned = [open('server.model', 'operator-asserted')];
+    expect(judge(unsigned, policyOf({})).reasons).toEqual([
+      {
+        rule: 'minimum[0].rim',
+        subject: 'RIM',
+        kind: 'any',
+        text: 'no rim is proven, the policy wants 1',
+      },
+    ]);
   });
 
   test('refuses for any refused claim, with its code', () => {
-    const verdict = judge([signed('a.b'), refused('a.c', 'nonce-mismatch')], policyOf({}));
+    const verdict = judged([signed('a.b'), refused('a.c', 'nonce-mismatch')], policyOf({}));
     expect(verdict).toMatchObject({
       result: 'refused',
       reasons: [{ kind: 'a.c', code: 'nonce-mismatch', subject: 'GPU-0' }],
@@ -45,8 +61,9 @@ describe('a verdict', () => {
       refused('gpu.mode', 'mode-refused', { statement: 'the modes differ', subject: 'GPU-1' }),
     ];
     const require = { gpu: { 'gpu.nonce': {}, 'gpu.mode': {} } };
-    const present = { switch: { atLeast: 4, atMost: 4 }, gpu: { atLeast: 3, atMost: 8 } };
-    expect(judge(claims, policyOf({ require, present })).reasons).toEqual([
+    const minimum = [{ switch: 4, rim: 2 }];
+    const wanted = policyOf({ require, minimum, atMost: { gpu: 1 } });
+    expect(judged(claims, wanted).reasons).toEqual([
       {
         rule: 'tolerate',
         subject: 'GPU-1',
@@ -55,16 +72,22 @@ describe('a verdict', () => {
         code: 'mode-refused',
       },
       {
-        rule: 'present.switch',
+        rule: 'minimum[0].switch',
         subject: 'SWITCH',
         kind: 'any',
-        text: 'there is no evidence of one, the policy wants 4',
+        text: 'no switch is proven, the policy wants 4',
       },
       {
-        rule: 'present.gpu',
+        rule: 'minimum[0].rim',
+        subject: 'RIM',
+        kind: 'any',
+        text: 'proven of family rim: 1, the policy wants 2',
+      },
+      {
+        rule: 'atMost.gpu',
         subject: 'GPU',
         kind: 'any',
-        text: 'there is evidence of 2, the policy wants 3 to 8',
+        text: 'there is evidence of 2, the policy wants at most 1',
       },
       {
         rule: 'require.gpu["gpu.nonce"]',
@@ -83,12 +106,6 @@ describe('a verdict', () => {
         subject: 'GPU-1',
         kind: 'gpu.nonce',
         text: 'is required, and the evidence says nothing of it',
-      },
-      {
-        rule: 'always',
-        subject: 'ALL',
-        kind: 'any',
-        text: 'nothing in the evidence could be verified',
       },
     ]);
   });
@@ -114,13 +131,13 @@ describe('a verdict', () => {
         because: 'as agreed',
       },
     ];
-    expect(judge([signed('a.b'), late], policyOf({ tolerate })).tolerated).toMatchObject([
+    expect(judged([signed('a.b'), late], policyOf({ tolerate })).tolerated).toMatchObject([
       { rule: 'tolerate[1]', because: 'as agreed' },
     ]);
     const claims = [signed('a.b'), open('gpu.fabric', 'guest-observed')];
     const believe = ['operator-asserted', 'guest-observed'];
     const require = { gpu: { 'gpu.fabric': { believe } } };
-    expect(judge(claims, policyOf({ require })).believed).toMatchObject([
+    expect(judged(claims, policyOf({ require })).believed).toMatchObject([
       {
         rule: 'require.gpu["gpu.fabric"]',
         because: 'the policy believes what is guest-observed; no signature vouches for it',
@@ -133,14 +150,14 @@ describe('a verdict', () => {
     const tolerate = (values?: string[]) => ({
       tolerate: [{ kind: 'cpu.tcb', codes: ['tcb-refused'], because: 'as agreed', values }],
     });
-    expect(judge(claims, policyOf(tolerate()))).toMatchObject({
+    expect(judged(claims, policyOf(tolerate()))).toMatchObject({
       result: 'verified',
       tolerated: [{ rule: 'tolerate[0]', because: 'as agreed' }],
     });
-    expect(judge(claims, policyOf(tolerate(['OutOfDate']))).result).toBe('verified');
-    expect(judge(claims, policyOf(tolerate(['Revoked']))).result).toBe('refused');
+    expect(judged(claims, policyOf(tolerate(['OutOfDate']))).result).toBe('verified');
+    expect(judged(claims, policyOf(tolerate(['Revoked']))).result).toBe('refused');
     const other = [signed('a.b'), refused('cpu.tcb', 'collateral-expired')];
-    expect(judge(other, policyOf(tolerate())).result).toBe('refused');
+    expect(judged(other, policyOf(tolerate())).result).toBe('refused');
   });
 
   test('a requirement holds for each subject of its family, and only for those', () => {
@@ -158,22 +175,98 @@ describe('a verdict', () => {
     const believing = (...believe: string[]) => ({
       require: { gpu: { 'gpu.fabric': { believe, oneOf: ['healthy'] } } },
     });
-    expect(judge(claims, policyOf(believing('guest-observed')))).toMatchObject({
+    expect(judged(claims, policyOf(believing('guest-observed')))).toMatchObject({
       result: 'verified',
       believed: [{ claim: { status: 'unverified' } }],
     });
-    expect(judge(claims, policyOf(believing('operator-asserted'))).result).toBe('refused');
+    expect(judged(claims, policyOf(believing('operator-asserted'))).result).toBe('refused');
     const plain = { require: { gpu: { 'gpu.fabric': {} } } };
-    expect(judge(claims, policyOf(plain)).result).toBe('refused');
+    expect(judged(claims, policyOf(plain)).result).toBe('refused');
   });
 
-  test('counts subjects', () => {
-    const claims = [signed('a.b'), signed('a.b', { subject: 'GPU-1' })];
-    expect(rules(claims, { present: { gpu: { atLeast: 2 } } })).toEqual([]);
-    expect(rules(claims, { present: { gpu: { atLeast: 8, atMost: 8 }, switch: {} } })).toEqual([
-      'present.gpu',
+  test('counts what is proven, of one of several sets', () => {
+    const proven = (subject: string) =>
+      ['chain', 'signature', 'identity'].map((check) => signed(`gpu.${check}`, { subject }));
+    const sets = (minimum: object[], ...claims: Claim[]) =>
+      judge(claims, policyOf({ minimum })).reasons.map(({ rule }) => rule);
+    const two = ['GPU-0', 'GPU-1'].flatMap(proven);
+    expect(sets([{ gpu: 2 }], ...two)).toEqual([]);
+    expect(sets([{ gpu: 3 }], ...two)).toEqual(['minimum[0].gpu']);
+    expect(sets([{ gpu: 2, cpu: 1 }], ...two)).toEqual(['minimum[0].cpu']);
+    expect(sets([{ cpu: 1 }, { gpu: 1 }], ...two)).toEqual([]);
+    expect(sets([{ cpu: 1 }, { switch: 1 }], ...two)).toEqual(['minimum']);
+    // Every proof is needed; one that is refused, or open, is none.
+    for (const left of [0, 1, 2]) {
+      const less = proven('GPU-0').filter((_, i) => i !== left);
+      expect(sets([{ gpu: 1 }], ...less), `without ${left}`).toEqual(['minimum[0].gpu']);
+      const weak = proven('GPU-0').map((claim, i) =>
+        i === left ? open(claim.kind, 'device-signed') : claim,
+      );
+      expect(sets([{ gpu: 1 }], ...weak), `open ${left}`).toEqual(['minimum[0].gpu']);
+    }
+  });
+
+  test('takes for proven what is signed, whole, and not open to debugging', () => {
+    expect(PROOFS).toEqual({
+      gpu: ['gpu.chain', 'gpu.signature', 'gpu.identity'],
+      switch: ['switch.chain', 'switch.signature', 'switch.identity'],
+      cpu: ['cpu.chain', 'cpu.quote', 'cpu.debug'],
+      app: ['app.identity', 'app.compose'],
+      rim: ['rim.chain', 'rim.signature'],
+      token: ['token.signature', 'token.parts', 'token.result'],
+      server: ['server.binding'],
+      receipt: ['receipt.signature'],
+    });
+  });
+
+  test('tells of several sets what is there, and what there should be', () => {
+    const { reasons } = judge(PROVEN, policyOf({ minimum: [{ cpu: 1, gpu: 8 }, { switch: 1 }] }));
+    expect(reasons).toEqual([
+      {
+        rule: 'minimum',
+        subject: 'ALL',
+        kind: 'any',
+        text: '1 rim is proven, the policy wants at least 1 cpu and 8 gpu, or 1 switch',
+      },
     ]);
-    expect(rules(claims, { present: { gpu: { atMost: 1 } } })).toEqual(['present.gpu']);
+  });
+
+  test('counts GPUs as the server says, and at least one where it does not say', () => {
+    const said = (value: number | string | null) =>
+      open('server.gpus', 'guest-observed', { subject: 'SERVER', value });
+    const wanting = (...claims: Claim[]) => rules(claims, { minimum: [{ gpu: 'as-served' }] });
+    const gpus = (count: number) =>
+      Array.from({ length: count }, (_, i) =>
+        ['chain', 'signature', 'identity'].map((check) =>
+          signed(`gpu.${check}`, { subject: `GPU-${i}` }),
+        ),
+      ).flat();
+    const missing = ['minimum[0].gpu'];
+    expect(wanting(said(0))).toEqual([]);
+    expect(wanting()).toEqual(missing);
+    expect(wanting(said(null))).toEqual(missing);
+    expect(wanting(said(null), ...gpus(1))).toEqual([]);
+    expect(wanting(said(8), ...gpus(7))).toEqual(missing);
+    expect(wanting(said(8), ...gpus(8))).toEqual([]);
+    expect(wanting(said(0), said(2), ...gpus(1))).toEqual(missing);
+  });
+
+  test('limits how many of a family there may be', () => {
+    const claims = [signed('a.b'), signed('a.b', { subject: 'GPU-1' })];
+    expect(rules(claims, { atMost: { gpu: 2, switch: 0 } })).toEqual([]);
+    expect(rules(claims, { atMost: { gpu: 1 } })).toEqual(['atMost.gpu']);
+  });
+
+  test('asks what is of one TEE of guests under that one, and of those that name none', () => {
+    const require = { cpu: { 'cpu.vmpl': { tee: 'sev-snp', oneOf: [0] } } };
+    const under = (value: string) => signed('cpu.tee', { subject: 'CPU', value });
+    const level = (value: number) => signed('cpu.vmpl', { subject: 'CPU', value });
+    const unmet = ['require.cpu["cpu.vmpl"]'];
+    expect(rules([under('tdx')], { require })).toEqual([]);
+    expect(rules([under('sev-snp')], { require })).toEqual(unmet);
+    expect(rules([signed('cpu.chain', { subject: 'CPU' })], { require })).toEqual(unmet);
+    expect(rules([under('sev-snp'), level(0)], { require })).toEqual([]);
+    expect(rules([under('sev-snp'), level(1)], { require })).toEqual(unmet);
   });
 
   test.each([
@@ -193,6 +286,17 @@ describe('a verdict', () => {
     [{ atLeast: '96.00.5E.00.01' }, '96.00.A5.00.01', true],
     [{ atLeast: '1.2' }, '1.two', false],
     [{ atLeast: '1.2' }, null, false],
+    [{ atLeast: { snp: 8, tee: 0 } }, ['snp=8', 'tee=1', 'fmc=0'], true],
+    [{ atLeast: { snp: 8 } }, ['snp=7'], false],
+    [{ atLeast: { snp: 8 } }, ['tee=9'], false],
+    [{ atLeast: { snp: 8 } }, ['snp=8', 'snp=9'], false],
+    [{ atLeast: { snp: 8 } }, ['snp=9x'], false],
+    [{ atLeast: { snp: 8 } }, ['snp='], false],
+    [{ atLeast: { snp: 8 } }, 'snp=8', false],
+    [{ atMost: 3 }, 3, true],
+    [{ atMost: 3 }, 4, false],
+    [{ atMost: 3 }, '3', false],
+    [{ atMost: 3 }, undefined, false],
   ])('compares values: %j with %j', (requirement, value, holds) => {
     const claims = [signed('gpu.x', value === undefined ? {} : { value })];
     const met = rules(claims, { require: { gpu: { 'gpu.x': requirement } } }).length === 0;
@@ -206,8 +310,8 @@ describe('a verdict', () => {
       tolerate,
       require: { gpu: { 'gpu.mode': { oneOf: [mode] } } },
     });
-    expect(judge(claims, policyOf(wanting('single'))).result).toBe('verified');
-    expect(judge(claims, policyOf(wanting('multi'))).result).toBe('refused');
+    expect(judged(claims, policyOf(wanting('single'))).result).toBe('verified');
+    expect(judged(claims, policyOf(wanting('multi'))).result).toBe('refused');
   });
 
   test('a refused claim is one reason, whatever was required of its value', () => {
@@ -227,9 +331,9 @@ describe('a verdict', () => {
           because: 'x',
         }));
         const policy = policyOf({ tolerate });
-        const before = judge([signed('a.b'), ...all], policy);
+        const before = judged([signed('a.b'), ...all], policy);
         const extra = refused('gpu.new', more as Claim['code']);
-        const after = judge([signed('a.b'), ...all, extra], policy);
+        const after = judged([signed('a.b'), ...all, extra], policy);
         expect(before.result).toBe(
           some.every((code) => code === 'tcb-refused') ? 'verified' : 'refused',
         );
@@ -238,6 +342,82 @@ describe('a verdict', () => {
       }),
       { numRuns: 50 },
     );
+  });
+});
+
+describe('what a policy expects', () => {
+  const system = ['mrtd=aa', 'rtmr0=bb'];
+  const measured = open('cpu.system', 'cpu-signed', { subject: 'CPU', value: system });
+  const app = signed('app.compose', {
+    subject: 'APP',
+    voucher: 'cpu-signed',
+    status: 'depends-on',
+    dependsOn: ['cpu.system'],
+    why: 'any system can measure any app',
+  });
+  const expecting = (requirement: object, ...claims: Claim[]) =>
+    settle(claims, policyOf({ require: { cpu: { 'cpu.system': requirement } } })).map(
+      ({ status }) => status,
+    );
+
+  test('verifies what is signed and was compared with nothing, and what depends on it', () => {
+    expect(expecting({ includes: system }, app, measured)).toEqual(['verified', 'verified']);
+    const claims = settle(
+      [measured],
+      policyOf({ require: { cpu: { 'cpu.system': { includes: system } } } }),
+    );
+    expect(claims[0]).not.toHaveProperty('why');
+  });
+
+  test('leaves open what depends on several claims until all of them hold', () => {
+    const both = { ...app, dependsOn: ['cpu.system', 'cpu.launch'] };
+    const launch = signed('cpu.launch', { subject: 'CPU' });
+    expect(expecting({ includes: system }, both, measured)[0]).toBe('depends-on');
+    expect(expecting({ includes: system }, both, measured, launch)[0]).toBe('verified');
+  });
+
+  test('leaves open what it does not expect, or only a part of', () => {
+    const stays = ['depends-on', 'unverified'];
+    expect(settle([app, measured], policyOf({})).map(({ status }) => status)).toEqual(stays);
+    for (const requirement of [
+      {},
+      { includes: ['mrtd=aa'] },
+      { includes: ['mrtd=ab', 'rtmr0=bb'] },
+      { includes: [] },
+      { believe: ['cpu-signed'] },
+    ]) {
+      expect(expecting(requirement, app, measured), JSON.stringify(requirement)).toEqual(stays);
+    }
+  });
+
+  test('never verifies what nobody signed, or what was refused', () => {
+    const said = open('cpu.system', 'operator-asserted', { subject: 'CPU', value: system });
+    const wrong = refused('cpu.system', 'measurement-mismatch', { subject: 'CPU', value: system });
+    expect(expecting({ includes: system }, app, said)).toEqual(['depends-on', 'unverified']);
+    expect(expecting({ includes: system }, app, wrong)).toEqual(['depends-on', 'refused']);
+  });
+
+  test('may come from measurements that were recomputed: a claim that is verified serves', () => {
+    const recomputed = signed('cpu.system', { subject: 'CPU', value: system });
+    expect(settle([app, recomputed], policyOf({})).map(({ status }) => status)).toEqual([
+      'verified',
+      'verified',
+    ]);
+  });
+
+  test('is a value, a list of which each entry is named, or the least', () => {
+    const settled = (value: Claim['value'], requirement: object) => {
+      const claim = open('cpu.x', 'cpu-signed', { subject: 'CPU', value: value! });
+      const policy = policyOf({ require: { cpu: { 'cpu.x': requirement } } });
+      return settle([claim], policy)[0]!.status;
+    };
+    expect(settled('a', { oneOf: ['a'] })).toBe('verified');
+    expect(settled('a', { oneOf: ['b'] })).toBe('unverified');
+    expect(settled(3, { atLeast: 3 })).toBe('verified');
+    expect(settled(3, { atMost: 3 })).toBe('verified');
+    expect(settled(['snp=8', 'tee=0'], { atLeast: { snp: 8, tee: 0 } })).toBe('verified');
+    expect(settled(['snp=8', 'tee=0'], { atLeast: { snp: 8 } })).toBe('unverified');
+    expect(settled(['snp=8', 'x'], { atLeast: { snp: 8 }, includes: ['x'] })).toBe('verified');
   });
 });
 
@@ -254,11 +434,11 @@ describe('a policy file', () => {
   };
 
   test('is read strictly', () => {
-    const good = { version: 1, name: 'x', require: { gpu: { 'gpu.chain': {} } } };
+    const good = { ...HEAD, require: { gpu: { 'gpu.chain': {} } } };
     expect(readPolicy(JSON.stringify(good), 'p').require.gpu).toEqual({ 'gpu.chain': {} });
     expect(failure('{').code).toBe('malformed');
     expect(failure(null).code).toBe('malformed');
-    expect(failure({ version: 2, name: 'x' }).code).toBe('unsupported-version');
+    expect(failure({ ...HEAD, version: 3 }).code).toBe('unsupported-version');
     expect(failure({ ...good, extra: 1 }).message).toContain('extra');
     expect(failure(`${' '.repeat(1_000_001)}{}`).code).toBe('too-large');
   });
@@ -269,11 +449,28 @@ describe('a policy file', () => {
     expect(readPolicy(example!, 'the example').name).toBe('ours');
   });
 
+  test('names a minimum that something can prove', () => {
+    const { minimum: _, ...without } = HEAD;
+    for (const minimum of [
+      undefined,
+      [],
+      [{}],
+      [{ gpu: 0 }],
+      [{ machine: 1 }],
+      [{ cpu: 'as-served' }],
+    ]) {
+      expect(failure({ ...without, minimum }).message).toMatch(/minimum/);
+    }
+    const old = failure({ ...without, version: 1 });
+    expect(old.code).toBe('unsupported-version');
+    expect(old.message).toMatch(/version 1, this program reads version 2: .*pin again/);
+  });
+
   test('names claims that exist', () => {
-    const misspelt = { version: 1, name: 'x', require: { gpu: { 'gpu.nonse': {} } } };
+    const misspelt = { ...HEAD, require: { gpu: { 'gpu.nonse': {} } } };
     expect(failure(misspelt).message).toMatch(/no claim "gpu.nonse".*gpu\.chain.*gpu\.nonce/);
     const tolerate = [{ kind: 'gpu.x', codes: ['tcb-refused'], because: 'x' }];
-    expect(failure({ version: 1, name: 'x', tolerate }).code).toBe('malformed');
+    expect(failure({ ...HEAD, tolerate }).code).toBe('malformed');
   });
 
   test('cannot tolerate what proves nothing', () => {
@@ -285,7 +482,7 @@ describe('a policy file', () => {
     ]) {
       expect(TOLERABLE_CODES).not.toContain(code);
       const tolerate = [{ kind: 'gpu.chain', codes: [code], because: 'x' }];
-      expect(failure({ version: 1, name: 'x', tolerate }).message).toContain('tolerate.0.codes.0');
+      expect(failure({ ...HEAD, tolerate }).message).toContain('tolerate.0.codes.0');
     }
   });
 });

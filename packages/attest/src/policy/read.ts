@@ -1,7 +1,7 @@
 import { demand } from '../core/errors.ts';
 import { parseJson, readShape } from '../core/json-shape.ts';
 import { CLAIM_KINDS } from './kinds.ts';
-import { type Policy, policySchema } from './policy.ts';
+import { POLICY_VERSION, type Policy, policySchema } from './policy.ts';
 
 const POLICY_CHARACTERS_MAX = 1_000_000;
 
@@ -13,16 +13,17 @@ const POLICY_CHARACTERS_MAX = 1_000_000;
 export function readPolicy(text: string, what: string): Policy {
   const json = parseJson(text, POLICY_CHARACTERS_MAX, what);
   const { version } = (json ?? {}) as { version?: unknown };
+  const advice = 'start from --print-policy, and pin again what was pinned';
   const isNumber = typeof version === 'number';
   demand(
-    !isNumber || version === 1,
+    !isNumber || version === POLICY_VERSION,
     'unsupported-version',
-    `${what} is of version ${version}, this program reads version 1`,
+    `${what} is of version ${version}, this program reads version ${POLICY_VERSION}: ${advice}`,
   );
   const data = readShape(policySchema, json, what);
   for (const kind of namedKinds(data)) {
-    const advice = `claims are named ${nearest(kind).join(', ')} and so on`;
-    demand(CLAIM_KINDS.has(kind), 'malformed', `${what}: there is no claim "${kind}": ${advice}`);
+    const hint = `claims are named ${nearest(kind).join(', ')} and so on`;
+    demand(CLAIM_KINDS.has(kind), 'malformed', `${what}: there is no claim "${kind}": ${hint}`);
   }
   return data;
 }

@@ -5,7 +5,7 @@ import { sha256Hex } from '../core/digest.ts';
 import { verifyEd25519 } from '../core/ed25519.ts';
 import { AttestError, type AttestErrorCode } from '../core/errors.ts';
 import { describeObservation } from './observation.ts';
-import { expectedReportData, type ServerReport } from './report.ts';
+import { expectedReportData, gpusServing, type ServerReport } from './report.ts';
 import type { ReportStatement } from './statement.ts';
 
 /** The claims that a server's report can give. */
@@ -14,8 +14,10 @@ export const SERVER_CLAIMS = [
   'server.binding',
   'server.signature',
   'server.nonce',
+  'server.issuedAt',
   'server.tls',
   'server.receiptKey',
+  'server.gpus',
   'server.gpuEvidence',
   'server.software',
   'server.model',
@@ -25,6 +27,8 @@ export const SERVER_CLAIMS = [
 export type ServerClaim = (typeof SERVER_CLAIMS)[number];
 
 export interface ReportContext {
+  /** The moment that the report's age is judged at, in ms since 1970. */
+  readonly nowMs: number;
   /** What the client asked with; null: it gave none. */
   readonly nonce: Bytes | null;
   /**
@@ -56,6 +60,7 @@ export async function appraiseServerReport(
   return [
     ...claims,
     ...signatureClaims(parts, signature),
+    ageClaim(parts, statement),
     tlsClaim(parts, statement),
     ...(statement.receiptKey === null ? [] : [keyClaim(parts)]),
     ...(await gpuClaims(parts)),
@@ -75,6 +80,9 @@ interface Found {
   /** Why it cannot be more than unverified, whatever is proven. */
   readonly unverified?: string;
 }
+
+/** How far the server's clock may run before the verifier's. */
+const CLOCK_SKEW_SECONDS = 300;
 
 const UNPROVEN = 'no verified quote binds it: whoever answers may say what they like';
 
@@ -172,6 +180,19 @@ function signatureClaims({ make }: Parts, state: SignatureState): Claim[] {
   return [make('server.signature', statement, { code: holds ? undefined : 'signature-invalid' })];
 }
 
+/** Its value is the report's age in seconds, for a policy to bound. */
+function ageClaim({ context, make }: Parts, { issuedAt }: ReportStatement): Claim {
+  const kind = 'server.issuedAt';
+  const value = Math.floor(context.nowMs / 1000) - issuedAt;
+  const when = new Date(issuedAt * 1000).toISOString();
+  if (value < -CLOCK_SKEW_SECONDS) {
+    const text = `the report was made at ${when}, which has not come yet`;
+    return make(kind, text, { value, code: 'not-current' });
+  }
+  const unverified = 'it is told by the server’s clock, which its host sets';
+  return make(kind, `the report was made at ${when}`, { value, unverified });
+}
+
 function tlsClaim({ context, make }: Parts, { tlsSpkiSha256 }: ReportStatement): Claim {
   const kind = 'server.tls';
   const { connectionSpkiSha256: shown } = context;
@@ -203,28 +224,47 @@ function keyClaim({ report, make }: Parts): Claim {
   return make('server.receiptKey', statement, { value, code });
 }
 
-async function gpuClaims({ report, make }: Parts): Promise<Claim[]> {
+async function gpuClaims(parts: Parts): Promise<Claim[]> {
+  const { report, make } = parts;
+  const count = gpusServing(report);
+  const evidence = await gpuEvidenceClaim(parts, count ?? 0);
+  const found = evidence === null ? [] : [evidence];
+  if (count === null) return found;
+  const text = count === 0 ? 'it serves on no GPU' : `it serves on ${count} GPUs, or has them`;
+  return [make('server.gpus', text, { value: count, unverified: SAID }), ...found];
+}
+
+/** null: there is none, and none is needed. */
+async function gpuEvidenceClaim({ report, make }: Parts, gpus: number): Promise<Claim | null> {
   const kind = 'server.gpuEvidence';
-  const { statement, nvidiaPayload, gpuNonce, nonce } = report;
+  const { statement, nvidiaPayload, gpuEvidence, gpuNonce, nonce } = report;
   const said = statement?.gpuEvidenceSha256 ?? null;
+  if (nvidiaPayload === null && said !== null) {
+    return make(kind, 'the GPU evidence was left out', { code: 'binding-mismatch' });
+  }
   if (nvidiaPayload === null) {
-    if (said === null) return [];
-    return [make(kind, 'the GPU evidence was left out', { code: 'binding-mismatch' })];
+    if (gpus === 0) return null;
+    const text = `the server has ${gpus} GPUs and shows evidence of none`;
+    return make(kind, text, { code: 'set-incomplete' });
   }
   const value = await sha256Hex(utf8(nvidiaPayload));
   if (statement !== null && said !== value) {
     const text = 'the GPU evidence is not what the server quoted';
-    return [make(kind, text, { value, code: 'binding-mismatch' })];
+    return make(kind, text, { value, code: 'binding-mismatch' });
   }
   if (nonce === null || gpuNonce === null || !equalBytes(gpuNonce, nonce)) {
     const text = 'the GPU evidence was collected for another nonce';
-    return [make(kind, text, { value, code: 'nonce-mismatch' })];
+    return make(kind, text, { value, code: 'nonce-mismatch' });
   }
   if (statement === null) {
     const unverified = 'another machine can have been asked with the same nonce';
-    return [make(kind, 'the GPU evidence has the nonce of the report', { value, unverified })];
+    return make(kind, 'the GPU evidence has the nonce of the report', { value, unverified });
   }
-  return [make(kind, 'the GPU evidence was collected for this report', { value })];
+  if (gpuEvidence.length < gpus) {
+    const text = `the server has ${gpus} GPUs and shows evidence of ${gpuEvidence.length}`;
+    return make(kind, text, { value, code: 'set-incomplete' });
+  }
+  return make(kind, 'the GPU evidence was collected for this report', { value });
 }
 
 const SAID = 'the software says so of itself: it holds if its own measurements are the expected';

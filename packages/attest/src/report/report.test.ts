@@ -5,6 +5,7 @@ import { sha256Hex } from '../core/digest.ts';
 import { AttestError } from '../core/errors.ts';
 import type { ReceiptSigner } from '../receipts/seal.ts';
 import { inFull, wordless } from '../testing/appraisal.ts';
+import { QUOTE_NOW_MS } from '../testing/quote-authority.ts';
 import { makeReceiptSigner } from '../testing/receipts.ts';
 import { makePayload, makeReportParts, makeStatement } from '../testing/reports.ts';
 import { appraiseServerReport, type ReportContext, SERVER_CLAIMS } from './appraise.ts';
@@ -43,6 +44,7 @@ async function appraise(
 ): Promise<ReadonlyMap<string, Claim>> {
   const reportData = await expectedReportData(report);
   const claims = await appraiseServerReport(report, {
+    nowMs: QUOTE_NOW_MS,
     nonce: fromHex(NONCE, 'nonce'),
     connectionSpkiSha256: TLS,
     quote: { reportData, isVerified: true },
@@ -65,8 +67,10 @@ describe('a report under a verified quote', () => {
         'server.binding': 'verified',
         'server.signature': 'verified',
         'server.nonce': 'verified',
+        'server.issuedAt': 'unverified',
         'server.tls': 'verified',
         'server.receiptKey': 'verified',
+        'server.gpus': 'unverified',
         'server.gpuEvidence': 'verified',
         'server.software': 'unverified',
         'server.model': 'unverified',
@@ -80,8 +84,9 @@ describe('a report under a verified quote', () => {
     const { configurationSha256 } = await makeStatement(signer);
     const report = readServerReport(await textOf());
     const claims = [...(await appraise(report)).values()];
-    const said = (kind: string, by: string, value?: string | null) =>
-      `SERVER server.${kind} ${by}${value ? `: ${JSON.stringify(value)}` : ''} [server report]`;
+    const shown = (value: unknown) => (value == null ? '' : `: ${JSON.stringify(value)}`);
+    const said = (kind: string, by: string, value?: string | number | null) =>
+      `SERVER server.${kind} ${by}${shown(value)} [server report]`;
     const proven = 'verified by cpu-signed';
     const own = 'unverified by guest-observed';
     expect(claims.map(inFull)).toEqual([
@@ -89,8 +94,10 @@ describe('a report under a verified quote', () => {
       said('binding', proven, 'statement'),
       said('nonce', proven),
       said('signature', proven),
+      said('issuedAt', own, 0),
       said('tls', proven, TLS),
       said('receiptKey', proven, signer.key),
+      said('gpus', own, 0),
       said('gpuEvidence', proven, payload),
       said('software', own, 'ef'.repeat(32)),
       said('model', own, '01'.repeat(32)),
@@ -99,6 +106,8 @@ describe('a report under a verified quote', () => {
     expect(wordless(claims)).toEqual([]);
     // Why it matters is said where something does not hold, and there alone.
     expect(claims.filter(({ why }) => why !== undefined).map(({ kind }) => kind)).toEqual([
+      'server.issuedAt',
+      'server.gpus',
       'server.software',
       'server.model',
       'server.configuration',
@@ -149,7 +158,9 @@ describe('a report under a verified quote', () => {
       'server.tee': 'verified',
       'server.binding': 'verified',
       'server.nonce': 'verified',
+      'server.issuedAt': 'unverified',
       'server.tls': 'unverified',
+      'server.gpus': 'unverified',
       'server.software': 'unverified',
     });
   });
@@ -187,7 +198,8 @@ describe('a report under a verified quote', () => {
   it('that came as a file leaves open where its connection ends', async () => {
     const report = readServerReport(await textOf());
     const quote = { reportData: await expectedReportData(report), isVerified: true };
-    const claims = await appraiseServerReport(report, { nonce: fromHex(NONCE, 'nonce'), quote });
+    const nonce = fromHex(NONCE, 'nonce');
+    const claims = await appraiseServerReport(report, { nowMs: QUOTE_NOW_MS, nonce, quote });
     const tls = claims.find(({ kind }) => kind === 'server.tls')!;
     expect(inFull(tls)).toBe(
       `SERVER server.tls unverified by guest-observed: "${TLS}" [server report]`,
@@ -342,7 +354,9 @@ describe('refusals', () => {
       'server.tee': 'verified',
       'server.binding': 'verified',
       'server.nonce': 'unverified',
+      'server.issuedAt': 'unverified',
       'server.tls': 'unverified',
+      'server.gpus': 'unverified',
       'server.gpuEvidence': 'unverified',
       'server.software': 'unverified',
       'server.model': 'unverified',
@@ -354,7 +368,11 @@ describe('refusals', () => {
     const quote = { reportData: new Uint8Array(64), isVerified: true };
     for (const change of [{ request_nonce: null }, { request_nonce: undefined }]) {
       const report = await edit(() => change);
-      const claims = await appraiseServerReport(report, { nonce: null, quote });
+      const claims = await appraiseServerReport(report, {
+        nowMs: QUOTE_NOW_MS,
+        nonce: null,
+        quote,
+      });
       const found = new Map(claims.map((claim) => [claim.kind, claim]));
       expect(found.get('server.binding')).toMatchObject({
         code: 'binding-mismatch',
@@ -430,6 +448,7 @@ describe("another service's report", () => {
   it('that shows no quote runs in no TEE, and its GPU evidence proves nothing of it', async () => {
     const report = readServerReport(foreign({ intel_quote: null }));
     const claims = await appraiseServerReport(report, {
+      nowMs: QUOTE_NOW_MS,
       nonce: fromHex(NONCE, 'nonce'),
       quote: null,
     });

@@ -167,3 +167,13 @@ export async function expectedReportData(report: ServerReport): Promise<Bytes> {
   if (data !== null) return data;
   throw new AttestError('malformed', `the report lacks a part of its binding (${report.binding})`);
 }
+
+/**
+ * How many GPUs a server says that it serves on, or that its driver shows; null: a report of
+ * another service, which does not say. Nobody signed it but the software itself.
+ */
+export function gpusServing({ statement, configuration }: ServerReport): number | null {
+  if (statement === null) return null;
+  const served = configuration?.device === 'cuda' ? 1 : 0;
+  return Math.max(served, statement.observed?.gpus.length ?? 0);
+}

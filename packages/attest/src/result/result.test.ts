@@ -44,8 +44,9 @@ const CLAIMS: readonly Claim[] = [
 
 function resultOf(claims: readonly Claim[]): VerifyResult {
   const policy = policySchema.parse({
-    version: 1,
+    version: 2,
     name: 'house',
+    minimum: [{ gpu: 1 }],
     tolerate: [{ kind: 'gpu.mode', codes: ['mode-refused'], because: 'one GPU is enough' }],
   });
   const notes = ['README.md is no evidence'];
@@ -84,7 +85,8 @@ describe('the tree', () => {
     expect(text).toContain(
       'REFUSED under the policy "house": 4 claims verified, 2 refused, 2 not verified',
     );
-    expect(text).toMatch(/- GPU-1: gpu\.signature: .* \[signature-invalid\]$/);
+    expect(text).toMatch(/- GPU-1: gpu\.signature: .* \[signature-invalid\]$/m);
+    expect(text).toMatch(/- GPU: no gpu is proven, the policy wants 1$/);
   });
 
   test('has colours only when asked, and no control characters of strangers', () => {

@@ -26,6 +26,6 @@ export function countByStatus(claims: readonly Claim[]) {
   return {
     claimsVerified: count('verified'),
     claimsRefused: count('refused'),
-    claimsUnverified: count('unverified'),
+    claimsUnverified: count('unverified') + count('depends-on'),
   };
 }

@@ -1,6 +1,6 @@
 import type { Claim, ClaimStatus } from '../claims/claim.ts';
 import { groupBy } from '../core/group.ts';
-import { familyOf } from '../policy/judge.ts';
+import { familyOf } from '../policy/families.ts';
 import { shownValue } from '../policy/value.ts';
 import { countByStatus, type VerifyResult } from './result.ts';
 import { labelled, wrap } from './text.ts';
@@ -8,6 +8,7 @@ import { labelled, wrap } from './text.ts';
 const LABELS: Readonly<Record<ClaimStatus, { readonly text: string; readonly colour: number }>> = {
   verified: { text: 'ok', colour: 32 },
   refused: { text: 'REFUSED', colour: 91 },
+  'depends-on': { text: 'depends', colour: 33 },
   unverified: { text: 'not verified', colour: 33 },
 };
 const LABEL_WIDTH = 13;
@@ -37,7 +38,7 @@ function familyLines(claims: readonly Claim[], paint: Paint): string[] {
   const lines = [paint(1, heading)];
   for (const [kind, own] of groupBy(claims, ({ kind }) => kind)) {
     const byStatus = groupBy(own, ({ status }) => status);
-    for (const status of ['verified', 'unverified', 'refused'] as const) {
+    for (const status of ['verified', 'depends-on', 'unverified', 'refused'] as const) {
       const found = byStatus.get(status) ?? [];
       // Each refusal is of interest for itself.
       const lots = status === 'refused' ? found.map((one) => [one]) : [found];
@@ -81,7 +82,7 @@ function sentence(lot: readonly Claim[]): string {
 }
 
 function gapLines({ claims }: VerifyResult, paint: Paint): string[] {
-  const open = claims.filter(({ status }) => status === 'unverified');
+  const open = claims.filter(({ status }) => status === 'unverified' || status === 'depends-on');
   if (open.length === 0) return [];
   const lines = ['', paint(1, 'Not verified, and why it matters')];
   for (const lot of groupBy(open, ({ kind, why }) => `${kind} ${why}`).values()) {

@@ -19,6 +19,7 @@ const RESPONSE_BYTES_MAX = 64 * 1024;
 const COUNT_MAX = 16;
 const BASIC = '1.3.6.1.5.5.7.48.1.1';
 export const OCSP_NONCE = '1.3.6.1.5.5.7.48.1.2';
+const ON_HOLD = 6;
 const DECLINED = [
   '',
   'malformed request',
@@ -153,20 +154,28 @@ function readNested(content: Bytes): number {
   return timeMs;
 }
 
-/** Revoked is revoked, whatever the reason; so is a certificate that is on hold. */
+/** Revoked is revoked, whatever the reason but that it is on hold. */
 function readStatus(reader: DerReader): RevocationStatus {
   const { tag, content } = reader.next();
   if (tag === contextTag(1, true)) {
     const revoked = new DerReader(content, WHAT);
     readTime(revoked.expect(TAG.generalizedTime), WHAT);
-    revoked.optional(contextTag(0, true));
+    const reason = revoked.optional(contextTag(0, true));
     revoked.end();
-    return 'revoked';
+    return reason !== null && readReason(reason.content) === ON_HOLD ? 'held' : 'revoked';
   }
   demand(content.length === 0, 'malformed', `${WHAT} has a status that is not empty`);
   if (tag === contextTag(0, false)) return 'good';
   if (tag === contextTag(2, false)) return 'unknown';
   throw new AttestError('malformed', `${WHAT} has a status of tag ${tag.toString(16)}`);
+}
+
+/** A CRLReason (RFC 5280, 5.3.1). */
+function readReason(content: Bytes): number {
+  const reader = new DerReader(content, WHAT);
+  const reason = readSmallUnsigned(reader.expect(TAG.enumerated).content, WHAT);
+  reader.end();
+  return reason;
 }
 
 /** Values by identifier; a critical one is refused unless it is the nonce. */

@@ -11,6 +11,7 @@ import {
   declineOcsp,
   makeOcspDelegate,
   type OcspAnswerOptions,
+  revokedBecause,
 } from '../testing/ocsp-responder.ts';
 import { isOcspAbout, readOcspStatus, writeOcspRequest } from './ocsp.ts';
 
@@ -73,6 +74,14 @@ describe('an OCSP answer', () => {
       expect(await isOcspAbout(await answerOcsp(ca, asked), question)).toBe(false);
     },
   );
+
+  it('tells what is on hold from what is revoked for good, by its reason', async () => {
+    expect(await statusOf(answerOcsp(ca, request, { status: 'held' }))).toBe('held');
+    for (const reason of [0, 1, 4, 5, 8, 9, 10]) {
+      const rawStatus = revokedBecause(reason);
+      expect(await statusOf(answerOcsp(ca, request, { rawStatus }))).toBe('revoked');
+    }
+  });
 
   it('may come from whom the issuer named for this, and from no one else', async () => {
     const delegate = await makeOcspDelegate(ca);

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { Claim } from '../claims/claim.ts';
 import type { AppraisalContext, ReferenceSource, RevocationSource } from '../claims/context.ts';
 import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate.ts';
 import { AttestError } from '../core/errors.ts';
 import type { DeviceReport } from '../nvidia/device-report.ts';
 import { CLAIM_KINDS } from '../policy/kinds.ts';
@@ -174,6 +175,8 @@ describe('measurements', () => {
       expect(find(unasked, 'gpu.measurements').statement).toBe(
         'There is no driver reference: NV_GPU_DRIVER_OTHER could not be asked for: no route',
       );
+      // It may exist, and say that this firmware is not the vendor's.
+      expect(find(unasked, 'gpu.measurements').code).toBe('not-available');
     }
   });
 
@@ -227,7 +230,7 @@ describe('measurements', () => {
     const broken: ReferenceSource = { rim: () => Promise.reject(new Error('no route')) };
     const unasked = await appraiseMeasurements([device()], context(broken));
     expect(find(unasked, 'gpu.measurements').statement).toContain('no route');
-    expect(measured(unasked)[0]).toBe('GPU-0 gpu.measurements reference-missing');
+    expect(measured(unasked)[0]).toBe('GPU-0 gpu.measurements not-available');
     const none = await appraiseMeasurements([device()], context(null));
     expect(measured(none)).toEqual(['GPU-0 gpu.measurements unverified']);
   });
@@ -379,5 +382,27 @@ describe('a reference', () => {
     const claims = await appraiseMeasurements([device()], context(await source(), { revocation }));
     const one = find(claims, 'rim.revocation');
     expect(one.code ?? one.status).toBe(expected);
+  });
+
+  it('of which any one certificate is revoked or on hold, but the root, is refused', async () => {
+    const certificates = await Promise.all(
+      authority.chain.map((one) => parseCertificate(one.der, 'a certificate')),
+    );
+    const asked = new Set<string>();
+    for (const status of ['revoked', 'held'] as const) {
+      for (const bad of certificates.slice(0, -1)) {
+        const revocation: RevocationSource = {
+          status: async ({ sha256 }) => {
+            asked.add(sha256);
+            return sha256 === bad.sha256 ? status : 'good';
+          },
+        };
+        const references = await source();
+        const claims = await appraiseMeasurements([device()], context(references, { revocation }));
+        const one = find(claims, 'rim.revocation');
+        expect(one.code).toBe(status === 'held' ? 'certificate-held' : 'certificate-revoked');
+      }
+    }
+    expect(asked).toEqual(new Set(certificates.slice(0, -1).map(({ sha256 }) => sha256)));
   });
 });

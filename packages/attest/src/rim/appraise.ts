@@ -42,12 +42,18 @@ interface Need {
 }
 
 /** What came of looking for it: the document, or why there is none. */
-type Found = { readonly id: string; readonly bytes: Bytes } | { readonly problem: string };
+type Found = { readonly id: string; readonly bytes: Bytes } | Missing;
+
+/** `not-available`: who has it could not be asked, so that it may exist. */
+interface Missing {
+  readonly problem: string;
+  readonly code: 'reference-missing' | 'not-available';
+}
 
 /** A need, and what can be compared with: null where the reference itself is refused. */
 type Reference = { readonly need: Need } & (
   | { readonly id: string; readonly rim: Rim | null }
-  | { readonly problem: string }
+  | Missing
 );
 
 /**
@@ -70,7 +76,7 @@ export async function appraiseMeasurements(
   for (const device of comparable) {
     const references = needsOf(device.report).map((need): Reference => {
       const one = found.get(keyOf(need))!;
-      if ('problem' in one) return { need, problem: one.problem };
+      if ('problem' in one) return { need, ...one };
       return { need, id: one.id, rim: rims.get(one.id)! };
     });
     claims.push(...(await appraiseDevice(device, references)));
@@ -105,16 +111,18 @@ async function lookUpAll(
 }
 
 async function lookUp(source: ReferenceSource, ids: readonly string[]): Promise<Found> {
-  if (ids.length === 0) return { problem: 'the report does not say which it would be' };
+  const code = 'reference-missing';
+  if (ids.length === 0) return { code, problem: 'the report does not say which it would be' };
   try {
     for (const id of ids) {
       const bytes = await source.rim(id);
       if (bytes !== null) return { id, bytes };
     }
-    return { problem: `${ids.join(' or ')} is not known` };
+    return { code, problem: `${ids.join(' or ')} is not known` };
   } catch (error) {
     const problem = error instanceof Error ? error.message : String(error);
-    return { problem: `${ids[0]} could not be asked for: ${problem}` };
+    const text = `${ids[0]} could not be asked for: ${problem}`;
+    return { code: 'not-available', problem: text };
   }
 }
 
@@ -149,7 +157,8 @@ async function appraiseDevice(
     if ('problem' in reference) {
       const missing = checkOf(device, 'measurements', '', null);
       const problem = `There is no ${role} reference: ${reference.problem}`;
-      claims.push(await checked(missing, () => demand(false, 'reference-missing', problem)));
+      const { code } = reference;
+      claims.push(await checked(missing, () => demand(false, code, problem)));
       continue;
     }
     const { id, rim } = reference;

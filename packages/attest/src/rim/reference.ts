@@ -77,7 +77,7 @@ export async function appraiseReference(
     context,
   );
   const isTrusted = signed.status === 'verified' && fits.status !== 'refused';
-  const claims = [traced, signed, fits, current, standing];
+  const claims = [traced, signed, fits, current, ...standing];
   return { claims, trusted: isTrusted ? rim : null };
 }
 

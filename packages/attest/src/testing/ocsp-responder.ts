@@ -1,5 +1,5 @@
 import type { RevocationStatus } from '../claims/context.ts';
-import { type Bytes, utf8 } from '../core/bytes.ts';
+import { type Bytes, concatBytes, utf8 } from '../core/bytes.ts';
 import { contextTag, type DerReader, enterDer, TAG } from '../core/der.ts';
 import { der, derOctets, derOid, derSequence } from '../core/der-writer.ts';
 import { OCSP_NONCE } from '../revocation/ocsp-response.ts';
@@ -145,7 +145,17 @@ function nonceExtension(nonce: Bytes): Bytes {
 
 function statusOf(status: RevocationStatus): Bytes {
   if (status === 'revoked') return der(contextTag(1, true), time('20250101000000'));
+  if (status === 'held') return revokedBecause(6);
   return der(contextTag(status === 'good' ? 0 : 2, false));
+}
+
+/** Revoked, with a reason (CRLReason; 6: on hold). */
+export function revokedBecause(reason: number): Bytes {
+  const element = der(TAG.enumerated, Uint8Array.of(reason));
+  return der(
+    contextTag(1, true),
+    concatBytes(time('20250101000000'), der(contextTag(0, true), element)),
+  );
 }
 
 function time(digits: string): Bytes {

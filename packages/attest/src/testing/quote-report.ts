@@ -13,6 +13,7 @@ export interface QuoteChanges {
   readonly teeTcbSvn?: string;
   readonly mrSignerSeam?: string;
   readonly attributes?: string;
+  readonly xfam?: string;
   readonly mrTd?: string;
   readonly rtmrs?: readonly Bytes[];
   readonly reportData?: Bytes;
@@ -63,7 +64,7 @@ function makeBody(changes: QuoteChanges): Bytes {
     hex(changes.mrSignerSeam ?? '00'.repeat(48)),
     new Uint8Array(8),
     hex(changes.attributes ?? SEPT_VE_DISABLE),
-    hex('e702060000000000'),
+    hex(changes.xfam ?? 'e702060000000000'),
     hex(changes.mrTd ?? '3d'.repeat(48)),
     new Uint8Array(3 * 48),
     ...rtmrs,

@@ -3,6 +3,7 @@ import { sha256Hex } from '../core/digest.ts';
 import type { ReceiptSigner } from '../receipts/seal.ts';
 import type { ReportBinding, ReportStatement } from '../report/statement.ts';
 import { type PreparedReport, prepareReport, type ReportEvidence } from '../report/write.ts';
+import { QUOTE_NOW_MS } from './quote-authority.ts';
 
 const CONFIGURATION = { device: 'cpu', law: 'off' };
 
@@ -14,7 +15,7 @@ export async function makeStatement(
   return {
     type: 'bridgekeeper.report.v1',
     nonce: 'ab'.repeat(32),
-    issuedAt: 1_780_000_000,
+    issuedAt: QUOTE_NOW_MS / 1000,
     tee: 'tdx',
     tlsSpkiSha256: 'cd'.repeat(32),
     receiptKey: signer?.key ?? null,

@@ -84,6 +84,9 @@ export interface SnpChanges {
   readonly algorithm?: number;
   readonly chipId?: Bytes;
   readonly reportedTcb?: string;
+  readonly committedTcb?: string;
+  readonly launchTcb?: string;
+  readonly platformInfo?: bigint;
   readonly cpuid?: readonly [family: number, model: number, stepping: number];
   readonly keyFlags?: number;
   readonly vmpl?: number;
@@ -115,6 +118,9 @@ export async function makeSnpReport(
   signed.fill(0x1d, 0x140, 0x160);
   for (const at of [0x38, 0x180, 0x1e0, 0x1f0]) signed.set(fromHex(tcb, 'TCB'), at);
   signed.set(fromHex(changes.reportedTcb ?? tcb, 'TCB'), 0x180);
+  signed.set(fromHex(changes.committedTcb ?? tcb, 'TCB'), 0x1e0);
+  signed.set(fromHex(changes.launchTcb ?? tcb, 'TCB'), 0x1f0);
+  view.setBigUint64(0x40, changes.platformInfo ?? 0n, true);
   if (version >= 3) signed.set(changes.cpuid ?? cpuid, 0x188);
   signed.set(chipId, 0x1a0);
   const raw = await signEcdsa(authority.key.keys.privateKey, 'P-384', signed);

@@ -20,7 +20,7 @@ import type { AppraisedDevice } from '../nvidia/device.ts';
 import { appraiseObservedMode } from '../nvidia/observed-mode.ts';
 import type { Policy } from '../policy/policy.ts';
 import { appraiseServerReport } from '../report/appraise.ts';
-import { expectedReportData, type ServerReport } from '../report/report.ts';
+import { expectedReportData, gpusServing, type ServerReport } from '../report/report.ts';
 import { givenOcspAnswers } from '../revocation/given.ts';
 import { appraiseMeasurements } from '../rim/appraise.ts';
 import { appraiseReference } from '../rim/reference.ts';
@@ -29,18 +29,21 @@ import { isReferenceFile } from '../services/references.ts';
 import type { Evidence } from './evidence.ts';
 import type { CpuEvidence, SnpEvidence } from './read-cpu.ts';
 import { appraiseReceipts } from './receipts.ts';
+import { appraiseRequest } from './request.ts';
 
 /** What verification knows besides the evidence and what appraisal needs for all of it. */
 export interface VerifyContext extends AppraisalContext {
   /** Fetches what a quote's vendor says of its platform, if it was not given; null: it cannot. */
   readonly collateral: CollateralSource | null;
-  /** Fetches the keys that tokens are signed with, if they were not given; null: it cannot. */
+  /** The keys that a token service signs with, from itself or its user; null: not at hand. */
   readonly tokenKeys: (() => Promise<TokenKeys>) | null;
   /**
    * Of the connection that a server's report came by: SHA-256 of its key (SubjectPublicKeyInfo),
    * null for plain HTTP. Absent: it came as a file.
    */
   readonly connectionSpkiSha256?: string | null;
+  /** The 64 bytes that the CPU's evidence must carry. Absent: none were asked for. */
+  readonly reportData?: Bytes;
   readonly snpMinimumTcb: Policy['snpMinimumTcb'];
 }
 
@@ -53,13 +56,14 @@ export async function appraise(evidence: Evidence, asked: VerifyContext): Promis
   const context = { ...asked, revocation: revocationOf(evidence, asked) };
   const cpu = await appraiseCpu(evidence, context);
   const own = server === null ? [] : await appraiseServer(evidence, server, cpu, context);
-  return [
+  const claims = [
     ...own,
     ...cpu,
-    ...(await appraiseGpus(evidence, context)),
+    ...(await appraiseGpus(evidence, own, context)),
     ...(await appraiseTokens(evidence, context)),
     ...(await appraiseReceipts(evidence, own)),
   ];
+  return [...claims, ...appraiseRequest(evidence, context)];
 }
 
 /** Answers that were given, and the source that there is. */
@@ -86,7 +90,7 @@ async function appraiseReport(
   cpu: CpuEvidence,
   context: VerifyContext,
 ): Promise<Claim[]> {
-  const expectedReportData = await expectedOf(server);
+  const expectedReportData = context.reportData ?? (await expectedOf(server));
   const { snpMinimumTcb: minimumTcb } = context;
   const cpuContext = { ...context, expectedReportData, minimumTcb };
   const { collateral: source } = context;
@@ -122,8 +126,8 @@ async function endorsementOf(
   const endorsement = (isWholeChain(given) ? null : await ifThere(fetchIt)) ?? given;
   const { key: signer } = endorsement;
   if (revocationList !== null || signer === null) return endorsement;
-  const list = await ifThere(() => source.snpRevocationList(signer));
-  return { ...endorsement, revocationList: list };
+  const { found, problem } = await seek(() => source.snpRevocationList(signer));
+  return { ...endorsement, revocationList: found, revocationProblem: problem };
 }
 
 /** null: nothing is expected, or the server's report, which is refused for it, lacks a part. */
@@ -137,23 +141,31 @@ async function appraiseServer(
   cpuClaims: readonly Claim[],
   context: VerifyContext,
 ): Promise<Claim[]> {
-  const { nonce, connectionSpkiSha256 } = context;
+  const { nonce, nowMs, connectionSpkiSha256 } = context;
   const reportData = cpu?.report.reportData ?? null;
   // A guest in debug mode says whatever its host wants it to say.
   const isGenuine = isVerified(cpuClaims, 'cpu.quote') && isVerified(cpuClaims, 'cpu.debug');
   return appraiseServerReport(server, {
     nonce,
+    nowMs,
     quote: reportData && { reportData, isVerified: isGenuine },
     ...(connectionSpkiSha256 !== undefined && { connectionSpkiSha256 }),
   });
 }
 
-async function appraiseGpus(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
+async function appraiseGpus(
+  evidence: Evidence,
+  own: readonly Claim[],
+  context: VerifyContext,
+): Promise<Claim[]> {
   const { devices: given, references, server } = evidence;
-  const state = server?.statement?.observed?.confidential ?? null;
   const { devices, claims } =
     given.length === 0 ? { devices: [], claims: [] } : await appraiseDevices(given, context);
-  const observed = state === null ? [] : await appraiseObservedMode(state, devices);
+  const isAsked = server?.statement != null && (given.length > 0 || gpusServing(server)! > 0);
+  const state = server?.statement?.observed?.confidential ?? null;
+  // As for all that the server says of its GPUs: the guest's word only if the report is proven.
+  const voucher = own.find(({ kind }) => kind === 'server.gpus')?.voucher ?? 'operator-asserted';
+  const observed = isAsked ? await appraiseObservedMode(state, devices, voucher) : [];
   return [...claims, ...observed, ...(await appraiseReferences(devices, references, context))];
 }
 
@@ -187,8 +199,14 @@ async function appraiseReferences(
 async function appraiseTokens(evidence: Evidence, context: VerifyContext): Promise<Claim[]> {
   const { token, tokenKeys } = evidence;
   if (token === null) return [];
-  const keys = tokenKeys ?? (await ifThere(context.tokenKeys));
-  return appraiseToken(token, { keys, issuer: NRAS_ISSUER, deviceCount: null }, context);
+  const ofService = await ifThere(context.tokenKeys);
+  const expectation = {
+    keys: ofService ?? tokenKeys,
+    keysFrom: ofService === null ? 'evidence' : 'service',
+    issuer: NRAS_ISSUER,
+    deviceCount: null,
+  } as const;
+  return appraiseToken(token, expectation, context);
 }
 
 /**
@@ -196,11 +214,18 @@ async function appraiseTokens(evidence: Evidence, context: VerifyContext): Promi
  * not verified then.
  */
 async function ifThere<T>(fetchIt: (() => Promise<T>) | null): Promise<T | null> {
-  if (fetchIt === null) return null;
+  return (await seek(fetchIt)).found;
+}
+
+/** What a service has to say, or why it says nothing; neither: nobody was to be asked. */
+async function seek<T>(
+  fetchIt: (() => Promise<T>) | null,
+): Promise<{ readonly found: T | null; readonly problem: string | null }> {
+  if (fetchIt === null) return { found: null, problem: null };
   try {
-    return await fetchIt();
+    return { found: await fetchIt(), problem: null };
   } catch (error) {
-    if (error instanceof AttestError) return null;
+    if (error instanceof AttestError) return { found: null, problem: error.message };
     throw error;
   }
 }

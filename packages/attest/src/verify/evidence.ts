@@ -24,7 +24,7 @@ export interface Evidence {
   /** What OCSP responders said, in DER. */
   readonly ocspAnswers: readonly Bytes[];
   readonly token: DetachedEat | null;
-  /** null: they were not given. */
+  /** Keys that were given with the evidence: whoever made it can have made them. null: none. */
   readonly tokenKeys: TokenKeys | null;
   readonly server: ServerReport | null;
   readonly receipts: readonly SignedReceipt[];

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { Claim } from '../claims/claim.ts';
 import { type Bytes, toBase64, toHex, utf8 } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate.ts';
 import { ChainCache } from '../core/chain.ts';
@@ -7,6 +8,7 @@ import type { TrustAnchors } from '../core/trust.ts';
 import { readRevocationList } from '../cpu/revocation-list.ts';
 import { readTokenKeys } from '../nras/keys.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
+import { pinPolicy } from '../policy/pin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { writeOcspRequest } from '../revocation/ocsp.ts';
 import type { CollateralSource } from '../services/collateral.ts';
@@ -33,6 +35,9 @@ import type { VerifyContext } from './appraise.ts';
 import { verifyEvidence } from './verify.ts';
 
 const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
+const SERVICE = BUILT_IN_POLICIES.get('service')!;
+const TOKEN = BUILT_IN_POLICIES.get('token')!;
+
 const NONCE = new Uint8Array(32).fill(0xab);
 
 let anchors: TrustAnchors;
@@ -76,6 +81,8 @@ beforeAll(async () => {
     'collateral.json': utf8(await makeTdxCollateral(intel)),
     'dstack.json': json({ quote: toHex(quote), event_log: JSON.stringify(log) }),
     'snp.bin': await makeSnpReport(amd),
+    'snp-vmpl.bin': await makeSnpReport(amd, { vmpl: 1 }),
+    'snp-cxl.bin': await makeSnpReport(amd, { policy: 0x23_0000n }),
     'snp.pem': utf8(toPem([amd.key, amd.ask, amd.ark])),
     'vcek.der': amd.key.der,
     'cert_chain.pem': utf8(toPem([amd.ask, amd.ark])),
@@ -139,9 +146,8 @@ describe('each kind of evidence by itself', () => {
     [['gpu-report.txt', 'gpu-chain.pem'], 'gpu.signature'],
     [['quote.bin', 'collateral.json'], 'cpu.quote'],
     [['quote.b64', 'collateral.json'], 'cpu.tcb'],
-    [['dstack.json', 'collateral.json'], 'app.identity'],
+    [['dstack.json', 'collateral.json'], 'cpu.eventLog'],
     [['snp.bin', 'snp.pem', 'amd.crl'], 'cpu.revocation'],
-    [['token.json', 'jwks.json'], 'token.result'],
   ])('%j', async (names, kind) => {
     const { verdict, claims } = await verify(names);
     expect(verdict.reasons).toEqual([]);
@@ -182,6 +188,51 @@ describe('each kind of evidence by itself', () => {
     expect(await tcb(0x74)).toMatchObject({ status: 'refused', code: 'tcb-refused' });
   });
 
+  test('holds each kind of guest to its own bounds of a service', async () => {
+    const { 'cpu.launch': _, 'cpu.measurements': _all, ...cpu } = SERVICE.require.cpu!;
+    const policy = { ...EVIDENCE, require: { cpu } };
+    const unmet = async (...names: string[]) => {
+      const reportData = new Uint8Array(64).fill(0x64);
+      const { verdict } = await verify(names, policy, { reportData });
+      return verdict.reasons.map(({ kind }) => kind);
+    };
+    const open = ['cpu.tcb', 'cpu.committedTcb', 'cpu.launchTcb'];
+    const rest = ['snp.pem', 'amd.crl'];
+    expect(await unmet('snp.bin', ...rest)).toEqual(open);
+    expect(await unmet('snp-vmpl.bin', ...rest)).toEqual([...open, 'cpu.vmpl']);
+    expect(await unmet('snp-cxl.bin', ...rest)).toEqual([...open, 'cpu.guestPolicy']);
+    expect(await unmet('quote.bin', 'collateral.json')).toEqual([]);
+  });
+
+  test('compares a nonce with no report of a CPU by itself, and says so', async () => {
+    for (const names of [
+      ['snp.bin', 'snp.pem'],
+      ['quote.bin', 'collateral.json'],
+      ['dstack.json', 'collateral.json'],
+    ]) {
+      const { verdict } = await verify(names, EVIDENCE, { nonce: NONCE });
+      expect(verdict.reasons).toMatchObject([{ kind: 'request.nonce', code: 'not-compared' }]);
+      const reportData = new Uint8Array(64).fill(0x64);
+      const known = await verify(names, EVIDENCE, { nonce: NONCE, reportData });
+      expect(known.verdict).toMatchObject({ result: 'verified', reasons: [] });
+    }
+  });
+
+  test('verifies an app once its system is pinned, and misses it from then on', async () => {
+    const names = ['dstack.json', 'collateral.json'];
+    const first = await verify(names);
+    const statusOf = (claims: readonly Claim[], kind: string) =>
+      claims.find((one) => one.kind === kind)?.status;
+    expect(statusOf(first.claims, 'app.identity')).toBe('depends-on');
+    const pin = pinPolicy(EVIDENCE, first.claims)!;
+    const { claims, verdict } = await verify(names, pin);
+    expect(verdict).toMatchObject({ result: 'verified', reasons: [] });
+    expect(statusOf(claims, 'app.identity')).toBe('verified');
+    expect(statusOf(claims, 'cpu.system')).toBe('verified');
+    const without = await verify(['quote.bin', 'collateral.json'], pin);
+    expect(without.verdict.reasons.map(({ rule }) => rule)).toEqual(['minimum[0].app']);
+  });
+
   test('asks for the keys of a token that came without them', async () => {
     const token = async (tokenKeys: VerifyContext['tokenKeys']) => {
       const { claims } = await verify(['token.json'], EVIDENCE, { tokenKeys });
@@ -192,18 +243,38 @@ describe('each kind of evidence by itself', () => {
     expect(await token(null)).toContain('token.signature unverified');
     const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));
     expect(await token(absent)).toContain('token.signature unverified');
-    const never = () => Promise.reject(new Error('they were given'));
-    const { claims } = await verify(['token.json', 'jwks.json'], EVIDENCE, { tokenKeys: never });
-    const said = claims.map(({ kind, status }) => `${kind} ${status}`);
-    expect(said).toContain('token.signature verified');
     // Nobody said how many devices there are: that stays open, and is all that does.
-    expect(said.filter((one) => one.endsWith('unverified'))).toEqual([
-      'token.nonce unverified',
-      'token.devices unverified',
-    ]);
+    const asked = { tokenKeys: async () => keys, nonce: NONCE };
+    const { claims, verdict } = await verify(['token.json'], TOKEN, asked);
+    expect(verdict).toMatchObject({ result: 'verified', reasons: [] });
+    const open = claims.filter(({ status }) => status !== 'verified');
+    expect(open.map(({ kind }) => kind)).toEqual(['token.devices']);
+    const counting = (count: number) => {
+      const token = { ...TOKEN.require.token, 'token.devices': { oneOf: [count] } };
+      return verify(['token.json'], { ...TOKEN, require: { token } }, asked);
+    };
+    expect((await counting(1)).verdict.result).toBe('verified');
+    expect((await counting(8)).verdict.result).toBe('refused');
+  });
+
+  test('never takes the keys that a token brings along for those of the service', async () => {
+    const names = ['token.json', 'jwks.json'];
+    for (const policy of [EVIDENCE, TOKEN]) {
+      const { claims, verdict } = await verify(names, policy, { nonce: NONCE });
+      expect(verdict.result).toBe('refused');
+      expect(claims.filter(({ status }) => status === 'verified')).toEqual([]);
+      const signature = claims.find(({ kind }) => kind === 'token.signature');
+      expect(signature).toMatchObject({ status: 'unverified', voucher: 'operator-asserted' });
+      expect(signature!.why).toMatch(/^The keys came with the token/);
+    }
+    const keys = readTokenKeys((await makeTokenService()).keys);
+    const { claims } = await verify(names, TOKEN, { tokenKeys: async () => keys });
+    const signature = claims.find(({ kind }) => kind === 'token.signature');
+    expect(signature).toMatchObject({ status: 'refused', code: 'signature-invalid' });
   });
 
   test('asks for the list of revoked signers that was not given, and for no other', async () => {
+    const absent = new AttestError('not-available', 'no answer');
     const list = async (name: string) => readRevocationList(files[name]!, name);
     const source = (name: string): CollateralSource => ({
       collateral: () => Promise.reject(new Error('there is no quote')),
@@ -217,6 +288,10 @@ describe('each kind of evidence by itself', () => {
     };
     const bare = ['snp.bin', 'snp.pem'];
     expect(await revocation(bare, null)).toBe('unverified');
+    const silent = { ...source(''), snpRevocationList: () => Promise.reject(absent) };
+    expect(await revocation(bare, silent)).toBe('revocation-unknown');
+    expect(await revocation([...bare, 'amd.crl'], silent)).toBe('verified');
+    expect((await verify(bare, EVIDENCE, { collateral: silent })).verdict.result).toBe('refused');
     expect(await revocation(bare, source('amd.crl'))).toBe('verified');
     expect(await revocation(bare, source('revoked.crl'))).toBe('certificate-revoked');
     expect(await revocation([...bare, 'amd.crl'], source('revoked.crl'))).toBe('verified');
@@ -249,7 +324,8 @@ describe('each kind of evidence by itself', () => {
     for (const names of [['snp.bin'], ['snp.bin', 'vcek.der'], ['snp.bin', 'ark.der']]) {
       const { claims } = await verify(names, EVIDENCE, { collateral });
       const open = claims.filter(({ status }) => status !== 'verified').map(({ kind }) => kind);
-      expect(open).toEqual(['cpu.tcb', 'cpu.reportData']);
+      const firmware = ['cpu.tcb', 'cpu.committedTcb', 'cpu.launchTcb'];
+      expect(open).toEqual([...firmware, 'cpu.system', 'cpu.reportData']);
     }
     expect(asked).toEqual([null, 'Milan-B0', null]);
     const absent = () => Promise.reject(new AttestError('not-available', 'no answer'));

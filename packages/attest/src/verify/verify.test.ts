@@ -6,7 +6,7 @@ import { AttestError } from '../core/errors.ts';
 import { readTdxCollateral } from '../cpu/tdx-collateral.ts';
 import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import { CLAIM_KINDS } from '../policy/kinds.ts';
-import { pinSoftware } from '../policy/pin.ts';
+import { pinPolicy } from '../policy/pin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { readPolicy } from '../policy/read.ts';
 import { brief, inFull } from '../testing/appraisal.ts';
@@ -17,6 +17,7 @@ import { verifyEvidence } from './verify.ts';
 const TLS = 'cd'.repeat(32);
 
 const EVIDENCE = BUILT_IN_POLICIES.get('evidence')!;
+const REFERENCE = BUILT_IN_POLICIES.get('reference')!;
 const SERVICE = BUILT_IN_POLICIES.get('service')!;
 interface Question {
   readonly policy?: Policy;
@@ -54,7 +55,7 @@ const good = makeService();
 /** All services of our own run the same software. */
 const pinned: Promise<Policy> = good
   .then((service) => verify(service, { policy: SERVICE }))
-  .then(({ claims }) => pinSoftware(SERVICE, claims)!);
+  .then(({ claims }) => pinPolicy(SERVICE, claims)!);
 
 describe('a good service', () => {
   test('is verified, all but what only its software says', async () => {
@@ -62,11 +63,26 @@ describe('a good service', () => {
     expect(result.verdict).toMatchObject({ result: 'verified', reasons: [], tolerated: [] });
     const unverified = result.claims.filter(({ status }) => status !== 'verified');
     expect([...new Set(unverified.map(({ kind }) => kind))]).toEqual([
+      'server.issuedAt',
+      'server.gpus',
       'server.software',
       'server.model',
       'server.configuration',
+      'server.observation',
       'gpu.nvlink-encryption',
       'switch.firmware',
+      'devices.confidential',
+      'devices.devtools',
+    ]);
+    // What the pinned software says of itself is believed, by name; nothing else is.
+    const believed = result.verdict.believed.map(({ claim }) => claim.kind);
+    expect(believed).toEqual([
+      'server.issuedAt',
+      'server.gpus',
+      'server.software',
+      'server.model',
+      'server.configuration',
+      'devices.confidential',
     ]);
     const chain = result.claims.find(({ kind }) => kind === 'receipt.chain');
     expect(chain!.statement).toContain('up to number 2, when the report was made');
@@ -82,7 +98,7 @@ describe('a good service', () => {
     expect((await pinned).require.cpu!['cpu.measurements']!.includes).toHaveLength(9);
     expect(readPolicy(JSON.stringify(await pinned), 'the policy')).toEqual(await pinned);
     const unproven = claims.map((claim) => ({ ...claim, status: 'unverified' as const }));
-    expect(pinSoftware(SERVICE, unproven)).toBeNull();
+    expect(pinPolicy(SERVICE, unproven)).toBeNull();
   });
 
   test.each<[string, Question, string]>([
@@ -108,11 +124,14 @@ describe('a good service', () => {
 
   test('of which a part is left out is judged by its parts', async () => {
     const noReport = {
-      policy: EVIDENCE,
+      policy: REFERENCE,
       names: (name: string) => name.endsWith('.xml'),
+      context: { nonce: null },
     };
     const references = await verify(await good, noReport);
     expect(references.verdict.result).toBe('verified');
+    const asMachine = await verify(await good, { ...noReport, policy: EVIDENCE });
+    expect(asMachine.verdict.reasons.map(({ rule }) => rule)).toEqual(['minimum']);
     expect(references.claims.map(({ subject }) => subject)).toContain('RIM-2');
     const receipts = {
       policy: EVIDENCE,
@@ -300,7 +319,8 @@ describe('receipts', () => {
     const service = await makeService({ statement: { receiptChain: null } });
     expect(await chainOf(service, one)).toMatchObject({ status: 'verified' });
     const alone = (name: string) => name === 'receipt-1.json';
-    const { claims } = await verify(await good, { policy: EVIDENCE, names: alone });
+    const context = { nonce: null };
+    const { claims } = await verify(await good, { policy: EVIDENCE, names: alone, context });
     expect(claims.map(brief)).toEqual(['RECEIPT-1 receipt.signature unverified']);
   });
 
@@ -457,7 +477,7 @@ describe('what cannot be read is an error', () => {
       files: Object.entries(files).map(([name, text]) => {
         return { name, bytes: encode(text), isNamed: !name.startsWith('in-folder') };
       }),
-      policy: EVIDENCE,
+      policy: REFERENCE,
       context: {
         nowMs,
         anchors,

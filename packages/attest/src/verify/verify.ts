@@ -1,5 +1,5 @@
 import type { UnreadableFile } from '../core/errors.ts';
-import { judge } from '../policy/judge.ts';
+import { decide } from '../policy/decide.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
@@ -26,10 +26,10 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const { input, files, context, policy } = request;
   const evidence = await readEvidence(files, request.unreadable);
   const { snpMinimumTcb } = policy;
-  const claims = await appraise(evidence, { ...context, snpMinimumTcb });
+  const appraised = await appraise(evidence, { ...context, snpMinimumTcb });
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
   const { unreadable } = evidence;
-  return { input, atMs, nonce, claims, verdict: judge(claims, policy), unreadable, notes };
+  return { input, atMs, nonce, ...decide(appraised, policy), unreadable, notes };
 }

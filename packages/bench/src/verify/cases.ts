@@ -3,7 +3,7 @@ import {
   ChainCache,
   type GivenFile,
   type Policy,
-  pinSoftware,
+  pinPolicy,
   type TrustAnchors,
   VENDOR_ROOTS,
   type VerifyResult,
@@ -63,7 +63,7 @@ export async function madeCases(): Promise<[service: VerifyCase, ...parts: Verif
   const collateral = file('collateral.json', files.get('collateral.json')!);
   const quoteFiles = [file('quote.bin', quote), collateral];
   return [
-    { ...service, policy: pinSoftware(open, claims) ?? open },
+    { ...service, policy: pinPolicy(open, claims) ?? open },
     { ...evidence, input: 'made-up board', files: [file('board.json', board)] },
     { ...evidence, nonce: null, input: 'made-up TDX quote', files: quoteFiles },
   ];

@@ -1,11 +1,24 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Claim } from '@bridgekeeper/attest';
-import { hasVectors, makeService, vectorPath } from '@bridgekeeper/attest/testing';
+import {
+  hasVectors,
+  makeService,
+  makeTokenService,
+  vectorPath,
+} from '@bridgekeeper/attest/testing';
 import { startTestServer } from '@bridgekeeper/server/testing';
 import { afterAll, describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
@@ -97,8 +110,17 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
   test('a Blackwell GPU, and a driver reference', async () => {
     const blackwell = inNvidia('blackwellAttestationReport.txt', 'blackwellCertChain.txt');
     expect((await verifyVectors(blackwell)).exitCode).toBe(0);
-    const driver = await verifyVectors(inNvidia('NV_GPU_DRIVER_GH100_550.144.03.xml'));
+    const eight = await verifyVectors(inNvidia('gonv-mpt-8xGB100.json'));
+    expect([eight.exitCode, eight.count('gpu.signature')]).toEqual([0, 8]);
+    const names = inNvidia('NV_GPU_DRIVER_GH100_550.144.03.xml');
+    const driver = await verifyVectors(names, '--policy', 'reference');
     expect([driver.exitCode, driver.count('rim.signature')]).toEqual([0, 1]);
+    // It is genuine, and about no machine.
+    for (const policy of ['evidence', 'service', 'token']) {
+      const alone = await verifyVectors(names, '--policy', policy);
+      expect(alone.exitCode, policy).toBe(1);
+      expect(alone.document.verdict.reasons[0].rule).toMatch(/^minimum/);
+    }
   });
 
   test('a TDX quote with its collateral, in its time', async () => {
@@ -145,8 +167,48 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
     writeFileSync(place('pinned.json'), JSON.stringify(policy));
     const other = await verifyVectors(names, ...then, '--policy', place('pinned.json'));
     expect(other.document.verdict.reasons.map(({ kind }: Claim) => kind)).toEqual(['cpu.launch']);
-    const nothing = await verify(...HGX.map(vectorPath), '--offline', '--pin', place('none.json'));
-    expect(nothing.error).toContain('no software is proven');
+    const late = [...names.map(vectorPath), '--offline', '--at', '2026-09-01'];
+    const still = await verify(...late, '--pin', place('late.json'));
+    expect(still.error).toMatch(
+      /is refused under .*late\.json as well: CPU: cpu\.collateralExpiry/,
+    );
+    const [rim] = inNvidia('NV_GPU_DRIVER_GH100_550.144.03.xml').map(vectorPath);
+    const nothing = await verify(rim!, '--offline', '--pin', place('none.json'));
+    expect(nothing.error).toContain('too little is proven');
+    expect(existsSync(place('none.json'))).toBe(false);
+  });
+
+  test('pins a board, and then refuses a part of it, or another', async () => {
+    await verifyVectors(HGX, '--pin', place('board.json'));
+    const pinned = JSON.parse(readFileSync(place('board.json'), 'utf8'));
+    expect(pinned.minimum).toEqual([{ gpu: 8, switch: 4 }]);
+    expect(pinned.require.gpu['gpu.mode']).toEqual({ oneOf: ['protected-pcie'] });
+    const under = (names: readonly string[]) =>
+      verifyVectors(names, '--policy', place('board.json'));
+    expect((await under(HGX)).exitCode).toBe(0);
+    const rules = async (names: readonly string[]) => {
+      const { exitCode, document } = await under(names);
+      expect(exitCode).toBe(1);
+      return document.verdict.reasons.map(({ rule }: { rule: string }) => rule);
+    };
+    expect(await rules(HGX.slice(0, 1))).toContain('minimum[0].switch');
+    expect(await rules(HGX.slice(1))).toContain('minimum[0].gpu');
+    const blackwell = await rules(inNvidia('gonv-mpt-8xGB100.json'));
+    expect(blackwell).toContain('require.gpu["gpu.class"]');
+    expect(blackwell).toContain('require.gpu["gpu.mode"]');
+  });
+
+  test('compares the report data of a quote with those that are asked for', async () => {
+    const names = ['tdx/quote.bin', 'tdx/collateral.json'];
+    const then = ['--at', '2025-06-19T11:16Z'];
+    const { values } = await verifyVectors(names, ...then);
+    const [data] = values('cpu.reportData');
+    const held = await verifyVectors(names, ...then, '--report-data', String(data));
+    expect([held.exitCode, held.count('cpu.reportData')]).toEqual([0, 1]);
+    const other = await verifyVectors(names, ...then, '--report-data', '00'.repeat(64));
+    expect([other.exitCode, other.codes]).toEqual([1, ['cpu.reportData binding-mismatch']]);
+    const nonce = await verifyVectors(names, ...then, '--nonce', 'ab'.repeat(32));
+    expect([nonce.exitCode, nonce.codes]).toEqual([1, ['request.nonce not-compared']]);
   });
 
   test('the tree counts, and says what was not verified', async () => {
@@ -162,7 +224,7 @@ describe('the command', () => {
   const rim = place('NV_GPU_DRIVER_GH100_590.12.xml');
 
   test('prints its policies, and reads them back', async () => {
-    for (const name of ['evidence', 'service']) {
+    for (const name of ['evidence', 'service', 'reference', 'token']) {
       const { code, text } = await verify('--policy', name, '--print-policy');
       expect(code).toBe(0);
       writeFileSync(place('policy.json'), text);
@@ -177,6 +239,8 @@ describe('the command', () => {
     [['--at', 'noon', place('x')], '--at: must be a time'],
     [['--at', '2026-09-01T12:00', place('x')], 'with its zone'],
     [['--nonce', 'ab', place('x')], '--nonce: must be 64 hex digits'],
+    [['--report-data', 'ab'.repeat(32), place('x')], '--report-data: must be 128 hex digits'],
+    [['--token-keys', place('none'), place('x')], '--token-keys: '],
     [['--policy', place('none'), place('x')], '--policy: '],
     [['--eat', place('x'), place('x')], '--eat and --eat-key: give both'],
     [['http://a', 'http://b'], 'one address at a time'],
@@ -229,6 +293,30 @@ describe('the command', () => {
     writeFileSync(place('key.pem'), 'no key');
     const { code, error } = await verify('--offline', rim, ...files);
     expect([code, error]).toEqual([2, expect.stringContaining('--eat-key')]);
+  });
+
+  test('takes the keys of a token from where its user says, and never from beside it', async () => {
+    const service = await makeTokenService();
+    const issuedAt = Date.parse('2026-01-15') / 1000;
+    const token = { nonce: 'ab'.repeat(32), devices: { 'GPU-0': {} }, issuedAt };
+    writeFileSync(place('token.json'), await service.issue(token));
+    writeFileSync(place('jwks.json'), service.keys);
+    const args = ['--offline', '--at', '2026-01-15', '--policy', 'token', '--nonce', token.nonce];
+    const beside = await verify(place('token.json'), place('jwks.json'), ...args);
+    expect(beside.code).toBe(1);
+    expect(beside.text).toContain('The keys came with the token');
+    const told = await verify(place('token.json'), ...args, '--token-keys', place('jwks.json'));
+    expect(told.code).toBe(0);
+    // A service's word is not evidence of a machine.
+    const keys = ['--token-keys', place('jwks.json'), '--policy', 'evidence'];
+    expect((await verify(place('token.json'), ...args, ...keys)).code).toBe(1);
+  });
+
+  test('refuses pins of an older form, and says what to do', async () => {
+    const old = { version: 1, name: 'service, pinned', require: { cpu: { 'cpu.launch': {} } } };
+    writeFileSync(place('old.json'), JSON.stringify(old));
+    const { code, error } = await verify('--policy', place('old.json'), place('x'));
+    expect([code, error]).toEqual([2, expect.stringMatching(/version 1.*pin again/)]);
   });
 
   test('asks a server with a nonce of its own, and refuses an old answer', async () => {

@@ -1,4 +1,4 @@
-import type { Policy, VerifyResult } from '@bridgekeeper/attest';
+import type { Policy, TokenKeys, VerifyResult } from '@bridgekeeper/attest';
 import {
   digest,
   flag,
@@ -26,10 +26,20 @@ const FLAGS = {
   policy: flag(
     text('name|file'),
     undefined,
-    'evidence (for files), service (for addresses), or a file',
+    'evidence (for files), service (for addresses), reference, token, or a file',
   ),
   printPolicy: flag(onOff(), false, 'print the policy that would be used, as a file to start from'),
   nonce: flag(digest(), undefined, 'the 32 bytes that the evidence must carry'),
+  reportData: flag(
+    digest(64),
+    undefined,
+    'the 64 bytes of report data that the CPU’s evidence must carry',
+  ),
+  tokenKeys: flag(
+    text('file'),
+    undefined,
+    'keys (JWKS) of the service that signed a token, from where you trust; else it is asked',
+  ),
   at: flag(time(), undefined, 'judge validity as of this time, such as 2026-09-01T12:00Z'),
   offline: flag(onOff(), false, 'ask no vendor’s service: all comes from files'),
   rimFolder: flag(text('folder'), undefined, 'look here for reference measurements first'),
@@ -38,7 +48,7 @@ const FLAGS = {
     undefined,
     'what Intel says of the platform: as if it were given too',
   ),
-  pin: flag(text('file'), undefined, 'write the policy that expects the software measured here'),
+  pin: flag(text('file'), undefined, 'write the policy that expects the machine shown here'),
   eat: flag(text('file'), undefined, 'write the result here as a signed EAT'),
   eatKey: flag(text('file'), undefined, 'the key that signs it: ECDSA P-384, PKCS #8 PEM'),
   json: flag(onOff(), false, 'as one JSON document'),
@@ -56,7 +66,7 @@ export const VERIFY: CliCommand<typeof FLAGS> = {
 
 /** Resolves to the exit code: 0 verified, 1 refused. Throws UsageError and VerifyError. */
 async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
-  const { input: inputs = [], nonce } = flags;
+  const { input: inputs = [], nonce, reportData } = flags;
   // Loaded when they are needed: other commands have no use for certificates and XML.
   const { isAddress, runVerify } = await import('../verify/run.ts');
   const policy = await choosePolicy(flags, inputs.some(isAddress), io);
@@ -66,15 +76,18 @@ async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
   }
   if (inputs.length === 0) throw new UsageError('bad-value', 'verify: name an address or a file');
   const sign = await prepareToken(flags, io);
+  const tokenKeys = await readKeys(flags, io);
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
   const startedNs = io.nowNs();
   const result = await runVerify({
     inputs: flags.collateral === undefined ? inputs : [...inputs, flags.collateral],
     policy,
     atMs: flags.at ?? startedAt.getTime(),
-    nonce: nonce === undefined ? null : new Uint8Array(Buffer.from(nonce, 'hex')),
+    nonce: nonce === undefined ? null : bytesOf(nonce),
+    ...(reportData !== undefined && { reportData: bytesOf(reportData) }),
     isOffline: flags.offline,
     rimFolder: flags.rimFolder,
+    tokenKeys,
     apiKey: io.environment[API_KEY_VARIABLE] || undefined,
     environment: io.environment,
   });
@@ -100,6 +113,20 @@ async function choosePolicy(flags: Flags, isService: boolean, io: CliIo): Promis
   }
 }
 
+/** Throws UsageError for a file that holds no keys. */
+async function readKeys({ tokenKeys: path }: Flags, io: CliIo): Promise<TokenKeys | null> {
+  if (path === undefined) return null;
+  const { AttestError, readTokenKeys } = await import('@bridgekeeper/attest');
+  try {
+    return readTokenKeys(new TextEncoder().encode(io.readFile(path)));
+  } catch (error) {
+    const reason = error instanceof AttestError ? error.message : String(error);
+    throw new UsageError('bad-file', `--token-keys: ${reason}`, { cause: error });
+  }
+}
+
+const bytesOf = (hex: string) => new Uint8Array(Buffer.from(hex, 'hex'));
+
 /** Reads the key before anything is asked of anybody. Throws UsageError. */
 async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
   if (eat === undefined && eatKey === undefined) return undefined;
@@ -122,10 +149,17 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
 
 /** For first use, or after the values were compared with those of the software's maker. */
 async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
-  const { pinSoftware } = await import('@bridgekeeper/attest');
-  const pinned = pinSoftware(policy, claims);
-  if (pinned === null) io.err('bridgekeeper: --pin: no software is proven, so nothing is written');
-  else io.writeFile(path, `${JSON.stringify(pinned, null, 2)}\n`);
+  const { decide, pinPolicy } = await import('@bridgekeeper/attest');
+  const pinned = pinPolicy(policy, claims);
+  if (pinned === null) {
+    io.err('bridgekeeper: --pin: too little is proven, so nothing is written');
+    return;
+  }
+  io.writeFile(path, `${JSON.stringify(pinned, null, 2)}\n`);
+  const [reason] = decide(claims, pinned).verdict.reasons;
+  if (reason === undefined) return;
+  const what = `${reason.subject}: ${reason.kind}: ${reason.text}`;
+  io.err(`bridgekeeper: --pin: what was shown is refused under ${path} as well: ${what}`);
 }
 
 async function print(

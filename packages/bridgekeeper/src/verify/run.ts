@@ -21,6 +21,8 @@ export interface VerifyOptions extends ServiceOptions {
   readonly policy: Policy;
   /** 32 bytes; null: an address is asked with a nonce of our own, files are not held to any. */
   readonly nonce: Uint8Array<ArrayBuffer> | null;
+  /** 64 bytes that the CPU's evidence must carry; absent: they are not compared. */
+  readonly reportData?: Uint8Array<ArrayBuffer>;
   readonly apiKey: string | undefined;
 }
 
@@ -48,6 +50,7 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
     anchors: VENDOR_ROOTS,
     chains: new ChainCache(),
     nonce,
+    ...(options.reportData && { reportData: options.reportData }),
     ...openServices(options),
   };
   if (address === undefined) return verify({ files, unreadable, policy, context, input });

@@ -9,6 +9,7 @@ import {
   keptReferences,
   ocspService,
   referenceService,
+  type TokenKeys,
   type VerifyContext,
 } from '@bridgekeeper/attest';
 import { diskStore, referenceFolder } from '@bridgekeeper/attest/node';
@@ -19,6 +20,8 @@ export interface ServiceOptions {
   readonly isOffline: boolean;
   /** Of RIM files named by their ids; asked before any service. */
   readonly rimFolder: string | undefined;
+  /** Keys of a token service that its user names; null: the service is asked. */
+  readonly tokenKeys: TokenKeys | null;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
@@ -32,11 +35,12 @@ const ANSWER_SECONDS = 15;
 export function openServices(
   options: ServiceOptions,
 ): Pick<VerifyContext, 'references' | 'revocation' | 'tokenKeys' | 'collateral'> {
-  const { atMs, isOffline, rimFolder, environment } = options;
+  const { atMs, isOffline, rimFolder, tokenKeys: named, environment } = options;
+  const namedKeys = named && (async () => named);
   const folders = rimFolder === undefined ? [] : [referenceFolder(rimFolder)];
   if (isOffline) {
     const references = rimFolder === undefined ? null : firstReference(folders);
-    return { references, revocation: null, tokenKeys: null, collateral: null };
+    return { references, revocation: null, tokenKeys: namedKeys, collateral: null };
   }
   const base = environment.XDG_CACHE_HOME || join(homedir(), '.cache');
   const store = diskStore(join(base, 'bridgekeeper', 'attest'));
@@ -44,7 +48,7 @@ export function openServices(
   return {
     references: firstReference([...folders, keptReferences(referenceService(http), store)]),
     revocation: ocspService({ http, nowMs: atMs, nonce: ocspNonce, store }),
-    tokenKeys: () => fetchTokenKeys(http),
+    tokenKeys: namedKeys ?? (() => fetchTokenKeys(http)),
     collateral: collateralService(http, undefined, store),
   };
 }

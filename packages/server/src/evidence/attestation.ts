@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ReportBinding } from '@bridgekeeper/attest';
 import { ApiError } from '../http/errors.ts';
+import { missingOf } from './missing.ts';
 import type { Reporter, ReportSubject } from './reporter.ts';
 import { readSoftware, type SoftwareIdentity, type VersionInfo } from './software.ts';
 
@@ -28,7 +29,8 @@ export class Attestation {
 
   /**
    * A report for a nonce (32 bytes in hex), or for one of our own where there is none. Throws
-   * ApiError `queue_full`, and `unsupported_value` for a binding that this server cannot give.
+   * ApiError `queue_full`, `unsupported_value` for a binding that this server cannot give, and
+   * `evidence_incomplete` where there is a TEE and GPUs that are not proven under it.
    */
   async report(nonce: string | undefined, binding: ReportBinding): Promise<object> {
     const { receipts, tlsSpkiSha256 } = this.#parts.subject;
@@ -56,6 +58,12 @@ export class Attestation {
     this.#software ??= readSoftware(version);
     const software = await this.#software;
     const request = { nonce: nonce.toLowerCase(), binding, issuedAt: unixSeconds() };
-    return (await reporter.make({ ...subject, software }, request)).document;
+    const made = await reporter.make({ ...subject, software }, request);
+    const missing = missingOf(made, subject.configuration);
+    if (missing !== null) {
+      const message = `This server runs under a TEE and cannot prove its GPUs: ${missing}.`;
+      throw new ApiError('evidence_incomplete', message);
+    }
+    return made.document;
   }
 }

@@ -195,7 +195,8 @@ describe('the report', () => {
     });
     expect(report.notes.join('\n')).toContain('no TEE');
     expect(report.configuration).toMatchObject({ 'max-num-seqs': 64, tls: false, receipts: true });
-    const context = { nonce, quote: null, connectionSpkiSha256: null };
+    const nowMs = report.statement!.issuedAt * 1000;
+    const context = { nowMs, nonce, quote: null, connectionSpkiSha256: null };
     const claims = await appraiseServerReport(report, context);
     expect(claims.filter(({ status }) => status !== 'unverified')).toEqual([]);
     expect(claims.map(({ kind }) => kind)).toContain('server.signature');
@@ -294,7 +295,8 @@ it.runIf(exists)('the report names the TLS key that the connection shows', async
   expect(report).toMatchObject({ binding: 'signing-address-tls' });
   expect(report.statement?.tlsSpkiSha256).toBe(shown);
   expect(JSON.parse(text).tls_cert_fingerprint).toBe(shown);
-  const context = { nonce, quote: null, connectionSpkiSha256: 'ff'.repeat(32) };
+  const tls = 'ff'.repeat(32);
+  const context = { nowMs: 0, nonce, quote: null, connectionSpkiSha256: tls };
   const elsewhere = await appraiseServerReport(report, context);
   expect(elsewhere.find(({ kind }) => kind === 'server.tls')).toMatchObject({
     code: 'binding-mismatch',

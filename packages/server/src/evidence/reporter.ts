@@ -34,6 +34,8 @@ export interface MadeReport {
   readonly tee: Tee;
   readonly cpu: CpuEvidence | null;
   readonly gpu: readonly GpuEvidenceEntry[] | null;
+  /** What the driver tells; null: there is none to ask. */
+  readonly observed: ReportStatement['observed'];
   readonly notes: readonly string[];
 }
 
@@ -80,7 +82,8 @@ export class Reporter {
       configuration: subject.configuration,
       notes,
     });
-    return { document, tee, cpu, gpu, notes };
+    const observed = devices.observation.found;
+    return { document, tee, cpu, gpu, observed, notes };
   }
 
   /** The statement says which TEE there is, so that is found out first. */

@@ -13,6 +13,7 @@ describe('an error that a client is told', () => {
     ['model_not_found', 404, 'not_found_error'],
     ['receipt_not_found', 404, 'not_found_error'],
     ['receipts_unavailable', 503, 'service_unavailable_error'],
+    ['evidence_incomplete', 503, 'service_unavailable_error'],
     ['route_not_found', 404, 'not_found_error'],
     ['method_not_allowed', 405, 'invalid_request_error'],
     ['body_too_large', 413, 'invalid_request_error'],

@@ -19,6 +19,7 @@ export type ApiErrorCode =
   | 'model_not_found'
   | 'receipt_not_found'
   | 'receipts_unavailable'
+  | 'evidence_incomplete'
   | 'route_not_found'
   | 'method_not_allowed'
   | 'body_too_large'
@@ -36,6 +37,7 @@ const STATUS = {
   model_not_found: [404, 'not_found_error'],
   receipt_not_found: [404, 'not_found_error'],
   receipts_unavailable: [503, 'service_unavailable_error'],
+  evidence_incomplete: [503, 'service_unavailable_error'],
   route_not_found: [404, 'not_found_error'],
   method_not_allowed: [405, 'invalid_request_error'],
   body_too_large: [413, 'invalid_request_error'],

@@ -92,9 +92,10 @@ export function integer(min: number, max: number, multipleOf = 1): Kind<number> 
 }
 
 /** 32 bytes as 64 hex digits; lower case from here on. */
-export function digest(): Kind<string> {
-  return kindOf('hex', '64 hex digits', (value) =>
-    /^[0-9a-f]{64}$/i.test(value) ? value.toLowerCase() : undefined,
+export function digest(bytes = 32): Kind<string> {
+  const digits = 2 * bytes;
+  return kindOf('hex', `${digits} hex digits`, (value) =>
+    value.length === digits && /^[0-9a-f]*$/i.test(value) ? value.toLowerCase() : undefined,
   );
 }
 

@@ -11,7 +11,7 @@ import { canonicalBytes } from '../../core/canonical.ts';
 import { ChainCache } from '../../core/chain.ts';
 import { AttestError } from '../../core/errors.ts';
 import { BUILT_IN_POLICIES } from '../../policy/built-in.ts';
-import { pinSoftware } from '../../policy/pin.ts';
+import { pinPolicy } from '../../policy/pin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { readPolicy } from '../../policy/read.ts';
 import { readReceiptLinks, verifyReceiptChain } from '../../receipts/chain.ts';
@@ -24,7 +24,7 @@ import { reportDocument } from '../../report/write.ts';
 import { recognise } from '../../verify/recognise.ts';
 import { verifyEvidence } from '../../verify/verify.ts';
 import { toPem } from '../certificates.ts';
-import { makeIntelAuthority } from '../quote-authority.ts';
+import { makeIntelAuthority, QUOTE_NOW_MS } from '../quote-authority.ts';
 import { makeTdxQuote } from '../quote-report.ts';
 import { makeReceiptChain, makeReceiptSigner } from '../receipts.ts';
 import { makePayload, makeReportParts, makeStatement } from '../reports.ts';
@@ -76,7 +76,8 @@ const REPORT_TARGETS: readonly FuzzTarget[] = [
       const original = readServerReport(fromUtf8(base, 'the report'));
       const known = canonicalBytes(original.statement);
       const quote = { reportData: await expectedReportData(original), isVerified: true };
-      const context = { nonce: fromHex(NONCE, 'the nonce'), connectionSpkiSha256: TLS, quote };
+      const nonce = fromHex(NONCE, 'the nonce');
+      const context = { nowMs: QUOTE_NOW_MS, nonce, connectionSpkiSha256: TLS, quote };
       const parse = async (input: Bytes) => {
         const report = readServerReport(fromUtf8(input, 'the report'));
         const claims = await appraiseServerReport(report, context);
@@ -204,7 +205,7 @@ function serviceTarget(name: string): FuzzTarget {
       const service = await makeService();
       const open = BUILT_IN_POLICIES.get('service')!;
       const plain = await verifyService(service, service.files, open);
-      const policy = pinSoftware(open, plain.claims)!;
+      const policy = pinPolicy(open, plain.claims)!;
       const good = await verifyService(service, service.files, policy);
       const known = JSON.stringify(good.claims);
       const parse = async (bytes: Bytes) => {

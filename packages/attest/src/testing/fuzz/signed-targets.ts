@@ -197,7 +197,12 @@ const TOKEN_TARGETS: readonly FuzzTarget[] = [
       };
       const known = textsOf(token);
       const keys = readTokenKeys(service.keys);
-      const expected = { keys, issuer: NRAS_ISSUER, deviceCount: 1 };
+      const expected = {
+        keys,
+        keysFrom: 'service',
+        issuer: NRAS_ISSUER,
+        deviceCount: 1,
+      } as const;
       const nonce = fromHex(TOKEN_NONCE, 'the nonce');
       const context = makeContext({ nowMs: NOW_MS + 1000, nonce });
       const parse = async (input: Bytes) => {
