@@ -33,7 +33,8 @@ export type { ReportBinding, ReportStatement, Tee } from './report/statement.ts'
 export { prepareReport, reportDocument } from './report/write.ts';
 export { readSigningKey, signResult } from './result/attestation-token.ts';
 export { verifyDocument } from './result/document.ts';
-export type { VerifyResult } from './result/result.ts';
+export { type UnreadableInput, type VerifyResult, withUnreadable } from './result/result.ts';
+export { sarifFailureLog, sarifLog } from './result/sarif.ts';
 export { resultLines } from './result/tree.ts';
 export { type CollateralSource, collateralService } from './services/collateral.ts';
 export type { Http } from './services/http.ts';

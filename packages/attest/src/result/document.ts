@@ -1,6 +1,6 @@
 import type { Claim } from '../claims/claim.ts';
 import type { Verdict } from '../policy/judge.ts';
-import { countByStatus, type VerifyResult } from './result.ts';
+import { countByStatus, type UnreadableInput, type VerifyResult } from './result.ts';
 import { type Appraisal, appraisalsOf } from './trust-vector.ts';
 
 /** One run of the suite "verify", in the shape that all suites share. */
@@ -25,15 +25,16 @@ export interface VerifyDocument {
   /** A summary of each subject after AR4SI. */
   readonly appraisals: Readonly<Record<string, Appraisal>>;
   readonly notes: readonly string[];
+  readonly unreadable: readonly UnreadableInput[];
 }
 
 export function verifyDocument(result: VerifyResult, elapsedMs: number): VerifyDocument {
-  const { input, atMs, claims, verdict, notes } = result;
+  const { input, atMs, claims, verdict, notes, unreadable } = result;
   const run: VerifyRun = {
     parameters: { input, policy: verdict.policy, at: new Date(atMs).toISOString() },
     metrics: { verdict: verdict.result, ...countByStatus(claims), elapsedMs },
     repeats: 1,
     spread: {},
   };
-  return { runs: [run], verdict, claims, appraisals: appraisalsOf(result), notes };
+  return { runs: [run], verdict, claims, appraisals: appraisalsOf(result), notes, unreadable };
 }

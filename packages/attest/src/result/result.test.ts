@@ -50,7 +50,15 @@ function resultOf(claims: readonly Claim[]): VerifyResult {
   });
   const notes = ['README.md is no evidence'];
   const verdict = judge(claims, policy);
-  return { input: 'evidence.json', atMs: AT_MS, nonce: NONCE, claims, verdict, notes };
+  return {
+    input: 'evidence.json',
+    atMs: AT_MS,
+    nonce: NONCE,
+    claims,
+    verdict,
+    notes,
+    unreadable: [],
+  };
 }
 
 describe('the tree', () => {

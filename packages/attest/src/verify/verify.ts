@@ -26,5 +26,6 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const { nowMs: atMs, nonce } = context;
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
-  return { input, atMs, nonce, claims, verdict: judge(claims, policy), notes };
+  const verdict = judge(claims, policy);
+  return { input, atMs, nonce, claims, verdict, notes, unreadable: [] };
 }

@@ -2,7 +2,7 @@ import { flagOf } from '@bridgekeeper/server';
 import { describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
 import { type CliCommand, offeredFlags } from './command.ts';
-import { COMMANDS } from './commands.ts';
+import { loadCommands } from './commands.ts';
 import { runCli } from './program.ts';
 
 /** The command's words, with something for every argument that it insists on. */
@@ -16,6 +16,8 @@ async function run(words: readonly string[], environment: Record<string, string>
   const code = await runCli(words, io);
   return { code, out: out.join('\n').replace(/\s+/g, ' '), err: err.join('\n') };
 }
+
+const COMMANDS = await loadCommands();
 
 describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s', (_, command) => {
   const flags = offeredFlags(command);

@@ -5,10 +5,12 @@ import {
   ChainCache,
   type GivenFile,
   type Policy,
+  type UnreadableInput,
   VENDOR_ROOTS,
   type VerifyRequest,
   type VerifyResult,
   verifyEvidence,
+  withUnreadable,
 } from '@bridgekeeper/attest';
 import { EvidenceFileError, readEvidenceFiles } from '@bridgekeeper/attest/node';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
@@ -43,7 +45,7 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   }
   const [address] = addresses;
   const nonce = options.nonce ?? (address === undefined ? null : newNonce());
-  const files: GivenFile[] = await readFiles(paths);
+  const { files, unreadable } = await readFiles(paths, address !== undefined);
   const context = {
     nowMs: options.atMs,
     anchors: VENDOR_ROOTS,
@@ -51,24 +53,47 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
     nonce,
     ...openServices(options),
   };
-  if (address === undefined) return verify({ files, policy, context, input });
+  if (address === undefined) {
+    return withUnreadable(await verify({ files, policy, context, input }), unreadable);
+  }
   const { bytes, tlsSpkiSha256 } = await ask(address, nonce!, options.apiKey);
   const report = { name: 'the report', bytes, isNamed: true };
-  return verify({
+  const result = await verify({
     files: [report, ...files],
     policy,
     context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
     input,
   });
+  return withUnreadable(result, unreadable);
 }
 
-/** Throws VerifyError. */
-async function readFiles(paths: readonly string[]): Promise<GivenFile[]> {
+/**
+ * What can be read of those paths, and what cannot. Throws VerifyError where that is nothing, and
+ * no address `isBeside` it, or where all is too much.
+ */
+async function readFiles(paths: readonly string[], isBeside: boolean) {
+  const whole = await attemptFiles(paths);
+  if (!(whole instanceof VerifyError)) return { files: whole, unreadable: [] };
+  const unreadable: UnreadableInput[] = [];
+  for (const path of paths) {
+    const one = await attemptFiles([path]);
+    if (!(one instanceof VerifyError)) continue;
+    unreadable.push({ name: path, code: one.code, message: one.message });
+  }
+  const names = new Set(unreadable.map(({ name }) => name));
+  const readable = paths.filter((path) => !names.has(path));
+  if (names.size === 0 || (readable.length === 0 && !isBeside)) throw whole;
+  const files = await attemptFiles(readable);
+  if (files instanceof VerifyError) throw files;
+  return { files, unreadable };
+}
+
+async function attemptFiles(paths: readonly string[]): Promise<GivenFile[] | VerifyError> {
   try {
     return await readEvidenceFiles(paths);
   } catch (cause) {
     if (!(cause instanceof EvidenceFileError)) throw cause;
-    throw new VerifyError(cause.code, cause.message, { cause });
+    return new VerifyError(cause.code, cause.message, { cause });
   }
 }
 

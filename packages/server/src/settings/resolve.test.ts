@@ -1,11 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { readConfiguration } from './configuration.ts';
 import { environmentOf, flagOf } from './flags.ts';
 import { resolveFlags, type Sources, UsageError } from './resolve.ts';
 import { SETTINGS } from './table.ts';
 
 const resolve = (sources: Partial<Sources>, file = '') =>
-  resolveFlags(SETTINGS, { flags: {}, environment: {}, readFile: () => file, ...sources });
+  resolveFlags(SETTINGS, {
+    flags: {},
+    environment: {},
+    readConfiguration: (path) => readConfiguration(path, () => file),
+    ...sources,
+  });
 
 const failure = (sources: Partial<Sources>, file = ''): UsageError => {
   try {
