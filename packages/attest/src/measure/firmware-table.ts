@@ -69,5 +69,8 @@ function entryBefore(firmware: Bytes, end: number): { bytes: number; guid: strin
 function guidText(bytes: Bytes): string {
   const hex = toHex(guidBytes(toHex(bytes)));
   const cuts = [0, 8, 12, 16, 20, 32];
-  return cuts.slice(1).map((cut, i) => hex.slice(cuts[i], cut)).join('-');
+  return cuts
+    .slice(1)
+    .map((cut, i) => hex.slice(cuts[i], cut))
+    .join('-');
 }

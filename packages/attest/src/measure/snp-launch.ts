@@ -4,10 +4,28 @@ import { demand } from '../core/errors.ts';
 import { FIRMWARE_GUID, guidBytes, readFirmwareTable, readPointed } from './firmware-table.ts';
 import { makeVmsa, RESET_VECTOR, type SnpVmm } from './snp-vcpu.ts';
 
+/** What of OVMF the launch digest depends on. */
+export interface SnpFirmware {
+  /** The launch digest once the firmware's own pages are added (48 bytes). */
+  readonly digest: Bytes;
+  /** The pages that it asks for besides, in its order. */
+  readonly sections: readonly SnpSection[];
+  /** Where the hashes of a kernel belong; null: nowhere. */
+  readonly hashTableAddress: number | null;
+  /** Where vCPUs but the first one begin; null: it does not say. */
+  readonly resetAddress: number | null;
+}
+
+export interface SnpSection {
+  readonly address: number;
+  readonly bytes: number;
+  /** As OVMF numbers them. */
+  readonly type: number;
+}
+
 /** What an SEV-SNP guest is started with. */
 export interface SnpLaunch {
-  /** OVMF.fd, to the byte. */
-  readonly firmware: Bytes;
+  readonly firmware: SnpFirmware;
   readonly vmm: SnpVmm;
   readonly vcpus: number;
   /** See `SNP_VCPU_SIGNATURES`. */
@@ -20,9 +38,9 @@ export interface SnpLaunch {
 
 /** What QEMU starts directly (`kernel-hashes=on`). */
 export interface MeasuredBoot {
-  readonly kernel: Bytes;
-  /** null: none. */
-  readonly initrd: Bytes | null;
+  readonly kernelSha256: Bytes;
+  /** Of no bytes where there is no initrd. */
+  readonly initrdSha256: Bytes;
   readonly commandLine: string;
 }
 
@@ -42,77 +60,89 @@ const PAGE = { normal: 1, vmsa: 2, zero: 3, unmeasured: 4, secrets: 5, cpuid: 6 
 /** What OVMF asks of whoever starts it, by type. */
 const SECTION = { memory: 1, secrets: 2, cpuid: 3, callingArea: 4, kernelHashes: 0x10 } as const;
 
-interface Section {
-  readonly address: number;
-  readonly bytes: number;
-  readonly type: number;
+/** Reads OVMF.fd, to the byte. Throws AttestError with a reading code. */
+export async function readSnpFirmware(firmware: Bytes): Promise<SnpFirmware> {
+  const isWhole = firmware.length > 0 && firmware.length % PAGE_BYTES === 0;
+  demand(isWhole, 'malformed', `the firmware has ${firmware.length} bytes: no whole pages`);
+  const table = readFirmwareTable(firmware);
+  const launch = new LaunchDigest();
+  await launch.addPages(FOUR_GIB - firmware.length, firmware);
+  return {
+    digest: launch.value,
+    sections: readSections(firmware, table.get(FIRMWARE_GUID.sevMetadata)),
+    hashTableAddress: addressIn(table.get(FIRMWARE_GUID.sevHashTable)),
+    resetAddress: addressIn(table.get(FIRMWARE_GUID.sevResetBlock)),
+  };
+}
+
+/** null, too, where it is 0: older firmware reserves the place and does not use it. */
+function addressIn(entry: Bytes | undefined): number | null {
+  if (entry === undefined || entry.length < 4) return null;
+  return new DataView(entry.buffer, entry.byteOffset).getUint32(0, true) || null;
 }
 
 /**
  * The launch digest (48 bytes) that AMD's processor reports of a guest that is started so: the
  * firmware, what it asks for in its metadata, and the state of each vCPU, page by page, as QEMU, EC2
- * and GCE add them. An SVSM and an IGVM file are not computed. Throws AttestError with a reading
- * code.
+ * and GCE add them. An SVSM and an IGVM file are not computed. Throws AttestError 'malformed' for
+ * what cannot be started.
  */
 export async function snpLaunchDigest(launch: SnpLaunch): Promise<Bytes> {
   const { firmware, vmm, vcpus, vcpuSignature, guestFeatures, boot } = launch;
+  const { sections, resetAddress } = firmware;
   const isCount = Number.isSafeInteger(vcpus) && vcpus >= 1 && vcpus <= VCPUS_MAX;
   demand(isCount, 'malformed', `a guest has 1 to ${VCPUS_MAX} vCPUs, not ${vcpus}`);
-  const isWhole = firmware.length > 0 && firmware.length % PAGE_BYTES === 0;
-  demand(isWhole, 'malformed', `the firmware has ${firmware.length} bytes: no whole pages`);
-  const table = readFirmwareTable(firmware);
-  const sections = readSections(firmware, table.get(FIRMWARE_GUID.sevMetadata));
-  const hashPage = boot === null ? null : await kernelHashPage(boot, table);
-  demand(
-    hashPage === null || sections.some(({ type }) => type === SECTION.kernelHashes),
-    'malformed',
-    'this firmware has no place for the hashes of a kernel: build it as OvmfPkg/AmdSev',
-  );
+  const hashPage = boot === null ? null : await kernelHashPage(boot, firmware);
 
-  const ledger = new LaunchDigest();
-  await ledger.addPages(FOUR_GIB - firmware.length, firmware);
+  const digests = new LaunchDigest(firmware.digest);
   // EC2 adds the page for CPUID last, whatever the order of the metadata.
-  const isLate = ({ type }: Section) => vmm === 'ec2' && type === SECTION.cpuid;
+  const isLate = ({ type }: SnpSection) => vmm === 'ec2' && type === SECTION.cpuid;
   const inOrder = [...sections.filter((one) => !isLate(one)), ...sections.filter(isLate)];
-  for (const section of inOrder) await addSection(ledger, section, vmm, hashPage);
+  for (const section of inOrder) await addSection(digests, section, vmm, hashPage);
 
   const state = { vmm, signature: vcpuSignature, guestFeatures };
   const first = makeVmsa({ ...state, instructionPointer: RESET_VECTOR });
-  await ledger.add(PAGE.vmsa, VMSA_ADDRESS, await digest('SHA-384', first));
-  if (vcpus === 1) return ledger.value;
-  const instructionPointer = resetAddress(table);
-  const other = await digest('SHA-384', makeVmsa({ ...state, instructionPointer }));
-  for (let i = 1; i < vcpus; i++) await ledger.add(PAGE.vmsa, VMSA_ADDRESS, other);
-  return ledger.value;
+  await digests.add(PAGE.vmsa, VMSA_ADDRESS, await digest('SHA-384', first));
+  if (vcpus === 1) return digests.value;
+  const lacks = 'the firmware does not say where vCPUs but the first one begin';
+  demand(resetAddress !== null, 'malformed', lacks);
+  const page = makeVmsa({ ...state, instructionPointer: resetAddress });
+  const other = await digest('SHA-384', page);
+  for (let i = 1; i < vcpus; i++) await digests.add(PAGE.vmsa, VMSA_ADDRESS, other);
+  return digests.value;
 }
 
 async function addSection(
-  ledger: LaunchDigest,
-  { type, address, bytes }: Section,
+  digests: LaunchDigest,
+  { type, address, bytes }: SnpSection,
   vmm: SnpVmm,
   hashPage: Bytes | null,
 ): Promise<void> {
   switch (type) {
     case SECTION.memory:
-      return ledger.addRange(vmm === 'gce' ? PAGE.unmeasured : PAGE.zero, address, bytes);
+      return digests.addRange(vmm === 'gce' ? PAGE.unmeasured : PAGE.zero, address, bytes);
     case SECTION.secrets:
-      return ledger.add(PAGE.secrets, BigInt(address));
+      return digests.add(PAGE.secrets, BigInt(address));
     case SECTION.cpuid:
-      return ledger.add(PAGE.cpuid, BigInt(address));
+      return digests.add(PAGE.cpuid, BigInt(address));
     case SECTION.callingArea:
-      return ledger.addRange(PAGE.zero, address, bytes);
+      return digests.addRange(PAGE.zero, address, bytes);
     default: {
-      if (hashPage === null) return ledger.addRange(PAGE.zero, address, bytes);
+      if (hashPage === null) return digests.addRange(PAGE.zero, address, bytes);
       const isPage = bytes === PAGE_BYTES;
       demand(isPage, 'malformed', `the firmware wants kernel hashes in ${bytes} bytes, not a page`);
-      return ledger.addPages(address, hashPage);
+      return digests.addPages(address, hashPage);
     }
   }
 }
 
 /** The digest as it grows: each page's PAGE_INFO holds the one before (56860, section 8.17.2). */
 class LaunchDigest {
-  value: Bytes = new Uint8Array(DIGEST_BYTES);
+  value: Bytes;
+
+  constructor(value: Bytes = new Uint8Array(DIGEST_BYTES)) {
+    this.value = value;
+  }
 
   /** Of what is not measured, or zero by its type, the content's digest is zero too. */
   async add(type: number, address: bigint, content?: Bytes): Promise<void> {
@@ -139,7 +169,7 @@ class LaunchDigest {
 }
 
 /** OVMF’s SEV metadata: the pages that it wants. */
-function readSections(firmware: Bytes, entry: Bytes | undefined): Section[] {
+function readSections(firmware: Bytes, entry: Bytes | undefined): SnpSection[] {
   const what = "the firmware's SEV metadata";
   demand(entry !== undefined, 'malformed', `${what} is missing: it cannot be started with SEV-SNP`);
   const reader = readPointed(firmware, entry, what);
@@ -159,20 +189,12 @@ function readSections(firmware: Bytes, entry: Bytes | undefined): Section[] {
   });
 }
 
-function demandSection({ address, bytes, type }: Section, what: string): void {
+function demandSection({ address, bytes, type }: SnpSection, what: string): void {
   const isAligned = address % PAGE_BYTES === 0 && bytes % PAGE_BYTES === 0 && bytes > 0;
   demand(isAligned, 'malformed', `${what}: a section is not of whole pages`);
   demand(bytes <= SECTION_BYTES_MAX, 'too-large', `${what}: a section has ${bytes} bytes`);
   const isKnown = Object.values(SECTION).some((known) => known === type);
   demand(isKnown, 'unsupported-version', `${what}: a section is of the unknown type ${type}`);
-}
-
-/** Where the other vCPUs begin. */
-function resetAddress(table: ReadonlyMap<string, Bytes>): number {
-  const entry = table.get(FIRMWARE_GUID.sevResetBlock);
-  const what = 'the address where more vCPUs begin';
-  demand(entry !== undefined && entry.length >= 4, 'malformed', `the firmware lacks ${what}`);
-  return new DataView(entry.buffer, entry.byteOffset).getUint32(0, true);
 }
 
 const HASH_TABLE_GUID = '9438d606-4f22-4cc9-b479-a793d411fd21';
@@ -182,27 +204,27 @@ const COMMAND_LINE_GUID = '97d02dd8-bd20-4c94-aa78-e7714d36ab2a';
 
 /** The page with SHA-256 of what is booted, as QEMU puts it where the firmware says. */
 async function kernelHashPage(
-  { kernel, initrd, commandLine }: MeasuredBoot,
-  table: ReadonlyMap<string, Bytes>,
+  { kernelSha256, initrdSha256, commandLine }: MeasuredBoot,
+  { hashTableAddress, sections }: SnpFirmware,
 ): Promise<Bytes> {
-  const entry = table.get(FIRMWARE_GUID.sevHashTable);
-  const lacks = 'the firmware does not say where the hashes of a kernel belong';
-  demand(entry !== undefined && entry.length >= 4, 'malformed', lacks);
-  const address = new DataView(entry.buffer, entry.byteOffset).getUint32(0, true);
-  demand(address !== 0, 'malformed', lacks);
-  const hashed = async (guid: string, bytes: Bytes) =>
-    guided(guid, await digest('SHA-256', bytes));
-  // QEMU hashes the command line with the zero at its end, and no initrd as an empty one.
+  const isPlace = sections.some(({ type }) => type === SECTION.kernelHashes);
+  demand(
+    hashTableAddress !== null && isPlace,
+    'malformed',
+    'this firmware has no place for the hashes of a kernel: OvmfPkg/AmdSev has one',
+  );
+  // QEMU hashes the command line with the zero at its end.
+  const line = await digest('SHA-256', new TextEncoder().encode(`${commandLine}\0`));
   const hashes = guided(
     HASH_TABLE_GUID,
     concatBytes(
-      await hashed(COMMAND_LINE_GUID, new TextEncoder().encode(`${commandLine}\0`)),
-      await hashed(INITRD_GUID, initrd ?? new Uint8Array()),
-      await hashed(KERNEL_GUID, kernel),
+      guided(COMMAND_LINE_GUID, line),
+      guided(INITRD_GUID, initrdSha256),
+      guided(KERNEL_GUID, kernelSha256),
     ),
   );
   const page = new Uint8Array(PAGE_BYTES);
-  const at = address % PAGE_BYTES;
+  const at = hashTableAddress % PAGE_BYTES;
   demand(at + hashes.length <= PAGE_BYTES, 'malformed', 'the hashes of a kernel cross a page');
   page.set(hashes, at);
   return page;
