@@ -75,6 +75,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'hgx',
       'rim',
     ],
+    measure: ['core', 'policy'],
     result: ['core', 'claims', 'policy'],
     verify: [
       'core',
@@ -105,6 +106,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'hgx',
       'rim',
       'policy',
+      'measure',
       'result',
       'verify',
       'node',

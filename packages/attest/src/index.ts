@@ -7,6 +7,28 @@ export { canonicalBytes } from './core/canonical.ts';
 export { ChainCache } from './core/chain.ts';
 export { AttestError, type AttestErrorCode } from './core/errors.ts';
 export type { TrustAnchors } from './core/trust.ts';
+export { type ExpectedGuest, expectGuest } from './measure/expect.ts';
+export {
+  readSnpFirmware,
+  type SnpFirmware,
+  type SnpLaunch,
+  snpLaunchDigest,
+} from './measure/snp-launch.ts';
+export { SNP_VCPU_SIGNATURES, SNP_VMMS, type SnpVmm } from './measure/snp-vcpu.ts';
+export {
+  PAGE_ORDERS,
+  type PageOrder,
+  readTdvf,
+  type TdvfSection,
+  tdxMrtd,
+} from './measure/tdvf.ts';
+export {
+  type AcpiDigests,
+  commandLineDigest,
+  tdxRtmr0,
+  tdxRtmr1,
+  tdxRtmr2,
+} from './measure/tdx-registers.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
 export type { Verdict } from './policy/judge.ts';
 export { pinSoftware } from './policy/pin.ts';

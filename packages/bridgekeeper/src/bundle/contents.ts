@@ -11,7 +11,17 @@ export type BundleItem =
 /** What ships from the repository's root, and what from each package. */
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
 const fromPackage = [
-  ...['README.md', 'bin', 'configs', 'dist', 'kernels', 'package.json', 'profiles', 'reference'],
+  ...[
+    'README.md',
+    'bin',
+    'configs',
+    'dist',
+    'kernels',
+    'package.json',
+    'profiles',
+    'reference',
+    'schema',
+  ],
 ];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
 

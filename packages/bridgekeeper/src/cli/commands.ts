@@ -13,6 +13,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   probe: async () => [(await import('./probe.ts')).PROBE],
   seal: async () => [(await import('./seal.ts')).SEAL],
   selftest: async () => [(await import('./selftest.ts')).SELFTEST],
+  measure: async () => (await import('./measure.ts')).MEASURE,
   verify: async () => [(await import('./verify.ts')).VERIFY],
   version: async () => [(await import('./version.ts')).VERSION],
   bench: async () => (await import('./bench.ts')).BENCH,

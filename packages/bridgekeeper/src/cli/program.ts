@@ -5,6 +5,12 @@ import { loadCommands } from './commands.ts';
 import { defineCommand } from './define-command.ts';
 import { versionLine } from './version.ts';
 
+/** What commands of two words have in common, by their first. */
+const GROUPS: Readonly<Record<string, string>> = {
+  bench: 'measure; one suite a command',
+  measure: 'what evidence of a guest must show, computed from what it is started with',
+};
+
 /** Runs one command line to its end; never throws. */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   let code = 0;
@@ -42,7 +48,7 @@ function createProgram(
     const [name, suite] = spec.name.split(' ') as [string, string?];
     const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
     defineCommand(suite === undefined ? command : command.command(suite), spec, io, setCode);
-    if (suite !== undefined) command.description('measure; one suite a command');
+    if (suite !== undefined) command.description(GROUPS[name]!);
   }
   return program;
 }

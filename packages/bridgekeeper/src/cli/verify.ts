@@ -15,6 +15,7 @@ import {
 import type { CliIo } from '../io.ts';
 import type { VerifyOutput } from '../verify/document-schema.ts';
 import { readVersion } from '../version.ts';
+import { choosePolicy } from './choose-policy.ts';
 import type { CliCommand, ExitCode, Failure } from './command.ts';
 
 /** The key that a server asks for. Not that of `serve`: who verifies is somebody else. */
@@ -78,7 +79,8 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   }
   // Loaded when they are needed: other commands have no use for certificates and XML.
   const { isAddress, runVerify } = await import('../verify/run.ts');
-  const policy = await choosePolicy(flags, inputs.some(isAddress), io);
+  const policyName = flags.policy ?? (inputs.some(isAddress) ? 'service' : 'evidence');
+  const policy = await choosePolicy(policyName, io);
   if (flags.printPolicy) {
     io.out(JSON.stringify(policy, null, 2));
     return 0;
@@ -103,21 +105,6 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   await print(result, elapsedMs, startedAt, flags, io);
   if (result.unreadable.length > 0) return 2;
   return result.verdict.result === 'verified' ? 0 : 1;
-}
-
-/** Throws UsageError for a file that is no policy. */
-async function choosePolicy(flags: Flags, isService: boolean, io: CliIo): Promise<Policy> {
-  const { AttestError, BUILT_IN_POLICIES, readPolicy } = await import('@bridgekeeper/attest');
-  const name = flags.policy ?? (isService ? 'service' : 'evidence');
-  const builtIn = BUILT_IN_POLICIES.get(name);
-  if (builtIn !== undefined) return builtIn;
-  try {
-    return readPolicy(io.readFile(name), name);
-  } catch (error) {
-    const isRead = error instanceof AttestError;
-    const reason = isRead ? error.message : `${name} is no name of a policy and no file: ${error}`;
-    throw new UsageError('bad-file', `--policy: ${reason}`, { cause: error });
-  }
 }
 
 /** Reads the key before anything is asked of anybody. Throws UsageError. */
