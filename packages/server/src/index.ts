@@ -17,7 +17,31 @@ export { defaultReceiptsFile } from './receipts/open.ts';
 export { readSealKey } from './seal/seal-key.ts';
 export { readSealPolicy } from './seal/seal-policy.ts';
 export { readConfiguration, settingsWith } from './settings/configuration.ts';
-export * from './settings/index.ts';
+export {
+  type Flag,
+  type FlagTable,
+  flag,
+  flagOf,
+  optionalArgument,
+  requiredArgument,
+  type Values,
+} from './settings/flags.ts';
+export {
+  digest,
+  integer,
+  type Kind,
+  kindOf,
+  listOf,
+  number,
+  oneOf,
+  onOff,
+  repeated,
+  secret,
+  text,
+  texts,
+  time,
+} from './settings/kinds.ts';
+export { type Resolved, UsageError } from './settings/resolve.ts';
 export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
 export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
 export { SETTINGS, type SettingName, type Settings } from './settings/table.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { fromHex, toHex, utf8 } from '../core/bytes.ts';
+import { fromBase64, fromHex, toBase64, utf8 } from '../core/bytes.ts';
 import { makeFirmware, type TestFirmware } from '../testing/firmware.ts';
 import {
   type MeasuredBoot,
@@ -40,44 +40,34 @@ async function digestOf(firmware: TestFirmware, more: Partial<SnpLaunch> = {}): 
     boot: null,
     ...more,
   };
-  return toHex(await snpLaunchDigest(launch));
+  return toBase64(await snpLaunchDigest(launch));
 }
+
+// Digests are in base64: they fit into a line.
 
 describe('the launch digest of a firmware of ours', () => {
   // Computed from the same bytes by sev-snp-measure 0.0.13.
   test.each<[Partial<SnpLaunch>, string]>([
-    [
-      { boot: BOOT },
-      'bc51855111fb1c0db9a670a6fe9b016613d0afc950d82cf72d13f7655c770dcc0a132dacdf2d5b1aaf8723b1daf45a06',
-    ],
-    [
-      {},
-      'f48062561819c0ebb24efb04590918373538ecb60159cca9634bd145e557c19d8f5e78c74327052b11ce9dcd4198ea7c',
-    ],
+    [{ boot: BOOT }, 'vFGFURH7HA25pnCm/psBZhPQr8lQ2Cz3LRP3ZVx3DcwKEy2s3y1bGq+HI7Ha9FoG'],
+    [{}, '9IBiVhgZwOuyTvsEWQkYNzU47LYBWcypY0vRReVXwZ2PXnjHQycFKxHOnc1BmOp8'],
     [
       { vcpus: 4, guestFeatures: 0x21n, boot: BOOT },
-      '236a7bcaab1b0e0b8beaab1f7604714a13959c3e0e5bc0d328bef015ea908df05d7227b21aa417cba87eb2aaf91058c6',
+      'I2p7yqsbDguL6qsfdgRxShOVnD4OW8DTKL7wFeqQjfBdcieyGqQXy6h+sqr5EFjG',
     ],
     [
       { vcpus: 4, guestFeatures: 0x21n },
-      '280e38a98efb87e9aabd39682b5f3df7af21678a76b9c1e12aea0282b8c55a97e1695098a66802d71bc9ddcf845e1045',
+      'KA44qY77h+mqvTloK189968hZ4p2ucHhKuoCgrjFWpfhaVCYpmgC1xvJ3c+EXhBF',
     ],
     [
       { vmm: 'ec2', vcpus: 2, boot: BOOT },
-      '70920fdbc3d4448a4185ac5e6d84c6eb82678ed9d882d70944c5509b8b9ac3f71386cf8bb3218088b955daa5e0d45067',
+      'cJIP28PURIpBhaxebYTG64JnjtnYgtcJRMVQm4uaw/cThs+LsyGAiLlV2qXg1FBn',
     ],
-    [
-      { vmm: 'ec2', vcpus: 2 },
-      'cf43dee0e81dfcdcdde4b182265a2f8696e2f854397cdb13a2345349df0b2efc738a263372a7fe00bfb64b6c9a4f467e',
-    ],
+    [{ vmm: 'ec2', vcpus: 2 }, 'z0Pe4Ogd/Nzd5LGCJlovhpbi+FQ5fNsTojRTSd8LLvxziiYzcqf+AL+2S2yaT0Z+'],
     [
       { vmm: 'gce', vcpus: 3, boot: BOOT },
-      '9b352ec0d7b3b829bf3fd91112f40408a6dd392c1fe0872594e21aff8608fd51967d8924c5b195fb7431e28174c2d62d',
+      'mzUuwNezuCm/P9kREvQECKbdOSwf4IcllOIa/4YI/VGWfYkkxbGV+3Qx4oF0wtYt',
     ],
-    [
-      { vmm: 'gce', vcpus: 3 },
-      '9def7911eafbfec881ed0e901f5473cb9920a6ce409aa44760ddf59674371faf814664e3566a4452d757d6e587872333',
-    ],
+    [{ vmm: 'gce', vcpus: 3 }, 'ne95Eer7/siB7Q6QH1Rzy5kgps5AmqRHYN31lnQ3H6+BRmTjVmpEUtdX1uWHhyMz'],
   ])('is that of another implementation: %o', async (launch, expected) => {
     expect(await digestOf(DIRECT, launch)).toBe(expected);
   });
@@ -85,12 +75,12 @@ describe('the launch digest of a firmware of ours', () => {
   test('needs no place for a kernel where none is measured', async () => {
     const turin = { vcpus: 2, vcpuSignature: SNP_VCPU_SIGNATURES['EPYC-Turin']! };
     expect(await digestOf(PLAIN, turin)).toBe(
-      'cfc79881a05820075124d807fcb3b0eda7eece80a090b0105303972e3936a5e98b26683238a0e90f72b4407378ca9ce6',
+      'z8eYgaBYIAdRJNgH/LOw7afuzoCgkLAQUwOXLjk2pemLJmgyOKDpD3K0QHN4ypzm',
     );
     await expect(digestOf(PLAIN, { boot: BOOT })).rejects.toThrow('no place for the hashes');
   });
 
-  test('changes with the firmware, the model and the number of vCPUs, and all that is booted', async () => {
+  test('changes with firmware, vCPUs and all that is booted', async () => {
     const base = await digestOf(DIRECT, { boot: BOOT });
     const others = await Promise.all([
       digestOf({ ...DIRECT, bytes: 5 * 4096 }, { boot: BOOT }),
@@ -104,7 +94,7 @@ describe('the launch digest of a firmware of ours', () => {
   });
 });
 
-test('the digest that a processor signed follows from what its guest was started with', async () => {
+test('what a processor signed follows from what its guest was started with', async () => {
   // A guest of dstack's on a real machine: measurement.snp.cbor of its image, its vm_config, and
   // MEASUREMENT of its attestation report.
   const commandLine = [
@@ -125,8 +115,8 @@ test('the digest that a processor signed follows from what its guest was started
   ].map(([address, bytes, type]) => ({ address: address!, bytes: bytes!, type: type! }));
   const measured = await snpLaunchDigest({
     firmware: {
-      digest: fromHex(
-        'ffb57e393469a497c0e3b07bd1c97d8611e555f464d14491837665893ac642b263a71f9507ff100a847897fe0c3f8c6f',
+      digest: fromBase64(
+        '/7V+OTRppJfA47B70cl9hhHlVfRk0USRg3ZliTrGQrJjpx+VB/8QCoR4l/4MP4xv',
         'the digest',
       ),
       sections,
@@ -149,8 +139,8 @@ test('the digest that a processor signed follows from what its guest was started
       commandLine,
     },
   });
-  expect(toHex(measured)).toBe(
-    '7f51e17f72a04d5422cb2c00998166536019a217376f3aa45a630e59c805a599847ff250dbffcd07e1ba639771d6f05d',
+  expect(toBase64(measured)).toBe(
+    'f1Hhf3KgTVQiyywAmYFmU2AZohc3bzqkWmMOWcgFpZmEf/JQ2//NB+G6Y5dx1vBd',
   );
 });
 
@@ -186,7 +176,7 @@ describe('a firmware', () => {
 
   test('is asked for the address of other vCPUs only if there are any', async () => {
     const alone = { sev: SEV };
-    await expect(digestOf(alone)).resolves.toMatch(/^[0-9a-f]{96}$/);
+    await expect(digestOf(alone)).resolves.toHaveLength(64);
     await expect(digestOf(alone, { vcpus: 2 })).rejects.toThrow('vCPUs but the first');
     await expect(digestOf(alone, { vcpus: 0 })).rejects.toThrow('1 to 4096');
   });

@@ -83,9 +83,9 @@ function addressIn(entry: Bytes | undefined): number | null {
 
 /**
  * The launch digest (48 bytes) that AMD's processor reports of a guest that is started so: the
- * firmware, what it asks for in its metadata, and the state of each vCPU, page by page, as QEMU, EC2
- * and GCE add them. An SVSM and an IGVM file are not computed. Throws AttestError 'malformed' for
- * what cannot be started.
+ * firmware, what it asks for in its metadata, and the state of each vCPU, page by page, as QEMU,
+ * EC2 and GCE add them. An SVSM and an IGVM file are not computed. Throws AttestError 'malformed'
+ * for what cannot be started.
  */
 export async function snpLaunchDigest(launch: SnpLaunch): Promise<Bytes> {
   const { firmware, vmm, vcpus, vcpuSignature, guestFeatures, boot } = launch;

@@ -74,8 +74,8 @@ export function readTdvf(firmware: Bytes): TdvfSection[] {
 }
 
 /**
- * MRTD (48 bytes): SHA-384 over a record for each page that is added (TDH.MEM.PAGE.ADD) and one with
- * the content for each 256 bytes that are measured (TDH.MR.EXTEND), in the order of the VMM.
+ * MRTD (48 bytes): SHA-384 over a record for each page that is added (TDH.MEM.PAGE.ADD) and one
+ * with the content for each 256 bytes that are measured (TDH.MR.EXTEND), in the order of the VMM.
  */
 export function tdxMrtd(sections: readonly TdvfSection[], order: PageOrder): Promise<Bytes> {
   const records = new Records(sections);

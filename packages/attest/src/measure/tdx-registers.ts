@@ -73,7 +73,7 @@ export async function tdxRtmr1(kernelAuthenticode: Bytes): Promise<Bytes> {
   ]);
 }
 
-/** RTMR2: what Linux's EFI stub measures. Both are SHA-384, of UTF-16 with its zero and of bytes. */
+/** RTMR2: what Linux's EFI stub measures; see `commandLineDigest`. */
 export function tdxRtmr2(commandLineSha384: Bytes, initrdSha384: Bytes): Promise<Bytes> {
   return extended([commandLineSha384, initrdSha384]);
 }

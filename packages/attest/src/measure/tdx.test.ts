@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { type Bytes, fromHex, toHex, utf8 } from '../core/bytes.ts';
+import { type Bytes, fromBase64, fromHex, toBase64, toHex, utf8 } from '../core/bytes.ts';
 import { makeFirmware, type TestTdvfSection } from '../testing/firmware.ts';
 import { readTdvf, type TdvfSection, tdxMrtd } from './tdvf.ts';
 import {
@@ -102,49 +102,37 @@ describe('MRTD', () => {
   });
 });
 
+const digest = (text: string) => fromBase64(text, 'a digest');
+
 describe('registers that a processor signed', () => {
   // The event logs and quotes of two guests of dstack's on real machines: 2 GiB on QEMU 8.2.2 with
   // an image 0.6.0, 64 GiB and a GPU on QEMU 9.2.1 with an image 0.5.
-  const VARIABLES = hex(
-    '344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790',
-  );
+  const VARIABLES = digest('NEvFHJgLpiGqoA2j7XQ299blSRl9/mmVFd+ixlg9leZBKvIcCX1HMVWHX/1WHWeQ');
   const SMALL = {
     memoryBytes: 2 * GIB,
-    hob: '0b8772e5b0b41b83e6044a68397e02f49fb47066b4fbe4917ea2c45c64f323fdacbb37948f821ebaf8bc9c938ba8a749',
-    loader:
-      '095d04cf26fe03aef6e3561fa24c1aa1cea93f4aeaf563b1f9f7616184c53454875925759434769cec2490acb563a337',
-    rsdp: '8d9a4d4777a1bc77ecd9d8d37a4628129a80052a510320159a20a923bd07a0e90d8d1f2e1ebf088992b25f0d0fa672ef',
-    tables:
-      '3070721e169bc41884724cb0e6b3082e1baf249083d8b389181ba50b9afa951057876c380b8870e8c2facf2eff67a2b6',
-    kernel:
-      'ac7e632dcf5cd2a1fe5c1f41f4d9b8219570e64ed3c61038fdbf25404e6f542ffd57f276bc5076307efaf882e6d64177',
-    line: '786280842b7364287a3a70d96f7e309252857beb45fb1f91314a2ea863db0adc04c8431ecbf29a966405604631a5aab8',
-    disk: '4fe4f7710134a61d7def357add6ac50bdbfeee5032a4c100375e207216ffe42a3bd5822b24e679f91501fff795b81521',
-    rtmr0:
-      'f8438db36b96f85d8752ff7f24a89ec05c79ec9eda2ba732c897fb970ca429365b7471b1c054cb84f17b1c2b23ba6640',
-    rtmr1:
-      '2023546e7f3b9d1228e274f70c44d481162540f8452544520a796a52f06879709b81a824a26792a7822327504b0d2aee',
-    rtmr2:
-      '4c1b739ed451a637b0f82642e48a5ea83925d23633c72e7385c8e9aca4175e133ed1625b7d92eb39edf509c27ff392dc',
+    hob: 'C4dy5bC0G4PmBEpoOX4C9J+0cGa0++SRfqLEXGTzI/2suzeUj4Ieuvi8nJOLqKdJ',
+    loader: 'CV0Ezyb+A67241Yfokwaoc6pP0rq9WOx+fdhYYTFNFSHWSV1lDR2nOwkkKy1Y6M3',
+    rsdp: 'jZpNR3ehvHfs2djTekYoEpqABSpRAyAVmiCpI70HoOkNjR8uHr8IiZKyXw0PpnLv',
+    tables: 'MHByHhabxBiEckyw5rMILhuvJJCD2LOJGBulC5r6lRBXh2w4C4hw6ML6zy7/Z6K2',
+    kernel: 'rH5jLc9c0qH+XB9B9Nm4IZVw5k7TxhA4/b8lQE5vVC/9V/J2vFB2MH76+ILm1kF3',
+    line: 'eGKAhCtzZCh6OnDZb34wklKFe+tF+x+RMUouqGPbCtwEyEMey/KalmQFYEYxpaq4',
+    disk: 'T+T3cQE0ph197zV63WrFC9v+7lAypMEAN14gchb/5Co71YIrJOZ5+RUB//eVuBUh',
+    rtmr0: '+EONs2uW+F2HUv9/JKiewFx57J7aK6cyyJf7lwykKTZbdHGxwFTLhPF7HCsjumZA',
+    rtmr1: 'ICNUbn87nRIo4nT3DETUgRYlQPhFJURSCnlqUvBoeXCbgagkomeSp4IjJ1BLDSru',
+    rtmr2: 'TBtzntRRpjew+CZC5IpeqDkl0jYzxy5zhcjprKQXXhM+0WJbfZLrOe31CcJ/85Lc',
   };
   const LARGE = {
     memoryBytes: 64 * GIB,
-    hob: '8ae1e425351df7992c444586eff99d35af3b779aa2b0e981cb4b73bc5b279f2ade19b6a62a203fc3c3bbdaae80af596d',
-    loader:
-      '2065dd48d647e4377db277ba203526901a17845e93e0df4c2dfc3ce136e0910324ead1e1c86b8d90c2acdf9c85ffac53',
-    rsdp: '772b0169c66b52e4453fff9e3c6257635ea950ebcc8edd7ef2e2f8241cf6a155f39df01a7c7a194b6bc0abe5de11861d',
-    tables:
-      'abfb2256644b5786eefdcb92303d2008c36cb9500d98997e215ef5080745d4bf2e5b3629090918e193e7f05b173d48c5',
-    kernel:
-      '0761fbfa317a42d8edbe9e404178d102adc059cface98c5e07d1d535371c145c3497fd2a19b8398568b8c8a6f95e0a86',
-    line: '4027cb4ec64dbc24b6d98d9470daeefc749bbb6a9b011762d215f6ed3eb833d58fd72d9ad850958f72878182e6f61924',
-    disk: '63e06e29cf98f2fce71abd3a9629dff48457b47c010b64e11f7a2b42dd99bfa14ee35660b3f5d3fc376261d6ba9a6d6b',
-    rtmr0:
-      '2e3843265f8ecdd4e2282694747f6f2f111605c33f2a8882f5734ee6f3a6ce63d8f34aeef06093dcda76fa5f9d33d8d6',
-    rtmr1:
-      'a1b79d76021970f57c45c4a7c395f780bab37011a4df27fe44e8559bd1abb4d6e52f12f866d1d08405448eb797a5970f',
-    rtmr2:
-      '1e31b59d605df7ee8160cf7966be9bafa6d0e1905de7e09695a24cd9748e71a603a51fae1297619fa0c30517addbcd07',
+    hob: 'iuHkJTUd95ksREWG7/mdNa87d5qisOmBy0tzvFsnnyreGbamKiA/w8O72q6Ar1lt',
+    loader: 'IGXdSNZH5Dd9sne6IDUmkBoXhF6T4N9MLfw84TbgkQMk6tHhyGuNkMKs35yF/6xT',
+    rsdp: 'dysBacZrUuRFP/+ePGJXY16pUOvMjt1+8uL4JBz2oVXznfAafHoZS2vAq+XeEYYd',
+    tables: 'q/siVmRLV4bu/cuSMD0gCMNsuVANmJl+IV71CAdF1L8uWzYpCQkY4ZPn8FsXPUjF',
+    kernel: 'B2H7+jF6Qtjtvp5AQXjRAq3AWc+s6YxeB9HVNTccFFw0l/0qGbg5hWi4yKb5XgqG',
+    line: 'QCfLTsZNvCS22Y2UcNru/HSbu2qbARdi0hX27T64M9WP1y2a2FCVj3KHgYLm9hkk',
+    disk: 'Y+BuKc+Y8vznGr06linf9IRXtHwBC2ThH3orQt2Zv6FO41Zgs/XT/DdiYda6mm1r',
+    rtmr0: 'LjhDJl+OzdTiKCaUdH9vLxEWBcM/KoiC9XNO5vOmzmPY80ru8GCT3Np2+l+dM9jW',
+    rtmr1: 'obeddgIZcPV8RcSnw5X3gLqzcBGk3yf+ROhVm9GrtNblLxL4ZtHQhAVEjreXpZcP',
+    rtmr2: 'HjG1nWBd9+6BYM95Zr6br6bQ4ZBd5+CWlaJM2XSOcaYDpR+uEpdhn6DDBRet280H',
   };
 
   test.each([
@@ -152,15 +140,15 @@ describe('registers that a processor signed', () => {
     ['of 64 GiB', LARGE],
   ])('of a guest %s follow from its memory, firmware, ACPI and boot', async (_, guest) => {
     const hob = await tdHobDigest(RANGES, guest.memoryBytes);
-    expect(toHex(hob)).toBe(guest.hob);
+    expect(toBase64(hob)).toBe(guest.hob);
     const acpi = {
-      loader: hex(guest.loader),
-      rsdp: hex(guest.rsdp),
-      tables: hex(guest.tables),
+      loader: digest(guest.loader),
+      rsdp: digest(guest.rsdp),
+      tables: digest(guest.tables),
     };
-    expect(toHex(await tdxRtmr0Of(hob, VARIABLES, acpi))).toBe(guest.rtmr0);
-    expect(toHex(await tdxRtmr1(hex(guest.kernel)))).toBe(guest.rtmr1);
-    expect(toHex(await tdxRtmr2(hex(guest.line), hex(guest.disk)))).toBe(guest.rtmr2);
+    expect(toBase64(await tdxRtmr0Of(hob, VARIABLES, acpi))).toBe(guest.rtmr0);
+    expect(toBase64(await tdxRtmr1(digest(guest.kernel)))).toBe(guest.rtmr1);
+    expect(toBase64(await tdxRtmr2(digest(guest.line), digest(guest.disk)))).toBe(guest.rtmr2);
   });
 });
 

@@ -61,8 +61,10 @@ describe('measure snp', () => {
     const line = ['--cmdline', 'console=ttyS0'];
     const { policy, err } = await policyOf(...QEMU, '--vcpus', '1', ...boot, ...line);
     // By sev-snp-measure 0.0.13.
-    const launch =
-      'bc51855111fb1c0db9a670a6fe9b016613d0afc950d82cf72d13f7655c770dcc0a132dacdf2d5b1aaf8723b1daf45a06';
+    const launch = Buffer.from(
+      'vFGFURH7HA25pnCm/psBZhPQr8lQ2Cz3LRP3ZVx3DcwKEy2s3y1bGq+HI7Ha9FoG',
+      'base64',
+    ).toString('hex');
     expect(policy.name).toBe('service, measured');
     expect(policy.require.cpu?.['cpu.launch']).toEqual({ oneOf: [launch] });
     expect(policy.require.cpu?.['cpu.measurements']).toEqual({

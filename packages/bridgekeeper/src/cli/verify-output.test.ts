@@ -87,7 +87,7 @@ describe('with --json', () => {
     expect(error).toContain(json.error.message.split('\n')[0]);
   });
 
-  test('a file among many that cannot be read is named, the rest judged, the whole refused', async () => {
+  test('one of many files that cannot be read is named, and the whole refused', async () => {
     const { code, json } = await document('--offline', RIM, place('none'));
     expect(code).toBe(2);
     expect(json.unreadable).toEqual([
@@ -158,7 +158,8 @@ describe('a process', () => {
         return next(url, context);
       };`;
     const asUrl = (code: string) => `data:text/javascript,${encodeURIComponent(code)}`;
-    const hooks = `import { register } from 'node:module'; register(${JSON.stringify(asUrl(record))});`;
+    const hooks = `import { register } from 'node:module';
+      register(${JSON.stringify(asUrl(record))});`;
     const args = ['--import', asUrl(hooks), MAIN, 'verify', RIM, '--offline'];
     const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
     expect([status, stderr]).toEqual([1, '']);

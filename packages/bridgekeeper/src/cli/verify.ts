@@ -64,8 +64,8 @@ export const VERIFY: CliCommand<typeof FLAGS> = {
 };
 
 /**
- * Resolves to the exit code: 0 verified, 1 refused, 2 if something that was given could not be read.
- * Throws UsageError and VerifyError.
+ * Resolves to the exit code: 0 verified, 1 refused, 2 if something that was given could not be
+ * read. Throws UsageError and VerifyError.
  */
 async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   const { input: inputs = [], nonce } = flags;

@@ -111,7 +111,7 @@ const failed = z.strictObject({
 });
 
 /** What `verify --json` prints: a result, or why there is none. */
-export const verifyOutputSchema = z.union([judged, failed]);
+const verifyOutputSchema = z.union([judged, failed]);
 export type VerifyOutput = z.infer<typeof verifyOutputSchema>;
 
 /** The same as JSON Schema 2020-12. */

@@ -13,16 +13,11 @@ export {
 export {
   digest,
   integer,
-  type Kind,
   kindOf,
-  listOf,
-  number,
   oneOf,
   onOff,
   repeated,
-  secret,
   text,
-  texts,
   time,
 } from './kinds.ts';
 export { type GivenFlags, type Resolved, resolveFlags, UsageError } from './resolve.ts';
