@@ -24,6 +24,7 @@ const tasks = {
   tidy: ['tidy/dist/main.js'],
   mutate: ['scripts/mutate/main.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
+  page: ['scripts/page.mjs'],
 };
 
 const say = (text) => process.stderr.write(`bridgekeeper: ${text}\n`);

@@ -92,6 +92,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'policy',
       'result',
     ],
+    page: ['core', 'claims', 'policy', 'result', 'verify'],
     node: ['core', 'claims', 'report', 'services', 'verify'],
     '.': [
       'core',
@@ -334,6 +335,11 @@ export const adapters: readonly Home[] = [
     reason: 'the one owner of lanes: it orders the crossings and writes them down',
   },
   { path: '*.test.ts', names: lanes, reason: 'tests look into a device past the engine' },
+  {
+    path: 'packages/attest/src/page/main.ts',
+    names: ['Date.now'],
+    reason: 'the page that verifies has the clock of its browser',
+  },
   {
     path: 'scripts/mutate/',
     names: ['performance.now', 'setTimeout'],
