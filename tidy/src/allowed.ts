@@ -53,6 +53,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   attest: {
     core: [],
     claims: ['core'],
+    transparency: ['core'],
     receipts: ['core', 'claims'],
     nras: ['core', 'claims'],
     revocation: ['core', 'claims'],
@@ -97,6 +98,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': [
       'core',
       'claims',
+      'transparency',
       'receipts',
       'nras',
       'cpu',
@@ -223,7 +225,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     verify: [],
     bundle: [],
     load: ['.'],
-    cli: ['.', 'selftest', 'verify', 'load'],
+    cli: ['.', 'selftest', 'verify', 'bundle', 'load'],
   },
   'engine/loader': {
     strategy: [],

@@ -63,6 +63,14 @@ export type { Http } from './services/http.ts';
 export { ocspService } from './services/ocsp.ts';
 export { firstReference, keptReferences, referenceService } from './services/references.ts';
 export { fetchTokenKeys } from './services/token-keys.ts';
+export {
+  type LoggedEntry,
+  type LogProof,
+  type LogTrust,
+  readLogProof,
+  verifyLogProof,
+} from './transparency/log-proof.ts';
+export { type NoteKey, readNoteKey } from './transparency/signed-note.ts';
 export type { VerifyContext } from './verify/appraise.ts';
 export type { GivenFile } from './verify/documents.ts';
 export type { EvidenceFile } from './verify/recognise.ts';

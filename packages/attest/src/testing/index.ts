@@ -47,4 +47,5 @@ export {
   type SnpChanges,
 } from './snp-authority.ts';
 export { makeTokenService } from './token-service.ts';
+export { makeLogProof, makeNoteSigner, type TestSigner } from './transparency-log.ts';
 export { hasVectors, readVector, vectorPath } from './vectors.ts';

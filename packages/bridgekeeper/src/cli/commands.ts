@@ -15,6 +15,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   selftest: async () => [(await import('./selftest.ts')).SELFTEST],
   measure: async () => (await import('./measure.ts')).MEASURE,
   verify: async () => [(await import('./verify.ts')).VERIFY],
+  'verify-bundle': async () => [(await import('./verify-bundle.ts')).VERIFY_BUNDLE],
   version: async () => [(await import('./version.ts')).VERSION],
   bench: async () => (await import('./bench.ts')).BENCH,
 };
