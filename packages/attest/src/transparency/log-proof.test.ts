@@ -22,7 +22,7 @@ const verify = (entry: Bytes, proof: string, trust = TRUST) =>
   verifyLogProof(entry, readLogProof(proof), trust);
 
 describe('a proof', () => {
-  test('holds for every entry of logs of every size up to 17, and for that entry alone', async () => {
+  test('holds for each entry of logs of 1 to 17 entries, and for no other', async () => {
     for (let size = 1; size <= 17; size++) {
       const entries = entriesOf(size);
       for (let index = 0; index < size; index++) {

@@ -85,7 +85,8 @@ function hashOf(text: string, what: string): Bytes {
 /**
  * Verifies, without asking anybody, that `entry` is in the log that is trusted and that enough of
  * the witnesses saw the log so. Throws AttestError: 'identity-mismatch' for another log,
- * 'signature-invalid', 'set-incomplete' for too few witnesses, 'binding-mismatch' for another entry.
+ * 'signature-invalid', 'set-incomplete' for too few witnesses, 'binding-mismatch' for another
+ * entry.
  */
 export async function verifyLogProof(
   entry: Bytes,
