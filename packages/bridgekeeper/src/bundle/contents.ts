@@ -39,7 +39,7 @@ if [ -h "$self" ]; then
   }
 fi
 case $self in */*) bin=\${self%/*} ;; *) bin=. ;; esac
-exec "$bin/node" "$bin/../packages/bridgekeeper/dist/main.js" "$@"
+exec "$bin/node" "$bin/../packages/bridgekeeper/bin/bridgekeeper.mjs" "$@"
 `;
 
 /** An entry of package-lock.json. */

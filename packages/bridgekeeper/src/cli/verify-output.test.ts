@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { makeService } from '@bridgekeeper/attest/testing';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
@@ -150,27 +150,52 @@ describe('with --format sarif', () => {
 });
 
 describe('a process', () => {
-  test('loads nothing of engines, servers or libraries of the machine in order to verify', () => {
-    // Asked of the loader itself: every module that the process resolved.
+  /** What the loader of a process resolved that verifies, and what it printed. */
+  function modulesOf(program: string) {
+    const list = place(`loaded-${program.split('/').at(-1)}.txt`);
     const record = `import { appendFileSync } from 'node:fs';
       export const load = (url, context, next) => {
-        appendFileSync(${JSON.stringify(place('loaded.txt'))}, url + '\\n');
+        appendFileSync(${JSON.stringify(list)}, url + '\\n');
         return next(url, context);
       };`;
     const asUrl = (code: string) => `data:text/javascript,${encodeURIComponent(code)}`;
     const hooks = `import { register } from 'node:module';
       register(${JSON.stringify(asUrl(record))});`;
-    const args = ['--import', asUrl(hooks), MAIN, 'verify', RIM, '--offline'];
-    const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    const at = ['--at', '2026-09-01', '--offline'];
+    const args = ['--import', asUrl(hooks), program, 'verify', RIM, ...at];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
     expect([status, stderr]).toEqual([1, '']);
-    const urls = readFileSync(place('loaded.txt'), 'utf8').trim().split('\n');
+    return { stdout, urls: readFileSync(list, 'utf8').trim().split('\n') };
+  }
+
+  test('loads nothing of engines, servers or libraries of the machine in order to verify', () => {
+    const { urls } = modulesOf(MAIN);
     const heavy = /koffi|hono|yaml|pino|jose|(engine|device|bench|doctor|probe)\/dist/;
     expect(urls.filter((url) => heavy.test(url))).toEqual([]);
-    expect(
-      urls.filter((url) => /server\/dist/.test(url)).map((url) => url.split('dist/')[1]),
-    ).toEqual(expect.arrayContaining(['settings/index.js', 'host-clock.js']));
+    const ofServer = urls.filter((url) => /server\/dist/.test(url));
+    expect(ofServer.map((url) => url.split('dist/')[1]).sort()).toEqual([
+      'host-clock.js',
+      'settings/flags.js',
+      'settings/index.js',
+      'settings/kinds.js',
+      'settings/resolve.js',
+    ]);
     expect(urls.filter((url) => url.includes('/attest/dist/')).length).toBeGreaterThan(10);
-    // All of the verifier, the command line and their two libraries; nothing else came in unseen.
     expect(urls.length).toBeLessThan(300);
+  });
+
+  test('needs one file where the program was made one, and says the same', async () => {
+    const script = new URL('../../../../scripts/program.mjs', import.meta.url);
+    const { buildProgram } = (await import(script.href)) as {
+      buildProgram(folder: string): Promise<void>;
+    };
+    await buildProgram(place('one/dist'));
+    // Its version is beside the folder that it is in.
+    copyFileSync(new URL('../../package.json', import.meta.url), place('one/package.json'));
+    const program = place('one/dist/program.mjs');
+    const { stdout, urls } = modulesOf(program);
+    const files = urls.filter((url) => url.startsWith('file:'));
+    expect(files).toEqual([pathToFileURL(program).href]);
+    expect(stdout).toBe(modulesOf(MAIN).stdout);
   });
 });
