@@ -24,6 +24,7 @@ const tasks = {
   tidy: ['tidy/dist/main.js'],
   mutate: ['scripts/mutate/main.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
+  page: ['scripts/page.mjs'],
 };
 
 const say = (text) => process.stderr.write(`bridgekeeper: ${text}\n`);
@@ -104,6 +105,14 @@ function compile() {
   if (result.status !== 0) fail('the build failed; see the errors above.');
 }
 
+/** The quick commands as one file, where what was compiled is newer. */
+function bundleProgram() {
+  const script = join(root, 'scripts/program.mjs');
+  if (!existsSync(script)) return;
+  const result = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
+  if (result.status !== 0) fail('the program could not be put into one file; see above.');
+}
+
 /** Runs the script in this very process, so that signals and the exit code need no forwarding. */
 async function become([script, ...before], after) {
   const path = join(root, script);
@@ -121,4 +130,5 @@ if (!Object.hasOwn(tasks, task ?? '')) {
 install();
 removeStale();
 compile();
+if (task === 'build' || task === 'bundle') bundleProgram();
 if (tasks[task] !== undefined) await become(tasks[task], rest);

@@ -5,8 +5,30 @@ export type { Claim } from './claims/claim.ts';
 export type { ReferenceSource, RevocationSource } from './claims/context.ts';
 export { canonicalBytes } from './core/canonical.ts';
 export { ChainCache } from './core/chain.ts';
-export { AttestError, type AttestErrorCode } from './core/errors.ts';
+export { AttestError, type AttestErrorCode, type UnreadableFile } from './core/errors.ts';
 export type { TrustAnchors } from './core/trust.ts';
+export { type ExpectedGuest, expectGuest } from './measure/expect.ts';
+export {
+  readSnpFirmware,
+  type SnpFirmware,
+  type SnpLaunch,
+  snpLaunchDigest,
+} from './measure/snp-launch.ts';
+export { SNP_VCPU_SIGNATURES, SNP_VMMS, type SnpVmm } from './measure/snp-vcpu.ts';
+export {
+  PAGE_ORDERS,
+  type PageOrder,
+  readTdvf,
+  type TdvfSection,
+  tdxMrtd,
+} from './measure/tdvf.ts';
+export {
+  type AcpiDigests,
+  commandLineDigest,
+  tdxRtmr0,
+  tdxRtmr1,
+  tdxRtmr2,
+} from './measure/tdx-registers.ts';
 export { readTokenKeys, type TokenKeys } from './nras/keys.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
 export { decide } from './policy/decide.ts';
@@ -37,12 +59,21 @@ export { prepareReport, reportDocument } from './report/write.ts';
 export { readSigningKey, signResult } from './result/attestation-token.ts';
 export { verifyDocument } from './result/document.ts';
 export type { VerifyResult } from './result/result.ts';
+export { sarifFailureLog, sarifLog } from './result/sarif.ts';
 export { resultLines } from './result/tree.ts';
 export { type CollateralSource, collateralService } from './services/collateral.ts';
 export type { Http } from './services/http.ts';
 export { ocspService } from './services/ocsp.ts';
 export { firstReference, keptReferences, referenceService } from './services/references.ts';
 export { fetchTokenKeys } from './services/token-keys.ts';
+export {
+  type LoggedEntry,
+  type LogProof,
+  type LogTrust,
+  readLogProof,
+  verifyLogProof,
+} from './transparency/log-proof.ts';
+export { type NoteKey, readNoteKey } from './transparency/signed-note.ts';
 export type { VerifyContext } from './verify/appraise.ts';
 export type { GivenFile } from './verify/documents.ts';
 export type { EvidenceFile } from './verify/recognise.ts';

@@ -1,3 +1,2 @@
-export { BenchError } from './errors.ts';
 export { runSuite, suiteFlags } from './run-suite.ts';
 export { SUITES } from './suites.ts';

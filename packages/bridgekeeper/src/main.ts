@@ -1,6 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { startConfiguredEngine } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { runCli } from './cli/program.ts';
 import type { CliIo } from './io.ts';
@@ -25,7 +24,10 @@ const io: CliIo = {
   },
   nowNs: HOST_CLOCK.nowNs,
   exit: (code) => process.exit(code),
-  startEngine: startConfiguredEngine,
+  startEngine: async (...parts) => {
+    const { startConfiguredEngine } = await import('@bridgekeeper/server');
+    return startConfiguredEngine(...parts);
+  },
 };
 
 // A reader of our output may leave early (`| head`): that is no failure of ours.

@@ -17,8 +17,8 @@ export { type Logger, openLog } from './logging/logger.ts';
 export { defaultReceiptsFile } from './receipts/open.ts';
 export { readSealKey } from './seal/seal-key.ts';
 export { readSealPolicy } from './seal/seal-policy.ts';
+export { readConfiguration, settingsWith } from './settings/configuration.ts';
 export {
-  environmentOf,
   type Flag,
   type FlagTable,
   flag,
@@ -42,13 +42,7 @@ export {
   texts,
   time,
 } from './settings/kinds.ts';
-export {
-  type GivenFlags,
-  type Resolved,
-  resolveFlags,
-  settingsWith,
-  UsageError,
-} from './settings/resolve.ts';
+export { type Resolved, UsageError } from './settings/resolve.ts';
 export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
 export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
 export { MODEL_FLAG, SETTINGS, type SettingName, type Settings } from './settings/table.ts';

@@ -1,4 +1,3 @@
-import { compactVerify, errors, importJWK } from 'jose';
 import { type Check, checked, unchecked } from '../claims/check.ts';
 import type { Claim, ClaimValue } from '../claims/claim.ts';
 import type { AppraisalContext } from '../claims/context.ts';
@@ -108,6 +107,8 @@ async function verifySignatures(
     if (keys === null) continue;
     const key = keys.get(keyId ?? '');
     demand(key !== undefined, 'signature-invalid', `the service has no key "${keyId}"`);
+    // Loaded here, as most evidence has no tokens.
+    const { compactVerify, errors, importJWK } = await import('jose');
     try {
       await compactVerify(text, await importJWK({ ...key }, ALGORITHM), {
         algorithms: [ALGORITHM],

@@ -1,5 +1,4 @@
 import type { webcrypto } from 'node:crypto';
-import { importPKCS8, SignJWT } from 'jose';
 import { toHex } from '../core/bytes.ts';
 import { AttestError } from '../core/errors.ts';
 import { countByStatus, type VerifyResult } from './result.ts';
@@ -19,6 +18,7 @@ export interface TokenMaker {
 
 /** Reads a P-384 key (PKCS #8 PEM). Throws AttestError 'unsupported-algorithm' for another one. */
 export async function readSigningKey(pem: string): Promise<webcrypto.CryptoKey> {
+  const { importPKCS8 } = await import('jose');
   try {
     return await importPKCS8(pem, ALGORITHM);
   } catch (cause) {
@@ -37,6 +37,7 @@ export async function signResult(
   key: webcrypto.CryptoKey,
   maker: TokenMaker,
 ): Promise<string> {
+  const { SignJWT } = await import('jose');
   return new SignJWT(earPayload(result, maker))
     .setProtectedHeader({ alg: ALGORITHM, typ: 'eat+jwt' })
     .sign(key);

@@ -1,4 +1,5 @@
 import type { Claim } from '../claims/claim.ts';
+import type { UnreadableFile } from '../core/errors.ts';
 import type { Verdict } from '../policy/judge.ts';
 import { countByStatus, type VerifyResult } from './result.ts';
 import { type Appraisal, appraisalsOf } from './trust-vector.ts';
@@ -25,15 +26,16 @@ export interface VerifyDocument {
   /** A summary of each subject after AR4SI. */
   readonly appraisals: Readonly<Record<string, Appraisal>>;
   readonly notes: readonly string[];
+  readonly unreadable: readonly UnreadableFile[];
 }
 
 export function verifyDocument(result: VerifyResult, elapsedMs: number): VerifyDocument {
-  const { input, atMs, claims, verdict, notes } = result;
+  const { input, atMs, claims, verdict, notes, unreadable } = result;
   const run: VerifyRun = {
     parameters: { input, policy: verdict.policy, at: new Date(atMs).toISOString() },
     metrics: { verdict: verdict.result, ...countByStatus(claims), elapsedMs },
     repeats: 1,
     spread: {},
   };
-  return { runs: [run], verdict, claims, appraisals: appraisalsOf(result), notes };
+  return { runs: [run], verdict, claims, appraisals: appraisalsOf(result), notes, unreadable };
 }

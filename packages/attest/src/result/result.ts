@@ -13,7 +13,10 @@ export interface VerifyResult {
   readonly nonce: Bytes | null;
   readonly claims: readonly Claim[];
   readonly verdict: Verdict;
-  /** Files that were given and could not be read: nothing in them was judged. */
+  /**
+   * Files that were given and could not be read: nothing in them was judged. Where there are any,
+   * the verdict is `refused`.
+   */
   readonly unreadable: readonly UnreadableFile[];
   /** What was set aside or assumed on the way, one sentence each, without a full stop. */
   readonly notes: readonly string[];

@@ -19,6 +19,7 @@ export {
   makeRuntimeEvent,
   type TestEvent,
 } from './event-log.ts';
+export { makeFirmware, type TestFirmware } from './firmware.ts';
 export { FuzzError, type FuzzReport, fuzz, WronglyAccepted } from './fuzz/fuzz.ts';
 export type { FuzzCase, FuzzTarget } from './fuzz/target.ts';
 export { FUZZ_TARGETS, shareOut } from './fuzz/targets.ts';
@@ -46,4 +47,5 @@ export {
   type SnpChanges,
 } from './snp-authority.ts';
 export { makeTokenService } from './token-service.ts';
+export { makeLogProof, makeNoteSigner, type TestSigner } from './transparency-log.ts';
 export { hasVectors, readVector, vectorPath } from './vectors.ts';

@@ -29,7 +29,7 @@ export interface Evidence {
   readonly server: ServerReport | null;
   readonly receipts: readonly SignedReceipt[];
   readonly receiptLinks: ReceiptLinks | null;
-  /** What could not be read, while something else could: it is in the notes as well. */
+  /** What could not be read, while something else could. */
   readonly unreadable: readonly UnreadableFile[];
   /** What was set aside, one sentence each. */
   readonly notes: readonly string[];
@@ -83,9 +83,8 @@ export async function readEvidence(
   const idleNotes = idle
     .filter(isRead)
     .map(({ name }) => `${name} was not used: what it is about was not given`);
-  const unread = unreadable.map(({ message }) => `not read, and so not judged: ${message}`);
   const said = answers.map(({ note }) => note);
-  return { ...read, unreadable, notes: [...documents.notes, ...unread, ...said, ...idleNotes] };
+  return { ...read, unreadable, notes: [...documents.notes, ...said, ...idleNotes] };
 }
 
 /** Named, so that nobody takes it for compared. */

@@ -521,16 +521,19 @@ describe('what cannot be read is an error', () => {
       'f.json': '{"receipt":{},"signature":"x"}',
       'g.json': '[{"evidence":"","certificate":""}]',
     };
-    const { unreadable, notes, claims } = await reading({ a: report, [name]: rim, ...broken });
+    const result = await reading({ a: report, [name]: rim, ...broken });
+    const { unreadable, claims, verdict } = result;
     const codes = Object.fromEntries(unreadable.map((one) => [one.name, one.code]));
     expect(codes).toEqual(Object.fromEntries(Object.keys(broken).map((one) => [one, 'malformed'])));
     for (const { name: lost, message } of unreadable) {
       expect(message.startsWith(lost)).toBe(true);
-      expect(notes).toContain(`not read, and so not judged: ${message}`);
+      expect(verdict.reasons.map(({ text }) => text)).toContain(message);
     }
     expect(claims.map(({ subject }) => subject)).toEqual(
       expect.arrayContaining(['CPU', 'SERVER', 'GPU-0']),
     );
+    // What was lost could be what speaks against the machine.
+    expect(verdict.result).toBe('refused');
     // A policy that needs what was lost does not get it from somewhere else.
     const files = new Map([...service.files, ['report.json', new TextEncoder().encode('{')]]);
     const without = await verify({ ...service, files });

@@ -1,5 +1,6 @@
 import type { UnreadableFile } from '../core/errors.ts';
 import { decide } from '../policy/decide.ts';
+import type { Reason, Verdict } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { VerifyResult } from '../result/result.ts';
 import { appraise, type VerifyContext } from './appraise.ts';
@@ -31,5 +32,16 @@ export async function verifyEvidence(request: VerifyRequest): Promise<VerifyResu
   const said = (evidence.server?.notes ?? []).map((note) => `the server says: ${note}`);
   const notes = [...evidence.notes, ...said];
   const { unreadable } = evidence;
-  return { input, atMs, nonce, ...decide(appraised, policy), unreadable, notes };
+  const { claims, verdict } = decide(appraised, policy);
+  const whole = refuseUnread(verdict, unreadable);
+  return { input, atMs, nonce, claims, verdict: whole, unreadable, notes };
+}
+
+/** What was given and left out could be what speaks against the machine. */
+function refuseUnread(verdict: Verdict, unreadable: readonly UnreadableFile[]): Verdict {
+  if (unreadable.length === 0) return verdict;
+  const reasons = unreadable.map(({ message: text }): Reason => {
+    return { rule: 'always', subject: 'ALL', kind: 'any', text };
+  });
+  return { ...verdict, result: 'refused', reasons: [...verdict.reasons, ...reasons] };
 }

@@ -210,8 +210,8 @@ describe('evidence that Confidential Containers send to Trustee', () => {
 });
 
 test('a CoRIM is named with what it holds, and not taken for compared', async () => {
-  const { unreadable, notes } = await verify([item], { 'r.corim': makeCorim(true) });
+  const { unreadable } = await verify([item], { 'r.corim': makeCorim(true) });
   expect(unreadable).toMatchObject([{ name: 'r.corim', code: 'unsupported-version' }]);
   const holds = 'holds 2 CoMIDs with 3 reference values, which are not compared here';
-  expect(notes.join()).toContain(`r.corim: the signed CoRIM test-corim ${holds}`);
+  expect(unreadable[0]!.message).toContain(`r.corim: the signed CoRIM test-corim ${holds}`);
 });

@@ -44,7 +44,10 @@ export async function buildBundle(options: BundleOptions): Promise<Bundle> {
   const platform = `${process.platform}-${process.arch}`;
   const name = `bridgekeeper-${version}-${platform}`;
 
-  const items = bundleItems(root, process.execPath);
+  const all = bundleItems(root, process.execPath);
+  // Where it is older than what is compiled, the bundle does without: it is the same, and slower.
+  const items = (await isProgramCurrent()) ? all : all.filter(({ path }) => path !== PROGRAM);
+  if (items.length < all.length) progress(`${PROGRAM} is old and left out: npm run build makes it`);
   const files: ManifestFile[] = [];
   for (const item of items) files.push(await describe(item));
   const totalBytes = files.reduce((sum, file) => sum + ('bytes' in file ? file.bytes : 0), 0);
@@ -61,6 +64,14 @@ export async function buildBundle(options: BundleOptions): Promise<Bundle> {
   const { bytes, sha256 } = await writeArchive(path, entries, gzipLevel);
   progress(`${path}: ${megabytes(bytes)}`);
   return { path, bytes, sha256, digest: manifest.digest };
+}
+
+const PROGRAM = 'packages/bridgekeeper/dist/program.mjs';
+
+async function isProgramCurrent(): Promise<boolean> {
+  const module = new URL('../../bin/current.mjs', import.meta.url);
+  const current = (await import(module.href)) as { isProgramCurrent(): boolean };
+  return current.isProgramCurrent();
 }
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;

@@ -11,7 +11,7 @@ export type BundleItem =
 /** What ships from the repository's root, and what from each package. */
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
 const fromPackage = [
-  ...['README.md', 'package.json', 'dist', 'bin', 'configs', 'profiles', 'reference'],
+  ...['README.md', 'package.json', 'dist', 'bin', 'configs', 'profiles', 'reference', 'schema'],
   ...['kernels', 'compiled', 'algorithms'],
 ];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
@@ -30,7 +30,7 @@ if [ -h "$self" ]; then
   }
 fi
 case $self in */*) bin=\${self%/*} ;; *) bin=. ;; esac
-exec "$bin/node" "$bin/../packages/bridgekeeper/dist/main.js" "$@"
+exec "$bin/node" "$bin/../packages/bridgekeeper/bin/bridgekeeper.mjs" "$@"
 `;
 
 /** An entry of package-lock.json. */

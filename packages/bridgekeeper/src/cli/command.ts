@@ -1,4 +1,4 @@
-import type { Flag, FlagTable, Resolved } from '@bridgekeeper/server';
+import type { Flag, FlagTable, Resolved } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 
 /** 0 done, 1 failed, 2 bad usage or input. */
@@ -17,6 +17,21 @@ export interface CliCommand<F extends FlagTable = FlagTable> {
   readonly notes?: string;
   /** Throws what `runCli` reports. */
   run(resolved: Resolved<F>, io: CliIo): Promise<ExitCode>;
+  /**
+   * Prints, for programs that `args` say are listening, that it failed. The message went to
+   * standard error already.
+   */
+  failed?(failure: Failure, args: readonly string[], io: CliIo): Promise<void>;
+}
+
+/** Why a command has no result. */
+export interface Failure {
+  readonly exitCode: ExitCode;
+  /** The class of the error; `Error` where nobody foresaw it. */
+  readonly name: string;
+  /** Of that class; `bad-usage` where the command line cannot be parsed, else `internal`. */
+  readonly code: string;
+  readonly message: string;
 }
 
 /** What the command line takes, by name, in the order of its help. */

@@ -2,7 +2,7 @@ import { flagOf } from '@bridgekeeper/server';
 import { describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
 import { type CliCommand, offeredFlags } from './command.ts';
-import { COMMANDS } from './commands.ts';
+import { loadCommands } from './commands.ts';
 import { runCli } from './program.ts';
 
 /** The command's words, with something for every argument that it insists on. */
@@ -16,6 +16,8 @@ async function run(words: readonly string[], environment: Record<string, string>
   const code = await runCli(words, io);
   return { code, out: out.join('\n').replace(/\s+/g, ' '), err: err.join('\n') };
 }
+
+const COMMANDS = await loadCommands();
 
 describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s', (_, command) => {
   const flags = offeredFlags(command);
@@ -87,9 +89,10 @@ test('commands come in the order in which they are wanted', async () => {
   const { io, out } = testIo();
   await runCli(['--help'], io);
   const [, listed = ''] = out.join('\n').split('Commands:');
-  const names = [...listed.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
-  const first = ['serve', 'verify', 'doctor', 'probe', 'load', 'seal', 'attest', 'bench'];
-  expect(names).toEqual([...first, 'selftest', 'version', 'help']);
+  const names = [...listed.matchAll(/^ {2}([a-z-]+) /gm)].map((match) => match[1]);
+  const first = ['serve', 'verify', 'doctor', 'probe', 'load', 'seal', 'attest', 'measure'];
+  const then = ['verify-bundle', 'bench', 'selftest', 'version', 'help'];
+  expect(names).toEqual([...first, ...then]);
 });
 
 test('a secret is not shown where it is refused', async () => {

@@ -1,25 +1,27 @@
-import { ATTEST } from './attest.ts';
-import { BENCH } from './bench.ts';
 import type { CliCommand } from './command.ts';
-import { DOCTOR } from './doctor.ts';
-import { LOAD } from './load.ts';
-import { PROBE } from './probe.ts';
-import { SEAL } from './seal.ts';
-import { SELFTEST } from './selftest.ts';
-import { SERVE } from './serve.ts';
-import { VERIFY } from './verify.ts';
-import { VERSION } from './version.ts';
 
-/** Every command with its flags, as --help lists them: what is wanted first comes first. */
-export const COMMANDS: readonly CliCommand[] = [
-  SERVE,
-  VERIFY,
-  DOCTOR,
-  PROBE,
-  LOAD,
-  SEAL,
-  ATTEST,
-  ...BENCH,
-  SELFTEST,
-  VERSION,
-];
+/**
+ * How each command is loaded, by its first word and in the order of --help: what is wanted first
+ * comes first. A command loads what it needs and nothing of the others: an engine, a server and
+ * libraries of the machine cost far more than verifying does.
+ */
+const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = {
+  serve: async () => [(await import('./serve.ts')).SERVE],
+  verify: async () => [(await import('./verify.ts')).VERIFY],
+  doctor: async () => [(await import('./doctor.ts')).DOCTOR],
+  probe: async () => [(await import('./probe.ts')).PROBE],
+  load: async () => [(await import('./load.ts')).LOAD],
+  seal: async () => [(await import('./seal.ts')).SEAL],
+  attest: async () => [(await import('./attest.ts')).ATTEST],
+  measure: async () => (await import('./measure.ts')).MEASURE,
+  'verify-bundle': async () => [(await import('./verify-bundle.ts')).VERIFY_BUNDLE],
+  bench: async () => (await import('./bench.ts')).BENCH,
+  selftest: async () => [(await import('./selftest.ts')).SELFTEST],
+  version: async () => [(await import('./version.ts')).VERSION],
+};
+
+/** The commands that begin with that word; every one where none does, as --help lists them. */
+export async function loadCommands(word?: string): Promise<readonly CliCommand[]> {
+  if (word !== undefined && Object.hasOwn(LOADERS, word)) return LOADERS[word]!();
+  return (await Promise.all(Object.values(LOADERS).map((load) => load()))).flat();
+}

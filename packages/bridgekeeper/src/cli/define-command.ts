@@ -3,8 +3,9 @@ import {
   type Flag,
   flagOf,
   type GivenFlags,
+  type Origin,
   resolveFlags,
-} from '@bridgekeeper/server';
+} from '@bridgekeeper/server/settings';
 import { type Command, Option } from 'commander';
 import type { CliIo } from '../io.ts';
 import { type CliCommand, type ExitCode, offeredFlags } from './command.ts';
@@ -25,10 +26,18 @@ export function defineCommand(
   }
   if (spec.notes !== undefined) command.addHelpText('after', `\n${spec.notes}`);
   command.action(async () => {
-    const { environment, readFile } = io;
-    const sources = { flags: givenFlags(command, flags), environment, readFile };
+    const readConfiguration = await configurationReader(spec, io);
+    const { environment } = io;
+    const sources = { flags: givenFlags(command, flags), environment, readConfiguration };
     setCode(await spec.run(resolveFlags(spec.flags, sources), io));
   });
+}
+
+/** Settings and YAML are loaded for commands that have a configuration file. */
+async function configurationReader({ flags }: CliCommand, { readFile }: CliIo) {
+  if (flags.config === undefined) return () => new Map();
+  const { readConfiguration } = await import('@bridgekeeper/server');
+  return (path: string, named: Origin) => readConfiguration(path, named, readFile);
 }
 
 function addArgument(command: Command, name: string, flag: Flag<unknown>): void {

@@ -1,30 +1,41 @@
-import { BenchError } from '@bridgekeeper/bench';
-import { EngineError } from '@bridgekeeper/engine';
-import { ModelError } from '@bridgekeeper/engine/models';
-import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
 import type { CliIo } from '../io.ts';
-import { VerifyError } from '../verify/errors.ts';
-import type { ExitCode } from './command.ts';
-import { COMMANDS } from './commands.ts';
+import type { CliCommand, ExitCode, Failure } from './command.ts';
+import { loadCommands } from './commands.ts';
 import { defineCommand } from './define-command.ts';
 import { versionLine } from './version.ts';
+
+/** What commands of two words have in common, by their first. */
+const GROUPS: Readonly<Record<string, string>> = {
+  bench: 'measure; one suite a command',
+  measure: 'what evidence of a guest must show, computed from what it is started with',
+};
 
 /** Runs one command line to its end; never throws. */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   let code = 0;
-  const program = createProgram(io, (result) => {
+  const commands = await loadCommands(args[0]);
+  const program = createProgram(commands, io, (result) => {
     code = result;
   });
   try {
     await program.parseAsync([...args], { from: 'user' });
     return code;
   } catch (error) {
-    return report(error, io);
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const failure = failureOf(error);
+    // Commander has said it already.
+    if (!(error instanceof CommanderError)) io.err(`bridgekeeper: ${textOf(error, failure)}`);
+    if (commands.length === 1) await commands[0]!.failed?.(failure, args, io);
+    return failure.exitCode;
   }
 }
 
-function createProgram(io: CliIo, setCode: (code: number) => void): Command {
+function createProgram(
+  commands: readonly CliCommand[],
+  io: CliIo,
+  setCode: (code: ExitCode) => void,
+): Command {
   const program = new Command('bridgekeeper')
     .description('Serves language models over a scheduled, metered bridge')
     .version(versionLine(), '--version', 'show the version')
@@ -33,29 +44,41 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
       writeOut: (text) => io.out(text.trimEnd()),
       writeErr: (text) => io.err(text.trimEnd()),
     });
-  for (const spec of COMMANDS) {
+  for (const spec of commands) {
     const [name, suite] = spec.name.split(' ') as [string, string?];
     const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
     defineCommand(suite === undefined ? command : command.command(suite), spec, io, setCode);
-    if (suite !== undefined) command.description('measure; one suite a command');
+    if (suite !== undefined) command.description(GROUPS[name]!);
   }
   return program;
 }
 
-function report(error: unknown, io: CliIo): ExitCode {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof UsageError || error instanceof ModelError || error instanceof VerifyError) {
-    io.err(`bridgekeeper: ${error.message}`);
-    return 2;
+/** Expected errors by the names of their classes, which would load the packages they are of. */
+const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
+  CommanderError: 2,
+  UsageError: 2,
+  ModelError: 2,
+  VerifyError: 2,
+  BenchError: 1,
+  EngineError: 1,
+};
+
+function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error) || !Object.hasOwn(EXIT_CODES, error.name)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { exitCode: 1, name: 'Error', code: 'internal', message };
   }
-  if (error instanceof BenchError) {
-    io.err(`bridgekeeper: ${error.message}`);
-    return 1;
+  const { name, message } = error;
+  if (error instanceof CommanderError) {
+    const text = message.replace(/^error: /, '');
+    return { exitCode: 2, name: 'UsageError', code: 'bad-usage', message: text };
   }
-  if (error instanceof EngineError) {
-    io.err(`bridgekeeper: ${error.message}`);
-    return error.code === 'bad-model' || error.code === 'bad-request' ? 2 : 1;
-  }
-  io.err(`bridgekeeper: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
-  return 1;
+  const { code } = error as Error & { readonly code: string };
+  const isInput = name === 'EngineError' && (code === 'bad-model' || code === 'bad-request');
+  return { exitCode: isInput ? 2 : EXIT_CODES[name]!, name, code, message };
+}
+
+/** With its stack, if nobody foresaw it. */
+function textOf(error: unknown, { code, message }: Failure): string {
+  return code === 'internal' && error instanceof Error ? (error.stack ?? message) : message;
 }

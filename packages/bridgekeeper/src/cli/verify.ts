@@ -1,7 +1,9 @@
 import type { Policy, TokenKeys, VerifyResult } from '@bridgekeeper/attest';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import {
   digest,
   flag,
+  oneOf,
   onOff,
   optionalArgument,
   repeated,
@@ -9,14 +11,18 @@ import {
   time,
   UsageError,
   type Values,
-} from '@bridgekeeper/server';
-import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
+} from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
+import type { VerifyOutput } from '../verify/document-schema.ts';
 import { readVersion } from '../version.ts';
-import type { CliCommand } from './command.ts';
+import { choosePolicy } from './choose-policy.ts';
+import type { CliCommand, ExitCode, Failure } from './command.ts';
 
 /** The key that a server asks for. Not that of `serve`: who verifies is somebody else. */
 const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
+
+/** SARIF is of version 2.1.0. */
+const FORMATS = ['text', 'json', 'sarif'] as const;
 
 const FLAGS = {
   input: optionalArgument(
@@ -51,7 +57,9 @@ const FLAGS = {
   pin: flag(text('file'), undefined, 'write the policy that expects the machine shown here'),
   eat: flag(text('file'), undefined, 'write the result here as a signed EAT'),
   eatKey: flag(text('file'), undefined, 'the key that signs it: ECDSA P-384, PKCS #8 PEM'),
-  json: flag(onOff(), false, 'as one JSON document'),
+  printSchema: flag(onOff(), false, 'print the JSON schema of what --json prints'),
+  format: flag(oneOf(...FORMATS), 'text', 'how the result is printed; sarif: for CI'),
+  json: flag(onOff(), false, 'as one JSON document, also where there is no result'),
 };
 
 type Flags = Values<typeof FLAGS>;
@@ -62,14 +70,27 @@ export const VERIFY: CliCommand<typeof FLAGS> = {
   flags: FLAGS,
   notes: `A server’s key is read from ${API_KEY_VARIABLE}.`,
   run: ({ values }, io) => verify(values, io),
+  failed,
 };
 
-/** Resolves to the exit code: 0 verified, 1 refused. Throws UsageError and VerifyError. */
-async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
+/**
+ * Resolves to the exit code: 0 verified, 1 refused, 2 if something that was given could not be
+ * read. Throws UsageError and VerifyError.
+ */
+async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   const { input: inputs = [], nonce, reportData } = flags;
+  if (flags.json && flags.format === 'sarif') {
+    throw new UsageError('bad-combination', '--json and --format sarif: one document, give one');
+  }
+  if (flags.printSchema) {
+    const { verifyJsonSchema } = await import('../verify/document-schema.ts');
+    io.out(JSON.stringify(verifyJsonSchema(), null, 2));
+    return 0;
+  }
   // Loaded when they are needed: other commands have no use for certificates and XML.
   const { isAddress, runVerify } = await import('../verify/run.ts');
-  const policy = await choosePolicy(flags, inputs.some(isAddress), io);
+  const policyName = flags.policy ?? (inputs.some(isAddress) ? 'service' : 'evidence');
+  const policy = await choosePolicy(policyName, io);
   if (flags.printPolicy) {
     io.out(JSON.stringify(policy, null, 2));
     return 0;
@@ -95,22 +116,8 @@ async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
   await sign?.(result, startedAt);
   if (flags.pin !== undefined) await pin(policy, result, flags.pin, io);
   await print(result, elapsedMs, startedAt, flags, io);
+  if (result.unreadable.length > 0) return 2;
   return result.verdict.result === 'verified' ? 0 : 1;
-}
-
-/** Throws UsageError for a file that is no policy. */
-async function choosePolicy(flags: Flags, isService: boolean, io: CliIo): Promise<Policy> {
-  const { AttestError, BUILT_IN_POLICIES, readPolicy } = await import('@bridgekeeper/attest');
-  const name = flags.policy ?? (isService ? 'service' : 'evidence');
-  const builtIn = BUILT_IN_POLICIES.get(name);
-  if (builtIn !== undefined) return builtIn;
-  try {
-    return readPolicy(io.readFile(name), name);
-  } catch (error) {
-    const isRead = error instanceof AttestError;
-    const reason = isRead ? error.message : `${name} is no name of a policy and no file: ${error}`;
-    throw new UsageError('bad-file', `--policy: ${reason}`, { cause: error });
-  }
 }
 
 /** Throws UsageError for a file that holds no keys. */
@@ -139,7 +146,7 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
     return async (result: VerifyResult, issuedAt: Date) => {
       const build = `bridgekeeper ${readVersion().version}`;
       const token = await signResult(result, key, { build, issuedAtMs: issuedAt.getTime() });
-      io.writeFile(eat, `${token}\n`);
+      write('--eat', eat, `${token}\n`, io);
     };
   } catch (error) {
     const reason = error instanceof AttestError ? error.message : String(error);
@@ -155,11 +162,20 @@ async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: C
     io.err('bridgekeeper: --pin: too little is proven, so nothing is written');
     return;
   }
-  io.writeFile(path, `${JSON.stringify(pinned, null, 2)}\n`);
+  write('--pin', path, `${JSON.stringify(pinned, null, 2)}\n`, io);
   const [reason] = decide(claims, pinned).verdict.reasons;
   if (reason === undefined) return;
   const what = `${reason.subject}: ${reason.kind}: ${reason.text}`;
   io.err(`bridgekeeper: --pin: what was shown is refused under ${path} as well: ${what}`);
+}
+
+/** Throws UsageError. */
+function write(flag: string, path: string, text: string, io: CliIo): void {
+  try {
+    io.writeFile(path, text);
+  } catch (cause) {
+    throw new UsageError('bad-file', `${flag}: ${path} cannot be written: ${cause}`, { cause });
+  }
 }
 
 async function print(
@@ -169,16 +185,54 @@ async function print(
   flags: Flags,
   io: CliIo,
 ): Promise<void> {
-  const { resultLines, verifyDocument } = await import('@bridgekeeper/attest');
-  if (!flags.json) {
+  const { resultLines, sarifLog, verifyDocument } = await import('@bridgekeeper/attest');
+  if (flags.format === 'sarif') {
+    const { version } = readVersion();
+    io.out(JSON.stringify(sarifLog(result, { version, inputs: flags.input ?? [] }), null, 1));
+  } else if (flags.json || flags.format === 'json') {
+    const document: VerifyOutput = {
+      ...(await frameOf(`bridgekeeper verify ${result.input}`, startedAt)),
+      ...verifyDocument(result, elapsedMs),
+    };
+    io.out(JSON.stringify(document, null, 1));
+  } else {
     const colour = io.isTerminal && io.environment.NO_COLOR === undefined;
     io.out(resultLines(result, colour).join('\n'));
-    return;
   }
+}
+
+async function frameOf(command: string, startedAt: Date) {
   const { resultDocument } = await import('@bridgekeeper/report');
-  const { version } = readVersion();
-  const command = `bridgekeeper verify ${result.input}`;
   const none = { name: 'none', driver: null };
-  const frame = resultDocument('verify', { version, command, startedAt }, none, []);
-  io.out(JSON.stringify({ ...frame, ...verifyDocument(result, elapsedMs) }, null, 1));
+  const { version } = readVersion();
+  return {
+    ...resultDocument('verify', { version, command, startedAt }, none, []),
+    suite: 'verify' as const,
+  };
+}
+
+/** The one document that a program waits for, where there is no result. */
+async function failed(failure: Failure, args: readonly string[], io: CliIo): Promise<void> {
+  const format = formatOf(args);
+  if (format === 'json') {
+    const { name, code, message } = failure;
+    const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
+    const document: VerifyOutput = {
+      ...(await frameOf('bridgekeeper verify', startedAt)),
+      runs: [],
+      error: { name, code, message },
+    };
+    io.out(JSON.stringify(document, null, 1));
+  } else if (format === 'sarif') {
+    const { sarifFailureLog } = await import('@bridgekeeper/attest');
+    const { version } = readVersion();
+    io.out(JSON.stringify(sarifFailureLog(failure, { version, inputs: [] }), null, 1));
+  }
+}
+
+/** As far as a command line says it that may not be one. */
+function formatOf(args: readonly string[]): string {
+  if (args.includes('--json')) return 'json';
+  const at = args.findLastIndex((arg) => /^--format(=|$)/.test(arg));
+  return at === -1 ? 'text' : (args[at]!.split('=')[1] ?? args[at + 1] ?? 'text');
 }

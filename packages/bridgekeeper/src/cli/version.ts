@@ -1,4 +1,4 @@
-import { flag, onOff } from '@bridgekeeper/server';
+import { flag, onOff } from '@bridgekeeper/server/settings';
 import { readVersion } from '../version.ts';
 import type { CliCommand } from './command.ts';
 

@@ -4,6 +4,7 @@ import {
   AttestError,
   ChainCache,
   type Policy,
+  type UnreadableFile,
   VENDOR_ROOTS,
   type VerifyRequest,
   type VerifyResult,
@@ -44,7 +45,7 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   }
   const [address] = addresses;
   const nonce = options.nonce ?? (address === undefined ? null : newNonce());
-  const { files, unreadable } = await readFiles(paths);
+  const { files, unreadable } = await readFiles(paths, address !== undefined);
   const context = {
     nowMs: options.atMs,
     anchors: VENDOR_ROOTS,
@@ -69,13 +70,34 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   return result;
 }
 
-/** Throws VerifyError. */
-async function readFiles(paths: readonly string[]): Promise<ReadFiles> {
+/**
+ * What can be read of those paths, and what cannot. Throws VerifyError where that is nothing, and
+ * no address `isBeside` it, or where all is too much.
+ */
+async function readFiles(paths: readonly string[], isBeside: boolean): Promise<ReadFiles> {
+  const whole = await attemptFiles(paths);
+  if (!(whole instanceof VerifyError)) return whole;
+  const lost: UnreadableFile[] = [];
+  for (const path of paths) {
+    const one = await attemptFiles([path]);
+    if (!(one instanceof VerifyError)) continue;
+    const code = one.code === 'too-large' ? 'too-large' : 'not-available';
+    lost.push({ name: path, code, message: one.message });
+  }
+  const names = new Set(lost.map(({ name }) => name));
+  const readable = paths.filter((path) => !names.has(path));
+  if (names.size === 0 || (readable.length === 0 && !isBeside)) throw whole;
+  const rest = await attemptFiles(readable);
+  if (rest instanceof VerifyError) throw rest;
+  return { files: rest.files, unreadable: [...lost, ...rest.unreadable] };
+}
+
+async function attemptFiles(paths: readonly string[]): Promise<ReadFiles | VerifyError> {
   try {
     return await readEvidenceFiles(paths);
   } catch (cause) {
     if (!(cause instanceof EvidenceFileError)) throw cause;
-    throw new VerifyError(cause.code, cause.message, { cause });
+    return new VerifyError(cause.code, cause.message, { cause });
   }
 }
 

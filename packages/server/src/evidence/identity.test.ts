@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { settingsWith } from '../settings/resolve.ts';
+import { settingsWith } from '../settings/configuration.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { configurationOf } from './configuration.ts';
 import { digestHeaders } from './model-identity.ts';

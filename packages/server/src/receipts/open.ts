@@ -28,6 +28,8 @@ const SECONDS_OF_A_DAY = 86_400;
 const COUNT_IN_MEMORY_MAX = 10_000;
 /** A predecessor that was told to stop is gone after its `shutdown-timeout`, or soon after this. */
 const WAIT_SECONDS_MAX = 60;
+/** Nobody asked for that file: whoever has it may be another server, which stays. */
+const WAIT_SECONDS_AUTO = 5;
 
 /** How many are kept, and how long. */
 export function retentionOf(
@@ -41,8 +43,8 @@ export function retentionOf(
 }
 
 /**
- * Opens the receipts that the settings ask for; null: none. Waits for a file that another process
- * has as long as that may take to shut down. `auto` makes do with memory where its file cannot be
+ * Opens the receipts that the settings ask for; null: none. Waits for a file that was asked for and
+ * that another process has, as long as that may take to shut down. `auto` makes do with memory where its file cannot be
  * had, and says so. Throws UsageError for a file that was asked for.
  */
 export async function openReceipts(
@@ -56,7 +58,10 @@ export async function openReceipts(
       path,
       retention: retentionOf(settings, { isInMemory: path === null }),
       clock,
-      waitSeconds: Math.min(shutdownTimeout, WAIT_SECONDS_MAX),
+      waitSeconds: Math.min(
+        shutdownTimeout,
+        wish === 'auto' ? WAIT_SECONDS_AUTO : WAIT_SECONDS_MAX,
+      ),
       onWait: (message) => log.warn(`receipts: ${message}`),
       onTrouble: (message) => log.error(message),
     });

@@ -1,12 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { readConfiguration, settingsWith } from './configuration.ts';
 import { environmentOf, flag, flagOf, optionalArgument, requiredArgument } from './flags.ts';
 import { text as textKind } from './kinds.ts';
-import { resolveFlags, type Sources, settingsWith, UsageError } from './resolve.ts';
+import { resolveFlags, type Sources, UsageError } from './resolve.ts';
 import { SETTINGS } from './table.ts';
 
 const resolve = (sources: Partial<Sources>, file = '') =>
-  resolveFlags(SETTINGS, { flags: {}, environment: {}, readFile: () => file, ...sources });
+  resolveFlags(SETTINGS, {
+    flags: {},
+    environment: {},
+    readConfiguration: (path, named) => readConfiguration(path, named, () => file),
+    ...sources,
+  });
 
 const failure = (sources: Partial<Sources>, file = ''): UsageError => {
   try {
@@ -189,21 +195,23 @@ describe('a file', () => {
   });
 
   test('is read where one is named, and nowhere else', () => {
-    const readFile = (path: string): string => {
-      throw new Error(`ENOENT: no such file, open '${path}'\nand more`);
-    };
-    expect(resolve({ readFile }).values.port).toBe(8000);
-    const { code, message, cause } = failure({ flags, readFile });
+    const readNothing: Sources['readConfiguration'] = (path, named) =>
+      readConfiguration(path, named, () => {
+        throw new Error(`ENOENT: no such file, open '${path}'\nand more`);
+      });
+    const reading = { readConfiguration: readNothing };
+    expect(resolve(reading).values.port).toBe(8000);
+    const { code, message, cause } = failure({ flags, ...reading });
     expect(code).toBe('bad-file');
     expect(cause).toBeInstanceOf(Error);
     expect(message).toBe("--config serve.yaml: ENOENT: no such file, open 'serve.yaml'");
     const environment = { BRIDGEKEEPER_CONFIG: '' };
-    expect(failure({ environment, readFile }).message).toBe(
+    expect(failure({ environment, ...reading }).message).toBe(
       'BRIDGEKEEPER_CONFIG: must be non-empty text, got ""',
     );
     // A command that has no such setting.
     const { host } = SETTINGS;
-    const sources = { flags, environment: { BRIDGEKEEPER_CONFIG: 'serve.yaml' }, readFile };
+    const sources = { flags, environment: { BRIDGEKEEPER_CONFIG: 'serve.yaml' }, ...reading };
     expect(resolveFlags({ host }, sources).values).toEqual({ host: '127.0.0.1' });
   });
 
@@ -237,7 +245,7 @@ test('arguments are named without dashes, and have no default', () => {
     second: requiredArgument(textKind('word'), 'two'),
   };
   expect([table.first.argument, table.second.argument]).toEqual(['optional', 'required']);
-  const sources = { environment: {}, readFile: () => '' };
+  const sources = { environment: {}, readConfiguration: () => new Map() };
   const { values, origins } = resolveFlags(table, { ...sources, flags: { second: 'x' } });
   expect(values).toEqual({ first: undefined, second: 'x' });
   expect(origins.second).toEqual({ kind: 'flag', name: 'argument second' });
@@ -246,7 +254,9 @@ test('arguments are named without dashes, and have no default', () => {
 test('only settings come from variables and files', () => {
   const table = { config: SETTINGS.config, host: flag(textKind('address'), 'here', 'address') };
   const environment = { BRIDGEKEEPER_HOST: 'there', BRIDGEKEEPER_CONFIG: 'serve.yaml' };
-  const sources = { flags: {}, environment, readFile: () => 'host: elsewhere' };
+  const read: Sources['readConfiguration'] = (path, named) =>
+    readConfiguration(path, named, () => 'host: elsewhere');
+  const sources = { flags: {}, environment, readConfiguration: read };
   const { values, origins } = resolveFlags(table, sources);
   expect(values.host).toBe('here');
   expect(origins.host).toEqual({ kind: 'default', name: 'default' });

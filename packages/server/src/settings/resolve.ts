@@ -1,6 +1,5 @@
-import { parse as parseYaml } from 'yaml';
 import { environmentOf, type Flag, type FlagTable, flagOf, type Values } from './flags.ts';
-import { SETTINGS, type Settings } from './table.ts';
+import type { Settings } from './table.ts';
 
 export type OriginKind = 'flag' | 'environment' | 'file' | 'default';
 
@@ -43,11 +42,15 @@ export class UsageError extends Error {
 export interface Sources {
   readonly flags: GivenFlags;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Reads the configuration file; throws what `fs.readFileSync` throws. */
-  readonly readFile: (path: string) => string;
+  /**
+   * What the configuration file of that path, which `origin` named, says by setting; throws
+   * UsageError. An argument, as most commands have none and no use for YAML.
+   */
+  readonly readConfiguration: (path: string, origin: Origin) => ReadonlyMap<string, Found>;
 }
 
-interface Found {
+/** What a source said of one flag. */
+export interface Found {
   readonly texts: readonly string[];
   readonly origin: Origin;
 }
@@ -57,24 +60,19 @@ interface Found {
  * configuration file, before the default. Throws UsageError.
  */
 export function resolveFlags<F extends FlagTable>(table: F, sources: Sources): Resolved<F> {
-  const fromFile = readConfiguration(table, sources);
+  const named = table.config && findText('config', table.config, sources);
+  const path = named?.texts.at(-1);
+  // An empty name is refused with all other values.
+  const fromFile = named && path ? sources.readConfiguration(path, named.origin) : undefined;
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
   for (const [name, flag] of Object.entries(table)) {
-    const found = findText(name, flag, sources) ?? (flag.isSetting && fromFile.get(name));
+    const found = findText(name, flag, sources) ?? (flag.isSetting && fromFile?.get(name));
     values[name] = found ? parseFound(flag, found) : flag.default;
     origins[name] = found ? found.origin : { kind: 'default', name: 'default' };
   }
   checkCombinations(values as Partial<Settings>);
   return { values, origins, given: sources.flags } as Resolved<F>;
-}
-
-/** The settings with these values, and otherwise with their defaults. Throws UsageError. */
-export function settingsWith(values: Partial<Settings>): Settings {
-  const defaults = Object.entries(SETTINGS).map(([name, { default: value }]) => [name, value]);
-  const settings = { ...Object.fromEntries(defaults), ...values } as Settings;
-  checkCombinations(settings);
-  return settings;
 }
 
 /** What the command line or the environment says. */
@@ -110,47 +108,8 @@ function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown 
   return parse(texts.at(-1) ?? '');
 }
 
-/** By name. A table without `config` has no such file. */
-function readConfiguration(table: FlagTable, sources: Sources): ReadonlyMap<string, Found> {
-  const found = table.config && findText('config', table.config, sources);
-  const path = found?.texts.at(-1);
-  // An empty name is refused with all other values.
-  if (!found || !path) return new Map();
-  const named = `${found.origin.name} ${path}`;
-  let document: unknown;
-  try {
-    // As text, whatever it looks like: a key of digits is not a number.
-    document = parseYaml(sources.readFile(path), { schema: 'failsafe' });
-  } catch (error) {
-    const reason = (error as Error).message.split('\n')[0];
-    throw new UsageError('bad-file', `${named}: ${reason}`, { cause: error });
-  }
-  if (document === null || document === '') return new Map();
-  if (typeof document !== 'object' || Array.isArray(document)) {
-    throw new UsageError('bad-file', `${named}: must hold "flag: value" lines`);
-  }
-  return new Map(
-    Object.entries(document).map(([key, value]) => {
-      const name = Object.keys(SETTINGS).find((candidate) => flagOf(candidate) === key);
-      if (name === undefined || name === 'config') {
-        throw new UsageError('unknown-setting', `${key} in ${path}: is not a setting of serve`);
-      }
-      const origin: Origin = { kind: 'file', name: `${key} in ${path}` };
-      return [name, { texts: scalars(value, origin), origin }];
-    }),
-  );
-}
-
-function scalars(value: unknown, origin: Origin): readonly string[] {
-  const values: readonly unknown[] = Array.isArray(value) ? value : [value];
-  return values.map((each) => {
-    if (typeof each === 'string') return each;
-    throw new UsageError('bad-value', `${origin.name}: must be text, a number, true or false`);
-  });
-}
-
 /** Holds wherever these settings are among the flags. */
-function checkCombinations(settings: Partial<Settings>): void {
+export function checkCombinations(settings: Partial<Settings>): void {
   if ((settings.sslKeyfile === undefined) !== (settings.sslCertfile === undefined)) {
     throw new UsageError(
       'bad-combination',

@@ -6,7 +6,7 @@ import {
 } from '../engine/synthetic-engine.ts';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { openLog } from '../logging/logger.ts';
-import { settingsWith } from '../settings/resolve.ts';
+import { settingsWith } from '../settings/configuration.ts';
 import type { Settings } from '../settings/table.ts';
 import { type RunningServer, startServer } from '../start.ts';
 import { until } from './until.ts';

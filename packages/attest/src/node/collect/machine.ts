@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Bytes } from '../../core/bytes.ts';
 import { AttestError } from '../../core/errors.ts';
 import type { MachineObservation } from '../../report/observation.ts';
-import { collectGpuEvidence, type GpuEvidenceEntry } from '../nvml/evidence.ts';
-import { observeMachine } from '../nvml/observe.ts';
+import type { GpuEvidenceEntry } from '../nvml/evidence.ts';
 import type { CpuEvidence } from './cpu-evidence.ts';
 import { collectByDstack, DSTACK_SOCKETS } from './dstack.ts';
 import { collectByTsm, TSM_FOLDER } from './tsm.ts';
@@ -26,6 +25,8 @@ export function seekGpuEvidence(
   sources: MachineSources,
 ): Promise<Sought<readonly GpuEvidenceEntry[]>> {
   return seek(async () => {
+    // Loaded here, as who only verifies has no use for a library of the machine.
+    const { collectGpuEvidence } = await import('../nvml/evidence.ts');
     const entries = await collectGpuEvidence(nonce, libraryOf(sources));
     if (entries.length > 0) return entries;
     throw new AttestError('not-available', 'NVML lists no GPU');
@@ -34,7 +35,10 @@ export function seekGpuEvidence(
 
 /** What its driver tells. */
 export function seekObservation(sources: MachineSources): Promise<Sought<MachineObservation>> {
-  return seek(async () => observeMachine(libraryOf(sources)));
+  return seek(async () => {
+    const { observeMachine } = await import('../nvml/observe.ts');
+    return observeMachine(libraryOf(sources));
+  });
 }
 
 /**

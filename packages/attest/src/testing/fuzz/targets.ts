@@ -1,6 +1,7 @@
 import { CPU_TARGETS } from './cpu-targets.ts';
 import { DEVICE_TARGETS } from './device-targets.ts';
 import { DSTACK_TARGETS } from './dstack-targets.ts';
+import { MEASURE_TARGETS } from './measure-targets.ts';
 import { SERVICE_TARGETS } from './service-targets.ts';
 import { SIGNED_TARGETS } from './signed-targets.ts';
 import type { FuzzTarget } from './target.ts';
@@ -11,6 +12,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   ...DEVICE_TARGETS,
   ...CPU_TARGETS,
   ...DSTACK_TARGETS,
+  ...MEASURE_TARGETS,
   ...SIGNED_TARGETS,
   ...SERVICE_TARGETS,
   ...WRAPPER_TARGETS,

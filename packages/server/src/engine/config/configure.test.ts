@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
 import { burstSteps } from '@bridgekeeper/engine';
 import { afterAll, describe, expect, it } from 'vitest';
-import { settingsWith } from '../../settings/resolve.ts';
+import { settingsWith } from '../../settings/configuration.ts';
 import type { Settings } from '../../settings/table.ts';
 import { configureEngine } from './configure.ts';
 
