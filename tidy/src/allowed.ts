@@ -9,6 +9,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   report: [],
   attest: [],
   'attest/node': ['native'], // the rest runs in browsers
+  client: ['attest'],
   device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
   server: ['bridge', 'device', 'engine', 'attest', 'report'],
@@ -20,6 +21,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'native',
     'report',
     'attest',
+    'client',
     'device',
     'engine',
     'server',
@@ -109,6 +111,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'verify',
       'node',
     ],
+  },
+  client: {
+    '.': [],
+    node: ['.'],
   },
   device: {
     '.': [],
@@ -218,9 +224,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': [],
     selftest: [],
     verify: [],
+    connect: ['verify'],
     bundle: [],
     load: ['.'],
-    cli: ['.', 'selftest', 'verify', 'load'],
+    cli: ['.', 'selftest', 'verify', 'connect', 'load'],
   },
   'engine/loader': {
     strategy: [],
@@ -254,6 +261,16 @@ export const publicNames: readonly PublicNames[] = [
     path: 'packages/attest/src/node.ts',
     names: '*',
     reason: 'verifiers use the package alone',
+  },
+  {
+    path: 'packages/client/src/index.ts',
+    names: '*',
+    reason: 'clients use the package alone, in browsers too',
+  },
+  {
+    path: 'packages/client/src/node/index.ts',
+    names: '*',
+    reason: 'clients use the package alone',
   },
   {
     path: 'packages/bridge/src/index.ts',
@@ -324,6 +341,11 @@ export const adapters: readonly Home[] = [
     path: 'packages/server/src/host-clock.ts',
     names: ['new Date()', 'Date.now', 'performance.now', 'setTimeout', 'setInterval'],
     reason: 'the host clock of the command line and the server',
+  },
+  {
+    path: 'packages/client/src/clock.ts',
+    names: ['Date.now', 'performance.now', 'setTimeout'],
+    reason: 'the clock of a client’s machine, in browsers too',
   },
   { path: 'packages/device/', names: lanes, reason: 'makes the lanes and uploaders' },
   {

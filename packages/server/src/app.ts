@@ -6,7 +6,7 @@ import { CorsPolicy } from './http/cors.ts';
 import { ApiError, toApiError } from './http/errors.ts';
 import { requestIdFrom } from './http/request-id.ts';
 import type { AppEnv, ServerContext } from './openai/context.ts';
-import { attestationEndpoint } from './routes/attestation.ts';
+import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
@@ -72,7 +72,10 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     return undefined;
   });
   app.use(async (c, next) => {
-    if (c.req.path !== '/health') c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
+    const authorization = c.req.header('authorization');
+    const isProven =
+      c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
+    if (c.req.path !== '/health' && !isProven) c.set('tenant', ctx.keys.tenantOf(authorization));
     await next();
   });
 }

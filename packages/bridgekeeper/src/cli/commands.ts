@@ -1,6 +1,7 @@
 import { ATTEST } from './attest.ts';
 import { BENCH } from './bench.ts';
 import type { CliCommand } from './command.ts';
+import { CONNECT } from './connect.ts';
 import { DOCTOR } from './doctor.ts';
 import { LOAD } from './load.ts';
 import { PROBE } from './probe.ts';
@@ -15,6 +16,7 @@ export const COMMANDS: readonly CliCommand[] = [
   SERVE,
   DOCTOR,
   ATTEST,
+  CONNECT,
   LOAD,
   PROBE,
   SEAL,

@@ -16,7 +16,7 @@ import { readVersion } from '../version.ts';
 import type { CliCommand } from './command.ts';
 
 /** The key that a server asks for. Not that of `serve`: who verifies is somebody else. */
-const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
+export const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
 
 const FLAGS = {
   input: optionalArgument(
@@ -86,7 +86,11 @@ async function verify(flags: Flags, io: CliIo): Promise<0 | 1> {
 }
 
 /** Throws UsageError for a file that is no policy. */
-async function choosePolicy(flags: Flags, isService: boolean, io: CliIo): Promise<Policy> {
+export async function choosePolicy(
+  flags: Pick<Flags, 'policy'>,
+  isService: boolean,
+  io: CliIo,
+): Promise<Policy> {
   const { AttestError, BUILT_IN_POLICIES, readPolicy } = await import('@bridgekeeper/attest');
   const name = flags.policy ?? (isService ? 'service' : 'evidence');
   const builtIn = BUILT_IN_POLICIES.get(name);
@@ -121,7 +125,7 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
 }
 
 /** For first use, or after the values were compared with those of the software's maker. */
-async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
+export async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
   const { pinSoftware } = await import('@bridgekeeper/attest');
   const pinned = pinSoftware(policy, claims);
   if (pinned === null) io.err('bridgekeeper: --pin: no software is proven, so nothing is written');
