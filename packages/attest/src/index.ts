@@ -8,6 +8,7 @@ export { ChainCache } from './core/chain.ts';
 export { AttestError, type AttestErrorCode } from './core/errors.ts';
 export type { TrustAnchors } from './core/trust.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
+export { requireEncryption } from './policy/encryption.ts';
 export type { Verdict } from './policy/judge.ts';
 export { pinSoftware } from './policy/pin.ts';
 export type { Policy } from './policy/policy.ts';

@@ -1,10 +1,13 @@
-import type { VerifyResult } from '@bridgekeeper/attest';
+import type { Policy, VerifyResult } from '@bridgekeeper/attest';
 import type { OutgoingRequest } from './outgoing.ts';
 
 /** What a verified report proves to be the server's, and requests are held to. */
 export interface Pin {
-  readonly kind: 'tls';
-  /** SHA-256 of the TLS key (SubjectPublicKeyInfo), hexadecimal. */
+  readonly kind: 'tls' | 'encryption';
+  /**
+   * SHA-256, hexadecimal: of the TLS key (SubjectPublicKeyInfo), or of the key configurations that
+   * requests are encrypted to.
+   */
   readonly sha256: string;
 }
 
@@ -20,6 +23,8 @@ export interface FetchedReport {
  * then given requests.
  */
 export interface Channel {
+  /** What of a policy must be otherwise for this way to a server. */
+  policy(policy: Policy): Policy;
   /** Throws ClientError. No secret is sent: `authorization` proves a key without showing it. */
   fetchReport(
     nonceHex: string,

@@ -8,6 +8,7 @@ import type { VerifyResult } from '@bridgekeeper/attest';
  * - `refused`: the report was verified and the policy refuses it; `result` says why.
  * - `nothing-to-pin`: the report proves no key that a request could be sent to.
  * - `key-changed`: the server's key is no longer the one that was verified.
+ * - `not-genuine`: an answer that the server did not seal, or that breaks off.
  * - `too-large`: a request or a report over its limit.
  * - `closed`: the connection was closed by its user.
  */
@@ -19,6 +20,7 @@ export type ClientErrorCode =
   | 'refused'
   | 'nothing-to-pin'
   | 'key-changed'
+  | 'not-genuine'
   | 'too-large'
   | 'closed';
 

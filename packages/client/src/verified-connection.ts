@@ -160,7 +160,7 @@ export class VerifiedConnection {
     const report = await readAndJudge({
       input: this.#address.url.href,
       files: [{ name: 'the report', bytes, isNamed: true }, ...files],
-      policy,
+      policy: channel.policy(policy),
       context: {
         nowMs,
         nonce,

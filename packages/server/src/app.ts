@@ -10,6 +10,7 @@ import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
+import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './routes/encrypted.ts';
 import type { Endpoint } from './routes/endpoint.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
@@ -18,6 +19,9 @@ import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/statu
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
 type App = OpenAPIHono<AppEnv>;
+
+/** An envelope's own request brings the key, inside. */
+const WITHOUT_KEY: ReadonlySet<string> = new Set(['/health', ENCRYPTED_PATH]);
 
 /** The HTTP application: middleware, routes and errors. It listens to nothing by itself. */
 export function createApp(ctx: ServerContext): App {
@@ -34,6 +38,8 @@ export function createApp(ctx: ServerContext): App {
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
     attestationEndpoint(ctx),
+    encryptionKeysEndpoint(ctx),
+    encryptedEndpoint(ctx, () => app.fetch),
     // Before the receipts themselves: these are no ids.
     receiptKeyEndpoint(ctx),
     receiptLinksEndpoint(ctx),
@@ -75,7 +81,8 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     const authorization = c.req.header('authorization');
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
-    if (c.req.path !== '/health' && !isProven) c.set('tenant', ctx.keys.tenantOf(authorization));
+    const needsKey = !WITHOUT_KEY.has(c.req.path) && !isProven;
+    if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization));
     await next();
   });
 }

@@ -8,9 +8,14 @@ import { stopSignal } from './stop-signal.ts';
 import { API_KEY_VARIABLE, choosePolicy, pin } from './verify.ts';
 
 const FLAGS = {
-  url: requiredArgument(text('url'), 'the server’s address: https, with or without /v1'),
+  url: requiredArgument(text('url'), 'the server’s address, with or without /v1'),
   policy: flag(text('name|file'), undefined, 'what the server must show (default: service)'),
   pin: flag(text('file'), undefined, 'write the policy that expects the software measured here'),
+  encrypted: flag(
+    onOff(),
+    false,
+    'encrypt to a key that the server proves: for gateways, which end TLS',
+  ),
   port: flag(integer(0, 65535), 8001, 'where to listen, on 127.0.0.1; 0: a free port'),
   reportSecondsMax: flag(
     integer(1, 7 * 86_400),
@@ -44,6 +49,7 @@ async function connect(flags: Flags, io: CliIo): Promise<0 | 1> {
     const connection = await openConnection({
       ...flags,
       policy,
+      isEncrypted: flags.encrypted,
       isOffline: flags.offline,
       files: flags.collateral === undefined ? [] : [flags.collateral],
       apiKey: io.environment[API_KEY_VARIABLE] || undefined,

@@ -344,6 +344,7 @@ describe.runIf(certificate.exists)('the command', () => {
       policy: tee.policy,
       port: 0,
       reportSecondsMax: 3600,
+      isEncrypted: false,
       isOffline: true,
       rimFolder: undefined,
       files: [collateral],

@@ -1,8 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Policy, TrustAnchors } from '@bridgekeeper/attest';
-import type { ClientClock, ClientError, Verification, Verified } from '@bridgekeeper/client';
-import { connect } from '@bridgekeeper/client/node';
+import {
+  type ClientClock,
+  type ClientError,
+  connect as connectEncrypted,
+  type Verification,
+  type Verified,
+} from '@bridgekeeper/client';
+import { connect as connectTls } from '@bridgekeeper/client/node';
 import { VerifyError } from '../verify/errors.ts';
 import { openServices } from '../verify/services.ts';
 import { type RunningProxy, startProxy } from './proxy.ts';
@@ -10,6 +16,8 @@ import { type RunningProxy, startProxy } from './proxy.ts';
 export interface ConnectionOptions {
   readonly url: string;
   readonly policy: Policy;
+  /** To the server's own key, through whatever ends TLS; else TLS ends in the server. */
+  readonly isEncrypted: boolean;
   /** Of this machine's loopback; 0: a free one. */
   readonly port: number;
   readonly reportSecondsMax: number;
@@ -40,6 +48,7 @@ export interface OpenConnection {
 export async function openConnection(options: ConnectionOptions): Promise<OpenConnection> {
   const { url, policy, isOffline, rimFolder, environment, apiKey, anchors, clock } = options;
   const { reportSecondsMax, onVerification } = options;
+  const connect = options.isEncrypted ? connectEncrypted : connectTls;
   const verified = await connect(url, {
     policy,
     reportSecondsMax,

@@ -16,6 +16,7 @@ import {
   QUOTE_NOW_MS,
 } from '@bridgekeeper/attest/testing';
 import type { ClientClock } from '@bridgekeeper/client';
+import { HOST_CLOCK, type ServerClock } from '@bridgekeeper/server/host-clock';
 
 /** A confidential VM's CPU of a vendor of our own, for real servers of a test. */
 export interface TestTee {
@@ -27,6 +28,8 @@ export interface TestTee {
   readonly policy: Policy;
   /** At the time of its evidence, which tests move. */
   readonly clock: ClientClock & { passSeconds(seconds: number): void };
+  /** The same time, for the server. */
+  readonly serverClock: ServerClock;
   /** Quotes are of other software from now on. */
   changeSoftware(): void;
   close(): void;
@@ -50,12 +53,19 @@ export async function startTestTee(folder: string): Promise<TestTee> {
   agent.listen(socket);
   await once(agent, 'listening');
   const bytes = new Uint8Array(Buffer.from(await makeTdxCollateral(authority)));
+  const clock = stoppedClock();
   return {
     machine: { dstackSockets: [socket], nvmlLibrary: '/nonexistent' },
     anchors: { ...VENDOR_ROOTS, intelSgx: new Set([authority.rootSha256]) },
     collateral: { name: 'collateral.json', bytes, isNamed: true },
     policy: policyFor(LAUNCH),
-    clock: stoppedClock(),
+    clock,
+    serverClock: {
+      ...HOST_CLOCK,
+      unixSeconds: () => Math.floor(clock.unixMs() / 1000),
+      nowNs: () => HOST_CLOCK.nowNs() + clock.monotonicMs() * 1e6,
+      sleepUntilNs: (wakeNs) => HOST_CLOCK.sleepUntilNs(wakeNs - clock.monotonicMs() * 1e6),
+    },
     changeSoftware: () => {
       mrTd = 'ee'.repeat(48);
     },

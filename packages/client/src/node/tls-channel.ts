@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { request as requestHttps } from 'node:https';
-import type { VerifyResult } from '@bridgekeeper/attest';
+import type { Policy, VerifyResult } from '@bridgekeeper/attest';
 import type { ServerAddress } from '../address.ts';
 import { readBounded } from '../bounded.ts';
 import type { Channel, FetchedReport, Pin } from '../channel.ts';
@@ -24,6 +24,10 @@ export class TlsChannel implements Channel {
     this.#address = address;
     const host = hostname.replace(/^\[|\]$/g, '');
     this.#agent = new PinnedAgent(host, port === '' ? 443 : Number(port));
+  }
+
+  policy(policy: Policy): Policy {
+    return policy;
   }
 
   async fetchReport(
