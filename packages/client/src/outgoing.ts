@@ -59,7 +59,9 @@ export async function readOutgoing(
   const request = new Request(input, init);
   const path = pathWithin(address, request.url);
   const headers = endToEndHeaders(request.headers).filter(([name]) => !MADE_ANEW.has(name));
-  const body = await readBounded(request.body, bodyBytesMax, 'the request');
+  // Some browsers have no streams of requests.
+  const stream = request.body === undefined ? (await request.blob()).stream() : request.body;
+  const body = await readBounded(stream, bodyBytesMax, 'the request');
   const { method, signal } = request;
   return { method, path, headers, body, signal };
 }

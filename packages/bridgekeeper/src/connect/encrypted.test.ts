@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readSignedReceipt } from '@bridgekeeper/attest';
@@ -15,6 +15,7 @@ import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { startTestTee, type TestTee } from '../testing/attested-server.ts';
 import { startGateway, type TestGateway } from '../testing/gateway.ts';
+import { openConnection } from './run.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-encrypted-'));
 let tee: TestTee;
@@ -280,3 +281,39 @@ function flip(bytes: Buffer, at: number): Buffer {
   changed[at]! ^= 1;
   return changed;
 }
+
+test('connect --encrypted lends it all to any client of this machine', async () => {
+  const { gateway } = await serve();
+  const collateral = join(scratch, 'collateral.json');
+  writeFileSync(collateral, tee.collateral.bytes);
+  const { proxy, verified, close } = await openConnection({
+    url: `${gateway.url}/v1`,
+    policy: tee.policy,
+    isEncrypted: true,
+    port: 0,
+    reportSecondsMax: 3600,
+    isOffline: true,
+    rimFolder: undefined,
+    files: [collateral],
+    apiKey: undefined,
+    environment: {},
+    onVerification: () => undefined,
+    anchors: tee.anchors,
+    clock: tee.clock,
+  });
+  ends.push(close);
+  expect(verified.pin.kind).toBe('encryption');
+  const client = new OpenAI({ baseURL: `${proxy.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  const asked = { model: 'storyteller', ...PROMPT };
+  const { choices } = await client.completions.create(asked);
+  let streamed = '';
+  for await (const chunk of await client.completions.create({ ...asked, stream: true })) {
+    streamed += chunk.choices[0]?.text ?? '';
+  }
+  expect(streamed).toBe(choices[0]!.text);
+  expect(gateway.seen.join()).not.toContain(SECRET);
+  // A broken answer has no end that could be taken for one.
+  gateway.tampering.answer = (body) => body.subarray(0, body.length - 19);
+  const cut = client.completions.create({ ...asked, max_tokens: 3 });
+  await expect(cut).rejects.toThrow();
+});
