@@ -209,6 +209,8 @@ describe('a gateway between client and server', () => {
     expect([...answers]).toEqual([expect.stringMatching(/^400 .*#ohttp-key/)]);
     gateway.tampering.request = (body, path) => (path.startsWith('/v1') ? body : flip(body, 100));
     expect(await codeOf(complete(verified))).toBe('key-changed');
+    // The server still has that key, so the client does not believe that it could not be opened.
+    expect(gateway.envelopes).toHaveLength(2);
   });
 
   test('that plays a request again makes no second answer of it', async () => {
