@@ -32,6 +32,7 @@ export {
 export { readTokenKeys, type TokenKeys } from './nras/keys.ts';
 export { BUILT_IN_POLICIES } from './policy/built-in.ts';
 export { decide } from './policy/decide.ts';
+export { requireEncryption } from './policy/encryption.ts';
 export type { Verdict } from './policy/judge.ts';
 export { pinPolicy } from './policy/pin.ts';
 export type { Policy } from './policy/policy.ts';

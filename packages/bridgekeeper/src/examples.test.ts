@@ -82,6 +82,13 @@ describe('examples of a running server', () => {
     const [, reasons = ''] = out.split('\nREFUSED, because\n');
     expect(reasons).toMatch(/^ {2}SERVER server\.\w+: is required/m);
   });
+
+  it('verified-client sends nothing to a server whose software nobody expects', async () => {
+    const { code, out, err } = await run('verified-client.mjs', url);
+    expect([code, err]).toEqual([1, '']);
+    const [, reasons = ''] = out.split('REFUSED, and nothing was sent, because\n');
+    expect(reasons).toMatch(/^ {2}SERVER server\.encryption: is required/m);
+  });
 });
 
 it('price-a-crossing prints the tolls that the profiles state', async () => {

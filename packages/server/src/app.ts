@@ -6,10 +6,11 @@ import { CorsPolicy } from './http/cors.ts';
 import { ApiError, toApiError } from './http/errors.ts';
 import { requestIdFrom } from './http/request-id.ts';
 import type { AppEnv, ServerContext } from './openai/context.ts';
-import { attestationEndpoint } from './routes/attestation.ts';
+import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
+import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './routes/encrypted.ts';
 import type { Endpoint } from './routes/endpoint.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
@@ -18,6 +19,9 @@ import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/statu
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
 type App = OpenAPIHono<AppEnv>;
+
+/** An envelope's own request brings the key, inside. */
+const WITHOUT_KEY: ReadonlySet<string> = new Set(['/health', ENCRYPTED_PATH]);
 
 /** The HTTP application: middleware, routes and errors. It listens to nothing by itself. */
 export function createApp(ctx: ServerContext): App {
@@ -34,6 +38,8 @@ export function createApp(ctx: ServerContext): App {
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
     attestationEndpoint(ctx),
+    encryptionKeysEndpoint(ctx),
+    encryptedEndpoint(ctx, () => app.fetch),
     // Before the receipts themselves: these are no ids.
     receiptKeyEndpoint(ctx),
     receiptLinksEndpoint(ctx),
@@ -72,7 +78,11 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     return undefined;
   });
   app.use(async (c, next) => {
-    if (c.req.path !== '/health') c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
+    const authorization = c.req.header('authorization');
+    const isProven =
+      c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
+    const needsKey = !WITHOUT_KEY.has(c.req.path) && !isProven;
+    if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization));
     await next();
   });
 }

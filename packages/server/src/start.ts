@@ -3,6 +3,8 @@ import type { MachineSources } from '@bridgekeeper/attest/node';
 import type { EngineClient, EngineError } from '@bridgekeeper/engine';
 import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
+import { EncryptionKeys } from './encryption/keys.ts';
+import { ReplayGuard } from './encryption/replay-guard.ts';
 import { type PhaseTime, StartTimeline } from './engine/start-timeline.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
@@ -89,14 +91,23 @@ async function startWith(
     started = await parts.startEngine(settings, log, pinSeal(seal, model), timeline);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
+    const keys = await EncryptionKeys.make(clock);
     const evidence = await openEvidence(settings, started, {
       clock,
       machine,
       receipts,
       modelName,
       version: parts.version,
+      encryptionKeys: () => keys.current(),
     });
-    const ctx = contextOf(settings, parts, { started, text, modelNames, receipts, evidence });
+    const ctx = contextOf(settings, parts, {
+      started,
+      text,
+      modelNames,
+      receipts,
+      evidence,
+      keys,
+    });
     timeline.begin('listening');
     const http = new HttpServer(createApp(ctx), settings, clock);
     const url = await http.listen();
@@ -118,12 +129,13 @@ interface Opened {
   readonly modelNames: readonly string[];
   readonly receipts: Receipts | null;
   readonly evidence: ServerEvidence;
+  readonly keys: EncryptionKeys;
 }
 
 function contextOf(
   settings: Settings,
   { log, clock, version }: ServerParts,
-  { started, text, modelNames, receipts, evidence }: Opened,
+  { started, text, modelNames, receipts, evidence, keys }: Opened,
 ): ServerContext {
   const { engine, law, policy, bridge } = started;
   const counts = receipts === null ? undefined : () => receipts.counts;
@@ -139,6 +151,7 @@ function contextOf(
     modelNames,
     receipts,
     attestation: evidence.attestation,
+    encryption: { keys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
     keys: new KeyRing(settings.apiKey),

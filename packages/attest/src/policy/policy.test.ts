@@ -3,6 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Claim, claim } from '../claims/claim.ts';
 import { AttestError } from '../core/errors.ts';
+import { BUILT_IN_POLICIES } from './built-in.ts';
+import { requireEncryption } from './encryption.ts';
 import { judge } from './judge.ts';
 import { type Policy, PROOFS, policySchema, TOLERABLE_CODES } from './policy.ts';
 import { readPolicy } from './read.ts';
@@ -485,4 +487,15 @@ describe('a policy file', () => {
       expect(failure({ ...HEAD, tolerate }).message).toContain('tolerate.0.codes.0');
     }
   });
+});
+
+test('a policy for encrypted requests asks for a key to encrypt to, not for that of TLS', () => {
+  const service = BUILT_IN_POLICIES.get('service')!;
+  const { server, ...others } = requireEncryption(service).require;
+  const { server: before, ...same } = service.require;
+  const { 'server.tls': tls, ...kept } = before!;
+  expect(tls).toEqual({});
+  expect(server).toEqual({ ...kept, 'server.encryption': {} });
+  expect(others).toEqual(same);
+  expect(requireEncryption(service).name).toBe('service, encrypted');
 });

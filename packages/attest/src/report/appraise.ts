@@ -16,6 +16,7 @@ export const SERVER_CLAIMS = [
   'server.nonce',
   'server.issuedAt',
   'server.tls',
+  'server.encryption',
   'server.receiptKey',
   'server.gpus',
   'server.gpuEvidence',
@@ -62,6 +63,7 @@ export async function appraiseServerReport(
     ...signatureClaims(parts, signature),
     ageClaim(parts, statement),
     tlsClaim(parts, statement),
+    ...(await encryptionClaims(parts, statement)),
     ...(statement.receiptKey === null ? [] : [keyClaim(parts)]),
     ...(await gpuClaims(parts)),
     ...(await saidClaims(parts, statement)),
@@ -210,6 +212,20 @@ function tlsClaim({ context, make }: Parts, { tlsSpkiSha256 }: ReportStatement):
     return make(kind, statement, { value, code: 'binding-mismatch' });
   }
   return make(kind, 'the connection ends in the server, with the TLS key it names', { value });
+}
+
+/** A key that only this server has, for requests that pass through others. */
+async function encryptionClaims({ report, make }: Parts, statement: ReportStatement) {
+  const kind = 'server.encryption';
+  const { encryptionKeys } = report;
+  const said = statement.encryptionKeysSha256 ?? null;
+  if (encryptionKeys === null && said === null) return [];
+  const value = encryptionKeys && (await sha256Hex(encryptionKeys));
+  if (value === null || value !== said) {
+    const text = 'the keys shown for encryption are not those that the server names';
+    return [make(kind, text, { value, code: 'binding-mismatch' })];
+  }
+  return [make(kind, 'requests can be encrypted to keys that the server names', { value })];
 }
 
 function keyClaim({ report, make }: Parts): Claim {

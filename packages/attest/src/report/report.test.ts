@@ -489,3 +489,33 @@ describe('reading', () => {
     expect(() => readServerReport(text)).toThrow(AttestError);
   });
 });
+
+describe('keys that requests can be encrypted to', () => {
+  const keys = Uint8Array.of(0, 1, 2);
+  const named = async (changes: Partial<ReportEvidence> = {}, of = keys) => {
+    const statement = { encryptionKeysSha256: await sha256Hex(of) };
+    const evidence = { encryptionKeys: keys, ...changes };
+    return readServerReport(await textOf({ statement, evidence }));
+  };
+
+  it('are verified where the quote binds them, and the report shows them', async () => {
+    const report = await named();
+    expect(report.encryptionKeys).toEqual(keys);
+    const value = await sha256Hex(keys);
+    const claim = (await appraise(report)).get('server.encryption');
+    expect(claim).toMatchObject({ status: 'verified', voucher: 'cpu-signed', value });
+    const unproven = (await appraise(report, { quote: null })).get('server.encryption');
+    expect(unproven).toMatchObject({ status: 'unverified', voucher: 'operator-asserted' });
+  });
+
+  it('are refused where others are shown, none, or some that nobody named', async () => {
+    const swapped = await named({}, Uint8Array.of(9));
+    const hidden = await named({ encryptionKeys: null });
+    const added = readServerReport(await textOf({ evidence: { encryptionKeys: keys } }));
+    for (const report of [swapped, hidden, added]) {
+      const claim = (await appraise(report)).get('server.encryption');
+      expect(claim).toMatchObject({ status: 'refused', code: 'binding-mismatch' });
+    }
+    expect((await appraise(readServerReport(await textOf()))).has('server.encryption')).toBe(false);
+  });
+});

@@ -36,6 +36,11 @@ const ownSchema = z.strictObject({
     .string()
     .max(2 * QUOTE_BYTES_MAX)
     .nullable(),
+  /** Keys that requests can be encrypted to, as `application/ohttp-keys`. */
+  encryption_keys: z
+    .string()
+    .max(2 * QUOTE_BYTES_MAX)
+    .nullish(),
   /** What `configurationSha256` is of. */
   configuration: z.record(z.string(), z.json()).nullable(),
   /** What is missing here and why, for readers. */
@@ -90,6 +95,8 @@ export interface ServerReport {
   readonly gpuNonce: Bytes | null;
   /** Entries in the JSON that NVIDIA's SDK serialises. */
   readonly gpuEvidence: readonly unknown[];
+  /** What the statement's `encryptionKeysSha256` is of. */
+  readonly encryptionKeys: Bytes | null;
   readonly configuration: Readonly<Record<string, unknown>> | null;
   readonly notes: readonly string[];
 }
@@ -131,6 +138,7 @@ function ownPart(own: OwnPart | undefined) {
     binding: own?.binding ?? ('signing-address' as const),
     snpReport: bytesOf(own?.snp_report, 'the SEV-SNP report'),
     snpCertificates: bytesOf(own?.snp_certificates, 'the SEV-SNP certificates'),
+    encryptionKeys: bytesOf(own?.encryption_keys, 'the encryption keys'),
     configuration: own?.configuration ?? null,
     notes: own?.notes ?? [],
   };

@@ -20,6 +20,8 @@ export const statementSchema = z.strictObject({
   tee: z.enum(TEES),
   /** Of the key (SubjectPublicKeyInfo, DER) that TLS ends with; null: it does not end here. */
   tlsSpkiSha256: hexOf(32).nullable(),
+  /** Of the report's `encryption_keys`; null or absent: requests cannot be encrypted. */
+  encryptionKeysSha256: hexOf(32).nullable().optional(),
   /** Raw Ed25519; null: there are no receipts. */
   receiptKey: hexOf(32).nullable(),
   /** Where the chain of receipts ends: whatever is given out later must contain it. */

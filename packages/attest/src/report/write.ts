@@ -26,6 +26,8 @@ export interface ReportEvidence {
   readonly info: unknown;
   /** The very text that the statement's `gpuEvidenceSha256` is of. */
   readonly nvidiaPayload: string | null;
+  /** What the statement's `encryptionKeysSha256` is of. */
+  readonly encryptionKeys: Bytes | null;
   readonly configuration: Readonly<Record<string, unknown>> | null;
   readonly notes: readonly string[];
 }
@@ -82,6 +84,7 @@ export function reportDocument(prepared: PreparedReport, evidence: ReportEvidenc
       report_data: toHex(reportData),
       snp_report: hexOf(evidence.snpReport),
       snp_certificates: hexOf(evidence.snpCertificates),
+      encryption_keys: hexOf(evidence.encryptionKeys),
       configuration: evidence.configuration,
       notes: evidence.notes,
     },

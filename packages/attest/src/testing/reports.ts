@@ -61,6 +61,7 @@ export async function makeReportParts(
     vmConfig: null,
     info: null,
     nvidiaPayload: null,
+    encryptionKeys: null,
     configuration: CONFIGURATION,
     notes: [],
     ...changes,

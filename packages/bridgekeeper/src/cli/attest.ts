@@ -38,6 +38,7 @@ async function attest(flags: Values<typeof FLAGS>, io: CliIo): Promise<0> {
       model: null,
       configuration: null,
       tlsSpkiSha256: null,
+      encryptionKeys: null,
       receipts: null,
     },
     { nonce, binding: 'statement', issuedAt: HOST_CLOCK.unixSeconds() },

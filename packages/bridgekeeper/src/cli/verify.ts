@@ -19,7 +19,7 @@ import { choosePolicy } from './choose-policy.ts';
 import type { CliCommand, ExitCode, Failure } from './command.ts';
 
 /** The key that a server asks for. Not that of `serve`: who verifies is somebody else. */
-const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
+export const API_KEY_VARIABLE = 'BRIDGEKEEPER_VERIFY_API_KEY';
 
 /** SARIF is of version 2.1.0. */
 const FORMATS = ['text', 'json', 'sarif'] as const;
@@ -155,7 +155,7 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
 }
 
 /** For first use, or after the values were compared with those of the software's maker. */
-async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
+export async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
   const { decide, pinPolicy } = await import('@bridgekeeper/attest');
   const pinned = pinPolicy(policy, claims);
   if (pinned === null) {

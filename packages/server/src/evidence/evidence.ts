@@ -25,13 +25,15 @@ export interface EvidenceParts {
   readonly receipts: Receipts | null;
   readonly modelName: string;
   readonly version: VersionInfo;
+  /** That requests can be encrypted to now. */
+  readonly encryptionKeys: () => Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** Gathers what reports will say; asks the machine nothing yet. Throws UsageError. */
 export async function openEvidence(
   settings: Settings,
   { engine, modelSha256 }: StartedEngine,
-  { clock, machine: sources, receipts, modelName, version }: EvidenceParts,
+  { clock, machine: sources, receipts, modelName, version, encryptionKeys }: EvidenceParts,
 ): Promise<ServerEvidence> {
   const { sslCertfile } = settings;
   const identity = await identify(settings, modelSha256);
@@ -42,6 +44,7 @@ export async function openEvidence(
       model: { name: modelName, ...identity },
       configuration: configurationOf(settings, engine.card, receipts !== null),
       tlsSpkiSha256: sslCertfile === undefined ? null : tlsSpkiSha256(sslCertfile),
+      encryptionKeys,
       receipts: receipts && { signer: receipts.signer, head: () => receipts.head() },
     },
     version,

@@ -60,7 +60,13 @@ function attestationOn({ hasTee = true, device = 'cuda', evidence, observed }: C
     }),
     cpu: async () => (hasTee ? { found: quote } : absent),
   });
-  const subject = { model: null, configuration: { device }, tlsSpkiSha256: null, receipts: null };
+  const subject = {
+    model: null,
+    configuration: { device },
+    tlsSpkiSha256: null,
+    encryptionKeys: null,
+    receipts: null,
+  };
   const version = { version: '0.0.0', node: '20.19.0', commit: null, digest: null };
   return new Attestation({ reporter, subject, version, unixSeconds: () => 1 });
 }

@@ -14,6 +14,8 @@ export interface ReportSubject {
   readonly configuration: Readonly<Record<string, string | number | boolean | null>> | null;
   /** SHA-256 of the TLS key, in hex; null: TLS does not end here. */
   readonly tlsSpkiSha256: string | null;
+  /** That requests can be encrypted to now; null: none. */
+  readonly encryptionKeys: (() => Promise<Uint8Array<ArrayBuffer>>) | null;
   /** null: no receipts are given. */
   readonly receipts: {
     readonly signer: ReceiptSigner;
@@ -60,7 +62,13 @@ export class Reporter {
     const devices = await this.#machine.devices(bytesOf(request.nonce));
     const { found: gpu, reason } = devices.gpu;
     const payload = gpu === null ? null : payloadOf(request.nonce, gpu);
-    const statement = await statementOf(subject, request, payload, devices.observation.found);
+    // The ones that the statement names, whatever follows them meanwhile.
+    const encryptionKeys = (await subject.encryptionKeys?.()) ?? null;
+    const statement = await statementOf(subject, request, {
+      payload,
+      observed: devices.observation.found,
+      encryptionKeys,
+    });
     const signer = subject.receipts?.signer ?? null;
     const { tee, cpu, prepared, missing } = await this.#bind(async (tee) =>
       prepareReport({ ...statement, tee }, request.binding, signer),
@@ -79,6 +87,7 @@ export class Reporter {
       vmConfig: cpu?.vmConfig ?? null,
       info: cpu?.info ?? null,
       nvidiaPayload: payload,
+      encryptionKeys,
       configuration: subject.configuration,
       notes,
     });
@@ -110,11 +119,17 @@ export class Reporter {
   }
 }
 
+/** What was found out for one report. */
+interface Gathered {
+  readonly payload: string | null;
+  readonly observed: ReportStatement['observed'];
+  readonly encryptionKeys: Uint8Array | null;
+}
+
 async function statementOf(
   { software, model, configuration, tlsSpkiSha256, receipts }: ReportSubject,
   { nonce, issuedAt }: ReportRequest,
-  payload: string | null,
-  observed: ReportStatement['observed'],
+  { payload, observed, encryptionKeys }: Gathered,
 ): Promise<ReportStatement> {
   return {
     type: 'bridgekeeper.report.v1',
@@ -122,6 +137,7 @@ async function statementOf(
     issuedAt,
     tee: 'none',
     tlsSpkiSha256,
+    encryptionKeysSha256: encryptionKeys === null ? null : sha256(encryptionKeys),
     receiptKey: receipts?.signer.key ?? null,
     receiptChain: receipts === null ? null : await receipts.head(),
     gpuEvidenceSha256: payload === null ? null : sha256(payload),

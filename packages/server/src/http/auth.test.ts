@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { KeyRing, saltedTenant } from './auth.ts';
 import { ApiError } from './errors.ts';
@@ -50,4 +50,32 @@ test('a salt narrows a tenant', () => {
   expect(saltedTenant('t', undefined)).toBe('t');
   expect(saltedTenant('t', null)).toBe('t');
   expect(saltedTenant('t', 'x')).toBe(`t-${start('x')}`);
+});
+
+describe('a proof of a key', () => {
+  const ring = new KeyRing(['one', 'two']);
+  const nonce = 'ab'.repeat(32);
+  const prove = (key: string, of = nonce) => {
+    const message = `bridgekeeper.report.v1 ${of}`;
+    const digest = createHash('sha256').update(key).digest();
+    return `Bridgekeeper-Proof ${createHmac('sha256', digest).update(message).digest('hex')}`;
+  };
+
+  test('is good for its own nonce, whichever key it is of', () => {
+    expect(ring.provesKey(prove('one'), nonce)).toBe(true);
+    expect(ring.provesKey(prove('two'), nonce)).toBe(true);
+    expect(ring.provesKey(prove('one'), 'cd'.repeat(32))).toBe(false);
+  });
+
+  test('is none of an unknown key, without a nonce, cut or spelt otherwise', () => {
+    for (const given of [prove('three'), prove('one').slice(0, -1), 'Bearer one', undefined]) {
+      expect(ring.provesKey(given, nonce)).toBe(false);
+    }
+    expect(ring.provesKey(prove('one'), undefined)).toBe(false);
+    expect(new KeyRing([]).provesKey(prove(''), nonce)).toBe(false);
+  });
+
+  test('is no key for any other route', () => {
+    expect(refusal(ring, prove('one'))).toMatchObject({ code: 'invalid_api_key' });
+  });
 });

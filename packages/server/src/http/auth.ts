@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { ApiError } from './errors.ts';
 
 /** Who may call, and whose KV a call may share. */
@@ -29,6 +29,23 @@ export class KeyRing {
       );
     }
     return given.toString('hex', 0, 8);
+  }
+
+  /**
+   * Whether this proves one of the keys for a report with this nonce, without showing it: a client
+   * does not yet know who answers. HMAC-SHA-256 under the key's SHA-256, in hex. Nobody else can
+   * make it, and it is good for nothing but this report.
+   */
+  provesKey(authorization: string | undefined, nonceHex: string | undefined): boolean {
+    const given = /^Bridgekeeper-Proof ([0-9a-f]{64})$/.exec(authorization ?? '')?.[1];
+    if (given === undefined || nonceHex === undefined) return false;
+    const proof = Buffer.from(given, 'hex');
+    let known = false;
+    for (const each of this.#digests) {
+      const expected = createHmac('sha256', each).update(`bridgekeeper.report.v1 ${nonceHex}`);
+      known = timingSafeEqual(expected.digest(), proof) || known;
+    }
+    return known;
   }
 }
 

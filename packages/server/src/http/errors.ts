@@ -24,6 +24,8 @@ export type ApiErrorCode =
   | 'method_not_allowed'
   | 'body_too_large'
   | 'queue_full'
+  | 'envelope_stale'
+  | 'envelope_replayed'
   | 'shutting_down'
   | 'engine_failed'
   | 'internal_error';
@@ -42,6 +44,8 @@ const STATUS = {
   method_not_allowed: [405, 'invalid_request_error'],
   body_too_large: [413, 'invalid_request_error'],
   queue_full: [429, 'rate_limit_error'],
+  envelope_stale: [400, 'invalid_request_error'],
+  envelope_replayed: [409, 'invalid_request_error'],
   shutting_down: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
   internal_error: [500, 'server_error'],

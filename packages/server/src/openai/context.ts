@@ -1,6 +1,8 @@
 import type { EngineClient } from '@bridgekeeper/engine';
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
+import type { EncryptionKeys } from '../encryption/keys.ts';
+import type { ReplayGuard } from '../encryption/replay-guard.ts';
 import type { Decision } from '../engine/config/decision.ts';
 import type { Attestation } from '../evidence/attestation.ts';
 import type { ServerClock } from '../host-clock.ts';
@@ -37,6 +39,8 @@ export interface ServerContext {
   /** null: answers get none. */
   readonly receipts: Receipts | null;
   readonly attestation: Attestation;
+  /** For requests that only this server can read. */
+  readonly encryption: { readonly keys: EncryptionKeys; readonly replays: ReplayGuard };
   /** Of the model that is served, in hex; null: there is none. */
   readonly modelDigest: string | null;
   /** The names the model is served under, the first one's the default. */

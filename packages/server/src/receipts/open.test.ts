@@ -100,7 +100,8 @@ test('a file in use is waited for as long as its server may take to shut down', 
   expect(clock.nowNs()).toBe(7e9);
   expect(lines.splice(0).join('')).toContain('waiting up to 7 s for it');
   expect((await open('auto', { ...patience, shutdownTimeout: 1e6 }))?.path).toBeNull();
-  expect(clock.nowNs()).toBe(67e9);
+  // Nobody asked for that file, which may be another server's for good.
+  expect(clock.nowNs()).toBe(7e9 + 5e9);
   expect(lines.join('')).toContain('receipts are kept in memory and end with this process');
 });
 

@@ -44,8 +44,8 @@ export function retentionOf(
 
 /**
  * Opens the receipts that the settings ask for; null: none. Waits for a file that was asked for and
- * that another process has, as long as that may take to shut down. `auto` makes do with memory where its file cannot be
- * had, and says so. Throws UsageError for a file that was asked for.
+ * that another process has, as long as that may take to shut down. `auto` makes do with memory
+ * where its file cannot be had, and says so. Throws UsageError for a file that was asked for.
  */
 export async function openReceipts(
   settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays' | 'shutdownTimeout'>,

@@ -5,6 +5,8 @@ import type { ServerContext } from '../openai/context.ts';
 import { ReportDocument } from '../openai/schema/evidence.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
+export const REPORT_PATH = '/v1/attestation/report';
+
 const Query = z.object({
   nonce: z
     .string()
@@ -22,7 +24,7 @@ export function attestationEndpoint(ctx: ServerContext): Endpoint {
   return {
     route: {
       method: 'get',
-      path: '/v1/attestation/report',
+      path: REPORT_PATH,
       summary: 'Evidence of this server and its machine, bound to a nonce',
       request: { query: Query },
       responses: {

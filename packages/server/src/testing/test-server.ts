@@ -4,7 +4,7 @@ import {
   type SyntheticEngineOptions,
   syntheticStart,
 } from '../engine/synthetic-engine.ts';
-import { HOST_CLOCK } from '../host-clock.ts';
+import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import { openLog } from '../logging/logger.ts';
 import { settingsWith } from '../settings/configuration.ts';
 import type { Settings } from '../settings/table.ts';
@@ -34,13 +34,14 @@ export async function startTestServer(
   options: SyntheticEngineOptions = {},
   changes: Partial<Settings> = {},
   machine: MachineSources = NO_EVIDENCE,
+  clock: ServerClock = HOST_CLOCK,
 ): Promise<TestServer> {
   const stub = new SyntheticEngine(options);
   const settings = settingsWith({ port: 0, logLevel: 'fatal', receipts: 'off', ...changes });
   const server = await startServer(settings, {
     startEngine: async () => syntheticStart(stub),
     log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
-    clock: HOST_CLOCK,
+    clock,
     version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
     machine,
   });
