@@ -96,11 +96,10 @@ describe('kernel sources', () => {
     }
   });
 
-  // To machine code: only the assembler knows what a GPU can do.
+  // To machine code: only the assembler knows what a GPU can do. Packing compiles every variant for
+  // every GPU, which takes minutes.
   it.each(hasNvcc ? UNITS.filter(isForBlackwell) : [])('%s.cu compiles for Blackwell', (unit) => {
     const defines = VARIANTS[unit]?.at(-1) ?? {};
-    for (const architecture of ['sm_103a', 'sm_120a']) {
-      expect(compile(unit, defines, [`-arch=${architecture}`, '--cubin'])).toEqual(COMPILED);
-    }
+    expect(compile(unit, defines, ['-arch=sm_103a', '--cubin'])).toEqual(COMPILED);
   });
 });
