@@ -120,7 +120,11 @@ test('what no test reaches is told apart', () => {
 test('what tests notice is killed, in threads too, and a loop without end is cut short', () => {
   expect(survivor('sum', 'total -= values[i]')).toBeUndefined();
   expect(result.survivors.filter(({ file }) => String(file).endsWith('thread.ts'))).toHaveLength(1);
-  expect(result.total).toMatchObject({ timeout: 1, survived: 2 });
+  expect(result.total).toMatchObject({ survived: 2 });
+  // A slow machine cuts others short as well: they count as noticed.
+  const { timeout, killed } = result.total as { timeout: number; killed: number };
+  expect(timeout).toBeGreaterThanOrEqual(1);
+  expect(timeout + killed).toBe(19);
 });
 
 test('accepted survivors do not count, and an entry without one is stale', () => {
