@@ -17,7 +17,8 @@ const sampling = (
   samplingDefaults: SamplingDefaults = {},
 ) => {
   const none = { maxTokens: undefined, logprobs: undefined, promptLogprobs: undefined };
-  const choices = { ...none, room: 100, choice: 0, ...more };
+  const bannedTokenIds: number[] = [];
+  const choices = { ...none, bannedTokenIds, room: 100, choice: 0, ...more };
   return samplingOf(fields, choices, { ...text, samplingDefaults, endTokens: [7, 8] });
 };
 
@@ -32,6 +33,8 @@ describe('sampling parameters', () => {
       presencePenalty: 0,
       frequencyPenalty: 0,
       logitBias: [],
+      allowedTokenIds: undefined,
+      bannedTokenIds: [],
       seed: undefined,
       maxTokens: 100,
       minTokens: 0,
