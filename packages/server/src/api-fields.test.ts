@@ -59,7 +59,8 @@ describe('seeds', () => {
     expect(await seedOf('9223372036854775807')).toBe(2n ** 63n - 1n);
     expect(await seedOf('9007199254740993')).toBe(2n ** 53n + 1n);
     expect(await seedOf('-9223372036854775808')).toBe(2n ** 63n);
-    expect(await seedOf('-1')).toBe(2n ** 64n - 1n);
+    expect(await seedOf('-2')).toBe(2n ** 64n - 2n);
+    expect(await seedOf('-1')).toBeUndefined();
   });
 
   test('are refused beyond, and where they are no integers', async () => {

@@ -177,9 +177,10 @@ describe('a final message that is continued', () => {
     expect(render(conversation(''), kept)).toBe(head);
   });
 
-  test('is refused where the template leaves it out', async () => {
+  test('is refused where the template leaves it out, and without content', async () => {
     const first = await openWith('{{ messages[0].content }}');
     const refused = { status: 400, param: 'continue_final_message' };
     expect(refusal(conversation('secret'), first)).toEqual(refused);
+    expect(refusal(conversation('').replace('""', 'null'), text)).toEqual(refused);
   });
 });

@@ -8,8 +8,11 @@ import type { ChatMessage, conversationFields } from './schema/chat.ts';
 type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
 type Message = z.output<typeof ChatMessage>;
 
-/** Marks the end of a message that is to be continued. Templates keep or trim the space. */
-const CONTINUE_MARK = 'CONTINUE_FINAL_MESSAGE_HERE ';
+/**
+ * Marks the end of a message that is to be continued: transformers' own mark, which some templates
+ * know. Templates keep or trim the space.
+ */
+const CONTINUE_MARK = 'CONTINUE_FINAL_MESSAGE_TAG ';
 
 /**
  * The prompt's text. `request` is what was validated of the body `received`, which is read again
@@ -25,10 +28,7 @@ export function renderConversation(
   const body = exactBody(received);
   const messages = body.get('messages') as TemplateValue[];
   const isContinued = request.continue_final_message === true;
-  if (isContinued && request.add_generation_prompt !== false) {
-    const message = 'continue_final_message can only be given with add_generation_prompt: false.';
-    throw new ApiError('invalid_value', message, 'continue_final_message');
-  }
+  if (isContinued) checkContinued(request);
   refuseUnread(text, request);
   const converted = request.messages.map((message, at) => {
     return templateMessage(messages[at] as Dict, message, `messages.${at}`);
@@ -43,6 +43,17 @@ export function renderConversation(
     variables: variablesOf(body),
   });
   return isContinued ? openEnded(rendered) : rendered;
+}
+
+function checkContinued(request: Conversation): void {
+  const param = 'continue_final_message';
+  if (request.add_generation_prompt !== false) {
+    const message = `${param} can only be given with add_generation_prompt: false.`;
+    throw new ApiError('invalid_value', message, param);
+  }
+  if (request.messages.at(-1)!.content == null) {
+    throw new ApiError('invalid_value', `${param} needs content in the final message.`, param);
+  }
 }
 
 /** Fields that are nothing but variables of the template. */

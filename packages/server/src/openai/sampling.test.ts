@@ -92,8 +92,10 @@ describe('sampling parameters', () => {
   test('count seeds up from choice to choice, and wrap', () => {
     expect(sampling({ seed: 5 }, { choice: 2 }).seed).toBe(7n);
     expect(sampling({ seed: 0 }).seed).toBe(0n);
-    expect(sampling({ seed: -1 }).seed).toBe(2n ** 64n - 1n);
-    expect(sampling({ seed: -1 }, { choice: 1 }).seed).toBe(0n);
+    expect(sampling({ seed: -2 }).seed).toBe(2n ** 64n - 2n);
+    expect(sampling({ seed: -2 }, { choice: 2 }).seed).toBe(0n);
+    expect(sampling({ seed: 2n ** 63n - 1n }, { choice: 1 }).seed).toBe(2n ** 63n);
+    for (const choice of [0, 1]) expect(sampling({ seed: -1 }, { choice }).seed).toBeUndefined();
     expect(sampling({ seed: null }).seed).toBeUndefined();
   });
 

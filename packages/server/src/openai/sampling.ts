@@ -43,7 +43,7 @@ export function samplingOf(
     logitBias: biasOf(fields.logit_bias ?? {}),
     allowedTokenIds: fields.allowed_token_ids ?? undefined,
     bannedTokenIds: choices.bannedTokenIds,
-    seed: fields.seed == null ? undefined : seedOf(fields.seed, choices.choice),
+    seed: seedOf(fields.seed, choices.choice),
     maxTokens: Math.min(choices.maxTokens ?? room, room),
     minTokens: fields.min_tokens ?? 0,
     stopTokenIds: [
@@ -88,7 +88,8 @@ export function bannedTokens(
   return [...banned];
 }
 
-/** Negative seeds, which OpenAI's clients may send, wrap around. */
-function seedOf(seed: number | bigint, choice: number): bigint {
+/** Without a seed, and with vLLM's -1 for none, the engine draws one; other negative ones wrap. */
+function seedOf(seed: number | bigint | null | undefined, choice: number): bigint | undefined {
+  if (seed == null || seed === -1) return undefined;
   return BigInt.asUintN(64, BigInt(seed) + BigInt(choice));
 }
