@@ -1,7 +1,7 @@
 import { ApiError } from '../http/errors.ts';
 
 /** Who defines a field. */
-type Origin = 'OpenAI' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'transformers';
+type Origin = 'OpenAI' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -61,7 +61,6 @@ export const FIELDS: readonly Field[] = [
   refused('OpenAI', 'audio', 'models here only write text'),
   refused('OpenAI', 'web_search_options', 'this server searches nothing'),
   refused('OpenAI', 'verbosity', 'models here know no such thing', ['medium']),
-  refused('OpenAI', 'moderation', 'answers are not judged'),
   ...harmless('OpenAI', 'a prediction only saves time', 'prediction'),
   ...harmless('OpenAI', 'answers are not kept', 'store', 'metadata'),
   ...harmless('OpenAI', 'says who asks', 'user', 'safety_identifier'),
@@ -71,7 +70,6 @@ export const FIELDS: readonly Field[] = [
     'prefixes are cached by key and cache_salt',
     'prompt_cache_key',
     'prompt_cache_retention',
-    'prompt_cache_options',
   ),
 
   ...['structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar'].map(
@@ -92,6 +90,7 @@ export const FIELDS: readonly Field[] = [
   refused('vLLM', 'kv_transfer_params', NO_DISAGGREGATION),
   refused('vLLM', 'vllm_xargs', 'this engine has no extensions'),
   refused('vLLM', 'repetition_detection', 'this server does not look for repetitions'),
+  refused('vLLM', 'return_token_offsets', 'answers have none', [false]),
   refused('vLLM', 'logprob_token_ids', 'logprobs are of the best tokens'),
   ...harmless(
     'vLLM',
@@ -150,7 +149,6 @@ export const FIELDS: readonly Field[] = [
   ...harmless('llama.cpp', 'only dynatemp_range makes it count', 'dynatemp_exponent'),
   refused('llama.cpp', 'samplers', 'samplers run in one order'),
   refused('llama.cpp', 'min_keep', NO_SAMPLER, [0, 1]),
-  refused('llama.cpp', 'logit_bias_exp', NO_SAMPLER, [[]]),
   refused('llama.cpp', 'lora', 'adapters are not loaded', [[]]),
   refused('llama.cpp', 'image_data', 'models here only read text', [[]]),
   refused('llama.cpp', 't_max_predict_ms', 'answers are not cut by time', [-1, 0]),
@@ -171,10 +169,14 @@ export const FIELDS: readonly Field[] = [
   ),
   ...harmless('llama.cpp', 'a context here is never shifted', 'n_keep', 'n_discard'),
 
-  refused('transformers', 'max_new_tokens', use('max_tokens')),
-  refused('transformers', 'do_sample', use('temperature')),
-  refused('transformers', 'num_beams', 'this server samples', [1]),
-  refused('transformers', 'no_repeat_ngram_size', NO_SAMPLER, [0]),
+  ...['enable_thinking', 'thinking', 'thinking_budget'].map((name) =>
+    refused('others', name, use('chat_template_kwargs')),
+  ),
+  refused('others', 'max_new_tokens', use('max_tokens')),
+  refused('others', 'do_sample', use('temperature')),
+  refused('others', 'num_beams', 'this server samples', [1]),
+  refused('others', 'no_repeat_ngram_size', NO_SAMPLER, [0]),
+  refused('others', 'top_a', NO_SAMPLER, [0]),
 ];
 
 const BY_NAME = new Map(FIELDS.map((field) => [field.name, field]));
