@@ -74,6 +74,10 @@ describe('seeds', () => {
         expect(error.message).toContain('64 bits');
       }
     }
+    const deep = `${'['.repeat(1000)}${']'.repeat(1000)}`;
+    const body = `{"prompt": "x", "seed": 9007199254740993, "metadata": ${deep}}`;
+    expect((await ask('/v1/completions', body)).error.code).toBe('invalid_json');
+    expect((await ask('/v1/completions', 'null')).error.code).toBe('invalid_value');
   });
 });
 
@@ -313,6 +317,9 @@ test('a tokenized conversation refuses what would make another prompt', async ()
   const messages = [{ role: 'user', content: 'x' }];
   const { error } = await ask('/tokenize', { messages, chat_template: '{{ 1 }}' });
   expect(error).toMatchObject({ code: 'unsupported_value', param: 'chat_template' });
+  const sampled = await server.post('/tokenize', { messages, temperature: 1 });
+  expect(sampled.status).toBe(200);
+  expect(sampled.headers.get('X-Ignored-Fields')).toBe('temperature');
 });
 
 describe('logprobs of a completion', () => {

@@ -1,4 +1,4 @@
-import { Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
+import { type Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
 import { decodeBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 
@@ -21,9 +21,6 @@ export function exactBody(received: Uint8Array): Dict {
  */
 export function withExactSeed(body: unknown, received: Uint8Array): unknown {
   const seed = (body as { seed?: unknown } | null)?.seed;
-  if (typeof seed !== 'number' || !Number.isInteger(seed) || Number.isSafeInteger(seed)) {
-    return body;
-  }
-  const exact = exactBody(received);
-  return exact instanceof Dict ? { ...(body as object), seed: exact.get('seed') } : body;
+  if (typeof seed !== 'number' || Number.isSafeInteger(seed)) return body;
+  return { ...(body as object), seed: exactBody(received).get('seed') };
 }

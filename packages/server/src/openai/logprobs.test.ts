@@ -126,12 +126,24 @@ test('alternatives of one text have keys of their own', () => {
   expect(Object.keys(named!)).toHaveLength(3);
 });
 
+test('bytes are two digits each', () => {
+  const tokenizer = { tokenBytes: () => Uint8Array.of(5, 0xf0) } as never;
+  const logprobs = { logprob: -1, rank: 2, top: [{ token: 1, logprob: -0.5 }] };
+  const writer = new CompletionLogprobs({ ...text, tokenizer }, STYLE);
+  const { tokens, top_logprobs: top } = writer.next([{ token: 2, text: '', logprobs }], '');
+  expect(tokens).toEqual(['']);
+  expect(top).toEqual([{ '': -1, 'bytes:\\x05\\xf0': -0.5 }]);
+});
+
 test('a prompt’s logprobs name each token by its id, with its rank', () => {
   const top = [
     { token: 600, logprob: -0.5 },
     { token: 700, logprob: Number.NEGATIVE_INFINITY },
   ];
   const given = [{ logprob: -0.75, rank: 5, top }];
+  // Special ones are named too.
+  const special = promptLogprobs(Uint32Array.of(5, 0), given, text)[1]!;
+  expect(special[0]).toMatchObject({ decoded_token: text.tokenizer.specialTokens.eos_token });
   const word = (token: number) => text.tokenizer.decode([token], false);
   expect(promptLogprobs(Uint32Array.of(5, 800), given, text)).toEqual([
     null,
