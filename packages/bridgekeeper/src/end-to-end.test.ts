@@ -132,6 +132,37 @@ describe('the served model', () => {
     expect(again.choices[0]!.message.content).toBe(text);
   });
 
+  it('samples what a request allows, never what it bans, and scores the prompt', async () => {
+    const ask = async (fields: object) => {
+      const response = await fetch(`${served.url}/v1/completions`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ prompt: golden[0]!.prompt, max_tokens: 8, seed: 1, ...fields }),
+      });
+      const body = (await response.json()) as {
+        choices: { token_ids: number[]; prompt_logprobs: Record<string, object>[] }[];
+      };
+      return body.choices[0]!;
+    };
+    const allowed = [300, 301, 302];
+    const held = await ask({ allowed_token_ids: allowed, return_token_ids: true });
+    expect(held.token_ids).toHaveLength(8);
+    for (const id of held.token_ids) expect(allowed).toContain(id);
+    const greedy = { temperature: 0, return_token_ids: true };
+    const free = (await ask(greedy)).token_ids;
+    // 'the' and ' the', which nothing else could beat.
+    const biased = { ...greedy, logit_bias: { 1061: 100, 263: 100 } };
+    for (const id of (await ask(biased)).token_ids) expect([1061, 263]).toContain(id);
+    const banned = await ask({ ...biased, bad_words: ['the'] });
+    for (const id of banned.token_ids) expect([1061, 263]).not.toContain(id);
+    const scored = await ask({ ...greedy, prompt_logprobs: 1 });
+    expect(scored.token_ids).toEqual(free);
+    expect(scored.prompt_logprobs[0]).toBeNull();
+    for (const entry of scored.prompt_logprobs.slice(1)) {
+      expect(Object.keys(entry).length).toBeGreaterThanOrEqual(1);
+    }
+  });
+
   it('accounts for the crossings, and keeps prompts out of log and metrics', async () => {
     const reply = await fetch(`${served.url}/v1/bridge`);
     const bridge = (await reply.json()) as BridgeReply;

@@ -15,6 +15,8 @@
 struct Edits {
   int tokens[EDIT_SLOTS];
   float values[EDIT_SLOTS];
+  /** Of every token that is not in the table. */
+  float others;
 
   __device__ static u32 slotOf(int token) { return mix32((u32)token) % EDIT_SLOTS; }
 
@@ -31,7 +33,7 @@ struct Edits {
       if (tokens[slot] == token) return values[slot];
       slot = (slot + 1) % EDIT_SLOTS;
     }
-    return 0.0f;
+    return others;
   }
 };
 
@@ -68,6 +70,7 @@ __device__ void loadEdits(Edits* edits, const int* state, const int* bias) {
   for (int i = threadIdx.x; i < EDIT_SLOTS; i += THREADS) edits->tokens[i] = NO_TOKEN;
   __syncthreads();
   if (threadIdx.x == 0) {
+    edits->others = (state[ROW::FLAGS] & ROW_FLAG::ALLOWED) ? -infinity() : 0.0f;
     const int biases = min(max(state[ROW::BIAS_COUNT], 0), MAX_BIAS);
     for (int i = 0; i < biases; i++) edits->add(bias[2 * i], floatOf(bias[2 * i + 1]));
     const int stops = min(max(state[ROW::STOP_COUNT], 0), MAX_STOP_IDS);

@@ -102,11 +102,12 @@ export interface OpArgs {
 
   /**
    * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
-   * Order: logit bias, min-tokens mask, repetition, presence and frequency penalties; temperature;
-   * min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number of
-   * sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token tied
-   * with the last one kept. Logits are not modified before logprobs are taken. Logprob lines are
-   * written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
+   * Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED is set is that of
+   * every token without one; min-tokens mask, repetition, presence and frequency penalties;
+   * temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number
+   * of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token
+   * tied with the last one kept. Logits are not modified before logprobs are taken. Logprob lines
+   * are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
    * (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {

@@ -59,6 +59,8 @@ export const ROW_FLAG = {
   PENALTIES: 1,
   /** The logprob of each sampled token is reported. */
   LOGPROBS: 2,
+  /** Only tokens with a bias may be sampled. */
+  ALLOWED: 4,
 } as const;
 
 /**

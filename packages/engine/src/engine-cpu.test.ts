@@ -115,6 +115,28 @@ describe('the engine on the cpu device', () => {
     });
   });
 
+  it('samples allowed tokens alone, and banned ones never', async () => {
+    await withEngine(await cpuOptions(), async (engine) => {
+      const prompt = [47, 1190, 614, 259, 593, 471];
+      const sampling = { maxTokens: 12, temperature: 1.5, seed: 3n };
+      const free = (await generate(engine, request('a', prompt, sampling))).tokens;
+      const allowedTokenIds = [300, 301, 302, 303];
+      const allowed = { ...sampling, allowedTokenIds, topK: 50 };
+      const { tokens } = await generate(engine, request('b', prompt, allowed));
+      expect(tokens).toHaveLength(12);
+      expect(tokens.filter((token) => !allowedTokenIds.includes(token))).toEqual([]);
+      expect(new Set(tokens).size).toBeGreaterThan(1);
+      const banned = { ...allowed, bannedTokenIds: [301, 302], logitBias: [[303, -100]] as const };
+      const rest = (await generate(engine, request('c', prompt, banned))).tokens;
+      expect(rest).toEqual(Array(12).fill(300));
+      const without = { ...sampling, bannedTokenIds: free };
+      const other = (await generate(engine, request('d', prompt, without))).tokens;
+      expect(other.filter((token) => free.includes(token))).toEqual([]);
+      // What a row's earlier occupant was forbidden is not its own affair.
+      expect((await generate(engine, request('e', prompt, sampling))).tokens).toEqual(free);
+    });
+  });
+
   it('ends at stop ids, not before min_tokens', async () => {
     await withEngine(await cpuOptions(), async (engine) => {
       const prompt = [47, 1190, 614, 259, 593, 471, 314, 259, 505];

@@ -33,7 +33,10 @@ export function referenceSample(
 
 /** Logits after bias, the minimum of tokens, and penalties. */
 function adjust(logits: ArrayLike<number>, row: RowSetting, counts: ArrayLike<number>): number[] {
-  const adjusted = Array.from(logits);
+  const biased = new Set((row.bias ?? []).map(([token]) => token));
+  const adjusted = Array.from(logits, (logit, token) =>
+    row.allowedOnly && !biased.has(token) ? Number.NEGATIVE_INFINITY : logit,
+  );
   for (const [token, bias] of row.bias ?? []) adjusted[token]! += bias;
   if ((row.generated ?? 0) < (row.minTokens ?? 0)) {
     for (const id of row.stopIds ?? []) adjusted[id] = Number.NEGATIVE_INFINITY;

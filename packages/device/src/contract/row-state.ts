@@ -50,6 +50,8 @@ export interface RowSetting {
   readonly penalties?: boolean;
   readonly topLogprobs?: number;
   readonly bias?: readonly (readonly [token: number, bias: number])[];
+  /** Only tokens with a bias may be sampled. */
+  readonly allowedOnly?: boolean;
   readonly stopIds?: readonly number[];
   readonly epoch?: number;
 }
@@ -73,7 +75,8 @@ export function rowWords(setting: RowSetting): Int32Array {
   words[ROW.FREQUENCY] = floatBits(setting.frequency ?? 0);
   words[ROW.FLAGS] =
     (setting.penalties ? ROW_FLAG.PENALTIES : 0) |
-    (setting.topLogprobs === undefined ? 0 : ROW_FLAG.LOGPROBS);
+    (setting.topLogprobs === undefined ? 0 : ROW_FLAG.LOGPROBS) |
+    (setting.allowedOnly ? ROW_FLAG.ALLOWED : 0);
   words[ROW.TOP_LOGPROBS] = setting.topLogprobs ?? 0;
   words[ROW.BIAS_COUNT] = setting.bias?.length ?? 0;
   words[ROW.STOP_COUNT] = setting.stopIds?.length ?? 0;

@@ -181,6 +181,35 @@ export const samplingCases: readonly ContractCase[] = [
         .map((token) => [token, 20 * dice.uniform() - 10]),
     })),
   ),
+  benchCase('sample: tokens with a bias of minus infinity are never drawn', 'arithmetic', (bench) =>
+    checkAgainstReference(bench, 'banned', (dice) => ({
+      temperature: dice.integer(0, 2),
+      topK: dice.integer(0, 20),
+      bias: dice
+        .permutation(vocab)
+        .slice(0, 80)
+        .map((token) => [token, Number.NEGATIVE_INFINITY]),
+    })),
+  ),
+  benchCase('sample: where only some tokens are allowed', 'arithmetic', (bench) =>
+    checkAgainstReference(
+      bench,
+      'allowed',
+      (dice) => ({
+        temperature: dice.integer(0, 2),
+        topK: dice.integer(0, 20),
+        topP: 0.5 + 0.5 * dice.uniform(),
+        penalties: dice.integer(0, 1) === 1,
+        repetition: 1.3,
+        allowedOnly: true,
+        bias: dice
+          .permutation(vocab)
+          .slice(0, dice.integer(1, 12))
+          .map((token) => [token, dice.integer(0, 1) * (20 * dice.uniform() - 10)]),
+      }),
+      randomCounts(bench.dice),
+    ),
+  ),
   benchCase('sample: a bias of every token', 'arithmetic', async (bench) => {
     const order = bench.dice.permutation(vocab);
     const bias = order.map((token, i) => [token, i] as const);

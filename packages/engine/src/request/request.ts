@@ -16,6 +16,10 @@ export interface SamplingParams {
   readonly frequencyPenalty: number;
   /** Pairs of token id and bias. */
   readonly logitBias: readonly (readonly [token: number, bias: number])[];
+  /** The only tokens that may be sampled; undefined: all may. */
+  readonly allowedTokenIds: readonly number[] | undefined;
+  /** Tokens that are never sampled. */
+  readonly bannedTokenIds: readonly number[];
   /** Unsigned 64 bits; undefined lets the engine draw one. */
   readonly seed: bigint | undefined;
   readonly maxTokens: number;

@@ -90,6 +90,38 @@ describe('sampling parameters', () => {
     });
   });
 
+  it('allow and ban tokens of the vocabulary, as many as may have a bias', () => {
+    const ids = (count: number, from = 0) => Array.from({ length: count }, (_, at) => from + at);
+    const of = (more: Partial<SamplingParams>) => {
+      try {
+        checkSampling({ ...GREEDY, ...more }, 1000);
+      } catch (error) {
+        if (error instanceof EngineError) return error.parameter;
+        throw error;
+      }
+      return undefined;
+    };
+    expect(
+      of({ allowedTokenIds: ids(MAX_BIAS), bannedTokenIds: ids(MAX_BIAS, 1) }),
+    ).toBeUndefined();
+    expect(of({ allowedTokenIds: ids(MAX_BIAS + 1) })).toBe('allowed_token_ids');
+    expect(of({ allowedTokenIds: [1000] })).toBe('allowed_token_ids');
+    expect(of({ bannedTokenIds: [-1] })).toBe('bad_words');
+    const logitBias = ids(200).map((id) => [id, 1] as const);
+    expect(of({ logitBias, bannedTokenIds: ids(100, 150) })).toBeUndefined();
+    expect(of({ logitBias, bannedTokenIds: ids(101, 200) })).toBe('bad_words');
+  });
+
+  it('leave a token to sample', () => {
+    expect(refusal({ allowedTokenIds: [] }).parameter).toBe('allowed_token_ids');
+    const none = refusal({ allowedTokenIds: [5, 6], bannedTokenIds: [6, 5] });
+    expect(none.parameter).toBe('allowed_token_ids');
+    check({ allowedTokenIds: [5], stopTokenIds: [5] });
+    const unreachable = { allowedTokenIds: [5], stopTokenIds: [5], minTokens: 1 };
+    expect(refusal(unreachable).parameter).toBe('min_tokens');
+    check({ ...unreachable, allowedTokenIds: [5, 6] });
+  });
+
   it('bias no token by more than 100', () => {
     for (const bias of [-100.1, 100.1, NaN]) {
       const error = refusal({
@@ -118,6 +150,8 @@ describe('a row', () => {
       [5, 1.5],
       [6, -2],
     ],
+    allowedTokenIds: undefined,
+    bannedTokenIds: [],
     seed: undefined,
     maxTokens: 16,
     minTokens: 10,
@@ -187,6 +221,28 @@ describe('a row', () => {
     expect(usesPenalties({ ...GREEDY, repetitionPenalty: 1.1 })).toBe(true);
     expect(usesPenalties({ ...GREEDY, presencePenalty: -1 })).toBe(true);
     expect(usesPenalties({ ...GREEDY, frequencyPenalty: 1 })).toBe(true);
+  });
+
+  it('has banned tokens among its biases, and of allowed ones nothing but theirs', () => {
+    const entries = (more: Partial<SamplingParams>) => {
+      const pairs = encodeBias({ ...params, ...more });
+      expect(encode(more)[ROW.BIAS_COUNT]).toBe(pairs.length / 2);
+      const bits = new Float32Array(pairs.buffer);
+      return Array.from({ length: pairs.length / 2 }, (_, at) => [pairs[2 * at], bits[2 * at + 1]]);
+    };
+    const never = Number.NEGATIVE_INFINITY;
+    expect(entries({ bannedTokenIds: [6, 7] })).toEqual([
+      [5, 1.5],
+      [6, never],
+      [7, never],
+    ]);
+    expect(entries({ allowedTokenIds: [9, 6, 5, 9], bannedTokenIds: [6, 7] })).toEqual([
+      [9, 0],
+      [6, never],
+      [5, 1.5],
+    ]);
+    expect(encode({})[ROW.FLAGS]! & ROW_FLAG.ALLOWED).toBe(0);
+    expect(encode({ allowedTokenIds: [9] })[ROW.FLAGS]! & ROW_FLAG.ALLOWED).not.toBe(0);
   });
 
   it('has its biases beside it, as pairs of a token and the bits of its bias', () => {

@@ -18,6 +18,8 @@ export const GREEDY: SamplingParams = {
   presencePenalty: 0,
   frequencyPenalty: 0,
   logitBias: [],
+  allowedTokenIds: undefined,
+  bannedTokenIds: [],
   seed: 0n,
   maxTokens: 16,
   minTokens: 0,
@@ -92,6 +94,30 @@ export function checkSampling(params: SamplingParams, vocabularySize: number): v
     }
   }
   checkTokens('stop_token_ids', params.stopTokenIds, MAX_STOP_IDS, vocabularySize);
+  checkTokens('bad_words', params.bannedTokenIds, MAX_BIAS, vocabularySize);
+  if (params.allowedTokenIds !== undefined) checkAllowed(params, vocabularySize);
+  const biases = biasesOf(params).length;
+  if (biases > MAX_BIAS) {
+    refuse('bad_words', `logit_bias and bad_words name ${biases} tokens, of ${MAX_BIAS} at most`);
+  }
+}
+
+function checkAllowed(params: SamplingParams, vocabularySize: number): void {
+  checkTokens('allowed_token_ids', params.allowedTokenIds!, MAX_BIAS, vocabularySize);
+  const left = biasesOf(params).filter(([, bias]) => bias !== Number.NEGATIVE_INFINITY);
+  if (left.length === 0) refuse('allowed_token_ids', 'allowed_token_ids leaves no token to sample');
+  if (params.minTokens > 0 && left.every(([token]) => params.stopTokenIds.includes(token))) {
+    refuse('min_tokens', 'min_tokens cannot be reached: allowed_token_ids has only stop tokens');
+  }
+}
+
+/** What the device adds to logits: a token's only entry. */
+function biasesOf(params: SamplingParams): readonly (readonly [token: number, bias: number])[] {
+  const { allowedTokenIds, bannedTokenIds, logitBias } = params;
+  const biases = new Map<number, number>(logitBias);
+  for (const token of bannedTokenIds) biases.set(token, Number.NEGATIVE_INFINITY);
+  if (allowedTokenIds === undefined) return [...biases];
+  return [...new Set(allowedTokenIds)].map((token) => [token, biases.get(token) ?? 0]);
 }
 
 function checkTokens(
@@ -148,9 +174,10 @@ export function encodeRow(params: SamplingParams, start: RowStart): Int32Array {
   floats[ROW.FREQUENCY] = params.frequencyPenalty;
   words[ROW.FLAGS] =
     (usesPenalties(params) ? ROW_FLAG.PENALTIES : 0) |
-    (params.logprobs === undefined ? 0 : ROW_FLAG.LOGPROBS);
+    (params.logprobs === undefined ? 0 : ROW_FLAG.LOGPROBS) |
+    (params.allowedTokenIds === undefined ? 0 : ROW_FLAG.ALLOWED);
   words[ROW.TOP_LOGPROBS] = params.logprobs ?? 0;
-  words[ROW.BIAS_COUNT] = params.logitBias.length;
+  words[ROW.BIAS_COUNT] = biasesOf(params).length;
   words[ROW.STOP_COUNT] = params.stopTokenIds.length;
   words[ROW.EPOCH] = start.epoch;
   words.set(params.stopTokenIds, ROW.STOP_IDS);
@@ -159,9 +186,10 @@ export function encodeRow(params: SamplingParams, start: RowStart): Int32Array {
 
 /** [token id, bias bits] pairs for a command. */
 export function encodeBias(params: SamplingParams): Int32Array {
-  const pairs = new Int32Array(params.logitBias.length * 2);
+  const biases = biasesOf(params);
+  const pairs = new Int32Array(biases.length * 2);
   const bits = new Float32Array(pairs.buffer);
-  params.logitBias.forEach(([token, bias], index) => {
+  biases.forEach(([token, bias], index) => {
     pairs[index * 2] = token;
     bits[index * 2 + 1] = bias;
   });

@@ -100,10 +100,8 @@ function writeRow(writer: CommandWriter, sequence: Sequence): void {
     epoch: sequence.epoch,
   });
   writer.write(TARGET.ROWS, sequence.row * row.length, row);
-  if (sampling.logitBias.length > 0) {
-    const bias = encodeBias(sampling);
-    writer.write(TARGET.BIAS, sequence.row * BIAS_WORDS, bias);
-  }
+  const bias = encodeBias(sampling);
+  if (bias.length > 0) writer.write(TARGET.BIAS, sequence.row * BIAS_WORDS, bias);
   if (usesPenalties(sampling)) {
     const prompt = sequence.tokens(0, sequence.promptLength);
     writer.writeCounts(sequence.row, prompt, sequence.tokens(sequence.promptLength));

@@ -62,6 +62,12 @@ export class ChatTemplate {
     return this.#options.sources.size > 0;
   }
 
+  /** Whether any of the templates names a variable: where none does, it changes nothing. */
+  mentions(variable: string): boolean {
+    const name = new RegExp(`\\b${variable}\\b`);
+    return [...this.#options.sources.values()].some((source) => name.test(source));
+  }
+
   /** The prompt's text. Throws TextError; its message never quotes the conversation. */
   render(input: ChatInput): string {
     const { source, template } = this.#select(input);

@@ -13,7 +13,7 @@ export class CorsPolicy {
     if (!everyone && !this.#origins.has(origin)) return {};
     return {
       'Access-Control-Allow-Origin': everyone ? '*' : origin,
-      'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept',
+      'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
       ...(everyone ? {} : { Vary: 'Origin' }),
     };
   }

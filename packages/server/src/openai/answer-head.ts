@@ -9,6 +9,16 @@ export interface AnswerHead {
   readonly model: string;
 }
 
+/** What an answer carries beside text and usage. */
+export interface AnswerDetail {
+  readonly logprobs: boolean;
+  /** Logprobs name tokens by their ids. */
+  readonly namesIds: boolean;
+  /** The prompt's token ids and the answer's. */
+  readonly tokenIds: boolean;
+  readonly promptLogprobs: boolean;
+}
+
 /** Which usage a stream reports: at the end, with every chunk, or not at all. */
 export interface UsageOptions {
   readonly atEnd: boolean;
@@ -33,16 +43,24 @@ export function chunkOpening(head: AnswerHead, object: string): string {
   return `data: ${JSON.stringify({ id, object, created, model }).slice(0, -1)},"choices":[`;
 }
 
-/** The end of a chunk, with the choice's usage so far where that was asked for. */
-export function chunkEnding(choice: Choice, usage: UsageOptions): string {
-  if (!usage.continuous) return ']}\n\n';
+/**
+ * The end of a chunk, with `fields` of its own, which begin with a comma, and the choice's usage
+ * where that was asked for, as it is after `completionTokens` tokens.
+ */
+export function chunkEnding(
+  choice: Choice,
+  usage: UsageOptions,
+  completionTokens = choice.completionTokens,
+  fields = '',
+): string {
+  if (!usage.continuous) return `]${fields}}\n\n`;
   const promptTokens = choice.request.promptTokens.length;
   const stats: Omit<Usage, 'prompt_tokens_details'> = {
     prompt_tokens: promptTokens,
-    total_tokens: promptTokens + choice.completionTokens,
-    completion_tokens: choice.completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    completion_tokens: completionTokens,
   };
-  return `],"usage":${JSON.stringify(stats)}}\n\n`;
+  return `]${fields},"usage":${JSON.stringify(stats)}}\n\n`;
 }
 
 /** The chunk without choices that ends a stream, where usage was asked for. */

@@ -29,6 +29,13 @@ export interface ParsedRequest {
 
 /** Refuses what streams cannot mean, before any work is done. */
 export function checkStreamOptions(fields: GenerationFields): void {
+  if (fields.stream === true && fields.prompt_logprobs != null) {
+    throw new ApiError(
+      'unsupported_value',
+      'prompt_logprobs cannot be honoured: streams have none.',
+      'prompt_logprobs',
+    );
+  }
   if (fields.stream_options == null || fields.stream === true) return;
   throw new ApiError(
     'invalid_value',

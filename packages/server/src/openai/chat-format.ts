@@ -1,5 +1,6 @@
 import type { ModelText } from '../text/model-text.ts';
 import {
+  type AnswerDetail,
   type AnswerHead,
   chunkEnding,
   chunkOpening,
@@ -9,7 +10,7 @@ import {
 import type { Choice, ChoiceDelta } from './choice.ts';
 import type { WholeChoice } from './collect.ts';
 import type { Generation } from './generation.ts';
-import { chatLogprobs } from './logprobs.ts';
+import { chatLogprobs, promptLogprobs } from './logprobs.ts';
 import type { ChunkFormat } from './sse.ts';
 import type { Usage } from './usage.ts';
 
@@ -18,29 +19,36 @@ export class ChatChunks implements ChunkFormat {
   readonly #opening: string;
   readonly #text: ModelText;
   readonly #usage: UsageOptions;
-  readonly #withLogprobs: boolean;
+  readonly #detail: AnswerDetail;
   readonly #introduced = new Set<number>();
 
-  constructor(head: AnswerHead, text: ModelText, usage: UsageOptions, withLogprobs: boolean) {
+  constructor(head: AnswerHead, text: ModelText, usage: UsageOptions, detail: AnswerDetail) {
     this.#opening = chunkOpening(head, 'chat.completion.chunk');
     this.#text = text;
     this.#usage = usage;
-    this.#withLogprobs = withLogprobs;
+    this.#detail = detail;
   }
 
   chunk(choice: Choice, delta: ChoiceDelta): string {
-    const { text, logprobs, finish } = delta;
+    const { text, logprobs, tokens, finish } = delta;
+    const { tokenIds } = this.#detail;
     const ending = chunkEnding(choice, this.#usage);
     const opening = `${this.#opening}{"index":${choice.index},"delta":{`;
     let out = '';
     if (!this.#introduced.has(choice.index)) {
       this.#introduced.add(choice.index);
       out = `${opening}"role":"assistant","content":""},"logprobs":null,"finish_reason":null}`;
-      out += ending;
+      const ids = tokenIds ? JSON.stringify([...choice.request.promptTokens]) : undefined;
+      const more = ids === undefined ? '' : `,"prompt_token_ids":${ids}`;
+      out += chunkEnding(choice, this.#usage, 0, more);
     }
-    if (text === '' && logprobs.length === 0 && finish === undefined) return out;
+    const isEmpty = text === '' && logprobs.length === 0 && tokens.length === 0;
+    if (isEmpty && finish === undefined) return out;
     out += `${opening}"content":${JSON.stringify(text)}},"logprobs":`;
-    out += this.#withLogprobs ? JSON.stringify(chatLogprobs(logprobs, this.#text)) : 'null';
+    out += this.#detail.logprobs
+      ? JSON.stringify(chatLogprobs(logprobs, this.#text, this.#detail))
+      : 'null';
+    if (tokenIds) out += `,"token_ids":${JSON.stringify(tokens)}`;
     if (finish === undefined) return `${out},"finish_reason":null}${ending}`;
     const stopReason = JSON.stringify(finish.stopReason);
     return `${out},"finish_reason":"${finish.reason}","stop_reason":${stopReason}}${ending}`;
@@ -57,8 +65,9 @@ export function chatCompletion(
   choices: readonly WholeChoice[],
   usage: Usage,
   text: ModelText,
-  withLogprobs: boolean,
+  detail: AnswerDetail,
 ) {
+  const first = choices[0]!;
   return {
     id: head.id,
     object: 'chat.completion',
@@ -67,10 +76,15 @@ export function chatCompletion(
     choices: choices.map((choice) => ({
       index: choice.index,
       message: { role: 'assistant', content: choice.text },
-      logprobs: withLogprobs ? chatLogprobs(choice.logprobs, text) : null,
+      logprobs: detail.logprobs ? chatLogprobs(choice.logprobs, text, detail) : null,
+      ...(detail.tokenIds ? { token_ids: choice.tokens } : {}),
       finish_reason: choice.finish?.reason ?? null,
       stop_reason: choice.finish?.stopReason ?? null,
     })),
+    ...(detail.promptLogprobs
+      ? { prompt_logprobs: promptLogprobs(first.promptTokens, first.promptLogprobs, text) }
+      : {}),
+    ...(detail.tokenIds ? { prompt_token_ids: [...first.promptTokens] } : {}),
     usage,
   };
 }

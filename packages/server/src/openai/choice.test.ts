@@ -35,7 +35,9 @@ function choiceWith(
       includeStop: false,
       skipSpecialTokens: true,
       echoText: '',
+      echoLogprobs: false,
       hideOutput: false,
+      tokenIds: false,
       ...options,
     },
     text,
@@ -145,7 +147,7 @@ describe('what a choice keeps and counts', () => {
   test('has no news before the first event, and is ending with the last', () => {
     const { choice } = choiceWith({});
     expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([false, false, 0]);
-    expect(choice.take()).toEqual({ text: '', logprobs: [], finish: undefined });
+    expect(choice.take()).toEqual({ text: '', logprobs: [], tokens: [], finish: undefined });
     hear(choice, { tokens: [500, 501] }, 5);
     hear(choice, { tokens: [502] }, 6);
     expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([true, false, 3]);
@@ -180,7 +182,13 @@ describe('what a choice keeps and counts', () => {
     expect(run({ includeStop: true }, logprobs)).toMatchObject({ text: 'the sea', ...end });
     const { logprobs: items, text: shown } = run({}, logprobs);
     expect(shown).toBe(hidden);
-    expect(items).toEqual(tokens.map((token, at) => ({ token, logprobs: logprob(at + 1) })));
+    expect(items).toEqual(
+      tokens.map((token, at) => {
+        const isShown = at < tokens.length - 1;
+        const said = isShown ? text.tokenizer.decode([token], true) : '';
+        return { token, text: said, logprobs: logprob(at + 1) };
+      }),
+    );
   });
 
   test('ends by the model’s own end without naming it', () => {
@@ -191,18 +199,72 @@ describe('what a choice keeps and counts', () => {
   });
 
   test('shows an echo once, and the prompt’s logprobs, of which the first is not known', () => {
-    const promptTokens = Uint32Array.of(5, 6, 7);
-    const { choice } = choiceWith({ echoText: 'echo ' }, 0, promptTokens);
-    hear(choice, { tokens: [], promptLogprobs: [logprob(1), logprob(2)] });
+    // A character of several tokens, which are more than one anyway.
+    const promptTokens = Uint32Array.from(text.tokenizer.encode('a🌊', false));
+    const rest = Array.from(promptTokens.subarray(1), (_, at) => logprob(at + 1));
+    const echoed = { echoText: 'a🌊', echoLogprobs: true };
+    const { choice } = choiceWith(echoed, 0, promptTokens);
+    hear(choice, { tokens: [], promptLogprobs: rest });
     const first = choice.take();
-    expect(first.text).toBe('echo ');
-    expect(first.logprobs).toEqual([
-      { token: 5, logprobs: undefined },
-      { token: 6, logprobs: logprob(1) },
-      { token: 7, logprobs: logprob(2) },
-    ]);
+    expect(first.text).toBe('a🌊');
+    expect(first.logprobs.map(({ token }) => token)).toEqual([...promptTokens]);
+    expect(first.logprobs.map(({ logprobs }) => logprobs)).toEqual([undefined, ...rest]);
+    const said = first.logprobs.map((item) => item.text);
+    expect(said).toEqual(['a', ...Array(promptTokens.length - 2).fill(''), '🌊']);
     hear(choice, { tokens: SEA(), ...finish('length') });
     expect(choice.take().text).toBe('the sea');
+  });
+
+  test('says of an echo’s added special tokens that they add no text', () => {
+    const promptTokens = Uint32Array.of(0, ...text.tokenizer.encode('a', false));
+    const { choice } = choiceWith({ echoText: 'a', echoLogprobs: true }, 0, promptTokens);
+    hear(choice, { tokens: [], promptLogprobs: [logprob(1)] });
+    expect(choice.take().logprobs.map((item) => item.text)).toEqual(['', 'a']);
+  });
+
+  test('keeps the prompt’s logprobs apart from the answer’s without an echo', () => {
+    const promptTokens = Uint32Array.of(5, 6);
+    const { choice } = choiceWith({}, 0, promptTokens);
+    hear(choice, { tokens: [], promptLogprobs: [logprob(1)] });
+    expect(choice.take().logprobs).toEqual([]);
+    expect(choice.promptLogprobs).toEqual([logprob(1)]);
+  });
+
+  test('gives token ids on request, up to the one that ends it', () => {
+    const tokens = SEA();
+    for (const options of [{}, { stop: ['zzz'] }]) {
+      const { choice } = choiceWith({ tokenIds: true, ...options });
+      hear(choice, { tokens, ...finish('stop', { stopToken: tokens.at(-1) }) });
+      expect(choice.take().tokens).toEqual(tokens);
+    }
+    const { choice } = choiceWith({ tokenIds: true, stop: ['the'] });
+    hear(choice, { tokens });
+    expect(choice.take().tokens).toEqual(tokens.slice(0, choice.completionTokens));
+  });
+
+  test('holds logprobs back with the text that may become a stop string', () => {
+    const tokens = SEA();
+    const logprobs = tokens.map((_, at) => logprob(at + 1));
+    const { choice } = choiceWith({ stop: ['sea gull'] });
+    hear(choice, { tokens, logprobs });
+    const before = choice.take();
+    expect(before.text).toBe('the ');
+    hear(choice, { tokens: [], ...finish('length') });
+    const after = choice.take();
+    const items = [...before.logprobs, ...after.logprobs];
+    expect(before.logprobs.length).toBeLessThan(items.length);
+    expect(before.logprobs.map((item) => item.text).join('').length).toBeLessThanOrEqual(4);
+    expect(items.map((item) => item.text).join('')).toBe('the sea');
+    expect(items.map((item) => item.logprobs)).toEqual(logprobs);
+  });
+
+  test('gives what an answer ends in the middle of to its last token', () => {
+    const tokens = [...text.tokenizer.encode('a🌊', false)].slice(0, -1);
+    const { choice } = choiceWith({});
+    hear(choice, { tokens, logprobs: tokens.map(() => logprob(1)), ...finish('length') });
+    const { text: said, logprobs } = choice.take();
+    expect(said).not.toBe('a');
+    expect(logprobs.map((item) => item.text).join('')).toBe(said);
   });
 
   test('shows and counts nothing of an output that is hidden', () => {
@@ -230,6 +292,7 @@ describe('what a choice keeps and counts', () => {
     expect(choice.take()).toEqual({
       text: '',
       logprobs: [],
+      tokens: [],
       finish: { reason: 'stop', stopReason: 'the' },
     });
     expect([choice.completionTokens, cancelled()]).toEqual([counted, 1]);

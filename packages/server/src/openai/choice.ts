@@ -5,7 +5,7 @@ import type {
   RequestTiming,
   TokenLogprobs,
 } from '@bridgekeeper/engine';
-import { type Detokenizer, StopMatcher } from '@bridgekeeper/engine/text';
+import { type Detokenizer, StopMatcher, type Tokenizer } from '@bridgekeeper/engine/text';
 import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 
@@ -16,12 +16,21 @@ export interface ChoiceOptions {
   readonly skipSpecialTokens: boolean;
   /** Shown before the first token: the prompt, where `echo` asks for it. */
   readonly echoText: string;
+  /** The prompt's logprobs come before the answer's. */
+  readonly echoLogprobs: boolean;
   /** Generated tokens are counted but not shown: `echo` with `max_tokens` 0. */
   readonly hideOutput: boolean;
+  /** Deltas carry token ids. */
+  readonly tokenIds: boolean;
 }
 
 export interface LogprobItem {
   readonly token: number;
+  /**
+   * What the token adds to the text: nothing where it is left out, or is a part of a character that
+   * later tokens complete.
+   */
+  readonly text: string;
   /** undefined: the prompt's first token, which nothing predicts. */
   readonly logprobs: TokenLogprobs | undefined;
 }
@@ -37,6 +46,8 @@ export interface ChoiceDelta {
   readonly text: string;
   /** Empty where none were asked for. */
   readonly logprobs: readonly LogprobItem[];
+  /** Empty where none were asked for. */
+  readonly tokens: readonly number[];
   readonly finish: ChoiceFinish | undefined;
 }
 
@@ -70,16 +81,24 @@ export class Choice {
   completionTokens = 0;
   /** When the engine's last tokens for it came. */
   lastTokensNs: number | undefined;
+  /** Of the prompt's tokens after the first, where they were asked for and have come. */
+  promptLogprobs: readonly TokenLogprobs[] = [];
   outcome: ChoiceOutcome | undefined;
   error: ApiError | undefined;
   readonly #options: ChoiceOptions;
   readonly #endTokens: readonly number[];
+  readonly #tokenizer: Tokenizer;
   readonly #detokenizer: Detokenizer;
   readonly #matcher: StopMatcher | undefined;
   readonly #host: ChoiceHost;
   #events: GenerationEvent[] = [];
   #pendingTokens = 0;
   #echoed = false;
+  /** Logprobs whose text a possible stop string still holds back, and where that text ends. */
+  readonly #held: { item: LogprobItem; readonly end: number }[] = [];
+  /** Characters of the answer's text that came from tokens, and that were taken. */
+  #readLength = 0;
+  #takenLength = 0;
   #matchedStop: string | undefined;
   #aborted = false;
 
@@ -95,6 +114,7 @@ export class Choice {
     this.#options = options;
     this.#endTokens = text.endTokens;
     const { skipSpecialTokens, stop, includeStop } = options;
+    this.#tokenizer = text.tokenizer;
     this.#detokenizer = text.tokenizer.detokenizer({ skipSpecialTokens, continues: true });
     this.#matcher = stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
     this.#host = host;
@@ -144,22 +164,36 @@ export class Choice {
     const events = this.#events;
     this.#events = [];
     this.#pendingTokens = 0;
-    const logprobs: LogprobItem[] = [];
+    const echoed: LogprobItem[] = [];
+    const tokens: number[] = [];
     let text = '';
     let finish: ChoiceFinish | undefined;
-    if (!this.#echoed) {
-      this.#echoed = true;
-      text = this.#options.echoText;
-    }
     for (const event of events) {
-      if (event.promptLogprobs !== undefined) this.#promptLogprobs(event.promptLogprobs, logprobs);
-      if (this.#matchedStop === undefined) text += this.#read(event, logprobs);
+      if (event.promptLogprobs !== undefined) {
+        this.promptLogprobs = event.promptLogprobs;
+        if (this.#options.echoLogprobs) echoed.push(...this.#echoedItems());
+      }
+      if (this.#matchedStop === undefined) text += this.#read(event, tokens);
       if (event.finish !== undefined) {
         if (this.#matchedStop === undefined) text += this.#rest();
         finish = this.#close(event.finish);
       }
     }
-    return { text, logprobs, finish };
+    this.#takenLength += text.length;
+    const isDone = finish !== undefined || this.#matchedStop !== undefined;
+    const logprobs = [...echoed, ...this.#release(isDone)];
+    if (!this.#echoed) {
+      this.#echoed = true;
+      text = this.#options.echoText + text;
+    }
+    return { text, logprobs, tokens, finish };
+  }
+
+  /** The logprobs whose text is taken, or all of them. */
+  #release(all: boolean): LogprobItem[] {
+    const open = all ? -1 : this.#held.findIndex(({ end }) => end > this.#takenLength);
+    const released = this.#held.splice(0, open < 0 ? this.#held.length : open);
+    return released.map(({ item }) => item);
   }
 
   #close(finish: EngineFinish): ChoiceFinish | undefined {
@@ -181,30 +215,52 @@ export class Choice {
     return undefined;
   }
 
-  #promptLogprobs(given: readonly TokenLogprobs[], into: LogprobItem[]): void {
-    this.request.promptTokens.forEach((token, at) => {
-      into.push({ token, logprobs: at === 0 ? undefined : given[at - 1] });
+  #echoedItems(): LogprobItem[] {
+    const { promptTokens } = this.request;
+    const pieces = (skipSpecialTokens: boolean) => {
+      const detokenizer = this.#tokenizer.detokenizer({ skipSpecialTokens });
+      const texts = Array.from(promptTokens, (token) => detokenizer.push([token]));
+      texts[texts.length - 1] += detokenizer.finish();
+      return texts;
+    };
+    // A prompt that came as text has none of the special tokens that were added to it.
+    const whole = pieces(false);
+    const texts = whole.join('') === this.#options.echoText ? whole : pieces(true);
+    return Array.from(promptTokens, (token, at) => {
+      const logprobs = at === 0 ? undefined : this.promptLogprobs[at - 1];
+      return { token, text: texts[at]!, logprobs };
     });
   }
 
-  /** The text of one event's tokens, up to a stop string where one ends in them. */
-  #read(event: GenerationEvent, logprobs: LogprobItem[]): string {
+  /**
+   * The text of one event's tokens, up to a stop string where one ends in them. Their ids are added
+   * to `ids`.
+   */
+  #read(event: GenerationEvent, ids: number[]): string {
     const { tokens } = event;
     const stopped = event.finish?.stopToken !== undefined;
     const shown = stopped && !this.#options.includeStop ? tokens.length - 1 : tokens.length;
     if (this.#options.hideOutput) return '';
     if (this.#matcher === undefined && event.logprobs === undefined) {
       this.completionTokens += tokens.length;
+      if (this.#options.tokenIds) ids.push(...tokens);
       return this.#detokenizer.push(shown === tokens.length ? tokens : tokens.slice(0, shown));
     }
     let text = '';
     for (let at = 0; at < tokens.length && this.#matchedStop === undefined; at++) {
       const token = tokens[at]!;
       this.completionTokens += 1;
-      if (event.logprobs !== undefined) logprobs.push({ token, logprobs: event.logprobs[at] });
-      if (at < shown) text += this.#searched(this.#detokenizer.push([token]));
+      if (this.#options.tokenIds) ids.push(token);
+      const piece = at < shown ? this.#detokenizer.push([token]) : '';
+      if (event.logprobs !== undefined) this.#hold(token, piece, event.logprobs[at]);
+      if (at < shown) text += this.#searched(piece);
     }
     return text;
+  }
+
+  #hold(token: number, text: string, logprobs: TokenLogprobs | undefined): void {
+    this.#readLength += text.length;
+    this.#held.push({ item: { token, text, logprobs }, end: this.#readLength });
   }
 
   #searched(piece: string): string {
@@ -222,6 +278,8 @@ export class Choice {
   #rest(): string {
     if (this.#options.hideOutput) return '';
     const last = this.#detokenizer.finish();
+    const held = this.#held.at(-1);
+    if (held !== undefined) held.item = { ...held.item, text: held.item.text + last };
     if (this.#matcher === undefined) return last;
     const { text, matched } = this.#matcher.push(last);
     if (matched === undefined) return text + this.#matcher.finish();

@@ -27,7 +27,9 @@ function make() {
     includeStop: false,
     skipSpecialTokens: true,
     echoText: '',
+    echoLogprobs: false,
     hideOutput: false,
+    tokenIds: false,
   };
   const sampling = { ...GREEDY, maxTokens: 2, logprobs: 0 };
   const generation = new Generation(

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import type { TokenLogprobs } from '@bridgekeeper/engine';
 import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts';
 import type { Generation } from './generation.ts';
 import type { TokenListener } from './wake-queue.ts';
@@ -7,6 +8,9 @@ export interface WholeChoice {
   readonly index: number;
   text: string;
   readonly logprobs: LogprobItem[];
+  readonly tokens: number[];
+  readonly promptTokens: Uint32Array;
+  promptLogprobs: readonly TokenLogprobs[];
   finish: ChoiceFinish | undefined;
 }
 
@@ -17,10 +21,13 @@ class Collector implements TokenListener {
 
   constructor(generation: Generation) {
     this.#generation = generation;
-    this.choices = generation.choices.map(({ index }) => ({
+    this.choices = generation.choices.map(({ index, request }) => ({
       index,
       text: '',
       logprobs: [],
+      tokens: [],
+      promptTokens: request.promptTokens,
+      promptLogprobs: [],
       finish: undefined,
     }));
   }
@@ -36,6 +43,8 @@ class Collector implements TokenListener {
     const whole = this.choices[choice.index]!;
     whole.text += delta.text;
     whole.logprobs.push(...delta.logprobs);
+    whole.tokens.push(...delta.tokens);
+    whole.promptLogprobs = choice.promptLogprobs;
     whole.finish ??= delta.finish;
   }
 }

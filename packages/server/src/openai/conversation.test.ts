@@ -11,31 +11,43 @@ import { renderConversation } from './conversation.ts';
 import { ChatCompletionRequest } from './schema/chat.ts';
 
 /** Writes down everything that it is given. */
-const TEMPLATE = '{{ messages }}{% if tools %}{{ tools|tojson }}{% endif %}{{ x }}';
+const TEMPLATE =
+  '{{ messages }}{% if tools %}{{ tools|tojson }}{% endif %}{{ x }}' +
+  '{% if documents %}{{ documents|tojson }}{% endif %}{{ reasoning_effort }}';
 
-let folder: string;
-let text: ModelText;
+const folders: string[] = [];
+const texts: ModelText[] = [];
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'conversation-'));
+/** The bundled model's, with another template. */
+async function openWith(template: string): Promise<ModelText> {
+  const folder = await mkdtemp(join(tmpdir(), 'conversation-'));
+  folders.push(folder);
   for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) {
     await cp(join(SETTINGS.model.default, name), join(folder, name));
   }
-  await writeFile(join(folder, 'chat_template.jinja'), TEMPLATE);
-  text = await openModelText(folder);
+  await writeFile(join(folder, 'chat_template.jinja'), template);
+  const opened = await openModelText(folder);
+  texts.push(opened);
+  return opened;
+}
+
+let text: ModelText;
+
+beforeAll(async () => {
+  text = await openWith(TEMPLATE);
 });
 
 afterAll(async () => {
-  await text.encoder.close();
-  await rm(folder, { recursive: true });
+  for (const { encoder } of texts) await encoder.close();
+  for (const folder of folders) await rm(folder, { recursive: true });
 });
 
 const USER = '"messages": [{"role": "user", "content": "x"}]';
 
 /** The prompt of a body, as its text. */
-function render(body: string): string {
+function render(body: string, model = text): string {
   const received = new TextEncoder().encode(body);
-  return renderConversation(text, validate(ChatCompletionRequest, parseJson(received)), received);
+  return renderConversation(model, validate(ChatCompletionRequest, parseJson(received)), received);
 }
 
 /** Of one message, beside its role. */
@@ -43,9 +55,12 @@ function renderMessage(fields: string): string {
   return render(`{"messages": [{"role": "assistant", ${fields}}]}`);
 }
 
-function refusal(body: string): { readonly status: number; readonly param: string | undefined } {
+function refusal(
+  body: string,
+  model = text,
+): { readonly status: number; readonly param: string | undefined } {
   try {
-    render(body);
+    render(body, model);
   } catch (error) {
     const { status, param, message } = toApiError(error);
     expect(message).not.toContain('secret');
@@ -102,6 +117,16 @@ describe('what templates are given of a request', () => {
     );
   });
 
+  test('documents, and a reasoning effort before the one among the variables', () => {
+    const documents = '[{"title": "t", "2": 1.0}]';
+    const plain = render(`{${USER}}`);
+    expect(render(`{${USER}, "documents": ${documents}}`)).toBe(plain + documents);
+    const variables = '"chat_template_kwargs": {"reasoning_effort": "low", "x": 1}';
+    expect(render(`{${USER}, ${variables}}`)).toBe(`${plain}1low`);
+    expect(render(`{${USER}, ${variables}, "reasoning_effort": "high"}`)).toBe(`${plain}1high`);
+    expect(render(`{${USER}, "reasoning_effort": null, "documents": null}`)).toBe(plain);
+  });
+
   test('parts of text and refusals are joined', () => {
     const parts = '[{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]';
     expect(renderMessage(`"content": ${parts}`)).toContain("'content': 'a\\nb'");
@@ -133,5 +158,29 @@ describe('refusals name the place and quote nothing', () => {
   test('variables that templates rely on cannot be replaced', () => {
     const body = `{${USER}, "chat_template_kwargs": {"range": "secret"}}`;
     expect(refusal(body)).toEqual({ status: 400, param: 'messages' });
+  });
+});
+
+describe('a final message that is continued', () => {
+  const conversation = (content: string) =>
+    `{"messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": ` +
+    `${JSON.stringify(content)}}], "continue_final_message": true, "add_generation_prompt": false}`;
+  const TURNS = '{% for m in messages %}<{{ m.role }}>{{ m.content CUT }}</>{% endfor %}';
+
+  test('is where the prompt ends, with the space that the template leaves it', async () => {
+    const kept = await openWith(TURNS.replace('CUT', ''));
+    const trimmed = await openWith(TURNS.replace('CUT', '| trim'));
+    const head = '<user>a b</><assistant>';
+    expect(render(conversation('a b'), kept)).toBe(`${head}a b`);
+    expect(render(conversation(' a b\n '), kept)).toBe(`${head} a b\n `);
+    expect(render(conversation(' a b\n '), trimmed)).toBe(`${head}a b`);
+    expect(render(conversation(''), kept)).toBe(head);
+  });
+
+  test('is refused where the template leaves it out, and without content', async () => {
+    const first = await openWith('{{ messages[0].content }}');
+    const refused = { status: 400, param: 'continue_final_message' };
+    expect(refusal(conversation('secret'), first)).toEqual(refused);
+    expect(refusal(conversation('').replace('""', 'null'), text)).toEqual(refused);
   });
 });

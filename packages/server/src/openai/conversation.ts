@@ -1,18 +1,24 @@
 import { Dict, JsonError, readJsonValue, type TemplateValue } from '@bridgekeeper/engine/text';
 import type { z } from '@hono/zod-openapi';
-import { decodeBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
+import { exactBody } from './exact-body.ts';
 import type { ChatMessage, conversationFields } from './schema/chat.ts';
 
 type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
 type Message = z.output<typeof ChatMessage>;
 
 /**
+ * Marks the end of a message that is to be continued: transformers' own mark, which some templates
+ * know. Templates keep or trim the space.
+ */
+const CONTINUE_MARK = 'CONTINUE_FINAL_MESSAGE_TAG ';
+
+/**
  * The prompt's text. `request` is what was validated of the body `received`, which is read again
  * for the template: schemas and arguments reach it with their keys in order, 1.0 apart from 1, and
- * long integers whole. Throws ApiError for what is no text, and TextError for what the template
- * refuses.
+ * long integers whole. Throws ApiError for what is no text and for what the template makes nothing
+ * of, and TextError for what the template refuses.
  */
 export function renderConversation(
   text: ModelText,
@@ -21,24 +27,74 @@ export function renderConversation(
 ): string {
   const body = exactBody(received);
   const messages = body.get('messages') as TemplateValue[];
-  const variables = body.get('chat_template_kwargs');
-  return text.tokenizer.renderChat({
-    messages: request.messages.map((message, at) => {
-      return templateMessage(messages[at] as Dict, message, `messages.${at}`);
-    }),
-    tools: body.get('tools'),
-    addGenerationPrompt: request.add_generation_prompt ?? true,
-    variables: variables instanceof Dict ? variables : undefined,
+  const isContinued = request.continue_final_message === true;
+  if (isContinued) checkContinued(request);
+  refuseUnread(text, request);
+  const converted = request.messages.map((message, at) => {
+    return templateMessage(messages[at] as Dict, message, `messages.${at}`);
   });
+  const last = converted.at(-1)!;
+  if (isContinued) last.set('content', `${last.get('content') as string}${CONTINUE_MARK}`);
+  const rendered = text.tokenizer.renderChat({
+    messages: converted,
+    tools: body.get('tools'),
+    documents: body.get('documents'),
+    addGenerationPrompt: request.add_generation_prompt ?? true,
+    variables: variablesOf(body),
+  });
+  return isContinued ? openEnded(rendered) : rendered;
 }
 
-function exactBody(received: Uint8Array): Dict {
-  try {
-    return readJsonValue(decodeBody(received)) as Dict;
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error;
-    throw new ApiError('invalid_json', `The body ${error.message}.`, undefined, { cause: error });
+function checkContinued(request: Conversation): void {
+  const param = 'continue_final_message';
+  if (request.add_generation_prompt !== false) {
+    const message = `${param} can only be given with add_generation_prompt: false.`;
+    throw new ApiError('invalid_value', message, param);
   }
+  if (request.messages.at(-1)!.content == null) {
+    throw new ApiError('invalid_value', `${param} needs content in the final message.`, param);
+  }
+}
+
+/** Fields that are nothing but variables of the template. */
+const TEMPLATE_FIELDS = ['documents', 'reasoning_effort'] as const;
+
+function refuseUnread({ tokenizer }: ModelText, request: Conversation): void {
+  for (const name of TEMPLATE_FIELDS) {
+    // Without a template rendering fails, and says so.
+    const { chatTemplate } = tokenizer;
+    if (request[name] == null || !chatTemplate.isPresent || chatTemplate.mentions(name)) continue;
+    const message = `${name} cannot be honoured: this model's chat template makes nothing of it.`;
+    throw new ApiError('unsupported_value', message, name);
+  }
+}
+
+function variablesOf(body: Dict): Dict | undefined {
+  const given = body.get('chat_template_kwargs');
+  const variables = given instanceof Dict ? given : undefined;
+  const effort = body.get('reasoning_effort') ?? null;
+  if (effort === null) return variables;
+  const all = new Dict(variables?.entries());
+  all.set('reasoning_effort', effort);
+  return all;
+}
+
+/** The text up to the mark, as transformers cuts it: a template that trims gets no space back. */
+function openEnded(rendered: string): string {
+  const at = rendered.lastIndexOf(CONTINUE_MARK.trimEnd());
+  if (at < 0) {
+    const message = 'The chat template leaves out the final message, which cannot be continued.';
+    throw new ApiError('invalid_value', message, 'continue_final_message');
+  }
+  const text = rendered.slice(0, at);
+  return rendered.startsWith(CONTINUE_MARK, at) ? text : text.trimEnd();
+}
+
+/** The text of the last message, where the answer goes on in its role; for `echo`. */
+export function echoedMessage(request: Conversation): string {
+  const last = request.messages.at(-1)!;
+  const continues = request.add_generation_prompt === false || last.role === 'assistant';
+  return continues ? plainContent(last.content, `messages.${request.messages.length - 1}`) : '';
 }
 
 /**

@@ -25,6 +25,8 @@ beforeAll(async () => {
 });
 
 const HEAD = { id: 'x-1', created: 7, model: 'a "model"' };
+const PLAIN = { logprobs: false, namesIds: false, tokenIds: false, promptLogprobs: false };
+const WITH_LOGPROBS = { ...PLAIN, logprobs: true };
 const NO_USAGE = { atEnd: false, continuous: false };
 const USAGE = {
   prompt_tokens: 3,
@@ -40,7 +42,9 @@ function generation(): Generation {
     includeStop: false,
     skipSpecialTokens: true,
     echoText: '',
+    echoLogprobs: false,
     hideOutput: false,
+    tokenIds: false,
   };
   return new Generation(
     {
@@ -63,7 +67,9 @@ function generation(): Generation {
   );
 }
 
-const NOTHING: ChoiceDelta = { text: '', logprobs: [], finish: undefined };
+const NOTHING: ChoiceDelta = { text: '', logprobs: [], tokens: [], finish: undefined };
+/** What a whole choice has where nothing more was asked for. */
+const NO_MORE = { tokens: [], promptTokens: Uint32Array.of(1, 2, 3), promptLogprobs: [] };
 const saying = (said: string, more: Partial<ChoiceDelta> = {}) => ({
   ...NOTHING,
   text: said,
@@ -78,9 +84,13 @@ function logprobs(): LogprobItem[] {
     { token: a.token, logprob: Number.NEGATIVE_INFINITY },
   ];
   return [
-    { token: a.token, logprobs: undefined },
-    { token: b.token, logprobs: { logprob: -0.5, rank: 2, top } },
-    { token: c.token, logprobs: { logprob: Number.NEGATIVE_INFINITY, rank: 9, top: [] } },
+    { token: a.token, text: a.word, logprobs: undefined },
+    { token: b.token, text: b.word, logprobs: { logprob: -0.5, rank: 2, top } },
+    {
+      token: c.token,
+      text: c.word,
+      logprobs: { logprob: Number.NEGATIVE_INFINITY, rank: 9, top: [] },
+    },
   ];
 }
 
@@ -106,7 +116,7 @@ describe('chunks of a chat', () => {
 
   test('begin with the role, once for each choice', () => {
     const [first, second] = generation().choices as [never, never];
-    const format = new ChatChunks(HEAD, text, NO_USAGE, false);
+    const format = new ChatChunks(HEAD, text, NO_USAGE, PLAIN);
     expect(documents(format.chunk(first, saying('"Hi"')))).toEqual([
       { ...head, choices: [{ index: 0, delta: role, ...none }] },
       { ...head, choices: [{ index: 0, delta: { content: '"Hi"' }, ...none }] },
@@ -122,7 +132,7 @@ describe('chunks of a chat', () => {
 
   test('end with the reason, also where no text is left', () => {
     const [choice] = generation().choices as [never];
-    const format = new ChatChunks(HEAD, text, NO_USAGE, false);
+    const format = new ChatChunks(HEAD, text, NO_USAGE, PLAIN);
     format.chunk(choice, NOTHING);
     const ended = (stopReason: string | number | null) =>
       documents(format.chunk(choice, saying('', { finish: { reason: 'stop', stopReason } })));
@@ -136,7 +146,7 @@ describe('chunks of a chat', () => {
 
   test('carry logprobs, also of tokens that have no text yet', () => {
     const [choice] = generation().choices as [never];
-    const format = new ChatChunks(HEAD, text, NO_USAGE, true);
+    const format = new ChatChunks(HEAD, text, NO_USAGE, WITH_LOGPROBS);
     format.chunk(choice, NOTHING);
     const [a, b, c] = words as [(typeof words)[0], (typeof words)[0], (typeof words)[0]];
     const said = ({ word, bytes }: typeof a, logprob: number) => ({ token: word, logprob, bytes });
@@ -151,8 +161,8 @@ describe('chunks of a chat', () => {
         choices: [{ index: 0, delta: { content: '' }, logprobs: { content }, finish_reason: null }],
       },
     ]);
-    const whole = { index: 0, text: 'x', logprobs: logprobs(), finish: undefined };
-    expect(chatCompletion(HEAD, [whole], USAGE, text, true).choices[0]?.logprobs).toEqual({
+    const whole = { index: 0, text: 'x', logprobs: logprobs(), finish: undefined, ...NO_MORE };
+    expect(chatCompletion(HEAD, [whole], USAGE, text, WITH_LOGPROBS).choices[0]?.logprobs).toEqual({
       content,
     });
   });
@@ -163,7 +173,7 @@ describe('chunks of a completion', () => {
 
   test('carry text and the reason, and are none where there is neither', () => {
     const [first, second] = generation().choices as [never, never];
-    const format = new CompletionChunks(HEAD, text, NO_USAGE, false);
+    const format = new CompletionChunks(HEAD, text, NO_USAGE, PLAIN);
     expect(format.chunk(first, NOTHING)).toBe('');
     const none = { logprobs: null, finish_reason: null, stop_reason: null };
     expect(documents(format.chunk(second, saying('"Hi"')))).toEqual([
@@ -185,6 +195,7 @@ describe('chunks of a completion', () => {
     const [a, b, c] = words as [(typeof words)[0], (typeof words)[0], (typeof words)[0]];
     const lengths = [a.word.length, b.word.length, c.word.length] as const;
     const start = lengths[0] + lengths[1] + lengths[2];
+    const said3 = a.word + b.word + c.word;
     const said = (from: number) => ({
       tokens: [a.word, b.word, c.word],
       token_logprobs: [null, -0.5, -9999],
@@ -195,10 +206,10 @@ describe('chunks of a completion', () => {
       ],
       text_offset: [from, from + lengths[0], from + lengths[0] + lengths[1]],
     });
-    const format = new CompletionChunks(HEAD, text, NO_USAGE, true);
+    const format = new CompletionChunks(HEAD, text, NO_USAGE, WITH_LOGPROBS);
     const chunk = (choice: never) =>
-      documents(format.chunk(choice, saying('', { logprobs: logprobs() })));
-    const none = { text: '', finish_reason: null, stop_reason: null };
+      documents(format.chunk(choice, saying(said3, { logprobs: logprobs() })));
+    const none = { text: said3, finish_reason: null, stop_reason: null };
     for (const [choice, index, from] of [
       [first, 0, 0],
       [first, 0, start],
@@ -207,8 +218,8 @@ describe('chunks of a completion', () => {
       const choices = [{ index, ...none, logprobs: said(from) }];
       expect(chunk(choice)).toEqual([{ ...head, choices }]);
     }
-    const whole = { index: 0, text: 'x', logprobs: logprobs(), finish: undefined };
-    expect(completion(HEAD, [whole, whole], USAGE, text, true).choices).toMatchObject([
+    const whole = { index: 0, text: said3, logprobs: logprobs(), finish: undefined, ...NO_MORE };
+    expect(completion(HEAD, [whole, whole], USAGE, text, WITH_LOGPROBS).choices).toMatchObject([
       { logprobs: said(0) },
       { logprobs: said(0) },
     ]);
@@ -223,7 +234,7 @@ describe.each([
 
   test('is with every chunk, of its choice alone, where that is asked for', () => {
     const [, choice] = generation().choices as [never, Generation['choices'][0]];
-    const format = new Chunks(HEAD, text, { atEnd: true, continuous: true }, false);
+    const format = new Chunks(HEAD, text, { atEnd: true, continuous: true }, PLAIN);
     for (const each of documents(format.chunk(choice, saying('a')))) {
       expect(each).toMatchObject({ object, usage });
     }
@@ -235,27 +246,27 @@ describe.each([
 
   test('is at the end, of all choices, or not at all', () => {
     const all = generation();
-    const end = new Chunks(HEAD, text, { atEnd: true, continuous: false }, false);
+    const end = new Chunks(HEAD, text, { atEnd: true, continuous: false }, PLAIN);
     expect(documents(end.chunk(all.choices[0]!, saying('a')))[0]).not.toHaveProperty('usage');
     const details = { prompt_tokens_details: { cached_tokens: 0 } };
     expect(documents(end.closing(all))).toEqual([
       { ...HEAD, object, choices: [], usage: { ...usage, ...details } },
     ]);
-    expect(new Chunks(HEAD, text, NO_USAGE, false).closing(all)).toBe('');
+    expect(new Chunks(HEAD, text, NO_USAGE, PLAIN).closing(all)).toBe('');
   });
 });
 
 test('a whole answer is one document', () => {
   const finish = { reason: 'stop' as const, stopReason: 'x' };
   const choices = [
-    { index: 0, text: 'one', logprobs: [], finish },
-    { index: 1, text: 'two', logprobs: [], finish: undefined },
+    { index: 0, text: 'one', logprobs: [], finish, ...NO_MORE },
+    { index: 1, text: 'two', logprobs: [], finish: undefined, ...NO_MORE },
   ];
   const ends = [
     { logprobs: null, finish_reason: 'stop', stop_reason: 'x' },
     { logprobs: null, finish_reason: null, stop_reason: null },
   ];
-  expect(chatCompletion(HEAD, choices, USAGE, text, false)).toEqual({
+  expect(chatCompletion(HEAD, choices, USAGE, text, PLAIN)).toEqual({
     ...HEAD,
     object: 'chat.completion',
     choices: [
@@ -264,7 +275,7 @@ test('a whole answer is one document', () => {
     ],
     usage: USAGE,
   });
-  expect(completion(HEAD, choices, USAGE, text, false)).toEqual({
+  expect(completion(HEAD, choices, USAGE, text, PLAIN)).toEqual({
     ...HEAD,
     object: 'text_completion',
     choices: [

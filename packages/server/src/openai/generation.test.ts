@@ -23,7 +23,9 @@ const OPTIONS = {
   includeStop: false,
   skipSpecialTokens: true,
   echoText: '',
+  echoLogprobs: false,
   hideOutput: false,
+  tokenIds: false,
 };
 
 /** Four choices, two for each of two prompts of 3 and 5 tokens, on an engine stepped by hand. */

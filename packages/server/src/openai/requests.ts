@@ -2,10 +2,16 @@ import type { GenerationRequest } from '@bridgekeeper/engine';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
+import type { AnswerDetail } from './answer-head.ts';
 import type { ChoiceOptions } from './choice.ts';
 import type { AppContext, ServerContext } from './context.ts';
 import type { PreparedGeneration } from './generation.ts';
-import { type GenerationFields, samplingOf } from './sampling.ts';
+import {
+  bannedTokens,
+  type GenerationFields,
+  type SamplingChoices,
+  samplingOf,
+} from './sampling.ts';
 
 export interface Prompt {
   readonly tokens: Uint32Array;
@@ -19,6 +25,32 @@ export interface OutputOptions {
   readonly logprobs: number | undefined;
   readonly promptLogprobs: number | undefined;
   readonly hideOutput: boolean;
+  readonly echoLogprobs: boolean;
+}
+
+/** What an answer carries beside its text. */
+export function detailOf(fields: GenerationFields, output: OutputOptions): AnswerDetail {
+  return {
+    logprobs: output.logprobs !== undefined,
+    namesIds: fields.return_tokens_as_token_ids ?? false,
+    tokenIds: fields.return_token_ids ?? false,
+    promptLogprobs: fields.prompt_logprobs != null,
+  };
+}
+
+/**
+ * The last tokens of a prompt, as many as `truncate_prompt_tokens` says: what it leaves of a text's
+ * special tokens is left. -1 keeps what fits before `maxTokens` tokens of output.
+ */
+export function truncated(
+  { engine }: Pick<ServerContext, 'engine'>,
+  { truncate_prompt_tokens: wanted }: GenerationFields,
+  tokens: Uint32Array,
+  maxTokens: number | undefined,
+): Uint32Array {
+  if (wanted == null) return tokens;
+  const room = Math.max(1, engine.card.maxModelTokens - Math.max(1, maxTokens ?? 1));
+  return tokens.slice(-(wanted === -1 ? room : wanted));
 }
 
 let submitted = 0;
@@ -50,6 +82,7 @@ export function prepareGeneration(
       'n',
     );
   }
+  const bannedTokenIds = bannedTokens(fields.bad_words ?? [], ctx.text);
   const fromHeader = c.req.header('x-request-id') !== undefined;
   return {
     requestId: fromHeader ? c.get('requestId') : requestIdFrom(fields.request_id),
@@ -57,7 +90,7 @@ export function prepareGeneration(
     choicesPerPrompt: n,
     requests: prompts.flatMap((prompt) =>
       Array.from({ length: n }, (_, choice) => ({
-        request: requestOf(c, ctx, fields, prompt, output, choice),
+        request: requestOf(c, ctx, fields, prompt, output, { choice, bannedTokenIds }),
         options: optionsOf(fields, prompt, output),
       })),
     ),
@@ -70,7 +103,7 @@ function requestOf(
   fields: GenerationFields,
   prompt: Prompt,
   output: OutputOptions,
-  choice: number,
+  chosen: Pick<SamplingChoices, 'choice' | 'bannedTokenIds'>,
 ): GenerationRequest {
   const room = ctx.engine.card.maxModelTokens - prompt.tokens.length;
   const { maxTokens, logprobs, promptLogprobs } = output;
@@ -79,7 +112,11 @@ function requestOf(
     id: `r${submitted}`,
     tenant: saltedTenant(c.get('tenant'), fields.cache_salt),
     promptTokens: prompt.tokens,
-    sampling: samplingOf(fields, { maxTokens, logprobs, promptLogprobs, room, choice }, ctx.text),
+    sampling: samplingOf(
+      fields,
+      { maxTokens, logprobs, promptLogprobs, room, ...chosen },
+      ctx.text,
+    ),
   };
 }
 
@@ -90,7 +127,9 @@ function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptio
     includeStop: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
     echoText: prompt.echoText,
+    echoLogprobs: output.echoLogprobs,
     hideOutput: output.hideOutput,
+    tokenIds: fields.return_token_ids ?? false,
   };
 }
 

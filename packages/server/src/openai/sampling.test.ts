@@ -17,7 +17,8 @@ const sampling = (
   samplingDefaults: SamplingDefaults = {},
 ) => {
   const none = { maxTokens: undefined, logprobs: undefined, promptLogprobs: undefined };
-  const choices = { ...none, room: 100, choice: 0, ...more };
+  const bannedTokenIds: number[] = [];
+  const choices = { ...none, bannedTokenIds, room: 100, choice: 0, ...more };
   return samplingOf(fields, choices, { ...text, samplingDefaults, endTokens: [7, 8] });
 };
 
@@ -32,6 +33,8 @@ describe('sampling parameters', () => {
       presencePenalty: 0,
       frequencyPenalty: 0,
       logitBias: [],
+      allowedTokenIds: undefined,
+      bannedTokenIds: [],
       seed: undefined,
       maxTokens: 100,
       minTokens: 0,
@@ -89,8 +92,10 @@ describe('sampling parameters', () => {
   test('count seeds up from choice to choice, and wrap', () => {
     expect(sampling({ seed: 5 }, { choice: 2 }).seed).toBe(7n);
     expect(sampling({ seed: 0 }).seed).toBe(0n);
-    expect(sampling({ seed: -1 }).seed).toBe(2n ** 64n - 1n);
-    expect(sampling({ seed: -1 }, { choice: 1 }).seed).toBe(0n);
+    expect(sampling({ seed: -2 }).seed).toBe(2n ** 64n - 2n);
+    expect(sampling({ seed: -2 }, { choice: 2 }).seed).toBe(0n);
+    expect(sampling({ seed: 2n ** 63n - 1n }, { choice: 1 }).seed).toBe(2n ** 63n);
+    for (const choice of [0, 1]) expect(sampling({ seed: -1 }, { choice }).seed).toBeUndefined();
     expect(sampling({ seed: null }).seed).toBeUndefined();
   });
 

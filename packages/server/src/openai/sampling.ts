@@ -1,5 +1,6 @@
 import { EngineError, type SamplingParams } from '@bridgekeeper/engine';
 import type { z } from '@hono/zod-openapi';
+import { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { generationFields } from './schema/common.ts';
 
@@ -11,6 +12,8 @@ export interface SamplingChoices {
   readonly maxTokens: number | undefined;
   readonly logprobs: number | undefined;
   readonly promptLogprobs: number | undefined;
+  /** Of `bad_words`. */
+  readonly bannedTokenIds: readonly number[];
   /** Tokens that still fit behind the prompt. */
   readonly room: number;
   /** Which of the prompt's choices this is: a given seed is counted up, so that choices differ. */
@@ -38,7 +41,9 @@ export function samplingOf(
     presencePenalty: fields.presence_penalty ?? 0,
     frequencyPenalty: fields.frequency_penalty ?? 0,
     logitBias: biasOf(fields.logit_bias ?? {}),
-    seed: fields.seed == null ? undefined : seedOf(fields.seed, choices.choice),
+    allowedTokenIds: fields.allowed_token_ids ?? undefined,
+    bannedTokenIds: choices.bannedTokenIds,
+    seed: seedOf(fields.seed, choices.choice),
     maxTokens: Math.min(choices.maxTokens ?? room, room),
     minTokens: fields.min_tokens ?? 0,
     stopTokenIds: [
@@ -58,7 +63,33 @@ function biasOf(bias: Readonly<Record<string, number>>): SamplingParams['logitBi
   });
 }
 
-/** Negative seeds, which OpenAI's clients may send, wrap around. */
-function seedOf(seed: number, choice: number): bigint {
+/**
+ * The tokens of `bad_words`: of each word as it is, and as it is behind a space where that is
+ * another token, as vLLM reads them. Throws ApiError for a word of several tokens: rows remember no
+ * sequences.
+ */
+export function bannedTokens(
+  words: readonly string[],
+  { tokenizer }: Pick<ModelText, 'tokenizer'>,
+): number[] {
+  const banned = new Set<number>();
+  words.forEach((word, at) => {
+    const bare = word.trimStart();
+    const [token, ...more] = tokenizer.encode(bare, false);
+    if (token === undefined || more.length > 0) {
+      const name = `bad_words.${at}`;
+      const message = `${name} cannot be honoured: it is not exactly one token of this model.`;
+      throw new ApiError('unsupported_value', message, 'bad_words');
+    }
+    banned.add(token);
+    const spaced = tokenizer.encode(` ${bare}`, false);
+    if (spaced.length === 1) banned.add(spaced[0]!);
+  });
+  return [...banned];
+}
+
+/** Without a seed, and with vLLM's -1 for none, the engine draws one; other negative ones wrap. */
+function seedOf(seed: number | bigint | null | undefined, choice: number): bigint | undefined {
+  if (seed == null || seed === -1) return undefined;
   return BigInt.asUintN(64, BigInt(seed) + BigInt(choice));
 }

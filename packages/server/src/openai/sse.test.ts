@@ -31,7 +31,9 @@ const OPTIONS = {
   includeStop: false,
   skipSpecialTokens: true,
   echoText: '',
+  echoLogprobs: false,
   hideOutput: false,
+  tokenIds: false,
 };
 
 /** With this no round waits for the one before it: each step is heard in the next turn. */

@@ -2,16 +2,18 @@ import { parseJson, readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import type { AnswerDetail } from '../openai/answer-head.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { renderConversation } from '../openai/conversation.ts';
-import { encode, modelFor, prepareGeneration } from '../openai/requests.ts';
+import { echoedMessage, renderConversation } from '../openai/conversation.ts';
+import { withExactSeed } from '../openai/exact-body.ts';
+import { FieldCheck } from '../openai/field-check.ts';
+import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionRequest,
 } from '../openai/schema/chat.ts';
-import { refuseUnsupported } from '../openai/unsupported.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function logprobsWanted(request: ChatCompletionRequest): number | undefined {
@@ -26,17 +28,18 @@ function logprobsWanted(request: ChatCompletionRequest): number | undefined {
   return undefined;
 }
 
-function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
+function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
   const { text } = ctx;
   return {
     idPrefix: 'chatcmpl',
-    chunks: (head, usage) => new ChatChunks(head, text, usage, withLogprobs),
-    document: (head, choices, usage) => chatCompletion(head, choices, usage, text, withLogprobs),
+    chunks: (head, usage) => new ChatChunks(head, text, usage, detail),
+    document: (head, choices, usage) => chatCompletion(head, choices, usage, text, detail),
   };
 }
 
 /** POST /v1/chat/completions */
 export function chatEndpoint(ctx: ServerContext): Endpoint {
+  const fields = new FieldCheck(ctx.log, Object.keys(ChatCompletionRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -57,22 +60,31 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
     handle: async (c) => {
       const received = await readBody(c, ctx.limits.maxBodyBytes);
       const body = parseJson(received);
-      refuseUnsupported(body);
-      const request = validate(ChatCompletionRequest, body);
+      fields.check(c, body);
+      const request = validate(ChatCompletionRequest, withExactSeed(body, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
       const promptText = renderConversation(ctx.text, request, received);
-      const tokens = await encode(ctx, promptText, request.add_special_tokens ?? false, 'messages');
+      const encoded = await encode(
+        ctx,
+        promptText,
+        request.add_special_tokens ?? false,
+        'messages',
+      );
       const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
-      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText: '' }], {
+      const tokens = truncated(ctx, request, encoded, maxTokens);
+      const echoText = request.echo ? echoedMessage(request) : '';
+      const output = {
         maxTokens,
         logprobs,
-        promptLogprobs: undefined,
+        promptLogprobs: request.prompt_logprobs ?? undefined,
+        echoLogprobs: false,
         hideOutput: false,
-      });
+      };
+      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText }], output);
       const parsed = { received, fields: request, model };
-      return answer(c, ctx, parsed, prepared, formatFor(ctx, logprobs !== undefined));
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
     },
   };
 }

@@ -2,17 +2,21 @@ import { parseJson, readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import type { AnswerDetail } from '../openai/answer-head.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
 import type { ServerContext } from '../openai/context.ts';
+import { withExactSeed } from '../openai/exact-body.ts';
+import { FieldCheck } from '../openai/field-check.ts';
 import {
+  detailOf,
   encode,
   modelFor,
   type OutputOptions,
   type Prompt,
   prepareGeneration,
+  truncated,
 } from '../openai/requests.ts';
 import { Completion, CompletionRequest } from '../openai/schema/completions.ts';
-import { refuseUnsupported } from '../openai/unsupported.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 /** OpenAI's default where a request does not say. */
@@ -34,16 +38,17 @@ async function promptOf(
   request: CompletionRequest,
   prompt: string | readonly number[],
 ): Promise<Prompt> {
-  const tokens =
+  const whole =
     typeof prompt === 'string'
       ? await encode(ctx, prompt, request.add_special_tokens ?? true, 'prompt')
       : Uint32Array.from(prompt);
+  const tokens = truncated(ctx, request, whole, request.max_tokens ?? DEFAULT_MAX_TOKENS);
   if (!request.echo) return { tokens, echoText: '' };
-  const echoText = typeof prompt === 'string' ? prompt : decodePrompt(ctx, prompt);
-  return { tokens, echoText };
+  const isText = typeof prompt === 'string' && tokens.length === whole.length;
+  return { tokens, echoText: isText ? prompt : decodePrompt(ctx, tokens) };
 }
 
-function decodePrompt(ctx: ServerContext, tokens: readonly number[]): string {
+function decodePrompt(ctx: ServerContext, tokens: Uint32Array): string {
   const { vocabularySize } = ctx.engine.card;
   if (tokens.some((token) => token >= vocabularySize)) {
     const message = `prompt must hold token ids from 0 to ${vocabularySize - 1}.`;
@@ -67,22 +72,24 @@ function outputOptionsOf(request: CompletionRequest): OutputOptions {
     // hides.
     maxTokens: Math.max(1, maxTokens),
     logprobs,
-    promptLogprobs: request.echo ? logprobs : undefined,
+    promptLogprobs: request.prompt_logprobs ?? (request.echo ? logprobs : undefined),
+    echoLogprobs: request.echo === true && logprobs !== undefined,
     hideOutput: maxTokens === 0,
   };
 }
 
-function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
+function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
   const { text } = ctx;
   return {
     idPrefix: 'cmpl',
-    chunks: (head, usage) => new CompletionChunks(head, text, usage, withLogprobs),
-    document: (head, choices, usage) => completion(head, choices, usage, text, withLogprobs),
+    chunks: (head, usage) => new CompletionChunks(head, text, usage, detail),
+    document: (head, choices, usage) => completion(head, choices, usage, text, detail),
   };
 }
 
 /** POST /v1/completions */
 export function completionsEndpoint(ctx: ServerContext): Endpoint {
+  const fields = new FieldCheck(ctx.log, Object.keys(CompletionRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -103,15 +110,15 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
     handle: async (c) => {
       const received = await readBody(c, ctx.limits.maxBodyBytes);
       const body = parseJson(received);
-      refuseUnsupported(body);
-      const request = validate(CompletionRequest, body);
+      fields.check(c, body);
+      const request = validate(CompletionRequest, withExactSeed(body, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const output = outputOptionsOf(request);
       const prompts = await promptsOf(ctx, request);
       const prepared = prepareGeneration(c, ctx, request, prompts, output);
       const parsed = { received, fields: request, model };
-      return answer(c, ctx, parsed, prepared, formatFor(ctx, output.logprobs !== undefined));
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
     },
   };
 }

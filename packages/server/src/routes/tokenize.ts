@@ -3,10 +3,12 @@ import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { renderConversation } from '../openai/conversation.ts';
+import { FieldCheck } from '../openai/field-check.ts';
 import { encode, modelFor } from '../openai/requests.ts';
 import {
   DetokenizeRequest,
   DetokenizeResponse,
+  TOKENIZE_FIELDS,
   TokenizeRequest,
   TokenizeResponse,
 } from '../openai/schema/documents.ts';
@@ -17,6 +19,7 @@ import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
  * it.
  */
 export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
+  const fields = new FieldCheck(ctx.log, TOKENIZE_FIELDS, false);
   return {
     route: {
       method: 'post',
@@ -30,7 +33,9 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
     },
     handle: async (c) => {
       const received = await readBody(c, ctx.limits.maxBodyBytes);
-      const request = validate(TokenizeRequest, parseJson(received));
+      const body = parseJson(received);
+      fields.check(c, body);
+      const request = validate(TokenizeRequest, body);
       modelFor(ctx, request.model);
       const tokens = Array.from(
         'messages' in request

@@ -107,6 +107,13 @@ function addBias(
     const token = pairs[i]!;
     if (token >= 0 && token < vocab) logits[token]! += values[i + 1]!;
   }
+  if ((rows[row * ROW_WORDS + ROW.FLAGS]! & ROW_FLAG.ALLOWED) === 0) return;
+  const allowed = pairs.filter((_, i) => i % 2 === 0);
+  const kept = Array.from(allowed, (token) => logits[token]);
+  logits.fill(Number.NEGATIVE_INFINITY, 0, vocab);
+  allowed.forEach((token, i) => {
+    if (token >= 0 && token < vocab) logits[token] = kept[i]!;
+  });
 }
 
 function penalise(logits: Float64Array, counts: Int32Array, floats: Float32Array): void {

@@ -1,5 +1,12 @@
 import { z } from '@hono/zod-openapi';
-import { FinishReason, generationFields, StopReason, UsageDocument } from './common.ts';
+import {
+  FinishReason,
+  generationFields,
+  PromptLogprobsDocument,
+  StopReason,
+  TokenIdsDocument,
+  UsageDocument,
+} from './common.ts';
 
 const ContentPart = z.looseObject({
   type: z.string(),
@@ -35,7 +42,21 @@ export const conversationFields = {
     .array(z.looseObject({}))
     .nullish()
     .openapi({ description: 'Given to the chat template; calls in the answer are not parsed' }),
+  documents: z
+    .array(z.looseObject({}))
+    .nullish()
+    .openapi({ description: 'Given to the chat template, which must use them' }),
+  reasoning_effort: z
+    .string()
+    .min(1)
+    .max(64)
+    .nullish()
+    .openapi({ description: 'Given to the chat template, which must use it' }),
   add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z
+    .boolean()
+    .nullish()
+    .openapi({ description: 'Leaves the last message open; with add_generation_prompt: false' }),
   add_special_tokens: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
 };
@@ -48,6 +69,10 @@ export const ChatCompletionRequest = z
     max_completion_tokens: z.int().min(1).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(20).nullish(),
+    echo: z
+      .boolean()
+      .nullish()
+      .openapi({ description: 'The answer begins with the last message, where that continues it' }),
   })
   .openapi('ChatCompletionRequest');
 
@@ -76,10 +101,13 @@ export const ChatCompletion = z
         index: z.int(),
         message: z.object({ role: z.literal('assistant'), content: z.string() }),
         logprobs: ChatLogprobsDocument,
+        token_ids: TokenIdsDocument.optional(),
         finish_reason: FinishReason,
         stop_reason: StopReason,
       }),
     ),
+    prompt_logprobs: PromptLogprobsDocument.optional(),
+    prompt_token_ids: TokenIdsDocument.optional(),
     usage: UsageDocument,
   })
   .openapi('ChatCompletion');
@@ -96,10 +124,12 @@ export const ChatCompletionChunk = z
           content: z.string().optional(),
         }),
         logprobs: ChatLogprobsDocument,
+        token_ids: TokenIdsDocument.optional(),
         finish_reason: FinishReason,
         stop_reason: StopReason.optional(),
       }),
     ),
+    prompt_token_ids: TokenIdsDocument.optional(),
     usage: UsageDocument.optional(),
   })
   .openapi('ChatCompletionChunk');

@@ -1,3 +1,4 @@
+import { MAX_BIAS, MAX_TOP_LOGPROBS } from '@bridgekeeper/device';
 import { z } from '@hono/zod-openapi';
 
 const flag = () => z.boolean().nullish();
@@ -8,10 +9,22 @@ const StreamOptions = z
   .object({ include_usage: flag(), continuous_usage_stats: flag() })
   .openapi('StreamOptions');
 
+const SEED_LIMIT = 2n ** 63n;
+
+/** 64 bits, signed as in vLLM; beyond 2^53 a bigint, which `withExactSeed` reads. */
+const Seed = z
+  .custom<number | bigint>(
+    (value) =>
+      Number.isSafeInteger(value) ||
+      (typeof value === 'bigint' && value >= -SEED_LIMIT && value < SEED_LIMIT),
+    'must be an integer of 64 bits, from -2^63 to 2^63 - 1',
+  )
+  .openapi({ type: 'integer', format: 'int64' });
+
 /**
  * What both generation endpoints take. Types are checked here; the ranges of sampling parameters
- * have one home, the engine's `checkSampling`. Unknown fields are ignored, as OpenAI's and vLLM's
- * servers do.
+ * have one home, the engine's `checkSampling`. Fields that are not here are `FIELDS`' business, or
+ * unknown.
  */
 export const generationFields = {
   model: z.string().nullish().openapi({ description: 'One of GET /v1/models; default: the first' }),
@@ -26,7 +39,18 @@ export const generationFields = {
     .record(z.string(), z.number())
     .nullish()
     .openapi({ description: 'From token id, as text, to bias' }),
-  seed: integer(),
+  bad_words: z
+    .array(z.string().min(1).max(128))
+    .max(100)
+    .nullish()
+    .openapi({ description: 'Never sampled; each must be one token' }),
+  allowed_token_ids: z
+    .array(z.int().min(0))
+    .min(1)
+    .max(MAX_BIAS)
+    .nullish()
+    .openapi({ description: 'Nothing else is sampled' }),
+  seed: Seed.nullish(),
   n: z.int().min(1).max(128).nullish(),
   stop: z.union([z.string(), z.array(z.string()).max(64)]).nullish(),
   stop_token_ids: z.array(z.int()).nullish(),
@@ -36,7 +60,22 @@ export const generationFields = {
   min_tokens: integer(),
   stream: flag(),
   stream_options: StreamOptions.nullish(),
-  user: z.string().nullish(),
+  prompt_logprobs: z
+    .int()
+    .min(0)
+    .max(MAX_TOP_LOGPROBS)
+    .nullish()
+    .openapi({ description: 'Of each prompt token and so many alternatives; not in streams' }),
+  truncate_prompt_tokens: z
+    .int()
+    .min(-1)
+    .refine((value) => value !== 0, 'must be -1 or at least 1')
+    .nullish()
+    .openapi({ description: 'Keeps the prompt’s last tokens; -1: as many as fit' }),
+  return_token_ids: flag().openapi({ description: 'Adds prompt_token_ids and token_ids' }),
+  return_tokens_as_token_ids: flag().openapi({
+    description: 'Logprobs name tokens "token_id:123"',
+  }),
   cache_salt: z
     .string()
     .min(1)
@@ -65,6 +104,16 @@ export const UsageDocument = z
     prompt_tokens_details: z.object({ cached_tokens: z.int() }),
   })
   .openapi('Usage');
+
+/** Of `prompt_logprobs`: by token id; null for the first token, which nothing predicts. */
+export const PromptLogprobsDocument = z.array(
+  z
+    .record(z.string(), z.object({ logprob: z.number(), rank: z.int(), decoded_token: z.string() }))
+    .nullable(),
+);
+
+/** Of `return_token_ids`. */
+export const TokenIdsDocument = z.array(z.int());
 
 export const FinishReason = z.enum(['stop', 'length']).nullable();
 export const StopReason = z.union([z.string(), z.int()]).nullable();

@@ -1,5 +1,12 @@
 import { z } from '@hono/zod-openapi';
-import { FinishReason, generationFields, StopReason, UsageDocument } from './common.ts';
+import {
+  FinishReason,
+  generationFields,
+  PromptLogprobsDocument,
+  StopReason,
+  TokenIdsDocument,
+  UsageDocument,
+} from './common.ts';
 
 const TokenIds = z.array(z.int().min(0));
 
@@ -39,6 +46,9 @@ export const Completion = z
         index: z.int(),
         text: z.string(),
         logprobs: CompletionLogprobsDocument,
+        prompt_logprobs: PromptLogprobsDocument.optional(),
+        prompt_token_ids: TokenIdsDocument.optional(),
+        token_ids: TokenIdsDocument.optional(),
         finish_reason: FinishReason,
         stop_reason: StopReason,
       }),

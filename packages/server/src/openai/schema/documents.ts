@@ -32,6 +32,11 @@ const TokenizeChat = z.object({
   return_token_strs: z.boolean().nullish(),
 });
 
+/** Of either form. */
+export const TOKENIZE_FIELDS: readonly string[] = [TokenizeText, TokenizeChat].flatMap((form) =>
+  Object.keys(form.shape),
+);
+
 export const TokenizeRequest = z.union([TokenizeText, TokenizeChat]).openapi('TokenizeRequest');
 
 export const TokenizeResponse = z

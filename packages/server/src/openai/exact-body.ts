@@ -1,0 +1,26 @@
+import { type Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
+import { decodeBody } from '../http/body.ts';
+import { ApiError } from '../http/errors.ts';
+
+/**
+ * A body, which is an object, with what `JSON.parse` loses: keys in order, 1.0 apart from 1, and
+ * long integers whole. Throws ApiError `invalid_json` for what is nested too deeply.
+ */
+export function exactBody(received: Uint8Array): Dict {
+  try {
+    return readJsonValue(decodeBody(received)) as Dict;
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw new ApiError('invalid_json', `The body ${error.message}.`, undefined, { cause: error });
+  }
+}
+
+/**
+ * The body as it is validated: a seed that a double cannot hold is a bigint. The exact reader costs
+ * more than `JSON.parse`, and is asked only then.
+ */
+export function withExactSeed(body: unknown, received: Uint8Array): unknown {
+  const seed = (body as { seed?: unknown } | null)?.seed;
+  if (typeof seed !== 'number' || Number.isSafeInteger(seed)) return body;
+  return { ...(body as object), seed: exactBody(received).get('seed') };
+}
