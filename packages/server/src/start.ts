@@ -9,8 +9,10 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import type { ServerClock } from './host-clock.ts';
 import { KeyRing } from './http/auth.ts';
-import { HttpServer } from './http/http-server.ts';
+import { HttpServer, requireFreeAddress } from './http/http-server.ts';
+import { type ApiKey, type KeyLimits, readKeyFile } from './http/key-file.ts';
 import { Lifecycle } from './http/lifecycle.ts';
+import { Quotas } from './http/quotas.ts';
 import type { Logger } from './logging/logger.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
@@ -64,16 +66,40 @@ const MAX_CHOICES = 256;
 export async function startServer(settings: Settings, parts: ServerParts): Promise<RunningServer> {
   const { clock, log, startedNs = clock.nowNs() } = parts;
   const timeline = new StartTimeline(clock, startedNs, (line) => log.info(line));
+  // Before minutes of loading, and not after them.
+  await requireFreeAddress(settings);
+  const keys = await readKeys(settings);
   const seal = await readSealPolicy(settings);
   try {
-    return await startWith(settings, seal, parts, timeline);
+    return await startWith(settings, keys, seal, parts, timeline);
   } finally {
     seal.userKey?.fill(0);
   }
 }
 
+/** What holds for a key unless its line in the file of keys says otherwise. */
+function limitsOf(settings: Settings): KeyLimits {
+  return {
+    weight: 1,
+    maxRunning: settings.maxRunningPerKey,
+    maxWaiting: settings.maxWaitingPerKey,
+    tokensPerMinute: settings.tokensPerMinutePerKey,
+  };
+}
+
+/** Those of the flag and those of the file; the file's limits where both have a key. */
+async function readKeys(settings: Settings): Promise<readonly ApiKey[]> {
+  const { apiKey, apiKeyFile } = settings;
+  const limits = limitsOf(settings);
+  const inFile = apiKeyFile === undefined ? [] : await readKeyFile(apiKeyFile, limits);
+  const known = new Set(inFile.map(({ key }) => key));
+  const others = apiKey.filter((key) => !known.has(key)).map((key) => ({ key, limits }));
+  return [...inFile, ...others];
+}
+
 async function startWith(
   settings: Settings,
+  keys: readonly ApiKey[],
   seal: SealPolicy,
   parts: ServerParts,
   timeline: StartTimeline,
@@ -96,7 +122,14 @@ async function startWith(
       modelName,
       version: parts.version,
     });
-    const ctx = contextOf(settings, parts, { started, text, modelNames, receipts, evidence });
+    const ctx = contextOf(settings, parts, {
+      keys,
+      started,
+      text,
+      modelNames,
+      receipts,
+      evidence,
+    });
     timeline.begin('listening');
     const http = new HttpServer(createApp(ctx), settings, clock);
     const url = await http.listen();
@@ -113,6 +146,7 @@ function namesOf({ servedModelName, model }: Settings): readonly string[] {
 }
 
 interface Opened {
+  readonly keys: readonly ApiKey[];
   readonly started: StartedEngine;
   readonly text: ServerContext['text'];
   readonly modelNames: readonly string[];
@@ -123,7 +157,7 @@ interface Opened {
 function contextOf(
   settings: Settings,
   { log, clock, version }: ServerParts,
-  { started, text, modelNames, receipts, evidence }: Opened,
+  { keys, started, text, modelNames, receipts, evidence }: Opened,
 ): ServerContext {
   const { engine, law, policy, bridge } = started;
   const counts = receipts === null ? undefined : () => receipts.counts;
@@ -132,6 +166,7 @@ function contextOf(
     text,
     clock,
     log,
+    logsAccess: settings.accessLog,
     version: version.version,
     law,
     policy,
@@ -141,7 +176,8 @@ function contextOf(
     attestation: evidence.attestation,
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
-    keys: new KeyRing(settings.apiKey),
+    keys: new KeyRing(keys.map(({ key }) => key)),
+    quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {

@@ -14,6 +14,7 @@ export function defineCommand(
   command: Command,
   spec: CliCommand,
   io: CliIo,
+  remarks: readonly string[],
   setCode: (code: ExitCode) => void,
 ): void {
   const flags = offeredFlags(spec);
@@ -27,7 +28,7 @@ export function defineCommand(
   command.action(async () => {
     const { environment, readFile } = io;
     const sources = { flags: givenFlags(command, flags), environment, readFile };
-    setCode(await spec.run(resolveFlags(spec.flags, sources), io));
+    setCode(await spec.run(resolveFlags(spec.flags, sources), io, remarks));
   });
 }
 

@@ -5,7 +5,7 @@ import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
 import type { CliIo } from '../io.ts';
 import { VerifyError } from '../verify/errors.ts';
-import type { ExitCode } from './command.ts';
+import type { ExitCode, Translation } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { defineCommand } from './define-command.ts';
 import { versionLine } from './version.ts';
@@ -13,18 +13,29 @@ import { versionLine } from './version.ts';
 /** Runs one command line to its end; never throws. */
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   let code = 0;
-  const program = createProgram(io, (result) => {
-    code = result;
-  });
   try {
-    await program.parseAsync([...args], { from: 'user' });
+    const { words, remarks } = translate(args);
+    const program = createProgram(io, remarks, (result) => {
+      code = result;
+    });
+    await program.parseAsync([...words], { from: 'user' });
     return code;
   } catch (error) {
     return report(error, io);
   }
 }
 
-function createProgram(io: CliIo, setCode: (code: number) => void): Command {
+function translate([name = '', ...rest]: readonly string[]): Translation {
+  const translation = COMMANDS.find((spec) => spec.name === name)?.translate?.(rest);
+  const { words = rest, remarks = [] } = translation ?? {};
+  return { words: name === '' ? [] : [name, ...words], remarks };
+}
+
+function createProgram(
+  io: CliIo,
+  remarks: readonly string[],
+  setCode: (code: number) => void,
+): Command {
   const program = new Command('bridgekeeper')
     .description('Serves language models over a scheduled, metered bridge')
     .version(versionLine(), '--version', 'show the version')
@@ -36,7 +47,13 @@ function createProgram(io: CliIo, setCode: (code: number) => void): Command {
   for (const spec of COMMANDS) {
     const [name, suite] = spec.name.split(' ') as [string, string?];
     const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
-    defineCommand(suite === undefined ? command : command.command(suite), spec, io, setCode);
+    defineCommand(
+      suite === undefined ? command : command.command(suite),
+      spec,
+      io,
+      remarks,
+      setCode,
+    );
     if (suite !== undefined) command.description('measure; one suite a command');
   }
   return program;

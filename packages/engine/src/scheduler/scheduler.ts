@@ -32,9 +32,9 @@ export interface SchedulerCounters {
 
 /**
  * Continuous batching: decides, step by step, which tokens of which sequences are computed. Pure:
- * no device, no clock (times are passed in). Owners share by weight (`FairQueue`), and each of them is
- * first come, first served; decoding rows go before prompts; a sequence that cannot grow takes the
- * pages of the latest arrival of the owner that was served most, which starts over later (its
+ * no device, no clock (times are passed in). Owners share by weight (`FairQueue`), and each of them
+ * is first come, first served; decoding rows go before prompts; a sequence that cannot grow takes
+ * the pages of the latest arrival of the owner that was served most, which starts over later (its
  * prefix is likely still cached) and keeps its tokens. Whatever fits alone therefore always ends.
  */
 export class Scheduler {

@@ -23,6 +23,7 @@ export type ApiErrorCode =
   | 'method_not_allowed'
   | 'body_too_large'
   | 'queue_full'
+  | 'rate_limited'
   | 'shutting_down'
   | 'engine_failed'
   | 'internal_error';
@@ -40,6 +41,7 @@ const STATUS = {
   method_not_allowed: [405, 'invalid_request_error'],
   body_too_large: [413, 'invalid_request_error'],
   queue_full: [429, 'rate_limit_error'],
+  rate_limited: [429, 'rate_limit_error'],
   shutting_down: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
   internal_error: [500, 'server_error'],
@@ -66,11 +68,19 @@ export class ApiError extends Error {
   readonly code: ApiErrorCode;
   /** The request's field at fault, where there is one. */
   readonly param: string | undefined;
+  /** When it is worth trying again, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ApiErrorCode, message: string, param?: string, options?: ErrorOptions) {
+  constructor(
+    code: ApiErrorCode,
+    message: string,
+    param?: string,
+    options?: ErrorOptions & { readonly retryAfterSeconds?: number },
+  ) {
     super(message, options);
     this.code = code;
     this.param = param;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   get status(): ApiStatus {
@@ -84,6 +94,9 @@ export class ApiError extends Error {
 
   /** Headers the status calls for. */
   get headers(): Record<string, string> {
+    if (this.retryAfterSeconds !== undefined) {
+      return { 'Retry-After': String(Math.ceil(this.retryAfterSeconds)) };
+    }
     if (this.code === 'queue_full') return { 'Retry-After': '1' };
     if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
     if (this.code === 'shutting_down') return { Connection: 'close', 'Retry-After': '5' };

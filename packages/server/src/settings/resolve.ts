@@ -1,6 +1,7 @@
 import { parse as parseYaml } from 'yaml';
 import { environmentOf, type Flag, type FlagTable, flagOf, type Values } from './flags.ts';
 import { SETTINGS, type Settings } from './table.ts';
+import { misspeltVariable, variableOf } from './variables.ts';
 
 export type OriginKind = 'flag' | 'environment' | 'file' | 'default';
 
@@ -23,7 +24,12 @@ export interface Resolved<F extends FlagTable> {
   readonly given: GivenFlags;
 }
 
-export type UsageErrorCode = 'bad-value' | 'unknown-setting' | 'bad-file' | 'bad-combination';
+export type UsageErrorCode =
+  | 'bad-value'
+  | 'unknown-setting'
+  | 'unsupported-flag'
+  | 'bad-file'
+  | 'bad-combination';
 
 /**
  * Bad usage or input of the command line: exit code 2. The message names the origin of what was
@@ -57,6 +63,7 @@ interface Found {
  * configuration file, before the default. Throws UsageError.
  */
 export function resolveFlags<F extends FlagTable>(table: F, sources: Sources): Resolved<F> {
+  if (Object.values(table).some(({ isSetting }) => isSetting)) checkVariables(sources);
   const fromFile = readConfiguration(table, sources);
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
@@ -89,10 +96,20 @@ function findText(
     const texts = typeof given === 'object' ? given : [String(given)];
     return { texts, origin: { kind: 'flag', name: shown } };
   }
-  const variable = environmentOf(name);
-  const value = flag.isSetting ? environment[variable] : undefined;
-  if (value === undefined) return undefined;
-  return { texts: [value], origin: { kind: 'environment', name: variable } };
+  const variables = flag.isSetting ? [environmentOf(name), ...(flag.alsoFrom ?? [])] : [];
+  for (const variable of variables) {
+    const value = variableOf(variable, environment);
+    if (value === undefined) continue;
+    return { texts: [value], origin: { kind: 'environment', name: variable } };
+  }
+  return undefined;
+}
+
+function checkVariables({ environment }: Sources): void {
+  const misspelt = misspeltVariable(Object.keys(SETTINGS), environment);
+  if (misspelt === undefined) return;
+  const { name, nearest } = misspelt;
+  throw new UsageError('unknown-setting', `${name}: nothing reads it; did you mean ${nearest}?`);
 }
 
 function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown {
