@@ -222,7 +222,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     verify: [],
     bundle: [],
     load: ['.'],
-    cli: ['.', 'selftest', 'verify', 'load'],
+    chat: ['.'],
+    cli: ['.', 'selftest', 'verify', 'load', 'chat'],
   },
   'engine/text': {
     jinja: [],

@@ -14,6 +14,7 @@ import { completionsEndpoint } from './routes/completions.ts';
 import type { Endpoint } from './routes/endpoint.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
+import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
@@ -39,6 +40,7 @@ export function createApp(ctx: ServerContext): App {
     receiptKeyEndpoint(ctx),
     receiptLinksEndpoint(ctx),
     receiptEndpoint(ctx),
+    pageEndpoint(),
     openApiEndpoint(ctx, () => app),
   ];
   const routeOf = (path: string) =>
@@ -60,6 +62,8 @@ export function createApp(ctx: ServerContext): App {
 }
 
 const MAX_LOGGED_PATH = 100;
+/** They need no key: what they say is the same for everybody. */
+const OPEN_PATHS = new Set(['/', '/health']);
 
 /** Logs the request once its connection is done with it. */
 function logWhenClosed(c: AppContext, ctx: ServerContext, route: string): void {
@@ -106,7 +110,8 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     return undefined;
   });
   app.use(async (c, next) => {
-    if (c.req.path !== '/health') c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
+    const isOpen = OPEN_PATHS.has(c.req.path);
+    if (!isOpen) c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
     await next();
   });
 }

@@ -88,7 +88,7 @@ test('commands come in the order in which they are wanted', async () => {
   await runCli(['--help'], io);
   const [, listed = ''] = out.join('\n').split('Commands:');
   const names = [...listed.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
-  const first = ['serve', 'verify', 'doctor', 'probe', 'load', 'seal', 'attest', 'bench'];
+  const first = ['serve', 'chat', 'verify', 'doctor', 'probe', 'load', 'seal', 'attest', 'bench'];
   expect(names).toEqual([...first, 'selftest', 'version', 'help']);
 });
 

@@ -1,5 +1,6 @@
 import { ATTEST } from './attest.ts';
 import { BENCH } from './bench.ts';
+import { CHAT } from './chat.ts';
 import type { CliCommand } from './command.ts';
 import { DOCTOR } from './doctor.ts';
 import { LOAD } from './load.ts';
@@ -13,6 +14,7 @@ import { VERSION } from './version.ts';
 /** Every command with its flags, as --help lists them: what is wanted first comes first. */
 export const COMMANDS: readonly CliCommand[] = [
   SERVE,
+  CHAT,
   VERIFY,
   DOCTOR,
   PROBE,

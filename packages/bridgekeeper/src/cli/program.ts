@@ -3,6 +3,7 @@ import { EngineError } from '@bridgekeeper/engine';
 import { ModelError } from '@bridgekeeper/engine/models';
 import { UsageError } from '@bridgekeeper/server';
 import { Command, CommanderError } from 'commander';
+import { ChatError } from '../chat/errors.ts';
 import type { CliIo } from '../io.ts';
 import { VerifyError } from '../verify/errors.ts';
 import type { ExitCode, Translation } from './command.ts';
@@ -65,7 +66,7 @@ function report(error: unknown, io: CliIo): ExitCode {
     io.err(`bridgekeeper: ${error.message}`);
     return 2;
   }
-  if (error instanceof BenchError) {
+  if (error instanceof BenchError || error instanceof ChatError) {
     io.err(`bridgekeeper: ${error.message}`);
     return 1;
   }
