@@ -72,7 +72,8 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
   const { url, modelName } = server;
   const address = settings.uds === undefined ? url : `unix:${settings.uds}`;
   log.info(`serving ${modelName} at ${address}`);
-  if (settings.uds === undefined) log.info(`try it in a browser at ${url}, or: bridgekeeper chat`);
+  const talk = `in a browser, or: bridgekeeper chat --url ${url}`;
+  if (settings.uds === undefined) log.info(`try: ${url} ${talk}`);
   log.info(`try: ${exampleCall(server, settings)}`);
   const { loadSeconds, prepareSeconds } = server.engine.card;
   const document = {
