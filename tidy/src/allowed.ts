@@ -246,7 +246,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     connect: ['verify'],
     bundle: [],
     load: ['.'],
-    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load'],
+    chat: ['.'],
+    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat'],
   },
   'engine/text': {
     jinja: [],

@@ -1,7 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { cp, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +29,7 @@ const STORYTELLER = fileURLToPath(new URL('../../../models/storyteller', import.
 
 /** What the product keeps between its runs, apart from the user's own. */
 const STATE = mkdtempSync(join(tmpdir(), 'bridgekeeper-state-'));
-const ENVIRONMENT = { ...process.env, XDG_STATE_HOME: STATE };
+const ENVIRONMENT = { ...process.env, XDG_STATE_HOME: STATE, HF_HOME: join(STATE, 'hf') };
 afterAll(() => rmSync(STATE, { recursive: true, force: true }));
 
 interface Golden {
@@ -75,6 +83,34 @@ async function stop({ child }: Served): Promise<number | null> {
   const [code] = await exit;
   return code;
 }
+
+it('takes a command line of vLLM, with a model from the Hugging Face cache', async () => {
+  // As its tools leave it: a snapshot of links to files elsewhere.
+  const commit = '0123456789abcdef0123456789abcdef01234567';
+  const entry = join(STATE, 'hf', 'hub', 'models--tiny--storyteller');
+  const snapshot = join(entry, 'snapshots', commit);
+  mkdirSync(snapshot, { recursive: true });
+  mkdirSync(join(entry, 'refs'));
+  writeFileSync(join(entry, 'refs', 'main'), commit);
+  for (const name of readdirSync(STORYTELLER)) {
+    symlinkSync(join(STORYTELLER, name), join(snapshot, name));
+  }
+  const vllm = '--tensor_parallel_size 1 --trust-remote-code --max_num_seqs=4 --api-key k1 k2';
+  const served = await serve('--model', 'tiny/storyteller', ...vllm.split(' '));
+  const headers = { Authorization: 'Bearer k2', 'Content-Type': 'application/json' };
+  const models = await (await fetch(`${served.url}/v1/models`, { headers })).json();
+  expect(models).toMatchObject({ data: [{ id: 'tiny/storyteller' }] });
+  const body = '{"prompt": "a secret", "top_p": 7}';
+  const refused = await fetch(`${served.url}/v1/completions`, { method: 'POST', headers, body });
+  expect(refused.status).toBe(400);
+  expect(await stop(served)).toBe(0);
+  const log = served.log();
+  expect(log.match(/--trust-remote-code changes nothing here/g)).toHaveLength(1);
+  expect(log).toContain('--tensor-parallel-size changes nothing here');
+  expect(log).toContain('a key on the command line is visible');
+  expect(log).toMatch(/"error":"invalid_value".*POST \/v1\/completions 400/);
+  expect(log).not.toMatch(/a secret|k2/);
+});
 
 describe('the served model', () => {
   let served: Served;

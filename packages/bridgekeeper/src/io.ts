@@ -1,5 +1,13 @@
 import type { ServerParts } from '@bridgekeeper/server';
 
+/** A talk with whoever is in front of the process. */
+export interface Dialogue {
+  /** Text for standard output, as it is. */
+  readonly write: (text: string) => void;
+  /** The lines of standard input, each asked for with `prompt` where a person types them. */
+  readonly lines: (prompt: string) => AsyncIterable<string>;
+}
+
 /** What the command line touches of its process, so that tests can run it without one. */
 export interface CliIo {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -11,6 +19,8 @@ export interface CliIo {
   readonly err: (line: string) => void;
   /** Shows this in place of what it showed last; undefined where standard error is no terminal. */
   readonly redraw?: ((line: string) => void) | undefined;
+  /** Absent: nobody is there to talk to. */
+  readonly dialogue?: Dialogue | undefined;
   /** Whether standard output is a terminal. */
   readonly isTerminal: boolean;
   /** Calls back for every SIGINT or SIGTERM. */

@@ -1,8 +1,24 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { runCli } from './cli/program.ts';
 import type { CliIo } from './io.ts';
+
+async function* linesOf(prompt: string): AsyncGenerator<string> {
+  const isTerminal = process.stdin.isTTY === true;
+  const output = isTerminal ? process.stdout : undefined;
+  const reader = createInterface({ input: process.stdin, output, prompt });
+  try {
+    if (isTerminal) reader.prompt();
+    for await (const line of reader) {
+      yield line;
+      if (isTerminal) reader.prompt();
+    }
+  } finally {
+    reader.close();
+  }
+}
 
 const io: CliIo = {
   environment: process.env,
@@ -12,6 +28,7 @@ const io: CliIo = {
     writeFileSync(path, text);
   },
   out: (line) => void process.stdout.write(`${line}\n`),
+  dialogue: { write: (text) => void process.stdout.write(text), lines: linesOf },
   err: (line) => void process.stderr.write(`${line}\n`),
   // Back to the start of the line, over it, and clear what is left of the former one.
   redraw: process.stderr.isTTY

@@ -64,6 +64,36 @@ describe('the engine on a modelled device', () => {
     });
   });
 
+  it.each(POLICY_NAMES)(
+    '200 requests do not hold up one of another key under %s',
+    async (policy) => {
+      const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy });
+      await withEngine(options, async (engine) => {
+        const of = (tenant: string, id: string, maxTokens: number) =>
+          request(id, [1, 2, 3, 4, 5, 6, 7, 8], { maxTokens }, tenant);
+        const full = new Promise<void>((resolve) => {
+          // Its tenth event comes when every row is taken, and 191 wait.
+          let events = 0;
+          engine.submit(of('flood', 'first', 200), () => {
+            events += 1;
+            if (events === 10) resolve();
+          });
+        });
+        const ids = Array.from({ length: 199 }, (_, at) => `f${at}`);
+        const flood = ids.map((id) => generate(engine, of('flood', id, 200)));
+        await full;
+        const { running, waiting, steps } = engine.stats();
+        expect([running, waiting]).toEqual([8, 192]);
+        const { tokens, finish } = await generate(engine, of('small', 'small', 8));
+        expect([tokens.length, finish.reason]).toEqual([8, 'length']);
+        // Its own steps, those that were on their way when it came, and few more.
+        expect(engine.stats().steps - steps).toBeLessThan(60);
+        expect(engine.stats().running + engine.stats().waiting).toBe(200);
+        await Promise.all(flood);
+      });
+    },
+  );
+
   it('makes steps faster while there is nothing to do, never beside a request', async () => {
     const options = modelOptions({ maxRows: 8, maxModelTokens: 272, policy: 'resident' });
     const { device } = options;

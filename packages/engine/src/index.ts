@@ -13,6 +13,7 @@ export {
   type EngineClient,
   EngineError,
   type EngineErrorCode,
+  type EngineShare,
   type EngineStats,
   type FinishReason,
   type GenerationEvent,

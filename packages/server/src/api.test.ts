@@ -303,6 +303,7 @@ describe('other routes', () => {
     const document: any = await (await get('/openapi.json')).json();
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).sort()).toEqual([
+      '/',
       '/.well-known/ohttp-gateway',
       '/detokenize',
       '/health',

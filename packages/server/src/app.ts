@@ -5,7 +5,8 @@ import { OpenAPIHono } from '@hono/zod-openapi';
 import { CorsPolicy } from './http/cors.ts';
 import { ApiError, toApiError } from './http/errors.ts';
 import { requestIdFrom } from './http/request-id.ts';
-import type { AppEnv, ServerContext } from './openai/context.ts';
+import { logAccess } from './logging/access-log.ts';
+import type { AppContext, AppEnv, ServerContext } from './openai/context.ts';
 import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
@@ -14,6 +15,7 @@ import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './rou
 import type { Endpoint } from './routes/endpoint.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
+import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
@@ -21,7 +23,6 @@ import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 type App = OpenAPIHono<AppEnv>;
 
 /** An envelope's own request brings the key, inside. */
-const WITHOUT_KEY: ReadonlySet<string> = new Set(['/health', ENCRYPTED_PATH]);
 
 /** The HTTP application: middleware, routes and errors. It listens to nothing by itself. */
 export function createApp(ctx: ServerContext): App {
@@ -44,15 +45,19 @@ export function createApp(ctx: ServerContext): App {
     receiptKeyEndpoint(ctx),
     receiptLinksEndpoint(ctx),
     receiptEndpoint(ctx),
+    pageEndpoint(),
     openApiEndpoint(ctx, () => app),
   ];
-  useMiddleware(app, ctx);
+  const routeOf = (path: string) =>
+    endpoints.find((each) => matches(each, path))?.route.path ?? path.slice(0, MAX_LOGGED_PATH);
+  useMiddleware(app, ctx, (c) => logWhenClosed(c, ctx, routeOf(c.req.path)));
   for (const endpoint of endpoints) register(app, endpoint);
   app.notFound((c) => {
     throw missing(endpoints, c.req.method, c.req.path);
   });
   app.onError((thrown, c) => {
     const error = toApiError(thrown);
+    c.set('errorCode', error.code);
     if (error.code === 'internal_error') ctx.log.error(describeFault(error.cause));
     if (error.code === 'method_not_allowed') c.header('Allow', allowed(endpoints, c.req.path));
     for (const [name, value] of Object.entries(error.headers)) c.header(name, value);
@@ -61,7 +66,38 @@ export function createApp(ctx: ServerContext): App {
   return app;
 }
 
-function useMiddleware(app: App, ctx: ServerContext): void {
+const MAX_LOGGED_PATH = 100;
+/** They need no key: what they say is the same for everybody. */
+const OPEN_PATHS: ReadonlySet<string> = new Set(['/', '/health', ENCRYPTED_PATH]);
+
+/** Logs the request once its connection is done with it. */
+function logWhenClosed(c: AppContext, ctx: ServerContext, route: string): void {
+  const { outgoing } = c.env;
+  outgoing?.once('close', () => {
+    const generation = c.get('generation');
+    const usage = generation?.usage();
+    logAccess(ctx.log, {
+      requestId: c.get('requestId'),
+      tenant: c.get('tenant'),
+      method: c.req.method,
+      route,
+      status: outgoing.writableFinished ? outgoing.statusCode : CLIENT_LEFT,
+      error: c.get('errorCode') ?? generation?.error?.code,
+      durationNs: ctx.clock.nowNs() - c.get('arrivedNs'),
+      answer: usage && {
+        promptTokens: usage.prompt_tokens,
+        cachedTokens: usage.prompt_tokens_details.cached_tokens,
+        generatedTokens: usage.completion_tokens,
+        firstTokenNs: generation?.firstTokenNs,
+      },
+    });
+  });
+}
+
+/** As nginx has it. */
+const CLIENT_LEFT = 499;
+
+function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) => void): void {
   const cors = new CorsPolicy(ctx.allowedOrigins);
   app.use(async (c, next) => {
     c.set('arrivedNs', ctx.clock.nowNs());
@@ -70,6 +106,7 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     const commonHeaders = { 'X-Request-Id': requestId, ...cors.headersFor(origin) };
     c.set('requestId', requestId);
     c.set('commonHeaders', commonHeaders);
+    if (ctx.logsAccess) logLater(c);
     // Not through `c.res`: that would replace the mark of a response that was already sent.
     for (const [name, value] of Object.entries(commonHeaders)) c.header(name, value);
     const preflight = c.req.method === 'OPTIONS' ? cors.preflightFor(origin) : undefined;
@@ -81,7 +118,7 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     const authorization = c.req.header('authorization');
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
-    const needsKey = !WITHOUT_KEY.has(c.req.path) && !isProven;
+    const needsKey = !OPEN_PATHS.has(c.req.path) && !isProven;
     if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization));
     await next();
   });
@@ -92,10 +129,12 @@ function register(app: App, { route, handle }: Endpoint): void {
   app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), handle);
 }
 
+function matches({ route }: Endpoint, path: string): boolean {
+  return new RegExp(`^${route.path.replace(/\{\w+\}/g, '.+')}$`).test(path);
+}
+
 function allowed(endpoints: readonly Endpoint[], path: string): string {
-  const here = endpoints.filter(({ route }) =>
-    new RegExp(`^${route.path.replace(/\{\w+\}/g, '.+')}$`).test(path),
-  );
+  const here = endpoints.filter((each) => matches(each, path));
   return here.map(({ route }) => (route.method === 'get' ? 'GET, HEAD' : 'POST')).join(', ');
 }
 

@@ -13,11 +13,12 @@ export { SyntheticEngine, syntheticStart } from './engine/synthetic-engine.ts';
 export { Machine } from './evidence/machine.ts';
 export { type MadeReport, Reporter } from './evidence/reporter.ts';
 export { readSoftware, type VersionInfo } from './evidence/software.ts';
+export { findModel } from './find-model.ts';
 export { type Logger, openLog } from './logging/logger.ts';
 export { defaultReceiptsFile } from './receipts/open.ts';
 export { readSealKey } from './seal/seal-key.ts';
 export { readSealPolicy } from './seal/seal-policy.ts';
-export { readConfiguration, settingsWith } from './settings/configuration.ts';
+export { checkVariables, readConfiguration, settingsWith } from './settings/configuration.ts';
 export {
   type Flag,
   type FlagTable,
@@ -46,4 +47,5 @@ export { type Resolved, UsageError } from './settings/resolve.ts';
 export { quoteStyleOf, quoteWord, usualStyle } from './settings/shell/quote.ts';
 export { CommandError, type ShellCommand, splitWords, type Word } from './settings/shell/words.ts';
 export { MODEL_FLAG, SETTINGS, type SettingName, type Settings } from './settings/table.ts';
+export { VLLM_ALIASES, VLLM_FLAGS, type VllmFlag } from './settings/vllm-flags.ts';
 export { type RunningServer, type ServerParts, startServer } from './start.ts';

@@ -11,8 +11,10 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import type { ServerClock } from './host-clock.ts';
 import { KeyRing } from './http/auth.ts';
-import { HttpServer } from './http/http-server.ts';
+import { HttpServer, requireFreeAddress } from './http/http-server.ts';
+import { type ApiKey, type KeyLimits, readKeyFile } from './http/key-file.ts';
 import { Lifecycle } from './http/lifecycle.ts';
+import { Quotas } from './http/quotas.ts';
 import type { Logger } from './logging/logger.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
@@ -66,16 +68,40 @@ const MAX_CHOICES = 256;
 export async function startServer(settings: Settings, parts: ServerParts): Promise<RunningServer> {
   const { clock, log, startedNs = clock.nowNs() } = parts;
   const timeline = new StartTimeline(clock, startedNs, (line) => log.info(line));
+  // Before minutes of loading, and not after them.
+  await requireFreeAddress(settings);
+  const keys = await readKeys(settings);
   const seal = await readSealPolicy(settings);
   try {
-    return await startWith(settings, seal, parts, timeline);
+    return await startWith(settings, keys, seal, parts, timeline);
   } finally {
     seal.userKey?.fill(0);
   }
 }
 
+/** What holds for a key unless its line in the file of keys says otherwise. */
+function limitsOf(settings: Settings): KeyLimits {
+  return {
+    weight: 1,
+    maxRunning: settings.maxRunningPerKey,
+    maxWaiting: settings.maxWaitingPerKey,
+    tokensPerMinute: settings.tokensPerMinutePerKey,
+  };
+}
+
+/** Those of the flag and those of the file; the file's limits where both have a key. */
+async function readKeys(settings: Settings): Promise<readonly ApiKey[]> {
+  const { apiKey, apiKeyFile } = settings;
+  const limits = limitsOf(settings);
+  const inFile = apiKeyFile === undefined ? [] : await readKeyFile(apiKeyFile, limits);
+  const known = new Set(inFile.map(({ key }) => key));
+  const others = apiKey.filter((key) => !known.has(key)).map((key) => ({ key, limits }));
+  return [...inFile, ...others];
+}
+
 async function startWith(
   settings: Settings,
+  keys: readonly ApiKey[],
   seal: SealPolicy,
   parts: ServerParts,
   timeline: StartTimeline,
@@ -91,14 +117,14 @@ async function startWith(
     started = await parts.startEngine(settings, log, pinSeal(seal, model), timeline);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
-    const keys = await EncryptionKeys.make(clock);
+    const encryptionKeys = await EncryptionKeys.make(clock);
     const evidence = await openEvidence(settings, started, {
       clock,
       machine,
       receipts,
       modelName,
       version: parts.version,
-      encryptionKeys: () => keys.current(),
+      encryptionKeys: () => encryptionKeys.current(),
     });
     const ctx = contextOf(settings, parts, {
       started,
@@ -107,6 +133,7 @@ async function startWith(
       receipts,
       evidence,
       keys,
+      encryptionKeys,
     });
     timeline.begin('listening');
     const http = new HttpServer(createApp(ctx), settings, clock);
@@ -124,18 +151,19 @@ function namesOf({ servedModelName, model }: Settings): readonly string[] {
 }
 
 interface Opened {
+  readonly keys: readonly ApiKey[];
   readonly started: StartedEngine;
   readonly text: ServerContext['text'];
   readonly modelNames: readonly string[];
   readonly receipts: Receipts | null;
   readonly evidence: ServerEvidence;
-  readonly keys: EncryptionKeys;
+  readonly encryptionKeys: EncryptionKeys;
 }
 
 function contextOf(
   settings: Settings,
   { log, clock, version }: ServerParts,
-  { started, text, modelNames, receipts, evidence, keys }: Opened,
+  { keys, started, text, modelNames, receipts, evidence, encryptionKeys }: Opened,
 ): ServerContext {
   const { engine, law, policy, bridge } = started;
   const counts = receipts === null ? undefined : () => receipts.counts;
@@ -144,6 +172,7 @@ function contextOf(
     text,
     clock,
     log,
+    logsAccess: settings.accessLog,
     version: version.version,
     law,
     policy,
@@ -151,10 +180,11 @@ function contextOf(
     modelNames,
     receipts,
     attestation: evidence.attestation,
-    encryption: { keys, replays: new ReplayGuard() },
+    encryption: { keys: encryptionKeys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
-    keys: new KeyRing(settings.apiKey),
+    keys: new KeyRing(keys.map(({ key }) => key)),
+    quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {

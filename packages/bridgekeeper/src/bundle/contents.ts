@@ -12,7 +12,7 @@ export type BundleItem =
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
 const fromPackage = [
   ...['README.md', 'package.json', 'dist', 'bin', 'configs', 'profiles', 'reference', 'schema'],
-  ...['kernels', 'compiled', 'algorithms'],
+  ...['kernels', 'compiled', 'algorithms', 'page'],
 ];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
 

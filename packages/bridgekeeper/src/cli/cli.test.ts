@@ -179,7 +179,10 @@ describe('serve', () => {
 
   test('refuses a port that is taken', async () => {
     const { document, code, signal } = await serving(['--port', '0']);
-    const { io, err } = testIo();
+    const startEngine = () => {
+      throw new Error('the port is looked at before the model is loaded');
+    };
+    const { io, err } = testIo({ startEngine });
     const port = new URL(document.url).port;
     expect(await runCli(['serve', '--json', '--port', port], io)).toBe(2);
     expect(err.join()).toContain('EADDRINUSE');
@@ -190,8 +193,9 @@ describe('serve', () => {
 
 test('the example is a command for this server', () => {
   const server = { url: 'http://127.0.0.1:8000', modelName: 'storyteller' };
-  const call = exampleCall(server, { uds: undefined, apiKey: [] });
+  const call = exampleCall(server, { uds: undefined, apiKey: [], apiKeyFile: undefined });
   expect(call).toMatch(/^curl -N http:\/\/127.0.0.1:8000\/v1\/completions /);
   expect(JSON.parse(/-d '(.*)'$/.exec(call)![1]!)).toMatchObject({ model: 'storyteller' });
-  expect(exampleCall(server, { uds: '/s', apiKey: ['k'] })).toContain("--unix-socket '/s'");
+  const locked = { uds: '/s', apiKey: ['k'], apiKeyFile: undefined };
+  expect(exampleCall(server, locked)).toContain("--unix-socket '/s'");
 });

@@ -4,6 +4,13 @@ import type { CliIo } from '../io.ts';
 /** 0 done, 1 failed, 2 bad usage or input. */
 export type ExitCode = 0 | 1 | 2;
 
+/** Another program's words in ours. */
+export interface Translation {
+  readonly words: readonly string[];
+  /** What was done to them that its user should know. */
+  readonly remarks: readonly string[];
+}
+
 /** One command of the program, or one suite of its `bench`. */
 export interface CliCommand<F extends FlagTable = FlagTable> {
   /** `serve`, `bench decode`. */
@@ -15,8 +22,10 @@ export interface CliCommand<F extends FlagTable = FlagTable> {
   readonly offered?: readonly string[];
   /** More to say at the end of its help. */
   readonly notes?: string;
-  /** Throws what `runCli` reports. */
-  run(resolved: Resolved<F>, io: CliIo): Promise<ExitCode>;
+  /** Another program's spellings in its own, before anything is parsed. Throws UsageError. */
+  readonly translate?: (words: readonly string[]) => Translation;
+  /** Throws what `runCli` reports. `remarks` are those of the translation. */
+  run(resolved: Resolved<F>, io: CliIo, remarks: readonly string[]): Promise<ExitCode>;
   /**
    * Prints, for programs that `args` say are listening, that it failed. The message went to
    * standard error already.

@@ -15,6 +15,7 @@ export function defineCommand(
   command: Command,
   spec: CliCommand,
   io: CliIo,
+  remarks: readonly string[],
   setCode: (code: ExitCode) => void,
 ): void {
   const flags = offeredFlags(spec);
@@ -26,18 +27,21 @@ export function defineCommand(
   }
   if (spec.notes !== undefined) command.addHelpText('after', `\n${spec.notes}`);
   command.action(async () => {
-    const readConfiguration = await configurationReader(spec, io);
+    const configuration = await configurationOf(spec, io);
     const { environment } = io;
-    const sources = { flags: givenFlags(command, flags), environment, readConfiguration };
-    setCode(await spec.run(resolveFlags(spec.flags, sources), io));
+    const sources = { flags: givenFlags(command, flags), environment, ...configuration };
+    setCode(await spec.run(resolveFlags(spec.flags, sources), io, remarks));
   });
 }
 
 /** Settings and YAML are loaded for commands that have a configuration file. */
-async function configurationReader({ flags }: CliCommand, { readFile }: CliIo) {
-  if (flags.config === undefined) return () => new Map();
-  const { readConfiguration } = await import('@bridgekeeper/server');
-  return (path: string, named: Origin) => readConfiguration(path, named, readFile);
+async function configurationOf({ flags }: CliCommand, { readFile }: CliIo) {
+  if (flags.config === undefined) return { readConfiguration: () => new Map() };
+  const { checkVariables, readConfiguration } = await import('@bridgekeeper/server');
+  return {
+    checkVariables,
+    readConfiguration: (path: string, named: Origin) => readConfiguration(path, named, readFile),
+  };
 }
 
 function addArgument(command: Command, name: string, flag: Flag<unknown>): void {

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import type { CliIo } from '../io.ts';
-import type { CliCommand, ExitCode, Failure } from './command.ts';
+import type { CliCommand, ExitCode, Failure, Translation } from './command.ts';
 import { loadCommands } from './commands.ts';
 import { defineCommand } from './define-command.ts';
 import { versionLine } from './version.ts';
@@ -15,11 +15,12 @@ const GROUPS: Readonly<Record<string, string>> = {
 export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
   let code = 0;
   const commands = await loadCommands(args[0]);
-  const program = createProgram(commands, io, (result) => {
-    code = result;
-  });
   try {
-    await program.parseAsync([...args], { from: 'user' });
+    const { words, remarks } = translate(commands, args);
+    const program = createProgram(commands, io, remarks, (result) => {
+      code = result;
+    });
+    await program.parseAsync([...words], { from: 'user' });
     return code;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
@@ -31,9 +32,19 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<number
   }
 }
 
+function translate(
+  commands: readonly CliCommand[],
+  [name = '', ...rest]: readonly string[],
+): Translation {
+  const translation = commands.find((spec) => spec.name === name)?.translate?.(rest);
+  const { words = rest, remarks = [] } = translation ?? {};
+  return { words: name === '' ? [] : [name, ...words], remarks };
+}
+
 function createProgram(
   commands: readonly CliCommand[],
   io: CliIo,
+  remarks: readonly string[],
   setCode: (code: ExitCode) => void,
 ): Command {
   const program = new Command('bridgekeeper')
@@ -47,7 +58,13 @@ function createProgram(
   for (const spec of commands) {
     const [name, suite] = spec.name.split(' ') as [string, string?];
     const command = program.commands.find((each) => each.name() === name) ?? program.command(name);
-    defineCommand(suite === undefined ? command : command.command(suite), spec, io, setCode);
+    defineCommand(
+      suite === undefined ? command : command.command(suite),
+      spec,
+      io,
+      remarks,
+      setCode,
+    );
     if (suite !== undefined) command.description(GROUPS[name]!);
   }
   return program;
@@ -60,6 +77,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   ModelError: 2,
   VerifyError: 2,
   BenchError: 1,
+  ChatError: 1,
   EngineError: 1,
 };
 

@@ -1,6 +1,7 @@
 import type { EngineError } from '@bridgekeeper/engine';
 import {
   defaultReceiptsFile,
+  findModel,
   type Logger,
   openLog,
   type RunningServer,
@@ -12,6 +13,7 @@ import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
 import type { CliCommand, ExitCode } from './command.ts';
+import { fromVllm } from './vllm-spelling.ts';
 
 /** The host's clock counts from there. */
 const PROCESS_STARTED_NS = 0;
@@ -20,20 +22,38 @@ export const SERVE: CliCommand<typeof SETTINGS> = {
   name: 'serve',
   summary: 'serve a model through the OpenAI API',
   flags: SETTINGS,
-  run: ({ values }, io) => serve(values, io),
+  translate: fromVllm,
+  run: ({ values, origins }, io, remarks) => {
+    const shown = origins.apiKey.kind === 'flag' ? [...remarks, KEY_IS_SHOWN] : remarks;
+    return serve(located(values, io), shown, io);
+  },
 };
+
+const KEY_IS_SHOWN =
+  'a key on the command line is visible to every user of this machine: use --api-key-file, or ' +
+  'the variable BRIDGEKEEPER_API_KEY';
+
+/** With the model's folder, and the name it was asked for by. Throws UsageError. */
+function located(settings: Settings, { environment }: CliIo): Settings {
+  const { downloadDir, revision } = settings;
+  const { folder, name } = findModel(settings.model, { downloadDir, revision, environment });
+  if (name === null) return { ...settings, model: folder };
+  const names = settings.servedModelName.length > 0 ? settings.servedModelName : [name];
+  return { ...settings, model: folder, servedModelName: names };
+}
 
 /**
  * Serves until a signal or the engine's death. Resolves to the exit code. Throws what `startServer`
  * throws.
  */
-async function serve(settings: Settings, io: CliIo): Promise<ExitCode> {
+async function serve(settings: Settings, remarks: readonly string[], io: CliIo): Promise<ExitCode> {
   const log = openLog({
     level: settings.logLevel,
     pretty: io.isTerminal && !settings.json,
     destination: settings.json ? 2 : 1,
     colour: io.environment.NO_COLOR === undefined,
   });
+  for (const remark of remarks) log.warn(remark);
   const server = await startServer(settings, {
     startEngine: io.startEngine,
     log,
@@ -52,6 +72,8 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
   const { url, modelName } = server;
   const address = settings.uds === undefined ? url : `unix:${settings.uds}`;
   log.info(`serving ${modelName} at ${address}`);
+  const talk = `in a browser, or: bridgekeeper chat --url ${url}`;
+  if (settings.uds === undefined) log.info(`try: ${url} ${talk}`);
   log.info(`try: ${exampleCall(server, settings)}`);
   const { loadSeconds, prepareSeconds } = server.engine.card;
   const document = {
@@ -68,7 +90,7 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
 /** A command that works as it stands: it streams a page of text. */
 export function exampleCall(
   { url, modelName }: Pick<RunningServer, 'url' | 'modelName'>,
-  settings: Pick<Settings, 'uds' | 'apiKey'>,
+  settings: Pick<Settings, 'uds' | 'apiKey' | 'apiKeyFile'>,
 ): string {
   const body = {
     model: modelName,
@@ -79,7 +101,9 @@ export function exampleCall(
   };
   const socket = settings.uds === undefined ? '' : ` --unix-socket '${settings.uds}'`;
   const key =
-    settings.apiKey.length === 0 ? '' : ' -H "Authorization: Bearer $BRIDGEKEEPER_API_KEY"';
+    settings.apiKey.length === 0 && settings.apiKeyFile === undefined
+      ? ''
+      : ' -H "Authorization: Bearer $BRIDGEKEEPER_API_KEY"';
   const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
   const json = "-H 'Content-Type: application/json'";
   return `curl -N${socket} ${url}/v1/completions ${json}${key} -d '${quoted}'`;

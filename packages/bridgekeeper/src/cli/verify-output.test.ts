@@ -181,6 +181,7 @@ describe('a process', () => {
       'settings/index.js',
       'settings/kinds.js',
       'settings/resolve.js',
+      'settings/variables.js',
     ]);
     expect(urls.filter((url) => url.includes('/attest/dist/')).length).toBeGreaterThan(10);
     expect(urls.length).toBeLessThan(300);

@@ -37,8 +37,8 @@ export const OWN_SETTINGS_RULES = [
     remedy: 'Set --api-key, or bind to loopback or a Unix socket.',
     sources: [SOURCES.inference],
     needs: ['settings'],
-    check: ({ settings: { host, uds, apiKey } }) =>
-      uds === undefined && apiKey.length === 0 && !LOOPBACK.test(host)
+    check: ({ settings: { host, uds, apiKey, apiKeyFile } }) =>
+      uds === undefined && apiKey.length === 0 && apiKeyFile === undefined && !LOOPBACK.test(host)
         ? { evidence: `--host is ${host} and no --api-key is set` }
         : null,
   }),

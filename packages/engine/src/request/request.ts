@@ -34,11 +34,22 @@ export interface SamplingParams {
   readonly promptLogprobs: number | undefined;
 }
 
+/** By whom, and how, a request's part of the engine is counted. */
+export interface EngineShare {
+  readonly owner: string;
+  /** Tokens for this owner, to those for an owner of weight 1, where both want more. */
+  readonly weight: number;
+  /** Rows that the owner may hold at once; absent: as many as there are. */
+  readonly maxRows?: number;
+}
+
 export interface GenerationRequest {
   /** Unique among the requests in flight. */
   readonly id: string;
   /** Whose KV it may share. */
   readonly tenant: string;
+  /** Whose part of the engine it uses; absent: its tenant's, as one of equals. */
+  readonly share?: EngineShare;
   readonly promptTokens: Uint32Array;
   readonly sampling: SamplingParams;
 }

@@ -3,6 +3,7 @@ import type { PagePool } from '../kv/page-pool.ts';
 import { PrefixCache, type PrefixMatch } from '../kv/prefix-cache.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
+import { FairQueue } from './fair-queue.ts';
 import type { PageWrite, PrefillChunk, RowResult, StepPlan, StepResults } from './plan.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -31,9 +32,10 @@ export interface SchedulerCounters {
 
 /**
  * Continuous batching: decides, step by step, which tokens of which sequences are computed. Pure:
- * no device, no clock (times are passed in). First come, first served; decoding rows go before
- * prompts; a sequence that cannot grow takes the pages of the latest arrival, which starts over
- * later (its prefix is likely still cached). Whatever fits alone therefore always ends.
+ * no device, no clock (times are passed in). Owners share by weight (`FairQueue`), and each of them
+ * is first come, first served; decoding rows go before prompts; a sequence that cannot grow takes
+ * the pages of the latest arrival of the owner that was served most, which starts over later (its
+ * prefix is likely still cached) and keeps its tokens. Whatever fits alone therefore always ends.
  */
 export class Scheduler {
   readonly counters: SchedulerCounters = {
@@ -47,7 +49,7 @@ export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #pool: PagePool;
   readonly #prefixes: PrefixCache;
-  readonly #waiting: Sequence[] = [];
+  readonly #waiting = new FairQueue();
   /** In order of arrival. */
   readonly #running: Sequence[] = [];
   readonly #rows: (Sequence | undefined)[];
@@ -79,12 +81,12 @@ export class Scheduler {
   }
 
   add(sequence: Sequence): void {
-    this.#waiting.push(sequence);
+    this.#waiting.add(sequence);
   }
 
   /** Everything not finished, for a shutdown that fails what is left. */
   open(): readonly Sequence[] {
-    return [...this.#running, ...this.#waiting];
+    return [...this.#running, ...this.#waiting.all()];
   }
 
   /**
@@ -93,8 +95,7 @@ export class Scheduler {
    */
   retireCancelled(nowNs: number): GenerationEvent[] {
     const isCancelled = (sequence: Sequence) => sequence.cancelled;
-    if (!this.#running.some(isCancelled) && !this.#waiting.some(isCancelled)) return [];
-    const cancelled = this.open().filter(isCancelled);
+    const cancelled = [...this.#running.filter(isCancelled), ...this.#waiting.all(isCancelled)];
     return cancelled.map((sequence) => {
       const finish = finishOf(sequence, { reason: 'cancelled' }, nowNs);
       this.#remove(sequence);
@@ -110,16 +111,19 @@ export class Scheduler {
    */
   plan(nowNs: number, steps = 1): StepPlan {
     const pageWrites: PageWrite[] = [];
-    const next = this.#waiting[0];
+    this.#makeRoom();
+    const next = this.#waiting.first;
     const canAdmit =
       next !== undefined && this.#rows.includes(undefined) && this.#fits(next) !== undefined;
     const isPrefilling = canAdmit || this.#running.some(({ phase }) => phase === 'prefill');
     const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
     const { decode } = planned;
     const budget = new StepBudget(this.#limits, decode.length);
-    for (const sequence of this.#running) {
-      if (sequence.phase === 'prefill') budget.take(sequence);
-    }
+    const prefilling = this.#running.filter(({ phase }) => phase === 'prefill');
+    prefilling.sort((a, b) => this.#waiting.compare(a, b));
+    const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
+    if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
+    for (const sequence of prefilling) this.#take(budget, sequence);
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs);
     for (const sequence of decode) sequence.computed += planned.steps;
     for (const chunk of budget.chunks) {
@@ -158,7 +162,7 @@ export class Scheduler {
       if (sequence.phase !== 'decode') continue;
       while (!this.#reserve(sequence, reachOf(sequence, reserved), pageWrites)) {
         preempted = true;
-        const victim = this.#running.at(-1)!;
+        const victim = this.#victims()[0]!;
         this.#preempt(victim);
         if (victim === sequence) break;
       }
@@ -206,6 +210,7 @@ export class Scheduler {
     }
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
+    this.#waiting.charge(sequence, sequence.length);
     this.#prefixes.publish(sequence, sequence.computed);
     event.tokens.push(result.token);
     if (result.logprobs !== undefined) {
@@ -218,13 +223,19 @@ export class Scheduler {
     this.#remove(sequence);
   }
 
-  #admit(step: StepBudget, pageWrites: PageWrite[], nowNs: number): void {
+  /** Takes in those that go next, as long as they are `wanted` and there is room. */
+  #admit(
+    step: StepBudget,
+    pageWrites: PageWrite[],
+    nowNs: number,
+    wanted: (sequence: Sequence) => boolean = () => true,
+  ): void {
     for (;;) {
-      const sequence = this.#waiting[0];
-      if (sequence === undefined || !step.hasRoomFor(sequence)) return;
+      const sequence = this.#waiting.first;
+      if (sequence === undefined || !wanted(sequence) || !step.hasRoomFor(sequence)) return;
       const row = this.#rows.indexOf(undefined);
       if (row < 0 || !this.#claimPrompt(sequence, pageWrites)) return;
-      this.#waiting.shift();
+      this.#waiting.take(sequence);
       this.#rows[row] = sequence;
       sequence.row = row;
       sequence.epoch = this.#epoch = (this.#epoch + 1) & 0x7fffffff;
@@ -232,12 +243,40 @@ export class Scheduler {
       sequence.admittedNs ??= nowNs;
       const later = this.#running.findIndex((other) => other.arrival > sequence.arrival);
       this.#running.splice(later < 0 ? this.#running.length : later, 0, sequence);
-      const chunk = step.take(sequence);
+      const chunk = this.#take(step, sequence);
       // Published before it is computed: later batches run after this one, and within a batch every
       // operation writes all keys and values before any are read. So equal prompts admitted
       // together already share their pages.
       if (chunk !== undefined) this.#prefixes.publish(sequence, chunk.start + chunk.length);
     }
+  }
+
+  /** The sequence's next chunk in this step, which its owner is charged for. */
+  #take(step: StepBudget, sequence: Sequence): PrefillChunk | undefined {
+    const chunk = step.take(sequence);
+    if (chunk !== undefined) this.#waiting.charge(sequence, chunk.start + chunk.length);
+    return chunk;
+  }
+
+  /**
+   * An owner that goes next and has no row at all gets one now, and not when an answer of another
+   * ends: from those that hold several, if its prompt is within its part of the pages.
+   */
+  #makeRoom(): void {
+    const next = this.#waiting.first;
+    if (next === undefined || this.#waiting.rowsOf(next) > 0) return;
+    const pages = Math.ceil(next.length / this.#limits.pageTokens);
+    if (pages > this.#pool.pages / this.#waiting.owners) return;
+    while (!this.#rows.includes(undefined) || this.#fits(next) === undefined) {
+      const victim = this.#victims().find((each) => this.#waiting.rowsOf(each) > 1);
+      if (victim === undefined) return;
+      this.#preempt(victim);
+    }
+  }
+
+  /** Those in rows, in the order in which they lose them: the reverse of who goes next. */
+  #victims(): Sequence[] {
+    return [...this.#running].sort((a, b) => this.#waiting.compare(b, a));
   }
 
   /**
@@ -249,6 +288,8 @@ export class Scheduler {
     if (matched === undefined) return false;
     this.#prefixes.claim(sequence, matched);
     sequence.computed = matched.pages * this.#limits.pageTokens;
+    // What was found costs its owner nothing.
+    sequence.charged = Math.max(sequence.charged, sequence.computed);
     if (sequence.preemptions === 0) {
       sequence.cachedTokens = sequence.computed;
       this.counters.prefixQueriedTokens += sequence.length;
@@ -289,17 +330,17 @@ export class Scheduler {
 
   #preempt(sequence: Sequence): void {
     this.#leave(sequence);
+    this.#waiting.giveBack(sequence);
     sequence.phase = 'waiting';
     sequence.computed = 0;
     sequence.promptLogprobs.length = 0;
     sequence.preemptions += 1;
     this.counters.preemptions += 1;
-    this.#waiting.unshift(sequence);
   }
 
   #remove(sequence: Sequence): void {
-    if (sequence.phase === 'waiting') this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
-    else this.#leave(sequence);
+    this.#waiting.leave(sequence);
+    if (sequence.phase !== 'waiting') this.#leave(sequence);
     sequence.phase = 'finished';
   }
 

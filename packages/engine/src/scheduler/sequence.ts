@@ -25,6 +25,8 @@ export class Sequence {
   row = -1;
   epoch = 0;
   cachedTokens = 0;
+  /** Tokens that count as computed for its owner. */
+  charged = 0;
   preemptions = 0;
   cancelled = false;
   admittedNs: number | undefined;

@@ -1,7 +1,8 @@
 import { describeMemory } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
-import { HOST_CLOCK } from '../host-clock.ts';
+import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
+import { readableBytes } from '../logging/summary.ts';
 import type { Settings } from '../settings/table.ts';
 import { configureEngine, lawName } from './config/configure.ts';
 import { startEngine } from './start.ts';
@@ -28,8 +29,8 @@ export async function startConfiguredEngine(
   timeline.begin('thread');
   const engine = await startEngine(config, { onPhase, onProgress });
   const { card } = engine;
-  const megabytes = (card.weightBytes / 1e6).toFixed(1);
-  log.info(`loaded ${card.architecture}: ${megabytes} MB in ${card.loadSeconds.toFixed(2)} s`);
+  const weights = readableBytes(card.weightBytes);
+  log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
   for (const line of describeMemory(card.memory)) log.info(line);
   for (const note of card.notes) log.info(note);
@@ -40,15 +41,20 @@ export async function startConfiguredEngine(
 const LOG_EVERY_NS = 2e9;
 
 /** A line now and then while weights come: small models are there before the first. */
-function loadingLog(log: Logger, { model }: Settings) {
-  const startedNs = HOST_CLOCK.nowNs();
+export function loadingLog(
+  log: Pick<Logger, 'info'>,
+  { model }: Pick<Settings, 'model'>,
+  clock: Pick<ServerClock, 'nowNs'> = HOST_CLOCK,
+) {
+  const startedNs = clock.nowNs();
   let loggedNs = startedNs;
   return (bytesDone: number, bytesTotal: number) => {
-    const nowNs = HOST_CLOCK.nowNs();
-    if (nowNs - loggedNs < LOG_EVERY_NS) return;
+    const nowNs = clock.nowNs();
+    // Random weights come from nowhere: there is nothing to wait for.
+    if (bytesTotal === 0 || nowNs - loggedNs < LOG_EVERY_NS) return;
     loggedNs = nowNs;
-    const done = `${(bytesDone / 1e9).toFixed(1)} of ${(bytesTotal / 1e9).toFixed(1)} GB`;
-    const rate = (bytesDone / (nowNs - startedNs)).toFixed(1);
-    log.info(`loading ${model}: ${done}, ${rate} GB/s`);
+    const done = `${readableBytes(bytesDone)} of ${readableBytes(bytesTotal)}`;
+    const rate = readableBytes((bytesDone / (nowNs - startedNs)) * 1e9);
+    log.info(`loading ${model}: ${done}, ${rate}/s`);
   };
 }

@@ -3,7 +3,7 @@ import { CorsPolicy } from './cors.ts';
 
 const HEADERS = {
   'Access-Control-Allow-Origin': 'https://a.example',
-  'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept',
+  'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
   Vary: 'Origin',
 };
 const PREFLIGHT = {

@@ -13,7 +13,8 @@ export class CorsPolicy {
     if (!everyone && !this.#origins.has(origin)) return {};
     return {
       'Access-Control-Allow-Origin': everyone ? '*' : origin,
-      'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
+      'Access-Control-Expose-Headers':
+        'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
       ...(everyone ? {} : { Vary: 'Origin' }),
     };
   }

@@ -26,6 +26,7 @@ export type ApiErrorCode =
   | 'queue_full'
   | 'envelope_stale'
   | 'envelope_replayed'
+  | 'rate_limited'
   | 'shutting_down'
   | 'engine_failed'
   | 'internal_error';
@@ -46,6 +47,7 @@ const STATUS = {
   queue_full: [429, 'rate_limit_error'],
   envelope_stale: [400, 'invalid_request_error'],
   envelope_replayed: [409, 'invalid_request_error'],
+  rate_limited: [429, 'rate_limit_error'],
   shutting_down: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
   internal_error: [500, 'server_error'],
@@ -72,11 +74,19 @@ export class ApiError extends Error {
   readonly code: ApiErrorCode;
   /** The request's field at fault, where there is one. */
   readonly param: string | undefined;
+  /** When it is worth trying again, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ApiErrorCode, message: string, param?: string, options?: ErrorOptions) {
+  constructor(
+    code: ApiErrorCode,
+    message: string,
+    param?: string,
+    options?: ErrorOptions & { readonly retryAfterSeconds?: number },
+  ) {
     super(message, options);
     this.code = code;
     this.param = param;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   get status(): ApiStatus {
@@ -90,6 +100,9 @@ export class ApiError extends Error {
 
   /** Headers the status calls for. */
   get headers(): Record<string, string> {
+    if (this.retryAfterSeconds !== undefined) {
+      return { 'Retry-After': String(Math.ceil(this.retryAfterSeconds)) };
+    }
     if (this.code === 'queue_full') return { 'Retry-After': '1' };
     if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
     if (this.code === 'shutting_down') return { Connection: 'close', 'Retry-After': '5' };

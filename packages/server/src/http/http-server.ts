@@ -4,7 +4,12 @@ import '@hono/node-server/utils/response';
 import { readFileSync, statSync, unlinkSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import {
+  type AddressInfo,
+  connect,
+  createServer as createTcpServer,
+  type Server as TcpServer,
+} from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { ServerClock } from '../host-clock.ts';
 import { UsageError } from '../settings/resolve.ts';
@@ -52,20 +57,7 @@ export class HttpServer {
    * Starts to listen; resolves to the base URL. Throws UsageError where the address cannot be had.
    */
   async listen(): Promise<string> {
-    const { uds, host, port } = this.#settings;
-    if (uds !== undefined) await removeStaleSocket(uds);
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error: NodeJS.ErrnoException) => {
-        const where = uds ?? `${host}:${port}`;
-        const hint = error.code === 'EADDRINUSE' ? ': something else listens there' : '';
-        const message = `cannot listen on ${where} (${error.code})${hint}`;
-        reject(new UsageError('bad-value', message, { cause: error }));
-      });
-      this.#server.listen(
-        uds === undefined ? { host, port, backlog: 4096 } : { path: uds },
-        resolve,
-      );
-    });
+    await listenAt(this.#server, this.#settings);
     return this.#url();
   }
 
@@ -99,6 +91,31 @@ export class HttpServer {
     const { address, port, family } = this.#server.address() as AddressInfo;
     return `${scheme}://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
   }
+}
+
+type Address = Pick<ListenSettings, 'host' | 'port' | 'uds'>;
+
+/**
+ * Throws UsageError where the address cannot be had. It is tried and given back: until the model is
+ * there nothing listens, so that no client takes a server for ready that is not.
+ */
+export async function requireFreeAddress(address: Address): Promise<void> {
+  const probe = createTcpServer();
+  await listenAt(probe, address);
+  await new Promise((resolve) => probe.close(resolve));
+}
+
+async function listenAt(server: TcpServer, { uds, host, port }: Address): Promise<void> {
+  if (uds !== undefined) await removeStaleSocket(uds);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const where = uds ?? `${host}:${port}`;
+      const hint = error.code === 'EADDRINUSE' ? ': something else listens there' : '';
+      const message = `cannot listen on ${where} (${error.code})${hint}`;
+      reject(new UsageError('bad-value', message, { cause: error }));
+    });
+    server.listen(uds === undefined ? { host, port, backlog: 4096 } : { path: uds }, resolve);
+  });
 }
 
 function createNodeServer(app: Fetcher, settings: ListenSettings): Server {

@@ -64,10 +64,12 @@ export async function answer(
     clock: ctx.clock,
     lifecycle: ctx.lifecycle,
   });
+  c.set('generation', generation);
   const id = `${format.idPrefix}-${prepared.requestId}`;
   const head = { id, created: ctx.clock.unixSeconds(), model };
   const receipt = openReceipt(c, ctx, generation, { received, model });
   if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);
+  admit(c, ctx, generation);
   const whole = collect(generation, c.env.outgoing);
   ctx.lifecycle.track(generation);
   const choices = await whole;
@@ -78,6 +80,14 @@ export async function answer(
   receipt.sent(text);
   receipt.ended('complete');
   return c.body(text, 200, { 'Content-Type': 'application/json', ...receipt.headers });
+}
+
+/** Counts the answer towards its key's limits until it has ended. Throws ApiError. */
+function admit(c: AppContext, ctx: ServerContext, generation: Generation): void {
+  const { choices } = generation;
+  const tokens = choices.reduce((sum, { request }) => sum + request.promptTokens.length, 0);
+  const admission = ctx.quotas.admit(c.get('tenant'), choices.length, tokens);
+  void generation.settled.then(() => admission.close(generation.usage().completion_tokens));
 }
 
 function stream(
@@ -94,6 +104,7 @@ function stream(
     throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
   }
   const chunks = format.chunks(head, usageOptions(fields.stream_options ?? {}));
+  admit(c, ctx, generation);
   const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
   sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });
   ctx.lifecycle.track(generation);

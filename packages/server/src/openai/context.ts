@@ -8,10 +8,11 @@ import type { Attestation } from '../evidence/attestation.ts';
 import type { ServerClock } from '../host-clock.ts';
 import type { KeyRing } from '../http/auth.ts';
 import type { Lifecycle } from '../http/lifecycle.ts';
+import type { Quotas } from '../http/quotas.ts';
 import type { Logger } from '../logging/logger.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
-import type { Observer } from './generation.ts';
+import type { Generation, Observer } from './generation.ts';
 import type { StreamLimits } from './sse.ts';
 import type { WakeQueue } from './wake-queue.ts';
 
@@ -27,12 +28,15 @@ export interface ServerContext {
   readonly text: ModelText;
   readonly clock: ServerClock;
   readonly log: Logger;
+  /** Whether each request leaves a line. */
+  readonly logsAccess: boolean;
   readonly metrics: Observer & {
     readonly contentType: string;
     /** Everything at /metrics. */
     text(): Promise<string>;
   };
   readonly keys: KeyRing;
+  readonly quotas: Quotas;
   readonly wakes: WakeQueue;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
@@ -61,6 +65,9 @@ export interface AppEnv {
     requestId: string;
     tenant: string;
     arrivedNs: number;
+    /** What answers it, and the code of what refused it: for the access log. */
+    generation?: Generation;
+    errorCode?: string;
     /** Headers of every answer, streams included. */
     commonHeaders: Readonly<Record<string, string>>;
   };

@@ -49,6 +49,8 @@ export class Generation implements TokenListener {
   readonly requestId: string;
   readonly arrivedNs: number;
   readonly choices: readonly Choice[];
+  /** From the arrival to the first tokens of any choice. */
+  firstTokenNs: number | undefined;
   /** Resolves once every choice has its outcome. */
   readonly settled: Promise<void>;
   readonly #choicesPerPrompt: number;
@@ -174,6 +176,7 @@ export class Generation implements TokenListener {
     const sinceNs = choice.lastTokensNs;
     choice.receive(event, nowNs);
     if (event.tokens.length > 0) {
+      this.firstTokenNs ??= nowNs - this.arrivedNs;
       this.#observer.tokens(
         choice,
         event.tokens.length,

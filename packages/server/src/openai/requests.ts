@@ -111,6 +111,7 @@ function requestOf(
   return {
     id: `r${submitted}`,
     tenant: saltedTenant(c.get('tenant'), fields.cache_salt),
+    share: ctx.quotas.shareOf(c.get('tenant')),
     promptTokens: prompt.tokens,
     sampling: samplingOf(
       fields,

@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process';
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
 import { USER_KEY_BYTES } from '@bridgekeeper/engine/seal';
+import { readPrivateFile } from '../settings/private-file.ts';
 import { UsageError } from '../settings/resolve.ts';
 import { CommandError, splitWords } from '../settings/shell/words.ts';
 
@@ -26,7 +25,10 @@ export async function readSealKey(source: SealKeySource): Promise<Uint8Array | u
   if (file !== undefined && command !== undefined) {
     throw new UsageError('bad-combination', 'a key file and a key command: give one of them');
   }
-  if (file !== undefined) return parseKey(await readKeyFile(file), `the key file ${file}`);
+  if (file !== undefined) {
+    const bytes = await readPrivateFile(file, 'the key file', MAX_BYTES);
+    return parseKey(bytes, `the key file ${file}`);
+  }
   if (command !== undefined) return parseKey(await runKeyCommand(command), 'the key command');
   return undefined;
 }
@@ -42,30 +44,6 @@ function parseKey(given: Buffer, where: string): Uint8Array {
   const accepted = `${USER_KEY_BYTES} random bytes, as they are, in hex or in base64`;
   const hint = `openssl rand -hex ${USER_KEY_BYTES} makes them`;
   throw new UsageError('bad-value', `${where} does not hold ${accepted}; ${hint}`);
-}
-
-async function readKeyFile(path: string): Promise<Buffer> {
-  let handle: FileHandle | undefined;
-  try {
-    // Without waiting, should it be a pipe without a writer.
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const status = await handle.stat();
-    if (!status.isFile()) throw badFile(path, 'is not a regular file');
-    if ((status.mode & 0o007) !== 0) throw badFile(path, 'is open to everybody: chmod 600 it');
-    const buffer = Buffer.alloc(MAX_BYTES);
-    const { bytesRead } = await handle.read(buffer, 0, MAX_BYTES, 0);
-    return buffer.subarray(0, bytesRead);
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    const reason = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-    throw badFile(path, `cannot be read: ${reason}`);
-  } finally {
-    await handle?.close();
-  }
-}
-
-function badFile(path: string, what: string): UsageError {
-  return new UsageError('bad-file', `the key file ${path} ${what}`);
 }
 
 async function runKeyCommand(command: string): Promise<Buffer> {

@@ -1,7 +1,8 @@
 import { parse as parseYaml } from 'yaml';
 import { flagOf } from './flags.ts';
-import { checkCombinations, type Found, type Origin, UsageError } from './resolve.ts';
+import { checkCombinations, type Found, type Origin, type Sources, UsageError } from './resolve.ts';
 import { SETTINGS, type Settings } from './table.ts';
+import { misspeltVariable } from './variables.ts';
 
 /**
  * What the text of a configuration file says, by setting. `named` is who named it. `read` throws
@@ -35,6 +36,14 @@ export function readConfiguration(
       return [name, { texts: scalars(value, origin), origin }];
     }),
   );
+}
+
+/** Throws UsageError for a variable with our prefix that nothing reads. */
+export function checkVariables(environment: Sources['environment']): void {
+  const misspelt = misspeltVariable(Object.keys(SETTINGS), environment);
+  if (misspelt === undefined) return;
+  const { name, nearest } = misspelt;
+  throw new UsageError('unknown-setting', `${name}: nothing reads it; did you mean ${nearest}?`);
 }
 
 function scalars(value: unknown, origin: Origin): readonly string[] {

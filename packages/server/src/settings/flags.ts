@@ -12,6 +12,8 @@ export interface Flag<V> {
   readonly argument?: 'optional' | 'required';
   /** It may also come from its environment variable and from the configuration file. */
   readonly isSetting?: true;
+  /** Other programs' variables that say the same; ours goes before them. */
+  readonly alsoFrom?: readonly string[];
 }
 
 /** What a command can be told, by name in camel case. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readConfiguration, settingsWith } from './configuration.ts';
+import { checkVariables, readConfiguration, settingsWith } from './configuration.ts';
 import { environmentOf, flag, flagOf, optionalArgument, requiredArgument } from './flags.ts';
 import { text as textKind } from './kinds.ts';
 import { resolveFlags, type Sources, UsageError } from './resolve.ts';
@@ -11,6 +11,7 @@ const resolve = (sources: Partial<Sources>, file = '') =>
     flags: {},
     environment: {},
     readConfiguration: (path, named) => readConfiguration(path, named, () => file),
+    checkVariables,
     ...sources,
   });
 
@@ -42,6 +43,38 @@ describe('precedence', () => {
     });
     expect(resolve({}).values.port).toBe(8000);
     expect(resolve({}).origins.port.kind).toBe('default');
+  });
+});
+
+describe('variables', () => {
+  test('of ours that nothing reads are refused with the nearest', () => {
+    const of = (name: string) => failure({ environment: { [name]: '1' } });
+    expect(of('BRIDGEKEEPER_MAX_MODEL_LENGTH')).toMatchObject({
+      code: 'unknown-setting',
+      message:
+        'BRIDGEKEEPER_MAX_MODEL_LENGTH: nothing reads it; did you mean BRIDGEKEEPER_MAX_MODEL_LEN?',
+    });
+    expect(of('BRIDGEKEEPER_APIKEY').message).toContain('BRIDGEKEEPER_API_KEY?');
+    expect(resolve({ environment: { BRIDGEKEEPER_VERIFY_API_KEY: 'k' } }).values.port).toBe(8000);
+  });
+
+  test('that Kubernetes sets for a service of this name are not ours', () => {
+    const environment = {
+      BRIDGEKEEPER_PORT: 'tcp://service:8000',
+      BRIDGEKEEPER_SERVICE_HOST: '10.0.0.7',
+      BRIDGEKEEPER_SERVICE_PORT_HTTP: '8000',
+      BRIDGEKEEPER_PORT_8000_TCP_ADDR: '10.0.0.7',
+    };
+    expect(resolve({ environment }).origins.port.kind).toBe('default');
+  });
+
+  test('VLLM_API_KEY is a key, where there is none of ours', () => {
+    const environment = { VLLM_API_KEY: 'theirs' };
+    const { values, origins } = resolve({ environment });
+    expect(values.apiKey).toEqual(['theirs']);
+    expect(origins.apiKey).toEqual({ kind: 'environment', name: 'VLLM_API_KEY' });
+    const both = resolve({ environment: { ...environment, BRIDGEKEEPER_API_KEY: 'ours' } });
+    expect(both.values.apiKey).toEqual(['ours']);
   });
 });
 

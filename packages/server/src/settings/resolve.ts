@@ -1,5 +1,6 @@
 import { environmentOf, type Flag, type FlagTable, flagOf, type Values } from './flags.ts';
 import type { Settings } from './table.ts';
+import { variableOf } from './variables.ts';
 
 export type OriginKind = 'flag' | 'environment' | 'file' | 'default';
 
@@ -22,7 +23,12 @@ export interface Resolved<F extends FlagTable> {
   readonly given: GivenFlags;
 }
 
-export type UsageErrorCode = 'bad-value' | 'unknown-setting' | 'bad-file' | 'bad-combination';
+export type UsageErrorCode =
+  | 'bad-value'
+  | 'unknown-setting'
+  | 'unsupported-flag'
+  | 'bad-file'
+  | 'bad-combination';
 
 /**
  * Bad usage or input of the command line: exit code 2. The message names the origin of what was
@@ -47,6 +53,8 @@ export interface Sources {
    * UsageError. An argument, as most commands have none and no use for YAML.
    */
   readonly readConfiguration: (path: string, origin: Origin) => ReadonlyMap<string, Found>;
+  /** Throws UsageError for a variable that nothing reads; absent where there are no settings. */
+  readonly checkVariables?: (environment: Sources['environment']) => void;
 }
 
 /** What a source said of one flag. */
@@ -60,6 +68,7 @@ export interface Found {
  * configuration file, before the default. Throws UsageError.
  */
 export function resolveFlags<F extends FlagTable>(table: F, sources: Sources): Resolved<F> {
+  sources.checkVariables?.(sources.environment);
   const named = table.config && findText('config', table.config, sources);
   const path = named?.texts.at(-1);
   // An empty name is refused with all other values.
@@ -87,10 +96,13 @@ function findText(
     const texts = typeof given === 'object' ? given : [String(given)];
     return { texts, origin: { kind: 'flag', name: shown } };
   }
-  const variable = environmentOf(name);
-  const value = flag.isSetting ? environment[variable] : undefined;
-  if (value === undefined) return undefined;
-  return { texts: [value], origin: { kind: 'environment', name: variable } };
+  const variables = flag.isSetting ? [environmentOf(name), ...(flag.alsoFrom ?? [])] : [];
+  for (const variable of variables) {
+    const value = variableOf(variable, environment);
+    if (value === undefined) continue;
+    return { texts: [value], origin: { kind: 'environment', name: variable } };
+  }
+  return undefined;
 }
 
 function parseFound({ kind }: Flag<unknown>, { texts, origin }: Found): unknown {

@@ -36,11 +36,26 @@ const UNSET = undefined;
  * this table.
  */
 export const SETTINGS = {
-  model: { ...MODEL_FLAG, argument: 'optional', isSetting: true },
+  model: {
+    ...MODEL_FLAG,
+    help: `${MODEL_FLAG.help}, or a name in the Hugging Face cache`,
+    argument: 'optional',
+    isSetting: true,
+  },
+  revision: setting(text('name'), UNSET, 'branch, tag or commit in that cache; default: main'),
+  downloadDir: setting(text('folder'), UNSET, 'that cache; default: where Hugging Face has it'),
   host: setting(text('address'), '127.0.0.1', 'address to listen on'),
   port: setting(integer(0, 65535), 8000, 'port to listen on; 0 takes a free one'),
   uds: setting(text('path'), UNSET, 'listen on this Unix socket instead of host and port'),
-  apiKey: setting(secret(texts('key')), [], 'accept these bearer keys only; may be repeated'),
+  apiKey: {
+    ...setting(
+      secret(texts('key')),
+      [],
+      'accept these bearer keys only; may be repeated; also VLLM_API_KEY',
+    ),
+    alsoFrom: ['VLLM_API_KEY'],
+  },
+  apiKeyFile: setting(text('file'), UNSET, 'bearer keys, one a line, each with its limits'),
   allowedOrigins: setting(texts('origin'), [], 'browser origins that may call (CORS)'),
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
@@ -83,6 +98,13 @@ export const SETTINGS = {
     'milliseconds of the longest burst that resident decoding may cause',
   ),
   maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
+  maxRunningPerKey: setting(integer(1, 65536), UNSET, 'rows of one key; more of it waits'),
+  maxWaitingPerKey: setting(integer(0, 1e6), UNSET, 'more of one key than this waiting: 429'),
+  tokensPerMinutePerKey: setting(
+    integer(1, 1e12),
+    UNSET,
+    'prompt and generated tokens of one key in a minute; more: 429',
+  ),
   maxConnections: setting(integer(1, 1e6), 16384, 'open sockets; more are closed at once'),
   maxBodyBytes: setting(
     integer(1024, 2 ** 30),
@@ -104,6 +126,7 @@ export const SETTINGS = {
     'info',
     'least severe log line to write',
   ),
+  accessLog: setting(onOff(), true, 'a log line for each request, without its text'),
   logInterval: setting(number(0.1, 86400), 10, 'seconds between summary lines'),
   config: setting(text('file'), UNSET, 'YAML file with settings; its keys are these flags'),
   json: setting(onOff(), false, 'one JSON document on standard output, logs on standard error'),

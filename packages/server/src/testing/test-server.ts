@@ -5,7 +5,7 @@ import {
   syntheticStart,
 } from '../engine/synthetic-engine.ts';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
-import { openLog } from '../logging/logger.ts';
+import { type Logger, openLog } from '../logging/logger.ts';
 import { settingsWith } from '../settings/configuration.ts';
 import type { Settings } from '../settings/table.ts';
 import { type RunningServer, startServer } from '../start.ts';
@@ -35,12 +35,13 @@ export async function startTestServer(
   changes: Partial<Settings> = {},
   machine: MachineSources = NO_EVIDENCE,
   clock: ServerClock = HOST_CLOCK,
+  log: Logger = openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
 ): Promise<TestServer> {
   const stub = new SyntheticEngine(options);
-  const settings = settingsWith({ port: 0, logLevel: 'fatal', receipts: 'off', ...changes });
+  const settings = settingsWith({ port: 0, receipts: 'off', ...changes });
   const server = await startServer(settings, {
     startEngine: async () => syntheticStart(stub),
-    log: openLog({ level: settings.logLevel, pretty: false, destination: 2, colour: false }),
+    log,
     clock,
     version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
     machine,

@@ -1,0 +1,165 @@
+import { invariant } from '@bridgekeeper/bridge';
+import type { Sequence } from './sequence.ts';
+
+/** One owner's requests, and what it has had of the engine. */
+interface Account {
+  readonly owner: string;
+  /** In order of arrival. */
+  readonly waiting: Sequence[];
+  /** Rows it holds. */
+  rows: number;
+  /** Virtual time: tokens computed for it over its weight. */
+  served: number;
+}
+
+/**
+ * The requests that wait for a row, by owner. The owner that has had the least for its weight goes
+ * next, and its requests first come, first served. What an owner has had is counted in tokens as
+ * they are computed, so that long answers count while they are given. An owner that had nothing to
+ * do begins with what the least served of the others has had: being idle earns nothing, and owes
+ * nothing away. With one owner this is a plain queue.
+ */
+export class FairQueue {
+  readonly #accounts = new Map<string, Account>();
+  #length = 0;
+
+  /** Requests that wait. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Those that wait and are `wanted`, in order of arrival. */
+  all(wanted: (sequence: Sequence) => boolean = () => true): Sequence[] {
+    const accounts = [...this.#accounts.values()];
+    const waiting = accounts.flatMap((account) => account.waiting.filter(wanted));
+    return waiting.sort((a, b) => a.arrival - b.arrival);
+  }
+
+  /** Owners that have requests, waiting or in rows. */
+  get owners(): number {
+    return [...this.#accounts.values()].filter(isActive).length;
+  }
+
+  /** The request that goes next; undefined where none waits that may have another row. */
+  get first(): Sequence | undefined {
+    let best: Account | undefined;
+    for (const account of this.#accounts.values()) {
+      const head = account.waiting[0];
+      if (head === undefined || account.rows >= maxRowsOf(head)) continue;
+      if (best === undefined || goesBefore(account, best)) best = account;
+    }
+    return best?.waiting[0];
+  }
+
+  /** A new request. */
+  add(sequence: Sequence): void {
+    this.#insert(this.#open(sequence), sequence);
+  }
+
+  /** It leaves the queue for a row. */
+  take(sequence: Sequence): void {
+    const account = this.#accountOf(sequence);
+    this.#withdraw(account, sequence);
+    account.rows += 1;
+  }
+
+  /** It lost its row, and is back where it was. */
+  giveBack(sequence: Sequence): void {
+    const account = this.#accountOf(sequence);
+    this.#insert(account, sequence);
+    account.rows -= 1;
+  }
+
+  /** It has ended, in its row or without one. */
+  leave(sequence: Sequence): void {
+    const account = this.#accountOf(sequence);
+    if (sequence.phase === 'waiting') this.#withdraw(account, sequence);
+    else account.rows -= 1;
+    this.#forget();
+  }
+
+  /** Rows of the sequence's owner. */
+  rowsOf(sequence: Sequence): number {
+    return this.#accountOf(sequence).rows;
+  }
+
+  /** Counts the sequence's first `tokens` tokens as computed for its owner, each of them once. */
+  charge(sequence: Sequence, tokens: number): void {
+    if (tokens <= sequence.charged) return;
+    this.#accountOf(sequence).served += (tokens - sequence.charged) / weightOf(sequence);
+    sequence.charged = tokens;
+  }
+
+  /** Sorts those in rows: who is served first, and last who gives way first. */
+  compare(a: Sequence, b: Sequence): number {
+    const difference = this.#accountOf(a).served - this.#accountOf(b).served;
+    return difference === 0 ? a.arrival - b.arrival : difference;
+  }
+
+  #insert({ waiting }: Account, sequence: Sequence): void {
+    const later = waiting.findIndex(({ arrival }) => arrival > sequence.arrival);
+    waiting.splice(later < 0 ? waiting.length : later, 0, sequence);
+    this.#length += 1;
+  }
+
+  #withdraw({ waiting }: Account, sequence: Sequence): void {
+    const at = waiting.indexOf(sequence);
+    invariant(at >= 0, 'what leaves the queue was in it');
+    waiting.splice(at, 1);
+    this.#length -= 1;
+  }
+
+  #accountOf(sequence: Sequence): Account {
+    const account = this.#accounts.get(ownerOf(sequence));
+    invariant(account !== undefined, 'who has requests has an account');
+    return account;
+  }
+
+  #open(sequence: Sequence): Account {
+    const owner = ownerOf(sequence);
+    const known = this.#accounts.get(owner);
+    if (known !== undefined && isActive(known)) return known;
+    const least = this.#leastServed();
+    const account = known ?? { owner, waiting: [], rows: 0, served: least };
+    account.served = Math.max(account.served, least);
+    this.#accounts.set(owner, account);
+    return account;
+  }
+
+  #leastServed(): number {
+    const active = [...this.#accounts.values()].filter(isActive);
+    return active.length === 0 ? 0 : Math.min(...active.map(({ served }) => served));
+  }
+
+  /** Accounts of the idle that others have caught up with: they would begin again as they are. */
+  #forget(): void {
+    const accounts = [...this.#accounts.values()];
+    if (accounts.every(isActive)) return;
+    const least = accounts.some(isActive) ? this.#leastServed() : Number.POSITIVE_INFINITY;
+    for (const account of accounts) {
+      if (!isActive(account) && account.served <= least) this.#accounts.delete(account.owner);
+    }
+  }
+}
+
+function ownerOf({ request }: Sequence): string {
+  return request.share?.owner ?? request.tenant;
+}
+
+function weightOf({ request }: Sequence): number {
+  return request.share?.weight ?? 1;
+}
+
+function maxRowsOf({ request }: Sequence): number {
+  return request.share?.maxRows ?? Number.POSITIVE_INFINITY;
+}
+
+function isActive({ waiting, rows }: Account): boolean {
+  return waiting.length > 0 || rows > 0;
+}
+
+function goesBefore(a: Account, b: Account): boolean {
+  if (a.served !== b.served) return a.served < b.served;
+  if (a.rows !== b.rows) return a.rows < b.rows;
+  return a.waiting[0]!.arrival < b.waiting[0]!.arrival;
+}

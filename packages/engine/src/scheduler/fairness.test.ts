@@ -1,0 +1,228 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { PagePool } from '../kv/page-pool.ts';
+import type { EngineShare } from '../request/request.ts';
+import { GREEDY } from '../request/sampling.ts';
+import type { StepPlan } from './plan.ts';
+import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+
+const LIMITS: SchedulerLimits = {
+  maxRows: 16,
+  maxBatchTokens: 64,
+  pageTokens: 4,
+  maxLines: 4,
+  maxCountTokens: 64,
+  prefixCaching: false,
+  chunkedPrefill: true,
+};
+
+/** A scheduler whose device is played: each sampled row gets a token, and ends at max_tokens. */
+class Played {
+  readonly scheduler: Scheduler;
+  /** Tokens computed so far, prompts included, by owner. */
+  readonly tokens = new Map<string, number>();
+  launches = 0;
+  #arrivals = 0;
+
+  constructor(limits: Partial<SchedulerLimits> = {}, pages = 4096) {
+    this.scheduler = new Scheduler({ ...LIMITS, ...limits }, new PagePool(pages));
+  }
+
+  add(owner: string, prompt: number, maxTokens: number, share: Partial<EngineShare> = {}) {
+    const sequence = new Sequence(
+      {
+        id: `r${this.#arrivals}`,
+        tenant: owner,
+        share: { owner, weight: 1, ...share },
+        promptTokens: new Uint32Array(prompt).fill(this.#arrivals),
+        sampling: { ...GREEDY, maxTokens },
+      },
+      0n,
+      this.#arrivals++,
+      0,
+    );
+    this.scheduler.add(sequence);
+    return sequence;
+  }
+
+  launch(): StepPlan {
+    const plan = this.scheduler.plan(0);
+    const sampled = [
+      ...plan.prefill.filter(({ last }) => last).map(({ sequence }) => sequence),
+      ...plan.decode,
+    ];
+    const rows = sampled.map((each) => ({
+      row: each.row,
+      epoch: each.epoch,
+      token: each.length % 97,
+      finish:
+        each.generated + 1 >= each.request.sampling.maxTokens ? ('length' as const) : undefined,
+      logprobs: undefined,
+    }));
+    for (const { sequence, length } of plan.prefill) this.#count(sequence, length);
+    for (const sequence of plan.decode) this.#count(sequence, 1);
+    this.scheduler.commit(plan, { rows, promptLogprobs: [] }, 0);
+    this.launches += 1;
+    return plan;
+  }
+
+  /** Launches until these have ended. */
+  finish(...sequences: readonly Sequence[]): number {
+    const before = this.launches;
+    while (sequences.some(({ phase }) => phase !== 'finished')) {
+      this.launch();
+      if (this.launches - before > 100_000) throw new Error('a request starves');
+    }
+    return this.launches - before;
+  }
+
+  #count({ request }: Sequence, tokens: number): void {
+    const owner = request.share!.owner;
+    this.tokens.set(owner, (this.tokens.get(owner) ?? 0) + tokens);
+  }
+}
+
+describe('owners share the engine', () => {
+  it.each([
+    ['all rows are taken by long answers', {}, 200, 8, 500],
+    ['one long prompt after the other is computed', {}, 200, 2000, 4],
+    ['prompts are not split', { chunkedPrefill: false }, 200, 60, 500],
+  ])('200 requests do not hold up one of 8 tokens while %s', (_, limits, count, prompt, answer) => {
+    const played = new Played(limits, 16384);
+    const flood = Array.from({ length: count }, () => played.add('flood', prompt, answer));
+    for (let launch = 0; launch < 20; launch++) played.launch();
+    const small = played.add('small', 8, 8);
+    // Its prompt, and then a launch for each token.
+    expect(played.finish(small)).toBeLessThanOrEqual(10);
+    played.finish(...flood);
+    expect(flood.every(({ generated }) => generated === answer)).toBe(true);
+  });
+
+  it('pages that another holds are given up for a prompt within the part of its owner', () => {
+    const played = new Played({}, 80);
+    const flood = Array.from({ length: 10 }, () => played.add('flood', 16, 16));
+    for (let launch = 0; launch < 6; launch++) played.launch();
+    const small = played.add('small', 40, 4);
+    expect(played.finish(small)).toBeLessThanOrEqual(6);
+    expect(small.preemptions).toBe(0);
+    played.finish(...flood);
+  });
+
+  it.each([
+    ['equal weights', { a: 1, b: 1 }],
+    ['one to three', { a: 1, b: 3 }],
+    ['three owners', { a: 1, b: 2, c: 5 }],
+  ])('tokens in the long run are as the weights: %s', (_, weights) => {
+    const played = new Played();
+    const sizes = { a: [4, 30], b: [24, 10], c: [60, 6] } as const;
+    for (const [owner, weight] of Object.entries(weights)) {
+      const [prompt, answer] = sizes[owner as keyof typeof sizes];
+      for (let each = 0; each < 1500; each++) played.add(owner, prompt, answer, { weight });
+    }
+    for (let launch = 0; launch < 600; launch++) played.launch();
+    const sum = (of: Iterable<number>) => [...of].reduce((total, each) => total + each, 0);
+    const all = sum(played.tokens.values());
+    const allWeights = sum(Object.values(weights));
+    for (const [owner, weight] of Object.entries(weights)) {
+      const share = played.tokens.get(owner)! / all / (weight / allWeights);
+      expect(share).toBeGreaterThan(0.95);
+      expect(share).toBeLessThan(1.05);
+    }
+  });
+
+  it('who was idle has no credit, and who left in debt still has it', () => {
+    const played = new Played({ maxRows: 1 });
+    const a = Array.from({ length: 100 }, () => played.add('a', 8, 8));
+    played.finish(...a.slice(0, 50));
+    // Both want all of it from now on: what `a` had before `b` came does not count.
+    const b = Array.from({ length: 100 }, () => played.add('b', 8, 8));
+    const before = played.tokens.get('a')!;
+    played.finish(b[19]!);
+    expect(played.tokens.get('a')! - before).toBeGreaterThan(18 * 16);
+
+    const other = new Played({ maxRows: 1 });
+    const c = Array.from({ length: 4 }, () => other.add('c', 8, 8));
+    other.launch();
+    const debtor = other.add('debtor', 400, 8);
+    other.finish(debtor);
+    const again = other.add('debtor', 8, 1);
+    other.finish(...c);
+    expect(again.phase).toBe('waiting');
+    other.finish(again);
+  });
+
+  it('holds no more rows than its limit, and wastes none of the others', () => {
+    const played = new Played();
+    const limited = Array.from({ length: 20 }, () => played.add('a', 8, 20, { maxRows: 3 }));
+    const free = Array.from({ length: 40 }, () => played.add('b', 8, 20));
+    for (let launch = 0; launch < 40; launch++) {
+      const { decode } = played.launch();
+      expect(decode.filter((each) => limited.includes(each)).length).toBeLessThanOrEqual(3);
+      if (launch === 10) expect(played.scheduler.running).toBe(16);
+    }
+    played.finish(...limited, ...free);
+    expect(played.scheduler.busy).toBe(false);
+  });
+
+  const traffic = (owners: readonly string[]) =>
+    fc.array(
+      fc.record({
+        owner: fc.constantFrom(...owners),
+        prompt: fc.integer({ min: 1, max: 30 }),
+        answer: fc.integer({ min: 1, max: 20 }),
+        weight: fc.constantFrom(0.25, 1, 4),
+        at: fc.nat(40),
+      }),
+      { minLength: 1, maxLength: 30 },
+    );
+
+  it('everything ends, and the same traffic makes the same history', () => {
+    fc.assert(
+      fc.property(traffic(['a', 'b', 'c', 'd', 'e', 'f']), (requests) => {
+        const history = () => {
+          const played = new Played({ maxRows: 4, maxBatchTokens: 16 }, 16);
+          const added: Sequence[] = [];
+          const plans: string[] = [];
+          for (let launch = 0; launch <= 40 || played.scheduler.busy; launch++) {
+            expect(launch).toBeLessThan(5000);
+            for (const { owner, prompt, answer, weight, at } of requests) {
+              if (at === launch) added.push(played.add(owner, prompt, answer, { weight }));
+            }
+            if (!played.scheduler.busy) continue;
+            const { prefill, decode } = played.launch();
+            const ids = [...prefill.map(({ sequence }) => sequence), ...decode];
+            plans.push(ids.map(({ request }) => request.id).join());
+          }
+          for (const each of added) {
+            expect([each.phase, each.generated]).toEqual([
+              'finished',
+              each.request.sampling.maxTokens,
+            ]);
+          }
+          return plans;
+        };
+        expect(history()).toEqual(history());
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('one owner alone is served in order of arrival, and loses rows in the reverse of it', () => {
+    fc.assert(
+      fc.property(traffic(['a']), (requests) => {
+        const played = new Played({ maxRows: 4, maxBatchTokens: 16 }, 16);
+        const added = requests.map(({ prompt, answer }) => played.add('a', prompt, answer));
+        while (played.scheduler.busy) {
+          played.launch();
+          const open = added.filter(({ phase }) => phase !== 'finished');
+          const rows = open.map(({ row }) => row >= 0);
+          expect(rows.lastIndexOf(true)).toBeLessThan(
+            rows.includes(false) ? rows.indexOf(false) : rows.length,
+          );
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+});

@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest';
+import { tenantOfKey } from './auth.ts';
+import { ApiError } from './errors.ts';
+import type { KeyLimits } from './key-file.ts';
+import { Quotas } from './quotas.ts';
+
+const NONE: KeyLimits = {
+  weight: 1,
+  maxRunning: undefined,
+  maxWaiting: undefined,
+  tokensPerMinute: undefined,
+};
+
+function quotasOf(limits: Partial<KeyLimits>, others: KeyLimits = NONE) {
+  const clock = { now: 0, nowNs: () => clock.now };
+  const keys = [{ key: 'k', limits: { ...NONE, ...limits } }];
+  const quotas = new Quotas(keys, others, { maxRows: 4, clock });
+  return { quotas, clock, tenant: tenantOfKey('k') };
+}
+
+function refusal(action: () => unknown): ApiError {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof ApiError) return error;
+  }
+  throw new Error('it was let in');
+}
+
+test('what a key has open is what may run and what may wait', () => {
+  const { quotas, tenant } = quotasOf({ maxRunning: 2, maxWaiting: 1 });
+  const first = quotas.admit(tenant, 1, 10);
+  quotas.admit(tenant, 2, 10);
+  const error = refusal(() => quotas.admit(tenant, 1, 10));
+  expect(error).toMatchObject({
+    code: 'rate_limited',
+    status: 429,
+    headers: { 'Retry-After': '1' },
+  });
+  expect(error.message).toContain('3 requests open');
+  quotas.admit('another', 100, 10);
+  first.close(5);
+  quotas.admit(tenant, 1, 10);
+  expect(quotas.shareOf(tenant)).toEqual({ owner: tenant, weight: 1, maxRows: 2 });
+  // Without a limit of its own, it may have every row.
+  const all = quotasOf({ maxWaiting: 0, weight: 3 });
+  all.quotas.admit(all.tenant, 4, 1);
+  expect(refusal(() => all.quotas.admit(all.tenant, 1, 1)).code).toBe('rate_limited');
+  expect(all.quotas.shareOf(all.tenant)).toEqual({ owner: all.tenant, weight: 3 });
+});
+
+test('tokens come evenly, and what an answer took too much is waited for', () => {
+  const { quotas, clock, tenant } = quotasOf({ tokensPerMinute: 600 });
+  quotas.admit(tenant, 1, 500).close(160);
+  // 60 too many, and one to have: 61 tokens at 10 a second.
+  const error = refusal(() => quotas.admit(tenant, 1, 1));
+  expect(error.headers).toEqual({ 'Retry-After': '7' });
+  clock.now = 6.05e9;
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
+  clock.now = 6.15e9;
+  quotas.admit(tenant, 1, 1).close(0);
+  // Not more than a minute's worth is saved up.
+  clock.now = 3600e9;
+  quotas.admit(tenant, 1, 601);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
+});
+
+test('who has no key has the limits of the flags', () => {
+  const { quotas } = quotasOf({}, { ...NONE, maxWaiting: 0 });
+  quotas.admit('default', 4, 1);
+  expect(refusal(() => quotas.admit('default', 1, 1)).code).toBe('rate_limited');
+});

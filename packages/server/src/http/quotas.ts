@@ -1,0 +1,105 @@
+import type { Clock } from '@bridgekeeper/bridge';
+import type { EngineShare } from '@bridgekeeper/engine';
+import { tenantOfKey } from './auth.ts';
+import { ApiError } from './errors.ts';
+import type { ApiKey, KeyLimits } from './key-file.ts';
+
+/** What one tenant has open, and how many tokens it may still have now. */
+interface Account {
+  readonly limits: KeyLimits;
+  open: number;
+  /** Below zero: answers that were begun took more than there was. */
+  tokens: number;
+  refilledNs: number;
+}
+
+/** An answer that was let in. */
+export interface Admission {
+  /** It has ended, with this many tokens generated. */
+  close(generatedTokens: number): void;
+}
+
+/**
+ * Holds each key to its limits. Tokens come evenly, up to a minute's worth; prompts are paid for
+ * when they come and answers when they have ended, so that none is cut off for it.
+ */
+export class Quotas {
+  readonly #accounts = new Map<string, Account>();
+  readonly #limits: ReadonlyMap<string, KeyLimits>;
+  readonly #defaults: KeyLimits;
+  readonly #maxRows: number;
+  readonly #clock: Pick<Clock, 'nowNs'>;
+
+  /** The engine has `maxRows` rows. Who has no key of `keys` has the limits `defaults`. */
+  constructor(
+    keys: readonly ApiKey[],
+    defaults: KeyLimits,
+    { maxRows, clock }: { readonly maxRows: number; readonly clock: Pick<Clock, 'nowNs'> },
+  ) {
+    this.#limits = new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits]));
+    this.#defaults = defaults;
+    this.#maxRows = maxRows;
+    this.#clock = clock;
+  }
+
+  /** What part of the engine a tenant's requests use. */
+  shareOf(tenant: string): EngineShare {
+    const { weight, maxRunning } = this.#limitsOf(tenant);
+    return { owner: tenant, weight, ...(maxRunning === undefined ? {} : { maxRows: maxRunning }) };
+  }
+
+  /**
+   * Lets in an answer of so many choices, with all their prompts' tokens. Throws ApiError
+   * `rate_limited`, with the time after which it may be let in.
+   */
+  admit(tenant: string, choices: number, promptTokens: number): Admission {
+    const account = this.#accountOf(tenant);
+    const { maxWaiting, maxRunning = this.#maxRows, tokensPerMinute } = account.limits;
+    if (maxWaiting !== undefined && account.open + choices > maxRunning + maxWaiting) {
+      const message = `This key has ${account.open} requests open and asks for ${choices} more; `;
+      throw new ApiError(
+        'rate_limited',
+        `${message}${maxRunning} may run and ${maxWaiting} wait.`,
+        undefined,
+        { retryAfterSeconds: 1 },
+      );
+    }
+    if (tokensPerMinute !== undefined) {
+      this.#refill(account, tokensPerMinute);
+      if (account.tokens < 1) {
+        const retryAfterSeconds = ((1 - account.tokens) * 60) / tokensPerMinute;
+        const message = `This key has used its ${tokensPerMinute} tokens a minute.`;
+        throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
+      }
+    }
+    account.open += choices;
+    account.tokens -= promptTokens;
+    return {
+      close: (generatedTokens) => {
+        account.open -= choices;
+        account.tokens -= generatedTokens;
+      },
+    };
+  }
+
+  #refill(account: Account, tokensPerMinute: number): void {
+    const nowNs = this.#clock.nowNs();
+    const earned = ((nowNs - account.refilledNs) / 60e9) * tokensPerMinute;
+    account.tokens = Math.min(tokensPerMinute, account.tokens + earned);
+    account.refilledNs = nowNs;
+  }
+
+  #limitsOf(tenant: string): KeyLimits {
+    return this.#limits.get(tenant) ?? this.#defaults;
+  }
+
+  #accountOf(tenant: string): Account {
+    const known = this.#accounts.get(tenant);
+    if (known !== undefined) return known;
+    const limits = this.#limitsOf(tenant);
+    const tokens = limits.tokensPerMinute ?? 0;
+    const account = { limits, open: 0, tokens, refilledNs: this.#clock.nowNs() };
+    this.#accounts.set(tenant, account);
+    return account;
+  }
+}
