@@ -225,8 +225,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     cli: ['.', 'selftest', 'verify', 'load'],
   },
   'engine/text': {
+    'utf8.ts': [],
     jinja: [],
-    '.': ['jinja'],
+    pipeline: ['utf8.ts'],
+    '.': ['utf8.ts', 'jinja', 'pipeline'],
   },
   'engine/loader': {
     strategy: [],

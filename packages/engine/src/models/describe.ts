@@ -177,8 +177,8 @@ function tokenIds(config: ConfigReader, key: string, vocabulary: number): number
 /**
  * Reads what config.json and generation_config.json (parsed) say of a model, in the old and the new
  * spellings of transformers (`rope_scaling` and `rope_parameters`, `torch_dtype` and `dtype`). Of
- * config.json every key is read, or known to change nothing, or refused. Throws ModelError `malformed` or `unsupported`,
- * naming file and key.
+ * config.json every key is read, or known to change nothing, or refused. Throws ModelError
+ * `malformed` or `unsupported`, naming file and key.
  */
 export function describeModel(configJson: unknown, generationConfigJson?: unknown): ModelSpec {
   const config = new ConfigReader(configJson, 'config.json');

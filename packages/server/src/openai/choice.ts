@@ -95,7 +95,10 @@ export class Choice {
     this.#options = options;
     this.#endTokens = text.endTokens;
     const { skipSpecialTokens, stop, includeStop } = options;
-    this.#detokenizer = text.tokenizer.detokenizer({ skipSpecialTokens, continues: true });
+    this.#detokenizer = text.tokenizer.detokenizer({
+      skipSpecialTokens,
+      after: request.promptTokens,
+    });
     this.#matcher = stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
     this.#host = host;
   }
