@@ -38,6 +38,7 @@ const READ = [
 const HARMLESS = new Set([
   '_attn_implementation',
   '_attn_implementation_autoset',
+  '_commit_hash',
   '_flash_attn_2_enabled',
   '_name_or_path',
   'attention_dropout',
@@ -62,6 +63,7 @@ const HARMLESS = new Set([
   'hidden_dropout',
   'id2label',
   'initializer_range',
+  'is_llama_config',
   'keys_to_ignore_at_inference',
   'label2id',
   'length_penalty',

@@ -191,7 +191,7 @@ describe('special tokens', () => {
 });
 
 test.each<[Record<string, unknown>, string]>([
-  [{ normalizer: { type: 'Precompiled', precompiled_charsmap: 'AAAA' } }, 'Precompiled'],
+  [{ normalizer: { type: 'Alien' } }, 'Alien'],
   [{ pre_tokenizer: { type: 'UnicodeScripts' } }, 'UnicodeScripts'],
   [
     { pre_tokenizer: { type: 'Split', pattern: { Regex: '(?<' }, behavior: 'Isolated' } },

@@ -1,5 +1,6 @@
 import type { ConfigReader } from '../../models/config-reader.ts';
 import { patternOf, WHITE_SPACE } from './patterns.ts';
+import { precompiled } from './precompiled.ts';
 import { byteLevelText, stepsOf, unsupportedStep } from './steps.ts';
 
 /** What is done to text before it is split. */
@@ -91,6 +92,8 @@ export function normalizerOf(step: ConfigReader | undefined): Normalize {
       return nmt;
     case 'ByteLevel':
       return byteLevelText;
+    case 'Precompiled':
+      return precompiled(step);
     default:
       if (typeof type === 'string' && FORMS.includes(type)) return (text) => text.normalize(type);
       throw unsupportedStep(step);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { hash32 } from '@bridgekeeper/device';
 import { describe, expect, test } from 'vitest';
 import { sentencePieceTokenizer } from '../../testing/sentencepiece-json.ts';
+import { characterMap } from '../testing/character-map.ts';
 import { CHARACTERS, randomText } from '../testing/random-text.ts';
 import { referenceTokenizer } from '../testing/reference-tokenizer.ts';
 import { Tokenizer } from '../tokenizer.ts';
@@ -84,6 +85,26 @@ async function expectSameIds(json: Json, texts: readonly string[] = TEXTS): Prom
     }
   }
 }
+
+/** Of the kinds that SentencePiece's own maps have: compositions, folds, spaces, nothing. */
+const REPLACEMENTS = {
+  'e\u0301': '\u00e9',
+  'e\u0302': '\u00ea',
+  '\u00a0': ' ',
+  '\u2003': ' ',
+  '\t': ' ',
+  '\r': '',
+  '\n': ' ',
+  '\u200b': ' ',
+  '\u0007': '',
+  '\ufb01': 'fi',
+  '\u00bd': '1\u20442',
+  '\u2167': 'VIII',
+  Ｆ: 'F',
+  '\u{20bb7}': '\u5409',
+  '👍': ':)',
+  '\u0e32': 'a',
+};
 
 const BEHAVIORS = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'];
 const LLAMA3 =
@@ -183,6 +204,7 @@ describe('normalizers change text as the reference does', () => {
         },
       ]),
     ),
+    ['Precompiled', { type: 'Precompiled', precompiled_charsmap: characterMap(REPLACEMENTS) }],
     [
       'a sequence',
       {
