@@ -250,8 +250,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat'],
   },
   'engine/text': {
+    'utf8.ts': [],
     jinja: [],
-    '.': ['jinja'],
+    pipeline: ['utf8.ts'],
+    '.': ['utf8.ts', 'jinja', 'pipeline'],
   },
   'engine/loader': {
     strategy: [],

@@ -83,7 +83,8 @@ __device__ bool stops(const int* state, int token) {
 __device__ int advanceRow(int* state, int token, int* counts, int vocab) {
   const int remaining = state[ROW::REMAINING] - 1;
   const int ended = remaining <= 0 ? FINISH::LENGTH : FINISH::NONE;
-  const int finish = stops(state, token) ? FINISH::STOP : ended;
+  const int wanted = stops(state, token) ? FINISH::STOP : ended;
+  const int finish = token == NO_TOKEN ? FINISH::ERROR : wanted;
   state[ROW::TOKEN] = token;
   state[ROW::POSITION] += 1;
   state[ROW::GENERATED] += 1;

@@ -9,7 +9,6 @@
  */
 #define WEIGHT_ONE 0x1p40f
 #define EDIT_SLOTS 1024
-#define NO_TOKEN -1
 
 /** Logit biases and masked tokens of a row: an open-addressed table in shared memory. */
 struct Edits {
@@ -183,10 +182,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   // The reciprocal is infinite without a temperature, and with one too small to tell from none.
   const float sharpness = 1.0f / fmaxf(floatOf(state[ROW::TEMPERATURE]), 0.0f);
   const bool draws = sharpness < infinity() && fabsf(top) < infinity();
-  const int token = draws ? draw(line, state, vocab, top, sharpness) : best.token;
+  const int wanted = draws ? draw(line, state, vocab, top, sharpness) : best.token;
+  const int token = top == -infinity() ? NO_TOKEN : wanted;
   if (threadIdx.x == 0) sampled[index] = token;
 
-  if ((flags & ROW_FLAG::LOGPROBS) && index < shape.ringLines) {
+  if ((flags & ROW_FLAG::LOGPROBS) && token != NO_TOKEN && index < shape.ringLines) {
     const u32 slot = (u32)control[CONTROL::STEP] % (u32)shape.ringSlots;
     int* out = logprobs + ((i64)slot * shape.ringLines + index) * LOGPROB_WORDS;
     writeLogprobs(line.logits, vocab, token, state[ROW::TOP_LOGPROBS], out);

@@ -106,9 +106,10 @@ export interface OpArgs {
    * every token without one; min-tokens mask, repetition, presence and frequency penalties;
    * temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number
    * of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token
-   * tied with the last one kept. Logits are not modified before logprobs are taken. Logprob lines
-   * are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP % ringSlots of `logprobs`
-   * (ringSlots x ringLines x LOGPROB_WORDS).
+   * tied with the last one kept. NaN counts as minus infinity; where nothing else is left, the
+   * token is NO_TOKEN, and its logprobs are not written. Logits are not modified before logprobs
+   * are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP %
+   * ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
     readonly logits: Slice;
@@ -121,8 +122,9 @@ export interface OpArgs {
 
   /**
    * After sampling, for each line with row >= 0: TOKEN, POSITION + 1, GENERATED + 1, REMAINING - 1,
-   * counts; ACTIVE is 1 until a stop id or the end of REMAINING; a result line in slot CONTROL.STEP
-   * % ringSlots of `results` (ringSlots x resultSlotWords(ringLines)). Then CONTROL.STEP + 1.
+   * counts; ACTIVE is 1 until a stop id, the end of REMAINING or NO_TOKEN; a result line in slot
+   * CONTROL.STEP % ringSlots of `results` (ringSlots x resultSlotWords(ringLines)). Then
+   * CONTROL.STEP + 1.
    */
   advance: SampleTargets & {
     readonly sampled: Slice;

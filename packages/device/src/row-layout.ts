@@ -82,8 +82,13 @@ export const RESULT_HEADER_WORDS = 4;
 /** One line's result. ROW is -1 where the line was empty; then the other words mean nothing. */
 export const RESULT = { ROW: 0, EPOCH: 1, TOKEN: 2, FINISH: 3 } as const;
 export const RESULT_WORDS = 4;
-/** RESULT.FINISH. */
-export const FINISH = { NONE: 0, STOP: 1, LENGTH: 2 } as const;
+/** RESULT.FINISH. ERROR: the token is NO_TOKEN. */
+export const FINISH = { NONE: 0, STOP: 1, LENGTH: 2, ERROR: 3 } as const;
+/**
+ * What is sampled where no token is possible, because each logit is NaN or minus infinity: what a
+ * NaN anywhere in a model comes to.
+ */
+export const NO_TOKEN = -1;
 
 export function resultSlotWords(lines: number): number {
   return RESULT_HEADER_WORDS + lines * RESULT_WORDS;

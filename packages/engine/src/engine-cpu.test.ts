@@ -1,9 +1,13 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type Law, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
 import type { GenerationRequest } from './request/request.ts';
 import { runGolden } from './selftest/golden.ts';
+import { writeModelFolder } from './selftest/model-folder.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
 async function cpuOptions(
@@ -135,6 +139,33 @@ describe('the engine on the cpu device', () => {
       // What a row's earlier occupant was forbidden is not its own affair.
       expect((await generate(engine, request('e', prompt, sampling))).tokens).toEqual(free);
     });
+  });
+
+  it('ends a request whose logits are not numbers with an error, and goes on', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'nan-'));
+    try {
+      await writeModelFolder(folder);
+      const path = join(folder, 'model.safetensors');
+      const bytes = await readFile(path);
+      const header = JSON.parse(bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE())));
+      const [from, to] = header['model.norm.weight'].data_offsets as [number, number];
+      const start = 8 + Number(bytes.readBigUInt64LE());
+      bytes.fill(0xff, start + from, start + to);
+      await writeFile(path, bytes);
+      await withEngine(await cpuOptions({ model: folder }), async (engine) => {
+        const sampling = { maxTokens: 8, temperature: 1, logprobs: 1 };
+        for (const id of ['a', 'b']) {
+          const { events, tokens } = await generate(engine, request(id, [1, 2, 3], sampling));
+          expect(tokens).toEqual([]);
+          expect(events.flatMap((event) => event.logprobs ?? [])).toEqual([]);
+          const message = expect.stringContaining('NaN') as string;
+          expect(events.at(-1)?.finish).toMatchObject({ reason: 'error', message });
+        }
+        expect(engine.stats().running).toBe(0);
+      });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   it('ends at stop ids, not before min_tokens', async () => {

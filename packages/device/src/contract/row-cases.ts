@@ -4,6 +4,7 @@ import {
   CONTROL,
   COUNT_PROMPT,
   FINISH,
+  NO_TOKEN,
   RESULT_HEADER_WORDS,
   RESULT_WORDS,
   ROW,
@@ -102,20 +103,21 @@ export const rowCases: readonly ContractCase[] = [
   }),
   benchCase('advance moves rows on and ends them', 'no arithmetic', async (bench) => {
     const settings: RowSetting[] = [
-      { position: 7, generated: 2, remaining: 9, epoch: 70, penalties: true },
+      { position: 7, generated: 2, remaining: 9, epoch: 70, penalties: true, active: false },
       { position: 8, generated: 3, remaining: 9, epoch: 71, stopIds: [5, 42] },
       { position: 9, generated: 4, remaining: 1, epoch: 72, active: false },
-      { position: 1, generated: 0, remaining: 5, epoch: 73, active: false },
+      { position: 1, generated: 0, remaining: 1, epoch: 73, stopIds: [NO_TOKEN], penalties: true },
       { position: 2, generated: 1, remaining: 1, epoch: 74, stopIds: [42] },
     ];
     const step = ringSlots + 1;
     const state = await uploadRows(bench, settings, undefined, step);
     const lines = [4, -1, 0, 1, 3, 2];
-    const sampled = [42, 77, 96, 42, 1, 2];
+    const sampled = [42, 77, 96, 42, NO_TOKEN, 2];
     const lineRows = await bench.uploadWords(lines);
     const tokens = await bench.uploadWords(sampled);
     bench.launch('advance', advanceArgs(state, lineRows, tokens, lines.length));
-    const finishOf = [FINISH.NONE, FINISH.STOP, FINISH.LENGTH, FINISH.NONE, FINISH.STOP];
+    const { NONE, STOP, LENGTH, ERROR } = FINISH;
+    const finishOf = [NONE, STOP, LENGTH, ERROR, STOP];
     const expectedRows = new Int32Array(maxRows * ROW_WORDS);
     settings.forEach((setting, row) => {
       const words = rowWords(setting);
@@ -123,7 +125,7 @@ export const rowCases: readonly ContractCase[] = [
       words[ROW.POSITION]! += 1;
       words[ROW.GENERATED]! += 1;
       words[ROW.REMAINING]! -= 1;
-      words[ROW.ACTIVE] = finishOf[row] === FINISH.NONE ? 1 : 0;
+      words[ROW.ACTIVE] = finishOf[row] === NONE ? 1 : 0;
       expectedRows.set(words, row * ROW_WORDS);
     });
     expectSame('rows', await bench.downloadWords(state.targets.rows), expectedRows);

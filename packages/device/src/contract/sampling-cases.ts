@@ -1,4 +1,11 @@
-import { COUNT_PROMPT, LOGPROB, LOGPROB_WORDS, MAX_BIAS, ROW_WORDS } from '../row-layout.ts';
+import {
+  COUNT_PROMPT,
+  LOGPROB,
+  LOGPROB_WORDS,
+  MAX_BIAS,
+  NO_TOKEN,
+  ROW_WORDS,
+} from '../row-layout.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
 import { isDelicate, referenceLogprobs, referenceSample } from './reference-sampling.ts';
 import { type RowSetting, rowWords, STATE, uploadRows } from './row-state.ts';
@@ -294,14 +301,31 @@ export const samplingCases: readonly ContractCase[] = [
     // One in a thousand fair samplers exceeds this with 15 degrees of freedom; the seeds are fixed.
     expectThat(chiSquare < 37.7, `chi-square of ${draws} draws is ${chiSquare.toFixed(1)}`);
   }),
-  benchCase('sample: padding lines and odd logits harm nothing', 'arithmetic', async (bench) => {
-    const logits = new Float32Array(3 * vocab).fill(Number.NEGATIVE_INFINITY);
-    logits.fill(Number.NaN, vocab, 2 * vocab);
-    const rows = [{ temperature: 1 }, { temperature: 1, topP: 0.5, topK: 3 }, { temperature: 0 }];
+  benchCase(
+    'sample: no token where no logit is above minus infinity',
+    'arithmetic',
+    async (bench) => {
+      const logits = new Float32Array(4 * vocab).fill(Number.NEGATIVE_INFINITY);
+      logits.fill(Number.NaN, vocab, 3 * vocab);
+      const rows = [
+        { temperature: 1 },
+        { temperature: 1, topP: 0.5, topK: 3, topLogprobs: 2 },
+        { temperature: 0, bias: [[3, 100]] as const },
+        { temperature: 0 },
+      ];
+      const { tokens, line } = await sampleRows(bench, logits, rows);
+      expectSame('tokens', tokens, Int32Array.of(NO_TOKEN, NO_TOKEN, NO_TOKEN, NO_TOKEN));
+      expectSame('logprobs of none', line(1).words, new Int32Array(LOGPROB_WORDS).fill(-1));
+    },
+  ),
+  benchCase('sample: the one token that is possible', 'arithmetic', async (bench) => {
+    const logits = new Float32Array(2 * vocab).fill(Number.NaN);
+    logits[7] = -3;
+    logits.fill(Number.NEGATIVE_INFINITY, vocab, 2 * vocab);
+    logits[vocab + 5] = Number.POSITIVE_INFINITY;
+    const rows = [{ temperature: 1, topP: 0.5, topK: 3 }, { temperature: 0 }];
     const { tokens } = await sampleRows(bench, logits, rows);
-    for (const token of tokens) {
-      expectThat(token >= 0 && token < vocab, `token ${token} is not in the vocabulary`);
-    }
+    expectSame('tokens', tokens, Int32Array.of(7, 5));
   }),
   benchCase('sample: logprobs', 'arithmetic', async (bench) => {
     const logits = bench.dice.values(maxRows * vocab, 8);

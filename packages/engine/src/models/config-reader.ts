@@ -74,6 +74,13 @@ export class ConfigReader {
     return value;
   }
 
+  /** A string; `fallback` when absent, or an error when there is none. */
+  text(key: string, fallback?: string): string {
+    const value = this.get(key) ?? fallback;
+    if (typeof value === 'string') return value;
+    throw this.error('malformed', key, `is ${show(value)}; it must be a text`);
+  }
+
   /** One of `supported`, or an `unsupported` error that lists them. */
   choice<Value extends string>(
     key: string,

@@ -11,6 +11,40 @@ interface Rope {
 const ROPE_TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;
 type RopeType = (typeof ROPE_TYPES)[number];
 
+/** Keys that are read for each type, beside those that all have. */
+const TYPE_KEYS: Readonly<Record<RopeType, readonly string[]>> = {
+  default: [],
+  linear: ['factor'],
+  llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
+  yarn: [
+    'factor',
+    'original_max_position_embeddings',
+    'beta_fast',
+    'beta_slow',
+    'attention_factor',
+    'attn_factor',
+    'mscale',
+    'mscale_all_dim',
+    'truncate',
+  ],
+};
+const COMMON_KEYS = ['type', 'rope_type', 'rope_theta', 'partial_rotary_factor'];
+
+const IDLE_AT_1 = new Set(['factor', 'attn_factor', 'attention_factor', 'extrapolation_factor']);
+
+/** What is not read would change the positions: `llama_4_scaling_beta`, for one. */
+function refuseUnreadParameters(parameters: ConfigReader, type: RopeType): void {
+  const read = [...COMMON_KEYS, ...TYPE_KEYS[type]];
+  for (const key of parameters.keys()) {
+    const value = parameters.get(key);
+    const isIdle =
+      key === 'original_max_position_embeddings' || (IDLE_AT_1.has(key) && value === 1);
+    if (value === undefined || read.includes(key) || isIdle) continue;
+    const known = read.join(', ');
+    throw parameters.error('unsupported', key, `is not read for rope type ${type}; read: ${known}`);
+  }
+}
+
 const NO_PARAMETERS = new ConfigReader({}, 'config.json: "rope_parameters"');
 
 /** 0.1 mscale ln(factor) + 1: equation 22 of arXiv 2309.00071, with DeepSeek's `mscale`. */
@@ -19,18 +53,22 @@ function yarnMagnitude(factor: number, mscale: number): number {
 }
 
 /**
- * Given outright, or the ratio of two magnitudes where both mscales are set, or the paper's own.
+ * Given outright, or the ratio of two magnitudes where both mscales are set, or the paper's own;
+ * `attn_factor` multiplies what is not given outright. (transformers ignores `attn_factor`. Users
+ * of DeepSeek-R1-0528-Qwen3-8B, whose value makes the product 1, found it to be meant:
+ * deepseek-ai/DeepSeek-R1#684.)
  */
 function yarnAttentionFactor(parameters: ConfigReader, factor: number): number {
   if (parameters.get('attention_factor') !== undefined) {
     return parameters.positive('attention_factor');
   }
+  const multiplier = parameters.positive('attn_factor', 1);
   const isSet = (key: string) => (parameters.get(key) ?? 0) !== 0;
   if (isSet('mscale') && isSet('mscale_all_dim')) {
     const over = yarnMagnitude(factor, parameters.positive('mscale'));
-    return over / yarnMagnitude(factor, parameters.positive('mscale_all_dim'));
+    return (multiplier * over) / yarnMagnitude(factor, parameters.positive('mscale_all_dim'));
   }
-  return yarnMagnitude(factor, 1);
+  return multiplier * yarnMagnitude(factor, 1);
 }
 
 function describeYarn(parameters: ConfigReader, maxPositions: number): RopeScaling {
@@ -114,6 +152,7 @@ export function describeRope(config: ConfigReader): Rope {
   if (partial !== 1) {
     throw parameters.error('unsupported', 'partial_rotary_factor', 'is not 1; supported: 1');
   }
+  refuseUnreadParameters(parameters, type ?? 'default');
   const theta = parameters.positive('rope_theta', config.positive('rope_theta', 10_000));
   const maxPositions = config.integer('max_position_embeddings', 1);
   const scaling = describeScaling(type ?? 'default', parameters, maxPositions);

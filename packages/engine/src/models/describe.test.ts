@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { checkSampling, GREEDY } from '../request/sampling.ts';
 import { smallConfig } from '../selftest/model-folder.ts';
 import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
@@ -143,12 +144,15 @@ describe('spellings', () => {
     expect(spec({ torch_dtype: 'float16' })).toBe('f16');
     expect(spec({ torch_dtype: undefined, dtype: 'float32' })).toBe('f32');
     expect(spec({ torch_dtype: undefined })).toBe(undefined);
+    expect(spec({ torch_dtype: 'auto' })).toBe(undefined);
+    expect(spec({ torch_dtype: 'torch.float16' })).toBe('f16');
   });
 
   test('end-of-sequence ids are those of both files', () => {
     const config = smallConfig({ config: { eos_token_id: 5 } });
     expect(describeModel(config, { eos_token_id: [7, 5] }).eosTokenIds).toEqual([7, 5]);
     expect(describeModel(smallConfig({ config: { eos_token_id: null } })).eosTokenIds).toEqual([]);
+    expect(describeModel(smallConfig({ config: { bos_token_id: -1 } })).bosTokenId).toBe(undefined);
   });
 
   test('yarn magnitudes', () => {
@@ -161,6 +165,9 @@ describe('spellings', () => {
     expect(factor({ mscale: 0.7, mscale_all_dim: 1.3 })).toBeCloseTo(ratio, 15);
     expect(factor({ mscale: 0.7 })).toBeCloseTo(0.1 * Math.log(4) + 1, 15);
     expect(factor({ factor: 1 })).toBe(1);
+    // DeepSeek-R1-0528-Qwen3-8B: its value undoes the paper's magnitude.
+    expect(factor({ attn_factor: 0.8782488562869419 })).toBeCloseTo(1, 12);
+    expect(factor({ attn_factor: 2, attention_factor: 0.5 })).toBe(0.5);
   });
 });
 
@@ -176,6 +183,7 @@ describe('what is refused, and how', () => {
     [{ rope_scaling: [] }, 'malformed', 'rope_scaling', 'object'],
     [{ rope_parameters: { full_attention: {} } }, 'malformed', 'rope_parameters', 'rope_type'],
     [{ partial_rotary_factor: 0.5 }, 'unsupported', 'partial_rotary_factor', '1'],
+    [{ torch_dtype: ['float32'] }, 'unsupported', 'torch_dtype', 'bfloat16'],
     [{ torch_dtype: 'float8_e4m3fn' }, 'unsupported', 'torch_dtype', 'bfloat16'],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, 'unsupported', 'layer_types', 'one'],
     [{ hidden_size: 64.5 }, 'malformed', 'hidden_size', '64.5'],
@@ -214,11 +222,79 @@ describe('what is refused, and how', () => {
     );
   });
 
-  test('keys that change nothing are ignored', () => {
-    expect(describing({ pretraining_tp: 7, anything: { at: 'all' } })()).toEqual(describing({})());
+  test.each<Record<string, unknown>>([
+    { pretraining_tp: 7, use_cache: false, transformers_version: '5.17.0' },
+    { attention_multiplier: null, quantization: null, something_new: null },
+    {
+      embedding_multiplier: 1,
+      residual_multiplier: 1.0,
+      logits_scaling: 1,
+      no_rope_layers: [1, 1],
+    },
+    { bos_token_id: -1, rope_scaling: { rope_type: 'default', factor: 1 } },
+    { use_sliding_window: false, max_window_layers: 28, layer_types: ['full_attention'] },
+    { architectures: undefined, model_type: 'llama' },
+    { dtype: 'torch.bfloat16' },
+  ])('%j changes nothing', (config) => {
+    const { bosTokenId: _, ...found } = describing(config)();
+    const { bosTokenId: __, ...plain } = describing({})();
+    expect(found).toEqual(plain);
+  });
+
+  test.each<[Record<string, unknown>, ...string[]]>([
+    [{ no_rope_layers: [1, 0] }, 'no_rope_layers', 'LlamaForCausalLM'],
+    [{ embedding_multiplier: 12 }, 'embedding_multiplier', '12'],
+    [{ residual_multiplier: 0.22 }, 'residual_multiplier'],
+    [{ attention_multiplier: 0.0078125 }, 'attention_multiplier', 'not implemented'],
+    [{ logits_scaling: 8 }, 'logits_scaling'],
+    [{ quantization: { group_size: 64, bits: 4 } }, 'quantization', 'MLX', 'unquantised'],
+    [{ dual_chunk_attention_config: { chunk_size: 262144 } }, 'dual_chunk_attention_config'],
+    [{ something_new: false }, 'something_new', 'not known', 'take it out'],
+    [{ architectures: ['Qwen2ForCausalLM'], mlp_bias: true }, 'mlp_bias', 'Qwen2ForCausalLM'],
+    [{ rope_scaling: { type: 'linear', factor: 2, llama_4_scaling_beta: 0.1 } }, 'llama_4_scaling'],
+    [{ layer_types: ['linear_attention'] }, 'layer_types', 'full_attention'],
+    [{ layer_types: ['sliding_attention'] }, 'layer_types', 'full_attention'],
+    [{ architectures: undefined, model_type: 'mamba' }, 'architectures', 'mamba'],
+    [{ num_hidden_layers: 1_000_000 }, 'num_hidden_layers', '1024'],
+  ])('%j changes the arithmetic and is refused by name', (config, ...words) => {
+    expect(describing(config)).toThrow(rejection('unsupported', 'config.json', ...words));
   });
 });
 
-test('sampling defaults of the bundled model are none', async () => {
-  expect(await readSamplingDefaults(inRepository('models/storyteller'))).toEqual({});
+describe('sampling defaults', () => {
+  const read = (config: Record<string, unknown>) => {
+    const bytes = new TextEncoder().encode(JSON.stringify(config));
+    const contents = new Map([['generation_config.json', bytes]]);
+    return readSamplingDefaults({ folder: 'model', contents });
+  };
+
+  test('those of the bundled model are none', async () => {
+    expect(await readSamplingDefaults(inRepository('models/storyteller'))).toEqual({});
+  });
+
+  test('what requests may ask for is taken; a top_k of -1 is none', async () => {
+    const config = { temperature: 0.6, top_k: -1, top_p: 0.95, min_p: 0, repetition_penalty: 1.05 };
+    const expected = { temperature: 0.6, topK: 0, topP: 0.95, minP: 0, repetitionPenalty: 1.05 };
+    expect(await read({ ...config, do_sample: false })).toEqual(expected);
+    const params = { ...GREEDY, ...expected, temperature: 100, minP: 1, repetitionPenalty: 100 };
+    expect(() => checkSampling(params, 10)).not.toThrow();
+  });
+
+  test.each([
+    ['temperature', -1],
+    ['temperature', 101],
+    ['temperature', '0.6'],
+    ['top_k', 1.5],
+    ['top_k', -2],
+    ['top_p', 0],
+    ['top_p', 1.1],
+    ['min_p', 1.1],
+    ['repetition_penalty', 0],
+    ['repetition_penalty', 101],
+  ])('%s of %j is refused, as it is in a request', async (key, value) => {
+    const words = ['generation_config.json', key, 'no request'];
+    await expect(read({ [key]: value })).rejects.toEqual(rejection('malformed', ...words));
+    const name = key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+    expect(() => checkSampling({ ...GREEDY, [name]: value }, 10)).toThrow(key);
+  });
 });

@@ -1,3 +1,4 @@
+import { refuseUnread } from './config-keys.ts';
 import { ConfigReader, show } from './config-reader.ts';
 import { describeRope } from './describe-rope.ts';
 import { describeQuantization } from './quantization.ts';
@@ -14,6 +15,10 @@ interface Traits {
   readonly window: (config: ConfigReader, layers: number) => number;
   /** When config.json gives none; undefined is hidden size over heads. */
   readonly defaultHeadDim: number | undefined;
+  /** What config.json calls the architecture where it does not name the class. */
+  readonly modelType: string;
+  /** Keys of config.json that only this architecture and some others have a use for. */
+  readonly keys: readonly string[];
 }
 
 const always = () => true;
@@ -29,6 +34,8 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     qkNorm: false,
     window: noWindow,
     defaultHeadDim: undefined,
+    modelType: 'llama',
+    keys: ['attention_bias', 'mlp_bias'],
   },
   MistralForCausalLM: {
     qkvBias: never,
@@ -37,6 +44,8 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     qkNorm: false,
     window: mistralWindow,
     defaultHeadDim: undefined,
+    modelType: 'mistral',
+    keys: ['sliding_window'],
   },
   Qwen2ForCausalLM: {
     qkvBias: always,
@@ -45,6 +54,8 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     qkNorm: false,
     window: qwenWindow,
     defaultHeadDim: undefined,
+    modelType: 'qwen2',
+    keys: ['max_window_layers', 'sliding_window', 'use_sliding_window'],
   },
   Qwen3ForCausalLM: {
     qkvBias: attentionBias,
@@ -53,6 +64,8 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     qkNorm: true,
     window: qwenWindow,
     defaultHeadDim: 128,
+    modelType: 'qwen3',
+    keys: ['attention_bias', 'max_window_layers', 'sliding_window', 'use_sliding_window'],
   },
 };
 
@@ -83,9 +96,13 @@ function qwenWindow(config: ConfigReader, layers: number): number {
 function architectureOf(config: ConfigReader): Architecture {
   const named = config.get('architectures');
   const names = Array.isArray(named) ? named : [];
-  const match = ARCHITECTURES.find((architecture) => names[0] === architecture);
+  const modelType = names.length > 0 ? undefined : config.get('model_type');
+  const match = ARCHITECTURES.find((architecture) =>
+    names.length > 0 ? names[0] === architecture : TRAITS[architecture].modelType === modelType,
+  );
   if (match === undefined) {
-    const found = names.length > 0 ? show(names[0]) : 'missing';
+    const none = modelType === undefined ? 'missing' : `missing, and of ${show(modelType)} unknown`;
+    const found = names.length > 0 ? show(names[0]) : none;
     const list = ARCHITECTURES.join(', ');
     throw config.error('unsupported', 'architectures', `is ${found}; supported: ${list}`);
   }
@@ -99,10 +116,31 @@ function refuseUnsupported(config: ConfigReader): void {
   if (partial !== 1) {
     throw config.error('unsupported', 'partial_rotary_factor', 'is not 1; supported: 1');
   }
+}
+
+/** All layers are of one kind here, which `layer_types` must not contradict. */
+function checkLayerTypes(config: ConfigReader, slidingWindow: number): void {
   const layerTypes = config.get('layer_types');
-  if (Array.isArray(layerTypes) && new Set(layerTypes).size > 1) {
+  if (layerTypes === undefined) return;
+  const kinds = new Set(Array.isArray(layerTypes) ? layerTypes : [layerTypes]);
+  if (kinds.size > 1) {
     throw config.error('unsupported', 'layer_types', 'mixes kinds; supported: one kind for all');
   }
+  const kind = slidingWindow === 0 ? 'full_attention' : 'sliding_attention';
+  for (const found of kinds) {
+    if (found === kind) continue;
+    const expected = `the other keys make every layer one of ${kind}`;
+    throw config.error('unsupported', 'layer_types', `has ${show(found)}, but ${expected}`);
+  }
+}
+
+/** No model has nearly as many; each takes tensors to list before anything is checked. */
+const MAX_LAYERS = 1024;
+
+function layersOf(config: ConfigReader): number {
+  const layers = config.integer('num_hidden_layers', 1);
+  if (layers <= MAX_LAYERS) return layers;
+  throw config.error('unsupported', 'num_hidden_layers', `is ${layers}; at most ${MAX_LAYERS}`);
 }
 
 function headDimOf(config: ConfigReader, traits: Traits, hidden: number, heads: number): number {
@@ -115,13 +153,17 @@ function headDimOf(config: ConfigReader, traits: Traits, hidden: number, heads: 
 
 function storedTypeOf(config: ConfigReader): StoredType | undefined {
   const key = config.get('dtype') === undefined ? 'torch_dtype' : 'dtype';
-  const name = config.choice(key, Object.keys(STORED_TYPES));
-  return name === undefined ? undefined : STORED_TYPES[name];
+  const value = config.get(key);
+  if (value === undefined || value === 'auto') return undefined;
+  const name = typeof value === 'string' ? value.replace(/^torch\./, '') : '';
+  if (Object.hasOwn(STORED_TYPES, name)) return STORED_TYPES[name];
+  const supported = Object.keys(STORED_TYPES).join(', ');
+  throw config.error('unsupported', key, `is ${show(value)}; supported: ${supported}`);
 }
 
-/** Token ids under `key`: a number, a list or nothing. */
+/** Token ids under `key`: a number, a list or nothing, which is also spelled -1. */
 function tokenIds(config: ConfigReader, key: string, vocabulary: number): number[] {
-  const value = config.get(key);
+  const value = config.get(key) === -1 ? undefined : config.get(key);
   const ids = Array.isArray(value) ? value : value === undefined ? [] : [value];
   for (const id of ids) {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
@@ -134,17 +176,18 @@ function tokenIds(config: ConfigReader, key: string, vocabulary: number): number
 
 /**
  * Reads what config.json and generation_config.json (parsed) say of a model, in the old and the new
- * spellings of transformers (`rope_scaling` and `rope_parameters`, `torch_dtype` and `dtype`). Keys
- * that do not change the arithmetic are ignored. Throws ModelError `malformed` or `unsupported`,
- * naming file and key.
+ * spellings of transformers (`rope_scaling` and `rope_parameters`, `torch_dtype` and `dtype`). Of
+ * config.json every key is read, or known to change nothing, or refused. Throws ModelError
+ * `malformed` or `unsupported`, naming file and key.
  */
 export function describeModel(configJson: unknown, generationConfigJson?: unknown): ModelSpec {
   const config = new ConfigReader(configJson, 'config.json');
   const architecture = architectureOf(config);
-  refuseUnsupported(config);
   const traits = TRAITS[architecture];
+  refuseUnread(config, architecture, traits.keys);
+  refuseUnsupported(config);
   const hiddenSize = config.integer('hidden_size', 1);
-  const layers = config.integer('num_hidden_layers', 1);
+  const layers = layersOf(config);
   const heads = config.integer('num_attention_heads', 1);
   const kvHeads = config.integer('num_key_value_heads', 1, heads);
   if (heads % kvHeads !== 0) {
@@ -154,6 +197,8 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
   const headDim = headDimOf(config, traits, hiddenSize, heads);
   const vocabularySize = config.integer('vocab_size', 1);
   const { theta, scaling, maxPositions } = describeRope(config);
+  const slidingWindow = traits.window(config, layers);
+  checkLayerTypes(config, slidingWindow);
   const generation = new ConfigReader(generationConfigJson ?? {}, 'generation_config.json');
   const eosTokenIds = new Set([
     ...tokenIds(generation, 'eos_token_id', vocabularySize),
@@ -179,7 +224,7 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     outputBias: traits.outputBias(config),
     qkNorm: traits.qkNorm,
     tiedHead: config.boolean('tie_word_embeddings', false),
-    slidingWindow: traits.window(config, layers),
+    slidingWindow,
     eosTokenIds: [...eosTokenIds],
     bosTokenId: tokenIds(config, 'bos_token_id', vocabularySize)[0],
     storedType: storedTypeOf(config),

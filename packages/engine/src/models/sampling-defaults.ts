@@ -1,4 +1,4 @@
-import { ConfigReader } from './config-reader.ts';
+import { ConfigReader, show } from './config-reader.ts';
 import { type ModelFiles, readJson } from './files.ts';
 
 /** What generation_config.json says about sampling where a request says nothing. */
@@ -10,17 +10,27 @@ export interface SamplingDefaults {
   readonly repetitionPenalty?: number;
 }
 
-const KEYS = {
-  temperature: 'temperature',
-  topK: 'top_k',
-  topP: 'top_p',
-  minP: 'min_p',
-  repetitionPenalty: 'repetition_penalty',
-} as const;
+interface Key {
+  readonly name: keyof SamplingDefaults;
+  /** What a request may ask for; a value outside would refuse every request that says nothing. */
+  readonly min: number;
+  readonly max: number;
+  readonly aboveMin?: boolean;
+  readonly integer?: boolean;
+}
+
+const KEYS: Readonly<Record<string, Key>> = {
+  temperature: { name: 'temperature', min: 0, max: 100 },
+  top_k: { name: 'topK', min: 0, max: 2 ** 31 - 1, integer: true },
+  top_p: { name: 'topP', min: 0, max: 1, aboveMin: true },
+  min_p: { name: 'minP', min: 0, max: 1 },
+  repetition_penalty: { name: 'repetitionPenalty', min: 0, max: 100, aboveMin: true },
+};
 
 /**
  * Reads a model's generation_config.json, as vLLM does by default: values apply whether or
- * not `do_sample` is set. Throws ModelError `malformed` for values that are not numbers.
+ * not `do_sample` is set, and a `top_k` of -1 is none. Throws ModelError `malformed` for values
+ * that no request may have.
  */
 export async function readSamplingDefaults(files: ModelFiles): Promise<SamplingDefaults> {
   const config = new ConfigReader(
@@ -28,13 +38,18 @@ export async function readSamplingDefaults(files: ModelFiles): Promise<SamplingD
     'generation_config.json',
   );
   const defaults: Record<string, number> = {};
-  for (const [name, key] of Object.entries(KEYS)) {
-    const value = config.get(key);
+  for (const [key, { name, min, max, aboveMin = false, integer = false }] of Object.entries(KEYS)) {
+    const value = config.get(key) === -1 && key === 'top_k' ? 0 : config.get(key);
     if (value === undefined) continue;
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
-      throw config.error('malformed', key, 'must be a number from 0');
+    const isNumber = integer ? Number.isInteger(value) : typeof value === 'number';
+    const number = value as number;
+    if (!isNumber || !(aboveMin ? number > min : number >= min) || number > max) {
+      const kind = integer ? 'a whole number' : 'a number';
+      const range = `${kind} ${aboveMin ? 'above' : 'from'} ${min} to ${max}`;
+      const effect = 'no request could do with this default';
+      throw config.error('malformed', key, `is ${show(value)}; ${effect}: it must be ${range}`);
     }
-    defaults[name] = value;
+    defaults[name] = number;
   }
   return defaults;
 }

@@ -14,6 +14,7 @@ import type { RowResult } from '../scheduler/plan.ts';
 const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
   [FINISH.STOP]: 'stop',
   [FINISH.LENGTH]: 'length',
+  [FINISH.ERROR]: 'error',
 };
 
 /**

@@ -32,8 +32,10 @@ export interface StepPlan {
 export interface RowResult {
   readonly row: number;
   readonly epoch: number;
+  /** No token where `finish` is 'error'. */
   readonly token: number;
-  readonly finish: Extract<FinishReason, 'stop' | 'length'> | undefined;
+  /** 'error': the logits left nothing to choose from. */
+  readonly finish: Extract<FinishReason, 'stop' | 'length' | 'error'> | undefined;
   readonly logprobs: TokenLogprobs | undefined;
 }
 

@@ -208,6 +208,11 @@ export class Scheduler {
         event.promptLogprobs = [...sequence.promptLogprobs];
       }
     }
+    if (result.finish === 'error') {
+      event.finish = finishOf(sequence, { reason: 'error', message: NO_NUMBERS }, nowNs);
+      this.#remove(sequence);
+      return;
+    }
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
     this.#waiting.charge(sequence, sequence.length);
@@ -407,6 +412,10 @@ class StepBudget {
     return chunk;
   }
 }
+
+/** Weights that are not numbers, or whose results overflow, come to this. */
+const NO_NUMBERS =
+  'the model gave NaN or minus infinity for every token: its weights or its config.json are broken';
 
 type Finish = Pick<NonNullable<GenerationEvent['finish']>, 'reason' | 'stopToken' | 'message'>;
 

@@ -7,6 +7,7 @@ export const TEMPLATE_FOLDER = 'additional_chat_templates';
 /** One component of a path: no separators, control characters or broken Unicode. */
 const PLAIN = /^[^/\\\p{Cc}\p{Cs}]+$/u;
 const SMALL = /^(?:(?:config|generation_config|model\.safetensors\.index|tokenizer.*)\.json)$/;
+const SPECIAL_TOKENS = 'special_tokens_map.json';
 const TEMPLATE = /^chat_template\.(?:jinja|json)$/;
 
 /** Whether `name` is that of a file of weights. */
@@ -21,5 +22,5 @@ export function isSmallName(name: string): boolean {
   if (second !== undefined) {
     return first === TEMPLATE_FOLDER && PLAIN.test(second) && second.endsWith('.jinja');
   }
-  return PLAIN.test(name) && (SMALL.test(name) || TEMPLATE.test(name));
+  return PLAIN.test(name) && (SMALL.test(name) || TEMPLATE.test(name) || name === SPECIAL_TOKENS);
 }

@@ -86,7 +86,7 @@ describe('byte tokens', () => {
     );
     fc.assert(
       fc.property(fc.array(fc.oneof(interesting, fc.nat(255)), { maxLength: 12 }), (bytes) => {
-        const detokenizer = tokenizer.detokenizer({ continues: true });
+        const detokenizer = tokenizer.detokenizer({ after: [] });
         const text = inPieces(
           detokenizer,
           bytes.map(byte),
@@ -100,20 +100,64 @@ describe('byte tokens', () => {
   });
 
   test('a character is never shown in part', () => {
-    const detokenizer = tokenizer.detokenizer({ continues: true });
+    const detokenizer = tokenizer.detokenizer({ after: [] });
     const emoji = [...Buffer.from('🙂')].map(byte);
     expect(emoji.map((id) => detokenizer.push([id]))).toEqual(['', '', '', '🙂']);
     expect(detokenizer.push([byte(0xe2)])).toBe('');
     expect(detokenizer.finish()).toBe('\uFFFD');
   });
 
+  test('a character that the tokens before begin is the first of the text', () => {
+    const [first, ...more] = [...Buffer.from('🙂')].map(byte);
+    const prompt = [byte(0x41), first!, more[0]!];
+    const detokenizer = tokenizer.detokenizer({ after: prompt });
+    expect(detokenizer.push(more.slice(1, 2))).toBe('');
+    expect(detokenizer.push(more.slice(2))).toBe('🙂');
+    expect(detokenizer.finish()).toBe('');
+  });
+
+  test.each([
+    ['another character', [...Buffer.from('é')], 'é'],
+    ['a byte that cannot go on', [0x41, 0x42], 'AB'],
+    ['bytes that go on, but not to an end', [0x99, 0x41], '�A'],
+    ['nothing', [], ''],
+  ])('a character that the tokens before begin and %s follows', (_, bytes, expected) => {
+    const after = [byte(0x41), byte(0xf0), byte(0x9f)];
+    const detokenizer = tokenizer.detokenizer({ after });
+    expect(detokenizer.push(bytes.map(byte)) + detokenizer.finish()).toBe(expected);
+  });
+
   test('a continuation keeps the space that a whole text loses', () => {
     const the = tokenizer.tokenId('\u2581the')!;
     expect(tokenizer.detokenizer().push([the, the])).toBe('the the');
-    expect(tokenizer.detokenizer({ continues: true }).push([the, the])).toBe(' the the');
+    expect(tokenizer.detokenizer({ after: [] }).push([the, the])).toBe(' the the');
     const late = tokenizer.detokenizer({ skipSpecialTokens: true });
     expect(late.push([1])).toBe('');
     expect(late.push([the])).toBe('the');
+  });
+});
+
+describe('decoders whose tokens depend on their neighbours', () => {
+  test('a word after a prompt keeps the space before it', () => {
+    const tokenizer = ours(wordPiece);
+    const [first, second] = [1, 2];
+    const whole = tokenizer.decode([first, second], true);
+    const prompt = tokenizer.decode([first], true);
+    const text = tokenizer.detokenizer({ after: [first] }).push([second]);
+    expect(prompt + text).toBe(whole);
+  });
+
+  test('a character that the tokens before begin is the first of the text', () => {
+    const { decoder: steps, ...rest } = sentencePieceTokenizer();
+    const { decoders } = steps as { readonly decoders: readonly unknown[] };
+    // Two fallbacks are no table.
+    const decoder = { type: 'Sequence', decoders: [{ type: 'ByteFallback' }, ...decoders] };
+    const tokenizer = ours({ ...rest, decoder });
+    const letter = tokenizer.tokenId('a')!;
+    const [first, second, third] = [...Buffer.from('\u20ac')].map((value) => 3 + value);
+    const detokenizer = tokenizer.detokenizer({ after: [letter, first!, second!] });
+    expect(detokenizer.push([third!])).toBe('\u20ac');
+    expect(detokenizer.push([letter]) + detokenizer.finish()).toBe('a');
   });
 });
 

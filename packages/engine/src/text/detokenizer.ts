@@ -1,5 +1,5 @@
 import type { LeadingStrip, TokenTable } from './token-table.ts';
-import { decodeUtf8, incompleteTail, REPLACEMENT } from './utf8.ts';
+import { decodeExactly, decodeUtf8, incompleteTail, REPLACEMENT } from './utf8.ts';
 
 /** Turns one request's tokens into text as they come. */
 export interface Detokenizer {
@@ -23,13 +23,20 @@ export class TableDetokenizer implements Detokenizer {
   #stripsLeft: number;
   /** The start of a character: up to three bytes. */
   #waiting: Uint8Array | undefined;
+  /** What waits is all of the tokens before the text: where nothing completes it, it is no text. */
+  #isBorrowed = false;
 
-  /** `continues`: the text goes on from a prompt, so nothing is stripped from its start. */
-  constructor(table: TokenTable, skipped: ReadonlySet<number> = NO_SKIPS, continues = false) {
+  /** `after`: the tokens that the text goes on from, so that nothing is stripped from its start. */
+  constructor(
+    table: TokenTable,
+    skipped: ReadonlySet<number> = NO_SKIPS,
+    after?: ArrayLike<number>,
+  ) {
     this.#table = table;
     this.#skipped = skipped;
     this.#strip = table.strip;
-    this.#stripsLeft = continues ? 0 : (table.strip?.count ?? 0);
+    this.#stripsLeft = after === undefined ? (table.strip?.count ?? 0) : 0;
+    if (after !== undefined) this.#borrow(after);
   }
 
   push(ids: ArrayLike<number>): string {
@@ -42,8 +49,7 @@ export class TableDetokenizer implements Detokenizer {
         text += this.#pushBytes(this.#table.bytes(id));
       } else if (this.#waiting !== undefined && whole !== '') {
         // Whole characters cannot complete the one that waits: it was ill-formed.
-        this.#waiting = undefined;
-        text += REPLACEMENT + whole;
+        text += this.finish() + whole;
       } else {
         text += whole;
       }
@@ -52,17 +58,32 @@ export class TableDetokenizer implements Detokenizer {
   }
 
   finish(): string {
-    const rest = this.#waiting === undefined ? '' : REPLACEMENT;
+    const rest = this.#waiting === undefined || this.#isBorrowed ? '' : REPLACEMENT;
     this.#waiting = undefined;
     return rest;
+  }
+
+  /** Takes over the start of a character in which `tokens` end. */
+  #borrow(tokens: ArrayLike<number>): void {
+    let bytes: Uint8Array = new Uint8Array(0);
+    for (let i = tokens.length - 1; i >= 0 && bytes.length < LONGEST_START; i--) {
+      const id = tokens[i]!;
+      if (this.#skipped.has(id)) continue;
+      if (this.#table.text(id) !== null) break;
+      bytes = joined(this.#table.bytes(id), bytes);
+    }
+    const tail = incompleteTail(bytes);
+    if (tail === 0) return;
+    this.#waiting = bytes.slice(bytes.length - tail);
+    this.#isBorrowed = true;
   }
 
   #pushBytes(bytes: Uint8Array): string {
     let all = bytes;
     if (this.#waiting !== undefined) {
-      all = new Uint8Array(this.#waiting.length + bytes.length);
-      all.set(this.#waiting);
-      all.set(bytes, this.#waiting.length);
+      const whole = joined(this.#waiting, bytes);
+      if (!this.#isBorrowed || goesOn(this.#waiting, whole)) all = whole;
+      this.#isBorrowed = false;
     }
     const tail = incompleteTail(all);
     this.#waiting = tail === 0 ? undefined : all.slice(all.length - tail);
@@ -80,8 +101,31 @@ export class TableDetokenizer implements Detokenizer {
   }
 }
 
+/** A character's start has at most so many bytes. */
+const LONGEST_START = 3;
+
+function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const both = new Uint8Array(first.length + second.length);
+  both.set(first);
+  both.set(second, first.length);
+  return both;
+}
+
+/** Whether what follows `start` in `whole` completes the character, or may yet. */
+function goesOn(start: Uint8Array, whole: Uint8Array): boolean {
+  for (let end = start.length + 1; end <= whole.length && end <= LONGEST_START + 1; end++) {
+    const part = whole.subarray(0, end);
+    if (decodeExactly(part) !== undefined) return true;
+    if (incompleteTail(part) !== end) return false;
+  }
+  return true;
+}
+
 /** An ill-formed character that never completes must not hold back the text for ever. */
 const MAX_WAITING_TOKENS = 16;
+/** How many tokens before a text are its context: more than one, for bytes of one character. */
+const CONTEXT_TOKENS = 5;
+const REPLACEMENTS_AT_END = /\ufffd+$/;
 
 /**
  * For decoders whose tokens depend on their neighbours: decodes a window of the last tokens twice,
@@ -93,9 +137,15 @@ export class WindowedDetokenizer implements Detokenizer {
   #ids: number[] = [];
   /** Ids before this one are context: their text was yielded. */
   #read = 0;
+  /** The context is of the tokens before the text: a character that it begins was not yielded. */
+  #isBorrowed: boolean;
 
-  constructor(decode: (ids: number[]) => string) {
+  /** `after`: the tokens that the text goes on from. */
+  constructor(decode: (ids: number[]) => string, after?: ArrayLike<number>) {
     this.#decode = decode;
+    this.#ids = after === undefined ? [] : Array.from(after).slice(-CONTEXT_TOKENS);
+    this.#read = this.#ids.length;
+    this.#isBorrowed = this.#read > 0;
   }
 
   push(ids: ArrayLike<number>): string {
@@ -112,10 +162,12 @@ export class WindowedDetokenizer implements Detokenizer {
   }
 
   #advance(final: boolean): string {
-    const before = this.#decode(this.#ids.slice(0, this.#read));
+    let before = this.#decode(this.#ids.slice(0, this.#read));
+    if (this.#isBorrowed) before = before.replace(REPLACEMENTS_AT_END, '');
     const after = this.#decode(this.#ids);
     const mayWait = !final && this.#ids.length - this.#read < MAX_WAITING_TOKENS;
     if (after.length <= before.length || (mayWait && after.endsWith(REPLACEMENT))) return '';
+    this.#isBorrowed = false;
     this.#ids = this.#ids.slice(this.#read);
     this.#read = this.#ids.length;
     return after.slice(before.length);

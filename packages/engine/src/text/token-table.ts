@@ -1,3 +1,4 @@
+import { byteLevelBytes, byteOfToken } from './pipeline/decoders.ts';
 import { decodeExactly, encodeUtf8 } from './utf8.ts';
 
 /** What a table needs to know of a vocabulary. */
@@ -20,32 +21,8 @@ export interface TableDecoder {
   readonly strip: LeadingStrip | undefined;
 }
 
-/**
- * Byte-level BPE's printable stand-ins: bytes that print stand for themselves, the others start at
- * U+0100.
- */
-function byteLevelAlphabet(): ReadonlyMap<string, number> {
-  const alphabet = new Map<string, number>();
-  let next = 0x100;
-  for (let byte = 0; byte < 0x100; byte++) {
-    const prints = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    alphabet.set(String.fromCharCode(prints ? byte : next++), byte);
-  }
-  return alphabet;
-}
-
-const ALPHABET = byteLevelAlphabet();
-
-function byteLevelBytes(token: string, added: boolean): Uint8Array {
-  if (added) return encodeUtf8(token);
-  const bytes: number[] = [];
-  for (const character of token) {
-    const byte = ALPHABET.get(character);
-    // A string outside the alphabet stands for itself, as in the reference implementation.
-    if (byte === undefined) return encodeUtf8(token);
-    bytes.push(byte);
-  }
-  return Uint8Array.from(bytes);
+function byteLevelText(token: string, added: boolean): Uint8Array {
+  return added ? encodeUtf8(token) : byteLevelBytes(token);
 }
 
 interface DecoderJson {
@@ -54,11 +31,11 @@ interface DecoderJson {
   readonly pattern?: { readonly String?: unknown };
   readonly content?: unknown;
   readonly replacement?: unknown;
+  readonly prepend_scheme?: unknown;
+  readonly add_prefix_space?: unknown;
   readonly start?: unknown;
   readonly stop?: unknown;
 }
-
-const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 
 /**
  * SentencePiece's steps in the order they must have for a table: replace strings, bytes, fuse,
@@ -89,8 +66,8 @@ function sentencePieceDecoder(steps: readonly DecoderJson[]): TableDecoder | und
   const bytesOf = (token: string) => {
     let text = token;
     for (const { from, to } of replacements) text = text.replaceAll(from, () => to);
-    const byte = hasBytes ? BYTE_TOKEN.exec(text) : null;
-    return byte === null ? encodeUtf8(text) : Uint8Array.of(Number.parseInt(byte[1]!, 16));
+    const byte = hasBytes ? byteOfToken(text) : undefined;
+    return byte === undefined ? encodeUtf8(text) : Uint8Array.of(byte);
   };
   return { bytesOf, strip };
 }
@@ -103,11 +80,12 @@ export function tableDecoder(decoder: unknown): TableDecoder | undefined {
   const json = decoder as DecoderJson;
   switch (json.type) {
     case 'ByteLevel':
-      return { bytesOf: byteLevelBytes, strip: undefined };
+      return { bytesOf: byteLevelText, strip: undefined };
     case 'Metaspace': {
       const replacement = typeof json.replacement === 'string' ? json.replacement : '\u2581';
       const bytesOf = (token: string) => encodeUtf8(token.replaceAll(replacement, ' '));
-      return { bytesOf, strip: { content: ' ', count: 1 } };
+      const strips = json.prepend_scheme !== 'never' && json.add_prefix_space !== false;
+      return { bytesOf, strip: strips ? { content: ' ', count: 1 } : undefined };
     }
     case 'Sequence':
       return sentencePieceDecoder(json.decoders ?? []);

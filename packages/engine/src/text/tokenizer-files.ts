@@ -8,6 +8,8 @@ export interface TokenizerFiles {
   readonly tokenizer: Readonly<Record<string, unknown>>;
   /** tokenizer_config.json; empty where there is none. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** special_tokens_map.json, where there is one. */
+  readonly specialTokensMap?: Readonly<Record<string, unknown>>;
   /** Chat templates by name. */
   readonly templates: ReadonlyMap<string, string>;
 }
@@ -21,15 +23,15 @@ function asObject(value: unknown, name: string): Readonly<Record<string, unknown
   return value as Record<string, unknown>;
 }
 
-/** tokenizer_config.json's own templates: one, or a list of named ones. */
-function configTemplates(value: unknown): Map<string, string> {
+/** The templates of a JSON file: one, or a list of named ones. */
+function configTemplates(value: unknown, file: string): Map<string, string> {
   if (value === undefined || value === null) return new Map();
   if (typeof value === 'string') return new Map([['default', value]]);
   const templates = new Map<string, string>();
   for (const entry of Array.isArray(value) ? value : [undefined]) {
     if (typeof entry?.name !== 'string' || typeof entry.template !== 'string') {
       const expected = 'a string or a list of {name, template}';
-      const message = `tokenizer_config.json: "chat_template" must be ${expected}`;
+      const message = `${file}: "chat_template" must be ${expected}`;
       throw new ModelError('malformed', message);
     }
     templates.set(entry.name, entry.template);
@@ -42,9 +44,12 @@ async function templateFiles(files: ModelFiles): Promise<string[]> {
   return names.filter((name) => name.endsWith(TEMPLATE_SUFFIX)).sort();
 }
 
-/** Files win over tokenizer_config.json, as in transformers. */
+/** Files win over tokenizer_config.json, as in transformers; among them the one in Jinja. */
 async function readTemplates(files: ModelFiles, inConfig: unknown): Promise<Map<string, string>> {
-  const templates = configTemplates(inConfig);
+  const templates = configTemplates(inConfig, 'tokenizer_config.json');
+  const json = 'chat_template.json';
+  const ofProcessor = asObject((await readJson(files, json)) ?? {}, json).chat_template;
+  for (const [name, source] of configTemplates(ofProcessor, json)) templates.set(name, source);
   const main = await readText(files, 'chat_template.jinja');
   if (main !== undefined) templates.set('default', main);
   for (const name of await templateFiles(files)) {
@@ -69,7 +74,9 @@ export async function readTokenizerFiles(files: ModelFiles): Promise<TokenizerFi
   }
   const name = 'tokenizer_config.json';
   const config = asObject((await readJson(files, name)) ?? {}, name);
+  const mapName = 'special_tokens_map.json';
   return {
+    specialTokensMap: asObject((await readJson(files, mapName)) ?? {}, mapName),
     tokenizer: asObject(tokenizer, 'tokenizer.json'),
     config,
     templates: await readTemplates(files, config.chat_template),

@@ -133,6 +133,122 @@ test('text that the vocabulary cannot express is refused without quoting it', ()
   );
 });
 
+describe('special tokens', () => {
+  const withConfig = (config: Record<string, unknown>, tokenizer = sentencePieceTokenizer()) =>
+    new Tokenizer({ tokenizer, config, templates: new Map() });
+  const named = { bos_token: '<s>', eos_token: { content: '</s>' } };
+  const ends = (tokenizer: Tokenizer) => {
+    const framed = [...tokenizer.encode('the', true)];
+    const inner = tokenizer.encode('the', false).length;
+    const at = framed.indexOf(tokenizer.encode('the', false)[0]!);
+    return [framed.slice(0, at), framed.slice(at + inner)];
+  };
+
+  test.each<[Record<string, unknown>, number[], number[]]>([
+    [{}, [1], []],
+    [{ add_bos_token: null }, [1], []],
+    [{ add_bos_token: true, add_eos_token: true }, [1], [2]],
+    [{ add_bos_token: false }, [], []],
+    [{ add_bos_token: false, add_eos_token: true }, [], [2]],
+    [{ add_eos_token: false }, [1], []],
+  ])('%j is honoured', (config, before, after) => {
+    expect(ends(withConfig({ ...named, ...config }))).toEqual([before, after]);
+  });
+
+  test('a token that is to be added must be there', () => {
+    const absent = expect.objectContaining({
+      code: 'inconsistent',
+      message: expect.stringContaining('add_eos_token') as string,
+    });
+    expect(() => withConfig({ add_eos_token: true })).toThrow(absent);
+    expect(() => withConfig({ eos_token: '<end>', add_eos_token: true })).toThrow(absent);
+    expect(ends(withConfig({ add_eos_token: false }))).toEqual([[1], []]);
+    const fault = expect.objectContaining({ code: 'malformed' });
+    expect(() => withConfig({ ...named, add_bos_token: 'yes' })).toThrow(fault);
+  });
+
+  test.each([
+    ['additional_special_tokens', ['q']],
+    ['extra_special_tokens', ['q', 'absent']],
+    ['extra_special_tokens', { image_token: 'q' }],
+    ['mask_token', 'q'],
+  ])('%s %j is special, and found in text', (key, value) => {
+    const tokenizer = withConfig({ [key]: value });
+    const q = tokenizer.tokenId('q')!;
+    expect(withConfig({}).isSpecial(q)).toBe(false);
+    expect(tokenizer.isSpecial(q)).toBe(true);
+    const ids = [...tokenizer.encode('aqa', false)];
+    expect(ids).toContain(q);
+    expect(tokenizer.decode(ids, true)).not.toContain('q');
+    expect(tokenizer.decode([q], false)).toBe('q');
+  });
+
+  test('a name of its own is a variable of templates', () => {
+    expect(withConfig({ extra_special_tokens: { image_token: 'q' } }).specialTokens).toEqual({
+      image_token: 'q',
+    });
+  });
+});
+
+test.each<[Record<string, unknown>, string]>([
+  [{ normalizer: { type: 'Alien' } }, 'Alien'],
+  [{ pre_tokenizer: { type: 'UnicodeScripts' } }, 'UnicodeScripts'],
+  [
+    { pre_tokenizer: { type: 'Split', pattern: { Regex: '(?<' }, behavior: 'Isolated' } },
+    'pattern',
+  ],
+  [{ pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'X' }] } }, 'pretokenizers'],
+  [{ post_processor: { type: 'X' } }, 'post_processor'],
+  [{ decoder: { type: 'DecodeStream' } }, 'DecodeStream'],
+  [{ model: { type: 'BPE', vocab: {}, merges: [], dropout: 0.1 } }, 'dropout'],
+])('%j is not implemented and refused by name', (parts, words) => {
+  const tokenizer = { ...byteLevelTokenizer(), ...parts };
+  const refused = expect.objectContaining({
+    code: 'unsupported',
+    message: expect.stringMatching(`^tokenizer.json.*${words}`) as string,
+  });
+  expect(() => new Tokenizer({ tokenizer, config: {}, templates: new Map() })).toThrow(refused);
+});
+
+test('any value under any key of tokenizer.json gives a tokenizer or a ModelError', () => {
+  const keys = [
+    'normalizer',
+    'pre_tokenizer',
+    'post_processor',
+    'decoder',
+    'model',
+    'added_tokens',
+  ];
+  const types = [
+    'BPE',
+    'Unigram',
+    'WordPiece',
+    'Sequence',
+    'Split',
+    'TemplateProcessing',
+    'Replace',
+  ];
+  const typed = fc.tuple(fc.constantFrom(...types), fc.jsonValue()).map(([type, value]) => ({
+    type,
+    vocab: value,
+    merges: value,
+    normalizers: value,
+    pattern: value,
+    single: value,
+  }));
+  fc.assert(
+    fc.property(fc.constantFrom(...keys), fc.oneof(fc.jsonValue(), typed), (key, value) => {
+      const tokenizer = { ...byteLevelTokenizer(), [key]: value };
+      try {
+        new Tokenizer({ tokenizer, config: {}, templates: new Map() }).encode('the end', true);
+      } catch (error) {
+        expect((error as Error).name).toMatch(/^(?:ModelError|TextError)$/);
+      }
+    }),
+    { numRuns: 1000 },
+  );
+});
+
 describe('files', () => {
   const rejection = (code: string, words: string) =>
     expect.objectContaining({
@@ -151,8 +267,8 @@ describe('files', () => {
   test.each([
     ['{', 'malformed', 'not valid JSON'],
     ['[]', 'malformed', 'JSON object'],
-    ['{"model":{"type":"Alien"}}', 'unsupported', 'tokenizer.json cannot be used'],
-    ['{}', 'unsupported', 'tokenizer.json cannot be used'],
+    ['{"model":{"type":"Alien"}}', 'unsupported', 'Alien'],
+    ['{}', 'malformed', 'model'],
   ])('tokenizer.json of %s is refused', async (text, code, words) => {
     const path = join(folder, 'broken');
     await writeModelFolder(path);
@@ -179,5 +295,28 @@ describe('files', () => {
     expect(tokenizer.renderChat(chat)).toBe('F');
     await writeFile(join(path, 'tokenizer_config.json'), '{"chat_template": 3}');
     await expect(openTokenizer(path)).rejects.toEqual(rejection('malformed', 'chat_template'));
+  });
+
+  test('chat_template.json wins over the configuration, chat_template.jinja over it', async () => {
+    const path = join(folder, 'processor');
+    await writeModelFolder(path);
+    const chat = { messages: [], addGenerationPrompt: true };
+    await writeFile(join(path, 'tokenizer_config.json'), '{"chat_template": "C"}');
+    await writeFile(join(path, 'chat_template.json'), '{"chat_template": "J"}');
+    expect((await openTokenizer(path)).renderChat(chat)).toBe('J');
+    await writeFile(join(path, 'chat_template.jinja'), 'F');
+    expect((await openTokenizer(path)).renderChat(chat)).toBe('F');
+    await writeFile(join(path, 'chat_template.json'), '{"chat_template": 3}');
+    await expect(openTokenizer(path)).rejects.toEqual(rejection('malformed', 'chat_template.json'));
+  });
+
+  test('special_tokens_map.json says what the configuration leaves out', async () => {
+    const path = join(folder, 'map');
+    await writeModelFolder(path);
+    const map = { bos_token: '<|im_start|>', eos_token: { content: '<|im_end|>' } };
+    await writeFile(join(path, 'special_tokens_map.json'), JSON.stringify(map));
+    await writeFile(join(path, 'tokenizer_config.json'), '{"bos_token": "<|endoftext|>"}');
+    const { specialTokens } = await openTokenizer(path);
+    expect(specialTokens).toEqual({ bos_token: '<|endoftext|>', eos_token: '<|im_end|>' });
   });
 });

@@ -1,9 +1,12 @@
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { ModelError } from '../models/errors.ts';
+import { ConfigReader } from '../models/config-reader.ts';
 import type { ModelFiles } from '../models/files.ts';
 import { type ChatInput, ChatTemplate } from './chat-template.ts';
 import { type Detokenizer, TableDetokenizer, WindowedDetokenizer } from './detokenizer.ts';
 import { TextError } from './errors.ts';
+import { type Decode, decoderOf } from './pipeline/decoders.ts';
+import { TextPipeline } from './pipeline/pipeline.ts';
+import { adjustedFrame, type EndToken, type Frame, frameOf } from './pipeline/post-processor.ts';
+import { addedTokensOf, type SpecialTokens, specialTokensOf } from './special-tokens.ts';
 import { maxTokenBytes } from './token-bound.ts';
 import { TokenTable, tableDecoder } from './token-table.ts';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
@@ -18,47 +21,29 @@ export interface DetokenizerOptions {
   /** Leaves special tokens out. Default true. */
   readonly skipSpecialTokens?: boolean;
   /**
-   * The text goes on from a prompt: a space at its start is kept where the decoder would strip one.
-   * Default false.
+   * The tokens that the text goes on from. A space at its start is then kept where the decoder
+   * would strip one, and a character that these tokens begin is the first of the text.
    */
-  readonly continues?: boolean;
+  readonly after?: ArrayLike<number> | undefined;
 }
 
-const SPECIAL_TOKEN_KEYS = [
-  'bos_token',
-  'eos_token',
-  'unk_token',
-  'sep_token',
-  'pad_token',
-  'cls_token',
-  'mask_token',
-] as const;
+const NO_IDS: ReadonlySet<number> = new Set();
 
-/** A token of tokenizer_config.json: its content, or an object with it. */
-function contentOf(value: unknown): string | undefined {
-  if (typeof value === 'string') return value;
-  const content = (value as { content?: unknown } | null | undefined)?.content;
-  return typeof content === 'string' ? content : undefined;
-}
-
-function specialTokensOf(config: TokenizerFiles['config']): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const key of SPECIAL_TOKEN_KEYS) {
-    const content = contentOf(config[key]);
-    if (content !== undefined) tokens[key] = content;
+/** What tokenizer_config.json says under `add_bos_token` or `add_eos_token`. */
+function endToken(
+  config: ConfigReader,
+  name: 'bos' | 'eos',
+  specials: SpecialTokens,
+  idOf: (content: string) => number | undefined,
+): EndToken | undefined {
+  const key = `add_${name}_token`;
+  if (config.get(key) === undefined) return undefined;
+  const wanted = config.boolean(key, false);
+  const id = idOf(specials.named[`${name}_token`] ?? '');
+  if (id === undefined && wanted) {
+    throw config.error('inconsistent', key, `is true, but the vocabulary has no ${name}_token`);
   }
-  return tokens;
-}
-
-function build({ tokenizer, config }: TokenizerFiles): HuggingFaceTokenizer {
-  try {
-    // Decoding is ours, except for unusual decoders, and never rewrites spaces.
-    const options = { ...config, clean_up_tokenization_spaces: false };
-    return new HuggingFaceTokenizer(tokenizer, options);
-  } catch (error) {
-    const reason = (error as Error).message;
-    throw new ModelError('unsupported', `tokenizer.json cannot be used: ${reason}`);
-  }
+  return id === undefined ? undefined : { wanted, id };
 }
 
 /** A model's text side: tokenizer.json, tokenizer_config.json and chat templates. */
@@ -69,33 +54,42 @@ export class Tokenizer {
   readonly vocabularySize: number;
   /** bos_token, eos_token and the like, by their keys in tokenizer_config.json. */
   readonly specialTokens: Readonly<Record<string, string>>;
-  readonly #library: HuggingFaceTokenizer;
+  readonly #pipeline: TextPipeline;
+  readonly #frame: Frame;
   readonly #table: TokenTable | undefined;
+  readonly #decode: Decode;
   readonly #specialIds: ReadonlySet<number>;
   readonly #json: TokenizerFiles['tokenizer'];
   #maxTokenBytes: number | undefined;
 
+  /** Throws ModelError. */
   constructor(files: TokenizerFiles, options: TokenizerOptions = {}) {
-    const library = build(files);
-    this.#library = library;
+    const json = new ConfigReader(files.tokenizer, 'tokenizer.json');
+    const config = new ConfigReader(files.config, 'tokenizer_config.json');
+    const specials = specialTokensOf(config, files.specialTokensMap);
+    this.#pipeline = new TextPipeline(json, (model) => addedTokensOf(json, model, specials));
+    const idOf = (content: string) => this.#pipeline.idOf(content);
+    this.#frame = adjustedFrame(frameOf(json.object('post_processor')), {
+      bos: endToken(config, 'bos', specials, idOf),
+      eos: endToken(config, 'eos', specials, idOf),
+    });
     this.#json = files.tokenizer;
-    this.specialTokens = specialTokensOf(files.config);
+    this.specialTokens = specials.named;
     this.chatTemplate = new ChatTemplate({
       sources: files.templates,
       specialTokens: this.specialTokens,
       now: options.now,
     });
-    const added = [...library.get_added_tokens_decoder().values()];
-    this.vocabularySize = library.model?.vocab.length ?? 0;
+    const { strings, addedTokens } = this.#pipeline;
+    this.vocabularySize = strings.length;
+    this.#decode = decoderOf(json.object('decoder'));
     const decoder = tableDecoder(files.tokenizer.decoder);
     const vocabulary = {
-      tokenString: (id: number) => library.id_to_token(id) ?? undefined,
-      addedContents: new Set(added.map(({ content }) => content)),
+      tokenString: (id: number) => strings[id],
+      addedContents: new Set(addedTokens.map(({ content }) => content)),
     };
-    const suffixed = Boolean(library.model?.end_of_word_suffix);
-    this.#table =
-      decoder === undefined || suffixed ? undefined : new TokenTable(vocabulary, decoder);
-    this.#specialIds = specialIds(files, library);
+    this.#table = decoder === undefined ? undefined : new TokenTable(vocabulary, decoder);
+    this.#specialIds = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id));
   }
 
   /**
@@ -103,12 +97,18 @@ export class Tokenizer {
    * it.
    */
   encode(text: string, addSpecialTokens: boolean): Uint32Array {
-    const { ids } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
-    if (ids.some((id: number) => !Number.isInteger(id))) {
+    const ids = this.#pipeline.encode(text);
+    if (ids === undefined) {
       const reason = 'the text has characters that the vocabulary lacks, and no unknown token';
       throw new TextError('unencodable', reason);
     }
-    return Uint32Array.from(ids);
+    if (!addSpecialTokens) return Uint32Array.from(ids);
+    const { before, after } = this.#frame;
+    const framed = new Uint32Array(before.length + ids.length + after.length);
+    framed.set(before);
+    framed.set(ids, before.length);
+    framed.set(after, before.length + ids.length);
+    return framed;
   }
 
   /**
@@ -123,12 +123,12 @@ export class Tokenizer {
 
   /** A detokenizer for one request. */
   detokenizer(options: DetokenizerOptions = {}): Detokenizer {
-    const { skipSpecialTokens = true, continues = false } = options;
+    const { skipSpecialTokens = true, after } = options;
     if (this.#table === undefined) {
-      return new WindowedDetokenizer((ids) => this.#decodeWhole(ids, skipSpecialTokens));
+      return new WindowedDetokenizer((ids) => this.#decodeWhole(ids, skipSpecialTokens), after);
     }
     const skipped = skipSpecialTokens ? this.#specialIds : undefined;
-    return new TableDetokenizer(this.#table, skipped, continues);
+    return new TableDetokenizer(this.#table, skipped, after);
   }
 
   /**
@@ -142,7 +142,7 @@ export class Tokenizer {
 
   /** The id of a token's exact content, special tokens included. */
   tokenId(content: string): number | undefined {
-    return this.#library.token_to_id(content);
+    return this.#pipeline.idOf(content);
   }
 
   isSpecial(id: number): boolean {
@@ -151,7 +151,7 @@ export class Tokenizer {
 
   /** No token stands for more bytes of text; infinite where nothing can be promised. */
   get maxTokenBytes(): number {
-    this.#maxTokenBytes ??= maxTokenBytes(this.#json, this.#library.model?.vocab ?? []);
+    this.#maxTokenBytes ??= maxTokenBytes(this.#json, this.#pipeline.strings);
     return this.#maxTokenBytes;
   }
 
@@ -161,21 +161,10 @@ export class Tokenizer {
   }
 
   #decodeWhole(ids: readonly number[], skipSpecialTokens: boolean): string {
-    const known = ids.filter((id) => this.#library.id_to_token(id) !== undefined);
-    if (known.length === 0) return '';
-    return this.#library.decode(known, { skip_special_tokens: skipSpecialTokens });
+    const skipped = skipSpecialTokens ? this.#specialIds : NO_IDS;
+    const shown = ids.filter((id) => !skipped.has(id)).map((id) => this.#pipeline.strings[id]);
+    return this.#decode(shown.filter((string) => string !== undefined)).join('');
   }
-}
-
-function specialIds(files: TokenizerFiles, library: HuggingFaceTokenizer): ReadonlySet<number> {
-  const ids = new Set<number>();
-  for (const [id, token] of library.get_added_tokens_decoder()) if (token.special) ids.add(id);
-  const additional = files.config.additional_special_tokens;
-  for (const token of Array.isArray(additional) ? additional : []) {
-    const id = library.token_to_id(contentOf(token) ?? '');
-    if (id !== undefined) ids.add(id);
-  }
-  return ids;
 }
 
 /**

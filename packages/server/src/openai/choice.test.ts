@@ -267,6 +267,16 @@ describe('what a choice keeps and counts', () => {
     expect(logprobs.map((item) => item.text).join('')).toBe(said);
   });
 
+  test('begins with the character in which a prompt of token ids ends', () => {
+    // The stand-ins of the bytes of a euro sign.
+    const [first, second, third] = ['\u00e2', '\u0124', '\u00ac'].map(
+      (string) => text.tokenizer.tokenId(string)!,
+    );
+    const { choice } = choiceWith({}, 0, Uint32Array.of(first!, second!));
+    hear(choice, { tokens: [third!], ...finish('length') });
+    expect(choice.take().text).toBe('\u20ac');
+  });
+
   test('shows and counts nothing of an output that is hidden', () => {
     const { choice } = choiceWith({ hideOutput: true, echoText: 'echo' });
     hear(choice, { tokens: SEA(), ...finish('length') });

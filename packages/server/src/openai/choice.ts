@@ -115,7 +115,10 @@ export class Choice {
     this.#endTokens = text.endTokens;
     const { skipSpecialTokens, stop, includeStop } = options;
     this.#tokenizer = text.tokenizer;
-    this.#detokenizer = text.tokenizer.detokenizer({ skipSpecialTokens, continues: true });
+    this.#detokenizer = text.tokenizer.detokenizer({
+      skipSpecialTokens,
+      after: request.promptTokens,
+    });
     this.#matcher = stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
     this.#host = host;
   }

@@ -54,7 +54,8 @@ function decodePrompt(ctx: ServerContext, tokens: Uint32Array): string {
     const message = `prompt must hold token ids from 0 to ${vocabularySize - 1}.`;
     throw new ApiError('invalid_value', message, 'prompt');
   }
-  return ctx.text.tokenizer.decode(tokens, false);
+  // A character that the prompt only begins is shown when what follows completes it.
+  return ctx.text.tokenizer.detokenizer({ skipSpecialTokens: false }).push(tokens);
 }
 
 function outputOptionsOf(request: CompletionRequest): OutputOptions {

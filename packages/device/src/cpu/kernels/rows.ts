@@ -10,6 +10,7 @@ import {
   COUNT_PROMPT,
   FINISH,
   MAX_STOP_IDS,
+  NO_TOKEN,
   RECORD,
   RECORD_WORDS,
   RESULT,
@@ -167,7 +168,8 @@ function advanceRow(
   const isCounted = (rows[state + ROW.FLAGS]! & ROW_FLAG.PENALTIES) !== 0;
   if (isCounted && token >= 0 && token < vocab) counts[row * vocab + token]! += 1;
   let finish: number = FINISH.NONE;
-  if (isStop(rows, state, token)) finish = FINISH.STOP;
+  if (token === NO_TOKEN) finish = FINISH.ERROR;
+  else if (isStop(rows, state, token)) finish = FINISH.STOP;
   else if (rows[state + ROW.REMAINING]! <= 0) finish = FINISH.LENGTH;
   rows[state + ROW.ACTIVE] = finish === FINISH.NONE ? 1 : 0;
   return finish;

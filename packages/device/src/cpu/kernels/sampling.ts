@@ -5,6 +5,7 @@ import {
   LOGPROB_WORDS,
   MAX_BIAS,
   MAX_TOP_LOGPROBS,
+  NO_TOKEN,
   ROW,
   ROW_FLAG,
   ROW_WORDS,
@@ -45,6 +46,7 @@ export function sample(arrays: SampleArrays, shape: SampleShape, share: Share): 
     const token = sampleRow(arrays, raw, row);
     sampled[line] = token;
     const state = row * ROW_WORDS;
+    if (token === NO_TOKEN) continue;
     if ((rows[state + ROW.FLAGS]! & ROW_FLAG.LOGPROBS) === 0 || line >= ringLines) continue;
     const at = (slot * ringLines + line) * LOGPROB_WORDS;
     const top = Math.min(Math.max(rows[state + ROW.TOP_LOGPROBS]!, 0), MAX_TOP_LOGPROBS);
@@ -61,7 +63,7 @@ function sampleRow(arrays: SampleArrays, raw: Float32Array, row: number): number
   const logits = logitScratch.take(raw.length);
   for (let v = 0; v < raw.length; v++) {
     const value = raw[v]!;
-    // NaN never wins: it counts as impossible.
+    // NaN counts as impossible.
     logits[v] = Number.isNaN(value) ? Number.NEGATIVE_INFINITY : value;
   }
   addBias(arrays, logits, raw.length, row);
@@ -75,6 +77,7 @@ function sampleRow(arrays: SampleArrays, raw: Float32Array, row: number): number
     penalise(logits, counts, floats);
   }
   const best = argmax(logits, raw.length);
+  if (logits[best] === Number.NEGATIVE_INFINITY) return NO_TOKEN;
   const temperature = floats[ROW.TEMPERATURE]!;
   // An infinite best logit leaves nothing to draw from.
   if (!(temperature > 0) || !Number.isFinite(logits[best]!)) return best;
