@@ -41,7 +41,7 @@ export function createApp(ctx: ServerContext): App {
     openApiEndpoint(ctx, () => app),
   ];
   useMiddleware(app, ctx);
-  for (const endpoint of endpoints) register(app, endpoint);
+  for (const endpoint of endpoints) register(app, ctx, endpoint);
   app.notFound((c) => {
     throw missing(endpoints, c.req.method, c.req.path);
   });
@@ -57,6 +57,7 @@ export function createApp(ctx: ServerContext): App {
 
 function useMiddleware(app: App, ctx: ServerContext): void {
   const cors = new CorsPolicy(ctx.allowedOrigins);
+  const { hosts } = ctx;
   app.use(async (c, next) => {
     c.set('arrivedNs', ctx.clock.nowNs());
     const origin = c.req.header('origin');
@@ -66,20 +67,31 @@ function useMiddleware(app: App, ctx: ServerContext): void {
     c.set('commonHeaders', commonHeaders);
     // Not through `c.res`: that would replace the mark of a response that was already sent.
     for (const [name, value] of Object.entries(commonHeaders)) c.header(name, value);
-    const preflight = c.req.method === 'OPTIONS' ? cors.preflightFor(origin) : undefined;
+    const preflight =
+      c.req.method === 'OPTIONS'
+        ? cors.preflightFor(origin, c.req.header('access-control-request-headers'))
+        : undefined;
     if (preflight !== undefined) return c.body(null, 204, preflight);
     await next();
     return undefined;
   });
   app.use(async (c, next) => {
-    if (c.req.path !== '/health') c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
+    if (c.req.path !== '/health') {
+      const host = c.req.header('host');
+      hosts?.check(host);
+      cors.check(c.req.header('origin'), host);
+      c.set('tenant', ctx.keys.tenantOf(c.req.header('authorization')));
+    }
     await next();
   });
 }
 
-function register(app: App, { route, handle }: Endpoint): void {
+function register(app: App, ctx: ServerContext, { route, forOperator, handle }: Endpoint): void {
   app.openAPIRegistry.registerPath(route);
-  app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), handle);
+  app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), (c) => {
+    if (forOperator === true) ctx.keys.requireOperator(c.req.header('authorization'));
+    return handle(c);
+  });
 }
 
 function allowed(endpoints: readonly Endpoint[], path: string): string {

@@ -9,6 +9,8 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import type { ServerClock } from './host-clock.ts';
 import { KeyRing } from './http/auth.ts';
+import { JsonBodies } from './http/body.ts';
+import { HostPolicy } from './http/host-policy.ts';
 import { HttpServer } from './http/http-server.ts';
 import { Lifecycle } from './http/lifecycle.ts';
 import type { Logger } from './logging/logger.ts';
@@ -141,18 +143,25 @@ function contextOf(
     attestation: evidence.attestation,
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
-    keys: new KeyRing(settings.apiKey),
+    bodies: new JsonBodies(settings.maxBodyBytes),
+    keys: new KeyRing(settings.apiKey, settings.operatorKey),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {
-      maxBodyBytes: settings.maxBodyBytes,
       maxChoices: MAX_CHOICES,
       maxPendingTokens: MAX_PENDING_TOKENS,
       stallSeconds: settings.stallTimeout,
     },
+    hosts: hostPolicyOf(settings),
     allowedOrigins: settings.allowedOrigins,
     startedSeconds: clock.unixSeconds(),
   };
+}
+
+/** With keys a page that has none can do nothing, by whatever name; nor can it reach a socket file. */
+function hostPolicyOf({ apiKey, uds, host, allowedHosts }: Settings): HostPolicy | undefined {
+  if (uds !== undefined || (apiKey.length > 0 && allowedHosts.length === 0)) return undefined;
+  return new HostPolicy([host, ...allowedHosts]);
 }
 
 interface Listening {

@@ -2,7 +2,6 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parseJson } from '../http/body.ts';
 import { toApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { SETTINGS } from '../settings/table.ts';
@@ -35,7 +34,7 @@ const USER = '"messages": [{"role": "user", "content": "x"}]';
 /** The prompt of a body, as its text. */
 function render(body: string): string {
   const received = new TextEncoder().encode(body);
-  return renderConversation(text, validate(ChatCompletionRequest, parseJson(received)), received);
+  return renderConversation(text, validate(ChatCompletionRequest, JSON.parse(body)), received);
 }
 
 /** Of one message, beside its role. */

@@ -31,7 +31,7 @@ function silentClient(port: number, maxTokens: number): Socket {
   socket.on('error', () => {});
   socket.pause();
   socket.write(
-    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    `POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   );
   return socket;
 }
@@ -236,7 +236,8 @@ describe('limits', () => {
     const server = await start({}, { requestTimeout: 1 });
     const parts = [
       'GET /health HTTP/1.1\r\nHos',
-      'POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{',
+      'POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n' +
+        'Content-Length: 9\r\n\r\n{',
     ];
     const answers = parts.map(() => '');
     let closed = 0;

@@ -1,10 +1,12 @@
-import { parseJson, readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
+import { TOKEN_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { checkCounts } from '../openai/body-counts.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
 import type { ServerContext } from '../openai/context.ts';
 import {
+  checkChoices,
   encode,
   modelFor,
   type OutputOptions,
@@ -26,6 +28,7 @@ async function promptsOf(ctx: ServerContext, request: CompletionRequest): Promis
     const message = `prompt must have at most ${ctx.limits.maxChoices} entries.`;
     throw new ApiError('invalid_value', message, 'prompt');
   }
+  checkChoices(ctx, several.length, request.n);
   return Promise.all(several.map((each) => promptOf(ctx, request, each)));
 }
 
@@ -39,17 +42,17 @@ async function promptOf(
       ? await encode(ctx, prompt, request.add_special_tokens ?? true, 'prompt')
       : Uint32Array.from(prompt);
   if (!request.echo) return { tokens, echoText: '' };
-  const echoText = typeof prompt === 'string' ? prompt : decodePrompt(ctx, prompt);
+  const echoText = typeof prompt === 'string' ? prompt : await decodePrompt(ctx, prompt);
   return { tokens, echoText };
 }
 
-function decodePrompt(ctx: ServerContext, tokens: readonly number[]): string {
+async function decodePrompt(ctx: ServerContext, tokens: readonly number[]): Promise<string> {
   const { vocabularySize } = ctx.engine.card;
   if (tokens.some((token) => token >= vocabularySize)) {
     const message = `prompt must hold token ids from 0 to ${vocabularySize - 1}.`;
     throw new ApiError('invalid_value', message, 'prompt');
   }
-  return ctx.text.tokenizer.decode(tokens, false);
+  return ctx.text.encoder.decode(tokens);
 }
 
 function outputOptionsOf(request: CompletionRequest): OutputOptions {
@@ -97,14 +100,14 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
             'text/event-stream': { schema: Completion },
           },
         },
-        ...errorResponses(400, 401, 404, 413, 429, 500, 503),
+        ...errorResponses(400, 401, 403, 404, 413, 415, 429, 500, 503),
       },
     },
     handle: async (c) => {
-      const received = await readBody(c, ctx.limits.maxBodyBytes);
-      const body = parseJson(received);
-      refuseUnsupported(body);
-      const request = validate(CompletionRequest, body);
+      const { received, value } = await ctx.bodies.read(c, TOKEN_BOUNDS);
+      checkCounts(value);
+      refuseUnsupported(value);
+      const request = validate(CompletionRequest, value);
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const output = outputOptionsOf(request);

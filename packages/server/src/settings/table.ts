@@ -42,6 +42,12 @@ export const SETTINGS = {
   uds: setting(text('path'), UNSET, 'listen on this Unix socket instead of host and port'),
   apiKey: setting(secret(texts('key')), [], 'accept these bearer keys only; may be repeated'),
   allowedOrigins: setting(texts('origin'), [], 'browser origins that may call (CORS)'),
+  allowedHosts: setting(texts('name'), [], 'host names to answer to without keys; *: any'),
+  operatorKey: setting(
+    secret(texts('key')),
+    [],
+    'only these keys read what tells of all keys: metrics, bridge, list of receipts',
+  ),
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
   servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),

@@ -66,5 +66,10 @@ export const UsageDocument = z
   })
   .openapi('Usage');
 
+/** Whether that is a list of what may be token ids. */
+export function isTokenIds(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((id) => Number.isSafeInteger(id) && id >= 0);
+}
+
 export const FinishReason = z.enum(['stop', 'length']).nullable();
 export const StopReason = z.union([z.string(), z.int()]).nullable();
