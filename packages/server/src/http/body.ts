@@ -27,18 +27,19 @@ export class JsonBodies {
   async read(c: Context, bounds: JsonBounds): Promise<JsonBody> {
     checkMediaType(c);
     const received = await readBody(c, this.#maxBytes);
-    if (received.byteLength > LARGE_BYTES) await this.#turn();
+    await this.turnFor(received);
     checkJsonBounds(received, bounds);
     return { received, value: parseJson(received) };
   }
 
   /**
-   * A turn of the event loop for one large body alone: of many that arrive together, other clients
-   * wait for one at a time.
+   * Before work on a body that takes longer the longer it is. A large one has a turn of the event
+   * loop alone: of many that arrive together, other clients wait for one at a time.
    */
-  #turn(): Promise<void> {
+  async turnFor(body: Uint8Array): Promise<void> {
+    if (body.byteLength <= LARGE_BYTES) return;
     this.#lastTurn = this.#lastTurn.then(() => new Promise((resume) => setImmediate(resume)));
-    return this.#lastTurn;
+    await this.#lastTurn;
   }
 }
 

@@ -22,12 +22,14 @@ const MAX_DEPTH = 200;
 export const CONVERSATION_BOUNDS: JsonBounds = {
   maxDepth: MAX_DEPTH,
   maxContainers: 2 ** 15,
-  maxKeys: 2 ** 16,
+  maxKeys: 2 ** 15,
   maxValues: 2 ** 16,
 };
 
-/** For token ids, of which a long context has a million. */
-export const TOKEN_BOUNDS: JsonBounds = { ...CONVERSATION_BOUNDS, maxValues: 2 ** 20 };
+/** For token ids: a whole context of them, and 64 prompts of 4096 besides. */
+export function tokenBounds(contextTokens: number): JsonBounds {
+  return { ...CONVERSATION_BOUNDS, maxValues: 2 ** 18 + contextTokens };
+}
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;

@@ -2,7 +2,7 @@ import type { z } from '@hono/zod-openapi';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ApiError } from '../http/errors.ts';
-import { CONVERSATION_BOUNDS, checkJsonBounds, TOKEN_BOUNDS } from '../http/json-bounds.ts';
+import { CONVERSATION_BOUNDS, checkJsonBounds, tokenBounds } from '../http/json-bounds.ts';
 import { startTestServer, type TestServer } from '../testing/test-server.ts';
 import { BODY_COUNTS, checkCounts } from './body-counts.ts';
 import { ChatCompletionRequest } from './schema/chat.ts';
@@ -11,9 +11,9 @@ import { DetokenizeRequest, TokenizeRequest } from './schema/documents.ts';
 
 const ROUTES = {
   '/v1/chat/completions': [ChatCompletionRequest, CONVERSATION_BOUNDS],
-  '/v1/completions': [CompletionRequest, TOKEN_BOUNDS],
+  '/v1/completions': [CompletionRequest, tokenBounds(512)],
   '/tokenize': [TokenizeRequest, CONVERSATION_BOUNDS],
-  '/detokenize': [DetokenizeRequest, TOKEN_BOUNDS],
+  '/detokenize': [DetokenizeRequest, tokenBounds(512)],
 } as const;
 type Path = keyof typeof ROUTES;
 const PATHS = Object.keys(ROUTES) as Path[];

@@ -63,6 +63,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
+      await ctx.bodies.turnFor(received);
       const promptText = renderConversation(ctx.text, request, received);
       const tokens = await encode(ctx, promptText, request.add_special_tokens ?? false, 'messages');
       const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;

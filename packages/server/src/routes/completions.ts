@@ -1,5 +1,5 @@
 import { ApiError } from '../http/errors.ts';
-import { TOKEN_BOUNDS } from '../http/json-bounds.ts';
+import { tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import { checkCounts } from '../openai/body-counts.ts';
@@ -86,6 +86,7 @@ function formatFor(ctx: ServerContext, withLogprobs: boolean): AnswerFormat {
 
 /** POST /v1/completions */
 export function completionsEndpoint(ctx: ServerContext): Endpoint {
+  const bounds = tokenBounds(ctx.engine.card.maxModelTokens);
   return {
     route: {
       method: 'post',
@@ -104,7 +105,7 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const { received, value } = await ctx.bodies.read(c, TOKEN_BOUNDS);
+      const { received, value } = await ctx.bodies.read(c, bounds);
       checkCounts(value);
       refuseUnsupported(value);
       const request = validate(CompletionRequest, value);

@@ -1,5 +1,5 @@
 import { ApiError } from '../http/errors.ts';
-import { CONVERSATION_BOUNDS, TOKEN_BOUNDS } from '../http/json-bounds.ts';
+import { CONVERSATION_BOUNDS, tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import type { ServerContext } from '../openai/context.ts';
@@ -39,6 +39,7 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
       checkCounts(value);
       const request = validate(TokenizeRequest, value);
       modelFor(ctx, request.model);
+      await ctx.bodies.turnFor(received);
       const tokens = Array.from(
         'messages' in request
           ? await encode(
@@ -71,6 +72,7 @@ async function tokenTexts(ctx: ServerContext, tokens: readonly number[]): Promis
 
 /** POST /detokenize */
 export function detokenizeEndpoint(ctx: ServerContext): Endpoint {
+  const bounds = tokenBounds(ctx.engine.card.maxModelTokens);
   return {
     route: {
       method: 'post',
@@ -83,7 +85,7 @@ export function detokenizeEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const { value } = await ctx.bodies.read(c, TOKEN_BOUNDS);
+      const { value } = await ctx.bodies.read(c, bounds);
       const request = validate(DetokenizeRequest, value);
       modelFor(ctx, request.model);
       const { vocabularySize, maxModelTokens } = ctx.engine.card;
