@@ -29,9 +29,12 @@ const io: CliIo = {
 };
 
 // A reader of our output may leave early (`| head`): that is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') process.exit(0);
+  io.err(`bridgekeeper: cannot write to standard output (${code})`);
+  process.exit(1);
 });
+// Where messages cannot be written, nothing can be said about it, and work goes on.
+process.stderr.on('error', () => {});
 
 process.exitCode = await runCli(process.argv.slice(2), io);
