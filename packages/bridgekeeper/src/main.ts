@@ -4,13 +4,16 @@ import { startConfiguredEngine } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { runCli } from './cli/program.ts';
 import type { CliIo } from './io.ts';
+import { sayWhenBlocked } from './silence.ts';
 
 const io: CliIo = {
   environment: process.env,
   readFile: (path) => readFileSync(path, 'utf8'),
   writeFile: (path, text) => {
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text);
+    sayWhenBlocked(path, () => {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, text);
+    });
   },
   out: (line) => void process.stdout.write(`${line}\n`),
   err: (line) => void process.stderr.write(`${line}\n`),

@@ -158,7 +158,7 @@ function contextOf(
   };
 }
 
-/** With keys a page that has none can do nothing, by whatever name; nor can it reach a socket file. */
+/** A page without a key does nothing on a server with keys, and cannot reach a socket file. */
 function hostPolicyOf({ apiKey, uds, host, allowedHosts }: Settings): HostPolicy | undefined {
   if (uds !== undefined || (apiKey.length > 0 && allowedHosts.length === 0)) return undefined;
   return new HostPolicy([host, ...allowedHosts]);

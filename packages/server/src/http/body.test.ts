@@ -126,7 +126,7 @@ test.each([
   expect(await answer.json()).toMatchObject({ error: { code: 'unsupported_media_type' } });
 });
 
-test('large bodies are taken one in a turn of the event loop, so that others are answered', async () => {
+test('large bodies are taken one in a turn of the event loop', async () => {
   const large = new JsonBodies(2 ** 20);
   const one = new Hono();
   const order: string[] = [];

@@ -34,7 +34,7 @@ export function modelFor(ctx: ServerContext, name: string | null | undefined): s
   throw new ApiError('model_not_found', `The model ${shown} does not exist here.`, 'model');
 }
 
-/** Throws ApiError where that makes too many choices: also worth asking before prompts are encoded. */
+/** Throws ApiError where that makes too many choices. Cheap: also called before any encoding. */
 export function checkChoices(
   { limits: { maxChoices } }: ServerContext,
   prompts: number,
