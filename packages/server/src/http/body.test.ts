@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { Hono } from 'hono';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestServer, type TestServer } from '../testing/test-server.ts';
@@ -171,6 +173,26 @@ describe('over HTTP', () => {
       sending.write('x'.repeat(600));
     });
     expect(reply).toBe(413);
+  });
+
+  test.each([
+    ['a length that no number holds', 'FFFFFFFFFFFFFFFFFF\r\nx', 400],
+    ['no length', 'zz\r\n', 400],
+    ['more than the limit', `800\r\n${'x'.repeat(2048)}\r\n0\r\n\r\n`, 413],
+  ])('a chunk of %s ends the connection', async (_kind, chunk, status) => {
+    const head = [
+      'POST /tokenize HTTP/1.1',
+      'Host: localhost',
+      'Content-Type: application/json',
+      'Transfer-Encoding: chunked',
+    ];
+    const socket = connect(server.port, '127.0.0.1');
+    let text = '';
+    socket.on('data', (data) => (text += data));
+    socket.on('error', () => {});
+    socket.write(`${head.join('\r\n')}\r\n\r\n${chunk}`);
+    await once(socket, 'close');
+    expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
   });
 
   test('a body of the limit’s length is taken', async () => {
