@@ -143,7 +143,7 @@ function requestOf(tokens: number): string {
 }
 
 /** The server of the suite, in a process of its own. */
-class SseServerProcess {
+export class SseServerProcess {
   readonly port: number;
   readonly #child: ReturnType<typeof fork>;
 

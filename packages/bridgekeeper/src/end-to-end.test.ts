@@ -1,9 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -358,5 +360,24 @@ describe('its life', () => {
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+});
+
+describe.runIf(existsSync('/dev/full'))('an output that takes nothing', () => {
+  const run = (stdio: readonly [number | 'pipe', number | 'pipe']) =>
+    spawnSync(process.execPath, [MAIN, 'version'], { stdio: ['ignore', ...stdio] });
+
+  it('is told in one line, and is a failure', () => {
+    const { status, stderr } = run([openSync('/dev/full', 'w'), 'pipe']);
+    expect(stderr.toString()).toBe('bridgekeeper: cannot write to standard output (ENOSPC)\n');
+    expect(status).toBe(1);
+  });
+
+  it('is none where only messages are lost', () => {
+    const { status, stdout } = run(['pipe', openSync('/dev/full', 'w')]);
+    expect(stdout.toString()).toMatch(/^bridgekeeper \d/);
+    expect(status).toBe(0);
+    const full = openSync('/dev/full', 'w');
+    expect(run([full, full]).status).toBe(1);
   });
 });

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { runCli } from './cli/program.ts';
 import type { CliIo } from './io.ts';
+import { sayWhenBlocked } from './silence.ts';
 
 async function* linesOf(prompt: string): AsyncGenerator<string> {
   const isTerminal = process.stdin.isTTY === true;
@@ -24,8 +25,10 @@ const io: CliIo = {
   environment: process.env,
   readFile: (path) => readFileSync(path, 'utf8'),
   writeFile: (path, text) => {
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text);
+    sayWhenBlocked(path, () => {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, text);
+    });
   },
   out: (line) => void process.stdout.write(`${line}\n`),
   dialogue: { write: (text) => void process.stdout.write(text), lines: linesOf },
@@ -48,9 +51,12 @@ const io: CliIo = {
 };
 
 // A reader of our output may leave early (`| head`): that is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') process.exit(0);
+  io.err(`bridgekeeper: cannot write to standard output (${code})`);
+  process.exit(1);
 });
+// Where messages cannot be written, nothing can be said about it, and work goes on.
+process.stderr.on('error', () => {});
 
 process.exitCode = await runCli(process.argv.slice(2), io);

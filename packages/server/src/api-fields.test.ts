@@ -76,7 +76,7 @@ describe('seeds', () => {
     }
     const deep = `${'['.repeat(1000)}${']'.repeat(1000)}`;
     const body = `{"prompt": "x", "seed": 9007199254740993, "metadata": ${deep}}`;
-    expect((await ask('/v1/completions', body)).error.code).toBe('invalid_json');
+    expect((await ask('/v1/completions', body)).error.code).toBe('invalid_value');
     expect((await ask('/v1/completions', 'null')).error.code).toBe('invalid_value');
   });
 });

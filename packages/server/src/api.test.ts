@@ -1,3 +1,4 @@
+import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestServer, type TestServer } from './testing/test-server.ts';
 
@@ -411,15 +412,78 @@ describe('keys', () => {
       });
     const preflight = await ask('https://a.example', 'OPTIONS');
     expect(preflight.status).toBe(204);
-    expect(preflight.headers.get('access-control-allow-headers')).toContain('Authorization');
+    expect(preflight.headers.get('access-control-allow-headers')).toContain('authorization');
     const allowed = await ask('https://a.example', 'GET');
     expect(allowed.headers.get('access-control-allow-origin')).toBe('https://a.example');
     const other = await ask('https://b.example', 'GET');
+    expect(other.status).toBe(403);
     expect(other.headers.get('access-control-allow-origin')).toBeNull();
     await open.stop(0);
     const closed = await fetch(`${server.url}/version`, {
       headers: { Origin: 'https://a.example' },
     });
+    expect(closed.status).toBe(403);
     expect(closed.headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  test('of several tenants do not read what tells of all; an operator key does', async () => {
+    const status = async (flags: Parameters<typeof startTestServer>[1], key?: string) => {
+      const some = await startTestServer({}, { receipts: 'memory', ...flags });
+      const headers = key === undefined ? {} : { Authorization: `Bearer ${key}` };
+      const paths = ['/metrics', '/v1/bridge', '/v1/receipts/links', '/v1/models'];
+      const answers = await Promise.all(paths.map((path) => fetch(some.url + path, { headers })));
+      await some.stop(0);
+      return answers.map((answer) => answer.status);
+    };
+    const all = [200, 200, 200, 200];
+    const own = [403, 403, 403, 200];
+    expect(await status({})).toEqual(all);
+    expect(await status({ apiKey: ['a'] }, 'a')).toEqual(all);
+    expect(await status({ apiKey: ['a', 'b'] }, 'a')).toEqual(own);
+    expect(await status({ apiKey: ['a'], operatorKey: ['o'] }, 'a')).toEqual(own);
+    expect(await status({ apiKey: ['a'], operatorKey: ['o'] }, 'o')).toEqual(all);
+    expect(await status({ operatorKey: ['o'] })).toEqual(own);
+    expect(await status({ operatorKey: ['o'] }, 'o')).toEqual(all);
+  });
+});
+
+describe('names of the server', () => {
+  /** The status of a request to that host; fetch would not send the header. */
+  const ask = (port: number, host: string, path = '/v1/models') =>
+    new Promise<number>((resolve, reject) => {
+      request({ port, host: '127.0.0.1', path, headers: { Host: host } }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode!);
+      })
+        .on('error', reject)
+        .end();
+    });
+
+  test('are those of this machine, unless others are allowed or keys are wanted', async () => {
+    for (const path of ['/v1/models', '/metrics', '/v1/attestation/report', '/x']) {
+      expect([path, await ask(server.port, 'evil.example', path)]).toEqual([path, 403]);
+    }
+    expect(await ask(server.port, `localhost:${server.port}`)).toBe(200);
+    expect(await ask(server.port, 'evil.example', '/health')).toBe(200);
+    const named = await startTestServer({}, { allowedHosts: ['llm.example'] });
+    expect(await ask(named.port, 'LLM.example:80')).toBe(200);
+    expect(await ask(named.port, 'evil.example')).toBe(403);
+    await named.stop(0);
+    const keyed = await startTestServer({}, { apiKey: ['k'] });
+    expect(await ask(keyed.port, 'llm.example')).toBe(401);
+    await keyed.stop(0);
+  });
+
+  test('do not let a page of another origin do work', async () => {
+    const body = { prompt: 'x', max_tokens: 1 };
+    const from = async (origin: string, headers = {}) =>
+      (await post('/v1/completions', body, { Origin: origin, ...headers })).status;
+    expect(await from('https://a.example')).toBe(403);
+    expect(await from('null')).toBe(403);
+    expect(await from(server.url)).toBe(200);
+    // What a form or a page without asking can send.
+    expect((await post('/v1/completions', body, { 'Content-Type': 'text/plain' })).status).toBe(
+      415,
+    );
   });
 });

@@ -51,7 +51,7 @@ export function createApp(ctx: ServerContext): App {
   const routeOf = (path: string) =>
     endpoints.find((each) => matches(each, path))?.route.path ?? path.slice(0, MAX_LOGGED_PATH);
   useMiddleware(app, ctx, (c) => logWhenClosed(c, ctx, routeOf(c.req.path)));
-  for (const endpoint of endpoints) register(app, endpoint);
+  for (const endpoint of endpoints) register(app, ctx, endpoint);
   app.notFound((c) => {
     throw missing(endpoints, c.req.method, c.req.path);
   });
@@ -99,6 +99,7 @@ const CLIENT_LEFT = 499;
 
 function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) => void): void {
   const cors = new CorsPolicy(ctx.allowedOrigins);
+  const { hosts } = ctx;
   app.use(async (c, next) => {
     c.set('arrivedNs', ctx.clock.nowNs());
     const origin = c.req.header('origin');
@@ -109,13 +110,21 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     if (ctx.logsAccess) logLater(c);
     // Not through `c.res`: that would replace the mark of a response that was already sent.
     for (const [name, value] of Object.entries(commonHeaders)) c.header(name, value);
-    const preflight = c.req.method === 'OPTIONS' ? cors.preflightFor(origin) : undefined;
+    const preflight =
+      c.req.method === 'OPTIONS'
+        ? cors.preflightFor(origin, c.req.header('access-control-request-headers'))
+        : undefined;
     if (preflight !== undefined) return c.body(null, 204, preflight);
     await next();
     return undefined;
   });
   app.use(async (c, next) => {
     const authorization = c.req.header('authorization');
+    if (c.req.path !== '/health') {
+      const host = c.req.header('host');
+      hosts?.check(host);
+      cors.check(c.req.header('origin'), host);
+    }
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
     const needsKey = !OPEN_PATHS.has(c.req.path) && !isProven;
@@ -124,9 +133,12 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
   });
 }
 
-function register(app: App, { route, handle }: Endpoint): void {
+function register(app: App, ctx: ServerContext, { route, forOperator, handle }: Endpoint): void {
   app.openAPIRegistry.registerPath(route);
-  app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), handle);
+  app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), (c) => {
+    if (forOperator === true) ctx.keys.requireOperator(c.req.header('authorization'));
+    return handle(c);
+  });
 }
 
 function matches({ route }: Endpoint, path: string): boolean {

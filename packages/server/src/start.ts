@@ -11,6 +11,8 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import type { ServerClock } from './host-clock.ts';
 import { KeyRing } from './http/auth.ts';
+import { JsonBodies } from './http/body.ts';
+import { HostPolicy } from './http/host-policy.ts';
 import { HttpServer, requireFreeAddress } from './http/http-server.ts';
 import { type ApiKey, type KeyLimits, readKeyFile } from './http/key-file.ts';
 import { Lifecycle } from './http/lifecycle.ts';
@@ -183,19 +185,32 @@ function contextOf(
     encryption: { keys: encryptionKeys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
-    keys: new KeyRing(keys.map(({ key }) => key)),
+    bodies: new JsonBodies(settings.maxBodyBytes),
+    keys: new KeyRing(
+      keys.map(({ key }) => key),
+      settings.operatorKey,
+    ),
     quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {
-      maxBodyBytes: settings.maxBodyBytes,
       maxChoices: MAX_CHOICES,
       maxPendingTokens: MAX_PENDING_TOKENS,
       stallSeconds: settings.stallTimeout,
     },
+    hosts: hostPolicyOf(settings, keys.length > 0),
     allowedOrigins: settings.allowedOrigins,
     startedSeconds: clock.unixSeconds(),
   };
+}
+
+/** A page without a key does nothing on a server with keys, and cannot reach a socket file. */
+function hostPolicyOf(
+  { uds, host, allowedHosts }: Settings,
+  hasKeys: boolean,
+): HostPolicy | undefined {
+  if (uds !== undefined || (hasKeys && allowedHosts.length === 0)) return undefined;
+  return new HostPolicy([host, ...allowedHosts]);
 }
 
 interface Listening {

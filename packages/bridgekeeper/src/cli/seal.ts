@@ -20,8 +20,10 @@ import {
   UsageError,
   type Values,
 } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
+import { watchSilence } from '../silence.ts';
 import type { CliCommand } from './command.ts';
 import { stopSignal } from './stop-signal.ts';
 
@@ -99,7 +101,12 @@ async function runSeal(flags: Flags, io: CliIo): Promise<0 | 1> {
   const signal = stopSignal(io);
   const startNs = io.nowNs();
   const seconds = () => (io.nowNs() - startNs) / 1e9;
-  const onProgress = (progress: SealProgress) => io.redraw?.(progressLine(progress, seconds()));
+  const silence = watchSilence(HOST_CLOCK.after, (line) => io.err(line));
+  silence.expect(flags.out ?? flags.model);
+  const onProgress = (progress: SealProgress) => {
+    silence.expect(flags.out ?? flags.model);
+    io.redraw?.(progressLine(progress, seconds()));
+  };
   const task: Task = { flags, threads, userKey, signal, onProgress, seconds };
   try {
     return await (flags.verify ? verify(task, io) : seal(task, io));
@@ -110,6 +117,7 @@ async function runSeal(flags: Flags, io: CliIo): Promise<0 | 1> {
     io.err(`bridgekeeper: ${isMismatch ? error.message : 'interrupted: nothing was written'}`);
     return 1;
   } finally {
+    silence.end();
     userKey?.fill(0);
   }
 }

@@ -98,7 +98,7 @@ describe('receipts', () => {
   });
 
   it('belong to the key that asked, and stand in one chain', async () => {
-    const server = await start({}, { apiKey: ['one', 'two'] });
+    const server = await start({}, { apiKey: ['one', 'two'], operatorKey: ['three'] });
     const as = (key: string) => ({ Authorization: `Bearer ${key}` });
     const ids: string[] = [];
     for (const key of ['one', 'two', 'one']) {
@@ -111,7 +111,8 @@ describe('receipts', () => {
     const own = [ids[0], ids[2]].map(async (id) =>
       readSignedReceipt((await get(server, `/v1/receipts/${id}`, as('one'))).text),
     );
-    const links = readReceiptLinks((await get(server, '/v1/receipts/links', as('two'))).text);
+    expect((await get(server, '/v1/receipts/links', as('two'))).status).toBe(403);
+    const links = readReceiptLinks((await get(server, '/v1/receipts/links', as('three'))).text);
     const key = JSON.parse((await get(server, '/v1/receipts/key', as('one'))).text);
     expect(await verifyReceiptChain(links, await Promise.all(own), key.public_key)).toBe(
       key.chain.hash,

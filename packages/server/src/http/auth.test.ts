@@ -46,6 +46,41 @@ describe('a ring of keys', () => {
   });
 });
 
+describe('what tells of all tenants', () => {
+  const code = (ring: KeyRing, authorization?: string) => {
+    try {
+      ring.requireOperator(authorization);
+    } catch (error) {
+      return (error as ApiError).code;
+    }
+    return 'read';
+  };
+
+  test('is read without keys, and by the only one', () => {
+    expect(code(new KeyRing([]))).toBe('read');
+    expect(code(new KeyRing(['a']), 'Bearer a')).toBe('read');
+  });
+
+  test('is read by none of several keys', () => {
+    expect(code(new KeyRing(['a', 'b']), 'Bearer a')).toBe('operator_only');
+  });
+
+  test('is read by an operator key alone where there is one', () => {
+    for (const keys of [[], ['a'], ['a', 'b']]) {
+      const ring = new KeyRing(keys, ['o', 'p']);
+      for (const key of ['o', 'p']) expect(code(ring, `Bearer ${key}`)).toBe('read');
+      for (const other of ['Bearer a', 'Bearer ', 'o', undefined]) {
+        expect([other, code(ring, other)]).toEqual([other, 'operator_only']);
+      }
+    }
+  });
+
+  test('an operator is a tenant of its own', () => {
+    expect(new KeyRing(['a'], ['o']).tenantOf('Bearer o')).toBe(start('o'));
+    expect(new KeyRing([], ['o']).tenantOf(undefined)).toBe('default');
+  });
+});
+
 test('a salt narrows a tenant', () => {
   expect(saltedTenant('t', undefined)).toBe('t');
   expect(saltedTenant('t', null)).toBe('t');

@@ -4,9 +4,12 @@ import { ApiError } from './errors.ts';
 /** Who may call, and whose KV a call may share. */
 export class KeyRing {
   readonly #digests: readonly Buffer[];
+  readonly #operators: readonly Buffer[];
 
-  constructor(keys: readonly string[]) {
-    this.#digests = keys.map(digest);
+  /** Without `keys` every client may call; an operator key is a key, too. */
+  constructor(keys: readonly string[], operatorKeys: readonly string[] = []) {
+    this.#operators = operatorKeys.map(digest);
+    this.#digests = keys.length === 0 ? [] : [...keys.map(digest), ...this.#operators];
   }
 
   /**
@@ -16,10 +19,9 @@ export class KeyRing {
    */
   tenantOf(authorization: string | undefined): string {
     if (this.#digests.length === 0) return 'default';
-    const token = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
+    const token = tokenOf(authorization);
     const given = digest(token ?? '');
-    let known = false;
-    for (const each of this.#digests) known = timingSafeEqual(each, given) || known;
+    const known = isAmong(this.#digests, given);
     if (token === undefined || !known) {
       throw new ApiError(
         'invalid_api_key',
@@ -47,6 +49,32 @@ export class KeyRing {
     }
     return known;
   }
+
+  /**
+   * For what tells of all tenants: an operator key where there are any, else the only key, else
+   * every client where there are none. Throws ApiError `operator_only`.
+   */
+  requireOperator(authorization: string | undefined): void {
+    if (this.#operators.length === 0) {
+      if (this.#digests.length <= 1) return;
+      const message = 'This tells of all keys: start the server with --operator-key to read it.';
+      throw new ApiError('operator_only', message);
+    }
+    const token = tokenOf(authorization);
+    if (isAmong(this.#operators, digest(token ?? '')) && token !== undefined) return;
+    throw new ApiError('operator_only', 'This tells of all keys: only an operator key reads it.');
+  }
+}
+
+function tokenOf(authorization: string | undefined): string | undefined {
+  return /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
+}
+
+/** Compares with each, so that timing tells nothing of any. */
+function isAmong(digests: readonly Buffer[], given: Buffer): boolean {
+  let known = false;
+  for (const each of digests) known = timingSafeEqual(each, given) || known;
+  return known;
 }
 
 /** What a key's owner is called, in the engine, in receipts and in logs. */

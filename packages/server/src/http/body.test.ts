@@ -1,12 +1,17 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { Hono } from 'hono';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestServer, type TestServer } from '../testing/test-server.ts';
-import { readJson } from './body.ts';
+import { JsonBodies } from './body.ts';
 import { toApiError } from './errors.ts';
+import { CONVERSATION_BOUNDS } from './json-bounds.ts';
 
 const app = new Hono();
-app.post('/', async (c) => c.json({ read: await readJson(c, 8) }));
+const JSON_TYPE = { 'Content-Type': 'application/json' };
+const bodies = new JsonBodies(8);
+app.post('/', async (c) => c.json({ read: (await bodies.read(c, CONVERSATION_BOUNDS)).value }));
 app.onError((thrown, c) => {
   const { body, status } = toApiError(thrown);
   return c.json(body, status);
@@ -33,7 +38,12 @@ async function send(pieces: readonly string[], end: 'end' | 'break' | 'never' = 
     },
     { highWaterMark: 0 },
   );
-  const answer = await app.request('/', { method: 'POST', body, duplex: 'half' } as RequestInit);
+  const answer = await app.request('/', {
+    method: 'POST',
+    body,
+    headers: JSON_TYPE,
+    duplex: 'half',
+  } as RequestInit);
   return { status: answer.status, document: await answer.json(), taken, isCancelled };
 }
 
@@ -47,14 +57,14 @@ test('a body that says it is too long is not read at all', async () => {
     },
     { highWaterMark: 0 },
   );
-  const headers = { 'Content-Length': '9' };
+  const headers = { ...JSON_TYPE, 'Content-Length': '9' };
   const init = { method: 'POST', body, headers, duplex: 'half' } as RequestInit;
   expect((await app.request('/', init)).status).toBe(413);
   expect(taken).toBe(0);
 });
 
 const declared = async (body: string) => {
-  const headers = { 'Content-Length': String(Buffer.byteLength(body)) };
+  const headers = { ...JSON_TYPE, 'Content-Length': String(Buffer.byteLength(body)) };
   const answer = await app.request('/', { method: 'POST', body, headers });
   return { status: answer.status, document: await answer.json() };
 };
@@ -94,12 +104,49 @@ describe('a body', () => {
     expect(document).toMatchObject({
       error: { code: 'invalid_json', message: 'The body ended before it was complete.' },
     });
-    const missing = await app.request('/', { method: 'POST' });
+    const missing = await app.request('/', { method: 'POST', headers: JSON_TYPE });
     expect([missing.status, await missing.json()]).toMatchObject([
       400,
       { error: { code: 'invalid_json', message: 'The body is not valid JSON.' } },
     ]);
   });
+});
+
+test.each([
+  [{}, 415],
+  [{ 'Content-Type': 'text/plain' }, 415],
+  [{ 'Content-Type': 'application/x-www-form-urlencoded' }, 415],
+  [{ 'Content-Type': 'application/jsonp' }, 415],
+  [{ 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }, 415],
+  [{ 'Content-Type': 'Application/JSON; charset=utf-8' }, 200],
+  [{ 'Content-Type': 'application/json', 'Content-Encoding': 'identity' }, 200],
+])('a body is sent as plain JSON, or not read: %o is %i', async (headers, status) => {
+  const body = new TextEncoder().encode('[1]');
+  const answer = await app.request('/', { method: 'POST', body, headers });
+  expect(answer.status).toBe(status);
+  if (status === 200) return;
+  expect(await answer.json()).toMatchObject({ error: { code: 'unsupported_media_type' } });
+});
+
+test('large bodies are taken one in a turn of the event loop', async () => {
+  const large = new JsonBodies(2 ** 20);
+  const one = new Hono();
+  const order: string[] = [];
+  one.post('/', async (c) => {
+    await large.read(c, CONVERSATION_BOUNDS);
+    order.push('body');
+    return c.text('');
+  });
+  const body = JSON.stringify('x'.repeat(2 ** 17));
+  const send = () => one.request('/', { method: 'POST', body, headers: JSON_TYPE });
+  const sent = Promise.all([send(), send(), send()]);
+  let isDone = false;
+  void sent.then(() => (isDone = true));
+  while (!isDone) {
+    await new Promise((resume) => setImmediate(resume));
+    if (order.at(-1) === 'body') order.push('turn');
+  }
+  expect(order.join(' ')).toMatch(/^body turn body turn body/);
 });
 
 describe('over HTTP', () => {
@@ -111,16 +158,41 @@ describe('over HTTP', () => {
 
   test('a chunked body over the limit is answered while it is still being sent', async () => {
     const reply = await new Promise((resolve, reject) => {
-      const sending = request(`${server.url}/v1/completions`, { method: 'POST' }, (answer) => {
-        resolve(answer.statusCode);
-        sending.destroy();
-      });
+      const sending = request(
+        `${server.url}/v1/completions`,
+        { method: 'POST', headers: JSON_TYPE },
+        (answer) => {
+          resolve(answer.statusCode);
+          expect(answer.headers.connection).toBe('close');
+          sending.destroy();
+        },
+      );
       sending.on('error', reject);
       sending.write('x'.repeat(600));
       // It never ends.
       sending.write('x'.repeat(600));
     });
     expect(reply).toBe(413);
+  });
+
+  test.each([
+    ['a length that no number holds', 'FFFFFFFFFFFFFFFFFF\r\nx', 400],
+    ['no length', 'zz\r\n', 400],
+    ['more than the limit', `800\r\n${'x'.repeat(2048)}\r\n0\r\n\r\n`, 413],
+  ])('a chunk of %s ends the connection', async (_kind, chunk, status) => {
+    const head = [
+      'POST /tokenize HTTP/1.1',
+      'Host: localhost',
+      'Content-Type: application/json',
+      'Transfer-Encoding: chunked',
+    ];
+    const socket = connect(server.port, '127.0.0.1');
+    let text = '';
+    socket.on('data', (data) => (text += data));
+    socket.on('error', () => {});
+    socket.write(`${head.join('\r\n')}\r\n\r\n${chunk}`);
+    await once(socket, 'close');
+    expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
   });
 
   test('a body of the limit’s length is taken', async () => {

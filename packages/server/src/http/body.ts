@@ -1,16 +1,72 @@
 import type { Context } from 'hono';
 import { ApiError } from './errors.ts';
+import { checkJsonBounds, type JsonBounds } from './json-bounds.ts';
 
-/**
- * Reads a JSON body of at most `maxBytes`. Throws ApiError `body_too_large` before it has read more
- * than that, and `invalid_json` where the text is not JSON.
- */
-export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
-  return parseJson(await readBody(c, maxBytes));
+/** What takes longer to parse and check than a millisecond. */
+const LARGE_BYTES = 2 ** 16;
+
+export interface JsonBody {
+  /** As it came. */
+  readonly received: Uint8Array;
+  readonly value: unknown;
 }
 
-/** Reads a body as it came, of at most `maxBytes`. Throws ApiError `body_too_large` as above. */
-export async function readBody(c: Context, maxBytes: number): Promise<Uint8Array> {
+/** Reads the JSON bodies of requests. */
+export class JsonBodies {
+  readonly #maxBytes: number;
+  #lastTurn: Promise<void> = Promise.resolve();
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /**
+   * Throws ApiError `unsupported_media_type`, `body_too_large` before it has read more than the
+   * most, `invalid_value` for what is over `bounds`, and `invalid_json` where the text is not JSON.
+   */
+  async read(c: Context, bounds: JsonBounds): Promise<JsonBody> {
+    checkMediaType(c);
+    const received = await readBody(c, this.#maxBytes);
+    await this.turnFor(received);
+    checkJsonBounds(received, bounds);
+    return { received, value: parseJson(received) };
+  }
+
+  /** A body around another one, of `moreBytes` more. Throws ApiError `body_too_large`. */
+  readWrapped(c: Context, moreBytes: number): Promise<Uint8Array> {
+    return readBody(c, this.#maxBytes + moreBytes);
+  }
+
+  /**
+   * Before work on a body that takes longer the longer it is. A large one has a turn of the event
+   * loop alone: of many that arrive together, other clients wait for one at a time.
+   */
+  async turnFor(body: Uint8Array): Promise<void> {
+    if (body.byteLength <= LARGE_BYTES) return;
+    this.#lastTurn = this.#lastTurn.then(() => new Promise((resume) => setImmediate(resume)));
+    await this.#lastTurn;
+  }
+}
+
+/**
+ * A page of another origin can send what looks like a form without asking first; it cannot send
+ * what says that it is JSON.
+ */
+function checkMediaType(c: Context): void {
+  const type = c.req.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+  if (type !== 'application/json') {
+    const message = 'The body must be JSON: send "Content-Type: application/json".';
+    throw new ApiError('unsupported_media_type', message);
+  }
+  const encoding = c.req.header('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding !== 'identity') {
+    const message = 'The body is compressed, which is not read here: send it without.';
+    throw new ApiError('unsupported_media_type', message);
+  }
+}
+
+/** Reads a body as it came, of at most `maxBytes`. */
+async function readBody(c: Context, maxBytes: number): Promise<Uint8Array> {
   const declared = c.req.header('content-length');
   if (declared === undefined) return readChunked(c, maxBytes);
   if (Number(declared) > maxBytes) throw tooLarge(maxBytes);
@@ -22,8 +78,7 @@ export function decodeBody(body: Uint8Array): string {
   return new TextDecoder().decode(body);
 }
 
-/** Throws ApiError `invalid_json`. */
-export function parseJson(body: Uint8Array): unknown {
+function parseJson(body: Uint8Array): unknown {
   try {
     return JSON.parse(decodeBody(body));
   } catch {

@@ -4,6 +4,7 @@ import { TextError } from '@bridgekeeper/engine/text';
 export type ApiErrorType =
   | 'invalid_request_error'
   | 'authentication_error'
+  | 'permission_error'
   | 'not_found_error'
   | 'rate_limit_error'
   | 'service_unavailable_error'
@@ -22,7 +23,11 @@ export type ApiErrorCode =
   | 'evidence_incomplete'
   | 'route_not_found'
   | 'method_not_allowed'
+  | 'host_not_allowed'
+  | 'origin_not_allowed'
+  | 'operator_only'
   | 'body_too_large'
+  | 'unsupported_media_type'
   | 'queue_full'
   | 'envelope_stale'
   | 'envelope_replayed'
@@ -37,6 +42,9 @@ const STATUS = {
   unsupported_value: [400, 'invalid_request_error'],
   context_length_exceeded: [400, 'invalid_request_error'],
   invalid_api_key: [401, 'authentication_error'],
+  host_not_allowed: [403, 'permission_error'],
+  origin_not_allowed: [403, 'permission_error'],
+  operator_only: [403, 'permission_error'],
   model_not_found: [404, 'not_found_error'],
   receipt_not_found: [404, 'not_found_error'],
   receipts_unavailable: [503, 'service_unavailable_error'],
@@ -44,6 +52,7 @@ const STATUS = {
   route_not_found: [404, 'not_found_error'],
   method_not_allowed: [405, 'invalid_request_error'],
   body_too_large: [413, 'invalid_request_error'],
+  unsupported_media_type: [415, 'invalid_request_error'],
   queue_full: [429, 'rate_limit_error'],
   envelope_stale: [400, 'invalid_request_error'],
   envelope_replayed: [409, 'invalid_request_error'],
@@ -103,6 +112,8 @@ export class ApiError extends Error {
     if (this.retryAfterSeconds !== undefined) {
       return { 'Retry-After': String(Math.ceil(this.retryAfterSeconds)) };
     }
+    // The rest of the body is not read: nothing else can follow on this connection.
+    if (this.code === 'body_too_large') return { Connection: 'close' };
     if (this.code === 'queue_full') return { 'Retry-After': '1' };
     if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
     if (this.code === 'shutting_down') return { Connection: 'close', 'Retry-After': '5' };

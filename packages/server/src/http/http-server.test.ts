@@ -26,6 +26,7 @@ const SETTINGS: ListenSettings = {
   sslCertfile: undefined,
   maxConnections: 100,
   requestTimeout: 3600,
+  stallTimeout: 60,
 };
 
 /** A clock whose timers run when they are told to. */
@@ -142,6 +143,60 @@ describe('a connection', () => {
     await until('it is free again', () => Object.keys(agent.freeSockets).length > 0);
     expect(Object.values(agent.freeSockets)[0]).toEqual([kept]);
     agent.destroy();
+    await http.close();
+  });
+});
+
+describe('a client that does not read', () => {
+  test('what it asked for is asked of the application a few times only', async () => {
+    let asked = 0;
+    const { http } = make({}, () => {
+      asked += 1;
+      return new Promise(() => {});
+    });
+    const url = new URL(await http.listen());
+    const socket = connect(Number(url.port), url.hostname);
+    socket.on('error', () => {});
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2000));
+    await once(socket, 'close');
+    expect(asked).toBe(32);
+    await http.close();
+  });
+
+  test('has as many answers as it likes, where it reads them', async () => {
+    const { http } = make();
+    const url = new URL(await http.listen());
+    const socket = connect(Number(url.port), url.hostname);
+    let text = '';
+    socket.on('data', (data) => (text += data));
+    for (let round = 1; round <= 3; round++) {
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20));
+      await until('they are answered', () => text.split('\r\n\r\nyes').length === 20 * round + 1);
+    }
+    socket.destroy();
+    await http.close();
+  });
+
+  test('loses its connection, and the rest of a whole answer', async () => {
+    const bytes = 64 * 2 ** 20;
+    const answer = async () => new Response(new Uint8Array(bytes));
+    const { http } = make({ stallTimeout: 1, maxConnections: 1 }, answer);
+    const url = new URL(await http.listen());
+    const socket = connect(Number(url.port), url.hostname);
+    socket.on('error', () => {});
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'readable');
+    // Another is let in as soon as this one is gone.
+    const isGone = () =>
+      ask({ port: url.port, host: url.hostname, method: 'HEAD' }).then(
+        () => true,
+        () => false,
+      );
+    await until('it is cut off', isGone);
+    let received = 0;
+    socket.on('data', (data) => (received += data.length));
+    await once(socket, 'close');
+    expect(received).toBeLessThan(bytes);
     await http.close();
   });
 });

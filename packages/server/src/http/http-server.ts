@@ -2,12 +2,18 @@
 // exist before the adapter replaces the global Response.
 import '@hono/node-server/utils/response';
 import { readFileSync, statSync, unlinkSync } from 'node:fs';
-import { createServer as createHttpServer, type Server } from 'node:http';
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import {
   type AddressInfo,
   connect,
   createServer as createTcpServer,
+  type Socket,
   type Server as TcpServer,
 } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
@@ -20,7 +26,14 @@ type Fetcher = Pick<Parameters<typeof createAdaptorServer>[0], 'fetch'>;
 
 export type ListenSettings = Pick<
   Settings,
-  'host' | 'port' | 'uds' | 'sslKeyfile' | 'sslCertfile' | 'maxConnections' | 'requestTimeout'
+  | 'host'
+  | 'port'
+  | 'uds'
+  | 'sslKeyfile'
+  | 'sslCertfile'
+  | 'maxConnections'
+  | 'requestTimeout'
+  | 'stallTimeout'
 >;
 
 /**
@@ -28,6 +41,11 @@ export type ListenSettings = Pick<
  * connection.
  */
 const KEEP_ALIVE_SECONDS = 75;
+/**
+ * Requests of one connection that wait for their answers. Clients that do not wait for one before
+ * they send the next are rare; what each asks for is held here until it reads.
+ */
+const MAX_PIPELINED = 32;
 /** How long the last bytes of finished answers have to leave once the engine is down. */
 const FLUSH_SECONDS = 2;
 
@@ -129,9 +147,39 @@ function createNodeServer(app: Fetcher, settings: ListenSettings): Server {
     keepAliveTimeout: KEEP_ALIVE_SECONDS * 1000,
     noDelay: true,
   };
-  const createServer = settings.sslKeyfile === undefined ? createHttpServer : createHttpsServer;
+  const createServer = (options: object, listener: RequestListener) => {
+    const bounded = withinBounds(listener, settings.stallTimeout);
+    return settings.sslKeyfile === undefined
+      ? createHttpServer(options, bounded)
+      : createHttpsServer(options, bounded);
+  };
   const options = { fetch: app.fetch, createServer, serverOptions };
   return createAdaptorServer(options as Parameters<typeof createAdaptorServer>[0]) as Server;
+}
+
+/** Ends connections that ask without reading the answers. */
+function withinBounds(listener: RequestListener, stallSeconds: number): RequestListener {
+  const open = new WeakMap<Socket, number>();
+  return (request, response) => {
+    const { socket } = request;
+    if (socket.destroyed) return;
+    const count = (open.get(socket) ?? 0) + 1;
+    open.set(socket, count);
+    if (count > MAX_PIPELINED) {
+      socket.destroy();
+      return;
+    }
+    response.once('close', () => open.set(socket, open.get(socket)! - 1));
+    endIfUnread(response, stallSeconds);
+    listener(request, response);
+  };
+}
+
+/** An answer that was given to the connection, and does not leave, as streams have it. */
+function endIfUnread(response: ServerResponse, stallSeconds: number): void {
+  response.once('prefinish', () => {
+    if (!response.writableFinished) response.setTimeout(stallSeconds * 1000);
+  });
 }
 
 function tlsFiles({ sslKeyfile, sslCertfile }: ListenSettings): { key?: Buffer; cert?: Buffer } {

@@ -72,6 +72,7 @@ test.each([
 test('the first fault is named, and never what came', () => {
   const error = refusal({ whole: 'my secret', real: 'another' });
   expect(error.param).toBe('whole');
+  expect(error.message).toBe('whole must be a number; real must be a number.');
   expect(error.message).not.toContain('secret');
   expect(refusal('my secret')).toMatchObject({ message: 'The body must be an object.', param: '' });
 });
@@ -90,4 +91,10 @@ test('of several forms, the one that got furthest says what is wrong', () => {
     param: 'content',
     message: 'content does not have an accepted form.',
   });
+});
+
+test('of many faults a few are told, and how many more there are', () => {
+  const body = { map: Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [at, 'x'])) };
+  const each = [0, 1, 2].map((at) => `map.${at} must be a number; `).join('');
+  expect(refusal(body).message).toBe(`${each}and 4997 more.`);
 });

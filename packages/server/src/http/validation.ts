@@ -1,15 +1,22 @@
 import type { z } from '@hono/zod-openapi';
 import { ApiError } from './errors.ts';
 
+/** Of faults in a message. */
+const SHOWN_FAULTS = 3;
+
 /**
- * Checks a parsed JSON body. Throws ApiError `invalid_value` that names the first field at fault.
+ * Checks a parsed JSON body. Throws ApiError `invalid_value` that names the first field at fault,
+ * and says of the next few what is wrong with them.
  */
 export function validate<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const issue = deepest(result.error.issues[0] as Issue, []);
-  const param = issue.path.join('.');
-  throw new ApiError('invalid_value', `${param || 'The body'} ${describe(issue)}.`, param);
+  const { issues } = result.error;
+  const shown = issues.slice(0, SHOWN_FAULTS).map((issue) => deepest(issue, []));
+  const faults = shown.map((issue) => `${issue.path.join('.') || 'The body'} ${describe(issue)}`);
+  const more = issues.length - shown.length;
+  if (more > 0) faults.push(`and ${more} more`);
+  throw new ApiError('invalid_value', `${faults.join('; ')}.`, shown[0]!.path.join('.'));
 }
 
 type Issue = z.core.$ZodIssue;

@@ -7,6 +7,8 @@ import type { Decision } from '../engine/config/decision.ts';
 import type { Attestation } from '../evidence/attestation.ts';
 import type { ServerClock } from '../host-clock.ts';
 import type { KeyRing } from '../http/auth.ts';
+import type { JsonBodies } from '../http/body.ts';
+import type { HostPolicy } from '../http/host-policy.ts';
 import type { Lifecycle } from '../http/lifecycle.ts';
 import type { Quotas } from '../http/quotas.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -17,7 +19,6 @@ import type { StreamLimits } from './sse.ts';
 import type { WakeQueue } from './wake-queue.ts';
 
 export interface ServerLimits extends StreamLimits {
-  readonly maxBodyBytes: number;
   /** Choices of one HTTP request, over all its prompts. */
   readonly maxChoices: number;
 }
@@ -35,6 +36,7 @@ export interface ServerContext {
     /** Everything at /metrics. */
     text(): Promise<string>;
   };
+  readonly bodies: JsonBodies;
   readonly keys: KeyRing;
   readonly quotas: Quotas;
   readonly wakes: WakeQueue;
@@ -49,6 +51,8 @@ export interface ServerContext {
   readonly modelDigest: string | null;
   /** The names the model is served under, the first one's the default. */
   readonly modelNames: readonly string[];
+  /** undefined: whatever name a client calls it by. */
+  readonly hosts: HostPolicy | undefined;
   readonly allowedOrigins: readonly string[];
   readonly law: Decision<string>;
   readonly policy: Decision<string>;

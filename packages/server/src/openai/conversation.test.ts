@@ -2,7 +2,6 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parseJson } from '../http/body.ts';
 import { toApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import { SETTINGS } from '../settings/table.ts';
@@ -47,7 +46,7 @@ const USER = '"messages": [{"role": "user", "content": "x"}]';
 /** The prompt of a body, as its text. */
 function render(body: string, model = text): string {
   const received = new TextEncoder().encode(body);
-  return renderConversation(model, validate(ChatCompletionRequest, parseJson(received)), received);
+  return renderConversation(model, validate(ChatCompletionRequest, JSON.parse(body)), received);
 }
 
 /** Of one message, beside its role. */

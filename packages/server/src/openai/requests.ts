@@ -1,4 +1,4 @@
-import type { GenerationRequest } from '@bridgekeeper/engine';
+import { checkRequest, type GenerationRequest } from '@bridgekeeper/engine';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
@@ -55,12 +55,26 @@ export function truncated(
 
 let submitted = 0;
 
+/** A request is held against its own bounds here; against what is in flight by the engine. */
+const NONE_OPEN: ReadonlyMap<string, unknown> = new Map();
+
 /** The served name of the model a request means. Throws ApiError `model_not_found`. */
 export function modelFor(ctx: ServerContext, name: string | null | undefined): string {
   if (name == null || name === '') return ctx.modelNames[0]!;
   if (ctx.modelNames.includes(name)) return name;
   const shown = JSON.stringify(name.slice(0, 200));
   throw new ApiError('model_not_found', `The model ${shown} does not exist here.`, 'model');
+}
+
+/** Throws ApiError where that makes too many choices. Cheap: also called before any encoding. */
+export function checkChoices(
+  { limits: { maxChoices } }: ServerContext,
+  prompts: number,
+  n: number | null | undefined,
+): void {
+  if (prompts * (n ?? 1) <= maxChoices) return;
+  const message = `n times the number of prompts must be at most ${maxChoices}.`;
+  throw new ApiError('invalid_value', message, 'n');
 }
 
 /**
@@ -75,25 +89,24 @@ export function prepareGeneration(
   output: OutputOptions,
 ): PreparedGeneration {
   const n = fields.n ?? 1;
-  if (prompts.length * n > ctx.limits.maxChoices) {
-    throw new ApiError(
-      'invalid_value',
-      `n times the number of prompts must be at most ${ctx.limits.maxChoices}.`,
-      'n',
-    );
-  }
+  checkChoices(ctx, prompts.length, n);
   const bannedTokenIds = bannedTokens(fields.bad_words ?? [], ctx.text);
   const fromHeader = c.req.header('x-request-id') !== undefined;
   return {
     requestId: fromHeader ? c.get('requestId') : requestIdFrom(fields.request_id),
     arrivedNs: c.get('arrivedNs'),
     choicesPerPrompt: n,
-    requests: prompts.flatMap((prompt) =>
-      Array.from({ length: n }, (_, choice) => ({
-        request: requestOf(c, ctx, fields, prompt, output, { choice, bannedTokenIds }),
-        options: optionsOf(fields, prompt, output),
-      })),
-    ),
+    requests: prompts.flatMap((prompt) => {
+      const requestFor = (choice: number) =>
+        requestOf(c, ctx, fields, prompt, output, { choice, bannedTokenIds });
+      const first = requestFor(0);
+      checkRequest(first, ctx.engine.card, NONE_OPEN);
+      const options = optionsOf(fields, prompt, output);
+      return Array.from({ length: n }, (_, choice) => ({
+        request: choice === 0 ? first : requestFor(choice),
+        options,
+      }));
+    }),
   };
 }
 

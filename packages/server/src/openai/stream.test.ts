@@ -31,7 +31,8 @@ function silentClient(port: number, maxTokens: number): Socket {
   socket.on('error', () => {});
   socket.pause();
   socket.write(
-    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    `POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${body.length}\r\n\r\n${body}`,
   );
   return socket;
 }
@@ -154,6 +155,7 @@ describe('a client that leaves', () => {
     const leave = new AbortController();
     const response = fetch(`${server.url}/v1/completions`, {
       method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify({ ...PROMPT, n: 3, stream }),
       signal: leave.signal,
     }).catch(() => {});
@@ -236,7 +238,8 @@ describe('limits', () => {
     const server = await start({}, { requestTimeout: 1 });
     const parts = [
       'GET /health HTTP/1.1\r\nHos',
-      'POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{',
+      'POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n' +
+        'Content-Length: 9\r\n\r\n{',
     ];
     const answers = parts.map(() => '');
     let closed = 0;

@@ -14,9 +14,10 @@ export function bridgeEndpoint(ctx: ServerContext): Endpoint {
       summary: 'The law, the lanes and the ledger by purpose',
       responses: {
         200: { description: 'Totals since start', content: jsonContent(BridgeDocument) },
-        ...errorResponses(401),
+        ...errorResponses(401, 403),
       },
     },
+    forOperator: true,
     handle: (c) => c.json(bridgeDocument(ctx)),
   };
 }

@@ -1,8 +1,9 @@
-import { parseJson, readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
+import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
+import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { echoedMessage, renderConversation } from '../openai/conversation.ts';
@@ -54,17 +55,18 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
             'text/event-stream': { schema: ChatCompletionChunk },
           },
         },
-        ...errorResponses(400, 401, 404, 413, 429, 500, 503),
+        ...errorResponses(400, 401, 403, 404, 413, 415, 429, 500, 503),
       },
     },
     handle: async (c) => {
-      const received = await readBody(c, ctx.limits.maxBodyBytes);
-      const body = parseJson(received);
-      fields.check(c, body);
-      const request = validate(ChatCompletionRequest, withExactSeed(body, received));
+      const { received, value } = await ctx.bodies.read(c, CONVERSATION_BOUNDS);
+      checkCounts(value);
+      fields.check(c, value);
+      const request = validate(ChatCompletionRequest, withExactSeed(value, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
+      await ctx.bodies.turnFor(received);
       const promptText = renderConversation(ctx.text, request, received);
       const encoded = await encode(
         ctx,

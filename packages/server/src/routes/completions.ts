@@ -1,13 +1,15 @@
-import { parseJson, readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
+import { tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
+import { checkCounts } from '../openai/body-counts.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import {
+  checkChoices,
   detailOf,
   encode,
   modelFor,
@@ -30,6 +32,7 @@ async function promptsOf(ctx: ServerContext, request: CompletionRequest): Promis
     const message = `prompt must have at most ${ctx.limits.maxChoices} entries.`;
     throw new ApiError('invalid_value', message, 'prompt');
   }
+  checkChoices(ctx, several.length, request.n);
   return Promise.all(several.map((each) => promptOf(ctx, request, each)));
 }
 
@@ -54,6 +57,8 @@ function decodePrompt(ctx: ServerContext, tokens: Uint32Array): string {
     const message = `prompt must hold token ids from 0 to ${vocabularySize - 1}.`;
     throw new ApiError('invalid_value', message, 'prompt');
   }
+  // What does not fit the context is refused soon, without this work.
+  if (tokens.length > ctx.engine.card.maxModelTokens) return '';
   // A character that the prompt only begins is shown when what follows completes it.
   return ctx.text.tokenizer.detokenizer({ skipSpecialTokens: false }).push(tokens);
 }
@@ -91,6 +96,7 @@ function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
 /** POST /v1/completions */
 export function completionsEndpoint(ctx: ServerContext): Endpoint {
   const fields = new FieldCheck(ctx.log, Object.keys(CompletionRequest.shape), true);
+  const bounds = tokenBounds(ctx.engine.card.maxModelTokens);
   return {
     route: {
       method: 'post',
@@ -105,14 +111,14 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
             'text/event-stream': { schema: Completion },
           },
         },
-        ...errorResponses(400, 401, 404, 413, 429, 500, 503),
+        ...errorResponses(400, 401, 403, 404, 413, 415, 429, 500, 503),
       },
     },
     handle: async (c) => {
-      const received = await readBody(c, ctx.limits.maxBodyBytes);
-      const body = parseJson(received);
-      fields.check(c, body);
-      const request = validate(CompletionRequest, withExactSeed(body, received));
+      const { received, value } = await ctx.bodies.read(c, bounds);
+      checkCounts(value);
+      fields.check(c, value);
+      const request = validate(CompletionRequest, withExactSeed(value, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const output = outputOptionsOf(request);

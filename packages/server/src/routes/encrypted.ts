@@ -14,7 +14,6 @@ import {
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { z } from '@hono/zod-openapi';
 import { SealedReply } from '../encryption/sealed-reply.ts';
-import { readBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import type { AppContext, AppEnv, ServerContext } from '../openai/context.ts';
 import { type Endpoint, errorResponses } from './endpoint.ts';
@@ -69,7 +68,7 @@ export function encryptedEndpoint(ctx: ServerContext, dispatch: () => Dispatch):
       },
     },
     handle: async (c) => {
-      const message = await readBody(c, ctx.limits.maxBodyBytes + ENVELOPE_BYTES_MAX);
+      const message = await ctx.bodies.readWrapped(c, ENVELOPE_BYTES_MAX);
       const opened = await openEnvelope(ctx, message);
       if (opened === null) return badEnvelope(c);
       const { outgoing, incoming } = c.env;

@@ -5,6 +5,8 @@ import { ErrorDocument } from '../openai/schema/common.ts';
 /** One route: its entry in the OpenAPI document and what answers it. */
 export interface Endpoint {
   readonly route: RouteConfig & { readonly method: 'get' | 'post' };
+  /** It tells of all tenants. */
+  readonly forOperator?: true;
   readonly handle: (c: AppContext) => Response | Promise<Response>;
 }
 
@@ -15,8 +17,10 @@ export function jsonContent<S extends z.ZodType>(schema: S) {
 const ERRORS: Readonly<Record<number, string>> = {
   400: 'The request is malformed or asks for what cannot be done',
   401: 'The API key is missing or unknown',
+  403: 'The host, the origin or the key may not do this',
   404: 'No such model',
   413: 'The body is too large',
+  415: 'The body is not sent as JSON, or compressed',
   429: 'The queue is full',
   500: 'The engine failed',
   503: 'The server is shutting down',

@@ -53,9 +53,10 @@ export function receiptLinksEndpoint(ctx: ServerContext): Endpoint {
       request: { query: LinksQuery },
       responses: {
         200: { description: 'A piece of the chain', content: jsonContent(ReceiptLinksDocument) },
-        ...errorResponses(400, 401, 404, 503),
+        ...errorResponses(400, 401, 403, 404, 503),
       },
     },
+    forOperator: true,
     handle: async (c) => {
       const { first, count } = validate(LinksQuery, c.req.query());
       return c.json(await available(receiptsOf(ctx).links(first, count)));

@@ -54,9 +54,10 @@ export function metricsEndpoint(ctx: ServerContext): Endpoint {
           description: "vLLM's core names, and the bridge's under bridgekeeper:",
           content: { 'text/plain': { schema: z.string() } },
         },
-        ...errorResponses(401),
+        ...errorResponses(401, 403),
       },
     },
+    forOperator: true,
     handle: async (c) =>
       c.body(await ctx.metrics.text(), 200, { 'Content-Type': ctx.metrics.contentType }),
   };

@@ -84,5 +84,5 @@ test('numbers have bounds, which are values themselves', () => {
 
 test('only keys are secret', () => {
   const secrets = FLAGS.filter(([, { kind }]) => kind.secret).map(([name]) => name);
-  expect(secrets).toEqual(['apiKey']);
+  expect(secrets).toEqual(['apiKey', 'operatorKey']);
 });

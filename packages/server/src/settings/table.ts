@@ -57,6 +57,12 @@ export const SETTINGS = {
   },
   apiKeyFile: setting(text('file'), UNSET, 'bearer keys, one a line, each with its limits'),
   allowedOrigins: setting(texts('origin'), [], 'browser origins that may call (CORS)'),
+  allowedHosts: setting(texts('name'), [], 'host names to answer to without keys; *: any'),
+  operatorKey: setting(
+    secret(texts('key')),
+    [],
+    'only these keys read what tells of all keys: metrics, bridge, list of receipts',
+  ),
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
   servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),

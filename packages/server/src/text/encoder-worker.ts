@@ -2,25 +2,33 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { ModelFiles } from '@bridgekeeper/engine/models';
 import { openTokenizer, TextError } from '@bridgekeeper/engine/text';
 
-export interface EncodeTask {
+/** Text to encode, or tokens to decode. */
+export type EncoderWork =
+  | { readonly text: string; readonly addSpecialTokens: boolean }
+  | { readonly tokens: Uint32Array };
+
+export interface EncoderTask {
   readonly id: number;
-  readonly text: string;
-  readonly addSpecialTokens: boolean;
+  readonly work: EncoderWork;
 }
 
-export type EncodeReply =
-  | { readonly id: number; readonly tokens: Uint32Array; readonly error?: undefined }
-  | { readonly id: number; readonly tokens?: undefined; readonly error: string };
+export type EncoderReply =
+  | { readonly id: number; readonly result: Uint32Array | string; readonly error?: undefined }
+  | { readonly id: number; readonly result?: undefined; readonly error: string };
 
 const tokenizer = await openTokenizer(workerData as ModelFiles);
 
-function encode({ id, text, addSpecialTokens }: EncodeTask): EncodeReply {
+function perform({ id, work }: EncoderTask): EncoderReply {
   try {
-    return { id, tokens: tokenizer.encode(text, addSpecialTokens) };
+    const result =
+      'text' in work
+        ? tokenizer.encode(work.text, work.addSpecialTokens)
+        : tokenizer.decode(work.tokens, false);
+    return { id, result };
   } catch (error) {
     if (error instanceof TextError) return { id, error: error.message };
     throw error;
   }
 }
 
-parentPort!.on('message', (task: EncodeTask) => parentPort!.postMessage(encode(task)));
+parentPort!.on('message', (task: EncoderTask) => parentPort!.postMessage(perform(task)));

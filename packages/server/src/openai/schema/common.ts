@@ -114,6 +114,10 @@ export const PromptLogprobsDocument = z.array(
 
 /** Of `return_token_ids`. */
 export const TokenIdsDocument = z.array(z.int());
+/** Whether that is a list of what may be token ids. */
+export function isTokenIds(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((id) => Number.isSafeInteger(id) && id >= 0);
+}
 
 export const FinishReason = z.enum(['stop', 'length']).nullable();
 export const StopReason = z.union([z.string(), z.int()]).nullable();

@@ -2,20 +2,34 @@ import { z } from '@hono/zod-openapi';
 import {
   FinishReason,
   generationFields,
+  isTokenIds,
   PromptLogprobsDocument,
   StopReason,
   TokenIdsDocument,
   UsageDocument,
 } from './common.ts';
 
-const TokenIds = z.array(z.int().min(0));
+type Prompts = string | readonly number[] | readonly string[] | readonly (readonly number[])[];
+
+/** A loop that ends at the first fault: a schema would visit a million ids, several times. */
+const PromptField = z
+  .custom<Prompts>(isPrompt, 'must be text, token ids, or several of one of both')
+  .openapi({
+    type: ['string', 'array'],
+    items: { type: ['string', 'integer', 'array'], items: { type: 'integer', minimum: 0 } },
+    description: 'Text, token ids, or several of one kind',
+  });
+
+function isPrompt(value: unknown): boolean {
+  if (typeof value === 'string' || isTokenIds(value)) return true;
+  if (!Array.isArray(value)) return false;
+  return value.every((each) => typeof each === 'string') || value.every(isTokenIds);
+}
 
 export const CompletionRequest = z
   .object({
     ...generationFields,
-    prompt: z
-      .union([z.string(), TokenIds, z.array(z.string()).min(1), z.array(TokenIds).min(1)])
-      .openapi({ description: 'Text, token ids, or several of one kind' }),
+    prompt: PromptField,
     max_tokens: z.int().min(0).nullish().openapi({ description: '0 only with echo' }),
     logprobs: z.int().min(0).max(20).nullish(),
     echo: z.boolean().nullish(),

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { conversationFields } from './chat.ts';
+import { isTokenIds } from './common.ts';
 
 export const ModelDocument = z
   .object({
@@ -48,8 +49,12 @@ export const TokenizeResponse = z
   })
   .openapi('TokenizeResponse');
 
+const TokenIdsField = z
+  .custom<readonly number[]>(isTokenIds, 'must be an array of token ids')
+  .openapi({ type: 'array', items: { type: 'integer', minimum: 0 } });
+
 export const DetokenizeRequest = z
-  .object({ model: z.string().nullish(), tokens: z.array(z.int().min(0)) })
+  .object({ model: z.string().nullish(), tokens: TokenIdsField })
   .openapi('DetokenizeRequest');
 
 export const DetokenizeResponse = z.object({ prompt: z.string() }).openapi('DetokenizeResponse');

@@ -1,0 +1,73 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { ApiError } from './errors.ts';
+import { checkJsonBounds, type JsonBounds } from './json-bounds.ts';
+
+/** What a value is made of, by another way than its text. */
+function madeOf(value: unknown): { depth: number; containers: number; keys: number; more: number } {
+  if (typeof value !== 'object' || value === null) {
+    return { depth: 0, containers: 0, keys: 0, more: 0 };
+  }
+  const inner = Object.values(value);
+  const total = {
+    depth: 1,
+    containers: 1,
+    keys: Array.isArray(value) ? 0 : inner.length,
+    more: Math.max(0, inner.length - 1),
+  };
+  for (const each of inner.map(madeOf)) {
+    total.depth = Math.max(total.depth, each.depth + 1);
+    total.containers += each.containers;
+    total.keys += each.keys;
+    total.more += each.more;
+  }
+  return total;
+}
+
+const OPEN: JsonBounds = {
+  maxDepth: 1000,
+  maxContainers: 1000,
+  maxKeys: 1000,
+  maxValues: 1000,
+};
+
+function refusal(text: string, bounds: Partial<JsonBounds>): string | undefined {
+  try {
+    checkJsonBounds(new TextEncoder().encode(text), { ...OPEN, ...bounds });
+  } catch (error) {
+    expect(error).toBeInstanceOf(ApiError);
+    return (error as ApiError).message;
+  }
+  return undefined;
+}
+
+test('whatever the value, and however it is written, each bound is exact', () => {
+  const written = fc.tuple(fc.jsonValue({ maxDepth: 5 }), fc.constantFrom(undefined, 1, '\t'));
+  fc.assert(
+    fc.property(written, ([value, indent]) => {
+      const text = JSON.stringify(value, undefined, indent);
+      const { depth, containers, keys, more } = madeOf(JSON.parse(text));
+      const exact = { maxDepth: depth, maxContainers: containers, maxKeys: keys, maxValues: more };
+      expect(refusal(text, exact)).toBeUndefined();
+      for (const [name, most] of Object.entries(exact)) {
+        if (most > 0) expect(refusal(text, { [name]: most - 1 })).toBeDefined();
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('strings count for nothing, whatever is in them', () => {
+  const none = { maxDepth: 0, maxContainers: 0, maxKeys: 0, maxValues: 0 };
+  for (const text of ['[[{}]],:', '"', '\\', '\\"', '\\\\', '"\\', '\\\\\\",[', 'é[☃,😀']) {
+    expect(refusal(JSON.stringify(text), none)).toBeUndefined();
+  }
+  expect(refusal('"never ended, [', none)).toBeUndefined();
+});
+
+test('the refusal says which bound it is, and ends the look', () => {
+  expect(refusal('[1,2,3', { maxValues: 1 })).toContain('more than 1 values');
+  expect(refusal('{"a":1,"b":2}', { maxKeys: 1 })).toContain('more than 1 keys');
+  expect(refusal('[[],[]]', { maxContainers: 2 })).toContain('more than 2 arrays and objects');
+  expect(refusal('[[[', { maxDepth: 2 })).toContain('nested deeper than 2 levels');
+});
