@@ -134,10 +134,13 @@ describe('GPUs that are not proven', () => {
     const result = await verify(service, { policy: EVIDENCE });
     expect(reasonsOf(result)).toContain('server.gpuEvidence');
     expect(statusOf(result, 'server.gpuEvidence')).toEqual(['set-incomplete']);
-    const some = await makeService({ shown: { gpus: 3, switches: 4 } });
-    const part = await verify(some, { policy: EVIDENCE });
-    expect(statusOf(part, 'server.gpuEvidence')).toEqual(['set-incomplete']);
-    expect(reasonsOf(part)).toContain('server.gpuEvidence');
+    // Of eight; a switch is none of them.
+    for (const gpus of [3, 4, 7]) {
+      const some = await makeService({ shown: { gpus, switches: 4 } });
+      const part = await verify(some, { policy: EVIDENCE });
+      expect(statusOf(part, 'server.gpuEvidence')).toEqual(['set-incomplete']);
+      expect(reasonsOf(part)).toContain('server.gpuEvidence');
+    }
   });
 
   test('are missed once eight were pinned, whatever the server says then', async () => {
@@ -300,10 +303,16 @@ describe('what was asked for and compared with nothing is refused', () => {
   });
 
   test('report data that no CPU carries, or another', async () => {
-    const asked = (reportData: Uint8Array<ArrayBuffer>) => ({ policy, context: { reportData } });
+    const asked = (reportData: Uint8Array<ArrayBuffer>) => ({
+      policy,
+      context: { reportData, nonce: null },
+    });
     const held = await verify(await quoteOf(data), asked(data));
     expect(held.verdict).toMatchObject({ result: 'verified', reasons: [] });
     expect(statusOf(held, 'cpu.reportData')).toEqual(['verified']);
+    // A nonce beside them is still compared with nothing.
+    const both = await verify(await quoteOf(data), { policy, context: { reportData: data } });
+    expect(reasonsOf(both)).toEqual(['request.nonce']);
     const other = await verify(await quoteOf(data), asked(new Uint8Array(64)));
     expect(statusOf(other, 'cpu.reportData')).toEqual(['binding-mismatch']);
     const names = (name: string) => name.endsWith('.xml');
