@@ -176,6 +176,11 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
     const nothing = await verify(rim!, '--offline', '--pin', place('none.json'));
     expect(nothing.error).toContain('too little is proven');
     expect(existsSync(place('none.json'))).toBe(false);
+    // A machine with what could not be read left out is another machine.
+    const part = [...names.map(vectorPath), place('missing.json'), '--offline', ...then];
+    const lost = await verify(...part, '--pin', place('part.json'));
+    expect([lost.code, lost.error]).toEqual([2, expect.stringMatching(/missing\.json.*missed/)]);
+    expect(existsSync(place('part.json'))).toBe(false);
   });
 
   test('pins a board, and then refuses a part of it, or another', async () => {
