@@ -218,6 +218,7 @@ describe('a verdict', () => {
       token: ['token.signature', 'token.parts', 'token.result'],
       server: ['server.binding'],
       receipt: ['receipt.signature'],
+      receipts: ['receipt.chain'],
     });
   });
 

@@ -33,6 +33,7 @@ export const PROOFS = {
   token: ['token.signature', 'token.parts', 'token.result'],
   server: ['server.binding'],
   receipt: ['receipt.signature'],
+  receipts: ['receipt.chain'],
 } as const satisfies Partial<Record<SubjectFamily, readonly string[]>>;
 export type ProvenFamily = keyof typeof PROOFS;
 const PROVEN_FAMILIES = Object.keys(PROOFS) as ProvenFamily[];

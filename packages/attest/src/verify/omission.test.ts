@@ -271,6 +271,14 @@ describe('a document that is about others', () => {
   });
 });
 
+test('a policy that asks for the chain of receipts misses its links', async () => {
+  const text = JSON.stringify({ ...EVIDENCE, minimum: [{ cpu: 1, receipt: 2, receipts: 1 }] });
+  const policy = readPolicy(text, 'the policy');
+  expect((await verify(await good, { policy })).verdict.result).toBe('verified');
+  const names = (name: string) => name !== 'links.json';
+  expect(reasonsOf(await verify(await good, { policy, names }))).toEqual(['minimum[0].receipts']);
+});
+
 describe('what was asked for and compared with nothing is refused', () => {
   /** The service's quote by itself: nothing binds a nonce to it. */
   async function quoteOf(reportData: Uint8Array<ArrayBuffer>) {
