@@ -101,7 +101,7 @@ const SERVICE_POLICY = policySchema.parse({
     },
     gpu: all('gpu', [...REQUIRED_OF_LIVE_DEVICES, 'firmware', 'mode', 'driver', 'vbios']),
     switch: all('switch', [...REQUIRED_OF_LIVE_DEVICES, 'lock']),
-    rim: all('rim', ['chain', 'signature', 'version', 'revocation']),
+    rim: all('rim', ['chain', 'signature', 'revocation']),
     receipt: all('receipt', ['signature']),
   },
   tolerate: [LAPSED_SIGNER],

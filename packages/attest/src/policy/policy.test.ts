@@ -218,6 +218,7 @@ describe('a verdict', () => {
       token: ['token.signature', 'token.parts', 'token.result'],
       server: ['server.binding'],
       receipt: ['receipt.signature'],
+      receipts: ['receipt.chain'],
     });
   });
 
@@ -236,7 +237,9 @@ describe('a verdict', () => {
   test('counts GPUs as the server says, and at least one where it does not say', () => {
     const said = (value: number | string | null) =>
       open('server.gpus', 'guest-observed', { subject: 'SERVER', value });
-    const wanting = (...claims: Claim[]) => rules(claims, { minimum: [{ gpu: 'as-served' }] });
+    const bound = signed('server.binding', { subject: 'SERVER' });
+    const minimum = [{ server: 1, gpu: 'as-served' }];
+    const wanting = (...claims: Claim[]) => rules([bound, ...claims], { minimum });
     const gpus = (count: number) =>
       Array.from({ length: count }, (_, i) =>
         ['chain', 'signature', 'identity'].map((check) =>
@@ -459,7 +462,9 @@ describe('a policy file', () => {
       [{}],
       [{ gpu: 0 }],
       [{ machine: 1 }],
-      [{ cpu: 'as-served' }],
+      [{ server: 1, cpu: 'as-served' }],
+      // Who is not proven would say how much has to be: nothing.
+      [{ gpu: 'as-served' }],
     ]) {
       expect(failure({ ...without, minimum }).message).toMatch(/minimum/);
     }

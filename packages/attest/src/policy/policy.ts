@@ -33,6 +33,7 @@ export const PROOFS = {
   token: ['token.signature', 'token.parts', 'token.result'],
   server: ['server.binding'],
   receipt: ['receipt.signature'],
+  receipts: ['receipt.chain'],
 } as const satisfies Partial<Record<SubjectFamily, readonly string[]>>;
 export type ProvenFamily = keyof typeof PROOFS;
 const PROVEN_FAMILIES = Object.keys(PROOFS) as ProvenFamily[];
@@ -104,8 +105,8 @@ export type Toleration = z.infer<typeof toleration>;
 const count = z.int().min(1).max(1024);
 /**
  * By family, how many subjects there must be, each with all that `PROOFS` names verified. GPUs
- * `as-served`: as many as the server says that it serves on or that its driver shows, and at least
- * one where it does not say.
+ * `as-served`, of a server that is proven as well: as many as it says that it serves on or that its
+ * driver shows, and at least one where it does not say.
  */
 const evidenceSet = z
   .partialRecord(z.enum(PROVEN_FAMILIES), z.union([count, z.literal('as-served')]))
@@ -113,6 +114,10 @@ const evidenceSet = z
   .refine(
     (set) => Object.entries(set).every(([family, of]) => family === 'gpu' || of !== 'as-served'),
     'only GPUs are counted as the server says',
+  )
+  .refine(
+    ({ gpu, server }) => gpu !== 'as-served' || server !== undefined,
+    'a server that is not proven can say that it serves on no GPU',
   )
   .readonly();
 export type EvidenceSet = z.infer<typeof evidenceSet>;

@@ -39,6 +39,8 @@ export interface ReportContext {
   readonly connectionSpkiSha256?: string | null;
   /** The report data of the CPU's evidence, and whether that was verified; null: there is none. */
   readonly quote: { readonly reportData: Bytes; readonly isVerified: boolean } | null;
+  /** How many entries of its evidence are of GPUs, the others of switches; absent: all are. */
+  readonly gpusShown?: number;
 }
 
 /**
@@ -251,9 +253,11 @@ async function gpuClaims(parts: Parts): Promise<Claim[]> {
 }
 
 /** null: there is none, and none is needed. */
-async function gpuEvidenceClaim({ report, make }: Parts, gpus: number): Promise<Claim | null> {
+async function gpuEvidenceClaim(parts: Parts, gpus: number): Promise<Claim | null> {
+  const { report, context, make } = parts;
   const kind = 'server.gpuEvidence';
   const { statement, nvidiaPayload, gpuEvidence, gpuNonce, nonce } = report;
+  const { gpusShown = gpuEvidence.length } = context;
   const said = statement?.gpuEvidenceSha256 ?? null;
   if (nvidiaPayload === null && said !== null) {
     return make(kind, 'the GPU evidence was left out', { code: 'binding-mismatch' });
@@ -276,8 +280,8 @@ async function gpuEvidenceClaim({ report, make }: Parts, gpus: number): Promise<
     const unverified = 'another machine can have been asked with the same nonce';
     return make(kind, 'the GPU evidence has the nonce of the report', { value, unverified });
   }
-  if (gpuEvidence.length < gpus) {
-    const text = `the server has ${gpus} GPUs and shows evidence of ${gpuEvidence.length}`;
+  if (gpusShown < gpus) {
+    const text = `the server has ${gpus} GPUs and shows evidence of ${gpusShown}`;
     return make(kind, text, { value, code: 'set-incomplete' });
   }
   return make(kind, 'the GPU evidence was collected for this report', { value });

@@ -136,7 +136,7 @@ function expectedOf(server: ServerReport | null): Promise<Bytes | null> {
 }
 
 async function appraiseServer(
-  { cpu }: Evidence,
+  { cpu, gpusOfServer: gpusShown }: Evidence,
   server: ServerReport,
   cpuClaims: readonly Claim[],
   context: VerifyContext,
@@ -149,6 +149,7 @@ async function appraiseServer(
     nonce,
     nowMs,
     quote: reportData && { reportData, isVerified: isGenuine },
+    gpusShown,
     ...(connectionSpkiSha256 !== undefined && { connectionSpkiSha256 }),
   });
 }

@@ -18,6 +18,8 @@ import type { DocumentKind, Recognised } from './recognise.ts';
 /** All that was given, read but not judged. */
 export interface Evidence {
   readonly devices: readonly DeviceEvidence[];
+  /** How many of them are GPUs that the server's own report shows. */
+  readonly gpusOfServer: number;
   readonly cpu: CpuEvidence | null;
   /** Files of reference measurements. The id is in the name, as the document does not hold it. */
   readonly references: readonly { readonly name: string; readonly bytes: Bytes }[];
@@ -56,8 +58,9 @@ export async function readEvidence(
   }
   const answers = await readOcspAnswers(documents);
   for (const one of documents.of('corim')) await documents.read(one, () => refuseCorim(one));
+  const { devices, ofServer } = await readDevices(documents, server, chainOf);
   const read = {
-    devices: await readDevices(documents, server, chainOf),
+    devices,
     cpu: await readCpu(documents, server),
     references: documents.of('rim'),
     ocspAnswers: answers.map(({ bytes }) => bytes),
@@ -84,7 +87,8 @@ export async function readEvidence(
     .filter(isRead)
     .map(({ name }) => `${name} was not used: what it is about was not given`);
   const said = answers.map(({ note }) => note);
-  return { ...read, unreadable, notes: [...documents.notes, ...said, ...idleNotes] };
+  const gpusOfServer = ofServer.filter(({ report }) => report.kind === 'gpu').length;
+  return { ...read, gpusOfServer, unreadable, notes: [...documents.notes, ...said, ...idleNotes] };
 }
 
 /** Named, so that nobody takes it for compared. */
@@ -118,7 +122,7 @@ function idleKinds({
   token,
   server,
   receipts,
-}: Omit<Evidence, 'notes' | 'unreadable'>): DocumentKind[] {
+}: Omit<Evidence, 'gpusOfServer' | 'notes' | 'unreadable'>): DocumentKind[] {
   const isDstack = (cpu?.dstack ?? null) !== null;
   const hasKey = receipts.length > 0 || (server?.statement?.receiptKey ?? null) !== null;
   const idle: readonly (readonly [DocumentKind, boolean])[] = [

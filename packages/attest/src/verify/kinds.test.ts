@@ -213,7 +213,9 @@ describe('each kind of evidence by itself', () => {
       const { verdict } = await verify(names, EVIDENCE, { nonce: NONCE });
       expect(verdict.reasons).toMatchObject([{ kind: 'request.nonce', code: 'not-compared' }]);
       const reportData = new Uint8Array(64).fill(0x64);
-      const known = await verify(names, EVIDENCE, { nonce: NONCE, reportData });
+      const both = await verify(names, EVIDENCE, { nonce: NONCE, reportData });
+      expect(both.verdict.reasons).toMatchObject([{ text: expect.stringMatching(/alone/) }]);
+      const known = await verify(names, EVIDENCE, { nonce: null, reportData });
       expect(known.verdict).toMatchObject({ result: 'verified', reasons: [] });
     }
   });

@@ -134,10 +134,13 @@ describe('GPUs that are not proven', () => {
     const result = await verify(service, { policy: EVIDENCE });
     expect(reasonsOf(result)).toContain('server.gpuEvidence');
     expect(statusOf(result, 'server.gpuEvidence')).toEqual(['set-incomplete']);
-    const some = await makeService({ shown: { gpus: 3, switches: 4 } });
-    const part = await verify(some, { policy: EVIDENCE });
-    expect(statusOf(part, 'server.gpuEvidence')).toEqual(['set-incomplete']);
-    expect(reasonsOf(part)).toContain('server.gpuEvidence');
+    // Of eight; a switch is none of them.
+    for (const gpus of [3, 4, 7]) {
+      const some = await makeService({ shown: { gpus, switches: 4 } });
+      const part = await verify(some, { policy: EVIDENCE });
+      expect(statusOf(part, 'server.gpuEvidence')).toEqual(['set-incomplete']);
+      expect(reasonsOf(part)).toContain('server.gpuEvidence');
+    }
   });
 
   test('are missed once eight were pinned, whatever the server says then', async () => {
@@ -268,6 +271,14 @@ describe('a document that is about others', () => {
   });
 });
 
+test('a policy that asks for the chain of receipts misses its links', async () => {
+  const text = JSON.stringify({ ...EVIDENCE, minimum: [{ cpu: 1, receipt: 2, receipts: 1 }] });
+  const policy = readPolicy(text, 'the policy');
+  expect((await verify(await good, { policy })).verdict.result).toBe('verified');
+  const names = (name: string) => name !== 'links.json';
+  expect(reasonsOf(await verify(await good, { policy, names }))).toEqual(['minimum[0].receipts']);
+});
+
 describe('what was asked for and compared with nothing is refused', () => {
   /** The service's quote by itself: nothing binds a nonce to it. */
   async function quoteOf(reportData: Uint8Array<ArrayBuffer>) {
@@ -300,10 +311,16 @@ describe('what was asked for and compared with nothing is refused', () => {
   });
 
   test('report data that no CPU carries, or another', async () => {
-    const asked = (reportData: Uint8Array<ArrayBuffer>) => ({ policy, context: { reportData } });
+    const asked = (reportData: Uint8Array<ArrayBuffer>) => ({
+      policy,
+      context: { reportData, nonce: null },
+    });
     const held = await verify(await quoteOf(data), asked(data));
     expect(held.verdict).toMatchObject({ result: 'verified', reasons: [] });
     expect(statusOf(held, 'cpu.reportData')).toEqual(['verified']);
+    // A nonce beside them is still compared with nothing.
+    const both = await verify(await quoteOf(data), { policy, context: { reportData: data } });
+    expect(reasonsOf(both)).toEqual(['request.nonce']);
     const other = await verify(await quoteOf(data), asked(new Uint8Array(64)));
     expect(statusOf(other, 'cpu.reportData')).toEqual(['binding-mismatch']);
     const names = (name: string) => name.endsWith('.xml');

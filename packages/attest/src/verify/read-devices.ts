@@ -4,6 +4,12 @@ import type { ServerReport } from '../report/report.ts';
 import { type Documents, textOf, within } from './documents.ts';
 import type { Recognised } from './recognise.ts';
 
+/** `ofServer`: those that a server's report holds, which are the last of `devices`. */
+interface ReadDevices {
+  readonly devices: readonly DeviceEvidence[];
+  readonly ofServer: readonly DeviceEvidence[];
+}
+
 /**
  * Devices of lists, single reports with the chains that `chainOf` finds for them, and what a
  * server's report holds, in this order; files that cannot be read are left out and kept in
@@ -13,7 +19,7 @@ export async function readDevices(
   documents: Documents,
   server: ServerReport | null,
   chainOf: (report: Recognised) => Recognised | null,
-): Promise<DeviceEvidence[]> {
+): Promise<ReadDevices> {
   const devices: DeviceEvidence[] = [];
   for (const list of documents.of('device-list')) {
     devices.push(...((await documents.read(list, () => readEvidenceList(textOf(list)))) ?? []));
@@ -28,9 +34,8 @@ export async function readDevices(
     if (device !== null) devices.push(device);
   }
   const payload = server?.nvidiaPayload ?? null;
-  if (payload !== null && server!.gpuEvidence.length > 0) {
-    const name = "the server's GPU evidence";
-    devices.push(...(await within({ name }, () => readEvidenceList(payload))));
-  }
-  return devices;
+  if (payload === null || server!.gpuEvidence.length === 0) return { devices, ofServer: [] };
+  const name = "the server's GPU evidence";
+  const ofServer = await within({ name }, () => readEvidenceList(payload));
+  return { devices: [...devices, ...ofServer], ofServer };
 }

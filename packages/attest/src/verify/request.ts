@@ -22,16 +22,19 @@ interface Wanted {
 export function appraiseRequest(evidence: Evidence, { nonce, reportData }: Wanted): Claim[] {
   const { cpu, server, devices, token } = evidence;
   const claims: Claim[] = [];
-  const isCarried = server !== null || devices.length > 0 || token !== null;
   // A vTPM signs the nonce by itself.
   const isCpuSilent = cpu !== null && cpu.vtpm === null;
+  const isOfCpu = cpu !== null && !isCpuSilent;
+  const isCarried = isOfCpu || server !== null || devices.length > 0 || token !== null;
   if (nonce !== null && isCpuSilent && server === null && reportData === undefined) {
     const text =
       'the nonce was compared with nothing that the CPU signed: ' +
       'say by the report data what its evidence must carry';
     claims.push(notCompared('request.nonce', text));
-  } else if (nonce !== null && cpu === null && !isCarried) {
-    const text = 'the nonce was compared with nothing: nothing that was given carries one';
+  } else if (nonce !== null && !isCarried) {
+    const text =
+      'the nonce was compared with nothing: nothing that was given carries one' +
+      (reportData === undefined ? '' : ', and if report data hold it, ask for them alone');
     claims.push(notCompared('request.nonce', text));
   }
   if (reportData !== undefined && cpu === null) {

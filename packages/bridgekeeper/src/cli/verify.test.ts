@@ -176,6 +176,11 @@ describe.runIf(hasVectors('verify on real evidence'))('real evidence', () => {
     const nothing = await verify(rim!, '--offline', '--pin', place('none.json'));
     expect(nothing.error).toContain('too little is proven');
     expect(existsSync(place('none.json'))).toBe(false);
+    // A machine with what could not be read left out is another machine.
+    const part = [...names.map(vectorPath), place('missing.json'), '--offline', ...then];
+    const lost = await verify(...part, '--pin', place('part.json'));
+    expect([lost.code, lost.error]).toEqual([2, expect.stringMatching(/missing\.json.*missed/)]);
+    expect(existsSync(place('part.json'))).toBe(false);
   });
 
   test('pins a board, and then refuses a part of it, or another', async () => {
@@ -334,17 +339,20 @@ describe('the command', () => {
     expect(nonce).toMatchObject({ status: 'refused', code: 'nonce-mismatch' });
   });
 
-  test('of an address whose report cannot be read is answered by no file beside it', async () => {
+  test.each([
+    ['cannot be read', '{"bridgekeeper":1}', 'the report'],
+    ['is no report of a server', '{"previous":null,"first":1,"digests":[]}', 'no report of a'],
+  ])('of an address whose answer %s is not of files beside it', async (_, answer, reason) => {
     const { files } = await makeService();
     const receipt = place('beside.json');
     writeFileSync(receipt, files.get('receipt-1.json')!);
-    const server = createServer((_, reply) => reply.end('{"bridgekeeper":1}'));
+    const server = createServer((_, reply) => reply.end(answer));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const { code, error } = await verify(`http://127.0.0.1:${port}`, receipt, '--offline');
     server.closeAllConnections();
     server.close();
-    expect([code, error]).toEqual([2, expect.stringContaining('the report')]);
+    expect([code, error]).toEqual([2, expect.stringContaining(reason)]);
   });
 
   test('walks through a server without a TEE, receipt and all, and refuses it', async () => {

@@ -155,7 +155,13 @@ async function prepareToken({ eat, eatKey }: Flags, io: CliIo) {
 }
 
 /** For first use, or after the values were compared with those of the software's maker. */
-export async function pin(policy: Policy, { claims }: VerifyResult, path: string, io: CliIo) {
+export async function pin(policy: Policy, result: VerifyResult, path: string, io: CliIo) {
+  const { claims, unreadable } = result;
+  if (unreadable.length > 0) {
+    const lost = unreadable.map(({ name }) => name).join(', ');
+    io.err(`bridgekeeper: --pin: ${lost} cannot be read and would be missed, nothing is written`);
+    return;
+  }
   const { decide, pinPolicy } = await import('@bridgekeeper/attest');
   const pinned = pinPolicy(policy, claims);
   if (pinned === null) {

@@ -67,7 +67,9 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   // The question is about that server: files beside it must not answer it alone.
   const lost = result.unreadable.find(({ name }) => name === report.name);
   if (lost !== undefined) throw new VerifyError('unreadable', lost.message);
-  return result;
+  const isOfServer = result.claims.some(({ subject }) => subject === 'SERVER');
+  if (isOfServer) return result;
+  throw new VerifyError('unreadable', `${address} answers with no report of a server`);
 }
 
 /**
