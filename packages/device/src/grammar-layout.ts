@@ -1,0 +1,83 @@
+/**
+ * What the compiler of grammars, the host and the kernels agree on: the layout of a compiled
+ * grammar, of a row's place in it, and of the vocabulary. All in 32-bit words, little-endian. The
+ * CUDA sources get these names as #defines, as those of row-layout.ts.
+ *
+ * A compiled grammar is a deterministic automaton over bytes with a stack of frames
+ * (return state, count). On a byte, the entry of (state, class of the byte) says where to go. Where
+ * there is none, and the state is final and the top frame's count is at least the state's minimum,
+ * the frame is popped and the byte is tried in its return state. Counted repetitions are frames
+ * whose count is compared with a maximum.
+ */
+
+/** Words of a grammar's header; offsets are in words from its start. */
+export const GRAMMAR = {
+  WORDS: 0,
+  STATES: 1,
+  CLASSES: 2,
+  START: 3,
+  /** The state to which a row goes when its thinking budget is used up; NO_STATE where none. */
+  FORCED: 4,
+  /** u32 [STATES, CLASSES] of entries. */
+  TABLE: 5,
+  /** u32 [STATES] of state information. */
+  INFO: 6,
+  /** Where move records begin; entries with MOVE count from here. */
+  MOVES: 7,
+  /** 256 bytes: the class of each byte. */
+  CLASS_OF_BYTE: 8,
+} as const;
+export const GRAMMAR_HEADER_WORDS = 8 + 64;
+export const NO_STATE = 0xffffffff;
+
+/**
+ * An entry: 0 is none, GOTO_ENTRY | state, or MOVE_ENTRY | word offset of a move record from MOVES.
+ */
+export const GOTO_ENTRY = 0x40000000;
+export const MOVE_ENTRY = 0x80000000;
+export const ENTRY_VALUE = 0x3fffffff;
+
+/**
+ * A move: where MAXIMUM is not 0, the top frame's count must be below it and is raised by one; then
+ * FRAMES frames [return state, count] are pushed, the outermost first; then the state is TARGET.
+ */
+export const MOVE = { MAXIMUM: 0, TARGET: 1, FRAMES: 2, FRAME: 3 } as const;
+
+/** State information: flags, and in the low bits the least count with which it may pop. */
+export const STATE_FINAL = 0x80000000;
+/** Tokens that end in this state count against the thinking budget. */
+export const STATE_THINKING = 0x40000000;
+/** It is final and has no entries: with an empty stack the text is complete. */
+export const STATE_COMPLETE = 0x20000000;
+export const STATE_MINIMUM = 0x00ffffff;
+
+/** A row's place in its grammar. */
+export const GRAMMAR_ROW = {
+  /** Word offset of its grammar in the pool; NO_GRAMMAR where its tokens are free. */
+  GRAMMAR: 0,
+  STATE: 1,
+  DEPTH: 2,
+  /** Tokens that may still be spent on thinking; negative: as many as it likes. */
+  BUDGET: 3,
+  /** DEPTH frames of [return state, count]. */
+  STACK: 4,
+} as const;
+export const NO_GRAMMAR = -1;
+export const MAX_GRAMMAR_DEPTH = 62;
+export const GRAMMAR_ROW_WORDS = 4 + 2 * MAX_GRAMMAR_DEPTH;
+
+/** Frames that one token may push beyond those it pops; tokens that need more are not admitted. */
+export const MAX_TOKEN_FRAMES = 16;
+
+/**
+ * u32 [vocab] of a token's bytes: offset << 8 | length. Length 0: the token is never admitted
+ * (except as a stop id, where the text may end).
+ */
+export const TOKEN_SPAN_SHIFT = 8;
+export const MAX_TOKEN_BYTES = 255;
+
+/**
+ * A control token's bytes: this one, which occurs in no text, and its id in three bytes of seven
+ * bits, the highest first.
+ */
+export const CONTROL_TOKEN_BYTE = 0xff;
