@@ -2,6 +2,7 @@
 // told to. Vitest's own runner, without its pool and server, which take longer than most of the
 // tests.
 
+import { readFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 import { startTests } from '@vitest/runner';
 
@@ -45,6 +46,15 @@ process.on('disconnect', () => process.exit(1));
 // As in vitest's own processes: matchers such as `toSatisfy` ask which file they are in.
 const state = { filepath: '', config: {} };
 Object.defineProperty(globalThis, '__vitest_worker__', { value: state });
+
+// Vitest's own would ask its server where the file is.
+const { expect } = await import('vitest');
+expect.extend({
+  async toMatchFileSnapshot(received, path) {
+    const wanted = await readFile(path, 'utf8');
+    return { pass: received === wanted, message: () => `differs from ${path}` };
+  },
+});
 
 process.on('message', async ({ mutant, paths }) => {
   turnOn(mutant);

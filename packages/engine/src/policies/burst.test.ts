@@ -124,6 +124,8 @@ test('what a toll leads to at a step of a known length', () => {
   expect(burstSteps({ tollNs: 330e3, interTokenLimitNs: 50e6 }, 5e6)).toBe(1);
   expect(burstSteps({ tollNs: 1e6, interTokenLimitNs: 50e6 }, 0.3e6)).toBe(5);
   expect(burstSteps({ tollNs: 1e6, interTokenLimitNs: 0.9e6 }, 0.3e6)).toBe(3);
+  // What costs nothing wants no more than one step, however short.
+  expect(burstSteps({ tollNs: 0, interTokenLimitNs: 1e9 }, 1)).toBe(1);
 });
 
 test('the first step that is seen is believed at once, and the toll until a drain was', () => {
@@ -177,6 +179,14 @@ test('the launching thread counts while it has work, and a command when there is
   expect(launches.take(100, { drainNs: 0, hostNs: 210 })).toBe(5);
 });
 
+test('what took no time, or next to none, is no reason for longer bursts', () => {
+  const free = new Launches({ ...LIMITS, tollNs: 0 });
+  expect(free.take(1, { drainNs: 0, hostNs: null })).toBe(1);
+  // The shortest command is one, and replaces the toll that was believed.
+  const commanded = new Launches({ ...LIMITS, tollNs: 141 });
+  expect(commanded.take(100, { drainNs: 0, latencyNs: 0, commandNs: 1 })).toBe(1);
+});
+
 test('launches of no time are no reason to divide by nothing', () => {
   const launches = new Launches({ ...LIMITS, interTokenLimitNs: 16 });
   expect(launches.take(0)).toBe(16);
@@ -186,10 +196,13 @@ test('the next launch is due before the queued work ends, and at once beside pro
   const launches = new Launches({ ...LIMITS, tollNs: 0 });
   expect(launches.control.dueNs([])).toBe(0);
   launches.take(10e6, { drainNs: 0, hostNs: 100e3, commandNs: 400e3 });
+  // With nothing queued it is due already, to the last part of a nanosecond.
+  expect(launches.dueNs()).toBe(-(0.4e6 + 0.1e6 + 0.5e6));
   // A fifth of 10 ms, the command, launching, and half a millisecond for a late timer.
   expect(launches.dueNs({ steps: 1 })).toBe(10e6 - 2e6 - 0.4e6 - 0.1e6 - 0.5e6);
   expect(launches.dueNs({ steps: 1 }, { steps: 2 })).toBe(30e6 - 6e6 - 1e6);
-  expect(launches.dueNs({ steps: 1, prompts: 1 })).toBeLessThan(0);
+  // At once is at 0, and the last launch was done at 10 ms.
+  expect(launches.dueNs({ steps: 1, prompts: 1 })).toBe(-10e6);
   // One that was queued when the device had been idle for 3 ms ends so much later.
   expect(launches.dueNs({ steps: 1, laterNs: 3e6 })).toBe(13e6 - 3e6);
   // A step that is shorter is believed at once, since a late launch leaves the device idle.
@@ -210,6 +223,8 @@ test.each([
     1e9,
     'a command 1.2 ms: its lane is busy for 60 % of a launch of 2',
   ],
+  [[1e6, { drainNs: 1.2e6, commandNs: 1.2e6 }], 1e9, 'a drain 1.2 ms: its lane'],
+  [[100, { drainNs: 70 }], 1e9, 'for 70 % of a launch of 1, of 70 % at most'],
   [[1e6, { hostNs: 1e6 }], 1e9, 'launching 1 ms: its thread is busy for 50 % of a launch of 2'],
   [[1e6, { drainNs: 5e6 }], 2e6, 'for 250 % of a launch of 2, but tokens may take 2 ms to come'],
   [[1e6, { drainNs: 50e6 }], 1e9, 'of a launch of 32, but no launch holds more'],
