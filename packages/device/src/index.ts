@@ -38,6 +38,7 @@ export {
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
+export { CONTROL_TOKEN_BYTE } from './grammar-layout.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
