@@ -1,0 +1,26 @@
+/** What can be wrong with a grammar, or with what it is written in. Closed. */
+export type GrammarErrorCode =
+  /** A regular expression or an EBNF grammar that does not parse. */
+  | 'syntax'
+  /** It parses, and uses what is not supported; the message names it. */
+  | 'unsupported'
+  | 'unknown-rule'
+  /** A rule that can begin with itself. */
+  | 'left-recursion'
+  /** Which rule applies, or how often something was repeated, cannot be told byte by byte. */
+  | 'ambiguous'
+  /** Compiling it takes more states, steps, nesting or memory than allowed. */
+  | 'too-large'
+  /** No text at all is admitted. */
+  | 'empty';
+
+/** The border between what a client wrote and tables; the message is fit for that client. */
+export class GrammarError extends Error {
+  override readonly name = 'GrammarError';
+  readonly code: GrammarErrorCode;
+
+  constructor(code: GrammarErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
