@@ -130,11 +130,14 @@ function pairs(
   );
 }
 
-/** Bytes of a tag, as they are in the vocabulary. */
+/** Added to the bytes of a control token's id, which are no characters. */
+const WITHIN_TOKEN = 256;
+
 function tagBytes(tag: Tag): readonly number[] {
   if (tag.kind === 'text') return [...new TextEncoder().encode(tag.text)];
   const { id } = tag;
-  return [CONTROL_TOKEN_BYTE, (id >> 14) & 127, (id >> 7) & 127, id & 127];
+  const ofId = [(id >> 14) & 127, (id >> 7) & 127, id & 127];
+  return [CONTROL_TOKEN_BYTE, ...ofId.map((byte) => byte + WITHIN_TOKEN)];
 }
 
 /**
@@ -144,7 +147,10 @@ function tagBytes(tag: Tag): readonly number[] {
 export function freeText(tags: readonly Tag[], spending: Spending): ByteAutomaton {
   const encodings = [
     ...utf8Sequences([[0, 0x10ffff]]),
-    [[CONTROL_TOKEN_BYTE, CONTROL_TOKEN_BYTE], ...Array.from({ length: 3 }, () => [0, 127] as const)],
+    [
+      [CONTROL_TOKEN_BYTE, CONTROL_TOKEN_BYTE],
+      ...Array.from({ length: 3 }, () => [0, 127] as const),
+    ],
   ] as readonly (readonly ByteRange[])[];
 
   // The trie of the tags; failures are found in the order of its depth.
@@ -196,7 +202,8 @@ export function freeText(tags: readonly Tag[], spending: Spending): ByteAutomato
         const after = possible
           .filter(([range]) => range !== undefined && range[0] <= byte && byte <= range[1])
           .map((ranges) => ranges.slice(1));
-        const to = step(node, byte);
+        const isWithinToken = missing.some(([range]) => range !== undefined && range[1] < 0x80);
+        const to = step(node, isWithinToken ? byte + WITHIN_TOKEN : byte);
         if (after.length === 0 || endsTag[to] || endsTag[0]) return undefined;
         return { missing: after.filter((ranges) => ranges.length > 0), node: to };
       },

@@ -3,9 +3,9 @@ import { Demands, determinise } from './determinise.ts';
 import { GrammarError } from './errors.ts';
 import type { Expression, Grammar } from './expression.ts';
 import { demandDistinctFollowers, trim } from './follow.ts';
-import { type Lowered, lower } from './lower.ts';
+import { lower } from './lower.ts';
 import { minimise } from './minimise.ts';
-import { automatonMaker } from './regular.ts';
+import { automatonMaker } from './regular-automata.ts';
 import { examineRules } from './rules.ts';
 import { tablesOf } from './tables.ts';
 
@@ -47,12 +47,12 @@ export function compileGrammar(
         else unrolled.add(origin);
       }
       for (const call of demands.followed) {
-        const rule = ruleOf(call, lowered);
-        if (facts.recurring.has(rule)) {
+        const origin = lowered.origins[lowered.positions.argument[call]!]!;
+        if (typeof origin !== 'string' || facts.recurring.has(origin)) {
           followed.add(call);
         } else {
           isRewritten = true;
-          callable.delete(rule);
+          callable.delete(origin);
         }
       }
     }

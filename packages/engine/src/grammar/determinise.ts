@@ -440,4 +440,3 @@ function byteClasses({ sets }: Positions) {
   });
   return { classOfByte, classesOfSet, classes };
 }
-

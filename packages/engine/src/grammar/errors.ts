@@ -1,6 +1,6 @@
 /** What can be wrong with a grammar, or with what it is written in. Closed. */
 export type GrammarErrorCode =
-  /** A regular expression or an EBNF grammar that does not parse. */
+  /** A regular expression or an EBNF grammar that does not parse, or a JSON schema that is none. */
   | 'syntax'
   /** It parses, and uses what is not supported; the message names it. */
   | 'unsupported'
@@ -12,7 +12,9 @@ export type GrammarErrorCode =
   /** Compiling it takes more states, steps, nesting or memory than allowed. */
   | 'too-large'
   /** No text at all is admitted. */
-  | 'empty';
+  | 'empty'
+  /** A JSON schema that no value fulfils; the message names keywords that contradict each other. */
+  | 'contradiction';
 
 /** The border between what a client wrote and tables; the message is fit for that client. */
 export class GrammarError extends Error {

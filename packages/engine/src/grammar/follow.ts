@@ -1,6 +1,12 @@
-import { type Automaton, type Demands, type Determinised, NO_EDGE, type State } from './determinise.ts';
-import type { Lowered } from './lower.ts';
 import type { Spending } from './budget.ts';
+import {
+  type Automaton,
+  type Demands,
+  type Determinised,
+  NO_EDGE,
+  type State,
+} from './determinise.ts';
+import type { Lowered } from './lower.ts';
 
 /** Without the entries from which no end can be reached. Whether the start reaches one. */
 export function trim(automaton: Determinised): {
@@ -62,7 +68,10 @@ export function demandDistinctFollowers(
   /** By state to which is returned: the classes that it, or where it is final one below, takes. */
   const followers = new Map<number, Uint8Array>();
   for (const returnTo of new Set(below.flatMap((set) => [...set]))) {
-    followers.set(returnTo, Uint8Array.from(states[returnTo]!.entries, (edge) => +(edge >= 0)));
+    followers.set(
+      returnTo,
+      Uint8Array.from(states[returnTo]!.entries, (edge) => +(edge >= 0)),
+    );
   }
   for (let isChanged = true; isChanged; ) {
     isChanged = false;

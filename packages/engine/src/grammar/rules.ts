@@ -43,6 +43,7 @@ export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
   const open = new Set<string>();
   const recurring = new Set<string>();
   const seen = new Set<Expression>();
+  const openBodies = new Set<Expression>();
   const explore = (expression: Expression, depth: number): void => {
     if (depth > MAX_NESTING) {
       throw new GrammarError('too-large', `the grammar nests deeper than ${MAX_NESTING}`);
@@ -54,19 +55,25 @@ export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
       if (open.has(name)) recurring.add(name);
       if (before > 0) return;
       open.add(name);
-      explore(bodyOf(name), depth + 1);
+      const body = bodyOf(name);
+      if (openBodies.has(body)) recurring.add(name);
+      explore(body, depth + 1);
       open.delete(name);
       order.push(name);
     } else if (!seen.has(expression)) {
       seen.add(expression);
       spending.spend(1);
+      openBodies.add(expression);
       for (const child of childrenOf(expression)) explore(child, depth + 1);
+      openBodies.delete(expression);
     }
   };
   for (const root of roots) explore(root, 0);
 
   const nullable = nullableRules(order, bodyOf, spending);
-  const isNullable = memoized((expression): boolean => isNullableWith(nullable, expression, isNullable));
+  const isNullable = memoized((expression): boolean =>
+    isNullableWith(nullable, expression, isNullable),
+  );
 
   refuseLeftRecursion(order, bodyOf, isNullable);
   for (const regular of [...seen].filter(isRegularOnly)) {

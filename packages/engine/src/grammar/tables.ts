@@ -2,6 +2,7 @@ import {
   GOTO_ENTRY,
   GRAMMAR,
   GRAMMAR_HEADER_WORDS,
+  MAX_TOKEN_FRAMES,
   MOVE,
   MOVE_ENTRY,
   NO_STATE,
@@ -11,13 +12,20 @@ import {
 } from '@bridgekeeper/device';
 import type { Spending } from './budget.ts';
 import { type Automaton, NO_EDGE, type State } from './determinise.ts';
+import { GrammarError } from './errors.ts';
 
 /** The automaton as a device steps through it: grammar-layout.ts of the device says where is what. */
-export function tablesOf(automaton: Automaton, spending: Spending): Uint32Array {
+export function tablesOf(automaton: Automaton, spending: Spending): Uint32Array<ArrayBuffer> {
   const { states, classes, edges } = automaton;
   const moves: number[] = [];
   const entryOf = edges.map(({ maximum, frames, target }) => {
     if (maximum === 0 && frames.length === 0) return GOTO_ENTRY | target;
+    if (frames.length > MAX_TOKEN_FRAMES) {
+      throw new GrammarError(
+        'too-large',
+        `the grammar enters ${frames.length} rules on one byte; ${MAX_TOKEN_FRAMES} is the most`,
+      );
+    }
     const offset = moves.length;
     moves[offset + MOVE.MAXIMUM] = maximum;
     moves[offset + MOVE.TARGET] = target;
