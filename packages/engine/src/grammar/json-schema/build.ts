@@ -16,7 +16,9 @@ export function character(...ranges: readonly CodePointRange[]): Expression {
 
 /** One of the characters of `members`. */
 export function oneOf(members: string): Expression {
-  return character(...[...members].map((member): CodePointRange => [pointOf(member), pointOf(member)]));
+  return character(
+    ...[...members].map((member): CodePointRange => [pointOf(member), pointOf(member)]),
+  );
 }
 
 /** From one character to another. */

@@ -31,8 +31,8 @@ export function shown(pointer: string): string {
 }
 
 export function within(pointer: string, ...keys: readonly (string | number)[]): string {
-  const escape = (key: string | number) => String(key).replace(/~/g, '~0').replace(/\//g, '~1');
-  return [pointer, ...keys.map(escape)].join('/');
+  const escaped = (key: string | number) => String(key).replace(/~/g, '~0').replace(/\//g, '~1');
+  return [pointer, ...keys.map(escaped)].join('/');
 }
 
 /** What values of these keywords are is data, in which nothing is a schema. */
@@ -137,7 +137,8 @@ export class SchemaDocument {
     if (typeof id === 'string') {
       const uri = absolute(id, base);
       const isAnchor = id.startsWith('#');
-      if (uri !== undefined) this.#name(isAnchor ? uri : (splitFragment(uri)[0] ?? ''), value, pointer);
+      if (uri !== undefined)
+        this.#name(isAnchor ? uri : (splitFragment(uri)[0] ?? ''), value, pointer);
       if (uri !== undefined && !isAnchor) {
         own = splitFragment(uri)[0] ?? '';
         this.#bases.set(pointer, own);

@@ -19,9 +19,16 @@ import {
   floorOf,
   isMultiple,
 } from './decimal.ts';
-import { entriesOf, type Json, refuse, type Schema, type SchemaDocument, within } from './document.ts';
-import { KeywordReader } from './keywords.ts';
+import {
+  entriesOf,
+  type Json,
+  refuse,
+  type Schema,
+  type SchemaDocument,
+  within,
+} from './document.ts';
 import { formatPattern } from './formats.ts';
+import { KeywordReader } from './keywords.ts';
 import { patternOf } from './strings.ts';
 
 /** What a value must meet all at once. Goals of the same demands are one object. */
@@ -519,7 +526,10 @@ export class Expander {
             const before = prefix.slice(0, at).map(() => ANYTHING);
             ofType('array', ({ subject }) => {
               subject.items(at + 1, Number.POSITIVE_INFINITY);
-              subject.rows = [...subject.rows, { prefix: [...before, not(demand)], rest: undefined }];
+              subject.rows = [
+                ...subject.rows,
+                { prefix: [...before, not(demand)], rest: undefined },
+              ];
             });
           });
           if (rest === undefined) break;
@@ -741,7 +751,11 @@ export class Expander {
       return language;
     } catch (error) {
       if (!(error instanceof GrammarError)) throw error;
-      return refuse(error.code, pointer, `has a regular expression that is refused: ${error.message}`);
+      return refuse(
+        error.code,
+        pointer,
+        `has a regular expression that is refused: ${error.message}`,
+      );
     }
   }
 
@@ -756,7 +770,10 @@ export class Expander {
 
   #shape(read: KeywordReader): Shape {
     const patterns = read.schemasByKey('patternProperties').map(([pattern, demand]) => {
-      return { keys: this.#pattern(pattern, within(read.at('patternProperties'), pattern)), demand };
+      return {
+        keys: this.#pattern(pattern, within(read.at('patternProperties'), pattern)),
+        demand,
+      };
     });
     return {
       properties: new Map(read.schemasByKey('properties')),

@@ -1,7 +1,14 @@
 import { Dict } from '../../text/jinja/values.ts';
 import { type Bound, type Demand, JSON_TYPES, type JsonType } from './cases.ts';
 import { type Decimal, decimalOf } from './decimal.ts';
-import { entriesOf, type Json, refuse, type Schema, type SchemaDocument, within } from './document.ts';
+import {
+  entriesOf,
+  type Json,
+  refuse,
+  type Schema,
+  type SchemaDocument,
+  within,
+} from './document.ts';
 
 /** Reads the keywords of one schema strictly: each method throws GrammarError 'syntax'. */
 export class KeywordReader {
@@ -77,7 +84,8 @@ export class KeywordReader {
 
   schemas(keyword: string): readonly Demand[] {
     const value = this.#keywords.get(keyword);
-    if (!Array.isArray(value) || value.length === 0) return this.#wants(keyword, 'a list of schemas');
+    if (!Array.isArray(value) || value.length === 0)
+      return this.#wants(keyword, 'a list of schemas');
     return value.map((item, at) => this.#demand(item, keyword, at));
   }
 
@@ -95,7 +103,9 @@ export class KeywordReader {
   }
 
   /** Undefined where draft 4's exclusiveMinimum or exclusiveMaximum only says how a bound is meant. */
-  bound(keyword: 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum'): Bound | undefined {
+  bound(
+    keyword: 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum',
+  ): Bound | undefined {
     const isOwn = keyword.startsWith('exclusive');
     if (isOwn && typeof this.#keywords.get(keyword) === 'boolean') return undefined;
     const modifier = keyword === 'minimum' ? 'exclusiveMinimum' : 'exclusiveMaximum';
@@ -111,7 +121,9 @@ export class KeywordReader {
   #decimal(keyword: string): Decimal {
     const value = this.#keywords.get(keyword);
     const isNumber = typeof value === 'bigint' || typeof value === 'number';
-    return (isNumber ? decimalOf(value) : undefined) ?? this.#wants(keyword, 'a number of bounded size');
+    return (
+      (isNumber ? decimalOf(value) : undefined) ?? this.#wants(keyword, 'a number of bounded size')
+    );
   }
 
   /** Of prefixItems and items, or of draft 7's items and additionalItems. */

@@ -14,7 +14,7 @@ import {
   text,
 } from './build.ts';
 import type { Bound, Case } from './cases.ts';
-import { type Decimal, ceilingOf, decimalOf, digitsOf, floorOf, negated } from './decimal.ts';
+import { ceilingOf, type Decimal, decimalOf, digitsOf, floorOf, negated } from './decimal.ts';
 import { refuse } from './document.ts';
 
 /**
@@ -99,8 +99,13 @@ function opposite({ value, isExclusive }: Bound): Bound {
 }
 
 /** Texts without sign of numbers from `low` to `high`, which need not be positive. */
-function magnitudes(low: Bound | undefined, high: Bound | undefined, isInteger: boolean): Expression {
-  const least = low === undefined || low.value.digits < 0n ? { value: ZERO, isExclusive: false } : low;
+function magnitudes(
+  low: Bound | undefined,
+  high: Bound | undefined,
+  isInteger: boolean,
+): Expression {
+  const least =
+    low === undefined || low.value.digits < 0n ? { value: ZERO, isExclusive: false } : low;
   if (isInteger) {
     const isWhole = (of: Bound) => of.isExclusive && of.value.scale === 0;
     const first = ceilingOf(least.value) + (isWhole(least) ? 1n : 0n);
@@ -111,10 +116,7 @@ function magnitudes(low: Bound | undefined, high: Bound | undefined, isInteger: 
   const above = fractionsFrom(lowFraction, least.isExclusive);
   const first = BigInt(lowWhole);
   if (high === undefined) {
-    return choice(
-      sequence(text(lowWhole), above),
-      sequence(integersFrom(first + 1n), FRACTION),
-    );
+    return choice(sequence(text(lowWhole), above), sequence(integersFrom(first + 1n), FRACTION));
   }
   if (high.value.digits < 0n) return IMPOSSIBLE;
   const [highWhole, highFraction] = digitsOf(high.value);
@@ -202,9 +204,7 @@ function sameLength(low: string, high: string): Expression {
     return sequence(text(String(first)), sameLength(low.slice(1), high.slice(1)));
   }
   const inner =
-    first + 1 <= last - 1
-      ? [sequence(between(String(first + 1), String(last - 1)), any)]
-      : [];
+    first + 1 <= last - 1 ? [sequence(between(String(first + 1), String(last - 1)), any)] : [];
   return choice(
     sequence(text(String(first)), sameLength(low.slice(1), '9'.repeat(rest))),
     ...inner,
@@ -229,7 +229,8 @@ function listedMultiples(subject: Case, divisor: Decimal): Expression | undefine
   const options: Expression[] = [];
   const unit = 10n ** scale;
   for (let digits = first; digits <= last; digits += step) {
-    const isEdge = (of: Bound) => of.isExclusive && shift(of.value).digits === digits * 10n ** BigInt(of.value.scale);
+    const isEdge = (of: Bound) =>
+      of.isExclusive && shift(of.value).digits === digits * 10n ** BigInt(of.value.scale);
     if (isEdge(minimum) || isEdge(maximum)) continue;
     if (isInteger === true && digits % unit !== 0n) continue;
     const value = { digits, scale: divisor.scale };
@@ -291,7 +292,8 @@ function multiplesByEnding(step: bigint, scale: number, pointer: string): Expres
     const byFraction = new Map<string, number[]>();
     for (let value = 0; value < 10 ** length; value++) {
       const endings = [...Array(10 ** wholeDigits).keys()].filter((ending) => {
-        const digits = BigInt(ending) * 10n ** BigInt(scale) + BigInt(value) * 10n ** BigInt(scale - length);
+        const digits =
+          BigInt(ending) * 10n ** BigInt(scale) + BigInt(value) * 10n ** BigInt(scale - length);
         return digits % step === 0n;
       });
       byFraction.set(length === 0 ? '' : String(value).padStart(length, '0'), endings);
@@ -307,7 +309,10 @@ function multiplesByEnding(step: bigint, scale: number, pointer: string): Expres
     for (const { endings, fractions } of groups.values()) {
       const isAll = fractions.length === 10 ** length;
       const digits = isAll ? repeat(DIGIT, length, length) : choice(...fractions.map(text));
-      const tail = length === 0 ? optional(sequence(text('.'), text('0'), zeros)) : sequence(text('.'), digits, zeros);
+      const tail =
+        length === 0
+          ? optional(sequence(text('.'), text('0'), zeros))
+          : sequence(text('.'), digits, zeros);
       options.push(sequence(wholeEndingIn(endings, wholeDigits), tail));
     }
   }
@@ -332,7 +337,10 @@ function multiplesOfPrime(prime: number): Expression {
   for (let from = 0; from < prime; from++) {
     for (let to = 0; to < prime; to++) {
       const digits = [...Array(10).keys()].filter((digit) => (from * 10 + digit) % prime === to);
-      edges.set(key(from, to), character(...digits.map((digit): [number, number] => [0x30 + digit, 0x30 + digit])));
+      edges.set(
+        key(from, to),
+        character(...digits.map((digit): [number, number] => [0x30 + digit, 0x30 + digit])),
+      );
     }
   }
   // Remainders are taken out one by one; what led through them is written as a repeat.

@@ -41,9 +41,24 @@ export const FREE_CHARACTER = choice(
       sequence(
         text('u'),
         choice(
-          sequence(character([0x30, 0x39], [0x41, 0x43], [0x45, 0x46], [0x61, 0x63], [0x65, 0x66]), HEX, HEX, HEX),
+          sequence(
+            character([0x30, 0x39], [0x41, 0x43], [0x45, 0x46], [0x61, 0x63], [0x65, 0x66]),
+            HEX,
+            HEX,
+            HEX,
+          ),
           sequence(oneOf('dD'), between('0', '7'), HEX, HEX),
-          sequence(oneOf('dD'), character([0x38, 0x39], [0x41, 0x42], [0x61, 0x62]), HEX, HEX, text('\\u'), oneOf('dD'), character([0x43, 0x46], [0x63, 0x66]), HEX, HEX),
+          sequence(
+            oneOf('dD'),
+            character([0x38, 0x39], [0x41, 0x42], [0x61, 0x62]),
+            HEX,
+            HEX,
+            text('\\u'),
+            oneOf('dD'),
+            character([0x43, 0x46], [0x63, 0x66]),
+            HEX,
+            HEX,
+          ),
         ),
       ),
     ),
@@ -147,7 +162,9 @@ function withLength(language: Expression, min: number, max: number): Expression 
   if (least >= min && most <= max) return language;
   if (language.kind !== 'repeat' || language.body.kind !== 'character') return undefined;
   const [low, high] = [Math.max(min, least), Math.min(max, most)];
-  return low > high ? undefined : repeat(language.body, low, Number.isFinite(high) ? high : undefined);
+  return low > high
+    ? undefined
+    : repeat(language.body, low, Number.isFinite(high) ? high : undefined);
 }
 
 /** The least and the greatest number of characters; bounds where it is not known exactly. */

@@ -102,7 +102,11 @@ class Translator {
 
   grammar(): Grammar {
     if (this.#expander.isEmpty(this.#root)) {
-      refuse('contradiction', this.#expander.contradiction, 'contradicts itself: no value fulfils it');
+      refuse(
+        'contradiction',
+        this.#expander.contradiction,
+        'contradicts itself: no value fulfils it',
+      );
     }
     const root = this.#value(this.#root);
     for (let goal = this.#pending.pop(); goal !== undefined; goal = this.#pending.pop()) {
@@ -179,17 +183,29 @@ class Translator {
 
   #refuseExclusions(subject: Case, type: JsonType, pointer: string): void {
     if (!subject.excluded.some((value) => hasType(value, type))) return;
-    refuse('unsupported', pointer, `excludes single values of type ${type}, which is not supported`);
+    refuse(
+      'unsupported',
+      pointer,
+      `excludes single values of type ${type}, which is not supported`,
+    );
   }
 
   #literal(value: Json): Expression {
     if (typeof value === 'string') return quoted(value);
     if (Array.isArray(value)) {
-      return this.#bracketed('[', value.map((item) => this.#literal(item)), ']');
+      return this.#bracketed(
+        '[',
+        value.map((item) => this.#literal(item)),
+        ']',
+      );
     }
     if (value instanceof Dict) {
       const entries = [...entriesOf(value)];
-      return this.#bracketed('{', entries.map(([name, of]) => this.#pair(quoted(name), this.#literal(of))), '}');
+      return this.#bracketed(
+        '{',
+        entries.map(([name, of]) => this.#pair(quoted(name), this.#literal(of))),
+        '}',
+      );
     }
     return text(String(value));
   }
@@ -272,7 +288,11 @@ class Translator {
     if (wanted === undefined) return IMPOSSIBLE;
     const isSimple = more.length === 0 && fixed === 0 && wanted.min === 1;
     if (!isSimple || wanted.max !== Number.POSITIVE_INFINITY) {
-      refuse('unsupported', wanted.pointer, 'uses contains beside another contains, a prefix or counts');
+      refuse(
+        'unsupported',
+        wanted.pointer,
+        'uses contains beside another contains, a prefix or counts',
+      );
     }
     const { minItems: min } = subject;
     if (min > 1 || Number.isFinite(max)) {
@@ -298,7 +318,11 @@ class Translator {
     const values = this.#expander.cases(goal).map((of) => listedValues(of));
     const all = values.every((of) => of !== undefined) ? distinctValues(values.flat()) : undefined;
     if (all === undefined || fixed > 0 || subject.containing.length > 0) {
-      return refuse('unsupported', pointer, 'uses uniqueItems of items that are not listed by enum');
+      return refuse(
+        'unsupported',
+        pointer,
+        'uses uniqueItems of items that are not listed by enum',
+      );
     }
     if (all.length > MAX_UNIQUE_VALUES) {
       const why = `uses uniqueItems of items with more than ${MAX_UNIQUE_VALUES} values`;
@@ -313,9 +337,15 @@ class Translator {
       const options = literals.flatMap((literal, at) => {
         if ((used & (1 << at)) !== 0 || count >= max) return [];
         const comma = count === 0 ? [] : [this.#comma];
-        return [{ kind: 'sequence' as const, parts: [...comma, literal, after(used | (1 << at), count + 1)] }];
+        return [
+          {
+            kind: 'sequence' as const,
+            parts: [...comma, literal, after(used | (1 << at), count + 1)],
+          },
+        ];
       });
-      const expression = count < subject.minItems ? choice(...options) : choice(NOTHING, ...options);
+      const expression =
+        count < subject.minItems ? choice(...options) : choice(NOTHING, ...options);
       known.set(used, expression);
       return expression;
     };
@@ -339,7 +369,9 @@ class Translator {
   /** Properties that no schema names: for each set of patterns that their names can match. */
   #otherMembers(subject: Case, names: ReadonlySet<string>, pointer: string): Expression[] {
     const { shapes } = subject;
-    const patterns = [...new Set(shapes.flatMap((shape) => shape.patterns.map(({ keys }) => keys)))];
+    const patterns = [
+      ...new Set(shapes.flatMap((shape) => shape.patterns.map(({ keys }) => keys))),
+    ];
     if (patterns.length > MAX_KEY_PATTERNS) {
       const why = `has more than ${MAX_KEY_PATTERNS} patterns in patternProperties`;
       refuse('unsupported', pointer, why);
@@ -356,15 +388,22 @@ class Translator {
       });
       const goal = this.#expander.goal(demands);
       if (this.#expander.isEmpty(goal)) continue;
-      const within = intersection(...matched, ...allowed, ...(matched.length + allowed.length > 0 ? [] : [ANY_NAME]));
-      const excluded = [...names].filter((name) => unmatched.every((keys) => !this.#expander.hasText(keys, name)));
+      const within = intersection(
+        ...matched,
+        ...allowed,
+        ...(matched.length + allowed.length > 0 ? [] : [ANY_NAME]),
+      );
+      const excluded = [...names].filter((name) =>
+        unmatched.every((keys) => !this.#expander.hasText(keys, name)),
+      );
       const keys = difference(within, choice(...unmatched, ...excluded.map(text)));
       if (this.#expander.hasNoText(keys)) continue;
       byGoal.set(goal, [...(byGoal.get(goal) ?? []), keys]);
     }
     return [...byGoal].map(([goal, languages]) => {
       const keys = choice(...languages);
-      const name = keys === ANY_NAME ? this.#anyString() : sequence(text('"'), encoded(keys), text('"'));
+      const name =
+        keys === ANY_NAME ? this.#anyString() : sequence(text('"'), encoded(keys), text('"'));
       return this.#pair(name, this.#value(goal));
     });
   }
@@ -400,7 +439,9 @@ class Translator {
       const all = sequence(this.#comma, pair);
       return isRequired ? all : optional(all);
     });
-    const others = isImpossible(other) ? NOTHING : repeat(sequence(this.#comma, other), 0, undefined);
+    const others = isImpossible(other)
+      ? NOTHING
+      : repeat(sequence(this.#comma, other), 0, undefined);
     /** What may follow those before `at`; equal ends are one expression. */
     const ends = new Map<number, Expression>();
     const after = (at: number): Expression => {
@@ -465,7 +506,9 @@ class Translator {
       refuse('unsupported', pointerOf(this.#root), 'counts properties, in free order');
     }
     const known = new Map<number, Expression>();
-    const others = isImpossible(other) ? NOTHING : repeat(sequence(this.#comma, other), 0, undefined);
+    const others = isImpossible(other)
+      ? NOTHING
+      : repeat(sequence(this.#comma, other), 0, undefined);
     /** What may follow when those of `used`, a set of bits, were there, and anything before. */
     const after = (used: number): Expression => {
       const found = known.get(used);
@@ -520,14 +563,17 @@ function isUnbound(subject: Case, type: JsonType): boolean {
         subject.notMultipleOf.length === 0
       );
     case 'string':
-      return isFree(subject) && subject.minLength === 0 && subject.maxLength === Number.POSITIVE_INFINITY;
+      return (
+        isFree(subject) && subject.minLength === 0 && subject.maxLength === Number.POSITIVE_INFINITY
+      );
     case 'array': {
       const isLong = subject.maxItems === Number.POSITIVE_INFINITY && subject.minItems === 0;
       const isAny = subject.rows.length === 0 && subject.containing.length === 0;
       return isLong && isAny && subject.uniqueItems === undefined;
     }
     case 'object': {
-      const isLong = subject.maxProperties === Number.POSITIVE_INFINITY && subject.minProperties === 0;
+      const isLong =
+        subject.maxProperties === Number.POSITIVE_INFINITY && subject.minProperties === 0;
       const isAny = subject.shapes.length === 0 && subject.names.length === 0;
       return isLong && isAny && subject.required.size === 0 && subject.absent.size === 0;
     }
@@ -542,13 +588,16 @@ function listedValues(subject: Case): readonly Json[] | undefined {
     return type === 'boolean' ? [true, false] : undefined;
   });
   const flat = all.flatMap((values) => values ?? []);
-  return all.includes(undefined) ? undefined : flat.filter((value) => !subject.excluded.includes(value));
+  return all.includes(undefined)
+    ? undefined
+    : flat.filter((value) => !subject.excluded.includes(value));
 }
 
 function distinctValues(values: readonly (Json | undefined)[]): Json[] {
   const distinct: Json[] = [];
   for (const value of values) {
-    if (value !== undefined && !distinct.some((other) => isEqual(other, value))) distinct.push(value);
+    if (value !== undefined && !distinct.some((other) => isEqual(other, value)))
+      distinct.push(value);
   }
   return distinct;
 }
