@@ -23,6 +23,8 @@ export interface Shape {
   readonly patterns: readonly { readonly keys: Expression; readonly demand: Demand }[];
   /** Of properties that are neither; undefined: anything. */
   readonly rest: Demand | undefined;
+  /** Shapes of lower rank name their properties first. */
+  readonly rank: readonly number[];
 }
 
 /** What the keywords of one schema say of an array's items together. */

@@ -48,13 +48,18 @@ const MAX_SEARCH_DEPTH = 24;
 const MAX_EXCLUSION_DEPTH = 3;
 const MAX_LANGUAGES_SEARCHED = 300;
 
-/** One of several ways to meet a demand. */
+/** One of several ways to meet a demand, which was found at a place in the schema. */
 type Way = (path: Path) => void;
+
+/** A demand, and by which keywords it was reached: what a schema names first comes first. */
+interface Ranked extends Demand {
+  readonly rank: readonly number[];
+}
 
 /** A case that is being made, with what is still demanded. */
 interface Path {
   readonly subject: Case;
-  readonly demands: Demand[];
+  readonly demands: Ranked[];
   /** Choices that are still to be made; each is a list of ways. */
   readonly choices: (readonly Way[])[];
   /** Demands met, by schema: whether it must hold. */
@@ -229,7 +234,7 @@ export class Expander {
   *#run(subject: Case, demands: readonly Demand[]): Generator<Path> {
     const start: Path = {
       subject: subject.clone(),
-      demands: [...demands],
+      demands: demands.map((demand, at) => ranked(demand, [at])),
       choices: [],
       seen: new Map(),
       unsupported: undefined,
@@ -270,27 +275,29 @@ export class Expander {
     return !path.subject.isDead;
   }
 
-  #meet({ schema, holds }: Demand, path: Path): void {
+  #meet({ schema, holds, rank }: Ranked, path: Path): void {
     if (typeof schema.value === 'boolean') {
       if (schema.value !== holds) path.subject.restrict([]);
     } else if (holds) {
-      this.#assert(schema, schema.value, path);
+      this.#assert(schema, schema.value, rank, path);
     } else {
-      path.choices.push(this.#waysToFail(schema, schema.value));
+      path.choices.push(this.#waysToFail(schema, schema.value, rank));
     }
   }
 
   /** Adds what the keywords of a schema assert. */
-  #assert(schema: Schema, keywords: Dict, path: Path): void {
+  #assert(schema: Schema, keywords: Dict, outer: readonly number[], path: Path): void {
     const { subject, demands, choices } = path;
     const read = new KeywordReader(this.#document, schema, keywords);
+    let rank = outer;
     const isNullable = keywords.get('nullable') === true;
     let hasShape = false;
     let hasRow = false;
-    for (const [keyword, value] of entriesOf(keywords)) {
+    for (const [place, [keyword, value]] of [...entriesOf(keywords)].entries()) {
+      rank = [...outer, place];
       switch (keyword) {
         case '$ref':
-          demands.push(read.reference(keyword));
+          demands.push(ranked(read.reference(keyword), rank));
           break;
         case 'type': {
           const { types, isInteger } = read.types();
@@ -305,21 +312,21 @@ export class Expander {
           subject.oneOf([value]);
           break;
         case 'allOf':
-          demands.push(...read.schemas(keyword));
+          demands.push(...read.schemas(keyword).map((demand, at) => ranked(demand, [...rank, at])));
           break;
         case 'anyOf':
-          choices.push(read.schemas(keyword).map((demand) => demanding(demand)));
+          choices.push(read.schemas(keyword).map((demand) => demanding(rank, demand)));
           break;
         case 'oneOf':
-          choices.push(this.#waysToMeetOne(read.schemas(keyword), subject, path.seen));
+          choices.push(this.#waysToMeetOne(read.schemas(keyword), rank, subject, path.seen));
           break;
         case 'not':
-          demands.push(not(read.schema(keyword)));
+          demands.push(ranked(not(read.schema(keyword)), rank));
           break;
         case 'if':
           if (!read.has('then') && !read.has('else')) break;
           choices.push(
-            waysOfConditions(read).map(([condition, then]) => demanding(condition, ...then)),
+            waysOfConditions(read).map(([condition, then]) => demanding(rank, condition, ...then)),
           );
           break;
         case 'minimum':
@@ -375,7 +382,7 @@ export class Expander {
         case 'properties':
         case 'patternProperties':
         case 'additionalProperties':
-          if (!hasShape) subject.shapes = [...subject.shapes, this.#shape(read)];
+          if (!hasShape) subject.shapes = [...subject.shapes, this.#shape(read, rank)];
           hasShape = true;
           break;
         case 'required':
@@ -399,7 +406,7 @@ export class Expander {
               (way) => {
                 way.subject.restrict(['object']);
                 way.subject.require([dependency.name, ...dependency.names]);
-                way.demands.push(...dependency.demands);
+                way.demands.push(...dependency.demands.map((demand) => ranked(demand, rank)));
               },
             ]);
           }
@@ -411,7 +418,7 @@ export class Expander {
   }
 
   /** Ways in which a value can fail a schema: one keyword of it is enough. */
-  #waysToFail(schema: Schema, keywords: Dict): Way[] {
+  #waysToFail(schema: Schema, keywords: Dict, outer: readonly number[]): Way[] {
     const read = new KeywordReader(this.#document, schema, keywords);
     const ways: Way[] = [];
     /** Only values of the type can fail the keyword. */
@@ -427,10 +434,11 @@ export class Expander {
       };
     };
     let hasShape = false;
-    for (const [keyword, value] of entriesOf(keywords)) {
+    for (const [place, [keyword, value]] of [...entriesOf(keywords)].entries()) {
+      const rank = [...outer, place];
       switch (keyword) {
         case '$ref':
-          ways.push(demanding(not(read.reference(keyword))));
+          ways.push(demanding(rank, not(read.reference(keyword))));
           break;
         case 'type': {
           const { types, isInteger } = read.types();
@@ -448,25 +456,25 @@ export class Expander {
           break;
         }
         case 'allOf':
-          for (const demand of read.schemas(keyword)) ways.push(demanding(not(demand)));
+          for (const demand of read.schemas(keyword)) ways.push(demanding(rank, not(demand)));
           break;
         case 'anyOf':
-          ways.push(demanding(...read.schemas(keyword).map(not)));
+          ways.push(demanding(rank, ...read.schemas(keyword).map(not)));
           break;
         case 'oneOf': {
           const all = read.schemas(keyword);
-          ways.push(demanding(...all.map(not)));
+          ways.push(demanding(rank, ...all.map(not)));
           all.forEach((one, at) => {
-            for (const other of all.slice(at + 1)) ways.push(demanding(one, other));
+            for (const other of all.slice(at + 1)) ways.push(demanding(rank, one, other));
           });
           break;
         }
         case 'not':
-          ways.push(demanding(read.schema(keyword)));
+          ways.push(demanding(rank, read.schema(keyword)));
           break;
         case 'if':
           for (const [condition, then] of waysOfConditions(read)) {
-            for (const demand of then) ways.push(demanding(condition, not(demand)));
+            for (const demand of then) ways.push(demanding(rank, condition, not(demand)));
           }
           break;
         case 'minimum':
@@ -563,7 +571,7 @@ export class Expander {
         case 'properties':
         case 'patternProperties':
         case 'additionalProperties':
-          if (!hasShape) this.#waysToFailShape(read, ofType);
+          if (!hasShape) this.#waysToFailShape(read, rank, ofType);
           hasShape = true;
           break;
         case 'required':
@@ -601,7 +609,7 @@ export class Expander {
             for (const demand of demands) {
               ofType('object', (path) => {
                 path.subject.require([name]);
-                path.demands.push(not(demand));
+                path.demands.push(ranked(not(demand), rank));
               });
             }
           }
@@ -613,14 +621,18 @@ export class Expander {
     return ways;
   }
 
-  #waysToFailShape(read: KeywordReader, ofType: (type: JsonType, fail: Way) => void): void {
-    const shape = this.#shape(read);
+  #waysToFailShape(
+    read: KeywordReader,
+    rank: readonly number[],
+    ofType: (type: JsonType, fail: Way) => void,
+  ): void {
+    const shape = this.#shape(read, rank);
     for (const [name, demand] of shape.properties) {
       if (isTrivial(demand)) continue;
       ofType('object', ({ subject }) => {
         subject.require([name]);
         const properties = new Map([[name, not(demand)]]);
-        subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined }];
+        subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined, rank }];
       });
     }
     for (const { keys, demand } of shape.patterns) {
@@ -644,12 +656,17 @@ export class Expander {
    * One of the demands must be met, and no other: where two can be met at once, the other is
    * excluded expressly.
    */
-  #waysToMeetOne(all: readonly Demand[], subject: Case, seen: Path['seen']): Way[] {
+  #waysToMeetOne(
+    all: readonly Demand[],
+    rank: readonly number[],
+    subject: Case,
+    seen: Path['seen'],
+  ): Way[] {
     return all.map((one, at) => {
       const rivals = all.filter((other, place) => {
         return place !== at && this.#canMeet(subject, [one, other], seen);
       });
-      return demanding(one, ...rivals.map(not));
+      return demanding(rank, one, ...rivals.map(not));
     });
   }
 
@@ -684,7 +701,12 @@ export class Expander {
     return [...closed.properties.keys()].filter(hasName).map((name) => (way) => {
       way.subject.require([name]);
       if (demand === undefined) return;
-      const shape = { properties: new Map([[name, demand]]), patterns: [], rest: undefined };
+      const shape = {
+        properties: new Map([[name, demand]]),
+        patterns: [],
+        rest: undefined,
+        rank: [],
+      };
       way.subject.shapes = [...way.subject.shapes, shape];
     });
   }
@@ -692,6 +714,7 @@ export class Expander {
   /** Drops types and values that contradict something; whether any value is left. */
   #isPossible(path: Path): boolean {
     const { subject } = path;
+    subject.shapes = subject.shapes.toSorted((a, b) => compareRanks(a.rank, b.rank));
     if (subject.values !== undefined) {
       const values = subject.values.filter((value) => this.#caseAdmits(subject, value));
       subject.values = values;
@@ -768,7 +791,7 @@ export class Expander {
     return pattern === undefined ? undefined : this.#pattern(pattern, pointer);
   }
 
-  #shape(read: KeywordReader): Shape {
+  #shape(read: KeywordReader, rank: readonly number[]): Shape {
     const patterns = read.schemasByKey('patternProperties').map(([pattern, demand]) => {
       return {
         keys: this.#pattern(pattern, within(read.at('patternProperties'), pattern)),
@@ -779,6 +802,7 @@ export class Expander {
       properties: new Map(read.schemasByKey('properties')),
       patterns,
       rest: read.has('additionalProperties') ? read.schema('additionalProperties') : undefined,
+      rank,
     };
   }
 }
@@ -821,10 +845,19 @@ function not({ schema, holds }: Demand): Demand {
   return { schema, holds: !holds };
 }
 
-function demanding(...demands: readonly Demand[]): Way {
+function ranked(demand: Demand, rank: readonly number[]): Ranked {
+  return { ...demand, rank };
+}
+
+function demanding(rank: readonly number[], ...demands: readonly Demand[]): Way {
   return (path) => {
-    path.demands.push(...demands);
+    path.demands.push(...demands.map((demand) => ranked(demand, rank)));
   };
+}
+
+function compareRanks(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((place, depth) => place !== b[depth]);
+  return at < 0 ? a.length - b.length : (a[at] ?? 0) - (b[at] ?? -1);
 }
 
 function isTrivial({ schema, holds }: Demand): boolean {
