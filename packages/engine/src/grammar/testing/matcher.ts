@@ -1,6 +1,6 @@
 import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device';
 import type { Grammar } from '../expression.ts';
-import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from './languages.ts';
+import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from '../languages.ts';
 
 /**
  * A place in a text that a grammar admits so far. Bytes are those of the vocabulary: UTF-8, and for

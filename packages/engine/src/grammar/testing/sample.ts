@@ -1,7 +1,7 @@
 import { InvariantError } from '@bridgekeeper/bridge';
 import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device';
 import type { Expression, Grammar } from '../expression.ts';
-import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from './languages.ts';
+import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from '../languages.ts';
 
 /** Random texts of a grammar. Control tokens are their bytes, as in a vocabulary. */
 export interface SampleOptions {

@@ -1,5 +1,5 @@
 import { InvariantError } from '@bridgekeeper/bridge';
-import type { Expression, Grammar, Tag } from '../expression.ts';
+import type { Expression, Grammar, Tag } from './expression.ts';
 
 /**
  * What grammars mean, by Brzozowski's derivatives: the derivative of a language by a symbol is what
@@ -68,8 +68,15 @@ export class Languages {
   readonly epsilon = this.#intern({ kind: 'epsilon' }, 'e');
   readonly empty = this.#intern({ kind: 'symbol', ranges: [] }, 's');
 
-  /** Throws InvariantError where a rule is missing, or an expression is none. */
-  constructor(grammar: Pick<Grammar, 'rules'>) {
+  readonly #maxSearched: number;
+
+  /**
+   * Whether an intersection or a difference is empty is found by trying all of its texts; after
+   * `maxSearched` languages it counts as not empty. Throws InvariantError where a rule is missing,
+   * or an expression is none.
+   */
+  constructor(grammar: Pick<Grammar, 'rules'>, maxSearched = Number.POSITIVE_INFINITY) {
+    this.#maxSearched = maxSearched;
     this.#rules = grammar.rules;
     for (const [name, body] of grammar.rules) this.#bodies.set(name, this.of(body));
     this.#close(this.#nullableRules, (body) => this.isNullable(body));
@@ -277,7 +284,8 @@ export class Languages {
         for (; at !== undefined; at = cameFrom.get(at)) this.#emptiness.set(at, false);
         return false;
       }
-      for (const symbol of this.#representatives(language)) {
+      if (cameFrom.size > this.#maxSearched) return false;
+      for (const symbol of this.#cuts(language)) {
         const next = this.derivative(language, symbol);
         if (next !== this.empty && !cameFrom.has(next)) cameFrom.set(next, language);
       }
@@ -344,10 +352,6 @@ export class Languages {
     return [first, ...cuts]
       .map((low, at): Range => [low, (cuts[at] ?? last + 1) - 1])
       .filter(([low]) => !this.isEmpty(this.derivative(language, low)));
-  }
-
-  #representatives(language: Language): readonly number[] {
-    return this.#cuts(language);
   }
 
   /** Where, in order, symbols begin that the language may treat unlike the symbol before. */
