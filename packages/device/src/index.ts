@@ -38,6 +38,13 @@ export {
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
+export {
+  CONTROL_TOKEN_BYTE,
+  GRAMMAR_ROW,
+  GRAMMAR_ROW_WORDS,
+  maskWords,
+} from './grammar-layout.ts';
+export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
@@ -69,3 +76,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
+export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';
