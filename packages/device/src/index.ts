@@ -3,6 +3,12 @@ export { checksumOf } from './checksum.ts';
 export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
+export {
+  type Automaton,
+  type AutomatonState,
+  type Edge,
+  encodeAutomaton,
+} from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
 export { matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
