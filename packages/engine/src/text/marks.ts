@@ -85,3 +85,17 @@ export function splitMarked(text: string, separator: string): string[] {
     return own;
   });
 }
+
+/** Text with its marks, apart from text without. */
+export class MarkedText {
+  readonly marked: string;
+
+  constructor(marked: string) {
+    this.marked = marked;
+  }
+
+  /** The text without its marks. */
+  get plain(): string {
+    return unmark(this.marked);
+  }
+}

@@ -3,7 +3,7 @@ import type { ModelFiles } from '../models/files.ts';
 import { type ChatInput, ChatTemplate } from './chat-template.ts';
 import { type Detokenizer, TableDetokenizer, WindowedDetokenizer } from './detokenizer.ts';
 import { TextError } from './errors.ts';
-import { unmark } from './marks.ts';
+import { MarkedText } from './marks.ts';
 import { type Decode, decoderOf } from './pipeline/decoders.ts';
 import { TextPipeline } from './pipeline/pipeline.ts';
 import { adjustedFrame, type EndToken, type Frame, frameOf } from './pipeline/post-processor.ts';
@@ -102,12 +102,12 @@ export class Tokenizer {
   }
 
   /**
-   * As `encode`, of text that is marked (`marks.ts`): no character that a request brought is part
-   * of a token that is structure. Throws TextError `not-literal` where that cannot be.
+   * As `encode`: no character that a request brought is part of a token that is structure. Throws
+   * TextError `not-literal` where that cannot be.
    */
-  encodeMarked(marked: string, addSpecialTokens: boolean): Uint32Array {
+  encodeMarked(text: MarkedText, addSpecialTokens: boolean): Uint32Array {
     if (this.unmarkable !== undefined) throw new TextError('not-literal', this.unmarkable);
-    const { ids, isLiteral } = this.#pipeline.encodeMarked(marked, unmark(marked));
+    const { ids, isLiteral } = this.#pipeline.encodeMarked(text.marked, text.plain);
     if (isLiteral) return this.#framed(ids, addSpecialTokens);
     const reason = 'the tokenizer makes control tokens of text that is to be taken literally';
     throw new TextError('not-literal', reason);
@@ -184,8 +184,8 @@ export class Tokenizer {
   }
 
   /** That prompt, with what came of the request marked. Throws TextError. */
-  renderMarkedChat(input: ChatInput): string {
-    return this.chatTemplate.renderMarked(input);
+  renderMarkedChat(input: ChatInput): MarkedText {
+    return new MarkedText(this.chatTemplate.renderMarked(input));
   }
 
   #decodeWhole(ids: readonly number[], skipSpecialTokens: boolean): string {
