@@ -123,7 +123,11 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     if (c.req.path !== '/health') {
       const host = c.req.header('host');
       hosts?.check(host);
-      cors.check(c.req.header('origin'), host);
+      const origin = c.req.header('origin');
+      cors.check(origin, host);
+      if (origin === undefined) {
+        cors.checkFetch(c.req.header('sec-fetch-site'), c.req.header('sec-fetch-dest'));
+      }
     }
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));

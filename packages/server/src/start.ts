@@ -200,7 +200,11 @@ function contextOf(
       keys.map(({ key }) => key),
       settings.operatorKey,
     ),
-    quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
+    quotas: new Quotas(keys, limitsOf(settings), {
+      maxRows: engine.card.maxRows,
+      maxWaiting: engine.card.maxWaiting,
+      clock,
+    }),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {
