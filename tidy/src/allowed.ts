@@ -252,9 +252,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   'engine/text': {
     'utf8.ts': [],
-    jinja: [],
-    pipeline: ['utf8.ts'],
-    '.': ['utf8.ts', 'jinja', 'pipeline'],
+    'marks.ts': [],
+    jinja: ['marks.ts'],
+    pipeline: ['utf8.ts', 'marks.ts'],
+    '.': ['utf8.ts', 'marks.ts', 'jinja', 'pipeline'],
   },
   'engine/loader': {
     strategy: [],

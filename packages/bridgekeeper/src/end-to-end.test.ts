@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
@@ -16,7 +16,6 @@ import { cp, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import {
   readReceiptLinks,
   readSignedReceipt,
@@ -25,14 +24,19 @@ import {
 } from '@bridgekeeper/attest';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
-const STORYTELLER = fileURLToPath(new URL('../../../models/storyteller', import.meta.url));
+import {
+  MAIN,
+  type Served,
+  STORYTELLER,
+  serve as serveWith,
+  stop,
+} from './testing/served-product.ts';
 
 /** What the product keeps between its runs, apart from the user's own. */
 const STATE = mkdtempSync(join(tmpdir(), 'bridgekeeper-state-'));
 const ENVIRONMENT = { ...process.env, XDG_STATE_HOME: STATE, HF_HOME: join(STATE, 'hf') };
 afterAll(() => rmSync(STATE, { recursive: true, force: true }));
+const serve = (...args: string[]) => serveWith(ENVIRONMENT, ...args);
 
 interface Golden {
   readonly prompt: string;
@@ -51,39 +55,6 @@ interface BridgeReply {
     readonly crossings: number;
     readonly busy_seconds: number;
   }[];
-}
-
-interface Served {
-  readonly child: ChildProcess;
-  readonly url: string;
-  readonly log: () => string;
-}
-
-/** Starts the product as a user does and waits until it says where it listens. */
-async function serve(...args: string[]): Promise<Served> {
-  const flags = ['serve', '--port', '0', '--json', '--device', 'cpu', '--log-interval', '1'];
-  const child = spawn(process.execPath, [MAIN, ...flags, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: ENVIRONMENT,
-  });
-  let log = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    log += text;
-  });
-  let out = '';
-  for await (const text of child.stdout!.setEncoding('utf8')) {
-    out += text;
-    if (out.includes('\n')) return { child, url: JSON.parse(out).url, log: () => log };
-  }
-  throw new Error(`the server ended before it listened: ${log}`);
-}
-
-async function stop({ child }: Served): Promise<number | null> {
-  if (child.exitCode !== null) return child.exitCode;
-  const exit = once(child, 'exit');
-  child.kill('SIGTERM');
-  const [code] = await exit;
-  return code;
 }
 
 it('takes a command line of vLLM, with a model from the Hugging Face cache', async () => {

@@ -123,7 +123,11 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     if (c.req.path !== '/health') {
       const host = c.req.header('host');
       hosts?.check(host);
-      cors.check(c.req.header('origin'), host);
+      const origin = c.req.header('origin');
+      cors.check(origin, host);
+      if (origin === undefined) {
+        cors.checkFetch(c.req.header('sec-fetch-site'), c.req.header('sec-fetch-dest'));
+      }
     }
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
@@ -150,10 +154,17 @@ function allowed(endpoints: readonly Endpoint[], path: string): string {
   return here.map(({ route }) => (route.method === 'get' ? 'GET, HEAD' : 'POST')).join(', ');
 }
 
+/** Routes of OpenAI that clients ask for whatever the model, and why they are not there. */
+const NOT_MADE_HERE: ReadonlyMap<string, string> = new Map([
+  ['/v1/embeddings', ': this server generates text and makes no embeddings.'],
+]);
+
 function missing(endpoints: readonly Endpoint[], method: string, path: string): ApiError {
   const methods = allowed(endpoints, path);
   if (methods === '') {
-    return new ApiError('route_not_found', `There is no route ${method} ${path.slice(0, 200)}.`);
+    const reason = NOT_MADE_HERE.get(path) ?? '.';
+    const message = `There is no route ${method} ${path.slice(0, 200)}${reason}`;
+    return new ApiError('route_not_found', message);
   }
   return new ApiError('method_not_allowed', `This route takes ${methods}, not ${method}.`);
 }

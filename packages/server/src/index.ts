@@ -13,7 +13,7 @@ export { SyntheticEngine, syntheticStart } from './engine/synthetic-engine.ts';
 export { Machine } from './evidence/machine.ts';
 export { type MadeReport, Reporter } from './evidence/reporter.ts';
 export { readSoftware, type VersionInfo } from './evidence/software.ts';
-export { findModel } from './find-model.ts';
+export { type FoundModel, findModel, type ModelSearch } from './find-model.ts';
 export { type Logger, openLog } from './logging/logger.ts';
 export { defaultReceiptsFile } from './receipts/open.ts';
 export { readSealKey } from './seal/seal-key.ts';

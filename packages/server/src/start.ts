@@ -25,8 +25,9 @@ import { WakeQueue } from './openai/wake-queue.ts';
 import { openReceipts } from './receipts/open.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { readSealPolicy } from './seal/seal-policy.ts';
+import { UsageError } from './settings/resolve.ts';
 import type { Settings } from './settings/table.ts';
-import { openModelText } from './text/model-text.ts';
+import { type ModelText, openModelText } from './text/model-text.ts';
 
 export interface ServerParts {
   /** `seal` is what is asked of the model's. Throws EngineError or ModelError. */
@@ -62,6 +63,7 @@ export interface RunningServer {
 /** Tokens kept for a stream whose client does not read. */
 const MAX_PENDING_TOKENS = 4096;
 const MAX_CHOICES = 256;
+const TEXT_THREAD = new URL('./text-worker.js', import.meta.url);
 
 /**
  * Starts engine and server. Throws UsageError, ModelError or EngineError, with nothing left
@@ -111,7 +113,9 @@ async function startWith(
   const { clock, log, receiptsFile, machine = {} } = parts;
   timeline.begin('model');
   const model = await openModel(settings.model, seal);
-  const text = await openModelText(model.files);
+  const isLiteral = settings.literalUserText;
+  const text = await openModelText(model.files, { isLiteral, thread: TEXT_THREAD });
+  requireLiteral(text);
   const modelNames = namesOf(settings);
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
@@ -146,6 +150,12 @@ async function startWith(
     await receipts?.close();
     throw error;
   }
+}
+
+/** Throws UsageError where text is to be taken literally and this tokenizer cannot. */
+function requireLiteral({ isLiteral, tokenizer: { unmarkable } }: ModelText): void {
+  if (!isLiteral || unmarkable === undefined) return;
+  throw new UsageError('bad-value', `--literal-user-text cannot be kept: ${unmarkable}`);
 }
 
 function namesOf({ servedModelName, model }: Settings): readonly string[] {
@@ -190,7 +200,11 @@ function contextOf(
       keys.map(({ key }) => key),
       settings.operatorKey,
     ),
-    quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
+    quotas: new Quotas(keys, limitsOf(settings), {
+      maxRows: engine.card.maxRows,
+      maxWaiting: engine.card.maxWaiting,
+      clock,
+    }),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(),
     limits: {

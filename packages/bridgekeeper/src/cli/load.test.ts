@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -32,6 +32,20 @@ describe('load', () => {
     for (const stage of ['open', 'read', 'cross', 'place', 'verify', 'all']) {
       expect(out).toMatch(new RegExp(`^${stage} `, 'm'));
     }
+  });
+
+  test('a model by its name in the Hugging Face cache', async () => {
+    const entry = join(folder, 'hub', 'models--tiny--storyteller');
+    const commit = '0123456789abcdef0123456789abcdef01234567';
+    await mkdir(join(entry, 'snapshots'), { recursive: true });
+    await mkdir(join(entry, 'refs'));
+    await symlink(STORYTELLER, join(entry, 'snapshots', commit));
+    await writeFile(join(entry, 'refs', 'main'), commit);
+    const cache = ['--download-dir', join(folder, 'hub')];
+    expect(await load('tiny/storyteller', ...cache)).toMatchObject({ code: 0 });
+    const { code, err } = await load('tiny/other', ...cache);
+    expect(code).toBe(2);
+    expect(err).toContain('hf download tiny/other');
   });
 
   test('one document, in the shape of all results', async () => {

@@ -13,10 +13,13 @@ import {
   type Values,
 } from '@bridgekeeper/server';
 import type { CliCommand } from './command.ts';
+import { locateModel } from './locate-model.ts';
 
 /** What the command line takes; the other settings come from where they come from for `serve`. */
 const OWN_FLAGS = {
-  model: requiredArgument(text('folder'), 'model folder in Hugging Face format'),
+  model: requiredArgument(text('folder'), SETTINGS.model.help),
+  revision: SETTINGS.revision,
+  downloadDir: SETTINGS.downloadDir,
   device: SETTINGS.device,
   law: SETTINGS.law,
   modelSeal: SETTINGS.modelSeal,
@@ -66,7 +69,8 @@ export const LOAD: CliCommand<typeof FLAGS> = {
     const { runLoadTask } = await import('../load/task.ts');
     const { rank = null, stagingBytes, path, race: mayRace, check, json } = values;
     const overrides = overridesOf(values);
-    const task = { settings: values, overrides, rank, stagingBytes, path, mayRace, check, json };
+    const settings = { ...values, model: locateModel(values, io).folder };
+    const task = { settings, overrides, rank, stagingBytes, path, mayRace, check, json };
     return runLoadTask(task, io);
   },
 };

@@ -16,6 +16,7 @@ import {
   onOff,
   readSealKey,
   requiredArgument,
+  SETTINGS,
   text,
   UsageError,
   type Values,
@@ -25,6 +26,7 @@ import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { watchSilence } from '../silence.ts';
 import type { CliCommand } from './command.ts';
+import { locateModel } from './locate-model.ts';
 import { stopSignal } from './stop-signal.ts';
 
 const size = integer(1, 2 ** 31);
@@ -35,7 +37,9 @@ const chunkSize = kindOf('n', 'a multiple of 8192, at most 256M', (value) => {
 });
 
 const FLAGS = {
-  model: requiredArgument(text('folder'), 'model folder in Hugging Face format'),
+  model: requiredArgument(text('folder'), SETTINGS.model.help),
+  revision: SETTINGS.revision,
+  downloadDir: SETTINGS.downloadDir,
   out: flag(text('folder'), undefined, 'make this folder, with copies of what loading reads'),
   encrypt: flag(onOff(), false, 'encrypt the copies'),
   keyFile: flag(
@@ -63,7 +67,7 @@ export const SEAL: CliCommand<typeof FLAGS> = {
   flags: FLAGS,
   async run({ values }, io) {
     checkCombination(values);
-    return runSeal(values, io);
+    return runSeal({ ...values, model: locateModel(values, io).folder }, io);
   },
 };
 

@@ -1,7 +1,6 @@
 import type { EngineError } from '@bridgekeeper/engine';
 import {
   defaultReceiptsFile,
-  findModel,
   type Logger,
   openLog,
   type RunningServer,
@@ -13,6 +12,7 @@ import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
 import type { CliCommand, ExitCode } from './command.ts';
+import { locateModel } from './locate-model.ts';
 import { fromVllm } from './vllm-spelling.ts';
 
 /** The host's clock counts from there. */
@@ -34,9 +34,8 @@ const KEY_IS_SHOWN =
   'the variable BRIDGEKEEPER_API_KEY';
 
 /** With the model's folder, and the name it was asked for by. Throws UsageError. */
-function located(settings: Settings, { environment }: CliIo): Settings {
-  const { downloadDir, revision } = settings;
-  const { folder, name } = findModel(settings.model, { downloadDir, revision, environment });
+function located(settings: Settings, io: CliIo): Settings {
+  const { folder, name } = locateModel(settings, io);
   if (name === null) return { ...settings, model: folder };
   const names = settings.servedModelName.length > 0 ? settings.servedModelName : [name];
   return { ...settings, model: folder, servedModelName: names };

@@ -2,7 +2,8 @@ import { TextError } from './errors.ts';
 import { JinjaError } from './jinja/errors.ts';
 import type { Environment } from './jinja/interpreter.ts';
 import { Template } from './jinja/template.ts';
-import type { Dict, Value } from './jinja/values.ts';
+import { Dict, type Value } from './jinja/values.ts';
+import { mark, unmark } from './marks.ts';
 import { TEMPLATE_FILTERS, TemplateRefusal, templateGlobals } from './template-globals.ts';
 
 /** A conversation and how to write it down. */
@@ -79,6 +80,30 @@ export class ChatTemplate {
     }
   }
 
+  /**
+   * The prompt's text with every character marked that came of the request (`marks.ts`). Throws
+   * TextError; `not-literal` where the template does something with a text that marks do not
+   * survive.
+   */
+  renderMarked(input: ChatInput): string {
+    const rendered = this.render(input);
+    let marked = '';
+    try {
+      marked = this.render({
+        ...input,
+        messages: input.messages.map(markMessage),
+        tools: markValue(input.tools),
+        documents: markValue(input.documents),
+        variables: input.variables && markDict(input.variables),
+      });
+    } catch (error) {
+      if (!(error instanceof TextError)) throw error;
+    }
+    if (unmark(marked) === rendered) return marked;
+    const what = 'the chat template changes text of this conversation in a way in which';
+    throw new TextError('not-literal', `${what} it cannot be kept apart from the template’s own`);
+  }
+
   #select(input: ChatInput): Parsed {
     if (input.template !== undefined) return parse(input.template);
     const { sources } = this.#options;
@@ -122,6 +147,38 @@ export class ChatTemplate {
 
 function* entriesOf(variables: Dict | undefined): Iterable<readonly [string, Value]> {
   for (const [name, value] of variables?.entries() ?? []) yield [name as string, value];
+}
+
+/** Roles that templates know. They may write tokens with them, as in '<|' + role + '|>'. */
+const ROLES: ReadonlySet<unknown> = new Set([
+  'assistant',
+  'developer',
+  'environment',
+  'function',
+  'ipython',
+  'model',
+  'observation',
+  'system',
+  'tool',
+  'user',
+]);
+
+function markMessage(message: Value): Value {
+  if (!(message instanceof Dict)) return markValue(message)!;
+  const marked = markDict(message);
+  const role = message.get('role');
+  if (ROLES.has(role)) marked.set('role', role!);
+  return marked;
+}
+
+const markDict = (dict: Dict): Dict =>
+  new Dict([...dict.entries()].map(([key, value]) => [markValue(key)!, markValue(value)!]));
+
+/** What came of a request as JSON, its texts and keys marked. */
+function markValue(value: Value | undefined): Value | undefined {
+  if (typeof value === 'string') return mark(value);
+  if (Array.isArray(value)) return value.map((each) => markValue(each)!);
+  return value instanceof Dict ? markDict(value) : value;
 }
 
 /** A refusal may be built from the conversation: only what the template itself says is repeated. */

@@ -13,6 +13,8 @@ export type TextErrorCode =
   | 'template-failed'
   /** The template takes more steps, text or nesting than allowed, on this conversation. */
   | 'template-too-costly'
+  /** What came of the request could not be kept apart from the template, as it was to be. */
+  | 'not-literal'
   /** A template variable of the request collides with one that is always set. */
   | 'bad-variable';
 

@@ -1,5 +1,12 @@
 import { ModelError } from '../models/errors.ts';
-import { folderOf, type ModelFiles, namesWithin, readJson, readText } from '../models/files.ts';
+import {
+  folderOf,
+  type ModelFiles,
+  namesWithin,
+  readJson,
+  readSmall,
+  readText,
+} from '../models/files.ts';
 import { TEMPLATE_FOLDER } from '../seal/names.ts';
 
 /** What a model's files say about text. */
@@ -42,6 +49,30 @@ function configTemplates(value: unknown, file: string): Map<string, string> {
 async function templateFiles(files: ModelFiles): Promise<string[]> {
   const names = await namesWithin(files, TEMPLATE_FOLDER);
   return names.filter((name) => name.endsWith(TEMPLATE_SUFFIX)).sort();
+}
+
+/** Files beside the named templates. */
+const NAMES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'chat_template.json',
+  'chat_template.jinja',
+];
+
+/**
+ * Those of a model's files that say something about text, with their contents: what is opened later
+ * is what was there now. Plain data. Throws ModelError.
+ */
+export async function readTextFiles(files: ModelFiles): Promise<ModelFiles> {
+  const templates = (await templateFiles(files)).map((name) => `${TEMPLATE_FOLDER}/${name}`);
+  const contents = new Map<string, Uint8Array>();
+  for (const name of [...NAMES, ...templates]) {
+    const bytes =
+      typeof files === 'string' ? await readSmall(files, name) : files.contents.get(name);
+    if (bytes !== undefined) contents.set(name, bytes);
+  }
+  return { folder: folderOf(files), contents };
 }
 
 /** Files win over tokenizer_config.json, as in transformers; among them the one in Jinja. */

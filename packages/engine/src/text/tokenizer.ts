@@ -3,6 +3,7 @@ import type { ModelFiles } from '../models/files.ts';
 import { type ChatInput, ChatTemplate } from './chat-template.ts';
 import { type Detokenizer, TableDetokenizer, WindowedDetokenizer } from './detokenizer.ts';
 import { TextError } from './errors.ts';
+import { MarkedText } from './marks.ts';
 import { type Decode, decoderOf } from './pipeline/decoders.ts';
 import { TextPipeline } from './pipeline/pipeline.ts';
 import { adjustedFrame, type EndToken, type Frame, frameOf } from './pipeline/post-processor.ts';
@@ -97,7 +98,29 @@ export class Tokenizer {
    * it.
    */
   encode(text: string, addSpecialTokens: boolean): Uint32Array {
-    const ids = this.#pipeline.encode(text);
+    return this.#framed(this.#pipeline.encode(text), addSpecialTokens);
+  }
+
+  /**
+   * As `encode`: no character that a request brought is part of a token that is structure. Throws
+   * TextError `not-literal` where that cannot be.
+   */
+  encodeMarked(text: MarkedText, addSpecialTokens: boolean): Uint32Array {
+    if (this.unmarkable !== undefined) throw new TextError('not-literal', this.unmarkable);
+    const { ids, isLiteral } = this.#pipeline.encodeMarked(text.marked, text.plain);
+    if (isLiteral) return this.#framed(ids, addSpecialTokens);
+    const reason = 'the tokenizer makes control tokens of text that is to be taken literally';
+    throw new TextError('not-literal', reason);
+  }
+
+  /** Why this tokenizer cannot keep a request's text apart from its template; else undefined. */
+  get unmarkable(): string | undefined {
+    const token = this.#pipeline.unmarkable;
+    if (token === undefined) return undefined;
+    return `text cannot be kept apart from the token with the id ${token.id} of this tokenizer`;
+  }
+
+  #framed(ids: readonly number[] | undefined, addSpecialTokens: boolean): Uint32Array {
     if (ids === undefined) {
       const reason = 'the text has characters that the vocabulary lacks, and no unknown token';
       throw new TextError('unencodable', reason);
@@ -158,6 +181,11 @@ export class Tokenizer {
   /** The prompt that the model's chat template makes of a conversation. Throws TextError. */
   renderChat(input: ChatInput): string {
     return this.chatTemplate.render(input);
+  }
+
+  /** That prompt, with what came of the request marked. Throws TextError. */
+  renderMarkedChat(input: ChatInput): MarkedText {
+    return new MarkedText(this.chatTemplate.renderMarked(input));
   }
 
   #decodeWhole(ids: readonly number[], skipSpecialTokens: boolean): string {

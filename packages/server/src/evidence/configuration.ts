@@ -18,6 +18,7 @@ const SHOWN = [
   'dtype',
   'kvCacheDtype',
   'quantization',
+  'literalUserText',
   'loadFormat',
   'interTokenLimitMs',
   'maxWaitingRequests',

@@ -71,4 +71,26 @@ describe('pages of other origins', () => {
     expect(new CorsPolicy([]).headersFor('https://a.example')).toEqual({});
     expect(new CorsPolicy([]).preflightFor('https://a.example', '')).toBeUndefined();
   });
+
+  test('embed nothing of what the server answers', () => {
+    const code = (policy: CorsPolicy, site?: string, destination?: string) => {
+      try {
+        policy.checkFetch(site, destination);
+      } catch (error) {
+        return (error as ApiError).code;
+      }
+      return 'passes';
+    };
+    const closed = new CorsPolicy(['https://a.example']);
+    for (const site of ['cross-site', 'same-site']) {
+      for (const destination of ['image', 'script', 'iframe', 'empty', undefined]) {
+        expect(code(closed, site, destination)).toBe('origin_not_allowed');
+        expect(code(new CorsPolicy(['*']), site, destination)).toBe('passes');
+      }
+      expect(code(closed, site, 'document')).toBe('passes');
+    }
+    for (const site of ['same-origin', 'none', undefined]) {
+      expect(code(closed, site, 'empty')).toBe('passes');
+    }
+  });
 });

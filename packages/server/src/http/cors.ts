@@ -36,6 +36,19 @@ export class CorsPolicy {
     throw new ApiError('origin_not_allowed', message);
   }
 
+  /**
+   * What a page fetches without CORS, as an image, a script or a frame, brings no Origin, and shows
+   * by its size or its time what it was. `site` and `destination`: what browsers say of it in
+   * Sec-Fetch-Site and Sec-Fetch-Dest; other clients send neither. Throws ApiError
+   * `origin_not_allowed` for pages of other origins; following a link shows them nothing.
+   */
+  checkFetch(site: string | undefined, destination: string | undefined): void {
+    const isOther = site === 'cross-site' || site === 'same-site';
+    if (!isOther || destination === 'document' || this.#origins.has('*')) return;
+    const message = 'Pages of other origins may not embed what this server answers.';
+    throw new ApiError('origin_not_allowed', message);
+  }
+
   /** The headers of an answer to a page of `origin`. */
   headersFor(origin: string | undefined): Record<string, string> {
     if (origin === undefined || !this.#allows(origin)) return {};

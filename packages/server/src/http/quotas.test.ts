@@ -14,7 +14,7 @@ const NONE: KeyLimits = {
 function quotasOf(limits: Partial<KeyLimits>, others: KeyLimits = NONE) {
   const clock = { now: 0, nowNs: () => clock.now };
   const keys = [{ key: 'k', limits: { ...NONE, ...limits } }];
-  const quotas = new Quotas(keys, others, { maxRows: 4, clock });
+  const quotas = new Quotas(keys, others, { maxRows: 4, maxWaiting: 12, clock });
   return { quotas, clock, tenant: tenantOfKey('k') };
 }
 
@@ -69,4 +69,28 @@ test('who has no key has the limits of the flags', () => {
   const { quotas } = quotasOf({}, { ...NONE, maxWaiting: 0 });
   quotas.admit('default', 4, 1);
   expect(refusal(() => quotas.admit('default', 1, 1)).code).toBe('rate_limited');
+});
+
+test('of several keys none fills the queue, whatever came before', () => {
+  const clock = { nowNs: () => 0 };
+  const names = ['a', 'b', 'c'];
+  const keys = names.map((key) => ({ key, limits: NONE }));
+  const quotas = new Quotas(keys, NONE, { maxRows: 4, maxWaiting: 12, clock });
+  const admitted = (key: string) => {
+    for (let count = 0; ; count++) {
+      try {
+        quotas.admit(tenantOfKey(key), 1, 1);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'rate_limited' });
+        return count;
+      }
+    }
+  };
+  // All rows, and half of the queue.
+  expect(admitted('a')).toBe(4 + 6);
+  for (const key of ['b', 'c']) expect(admitted(key)).toBeGreaterThanOrEqual(1);
+  expect(admitted('a')).toBe(0);
+  // One key has nobody to leave room for: the engine's own bound is its bound.
+  const alone = new Quotas(keys.slice(0, 1), NONE, { maxRows: 4, maxWaiting: 12, clock });
+  alone.admit(tenantOfKey('a'), 100, 1);
 });

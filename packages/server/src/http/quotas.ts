@@ -13,6 +13,14 @@ interface Account {
   refilledNs: number;
 }
 
+/** What the keys share. */
+export interface SharedEngine {
+  readonly maxRows: number;
+  /** Places in the queue of all keys. */
+  readonly maxWaiting: number;
+  readonly clock: Pick<Clock, 'nowNs'>;
+}
+
 /** An answer that was let in. */
 export interface Admission {
   /** It has ended, with this many tokens generated. */
@@ -28,18 +36,19 @@ export class Quotas {
   readonly #limits: ReadonlyMap<string, KeyLimits>;
   readonly #defaults: KeyLimits;
   readonly #maxRows: number;
+  readonly #maxWaiting: number;
+  readonly #hasSeveralKeys: boolean;
   readonly #clock: Pick<Clock, 'nowNs'>;
+  #open = 0;
 
-  /** The engine has `maxRows` rows. Who has no key of `keys` has the limits `defaults`. */
-  constructor(
-    keys: readonly ApiKey[],
-    defaults: KeyLimits,
-    { maxRows, clock }: { readonly maxRows: number; readonly clock: Pick<Clock, 'nowNs'> },
-  ) {
+  /** Who has no key of `keys` has the limits `defaults`. */
+  constructor(keys: readonly ApiKey[], defaults: KeyLimits, engine: SharedEngine) {
     this.#limits = new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits]));
     this.#defaults = defaults;
-    this.#maxRows = maxRows;
-    this.#clock = clock;
+    this.#maxRows = engine.maxRows;
+    this.#maxWaiting = engine.maxWaiting;
+    this.#hasSeveralKeys = keys.length > 1;
+    this.#clock = engine.clock;
   }
 
   /** What part of the engine a tenant's requests use. */
@@ -54,8 +63,9 @@ export class Quotas {
    */
   admit(tenant: string, choices: number, promptTokens: number): Admission {
     const account = this.#accountOf(tenant);
-    const { maxWaiting, maxRunning = this.#maxRows, tokensPerMinute } = account.limits;
-    if (maxWaiting !== undefined && account.open + choices > maxRunning + maxWaiting) {
+    const { maxRunning = this.#maxRows, tokensPerMinute } = account.limits;
+    const maxWaiting = account.limits.maxWaiting ?? this.#fairWaiting();
+    if (account.open + choices > maxRunning + maxWaiting) {
       const message = `This key has ${account.open} requests open and asks for ${choices} more; `;
       throw new ApiError(
         'rate_limited',
@@ -72,14 +82,25 @@ export class Quotas {
         throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
       }
     }
+    this.#open += choices;
     account.open += choices;
     account.tokens -= promptTokens;
     return {
       close: (generatedTokens) => {
+        this.#open -= choices;
         account.open -= choices;
         account.tokens -= generatedTokens;
       },
     };
+  }
+
+  /**
+   * How many of a key may wait that has no bound of its own: as many as there are places left in the
+   * queue of all. So one key alone takes half of it, and a key that comes later finds room.
+   */
+  #fairWaiting(): number {
+    if (!this.#hasSeveralKeys) return Number.POSITIVE_INFINITY;
+    return Math.max(0, this.#maxWaiting - Math.max(0, this.#open - this.#maxRows));
   }
 
   #refill(account: Account, tokensPerMinute: number): void {

@@ -46,7 +46,8 @@ const USER = '"messages": [{"role": "user", "content": "x"}]';
 /** The prompt of a body, as its text. */
 function render(body: string, model = text): string {
   const received = new TextEncoder().encode(body);
-  return renderConversation(model, validate(ChatCompletionRequest, JSON.parse(body)), received);
+  const request = validate(ChatCompletionRequest, JSON.parse(body));
+  return renderConversation(model, request, received) as string;
 }
 
 /** Of one message, beside its role. */

@@ -1,11 +1,17 @@
-import { Dict, JsonError, readJsonValue, type TemplateValue } from '@bridgekeeper/engine/text';
+import {
+  Dict,
+  JsonError,
+  MarkedText,
+  readJsonValue,
+  type TemplateValue,
+} from '@bridgekeeper/engine/text';
 import type { z } from '@hono/zod-openapi';
 import { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 import { exactBody } from './exact-body.ts';
 import type { ChatMessage, conversationFields } from './schema/chat.ts';
 
-type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
+export type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
 type Message = z.output<typeof ChatMessage>;
 
 /**
@@ -14,17 +20,21 @@ type Message = z.output<typeof ChatMessage>;
  */
 const CONTINUE_MARK = 'CONTINUE_FINAL_MESSAGE_TAG ';
 
+/** What rendering needs of a model's text. */
+type Rendering = Pick<ModelText, 'tokenizer' | 'isLiteral'>;
+
 /**
- * The prompt's text. `request` is what was validated of the body `received`, which is read again
- * for the template: schemas and arguments reach it with their keys in order, 1.0 apart from 1, and
- * long integers whole. Throws ApiError for what is no text and for what the template makes nothing
- * of, and TextError for what the template refuses.
+ * The prompt's text, marked where the server takes literally what a request says. `request` is what
+ * was validated of the body `received`, which is read again for the template: schemas and arguments
+ * reach it with their keys in order, 1.0 apart from 1, and long integers whole. Throws ApiError for
+ * what is no text and for what the template makes nothing of, and TextError for what the template
+ * refuses.
  */
 export function renderConversation(
-  text: ModelText,
+  text: Rendering,
   request: Conversation,
   received: Uint8Array,
-): string {
+): string | MarkedText {
   const body = exactBody(received);
   const messages = body.get('messages') as TemplateValue[];
   const isContinued = request.continue_final_message === true;
@@ -35,14 +45,20 @@ export function renderConversation(
   });
   const last = converted.at(-1)!;
   if (isContinued) last.set('content', `${last.get('content') as string}${CONTINUE_MARK}`);
-  const rendered = text.tokenizer.renderChat({
+  const input = {
     messages: converted,
     tools: body.get('tools'),
     documents: body.get('documents'),
     addGenerationPrompt: request.add_generation_prompt ?? true,
     variables: variablesOf(body),
-  });
-  return isContinued ? openEnded(rendered) : rendered;
+  };
+  if (!text.isLiteral) {
+    const rendered = text.tokenizer.renderChat(input);
+    return isContinued ? rendered.slice(0, openEnd(rendered)) : rendered;
+  }
+  const rendered = text.tokenizer.renderMarkedChat(input);
+  if (!isContinued) return rendered;
+  return new MarkedText(rendered.marked.slice(0, openEnd(rendered.plain)));
 }
 
 function checkContinued(request: Conversation): void {
@@ -59,7 +75,7 @@ function checkContinued(request: Conversation): void {
 /** Fields that are nothing but variables of the template. */
 const TEMPLATE_FIELDS = ['documents', 'reasoning_effort'] as const;
 
-function refuseUnread({ tokenizer }: ModelText, request: Conversation): void {
+function refuseUnread({ tokenizer }: Rendering, request: Conversation): void {
   for (const name of TEMPLATE_FIELDS) {
     // Without a template rendering fails, and says so.
     const { chatTemplate } = tokenizer;
@@ -79,15 +95,18 @@ function variablesOf(body: Dict): Dict | undefined {
   return all;
 }
 
-/** The text up to the mark, as transformers cuts it: a template that trims gets no space back. */
-function openEnded(rendered: string): string {
+/**
+ * Where the text ends before the mark, as transformers cuts it: a template that trims gets no space
+ * back.
+ */
+function openEnd(rendered: string): number {
   const at = rendered.lastIndexOf(CONTINUE_MARK.trimEnd());
   if (at < 0) {
     const message = 'The chat template leaves out the final message, which cannot be continued.';
     throw new ApiError('invalid_value', message, 'continue_final_message');
   }
-  const text = rendered.slice(0, at);
-  return rendered.startsWith(CONTINUE_MARK, at) ? text : text.trimEnd();
+  if (rendered.startsWith(CONTINUE_MARK, at)) return at;
+  return rendered.slice(0, at).trimEnd().length;
 }
 
 /** The text of the last message, where the answer goes on in its role; for `echo`. */

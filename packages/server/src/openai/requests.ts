@@ -5,6 +5,7 @@ import { requestIdFrom } from '../http/request-id.ts';
 import type { AnswerDetail } from './answer-head.ts';
 import type { ChoiceOptions } from './choice.ts';
 import type { AppContext, ServerContext } from './context.ts';
+import { requireRoom } from './conversation-tokens.ts';
 import type { PreparedGeneration } from './generation.ts';
 import {
   bannedTokens,
@@ -157,15 +158,6 @@ export async function encode(
   addSpecialTokens: boolean,
   param: string,
 ): Promise<Uint32Array> {
-  const { maxModelTokens } = ctx.engine.card;
-  const atLeast = Math.ceil(Buffer.byteLength(text) / ctx.text.tokenizer.maxTokenBytes);
-  if (atLeast > maxModelTokens) {
-    throw new ApiError(
-      'context_length_exceeded',
-      `This model's maximum context length is ${maxModelTokens} tokens. However, your request ` +
-        `has at least ${atLeast} input tokens. Please reduce the length of the input.`,
-      param,
-    );
-  }
+  requireRoom(ctx.text, text, ctx.engine.card.maxModelTokens, param);
   return ctx.text.encoder.encode(text, addSpecialTokens);
 }

@@ -6,10 +6,11 @@ import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { echoedMessage, renderConversation } from '../openai/conversation.ts';
+import { echoedMessage } from '../openai/conversation.ts';
+import { conversationTokens } from '../openai/conversation-tokens.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
+import { detailOf, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -67,13 +68,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
       await ctx.bodies.turnFor(received);
-      const promptText = renderConversation(ctx.text, request, received);
-      const encoded = await encode(
-        ctx,
-        promptText,
-        request.add_special_tokens ?? false,
-        'messages',
-      );
+      const encoded = await conversationTokens(ctx, request, received);
       const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
       const tokens = truncated(ctx, request, encoded, maxTokens);
       const echoText = request.echo ? echoedMessage(request) : '';

@@ -3,7 +3,7 @@ import { CONVERSATION_BOUNDS, tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { renderConversation } from '../openai/conversation.ts';
+import { conversationTokens } from '../openai/conversation-tokens.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import { encode, modelFor } from '../openai/requests.ts';
 import {
@@ -46,12 +46,7 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
       await ctx.bodies.turnFor(received);
       const tokens = Array.from(
         'messages' in request
-          ? await encode(
-              ctx,
-              renderConversation(ctx.text, request, received),
-              request.add_special_tokens ?? false,
-              'messages',
-            )
+          ? await conversationTokens(ctx, request, received)
           : await encode(ctx, request.prompt, request.add_special_tokens ?? true, 'prompt'),
       );
       return c.json({

@@ -3,6 +3,7 @@ import { flagOf } from './flags.ts';
 import { checkCombinations, type Found, type Origin, type Sources, UsageError } from './resolve.ts';
 import { SETTINGS, type Settings } from './table.ts';
 import { misspeltVariable } from './variables.ts';
+import { VLLM_FLAGS } from './vllm-flags.ts';
 
 /**
  * What the text of a configuration file says, by setting. `named` is who named it. `read` throws
@@ -26,16 +27,40 @@ export function readConfiguration(
   if (typeof document !== 'object' || Array.isArray(document)) {
     throw new UsageError('bad-file', `${shown}: must hold "flag: value" lines`);
   }
-  return new Map(
-    Object.entries(document).map(([key, value]) => {
-      const name = Object.keys(SETTINGS).find((candidate) => flagOf(candidate) === key);
-      if (name === undefined || name === 'config') {
-        throw new UsageError('unknown-setting', `${key} in ${path}: is not a setting of serve`);
-      }
-      const origin: Origin = { kind: 'file', name: `${key} in ${path}` };
-      return [name, { texts: scalars(value, origin), origin }];
-    }),
-  );
+  const found = new Map<string, Found>();
+  for (const [key, value] of Object.entries(document)) {
+    const flag = key.replaceAll('_', '-');
+    const name = Object.keys(SETTINGS).find((candidate) => flagOf(candidate) === flag);
+    const origin: Origin = { kind: 'file', name: `${key} in ${path}` };
+    if (name !== undefined && name !== 'config') {
+      found.set(name, { texts: scalars(value, origin), origin });
+    } else if (becomesNoAccessLog(flag, value, origin)) {
+      found.set('accessLog', { texts: ['false'], origin });
+    }
+  }
+  return found;
+}
+
+/**
+ * Whether a key that is a flag of vLLM's alone turns off the access log, the one thing that such
+ * flags do here. Throws UsageError where it wants what cannot be had.
+ */
+function becomesNoAccessLog(flag: string, value: unknown, origin: Origin): boolean {
+  const known = Object.hasOwn(VLLM_FLAGS, flag) ? VLLM_FLAGS[flag] : undefined;
+  if (known === undefined) {
+    throw new UsageError('unknown-setting', `${origin.name}: is not a setting of serve`);
+  }
+  // A switch that is off says nothing.
+  if (known.takes === 'none' && value === 'false') return false;
+  if (known.verdict === 'refused') {
+    throw new UsageError('unsupported-flag', `${origin.name}: is not supported: ${known.why}`);
+  }
+  if (known.only !== undefined && !known.only.includes(String(value))) {
+    const accepted = known.only.join(' or ');
+    const message = `${origin.name}: must be ${accepted}, or absent: ${known.why}`;
+    throw new UsageError('unsupported-flag', message);
+  }
+  return known.becomes !== undefined;
 }
 
 /** Throws UsageError for a variable with our prefix that nothing reads. */

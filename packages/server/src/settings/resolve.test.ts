@@ -227,6 +227,28 @@ describe('a file', () => {
     expect(resolve({ flags }, file).values.port).toBe(8000);
   });
 
+  test('may have keys of vLLM that change nothing here, and none that would', () => {
+    const file = [
+      'max_num_seqs: 8',
+      'trust-remote-code: true',
+      'tensor-parallel-size: 1',
+      'enable-lora: false',
+      'disable-uvicorn-access-log: true',
+    ];
+    const { values } = resolve({ flags }, file.join('\n'));
+    expect(values).toMatchObject({ maxNumSeqs: 8, accessLog: false });
+    for (const [line, words] of [
+      ['tensor-parallel-size: 2', 'must be 1, or absent'],
+      ['enable-lora: true', 'is not supported'],
+      ['lora-modules: [a=b]', 'is not supported'],
+    ] as const) {
+      expect(failure({ flags }, line)).toMatchObject({
+        code: 'unsupported-flag',
+        message: expect.stringContaining(words),
+      });
+    }
+  });
+
   test('is read where one is named, and nowhere else', () => {
     const readNothing: Sources['readConfiguration'] = (path, named) =>
       readConfiguration(path, named, () => {

@@ -81,6 +81,7 @@ export const SETTINGS = {
     'how KV is stored; auto: as dtype, fp8: E4M3 in half the memory of bfloat16',
   ),
   quantization: setting(oneOf('fp8'), UNSET, 'insist on FP8 weights; default: config.json says'),
+  literalUserText: setting(onOff(), false, 'what messages and tools say can open or close no turn'),
   seed: setting(integer(0, 2 ** 53 - 1), 0, 'seed for requests that bring none'),
   loadFormat: setting(oneOf('auto', 'dummy'), 'auto', 'dummy: random weights, no weight files'),
   modelSeal: setting(

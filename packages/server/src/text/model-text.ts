@@ -4,13 +4,15 @@ import {
   readSamplingDefaults,
   type SamplingDefaults,
 } from '@bridgekeeper/engine/models';
-import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
+import { openTokenizer, readTextFiles, type Tokenizer } from '@bridgekeeper/engine/text';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { Encoder } from './encoder.ts';
 
 /** The text side of a model, as the server needs it. */
 export interface ModelText {
   readonly tokenizer: Tokenizer;
+  /** Whether what a conversation says is kept apart from what its template does. */
+  readonly isLiteral: boolean;
   /** Turns text of any length into tokens without holding up the thread. */
   readonly encoder: Encoder;
   /** Ids that end generation unless they are ignored. */
@@ -19,13 +21,24 @@ export interface ModelText {
   readonly samplingDefaults: SamplingDefaults;
 }
 
-/** Reads the text side of a model. Throws ModelError. */
-export async function openModelText(files: ModelFiles): Promise<ModelText> {
+export interface TextOptions {
+  /** Whether what a conversation says is kept apart from what its template does. */
+  readonly isLiteral?: boolean;
+  /** The script of the thread for what takes long; without one it is done here. */
+  readonly thread?: URL;
+}
+
+/** Reads the text side of a model, once. Throws ModelError. */
+export async function openModelText(
+  files: ModelFiles,
+  { isLiteral = false, thread }: TextOptions = {},
+): Promise<ModelText> {
+  const textFiles = await readTextFiles(files);
   const [tokenizer, spec, samplingDefaults] = await Promise.all([
-    openTokenizer(files, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
+    openTokenizer(textFiles, { now: () => new Date(HOST_CLOCK.unixSeconds() * 1000) }),
     readModelSpec(files),
     readSamplingDefaults(files),
   ]);
-  const encoder = new Encoder(files, tokenizer);
-  return { tokenizer, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
+  const encoder = new Encoder({ files: textFiles, isLiteral }, tokenizer, thread);
+  return { tokenizer, isLiteral, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
 }

@@ -1,9 +1,10 @@
 /** The filters of Jinja2, but `tojson`, which transformers replaces, and those in `REFUSED`. */
+import { unmark } from '../marks.ts';
 import { bind, plain, type Signature, wantInteger, wantText } from './arguments.ts';
 import type { Budget } from './budget.ts';
 import { fail } from './errors.ts';
 import { formatPercent } from './format.ts';
-import { capitalize, joinText, replaceText, splitText } from './methods.ts';
+import { capitalize, changeText, joinText, replaceText, splitText } from './methods.ts';
 import {
   readFloat,
   readInteger,
@@ -111,7 +112,7 @@ function keyOf(getter: Getter, isCaseSensitive: Value): Getter {
   return (value) => {
     const key = getter(value);
     const text = asText(key);
-    return text === undefined ? key : text.toLowerCase();
+    return text === undefined ? key : unmark(text).toLowerCase();
   };
 }
 
@@ -289,9 +290,10 @@ function toInteger(value: Value, otherwise: Value, base: Value): Value {
   if (number !== undefined) return Number.isFinite(number) ? truncate(number) : otherwise;
   const text = asText(value);
   if (text === undefined) return otherwise;
-  const whole = readInteger(text, wantInteger(base, 'int'));
+  const plainText = unmark(text);
+  const whole = readInteger(plainText, wantInteger(base, 'int'));
   if (whole !== undefined) return whole;
-  const float = readFloat(text);
+  const float = readFloat(plainText);
   return float !== undefined && Number.isFinite(float) ? truncate(float) : otherwise;
 }
 
@@ -431,7 +433,7 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   filter('batch', ['linecount', ['fill_with', null]], (_, value, size, fill) => {
     return new Generator(batches(value, size, fill));
   }),
-  ofText('capitalize', [], capitalize),
+  ofText('capitalize', [], (text) => changeText(text, capitalize)),
   ofText('center', [['width', 80n]], (text, { budget }, width) => {
     const size = wantInteger(width, 'center');
     budget.checkText(size);
@@ -470,7 +472,7 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   }),
   filter('float', [['default', 0]], (_, value, otherwise) => {
     refuseUndefined(value);
-    const number = asNumber(value) ?? readFloat(asText(value) ?? '');
+    const number = asNumber(value) ?? readFloat(unmark(asText(value) ?? ''));
     if (number === undefined) return otherwise;
     return typeof number === 'bigint' ? toFloat(number) : number;
   }),
@@ -541,7 +543,7 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
     return last === undefined ? new Undefined('the sequence is empty') : last;
   }),
   filter('list', [], ({ budget }, value) => listOf(value, budget)),
-  ofText('lower', [], (text) => text.toLowerCase()),
+  ofText('lower', [], (text) => changeText(text, (each) => each.toLowerCase())),
   ['map', map],
   extreme('max'),
   extreme('min'),
@@ -607,7 +609,7 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
       return sum;
     },
   ),
-  ofText('title', [], titleText),
+  ofText('title', [], (text) => changeText(text, titleText)),
   ofText('trim', [['chars', null]], (text, _, chars) => {
     const only = chars === null ? undefined : wantText(chars, 'filter "trim"');
     return trimStart(trimEnd(text, only), only);
@@ -633,9 +635,9 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
       return new Generator(uniques(runtime, value, key));
     },
   ),
-  ofText('upper', [], (text) => text.toUpperCase()),
+  ofText('upper', [], (text) => changeText(text, (each) => each.toUpperCase())),
   filter('urlencode', [], (runtime, value) => urlEncode(runtime, value)),
-  ofText('wordcount', [], (text) => BigInt(text.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0)),
+  ofText('wordcount', [], (text) => BigInt(unmark(text).match(/[\p{L}\p{N}_]+/gu)?.length ?? 0)),
   ...REFUSED.map((name): readonly [string, Filter] => [
     name,
     () => fail(`the filter "${name}" is not supported`),

@@ -1,4 +1,5 @@
 /** The methods of Python's builtin types that templates call. */
+import { changeMarked, splitMarked, unmark } from '../marks.ts';
 import { bind, type Signature, wantInteger, wantText } from './arguments.ts';
 import type { Budget } from './budget.ts';
 import { fail } from './errors.ts';
@@ -57,8 +58,12 @@ const asIs = <Self>(call: (self: Self) => Value): Method<Self> => method([], cal
 const perCharacter = (call: (self: string) => Value): Method<string> =>
   method([], (self, { budget }) => {
     budget.spend(self.length);
-    return call(self);
+    return call(unmark(self));
   });
+
+/** The text that `change` makes of another. What was marked of that stays so. */
+export const changeText = (text: string, change: (text: string) => string): string =>
+  changeMarked(text, change) ?? fail('text of a request changes its length with its case');
 
 // Strings
 
@@ -89,9 +94,9 @@ function region(self: string, start: Value, end: Value): readonly [number, numbe
 
 function find(fromEnd: boolean, isStrict: boolean): Method<string> {
   return method(['/sub', ['/start', null], ['/end', null]], (self, _, sub, start, end) => {
-    const part = wantText(sub, 'find');
+    const part = unmark(wantText(sub, 'find'));
     const [from, to] = region(self, start, end);
-    const within = self.slice(from, Math.max(from, to));
+    const within = unmark(self).slice(from, Math.max(from, to));
     const at = fromEnd ? within.lastIndexOf(part) : within.indexOf(part);
     const isFound = at >= 0 && from <= to;
     if (!isFound && isStrict) fail('a substring is not found');
@@ -102,10 +107,10 @@ function find(fromEnd: boolean, isStrict: boolean): Method<string> {
 function hasAffix(isEnd: boolean): Method<string> {
   return method(['/affix', ['/start', null], ['/end', null]], (self, _, affix, start, end) => {
     const [from, to] = region(self, start, end);
-    const within = self.slice(from, Math.max(from, to));
+    const within = unmark(self).slice(from, Math.max(from, to));
     const affixes = affix instanceof Tuple ? affix.items : [affix];
     return affixes.some((each) => {
-      const text = wantText(each, isEnd ? 'endswith' : 'startswith');
+      const text = unmark(wantText(each, isEnd ? 'endswith' : 'startswith'));
       if (from > to) return false;
       return isEnd ? within.endsWith(text) : within.startsWith(text);
     });
@@ -122,11 +127,16 @@ export function splitText(
   if (separator === null) return splitWords(self, limit, fromEnd);
   const by = wantText(separator, 'split');
   if (by === '') fail('empty separator');
-  const parts = self.split(by);
+  const parts = splitMarked(self, by);
   if (limit < 0 || parts.length - 1 <= limit) return parts;
-  if (!fromEnd) return [...parts.slice(0, limit), parts.slice(limit).join(by)];
+  if (!fromEnd) return [...parts.slice(0, limit), self.slice(lengthBefore(parts, limit, by))];
   const kept = parts.length - limit;
-  return [parts.slice(0, kept).join(by), ...parts.slice(kept)];
+  return [self.slice(0, lengthBefore(parts, kept, by) - by.length), ...parts.slice(kept)];
+}
+
+/** Of the first `count` parts, with the separator after each. */
+function lengthBefore(parts: readonly string[], count: number, separator: string): number {
+  return parts.slice(0, count).reduce((sum, part) => sum + part.length + separator.length, 0);
 }
 
 function splitWords(self: string, limit: number, fromEnd: boolean): string[] {
@@ -161,9 +171,11 @@ function partition(fromEnd: boolean): Method<string> {
   return method(['/sep'], (self, _, separator) => {
     const by = wantText(separator, 'partition');
     if (by === '') fail('empty separator');
-    const at = fromEnd ? self.lastIndexOf(by) : self.indexOf(by);
+    const [text, part] = [unmark(self), unmark(by)];
+    const at = fromEnd ? text.lastIndexOf(part) : text.indexOf(part);
     if (at < 0) return new Tuple(fromEnd ? ['', '', self] : [self, '', '']);
-    return new Tuple([self.slice(0, at), by, self.slice(at + by.length)]);
+    const end = at + by.length;
+    return new Tuple([self.slice(0, at), self.slice(at, end), self.slice(end)]);
   });
 }
 
@@ -177,12 +189,13 @@ export function replaceText(
 ): string {
   if (count === 0) return self;
   if (old === '') budget.spend(self.length);
-  const parts = old === '' ? ['', ...characters(self), ''] : self.split(old);
+  const parts = old === '' ? ['', ...characters(self), ''] : splitMarked(self, old);
   const times = count < 0 ? parts.length - 1 : Math.min(count, parts.length - 1);
   budget.spend(times);
   budget.checkText(self.length + times * by.length);
   if (times === parts.length - 1) return parts.join(by);
-  return [...parts.slice(0, times), parts.slice(times).join(old)].join(by);
+  const rest = self.slice(lengthBefore(parts, times, old));
+  return [...parts.slice(0, times), rest].join(by);
 }
 
 function justify(place: (missing: number, width: number) => number): Method<string> {
@@ -290,15 +303,22 @@ export function joinText(separator: string, parts: Iterable<string>, budget: Bud
   return text;
 }
 
+/** What changes characters one by one. */
+const changing = (change: (text: string) => string): Method<string> =>
+  method([], (self, { budget }) => {
+    budget.spend(self.length);
+    return changeText(self, change);
+  });
+
 const STRING: Methods<string> = {
-  capitalize: asIs(capitalize),
-  casefold: asIs((self) => self.toLowerCase().replaceAll('ß', 'ss').replaceAll('ς', 'σ')),
+  capitalize: changing(capitalize),
+  casefold: changing((self) => self.toLowerCase().replaceAll('ß', 'ss').replaceAll('ς', 'σ')),
   center: justify(centred),
   count: method(['/sub', ['/start', null], ['/end', null]], (self, _, sub, start, end) => {
-    const part = wantText(sub, 'count');
+    const part = unmark(wantText(sub, 'count'));
     const [from, to] = region(self, start, end);
     if (from > to) return 0n;
-    const within = self.slice(from, to);
+    const within = unmark(self).slice(from, to);
     return BigInt(part === '' ? lengthOf(within) + 1 : within.split(part).length - 1);
   }),
   endswith: hasAffix(true),
@@ -317,31 +337,32 @@ const STRING: Methods<string> = {
   index: find(false, true),
   isalnum: all(/[\p{L}\p{N}]/u),
   isalpha: all(/\p{L}/u),
-  isascii: asIs((self) => !/[^\0-\x7f]/.test(self)),
+  isascii: asIs((self) => !/[^\0-\x7f]/.test(unmark(self))),
   isdecimal: all(/\p{Nd}/u),
   isdigit: all(/[\p{Nd}²³¹⁰⁴-⁹₀-₉①-⑨⑴-⑼⒈-⒐]/u),
-  isidentifier: asIs((self) => /^[\p{ID_Start}_]\p{ID_Continue}*$/u.test(self)),
-  islower: asIs(isLower),
+  isidentifier: asIs((self) => /^[\p{ID_Start}_]\p{ID_Continue}*$/u.test(unmark(self))),
+  islower: asIs((self) => isLower(unmark(self))),
   isnumeric: all(/\p{N}/u),
   isprintable: perCharacter((self) => characters(self).every(isPrintable)),
   isspace: perCharacter((self) => self !== '' && characters(self).every(isSpace)),
   istitle: perCharacter(isTitle),
-  isupper: asIs(isUpper),
+  isupper: asIs((self) => isUpper(unmark(self))),
   join: method(['/iterable'], (self, { budget }, iterable) => {
     const parts = [...iterate(iterable)].map((each) => wantText(each, 'join'));
     return joinText(self, parts, budget);
   }),
   ljust: justify(() => 0),
-  lower: asIs((self) => self.toLowerCase()),
+  lower: changing((self) => self.toLowerCase()),
   lstrip: strip('left'),
   partition: partition(false),
   removeprefix: method(['/prefix'], (self, _, prefix) => {
     const text = wantText(prefix, 'removeprefix');
-    return self.startsWith(text) ? self.slice(text.length) : self;
+    return unmark(self).startsWith(unmark(text)) ? self.slice(text.length) : self;
   }),
   removesuffix: method(['/suffix'], (self, _, suffix) => {
     const text = wantText(suffix, 'removesuffix');
-    return text !== '' && self.endsWith(text) ? self.slice(0, -text.length) : self;
+    const isEnd = text !== '' && unmark(self).endsWith(unmark(text));
+    return isEnd ? self.slice(0, -text.length) : self;
   }),
   replace: method(['/old', '/new', ['/count', -1n]], (self, { budget }, old, by, count) => {
     const [from, to] = [wantText(old, 'replace'), wantText(by, 'replace')];
@@ -361,13 +382,13 @@ const STRING: Methods<string> = {
   }),
   startswith: hasAffix(false),
   strip: strip('both'),
-  swapcase: perCharacter((self) =>
+  swapcase: changing((self) =>
     characters(self)
       .map((each) => (LOWER.test(each) ? each.toUpperCase() : each.toLowerCase()))
       .join(''),
   ),
-  title: perCharacter(title),
-  upper: asIs((self) => self.toUpperCase()),
+  title: changing(title),
+  upper: changing((self) => self.toUpperCase()),
   zfill: method(['/width'], (self, { budget }, width) => {
     const size = wantInteger(width, 'zfill');
     budget.checkText(size);

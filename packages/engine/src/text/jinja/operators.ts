@@ -1,4 +1,5 @@
 /** Python's operators, and how a value is indexed and sliced. */
+import { unmark } from '../marks.ts';
 import type { Budget } from './budget.ts';
 import { fail } from './errors.ts';
 import { formatPercent } from './format.ts';
@@ -207,7 +208,7 @@ export function compare(a: Value, b: Value, budget: Budget): number {
   const other = asText(b);
   if (text !== undefined && other !== undefined) {
     budget.spendText(Math.min(text.length, other.length));
-    return compareText(text, other);
+    return compareText(unmark(text), unmark(other));
   }
   if (Array.isArray(a) && Array.isArray(b)) return compareAll(a, b, budget);
   if (a instanceof Tuple && b instanceof Tuple) return compareAll(a.items, b.items, budget);

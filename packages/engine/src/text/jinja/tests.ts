@@ -1,4 +1,5 @@
 /** The tests of Jinja2: what may follow `is`. */
+import { unmark } from '../marks.ts';
 import { bind, type Signature } from './arguments.ts';
 import type { Runtime } from './filters.ts';
 import { isLower, isUpper } from './methods.ts';
@@ -73,7 +74,7 @@ export const TESTS: ReadonlyMap<string, Test> = new Map<string, Test>([
   test('in', ['seq'], ({ budget }, value, within) => compares('in', value, within, budget)),
   is('integer', (value) => typeof value === 'bigint'),
   is('iterable', (value) => tryIterate(value) !== undefined),
-  test('lower', [], ({ budget }, value) => isLower(str(value, budget))),
+  test('lower', [], ({ budget }, value) => isLower(unmark(str(value, budget)))),
   is('mapping', (value) => value instanceof Dict),
   is('none', (value) => value === null),
   is('number', (value) => asNumber(value) !== undefined),
@@ -84,7 +85,7 @@ export const TESTS: ReadonlyMap<string, Test> = new Map<string, Test>([
   test('test', [], (_, value) => TESTS.has(asText(value) ?? '')),
   is('true', (value) => value === true),
   is('undefined', (value) => value instanceof Undefined),
-  test('upper', [], ({ budget }, value) => isUpper(str(value, budget))),
+  test('upper', [], ({ budget }, value) => isUpper(unmark(str(value, budget)))),
   ...comparing('==', '==', 'eq', 'equalto'),
   ...comparing('!=', '!=', 'ne'),
   ...comparing('<', '<', 'lt', 'lessthan'),

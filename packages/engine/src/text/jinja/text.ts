@@ -2,6 +2,7 @@
  * Strings as Python has them: sequences of code points, with Python's idea of space and lines.
  * JavaScript counts UTF-16 units; the two agree where no surrogates are.
  */
+import { isMark, unmark } from '../marks.ts';
 
 /** What str.isspace and the regular expression \s of Python match, as a class of a RegExp. */
 export const PYTHON_SPACE =
@@ -18,9 +19,16 @@ export function isSpace(character: string): boolean {
   return SPACE.test(character);
 }
 
+/** Whether a character is stripped. */
+function stripsOf(chars: string | undefined): (character: string) => boolean {
+  if (chars === undefined) return isSpace;
+  const all = unmark(chars);
+  return (character) => all.includes(unmark(character));
+}
+
 /** `chars` undefined strips space. Not by a regular expression, which is quadratic at the end. */
 export function trimStart(text: string, chars?: string): string {
-  const strips = chars === undefined ? isSpace : (c: string) => chars.includes(c);
+  const strips = stripsOf(chars);
   let at = 0;
   while (at < text.length) {
     const character = String.fromCodePoint(text.codePointAt(at)!);
@@ -31,7 +39,7 @@ export function trimStart(text: string, chars?: string): string {
 }
 
 export function trimEnd(text: string, chars?: string): string {
-  const strips = chars === undefined ? isSpace : (c: string) => chars.includes(c);
+  const strips = stripsOf(chars);
   let end = text.length;
   while (end > 0) {
     const before = text.codePointAt(end - 2);
@@ -140,6 +148,7 @@ export function quote(text: string): string {
   const inner = text.replace(/[^ !#-&(-[\]-~]/gu, (character) => {
     if (character === mark || character === '\\') return `\\${character}`;
     if (NAMED[character] !== undefined) return NAMED[character];
+    if (isMark(character)) return character;
     if (isPrintable(character)) return character;
     const code = character.codePointAt(0)!;
     const hex = code.toString(16);

@@ -1,3 +1,4 @@
+import { unmark } from '../marks.ts';
 import type { Budget } from './budget.ts';
 import { fail } from './errors.ts';
 import { writeFloat, writeInteger } from './numbers.ts';
@@ -154,13 +155,14 @@ export class Range extends PyObject {
   }
 }
 
-/** Equal in Python, equal here: 1, 1.0 and True are one key. */
+/** Equal in Python, equal here: 1, 1.0 and True are one key, and so is text, marked or not. */
 type Key = string | bigint | number | null | PyObject | typeof Undefined;
 
 function keyOf(value: Value): Key {
+  if (typeof value === 'string') return unmark(value);
   if (typeof value === 'boolean') return value ? 1n : 0n;
   if (typeof value === 'number') return Number.isInteger(value) ? BigInt(value) : value;
-  if (value instanceof Markup) return value.text;
+  if (value instanceof Markup) return unmark(value.text);
   if (value instanceof Undefined) return Undefined;
   if (value instanceof Tuple) return fail('a tuple as a key is not supported');
   if (Array.isArray(value) || value instanceof Dict) {
@@ -173,7 +175,7 @@ function keyOf(value: Value): Key {
 export class Dict extends PyObject {
   readonly typeName = 'dict';
   readonly #values = new Map<Key, Value>();
-  /** Keys that are no strings, as they were spelled first. */
+  /** Keys that are spelled otherwise, as they were spelled first. */
   #spelled: Map<Key, Value> | undefined;
 
   constructor(entries: Iterable<readonly [Value, Value]> = []) {
@@ -192,7 +194,7 @@ export class Dict extends PyObject {
   /** For the code that builds it: a key that is there keeps its place and spelling. */
   set(key: Value, value: Value): void {
     const known = keyOf(key);
-    if (typeof key !== 'string' && !this.#values.has(known)) {
+    if (known !== key && !this.#values.has(known)) {
       this.#spelled ??= new Map();
       this.#spelled.set(known, key);
     }
@@ -211,8 +213,8 @@ export class Dict extends PyObject {
   }
 
   #spelling(key: Key): Value {
-    // What is not in there is a string, or None.
-    return this.#spelled?.get(key) ?? (key as string | null);
+    // What is not in there is spelled as it is known.
+    return this.#spelled?.get(key) ?? (key as Value);
   }
 
   override length(): number {
@@ -441,7 +443,8 @@ export function equals(a: Value, b: Value, budget: Budget): boolean {
   const text = asText(a);
   if (text !== undefined) {
     budget.spendText(text.length);
-    return text === asText(b);
+    const other = asText(b);
+    return text === other || (text.length === other?.length && unmark(text) === unmark(other));
   }
   if (Array.isArray(a)) return Array.isArray(b) && allEqual(a, b, budget);
   if (a instanceof Tuple) return b instanceof Tuple && allEqual(a.items, b.items, budget);
@@ -485,7 +488,7 @@ export function includes(container: Value, item: Value, budget: Budget): boolean
   if (text !== undefined) {
     budget.spendText(text.length);
     const part = asText(item);
-    if (part !== undefined) return text.includes(part);
+    if (part !== undefined) return unmark(text).includes(unmark(part));
     fail(`'in <string>' requires string as left operand, not ${typeName(item)}`);
   }
   if (container instanceof Dict) return container.has(item);

@@ -15,6 +15,13 @@ export interface AddedToken {
   readonly special: boolean;
 }
 
+/** A token and the UTF-16 units of a text that it is written as. */
+interface Found {
+  readonly token: AddedToken;
+  readonly at: number;
+  readonly end: number;
+}
+
 interface Node {
   readonly next: Map<string, Node>;
   token: AddedToken | undefined;
@@ -63,6 +70,17 @@ export class AddedTokenFinder {
   split(text: string): (string | AddedToken)[] {
     const parts: (string | AddedToken)[] = [];
     let from = 0;
+    for (const { token, at, end } of this.find(text)) {
+      const start = token.leftStrip ? spaceBefore(text, from, at) : at;
+      if (start > from) parts.push(text.slice(from, start));
+      parts.push(token);
+      from = token.rightStrip ? end + startsAt(SPACE_AT_START, text, end)!.length : end;
+    }
+    if (from < text.length) parts.push(text.slice(from));
+    return parts;
+  }
+
+  *find(text: string): Iterable<Found> {
     let at = 0;
     while (at < text.length) {
       const found = this.#longestAt(text, at);
@@ -71,23 +89,16 @@ export class AddedTokenFinder {
         continue;
       }
       const { token, end } = found;
-      if (!token.singleWord || standsAlone(text, at, end)) {
-        const start = token.leftStrip ? spaceBefore(text, from, at) : at;
-        if (start > from) parts.push(text.slice(from, start));
-        parts.push(token);
-        from = token.rightStrip ? end + startsAt(SPACE_AT_START, text, end)!.length : end;
-      }
+      if (!token.singleWord || standsAlone(text, at, end)) yield found;
       at = end;
     }
-    if (from < text.length) parts.push(text.slice(from));
-    return parts;
   }
 
-  #longestAt(text: string, at: number): { token: AddedToken; end: number } | undefined {
-    let found: { token: AddedToken; end: number } | undefined;
+  #longestAt(text: string, at: number): Found | undefined {
+    let found: Found | undefined;
     let node = this.#root.next.get(text[at]!);
     for (let end = at + 1; node !== undefined; end++) {
-      if (node.token !== undefined) found = { token: node.token, end };
+      if (node.token !== undefined) found = { token: node.token, at, end };
       node = end < text.length ? node.next.get(text[end]!) : undefined;
     }
     return found;

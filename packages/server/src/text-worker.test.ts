@@ -1,9 +1,11 @@
 import { expect, test, vi } from 'vitest';
-import { SETTINGS } from '../settings/table.ts';
-import { openModelText } from './model-text.ts';
+import { SETTINGS } from './settings/table.ts';
+import { openModelText } from './text/model-text.ts';
+
+const THREAD = new URL('./text-worker.js', import.meta.url);
 
 test('long and short texts have the tokens the tokenizer gives them, in any order', async () => {
-  const { encoder, tokenizer } = await openModelText(SETTINGS.model.default);
+  const { encoder, tokenizer } = await openModelText(SETTINGS.model.default, { thread: THREAD });
   const texts = [1, 700, 3, 2000, 900].map((times) => 'The sea was calm ☃. '.repeat(times));
   const encoded = await Promise.all(texts.map((text) => encoder.encode(text, true)));
   expect(encoded).toEqual(texts.map((text) => tokenizer.encode(text, true)));
@@ -13,7 +15,7 @@ test('long and short texts have the tokens the tokenizer gives them, in any orde
 });
 
 test('short texts of one turn are encoded here up to a bound, whoever they are of', async () => {
-  const { encoder, tokenizer } = await openModelText(SETTINGS.model.default);
+  const { encoder, tokenizer } = await openModelText(SETTINGS.model.default, { thread: THREAD });
   const here = vi.spyOn(tokenizer, 'encode');
   const decodedHere = vi.spyOn(tokenizer, 'decode');
   const charactersHere = () => here.mock.calls.reduce((sum, [text]) => sum + text.length, 0);
