@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import { UsageError } from '../settings/resolve.ts';
 import { until } from '../testing/until.ts';
-import { HttpServer, type ListenSettings } from './http-server.ts';
+import { HttpServer, type ListenSettings, requireFreeAddress } from './http-server.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-http-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -92,6 +92,20 @@ describe('the address', () => {
       `cannot listen on 127.0.0.1:${port} (EADDRINUSE): something else listens there`,
     );
     other.close();
+  });
+
+  test('is tried before there is anything to serve, and given back', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    await expect(requireFreeAddress({ ...SETTINGS, port })).rejects.toThrow(
+      `cannot listen on 127.0.0.1:${port} (EADDRINUSE): something else listens there`,
+    );
+    await new Promise((resolve) => other.close(resolve));
+    await requireFreeAddress({ ...SETTINGS, port });
+    const { http } = make({ port });
+    expect(await http.listen()).toBe(`http://127.0.0.1:${port}`);
+    await http.close();
   });
 
   test('that cannot be had for another reason says only that', async () => {
