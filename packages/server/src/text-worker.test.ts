@@ -1,4 +1,9 @@
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
+import type { ServerContext } from './openai/context.ts';
+import { conversationTokens } from './openai/conversation-tokens.ts';
 import { SETTINGS } from './settings/table.ts';
 import { openModelText } from './text/model-text.ts';
 
@@ -39,4 +44,41 @@ test('short texts of one turn are encoded here up to a bound, whoever they are o
     tokenizer.decode(tokens, false),
   ]);
   await encoder.close();
+});
+
+test('the model is read once: what is there later is not looked at', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'text-worker-'));
+  await cp(SETTINGS.model.default, folder, { recursive: true });
+  const { encoder, tokenizer } = await openModelText(folder, { thread: THREAD });
+  await rm(folder, { recursive: true });
+  const text = 'sea '.repeat(3000);
+  expect(await encoder.encode(text, true)).toEqual(tokenizer.encode(text, true));
+  await encoder.close();
+});
+
+test('long conversations are rendered on the thread, refusals included', async () => {
+  const text = await openModelText(SETTINGS.model.default, { thread: THREAD });
+  const renderedHere = vi.spyOn(text.tokenizer, 'renderChat');
+  const tokensOf = (content: string, more: object, maxModelTokens = 10_000) => {
+    const request = { messages: [{ role: 'user', content }], ...more };
+    const received = new TextEncoder().encode(JSON.stringify(request));
+    const engine = { card: { maxModelTokens } };
+    return conversationTokens({ engine, text } as ServerContext, request, received);
+  };
+  const tools = [{ description: 'x'.repeat(5000) }];
+  const long = await tokensOf('The sea.', { tools });
+  expect(renderedHere).not.toHaveBeenCalled();
+  expect(long).toEqual(await tokensOf('The sea.', {}));
+  expect(renderedHere).toHaveBeenCalledTimes(1);
+  for (const more of [{}, { tools }]) {
+    await expect(tokensOf('sea '.repeat(200), more, 10)).rejects.toMatchObject({
+      code: 'context_length_exceeded',
+      param: 'messages',
+    });
+    const bad = { ...more, continue_final_message: true };
+    await expect(tokensOf('sea', bad)).rejects.toMatchObject({ code: 'invalid_value' });
+    const taken = { ...more, chat_template_kwargs: { messages: 1 } };
+    await expect(tokensOf('sea', taken)).rejects.toMatchObject({ code: 'bad-variable' });
+  }
+  await text.encoder.close();
 });

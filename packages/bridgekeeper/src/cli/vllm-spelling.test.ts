@@ -31,6 +31,12 @@ describe("vLLM's spellings", () => {
     ],
     ['m --disable-uvicorn-access-log', '--no-access-log -- m'],
     ['m --json=true --enable-chunked-prefill=False', '--json --no-enable-chunked-prefill -- m'],
+    ['m --hf-token --port 1', '--port 1 -- m'],
+    ['m --hf-token hf_x --port 1', '--port 1 -- m'],
+    [
+      'm --allowed-origins ["https://a","b"]',
+      '--allowed-origins https://a --allowed-origins b -- m',
+    ],
     ['--seed -- m', '--seed -- -- m'],
     ['--nonsense --help', '--nonsense --help'],
   ])('%s', (line, expected) => {
@@ -44,6 +50,7 @@ describe("vLLM's spellings", () => {
     ['m --chat-template x.jinja', '--chat-template: is not supported: the chat template is'],
     ['m --speculative-config.model x', '--speculative-config.model: is not supported'],
     ['--model a b', 'a b: give one model'],
+    ['m --allowed-origins [1]', '--allowed-origins: must be origins, or a JSON list'],
     ['m --json=maybe', '--json: must be true or false'],
   ])('%s is refused', (line, message) => {
     expect(() => words(line)).toThrow(UsageError);
@@ -100,8 +107,9 @@ const SPELLINGS =
   'Underscores are read as dashes, `--flag=value` as `--flag value`, and settings within a flag ' +
   '(`-cc.mode 3`) as the flag. Several words may follow `--served-model-name` and `--api-key` ' +
   'once the model was named, before them or by `--model`. `VLLM_API_KEY` is read where ' +
-  '`BRIDGEKEEPER_API_KEY` is not set. A flag that neither knows is refused, with the ' +
-  'nearest that there is.';
+  '`BRIDGEKEEPER_API_KEY` is not set. `--allowed-origins` also takes a JSON list. A flag that ' +
+  'neither knows is refused, with the nearest that there is. The table was held against the ' +
+  "argument parser in vLLM's repository (0.11, the frontend's flags as of 2026).";
 const HARMLESS =
   'They change nothing here, which the log says once; with other values than these they are ' +
   'refused. The `--no-` form of a switch is harmless too, also of one that is refused.';

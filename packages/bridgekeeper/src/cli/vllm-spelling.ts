@@ -22,10 +22,11 @@ export function fromVllm(words: readonly string[]): Translation {
   const models: string[] = [];
   const hasModelFlag = words.some((word) => /^--model(=|$)/.test(word));
   let at = 0;
-  /** The next words that can be no flags, up to `most`; the first is taken whatever it is. */
-  const following = (most: number): string[] => {
+  /** The next words that can be no flags, up to `most`; `least` are taken whatever they are. */
+  const following = (most: number, least = 1): string[] => {
     const first = at;
-    while (at < words.length && at - first < most && (at === first || !isFlag(words[at]!))) at++;
+    const taken = () => at - first;
+    while (at < words.length && taken() < most && (taken() < least || !isFlag(words[at]!))) at++;
     return words.slice(first, at);
   };
   while (at < words.length) {
@@ -45,7 +46,8 @@ export function fromVllm(words: readonly string[]): Translation {
     } else if (kind !== undefined) {
       const severalMay = kind.list === true && (hasModelFlag || models.length > 0);
       const most = severalMay ? Number.POSITIVE_INFINITY : 1;
-      const values = inline === undefined ? following(most) : [inline];
+      const given = inline === undefined ? following(most) : [inline];
+      const values = name === 'allowed-origins' ? given.flatMap(jsonList) : given;
       if (name === 'model') models.push(...values);
       else if (values.length === 0) translated.push(`--${name}`);
       else translated.push(...values.flatMap((value) => [`--${name}`, value]));
@@ -55,8 +57,9 @@ export function fromVllm(words: readonly string[]): Translation {
         translated.push(word);
         continue;
       }
-      const takes = { none: 0, one: 1, several: Number.POSITIVE_INFINITY }[flag.takes];
-      const values = inline === undefined ? following(takes) : [inline];
+      const takes = { none: 0, one: 1, maybe: 1, several: Number.POSITIVE_INFINITY }[flag.takes];
+      const least = flag.takes === 'maybe' ? 0 : 1;
+      const values = inline === undefined ? following(takes, least) : [inline];
       remarks.set(name, remarkOn(name, flag, values));
       translated.push(...(flag.becomes ?? []));
     }
@@ -67,6 +70,18 @@ export function fromVllm(words: readonly string[]): Translation {
   // Behind all flags: none of them takes it for one of its values.
   if (models.length > 0) translated.push('--', ...models);
   return { words: translated, remarks: [...remarks.values()] };
+}
+
+/** vLLM takes origins as a list of JSON, ours as words. */
+function jsonList(word: string): readonly string[] {
+  if (!word.startsWith('[')) return [word];
+  try {
+    const list: unknown = JSON.parse(word);
+    if (Array.isArray(list) && list.every((each) => typeof each === 'string')) return list;
+  } catch {
+    // Whatever else it is, it is no origin.
+  }
+  throw new UsageError('bad-value', '--allowed-origins: must be origins, or a JSON list of them');
 }
 
 function isFlag(word: string): boolean {

@@ -33,7 +33,7 @@ export function checkRequest(
       'prompt',
     );
   }
-  if (request.promptTokens.some((token) => token >= vocabularySize)) {
+  if (largest(request.promptTokens) >= vocabularySize) {
     const message = `the prompt has token ids outside the vocabulary (0 to ${vocabularySize - 1})`;
     throw new EngineError('bad-request', message, 'prompt');
   }
@@ -71,4 +71,11 @@ function checkGrammar({ grammar, thinkingBudget }: GenerationRequest, card: Engi
   if (fault !== null) {
     throw new EngineError('bad-request', `the compiled grammar is broken: ${fault}`, 'grammar');
   }
+}
+
+/** By a loop: with a function for each token, 128 choices of a long prompt take a tenth of a second. */
+function largest(tokens: Uint32Array): number {
+  let found = 0;
+  for (let at = 0; at < tokens.length; at++) if (tokens[at]! > found) found = tokens[at]!;
+  return found;
 }

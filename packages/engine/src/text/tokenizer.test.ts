@@ -155,6 +155,21 @@ describe('special tokens', () => {
     expect(ends(withConfig({ ...named, ...config }))).toEqual([before, after]);
   });
 
+  test('a space before the text is as tokenizer_config.json says', () => {
+    const tokens = (config: Record<string, unknown>, tokenizer = byteLevelTokenizer()) => [
+      ...withConfig(config, tokenizer).encode('the', false),
+    ];
+    const json = byteLevelTokenizer();
+    const step = json.pre_tokenizer as object;
+    const spaced = tokens({}, { ...json, pre_tokenizer: { ...step, add_prefix_space: true } });
+    expect(spaced).toHaveLength(tokens({}).length + 1);
+    expect(tokens({ add_prefix_space: true })).toEqual(spaced);
+    expect(tokens({ add_prefix_space: false })).toEqual(tokens({}));
+    // Where it is one of several steps, transformers leaves it.
+    const sequence = { ...json, pre_tokenizer: { type: 'Sequence', pretokenizers: [step] } };
+    expect(tokens({ add_prefix_space: true }, sequence)).toEqual(tokens({}));
+  });
+
   test('a token that is to be added must be there', () => {
     const absent = expect.objectContaining({
       code: 'inconsistent',

@@ -47,6 +47,17 @@ function endToken(
   return id === undefined ? undefined : { wanted, id };
 }
 
+/**
+ * tokenizer.json, with what tokenizer_config.json says of a space before the text: transformers
+ * takes that for a byte-level step that stands alone.
+ */
+function withPrefixSpace({ tokenizer, config }: TokenizerFiles): TokenizerFiles['tokenizer'] {
+  const { add_prefix_space: addsSpace } = config;
+  const step = tokenizer.pre_tokenizer as { readonly type?: unknown } | null | undefined;
+  if (typeof addsSpace !== 'boolean' || step?.type !== 'ByteLevel') return tokenizer;
+  return { ...tokenizer, pre_tokenizer: { ...step, add_prefix_space: addsSpace } };
+}
+
 /** A model's text side: tokenizer.json, tokenizer_config.json and chat templates. */
 export class Tokenizer {
   /** Templates of the model; `isPresent` says whether it has any. */
@@ -65,7 +76,8 @@ export class Tokenizer {
 
   /** Throws ModelError. */
   constructor(files: TokenizerFiles, options: TokenizerOptions = {}) {
-    const json = new ConfigReader(files.tokenizer, 'tokenizer.json');
+    const tokenizer = withPrefixSpace(files);
+    const json = new ConfigReader(tokenizer, 'tokenizer.json');
     const config = new ConfigReader(files.config, 'tokenizer_config.json');
     const specials = specialTokensOf(config, files.specialTokensMap);
     this.#pipeline = new TextPipeline(json, (model) => addedTokensOf(json, model, specials));
@@ -74,7 +86,7 @@ export class Tokenizer {
       bos: endToken(config, 'bos', specials, idOf),
       eos: endToken(config, 'eos', specials, idOf),
     });
-    this.#json = files.tokenizer;
+    this.#json = tokenizer;
     this.specialTokens = specials.named;
     this.chatTemplate = new ChatTemplate({
       sources: files.templates,
@@ -84,7 +96,7 @@ export class Tokenizer {
     const { strings, addedTokens } = this.#pipeline;
     this.vocabularySize = strings.length;
     this.#decode = decoderOf(json.object('decoder'));
-    const decoder = tableDecoder(files.tokenizer.decoder);
+    const decoder = tableDecoder(tokenizer.decoder);
     const vocabulary = {
       tokenString: (id: number) => strings[id],
       addedContents: new Set(addedTokens.map(({ content }) => content)),

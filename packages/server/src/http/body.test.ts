@@ -201,3 +201,27 @@ describe('over HTTP', () => {
     expect((await server.post('/v1/completions', `${body} `)).status).toBe(413);
   });
 });
+
+test('a large body is decoded in turns, whole whatever a turn ends in', async () => {
+  const large = new JsonBodies(2 ** 24);
+  const own = new Hono();
+  let value: unknown;
+  own.post('/', async (c) => {
+    ({ value } = await large.read(c, CONVERSATION_BOUNDS));
+    return c.text('read');
+  });
+  const text = `a${'日本語'.repeat(400_000)}`;
+  let turns = 0;
+  let isRead = false;
+  const count = () => {
+    turns += 1;
+    if (!isRead) setImmediate(count);
+  };
+  setImmediate(count);
+  const body = new TextEncoder().encode(JSON.stringify(text));
+  await own.request('/', { method: 'POST', headers: JSON_TYPE, body });
+  isRead = true;
+  expect(value).toBe(text);
+  // One for each mebibyte at least.
+  expect(turns).toBeGreaterThan(body.length / 2 ** 20);
+});

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ApiError } from './errors.ts';
-import { checkJsonBounds, type JsonBounds } from './json-bounds.ts';
+import { checkJsonBounds, type JsonBounds, memberText } from './json-bounds.ts';
 
 /** What a value is made of, by another way than its text. */
 function madeOf(value: unknown): { depth: number; containers: number; keys: number; more: number } {
@@ -70,4 +70,21 @@ test('the refusal says which bound it is, and ends the look', () => {
   expect(refusal('{"a":1,"b":2}', { maxKeys: 1 })).toContain('more than 1 keys');
   expect(refusal('[[],[]]', { maxContainers: 2 })).toContain('more than 2 arrays and objects');
   expect(refusal('[[[', { maxDepth: 2 })).toContain('nested deeper than 2 levels');
+});
+
+test('a member of a body is the one that a parser finds', () => {
+  const of = (text: string) => memberText(new TextEncoder().encode(text), 'seed');
+  const key = fc.constantFrom('"seed"', '"see"', '"s\\u0065ed"', '"\\"seed"', '"x,y:{"');
+  const value = fc.json({ maxDepth: 3 });
+  const nested = value.map((inner) => `{"seed": ${inner}, "a": [${inner}]}`);
+  const member = fc.tuple(key, fc.oneof(value, nested, fc.constant('12345678901234567890')));
+  fc.assert(
+    fc.property(fc.array(member, { maxLength: 6 }), (members) => {
+      const text = ` { ${members.map(([name, inner]) => `${name} : ${inner} `).join(',')} } `;
+      const found = of(text);
+      const parsed = (JSON.parse(text) as { seed?: unknown }).seed;
+      expect(found === undefined ? undefined : JSON.parse(found)).toEqual(parsed);
+    }),
+  );
+  expect(of('{"a": "\\\\", "seed": 12345678901234567890}')).toBe('12345678901234567890');
 });

@@ -83,6 +83,39 @@ export function checkJsonBounds(body: Uint8Array, bounds: JsonBounds): void {
   }
 }
 
+/**
+ * The text of the last member of that name in a body, which is an object of JSON; undefined where
+ * there is none. A look over the bytes, where parsing all of them would be for nothing.
+ */
+export function memberText(body: Uint8Array, name: string): string | undefined {
+  let depth = 0;
+  let keyStart = -1;
+  let keyEnd = -1;
+  let found: string | undefined;
+  const text = (from: number, to: number) => new TextDecoder().decode(body.subarray(from, to));
+  for (let at = 0, valueStart = -1; at < body.length; at++) {
+    const byte = body[at];
+    if (byte === QUOTE) {
+      const end = endOfString(body, at);
+      if (depth === 1 && valueStart < 0) [keyStart, keyEnd] = [at, end + 1];
+      at = end;
+    } else if (byte === COLON && depth === 1) {
+      if (isName(text(keyStart, keyEnd), name)) valueStart = at + 1;
+      keyStart = -1;
+    } else if ((byte === COMMA || byte === OBJECT_END) && depth === 1) {
+      if (valueStart >= 0) found = text(valueStart, at).trim();
+      valueStart = -1;
+    }
+    if (byte === ARRAY || byte === OBJECT) depth += 1;
+    else if (byte === ARRAY_END || byte === OBJECT_END) depth -= 1;
+  }
+  return found;
+}
+
+function isName(key: string, name: string): boolean {
+  return key === JSON.stringify(name) || (key.includes('\\') && JSON.parse(key) === name);
+}
+
 /** Where the string ends that begins at `start`; the body's length where it does not. */
 function endOfString(body: Uint8Array, start: number): number {
   let end = start;

@@ -1,6 +1,7 @@
 import { type Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
 import { decodeBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
+import { memberText } from '../http/json-bounds.ts';
 
 /**
  * A body, which is an object, with what `JSON.parse` loses: keys in order, 1.0 apart from 1, and
@@ -16,11 +17,12 @@ export function exactBody(received: Uint8Array): Dict {
 }
 
 /**
- * The body as it is validated: a seed that a double cannot hold is a bigint. The exact reader costs
- * more than `JSON.parse`, and is asked only then.
+ * The body, which was parsed, as it is validated: a seed that a double cannot hold is a bigint. Only
+ * the seed is read again, however large the rest is.
  */
 export function withExactSeed(body: unknown, received: Uint8Array): unknown {
   const seed = (body as { seed?: unknown } | null)?.seed;
   if (typeof seed !== 'number' || Number.isSafeInteger(seed)) return body;
-  return { ...(body as object), seed: exactBody(received).get('seed') };
+  const text = memberText(received, 'seed');
+  return text === undefined ? body : { ...(body as object), seed: readJsonValue(text) };
 }

@@ -49,6 +49,13 @@ describe('choices', () => {
     expect(prompts).toMatchObject({ param: 'prompt' });
   });
 
+  test('share the memory of their prompt', async () => {
+    const [first, ...rest] = await submitted({ n: 3 });
+    const { buffer } = first!.promptTokens;
+    expect(buffer).toBeInstanceOf(SharedArrayBuffer);
+    for (const { promptTokens } of rest) expect(promptTokens.buffer).toBe(buffer);
+  });
+
   test('stand together by prompt, and differ by seed and id', async () => {
     const server = await start({ pace: 'by-hand' });
     const prompt = [

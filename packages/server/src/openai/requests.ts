@@ -97,7 +97,8 @@ export function prepareGeneration(
     requestId: fromHeader ? c.get('requestId') : requestIdFrom(fields.request_id),
     arrivedNs: c.get('arrivedNs'),
     choicesPerPrompt: n,
-    requests: prompts.flatMap((prompt) => {
+    requests: prompts.flatMap((given) => {
+      const prompt = n === 1 ? given : { ...given, tokens: sharedTokens(given.tokens) };
       const requestFor = (choice: number) =>
         requestOf(c, ctx, fields, prompt, output, { choice, bannedTokenIds });
       const first = requestFor(0);
@@ -109,6 +110,13 @@ export function prepareGeneration(
       }));
     }),
   };
+}
+
+/** In memory that the engine's thread reads where it is: choices are sent without a copy each. */
+function sharedTokens(tokens: Uint32Array): Uint32Array {
+  const shared = new Uint32Array(new SharedArrayBuffer(tokens.byteLength));
+  shared.set(tokens);
+  return shared;
 }
 
 function requestOf(

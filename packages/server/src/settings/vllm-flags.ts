@@ -3,8 +3,8 @@
  * settings.
  */
 export interface VllmFlag {
-  /** Words that follow it: none, one, or all up to the next flag. */
-  readonly takes: 'none' | 'one' | 'several';
+  /** Words that follow it: none, one, one that may be missing, or all up to the next flag. */
+  readonly takes: 'none' | 'one' | 'maybe' | 'several';
   readonly verdict: 'harmless' | 'refused';
   /** Harmless with these values and refused with others. */
   readonly only?: readonly string[];
@@ -46,7 +46,10 @@ const TELEMETRY = 'there is no telemetry; /metrics has the counters';
 const KV_TRANSFER = 'KV does not leave this process';
 const NO_TUNING = 'the step scheduler has no such choice';
 
-/** By name without dashes, as vLLM's own help lists them. */
+/**
+ * By name without dashes. Held against vLLM's own parser (`engine/arg_utils.py` of 0.11 and
+ * `entrypoints/openai/cli_args.py` of 2026), and what later releases added.
+ */
 export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   // Model.
   'trust-remote-code': ignored(NO_CODE),
@@ -60,7 +63,7 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'code-revision': ignored(NO_CODE, 'one'),
   'hf-config-path': refused(FILES, 'one'),
   'hf-overrides': refused(FILES, 'one'),
-  'hf-token': ignored('nothing is fetched: models come from a folder or the cache', 'one'),
+  'hf-token': ignored('nothing is fetched: models come from a folder or the cache', 'maybe'),
   'config-format': only(['auto', 'hf'], 'folders are in Hugging Face format'),
   'rope-scaling': refused(FILES, 'one'),
   'rope-theta': refused(FILES, 'one'),
@@ -100,14 +103,25 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'data-parallel-backend': ignored(ONE_GPU, 'one'),
   'data-parallel-hybrid-lb': refused(ONE_GPU),
   'data-parallel-external-lb': refused(ONE_GPU),
+  'data-parallel-multi-port-external-lb': refused(ONE_GPU),
+  'data-parallel-supervisor-port': ignored(ONE_GPU, 'one'),
+  'dp-supervisor-probe-interval-s': ignored(ONE_GPU, 'one'),
+  'dp-supervisor-probe-timeout-s': ignored(ONE_GPU, 'one'),
+  'dp-supervisor-probe-failure-threshold': ignored(ONE_GPU, 'one'),
   'prefill-context-parallel-size': only(['1'], ONE_GPU),
   'decode-context-parallel-size': only(['1'], ONE_GPU),
   'enable-expert-parallel': refused(ONE_GPU),
   'enable-eplb': refused(ONE_GPU),
   'eplb-config': refused(ONE_GPU, 'one'),
+  'num-redundant-experts': only(['0'], ONE_GPU),
+  'eplb-window-size': ignored(ONE_GPU, 'one'),
+  'eplb-step-interval': ignored(ONE_GPU, 'one'),
+  'eplb-log-balancedness': ignored(ONE_GPU),
   'all2all-backend': refused(ONE_GPU, 'one'),
   'expert-placement-strategy': refused(ONE_GPU, 'one'),
   'enable-dbo': refused(NO_TUNING),
+  'dbo-decode-token-threshold': ignored(NO_TUNING, 'one'),
+  'dbo-prefill-token-threshold': ignored(NO_TUNING, 'one'),
   'distributed-executor-backend': ignored(ONE_GPU, 'one'),
   'distributed-timeout-seconds': ignored(ONE_GPU, 'one'),
   'disable-custom-all-reduce': ignored(ONE_GPU),
@@ -182,17 +196,34 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'reasoning-parser-plugin': refused(NO_CODE, 'one'),
   'structured-outputs-config': refused('structured output is not supported', 'one'),
   'guided-decoding-backend': refused('structured output is not supported', 'one'),
+  'guided-decoding-disable-fallback': refused('structured output is not supported', 'one'),
+  'guided-decoding-disable-any-whitespace': refused('structured output is not supported', 'one'),
+  'guided-decoding-disable-additional-properties': refused(
+    'structured output is not supported',
+    'one',
+  ),
   'return-tokens-as-token-ids': refused('tokens are text in `logprobs`'),
   'enable-force-include-usage': refused('send `stream_options` with the request'),
   'enable-prompt-tokens-details': ignored(ALWAYS),
   'enable-tokenizer-info-endpoint': refused('there is no such route'),
   'tokens-only': refused('every route is served'),
+  'fingerprint-mode': only(['none'], 'answers carry no `system_fingerprint`'),
+  'fingerprint-value': refused('answers carry no `system_fingerprint`', 'one'),
+  'enable-per-request-metrics': refused('answers carry no timings; /metrics has them'),
+  'enable-flash-late-interaction': ignored(GENERATES),
+  'cohere-is-reasoning-model': ignored('there is no route of Cohere’s'),
+  'cohere-format': ignored('there is no route of Cohere’s', 'one'),
+  grpc: refused('the API is HTTP'),
   // Media, adapters, pooling.
   'limit-mm-per-prompt': ignored(TEXT_ONLY, 'one'),
   'mm-processor-kwargs': ignored(TEXT_ONLY, 'one'),
   'mm-processor-cache-gb': ignored(TEXT_ONLY, 'one'),
   'mm-processor-cache-type': ignored(TEXT_ONLY, 'one'),
   'mm-encoder-tp-mode': ignored(TEXT_ONLY, 'one'),
+  'mm-encoder-attn-backend': ignored(TEXT_ONLY, 'one'),
+  'mm-shm-cache-max-object-size-mb': ignored(TEXT_ONLY, 'one'),
+  'disable-mm-preprocessor-cache': ignored(TEXT_ONLY),
+  'enable-multimodal-encoder-data-parallel': ignored(TEXT_ONLY),
   'media-io-kwargs': ignored(TEXT_ONLY, 'one'),
   'interleave-mm-strings': ignored(TEXT_ONLY),
   'skip-mm-profiling': ignored(TEXT_ONLY),
@@ -207,6 +238,7 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'max-loras': refused(NO_ADAPTERS, 'one'),
   'max-lora-rank': refused(NO_ADAPTERS, 'one'),
   'lora-dtype': refused(NO_ADAPTERS, 'one'),
+  'lora-extra-vocab-size': refused(NO_ADAPTERS, 'one'),
   'max-cpu-loras': refused(NO_ADAPTERS, 'one'),
   'fully-sharded-loras': refused(NO_ADAPTERS),
   'default-mm-loras': refused(NO_ADAPTERS, 'one'),
@@ -257,6 +289,7 @@ export const VLLM_ALIASES: Readonly<Record<string, string>> = {
   '-pp': 'pipeline-parallel-size',
   '-dp': 'data-parallel-size',
   '-dpl': 'data-parallel-size-local',
+  '-dpn': 'data-parallel-rank',
   '-dpr': 'data-parallel-start-rank',
   '-dpa': 'data-parallel-address',
   '-dpp': 'data-parallel-rpc-port',
