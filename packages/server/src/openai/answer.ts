@@ -13,7 +13,8 @@ import type { Usage } from './usage.ts';
 
 /** How an endpoint writes its answers: the chunks of a stream, and a whole document. */
 export interface AnswerFormat {
-  readonly idPrefix: string;
+  /** The id of an answer to the request with this id. */
+  idFor(requestId: string): string;
   chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
   document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
 }
@@ -65,7 +66,7 @@ export async function answer(
     lifecycle: ctx.lifecycle,
   });
   c.set('generation', generation);
-  const id = `${format.idPrefix}-${prepared.requestId}`;
+  const id = format.idFor(prepared.requestId);
   const head = { id, created: ctx.clock.unixSeconds(), model };
   const receipt = openReceipt(c, ctx, generation, { received, model });
   if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);

@@ -1,4 +1,3 @@
-import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
@@ -6,10 +5,10 @@ import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { echoedMessage, renderConversation } from '../openai/conversation.ts';
-import { withExactSeed } from '../openai/exact-body.ts';
+import { exactBody, withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
+import { prepareChat } from '../openai/prepare-chat.ts';
+import { detailOf, modelFor } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -17,22 +16,10 @@ import {
 } from '../openai/schema/chat.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
-function logprobsWanted(request: ChatCompletionRequest): number | undefined {
-  if (request.logprobs) return request.top_logprobs ?? 0;
-  if (request.top_logprobs != null && request.top_logprobs > 0) {
-    throw new ApiError(
-      'invalid_value',
-      'top_logprobs can only be given with logprobs: true.',
-      'top_logprobs',
-    );
-  }
-  return undefined;
-}
-
 function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
   const { text } = ctx;
   return {
-    idPrefix: 'chatcmpl',
+    idFor: (requestId) => `chatcmpl-${requestId}`,
     chunks: (head, usage) => new ChatChunks(head, text, usage, detail),
     document: (head, choices, usage) => chatCompletion(head, choices, usage, text, detail),
   };
@@ -65,26 +52,8 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       const request = validate(ChatCompletionRequest, withExactSeed(value, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
-      const logprobs = logprobsWanted(request);
       await ctx.bodies.turnFor(received);
-      const promptText = renderConversation(ctx.text, request, received);
-      const encoded = await encode(
-        ctx,
-        promptText,
-        request.add_special_tokens ?? false,
-        'messages',
-      );
-      const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
-      const tokens = truncated(ctx, request, encoded, maxTokens);
-      const echoText = request.echo ? echoedMessage(request) : '';
-      const output = {
-        maxTokens,
-        logprobs,
-        promptLogprobs: request.prompt_logprobs ?? undefined,
-        echoLogprobs: false,
-        hideOutput: false,
-      };
-      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText }], output);
+      const { prepared, output } = await prepareChat(c, ctx, request, exactBody(received));
       const parsed = { received, fields: request, model };
       return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
     },
