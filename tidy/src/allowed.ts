@@ -191,8 +191,10 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'engine',
       'evidence',
     ],
+    responses: ['text', 'http', 'openai'],
+    anthropic: ['text', 'http', 'openai'],
     metrics: ['receipts', 'openai'],
-    routes: ['http', 'encryption', 'receipts', 'openai'],
+    routes: ['http', 'encryption', 'receipts', 'openai', 'responses', 'anthropic'],
     '.': [
       'host-clock.ts',
       'settings',

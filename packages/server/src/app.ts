@@ -17,6 +17,13 @@ import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
 import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
+import {
+  cancelResponseEndpoint,
+  deleteResponseEndpoint,
+  responseEndpoint,
+  responseItemsEndpoint,
+  responsesEndpoint,
+} from './routes/responses.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -30,6 +37,12 @@ export function createApp(ctx: ServerContext): App {
   const endpoints = [
     chatEndpoint(ctx),
     completionsEndpoint(ctx),
+    responsesEndpoint(ctx),
+    // Before the responses themselves: these are no ids.
+    cancelResponseEndpoint(ctx),
+    responseItemsEndpoint(ctx),
+    responseEndpoint(ctx),
+    deleteResponseEndpoint(ctx),
     modelsEndpoint(ctx),
     modelEndpoint(ctx),
     tokenizeEndpoint(ctx),
@@ -147,8 +160,10 @@ function matches({ route }: Endpoint, path: string): boolean {
 
 function allowed(endpoints: readonly Endpoint[], path: string): string {
   const here = endpoints.filter((each) => matches(each, path));
-  return here.map(({ route }) => (route.method === 'get' ? 'GET, HEAD' : 'POST')).join(', ');
+  return here.map(({ route }) => METHODS[route.method]).join(', ');
 }
+
+const METHODS = { get: 'GET, HEAD', post: 'POST', delete: 'DELETE' } as const;
 
 function missing(endpoints: readonly Endpoint[], method: string, path: string): ApiError {
   const methods = allowed(endpoints, path);

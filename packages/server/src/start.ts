@@ -21,6 +21,7 @@ import type { Logger } from './logging/logger.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
 import type { ServerContext } from './openai/context.ts';
+import { ResponseStore } from './openai/response-store.ts';
 import { WakeQueue } from './openai/wake-queue.ts';
 import { openReceipts } from './receipts/open.ts';
 import type { Receipts } from './receipts/receipts.ts';
@@ -62,6 +63,9 @@ export interface RunningServer {
 /** Tokens kept for a stream whose client does not read. */
 const MAX_PENDING_TOKENS = 4096;
 const MAX_CHOICES = 256;
+/** Of one tenant, whatever they take. */
+const MAX_RESPONSES = 4096;
+const EXPIRY_SECONDS = 60;
 
 /**
  * Starts engine and server. Throws UsageError, ModelError or EngineError, with nothing left
@@ -185,6 +189,14 @@ function contextOf(
     encryption: { keys: encryptionKeys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
+    responses: new ResponseStore(
+      {
+        maxBytes: settings.responseStoreBytes,
+        maxResponses: MAX_RESPONSES,
+        keptSeconds: settings.responseStoreSeconds,
+      },
+      () => clock.unixSeconds(),
+    ),
     bodies: new JsonBodies(settings.maxBodyBytes),
     keys: new KeyRing(
       keys.map(({ key }) => key),
@@ -225,6 +237,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
   const { ctx, http, url, evidence, phases } = listening;
   const { engine, lifecycle } = ctx;
   const stopSummaries = logSummaries(ctx, settings.logInterval);
+  const stopExpiry = ctx.clock.every(EXPIRY_SECONDS, () => ctx.responses.expire());
   const engineFailed = engine.failed.then((error) => {
     ctx.log.fatal({ code: error.code }, error.message);
     lifecycle.fail(error);
@@ -237,6 +250,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
     await engine.shutdown(graceSeconds * 1000);
     lifecycle.endOpen();
     stopSummaries();
+    stopExpiry();
     await http.close();
     await evidence.close();
     await ctx.text.encoder.close();

@@ -60,6 +60,13 @@ export const FIELDS: readonly Field[] = [
   refused('OpenAI', 'modalities', 'models here only write text', [['text'], []]),
   refused('OpenAI', 'audio', 'models here only write text'),
   refused('OpenAI', 'web_search_options', 'this server searches nothing'),
+  refused('OpenAI', 'background', 'answers are given to the client that waits for them', [false]),
+  refused('OpenAI', 'conversation', 'say previous_response_id, or send what was said'),
+  refused('OpenAI', 'context_management', 'say truncation: "auto", or send what is to be kept', [
+    [],
+  ]),
+  refused('OpenAI', 'moderation', 'answers are not moderated'),
+  ...harmless('OpenAI', 'there are no tools but the client’s', 'max_tool_calls'),
   refused('OpenAI', 'verbosity', 'models here know no such thing', ['medium']),
   ...harmless('OpenAI', 'a prediction only saves time', 'prediction'),
   ...harmless('OpenAI', 'answers are not kept', 'store', 'metadata'),
@@ -70,6 +77,7 @@ export const FIELDS: readonly Field[] = [
     'prefixes are cached by key and cache_salt',
     'prompt_cache_key',
     'prompt_cache_retention',
+    'prompt_cache_options',
   ),
 
   ...['structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar'].map(

@@ -4,7 +4,7 @@ import { ErrorDocument } from '../openai/schema/common.ts';
 
 /** One route: its entry in the OpenAPI document and what answers it. */
 export interface Endpoint {
-  readonly route: RouteConfig & { readonly method: 'get' | 'post' };
+  readonly route: RouteConfig & { readonly method: 'get' | 'post' | 'delete' };
   /** It tells of all tenants. */
   readonly forOperator?: true;
   readonly handle: (c: AppContext) => Response | Promise<Response>;

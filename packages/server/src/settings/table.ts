@@ -117,6 +117,12 @@ export const SETTINGS = {
     16 * 2 ** 20,
     'bytes of a request body; larger: 413',
   ),
+  responseStoreBytes: setting(
+    integer(0, 2 ** 40),
+    256 * 2 ** 20,
+    'memory for responses that /v1/responses keeps; 0: it keeps none',
+  ),
+  responseStoreSeconds: setting(integer(1, 1e9), 3600, 'seconds that a response is kept'),
   requestTimeout: setting(number(1, 3600), 30, 'seconds a client has to send its request'),
   stallTimeout: setting(number(1, 3600), 60, 'seconds a client may leave a stream unread'),
   shutdownTimeout: setting(number(0, 86400), 30, 'seconds to finish open requests at the end'),
