@@ -207,6 +207,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'engine',
       'evidence',
       'openai',
+      'anthropic',
       'metrics',
       'routes',
     ],

@@ -1,7 +1,7 @@
 import { ApiError } from '../http/errors.ts';
 
 /** Who defines a field. */
-type Origin = 'OpenAI' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
+type Origin = 'OpenAI' | 'Anthropic' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -79,6 +79,13 @@ export const FIELDS: readonly Field[] = [
     'prompt_cache_retention',
     'prompt_cache_options',
   ),
+
+  refused('Anthropic', 'container', 'this server runs no tools'),
+  refused('Anthropic', 'mcp_servers', 'this server runs no tools', [[]]),
+  refused('Anthropic', 'inference_geo', 'a server does not know where it is'),
+  refused('Anthropic', 'speed', 'all requests are served alike', ['standard']),
+  ...harmless('Anthropic', 'prefixes are cached by themselves', 'cache_control', 'diagnostics'),
+  ...harmless('Anthropic', 'says who asks', 'user_profile_id', 'workspace_id'),
 
   ...['structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar'].map(
     (name) => refused('vLLM', name, NO_GRAMMAR, ['']),

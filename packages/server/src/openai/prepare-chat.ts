@@ -1,15 +1,29 @@
 import type { Dict } from '@bridgekeeper/engine/text';
 import { ApiError } from '../http/errors.ts';
+import { validate } from '../http/validation.ts';
+import { checkCounts } from './body-counts.ts';
 import type { AppContext, ServerContext } from './context.ts';
 import { echoedMessage, renderConversation } from './conversation.ts';
+import { plainValue } from './exact-values.ts';
+import { refuseFields } from './fields.ts';
 import type { PreparedGeneration } from './generation.ts';
 import { encode, type OutputOptions, prepareGeneration, truncated } from './requests.ts';
-import type { ChatCompletionRequest } from './schema/chat.ts';
+import { ChatCompletionRequest } from './schema/chat.ts';
 
 /** A conversation, from whichever API, on its way to an answer. */
 export interface PreparedChat {
   readonly prepared: PreparedGeneration;
   readonly output: OutputOptions;
+}
+
+const OWN_FIELDS: ReadonlySet<string> = new Set(Object.keys(ChatCompletionRequest.shape));
+
+/** The chat that a request of another API was made into, checked as one. Throws ApiError. */
+export function readChat(body: Dict): ChatCompletionRequest {
+  const plain = plainValue(body);
+  checkCounts(plain);
+  refuseFields(plain as Readonly<Record<string, unknown>>, OWN_FIELDS, new Map());
+  return validate(ChatCompletionRequest, plain);
 }
 
 /** The tokens of a conversation's prompt. Throws ApiError and TextError. */

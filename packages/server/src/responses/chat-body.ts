@@ -6,6 +6,7 @@ import { CHAT_FIELDS } from './schema.ts';
 /** What fields of a chat are called in a request for a response. */
 export const FIELD_NAMES = {
   messages: 'input',
+  prompt: 'input',
   response_format: 'text.format',
   reasoning_effort: 'reasoning.effort',
   max_completion_tokens: 'max_output_tokens',

@@ -10,10 +10,9 @@ import type { AppContext, ServerContext } from '../openai/context.ts';
 import { exactBody, withExactSeed } from '../openai/exact-body.ts';
 import { plainValue } from '../openai/exact-values.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { encodeConversation, prepareChat } from '../openai/prepare-chat.ts';
+import { encodeConversation, prepareChat, readChat } from '../openai/prepare-chat.ts';
 import { inFieldsOf } from '../openai/rename-fields.ts';
 import { detailOf, modelFor } from '../openai/requests.ts';
-import { ChatCompletionRequest } from '../openai/schema/chat.ts';
 import { chatBodyOf, FIELD_NAMES } from '../responses/chat-body.ts';
 import { ResponseEvents, type ResponseFrame, wholeResponse } from '../responses/format.ts';
 import { itemsOf, messagesOf, withIds } from '../responses/items.ts';
@@ -72,7 +71,7 @@ export function responsesEndpoint(ctx: ServerContext): Endpoint {
       ];
       const chat = chatBodyOf(body, messages);
       const { prepared, output, chatRequest } = await inFieldsOf(FIELD_NAMES, async () => {
-        const chatRequest = validate(ChatCompletionRequest, plainValue(chat));
+        const chatRequest = readChat(chat);
         const prompt =
           request.truncation === 'auto'
             ? await fitting(ctx, chatRequest, chat)
