@@ -6,6 +6,7 @@ export const PURPOSES = [
   'weights',
   'command',
   'tokens',
+  'embeddings',
   'kv-spill',
   'kv-restore',
   'probe',

@@ -101,6 +101,21 @@ export interface OpArgs {
   };
 
   /**
+   * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * norm, element by
+   * element: the line after a norm with these weights, at length 1, from which the norm's own factor
+   * is gone. An index outside the input leaves its line undefined.
+   */
+  pool: {
+    readonly input: Slice;
+    readonly indices: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
    * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
    * Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED is set is that of
    * every token without one; min-tokens mask, repetition, presence and frequency penalties;

@@ -13,6 +13,7 @@ import {
   fillUniform,
   fillUniformRounded,
   rmsNorm,
+  pool,
   select,
   siluMul,
 } from './kernels/lines.ts';
@@ -183,6 +184,14 @@ const BINDERS: Binders = {
     const indices = memory.i32(args.indices, count);
     const out = memory.f32(args.out, count * width);
     return { aloneNs: 0, run: () => select(input, indices, out, width) };
+  },
+
+  pool: (memory, { count, width, ...args }) => {
+    const input = memory.floats(args.input);
+    const indices = memory.i32(args.indices, count);
+    const norm = memory.f32(args.norm, width);
+    const out = memory.f32(args.out, count * width);
+    return { aloneNs: 0, run: () => pool(input, indices, norm, out) };
   },
 
   sample: (memory, args) => {
