@@ -6,7 +6,7 @@ export const PURPOSES = [
   'weights',
   'command',
   'tokens',
-  'embeddings',
+  'pooled',
   'kv-spill',
   'kv-restore',
   'probe',

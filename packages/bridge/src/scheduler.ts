@@ -18,7 +18,7 @@ import { aloneNs } from './profile-law.ts';
 /** Best first. */
 const CLASS_OF: Readonly<Record<Purpose, number>> = {
   tokens: 0,
-  embeddings: 0,
+  pooled: 0,
   command: 0,
   'kv-restore': 1,
   weights: 2,

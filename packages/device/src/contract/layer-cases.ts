@@ -69,7 +69,12 @@ export const layerCases: readonly ContractCase[] = [
         const line = Float64Array.from(norm, (weight, at) => weight * input[index * width + at]!);
         const length = Math.hypot(...line) || 1;
         const found = lines.subarray(i * width, (i + 1) * width);
-        expectClose(`line ${i} of ${width}`, found, line.map((x) => x / length), 1e-5);
+        expectClose(
+          `line ${i} of ${width}`,
+          found,
+          line.map((x) => x / length),
+          1e-5,
+        );
       });
     }
   }),

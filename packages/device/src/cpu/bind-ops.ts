@@ -12,8 +12,8 @@ import {
   embed,
   fillUniform,
   fillUniformRounded,
-  rmsNorm,
   pool,
+  rmsNorm,
   select,
   siluMul,
 } from './kernels/lines.ts';
