@@ -193,8 +193,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     ],
     responses: ['text', 'http', 'openai'],
     anthropic: ['text', 'http', 'openai'],
+    pooling: ['text', 'http', 'openai'],
     metrics: ['receipts', 'openai'],
-    routes: ['http', 'encryption', 'receipts', 'openai', 'responses', 'anthropic'],
+    routes: ['http', 'encryption', 'receipts', 'openai', 'responses', 'anthropic', 'pooling'],
     '.': [
       'host-clock.ts',
       'settings',

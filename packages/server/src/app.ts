@@ -13,6 +13,7 @@ import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
+import { embeddingsEndpoint } from './routes/embeddings.ts';
 import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './routes/encrypted.ts';
 import type { Endpoint } from './routes/endpoint.ts';
 import { countTokensEndpoint, messagesEndpoint } from './routes/messages.ts';
@@ -27,6 +28,7 @@ import {
   responseItemsEndpoint,
   responsesEndpoint,
 } from './routes/responses.ts';
+import { rerankEndpoints, scoreEndpoints } from './routes/scores.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -48,6 +50,9 @@ export function createApp(ctx: ServerContext): App {
     responseItemsEndpoint(ctx),
     responseEndpoint(ctx),
     deleteResponseEndpoint(ctx),
+    embeddingsEndpoint(ctx),
+    ...scoreEndpoints(ctx),
+    ...rerankEndpoints(ctx),
     modelsEndpoint(ctx),
     modelEndpoint(ctx),
     tokenizeEndpoint(ctx),

@@ -5,6 +5,7 @@ import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
 import { EncryptionKeys } from './encryption/keys.ts';
 import { ReplayGuard } from './encryption/replay-guard.ts';
+import { chooseTask } from './engine/config/choose-task.ts';
 import { type PhaseTime, StartTimeline } from './engine/start-timeline.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
@@ -120,11 +121,14 @@ async function startWith(
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
   try {
-    started = await parts.startEngine(settings, log, pinSeal(seal, model), timeline);
+    const task = await chooseTask(settings, model.files);
+    log.info(`task ${task.value} (${task.reason})`);
+    const decided = { ...settings, task: task.value };
+    started = await parts.startEngine(decided, log, pinSeal(seal, model), timeline);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
     const encryptionKeys = await EncryptionKeys.make(clock);
-    const evidence = await openEvidence(settings, started, {
+    const evidence = await openEvidence(decided, started, {
       clock,
       machine,
       receipts,

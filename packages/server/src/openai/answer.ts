@@ -1,5 +1,6 @@
 // First of all: a response that says "already sent" is known by identity of its header, which must
 // exist before the adapter replaces the global Response.
+import { invariant } from '@bridgekeeper/bridge';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { ApiError } from '../http/errors.ts';
 import { type AnswerHead, type UsageOptions, usageOptions } from './answer-head.ts';
@@ -15,7 +16,8 @@ import type { Usage } from './usage.ts';
 export interface AnswerFormat {
   /** The id of an answer to the request with this id. */
   idFor(requestId: string): string;
-  chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
+  /** Absent: it is never streamed. */
+  chunks?(head: AnswerHead, usage: UsageOptions): ChunkFormat;
   document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
 }
 
@@ -104,7 +106,8 @@ function stream(
   if (outgoing === undefined || !('setTimeout' in outgoing)) {
     throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
   }
-  const chunks = format.chunks(head, usageOptions(fields.stream_options ?? {}));
+  const chunks = format.chunks?.(head, usageOptions(fields.stream_options ?? {}));
+  invariant(chunks !== undefined, 'only requests that may be streamed say that they are to be');
   admit(c, ctx, generation);
   const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
   sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { POLICY_NAMES } from '@bridgekeeper/engine';
+import { ENGINE_TASKS, POLICY_NAMES } from '@bridgekeeper/engine';
 import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
   digest,
@@ -66,6 +66,13 @@ export const SETTINGS = {
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
   servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),
+  task: setting(
+    oneOf('auto', ...ENGINE_TASKS),
+    'auto',
+    'what the model does; auto: embed where its folder says that it embeds, else generate',
+  ),
+  runner: setting(oneOf('auto', 'generate', 'pooling'), 'auto', 'vLLM’s way to say --task'),
+  convert: setting(oneOf('auto', 'none', 'embed', 'classify'), 'auto', 'vLLM’s way to say --task'),
   maxModelLen: setting(integer(1, 2 ** 31), UNSET, 'context in tokens; default: the model says'),
   maxNumSeqs: setting(integer(1, 65536), 64, 'requests decoded together (rows)'),
   maxNumBatchedTokens: setting(integer(1, 2 ** 24), 2048, 'tokens in one step'),
