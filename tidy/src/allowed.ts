@@ -172,8 +172,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   server: {
     'host-clock.ts': [],
-    settings: [],
-    text: ['host-clock.ts'],
+    formats: [],
+    settings: ['formats'],
+    text: ['host-clock.ts', 'formats'],
     logging: [],
     http: ['host-clock.ts', 'settings'],
     encryption: ['host-clock.ts'],
@@ -183,6 +184,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
     openai: [
       'host-clock.ts',
+      'formats',
       'text',
       'logging',
       'http',
@@ -192,7 +194,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'evidence',
     ],
     metrics: ['receipts', 'openai'],
-    routes: ['http', 'encryption', 'receipts', 'openai'],
+    routes: ['formats', 'http', 'encryption', 'receipts', 'openai'],
     '.': [
       'host-clock.ts',
       'settings',

@@ -46,6 +46,8 @@ export interface ReadOptions {
   readonly start: AnswerStart;
   /** Calls that break off become content, which is known only at their end. */
   readonly keepsCalls: boolean;
+  /** Names calls to which the model gives no id. */
+  readonly newCallId: () => string;
 }
 
 export function tagsOf(format: AnswerFormat): readonly string[] {
@@ -62,13 +64,14 @@ export function tagsOf(format: AnswerFormat): readonly string[] {
 export class AnswerReader {
   readonly marks: TagMarks;
   readonly #source = new Source();
-  readonly #parts = new PartList();
+  readonly #parts: PartList;
   readonly #reading: Wait<void>;
   #isReasoning: boolean;
 
   /** `marks` are of the format's tags. */
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
+    this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.isReasoning;
     const calls = new CallReader(this.#source, this.#parts, {
       marks,

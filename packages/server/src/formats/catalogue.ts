@@ -103,10 +103,8 @@ const REASONING_SIGNS: readonly (readonly [ReasoningParserName, ...string[]])[] 
   ['qwen3', '</think>'],
 ];
 
-/** The formats that a model's templates show. */
-export function detectFormats(templates: readonly string[]): FormatNames {
-  const shows = (signs: readonly string[]) =>
-    templates.some((template) => signs.every((sign) => template.includes(sign)));
+/** The formats that a model's templates show. `shows`: one of them has all of these texts in it. */
+export function detectFormats(shows: (signs: readonly string[]) => boolean): FormatNames {
   const first = <T>(list: readonly (readonly [T, ...string[]])[]): T | undefined =>
     list.find(([, ...signs]) => shows(signs))?.[0];
   return { tools: first(TOOL_SIGNS), reasoning: first(REASONING_SIGNS) };

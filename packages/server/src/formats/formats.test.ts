@@ -7,6 +7,7 @@ import { TagMarks } from './tags.ts';
 
 interface Call {
   name: string;
+  /** The model's own. */
   id?: string;
   arguments: string;
   whole: boolean;
@@ -42,7 +43,7 @@ function fold(parts: readonly AnswerPart[]): Answer {
     if (part.kind === 'content' || part.kind === 'reasoning') answer[part.kind] += part.text;
     else if (part.kind === 'call') {
       const { name, id } = part;
-      answer.calls.push({ name, ...(id === undefined ? {} : { id }), arguments: '', whole: false });
+      answer.calls.push({ name, ...(id === 'new' ? {} : { id }), arguments: '', whole: false });
     } else if (part.kind === 'arguments') last!.arguments += part.text;
     else if (part.kind === 'call-end') last!.whole = true;
     else {
@@ -72,6 +73,7 @@ function parts(pieces: readonly string[], reading: Reading): readonly AnswerPart
     tools: reading.readsCalls === false ? undefined : TOOLS,
     start: startOf(format, prompt, undefined),
     keepsCalls,
+    newCallId: () => 'new',
   });
   const all: AnswerPart[] = [];
   for (const piece of pieces) {
@@ -466,7 +468,12 @@ describe('an answer', () => {
     const format = formatOf({ tools: 'hermes', reasoning: 'qwen3' })!;
     const marks = new TagMarks(tagsOf(format), (tag) => tag.length);
     const start = startOf(format, '', undefined);
-    const reader = new AnswerReader(format, marks, { tools: TOOLS, start, keepsCalls: false });
+    const reader = new AnswerReader(format, marks, {
+      tools: TOOLS,
+      start,
+      keepsCalls: false,
+      newCallId: () => 'new',
+    });
     const text = '<think><tool_call>{"name": "now"}</tool_call>';
     reader.push(text);
     reader.finish();

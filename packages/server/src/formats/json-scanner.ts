@@ -48,15 +48,15 @@ function* readString(source: Source, told: (text: string) => void): Wait<boolean
 }
 
 function* readEscape(source: Source, told: (text: string) => void): Wait<boolean> {
-  let escape = source.read(1);
+  let sequence = source.read(1);
   const kind = yield* source.peek();
   if (kind === '' || !'"\\/bfnrtu'.includes(kind)) return false;
-  escape += source.read(1);
+  sequence += source.read(1);
   for (let digits = 0; kind === 'u' && digits < 4; digits++) {
     if (!HEX.test(yield* source.peek())) return false;
-    escape += source.read(1);
+    sequence += source.read(1);
   }
-  told(escape);
+  told(sequence);
   return true;
 }
 

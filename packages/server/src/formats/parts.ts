@@ -1,13 +1,8 @@
 /** What an answer says, in its order. Pieces of one thing follow each other. */
 export type AnswerPart =
   | { readonly kind: 'content' | 'reasoning'; readonly text: string }
-  /** A call begins; the first has index 0. `id` is what the model itself calls it by. */
-  | {
-      readonly kind: 'call';
-      readonly index: number;
-      readonly name: string;
-      readonly id: string | undefined;
-    }
+  /** A call begins; the first has index 0. */
+  | { readonly kind: 'call'; readonly index: number; readonly id: string; readonly name: string }
   /** Of the call that began last: a piece of a JSON text. */
   | { readonly kind: 'arguments'; readonly index: number; readonly text: string }
   /** The call is whole. */
@@ -24,6 +19,7 @@ const MAX_HELD_SPACE = 4096;
  * left out before and after calls, at both ends of reasoning and between reasoning and content.
  */
 export class PartList {
+  readonly #newCallId: () => string;
   #parts: AnswerPart[] = [];
   #calls = 0;
   #wholeCalls = 0;
@@ -34,6 +30,11 @@ export class PartList {
   #kind: 'content' | 'reasoning' = 'content';
   /** What stands at the start of the text belongs to a tag. */
   #trims = false;
+
+  /** `newCallId` names calls to which the model gives no id. */
+  constructor(newCallId: () => string) {
+    this.#newCallId = newCallId;
+  }
 
   /** Calls that are whole. */
   get wholeCalls(): number {
@@ -57,7 +58,12 @@ export class PartList {
   call(name: string, id: string | undefined): void {
     this.#leftOut = this.#space;
     this.tag();
-    this.#parts.push({ kind: 'call', index: this.#calls, name, id });
+    this.#parts.push({
+      kind: 'call',
+      index: this.#calls,
+      id: id ?? this.#newCallId(),
+      name,
+    });
     this.#calls += 1;
   }
 

@@ -1,12 +1,23 @@
 import type { ServerResponse } from 'node:http';
 import type { TokenLogprobs } from '@bridgekeeper/engine';
+import type { AnswerPart } from '../formats/parts.ts';
 import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts';
 import type { Generation } from './generation.ts';
 import type { TokenListener } from './wake-queue.ts';
 
+/** A call of a tool, its arguments as a JSON text. */
+export interface WholeCall {
+  readonly id: string;
+  readonly name: string;
+  arguments: string;
+}
+
 export interface WholeChoice {
   readonly index: number;
   text: string;
+  /** undefined: none was told apart from the text. */
+  reasoning: string | undefined;
+  readonly calls: WholeCall[];
   readonly logprobs: LogprobItem[];
   readonly tokens: number[];
   readonly promptTokens: Uint32Array;
@@ -24,6 +35,8 @@ class Collector implements TokenListener {
     this.choices = generation.choices.map(({ index, request }) => ({
       index,
       text: '',
+      reasoning: undefined,
+      calls: [],
       logprobs: [],
       tokens: [],
       promptTokens: request.promptTokens,
@@ -41,11 +54,33 @@ class Collector implements TokenListener {
 
   #add(choice: Choice, delta: ChoiceDelta): void {
     const whole = this.choices[choice.index]!;
-    whole.text += delta.text;
+    for (const part of delta.parts) addPart(whole, part);
     whole.logprobs.push(...delta.logprobs);
     whole.tokens.push(...delta.tokens);
     whole.promptLogprobs = choice.promptLogprobs;
     whole.finish ??= delta.finish;
+  }
+}
+
+function addPart(whole: WholeChoice, part: AnswerPart): void {
+  switch (part.kind) {
+    case 'content':
+      whole.text += part.text;
+      break;
+    case 'reasoning':
+      whole.reasoning = (whole.reasoning ?? '') + part.text;
+      break;
+    case 'call':
+      whole.calls.push({ id: part.id, name: part.name, arguments: '' });
+      break;
+    case 'arguments':
+      whole.calls.at(-1)!.arguments += part.text;
+      break;
+    case 'broken':
+      whole.calls.pop();
+      whole.text += part.text;
+      break;
+    case 'call-end':
   }
 }
 

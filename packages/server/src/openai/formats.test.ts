@@ -67,12 +67,19 @@ function generation(): Generation {
   );
 }
 
-const NOTHING: ChoiceDelta = { text: '', logprobs: [], tokens: [], finish: undefined };
+const NOTHING: ChoiceDelta = { text: '', parts: [], logprobs: [], tokens: [], finish: undefined };
 /** What a whole choice has where nothing more was asked for. */
-const NO_MORE = { tokens: [], promptTokens: Uint32Array.of(1, 2, 3), promptLogprobs: [] };
-const saying = (said: string, more: Partial<ChoiceDelta> = {}) => ({
+const NO_MORE = {
+  reasoning: undefined,
+  calls: [],
+  tokens: [],
+  promptTokens: Uint32Array.of(1, 2, 3),
+  promptLogprobs: [],
+};
+const saying = (said: string, more: Partial<ChoiceDelta> = {}): ChoiceDelta => ({
   ...NOTHING,
   text: said,
+  parts: [{ kind: 'content', text: said }],
   ...more,
 });
 

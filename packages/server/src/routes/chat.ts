@@ -1,12 +1,14 @@
+import { AnswerReader, startOf } from '../formats/answer-reader.ts';
 import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
+import { newCallId } from '../openai/call-id.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { echoedMessage, renderConversation } from '../openai/conversation.ts';
+import { continuedContent, echoedMessage, renderConversation } from '../openai/conversation.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
@@ -15,6 +17,7 @@ import {
   ChatCompletionChunk,
   ChatCompletionRequest,
 } from '../openai/schema/chat.ts';
+import { callIdStyle, schemasOf, type ToolUse, toolUseOf } from '../openai/tool-use.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function logprobsWanted(request: ChatCompletionRequest): number | undefined {
@@ -27,6 +30,25 @@ function logprobsWanted(request: ChatCompletionRequest): number | undefined {
     );
   }
   return undefined;
+}
+
+/** What reads the answer to a prompt, once for each choice; undefined: it is text. */
+function readerFor(
+  ctx: ServerContext,
+  request: ChatCompletionRequest,
+  promptText: string,
+  toolUse: ToolUse | undefined,
+): (() => AnswerReader) | undefined {
+  const { format } = ctx.text;
+  if (format === undefined) return undefined;
+  const style = callIdStyle(ctx);
+  const options = {
+    tools: toolUse && schemasOf(toolUse),
+    start: startOf(format.format, promptText, continuedContent(request)),
+    keepsCalls: request.stream !== true,
+    newCallId: () => newCallId(style),
+  };
+  return () => new AnswerReader(format.format, format.marks, options);
 }
 
 function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
@@ -66,6 +88,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
+      const toolUse = toolUseOf(ctx, request);
       await ctx.bodies.turnFor(received);
       const promptText = renderConversation(ctx.text, request, received);
       const encoded = await encode(
@@ -83,10 +106,14 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
         promptLogprobs: request.prompt_logprobs ?? undefined,
         echoLogprobs: false,
         hideOutput: false,
+        newReader: readerFor(ctx, request, promptText, toolUse),
+        maxCalls: toolUse?.isParallel === false ? 1 : undefined,
       };
+      const hidesReasoning = request.include_reasoning === false;
+      const detail = { ...detailOf(request, output), hidesReasoning };
       const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText }], output);
       const parsed = { received, fields: request, model };
-      return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, detail));
     },
   };
 }
