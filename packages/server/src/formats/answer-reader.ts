@@ -44,7 +44,7 @@ export interface ReadOptions {
   /** The request's tools; undefined: calls stay the text that they are. */
   readonly tools: ToolSchemas | undefined;
   readonly start: AnswerStart;
-  /** Calls that break off become content, which is known only at their end. */
+  /** Calls that break off become text, which is known only at their end: nothing streams them. */
   readonly keepsCalls: boolean;
   /** Names calls to which the model gives no id. */
   readonly newCallId: () => string;

@@ -72,7 +72,7 @@ export class CallReader {
 
   /** It is a call, of this tool. */
   begin(name: string, id?: string): void {
-    this.#parts.call(name, id);
+    this.#parts.call(name, id, this.#keepsCalls);
     this.#state = 'arguments';
     if (!this.#keepsCalls) this.source.release();
   }
@@ -98,15 +98,13 @@ export class CallReader {
   giveUp(): void {
     const kept = this.source.release();
     if (this.#state === 'header') this.content(kept);
-    if (this.#state === 'arguments') {
-      // Where it was sent as it came, it stays what it is: a call that broke off.
-      if (this.#keepsCalls) this.#parts.broken(this.#marks.spelled(kept));
-    }
+    // One that was sent as it came stays what it is: a call that broke off.
+    if (this.#state === 'arguments') this.#parts.dropCall(this.#marks.spelled(kept));
     this.#state = 'outside';
   }
 
   content(text: string): void {
-    this.#parts.content(this.#marks.spelled(text));
+    this.#parts.text(this.#marks.spelled(text));
   }
 
   reasoning(text: string): void {

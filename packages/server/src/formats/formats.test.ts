@@ -10,7 +10,6 @@ interface Call {
   /** The model's own. */
   id?: string;
   arguments: string;
-  whole: boolean;
 }
 
 interface Answer {
@@ -40,16 +39,12 @@ function fold(parts: readonly AnswerPart[]): Answer {
   const answer: Answer = { content: '', reasoning: '', calls: [] };
   for (const part of parts) {
     const last = answer.calls.at(-1);
-    if (part.kind === 'content' || part.kind === 'reasoning') answer[part.kind] += part.text;
+    if (part.kind === 'text') answer.content += part.text;
+    else if (part.kind === 'reasoning') answer.reasoning += part.text;
     else if (part.kind === 'call') {
       const { name, id } = part;
-      answer.calls.push({ name, ...(id === 'new' ? {} : { id }), arguments: '', whole: false });
-    } else if (part.kind === 'arguments') last!.arguments += part.text;
-    else if (part.kind === 'call-end') last!.whole = true;
-    else {
-      answer.calls.pop();
-      answer.content += part.text;
-    }
+      answer.calls.push({ name, ...(id === 'new' ? {} : { id }), arguments: '' });
+    } else last!.arguments += part.text;
   }
   return answer;
 }
@@ -95,8 +90,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       content: 'Let me see.',
       calls: [
-        { name: 'get_weather', arguments: '{"city": "São Paulo ☃", "days": 3}', whole: true },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city": "São Paulo ☃", "days": 3}' },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -104,7 +99,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     'hermes: arguments before the name, and no closing tag',
     { tools: 'hermes' },
     '<tool_call>{"arguments": {"city": "a\\"}"}, "name": "get_weather"}',
-    { content: '', calls: [{ name: 'get_weather', arguments: '{"city": "a\\"}"}', whole: true }] },
+    { content: '', calls: [{ name: 'get_weather', arguments: '{"city": "a\\"}"}' }] },
   ],
   [
     'qwen3 reasons, then calls',
@@ -113,7 +108,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       reasoning: 'They want < the > weather.',
       content: 'Here:',
-      calls: [{ name: 'now', arguments: '{}', whole: true }],
+      calls: [{ name: 'now', arguments: '{}' }],
     },
   ],
   [
@@ -132,7 +127,6 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
           name: 'get_weather',
           arguments:
             '{"city":"Bath\\n\\"quoted\\"","days":3,"metric":true,"note":null,"places":[{"name": "x"}],"place":{"name":"y"}}',
-          whole: true,
         },
       ],
     },
@@ -141,7 +135,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     'qwen3_coder without the outer tag, without parameters',
     { tools: 'qwen3_xml' },
     '<function=now>\n</function>\n</tool_call>',
-    { content: '', calls: [{ name: 'now', arguments: '{}', whole: true }] },
+    { content: '', calls: [{ name: 'now', arguments: '{}' }] },
   ],
   [
     'glm45: keys and values',
@@ -151,8 +145,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
       reasoning: 'hm',
       content: 'On it.',
       calls: [
-        { name: 'get_weather', arguments: '{"city":" Bath ","days":2}', whole: true },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city":" Bath ","days":2}' },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -163,8 +157,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       content: '',
       calls: [
-        { name: 'get_weather', arguments: '{"city": "Bath"}', whole: true },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city": "Bath"}' },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -185,9 +179,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
           name: 'get_weather',
           arguments:
             '{"city":"It\'s \\"here\\"\\n","days":3,"metric":true,"note":null,"places":[{"name":"x"}]}',
-          whole: true,
         },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -195,7 +188,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     'llama4_pythonic: with its tags',
     { tools: 'llama4_pythonic' },
     '<|python_start|>[now()]<|python_end|>',
-    { content: '', calls: [{ name: 'now', arguments: '{}', whole: true }] },
+    { content: '', calls: [{ name: 'now', arguments: '{}' }] },
   ],
   [
     'mistral: a list',
@@ -204,8 +197,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       content: '',
       calls: [
-        { name: 'get_weather', arguments: '{"city": "Bath"}', whole: true },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city": "Bath"}' },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -217,8 +210,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
       reasoning: 'hm',
       content: 'Sure.',
       calls: [
-        { name: 'get_weather', arguments: '{"city": "Bath"}', whole: true },
-        { name: 'now', id: 'a1b2c3d4e', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city": "Bath"}' },
+        { name: 'now', id: 'a1b2c3d4e', arguments: '{}' },
       ],
     },
   ],
@@ -230,8 +223,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
       reasoning: 'hm',
       content: '',
       calls: [
-        { name: 'get_weather', arguments: '{"city": "Bath"}', whole: true },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'get_weather', arguments: '{"city": "Bath"}' },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -241,7 +234,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     'So:<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Bath"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
     {
       content: 'So:',
-      calls: [{ name: 'get_weather', arguments: '{"city": "Bath"}', whole: true }],
+      calls: [{ name: 'get_weather', arguments: '{"city": "Bath"}' }],
     },
   ],
   [
@@ -256,9 +249,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
           name: 'get_weather',
           id: 'functions.get_weather:0',
           arguments: '{"city": "Bath"}',
-          whole: true,
         },
-        { name: 'now', id: 'functions.now:1', arguments: '{}', whole: true },
+        { name: 'now', id: 'functions.now:1', arguments: '{}' },
       ],
     },
   ],
@@ -267,7 +259,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     { tools: 'functiongemma' },
     '<start_function_call>call:get_weather{city:<escape>Bath, "x"<escape>,days:3}<end_function_call>',
     {
-      calls: [{ name: 'get_weather', arguments: '{"city":"Bath, \\"x\\"","days":3}', whole: true }],
+      calls: [{ name: 'get_weather', arguments: '{"city":"Bath, \\"x\\"","days":3}' }],
     },
   ],
   [
@@ -281,9 +273,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
         {
           name: 'get_weather',
           arguments: '{"place":{"name":"x}"},"places":[{"name":"y"}],"metric":true}',
-          whole: true,
         },
-        { name: 'now', arguments: '{}', whole: true },
+        { name: 'now', arguments: '{}' },
       ],
     },
   ],
@@ -294,7 +285,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       reasoning: 'hm',
       content: 'Let me see.',
-      calls: [{ name: 'get_weather', arguments: '{"city": "Bath"}', whole: true }],
+      calls: [{ name: 'get_weather', arguments: '{"city": "Bath"}' }],
     },
   ],
   [
@@ -304,7 +295,7 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
     {
       reasoning: 'hm',
       content: '4',
-      calls: [{ name: 'now', arguments: '{}', whole: true }],
+      calls: [{ name: 'now', arguments: '{}' }],
     },
   ],
 ];
@@ -340,7 +331,7 @@ const BROKEN: readonly (readonly [string, Reading, string, Answer])[] = [
     {
       content: '<tool_call>{"name": "now", "arguments": {"x": oh}}</tool_call>',
       reasoning: '',
-      calls: [{ name: 'now', arguments: '{}', whole: true }],
+      calls: [{ name: 'now', arguments: '{}' }],
     },
   ],
   [
@@ -447,7 +438,7 @@ describe('an answer', () => {
           const whole = read(cut.join(''), how);
           expect(fold(parts(cut, how))).toEqual(whole);
           if (!areTokens) expect(fold(parts([...cut.join('')], how))).toEqual(whole);
-          for (const call of whole.calls) if (call.whole) JSON.parse(call.arguments);
+          if (keepsCalls) for (const call of whole.calls) JSON.parse(call.arguments);
           const letters = (text: string) => text.match(/😀/gu)?.length ?? 0;
           const kept = whole.content + whole.reasoning + JSON.stringify(whole.calls);
           if (reading.tools === 'hermes' && keepsCalls) {

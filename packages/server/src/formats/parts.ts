@@ -1,14 +1,16 @@
-/** What an answer says, in its order. Pieces of one thing follow each other. */
+/**
+ * What an answer says, in the order in which the model says it. Calls are counted from 0; arguments
+ * are pieces of a JSON text, of the call before them.
+ */
 export type AnswerPart =
-  | { readonly kind: 'content' | 'reasoning'; readonly text: string }
-  /** A call begins; the first has index 0. */
+  | { readonly kind: 'text' | 'reasoning'; readonly text: string }
   | { readonly kind: 'call'; readonly index: number; readonly id: string; readonly name: string }
-  /** Of the call that began last: a piece of a JSON text. */
-  | { readonly kind: 'arguments'; readonly index: number; readonly text: string }
-  /** The call is whole. */
-  | { readonly kind: 'call-end'; readonly index: number }
-  /** The call is none: `text` is what the model wrote. Only where calls are kept to their end. */
-  | { readonly kind: 'broken'; readonly index: number; readonly text: string };
+  | { readonly kind: 'arguments'; readonly index: number; readonly text: string };
+
+/** All text of one kind. */
+export function textOf(parts: readonly AnswerPart[], kind: 'text' | 'reasoning'): string {
+  return parts.map((part) => (part.kind === kind ? part.text : '')).join('');
+}
 
 const LAST_SPACE = /\s*$/;
 /** Whitespace that may turn out to be nothing but the space around a tag. */
@@ -22,12 +24,13 @@ export class PartList {
   readonly #newCallId: () => string;
   #parts: AnswerPart[] = [];
   #calls = 0;
+  #held: { readonly call: Extract<AnswerPart, { kind: 'call' }>; arguments: string } | undefined;
   #wholeCalls = 0;
   /** The end of the text, held back while a tag may follow it. */
   #space = '';
   /** What was left out before the last call. */
   #leftOut = '';
-  #kind: 'content' | 'reasoning' = 'content';
+  #kind: 'text' | 'reasoning' = 'text';
   /** What stands at the start of the text belongs to a tag. */
   #trims = false;
 
@@ -41,8 +44,8 @@ export class PartList {
     return this.#wholeCalls;
   }
 
-  content(text: string): void {
-    this.#say('content', text);
+  text(text: string): void {
+    this.#say('text', text);
   }
 
   reasoning(text: string): void {
@@ -55,40 +58,42 @@ export class PartList {
     this.#trims = true;
   }
 
-  call(name: string, id: string | undefined): void {
+  /** `isHeld`: nothing is said of it before it is whole. */
+  call(name: string, id: string | undefined, isHeld: boolean): void {
     this.#leftOut = this.#space;
     this.tag();
-    this.#parts.push({
-      kind: 'call',
-      index: this.#calls,
-      id: id ?? this.#newCallId(),
-      name,
-    });
-    this.#calls += 1;
+    const call = { kind: 'call', index: this.#calls, id: id ?? this.#newCallId(), name } as const;
+    if (isHeld) this.#held = { call, arguments: '' };
+    else this.#begin(call);
   }
 
   arguments(text: string): void {
-    if (text === '') return;
-    const index = this.#calls - 1;
-    const last = this.#parts.at(-1);
-    if (last?.kind === 'arguments') {
-      this.#parts[this.#parts.length - 1] = { kind: 'arguments', index, text: last.text + text };
-    } else this.#parts.push({ kind: 'arguments', index, text });
+    if (this.#held !== undefined) this.#held.arguments += text;
+    else this.#append('arguments', text);
   }
 
+  /** The call is whole. */
   endCall(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held !== undefined) {
+      this.#begin(held.call);
+      this.#append('arguments', held.arguments);
+    }
     this.#wholeCalls += 1;
-    this.#parts.push({ kind: 'call-end', index: this.#calls - 1 });
   }
 
-  broken(text: string): void {
-    this.#parts.push({ kind: 'broken', index: this.#calls - 1, text: this.#leftOut + text });
+  /** The call that was held is none, but this text. */
+  dropCall(text: string): void {
+    if (this.#held === undefined) return;
+    this.#held = undefined;
     this.#trims = false;
+    this.text(this.#leftOut + text);
   }
 
   /** The text ends; space at its end is a part of it, unless a tag is before it. */
   finish(): void {
-    this.#push(this.#space);
+    this.#append(this.#kind, this.#space);
     this.#space = '';
   }
 
@@ -99,9 +104,9 @@ export class PartList {
     return parts;
   }
 
-  #say(kind: 'content' | 'reasoning', text: string): void {
+  #say(kind: 'text' | 'reasoning', text: string): void {
     if (kind !== this.#kind) {
-      this.#push(this.#space);
+      this.#append(this.#kind, this.#space);
       this.#space = '';
       this.#kind = kind;
     }
@@ -110,15 +115,23 @@ export class PartList {
     this.#trims = false;
     const end = said.length - LAST_SPACE.exec(said)![0].length;
     const shown = Math.max(end, said.length - MAX_HELD_SPACE);
-    this.#push(said.slice(0, shown));
+    this.#append(this.#kind, said.slice(0, shown));
     this.#space = said.slice(shown);
   }
 
-  #push(text: string): void {
+  #begin(call: Extract<AnswerPart, { kind: 'call' }>): void {
+    this.#parts.push(call);
+    this.#calls += 1;
+  }
+
+  #append(kind: Exclude<AnswerPart['kind'], 'call'>, text: string): void {
     if (text === '') return;
     const last = this.#parts.at(-1);
-    if (last?.kind === this.#kind && 'text' in last) {
-      this.#parts[this.#parts.length - 1] = { kind: this.#kind, text: last.text + text };
-    } else this.#parts.push({ kind: this.#kind, text });
+    const isMore = last?.kind === kind;
+    const whole = isMore ? last.text + text : text;
+    const part: AnswerPart =
+      kind === 'arguments' ? { kind, index: this.#calls - 1, text: whole } : { kind, text: whole };
+    if (isMore) this.#parts[this.#parts.length - 1] = part;
+    else this.#parts.push(part);
   }
 }

@@ -1,4 +1,4 @@
-import type { AnswerPart } from '../formats/parts.ts';
+import { type AnswerPart, textOf } from '../formats/parts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import {
   type AnswerDetail,
@@ -69,7 +69,7 @@ export class ChatChunks implements ChunkFormat {
 /** The fields of a chunk's delta; empty where there is nothing to say. */
 function deltaOf(part: AnswerPart, hidesReasoning: boolean): string {
   switch (part.kind) {
-    case 'content':
+    case 'text':
       return `"content":${JSON.stringify(part.text)}`;
     case 'reasoning': {
       if (hidesReasoning) return '';
@@ -85,27 +85,23 @@ function deltaOf(part: AnswerPart, hidesReasoning: boolean): string {
       const call = { index: part.index, function: { arguments: part.text } };
       return `"tool_calls":${JSON.stringify([call])}`;
     }
-    default:
-      return '';
   }
 }
 
 /** What a whole answer says: reasoning under both of the names in use. */
-function messageOf({ text, reasoning, calls }: WholeChoice, detail: AnswerDetail) {
-  const shown = detail.hidesReasoning ? undefined : reasoning;
+function messageOf({ text, parts }: WholeChoice, { hidesReasoning }: AnswerDetail) {
+  const reasoning = textOf(parts, 'reasoning');
+  const calls = parts.flatMap((part, at) => {
+    if (part.kind !== 'call') return [];
+    const next = parts[at + 1];
+    const given = next?.kind === 'arguments' ? next.text : '';
+    return [{ id: part.id, type: 'function', function: { name: part.name, arguments: given } }];
+  });
   return {
     role: 'assistant',
     content: text === '' && calls.length > 0 ? null : text,
-    ...(shown === undefined ? {} : { reasoning: shown, reasoning_content: shown }),
-    ...(calls.length === 0
-      ? {}
-      : {
-          tool_calls: calls.map(({ id, name, arguments: text }) => ({
-            id,
-            type: 'function',
-            function: { name, arguments: text },
-          })),
-        }),
+    ...(reasoning === '' || hidesReasoning ? {} : { reasoning, reasoning_content: reasoning }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
   };
 }
 

@@ -7,7 +7,7 @@ import type {
 } from '@bridgekeeper/engine';
 import { type Detokenizer, StopMatcher, type Tokenizer } from '@bridgekeeper/engine/text';
 import type { AnswerReader } from '../formats/answer-reader.ts';
-import type { AnswerPart } from '../formats/parts.ts';
+import { type AnswerPart, textOf } from '../formats/parts.ts';
 import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 
@@ -201,7 +201,7 @@ export class Choice {
     this.#takenLength += text.length;
     const logprobs = [...echoed, ...this.#release(finish !== undefined || this.#isOver)];
     const parts = this.#partsOf(text);
-    return { text: contentOf(parts), parts, logprobs, tokens, finish };
+    return { text: textOf(parts, 'text'), parts, logprobs, tokens, finish };
   }
 
   /** Nothing more of the engine's is read. */
@@ -212,8 +212,8 @@ export class Choice {
   #partsOf(text: string): readonly AnswerPart[] {
     const echo = this.#echoed ? '' : this.#options.echoText;
     this.#echoed = true;
-    if (this.#reader === undefined) return contentParts(echo + text);
-    return [...contentParts(echo), ...this.#reader.take()];
+    if (this.#reader === undefined) return textParts(echo + text);
+    return [...textParts(echo), ...this.#reader.take()];
   }
 
   /** The logprobs whose text is taken, or all of them. */
@@ -352,10 +352,6 @@ function matcherOf({ stop, includeStop }: ChoiceOptions): StopMatcher | undefine
   return stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
 }
 
-function contentParts(text: string): readonly AnswerPart[] {
-  return text === '' ? [] : [{ kind: 'content', text }];
-}
-
-function contentOf(parts: readonly AnswerPart[]): string {
-  return parts.map((part) => (part.kind === 'content' ? part.text : '')).join('');
+function textParts(text: string): readonly AnswerPart[] {
+  return text === '' ? [] : [{ kind: 'text', text }];
 }

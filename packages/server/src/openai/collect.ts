@@ -5,19 +5,12 @@ import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts
 import type { Generation } from './generation.ts';
 import type { TokenListener } from './wake-queue.ts';
 
-/** A call of a tool, its arguments as a JSON text. */
-export interface WholeCall {
-  readonly id: string;
-  readonly name: string;
-  arguments: string;
-}
-
 export interface WholeChoice {
   readonly index: number;
+  /** The content of all parts. */
   text: string;
-  /** undefined: none was told apart from the text. */
-  reasoning: string | undefined;
-  readonly calls: WholeCall[];
+  /** What belongs together is one part. */
+  readonly parts: AnswerPart[];
   readonly logprobs: LogprobItem[];
   readonly tokens: number[];
   readonly promptTokens: Uint32Array;
@@ -35,8 +28,7 @@ class Collector implements TokenListener {
     this.choices = generation.choices.map(({ index, request }) => ({
       index,
       text: '',
-      reasoning: undefined,
-      calls: [],
+      parts: [],
       logprobs: [],
       tokens: [],
       promptTokens: request.promptTokens,
@@ -54,7 +46,8 @@ class Collector implements TokenListener {
 
   #add(choice: Choice, delta: ChoiceDelta): void {
     const whole = this.choices[choice.index]!;
-    for (const part of delta.parts) addPart(whole, part);
+    whole.text += delta.text;
+    for (const part of delta.parts) addPart(whole.parts, part);
     whole.logprobs.push(...delta.logprobs);
     whole.tokens.push(...delta.tokens);
     whole.promptLogprobs = choice.promptLogprobs;
@@ -62,26 +55,11 @@ class Collector implements TokenListener {
   }
 }
 
-function addPart(whole: WholeChoice, part: AnswerPart): void {
-  switch (part.kind) {
-    case 'content':
-      whole.text += part.text;
-      break;
-    case 'reasoning':
-      whole.reasoning = (whole.reasoning ?? '') + part.text;
-      break;
-    case 'call':
-      whole.calls.push({ id: part.id, name: part.name, arguments: '' });
-      break;
-    case 'arguments':
-      whole.calls.at(-1)!.arguments += part.text;
-      break;
-    case 'broken':
-      whole.calls.pop();
-      whole.text += part.text;
-      break;
-    case 'call-end':
-  }
+function addPart(parts: AnswerPart[], part: AnswerPart): void {
+  const last = parts.at(-1);
+  if (part.kind !== 'call' && last?.kind === part.kind) {
+    parts[parts.length - 1] = { ...part, text: last.text + part.text };
+  } else parts.push(part);
 }
 
 /**

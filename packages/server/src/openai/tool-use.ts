@@ -1,4 +1,3 @@
-import type { ToolFormat, ToolSchemas } from '../formats/calls.ts';
 import { ApiError } from '../http/errors.ts';
 import type { ServerContext } from './context.ts';
 import type { ChatCompletionRequest } from './schema/chat.ts';
@@ -53,7 +52,7 @@ export function toolUseOf(
   const { mustCall, names } = allowedBy(wanted);
   const unknown = names?.find((name) => !tools.some((tool) => tool.name === name));
   if (unknown !== undefined) {
-    const message = `tool_choice names a function that tools do not have.`;
+    const message = 'tool_choice names a function that tools do not have.';
     throw new ApiError('invalid_value', message, 'tool_choice');
   }
   return {
@@ -93,16 +92,4 @@ function functionTool(tool: Readonly<Record<string, unknown>>, at: number): Func
     throw refuse('.function.parameters must be a JSON schema');
   }
   return { name, parameters: parameters ?? undefined, isStrict: strict === true };
-}
-
-/** The schemas by which a reader knows what arguments are. */
-export function schemasOf({ tools }: ToolUse): ToolSchemas {
-  return new Map(tools.map(({ name, parameters }) => [name, parameters]));
-}
-
-/** How the ids of calls look that the model does not name. */
-export function callIdStyle({
-  text: { format },
-}: Pick<ServerContext, 'text'>): ToolFormat['callIds'] {
-  return format?.format.kind === 'tags' ? format.format.tools?.callIds : undefined;
 }

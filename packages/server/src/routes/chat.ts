@@ -1,23 +1,22 @@
-import { AnswerReader, startOf } from '../formats/answer-reader.ts';
 import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
-import { newCallId } from '../openai/call-id.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { continuedContent, echoedMessage, renderConversation } from '../openai/conversation.ts';
+import { echoedMessage, renderConversation } from '../openai/conversation.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
+import { readerFor } from '../openai/reader.ts';
 import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionRequest,
 } from '../openai/schema/chat.ts';
-import { callIdStyle, schemasOf, type ToolUse, toolUseOf } from '../openai/tool-use.ts';
+import { toolUseOf } from '../openai/tool-use.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function logprobsWanted(request: ChatCompletionRequest): number | undefined {
@@ -30,25 +29,6 @@ function logprobsWanted(request: ChatCompletionRequest): number | undefined {
     );
   }
   return undefined;
-}
-
-/** What reads the answer to a prompt, once for each choice; undefined: it is text. */
-function readerFor(
-  ctx: ServerContext,
-  request: ChatCompletionRequest,
-  promptText: string,
-  toolUse: ToolUse | undefined,
-): (() => AnswerReader) | undefined {
-  const { format } = ctx.text;
-  if (format === undefined) return undefined;
-  const style = callIdStyle(ctx);
-  const options = {
-    tools: toolUse && schemasOf(toolUse),
-    start: startOf(format.format, promptText, continuedContent(request)),
-    keepsCalls: request.stream !== true,
-    newCallId: () => newCallId(style),
-  };
-  return () => new AnswerReader(format.format, format.marks, options);
 }
 
 function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
