@@ -141,6 +141,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['kernels', 'simd'],
   },
   engine: {
+    grammar: [],
     models: [],
     kv: [],
     traffic: [],
