@@ -48,12 +48,14 @@ export {
   MAX_TOKEN_FRAMES,
   MOVE,
   MOVE_ENTRY,
+  maskWords,
   NO_STATE,
   STATE_COMPLETE,
   STATE_FINAL,
   STATE_MINIMUM,
   STATE_THINKING,
 } from './grammar-layout.ts';
+export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
@@ -85,3 +87,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
+export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';
