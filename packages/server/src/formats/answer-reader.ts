@@ -1,7 +1,7 @@
 import { CallReader, type ToolFormat, type ToolSchemas } from './calls.ts';
 import { HARMONY_TAGS, openMessage, readHarmony } from './harmony.ts';
 import { type AnswerPart, PartList } from './parts.ts';
-import { opensReasoning, type ReasoningFormat } from './reasoning.ts';
+import { type ReasoningFormat, reasoningAfter } from './reasoning.ts';
 import { Source, type Wait } from './source.ts';
 import type { TagMarks } from './tags.ts';
 
@@ -16,8 +16,8 @@ export type AnswerFormat =
 
 /** Where the prompt leaves the answer. */
 export interface AnswerStart {
-  /** Reasoning is open. */
-  readonly isReasoning: boolean;
+  /** Whether the prompt opens reasoning, closes what it opened, or leaves both to the model. */
+  readonly reasoning: 'open' | 'closed' | 'unsaid';
   /** What of the prompt the answer goes on from, where that is inside of a message. */
   readonly primer: string;
 }
@@ -32,11 +32,11 @@ export function startOf(
   continued: string | undefined,
 ): AnswerStart {
   if (format.kind === 'harmony') {
-    return { isReasoning: false, primer: openMessage(prompt) };
+    return { reasoning: 'unsaid', primer: openMessage(prompt) };
   }
   const { reasoning } = format;
-  const isReasoning = reasoning !== undefined && opensReasoning(reasoning, prompt, continued);
-  return { isReasoning, primer: '' };
+  const state = reasoning === undefined ? 'closed' : reasoningAfter(reasoning, prompt, continued);
+  return { reasoning: state, primer: '' };
 }
 
 /** What an answer is read with. */
@@ -72,7 +72,7 @@ export class AnswerReader {
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
     this.#parts = new PartList(options.newCallId);
-    this.#isReasoning = options.start.isReasoning;
+    this.#isReasoning = options.start.reasoning === 'open';
     const calls = new CallReader(this.#source, this.#parts, {
       marks,
       tools: options.tools ?? new Map(),
@@ -125,7 +125,7 @@ export class AnswerReader {
     const readsCalls = options.tools !== undefined && tools !== undefined;
     const triggers = readsCalls ? tools.triggers.map((each) => calls.tag(each)) : [];
     const open = reasoning && calls.tag(reasoning.open);
-    if (options.start.isReasoning) yield* this.#think(reasoning!, triggers, calls);
+    if (this.#isReasoning) yield* this.#think(reasoning!, triggers, calls);
     // What is a tag only where an answer begins: a bracket, and text that opens reasoning.
     yield* readSpace(calls);
     if (open !== undefined && (yield* source.take(open)) !== undefined) {

@@ -1,3 +1,5 @@
+import type { Expression } from '@bridgekeeper/engine/grammar';
+import type { CallWriter } from './call-writer.ts';
 import type { PartList } from './parts.ts';
 import type { Source, Wait } from './source.ts';
 import type { TagMarks } from './tags.ts';
@@ -26,6 +28,8 @@ export interface ToolFormat {
    * longer of a call; what was begun and not ended then becomes content.
    */
   read(calls: CallReader): Wait<void>;
+  /** What calls look like as the model was trained to write them, with nothing around them. */
+  write(writer: CallWriter): Expression;
 }
 
 /** What formats read with and tell what they have read. */

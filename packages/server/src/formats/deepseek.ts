@@ -1,3 +1,5 @@
+import type { Expression } from '@bridgekeeper/engine/grammar';
+import { type CallWriter, type GrammarTool, sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { readArguments } from './json-call.ts';
 import type { Wait } from './source.ts';
@@ -16,6 +18,11 @@ export const DEEPSEEK_V3: ToolFormat = {
   tags: TAGS,
   triggers: [SECTION],
   read: (calls) => readSection(calls, readFenced),
+  write: (writer) =>
+    writeSection(writer, '\n', (tool) => {
+      const open = sequence('function', writer.tag(SEPARATOR), `${tool.name}\n${FENCE}json\n`);
+      return sequence(open, writer.arguments(tool), `\n${FENCE}`);
+    }),
 };
 
 /** DeepSeek-V3.1: the name, and the arguments behind a separator. */
@@ -23,7 +30,23 @@ export const DEEPSEEK_V31: ToolFormat = {
   tags: TAGS,
   triggers: [SECTION],
   read: (calls) => readSection(calls, readPlain),
+  write: (writer) =>
+    writeSection(writer, '', (tool) =>
+      sequence(tool.name, writer.tag(SEPARATOR), writer.arguments(tool)),
+    ),
 };
+
+function writeSection(
+  writer: CallWriter,
+  between: string,
+  write: (tool: GrammarTool) => Expression,
+): Expression {
+  const calls = writer.calls(
+    (tool) => sequence(writer.tag(CALL), write(tool), writer.tag(CALL_END)),
+    between,
+  );
+  return sequence(writer.tag(SECTION), calls, writer.tag(SECTION_END));
+}
 
 function* readSection(
   calls: CallReader,

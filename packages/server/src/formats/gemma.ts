@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { jsonText } from './python.ts';
 import type { Source, Wait } from './source.ts';
@@ -36,6 +37,11 @@ function gemma({ open, close, quote }: Spelling): ToolFormat {
       yield* source.take(calls.tag(close));
       calls.swallow();
     },
+    write: (writer) =>
+      writer.calls((tool) => {
+        const body = writer.braced(tool, quote);
+        return sequence(writer.tag(open), `call:${tool.name}`, body, writer.tag(close));
+      }, ''),
   };
 }
 

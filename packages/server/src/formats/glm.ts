@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import type { Wait } from './source.ts';
 import { readTypedValue } from './typed-value.ts';
@@ -38,6 +39,14 @@ export const GLM: ToolFormat = {
     calls.end();
     calls.swallow();
   },
+  write: (writer) =>
+    writer.calls((tool) => {
+      const fields = writer.fields(tool, VALUE_END, (name, value) => {
+        const key = sequence(writer.tag(KEY), name, writer.tag(KEY_END), '\n');
+        return sequence(key, writer.tag(VALUE), value, writer.tag(VALUE_END), '\n');
+      });
+      return sequence(writer.tag(OPEN), `${tool.name}\n`, fields, writer.tag(CLOSE));
+    }, '\n'),
 };
 
 function* readArgument(calls: CallReader, tool: string, isFirst: boolean): Wait<boolean> {

@@ -1,3 +1,5 @@
+import type { Expression } from '@bridgekeeper/engine/grammar';
+import { type CallWriter, sequence } from './call-writer.ts';
 import type { CallReader } from './calls.ts';
 import { readArguments } from './json-call.ts';
 import type { Wait } from './source.ts';
@@ -114,3 +116,30 @@ function headerOf(header: string, channelTag: string): Header | undefined {
   if (channel === undefined) return undefined;
   return { channel, recipient: RECIPIENT.exec(header)?.[1] };
 }
+
+const channel = (writer: CallWriter, name: string) =>
+  sequence(writer.tag(CHANNEL), name, writer.tag(MESSAGE));
+
+/** Any text of one message. */
+function freeText(writer: CallWriter): Expression {
+  return { kind: 'free', tags: HARMONY_TAGS.map((tag) => writer.tag(tag)) };
+}
+
+/** What its messages look like, behind the role that the prompt ends with. */
+export const HARMONY = {
+  analysis: (writer: CallWriter) => ({
+    open: channel(writer, 'analysis'),
+    body: freeText(writer),
+  }),
+  message: (writer: CallWriter, name: string, content: Expression | undefined) =>
+    sequence(channel(writer, name), content ?? freeText(writer)),
+  /** From the end of a message to the role of the next. */
+  next: (writer: CallWriter) => sequence(writer.tag(END), writer.tag(START), 'assistant'),
+  /** A message calls one function; the token that would end it ends the answer. */
+  write: (writer: CallWriter) =>
+    writer.oneCall((tool) => {
+      const header = `commentary to=functions.${tool.name} `;
+      const open = sequence(writer.tag(CHANNEL), header, writer.tag(CONSTRAIN), 'json');
+      return sequence(open, writer.tag(MESSAGE), writer.arguments(tool));
+    }),
+};

@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import type { CallReader, ToolFormat } from './calls.ts';
 import { readJsonCall } from './json-call.ts';
 import type { Wait } from './source.ts';
@@ -19,4 +20,9 @@ export const HERMES: ToolFormat = {
     yield* source.take(calls.tag(CLOSE));
     calls.swallow();
   },
+  write: (writer) =>
+    writer.calls((tool) => {
+      const name = `\n{"name": ${JSON.stringify(tool.name)}, "arguments": `;
+      return sequence(writer.tag(OPEN), name, writer.arguments(tool), '}\n', writer.tag(CLOSE));
+    }, '\n'),
 };

@@ -1,3 +1,4 @@
+import { repeat, sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { readArguments } from './json-call.ts';
 import type { Wait } from './source.ts';
@@ -7,6 +8,8 @@ const SECTION_END = '<|tool_calls_section_end|>';
 const CALL = '<|tool_call_begin|>';
 const CALL_END = '<|tool_call_end|>';
 const ARGUMENTS = '<|tool_call_argument_begin|>';
+
+const DIGITS = repeat({ kind: 'character', ranges: [[0x30, 0x39]] }, 1, 4);
 
 const CALLED = /^(?:functions\.)?(.+):\d+$/;
 
@@ -28,6 +31,13 @@ export const KIMI: ToolFormat = {
     }
     calls.close();
     calls.swallow();
+  },
+  write: (writer) => {
+    const calls = writer.calls((tool) => {
+      const id = sequence(`functions.${tool.name}:`, DIGITS, writer.tag(ARGUMENTS));
+      return sequence(writer.tag(CALL), id, writer.arguments(tool), writer.tag(CALL_END));
+    }, '');
+    return sequence(writer.tag(SECTION), calls, writer.tag(SECTION_END));
   },
 };
 

@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { readJsonCall } from './json-call.ts';
 import { readKeywords } from './python.ts';
@@ -29,6 +30,11 @@ export const LLAMA_JSON: ToolFormat = {
       yield* source.skipSpace();
     } while ((yield* source.peek()) === '{');
   },
+  write: (writer) =>
+    writer.calls((tool) => {
+      const name = `{"name": ${JSON.stringify(tool.name)}, "parameters": `;
+      return sequence(name, writer.arguments(tool), '}');
+    }, '; '),
 };
 
 /** Llama 3.2, Llama 4 and others: the answer is a list of calls as Python writes them. */
@@ -59,4 +65,10 @@ export const PYTHONIC: ToolFormat = {
     calls.close();
     calls.swallow();
   },
+  write: (writer) =>
+    sequence(
+      '[',
+      writer.calls((tool) => writer.keywords(tool), ', '),
+      ']',
+    ),
 };

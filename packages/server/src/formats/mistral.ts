@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { readArguments, readJsonCall } from './json-call.ts';
 import type { Wait } from './source.ts';
@@ -24,6 +25,19 @@ export const MISTRAL: ToolFormat = {
     else if (next === '{') {
       if (yield* readJsonCall(calls)) calls.swallow();
     } else yield* readNamed(calls);
+  },
+  write: (writer) => {
+    const open = writer.tag(OPEN);
+    if (writer.isToken(ARGUMENTS)) {
+      return writer.calls((tool) => {
+        return sequence(open, tool.name, writer.tag(ARGUMENTS), writer.arguments(tool));
+      }, '');
+    }
+    const list = writer.calls((tool) => {
+      const name = `{"name": ${JSON.stringify(tool.name)}, "arguments": `;
+      return sequence(name, writer.arguments(tool), '}');
+    }, ', ');
+    return sequence(open, '[', list, ']');
   },
 };
 

@@ -1,3 +1,4 @@
+import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import type { Wait } from './source.ts';
 import { readTypedValue } from './typed-value.ts';
@@ -33,6 +34,16 @@ export const QWEN_XML: ToolFormat = {
     yield* source.take(calls.tag(CLOSE));
     calls.swallow();
   },
+  write: (writer) =>
+    writer.calls((tool) => {
+      const fields = writer.fields(tool, PARAMETER_END, (name, value) => {
+        const open = sequence(PARAMETER, name, '>\n');
+        return sequence(open, value, writer.tag(PARAMETER_END), '\n');
+      });
+      const open = sequence(writer.tag(OPEN), `\n${FUNCTION}${tool.name}>\n`);
+      const close = sequence(writer.tag(FUNCTION_END), '\n', writer.tag(CLOSE));
+      return sequence(open, fields, close);
+    }, '\n'),
 };
 
 function* readParameters(calls: CallReader, name: string): Wait<boolean> {

@@ -21,16 +21,19 @@ export const GEMMA_THOUGHT: ReasoningFormat = {
 };
 
 /**
- * Whether a prompt leaves reasoning open: it ends with the tag that opens it, or its last message,
- * which the answer continues, does.
+ * Where a prompt leaves reasoning: it ends with the tag that opens it, or closes it, or its last
+ * message does, which the answer continues.
  */
-export function opensReasoning(
+export function reasoningAfter(
   { open, close, label = '', isAssumed }: ReasoningFormat,
   prompt: string,
   continued: string | undefined,
-): boolean {
-  if (continued !== undefined) return continued.lastIndexOf(open) > continued.lastIndexOf(close);
+): 'open' | 'closed' | 'unsaid' {
+  if (continued !== undefined) {
+    return continued.lastIndexOf(open) > continued.lastIndexOf(close) ? 'open' : 'closed';
+  }
   const end = prompt.trimEnd();
-  if (end.endsWith(open) || (label !== '' && end.endsWith(open + label))) return true;
-  return isAssumed === true && !end.endsWith(close);
+  if (end.endsWith(open) || (label !== '' && end.endsWith(open + label))) return 'open';
+  if (end.endsWith(close)) return 'closed';
+  return isAssumed === true ? 'open' : 'unsaid';
 }
