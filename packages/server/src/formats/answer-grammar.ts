@@ -69,11 +69,11 @@ function outlined(
   if (open === undefined) {
     return { root: afterwards, rules, thinking: { body: thoughts, end: close } };
   }
+  if (start.reasoning === 'closed') return { root: body, rules };
   if (hasBudget) {
     const thinking = { body: sequence(open, thoughts), end: close };
     return { root: afterwards, rules, thinking };
   }
-  if (start.reasoning === 'closed') return { root: body, rules };
   // Whether the model reasons is its own choice: there is nothing to count.
   rules.set('answer', body);
   const answer: Expression = { kind: 'rule', name: 'answer' };

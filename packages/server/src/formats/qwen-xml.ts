@@ -38,7 +38,9 @@ export const QWEN_XML: ToolFormat = {
     writer.calls((tool) => {
       const fields = writer.fields(tool, PARAMETER_END, (name, value) => {
         const open = sequence(PARAMETER, name, '>\n');
-        return sequence(open, value, writer.tag(PARAMETER_END), '\n');
+        // Free text has the line's end in it.
+        const line = value.kind === 'free' ? value : sequence(value, '\n');
+        return sequence(open, line, writer.tag(PARAMETER_END), '\n');
       });
       const open = sequence(writer.tag(OPEN), `\n${FUNCTION}${tool.name}>\n`);
       const close = sequence(writer.tag(FUNCTION_END), '\n', writer.tag(CLOSE));
