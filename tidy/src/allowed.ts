@@ -141,6 +141,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['kernels', 'simd'],
   },
   engine: {
+    grammar: [],
     models: [],
     kv: [],
     traffic: [],
@@ -172,8 +173,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   server: {
     'host-clock.ts': [],
-    settings: [],
-    text: ['host-clock.ts'],
+    formats: [],
+    settings: ['formats'],
+    text: ['host-clock.ts', 'formats'],
     logging: [],
     http: ['host-clock.ts', 'settings'],
     encryption: ['host-clock.ts'],
@@ -183,6 +185,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
     openai: [
       'host-clock.ts',
+      'formats',
       'text',
       'logging',
       'http',
@@ -195,7 +198,16 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     anthropic: ['text', 'http', 'openai'],
     pooling: ['text', 'http', 'openai'],
     metrics: ['receipts', 'openai'],
-    routes: ['http', 'encryption', 'receipts', 'openai', 'responses', 'anthropic', 'pooling'],
+    routes: [
+      'formats',
+      'http',
+      'encryption',
+      'receipts',
+      'openai',
+      'responses',
+      'anthropic',
+      'pooling',
+    ],
     '.': [
       'host-clock.ts',
       'settings',

@@ -38,6 +38,24 @@ export {
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
+export {
+  CONTROL_TOKEN_BYTE,
+  GOTO_ENTRY,
+  GRAMMAR,
+  GRAMMAR_HEADER_WORDS,
+  GRAMMAR_ROW,
+  GRAMMAR_ROW_WORDS,
+  MAX_TOKEN_FRAMES,
+  MOVE,
+  MOVE_ENTRY,
+  maskWords,
+  NO_STATE,
+  STATE_COMPLETE,
+  STATE_FINAL,
+  STATE_MINIMUM,
+  STATE_THINKING,
+} from './grammar-layout.ts';
+export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
@@ -69,3 +87,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
+export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';

@@ -30,7 +30,7 @@ export function chatBodyOf(body: Dict): Dict {
   };
   copy(body.get('max_tokens'), 'max_completion_tokens');
   copy(body.get('stop_sequences'), 'stop');
-  for (const name of ['temperature', 'top_p', 'top_k']) copy(body.get(name), name);
+  for (const name of ['stream', 'temperature', 'top_p', 'top_k']) copy(body.get(name), name);
   const tools = wantDicts(body.get('tools'), 'tools').map(toolOf);
   if (tools.length > 0) chat.set('tools', tools);
   chooseTool(body.get('tool_choice'), chat);

@@ -1,6 +1,6 @@
 import type { ApiError } from '../http/errors.ts';
 import type { AnswerHead } from '../openai/answer-head.ts';
-import { type Block, type BlockEvent, Blocks, partsOf } from '../openai/blocks.ts';
+import { type Block, type BlockEvent, Blocks } from '../openai/blocks.ts';
 import type { Choice, ChoiceDelta, ChoiceFinish } from '../openai/choice.ts';
 import type { WholeChoice } from '../openai/collect.ts';
 import type { Generation } from '../openai/generation.ts';
@@ -26,7 +26,7 @@ export class MessageEvents implements ChunkFormat {
   }
 
   chunk(_choice: Choice, delta: ChoiceDelta): string {
-    const events = this.#blocks.add(partsOf(delta), []);
+    const events = this.#blocks.add(delta.parts, []);
     if (delta.finish !== undefined) {
       this.#finish = delta.finish;
       events.push(...this.#blocks.end());
@@ -98,7 +98,7 @@ function inputOf(text: string): object {
 /** The whole document of a message that is not streamed. */
 export function wholeMessage(head: AnswerHead, choice: WholeChoice, usage: Usage): MessageDocument {
   const blocks = new Blocks();
-  blocks.add(partsOf(choice), []);
+  blocks.add(choice.parts, []);
   blocks.end();
   const content = blocks.all.map((block) => contentOf(block, block.text));
   const stop = stopOf(blocks.all, choice.finish);

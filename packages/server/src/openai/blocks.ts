@@ -1,19 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
-import type { ChoiceDelta, LogprobItem } from './choice.ts';
-
-/**
- * What a model says, in the order in which it says it, whatever format it says it in. `arguments`
- * are of the call before them.
- */
-export type AnswerPart =
-  | { readonly kind: 'text' | 'reasoning'; readonly text: string }
-  | { readonly kind: 'call'; readonly id: string; readonly name: string }
-  | { readonly kind: 'arguments'; readonly text: string };
-
-/** What a choice has said since it was last asked. */
-export function partsOf({ text }: Pick<ChoiceDelta, 'text'>): AnswerPart[] {
-  return text === '' ? [] : [{ kind: 'text', text }];
-}
+import type { AnswerPart } from '../formats/parts.ts';
+import type { LogprobItem } from './choice.ts';
 
 /** Consecutive parts of one kind, or one call. */
 export type Block =
@@ -71,7 +58,9 @@ export class Blocks {
   #open(part: AnswerPart, events: BlockEvent[]): void {
     invariant(part.kind !== 'arguments', 'arguments come after the call that they are of');
     const block: Block =
-      part.kind === 'call' ? { ...part, text: '' } : { kind: part.kind, text: '', logprobs: [] };
+      part.kind === 'call'
+        ? { kind: 'call', id: part.id, name: part.name, text: '' }
+        : { kind: part.kind, text: '', logprobs: [] };
     this.all.push(block);
     this.#isOpen = true;
     events.push({ type: 'open', at: this.all.length - 1, block, text: '', logprobs: [] });

@@ -1,6 +1,6 @@
 import type { ApiError } from '../http/errors.ts';
 import type { AnswerDetail, AnswerHead } from '../openai/answer-head.ts';
-import { type Block, type BlockEvent, Blocks, partsOf } from '../openai/blocks.ts';
+import { type Block, type BlockEvent, Blocks } from '../openai/blocks.ts';
 import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from '../openai/choice.ts';
 import type { WholeChoice } from '../openai/collect.ts';
 import type { Generation } from '../openai/generation.ts';
@@ -111,7 +111,7 @@ export class ResponseEvents implements ChunkFormat {
   chunk(_choice: Choice, delta: ChoiceDelta): string {
     const { blocks } = this.#output;
     let out = blocks
-      .add(partsOf(delta), delta.logprobs)
+      .add(delta.parts, delta.logprobs)
       .map((event) => this.#told(event))
       .join('');
     if (delta.finish === undefined) return out;
@@ -205,7 +205,7 @@ export function wholeResponse(
   usage: Usage,
 ): ResponseDocument {
   const output = new Output(frame);
-  output.blocks.add(partsOf(choice), choice.logprobs);
+  output.blocks.add(choice.parts, choice.logprobs);
   output.blocks.end();
   const response = responseDocument(head, frame, endOf(output, choice.finish, usage));
   frame.onEnd(response);
@@ -257,7 +257,9 @@ function usageOf(usage: Usage): ResponseUsage {
       cache_write_tokens: 0,
     },
     output_tokens: usage.completion_tokens,
-    output_tokens_details: { reasoning_tokens: 0 },
+    output_tokens_details: {
+      reasoning_tokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
+    },
     total_tokens: usage.total_tokens,
   };
 }

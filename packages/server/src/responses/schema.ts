@@ -32,6 +32,7 @@ const sharedFields = Object.fromEntries(
 /** Fields that a response has in common with a chat, by the same names. */
 export const CHAT_FIELDS: readonly string[] = [
   ...SHARED,
+  'stream',
   'parallel_tool_calls',
   'chat_template_kwargs',
   'top_logprobs',

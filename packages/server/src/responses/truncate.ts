@@ -1,7 +1,7 @@
 import type { Dict } from '@bridgekeeper/engine/text';
 import { toApiError } from '../http/errors.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { encodeConversation } from '../openai/prepare-chat.ts';
+import { type ChatPrompt, promptOf } from '../openai/prepare-chat.ts';
 import type { ChatCompletionRequest } from '../openai/schema/chat.ts';
 
 /**
@@ -13,7 +13,7 @@ export async function fitting(
   ctx: ServerContext,
   request: ChatCompletionRequest,
   body: Dict,
-): Promise<Uint32Array> {
+): Promise<ChatPrompt> {
   const messages = body.get('messages') as Dict[];
   const isSystem = ({ role }: { readonly role: string }) =>
     role === 'system' || role === 'developer';
@@ -25,8 +25,8 @@ export async function fitting(
       messages.filter((_, at) => isKept(at)),
     );
     const kept = request.messages.filter((_, at) => isKept(at));
-    const tokens = await encodeConversation(ctx, { ...request, messages: kept }, body);
-    return tokens.length < ctx.engine.card.maxModelTokens ? tokens : undefined;
+    const prompt = await promptOf(ctx, { ...request, messages: kept }, body);
+    return prompt.tokens.length < ctx.engine.card.maxModelTokens ? prompt : undefined;
   };
   const tried = async (cut: number) => {
     try {
@@ -41,18 +41,18 @@ export async function fitting(
   // The fewest of the cuts that leave what fits.
   let tooFew = -1;
   let enough = cuts.length - 1;
-  let found: Uint32Array | undefined;
+  let found: ChatPrompt | undefined;
   while (enough - tooFew > 1) {
     const middle = (tooFew + enough) >> 1;
-    const tokens = await tried(cuts[middle]!);
-    if (tokens === undefined) tooFew = middle;
+    const prompt = await tried(cuts[middle]!);
+    if (prompt === undefined) tooFew = middle;
     else {
       enough = middle;
-      found = tokens;
+      found = prompt;
     }
   }
   if (found === undefined && enough >= 0) found = await tried(cuts[enough]!);
   if (found !== undefined) return found;
   body.set('messages', messages);
-  return encodeConversation(ctx, request, body);
+  return promptOf(ctx, request, body);
 }

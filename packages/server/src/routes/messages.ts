@@ -16,7 +16,7 @@ import { checkCounts, checkItems } from '../openai/body-counts.ts';
 import type { AppContext, ServerContext } from '../openai/context.ts';
 import { exactBody } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { encodeConversation, prepareChat, readChat } from '../openai/prepare-chat.ts';
+import { prepareChat, promptOf, readChat } from '../openai/prepare-chat.ts';
 import { inFieldsOf } from '../openai/rename-fields.ts';
 import { modelFor } from '../openai/requests.ts';
 import { type Endpoint, errorResponsesAs, jsonContent } from './endpoint.ts';
@@ -30,18 +30,18 @@ const newId = () => `msg_${requestIdFrom(undefined)}`;
 async function readBody(
   c: AppContext,
   ctx: ServerContext,
-  fields: FieldCheck,
+  check: FieldCheck,
 ): Promise<{ readonly received: Uint8Array; readonly value: unknown }> {
   const { received, value } = await ctx.bodies.read(c, CONVERSATION_BOUNDS);
   checkCounts(value);
   checkItems((value as { system?: unknown } | null)?.system, 'system', []);
-  fields.check(c, value);
+  check.check(c, value);
   return { received, value };
 }
 
 /** POST /v1/messages */
 export function messagesEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(MessagesRequest.shape), true);
+  const check = new FieldCheck(ctx.log, Object.keys(MessagesRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -60,14 +60,15 @@ export function messagesEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const { received, value } = await readBody(c, ctx, fields);
+      const { received, value } = await readBody(c, ctx, check);
       const request = validate(MessagesRequest, value);
       const model = modelFor(ctx, request.model);
       await ctx.bodies.turnFor(received);
       const chat = chatBodyOf(exactBody(received));
-      const { prepared, chatRequest } = await inFieldsOf(FIELD_NAMES, async () => {
-        const chatRequest = readChat(chat);
-        return { ...(await prepareChat(c, ctx, chatRequest, chat)), chatRequest };
+      const { prepared, fields } = await inFieldsOf(FIELD_NAMES, async () => {
+        const fields = readChat(chat);
+        const ready = await prepareChat(c, ctx, fields, () => promptOf(ctx, fields, chat));
+        return { ...ready, fields };
       });
       const id = newId();
       const format: AnswerFormat = {
@@ -75,15 +76,14 @@ export function messagesEndpoint(ctx: ServerContext): Endpoint {
         chunks: (head) => new MessageEvents(head),
         document: (head, choices, usage) => wholeMessage(head, choices[0]!, usage),
       };
-      const asked = { ...chatRequest, stream: request.stream };
-      return answer(c, ctx, { received, fields: asked, model }, prepared, format);
+      return answer(c, ctx, { received, fields, model }, prepared, format);
     },
   };
 }
 
 /** POST /v1/messages/count_tokens */
 export function countTokensEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(CountTokensRequest.shape), true);
+  const check = new FieldCheck(ctx.log, Object.keys(CountTokensRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -96,13 +96,11 @@ export function countTokensEndpoint(ctx: ServerContext): Endpoint {
       },
     },
     handle: async (c) => {
-      const { received, value } = await readBody(c, ctx, fields);
+      const { received, value } = await readBody(c, ctx, check);
       modelFor(ctx, validate(CountTokensRequest, value).model);
       await ctx.bodies.turnFor(received);
       const chat = chatBodyOf(exactBody(received));
-      const tokens = await inFieldsOf(FIELD_NAMES, () =>
-        encodeConversation(ctx, readChat(chat), chat),
-      );
+      const { tokens } = await inFieldsOf(FIELD_NAMES, () => promptOf(ctx, readChat(chat), chat));
       return c.json({ input_tokens: tokens.length });
     },
   };

@@ -10,9 +10,9 @@ import type { AppContext, ServerContext } from '../openai/context.ts';
 import { exactBody, withExactSeed } from '../openai/exact-body.ts';
 import { plainValue } from '../openai/exact-values.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { encodeConversation, prepareChat, readChat } from '../openai/prepare-chat.ts';
+import { prepareChat, promptOf, readChat } from '../openai/prepare-chat.ts';
 import { inFieldsOf } from '../openai/rename-fields.ts';
-import { detailOf, modelFor } from '../openai/requests.ts';
+import { modelFor } from '../openai/requests.ts';
 import { chatBodyOf, FIELD_NAMES } from '../responses/chat-body.ts';
 import { ResponseEvents, type ResponseFrame, wholeResponse } from '../responses/format.ts';
 import { itemsOf, messagesOf, withIds } from '../responses/items.ts';
@@ -31,7 +31,7 @@ const newId = (prefix: string) => `${prefix}_${requestIdFrom(undefined)}`;
 
 /** POST /v1/responses */
 export function responsesEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(ResponsesRequest.shape), true);
+  const check = new FieldCheck(ctx.log, Object.keys(ResponsesRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -53,7 +53,7 @@ export function responsesEndpoint(ctx: ServerContext): Endpoint {
       const { received, value } = await ctx.bodies.read(c, CONVERSATION_BOUNDS);
       checkCounts(value);
       checkItems((value as { input?: unknown } | null)?.input, 'input', ITEM_PARTS);
-      fields.check(c, value);
+      check.check(c, value);
       const request = validate(ResponsesRequest, withExactSeed(value, received));
       const model = modelFor(ctx, request.model);
       const tenant = c.get('tenant');
@@ -70,19 +70,17 @@ export function responsesEndpoint(ctx: ServerContext): Endpoint {
         ...messagesOf(input, 'input'),
       ];
       const chat = chatBodyOf(body, messages);
-      const { prepared, output, chatRequest } = await inFieldsOf(FIELD_NAMES, async () => {
-        const chatRequest = readChat(chat);
-        const prompt =
-          request.truncation === 'auto'
-            ? await fitting(ctx, chatRequest, chat)
-            : await encodeConversation(ctx, chatRequest, chat);
-        return { ...(await prepareChat(c, ctx, chatRequest, chat, prompt)), chatRequest };
+      const { prepared, detail, fields } = await inFieldsOf(FIELD_NAMES, async () => {
+        const fields = readChat(chat);
+        const render = request.truncation === 'auto' ? fitting : promptOf;
+        const ready = await prepareChat(c, ctx, fields, () => render(ctx, fields, chat));
+        return { ...ready, fields };
       });
       const isKept = request.store !== false && ctx.responses.isOpen;
       const frame: ResponseFrame = {
         fields: fieldsOf(ctx, request, isKept),
         text: ctx.text,
-        detail: detailOf(chatRequest, output),
+        detail,
         newId,
         onEnd: (response) => {
           if (isKept) keep(ctx, tenant, { earlier, input, response });
@@ -94,8 +92,7 @@ export function responsesEndpoint(ctx: ServerContext): Endpoint {
         chunks: (head) => new ResponseEvents(head, frame),
         document: (head, choices, usage) => wholeResponse(head, frame, choices[0]!, usage),
       };
-      const asked = { ...chatRequest, stream: request.stream };
-      return answer(c, ctx, { received, fields: asked, model }, prepared, format);
+      return answer(c, ctx, { received, fields, model }, prepared, format);
     },
   };
 }

@@ -15,6 +15,7 @@ import {
   launchAdvance,
   launchApplyCommand,
   launchBeginDecode,
+  launchGrammarMask,
   launchPromptLogprobs,
   launchSample,
 } from './row-operations.ts';
@@ -31,6 +32,7 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   attention: launchAttention,
   select: launchSelect,
   pool: launchPool,
+  'grammar-mask': launchGrammarMask,
   sample: launchSample,
   advance: launchAdvance,
   'prompt-logprobs': launchPromptLogprobs,

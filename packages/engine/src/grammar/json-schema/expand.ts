@@ -1,0 +1,913 @@
+import { Dict } from '../../text/jinja/values.ts';
+import { GrammarError } from '../errors.ts';
+import type { Expression } from '../expression.ts';
+import { Languages } from '../languages.ts';
+import {
+  Case,
+  type Demand,
+  isEqual,
+  JSON_TYPES,
+  type JsonType,
+  type Shape,
+  typeOf,
+} from './cases.ts';
+import {
+  ceilingOf,
+  compareDecimals,
+  type Decimal,
+  decimalOf,
+  floorOf,
+  isMultiple,
+} from './decimal.ts';
+import {
+  entriesOf,
+  type Json,
+  refuse,
+  type Schema,
+  type SchemaDocument,
+  within,
+} from './document.ts';
+import { formatPattern } from './formats.ts';
+import { KeywordReader } from './keywords.ts';
+import { patternOf } from './strings.ts';
+
+/** What a value must meet all at once. Goals of the same demands are one object. */
+export interface Goal {
+  readonly demands: readonly Demand[];
+  readonly id: number;
+}
+
+/** The language of the strings in which a regular expression is found. Throws GrammarError. */
+export type PatternReader = (pattern: string) => Expression;
+
+const MAX_CASES = 400;
+/** Demands that are looked at, over the whole schema. */
+const MAX_STEPS = 400_000;
+/** How deep it is asked, for a case, whether what it requires exists at all. */
+const MAX_SEARCH_DEPTH = 24;
+const MAX_EXCLUSION_DEPTH = 3;
+const MAX_LANGUAGES_SEARCHED = 300;
+
+/** One of several ways to meet a demand, which was found at a place in the schema. */
+type Way = (path: Path) => void;
+
+/** A demand, and by which keywords it was reached: what a schema names first comes first. */
+interface Ranked extends Demand {
+  readonly rank: readonly number[];
+}
+
+/** A case that is being made, with what is still demanded. */
+interface Path {
+  readonly subject: Case;
+  readonly demands: Ranked[];
+  /** Choices that are still to be made; each is a list of ways. */
+  readonly choices: (readonly Way[])[];
+  /** Demands met, by schema: whether it must hold. */
+  readonly seen: Map<Schema, boolean>;
+  /** Why this case cannot be expressed, should it be possible at all. */
+  unsupported: GrammarError | undefined;
+}
+
+/** Turns schemas into cases: follows references, merges what holds together, makes choices. */
+export class Expander {
+  readonly #document: SchemaDocument;
+  readonly #readPattern: PatternReader;
+  readonly #goals = new Map<string, Goal>();
+  readonly #cases = new Map<Goal, readonly Case[]>();
+  readonly #open = new Set<Goal>();
+  readonly #patterns = new Map<string, Expression>();
+  readonly #languages = new Languages({ rules: new Map() }, MAX_LANGUAGES_SEARCHED);
+  #steps = 0;
+  #exclusionDepth = 0;
+  #contradiction = '';
+
+  constructor(document: SchemaDocument, readPattern: PatternReader) {
+    this.#document = document;
+    this.#readPattern = readPattern;
+  }
+
+  /** Where the last case that was given up contradicted itself. */
+  get contradiction(): string {
+    return this.#contradiction;
+  }
+
+  goal(demands: readonly Demand[]): Goal {
+    const distinct = new Map<string, Demand>();
+    for (const demand of demands) {
+      const { schema, holds } = demand;
+      if (!isTrivial(demand)) distinct.set(`${holds ? '' : '-'}${schema.id}`, demand);
+    }
+    const key = [...distinct.keys()].join(' ');
+    const found = this.#goals.get(key);
+    if (found !== undefined) return found;
+    const goal: Goal = { demands: [...distinct.values()], id: this.#goals.size };
+    this.#goals.set(key, goal);
+    return goal;
+  }
+
+  /** The cases of which a value that meets the goal is one; none: no value does. */
+  cases(goal: Goal): readonly Case[] {
+    const known = this.#cases.get(goal);
+    if (known !== undefined) return known;
+    const [first] = goal.demands;
+    if (this.#open.has(goal)) {
+      refuse('unsupported', first?.schema.pointer ?? '', 'needs itself to be understood');
+    }
+    this.#open.add(goal);
+    const cases: Case[] = [];
+    for (const path of this.#run(new Case(), goal.demands)) {
+      if (path.unsupported !== undefined) throw path.unsupported;
+      cases.push(path.subject);
+      if (cases.length > MAX_CASES) {
+        refuse('too-large', first?.schema.pointer ?? '', `has more than ${MAX_CASES} alternatives`);
+      }
+    }
+    this.#open.delete(goal);
+    this.#cases.set(goal, cases);
+    return cases;
+  }
+
+  /** Whether it is certain that no value meets the goal. */
+  isEmpty(goal: Goal): boolean {
+    if (this.#open.has(goal) || this.#open.size > MAX_SEARCH_DEPTH) return false;
+    try {
+      return this.cases(goal).length === 0;
+    } catch (error) {
+      if (!(error instanceof GrammarError) || error.code !== 'unsupported') throw error;
+      this.#open.delete(goal);
+      return false;
+    }
+  }
+
+  /** Whether `value` meets the goal. */
+  admits(goal: Goal, value: Json): boolean {
+    return this.cases(goal).some((subject) => this.#caseAdmits(subject, value));
+  }
+
+  /** What the property `name` must meet. */
+  propertyGoal(subject: Case, name: string): Goal {
+    const demands = subject.shapes.flatMap((shape) => {
+      const found = this.#applying(shape, name);
+      return found.length > 0 || shape.rest === undefined ? found : [shape.rest];
+    });
+    return this.goal(demands);
+  }
+
+  itemGoal(subject: Case, at: number): Goal {
+    return this.goal(
+      subject.rows.flatMap(({ prefix, rest }) => prefix[at] ?? (rest === undefined ? [] : [rest])),
+    );
+  }
+
+  /** Whether all demands on names admit this one. */
+  admitsName(subject: Case, name: string): boolean {
+    return subject.names.every((demand) => this.admits(this.goal([demand]), name));
+  }
+
+  /** Whether the language, of decoded strings, has this text. */
+  hasText(language: Expression, text: string): boolean {
+    const languages = this.#languages;
+    let rest = languages.of(language);
+    for (const character of text) {
+      rest = languages.derivative(rest, character.codePointAt(0) ?? 0);
+    }
+    return languages.isNullable(rest);
+  }
+
+  /** Whether it is certain that the language has no text. */
+  hasNoText(language: Expression): boolean {
+    return this.#languages.isEmpty(this.#languages.of(language));
+  }
+
+  #applying(shape: Shape, name: string): Demand[] {
+    const own = shape.properties.get(name);
+    const matching = shape.patterns.filter(({ keys }) => this.hasText(keys, name));
+    return [...(own === undefined ? [] : [own]), ...matching.map(({ demand }) => demand)];
+  }
+
+  #caseAdmits(subject: Case, value: Json): boolean {
+    const type = typeOf(value);
+    if (!subject.types.has(type)) return false;
+    if (subject.values?.some((other) => isEqual(other, value)) === false) return false;
+    if (subject.excluded.some((other) => isEqual(other, value))) return false;
+    if (typeof value === 'number' || typeof value === 'bigint') {
+      const number = decimalOf(value);
+      return number !== undefined && admitsNumber(subject, number);
+    }
+    if (typeof value === 'string') {
+      const { length } = [...value];
+      if (length < subject.minLength || length > subject.maxLength) return false;
+      return subject.patterns.every((of) => this.hasText(of.language, value) === of.holds);
+    }
+    if (Array.isArray(value)) return this.#admitsItems(subject, value);
+    return !(value instanceof Dict) || this.#admitsProperties(subject, value);
+  }
+
+  #admitsItems(subject: Case, items: readonly Json[]): boolean {
+    const { length } = items;
+    if (length < subject.minItems || length > subject.maxItems) return false;
+    if (!items.every((item, at) => this.admits(this.itemGoal(subject, at), item))) return false;
+    const isRepeated = (item: Json, at: number) =>
+      items.slice(0, at).some((other) => isEqual(item, other));
+    if (subject.uniqueItems !== undefined && items.some(isRepeated)) return false;
+    return subject.containing.every(({ demand, min, max }) => {
+      const { length: count } = items.filter((item) => this.admits(this.goal([demand]), item));
+      return count >= min && count <= max;
+    });
+  }
+
+  #admitsProperties(subject: Case, object: Dict): boolean {
+    const entries = [...entriesOf(object)];
+    if (entries.length < subject.minProperties || entries.length > subject.maxProperties) {
+      return false;
+    }
+    if ([...subject.required].some((name) => !object.has(name))) return false;
+    return entries.every(
+      ([name, value]) =>
+        !subject.absent.has(name) &&
+        this.admitsName(subject, name) &&
+        this.admits(this.propertyGoal(subject, name), value),
+    );
+  }
+
+  /** The cases of `demands` together with what `subject` says. */
+  *#run(subject: Case, demands: readonly Demand[]): Generator<Path> {
+    const start: Path = {
+      subject: subject.clone(),
+      demands: demands.map((demand, at) => ranked(demand, [at])),
+      choices: [],
+      seen: new Map(),
+      unsupported: undefined,
+    };
+    const open = [start];
+    for (let path = open.pop(); path !== undefined; path = open.pop()) {
+      if (!this.#meetAll(path)) continue;
+      const ways = path.choices.shift() ?? this.#findStray(path);
+      if (ways === undefined) {
+        if (this.#isPossible(path)) yield path;
+        continue;
+      }
+      const choices = ways.map((way) => {
+        const copy = copyOf(path);
+        way(copy);
+        return copy;
+      });
+      open.push(...choices.reverse());
+    }
+  }
+
+  /** Meets demands until there are only choices left. False where they contradict each other. */
+  #meetAll(path: Path): boolean {
+    for (let demand = path.demands.shift(); demand !== undefined; demand = path.demands.shift()) {
+      this.#steps += 1;
+      if (this.#steps > MAX_STEPS) {
+        refuse('too-large', demand.schema.pointer, `takes more than ${MAX_STEPS} steps to expand`);
+      }
+      const seen = path.seen.get(demand.schema);
+      path.seen.set(demand.schema, demand.holds);
+      if (seen === undefined) this.#meet(demand, path);
+      else if (seen !== demand.holds) path.subject.restrict([]);
+      if (path.subject.isDead) {
+        this.#contradiction = demand.schema.pointer;
+        return false;
+      }
+    }
+    return !path.subject.isDead;
+  }
+
+  #meet({ schema, holds, rank }: Ranked, path: Path): void {
+    if (typeof schema.value === 'boolean') {
+      if (schema.value !== holds) path.subject.restrict([]);
+    } else if (holds) {
+      this.#assert(schema, schema.value, rank, path);
+    } else {
+      path.choices.push(this.#waysToFail(schema, schema.value, rank));
+    }
+  }
+
+  /** Adds what the keywords of a schema assert. */
+  #assert(schema: Schema, keywords: Dict, outer: readonly number[], path: Path): void {
+    const { subject, demands, choices } = path;
+    const read = new KeywordReader(this.#document, schema, keywords);
+    let rank = outer;
+    const isNullable = keywords.get('nullable') === true;
+    let hasShape = false;
+    let hasRow = false;
+    for (const [place, [keyword, value]] of [...entriesOf(keywords)].entries()) {
+      rank = [...outer, place];
+      switch (keyword) {
+        case '$ref':
+          demands.push(ranked(read.reference(keyword), rank));
+          break;
+        case 'type': {
+          const { types, isInteger } = read.types();
+          subject.restrict(isNullable ? [...types, 'null'] : types);
+          if (isInteger) subject.onlyIntegers(true);
+          break;
+        }
+        case 'enum':
+          subject.oneOf(isNullable ? [...read.values(keyword), null] : read.values(keyword));
+          break;
+        case 'const':
+          subject.oneOf([value]);
+          break;
+        case 'allOf':
+          demands.push(...read.schemas(keyword).map((demand, at) => ranked(demand, [...rank, at])));
+          break;
+        case 'anyOf':
+          choices.push(read.schemas(keyword).map((demand) => demanding(rank, demand)));
+          break;
+        case 'oneOf':
+          choices.push(this.#waysToMeetOne(read.schemas(keyword), rank, subject, path.seen));
+          break;
+        case 'not':
+          demands.push(ranked(not(read.schema(keyword)), rank));
+          break;
+        case 'if':
+          if (!read.has('then') && !read.has('else')) break;
+          choices.push(
+            waysOfConditions(read).map(([condition, then]) => demanding(rank, condition, ...then)),
+          );
+          break;
+        case 'minimum':
+        case 'exclusiveMinimum':
+        case 'maximum':
+        case 'exclusiveMaximum': {
+          const bound = read.bound(keyword);
+          if (bound === undefined) break;
+          if (keyword === 'minimum' || keyword === 'exclusiveMinimum') subject.atLeast(bound);
+          else subject.atMost(bound);
+          break;
+        }
+        case 'multipleOf':
+          subject.onlyMultiples(read.divisor(keyword));
+          break;
+        case 'minLength':
+          subject.lengths(read.count(keyword), Number.POSITIVE_INFINITY);
+          break;
+        case 'maxLength':
+          subject.lengths(0, read.count(keyword));
+          break;
+        case 'pattern':
+          this.#addPattern(subject, this.#pattern(read.text(keyword), read.at(keyword)), true);
+          break;
+        case 'format': {
+          const language = this.#format(read.text(keyword), read.at(keyword));
+          if (language !== undefined) this.#addPattern(subject, language, true);
+          break;
+        }
+        case 'minItems':
+          subject.items(read.count(keyword), Number.POSITIVE_INFINITY);
+          break;
+        case 'maxItems':
+          subject.items(0, read.count(keyword));
+          break;
+        case 'uniqueItems':
+          if (read.flag(keyword)) subject.uniqueItems = read.at(keyword);
+          break;
+        case 'items':
+        case 'prefixItems':
+          if (!hasRow) subject.rows = [...subject.rows, read.row()];
+          hasRow = true;
+          break;
+        case 'contains': {
+          const { min, max } = read.containing();
+          const pointer = read.at(keyword);
+          const containing = { demand: read.schema(keyword), min, max, pointer };
+          if (min > 0 || max < Number.POSITIVE_INFINITY) {
+            subject.containing = [...subject.containing, containing];
+          }
+          break;
+        }
+        case 'properties':
+        case 'patternProperties':
+        case 'additionalProperties':
+          if (!hasShape) subject.shapes = [...subject.shapes, this.#shape(read, rank)];
+          hasShape = true;
+          break;
+        case 'required':
+          subject.require(read.names(keyword));
+          break;
+        case 'minProperties':
+          subject.properties(read.count(keyword), Number.POSITIVE_INFINITY);
+          break;
+        case 'maxProperties':
+          subject.properties(0, read.count(keyword));
+          break;
+        case 'propertyNames':
+          subject.names = [...subject.names, read.schema(keyword)];
+          break;
+        case 'dependentRequired':
+        case 'dependentSchemas':
+        case 'dependencies':
+          for (const dependency of read.dependencies(keyword)) {
+            choices.push([
+              (way) => way.subject.forbid(dependency.name),
+              (way) => {
+                way.subject.restrict(['object']);
+                way.subject.require([dependency.name, ...dependency.names]);
+                way.demands.push(...dependency.demands.map((demand) => ranked(demand, rank)));
+              },
+            ]);
+          }
+          break;
+        default:
+          if (UNSUPPORTED.has(keyword)) refuseKeyword(read, keyword);
+      }
+    }
+  }
+
+  /** Ways in which a value can fail a schema: one keyword of it is enough. */
+  #waysToFail(schema: Schema, keywords: Dict, outer: readonly number[]): Way[] {
+    const read = new KeywordReader(this.#document, schema, keywords);
+    const ways: Way[] = [];
+    /** Only values of the type can fail the keyword. */
+    const ofType = (type: JsonType, fail: Way): void => {
+      ways.push((path) => {
+        path.subject.restrict([type]);
+        fail(path);
+      });
+    };
+    const unsupported = (keyword: string): Way => {
+      return (path) => {
+        path.unsupported ??= errorOf(() => refuseNegation(read, keyword));
+      };
+    };
+    let hasShape = false;
+    for (const [place, [keyword, value]] of [...entriesOf(keywords)].entries()) {
+      const rank = [...outer, place];
+      switch (keyword) {
+        case '$ref':
+          ways.push(demanding(rank, not(read.reference(keyword))));
+          break;
+        case 'type': {
+          const { types, isInteger } = read.types();
+          const others = JSON_TYPES.filter((type) => !types.includes(type));
+          ways.push(({ subject }) => subject.restrict(others));
+          if (isInteger) ofType('number', ({ subject }) => subject.onlyIntegers(false));
+          break;
+        }
+        case 'enum':
+        case 'const': {
+          const values = keyword === 'const' ? [value] : read.values(keyword);
+          ways.push(({ subject }) => {
+            subject.excluded = [...subject.excluded, ...values];
+          });
+          break;
+        }
+        case 'allOf':
+          for (const demand of read.schemas(keyword)) ways.push(demanding(rank, not(demand)));
+          break;
+        case 'anyOf':
+          ways.push(demanding(rank, ...read.schemas(keyword).map(not)));
+          break;
+        case 'oneOf': {
+          const all = read.schemas(keyword);
+          ways.push(demanding(rank, ...all.map(not)));
+          all.forEach((one, at) => {
+            for (const other of all.slice(at + 1)) ways.push(demanding(rank, one, other));
+          });
+          break;
+        }
+        case 'not':
+          ways.push(demanding(rank, read.schema(keyword)));
+          break;
+        case 'if':
+          for (const [condition, then] of waysOfConditions(read)) {
+            for (const demand of then) ways.push(demanding(rank, condition, not(demand)));
+          }
+          break;
+        case 'minimum':
+        case 'exclusiveMinimum':
+        case 'maximum':
+        case 'exclusiveMaximum': {
+          const bound = read.bound(keyword);
+          if (bound === undefined) break;
+          const beyond = { value: bound.value, isExclusive: !bound.isExclusive };
+          const isLower = keyword === 'minimum' || keyword === 'exclusiveMinimum';
+          ofType('number', ({ subject }) =>
+            isLower ? subject.atMost(beyond) : subject.atLeast(beyond),
+          );
+          break;
+        }
+        case 'multipleOf': {
+          const divisor = read.divisor(keyword);
+          ofType('number', ({ subject }) => {
+            subject.notMultipleOf = [...subject.notMultipleOf, divisor];
+          });
+          break;
+        }
+        case 'minLength':
+          ofType('string', ({ subject }) => subject.lengths(0, read.count(keyword) - 1));
+          break;
+        case 'maxLength':
+          ofType('string', ({ subject }) =>
+            subject.lengths(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
+          );
+          break;
+        case 'pattern': {
+          const language = this.#pattern(read.text(keyword), read.at(keyword));
+          ofType('string', ({ subject }) => this.#addPattern(subject, language, false));
+          break;
+        }
+        case 'format': {
+          const language = this.#format(read.text(keyword), read.at(keyword));
+          if (language === undefined) break;
+          ofType('string', ({ subject }) => this.#addPattern(subject, language, false));
+          break;
+        }
+        case 'minItems':
+          ofType('array', ({ subject }) => subject.items(0, read.count(keyword) - 1));
+          break;
+        case 'maxItems':
+          ofType('array', ({ subject }) =>
+            subject.items(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
+          );
+          break;
+        case 'uniqueItems':
+          if (read.flag(keyword)) ofType('array', unsupported(keyword));
+          break;
+        case 'items':
+        case 'prefixItems': {
+          const { prefix, rest } = read.row();
+          prefix.forEach((demand, at) => {
+            const before = prefix.slice(0, at).map(() => ANYTHING);
+            ofType('array', ({ subject }) => {
+              subject.items(at + 1, Number.POSITIVE_INFINITY);
+              subject.rows = [
+                ...subject.rows,
+                { prefix: [...before, not(demand)], rest: undefined },
+              ];
+            });
+          });
+          if (rest === undefined) break;
+          const pointer = read.at(keyword);
+          if (rest.schema.value === false) {
+            ofType('array', ({ subject }) =>
+              subject.items(prefix.length + 1, Number.POSITIVE_INFINITY),
+            );
+          } else if (prefix.length === 0) {
+            const max = Number.POSITIVE_INFINITY;
+            ofType('array', ({ subject }) => {
+              const containing = { demand: not(rest), min: 1, max, pointer };
+              subject.containing = [...subject.containing, containing];
+            });
+          } else {
+            ofType('array', unsupported(keyword));
+          }
+          break;
+        }
+        case 'contains': {
+          const { min, max } = read.containing();
+          const none = { prefix: [], rest: not(read.schema(keyword)) };
+          if (min === 1) {
+            ofType('array', ({ subject }) => {
+              subject.rows = [...subject.rows, none];
+            });
+          }
+          if (min > 1 || max < Number.POSITIVE_INFINITY) ofType('array', unsupported(keyword));
+          break;
+        }
+        case 'properties':
+        case 'patternProperties':
+        case 'additionalProperties':
+          if (!hasShape) this.#waysToFailShape(read, rank, ofType);
+          hasShape = true;
+          break;
+        case 'required':
+          for (const name of read.names(keyword)) {
+            ofType('object', ({ subject }) => subject.forbid(name));
+          }
+          break;
+        case 'minProperties':
+          ofType('object', ({ subject }) => subject.properties(0, read.count(keyword) - 1));
+          break;
+        case 'maxProperties':
+          ofType('object', ({ subject }) =>
+            subject.properties(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
+          );
+          break;
+        case 'propertyNames': {
+          const goal = this.goal([not(read.schema(keyword))]);
+          const hasName = (name: string) => this.admits(goal, name);
+          const stray = { hasName, demand: undefined, pointer: read.at(keyword) };
+          ofType('object', ({ subject }) => {
+            subject.strays = [...subject.strays, stray];
+          });
+          break;
+        }
+        case 'dependentRequired':
+        case 'dependentSchemas':
+        case 'dependencies':
+          for (const { name, names, demands } of read.dependencies(keyword)) {
+            for (const missing of names) {
+              ofType('object', ({ subject }) => {
+                subject.require([name]);
+                subject.forbid(missing);
+              });
+            }
+            for (const demand of demands) {
+              ofType('object', (path) => {
+                path.subject.require([name]);
+                path.demands.push(ranked(not(demand), rank));
+              });
+            }
+          }
+          break;
+        default:
+          if (UNSUPPORTED.has(keyword)) refuseKeyword(read, keyword);
+      }
+    }
+    return ways;
+  }
+
+  #waysToFailShape(
+    read: KeywordReader,
+    rank: readonly number[],
+    ofType: (type: JsonType, fail: Way) => void,
+  ): void {
+    const shape = this.#shape(read, rank);
+    for (const [name, demand] of shape.properties) {
+      if (isTrivial(demand)) continue;
+      ofType('object', ({ subject }) => {
+        subject.require([name]);
+        const properties = new Map([[name, not(demand)]]);
+        subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined, rank }];
+      });
+    }
+    for (const { keys, demand } of shape.patterns) {
+      if (isTrivial(demand)) continue;
+      const hasName = (name: string) => this.hasText(keys, name);
+      const stray = { hasName, demand: not(demand), pointer: read.at('patternProperties') };
+      ofType('object', ({ subject }) => {
+        subject.strays = [...subject.strays, stray];
+      });
+    }
+    const { rest } = shape;
+    if (rest === undefined || isTrivial(rest)) return;
+    const hasName = (name: string) => this.#applying(shape, name).length === 0;
+    const stray = { hasName, demand: not(rest), pointer: read.at('additionalProperties') };
+    ofType('object', ({ subject }) => {
+      subject.strays = [...subject.strays, stray];
+    });
+  }
+
+  /**
+   * One of the demands must be met, and no other: where two can be met at once, the other is
+   * excluded expressly.
+   */
+  #waysToMeetOne(
+    all: readonly Demand[],
+    rank: readonly number[],
+    subject: Case,
+    seen: Path['seen'],
+  ): Way[] {
+    return all.map((one, at) => {
+      const rivals = all.filter((other, place) => {
+        return place !== at && this.#canMeet(subject, [one, other], seen);
+      });
+      return demanding(rank, one, ...rivals.map(not));
+    });
+  }
+
+  #canMeet(subject: Case, demands: readonly Demand[], seen: Path['seen']): boolean {
+    if (demands.some(({ schema, holds }) => seen.get(schema) === !holds)) return false;
+    if (this.#exclusionDepth >= MAX_EXCLUSION_DEPTH) return true;
+    this.#exclusionDepth += 1;
+    try {
+      for (const _ of this.#run(subject, demands)) return true;
+      return false;
+    } finally {
+      this.#exclusionDepth -= 1;
+    }
+  }
+
+  /** Of what a property outside of a shape must fail: the names that it can have. */
+  #findStray(path: Path): Way[] | undefined {
+    const { subject } = path;
+    const [stray, ...strays] = subject.strays;
+    if (stray === undefined) return undefined;
+    subject.strays = strays;
+    const closed = subject.shapes.find((shape) => {
+      return shape.rest?.holds === true && shape.rest.schema.value === false;
+    });
+    if (closed === undefined || closed.patterns.length > 0) {
+      path.unsupported ??= errorOf(() =>
+        refuse('unsupported', stray.pointer, 'needs the opposite of a keyword that has none here'),
+      );
+      return [() => undefined];
+    }
+    const { hasName, demand } = stray;
+    return [...closed.properties.keys()].filter(hasName).map((name) => (way) => {
+      way.subject.require([name]);
+      if (demand === undefined) return;
+      const shape = {
+        properties: new Map([[name, demand]]),
+        patterns: [],
+        rest: undefined,
+        rank: [],
+      };
+      way.subject.shapes = [...way.subject.shapes, shape];
+    });
+  }
+
+  /** Drops types and values that contradict something; whether any value is left. */
+  #isPossible(path: Path): boolean {
+    const { subject } = path;
+    subject.shapes = subject.shapes.toSorted((a, b) => compareRanks(a.rank, b.rank));
+    if (subject.values !== undefined) {
+      const values = subject.values.filter((value) => this.#caseAdmits(subject, value));
+      subject.values = values;
+      subject.restrict(values.map(typeOf));
+    } else {
+      if (subject.types.has('number') && !hasNumbers(subject)) subject.drop('number');
+      if (subject.types.has('string') && !this.#hasStrings(subject)) subject.drop('string');
+      if (subject.types.has('array') && !this.#hasArrays(subject)) subject.drop('array');
+      if (subject.types.has('object') && !this.#hasObjects(subject)) subject.drop('object');
+    }
+    for (const type of ['null', 'boolean'] as const) {
+      const all = type === 'null' ? [null] : [true, false];
+      if (all.every((value) => subject.excluded.includes(value))) subject.drop(type);
+    }
+    return !subject.isDead;
+  }
+
+  #hasStrings(subject: Case): boolean {
+    return !this.hasNoText(patternOf(subject));
+  }
+
+  #hasArrays(subject: Case): boolean {
+    const { minItems, containing } = subject;
+    const least = Math.max(minItems, containing.some(({ min }) => min > 0) ? 1 : 0);
+    if (least > subject.maxItems) return false;
+    const longest = Math.max(0, ...subject.rows.map(({ prefix }) => prefix.length));
+    for (let at = 0; at < Math.min(least, longest + 1); at++) {
+      if (this.isEmpty(this.itemGoal(subject, at))) return false;
+    }
+    return true;
+  }
+
+  #hasObjects(subject: Case): boolean {
+    if (subject.required.size > subject.maxProperties) return false;
+    for (const name of subject.required) {
+      const goal = this.propertyGoal(subject, name);
+      if (this.isEmpty(goal) || !this.admitsName(subject, name)) {
+        this.#contradiction = goal.demands[0]?.schema.pointer ?? '';
+        return false;
+      }
+    }
+    return true;
+  }
+
+  #addPattern(subject: Case, language: Expression, holds: boolean): void {
+    const known = subject.patterns.find((pattern) => pattern.language === language);
+    if (known === undefined) subject.patterns = [...subject.patterns, { language, holds }];
+    else if (known.holds !== holds) subject.drop('string');
+  }
+
+  #pattern(pattern: string, pointer: string): Expression {
+    const found = this.#patterns.get(pattern);
+    if (found !== undefined) return found;
+    try {
+      const language = this.#readPattern(pattern);
+      this.#patterns.set(pattern, language);
+      return language;
+    } catch (error) {
+      if (!(error instanceof GrammarError)) throw error;
+      return refuse(
+        error.code,
+        pointer,
+        `has a regular expression that is refused: ${error.message}`,
+      );
+    }
+  }
+
+  /** Undefined where the format is not one of JSON Schema's own. */
+  #format(name: string, pointer: string): Expression | undefined {
+    const pattern = formatPattern(name);
+    if (pattern === 'unsupported') {
+      refuse('unsupported', pointer, `uses the format ${name}, which is not supported`);
+    }
+    return pattern === undefined ? undefined : this.#pattern(pattern, pointer);
+  }
+
+  #shape(read: KeywordReader, rank: readonly number[]): Shape {
+    const patterns = read.schemasByKey('patternProperties').map(([pattern, demand]) => {
+      return {
+        keys: this.#pattern(pattern, within(read.at('patternProperties'), pattern)),
+        demand,
+      };
+    });
+    return {
+      properties: new Map(read.schemasByKey('properties')),
+      patterns,
+      rest: read.has('additionalProperties') ? read.schema('additionalProperties') : undefined,
+      rank,
+    };
+  }
+}
+
+/** What would change what is admitted, and is not understood. */
+const UNSUPPORTED = new Set([
+  'unevaluatedProperties',
+  'unevaluatedItems',
+  '$dynamicRef',
+  '$recursiveRef',
+  'extends',
+  'disallow',
+  'divisibleBy',
+]);
+
+function refuseKeyword(read: KeywordReader, keyword: string): never {
+  return refuse('unsupported', read.at(keyword), `uses ${keyword}, which is not supported`);
+}
+
+function refuseNegation(read: KeywordReader, keyword: string): never {
+  return refuse(
+    'unsupported',
+    read.at(keyword),
+    `needs the opposite of ${keyword} (for a not, if or oneOf), which is not supported here`,
+  );
+}
+
+function errorOf(refuses: () => never): GrammarError {
+  try {
+    return refuses();
+  } catch (error) {
+    if (error instanceof GrammarError) return error;
+    throw error;
+  }
+}
+
+const ANYTHING: Demand = { schema: { value: true, pointer: '', id: -1 }, holds: true };
+
+function not({ schema, holds }: Demand): Demand {
+  return { schema, holds: !holds };
+}
+
+function ranked(demand: Demand, rank: readonly number[]): Ranked {
+  return { ...demand, rank };
+}
+
+function demanding(rank: readonly number[], ...demands: readonly Demand[]): Way {
+  return (path) => {
+    path.demands.push(...demands.map((demand) => ranked(demand, rank)));
+  };
+}
+
+function compareRanks(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((place, depth) => place !== b[depth]);
+  return at < 0 ? a.length - b.length : (a[at] ?? 0) - (b[at] ?? -1);
+}
+
+function isTrivial({ schema, holds }: Demand): boolean {
+  return holds ? schema.value === true || isEmptyObject(schema.value) : schema.value === false;
+}
+
+function isEmptyObject(value: Dict | boolean): boolean {
+  return typeof value !== 'boolean' && value.length() === 0;
+}
+
+function copyOf(path: Path): Path {
+  return {
+    subject: path.subject.clone(),
+    demands: [...path.demands],
+    choices: [...path.choices],
+    seen: new Map(path.seen),
+    unsupported: path.unsupported,
+  };
+}
+
+/** The branches of an if: what it is about, and what must hold then. */
+function waysOfConditions(read: KeywordReader): [Demand, Demand[]][] {
+  const condition = read.schema('if');
+  const branch = (keyword: string) => (read.has(keyword) ? [read.schema(keyword)] : []);
+  return [
+    [condition, branch('then')],
+    [not(condition), branch('else')],
+  ];
+}
+
+function admitsNumber(subject: Case, value: Decimal): boolean {
+  const { minimum, maximum, multipleOf, notMultipleOf, isInteger } = subject;
+  if (isInteger !== undefined && (value.scale === 0) !== isInteger) return false;
+  if (multipleOf !== undefined && !isMultiple(value, multipleOf)) return false;
+  if (notMultipleOf.some((divisor) => isMultiple(value, divisor))) return false;
+  const above = minimum === undefined ? 1 : compareDecimals(value, minimum.value);
+  const below = maximum === undefined ? -1 : compareDecimals(value, maximum.value);
+  if (above < 0 || (above === 0 && minimum?.isExclusive === true)) return false;
+  return below < 0 || (below === 0 && maximum?.isExclusive === false);
+}
+
+function hasNumbers({ minimum, maximum, isInteger }: Case): boolean {
+  if (minimum === undefined || maximum === undefined) return true;
+  const order = compareDecimals(minimum.value, maximum.value);
+  if (order > 0) return false;
+  if (order === 0 && (minimum.isExclusive || maximum.isExclusive)) return false;
+  if (isInteger !== true) return true;
+  const isWhole = (value: Decimal) => value.scale === 0;
+  const first =
+    ceilingOf(minimum.value) + (minimum.isExclusive && isWhole(minimum.value) ? 1n : 0n);
+  const last = floorOf(maximum.value) - (maximum.isExclusive && isWhole(maximum.value) ? 1n : 0n);
+  return first <= last;
+}
