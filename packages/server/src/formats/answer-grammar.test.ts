@@ -2,7 +2,6 @@ import {
   compileGrammar,
   type Grammar,
   GrammarError,
-  regularExpression,
   schemaGrammar,
 } from '@bridgekeeper/engine/grammar';
 import { placeAfter, placeBefore, sampleBytes } from '@bridgekeeper/engine/testing';
@@ -44,9 +43,7 @@ const WEATHER: GrammarTool = {
 };
 const NOW: GrammarTool = { name: 'now', isStrict: false, parameters: undefined };
 
-const INTEGER = schemaGrammar(readJsonValue('{"type": "integer"}'), (pattern) =>
-  regularExpression(pattern, 'search'),
-);
+const INTEGER = schemaGrammar(readJsonValue('{"type": "integer"}'));
 
 /** A small generator (mulberry32): the same samples each time. */
 function randomOf(seed: number): () => number {

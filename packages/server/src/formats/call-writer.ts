@@ -2,7 +2,6 @@ import {
   type Expression,
   type Grammar,
   GrammarError,
-  regularExpression,
   schemaGrammar,
   type Tag,
 } from '@bridgekeeper/engine/grammar';
@@ -309,8 +308,7 @@ const ANY_KEY: Expression = {
 
 /** Throws GrammarError. */
 function grammarOfSchema(schema: unknown): Grammar {
-  const readPattern = (pattern: string) => regularExpression(pattern, 'search');
-  return schemaGrammar(readJsonValue(JSON.stringify(schema)), readPattern);
+  return schemaGrammar(readJsonValue(JSON.stringify(schema)));
 }
 
 export function text(text: string): Expression {
