@@ -16,7 +16,8 @@ const HERMES_TEMPLATE =
   '{% endfor %}{% if tools %}arguments{% endif %}<|im_start|>assistant\n' +
   '{% if enable_thinking %}<think>\n{% else %}{# <think></think> #}{% endif %}';
 const HARMONY_TEMPLATE =
-  '{% for message in messages %}<|start|>{{ message.role }}<|message|>{{ message.content }}<|end|>' +
+  '{% for message in messages %}<|start|>{{ message.role }}<|message|>' +
+  '{{ message.content }}<|end|>' +
   '{% endfor %}<|start|>assistant{# <|channel|>analysis functions #}';
 
 const TAGS = ['<|im_start|>', '<|im_end|>', '<tool_call>', '</tool_call>', '<think>', '</think>'];

@@ -211,22 +211,30 @@ describe.each(FORMATS)('calls as %s has them', (tools) => {
 const WRITTEN: readonly (readonly [ToolParserName, string])[] = [
   [
     'hermes',
-    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bath", "place": {"lat": 1.5, "tags": []}}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bath", "place": {"lat": ' +
+      '1.5, "tags": []}}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": ' +
+      '{}}\n</tool_call>',
   ],
   [
     'qwen3_coder',
-    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n</parameter>\n<parameter=unit>\nkelvin\n</parameter>\n<parameter=place>\n{"lat": 1.5, "tags": ["x"]}\n</parameter>\n</function>\n</tool_call>',
+    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n</parameter>' +
+      '\n<parameter=unit>\nkelvin\n</parameter>\n<parameter=place>\n{"lat": 1.5, "tags": ' +
+      '["x"]}\n</parameter>\n</function>\n</tool_call>',
   ],
   [
     'glm45',
-    '<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bath</arg_value>\n<arg_key>place</arg_key>\n<arg_value>{"lat": 1.5, "tags": []}</arg_value>\n</tool_call>',
+    '<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bath</arg_value>' +
+      '\n<arg_key>place</arg_key>\n<arg_value>{"lat": 1.5, "tags": []}</arg_value>' +
+      '\n</tool_call>',
   ],
   ['llama3_json', '{"name": "now", "parameters": {}}; {"name": "now", "parameters": {"x": 1}}'],
   ['pythonic', '[get_weather(city="Bath", place={"lat": 1.5, "tags": []}), now()]'],
   ['mistral', '[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]now[ARGS]{"x": 1}'],
   [
     'deepseek_v3',
-    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>' +
+      'now\n```json\n{}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>' +
+      'now\n```json\n{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
   ],
   [
     'deepseek_v31',
@@ -234,15 +242,19 @@ const WRITTEN: readonly (readonly [ToolParserName, string])[] = [
   ],
   [
     'kimi_k2',
-    '<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>',
+    '<|tool_calls_section_begin|><|tool_call_begin|>' +
+      'functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|>' +
+      '<|tool_calls_section_end|>',
   ],
   [
     'gemma4',
-    '<|tool_call>call:get_weather{city:<|"|>Bath<|"|>,place:{lat:1.5,tags:[<|"|>x<|"|>]}}<tool_call|><|tool_call>call:now{}<tool_call|>',
+    '<|tool_call>call:get_weather{city:<|"|>Bath<|"|>,place:{lat:1.5,tags:[<|"|>x<|"|>' +
+      ']}}<tool_call|><|tool_call>call:now{}<tool_call|>',
   ],
   [
     'openai',
-    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}',
+    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary ' +
+      'to=functions.now <|constrain|>json<|message|>{}',
   ],
 ];
 

@@ -23,8 +23,8 @@ export interface AnswerStart {
 }
 
 /**
- * Where `prompt` leaves the answer. `continued` is the content of its last message, where the answer
- * goes on in that.
+ * Where `prompt` leaves the answer. `continued` is the content of its last message, where the
+ * answer goes on in that.
  */
 export function startOf(
   format: AnswerFormat,

@@ -216,8 +216,8 @@ export class CallWriter {
     if (keyword === undefined) return;
     throw new GrammarError(
       'unsupported',
-      `the strict schema of ${tool.name} has ${keyword} at ${path}, to which calls in this model's ` +
-        'own format, which is not JSON, cannot be held',
+      `the strict schema of ${tool.name} has ${keyword} at ${path}, to which calls in this ` +
+        "model's own format, which is not JSON, cannot be held",
     );
   }
 
