@@ -478,6 +478,25 @@ describe('an answer', () => {
     }
   });
 
+  test('says the name as soon as it is known, and arguments as they come', () => {
+    const pieces = ['<tool_call>{"name": "get_wea', 'ther", "argu', 'ments": {"ci', 'ty": "Ba'];
+    const said = parts([...pieces, 'th"}', '}</tool_call>'], { tools: 'hermes' });
+    expect(said.map((part) => (part.kind === 'call' ? part.name : part.text))).toEqual([
+      'get_weather',
+      '{"ci',
+      'ty": "Ba',
+      'th"}',
+    ]);
+    const value = ['<function=get_weather><parameter=city>', 'Ba', 'th</para', 'meter></function>'];
+    const typed = parts(value, { tools: 'qwen3_coder' });
+    expect(typed.slice(1).map((part) => (part.kind === 'arguments' ? part.text : ''))).toEqual([
+      '{"city":"',
+      'Ba',
+      'th',
+      '"}',
+    ]);
+  });
+
   test('of tools that were not given is text', () => {
     const text = '<tool_call>{"name": "now"}</tool_call>';
     expect(read(text, { tools: 'hermes', readsCalls: false }).content).toBe(text);
