@@ -63,7 +63,7 @@ export function tagsOf(format: AnswerFormat): readonly string[] {
  */
 export class AnswerReader {
   readonly marks: TagMarks;
-  readonly #source = new Source();
+  readonly #source: Source;
   readonly #parts: PartList;
   readonly #reading: Wait<void>;
   #isReasoning: boolean;
@@ -71,6 +71,7 @@ export class AnswerReader {
   /** `marks` are of the format's tags. */
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
+    this.#source = new Source((text) => marks.spelled(text));
     this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.reasoning === 'open';
     const calls = new CallReader(this.#source, this.#parts, {

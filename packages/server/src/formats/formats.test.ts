@@ -488,13 +488,28 @@ describe('an answer', () => {
       'th"}',
     ]);
     const value = ['<function=get_weather><parameter=city>', 'Ba', 'th</para', 'meter></function>'];
-    const typed = parts(value, { tools: 'qwen3_coder' });
+    const typed = parts(value, { tools: 'qwen3_coder', areTokens: false });
     expect(typed.slice(1).map((part) => (part.kind === 'arguments' ? part.text : ''))).toEqual([
-      '{"city":"',
-      'Ba',
+      '{"city":',
+      '"Ba',
       'th',
       '"}',
     ]);
+  });
+
+  test('may have other tags in what it quotes', () => {
+    for (const [tools, text] of [
+      ['qwen3_coder', '<function=get_weather><parameter=city><tool_call></parameter></function>'],
+      ['gemma4', '<|tool_call>call:get_weather{city:<|"|><|tool_call><|"|>}<tool_call|>'],
+      [
+        'glm45',
+        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value></tool_call>',
+      ],
+    ] as const) {
+      const { calls } = read(text, { tools });
+      const city = tools === 'gemma4' ? '<|tool_call>' : '<tool_call>';
+      expect([tools, JSON.parse(calls[0]!.arguments)]).toEqual([tools, { city }]);
+    }
   });
 
   test('of tools that were not given is text', () => {
