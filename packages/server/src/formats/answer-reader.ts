@@ -3,7 +3,7 @@ import { HARMONY_TAGS, openMessage, readHarmony } from './harmony.ts';
 import { type AnswerPart, PartList } from './parts.ts';
 import { type ReasoningFormat, reasoningAfter } from './reasoning.ts';
 import { Source, type Wait } from './source.ts';
-import type { TagMarks } from './tags.ts';
+import { isMark, type TagMarks } from './tags.ts';
 
 /** How a model writes its answers: reasoning and calls apart, or messages that hold both. */
 export type AnswerFormat =
@@ -71,7 +71,8 @@ export class AnswerReader {
   /** `marks` are of the format's tags. */
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
-    this.#source = new Source((text) => marks.spelled(text));
+    const quotes = format.kind === 'tags' && format.tools?.quotesTags === true;
+    this.#source = new Source((text) => marks.spelled(text), quotes);
     this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.reasoning === 'open';
     const calls = new CallReader(this.#source, this.#parts, {
@@ -169,8 +170,6 @@ export class AnswerReader {
     this.#isReasoning = stop === undefined;
   }
 }
-
-const isMark = (tag: string) => tag.length === 1;
 
 /** Space before whatever an answer begins with: content, unless that is a tag. */
 function* readSpace(calls: CallReader): Wait<void> {

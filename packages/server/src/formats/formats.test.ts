@@ -499,6 +499,10 @@ describe('an answer', () => {
 
   test('may have other tags in what it quotes', () => {
     for (const [tools, text] of [
+      [
+        'hermes',
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "<tool_call>"}}</tool_call>',
+      ],
       ['qwen3_coder', '<function=get_weather><parameter=city><tool_call></parameter></function>'],
       ['gemma4', '<|tool_call>call:get_weather{city:<|"|><|tool_call><|"|>}<tool_call|>'],
       [

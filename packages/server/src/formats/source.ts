@@ -11,7 +11,10 @@ const SPACE = /\s/;
  * them.
  */
 export class Source {
-  readonly #spelled: (text: string) => string;
+  /** Marks spelled out. */
+  readonly spelled: (text: string) => string;
+  /** Marks may be quoted in strings of JSON. */
+  readonly quotesMarks: boolean;
   /** Unread text begins at `#at`. */
   #text = '';
   #at = 0;
@@ -20,9 +23,9 @@ export class Source {
   /** What was read since `keep`; undefined: nothing is kept. */
   #kept: string | undefined;
 
-  /** `spelled` spells marks out: what is told has none. */
-  constructor(spelled: (text: string) => string = (text) => text) {
-    this.#spelled = spelled;
+  constructor(spelled: (text: string) => string = (text) => text, quotesMarks = false) {
+    this.spelled = spelled;
+    this.quotesMarks = quotesMarks;
   }
 
   push(text: string): void {
@@ -117,7 +120,7 @@ export class Source {
       const { unread } = this;
       const at = stops.length === 0 ? -1 : unread.search(pattern);
       const free = at >= 0 ? at : unread.length - (this.#isEnded ? 0 : openLength(unread, stops));
-      if (free > 0) told(this.#spelled(this.read(free)));
+      if (free > 0) told(this.spelled(this.read(free)));
       if (at >= 0) {
         const here = this.unread;
         return stops.find((stop) => here.startsWith(stop));
