@@ -3,6 +3,12 @@ export { checksumOf } from './checksum.ts';
 export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
+export {
+  type Automaton,
+  type AutomatonState,
+  type Edge,
+  encodeAutomaton,
+} from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
 export { matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
@@ -40,6 +46,7 @@ export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
 export {
   CONTROL_TOKEN_BYTE,
+  ENTRY_VALUE,
   GOTO_ENTRY,
   GRAMMAR,
   GRAMMAR_HEADER_WORDS,

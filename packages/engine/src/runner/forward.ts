@@ -157,6 +157,15 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
   stream.launch('advance', { ...lines, ...grammars, results });
 }
 
+/** One step of `count` lines of the decode batch that the device holds. */
+export function launchDecodeStep(parts: ForwardParts, count: number): void {
+  const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(parts.buffers);
+  parts.stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
+  launchForward(parts, count, 'decode');
+  launchHead(parts, residual, count);
+  launchSampling(parts, tokenRows, count);
+}
+
 const wholeBuffers = new WeakMap<RunnerBuffers, Readonly<Record<keyof RunnerBuffers, Slice>>>();
 
 /** Every buffer as one slice, made once. */

@@ -2,17 +2,22 @@ import {
   compileGrammar,
   type Grammar,
   GrammarError,
-  regularExpression,
   schemaGrammar,
 } from '@bridgekeeper/engine/grammar';
 import { placeAfter, placeBefore, sampleBytes } from '@bridgekeeper/engine/testing';
 import { readJsonValue } from '@bridgekeeper/engine/text';
 import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
-import { type AnswerGrammarOptions, answerGrammar } from './answer-grammar.ts';
-import { type AnswerFormat, AnswerReader, startOf, tagsOf } from './answer-reader.ts';
-import { CallGrammarError, type GrammarTool } from './call-writer.ts';
-import { formatOf, type ToolParserName } from './catalogue.ts';
+import { type AnswerRules, answerGrammar } from './answer-grammar.ts';
+import {
+  type AnswerFormat,
+  AnswerReader,
+  type AnswerStart,
+  startOf,
+  tagsOf,
+} from './answer-reader.ts';
+import type { GrammarTool } from './call-writer.ts';
+import { type FormatNames, formatOf, type ToolParserName } from './catalogue.ts';
 import { type AnswerPart, textOf } from './parts.ts';
 import { TagMarks } from './tags.ts';
 
@@ -38,10 +43,7 @@ const WEATHER: GrammarTool = {
 };
 const NOW: GrammarTool = { name: 'now', isStrict: false, parameters: undefined };
 
-function toGrammar(schema: unknown): Grammar {
-  const read = (pattern: string) => regularExpression(pattern, 'search');
-  return schemaGrammar(readJsonValue(JSON.stringify(schema)), read);
-}
+const INTEGER = schemaGrammar(readJsonValue('{"type": "integer"}'));
 
 /** A small generator (mulberry32): the same samples each time. */
 function randomOf(seed: number): () => number {
@@ -57,31 +59,34 @@ function randomOf(seed: number): () => number {
 interface Model {
   readonly format: AnswerFormat;
   readonly marks: TagMarks;
-  readonly options: AnswerGrammarOptions;
+  readonly start: AnswerStart;
+  readonly rules: AnswerRules;
+  readonly grammar: Grammar;
 }
 
-function model(
-  names: Parameters<typeof formatOf>[0],
-  more: Partial<AnswerGrammarOptions> & { readonly prompt?: string; readonly areTokens?: boolean },
-): Model {
-  const { prompt = '', areTokens = true, ...rest } = more;
+interface ModelOptions extends Partial<AnswerRules> {
+  readonly prompt?: string;
+  readonly areTokens?: boolean;
+  readonly content?: Grammar;
+}
+
+function model(names: FormatNames, more: ModelOptions): Model {
+  const { prompt = '', areTokens = true, content, ...rest } = more;
   const format = formatOf(names)!;
   const tags = tagsOf(format);
   const marks = new TagMarks(tags, (tag) => (areTokens ? 100 + tags.indexOf(tag) : undefined));
-  const options = {
-    format,
-    start: startOf(format, prompt, undefined),
+  const start = startOf(format, prompt, undefined);
+  const rules = {
+    names,
+    reasoning: start.reasoning,
     calls: 'must' as const,
-    content: undefined,
     hasBudget: false,
     tools: [WEATHER, NOW],
     isParallel: true,
-    tokenOf: (tag: string) => marks.tokens.get(tag),
-    schemaGrammar: toGrammar,
-    isRefusal: (error: unknown) => error instanceof GrammarError,
+    tokens: marks.tokens,
     ...rest,
   };
-  return { format, marks, options };
+  return { format, marks, start, rules, grammar: answerGrammar(rules, content) };
 }
 
 /** Bytes of a grammar's text, its control tokens as the marks of a reader. */
@@ -113,10 +118,10 @@ function bytesOf(text: string, marks: TagMarks): number[] {
   return bytes;
 }
 
-function read(marked: string, { format, marks, options }: Model): readonly AnswerPart[] {
+function read(marked: string, { format, marks, start, rules }: Model): readonly AnswerPart[] {
   const reader = new AnswerReader(format, marks, {
-    tools: new Map(options.tools.map(({ name, parameters }) => [name, parameters])),
-    start: options.start,
+    tools: new Map(rules.tools.map(({ name, parameters }) => [name, parameters])),
+    start,
     keepsCalls: true,
     newCallId: () => 'new',
   });
@@ -168,7 +173,7 @@ describe.each(FORMATS)('calls as %s has them', (tools) => {
     'that must come are nothing but calls (tags are tokens: %s)',
     (areTokens) => {
       const subject = model(names, { areTokens });
-      const grammar = answerGrammar(subject.options);
+      const { grammar } = subject;
       expect(compileGrammar(grammar).length).toBeGreaterThan(0);
       for (let seed = 0; seed < SAMPLES; seed++) {
         const text = markedText(sampleBytes(grammar, { random: randomOf(seed) }), subject.marks);
@@ -181,7 +186,7 @@ describe.each(FORMATS)('calls as %s has them', (tools) => {
 
   test('that may come are whole, with any text around them', () => {
     const subject = model(names, { calls: 'may' });
-    const grammar = answerGrammar(subject.options);
+    const { grammar } = subject;
     expect(compileGrammar(grammar).length).toBeGreaterThan(0);
     for (let seed = 0; seed < SAMPLES; seed++) {
       const text = markedText(sampleBytes(grammar, { random: randomOf(seed) }), subject.marks);
@@ -194,7 +199,7 @@ describe.each(FORMATS)('calls as %s has them', (tools) => {
 
   test('come alone where there may be one', () => {
     const subject = model(names, { isParallel: false });
-    const grammar = answerGrammar(subject.options);
+    const { grammar } = subject;
     for (let seed = 0; seed < SAMPLES; seed++) {
       const text = markedText(sampleBytes(grammar, { random: randomOf(seed) }), subject.marks);
       expect(checkCalls(read(text, subject)), text).toBe(1);
@@ -206,22 +211,30 @@ describe.each(FORMATS)('calls as %s has them', (tools) => {
 const WRITTEN: readonly (readonly [ToolParserName, string])[] = [
   [
     'hermes',
-    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bath", "place": {"lat": 1.5, "tags": []}}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bath", "place": {"lat": ' +
+      '1.5, "tags": []}}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": ' +
+      '{}}\n</tool_call>',
   ],
   [
     'qwen3_coder',
-    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n</parameter>\n<parameter=unit>\nkelvin\n</parameter>\n<parameter=place>\n{"lat": 1.5, "tags": ["x"]}\n</parameter>\n</function>\n</tool_call>',
+    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n</parameter>' +
+      '\n<parameter=unit>\nkelvin\n</parameter>\n<parameter=place>\n{"lat": 1.5, "tags": ' +
+      '["x"]}\n</parameter>\n</function>\n</tool_call>',
   ],
   [
     'glm45',
-    '<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bath</arg_value>\n<arg_key>place</arg_key>\n<arg_value>{"lat": 1.5, "tags": []}</arg_value>\n</tool_call>',
+    '<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bath</arg_value>' +
+      '\n<arg_key>place</arg_key>\n<arg_value>{"lat": 1.5, "tags": []}</arg_value>' +
+      '\n</tool_call>',
   ],
   ['llama3_json', '{"name": "now", "parameters": {}}; {"name": "now", "parameters": {"x": 1}}'],
   ['pythonic', '[get_weather(city="Bath", place={"lat": 1.5, "tags": []}), now()]'],
   ['mistral', '[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]now[ARGS]{"x": 1}'],
   [
     'deepseek_v3',
-    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>' +
+      'now\n```json\n{}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>' +
+      'now\n```json\n{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
   ],
   [
     'deepseek_v31',
@@ -229,22 +242,26 @@ const WRITTEN: readonly (readonly [ToolParserName, string])[] = [
   ],
   [
     'kimi_k2',
-    '<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>',
+    '<|tool_calls_section_begin|><|tool_call_begin|>' +
+      'functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|>' +
+      '<|tool_calls_section_end|>',
   ],
   [
     'gemma4',
-    '<|tool_call>call:get_weather{city:<|"|>Bath<|"|>,place:{lat:1.5,tags:[<|"|>x<|"|>]}}<tool_call|><|tool_call>call:now{}<tool_call|>',
+    '<|tool_call>call:get_weather{city:<|"|>Bath<|"|>,place:{lat:1.5,tags:[<|"|>x<|"|>' +
+      ']}}<tool_call|><|tool_call>call:now{}<tool_call|>',
   ],
   [
     'openai',
-    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}',
+    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary ' +
+      'to=functions.now <|constrain|>json<|message|>{}',
   ],
 ];
 
 test.each(WRITTEN)('a grammar admits what a model writes: %s', (tools, text) => {
   for (const calls of ['must', 'may'] as const) {
-    const { options, marks } = model({ tools, reasoning: undefined }, { calls });
-    const place = placeAfter(placeBefore(answerGrammar(options)), bytesOf(text, marks));
+    const { grammar, marks } = model({ tools, reasoning: undefined }, { calls });
+    const place = placeAfter(placeBefore(grammar), bytesOf(text, marks));
     expect([calls, place?.canEnd]).toEqual([calls, true]);
   }
 });
@@ -252,9 +269,8 @@ test.each(WRITTEN)('a grammar admits what a model writes: %s', (tools, text) => 
 describe('what is held comes after reasoning', () => {
   const names = { tools: 'hermes', reasoning: 'qwen3' } as const;
   const call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>';
-  const admits = (text: string, more: Parameters<typeof model>[1]) => {
-    const { options, marks } = model(names, more);
-    const grammar = answerGrammar(options);
+  const admits = (text: string, more: ModelOptions) => {
+    const { grammar, marks } = model(names, more);
     compileGrammar(grammar);
     return placeAfter(placeBefore(grammar), bytesOf(text, marks))?.canEnd === true;
   };
@@ -272,8 +288,7 @@ describe('what is held comes after reasoning', () => {
   });
 
   test('and reasoning that is counted is apart', () => {
-    const thinking = (more: Parameters<typeof model>[1]) =>
-      answerGrammar(model(names, more).options).thinking;
+    const thinking = (more: ModelOptions) => model(names, more).grammar.thinking;
     const end = { kind: 'token' };
     expect(thinking({ prompt: '<think>\n' })).toMatchObject({ end });
     expect(thinking({})).toBeUndefined();
@@ -284,13 +299,13 @@ describe('what is held comes after reasoning', () => {
   });
 
   test('content or a call, where content is held too', () => {
-    const content = toGrammar({ type: 'integer' });
+    const content = INTEGER;
     expect(admits('12', { calls: 'may', content })).toBe(true);
     expect(admits(call, { calls: 'may', content })).toBe(true);
     expect(admits('twelve', { calls: 'may', content })).toBe(false);
     expect(admits('<think>x</think>12', { calls: 'never', content })).toBe(true);
     const harmony = model({ tools: 'openai', reasoning: undefined }, { calls: 'never', content });
-    const place = placeBefore(answerGrammar(harmony.options));
+    const place = placeBefore(harmony.grammar);
     const said = (text: string) => placeAfter(place, bytesOf(text, harmony.marks))?.canEnd;
     const reasoned = '<|channel|>analysis<|message|>hm<|end|><|start|>assistant';
     expect(said(`${reasoned}<|channel|>final<|message|>12`)).toBe(true);
@@ -301,17 +316,17 @@ describe('what is held comes after reasoning', () => {
 
 test('a strict schema is never loosened, another one where it must be', () => {
   const parameters = { type: 'object', properties: { a: { type: 'string', pattern: '^x' } } };
-  const grammarOf = (tools: ToolParserName, isStrict: boolean, schema: unknown = parameters) => {
+  const making = (tools: ToolParserName, isStrict: boolean, schema: unknown = parameters) => {
     const own = { tools: [{ name: 'f', isStrict, parameters: schema }] };
-    return () => answerGrammar(model({ tools, reasoning: undefined }, own).options);
+    return () => model({ tools, reasoning: undefined }, own);
   };
   for (const tools of ['qwen3_coder', 'glm45', 'gemma4'] as const) {
-    expect(grammarOf(tools, true)).toThrow(CallGrammarError);
-    expect(grammarOf(tools, true)).toThrow(/strict schema of f has pattern at \/a/);
-    expect(grammarOf(tools, false)).not.toThrow();
+    expect(making(tools, true)).toThrow(GrammarError);
+    expect(making(tools, true)).toThrow(/strict schema of f has pattern at \/a/);
+    expect(making(tools, false)).not.toThrow();
   }
-  expect(grammarOf('hermes', true)).not.toThrow();
+  expect(making('hermes', true)).not.toThrow();
   const none = { type: 'object', required: ['a'], properties: { a: false } };
-  expect(grammarOf('hermes', true, none)).toThrow(GrammarError);
-  expect(grammarOf('hermes', false, none)).not.toThrow();
+  expect(making('hermes', true, none)).toThrow(GrammarError);
+  expect(making('hermes', false, none)).not.toThrow();
 });

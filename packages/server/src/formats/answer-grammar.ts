@@ -1,26 +1,18 @@
 import type { Expression, Grammar, Tag } from '@bridgekeeper/engine/grammar';
 import type { AnswerFormat, AnswerStart } from './answer-reader.ts';
-import {
-  CallWriter,
-  type CallWriterOptions,
-  choice,
-  repeat,
-  sequence,
-  text,
-} from './call-writer.ts';
+import { type CallRules, CallWriter, choice, repeat, sequence, text } from './call-writer.ts';
 import type { ToolFormat } from './calls.ts';
+import { type FormatNames, formatOf } from './catalogue.ts';
 import { HARMONY } from './harmony.ts';
 import type { ReasoningFormat } from './reasoning.ts';
 
-/** What an answer is held to. */
-export interface AnswerGrammarOptions extends CallWriterOptions {
-  /** undefined: it has no reasoning and no calls. */
-  readonly format: AnswerFormat | undefined;
-  readonly start: AnswerStart;
+/** What an answer is held to, beside its content. Plain data: it may cross threads. */
+export interface AnswerRules extends CallRules {
+  /** Of the model's format. */
+  readonly names: FormatNames;
+  readonly reasoning: AnswerStart['reasoning'];
   /** Whether calls may come, or must; `never`: what looks like one is text. */
   readonly calls: 'never' | 'may' | 'must';
-  /** What the answer must be where it is no call; undefined: any text. */
-  readonly content: Grammar | undefined;
   /** Reasoning is counted: there must be some. */
   readonly hasBudget: boolean;
 }
@@ -29,13 +21,13 @@ export interface AnswerGrammarOptions extends CallWriterOptions {
 const GAP = repeat(text('\n'), 0, 2);
 
 /**
- * The grammar of an answer: reasoning, where the model reasons, then calls or content. Throws
- * CallGrammarError and what `schemaGrammar` throws.
+ * The grammar of an answer: reasoning, where the model reasons, then calls or content. `must` is
+ * what the content must be where there is no call; undefined: any text. Throws GrammarError.
  */
-export function answerGrammar(options: AnswerGrammarOptions): Grammar {
+export function answerGrammar(options: AnswerRules, must: Grammar | undefined): Grammar {
   const writer = new CallWriter(options);
-  const content = options.content && writer.adopt(options.content, 'content');
-  const { format } = options;
+  const content = must && writer.adopt(must, 'content');
+  const format = formatOf(options.names);
   const outline =
     format?.kind === 'harmony'
       ? harmonyOutline(options, writer, content)
@@ -61,7 +53,7 @@ interface Outline {
 function outlined(
   { reasoning, body }: Outline,
   { rules }: CallWriter,
-  { hasBudget, start }: AnswerGrammarOptions,
+  { hasBudget, reasoning: before }: AnswerRules,
 ): Grammar {
   if (reasoning === undefined) return { root: body, rules };
   const { open, body: thoughts, close } = reasoning;
@@ -69,7 +61,7 @@ function outlined(
   if (open === undefined) {
     return { root: afterwards, rules, thinking: { body: thoughts, end: close } };
   }
-  if (start.reasoning === 'closed') return { root: body, rules };
+  if (before === 'closed') return { root: body, rules };
   if (hasBudget) {
     const thinking = { body: sequence(open, thoughts), end: close };
     return { root: afterwards, rules, thinking };
@@ -81,7 +73,7 @@ function outlined(
 }
 
 function tagsOutline(
-  options: AnswerGrammarOptions,
+  options: AnswerRules,
   writer: CallWriter,
   content: Expression | undefined,
   format: Extract<AnswerFormat, { kind: 'tags' }> | undefined,
@@ -95,7 +87,7 @@ function tagsOutline(
   const end = writer.tag(close);
   // A tag that is a token ends reasoning where it stands, so none may be in it.
   const stops = [end, ...triggers.filter(({ kind }) => kind === 'token')];
-  const isOpen = options.start.reasoning === 'open';
+  const isOpen = options.reasoning === 'open';
   const opening = label === undefined ? writer.tag(open) : sequence(writer.tag(open), label);
   return {
     reasoning: {
@@ -108,7 +100,7 @@ function tagsOutline(
 }
 
 function tagsBody(
-  { calls, isParallel }: AnswerGrammarOptions,
+  { calls, isParallel }: AnswerRules,
   writer: CallWriter,
   content: Expression | undefined,
   tools: ToolFormat | undefined,
@@ -134,7 +126,7 @@ function tagsBody(
 }
 
 function harmonyOutline(
-  { calls }: AnswerGrammarOptions,
+  { calls }: AnswerRules,
   writer: CallWriter,
   content: Expression | undefined,
 ): Outline {

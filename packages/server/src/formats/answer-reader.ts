@@ -3,7 +3,7 @@ import { HARMONY_TAGS, openMessage, readHarmony } from './harmony.ts';
 import { type AnswerPart, PartList } from './parts.ts';
 import { type ReasoningFormat, reasoningAfter } from './reasoning.ts';
 import { Source, type Wait } from './source.ts';
-import type { TagMarks } from './tags.ts';
+import { isMark, type TagMarks } from './tags.ts';
 
 /** How a model writes its answers: reasoning and calls apart, or messages that hold both. */
 export type AnswerFormat =
@@ -23,8 +23,8 @@ export interface AnswerStart {
 }
 
 /**
- * Where `prompt` leaves the answer. `continued` is the content of its last message, where the answer
- * goes on in that.
+ * Where `prompt` leaves the answer. `continued` is the content of its last message, where the
+ * answer goes on in that.
  */
 export function startOf(
   format: AnswerFormat,
@@ -63,7 +63,7 @@ export function tagsOf(format: AnswerFormat): readonly string[] {
  */
 export class AnswerReader {
   readonly marks: TagMarks;
-  readonly #source = new Source();
+  readonly #source: Source;
   readonly #parts: PartList;
   readonly #reading: Wait<void>;
   #isReasoning: boolean;
@@ -71,6 +71,8 @@ export class AnswerReader {
   /** `marks` are of the format's tags. */
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
+    const quotes = format.kind === 'tags' && format.tools?.quotesTags === true;
+    this.#source = new Source((text) => marks.spelled(text), quotes);
     this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.reasoning === 'open';
     const calls = new CallReader(this.#source, this.#parts, {
@@ -168,8 +170,6 @@ export class AnswerReader {
     this.#isReasoning = stop === undefined;
   }
 }
-
-const isMark = (tag: string) => tag.length === 1;
 
 /** Space before whatever an answer begins with: content, unless that is a tag. */
 function* readSpace(calls: CallReader): Wait<void> {

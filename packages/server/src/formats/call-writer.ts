@@ -1,4 +1,11 @@
-import type { Expression, Grammar, Tag } from '@bridgekeeper/engine/grammar';
+import {
+  type Expression,
+  type Grammar,
+  GrammarError,
+  schemaGrammar,
+  type Tag,
+} from '@bridgekeeper/engine/grammar';
+import { readJsonValue } from '@bridgekeeper/engine/text';
 import { type JsonType, typesOf } from './schema-types.ts';
 
 /** A tool as grammars of its calls see it. */
@@ -10,17 +17,13 @@ export interface GrammarTool {
   readonly isStrict: boolean;
 }
 
-/** What grammars of calls are made with. */
-export interface CallWriterOptions {
+/** What grammars of calls are made of. Plain data: it may cross threads. */
+export interface CallRules {
   readonly tools: readonly GrammarTool[];
   /** More than one call may come. */
   readonly isParallel: boolean;
-  /** The id of a tag that is a token. */
-  readonly tokenOf: (tag: string) => number | undefined;
-  /** A grammar of the JSON texts of a schema's values. Throws what refuses it. */
-  readonly schemaGrammar: (schema: unknown) => Grammar;
-  /** Whether what `schemaGrammar` threw says that it cannot be done. */
-  readonly isRefusal: (error: unknown) => boolean;
+  /** Ids of the tags that are tokens. */
+  readonly tokens: ReadonlyMap<string, number>;
 }
 
 const ANY_OBJECT = { type: 'object' };
@@ -28,32 +31,36 @@ const ANY_OBJECT = { type: 'object' };
 /** Writes the expressions of calls, in the terms of formats. */
 export class CallWriter {
   readonly rules = new Map<string, Expression>();
-  readonly #options: CallWriterOptions;
+  readonly #tools: CallRules['tools'];
+  readonly #isParallel: boolean;
+  readonly #tokens: CallRules['tokens'];
 
-  constructor(options: CallWriterOptions) {
-    this.#options = options;
+  constructor({ tools, isParallel, tokens }: CallRules) {
+    this.#tools = tools;
+    this.#isParallel = isParallel;
+    this.#tokens = tokens;
   }
 
   /** A tag as the model writes it: a token, or text. */
   tag(text: string): Tag {
-    const id = this.#options.tokenOf(text);
+    const id = this.#tokens.get(text);
     return id === undefined ? { kind: 'text', text } : { kind: 'token', id };
   }
 
   isToken(tag: string): boolean {
-    return this.#options.tokenOf(tag) !== undefined;
+    return this.#tokens.has(tag);
   }
 
   /** One call of any of the tools. */
   oneCall(callOf: (tool: GrammarTool) => Expression): Expression {
-    this.rules.set('call', { kind: 'choice', options: this.#options.tools.map(callOf) });
+    this.rules.set('call', { kind: 'choice', options: this.#tools.map(callOf) });
     return { kind: 'rule', name: 'call' };
   }
 
   /** One call of any of the tools, or several where they may be. */
   calls(callOf: (tool: GrammarTool) => Expression, between: string): Expression {
     const call = this.oneCall(callOf);
-    if (!this.#options.isParallel) return call;
+    if (!this.#isParallel) return call;
     return sequence(call, repeat(sequence(between, call), 0));
   }
 
@@ -64,7 +71,7 @@ export class CallWriter {
 
   /**
    * A tool's arguments one by one, as the schema declares them, of values that have no quotes and
-   * end before `end`. `field` writes one. Throws CallGrammarError for a strict schema of which that
+   * end before `end`. `field` writes one. Throws GrammarError for a strict schema to which that
    * cannot be held.
    */
   fields(
@@ -92,7 +99,7 @@ export class CallWriter {
     return sequence(`${tool.name}(`, this.#listed(tool.name, fields, ', '), ')');
   }
 
-  /** A tool's arguments in braces, text between `quote`. Throws CallGrammarError. */
+  /** A tool's arguments in braces, text between `quote`. Throws GrammarError. */
   braced(tool: GrammarTool, quote: string): Expression {
     return this.#bracedObject(tool, tool.parameters ?? ANY_OBJECT, '', quote);
   }
@@ -154,7 +161,7 @@ export class CallWriter {
   #anyOf(type: JsonType): Expression {
     const name = `any ${type}`;
     if (!this.rules.has(name)) {
-      this.rules.set(name, this.adopt(this.#options.schemaGrammar({ type }), name));
+      this.rules.set(name, this.adopt(grammarOfSchema({ type }), name));
     }
     return { kind: 'rule', name };
   }
@@ -200,20 +207,25 @@ export class CallWriter {
       ...(schema as object),
     };
     const held = this.#schema(tool, own, `${tool.name}.${name}`);
-    return held ?? this.adopt(this.#options.schemaGrammar({}), `${tool.name}.${name}`);
+    return held ?? this.adopt(grammarOfSchema({}), `${tool.name}.${name}`);
   }
 
   #refuse(tool: GrammarTool, path: string, schema: unknown, keywords: readonly string[]): void {
     const has = (keyword: string) => Object.hasOwn((schema ?? {}) as object, keyword);
     const keyword = tool.isStrict ? keywords.find(has) : undefined;
-    if (keyword !== undefined) throw new CallGrammarError(tool.name, path, keyword);
+    if (keyword === undefined) return;
+    throw new GrammarError(
+      'unsupported',
+      `the strict schema of ${tool.name} has ${keyword} at ${path}, to which calls in this ` +
+        "model's own format, which is not JSON, cannot be held",
+    );
   }
 
   #schema(tool: GrammarTool, schema: unknown, prefix: string): Expression | undefined {
     try {
-      return this.adopt(this.#options.schemaGrammar(schema), prefix);
+      return this.adopt(grammarOfSchema(schema), prefix);
     } catch (error) {
-      if (tool.isStrict || !this.#options.isRefusal(error)) throw error;
+      if (tool.isStrict || !(error instanceof GrammarError)) throw error;
       return undefined;
     }
   }
@@ -221,7 +233,7 @@ export class CallWriter {
   #anyObject(): Expression {
     const name = 'any object';
     if (!this.rules.has(name)) {
-      this.rules.set(name, this.adopt(this.#options.schemaGrammar(ANY_OBJECT), name));
+      this.rules.set(name, this.adopt(grammarOfSchema(ANY_OBJECT), name));
     }
     return { kind: 'rule', name };
   }
@@ -231,18 +243,6 @@ export class CallWriter {
     const rename = renamer(prefix);
     for (const [name, rule] of rules) this.rules.set(`${prefix}: ${name}`, rename(rule));
     return rename(root);
-  }
-}
-
-/** What a tool's strict schema asks of text that this format does not quote. */
-export class CallGrammarError extends Error {
-  override readonly name = 'CallGrammarError';
-
-  constructor(tool: string, argument: string, keyword: string) {
-    super(
-      `the strict schema of ${tool} has ${keyword} at ${argument}, to which calls in this model's ` +
-        'own format, which is not JSON, cannot be held',
-    );
   }
 }
 
@@ -305,6 +305,11 @@ const ANY_KEY: Expression = {
   min: 1,
   max: 64,
 };
+
+/** Throws GrammarError. */
+function grammarOfSchema(schema: unknown): Grammar {
+  return schemaGrammar(readJsonValue(JSON.stringify(schema)));
+}
 
 export function text(text: string): Expression {
   return { kind: 'text', text };

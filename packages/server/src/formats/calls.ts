@@ -18,6 +18,8 @@ export interface ToolFormat {
   readonly triggers: readonly string[];
   /** What opens calls where the answer's content begins with it: a bracket. */
   readonly opening?: string;
+  /** Its tags are what text may quote: one within a string of JSON is a part of that. */
+  readonly quotesTags?: true;
   /**
    * The ids that the model's template expects: nine letters or digits, or what the model writes;
    * absent: any.

@@ -10,6 +10,7 @@ const CLOSE = '</tool_call>';
 export const HERMES: ToolFormat = {
   tags: [OPEN, CLOSE],
   triggers: [OPEN],
+  quotesTags: true,
   *read(calls: CallReader): Wait<void> {
     const { source } = calls;
     calls.open();

@@ -11,6 +11,10 @@ const SPACE = /\s/;
  * them.
  */
 export class Source {
+  /** Marks spelled out. */
+  readonly spelled: (text: string) => string;
+  /** Marks may be quoted in strings of JSON. */
+  readonly quotesMarks: boolean;
   /** Unread text begins at `#at`. */
   #text = '';
   #at = 0;
@@ -18,6 +22,11 @@ export class Source {
   #isEnded = false;
   /** What was read since `keep`; undefined: nothing is kept. */
   #kept: string | undefined;
+
+  constructor(spelled: (text: string) => string = (text) => text, quotesMarks = false) {
+    this.spelled = spelled;
+    this.quotesMarks = quotesMarks;
+  }
 
   push(text: string): void {
     this.#text = this.#text.slice(this.#at) + text;
@@ -102,8 +111,8 @@ export class Source {
   }
 
   /**
-   * Reads up to the first of `stops`, which stays unread, and returns it. What was read is told as
-   * it is known to be no part of one. undefined: the text ended without one.
+   * Reads up to the first of `stops`, which stays unread, and returns it. What was read is told,
+   * spelled out, as it is known to be no part of one. undefined: the text ended without one.
    */
   *until(stops: readonly string[], told: (text: string) => void): Wait<string | undefined> {
     const pattern = new RegExp(stops.map(escaped).join('|'));
@@ -111,7 +120,7 @@ export class Source {
       const { unread } = this;
       const at = stops.length === 0 ? -1 : unread.search(pattern);
       const free = at >= 0 ? at : unread.length - (this.#isEnded ? 0 : openLength(unread, stops));
-      if (free > 0) told(this.read(free));
+      if (free > 0) told(this.spelled(this.read(free)));
       if (at >= 0) {
         const here = this.unread;
         return stops.find((stop) => here.startsWith(stop));

@@ -2,6 +2,7 @@ import { Dict } from '../../text/jinja/values.ts';
 import { GrammarError } from '../errors.ts';
 import type { Expression } from '../expression.ts';
 import { Languages } from '../languages.ts';
+import { regularExpression } from '../regular-expression.ts';
 import {
   Case,
   type Demand,
@@ -37,9 +38,6 @@ export interface Goal {
   readonly id: number;
 }
 
-/** The language of the strings in which a regular expression is found. Throws GrammarError. */
-export type PatternReader = (pattern: string) => Expression;
-
 const MAX_CASES = 400;
 /** Demands that are looked at, over the whole schema. */
 const MAX_STEPS = 400_000;
@@ -71,7 +69,6 @@ interface Path {
 /** Turns schemas into cases: follows references, merges what holds together, makes choices. */
 export class Expander {
   readonly #document: SchemaDocument;
-  readonly #readPattern: PatternReader;
   readonly #goals = new Map<string, Goal>();
   readonly #cases = new Map<Goal, readonly Case[]>();
   readonly #open = new Set<Goal>();
@@ -81,9 +78,8 @@ export class Expander {
   #exclusionDepth = 0;
   #contradiction = '';
 
-  constructor(document: SchemaDocument, readPattern: PatternReader) {
+  constructor(document: SchemaDocument) {
     this.#document = document;
-    this.#readPattern = readPattern;
   }
 
   /** Where the last case that was given up contradicted itself. */
@@ -769,7 +765,7 @@ export class Expander {
     const found = this.#patterns.get(pattern);
     if (found !== undefined) return found;
     try {
-      const language = this.#readPattern(pattern);
+      const language = regularExpression(pattern, 'search');
       this.#patterns.set(pattern, language);
       return language;
     } catch (error) {

@@ -14,7 +14,7 @@ import {
 } from './build.ts';
 import { type Case, type Demand, isEqual, JSON_TYPES, type JsonType, typeOf } from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
-import { Expander, type Goal, type PatternReader } from './expand.ts';
+import { Expander, type Goal } from './expand.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
 import { ANY_CHARACTER, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
@@ -46,19 +46,13 @@ const MAX_UNIQUE_VALUES = 7;
 const BLOCK = 16;
 
 /** A grammar of the JSON texts whose value fulfils a schema. Throws GrammarError. */
-export function schemaGrammar(
-  schema: Json,
-  readPattern: PatternReader,
-  options: JsonOptions = {},
-): Grammar {
-  return new Translator(new SchemaDocument(schema), readPattern, options).grammar();
+export function schemaGrammar(schema: Json, options: JsonOptions = {}): Grammar {
+  return new Translator(new SchemaDocument(schema), options).grammar();
 }
 
 /** A grammar of the texts of JSON objects, whatever is in them. */
 export function jsonObjectGrammar(options: JsonOptions = {}): Grammar {
-  const schema = new SchemaDocument(new Dict([['type', 'object']]));
-  const noPatterns: PatternReader = (pattern) => text(pattern);
-  return new Translator(schema, noPatterns, options).grammar();
+  return schemaGrammar(new Dict([['type', 'object']]), options);
 }
 
 /** One property of an object: its text, from its name to the end of its value. */
@@ -88,8 +82,8 @@ class Translator {
   /** Within brackets, before what is in them and behind it. */
   readonly #padding: Expression;
 
-  constructor(document: SchemaDocument, readPattern: PatternReader, options: JsonOptions) {
-    this.#expander = new Expander(document, readPattern);
+  constructor(document: SchemaDocument, options: JsonOptions) {
+    this.#expander = new Expander(document);
     this.#options = options;
     this.#root = this.#expander.goal([{ schema: document.root, holds: true }]);
     const space = optional(text(' '));
