@@ -117,6 +117,10 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 2 * count * width * elementBytes,
     operations: 0,
   }),
+  pool: ({ count, width }, elementBytes) => ({
+    bytes: count * width * (elementBytes + WORD_BYTES) + width * elementBytes,
+    operations: 4 * count * width,
+  }),
   // Of each token its span and two words of bytes, for one step a byte; once for each row.
   'grammar-mask': ({ count, vocab }) => words(3 * count * vocab, 8 * count * vocab),
   sample: ({ count, vocab }) => words(count * vocab, count * vocab),

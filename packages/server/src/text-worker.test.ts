@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import type { ServerContext } from './openai/context.ts';
-import { conversationTokens } from './openai/conversation-tokens.ts';
+import { promptOf } from './openai/conversation-prompt.ts';
 import { SETTINGS } from './settings/table.ts';
 import { openModelText } from './text/model-text.ts';
 
@@ -63,7 +63,7 @@ test('long conversations are rendered on the thread, refusals included', async (
     const request = { messages: [{ role: 'user', content }], ...more };
     const received = new TextEncoder().encode(JSON.stringify(request));
     const engine = { card: { maxModelTokens } };
-    return conversationTokens({ engine, text } as ServerContext, request, received);
+    return promptOf({ engine, text } as ServerContext, request, received);
   };
   const tools = [{ description: 'x'.repeat(5000) }];
   const long = await tokensOf('The sea.', { tools });

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { MarkedText, openTokenizer, TextError } from '@bridgekeeper/engine/text';
 import { HOST_CLOCK } from './host-clock.ts';
-import { performConversation } from './openai/conversation-tokens.ts';
+import { performConversation } from './openai/conversation-prompt.ts';
 import type { EncoderReply, EncoderTask, EncoderWork, WorkerText } from './text/encoder.ts';
 
 const { files, isLiteral } = workerData as WorkerText;

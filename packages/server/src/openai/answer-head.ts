@@ -1,3 +1,4 @@
+import type { ApiError } from '../http/errors.ts';
 import type { Choice } from './choice.ts';
 import type { Generation } from './generation.ts';
 import type { Usage } from './usage.ts';
@@ -17,6 +18,8 @@ export interface AnswerDetail {
   /** The prompt's token ids and the answer's. */
   readonly tokenIds: boolean;
   readonly promptLogprobs: boolean;
+  /** Reasoning is left out; absent: it is shown. */
+  readonly hidesReasoning?: boolean;
 }
 
 /** Which usage a stream reports: at the end, with every chunk, or not at all. */
@@ -55,7 +58,7 @@ export function chunkEnding(
 ): string {
   if (!usage.continuous) return `]${fields}}\n\n`;
   const promptTokens = choice.request.promptTokens.length;
-  const stats: Omit<Usage, 'prompt_tokens_details'> = {
+  const stats: Pick<Usage, 'prompt_tokens' | 'total_tokens' | 'completion_tokens'> = {
     prompt_tokens: promptTokens,
     total_tokens: promptTokens + completionTokens,
     completion_tokens: completionTokens,
@@ -63,7 +66,16 @@ export function chunkEnding(
   return `]${fields},"usage":${JSON.stringify(stats)}}\n\n`;
 }
 
-/** The chunk without choices that ends a stream, where usage was asked for. */
-export function usageChunk(opening: string, generation: Generation, usage: UsageOptions): string {
-  return usage.atEnd ? `${opening}],"usage":${JSON.stringify(generation.usage())}}\n\n` : '';
+/** OpenAI's end of a stream. */
+const DONE = 'data: [DONE]\n\n';
+
+/** The end of a stream, after the chunk without choices where usage was asked for. */
+export function streamEnding(opening: string, generation: Generation, usage: UsageOptions): string {
+  if (!usage.atEnd) return DONE;
+  return `${opening}],"usage":${JSON.stringify(generation.usage())}}\n\n${DONE}`;
+}
+
+/** The end of a stream that failed. */
+export function failedEnding(error: ApiError): string {
+  return `data: ${JSON.stringify(error.body)}\n\n${DONE}`;
 }

@@ -7,6 +7,7 @@ import { validate } from '../http/validation.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type ModelText, openModelText } from '../text/model-text.ts';
 import { renderConversation } from './conversation.ts';
+import { exactBody } from './exact-body.ts';
 import { ChatCompletionRequest } from './schema/chat.ts';
 
 /** Writes down everything that it is given. */
@@ -47,7 +48,7 @@ const USER = '"messages": [{"role": "user", "content": "x"}]';
 function render(body: string, model = text): string {
   const received = new TextEncoder().encode(body);
   const request = validate(ChatCompletionRequest, JSON.parse(body));
-  return renderConversation(model, request, received) as string;
+  return renderConversation(model, request, exactBody(received)) as string;
 }
 
 /** Of one message, beside its role. */

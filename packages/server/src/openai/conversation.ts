@@ -8,7 +8,6 @@ import {
 import type { z } from '@hono/zod-openapi';
 import { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
-import { exactBody } from './exact-body.ts';
 import type { ChatMessage, conversationFields } from './schema/chat.ts';
 
 export type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
@@ -25,17 +24,15 @@ type Rendering = Pick<ModelText, 'tokenizer' | 'isLiteral'>;
 
 /**
  * The prompt's text, marked where the server takes literally what a request says. `request` is what
- * was validated of the body `received`, which is read again for the template: schemas and arguments
- * reach it with their keys in order, 1.0 apart from 1, and long integers whole. Throws ApiError for
- * what is no text and for what the template makes nothing of, and TextError for what the template
- * refuses.
+ * was validated of `body`, which is read exactly for the template: schemas and arguments reach it
+ * with their keys in order, 1.0 apart from 1, and long integers whole. Throws ApiError for what is
+ * no text and for what the template makes nothing of, and TextError for what the template refuses.
  */
 export function renderConversation(
   text: Rendering,
   request: Conversation,
-  received: Uint8Array,
+  body: Dict,
 ): string | MarkedText {
-  const body = exactBody(received);
   const messages = body.get('messages') as TemplateValue[];
   const isContinued = request.continue_final_message === true;
   if (isContinued) checkContinued(request);
@@ -50,7 +47,7 @@ export function renderConversation(
     tools: body.get('tools'),
     documents: body.get('documents'),
     addGenerationPrompt: request.add_generation_prompt ?? true,
-    variables: variablesOf(body),
+    variables: variablesOf(text, body),
   };
   if (!text.isLiteral) {
     const rendered = text.tokenizer.renderChat(input);
@@ -72,26 +69,40 @@ function checkContinued(request: Conversation): void {
   }
 }
 
-/** Fields that are nothing but variables of the template. */
-const TEMPLATE_FIELDS = ['documents', 'reasoning_effort'] as const;
+/** Variables by which templates let a model think or not. */
+const THINKING_SWITCHES = ['enable_thinking', 'thinking'] as const;
+
+/** Fields that are nothing but variables of the template, and what stands for them in some. */
+const TEMPLATE_FIELDS = [
+  ['documents', []],
+  ['reasoning_effort', THINKING_SWITCHES],
+] as const;
 
 function refuseUnread({ tokenizer }: Rendering, request: Conversation): void {
-  for (const name of TEMPLATE_FIELDS) {
+  for (const [name, others] of TEMPLATE_FIELDS) {
     // Without a template rendering fails, and says so.
     const { chatTemplate } = tokenizer;
-    if (request[name] == null || !chatTemplate.isPresent || chatTemplate.mentions(name)) continue;
+    if (request[name] == null || !chatTemplate.isPresent) continue;
+    if ([name, ...others].some((each) => chatTemplate.mentions(each))) continue;
     const message = `${name} cannot be honoured: this model's chat template makes nothing of it.`;
     throw new ApiError('unsupported_value', message, name);
   }
 }
 
-function variablesOf(body: Dict): Dict | undefined {
+/** Where the template knows no effort but can let the model think or not, `none` is not. */
+function variablesOf({ tokenizer }: Rendering, body: Dict): Dict | undefined {
   const given = body.get('chat_template_kwargs');
   const variables = given instanceof Dict ? given : undefined;
   const effort = body.get('reasoning_effort') ?? null;
   if (effort === null) return variables;
-  const all = new Dict(variables?.entries());
-  all.set('reasoning_effort', effort);
+  const { chatTemplate } = tokenizer;
+  const all = new Dict(variables?.entries() ?? []);
+  if (chatTemplate.mentions('reasoning_effort')) all.set('reasoning_effort', effort);
+  else {
+    for (const name of THINKING_SWITCHES) {
+      if (chatTemplate.mentions(name) && !all.has(name)) all.set(name, effort !== 'none');
+    }
+  }
   return all;
 }
 
@@ -107,6 +118,12 @@ function openEnd(rendered: string): number {
   }
   if (rendered.startsWith(CONTINUE_MARK, at)) return at;
   return rendered.slice(0, at).trimEnd().length;
+}
+
+/** The content of the last message, where the answer goes on in that. */
+export function continuedContent(request: Conversation): string | undefined {
+  if (request.continue_final_message !== true) return undefined;
+  return plainContent(request.messages.at(-1)!.content, `messages.${request.messages.length - 1}`);
 }
 
 /** The text of the last message, where the answer goes on in its role; for `echo`. */

@@ -25,9 +25,6 @@ describe('what would change an answer and cannot be honoured', () => {
   test.each([
     ['response_format', { type: 'json_object' }],
     ['response_format', 'json'],
-    ['tool_choice', 'required'],
-    ['tool_choice', { type: 'function' }],
-    ['parallel_tool_calls', false],
     ['best_of', 2],
     ['chat_template', '{{ 1 }}'],
     ['chat_template', ''],
@@ -38,8 +35,9 @@ describe('what would change an answer and cannot be honoured', () => {
     ['guided_regex', '.'],
     ['prompt_embeds', 'AAAA'],
     ['thinking_token_budget', 100],
-    ['include_reasoning', false],
-    ['separate_reasoning', true],
+    ['separate_reasoning', false],
+    ['stream_reasoning', false],
+    ['reasoning_format', 'none'],
     ['priority', -1],
     ['logits_processors', ['x']],
     ['modalities', ['text', 'audio']],
@@ -57,9 +55,10 @@ describe('what would change an answer and cannot be honoured', () => {
 
   test.each([
     ['response_format', { type: 'text' }],
-    ['tool_choice', 'auto'],
-    ['tool_choice', 'none'],
-    ['parallel_tool_calls', true],
+    ['separate_reasoning', true],
+    ['stream_reasoning', true],
+    ['reasoning_format', 'auto'],
+    ['parse_tool_calls', true],
     ['best_of', 1],
     ['suffix', ''],
     ['guided_regex', ''],
@@ -128,8 +127,8 @@ function page(): string {
   return [
     '# Fields of a request',
     '',
-    'What this server makes of each field that clients of OpenAI, vLLM, SGLang and llama.cpp ' +
-      'are known to send to `/v1/chat/completions` and `/v1/completions`. Made from the tables ' +
+    'What this server makes of each field that clients of OpenAI, Anthropic, vLLM, SGLang and ' +
+      'llama.cpp are known to send to `/v1/chat/completions` and `/v1/completions`. Made from the tables ' +
       'that check requests (`fields.ts` and `schema/` in `packages/server/src/openai`); a test ' +
       'holds this page to them, and writes it anew with `-u`: ' +
       '`npm test -- packages/server/dist/openai/fields -u`. Ranges and meanings are in ' +
@@ -151,6 +150,10 @@ function page(): string {
     `By \`/v1/chat/completions\`: ${list(only(CHAT))}.`,
     '',
     `By \`/v1/completions\`: ${list(only(COMPLETIONS))}.`,
+    '',
+    'The other routes take fewer, [each its own](http.md). `/v1/responses`, `/v1/messages`, ' +
+      '`/v1/embeddings`, `/score` and `/rerank` make the same of all others as is said below, ' +
+      'and refuse those above that they do not take.',
     '',
     '## Accepted, because no value changes the answer',
     '',

@@ -1,7 +1,7 @@
 import { ApiError } from '../http/errors.ts';
 
 /** Who defines a field. */
-type Origin = 'OpenAI' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
+type Origin = 'OpenAI' | 'Anthropic' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -43,13 +43,6 @@ export const FIELDS: readonly Field[] = [
     words: '`{"type": "text"}`',
     holds: (value) => (value as { type?: unknown }).type === 'text',
   }),
-  refused(
-    'OpenAI',
-    'tool_choice',
-    'tool calls are not parsed, so only "auto" and "none" are available',
-    ['auto', 'none'],
-  ),
-  refused('OpenAI', 'parallel_tool_calls', 'tool calls are not parsed', [true]),
   refused('OpenAI', 'functions', use('tools'), [[]]),
   refused('OpenAI', 'function_call', use('tool_choice'), ['auto', 'none']),
   refused('OpenAI', 'best_of', 'it may not exceed n', {
@@ -60,6 +53,13 @@ export const FIELDS: readonly Field[] = [
   refused('OpenAI', 'modalities', 'models here only write text', [['text'], []]),
   refused('OpenAI', 'audio', 'models here only write text'),
   refused('OpenAI', 'web_search_options', 'this server searches nothing'),
+  refused('OpenAI', 'background', 'answers are given to the client that waits for them', [false]),
+  refused('OpenAI', 'conversation', 'say previous_response_id, or send what was said'),
+  refused('OpenAI', 'context_management', 'say truncation: "auto", or send what is to be kept', [
+    [],
+  ]),
+  refused('OpenAI', 'moderation', 'answers are not moderated'),
+  ...harmless('OpenAI', 'there are no tools but the client’s', 'max_tool_calls'),
   refused('OpenAI', 'verbosity', 'models here know no such thing', ['medium']),
   ...harmless('OpenAI', 'a prediction only saves time', 'prediction'),
   ...harmless('OpenAI', 'answers are not kept', 'store', 'metadata'),
@@ -70,7 +70,15 @@ export const FIELDS: readonly Field[] = [
     'prefixes are cached by key and cache_salt',
     'prompt_cache_key',
     'prompt_cache_retention',
+    'prompt_cache_options',
   ),
+
+  refused('Anthropic', 'container', 'this server runs no tools'),
+  refused('Anthropic', 'mcp_servers', 'this server runs no tools', [[]]),
+  refused('Anthropic', 'inference_geo', 'a server does not know where it is'),
+  refused('Anthropic', 'speed', 'all requests are served alike', ['standard']),
+  ...harmless('Anthropic', 'prefixes are cached by themselves', 'cache_control', 'diagnostics'),
+  ...harmless('Anthropic', 'says who asks', 'user_profile_id', 'workspace_id'),
 
   ...['structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar'].map(
     (name) => refused('vLLM', name, NO_GRAMMAR, ['']),
@@ -84,7 +92,6 @@ export const FIELDS: readonly Field[] = [
   refused('vLLM', 'prompt_embeds', 'prompts are text or token ids'),
   refused('vLLM', 'logits_processors', 'requests bring no code', [[]]),
   refused('vLLM', 'thinking_token_budget', 'reasoning is not told apart from the answer', [-1]),
-  refused('vLLM', 'include_reasoning', 'reasoning is not told apart from the answer', [true]),
   refused('vLLM', 'priority', 'requests run in order of arrival', [0]),
   refused('vLLM', 'truncation_side', 'prompts are cut at their start', ['left']),
   refused('vLLM', 'kv_transfer_params', NO_DISAGGREGATION),
@@ -109,8 +116,8 @@ export const FIELDS: readonly Field[] = [
   refused('SGLang', 'stop_regex', use('stop'), ['', []]),
   refused('SGLang', 'lora_path', 'adapters are not loaded'),
   refused('SGLang', 'session_params', 'there are no sessions'),
-  refused('SGLang', 'separate_reasoning', 'reasoning is not told apart from the answer', [false]),
-  ...harmless('SGLang', 'reasoning is not told apart from the answer', 'stream_reasoning'),
+  refused('SGLang', 'separate_reasoning', 'reasoning is told apart by --reasoning-parser', [true]),
+  refused('SGLang', 'stream_reasoning', 'reasoning is streamed as it comes', [true]),
   refused('SGLang', 'custom_logit_processor', 'requests bring no code', ['']),
   refused('SGLang', 'custom_params', 'requests bring no code'),
   refused('SGLang', 'return_hidden_states', 'answers have none', [false]),
@@ -158,8 +165,11 @@ export const FIELDS: readonly Field[] = [
   refused('llama.cpp', 'timings_per_token', 'answers have no timings', [false]),
   refused('llama.cpp', 'return_progress', 'answers have no progress', [false]),
   refused('llama.cpp', 'response_fields', 'answers are sent whole', [[]]),
-  refused('llama.cpp', 'reasoning_format', 'reasoning is not told apart from the answer', ['none']),
-  refused('llama.cpp', 'parse_tool_calls', 'tool calls are not parsed', [false]),
+  refused('llama.cpp', 'reasoning_format', 'reasoning is told apart by --reasoning-parser', [
+    'auto',
+    'deepseek',
+  ]),
+  refused('llama.cpp', 'parse_tool_calls', use('tool_choice'), [true]),
   ...harmless(
     'llama.cpp',
     'what is cached changes no answer',

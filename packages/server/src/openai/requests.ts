@@ -1,11 +1,12 @@
-import { checkRequest, type GenerationRequest } from '@bridgekeeper/engine';
+import { checkRequest, type GenerationRequest, type Pooling } from '@bridgekeeper/engine';
+import type { AnswerReader } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
 import type { AnswerDetail } from './answer-head.ts';
 import type { ChoiceOptions } from './choice.ts';
 import type { AppContext, ServerContext } from './context.ts';
-import { requireRoom } from './conversation-tokens.ts';
+import { requireRoom } from './conversation-prompt.ts';
 import type { PreparedGeneration } from './generation.ts';
 import {
   bannedTokens,
@@ -18,6 +19,8 @@ export interface Prompt {
   readonly tokens: Uint32Array;
   /** Shown before the answer; empty unless `echo` asks for it. */
   readonly echoText: string;
+  /** Absent: it is continued. */
+  readonly pooling?: Pooling;
 }
 
 /** What an endpoint's own fields ask of the output, in the engine's terms. */
@@ -27,6 +30,10 @@ export interface OutputOptions {
   readonly promptLogprobs: number | undefined;
   readonly hideOutput: boolean;
   readonly echoLogprobs: boolean;
+  /** Tells reasoning and calls from text; absent: all of it is content. */
+  readonly newReader?: (() => AnswerReader) | undefined;
+  /** The answer ends when so many calls are whole. */
+  readonly maxCalls?: number | undefined;
 }
 
 /** What an answer carries beside its text. */
@@ -90,7 +97,7 @@ export function prepareGeneration(
   output: OutputOptions,
 ): PreparedGeneration {
   const n = fields.n ?? 1;
-  checkChoices(ctx, prompts.length, n);
+  if (prompts[0]?.pooling === undefined) checkChoices(ctx, prompts.length, n);
   const bannedTokenIds = bannedTokens(fields.bad_words ?? [], ctx.text);
   const fromHeader = c.req.header('x-request-id') !== undefined;
   return {
@@ -135,6 +142,7 @@ function requestOf(
     tenant: saltedTenant(c.get('tenant'), fields.cache_salt),
     share: ctx.quotas.shareOf(c.get('tenant')),
     promptTokens: prompt.tokens,
+    ...(prompt.pooling === undefined ? {} : { pooling: prompt.pooling }),
     sampling: samplingOf(
       fields,
       { maxTokens, logprobs, promptLogprobs, room, ...chosen },
@@ -153,6 +161,8 @@ function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptio
     echoLogprobs: output.echoLogprobs,
     hideOutput: output.hideOutput,
     tokenIds: fields.return_token_ids ?? false,
+    newReader: output.newReader,
+    maxCalls: output.maxCalls,
   };
 }
 

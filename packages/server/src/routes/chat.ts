@@ -1,4 +1,3 @@
-import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
@@ -6,11 +5,11 @@ import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { echoedMessage } from '../openai/conversation.ts';
-import { conversationTokens } from '../openai/conversation-tokens.ts';
+import { promptOf } from '../openai/conversation-prompt.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { detailOf, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
+import { prepareChat } from '../openai/prepare-chat.ts';
+import { modelFor } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -18,22 +17,10 @@ import {
 } from '../openai/schema/chat.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
-function logprobsWanted(request: ChatCompletionRequest): number | undefined {
-  if (request.logprobs) return request.top_logprobs ?? 0;
-  if (request.top_logprobs != null && request.top_logprobs > 0) {
-    throw new ApiError(
-      'invalid_value',
-      'top_logprobs can only be given with logprobs: true.',
-      'top_logprobs',
-    );
-  }
-  return undefined;
-}
-
 function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
   const { text } = ctx;
   return {
-    idPrefix: 'chatcmpl',
+    idFor: (requestId) => `chatcmpl-${requestId}`,
     chunks: (head, usage) => new ChatChunks(head, text, usage, detail),
     document: (head, choices, usage) => chatCompletion(head, choices, usage, text, detail),
   };
@@ -66,22 +53,12 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       const request = validate(ChatCompletionRequest, withExactSeed(value, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
-      const logprobs = logprobsWanted(request);
       await ctx.bodies.turnFor(received);
-      const encoded = await conversationTokens(ctx, request, received);
-      const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
-      const tokens = truncated(ctx, request, encoded, maxTokens);
-      const echoText = request.echo ? echoedMessage(request) : '';
-      const output = {
-        maxTokens,
-        logprobs,
-        promptLogprobs: request.prompt_logprobs ?? undefined,
-        echoLogprobs: false,
-        hideOutput: false,
-      };
-      const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText }], output);
+      const { prepared, detail } = await prepareChat(c, ctx, request, () =>
+        promptOf(ctx, request, received),
+      );
       const parsed = { received, fields: request, model };
-      return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, detail));
     },
   };
 }

@@ -3,7 +3,7 @@ import { CONVERSATION_BOUNDS, tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { conversationTokens } from '../openai/conversation-tokens.ts';
+import { promptOf } from '../openai/conversation-prompt.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import { encode, modelFor } from '../openai/requests.ts';
 import {
@@ -46,7 +46,7 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
       await ctx.bodies.turnFor(received);
       const tokens = Array.from(
         'messages' in request
-          ? await conversationTokens(ctx, request, received)
+          ? (await promptOf(ctx, request, received)).tokens
           : await encode(ctx, request.prompt, request.add_special_tokens ?? true, 'prompt'),
       );
       return c.json({

@@ -30,8 +30,6 @@ const only = (values: readonly string[], why: string): VllmFlag => {
 const ONE_GPU = 'one process serves one GPU';
 const ONE_PROCESS = 'HTTP and engine are threads of one process';
 const NO_CODE = 'code of a model is never run';
-const NO_TOOLS = 'tool calls in answers are not parsed';
-const NO_REASONING = 'reasoning is not told apart from the answer';
 const TEXT_ONLY = 'models here read and write text only';
 const NO_ADAPTERS = 'adapters are not supported';
 const NO_SPECULATION = 'speculative decoding is not supported';
@@ -41,7 +39,6 @@ const ALWAYS = 'it is always so here';
 const LOADING = 'how weights come to the device is decided from the machine';
 const SEE_TEMPLATE = "the chat template is the model's own, as its files and its seal have it";
 const FILES = 'what the files say is what is served';
-const GENERATES = 'models here generate text';
 const TELEMETRY = 'there is no telemetry; /metrics has the counters';
 const KV_TRANSFER = 'KV does not leave this process';
 const NO_TUNING = 'the step scheduler has no such choice';
@@ -53,9 +50,6 @@ const NO_TUNING = 'the step scheduler has no such choice';
 export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   // Model.
   'trust-remote-code': ignored(NO_CODE),
-  runner: only(['auto', 'generate'], GENERATES),
-  convert: only(['auto', 'none'], GENERATES),
-  task: only(['auto', 'generate'], GENERATES),
   tokenizer: refused('the tokenizer is the one in the model folder', 'one'),
   'tokenizer-mode': only(['auto', 'hf'], 'the tokenizer is the one in the model folder'),
   'tokenizer-revision': refused('the tokenizer is the one in the model folder', 'one'),
@@ -81,8 +75,8 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'enable-sleep-mode': refused('the engine does not give its memory back while it runs'),
   'allow-deprecated-quantization': ignored('unknown formats are refused by name'),
   'served-model-config': refused(FILES, 'one'),
-  'pooler-config': refused(GENERATES, 'one'),
-  'override-pooler-config': refused(GENERATES, 'one'),
+  'pooler-config': refused('texts are pooled in one way', 'one'),
+  'override-pooler-config': refused('texts are pooled in one way', 'one'),
   // Loading.
   'model-loader-extra-config': ignored(LOADING, 'one'),
   'safetensors-load-strategy': ignored(LOADING, 'one'),
@@ -187,12 +181,9 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'trust-request-chat-template': refused(SEE_TEMPLATE),
   'default-chat-template-kwargs': refused('send `chat_template_kwargs` with the request', 'one'),
   'response-role': only(['assistant'], 'answers have the role `assistant`'),
-  'enable-auto-tool-choice': refused(NO_TOOLS),
-  'tool-call-parser': refused(NO_TOOLS, 'one'),
   'tool-parser-plugin': refused(NO_CODE, 'one'),
-  'tool-server': refused(NO_TOOLS, 'one'),
+  'tool-server': refused('tools run with the client', 'one'),
   'exclude-tools-when-tool-choice-none': refused('tools are given to the template'),
-  'reasoning-parser': refused(NO_REASONING, 'one'),
   'reasoning-parser-plugin': refused(NO_CODE, 'one'),
   'structured-outputs-config': refused('structured output is not supported', 'one'),
   'guided-decoding-backend': refused('structured output is not supported', 'one'),
@@ -210,7 +201,7 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'fingerprint-mode': only(['none'], 'answers carry no `system_fingerprint`'),
   'fingerprint-value': refused('answers carry no `system_fingerprint`', 'one'),
   'enable-per-request-metrics': refused('answers carry no timings; /metrics has them'),
-  'enable-flash-late-interaction': ignored(GENERATES),
+  'enable-flash-late-interaction': ignored('no model here compares texts token by token'),
   'cohere-is-reasoning-model': ignored('there is no route of Cohere’s'),
   'cohere-format': ignored('there is no route of Cohere’s', 'one'),
   grpc: refused('the API is HTTP'),

@@ -18,6 +18,12 @@ export interface ConversationWork {
   readonly maxTokens: number;
 }
 
+/** What a conversation comes to: its text, as the template has it, and its tokens. */
+export interface ChatPrompt {
+  readonly text: string;
+  readonly tokens: Uint32Array;
+}
+
 /** Why a conversation makes no prompt, as the client is told it. */
 export interface Refusal {
   readonly code: string;
@@ -31,7 +37,7 @@ export type EncoderWork =
   | { readonly kind: 'decode'; readonly tokens: Uint32Array }
   | ConversationWork;
 
-type Result = Uint32Array | string | Refusal;
+type Result = Uint32Array | string | ChatPrompt | Refusal;
 
 export interface EncoderTask {
   readonly id: number;
@@ -103,8 +109,8 @@ export class Encoder {
   }
 
   /** Renders and encodes a conversation on the other thread. Throws TextError. */
-  async conversation(work: ConversationWork): Promise<Uint32Array | Refusal> {
-    return (await this.#elsewhere(work)) as Uint32Array | Refusal;
+  async conversation(work: ConversationWork): Promise<ChatPrompt | Refusal> {
+    return (await this.#elsewhere(work)) as ChatPrompt | Refusal;
   }
 
   /** The text of a whole sequence, special tokens included. */

@@ -5,6 +5,12 @@ import {
   type SamplingDefaults,
 } from '@bridgekeeper/engine/models';
 import { openTokenizer, readTextFiles, type Tokenizer } from '@bridgekeeper/engine/text';
+import {
+  AUTOMATIC,
+  type FormatChoice,
+  type ModelFormat,
+  modelFormat,
+} from '../formats/model-format.ts';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { Encoder } from './encoder.ts';
 
@@ -17,6 +23,8 @@ export interface ModelText {
   readonly encoder: Encoder;
   /** Ids that end generation unless they are ignored. */
   readonly endTokens: readonly number[];
+  /** How it writes reasoning and calls of tools; undefined: as far as is known, it does not. */
+  readonly format: ModelFormat | undefined;
   /** What the model's files say about sampling where a request says nothing. */
   readonly samplingDefaults: SamplingDefaults;
 }
@@ -26,12 +34,14 @@ export interface TextOptions {
   readonly isLiteral?: boolean;
   /** The script of the thread for what takes long; without one it is done here. */
   readonly thread?: URL;
+  /** How the model writes calls and reasoning; by default as its chat template says. */
+  readonly formats?: FormatChoice;
 }
 
 /** Reads the text side of a model, once. Throws ModelError. */
 export async function openModelText(
   files: ModelFiles,
-  { isLiteral = false, thread }: TextOptions = {},
+  { isLiteral = false, thread, formats = AUTOMATIC }: TextOptions = {},
 ): Promise<ModelText> {
   const textFiles = await readTextFiles(files);
   const [tokenizer, spec, samplingDefaults] = await Promise.all([
@@ -40,5 +50,6 @@ export async function openModelText(
     readSamplingDefaults(files),
   ]);
   const encoder = new Encoder({ files: textFiles, isLiteral }, tokenizer, thread);
-  return { tokenizer, isLiteral, encoder, endTokens: spec.eosTokenIds, samplingDefaults };
+  const format = modelFormat(formats, tokenizer);
+  return { tokenizer, isLiteral, encoder, endTokens: spec.eosTokenIds, format, samplingDefaults };
 }

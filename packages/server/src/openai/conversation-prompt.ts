@@ -1,32 +1,43 @@
-import type { MarkedText } from '@bridgekeeper/engine/text';
+import { Dict, type MarkedText } from '@bridgekeeper/engine/text';
 import { ApiError, type ApiErrorCode } from '../http/errors.ts';
-import type { ConversationWork, Refusal } from '../text/encoder.ts';
+import type { ChatPrompt, ConversationWork, Refusal } from '../text/encoder.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { ServerContext } from './context.ts';
 import { type Conversation, renderConversation } from './conversation.ts';
+import { exactBody } from './exact-body.ts';
 
 /** Bodies of more bytes are rendered on another thread: templates cost more than their text. */
 const RENDERED_HERE_BYTES = 4096;
 
 /**
- * The prompt of a conversation. Throws ApiError, and TextError for what the template or the
- * vocabulary refuses.
+ * The prompt of a conversation. `request` is what was validated of `body`: what was received, or
+ * what was made of a request of another API. Throws ApiError, and TextError for what the template
+ * or the vocabulary refuses.
  */
-export async function conversationTokens(
+export async function promptOf(
   { engine, text }: ServerContext,
   request: Conversation,
-  received: Uint8Array,
-): Promise<Uint32Array> {
+  body: Uint8Array | Dict,
+): Promise<ChatPrompt> {
   const addSpecialTokens = request.add_special_tokens ?? false;
   const maxTokens = engine.card.maxModelTokens;
-  if (received.byteLength <= RENDERED_HERE_BYTES || !text.encoder.hasThread) {
-    const prompt = renderConversation(text, request, received);
+  const isShort = body instanceof Dict || body.byteLength <= RENDERED_HERE_BYTES;
+  if (isShort || !text.encoder.hasThread) {
+    const exact = body instanceof Dict ? body : exactBody(body);
+    const prompt = renderConversation(text, request, exact);
     requireRoom(text, prompt, maxTokens, 'messages');
-    return text.encoder.encode(prompt, addSpecialTokens);
+    const tokens = await text.encoder.encode(prompt, addSpecialTokens);
+    return { text: plainOf(prompt), tokens };
   }
-  const work = { kind: 'conversation', request, received, addSpecialTokens, maxTokens } as const;
+  const work = {
+    kind: 'conversation',
+    request,
+    received: body,
+    addSpecialTokens,
+    maxTokens,
+  } as const;
   const result = await text.encoder.conversation(work);
-  if (result instanceof Uint32Array) return result;
+  if ('tokens' in result) return result;
   throw new ApiError(result.code as ApiErrorCode, result.message, result.param);
 }
 
@@ -34,17 +45,23 @@ export async function conversationTokens(
 export function performConversation(
   text: Pick<ModelText, 'tokenizer' | 'isLiteral'>,
   { request, received, addSpecialTokens, maxTokens }: ConversationWork,
-): Uint32Array | Refusal {
+): ChatPrompt | Refusal {
   try {
-    const prompt = renderConversation(text, request as Conversation, received);
+    const prompt = renderConversation(text, request as Conversation, exactBody(received));
     requireRoom(text, prompt, maxTokens, 'messages');
-    return typeof prompt === 'string'
-      ? text.tokenizer.encode(prompt, addSpecialTokens)
-      : text.tokenizer.encodeMarked(prompt, addSpecialTokens);
+    const tokens =
+      typeof prompt === 'string'
+        ? text.tokenizer.encode(prompt, addSpecialTokens)
+        : text.tokenizer.encodeMarked(prompt, addSpecialTokens);
+    return { text: plainOf(prompt), tokens };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     return { code: error.code, message: error.message, param: error.param };
   }
+}
+
+function plainOf(prompt: string | MarkedText): string {
+  return typeof prompt === 'string' ? prompt : prompt.plain;
 }
 
 /** Throws ApiError where a text's length alone says that it cannot fit the context. */
@@ -54,7 +71,7 @@ export function requireRoom(
   maxTokens: number,
   param: string,
 ): void {
-  const bytes = Buffer.byteLength(typeof text === 'string' ? text : text.plain);
+  const bytes = Buffer.byteLength(plainOf(text));
   const atLeast = Math.ceil(bytes / tokenizer.maxTokenBytes);
   if (atLeast <= maxTokens) return;
   throw new ApiError(
