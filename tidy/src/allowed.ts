@@ -173,8 +173,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   server: {
     'host-clock.ts': [],
-    settings: [],
-    text: ['host-clock.ts'],
+    formats: [],
+    settings: ['formats'],
+    text: ['host-clock.ts', 'formats'],
     logging: [],
     http: ['host-clock.ts', 'settings'],
     encryption: ['host-clock.ts'],
@@ -184,6 +185,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
     openai: [
       'host-clock.ts',
+      'formats',
       'text',
       'logging',
       'http',
@@ -193,7 +195,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'evidence',
     ],
     metrics: ['receipts', 'openai'],
-    routes: ['http', 'encryption', 'receipts', 'openai'],
+    routes: ['formats', 'http', 'encryption', 'receipts', 'openai'],
     '.': [
       'host-clock.ts',
       'settings',

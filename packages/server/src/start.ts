@@ -111,7 +111,10 @@ async function startWith(
   const { clock, log, receiptsFile, machine = {} } = parts;
   timeline.begin('model');
   const model = await openModel(settings.model, seal);
-  const text = await openModelText(model.files);
+  const text = await openModelText(model.files, {
+    tools: settings.toolCallParser,
+    reasoning: settings.reasoningParser,
+  });
   const modelNames = namesOf(settings);
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
@@ -200,6 +203,7 @@ function contextOf(
     },
     hosts: hostPolicyOf(settings, keys.length > 0),
     allowedOrigins: settings.allowedOrigins,
+    readsAutoCalls: settings.enableAutoToolChoice,
     startedSeconds: clock.unixSeconds(),
   };
 }

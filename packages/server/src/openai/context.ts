@@ -54,6 +54,8 @@ export interface ServerContext {
   /** undefined: whatever name a client calls it by. */
   readonly hosts: HostPolicy | undefined;
   readonly allowedOrigins: readonly string[];
+  /** Calls are read where the model decides whether to call. */
+  readonly readsAutoCalls: boolean;
   readonly law: Decision<string>;
   readonly policy: Decision<string>;
   readonly bridge: Decision<string> & { readonly warning?: string };

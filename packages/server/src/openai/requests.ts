@@ -1,4 +1,5 @@
 import { checkRequest, type GenerationRequest } from '@bridgekeeper/engine';
+import type { AnswerReader } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
@@ -26,6 +27,10 @@ export interface OutputOptions {
   readonly promptLogprobs: number | undefined;
   readonly hideOutput: boolean;
   readonly echoLogprobs: boolean;
+  /** Tells reasoning and calls from text; absent: all of it is content. */
+  readonly newReader?: (() => AnswerReader) | undefined;
+  /** The answer ends when so many calls are whole. */
+  readonly maxCalls?: number | undefined;
 }
 
 /** What an answer carries beside its text. */
@@ -144,6 +149,8 @@ function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptio
     echoLogprobs: output.echoLogprobs,
     hideOutput: output.hideOutput,
     tokenIds: fields.return_token_ids ?? false,
+    newReader: output.newReader,
+    maxCalls: output.maxCalls,
   };
 }
 

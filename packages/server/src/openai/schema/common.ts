@@ -102,6 +102,7 @@ export const UsageDocument = z
     completion_tokens: z.int(),
     total_tokens: z.int(),
     prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+    completion_tokens_details: z.object({ reasoning_tokens: z.int() }).optional(),
   })
   .openapi('Usage');
 
@@ -120,4 +121,5 @@ export function isTokenIds(value: unknown): value is readonly number[] {
 }
 
 export const FinishReason = z.enum(['stop', 'length']).nullable();
+export const ChatFinishReason = z.enum(['stop', 'length', 'tool_calls']).nullable();
 export const StopReason = z.union([z.string(), z.int()]).nullable();
