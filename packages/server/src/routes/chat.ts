@@ -2,6 +2,7 @@ import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { chatGrammar } from '../openai/answer-grammar.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
@@ -88,6 +89,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
         hideOutput: false,
         newReader: readerFor(ctx, request, promptText, toolUse),
         maxCalls: toolUse?.isParallel === false ? 1 : undefined,
+        held: await chatGrammar(c, ctx, request, { received, promptText, toolUse }),
       };
       const hidesReasoning = request.include_reasoning === false;
       const detail = { ...detailOf(request, output), hidesReasoning };
