@@ -4,3 +4,4 @@ export { GrammarError, type GrammarErrorCode } from './errors.ts';
 export type { CodePointRange, Expression, Grammar, Tag } from './expression.ts';
 export { type JsonOptions, jsonObjectGrammar, schemaGrammar } from './json-schema/translate.ts';
 export { regularExpression } from './regular-expression.ts';
+export { ebnfGrammar } from './ebnf.ts';

@@ -7,7 +7,7 @@ import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { exactBody, withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
-import { prepareChat, promptOf } from '../openai/prepare-chat.ts';
+import { prepareChat } from '../openai/prepare-chat.ts';
 import { modelFor } from '../openai/requests.ts';
 import {
   ChatCompletion,
@@ -53,9 +53,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       await ctx.bodies.turnFor(received);
-      const { prepared, detail } = await prepareChat(c, ctx, request, () =>
-        promptOf(ctx, request, exactBody(received)),
-      );
+      const { prepared, detail } = await prepareChat(c, ctx, request, exactBody(received));
       const parsed = { received, fields: request, model };
       return answer(c, ctx, parsed, prepared, formatFor(ctx, detail));
     },
