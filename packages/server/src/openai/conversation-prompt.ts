@@ -23,8 +23,7 @@ export async function promptOf(
   const maxTokens = engine.card.maxModelTokens;
   const isShort = body instanceof Dict || body.byteLength <= RENDERED_HERE_BYTES;
   if (isShort || !text.encoder.hasThread) {
-    const exact = body instanceof Dict ? body : exactBody(body);
-    const prompt = renderConversation(text, request, exact);
+    const prompt = renderConversation(text, request, exactBody(body));
     requireRoom(text, prompt, maxTokens, 'messages');
     const tokens = await text.encoder.encode(prompt, addSpecialTokens);
     return { text: plainOf(prompt), tokens };

@@ -96,12 +96,11 @@ function variablesOf({ tokenizer }: Rendering, body: Dict): Dict | undefined {
   const effort = body.get('reasoning_effort') ?? null;
   if (effort === null) return variables;
   const { chatTemplate } = tokenizer;
-  const all = new Dict(variables?.entries() ?? []);
+  const all = new Dict(variables?.entries());
   if (chatTemplate.mentions('reasoning_effort')) all.set('reasoning_effort', effort);
   else {
-    for (const name of THINKING_SWITCHES) {
-      if (chatTemplate.mentions(name) && !all.has(name)) all.set(name, effort !== 'none');
-    }
+    const unsaid = THINKING_SWITCHES.filter((name) => all.get(name) === undefined);
+    for (const name of unsaid) if (chatTemplate.mentions(name)) all.set(name, effort !== 'none');
   }
   return all;
 }

@@ -1,13 +1,15 @@
-import { type Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
+import { Dict, JsonError, readJsonValue } from '@bridgekeeper/engine/text';
 import { decodeBody } from '../http/body.ts';
 import { ApiError } from '../http/errors.ts';
 import { memberText } from '../http/json-bounds.ts';
 
 /**
  * A body, which is an object, with what `JSON.parse` loses: keys in order, 1.0 apart from 1, and
- * long integers whole. Throws ApiError `invalid_json` for what is nested too deeply.
+ * long integers whole. What was read so stays as it is. Throws ApiError `invalid_json` for what is
+ * nested too deeply.
  */
-export function exactBody(received: Uint8Array): Dict {
+export function exactBody(received: Uint8Array | Dict): Dict {
+  if (received instanceof Dict) return received;
   try {
     return readJsonValue(decodeBody(received)) as Dict;
   } catch (error) {

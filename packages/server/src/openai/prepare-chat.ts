@@ -2,10 +2,12 @@ import type { Dict } from '@bridgekeeper/engine/text';
 import { ApiError } from '../http/errors.ts';
 import { validate } from '../http/validation.ts';
 import type { ChatPrompt } from '../text/encoder.ts';
+import { chatGrammar } from './answer-grammar.ts';
 import type { AnswerDetail } from './answer-head.ts';
 import { checkCounts } from './body-counts.ts';
 import type { AppContext, ServerContext } from './context.ts';
 import { echoedMessage } from './conversation.ts';
+import { promptOf } from './conversation-prompt.ts';
 import { plainValue } from './exact-values.ts';
 import { refuseFields } from './fields.ts';
 import type { PreparedGeneration } from './generation.ts';
@@ -31,18 +33,23 @@ export function readChat(body: Dict): ChatCompletionRequest {
 }
 
 /**
- * Turns a conversation into the engine's requests. `render` makes its prompt, once what needs less
- * work was checked. Throws ApiError and TextError.
+ * Turns a conversation into the engine's requests. `request` is what was validated of `body`;
+ * `render` makes its prompt, once what needs less work was checked. Throws ApiError and TextError.
  */
-export async function prepareChat(
+export async function prepareChat<Body extends Uint8Array | Dict>(
   c: AppContext,
   ctx: ServerContext,
   request: ChatCompletionRequest,
-  render: () => Promise<ChatPrompt>,
+  body: Body,
+  render: (
+    ctx: ServerContext,
+    request: ChatCompletionRequest,
+    body: Body,
+  ) => Promise<ChatPrompt> = promptOf,
 ): Promise<PreparedChat> {
   const logprobs = logprobsWanted(request);
   const toolUse = toolUseOf(ctx, request);
-  const prompt = await render();
+  const prompt = await render(ctx, request, body);
   const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined;
   const tokens = truncated(ctx, request, prompt.tokens, maxTokens);
   const echoText = request.echo ? echoedMessage(request) : '';
@@ -54,6 +61,7 @@ export async function prepareChat(
     hideOutput: false,
     newReader: readerFor(ctx, request, prompt.text, toolUse),
     maxCalls: toolUse?.isParallel === false ? 1 : undefined,
+    held: await chatGrammar(c, ctx, request, { body, promptText: prompt.text, toolUse }),
   };
   const hidesReasoning = request.include_reasoning === false;
   const detail = { ...detailOf(request, output), hidesReasoning };

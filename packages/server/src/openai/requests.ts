@@ -3,6 +3,7 @@ import type { AnswerReader } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
+import type { AnswerGrammar } from './answer-grammar.ts';
 import type { AnswerDetail } from './answer-head.ts';
 import type { ChoiceOptions } from './choice.ts';
 import type { AppContext, ServerContext } from './context.ts';
@@ -34,6 +35,8 @@ export interface OutputOptions {
   readonly newReader?: (() => AnswerReader) | undefined;
   /** The answer ends when so many calls are whole. */
   readonly maxCalls?: number | undefined;
+  /** What the answer is held to. */
+  readonly held?: AnswerGrammar | undefined;
 }
 
 /** What an answer carries beside its text. */
@@ -135,7 +138,8 @@ function requestOf(
   chosen: Pick<SamplingChoices, 'choice' | 'bannedTokenIds'>,
 ): GenerationRequest {
   const room = ctx.engine.card.maxModelTokens - prompt.tokens.length;
-  const { maxTokens, logprobs, promptLogprobs } = output;
+  const { maxTokens, logprobs, promptLogprobs, held = {} } = output;
+  const { grammar, thinkingBudget } = held;
   submitted += 1;
   return {
     id: `r${submitted}`,
@@ -148,6 +152,8 @@ function requestOf(
       { maxTokens, logprobs, promptLogprobs, room, ...chosen },
       ctx.text,
     ),
+    ...(grammar === undefined ? {} : { grammar }),
+    ...(thinkingBudget === undefined ? {} : { thinkingBudget }),
   };
 }
 

@@ -5,7 +5,6 @@ import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
 import type { ServerContext } from '../openai/context.ts';
-import { promptOf } from '../openai/conversation-prompt.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import { prepareChat } from '../openai/prepare-chat.ts';
@@ -54,9 +53,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       await ctx.bodies.turnFor(received);
-      const { prepared, detail } = await prepareChat(c, ctx, request, () =>
-        promptOf(ctx, request, received),
-      );
+      const { prepared, detail } = await prepareChat(c, ctx, request, received);
       const parsed = { received, fields: request, model };
       return answer(c, ctx, parsed, prepared, formatFor(ctx, detail));
     },

@@ -68,7 +68,7 @@ export function messagesEndpoint(ctx: ServerContext): Endpoint {
       const chat = chatBodyOf(exactBody(received));
       const { prepared, fields } = await inFieldsOf(FIELD_NAMES, async () => {
         const fields = readChat(chat);
-        const ready = await prepareChat(c, ctx, fields, () => promptOf(ctx, fields, chat));
+        const ready = await prepareChat(c, ctx, fields, chat);
         return { ...ready, fields };
       });
       const id = newId();

@@ -74,7 +74,7 @@ export function responsesEndpoint(ctx: ServerContext): Endpoint {
       const { prepared, detail, fields } = await inFieldsOf(FIELD_NAMES, async () => {
         const fields = readChat(chat);
         const render = request.truncation === 'auto' ? fitting : promptOf;
-        const ready = await prepareChat(c, ctx, fields, () => render(ctx, fields, chat));
+        const ready = await prepareChat(c, ctx, fields, chat, render);
         return { ...ready, fields };
       });
       const isKept = request.store !== false && ctx.responses.isOpen;

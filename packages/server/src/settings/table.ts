@@ -99,6 +99,11 @@ export const SETTINGS = {
     true,
     'read calls where a request leaves them to the model',
   ),
+  grammarPoolBytes: setting(
+    integer(0, 2 ** 36),
+    64 * 2 ** 20,
+    'bytes on the device for grammars that answers are held to; 0: no such requests',
+  ),
   kvCacheDtype: setting(
     oneOf('auto', 'bfloat16', 'fp8', 'fp8_e4m3'),
     'auto',

@@ -1,3 +1,4 @@
+import { buildVocabulary, type Vocabulary } from '@bridgekeeper/device';
 import {
   type ModelFiles,
   readModelSpec,
@@ -25,6 +26,8 @@ export interface ModelText {
   readonly endTokens: readonly number[];
   /** How it writes reasoning and calls of tools; undefined: as far as is known, it does not. */
   readonly format: ModelFormat | undefined;
+  /** What grammars see of the model's tokens: their bytes, and which of them are no text. */
+  readonly vocabulary: Vocabulary;
   /** What the model's files say about sampling where a request says nothing. */
   readonly samplingDefaults: SamplingDefaults;
 }
@@ -51,5 +54,18 @@ export async function openModelText(
   ]);
   const encoder = new Encoder({ files: textFiles, isLiteral }, tokenizer, thread);
   const format = modelFormat(formats, tokenizer);
-  return { tokenizer, isLiteral, encoder, endTokens: spec.eosTokenIds, format, samplingDefaults };
+  const { eosTokenIds: endTokens, vocabularySize } = spec;
+  const vocabulary = vocabularyOf(tokenizer, vocabularySize, format);
+  return { tokenizer, isLiteral, encoder, endTokens, format, vocabulary, samplingDefaults };
+}
+
+/** Special tokens and the tags of the model's format are no text that an answer could spell. */
+function vocabularyOf(
+  tokenizer: Tokenizer,
+  size: number,
+  format: ModelFormat | undefined,
+): Vocabulary {
+  const control = new Set(format?.marks.tokens.values());
+  for (let id = 0; id < size; id++) if (tokenizer.isSpecial(id)) control.add(id);
+  return buildVocabulary(size, (id) => tokenizer.tokenBytes(id), control);
 }

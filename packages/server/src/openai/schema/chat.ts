@@ -92,6 +92,12 @@ export const ChatCompletionRequest = z
       .boolean()
       .nullish()
       .openapi({ description: 'false: the answer ends with its first call' }),
+    thinking_budget: z
+      .int()
+      .min(-1)
+      .nullish()
+      .openapi({ description: 'Tokens of reasoning, after which it is ended; -1: any number' }),
+    thinking_token_budget: z.int().min(-1).nullish(),
     include_reasoning: z
       .boolean()
       .nullish()
