@@ -12,11 +12,19 @@ import {
   sequence,
   text,
 } from './build.ts';
-import { type Case, type Demand, isEqual, JSON_TYPES, type JsonType, typeOf } from './cases.ts';
+import {
+  type Case,
+  type Demand,
+  isEqual,
+  JSON_TYPES,
+  type JsonType,
+  not,
+  typeOf,
+} from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
 import { Expander, type Goal } from './expand.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
-import { ANY_CHARACTER, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
+import { ANY_NAME, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
 export interface JsonOptions {
   /**
@@ -66,8 +74,17 @@ interface Members {
   readonly named: readonly Member[];
   /** One that is not named. */
   readonly other: Expression;
+  /** Of these there must be one, the first that can, with only `before` before it. */
+  readonly wanted: { readonly before: Expression; readonly found: Expression } | undefined;
   readonly min: number;
   readonly max: number;
+}
+
+/** Of the properties that are not named, only those with such names, or with such values. */
+interface Only {
+  readonly keys?: Expression;
+  readonly without?: Expression;
+  readonly demand?: Demand | undefined;
 }
 
 class Translator {
@@ -164,7 +181,11 @@ class Translator {
         return sequence(text('['), this.#items(subject), text(']'));
       case 'object':
         this.#refuseExclusions(subject, type, pointer);
-        return sequence(text('{'), this.#members(this.#membersOf(subject, pointer)), text('}'));
+        return sequence(
+          text('{'),
+          this.#members(this.#membersOf(subject, pointer), pointer),
+          text('}'),
+        );
     }
   }
 
@@ -292,8 +313,7 @@ class Translator {
     if (min > 1 || Number.isFinite(max)) {
       refuse('unsupported', wanted.pointer, 'uses contains beside minItems or maxItems');
     }
-    const { schema, holds } = wanted.demand;
-    const before = this.#value(this.#expander.goal([...goal.demands, { schema, holds: !holds }]));
+    const before = this.#value(this.#expander.goal([...goal.demands, not(wanted.demand)]));
     const found = this.#value(this.#expander.goal([...goal.demands, wanted.demand]));
     const any = this.#value(goal);
     if (isImpossible(found)) return IMPOSSIBLE;
@@ -356,12 +376,28 @@ class Translator {
       if (isImpossible(value)) return [];
       return [{ pair: this.#pair(quoted(name), value), isRequired: required.has(name) }];
     });
-    const unnamed = this.#otherMembers(subject, new Set([...names, ...absent]), pointer);
-    return { named, other: choice(...unnamed), min, max };
+    const others = (only: Only) =>
+      choice(...this.#otherMembers(subject, new Set([...names, ...absent]), only, pointer));
+    const other = others({});
+    const [stray, ...more] = subject.unnamed;
+    if (stray === undefined) return { named, other, wanted: undefined, min, max };
+    if (more.length > 0 || this.#options.order === 'free') {
+      refuse('unsupported', stray.pointer, 'needs the opposite of this keyword beside others');
+    }
+    const { keys, demand } = stray;
+    const before = [others({ without: keys })];
+    if (demand !== undefined) before.push(others({ keys, demand: not(demand) }));
+    const found = others({ keys, demand });
+    return { named, other, wanted: { before: choice(...before), found }, min, max };
   }
 
   /** Properties that no schema names: for each set of patterns that their names can match. */
-  #otherMembers(subject: Case, names: ReadonlySet<string>, pointer: string): Expression[] {
+  #otherMembers(
+    subject: Case,
+    names: ReadonlySet<string>,
+    only: Only,
+    pointer: string,
+  ): Expression[] {
     const { shapes } = subject;
     const patterns = [
       ...new Set(shapes.flatMap((shape) => shape.patterns.map(({ keys }) => keys))),
@@ -370,7 +406,10 @@ class Translator {
       const why = `has more than ${MAX_KEY_PATTERNS} patterns in patternProperties`;
       refuse('unsupported', pointer, why);
     }
-    const allowed = subject.names.map((demand) => this.#namesThatMeet(demand));
+    const allowed = subject.names.map((demand) =>
+      this.#expander.namesThatMeet(this.#expander.goal([demand])),
+    );
+    if (only.keys !== undefined) allowed.push(only.keys);
     const byGoal = new Map<Goal, Expression[]>();
     for (let set = 0; set < 1 << patterns.length; set++) {
       const matched = patterns.filter((_, at) => (set & (1 << at)) !== 0);
@@ -380,6 +419,7 @@ class Translator {
         if (own.length > 0) return own.map(({ demand }) => demand);
         return shape.rest === undefined ? [] : [shape.rest];
       });
+      if (only.demand !== undefined) demands.push(only.demand);
       const goal = this.#expander.goal(demands);
       if (this.#expander.isEmpty(goal)) continue;
       const within = intersection(
@@ -390,7 +430,14 @@ class Translator {
       const excluded = [...names].filter((name) =>
         unmatched.every((keys) => !this.#expander.hasText(keys, name)),
       );
-      const keys = difference(within, choice(...unmatched, ...excluded.map(text)));
+      const keys = difference(
+        within,
+        choice(
+          ...unmatched,
+          ...excluded.map(text),
+          ...(only.without === undefined ? [] : [only.without]),
+        ),
+      );
       if (this.#expander.hasNoText(keys)) continue;
       byGoal.set(goal, [...(byGoal.get(goal) ?? []), keys]);
     }
@@ -402,19 +449,7 @@ class Translator {
     });
   }
 
-  /** The language of names, as decoded strings, that meet a demand. */
-  #namesThatMeet(demand: Demand): Expression {
-    const goal = this.#expander.goal([demand]);
-    return choice(
-      ...this.#expander.cases(goal).flatMap((subject) => {
-        if (!subject.types.has('string')) return [];
-        if (subject.values === undefined) return [patternOf(subject)];
-        return subject.values.filter((value) => typeof value === 'string').map(text);
-      }),
-    );
-  }
-
-  #members(members: Members): Expression {
+  #members(members: Members, pointer: string): Expression {
     const { named, other, min, max } = members;
     const least = named.filter(({ isRequired }) => isRequired).length;
     const most = isImpossible(other) ? named.length : Number.POSITIVE_INFINITY;
@@ -422,20 +457,28 @@ class Translator {
     if (max === 0) return NOTHING;
     if (this.#options.order === 'free') return this.#unordered(members);
     const isCounted = max < most || min > Math.max(1, least);
-    if (isCounted) return this.#counted(members);
+    if (isCounted && members.wanted === undefined) return this.#counted(members);
+    if (isCounted) {
+      refuse('unsupported', pointer, 'counts properties beside the opposite of another keyword');
+    }
     const inner = this.#ordered(members);
-    return min > 0 || least > 0 ? this.#padded(inner) : this.#padded(optional(inner));
+    return members.wanted !== undefined || min > 0 || least > 0
+      ? this.#padded(inner)
+      : this.#padded(optional(inner));
   }
 
   /** At least one property, in order, the others behind those that are named. */
-  #ordered({ named, other }: Members): Expression {
+  #ordered({ named, other, wanted }: Members): Expression {
     const following = named.map(({ pair, isRequired }) => {
       const all = sequence(this.#comma, pair);
       return isRequired ? all : optional(all);
     });
-    const others = isImpossible(other)
-      ? NOTHING
-      : repeat(sequence(this.#comma, other), 0, undefined);
+    const any = isImpossible(other) ? NOTHING : repeat(sequence(this.#comma, other), 0, undefined);
+    const { before = IMPOSSIBLE, found = IMPOSSIBLE } = wanted ?? {};
+    const others =
+      wanted === undefined
+        ? any
+        : sequence(repeat(sequence(this.#comma, before), 0, undefined), this.#comma, found, any);
     /** What may follow those before `at`; equal ends are one expression. */
     const ends = new Map<number, Expression>();
     const after = (at: number): Expression => {
@@ -450,7 +493,11 @@ class Translator {
       options.push({ kind: 'sequence', parts: [pair, after(at + 1)] });
       if (isRequired) return choice(...options);
     }
-    return choice(...options, isImpossible(other) ? IMPOSSIBLE : sequence(other, others));
+    const first =
+      wanted === undefined
+        ? sequence(other, any)
+        : sequence(repeat(sequence(before, this.#comma), 0, undefined), found, any);
+    return choice(...options, first);
   }
 
   /** In order, with as many properties as `min` and `max` say. */
@@ -524,7 +571,6 @@ class Translator {
 }
 
 const ANY_STRING = sequence(text('"'), repeat(FREE_CHARACTER, 0, undefined), text('"'));
-const ANY_NAME = repeat(ANY_CHARACTER, 0, undefined);
 
 /** A sequence whose last part stays one expression, so that it is shared. */
 function nested(...parts: readonly Expression[]): Expression {
