@@ -48,8 +48,10 @@ const MAX_RULES = 20_000;
 const MAX_COUNTED = 4000;
 /** Of patternProperties that may apply to one name at once. */
 const MAX_KEY_PATTERNS = 5;
-/** Of items that must all be different. */
-const MAX_UNIQUE_VALUES = 7;
+/** Of items that are counted one by one. */
+const MAX_PLACES = 32;
+/** Of items that must all be different, and may be in any order. */
+const MAX_UNIQUE_VALUES = 6;
 /** Of properties in one sequence: more are nested, so that what is nested is shared. */
 const BLOCK = 16;
 
@@ -310,23 +312,35 @@ class Translator {
       );
     }
     const { minItems: min } = subject;
-    if (min > 1 || Number.isFinite(max)) {
-      refuse('unsupported', wanted.pointer, 'uses contains beside minItems or maxItems');
+    const counted = Number.isFinite(max) ? max : min;
+    if (counted > MAX_PLACES) {
+      const why = `uses contains beside minItems or maxItems of more than ${MAX_PLACES}`;
+      refuse('unsupported', wanted.pointer, why);
     }
     const before = this.#value(this.#expander.goal([...goal.demands, not(wanted.demand)]));
     const found = this.#value(this.#expander.goal([...goal.demands, wanted.demand]));
-    const any = this.#value(goal);
-    if (isImpossible(found)) return IMPOSSIBLE;
-    return this.#padded(
-      sequence(
-        repeat(sequence(before, this.#comma), 0, undefined),
-        found,
-        repeat(sequence(this.#comma, any), 0, undefined),
-      ),
-    );
+    const any = sequence(this.#comma, this.#value(goal));
+    const skipped = sequence(before, this.#comma);
+    // By place of the item that is found; from the last that is counted on, it no longer matters.
+    const options: Expression[] = [];
+    for (let at = 0; at < counted; at++) {
+      const rest = repeat(
+        any,
+        Math.max(0, min - 1 - at),
+        Number.isFinite(max) ? max - 1 - at : undefined,
+      );
+      options.push(sequence(repeat(skipped, at, at), found, rest));
+    }
+    if (!Number.isFinite(max)) {
+      options.push(sequence(repeat(skipped, counted, undefined), found, repeat(any, 0, undefined)));
+    }
+    return this.#padded(choice(...options));
   }
 
-  /** Items that all differ: only where there are few values that they can have. */
+  /**
+   * Items that all differ, where the values that they can have are listed: in any order where these
+   * are few, else in the order of the list.
+   */
   #uniqueItems(subject: Case, goal: Goal, fixed: number, max: number): Expression {
     const pointer = subject.uniqueItems ?? '';
     const values = this.#expander.cases(goal).map((of) => listedValues(of));
@@ -338,11 +352,12 @@ class Translator {
         'uses uniqueItems of items that are not listed by enum',
       );
     }
-    if (all.length > MAX_UNIQUE_VALUES) {
-      const why = `uses uniqueItems of items with more than ${MAX_UNIQUE_VALUES} values`;
-      return refuse('unsupported', pointer, why);
-    }
     const literals = all.map((value) => this.#literal(value));
+    if (all.length > MAX_UNIQUE_VALUES) {
+      const named = literals.map((pair) => ({ pair, isRequired: false }));
+      const members = { named, other: IMPOSSIBLE, wanted: undefined, min: subject.minItems, max };
+      return this.#members(members, pointer);
+    }
     const known = new Map<number, Expression>();
     /** What may follow when those of `used`, a set of bits, were there. */
     const after = (used: number, count: number): Expression => {
