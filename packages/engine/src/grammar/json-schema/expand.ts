@@ -43,7 +43,7 @@ export interface Goal {
 
 const MAX_CASES = 400;
 /** Demands that are looked at, over the whole schema. */
-const MAX_STEPS = 400_000;
+const MAX_STEPS = 2_000_000;
 /** How deep it is asked, for a case, whether what it requires exists at all. */
 const MAX_SEARCH_DEPTH = 24;
 const MAX_EXCLUSION_DEPTH = 3;
@@ -81,6 +81,7 @@ export class Expander {
   #exclusionDepth = 0;
   #contradiction = '';
 
+  get steps() { return this.#steps; }
   constructor(document: SchemaDocument) {
     this.#document = document;
   }
@@ -257,13 +258,14 @@ export class Expander {
     };
     const open = [start];
     for (let path = open.pop(); path !== undefined; path = open.pop()) {
-      if (!this.#meetAll(path)) continue;
+      if (!this.#meetAll(path) || !this.#mayHaveObjects(path.subject)) continue;
       const ways = path.choices.shift() ?? this.#findStray(path);
       if (ways === undefined) {
         if (this.#isPossible(path)) yield path;
         continue;
       }
       const choices = ways.map((way) => {
+        this.#spend(1 + path.seen.size);
         const copy = copyOf(path);
         way(copy);
         return copy;
@@ -275,10 +277,7 @@ export class Expander {
   /** Meets demands until there are only choices left. False where they contradict each other. */
   #meetAll(path: Path): boolean {
     for (let demand = path.demands.shift(); demand !== undefined; demand = path.demands.shift()) {
-      this.#steps += 1;
-      if (this.#steps > MAX_STEPS) {
-        refuse('too-large', demand.schema.pointer, `takes more than ${MAX_STEPS} steps to expand`);
-      }
+      this.#spend(1 + path.choices.length);
       const seen = path.seen.get(demand.schema);
       path.seen.set(demand.schema, demand.holds);
       if (seen === undefined) this.#meet(demand, path);
@@ -289,6 +288,19 @@ export class Expander {
       }
     }
     return !path.subject.isDead;
+  }
+
+  #spend(steps: number): void {
+    this.#steps += steps;
+    if (this.#steps <= MAX_STEPS) return;
+    refuse('too-large', '', `takes more than ${MAX_STEPS} steps to write its alternatives out`);
+  }
+
+  /** Before more choices are made: they multiply. */
+  #mayHaveObjects(subject: Case): boolean {
+    if (subject.values !== undefined || !subject.types.has('object')) return true;
+    if (!this.#hasObjects(subject)) subject.drop('object');
+    return !subject.isDead;
   }
 
   #meet({ schema, holds, rank }: Ranked, path: Path): void {
@@ -860,6 +872,7 @@ export class Expander {
 
   #hasObjects(subject: Case): boolean {
     if (subject.required.size > subject.maxProperties) return false;
+    this.#spend(subject.required.size * subject.shapes.length);
     for (const name of subject.required) {
       const goal = this.propertyGoal(subject, name);
       if (this.isEmpty(goal) || !this.admitsName(subject, name)) {
