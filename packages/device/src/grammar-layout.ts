@@ -53,7 +53,7 @@ export const STATE_MINIMUM = 0x00ffffff;
 
 /** A row's place in its grammar. */
 export const GRAMMAR_ROW = {
-  /** Word offset of its grammar in the pool; NO_GRAMMAR where its tokens are free. */
+  /** Word offset of its grammar in the pool. Rows with ROW_FLAG.GRAMMAR have one. */
   GRAMMAR: 0,
   STATE: 1,
   DEPTH: 2,
@@ -62,16 +62,18 @@ export const GRAMMAR_ROW = {
   /** DEPTH frames of [return state, count]. */
   STACK: 4,
 } as const;
-export const NO_GRAMMAR = -1;
 export const MAX_GRAMMAR_DEPTH = 62;
 export const GRAMMAR_ROW_WORDS = 4 + 2 * MAX_GRAMMAR_DEPTH;
 
-/** Frames that one token may push beyond those it pops; tokens that need more are not admitted. */
+/**
+ * Frames of the stack that one token pushed or counted in, at any of its bytes: a token that needs
+ * more is not admitted. So a thread that tries a token copies few frames and not the row's stack.
+ */
 export const MAX_TOKEN_FRAMES = 16;
 
 /**
- * u32 [vocab] of a token's bytes: offset << 8 | length. Length 0: the token is never admitted
- * (except as a stop id, where the text may end).
+ * u32 [vocab], where a token's bytes are: word offset << 8 | length. Length 0: the token is never
+ * admitted (except as a stop id, where the text may end).
  */
 export const TOKEN_SPAN_SHIFT = 8;
 export const MAX_TOKEN_BYTES = 255;
@@ -81,3 +83,10 @@ export const MAX_TOKEN_BYTES = 255;
  * bits, the highest first.
  */
 export const CONTROL_TOKEN_BYTE = 0xff;
+/** Bytes from this one on occur in no UTF-8 text: a token with one of them is never admitted. */
+export const FIRST_NO_TEXT_BYTE = 0xf8;
+
+/** Words of one line of masks: a bit for each token, the lowest ids in the lowest bits. */
+export function maskWords(vocab: number): number {
+  return Math.ceil(vocab / 32);
+}

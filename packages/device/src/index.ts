@@ -3,6 +3,12 @@ export { checksumOf } from './checksum.ts';
 export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
+export {
+  type Automaton,
+  type AutomatonState,
+  type Edge,
+  encodeAutomaton,
+} from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
 export { matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
@@ -49,12 +55,14 @@ export {
   MAX_TOKEN_FRAMES,
   MOVE,
   MOVE_ENTRY,
+  maskWords,
   NO_STATE,
   STATE_COMPLETE,
   STATE_FINAL,
   STATE_MINIMUM,
   STATE_THINKING,
 } from './grammar-layout.ts';
+export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
@@ -86,3 +94,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
+export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';

@@ -1,5 +1,6 @@
 import { basename, resolve } from 'node:path';
 import type { MachineSources } from '@bridgekeeper/attest/node';
+import type { Vocabulary } from '@bridgekeeper/device';
 import type { EngineClient, EngineError } from '@bridgekeeper/engine';
 import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
@@ -9,6 +10,7 @@ import { type PhaseTime, StartTimeline } from './engine/start-timeline.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
+import { GrammarService } from './grammar/service.ts';
 import type { ServerClock } from './host-clock.ts';
 import { KeyRing } from './http/auth.ts';
 import { JsonBodies } from './http/body.ts';
@@ -29,12 +31,16 @@ import type { Settings } from './settings/table.ts';
 import { openModelText } from './text/model-text.ts';
 
 export interface ServerParts {
-  /** `seal` is what is asked of the model's. Throws EngineError or ModelError. */
+  /**
+   * `seal` is what is asked of the model's, `vocabulary` what grammars see of its tokens. Throws
+   * EngineError or ModelError.
+   */
   readonly startEngine: (
     settings: Settings,
     log: Logger,
     seal: SealPolicy,
     timeline: StartTimeline,
+    vocabulary: Vocabulary,
   ) => Promise<StartedEngine>;
   readonly log: Logger;
   readonly clock: ServerClock;
@@ -111,12 +117,16 @@ async function startWith(
   const { clock, log, receiptsFile, machine = {} } = parts;
   timeline.begin('model');
   const model = await openModel(settings.model, seal);
-  const text = await openModelText(model.files);
+  const text = await openModelText(model.files, {
+    tools: settings.toolCallParser,
+    reasoning: settings.reasoningParser,
+  });
   const modelNames = namesOf(settings);
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
   try {
-    started = await parts.startEngine(settings, log, pinSeal(seal, model), timeline);
+    const pinned = pinSeal(seal, model);
+    started = await parts.startEngine(settings, log, pinned, timeline, text.vocabulary);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
     const encryptionKeys = await EncryptionKeys.make(clock);
@@ -172,6 +182,7 @@ function contextOf(
   return {
     engine,
     text,
+    grammars: new GrammarService(clock),
     clock,
     log,
     logsAccess: settings.accessLog,
@@ -200,6 +211,7 @@ function contextOf(
     },
     hosts: hostPolicyOf(settings, keys.length > 0),
     allowedOrigins: settings.allowedOrigins,
+    readsAutoCalls: settings.enableAutoToolChoice,
     startedSeconds: clock.unixSeconds(),
   };
 }
@@ -240,6 +252,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
     await http.close();
     await evidence.close();
     await ctx.text.encoder.close();
+    await ctx.grammars.close();
   };
   return {
     url,

@@ -15,7 +15,7 @@ export interface GrammarBudget {
 export const GRAMMAR_BUDGET: GrammarBudget = {
   positions: 400_000,
   states: 60_000,
-  steps: 20_000_000,
+  steps: 10_000_000,
   words: 1 << 20,
 };
 

@@ -55,8 +55,8 @@ export interface Determinised extends Automaton {
   readonly callsOf: ReadonlyMap<number, ReadonlySet<number>>;
 }
 
-/** Calls within each other that one state may follow. */
-const MAX_FOLLOWED = 40;
+/** How often the same call may be within itself in one state. */
+const MAX_RECURSION = 4;
 /** When the construction ends early, because it must be repeated anyway. */
 const STATES_AFTER_DEMAND = 2000;
 
@@ -84,6 +84,7 @@ export function determinise(
   const kernels: (readonly number[])[] = [];
   const stateOfKernel = new Map<number | string, number>();
   const stateOf = (kernel: readonly number[]): number => {
+    spending.spend(4 * kernel.length);
     const key = kernel.length === 1 ? kernel[0]! : kernel.join();
     let state = stateOfKernel.get(key);
     if (state === undefined) {
@@ -149,13 +150,13 @@ export function determinise(
           const unit = argument[position]!;
           const isLast = op[next[position]!] === OP.ACCEPT && !isCounted(unit);
           const stack = isLast ? stackOf(at) : stacks.push(position, stackOf(at));
-          if (stacks.depth(stack) > MAX_FOLLOWED) throw ambiguous(origins[unit]!);
+          if (stacks.recursion(stack) > MAX_RECURSION) throw ambiguous(origins[unit]!);
           add(configurationOf(units[unit]!.start, stack, isTicked(at)));
           break;
         }
       }
     }
-    spending.spend(seen.size);
+    spending.spend(2 * seen.size);
     return { items, isFinal, minimum };
   };
 
@@ -171,8 +172,7 @@ export function determinise(
   const callsOf = new Map<number, Set<number>>();
   /** Takes off the calls that all are within, outermost first into `frames`; gives what is left. */
   const takeOffCalls = (kernel: readonly number[], frames: Frame[]): readonly number[] => {
-    spending.spend(kernel.length);
-    const cut = stacks.commonCalls(kernel, followed);
+    const cut = stacks.commonCalls(kernel, followed, spending);
     if (cut === undefined) return kernel;
     const calls = cut.calls.map((stack) => stacks.top(stack));
     const after = calls.map((call, at) => settle(next[call]!, stacks.rest(cut.calls[at]!)));
@@ -189,6 +189,7 @@ export function determinise(
   const edges: Edge[] = [];
   const edgeIds = new Map<number | string, number>();
   const edgeOf = (items: readonly number[], base: number): number => {
+    spending.spend(4 * items.length);
     const after = items
       .map((item) => settle(next[positionOf(item)]!, stackOf(item)))
       .filter((configuration) => !isDead(positionOf(configuration)));
@@ -301,6 +302,7 @@ class Stacks {
   readonly #top = [-1];
   readonly #rest = [NO_CALLS];
   readonly #depth = [0];
+  readonly #recursion = [0];
   readonly #known = new Map<number, number>();
 
   push(call: number, rest: number): number {
@@ -310,6 +312,11 @@ class Stacks {
       stack = this.#top.push(call) - 1;
       this.#rest.push(rest);
       this.#depth.push(this.depth(rest) + 1);
+      let recursion = 1;
+      for (let at = rest; at !== NO_CALLS; at = this.rest(at)) {
+        if (this.top(at) === call) recursion += 1;
+      }
+      this.#recursion.push(recursion);
       this.#known.set(key, stack);
     }
     return stack;
@@ -325,6 +332,11 @@ class Stacks {
 
   depth(stack: number): number {
     return this.#depth[stack]!;
+  }
+
+  /** How often the call on top is in it. */
+  recursion(stack: number): number {
+    return this.#recursion[stack]!;
   }
 
   /** A position in the unit whose frame is on top when a state has this configuration. */
@@ -343,6 +355,7 @@ class Stacks {
   commonCalls(
     kernel: readonly number[],
     followed: ReadonlySet<number>,
+    spending: Spending,
   ): { readonly calls: readonly number[]; readonly within: readonly number[] } | undefined {
     let shallowest = kernel[0]!;
     for (const configuration of kernel) {
@@ -353,6 +366,7 @@ class Stacks {
     const members = new Set(kernel);
     let below = stackOf(shallowest);
     for (let above = 0; below !== NO_CALLS; above++, below = this.rest(below)) {
+      spending.spend(2 * kernel.length * this.depth(stackOf(shallowest)));
       const within: number[] = [];
       for (const configuration of kernel) {
         const stack = this.#above(stackOf(configuration), below);

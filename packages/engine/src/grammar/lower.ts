@@ -86,6 +86,7 @@ class Lowering {
   readonly #facts: RuleFacts;
   readonly #choices: Choices;
   readonly #makeAutomaton: MakeAutomaton;
+  readonly #spending: Spending;
   readonly #units: { start: number; maximum: number | undefined }[] = [];
   readonly #origins: Origin[] = [];
   readonly #unitOf = new Map<Origin, number>();
@@ -102,6 +103,7 @@ class Lowering {
     this.#facts = facts;
     this.#choices = choices;
     this.#makeAutomaton = makeAutomaton;
+    this.#spending = spending;
     this.positions = new Positions(spending);
   }
 
@@ -254,6 +256,7 @@ class Lowering {
       !this.#choices.unrolled.has(of);
     if (isCounted) return positions.call(this.#unit(of, max ?? 0xffffffff), next);
 
+    if (this.#facts.sizeOf(body) > 0) this.#spending.hold('positions', positions.count + copies);
     let position = next;
     if (max === undefined) {
       position = positions.reserve();

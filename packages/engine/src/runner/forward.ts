@@ -4,6 +4,7 @@ import {
   type Slice,
   type Stream,
   slice,
+  type Vocabulary,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
 import type { WeightMatrix, Weights } from '../models/weights.ts';
@@ -16,6 +17,8 @@ export interface ForwardParts {
   readonly weights: Weights;
   readonly buffers: RunnerBuffers;
   readonly stream: Stream;
+  /** What grammars step through; null: rows have none. */
+  readonly vocabulary: Vocabulary | null;
   /** How the device stores activations. */
   readonly element: ElementType;
 }
@@ -131,7 +134,10 @@ function launchLinear(parts: ForwardParts, count: number, linear: Linear): void 
 /** Samples one token for each of `count` logits lines and moves their rows on by one step. */
 export function launchSampling(parts: ForwardParts, lineRows: Slice, count: number): void {
   const { shape, stream } = parts;
-  const { rows, control, counts, sampled, logits, bias, logprobs, results } = slices(parts.buffers);
+  const buffers = slices(parts.buffers);
+  const { rows, control, counts, sampled, logits, bias, masks, logprobs, results } = buffers;
+  const { grammarRows, grammarPool, tokenSpans, tokenBytes } = buffers;
+  const grammars = { grammarRows, grammarPool, tokenSpans, tokenBytes };
   const lines = {
     rows,
     control,
@@ -143,8 +149,21 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
     ringSlots: shape.ringSlots,
     ringLines: shape.maxRows,
   };
-  stream.launch('sample', { ...lines, logits, bias, logprobs });
-  stream.launch('advance', { ...lines, results });
+  if (parts.vocabulary !== null) {
+    const { vocab } = lines;
+    stream.launch('grammar-mask', { ...grammars, rows, lineRows, masks, count, vocab });
+  }
+  stream.launch('sample', { ...lines, logits, bias, masks, logprobs });
+  stream.launch('advance', { ...lines, ...grammars, results });
+}
+
+/** One step of `count` lines of the decode batch that the device holds. */
+export function launchDecodeStep(parts: ForwardParts, count: number): void {
+  const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(parts.buffers);
+  parts.stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
+  launchForward(parts, count, 'decode');
+  launchHead(parts, residual, count);
+  launchSampling(parts, tokenRows, count);
 }
 
 const wholeBuffers = new WeakMap<RunnerBuffers, Readonly<Record<keyof RunnerBuffers, Slice>>>();

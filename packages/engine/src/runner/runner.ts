@@ -9,7 +9,14 @@ import {
   type LaunchedSteps,
   laneNs,
 } from './downlink.ts';
-import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
+import {
+  type ForwardParts,
+  launchDecodeStep,
+  launchForward,
+  launchHead,
+  launchSampling,
+  slices,
+} from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
@@ -106,7 +113,7 @@ export class Runner {
     stream.launch('fill-uniform', { out: control, elements: CONTROL_WORDS, type: 'f32', ...zero });
     await this.#device.prepare(stream, () => {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
-      for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
+      for (const bucket of this.#buckets.toReversed()) launchDecodeStep(this.#parts, bucket);
     });
     onPhase('graphs');
     for (const bucket of this.#buckets.toReversed()) {
@@ -123,7 +130,7 @@ export class Runner {
     const device = this.#device;
     const { stream, shape } = this.#parts;
     for (const bucket of this.#buckets) {
-      const differs = yield* device.refine(stream, () => this.#launchDecodeStep(bucket));
+      const differs = yield* device.refine(stream, () => launchDecodeStep(this.#parts, bucket));
       if (!differs) continue;
       for (const steps of GRAPH_STEPS) {
         yield;
@@ -224,18 +231,9 @@ export class Runner {
   #captureDecode(bucket: number, steps: number): void {
     const key = graphKey(bucket, steps);
     const graph = this.#device.capture(this.#parts.stream, `decode ${key}`, () => {
-      for (let step = 0; step < steps; step++) this.#launchDecodeStep(bucket);
+      for (let step = 0; step < steps; step++) launchDecodeStep(this.#parts, bucket);
     });
     this.#graphs.set(key, graph);
-  }
-
-  #launchDecodeStep(count: number): void {
-    const { stream, buffers } = this.#parts;
-    const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(buffers);
-    stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
-    launchForward(this.#parts, count, 'decode');
-    launchHead(this.#parts, residual, count);
-    launchSampling(this.#parts, tokenRows, count);
   }
 
   /** Everything that a chunk of prompts may launch. */

@@ -1,3 +1,4 @@
+import type { CompiledGrammar } from '../grammar/compiled.ts';
 import type { FinishReason, TokenLogprobs } from '../request/request.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -19,6 +20,14 @@ export interface PageWrite {
   readonly count: number;
 }
 
+/** A grammar that must be in the device's pool before the plan runs. */
+export interface GrammarWrite {
+  readonly grammar: CompiledGrammar;
+  readonly tenant: string;
+  /** In words. */
+  readonly offset: number;
+}
+
 /** What one step computes. Rows and pages are already assigned. */
 export interface StepPlan {
   readonly prefill: readonly PrefillChunk[];
@@ -26,6 +35,7 @@ export interface StepPlan {
   readonly decode: readonly Sequence[];
   readonly steps: number;
   readonly pageWrites: readonly PageWrite[];
+  readonly grammarWrites: readonly GrammarWrite[];
 }
 
 /** What the device reported for one row. */

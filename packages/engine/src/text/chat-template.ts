@@ -68,6 +68,12 @@ export class ChatTemplate {
     return [...this.#options.sources.values()].some((source) => name.test(source));
   }
 
+  /** Whether one of the templates has all of these texts in it. */
+  shows(texts: readonly string[]): boolean {
+    const sources = [...this.#options.sources.values()];
+    return sources.some((source) => texts.every((text) => source.includes(text)));
+  }
+
   /** The prompt's text. Throws TextError; its message never quotes the conversation. */
   render(input: ChatInput): string {
     const { source, template } = this.#select(input);

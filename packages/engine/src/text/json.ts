@@ -1,6 +1,6 @@
 /** JSON as Python reads and writes it: keys in order, 1.0 apart from 1, integers of any size. */
 import { wantText } from './jinja/arguments.ts';
-import type { Budget } from './jinja/budget.ts';
+import { Budget } from './jinja/budget.ts';
 import { fail } from './jinja/errors.ts';
 import { writeFloat, writeInteger } from './jinja/numbers.ts';
 import { asIndex, compare, refuseUndefined } from './jinja/operators.ts';
@@ -168,6 +168,12 @@ export interface JsonFormat {
 /** json.dumps. Throws JinjaError where Python raises. */
 export function writeJsonValue(value: Value, format: JsonFormat, budget: Budget): string {
   return new Writer(format, budget).write(value, 0);
+}
+
+/** A value as it was read: keys in their order, 1.0 apart from 1, integers of any size. */
+export function exactJson(value: Value): string {
+  const format = { ensureAscii: false, indent: null, separators: [',', ':'], sortKeys: false };
+  return writeJsonValue(value, format, new Budget());
 }
 
 class Writer {

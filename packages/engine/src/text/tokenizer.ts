@@ -59,6 +59,7 @@ export class Tokenizer {
   readonly #table: TokenTable | undefined;
   readonly #decode: Decode;
   readonly #specialIds: ReadonlySet<number>;
+  readonly #addedIds: ReadonlyMap<string, number>;
   readonly #json: TokenizerFiles['tokenizer'];
   #maxTokenBytes: number | undefined;
 
@@ -89,6 +90,7 @@ export class Tokenizer {
       addedContents: new Set(addedTokens.map(({ content }) => content)),
     };
     this.#table = decoder === undefined ? undefined : new TokenTable(vocabulary, decoder);
+    this.#addedIds = new Map(addedTokens.map(({ content, id }) => [content, id]));
     this.#specialIds = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id));
   }
 
@@ -143,6 +145,11 @@ export class Tokenizer {
   /** The id of a token's exact content, special tokens included. */
   tokenId(content: string): number | undefined {
     return this.#pipeline.idOf(content);
+  }
+
+  /** The id of an added token: what is spelled like it in a text becomes it. */
+  addedTokenId(content: string): number | undefined {
+    return this.#addedIds.get(content);
   }
 
   isSpecial(id: number): boolean {

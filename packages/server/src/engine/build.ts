@@ -23,6 +23,7 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
     quantization: config.quantization,
     kvFormat: config.kvFormat,
     loading: config.loading.value,
+    grammars: config.grammars,
   };
 }
 

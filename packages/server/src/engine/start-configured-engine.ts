@@ -1,3 +1,4 @@
+import type { Vocabulary } from '@bridgekeeper/device';
 import { describeMemory } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
@@ -15,8 +16,11 @@ export async function startConfiguredEngine(
   log: Logger,
   seal: SealPolicy,
   timeline: StartTimeline,
+  vocabulary: Vocabulary,
 ): Promise<StartedEngine> {
-  const config = configureEngine(settings, seal);
+  const { grammarPoolBytes: poolBytes } = settings;
+  const grammars = poolBytes > 0 ? { vocabulary, poolBytes } : undefined;
+  const config = { ...configureEngine(settings, seal), grammars };
   const law = { value: lawName(config.law.value), reason: config.law.reason };
   const { policy } = config;
   const bridge = { ...config.bridge, value: config.bridge.value?.name ?? 'none' };

@@ -17,6 +17,8 @@ export interface AnswerDetail {
   /** The prompt's token ids and the answer's. */
   readonly tokenIds: boolean;
   readonly promptLogprobs: boolean;
+  /** Reasoning is left out; absent: it is shown. */
+  readonly hidesReasoning?: boolean;
 }
 
 /** Which usage a stream reports: at the end, with every chunk, or not at all. */
@@ -55,7 +57,7 @@ export function chunkEnding(
 ): string {
   if (!usage.continuous) return `]${fields}}\n\n`;
   const promptTokens = choice.request.promptTokens.length;
-  const stats: Omit<Usage, 'prompt_tokens_details'> = {
+  const stats: Pick<Usage, 'prompt_tokens' | 'total_tokens' | 'completion_tokens'> = {
     prompt_tokens: promptTokens,
     total_tokens: promptTokens + completionTokens,
     completion_tokens: completionTokens,

@@ -1,3 +1,4 @@
+import { type AnswerPart, textOf } from '../formats/parts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import {
   type AnswerDetail,
@@ -30,8 +31,8 @@ export class ChatChunks implements ChunkFormat {
   }
 
   chunk(choice: Choice, delta: ChoiceDelta): string {
-    const { text, logprobs, tokens, finish } = delta;
-    const { tokenIds } = this.#detail;
+    const { parts, logprobs, tokens, finish } = delta;
+    const { tokenIds, hidesReasoning = false } = this.#detail;
     const ending = chunkEnding(choice, this.#usage);
     const opening = `${this.#opening}{"index":${choice.index},"delta":{`;
     let out = '';
@@ -42,9 +43,15 @@ export class ChatChunks implements ChunkFormat {
       const more = ids === undefined ? '' : `,"prompt_token_ids":${ids}`;
       out += chunkEnding(choice, this.#usage, 0, more);
     }
-    const isEmpty = text === '' && logprobs.length === 0 && tokens.length === 0;
+    const said = parts.map((part) => deltaOf(part, hidesReasoning)).filter((each) => each !== '');
+    const isEmpty = said.length === 0 && logprobs.length === 0 && tokens.length === 0;
     if (isEmpty && finish === undefined) return out;
-    out += `${opening}"content":${JSON.stringify(text)}},"logprobs":`;
+    const last = said.pop() ?? '"content":""';
+    const noIds = tokenIds ? ',"token_ids":[]' : '';
+    for (const each of said) {
+      out += `${opening}${each}},"logprobs":null${noIds},"finish_reason":null}${ending}`;
+    }
+    out += `${opening}${last}},"logprobs":`;
     out += this.#detail.logprobs
       ? JSON.stringify(chatLogprobs(logprobs, this.#text, this.#detail))
       : 'null';
@@ -57,6 +64,45 @@ export class ChatChunks implements ChunkFormat {
   closing(generation: Generation): string {
     return usageChunk(this.#opening, generation, this.#usage);
   }
+}
+
+/** The fields of a chunk's delta; empty where there is nothing to say. */
+function deltaOf(part: AnswerPart, hidesReasoning: boolean): string {
+  switch (part.kind) {
+    case 'text':
+      return `"content":${JSON.stringify(part.text)}`;
+    case 'reasoning': {
+      if (hidesReasoning) return '';
+      const text = JSON.stringify(part.text);
+      return `"reasoning":${text},"reasoning_content":${text}`;
+    }
+    case 'call': {
+      const { index, id, name } = part;
+      const call = { index, id, type: 'function', function: { name, arguments: '' } };
+      return `"tool_calls":${JSON.stringify([call])}`;
+    }
+    case 'arguments': {
+      const call = { index: part.index, function: { arguments: part.text } };
+      return `"tool_calls":${JSON.stringify([call])}`;
+    }
+  }
+}
+
+/** What a whole answer says: reasoning under both of the names in use. */
+function messageOf({ text, parts }: WholeChoice, { hidesReasoning }: AnswerDetail) {
+  const reasoning = textOf(parts, 'reasoning');
+  const calls = parts.flatMap((part, at) => {
+    if (part.kind !== 'call') return [];
+    const next = parts[at + 1];
+    const given = next?.kind === 'arguments' ? next.text : '';
+    return [{ id: part.id, type: 'function', function: { name: part.name, arguments: given } }];
+  });
+  return {
+    role: 'assistant',
+    content: text === '' && calls.length > 0 ? null : text,
+    ...(reasoning === '' || hidesReasoning ? {} : { reasoning, reasoning_content: reasoning }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
+  };
 }
 
 /** The `chat.completion` document. */
@@ -75,7 +121,7 @@ export function chatCompletion(
     model: head.model,
     choices: choices.map((choice) => ({
       index: choice.index,
-      message: { role: 'assistant', content: choice.text },
+      message: messageOf(choice, detail),
       logprobs: detail.logprobs ? chatLogprobs(choice.logprobs, text, detail) : null,
       ...(detail.tokenIds ? { token_ids: choice.tokens } : {}),
       finish_reason: choice.finish?.reason ?? null,

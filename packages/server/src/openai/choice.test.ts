@@ -147,7 +147,7 @@ describe('what a choice keeps and counts', () => {
   test('has no news before the first event, and is ending with the last', () => {
     const { choice } = choiceWith({});
     expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([false, false, 0]);
-    expect(choice.take()).toEqual({ text: '', logprobs: [], tokens: [], finish: undefined });
+    expect(choice.take()).toMatchObject({ text: '', parts: [], tokens: [], finish: undefined });
     hear(choice, { tokens: [500, 501] }, 5);
     hear(choice, { tokens: [502] }, 6);
     expect([choice.hasNews, choice.isEnding, choice.pendingTokens]).toEqual([true, false, 3]);
@@ -301,6 +301,7 @@ describe('what a choice keeps and counts', () => {
     hear(choice, { tokens: SEA(), ...finish('cancelled') });
     expect(choice.take()).toEqual({
       text: '',
+      parts: [],
       logprobs: [],
       tokens: [],
       finish: { reason: 'stop', stopReason: 'the' },

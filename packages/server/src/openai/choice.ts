@@ -6,6 +6,8 @@ import type {
   TokenLogprobs,
 } from '@bridgekeeper/engine';
 import { type Detokenizer, StopMatcher, type Tokenizer } from '@bridgekeeper/engine/text';
+import type { AnswerReader } from '../formats/answer-reader.ts';
+import { type AnswerPart, textOf } from '../formats/parts.ts';
 import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 
@@ -22,6 +24,10 @@ export interface ChoiceOptions {
   readonly hideOutput: boolean;
   /** Deltas carry token ids. */
   readonly tokenIds: boolean;
+  /** Tells reasoning and calls from text; absent: all of it is content. */
+  readonly newReader?: (() => AnswerReader) | undefined;
+  /** The answer ends when so many calls are whole; absent: it may have any number. */
+  readonly maxCalls?: number | undefined;
 }
 
 export interface LogprobItem {
@@ -36,14 +42,16 @@ export interface LogprobItem {
 }
 
 export interface ChoiceFinish {
-  readonly reason: 'stop' | 'length';
+  readonly reason: 'stop' | 'length' | 'tool_calls';
   /** vLLM's `stop_reason`: the stop string, the id of a stop token, or null. */
   readonly stopReason: string | number | null;
 }
 
 /** What one choice has to say since it was last asked. */
 export interface ChoiceDelta {
+  /** The content of all parts. */
   readonly text: string;
+  readonly parts: readonly AnswerPart[];
   /** Empty where none were asked for. */
   readonly logprobs: readonly LogprobItem[];
   /** Empty where none were asked for. */
@@ -79,6 +87,8 @@ export class Choice {
   readonly request: GenerationRequest;
   /** Tokens of this choice's text, the one that ended it included. */
   completionTokens = 0;
+  /** Those of them that are reasoning; undefined where that is not told apart. */
+  reasoningTokens: number | undefined;
   /** When the engine's last tokens for it came. */
   lastTokensNs: number | undefined;
   /** Of the prompt's tokens after the first, where they were asked for and have come. */
@@ -88,8 +98,9 @@ export class Choice {
   readonly #options: ChoiceOptions;
   readonly #endTokens: readonly number[];
   readonly #tokenizer: Tokenizer;
-  readonly #detokenizer: Detokenizer;
-  readonly #matcher: StopMatcher | undefined;
+  #detokenizer: Detokenizer;
+  #matcher: StopMatcher | undefined;
+  readonly #reader: AnswerReader | undefined;
   readonly #host: ChoiceHost;
   #events: GenerationEvent[] = [];
   #pendingTokens = 0;
@@ -100,6 +111,8 @@ export class Choice {
   #readLength = 0;
   #takenLength = 0;
   #matchedStop: string | undefined;
+  /** Enough calls are whole. */
+  #hasCalled = false;
   #aborted = false;
 
   constructor(
@@ -113,13 +126,15 @@ export class Choice {
     this.request = request;
     this.#options = options;
     this.#endTokens = text.endTokens;
-    const { skipSpecialTokens, stop, includeStop } = options;
+    this.#reader = options.newReader?.();
+    if (this.#reader !== undefined) this.reasoningTokens = 0;
+    const { skipSpecialTokens } = options;
     this.#tokenizer = text.tokenizer;
     this.#detokenizer = text.tokenizer.detokenizer({
       skipSpecialTokens,
       after: request.promptTokens,
     });
-    this.#matcher = stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
+    this.#matcher = matcherOf(options);
     this.#host = host;
   }
 
@@ -176,20 +191,29 @@ export class Choice {
         this.promptLogprobs = event.promptLogprobs;
         if (this.#options.echoLogprobs) echoed.push(...this.#echoedItems());
       }
-      if (this.#matchedStop === undefined) text += this.#read(event, tokens);
+      if (!this.#isOver) text += this.#read(event, tokens);
       if (event.finish !== undefined) {
-        if (this.#matchedStop === undefined) text += this.#rest();
+        if (!this.#isOver) text += this.#told(this.#rest());
+        this.#reader?.finish();
         finish = this.#close(event.finish);
       }
     }
     this.#takenLength += text.length;
-    const isDone = finish !== undefined || this.#matchedStop !== undefined;
-    const logprobs = [...echoed, ...this.#release(isDone)];
-    if (!this.#echoed) {
-      this.#echoed = true;
-      text = this.#options.echoText + text;
-    }
-    return { text, logprobs, tokens, finish };
+    const logprobs = [...echoed, ...this.#release(finish !== undefined || this.#isOver)];
+    const parts = this.#partsOf(text);
+    return { text: textOf(parts, 'text'), parts, logprobs, tokens, finish };
+  }
+
+  /** Nothing more of the engine's is read. */
+  get #isOver(): boolean {
+    return this.#matchedStop !== undefined || this.#hasCalled;
+  }
+
+  #partsOf(text: string): readonly AnswerPart[] {
+    const echo = this.#echoed ? '' : this.#options.echoText;
+    this.#echoed = true;
+    if (this.#reader === undefined) return textParts(echo + text);
+    return [...textParts(echo), ...this.#reader.take()];
   }
 
   /** The logprobs whose text is taken, or all of them. */
@@ -204,14 +228,16 @@ export class Choice {
     const done = (reason: ChoiceOutcome['reason']) => {
       this.outcome = { reason, cachedTokens, timing, crossings };
     };
-    if (this.#matchedStop !== undefined) {
+    const hasCalls = (this.#reader?.wholeCalls ?? 0) > 0;
+    if (this.#isOver) {
       done('stop');
-      return { reason: 'stop', stopReason: this.#matchedStop };
+      return { reason: hasCalls ? 'tool_calls' : 'stop', stopReason: this.#matchedStop ?? null };
     }
     if (finish.reason === 'stop' || finish.reason === 'length') {
       done(finish.reason);
+      const reason = finish.reason === 'stop' && hasCalls ? 'tool_calls' : finish.reason;
       const own = stopToken === undefined || this.#endTokens.includes(stopToken);
-      return { reason: finish.reason, stopReason: own ? null : stopToken };
+      return { reason, stopReason: own ? null : stopToken };
     }
     if (!this.#aborted) this.error = this.#host.blame(finish.message ?? 'The engine gave up.');
     done(this.#aborted ? 'abort' : 'error');
@@ -244,19 +270,49 @@ export class Choice {
     const stopped = event.finish?.stopToken !== undefined;
     const shown = stopped && !this.#options.includeStop ? tokens.length - 1 : tokens.length;
     if (this.#options.hideOutput) return '';
-    if (this.#matcher === undefined && event.logprobs === undefined) {
+    const reader = this.#reader;
+    if (this.#matcher === undefined && event.logprobs === undefined && reader === undefined) {
       this.completionTokens += tokens.length;
       if (this.#options.tokenIds) ids.push(...tokens);
       return this.#detokenizer.push(shown === tokens.length ? tokens : tokens.slice(0, shown));
     }
     let text = '';
-    for (let at = 0; at < tokens.length && this.#matchedStop === undefined; at++) {
+    for (let at = 0; at < tokens.length && !this.#isOver; at++) {
       const token = tokens[at]!;
       this.completionTokens += 1;
       if (this.#options.tokenIds) ids.push(token);
-      const piece = at < shown ? this.#detokenizer.push([token]) : '';
+      let reasons = reader?.isReasoning === true;
+      const mark = reader?.marks.ofToken(token);
+      if (mark !== undefined) {
+        text += this.#told(this.#restBefore(token));
+        if (this.#matchedStop !== undefined) break;
+      }
+      const piece = mark ?? (at < shown ? this.#detokenizer.push([token]) : '');
       if (event.logprobs !== undefined) this.#hold(token, piece, event.logprobs[at]);
-      if (at < shown) text += this.#searched(piece);
+      text += this.#told(mark ?? (at < shown ? this.#searched(piece) : ''));
+      if (reader?.isReasoning === true) reasons = true;
+      if (reasons) this.reasoningTokens! += 1;
+    }
+    return text;
+  }
+
+  /** What was held back before a tag: nothing goes on across it. */
+  #restBefore(tag: number): string {
+    const rest = this.#rest();
+    if (this.#matchedStop !== undefined) this.#host.cancel();
+    const { skipSpecialTokens } = this.#options;
+    this.#detokenizer = this.#tokenizer.detokenizer({ skipSpecialTokens, after: [tag] });
+    this.#matcher = matcherOf(this.#options);
+    return rest;
+  }
+
+  /** Tells the reader. The answer may end with what it finds. */
+  #told(text: string): string {
+    const { maxCalls = Number.POSITIVE_INFINITY } = this.#options;
+    this.#reader?.push(text);
+    if (this.#reader !== undefined && this.#reader.wholeCalls >= maxCalls && !this.#isOver) {
+      this.#hasCalled = true;
+      this.#host.cancel();
     }
     return text;
   }
@@ -281,6 +337,7 @@ export class Choice {
   #rest(): string {
     if (this.#options.hideOutput) return '';
     const last = this.#detokenizer.finish();
+    this.#readLength += last.length;
     const held = this.#held.at(-1);
     if (held !== undefined) held.item = { ...held.item, text: held.item.text + last };
     if (this.#matcher === undefined) return last;
@@ -289,4 +346,12 @@ export class Choice {
     this.#matchedStop = matched;
     return text;
   }
+}
+
+function matcherOf({ stop, includeStop }: ChoiceOptions): StopMatcher | undefined {
+  return stop.length > 0 ? new StopMatcher(stop, includeStop) : undefined;
+}
+
+function textParts(text: string): readonly AnswerPart[] {
+  return text === '' ? [] : [{ kind: 'text', text }];
 }

@@ -1,12 +1,16 @@
 import type { ServerResponse } from 'node:http';
 import type { TokenLogprobs } from '@bridgekeeper/engine';
+import type { AnswerPart } from '../formats/parts.ts';
 import type { Choice, ChoiceDelta, ChoiceFinish, LogprobItem } from './choice.ts';
 import type { Generation } from './generation.ts';
 import type { TokenListener } from './wake-queue.ts';
 
 export interface WholeChoice {
   readonly index: number;
+  /** The content of all parts. */
   text: string;
+  /** What belongs together is one part. */
+  readonly parts: AnswerPart[];
   readonly logprobs: LogprobItem[];
   readonly tokens: number[];
   readonly promptTokens: Uint32Array;
@@ -24,6 +28,7 @@ class Collector implements TokenListener {
     this.choices = generation.choices.map(({ index, request }) => ({
       index,
       text: '',
+      parts: [],
       logprobs: [],
       tokens: [],
       promptTokens: request.promptTokens,
@@ -42,11 +47,19 @@ class Collector implements TokenListener {
   #add(choice: Choice, delta: ChoiceDelta): void {
     const whole = this.choices[choice.index]!;
     whole.text += delta.text;
+    for (const part of delta.parts) addPart(whole.parts, part);
     whole.logprobs.push(...delta.logprobs);
     whole.tokens.push(...delta.tokens);
     whole.promptLogprobs = choice.promptLogprobs;
     whole.finish ??= delta.finish;
   }
+}
+
+function addPart(parts: AnswerPart[], part: AnswerPart): void {
+  const last = parts.at(-1);
+  if (part.kind !== 'call' && last?.kind === part.kind) {
+    parts[parts.length - 1] = { ...part, text: last.text + part.text };
+  } else parts.push(part);
 }
 
 /**

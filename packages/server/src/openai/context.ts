@@ -5,6 +5,7 @@ import type { EncryptionKeys } from '../encryption/keys.ts';
 import type { ReplayGuard } from '../encryption/replay-guard.ts';
 import type { Decision } from '../engine/config/decision.ts';
 import type { Attestation } from '../evidence/attestation.ts';
+import type { GrammarService } from '../grammar/service.ts';
 import type { ServerClock } from '../host-clock.ts';
 import type { KeyRing } from '../http/auth.ts';
 import type { JsonBodies } from '../http/body.ts';
@@ -27,6 +28,8 @@ export interface ServerLimits extends StreamLimits {
 export interface ServerContext {
   readonly engine: EngineClient;
   readonly text: ModelText;
+  /** Compiles what answers are held to. */
+  readonly grammars: GrammarService;
   readonly clock: ServerClock;
   readonly log: Logger;
   /** Whether each request leaves a line. */
@@ -54,6 +57,8 @@ export interface ServerContext {
   /** undefined: whatever name a client calls it by. */
   readonly hosts: HostPolicy | undefined;
   readonly allowedOrigins: readonly string[];
+  /** Calls are read where the model decides whether to call. */
+  readonly readsAutoCalls: boolean;
   readonly law: Decision<string>;
   readonly policy: Decision<string>;
   readonly bridge: Decision<string> & { readonly warning?: string };

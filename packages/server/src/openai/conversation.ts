@@ -40,7 +40,7 @@ export function renderConversation(
     tools: body.get('tools'),
     documents: body.get('documents'),
     addGenerationPrompt: request.add_generation_prompt ?? true,
-    variables: variablesOf(body),
+    variables: variablesOf(text, body),
   });
   return isContinued ? openEnded(rendered) : rendered;
 }
@@ -56,26 +56,41 @@ function checkContinued(request: Conversation): void {
   }
 }
 
-/** Fields that are nothing but variables of the template. */
-const TEMPLATE_FIELDS = ['documents', 'reasoning_effort'] as const;
+/** Variables by which templates let a model think or not. */
+const THINKING_SWITCHES = ['enable_thinking', 'thinking'] as const;
+
+/** Fields that are nothing but variables of the template, and what stands for them in some. */
+const TEMPLATE_FIELDS = [
+  ['documents', []],
+  ['reasoning_effort', THINKING_SWITCHES],
+] as const;
 
 function refuseUnread({ tokenizer }: ModelText, request: Conversation): void {
-  for (const name of TEMPLATE_FIELDS) {
+  for (const [name, others] of TEMPLATE_FIELDS) {
     // Without a template rendering fails, and says so.
     const { chatTemplate } = tokenizer;
-    if (request[name] == null || !chatTemplate.isPresent || chatTemplate.mentions(name)) continue;
+    if (request[name] == null || !chatTemplate.isPresent) continue;
+    if ([name, ...others].some((each) => chatTemplate.mentions(each))) continue;
     const message = `${name} cannot be honoured: this model's chat template makes nothing of it.`;
     throw new ApiError('unsupported_value', message, name);
   }
 }
 
-function variablesOf(body: Dict): Dict | undefined {
+/** Where the template knows no effort but can let the model think or not, `none` is not. */
+function variablesOf({ tokenizer }: ModelText, body: Dict): Dict | undefined {
   const given = body.get('chat_template_kwargs');
   const variables = given instanceof Dict ? given : undefined;
   const effort = body.get('reasoning_effort') ?? null;
   if (effort === null) return variables;
-  const all = new Dict(variables?.entries());
-  all.set('reasoning_effort', effort);
+  const { chatTemplate } = tokenizer;
+  const all = new Dict();
+  if (chatTemplate.mentions('reasoning_effort')) all.set('reasoning_effort', effort);
+  else {
+    for (const name of THINKING_SWITCHES) {
+      if (chatTemplate.mentions(name)) all.set(name, effort !== 'none');
+    }
+  }
+  for (const [name, value] of variables?.entries() ?? []) all.set(name, value);
   return all;
 }
 
@@ -88,6 +103,12 @@ function openEnded(rendered: string): string {
   }
   const text = rendered.slice(0, at);
   return rendered.startsWith(CONTINUE_MARK, at) ? text : text.trimEnd();
+}
+
+/** The content of the last message, where the answer goes on in that. */
+export function continuedContent(request: Conversation): string | undefined {
+  if (request.continue_final_message !== true) return undefined;
+  return plainContent(request.messages.at(-1)!.content, `messages.${request.messages.length - 1}`);
 }
 
 /** The text of the last message, where the answer goes on in its role; for `echo`. */

@@ -29,7 +29,6 @@ function refused(origin: Origin, name: string, why: string, accepted: Accepted =
   return { name, origin, fate: 'refused', why, accepted };
 }
 
-const NO_GRAMMAR = 'outputs are not held to a structure';
 const NO_SAMPLER = 'this server has no such sampler';
 const NO_DISAGGREGATION = 'prompts and outputs are computed by one engine';
 const use = (name: string) => `say ${name} instead`;
@@ -39,17 +38,6 @@ const use = (name: string) => `say ${name} instead`;
  * honoured is in the schemas; together they are docs/reference/fields.md.
  */
 export const FIELDS: readonly Field[] = [
-  refused('OpenAI', 'response_format', 'only type "text" is available', {
-    words: '`{"type": "text"}`',
-    holds: (value) => (value as { type?: unknown }).type === 'text',
-  }),
-  refused(
-    'OpenAI',
-    'tool_choice',
-    'tool calls are not parsed, so only "auto" and "none" are available',
-    ['auto', 'none'],
-  ),
-  refused('OpenAI', 'parallel_tool_calls', 'tool calls are not parsed', [true]),
   refused('OpenAI', 'functions', use('tools'), [[]]),
   refused('OpenAI', 'function_call', use('tool_choice'), ['auto', 'none']),
   refused('OpenAI', 'best_of', 'it may not exceed n', {
@@ -72,19 +60,17 @@ export const FIELDS: readonly Field[] = [
     'prompt_cache_retention',
   ),
 
-  ...['structured_outputs', 'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar'].map(
-    (name) => refused('vLLM', name, NO_GRAMMAR, ['']),
-  ),
-  ...['structural_tag', 'guided_decoding_backend', 'guided_whitespace_pattern'].map((name) =>
-    refused('vLLM', name, NO_GRAMMAR),
+  ...harmless('vLLM', 'grammars are compiled one way', 'guided_decoding_backend'),
+  refused(
+    'vLLM',
+    'guided_whitespace_pattern',
+    'JSON is written with a space behind , and : or none',
   ),
   refused('vLLM', 'use_beam_search', 'this server samples', [false]),
   ...harmless('vLLM', 'only beam search reads it', 'length_penalty', 'early_stopping'),
   refused('vLLM', 'chat_template', "only the model's own template is run"),
   refused('vLLM', 'prompt_embeds', 'prompts are text or token ids'),
   refused('vLLM', 'logits_processors', 'requests bring no code', [[]]),
-  refused('vLLM', 'thinking_token_budget', 'reasoning is not told apart from the answer', [-1]),
-  refused('vLLM', 'include_reasoning', 'reasoning is not told apart from the answer', [true]),
   refused('vLLM', 'priority', 'requests run in order of arrival', [0]),
   refused('vLLM', 'truncation_side', 'prompts are cut at their start', ['left']),
   refused('vLLM', 'kv_transfer_params', NO_DISAGGREGATION),
@@ -104,13 +90,12 @@ export const FIELDS: readonly Field[] = [
     'spaces_between_special_tokens',
   ),
 
-  ...['regex', 'ebnf'].map((name) => refused('SGLang', name, NO_GRAMMAR, [''])),
   refused('SGLang', 'no_stop_trim', use('include_stop_str_in_output'), [false]),
   refused('SGLang', 'stop_regex', use('stop'), ['', []]),
   refused('SGLang', 'lora_path', 'adapters are not loaded'),
   refused('SGLang', 'session_params', 'there are no sessions'),
-  refused('SGLang', 'separate_reasoning', 'reasoning is not told apart from the answer', [false]),
-  ...harmless('SGLang', 'reasoning is not told apart from the answer', 'stream_reasoning'),
+  refused('SGLang', 'separate_reasoning', 'reasoning is told apart by --reasoning-parser', [true]),
+  refused('SGLang', 'stream_reasoning', 'reasoning is streamed as it comes', [true]),
   refused('SGLang', 'custom_logit_processor', 'requests bring no code', ['']),
   refused('SGLang', 'custom_params', 'requests bring no code'),
   refused('SGLang', 'return_hidden_states', 'answers have none', [false]),
@@ -126,9 +111,7 @@ export const FIELDS: readonly Field[] = [
   refused('llama.cpp', 'repeat_penalty', use('repetition_penalty')),
   refused('llama.cpp', 'repeat_last_n', 'penalties are over all tokens', [-1]),
   refused('llama.cpp', 'penalize_nl', 'penalties are over all tokens', [true]),
-  refused('llama.cpp', 'grammar', NO_GRAMMAR, ['']),
-  refused('llama.cpp', 'grammar_lazy', NO_GRAMMAR, [false]),
-  refused('llama.cpp', 'json_schema', NO_GRAMMAR),
+  refused('llama.cpp', 'grammar_lazy', 'grammars hold an answer from its start', [false]),
   refused('llama.cpp', 'mirostat', NO_SAMPLER, [0]),
   ...harmless('llama.cpp', 'only mirostat reads it', 'mirostat_tau', 'mirostat_eta'),
   refused('llama.cpp', 'typical_p', NO_SAMPLER, [1]),
@@ -158,8 +141,11 @@ export const FIELDS: readonly Field[] = [
   refused('llama.cpp', 'timings_per_token', 'answers have no timings', [false]),
   refused('llama.cpp', 'return_progress', 'answers have no progress', [false]),
   refused('llama.cpp', 'response_fields', 'answers are sent whole', [[]]),
-  refused('llama.cpp', 'reasoning_format', 'reasoning is not told apart from the answer', ['none']),
-  refused('llama.cpp', 'parse_tool_calls', 'tool calls are not parsed', [false]),
+  refused('llama.cpp', 'reasoning_format', 'reasoning is told apart by --reasoning-parser', [
+    'auto',
+    'deepseek',
+  ]),
+  refused('llama.cpp', 'parse_tool_calls', use('tool_choice'), [true]),
   ...harmless(
     'llama.cpp',
     'what is cached changes no answer',
@@ -169,7 +155,7 @@ export const FIELDS: readonly Field[] = [
   ),
   ...harmless('llama.cpp', 'a context here is never shifted', 'n_keep', 'n_discard'),
 
-  ...['enable_thinking', 'thinking', 'thinking_budget'].map((name) =>
+  ...['enable_thinking', 'thinking'].map((name) =>
     refused('others', name, use('chat_template_kwargs')),
   ),
   refused('others', 'max_new_tokens', use('max_tokens')),

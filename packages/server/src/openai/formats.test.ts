@@ -1,6 +1,7 @@
 import { GREEDY } from '@bridgekeeper/engine';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { SyntheticEngine } from '../engine/synthetic-engine.ts';
+import type { AnswerPart } from '../formats/parts.ts';
 import { HOST_CLOCK } from '../host-clock.ts';
 import { Lifecycle } from '../http/lifecycle.ts';
 import { SETTINGS } from '../settings/table.ts';
@@ -67,12 +68,20 @@ function generation(): Generation {
   );
 }
 
-const NOTHING: ChoiceDelta = { text: '', logprobs: [], tokens: [], finish: undefined };
+const NOTHING: ChoiceDelta = { text: '', parts: [], logprobs: [], tokens: [], finish: undefined };
 /** What a whole choice has where nothing more was asked for. */
-const NO_MORE = { tokens: [], promptTokens: Uint32Array.of(1, 2, 3), promptLogprobs: [] };
-const saying = (said: string, more: Partial<ChoiceDelta> = {}) => ({
-  ...NOTHING,
+const NO_MORE = {
+  tokens: [],
+  promptTokens: Uint32Array.of(1, 2, 3),
+  promptLogprobs: [],
+};
+const plain = (said: string): Pick<ChoiceDelta, 'text'> & { parts: AnswerPart[] } => ({
   text: said,
+  parts: [{ kind: 'text', text: said }],
+});
+const saying = (said: string, more: Partial<ChoiceDelta> = {}): ChoiceDelta => ({
+  ...NOTHING,
+  ...plain(said),
   ...more,
 });
 
@@ -161,7 +170,7 @@ describe('chunks of a chat', () => {
         choices: [{ index: 0, delta: { content: '' }, logprobs: { content }, finish_reason: null }],
       },
     ]);
-    const whole = { index: 0, text: 'x', logprobs: logprobs(), finish: undefined, ...NO_MORE };
+    const whole = { index: 0, ...plain('x'), logprobs: logprobs(), finish: undefined, ...NO_MORE };
     expect(chatCompletion(HEAD, [whole], USAGE, text, WITH_LOGPROBS).choices[0]?.logprobs).toEqual({
       content,
     });
@@ -218,7 +227,13 @@ describe('chunks of a completion', () => {
       const choices = [{ index, ...none, logprobs: said(from) }];
       expect(chunk(choice)).toEqual([{ ...head, choices }]);
     }
-    const whole = { index: 0, text: said3, logprobs: logprobs(), finish: undefined, ...NO_MORE };
+    const whole = {
+      index: 0,
+      ...plain(said3),
+      logprobs: logprobs(),
+      finish: undefined,
+      ...NO_MORE,
+    };
     expect(completion(HEAD, [whole, whole], USAGE, text, WITH_LOGPROBS).choices).toMatchObject([
       { logprobs: said(0) },
       { logprobs: said(0) },
@@ -259,8 +274,8 @@ describe.each([
 test('a whole answer is one document', () => {
   const finish = { reason: 'stop' as const, stopReason: 'x' };
   const choices = [
-    { index: 0, text: 'one', logprobs: [], finish, ...NO_MORE },
-    { index: 1, text: 'two', logprobs: [], finish: undefined, ...NO_MORE },
+    { index: 0, ...plain('one'), logprobs: [], finish, ...NO_MORE },
+    { index: 1, ...plain('two'), logprobs: [], finish: undefined, ...NO_MORE },
   ];
   const ends = [
     { logprobs: null, finish_reason: 'stop', stop_reason: 'x' },

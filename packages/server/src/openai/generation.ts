@@ -152,8 +152,12 @@ export class Generation implements TokenListener {
     let promptTokens = 0;
     let cachedTokens = 0;
     let completionTokens = 0;
+    let reasoningTokens: number | undefined;
     for (const choice of this.choices) {
       completionTokens += choice.completionTokens;
+      if (choice.reasoningTokens !== undefined) {
+        reasoningTokens = (reasoningTokens ?? 0) + choice.reasoningTokens;
+      }
       if (choice.index % this.#choicesPerPrompt !== 0) continue;
       promptTokens += choice.request.promptTokens.length;
       cachedTokens += choice.outcome?.cachedTokens ?? 0;
@@ -163,6 +167,9 @@ export class Generation implements TokenListener {
       total_tokens: promptTokens + completionTokens,
       completion_tokens: completionTokens,
       prompt_tokens_details: { cached_tokens: cachedTokens },
+      ...(reasoningTokens === undefined
+        ? {}
+        : { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
     };
   }
 

@@ -1,7 +1,9 @@
 import { checkRequest, type GenerationRequest } from '@bridgekeeper/engine';
+import type { AnswerReader } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import { requestIdFrom } from '../http/request-id.ts';
+import type { AnswerGrammar } from './answer-grammar.ts';
 import type { AnswerDetail } from './answer-head.ts';
 import type { ChoiceOptions } from './choice.ts';
 import type { AppContext, ServerContext } from './context.ts';
@@ -26,6 +28,12 @@ export interface OutputOptions {
   readonly promptLogprobs: number | undefined;
   readonly hideOutput: boolean;
   readonly echoLogprobs: boolean;
+  /** Tells reasoning and calls from text; absent: all of it is content. */
+  readonly newReader?: (() => AnswerReader) | undefined;
+  /** The answer ends when so many calls are whole. */
+  readonly maxCalls?: number | undefined;
+  /** What the answer is held to. */
+  readonly held?: AnswerGrammar | undefined;
 }
 
 /** What an answer carries beside its text. */
@@ -119,7 +127,8 @@ function requestOf(
   chosen: Pick<SamplingChoices, 'choice' | 'bannedTokenIds'>,
 ): GenerationRequest {
   const room = ctx.engine.card.maxModelTokens - prompt.tokens.length;
-  const { maxTokens, logprobs, promptLogprobs } = output;
+  const { maxTokens, logprobs, promptLogprobs, held = {} } = output;
+  const { grammar, thinkingBudget } = held;
   submitted += 1;
   return {
     id: `r${submitted}`,
@@ -131,6 +140,8 @@ function requestOf(
       { maxTokens, logprobs, promptLogprobs, room, ...chosen },
       ctx.text,
     ),
+    ...(grammar === undefined ? {} : { grammar }),
+    ...(thinkingBudget === undefined ? {} : { thinkingBudget }),
   };
 }
 
@@ -144,6 +155,8 @@ function optionsOf(fields: GenerationFields, prompt: Prompt, output: OutputOptio
     echoLogprobs: output.echoLogprobs,
     hideOutput: output.hideOutput,
     tokenIds: fields.return_token_ids ?? false,
+    newReader: output.newReader,
+    maxCalls: output.maxCalls,
   };
 }
 

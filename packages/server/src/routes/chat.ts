@@ -2,6 +2,7 @@ import { ApiError } from '../http/errors.ts';
 import { CONVERSATION_BOUNDS } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { chatGrammar } from '../openai/answer-grammar.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { ChatChunks, chatCompletion } from '../openai/chat-format.ts';
@@ -9,12 +10,14 @@ import type { ServerContext } from '../openai/context.ts';
 import { echoedMessage, renderConversation } from '../openai/conversation.ts';
 import { withExactSeed } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
+import { readerFor } from '../openai/reader.ts';
 import { detailOf, encode, modelFor, prepareGeneration, truncated } from '../openai/requests.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionRequest,
 } from '../openai/schema/chat.ts';
+import { toolUseOf } from '../openai/tool-use.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 function logprobsWanted(request: ChatCompletionRequest): number | undefined {
@@ -66,6 +69,7 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
       const logprobs = logprobsWanted(request);
+      const toolUse = toolUseOf(ctx, request);
       await ctx.bodies.turnFor(received);
       const promptText = renderConversation(ctx.text, request, received);
       const encoded = await encode(
@@ -83,10 +87,15 @@ export function chatEndpoint(ctx: ServerContext): Endpoint {
         promptLogprobs: request.prompt_logprobs ?? undefined,
         echoLogprobs: false,
         hideOutput: false,
+        newReader: readerFor(ctx, request, promptText, toolUse),
+        maxCalls: toolUse?.isParallel === false ? 1 : undefined,
+        held: await chatGrammar(c, ctx, request, { received, promptText, toolUse }),
       };
+      const hidesReasoning = request.include_reasoning === false;
+      const detail = { ...detailOf(request, output), hidesReasoning };
       const prepared = prepareGeneration(c, ctx, request, [{ tokens, echoText }], output);
       const parsed = { received, fields: request, model };
-      return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));
+      return answer(c, ctx, parsed, prepared, formatFor(ctx, detail));
     },
   };
 }

@@ -2,6 +2,7 @@ import { ApiError } from '../http/errors.ts';
 import { tokenBounds } from '../http/json-bounds.ts';
 import { validate } from '../http/validation.ts';
 import { type AnswerFormat, answer, checkStreamOptions } from '../openai/answer.ts';
+import { textGrammar } from '../openai/answer-grammar.ts';
 import type { AnswerDetail } from '../openai/answer-head.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import { CompletionChunks, completion } from '../openai/completion-format.ts';
@@ -121,8 +122,9 @@ export function completionsEndpoint(ctx: ServerContext): Endpoint {
       const request = validate(CompletionRequest, withExactSeed(value, received));
       checkStreamOptions(request);
       const model = modelFor(ctx, request.model);
-      const output = outputOptionsOf(request);
+      const options = outputOptionsOf(request);
       const prompts = await promptsOf(ctx, request);
+      const output = { ...options, held: await textGrammar(c, ctx, request, received) };
       const prepared = prepareGeneration(c, ctx, request, prompts, output);
       const parsed = { received, fields: request, model };
       return answer(c, ctx, parsed, prepared, formatFor(ctx, detailOf(request, output)));

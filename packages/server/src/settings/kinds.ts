@@ -60,6 +60,11 @@ export function oneOf<const C extends readonly string[]>(...choices: C): Kind<C[
   );
 }
 
+/** One of so many words that they are not all shown behind the flag. */
+export function named<const C extends readonly string[]>(...choices: C): Kind<C[number]> {
+  return { ...oneOf(...choices), metavar: 'name' };
+}
+
 /** Numbers with a fraction, both ends included. */
 export function number(min: number, max: number): Kind<number> {
   return kindOf('number', `a number from ${min} to ${max}`, (value) => {

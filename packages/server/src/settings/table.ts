@@ -1,11 +1,13 @@
 import { fileURLToPath } from 'node:url';
 import { POLICY_NAMES } from '@bridgekeeper/engine';
+import { REASONING_PARSERS, TOOL_PARSERS } from '../formats/catalogue.ts';
 import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
   digest,
   integer,
   type Kind,
   law,
+  named,
   number,
   oneOf,
   onOff,
@@ -75,6 +77,26 @@ export const SETTINGS = {
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
+  toolCallParser: setting(
+    named('auto', 'off', ...TOOL_PARSERS),
+    'auto',
+    'how the model writes calls of tools; auto: as its chat template shows',
+  ),
+  reasoningParser: setting(
+    named('auto', 'off', ...REASONING_PARSERS),
+    'auto',
+    'how the model writes reasoning; auto: as its chat template shows',
+  ),
+  enableAutoToolChoice: setting(
+    onOff(),
+    true,
+    'read calls where a request leaves them to the model',
+  ),
+  grammarPoolBytes: setting(
+    integer(0, 2 ** 36),
+    64 * 2 ** 20,
+    'bytes on the device for grammars that answers are held to; 0: no such requests',
+  ),
   kvCacheDtype: setting(
     oneOf('auto', 'bfloat16', 'fp8', 'fp8_e4m3'),
     'auto',

@@ -30,8 +30,6 @@ const only = (values: readonly string[], why: string): VllmFlag => {
 const ONE_GPU = 'one process serves one GPU';
 const ONE_PROCESS = 'HTTP and engine are threads of one process';
 const NO_CODE = 'code of a model is never run';
-const NO_TOOLS = 'tool calls in answers are not parsed';
-const NO_REASONING = 'reasoning is not told apart from the answer';
 const TEXT_ONLY = 'models here read and write text only';
 const NO_ADAPTERS = 'adapters are not supported';
 const NO_SPECULATION = 'speculative decoding is not supported';
@@ -173,12 +171,9 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'trust-request-chat-template': refused(SEE_TEMPLATE),
   'default-chat-template-kwargs': refused('send `chat_template_kwargs` with the request', 'one'),
   'response-role': only(['assistant'], 'answers have the role `assistant`'),
-  'enable-auto-tool-choice': refused(NO_TOOLS),
-  'tool-call-parser': refused(NO_TOOLS, 'one'),
   'tool-parser-plugin': refused(NO_CODE, 'one'),
-  'tool-server': refused(NO_TOOLS, 'one'),
+  'tool-server': refused('tools run with the client', 'one'),
   'exclude-tools-when-tool-choice-none': refused('tools are given to the template'),
-  'reasoning-parser': refused(NO_REASONING, 'one'),
   'reasoning-parser-plugin': refused(NO_CODE, 'one'),
   'structured-outputs-config': refused('structured output is not supported', 'one'),
   'guided-decoding-backend': refused('structured output is not supported', 'one'),

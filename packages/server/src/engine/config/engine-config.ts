@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
-import type { EngineLimits, PolicyName } from '@bridgekeeper/engine';
+import type { EngineLimits, GrammarOptions, PolicyName } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import type { LoadingDecision } from './choose-loading.ts';
 import type { Decision } from './decision.ts';
@@ -26,4 +26,6 @@ export interface EngineConfig {
   /** The GPU that a modelled device has; null: the law's own. */
   readonly modelledGpu: Profile | null;
   readonly limits: EngineLimits;
+  /** Absent: requests with a grammar are refused. */
+  readonly grammars?: GrammarOptions | undefined;
 }

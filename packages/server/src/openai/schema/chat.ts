@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import {
-  FinishReason,
+  ChatFinishReason,
   generationFields,
   PromptLogprobsDocument,
   StopReason,
@@ -41,7 +41,7 @@ export const conversationFields = {
   tools: z
     .array(z.looseObject({}))
     .nullish()
-    .openapi({ description: 'Given to the chat template; calls in the answer are not parsed' }),
+    .openapi({ description: 'Given to the chat template; what the model may call' }),
   documents: z
     .array(z.looseObject({}))
     .nullish()
@@ -51,7 +51,7 @@ export const conversationFields = {
     .min(1)
     .max(64)
     .nullish()
-    .openapi({ description: 'Given to the chat template, which must use it' }),
+    .openapi({ description: 'Given to the chat template, or whether it lets the model think' }),
   add_generation_prompt: z.boolean().nullish(),
   continue_final_message: z
     .boolean()
@@ -61,6 +61,25 @@ export const conversationFields = {
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
 };
 
+const NamedFunction = z.looseObject({
+  type: z.literal('function'),
+  function: z.looseObject({ name: z.string() }),
+});
+
+const ToolChoice = z
+  .union([
+    z.enum(['none', 'auto', 'required']),
+    NamedFunction,
+    z.looseObject({
+      type: z.literal('allowed_tools'),
+      allowed_tools: z.looseObject({
+        mode: z.enum(['auto', 'required']),
+        tools: z.array(NamedFunction).min(1),
+      }),
+    }),
+  ])
+  .openapi('ToolChoice', { description: 'Default: auto where there are tools' });
+
 export const ChatCompletionRequest = z
   .object({
     ...generationFields,
@@ -68,6 +87,21 @@ export const ChatCompletionRequest = z
     max_tokens: z.int().min(1).nullish(),
     max_completion_tokens: z.int().min(1).nullish(),
     logprobs: z.boolean().nullish(),
+    tool_choice: ToolChoice.nullish(),
+    parallel_tool_calls: z
+      .boolean()
+      .nullish()
+      .openapi({ description: 'false: the answer ends with its first call' }),
+    thinking_budget: z
+      .int()
+      .min(-1)
+      .nullish()
+      .openapi({ description: 'Tokens of reasoning, after which it is ended; -1: any number' }),
+    thinking_token_budget: z.int().min(-1).nullish(),
+    include_reasoning: z
+      .boolean()
+      .nullish()
+      .openapi({ description: 'false: reasoning is left out of the answer' }),
     top_logprobs: z.int().min(0).max(20).nullish(),
     echo: z
       .boolean()
@@ -90,6 +124,18 @@ const ChatLogprobsDocument = z
   })
   .nullable();
 
+const ToolCallDocument = z.object({
+  id: z.string(),
+  type: z.literal('function'),
+  function: z.object({ name: z.string(), arguments: z.string() }),
+});
+
+/** Both names are in use. */
+const reasoningFields = {
+  reasoning: z.string().optional(),
+  reasoning_content: z.string().optional(),
+};
+
 const head = { id: z.string(), created: z.int(), model: z.string() };
 
 export const ChatCompletion = z
@@ -99,10 +145,15 @@ export const ChatCompletion = z
     choices: z.array(
       z.object({
         index: z.int(),
-        message: z.object({ role: z.literal('assistant'), content: z.string() }),
+        message: z.object({
+          role: z.literal('assistant'),
+          content: z.string().nullable(),
+          ...reasoningFields,
+          tool_calls: z.array(ToolCallDocument).optional(),
+        }),
         logprobs: ChatLogprobsDocument,
         token_ids: TokenIdsDocument.optional(),
-        finish_reason: FinishReason,
+        finish_reason: ChatFinishReason,
         stop_reason: StopReason,
       }),
     ),
@@ -122,10 +173,21 @@ export const ChatCompletionChunk = z
         delta: z.object({
           role: z.literal('assistant').optional(),
           content: z.string().optional(),
+          ...reasoningFields,
+          tool_calls: z
+            .array(
+              z.object({
+                index: z.int(),
+                id: z.string().optional(),
+                type: z.literal('function').optional(),
+                function: z.object({ name: z.string().optional(), arguments: z.string() }),
+              }),
+            )
+            .optional(),
         }),
         logprobs: ChatLogprobsDocument,
         token_ids: TokenIdsDocument.optional(),
-        finish_reason: FinishReason,
+        finish_reason: ChatFinishReason,
         stop_reason: StopReason.optional(),
       }),
     ),

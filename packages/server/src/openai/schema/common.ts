@@ -9,6 +9,46 @@ const StreamOptions = z
   .object({ include_usage: flag(), continuous_usage_stats: flag() })
   .openapi('StreamOptions');
 
+/** A JSON schema, as it is or as its text. */
+const schema = () =>
+  z
+    .union([z.record(z.string(), z.unknown()), z.boolean(), z.string()])
+    .openapi({ type: ['object', 'boolean', 'string'] });
+const choices = () => z.array(z.string()).min(1).max(20_000);
+const structuralTag = () =>
+  z
+    .union([z.record(z.string(), z.unknown()), z.string()])
+    .openapi({ type: ['object', 'string'], description: 'An object, or its text' });
+
+const ResponseFormat = z
+  .looseObject({
+    type: z.string(),
+    json_schema: z.looseObject({ schema: schema().nullish() }).nullish(),
+    schema: schema().nullish(),
+  })
+  .openapi('ResponseFormat', {
+    description: 'text, json_object, json_schema or structural_tag',
+  });
+
+const StructuredOutputs = z
+  .looseObject({
+    json: schema().nullish(),
+    regex: z.string().nullish(),
+    choice: choices().nullish(),
+    grammar: z.string().nullish(),
+    json_object: flag(),
+    structural_tag: structuralTag().nullish(),
+    disable_any_whitespace: flag().openapi({
+      description: 'Both are so: one space behind a comma or colon, or none',
+    }),
+    disable_fallback: flag(),
+    property_order: z
+      .enum(['declared', 'free'])
+      .nullish()
+      .openapi({ description: 'Of JSON objects: as the schema has it (default), or any' }),
+  })
+  .openapi('StructuredOutputs', { description: 'One of json, regex, choice, grammar, ...' });
+
 const SEED_LIMIT = 2n ** 63n;
 
 /** 64 bits, signed as in vLLM; beyond 2^53 a bigint, which `withExactSeed` reads. */
@@ -83,6 +123,17 @@ export const generationFields = {
     .nullish()
     .openapi({ description: 'Only requests with the same salt share cached prefixes' }),
   request_id: z.string().nullish(),
+  response_format: ResponseFormat.nullish(),
+  structured_outputs: StructuredOutputs.nullish(),
+  guided_json: schema().nullish(),
+  guided_regex: z.string().nullish(),
+  guided_choice: choices().nullish(),
+  guided_grammar: z.string().nullish(),
+  structural_tag: structuralTag().nullish(),
+  json_schema: schema().nullish(),
+  regex: z.string().nullish(),
+  ebnf: z.string().nullish(),
+  grammar: z.string().nullish().openapi({ description: 'EBNF of llama.cpp, XGrammar or Lark' }),
 };
 
 export const ErrorDocument = z
@@ -102,6 +153,7 @@ export const UsageDocument = z
     completion_tokens: z.int(),
     total_tokens: z.int(),
     prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+    completion_tokens_details: z.object({ reasoning_tokens: z.int() }).optional(),
   })
   .openapi('Usage');
 
@@ -120,4 +172,5 @@ export function isTokenIds(value: unknown): value is readonly number[] {
 }
 
 export const FinishReason = z.enum(['stop', 'length']).nullable();
+export const ChatFinishReason = z.enum(['stop', 'length', 'tool_calls']).nullable();
 export const StopReason = z.union([z.string(), z.int()]).nullable();
