@@ -81,7 +81,6 @@ export class Expander {
   #exclusionDepth = 0;
   #contradiction = '';
 
-  get steps() { return this.#steps; }
   constructor(document: SchemaDocument) {
     this.#document = document;
   }

@@ -76,7 +76,7 @@ interface Members {
   readonly named: readonly Member[];
   /** One that is not named. */
   readonly other: Expression;
-  /** Of these there must be one, the first that can, with only `before` before it. */
+  /** Of these there must be one or more, behind all others: a name that comes again replaces. */
   readonly wanted: { readonly before: Expression; readonly found: Expression } | undefined;
   readonly min: number;
   readonly max: number;
@@ -472,7 +472,13 @@ class Translator {
     if (max === 0) return NOTHING;
     if (this.#options.order === 'free') return this.#unordered(members);
     const isCounted = max < most || min > Math.max(1, least);
-    if (isCounted && members.wanted === undefined) return this.#counted(members);
+    if (isCounted && members.wanted === undefined) {
+      if (min - least > 1 && !isImpossible(other)) {
+        // A name that is there twice would count twice, and no automaton remembers all names.
+        refuse('unsupported', pointer, 'has a minProperties that unnamed properties must reach');
+      }
+      return this.#counted(members);
+    }
     if (isCounted) {
       refuse('unsupported', pointer, 'counts properties beside the opposite of another keyword');
     }
@@ -493,7 +499,10 @@ class Translator {
     const others =
       wanted === undefined
         ? any
-        : sequence(repeat(sequence(this.#comma, before), 0, undefined), this.#comma, found, any);
+        : sequence(
+            repeat(sequence(this.#comma, before), 0, undefined),
+            repeat(sequence(this.#comma, found), 1, undefined),
+          );
     /** What may follow those before `at`; equal ends are one expression. */
     const ends = new Map<number, Expression>();
     const after = (at: number): Expression => {
@@ -511,7 +520,11 @@ class Translator {
     const first =
       wanted === undefined
         ? sequence(other, any)
-        : sequence(repeat(sequence(before, this.#comma), 0, undefined), found, any);
+        : sequence(
+            repeat(sequence(before, this.#comma), 0, undefined),
+            found,
+            repeat(sequence(this.#comma, found), 0, undefined),
+          );
     return choice(...options, first);
   }
 
