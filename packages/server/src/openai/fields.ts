@@ -61,7 +61,11 @@ export const FIELDS: readonly Field[] = [
   ),
 
   ...harmless('vLLM', 'grammars are compiled one way', 'guided_decoding_backend'),
-  refused('vLLM', 'guided_whitespace_pattern', 'JSON is written with a space behind , and : or none'),
+  refused(
+    'vLLM',
+    'guided_whitespace_pattern',
+    'JSON is written with a space behind , and : or none',
+  ),
   refused('vLLM', 'use_beam_search', 'this server samples', [false]),
   ...harmless('vLLM', 'only beam search reads it', 'length_penalty', 'early_stopping'),
   refused('vLLM', 'chat_template', "only the model's own template is run"),
