@@ -182,6 +182,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     seal: ['settings'],
     receipts: ['host-clock.ts', 'settings', 'logging'],
     engine: ['host-clock.ts', 'settings', 'logging'],
+    grammar: ['host-clock.ts', 'formats', 'http'],
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
     openai: [
       'host-clock.ts',
@@ -192,6 +193,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'encryption',
       'receipts',
       'engine',
+      'grammar',
       'evidence',
     ],
     responses: ['text', 'http', 'openai'],

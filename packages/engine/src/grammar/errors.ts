@@ -2,7 +2,7 @@
 export type GrammarErrorCode =
   /** A regular expression or an EBNF grammar that does not parse, or a JSON schema that is none. */
   | 'syntax'
-  /** It parses, and uses what is not supported; the message names it. */
+  /** It parses, and uses what is not supported, which the message names. */
   | 'unsupported'
   | 'unknown-rule'
   /** A rule that can begin with itself. */
@@ -13,7 +13,7 @@ export type GrammarErrorCode =
   | 'too-large'
   /** No text at all is admitted. */
   | 'empty'
-  /** A JSON schema that no value fulfils; the message names keywords that contradict each other. */
+  /** A JSON schema that no value fulfils. The message names what contradicts what. */
   | 'contradiction';
 
 /** The border between what a client wrote and tables; the message is fit for that client. */

@@ -8,7 +8,7 @@ export const FIELD_NAMES = {
   stop: 'stop_sequences',
   response_format: 'output_config.format',
   reasoning_effort: 'output_config.effort',
-  thinking_token_budget: 'thinking.budget_tokens',
+  thinking_budget: 'thinking.budget_tokens',
   chat_template_kwargs: 'thinking',
   parallel_tool_calls: 'tool_choice.disable_parallel_tool_use',
   continue_final_message: 'messages',
@@ -171,7 +171,7 @@ function think(thinking: TemplateValue | undefined, chat: Dict): void {
     const param = 'thinking.budget_tokens';
     throw new ApiError('invalid_value', `${param} is required where thinking is enabled.`, param);
   }
-  chat.set('thinking_token_budget', budget);
+  chat.set('thinking_budget', budget);
 }
 
 function formatOf(format: TemplateValue | undefined): TemplateValue | undefined {

@@ -1,7 +1,9 @@
 import {
   type Expression,
+  formatPattern,
   type Grammar,
   GrammarError,
+  regularExpression,
   schemaGrammar,
   type Tag,
 } from '@bridgekeeper/engine/grammar';
@@ -79,12 +81,15 @@ export class CallWriter {
     end: string,
     field: (name: Expression, value: Expression) => Expression,
   ): Expression {
-    const free: Expression = { kind: 'free', tags: [this.tag(end)] };
+    const stop = this.tag(end);
     const declared = Object.entries(propertiesOf(tool));
-    if (declared.length === 0) return tool.isStrict ? NOTHING : repeat(field(ANY_KEY, free), 0);
+    if (declared.length === 0) {
+      const free: Expression = { kind: 'free', tags: [stop] };
+      return tool.isStrict ? NOTHING : repeat(field(ANY_KEY, free), 0);
+    }
     return sequence(
       ...declared.map(([name, schema]) => {
-        const written = field(text(name), this.#bareValue(tool, name, schema) ?? free);
+        const written = field(text(name), this.#bareValue(tool, name, schema, stop));
         return isRequired(tool, name) ? written : repeat(written, 0, 1);
       }),
     );
@@ -130,7 +135,7 @@ export class CallWriter {
     const types = [...typesOf(schema, tool.parameters)];
     return choice(
       ...types.map((type) => {
-        if (type === 'string') return quoted({ kind: 'free', tags: [mark] });
+        if (type === 'string') return quoted(this.#text(tool, path, known, mark));
         if (type === 'object') return this.#bracedObject(tool, known, path, quote);
         if (type !== 'array') return this.#anyOf(type);
         const item =
@@ -186,16 +191,37 @@ export class CallWriter {
     return first;
   }
 
-  /** A value without quotes; undefined: any text is one. */
-  #bareValue(tool: GrammarTool, name: string, schema: unknown): Expression | undefined {
+  /** A value without quotes. */
+  #bareValue(tool: GrammarTool, name: string, schema: unknown, end: Tag): Expression {
     const literals = literalsOf(schema);
     if (literals !== undefined) {
       const bare = (each: unknown) => text(typeof each === 'string' ? each : JSON.stringify(each));
       return choice(...literals.map(bare));
     }
-    if (!typesOf(schema, tool.parameters).has('string')) return this.#property(tool, name, schema);
-    this.#refuse(tool, `/${name}`, schema, BARE_BOUNDS);
-    return undefined;
+    const types = typesOf(schema, tool.parameters);
+    if (!types.has('string')) return this.#property(tool, name, schema);
+    // Whatever else the value may be, any text is a string.
+    return this.#text(tool, `/${name}`, types.size === 1 ? schema : {}, end);
+  }
+
+  /** Text without quotes before `end`: any, or what the schema of a string lets through. */
+  #text(tool: GrammarTool, path: string, schema: unknown, end: Tag): Expression {
+    const { pattern, format, minLength = 0, maxLength, ...others } = (schema ?? {}) as StringSchema;
+    this.#refuse(tool, path, others, COMBINATIONS);
+    const bounds: Expression[] = [];
+    try {
+      if (pattern !== undefined) bounds.push(regularExpression(pattern, 'search'));
+      const formatted = format === undefined ? undefined : formatPattern(format);
+      if (formatted === 'unsupported') this.#refuse(tool, path, { format }, ['format']);
+      else if (formatted !== undefined) bounds.push(regularExpression(formatted, 'search'));
+    } catch (error) {
+      if (tool.isStrict || !(error instanceof GrammarError)) throw error;
+    }
+    if (minLength > 0 || maxLength !== undefined) {
+      bounds.push(repeat(ANY_CHARACTER, minLength, maxLength));
+    }
+    const free: Expression = { kind: 'free', tags: [end] };
+    return bounds.length === 0 ? free : { kind: 'intersection', parts: [free, ...bounds] };
   }
 
   /** A property's value as JSON. */
@@ -247,10 +273,10 @@ export class CallWriter {
 }
 
 /** What text without quotes is not held to. */
-const BARE_BOUNDS = ['pattern', 'format', 'minLength', 'maxLength', 'not', 'allOf'];
+const COMBINATIONS = ['not', 'allOf'];
 /** What values in braces are not held to. */
 const BRACED_BOUNDS = [
-  ...BARE_BOUNDS,
+  ...COMBINATIONS,
   '$ref',
   'anyOf',
   'oneOf',
@@ -268,6 +294,13 @@ const BRACED_BOUNDS = [
   'minProperties',
   'maxProperties',
 ];
+
+interface StringSchema {
+  readonly pattern?: string;
+  readonly format?: string;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+}
 
 interface ObjectSchema {
   readonly properties?: Readonly<Record<string, unknown>>;
@@ -290,6 +323,8 @@ function literalsOf(schema: unknown): readonly unknown[] | undefined {
 }
 
 const NOTHING: Expression = { kind: 'text', text: '' };
+
+const ANY_CHARACTER: Expression = { kind: 'character', ranges: [[0, 0x10ffff]] };
 
 const ANY_KEY: Expression = {
   kind: 'repeat',

@@ -516,6 +516,22 @@ describe('an answer', () => {
     }
   });
 
+  test('holds back no more than the start of a call may have', () => {
+    for (const [tools, open] of [
+      ['hermes', '<tool_call>'],
+      ['hermes', '<tool_call>{"arguments": {"a": "'],
+      ['kimi_k2', '<|tool_calls_section_begin|>'],
+      ['mistral', '[TOOL_CALLS]'],
+    ] as const) {
+      const spaces = ' '.repeat(100);
+      const pieces = [open, ...Array.from({ length: 60 }, () => spaces)];
+      const said = fold(parts(pieces, { tools }));
+      expect([tools, said.content]).toEqual([tools, open + spaces.repeat(60)]);
+      const early = parts(pieces.slice(0, 50), { tools });
+      expect(early.length).toBeGreaterThan(0);
+    }
+  });
+
   test('of tools that were not given is text', () => {
     const text = '<tool_call>{"name": "now"}</tool_call>';
     expect(read(text, { tools: 'hermes', readsCalls: false }).content).toBe(text);

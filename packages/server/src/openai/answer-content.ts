@@ -44,6 +44,16 @@ export function answerContent(
   return first;
 }
 
+const STRUCTURED_FIELDS: ReadonlySet<string> = new Set([
+  ...['json', 'regex', 'choice', 'grammar', 'json_object', 'structural_tag', 'property_order'],
+  // Both are so: JSON has one space behind a comma or a colon, or none.
+  'disable_any_whitespace',
+  // There is one way to compile grammars.
+  'disable_fallback',
+]);
+/** Characters of a field's name. */
+const MAX_SHOWN = 64;
+
 /** Each method gives nothing for a field that is not there, and at most one rule. */
 class ContentReader {
   readonly #exactBody: () => Dict;
@@ -83,6 +93,11 @@ class ContentReader {
   structured(fields: Structured | null | undefined): AnswerContent[] {
     if (fields == null) return [];
     const param = 'structured_outputs';
+    for (const [name, value] of Object.entries(fields)) {
+      if (STRUCTURED_FIELDS.has(name) || value == null || value === false) continue;
+      const path = `${param}.${name.slice(0, MAX_SHOWN)}`;
+      throw new ApiError('unsupported_value', `${path} cannot be honoured: it is not known.`, path);
+    }
     const order = fields.property_order ?? 'declared';
     const said = [
       ...this.schema(`${param}.json`, fields.json, order),

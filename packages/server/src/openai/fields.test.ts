@@ -23,18 +23,12 @@ function refusal(body: Record<string, unknown>, others = NO_OTHERS): ApiError | 
 
 describe('what would change an answer and cannot be honoured', () => {
   test.each([
-    ['response_format', { type: 'json_object' }],
-    ['response_format', 'json'],
     ['best_of', 2],
     ['chat_template', '{{ 1 }}'],
     ['chat_template', ''],
     ['suffix', 'end'],
     ['use_beam_search', true],
-    ['structured_outputs', {}],
-    ['guided_json', {}],
-    ['guided_regex', '.'],
     ['prompt_embeds', 'AAAA'],
-    ['thinking_token_budget', 100],
     ['separate_reasoning', false],
     ['stream_reasoning', false],
     ['reasoning_format', 'none'],
@@ -44,9 +38,10 @@ describe('what would change an answer and cannot be honoured', () => {
     ['stop_regex', ['x']],
     ['n_predict', 8],
     ['repeat_penalty', 1],
+    ['guided_whitespace_pattern', ' *'],
+    ['grammar_lazy', true],
     ['mirostat', 2],
     ['samplers', []],
-    ['grammar', 'root ::= "x"'],
   ])('is refused by name: %s %o', (param, value) => {
     const error = refusal({ prompt: 'x', [param]: value });
     expect(error).toMatchObject({ code: 'unsupported_value', param });
@@ -54,14 +49,12 @@ describe('what would change an answer and cannot be honoured', () => {
   });
 
   test.each([
-    ['response_format', { type: 'text' }],
     ['separate_reasoning', true],
     ['stream_reasoning', true],
     ['reasoning_format', 'auto'],
     ['parse_tool_calls', true],
     ['best_of', 1],
     ['suffix', ''],
-    ['guided_regex', ''],
     ['use_beam_search', false],
     ['priority', 0],
     ['logits_processors', []],

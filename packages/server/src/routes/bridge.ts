@@ -1,3 +1,4 @@
+import type { EngineStats } from '@bridgekeeper/engine';
 import type { z } from '@hono/zod-openapi';
 import type { ServerContext } from '../openai/context.ts';
 import { BridgeDocument } from '../openai/schema/documents.ts';
@@ -61,5 +62,25 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
       busy_seconds: seconds(total.busyNs),
       blocked_seconds: seconds(total.blockedNs),
     })),
+    grammars: grammarsDocument(ctx, stats.grammars),
+  };
+}
+
+/** One that is found on the device costs no crossing, one that is found compiled costs one. */
+function grammarsDocument(
+  { grammars, engine }: ServerContext,
+  { uploads, hits, evictions, held, heldBytes }: EngineStats['grammars'],
+): z.output<typeof BridgeDocument>['grammars'] {
+  const { compiled, found, refused } = grammars.counts;
+  return {
+    compiled,
+    found_compiled: found,
+    refused,
+    uploads,
+    found_on_device: hits,
+    evictions,
+    on_device: held,
+    on_device_bytes: heldBytes,
+    pool_bytes: engine.card.grammarBytes,
   };
 }

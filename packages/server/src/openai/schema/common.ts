@@ -31,7 +31,7 @@ const ResponseFormat = z
   });
 
 const StructuredOutputs = z
-  .strictObject({
+  .looseObject({
     json: schema().nullish(),
     regex: z.string().nullish(),
     choice: choices().nullish(),

@@ -104,5 +104,16 @@ export const BridgeDocument = z
         blocked_seconds: z.number(),
       }),
     ),
+    grammars: z.object({
+      compiled: z.int(),
+      found_compiled: z.int(),
+      refused: z.int(),
+      uploads: z.int(),
+      found_on_device: z.int(),
+      evictions: z.int(),
+      on_device: z.int(),
+      on_device_bytes: z.int(),
+      pool_bytes: z.int(),
+    }),
   })
   .openapi('Bridge');
