@@ -164,7 +164,9 @@ function think(thinking: TemplateValue | undefined, chat: Dict): void {
   if (!(thinking instanceof Dict)) return;
   const type = thinking.get('type');
   if (type === 'adaptive') return;
-  chat.set('chat_template_kwargs', dictOf({ enable_thinking: type === 'enabled' }));
+  const thinks = type === 'enabled';
+  // Templates have one name for it or the other.
+  chat.set('chat_template_kwargs', dictOf({ enable_thinking: thinks, thinking: thinks }));
   if (type !== 'enabled') return;
   const budget = thinking.get('budget_tokens');
   if (budget == null) {

@@ -44,7 +44,7 @@ const Metadata = z
   .refine((value) => Object.keys(value).length <= 16, 'must have at most 16 entries');
 
 /** What there is nothing of here, and what is in the answer anyway. */
-export const INCLUDABLE = [
+const INCLUDABLE = [
   'message.output_text.logprobs',
   'reasoning.encrypted_content',
   'file_search_call.results',
