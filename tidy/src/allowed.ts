@@ -209,6 +209,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'receipts',
       'engine',
       'evidence',
+      'grammar',
       'openai',
       'metrics',
       'routes',
