@@ -147,7 +147,7 @@ async function maskRuns(
   const runs: MeasuredRun[] = [];
   for (const [place, tokens] of places) {
     const ns = await measureMasks(device, model, { rows, grammar, tokens, repeats });
-    const parameters = { measured: 'mask kernel', rows, place };
+    const parameters = { measured: 'mask kernel', rows, constraint: place };
     runs.push(summarise(parameters, [{ maskUs: ns / 1e3 }]));
   }
   return runs;
@@ -266,9 +266,9 @@ function crossed(before: EngineStats, after: EngineStats, tokens: number): Measu
 }
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
-  const { measured, rows, place = parameters.constraint } = parameters;
+  const { measured, rows, constraint } = parameters;
   const rate = metrics.outputTokensPerSecond;
   const figure =
     rate === undefined ? `${metrics.maskUs!.toFixed(1)} us` : `${rate.toFixed(0)} tokens/s`;
-  return `${measured}, ${rows} rows, ${place}: ${figure}`;
+  return `${measured}, ${rows} rows, ${constraint}: ${figure}`;
 }
