@@ -22,7 +22,7 @@ struct Piece {
 };
 
 /** Where a warp finds that all of these bytes go from a state; NO_STATE: to no one place. */
-__device__ u32 allTo(const GrammarWalk& walk, u32 from, u32 first, u32 last) {
+__device__ __forceinline__ u32 allTo(const GrammarWalk& walk, u32 from, u32 first, u32 last) {
   if (from == NO_STATE) return NO_STATE;
   const u32 target = walk.entryOf(from, first);
   bool same = true;
@@ -34,7 +34,7 @@ __device__ u32 allTo(const GrammarWalk& walk, u32 from, u32 first, u32 last) {
 }
 
 /** Looks up what a token may begin with, and which characters leave the row where it is. */
-__device__ void lookUp(Piece& piece, GrammarWalk& walk) {
+__device__ __forceinline__ void lookUp(Piece& piece, GrammarWalk& walk) {
   const int byte = threadIdx.x;
   const int warp = threadIdx.x / WARP_LANES;
   const u32 here = walk.state;
@@ -60,7 +60,7 @@ __device__ void lookUp(Piece& piece, GrammarWalk& walk) {
 }
 
 /** Decides by their heads on the tokens from `first` on, and lists those that stay open. */
-__device__ void decideByHeads(Piece& piece, const u32* heads, int first, int words, int vocab) {
+__device__ __forceinline__ void decideByHeads(Piece& piece, const u32* heads, int first, int words, int vocab) {
   const int lane = threadIdx.x % WARP_LANES;
   const u32 leaving = piece.leaving;
 #pragma unroll 4
@@ -83,7 +83,7 @@ __device__ void decideByHeads(Piece& piece, const u32* heads, int first, int wor
   }
 }
 
-__device__ bool admits(GrammarWalk& walk, const unsigned char* classes, const TokenText& text) {
+__device__ __forceinline__ bool admits(GrammarWalk& walk, const unsigned char* classes, const TokenText& text) {
   if (text.length == 0) return false;
   u32 bytes = text.words[0];
   for (int i = 0;;) {
@@ -112,7 +112,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int first = 32 * from;
   u32* mask = masks + (i64)line * allWords + from;
 
-  GrammarWalk walk;
+  u32 frames[OWN_WORDS];
+  GrammarWalk walk(frames);
   if (!walk.begin(tables, grammarRows + row * GRAMMAR_ROW_WORDS)) {
     for (int word = threadIdx.x; word < words; word += THREADS) mask[word] = 0;
     return;
