@@ -117,6 +117,10 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 2 * count * width * elementBytes,
     operations: 0,
   }),
+  pool: ({ count, width }, elementBytes) => ({
+    bytes: count * width * (elementBytes + WORD_BYTES) + width * elementBytes,
+    operations: 4 * count * width,
+  }),
   // Of each token its head, once for each row; few are stepped through.
   'grammar-mask': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   sample: ({ count, vocab }) => words(count * vocab, count * vocab),

@@ -101,6 +101,21 @@ export interface OpArgs {
   };
 
   /**
+   * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * norm, element by
+   * element: the line after a norm with these weights, at length 1, from which the norm's own factor
+   * is gone. An index outside the input leaves its line undefined.
+   */
+  pool: {
+    readonly input: Slice;
+    readonly indices: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
    * For each line whose row has ROW_FLAG.GRAMMAR: bit t of masks[line] says whether the row's
    * grammar admits token t next. It does when all the token's bytes can be stepped
    * (grammar-layout.ts); a stop id is admitted exactly where the text may end. None is for a row

@@ -14,6 +14,7 @@ import {
   embed,
   fillUniform,
   fillUniformRounded,
+  pool,
   rmsNorm,
   select,
   siluMul,
@@ -185,6 +186,14 @@ const BINDERS: Binders = {
     const indices = memory.i32(args.indices, count);
     const out = memory.f32(args.out, count * width);
     return { aloneNs: 0, run: () => select(input, indices, out, width) };
+  },
+
+  pool: (memory, { count, width, ...args }) => {
+    const input = memory.floats(args.input);
+    const indices = memory.i32(args.indices, count);
+    const norm = memory.f32(args.norm, width);
+    const out = memory.f32(args.out, count * width);
+    return { aloneNs: 0, run: () => pool(input, indices, norm, out) };
   },
 
   'grammar-mask': (memory, args) => {

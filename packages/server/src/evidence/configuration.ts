@@ -7,6 +7,7 @@ import type { SettingName, Settings } from '../settings/table.ts';
  * among them.
  */
 const SHOWN = [
+  'task',
   'maxModelLen',
   'maxNumSeqs',
   'maxNumBatchedTokens',

@@ -26,7 +26,7 @@ export class KeyRing {
       throw new ApiError(
         'invalid_api_key',
         token === undefined
-          ? 'This server needs an API key: send "Authorization: Bearer <key>".'
+          ? 'This server needs an API key: send "Authorization: Bearer <key>", or "x-api-key: <key>".'
           : 'The API key is not known here.',
       );
     }
@@ -64,6 +64,14 @@ export class KeyRing {
     if (isAmong(this.#operators, digest(token ?? '')) && token !== undefined) return;
     throw new ApiError('operator_only', 'This tells of all keys: only an operator key reads it.');
   }
+}
+
+/** Where clients put a key: OpenAI's, or else Anthropic's header, read as a bearer key. */
+export function authorizationOf(header: (name: string) => string | undefined): string | undefined {
+  const given = header('authorization');
+  if (given !== undefined) return given;
+  const key = header('x-api-key');
+  return key === undefined ? undefined : `Bearer ${key}`;
 }
 
 function tokenOf(authorization: string | undefined): string | undefined {

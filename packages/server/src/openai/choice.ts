@@ -93,6 +93,8 @@ export class Choice {
   lastTokensNs: number | undefined;
   /** Of the prompt's tokens after the first, where they were asked for and have come. */
   promptLogprobs: readonly TokenLogprobs[] = [];
+  /** What the prompt came to, where that was asked for and has come. */
+  pooled: Float32Array | undefined;
   outcome: ChoiceOutcome | undefined;
   error: ApiError | undefined;
   readonly #options: ChoiceOptions;
@@ -191,6 +193,7 @@ export class Choice {
         this.promptLogprobs = event.promptLogprobs;
         if (this.#options.echoLogprobs) echoed.push(...this.#echoedItems());
       }
+      this.pooled ??= event.pooled;
       if (!this.#isOver) text += this.#read(event, tokens);
       if (event.finish !== undefined) {
         if (!this.#isOver) text += this.#told(this.#rest());

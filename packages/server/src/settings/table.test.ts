@@ -66,6 +66,8 @@ test('numbers have bounds, which are values themselves', () => {
     tokensPerMinutePerKey: [1, 1000000000000],
     maxConnections: [1, 1000000],
     maxBodyBytes: [1024, 1073741824],
+    responseStoreBytes: [0, 1099511627776],
+    responseStoreSeconds: [1, 1000000000],
     requestTimeout: [1, 3600],
     stallTimeout: [1, 3600],
     shutdownTimeout: [0, 86400],

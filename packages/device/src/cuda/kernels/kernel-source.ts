@@ -8,7 +8,7 @@ export const KERNEL_UNITS = {
   rows: ['apply_command', 'begin_decode', 'advance'],
   layers: [
     ...(['embed', 'rms_norm', 'silu_mul'] as const),
-    ...(['select_lines', 'fill_uniform', 'matmul_any'] as const),
+    ...(['select_lines', 'pool_lines', 'fill_uniform', 'matmul_any'] as const),
   ],
   linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
   'linear-skinny': ['linear_skinny'],
