@@ -339,8 +339,9 @@ export interface GrammarTables {
   readonly grammarRows: Slice;
   /** u32: compiled grammars. */
   readonly grammarPool: Slice;
-  /** u32 [vocab] */
+  /** u32 [vocab] each. */
   readonly tokenSpans: Slice;
+  readonly tokenHeads: Slice;
   /** u32: the tokens' bytes. */
   readonly tokenBytes: Slice;
 }

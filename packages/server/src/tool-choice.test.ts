@@ -103,7 +103,7 @@ describe.each(['hermes', 'qwen3_coder'] as const)('a model that calls as %s has 
   });
 });
 
-test('a strict tool is held to its schema where the model may call, and text stays text', async () => {
+test('a strict tool is held to its schema where it may be called, and text is text', async () => {
   const server = servers.get('hermes')!;
   const answer = await clientOf(server).chat.completions.create({ ...ask(server), max_tokens: 12 });
   expect(answer.choices[0]).toMatchObject({ finish_reason: 'length' });

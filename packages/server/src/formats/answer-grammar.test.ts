@@ -337,6 +337,35 @@ test.each(['qwen3_coder', 'glm45', 'gemma4'] as const)(
   },
 );
 
+test('values in braces follow references, options and bounds', () => {
+  const node = {
+    type: 'object',
+    properties: {
+      depth: { type: 'integer', minimum: 3, maximum: 5 },
+      next: { anyOf: [{ $ref: '#/$defs/node' }, { type: 'null' }] },
+      tags: { type: 'array', items: { enum: ['a', 'b'] }, minItems: 1, maxItems: 2 },
+    },
+    required: ['depth', 'next', 'tags'],
+  };
+  const schema = {
+    type: 'object',
+    properties: { node: { $ref: '#/$defs/node' } },
+    required: ['node'],
+    $defs: { node },
+  };
+  const tool = { name: 'now', isStrict: true, parameters: schema };
+  const names = { tools: 'gemma4', reasoning: undefined } as const;
+  const subject = model(names, { tools: [tool], isParallel: false });
+  expect(compileGrammar(subject.grammar).length).toBeGreaterThan(0);
+  const isNode = new Ajv().compile(schema);
+  for (let seed = 0; seed < 2 * SAMPLES; seed++) {
+    const bytes = sampleBytes(subject.grammar, { random: randomOf(seed) });
+    const [, given] = read(markedText(bytes, subject.marks), subject);
+    const value = JSON.parse(given?.kind === 'arguments' ? given.text : '');
+    expect(isNode(value), JSON.stringify(value)).toBe(true);
+  }
+});
+
 test('a strict schema is never loosened, another one where it must be', () => {
   const a = { type: 'string', allOf: [{ minLength: 1 }] };
   const parameters = { type: 'object', properties: { a } };

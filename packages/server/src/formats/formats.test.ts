@@ -507,7 +507,8 @@ describe('an answer', () => {
       ['gemma4', '<|tool_call>call:get_weather{city:<|"|><|tool_call><|"|>}<tool_call|>'],
       [
         'glm45',
-        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value></tool_call>',
+        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value>' +
+          '</tool_call>',
       ],
     ] as const) {
       const { calls } = read(text, { tools });

@@ -155,9 +155,9 @@ function escaped(text: string): string {
 function openLength(text: string, stops: readonly string[]): number {
   let open = 0;
   for (const stop of stops) {
-    for (let length = Math.min(stop.length - 1, text.length); length > open; length--) {
-      if (text.endsWith(stop.slice(0, length))) open = length;
-    }
+    let at = text.indexOf(stop[0]!, text.length - stop.length + 1);
+    while (at >= 0 && !stop.startsWith(text.slice(at))) at = text.indexOf(stop[0]!, at + 1);
+    if (at >= 0) open = Math.max(open, text.length - at);
   }
   return open;
 }

@@ -44,7 +44,7 @@ export function choice(...options: readonly Expression[]): Expression {
 
 /** `max` undefined: without end. */
 export function repeat(body: Expression, min: number, max: number | undefined): Expression {
-  if (max === 0) return NOTHING;
+  if (max === 0 || (min === 0 && isImpossible(body))) return NOTHING;
   if (min === 1 && max === 1) return body;
   return { kind: 'repeat', body, min, max };
 }

@@ -12,6 +12,10 @@ export interface Demand {
   readonly holds: boolean;
 }
 
+export function not({ schema, holds }: Demand): Demand {
+  return { schema, holds: !holds };
+}
+
 export interface Bound {
   readonly value: Decimal;
   readonly isExclusive: boolean;
@@ -45,6 +49,8 @@ export interface Containing {
 /** There must be a property with one of the names, and with a value that meets the demand. */
 export interface Stray {
   readonly hasName: (name: string) => boolean;
+  /** The language of the names, decoded, as far as no schema names them. */
+  readonly keys: Expression;
   readonly demand: Demand | undefined;
   readonly pointer: string;
 }
@@ -87,6 +93,8 @@ export class Case {
   /** Of the names of properties. */
   names: readonly Demand[] = [];
   strays: readonly Stray[] = [];
+  /** Those that have a name that no schema names. */
+  unnamed: readonly Stray[] = [];
 
   clone(): Case {
     return Object.assign(new Case(), this);

@@ -3,13 +3,16 @@ import { GrammarError } from '../errors.ts';
 import type { Expression } from '../expression.ts';
 import { Languages } from '../languages.ts';
 import { regularExpression } from '../regular-expression.ts';
+import { choice, difference, text } from './build.ts';
 import {
   Case,
   type Demand,
   isEqual,
   JSON_TYPES,
   type JsonType,
+  not,
   type Shape,
+  type Stray,
   typeOf,
 } from './cases.ts';
 import {
@@ -30,7 +33,7 @@ import {
 } from './document.ts';
 import { formatPattern } from './formats.ts';
 import { KeywordReader } from './keywords.ts';
-import { patternOf } from './strings.ts';
+import { ANY_NAME, patternOf } from './strings.ts';
 
 /** What a value must meet all at once. Goals of the same demands are one object. */
 export interface Goal {
@@ -40,7 +43,7 @@ export interface Goal {
 
 const MAX_CASES = 400;
 /** Demands that are looked at, over the whole schema. */
-const MAX_STEPS = 400_000;
+const MAX_STEPS = 2_000_000;
 /** How deep it is asked, for a case, whether what it requires exists at all. */
 const MAX_SEARCH_DEPTH = 24;
 const MAX_EXCLUSION_DEPTH = 3;
@@ -160,6 +163,17 @@ export class Expander {
     return subject.names.every((demand) => this.admits(this.goal([demand]), name));
   }
 
+  /** The language of strings, decoded, that meet a goal. */
+  namesThatMeet(goal: Goal): Expression {
+    return choice(
+      ...this.cases(goal).flatMap((subject) => {
+        if (!subject.types.has('string')) return [];
+        if (subject.values === undefined) return [patternOf(subject)];
+        return subject.values.filter((value) => typeof value === 'string').map(text);
+      }),
+    );
+  }
+
   /** Whether the language, of decoded strings, has this text. */
   hasText(language: Expression, text: string): boolean {
     const languages = this.#languages;
@@ -218,6 +232,12 @@ export class Expander {
       return false;
     }
     if ([...subject.required].some((name) => !object.has(name))) return false;
+    const hasAll = [...subject.strays, ...subject.unnamed].every(({ hasName, demand }) =>
+      entries.some(([name, value]) => {
+        return hasName(name) && (demand === undefined || this.admits(this.goal([demand]), value));
+      }),
+    );
+    if (!hasAll) return false;
     return entries.every(
       ([name, value]) =>
         !subject.absent.has(name) &&
@@ -237,13 +257,14 @@ export class Expander {
     };
     const open = [start];
     for (let path = open.pop(); path !== undefined; path = open.pop()) {
-      if (!this.#meetAll(path)) continue;
+      if (!this.#meetAll(path) || !this.#mayHaveObjects(path.subject)) continue;
       const ways = path.choices.shift() ?? this.#findStray(path);
       if (ways === undefined) {
         if (this.#isPossible(path)) yield path;
         continue;
       }
       const choices = ways.map((way) => {
+        this.#spend(1 + path.seen.size);
         const copy = copyOf(path);
         way(copy);
         return copy;
@@ -255,10 +276,7 @@ export class Expander {
   /** Meets demands until there are only choices left. False where they contradict each other. */
   #meetAll(path: Path): boolean {
     for (let demand = path.demands.shift(); demand !== undefined; demand = path.demands.shift()) {
-      this.#steps += 1;
-      if (this.#steps > MAX_STEPS) {
-        refuse('too-large', demand.schema.pointer, `takes more than ${MAX_STEPS} steps to expand`);
-      }
+      this.#spend(1 + path.choices.length);
       const seen = path.seen.get(demand.schema);
       path.seen.set(demand.schema, demand.holds);
       if (seen === undefined) this.#meet(demand, path);
@@ -269,6 +287,19 @@ export class Expander {
       }
     }
     return !path.subject.isDead;
+  }
+
+  #spend(steps: number): void {
+    this.#steps += steps;
+    if (this.#steps <= MAX_STEPS) return;
+    refuse('too-large', '', `takes more than ${MAX_STEPS} steps to write its alternatives out`);
+  }
+
+  /** Before more choices are made: they multiply. */
+  #mayHaveObjects(subject: Case): boolean {
+    if (subject.values !== undefined || !subject.types.has('object')) return true;
+    if (!this.#hasObjects(subject)) subject.drop('object');
+    return !subject.isDead;
   }
 
   #meet({ schema, holds, rank }: Ranked, path: Path): void {
@@ -417,60 +448,76 @@ export class Expander {
   #waysToFail(schema: Schema, keywords: Dict, outer: readonly number[]): Way[] {
     const read = new KeywordReader(this.#document, schema, keywords);
     const ways: Way[] = [];
+    /** Keywords that hold in the ways that follow: ways that exclude each other multiply less. */
+    const held: [string, Json][] = [];
+    const add = (fail: Way): void => {
+      const holding = new Dict(held);
+      ways.push((path) => {
+        this.#assert(schema, holding, outer, path);
+        fail(path);
+      });
+    };
     /** Only values of the type can fail the keyword. */
     const ofType = (type: JsonType, fail: Way): void => {
-      ways.push((path) => {
+      add((path) => {
         path.subject.restrict([type]);
         fail(path);
       });
     };
+    const entries = [...entriesOf(keywords)].map(([keyword, value], place) => {
+      return { keyword, value, rank: [...outer, place] };
+    });
+    entries.sort((a, b) => FIRST_TO_HOLD.indexOf(b.keyword) - FIRST_TO_HOLD.indexOf(a.keyword));
     const unsupported = (keyword: string): Way => {
       return (path) => {
         path.unsupported ??= errorOf(() => refuseNegation(read, keyword));
       };
     };
     let hasShape = false;
-    for (const [place, [keyword, value]] of [...entriesOf(keywords)].entries()) {
-      const rank = [...outer, place];
+    for (const { keyword, value, rank } of entries) {
       switch (keyword) {
         case '$ref':
-          ways.push(demanding(rank, not(read.reference(keyword))));
+          add(demanding(rank, not(read.reference(keyword))));
           break;
         case 'type': {
           const { types, isInteger } = read.types();
           const others = JSON_TYPES.filter((type) => !types.includes(type));
-          ways.push(({ subject }) => subject.restrict(others));
+          add(({ subject }) => subject.restrict(others));
           if (isInteger) ofType('number', ({ subject }) => subject.onlyIntegers(false));
           break;
         }
         case 'enum':
         case 'const': {
           const values = keyword === 'const' ? [value] : read.values(keyword);
-          ways.push(({ subject }) => {
-            subject.excluded = [...subject.excluded, ...values];
+          const isPlain = (of: Json) => !Array.isArray(of) && !(of instanceof Dict);
+          add((path) => {
+            path.subject.excluded = [...path.subject.excluded, ...values.filter(isPlain)];
+            for (const composed of values.filter((of) => !isPlain(of))) {
+              path.choices.push(this.#waysToDiffer(composed, read.at(keyword), rank));
+            }
           });
           break;
         }
         case 'allOf':
-          for (const demand of read.schemas(keyword)) ways.push(demanding(rank, not(demand)));
+          for (const demand of read.schemas(keyword)) add(demanding(rank, not(demand)));
           break;
         case 'anyOf':
-          ways.push(demanding(rank, ...read.schemas(keyword).map(not)));
+          add(demanding(rank, ...read.schemas(keyword).map(not)));
           break;
         case 'oneOf': {
           const all = read.schemas(keyword);
-          ways.push(demanding(rank, ...all.map(not)));
+          add(demanding(rank, ...all.map(not)));
           all.forEach((one, at) => {
-            for (const other of all.slice(at + 1)) ways.push(demanding(rank, one, other));
+            for (const other of all.slice(at + 1)) add(demanding(rank, one, other));
           });
           break;
         }
         case 'not':
-          ways.push(demanding(rank, read.schema(keyword)));
+          add(demanding(rank, read.schema(keyword)));
           break;
         case 'if':
           for (const [condition, then] of waysOfConditions(read)) {
-            for (const demand of then) ways.push(demanding(rank, condition, not(demand)));
+            for (const demand of then) add(demanding(rank, condition, not(demand)));
           }
           break;
         case 'minimum':
@@ -571,9 +618,12 @@ export class Expander {
           hasShape = true;
           break;
         case 'required':
-          for (const name of read.names(keyword)) {
-            ofType('object', ({ subject }) => subject.forbid(name));
-          }
+          read.names(keyword).forEach((name, at, names) => {
+            ofType('object', ({ subject }) => {
+              subject.require(names.slice(0, at));
+              subject.forbid(name);
+            });
+          });
           break;
         case 'minProperties':
           ofType('object', ({ subject }) => subject.properties(0, read.count(keyword) - 1));
@@ -586,7 +636,8 @@ export class Expander {
         case 'propertyNames': {
           const goal = this.goal([not(read.schema(keyword))]);
           const hasName = (name: string) => this.admits(goal, name);
-          const stray = { hasName, demand: undefined, pointer: read.at(keyword) };
+          const keys = this.namesThatMeet(goal);
+          const stray = { hasName, keys, demand: undefined, pointer: read.at(keyword) };
           ofType('object', ({ subject }) => {
             subject.strays = [...subject.strays, stray];
           });
@@ -613,6 +664,7 @@ export class Expander {
         default:
           if (UNSUPPORTED.has(keyword)) refuseKeyword(read, keyword);
       }
+      if (FIRST_TO_HOLD.includes(keyword)) held.push([keyword, value]);
     }
     return ways;
   }
@@ -623,29 +675,87 @@ export class Expander {
     ofType: (type: JsonType, fail: Way) => void,
   ): void {
     const shape = this.#shape(read, rank);
+    const held = new Map<string, Demand>();
+    const named = { patterns: [], rest: undefined, rank };
     for (const [name, demand] of shape.properties) {
       if (isTrivial(demand)) continue;
+      const properties = new Map(held).set(name, not(demand));
+      held.set(name, demand);
       ofType('object', ({ subject }) => {
         subject.require([name]);
-        const properties = new Map([[name, not(demand)]]);
-        subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined, rank }];
+        subject.shapes = [...subject.shapes, { ...named, properties }];
       });
     }
+    const addStray = (stray: Stray): void => {
+      ofType('object', ({ subject }) => {
+        if (held.size > 0) subject.shapes = [...subject.shapes, { ...named, properties: held }];
+        subject.strays = [...subject.strays, stray];
+      });
+    };
     for (const { keys, demand } of shape.patterns) {
       if (isTrivial(demand)) continue;
       const hasName = (name: string) => this.hasText(keys, name);
-      const stray = { hasName, demand: not(demand), pointer: read.at('patternProperties') };
-      ofType('object', ({ subject }) => {
-        subject.strays = [...subject.strays, stray];
-      });
+      addStray({ hasName, keys, demand: not(demand), pointer: read.at('patternProperties') });
     }
     const { rest } = shape;
     if (rest === undefined || isTrivial(rest)) return;
     const hasName = (name: string) => this.#applying(shape, name).length === 0;
-    const stray = { hasName, demand: not(rest), pointer: read.at('additionalProperties') };
-    ofType('object', ({ subject }) => {
-      subject.strays = [...subject.strays, stray];
-    });
+    const keys = difference(ANY_NAME, choice(...shape.patterns.map((pattern) => pattern.keys)));
+    addStray({ hasName, keys, demand: not(rest), pointer: read.at('additionalProperties') });
+  }
+
+  /** Ways in which a value can be another than an array or an object. */
+  #waysToDiffer(value: Json, pointer: string, rank: readonly number[]): Way[] {
+    const own = typeOf(value);
+    const ways: Way[] = [(path) => path.subject.drop(own)];
+    const add = (way: Way): void => {
+      ways.push((path) => {
+        path.subject.restrict([own]);
+        way(path);
+      });
+    };
+    const unlike = (inner: Json, key: string | number): Demand => {
+      const schema = this.#document.schemaAt(
+        new Dict([['const', inner]]),
+        within(pointer, '=', key),
+      );
+      return { schema, holds: false };
+    };
+    if (Array.isArray(value)) {
+      const { length } = value;
+      if (length > 0) add(({ subject }) => subject.items(0, length - 1));
+      add(({ subject }) => subject.items(length + 1, Number.POSITIVE_INFINITY));
+      value.forEach((item, at) => {
+        const prefix = [...value.slice(0, at).map(() => ANYTHING), unlike(item, at)];
+        add(({ subject }) => {
+          subject.items(length, length);
+          subject.rows = [...subject.rows, { prefix, rest: undefined }];
+        });
+      });
+    }
+    if (value instanceof Dict) {
+      const names = [...entriesOf(value)].map(([name]) => name);
+      names.forEach((name, at) => {
+        add(({ subject }) => {
+          subject.require(names.slice(0, at));
+          subject.forbid(name);
+        });
+      });
+      for (const [name, inner] of entriesOf(value)) {
+        const properties = new Map([[name, unlike(inner, name)]]);
+        add(({ subject }) => {
+          subject.require(names);
+          subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined, rank }];
+        });
+      }
+      const hasName = (name: string) => !names.includes(name);
+      const keys = difference(ANY_NAME, choice(...names.map(text)));
+      add(({ subject }) => {
+        subject.require(names);
+        subject.strays = [...subject.strays, { hasName, keys, demand: undefined, pointer }];
+      });
+    }
+    return ways;
   }
 
   /**
@@ -678,33 +788,49 @@ export class Expander {
     }
   }
 
-  /** Of what a property outside of a shape must fail: the names that it can have. */
+  /** The names that a property that must be there can have. */
   #findStray(path: Path): Way[] | undefined {
     const { subject } = path;
     const [stray, ...strays] = subject.strays;
-    if (stray === undefined) return undefined;
+    if (stray === undefined || subject.values !== undefined) return undefined;
     subject.strays = strays;
-    const closed = subject.shapes.find((shape) => {
-      return shape.rest?.holds === true && shape.rest.schema.value === false;
-    });
-    if (closed === undefined || closed.patterns.length > 0) {
-      path.unsupported ??= errorOf(() =>
-        refuse('unsupported', stray.pointer, 'needs the opposite of a keyword that has none here'),
-      );
-      return [() => undefined];
-    }
     const { hasName, demand } = stray;
-    return [...closed.properties.keys()].filter(hasName).map((name) => (way) => {
-      way.subject.require([name]);
-      if (demand === undefined) return;
-      const shape = {
-        properties: new Map([[name, demand]]),
-        patterns: [],
-        rest: undefined,
-        rank: [],
-      };
-      way.subject.shapes = [...way.subject.shapes, shape];
+    const named = new Set(subject.shapes.flatMap((shape) => [...shape.properties.keys()]));
+    const names = [...named, ...subject.required].filter(
+      (name) => hasName(name) && !subject.absent.has(name),
+    );
+    const ways: Way[] = [];
+    const shape = { patterns: [], rest: undefined, rank: [] };
+    names.forEach((name, at) => {
+      ways.push((way) => {
+        this.#holdNone(way.subject, names.slice(0, at), demand);
+        way.subject.require([name]);
+        if (demand === undefined) return;
+        const properties = new Map([[name, demand]]);
+        way.subject.shapes = [...way.subject.shapes, { ...shape, properties }];
+      });
     });
+    const isClosed = subject.shapes.some(({ patterns, rest }) => {
+      return patterns.length === 0 && rest?.holds === true && rest.schema.value === false;
+    });
+    if (isClosed) return ways;
+    ways.push((way) => {
+      this.#holdNone(way.subject, names, demand);
+      way.subject.unnamed = [...way.subject.unnamed, stray];
+    });
+    return ways;
+  }
+
+  /** Of these names there is none whose value meets the demand. */
+  #holdNone(subject: Case, names: readonly string[], demand: Demand | undefined): void {
+    if (names.length === 0) return;
+    if (demand === undefined || isTrivial(demand)) {
+      for (const name of names) subject.forbid(name);
+    } else {
+      const properties = new Map(names.map((name) => [name, not(demand)]));
+      const shape = { properties, patterns: [], rest: undefined, rank: [] };
+      subject.shapes = [...subject.shapes, shape];
+    }
   }
 
   /** Drops types and values that contradict something; whether any value is left. */
@@ -745,6 +871,7 @@ export class Expander {
 
   #hasObjects(subject: Case): boolean {
     if (subject.required.size > subject.maxProperties) return false;
+    this.#spend(subject.required.size * subject.shapes.length);
     for (const name of subject.required) {
       const goal = this.propertyGoal(subject, name);
       if (this.isEmpty(goal) || !this.admitsName(subject, name)) {
@@ -803,6 +930,9 @@ export class Expander {
   }
 }
 
+/** Keywords that are failed first, or hold, where a schema fails. */
+const FIRST_TO_HOLD = ['required', 'enum', 'const', 'type'];
+
 /** What would change what is admitted, and is not understood. */
 const UNSUPPORTED = new Set([
   'unevaluatedProperties',
@@ -836,10 +966,6 @@ function errorOf(refuses: () => never): GrammarError {
 }
 
 const ANYTHING: Demand = { schema: { value: true, pointer: '', id: -1 }, holds: true };
-
-function not({ schema, holds }: Demand): Demand {
-  return { schema, holds: !holds };
-}
 
 function ranked(demand: Demand, rank: readonly number[]): Ranked {
   return { ...demand, rank };

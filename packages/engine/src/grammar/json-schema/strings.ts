@@ -19,7 +19,9 @@ import type { Case } from './cases.ts';
  */
 
 const ANY_POINT: CodePointRange = [0, 0x10ffff];
-export const ANY_CHARACTER = character(ANY_POINT);
+const ANY_CHARACTER = character(ANY_POINT);
+/** Of decoded strings. */
+export const ANY_NAME = repeat(ANY_CHARACTER, 0, undefined);
 
 const HEX = character([0x30, 0x39], [0x41, 0x46], [0x61, 0x66]);
 

@@ -12,11 +12,19 @@ import {
   sequence,
   text,
 } from './build.ts';
-import { type Case, type Demand, isEqual, JSON_TYPES, type JsonType, typeOf } from './cases.ts';
+import {
+  type Case,
+  type Demand,
+  isEqual,
+  JSON_TYPES,
+  type JsonType,
+  not,
+  typeOf,
+} from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
 import { Expander, type Goal } from './expand.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
-import { ANY_CHARACTER, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
+import { ANY_NAME, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
 export interface JsonOptions {
   /**
@@ -40,8 +48,10 @@ const MAX_RULES = 20_000;
 const MAX_COUNTED = 4000;
 /** Of patternProperties that may apply to one name at once. */
 const MAX_KEY_PATTERNS = 5;
-/** Of items that must all be different. */
-const MAX_UNIQUE_VALUES = 7;
+/** Of items that are counted one by one. */
+const MAX_PLACES = 32;
+/** Of items that must all be different, and may be in any order. */
+const MAX_UNIQUE_VALUES = 6;
 /** Of properties in one sequence: more are nested, so that what is nested is shared. */
 const BLOCK = 16;
 
@@ -66,8 +76,17 @@ interface Members {
   readonly named: readonly Member[];
   /** One that is not named. */
   readonly other: Expression;
+  /** Of these there must be one or more, behind all others: a name that comes again replaces. */
+  readonly wanted: { readonly before: Expression; readonly found: Expression } | undefined;
   readonly min: number;
   readonly max: number;
+}
+
+/** Of the properties that are not named, only those with such names, or with such values. */
+interface Only {
+  readonly keys?: Expression;
+  readonly without?: Expression;
+  readonly demand?: Demand | undefined;
 }
 
 class Translator {
@@ -164,7 +183,11 @@ class Translator {
         return sequence(text('['), this.#items(subject), text(']'));
       case 'object':
         this.#refuseExclusions(subject, type, pointer);
-        return sequence(text('{'), this.#members(this.#membersOf(subject, pointer)), text('}'));
+        return sequence(
+          text('{'),
+          this.#members(this.#membersOf(subject, pointer), pointer),
+          text('}'),
+        );
     }
   }
 
@@ -289,24 +312,35 @@ class Translator {
       );
     }
     const { minItems: min } = subject;
-    if (min > 1 || Number.isFinite(max)) {
-      refuse('unsupported', wanted.pointer, 'uses contains beside minItems or maxItems');
+    const counted = Number.isFinite(max) ? max : min;
+    if (counted > MAX_PLACES) {
+      const why = `uses contains beside minItems or maxItems of more than ${MAX_PLACES}`;
+      refuse('unsupported', wanted.pointer, why);
     }
-    const { schema, holds } = wanted.demand;
-    const before = this.#value(this.#expander.goal([...goal.demands, { schema, holds: !holds }]));
+    const before = this.#value(this.#expander.goal([...goal.demands, not(wanted.demand)]));
     const found = this.#value(this.#expander.goal([...goal.demands, wanted.demand]));
-    const any = this.#value(goal);
-    if (isImpossible(found)) return IMPOSSIBLE;
-    return this.#padded(
-      sequence(
-        repeat(sequence(before, this.#comma), 0, undefined),
-        found,
-        repeat(sequence(this.#comma, any), 0, undefined),
-      ),
-    );
+    const any = sequence(this.#comma, this.#value(goal));
+    const skipped = sequence(before, this.#comma);
+    // By place of the item that is found; from the last that is counted on, it no longer matters.
+    const options: Expression[] = [];
+    for (let at = 0; at < counted; at++) {
+      const rest = repeat(
+        any,
+        Math.max(0, min - 1 - at),
+        Number.isFinite(max) ? max - 1 - at : undefined,
+      );
+      options.push(sequence(repeat(skipped, at, at), found, rest));
+    }
+    if (!Number.isFinite(max)) {
+      options.push(sequence(repeat(skipped, counted, undefined), found, repeat(any, 0, undefined)));
+    }
+    return this.#padded(choice(...options));
   }
 
-  /** Items that all differ: only where there are few values that they can have. */
+  /**
+   * Items that all differ, where the values that they can have are listed: in any order where these
+   * are few, else in the order of the list.
+   */
   #uniqueItems(subject: Case, goal: Goal, fixed: number, max: number): Expression {
     const pointer = subject.uniqueItems ?? '';
     const values = this.#expander.cases(goal).map((of) => listedValues(of));
@@ -318,11 +352,12 @@ class Translator {
         'uses uniqueItems of items that are not listed by enum',
       );
     }
-    if (all.length > MAX_UNIQUE_VALUES) {
-      const why = `uses uniqueItems of items with more than ${MAX_UNIQUE_VALUES} values`;
-      return refuse('unsupported', pointer, why);
-    }
     const literals = all.map((value) => this.#literal(value));
+    if (all.length > MAX_UNIQUE_VALUES) {
+      const named = literals.map((pair) => ({ pair, isRequired: false }));
+      const members = { named, other: IMPOSSIBLE, wanted: undefined, min: subject.minItems, max };
+      return this.#members(members, pointer);
+    }
     const known = new Map<number, Expression>();
     /** What may follow when those of `used`, a set of bits, were there. */
     const after = (used: number, count: number): Expression => {
@@ -356,12 +391,28 @@ class Translator {
       if (isImpossible(value)) return [];
       return [{ pair: this.#pair(quoted(name), value), isRequired: required.has(name) }];
     });
-    const unnamed = this.#otherMembers(subject, new Set([...names, ...absent]), pointer);
-    return { named, other: choice(...unnamed), min, max };
+    const others = (only: Only) =>
+      choice(...this.#otherMembers(subject, new Set([...names, ...absent]), only, pointer));
+    const other = others({});
+    const [stray, ...more] = subject.unnamed;
+    if (stray === undefined) return { named, other, wanted: undefined, min, max };
+    if (more.length > 0 || this.#options.order === 'free') {
+      refuse('unsupported', stray.pointer, 'needs the opposite of this keyword beside others');
+    }
+    const { keys, demand } = stray;
+    const before = [others({ without: keys })];
+    if (demand !== undefined) before.push(others({ keys, demand: not(demand) }));
+    const found = others({ keys, demand });
+    return { named, other, wanted: { before: choice(...before), found }, min, max };
   }
 
   /** Properties that no schema names: for each set of patterns that their names can match. */
-  #otherMembers(subject: Case, names: ReadonlySet<string>, pointer: string): Expression[] {
+  #otherMembers(
+    subject: Case,
+    names: ReadonlySet<string>,
+    only: Only,
+    pointer: string,
+  ): Expression[] {
     const { shapes } = subject;
     const patterns = [
       ...new Set(shapes.flatMap((shape) => shape.patterns.map(({ keys }) => keys))),
@@ -370,7 +421,10 @@ class Translator {
       const why = `has more than ${MAX_KEY_PATTERNS} patterns in patternProperties`;
       refuse('unsupported', pointer, why);
     }
-    const allowed = subject.names.map((demand) => this.#namesThatMeet(demand));
+    const allowed = subject.names.map((demand) =>
+      this.#expander.namesThatMeet(this.#expander.goal([demand])),
+    );
+    if (only.keys !== undefined) allowed.push(only.keys);
     const byGoal = new Map<Goal, Expression[]>();
     for (let set = 0; set < 1 << patterns.length; set++) {
       const matched = patterns.filter((_, at) => (set & (1 << at)) !== 0);
@@ -380,6 +434,7 @@ class Translator {
         if (own.length > 0) return own.map(({ demand }) => demand);
         return shape.rest === undefined ? [] : [shape.rest];
       });
+      if (only.demand !== undefined) demands.push(only.demand);
       const goal = this.#expander.goal(demands);
       if (this.#expander.isEmpty(goal)) continue;
       const within = intersection(
@@ -390,7 +445,14 @@ class Translator {
       const excluded = [...names].filter((name) =>
         unmatched.every((keys) => !this.#expander.hasText(keys, name)),
       );
-      const keys = difference(within, choice(...unmatched, ...excluded.map(text)));
+      const keys = difference(
+        within,
+        choice(
+          ...unmatched,
+          ...excluded.map(text),
+          ...(only.without === undefined ? [] : [only.without]),
+        ),
+      );
       if (this.#expander.hasNoText(keys)) continue;
       byGoal.set(goal, [...(byGoal.get(goal) ?? []), keys]);
     }
@@ -402,19 +464,7 @@ class Translator {
     });
   }
 
-  /** The language of names, as decoded strings, that meet a demand. */
-  #namesThatMeet(demand: Demand): Expression {
-    const goal = this.#expander.goal([demand]);
-    return choice(
-      ...this.#expander.cases(goal).flatMap((subject) => {
-        if (!subject.types.has('string')) return [];
-        if (subject.values === undefined) return [patternOf(subject)];
-        return subject.values.filter((value) => typeof value === 'string').map(text);
-      }),
-    );
-  }
-
-  #members(members: Members): Expression {
+  #members(members: Members, pointer: string): Expression {
     const { named, other, min, max } = members;
     const least = named.filter(({ isRequired }) => isRequired).length;
     const most = isImpossible(other) ? named.length : Number.POSITIVE_INFINITY;
@@ -422,20 +472,37 @@ class Translator {
     if (max === 0) return NOTHING;
     if (this.#options.order === 'free') return this.#unordered(members);
     const isCounted = max < most || min > Math.max(1, least);
-    if (isCounted) return this.#counted(members);
+    if (isCounted && members.wanted === undefined) {
+      if (min - least > 1 && !isImpossible(other)) {
+        // A name that is there twice would count twice, and no automaton remembers all names.
+        refuse('unsupported', pointer, 'has a minProperties that unnamed properties must reach');
+      }
+      return this.#counted(members);
+    }
+    if (isCounted) {
+      refuse('unsupported', pointer, 'counts properties beside the opposite of another keyword');
+    }
     const inner = this.#ordered(members);
-    return min > 0 || least > 0 ? this.#padded(inner) : this.#padded(optional(inner));
+    return members.wanted !== undefined || min > 0 || least > 0
+      ? this.#padded(inner)
+      : this.#padded(optional(inner));
   }
 
   /** At least one property, in order, the others behind those that are named. */
-  #ordered({ named, other }: Members): Expression {
+  #ordered({ named, other, wanted }: Members): Expression {
     const following = named.map(({ pair, isRequired }) => {
       const all = sequence(this.#comma, pair);
       return isRequired ? all : optional(all);
     });
-    const others = isImpossible(other)
-      ? NOTHING
-      : repeat(sequence(this.#comma, other), 0, undefined);
+    const any = isImpossible(other) ? NOTHING : repeat(sequence(this.#comma, other), 0, undefined);
+    const { before = IMPOSSIBLE, found = IMPOSSIBLE } = wanted ?? {};
+    const others =
+      wanted === undefined
+        ? any
+        : sequence(
+            repeat(sequence(this.#comma, before), 0, undefined),
+            repeat(sequence(this.#comma, found), 1, undefined),
+          );
     /** What may follow those before `at`; equal ends are one expression. */
     const ends = new Map<number, Expression>();
     const after = (at: number): Expression => {
@@ -450,7 +517,15 @@ class Translator {
       options.push({ kind: 'sequence', parts: [pair, after(at + 1)] });
       if (isRequired) return choice(...options);
     }
-    return choice(...options, isImpossible(other) ? IMPOSSIBLE : sequence(other, others));
+    const first =
+      wanted === undefined
+        ? sequence(other, any)
+        : sequence(
+            repeat(sequence(before, this.#comma), 0, undefined),
+            found,
+            repeat(sequence(this.#comma, found), 0, undefined),
+          );
+    return choice(...options, first);
   }
 
   /** In order, with as many properties as `min` and `max` say. */
@@ -524,7 +599,6 @@ class Translator {
 }
 
 const ANY_STRING = sequence(text('"'), repeat(FREE_CHARACTER, 0, undefined), text('"'));
-const ANY_NAME = repeat(ANY_CHARACTER, 0, undefined);
 
 /** A sequence whose last part stays one expression, so that it is shared. */
 function nested(...parts: readonly Expression[]): Expression {
