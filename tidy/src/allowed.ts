@@ -221,6 +221,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'receipts',
       'engine',
       'evidence',
+      'grammar',
       'openai',
       'anthropic',
       'metrics',

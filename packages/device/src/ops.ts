@@ -102,8 +102,8 @@ export interface OpArgs {
 
   /**
    * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * norm, element by
-   * element: the line after a norm with these weights, at length 1, from which the norm's own factor
-   * is gone. An index outside the input leaves its line undefined.
+   * element: the line after a norm with these weights, at length 1. The norm's own factor is gone
+   * with its length. An index outside the input leaves its line undefined.
    */
   pool: {
     readonly input: Slice;
@@ -339,8 +339,9 @@ export interface GrammarTables {
   readonly grammarRows: Slice;
   /** u32: compiled grammars. */
   readonly grammarPool: Slice;
-  /** u32 [vocab] */
+  /** u32 [vocab] each. */
   readonly tokenSpans: Slice;
+  readonly tokenHeads: Slice;
   /** u32: the tokens' bytes. */
   readonly tokenBytes: Slice;
 }

@@ -142,6 +142,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const vocabulary = options.grammars?.vocabulary ?? null;
   if (vocabulary !== null) {
     await traffic.upload(bytesOf(vocabulary.spans), slice(buffers.tokenSpans));
+    await traffic.upload(bytesOf(vocabulary.heads), slice(buffers.tokenHeads));
     await traffic.upload(bytesOf(vocabulary.bytes), slice(buffers.tokenBytes));
   }
   const stream = device.createStream('engine');

@@ -67,7 +67,7 @@ function expectVector(found: Float32Array | undefined, expected: Float64Array): 
 }
 
 describe('embeddings', () => {
-  it('are the float64 model’s, whatever chunks, batches, prefixes and names of tensors', async () => {
+  it('are the float64 model’s, whatever chunks, batches, prefixes and names', async () => {
     const texts = prompts(20);
     for (const [at, overrides] of [
       { model, maxBatchTokens: 48, maxRows: 4 },

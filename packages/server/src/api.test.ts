@@ -186,7 +186,7 @@ describe('bad requests', () => {
     ['messages.0.role', { messages: [{ content: 'x' }] }],
     ['messages.0.content.0', { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }],
     ['stream_options', { stream_options: { include_usage: true } }],
-    ['response_format', { response_format: { type: 'json_schema' } }],
+    ['response_format.json_schema.schema', { response_format: { type: 'json_schema' } }],
     ['tool_choice', { tool_choice: 'required' }],
     ['best_of', { best_of: 2 }],
     ['suffix', { suffix: 'the end' }],

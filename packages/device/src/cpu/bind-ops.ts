@@ -300,6 +300,7 @@ function bindGrammars(
     pool: unsigned(memory.words(args.grammarPool)),
     vocabulary: {
       spans: unsigned(memory.i32(args.tokenSpans, vocab)),
+      heads: unsigned(memory.i32(args.tokenHeads, vocab)),
       bytes: unsigned(memory.words(args.tokenBytes)),
     },
   };

@@ -35,8 +35,8 @@ export function checkRequest(
     throw new EngineError(
       'prompt-too-long',
       `This model's maximum context length is ${maxModelTokens} tokens. However, your prompt has ` +
-        `${length} tokens${outputs > 0 ? ', which leaves no room for output' : ''}. Please shorten ` +
-        'the prompt.',
+        `${length} tokens${outputs > 0 ? ', which leaves no room for output' : ''}. Please ` +
+        'shorten the prompt.',
       'prompt',
     );
   }

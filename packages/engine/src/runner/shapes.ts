@@ -116,6 +116,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     grammarRows: maxRows * GRAMMAR_ROW_WORDS * 4,
     grammarPool: Math.max(shape.grammarBytes, 4),
     tokenSpans: spec.vocabularySize * 4,
+    tokenHeads: spec.vocabularySize * 4,
     tokenBytes: Math.max(shape.tokenBytes, 4),
     masks: maxRows * maskWords(spec.vocabularySize) * 4,
     command: IN_FLIGHT * align(commandWords(shape) * 4),

@@ -8,7 +8,7 @@ export const FIELD_NAMES = {
   stop: 'stop_sequences',
   response_format: 'output_config.format',
   reasoning_effort: 'output_config.effort',
-  thinking_token_budget: 'thinking.budget_tokens',
+  thinking_budget: 'thinking.budget_tokens',
   chat_template_kwargs: 'thinking',
   parallel_tool_calls: 'tool_choice.disable_parallel_tool_use',
   continue_final_message: 'messages',
@@ -164,14 +164,16 @@ function think(thinking: TemplateValue | undefined, chat: Dict): void {
   if (!(thinking instanceof Dict)) return;
   const type = thinking.get('type');
   if (type === 'adaptive') return;
-  chat.set('chat_template_kwargs', dictOf({ enable_thinking: type === 'enabled' }));
+  const thinks = type === 'enabled';
+  // Templates have one name for it or the other.
+  chat.set('chat_template_kwargs', dictOf({ enable_thinking: thinks, thinking: thinks }));
   if (type !== 'enabled') return;
   const budget = thinking.get('budget_tokens');
   if (budget == null) {
     const param = 'thinking.budget_tokens';
     throw new ApiError('invalid_value', `${param} is required where thinking is enabled.`, param);
   }
-  chat.set('thinking_token_budget', budget);
+  chat.set('thinking_budget', budget);
 }
 
 function formatOf(format: TemplateValue | undefined): TemplateValue | undefined {

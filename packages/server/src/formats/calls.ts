@@ -7,7 +7,7 @@ import type { TagMarks } from './tags.ts';
 /** The schemas of the arguments of a request's tools, by name; undefined where a tool has none. */
 export type ToolSchemas = ReadonlyMap<string, unknown>;
 
-/** Of what is read before it is known to be a call, in units of UTF-16. */
+/** Of what is read before it is known to be a call, in units of UTF-16; with more it is none. */
 const MAX_HEADER_UNITS = 4096;
 
 /** How a model writes calls of tools. */
@@ -68,19 +68,15 @@ export class CallReader {
   /** What follows may be a call: until `begin` it is kept. */
   open(): void {
     this.#state = 'header';
-    this.source.keep();
-  }
-
-  /** Whether so much was read since `open` that it is no call. */
-  get isTooLong(): boolean {
-    return this.source.keptLength > MAX_HEADER_UNITS;
+    this.source.keep(MAX_HEADER_UNITS);
   }
 
   /** It is a call, of this tool. */
   begin(name: string, id?: string): void {
     this.#parts.call(name, id, this.#keepsCalls);
     this.#state = 'arguments';
-    if (!this.#keepsCalls) this.source.release();
+    if (this.#keepsCalls) this.source.keepOn();
+    else this.source.release();
   }
 
   arguments(text: string): void {

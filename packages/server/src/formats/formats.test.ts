@@ -507,12 +507,29 @@ describe('an answer', () => {
       ['gemma4', '<|tool_call>call:get_weather{city:<|"|><|tool_call><|"|>}<tool_call|>'],
       [
         'glm45',
-        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value></tool_call>',
+        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value>' +
+          '</tool_call>',
       ],
     ] as const) {
       const { calls } = read(text, { tools });
       const city = tools === 'gemma4' ? '<|tool_call>' : '<tool_call>';
       expect([tools, JSON.parse(calls[0]!.arguments)]).toEqual([tools, { city }]);
+    }
+  });
+
+  test('holds back no more than the start of a call may have', () => {
+    for (const [tools, open] of [
+      ['hermes', '<tool_call>'],
+      ['hermes', '<tool_call>{"arguments": {"a": "'],
+      ['kimi_k2', '<|tool_calls_section_begin|>'],
+      ['mistral', '[TOOL_CALLS]'],
+    ] as const) {
+      const spaces = ' '.repeat(100);
+      const pieces = [open, ...Array.from({ length: 60 }, () => spaces)];
+      const said = fold(parts(pieces, { tools }));
+      expect([tools, said.content]).toEqual([tools, open + spaces.repeat(60)]);
+      const early = parts(pieces.slice(0, 50), { tools });
+      expect(early.length).toBeGreaterThan(0);
     }
   });
 

@@ -22,6 +22,7 @@ export class Source {
   #isEnded = false;
   /** What was read since `keep`; undefined: nothing is kept. */
   #kept: string | undefined;
+  #maxKept = 0;
 
   constructor(spelled: (text: string) => string = (text) => text, quotesMarks = false) {
     this.spelled = spelled;
@@ -40,9 +41,18 @@ export class Source {
     this.#pushes += 1;
   }
 
-  /** Keeps what is read from here on, so that it can be given up as text. */
-  keep(): void {
+  /**
+   * Keeps what is read from here on, so that it can be given up as text. With more than `maxUnits`
+   * of it nothing more is read.
+   */
+  keep(maxUnits: number): void {
     this.#kept = '';
+    this.#maxKept = maxUnits;
+  }
+
+  /** What is kept may have any length. */
+  keepOn(): void {
+    this.#maxKept = Number.POSITIVE_INFINITY;
   }
 
   /** What was read since `keep`, which ends. */
@@ -52,12 +62,14 @@ export class Source {
     return text;
   }
 
-  get keptLength(): number {
-    return this.#kept?.length ?? 0;
+  /** More is kept than may be. */
+  get isFull(): boolean {
+    return this.#kept !== undefined && this.#kept.length > this.#maxKept;
   }
 
-  /** Waits for text. Whether there is any; false at the end. */
+  /** Waits for text. Whether there is any; false at the end, and while too much is kept. */
   *hasMore(): Wait<boolean> {
+    if (this.isFull) return false;
     while (this.#at >= this.#text.length && !this.#isEnded) yield;
     return this.#at < this.#text.length;
   }
@@ -143,9 +155,9 @@ function escaped(text: string): string {
 function openLength(text: string, stops: readonly string[]): number {
   let open = 0;
   for (const stop of stops) {
-    for (let length = Math.min(stop.length - 1, text.length); length > open; length--) {
-      if (text.endsWith(stop.slice(0, length))) open = length;
-    }
+    let at = text.indexOf(stop[0]!, text.length - stop.length + 1);
+    while (at >= 0 && !stop.startsWith(text.slice(at))) at = text.indexOf(stop[0]!, at + 1);
+    if (at >= 0) open = Math.max(open, text.length - at);
   }
   return open;
 }

@@ -58,11 +58,12 @@ export async function chatGrammar(
   const { format } = ctx.text;
   const param =
     content?.param ?? (isHeld ? 'tools' : budget === undefined ? undefined : 'thinking_budget');
+  const reasons = format?.format.kind === 'harmony' || format?.format.reasoning !== undefined;
+  if (thinkingBudget !== undefined && !reasons) {
+    const message = 'thinking_budget cannot be honoured: how this model reasons is not known.';
+    throw new ApiError('unsupported_value', message, 'thinking_budget');
+  }
   if (format === undefined) {
-    if (thinkingBudget !== undefined) {
-      const message = 'thinking_budget cannot be honoured: how this model reasons is not known.';
-      throw new ApiError('unsupported_value', message, 'thinking_budget');
-    }
     return { grammar: await compile(c, ctx, request, { content, answer: undefined }, param) };
   }
   const start = startOf(format.format, promptText, continuedContent(request));

@@ -15,8 +15,9 @@ const INSTRUCTION = 'Given a web search query, retrieve relevant passages that a
 const TURN = '<|im_start|>';
 
 /**
- * The prompt that has a document judged for a query. Texts that bring the model's turns themselves,
- * as vLLM's clients write them, are joined as they are; so are those for a model without such turns.
+ * The prompt that has a document judged for a query. Texts that bring the model's turns
+ * themselves, as vLLM's clients write them, are joined as they are; so are those for a model
+ * without such turns.
  */
 export function judgement(
   { tokenizer }: Pick<ModelText, 'tokenizer'>,

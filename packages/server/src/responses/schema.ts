@@ -34,6 +34,7 @@ export const CHAT_FIELDS: readonly string[] = [
   ...SHARED,
   'stream',
   'parallel_tool_calls',
+  'thinking_budget',
   'chat_template_kwargs',
   'top_logprobs',
 ];
@@ -43,7 +44,7 @@ const Metadata = z
   .refine((value) => Object.keys(value).length <= 16, 'must have at most 16 entries');
 
 /** What there is nothing of here, and what is in the answer anyway. */
-export const INCLUDABLE = [
+const INCLUDABLE = [
   'message.output_text.logprobs',
   'reasoning.encrypted_content',
   'file_search_call.results',
@@ -93,6 +94,11 @@ export const ResponsesRequest = z
         generate_summary: z.string().max(64).nullish(),
       })
       .nullish(),
+    thinking_budget: z
+      .int()
+      .min(-1)
+      .nullish()
+      .openapi({ description: 'Tokens of reasoning, after which it is ended; -1: any number' }),
     truncation: z.enum(['disabled', 'auto']).nullish(),
     include: z.array(z.enum(INCLUDABLE)).max(64).nullish(),
     top_logprobs: z.int().min(0).max(20).nullish(),

@@ -57,6 +57,7 @@ test('numbers have bounds, which are values themselves', () => {
     gpuMemoryUtilization: [0.01, 1],
     kvCacheMemoryBytes: [1, 70368744177664],
     blockSize: [1, 1024],
+    grammarPoolBytes: [0, 68719476736],
     seed: [0, 9007199254740991],
     interTokenLimitMs: [1, 10000],
     maxWaitingRequests: [0, 1000000],

@@ -37,7 +37,7 @@ export async function startSayingServer(answer: (prompt: string) => string): Pro
   const tokenizer = await openTokenizer(model);
   const script = ({ promptTokens }: { readonly promptTokens: Uint32Array }, at: number) =>
     tokenizer.encode(answer(tokenizer.decode(promptTokens, false)), false)[at] ?? 0;
-  const card = { vocabularySize: 4096 + TAGS.length, maxModelTokens: 2048 };
+  const card = { vocabularySize: 4096 + TAGS.length, maxModelTokens: 2048, grammarBytes: 2 ** 20 };
   const server = await startTestServer({ script, card }, { model, servedModelName: ['saying'] });
   const stop = async (graceSeconds: number) => {
     await server.stop(graceSeconds);
