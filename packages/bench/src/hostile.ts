@@ -136,6 +136,33 @@ const BODIES: readonly HostileBody[] = [
     make: () => JSON.stringify({ prompt: 'sea '.repeat(LARGEST_BYTES / 4) }),
   },
   {
+    what: 'a message of 16 MB, not of ASCII',
+    path: CHAT,
+    make: () => chat({ role: 'user', content: '海は'.repeat(LARGEST_BYTES / 6) }),
+  },
+  {
+    what: 'a seed of 20 digits, a prompt of 16 MB',
+    path: COMPLETIONS,
+    make: () => `{"seed":12345678901234567890,"prompt":"${'sea '.repeat(LARGEST_BYTES / 4)}"}`,
+  },
+  {
+    what: '130,000 token ids, n = 128',
+    path: COMPLETIONS,
+    make: () => `{"max_tokens":1,"n":128,"prompt":[${many('12', 390_000)}]}`,
+  },
+  {
+    what: '32,000 template variables',
+    path: CHAT,
+    make: () =>
+      JSON.stringify({
+        max_tokens: 1,
+        messages: [{ role: 'user', content: 'x' }],
+        chat_template_kwargs: Object.fromEntries(
+          Array.from({ length: 32_000 }, (_, at) => [`k${at}`, at]),
+        ),
+      }),
+  },
+  {
     what: '256 prompts of 2000 characters',
     path: COMPLETIONS,
     make: () => JSON.stringify({ max_tokens: 1, prompt: Array(256).fill('sea '.repeat(500)) }),
