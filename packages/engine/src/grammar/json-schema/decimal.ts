@@ -6,7 +6,7 @@ export interface Decimal {
 }
 
 /** Longer ones are refused where they are read. */
-export const MAX_DECIMAL_DIGITS = 400;
+const MAX_DECIMAL_DIGITS = 400;
 
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:e([-+]?\d+))?$/i;
 
@@ -22,7 +22,7 @@ export function decimalOf(value: bigint | number): Decimal | undefined {
 }
 
 /** digits / 10 ** scale. */
-export function decimal(digits: bigint, scale: number): Decimal {
+function decimal(digits: bigint, scale: number): Decimal {
   let [least, short] = [digits, scale];
   while (short > 0 && least % 10n === 0n) {
     least /= 10n;

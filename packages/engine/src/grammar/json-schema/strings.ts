@@ -78,7 +78,7 @@ const SHORT_ESCAPES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** A string's text without its quotes, in the one way in which given characters are written. */
-export function escaped(value: string): string {
+function escaped(value: string): string {
   return [...value].map(escapedCharacter).join('');
 }
 

@@ -15,6 +15,7 @@ import {
 import {
   type Case,
   type Demand,
+  type Goal,
   isEqual,
   JSON_TYPES,
   type JsonType,
@@ -22,7 +23,7 @@ import {
   typeOf,
 } from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
-import { Expander, type Goal } from './expand.ts';
+import { Expander } from './expand.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
 import { ANY_NAME, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
@@ -40,7 +41,7 @@ export interface JsonOptions {
   readonly whitespace?: 'line' | 'lines';
 }
 
-export const MAX_FREE_PROPERTIES = 8;
+const MAX_FREE_PROPERTIES = 8;
 /** Of a line: eight levels of four spaces. */
 const MAX_INDENT = 32;
 const MAX_RULES = 20_000;
