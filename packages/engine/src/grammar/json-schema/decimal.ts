@@ -10,7 +10,7 @@ const MAX_DECIMAL_DIGITS = 400;
 
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:e([-+]?\d+))?$/i;
 
-/** Of a number of a JSON text that was read; undefined where it is not finite, or has more digits. */
+/** Of a number that was read; undefined where it is not finite, or has too many digits. */
 export function decimalOf(value: bigint | number): Decimal | undefined {
   const found = NUMBER.exec(String(value));
   if (found === null) return undefined;

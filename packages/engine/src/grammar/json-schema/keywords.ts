@@ -113,7 +113,7 @@ export class KeywordReader {
     return { schema: this.#document.schemaAt(value, pointer), holds: true };
   }
 
-  /** Undefined where draft 4's exclusiveMinimum or exclusiveMaximum only says how a bound is meant. */
+  /** Undefined where the keyword is draft 4's, which only says how another bound is meant. */
   bound(
     keyword: 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum',
   ): Bound | undefined {

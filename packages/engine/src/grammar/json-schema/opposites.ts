@@ -115,7 +115,7 @@ class Opposite {
   }
 
   #unsupported(keyword: string): Way {
-    const why = `needs the opposite of ${keyword} (for a not, if or oneOf), which is not supported here`;
+    const why = `needs the opposite of ${keyword} (for a not, if or oneOf), which is not supported`;
     return (path) => {
       path.unsupported ??= errorOf(() => refuse('unsupported', this.#read.at(keyword), why));
     };

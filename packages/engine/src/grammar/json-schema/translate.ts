@@ -97,6 +97,7 @@ class Translator {
   readonly #rules = new Map<string, Expression>();
   readonly #names = new Map<Goal, string>();
   readonly #pending: Goal[] = [];
+  readonly #languageIds = new Map<Expression, number>();
   readonly #comma: Expression;
   readonly #colon: Expression;
   /** Within brackets, before what is in them and behind it. */
@@ -240,10 +241,26 @@ class Translator {
 
   #string(subject: Case): Expression {
     const { minLength: min, maxLength: max } = subject;
-    if (!isFree(subject)) return sequence(text('"'), encoded(patternOf(subject)), text('"'));
+    if (!isFree(subject)) return this.#patternedString(subject);
     if (min === 0 && max === Number.POSITIVE_INFINITY) return this.#anyString();
     const length = Number.isFinite(max) ? max : undefined;
     return sequence(text('"'), repeat(FREE_CHARACTER, min, length), text('"'));
+  }
+
+  /** Equal ones are one rule: what it takes to compile them is spent once. */
+  #patternedString(subject: Case): Expression {
+    const { minLength, maxLength, patterns, excluded } = subject;
+    const languages = patterns.map(({ language, holds }) => {
+      const id = this.#languageIds.get(language) ?? this.#languageIds.size;
+      this.#languageIds.set(language, id);
+      return holds ? id : -1 - id;
+    });
+    const strings = excluded.filter((value) => typeof value === 'string');
+    const name = `a string ${JSON.stringify([languages, minLength, maxLength, strings])}`;
+    if (!this.#rules.has(name)) {
+      this.#rules.set(name, sequence(text('"'), encoded(patternOf(subject)), text('"')));
+    }
+    return { kind: 'rule', name };
   }
 
   #anyString(): Expression {
