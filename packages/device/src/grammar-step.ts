@@ -118,7 +118,7 @@ export class GrammarWalk {
     return leaving;
   }
 
-  /** Where all of these bytes go from a state, and leave the stack alone; NO_STATE: no one place. */
+  /** Where all of these bytes go from a state, leaving the stack alone; NO_STATE: no one place. */
   #allTo(state: number, first: number, last: number): number {
     if (state === NO_STATE) return NO_STATE;
     const target = this.#entry(state, first);
