@@ -141,7 +141,6 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['kernels', 'simd'],
   },
   engine: {
-    grammar: [],
     models: [],
     kv: [],
     traffic: [],
