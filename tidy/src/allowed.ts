@@ -141,7 +141,6 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['kernels', 'simd'],
   },
   engine: {
-    grammar: [],
     models: [],
     kv: [],
     traffic: [],
@@ -150,6 +149,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     checkpoint: ['models', 'seal'],
     sealing: ['models', 'seal', 'checkpoint'],
     text: ['models', 'seal'],
+    grammar: ['text'],
     loader: ['models', 'traffic', 'seal', 'checkpoint'],
     scheduler: ['kv', 'request'],
     runner: ['models', 'traffic', 'request', 'scheduler'],
