@@ -174,6 +174,30 @@ describe('an answer with calls', () => {
     expect(all).toEqual([...tokens, '<|endoftext|>']);
   });
 
+  test('has in a response the logprobs of its content alone', async () => {
+    const { server, tokenizer } = await serverSaying(`<think>hm</think>Yes.${CALL}`);
+    const { name, parameters } = WEATHER.function;
+    const { output } = await json(
+      await server.post('/v1/responses', {
+        model: server.modelName,
+        input: 'Weather?',
+        tools: [{ type: 'function', name, parameters, strict: false }],
+        include: ['message.output_text.logprobs'],
+      }),
+    );
+    expect(output.map(({ type }: { type: string }) => type)).toEqual([
+      'reasoning',
+      'message',
+      'function_call',
+    ]);
+    const [{ logprobs }] = output[1].content;
+    const content = Array.from(tokenizer.encode('Yes.', false), (id) =>
+      tokenizer.decode([id], false),
+    );
+    const said = logprobs.map(({ token }: { token: string }) => token);
+    expect(said).toEqual([...content, '<|endoftext|>']);
+  });
+
   test('stops at a stop string, in text and in arguments alike', async () => {
     const { server } = await serverSaying(`Hello.${CALL}`);
     const { choices } = await json(await chat(server, { tools: [WEATHER], stop: 'Ba' }));

@@ -65,6 +65,7 @@ export class AnswerReader {
   readonly marks: TagMarks;
   readonly #source: Source;
   readonly #parts: PartList;
+  readonly #calls: CallReader;
   readonly #reading: Wait<void>;
   #isReasoning: boolean;
 
@@ -75,24 +76,25 @@ export class AnswerReader {
     this.#source = new Source((text) => marks.spelled(text), quotes);
     this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.reasoning === 'open';
-    const calls = new CallReader(this.#source, this.#parts, {
+    this.#calls = new CallReader(this.#source, this.#parts, {
       marks,
       tools: options.tools ?? new Map(),
       keepsCalls: options.keepsCalls,
     });
     this.#reading =
       format.kind === 'harmony'
-        ? readHarmony(calls, options.tools !== undefined, (is) => (this.#isReasoning = is))
-        : this.#read(format, calls, options);
+        ? readHarmony(this.#calls, options.tools !== undefined, (is) => (this.#isReasoning = is))
+        : this.#read(format, this.#calls, options);
     this.#reading.next();
     if (options.start.primer === '') return;
     this.push(marks.marked(options.start.primer));
     this.#parts.take();
   }
 
-  /** Whether the text so far ends in reasoning. */
-  get isReasoning(): boolean {
-    return this.#isReasoning;
+  /** What the text so far ends in. */
+  get place(): 'text' | 'reasoning' | 'call' {
+    if (this.#isReasoning) return 'reasoning';
+    return this.#calls.isOpen ? 'call' : 'text';
   }
 
   get wholeCalls(): number {

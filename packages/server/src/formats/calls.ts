@@ -60,6 +60,11 @@ export class CallReader {
     this.#keepsCalls = options.keepsCalls;
   }
 
+  /** What was read last is a call, or may be one. */
+  get isOpen(): boolean {
+    return this.#state !== 'outside';
+  }
+
   /** How a tag is in the source. */
   tag(text: string): string {
     return this.#marks.mark(text);
@@ -88,6 +93,15 @@ export class CallReader {
     this.source.release();
     this.#state = 'outside';
     this.#parts.endCall();
+  }
+
+  /** Reads the tag that closes calls which are whole, where it is there. */
+  *closeWith(tag: string): Wait<void> {
+    this.open();
+    yield* this.source.skipSpace();
+    if ((yield* this.source.take(this.tag(tag))) === undefined) return this.giveUp();
+    this.close();
+    this.swallow();
   }
 
   /** What was read since `open` belongs to the format, and to no text. */

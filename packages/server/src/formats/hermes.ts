@@ -17,9 +17,7 @@ export const HERMES: ToolFormat = {
     yield* source.take(calls.tag(OPEN));
     yield* source.skipSpace();
     if (!(yield* readJsonCall(calls))) return;
-    yield* source.skipSpace();
-    yield* source.take(calls.tag(CLOSE));
-    calls.swallow();
+    yield* calls.closeWith(CLOSE);
   },
   write: (writer) =>
     writer.calls((tool) => {

@@ -30,9 +30,7 @@ export const QWEN_XML: ToolFormat = {
     if (!(yield* readParameters(calls, name))) return;
     calls.arguments('}');
     calls.end();
-    yield* source.skipSpace();
-    yield* source.take(calls.tag(CLOSE));
-    calls.swallow();
+    yield* calls.closeWith(CLOSE);
   },
   write: (writer) =>
     writer.calls((tool) => {

@@ -29,7 +29,7 @@ export class Blocks {
 
   add(parts: readonly AnswerPart[], logprobs: readonly LogprobItem[]): BlockEvent[] {
     const events: BlockEvent[] = [];
-    let left = logprobs;
+    let left = logprobs.filter(({ part }) => part === undefined);
     for (const part of parts) {
       const kind = part.kind === 'arguments' ? 'call' : part.kind;
       if (part.kind === 'call' || this.#kind !== kind) {

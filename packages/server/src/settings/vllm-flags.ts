@@ -35,6 +35,7 @@ const NO_ADAPTERS = 'adapters are not supported';
 const NO_SPECULATION = 'speculative decoding is not supported';
 const NO_PROMPTS = 'prompts and answers are never logged';
 const KERNELS = 'kernels and graphs are made by the device, and the same whatever this says';
+const ONE_COMPILER = 'grammars are compiled one way';
 const ALWAYS = 'it is always so here';
 const LOADING = 'how weights come to the device is decided from the machine';
 const SEE_TEMPLATE = "the chat template is the model's own, as its files and its seal have it";
@@ -185,12 +186,15 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'tool-server': refused('tools run with the client', 'one'),
   'exclude-tools-when-tool-choice-none': refused('tools are given to the template'),
   'reasoning-parser-plugin': refused(NO_CODE, 'one'),
-  'structured-outputs-config': refused('structured output is not supported', 'one'),
-  'guided-decoding-backend': refused('structured output is not supported', 'one'),
-  'guided-decoding-disable-fallback': refused('structured output is not supported', 'one'),
-  'guided-decoding-disable-any-whitespace': refused('structured output is not supported', 'one'),
+  'structured-outputs-config': refused(ONE_COMPILER, 'one'),
+  'guided-decoding-backend': ignored(ONE_COMPILER, 'one'),
+  'guided-decoding-disable-fallback': ignored(ONE_COMPILER, 'one'),
+  'guided-decoding-disable-any-whitespace': refused(
+    'JSON is written with a space behind , and : or none',
+    'one',
+  ),
   'guided-decoding-disable-additional-properties': refused(
-    'structured output is not supported',
+    'a schema says whether there may be more properties',
     'one',
   ),
   'return-tokens-as-token-ids': refused('tokens are text in `logprobs`'),
