@@ -1,5 +1,6 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
+import { expertCases } from './expert-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -19,5 +20,6 @@ export const contractCases: readonly ContractCase[] = [
   ...loadCases,
   ...linearCases,
   ...attentionCases,
+  ...expertCases,
   ...samplingCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -86,6 +86,7 @@ class Decoder {
     };
     const attention = {
       qkv: activations,
+      sinks: null,
       out: activations,
       kv,
       pageTable,
