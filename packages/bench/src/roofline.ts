@@ -93,7 +93,7 @@ export async function withModel(
     const parameters = {
       model: path.split('/').at(-1)!,
       device: config.device.value,
-      weights: model.spec.quantization === null ? 'element' : 'fp8-e4m3',
+      weights: weightFormat(model.spec.quantization),
       kv: model.shape.kvFormat,
     };
     const runs = await measure({ device, model, rates, parameters });

@@ -4,7 +4,7 @@ export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
-export { matrixBytes } from './cost.ts';
+export { expectedExperts, expertMatrixBytes, matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
 export {
   type ConfidentialSettings,
@@ -41,11 +41,16 @@ export { E4M3_MAX } from './fp8.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
+  type ExpertMatrix,
   elementMatrix,
+  expertDownWorkspace,
+  type GateForm,
   type LinearSizes,
   linearWorkspace,
   type Matrix,
+  MXFP4_BLOCK,
   type OpArgs,
+  routeWorkspace,
   type StorageFormat,
 } from './ops.ts';
 export { hash32, mix32 } from './random.ts';

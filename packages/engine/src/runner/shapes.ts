@@ -11,7 +11,7 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
-import type { ModelSpec } from '../models/spec.ts';
+import type { FeedForward, ModelSpec } from '../models/spec.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -82,6 +82,23 @@ export function align(bytes: number): number {
   return Math.ceil(bytes / 256) * 256;
 }
 
+/** What the widest layer's feed-forward needs for a token, in elements and words. */
+function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
+  const kinds = [...new Set(layerKinds.map(({ feedForward }) => feedForward))];
+  const most = (widthOf: (feedForward: FeedForward) => number) => Math.max(...kinds.map(widthOf));
+  const slots = most((each) => (each.kind === 'experts' ? each.expertsPerToken : 0));
+  return {
+    activated: most((each) =>
+      each.kind === 'experts'
+        ? each.expertsPerToken * each.intermediateSize
+        : each.intermediateSize,
+    ),
+    normed: slots === 0 ? 0 : hiddenSize,
+    slots,
+    starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 0)),
+  };
+}
+
 /**
  * Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and
  * `allocate` makes.
@@ -91,6 +108,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const tokens = Math.max(maxBatchTokens, maxRows);
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
+  const widths = feedForwardWidths(spec);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
@@ -114,7 +132,12 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     residual: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
     attended: activation(queryWidth),
-    activated: activation(spec.feedForward.intermediateSize),
+    activated: activation(widths.activated),
+    normed: activation(widths.normed),
+    chosen: tokens * widths.slots * 4,
+    expertWeights: tokens * widths.slots * 4,
+    expertOrder: tokens * widths.slots * 4,
+    expertStarts: widths.starts * 4,
     workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,
