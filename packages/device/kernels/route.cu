@@ -40,14 +40,15 @@ __device__ inline void normLine(const bf16* input, const bf16* norm, bf16* norme
 }
 
 /** The experts of a line's largest logits and what they weigh, by one warp. */
-__device__ inline void chooseForLine(const float* logits, int* chosen, float* weights, int experts,
-                                     int topK, bool isOverAll) {
+__device__ inline void chooseForLine(const float* logits, const bf16* bias, int* chosen,
+                                     float* weights, int experts, int topK, bool isOverAll) {
   const int lane = threadIdx.x % WARP_LANES;
   float own[LANE_EXPERTS];
 #pragma unroll
   for (int i = 0; i < LANE_EXPERTS; i++) {
     const int expert = i * WARP_LANES + lane;
-    const float logit = expert < experts ? logits[expert] : -infinity();
+    float logit = expert < experts ? logits[expert] : -infinity();
+    if (bias != nullptr && expert < experts) logit += widen(bias[expert]);
     own[i] = logit != logit ? -infinity() : logit;
   }
   u32 taken = 0;
@@ -106,14 +107,15 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
 
 /**
  * A warp for each line. `input` is null where `normed` is there already. logits are [lines,
- * experts]; experts at most 1024, topK at most 32. One block alone with `isFew` also does what
+ * experts], bias [experts] or null; experts at most 1024, topK at most 32. One block alone with `isFew` also does what
  * group_by_expert does.
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
-                                          const float* logits, const int* tokenRows, int* chosen,
-                                          float* weights, int* starts, int* order, int count,
-                                          int width, int experts, int topK, int isOverAll,
-                                          float epsilon, int isFew) {
+                                          const float* logits, const bf16* bias,
+                                          const int* tokenRows, int* chosen, float* weights,
+                                          int* starts, int* order, int count, int width,
+                                          int experts, int topK, int isOverAll, float epsilon,
+                                          int isFew) {
   __shared__ int few[WARP_LANES];
   awaitEarlier();
   letNextStart();
@@ -124,8 +126,8 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     if (tokenRows[line] < 0) {
       if (lane < topK) own[lane] = -1, weights[line * topK + lane] = 0.0f;
     } else {
-      chooseForLine(logits + (i64)line * experts, own, weights + (i64)line * topK, experts, topK,
-                    isOverAll != 0);
+      chooseForLine(logits + (i64)line * experts, bias, own, weights + (i64)line * topK, experts,
+                    topK, isOverAll != 0);
     }
     if (input != nullptr) {
       normLine(input + (i64)line * width, norm, normed + (i64)line * width, width, epsilon);

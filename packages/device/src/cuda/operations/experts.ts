@@ -25,7 +25,10 @@ const MAX_EXPERTS = 1024;
 /** Assignments whose groups a warp works out for itself: one for each lane. */
 const FEW = WARP;
 
-/** The logits first; few lines are normalised by who chooses, since the product does so itself. */
+/**
+ * The logits first; few lines are normalised by who chooses, since the product does so itself. It
+ * also adds the bias, which the library does not to f32.
+ */
 export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
   const { count, width, experts, topK, epsilon, softmaxOver, workspace } = args;
   if (experts > MAX_EXPERTS || topK > WARP || topK > experts) {
@@ -51,7 +54,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     scales: null,
     blockOutputs: 1,
     blockInputs: 1,
-    bias: args.routerBias,
+    bias: null,
     epilogue: 'store',
     out: logits,
     outType: 'f32',
@@ -69,6 +72,9 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
       launcher.address('norm of route', args.norm, width * E),
       launcher.address('normed of route', args.normed, count * width * E),
       launcher.address('logits of route', logits, count * experts * WORD),
+      args.routerBias === null
+        ? 0n
+        : launcher.address('bias of route', args.routerBias, experts * E),
       launcher.address('tokenRows of route', args.tokenRows, count * WORD),
       at.chosen,
       launcher.address('weights of route', args.weights, assignments * WORD),
