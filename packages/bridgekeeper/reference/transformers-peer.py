@@ -81,6 +81,10 @@ def load(folder):
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     model = model_class(config).to(torch.float64).eval()
+    # The classes of some versions have gpt-oss' published limit written into them.
+    for module in model.modules():
+        if "swiglu_limit" in settings and hasattr(module, "limit"):
+            module.limit = settings["swiglu_limit"]
     stored = load_file(os.path.join(folder, "model.safetensors"))
     weights = {}
     for key, tensor in stored.items():
