@@ -5,7 +5,10 @@ import { type WeightTensor, weightTensors } from './weights.ts';
 /** Parameters of a model: a tied head counts once, and a scale is none. */
 export interface ParameterCounts {
   readonly total: number;
-  /** Those that a token is computed with: of experts the ones it is sent to. */
+  /**
+   * Those that a token is multiplied with: of experts the ones it is sent to; not a table of
+   * embeddings, of which it reads a line, unless that is the head as well.
+   */
   readonly active: number;
 }
 
@@ -25,7 +28,8 @@ function parametersOf({ kind, format, elements }: WeightTensor): number {
   return format === 'mxfp4' ? 2 * elements : elements;
 }
 
-function activePart({ layerKinds }: ModelSpec, { destination }: WeightTensor): number {
+function activePart({ layerKinds, tiedHead }: ModelSpec, { destination }: WeightTensor): number {
+  if (destination.role === 'embed') return tiedHead ? 1 : 0;
   if (!('layer' in destination) || !destination.role.startsWith('expert')) return 1;
   const { feedForward } = layerKinds[destination.layer]!;
   return feedForward.kind === 'dense' ? 1 : feedForward.expertsPerToken / feedForward.experts;
@@ -41,8 +45,10 @@ export interface ModelSizes {
 /** What the model is, in two lines for the log. */
 export function describeModelSpec(spec: ModelSpec, sizes: ModelSizes): readonly string[] {
   const { total, active } = countParameters(spec);
-  const parameters =
-    total === active ? billions(total) : `${billions(total)}, ${billions(active)} active`;
+  const hasExperts = spec.layerKinds.some(({ feedForward }) => feedForward.kind === 'experts');
+  const parameters = hasExperts
+    ? `${billions(total)}, ${billions(active)} active`
+    : billions(total);
   const { weightBytes, kvBytesPerToken, kvFormat } = sizes;
   const kv = kvFormat === 'element' ? '' : ` in ${kvFormat}`;
   return [

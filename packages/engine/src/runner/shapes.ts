@@ -82,20 +82,23 @@ export function align(bytes: number): number {
   return Math.ceil(bytes / 256) * 256;
 }
 
-/** What the widest layer's feed-forward needs for a token, in elements and words. */
+/**
+ * What the widest layer's feed-forward needs for a token, in elements and words. What is for experts
+ * alone is as small as a buffer may be where there are none.
+ */
 function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
   const kinds = [...new Set(layerKinds.map(({ feedForward }) => feedForward))];
   const most = (widthOf: (feedForward: FeedForward) => number) => Math.max(...kinds.map(widthOf));
-  const slots = most((each) => (each.kind === 'experts' ? each.expertsPerToken : 0));
+  const slots = most((each) => (each.kind === 'experts' ? each.expertsPerToken : 1));
   return {
     activated: most((each) =>
       each.kind === 'experts'
         ? each.expertsPerToken * each.intermediateSize
         : each.intermediateSize,
     ),
-    normed: slots === 0 ? 0 : hiddenSize,
+    normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
     slots,
-    starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 0)),
+    starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 1)),
   };
 }
 
