@@ -38,6 +38,14 @@ export const ROOFLINE_FLAGS = {
   ...SEAL_FLAGS,
 };
 
+/** How weights are stored, as parameters of runs have it. */
+const WEIGHTS = {
+  none: 'element',
+  fp8: 'fp8-e4m3',
+  'compressed-tensors': 'fp8-e4m3',
+  mxfp4: 'mxfp4',
+} as const;
+
 /** Several sizes to measure. */
 export const counts = (max: number): Kind<readonly number[]> => listOf('n,n', integer(0, max));
 
@@ -93,7 +101,7 @@ export async function withModel(
     const parameters = {
       model: path.split('/').at(-1)!,
       device: config.device.value,
-      weights: model.spec.quantization === null ? 'element' : 'fp8-e4m3',
+      weights: WEIGHTS[model.spec.quantization?.method ?? 'none'],
       kv: model.shape.kvFormat,
     };
     const runs = await measure({ device, model, rates, parameters });

@@ -7,8 +7,8 @@ Bridgekeeper's selftest runs this beside itself; nothing that serves does. One J
   out  {"vocabulary": 384, "logits": ["<base64>", "<base64>"]} or {"error": "what"}
 
 Logits are little-endian float64 [tokens, vocabulary], one text for each sequence. Weights that are
-stored as FP8 are multiplied by their scales here, so that no kernel for FP8 is needed; what
-transformers would do to activations is left out, as in the engine.
+stored as FP8 or MXFP4 are multiplied by their scales here, so that no kernel for these is needed;
+what transformers would do to activations is left out, as in the engine.
 """
 
 import base64
@@ -34,6 +34,35 @@ def scaled(codes, scales, quantization):
     return values * (scales.reshape(-1, 1) if scales.numel() > 1 else scales.reshape(()))
 
 
+E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0]
+
+
+def unpacked(blocks, scales):
+    """MXFP4 [experts, outputs, blocks, 16] as [experts, outputs, inputs]; low halves come first."""
+    values = torch.tensor(E2M1, dtype=torch.float64)
+    codes = torch.stack([blocks & 15, blocks >> 4], dim=-1).flatten(-2).long()
+    powers = torch.pow(2.0, scales.to(torch.float64) - 127)
+    return (values[codes] * powers.unsqueeze(-1)).flatten(-2)
+
+
+def stacked(model, weights):
+    """Experts as the classes have them: all of a layer in one tensor; gpt-oss' are transposed."""
+    for key, parameter in model.state_dict().items():
+        if ".experts." not in key or not key.endswith("_proj"):
+            continue
+        if model.config.model_type == "gpt_oss":
+            weights[key] = weights[key].transpose(1, 2)
+            continue
+        prefix, which = key.rsplit(".", 1)
+        names = ["down_proj"] if which == "down_proj" else ["gate_proj", "up_proj"]
+        experts = [
+            torch.cat([weights.pop(f"{prefix}.{expert}.{name}.weight") for name in names])
+            for expert in range(parameter.shape[0])
+        ]
+        weights[key] = torch.stack(experts)
+    return weights
+
+
 def load(folder):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         settings = json.load(file)
@@ -47,18 +76,30 @@ def load(folder):
         whole = ("rope_type", "original_max_position_embeddings")
         rope.update({key: float(rope[key]) for key in rope if key not in whole})
     model_class = getattr(transformers, name)
-    model = model_class(model_class.config_class(**settings)).to(torch.float64).eval()
+    config = model_class.config_class(**settings)
+    # Plain products and softmaxes, which take any type.
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    model = model_class(config).to(torch.float64).eval()
+    # The classes of some versions have gpt-oss' published limit written into them.
+    for module in model.modules():
+        if "swiglu_limit" in settings and hasattr(module, "limit"):
+            module.limit = settings["swiglu_limit"]
     stored = load_file(os.path.join(folder, "model.safetensors"))
     weights = {}
     for key, tensor in stored.items():
-        if key.endswith(("weight_scale", "weight_scale_inv")):
+        if key.endswith(("weight_scale", "weight_scale_inv", "_scales")):
+            continue
+        if key.endswith("_blocks"):
+            name = key.removesuffix("_blocks")
+            weights[name] = unpacked(tensor, stored[name + "_scales"])
             continue
         scales = stored.get(key + "_scale_inv", stored.get(key + "_scale"))
         whole = tensor.to(torch.float64) if scales is None else scaled(tensor, scales, quantization)
         weights[key] = whole
     if settings.get("tie_word_embeddings"):
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(stacked(model, weights), strict=True)
     return model
 
 

@@ -236,8 +236,15 @@ struct Merge {
   }
 };
 
+/** The sink of a head, which has weight and no value. `sinks` are those of the item, or null. */
+__device__ inline void addSink(Merge& merge, const bf16* sinks, int head) {
+  if (sinks == nullptr) return;
+  merge.add(widen(sinks[head]) * LOG2_E, 1.0f, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
+}
+
 /** Merges the warps of a block: into `out` or, with `partial`, for another block to go on with. */
-__device__ inline void mergeWarps(const Shared& shared, int served, bf16* out, float* partial) {
+__device__ inline void mergeWarps(const Shared& shared, int served, const bf16* sinks, bf16* out,
+                                  float* partial) {
   for (int i = threadIdx.x * 4; i < served * HEAD_DIM; i += THREADS * 4) {
     const int head = i / HEAD_DIM;
     Merge merge;
@@ -247,6 +254,7 @@ __device__ inline void mergeWarps(const Shared& shared, int served, bf16* out, f
                 *(const float4*)&shared.values[warp][head][i % HEAD_DIM]);
     }
     if (partial == nullptr) {
+      addSink(merge, sinks, head);
       merge.write(out + i);
     } else {
       *(float4*)(partial + i) = merge.values;
@@ -260,7 +268,7 @@ __device__ inline void mergeWarps(const Shared& shared, int served, bf16* out, f
 
 /** Merges the blocks from `first` to `last`, the first of which has its part in slot `at`. */
 __device__ inline void mergeBlocks(const float* partials, int at, int first, int last, int served,
-                                   bf16* out) {
+                                   const bf16* sinks, bf16* out) {
   for (int i = threadIdx.x * 4; i < served * HEAD_DIM; i += THREADS * 4) {
     const int head = i / HEAD_DIM;
     Merge merge;
@@ -271,6 +279,7 @@ __device__ inline void mergeBlocks(const float* partials, int at, int first, int
                 __ldcg(partial + GROUP * HEAD_DIM + COLUMNS + head),
                 __ldcg((const float4*)(partial + i)));
     }
+    addSink(merge, sinks, head);
     merge.write(out + i);
   }
 }
@@ -301,18 +310,19 @@ __device__ inline void endItem(const DecodeArgs& args, Shared& shared, const Sha
                                const Item& item, int start, bool isFirst) {
   const Heads heads(args.shape, item);
   bf16* out = args.out + ((i64)item.line * args.shape.heads + heads.first) * HEAD_DIM;
+  const bf16* sinks = args.sinks == nullptr ? nullptr : args.sinks + heads.first;
   const int first = start / share.each;
   const int last = (start + item.span.tiles - 1) / share.each;
   __syncthreads();
   if (first == last) {
-    mergeWarps(shared, heads.served, out, nullptr);
+    mergeWarps(shared, heads.served, sinks, out, nullptr);
     return;
   }
   const int own = 2 * (int)blockIdx.x + (isFirst ? 0 : 1);
-  mergeWarps(shared, heads.served, nullptr, args.partials + (i64)own * PARTIAL);
+  mergeWarps(shared, heads.served, sinks, nullptr, args.partials + (i64)own * PARTIAL);
   if (!arrive(args.arrivals + first, last - first + 1, shared.isLast)) return;
   const int at = 2 * first + (start % share.each == 0 ? 0 : 1);
-  mergeBlocks(args.partials, at, first, last, heads.served, out);
+  mergeBlocks(args.partials, at, first, last, heads.served, sinks, out);
 }
 
 /** Rows of the query operand, for lane 4g + c: head g; the dims that its KV format's keys have. */

@@ -321,7 +321,8 @@ struct Consumer {
   }
 };
 
-__device__ inline void runConsumers(Shared& shared, bf16* out, const PrefillShape& shape) {
+__device__ inline void runConsumers(Shared& shared, const bf16* sinks, bf16* out,
+                                    const PrefillShape& shape) {
   const int index = threadIdx.x / WARPGROUP - 1;
   Consumer consumer = {shared, shape, index, 0, 0};
   if (index == CONSUMERS - 1) announce(TURN(0), 2 * WARPGROUP);
@@ -339,7 +340,7 @@ __device__ inline void runConsumers(Shared& shared, bf16* out, const PrefillShap
     consumer.attend(state, plan, lines);
     __syncwarp();
     arriveAsWarp(shared.planFree[slot]);
-    store(state, lines, out);
+    store(state, lines, sinks, shape, out);
   }
 }
 
@@ -349,7 +350,8 @@ __device__ inline void runConsumers(Shared& shared, bf16* out, const PrefillShap
  */
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attention_prefill_hopper(const bf16* qkv, const void* kv, const int* tokenRows,
-                             const int* positions, bf16* out, int* counter, PrefillShape shape) {
+                             const int* positions, const bf16* sinks, bf16* out, int* counter,
+                             PrefillShape shape) {
   extern __shared__ __align__(SWIZZLE_ATOM) unsigned char memory[];
   Shared& shared = *(Shared*)memory;
   letNextStart();
@@ -376,6 +378,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     runLoaders(shared, qkv, kv, tokenRows, positions, counter, shape);
   } else {
     takeRegisters<CONSUMER_REGISTERS>();
-    runConsumers(shared, out, shape);
+    runConsumers(shared, sinks, out, shape);
   }
 }

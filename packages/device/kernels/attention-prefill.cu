@@ -179,13 +179,18 @@ __device__ inline void addValues(Softmax& state, const float (&weights)[POSITION
   }
 }
 
-__device__ inline void store(const Softmax& state, const Lines& lines, bf16* out) {
+__device__ inline void store(const Softmax& state, const Lines& lines, const bf16* sinks, int heads,
+                             bf16* out) {
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     float sum = state.sum[half];
     sum += __shfl_xor_sync(FULL_WARP, sum, 1);
     sum += __shfl_xor_sync(FULL_WARP, sum, 2);
     if (lines.out[half] < 0) continue;
+    if (sinks != nullptr) {
+      const int head = (int)(lines.out[half] / HEAD_DIM % heads);
+      sum += exp2f(widen(sinks[head]) * LOG2_E - state.best[half]);
+    }
     const float factor = sum > 0.0f ? 1.0f / sum : 0.0f;
 #pragma unroll
     for (int d = 0; d < DEPTH / 8; d++) {
@@ -230,7 +235,7 @@ __device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv
 /** Grid: (tiles of ROWS lines, kvHeads). */
 extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
     attention_prefill(const bf16* qkv, const Stored* kv, const int* tokenRows, const int* positions,
-                      bf16* out, PrefillShape shape) {
+                      const bf16* sinks, bf16* out, PrefillShape shape) {
   __shared__ __align__(16) bf16 keys[POSITIONS * STRIDE];
   __shared__ __align__(16) bf16 values[POSITIONS * STRIDE];
   letNextStart();
@@ -282,5 +287,5 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
       addValues(state, scores, values);
     }
   }
-  store(state, lines, out);
+  store(state, lines, sinks, shape.heads, out);
 }

@@ -10,6 +10,8 @@ typedef long long i64;
 
 #define WARP_LANES 32
 #define FULL_WARP 0xffffffffu
+/** Softmaxes work in powers of two. */
+#define LOG2_E 1.4426950408889634f
 
 // Programmatic dependent launch: a kernel may start while the one before it on the stream still
 // runs. Every kernel of ours therefore calls awaitEarlier in every thread, before it touches

@@ -42,6 +42,8 @@ struct DecodeArgs {
   KvElement* kv;
   const int* tokenRows;
   const int* positions;
+  /** [heads], or null. */
+  const bf16* sinks;
   bf16* out;
   /** Two partial results for each block; see attention-decode.cu. */
   float* partials;

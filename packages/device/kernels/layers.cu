@@ -121,6 +121,26 @@ extern "C" __global__ void silu_mul(const bf16* input, bf16* out, int width) {
   }
 }
 
+/**
+ * out[line] += the parts of the experts that the line chose, in the order of its slots. parts are
+ * [lines * topK, width]; blockIdx.x is the line.
+ */
+extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf16* out, int width,
+                                       int topK, int experts) {
+  awaitEarlier();
+  letNextStart();
+  const int* slots = chosen + (i64)blockIdx.x * topK;
+  const float* own = parts + (i64)blockIdx.x * topK * width;
+  bf16* target = out + (i64)blockIdx.x * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
+    float sum = 0.0f;
+    for (int slot = 0; slot < topK; slot++) {
+      if ((u32)slots[slot] < (u32)experts) sum += own[(i64)slot * width + i];
+    }
+    target[i] = narrow(widen(target[i]) + sum);
+  }
+}
+
 /** FILL_TYPE of layer-operations.ts. */
 enum FillType { FILL_BF16, FILL_F32, FILL_FP8 };
 

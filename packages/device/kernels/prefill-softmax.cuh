@@ -116,11 +116,16 @@ __device__ inline void scaleValues(Softmax& state, const float (&keep)[2]) {
   for (int i = 0; i < HEAD_DIM / 2; i++) state.values[i] *= keep[i / 2 % 2];
 }
 
-__device__ inline void store(const Softmax& state, const Lines& lines, bf16* out) {
+__device__ inline void store(const Softmax& state, const Lines& lines, const bf16* sinks,
+                             const PrefillShape& shape, bf16* out) {
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const float sum = quadSum(state.sum[half]);
+    float sum = quadSum(state.sum[half]);
     if (lines.out[half] < 0) continue;
+    if (sinks != nullptr) {
+      const int head = (int)(lines.out[half] % shape.heads);
+      sum += power(widen(sinks[head]) * LOG2_E - state.best[half] * shape.scale);
+    }
     const float factor = sum > 0.0f ? 1.0f / sum : 0.0f;
     u32* line = (u32*)(out + lines.out[half] * HEAD_DIM) + threadIdx.x % 4;
 #pragma unroll

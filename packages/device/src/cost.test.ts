@@ -59,6 +59,7 @@ test('attention reads the KV of the positions that its tokens attend to', () => 
     {
       ...geometry,
       qkv: some,
+      sinks: null,
       out: some,
       kv: some,
       pageTable: some,

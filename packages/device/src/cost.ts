@@ -1,6 +1,13 @@
 import { bytesPerElement, type ElementType, type Slice } from './device.ts';
 import { DIGEST_BYTES, hashTreeScratchBytes } from './hash-tree.ts';
-import { type OpArgs, type OpName, storedBytes } from './ops.ts';
+import {
+  type ExpertGroups,
+  type ExpertMatrix,
+  expertBytes,
+  type OpArgs,
+  type OpName,
+  storedBytes,
+} from './ops.ts';
 import { storedElementBytes } from './placement.ts';
 import { RECORD_WORDS, RESULT_WORDS } from './row-layout.ts';
 
@@ -113,6 +120,28 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     const attended = attendedBy(peek(tokenRows), peek(positions), count, window);
     return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
   },
+  route: ({ count, width, experts, topK }, elementBytes) => ({
+    bytes:
+      (experts * width + 2 * count * width) * elementBytes +
+      count * (2 * experts + 3 * topK) * WORD_BYTES,
+    operations: 2 * count * width * experts,
+  }),
+  'expert-gate': (args, elementBytes) => {
+    const { count, topK, inputs, inner } = args;
+    const lines = count * inputs + count * topK * inner;
+    return {
+      bytes: hitExpertBytes(args, 2 * inner, elementBytes) + lines * elementBytes,
+      operations: 4 * count * topK * inputs * inner,
+    };
+  },
+  'expert-down': (args, elementBytes) => {
+    const { count, topK, inputs, outputs } = args;
+    const lines = count * topK * inputs + 2 * count * outputs;
+    return {
+      bytes: hitExpertBytes(args, outputs, elementBytes) + lines * elementBytes,
+      operations: 2 * count * topK * inputs * outputs,
+    };
+  },
   select: ({ count, width }, elementBytes) => ({
     bytes: 2 * count * width * elementBytes,
     operations: 0,
@@ -141,6 +170,33 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     operations: HASH_OPERATIONS * bytes,
   }),
 };
+
+/** Experts that `count` lines hit at least once, where each chooses `topK` of them evenly. */
+export function expectedExperts(experts: number, topK: number, count: number): number {
+  return experts * (1 - (1 - topK / experts) ** count);
+}
+
+/** Of the weights [outputs, inputs] of one expert and their scales. */
+export function expertMatrixBytes(
+  args: Omit<ExpertMatrix, 'weight' | 'scales'> & { readonly inputs: number },
+  outputs: number,
+  elementBytes: number,
+): number {
+  const { format, inputs, blockInputs, blockOutputs } = args;
+  if (format !== 'mxfp4') return matrixBytes({ ...args, format, outputs }, elementBytes);
+  const scales = Math.ceil(outputs / blockOutputs) * Math.ceil(inputs / blockInputs);
+  return expertBytes(format, inputs * outputs, elementBytes) + scales;
+}
+
+/** Of the experts that the lines are expected to hit. */
+function hitExpertBytes(
+  args: ExpertGroups & ExpertMatrix & { readonly inputs: number },
+  outputs: number,
+  elementBytes: number,
+): number {
+  const { experts, topK, count } = args;
+  return expectedExperts(experts, topK, count) * expertMatrixBytes(args, outputs, elementBytes);
+}
 
 /** Bytes of a weight and its scales. */
 export function matrixBytes(

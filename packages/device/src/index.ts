@@ -10,7 +10,7 @@ export {
   encodeAutomaton,
 } from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
-export { matrixBytes } from './cost.ts';
+export { expectedExperts, expertMatrixBytes, matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
 export {
   type ConfidentialSettings,
@@ -66,11 +66,16 @@ export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './gra
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
+  type ExpertMatrix,
   elementMatrix,
+  expertDownWorkspace,
+  type GateForm,
   type LinearSizes,
   linearWorkspace,
   type Matrix,
+  MXFP4_BLOCK,
   type OpArgs,
+  routeWorkspace,
   type StorageFormat,
 } from './ops.ts';
 export { hash32, mix32 } from './random.ts';

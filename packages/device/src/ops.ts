@@ -72,10 +72,13 @@ export interface OpArgs {
    * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
    * given (Qwen3), rotates q and k (halves, as Hugging Face's rotate_half), writes k and v of this
    * layer to their pages. Then out[count, heads * headDim] = softmax(q k^T * scale) v over
-   * positions j <= p of the token's row, and p - j < window where window > 0. Leaves qkv undefined.
+   * positions j <= p of the token's row, and p - j < window where window > 0. A head's sink is one
+   * more score, as it is, whose weight no value gets. Leaves qkv undefined.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
+    /** E [heads] */
+    readonly sinks: Slice | null;
     /** E [headDim] */
     readonly queryNorm: Slice | null;
     readonly keyNorm: Slice | null;
@@ -90,6 +93,72 @@ export interface OpArgs {
     /** At most one token of each row (decode), or runs of consecutive positions of a row. */
     readonly phase: 'decode' | 'prefill';
   };
+
+  /**
+   * Sends each line to topK of the experts. normed = input over the root mean square of its line,
+   * times norm; logits = normed * router^T (+ routerBias), in f32. A line chooses the experts of the
+   * largest logits, largest first and the lowest id among equals (NaN counts as minus infinity); a
+   * line of row -1 chooses none (-1). weights = the softmax over the logits of the chosen, or over
+   * all of them. Then the groups, as ExpertGroups has them.
+   */
+  route: ExpertGroups & {
+    /** E [count, width] */
+    readonly input: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly epsilon: number;
+    /** E [count, width], written. */
+    readonly normed: Slice;
+    /** E [experts, width] */
+    readonly router: Slice;
+    /** E [experts] */
+    readonly routerBias: Slice | null;
+    readonly softmaxOver: 'chosen' | 'all';
+    readonly tokenRows: Slice;
+    /** f32 [count, topK], written. */
+    readonly weights: Slice;
+    readonly width: number;
+    /** Undefined before and after; as large as routeWorkspace says. */
+    readonly workspace: Slice;
+  };
+
+  /**
+   * The gated product of each line with each expert that it chose: out[count * topK, inner]. With
+   * gate and up of an expert's product x * weight[expert]^T (+ bias[expert]), each at most `limit`
+   * and up no less than -limit: out = gate * sigmoid(alpha * gate) * (up + shift). That is SwiGLU for
+   * a limit of infinity, alpha 1 and shift 0.
+   */
+  'expert-gate': ExpertGroups &
+    ExpertMatrix &
+    GateForm & {
+      /** E [count, inputs] */
+      readonly input: Slice;
+      /** E [experts, 2 inner] */
+      readonly bias: Slice | null;
+      readonly out: Slice;
+      readonly inputs: number;
+      readonly inner: number;
+      /** Whether rows 2 i and 2 i + 1 of an expert are gate and up, or its halves are. */
+      readonly isInterleaved: boolean;
+    };
+
+  /**
+   * out[count, outputs] += for each line the sum over the experts that it chose, in the order of its
+   * slots, of weights * (x * weight[expert]^T (+ bias[expert])); x = input[count * topK, inputs].
+   */
+  'expert-down': ExpertGroups &
+    ExpertMatrix & {
+      readonly input: Slice;
+      /** E [experts, outputs] */
+      readonly bias: Slice | null;
+      /** f32 [count, topK] */
+      readonly weights: Slice;
+      readonly out: Slice;
+      readonly inputs: number;
+      readonly outputs: number;
+      /** Undefined before and after; as large as expertDownWorkspace says. */
+      readonly workspace: Slice;
+    };
 
   /** out[i] = input[indices[i]] over lines of `width`; index -1 leaves a line undefined. */
   select: {
@@ -276,6 +345,69 @@ export interface Matrix {
 /** A matrix of the device's own elements. */
 export function elementMatrix(weight: Slice): Matrix {
   return { weight, format: 'element', scales: null, blockOutputs: 1, blockInputs: 1 };
+}
+
+/**
+ * How the weights of experts are stored: as other weights, or as MXFP4 (OCP Microscaling Formats),
+ * which stays packed: 4-bit codes (E2M1), two to a byte, the earlier in its low half, with a scale
+ * of 8 bits (E8M0, a power of two) for each 32 inputs. Scales above 128, which no weights have, make
+ * NaN of their block.
+ */
+export type ExpertFormat = StorageFormat | 'mxfp4';
+
+/** Inputs that share a scale of MXFP4. */
+export const MXFP4_BLOCK = 32;
+
+/** The weights of all experts, [experts * outputs, inputs]: one stacked on the other. */
+export interface ExpertMatrix extends Omit<Matrix, 'format'> {
+  readonly format: ExpertFormat;
+}
+
+/** Which assignments (line * topK + slot) are whose. */
+export interface ExpertGroups {
+  /** i32 [count, topK]: an expert for each slot of a line; none where it is no expert's number. */
+  readonly chosen: Slice;
+  /** i32 [experts + 1]: where in `order` the assignments of an expert begin. */
+  readonly starts: Slice;
+  /** i32 [count * topK]: assignments by expert, and ascending within one. */
+  readonly order: Slice;
+  readonly count: number;
+  readonly experts: number;
+  readonly topK: number;
+}
+
+/** The gated product's activation. */
+export interface GateForm {
+  readonly limit: number;
+  readonly alpha: number;
+  readonly shift: number;
+}
+
+/** Bytes of a matrix's codes or elements. */
+export function expertBytes(format: ExpertFormat, values: number, elementBytes: number): number {
+  return format === 'mxfp4' ? values / 2 : values * (format === 'element' ? elementBytes : 1);
+}
+
+const alignBytes = (bytes: number) => Math.ceil(bytes / 256) * 256;
+
+/** Where the workspace of `route` holds what, in bytes from its start. */
+export function routeWorkspace(
+  { count, width, experts }: Pick<OpArgs['route'], 'count' | 'width' | 'experts'>,
+  elementBytes: number,
+): { readonly linear: number; readonly bytes: number } {
+  const sizes = { count, inputs: width, outputs: experts, epilogue: 'store' } as const;
+  const product = linearWorkspace({ ...sizes, format: 'element', hasNorm: true }, elementBytes);
+  const linear = alignBytes(count * experts * 4);
+  return { linear, bytes: linear + product.bytes };
+}
+
+/** Bytes of f32 for the outputs of each assignment. */
+export function expertDownWorkspace({
+  count,
+  topK,
+  outputs,
+}: Pick<OpArgs['expert-down'], 'count' | 'topK' | 'outputs'>): number {
+  return alignBytes(count * topK * outputs * 4);
 }
 
 /** The sizes of one linear operation. */

@@ -24,6 +24,18 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
   ],
   ['Qwen2', { architecture: 'Qwen2ForCausalLM', config: { head_dim: 32 } }],
   ['Qwen3', { architecture: 'Qwen3ForCausalLM', config: { head_dim: 24, rope_theta: 1e6 } }],
+  [
+    'Qwen3 with a window in its last layer',
+    {
+      architecture: 'Qwen3ForCausalLM',
+      config: {
+        use_sliding_window: true,
+        sliding_window: 11,
+        max_window_layers: 1,
+        layer_types: ['full_attention', 'sliding_attention'],
+      },
+    },
+  ],
 ];
 
 /** `quantization_config` of a compressed-tensors checkpoint with these weights. */
@@ -94,7 +106,7 @@ async function expectAgreement({ folder: options, kvFormat, roundKv, decimals }:
   const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-architecture-'));
   try {
     await writeModelFolder(folder, { ...options, storedType: 'f32' });
-    const reference = new ReferenceModel(folder, roundKv);
+    const reference = new ReferenceModel(folder, roundKv === undefined ? {} : { roundKv });
     const prompt = Array.from({ length: 37 }, (_, i) => (hash32(4, 4, i) >>> 0) % 250);
     const device = await openCpuDevice({ threads: 1 });
     // Prompts cross chunks (of 16 tokens) and pages (of 8).

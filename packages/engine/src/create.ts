@@ -20,6 +20,7 @@ import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS } from './models/quantization.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
+import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
@@ -32,7 +33,13 @@ import {
 import type { ForwardParts } from './runner/forward.ts';
 import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
-import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
+import {
+  allocateBuffers,
+  maxCountTokens,
+  pageBytes,
+  RING_SLOTS,
+  type RunnerShape,
+} from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
 import { type OpenedModel, openModel } from './seal/open-model.ts';
@@ -82,6 +89,8 @@ export interface EngineOptions extends EngineLimits {
   /** What is asked of the model's seal; undefined: nothing. */
   readonly seal?: SealPolicy | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** Told what the model is, in lines for people, before it is loaded. */
+  readonly onModel?: ((lines: readonly string[]) => void) | undefined;
   /** Told what begins now. */
   readonly onPhase?: ((phase: PreparationPhase) => void) | undefined;
 }
@@ -134,6 +143,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
   const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
   const { shape, memory } = planShape(options, spec);
+  options.onModel?.(linesOf(device, spec, shape, memory));
   options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, spec, shape);
@@ -274,6 +284,17 @@ function planShape(
     kvBytes: options.kvBytes,
   });
   return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
+}
+
+function linesOf(
+  { info }: Device,
+  spec: ModelSpec,
+  shape: RunnerShape,
+  { weightBytes }: MemoryBudget,
+): readonly string[] {
+  const kvBytes = pageBytes(spec, shape, bytesPerElement(info.element));
+  const { kvFormat, pageTokens } = shape;
+  return describeModelSpec(spec, { weightBytes, kvBytesPerToken: kvBytes / pageTokens, kvFormat });
 }
 
 async function load(

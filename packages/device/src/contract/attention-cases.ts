@@ -99,8 +99,8 @@ class PagedRows {
 function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
   const { kvHeads, headDim, pageTokens } = shape;
   const shapes = `${heads}/${kvHeads} heads of ${headDim}, pages of ${pageTokens}`;
-  const { phase, window, hasNorms, kvFormat } = test;
-  const norms = hasNorms ? ', with norms' : '';
+  const { phase, window, hasNorms, hasSinks, kvFormat } = test;
+  const norms = (hasNorms ? ', with norms' : '') + (hasSinks ? ', with sinks' : '');
   return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${shapes}${norms}`;
 }
 
@@ -110,6 +110,7 @@ interface AttentionCase {
   readonly window: number;
   readonly batch: Batch;
   readonly hasNorms: boolean;
+  readonly hasSinks: boolean;
   readonly kvFormat: StorageFormat;
 }
 
@@ -142,6 +143,7 @@ function expected(
     readonly kv: Float32Array;
     readonly rope: Float32Array;
     readonly norms: readonly [query: Float32Array, key: Float32Array];
+    readonly sinks: Float32Array | null;
   },
 ) {
   const { headDim, kvHeads } = heads;
@@ -179,14 +181,16 @@ function expected(
       const query = rotate(i, head, inputs.norms[0]);
       const place = [row, batch.positions[i]!, Math.floor(head / (paged.heads / kvHeads))] as const;
       const scale = 1 / Math.sqrt(headDim);
-      return [...referenceAttend(query, kv, paged.shape, paged.pageTable, place, scale, window)];
+      const { shape, pageTable } = paged;
+      const sink = inputs.sinks?.[head];
+      return [...referenceAttend(query, kv, shape, pageTable, place, scale, window, sink)];
     }),
   );
   return { kv, written, lines: lines.flat(), tokens };
 }
 
 async function checkAttention(bench: Workbench, test: AttentionCase): Promise<void> {
-  const { heads, phase, window, batch, kvFormat, hasNorms } = test;
+  const { heads, phase, window, batch, kvFormat, hasNorms, hasSinks } = test;
   const paged = new PagedRows(bench, heads);
   const { headDim } = heads;
   const history = Array.from({ length: ROWS }, (_, row) => {
@@ -196,6 +200,7 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
   const before = stored(bench, paged.history(history), kvFormat);
   const qkv = bench.random(batch.rows.length * paged.qkvWidth, 2);
   const norms = [bench.random(headDim), bench.random(headDim)] as const;
+  const sinks = hasSinks ? bench.random(paged.heads, 3) : null;
   const rope = Float32Array.from(referenceRope(MAX_POSITIONS, headDim, 10_000));
   const out = await bench.output(batch.rows.length * paged.heads * headDim);
   const kv = await bench.uploadBytes(before.bytes);
@@ -203,6 +208,7 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     ...(await paged.geometry(batch, kv)),
     kvFormat,
     qkv: await bench.upload(qkv),
+    sinks: sinks && (await bench.upload(sinks)),
     queryNorm: hasNorms ? await bench.upload(norms[0]) : null,
     keyNorm: hasNorms ? await bench.upload(norms[1]) : null,
     epsilon: EPSILON,
@@ -212,7 +218,7 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     window,
     phase,
   });
-  const wanted = expected(paged, test, { qkv, kv: before.values, rope, norms });
+  const wanted = expected(paged, test, { qkv, kv: before.values, rope, norms, sinks });
   const what = describe(paged, test);
   const lines = await bench.download(out);
   const lineWidth = paged.heads * headDim;
@@ -279,11 +285,14 @@ async function checkEveryShape(
   batchOf: (heads: HeadShape) => Batch,
 ): Promise<void> {
   for (const heads of HEADS) {
-    const common = { heads, phase, batch: batchOf(heads), hasNorms: false, window: 0 };
+    const plain = { hasNorms: false, hasSinks: false, window: 0 };
+    const common = { heads, phase, batch: batchOf(heads), ...plain };
     const window = heads.pageTokens + 3;
     await checkAttention(bench, { ...common, kvFormat: 'element' });
     await checkAttention(bench, { ...common, kvFormat: 'element', hasNorms: true, window });
+    await checkAttention(bench, { ...common, kvFormat: 'element', hasSinks: true, window });
     await checkAttention(bench, { ...common, kvFormat: 'fp8-e4m3', hasNorms: true });
+    await checkAttention(bench, { ...common, kvFormat: 'fp8-e4m3', hasSinks: true });
   }
 }
 
@@ -296,7 +305,8 @@ export const attentionCases: readonly ContractCase[] = [
   ),
   benchCase('attention of single tokens as a chunk', 'arithmetic', async (bench) => {
     const heads = HEADS[3]!;
-    const single = { heads, phase: 'prefill', batch: decodeBatch(heads), hasNorms: true } as const;
+    const common = { phase: 'prefill', hasNorms: true, hasSinks: false } as const;
+    const single = { ...common, heads, batch: decodeBatch(heads) };
     await checkAttention(bench, { ...single, window: 0, kvFormat: 'element' });
     await checkAttention(bench, { ...single, window: 1, kvFormat: 'fp8-e4m3' });
   }),

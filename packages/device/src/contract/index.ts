@@ -1,6 +1,7 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
 import { grammarCases } from './grammar-cases.ts';
+import { expertCases } from './expert-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -20,6 +21,7 @@ export const contractCases: readonly ContractCase[] = [
   ...loadCases,
   ...linearCases,
   ...attentionCases,
+  ...expertCases,
   ...samplingCases,
   ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -139,7 +139,10 @@ export function referenceRotate(
   });
 }
 
-/** Attention of one query head over positions [first, position] of its row. */
+/**
+ * Attention of one query head over positions [first, position] of its row; `sink` is a score without
+ * a value.
+ */
 export function referenceAttend(
   query: Numbers,
   kv: Numbers,
@@ -148,6 +151,7 @@ export function referenceAttend(
   [row, position, kvHead]: readonly [number, number, number],
   scale: number,
   window: number,
+  sink = Number.NEGATIVE_INFINITY,
 ): Float64Array {
   const first = window > 0 ? Math.max(0, position - window + 1) : 0;
   const scores: number[] = [];
@@ -157,9 +161,9 @@ export function referenceAttend(
     for (let i = 0; i < shape.headDim; i++) dot += query[i]! * kv[key + i]!;
     scores.push(dot * scale);
   }
-  const top = Math.max(...scores);
+  const top = Math.max(sink, ...scores);
   const weights = scores.map((score) => Math.exp(score - top));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const total = weights.reduce((sum, weight) => sum + weight, Math.exp(sink - top));
   const out = new Float64Array(shape.headDim);
   weights.forEach((weight, n) => {
     const value = kvIndex(shape, pageTable, row, first + n, 1, kvHead);

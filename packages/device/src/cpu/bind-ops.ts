@@ -4,11 +4,19 @@ import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
 import { maskWords } from '../grammar-layout.ts';
 import { DIGEST_BYTES, hashPieces, pieceCount } from '../hash-tree.ts';
+import { type ExpertGroups, type ExpertMatrix, expertBytes } from '../ops.ts';
 import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
 import { maskLines } from './kernels/grammar.ts';
+import {
+  chooseExperts,
+  type ExpertWeights,
+  expertDown,
+  expertGate,
+  type Groups,
+} from './kernels/experts.ts';
 import {
   add,
   embed,
@@ -26,7 +34,7 @@ import { place } from './kernels/place.ts';
 import { advance, applyCommand, beginDecode, type GrammarArrays } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
 import { rangeOf, type Share } from './kernels/share.ts';
-import type { OpItem, OpRefs } from './messages.ts';
+import type { OpItem, OpRefs, SliceRef } from './messages.ts';
 import type { PrimitiveName } from './primitives.ts';
 import { SIMD_INPUTS_MAX } from './simd/simd-matmul.ts';
 
@@ -160,12 +168,54 @@ const BINDERS: Binders = {
       ...args,
       ...bindKv(memory, args),
       qkv: memory.f32(args.qkv, count * (heads + 2 * kvHeads) * headDim),
+      sinks: args.sinks && memory.f32(args.sinks, heads),
       out: memory.f32(args.out, count * heads * headDim),
     };
     // How long the rows are is known on the device alone: assume a few hundred positions.
     const positions = window > 0 ? Math.min(window, 256) : 256;
     const aloneNs = STEP_NS * count * heads * headDim * 2 * positions;
     return { aloneNs, run: (share) => attention(bound, share) };
+  },
+
+  'choose-experts': (memory, args) => {
+    const { count, experts, topK } = args;
+    const bound = {
+      ...args,
+      ...bindGroups(memory, args),
+      logits: memory.f32(args.logits, count * experts),
+      tokenRows: memory.i32(args.tokenRows, count),
+      weights: memory.f32(args.weights, count * topK),
+    };
+    return { aloneNs: 0, run: () => chooseExperts(bound) };
+  },
+
+  'expert-gate': (memory, args) => {
+    const { count, experts, topK, inputs, inner } = args;
+    const bound = {
+      ...args,
+      ...bindGroups(memory, args),
+      input: memory.f32(args.input, count * inputs),
+      weights: bindExperts(memory, args, experts * 2 * inner),
+      bias: args.bias && memory.f32(args.bias, experts * 2 * inner),
+      out: memory.f32(args.out, count * topK * inner),
+    };
+    const aloneNs = STEP_NS * count * topK * inputs * 2 * inner;
+    return { aloneNs, run: (share) => expertGate(bound, share) };
+  },
+
+  'expert-down': (memory, args) => {
+    const { count, experts, topK, inputs, outputs } = args;
+    const bound = {
+      ...args,
+      ...bindGroups(memory, args),
+      input: memory.f32(args.input, count * topK * inputs),
+      matrix: bindExperts(memory, args, experts * outputs),
+      bias: args.bias && memory.f32(args.bias, experts * outputs),
+      weights: memory.f32(args.weights, count * topK),
+      out: memory.f32(args.out, count * outputs),
+    };
+    const aloneNs = STEP_NS * count * topK * inputs * outputs;
+    return { aloneNs, run: (share) => expertDown(bound, share) };
   },
 
   'silu-mul': (memory, { count, width, ...args }) => {
@@ -320,6 +370,40 @@ function bindFp8(memory: DeviceMemory, args: OpRefs<'matmul'>): Fp8Weight {
     blockOutputs,
     blockInputs,
   };
+}
+
+function bindGroups(
+  memory: DeviceMemory,
+  args: Pick<OpRefs<'expert-gate'>, keyof ExpertGroups>,
+): Groups {
+  const { count, experts, topK } = args;
+  return {
+    chosen: memory.i32(args.chosen, count * topK),
+    starts: memory.i32(args.starts, experts + 1),
+    order: memory.i32(args.order, count * topK),
+    count,
+    experts,
+    topK,
+  };
+}
+
+function bindExperts(
+  memory: DeviceMemory,
+  args: Pick<OpRefs<'expert-gate'>, keyof ExpertMatrix | 'inputs'>,
+  rows: number,
+): ExpertWeights {
+  const { format, inputs, blockOutputs, blockInputs } = args;
+  const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
+  const scalesOf = (scales: SliceRef | null) => {
+    if (scales === null) throw new RangeError(`weights in ${format} need scales`);
+    return format === 'mxfp4' ? memory.u8(scales, blocks) : memory.f32(scales, blocks);
+  };
+  const values =
+    format === 'element'
+      ? memory.f32(args.weight, rows * inputs)
+      : memory.u8(args.weight, expertBytes(format, rows * inputs, 4));
+  const scales = format === 'element' ? null : scalesOf(args.scales);
+  return { format, values, scales, blockOutputs, blockInputs, inputs };
 }
 
 function bindKv(memory: DeviceMemory, args: OpRefs<'attend'> | OpRefs<'rope-write-kv'>): PagedKv {

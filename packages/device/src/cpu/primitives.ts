@@ -1,11 +1,21 @@
 import { type Slice, slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { type TreeLevel, treeLevels } from '../hash-tree.ts';
-import { type KvGeometry, linearWorkspace, type Matrix, type OpArgs, type OpName } from '../ops.ts';
+import {
+  type ExpertGroups,
+  elementMatrix,
+  type KvGeometry,
+  linearWorkspace,
+  type Matrix,
+  type OpArgs,
+  type OpName,
+  routeWorkspace,
+} from '../ops.ts';
 import { checkPlace } from '../placement.ts';
 
 /** The steps that the compute workers know: the catalogue with its compound operations in parts. */
-export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention' | 'hash-tree'> {
+export interface PrimitiveArgs
+  extends Omit<OpArgs, 'linear' | 'attention' | 'route' | 'hash-tree'> {
   /** out = input over the root mean square of its line, times norm. */
   'rms-norm': {
     readonly input: Slice;
@@ -33,13 +43,16 @@ export interface PrimitiveArgs extends Omit<OpArgs, 'linear' | 'attention' | 'ha
     readonly count: number;
     readonly width: number;
   };
+  /** The experts of the largest logits (f32 [count, experts]), and the groups. */
+  'choose-experts': ExpertGroups &
+    Pick<OpArgs['route'], 'softmaxOver' | 'tokenRows' | 'weights'> & { readonly logits: Slice };
   'rope-write-kv': KvGeometry &
     Pick<
       OpArgs['attention'],
       'qkv' | 'queryNorm' | 'keyNorm' | 'epsilon' | 'rope' | 'count' | 'heads'
     >;
   attend: KvGeometry &
-    Pick<OpArgs['attention'], 'qkv' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
+    Pick<OpArgs['attention'], 'qkv' | 'sinks' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
   /** A level of a hash tree. */
   'hash-pieces': TreeLevel;
 }
@@ -55,6 +68,7 @@ export type Primitive = {
 export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]): Primitive[] {
   if (name === 'linear') return partsOfLinear(args as OpArgs['linear']);
   if (name === 'attention') return partsOfAttention(args as OpArgs['attention']);
+  if (name === 'route') return partsOfRoute(args as OpArgs['route']);
   if (name === 'hash-tree') {
     return treeLevels(args as OpArgs['hash-tree']).map((args) => ({ op: 'hash-pieces', args }));
   }
@@ -101,9 +115,23 @@ function part(workspace: Slice, offsetBytes: number, elements: number): Slice {
 }
 
 function partsOfAttention(all: OpArgs['attention']): Primitive[] {
-  const { queryNorm, keyNorm, epsilon, rope, out, scale, window, phase, ...common } = all;
+  const { queryNorm, keyNorm, epsilon, rope, sinks, out, scale, window, phase, ...common } = all;
   return [
     { op: 'rope-write-kv', args: { ...common, queryNorm, keyNorm, epsilon, rope } },
-    { op: 'attend', args: { ...common, out, scale, window } },
+    { op: 'attend', args: { ...common, sinks, out, scale, window } },
+  ];
+}
+
+function partsOfRoute(all: OpArgs['route']): Primitive[] {
+  const { input, norm, epsilon, normed, router, routerBias, width, workspace, ...choice } = all;
+  const { count, experts } = choice;
+  const places = routeWorkspace(all, F32_BYTES);
+  const logits = part(workspace, 0, places.linear / F32_BYTES);
+  const sizes = { count, inputs: width, outputs: experts };
+  const product = { ...elementMatrix(router), ...sizes, input: normed, bias: routerBias };
+  return [
+    { op: 'rms-norm', args: { input, norm, epsilon, out: normed, count, width } },
+    { op: 'matmul', args: { ...product, out: logits } },
+    { op: 'choose-experts', args: { ...choice, logits } },
   ];
 }

@@ -87,6 +87,7 @@ class Decoder {
     };
     const attention = {
       qkv: activations,
+      sinks: null,
       out: activations,
       kv,
       pageTable,

@@ -6,6 +6,7 @@ import {
   E4M3_MAX,
   type ElementType,
   elementMatrix,
+  MXFP4_BLOCK,
   type Slice,
   slice,
 } from '@bridgekeeper/device';
@@ -14,6 +15,7 @@ import { type Rank, sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
+  type ExpertsMatrix,
   type LayerWeights,
   type WeightMatrix,
   type Weights,
@@ -119,6 +121,12 @@ async function fillDummy(device: Device, layout: Layout, buffers: readonly Devic
   await stream.synchronize();
 }
 
+/**
+ * The E4M3 code of 240 is 0x77, which as a power of two is 2^-8: under it, random codes of MXFP4
+ * have about the spread of other matrices.
+ */
+const DUMMY_MXFP4_SCALE = { type: 'fp8-e4m3', mean: 240, spread: 0 } as const;
+
 /** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
 function dummyOf(tensor: WeightTensor, part: Placement['part'], element: ElementType) {
   const { elements, kind, format, scales } = tensor;
@@ -126,24 +134,66 @@ function dummyOf(tensor: WeightTensor, part: Placement['part'], element: Element
     const count = scales!.rows * scales!.columns;
     return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
   }
-  if (format === 'fp8-e4m3') return { elements, type: format, mean: 0, spread: E4M3_MAX } as const;
+  if (format === 'e8m0') return { elements, ...DUMMY_MXFP4_SCALE };
+  if (format !== 'element') {
+    return { elements, type: 'fp8-e4m3', mean: 0, spread: E4M3_MAX } as const;
+  }
   const spread = kind === 'matrix' ? DUMMY_SPREAD : 0;
   return { elements, type: element, mean: kind === 'norm' ? 1 : 0, spread };
 }
 
-const OPTIONAL_ROLES = { qkvBias: null, queryNorm: null, keyNorm: null, outputBias: null } as const;
-const DENSE_ROLES = ['gateUp', 'gateUpBias', 'down', 'downBias'] as const;
+const OPTIONAL_ROLES = {
+  qkvBias: null,
+  queryNorm: null,
+  keyNorm: null,
+  sinks: null,
+  outputBias: null,
+} as const;
+const FEED_FORWARD_ROLES = {
+  dense: ['gateUp', 'gateUpBias', 'down', 'downBias'],
+  experts: [
+    ...(['router', 'routerBias', 'expertGateUp', 'expertGateUpBias'] as const),
+    ...(['expertDown', 'expertDownBias'] as const),
+  ],
+} as const;
+const STACKS = ['expertGateUp', 'expertDown'] as const;
 
 /** A layer's weights from what was placed under each role. */
-function layerOf(spec: ModelSpec, roles: Readonly<Record<string, unknown>>): LayerWeights {
-  const { kind } = spec.feedForward;
-  const feedForward = Object.fromEntries(DENSE_ROLES.map((role) => [role, roles[role] ?? null]));
-  const rest = Object.entries(roles).filter(([role]) => !(role in feedForward));
+function layerOf(
+  { layerKinds }: ModelSpec,
+  layer: number,
+  roles: Readonly<Record<string, unknown>>,
+): LayerWeights {
+  const { feedForward } = layerKinds[layer]!;
+  const { kind } = feedForward;
+  const own = new Map<string, unknown>(
+    FEED_FORWARD_ROLES[kind].map((role) => [role, roles[role] ?? null]),
+  );
+  if (kind === 'experts') {
+    for (const role of STACKS) {
+      const stack = stackOf(own.get(role) as WeightMatrix, roles[`${role}Scales`], feedForward);
+      own.set(role, stack);
+    }
+  }
+  const rest = Object.entries(roles).filter(([role]) => !own.has(role) && !role.endsWith('Scales'));
   return {
     ...OPTIONAL_ROLES,
     ...Object.fromEntries(rest),
-    feedForward: { kind, ...feedForward },
+    feedForward: { kind, ...Object.fromEntries(own) },
   } as unknown as LayerWeights;
+}
+
+/** A tall matrix as what it is: experts, one on the other. */
+function stackOf(
+  matrix: WeightMatrix,
+  scales: unknown,
+  { experts }: { readonly experts: number },
+): ExpertsMatrix {
+  const sizes = { ...matrix, outputs: matrix.outputs / experts };
+  if (scales === undefined) return sizes;
+  // Rows were counted in bytes.
+  const packed = { format: 'mxfp4', scales: scales as Slice, inputs: matrix.inputs * 2 } as const;
+  return { ...sizes, ...packed, blockOutputs: 1, blockInputs: MXFP4_BLOCK };
 }
 
 /** A tensor's values and scales on the device. */
@@ -171,6 +221,7 @@ function matrixOf({ shape, format, scales: grid }: WeightTensor, placed: Placed)
   const { values: weight, scales } = placed;
   if (grid === null) return { ...elementMatrix(weight), ...sizes };
   const { blockOutputs, blockInputs } = grid;
+  invariant(format === 'fp8-e4m3', 'what has scales of its own is FP8');
   return { weight, format, scales, blockOutputs, blockInputs, ...sizes };
 }
 
@@ -194,7 +245,12 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
   invariant(headRows !== undefined, 'a model has a head, or the table is it');
   const sizes = { outputs: spec.vocabularySize, inputs: spec.hiddenSize };
   const head = { ...elementMatrix(headRows), ...sizes };
-  return { embed, layers: layers.map((roles) => layerOf(spec, roles)), finalNorm, head };
+  return {
+    embed,
+    layers: layers.map((roles, layer) => layerOf(spec, layer, roles)),
+    finalNorm,
+    head,
+  };
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

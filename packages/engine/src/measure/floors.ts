@@ -1,60 +1,106 @@
-import { type ElementType, matrixBytes } from '@bridgekeeper/device';
-import { layerMatrices, type WeightMatrix, type Weights } from '../models/weights.ts';
+import {
+  type ElementType,
+  expectedExperts,
+  expertMatrixBytes,
+  matrixBytes,
+} from '@bridgekeeper/device';
+import type { LayerKind } from '../models/spec.ts';
+import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
 import { pageBytes } from '../runner/shapes.ts';
 import type { DeviceRates } from './rates.ts';
 
 /** The least that work must move and compute. */
 export interface Work {
-  /** Each weight and each page once. */
+  /**
+   * Each weight and each page once. Of experts those that evenly spread tokens are expected to hit.
+   */
   readonly bytes: number;
   readonly operations: number;
 }
 
-function matrices({ layers, head }: Weights): WeightMatrix[] {
-  return [...layers.flatMap(layerMatrices), head];
+/** What a layer's or a model's weights cost a step of `tokens`. */
+function matrixWork(matrix: WeightMatrix, tokens: number, elementBytes: number): Work {
+  const { inputs, outputs } = matrix;
+  return {
+    bytes: matrixBytes(matrix, elementBytes),
+    operations: 2 * inputs * outputs * tokens,
+  };
 }
 
-/** Bytes of the weights that a step reads: all but the embedding table, of which it reads lines. */
-function weightBytesPerStep(weights: Weights, element: ElementType): number {
-  const elementBytes = element === 'f32' ? 4 : 2;
-  return matrices(weights).reduce((sum, matrix) => sum + matrixBytes(matrix, elementBytes), 0);
+function sumOf(works: readonly Work[]): Work {
+  return {
+    bytes: works.reduce((sum, { bytes }) => sum + bytes, 0),
+    operations: works.reduce((sum, { operations }) => sum + operations, 0),
+  };
+}
+
+function layerWork(
+  { qkv, output, feedForward: weights }: LayerWeights,
+  { feedForward }: LayerKind,
+  tokens: number,
+  elementBytes: number,
+): Work {
+  const dense = (matrix: WeightMatrix) => matrixWork(matrix, tokens, elementBytes);
+  const attention = [dense(qkv), dense(output)];
+  if (weights.kind === 'dense' || feedForward.kind === 'dense') {
+    if (weights.kind !== 'dense') return sumOf(attention);
+    return sumOf([...attention, dense(weights.gateUp), dense(weights.down)]);
+  }
+  const { experts, expertsPerToken } = feedForward;
+  const hit = expectedExperts(experts, expertsPerToken, tokens);
+  const products = [weights.expertGateUp, weights.expertDown].map((matrix) => ({
+    bytes: hit * expertMatrixBytes(matrix, matrix.outputs, elementBytes),
+    operations: 2 * matrix.inputs * matrix.outputs * tokens * expertsPerToken,
+  }));
+  return sumOf([...attention, dense(weights.router), ...products]);
+}
+
+/** All weights for a step: of the embedding table only lines are read. */
+function weightWork(parts: ForwardParts, tokens: number, lines: number): Work {
+  const { spec, weights, element } = parts;
+  const elementBytes = bytesOf(element);
+  const layers = weights.layers.map((layer, i) =>
+    layerWork(layer, spec.layerKinds[i]!, tokens, elementBytes),
+  );
+  return sumOf([...layers, matrixWork(weights.head, lines, elementBytes)]);
+}
+
+const bytesOf = (element: ElementType) => (element === 'f32' ? 4 : 2);
+
+/** Of one layer's keys and values for a token. */
+function kvBytesOfLayer({ spec, shape, element }: ForwardParts): number {
+  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / spec.layers;
+}
+
+/** `within` of each layer, which is given the positions that its tokens see; 0 window is all. */
+function overLayers({ spec }: ForwardParts, within: (window: number) => number): number {
+  return spec.layerKinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
 }
 
 /** A decode step of `batch` rows whose contexts hold `contextTokens` each. */
 export function decodeWork(parts: ForwardParts, batch: number, contextTokens: number): Work {
-  const { spec, shape, weights, element } = parts;
-  const elementBytes = element === 'f32' ? 4 : 2;
-  const kvBytesPerToken = pageBytes(spec, shape, elementBytes) / shape.pageTokens;
-  const products = matrices(weights).reduce(
-    (sum, { inputs, outputs }) => sum + inputs * outputs,
-    0,
-  );
-  const attended = batch * contextTokens * spec.layers * spec.heads * spec.headDim;
+  const { spec } = parts;
+  const { bytes, operations } = weightWork(parts, batch, batch);
+  const seen = batch * overLayers(parts, (window) => Math.min(contextTokens, window));
   return {
-    bytes: weightBytesPerStep(weights, element) + batch * contextTokens * kvBytesPerToken,
-    operations: 2 * products * batch + 4 * attended,
+    bytes: bytes + seen * kvBytesOfLayer(parts),
+    operations: operations + 4 * seen * spec.heads * spec.headDim,
   };
 }
 
 /** A chunk of `tokens` of one prompt behind `prefixTokens` of it; one line of logits. */
 export function prefillWork(parts: ForwardParts, tokens: number, prefixTokens: number): Work {
-  const { spec, weights, shape, element } = parts;
-  const elementBytes = element === 'f32' ? 4 : 2;
-  const kvBytesPerToken = pageBytes(spec, shape, elementBytes) / shape.pageTokens;
-  const { head } = weights;
-  const products = matrices(weights).reduce(
-    (sum, { inputs, outputs }) => sum + inputs * outputs,
-    0,
-  );
-  const pairs = tokens * prefixTokens + (tokens * (tokens + 1)) / 2;
-  const headProducts = head.inputs * head.outputs;
+  const { spec } = parts;
+  const { bytes, operations } = weightWork(parts, tokens, 1);
+  const read = overLayers(parts, (window) => Math.min(tokens + prefixTokens, tokens + window));
+  const pairs = overLayers(parts, (window) => {
+    const all = tokens * prefixTokens + (tokens * (tokens + 1)) / 2;
+    return Math.min(all, tokens * window);
+  });
   return {
-    bytes: weightBytesPerStep(weights, element) + (tokens + prefixTokens) * kvBytesPerToken,
-    operations:
-      2 * (products - headProducts) * tokens +
-      2 * headProducts +
-      4 * pairs * spec.layers * spec.heads * spec.headDim,
+    bytes: bytes + read * kvBytesOfLayer(parts),
+    operations: operations + 4 * pairs * spec.heads * spec.headDim,
   };
 }
 

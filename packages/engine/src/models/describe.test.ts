@@ -19,6 +19,8 @@ const rejection = (code: string, ...words: readonly string[]) =>
     message: expect.stringMatching(words.map((word) => `(?=.*${word})`).join('')) as string,
   });
 
+const FULL = ['full_attention', 'full_attention'];
+
 function describing(config: Record<string, unknown>) {
   return () => describeModel(smallConfig({ config }));
 }
@@ -33,7 +35,10 @@ describe('published configurations', () => {
       heads: 4,
       kvHeads: 2,
       headDim: 64,
-      feedForward: { kind: 'dense', intermediateSize: 768, bias: false },
+      layerKinds: new Array(8).fill({
+        window: 0,
+        feedForward: { kind: 'dense', intermediateSize: 768, bias: false },
+      }),
       vocabularySize: 4096,
       rmsNormEpsilon: 1e-5,
       maxPositions: 512,
@@ -41,8 +46,8 @@ describe('published configurations', () => {
       qkvBias: false,
       outputBias: false,
       qkNorm: false,
+      attentionSinks: false,
       tiedHead: true,
-      slidingWindow: 0,
       eosTokenIds: [0],
       bosTokenId: 0,
       storedType: 'bf16',
@@ -56,6 +61,18 @@ describe('published configurations', () => {
     // The model card says 8.2 billion parameters, 6.95 of them outside the embeddings.
     expect(parameterCount(spec)).toBe(8_190_735_360);
     expect(parameterCount(spec) - 2 * 151_936 * 4096).toBeCloseTo(6.95e9, -7);
+  });
+
+  test.each([
+    // The cards: 30.5 billion parameters of which 3.3 are active, 20.9 and 3.6, 116.8 and 5.1.
+    ['qwen3-30b-a3b', 30_532_122_624, 48, 128, 8],
+    ['gpt-oss-20b', 20_914_757_184, 24, 32, 4],
+    ['gpt-oss-120b', 116_829_156_672, 36, 128, 4],
+  ])('%s', async (name, parameters, layers, experts, expertsPerToken) => {
+    const spec = await readModelSpec(inRepository(`packages/engine/configs/${name}`));
+    expect(spec.layerKinds).toHaveLength(layers);
+    expect(spec.layerKinds[0]!.feedForward).toMatchObject({ experts, expertsPerToken });
+    expect(parameterCount(spec)).toBe(parameters);
   });
 
   test('Llama-3.2-1B', async () => {
@@ -74,12 +91,14 @@ describe('published configurations', () => {
 
 describe('architectures', () => {
   const spec = (config: Record<string, unknown>) => describing(config)();
+  const windows = (config: Record<string, unknown>) =>
+    spec(config).layerKinds.map(({ window }) => window);
 
   test('Llama takes its biases from the configuration', () => {
     expect(spec({ attention_bias: true, mlp_bias: true })).toMatchObject({
       qkvBias: true,
       outputBias: true,
-      feedForward: { bias: true },
+      layerKinds: [{ feedForward: { bias: true } }, { feedForward: { bias: true } }],
     });
     expect(spec({ num_key_value_heads: null, head_dim: null })).toMatchObject({
       kvHeads: 4,
@@ -89,22 +108,104 @@ describe('architectures', () => {
 
   test('Mistral has a window unless it is null', () => {
     const architectures = ['MistralForCausalLM'];
-    expect(spec({ architectures, sliding_window: 4096 }).slidingWindow).toBe(4096);
-    expect(spec({ architectures, sliding_window: null }).slidingWindow).toBe(0);
-    expect(spec({ architectures, sliding_window: undefined }).slidingWindow).toBe(4096);
+    expect(windows({ architectures, sliding_window: 4096 })).toEqual([4096, 4096]);
+    expect(windows({ architectures, sliding_window: null })).toEqual([0, 0]);
+    expect(windows({ architectures, sliding_window: undefined })).toEqual([4096, 4096]);
   });
 
   test('Qwen2 has q, k and v biases, and a window only when told to use it', () => {
     const architectures = ['Qwen2ForCausalLM'];
     const window = { architectures, sliding_window: 128, max_window_layers: 0 };
     expect(spec({ architectures })).toMatchObject({ qkvBias: true, outputBias: false });
-    expect(spec({ ...window, use_sliding_window: false }).slidingWindow).toBe(0);
-    expect(spec({ ...window, use_sliding_window: true }).slidingWindow).toBe(128);
+    expect(windows({ ...window, use_sliding_window: false })).toEqual([0, 0]);
+    expect(windows({ ...window, use_sliding_window: true })).toEqual([128, 128]);
     const none = { ...window, use_sliding_window: true, max_window_layers: 2 };
-    expect(spec(none).slidingWindow).toBe(0);
-    expect(describing({ ...none, max_window_layers: 1 })).toThrow(
-      rejection('unsupported', 'max_window_layers', 'all or none'),
-    );
+    expect(windows(none)).toEqual([0, 0]);
+    expect(windows({ ...none, max_window_layers: 1 })).toEqual([0, 128]);
+  });
+
+  const MOE = {
+    architectures: ['Qwen3MoeForCausalLM'],
+    num_experts: 6,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 48,
+  };
+
+  test('Qwen3-MoE has experts where its keys say so, and weighs them as they say', () => {
+    const experts = {
+      kind: 'experts',
+      experts: 6,
+      expertsPerToken: 2,
+      intermediateSize: 48,
+      routerBias: false,
+      softmaxOver: 'all',
+      bias: false,
+      gate: { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 },
+      stored: 'modules',
+    };
+    const kinds = (more: Record<string, unknown>) =>
+      spec({ ...MOE, num_hidden_layers: 4, ...more }).layerKinds.map(
+        ({ feedForward }) => feedForward.kind,
+      );
+    expect(spec(MOE).layerKinds).toEqual(new Array(2).fill({ window: 0, feedForward: experts }));
+    const [first] = spec({ ...MOE, norm_topk_prob: true }).layerKinds;
+    expect(first!.feedForward).toEqual({ ...experts, softmaxOver: 'chosen' });
+    expect(kinds({ mlp_only_layers: [1] })).toEqual(['experts', 'dense', 'experts', 'experts']);
+    expect(kinds({ decoder_sparse_step: 2 })).toEqual(['dense', 'experts', 'dense', 'experts']);
+    expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe(true);
+  });
+
+  test.each<[Record<string, unknown>, string, string]>([
+    [{ num_experts: 1 }, 'malformed', '1 experts'],
+    [{ num_experts: 2048 }, 'unsupported', 'num_experts'],
+    [{ num_experts: null }, 'malformed', 'num_experts'],
+    [{ num_experts_per_tok: 0 }, 'malformed', 'num_experts_per_tok'],
+    [{ moe_intermediate_size: null }, 'malformed', 'moe_intermediate_size'],
+    [{ mlp_only_layers: ['0'] }, 'malformed', 'mlp_only_layers'],
+    [{ n_shared_experts: 1 }, 'unsupported', 'n_shared_experts'],
+    [{ quantization_config: { quant_method: 'mxfp4' } }, 'unsupported', 'mxfp4'],
+  ])('Qwen3-MoE with %j is refused', (more, code, word) => {
+    expect(describing({ ...MOE, ...more })).toThrow(rejection(code, word));
+  });
+
+  const OSS = {
+    architectures: ['GptOssForCausalLM'],
+    attention_bias: true,
+    sliding_window: 16,
+    num_local_experts: 5,
+    num_experts_per_tok: 2,
+    quantization_config: { quant_method: 'mxfp4', modules_to_not_convert: ['lm_head'] },
+  };
+
+  test('gpt-oss has sinks, a window in every other layer, and stacked experts with biases', () => {
+    const described = spec({ ...OSS, num_hidden_layers: 3 });
+    expect(described).toMatchObject({ attentionSinks: true, qkvBias: true, outputBias: true });
+    expect(described.layerKinds.map(({ window }) => window)).toEqual([16, 0, 16]);
+    expect(windows({ ...OSS, layer_types: ['full_attention', 'sliding_attention'] })).toEqual([
+      0, 16,
+    ]);
+    expect(described.layerKinds[0]!.feedForward).toEqual({
+      kind: 'experts',
+      experts: 5,
+      expertsPerToken: 2,
+      intermediateSize: 96,
+      routerBias: true,
+      softmaxOver: 'chosen',
+      bias: true,
+      gate: { limit: 7, alpha: 1.702, shift: 1 },
+      stored: 'mxfp4 stack',
+    });
+  });
+
+  test.each<[Record<string, unknown>, string, string]>([
+    [{ quantization_config: null }, 'unsupported', 'mxfp4'],
+    [{ quantization_config: { quant_method: 'fp8' } }, 'unsupported', 'mxfp4'],
+    [{ intermediate_size: 100 }, 'malformed', 'blocks of 32'],
+    [{ experts_per_token: 4 }, 'malformed', 'experts_per_token'],
+    [{ num_experts_per_tok: 8 }, 'malformed', '5 experts'],
+    [{ layer_types: ['full_attention', 'chunked_attention'] }, 'unsupported', 'chunked'],
+  ])('gpt-oss with %j is refused', (more, code, word) => {
+    expect(describing({ ...OSS, ...more })).toThrow(rejection(code, word));
   });
 
   test('Qwen3 normalises heads and has a head size of its own', () => {
@@ -185,7 +286,13 @@ describe('what is refused, and how', () => {
     [{ partial_rotary_factor: 0.5 }, 'unsupported', 'partial_rotary_factor', '1'],
     [{ torch_dtype: ['float32'] }, 'unsupported', 'torch_dtype', 'bfloat16'],
     [{ torch_dtype: 'float8_e4m3fn' }, 'unsupported', 'torch_dtype', 'bfloat16'],
-    [{ layer_types: ['full_attention', 'sliding_attention'] }, 'unsupported', 'layer_types', 'one'],
+    [
+      { layer_types: ['full_attention', 'sliding_attention'] },
+      'unsupported',
+      'layer_types',
+      'layer 1',
+    ],
+    [{ layer_types: ['full_attention'] }, 'malformed', 'layer_types', '1 entries'],
     [{ hidden_size: 64.5 }, 'malformed', 'hidden_size', '64.5'],
     [{ hidden_size: '64' }, 'malformed', 'hidden_size', 'whole number'],
     [{ hidden_size: -1 }, 'malformed', 'hidden_size', '-1'],
@@ -232,7 +339,7 @@ describe('what is refused, and how', () => {
       no_rope_layers: [1, 1],
     },
     { bos_token_id: -1, rope_scaling: { rope_type: 'default', factor: 1 } },
-    { use_sliding_window: false, max_window_layers: 28, layer_types: ['full_attention'] },
+    { use_sliding_window: false, max_window_layers: 28, layer_types: FULL },
     { architectures: undefined, model_type: 'llama' },
     { dtype: 'torch.bfloat16' },
   ])('%j changes nothing', (config) => {
@@ -252,8 +359,8 @@ describe('what is refused, and how', () => {
     [{ something_new: false }, 'something_new', 'not known', 'take it out'],
     [{ architectures: ['Qwen2ForCausalLM'], mlp_bias: true }, 'mlp_bias', 'Qwen2ForCausalLM'],
     [{ rope_scaling: { type: 'linear', factor: 2, llama_4_scaling_beta: 0.1 } }, 'llama_4_scaling'],
-    [{ layer_types: ['linear_attention'] }, 'layer_types', 'full_attention'],
-    [{ layer_types: ['sliding_attention'] }, 'layer_types', 'full_attention'],
+    [{ layer_types: ['linear_attention', 'full_attention'] }, 'layer_types', 'full_attention'],
+    [{ layer_types: ['sliding_attention', 'full_attention'] }, 'layer_types', 'full_attention'],
     [{ architectures: undefined, model_type: 'mamba' }, 'architectures', 'mamba'],
     [{ num_hidden_layers: 1_000_000 }, 'num_hidden_layers', '1024'],
   ])('%j changes the arithmetic and is refused by name', (config, ...words) => {

@@ -1,8 +1,16 @@
 import { refuseUnread } from './config-keys.ts';
 import { ConfigReader, show } from './config-reader.ts';
+import { describeGptOssExperts, describeQwenExperts } from './describe-experts.ts';
 import { describeRope } from './describe-rope.ts';
-import { describeQuantization } from './quantization.ts';
-import { ARCHITECTURES, type Architecture, type ModelSpec, type StoredType } from './spec.ts';
+import { describeQuantization, type Quantization } from './quantization.ts';
+import {
+  ARCHITECTURES,
+  type Architecture,
+  type FeedForward,
+  type LayerKind,
+  type ModelSpec,
+  type StoredType,
+} from './spec.ts';
 
 /**
  * Where the architectures differ. Everything else is read from config.json the same way for all.
@@ -10,9 +18,12 @@ import { ARCHITECTURES, type Architecture, type ModelSpec, type StoredType } fro
 interface Traits {
   readonly qkvBias: (config: ConfigReader) => boolean;
   readonly outputBias: (config: ConfigReader) => boolean;
-  readonly mlpBias: (config: ConfigReader) => boolean;
   readonly qkNorm: boolean;
-  readonly window: (config: ConfigReader, layers: number) => number;
+  readonly attentionSinks: boolean;
+  /** Of each layer. */
+  readonly windows: (config: ConfigReader, layers: number) => readonly number[];
+  /** Of each layer. */
+  readonly feedForwards: (config: ConfigReader, layers: number) => readonly FeedForward[];
   /** When config.json gives none; undefined is hidden size over heads. */
   readonly defaultHeadDim: number | undefined;
   /** What config.json calls the architecture where it does not name the class. */
@@ -24,15 +35,29 @@ interface Traits {
 const always = () => true;
 const never = () => false;
 const attentionBias = (config: ConfigReader) => config.boolean('attention_bias', false);
-const noWindow = () => 0;
+const noWindow = (_config: ConfigReader, layers: number) => alike(layers, 0);
+
+function alike<Value>(layers: number, value: Value): readonly Value[] {
+  return new Array<Value>(layers).fill(value);
+}
+
+const dense =
+  (bias: (config: ConfigReader) => boolean): Traits['feedForwards'] =>
+  (config, layers) =>
+    alike(layers, denseOf(config, bias(config)));
+
+function denseOf(config: ConfigReader, bias: boolean): FeedForward {
+  return { kind: 'dense', intermediateSize: config.integer('intermediate_size', 1), bias };
+}
 
 const TRAITS: Readonly<Record<Architecture, Traits>> = {
   LlamaForCausalLM: {
     qkvBias: attentionBias,
     outputBias: attentionBias,
-    mlpBias: (config) => config.boolean('mlp_bias', false),
     qkNorm: false,
-    window: noWindow,
+    attentionSinks: false,
+    windows: noWindow,
+    feedForwards: dense((config) => config.boolean('mlp_bias', false)),
     defaultHeadDim: undefined,
     modelType: 'llama',
     keys: ['attention_bias', 'mlp_bias'],
@@ -40,9 +65,10 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
   MistralForCausalLM: {
     qkvBias: never,
     outputBias: never,
-    mlpBias: never,
     qkNorm: false,
-    window: mistralWindow,
+    attentionSinks: false,
+    windows: mistralWindows,
+    feedForwards: dense(never),
     defaultHeadDim: undefined,
     modelType: 'mistral',
     keys: ['sliding_window'],
@@ -50,9 +76,10 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
   Qwen2ForCausalLM: {
     qkvBias: always,
     outputBias: never,
-    mlpBias: never,
     qkNorm: false,
-    window: qwenWindow,
+    attentionSinks: false,
+    windows: qwenWindows,
+    feedForwards: dense(never),
     defaultHeadDim: undefined,
     modelType: 'qwen2',
     keys: ['max_window_layers', 'sliding_window', 'use_sliding_window'],
@@ -60,12 +87,42 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
   Qwen3ForCausalLM: {
     qkvBias: attentionBias,
     outputBias: attentionBias,
-    mlpBias: never,
     qkNorm: true,
-    window: qwenWindow,
+    attentionSinks: false,
+    windows: qwenWindows,
+    feedForwards: dense(never),
     defaultHeadDim: 128,
     modelType: 'qwen3',
     keys: ['attention_bias', 'max_window_layers', 'sliding_window', 'use_sliding_window'],
+  },
+  Qwen3MoeForCausalLM: {
+    qkvBias: attentionBias,
+    outputBias: attentionBias,
+    qkNorm: true,
+    attentionSinks: false,
+    windows: qwenWindows,
+    feedForwards: qwenExperts,
+    defaultHeadDim: undefined,
+    modelType: 'qwen3_moe',
+    keys: [
+      ...['attention_bias', 'max_window_layers', 'sliding_window', 'use_sliding_window'],
+      ...['decoder_sparse_step', 'mlp_only_layers', 'moe_intermediate_size', 'norm_topk_prob'],
+      ...['num_experts', 'num_experts_per_tok'],
+    ],
+  },
+  GptOssForCausalLM: {
+    qkvBias: attentionBias,
+    outputBias: attentionBias,
+    qkNorm: false,
+    attentionSinks: true,
+    windows: alternatingWindows,
+    feedForwards: (config, layers) => alike(layers, describeGptOssExperts(config)),
+    defaultHeadDim: 64,
+    modelType: 'gpt_oss',
+    keys: [
+      ...['attention_bias', 'sliding_window', 'initial_context_length', 'swiglu_limit'],
+      ...['swiglu_alpha', 'num_local_experts', 'num_experts_per_tok', 'experts_per_token'],
+    ],
   },
 };
 
@@ -76,21 +133,64 @@ const STORED_TYPES: Readonly<Record<string, StoredType>> = {
 };
 
 /** An explicit null is no window; an absent key is what transformers' class defaults to, 4096. */
-function mistralWindow(config: ConfigReader): number {
-  if (!config.has('sliding_window')) return 4096;
-  return config.get('sliding_window') === undefined ? 0 : config.integer('sliding_window', 1);
+function mistralWindows(config: ConfigReader, layers: number): readonly number[] {
+  if (!config.has('sliding_window')) return alike(layers, 4096);
+  const isGiven = config.get('sliding_window') !== undefined;
+  return alike(layers, isGiven ? config.integer('sliding_window', 1) : 0);
 }
 
-/** Layers from `max_window_layers` on are windowed: all or none of them can be run. */
-function qwenWindow(config: ConfigReader, layers: number): number {
-  if (!config.boolean('use_sliding_window', false)) return 0;
+/** Layers from `max_window_layers` on are windowed. */
+function qwenWindows(config: ConfigReader, layers: number): readonly number[] {
+  if (!config.boolean('use_sliding_window', false)) return alike(layers, 0);
   const fullLayers = config.integer('max_window_layers', 0, layers);
-  if (fullLayers >= layers) return 0;
-  if (fullLayers > 0) {
-    const mixture = `mixes ${fullLayers} full with ${layers - fullLayers} windowed layers`;
-    throw config.error('unsupported', 'max_window_layers', `${mixture}; supported: all or none`);
+  if (fullLayers >= layers) return alike(layers, 0);
+  const window = config.integer('sliding_window', 1, 4096);
+  return Array.from({ length: layers }, (_, layer) => (layer < fullLayers ? 0 : window));
+}
+
+const LAYER_TYPES = ['full_attention', 'sliding_attention'] as const;
+
+/** As `layer_types` says; where it is absent, every other layer from the first on is windowed. */
+function alternatingWindows(config: ConfigReader, layers: number): readonly number[] {
+  const window = config.integer('sliding_window', 1, 128);
+  const types = layerTypes(config, layers) ?? alternating(layers);
+  return types.map((type) => (type === 'sliding_attention' ? window : 0));
+}
+
+function alternating(layers: number): readonly string[] {
+  return Array.from({ length: layers }, (_, layer) => LAYER_TYPES[layer % 2 === 0 ? 1 : 0]);
+}
+
+/** `layer_types`, an entry for each layer; undefined where config.json has none. */
+function layerTypes(config: ConfigReader, layers: number): readonly string[] | undefined {
+  const types = config.get('layer_types');
+  if (types === undefined) return undefined;
+  if (!Array.isArray(types) || types.length !== layers) {
+    const found = Array.isArray(types) ? `has ${types.length} entries` : `is ${show(types)}`;
+    const message = `${found}; it must have one for each of the ${layers} layers`;
+    throw config.error('malformed', 'layer_types', message);
   }
-  return config.integer('sliding_window', 1, 4096);
+  for (const type of types) {
+    if (LAYER_TYPES.includes(type)) continue;
+    const supported = LAYER_TYPES.join(', ');
+    throw config.error('unsupported', 'layer_types', `has ${show(type)}; supported: ${supported}`);
+  }
+  return types as string[];
+}
+
+/** Experts in every `decoder_sparse_step`th layer that `mlp_only_layers` does not name. */
+function qwenExperts(config: ConfigReader, layers: number): readonly FeedForward[] {
+  const step = config.integer('decoder_sparse_step', 1, 1);
+  const named = config.get('mlp_only_layers') ?? [];
+  const isLayer = (value: unknown) => Number.isInteger(value) && (value as number) >= 0;
+  if (!Array.isArray(named) || !named.every(isLayer)) {
+    throw config.error('malformed', 'mlp_only_layers', 'must be a list of layers');
+  }
+  const isDense = (layer: number) => named.includes(layer) || (layer + 1) % step !== 0;
+  const kinds = Array.from({ length: layers }, (_, layer) => isDense(layer));
+  const experts = kinds.includes(false) ? describeQwenExperts(config) : undefined;
+  const plain = kinds.includes(true) ? denseOf(config, false) : undefined;
+  return kinds.map((isPlain) => (isPlain ? plain! : experts!));
 }
 
 function architectureOf(config: ConfigReader): Architecture {
@@ -118,20 +218,29 @@ function refuseUnsupported(config: ConfigReader): void {
   }
 }
 
-/** All layers are of one kind here, which `layer_types` must not contradict. */
-function checkLayerTypes(config: ConfigReader, slidingWindow: number): void {
-  const layerTypes = config.get('layer_types');
-  if (layerTypes === undefined) return;
-  const kinds = new Set(Array.isArray(layerTypes) ? layerTypes : [layerTypes]);
-  if (kinds.size > 1) {
-    throw config.error('unsupported', 'layer_types', 'mixes kinds; supported: one kind for all');
-  }
-  const kind = slidingWindow === 0 ? 'full_attention' : 'sliding_attention';
-  for (const found of kinds) {
-    if (found === kind) continue;
-    const expected = `the other keys make every layer one of ${kind}`;
+/** The windows follow from other keys, which `layer_types` must not contradict. */
+function checkLayerTypes(config: ConfigReader, windows: readonly number[]): void {
+  const types = layerTypes(config, windows.length);
+  windows.forEach((window, layer) => {
+    const kind = LAYER_TYPES[window === 0 ? 0 : 1];
+    const found = types?.[layer] ?? kind;
+    if (found === kind) return;
+    const expected = `the other keys make layer ${layer} one of ${kind}`;
     throw config.error('unsupported', 'layer_types', `has ${show(found)}, but ${expected}`);
-  }
+  });
+}
+
+/** MXFP4 is how gpt-oss has its experts, and nothing else is. */
+function checkQuantization(config: ConfigReader, kinds: readonly LayerKind[]): Quantization | null {
+  const quantization = describeQuantization(config);
+  const isStacked = kinds.some(
+    ({ feedForward }) => feedForward.kind === 'experts' && feedForward.stored === 'mxfp4 stack',
+  );
+  if (isStacked === (quantization?.method === 'mxfp4')) return quantization;
+  const found = quantization === null ? 'is missing' : `is of method ${quantization.method}`;
+  const wanted = isStacked ? 'mxfp4' : 'fp8, compressed-tensors, or none';
+  const message = `${found}; supported for this architecture: ${wanted}`;
+  throw config.error('unsupported', 'quantization_config', message);
 }
 
 /** No model has nearly as many; each takes tensors to list before anything is checked. */
@@ -197,8 +306,13 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
   const headDim = headDimOf(config, traits, hiddenSize, heads);
   const vocabularySize = config.integer('vocab_size', 1);
   const { theta, scaling, maxPositions } = describeRope(config);
-  const slidingWindow = traits.window(config, layers);
-  checkLayerTypes(config, slidingWindow);
+  const windows = traits.windows(config, layers);
+  checkLayerTypes(config, windows);
+  const feedForwards = traits.feedForwards(config, layers);
+  const layerKinds = windows.map((window, layer) => ({
+    window,
+    feedForward: feedForwards[layer]!,
+  }));
   const generation = new ConfigReader(generationConfigJson ?? {}, 'generation_config.json');
   const eosTokenIds = new Set([
     ...tokenIds(generation, 'eos_token_id', vocabularySize),
@@ -211,11 +325,7 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     heads,
     kvHeads,
     headDim,
-    feedForward: {
-      kind: 'dense',
-      intermediateSize: config.integer('intermediate_size', 1),
-      bias: traits.mlpBias(config),
-    },
+    layerKinds,
     vocabularySize,
     rmsNormEpsilon: config.positive('rms_norm_eps', 1e-6),
     maxPositions,
@@ -223,11 +333,11 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     qkvBias: traits.qkvBias(config),
     outputBias: traits.outputBias(config),
     qkNorm: traits.qkNorm,
+    attentionSinks: traits.attentionSinks,
     tiedHead: config.boolean('tie_word_embeddings', false),
-    slidingWindow,
     eosTokenIds: [...eosTokenIds],
     bosTokenId: tokenIds(config, 'bos_token_id', vocabularySize)[0],
     storedType: storedTypeOf(config),
-    quantization: describeQuantization(config),
+    quantization: checkQuantization(config, layerKinds),
   };
 }

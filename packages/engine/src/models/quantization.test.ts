@@ -6,7 +6,7 @@ import { smallConfig } from '../selftest/model-folder.ts';
 import { describeModel } from './describe.ts';
 import { ModelError } from './errors.ts';
 import { readModelSpec } from './folder.ts';
-import { isQuantized } from './quantization.ts';
+import { fp8Of, isQuantized } from './quantization.ts';
 import { weightTensors } from './weights.ts';
 
 const specOf = (quantization: unknown) =>
@@ -58,7 +58,7 @@ describe('quantization_config', () => {
       { type: 'block', outputs: 128, inputs: 64 },
     ],
   ])('%s', (_, quantization, grid) => {
-    expect(specOf(quantization).quantization?.grid).toEqual(grid);
+    expect(fp8Of(specOf(quantization).quantization)?.grid).toEqual(grid);
   });
 
   test.each<[Record<string, unknown>, string, string]>([

@@ -10,11 +10,19 @@ export type ScaleGrid =
   /** One for each block; those at the edges may be partial. */
   | { readonly type: 'block'; readonly outputs: number; readonly inputs: number };
 
+/** What of a checkpoint is not stored in plain numbers. */
+export type Quantization = Fp8Quantization | Mxfp4Quantization;
+
+/** Stacked experts in MXFP4, and nothing else. */
+export interface Mxfp4Quantization {
+  readonly method: 'mxfp4';
+}
+
 /**
  * Which linear layers of a checkpoint are stored as FP8 (E4M3). Values are codes times scales;
  * activations are not quantised, whatever the configuration says of them.
  */
-export interface Quantization {
+export interface Fp8Quantization {
   readonly method: 'fp8' | 'compressed-tensors';
   readonly grid: ScaleGrid;
   /** Modules that are quantised, as in module-patterns.ts; empty: all. */
@@ -24,7 +32,7 @@ export interface Quantization {
 }
 
 /** What published FP8 checkpoints use, and what dummy weights get when told to be FP8. */
-export const FP8_BLOCKS: Quantization = {
+export const FP8_BLOCKS: Fp8Quantization = {
   method: 'fp8',
   grid: { type: 'block', outputs: 128, inputs: 128 },
   targets: [],
@@ -33,13 +41,19 @@ export const FP8_BLOCKS: Quantization = {
 
 const SUPPORTED =
   'supported: fp8 (E4M3 with one scale a tensor or in blocks), compressed-tensors ' +
-  'float-quantized 8-bit weights (a scale for each tensor, channel or block), and unquantized ' +
-  'bf16, f16 and f32';
+  'float-quantized 8-bit weights (a scale for each tensor, channel or block), mxfp4 (stacked ' +
+  'experts, E2M1 with a scale for each 32), and unquantized bf16, f16 and f32';
+
+/** How linear layers are stored as FP8, where any are. */
+export function fp8Of(quantization: Quantization | null): Fp8Quantization | null {
+  return quantization?.method === 'mxfp4' ? null : quantization;
+}
 
 /** Whether the linear layer of this name is stored as FP8. */
 export function isQuantized(quantization: Quantization | null, module: string): boolean {
-  if (quantization === null) return false;
-  const { targets, ignored } = quantization;
+  const fp8 = fp8Of(quantization);
+  if (fp8 === null) return false;
+  const { targets, ignored } = fp8;
   return (targets.length === 0 || isNamed(module, targets)) && !isNamed(module, ignored);
 }
 
@@ -52,12 +66,13 @@ export function describeQuantization(config: ConfigReader): Quantization | null 
   if (quantization === undefined) return null;
   const method = quantization.get('quant_method');
   if (method === 'fp8') return describeFp8(quantization);
+  if (method === 'mxfp4') return { method };
   if (method === 'compressed-tensors') return describeCompressedTensors(quantization);
   const found = method === undefined ? 'unnamed' : show(method);
   throw config.error('unsupported', 'quantization_config', `is of method ${found}; ${SUPPORTED}`);
 }
 
-function describeFp8(quantization: ConfigReader): Quantization {
+function describeFp8(quantization: ConfigReader): Fp8Quantization {
   quantization.choice('fmt', ['e4m3'], 'e4m3');
   quantization.choice('activation_scheme', ['dynamic', 'static'], 'dynamic');
   const isBlocked = quantization.get('weight_block_size') !== undefined;
@@ -72,7 +87,7 @@ function describeFp8(quantization: ConfigReader): Quantization {
   };
 }
 
-function describeCompressedTensors(quantization: ConfigReader): Quantization {
+function describeCompressedTensors(quantization: ConfigReader): Fp8Quantization {
   quantization.choice('format', ['float-quantized'], 'float-quantized');
   quantization.choice('quantization_status', ['compressed'], 'compressed');
   quantization.object('sparsity_config')?.choice('format', ['dense'], 'dense');

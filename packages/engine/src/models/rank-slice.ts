@@ -21,6 +21,9 @@ export function sliceForRank(
   spec: ModelSpec,
   rank: Rank,
 ): WeightTensor[] {
+  if (spec.layerKinds.some(({ feedForward }) => feedForward.kind === 'experts')) {
+    throw new ModelError('unsupported', 'models with experts are not divided by rank');
+  }
   return tensors.flatMap((tensor) => {
     if (tensor.scales !== null) {
       throw new ModelError('unsupported', `${tensor.label}: FP8 weights are not divided by rank`);

@@ -1,11 +1,14 @@
+import type { GateForm, OpArgs } from '@bridgekeeper/device';
 import type { Quantization } from './quantization.ts';
 
-/** The dense decoder architectures that this engine runs, by the name config.json gives them. */
+/** The decoder architectures that this engine runs, by the name config.json gives them. */
 export const ARCHITECTURES = [
   'LlamaForCausalLM',
   'MistralForCausalLM',
   'Qwen2ForCausalLM',
   'Qwen3ForCausalLM',
+  'Qwen3MoeForCausalLM',
+  'GptOssForCausalLM',
 ] as const;
 export type Architecture = (typeof ARCHITECTURES)[number];
 
@@ -37,13 +40,42 @@ export type RopeScaling =
 /** The element types a checkpoint may store its unquantized weights in. */
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
-/** What follows attention in every layer. */
-export type FeedForward = {
-  readonly kind: 'dense';
-  /** Width between the gated and the down product. */
+/** What follows attention in a layer. */
+export type FeedForward =
+  | {
+      readonly kind: 'dense';
+      /** Width between the gated and the down product. */
+      readonly intermediateSize: number;
+      readonly bias: boolean;
+    }
+  | ExpertsFeedForward;
+
+/** A router sends each token to a few of many gated products. */
+export interface ExpertsFeedForward {
+  readonly kind: 'experts';
+  readonly experts: number;
+  readonly expertsPerToken: number;
+  /** Of one expert. */
   readonly intermediateSize: number;
+  readonly routerBias: boolean;
+  /** What a token's weights add up over to one: the experts that it chose, or all. */
+  readonly softmaxOver: OpArgs['route']['softmaxOver'];
+  /** Of the experts. */
   readonly bias: boolean;
-};
+  readonly gate: GateForm;
+  /**
+   * How checkpoints have experts: each as modules of its own, or all of a layer stacked in one
+   * MXFP4 tensor, in which gate and up alternate row by row.
+   */
+  readonly stored: 'modules' | 'mxfp4 stack';
+}
+
+/** What of a layer may differ from that of its neighbours. */
+export interface LayerKind {
+  /** Positions a token sees, itself included; 0 is all. */
+  readonly window: number;
+  readonly feedForward: FeedForward;
+}
 
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
 export interface ModelSpec {
@@ -53,7 +85,8 @@ export interface ModelSpec {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
-  readonly feedForward: FeedForward;
+  /** One for each layer. */
+  readonly layerKinds: readonly LayerKind[];
   readonly vocabularySize: number;
   readonly rmsNormEpsilon: number;
   /** Positions the model was made for, stretched by linear and yarn scaling. */
@@ -63,10 +96,10 @@ export interface ModelSpec {
   readonly outputBias: boolean;
   /** Each head of q and k is normalised before it is rotated (Qwen3). */
   readonly qkNorm: boolean;
+  /** Each head has one more score, without a value, beside those of positions (gpt-oss). */
+  readonly attentionSinks: boolean;
   /** The output head is the embedding table. */
   readonly tiedHead: boolean;
-  /** Positions a token sees, itself included; 0 is all. */
-  readonly slidingWindow: number;
   /** Ids that end generation, from config.json and generation_config.json. */
   readonly eosTokenIds: readonly number[];
   readonly bosTokenId: number | undefined;

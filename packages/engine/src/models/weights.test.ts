@@ -1,8 +1,13 @@
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { smallConfig } from '../selftest/model-folder.ts';
 import { parameterCount } from '../testing/parameter-count.ts';
 import { describeModel } from './describe.ts';
+import { readModelSpec } from './folder.ts';
+import { countParameters, describeModelSpec } from './summary.ts';
 import { weightTensors } from './weights.ts';
+
+const GPT_OSS_20B = new URL('../../configs/gpt-oss-20b', import.meta.url);
 
 function planOf(config: Record<string, unknown>) {
   const plan = weightTensors(describeModel(smallConfig({ config })));
@@ -48,9 +53,28 @@ describe('weight plan', () => {
     expect(biased).toEqual(expect.arrayContaining(biases));
   });
 
+  test('counts the parameters that a token is computed with', () => {
+    const config = { architectures: ['Qwen3MoeForCausalLM'], tie_word_embeddings: true };
+    const experts = { num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 32 };
+    const { total, active } = countParameters(
+      describeModel(smallConfig({ config: { ...config, ...experts } })),
+    );
+    expect(total - active).toBe(2 * 6 * 3 * 32 * 64);
+  });
+
   test('counts parameters', () => {
     const spec = describeModel(smallConfig({ config: { tie_word_embeddings: true } }));
     const perLayer = 2 * 64 + 128 * 64 + 64 * 64 + 2 * 96 * 64 + 64 * 96;
     expect(parameterCount(spec)).toBe(2 * perLayer + 64 + spec.vocabularySize * 64);
   });
+});
+
+test('a model is described by its kinds of layers, parameters and bytes', async () => {
+  const spec = await readModelSpec(fileURLToPath(GPT_OSS_20B));
+  const sizes = { weightBytes: 12.8 * 2 ** 30, kvBytesPerToken: 48 * 1024, kvFormat: 'element' };
+  expect(describeModelSpec(spec, { ...sizes, kvFormat: 'element' })).toEqual([
+    'GptOssForCausalLM: 12 layers of attention to 128 tokens and 4 of 32 experts in MXFP4, ' +
+      '12 layers of full attention and 4 of 32 experts in MXFP4',
+    '20.91 billion, 3.61 billion active parameters, 12.80 GiB at rest; KV 48.0 KiB for each token',
+  ]);
 });

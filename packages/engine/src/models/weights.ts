@@ -1,8 +1,8 @@
-import type { Matrix, Slice, StorageFormat } from '@bridgekeeper/device';
+import { type ExpertMatrix, type Matrix, MXFP4_BLOCK, type Slice } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
-import { isQuantized } from './quantization.ts';
+import { fp8Of, isQuantized } from './quantization.ts';
 import { type WeightScales, weightScales } from './scales.ts';
-import type { ModelSpec } from './spec.ts';
+import type { ExpertsFeedForward, ModelSpec } from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
 export interface WeightMatrix extends Matrix {
@@ -20,6 +20,8 @@ export interface LayerWeights {
   /** [headDim] */
   readonly queryNorm: Slice | null;
   readonly keyNorm: Slice | null;
+  /** [heads] */
+  readonly sinks: Slice | null;
   /** [hidden, heads * headDim] */
   readonly output: WeightMatrix;
   readonly outputBias: Slice | null;
@@ -28,8 +30,31 @@ export interface LayerWeights {
   readonly feedForward: FeedForwardWeights;
 }
 
-/** What a layer does after attention, by the kind that `ModelSpec.feedForward` names. */
-export type FeedForwardWeights = DenseWeights;
+/** What a layer does after attention, by the kind that `LayerKind.feedForward` names. */
+export type FeedForwardWeights = DenseWeights | ExpertsWeights;
+
+/** The experts of a layer, stacked one on the other, with the sizes of one. */
+export interface ExpertsMatrix extends ExpertMatrix {
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** Who is asked, and the gated products of all that may be. */
+export interface ExpertsWeights {
+  readonly kind: 'experts';
+  /** [experts, hidden] */
+  readonly router: WeightMatrix;
+  /** [experts] */
+  readonly routerBias: Slice | null;
+  /** [experts * 2 intermediate, hidden] */
+  readonly expertGateUp: ExpertsMatrix;
+  /** [experts, 2 intermediate] */
+  readonly expertGateUpBias: Slice | null;
+  /** [experts * hidden, intermediate] */
+  readonly expertDown: ExpertsMatrix;
+  /** [experts, hidden] */
+  readonly expertDownBias: Slice | null;
+}
 
 /** A gated product and one back. */
 export interface DenseWeights {
@@ -53,7 +78,12 @@ export interface Weights {
   readonly head: WeightMatrix;
 }
 
-type LayerRole = Exclude<keyof LayerWeights, 'feedForward'> | Exclude<keyof DenseWeights, 'kind'>;
+type LayerRole =
+  | Exclude<keyof LayerWeights, 'feedForward'>
+  | Exclude<keyof DenseWeights, 'kind'>
+  | Exclude<keyof ExpertsWeights, 'kind'>
+  | 'expertGateUpScales'
+  | 'expertDownScales';
 
 /** Where a tensor goes in `Weights`. */
 export type Destination =
@@ -76,14 +106,21 @@ export interface Selection {
   readonly columns: readonly [number, number];
 }
 
+/**
+ * How a tensor is on the device: as the device's elements, as FP8, or as the bytes of MXFP4's codes,
+ * two to each, or of its scales.
+ */
+export type TensorFormat = 'element' | 'fp8-e4m3' | 'mxfp4' | 'e8m0';
+
 /** A tensor the engine wants on the device. */
 export interface WeightTensor {
   readonly destination: Destination;
   /** For messages and reports: `layers.3.qkv`. */
   readonly label: string;
-  readonly kind: 'matrix' | 'norm' | 'bias';
-  readonly format: StorageFormat;
+  readonly kind: 'matrix' | 'norm' | 'bias' | 'scales';
+  readonly format: TensorFormat;
   readonly shape: readonly number[];
+  /** Numbers, or bytes of MXFP4. */
   readonly elements: number;
   readonly sources: readonly WeightSource[];
   /** What the values of an FP8 matrix are multiplied by; null for elements. */
@@ -128,10 +165,11 @@ function tensorOf(
 
 /** The scales of stacked modules; null when none is quantised. */
 function scalesOf(
-  { quantization }: ModelSpec,
+  spec: ModelSpec,
   modules: readonly Module[],
   inputs: number,
 ): WeightScales | null {
+  const quantization = fp8Of(spec.quantization);
   const quantized = modules.filter(({ name }) => isQuantized(quantization, name));
   if (quantization === null || quantized.length === 0) return null;
   if (quantized.length < modules.length) {
@@ -195,10 +233,12 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
     norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
     norm({ role: 'keyNorm', layer }, `${attention}.k_norm`, headDim),
   ];
+  const sinks = { name: `${attention}.sinks`, shape: [spec.heads] };
   return [
     norm({ role: 'inputNorm', layer }, `${prefix}.input_layernorm`, hiddenSize),
     ...linear(spec, layer, QKV, qkv, hiddenSize, spec.qkvBias),
     ...(spec.qkNorm ? headNorms : []),
+    ...(spec.attentionSinks ? [tensorOf({ role: 'sinks', layer }, 'bias', [sinks])] : []),
     ...linear(spec, layer, OUTPUT, output, queryWidth, spec.outputBias),
     norm({ role: 'postNorm', layer }, `${prefix}.post_attention_layernorm`, hiddenSize),
     ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
@@ -206,21 +246,94 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
 }
 
 function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
-  const { hiddenSize, feedForward } = spec;
-  switch (feedForward.kind) {
-    case 'dense': {
-      const { intermediateSize, bias } = feedForward;
-      const gateUp = [
-        { name: `${prefix}.gate_proj`, outputs: intermediateSize },
-        { name: `${prefix}.up_proj`, outputs: intermediateSize },
-      ];
-      const down = [{ name: `${prefix}.down_proj`, outputs: hiddenSize }];
+  const { feedForward } = spec.layerKinds[layer]!;
+  if (feedForward.kind === 'experts') return expertTensors(spec, layer, prefix, feedForward);
+  const { intermediateSize, bias } = feedForward;
+  const down = [{ name: `${prefix}.down_proj`, outputs: spec.hiddenSize }];
+  return [
+    ...linear(spec, layer, GATE_UP, gateUp(prefix, intermediateSize), spec.hiddenSize, bias),
+    ...linear(spec, layer, DOWN, down, intermediateSize, bias),
+  ];
+}
+
+function gateUp(prefix: string, outputs: number): Module[] {
+  return [
+    { name: `${prefix}.gate_proj`, outputs },
+    { name: `${prefix}.up_proj`, outputs },
+  ];
+}
+
+const ROUTER: LinearRoles = { weight: 'router', bias: 'routerBias' };
+const EXPERT_GATE_UP: LinearRoles = { weight: 'expertGateUp', bias: 'expertGateUpBias' };
+const EXPERT_DOWN: LinearRoles = { weight: 'expertDown', bias: 'expertDownBias' };
+
+function expertTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  feedForward: ExpertsFeedForward,
+): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const { experts, intermediateSize: inner, routerBias, bias, stored } = feedForward;
+  // Routers are never quantised, whatever is.
+  const plain = { ...spec, quantization: null };
+  const all = Array.from({ length: experts }, (_, expert) => `${prefix}.experts.${expert}`);
+  switch (stored) {
+    case 'modules': {
+      const router = [{ name: `${prefix}.gate`, outputs: experts }];
+      const first = all.flatMap((name) => gateUp(name, inner));
+      const second = all.map((name) => ({ name: `${name}.down_proj`, outputs: hiddenSize }));
       return [
-        ...linear(spec, layer, GATE_UP, gateUp, hiddenSize, bias),
-        ...linear(spec, layer, DOWN, down, intermediateSize, bias),
+        ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
+        ...linear(spec, layer, EXPERT_GATE_UP, first, hiddenSize, bias),
+        ...linear(spec, layer, EXPERT_DOWN, second, inner, bias),
+      ];
+    }
+    case 'mxfp4 stack': {
+      const router = [{ name: `${prefix}.router`, outputs: experts }];
+      const name = `${prefix}.experts`;
+      return [
+        ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
+        ...mxfp4Stack(layer, EXPERT_GATE_UP, `${name}.gate_up_proj`, [
+          experts,
+          2 * inner,
+          hiddenSize,
+        ]),
+        ...mxfp4Stack(layer, EXPERT_DOWN, `${name}.down_proj`, [experts, hiddenSize, inner]),
       ];
     }
   }
+}
+
+/** Codes, scales and biases of experts [experts, outputs, inputs], as gpt-oss names them. */
+function mxfp4Stack(
+  layer: number,
+  roles: LinearRoles,
+  name: string,
+  [experts, outputs, inputs]: readonly [number, number, number],
+): WeightTensor[] {
+  const blocks = inputs / MXFP4_BLOCK;
+  const stack = (
+    role: LayerRole,
+    kind: WeightTensor['kind'],
+    format: TensorFormat,
+    suffix: string,
+    shape: readonly number[],
+  ): WeightTensor => {
+    const elements = product(shape);
+    const sources = [{ name: `${name}_${suffix}`, shape, elementOffset: 0 }];
+    const label = `layers.${layer}.${role}`;
+    const rows = shape.length === 2 ? shape : [experts * outputs, elements / experts / outputs];
+    const where = { destination: { role, layer }, label, kind };
+    return { ...where, format, shape: rows, elements, sources, scales: null };
+  };
+  const scalesRole = roles.weight === 'expertDown' ? 'expertDownScales' : 'expertGateUpScales';
+  const bytes = MXFP4_BLOCK / 2;
+  return [
+    stack(roles.weight, 'matrix', 'mxfp4', 'blocks', [experts, outputs, blocks, bytes]),
+    stack(scalesRole, 'scales', 'e8m0', 'scales', [experts, outputs, blocks]),
+    stack(roles.bias, 'bias', 'element', 'bias', [experts, outputs]),
+  ];
 }
 
 /**
@@ -238,9 +351,4 @@ export function weightTensors(spec: ModelSpec): WeightTensor[] {
     norm({ role: 'finalNorm' }, 'model.norm', spec.hiddenSize),
     ...(spec.tiedHead ? [] : [tensorOf({ role: 'head' }, 'matrix', head)]),
   ];
-}
-
-/** Every matrix of a layer that a token is multiplied by. */
-export function layerMatrices({ qkv, output, feedForward }: LayerWeights): WeightMatrix[] {
-  return [qkv, output, feedForward.gateUp, feedForward.down];
 }

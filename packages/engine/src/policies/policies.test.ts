@@ -49,19 +49,24 @@ describe('step policies on the cpu device', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  async function run(policy: PolicyName, law: 'b300-cc' | 'h100-native' | null) {
+  async function run(
+    policy: PolicyName,
+    law: 'b300-cc' | 'h100-native' | null,
+    model = folder,
+    count = 200,
+  ) {
     const imposed = law === null ? null : profileLaw(referenceProfile(law));
     const device = await openCpuDevice({ law: imposed, threads: 1 });
     const options = engineOptions(device, {
       policy,
-      model: folder,
+      model,
       maxRows: 12,
       maxModelTokens: 96,
       maxBatchTokens: 64,
       pageTokens: 8,
       kvBytes: undefined,
     });
-    const { kvBytes, requests } = await sized(options);
+    const { kvBytes, requests } = await sized(options, count);
     const texts: unknown[] = [];
     let stats: EngineStats | undefined;
     await withEngine({ ...options, kvBytes }, async (engine) => {
@@ -98,12 +103,12 @@ describe('step policies on the cpu device', () => {
   }
 
   /** KV for few full sequences only, so that preemptions happen. */
-  async function sized(options: ReturnType<typeof engineOptions>) {
+  async function sized(options: ReturnType<typeof engineOptions>, count: number) {
     const { readModelSpec } = await import('../models/folder.ts');
     const { pageBytes } = await import('../runner/shapes.ts');
     const spec = await readModelSpec(options.model);
     const kvBytes = 40 * pageBytes(spec, { pageTokens: 8, kvFormat: 'element' }, 4);
-    return { kvBytes, requests: traffic(11, 200, spec.vocabularySize) };
+    return { kvBytes, requests: traffic(11, count, spec.vocabularySize) };
   }
 
   it('give the same tokens under every policy and law', async () => {
@@ -116,6 +121,25 @@ describe('step policies on the cpu device', () => {
         const { texts } = await run(policy, law);
         expect([policy, law, texts]).toEqual([policy, law, reference.texts]);
       }
+    }
+  });
+
+  it('give the same tokens from experts, whatever else is in the batch', async () => {
+    const experts = join(folder, 'experts');
+    await writeModelFolder(experts, {
+      architecture: 'GptOssForCausalLM',
+      quantization: { quant_method: 'mxfp4' },
+      config: {
+        attention_bias: true,
+        sliding_window: 11,
+        num_local_experts: 5,
+        num_experts_per_tok: 2,
+      },
+    });
+    const reference = await run('drain-first', null, experts, 16);
+    for (const policy of ['overlap', 'resident'] as const) {
+      const { texts } = await run(policy, 'b300-cc', experts, 16);
+      expect([policy, texts]).toEqual([policy, reference.texts]);
     }
   });
 

@@ -6,8 +6,14 @@ import {
   slice,
   type Vocabulary,
 } from '@bridgekeeper/device';
-import type { ModelSpec } from '../models/spec.ts';
-import type { WeightMatrix, Weights } from '../models/weights.ts';
+import type { ExpertsFeedForward, ModelSpec } from '../models/spec.ts';
+import type {
+  DenseWeights,
+  ExpertsWeights,
+  LayerWeights,
+  WeightMatrix,
+  Weights,
+} from '../models/weights.ts';
 import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
@@ -28,7 +34,7 @@ type Phase = OpArgs['attention']['phase'];
 /**
  * The transformer over a flat batch: tokens, rows and positions are in their buffers; the hidden
  * states are left in `residual` [count, hidden]. Every architecture we run is this, with or without
- * biases and head norms.
+ * biases, head norms and sinks, each layer of its kind.
  */
 export function launchForward(parts: ForwardParts, count: number, phase: Phase): void {
   const { spec, weights, stream } = parts;
@@ -51,6 +57,7 @@ function launchAttention(parts: ForwardParts, layer: number, count: number, phas
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
   stream.launch('attention', {
     qkv,
+    sinks: weights.sinks,
     queryNorm: weights.queryNorm,
     keyNorm: weights.keyNorm,
     epsilon: spec.rmsNormEpsilon,
@@ -70,7 +77,7 @@ function launchAttention(parts: ForwardParts, layer: number, count: number, phas
     count,
     heads,
     scale: 1 / Math.sqrt(headDim),
-    window: spec.slidingWindow,
+    window: spec.layerKinds[layer]!.window,
     phase,
   });
   launchLinear(parts, count, {
@@ -83,28 +90,80 @@ function launchAttention(parts: ForwardParts, layer: number, count: number, phas
 }
 
 function launchFeedForward(parts: ForwardParts, layer: number, count: number): void {
-  const { feedForward, postNorm } = parts.weights.layers[layer]!;
-  const { residual, activated } = slices(parts.buffers);
-  switch (feedForward.kind) {
-    case 'dense': {
-      const { gateUp, gateUpBias, down, downBias } = feedForward;
-      launchLinear(parts, count, {
-        ...gateUp,
-        input: residual,
-        norm: postNorm,
-        bias: gateUpBias,
-        epilogue: 'gate',
-        out: activated,
-      });
-      launchLinear(parts, count, {
-        ...down,
-        input: activated,
-        bias: downBias,
-        epilogue: 'add',
-        out: residual,
-      });
-    }
+  const weights = parts.weights.layers[layer]!;
+  const { feedForward } = parts.spec.layerKinds[layer]!;
+  if (feedForward.kind === 'experts') {
+    launchExperts(parts, weights, feedForward, count);
+  } else {
+    launchDense(parts, weights, count);
   }
+}
+
+function launchDense(parts: ForwardParts, { feedForward, postNorm }: LayerWeights, count: number) {
+  const { residual, activated } = slices(parts.buffers);
+  const { gateUp, gateUpBias, down, downBias } = feedForward as DenseWeights;
+  launchLinear(parts, count, {
+    ...gateUp,
+    input: residual,
+    norm: postNorm,
+    bias: gateUpBias,
+    epilogue: 'gate',
+    out: activated,
+  });
+  launchLinear(parts, count, {
+    ...down,
+    input: activated,
+    bias: downBias,
+    epilogue: 'add',
+    out: residual,
+  });
+}
+
+/** Who goes where is decided on the device and stays there; no shape depends on it. */
+function launchExperts(
+  { spec, buffers, stream }: ForwardParts,
+  { feedForward, postNorm }: LayerWeights,
+  { experts, expertsPerToken: topK, softmaxOver, gate, stored }: ExpertsFeedForward,
+  count: number,
+): void {
+  const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
+  const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
+  const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
+  const groups = { chosen, starts, order, count, experts, topK };
+  stream.launch('route', {
+    ...groups,
+    input: residual,
+    norm: postNorm,
+    epsilon: spec.rmsNormEpsilon,
+    normed,
+    router: router.weight,
+    routerBias: biases.routerBias,
+    softmaxOver,
+    tokenRows,
+    weights,
+    width: spec.hiddenSize,
+    workspace,
+  });
+  const { outputs, ...gateUp } = expertGateUp;
+  stream.launch('expert-gate', {
+    ...groups,
+    ...gateUp,
+    ...gate,
+    input: normed,
+    bias: biases.expertGateUpBias,
+    out: activated,
+    inner: outputs / 2,
+    isInterleaved: stored === 'mxfp4 stack',
+  });
+  stream.launch('expert-down', {
+    ...groups,
+    ...expertDown,
+    input: activated,
+    bias: biases.expertDownBias,
+    weights,
+    out: residual,
+    workspace,
+  });
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */

@@ -13,7 +13,7 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
-import type { ModelSpec } from '../models/spec.ts';
+import type { FeedForward, ModelSpec } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
 import { workspaceBytes } from './workspace.ts';
 
@@ -91,6 +91,26 @@ export function align(bytes: number): number {
 }
 
 /**
+ * What the widest layer's feed-forward needs for a token, in elements and words. What is for experts
+ * alone is as small as a buffer may be where there are none.
+ */
+function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
+  const kinds = [...new Set(layerKinds.map(({ feedForward }) => feedForward))];
+  const most = (widthOf: (feedForward: FeedForward) => number) => Math.max(...kinds.map(widthOf));
+  const slots = most((each) => (each.kind === 'experts' ? each.expertsPerToken : 1));
+  return {
+    activated: most((each) =>
+      each.kind === 'experts'
+        ? each.expertsPerToken * each.intermediateSize
+        : each.intermediateSize,
+    ),
+    normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
+    slots,
+    starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 1)),
+  };
+}
+
+/**
  * Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and
  * `allocate` makes.
  */
@@ -99,6 +119,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const tokens = Math.max(maxBatchTokens, maxRows);
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
+  const widths = feedForwardWidths(spec);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
@@ -129,7 +150,12 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     residual: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
     attended: activation(queryWidth),
-    activated: activation(spec.feedForward.intermediateSize),
+    activated: activation(widths.activated),
+    normed: activation(widths.normed),
+    chosen: tokens * widths.slots * 4,
+    expertWeights: tokens * widths.slots * 4,
+    expertOrder: tokens * widths.slots * 4,
+    expertStarts: widths.starts * 4,
     workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,

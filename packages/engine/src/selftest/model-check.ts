@@ -15,7 +15,7 @@ import {
 import { writeModelFolder } from './model-folder.ts';
 import { observe } from './observe.ts';
 import type { RandomModel } from './random-models.ts';
-import { ReferenceModel, referenceE4m3 } from './reference-model.ts';
+import { type ReferenceErrors, ReferenceModel, referenceE4m3 } from './reference-model.ts';
 
 /** Another implementation: log-probabilities of `sequences` under the model in `folder`. */
 export type Peer = (
@@ -32,6 +32,8 @@ export interface ModelCheck extends Agreement, GreedyAgreement {
   readonly worstTolerance: number;
   /** What rounding keys and values to their format does by itself; 0 where it does not. */
   readonly kvRounding: number;
+  /** What tokens do that are torn between experts, when logits are off by what may be expected. */
+  readonly routing: number;
   /** Prompt tokens that came from pages of other sequences. */
   readonly prefixHitTokens: number;
   /**
@@ -49,6 +51,8 @@ const TOLERANCES = { f32: 2e-5, bf16: 2e-2 } as const;
 const E4M3_STEP = 1 / 16;
 /** Of the float64 reference against a peer, which keeps some steps in float32. */
 const PEER_TOLERANCE = 1e-4;
+/** Other tokens may turn to another expert than those that one guess at the errors turns. */
+const TORN = 2;
 /** A single error may be this much larger than the root of the mean square. */
 const WORST = 6;
 
@@ -84,18 +88,20 @@ export async function checkRandomModel(
     const { element } = options.device.info;
     const { sequences, prefixHitTokens } = await observe(model, { ...options, model: folder });
     const texts = sequences.map(({ tokens }) => tokens);
-    const [{ exact, expected }, ofPeer] = await Promise.all([
-      referencesOf(model, folder, texts),
+    const [{ exact, expected, torn }, ofPeer] = await Promise.all([
+      referencesOf(model, folder, texts, TOLERANCES[element]),
       peer?.(folder, texts),
     ]);
     const kvRounding = compareReferences(sequences, exact, expected).relativeError;
-    const tolerance = toleranceOf(element, kvRounding);
-    const worstTolerance = tolerance * WORST;
+    const routing = compareReferences(sequences, expected, torn);
+    const tolerance = Math.hypot(toleranceOf(element, kvRounding), TORN * routing.relativeError);
+    const worstTolerance = Math.max(tolerance * WORST, TORN * routing.worstError);
     const found = {
       name: model.name,
       tolerance,
       worstTolerance,
       kvRounding,
+      routing: routing.relativeError,
       prefixHitTokens,
       ...compareObserved(sequences, expected),
       ...compareGreedy(sequences, expected, worstTolerance),
@@ -110,16 +116,26 @@ export async function checkRandomModel(
   }
 }
 
-/** In float64: as a peer computes, and with keys and values rounded as the engine stores them. */
+/**
+ * In float64: as a peer computes, with keys and values rounded as the engine stores them, and that
+ * with router logits that are off by `routerError`.
+ */
 async function referencesOf(
   { kvFormat }: RandomModel,
   folder: string,
   texts: readonly (readonly number[])[],
-): Promise<Readonly<Record<'exact' | 'expected', readonly SequenceLogprobs[]>>> {
-  const compute = (reference: ReferenceModel) => texts.map((text) => reference.logprobs(text));
-  const exact = compute(new ReferenceModel(folder));
-  if (kvFormat === 'element') return { exact, expected: exact };
-  return { exact, expected: compute(new ReferenceModel(folder, referenceE4m3)) };
+  routerError: number,
+): Promise<Readonly<Record<'exact' | 'expected' | 'torn', readonly SequenceLogprobs[]>>> {
+  const compute = (errors: ReferenceErrors) => {
+    const reference = new ReferenceModel(folder, errors);
+    return texts.map((text) => reference.logprobs(text));
+  };
+  const stored = kvFormat === 'element' ? {} : { roundKv: referenceE4m3 };
+  const exact = compute({});
+  const expected = kvFormat === 'element' ? exact : compute(stored);
+  const hasRouter = new ReferenceModel(folder).hasRouter;
+  const torn = hasRouter ? compute({ ...stored, routerError }) : expected;
+  return { exact, expected, torn };
 }
 
 function faultsOf(check: Omit<ModelCheck, 'faults'>): string[] {

@@ -101,6 +101,15 @@ function tensorsOf(planned: WeightTensor, options: ModelFolderOptions, seed: num
   const scaleType = options.scaleType ?? 'f32';
   const random = (shape: readonly number[], draw: number) =>
     new Float32Array(elementsOf(shape)).map((_, i) => randomValue(kind, seed * 1000 + draw, i));
+  if (format === 'mxfp4' || format === 'e8m0') {
+    // Any code under a scale of 2^-6 or 2^-5: values are then as large as those of other matrices.
+    const byte = (i: number) => hash32(seed, 2, i) & 0xff;
+    const [{ name, shape }] = sources as readonly [(typeof sources)[number]];
+    const bytes = Uint8Array.from({ length: elementsOf(shape) }, (_, i) =>
+      format === 'mxfp4' ? byte(i) : 121 + (byte(i) & 1),
+    );
+    return [{ name, dtype: 'U8', shape, bytes }];
+  }
   const values = sources.map(({ name, shape }, part) => {
     const drawn = random(shape, part);
     if (format === 'element') {

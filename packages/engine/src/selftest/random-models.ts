@@ -22,7 +22,8 @@ export interface Traits {
 export interface RandomModel {
   /** The configuration in words. */
   readonly name: string;
-  readonly traits: Traits;
+  /** null: a model with experts, which are paired by a table of their own. */
+  readonly traits: Traits | null;
   readonly folder: ModelFolderOptions;
   readonly kvFormat: StorageFormat;
   readonly pageTokens: number;
@@ -171,5 +172,133 @@ function randomModel(columns: Columns, index: number): RandomModel {
   };
 }
 
+/** What distinguishes one random model with experts from another. */
+interface ExpertTraits {
+  readonly words: string;
+  readonly architecture: Architecture;
+  readonly headDim: number;
+  readonly ratio: number;
+  readonly kv: Traits['kv'];
+  readonly weights?: WeightFormat;
+  readonly tied?: boolean;
+  readonly quick?: boolean;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+const QWEN = 'Qwen3MoeForCausalLM';
+const OSS = 'GptOssForCausalLM';
+/** Without rounding to whole dimensions, as gpt-oss has it. */
+const OSS_ROPE = { ...ROPES.yarn, truncate: false };
+
+function qwen(experts: number, topK: number, more: Readonly<Record<string, unknown>> = {}) {
+  const counts = { num_experts: experts, num_experts_per_tok: topK, moe_intermediate_size: 96 };
+  return { ...counts, norm_topk_prob: true, rope_parameters: ROPES.plain, ...more };
+}
+
+function oss(experts: number, topK: number, window: number) {
+  return {
+    num_local_experts: experts,
+    num_experts_per_tok: topK,
+    intermediate_size: 128,
+    swiglu_limit: 0.75,
+    attention_bias: true,
+    sliding_window: window,
+    layer_types: ['sliding_attention', 'full_attention', 'sliding_attention'],
+    num_hidden_layers: 3,
+    rope_parameters: OSS_ROPE,
+  };
+}
+
+/** Odd numbers of experts, one to eight for a token, windows shorter and longer than prompts. */
+const EXPERTS: readonly ExpertTraits[] = [
+  {
+    words: 'Qwen3-MoE, 2 of 5 experts',
+    architecture: QWEN,
+    ...{ headDim: 64, ratio: 2, kv: 'element', tied: true, quick: true },
+    config: qwen(5, 2),
+  },
+  {
+    words: 'Qwen3-MoE in FP8, 8 of 8 experts',
+    architecture: QWEN,
+    ...{ headDim: 128, ratio: 4, kv: 'element', weights: 'fp8 blocks' },
+    config: qwen(8, 8, { moe_intermediate_size: 128 }),
+  },
+  {
+    words: 'Qwen3-MoE, 1 of 3 experts, weights as they come, dense first',
+    architecture: QWEN,
+    ...{ headDim: 80, ratio: 3, kv: 'fp8' },
+    config: qwen(3, 1, { norm_topk_prob: false, mlp_only_layers: [0], num_hidden_layers: 3 }),
+  },
+  {
+    words: 'Qwen3-MoE in FP8, 4 of 33 experts, weights as they come, every other layer',
+    architecture: QWEN,
+    ...{ headDim: 64, ratio: 8, kv: 'fp8', weights: 'fp8 blocks', tied: true },
+    config: qwen(33, 4, {
+      norm_topk_prob: false,
+      decoder_sparse_step: 2,
+      num_hidden_layers: 4,
+      moe_intermediate_size: 160,
+    }),
+  },
+  {
+    words: 'gpt-oss, 4 of 4 experts, window 41',
+    architecture: OSS,
+    ...{ headDim: 64, ratio: 8, kv: 'element', quick: true },
+    config: oss(4, 4, WINDOW),
+  },
+  {
+    words: 'gpt-oss, 2 of 7 experts, a window longer than any context',
+    architecture: OSS,
+    ...{ headDim: 64, ratio: 2, kv: 'fp8' },
+    config: oss(7, 2, 2 * RANDOM_MODEL_TOKENS),
+  },
+  {
+    words: 'gpt-oss, 4 of 32 experts, window 16',
+    architecture: OSS,
+    ...{ headDim: 64, ratio: 4, kv: 'element' },
+    config: oss(32, 4, 16),
+  },
+  {
+    words: 'gpt-oss, 1 of 5 experts, heads of 96, window 1',
+    architecture: OSS,
+    ...{ headDim: 96, ratio: 1, kv: 'element' },
+    config: oss(5, 1, 1),
+  },
+];
+
+function expertModel(traits: ExpertTraits, index: number): RandomModel {
+  const { words, architecture, headDim, ratio, kv, weights = 'bf16', tied = false } = traits;
+  const config = {
+    hidden_size: HIDDEN[ratio]!,
+    num_attention_heads: ratio * KV_HEADS,
+    num_key_value_heads: KV_HEADS,
+    head_dim: headDim,
+    vocab_size: 384,
+    max_position_embeddings: RANDOM_MODEL_TOKENS,
+    rope_theta: undefined,
+    ...traits.config,
+  };
+  const stacks = { quantization: { quant_method: 'mxfp4' } };
+  return {
+    name: `${words}, KV ${kv === 'fp8' ? 'fp8' : 'as computed'}`,
+    traits: null,
+    folder: {
+      architecture,
+      tiedHead: tied,
+      seed: 100 + index,
+      config,
+      ...(architecture === OSS ? stacks : QUANTIZATIONS[weights]),
+      tokenizer: 'none',
+    },
+    kvFormat: kv === 'fp8' ? 'fp8-e4m3' : 'element',
+    pageTokens: [16, 32, 64][index % 3]!,
+    maxBatchTokens: index % 2 === 0 ? 48 : 176,
+    quick: traits.quick ?? false,
+  };
+}
+
 /** Small models of every architecture, in all that their arithmetic depends on. */
-export const RANDOM_MODELS: readonly RandomModel[] = TRAITS.map(randomModel);
+export const RANDOM_MODELS: readonly RandomModel[] = [
+  ...TRAITS.map(randomModel),
+  ...EXPERTS.map(expertModel),
+];

@@ -12,6 +12,11 @@ interface Config extends RopeConfig {
   readonly vocab_size: number;
   readonly rms_norm_eps: number;
   readonly sliding_window: number | null;
+  /** Which layers have the window; absent: all. */
+  readonly layer_types?: readonly string[];
+  readonly num_experts_per_tok?: number;
+  readonly norm_topk_prob?: boolean;
+  readonly swiglu_limit?: number;
   readonly quantization_config?: {
     readonly weight_block_size?: readonly [number, number];
     readonly config_groups?: {
@@ -50,22 +55,56 @@ const READERS: Readonly<Record<string, (file: Buffer, at: number) => number>> = 
   F32: (file, at) => file.readFloatLE(at),
   BF16: (file, at) => Buffer.of(0, 0, file[at]!, file[at + 1]!).readFloatLE(0),
   F8_E4M3: (file, at) => e4m3(file[at]!),
+  U8: (file, at) => file[at]!,
 };
-const WIDTHS: Readonly<Record<string, number>> = { F32: 4, BF16: 2, F8_E4M3: 1 };
+const WIDTHS: Readonly<Record<string, number>> = { F32: 4, BF16: 2, F8_E4M3: 1, U8: 1 };
+
+/** MXFP4's values: a sign and one of eight sizes, times 2 to the power of a scale less 127. */
+const E2M1_SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+function mxfp4(blocks: Vector, scales: Vector): Vector {
+  return Float64Array.from({ length: 2 * blocks.length }, (_, i) => {
+    const byte = blocks[Math.floor(i / 2)]!;
+    const code = i % 2 === 1 ? Math.floor(byte / 16) : byte % 16;
+    const size = E2M1_SIZES[code % 8]! * 2 ** (scales[Math.floor(i / 32)]! - 127);
+    return code >= 8 ? -size : size;
+  });
+}
+
+/** In what the reference does not compute exactly. */
+export interface ReferenceErrors {
+  /** Applied to each key and value. */
+  readonly roundKv?: (value: number) => number;
+  /**
+   * How far router logits are off, in units of their spread over experts: what turns a token that is
+   * torn between two experts to the other one.
+   */
+  readonly routerError?: number;
+}
+
+/** Repeatable, with a mean of 0 and a standard deviation of 1. */
+function noise(...seeds: readonly number[]): number {
+  let mixed = 0x2545f491;
+  for (const seed of seeds)
+    mixed = Math.imul(mixed ^ (seed + 0x9e3779b9), 0x85ebca6b) ^ (mixed >>> 13);
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0xc2b2ae35);
+  return ((mixed >>> 8) / 2 ** 24 - 0.5) * Math.sqrt(12);
+}
 
 /**
- * A dense decoder in plain float64, written from the architectures' papers and sharing nothing with
- * the engine: no pages, no batches, no fused weights. Reads single safetensors files of float32 and
- * bfloat16, and of FP8 with scales. `roundKv` is applied to each key and value.
+ * A decoder in plain float64, written from the architectures' papers and sharing nothing with the
+ * engine: no pages, no batches, no fused weights. Reads single safetensors files of float32 and
+ * bfloat16, of FP8 with scales, and of experts in MXFP4.
  */
 export class ReferenceModel {
   readonly #config: Config;
   readonly #rope: ReferenceRope;
   readonly #tensors = new Map<string, Vector>();
   readonly #roundKv: (value: number) => number;
+  readonly #routerError: number;
 
-  constructor(folder: string, roundKv = (value: number) => value) {
-    this.#roundKv = roundKv;
+  constructor(folder: string, { roundKv, routerError }: ReferenceErrors = {}) {
+    this.#roundKv = roundKv ?? ((value) => value);
+    this.#routerError = routerError ?? 0;
     this.#config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Config;
     this.#rope = referenceRope(this.#config);
     const file = readFileSync(join(folder, 'model.safetensors'));
@@ -83,6 +122,10 @@ export class ReferenceModel {
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
       if (dtype === 'F8_E4M3') this.#scale(name, shape as [number, number]);
+      if (!name.endsWith('_blocks')) continue;
+      const stack = name.slice(0, -'_blocks'.length);
+      const scales = this.#tensors.get(`${stack}_scales`)!;
+      this.#tensors.set(stack, mxfp4(this.#tensors.get(name)!, scales));
     }
   }
 
@@ -98,6 +141,11 @@ export class ReferenceModel {
       const column = Math.floor((i % inputs) / columns!);
       weight[i]! *= scales[row * Math.ceil(inputs / columns!) + column]!;
     }
+  }
+
+  /** Whether some layer sends tokens to experts. */
+  get hasRouter(): boolean {
+    return this.#config.num_experts_per_tok !== undefined;
   }
 
   /** Log-probabilities of the next token after each of `tokens`. */
@@ -121,14 +169,20 @@ export class ReferenceModel {
     let states: Vector[] = tokens.map((token) => table.slice(token * width, (token + 1) * width));
     for (let layer = 0; layer < layers; layer++) {
       const name = `model.layers.${layer}`;
-      const attended = this.#attention(name, states);
+      const attended = this.#attention(name, layer, states);
       states = states.map((state, i) => add(state, attended[i]!));
-      states = states.map((state) => add(state, this.#feedForward(name, state)));
+      states = states.map((state, i) => add(state, this.#feedForward(name, state, [layer, i])));
     }
     return states.map((state) => this.#norm('model.norm', state));
   }
 
-  #attention(layer: string, states: readonly Vector[]): Vector[] {
+  #window(layer: number): number {
+    const { sliding_window, layer_types: types } = this.#config;
+    const isFull = types?.[layer] === 'full_attention';
+    return isFull ? Number.POSITIVE_INFINITY : (sliding_window ?? Number.POSITIVE_INFINITY);
+  }
+
+  #attention(layer: string, index: number, states: readonly Vector[]): Vector[] {
     const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = this.#config;
     const name = `${layer}.self_attn`;
     const inputs = states.map((state) => this.#norm(`${layer}.input_layernorm`, state));
@@ -147,13 +201,16 @@ export class ReferenceModel {
     const queries = project('q', heads);
     const keys = project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
     const values = inputs.map((input) => this.#linear(`${name}.v_proj`, input).map(this.#roundKv));
-    const window = this.#config.sliding_window ?? Number.POSITIVE_INFINITY;
+    const window = this.#window(index);
+    const sinks = this.#tensors.get(`${name}.sinks`);
     return states.map((_, position) => {
       const out = new Float64Array(heads * head_dim);
       for (let head = 0; head < heads; head++) {
         const kvHead = Math.floor((head * kvHeads) / heads);
         const first = Math.max(0, position - window + 1);
-        const scores = new Float64Array(position + 1).fill(Number.NEGATIVE_INFINITY);
+        // The sink, if there is one, is the last score.
+        const scores = new Float64Array(position + 2).fill(Number.NEGATIVE_INFINITY);
+        if (sinks !== undefined) scores[position + 1] = sinks[head]!;
         for (let at = first; at <= position; at++) {
           scores[at] = dot(queries[position]![head]!, keys[at]![kvHead]!) / Math.sqrt(head_dim);
         }
@@ -168,12 +225,77 @@ export class ReferenceModel {
     });
   }
 
-  #feedForward(layer: string, state: Vector): Vector {
+  #feedForward(layer: string, state: Vector, at: readonly [number, number]): Vector {
     const input = this.#norm(`${layer}.post_attention_layernorm`, state);
-    const gate = this.#linear(`${layer}.mlp.gate_proj`, input);
-    const up = this.#linear(`${layer}.mlp.up_proj`, input);
+    const name = `${layer}.mlp`;
+    if (this.#tensors.has(`${name}.router.weight`)) return this.#stackedExperts(name, input, at);
+    if (this.#tensors.has(`${name}.gate.weight`)) return this.#experts(name, input, at);
+    return this.#gated(name, input);
+  }
+
+  #gated(name: string, input: Vector): Vector {
+    const gate = this.#linear(`${name}.gate_proj`, input);
+    const up = this.#linear(`${name}.up_proj`, input);
     const product = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!);
-    return this.#linear(`${layer}.mlp.down_proj`, product);
+    return this.#linear(`${name}.down_proj`, product);
+  }
+
+  /** Router logits, best first, each with its expert. */
+  #ranked(router: string, input: Vector, at: readonly [number, number]) {
+    const logits = this.#linear(router, input);
+    const mean = logits.reduce((sum, logit) => sum + logit, 0) / logits.length;
+    const spread = Math.sqrt(
+      logits.reduce((sum, logit) => sum + (logit - mean) ** 2, 0) / logits.length,
+    );
+    const error = this.#routerError * spread;
+    return [...logits]
+      .map((logit, expert) => ({ expert, logit: logit + error * noise(...at, expert) }))
+      .sort((a, b) => b.logit - a.logit);
+  }
+
+  /** Qwen3-MoE: the softmax over all experts, of which the best are taken, and perhaps rescaled. */
+  #experts(name: string, input: Vector, at: readonly [number, number]): Vector {
+    const ranked = this.#ranked(`${name}.gate`, input, at);
+    const powers = ranked.map(({ logit }) => Math.exp(logit - ranked[0]!.logit));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    const best = ranked.slice(0, this.#config.num_experts_per_tok);
+    const chosen = powers.slice(0, best.length).map((power) => power / total);
+    const rest = this.#config.norm_topk_prob ? chosen.reduce((sum, part) => sum + part, 0) : 1;
+    return best
+      .map(({ expert }, i) => {
+        const product = this.#gated(`${name}.experts.${expert}`, input);
+        return product.map((value) => (value * chosen[i]!) / rest);
+      })
+      .reduce<Vector>(add, new Float64Array(input.length));
+  }
+
+  /** gpt-oss: the softmax over the best logits; gate and up alternate, and are clamped. */
+  #stackedExperts(name: string, input: Vector, at: readonly [number, number]): Vector {
+    const best = this.#ranked(`${name}.router`, input, at);
+    best.length = this.#config.num_experts_per_tok!;
+    const powers = best.map(({ logit }) => Math.exp(logit - best[0]!.logit));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    const limit = this.#config.swiglu_limit!;
+    const inner = this.#config.intermediate_size;
+    const stacked = (which: string, expert: number, outputs: number, x: Vector) => {
+      const part = (stack: Vector, size: number) =>
+        stack.subarray(expert * size, (expert + 1) * size);
+      const weight = this.#tensors.get(`${name}.experts.${which}`)!;
+      const bias = this.#tensors.get(`${name}.experts.${which}_bias`)!;
+      return add(multiply(part(weight, outputs * x.length), x), part(bias, outputs));
+    };
+    return best
+      .map(({ expert }, i) => {
+        const both = stacked('gate_up_proj', expert, 2 * inner, input);
+        const product = new Float64Array(inner).map((_, unit) => {
+          const gate = Math.min(both[2 * unit]!, limit);
+          const up = Math.max(Math.min(both[2 * unit + 1]!, limit), -limit);
+          return (gate / (1 + Math.exp(-1.702 * gate))) * (up + 1);
+        });
+        const down = stacked('down_proj', expert, input.length, product);
+        return down.map((value) => (value * powers[i]!) / total);
+      })
+      .reduce<Vector>(add, new Float64Array(input.length));
   }
 
   /** Rotates dimension i with i + half by position * frequency i. */

@@ -12,6 +12,7 @@ interface RopeParameters {
   readonly original_max_position_embeddings?: number;
   readonly low_freq_factor?: number;
   readonly high_freq_factor?: number;
+  readonly truncate?: boolean;
 }
 
 /** Radians a position of each pair of dimensions, and what the rotated head is multiplied by. */
@@ -60,8 +61,9 @@ function yarn(plain: readonly number[], theta: number, parameters: RopeParameter
   /** Where in the list a wave fits `turns` times into the context. */
   const place = (turns: number) =>
     (pairs * Math.log(context / (2 * Math.PI * turns))) / Math.log(theta);
-  const first = Math.max(0, Math.floor(place(32)));
-  const last = Math.min(2 * pairs - 1, Math.ceil(place(1)));
+  const isWhole = parameters.truncate ?? true;
+  const first = Math.max(0, isWhole ? Math.floor(place(32)) : place(32));
+  const last = Math.min(2 * pairs - 1, isWhole ? Math.ceil(place(1)) : place(1));
   return plain.map((frequency, i) => {
     const stretched = Math.max(0, Math.min(1, (i - first) / (last - first || 0.001)));
     return frequency * (1 - stretched + stretched / parameters.factor!);

@@ -28,7 +28,7 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   };
 }
 
-export interface BuildWatch extends Pick<EngineOptions, 'onProgress'> {
+export interface BuildWatch extends Pick<EngineOptions, 'onModel' | 'onProgress'> {
   readonly onPhase?: (phase: PreparationPhase | 'device') => void;
 }
 

@@ -99,6 +99,7 @@ async function main(): Promise<void> {
   const { config } = workerData as EngineThreadData;
   const { engine, clock } = await buildEngine(config, {
     onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
+    onModel: (lines) => post({ kind: 'model', lines }),
     onPhase: (phase) => post({ kind: 'phase', phase }),
   }).finally(() => config.seal.userKey?.fill(0));
   serve(engine, () => clock.nowNs());

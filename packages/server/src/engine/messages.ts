@@ -23,6 +23,7 @@ export type ToEngine =
 export type FromEngine =
   | { readonly kind: 'progress'; readonly bytesDone: number; readonly bytesTotal: number }
   | { readonly kind: 'phase'; readonly phase: StartPhase }
+  | { readonly kind: 'model'; readonly lines: readonly string[] }
   | { readonly kind: 'ready'; readonly card: EngineCard; readonly stats: EngineStats }
   | {
       readonly kind: 'events';

@@ -30,8 +30,11 @@ export async function startConfiguredEngine(
   log.debug(`weights: ${JSON.stringify(config.loading.value)} (${config.loading.reason})`);
   const onProgress = loadingLog(log, settings);
   const onPhase = (phase: StartPhase) => timeline.begin(phase);
+  const onModel = (lines: readonly string[]) => {
+    for (const line of lines) log.info(line);
+  };
   timeline.begin('thread');
-  const engine = await startEngine(config, { onPhase, onProgress });
+  const engine = await startEngine(config, { onModel, onPhase, onProgress });
   const { card } = engine;
   const weights = readableBytes(card.weightBytes);
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);

@@ -7,6 +7,8 @@ import { ThreadedEngine } from './threaded-engine.ts';
 
 export interface StartOptions {
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void;
+  /** Told what the model is, before it is loaded. */
+  readonly onModel?: (lines: readonly string[]) => void;
   /** Told what begins now. */
   readonly onPhase?: (phase: StartPhase) => void;
 }
@@ -27,6 +29,8 @@ export async function startEngine(
         options.onProgress?.(message.bytesDone, message.bytesTotal);
       } else if (message.kind === 'phase') {
         options.onPhase?.(message.phase);
+      } else if (message.kind === 'model') {
+        options.onModel?.(message.lines);
       } else if (message.kind === 'ready') {
         worker.off('message', receive);
         worker.off('error', reject);

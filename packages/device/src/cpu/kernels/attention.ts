@@ -28,6 +28,7 @@ export interface RopeArgs extends PagedKv {
 
 export interface AttentionArgs extends PagedKv {
   readonly qkv: Float32Array;
+  readonly sinks: Float32Array | null;
   readonly out: Float32Array;
   readonly count: number;
   readonly heads: number;
@@ -147,7 +148,7 @@ function attendHead(
   row: number,
   position: number,
 ): void {
-  const { qkv, out, kv, heads, kvHeads, headDim, pageTokens, scale, window } = args;
+  const { qkv, sinks, out, kv, heads, kvHeads, headDim, pageTokens, scale, window } = args;
   const first = window > 0 ? Math.max(0, position - window + 1) : 0;
   const count = position + 1 - first;
   const scores = scoreScratch.take(count);
@@ -167,7 +168,8 @@ function attendHead(
     }
     n += length;
   }
-  const total = softmax(scores, count);
+  const sink = sinks === null ? Number.NEGATIVE_INFINITY : sinks[head]!;
+  const total = softmax(scores, count, sink);
   sums.fill(0, 0, headDim);
   for (let n = 0; n < count; ) {
     const [block, offset, length] = runAt(args, row, first + n, count - n);
@@ -236,11 +238,14 @@ function scoreKeys(
   }
 }
 
-/** Replaces scores by their exponentials, relative to the largest; returns the sum of these. */
-function softmax(scores: Float64Array, count: number): number {
-  let top = Number.NEGATIVE_INFINITY;
+/**
+ * Replaces scores by their exponentials, relative to the largest; returns the sum of these, with
+ * that of `sink`, which is a score without a value.
+ */
+function softmax(scores: Float64Array, count: number, sink: number): number {
+  let top = sink;
   for (let n = 0; n < count; n++) if (scores[n]! > top) top = scores[n]!;
-  let total = 0;
+  let total = Math.exp(sink - top);
   for (let n = 0; n < count; n++) {
     const weight = Math.exp(scores[n]! - top);
     scores[n] = weight;

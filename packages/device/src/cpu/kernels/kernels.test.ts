@@ -271,6 +271,7 @@ describe('hostile row state', () => {
     fc.assert(
       fc.property(batch, ({ rows, positions, pageTable, kvType }) => {
         const args: AttentionArgs = {
+          sinks: null,
           kv: new kvType(pages * 2 * kvHeads * pageTokens * headDim),
           pageTable,
           tokenRows: rows,

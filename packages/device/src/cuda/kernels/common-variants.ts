@@ -31,6 +31,14 @@ const SKINNY: readonly KernelDefines[] = [
   { FORMAT: 1, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1 },
 ];
 
+/** The tiles of operations/experts.ts, in every format. */
+const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
+  { FORMAT, LINE_TILE: 8, WARPS: 4, DEPTH: 4, IS_FEW: 1 },
+  { FORMAT, LINE_TILE: 8, WARPS: 4, DEPTH: 4, IS_FEW: 0 },
+  { FORMAT, LINE_TILE: 16, WARPS: 8, DEPTH: 4, IS_FEW: 0 },
+  { FORMAT, LINE_TILE: 32, WARPS: 8, DEPTH: 2, IS_FEW: 0 },
+]);
+
 /**
  * What models that people serve today launch, so that a first start compiles nothing. What is not
  * here is compiled when it is first wanted.
@@ -46,7 +54,9 @@ export function commonVariants(): readonly KernelVariant[] {
     FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
   return [
-    ...variants(['rows', 'layers', 'sampling', 'grammar', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['rows', 'layers', 'route', 'sampling', 'grammar', 'place', 'digest'], [{}]),
+    ...variants(['linear-widen'], [{}]),
+    ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),
     ...variants(['linear'], streamed),

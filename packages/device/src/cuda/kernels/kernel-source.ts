@@ -7,12 +7,14 @@ import * as rowLayout from '../../row-layout.ts';
 export const KERNEL_UNITS = {
   rows: ['apply_command', 'begin_decode', 'advance'],
   layers: [
-    ...(['embed', 'rms_norm', 'silu_mul'] as const),
+    ...(['embed', 'rms_norm', 'silu_mul', 'add_experts'] as const),
     ...(['select_lines', 'pool_lines', 'fill_uniform', 'matmul_any'] as const),
   ],
   linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
   'linear-skinny': ['linear_skinny'],
   'linear-widen': ['widen_fp8'],
+  route: ['choose_experts', 'group_by_expert'],
+  experts: ['expert_gate', 'expert_down'],
   rope: ['rope_write_kv'],
   'attention-decode': ['attention_decode'],
   'attention-prefill': ['attention_prefill'],

@@ -24,6 +24,7 @@ export class Launcher {
   readonly #configuration: LaunchConfiguration;
   readonly #block = new ParameterBlock();
   readonly #scratch = new Map<string, { address: bigint; bytes: number }>();
+  #previous: KernelName | null = null;
   /** Filled while operations are rehearsed. */
   #rehearsed: WantedKernel[] | null = null;
 
@@ -31,6 +32,11 @@ export class Launcher {
     this.core = core;
     this.stream = stream;
     this.#configuration = new LaunchConfiguration(stream, core.gpu.launchesDependent);
+  }
+
+  /** The kernel that was launched last, where nothing but kernels of ours came after it. */
+  get previous(): KernelName | null {
+    return this.#previous;
   }
 
   /** An empty parameter block; each launch fills it anew. */
@@ -94,16 +100,19 @@ export class Launcher {
     const { driver, kernels } = this.core;
     const kernel = kernels.get(name, defines, shape.sharedBytes);
     driver.call('cuLaunchKernelEx', this.#configuration.fill(shape), kernel, null, block.finish());
+    this.#previous = name;
   }
 
   /** The library's product. false: it has none for this shape. */
   product(shape: MatmulShape, operands: MatmulOperands): boolean {
+    this.#previous = null;
     return this.#rehearsed !== null || this.core.matmul.launch(shape, operands);
   }
 
   /** Copies within device memory. */
   copy(to: bigint, from: bigint, bytes: number): void {
     if (this.#rehearsed !== null) return;
+    this.#previous = null;
     this.core.driver.call('cuMemcpyDtoDAsync_v2', to, from, bytes, this.stream);
   }
 

@@ -6,6 +6,7 @@ import {
   pagesParameters,
   ropePositions,
   rotationParameters,
+  sinksAddress,
 } from './kv-pages.ts';
 
 const E = 2;
@@ -41,6 +42,7 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
   const blocks = count * kvHeads * chunks <= multiprocessors ? multiprocessors : mostBlocks;
   const tableRows = checkPages(args);
   const block = rotationParameters(launcher, args).pointers(
+    sinksAddress(launcher, args),
     launcher.address('out of attention', args.out, count * heads * headDim * E),
     launcher.scratch('attention', mostBlocks * 2 * (group * headDim + 16) * WORD),
     launcher.zeroedScratch('arrivals of attention', mostBlocks * WORD),

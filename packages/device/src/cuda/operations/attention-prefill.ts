@@ -8,6 +8,7 @@ import {
   queryAddress,
   ropePositions,
   rotationParameters,
+  sinksAddress,
 } from './kv-pages.ts';
 
 const E = 2;
@@ -99,6 +100,7 @@ function tileParameters(launcher: Launcher, { args, tableRows }: Run, more: read
     launcher.address('kv of attention', args.kv, 0),
     launcher.address('tokenRows of attention', args.tokenRows, count * WORD),
     launcher.address('positions of attention', args.positions, count * WORD),
+    sinksAddress(launcher, args),
     launcher.address('out of attention', args.out, count * heads * headDim * E),
     ...more,
   );

@@ -38,6 +38,11 @@ export function rotationParameters(launcher: Launcher, args: OpArgs['attention']
   );
 }
 
+/** The heads' sinks, or 0 where there are none. */
+export function sinksAddress(launcher: Launcher, { sinks, heads }: OpArgs['attention']): bigint {
+  return sinks === null ? 0n : launcher.address('sinks of attention', sinks, heads * E);
+}
+
 export function queryAddress(launcher: Launcher, args: OpArgs['attention']): bigint {
   const width = (args.heads + 2 * args.kvHeads) * args.headDim;
   return launcher.address('qkv of attention', args.qkv, args.count * width * E);

@@ -3,6 +3,7 @@ import type { Launcher } from '../launch/launcher.ts';
 import { launchLinear } from '../matmul/linear-operations.ts';
 import { launchAttention } from './attention.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
+import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import {
   launchCopy,
   launchEmbed,
@@ -30,6 +31,9 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   copy: launchCopy,
   linear: launchLinear,
   attention: launchAttention,
+  route: launchRoute,
+  'expert-gate': launchExpertGate,
+  'expert-down': launchExpertDown,
   select: launchSelect,
   pool: launchPool,
   'grammar-mask': launchGrammarMask,

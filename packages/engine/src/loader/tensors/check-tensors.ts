@@ -8,7 +8,12 @@ import { ModelError } from '../../models/errors.ts';
 import type { WeightTensor } from '../../models/weights.ts';
 import { scaleTensor } from './scales.ts';
 
-const FP8_DTYPE = 'F8_E4M3';
+/** What the headers call the types of what is not plain numbers, and what people do. */
+const DTYPES = {
+  'fp8-e4m3': { dtype: 'F8_E4M3', words: 'FP8' },
+  mxfp4: { dtype: 'U8', words: 'MXFP4' },
+  e8m0: { dtype: 'U8', words: 'MXFP4' },
+} as const;
 
 function missingTensor(checkpoint: Checkpoint, name: string): ModelError {
   const stray = checkpoint.unmapped.find((candidate) => candidate.name === name);
@@ -17,15 +22,17 @@ function missingTensor(checkpoint: Checkpoint, name: string): ModelError {
   return new ModelError('missing-tensor', message);
 }
 
-/** Config and headers must say the same of what is FP8. */
+/** Config and headers must say the same of what is quantised. */
 function checkFormat(tensor: CheckpointTensor, { format }: WeightTensor): void {
-  const isFp8 = tensor.dtype === FP8_DTYPE;
-  if (format === 'element') {
-    if (!isFp8) storedTypeOf(tensor);
-    else throw contradiction(tensor, 'does not have it in FP8');
-  } else if (!isFp8) {
-    throw contradiction(tensor, `has it in FP8, which is ${FP8_DTYPE}`);
+  if (format !== 'element') {
+    const { dtype, words } = DTYPES[format];
+    if (tensor.dtype === dtype) return;
+    throw contradiction(tensor, `has it in ${words}, which is ${dtype}`);
   }
+  if (tensor.dtype === DTYPES['fp8-e4m3'].dtype) {
+    throw contradiction(tensor, 'does not have it in FP8');
+  }
+  storedTypeOf(tensor);
 }
 
 function contradiction({ name, dtype }: CheckpointTensor, claim: string): ModelError {

@@ -1,0 +1,37 @@
+#pragma once
+#include "common.cuh"
+
+// MXFP4 as a storage format: codes of one sign, two bits of exponent and one of mantissa (E2M1),
+// with a power of two (E8M0) for each 32 of them.
+
+/**
+ * A block's scale as a pair of factors for widenFp4: 2^(scale - 1), which is 2^(scale - 127) times
+ * the 2^126 by which codes are too small. From 129 on it is infinite, so that results are, too.
+ */
+__device__ inline u32 fp4Factor(u32 scale) {
+  return min(scale, 129u) * 0x00800080u + 0x3f003f00u;
+}
+
+/**
+ * Eight codes as bf16, times the scale, exactly: pair i holds codes i and i + 4, the earlier in its
+ * low half. Where bf16 has its lowest bits of exponent and its highest of mantissa, a code's three
+ * bits mean the same, 2^126 times smaller, subnormals included.
+ */
+__device__ inline void widenFp4(u32 codes, u32 factor, u32 (&pairs)[4]) {
+  const u32 size = 0x01c001c0u, sign = 0x80008000u;
+  pairs[0] = (codes << 6 & size) | (codes << 12 & sign);
+  pairs[1] = (codes << 2 & size) | (codes << 8 & sign);
+  pairs[2] = (codes >> 2 & size) | (codes << 4 & sign);
+  pairs[3] = (codes >> 6 & size) | (codes & sign);
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    // The sum with -0 changes nothing.
+    asm("fma.rn.bf16x2 %0, %0, %1, %2;" : "+r"(pairs[i]) : "r"(factor), "r"(0x80008000u));
+  }
+}
+
+/** Eight bf16 in the order of widenFp4's pairs: 0 and 4, 1 and 5, 2 and 6, 3 and 7. */
+__device__ inline uint4 orderedAsFp4(uint4 line) {
+  return make_uint4(__byte_perm(line.x, line.z, 0x5410), __byte_perm(line.x, line.z, 0x7632),
+                    __byte_perm(line.y, line.w, 0x5410), __byte_perm(line.y, line.w, 0x7632));
+}

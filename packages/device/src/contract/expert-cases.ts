@@ -1,0 +1,372 @@
+import { bytesPerElement, type ElementType } from '../device.ts';
+import {
+  type ExpertFormat,
+  type ExpertGroups,
+  expertDownWorkspace,
+  type GateForm,
+  MXFP4_BLOCK,
+  type OpArgs,
+  routeWorkspace,
+} from '../ops.ts';
+import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
+import {
+  referenceChoice,
+  referenceE2m1,
+  referenceFp8,
+  referenceGroups,
+  referenceMxfp4,
+  referenceRow,
+} from './reference-experts.ts';
+import { benchCase, type Workbench } from './workbench.ts';
+
+const EPSILON = 1e-5;
+const SWIGLU: GateForm = { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 };
+const CLAMPED: GateForm = { limit: 0.5, alpha: 1.702, shift: 1 };
+
+interface RouteCase {
+  readonly count: number;
+  readonly width: number;
+  readonly experts: number;
+  readonly topK: number;
+  readonly hasBias: boolean;
+  readonly softmaxOver: OpArgs['route']['softmaxOver'];
+}
+
+/** Poisoned outputs for who goes where. */
+async function groupOutputs(bench: Workbench, count: number, topK: number, experts: number) {
+  return {
+    chosen: await bench.poisoned(4 * count * topK),
+    starts: await bench.poisoned(4 * (experts + 1)),
+    order: await bench.poisoned(4 * count * topK),
+    count,
+    experts,
+    topK,
+  };
+}
+
+/** Logits no further apart than this, in units of their spread, may be ordered either way. */
+const NEAR: Readonly<Record<ElementType, number>> = { f32: 1e-4, bf16: 4e-2 };
+
+async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
+  const { count, width, experts, topK, hasBias, softmaxOver } = test;
+  const input = bench.random(count * width, 3);
+  const norm = bench.random(width);
+  const router = bench.random(experts * width);
+  // The last expert is the first one's twin: their logits are equal, and the first comes first.
+  router.copyWithin((experts - 1) * width, 0, width);
+  const bias = hasBias ? bench.random(experts, 2) : null;
+  if (bias !== null) bias[experts - 1] = bias[0]!;
+  const rows = Array.from({ length: count }, (_, i) => (i % 5 === 3 ? -1 : i));
+  const groups = await groupOutputs(bench, count, topK, experts);
+  const normed = await bench.output(count * width);
+  const weights = await bench.output(count * topK, 'f32');
+  const { bytes } = routeWorkspace(test, bytesPerElement(bench.element));
+  bench.launch('route', {
+    ...groups,
+    input: await bench.upload(input),
+    norm: await bench.upload(norm),
+    epsilon: EPSILON,
+    normed,
+    router: await bench.upload(router),
+    routerBias: bias && (await bench.upload(bias)),
+    softmaxOver,
+    tokenRows: await bench.uploadWords(rows),
+    weights,
+    width,
+    workspace: await bench.poisoned(bytes, 'contract workspace'),
+  });
+  const what = `route ${count} x ${width} to ${topK} of ${experts}, softmax over ${softmaxOver}`;
+  const chosen = await bench.downloadWords(groups.chosen);
+  const [lines, actual] = [await bench.download(normed), await bench.download(weights, 'f32')];
+  const expected = new Float64Array(count * width);
+  for (let line = 0; line < count; line++) {
+    const slots = [...chosen.subarray(line * topK, (line + 1) * topK)];
+    const x = input.subarray(line * width, (line + 1) * width);
+    const squares = x.reduce((sum, value) => sum + value * value, 0);
+    const scale = 1 / Math.sqrt(squares / width + EPSILON);
+    const own = Array.from(x, (value, k) => value * scale * norm[k]!);
+    expected.set(own, line * width);
+    if (rows[line]! < 0) {
+      expectSame(`${what}: experts of padding`, slots, new Array<number>(topK).fill(-1));
+      continue;
+    }
+    const logits = Array.from({ length: experts }, (_, e) => referenceRow(router, bias, e, own));
+    const wanted = referenceChoice(logits, topK, softmaxOver);
+    const near = NEAR[bench.element] * (Math.hypot(...logits) / Math.sqrt(experts));
+    expectThat(new Set(slots).size === topK, `${what}: line ${line} has an expert twice`);
+    slots.forEach((expert, slot) => {
+      const gap = Math.abs((logits[expert] ?? Number.NaN) - logits[wanted.chosen[slot]!]!);
+      expectThat(gap <= near, `${what}: slot ${slot} of line ${line} has expert ${expert}`);
+    });
+    const [first, twin] = [slots.indexOf(0), slots.indexOf(experts - 1)];
+    const isOrdered = experts === 1 || twin < 0 || (first >= 0 && first < twin);
+    expectThat(isOrdered, `${what}: line ${line} has expert 0 behind its equal`);
+    const given = actual.subarray(line * topK, (line + 1) * topK);
+    // A logit's error is one of its weight's own size.
+    expectClose(`${what}: weights`, given, wanted.weights, 10 * bench.tolerance);
+  }
+  expectClose(`${what}: normalised lines`, lines, expected, bench.tolerance);
+  const { starts, order } = referenceGroups(chosen, experts);
+  expectSame(`${what}: starts`, await bench.downloadWords(groups.starts), starts);
+  const given = await bench.downloadWords(groups.order);
+  expectSame(`${what}: order`, given.subarray(0, order.length), order);
+}
+
+/** How assignments are spread over experts. */
+type Spread = 'random' | 'collapsed' | 'with gaps';
+
+interface ExpertCase {
+  readonly format: ExpertFormat;
+  readonly count: number;
+  readonly topK: number;
+  readonly experts: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly spread: Spread;
+  readonly hasBias: boolean;
+}
+
+/** Experts of each line: different ones, unless all lines collapse onto the first few. */
+function choose(bench: Workbench, { count, topK, experts, spread }: ExpertCase): number[] {
+  return Array.from({ length: count }, (_, line) => {
+    const own = bench.dice.permutation(experts).slice(0, topK);
+    if (spread === 'collapsed') return own.map((_, slot) => (slot + experts - 1) % experts);
+    if (spread === 'with gaps' && line % 3 === 1) return own.map(() => -1);
+    return own;
+  }).flat();
+}
+
+async function uploadGroups(bench: Workbench, test: ExpertCase, chosen: readonly number[]) {
+  const { count, topK, experts } = test;
+  const { starts, order } = referenceGroups(chosen, experts);
+  const padded = [...order, ...new Array<number>(chosen.length - order.length).fill(0x7fffffff)];
+  const groups: ExpertGroups = {
+    chosen: await bench.uploadWords(chosen),
+    starts: await bench.uploadWords(starts),
+    order: await bench.uploadWords(padded),
+    count,
+    experts,
+    topK,
+  };
+  return groups;
+}
+
+/** Weights [rows, inputs] on the device, and their values. */
+async function experts(bench: Workbench, format: ExpertFormat, rows: number, inputs: number) {
+  const { dice } = bench;
+  if (format === 'element') {
+    const values = bench.random(rows * inputs);
+    const element = { format, scales: null, blockOutputs: 1, blockInputs: 1 } as const;
+    return { values, weight: await bench.upload(values), ...element };
+  }
+  if (format === 'mxfp4') {
+    const bytes = Uint8Array.from({ length: (rows * inputs) / 2 }, () => dice.integer(0, 255));
+    const scales = Uint8Array.from({ length: (rows * inputs) / MXFP4_BLOCK }, () =>
+      dice.integer(123, 126),
+    );
+    return {
+      values: referenceMxfp4(bytes, scales),
+      weight: await bench.uploadBytes(bytes),
+      format,
+      scales: await bench.uploadBytes(scales),
+      blockOutputs: 1,
+      blockInputs: MXFP4_BLOCK,
+    };
+  }
+  const codes = Uint8Array.from({ length: rows * inputs }, () => {
+    const code = dice.integer(0, 253);
+    return code < 127 ? code : code + 1;
+  });
+  const block = [rows % 32 === 0 ? 32 : 1, Math.min(inputs, 128)] as const;
+  const blocks = Math.ceil(rows / block[0]) * Math.ceil(inputs / block[1]);
+  const scales = Float32Array.from({ length: blocks }, () => 0.004 * (1 + dice.uniform()));
+  return {
+    values: referenceFp8(codes, scales, inputs, block),
+    weight: await bench.uploadBytes(codes),
+    format,
+    scales: await bench.upload(scales, 'f32'),
+    blockOutputs: block[0],
+    blockInputs: block[1],
+  };
+}
+
+function describe(what: string, test: ExpertCase): string {
+  const { format, count, topK, experts, inputs, outputs, spread } = test;
+  return `${what} ${format}, ${count} lines, ${topK} of ${experts} experts ${spread}, ${inputs} x ${outputs}`;
+}
+
+async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Promise<void> {
+  const { format, count, topK, experts: number, inputs, outputs: inner } = test;
+  const isInterleaved = form === CLAMPED;
+  const { values, ...matrix } = await experts(bench, format, number * 2 * inner, inputs);
+  const input = bench.random(count * inputs, 0.3);
+  const bias = test.hasBias ? bench.random(number * 2 * inner) : null;
+  const chosen = choose(bench, test);
+  const out = await bench.output(count * topK * inner);
+  bench.launch('expert-gate', {
+    ...(await uploadGroups(bench, test, chosen)),
+    ...matrix,
+    ...form,
+    input: await bench.upload(input),
+    bias: bias && (await bench.upload(bias)),
+    out,
+    inputs,
+    inner,
+    isInterleaved,
+  });
+  const lines = await bench.download(out);
+  const [actual, wanted]: [number[], number[]] = [[], []];
+  chosen.forEach((expert, assignment) => {
+    if (expert < 0) return;
+    const line = Math.floor(assignment / topK) * inputs;
+    const x = input.subarray(line, line + inputs);
+    for (let unit = 0; unit < inner; unit++) {
+      const row = expert * 2 * inner;
+      const [gateRow, upRow] = isInterleaved
+        ? [row + 2 * unit, row + 2 * unit + 1]
+        : [row + unit, row + inner + unit];
+      const gate = Math.min(referenceRow(values, bias, gateRow, x), form.limit);
+      const up = referenceRow(values, bias, upRow, x);
+      const held = Math.max(-form.limit, Math.min(up, form.limit));
+      wanted.push((gate / (1 + Math.exp(-form.alpha * gate))) * (held + form.shift));
+      actual.push(lines[assignment * inner + unit]!);
+    }
+  });
+  expectClose(describe('expert-gate', test), actual, wanted, bench.tolerance);
+}
+
+async function checkDown(bench: Workbench, test: ExpertCase): Promise<void> {
+  const { format, count, topK, experts: number, inputs, outputs } = test;
+  const { values, ...matrix } = await experts(bench, format, number * outputs, inputs);
+  const chosen = choose(bench, test);
+  // Lines of assignments to no expert are poison.
+  const input = bench.random(count * topK * inputs, 0.3);
+  chosen.forEach((expert, i) => {
+    if (expert < 0) input.fill(Number.NaN, i * inputs, (i + 1) * inputs);
+  });
+  const bias = test.hasBias ? bench.random(number * outputs) : null;
+  const weights = bench.dice.values(count * topK);
+  const before = bench.random(count * outputs);
+  const out = await bench.upload(before);
+  bench.launch('expert-down', {
+    ...(await uploadGroups(bench, test, chosen)),
+    ...matrix,
+    input: await bench.upload(input),
+    bias: bias && (await bench.upload(bias)),
+    weights: await bench.upload(weights, 'f32'),
+    out,
+    inputs,
+    outputs,
+    workspace: await bench.poisoned(expertDownWorkspace(test), 'contract workspace'),
+  });
+  const wanted = Float64Array.from(before);
+  chosen.forEach((expert, assignment) => {
+    if (expert < 0) return;
+    const line = Math.floor(assignment / topK);
+    const x = input.subarray(assignment * inputs, (assignment + 1) * inputs);
+    for (let column = 0; column < outputs; column++) {
+      const sum = referenceRow(values, bias, expert * outputs + column, x);
+      wanted[line * outputs + column]! += weights[assignment]! * sum;
+    }
+  });
+  expectClose(describe('expert-down', test), await bench.download(out), wanted, bench.tolerance);
+}
+
+/** One line and few, more than a warp's lanes of assignments, many for each expert. */
+const SIZES: readonly Omit<ExpertCase, 'format' | 'hasBias'>[] = [
+  { count: 1, topK: 1, experts: 1, inputs: 64, outputs: 24, spread: 'random' },
+  { count: 1, topK: 4, experts: 7, inputs: 192, outputs: 70, spread: 'random' },
+  { count: 3, topK: 8, experts: 13, inputs: 128, outputs: 130, spread: 'with gaps' },
+  { count: 8, topK: 4, experts: 5, inputs: 320, outputs: 40, spread: 'random' },
+  { count: 31, topK: 2, experts: 33, inputs: 64, outputs: 66, spread: 'with gaps' },
+  { count: 50, topK: 3, experts: 6, inputs: 96, outputs: 48, spread: 'random' },
+  { count: 40, topK: 2, experts: 9, inputs: 160, outputs: 34, spread: 'collapsed' },
+  { count: 150, topK: 1, experts: 3, inputs: 64, outputs: 20, spread: 'collapsed' },
+];
+const FORMATS: readonly ExpertFormat[] = ['element', 'fp8-e4m3', 'mxfp4'];
+
+async function checkAll(check: (test: ExpertCase) => Promise<void>): Promise<void> {
+  for (const format of FORMATS) {
+    for (const size of SIZES) {
+      await check({ ...size, format, hasBias: false });
+      await check({ ...size, format, hasBias: true });
+    }
+  }
+}
+
+/** Codes times scales as they leave the device: products with lines of a single one. */
+async function checkMxfp4(bench: Workbench): Promise<void> {
+  // Row s has scale s, and each of its blocks all codes twice.
+  const [inputs, outputs] = [32, 256];
+  const codes = Uint8Array.from({ length: outputs * 16 }, (_, i) => {
+    const first = (2 * (i % 16)) % 16;
+    return first | ((first + 1) << 4);
+  });
+  const lines = 16;
+  const input = new Float32Array(lines * inputs);
+  for (let line = 0; line < lines; line++) input[line * inputs + line] = 1;
+  const chosen = new Array<number>(lines).fill(0);
+  const test = { count: lines, topK: 1, experts: 1, inputs, outputs } as const;
+  const spread = 'collapsed' as const;
+  const groups = await uploadGroups(
+    bench,
+    { ...test, format: 'mxfp4', spread, hasBias: false },
+    chosen,
+  );
+  const out = await bench.upload(new Float32Array(lines * outputs));
+  bench.launch('expert-down', {
+    ...groups,
+    weight: await bench.uploadBytes(codes),
+    format: 'mxfp4',
+    scales: await bench.uploadBytes(Uint8Array.from({ length: outputs }, (_, row) => row)),
+    blockOutputs: 1,
+    blockInputs: MXFP4_BLOCK,
+    input: await bench.upload(input),
+    bias: null,
+    weights: await bench.upload(new Float32Array(lines).fill(1), 'f32'),
+    out,
+    inputs,
+    outputs,
+    workspace: await bench.poisoned(expertDownWorkspace(test)),
+  });
+  const actual = await bench.download(out);
+  for (let code = 0; code < 16; code++) {
+    for (let scale = 0; scale < 256; scale++) {
+      const found = actual[code * outputs + scale]!;
+      const what = `code ${code} under scale ${scale} is ${found}`;
+      if (scale > 128) {
+        expectThat(!Number.isFinite(found), `${what}, not out of range`);
+      } else {
+        const value = referenceE2m1(code) * 2 ** (scale - 127);
+        expectThat(found === value, `${what}, expected ${value}`);
+      }
+    }
+  }
+}
+
+export const expertCases: readonly ContractCase[] = [
+  benchCase('routes to experts', 'arithmetic', async (bench) => {
+    const sizes = [
+      [1, 64, 8, 1],
+      [1, 2880, 32, 4],
+      [4, 256, 5, 5],
+      [7, 96, 33, 3],
+      [4, 72, 129, 8],
+      [40, 128, 128, 4],
+      [150, 64, 16, 8],
+    ] as const;
+    for (const [count, width, number, topK] of sizes) {
+      const common = { count, width, experts: number, topK };
+      await checkRoute(bench, { ...common, hasBias: false, softmaxOver: 'chosen' });
+      await checkRoute(bench, { ...common, hasBias: true, softmaxOver: 'all' });
+    }
+  }),
+  benchCase('gates of experts', 'arithmetic', async (bench) => {
+    await checkAll((test) => checkGate(bench, test, SWIGLU));
+    await checkAll((test) => checkGate(bench, test, CLAMPED));
+  }),
+  benchCase('experts add to their lines', 'arithmetic', (bench) =>
+    checkAll((test) => checkDown(bench, test)),
+  ),
+  benchCase('MXFP4 is exact in every code and scale', 'arithmetic', checkMxfp4),
+];

@@ -1,0 +1,279 @@
+import { DeviceError } from '../../errors.ts';
+import {
+  type ExpertGroups,
+  type ExpertMatrix,
+  expertBytes,
+  expertDownWorkspace,
+  MXFP4_BLOCK,
+  type OpArgs,
+  routeWorkspace,
+} from '../../ops.ts';
+import type { KernelDefines } from '../kernels/kernel-source.ts';
+import type { Launcher } from '../launch/launcher.ts';
+import { launchLinear, lineThreads } from '../matmul/linear-operations.ts';
+import { STREAM_LINES } from '../matmul/linear-stream.ts';
+
+const E = 2;
+const WORD = 4;
+const WARP = 32;
+
+/** As route.cu has them. */
+const CHOOSE_LINES = 8;
+const GROUP_THREADS = 256;
+const MAX_EXPERTS = 1024;
+
+/** Assignments whose groups a warp works out for itself: one for each lane. */
+const FEW = WARP;
+
+/**
+ * The logits first; few lines are normalised by who chooses, since the product does so itself. It
+ * also adds the bias, which the library does not to f32.
+ */
+export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
+  const { count, width, experts, topK, epsilon, softmaxOver, workspace } = args;
+  if (experts > MAX_EXPERTS || topK > WARP || topK > experts) {
+    const limits = `at most ${MAX_EXPERTS} experts and ${WARP} of them for a token`;
+    throw new DeviceError('unsupported', `${topK} of ${experts} experts on this device: ${limits}`);
+  }
+  if (count === 0) return;
+  const places = routeWorkspace(args, E);
+  const logits = { ...workspace, bytes: places.linear };
+  const linear = {
+    ...workspace,
+    offsetBytes: workspace.offsetBytes + places.linear,
+    bytes: workspace.bytes - places.linear,
+  };
+  const isStreamed = count <= STREAM_LINES;
+  if (!isStreamed) normalise(launcher, args);
+  launchLinear(launcher, {
+    input: isStreamed ? args.input : args.normed,
+    norm: isStreamed ? args.norm : null,
+    epsilon,
+    weight: args.router,
+    format: 'element',
+    scales: null,
+    blockOutputs: 1,
+    blockInputs: 1,
+    bias: null,
+    epilogue: 'store',
+    out: logits,
+    outType: 'f32',
+    count,
+    inputs: width,
+    outputs: experts,
+    workspace: linear,
+  });
+  const assignments = count * topK;
+  const isFew = count <= CHOOSE_LINES && assignments <= FEW;
+  const at = groupAddresses(launcher, args);
+  const block = launcher.parameters
+    .pointers(
+      isStreamed ? launcher.address('input of route', args.input, count * width * E) : 0n,
+      launcher.address('norm of route', args.norm, width * E),
+      launcher.address('normed of route', args.normed, count * width * E),
+      launcher.address('logits of route', logits, count * experts * WORD),
+      args.routerBias === null
+        ? 0n
+        : launcher.address('bias of route', args.routerBias, experts * E),
+      launcher.address('tokenRows of route', args.tokenRows, count * WORD),
+      at.chosen,
+      launcher.address('weights of route', args.weights, assignments * WORD),
+      at.starts,
+      at.order,
+    )
+    .ints(count, width, experts, topK, softmaxOver === 'all' ? 1 : 0)
+    .floats(epsilon)
+    .ints(isFew ? 1 : 0);
+  const grid = [Math.ceil(count / CHOOSE_LINES)] as const;
+  launcher.launch('choose_experts', { grid, threads: CHOOSE_LINES * WARP }, block);
+  if (isFew) return;
+  const groups = launcher.parameters
+    .pointers(at.chosen, at.starts, at.order)
+    .ints(assignments, experts);
+  launcher.launch('group_by_expert', { grid: [experts], threads: GROUP_THREADS }, groups);
+}
+
+function normalise(launcher: Launcher, args: OpArgs['route']): void {
+  const { count, width, epsilon } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('input of route', args.input, count * width * E),
+      launcher.address('norm of route', args.norm, width * E),
+      launcher.address('normed of route', args.normed, count * width * E),
+    )
+    .ints(width)
+    .floats(epsilon);
+  launcher.launch('rms_norm', { grid: [count], threads: lineThreads(width) }, block);
+}
+
+function groupAddresses(launcher: Launcher, { chosen, starts, order, ...sizes }: ExpertGroups) {
+  const bytes = sizes.count * sizes.topK * WORD;
+  return {
+    chosen: launcher.address('chosen experts', chosen, bytes),
+    starts: launcher.address('starts of experts', starts, (sizes.experts + 1) * WORD),
+    order: launcher.address('order of experts', order, bytes),
+  };
+}
+
+/** What experts.cu is compiled for, beside the format. */
+interface Tile {
+  readonly lines: number;
+  readonly warps: number;
+  readonly depth: number;
+}
+
+const FEW_TILE: Tile = { lines: 8, warps: 4, depth: 4 };
+const TILES: readonly Tile[] = [
+  FEW_TILE,
+  { lines: 16, warps: 8, depth: 4 },
+  { lines: 32, warps: 8, depth: 2 },
+];
+
+/**
+ * The tile for lines that are spread evenly: one that most experts' lines fit in, since each further
+ * tile reads the weights again.
+ */
+function tileFor({ count, topK, experts }: ExpertGroups): Tile {
+  const mean = (count * topK) / experts;
+  const wanted = mean + Math.sqrt(mean);
+  return TILES.find(({ lines }) => lines >= wanted) ?? TILES.at(-1)!;
+}
+
+const FORMAT = { element: 0, 'fp8-e4m3': 1, mxfp4: 2 } as const;
+/** Inputs of which a lane of experts.cu reads 16 bytes. */
+const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32 } as const;
+/** Lines that are in shared memory at once take no more than this, so that three blocks fit. */
+const LINES_BYTES = 68 * 1024;
+/** A chunk of inputs is a multiple of so many tiles. */
+const CHUNK_TILES = 4;
+
+export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']): void {
+  const { count, topK, inputs, inner, experts, isInterleaved, limit, alpha, shift } = args;
+  launchProduct(launcher, 'expert_gate', args, {
+    input: launcher.address('input of expert-gate', args.input, count * inputs * E),
+    bias: biasAddress(launcher, args.bias, experts * 2 * inner),
+    weights: 0n,
+    out: launcher.address('out of expert-gate', args.out, count * topK * inner * E),
+    outputs: inner,
+    rows: experts * 2 * inner,
+    isInterleaved,
+    isBehindGate: false,
+    gate: { limit, alpha, shift },
+  });
+}
+
+export function launchExpertDown(launcher: Launcher, args: OpArgs['expert-down']): void {
+  const { count, topK, inputs, outputs, experts } = args;
+  const assignments = count * topK;
+  const workspaceBytes = expertDownWorkspace(args);
+  const parts = launcher.address('workspace of expert-down', args.workspace, workspaceBytes);
+  const out = launcher.address('out of expert-down', args.out, count * outputs * E);
+  launchProduct(launcher, 'expert_down', args, {
+    input: launcher.address('input of expert-down', args.input, assignments * inputs * E),
+    bias: biasAddress(launcher, args.bias, experts * outputs),
+    weights: launcher.address('weights of expert-down', args.weights, assignments * WORD),
+    out: parts,
+    outputs,
+    rows: experts * outputs,
+    isInterleaved: false,
+    isBehindGate: launcher.previous === 'expert_gate',
+    gate: { limit: 0, alpha: 0, shift: 0 },
+  });
+  if (count === 0) return;
+  const { chosen } = groupAddresses(launcher, args);
+  const block = launcher.parameters.pointers(parts, chosen, out).ints(outputs, topK, experts);
+  launcher.launch('add_experts', { grid: [count], threads: lineThreads(outputs) }, block);
+}
+
+function biasAddress(launcher: Launcher, bias: OpArgs['expert-gate']['bias'], elements: number) {
+  return bias === null ? 0n : launcher.address('bias of experts', bias, elements * E);
+}
+
+/** Where a product's parts are, and what gate and down do not have in common. */
+interface Operands {
+  readonly input: bigint;
+  readonly bias: bigint;
+  readonly weights: bigint;
+  readonly out: bigint;
+  readonly outputs: number;
+  /** Of the whole weight. */
+  readonly rows: number;
+  readonly isInterleaved: boolean;
+  readonly isBehindGate: boolean;
+  readonly gate: Pick<OpArgs['expert-gate'], 'limit' | 'alpha' | 'shift'>;
+}
+
+function launchProduct(
+  launcher: Launcher,
+  kernel: 'expert_gate' | 'expert_down',
+  args: ExpertGroups & ExpertMatrix & { readonly inputs: number },
+  operands: Operands,
+): void {
+  const { count, topK, experts, inputs, format, blockInputs, blockOutputs } = args;
+  checkMatrix(launcher, args);
+  if (count === 0) return;
+  const { outputs, rows, gate } = operands;
+  const weightBytes = expertBytes(format, rows * inputs, E);
+  const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
+  const scaleBytes = blocks * (format === 'mxfp4' ? 1 : WORD);
+  const at = groupAddresses(launcher, args);
+  const assignments = count * topK;
+  const isFew = assignments <= FEW;
+  const tile = isFew ? FEW_TILE : tileFor(args);
+  const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
+  const fitting = Math.floor(LINES_BYTES / tile.lines / E / step) * step;
+  const chunkInputs = Math.min(Math.ceil(inputs / step) * step, Math.max(fitting, step));
+  const block = launcher.parameters
+    .pointers(
+      operands.input,
+      launcher.address('weight of experts', args.weight, weightBytes),
+      args.scales === null ? 0n : launcher.address('scales of experts', args.scales, scaleBytes),
+      operands.bias,
+      operands.weights,
+      at.chosen,
+      at.starts,
+      at.order,
+      operands.out,
+    )
+    .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
+    .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
+    .floats(gate.limit, gate.alpha, gate.shift);
+  const tileRows = tile.warps * (kernel === 'expert_gate' ? 8 : 16);
+  const defines: KernelDefines = {
+    FORMAT: FORMAT[format],
+    LINE_TILE: tile.lines,
+    WARPS: tile.warps,
+    DEPTH: tile.depth,
+    IS_FEW: isFew ? 1 : 0,
+  };
+  const shape = {
+    grid: [Math.ceil(outputs / tileRows), isFew ? assignments : experts],
+    threads: tile.warps * WARP,
+    sharedBytes: tile.lines * (chunkInputs * E + 128),
+  } as const;
+  launcher.launch(kernel, shape, block, defines);
+}
+
+function checkMatrix(
+  launcher: Launcher,
+  { format, scales, inputs, blockInputs, blockOutputs }: ExpertMatrix & { inputs: number },
+): void {
+  if ((format === 'element') !== (scales === null)) {
+    const has = scales === null ? 'without' : 'with';
+    throw new DeviceError('bad-argument', `experts in ${format} ${has} scales`);
+  }
+  const lane = LANE_INPUTS[format];
+  if (inputs % lane !== 0) {
+    const message = `experts of ${inputs} inputs in ${format}: this device takes multiples of ${lane}`;
+    throw new DeviceError('unsupported', message);
+  }
+  if (format === 'mxfp4' && (blockInputs !== MXFP4_BLOCK || blockOutputs !== 1)) {
+    throw new DeviceError('bad-argument', `MXFP4 in blocks of ${blockOutputs} x ${blockInputs}`);
+  }
+  if (format !== 'fp8-e4m3') return;
+  const isWhole = blockInputs % (4 * lane) === 0 || blockInputs >= inputs;
+  if (launcher.core.gpu.readsFp8 && isWhole) return;
+  const message = `FP8 experts in blocks of ${blockInputs} inputs: this device takes multiples of`;
+  const needs = 'and needs compute capability 8.9';
+  throw new DeviceError('unsupported', `${message} ${4 * lane}, or whole rows, ${needs}`);
+}

@@ -1,0 +1,80 @@
+import type { StorageFormat } from '@bridgekeeper/device';
+import type { ExpertsFeedForward, LayerKind, ModelSpec } from './spec.ts';
+import { type WeightTensor, weightTensors } from './weights.ts';
+
+/** Parameters of a model: a tied head counts once, and a scale is none. */
+export interface ParameterCounts {
+  readonly total: number;
+  /**
+   * Those that a token is multiplied with: of experts the ones it is sent to; not a table of
+   * embeddings, of which it reads a line, unless that is the head as well.
+   */
+  readonly active: number;
+}
+
+export function countParameters(spec: ModelSpec): ParameterCounts {
+  let total = 0;
+  let active = 0;
+  for (const tensor of weightTensors(spec)) {
+    const parameters = parametersOf(tensor);
+    total += parameters;
+    active += parameters * activePart(spec, tensor);
+  }
+  return { total, active };
+}
+
+function parametersOf({ kind, format, elements }: WeightTensor): number {
+  if (kind === 'scales') return 0;
+  return format === 'mxfp4' ? 2 * elements : elements;
+}
+
+function activePart({ layerKinds, tiedHead }: ModelSpec, { destination }: WeightTensor): number {
+  if (destination.role === 'embed') return tiedHead ? 1 : 0;
+  if (!('layer' in destination) || !destination.role.startsWith('expert')) return 1;
+  const { feedForward } = layerKinds[destination.layer]!;
+  return feedForward.kind === 'dense' ? 1 : feedForward.expertsPerToken / feedForward.experts;
+}
+
+/** What is said of a model before it is loaded. */
+export interface ModelSizes {
+  readonly weightBytes: number;
+  readonly kvBytesPerToken: number;
+  readonly kvFormat: StorageFormat;
+}
+
+/** What the model is, in two lines for the log. */
+export function describeModelSpec(spec: ModelSpec, sizes: ModelSizes): readonly string[] {
+  const { total, active } = countParameters(spec);
+  const hasExperts = spec.layerKinds.some(({ feedForward }) => feedForward.kind === 'experts');
+  const parameters = hasExperts
+    ? `${billions(total)}, ${billions(active)} active`
+    : billions(total);
+  const { weightBytes, kvBytesPerToken, kvFormat } = sizes;
+  const kv = kvFormat === 'element' ? '' : ` in ${kvFormat}`;
+  return [
+    `${spec.architecture}: ${layersByKind(spec.layerKinds)}`,
+    `${parameters} parameters, ${(weightBytes / 2 ** 30).toFixed(2)} GiB at rest; ` +
+      `KV ${(kvBytesPerToken / 1024).toFixed(1)} KiB for each token${kv}`,
+  ];
+}
+
+const billions = (count: number) => `${(count / 1e9).toFixed(2)} billion`;
+
+function layersByKind(kinds: readonly LayerKind[]): string {
+  const counts = new Map<string, number>();
+  for (const kind of kinds) {
+    const words = wordsOf(kind);
+    counts.set(words, (counts.get(words) ?? 0) + 1);
+  }
+  return [...counts].map(([words, count]) => `${count} layers of ${words}`).join(', ');
+}
+
+function wordsOf({ window, feedForward }: LayerKind): string {
+  const attention = window === 0 ? 'full attention' : `attention to ${window} tokens`;
+  return `${attention} and ${feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward)}`;
+}
+
+function ofExperts({ experts, expertsPerToken, stored }: ExpertsFeedForward): string {
+  const format = stored === 'mxfp4 stack' ? ' in MXFP4' : '';
+  return `${expertsPerToken} of ${experts} experts${format}`;
+}
