@@ -102,6 +102,7 @@ export class Engine implements EngineClient {
     const { scheduler, pool, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     const { steps, reason } = policy.stepsPerLaunch();
+    const chunk = policy.chunk();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
@@ -109,6 +110,8 @@ export class Engine implements EngineClient {
       ...scheduler.counters,
       stepsPerLaunch: steps,
       stepsReason: reason,
+      chunkTokens: chunk.tokens,
+      chunkReason: chunk.reason,
       launches,
       graphLaunches,
       bridge: this.#parts.traffic.snapshot(),

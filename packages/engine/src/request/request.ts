@@ -163,6 +163,10 @@ export interface EngineStats {
   readonly stepsPerLaunch: number;
   /** Why so many. */
   readonly stepsReason: string;
+  /** Tokens that a launch with prompts may compute while rows decode. */
+  readonly chunkTokens: number;
+  /** Why so many. */
+  readonly chunkReason: string;
   readonly launches: number;
   readonly graphLaunches: number;
   readonly bridge: BridgeStats;

@@ -1,4 +1,5 @@
 import {
+  bytesPerElement,
   type ElementType,
   type OpArgs,
   type Slice,
@@ -20,56 +21,72 @@ export interface ForwardParts {
   readonly element: ElementType;
 }
 
-type Phase = OpArgs['attention']['phase'];
+/** Lines [first, first + count) of a batch, whose attention is of one kind. */
+export interface BatchPart {
+  readonly first: number;
+  readonly count: number;
+  readonly phase: OpArgs['attention']['phase'];
+}
 
 /**
- * The transformer over a flat batch: tokens, rows and positions are in their buffers; the hidden
- * states are left in `residual` [count, hidden]. Every architecture we run is this, with or without
- * biases and head norms.
+ * The transformer over a flat batch up to the end of its last part: tokens, rows and positions are
+ * in their buffers; the hidden states are left in `residual` [lines, hidden], undefined between
+ * parts. Every architecture we run is this, with or without biases and head norms.
  */
-export function launchForward(parts: ForwardParts, count: number, phase: Phase): void {
+export function launchForward(parts: ForwardParts, batch: readonly BatchPart[]): void {
   const { spec, weights, stream } = parts;
+  const count = batch.reduce((end, part) => Math.max(end, part.first + part.count), 0);
   const { tokens, residual } = slices(parts.buffers);
   const { hiddenSize: width, vocabularySize: vocab } = spec;
   stream.launch('embed', { table: weights.embed, tokens, out: residual, count, width, vocab });
   for (let layer = 0; layer < spec.layers; layer++) {
-    launchAttention(parts, layer, count, phase);
+    launchAttention(parts, layer, count, batch);
     launchFeedForward(parts, layer, count);
   }
 }
 
-function launchAttention(parts: ForwardParts, layer: number, count: number, phase: Phase): void {
+function launchAttention(
+  parts: ForwardParts,
+  layer: number,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
   const { spec, shape, stream } = parts;
   const { heads, kvHeads, headDim, layers } = spec;
+  const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
   const { residual, qkv, attended, kv, pageTable, tokenRows, positions } = buffers;
   const { inputNorm: norm, qkvBias, outputBias } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
-  stream.launch('attention', {
-    qkv,
-    queryNorm: weights.queryNorm,
-    keyNorm: weights.keyNorm,
-    epsilon: spec.rmsNormEpsilon,
-    rope: buffers.rope,
-    kv,
-    kvFormat: shape.kvFormat,
-    pageTable,
-    tokenRows,
-    positions,
-    layer,
-    layers,
-    kvHeads,
-    headDim,
-    pageTokens: shape.pageTokens,
-    pagesPerRow: pagesPerRow(shape),
-    out: attended,
-    count,
-    heads,
-    scale: 1 / Math.sqrt(headDim),
-    window: spec.slidingWindow,
-    phase,
-  });
+  for (const { first, count, phase } of batch) {
+    const lines = (buffer: Slice, width: number) =>
+      linesOf(buffer, { first, count, lineBytes: width * elementBytes });
+    stream.launch('attention', {
+      qkv: lines(qkv, (heads + 2 * kvHeads) * headDim),
+      queryNorm: weights.queryNorm,
+      keyNorm: weights.keyNorm,
+      epsilon: spec.rmsNormEpsilon,
+      rope: buffers.rope,
+      kv,
+      kvFormat: shape.kvFormat,
+      pageTable,
+      tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
+      positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
+      layer,
+      layers,
+      kvHeads,
+      headDim,
+      pageTokens: shape.pageTokens,
+      pagesPerRow: pagesPerRow(shape),
+      out: lines(attended, heads * headDim),
+      count,
+      heads,
+      scale: 1 / Math.sqrt(headDim),
+      window: spec.slidingWindow,
+      phase,
+    });
+  }
   launchLinear(parts, count, {
     ...weights.output,
     input: attended,
@@ -145,6 +162,16 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
   };
   stream.launch('sample', { ...lines, logits, bias, logprobs });
   stream.launch('advance', { ...lines, results });
+}
+
+const WORD_BYTES = 4;
+
+/** Lines [first, first + count) of a buffer's slice. */
+export function linesOf(
+  { buffer, offsetBytes }: Slice,
+  { first, count, lineBytes }: { first: number; count: number; lineBytes: number },
+): Slice {
+  return slice(buffer, offsetBytes + first * lineBytes, count * lineBytes);
 }
 
 const wholeBuffers = new WeakMap<RunnerBuffers, Readonly<Record<keyof RunnerBuffers, Slice>>>();

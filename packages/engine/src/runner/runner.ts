@@ -1,6 +1,13 @@
 import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
-import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
-import type { StepPlan, StepResults } from '../scheduler/plan.ts';
+import {
+  bytesPerElement,
+  CONTROL_WORDS,
+  type Device,
+  type Graph,
+  type Slice,
+  slice,
+} from '@bridgekeeper/device';
+import { LINE_STEP, type StepPlan, type StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import {
   Downlink,
@@ -9,7 +16,14 @@ import {
   type LaunchedSteps,
   laneNs,
 } from './downlink.ts';
-import { type ForwardParts, launchForward, launchHead, launchSampling, slices } from './forward.ts';
+import {
+  type ForwardParts,
+  launchForward,
+  launchHead,
+  launchSampling,
+  linesOf,
+  slices,
+} from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
@@ -149,8 +163,9 @@ export class Runner {
     const command = await this.#uplink.send(number, plan, lines, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
-    if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
-    if (plan.decode.length > 0) {
+    if (plan.prefill.length > 0) {
+      this.#launchPrompts(number, plan, lines, slots);
+    } else {
       this.launchDecode(this.bucketOf(plan.decode.length), plan.steps);
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
@@ -230,31 +245,56 @@ export class Runner {
   }
 
   #launchDecodeStep(count: number): void {
+    this.#beginRows(0, count);
+    launchForward(this.#parts, [{ first: 0, count, phase: 'decode' }]);
+    this.#sampleRows(0, count);
+  }
+
+  /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
+  #beginRows(first: number, count: number): void {
     const { stream, buffers } = this.#parts;
-    const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(buffers);
-    stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
-    launchForward(this.#parts, count, 'decode');
-    launchHead(this.#parts, residual, count);
-    launchSampling(this.#parts, tokenRows, count);
+    const { rows, decodeRows, tokens, tokenRows, positions } = slices(buffers);
+    const lines = { first, count, lineBytes: 4 };
+    stream.launch('begin-decode', {
+      rows,
+      decodeRows,
+      tokens: linesOf(tokens, lines),
+      tokenRows: linesOf(tokenRows, lines),
+      positions: linesOf(positions, lines),
+      count,
+    });
+  }
+
+  #sampleRows(first: number, count: number): void {
+    const { buffers, spec, element } = this.#parts;
+    const { residual, tokenRows } = slices(buffers);
+    const lineBytes = spec.hiddenSize * bytesPerElement(element);
+    launchHead(this.#parts, linesOf(residual, { first, count, lineBytes }), count);
+    launchSampling(this.#parts, linesOf(tokenRows, { first, count, lineBytes: 4 }), count);
   }
 
   /** Everything that a chunk of prompts may launch. */
   #launchPrompt(count: number): void {
     const { select, selectRows } = slices(this.#parts.buffers);
-    launchForward(this.#parts, count, 'prefill');
+    launchForward(this.#parts, [{ first: 0, count, phase: 'prefill' }]);
     this.#launchPickedHead(select, 1);
     launchSampling(this.#parts, selectRows, 1);
     this.#launchPromptLogprobs(0, 1);
   }
 
-  #launchPrefill(
+  /** The plan's prompts, and a step of its decoding rows in the same pass over the weights. */
+  #launchPrompts(
     number: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
     slots: FilledSlot[],
   ): void {
     const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
-    launchForward(this.#parts, count, 'prefill');
+    const prompts = { first: 0, count, phase: 'prefill' } as const;
+    const first = Math.ceil(count / LINE_STEP) * LINE_STEP;
+    const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
+    if (rows.count > 0) this.#beginRows(rows.first, rows.count);
+    launchForward(this.#parts, rows.count > 0 ? [rows, prompts] : [prompts]);
     const last = plan.prefill.filter((chunk) => chunk.last);
     const { select, selectRows } = slices(this.#parts.buffers);
     if (last.length > 0) {
@@ -263,6 +303,10 @@ export class Runner {
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
     if (lines.length > 0) this.#launchPromptLogprobs(number, lines.length);
+    if (rows.count > 0) {
+      this.#sampleRows(rows.first, rows.count);
+      slots.push(this.#fillSlot(plan.decode));
+    }
   }
 
   /** The logits of the tokens that `indices` names. */

@@ -12,6 +12,7 @@ import {
   type StorageFormat,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
+import { LINE_STEP } from '../scheduler/plan.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -88,7 +89,8 @@ export function align(bytes: number): number {
  */
 export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
   const { maxRows, maxBatchTokens, ringSlots } = shape;
-  const tokens = Math.max(maxBatchTokens, maxRows);
+  // Rows beside prompts may begin a little behind their end.
+  const tokens = Math.max(maxBatchTokens, maxRows) + LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
   return {

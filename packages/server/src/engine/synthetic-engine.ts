@@ -135,6 +135,8 @@ export class SyntheticEngine implements EngineClient {
       ...this.#counters,
       stepsPerLaunch: 1,
       stepsReason: 'this engine has no device',
+      chunkTokens: 0,
+      chunkReason: 'this engine has no device',
       launches: this.#counters.steps,
       graphLaunches: 0,
       bridge: {

@@ -101,7 +101,7 @@ export const SETTINGS = {
   interTokenLimitMs: setting(
     number(1, 10000),
     50,
-    'milliseconds of the longest burst that resident decoding may cause',
+    'milliseconds that a stream may wait for a token: longest burst, and chunk of a prompt',
   ),
   maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
   maxRunningPerKey: setting(integer(1, 65536), UNSET, 'rows of one key; more of it waits'),
