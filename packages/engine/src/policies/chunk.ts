@@ -2,7 +2,7 @@ import { Estimate, milliseconds } from './estimate.ts';
 import type { Committed } from './pipeline.ts';
 
 export interface ChunkLimits {
-  /** For which a stream may wait for its next token because prompts are computed. */
+  /** For which a chunk of prompts may keep streams from their next step. */
   readonly interTokenLimitNs: number;
   /** Tokens that any launch may compute. */
   readonly maxBatchTokens: number;
@@ -10,16 +10,20 @@ export interface ChunkLimits {
 
 /** A first guess, which one launch corrects: an 8B model on an H200 takes 12 ms for it. */
 const FIRST_TOKENS = 512;
-/** Products are fastest in multiples of their tiles. */
-const LARGE_STEP = 128;
-const SMALL_STEP = 32;
+/** From here on products fill a GPU evenly in multiples of it, and below in powers of two. */
+const TILE_TOKENS = 1024;
+const LEAST_TOKENS = 32;
+/** A size that is too long by so much is taken rather than one of half of it. */
+const TOLERANCE = 1.1;
 
 /**
- * How many tokens a launch with prompts may compute while rows decode: as many as take no longer
- * than the inter-token limit, by what launches of about that size took for each of their tokens.
+ * How many tokens a launch with prompts may compute while rows decode: as many as take about as
+ * long as the inter-token limit, beside the step of the rows, by what launches of that size took.
+ * Sizes are those that products are fast at: an odd one costs an H200 a quarter of its rate.
  */
 export class ChunkControl {
   readonly #limits: ChunkLimits;
+  readonly #step = new Estimate(0);
   readonly #token = new Estimate(0);
   #tokens: number;
 
@@ -32,19 +36,21 @@ export class ChunkControl {
     return this.#tokens;
   }
 
-  /** Learns from a committed launch with prompts. */
+  /** Learns from a committed launch. */
   observe({ plan, deviceNs }: Pick<Committed, 'plan' | 'deviceNs'>): void {
-    if (plan.prefill.length === 0) return;
+    const { prefill, decode, steps } = plan;
+    if (prefill.length === 0) {
+      this.#step.observe(deviceNs / steps);
+      return;
+    }
     const { interTokenLimitNs: limitNs, maxBatchTokens } = this.#limits;
-    const prompts = plan.prefill.reduce((sum, { length }) => sum + length, 0);
-    const tokens = prompts + plan.decode.length;
+    const tokens = prefill.reduce((sum, { length }) => sum + length, decode.length);
     // A small launch takes as long as reading the weights does, and says nothing of a large one.
     if (2 * tokens < this.#tokens && 2 * deviceNs < limitNs) return;
-    this.#token.observe(deviceNs / tokens);
-    const wanted = Math.min(maxBatchTokens, Math.floor(limitNs / this.#token.highNs));
-    const step = wanted < FIRST_TOKENS ? SMALL_STEP : LARGE_STEP;
-    const whole = wanted === maxBatchTokens ? wanted : wanted - (wanted % step);
-    this.#tokens = Math.max(Math.min(SMALL_STEP, maxBatchTokens), whole);
+    const besideNs = decode.length > 0 ? this.#step.meanNs : 0;
+    this.#token.observe(Math.max(deviceNs - besideNs, deviceNs / 2) / tokens);
+    const most = (TOLERANCE * limitNs) / this.#token.meanNs;
+    this.#tokens = Math.min(maxBatchTokens, fastSize(most));
   }
 
   /** Why that many, for people. */
@@ -52,9 +58,15 @@ export class ChunkControl {
     const { interTokenLimitNs, maxBatchTokens } = this.#limits;
     if (!this.#token.isObserved) return 'no prompt was measured yet: a first guess';
     const tokens = this.#tokens;
-    const limit = `of ${milliseconds(interTokenLimitNs)} that tokens may take to come`;
-    const found = `${tokens} tokens take ${milliseconds(tokens * this.#token.highNs)}, ${limit}`;
+    const limit = `of about ${milliseconds(interTokenLimitNs)} between steps of rows`;
+    const found = `${tokens} tokens take ${milliseconds(tokens * this.#token.meanNs)}, ${limit}`;
     if (tokens === maxBatchTokens) return `${found}; no launch holds more`;
     return `${found}; up to ${maxBatchTokens} where no row decodes`;
   }
+}
+
+/** The largest size up to `most` that products are fast at. */
+function fastSize(most: number): number {
+  if (most >= TILE_TOKENS) return most - (most % TILE_TOKENS);
+  return Math.max(LEAST_TOKENS, 2 ** Math.floor(Math.log2(most)));
 }

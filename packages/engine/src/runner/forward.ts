@@ -29,13 +29,16 @@ export interface BatchPart {
 }
 
 /**
- * The transformer over a flat batch up to the end of its last part: tokens, rows and positions are
- * in their buffers; the hidden states are left in `residual` [lines, hidden], undefined between
- * parts. Every architecture we run is this, with or without biases and head norms.
+ * The transformer over `count` lines of a flat batch: tokens, rows and positions are in their
+ * buffers; the hidden states are left in `residual` [count, hidden], undefined outside of parts.
+ * Every architecture we run is this, with or without biases and head norms.
  */
-export function launchForward(parts: ForwardParts, batch: readonly BatchPart[]): void {
+export function launchForward(
+  parts: ForwardParts,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
   const { spec, weights, stream } = parts;
-  const count = batch.reduce((end, part) => Math.max(end, part.first + part.count), 0);
   const { tokens, residual } = slices(parts.buffers);
   const { hiddenSize: width, vocabularySize: vocab } = spec;
   stream.launch('embed', { table: weights.embed, tokens, out: residual, count, width, vocab });

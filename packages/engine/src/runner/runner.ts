@@ -72,6 +72,8 @@ function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
   return [...sizes];
 }
 
+const padded = (lines: number) => Math.ceil(lines / LINE_STEP) * LINE_STEP;
+
 /** Batch sizes for which decode graphs are captured. */
 function decodeBuckets(maxRows: number): number[] {
   const buckets: number[] = [];
@@ -246,7 +248,7 @@ export class Runner {
 
   #launchDecodeStep(count: number): void {
     this.#beginRows(0, count);
-    launchForward(this.#parts, [{ first: 0, count, phase: 'decode' }]);
+    launchForward(this.#parts, count, [{ first: 0, count, phase: 'decode' }]);
     this.#sampleRows(0, count);
   }
 
@@ -276,7 +278,7 @@ export class Runner {
   /** Everything that a chunk of prompts may launch. */
   #launchPrompt(count: number): void {
     const { select, selectRows } = slices(this.#parts.buffers);
-    launchForward(this.#parts, [{ first: 0, count, phase: 'prefill' }]);
+    launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
     this.#launchPickedHead(select, 1);
     launchSampling(this.#parts, selectRows, 1);
     this.#launchPromptLogprobs(0, 1);
@@ -291,10 +293,14 @@ export class Runner {
   ): void {
     const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
     const prompts = { first: 0, count, phase: 'prefill' } as const;
-    const first = Math.ceil(count / LINE_STEP) * LINE_STEP;
+    const first = padded(count);
     const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
-    if (rows.count > 0) this.#beginRows(rows.first, rows.count);
-    launchForward(this.#parts, rows.count > 0 ? [rows, prompts] : [prompts]);
+    if (rows.count > 0) {
+      this.#beginRows(rows.first, rows.count);
+      launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
+    } else {
+      launchForward(this.#parts, count, [prompts]);
+    }
     const last = plan.prefill.filter((chunk) => chunk.last);
     const { select, selectRows } = slices(this.#parts.buffers);
     if (last.length > 0) {

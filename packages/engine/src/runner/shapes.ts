@@ -89,8 +89,8 @@ export function align(bytes: number): number {
  */
 export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
   const { maxRows, maxBatchTokens, ringSlots } = shape;
-  // Rows beside prompts may begin a little behind their end.
-  const tokens = Math.max(maxBatchTokens, maxRows) + LINE_STEP;
+  // Prompts and the rows beside them are padded.
+  const tokens = Math.max(maxBatchTokens, maxRows) + 2 * LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
   return {

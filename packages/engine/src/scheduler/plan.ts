@@ -19,7 +19,7 @@ export interface PageWrite {
   readonly count: number;
 }
 
-/** Where rows are computed beside prompts, they begin at a multiple of so many lines. */
+/** Where rows are computed beside prompts, these and those take multiples of so many lines. */
 export const LINE_STEP = 4;
 
 /**

@@ -420,8 +420,8 @@ describe('Scheduler', () => {
       // Nothing decodes yet.
       expect(prefill(8)).toEqual([64]);
       s.add(sequence(range(100, 100), { maxTokens: 9 }));
-      // A row, and the rest in whole fours.
-      expect(prefill(46)).toEqual([44]);
+      // A row, padded, and the rest in whole fours.
+      expect(prefill(46)).toEqual([40]);
       expect(prefill(8)).toEqual([32]);
     });
 

@@ -439,7 +439,7 @@ const MIN_CHUNK_TOKENS = 32;
 
 /** Prompt tokens of a launch of `tokens` that holds `rows` decoding rows as well. */
 function chunkBeside(rows: number, tokens: number): number {
-  const chunk = tokens - rows;
+  const chunk = tokens - Math.ceil(rows / LINE_STEP) * LINE_STEP;
   return Math.max(MIN_CHUNK_TOKENS, chunk - (chunk % LINE_STEP));
 }
 
