@@ -153,7 +153,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     scheduler: ['kv', 'request'],
     runner: ['models', 'traffic', 'request', 'scheduler'],
     policies: ['traffic', 'request', 'scheduler', 'runner'],
-    'engine.ts': ['kv', 'traffic', 'request', 'scheduler', 'policies'],
+    'sleeper.ts': ['kv', 'traffic', 'request', 'loader', 'runner'],
+    'engine.ts': ['kv', 'traffic', 'request', 'scheduler', 'policies', 'sleeper.ts'],
     'create.ts': [
       'models',
       'kv',
@@ -165,6 +166,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'scheduler',
       'runner',
       'policies',
+      'sleeper.ts',
       'engine.ts',
     ],
     measure: ['models', 'runner', 'create.ts'],

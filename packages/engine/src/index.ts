@@ -20,6 +20,7 @@ export {
   type GenerationRequest,
   type RequestTiming,
   type SamplingParams,
+  type SleepRequest,
   type TokenLogprobs,
 } from './request/request.ts';
 export { GREEDY } from './request/sampling.ts';

@@ -14,8 +14,10 @@ import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
 export interface ForwardParts {
   readonly spec: ModelSpec;
   readonly shape: RunnerShape;
-  readonly weights: Weights;
-  readonly buffers: RunnerBuffers;
+  /** Others once the model was put to sleep and woke up (see `Sleeper`). */
+  weights: Weights;
+  /** Likewise. */
+  buffers: RunnerBuffers;
   readonly stream: Stream;
   /** How the device stores activations. */
   readonly element: ElementType;

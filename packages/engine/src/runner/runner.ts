@@ -125,10 +125,21 @@ export class Runner {
       for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
     });
     onPhase('graphs');
+    await this.capture();
+  }
+
+  /** Captures every decode graph, over the weights and buffers that there are now. */
+  async capture(): Promise<void> {
     for (const bucket of this.#buckets.toReversed()) {
       for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
     }
-    await stream.synchronize();
+    await this.#parts.stream.synchronize();
+  }
+
+  /** Frees every graph: what they launch is about to be freed. Nothing is under way. */
+  discardGraphs(): void {
+    for (const graph of this.#graphs.values()) this.#device.discard(graph);
+    this.#graphs.clear();
   }
 
   /**
