@@ -4,6 +4,7 @@ import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
 import {
+  ASLEEP,
   type EngineCard,
   type EngineClient,
   EngineError,
@@ -33,7 +34,6 @@ export interface EngineParts {
 }
 
 const SHUTDOWN_NAP_NS = 50e6;
-const ASLEEP = 'the engine is asleep: it takes requests again after POST /wake_up';
 
 /** Something to do once no request is open and no launch under way. */
 interface Errand {

@@ -9,6 +9,7 @@ export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export { checkRequest } from './request/check-request.ts';
 export {
+  ASLEEP,
   type EngineCard,
   type EngineClient,
   EngineError,

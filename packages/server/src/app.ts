@@ -17,6 +17,7 @@ import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
 import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
+import { isSleepingEndpoint, sleepEndpoint, wakeUpEndpoint } from './routes/sleep.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -38,6 +39,7 @@ export function createApp(ctx: ServerContext): App {
     versionEndpoint(ctx),
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
+    ...(ctx.hasSleepMode ? [sleepEndpoint(ctx), wakeUpEndpoint(ctx), isSleepingEndpoint(ctx)] : []),
     attestationEndpoint(ctx),
     encryptionKeysEndpoint(ctx),
     encryptedEndpoint(ctx, () => app.fetch),

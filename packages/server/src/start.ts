@@ -192,7 +192,8 @@ function contextOf(
     ),
     quotas: new Quotas(keys, limitsOf(settings), { maxRows: engine.card.maxRows, clock }),
     wakes: new WakeQueue(clock),
-    lifecycle: new Lifecycle(),
+    lifecycle: new Lifecycle(() => engine.isAsleep),
+    hasSleepMode: settings.enableSleepMode,
     limits: {
       maxChoices: MAX_CHOICES,
       maxPendingTokens: MAX_PENDING_TOKENS,

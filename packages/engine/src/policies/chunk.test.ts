@@ -33,6 +33,14 @@ test('a step of rows beside it is not counted', () => {
   expect(take(control, 992, 34e6, 32)).toBe(2048);
 });
 
+test('one launch that seems to take twice as long changes nothing, and many do', () => {
+  const control = new ChunkControl(LIMITS);
+  take(control, 2048, 48e6);
+  expect(take(control, 2048, 96e6)).toBe(2048);
+  for (let launch = 0; launch < 5; launch++) take(control, 2048, 96e6);
+  expect(control.tokens).toBe(1024);
+});
+
 test('small launches, which only read the weights, say nothing', () => {
   const control = new ChunkControl({ ...LIMITS, maxBatchTokens: 2048 });
   expect(control.tokens).toBe(512);

@@ -13,13 +13,16 @@ const FIRST_TOKENS = 512;
 /** From here on products fill a GPU evenly in multiples of it, and below in powers of two. */
 const TILE_TOKENS = 1024;
 const LEAST_TOKENS = 32;
+/** A launch whose end was noticed late seems slower than it was: more than this is not believed. */
+const LATE_FACTOR = 1.5;
 /** A size that is too long by so much is taken rather than one of half of it. */
 const TOLERANCE = 1.1;
 
 /**
  * How many tokens a launch with prompts may compute while rows decode: as many as take about as
  * long as the inter-token limit, beside the step of the rows, by what launches of that size took.
- * Sizes are those that products are fast at: an odd one costs an H200 a quarter of its rate.
+ * Sizes are few, and those that products are fast at: every other one would have to be planned
+ * anew.
  */
 export class ChunkControl {
   readonly #limits: ChunkLimits;
@@ -45,10 +48,14 @@ export class ChunkControl {
     }
     const { interTokenLimitNs: limitNs, maxBatchTokens } = this.#limits;
     const tokens = prefill.reduce((sum, { length }) => sum + length, decode.length);
-    // A small launch takes as long as reading the weights does, and says nothing of a large one.
-    if (2 * tokens < this.#tokens && 2 * deviceNs < limitNs) return;
+    // A small launch takes as long as reading the weights does, and says nothing of a large one,
+    // unless it is too long itself.
+    const isSmall = 2 * tokens < this.#tokens && deviceNs < limitNs + this.#step.meanNs;
+    if (isSmall || tokens < LEAST_TOKENS) return;
     const besideNs = decode.length > 0 ? this.#step.meanNs : 0;
-    this.#token.observe(Math.max(deviceNs - besideNs, deviceNs / 2) / tokens);
+    const tokenNs = Math.max(deviceNs - besideNs, deviceNs / 2) / tokens;
+    const mostNs = this.#token.isObserved ? LATE_FACTOR * this.#token.meanNs : tokenNs;
+    this.#token.observe(Math.min(tokenNs, mostNs));
     const most = (TOLERANCE * limitNs) / this.#token.meanNs;
     this.#tokens = Math.min(maxBatchTokens, fastSize(most));
   }

@@ -220,6 +220,9 @@ export class EngineError extends Error {
   }
 }
 
+/** What requests are told meanwhile. */
+export const ASLEEP = 'the engine is asleep: it takes requests again after POST /wake_up';
+
 /** How an engine is to be put to sleep. */
 export interface SleepRequest {
   /** 1: weights are kept in host memory; 2: they are read from the model's folder again. */

@@ -42,6 +42,8 @@ export interface ServerContext {
   readonly wakes: WakeQueue;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
+  /** Whether operators may put the engine to sleep. */
+  readonly hasSleepMode: boolean;
   /** null: answers get none. */
   readonly receipts: Receipts | null;
   readonly attestation: Attestation;

@@ -73,6 +73,11 @@ export const SETTINGS = {
   kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache in bytes; default: what fits'),
   blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
+  enableSleepMode: setting(
+    onOff(),
+    false,
+    'let operators put the engine to sleep: POST /sleep, /wake_up',
+  ),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
   kvCacheDtype: setting(
