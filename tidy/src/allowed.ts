@@ -154,7 +154,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     scheduler: ['grammar', 'kv', 'request'],
     runner: ['models', 'traffic', 'request', 'scheduler'],
     policies: ['traffic', 'request', 'scheduler', 'runner'],
-    'engine.ts': ['grammar', 'kv', 'traffic', 'request', 'scheduler', 'policies'],
+    'sleeper.ts': ['kv', 'traffic', 'request', 'loader', 'runner'],
+    'engine.ts': ['grammar', 'kv', 'traffic', 'request', 'scheduler', 'policies', 'sleeper.ts'],
     'create.ts': [
       'grammar',
       'models',
@@ -167,6 +168,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'scheduler',
       'runner',
       'policies',
+      'sleeper.ts',
       'engine.ts',
     ],
     measure: ['grammar', 'models', 'runner', 'create.ts'],

@@ -137,6 +137,8 @@ describe('pages about a running server', () => {
   let url: string;
   beforeAll(async () => {
     const flags = ['--port', '0', '--json', '--device', 'cpu', '--receipts', 'memory'];
+    // Its routes are there only with it.
+    flags.push('--enable-sleep-mode');
     child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });

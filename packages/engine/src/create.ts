@@ -42,7 +42,8 @@ import {
 } from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
-import { type OpenedModel, openModel } from './seal/open-model.ts';
+import { type OpenedModel, openModel, pinSeal } from './seal/open-model.ts';
+import { Sleeper } from './sleeper.ts';
 import { Traffic } from './traffic/traffic.ts';
 
 /** What bounds an engine, whatever model and device it has. Plain data. */
@@ -88,6 +89,8 @@ export interface EngineOptions extends EngineLimits {
   readonly readers?: ReaderPool | undefined;
   /** What is asked of the model's seal; undefined: nothing. */
   readonly seal?: SealPolicy | undefined;
+  /** Host memory that a sleeping model's weights may take; by default what the system has. */
+  readonly availableHostBytes?: (() => number) | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Told what the model is, in lines for people, before it is loaded. */
   readonly onModel?: ((lines: readonly string[]) => void) | undefined;
@@ -111,6 +114,8 @@ export interface PreparedModel {
   readonly spec: ModelSpec;
   /** Of the seal that its weights were verified against; null: they were not. */
   readonly sealRoot: string | null;
+  /** By which the same model is opened again. */
+  readonly seal: SealPolicy;
   readonly shape: RunnerShape;
   readonly memory: MemoryBudget;
   readonly loaded: LoadedWeights;
@@ -140,7 +145,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   // Creating contexts takes its time: what weights and then steps will cross on is begun now.
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
   traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
-  const source = await openModel(options.model, options.seal ?? { mode: 'off' });
+  const policy = options.seal ?? { mode: 'off' };
+  const source = await openModel(options.model, policy);
   const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
   const { shape, memory } = planShape(options, spec);
   options.onModel?.(linesOf(device, spec, shape, memory));
@@ -171,6 +177,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   return {
     spec,
     sealRoot,
+    seal: pinSeal(policy, source),
     shape,
     memory,
     loaded,
@@ -200,7 +207,19 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
     pool,
     grammars,
     policy,
-    refining: runner.refine(),
+    refine: () => runner.refine(),
+    sleeper: new Sleeper({
+      device,
+      traffic,
+      runner,
+      parts: model.parts,
+      pool,
+      loaded: model.loaded,
+      contexts: options.dummy ? 0 : (options.loading?.contexts ?? 0),
+      // Its key is erased once the model is loaded.
+      reload: model.seal.userKey === undefined ? () => reload(options, model) : null,
+      availableHostBytes: options.availableHostBytes ?? (() => process.availableMemory()),
+    }),
     card: describe(options, model),
     traffic,
     drawSeed: seedSource(options.seed),
@@ -311,6 +330,13 @@ async function load(
   } finally {
     await source.close();
   }
+}
+
+/** The weights of the model that runs, once more; of no other that is in its folder now. */
+async function reload(options: EngineOptions, model: PreparedModel): Promise<LoadedWeights> {
+  const source = await openModel(options.model, model.seal);
+  const quiet = { ...options, readers: undefined, onProgress: undefined };
+  return load(quiet, source, model);
 }
 
 function describe(options: EngineOptions, model: PreparedModel): EngineCard {

@@ -5,15 +5,18 @@ import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
 import {
+  ASLEEP,
   type EngineCard,
   type EngineClient,
   EngineError,
   type EngineStats,
   type GenerationEvent,
   type GenerationRequest,
+  type SleepRequest,
 } from './request/request.ts';
 import { finishOf, type Scheduler } from './scheduler/scheduler.ts';
 import { Sequence } from './scheduler/sequence.ts';
+import type { Sleeper } from './sleeper.ts';
 import type { CrossingShares } from './traffic/shares.ts';
 import type { Traffic } from './traffic/traffic.ts';
 
@@ -24,7 +27,8 @@ export interface EngineParts {
   readonly grammars: GrammarPool;
   readonly policy: Policy;
   /** What makes later steps faster, in slices for when nothing runs (see `Runner.refine`). */
-  readonly refining: Generator<undefined, void>;
+  readonly refine: () => Generator<undefined, void>;
+  readonly sleeper: Sleeper;
   readonly card: EngineCard;
   readonly traffic: Traffic;
   /** A seed for requests that bring none. */
@@ -32,6 +36,14 @@ export interface EngineParts {
 }
 
 const SHUTDOWN_NAP_NS = 50e6;
+
+/** Something to do once no request is open and no launch under way. */
+interface Errand {
+  readonly kind: 'sleep' | 'wake-up';
+  run(): Promise<void>;
+  resolve(): void;
+  reject(error: EngineError): void;
+}
 
 interface OpenRequest {
   readonly sequence: Sequence;
@@ -55,9 +67,13 @@ export class Engine implements EngineClient {
   #state: 'running' | 'draining' | 'ended' = 'running';
   #wake: (() => void) | undefined;
   #arrivals = 0;
+  #refining: Generator<undefined, void>;
+  /** In the order in which they were asked for. */
+  readonly #errands: Errand[] = [];
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#refining = parts.refine();
     this.card = parts.card;
     this.#clock = parts.device.clock;
     this.#shares = parts.traffic.openShares();
@@ -79,6 +95,7 @@ export class Engine implements EngineClient {
     if (this.#state !== 'running') {
       throw new EngineError('shutting-down', 'the engine is shutting down');
     }
+    if (this.isAsleep) throw new EngineError('asleep', ASLEEP);
     invariant(!this.#open.has(request.id), 'a checked request has an id of its own');
     const sequence = new Sequence(
       request,
@@ -100,10 +117,43 @@ export class Engine implements EngineClient {
     this.#wake?.();
   }
 
+  get isAsleep(): boolean {
+    return this.#parts.sleeper.level > 0 || this.#errands.some(({ kind }) => kind === 'sleep');
+  }
+
+  sleep(request: SleepRequest): Promise<void> {
+    const { sleeper } = this.#parts;
+    if (request.mode === 'abort') {
+      for (const { sequence } of this.#open.values()) sequence.cancelled = true;
+    }
+    return this.#whenIdle('sleep', async () => {
+      if (sleeper.level === 0) await sleeper.sleep(request);
+    });
+  }
+
+  wakeUp(): Promise<void> {
+    const { sleeper } = this.#parts;
+    return this.#whenIdle('wake-up', async () => {
+      if (sleeper.level > 0) await sleeper.wakeUp();
+    });
+  }
+
+  #whenIdle(kind: Errand['kind'], run: () => Promise<void>): Promise<void> {
+    if (this.#state !== 'running') {
+      const message = 'the engine is shutting down';
+      return Promise.reject(new EngineError('shutting-down', message));
+    }
+    return new Promise((resolve, reject) => {
+      this.#errands.push({ kind, run, resolve, reject });
+      this.#wake?.();
+    });
+  }
+
   stats(): EngineStats {
     const { scheduler, pool, grammars, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     const { steps, reason } = policy.stepsPerLaunch();
+    const chunk = policy.chunk();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
@@ -111,6 +161,8 @@ export class Engine implements EngineClient {
       ...scheduler.counters,
       stepsPerLaunch: steps,
       stepsReason: reason,
+      chunkTokens: chunk.tokens,
+      chunkReason: chunk.reason,
       launches,
       graphLaunches,
       grammars: {
@@ -152,7 +204,7 @@ export class Engine implements EngineClient {
   async #run(): Promise<void> {
     try {
       await this.#serve();
-      this.#parts.refining.return();
+      this.#refining.return();
       this.#endOpen('the engine shut down before this request was done');
     } catch (cause) {
       this.#state = 'ended';
@@ -180,6 +232,11 @@ export class Engine implements EngineClient {
       await policy.settle();
       this.#shares.divide();
       if (scheduler.busy) continue;
+      const errand = this.#errands[0];
+      if (errand !== undefined) {
+        await this.#do(errand);
+        continue;
+      }
       // A shutdown that came meanwhile found nothing to wake.
       if (this.#state !== 'running') return;
       await this.#idle();
@@ -187,11 +244,38 @@ export class Engine implements EngineClient {
     await policy.settle();
   }
 
+  /** Puts the model to sleep or wakes it up. What cannot be done leaves everything as it was. */
+  async #do(errand: Errand): Promise<void> {
+    this.#refining.return();
+    try {
+      await errand.run();
+    } catch (cause) {
+      this.#errands.shift();
+      const isRefusal = cause instanceof EngineError && cause.code === 'sleep-refused';
+      if (!isRefusal) {
+        const message = `the engine failed: ${errand.kind} did not come to its end`;
+        errand.reject(new EngineError('engine-failed', message, undefined, { cause }));
+        throw cause;
+      }
+      errand.reject(cause);
+      return;
+    }
+    this.#errands.shift();
+    // Nobody pays for what crossed, and what was timed was elsewhere in memory.
+    this.#shares.divide();
+    this.#refining = this.#parts.refine();
+    errand.resolve();
+  }
+
   /** Waits for something to do. Nothing runs meanwhile, so that steps can be made faster. */
   async #idle(): Promise<void> {
-    const { refining, device } = this.#parts;
+    const { sleeper, device } = this.#parts;
     const woken = this.#nextWake();
-    while (this.#wake !== undefined && refining.next().done !== true) await device.breathe();
+    if (sleeper.level === 0) {
+      while (this.#wake !== undefined && this.#refining.next().done !== true) {
+        await device.breathe();
+      }
+    }
     await woken;
   }
 
@@ -214,12 +298,18 @@ export class Engine implements EngineClient {
       }
       this.#open.delete(event.id);
       const crossings = this.#shares.take(open.sequence);
-      open.onEvent({ ...event, finish: { ...event.finish, crossings } });
+      // A client that left does not hear it.
+      const isAborted = event.finish.reason === 'cancelled' && this.isAsleep;
+      const aborted = isAborted ? ({ reason: 'error', message: ASLEEP } as const) : {};
+      open.onEvent({ ...event, finish: { ...event.finish, crossings, ...aborted } });
     }
   }
 
   #endOpen(message: string): void {
     const nowNs = this.#clock.nowNs();
+    for (const { reject } of this.#errands.splice(0)) {
+      reject(new EngineError('shutting-down', 'the engine ended before this was done'));
+    }
     const open = [...this.#open.values()];
     this.#open.clear();
     for (const { sequence, onEvent } of open) {

@@ -11,6 +11,7 @@ export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export { checkRequest } from './request/check-request.ts';
 export {
+  ASLEEP,
   ENGINE_TASKS,
   type EngineCard,
   type EngineClient,
@@ -25,6 +26,7 @@ export {
   type Pooling,
   type RequestTiming,
   type SamplingParams,
+  type SleepRequest,
   type TokenLogprobs,
 } from './request/request.ts';
 export { GREEDY } from './request/sampling.ts';

@@ -29,6 +29,7 @@ import {
   responsesEndpoint,
 } from './routes/responses.ts';
 import { rerankEndpoints, scoreEndpoints } from './routes/scores.ts';
+import { isSleepingEndpoint, sleepEndpoint, wakeUpEndpoint } from './routes/sleep.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -61,6 +62,7 @@ export function createApp(ctx: ServerContext): App {
     versionEndpoint(ctx),
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
+    ...(ctx.hasSleepMode ? [sleepEndpoint(ctx), wakeUpEndpoint(ctx), isSleepingEndpoint(ctx)] : []),
     attestationEndpoint(ctx),
     encryptionKeysEndpoint(ctx),
     encryptedEndpoint(ctx, () => app.fetch),

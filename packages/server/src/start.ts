@@ -233,7 +233,8 @@ function contextOf(
       clock,
     }),
     wakes: new WakeQueue(clock),
-    lifecycle: new Lifecycle(),
+    lifecycle: new Lifecycle(() => engine.isAsleep),
+    hasSleepMode: settings.enableSleepMode,
     limits: {
       maxChoices: MAX_CHOICES,
       maxPendingTokens: MAX_PENDING_TOKENS,

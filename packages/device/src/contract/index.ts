@@ -1,7 +1,7 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
-import { grammarCases } from './grammar-cases.ts';
 import { expertCases } from './expert-cases.ts';
+import { grammarCases } from './grammar-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';

@@ -9,7 +9,6 @@ import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
-import { maskLines } from './kernels/grammar.ts';
 import {
   chooseExperts,
   type ExpertWeights,
@@ -17,6 +16,7 @@ import {
   expertGate,
   type Groups,
 } from './kernels/experts.ts';
+import { maskLines } from './kernels/grammar.ts';
 import {
   add,
   embed,

@@ -79,6 +79,15 @@ export class PagePool {
     else this.#cached.set(page, true);
   }
 
+  /** Forgets what cached pages hold: their content is lost. */
+  forgetCached(): void {
+    for (const page of this.#cached.keys()) {
+      this.#forget(page);
+      this.#free.push(page);
+    }
+    this.#cached.clear();
+  }
+
   #forget(page: number): void {
     const key = this.#keyOf[page];
     if (key !== undefined) this.#pageOf.delete(key);

@@ -83,6 +83,8 @@ export interface LoadedWeights {
   readonly seconds: number;
   /** null: nothing was read. */
   readonly report: FillReport | null;
+  /** The same weights in other buffers of the same sizes, in the same order. */
+  readonly over: (buffers: readonly DeviceBuffer[]) => Weights;
   /** Tensors of the checkpoint that the architecture does not use. */
   readonly unusedTensors: readonly string[];
   /** Tensors that lie in a shard but that the index does not map there. */
@@ -337,9 +339,11 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
     await uploadScales(checkpoint, tensors, layout, buffers, options);
     return fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
   });
+  const over = (arenas: readonly DeviceBuffer[]) => assemble(spec, layout, arenas);
   return {
-    weights: assemble(spec, layout, buffers),
+    weights: over(buffers),
     buffers,
+    over,
     bytes: sum(layout.arenaBytes),
     seconds: (device.clock.nowNs() - startedNs) / 1e9,
     report,

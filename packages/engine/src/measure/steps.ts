@@ -172,7 +172,7 @@ export async function measurePrefill(
   let passes = 0;
   const launch = () => {
     const startedNs = device.clock.nowNs();
-    launchForward(parts, tokens, 'prefill');
+    launchForward(parts, tokens, [{ first: 0, count: tokens, phase: 'prefill' }]);
     const picked = { input: all.residual, out: all.selected, count: 1, width: spec.hiddenSize };
     stream.launch('select', { ...picked, indices: all.select });
     launchHead(parts, all.selected, 1);

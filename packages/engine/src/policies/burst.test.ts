@@ -45,7 +45,7 @@ class Launches {
       commandNs,
     };
     const plan = planOf(steps, prompts);
-    this.control.observe({ plan, times, hostNs });
+    this.control.observe({ plan, times, deviceNs: ns, hostNs });
     return this.control.steps;
   }
 

@@ -1,5 +1,6 @@
-import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
+import type { StepsInFlight } from '../runner/runner.ts';
 import { IN_FLIGHT, MAX_STEPS } from '../runner/shapes.ts';
+import { Estimate, milliseconds } from './estimate.ts';
 import type { Committed } from './pipeline.ts';
 
 /** What the length of a burst is derived from, besides what is measured. */
@@ -30,10 +31,6 @@ export interface Burst {
 
 /** The most of a launch's time that a lane, or the launching thread, may be busy for it. */
 const OCCUPANCY_MAX = 0.7;
-/** How fast estimates follow what is observed. */
-const FOLLOW = 0.2;
-/** What a cost is taken to be above its mean, in mean deviations. */
-const DEVIATIONS = 1;
 
 /** The part of the queued work before whose end the next launch is made at the latest. */
 const EARLY_SHARE = 0.2;
@@ -62,41 +59,6 @@ export function burstSteps(limits: BurstLimits, stepNs: number): number {
   const { tollNs } = limits;
   const costs = { drainNs: tollNs, commandNs: tollNs, hostNs: 0, latencyNs: tollNs };
   return burstOf(limits, stepNs, costs).steps;
-}
-
-/** A duration that is observed again and again. */
-class Estimate {
-  #meanNs: number;
-  #deviationNs = 0;
-  #isObserved = false;
-
-  /** `believedNs` until one was observed. */
-  constructor(believedNs: number) {
-    this.#meanNs = believedNs;
-  }
-
-  observe(ns: number): void {
-    if (this.#isObserved) {
-      this.#deviationNs += FOLLOW * (Math.abs(ns - this.#meanNs) - this.#deviationNs);
-      this.#meanNs += FOLLOW * (ns - this.#meanNs);
-    } else {
-      this.#meanNs = ns;
-      this.#isObserved = true;
-    }
-  }
-
-  get isObserved(): boolean {
-    return this.#isObserved;
-  }
-
-  get meanNs(): number {
-    return this.#meanNs;
-  }
-
-  /** With headroom for its variance. */
-  get highNs(): number {
-    return this.#meanNs + DEVIATIONS * this.#deviationNs;
-  }
 }
 
 /** Adapts the burst to the times it sees: of steps, drains, commands and the launching thread. */
@@ -130,12 +92,13 @@ export class BurstControl implements Burst {
    * Learns from a committed launch. Launches with prompts say how long crossings take, but not how
    * long a step does.
    */
-  observe({ plan, times, hostNs }: Omit<Committed, 'events'>): void {
+  observe({ plan, times, deviceNs, hostNs }: Omit<Committed, 'events'>): void {
     this.#drain.observe(times.drainNs);
     this.#latency.observe(times.drainedNs - times.doneNs);
     if (times.commandNs > 0) this.#command.observe(times.commandNs);
     if (hostNs !== null) this.#host.observe(hostNs);
-    const stepNs = Math.max(1, this.#deviceNs(times) / plan.steps);
+    this.#lastDoneNs = times.doneNs;
+    const stepNs = Math.max(1, deviceNs / plan.steps);
     if (plan.prefill.length === 0) {
       this.#lastStepNs = stepNs;
       this.#step.observe(stepNs);
@@ -163,13 +126,6 @@ export class BurstControl implements Burst {
       queuedNs += steps * stepNs;
     }
     return endNs - (commandNs + hostNs + LATE_NS + EARLY_SHARE * queuedNs);
-  }
-
-  /** For which the device worked on the launch: from when it had it and was done with the last. */
-  #deviceNs({ queuedNs, doneNs }: LaunchTimes): number {
-    const startedNs = Math.max(queuedNs, this.#lastDoneNs);
-    this.#lastDoneNs = doneNs;
-    return doneNs - startedNs;
   }
 
   #costs(): LaunchCosts {
@@ -207,5 +163,4 @@ export class BurstControl implements Burst {
   }
 }
 
-const milliseconds = (ns: number) => `${Number((ns / 1e6).toPrecision(2))} ms`;
 const percent = (share: number) => `${Math.round(100 * share)} %`;

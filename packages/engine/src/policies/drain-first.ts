@@ -10,6 +10,7 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'when-done' });
   return {
     stepsPerLaunch: () => ONE_STEP,
+    chunk: () => pipeline.chunk,
     async step() {
       await pipeline.launch(1);
       return (await pipeline.commit()).events;

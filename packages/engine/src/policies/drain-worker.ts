@@ -9,6 +9,7 @@ export async function drainWorker(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   return {
     stepsPerLaunch: () => ONE_STEP,
+    chunk: () => pipeline.chunk,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { type Profile, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -31,6 +32,8 @@ const LAYERS = 8;
 const STEP_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 2;
 /** A chunk of prompts with its command: apply, embed, layers, select, head, sample, advance. */
 const PROMPT_KERNELS = 1 + 1 + 5 * LAYERS + 1 + 1 + 2;
+/** A decode step of rows beside it adds: begin, attention of each layer, head, sample, advance. */
+const ROWS_BESIDE_KERNELS = 1 + LAYERS + 1 + 2;
 const LAUNCH_NS = 5e3;
 const GRAPH_LAUNCH_NS = 10e3;
 const ISSUE_NS = 2e3;
@@ -159,6 +162,11 @@ async function read(policy: PolicyName, machine: Machine, load: Load): Promise<R
     stepsPerLaunch: last.stats.stepsPerLaunch,
   };
 }
+
+const quantile = (values: readonly number[], q: number) => {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
+};
 
 /** Within 0.1 % of a positive value, or closer. */
 const near = (value: number) => expect.closeTo(value, -Math.floor(Math.log10(0.002 * value)));
@@ -377,7 +385,9 @@ describe('prompts that arrive', () => {
       await first.ended;
       await engine.shutdown(0);
       // Its command crosses while that step runs; its launch has a step of the other row as well.
-      expect(ttftNs).toEqual(near((1 - part) * stepNs + promptNs(CONFIDENTIAL) + stepNs + tollNs));
+      const besideNs = ROWS_BESIDE_KERNELS * kernelNs(CONFIDENTIAL);
+      const launchNs = promptNs(CONFIDENTIAL) + besideNs;
+      expect(ttftNs).toEqual(near((1 - part) * stepNs + launchNs + tollNs));
     },
   );
 
@@ -419,11 +429,6 @@ describe('a bridge that is not felt', () => {
     readonly gapsNs: readonly number[];
     readonly stepsPerLaunch: number;
   }
-  const quantile = (values: readonly number[], q: number) => {
-    const sorted = values.toSorted((a, b) => a - b);
-    return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
-  };
-
   /** Requests of so many tokens, all at once or one after the other. */
   const LOADS = {
     'one stream': { requests: 1, tokens: 400, everySteps: 0 },
@@ -508,6 +513,102 @@ describe('a bridge that is not felt', () => {
   });
 });
 
+describe.each(['resident', 'drain-worker', 'drain-first'] as const)(
+  '32 streams and 128 prompts of 1024 tokens at once under %s',
+  (policy) => {
+    const MODEL = fileURLToPath(new URL('../../configs/qwen3-8b', import.meta.url));
+    const weightBytes = 16.4e9;
+    /** Reads the weights once. */
+    const stepNs = 5e6;
+    /** Of a prompt's token: 48 ms for 2048. */
+    const tokenNs = 23.4e3;
+    const interTokenLimitNs = 50e6;
+    const flopsPerToken = 2 * 7.57e9;
+    const base = profileOf({
+      stepNs,
+      tollNs: 22e3,
+      queuedTollNs: 0,
+      blocks: true,
+      flopsPerSecond: flopsPerToken / (tokenNs / 1e9),
+    });
+    const copyBytesPerSecond = weightBytes / (stepNs / 1e9);
+    const machine = { ...base, roofline: { ...base.roofline, copyBytesPerSecond, kernelNs: 2e3 } };
+
+    async function flood(limitNs: number) {
+      const clock = new VirtualClock();
+      clock.runFreely();
+      const device = openModelDevice({ clock, law: profileLaw(machine) });
+      const engine = await createEngine(
+        engineOptions(device, {
+          policy,
+          dummy: true,
+          model: MODEL,
+          burst: { tollNs: 22e3, interTokenLimitNs: limitNs },
+          maxRows: 192,
+          maxBatchTokens: 8192,
+          maxModelTokens: 2048,
+          prefixCaching: false,
+        }),
+      );
+      const gapsNs: number[] = [];
+      const ttftNs: number[] = [];
+      let promptsNs = Number.POSITIVE_INFINITY;
+      let prompted = 0;
+      const open = (id: string, length: number, maxTokens: number, isStream: boolean) =>
+        new Promise<void>((resolve) => {
+          const submittedNs = clock.nowNs();
+          let lastNs: number | undefined;
+          const prompt = Array.from({ length }, (_, i) => (i * 7 + prompted) % 1000);
+          engine.submit(request(id, prompt, { maxTokens }), ({ tokens, finish }) => {
+            const nowNs = clock.nowNs();
+            if (tokens.length > 0) {
+              if (!isStream && lastNs === undefined) ttftNs.push(nowNs - submittedNs);
+              // Of what streams got while the prompts were computed.
+              const isBeside = lastNs !== undefined && lastNs >= promptsNs && prompted < 128;
+              if (isStream && isBeside) gapsNs.push(nowNs - lastNs!);
+              if (!isStream && lastNs === undefined) prompted += 1;
+              lastNs = nowNs;
+            }
+            if (finish !== undefined) resolve();
+          });
+        });
+      const streams = Array.from({ length: 32 }, (_, at) => open(`s${at}`, 64, 160, true));
+      await clock.sleepUntilNs(clock.nowNs() + 40 * stepNs);
+      promptsNs = clock.nowNs();
+      const prompts = Array.from({ length: 128 }, (_, at) => open(`p${at}`, 1024, 16, false));
+      await Promise.all([...streams, ...prompts]);
+      const elapsedNs = clock.nowNs() - promptsNs;
+      const { chunkTokens, chunkReason } = engine.stats();
+      await engine.shutdown(0);
+      return { gapsNs, ttftNs, elapsedNs, chunkTokens, chunkReason };
+    }
+
+    test('the streams go on within the limit, and the prompts are answered as early', async () => {
+      const limited = await flood(interTokenLimitNs);
+      const largest = await flood(10e9);
+      expect(largest.chunkTokens).toBe(8192);
+      expect(quantile(largest.gapsNs, 0.5)).toBeGreaterThan(3 * interTokenLimitNs);
+      const budgetNs = stepNs + interTokenLimitNs;
+      expect(quantile(limited.gapsNs, 0.99)).toBeLessThanOrEqual(budgetNs);
+      expect(quantile(limited.gapsNs, 0.5)).toBeGreaterThan(0.85 * interTokenLimitNs);
+      expect(quantile(limited.ttftNs, 0.5)).toBeLessThanOrEqual(
+        1.01 * quantile(largest.ttftNs, 0.5),
+      );
+      // Until the last prompt, rows get four times the tokens, of 48 more steps: 2.5 ms each.
+      expect(quantile(limited.ttftNs, 0.99)).toBeLessThanOrEqual(
+        1.045 * quantile(largest.ttftNs, 0.99),
+      );
+      // A chunk and then a step of the rows, 64 times, would take longer.
+      const apartNs = ((128 * 1024) / 2048) * (2048 * tokenNs + stepNs);
+      expect(quantile(limited.ttftNs, 0.99)).toBeLessThan(0.93 * apartNs);
+      expect(limited.elapsedNs).toBeLessThanOrEqual(1.01 * largest.elapsedNs);
+      expect(limited.chunkReason).toMatch(
+        /^2048 tokens take \d+ ms, of about 50 ms between steps of rows; up to 8192 where no row/,
+      );
+    });
+  },
+);
+
 test('under resident fewer launches run ahead once a step takes longer', async () => {
   const tollNs = 0.9 * 0.3e6;
   const base = { stepNs: 0.3e6, tollNs, queuedTollNs: 0, blocks: true };
@@ -522,7 +623,9 @@ test('under resident fewer launches run ahead once a step takes longer', async (
   await new Promise<void>((resolve) => {
     engine.submit(request('first', [1, 2, 3], { maxTokens: 400 }), (event) => {
       tokens += event.tokens.length;
-      inFlight.push(engine.stats().graphLaunches - (tokens - 1));
+      // A launch of prompts and this row is no graph, and takes two steps of sampling.
+      const { graphLaunches, steps } = engine.stats();
+      inFlight.push(graphLaunches + (steps - tokens) - (tokens - 1));
       if (tokens === 100) {
         for (let row = 0; row < 31; row++) {
           engine.submit(request(`r${row}`, [1, 2, 3], { maxTokens: 400 }), () => undefined);

@@ -12,6 +12,7 @@ export async function overlap(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'behind' });
   return {
     stepsPerLaunch: () => ONE_STEP,
+    chunk: () => pipeline.chunk,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];

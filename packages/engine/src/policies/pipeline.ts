@@ -4,6 +4,7 @@ import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Traffic } from '../traffic/traffic.ts';
+import { ChunkControl } from './chunk.ts';
 import type { StepParts } from './policy.ts';
 
 /** A launch that was taken in: what requests get to see, and what a burst is adapted by. */
@@ -11,6 +12,8 @@ export interface Committed {
   readonly events: readonly GenerationEvent[];
   readonly plan: StepPlan;
   readonly times: LaunchTimes;
+  /** For which the device worked on it: from when it had it and was done with the one before. */
+  readonly deviceNs: number;
   /**
    * For which the launching thread was busy since the launch before was taken in, other than with
    * launching prompts; null: nothing was on its way then, and it may have had nothing to do.
@@ -36,16 +39,26 @@ export const ONE_STEP = { steps: 1, reason: 'this policy drains every step' } as
 export class Pipeline {
   readonly #parts: StepParts;
   readonly #routes: StepRoutes;
+  readonly #chunk: ChunkControl;
   readonly #inFlight: StepsInFlight[] = [];
   #hurry: (() => void) | undefined;
   /** Since when the launching thread has had work; null: it has none. */
   #busySinceNs: number | null = null;
   /** Of the time since, for which it waited or launched prompts. */
   #waitedNs = 0;
+  #lastDoneNs = 0;
 
   constructor(parts: StepParts, routes: StepRoutes) {
     this.#parts = parts;
     this.#routes = routes;
+    const { interTokenLimitNs } = parts.burst;
+    const { maxBatchTokens } = parts.scheduler;
+    this.#chunk = new ChunkControl({ interTokenLimitNs, maxBatchTokens });
+  }
+
+  /** Tokens that a launch with prompts may compute while rows decode, and why. */
+  get chunk(): { readonly tokens: number; readonly reason: string } {
+    return this.#chunk;
   }
 
   get length(): number {
@@ -85,7 +98,7 @@ export class Pipeline {
   /** Plans and launches up to `steps` steps; false when there is nothing to launch now. */
   async launch(steps: number): Promise<boolean> {
     const { scheduler, runner, clock } = this.#parts;
-    const plan = scheduler.plan(clock.nowNs(), steps);
+    const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens);
     if (plan.decode.length + plan.prefill.length === 0) return false;
     const calledNs = clock.nowNs();
     const started = await runner.start(plan, this.#routes);
@@ -108,7 +121,10 @@ export class Pipeline {
     this.#inFlight.shift();
     const { plan } = oldest.launched;
     const events = scheduler.commit(plan, results, nowNs);
-    return { events, plan, times, hostNs: this.#hostNs(clock.nowNs()) };
+    const deviceNs = times.doneNs - Math.max(times.queuedNs, this.#lastDoneNs);
+    this.#lastDoneNs = times.doneNs;
+    this.#chunk.observe({ plan, deviceNs });
+    return { events, plan, times, deviceNs, hostNs: this.#hostNs(clock.nowNs()) };
   }
 
   #hostNs(nowNs: number): number | null {

@@ -23,6 +23,8 @@ export interface StepParts {
 export interface Policy {
   /** Decode steps that a launch holds now, and why. */
   stepsPerLaunch(): { readonly steps: number; readonly reason: string };
+  /** Tokens that a launch with prompts may compute while rows decode, and why. */
+  chunk(): { readonly tokens: number; readonly reason: string };
   /** Launches or commits one launch and returns what requests get to see now. */
   step(): Promise<readonly GenerationEvent[]>;
   /** A request has arrived while a step was made. */

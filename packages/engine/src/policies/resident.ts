@@ -13,6 +13,7 @@ export async function resident(parts: StepParts): Promise<Policy> {
   const burst = new BurstControl(parts.burst);
   return {
     stepsPerLaunch: () => burst,
+    chunk: () => pipeline.chunk,
     async step() {
       // Where fewer launches are enough than are on their way, these are only taken in.
       const launched =

@@ -196,6 +196,10 @@ export interface EngineStats {
   readonly stepsPerLaunch: number;
   /** Why so many. */
   readonly stepsReason: string;
+  /** Tokens that a launch with prompts may compute while rows decode. */
+  readonly chunkTokens: number;
+  /** Why so many. */
+  readonly chunkReason: string;
   readonly launches: number;
   readonly graphLaunches: number;
   readonly grammars: GrammarStats;
@@ -236,6 +240,8 @@ export type EngineErrorCode =
   | 'prompt-too-long'
   | 'queue-full'
   | 'shutting-down'
+  | 'asleep'
+  | 'sleep-refused'
   | 'engine-failed'
   | 'bad-model'
   | 'out-of-memory';
@@ -254,6 +260,19 @@ export class EngineError extends Error {
   }
 }
 
+/** What requests are told meanwhile. */
+export const ASLEEP = 'the engine is asleep: it takes requests again after POST /wake_up';
+
+/** How an engine is to be put to sleep. */
+export interface SleepRequest {
+  /** 1: weights are kept in host memory; 2: they are read from the model's folder again. */
+  readonly level: 1 | 2;
+  /** What is in flight ends with an error, or is waited for. */
+  readonly mode: 'abort' | 'wait';
+  /** Whether KV stays where it is, and prefixes are found after waking up. */
+  readonly keepsKv: boolean;
+}
+
 /** The engine as the server sees it: in a worker thread, in this one, or a stub. */
 export interface EngineClient {
   readonly card: EngineCard;
@@ -266,6 +285,20 @@ export interface EngineClient {
   cancel(id: string): void;
   /** The last known stats: never waits for a step. */
   stats(): EngineStats;
+  /**
+   * Gives the device's memory back until `wakeUp`. From now on requests are refused with `asleep`;
+   * resolves when the memory is free. One that is asleep stays as it is. Throws EngineError
+   * `sleep-refused` where it cannot be done: then the engine is awake as before.
+   */
+  sleep(request: SleepRequest): Promise<void>;
+  /**
+   * Resolves when requests are taken again, which may be at once. Throws EngineError
+   * `sleep-refused` where the device's memory is taken by others: then the engine still sleeps.
+   * Whatever else fails ends the engine.
+   */
+  wakeUp(): Promise<void>;
+  /** Whether requests are refused with `asleep`. */
+  readonly isAsleep: boolean;
   /**
    * Rejects new requests, waits up to `graceMs` for those in flight, fails the rest, and ends.
    * Idempotent.

@@ -1,4 +1,5 @@
 import {
+  bytesPerElement,
   type ElementType,
   type OpArgs,
   type Slice,
@@ -20,8 +21,10 @@ import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
 export interface ForwardParts {
   readonly spec: ModelSpec;
   readonly shape: RunnerShape;
-  readonly weights: Weights;
-  readonly buffers: RunnerBuffers;
+  /** Others once the model was put to sleep and woke up (see `Sleeper`). */
+  weights: Weights;
+  /** Likewise. */
+  buffers: RunnerBuffers;
   readonly stream: Stream;
   /** What grammars step through; null: rows have none. */
   readonly vocabulary: Vocabulary | null;
@@ -29,57 +32,77 @@ export interface ForwardParts {
   readonly element: ElementType;
 }
 
-type Phase = OpArgs['attention']['phase'];
+/** Lines [first, first + count) of a batch, whose attention is of one kind. */
+export interface BatchPart {
+  readonly first: number;
+  readonly count: number;
+  readonly phase: OpArgs['attention']['phase'];
+}
 
 /**
- * The transformer over a flat batch: tokens, rows and positions are in their buffers; the hidden
- * states are left in `residual` [count, hidden]. Every architecture we run is this, with or without
- * biases, head norms and sinks, each layer of its kind.
+ * The transformer over `count` lines of a flat batch: tokens, rows and positions are in their
+ * buffers; the hidden states are left in `residual` [count, hidden], undefined outside of parts.
+ * Every architecture we run is this, with or without biases, head norms and sinks, each layer of its
+ * kind.
  */
-export function launchForward(parts: ForwardParts, count: number, phase: Phase): void {
+export function launchForward(
+  parts: ForwardParts,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
   const { spec, weights, stream } = parts;
   const { tokens, residual } = slices(parts.buffers);
   const { hiddenSize: width, vocabularySize: vocab } = spec;
   stream.launch('embed', { table: weights.embed, tokens, out: residual, count, width, vocab });
   for (let layer = 0; layer < spec.layers; layer++) {
-    launchAttention(parts, layer, count, phase);
+    launchAttention(parts, layer, count, batch);
     launchFeedForward(parts, layer, count);
   }
 }
 
-function launchAttention(parts: ForwardParts, layer: number, count: number, phase: Phase): void {
+function launchAttention(
+  parts: ForwardParts,
+  layer: number,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
   const { spec, shape, stream } = parts;
   const { heads, kvHeads, headDim, layers } = spec;
+  const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
   const { residual, qkv, attended, kv, pageTable, tokenRows, positions } = buffers;
   const { inputNorm: norm, qkvBias, outputBias } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
-  stream.launch('attention', {
-    qkv,
-    sinks: weights.sinks,
-    queryNorm: weights.queryNorm,
-    keyNorm: weights.keyNorm,
-    epsilon: spec.rmsNormEpsilon,
-    rope: buffers.rope,
-    kv,
-    kvFormat: shape.kvFormat,
-    pageTable,
-    tokenRows,
-    positions,
-    layer,
-    layers,
-    kvHeads,
-    headDim,
-    pageTokens: shape.pageTokens,
-    pagesPerRow: pagesPerRow(shape),
-    out: attended,
-    count,
-    heads,
-    scale: 1 / Math.sqrt(headDim),
-    window: spec.layerKinds[layer]!.window,
-    phase,
-  });
+  for (const { first, count, phase } of batch) {
+    const lines = (buffer: Slice, width: number) =>
+      linesOf(buffer, { first, count, lineBytes: width * elementBytes });
+    stream.launch('attention', {
+      qkv: lines(qkv, (heads + 2 * kvHeads) * headDim),
+      sinks: weights.sinks,
+      queryNorm: weights.queryNorm,
+      keyNorm: weights.keyNorm,
+      epsilon: spec.rmsNormEpsilon,
+      rope: buffers.rope,
+      kv,
+      kvFormat: shape.kvFormat,
+      pageTable,
+      tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
+      positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
+      layer,
+      layers,
+      kvHeads,
+      headDim,
+      pageTokens: shape.pageTokens,
+      pagesPerRow: pagesPerRow(shape),
+      out: lines(attended, heads * headDim),
+      count,
+      heads,
+      scale: 1 / Math.sqrt(headDim),
+      window: spec.layerKinds[layer]!.window,
+      phase,
+    });
+  }
   launchLinear(parts, count, {
     ...weights.output,
     input: attended,
@@ -218,11 +241,41 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
 
 /** One step of `count` lines of the decode batch that the device holds. */
 export function launchDecodeStep(parts: ForwardParts, count: number): void {
-  const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(parts.buffers);
-  parts.stream.launch('begin-decode', { rows, decodeRows, tokens, tokenRows, positions, count });
-  launchForward(parts, count, 'decode');
-  launchHead(parts, residual, count);
-  launchSampling(parts, tokenRows, count);
+  beginRows(parts, 0, count);
+  launchForward(parts, count, [{ first: 0, count, phase: 'decode' }]);
+  sampleRows(parts, 0, count);
+}
+
+/** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
+export function beginRows(parts: ForwardParts, first: number, count: number): void {
+  const { rows, decodeRows, tokens, tokenRows, positions } = slices(parts.buffers);
+  const lines = { first, count, lineBytes: WORD_BYTES };
+  parts.stream.launch('begin-decode', {
+    rows,
+    decodeRows,
+    tokens: linesOf(tokens, lines),
+    tokenRows: linesOf(tokenRows, lines),
+    positions: linesOf(positions, lines),
+    count,
+  });
+}
+
+/** Logits of the rows that `beginRows` put there, a token for each, and the rows move on. */
+export function sampleRows(parts: ForwardParts, first: number, count: number): void {
+  const { residual, tokenRows } = slices(parts.buffers);
+  const lineBytes = parts.spec.hiddenSize * bytesPerElement(parts.element);
+  launchHead(parts, linesOf(residual, { first, count, lineBytes }), count);
+  launchSampling(parts, linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }), count);
+}
+
+const WORD_BYTES = 4;
+
+/** Lines [first, first + count) of a buffer's slice. */
+function linesOf(
+  { buffer, offsetBytes }: Slice,
+  { first, count, lineBytes }: { first: number; count: number; lineBytes: number },
+): Slice {
+  return slice(buffer, offsetBytes + first * lineBytes, count * lineBytes);
 }
 
 const wholeBuffers = new WeakMap<RunnerBuffers, Readonly<Record<keyof RunnerBuffers, Slice>>>();

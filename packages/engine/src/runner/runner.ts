@@ -1,6 +1,11 @@
 import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
-import type { PrefillChunk, StepPlan, StepResults } from '../scheduler/plan.ts';
+import {
+  LINE_STEP,
+  type PrefillChunk,
+  type StepPlan,
+  type StepResults,
+} from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import {
   Downlink,
@@ -10,11 +15,13 @@ import {
   laneNs,
 } from './downlink.ts';
 import {
+  beginRows,
   type ForwardParts,
   launchDecodeStep,
   launchForward,
   launchHead,
   launchSampling,
+  sampleRows,
   slices,
 } from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
@@ -64,6 +71,8 @@ function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
   for (let size = maxBatchTokens >> 1; size >= LARGE_CHUNK; size >>= 1) sizes.add(size);
   return [...sizes];
 }
+
+const padded = (lines: number) => Math.ceil(lines / LINE_STEP) * LINE_STEP;
 
 /** Batch sizes for which decode graphs are captured. */
 function decodeBuckets(maxRows: number): number[] {
@@ -117,10 +126,21 @@ export class Runner {
       for (const bucket of this.#buckets.toReversed()) launchDecodeStep(this.#parts, bucket);
     });
     onPhase('graphs');
+    await this.capture();
+  }
+
+  /** Captures every decode graph, over the weights and buffers that there are now. */
+  async capture(): Promise<void> {
     for (const bucket of this.#buckets.toReversed()) {
       for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
     }
-    await stream.synchronize();
+    await this.#parts.stream.synchronize();
+  }
+
+  /** Frees every graph: what they launch is about to be freed. Nothing is under way. */
+  discardGraphs(): void {
+    for (const graph of this.#graphs.values()) this.#device.discard(graph);
+    this.#graphs.clear();
   }
 
   /**
@@ -157,8 +177,9 @@ export class Runner {
     const command = await this.#uplink.send(number, plan, lines, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
-    if (plan.prefill.length > 0) this.#launchPrefill(number, plan, lines, slots);
-    if (plan.decode.length > 0) {
+    if (plan.prefill.length > 0) {
+      this.#launchPrompts(number, plan, lines, slots);
+    } else {
       this.launchDecode(this.bucketOf(plan.decode.length), plan.steps);
       for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
     }
@@ -240,7 +261,7 @@ export class Runner {
   /** Everything that a chunk of prompts may launch. */
   #launchPrompt(count: number): void {
     const { select, selectRows } = slices(this.#parts.buffers);
-    launchForward(this.#parts, count, 'prefill');
+    launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
     if (this.#parts.shape.task === 'generate') {
       this.#launchPickedHead(select, 1);
       launchSampling(this.#parts, selectRows, 1);
@@ -248,14 +269,23 @@ export class Runner {
     this.#launchLines(0, 1);
   }
 
-  #launchPrefill(
+  /** The plan's prompts, and a step of its decoding rows in the same pass over the weights. */
+  #launchPrompts(
     number: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
     slots: FilledSlot[],
   ): void {
     const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
-    launchForward(this.#parts, count, 'prefill');
+    const prompts = { first: 0, count, phase: 'prefill' } as const;
+    const first = padded(count);
+    const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
+    if (rows.count > 0) {
+      beginRows(this.#parts, rows.first, rows.count);
+      launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
+    } else {
+      launchForward(this.#parts, count, [prompts]);
+    }
     const isSampled = ({ last, sequence }: PrefillChunk) =>
       last && sequence.request.pooling === undefined;
     const last = plan.prefill.filter(isSampled);
@@ -266,6 +296,10 @@ export class Runner {
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
     if (lines.length > 0) this.#launchLines(number, lines.length);
+    if (rows.count > 0) {
+      sampleRows(this.#parts, rows.first, rows.count);
+      slots.push(this.#fillSlot(plan.decode));
+    }
   }
 
   /** The logits of the tokens that `indices` names. */

@@ -15,6 +15,7 @@ import {
 } from '@bridgekeeper/device';
 import type { FeedForward, ModelSpec } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
+import { LINE_STEP } from '../scheduler/plan.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -116,7 +117,8 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
  */
 export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
   const { maxRows, maxBatchTokens, ringSlots } = shape;
-  const tokens = Math.max(maxBatchTokens, maxRows);
+  // Prompts and the rows beside them are padded.
+  const tokens = Math.max(maxBatchTokens, maxRows) + 2 * LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
   const widths = feedForwardWidths(spec);

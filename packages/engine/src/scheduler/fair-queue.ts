@@ -4,7 +4,7 @@ import type { Sequence } from './sequence.ts';
 /** One owner's requests, and what it has had of the engine. */
 interface Account {
   readonly owner: string;
-  /** In order of arrival. */
+  /** In the order in which they go. */
   readonly waiting: Sequence[];
   /** Rows it holds. */
   rows: number;
@@ -14,10 +14,14 @@ interface Account {
 
 /**
  * The requests that wait for a row, by owner. The owner that has had the least for its weight goes
- * next, and its requests first come, first served. What an owner has had is counted in tokens as
- * they are computed, so that long answers count while they are given. An owner that had nothing to
- * do begins with what the least served of the others has had: being idle earns nothing, and owes
- * nothing away. With one owner this is a plain queue.
+ * next. What an owner has had is counted in tokens as they are computed, so that long answers count
+ * while they are given. An owner that had nothing to do begins with what the least served of the
+ * others has had: being idle earns nothing, and owes nothing away.
+ *
+ * Of one owner's requests that one goes next which is due first: when its owner has been served as
+ * many tokens since it came as it brings itself. So short ones pass long ones, and a long one lets
+ * those pass that come before as many tokens as its own were computed, and none that come later.
+ * Requests of equal length go first come, first served.
  */
 export class FairQueue {
   readonly #accounts = new Map<string, Account>();
@@ -53,7 +57,9 @@ export class FairQueue {
 
   /** A new request. */
   add(sequence: Sequence): void {
-    this.#insert(this.#open(sequence), sequence);
+    const account = this.#open(sequence);
+    sequence.due = account.served + sequence.length / weightOf(sequence);
+    this.#insert(account, sequence);
   }
 
   /** It leaves the queue for a row. */
@@ -93,11 +99,11 @@ export class FairQueue {
   /** Sorts those in rows: who is served first, and last who gives way first. */
   compare(a: Sequence, b: Sequence): number {
     const difference = this.#accountOf(a).served - this.#accountOf(b).served;
-    return difference === 0 ? a.arrival - b.arrival : difference;
+    return difference === 0 ? byDue(a, b) : difference;
   }
 
   #insert({ waiting }: Account, sequence: Sequence): void {
-    const later = waiting.findIndex(({ arrival }) => arrival > sequence.arrival);
+    const later = waiting.findIndex((other) => byDue(other, sequence) > 0);
     waiting.splice(later < 0 ? waiting.length : later, 0, sequence);
     this.#length += 1;
   }
@@ -152,6 +158,10 @@ function weightOf({ request }: Sequence): number {
 
 function maxRowsOf({ request }: Sequence): number {
   return request.share?.maxRows ?? Number.POSITIVE_INFINITY;
+}
+
+function byDue(a: Sequence, b: Sequence): number {
+  return a.due - b.due || a.arrival - b.arrival;
 }
 
 function isActive({ waiting, rows }: Account): boolean {

@@ -208,14 +208,37 @@ describe('owners share the engine', () => {
     );
   });
 
-  it('one owner alone is served in order of arrival, and loses rows in the reverse of it', () => {
+  it.each([
+    ['while it waits for a row', 1],
+    ['while it is computed', 4],
+  ])('short prompts pass a long one %s, but not forever', (_, maxRows) => {
+    const played = new Played({ maxRows, maxBatchTokens: 16 }, 64);
+    const long = played.add('a', 200, 2);
+    const early = played.add('a', 8, 2);
+    if (maxRows > 1) played.launch();
+    // Others come as fast as they are computed.
+    const next = () => played.add('a', 8, 2);
+    const short = next();
+    expect(played.finish(early, short)).toBeLessThanOrEqual(8);
+    const computed = () => played.tokens.get('a')!;
+    while (long.phase !== 'finished' && computed() < 4000) {
+      while (played.scheduler.waiting < 4) next();
+      played.launch();
+    }
+    // As many tokens of others as it has itself, then its own, and what shared its last steps.
+    expect(computed()).toBeLessThan(2 * 200 + 100);
+    expect(computed()).toBeGreaterThan(1.5 * 200);
+  });
+
+  it('one owner’s prompts get rows shortest first, and lose them in the reverse of that', () => {
     fc.assert(
       fc.property(traffic(['a']), (requests) => {
         const played = new Played({ maxRows: 4, maxBatchTokens: 16 }, 16);
         const added = requests.map(({ prompt, answer }) => played.add('a', prompt, answer));
+        const inOrder = added.toSorted((a, b) => a.promptLength - b.promptLength);
         while (played.scheduler.busy) {
           played.launch();
-          const open = added.filter(({ phase }) => phase !== 'finished');
+          const open = inOrder.filter(({ phase }) => phase !== 'finished');
           const rows = open.map(({ row }) => row >= 0);
           expect(rows.lastIndexOf(true)).toBeLessThan(
             rows.includes(false) ? rows.indexOf(false) : rows.length,

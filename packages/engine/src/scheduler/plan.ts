@@ -34,7 +34,13 @@ export interface GrammarWrite {
   readonly offset: number;
 }
 
-/** What one step computes. Rows and pages are already assigned. */
+/** Where rows are computed beside prompts, these and those take multiples of so many lines. */
+export const LINE_STEP = 4;
+
+/**
+ * What one launch computes. Rows and pages are already assigned. Prompts and decoding rows share
+ * one forward pass, so there is only one step where there are prompts.
+ */
 export interface StepPlan {
   readonly prefill: readonly PrefillChunk[];
   /** In order of arrival; `steps` tokens each, as far as they get. */

@@ -310,7 +310,7 @@ describe('Scheduler', () => {
     expect([chunks(), chunks(), chunks()]).toEqual([[6], [6], [6]]);
     s.add(sequence(range(20, 200), penalised));
     s.add(sequence(range(4, 300), { maxTokens: 1 }));
-    expect(chunks()).toEqual([20, 4]);
+    expect(chunks()).toEqual([4, 20]);
     for (const from of [400, 450]) s.add(sequence(range(5, from), penalised));
     expect(chunks()).toEqual([5, 5]);
   });
@@ -413,6 +413,18 @@ describe('Scheduler', () => {
       expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([7]);
     });
 
+    it('prompts to the tokens that a launch may have beside rows, and some in any case', () => {
+      const { scheduler: s } = scheduler(64, { maxBatchTokens: 64 });
+      const prefill = (tokens: number) => s.plan(0, 1, tokens).prefill.map(({ length }) => length);
+      s.add(sequence(range(64), { maxTokens: 9 }));
+      // Nothing decodes yet.
+      expect(prefill(8)).toEqual([64]);
+      s.add(sequence(range(100, 100), { maxTokens: 9 }));
+      // A row, padded, and the rest in whole fours.
+      expect(prefill(46)).toEqual([40]);
+      expect(prefill(8)).toEqual([32]);
+    });
+
     it('prompts with logprobs to the lines that others have left', () => {
       const { scheduler: s } = scheduler(64);
       const wanting = { maxTokens: 1, promptLogprobs: 0 };
@@ -424,9 +436,9 @@ describe('Scheduler', () => {
 
     it('penalties beside prompts that have none', () => {
       const { scheduler: s } = scheduler(64, { maxCountTokens: 10 });
-      s.add(sequence(range(20), { maxTokens: 1 }));
-      s.add(sequence(range(12, 50), { maxTokens: 1, presencePenalty: 1 }));
-      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([20, 12]);
+      s.add(sequence(range(12), { maxTokens: 1 }));
+      s.add(sequence(range(20, 50), { maxTokens: 1, presencePenalty: 1 }));
+      expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([12, 20]);
     });
   });
 

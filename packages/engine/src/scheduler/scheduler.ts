@@ -7,6 +7,7 @@ import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
   type GrammarWrite,
+  LINE_STEP,
   type PageWrite,
   type PrefillChunk,
   type RowResult,
@@ -41,10 +42,11 @@ export interface SchedulerCounters {
 
 /**
  * Continuous batching: decides, step by step, which tokens of which sequences are computed. Pure:
- * no device, no clock (times are passed in). Owners share by weight (`FairQueue`), and each of them
- * is first come, first served; decoding rows go before prompts; a sequence that cannot grow takes
- * the pages of the latest arrival of the owner that was served most, which starts over later (its
- * prefix is likely still cached) and keeps its tokens. Whatever fits alone therefore always ends.
+ * no device, no clock (times are passed in). Owners share by weight, and of one owner's prompts
+ * short ones pass long ones for a while (`FairQueue`); decoding rows go before prompts; a sequence
+ * that cannot grow takes the pages of the one that goes last of the owner that was served most,
+ * which starts over later (its prefix is likely still cached) and keeps its tokens. Whatever fits
+ * alone therefore always ends.
  */
 export class Scheduler {
   readonly counters: SchedulerCounters = {
@@ -77,6 +79,11 @@ export class Scheduler {
     const { pageTokens, prefixCaching: enabled } = limits;
     this.#prefixes = new PrefixCache(pool, { pageTokens, enabled });
     this.#rows = new Array(limits.maxRows).fill(undefined);
+  }
+
+  /** Tokens that any launch may compute. */
+  get maxBatchTokens(): number {
+    return this.#limits.maxBatchTokens;
   }
 
   get waiting(): number {
@@ -121,11 +128,12 @@ export class Scheduler {
 
   /**
    * Chooses the next launch's work and gives it rows and pages: up to `steps` decode steps, or one
-   * while prompts are or could be computed, which should not wait for a burst. Earlier launches
-   * need not have been committed: everything a plan changes on the device happens behind them. A
-   * plan is empty when all that is left is on its way.
+   * while prompts are or could be computed, which should not wait for a burst. Beside decoding
+   * rows, it computes `tokens` tokens at most, theirs included, so that their streams do not wait
+   * for long. Earlier launches need not have been committed: everything a plan changes on the
+   * device happens behind them. A plan is empty when all that is left is on its way.
    */
-  plan(nowNs: number, steps = 1): StepPlan {
+  plan(nowNs: number, steps = 1, tokens = this.#limits.maxBatchTokens): StepPlan {
     const pageWrites: PageWrite[] = [];
     this.#makeRoom();
     const next = this.#waiting.first;
@@ -134,12 +142,16 @@ export class Scheduler {
     const isPrefilling = canAdmit || this.#running.some(({ phase }) => phase === 'prefill');
     const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
     const { decode } = planned;
-    const budget = new StepBudget(this.#limits, decode.length);
+    const budget = new StepBudget(this.#limits, decode.length, tokens);
     const prefilling = this.#running.filter(({ phase }) => phase === 'prefill');
     prefilling.sort((a, b) => this.#waiting.compare(a, b));
     const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
-    for (const sequence of prefilling) this.#take(budget, sequence);
+    for (const sequence of prefilling) {
+      const isBefore = (other: Sequence) => this.#waiting.compare(other, sequence) < 0;
+      if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isBefore);
+      this.#take(budget, sequence);
+    }
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs);
     for (const sequence of decode) sequence.computed += planned.steps;
     for (const chunk of budget.chunks) {
@@ -439,9 +451,12 @@ class StepBudget {
   #countTokens: number;
   #counted = false;
 
-  constructor(limits: SchedulerLimits, decodeRows: number) {
+  constructor(limits: SchedulerLimits, decodeRows: number, tokensBesideRows: number) {
     this.#chunked = limits.chunkedPrefill;
-    this.#tokens = limits.maxBatchTokens - decodeRows;
+    const room = limits.maxBatchTokens - decodeRows;
+    // Prompts that are computed whole take what they take.
+    const isBeside = decodeRows > 0 && this.#chunked;
+    this.#tokens = isBeside ? Math.min(room, chunkBeside(decodeRows, tokensBesideRows)) : room;
     this.#lines = limits.maxLines;
     this.#countTokens = limits.maxCountTokens;
   }
@@ -479,6 +494,15 @@ class StepBudget {
     }
     return chunk;
   }
+}
+
+/** Prompts go on by so much beside any number of rows, whatever streams may wait. */
+const MIN_CHUNK_TOKENS = 32;
+
+/** Prompt tokens of a launch of `tokens` that holds `rows` decoding rows as well. */
+function chunkBeside(rows: number, tokens: number): number {
+  const chunk = tokens - Math.ceil(rows / LINE_STEP) * LINE_STEP;
+  return Math.max(MIN_CHUNK_TOKENS, chunk - (chunk % LINE_STEP));
 }
 
 /** Weights that are not numbers, or whose results overflow, come to this. */

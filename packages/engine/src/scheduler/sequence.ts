@@ -8,7 +8,7 @@ export class Sequence {
   readonly request: GenerationRequest;
   readonly seed: bigint;
   readonly promptLength: number;
-  /** Order of arrival: preemption takes the latest. */
+  /** Order of arrival. */
   readonly arrival: number;
   readonly arrivedNs: number;
   phase: Phase = 'waiting';
@@ -29,6 +29,8 @@ export class Sequence {
   readonly grammarUploads = { crossings: 0, bytes: 0 };
   epoch = 0;
   cachedTokens = 0;
+  /** What its owner will have been served when it should go: its place among its owner's. */
+  due = 0;
   /** Tokens that count as computed for its owner. */
   charged = 0;
   preemptions = 0;

@@ -31,7 +31,6 @@ export class CrossingShares<R extends Resident> {
   readonly #perResident = numbers();
   readonly #seen = numbers();
   readonly #now = numbers();
-  /** In order of arrival, which is that of admission. */
   readonly #waiting = new Set<R>();
   /** What `#perResident` stood at when each was admitted. */
   readonly #residents = new Map<R, Float64Array>();
@@ -79,7 +78,7 @@ export class CrossingShares<R extends Resident> {
   /** Those that got a row in the step that was just made. */
   #admit(): void {
     for (const request of this.#waiting) {
-      if (request.admittedNs === undefined) return;
+      if (request.admittedNs === undefined) continue;
       this.#waiting.delete(request);
       this.#residents.set(request, this.#perResident.slice());
     }

@@ -70,6 +70,12 @@ function serve(engine: Engine, nowNs: () => number): void {
       case 'cancel':
         engine.cancel(message.id);
         break;
+      case 'sleep':
+        answer(engine, message.number, engine.sleep(message.request));
+        break;
+      case 'wake-up':
+        answer(engine, message.number, engine.wakeUp());
+        break;
       case 'shutdown':
         void engine.shutdown(message.graceMs).then(() => {
           post({ kind: 'ended' });
@@ -78,6 +84,18 @@ function serve(engine: Engine, nowNs: () => number): void {
         break;
     }
   });
+}
+
+/** Says how a sleep or a wake-up went. */
+function answer(engine: Engine, number: number, done: Promise<void>): void {
+  const say = (refusal: { code: EngineErrorCode; message: string } | null) => {
+    const { isAsleep } = engine;
+    post({ kind: 'rested', number, refusal, isAsleep, stats: engine.stats() });
+  };
+  done.then(
+    () => say(null),
+    (error: unknown) => say({ code: codeOf(error), message: messageOf(error) }),
+  );
 }
 
 /** What was checked, but came when the engine had begun to shut down. */
@@ -95,6 +113,10 @@ function codeOf(error: unknown): EngineErrorCode {
   return 'engine-failed';
 }
 
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 async function main(): Promise<void> {
   const { config } = workerData as EngineThreadData;
   const { engine, clock } = await buildEngine(config, {
@@ -110,7 +132,7 @@ main().catch((error: unknown) => {
   post({
     kind: 'failed',
     code: codeOf(error),
-    message: error instanceof Error ? error.message : String(error),
+    message: messageOf(error),
   });
   port.close();
 });

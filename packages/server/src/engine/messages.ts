@@ -4,6 +4,7 @@ import type {
   EngineStats,
   GenerationEvent,
   GenerationRequest,
+  SleepRequest,
 } from '@bridgekeeper/engine';
 import type { EngineConfig } from './config/engine-config.ts';
 import type { StartPhase } from './start-timeline.ts';
@@ -17,6 +18,8 @@ export interface EngineThreadData {
 export type ToEngine =
   | { readonly kind: 'submit'; readonly request: GenerationRequest }
   | { readonly kind: 'cancel'; readonly id: string }
+  | { readonly kind: 'sleep'; readonly number: number; readonly request: SleepRequest }
+  | { readonly kind: 'wake-up'; readonly number: number }
   | { readonly kind: 'shutdown'; readonly graceMs: number };
 
 /** From the engine's thread to the server's. Events travel together, once per engine step. */
@@ -29,6 +32,14 @@ export type FromEngine =
       readonly kind: 'events';
       readonly events: readonly GenerationEvent[];
       readonly stats: EngineStats | undefined;
+    }
+  | {
+      /** To `sleep` or `wake-up` of this number. */
+      readonly kind: 'rested';
+      readonly number: number;
+      readonly refusal: { readonly code: EngineErrorCode; readonly message: string } | null;
+      readonly isAsleep: boolean;
+      readonly stats: EngineStats;
     }
   | { readonly kind: 'failed'; readonly code: EngineErrorCode; readonly message: string }
   | { readonly kind: 'ended' };

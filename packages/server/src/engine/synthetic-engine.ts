@@ -1,4 +1,5 @@
 import {
+  ASLEEP,
   checkRequest,
   type EngineCard,
   type EngineClient,
@@ -7,6 +8,7 @@ import {
   type FinishReason,
   type GenerationEvent,
   type GenerationRequest,
+  type SleepRequest,
   type TokenLogprobs,
 } from '@bridgekeeper/engine';
 import { HOST_CLOCK } from '../host-clock.ts';
@@ -88,6 +90,7 @@ export class SyntheticEngine implements EngineClient {
   #fail!: (error: EngineError) => void;
   #state: 'running' | 'draining' | 'ended' = 'running';
   #scheduled = false;
+  #isAsleep = false;
   #drained: (() => void) | undefined;
 
   constructor(options: SyntheticEngineOptions = {}) {
@@ -113,6 +116,7 @@ export class SyntheticEngine implements EngineClient {
 
   submit(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): void {
     if (this.#state !== 'running') throw new EngineError('shutting-down', 'shutting down');
+    if (this.#isAsleep) throw new EngineError('asleep', ASLEEP);
     const checked = checkRequest(request, this.card, this.#open);
     this.#open.set(request.id, { request: checked, onEvent, produced: 0 });
     this.#counters.promptTokens += request.promptTokens.length;
@@ -139,6 +143,8 @@ export class SyntheticEngine implements EngineClient {
       grammars: { held: 0, heldBytes: 0, uploads: 0, hits: 0, evictions: 0 },
       stepsPerLaunch: 1,
       stepsReason: 'this engine has no device',
+      chunkTokens: 0,
+      chunkReason: 'this engine has no device',
       launches: this.#counters.steps,
       graphLaunches: 0,
       bridge: {
@@ -166,6 +172,26 @@ export class SyntheticEngine implements EngineClient {
         uptimeNs: 1e9,
       },
     };
+  }
+
+  get isAsleep(): boolean {
+    return this.#isAsleep;
+  }
+
+  async sleep({ mode }: SleepRequest): Promise<void> {
+    this.#isAsleep = true;
+    if (mode === 'abort') {
+      for (const running of [...this.#open.values()]) this.#end(running, [], 'error');
+      return;
+    }
+    if (this.#open.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+  }
+
+  async wakeUp(): Promise<void> {
+    this.#isAsleep = false;
   }
 
   async shutdown(graceMs: number): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Worker } from 'node:worker_threads';
 import {
+  ASLEEP,
   checkRequest,
   type EngineCard,
   type EngineClient,
@@ -7,10 +8,17 @@ import {
   type EngineStats,
   type GenerationEvent,
   type GenerationRequest,
+  type SleepRequest,
 } from '@bridgekeeper/engine';
 import type { FromEngine, ToEngine } from './messages.ts';
 
 type OnEvent = (event: GenerationEvent) => void;
+
+interface Rest {
+  readonly kind: 'sleep' | 'wake-up';
+  resolve(): void;
+  reject(error: EngineError): void;
+}
 
 /**
  * The engine in a thread of its own, as the server sees it. Bad requests are refused here, without
@@ -26,6 +34,10 @@ export class ThreadedEngine implements EngineClient {
   #fail!: (error: EngineError) => void;
   #closing = false;
   #dead = false;
+  #isAsleep = false;
+  /** Sleeps and wake-ups that were asked for, by number. */
+  readonly #rests = new Map<number, Rest>();
+  #restsMade = 0;
 
   constructor(worker: Worker, card: EngineCard, stats: EngineStats) {
     this.#worker = worker;
@@ -47,6 +59,7 @@ export class ThreadedEngine implements EngineClient {
   submit(request: GenerationRequest, onEvent: OnEvent): void {
     if (this.#dead) throw new EngineError('engine-failed', 'the engine has failed');
     if (this.#closing) throw new EngineError('shutting-down', 'the server is shutting down');
+    if (this.isAsleep) throw new EngineError('asleep', ASLEEP);
     const checked = checkRequest(request, this.card, this.#open);
     this.#open.set(request.id, onEvent);
     this.#post({ kind: 'submit', request: checked });
@@ -58,6 +71,29 @@ export class ThreadedEngine implements EngineClient {
 
   stats(): EngineStats {
     return this.#stats;
+  }
+
+  get isAsleep(): boolean {
+    return this.#isAsleep || [...this.#rests.values()].some(({ kind }) => kind === 'sleep');
+  }
+
+  sleep(request: SleepRequest): Promise<void> {
+    return this.#rest('sleep', (number) => ({ kind: 'sleep', number, request }));
+  }
+
+  wakeUp(): Promise<void> {
+    return this.#rest('wake-up', (number) => ({ kind: 'wake-up', number }));
+  }
+
+  #rest(kind: Rest['kind'], message: (number: number) => ToEngine): Promise<void> {
+    if (this.#dead || this.#closing) {
+      return Promise.reject(new EngineError('shutting-down', 'the server is shutting down'));
+    }
+    return new Promise((resolve, reject) => {
+      const number = this.#restsMade++;
+      this.#rests.set(number, { kind, resolve, reject });
+      this.#post(message(number));
+    });
   }
 
   async shutdown(graceMs: number): Promise<void> {
@@ -76,6 +112,16 @@ export class ThreadedEngine implements EngineClient {
         if (message.stats !== undefined) this.#stats = message.stats;
         for (const event of message.events) this.#hand(event);
         break;
+      case 'rested': {
+        const { number, refusal, isAsleep, stats } = message;
+        const rest = this.#rests.get(number)!;
+        this.#rests.delete(number);
+        this.#isAsleep = isAsleep;
+        this.#stats = stats;
+        if (refusal === null) rest.resolve();
+        else rest.reject(new EngineError(refusal.code, refusal.message));
+        break;
+      }
       case 'failed':
         this.#die(message.message, undefined);
         break;
@@ -104,6 +150,8 @@ export class ThreadedEngine implements EngineClient {
     for (const id of [...this.#open.keys()]) {
       this.#hand({ id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } });
     }
+    for (const { reject } of this.#rests.values()) reject(new EngineError('engine-failed', reason));
+    this.#rests.clear();
     if (!this.#closing) this.#fail(new EngineError('engine-failed', reason, undefined, { cause }));
   }
 }

@@ -34,6 +34,8 @@ export type ApiErrorCode =
   | 'envelope_replayed'
   | 'rate_limited'
   | 'shutting_down'
+  | 'engine_asleep'
+  | 'sleep_refused'
   | 'engine_failed'
   | 'internal_error';
 
@@ -60,6 +62,8 @@ const STATUS = {
   envelope_replayed: [409, 'invalid_request_error'],
   rate_limited: [429, 'rate_limit_error'],
   shutting_down: [503, 'service_unavailable_error'],
+  engine_asleep: [503, 'service_unavailable_error'],
+  sleep_refused: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
   internal_error: [500, 'server_error'],
 } as const satisfies Record<ApiErrorCode, readonly [number, ApiErrorType]>;
@@ -116,6 +120,7 @@ export class ApiError extends Error {
     }
     // The rest of the body is not read: nothing else can follow on this connection.
     if (this.code === 'body_too_large') return { Connection: 'close' };
+    if (this.code === 'engine_asleep') return { 'Retry-After': '5' };
     if (this.code === 'queue_full') return { 'Retry-After': '1' };
     if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
     if (this.code === 'shutting_down') return { Connection: 'close', 'Retry-After': '5' };
@@ -128,6 +133,8 @@ const FROM_ENGINE: Readonly<Record<EngineErrorCode, ApiErrorCode>> = {
   'prompt-too-long': 'context_length_exceeded',
   'queue-full': 'queue_full',
   'shutting-down': 'shutting_down',
+  asleep: 'engine_asleep',
+  'sleep-refused': 'sleep_refused',
   'engine-failed': 'engine_failed',
   'bad-model': 'engine_failed',
   'out-of-memory': 'engine_failed',

@@ -16,6 +16,11 @@ export class Lifecycle {
   #failure: EngineError | undefined;
   #stopping = false;
   readonly #open = new Set<OpenAnswer>();
+  readonly #isAsleep: () => boolean;
+
+  constructor(isAsleep: () => boolean = () => false) {
+    this.#isAsleep = isAsleep;
+  }
 
   get health(): Health {
     if (this.#failure !== undefined) return 'failed';
@@ -34,9 +39,10 @@ export class Lifecycle {
 
   /** What the client of an answer that the engine ended unasked is told. */
   blame(message: string): ApiError {
-    return this.#stopping
-      ? new ApiError('shutting_down', 'The server shut down before this was finished.')
-      : new ApiError('engine_failed', message);
+    if (this.#stopping) {
+      return new ApiError('shutting_down', 'The server shut down before this was finished.');
+    }
+    return new ApiError(this.#isAsleep() ? 'engine_asleep' : 'engine_failed', message);
   }
 
   track(answer: OpenAnswer): void {

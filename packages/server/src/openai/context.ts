@@ -48,6 +48,8 @@ export interface ServerContext {
   readonly limits: ServerLimits;
   /** What conversations go on from that are not sent again. */
   readonly responses: ResponseStore;
+  /** Whether operators may put the engine to sleep. */
+  readonly hasSleepMode: boolean;
   /** null: answers get none. */
   readonly receipts: Receipts | null;
   readonly attestation: Attestation;

@@ -40,6 +40,8 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
     graph_launches: graphLaunches,
     steps_per_launch: stepsPerLaunch,
     steps_per_launch_reason: stepsReason,
+    chunk_tokens: stats.chunkTokens,
+    chunk_tokens_reason: stats.chunkReason,
     per_generated_token: {
       crossings: perToken('crossings'),
       bytes: perToken('bytes'),

@@ -5,7 +5,7 @@ import { ErrorDocument } from '../openai/schema/common.ts';
 /** One route: its entry in the OpenAPI document and what answers it. */
 export interface Endpoint {
   readonly route: RouteConfig & { readonly method: 'get' | 'post' | 'delete' };
-  /** It tells of all tenants. */
+  /** It tells of all tenants, or bears on them. */
   readonly forOperator?: true;
   readonly handle: (c: AppContext) => Response | Promise<Response>;
 }
@@ -23,7 +23,7 @@ const ERRORS: Readonly<Record<number, string>> = {
   415: 'The body is not sent as JSON, or compressed',
   429: 'The queue is full',
   500: 'The engine failed',
-  503: 'The server is shutting down',
+  503: 'The server is shutting down, or its engine sleeps',
 };
 
 /** The error responses of a route, all of OpenAI's shape. */

@@ -82,6 +82,11 @@ export const SETTINGS = {
   kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache in bytes; default: what fits'),
   blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
+  enableSleepMode: setting(
+    onOff(),
+    false,
+    'let operators put the engine to sleep: POST /sleep, /wake_up',
+  ),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
   toolCallParser: setting(
@@ -131,7 +136,7 @@ export const SETTINGS = {
   interTokenLimitMs: setting(
     number(1, 10000),
     50,
-    'milliseconds of the longest burst that resident decoding may cause',
+    'milliseconds that a stream may wait for a token: longest burst, and chunk of a prompt',
   ),
   maxWaitingRequests: setting(integer(0, 1e6), 1024, 'more than this waiting: 429'),
   maxRunningPerKey: setting(integer(1, 65536), UNSET, 'rows of one key; more of it waits'),

@@ -73,7 +73,6 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'disable-sliding-window': refused('attention is as the model defines it'),
   'disable-cascade-attn': ignored(KERNELS),
   'enable-prompt-embeds': refused('prompts are text or token ids'),
-  'enable-sleep-mode': refused('the engine does not give its memory back while it runs'),
   'allow-deprecated-quantization': ignored('unknown formats are refused by name'),
   'served-model-config': refused(FILES, 'one'),
   'pooler-config': refused('texts are pooled in one way', 'one'),

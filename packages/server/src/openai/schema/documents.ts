@@ -82,6 +82,8 @@ export const BridgeDocument = z
     graph_launches: z.int(),
     steps_per_launch: z.int(),
     steps_per_launch_reason: z.string(),
+    chunk_tokens: z.int(),
+    chunk_tokens_reason: z.string(),
     per_generated_token: z.object({
       crossings: z.number(),
       bytes: z.number(),

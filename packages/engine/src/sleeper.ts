@@ -1,0 +1,196 @@
+import { type Direction, SHARED_TENANT } from '@bridgekeeper/bridge';
+import {
+  type Device,
+  type DeviceBuffer,
+  DeviceError,
+  type HostBuffer,
+  type Stream,
+  slice,
+} from '@bridgekeeper/device';
+import type { PagePool } from './kv/page-pool.ts';
+import type { LoadedWeights } from './loader/load.ts';
+import { EngineError, type SleepRequest } from './request/request.ts';
+import type { ForwardParts } from './runner/forward.ts';
+import type { Runner } from './runner/runner.ts';
+import type { Traffic } from './traffic/traffic.ts';
+
+export interface SleeperParts {
+  readonly device: Device;
+  readonly traffic: Traffic;
+  readonly runner: Runner;
+  readonly parts: ForwardParts;
+  readonly pool: PagePool;
+  readonly loaded: LoadedWeights;
+  /** Contexts that weights cross on; none: the launching thread's. */
+  readonly contexts: number;
+  /**
+   * Reads the same model from its folder again; null: that cannot be done. Throws ModelError or
+   * DeviceError.
+   */
+  readonly reload: (() => Promise<LoadedWeights>) | null;
+  /** Host memory that could be had now. */
+  readonly availableHostBytes: () => number;
+}
+
+/** Host memory that is left to everything else. */
+const HOST_RESERVE_BYTES = 2 ** 30;
+
+/**
+ * Takes a model's weights and KV off the device and brings them back, while no launch is under way.
+ * What was captured names addresses, so graphs go with them and are captured anew.
+ *
+ * At level 1 the weights cross to pinned host memory. That copy stays right for as long as the
+ * engine lives: it is kept after waking up, so that later sleeps cross nothing, and given back by a
+ * sleep of level 2.
+ */
+export class Sleeper {
+  readonly #parts: SleeperParts;
+  /** What holds the weights on the device; empty while they are not there. */
+  #arenas: readonly DeviceBuffer[];
+  /** A copy of each arena. */
+  #copies: readonly HostBuffer[] | null = null;
+  #level: 0 | 1 | 2 = 0;
+  #hasKv = true;
+  #stream: Stream | null = null;
+
+  constructor(parts: SleeperParts) {
+    this.#parts = parts;
+    this.#arenas = parts.loaded.buffers;
+  }
+
+  /** 0: awake. */
+  get level(): 0 | 1 | 2 {
+    return this.#level;
+  }
+
+  /** Throws EngineError `sleep-refused`, and then nothing has changed. */
+  async sleep({ level, keepsKv }: Pick<SleepRequest, 'level' | 'keepsKv'>): Promise<void> {
+    const { device, runner, parts, pool, reload } = this.#parts;
+    if (level === 2 && reload === null) {
+      throw refused('an encrypted model is not read again: its key was erased. Use level 1');
+    }
+    if (level === 1) this.#copies ??= await this.#copyDown();
+    runner.discardGraphs();
+    for (const arena of this.#arenas) device.free(arena);
+    this.#arenas = [];
+    if (!keepsKv) {
+      device.free(parts.buffers.kv);
+      pool.forgetCached();
+      this.#hasKv = false;
+    }
+    if (level === 2) this.#freeCopies();
+    this.#level = level;
+  }
+
+  /**
+   * Throws EngineError `sleep-refused` where device memory is short, and then nothing has changed.
+   * After any other error the model is lost.
+   */
+  async wakeUp(): Promise<void> {
+    const { device, runner, parts, loaded, reload } = this.#parts;
+    const kv = this.#hasKv ? null : this.#allocateKv();
+    const copies = this.#level === 1 ? this.#copies : null;
+    try {
+      if (copies === null) {
+        const again = await reload!();
+        this.#arenas = again.buffers;
+        parts.weights = again.weights;
+      } else {
+        this.#arenas = allocateAll(device, copies);
+        parts.weights = loaded.over(this.#arenas);
+      }
+    } catch (error) {
+      if (kv !== null) device.free(kv);
+      throw isShort(error) ? refused('the device has no room for the weights', error) : error;
+    }
+    if (copies !== null) await this.#cross('h2d', copies);
+    if (kv !== null) parts.buffers = { ...parts.buffers, kv };
+    this.#hasKv = true;
+    await runner.capture();
+    this.#level = 0;
+  }
+
+  #allocateKv(): DeviceBuffer {
+    const { device, parts } = this.#parts;
+    try {
+      return device.allocate(parts.buffers.kv.bytes, 'kv');
+    } catch (error) {
+      throw isShort(error) ? refused('the device has no room for KV', error) : error;
+    }
+  }
+
+  /** Nothing is left of a copy that did not come to its end. */
+  async #copyDown(): Promise<readonly HostBuffer[]> {
+    const { device, availableHostBytes } = this.#parts;
+    const bytes = this.#arenas.reduce((sum, arena) => sum + arena.bytes, 0);
+    const availableBytes = availableHostBytes();
+    if (bytes + HOST_RESERVE_BYTES > availableBytes) {
+      throw refused(
+        `the weights take ${bytes} bytes of host memory, and of ${availableBytes} that are free ` +
+          `${HOST_RESERVE_BYTES} are left to others: use level 2`,
+      );
+    }
+    const copies: HostBuffer[] = [];
+    try {
+      for (const arena of this.#arenas) {
+        copies.push(device.allocateHost(arena.bytes, 'pinned', `copy of ${arena.label}`));
+        // Pinning a gibibyte takes half a second: messages get their turn.
+        await device.breathe();
+      }
+      await this.#cross('d2h', copies);
+      return copies;
+    } catch (error) {
+      for (const copy of copies) device.freeHost(copy);
+      throw isShort(error) ? refused('no more host memory can be pinned', error) : error;
+    }
+  }
+
+  /** Each arena to its copy, or back. */
+  async #cross(direction: Direction, copies: readonly HostBuffer[]): Promise<void> {
+    const { device, traffic, contexts } = this.#parts;
+    this.#stream ??= device.createStream('sleep');
+    const stream = this.#stream;
+    const route = await traffic.bulkRoute(contexts);
+    const crossings = await Promise.allSettled(
+      this.#arenas.map((arena, at) =>
+        route.cross({
+          direction,
+          device: slice(arena),
+          host: copies[at]!,
+          hostOffsetBytes: 0,
+          stream,
+          purpose: 'weights',
+          tenant: SHARED_TENANT,
+        }),
+      ),
+    );
+    await stream.synchronize();
+    await traffic.closeReserved();
+    for (const crossing of crossings) if (crossing.status === 'rejected') throw crossing.reason;
+  }
+
+  #freeCopies(): void {
+    for (const copy of this.#copies ?? []) this.#parts.device.freeHost(copy);
+    this.#copies = null;
+  }
+}
+
+/** A buffer for each copy; none where there is no room for all. */
+function allocateAll(device: Device, copies: readonly HostBuffer[]): DeviceBuffer[] {
+  const buffers: DeviceBuffer[] = [];
+  try {
+    for (const [at, { bytes }] of copies.entries()) {
+      buffers.push(device.allocate(bytes.length, `weights ${at}`));
+    }
+    return buffers;
+  } catch (error) {
+    for (const buffer of buffers) device.free(buffer);
+    throw error;
+  }
+}
+
+const isShort = (error: unknown) => error instanceof DeviceError && error.code === 'out-of-memory';
+
+function refused(message: string, cause?: unknown): EngineError {
+  return new EngineError('sleep-refused', message, undefined, { cause });
+}
