@@ -61,7 +61,7 @@ describe.each([
   });
 });
 
-test('the first sleep crosses the weights down, later ones nothing, each wake-up them up', async () => {
+test('the first sleep crosses the weights down, later ones nothing', async () => {
   await withEngine(await cpuOptions(), async (engine) => {
     const { weightBytes } = engine.card;
     const startBytes = weightsCrossed(engine, 'h2d');

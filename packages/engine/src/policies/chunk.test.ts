@@ -49,6 +49,8 @@ test('small launches, which only read the weights, say nothing', () => {
   expect(control.tokens).toBe(512);
   expect(control.reason).toMatch('no prompt was measured');
   expect(take(control, 10, 6e6, 32)).toBe(512);
+  expect(take(control, 200, 40e6)).toBe(512);
+  expect(take(control, 10, 400e6)).toBe(512);
   expect(take(control, 512, 24e6)).toBe(1024);
   expect(take(control, 100, 6e6)).toBe(1024);
   expect(control.reason).toBe(
