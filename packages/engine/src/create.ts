@@ -186,8 +186,8 @@ function quantizedAsWished(options: EngineOptions, spec: ModelSpec): ModelSpec {
   if (quantization !== null) {
     throw new EngineError(
       'bad-model',
-      `--quantization fp8: config.json says that the weights are ${quantization.method}; leave the ` +
-        'flag out',
+      `--quantization fp8: config.json says that the weights are ${quantization.method}; leave ` +
+        'the flag out',
       'quantization',
     );
   }
