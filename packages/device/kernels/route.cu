@@ -107,8 +107,8 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
 
 /**
  * A warp for each line. `input` is null where `normed` is there already. logits are [lines,
- * experts], bias [experts] or null; experts at most 1024, topK at most 32. One block alone with `isFew` also does what
- * group_by_expert does.
+ * experts], bias [experts] or null; experts at most 1024, topK at most 32. One block alone with
+ * `isFew` also does what group_by_expert does.
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,

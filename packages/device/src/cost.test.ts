@@ -126,3 +126,25 @@ test('positions read are those that some token of a run sees', () => {
     ),
   );
 });
+
+test('experts cost the bytes of those that are expected to be hit, and no others', () => {
+  const groups = { chosen: some, starts: some, order: some, experts: 8, topK: 2 };
+  const codes = { format: 'mxfp4', scales: some, blockOutputs: 1, blockInputs: 32 } as const;
+  const down = { ...groups, ...codes, weight: some, input: some, bias: null, weights: some };
+  const costOf = (count: number) =>
+    opCost(
+      'expert-down',
+      { ...down, count, inputs: 64, outputs: 10, out: some, workspace: some },
+      'bf16',
+      noPeek,
+    );
+  // 10 rows of 64 codes and 2 scales each; of 8 experts one line hits 2, two lines 3.5.
+  const expert = 10 * (32 + 2);
+  expect(costOf(1)).toEqual({
+    bytes: 2 * expert + 2 * (2 * 64 + 2 * 10),
+    operations: 2 * 2 * 64 * 10,
+  });
+  expect(costOf(2).bytes).toBe(3.5 * expert + 2 * 2 * (2 * 64 + 2 * 10));
+  // Enough lines hit all.
+  expect(costOf(1000).bytes).toBeCloseTo(8 * expert + 1000 * 2 * (2 * 64 + 2 * 10), 3);
+});

@@ -96,10 +96,10 @@ export interface OpArgs {
 
   /**
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
-   * times norm; logits = normed * router^T (+ routerBias), in f32. A line chooses the experts of the
-   * largest logits, largest first and the lowest id among equals (NaN counts as minus infinity); a
-   * line of row -1 chooses none (-1). weights = the softmax over the logits of the chosen, or over
-   * all of them. Then the groups, as ExpertGroups has them.
+   * times norm; logits = normed * router^T (+ routerBias), in f32. A line chooses the experts of
+   * the largest logits, largest first and the lowest id among equals (NaN counts as minus
+   * infinity); a line of row -1 chooses none (-1). weights = the softmax over the logits of the
+   * chosen, or over all of them. Then the groups, as ExpertGroups has them.
    */
   route: ExpertGroups & {
     /** E [count, width] */
@@ -125,8 +125,8 @@ export interface OpArgs {
   /**
    * The gated product of each line with each expert that it chose: out[count * topK, inner]. With
    * gate and up of an expert's product x * weight[expert]^T (+ bias[expert]), each at most `limit`
-   * and up no less than -limit: out = gate * sigmoid(alpha * gate) * (up + shift). That is SwiGLU for
-   * a limit of infinity, alpha 1 and shift 0.
+   * and up no less than -limit: out = gate * sigmoid(alpha * gate) * (up + shift). That is SwiGLU
+   * for a limit of infinity, alpha 1 and shift 0.
    */
   'expert-gate': ExpertGroups &
     ExpertMatrix &
@@ -143,8 +143,9 @@ export interface OpArgs {
     };
 
   /**
-   * out[count, outputs] += for each line the sum over the experts that it chose, in the order of its
-   * slots, of weights * (x * weight[expert]^T (+ bias[expert])); x = input[count * topK, inputs].
+   * out[count, outputs] += for each line the sum over the experts that it chose, in the order of
+   * its slots, of weights * (x * weight[expert]^T (+ bias[expert])); x = input[count * topK,
+   * inputs].
    */
   'expert-down': ExpertGroups &
     ExpertMatrix & {
@@ -350,8 +351,8 @@ export function elementMatrix(weight: Slice): Matrix {
 /**
  * How the weights of experts are stored: as other weights, or as MXFP4 (OCP Microscaling Formats),
  * which stays packed: 4-bit codes (E2M1), two to a byte, the earlier in its low half, with a scale
- * of 8 bits (E8M0, a power of two) for each 32 inputs. Scales above 128, which no weights have, make
- * NaN of their block.
+ * of 8 bits (E8M0, a power of two) for each 32 inputs. Scales above 128, which no weights have,
+ * make NaN of their block.
  */
 export type ExpertFormat = StorageFormat | 'mxfp4';
 

@@ -17,7 +17,7 @@ import type { ReaderPool } from './loader/reading/reads.ts';
 import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
 import { readModelSpec } from './models/folder.ts';
-import { FP8_BLOCKS } from './models/quantization.ts';
+import { FP8_BLOCKS, fp8Of } from './models/quantization.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
@@ -228,7 +228,16 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
 
 /** Weights are not quantised while they load; dummy ones are made as is wished. */
 function quantizedAsWished(options: EngineOptions, spec: ModelSpec): ModelSpec {
-  if (options.quantization === undefined || spec.quantization !== null) return spec;
+  const { quantization } = spec;
+  if (options.quantization === undefined || fp8Of(quantization) !== null) return spec;
+  if (quantization !== null) {
+    throw new EngineError(
+      'bad-model',
+      `--quantization fp8: config.json says that the weights are ${quantization.method}; leave ` +
+        'the flag out',
+      'quantization',
+    );
+  }
   if (options.dummy) return { ...spec, quantization: FP8_BLOCKS };
   throw new EngineError(
     'bad-model',

@@ -192,7 +192,8 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
 
 function describe(what: string, test: ExpertCase): string {
   const { format, count, topK, experts, inputs, outputs, spread } = test;
-  return `${what} ${format}, ${count} lines, ${topK} of ${experts} experts ${spread}, ${inputs} x ${outputs}`;
+  const spreading = `${topK} of ${experts} experts ${spread}`;
+  return `${what} ${format}, ${count} lines, ${spreading}, ${inputs} x ${outputs}`;
 }
 
 async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Promise<void> {

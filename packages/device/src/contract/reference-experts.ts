@@ -3,7 +3,9 @@ import { type Numbers, referenceE4m3 } from './reference.ts';
 
 /** What the operations of experts mean, in float64 and as plainly as can be. */
 
-/** The value of an E2M1 code (OCP Microscaling Formats): a sign, 2 bits of exponent, 1 of fraction. */
+/**
+ * The value of an E2M1 code (OCP Microscaling Formats): a sign, 2 bits of exponent, 1 of fraction.
+ */
 export function referenceE2m1(code: number): number {
   const [sign, exponent, fraction] = [code & 8 ? -1 : 1, (code >> 1) & 3, code & 1];
   return sign * (exponent === 0 ? fraction / 2 : (1 + fraction / 2) * 2 ** (exponent - 1));

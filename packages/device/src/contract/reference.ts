@@ -140,8 +140,8 @@ export function referenceRotate(
 }
 
 /**
- * Attention of one query head over positions [first, position] of its row; `sink` is a score without
- * a value.
+ * Attention of one query head over positions [first, position] of its row; `sink` is a score
+ * without a value.
  */
 export function referenceAttend(
   query: Numbers,

@@ -71,7 +71,8 @@ function layersByKind(kinds: readonly LayerKind[]): string {
 
 function wordsOf({ window, feedForward }: LayerKind): string {
   const attention = window === 0 ? 'full attention' : `attention to ${window} tokens`;
-  return `${attention} and ${feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward)}`;
+  const after = feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward);
+  return `${attention} and ${after}`;
 }
 
 function ofExperts({ experts, expertsPerToken, stored }: ExpertsFeedForward): string {

@@ -107,8 +107,8 @@ export interface Selection {
 }
 
 /**
- * How a tensor is on the device: as the device's elements, as FP8, or as the bytes of MXFP4's codes,
- * two to each, or of its scales.
+ * How a tensor is on the device: as the device's elements, as FP8, or as the bytes of MXFP4's
+ * codes, two to each, or of its scales.
  */
 export type TensorFormat = 'element' | 'fp8-e4m3' | 'mxfp4' | 'e8m0';
 

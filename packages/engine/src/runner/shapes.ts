@@ -92,8 +92,8 @@ export function align(bytes: number): number {
 }
 
 /**
- * What the widest layer's feed-forward needs for a token, in elements and words. What is for experts
- * alone is as small as a buffer may be where there are none.
+ * What the widest layer's feed-forward needs for a token, in elements and words. What is for
+ * experts alone is as small as a buffer may be where there are none.
  */
 function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
   const kinds = [...new Set(layerKinds.map(({ feedForward }) => feedForward))];

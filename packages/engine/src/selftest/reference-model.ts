@@ -75,8 +75,8 @@ export interface ReferenceErrors {
   /** Applied to each key and value. */
   readonly roundKv?: (value: number) => number;
   /**
-   * How far router logits are off, in units of their spread over experts: what turns a token that is
-   * torn between two experts to the other one.
+   * How far router logits are off, in units of their spread over experts: what turns a token that
+   * is torn between two experts to the other one.
    */
   readonly routerError?: number;
 }

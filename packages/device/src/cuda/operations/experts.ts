@@ -130,8 +130,8 @@ const TILES: readonly Tile[] = [
 ];
 
 /**
- * The tile for lines that are spread evenly: one that most experts' lines fit in, since each further
- * tile reads the weights again.
+ * The tile for lines that are spread evenly: one that most experts' lines fit in, since each
+ * further tile reads the weights again.
  */
 function tileFor({ count, topK, experts }: ExpertGroups): Tile {
   const mean = (count * topK) / experts;
@@ -264,8 +264,8 @@ function checkMatrix(
   }
   const lane = LANE_INPUTS[format];
   if (inputs % lane !== 0) {
-    const message = `experts of ${inputs} inputs in ${format}: this device takes multiples of ${lane}`;
-    throw new DeviceError('unsupported', message);
+    const what = `experts of ${inputs} inputs in ${format}`;
+    throw new DeviceError('unsupported', `${what}: this device takes multiples of ${lane}`);
   }
   if (format === 'mxfp4' && (blockInputs !== MXFP4_BLOCK || blockOutputs !== 1)) {
     throw new DeviceError('bad-argument', `MXFP4 in blocks of ${blockOutputs} x ${blockInputs}`);
