@@ -3,5 +3,5 @@ export { compileGrammar } from './compile.ts';
 export { ebnfGrammar } from './ebnf.ts';
 export { GrammarError, type GrammarErrorCode } from './errors.ts';
 export type { CodePointRange, Expression, Grammar, Tag } from './expression.ts';
-export { type JsonOptions, jsonObjectGrammar, schemaGrammar } from './json-schema/translate.ts';
+export { jsonObjectGrammar, schemaGrammar } from './json-schema/translate.ts';
 export { regularExpression } from './regular-expression.ts';
