@@ -413,6 +413,7 @@ const ajv = new Ajv({
   strict: false,
   logger: false,
   multipleOfPrecision: 6,
+  validateSchema: false,
   allowUnionTypes: true,
 });
 formats.default(ajv, [...FORMATS]);
