@@ -2,7 +2,6 @@ export {
   createEngine,
   type EngineLimits,
   type EngineOptions,
-  type GrammarOptions,
   type PreparationPhase,
 } from './create.ts';
 export { Engine } from './engine.ts';
