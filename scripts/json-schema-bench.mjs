@@ -46,6 +46,7 @@ const FORMATS = [
   ...['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri'],
   ...['uri-reference', 'uuid', 'json-pointer', 'relative-json-pointer'],
 ];
+const say = (text) => process.stderr.write(`${text}\n`);
 const utf8 = new TextEncoder();
 /** Orders of properties that are tried for an instance. */
 const MAX_TRIES = 20_000;
@@ -168,7 +169,7 @@ for (const file of files) {
   splits.set(split, counts);
   counts.schemas += 1;
   done += 1;
-  if (options.verbose && done % 500 === 0) console.error(`${done} of ${files.length}`);
+  if (options.verbose && done % 500 === 0) say(`${done} of ${files.length}`);
   const exact = readJsonValue(text).get('schema');
 
   let grammar;
@@ -182,11 +183,11 @@ for (const file of files) {
   } catch (error) {
     const kind = error instanceof GrammarError ? 'refused' : 'crash';
     const code = error instanceof GrammarError ? `${error.code}: ${error.message}` : error.stack;
-    failures[kind][name] = String(code).slice(0, 400);
+    failures[kind][name] = String(code).slice(0, 240);
   }
   const ended = cpuNow();
   times.total.push(ended - started);
-  if (options.verbose && ended - started > 1000) console.error(name, Math.round(ended - started));
+  if (options.verbose && ended - started > 1000) say(`${name}: ${Math.round(ended - started)} ms`);
   if (tables === undefined) continue;
   counts.compiled += 1;
   times.expression.push(translated - started);
@@ -203,7 +204,7 @@ for (const file of files) {
     if (valid && !asWritten && isAdmitted) otherOrder += 1;
     if (isAdmitted === valid) continue;
     isPassing = false;
-    failures[valid ? 'validation' : 'invalidation'][name] = written.slice(0, 400);
+    failures[valid ? 'validation' : 'invalidation'][name] = written.slice(0, 240);
   }
   if (isPassing) counts.passing += 1;
 
@@ -220,7 +221,7 @@ for (const file of files) {
     const sampled = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     samples += 1;
     if (!(start.afterAll(bytes)?.canEnd ?? false)) {
-      failures.validation[name] = `sample ${sampled.slice(0, 400)}`;
+      failures.validation[name] = `sample ${sampled.slice(0, 240)}`;
     }
     let isValid = false;
     try {
@@ -230,7 +231,7 @@ for (const file of files) {
     }
     if (isValid) continue;
     const [why] = validate.errors ?? [];
-    failures.unsound[name] = `${why?.instancePath} ${why?.message}: ${sampled.slice(0, 400)}`;
+    failures.unsound[name] = `${why?.instancePath} ${why?.message}: ${sampled.slice(0, 240)}`;
   }
 }
 
@@ -265,4 +266,4 @@ const report = {
   failures,
 };
 if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(report, null, 1)}\n`);
-console.log(JSON.stringify({ ...report, failures: undefined }, null, 1));
+process.stdout.write(`${JSON.stringify({ ...report, failures: undefined }, null, 1)}\n`);

@@ -16,6 +16,23 @@ export function not({ schema, holds }: Demand): Demand {
   return { schema, holds: !holds };
 }
 
+/** What a value must meet all at once. Goals of the same demands are one object. */
+export interface Goal {
+  readonly demands: readonly Demand[];
+  readonly id: number;
+}
+
+/** Of a place of which nothing is demanded. */
+export const ANYTHING: Demand = { schema: { value: true, pointer: '', id: -1 }, holds: true };
+
+export function isTrivial({ schema, holds }: Demand): boolean {
+  return holds ? schema.value === true || isEmptyObject(schema.value) : schema.value === false;
+}
+
+function isEmptyObject(value: Dict | boolean): boolean {
+  return typeof value !== 'boolean' && value.length() === 0;
+}
+
 export interface Bound {
   readonly value: Decimal;
   readonly isExclusive: boolean;
@@ -162,6 +179,12 @@ export class Case {
 
   #compareNames(): void {
     if ([...this.absent].some((name) => this.required.has(name))) this.drop('object');
+  }
+
+  match(language: Expression, holds: boolean): void {
+    const known = this.patterns.find((pattern) => pattern.language === language);
+    if (known === undefined) this.patterns = [...this.patterns, { language, holds }];
+    else if (known.holds !== holds) this.drop('string');
   }
 
   oneOf(values: readonly Json[]): void {

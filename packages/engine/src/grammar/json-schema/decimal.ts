@@ -6,11 +6,11 @@ export interface Decimal {
 }
 
 /** Longer ones are refused where they are read. */
-export const MAX_DECIMAL_DIGITS = 400;
+const MAX_DECIMAL_DIGITS = 400;
 
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:e([-+]?\d+))?$/i;
 
-/** Of a number of a JSON text that was read; undefined where it is not finite, or has more digits. */
+/** Of a number that was read; undefined where it is not finite, or has too many digits. */
 export function decimalOf(value: bigint | number): Decimal | undefined {
   const found = NUMBER.exec(String(value));
   if (found === null) return undefined;
@@ -22,7 +22,7 @@ export function decimalOf(value: bigint | number): Decimal | undefined {
 }
 
 /** digits / 10 ** scale. */
-export function decimal(digits: bigint, scale: number): Decimal {
+function decimal(digits: bigint, scale: number): Decimal {
   let [least, short] = [digits, scale];
   while (short > 0 && least % 10n === 0n) {
     least /= 10n;

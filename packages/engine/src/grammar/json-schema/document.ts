@@ -14,8 +14,8 @@ export interface Schema {
 }
 
 /** Schemas and what is in them, counted as values. Those of tools have some hundreds. */
-export const MAX_SCHEMA_VALUES = 200_000;
-export const MAX_SCHEMA_DEPTH = 128;
+const MAX_SCHEMA_VALUES = 200_000;
+const MAX_SCHEMA_DEPTH = 128;
 
 /** Refuses a schema; the message says which keyword, and where. */
 export function refuse(code: GrammarErrorCode, pointer: string, why: string): never {
@@ -25,7 +25,7 @@ export function refuse(code: GrammarErrorCode, pointer: string, why: string): ne
 const MAX_SHOWN = 200;
 
 /** As a URI fragment. Pointers are made of clients' own keys: not without bounds. */
-export function shown(pointer: string): string {
+function shown(pointer: string): string {
   const text = JSON.stringify(`#${pointer}`).slice(1, -1);
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}...` : text;
 }

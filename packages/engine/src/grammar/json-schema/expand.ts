@@ -3,16 +3,15 @@ import { GrammarError } from '../errors.ts';
 import type { Expression } from '../expression.ts';
 import { Languages } from '../languages.ts';
 import { regularExpression } from '../regular-expression.ts';
-import { choice, difference, text } from './build.ts';
+import { choice, text } from './build.ts';
 import {
   Case,
   type Demand,
+  type Goal,
   isEqual,
-  JSON_TYPES,
-  type JsonType,
+  isTrivial,
   not,
   type Shape,
-  type Stray,
   typeOf,
 } from './cases.ts';
 import {
@@ -33,13 +32,17 @@ import {
 } from './document.ts';
 import { formatPattern } from './formats.ts';
 import { KeywordReader } from './keywords.ts';
-import { ANY_NAME, patternOf } from './strings.ts';
-
-/** What a value must meet all at once. Goals of the same demands are one object. */
-export interface Goal {
-  readonly demands: readonly Demand[];
-  readonly id: number;
-}
+import { type Surroundings, waysToFail } from './opposites.ts';
+import {
+  copyOf,
+  demanding,
+  type Path,
+  type Ranked,
+  ranked,
+  type Way,
+  waysOfConditions,
+} from './paths.ts';
+import { patternOf } from './strings.ts';
 
 const MAX_CASES = 400;
 /** Demands that are looked at, over the whole schema. */
@@ -49,29 +52,9 @@ const MAX_SEARCH_DEPTH = 24;
 const MAX_EXCLUSION_DEPTH = 3;
 const MAX_LANGUAGES_SEARCHED = 300;
 
-/** One of several ways to meet a demand, which was found at a place in the schema. */
-type Way = (path: Path) => void;
-
-/** A demand, and by which keywords it was reached: what a schema names first comes first. */
-interface Ranked extends Demand {
-  readonly rank: readonly number[];
-}
-
-/** A case that is being made, with what is still demanded. */
-interface Path {
-  readonly subject: Case;
-  readonly demands: Ranked[];
-  /** Choices that are still to be made; each is a list of ways. */
-  readonly choices: (readonly Way[])[];
-  /** Demands met, by schema: whether it must hold. */
-  readonly seen: Map<Schema, boolean>;
-  /** Why this case cannot be expressed, should it be possible at all. */
-  unsupported: GrammarError | undefined;
-}
-
 /** Turns schemas into cases: follows references, merges what holds together, makes choices. */
-export class Expander {
-  readonly #document: SchemaDocument;
+export class Expander implements Surroundings {
+  readonly document: SchemaDocument;
   readonly #goals = new Map<string, Goal>();
   readonly #cases = new Map<Goal, readonly Case[]>();
   readonly #open = new Set<Goal>();
@@ -82,7 +65,7 @@ export class Expander {
   #contradiction = '';
 
   constructor(document: SchemaDocument) {
-    this.#document = document;
+    this.document = document;
   }
 
   /** Where the last case that was given up contradicted itself. */
@@ -114,14 +97,16 @@ export class Expander {
     }
     this.#open.add(goal);
     const cases: Case[] = [];
-    for (const path of this.#run(new Case(), goal.demands)) {
-      if (path.unsupported !== undefined) throw path.unsupported;
-      cases.push(path.subject);
-      if (cases.length > MAX_CASES) {
+    try {
+      for (const path of this.#run(new Case(), goal.demands)) {
+        if (path.unsupported !== undefined) throw path.unsupported;
+        cases.push(path.subject);
+        if (cases.length <= MAX_CASES) continue;
         refuse('too-large', first?.schema.pointer ?? '', `has more than ${MAX_CASES} alternatives`);
       }
+    } finally {
+      this.#open.delete(goal);
     }
-    this.#open.delete(goal);
     this.#cases.set(goal, cases);
     return cases;
   }
@@ -133,7 +118,6 @@ export class Expander {
       return this.cases(goal).length === 0;
     } catch (error) {
       if (!(error instanceof GrammarError) || error.code !== 'unsupported') throw error;
-      this.#open.delete(goal);
       return false;
     }
   }
@@ -146,7 +130,7 @@ export class Expander {
   /** What the property `name` must meet. */
   propertyGoal(subject: Case, name: string): Goal {
     const demands = subject.shapes.flatMap((shape) => {
-      const found = this.#applying(shape, name);
+      const found = this.applying(shape, name);
       return found.length > 0 || shape.rest === undefined ? found : [shape.rest];
     });
     return this.goal(demands);
@@ -189,7 +173,7 @@ export class Expander {
     return this.#languages.isEmpty(this.#languages.of(language));
   }
 
-  #applying(shape: Shape, name: string): Demand[] {
+  applying(shape: Shape, name: string): Demand[] {
     const own = shape.properties.get(name);
     const matching = shape.patterns.filter(({ keys }) => this.hasText(keys, name));
     return [...(own === undefined ? [] : [own]), ...matching.map(({ demand }) => demand)];
@@ -306,16 +290,17 @@ export class Expander {
     if (typeof schema.value === 'boolean') {
       if (schema.value !== holds) path.subject.restrict([]);
     } else if (holds) {
-      this.#assert(schema, schema.value, rank, path);
+      this.assert(schema, schema.value, rank, path);
     } else {
-      path.choices.push(this.#waysToFail(schema, schema.value, rank));
+      const read = new KeywordReader(this.document, schema, schema.value);
+      path.choices.push(waysToFail(this, schema, schema.value, read, rank));
     }
   }
 
   /** Adds what the keywords of a schema assert. */
-  #assert(schema: Schema, keywords: Dict, outer: readonly number[], path: Path): void {
+  assert(schema: Schema, keywords: Dict, outer: readonly number[], path: Path): void {
     const { subject, demands, choices } = path;
-    const read = new KeywordReader(this.#document, schema, keywords);
+    const read = new KeywordReader(this.document, schema, keywords);
     let rank = outer;
     const isNullable = keywords.get('nullable') === true;
     let hasShape = false;
@@ -376,11 +361,11 @@ export class Expander {
           subject.lengths(0, read.count(keyword));
           break;
         case 'pattern':
-          this.#addPattern(subject, this.#pattern(read.text(keyword), read.at(keyword)), true);
+          subject.match(this.pattern(read.text(keyword), read.at(keyword)), true);
           break;
         case 'format': {
-          const language = this.#format(read.text(keyword), read.at(keyword));
-          if (language !== undefined) this.#addPattern(subject, language, true);
+          const language = this.format(read.text(keyword), read.at(keyword));
+          if (language !== undefined) subject.match(language, true);
           break;
         }
         case 'minItems':
@@ -409,7 +394,7 @@ export class Expander {
         case 'properties':
         case 'patternProperties':
         case 'additionalProperties':
-          if (!hasShape) subject.shapes = [...subject.shapes, this.#shape(read, rank)];
+          if (!hasShape) subject.shapes = [...subject.shapes, this.shape(read, rank)];
           hasShape = true;
           break;
         case 'required':
@@ -439,323 +424,9 @@ export class Expander {
           }
           break;
         default:
-          if (UNSUPPORTED.has(keyword)) refuseKeyword(read, keyword);
+          read.refuseUnsupported(keyword);
       }
     }
-  }
-
-  /** Ways in which a value can fail a schema: one keyword of it is enough. */
-  #waysToFail(schema: Schema, keywords: Dict, outer: readonly number[]): Way[] {
-    const read = new KeywordReader(this.#document, schema, keywords);
-    const ways: Way[] = [];
-    /** Keywords that hold in the ways that follow: ways that exclude each other multiply less. */
-    const held: [string, Json][] = [];
-    const add = (fail: Way): void => {
-      const holding = new Dict(held);
-      ways.push((path) => {
-        this.#assert(schema, holding, outer, path);
-        fail(path);
-      });
-    };
-    /** Only values of the type can fail the keyword. */
-    const ofType = (type: JsonType, fail: Way): void => {
-      add((path) => {
-        path.subject.restrict([type]);
-        fail(path);
-      });
-    };
-    const entries = [...entriesOf(keywords)].map(([keyword, value], place) => {
-      return { keyword, value, rank: [...outer, place] };
-    });
-    entries.sort((a, b) => FIRST_TO_HOLD.indexOf(b.keyword) - FIRST_TO_HOLD.indexOf(a.keyword));
-    const unsupported = (keyword: string): Way => {
-      return (path) => {
-        path.unsupported ??= errorOf(() => refuseNegation(read, keyword));
-      };
-    };
-    let hasShape = false;
-    for (const { keyword, value, rank } of entries) {
-      switch (keyword) {
-        case '$ref':
-          add(demanding(rank, not(read.reference(keyword))));
-          break;
-        case 'type': {
-          const { types, isInteger } = read.types();
-          const others = JSON_TYPES.filter((type) => !types.includes(type));
-          add(({ subject }) => subject.restrict(others));
-          if (isInteger) ofType('number', ({ subject }) => subject.onlyIntegers(false));
-          break;
-        }
-        case 'enum':
-        case 'const': {
-          const values = keyword === 'const' ? [value] : read.values(keyword);
-          const isPlain = (of: Json) => !Array.isArray(of) && !(of instanceof Dict);
-          add((path) => {
-            path.subject.excluded = [...path.subject.excluded, ...values.filter(isPlain)];
-            for (const composed of values.filter((of) => !isPlain(of))) {
-              path.choices.push(this.#waysToDiffer(composed, read.at(keyword), rank));
-            }
-          });
-          break;
-        }
-        case 'allOf':
-          for (const demand of read.schemas(keyword)) add(demanding(rank, not(demand)));
-          break;
-        case 'anyOf':
-          add(demanding(rank, ...read.schemas(keyword).map(not)));
-          break;
-        case 'oneOf': {
-          const all = read.schemas(keyword);
-          add(demanding(rank, ...all.map(not)));
-          all.forEach((one, at) => {
-            for (const other of all.slice(at + 1)) add(demanding(rank, one, other));
-          });
-          break;
-        }
-        case 'not':
-          add(demanding(rank, read.schema(keyword)));
-          break;
-        case 'if':
-          for (const [condition, then] of waysOfConditions(read)) {
-            for (const demand of then) add(demanding(rank, condition, not(demand)));
-          }
-          break;
-        case 'minimum':
-        case 'exclusiveMinimum':
-        case 'maximum':
-        case 'exclusiveMaximum': {
-          const bound = read.bound(keyword);
-          if (bound === undefined) break;
-          const beyond = { value: bound.value, isExclusive: !bound.isExclusive };
-          const isLower = keyword === 'minimum' || keyword === 'exclusiveMinimum';
-          ofType('number', ({ subject }) =>
-            isLower ? subject.atMost(beyond) : subject.atLeast(beyond),
-          );
-          break;
-        }
-        case 'multipleOf': {
-          const divisor = read.divisor(keyword);
-          ofType('number', ({ subject }) => {
-            subject.notMultipleOf = [...subject.notMultipleOf, divisor];
-          });
-          break;
-        }
-        case 'minLength':
-          ofType('string', ({ subject }) => subject.lengths(0, read.count(keyword) - 1));
-          break;
-        case 'maxLength':
-          ofType('string', ({ subject }) =>
-            subject.lengths(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
-          );
-          break;
-        case 'pattern': {
-          const language = this.#pattern(read.text(keyword), read.at(keyword));
-          ofType('string', ({ subject }) => this.#addPattern(subject, language, false));
-          break;
-        }
-        case 'format': {
-          const language = this.#format(read.text(keyword), read.at(keyword));
-          if (language === undefined) break;
-          ofType('string', ({ subject }) => this.#addPattern(subject, language, false));
-          break;
-        }
-        case 'minItems':
-          ofType('array', ({ subject }) => subject.items(0, read.count(keyword) - 1));
-          break;
-        case 'maxItems':
-          ofType('array', ({ subject }) =>
-            subject.items(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
-          );
-          break;
-        case 'uniqueItems':
-          if (read.flag(keyword)) ofType('array', unsupported(keyword));
-          break;
-        case 'items':
-        case 'prefixItems': {
-          const { prefix, rest } = read.row();
-          prefix.forEach((demand, at) => {
-            const before = prefix.slice(0, at).map(() => ANYTHING);
-            ofType('array', ({ subject }) => {
-              subject.items(at + 1, Number.POSITIVE_INFINITY);
-              subject.rows = [
-                ...subject.rows,
-                { prefix: [...before, not(demand)], rest: undefined },
-              ];
-            });
-          });
-          if (rest === undefined) break;
-          const pointer = read.at(keyword);
-          if (rest.schema.value === false) {
-            ofType('array', ({ subject }) =>
-              subject.items(prefix.length + 1, Number.POSITIVE_INFINITY),
-            );
-          } else if (prefix.length === 0) {
-            const max = Number.POSITIVE_INFINITY;
-            ofType('array', ({ subject }) => {
-              const containing = { demand: not(rest), min: 1, max, pointer };
-              subject.containing = [...subject.containing, containing];
-            });
-          } else {
-            ofType('array', unsupported(keyword));
-          }
-          break;
-        }
-        case 'contains': {
-          const { min, max } = read.containing();
-          const none = { prefix: [], rest: not(read.schema(keyword)) };
-          if (min === 1) {
-            ofType('array', ({ subject }) => {
-              subject.rows = [...subject.rows, none];
-            });
-          }
-          if (min > 1 || max < Number.POSITIVE_INFINITY) ofType('array', unsupported(keyword));
-          break;
-        }
-        case 'properties':
-        case 'patternProperties':
-        case 'additionalProperties':
-          if (!hasShape) this.#waysToFailShape(read, rank, ofType);
-          hasShape = true;
-          break;
-        case 'required':
-          read.names(keyword).forEach((name, at, names) => {
-            ofType('object', ({ subject }) => {
-              subject.require(names.slice(0, at));
-              subject.forbid(name);
-            });
-          });
-          break;
-        case 'minProperties':
-          ofType('object', ({ subject }) => subject.properties(0, read.count(keyword) - 1));
-          break;
-        case 'maxProperties':
-          ofType('object', ({ subject }) =>
-            subject.properties(read.count(keyword) + 1, Number.POSITIVE_INFINITY),
-          );
-          break;
-        case 'propertyNames': {
-          const goal = this.goal([not(read.schema(keyword))]);
-          const hasName = (name: string) => this.admits(goal, name);
-          const keys = this.namesThatMeet(goal);
-          const stray = { hasName, keys, demand: undefined, pointer: read.at(keyword) };
-          ofType('object', ({ subject }) => {
-            subject.strays = [...subject.strays, stray];
-          });
-          break;
-        }
-        case 'dependentRequired':
-        case 'dependentSchemas':
-        case 'dependencies':
-          for (const { name, names, demands } of read.dependencies(keyword)) {
-            for (const missing of names) {
-              ofType('object', ({ subject }) => {
-                subject.require([name]);
-                subject.forbid(missing);
-              });
-            }
-            for (const demand of demands) {
-              ofType('object', (path) => {
-                path.subject.require([name]);
-                path.demands.push(ranked(not(demand), rank));
-              });
-            }
-          }
-          break;
-        default:
-          if (UNSUPPORTED.has(keyword)) refuseKeyword(read, keyword);
-      }
-      if (FIRST_TO_HOLD.includes(keyword)) held.push([keyword, value]);
-    }
-    return ways;
-  }
-
-  #waysToFailShape(
-    read: KeywordReader,
-    rank: readonly number[],
-    ofType: (type: JsonType, fail: Way) => void,
-  ): void {
-    const shape = this.#shape(read, rank);
-    const held = new Map<string, Demand>();
-    const named = { patterns: [], rest: undefined, rank };
-    for (const [name, demand] of shape.properties) {
-      if (isTrivial(demand)) continue;
-      const properties = new Map(held).set(name, not(demand));
-      held.set(name, demand);
-      ofType('object', ({ subject }) => {
-        subject.require([name]);
-        subject.shapes = [...subject.shapes, { ...named, properties }];
-      });
-    }
-    const addStray = (stray: Stray): void => {
-      ofType('object', ({ subject }) => {
-        if (held.size > 0) subject.shapes = [...subject.shapes, { ...named, properties: held }];
-        subject.strays = [...subject.strays, stray];
-      });
-    };
-    for (const { keys, demand } of shape.patterns) {
-      if (isTrivial(demand)) continue;
-      const hasName = (name: string) => this.hasText(keys, name);
-      addStray({ hasName, keys, demand: not(demand), pointer: read.at('patternProperties') });
-    }
-    const { rest } = shape;
-    if (rest === undefined || isTrivial(rest)) return;
-    const hasName = (name: string) => this.#applying(shape, name).length === 0;
-    const keys = difference(ANY_NAME, choice(...shape.patterns.map((pattern) => pattern.keys)));
-    addStray({ hasName, keys, demand: not(rest), pointer: read.at('additionalProperties') });
-  }
-
-  /** Ways in which a value can be another than an array or an object. */
-  #waysToDiffer(value: Json, pointer: string, rank: readonly number[]): Way[] {
-    const own = typeOf(value);
-    const ways: Way[] = [(path) => path.subject.drop(own)];
-    const add = (way: Way): void => {
-      ways.push((path) => {
-        path.subject.restrict([own]);
-        way(path);
-      });
-    };
-    const unlike = (inner: Json, key: string | number): Demand => {
-      const schema = this.#document.schemaAt(
-        new Dict([['const', inner]]),
-        within(pointer, '=', key),
-      );
-      return { schema, holds: false };
-    };
-    if (Array.isArray(value)) {
-      const { length } = value;
-      if (length > 0) add(({ subject }) => subject.items(0, length - 1));
-      add(({ subject }) => subject.items(length + 1, Number.POSITIVE_INFINITY));
-      value.forEach((item, at) => {
-        const prefix = [...value.slice(0, at).map(() => ANYTHING), unlike(item, at)];
-        add(({ subject }) => {
-          subject.items(length, length);
-          subject.rows = [...subject.rows, { prefix, rest: undefined }];
-        });
-      });
-    }
-    if (value instanceof Dict) {
-      const names = [...entriesOf(value)].map(([name]) => name);
-      names.forEach((name, at) => {
-        add(({ subject }) => {
-          subject.require(names.slice(0, at));
-          subject.forbid(name);
-        });
-      });
-      for (const [name, inner] of entriesOf(value)) {
-        const properties = new Map([[name, unlike(inner, name)]]);
-        add(({ subject }) => {
-          subject.require(names);
-          subject.shapes = [...subject.shapes, { properties, patterns: [], rest: undefined, rank }];
-        });
-      }
-      const hasName = (name: string) => !names.includes(name);
-      const keys = difference(ANY_NAME, choice(...names.map(text)));
-      add(({ subject }) => {
-        subject.require(names);
-        subject.strays = [...subject.strays, { hasName, keys, demand: undefined, pointer }];
-      });
-    }
-    return ways;
   }
 
   /**
@@ -882,13 +553,7 @@ export class Expander {
     return true;
   }
 
-  #addPattern(subject: Case, language: Expression, holds: boolean): void {
-    const known = subject.patterns.find((pattern) => pattern.language === language);
-    if (known === undefined) subject.patterns = [...subject.patterns, { language, holds }];
-    else if (known.holds !== holds) subject.drop('string');
-  }
-
-  #pattern(pattern: string, pointer: string): Expression {
+  pattern(pattern: string, pointer: string): Expression {
     const found = this.#patterns.get(pattern);
     if (found !== undefined) return found;
     try {
@@ -906,18 +571,18 @@ export class Expander {
   }
 
   /** Undefined where the format is not one of JSON Schema's own. */
-  #format(name: string, pointer: string): Expression | undefined {
+  format(name: string, pointer: string): Expression | undefined {
     const pattern = formatPattern(name);
     if (pattern === 'unsupported') {
       refuse('unsupported', pointer, `uses the format ${name}, which is not supported`);
     }
-    return pattern === undefined ? undefined : this.#pattern(pattern, pointer);
+    return pattern === undefined ? undefined : this.pattern(pattern, pointer);
   }
 
-  #shape(read: KeywordReader, rank: readonly number[]): Shape {
+  shape(read: KeywordReader, rank: readonly number[]): Shape {
     const patterns = read.schemasByKey('patternProperties').map(([pattern, demand]) => {
       return {
-        keys: this.#pattern(pattern, within(read.at('patternProperties'), pattern)),
+        keys: this.pattern(pattern, within(read.at('patternProperties'), pattern)),
         demand,
       };
     });
@@ -930,84 +595,9 @@ export class Expander {
   }
 }
 
-/** Keywords that are failed first, or hold, where a schema fails. */
-const FIRST_TO_HOLD = ['required', 'enum', 'const', 'type'];
-
-/** What would change what is admitted, and is not understood. */
-const UNSUPPORTED = new Set([
-  'unevaluatedProperties',
-  'unevaluatedItems',
-  '$dynamicRef',
-  '$recursiveRef',
-  'extends',
-  'disallow',
-  'divisibleBy',
-]);
-
-function refuseKeyword(read: KeywordReader, keyword: string): never {
-  return refuse('unsupported', read.at(keyword), `uses ${keyword}, which is not supported`);
-}
-
-function refuseNegation(read: KeywordReader, keyword: string): never {
-  return refuse(
-    'unsupported',
-    read.at(keyword),
-    `needs the opposite of ${keyword} (for a not, if or oneOf), which is not supported here`,
-  );
-}
-
-function errorOf(refuses: () => never): GrammarError {
-  try {
-    return refuses();
-  } catch (error) {
-    if (error instanceof GrammarError) return error;
-    throw error;
-  }
-}
-
-const ANYTHING: Demand = { schema: { value: true, pointer: '', id: -1 }, holds: true };
-
-function ranked(demand: Demand, rank: readonly number[]): Ranked {
-  return { ...demand, rank };
-}
-
-function demanding(rank: readonly number[], ...demands: readonly Demand[]): Way {
-  return (path) => {
-    path.demands.push(...demands.map((demand) => ranked(demand, rank)));
-  };
-}
-
 function compareRanks(a: readonly number[], b: readonly number[]): number {
   const at = a.findIndex((place, depth) => place !== b[depth]);
   return at < 0 ? a.length - b.length : (a[at] ?? 0) - (b[at] ?? -1);
-}
-
-function isTrivial({ schema, holds }: Demand): boolean {
-  return holds ? schema.value === true || isEmptyObject(schema.value) : schema.value === false;
-}
-
-function isEmptyObject(value: Dict | boolean): boolean {
-  return typeof value !== 'boolean' && value.length() === 0;
-}
-
-function copyOf(path: Path): Path {
-  return {
-    subject: path.subject.clone(),
-    demands: [...path.demands],
-    choices: [...path.choices],
-    seen: new Map(path.seen),
-    unsupported: path.unsupported,
-  };
-}
-
-/** The branches of an if: what it is about, and what must hold then. */
-function waysOfConditions(read: KeywordReader): [Demand, Demand[]][] {
-  const condition = read.schema('if');
-  const branch = (keyword: string) => (read.has(keyword) ? [read.schema(keyword)] : []);
-  return [
-    [condition, branch('then')],
-    [not(condition), branch('else')],
-  ];
 }
 
 function admitsNumber(subject: Case, value: Decimal): boolean {

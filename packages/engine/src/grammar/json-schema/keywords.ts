@@ -10,6 +10,17 @@ import {
   within,
 } from './document.ts';
 
+/** What would change what is admitted, and is not understood. */
+const UNSUPPORTED = new Set([
+  'unevaluatedProperties',
+  'unevaluatedItems',
+  '$dynamicRef',
+  '$recursiveRef',
+  'extends',
+  'disallow',
+  'divisibleBy',
+]);
+
 /** Reads the keywords of one schema strictly: each method throws GrammarError 'syntax'. */
 export class KeywordReader {
   readonly #document: SchemaDocument;
@@ -102,7 +113,7 @@ export class KeywordReader {
     return { schema: this.#document.schemaAt(value, pointer), holds: true };
   }
 
-  /** Undefined where draft 4's exclusiveMinimum or exclusiveMaximum only says how a bound is meant. */
+  /** Undefined where the keyword is draft 4's, which only says how another bound is meant. */
   bound(
     keyword: 'minimum' | 'maximum' | 'exclusiveMinimum' | 'exclusiveMaximum',
   ): Bound | undefined {
@@ -152,6 +163,12 @@ export class KeywordReader {
       if (!isNames) return { name, names: [], demands: [this.#demand(wanted, keyword, name)] };
       return { name, names: this.#namesIn(wanted, keyword), demands: [] };
     });
+  }
+
+  /** Throws GrammarError 'unsupported' for keywords that would change what is admitted. */
+  refuseUnsupported(keyword: string): void {
+    if (!UNSUPPORTED.has(keyword)) return;
+    refuse('unsupported', this.at(keyword), `uses ${keyword}, which is not supported`);
   }
 
   #wants(keyword: string, what: string): never {

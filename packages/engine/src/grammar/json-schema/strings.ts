@@ -1,4 +1,5 @@
 import type { CodePointRange, Expression } from '../expression.ts';
+import { mergeRanges } from '../utf8.ts';
 import {
   between,
   character,
@@ -78,7 +79,7 @@ const SHORT_ESCAPES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** A string's text without its quotes, in the one way in which given characters are written. */
-export function escaped(value: string): string {
+function escaped(value: string): string {
   return [...value].map(escapedCharacter).join('');
 }
 
@@ -139,8 +140,11 @@ function encodedCharacter(ranges: readonly CodePointRange[]): Expression {
 /** The language of a case's decoded strings. */
 export function patternOf(subject: Case): Expression {
   const { minLength: min, maxLength: max } = subject;
-  const ofLength = repeat(ANY_CHARACTER, min, Number.isFinite(max) ? max : undefined);
   const positive = subject.patterns.filter(({ holds }) => holds).map(({ language }) => language);
+  // Of the few characters that can occur at all: counting them takes as much smaller an automaton.
+  const [first] = positive;
+  const counted = first === undefined ? ANY_CHARACTER : character(...alphabetOf(first));
+  const ofLength = repeat(counted, min, Number.isFinite(max) ? max : undefined);
   const negative = subject.patterns.filter(({ holds }) => !holds).map(({ language }) => language);
   const excluded = subject.excluded.filter((value) => typeof value === 'string').map(text);
   const fitting = positive.map((language) => withLength(language, min, max));
@@ -153,6 +157,41 @@ export function patternOf(subject: Case): Expression {
 /** Whether a case says nothing of strings but how long they are. */
 export function isFree(subject: Case): boolean {
   return subject.patterns.length === 0 && !subject.excluded.some((of) => typeof of === 'string');
+}
+
+/** Ranges of all characters in the texts of a language, and perhaps of others. */
+function alphabetOf(language: Expression): readonly CodePointRange[] {
+  const ranges: CodePointRange[] = [];
+  const seen = new Set<Expression>();
+  const collect = (inner: Expression): void => {
+    if (seen.has(inner)) return;
+    seen.add(inner);
+    switch (inner.kind) {
+      case 'text':
+        for (const member of inner.text) {
+          const point = member.codePointAt(0) ?? 0;
+          ranges.push([point, point]);
+        }
+        break;
+      case 'character':
+        ranges.push(...inner.ranges);
+        break;
+      case 'sequence':
+        inner.parts.forEach(collect);
+        break;
+      case 'choice':
+        inner.options.forEach(collect);
+        break;
+      case 'repeat':
+      case 'difference':
+        collect(inner.body);
+        break;
+      default:
+        ranges.push(ANY_POINT);
+    }
+  };
+  collect(language);
+  return mergeRanges(ranges);
 }
 
 /**

@@ -15,6 +15,7 @@ import {
 import {
   type Case,
   type Demand,
+  type Goal,
   isEqual,
   JSON_TYPES,
   type JsonType,
@@ -22,7 +23,8 @@ import {
   typeOf,
 } from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
-import { Expander, type Goal } from './expand.ts';
+import { Expander } from './expand.ts';
+import { mergeEqualRules } from './merge.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
 import { ANY_NAME, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
@@ -40,7 +42,7 @@ export interface JsonOptions {
   readonly whitespace?: 'line' | 'lines';
 }
 
-export const MAX_FREE_PROPERTIES = 8;
+const MAX_FREE_PROPERTIES = 8;
 /** Of a line: eight levels of four spaces. */
 const MAX_INDENT = 32;
 const MAX_RULES = 20_000;
@@ -96,6 +98,7 @@ class Translator {
   readonly #rules = new Map<string, Expression>();
   readonly #names = new Map<Goal, string>();
   readonly #pending: Goal[] = [];
+  readonly #languageIds = new Map<Expression, number>();
   readonly #comma: Expression;
   readonly #colon: Expression;
   /** Within brackets, before what is in them and behind it. */
@@ -125,7 +128,7 @@ class Translator {
     for (let goal = this.#pending.pop(); goal !== undefined; goal = this.#pending.pop()) {
       this.#rules.set(this.#names.get(goal) ?? '', this.#body(goal));
     }
-    return { root, rules: this.#rules };
+    return mergeEqualRules({ root, rules: this.#rules });
   }
 
   /** The texts of values that meet a goal: a rule, so that goals may need each other. */
@@ -239,10 +242,26 @@ class Translator {
 
   #string(subject: Case): Expression {
     const { minLength: min, maxLength: max } = subject;
-    if (!isFree(subject)) return sequence(text('"'), encoded(patternOf(subject)), text('"'));
+    if (!isFree(subject)) return this.#patternedString(subject);
     if (min === 0 && max === Number.POSITIVE_INFINITY) return this.#anyString();
     const length = Number.isFinite(max) ? max : undefined;
     return sequence(text('"'), repeat(FREE_CHARACTER, min, length), text('"'));
+  }
+
+  /** Equal ones are one rule: what it takes to compile them is spent once. */
+  #patternedString(subject: Case): Expression {
+    const { minLength, maxLength, patterns, excluded } = subject;
+    const languages = patterns.map(({ language, holds }) => {
+      const id = this.#languageIds.get(language) ?? this.#languageIds.size;
+      this.#languageIds.set(language, id);
+      return holds ? id : -1 - id;
+    });
+    const strings = excluded.filter((value) => typeof value === 'string');
+    const name = `a string ${JSON.stringify([languages, minLength, maxLength, strings])}`;
+    if (!this.#rules.has(name)) {
+      this.#rules.set(name, sequence(text('"'), encoded(patternOf(subject)), text('"')));
+    }
+    return { kind: 'rule', name };
   }
 
   #anyString(): Expression {
