@@ -2,6 +2,7 @@ export {
   createEngine,
   type EngineLimits,
   type EngineOptions,
+  type GrammarOptions,
   type PreparationPhase,
 } from './create.ts';
 export { Engine } from './engine.ts';
