@@ -7,6 +7,7 @@ export const PURPOSES = [
   'command',
   'grammar',
   'tokens',
+  'pooled',
   'kv-spill',
   'kv-restore',
   'probe',

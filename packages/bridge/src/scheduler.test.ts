@@ -16,6 +16,7 @@ const CHUNK_BYTES = 100;
 const STREAK_MAX = 3;
 const LEVEL: Record<Purpose, number> = {
   tokens: 0,
+  pooled: 0,
   command: 0,
   grammar: 0,
   'kv-restore': 1,

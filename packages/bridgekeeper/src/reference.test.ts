@@ -169,7 +169,16 @@ describe('pages about a running server', () => {
       components: { schemas: Record<string, { properties?: object }> };
     };
     const page = readPage('http.md');
-    for (const name of ['ChatCompletionRequest', 'CompletionRequest', 'DetokenizeRequest']) {
+    for (const name of [
+      'ChatCompletionRequest',
+      'CompletionRequest',
+      'ResponsesRequest',
+      'MessagesRequest',
+      'EmbeddingsRequest',
+      'ScoreRequest',
+      'RerankRequest',
+      'DetokenizeRequest',
+    ]) {
       for (const field of Object.keys(components.schemas[name]!.properties!)) {
         expect(page, `${name}.${field}`).toContain(`\`${field}\``);
       }

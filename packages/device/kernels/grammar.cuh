@@ -8,6 +8,7 @@
 struct GrammarTables {
   const u32* pool;
   const u32* spans;
+  const u32* heads;
   const u32* bytes;
   int poolWords;
   int byteWords;
@@ -53,6 +54,8 @@ struct GrammarWalk {
   __device__ u32 classOf(u32 byte) const {
     return grammar[GRAMMAR::CLASS_OF_BYTE + byte / 4] >> 8 * (byte % 4) & 0xff;
   }
+
+  __device__ u32 entryOf(u32 from, u32 byte) const { return table[from * classes + classOf(byte)]; }
 
   __device__ bool step(u32 column) {
     for (;;) {
@@ -104,7 +107,7 @@ struct GrammarWalk {
     return true;
   }
 
-  /** Whether the state and all that the stack returns to have `flag`, and counts are high enough. */
+  /** Whether the state and all that the stack returns to have `flag`, with counts high enough. */
   __device__ bool endsAll(u32 flag) const {
     u32 at = state;
     for (int depth = kept + owned; depth > 0; depth--) {

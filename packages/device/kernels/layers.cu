@@ -75,6 +75,26 @@ extern "C" __global__ void rms_norm(const bf16* input, const bf16* norm, bf16* o
   }
 }
 
+/** A block a line: out = input * norm at length 1. An index outside [0, lines) leaves its line. */
+extern "C" __global__ void pool_lines(const bf16* input, const int* indices, const bf16* norm,
+                                      float* out, int width, int lines) {
+  letNextStart();
+  awaitEarlier();
+  const int index = indices[blockIdx.x];
+  if ((u32)index >= (u32)lines) return;
+  const bf16* line = input + (i64)index * width;
+  float* target = out + (i64)blockIdx.x * width;
+  float sum = 0.0f;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
+    const float value = widen(line[i]) * widen(norm[i]);
+    sum += value * value;
+  }
+  const float scale = 1.0f / fmaxf(sqrtf(blockSum(sum)), 1e-12f);
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
+    target[i] = widen(line[i]) * widen(norm[i]) * scale;
+  }
+}
+
 __device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
 
 /** blockIdx.x is the line, blockIdx.y a part of it. */

@@ -117,8 +117,12 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 2 * count * width * elementBytes,
     operations: 0,
   }),
-  // Of each token its span and two words of bytes, for one step a byte; once for each row.
-  'grammar-mask': ({ count, vocab }) => words(3 * count * vocab, 8 * count * vocab),
+  pool: ({ count, width }, elementBytes) => ({
+    bytes: count * width * (elementBytes + WORD_BYTES) + width * elementBytes,
+    operations: 4 * count * width,
+  }),
+  // Of each token its head, once for each row; few are stepped through.
+  'grammar-mask': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   sample: ({ count, vocab }) => words(count * vocab, count * vocab),
   advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
   'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),

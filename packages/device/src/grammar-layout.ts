@@ -86,6 +86,48 @@ export const CONTROL_TOKEN_BYTE = 0xff;
 /** Bytes from this one on occur in no UTF-8 text: a token with one of them is never admitted. */
 export const FIRST_NO_TEXT_BYTE = 0xf8;
 
+/**
+ * u32 [vocab], what a token is made of: its first byte, and above it a bit for each group of
+ * characters that occurs in it. Where all its groups leave a row where it is, as most characters do
+ * in a string, the token is admitted without being stepped through.
+ */
+export const TOKEN_GROUPS_SHIFT = 8;
+/** Well-formed characters beyond ASCII. */
+export const WIDE_GROUP = 22;
+/** What is no whole character: parts of one, control tokens, and tokens of no text. */
+export const NO_GROUP = 23;
+
+/** Characters of ASCII that grammars tend to treat alike; letters and controls come last. */
+const GROUPS = [
+  ...['\t\n\r', ' ', '"', "'", '\\', '<', '>', '{}', '[]', '()', ',', ':', ';', '.', '+-'],
+  ...['*/', '_', '!#$%&=?@^`|~', '0123456789', 'abcdefghijklmnopqrstuvwxyz'],
+  'ABCDEFGHIJKLMNOPQRSTUVWXYZ',
+] as const;
+const OTHER_GROUP = GROUPS.length;
+
+/** The group of each byte of ASCII. */
+export const GROUP_OF_BYTE: readonly number[] = Array.from({ length: 128 }, (_, byte) => {
+  const group = GROUPS.findIndex((bytes) => bytes.includes(String.fromCharCode(byte)));
+  return group < 0 ? OTHER_GROUP : group;
+});
+
+/**
+ * Characters beyond ASCII in UTF-8 (table 3-7 of the Unicode standard), five numbers for each line
+ * of it: first and last leading byte, first and last second byte, and how many bytes from 0x80 to
+ * 0xbf follow.
+ */
+export const WIDE_CHARACTERS: readonly number[] = [
+  ...[0xc2, 0xdf, 0x80, 0xbf, 0],
+  ...[0xe0, 0xe0, 0xa0, 0xbf, 1],
+  ...[0xe1, 0xec, 0x80, 0xbf, 1],
+  ...[0xed, 0xed, 0x80, 0x9f, 1],
+  ...[0xee, 0xef, 0x80, 0xbf, 1],
+  ...[0xf0, 0xf0, 0x90, 0xbf, 2],
+  ...[0xf1, 0xf3, 0x80, 0xbf, 2],
+  ...[0xf4, 0xf4, 0x80, 0x8f, 2],
+];
+export const WIDE_CHARACTER_FIELDS = 5;
+
 /** Words of one line of masks: a bit for each token, the lowest ids in the lowest bits. */
 export function maskWords(vocab: number): number {
   return Math.ceil(vocab / 32);

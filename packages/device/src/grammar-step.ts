@@ -5,17 +5,22 @@ import {
   GRAMMAR_HEADER_WORDS,
   GRAMMAR_ROW,
   GRAMMAR_ROW_WORDS,
+  GROUP_OF_BYTE,
   MAX_GRAMMAR_DEPTH,
   MAX_TOKEN_BYTES,
   MAX_TOKEN_FRAMES,
   MOVE,
   MOVE_ENTRY,
+  NO_GROUP,
   NO_STATE,
   STATE_COMPLETE,
   STATE_FINAL,
   STATE_MINIMUM,
   STATE_THINKING,
   TOKEN_SPAN_SHIFT,
+  WIDE_CHARACTER_FIELDS,
+  WIDE_CHARACTERS,
+  WIDE_GROUP,
 } from './grammar-layout.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
@@ -92,12 +97,47 @@ export class GrammarWalk {
     return this.#step(byte);
   }
 
-  #step(byte: number): boolean {
-    const pool = this.#pool;
-    const classes = pool[this.#grammar + GRAMMAR.CLASS_OF_BYTE + (byte >> 2)]!;
+  /**
+   * A bit for each group of characters (TOKEN_GROUPS_SHIFT) of which some may not leave the row
+   * where it is. A token without any of them is admitted.
+   */
+  leavingGroups(): number {
+    this.#restart();
+    const state = this.#state;
+    let leaving = 1 << NO_GROUP;
+    for (let byte = 0; byte < 128; byte++) {
+      if (this.#allTo(state, byte, byte) !== state) leaving |= 1 << GROUP_OF_BYTE[byte]!;
+    }
+    for (let line = 0; line < WIDE_CHARACTERS.length; line += WIDE_CHARACTER_FIELDS) {
+      let at = this.#allTo(state, WIDE_CHARACTERS[line]!, WIDE_CHARACTERS[line + 1]!);
+      at = this.#allTo(at, WIDE_CHARACTERS[line + 2]!, WIDE_CHARACTERS[line + 3]!);
+      for (let more = WIDE_CHARACTERS[line + 4]!; more > 0; more--)
+        at = this.#allTo(at, 0x80, 0xbf);
+      if (at !== state) leaving |= 1 << WIDE_GROUP;
+    }
+    return leaving;
+  }
+
+  /** Where all of these bytes go from a state, leaving the stack alone; NO_STATE: no one place. */
+  #allTo(state: number, first: number, last: number): number {
+    if (state === NO_STATE) return NO_STATE;
+    const target = this.#entry(state, first);
+    for (let byte = first + 1; byte <= last; byte++) {
+      if (this.#entry(state, byte) !== target) return NO_STATE;
+    }
+    const isPlain = (target & GOTO_ENTRY) !== 0 && (target & MOVE_ENTRY) === 0;
+    return isPlain ? target & ENTRY_VALUE : NO_STATE;
+  }
+
+  #entry(state: number, byte: number): number {
+    const classes = this.#pool[this.#grammar + GRAMMAR.CLASS_OF_BYTE + (byte >> 2)]!;
     const column = (classes >>> (8 * (byte & 3))) & 0xff;
+    return this.#pool[this.#table + state * this.#classes + column]!;
+  }
+
+  #step(byte: number): boolean {
     for (;;) {
-      const entry = pool[this.#table + this.#state * this.#classes + column]!;
+      const entry = this.#entry(this.#state, byte);
       if ((entry & MOVE_ENTRY) !== 0) return this.#move(this.#moves + (entry & ENTRY_VALUE));
       if ((entry & GOTO_ENTRY) !== 0) {
         this.#state = entry & ENTRY_VALUE;
@@ -157,7 +197,7 @@ export class GrammarWalk {
     return this.#endsAll(STATE_COMPLETE);
   }
 
-  /** Whether the state and all that the stack returns to have `flag`, and counts are high enough. */
+  /** Whether the state and all that the stack returns to have `flag`, with counts high enough. */
   #endsAll(flag: number): boolean {
     let state = this.#state;
     for (let depth = this.#kept + this.#owned; depth > 0; depth--) {

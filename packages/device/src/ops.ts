@@ -101,6 +101,21 @@ export interface OpArgs {
   };
 
   /**
+   * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * norm, element by
+   * element: the line after a norm with these weights, at length 1. The norm's own factor is gone
+   * with its length. An index outside the input leaves its line undefined.
+   */
+  pool: {
+    readonly input: Slice;
+    readonly indices: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
    * For each line whose row has ROW_FLAG.GRAMMAR: bit t of masks[line] says whether the row's
    * grammar admits token t next. It does when all the token's bytes can be stepped
    * (grammar-layout.ts); a stop id is admitted exactly where the text may end. None is for a row
@@ -118,15 +133,15 @@ export interface OpArgs {
 
   /**
    * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
-   * Where the row has ROW_FLAG.GRAMMAR, the logits of tokens whose bit in masks[line] is 0 count as
-   * minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED is set is that of
-   * every token without one; min-tokens mask, repetition, presence and frequency penalties;
-   * temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number
-   * of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token
-   * tied with the last one kept. NaN counts as minus infinity; where nothing else is left, the
-   * token is NO_TOKEN, and its logprobs are not written. Logits are not modified before logprobs
-   * are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP %
-   * ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
+   * Where the row has ROW_FLAG.GRAMMAR, the logits of tokens whose bit in masks[line] is 0 count
+   * as minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED
+   * is set is that of every token without one; min-tokens mask, repetition, presence and frequency
+   * penalties; temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the
+   * uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters
+   * keep every token tied with the last one kept. NaN counts as minus infinity; where nothing else
+   * is left, the token is NO_TOKEN, and its logprobs are not written. Logits are not modified
+   * before logprobs are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into
+   * slot CONTROL.STEP % ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
     readonly logits: Slice;
@@ -324,8 +339,9 @@ export interface GrammarTables {
   readonly grammarRows: Slice;
   /** u32: compiled grammars. */
   readonly grammarPool: Slice;
-  /** u32 [vocab] */
+  /** u32 [vocab] each. */
   readonly tokenSpans: Slice;
+  readonly tokenHeads: Slice;
   /** u32: the tokens' bytes. */
   readonly tokenBytes: Slice;
 }

@@ -23,12 +23,17 @@ import type { ModelSpec } from './models/spec.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
-import { type EngineCard, EngineError, type MemoryBudget } from './request/request.ts';
+import {
+  type EngineCard,
+  EngineError,
+  type EngineTask,
+  type MemoryBudget,
+} from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
 import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import { allocateBuffers, maxCountTokens, RING_SLOTS, type RunnerShape } from './runner/shapes.ts';
-import { Scheduler } from './scheduler/scheduler.ts';
+import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
 import { type OpenedModel, openModel } from './seal/open-model.ts';
 import { Traffic } from './traffic/traffic.ts';
@@ -57,6 +62,8 @@ export interface EngineOptions extends EngineLimits {
   /** What crossings cost here, as far as is known: bulk is cut by it. null: nothing is known. */
   readonly bridge?: Profile | null | undefined;
   readonly policy: PolicyName;
+  /** undefined: it generates. */
+  readonly task?: EngineTask | undefined;
   /** A Hugging Face model folder. */
   readonly model: string;
   /** Random weights: only config.json is read. */
@@ -125,7 +132,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
   traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
   const source = await openModel(options.model, options.seal ?? { mode: 'off' });
-  const spec = quantizedAsWished(options, await readModelSpec(source.files));
+  const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
   const { shape, memory } = planShape(options, spec);
   options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
@@ -135,6 +142,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const vocabulary = options.grammars?.vocabulary ?? null;
   if (vocabulary !== null) {
     await traffic.upload(bytesOf(vocabulary.spans), slice(buffers.tokenSpans));
+    await traffic.upload(bytesOf(vocabulary.heads), slice(buffers.tokenHeads));
     await traffic.upload(bytesOf(vocabulary.bytes), slice(buffers.tokenBytes));
   }
   const stream = device.createStream('engine');
@@ -202,6 +210,11 @@ function quantizedAsWished(options: EngineOptions, spec: ModelSpec): ModelSpec {
   );
 }
 
+/** Embeddings are of what comes before the head, which may then be missing. */
+function withHeadFor({ task }: EngineOptions, spec: ModelSpec): ModelSpec {
+  return task === 'embed' ? { ...spec, tiedHead: true } : spec;
+}
+
 /** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
 function planShape(
   options: EngineOptions,
@@ -225,6 +238,11 @@ function planShape(
       'max_num_batched_tokens',
     );
   }
+  const { task = 'generate' } = options;
+  if (task === 'score' && maxRows < SCORE_LINES) {
+    const message = `--task score needs ${SCORE_LINES} rows: raise --max-num-seqs (${maxRows})`;
+    throw new EngineError('bad-model', message, 'max_num_seqs');
+  }
   const { grammars } = options;
   if (grammars !== undefined && grammars.vocabulary.spans.length !== spec.vocabularySize) {
     throw new EngineError(
@@ -236,6 +254,7 @@ function planShape(
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const sizes = {
+    task,
     maxRows,
     maxBatchTokens,
     maxModelTokens,
@@ -281,6 +300,8 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     modelPath: options.model,
     sealRoot: model.sealRoot,
     architecture: spec.architecture,
+    task: shape.task,
+    hiddenSize: spec.hiddenSize,
     vocabularySize: spec.vocabularySize,
     maxModelTokens: shape.maxModelTokens,
     maxRows: shape.maxRows,

@@ -11,15 +11,18 @@ export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export { checkRequest } from './request/check-request.ts';
 export {
+  ENGINE_TASKS,
   type EngineCard,
   type EngineClient,
   EngineError,
   type EngineErrorCode,
   type EngineShare,
   type EngineStats,
+  type EngineTask,
   type FinishReason,
   type GenerationEvent,
   type GenerationRequest,
+  type Pooling,
   type RequestTiming,
   type SamplingParams,
   type TokenLogprobs,

@@ -2,6 +2,8 @@
 // exist before the adapter replaces the global Response.
 import '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
+import { isAnthropicPath, messageError } from './anthropic/errors.ts';
+import { authorizationOf } from './http/auth.ts';
 import { CorsPolicy } from './http/cors.ts';
 import { ApiError, toApiError } from './http/errors.ts';
 import { requestIdFrom } from './http/request-id.ts';
@@ -11,12 +13,22 @@ import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
+import { embeddingsEndpoint } from './routes/embeddings.ts';
 import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './routes/encrypted.ts';
 import type { Endpoint } from './routes/endpoint.ts';
+import { countTokensEndpoint, messagesEndpoint } from './routes/messages.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
 import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
+import {
+  cancelResponseEndpoint,
+  deleteResponseEndpoint,
+  responseEndpoint,
+  responseItemsEndpoint,
+  responsesEndpoint,
+} from './routes/responses.ts';
+import { rerankEndpoints, scoreEndpoints } from './routes/scores.ts';
 import { healthEndpoint, metricsEndpoint, versionEndpoint } from './routes/status.ts';
 import { detokenizeEndpoint, tokenizeEndpoint } from './routes/tokenize.ts';
 
@@ -30,6 +42,17 @@ export function createApp(ctx: ServerContext): App {
   const endpoints = [
     chatEndpoint(ctx),
     completionsEndpoint(ctx),
+    messagesEndpoint(ctx),
+    countTokensEndpoint(ctx),
+    responsesEndpoint(ctx),
+    // Before the responses themselves: these are no ids.
+    cancelResponseEndpoint(ctx),
+    responseItemsEndpoint(ctx),
+    responseEndpoint(ctx),
+    deleteResponseEndpoint(ctx),
+    embeddingsEndpoint(ctx),
+    ...scoreEndpoints(ctx),
+    ...rerankEndpoints(ctx),
     modelsEndpoint(ctx),
     modelEndpoint(ctx),
     tokenizeEndpoint(ctx),
@@ -61,7 +84,8 @@ export function createApp(ctx: ServerContext): App {
     if (error.code === 'internal_error') ctx.log.error(describeFault(error.cause));
     if (error.code === 'method_not_allowed') c.header('Allow', allowed(endpoints, c.req.path));
     for (const [name, value] of Object.entries(error.headers)) c.header(name, value);
-    return c.json(error.body, error.status);
+    const body = isAnthropicPath(c.req.path) ? messageError(error, c.get('requestId')) : error.body;
+    return c.json(body, error.status);
   });
   return app;
 }
@@ -119,7 +143,7 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     return undefined;
   });
   app.use(async (c, next) => {
-    const authorization = c.req.header('authorization');
+    const authorization = authorizationOf((name) => c.req.header(name));
     if (c.req.path !== '/health') {
       const host = c.req.header('host');
       hosts?.check(host);
@@ -136,7 +160,9 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
 function register(app: App, ctx: ServerContext, { route, forOperator, handle }: Endpoint): void {
   app.openAPIRegistry.registerPath(route);
   app.on(route.method.toUpperCase(), route.path.replace(/\{(\w+)\}/g, ':$1{.+}'), (c) => {
-    if (forOperator === true) ctx.keys.requireOperator(c.req.header('authorization'));
+    if (forOperator === true) {
+      ctx.keys.requireOperator(authorizationOf((name) => c.req.header(name)));
+    }
     return handle(c);
   });
 }
@@ -147,8 +173,10 @@ function matches({ route }: Endpoint, path: string): boolean {
 
 function allowed(endpoints: readonly Endpoint[], path: string): string {
   const here = endpoints.filter((each) => matches(each, path));
-  return here.map(({ route }) => (route.method === 'get' ? 'GET, HEAD' : 'POST')).join(', ');
+  return here.map(({ route }) => METHODS[route.method]).join(', ');
 }
+
+const METHODS = { get: 'GET, HEAD', post: 'POST', delete: 'DELETE' } as const;
 
 function missing(endpoints: readonly Endpoint[], method: string, path: string): ApiError {
   const methods = allowed(endpoints, path);

@@ -6,6 +6,7 @@ import { openModel, pinSeal, type SealPolicy } from '@bridgekeeper/engine/seal';
 import { createApp } from './app.ts';
 import { EncryptionKeys } from './encryption/keys.ts';
 import { ReplayGuard } from './encryption/replay-guard.ts';
+import { chooseTask } from './engine/config/choose-task.ts';
 import { type PhaseTime, StartTimeline } from './engine/start-timeline.ts';
 import type { StartedEngine } from './engine/started-engine.ts';
 import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
@@ -23,6 +24,7 @@ import type { Logger } from './logging/logger.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
 import type { ServerContext } from './openai/context.ts';
+import { ResponseStore } from './openai/response-store.ts';
 import { WakeQueue } from './openai/wake-queue.ts';
 import { openReceipts } from './receipts/open.ts';
 import type { Receipts } from './receipts/receipts.ts';
@@ -68,6 +70,9 @@ export interface RunningServer {
 /** Tokens kept for a stream whose client does not read. */
 const MAX_PENDING_TOKENS = 4096;
 const MAX_CHOICES = 256;
+/** Of one tenant, whatever they take. */
+const MAX_RESPONSES = 4096;
+const EXPIRY_SECONDS = 60;
 
 /**
  * Starts engine and server. Throws UsageError, ModelError or EngineError, with nothing left
@@ -125,12 +130,15 @@ async function startWith(
   const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
   let started: StartedEngine | undefined;
   try {
+    const task = await chooseTask(settings, model.files);
+    log.info(`task ${task.value} (${task.reason})`);
+    const decided = { ...settings, task: task.value };
     const pinned = pinSeal(seal, model);
-    started = await parts.startEngine(settings, log, pinned, timeline, text.vocabulary);
+    started = await parts.startEngine(decided, log, pinned, timeline, text.vocabulary);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
     const encryptionKeys = await EncryptionKeys.make(clock);
-    const evidence = await openEvidence(settings, started, {
+    const evidence = await openEvidence(decided, started, {
       clock,
       machine,
       receipts,
@@ -196,6 +204,14 @@ function contextOf(
     encryption: { keys: encryptionKeys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
     metrics: new ServerMetrics(engine, modelNames[0]!, counts),
+    responses: new ResponseStore(
+      {
+        maxBytes: settings.responseStoreBytes,
+        maxResponses: MAX_RESPONSES,
+        keptSeconds: settings.responseStoreSeconds,
+      },
+      () => clock.unixSeconds(),
+    ),
     bodies: new JsonBodies(settings.maxBodyBytes),
     keys: new KeyRing(
       keys.map(({ key }) => key),
@@ -237,6 +253,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
   const { ctx, http, url, evidence, phases } = listening;
   const { engine, lifecycle } = ctx;
   const stopSummaries = logSummaries(ctx, settings.logInterval);
+  const stopExpiry = ctx.clock.every(EXPIRY_SECONDS, () => ctx.responses.expire());
   const engineFailed = engine.failed.then((error) => {
     ctx.log.fatal({ code: error.code }, error.message);
     lifecycle.fail(error);
@@ -249,6 +266,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
     await engine.shutdown(graceSeconds * 1000);
     lifecycle.endOpen();
     stopSummaries();
+    stopExpiry();
     await http.close();
     await evidence.close();
     await ctx.text.encoder.close();

@@ -8,6 +8,7 @@ import {
   GREEDY,
 } from '@bridgekeeper/engine';
 import {
+  measureDeviceMasks,
   measureHostMasks,
   measureMasks,
   type PreparedModel,
@@ -49,7 +50,7 @@ const FLAGS = {
   promptTokens: flag(integer(1, 2 ** 20), 32, 'tokens of each prompt'),
   outputTokens: flag(integer(1, 2 ** 20), 128, 'tokens of each answer'),
   repeats: flag(integer(1, 100), 3, 'measurements of each'),
-  hostMasks: flag(onOff(), true, 'measure masks that are made on the host and brought down, too'),
+  hostMasks: flag(onOff(), true, 'measure bare steps with masks of device and host, too'),
   ...SEAL_FLAGS,
 };
 
@@ -115,7 +116,9 @@ async function measureUnder(
       for (const run of await maskRuns(options, model, rows, values.repeats)) add(run);
     }
     if (values.hostMasks && kind !== 'model') {
-      for (const rows of values.rows) add(await hostMaskRun(options, model, rows, values));
+      for (const rows of values.rows) {
+        for (const run of await maskedDecodeRuns(options, model, rows, values)) add(run);
+      }
     }
     engine = await startEngine(options, model);
     for (const rows of values.rows) {
@@ -147,32 +150,38 @@ async function maskRuns(
   const runs: MeasuredRun[] = [];
   for (const [place, tokens] of places) {
     const ns = await measureMasks(device, model, { rows, grammar, tokens, repeats });
-    const parameters = { measured: 'mask kernel', rows, place };
+    const parameters = { measured: 'mask kernel', rows, constraint: place };
     runs.push(summarise(parameters, [{ maskUs: ns / 1e3 }]));
   }
   return runs;
 }
 
-async function hostMaskRun(
+/** The same bare decode steps with masks from either side. */
+async function maskedDecodeRuns(
   { device }: EngineOptions,
   model: PreparedModel,
   rows: number,
   { promptTokens, outputTokens, repeats }: GrammarValues,
-): Promise<MeasuredRun> {
-  const { stepNs, masks, maskNs } = await measureHostMasks(device, model, {
+): Promise<MeasuredRun[]> {
+  const setting = {
     batch: rows,
     grammar: jsonLines('flat', 0),
     contextTokens: promptTokens,
     steps: outputTokens,
     repeats,
-  });
-  const metrics = stepNs.map((ns) => ({
-    outputTokensPerSecond: (rows * 1e9) / ns,
-    crossingsPerToken: 2 / rows,
-    masks,
-    maskMs: maskNs / 1e6,
-  }));
-  return summarise({ measured: 'masks of the host', rows, constraint: 'flat' }, metrics);
+  };
+  const parameters = { rows, constraint: 'flat' };
+  const rate = (stepNs: number) => ({ outputTokensPerSecond: (rows * 1e9) / stepNs });
+  const byDevice = await measureDeviceMasks(device, model, setting);
+  const { stepNs, masks, maskNs } = await measureHostMasks(device, model, setting);
+  const made = { masks, maskMs: maskNs / 1e6 };
+  return [
+    summarise({ measured: 'steps, masks of the device', ...parameters }, byDevice.map(rate)),
+    summarise(
+      { measured: 'steps, masks of the host', ...parameters },
+      stepNs.map((ns) => ({ ...rate(ns), ...made })),
+    ),
+  ];
 }
 
 /** Each constraint in turn, again and again: what changes meanwhile changes all of them. */
@@ -187,16 +196,12 @@ async function engineRuns(
   );
   for (let repeat = 0; repeat <= values.repeats; repeat++) {
     let free = 0;
-    for (const constraint of CONSTRAINTS) {
+    for (const [at, constraint] of CONSTRAINTS.entries()) {
+      // Prompts of their own: none finds the prefix of another.
+      const first = (repeat * CONSTRAINTS.length + at) * rows;
       const grammars = grammarsOf(constraint, Math.min(values.grammars, rows));
       const requests = Array.from({ length: rows }, (_, index) =>
-        requestOf(
-          engine,
-          values,
-          `${repeat}.${constraint}.${index}`,
-          repeat * rows + index,
-          grammars,
-        ),
+        requestOf(engine, values, `${repeat}.${constraint}.${index}`, first + index, grammars),
       );
       const before = engine.stats();
       const startedNs = device.clock.nowNs();
@@ -266,9 +271,9 @@ function crossed(before: EngineStats, after: EngineStats, tokens: number): Measu
 }
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
-  const { measured, rows, place = parameters.constraint } = parameters;
+  const { measured, rows, constraint } = parameters;
   const rate = metrics.outputTokensPerSecond;
   const figure =
     rate === undefined ? `${metrics.maskUs!.toFixed(1)} us` : `${rate.toFixed(0)} tokens/s`;
-  return `${measured}, ${rows} rows, ${place}: ${figure}`;
+  return `${measured}, ${rows} rows, ${constraint}: ${figure}`;
 }

@@ -202,7 +202,7 @@ export function placeWords(offset: number, { state, frames, budget }: Place): In
   return words;
 }
 
-/** Few bytes, so that random texts get far; those that control tokens are made of are among them. */
+/** Few bytes, so that random texts get far; those of control tokens are among them. */
 const ALPHABET = [0x61, 0x62, 0x22, 0x80, 0, 1, CONTROL_TOKEN_BYTE] as const;
 
 export function randomAutomaton(dice: Dice): Automaton {
@@ -228,6 +228,78 @@ export function randomAutomaton(dice: Dice): Automaton {
     };
   });
   return { states, start: state(), forced: chance(2) ? state() : null };
+}
+
+/** What UTF-8 has behind each leading byte: bytes from, to, and how many more of any kind. */
+const WIDE = [
+  ...[...range(0xc2, 0xdf)].map((lead) => [lead, 0x80, 0xbf, 0] as const),
+  [0xe0, 0xa0, 0xbf, 1] as const,
+  ...[...range(0xe1, 0xef)].map((lead) => [lead, 0x80, lead === 0xed ? 0x9f : 0xbf, 1] as const),
+  [0xf0, 0x90, 0xbf, 2] as const,
+  ...[...range(0xf1, 0xf3)].map((lead) => [lead, 0x80, 0xbf, 2] as const),
+  [0xf4, 0x80, 0x8f, 2] as const,
+];
+
+function* range(first: number, last: number): Generator<number> {
+  for (let at = first; at <= last; at++) yield at;
+}
+
+/**
+ * Any characters in any number, as in a string, but for some: a few bytes lead elsewhere or
+ * nowhere, now and then in the middle of a character.
+ */
+export function randomString(dice: Dice): Automaton {
+  const plain = (target: number): Edge => ({ target, maximum: 0, frames: [] });
+  const states = Array.from({ length: 8 }, () => new Map<number, Edge>());
+  const [body, other, one, two] = [0, 1, 2, 3];
+  for (const byte of range(0, 0x7f)) {
+    const odd = dice.integer(0, 60);
+    if (odd > 1) states[body]!.set(byte, plain(body));
+    else if (odd === 1) states[body]!.set(byte, plain(other));
+  }
+  for (const byte of range(0x80, 0xbf)) {
+    states[one]!.set(byte, plain(body));
+    states[two]!.set(byte, plain(one));
+  }
+  let next = 4;
+  const seconds = new Map<string, number>();
+  for (const [lead, first, last, more] of WIDE) {
+    const key = `${first} ${last} ${more}`;
+    let second = seconds.get(key);
+    if (second === undefined) {
+      second = more === 0 ? one : next++;
+      seconds.set(key, second);
+      states[second] ??= new Map();
+      for (const byte of range(first, last))
+        states[second]!.set(byte, plain([body, one, two][more]!));
+    }
+    states[body]!.set(lead, plain(second));
+  }
+  if (dice.integer(0, 1) === 0) {
+    const spoilt = states[dice.integer(0, states.length - 1)]!;
+    const bytes = [...spoilt.keys()];
+    const byte = bytes[dice.integer(0, bytes.length - 1)];
+    if (byte !== undefined && dice.integer(0, 1) === 0) spoilt.delete(byte);
+    else if (byte !== undefined) spoilt.set(byte, plain(other));
+  }
+  return {
+    states: states.map((edges, state) => {
+      return { edges, isFinal: state < 2, minimum: 0, isThinking: false };
+    }),
+    start: body,
+    forced: null,
+  };
+}
+
+/** A token of a few characters of any kind; now and then its last one is cut. */
+export function randomCharacters(dice: Dice): Uint8Array {
+  const characters = Array.from({ length: dice.integer(1, 5) }, () => {
+    const limit = [0x7f, 0x7f, 0x7ff, 0xffff, 0x10ffff][dice.integer(0, 4)]!;
+    const code = dice.integer(0, limit);
+    return String.fromCodePoint(code >= 0xd800 && code < 0xe000 ? 0xd7ff : code);
+  });
+  const bytes = Buffer.from(characters.join(''));
+  return bytes.subarray(0, bytes.length - (dice.integer(0, 5) === 0 ? 1 : 0));
 }
 
 /** A token's bytes: short ones, none, and now and then the longest, and one that is too long. */

@@ -19,6 +19,8 @@ import {
   placeAfter,
   placeWords,
   randomAutomaton,
+  randomCharacters,
+  randomString,
   randomText,
   stateOf,
 } from './automaton.ts';
@@ -177,6 +179,28 @@ export const grammarCases: readonly ContractCase[] = [
       await checkMasks(bench, bench.dice.integer(1, 200), bench.dice.integer(1, 12));
     }
   }),
+  benchCase(
+    'grammar-mask: tokens of characters that a string takes',
+    'arithmetic',
+    async (bench) => {
+      const { dice } = bench;
+      for (let round = 0; round < 6; round++) {
+        const texts = Array.from({ length: 700 }, () => randomCharacters(dice));
+        const vocabulary = buildVocabulary(texts.length, (id) => texts[id]!, new Set());
+        const rows = Array.from({ length: 10 }, (): GrammarRow => {
+          const automaton = randomString(dice);
+          // Not all of them in the string: some in the middle of a character.
+          const state = dice.integer(0, 2) === 0 ? dice.integer(0, 4) : automaton.start;
+          return { automaton, place: { state, frames: [], budget: -1 }, stopIds: [] };
+        });
+        const masks = await masksOf(bench, { texts, vocabulary }, rows);
+        rows.forEach((row, index) => {
+          const expected = maskOf(admittedTokens(row, { texts, vocabulary }));
+          expectSame(`line ${index} of round ${round}`, masks[index]!, expected);
+        });
+      }
+    },
+  ),
   benchCase('grammar-mask: large vocabularies', 'arithmetic', async (bench) => {
     await checkMasks(bench, 5003, 3);
     await checkMasks(bench, 3000, 140);

@@ -48,6 +48,36 @@ export const layerCases: readonly ContractCase[] = [
       expectSame(`line ${i}`, line, input.subarray(index * width, (index + 1) * width));
     });
   }),
+  benchCase('pool', 'arithmetic', async (bench) => {
+    for (const width of [80, 77, 1024]) {
+      const input = bench.random(9 * width);
+      input.fill(0, 3 * width, 4 * width);
+      const norm = bench.random(width);
+      const indices = [8, 0, -1, 3, 9, 8];
+      const out = await bench.output(indices.length * width, 'f32');
+      bench.launch('pool', {
+        input: await bench.upload(input),
+        indices: await bench.uploadWords(indices),
+        norm: await bench.upload(norm),
+        out,
+        count: indices.length,
+        width,
+      });
+      const lines = await bench.download(out, 'f32');
+      indices.forEach((index, i) => {
+        if (index < 0 || index >= 9) return;
+        const line = Float64Array.from(norm, (weight, at) => weight * input[index * width + at]!);
+        const length = Math.hypot(...line) || 1;
+        const found = lines.subarray(i * width, (i + 1) * width);
+        expectClose(
+          `line ${i} of ${width}`,
+          found,
+          line.map((x) => x / length),
+          1e-5,
+        );
+      });
+    }
+  }),
   benchCase('fill-uniform', 'arithmetic', async (bench) => {
     const elements = 10_007;
     for (const type of ['f32', 'bf16'] as const) {

@@ -10,7 +10,7 @@ import {
   ROW_WORDS,
   resultSlotWords,
 } from '../row-layout.ts';
-import type { Vocabulary } from '../vocabulary.ts';
+import { buildVocabulary, type Vocabulary } from '../vocabulary.ts';
 import { expectThat } from './case.ts';
 import type { Workbench } from './workbench.ts';
 
@@ -91,9 +91,10 @@ export function rowWords(setting: RowSetting): Int32Array {
 }
 
 /** Grammars one behind the other, and what tokens are. */
-export type DeviceGrammars = Pick<GrammarTables, 'grammarPool' | 'tokenSpans' | 'tokenBytes'>;
+export type DeviceGrammars = Omit<GrammarTables, 'grammarRows'>;
 
 const NO_WORDS = new Uint32Array(1);
+const NO_TEXTS = buildVocabulary(STATE.vocab, () => null, new Set());
 
 export async function uploadGrammars(
   bench: Workbench,
@@ -104,6 +105,7 @@ export async function uploadGrammars(
   return {
     grammarPool: await bench.uploadWords(pool.length === 0 ? NO_WORDS : pool),
     tokenSpans: await bench.uploadWords(vocabulary.spans),
+    tokenHeads: await bench.uploadWords(vocabulary.heads),
     tokenBytes: await bench.uploadWords(vocabulary.bytes),
   };
 }
@@ -152,7 +154,7 @@ export async function uploadRows(
   };
   return {
     targets,
-    ...(await uploadGrammars(bench, [], { spans: new Uint32Array(STATE.vocab), bytes: NO_WORDS })),
+    ...(await uploadGrammars(bench, [], NO_TEXTS)),
     counts: await bench.uploadWords(counts),
     results: await bench.poisoned(STATE.ringSlots * resultSlotWords(STATE.ringLines) * 4),
   };
@@ -171,6 +173,7 @@ export function advanceArgs(
     grammarRows: state.targets.grammarRows,
     grammarPool: state.grammarPool,
     tokenSpans: state.tokenSpans,
+    tokenHeads: state.tokenHeads,
     tokenBytes: state.tokenBytes,
     counts: state.counts,
     results: state.results,

@@ -14,6 +14,7 @@ import {
   embed,
   fillUniform,
   fillUniformRounded,
+  pool,
   rmsNorm,
   select,
   siluMul,
@@ -187,6 +188,14 @@ const BINDERS: Binders = {
     return { aloneNs: 0, run: () => select(input, indices, out, width) };
   },
 
+  pool: (memory, { count, width, ...args }) => {
+    const input = memory.floats(args.input);
+    const indices = memory.i32(args.indices, count);
+    const norm = memory.f32(args.norm, width);
+    const out = memory.f32(args.out, count * width);
+    return { aloneNs: 0, run: () => pool(input, indices, norm, out) };
+  },
+
   'grammar-mask': (memory, args) => {
     const { count, vocab } = args;
     const arrays = {
@@ -291,6 +300,7 @@ function bindGrammars(
     pool: unsigned(memory.words(args.grammarPool)),
     vocabulary: {
       spans: unsigned(memory.i32(args.tokenSpans, vocab)),
+      heads: unsigned(memory.i32(args.tokenHeads, vocab)),
       bytes: unsigned(memory.words(args.tokenBytes)),
     },
   };

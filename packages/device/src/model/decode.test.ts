@@ -110,6 +110,7 @@ class Decoder {
       grammarRows: unused,
       grammarPool: unused,
       tokenSpans: unused,
+      tokenHeads: unused,
       tokenBytes: unused,
     };
     const sampling = {

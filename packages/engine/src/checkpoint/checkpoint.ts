@@ -87,12 +87,25 @@ function resolve(shards: readonly Shard[], index: ReadonlyMap<string, string> | 
   return { tensors, unmapped };
 }
 
+/** What a model without its head calls its parts. */
+const BARE_NAME = /^(embed_tokens|layers|norm)\./;
+
+/** Models that embed are saved without a head, and their tensors without the `model.` before it. */
+function asCausal(tensors: ReadonlyMap<string, CheckpointTensor>) {
+  if (!tensors.has('embed_tokens.weight')) return tensors;
+  const named = [...tensors].map(([name, tensor]) => {
+    const full = BARE_NAME.test(name) ? `model.${name}` : name;
+    return [full, { ...tensor, name: full }] as const;
+  });
+  return new Map(named);
+}
+
 /**
  * The weights of a model folder: one safetensors file, or the shards that an index names. Headers
  * are checked.
  */
 export class Checkpoint {
-  /** By name, exactly as the headers have them. */
+  /** By name, as the headers have them for a model with its head. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly unmapped: readonly UnmappedTensor[];
@@ -109,7 +122,7 @@ export class Checkpoint {
     this.files = shards.map(({ file: { name, bytes } }) => ({ name, bytes }));
     this.seal = seal?.seal ?? null;
     const { tensors, unmapped } = resolve(shards, index);
-    this.tensors = tensors;
+    this.tensors = asCausal(tensors);
     this.unmapped = unmapped;
   }
 

@@ -35,7 +35,8 @@ export async function measureMasks(
   invariant(vocabulary !== null, 'the model was prepared with a vocabulary');
   invariant(count <= shape.maxRows, 'the batch has rows');
   const buffers = slices(parts.buffers);
-  const { rows, grammarRows, grammarPool, tokenSpans, tokenBytes, masks, tokenRows } = buffers;
+  const { rows, grammarRows, grammarPool, masks, tokenRows } = buffers;
+  const { tokenSpans, tokenHeads, tokenBytes } = buffers;
   // The grammar is alone in the pool, at its start.
   const place = grammarPlace(grammar.words, vocabulary, -1, tokens ?? []);
   const states = new Int32Array(count * ROW_WORDS);
@@ -52,7 +53,7 @@ export async function measureMasks(
     tokenRows,
     Int32Array.from({ length: count }, (_, row) => row),
   );
-  const tables = { grammarRows, grammarPool, tokenSpans, tokenBytes };
+  const tables = { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes };
   const lines = { rows, lineRows: tokenRows, masks, count, vocab: spec.vocabularySize };
   const launchMask = () => stream.launch('grammar-mask', { ...tables, ...lines });
   await device.prepare(stream, launchMask);

@@ -20,7 +20,13 @@ const refusal = (check: () => void): EngineError => {
   throw new Error('it was let in');
 };
 
-const card = { vocabularySize: 10, maxModelTokens: 4, maxRows: 2, maxWaiting: 1 } as EngineCard;
+const card = {
+  task: 'generate',
+  vocabularySize: 10,
+  maxModelTokens: 4,
+  maxRows: 2,
+  maxWaiting: 1,
+} as EngineCard;
 const open = (...ids: string[]) => new Map(ids.map((id) => [id, undefined]));
 
 describe('a request', () => {

@@ -25,11 +25,18 @@ export function checkRequest(
   checkGrammar(request, card);
   const { length } = request.promptTokens;
   if (length === 0) throw new EngineError('bad-request', 'the prompt has no tokens', 'prompt');
-  if (length >= maxModelTokens) {
+  const task = request.pooling?.task ?? 'generate';
+  if (task !== card.task) {
+    const message = `this engine was started to ${card.task}, and is asked to ${task}`;
+    throw new EngineError('bad-request', message, 'model');
+  }
+  const outputs = task === 'generate' ? 1 : 0;
+  if (length + outputs > maxModelTokens) {
     throw new EngineError(
       'prompt-too-long',
       `This model's maximum context length is ${maxModelTokens} tokens. However, your prompt has ` +
-        `${length} tokens, which leaves no room for output. Please shorten the prompt.`,
+        `${length} tokens${outputs > 0 ? ', which leaves no room for output' : ''}. Please ` +
+        'shorten the prompt.',
       'prompt',
     );
   }
@@ -40,6 +47,10 @@ export function checkRequest(
   if (open.size >= card.maxRows + card.maxWaiting) {
     const message = `${open.size} requests are in flight, the most this server takes`;
     throw new EngineError('queue-full', `${message}: try again later`);
+  }
+  const tokens = request.pooling?.task === 'score' ? request.pooling.tokens : [];
+  if (tokens.some((token) => token >= vocabularySize)) {
+    throw new EngineError('bad-request', 'a token to score by is outside the vocabulary', 'model');
   }
   const { sampling } = request;
   const maxTokens = Math.min(sampling.maxTokens, maxModelTokens - length);

@@ -36,6 +36,19 @@ export interface SamplingParams {
   readonly promptLogprobs: number | undefined;
 }
 
+/** What an engine does with its model: continue prompts, or say what they come to. */
+export const ENGINE_TASKS = ['generate', 'embed', 'score'] as const;
+export type EngineTask = (typeof ENGINE_TASKS)[number];
+
+/**
+ * What a prompt comes to, instead of tokens that follow it. `embed`: its last token's hidden state
+ * after the final norm, at length 1. `score`: how likely the first of two tokens is to come next,
+ * where it is one of both.
+ */
+export type Pooling =
+  | { readonly task: 'embed' }
+  | { readonly task: 'score'; readonly tokens: readonly [number, number] };
+
 /** By whom, and how, a request's part of the engine is counted. */
 export interface EngineShare {
   readonly owner: string;
@@ -53,7 +66,10 @@ export interface GenerationRequest {
   /** Whose part of the engine it uses; absent: its tenant's, as one of equals. */
   readonly share?: EngineShare;
   readonly promptTokens: Uint32Array;
+  /** Of one that is pooled, none is sampled. */
   readonly sampling: SamplingParams;
+  /** Absent: it generates. */
+  readonly pooling?: Pooling;
   /**
    * What the answer may be, compiled for this model's vocabulary: only tokens that it admits are
    * sampled, stop ids only where it may end, and an answer that is complete ends with `stop`.
@@ -84,6 +100,8 @@ export interface GenerationEvent {
   readonly logprobs?: readonly TokenLogprobs[];
   /** One for each prompt token after the first, once, when asked for. */
   readonly promptLogprobs?: readonly TokenLogprobs[];
+  /** The embedding, or the score alone, with the finish of a request that is pooled. */
+  readonly pooled?: Float32Array;
   readonly finish?: {
     readonly reason: FinishReason;
     /** The stop token id, when one ended it; none where its grammar was complete. */
@@ -134,6 +152,9 @@ export interface EngineCard {
   /** Of the seal that every byte loaded was verified against, hex; null: it was not verified. */
   readonly sealRoot: string | null;
   readonly architecture: string;
+  readonly task: EngineTask;
+  /** Of hidden states, and so of embeddings. */
+  readonly hiddenSize: number;
   readonly vocabularySize: number;
   readonly maxModelTokens: number;
   readonly maxRows: number;

@@ -12,7 +12,7 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { TokenLogprobs } from '../request/request.ts';
-import type { RowResult, StepPlan, StepResults } from '../scheduler/plan.ts';
+import { type RowResult, type StepPlan, type StepResults, wantsLines } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { ForwardParts } from './forward.ts';
 import { readLogprobs, readSlot } from './results.ts';
@@ -54,7 +54,7 @@ export function laneNs(records: readonly CrossingRecord[]): number {
 /** The records of a copy's pieces, once it is made. */
 type Crossed = Promise<CrossingRecord | readonly CrossingRecord[]>;
 
-type Area = 'results' | 'logprobs' | 'promptLogprobs';
+type Area = 'results' | 'logprobs' | 'promptLogprobs' | 'embeddings';
 
 /** A place for one launch's results on their way, and a stream with nothing else. */
 interface Slot {
@@ -76,6 +76,7 @@ export class Downlink {
     this.#parts = parts;
     const { maxRows } = parts.shape;
     const slots = MAX_STEPS + 1;
+    const embeddingBytes = parts.buffers.embeddings.bytes / IN_FLIGHT;
     this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
       const host = (bytes: number, area: Area) =>
         device.allocateHost(bytes, 'pinned', `drained ${area} ${index}`);
@@ -84,6 +85,7 @@ export class Downlink {
           results: host(slots * resultSlotWords(maxRows) * 4, 'results'),
           logprobs: host(slots * maxRows * LOGPROB_WORDS * 4, 'logprobs'),
           promptLogprobs: host(maxRows * LOGPROB_WORDS * 4, 'promptLogprobs'),
+          embeddings: host(embeddingBytes, 'embeddings'),
         },
         stream: device.createStream(`drain ${index}`),
         launched: device.createEvent(),
@@ -128,10 +130,13 @@ export class Downlink {
       copies.push(...this.#ringCopies(ring, slots, slot, routes));
     }
     if (promptLines.length > 0) {
-      const slotBytes = this.#parts.buffers.promptLogprobs.bytes / IN_FLIGHT;
+      const { shape, spec, buffers } = this.#parts;
+      const isEmbedded = shape.task === 'embed';
+      const area = isEmbedded ? 'embeddings' : 'promptLogprobs';
+      const slotBytes = buffers[area].bytes / IN_FLIGHT;
       const offsetBytes = (number % IN_FLIGHT) * slotBytes;
-      const bytes = promptLines.length * lineBytes;
-      copies.push(this.#copy('promptLogprobs', offsetBytes, bytes, 0, slot, routes));
+      const bytes = promptLines.length * (isEmbedded ? spec.hiddenSize * 4 : lineBytes);
+      copies.push(this.#copy(area, offsetBytes, bytes, 0, slot, routes));
     }
     return copies;
   }
@@ -173,7 +178,7 @@ export class Downlink {
       host: hosts[area],
       hostOffsetBytes,
       stream,
-      purpose: 'tokens',
+      purpose: this.#parts.shape.task === 'generate' ? 'tokens' : 'pooled',
       tenant: SHARED_TENANT,
     };
     return mode === 'behind' ? route.crossNow(request) : route.cross(request);
@@ -193,7 +198,13 @@ export class Downlink {
       const words = hostWords(hosts.results, index * slotBytes);
       readSlot(words, step, sequences.length, rows, logprobs ? logprobsOf : undefined);
     });
-    return { rows, promptLogprobs: readPromptLogprobs(plan, promptLines, hosts.promptLogprobs) };
+    const { shape, spec } = this.#parts;
+    if (shape.task === 'embed') {
+      const embeddings = readEmbeddings(hosts.embeddings, promptLines.length, spec.hiddenSize);
+      return { rows, promptLogprobs: [], embeddings };
+    }
+    const promptLogprobs = readPromptLogprobs(plan, promptLines, hosts.promptLogprobs);
+    return { rows, promptLogprobs };
   }
 }
 
@@ -204,9 +215,7 @@ function readPromptLogprobs(
   lines: readonly PromptLine[],
   host: HostBuffer,
 ): TokenLogprobs[][] {
-  const wanting = plan.prefill.filter(
-    ({ sequence }) => sequence.request.sampling.promptLogprobs !== undefined,
-  );
+  const wanting = plan.prefill.filter(wantsLines);
   const gathered: TokenLogprobs[][] = wanting.map(() => []);
   lines.forEach((line, index) => {
     const chunk = plan.prefill[line.chunk]!;
@@ -214,6 +223,13 @@ function readPromptLogprobs(
     gathered[wanting.indexOf(chunk)]!.push(readLogprobs(hostWords(host, 0), index, count));
   });
   return gathered;
+}
+
+/** Copies: the place is used again. */
+function readEmbeddings(host: HostBuffer, count: number, width: number): Float32Array[] {
+  const words = hostWords(host, 0);
+  const values = new Float32Array(words.buffer, words.byteOffset, words.length);
+  return Array.from({ length: count }, (_, i) => values.slice(i * width, (i + 1) * width));
 }
 
 function hostWords(host: HostBuffer, offsetBytes: number): Int32Array {

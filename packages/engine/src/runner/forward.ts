@@ -136,8 +136,8 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
   const { shape, stream } = parts;
   const buffers = slices(parts.buffers);
   const { rows, control, counts, sampled, logits, bias, masks, logprobs, results } = buffers;
-  const { grammarRows, grammarPool, tokenSpans, tokenBytes } = buffers;
-  const grammars = { grammarRows, grammarPool, tokenSpans, tokenBytes };
+  const { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes } = buffers;
+  const grammars = { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes };
   const lines = {
     rows,
     control,

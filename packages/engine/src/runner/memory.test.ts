@@ -14,6 +14,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
   return {
     spec,
     shape: {
+      task: 'generate',
       maxRows: 64,
       maxBatchTokens: 2048,
       maxModelTokens: 8192,

@@ -1,6 +1,6 @@
 import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
-import type { StepPlan, StepResults } from '../scheduler/plan.ts';
+import type { PrefillChunk, StepPlan, StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import {
   Downlink,
@@ -96,7 +96,8 @@ export class Runner {
   constructor(device: Device, parts: ForwardParts) {
     this.#device = device;
     this.#parts = parts;
-    this.#buckets = decodeBuckets(parts.shape.maxRows);
+    const { task, maxRows } = parts.shape;
+    this.#buckets = task === 'generate' ? decodeBuckets(maxRows) : [];
     this.#uplink = new Uplink(device, parts);
     this.#downlink = new Downlink(device, parts);
   }
@@ -240,9 +241,11 @@ export class Runner {
   #launchPrompt(count: number): void {
     const { select, selectRows } = slices(this.#parts.buffers);
     launchForward(this.#parts, count, 'prefill');
-    this.#launchPickedHead(select, 1);
-    launchSampling(this.#parts, selectRows, 1);
-    this.#launchPromptLogprobs(0, 1);
+    if (this.#parts.shape.task === 'generate') {
+      this.#launchPickedHead(select, 1);
+      launchSampling(this.#parts, selectRows, 1);
+    }
+    this.#launchLines(0, 1);
   }
 
   #launchPrefill(
@@ -253,14 +256,16 @@ export class Runner {
   ): void {
     const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
     launchForward(this.#parts, count, 'prefill');
-    const last = plan.prefill.filter((chunk) => chunk.last);
+    const isSampled = ({ last, sequence }: PrefillChunk) =>
+      last && sequence.request.pooling === undefined;
+    const last = plan.prefill.filter(isSampled);
     const { select, selectRows } = slices(this.#parts.buffers);
     if (last.length > 0) {
       this.#launchPickedHead(select, last.length);
       launchSampling(this.#parts, selectRows, last.length);
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
-    if (lines.length > 0) this.#launchPromptLogprobs(number, lines.length);
+    if (lines.length > 0) this.#launchLines(number, lines.length);
   }
 
   /** The logits of the tokens that `indices` names. */
@@ -269,6 +274,21 @@ export class Runner {
     const width = this.#parts.spec.hiddenSize;
     this.#parts.stream.launch('select', { input, indices, out, count, width });
     launchHead(this.#parts, out, count);
+  }
+
+  /** What is wanted of the lines that a plan names beside those that are sampled. */
+  #launchLines(number: number, count: number): void {
+    if (this.#parts.shape.task === 'embed') this.#launchPooling(number, count);
+    else this.#launchPromptLogprobs(number, count);
+  }
+
+  #launchPooling(number: number, count: number): void {
+    const { stream, buffers, spec, weights } = this.#parts;
+    const { residual: input, promptSelect: indices } = slices(buffers);
+    const slotBytes = buffers.embeddings.bytes / IN_FLIGHT;
+    const out = slice(buffers.embeddings, (number % IN_FLIGHT) * slotBytes, slotBytes);
+    const width = spec.hiddenSize;
+    stream.launch('pool', { input, indices, norm: weights.finalNorm, out, count, width });
   }
 
   #launchPromptLogprobs(number: number, count: number): void {

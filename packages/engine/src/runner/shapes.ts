@@ -14,6 +14,7 @@ import {
   type StorageFormat,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
+import type { EngineTask } from '../request/request.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -21,6 +22,7 @@ import { workspaceBytes } from './workspace.ts';
  * later.
  */
 export interface RunnerShape {
+  readonly task: EngineTask;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
   readonly maxModelTokens: number;
@@ -114,6 +116,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     grammarRows: maxRows * GRAMMAR_ROW_WORDS * 4,
     grammarPool: Math.max(shape.grammarBytes, 4),
     tokenSpans: spec.vocabularySize * 4,
+    tokenHeads: spec.vocabularySize * 4,
     tokenBytes: Math.max(shape.tokenBytes, 4),
     masks: maxRows * maskWords(spec.vocabularySize) * 4,
     command: IN_FLIGHT * align(commandWords(shape) * 4),
@@ -121,6 +124,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     results: ringSlots * resultSlotWords(maxRows) * 4,
     logprobs: ringSlots * maxRows * LOGPROB_WORDS * 4,
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
+    embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
     rope: shape.maxModelTokens * spec.headDim * 4,
     residual: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),

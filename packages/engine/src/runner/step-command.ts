@@ -16,7 +16,7 @@ import { pagesPerRow } from './shapes.ts';
 
 const BIAS_WORDS = MAX_BIAS * 2;
 
-/** A line of logits whose next prompt token's logprob is wanted. */
+/** A line whose logits say how likely a token is that is not sampled, or that is pooled. */
 export interface PromptLine {
   /** Which of the plan's prefill chunks it belongs to. */
   readonly chunk: number;
@@ -24,12 +24,18 @@ export interface PromptLine {
   readonly target: number;
 }
 
-/** The plan's prompt logprob lines, in batch order. */
+/** The plan's lines of that kind, in batch order. */
 export function promptLines(plan: StepPlan): PromptLine[] {
   const lines: PromptLine[] = [];
   let offset = 0;
-  plan.prefill.forEach(({ sequence, start, length }, chunk) => {
-    if (sequence.request.sampling.promptLogprobs !== undefined) {
+  plan.prefill.forEach(({ sequence, start, length, last }, chunk) => {
+    const { pooling, sampling } = sequence.request;
+    if (pooling !== undefined) {
+      // What it is pooled from: an embedding's line has no target that is read.
+      const targets = pooling.task === 'score' ? pooling.tokens : [0];
+      const batchIndex = offset + length - 1;
+      if (last) for (const target of targets) lines.push({ chunk, batchIndex, target });
+    } else if (sampling.promptLogprobs !== undefined) {
       const end = Math.min(start + length, sequence.promptLength - 1);
       const targets = sequence.tokens(start + 1, end + 1);
       targets.forEach((target, index) => {
@@ -85,7 +91,7 @@ function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabular
     rows.fill(sequence.row, offset, offset + length);
     for (let index = 0; index < length; index++) positions[offset + index] = start + index;
     offset += length;
-    if (!last) continue;
+    if (!last || sequence.request.pooling !== undefined) continue;
     select.push(offset - 1);
     selectRows.push(sequence.row);
     writeRow(writer, sequence);
@@ -120,7 +126,7 @@ function writeRow(writer: CommandWriter, sequence: Sequence): void {
   }
 }
 
-/** Where the row is in its grammar: behind the tokens that it had sampled before it lost its row. */
+/** Where the row is in its grammar: behind the tokens that were sampled in an earlier row. */
 function writeGrammarRow(writer: CommandWriter, sequence: Sequence, vocabulary: Vocabulary): void {
   const { grammar, thinkingBudget = -1 } = sequence.request;
   if (grammar === undefined) return;

@@ -9,8 +9,14 @@ export interface PrefillChunk {
   readonly epoch: number;
   readonly start: number;
   readonly length: number;
-  /** Its last token's logits are sampled: the prompt is complete after it. */
+  /** The prompt is complete after it: its last token's logits are sampled, or it is pooled. */
   readonly last: boolean;
+}
+
+/** Whether a chunk brings logprobs of tokens that were not sampled. */
+export function wantsLines({ sequence: { request }, last }: PrefillChunk): boolean {
+  if (request.pooling?.task === 'score') return last;
+  return request.sampling.promptLogprobs !== undefined;
 }
 
 /** Pages [first, first + count) of a sequence are new to the device's page table. */
@@ -52,8 +58,10 @@ export interface RowResult {
 export interface StepResults {
   readonly rows: readonly RowResult[];
   /**
-   * For each chunk of the plan whose sequence wants them, in order: logprobs of the tokens after
-   * each of its own.
+   * For each chunk of the plan that wants them, in order: logprobs of the tokens after each of its
+   * own, or of those that it is scored by.
    */
   readonly promptLogprobs: readonly (readonly TokenLogprobs[])[];
+  /** For each chunk that ends a prompt to be embedded, in order; absent: there are none. */
+  readonly embeddings?: readonly Float32Array[];
 }

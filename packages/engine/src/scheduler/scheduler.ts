@@ -5,13 +5,14 @@ import { PrefixCache, type PrefixMatch } from '../kv/prefix-cache.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
-import type {
-  GrammarWrite,
-  PageWrite,
-  PrefillChunk,
-  RowResult,
-  StepPlan,
-  StepResults,
+import {
+  type GrammarWrite,
+  type PageWrite,
+  type PrefillChunk,
+  type RowResult,
+  type StepPlan,
+  type StepResults,
+  wantsLines,
 } from './plan.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -200,16 +201,33 @@ export class Scheduler {
     this.#settled += 1;
     this.counters.steps +=
       (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
-    let wanted = 0;
-    for (const { sequence, length, epoch } of plan.prefill) {
-      this.counters.promptTokens += length;
-      if (sequence.request.sampling.promptLogprobs === undefined) continue;
-      const lines = results.promptLogprobs[wanted++]!;
-      if (sequence.epoch === epoch && sequence.row >= 0) sequence.promptLogprobs.push(...lines);
-    }
+    const lines = results.promptLogprobs.values();
+    const embeddings = (results.embeddings ?? []).values();
     const events = new Map<Sequence, Draft>();
+    for (const chunk of plan.prefill) {
+      const { sequence, length, epoch, last } = chunk;
+      this.counters.promptTokens += length;
+      const logprobs = wantsLines(chunk) ? lines.next().value! : [];
+      const { pooling } = sequence.request;
+      const embedding = last && pooling?.task === 'embed' ? embeddings.next().value! : undefined;
+      if (sequence.epoch !== epoch || sequence.row < 0) continue;
+      if (pooling === undefined) sequence.promptLogprobs.push(...logprobs);
+      else if (last) {
+        const pooled = embedding ?? Float32Array.of(scoreOf(logprobs));
+        events.set(sequence, this.#commitPooled(sequence, pooled, nowNs));
+      }
+    }
     for (const result of results.rows) this.#commitRow(result, events, nowNs);
     return [...events.values()];
+  }
+
+  #commitPooled(sequence: Sequence, pooled: Float32Array, nowNs: number): Draft {
+    sequence.firstTokenNs ??= nowNs;
+    const isBroken = pooled.some(Number.isNaN);
+    const end = isBroken ? ({ reason: 'error', message: NO_NUMBERS } as const) : POOLED;
+    const finish = finishOf(sequence, end, nowNs);
+    this.#remove(sequence);
+    return { id: sequence.request.id, tokens: [], finish, ...(isBroken ? {} : { pooled }) };
   }
 
   #commitRow(result: RowResult, events: Map<Sequence, Draft>, nowNs: number): void {
@@ -433,10 +451,12 @@ class StepBudget {
   }
 
   #chunkLength(sequence: Sequence): number {
-    const { sampling } = sequence.request;
+    const { sampling, pooling } = sequence.request;
     const rest = sequence.length - sequence.computed;
     if (usesPenalties(sampling) && this.#counted && sequence.length > this.#countTokens) return 0;
     if (!this.#chunked && rest > this.#tokens) return 0;
+    // A prompt that is scored takes its lines with its last token.
+    if (pooling?.task === 'score' && this.#lines < SCORE_LINES) return 0;
     const lines = sampling.promptLogprobs === undefined ? rest : this.#lines;
     return Math.max(0, Math.min(rest, this.#tokens, lines));
   }
@@ -450,8 +470,10 @@ class StepBudget {
     const chunk = { sequence, epoch: sequence.epoch, start, length, last };
     this.chunks.push(chunk);
     this.#tokens -= length;
-    if (sequence.request.sampling.promptLogprobs !== undefined) this.#lines -= length;
-    if (usesPenalties(sequence.request.sampling)) {
+    const { sampling, pooling } = sequence.request;
+    if (sampling.promptLogprobs !== undefined) this.#lines -= length;
+    if (pooling?.task === 'score' && last) this.#lines -= SCORE_LINES;
+    if (usesPenalties(sampling)) {
       this.#countTokens -= sequence.length;
       this.#counted = true;
     }
@@ -462,6 +484,17 @@ class StepBudget {
 /** Weights that are not numbers, or whose results overflow, come to this. */
 const NO_NUMBERS =
   'the model gave NaN or minus infinity for every token: its weights or its config.json are broken';
+
+/** Of a score: one for each token that it is by. */
+export const SCORE_LINES = 2;
+
+/** How a prompt that is pooled ends. */
+const POOLED = { reason: 'stop' } as const;
+
+/** How likely the first token is, if it is one of both. */
+function scoreOf([wanted, other]: readonly TokenLogprobs[]): number {
+  return 1 / (1 + Math.exp(other!.logprob - wanted!.logprob));
+}
 
 const NO_ADMITTED_TOKEN =
   'no token could be sampled: the grammar admits none here that the model gives a number to';
@@ -484,8 +517,9 @@ interface Draft extends GenerationEvent {
 /** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
 const AHEAD_TOKENS = 64;
 
-/** The position that is computed last: the token after it is the request's last one. */
+/** Tokens that are computed in all: the one after them is the request's last, if it has any. */
 function lastPosition(sequence: Sequence): number {
+  if (sequence.request.pooling !== undefined) return sequence.promptLength;
   return sequence.promptLength + sequence.request.sampling.maxTokens - 1;
 }
 

@@ -17,6 +17,8 @@ export interface ModelFolderOptions {
   /** Where the data of a file starts modulo 8. */
   readonly startRemainder?: number;
   readonly tiedHead?: boolean;
+  /** Saved without its head, as models that embed are: no tensor's name begins with `model.`. */
+  readonly isBare?: boolean;
   readonly seed?: number;
   /** Keys of config.json to replace or add; undefined leaves a key out. */
   readonly config?: Readonly<Record<string, unknown>>;
@@ -132,6 +134,12 @@ async function writeShards(folder: string, tensors: readonly TensorData[], shard
   await writeFile(join(folder, 'model.safetensors.index.json'), index);
 }
 
+function withoutHead(tensors: readonly TensorData[]): TensorData[] {
+  return tensors
+    .filter(({ name }) => name.startsWith('model.'))
+    .map((tensor) => ({ ...tensor, name: tensor.name.slice('model.'.length) }));
+}
+
 /**
  * Writes a small random model in Hugging Face's layout into `folder`, which is made: config.json,
  * weights in name order as transformers saves them, and a byte-level tokenizer with a ChatML
@@ -147,9 +155,10 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
     .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;
+  const saved = options.isBare ? withoutHead(tensors) : tensors;
   if (shards === 1) {
-    await writeSafetensors(join(folder, 'model.safetensors'), tensors, options.startRemainder);
-  } else await writeShards(folder, tensors, shards);
+    await writeSafetensors(join(folder, 'model.safetensors'), saved, options.startRemainder);
+  } else await writeShards(folder, saved, shards);
   if (options.tokenizer === 'none') return;
   await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(byteLevelTokenizer()));
   const tokenizerConfig = {

@@ -102,6 +102,20 @@ export class ReferenceModel {
 
   /** Log-probabilities of the next token after each of `tokens`. */
   logprobs(tokens: readonly number[]): Vector[] {
+    const head =
+      this.#tensors.get('lm_head.weight') ?? this.#tensors.get('model.embed_tokens.weight')!;
+    return this.#hidden(tokens).map((state) => logSoftmax(multiply(head, state)));
+  }
+
+  /** The last token's hidden state after the final norm, at length 1. */
+  embedding(tokens: readonly number[]): Vector {
+    const last = this.#hidden(tokens).at(-1)!;
+    const length = Math.sqrt(dot(last, last));
+    return last.map((value) => value / length);
+  }
+
+  /** Hidden states of each token after the final norm. */
+  #hidden(tokens: readonly number[]): Vector[] {
     const { hidden_size: width, num_hidden_layers: layers } = this.#config;
     const table = this.#tensors.get('model.embed_tokens.weight')!;
     let states: Vector[] = tokens.map((token) => table.slice(token * width, (token + 1) * width));
@@ -111,8 +125,7 @@ export class ReferenceModel {
       states = states.map((state, i) => add(state, attended[i]!));
       states = states.map((state) => add(state, this.#feedForward(name, state)));
     }
-    const head = this.#tensors.get('lm_head.weight') ?? table;
-    return states.map((state) => logSoftmax(multiply(head, this.#norm('model.norm', state))));
+    return states.map((state) => this.#norm('model.norm', state));
   }
 
   #attention(layer: string, states: readonly Vector[]): Vector[] {

@@ -19,6 +19,7 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
     policy: config.policy.value,
     model: config.model,
     seal: config.seal,
+    task: config.task,
     dummy: config.loadFormat === 'dummy',
     quantization: config.quantization,
     kvFormat: config.kvFormat,

@@ -35,6 +35,8 @@ const CARD: EngineCard = {
   modelPath: 'storyteller',
   sealRoot: null,
   architecture: 'LlamaForCausalLM',
+  task: 'generate',
+  hiddenSize: 8,
   vocabularySize: 4096,
   maxModelTokens: 512,
   maxRows: 64,
@@ -217,6 +219,10 @@ export class SyntheticEngine implements EngineClient {
 
   #advance(running: Running): void {
     const { request } = running;
+    if (request.pooling !== undefined) {
+      this.#end(running, [], 'stop');
+      return;
+    }
     const { maxTokens, minTokens, stopTokenIds } = request.sampling;
     const room = Math.min(maxTokens, this.card.maxModelTokens - request.promptTokens.length);
     const tokens: number[] = [];
@@ -241,6 +247,7 @@ export class SyntheticEngine implements EngineClient {
       id,
       tokens,
       ...this.#logprobs(running, tokens),
+      ...(reason === 'stop' ? this.#pooled(running) : {}),
       finish: {
         reason,
         ...(reason === 'stop' && last !== undefined ? { stopToken: last } : {}),
@@ -250,6 +257,19 @@ export class SyntheticEngine implements EngineClient {
       },
     });
     if (this.#open.size === 0) this.#drained?.();
+  }
+
+  /** Of the first tokens alone: texts that begin alike come to the same. */
+  #pooled({ request }: Running): Pick<GenerationEvent, 'pooled'> {
+    const { pooling, promptTokens } = request;
+    if (pooling === undefined) return {};
+    if (pooling.task === 'score') return { pooled: Float32Array.of(1 / promptTokens.length) };
+    const vector = Float32Array.from(
+      { length: this.card.hiddenSize },
+      (_, i) => promptTokens[i] ?? 1,
+    );
+    const length = Math.hypot(...vector);
+    return { pooled: vector.map((value) => value / length) };
   }
 
   #logprobs(

@@ -7,6 +7,7 @@ import type { SettingName, Settings } from '../settings/table.ts';
  * among them.
  */
 const SHOWN = [
+  'task',
   'maxModelLen',
   'maxNumSeqs',
   'maxNumBatchedTokens',
@@ -18,6 +19,9 @@ const SHOWN = [
   'dtype',
   'kvCacheDtype',
   'quantization',
+  'toolCallParser',
+  'reasoningParser',
+  'enableAutoToolChoice',
   'loadFormat',
   'interTokenLimitMs',
   'maxWaitingRequests',

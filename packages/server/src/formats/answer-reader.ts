@@ -3,7 +3,7 @@ import { HARMONY_TAGS, openMessage, readHarmony } from './harmony.ts';
 import { type AnswerPart, PartList } from './parts.ts';
 import { type ReasoningFormat, reasoningAfter } from './reasoning.ts';
 import { Source, type Wait } from './source.ts';
-import type { TagMarks } from './tags.ts';
+import { isMark, type TagMarks } from './tags.ts';
 
 /** How a model writes its answers: reasoning and calls apart, or messages that hold both. */
 export type AnswerFormat =
@@ -23,8 +23,8 @@ export interface AnswerStart {
 }
 
 /**
- * Where `prompt` leaves the answer. `continued` is the content of its last message, where the answer
- * goes on in that.
+ * Where `prompt` leaves the answer. `continued` is the content of its last message, where the
+ * answer goes on in that.
  */
 export function startOf(
   format: AnswerFormat,
@@ -63,34 +63,38 @@ export function tagsOf(format: AnswerFormat): readonly string[] {
  */
 export class AnswerReader {
   readonly marks: TagMarks;
-  readonly #source = new Source();
+  readonly #source: Source;
   readonly #parts: PartList;
+  readonly #calls: CallReader;
   readonly #reading: Wait<void>;
   #isReasoning: boolean;
 
   /** `marks` are of the format's tags. */
   constructor(format: AnswerFormat, marks: TagMarks, options: ReadOptions) {
     this.marks = marks;
+    const quotes = format.kind === 'tags' && format.tools?.quotesTags === true;
+    this.#source = new Source((text) => marks.spelled(text), quotes);
     this.#parts = new PartList(options.newCallId);
     this.#isReasoning = options.start.reasoning === 'open';
-    const calls = new CallReader(this.#source, this.#parts, {
+    this.#calls = new CallReader(this.#source, this.#parts, {
       marks,
       tools: options.tools ?? new Map(),
       keepsCalls: options.keepsCalls,
     });
     this.#reading =
       format.kind === 'harmony'
-        ? readHarmony(calls, options.tools !== undefined, (is) => (this.#isReasoning = is))
-        : this.#read(format, calls, options);
+        ? readHarmony(this.#calls, options.tools !== undefined, (is) => (this.#isReasoning = is))
+        : this.#read(format, this.#calls, options);
     this.#reading.next();
     if (options.start.primer === '') return;
     this.push(marks.marked(options.start.primer));
     this.#parts.take();
   }
 
-  /** Whether the text so far ends in reasoning. */
-  get isReasoning(): boolean {
-    return this.#isReasoning;
+  /** What the text so far ends in. */
+  get place(): 'text' | 'reasoning' | 'call' {
+    if (this.#isReasoning) return 'reasoning';
+    return this.#calls.isOpen ? 'call' : 'text';
   }
 
   get wholeCalls(): number {
@@ -168,8 +172,6 @@ export class AnswerReader {
     this.#isReasoning = stop === undefined;
   }
 }
-
-const isMark = (tag: string) => tag.length === 1;
 
 /** Space before whatever an answer begins with: content, unless that is a tag. */
 function* readSpace(calls: CallReader): Wait<void> {

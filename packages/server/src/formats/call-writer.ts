@@ -1,12 +1,14 @@
 import {
   type Expression,
+  formatPattern,
   type Grammar,
   GrammarError,
+  regularExpression,
   schemaGrammar,
   type Tag,
 } from '@bridgekeeper/engine/grammar';
 import { readJsonValue } from '@bridgekeeper/engine/text';
-import { type JsonType, typesOf } from './schema-types.ts';
+import { type JsonType, schemaAt, typesOf } from './schema-types.ts';
 
 /** A tool as grammars of its calls see it. */
 export interface GrammarTool {
@@ -79,12 +81,15 @@ export class CallWriter {
     end: string,
     field: (name: Expression, value: Expression) => Expression,
   ): Expression {
-    const free: Expression = { kind: 'free', tags: [this.tag(end)] };
+    const stop = this.tag(end);
     const declared = Object.entries(propertiesOf(tool));
-    if (declared.length === 0) return tool.isStrict ? NOTHING : repeat(field(ANY_KEY, free), 0);
+    if (declared.length === 0) {
+      const free: Expression = { kind: 'free', tags: [stop] };
+      return tool.isStrict ? NOTHING : repeat(field(ANY_KEY, free), 0);
+    }
     return sequence(
       ...declared.map(([name, schema]) => {
-        const written = field(text(name), this.#bareValue(tool, name, schema) ?? free);
+        const written = field(text(name), this.#bareValue(tool, name, schema, stop));
         return isRequired(tool, name) ? written : repeat(written, 0, 1);
       }),
     );
@@ -106,7 +111,7 @@ export class CallWriter {
 
   #bracedObject(tool: GrammarTool, schema: unknown, path: string, quote: string): Expression {
     const { properties, required = [] } = schema as ObjectSchema;
-    if (properties === undefined) return this.#anyBraced(quote);
+    if (properties === undefined) return this.#anyBraced(quote, 'any braces');
     const fields = Object.entries(properties).map(([name, each]) => ({
       isRequired: required.includes(name),
       written: sequence(`${name}:`, this.#bracedValue(tool, each, `${path}/${name}`, quote)),
@@ -115,7 +120,7 @@ export class CallWriter {
   }
 
   #bracedValue(tool: GrammarTool, schema: unknown, path: string, quote: string): Expression {
-    const known = (schema ?? {}) as ObjectSchema & { readonly items?: unknown };
+    const known = (schema ?? {}) as BracedSchema;
     const mark = this.tag(quote);
     const quoted = (value: Expression) => sequence(mark, value, mark);
     const literals = literalsOf(known);
@@ -127,33 +132,47 @@ export class CallWriter {
       );
     }
     this.#refuse(tool, path, known, BRACED_BOUNDS);
-    const types = [...typesOf(schema, tool.parameters)];
+    if (known.$ref !== undefined) return this.#bracedReference(tool, known.$ref, quote);
+    if (known.anyOf !== undefined) {
+      const options = known.anyOf.map((each, at) => [each, `${path}/anyOf/${at}`] as const);
+      return choice(...options.map(([each, at]) => this.#bracedValue(tool, each, at, quote)));
+    }
     return choice(
-      ...types.map((type) => {
-        if (type === 'string') return quoted({ kind: 'free', tags: [mark] });
+      ...[...typesOf(schema, tool.parameters)].map((type) => {
+        if (type === 'string') return quoted(this.#text(tool, path, known, mark));
         if (type === 'object') return this.#bracedObject(tool, known, path, quote);
-        if (type !== 'array') return this.#anyOf(type);
+        if (type !== 'array') return this.#property(tool, `${path} ${type}`, { ...known, type });
+        const { items, minItems, maxItems } = known;
         const item =
-          known.items === undefined
-            ? this.#anyBraced(quote)
-            : this.#bracedValue(tool, known.items, `${path}/items`, quote);
-        return sequence('[', repeat(sequence(item, repeat(sequence(',', item), 0)), 0, 1), ']');
+          items === undefined
+            ? this.#anyBraced(quote, 'any value')
+            : this.#bracedValue(tool, items, `${path}/items`, quote);
+        return sequence('[', listOf(item, minItems, maxItems), ']');
       }),
     );
   }
 
-  #anyBraced(quote: string): Expression {
-    const [name, value] = ['any object', 'any value'];
+  /** What a reference points to, as a rule: it may refer to itself. */
+  #bracedReference(tool: GrammarTool, reference: string, quote: string): Expression {
+    const name = `${tool.name} ${reference}`;
+    if (!this.rules.has(name)) {
+      this.rules.set(name, NOTHING);
+      const target = schemaAt(tool.parameters, reference);
+      this.rules.set(name, this.#bracedValue(tool, target, reference, quote));
+    }
+    return { kind: 'rule', name };
+  }
+
+  #anyBraced(quote: string, name: 'any braces' | 'any value'): Expression {
     if (!this.rules.has(name)) {
       const mark = this.tag(quote);
-      const list = (item: Expression) =>
-        repeat(sequence(item, repeat(sequence(',', item), 0)), 0, 1);
-      const any: Expression = { kind: 'rule', name: value };
-      const object: Expression = { kind: 'rule', name };
-      this.rules.set(name, sequence('{', list(sequence(ANY_KEY, ':', any)), '}'));
+      const any: Expression = { kind: 'rule', name: 'any value' };
+      const braces: Expression = { kind: 'rule', name: 'any braces' };
+      this.rules.set('any braces', sequence('{', listOf(sequence(ANY_KEY, ':', any)), '}'));
       const quoted = sequence(mark, { kind: 'free', tags: [mark] }, mark);
       const plain = (['number', 'boolean', 'null'] as const).map((type) => this.#anyOf(type));
-      this.rules.set(value, choice(quoted, ...plain, object, sequence('[', list(any), ']')));
+      const list = sequence('[', listOf(any), ']');
+      this.rules.set('any value', choice(quoted, ...plain, braces, list));
     }
     return { kind: 'rule', name };
   }
@@ -186,16 +205,37 @@ export class CallWriter {
     return first;
   }
 
-  /** A value without quotes; undefined: any text is one. */
-  #bareValue(tool: GrammarTool, name: string, schema: unknown): Expression | undefined {
+  /** A value without quotes. */
+  #bareValue(tool: GrammarTool, name: string, schema: unknown, end: Tag): Expression {
     const literals = literalsOf(schema);
     if (literals !== undefined) {
       const bare = (each: unknown) => text(typeof each === 'string' ? each : JSON.stringify(each));
       return choice(...literals.map(bare));
     }
-    if (!typesOf(schema, tool.parameters).has('string')) return this.#property(tool, name, schema);
-    this.#refuse(tool, `/${name}`, schema, BARE_BOUNDS);
-    return undefined;
+    const types = typesOf(schema, tool.parameters);
+    if (!types.has('string')) return this.#property(tool, name, schema);
+    // Whatever else the value may be, any text is a string.
+    return this.#text(tool, `/${name}`, types.size === 1 ? schema : {}, end);
+  }
+
+  /** Text without quotes before `end`: any, or what the schema of a string lets through. */
+  #text(tool: GrammarTool, path: string, schema: unknown, end: Tag): Expression {
+    const { pattern, format, minLength = 0, maxLength, ...others } = (schema ?? {}) as StringSchema;
+    this.#refuse(tool, path, others, COMBINATIONS);
+    const bounds: Expression[] = [];
+    try {
+      if (pattern !== undefined) bounds.push(regularExpression(pattern, 'search'));
+      const formatted = format === undefined ? undefined : formatPattern(format);
+      if (formatted === 'unsupported') this.#refuse(tool, path, { format }, ['format']);
+      else if (formatted !== undefined) bounds.push(regularExpression(formatted, 'search'));
+    } catch (error) {
+      if (tool.isStrict || !(error instanceof GrammarError)) throw error;
+    }
+    if (minLength > 0 || maxLength !== undefined) {
+      bounds.push(repeat(ANY_CHARACTER, minLength, maxLength));
+    }
+    const free: Expression = { kind: 'free', tags: [end] };
+    return bounds.length === 0 ? free : { kind: 'intersection', parts: [free, ...bounds] };
   }
 
   /** A property's value as JSON. */
@@ -216,8 +256,8 @@ export class CallWriter {
     if (keyword === undefined) return;
     throw new GrammarError(
       'unsupported',
-      `the strict schema of ${tool.name} has ${keyword} at ${path}, to which calls in this model's ` +
-        'own format, which is not JSON, cannot be held',
+      `the strict schema of ${tool.name} has ${keyword} at ${path}, to which calls in this ` +
+        "model's own format, which is not JSON, cannot be held",
     );
   }
 
@@ -247,20 +287,12 @@ export class CallWriter {
 }
 
 /** What text without quotes is not held to. */
-const BARE_BOUNDS = ['pattern', 'format', 'minLength', 'maxLength', 'not', 'allOf'];
+const COMBINATIONS = ['not', 'allOf'];
 /** What values in braces are not held to. */
 const BRACED_BOUNDS = [
-  ...BARE_BOUNDS,
-  '$ref',
-  'anyOf',
+  ...COMBINATIONS,
   'oneOf',
-  'minimum',
-  'maximum',
-  'exclusiveMinimum',
-  'exclusiveMaximum',
-  'multipleOf',
-  'minItems',
-  'maxItems',
+  'if',
   'uniqueItems',
   'prefixItems',
   'contains',
@@ -268,6 +300,21 @@ const BRACED_BOUNDS = [
   'minProperties',
   'maxProperties',
 ];
+
+interface BracedSchema extends ObjectSchema {
+  readonly $ref?: string;
+  readonly anyOf?: readonly unknown[];
+  readonly items?: unknown;
+  readonly minItems?: number;
+  readonly maxItems?: number;
+}
+
+interface StringSchema {
+  readonly pattern?: string;
+  readonly format?: string;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+}
 
 interface ObjectSchema {
   readonly properties?: Readonly<Record<string, unknown>>;
@@ -291,6 +338,8 @@ function literalsOf(schema: unknown): readonly unknown[] | undefined {
 
 const NOTHING: Expression = { kind: 'text', text: '' };
 
+const ANY_CHARACTER: Expression = { kind: 'character', ranges: [[0, 0x10ffff]] };
+
 const ANY_KEY: Expression = {
   kind: 'repeat',
   body: {
@@ -309,6 +358,18 @@ const ANY_KEY: Expression = {
 /** Throws GrammarError. */
 function grammarOfSchema(schema: unknown): Grammar {
   return schemaGrammar(readJsonValue(JSON.stringify(schema)));
+}
+
+/** Items with commas between. */
+function listOf(item: Expression, min = 0, max?: number): Expression {
+  if (max === 0) return NOTHING;
+  const more = repeat(
+    sequence(',', item),
+    Math.max(0, min - 1),
+    max === undefined ? undefined : max - 1,
+  );
+  const items = sequence(item, more);
+  return min === 0 ? repeat(items, 0, 1) : items;
 }
 
 export function text(text: string): Expression {

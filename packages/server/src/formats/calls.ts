@@ -7,7 +7,7 @@ import type { TagMarks } from './tags.ts';
 /** The schemas of the arguments of a request's tools, by name; undefined where a tool has none. */
 export type ToolSchemas = ReadonlyMap<string, unknown>;
 
-/** Of what is read before it is known to be a call, in units of UTF-16. */
+/** Of what is read before it is known to be a call, in units of UTF-16; with more it is none. */
 const MAX_HEADER_UNITS = 4096;
 
 /** How a model writes calls of tools. */
@@ -18,6 +18,8 @@ export interface ToolFormat {
   readonly triggers: readonly string[];
   /** What opens calls where the answer's content begins with it: a bracket. */
   readonly opening?: string;
+  /** Its tags are what text may quote: one within a string of JSON is a part of that. */
+  readonly quotesTags?: true;
   /**
    * The ids that the model's template expects: nine letters or digits, or what the model writes;
    * absent: any.
@@ -58,6 +60,11 @@ export class CallReader {
     this.#keepsCalls = options.keepsCalls;
   }
 
+  /** What was read last is a call, or may be one. */
+  get isOpen(): boolean {
+    return this.#state !== 'outside';
+  }
+
   /** How a tag is in the source. */
   tag(text: string): string {
     return this.#marks.mark(text);
@@ -66,19 +73,15 @@ export class CallReader {
   /** What follows may be a call: until `begin` it is kept. */
   open(): void {
     this.#state = 'header';
-    this.source.keep();
-  }
-
-  /** Whether so much was read since `open` that it is no call. */
-  get isTooLong(): boolean {
-    return this.source.keptLength > MAX_HEADER_UNITS;
+    this.source.keep(MAX_HEADER_UNITS);
   }
 
   /** It is a call, of this tool. */
   begin(name: string, id?: string): void {
     this.#parts.call(name, id, this.#keepsCalls);
     this.#state = 'arguments';
-    if (!this.#keepsCalls) this.source.release();
+    if (this.#keepsCalls) this.source.keepOn();
+    else this.source.release();
   }
 
   arguments(text: string): void {
@@ -90,6 +93,15 @@ export class CallReader {
     this.source.release();
     this.#state = 'outside';
     this.#parts.endCall();
+  }
+
+  /** Reads the tag that closes calls which are whole, where it is there. */
+  *closeWith(tag: string): Wait<void> {
+    this.open();
+    yield* this.source.skipSpace();
+    if ((yield* this.source.take(this.tag(tag))) === undefined) return this.giveUp();
+    this.close();
+    this.swallow();
   }
 
   /** What was read since `open` belongs to the format, and to no text. */

@@ -50,6 +50,8 @@ const REASONING = {
   mimo: THINK,
   olmo3: THINK,
   nemotron_v3: THINK,
+  minimax_m2: ASSUMED_THINK,
+  step3: ASSUMED_THINK,
   mistral: MISTRAL_THINK,
   seed_oss: SEED_THINK,
   gemma4: GEMMA_THOUGHT,

@@ -82,8 +82,7 @@ function* readFenced(calls: CallReader): Wait<boolean> {
   yield* source.skipSpace();
   if (isFenced && (yield* source.take(FENCE)) === undefined) return false;
   calls.end();
-  yield* source.skipSpace();
-  yield* source.take(calls.tag(CALL_END));
+  yield* calls.closeWith(CALL_END);
   return true;
 }
 
@@ -96,7 +95,6 @@ function* readPlain(calls: CallReader): Wait<boolean> {
   calls.begin(name);
   if (!(yield* readArguments(calls))) return false;
   calls.end();
-  yield* source.skipSpace();
-  yield* source.take(calls.tag(CALL_END));
+  yield* calls.closeWith(CALL_END);
   return true;
 }

@@ -86,7 +86,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'hermes: two calls after text',
     { tools: 'hermes' },
-    'Let me see.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "São Paulo ☃", "days": 3}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+    'Let me see.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "São Paulo ' +
+      '☃", "days": 3}}\n</tool_call>\n<tool_call>\n{"name": "now", "arguments": ' +
+      '{}}\n</tool_call>',
     {
       content: 'Let me see.',
       calls: [
@@ -104,7 +106,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'qwen3 reasons, then calls',
     { tools: 'hermes', reasoning: 'qwen3' },
-    '<think>\nThey want < the > weather.\n</think>\n\nHere:\n<tool_call>\n{"name": "now"}\n</tool_call>',
+    '<think>\nThey want < the > weather.\n</think>\n\nHere:\n<tool_call>\n{"name": ' +
+      '"now"}\n</tool_call>',
     {
       reasoning: 'They want < the > weather.',
       content: 'Here:',
@@ -120,13 +123,18 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'qwen3_coder: values by their types',
     { tools: 'qwen3_coder' },
-    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n"quoted"\n</parameter>\n<parameter=days>\n3\n</parameter>\n<parameter=metric>\nTrue\n</parameter>\n<parameter=note>\nnull\n</parameter>\n<parameter=places>\n[{"name": "x"}]\n</parameter>\n<parameter=place>\n{\'name\': \'y\'}\n</parameter>\n</function>\n</tool_call>',
+    '<tool_call>\n<function=get_weather>\n<parameter=city>\nBath\n"quoted"\n</parameter>' +
+      '\n<parameter=days>\n3\n</parameter>\n<parameter=metric>\nTrue\n</parameter>' +
+      '\n<parameter=note>\nnull\n</parameter>\n<parameter=places>\n[{"name": ' +
+      "\"x\"}]\n</parameter>\n<parameter=place>\n{'name': 'y'}\n</parameter>\n</function>" +
+      '\n</tool_call>',
     {
       calls: [
         {
           name: 'get_weather',
           arguments:
-            '{"city":"Bath\\n\\"quoted\\"","days":3,"metric":true,"note":null,"places":[{"name": "x"}],"place":{"name":"y"}}',
+            '{"city":"Bath\\n\\"quoted\\"","days":3,"metric":true,"note":null,' +
+            '"places":[{"name": "x"}],"place":{"name":"y"}}',
         },
       ],
     },
@@ -140,7 +148,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'glm45: keys and values',
     { tools: 'glm45', reasoning: 'glm45' },
-    '\n<think>hm</think>\nOn it.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value> Bath </arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n<tool_call>now</tool_call>',
+    '\n<think>hm</think>\nOn it.\n<tool_call>get_weather\n<arg_key>city</arg_key>' +
+      '\n<arg_value> Bath </arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>' +
+      '\n</tool_call>\n<tool_call>now</tool_call>',
     {
       reasoning: 'hm',
       content: 'On it.',
@@ -171,14 +181,16 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'pythonic: calls as Python writes them',
     { tools: 'pythonic' },
-    "[get_weather(city='It\\'s \"here\"\\n', days=3, metric=True, note=None, places=[{'name': \"x\"},]), now()]",
+    "[get_weather(city='It\\'s \"here\"\\n', days=3, metric=True, note=None, " +
+      'places=[{\'name\': "x"},]), now()]',
     {
       content: '',
       calls: [
         {
           name: 'get_weather',
           arguments:
-            '{"city":"It\'s \\"here\\"\\n","days":3,"metric":true,"note":null,"places":[{"name":"x"}]}',
+            '{"city":"It\'s \\"here\\"\\n","days":3,"metric":true,"note":null,' +
+            '"places":[{"name":"x"}]}',
         },
         { name: 'now', arguments: '{}' },
       ],
@@ -193,7 +205,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'mistral: a list',
     { tools: 'mistral' },
-    '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Bath"}, "id": "abcdefghi"}, {"name": "now", "arguments": {}}]',
+    '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Bath"}, "id": ' +
+      '"abcdefghi"}, {"name": "now", "arguments": {}}]',
     {
       content: '',
       calls: [
@@ -205,7 +218,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'mistral: names, with reasoning',
     { tools: 'mistral', reasoning: 'mistral' },
-    '[THINK]hm[/THINK]Sure.[TOOL_CALLS]get_weather[ARGS]{"city": "Bath"}[TOOL_CALLS]now[CALL_ID]a1b2c3d4e[ARGS]{}',
+    '[THINK]hm[/THINK]Sure.[TOOL_CALLS]get_weather[ARGS]{"city": ' +
+      '"Bath"}[TOOL_CALLS]now[CALL_ID]a1b2c3d4e[ARGS]{}',
     {
       reasoning: 'hm',
       content: 'Sure.',
@@ -218,7 +232,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'deepseek_v3: fences',
     { tools: 'deepseek_v3', reasoning: 'deepseek_r1' },
-    'hm\n</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city": "Bath"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    'hm\n</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>' +
+      'get_weather\n```json\n{"city": "Bath"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>' +
+      'function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
     {
       reasoning: 'hm',
       content: '',
@@ -231,7 +247,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'deepseek_v31: separators',
     { tools: 'deepseek_v31', reasoning: 'deepseek_v3' },
-    'So:<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Bath"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    'So:<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": ' +
+      '"Bath"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
     {
       content: 'So:',
       calls: [{ name: 'get_weather', arguments: '{"city": "Bath"}' }],
@@ -240,7 +257,10 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'kimi_k2: ids of its own, and reasoning that no tag closes',
     { tools: 'kimi_k2', reasoning: 'kimi_k2' },
-    '<think>hm <|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city": "Bath"}<|tool_call_end|><|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>',
+    '<think>hm <|tool_calls_section_begin|><|tool_call_begin|>' +
+      'functions.get_weather:0<|tool_call_argument_begin|>{"city": "Bath"}<|tool_call_end|>' +
+      '<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>' +
+      '<|tool_calls_section_end|>',
     {
       reasoning: 'hm',
       content: '',
@@ -257,7 +277,8 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'functiongemma: quotes of its own',
     { tools: 'functiongemma' },
-    '<start_function_call>call:get_weather{city:<escape>Bath, "x"<escape>,days:3}<end_function_call>',
+    '<start_function_call>call:get_weather{city:<escape>Bath, "x"<escape>,' +
+      'days:3}<end_function_call>',
     {
       calls: [{ name: 'get_weather', arguments: '{"city":"Bath, \\"x\\"","days":3}' }],
     },
@@ -265,7 +286,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'gemma4: nested values, with reasoning',
     { tools: 'gemma4', reasoning: 'gemma4' },
-    '<|channel>thought\nhm\n<channel|>Sure.<|tool_call>call:get_weather{place:{<|"|>name<|"|>:<|"|>x}<|"|>},places:[{name:<|"|>y<|"|>}],metric:true}<tool_call|><|tool_call>call:now{}<tool_call|>',
+    '<|channel>thought\nhm\n<channel|>Sure.<|tool_call>call:get_weather{place:{<|"|>' +
+      'name<|"|>:<|"|>x}<|"|>},places:[{name:<|"|>y<|"|>}],metric:true}<tool_call|>' +
+      '<|tool_call>call:now{}<tool_call|>',
     {
       reasoning: 'hm',
       content: 'Sure.',
@@ -281,7 +304,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'openai: channels',
     { tools: 'openai' },
-    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "Bath"}<|call|>',
+    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>' +
+      'commentary<|message|>Let me see.<|end|><|start|>assistant<|channel|>commentary ' +
+      'to=functions.get_weather <|constrain|>json<|message|>{"city": "Bath"}<|call|>',
     {
       reasoning: 'hm',
       content: 'Let me see.',
@@ -291,7 +316,9 @@ const CASES: readonly (readonly [string, Reading, string, Partial<Answer>])[] = 
   [
     'openai: the recipient before the channel, and a final answer',
     { reasoning: 'openai_gptoss' },
-    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant to=functions.now<|channel|>commentary json<|message|>{}<|call|><|start|>assistant<|channel|>final<|message|>4<|return|>',
+    '<|channel|>analysis<|message|>hm<|end|><|start|>assistant ' +
+      'to=functions.now<|channel|>commentary json<|message|>{}<|call|><|start|>' +
+      'assistant<|channel|>final<|message|>4<|return|>',
     {
       reasoning: 'hm',
       content: '4',
@@ -327,7 +354,8 @@ const BROKEN: readonly (readonly [string, Reading, string, Answer])[] = [
   [
     'no JSON in the arguments, then a call',
     { tools: 'hermes' },
-    '<tool_call>{"name": "now", "arguments": {"x": oh}}</tool_call><tool_call>{"name": "now"}</tool_call>',
+    '<tool_call>{"name": "now", "arguments": {"x": oh}}</tool_call><tool_call>{"name": ' +
+      '"now"}</tool_call>',
     {
       content: '<tool_call>{"name": "now", "arguments": {"x": oh}}</tool_call>',
       reasoning: '',
@@ -447,6 +475,61 @@ describe('an answer', () => {
         }),
         { numRuns: 300, seed: 7 },
       );
+    }
+  });
+
+  test('says the name as soon as it is known, and arguments as they come', () => {
+    const pieces = ['<tool_call>{"name": "get_wea', 'ther", "argu', 'ments": {"ci', 'ty": "Ba'];
+    const said = parts([...pieces, 'th"}', '}</tool_call>'], { tools: 'hermes' });
+    expect(said.map((part) => (part.kind === 'call' ? part.name : part.text))).toEqual([
+      'get_weather',
+      '{"ci',
+      'ty": "Ba',
+      'th"}',
+    ]);
+    const value = ['<function=get_weather><parameter=city>', 'Ba', 'th</para', 'meter></function>'];
+    const typed = parts(value, { tools: 'qwen3_coder', areTokens: false });
+    expect(typed.slice(1).map((part) => (part.kind === 'arguments' ? part.text : ''))).toEqual([
+      '{"city":',
+      '"Ba',
+      'th',
+      '"}',
+    ]);
+  });
+
+  test('may have other tags in what it quotes', () => {
+    for (const [tools, text] of [
+      [
+        'hermes',
+        '<tool_call>{"name": "get_weather", "arguments": {"city": "<tool_call>"}}</tool_call>',
+      ],
+      ['qwen3_coder', '<function=get_weather><parameter=city><tool_call></parameter></function>'],
+      ['gemma4', '<|tool_call>call:get_weather{city:<|"|><|tool_call><|"|>}<tool_call|>'],
+      [
+        'glm45',
+        '<tool_call>get_weather<arg_key>city</arg_key><arg_value><tool_call></arg_value>' +
+          '</tool_call>',
+      ],
+    ] as const) {
+      const { calls } = read(text, { tools });
+      const city = tools === 'gemma4' ? '<|tool_call>' : '<tool_call>';
+      expect([tools, JSON.parse(calls[0]!.arguments)]).toEqual([tools, { city }]);
+    }
+  });
+
+  test('holds back no more than the start of a call may have', () => {
+    for (const [tools, open] of [
+      ['hermes', '<tool_call>'],
+      ['hermes', '<tool_call>{"arguments": {"a": "'],
+      ['kimi_k2', '<|tool_calls_section_begin|>'],
+      ['mistral', '[TOOL_CALLS]'],
+    ] as const) {
+      const spaces = ' '.repeat(100);
+      const pieces = [open, ...Array.from({ length: 60 }, () => spaces)];
+      const said = fold(parts(pieces, { tools }));
+      expect([tools, said.content]).toEqual([tools, open + spaces.repeat(60)]);
+      const early = parts(pieces.slice(0, 50), { tools });
+      expect(early.length).toBeGreaterThan(0);
     }
   });
 

@@ -33,9 +33,7 @@ function gemma({ open, close, quote }: Spelling): ToolFormat {
       const told = (json: string) => calls.arguments(json);
       if (!(yield* readObject(source, calls.tag(quote), told, 0))) return;
       calls.end();
-      yield* source.skipSpace();
-      yield* source.take(calls.tag(close));
-      calls.swallow();
+      yield* calls.closeWith(close);
     },
     write: (writer) =>
       writer.calls((tool) => {

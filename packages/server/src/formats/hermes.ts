@@ -10,15 +10,14 @@ const CLOSE = '</tool_call>';
 export const HERMES: ToolFormat = {
   tags: [OPEN, CLOSE],
   triggers: [OPEN],
+  quotesTags: true,
   *read(calls: CallReader): Wait<void> {
     const { source } = calls;
     calls.open();
     yield* source.take(calls.tag(OPEN));
     yield* source.skipSpace();
     if (!(yield* readJsonCall(calls))) return;
-    yield* source.skipSpace();
-    yield* source.take(calls.tag(CLOSE));
-    calls.swallow();
+    yield* calls.closeWith(CLOSE);
   },
   write: (writer) =>
     writer.calls((tool) => {

@@ -32,7 +32,7 @@ export function* readJsonCall(calls: CallReader, knownOnly = false): Wait<boolea
         if (!(yield* readArguments(calls))) return false;
       }
     } else if (!(yield* readSkipped(calls))) return false;
-    if (!hasBegun && calls.isTooLong) return false;
+    if (source.isFull) return false;
     yield* source.skipSpace();
   } while ((yield* source.take(',')) !== undefined);
   if ((yield* source.take('}')) === undefined || name === undefined) return false;
@@ -55,7 +55,7 @@ function* readLiteral(calls: CallReader): Wait<string | undefined> {
   if ((yield* calls.source.peek()) !== '"') return undefined;
   let text = '';
   const isWhole = yield* readJson(calls.source, (piece) => (text += piece));
-  return isWhole && !calls.isTooLong ? (JSON.parse(text) as string) : undefined;
+  return isWhole && !calls.source.isFull ? (JSON.parse(text) as string) : undefined;
 }
 
 /** Arguments that come before the name: they are held until it is known. */
@@ -63,7 +63,7 @@ function* readHeld(calls: CallReader): Wait<string | undefined> {
   if ((yield* calls.source.peek()) !== '{') return undefined;
   let text = '';
   const isWhole = yield* readJson(calls.source, (piece) => (text += piece));
-  return isWhole && !calls.isTooLong ? text : undefined;
+  return isWhole && !calls.source.isFull ? text : undefined;
 }
 
 function* readSkipped(calls: CallReader): Wait<boolean> {

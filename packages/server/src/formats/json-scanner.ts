@@ -1,4 +1,5 @@
 import type { Source, Wait } from './source.ts';
+import { isMark } from './tags.ts';
 
 /** Arrays and objects within each other, as in requests. */
 const MAX_DEPTH = 200;
@@ -43,7 +44,9 @@ function* readString(source: Source, told: (text: string) => void): Wait<boolean
       told(source.read(1));
       return true;
     }
-    if (unread[0] !== '\\' || !(yield* readEscape(source, told))) return false;
+    if (source.quotesMarks && isMark(unread[0]!)) {
+      told(JSON.stringify(source.spelled(source.read(1))).slice(1, -1));
+    } else if (unread[0] !== '\\' || !(yield* readEscape(source, told))) return false;
   }
 }
 

@@ -53,7 +53,6 @@ function* readCall(calls: CallReader): Wait<boolean> {
   calls.begin(name, id);
   if (!(yield* readArguments(calls))) return false;
   calls.end();
-  yield* source.skipSpace();
-  yield* source.take(calls.tag(CALL_END));
+  yield* calls.closeWith(CALL_END);
   return true;
 }

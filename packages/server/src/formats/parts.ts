@@ -12,7 +12,6 @@ export function textOf(parts: readonly AnswerPart[], kind: 'text' | 'reasoning')
   return parts.map((part) => (part.kind === kind ? part.text : '')).join('');
 }
 
-const LAST_SPACE = /\s*$/;
 /** Whitespace that may turn out to be nothing but the space around a tag. */
 const MAX_HELD_SPACE = 4096;
 
@@ -113,8 +112,7 @@ export class PartList {
     const said = this.#trims ? text.trimStart() : this.#space + text;
     if (said === '') return;
     this.#trims = false;
-    const end = said.length - LAST_SPACE.exec(said)![0].length;
-    const shown = Math.max(end, said.length - MAX_HELD_SPACE);
+    const shown = Math.max(said.trimEnd().length, said.length - MAX_HELD_SPACE);
     this.#append(this.#kind, said.slice(0, shown));
     this.#space = said.slice(shown);
   }

@@ -10,7 +10,7 @@ const FUNCTION_END = '</function>';
 const PARAMETER = '<parameter=';
 const PARAMETER_END = '</parameter>';
 
-const KEY_UNIT = /[^<>\n]/;
+const KEY_UNIT = /[^<>\n\udc00-\udc3f]/;
 
 /** Qwen3-Coder and Qwen3.5: elements named for function and parameters, values without quotes. */
 export const QWEN_XML: ToolFormat = {
@@ -30,9 +30,7 @@ export const QWEN_XML: ToolFormat = {
     if (!(yield* readParameters(calls, name))) return;
     calls.arguments('}');
     calls.end();
-    yield* source.skipSpace();
-    yield* source.take(calls.tag(CLOSE));
-    calls.swallow();
+    yield* calls.closeWith(CLOSE);
   },
   write: (writer) =>
     writer.calls((tool) => {

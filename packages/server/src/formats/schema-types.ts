@@ -35,7 +35,7 @@ export function typesOf(schema: unknown, root: unknown, depth = 0): ReadonlySet<
     return new Set(options.flatMap((each) => [...typesOf(each, root, depth + 1)]));
   }
   if (Array.isArray(allOf) && allOf.length === 1) return typesOf(allOf[0], root, depth + 1);
-  if (typeof $ref === 'string') return typesOf(resolve(root, $ref), root, depth + 1);
+  if (typeof $ref === 'string') return typesOf(schemaAt(root, $ref), root, depth + 1);
   if (known.properties !== undefined) return new Set(['object']);
   if (known.items !== undefined) return new Set(['array']);
   return new Set(ALL);
@@ -47,8 +47,8 @@ function typeOf(value: unknown): JsonType {
   return typeof value as JsonType;
 }
 
-/** What a reference within the schema points to. */
-function resolve(root: unknown, reference: string): unknown {
+/** What a reference within the schema points to; undefined: nothing. */
+export function schemaAt(root: unknown, reference: string): unknown {
   if (!reference.startsWith('#')) return undefined;
   let here = root;
   for (const part of reference.slice(1).split('/').slice(1)) {

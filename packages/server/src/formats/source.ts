@@ -11,6 +11,10 @@ const SPACE = /\s/;
  * them.
  */
 export class Source {
+  /** Marks spelled out. */
+  readonly spelled: (text: string) => string;
+  /** Marks may be quoted in strings of JSON. */
+  readonly quotesMarks: boolean;
   /** Unread text begins at `#at`. */
   #text = '';
   #at = 0;
@@ -18,6 +22,12 @@ export class Source {
   #isEnded = false;
   /** What was read since `keep`; undefined: nothing is kept. */
   #kept: string | undefined;
+  #maxKept = 0;
+
+  constructor(spelled: (text: string) => string = (text) => text, quotesMarks = false) {
+    this.spelled = spelled;
+    this.quotesMarks = quotesMarks;
+  }
 
   push(text: string): void {
     this.#text = this.#text.slice(this.#at) + text;
@@ -31,9 +41,18 @@ export class Source {
     this.#pushes += 1;
   }
 
-  /** Keeps what is read from here on, so that it can be given up as text. */
-  keep(): void {
+  /**
+   * Keeps what is read from here on, so that it can be given up as text. With more than `maxUnits`
+   * of it nothing more is read.
+   */
+  keep(maxUnits: number): void {
     this.#kept = '';
+    this.#maxKept = maxUnits;
+  }
+
+  /** What is kept may have any length. */
+  keepOn(): void {
+    this.#maxKept = Number.POSITIVE_INFINITY;
   }
 
   /** What was read since `keep`, which ends. */
@@ -43,12 +62,14 @@ export class Source {
     return text;
   }
 
-  get keptLength(): number {
-    return this.#kept?.length ?? 0;
+  /** More is kept than may be. */
+  get isFull(): boolean {
+    return this.#kept !== undefined && this.#kept.length > this.#maxKept;
   }
 
-  /** Waits for text. Whether there is any; false at the end. */
+  /** Waits for text. Whether there is any; false at the end, and while too much is kept. */
   *hasMore(): Wait<boolean> {
+    if (this.isFull) return false;
     while (this.#at >= this.#text.length && !this.#isEnded) yield;
     return this.#at < this.#text.length;
   }
@@ -102,8 +123,8 @@ export class Source {
   }
 
   /**
-   * Reads up to the first of `stops`, which stays unread, and returns it. What was read is told as
-   * it is known to be no part of one. undefined: the text ended without one.
+   * Reads up to the first of `stops`, which stays unread, and returns it. What was read is told,
+   * spelled out, as it is known to be no part of one. undefined: the text ended without one.
    */
   *until(stops: readonly string[], told: (text: string) => void): Wait<string | undefined> {
     const pattern = new RegExp(stops.map(escaped).join('|'));
@@ -111,7 +132,7 @@ export class Source {
       const { unread } = this;
       const at = stops.length === 0 ? -1 : unread.search(pattern);
       const free = at >= 0 ? at : unread.length - (this.#isEnded ? 0 : openLength(unread, stops));
-      if (free > 0) told(this.read(free));
+      if (free > 0) told(this.spelled(this.read(free)));
       if (at >= 0) {
         const here = this.unread;
         return stops.find((stop) => here.startsWith(stop));
@@ -134,9 +155,9 @@ function escaped(text: string): string {
 function openLength(text: string, stops: readonly string[]): number {
   let open = 0;
   for (const stop of stops) {
-    for (let length = Math.min(stop.length - 1, text.length); length > open; length--) {
-      if (text.endsWith(stop.slice(0, length))) open = length;
-    }
+    let at = text.indexOf(stop[0]!, text.length - stop.length + 1);
+    while (at >= 0 && !stop.startsWith(text.slice(at))) at = text.indexOf(stop[0]!, at + 1);
+    if (at >= 0) open = Math.max(open, text.length - at);
   }
   return open;
 }

@@ -3,6 +3,12 @@ const FIRST_MARK = 0xdc00;
 const MAX_TAGS = 64;
 const LONE_MARKS = /[\udc00-\udc3f]/gu;
 
+/** Whether a tag is in the text as a mark, where it is alone: a unit of its own. */
+export function isMark(tag: string): boolean {
+  const code = tag.charCodeAt(0);
+  return tag.length === 1 && code >= FIRST_MARK && code < FIRST_MARK + MAX_TAGS;
+}
+
 /**
  * The tags of a format in a model's vocabulary. One that is a token of its own is known by its id
  * alone, and is in the text as one unit that no text has; what is spelled like it stays text.

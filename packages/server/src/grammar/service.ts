@@ -175,7 +175,10 @@ export class GrammarService {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     const isMemory = (error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY';
-    if (isMemory) return this.#refuseRunning('it takes more memory to compile than there is');
+    if (isMemory) {
+      this.#refuseRunning('it takes more memory to compile than there is');
+      return;
+    }
     const job = this.#running;
     this.#finish();
     if (job !== undefined) rejectAll(job, error);

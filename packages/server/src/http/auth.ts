@@ -66,6 +66,14 @@ export class KeyRing {
   }
 }
 
+/** Where clients put a key: OpenAI's, or else Anthropic's header, read as a bearer key. */
+export function authorizationOf(header: (name: string) => string | undefined): string | undefined {
+  const given = header('authorization');
+  if (given !== undefined) return given;
+  const key = header('x-api-key');
+  return key === undefined ? undefined : `Bearer ${key}`;
+}
+
 function tokenOf(authorization: string | undefined): string | undefined {
   return /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
 }

@@ -1,8 +1,11 @@
 import { ApiError } from './errors.ts';
 
-/** What clients' libraries send: OpenAI's and those made like it. */
+/** What clients' libraries send: OpenAI's and those made like it, and Anthropic's. */
 const REQUEST_HEADERS = [
   'accept',
+  'anthropic-beta',
+  'anthropic-dangerous-direct-browser-access',
+  'anthropic-version',
   'authorization',
   'content-type',
   'idempotency-key',
@@ -10,6 +13,7 @@ const REQUEST_HEADERS = [
   'openai-organization',
   'openai-project',
   'user-agent',
+  'x-api-key',
   'x-request-id',
 ];
 const LIBRARY_HEADER = /^x-stainless-[a-z-]{1,64}$/;
@@ -62,7 +66,7 @@ export class CorsPolicy {
     const library = asked.map((name) => name.trim()).filter((name) => LIBRARY_HEADER.test(name));
     return {
       ...headers,
-      'Access-Control-Allow-Methods': 'GET, HEAD, POST',
+      'Access-Control-Allow-Methods': 'GET, HEAD, POST, DELETE',
       'Access-Control-Allow-Headers': [...REQUEST_HEADERS, ...library].join(', '),
       'Access-Control-Max-Age': '600',
     };

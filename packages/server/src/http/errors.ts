@@ -19,6 +19,7 @@ export type ApiErrorCode =
   | 'invalid_api_key'
   | 'model_not_found'
   | 'receipt_not_found'
+  | 'response_not_found'
   | 'receipts_unavailable'
   | 'evidence_incomplete'
   | 'route_not_found'
@@ -47,6 +48,7 @@ const STATUS = {
   operator_only: [403, 'permission_error'],
   model_not_found: [404, 'not_found_error'],
   receipt_not_found: [404, 'not_found_error'],
+  response_not_found: [404, 'not_found_error'],
   receipts_unavailable: [503, 'service_unavailable_error'],
   evidence_incomplete: [503, 'service_unavailable_error'],
   route_not_found: [404, 'not_found_error'],

@@ -1,7 +1,6 @@
 import { Dict, exactJson, type TemplateValue } from '@bridgekeeper/engine/text';
 import type { ContentRule } from '../grammar/task.ts';
 import { ApiError } from '../http/errors.ts';
-import { exactBody } from './exact-body.ts';
 import type { GenerationFields } from './sampling.ts';
 
 /** What the content of an answer must be, and the field that says so. */
@@ -21,9 +20,9 @@ type ResponseFormat = NonNullable<GenerationFields['response_format']>;
  */
 export function answerContent(
   fields: GenerationFields,
-  received: Uint8Array,
+  exactBody: () => Dict,
 ): AnswerContent | undefined {
-  const reader = new ContentReader(received);
+  const reader = new ContentReader(exactBody);
   const said = [
     ...reader.responseFormat(fields.response_format),
     ...reader.structured(fields.structured_outputs),
@@ -57,11 +56,10 @@ const MAX_SHOWN = 64;
 
 /** Each method gives nothing for a field that is not there, and at most one rule. */
 class ContentReader {
-  readonly #received: Uint8Array;
-  #body: Dict | undefined;
+  readonly #exactBody: () => Dict;
 
-  constructor(received: Uint8Array) {
-    this.#received = received;
+  constructor(exactBody: () => Dict) {
+    this.#exactBody = exactBody;
   }
 
   responseFormat(format: ResponseFormat | null | undefined): AnswerContent[] {
@@ -167,8 +165,7 @@ class ContentReader {
 
   /** What is at a path of the body; an empty schema where there is nothing. */
   #exactText(path: string): string {
-    this.#body ??= exactBody(this.#received);
-    let value: TemplateValue | undefined = this.#body;
+    let value: TemplateValue | undefined = this.#exactBody();
     for (const key of path.split('.')) {
       if (value instanceof Dict) value = value.get(key);
       else value = Array.isArray(value) ? value[Number(key)] : undefined;

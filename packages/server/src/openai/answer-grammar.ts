@@ -1,5 +1,6 @@
 import type { CompiledGrammar } from '@bridgekeeper/engine';
 import { GrammarError } from '@bridgekeeper/engine/grammar';
+import type { Dict } from '@bridgekeeper/engine/text';
 import type { AnswerRules } from '../formats/answer-grammar.ts';
 import { startOf } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
@@ -7,6 +8,7 @@ import { ApiError } from '../http/errors.ts';
 import { type AnswerContent, answerContent } from './answer-content.ts';
 import type { AppContext, ServerContext } from './context.ts';
 import { continuedContent } from './conversation.ts';
+import { exactBody } from './exact-body.ts';
 import type { GenerationFields } from './sampling.ts';
 import type { ChatCompletionRequest } from './schema/chat.ts';
 import type { ToolUse } from './tool-use.ts';
@@ -24,7 +26,7 @@ export async function textGrammar(
   fields: GenerationFields,
   received: Uint8Array,
 ): Promise<AnswerGrammar> {
-  const content = answerContent(fields, received);
+  const content = answerContent(fields, () => exactBody(received));
   if (content === undefined) return {};
   return { grammar: await compile(c, ctx, fields, { content, answer: undefined }, content.param) };
 }
@@ -39,16 +41,16 @@ export async function chatGrammar(
   ctx: ServerContext,
   request: ChatCompletionRequest,
   {
-    received,
+    body,
     promptText,
     toolUse,
   }: {
-    readonly received: Uint8Array;
+    readonly body: Dict;
     readonly promptText: string;
     readonly toolUse: ToolUse | undefined;
   },
 ): Promise<AnswerGrammar> {
-  const content = answerContent(request, received);
+  const content = answerContent(request, () => body);
   const budget = request.thinking_budget ?? request.thinking_token_budget ?? undefined;
   const thinkingBudget = budget === -1 ? undefined : budget;
   const isHeld = toolUse?.mustCall === true || toolUse?.tools.some(({ isStrict }) => isStrict);
@@ -56,11 +58,12 @@ export async function chatGrammar(
   const { format } = ctx.text;
   const param =
     content?.param ?? (isHeld ? 'tools' : budget === undefined ? undefined : 'thinking_budget');
+  const reasons = format?.format.kind === 'harmony' || format?.format.reasoning !== undefined;
+  if (thinkingBudget !== undefined && !reasons) {
+    const message = 'thinking_budget cannot be honoured: how this model reasons is not known.';
+    throw new ApiError('unsupported_value', message, 'thinking_budget');
+  }
   if (format === undefined) {
-    if (thinkingBudget !== undefined) {
-      const message = 'thinking_budget cannot be honoured: how this model reasons is not known.';
-      throw new ApiError('unsupported_value', message, 'thinking_budget');
-    }
     return { grammar: await compile(c, ctx, request, { content, answer: undefined }, param) };
   }
   const start = startOf(format.format, promptText, continuedContent(request));

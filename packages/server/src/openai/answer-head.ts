@@ -1,3 +1,4 @@
+import type { ApiError } from '../http/errors.ts';
 import type { Choice } from './choice.ts';
 import type { Generation } from './generation.ts';
 import type { Usage } from './usage.ts';
@@ -65,7 +66,16 @@ export function chunkEnding(
   return `]${fields},"usage":${JSON.stringify(stats)}}\n\n`;
 }
 
-/** The chunk without choices that ends a stream, where usage was asked for. */
-export function usageChunk(opening: string, generation: Generation, usage: UsageOptions): string {
-  return usage.atEnd ? `${opening}],"usage":${JSON.stringify(generation.usage())}}\n\n` : '';
+/** OpenAI's end of a stream. */
+const DONE = 'data: [DONE]\n\n';
+
+/** The end of a stream, after the chunk without choices where usage was asked for. */
+export function streamEnding(opening: string, generation: Generation, usage: UsageOptions): string {
+  if (!usage.atEnd) return DONE;
+  return `${opening}],"usage":${JSON.stringify(generation.usage())}}\n\n${DONE}`;
+}
+
+/** The end of a stream that failed. */
+export function failedEnding(error: ApiError): string {
+  return `data: ${JSON.stringify(error.body)}\n\n${DONE}`;
 }

@@ -1,5 +1,6 @@
 // First of all: a response that says "already sent" is known by identity of its header, which must
 // exist before the adapter replaces the global Response.
+import { invariant } from '@bridgekeeper/bridge';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { ApiError } from '../http/errors.ts';
 import { type AnswerHead, type UsageOptions, usageOptions } from './answer-head.ts';
@@ -13,8 +14,10 @@ import type { Usage } from './usage.ts';
 
 /** How an endpoint writes its answers: the chunks of a stream, and a whole document. */
 export interface AnswerFormat {
-  readonly idPrefix: string;
-  chunks(head: AnswerHead, usage: UsageOptions): ChunkFormat;
+  /** The id of an answer to the request with this id. */
+  idFor(requestId: string): string;
+  /** Absent: it is never streamed. */
+  chunks?(head: AnswerHead, usage: UsageOptions): ChunkFormat;
   document(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): object;
 }
 
@@ -65,7 +68,7 @@ export async function answer(
     lifecycle: ctx.lifecycle,
   });
   c.set('generation', generation);
-  const id = `${format.idPrefix}-${prepared.requestId}`;
+  const id = format.idFor(prepared.requestId);
   const head = { id, created: ctx.clock.unixSeconds(), model };
   const receipt = openReceipt(c, ctx, generation, { received, model });
   if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);
@@ -103,7 +106,8 @@ function stream(
   if (outgoing === undefined || !('setTimeout' in outgoing)) {
     throw new ApiError('unsupported_value', 'stream needs an HTTP/1.1 connection.', 'stream');
   }
-  const chunks = format.chunks(head, usageOptions(fields.stream_options ?? {}));
+  const chunks = format.chunks?.(head, usageOptions(fields.stream_options ?? {}));
+  invariant(chunks !== undefined, 'only requests that may be streamed say that they are to be');
   admit(c, ctx, generation);
   const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
   sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });

@@ -24,7 +24,7 @@ type Fields = Readonly<Record<string, unknown>>;
  */
 export function checkCounts(body: unknown): void {
   if (!isObject(body)) return;
-  checkMessages(body.messages);
+  checkItems(body.messages, 'messages', ['content', 'tool_calls']);
   checkLength(body.tools, 'tools', BODY_COUNTS.tools);
   checkLength(body.stop, 'stop', BODY_COUNTS.stops);
   const stops: readonly unknown[] = Array.isArray(body.stop) ? body.stop : [body.stop];
@@ -41,15 +41,16 @@ export function checkCounts(body: unknown): void {
   }
 }
 
-function checkMessages(messages: unknown): void {
-  checkObjects(messages, 'messages', BODY_COUNTS.messages);
-  if (!Array.isArray(messages)) return;
+/** The same for what a conversation consists of under another name, with parts in `fields`. */
+export function checkItems(items: unknown, param: string, fields: readonly string[]): void {
+  checkObjects(items, param, BODY_COUNTS.messages);
+  if (!Array.isArray(items)) return;
   let left = BODY_COUNTS.parts;
-  messages.forEach((message: Fields, at) => {
-    for (const field of ['content', 'tool_calls']) {
-      const parts = message[field];
+  items.forEach((item: Fields, at) => {
+    for (const field of fields) {
+      const parts = item[field];
       if (!Array.isArray(parts)) continue;
-      checkObjects(parts, `messages.${at}.${field}`, left);
+      checkObjects(parts, `${param}.${at}.${field}`, left);
       left -= parts.length;
     }
   });

@@ -1,12 +1,14 @@
 import { type AnswerPart, textOf } from '../formats/parts.ts';
+import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 import {
   type AnswerDetail,
   type AnswerHead,
   chunkEnding,
   chunkOpening,
+  failedEnding,
+  streamEnding,
   type UsageOptions,
-  usageChunk,
 } from './answer-head.ts';
 import type { Choice, ChoiceDelta } from './choice.ts';
 import type { WholeChoice } from './collect.ts';
@@ -61,8 +63,16 @@ export class ChatChunks implements ChunkFormat {
     return `${out},"finish_reason":"${finish.reason}","stop_reason":${stopReason}}${ending}`;
   }
 
+  opening(): string {
+    return '';
+  }
+
   closing(generation: Generation): string {
-    return usageChunk(this.#opening, generation, this.#usage);
+    return streamEnding(this.#opening, generation, this.#usage);
+  }
+
+  failure(_generation: Generation, error: ApiError): string {
+    return failedEnding(error);
   }
 }
 

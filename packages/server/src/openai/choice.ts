@@ -39,6 +39,8 @@ export interface LogprobItem {
   readonly text: string;
   /** undefined: the prompt's first token, which nothing predicts. */
   readonly logprobs: TokenLogprobs | undefined;
+  /** What the token belongs to where that is not the content. */
+  readonly part?: 'reasoning' | 'call';
 }
 
 export interface ChoiceFinish {
@@ -93,6 +95,8 @@ export class Choice {
   lastTokensNs: number | undefined;
   /** Of the prompt's tokens after the first, where they were asked for and have come. */
   promptLogprobs: readonly TokenLogprobs[] = [];
+  /** What the prompt came to, where that was asked for and has come. */
+  pooled: Float32Array | undefined;
   outcome: ChoiceOutcome | undefined;
   error: ApiError | undefined;
   readonly #options: ChoiceOptions;
@@ -191,6 +195,7 @@ export class Choice {
         this.promptLogprobs = event.promptLogprobs;
         if (this.#options.echoLogprobs) echoed.push(...this.#echoedItems());
       }
+      this.pooled ??= event.pooled;
       if (!this.#isOver) text += this.#read(event, tokens);
       if (event.finish !== undefined) {
         if (!this.#isOver) text += this.#told(this.#rest());
@@ -281,7 +286,7 @@ export class Choice {
       const token = tokens[at]!;
       this.completionTokens += 1;
       if (this.#options.tokenIds) ids.push(token);
-      let reasons = reader?.isReasoning === true;
+      const before = reader?.place;
       const mark = reader?.marks.ofToken(token);
       if (mark !== undefined) {
         text += this.#told(this.#restBefore(token));
@@ -290,8 +295,13 @@ export class Choice {
       const piece = mark ?? (at < shown ? this.#detokenizer.push([token]) : '');
       if (event.logprobs !== undefined) this.#hold(token, piece, event.logprobs[at]);
       text += this.#told(mark ?? (at < shown ? this.#searched(piece) : ''));
-      if (reader?.isReasoning === true) reasons = true;
-      if (reasons) this.reasoningTokens! += 1;
+      // Its tags belong to what they are around.
+      const place = before === undefined || before === 'text' ? this.#reader?.place : before;
+      if (place === 'reasoning') this.reasoningTokens! += 1;
+      const held = this.#held.at(-1);
+      if (event.logprobs !== undefined && held !== undefined && place && place !== 'text') {
+        held.item = { ...held.item, part: place };
+      }
     }
     return text;
   }

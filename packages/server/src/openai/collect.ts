@@ -16,6 +16,8 @@ export interface WholeChoice {
   readonly promptTokens: Uint32Array;
   promptLogprobs: readonly TokenLogprobs[];
   finish: ChoiceFinish | undefined;
+  /** Of a prompt that was not continued. */
+  pooled?: Float32Array | undefined;
 }
 
 /** Gathers an answer that is sent in one piece. */
@@ -52,6 +54,7 @@ class Collector implements TokenListener {
     whole.tokens.push(...delta.tokens);
     whole.promptLogprobs = choice.promptLogprobs;
     whole.finish ??= delta.finish;
+    whole.pooled ??= choice.pooled;
   }
 }
 

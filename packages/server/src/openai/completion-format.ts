@@ -1,11 +1,13 @@
+import type { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
 import {
   type AnswerDetail,
   type AnswerHead,
   chunkEnding,
   chunkOpening,
+  failedEnding,
+  streamEnding,
   type UsageOptions,
-  usageChunk,
 } from './answer-head.ts';
 import type { Choice, ChoiceDelta } from './choice.ts';
 import type { WholeChoice } from './collect.ts';
@@ -57,8 +59,16 @@ export class CompletionChunks implements ChunkFormat {
     return `,"prompt_token_ids":${JSON.stringify(prompt)},"token_ids":${JSON.stringify(tokens)}`;
   }
 
+  opening(): string {
+    return '';
+  }
+
   closing(generation: Generation): string {
-    return usageChunk(this.#opening, generation, this.#usage);
+    return streamEnding(this.#opening, generation, this.#usage);
+  }
+
+  failure(_generation: Generation, error: ApiError): string {
+    return failedEnding(error);
   }
 }
 

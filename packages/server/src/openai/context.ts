@@ -16,6 +16,7 @@ import type { Logger } from '../logging/logger.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { Generation, Observer } from './generation.ts';
+import type { ResponseStore } from './response-store.ts';
 import type { StreamLimits } from './sse.ts';
 import type { WakeQueue } from './wake-queue.ts';
 
@@ -45,6 +46,8 @@ export interface ServerContext {
   readonly wakes: WakeQueue;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
+  /** What conversations go on from that are not sent again. */
+  readonly responses: ResponseStore;
   /** null: answers get none. */
   readonly receipts: Receipts | null;
   readonly attestation: Attestation;

@@ -7,6 +7,7 @@ import { validate } from '../http/validation.ts';
 import { SETTINGS } from '../settings/table.ts';
 import { type ModelText, openModelText } from '../text/model-text.ts';
 import { renderConversation } from './conversation.ts';
+import { exactBody } from './exact-body.ts';
 import { ChatCompletionRequest } from './schema/chat.ts';
 
 /** Writes down everything that it is given. */
@@ -46,7 +47,8 @@ const USER = '"messages": [{"role": "user", "content": "x"}]';
 /** The prompt of a body, as its text. */
 function render(body: string, model = text): string {
   const received = new TextEncoder().encode(body);
-  return renderConversation(model, validate(ChatCompletionRequest, JSON.parse(body)), received);
+  const request = validate(ChatCompletionRequest, JSON.parse(body));
+  return renderConversation(model, request, exactBody(received));
 }
 
 /** Of one message, beside its role. */

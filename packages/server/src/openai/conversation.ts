@@ -2,7 +2,6 @@ import { Dict, JsonError, readJsonValue, type TemplateValue } from '@bridgekeepe
 import type { z } from '@hono/zod-openapi';
 import { ApiError } from '../http/errors.ts';
 import type { ModelText } from '../text/model-text.ts';
-import { exactBody } from './exact-body.ts';
 import type { ChatMessage, conversationFields } from './schema/chat.ts';
 
 type Conversation = z.output<z.ZodObject<typeof conversationFields>>;
@@ -15,17 +14,12 @@ type Message = z.output<typeof ChatMessage>;
 const CONTINUE_MARK = 'CONTINUE_FINAL_MESSAGE_TAG ';
 
 /**
- * The prompt's text. `request` is what was validated of the body `received`, which is read again
- * for the template: schemas and arguments reach it with their keys in order, 1.0 apart from 1, and
- * long integers whole. Throws ApiError for what is no text and for what the template makes nothing
+ * The prompt's text. `request` is what was validated of `body`, which is read exactly for the
+ * template: schemas and arguments reach it with their keys in order, 1.0 apart from 1, and long
+ * integers whole. Throws ApiError for what is no text and for what the template makes nothing
  * of, and TextError for what the template refuses.
  */
-export function renderConversation(
-  text: ModelText,
-  request: Conversation,
-  received: Uint8Array,
-): string {
-  const body = exactBody(received);
+export function renderConversation(text: ModelText, request: Conversation, body: Dict): string {
   const messages = body.get('messages') as TemplateValue[];
   const isContinued = request.continue_final_message === true;
   if (isContinued) checkContinued(request);
@@ -83,14 +77,12 @@ function variablesOf({ tokenizer }: ModelText, body: Dict): Dict | undefined {
   const effort = body.get('reasoning_effort') ?? null;
   if (effort === null) return variables;
   const { chatTemplate } = tokenizer;
-  const all = new Dict();
+  const all = new Dict(variables?.entries());
   if (chatTemplate.mentions('reasoning_effort')) all.set('reasoning_effort', effort);
   else {
-    for (const name of THINKING_SWITCHES) {
-      if (chatTemplate.mentions(name)) all.set(name, effort !== 'none');
-    }
+    const unsaid = THINKING_SWITCHES.filter((name) => all.get(name) === undefined);
+    for (const name of unsaid) if (chatTemplate.mentions(name)) all.set(name, effort !== 'none');
   }
-  for (const [name, value] of variables?.entries() ?? []) all.set(name, value);
   return all;
 }
 

@@ -120,10 +120,10 @@ function page(): string {
   return [
     '# Fields of a request',
     '',
-    'What this server makes of each field that clients of OpenAI, vLLM, SGLang and llama.cpp ' +
-      'are known to send to `/v1/chat/completions` and `/v1/completions`. Made from the tables ' +
-      'that check requests (`fields.ts` and `schema/` in `packages/server/src/openai`); a test ' +
-      'holds this page to them, and writes it anew with `-u`: ' +
+    'What this server makes of each field that clients of OpenAI, Anthropic, vLLM, SGLang and ' +
+      'llama.cpp are known to send to `/v1/chat/completions` and `/v1/completions`. Made from ' +
+      'the tables that check requests (`fields.ts` and `schema/` in ' +
+      '`packages/server/src/openai`); a test holds this page to them, and writes it anew with `-u`: ' +
       '`npm test -- packages/server/dist/openai/fields -u`. Ranges and meanings are in ' +
       '[HTTP API](http.md).',
     '',
@@ -143,6 +143,10 @@ function page(): string {
     `By \`/v1/chat/completions\`: ${list(only(CHAT))}.`,
     '',
     `By \`/v1/completions\`: ${list(only(COMPLETIONS))}.`,
+    '',
+    'The other routes take fewer, [each its own](http.md). `/v1/responses`, `/v1/messages`, ' +
+      '`/v1/embeddings`, `/score` and `/rerank` make the same of all others as is said below, ' +
+      'and refuse those above that they do not take.',
     '',
     '## Accepted, because no value changes the answer',
     '',

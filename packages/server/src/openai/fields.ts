@@ -1,7 +1,7 @@
 import { ApiError } from '../http/errors.ts';
 
 /** Who defines a field. */
-type Origin = 'OpenAI' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
+type Origin = 'OpenAI' | 'Anthropic' | 'vLLM' | 'SGLang' | 'llama.cpp' | 'others';
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -48,6 +48,13 @@ export const FIELDS: readonly Field[] = [
   refused('OpenAI', 'modalities', 'models here only write text', [['text'], []]),
   refused('OpenAI', 'audio', 'models here only write text'),
   refused('OpenAI', 'web_search_options', 'this server searches nothing'),
+  refused('OpenAI', 'background', 'answers are given to the client that waits for them', [false]),
+  refused('OpenAI', 'conversation', 'say previous_response_id, or send what was said'),
+  refused('OpenAI', 'context_management', 'say truncation: "auto", or send what is to be kept', [
+    [],
+  ]),
+  refused('OpenAI', 'moderation', 'answers are not moderated'),
+  ...harmless('OpenAI', 'there are no tools but the client’s', 'max_tool_calls'),
   refused('OpenAI', 'verbosity', 'models here know no such thing', ['medium']),
   ...harmless('OpenAI', 'a prediction only saves time', 'prediction'),
   ...harmless('OpenAI', 'answers are not kept', 'store', 'metadata'),
@@ -58,7 +65,15 @@ export const FIELDS: readonly Field[] = [
     'prefixes are cached by key and cache_salt',
     'prompt_cache_key',
     'prompt_cache_retention',
+    'prompt_cache_options',
   ),
+
+  refused('Anthropic', 'container', 'this server runs no tools'),
+  refused('Anthropic', 'mcp_servers', 'this server runs no tools', [[]]),
+  refused('Anthropic', 'inference_geo', 'a server does not know where it is'),
+  refused('Anthropic', 'speed', 'all requests are served alike', ['standard']),
+  ...harmless('Anthropic', 'prefixes are cached by themselves', 'cache_control', 'diagnostics'),
+  ...harmless('Anthropic', 'says who asks', 'user_profile_id', 'workspace_id'),
 
   ...harmless('vLLM', 'grammars are compiled one way', 'guided_decoding_backend'),
   refused(

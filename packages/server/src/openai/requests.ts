@@ -1,4 +1,4 @@
-import { checkRequest, type GenerationRequest } from '@bridgekeeper/engine';
+import { checkRequest, type GenerationRequest, type Pooling } from '@bridgekeeper/engine';
 import type { AnswerReader } from '../formats/answer-reader.ts';
 import { saltedTenant } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
@@ -19,6 +19,8 @@ export interface Prompt {
   readonly tokens: Uint32Array;
   /** Shown before the answer; empty unless `echo` asks for it. */
   readonly echoText: string;
+  /** Absent: it is continued. */
+  readonly pooling?: Pooling;
 }
 
 /** What an endpoint's own fields ask of the output, in the engine's terms. */
@@ -97,7 +99,7 @@ export function prepareGeneration(
   output: OutputOptions,
 ): PreparedGeneration {
   const n = fields.n ?? 1;
-  checkChoices(ctx, prompts.length, n);
+  if (prompts[0]?.pooling === undefined) checkChoices(ctx, prompts.length, n);
   const bannedTokenIds = bannedTokens(fields.bad_words ?? [], ctx.text);
   const fromHeader = c.req.header('x-request-id') !== undefined;
   return {
@@ -135,6 +137,7 @@ function requestOf(
     tenant: saltedTenant(c.get('tenant'), fields.cache_salt),
     share: ctx.quotas.shareOf(c.get('tenant')),
     promptTokens: prompt.tokens,
+    ...(prompt.pooling === undefined ? {} : { pooling: prompt.pooling }),
     sampling: samplingOf(
       fields,
       { maxTokens, logprobs, promptLogprobs, room, ...chosen },

@@ -11,7 +11,7 @@ import { SETTINGS } from '../settings/table.ts';
 import { until } from '../testing/until.ts';
 import { type ModelText, openModelText } from '../text/model-text.ts';
 import { Generation } from './generation.ts';
-import { SseStream, type StreamLimits } from './sse.ts';
+import { type ChunkFormat, SseStream, type StreamLimits } from './sse.ts';
 import { WakeQueue } from './wake-queue.ts';
 
 let text: ModelText;
@@ -77,6 +77,8 @@ interface Opened {
   readonly client: { readonly socket: Socket; received: string; isClosed: boolean };
 }
 
+const DONE = 'data: [DONE]\n\n';
+
 /** More than the buffers of a connection take: whoever does not read it holds the writer up. */
 const HUGE = 'x'.repeat(64 * 2 ** 20);
 
@@ -92,9 +94,11 @@ async function open(
   const generation = generationOver(engine);
   const chunks: number[] = [];
   const recorded = { text: '', ends: [] as string[] };
-  const format = {
+  const format: ChunkFormat = {
     chunk: () => say(chunks.push(0)),
-    closing: () => '[closing]',
+    opening: () => '',
+    closing: () => `[closing]${DONE}`,
+    failure: (_, error) => `data: ${JSON.stringify(error.body)}\n\n${DONE}`,
   };
   let answer: (response: ServerResponse) => void = () => {};
   const answered = new Promise<ServerResponse>((resolve) => {

@@ -9,10 +9,14 @@ import type { TokenListener } from './wake-queue.ts';
  * line.
  */
 export interface ChunkFormat {
+  /** Before anything has come; empty where there is nothing to say then. */
+  opening(generation: Generation): string;
   /** Empty where there is nothing to say. */
   chunk(choice: Choice, delta: ChoiceDelta): string;
-  /** After the last chunk of every choice, before `[DONE]`. */
+  /** After the last chunk of every choice: the stream's end. */
   closing(generation: Generation): string;
+  /** The end of a stream that failed. */
+  failure(generation: Generation, error: ApiError): string;
 }
 
 export interface StreamLimits {
@@ -33,12 +37,6 @@ const EVENT_STREAM_HEADERS = {
   'Cache-Control': 'no-cache',
   'X-Accel-Buffering': 'no',
 } as const;
-
-const DONE = 'data: [DONE]\n\n';
-
-function errorEvent(error: ApiError): string {
-  return `data: ${JSON.stringify(error.body)}\n\n`;
-}
 
 /**
  * Writes one answer to one client as it comes. Everything that came within a turn of the event loop
@@ -77,6 +75,8 @@ export class SseStream implements TokenListener {
     this.#outgoing.on('timeout', () => this.#cutOff());
     this.#outgoing.writeHead(200, { ...headers, ...EVENT_STREAM_HEADERS });
     this.#outgoing.flushHeaders();
+    const opening = this.#format.opening(this.#generation);
+    if (opening !== '') this.#write(opening);
     if (this.#outgoing.destroyed) this.#closed();
   }
 
@@ -90,10 +90,10 @@ export class SseStream implements TokenListener {
     const text = this.#news();
     const error = this.#generation.error;
     if (error !== undefined) {
-      this.#end(text + errorEvent(error) + DONE, 'failed');
+      this.#end(text + this.#format.failure(this.#generation, error), 'failed');
       this.#generation.abort();
     } else if (this.#generation.isSettled) {
-      this.#end(text + this.#format.closing(this.#generation) + DONE, 'complete');
+      this.#end(text + this.#format.closing(this.#generation), 'complete');
     } else if (text !== '') {
       this.#write(text);
     }

@@ -88,7 +88,7 @@ function outputOptionsOf(request: CompletionRequest): OutputOptions {
 function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
   const { text } = ctx;
   return {
-    idPrefix: 'cmpl',
+    idFor: (requestId) => `cmpl-${requestId}`,
     chunks: (head, usage) => new CompletionChunks(head, text, usage, detail),
     document: (head, choices, usage) => completion(head, choices, usage, text, detail),
   };

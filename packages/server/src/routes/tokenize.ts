@@ -4,6 +4,7 @@ import { validate } from '../http/validation.ts';
 import { checkCounts } from '../openai/body-counts.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { renderConversation } from '../openai/conversation.ts';
+import { exactBody } from '../openai/exact-body.ts';
 import { FieldCheck } from '../openai/field-check.ts';
 import { encode, modelFor } from '../openai/requests.ts';
 import {
@@ -48,7 +49,7 @@ export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
         'messages' in request
           ? await encode(
               ctx,
-              renderConversation(ctx.text, request, received),
+              renderConversation(ctx.text, request, exactBody(received)),
               request.add_special_tokens ?? false,
               'messages',
             )

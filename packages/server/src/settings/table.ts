@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { POLICY_NAMES } from '@bridgekeeper/engine';
+import { ENGINE_TASKS, POLICY_NAMES } from '@bridgekeeper/engine';
 import { REASONING_PARSERS, TOOL_PARSERS } from '../formats/catalogue.ts';
 import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
@@ -68,6 +68,13 @@ export const SETTINGS = {
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
   servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),
+  task: setting(
+    oneOf('auto', ...ENGINE_TASKS),
+    'auto',
+    'what the model does; auto: embed where its folder says that it embeds, else generate',
+  ),
+  runner: setting(oneOf('auto', 'generate', 'pooling'), 'auto', 'vLLM’s way to say --task'),
+  convert: setting(oneOf('auto', 'none', 'embed', 'classify'), 'auto', 'vLLM’s way to say --task'),
   maxModelLen: setting(integer(1, 2 ** 31), UNSET, 'context in tokens; default: the model says'),
   maxNumSeqs: setting(integer(1, 65536), 64, 'requests decoded together (rows)'),
   maxNumBatchedTokens: setting(integer(1, 2 ** 24), 2048, 'tokens in one step'),
@@ -139,6 +146,12 @@ export const SETTINGS = {
     16 * 2 ** 20,
     'bytes of a request body; larger: 413',
   ),
+  responseStoreBytes: setting(
+    integer(0, 2 ** 40),
+    256 * 2 ** 20,
+    'memory for responses that /v1/responses keeps; 0: it keeps none',
+  ),
+  responseStoreSeconds: setting(integer(1, 1e9), 3600, 'seconds that a response is kept'),
   requestTimeout: setting(number(1, 3600), 30, 'seconds a client has to send its request'),
   stallTimeout: setting(number(1, 3600), 60, 'seconds a client may leave a stream unread'),
   shutdownTimeout: setting(number(0, 86400), 30, 'seconds to finish open requests at the end'),

@@ -39,7 +39,6 @@ const ALWAYS = 'it is always so here';
 const LOADING = 'how weights come to the device is decided from the machine';
 const SEE_TEMPLATE = "the chat template is the model's own, as its files and its seal have it";
 const FILES = 'what the files say is what is served';
-const GENERATES = 'models here generate text';
 const TELEMETRY = 'there is no telemetry; /metrics has the counters';
 const KV_TRANSFER = 'KV does not leave this process';
 const NO_TUNING = 'the step scheduler has no such choice';
@@ -48,9 +47,6 @@ const NO_TUNING = 'the step scheduler has no such choice';
 export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   // Model.
   'trust-remote-code': ignored(NO_CODE),
-  runner: only(['auto', 'generate'], GENERATES),
-  convert: only(['auto', 'none'], GENERATES),
-  task: only(['auto', 'generate'], GENERATES),
   tokenizer: refused('the tokenizer is the one in the model folder', 'one'),
   'tokenizer-mode': only(['auto', 'hf'], 'the tokenizer is the one in the model folder'),
   'tokenizer-revision': refused('the tokenizer is the one in the model folder', 'one'),
@@ -76,8 +72,8 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'enable-sleep-mode': refused('the engine does not give its memory back while it runs'),
   'allow-deprecated-quantization': ignored('unknown formats are refused by name'),
   'served-model-config': refused(FILES, 'one'),
-  'pooler-config': refused(GENERATES, 'one'),
-  'override-pooler-config': refused(GENERATES, 'one'),
+  'pooler-config': refused('texts are pooled in one way', 'one'),
+  'override-pooler-config': refused('texts are pooled in one way', 'one'),
   // Loading.
   'model-loader-extra-config': ignored(LOADING, 'one'),
   'safetensors-load-strategy': ignored(LOADING, 'one'),

@@ -1,4 +1,4 @@
-import { maskWords, TOKEN_SPAN_SHIFT } from '../../grammar-layout.ts';
+import { maskWords, TOKEN_GROUPS_SHIFT } from '../../grammar-layout.ts';
 import { GrammarWalk } from '../../grammar-step.ts';
 import { ROW_WORDS } from '../../row-layout.ts';
 import { type GrammarArrays, grammarRowOf, isRow, stopIds } from './rows.ts';
@@ -51,11 +51,15 @@ function maskTokens(
   mask.fill(0, from, to);
   const walk = new GrammarWalk(pool, vocabulary);
   if (!walk.begin(place)) return;
+  const { heads } = vocabulary;
   const firstBytes = Array.from({ length: 256 }, (_, byte) => walk.admitsByte(byte));
+  const leaving = walk.leavingGroups() << TOKEN_GROUPS_SHIFT;
   for (let token = 32 * from; token < Math.min(32 * to, vocab); token++) {
-    // Most tokens are out of the question by their first byte.
-    if (!firstBytes[vocabulary.bytes[vocabulary.spans[token]! >>> TOKEN_SPAN_SHIFT]! & 0xff])
-      continue;
-    if (walk.admits(token)) mask[token >> 5]! |= 1 << (token & 31);
+    // Most tokens are in or out by what they are made of.
+    const head = heads[token]!;
+    const isIn = (head & leaving) === 0;
+    if (isIn || (firstBytes[head & 0xff] && walk.admits(token))) {
+      mask[token >> 5]! |= 1 << (token & 31);
+    }
   }
 }

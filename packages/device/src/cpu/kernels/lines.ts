@@ -74,6 +74,29 @@ export function select(
   }
 }
 
+/** Vectors shorter than this are not made as long as others: they have no direction. */
+const LEAST_LENGTH = 1e-12;
+
+/** out[i] = input[indices[i]] * norm at length 1; indices outside the input leave their line. */
+export function pool(
+  input: Float32Array,
+  indices: Int32Array,
+  norm: Float32Array,
+  out: Float32Array,
+): void {
+  const width = norm.length;
+  for (let i = 0; i < indices.length; i++) {
+    const start = indices[i]! * width;
+    if (start < 0 || start + width > input.length) continue;
+    let squares = 0;
+    for (let at = 0; at < width; at++) squares += (input[start + at]! * norm[at]!) ** 2;
+    const scale = 1 / Math.max(Math.sqrt(squares), LEAST_LENGTH);
+    for (let at = 0; at < width; at++) {
+      out[i * width + at] = input[start + at]! * norm[at]! * scale;
+    }
+  }
+}
+
 /** out[i] = mean + spread * (2 u - 1) for a share of `out`, u = hashUniform(seed, i). */
 export function fillUniform(
   out: Float32Array,

@@ -8,7 +8,7 @@ export const KERNEL_UNITS = {
   rows: ['apply_command', 'begin_decode', 'advance'],
   layers: [
     ...(['embed', 'rms_norm', 'silu_mul'] as const),
-    ...(['select_lines', 'fill_uniform', 'matmul_any'] as const),
+    ...(['select_lines', 'pool_lines', 'fill_uniform', 'matmul_any'] as const),
   ],
   linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
   'linear-skinny': ['linear_skinny'],
@@ -70,9 +70,13 @@ export function rowLayoutHeader(): string {
     value > 0x7fffffff
       ? `constexpr unsigned ${name} = ${value}u;`
       : `constexpr int ${name} = ${value};`;
+  // Not every unit uses them.
+  const bytes = (name: string, values: readonly number[]) =>
+    `[[maybe_unused]] static __device__ const unsigned char ${name}[] = {${values.join(', ')}};`;
   for (const [name, value] of Object.entries({ ...rowLayout, ...grammarLayout })) {
     if (typeof value === 'number') lines.push(constant(name, value));
-    if (typeof value !== 'object') continue;
+    if (Array.isArray(value)) lines.push(bytes(name, value));
+    if (typeof value !== 'object' || Array.isArray(value)) continue;
     const fields = Object.entries(value).map(([field, word]) => constant(field, word));
     lines.push(`namespace ${name} {`, ...fields, '}');
   }

@@ -39,6 +39,20 @@ export function launchSelect(launcher: Launcher, args: OpArgs['select']): void {
   launcher.launch('select_lines', { grid: [count], threads: lineThreads(width) }, block);
 }
 
+export function launchPool(launcher: Launcher, args: OpArgs['pool']): void {
+  const { count, width } = args;
+  const lines = Math.floor(args.input.bytes / (width * E));
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('input of pool', args.input, 0),
+      launcher.address('indices of pool', args.indices, count * WORD),
+      launcher.address('norm of pool', args.norm, width * E),
+      launcher.address('out of pool', args.out, count * width * WORD),
+    )
+    .ints(width, lines);
+  launcher.launch('pool_lines', { grid: [count], threads: THREADS }, block);
+}
+
 /** enum FillType of layers.cu, and the bytes of an element. */
 const FILL_TYPE = {
   bf16: { code: 0, bytes: 2 },

@@ -3,7 +3,13 @@ import type { Launcher } from '../launch/launcher.ts';
 import { launchLinear } from '../matmul/linear-operations.ts';
 import { launchAttention } from './attention.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
-import { launchCopy, launchEmbed, launchFillUniform, launchSelect } from './layer-operations.ts';
+import {
+  launchCopy,
+  launchEmbed,
+  launchFillUniform,
+  launchPool,
+  launchSelect,
+} from './layer-operations.ts';
 import { launchPlace } from './place.ts';
 import {
   launchAdvance,
@@ -25,6 +31,7 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   linear: launchLinear,
   attention: launchAttention,
   select: launchSelect,
+  pool: launchPool,
   'grammar-mask': launchGrammarMask,
   sample: launchSample,
   advance: launchAdvance,

@@ -14,8 +14,9 @@ import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
 
 const WORD = 4;
-/** WARPS of grammar.cu: a block takes so many words of a mask at a time. */
+/** WARPS and PIECE_WORDS of grammar.cu: the least and the most words of a mask for one block. */
 const MASK_WARPS = 8;
+const MASK_PIECE_WORDS = 256;
 /** Blocks of grammar_mask for each multiprocessor, over all lines: what it holds, twice. */
 const MASK_BLOCKS = 16;
 const THREADS = 256;
@@ -87,13 +88,14 @@ function grammarTables(
   block: ParameterBlock,
   { rows, vocab, ...tables }: GrammarTables & { readonly rows: Slice; readonly vocab: number },
 ): ParameterBlock {
-  const { grammarRows, grammarPool, tokenSpans, tokenBytes } = tables;
+  const { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes } = tables;
   const placeBytes = rowsIn(rows) * GRAMMAR_ROW_WORDS * WORD;
   return block
     .pointers(
       launcher.address('grammarRows', grammarRows, placeBytes),
       launcher.address('grammarPool', grammarPool, 0),
       launcher.address('tokenSpans', tokenSpans, vocab * WORD),
+      launcher.address('tokenHeads', tokenHeads, vocab * WORD),
       launcher.address('tokenBytes', tokenBytes, 0),
     )
     .ints(Math.floor(grammarPool.bytes / WORD), Math.floor(tokenBytes.bytes / WORD));
@@ -110,7 +112,8 @@ export function launchGrammarMask(launcher: Launcher, args: OpArgs['grammar-mask
     .pointers(launcher.address('masks of grammar-mask', args.masks, count * words * WORD))
     .ints(rowsIn(args.rows), vocab);
   const wanted = Math.ceil((launcher.core.gpu.multiprocessors * MASK_BLOCKS) / count);
-  const pieces = Math.min(wanted, Math.ceil(words / MASK_WARPS));
+  const most = Math.ceil(words / MASK_WARPS);
+  const pieces = Math.max(Math.min(wanted, most), Math.ceil(words / MASK_PIECE_WORDS));
   launcher.launch('grammar_mask', { grid: [pieces, count], threads: THREADS }, block);
 }
 

@@ -49,6 +49,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
   return {
     model: settings.model,
     seal,
+    task: settings.task === 'auto' ? 'generate' : settings.task,
     loadFormat: settings.loadFormat,
     quantization: settings.quantization,
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),

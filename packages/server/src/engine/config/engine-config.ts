@@ -1,6 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import type { DeviceKind, StorageFormat } from '@bridgekeeper/device';
-import type { EngineLimits, GrammarOptions, PolicyName } from '@bridgekeeper/engine';
+import type { EngineLimits, EngineTask, GrammarOptions, PolicyName } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import type { LoadingDecision } from './choose-loading.ts';
 import type { Decision } from './decision.ts';
@@ -10,6 +10,7 @@ export interface EngineConfig {
   readonly model: string;
   /** What is asked of its seal. Has the key of an encrypted model in it: not for logs. */
   readonly seal: SealPolicy;
+  readonly task: EngineTask;
   readonly loadFormat: 'auto' | 'dummy';
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;

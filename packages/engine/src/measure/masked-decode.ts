@@ -23,7 +23,7 @@ import type { CompiledGrammar } from '../grammar/compiled.ts';
 import { launchDecodeStep, slices } from '../runner/forward.ts';
 import { setUpRows, write } from './steps.ts';
 
-export interface HostMaskSetting {
+export interface MaskedDecodeSetting {
   readonly batch: number;
   readonly grammar: CompiledGrammar;
   readonly contextTokens: number;
@@ -42,6 +42,36 @@ export interface HostMaskTimes {
 const NEVER = 0x7fffffff;
 
 /**
+ * Decode steps whose masks the device makes: all steps of a repeat are launched at once, and
+ * nothing crosses between them. What one took, in nanoseconds, for each repeat.
+ */
+export async function measureDeviceMasks(
+  device: Device,
+  model: PreparedModel,
+  { batch, grammar, contextTokens, steps, repeats }: MaskedDecodeSetting,
+): Promise<readonly number[]> {
+  const { parts, runner } = model;
+  const bucket = runner.bucketOf(batch);
+  await setUpRows(model, { batch, bucket, tokens: contextTokens + steps });
+  await write(model, slices(parts.buffers).grammarPool, grammar.words);
+  const stepNs: number[] = [];
+  for (let repeat = 0; repeat <= repeats; repeat++) {
+    await beginRows(model, batch, contextTokens, grammar, repeat);
+    const startedNs = device.clock.nowNs();
+    runner.launchDecode(bucket, steps);
+    await parts.stream.synchronize();
+    if (repeat > 0) stepNs.push((device.clock.nowNs() - startedNs) / steps);
+  }
+  await restartRing(model);
+  return stepNs;
+}
+
+/** The engine, which may come next, counts its steps from 0. */
+function restartRing(model: PreparedModel): Promise<void> {
+  return write(model, slices(model.parts.buffers).control, new Int32Array(1));
+}
+
+/**
  * Decode steps as engines constrain them that keep grammars on the host: a step's tokens come up,
  * the host moves each row on in its grammar, and the masks for the next step go down before it may
  * start. The host is at its best here: each mask is made once and then found by the row's place, so
@@ -51,7 +81,7 @@ const NEVER = 0x7fffffff;
 export async function measureHostMasks(
   device: Device,
   model: PreparedModel,
-  { batch, grammar, contextTokens, steps, repeats }: HostMaskSetting,
+  { batch, grammar, contextTokens, steps, repeats }: MaskedDecodeSetting,
 ): Promise<HostMaskTimes> {
   const { parts, shape, runner, traffic } = model;
   const { stream, vocabulary, spec } = parts;
@@ -112,8 +142,7 @@ export async function measureHostMasks(
     const ownNs = device.clock.nowNs() - startedNs - (known.ns - madeNs);
     if (repeat > 0) stepNs.push(ownNs / steps);
   }
-  // The ring's slots begin at the first again, as they did here.
-  await write(model, buffers.control, new Int32Array(1));
+  await restartRing(model);
   device.discard(graph);
   device.freeHost(maskHost);
   device.freeHost(resultHost);
