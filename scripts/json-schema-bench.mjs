@@ -101,8 +101,11 @@ function validatorOf(schema) {
 }
 
 /** Whether the tables admit the value, with the properties of its objects in some order. */
-function admitsInSomeOrder(start, value) {
+function admitsInSomeOrder(start, value, schemaText) {
   let tries = 0;
+  // Names are tried in the order in which the schema has them first, the others behind.
+  const rankOf = (name) => schemaText.indexOf(`${JSON.stringify(name)}:`) >>> 0;
+  const ordered = (entries) => entries.sort(([a], [b]) => rankOf(a) - rankOf(b));
   const after = (walk, text) => walk.afterAll(utf8.encode(text));
   const places = (walk, part) => {
     if (walk === undefined || tries > MAX_TRIES) return undefined;
@@ -127,7 +130,7 @@ function admitsInSomeOrder(start, value) {
       }
       return undefined;
     };
-    return choose(after(walk, '{'), Object.entries(part));
+    return choose(after(walk, '{'), ordered(Object.entries(part)));
   };
   return places(start, value)?.canEnd ?? false;
 }
@@ -200,7 +203,7 @@ for (const file of files) {
     const written = JSON.stringify(data);
     const asWritten = start.afterAll(utf8.encode(written))?.canEnd ?? false;
     if (valid && asWritten) wellOrdered += 1;
-    const isAdmitted = asWritten || admitsInSomeOrder(start, data);
+    const isAdmitted = asWritten || admitsInSomeOrder(start, data, JSON.stringify(schema));
     if (valid && !asWritten && isAdmitted) otherOrder += 1;
     if (isAdmitted === valid) continue;
     isPassing = false;

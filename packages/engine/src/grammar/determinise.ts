@@ -61,11 +61,11 @@ const MAX_RECURSION = 4;
 const STATES_AFTER_DEMAND = 2000;
 
 /**
- * The subset construction, over configurations: a position, and the calls that it is within. A state
- * is the set of configurations that are possible after the same bytes. Calls that all of them are
- * within, and to which all return alike, are no part of the state: they are pushed as frames, whose
- * return state is the set of what follows these calls. So a call costs a frame where it is the only
- * possibility, and is followed beside the others where it is not.
+ * The subset construction, over configurations: a position, and the calls that it is within. A
+ * state is the set of configurations that are possible after the same bytes. Calls that all of them
+ * are within, and to which all return alike, are no part of the state: they are pushed as frames,
+ * whose return state is the set of what follows these calls. So a call costs a frame where it is
+ * the only possibility, and is followed beside the others where it is not.
  *
  * Throws GrammarError 'ambiguous' where calls would be followed without end.
  */
@@ -75,45 +75,106 @@ export function determinise(
   demands: Demands,
   spending: Spending,
 ): Determinised {
-  const { positions, units, origins, thinking } = lowered;
-  const { op, argument, next, targets } = positions;
-  const { classOfByte, classesOfSet, classes } = byteClasses(positions);
-  const stacks = new Stacks();
-  const isCounted = (unit: number): boolean => units[unit]?.maximum !== undefined;
+  return new Construction(lowered, followed, demands, spending).run();
+}
 
-  const kernels: (readonly number[])[] = [];
-  const stateOfKernel = new Map<number | string, number>();
-  const stateOf = (kernel: readonly number[]): number => {
-    spending.spend(4 * kernel.length);
+class Construction {
+  readonly #lowered: Lowered;
+  readonly #followed: ReadonlySet<number>;
+  readonly #demands: Demands;
+  readonly #spending: Spending;
+  readonly #stacks = new Stacks();
+  /** The configurations of each state, in order. */
+  readonly #kernels: (readonly number[])[] = [];
+  readonly #stateOfKernel = new Map<number | string, number>();
+  readonly #edges: Edge[] = [];
+  readonly #edgeIds = new Map<number | string, number>();
+  readonly #callsOf = new Map<number, Set<number>>();
+
+  constructor(
+    lowered: Lowered,
+    followed: ReadonlySet<number>,
+    demands: Demands,
+    spending: Spending,
+  ) {
+    this.#lowered = lowered;
+    this.#followed = followed;
+    this.#demands = demands;
+    this.#spending = spending;
+  }
+
+  run(): Determinised {
+    const { positions, start: first, forced: end, thinking } = this.#lowered;
+    const classes = byteClasses(positions);
+    const start = this.#stateOf([configurationOf(first, NO_CALLS, false)]);
+    const forced =
+      end === undefined ? undefined : this.#stateOf([configurationOf(end, NO_CALLS, false)]);
+    const states: State[] = [];
+    let statesAtDemand = Number.POSITIVE_INFINITY;
+    while (states.length < this.#kernels.length) {
+      if (this.#demands.isEmpty) statesAtDemand = states.length;
+      else if (states.length > statesAtDemand + STATES_AFTER_DEMAND) break;
+      const kernel = this.#kernels[states.length]!;
+      const { items, isFinal, minimum } = this.#close(kernel);
+      const isThinking = kernel.some(
+        (at) => stackOf(at) === NO_CALLS && thinking[0] <= at && at < thinking[1],
+      );
+      const entries = this.#entries(items, this.#stacks.base(kernel[0]!), classes);
+      states.push({ entries, isFinal, minimum, isThinking });
+    }
+    const { classOfByte, classes: count } = classes;
+    const [edges, callsOf] = [this.#edges, this.#callsOf];
+    return { classOfByte, classes: count, states, edges, start, forced, callsOf };
+  }
+
+  #stateOf(kernel: readonly number[]): number {
+    this.#spending.spend(4 * kernel.length);
     const key = kernel.length === 1 ? kernel[0]! : kernel.join();
-    let state = stateOfKernel.get(key);
+    let state = this.#stateOfKernel.get(key);
     if (state === undefined) {
-      state = kernels.push(kernel) - 1;
-      stateOfKernel.set(key, state);
-      spending.hold('states', state);
-      demandCountsOnTop(kernel);
+      state = this.#kernels.push(kernel) - 1;
+      this.#stateOfKernel.set(key, state);
+      this.#spending.hold('states', state);
+      this.#demandCountsOnTop(kernel);
     }
     return state;
-  };
+  }
+
+  #isCounted(unit: number): boolean {
+    return this.#lowered.units[unit]?.maximum !== undefined;
+  }
 
   /** The count of a counted repeat is in the top frame: nothing else may be possible beside it. */
-  const demandCountsOnTop = (kernel: readonly number[]): void => {
+  #demandCountsOnTop(kernel: readonly number[]): void {
+    const { positions, origins } = this.#lowered;
     const bases = new Set<number>();
     for (const configuration of kernel) {
       let base = positions.unit[positionOf(configuration)]!;
-      for (let stack = stackOf(configuration); stack !== NO_CALLS; stack = stacks.rest(stack)) {
-        const call = stacks.top(stack);
-        if (isCounted(argument[call]!)) demands.written.add(origins[argument[call]!]!);
+      let stack = stackOf(configuration);
+      for (; stack !== NO_CALLS; stack = this.#stacks.rest(stack)) {
+        const call = this.#stacks.top(stack);
+        const unit = positions.argument[call]!;
+        if (this.#isCounted(unit)) this.#demands.written.add(origins[unit]!);
         base = positions.unit[call]!;
       }
       bases.add(base);
     }
     if (bases.size === 1) return;
-    for (const unit of bases) if (isCounted(unit)) demands.written.add(origins[unit]!);
-  };
+    for (const unit of bases) {
+      if (this.#isCounted(unit)) this.#demands.written.add(origins[unit]!);
+    }
+  }
 
   /** Everything that a kernel's configurations can do without a byte. */
-  const close = (kernel: readonly number[]) => {
+  #close(kernel: readonly number[]): {
+    /** Configurations that take a byte. */
+    readonly items: readonly number[];
+    readonly isFinal: boolean;
+    readonly minimum: number;
+  } {
+    const { positions, units, origins } = this.#lowered;
+    const { op, argument, next, targets } = positions;
+    const stacks = this.#stacks;
     const items: number[] = [];
     const seen = new Set<number>(kernel);
     const pending = [...kernel];
@@ -134,7 +195,7 @@ export function determinise(
           for (const target of targets[position]!) add(at - position + target);
           break;
         case OP.TICK:
-          // Within a call that was entered just now, the first repetition has not been counted yet.
+          // Within a call that was entered just now, the first repetition was not counted yet.
           if (stackOf(at) === NO_CALLS) add(configurationOf(next[position]!, NO_CALLS, true));
           break;
         case OP.ACCEPT:
@@ -148,7 +209,7 @@ export function determinise(
           break;
         case OP.CALL: {
           const unit = argument[position]!;
-          const isLast = op[next[position]!] === OP.ACCEPT && !isCounted(unit);
+          const isLast = op[next[position]!] === OP.ACCEPT && !this.#isCounted(unit);
           const stack = isLast ? stackOf(at) : stacks.push(position, stackOf(at));
           if (stacks.recursion(stack) > MAX_RECURSION) throw ambiguous(origins[unit]!);
           add(configurationOf(units[unit]!.start, stack, isTicked(at)));
@@ -156,85 +217,24 @@ export function determinise(
         }
       }
     }
-    spending.spend(2 * seen.size);
+    this.#spending.spend(2 * seen.size);
     return { items, isFinal, minimum };
-  };
+  }
 
-  /** After a byte: where nothing is left to do in a call, it has returned. */
-  const settle = (position: number, stack: number): number => {
-    while (stack !== NO_CALLS && op[position] === OP.ACCEPT) {
-      position = next[stacks.top(stack)]!;
-      stack = stacks.rest(stack);
-    }
-    return configurationOf(position, stack, false);
-  };
-
-  const callsOf = new Map<number, Set<number>>();
-  /** Takes off the calls that all are within, outermost first into `frames`; gives what is left. */
-  const takeOffCalls = (kernel: readonly number[], frames: Frame[]): readonly number[] => {
-    const cut = stacks.commonCalls(kernel, followed, spending);
-    if (cut === undefined) return kernel;
-    const calls = cut.calls.map((stack) => stacks.top(stack));
-    const after = calls.map((call, at) => settle(next[call]!, stacks.rest(cut.calls[at]!)));
-    const returnTo = stateOf(takeOffCalls(inOrder(after), frames));
-    frames.push({ returnTo, count: isCounted(argument[calls[0]!]!) ? 1 : 0 });
-    const known = callsOf.get(returnTo) ?? new Set();
-    for (const call of calls) known.add(call);
-    callsOf.set(returnTo, known);
-    return cut.within;
-  };
-
-  const isDead = (position: number): boolean =>
-    op[position] === OP.SPLIT && targets[position]!.length === 0;
-  const edges: Edge[] = [];
-  const edgeIds = new Map<number | string, number>();
-  const edgeOf = (items: readonly number[], base: number): number => {
-    spending.spend(4 * items.length);
-    const after = items
-      .map((item) => settle(next[positionOf(item)]!, stackOf(item)))
-      .filter((configuration) => !isDead(positionOf(configuration)));
-    if (after.length === 0) return NO_EDGE;
-    const ticks = items.filter(isTicked).length;
-    const unit = positions.unit[base]!;
-    if (ticks > 0 && ticks < items.length) demands.written.add(origins[unit]!);
-    const maximum = ticks > 0 ? (units[unit]?.maximum ?? 0) : 0;
-    const frames: Frame[] = [];
-    const target = stateOf(takeOffCalls(inOrder(after), frames));
-    const isPlain = maximum === 0 && frames.length === 0;
-    const key = isPlain
-      ? target
-      : `${maximum} ${target} ${frames.map(({ returnTo, count }) => `${returnTo}.${count}`)}`;
-    let edge = edgeIds.get(key);
-    if (edge === undefined) {
-      edge = edges.push({ maximum, frames, target }) - 1;
-      edgeIds.set(key, edge);
-    }
-    return edge;
-  };
-
-  const start = stateOf([configurationOf(lowered.start, NO_CALLS, false)]);
-  const forced =
-    lowered.forced === undefined
-      ? undefined
-      : stateOf([configurationOf(lowered.forced, NO_CALLS, false)]);
-  const states: State[] = [];
-  let statesAtDemand = Number.POSITIVE_INFINITY;
-  while (states.length < kernels.length) {
-    if (demands.isEmpty) statesAtDemand = states.length;
-    else if (states.length > statesAtDemand + STATES_AFTER_DEMAND) break;
-    const kernel = kernels[states.length]!;
-    const { items, isFinal, minimum } = close(kernel);
-    const isThinking = kernel.some(
-      (at) => stackOf(at) === NO_CALLS && thinking[0] <= at && at < thinking[1],
-    );
-    const base = stacks.base(kernel[0]!);
+  /** What a state does on each class of bytes. `base`: a position in the unit of its top frame. */
+  #entries(
+    items: readonly number[],
+    base: number,
+    { classes, classesOfSet }: ByteClasses,
+  ): Int32Array {
+    const { argument } = this.#lowered.positions;
     // Classes on which the same items go on are found together, item by item: each group of them is
     // the one it was cut from and an item.
     const groups = [{ item: -1, rest: -1, cutBy: -1, cut: 0 }];
     const groupOf = new Int32Array(classes);
     for (const item of items) {
       const classesOfItem = classesOfSet[argument[positionOf(item)]!]!;
-      spending.spend(1 + (classesOfItem.length >> 3));
+      this.#spending.spend(1 + (classesOfItem.length >> 3));
       for (const byteClass of classesOfItem) {
         const group = groups[groupOf[byteClass]!]!;
         if (group.cutBy !== item) {
@@ -245,19 +245,72 @@ export function determinise(
       }
     }
     const edgeOfGroup = new Map<number, number>([[0, NO_EDGE]]);
-    const entries = groupOf.map((group) => {
+    return groupOf.map((group) => {
       let edge = edgeOfGroup.get(group);
       if (edge === undefined) {
         const together: number[] = [];
         for (let at = group; at > 0; at = groups[at]!.rest) together.push(groups[at]!.item);
-        edge = edgeOf(together, base);
+        edge = this.#edge(together, base);
         edgeOfGroup.set(group, edge);
       }
       return edge;
     });
-    states.push({ entries, isFinal, minimum, isThinking });
   }
-  return { classOfByte, classes, states, edges, start, forced, callsOf };
+
+  /** The edge on a byte with which these items go on, and no others. */
+  #edge(items: readonly number[], base: number): number {
+    const { positions, units, origins } = this.#lowered;
+    this.#spending.spend(4 * items.length);
+    const after = items
+      .map((item) => this.#settle(positions.next[positionOf(item)]!, stackOf(item)))
+      .filter((configuration) => !positions.isDead(positionOf(configuration)));
+    if (after.length === 0) return NO_EDGE;
+    const ticks = items.filter(isTicked).length;
+    const unit = positions.unit[base]!;
+    if (ticks > 0 && ticks < items.length) this.#demands.written.add(origins[unit]!);
+    const maximum = ticks > 0 ? (units[unit]?.maximum ?? 0) : 0;
+    const frames: Frame[] = [];
+    const target = this.#stateOf(this.#takeOffCalls(inOrder(after), frames));
+    const isPlain = maximum === 0 && frames.length === 0;
+    const key = isPlain
+      ? target
+      : `${maximum} ${target} ${frames.map(({ returnTo, count }) => `${returnTo}.${count}`)}`;
+    let edge = this.#edgeIds.get(key);
+    if (edge === undefined) {
+      edge = this.#edges.push({ maximum, frames, target }) - 1;
+      this.#edgeIds.set(key, edge);
+    }
+    return edge;
+  }
+
+  /** After a byte: where nothing is left to do in a call, it has returned. */
+  #settle(position: number, stack: number): number {
+    const { op, next } = this.#lowered.positions;
+    let [at, within] = [position, stack];
+    while (within !== NO_CALLS && op[at] === OP.ACCEPT) {
+      at = next[this.#stacks.top(within)]!;
+      within = this.#stacks.rest(within);
+    }
+    return configurationOf(at, within, false);
+  }
+
+  /** Takes off the calls that all are within, outermost first into `frames`; gives what is left. */
+  #takeOffCalls(kernel: readonly number[], frames: Frame[]): readonly number[] {
+    const { argument, next } = this.#lowered.positions;
+    const stacks = this.#stacks;
+    const cut = stacks.commonCalls(kernel, this.#followed, this.#spending);
+    if (cut === undefined) return kernel;
+    const calls = cut.calls.map((stack) => stacks.top(stack));
+    const after = cut.calls.map((stack) =>
+      this.#settle(next[stacks.top(stack)]!, stacks.rest(stack)),
+    );
+    const returnTo = this.#stateOf(this.#takeOffCalls(inOrder(after), frames));
+    frames.push({ returnTo, count: this.#isCounted(argument[calls[0]!]!) ? 1 : 0 });
+    const known = this.#callsOf.get(returnTo) ?? new Set();
+    for (const call of calls) known.add(call);
+    this.#callsOf.set(returnTo, known);
+    return cut.within;
+  }
 }
 
 function ambiguous(origin: Origin): GrammarError {
@@ -421,8 +474,15 @@ class Stacks {
   }
 }
 
+interface ByteClasses {
+  readonly classOfByte: Uint8Array;
+  readonly classes: number;
+  /** Of each set of bytes. */
+  readonly classesOfSet: readonly (readonly number[])[];
+}
+
 /** The coarsest classes of bytes that every set is made of. */
-function byteClasses({ sets }: Positions) {
+function byteClasses({ sets }: Positions): ByteClasses {
   const classOfByte = new Uint8Array(256);
   let classes = 1;
   for (const ranges of sets) {

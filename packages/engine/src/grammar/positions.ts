@@ -22,7 +22,7 @@ export interface Unit {
   readonly maximum: number | undefined;
 }
 
-export const NO_UNIT = -1;
+const NO_UNIT = -1;
 
 /**
  * A nondeterministic automaton over bytes, built from its end: each position knows what comes after
@@ -90,6 +90,11 @@ export class Positions {
 
   complete(reserved: number, targets: readonly number[]): void {
     this.targets[reserved] = targets;
+  }
+
+  /** Whether no text can end from here. */
+  isDead(position: number): boolean {
+    return this.op[position] === OP.SPLIT && this.targets[position]?.length === 0;
   }
 
   #shared(op: number, argument: number, next: number, targets: readonly number[]): number {

@@ -96,7 +96,7 @@ export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
   return { callable, recurring, bodyOf, isNullable, sizeOf };
 }
 
-export function childrenOf(expression: Expression): readonly Expression[] {
+function childrenOf(expression: Expression): readonly Expression[] {
   switch (expression.kind) {
     case 'text':
     case 'character':

@@ -251,6 +251,11 @@ const CASES: Record<string, readonly [schema: unknown, yes: string[], no: string
     ['"yes"', '"n"', '"nob"', '4', '55'],
     ['"no"', '5', 'null'],
   ],
+  'the opposite of listed arrays': [
+    { enum: [[1], [3, 4], [5]], not: { enum: [[1], [3, 4]] } },
+    ['[5]'],
+    ['[1]', '[3,4]'],
+  ],
   'recursion by $ref': [
     {
       $defs: { tree: { type: 'array', items: { $ref: '#/$defs/tree' }, maxItems: 2 } },
@@ -408,6 +413,7 @@ const ajv = new Ajv({
   strict: false,
   logger: false,
   multipleOfPrecision: 6,
+  validateSchema: false,
   allowUnionTypes: true,
 });
 formats.default(ajv, [...FORMATS]);
@@ -475,7 +481,10 @@ const value = fc.letrec<{ value: unknown }>((tie) => ({
     { depthSize: 'small', withCrossShrink: true },
     scalar,
     fc.array(tie('value'), { maxLength: 3 }),
-    fc.dictionary(fc.constantFrom(...NAMES, 'c'), tie('value'), { maxKeys: 3 }),
+    fc.dictionary(fc.constantFrom(...NAMES, 'c'), tie('value'), {
+      maxKeys: 3,
+      noNullPrototype: true,
+    }),
   ),
 })).value;
 
@@ -493,8 +502,8 @@ const schemas = fc.letrec<{ schema: unknown; keywords: object }>((tie) => {
   const pattern = fc.constantFrom('^a', 'b$', '^[ab]{1,2}$');
   const leaf = fc.oneof(
     keyword('type', fc.oneof(type, fc.uniqueArray(type, { minLength: 1, maxLength: 3 }))),
-    keyword('enum', fc.uniqueArray(scalar, { minLength: 1, maxLength: 4 })),
-    keyword('const', scalar),
+    keyword('enum', fc.array(fc.oneof(scalar, value), { minLength: 1, maxLength: 4 })),
+    keyword('const', fc.oneof(scalar, value)),
     ...['minLength', 'maxLength', 'minItems', 'maxItems', 'minProperties', 'maxProperties'].map(
       (name) => keyword(name, count),
     ),

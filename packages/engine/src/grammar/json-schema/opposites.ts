@@ -141,9 +141,11 @@ class Opposite {
         const isPlain = (of: Json) => !Array.isArray(of) && !(of instanceof Dict);
         this.#add((path) => {
           path.subject.excluded = [...path.subject.excluded, ...values.filter(isPlain)];
-          for (const composed of values.filter((of) => !isPlain(of))) {
-            path.choices.push(this.#waysToDiffer(composed, read.at(keyword), rank));
-          }
+          values.forEach((composed, at) => {
+            if (isPlain(composed)) return;
+            const pointer = within(read.at(keyword), at);
+            path.choices.push(this.#waysToDiffer(composed, pointer, rank));
+          });
         });
         break;
       }
