@@ -261,7 +261,8 @@ describe('compiled grammars', () => {
     const start = walkOf(grammar);
     const thinking = start.after(0x61);
     const forced = walkOf(grammar, 'forced');
-    expect([start.isThinking, thinking?.isThinking, forced.isThinking]).toEqual([true, true, false]);
+    const places = [start, thinking, forced];
+    expect(places.map((place) => place?.isThinking)).toEqual([true, true, false]);
     expect(forced.after(0x61)).toBe(undefined);
     for (const from of [thinking, forced]) {
       let walk = from;
