@@ -94,4 +94,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
-export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';
+export { buildVocabulary, type Vocabulary } from './vocabulary.ts';
