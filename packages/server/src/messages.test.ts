@@ -90,7 +90,7 @@ describe('errors', () => {
       status: 404,
       error: { type: 'not_found_error' },
     });
-    const bearer = { Authorization: 'Bearer sk-a' };
+    const bearer = { Authorization: 'Bearer sk-a', 'x-api-key': 'sk-b' };
     expect(await send(body, '/v1/messages', bearer)).toMatchObject({ status: 200 });
   });
 

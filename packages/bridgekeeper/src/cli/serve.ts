@@ -72,10 +72,12 @@ function announce(server: RunningServer, settings: Settings, log: Logger, io: Cl
   const { url, modelName } = server;
   const address = settings.uds === undefined ? url : `unix:${settings.uds}`;
   log.info(`serving ${modelName} at ${address}`);
-  const talk = `in a browser, or: bridgekeeper chat --url ${url}`;
-  if (settings.uds === undefined) log.info(`try: ${url} ${talk}`);
-  log.info(`try: ${exampleCall(server, settings)}`);
-  const { loadSeconds, prepareSeconds } = server.engine.card;
+  const { task, loadSeconds, prepareSeconds } = server.engine.card;
+  if (task === 'generate') {
+    const talk = `in a browser, or: bridgekeeper chat --url ${url}`;
+    if (settings.uds === undefined) log.info(`try: ${url} ${talk}`);
+    log.info(`try: ${exampleCall(server, settings)}`);
+  }
   const document = {
     url,
     model: modelName,

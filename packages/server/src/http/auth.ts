@@ -26,7 +26,7 @@ export class KeyRing {
       throw new ApiError(
         'invalid_api_key',
         token === undefined
-          ? 'This server needs an API key: send "Authorization: Bearer <key>" or "x-api-key: ...".'
+          ? 'This server needs an API key: send "Authorization: Bearer <key>".'
           : 'The API key is not known here.',
       );
     }

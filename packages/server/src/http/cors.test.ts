@@ -8,10 +8,11 @@ const HEADERS = {
   Vary: 'Origin',
 };
 const PREFLIGHT = {
-  'Access-Control-Allow-Methods': 'GET, HEAD, POST',
+  'Access-Control-Allow-Methods': 'GET, HEAD, POST, DELETE',
   'Access-Control-Allow-Headers':
-    'accept, authorization, content-type, idempotency-key, openai-beta, openai-organization, ' +
-    'openai-project, user-agent, x-request-id',
+    'accept, anthropic-beta, anthropic-dangerous-direct-browser-access, anthropic-version, ' +
+    'authorization, content-type, idempotency-key, openai-beta, openai-organization, ' +
+    'openai-project, user-agent, x-api-key, x-request-id',
   'Access-Control-Max-Age': '600',
 };
 

@@ -121,9 +121,9 @@ function page(): string {
     '# Fields of a request',
     '',
     'What this server makes of each field that clients of OpenAI, Anthropic, vLLM, SGLang and ' +
-      'llama.cpp are known to send to `/v1/chat/completions` and `/v1/completions`. Made from the ' +
-      'tables that check requests (`fields.ts` and `schema/` in `packages/server/src/openai`); a test ' +
-      'holds this page to them, and writes it anew with `-u`: ' +
+      'llama.cpp are known to send to `/v1/chat/completions` and `/v1/completions`. Made from ' +
+      'the tables that check requests (`fields.ts` and `schema/` in ' +
+      '`packages/server/src/openai`); a test holds this page to them, and writes it anew with `-u`: ' +
       '`npm test -- packages/server/dist/openai/fields -u`. Ranges and meanings are in ' +
       '[HTTP API](http.md).',
     '',
