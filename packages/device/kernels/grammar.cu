@@ -22,19 +22,20 @@ struct Piece {
 };
 
 /** Where a warp finds that all of these bytes go from a state; NO_STATE: to no one place. */
-__device__ __forceinline__ u32 allTo(const GrammarWalk& walk, u32 from, u32 first, u32 last) {
+__device__ u32 allTo(const GrammarWalk& walk, u32 from, u32 first, u32 last) {
   if (from == NO_STATE) return NO_STATE;
   const u32 target = walk.entryOf(from, first);
   bool same = true;
   for (u32 byte = first + threadIdx.x % WARP_LANES; byte <= last; byte += WARP_LANES) {
     same &= walk.entryOf(from, byte) == target;
   }
-  const bool plain = __all_sync(FULL_WARP, same) && (target & (GOTO_ENTRY | MOVE_ENTRY)) == GOTO_ENTRY;
+  const bool goes = (target & (GOTO_ENTRY | MOVE_ENTRY)) == GOTO_ENTRY;
+  const bool plain = __all_sync(FULL_WARP, same) && goes;
   return plain ? target & ENTRY_VALUE : NO_STATE;
 }
 
 /** Looks up what a token may begin with, and which characters leave the row where it is. */
-__device__ __forceinline__ void lookUp(Piece& piece, GrammarWalk& walk) {
+__device__ void lookUp(Piece& piece, GrammarWalk& walk) {
   const int byte = threadIdx.x;
   const int warp = threadIdx.x / WARP_LANES;
   const u32 here = walk.state;
@@ -60,7 +61,7 @@ __device__ __forceinline__ void lookUp(Piece& piece, GrammarWalk& walk) {
 }
 
 /** Decides by their heads on the tokens from `first` on, and lists those that stay open. */
-__device__ __forceinline__ void decideByHeads(Piece& piece, const u32* heads, int first, int words, int vocab) {
+__device__ void decideByHeads(Piece& piece, const u32* heads, int first, int words, int vocab) {
   const int lane = threadIdx.x % WARP_LANES;
   const u32 leaving = piece.leaving;
 #pragma unroll 4
@@ -83,7 +84,7 @@ __device__ __forceinline__ void decideByHeads(Piece& piece, const u32* heads, in
   }
 }
 
-__device__ __forceinline__ bool admits(GrammarWalk& walk, const unsigned char* classes, const TokenText& text) {
+__device__ bool admits(GrammarWalk& walk, const unsigned char* classes, const TokenText& text) {
   if (text.length == 0) return false;
   u32 bytes = text.words[0];
   for (int i = 0;;) {
@@ -112,8 +113,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int first = 32 * from;
   u32* mask = masks + (i64)line * allWords + from;
 
-  u32 frames[OWN_WORDS];
-  GrammarWalk walk(frames);
+  GrammarWalk walk;
   if (!walk.begin(tables, grammarRows + row * GRAMMAR_ROW_WORDS)) {
     for (int word = threadIdx.x; word < words; word += THREADS) mask[word] = 0;
     return;

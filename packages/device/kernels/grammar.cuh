@@ -4,9 +4,6 @@
 // Compiled grammars are stepped here as grammar-step.ts does it, token for token. Entries of a
 // grammar are not checked: the engine admits none that lead out of it.
 
-/** Words of the frames that a walk touches. */
-#define OWN_WORDS (2 * MAX_TOKEN_FRAMES)
-
 /** What rows' grammars and tokens are in memory. See GrammarTables in ops.ts. */
 struct GrammarTables {
   const u32* pool;
@@ -17,11 +14,8 @@ struct GrammarTables {
   int byteWords;
 };
 
-/**
- * Tries tokens from a row's place, whose stack it leaves alone: frames that a token touches are its
- * own. All of it is inlined, so that what every step needs stays in registers; the frames, which few
- * steps need, are in memory of the caller's.
- */
+/** Tries tokens from a row's place, whose stack it leaves alone: frames that a token touches are
+    its own. */
 struct GrammarWalk {
   const u32* grammar;
   const u32* table;
@@ -33,13 +27,10 @@ struct GrammarWalk {
   u32 state;
   int kept;
   int owned;
-  /** OWN_WORDS of them. */
-  u32* own;
-
-  __device__ explicit GrammarWalk(u32* frames) : own(frames) {}
+  u32 own[2 * MAX_TOKEN_FRAMES];
 
   /** False: the row's place is in no grammar of the pool. */
-  __device__ __forceinline__ bool begin(const GrammarTables& tables, const int* row) {
+  __device__ bool begin(const GrammarTables& tables, const int* row) {
     const int offset = row[GRAMMAR_ROW::GRAMMAR];
     if (offset < 0 || (i64)offset + GRAMMAR_HEADER_WORDS > tables.poolWords) return false;
     grammar = tables.pool + offset;
@@ -54,19 +45,19 @@ struct GrammarWalk {
     return (u32)kept <= MAX_GRAMMAR_DEPTH && state < states;
   }
 
-  __device__ __forceinline__ void restart() {
+  __device__ void restart() {
     state = (u32)place[GRAMMAR_ROW::STATE];
     kept = place[GRAMMAR_ROW::DEPTH];
     owned = 0;
   }
 
-  __device__ __forceinline__ u32 classOf(u32 byte) const {
+  __device__ u32 classOf(u32 byte) const {
     return grammar[GRAMMAR::CLASS_OF_BYTE + byte / 4] >> 8 * (byte % 4) & 0xff;
   }
 
-  __device__ __forceinline__ u32 entryOf(u32 from, u32 byte) const { return table[from * classes + classOf(byte)]; }
+  __device__ u32 entryOf(u32 from, u32 byte) const { return table[from * classes + classOf(byte)]; }
 
-  __device__ __forceinline__ bool step(u32 column) {
+  __device__ bool step(u32 column) {
     for (;;) {
       const u32 entry = table[state * classes + column];
       if (entry & MOVE_ENTRY) return move(moves + (entry & ENTRY_VALUE));
@@ -79,7 +70,7 @@ struct GrammarWalk {
   }
 
   /** Leaves the top frame for its return state, if the text may go on there. */
-  __device__ __forceinline__ bool pop() {
+  __device__ bool pop() {
     const int depth = kept + owned;
     if (depth == 0 || !mayLeave(state, depth, STATE_FINAL)) return false;
     state = wordOf(depth - 1, 0);
@@ -88,7 +79,7 @@ struct GrammarWalk {
     return state < states;
   }
 
-  __device__ __forceinline__ bool move(const u32* record) {
+  __device__ bool move(const u32* record) {
     const u32 maximum = record[MOVE::MAXIMUM];
     if (maximum != 0 && !count(maximum)) return false;
     const int frames = (int)record[MOVE::FRAMES];
@@ -103,7 +94,7 @@ struct GrammarWalk {
   }
 
   /** Raises the top frame's count, which must be below `maximum`. */
-  __device__ __forceinline__ bool count(u32 maximum) {
+  __device__ bool count(u32 maximum) {
     if (owned == 0) {
       if (kept == 0) return false;
       kept--;
@@ -116,8 +107,8 @@ struct GrammarWalk {
     return true;
   }
 
-  /** Whether the state and all that the stack returns to have `flag`, and counts are high enough. */
-  __device__ __forceinline__ bool endsAll(u32 flag) const {
+  /** Whether the state and all that the stack returns to have `flag`, with counts high enough. */
+  __device__ bool endsAll(u32 flag) const {
     u32 at = state;
     for (int depth = kept + owned; depth > 0; depth--) {
       if (!mayLeave(at, depth, flag)) return false;
@@ -127,12 +118,12 @@ struct GrammarWalk {
     return (info[at] & flag) != 0;
   }
 
-  __device__ __forceinline__ bool mayLeave(u32 at, int depth, u32 flag) const {
+  __device__ bool mayLeave(u32 at, int depth, u32 flag) const {
     return (info[at] & flag) != 0 && wordOf(depth - 1, 1) >= (info[at] & STATE_MINIMUM);
   }
 
   /** Return state (0) or count (1) of a frame of the stack. */
-  __device__ __forceinline__ u32 wordOf(int frame, int word) const {
+  __device__ u32 wordOf(int frame, int word) const {
     return frame < kept ? (u32)place[GRAMMAR_ROW::STACK + 2 * frame + word]
                         : own[2 * (frame - kept) + word];
   }

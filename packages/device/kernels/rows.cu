@@ -81,8 +81,7 @@ __device__ bool stops(const int* state, int token) {
 
 /** Moves a row's place in its grammar on, and returns whether that ends the row. */
 __device__ int advanceGrammar(int* place, const GrammarTables& tables, int token, int vocab) {
-  u32 frames[OWN_WORDS];
-  GrammarWalk walk(frames);
+  GrammarWalk walk;
   if ((u32)token >= (u32)vocab || !walk.begin(tables, place)) return FINISH::ERROR;
   const TokenText text(tables, tables.spans[token]);
   if (text.length == 0) return FINISH::ERROR;

@@ -118,7 +118,7 @@ export class GrammarWalk {
     return leaving;
   }
 
-  /** Where all of these bytes go from a state, without moves of the stack; NO_STATE: no one place. */
+  /** Where all of these bytes go from a state, leaving the stack alone; NO_STATE: no one place. */
   #allTo(state: number, first: number, last: number): number {
     if (state === NO_STATE) return NO_STATE;
     const target = this.#entry(state, first);
@@ -197,7 +197,7 @@ export class GrammarWalk {
     return this.#endsAll(STATE_COMPLETE);
   }
 
-  /** Whether the state and all that the stack returns to have `flag`, and counts are high enough. */
+  /** Whether the state and all that the stack returns to have `flag`, with counts high enough. */
   #endsAll(flag: number): boolean {
     let state = this.#state;
     for (let depth = this.#kept + this.#owned; depth > 0; depth--) {

@@ -46,7 +46,6 @@ export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
 export {
   CONTROL_TOKEN_BYTE,
-  ENTRY_VALUE,
   GOTO_ENTRY,
   GRAMMAR,
   GRAMMAR_HEADER_WORDS,
@@ -94,4 +93,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
-export { buildVocabulary, controlBytes, type Vocabulary } from './vocabulary.ts';
+export { buildVocabulary, type Vocabulary } from './vocabulary.ts';

@@ -133,15 +133,15 @@ export interface OpArgs {
 
   /**
    * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
-   * Where the row has ROW_FLAG.GRAMMAR, the logits of tokens whose bit in masks[line] is 0 count as
-   * minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED is set is that of
-   * every token without one; min-tokens mask, repetition, presence and frequency penalties;
-   * temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number
-   * of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token
-   * tied with the last one kept. NaN counts as minus infinity; where nothing else is left, the
-   * token is NO_TOKEN, and its logprobs are not written. Logits are not modified before logprobs
-   * are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP %
-   * ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
+   * Where the row has ROW_FLAG.GRAMMAR, the logits of tokens whose bit in masks[line] is 0 count
+   * as minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED
+   * is set is that of every token without one; min-tokens mask, repetition, presence and frequency
+   * penalties; temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the
+   * uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters
+   * keep every token tied with the last one kept. NaN counts as minus infinity; where nothing else
+   * is left, the token is NO_TOKEN, and its logprobs are not written. Logits are not modified
+   * before logprobs are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into
+   * slot CONTROL.STEP % ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
     readonly logits: Slice;

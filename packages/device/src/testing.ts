@@ -15,3 +15,4 @@ export {
 export { Dice } from './contract/workbench.ts';
 export { compileStubGpu, type StubGpu } from './cuda/testing/stub-gpu.ts';
 export { E4M3_VALUES, e4m3FromF32, f32FromE4m3 } from './fp8.ts';
+export { controlBytes } from './vocabulary.ts';

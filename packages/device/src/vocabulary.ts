@@ -11,7 +11,7 @@ import {
   WIDE_GROUP,
 } from './grammar-layout.ts';
 
-/** What the tokens of a model are in bytes, as grammars step through them. Crosses threads whole. */
+/** What the tokens of a model are in bytes, as grammars step through them. It may cross threads. */
 export interface Vocabulary {
   /** u32 [vocab]: see TOKEN_SPAN_SHIFT. */
   readonly spans: Uint32Array;

@@ -1,6 +1,7 @@
-import { buildVocabulary, controlBytes, openCpuDevice } from '@bridgekeeper/device';
+import { buildVocabulary, openCpuDevice } from '@bridgekeeper/device';
 import {
   type Automaton,
+  controlBytes,
   Dice,
   encodeAutomaton,
   isOver,

@@ -202,7 +202,7 @@ export function placeWords(offset: number, { state, frames, budget }: Place): In
   return words;
 }
 
-/** Few bytes, so that random texts get far; those that control tokens are made of are among them. */
+/** Few bytes, so that random texts get far; those of control tokens are among them. */
 const ALPHABET = [0x61, 0x62, 0x22, 0x80, 0, 1, CONTROL_TOKEN_BYTE] as const;
 
 export function randomAutomaton(dice: Dice): Automaton {
@@ -245,8 +245,8 @@ function* range(first: number, last: number): Generator<number> {
 }
 
 /**
- * Any characters in any number, as in a string, but for some: a few bytes lead elsewhere or nowhere,
- * now and then in the middle of a character.
+ * Any characters in any number, as in a string, but for some: a few bytes lead elsewhere or
+ * nowhere, now and then in the middle of a character.
  */
 export function randomString(dice: Dice): Automaton {
   const plain = (target: number): Edge => ({ target, maximum: 0, frames: [] });

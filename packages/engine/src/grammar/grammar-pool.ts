@@ -62,7 +62,7 @@ export class GrammarPool {
     return this.#gap(kept, sizeOf(owner)) !== undefined;
   }
 
-  /** Where the grammar is from now on, until `release`; `isNew`: its words must be brought there. */
+  /** Where the grammar is until `release`; `isNew`: its words must be brought there. */
   take(owner: GrammarOwner, settled: number): { readonly offset: number; readonly isNew: boolean } {
     const key = keyOf(owner);
     const known = this.#entries.get(key);

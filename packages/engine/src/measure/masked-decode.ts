@@ -42,8 +42,8 @@ export interface HostMaskTimes {
 const NEVER = 0x7fffffff;
 
 /**
- * Decode steps whose masks the device makes: all steps of a repeat are launched at once, and nothing
- * crosses between them. What one took, in nanoseconds, for each repeat.
+ * Decode steps whose masks the device makes: all steps of a repeat are launched at once, and
+ * nothing crosses between them. What one took, in nanoseconds, for each repeat.
  */
 export async function measureDeviceMasks(
   device: Device,

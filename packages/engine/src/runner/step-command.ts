@@ -126,7 +126,7 @@ function writeRow(writer: CommandWriter, sequence: Sequence): void {
   }
 }
 
-/** Where the row is in its grammar: behind the tokens that it had sampled before it lost its row. */
+/** Where the row is in its grammar: behind the tokens that were sampled in an earlier row. */
 function writeGrammarRow(writer: CommandWriter, sequence: Sequence, vocabulary: Vocabulary): void {
   const { grammar, thinkingBudget = -1 } = sequence.request;
   if (grammar === undefined) return;

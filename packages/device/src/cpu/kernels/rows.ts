@@ -119,7 +119,7 @@ export interface GrammarArrays {
   readonly vocabulary: Vocabulary;
 }
 
-/** The words of a row's place in its grammar; null where its tokens are free, or there is no row. */
+/** The words of a row's place in its grammar; null where its tokens are free. */
 export function grammarRowOf(
   { grammarRows }: GrammarArrays,
   rows: Int32Array,

@@ -24,6 +24,7 @@ import {
 } from './cases.ts';
 import { entriesOf, type Json, refuse, SchemaDocument } from './document.ts';
 import { Expander } from './expand.ts';
+import { mergeEqualRules } from './merge.ts';
 import { FREE_NUMBER, numberLanguage } from './numbers.ts';
 import { ANY_NAME, encoded, FREE_CHARACTER, isFree, patternOf, quoted } from './strings.ts';
 
@@ -127,7 +128,7 @@ class Translator {
     for (let goal = this.#pending.pop(); goal !== undefined; goal = this.#pending.pop()) {
       this.#rules.set(this.#names.get(goal) ?? '', this.#body(goal));
     }
-    return { root, rules: this.#rules };
+    return mergeEqualRules({ root, rules: this.#rules });
   }
 
   /** The texts of values that meet a goal: a rule, so that goals may need each other. */

@@ -1,5 +1,4 @@
 import {
-  ENTRY_VALUE,
   GOTO_ENTRY,
   GRAMMAR,
   MOVE,
@@ -65,10 +64,10 @@ export class TableWalk {
         entry = at((table ?? 0) + state * (classes ?? 0) + byteClass);
       }
       if ((entry & GOTO_ENTRY) !== 0 && (entry & MOVE_ENTRY) === 0) {
-        state = entry & ENTRY_VALUE;
+        state = entry & ~(GOTO_ENTRY | MOVE_ENTRY);
         continue;
       }
-      const move = (moves ?? 0) + (entry & ENTRY_VALUE);
+      const move = (moves ?? 0) + (entry & ~(GOTO_ENTRY | MOVE_ENTRY));
       const maximum = at(move + MOVE.MAXIMUM);
       if (maximum !== 0) {
         if (top === undefined || top.count >= maximum) return undefined;
