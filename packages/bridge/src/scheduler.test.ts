@@ -296,8 +296,8 @@ test('a lane that is closed is given nothing, and the others go on; it may open 
   expect(bench.finished).toEqual(['0', '1', '2']);
 });
 
-test('tokens, commands and grammars are urgent, and nothing else', () => {
-  expect(PURPOSES.filter(isUrgent).sort()).toEqual(['command', 'grammar', 'tokens']);
+test('results, commands and grammars are urgent, and nothing else', () => {
+  expect(PURPOSES.filter(isUrgent).sort()).toEqual(['command', 'grammar', 'pooled', 'tokens']);
 });
 
 test('misuse is a broken promise', () => {

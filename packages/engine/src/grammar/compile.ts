@@ -14,8 +14,8 @@ import { tablesOf } from './tables.ts';
  *
  * Rules that recur, and large ones that are used often, are called: they cost a frame of the stack
  * at run time and are there once. The same is true of repeats that are large, whose frame counts.
- * All else is written out. Where a call turns out not to be told from what surrounds it byte by byte,
- * it is written out or followed as well, and the construction is repeated.
+ * All else is written out. Where a call turns out not to be told from what surrounds it byte by
+ * byte, it is written out or followed as well, and the construction is repeated.
  *
  * Throws GrammarError.
  */

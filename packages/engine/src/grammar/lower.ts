@@ -7,7 +7,7 @@ import { Positions, type Unit } from './positions.ts';
 import type { RuleFacts } from './rules.ts';
 import { type ByteRange, mergeRanges, utf8Sequences } from './utf8.ts';
 
-/** A repeat of more positions than this, all copies together, is counted at run time if it can be. */
+/** Of all copies of a repeat: one of more is counted at run time, if it can be. */
 const UNROLLED_POSITIONS = 48;
 const MAX_NESTING = 2000;
 /** A control token's id has 21 bits. */

@@ -3,9 +3,9 @@ import { type Automaton, type Edge, NO_EDGE, type State } from './determinise.ts
 
 /**
  * The automaton with its equal states merged and those left out that are not reached: states from
- * which the same bytes do the same, whatever is on the stack. By refinement of a partition of states
- * and one of transitions, in turn (Valmari and Lehtinen, STACS 2008), where a move is a transition to
- * its target and one to each state it returns to.
+ * which the same bytes do the same, whatever is on the stack. By refinement of a partition of
+ * states and one of transitions, in turn (Valmari and Lehtinen, STACS 2008), where a move is a
+ * transition to its target and one to each state it returns to.
  */
 export function minimise(automaton: Automaton, spending: Spending): Automaton {
   const { states, edges, forced } = automaton;

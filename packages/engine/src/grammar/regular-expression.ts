@@ -39,12 +39,12 @@ const SPACE: readonly CodePointRange[] = [
 ];
 
 /**
- * What a regular expression of ECMAScript admits, in unicode mode and without flags. `search`: texts
- * in which it is found, as `pattern` of JSON Schema means it; `whole`: texts that it matches from
+ * What a regular expression of ECMAScript admits, in unicode mode and without flags. `search`:
+ * texts in which it is found, as `pattern` of JSON Schema means it; `whole`: texts that it matches from
  * end to end. Groups of any kind only group, and laziness changes nothing.
  *
- * Throws GrammarError: 'syntax', 'too-large', and 'unsupported' for lookaround, backreferences, word
- * boundaries, inline flags, and anchors that are repeated.
+ * Throws GrammarError: 'syntax', 'too-large', and 'unsupported' for lookaround, backreferences,
+ * word boundaries, inline flags, and anchors that are repeated.
  */
 export function regularExpression(pattern: string, match: 'search' | 'whole'): Expression {
   if (pattern.length > MAX_PATTERN_LENGTH) {
@@ -128,7 +128,7 @@ function option(
   return { isAtStart, isAtEnd, expression, canBeEmpty };
 }
 
-/** Where the right must be at the start, the left is empty; where the left is at the end, the right. */
+/** What is before a start is empty, and so is what is behind an end. */
 function joined(left: Option, right: Option): Option[] {
   if (right.isAtStart && !left.canBeEmpty) return [];
   if (left.isAtEnd && !right.canBeEmpty) return [];

@@ -22,8 +22,8 @@ const SHARED_POSITIONS = 12;
 const MAX_SIZE = 1e9;
 
 /**
- * Throws GrammarError 'unknown-rule', 'left-recursion', 'too-large' (nesting), and 'unsupported' for
- * rules that recur within an intersection, a difference or thinking.
+ * Throws GrammarError 'unknown-rule', 'left-recursion', 'too-large' (nesting), and 'unsupported'
+ * for rules that recur within an intersection, a difference or thinking.
  */
 export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
   const roots = [grammar.root];

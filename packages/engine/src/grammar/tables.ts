@@ -14,7 +14,7 @@ import type { Spending } from './budget.ts';
 import { type Automaton, NO_EDGE, type State } from './determinise.ts';
 import { GrammarError } from './errors.ts';
 
-/** The automaton as a device steps through it: grammar-layout.ts of the device says where is what. */
+/** The automaton as a device steps through it, laid out as the device's grammar-layout.ts says. */
 export function tablesOf(automaton: Automaton, spending: Spending): Uint32Array<ArrayBuffer> {
   const { states, classes, edges } = automaton;
   const moves: number[] = [];

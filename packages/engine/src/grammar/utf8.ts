@@ -3,7 +3,7 @@ import type { CodePointRange } from './expression.ts';
 export type ByteRange = readonly [first: number, last: number];
 
 const LAST_SURROGATE = 0xdfff;
-/** The last code points of one, two, three and four bytes; surrogates, which are in no text, apart. */
+/** The last code points of one to four bytes; surrogates, which are in no text, apart. */
 const LIMITS = [0x7f, 0x7ff, 0xd7ff, LAST_SURROGATE, 0xffff, 0x10ffff];
 
 /**
