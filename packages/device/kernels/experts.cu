@@ -15,7 +15,7 @@
 // the same inputs of its line from shared memory.
 //
 // Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4), LINE_TILE (8, 16 or
-// 32), WARPS of a block, DEPTH (tiles on their way), IS_FEW (1: at most 32 assignments, whose
+// 32), WARPS of a block, TILES_AHEAD (tiles on their way), IS_FEW (1: at most 32 assignments, whose
 // groups every warp works out for itself).
 
 #define THREADS (WARPS * WARP_LANES)
@@ -48,7 +48,7 @@ struct Problem {
   int outputs;
   int blockInputs;
   int blockOutputs;
-  /** Inputs of the lines that are in shared memory at once: whole tiles, DEPTH or a multiple. */
+  /** Inputs of the lines that are in shared memory at once: whole tiles, TILES_AHEAD or a multiple. */
   int chunkInputs;
   int isInterleaved;
   /** Whether the kernel before is the gate of the same lines, so that their groups are there. */
@@ -134,7 +134,7 @@ struct Rows {
 #elif FORMAT == 2
   const unsigned char* scales[2];
   int blocks;
-  /** Scales of DEPTH tiles: lane c of four has those of tile c. */
+  /** Scales of TILES_AHEAD tiles: lane c of four has those of tile c. */
   u32 words[2];
 #endif
 
@@ -265,7 +265,7 @@ __device__ inline void fillLines(const Problem& problem, const Lines& lines, con
 /** The sums of a lane's two rows with the lines of a tile. */
 __device__ inline void multiplyLines(float (&sums)[COLUMN_TILES][4], const Problem& problem,
                                      Rows& rows, const Lines& lines, const int* sources, int count,
-                                     Fragment (&ahead)[DEPTH]) {
+                                     Fragment (&ahead)[TILES_AHEAD]) {
   const int tiles = (problem.inputs + TILE_INPUTS - 1) / TILE_INPUTS;
   const int chunkTiles = problem.chunkInputs / TILE_INPUTS;
   for (int first = 0; first < tiles; first += chunkTiles) {
@@ -273,15 +273,15 @@ __device__ inline void multiplyLines(float (&sums)[COLUMN_TILES][4], const Probl
     fillLines(problem, lines, sources, count, first * TILE_INPUTS);
     __syncthreads();
     const int end = min(first + chunkTiles, tiles);
-    for (int tile = first; tile < end; tile += DEPTH) {
+    for (int tile = first; tile < end; tile += TILES_AHEAD) {
 #if FORMAT == 2
       u32 words[2] = {rows.words[0], rows.words[1]};
-      if (tile % 4 + DEPTH >= 4) rows.loadScales(tile + DEPTH);
+      if (tile % 4 + TILES_AHEAD >= 4) rows.loadScales(tile + TILES_AHEAD);
 #endif
 #pragma unroll
-      for (int d = 0; d < DEPTH; d++) {
+      for (int d = 0; d < TILES_AHEAD; d++) {
         const Fragment now = ahead[d];
-        ahead[d] = rows.load(tile + d + DEPTH);
+        ahead[d] = rows.load(tile + d + TILES_AHEAD);
         if (tile + d >= end) continue;
         float scales[2] = {};
         u32 factors[2] = {};
@@ -337,13 +337,13 @@ template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
   Rows rows(problem, base + upperRow, base + lowerRow);
   float bias[2] = {};
   const Lines lines(dynamic, problem.chunkInputs);
-  Fragment ahead[DEPTH];
+  Fragment ahead[TILES_AHEAD];
   for (int from = 0; from < group.size; from += LINE_TILE) {
 #if FORMAT == 2
     rows.loadScales(0);
 #endif
 #pragma unroll
-    for (int d = 0; d < DEPTH; d++) ahead[d] = rows.load(d);
+    for (int d = 0; d < TILES_AHEAD; d++) ahead[d] = rows.load(d);
     if (from == 0) {
       if (problem.bias != nullptr) {
         bias[0] = widen(problem.bias[base + upperRow]);

@@ -95,8 +95,8 @@ export class Quotas {
   }
 
   /**
-   * How many of a key may wait that has no bound of its own: as many as there are places left in the
-   * queue of all. So one key alone takes half of it, and a key that comes later finds room.
+   * How many of a key may wait that has no bound of its own: as many as there are places left in
+   * the queue of all. So one key alone takes half of it, and a key that comes later finds room.
    */
   #fairWaiting(): number {
     if (!this.#hasSeveralKeys) return Number.POSITIVE_INFINITY;

@@ -19,8 +19,8 @@ export function exactBody(received: Uint8Array | Dict): Dict {
 }
 
 /**
- * The body, which was parsed, as it is validated: a seed that a double cannot hold is a bigint. Only
- * the seed is read again, however large the rest is.
+ * The body, which was parsed, as it is validated: a seed that a double cannot hold is a bigint.
+ * Only the seed is read again, however large the rest is.
  */
 export function withExactSeed(body: unknown, received: Uint8Array): unknown {
   const seed = (body as { seed?: unknown } | null)?.seed;

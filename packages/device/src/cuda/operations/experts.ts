@@ -243,7 +243,7 @@ function launchProduct(
     FORMAT: FORMAT[format],
     LINE_TILE: tile.lines,
     WARPS: tile.warps,
-    DEPTH: tile.depth,
+    TILES_AHEAD: tile.depth,
     IS_FEW: isFew ? 1 : 0,
   };
   const shape = {
