@@ -52,8 +52,8 @@ export function trim(automaton: Determinised): {
 
 /**
  * Demands that what may follow a unit is seen in time, wherever a state that is final goes on with
- * a byte with which the state to which it would return, or one below, goes on as well: the automaton
- * takes the one and would never try the other.
+ * a byte with which the state to which it would return, or one below, goes on as well: the
+ * automaton takes the one and would never try the other.
  */
 export function demandDistinctFollowers(
   automaton: Determinised,

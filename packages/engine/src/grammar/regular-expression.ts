@@ -40,8 +40,8 @@ const SPACE: readonly CodePointRange[] = [
 
 /**
  * What a regular expression of ECMAScript admits, in unicode mode and without flags. `search`:
- * texts in which it is found, as `pattern` of JSON Schema means it; `whole`: texts that it matches from
- * end to end. Groups of any kind only group, and laziness changes nothing.
+ * texts in which it is found, as `pattern` of JSON Schema means it; `whole`: texts that it matches
+ * from end to end. Groups of any kind only group, and laziness changes nothing.
  *
  * Throws GrammarError: 'syntax', 'too-large', and 'unsupported' for lookaround, backreferences,
  * word boundaries, inline flags, and anchors that are repeated.
