@@ -48,7 +48,7 @@ struct Problem {
   int outputs;
   int blockInputs;
   int blockOutputs;
-  /** Inputs of the lines that are in shared memory at once: whole tiles, TILES_AHEAD or a multiple. */
+  /** Inputs of the lines in shared memory at once: whole tiles, TILES_AHEAD or a multiple. */
   int chunkInputs;
   int isInterleaved;
   /** Whether the kernel before is the gate of the same lines, so that their groups are there. */

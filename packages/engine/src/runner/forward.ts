@@ -42,8 +42,8 @@ export interface BatchPart {
 /**
  * The transformer over `count` lines of a flat batch: tokens, rows and positions are in their
  * buffers; the hidden states are left in `residual` [count, hidden], undefined outside of parts.
- * Every architecture we run is this, with or without biases, head norms and sinks, each layer of its
- * kind.
+ * Every architecture we run is this, with or without biases, head norms and sinks, each layer of
+ * its kind.
  */
 export function launchForward(
   parts: ForwardParts,
