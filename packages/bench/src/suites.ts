@@ -1,5 +1,6 @@
 import { DECODE_SUITE } from './decode.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
+import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';
@@ -15,6 +16,7 @@ export const SUITES: readonly Suite[] = [
   DECODE_SUITE,
   PREFILL_SUITE,
   POLICIES_SUITE,
+  GRAMMAR_SUITE,
   SSE_SUITE,
   HOSTILE_SUITE,
   START_SUITE,

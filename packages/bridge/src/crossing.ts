@@ -5,6 +5,7 @@ export type Direction = 'h2d' | 'd2h';
 export const PURPOSES = [
   'weights',
   'command',
+  'grammar',
   'tokens',
   'kv-spill',
   'kv-restore',

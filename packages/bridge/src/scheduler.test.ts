@@ -17,6 +17,7 @@ const STREAK_MAX = 3;
 const LEVEL: Record<Purpose, number> = {
   tokens: 0,
   command: 0,
+  grammar: 0,
   'kv-restore': 1,
   weights: 2,
   'kv-spill': 2,
@@ -294,8 +295,8 @@ test('a lane that is closed is given nothing, and the others go on; it may open 
   expect(bench.finished).toEqual(['0', '1', '2']);
 });
 
-test('tokens and commands are urgent, and nothing else', () => {
-  expect(PURPOSES.filter(isUrgent).sort()).toEqual(['command', 'tokens']);
+test('tokens, commands and grammars are urgent, and nothing else', () => {
+  expect(PURPOSES.filter(isUrgent).sort()).toEqual(['command', 'grammar', 'tokens']);
 });
 
 test('misuse is a broken promise', () => {

@@ -6,7 +6,8 @@ import { aloneNs } from './profile-law.ts';
 /**
  * Which crossing goes next, on which lane: the bridge as a scheduled resource.
  *
- * - A step's tokens and commands go before KV that a request waits for, and that before bulk.
+ * - A step's tokens, commands and grammars go before KV that a request waits for, and that before
+ *   bulk.
  * - Within a class, the tenant with the fewest bytes so far; within a tenant, first come, first
  *   carried.
  * - Bulk is cut into chunks, so that an urgent crossing waits for one chunk at most.
@@ -19,6 +20,7 @@ import { aloneNs } from './profile-law.ts';
 const CLASS_OF: Readonly<Record<Purpose, number>> = {
   tokens: 0,
   command: 0,
+  grammar: 0,
   'kv-restore': 1,
   weights: 2,
   'kv-spill': 2,

@@ -1,6 +1,6 @@
-#include "common.cuh"
+#include "grammar.cuh"
 
-#define TARGETS 12
+#define TARGETS TARGET::COUNTS
 
 /** The i32 arrays that commands write, in the order of TARGET, and their lengths in words. */
 struct Targets {
@@ -79,12 +79,47 @@ __device__ bool stops(const int* state, int token) {
   return false;
 }
 
+/** Moves a row's place in its grammar on, and returns whether that ends the row. */
+__device__ int advanceGrammar(int* place, const GrammarTables& tables, int token, int vocab) {
+  GrammarWalk walk;
+  if ((u32)token >= (u32)vocab || !walk.begin(tables, place)) return FINISH::ERROR;
+  const TokenText text(tables, tables.spans[token]);
+  if (text.length == 0) return FINISH::ERROR;
+  for (int i = 0; i < text.length; i++) {
+    if (!walk.step(walk.classOf(text.words[i / 4] >> 8 * (i % 4) & 0xff))) return FINISH::ERROR;
+  }
+  const bool isComplete = walk.endsAll(STATE_COMPLETE);
+  for (int word = 0; word < 2 * walk.owned; word++) {
+    place[GRAMMAR_ROW::STACK + 2 * walk.kept + word] = (int)walk.own[word];
+  }
+  int depth = walk.kept + walk.owned;
+  const int budget = place[GRAMMAR_ROW::BUDGET];
+  if ((walk.info[walk.state] & STATE_THINKING) && budget >= 0) {
+    place[GRAMMAR_ROW::BUDGET] = max(budget - 1, 0);
+    const u32 forced = walk.grammar[GRAMMAR::FORCED];
+    if (budget <= 1 && forced != NO_STATE) {
+      walk.state = forced;
+      depth = 0;
+    }
+  }
+  place[GRAMMAR_ROW::STATE] = (int)walk.state;
+  place[GRAMMAR_ROW::DEPTH] = depth;
+  return isComplete ? FINISH::STOP : FINISH::NONE;
+}
+
 /** Moves a row on by the token just sampled and returns how it ended. */
-__device__ int advanceRow(int* state, int token, int* counts, int vocab) {
+__device__ int advanceRow(int* state, int token, int* counts, int* place,
+                          const GrammarTables& tables, int vocab) {
   const int remaining = state[ROW::REMAINING] - 1;
-  const int ended = remaining <= 0 ? FINISH::LENGTH : FINISH::NONE;
-  const int wanted = stops(state, token) ? FINISH::STOP : ended;
-  const int finish = token == NO_TOKEN ? FINISH::ERROR : wanted;
+  int finish = FINISH::NONE;
+  if (token == NO_TOKEN) {
+    finish = FINISH::ERROR;
+  } else if (stops(state, token)) {
+    finish = FINISH::STOP;
+  } else if (state[ROW::FLAGS] & ROW_FLAG::GRAMMAR) {
+    finish = advanceGrammar(place, tables, token, vocab);
+  }
+  if (finish == FINISH::NONE && remaining <= 0) finish = FINISH::LENGTH;
   state[ROW::TOKEN] = token;
   state[ROW::POSITION] += 1;
   state[ROW::GENERATED] += 1;
@@ -97,8 +132,9 @@ __device__ int advanceRow(int* state, int token, int* counts, int vocab) {
 
 /** One block: the step counter moves on after every line has read it. */
 extern "C" __global__ void advance(int* rows, int* control, const int* lineRows, const int* sampled,
-                                   int* counts, int* results, int maxRows, int countRows,
-                                   int count, int vocab, int ringSlots, int ringLines) {
+                                   int* counts, int* results, int* grammarRows,
+                                   GrammarTables tables, int maxRows, int countRows, int count,
+                                   int vocab, int ringSlots, int ringLines) {
   letNextStart();
   awaitEarlier();
   const int lines = min(count, ringLines);
@@ -116,7 +152,8 @@ extern "C" __global__ void advance(int* rows, int* control, const int* lineRows,
     result[RESULT::EPOCH] = state[ROW::EPOCH];
     result[RESULT::TOKEN] = token;
     int* rowCounts = row < countRows ? counts + (i64)row * vocab : nullptr;
-    result[RESULT::FINISH] = advanceRow(state, token, rowCounts, vocab);
+    int* place = grammarRows + row * GRAMMAR_ROW_WORDS;
+    result[RESULT::FINISH] = advanceRow(state, token, rowCounts, place, tables, vocab);
   }
   if (threadIdx.x == 0) {
     slot[RESULT_HEADER::STEP] = (int)step;

@@ -44,6 +44,8 @@ struct Line {
   const float* logits;
   /** null: no biases and no masks. */
   const Edits* edits;
+  /** A bit for each token that may be sampled. null: all may. */
+  const u32* mask;
   /** null: no penalties. */
   const int* counts;
   float repetition;
@@ -51,6 +53,7 @@ struct Line {
   float frequency;
 
   __device__ float at(int token) const {
+    if (mask != nullptr && !(mask[token / 32] >> token % 32 & 1)) return -infinity();
     float logit = logits[token];
     if (edits != nullptr) logit += edits->of(token);
     if (counts != nullptr) {
@@ -154,7 +157,8 @@ struct SampleShape {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     sample(const int* rows, const int* control, const int* lineRows, const float* logits,
-           const int* counts, const int* bias, int* sampled, int* logprobs, SampleShape shape) {
+           const int* counts, const int* bias, const u32* masks, int* sampled, int* logprobs,
+           SampleShape shape) {
   letNextStart();
   awaitEarlier();
   __shared__ Edits edits;
@@ -165,7 +169,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int* state = rows + row * ROW_WORDS;
   const int flags = state[ROW::FLAGS];
 
-  Line line = {logits + (i64)index * vocab, nullptr, nullptr, 1.0f, 0.0f, 0.0f};
+  Line line = {logits + (i64)index * vocab, nullptr, nullptr, nullptr, 1.0f, 0.0f, 0.0f};
+  if (flags & ROW_FLAG::GRAMMAR) line.mask = masks + (i64)index * ((vocab + 31) / 32);
   if (state[ROW::BIAS_COUNT] > 0 ||
       (state[ROW::STOP_COUNT] > 0 && state[ROW::GENERATED] < state[ROW::MIN_TOKENS])) {
     loadEdits(&edits, state, bias + (i64)row * MAX_BIAS * 2);

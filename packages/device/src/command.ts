@@ -56,7 +56,11 @@ export class CommandWriter {
   }
 
   /** Writes `values` at word `offset` of `target`. */
-  write(target: Exclude<Target, 12>, offset: number, values: ArrayLike<number>): void {
+  write(
+    target: Exclude<Target, typeof TARGET.COUNTS>,
+    offset: number,
+    values: ArrayLike<number>,
+  ): void {
     const payload = this.#reserve(target, offset, values.length);
     this.#words.set(values, payload);
   }

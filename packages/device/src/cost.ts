@@ -117,6 +117,8 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 2 * count * width * elementBytes,
     operations: 0,
   }),
+  // Of each token its head, once for each row; few are stepped through.
+  'grammar-mask': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   sample: ({ count, vocab }) => words(count * vocab, count * vocab),
   advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
   'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),

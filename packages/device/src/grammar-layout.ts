@@ -53,7 +53,7 @@ export const STATE_MINIMUM = 0x00ffffff;
 
 /** A row's place in its grammar. */
 export const GRAMMAR_ROW = {
-  /** Word offset of its grammar in the pool; NO_GRAMMAR where its tokens are free. */
+  /** Word offset of its grammar in the pool. Rows with ROW_FLAG.GRAMMAR have one. */
   GRAMMAR: 0,
   STATE: 1,
   DEPTH: 2,
@@ -62,16 +62,18 @@ export const GRAMMAR_ROW = {
   /** DEPTH frames of [return state, count]. */
   STACK: 4,
 } as const;
-export const NO_GRAMMAR = -1;
 export const MAX_GRAMMAR_DEPTH = 62;
 export const GRAMMAR_ROW_WORDS = 4 + 2 * MAX_GRAMMAR_DEPTH;
 
-/** Frames that one token may push beyond those it pops; tokens that need more are not admitted. */
+/**
+ * Frames of the stack that one token pushed or counted in, at any of its bytes: a token that needs
+ * more is not admitted. So a thread that tries a token copies few frames and not the row's stack.
+ */
 export const MAX_TOKEN_FRAMES = 16;
 
 /**
- * u32 [vocab] of a token's bytes: offset << 8 | length. Length 0: the token is never admitted
- * (except as a stop id, where the text may end).
+ * u32 [vocab], where a token's bytes are: word offset << 8 | length. Length 0: the token is never
+ * admitted (except as a stop id, where the text may end).
  */
 export const TOKEN_SPAN_SHIFT = 8;
 export const MAX_TOKEN_BYTES = 255;
@@ -81,3 +83,52 @@ export const MAX_TOKEN_BYTES = 255;
  * bits, the highest first.
  */
 export const CONTROL_TOKEN_BYTE = 0xff;
+/** Bytes from this one on occur in no UTF-8 text: a token with one of them is never admitted. */
+export const FIRST_NO_TEXT_BYTE = 0xf8;
+
+/**
+ * u32 [vocab], what a token is made of: its first byte, and above it a bit for each group of
+ * characters that occurs in it. Where all its groups leave a row where it is, as most characters do
+ * in a string, the token is admitted without being stepped through.
+ */
+export const TOKEN_GROUPS_SHIFT = 8;
+/** Well-formed characters beyond ASCII. */
+export const WIDE_GROUP = 22;
+/** What is no whole character: parts of one, control tokens, and tokens of no text. */
+export const NO_GROUP = 23;
+
+/** Characters of ASCII that grammars tend to treat alike; letters and controls come last. */
+const GROUPS = [
+  ...['\t\n\r', ' ', '"', "'", '\\', '<', '>', '{}', '[]', '()', ',', ':', ';', '.', '+-'],
+  ...['*/', '_', '!#$%&=?@^`|~', '0123456789', 'abcdefghijklmnopqrstuvwxyz'],
+  'ABCDEFGHIJKLMNOPQRSTUVWXYZ',
+] as const;
+const OTHER_GROUP = GROUPS.length;
+
+/** The group of each byte of ASCII. */
+export const GROUP_OF_BYTE: readonly number[] = Array.from({ length: 128 }, (_, byte) => {
+  const group = GROUPS.findIndex((bytes) => bytes.includes(String.fromCharCode(byte)));
+  return group < 0 ? OTHER_GROUP : group;
+});
+
+/**
+ * Characters beyond ASCII in UTF-8 (table 3-7 of the Unicode standard), five numbers for each line
+ * of it: first and last leading byte, first and last second byte, and how many bytes from 0x80 to
+ * 0xbf follow.
+ */
+export const WIDE_CHARACTERS: readonly number[] = [
+  ...[0xc2, 0xdf, 0x80, 0xbf, 0],
+  ...[0xe0, 0xe0, 0xa0, 0xbf, 1],
+  ...[0xe1, 0xec, 0x80, 0xbf, 1],
+  ...[0xed, 0xed, 0x80, 0x9f, 1],
+  ...[0xee, 0xef, 0x80, 0xbf, 1],
+  ...[0xf0, 0xf0, 0x90, 0xbf, 2],
+  ...[0xf1, 0xf3, 0x80, 0xbf, 2],
+  ...[0xf4, 0xf4, 0x80, 0x8f, 2],
+];
+export const WIDE_CHARACTER_FIELDS = 5;
+
+/** Words of one line of masks: a bit for each token, the lowest ids in the lowest bits. */
+export function maskWords(vocab: number): number {
+  return Math.ceil(vocab / 32);
+}

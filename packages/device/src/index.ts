@@ -3,6 +3,12 @@ export { checksumOf } from './checksum.ts';
 export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
+export {
+  type Automaton,
+  type AutomatonState,
+  type Edge,
+  encodeAutomaton,
+} from './contract/automaton.ts';
 export { type ContractCase, contractCases } from './contract/index.ts';
 export { matrixBytes } from './cost.ts';
 export { openCpuDevice } from './cpu/cpu-device.ts';
@@ -38,6 +44,13 @@ export {
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
+export {
+  CONTROL_TOKEN_BYTE,
+  GRAMMAR_ROW,
+  GRAMMAR_ROW_WORDS,
+  maskWords,
+} from './grammar-layout.ts';
+export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export {
@@ -69,3 +82,4 @@ export {
   resultSlotWords,
   TARGET,
 } from './row-layout.ts';
+export { buildVocabulary, type Vocabulary } from './vocabulary.ts';

@@ -101,20 +101,39 @@ export interface OpArgs {
   };
 
   /**
+   * For each line whose row has ROW_FLAG.GRAMMAR: bit t of masks[line] says whether the row's
+   * grammar admits token t next. It does when all the token's bytes can be stepped
+   * (grammar-layout.ts); a stop id is admitted exactly where the text may end. None is for a row
+   * whose place or grammar is not within the arrays. Lines of other rows are left as they are.
+   */
+  'grammar-mask': GrammarTables & {
+    readonly rows: Slice;
+    /** i32 [count]: the row of each line, -1 for none. */
+    readonly lineRows: Slice;
+    /** u32 [count, maskWords(vocab)] */
+    readonly masks: Slice;
+    readonly count: number;
+    readonly vocab: number;
+  };
+
+  /**
    * For each line with row >= 0, samples a token from logits (f32 [count, vocab]) into sampled[i].
-   * Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED is set is that of
-   * every token without one; min-tokens mask, repetition, presence and frequency penalties;
-   * temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the uniform number
-   * of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters keep every token
-   * tied with the last one kept. NaN counts as minus infinity; where nothing else is left, the
-   * token is NO_TOKEN, and its logprobs are not written. Logits are not modified before logprobs
-   * are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into slot CONTROL.STEP %
-   * ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
+   * Where the row has ROW_FLAG.GRAMMAR, the logits of tokens whose bit in masks[line] is 0 count
+   * as minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED
+   * is set is that of every token without one; min-tokens mask, repetition, presence and frequency
+   * penalties; temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the
+   * uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters
+   * keep every token tied with the last one kept. NaN counts as minus infinity; where nothing else
+   * is left, the token is NO_TOKEN, and its logprobs are not written. Logits are not modified
+   * before logprobs are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into
+   * slot CONTROL.STEP % ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
     readonly logits: Slice;
     readonly counts: Slice;
     readonly bias: Slice;
+    /** As `grammar-mask` has left them. */
+    readonly masks: Slice;
     readonly sampled: Slice;
     readonly logprobs: Slice;
     readonly vocab: number;
@@ -124,14 +143,17 @@ export interface OpArgs {
    * After sampling, for each line with row >= 0: TOKEN, POSITION + 1, GENERATED + 1, REMAINING - 1,
    * counts; ACTIVE is 1 until a stop id, the end of REMAINING or NO_TOKEN; a result line in slot
    * CONTROL.STEP % ringSlots of `results` (ringSlots x resultSlotWords(ringLines)). Then
-   * CONTROL.STEP + 1.
+   * CONTROL.STEP + 1. With ROW_FLAG.GRAMMAR the row also ends, as by a stop id, with the token that
+   * completes its text, and by an error with one that its grammar does not admit; else its place in
+   * the grammar moves on (grammar-step.ts).
    */
-  advance: SampleTargets & {
-    readonly sampled: Slice;
-    readonly counts: Slice;
-    readonly results: Slice;
-    readonly vocab: number;
-  };
+  advance: SampleTargets &
+    GrammarTables & {
+      readonly sampled: Slice;
+      readonly counts: Slice;
+      readonly results: Slice;
+      readonly vocab: number;
+    };
 
   /**
    * One logprob line (LOGPROB_WORDS, MAX_TOP_LOGPROBS alternatives) for token targets[i] of logits
@@ -292,6 +314,21 @@ export interface CommandTargets {
   readonly promptTargets: Slice;
   /** [CONTROL_WORDS] */
   readonly control: Slice;
+  /** [maxRows, GRAMMAR_ROW_WORDS] */
+  readonly grammarRows: Slice;
+}
+
+/** Grammars, where rows are in them, and the vocabulary's bytes: see grammar-layout.ts. */
+export interface GrammarTables {
+  /** i32 [maxRows, GRAMMAR_ROW_WORDS] */
+  readonly grammarRows: Slice;
+  /** u32: compiled grammars. */
+  readonly grammarPool: Slice;
+  /** u32 [vocab] each. */
+  readonly tokenSpans: Slice;
+  readonly tokenHeads: Slice;
+  /** u32: the tokens' bytes. */
+  readonly tokenBytes: Slice;
 }
 
 /**

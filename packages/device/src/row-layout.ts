@@ -61,6 +61,8 @@ export const ROW_FLAG = {
   LOGPROBS: 2,
   /** Only tokens with a bias may be sampled. */
   ALLOWED: 4,
+  /** Only tokens that the row's grammar admits may be sampled (grammar-layout.ts). */
+  GRAMMAR: 8,
 } as const;
 
 /**
@@ -116,11 +118,12 @@ export const TARGET = {
   PROMPT_SELECT: 9,
   PROMPT_TARGETS: 10,
   CONTROL: 11,
+  GRAMMAR_ROWS: 12,
   /**
    * Not a copy: clears counts[OFFSET], then counts the payload [prompt length, prompt ids.., output
    * ids..].
    */
-  COUNTS: 12,
+  COUNTS: 13,
 } as const;
 export type Target = (typeof TARGET)[keyof typeof TARGET];
 

@@ -5,9 +5,11 @@ import {
   hash32,
   type StorageFormat,
   slice,
+  type Vocabulary,
 } from '@bridgekeeper/device';
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
+import { GrammarPool } from './grammar/grammar-pool.ts';
 import { PagePool } from './kv/page-pool.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
@@ -65,6 +67,8 @@ export interface EngineOptions extends EngineLimits {
    */
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
+  /** What requests with a grammar need; absent: such requests are refused. */
+  readonly grammars?: GrammarOptions | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
   readonly loading?: LoadingStrategy | undefined;
   /** Reading threads that were started before the device was opened. */
@@ -76,6 +80,14 @@ export interface EngineOptions extends EngineLimits {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Told what begins now. */
   readonly onPhase?: ((phase: PreparationPhase) => void) | undefined;
+}
+
+/** What requests with a grammar need. */
+export interface GrammarOptions {
+  /** Of the model's own size. */
+  readonly vocabulary: Vocabulary;
+  /** Room for compiled grammars on the device, and in pinned memory of the host. */
+  readonly poolBytes: number;
 }
 
 /** What making a model ready consists of, in order. */
@@ -98,6 +110,7 @@ export interface PreparedModel {
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
+  readonly grammars: GrammarPool;
   /** What compiling, timing and capturing took. */
   readonly prepareSeconds: number;
 }
@@ -124,11 +137,16 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, spec, shape);
   const rope = ropeTable(spec, shape.maxModelTokens);
-  const ropeBytes = new Uint8Array(rope.buffer, rope.byteOffset, rope.byteLength);
-  await traffic.upload(ropeBytes, slice(buffers.rope));
+  await traffic.upload(bytesOf(rope), slice(buffers.rope));
+  const vocabulary = options.grammars?.vocabulary ?? null;
+  if (vocabulary !== null) {
+    await traffic.upload(bytesOf(vocabulary.spans), slice(buffers.tokenSpans));
+    await traffic.upload(bytesOf(vocabulary.heads), slice(buffers.tokenHeads));
+    await traffic.upload(bytesOf(vocabulary.bytes), slice(buffers.tokenBytes));
+  }
   const stream = device.createStream('engine');
   const { element } = device.info;
-  const parts = { spec, shape, weights: loaded.weights, buffers, stream, element };
+  const parts = { spec, shape, weights: loaded.weights, buffers, stream, vocabulary, element };
   const runner = new Runner(device, parts);
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
@@ -136,7 +154,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const pool = new PagePool(shape.kvPages);
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
   const { prefixCaching, chunkedPrefill } = options;
-  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool);
+  const grammars = new GrammarPool(shape.grammarBytes / 4);
+  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool, grammars);
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
   return {
     spec,
@@ -150,6 +169,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     traffic,
     scheduler,
     pool,
+    grammars,
     prepareSeconds,
   };
 }
@@ -157,7 +177,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
 /** Starts the engine's loop over a prepared model. */
 export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
-  const { scheduler, runner, traffic, pool } = model;
+  const { scheduler, runner, traffic, pool, grammars } = model;
   const { clock } = device;
   const { burst } = options;
   options.onPhase?.('routes');
@@ -168,6 +188,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
     device,
     scheduler,
     pool,
+    grammars,
     policy,
     refine: () => runner.refine(),
     sleeper: new Sleeper({
@@ -224,6 +245,14 @@ function planShape(
       'max_num_batched_tokens',
     );
   }
+  const { grammars } = options;
+  if (grammars !== undefined && grammars.vocabulary.spans.length !== spec.vocabularySize) {
+    throw new EngineError(
+      'bad-model',
+      `the vocabulary for grammars has ${grammars.vocabulary.spans.length} tokens, and the model ` +
+        `${spec.vocabularySize}`,
+    );
+  }
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const sizes = {
@@ -233,6 +262,8 @@ function planShape(
     pageTokens,
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
+    grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
+    tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
   const memory = budgetMemory({
     spec,
@@ -281,6 +312,7 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     maxModelTokens: shape.maxModelTokens,
     maxRows: shape.maxRows,
     maxWaiting: options.maxWaiting,
+    grammarBytes: shape.grammarBytes,
     device: { kind, name, element, ...details },
     policy: options.policy,
     law: model.traffic.lawName,
@@ -292,6 +324,10 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     loadSeconds: loaded.seconds,
     prepareSeconds: model.prepareSeconds,
   };
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** Distinct 64-bit seeds, the same sequence for the same `seed`. */

@@ -1,5 +1,6 @@
 import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
+import type { GrammarPool } from './grammar/grammar-pool.ts';
 import type { PagePool } from './kv/page-pool.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
@@ -23,6 +24,7 @@ export interface EngineParts {
   readonly device: Device;
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
+  readonly grammars: GrammarPool;
   readonly policy: Policy;
   /** What makes later steps faster, in slices for when nothing runs (see `Runner.refine`). */
   readonly refine: () => Generator<undefined, void>;
@@ -148,7 +150,7 @@ export class Engine implements EngineClient {
   }
 
   stats(): EngineStats {
-    const { scheduler, pool, device, policy } = this.#parts;
+    const { scheduler, pool, grammars, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     const { steps, reason } = policy.stepsPerLaunch();
     const chunk = policy.chunk();
@@ -163,6 +165,11 @@ export class Engine implements EngineClient {
       chunkReason: chunk.reason,
       launches,
       graphLaunches,
+      grammars: {
+        held: grammars.held,
+        heldBytes: grammars.heldWords * 4,
+        ...grammars.counters,
+      },
       bridge: this.#parts.traffic.snapshot(),
     };
   }

@@ -5,6 +5,7 @@ export {
   type PreparationPhase,
 } from './create.ts';
 export { Engine } from './engine.ts';
+export type { CompiledGrammar } from './grammar/compiled.ts';
 export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export { checkRequest } from './request/check-request.ts';

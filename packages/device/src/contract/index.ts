@@ -1,5 +1,6 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
+import { grammarCases } from './grammar-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -20,4 +21,5 @@ export const contractCases: readonly ContractCase[] = [
   ...linearCases,
   ...attentionCases,
   ...samplingCases,
+  ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

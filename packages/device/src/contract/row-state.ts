@@ -1,5 +1,6 @@
 import type { Slice } from '../device.ts';
-import type { CommandTargets, OpArgs } from '../ops.ts';
+import { GRAMMAR_ROW_WORDS } from '../grammar-layout.ts';
+import type { CommandTargets, GrammarTables, OpArgs } from '../ops.ts';
 import {
   CONTROL,
   CONTROL_WORDS,
@@ -9,6 +10,7 @@ import {
   ROW_WORDS,
   resultSlotWords,
 } from '../row-layout.ts';
+import { buildVocabulary, type Vocabulary } from '../vocabulary.ts';
 import { expectThat } from './case.ts';
 import type { Workbench } from './workbench.ts';
 
@@ -53,6 +55,8 @@ export interface RowSetting {
   /** Only tokens with a bias may be sampled. */
   readonly allowedOnly?: boolean;
   readonly stopIds?: readonly number[];
+  /** Only tokens of its mask may be sampled. */
+  readonly grammar?: boolean;
   readonly epoch?: number;
 }
 
@@ -76,7 +80,8 @@ export function rowWords(setting: RowSetting): Int32Array {
   words[ROW.FLAGS] =
     (setting.penalties ? ROW_FLAG.PENALTIES : 0) |
     (setting.topLogprobs === undefined ? 0 : ROW_FLAG.LOGPROBS) |
-    (setting.allowedOnly ? ROW_FLAG.ALLOWED : 0);
+    (setting.allowedOnly ? ROW_FLAG.ALLOWED : 0) |
+    (setting.grammar ? ROW_FLAG.GRAMMAR : 0);
   words[ROW.TOP_LOGPROBS] = setting.topLogprobs ?? 0;
   words[ROW.BIAS_COUNT] = setting.bias?.length ?? 0;
   words[ROW.STOP_COUNT] = setting.stopIds?.length ?? 0;
@@ -85,11 +90,31 @@ export function rowWords(setting: RowSetting): Int32Array {
   return words;
 }
 
+/** Grammars one behind the other, and what tokens are. */
+export type DeviceGrammars = Omit<GrammarTables, 'grammarRows'>;
+
+const NO_WORDS = new Uint32Array(1);
+const NO_TEXTS = buildVocabulary(STATE.vocab, () => null, new Set());
+
+export async function uploadGrammars(
+  bench: Workbench,
+  grammars: readonly Uint32Array[],
+  vocabulary: Vocabulary,
+): Promise<DeviceGrammars> {
+  const pool = grammars.flatMap((words) => [...words]);
+  return {
+    grammarPool: await bench.uploadWords(pool.length === 0 ? NO_WORDS : pool),
+    tokenSpans: await bench.uploadWords(vocabulary.spans),
+    tokenHeads: await bench.uploadWords(vocabulary.heads),
+    tokenBytes: await bench.uploadWords(vocabulary.bytes),
+  };
+}
+
 /**
  * Everything that commands write, on the device: `rows` as set, page table and lists full of -1,
  * the rest zero.
  */
-export interface DeviceRows {
+export interface DeviceRows extends DeviceGrammars {
   readonly targets: CommandTargets;
   readonly counts: Slice;
   readonly results: Slice;
@@ -125,9 +150,11 @@ export async function uploadRows(
     promptSelect: await list(STATE.maxRows),
     promptTargets: await list(STATE.maxRows),
     control: await bench.uploadWords(control),
+    grammarRows: await list(STATE.maxRows * GRAMMAR_ROW_WORDS),
   };
   return {
     targets,
+    ...(await uploadGrammars(bench, [], NO_TEXTS)),
     counts: await bench.uploadWords(counts),
     results: await bench.poisoned(STATE.ringSlots * resultSlotWords(STATE.ringLines) * 4),
   };
@@ -143,6 +170,11 @@ export function advanceArgs(
   return {
     rows: state.targets.rows,
     control: state.targets.control,
+    grammarRows: state.targets.grammarRows,
+    grammarPool: state.grammarPool,
+    tokenSpans: state.tokenSpans,
+    tokenHeads: state.tokenHeads,
+    tokenBytes: state.tokenBytes,
     counts: state.counts,
     results: state.results,
     lineRows,

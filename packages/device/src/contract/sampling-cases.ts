@@ -1,3 +1,4 @@
+import { maskWords } from '../grammar-layout.ts';
 import {
   COUNT_PROMPT,
   LOGPROB,
@@ -26,6 +27,7 @@ async function sampleRows(
   settings: readonly RowSetting[],
   counts?: Int32Array<ArrayBuffer>,
   step = 0,
+  masks = new Int32Array(maxRows * maskWords(vocab)),
 ): Promise<Sampled> {
   const { targets, counts: deviceCounts } = await uploadRows(bench, settings, counts, step);
   const count = settings.length;
@@ -36,6 +38,7 @@ async function sampleRows(
     control: targets.control,
     bias: targets.bias,
     counts: deviceCounts,
+    masks: await bench.uploadWords(masks),
     sampled,
     logprobs,
     count,
@@ -128,6 +131,7 @@ async function drawMany(bench: Workbench, line: Float32Array, rows: number): Pro
     control: targets.control,
     counts,
     bias: await bench.uploadWords(new Int32Array(rows * MAX_BIAS * 2)),
+    masks: await bench.uploadWords(new Int32Array(rows * maskWords(width))),
     lineRows: await bench.uploadWords(Array.from({ length: rows }, (_, row) => row)),
     logits: await bench.uploadBytes(bytesOf(logits)),
     logprobs: await bench.poisoned(rows * LOGPROB_WORDS * 4),
@@ -217,6 +221,41 @@ export const samplingCases: readonly ContractCase[] = [
       randomCounts(bench.dice),
     ),
   ),
+  benchCase('sample: where a grammar admits some tokens', 'arithmetic', async (bench) => {
+    const { dice } = bench;
+    const words = maskWords(vocab);
+    for (let round = 0; round < 8; round++) {
+      const logits = dice.values(maxRows * vocab, 6);
+      const masks = Int32Array.from(
+        { length: maxRows * words },
+        () => dice.integer(0, 2 ** 31) | 0,
+      );
+      // The last line admits nothing.
+      masks.fill(0, (maxRows - 1) * words);
+      const rows = Array.from({ length: maxRows }, (_, row): RowSetting => {
+        const seed = [dice.integer(0, 1000), round] as const;
+        const temperature = dice.integer(0, 2);
+        const topK = dice.integer(0, 5);
+        return { seed, temperature, topK, bias: [[row, 9]], grammar: row !== 0, topLogprobs: 3 };
+      });
+      const masked = logits.map((logit, i) => {
+        const [row, token] = [Math.floor(i / vocab), i % vocab];
+        const isAdmitted = (masks[row * words + (token >> 5)]! >> (token & 31)) & 1;
+        return row === 0 || isAdmitted ? logit : Number.NEGATIVE_INFINITY;
+      });
+      const lineOf = (of: Float32Array, row: number) => of.subarray(row * vocab, (row + 1) * vocab);
+      const counts = new Int32Array(vocab);
+      const last = maxRows - 1;
+      if (rows.some((row, i) => i < last && isDelicate(lineOf(masked, i), row, counts))) continue;
+      const { tokens, line } = await sampleRows(bench, logits, rows, undefined, 0, masks);
+      const expected = rows.map((row, i) =>
+        i === last ? NO_TOKEN : referenceSample(lineOf(masked, i), row, counts),
+      );
+      expectSame(`tokens of round ${round}`, tokens, expected);
+      // Logprobs are those of the logits as they are.
+      expectLogprobs('line 1', line(1), lineOf(logits, 1), tokens[1]!, 3);
+    }
+  }),
   benchCase('sample: a bias of every token', 'arithmetic', async (bench) => {
     const order = bench.dice.permutation(vocab);
     const bias = order.map((token, i) => [token, i] as const);

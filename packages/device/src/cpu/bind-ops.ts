@@ -2,11 +2,13 @@ import { bf16FromF32 } from '../bf16.ts';
 import { checksumOf } from '../checksum.ts';
 import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
+import { maskWords } from '../grammar-layout.ts';
 import { DIGEST_BYTES, hashPieces, pieceCount } from '../hash-tree.ts';
 import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
+import { maskLines } from './kernels/grammar.ts';
 import {
   add,
   embed,
@@ -20,7 +22,7 @@ import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
 import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
 import { place } from './kernels/place.ts';
-import { advance, applyCommand, beginDecode } from './kernels/rows.ts';
+import { advance, applyCommand, beginDecode, type GrammarArrays } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
 import { rangeOf, type Share } from './kernels/share.ts';
 import type { OpItem, OpRefs } from './messages.ts';
@@ -185,6 +187,20 @@ const BINDERS: Binders = {
     return { aloneNs: 0, run: () => select(input, indices, out, width) };
   },
 
+  'grammar-mask': (memory, args) => {
+    const { count, vocab } = args;
+    const arrays = {
+      ...bindGrammars(memory, args, vocab),
+      rows: memory.words(args.rows),
+      lineRows: memory.i32(args.lineRows, count),
+      masks: memory.i32(args.masks, count * maskWords(vocab)),
+    };
+    return {
+      aloneNs: 10 * STEP_NS * count * vocab,
+      run: (share) => maskLines(arrays, args, share),
+    };
+  },
+
   sample: (memory, args) => {
     const { count, vocab, ringSlots, ringLines } = args;
     const arrays = {
@@ -194,6 +210,7 @@ const BINDERS: Binders = {
       logits: memory.f32(args.logits, count * vocab),
       counts: memory.words(args.counts),
       bias: memory.words(args.bias),
+      masks: memory.i32(args.masks, count * maskWords(vocab)),
       sampled: memory.i32(args.sampled, count),
       logprobs: memory.i32(args.logprobs, ringSlots * ringLines * LOGPROB_WORDS),
     };
@@ -203,7 +220,7 @@ const BINDERS: Binders = {
   },
 
   advance: (memory, args) => {
-    const { count, ringSlots, ringLines } = args;
+    const { count, vocab, ringSlots, ringLines } = args;
     const arrays = {
       rows: memory.words(args.rows),
       control: memory.words(args.control),
@@ -211,6 +228,7 @@ const BINDERS: Binders = {
       results: memory.i32(args.results, ringSlots * resultSlotWords(ringLines)),
       lineRows: memory.i32(args.lineRows, count),
       sampled: memory.i32(args.sampled, count),
+      grammar: bindGrammars(memory, args, vocab),
     };
     return { aloneNs: 0, run: () => advance(arrays, args) };
   },
@@ -262,6 +280,26 @@ const BINDERS: Binders = {
     return { aloneNs: HASH_NS * bytes, run };
   },
 };
+
+function bindGrammars(
+  memory: DeviceMemory,
+  args: OpRefs<'grammar-mask'> | OpRefs<'advance'>,
+  vocab: number,
+): GrammarArrays {
+  return {
+    grammarRows: memory.words(args.grammarRows),
+    pool: unsigned(memory.words(args.grammarPool)),
+    vocabulary: {
+      spans: unsigned(memory.i32(args.tokenSpans, vocab)),
+      heads: unsigned(memory.i32(args.tokenHeads, vocab)),
+      bytes: unsigned(memory.words(args.tokenBytes)),
+    },
+  };
+}
+
+function unsigned(words: Int32Array): Uint32Array {
+  return new Uint32Array(words.buffer, words.byteOffset, words.length);
+}
 
 function bindFp8(memory: DeviceMemory, args: OpRefs<'matmul'>): Fp8Weight {
   const { inputs, outputs, blockOutputs, blockInputs, scales } = args;

@@ -68,6 +68,7 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
       sampled: wordsOf(args.sampled),
       counts: wordsOf(args.counts),
       results: wordsOf(args.results),
+      grammar: null,
     };
     return () => advance(arrays, args);
   },

@@ -71,6 +71,7 @@ class Decoder {
       selectRows: unused,
       promptSelect: unused,
       promptTargets: unused,
+      grammarRows: unused,
     };
     const batch = { rows: this.#rows, decodeRows, tokens, tokenRows, positions, count: ROWS };
     const lines = {
@@ -105,7 +106,20 @@ class Decoder {
       pageTokens: 16,
       pagesPerRow: 64,
     };
-    const sampling = { ...lines, logits: activations, bias: targets.bias, logprobs: activations };
+    const grammars = {
+      grammarRows: unused,
+      grammarPool: unused,
+      tokenSpans: unused,
+      tokenHeads: unused,
+      tokenBytes: unused,
+    };
+    const sampling = {
+      ...lines,
+      logits: activations,
+      bias: targets.bias,
+      masks: unused,
+      logprobs: activations,
+    };
     this.graph = this.device.capture(this.stream, 'decode', () => {
       const command = { command: this.#command, counts, vocab: VOCAB, maxRecords: 16 };
       this.stream.launch('apply-command', { ...targets, ...command });
@@ -114,7 +128,7 @@ class Decoder {
         this.stream.launch('attention', { ...attention, layer });
       }
       this.stream.launch('sample', sampling);
-      this.stream.launch('advance', { ...lines, results: this.#results });
+      this.stream.launch('advance', { ...lines, ...grammars, results: this.#results });
     });
   }
 

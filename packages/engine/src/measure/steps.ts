@@ -26,8 +26,12 @@ function spreadOf(times: readonly number[]): Omit<StepTime, 'launchFraction'> {
 const NEVER = 0x7fffffff;
 
 /** Writes words over the start of a buffer of the runner. */
-function write({ traffic }: PreparedModel, to: Slice, words: Int32Array): Promise<void> {
-  return traffic.upload(new Uint8Array(words.buffer), to, 'probe');
+export function write(
+  { traffic }: PreparedModel,
+  to: Slice,
+  { buffer, byteOffset, byteLength }: Int32Array | Uint32Array,
+): Promise<void> {
+  return traffic.upload(new Uint8Array(buffer, byteOffset, byteLength), to, 'probe');
 }
 
 /** Random keys and values everywhere: zeros would be faster than real ones. */
@@ -67,6 +71,25 @@ export interface DecodeSetting {
   readonly steps: number;
 }
 
+/** A decode batch of rows with pages for so many tokens each, of random KV. */
+export async function setUpRows(
+  model: PreparedModel,
+  {
+    batch,
+    bucket,
+    tokens,
+  }: { readonly batch: number; readonly bucket: number; readonly tokens: number },
+): Promise<void> {
+  const { shape, parts } = model;
+  const { pageTable: table, decodeRows } = slices(parts.buffers);
+  invariant(batch <= shape.maxRows, 'the batch has rows');
+  invariant(tokens <= shape.maxModelTokens, 'contexts stay within the page table');
+  await fillKv(model);
+  await write(model, table, pageTable(model, batch, tokens));
+  const lines = Int32Array.from({ length: bucket }, (_, row) => (row < batch ? row : -1));
+  await write(model, decodeRows, lines);
+}
+
 /**
  * Times decode steps of rows that are set up on the device at a context length, with random KV: the
  * captured graphs that serving launches, and nothing else. The model is unfit for serving after.
@@ -76,16 +99,11 @@ export async function measureDecode(
   model: PreparedModel,
   { batch, contextTokens, repeats, steps }: DecodeSetting,
 ): Promise<StepTime> {
-  const { shape, parts, runner } = model;
-  const { rows, pageTable: table, decodeRows } = slices(parts.buffers);
+  const { parts, runner } = model;
+  const { rows } = slices(parts.buffers);
   const first = Math.max(0, contextTokens - Math.floor(steps / 2));
-  invariant(batch <= shape.maxRows, 'the batch has rows');
-  invariant(first + steps <= shape.maxModelTokens, 'contexts stay within the page table');
-  await fillKv(model);
-  await write(model, table, pageTable(model, batch, first + steps));
   const bucket = runner.bucketOf(batch);
-  const lines = Int32Array.from({ length: bucket }, (_, row) => (row < batch ? row : -1));
-  await write(model, decodeRows, lines);
+  await setUpRows(model, { batch, bucket, tokens: first + steps });
   const states = new Int32Array(batch * ROW_WORDS);
   const floats = new Float32Array(states.buffer);
   for (let row = 0; row < batch; row++) {

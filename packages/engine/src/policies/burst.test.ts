@@ -65,7 +65,13 @@ class Launches {
 }
 
 function planOf(steps: number, prompts: number) {
-  return { prefill: new Array(prompts).fill(chunk), decode: [sequence], steps, pageWrites: [] };
+  return {
+    prefill: new Array(prompts).fill(chunk),
+    decode: [sequence],
+    steps,
+    pageWrites: [],
+    grammarWrites: [],
+  };
 }
 
 test.each([

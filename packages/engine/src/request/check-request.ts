@@ -1,5 +1,8 @@
+import { grammarFault } from '@bridgekeeper/device';
 import { type EngineCard, EngineError, type GenerationRequest } from './request.ts';
 import { checkSampling } from './sampling.ts';
+
+const INT32_MAX = 0x7fffffff;
 
 /** A request that `checkRequest` let through, as it is run. Plain data: it may cross threads. */
 export type CheckedRequest = GenerationRequest;
@@ -19,6 +22,7 @@ export function checkRequest(
     throw new EngineError('bad-request', 'a request with this id is in flight', 'request_id');
   }
   checkSampling(request.sampling, vocabularySize);
+  checkGrammar(request, card);
   const { length } = request.promptTokens;
   if (length === 0) throw new EngineError('bad-request', 'the prompt has no tokens', 'prompt');
   if (length >= maxModelTokens) {
@@ -40,4 +44,31 @@ export function checkRequest(
   const { sampling } = request;
   const maxTokens = Math.min(sampling.maxTokens, maxModelTokens - length);
   return { ...request, sampling: { ...sampling, maxTokens } };
+}
+
+function checkGrammar({ grammar, thinkingBudget }: GenerationRequest, card: EngineCard): void {
+  if (thinkingBudget !== undefined) {
+    const isCount = Number.isInteger(thinkingBudget) && thinkingBudget >= 0;
+    if (!isCount || thinkingBudget > INT32_MAX) {
+      const message = `thinking_budget must be an integer in [0, ${INT32_MAX}]`;
+      throw new EngineError('bad-request', message, 'thinking_budget');
+    }
+    if (grammar === undefined) {
+      const message = 'thinking_budget needs a grammar that says where thinking ends';
+      throw new EngineError('bad-request', message, 'thinking_budget');
+    }
+  }
+  if (grammar === undefined) return;
+  if (card.grammarBytes === 0) {
+    throw new EngineError('bad-request', 'this engine takes no grammars', 'grammar');
+  }
+  const bytes = grammar.words.byteLength;
+  if (bytes > card.grammarBytes) {
+    const message = `the grammar takes ${bytes} bytes of ${card.grammarBytes} at most: simplify it`;
+    throw new EngineError('bad-request', message, 'grammar');
+  }
+  const fault = grammarFault(grammar.words);
+  if (fault !== null) {
+    throw new EngineError('bad-request', `the compiled grammar is broken: ${fault}`, 'grammar');
+  }
 }

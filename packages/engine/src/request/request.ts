@@ -1,4 +1,6 @@
 import type { StorageFormat } from '@bridgekeeper/device';
+import type { CompiledGrammar } from '../grammar/compiled.ts';
+import type { GrammarCounters } from '../grammar/grammar-pool.ts';
 import type { CrossingShare } from '../traffic/shares.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
@@ -52,6 +54,14 @@ export interface GenerationRequest {
   readonly share?: EngineShare;
   readonly promptTokens: Uint32Array;
   readonly sampling: SamplingParams;
+  /**
+   * What the answer may be, compiled for this model's vocabulary: only tokens that it admits are
+   * sampled, stop ids only where it may end, and an answer that is complete ends with `stop`.
+   * Absent: anything.
+   */
+  readonly grammar?: CompiledGrammar;
+  /** Tokens that may be spent where the grammar counts them as thinking; absent: any number. */
+  readonly thinkingBudget?: number;
 }
 
 /** `error`: the engine gave up on this request alone. */
@@ -76,7 +86,7 @@ export interface GenerationEvent {
   readonly promptLogprobs?: readonly TokenLogprobs[];
   readonly finish?: {
     readonly reason: FinishReason;
-    /** The stop token id, when one ended it. */
+    /** The stop token id, when one ended it; none where its grammar was complete. */
     readonly stopToken?: number;
     /** For `error`: a message fit for the client. */
     readonly message?: string;
@@ -129,6 +139,8 @@ export interface EngineCard {
   readonly maxRows: number;
   /** Requests that may wait beyond those in rows. */
   readonly maxWaiting: number;
+  /** Room for grammars on the device, and so the largest one; 0: requests may have none. */
+  readonly grammarBytes: number;
   readonly device: Readonly<Record<string, string | number | boolean>>;
   readonly policy: string;
   readonly law: string;
@@ -169,7 +181,14 @@ export interface EngineStats {
   readonly chunkReason: string;
   readonly launches: number;
   readonly graphLaunches: number;
+  readonly grammars: GrammarStats;
   readonly bridge: BridgeStats;
+}
+
+/** Grammars on the device: what is there now, and counters since start. */
+export interface GrammarStats extends Readonly<GrammarCounters> {
+  readonly held: number;
+  readonly heldBytes: number;
 }
 
 /** The ledger's totals and the lanes' state, as /v1/bridge shows them. */

@@ -137,7 +137,15 @@ describe('sampling parameters', () => {
 });
 
 describe('a row', () => {
-  const START = { token: 3, position: 4, generated: 5, remaining: 6, seed: 7n, epoch: 8 };
+  const START = {
+    token: 3,
+    position: 4,
+    generated: 5,
+    remaining: 6,
+    seed: 7n,
+    epoch: 8,
+    hasGrammar: false,
+  };
   const params: SamplingParams = {
     temperature: 0.5,
     topK: 9,
@@ -243,6 +251,8 @@ describe('a row', () => {
     ]);
     expect(encode({})[ROW.FLAGS]! & ROW_FLAG.ALLOWED).toBe(0);
     expect(encode({ allowedTokenIds: [9] })[ROW.FLAGS]! & ROW_FLAG.ALLOWED).not.toBe(0);
+    expect(encode({})[ROW.FLAGS]! & ROW_FLAG.GRAMMAR).toBe(0);
+    expect(encode({}, { hasGrammar: true })[ROW.FLAGS]! & ROW_FLAG.GRAMMAR).not.toBe(0);
   });
 
   it('has its biases beside it, as pairs of a token and the bits of its bias', () => {

@@ -150,6 +150,8 @@ export interface RowStart {
   readonly remaining: number;
   readonly seed: bigint;
   readonly epoch: number;
+  /** Its tokens obey a grammar. */
+  readonly hasGrammar: boolean;
 }
 
 const words = new Int32Array(ROW_WORDS);
@@ -175,7 +177,8 @@ export function encodeRow(params: SamplingParams, start: RowStart): Int32Array {
   words[ROW.FLAGS] =
     (usesPenalties(params) ? ROW_FLAG.PENALTIES : 0) |
     (params.logprobs === undefined ? 0 : ROW_FLAG.LOGPROBS) |
-    (params.allowedTokenIds === undefined ? 0 : ROW_FLAG.ALLOWED);
+    (params.allowedTokenIds === undefined ? 0 : ROW_FLAG.ALLOWED) |
+    (start.hasGrammar ? ROW_FLAG.GRAMMAR : 0);
   words[ROW.TOP_LOGPROBS] = params.logprobs ?? 0;
   words[ROW.BIAS_COUNT] = biasesOf(params).length;
   words[ROW.STOP_COUNT] = params.stopTokenIds.length;

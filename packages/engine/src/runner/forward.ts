@@ -5,6 +5,7 @@ import {
   type Slice,
   type Stream,
   slice,
+  type Vocabulary,
 } from '@bridgekeeper/device';
 import type { ModelSpec } from '../models/spec.ts';
 import type { WeightMatrix, Weights } from '../models/weights.ts';
@@ -19,6 +20,8 @@ export interface ForwardParts {
   /** Likewise. */
   buffers: RunnerBuffers;
   readonly stream: Stream;
+  /** What grammars step through; null: rows have none. */
+  readonly vocabulary: Vocabulary | null;
   /** How the device stores activations. */
   readonly element: ElementType;
 }
@@ -153,7 +156,10 @@ function launchLinear(parts: ForwardParts, count: number, linear: Linear): void 
 /** Samples one token for each of `count` logits lines and moves their rows on by one step. */
 export function launchSampling(parts: ForwardParts, lineRows: Slice, count: number): void {
   const { shape, stream } = parts;
-  const { rows, control, counts, sampled, logits, bias, logprobs, results } = slices(parts.buffers);
+  const buffers = slices(parts.buffers);
+  const { rows, control, counts, sampled, logits, bias, masks, logprobs, results } = buffers;
+  const { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes } = buffers;
+  const grammars = { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes };
   const lines = {
     rows,
     control,
@@ -165,8 +171,41 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
     ringSlots: shape.ringSlots,
     ringLines: shape.maxRows,
   };
-  stream.launch('sample', { ...lines, logits, bias, logprobs });
-  stream.launch('advance', { ...lines, results });
+  if (parts.vocabulary !== null) {
+    const { vocab } = lines;
+    stream.launch('grammar-mask', { ...grammars, rows, lineRows, masks, count, vocab });
+  }
+  stream.launch('sample', { ...lines, logits, bias, masks, logprobs });
+  stream.launch('advance', { ...lines, ...grammars, results });
+}
+
+/** One step of `count` lines of the decode batch that the device holds. */
+export function launchDecodeStep(parts: ForwardParts, count: number): void {
+  launchBeginRows(parts, 0, count);
+  launchForward(parts, count, [{ first: 0, count, phase: 'decode' }]);
+  launchRowSampling(parts, 0, count);
+}
+
+/** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
+export function launchBeginRows(parts: ForwardParts, first: number, count: number): void {
+  const { rows, decodeRows, tokens, tokenRows, positions } = slices(parts.buffers);
+  const lines = { first, count, lineBytes: WORD_BYTES };
+  parts.stream.launch('begin-decode', {
+    rows,
+    decodeRows,
+    tokens: linesOf(tokens, lines),
+    tokenRows: linesOf(tokenRows, lines),
+    positions: linesOf(positions, lines),
+    count,
+  });
+}
+
+/** Samples a token for each of `count` lines of decode rows, from `first` on. */
+export function launchRowSampling(parts: ForwardParts, first: number, count: number): void {
+  const { residual, tokenRows } = slices(parts.buffers);
+  const lineBytes = parts.spec.hiddenSize * bytesPerElement(parts.element);
+  launchHead(parts, linesOf(residual, { first, count, lineBytes }), count);
+  launchSampling(parts, linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }), count);
 }
 
 const WORD_BYTES = 4;

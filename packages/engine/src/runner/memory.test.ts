@@ -20,6 +20,8 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
       pageTokens: 16,
       ringSlots: 256,
       kvFormat: 'element',
+      grammarBytes: 0,
+      tokenBytes: 0,
     },
     elementBytes: 2,
     deviceBytes: 79 * GIB,

@@ -1,12 +1,5 @@
 import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
-import {
-  bytesPerElement,
-  CONTROL_WORDS,
-  type Device,
-  type Graph,
-  type Slice,
-  slice,
-} from '@bridgekeeper/device';
+import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
 import { LINE_STEP, type StepPlan, type StepResults } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import {
@@ -18,10 +11,12 @@ import {
 } from './downlink.ts';
 import {
   type ForwardParts,
+  launchBeginRows,
+  launchDecodeStep,
   launchForward,
   launchHead,
+  launchRowSampling,
   launchSampling,
-  linesOf,
   slices,
 } from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
@@ -122,7 +117,7 @@ export class Runner {
     stream.launch('fill-uniform', { out: control, elements: CONTROL_WORDS, type: 'f32', ...zero });
     await this.#device.prepare(stream, () => {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
-      for (const bucket of this.#buckets.toReversed()) this.#launchDecodeStep(bucket);
+      for (const bucket of this.#buckets.toReversed()) launchDecodeStep(this.#parts, bucket);
     });
     onPhase('graphs');
     await this.capture();
@@ -150,7 +145,7 @@ export class Runner {
     const device = this.#device;
     const { stream, shape } = this.#parts;
     for (const bucket of this.#buckets) {
-      const differs = yield* device.refine(stream, () => this.#launchDecodeStep(bucket));
+      const differs = yield* device.refine(stream, () => launchDecodeStep(this.#parts, bucket));
       if (!differs) continue;
       for (const steps of GRAPH_STEPS) {
         yield;
@@ -252,38 +247,9 @@ export class Runner {
   #captureDecode(bucket: number, steps: number): void {
     const key = graphKey(bucket, steps);
     const graph = this.#device.capture(this.#parts.stream, `decode ${key}`, () => {
-      for (let step = 0; step < steps; step++) this.#launchDecodeStep(bucket);
+      for (let step = 0; step < steps; step++) launchDecodeStep(this.#parts, bucket);
     });
     this.#graphs.set(key, graph);
-  }
-
-  #launchDecodeStep(count: number): void {
-    this.#beginRows(0, count);
-    launchForward(this.#parts, count, [{ first: 0, count, phase: 'decode' }]);
-    this.#sampleRows(0, count);
-  }
-
-  /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
-  #beginRows(first: number, count: number): void {
-    const { stream, buffers } = this.#parts;
-    const { rows, decodeRows, tokens, tokenRows, positions } = slices(buffers);
-    const lines = { first, count, lineBytes: 4 };
-    stream.launch('begin-decode', {
-      rows,
-      decodeRows,
-      tokens: linesOf(tokens, lines),
-      tokenRows: linesOf(tokenRows, lines),
-      positions: linesOf(positions, lines),
-      count,
-    });
-  }
-
-  #sampleRows(first: number, count: number): void {
-    const { buffers, spec, element } = this.#parts;
-    const { residual, tokenRows } = slices(buffers);
-    const lineBytes = spec.hiddenSize * bytesPerElement(element);
-    launchHead(this.#parts, linesOf(residual, { first, count, lineBytes }), count);
-    launchSampling(this.#parts, linesOf(tokenRows, { first, count, lineBytes: 4 }), count);
   }
 
   /** Everything that a chunk of prompts may launch. */
@@ -307,7 +273,7 @@ export class Runner {
     const first = padded(count);
     const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
     if (rows.count > 0) {
-      this.#beginRows(rows.first, rows.count);
+      launchBeginRows(this.#parts, rows.first, rows.count);
       launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
     } else {
       launchForward(this.#parts, count, [prompts]);
@@ -321,7 +287,7 @@ export class Runner {
     }
     if (lines.length > 0) this.#launchPromptLogprobs(number, lines.length);
     if (rows.count > 0) {
-      this.#sampleRows(rows.first, rows.count);
+      launchRowSampling(this.#parts, rows.first, rows.count);
       slots.push(this.#fillSlot(plan.decode));
     }
   }

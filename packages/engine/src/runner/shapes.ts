@@ -4,8 +4,10 @@ import {
   CONTROL_WORDS,
   type Device,
   type DeviceBuffer,
+  GRAMMAR_ROW_WORDS,
   LOGPROB_WORDS,
   MAX_BIAS,
+  maskWords,
   RECORD_WORDS,
   ROW_WORDS,
   resultSlotWords,
@@ -28,6 +30,10 @@ export interface RunnerShape {
   readonly kvFormat: StorageFormat;
   /** Slots of the result ring: how many sampling steps may be undrained. */
   readonly ringSlots: number;
+  /** Room for compiled grammars; 0: rows have none. */
+  readonly grammarBytes: number;
+  /** Of all tokens' bytes, as grammars step through them. */
+  readonly tokenBytes: number;
 }
 
 export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTokens'>): number {
@@ -50,11 +56,11 @@ export function maxCountTokens(shape: Pick<RunnerShape, 'maxModelTokens'>): numb
 }
 
 /**
- * Records of a command: for each row its state, counts, bias, and pages at most twice; the batch's
- * own arrays.
+ * Records of a command: for each row its state, counts, bias, place in its grammar, and pages at
+ * most twice; the batch's own arrays.
  */
 export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows'>): number {
-  return shape.maxRows * 5 + 16;
+  return shape.maxRows * 6 + 16;
 }
 
 /** Launches that may be undrained at once: each has staging and drain buffers of its own. */
@@ -67,7 +73,7 @@ export const MAX_STEPS = 32;
 export const RING_SLOTS = 256;
 
 function commandWords(shape: RunnerShape): number {
-  const perRow = ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
+  const perRow = ROW_WORDS + GRAMMAR_ROW_WORDS + 1 + 2 * MAX_BIAS + pagesPerRow(shape);
   return (
     COMMAND_HEADER_WORDS +
     maxCommandRecords(shape) * RECORD_WORDS +
@@ -107,6 +113,12 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     promptSelect: maxRows * 4,
     promptTargets: maxRows * 4,
     control: CONTROL_WORDS * 4,
+    grammarRows: maxRows * GRAMMAR_ROW_WORDS * 4,
+    grammarPool: Math.max(shape.grammarBytes, 4),
+    tokenSpans: spec.vocabularySize * 4,
+    tokenHeads: spec.vocabularySize * 4,
+    tokenBytes: Math.max(shape.tokenBytes, 4),
+    masks: maxRows * maskWords(spec.vocabularySize) * 4,
     command: IN_FLIGHT * align(commandWords(shape) * 4),
     sampled: maxRows * 4,
     results: ringSlots * resultSlotWords(maxRows) * 4,

@@ -1,8 +1,18 @@
-import { type CommandWriter, MAX_BIAS, TARGET } from '@bridgekeeper/device';
+import {
+  type CommandWriter,
+  GRAMMAR_ROW,
+  GRAMMAR_ROW_WORDS,
+  grammarPlace,
+  grammarRowLength,
+  MAX_BIAS,
+  TARGET,
+  type Vocabulary,
+} from '@bridgekeeper/device';
 import { encodeBias, encodeRow, usesPenalties } from '../request/sampling.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
-import { pagesPerRow, type RunnerShape } from './shapes.ts';
+import type { ForwardParts } from './forward.ts';
+import { pagesPerRow } from './shapes.ts';
 
 const BIAS_WORDS = MAX_BIAS * 2;
 
@@ -38,7 +48,7 @@ export function promptLines(plan: StepPlan): PromptLine[] {
 export function writeStepCommand(
   writer: CommandWriter,
   plan: StepPlan,
-  shape: RunnerShape,
+  { shape, vocabulary }: Pick<ForwardParts, 'shape' | 'vocabulary'>,
   lines: readonly PromptLine[],
   decodeRows: Int32Array | undefined,
 ): void {
@@ -46,7 +56,7 @@ export function writeStepCommand(
     const pages = sequence.pages.slice(first, first + count);
     writer.write(TARGET.PAGE_TABLE, sequence.row * pagesPerRow(shape) + first, pages);
   }
-  if (plan.prefill.length > 0) writeBatch(writer, plan);
+  if (plan.prefill.length > 0) writeBatch(writer, plan, vocabulary);
   if (lines.length > 0) {
     writer.write(
       TARGET.PROMPT_SELECT,
@@ -62,7 +72,7 @@ export function writeStepCommand(
   if (decodeRows !== undefined) writer.write(TARGET.DECODE_ROWS, 0, decodeRows);
 }
 
-function writeBatch(writer: CommandWriter, plan: StepPlan): void {
+function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabulary | null): void {
   const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
   const tokens = new Int32Array(count);
   const rows = new Int32Array(count);
@@ -79,6 +89,7 @@ function writeBatch(writer: CommandWriter, plan: StepPlan): void {
     select.push(offset - 1);
     selectRows.push(sequence.row);
     writeRow(writer, sequence);
+    if (vocabulary !== null) writeGrammarRow(writer, sequence, vocabulary);
   }
   writer.write(TARGET.TOKENS, 0, tokens);
   writer.write(TARGET.TOKEN_ROWS, 0, rows);
@@ -98,6 +109,7 @@ function writeRow(writer: CommandWriter, sequence: Sequence): void {
     remaining: sampling.maxTokens - sequence.generated,
     seed: sequence.seed,
     epoch: sequence.epoch,
+    hasGrammar: sequence.request.grammar !== undefined,
   });
   writer.write(TARGET.ROWS, sequence.row * row.length, row);
   const bias = encodeBias(sampling);
@@ -106,4 +118,15 @@ function writeRow(writer: CommandWriter, sequence: Sequence): void {
     const prompt = sequence.tokens(0, sequence.promptLength);
     writer.writeCounts(sequence.row, prompt, sequence.tokens(sequence.promptLength));
   }
+}
+
+/** Where the row is in its grammar: behind the tokens that were sampled in an earlier row. */
+function writeGrammarRow(writer: CommandWriter, sequence: Sequence, vocabulary: Vocabulary): void {
+  const { grammar, thinkingBudget = -1 } = sequence.request;
+  if (grammar === undefined) return;
+  const sampled = sequence.tokens(sequence.promptLength);
+  const place = grammarPlace(grammar.words, vocabulary, thinkingBudget, sampled);
+  place[GRAMMAR_ROW.GRAMMAR] = sequence.grammarOffset;
+  const used = place.subarray(0, grammarRowLength(place));
+  writer.write(TARGET.GRAMMAR_ROWS, sequence.row * GRAMMAR_ROW_WORDS, used);
 }

@@ -1,4 +1,4 @@
-import { type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import { type CrossingRecord, invariant, SHARED_TENANT } from '@bridgekeeper/bridge';
 import {
   CommandWriter,
   type CopyRequest,
@@ -9,7 +9,7 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import type { StepPlan } from '../scheduler/plan.ts';
+import type { GrammarWrite, StepPlan } from '../scheduler/plan.ts';
 import { type ForwardParts, slices } from './forward.ts';
 import { IN_FLIGHT, maxCommandRecords } from './shapes.ts';
 import { type PromptLine, writeStepCommand } from './step-command.ts';
@@ -35,9 +35,14 @@ interface Slot {
 export class Uplink {
   readonly #parts: ForwardParts;
   readonly #slots: readonly Slot[];
+  /** Mirrors the device's pool of grammars, so that each crosses from where it goes. */
+  readonly #grammars: HostBuffer | null;
 
   constructor(device: Device, parts: ForwardParts) {
     this.#parts = parts;
+    const { grammarBytes } = parts.shape;
+    this.#grammars =
+      grammarBytes === 0 ? null : device.allocateHost(grammarBytes, 'pinned', 'grammars');
     const slotBytes = parts.buffers.command.bytes / IN_FLIGHT;
     this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
       const host = device.allocateHost(slotBytes, 'pinned', `command staging ${index}`);
@@ -61,12 +66,14 @@ export class Uplink {
     plan: StepPlan,
     lines: readonly PromptLine[],
     decodeRows: Int32Array | undefined,
-    { command: route, mode }: StepRoutes,
+    routes: StepRoutes,
   ): Promise<{ crossing: Promise<readonly CrossingRecord[]> } | undefined> {
     const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
     const { stream, buffers, spec, shape } = this.#parts;
-    writeStepCommand(writer, plan, shape, lines, decodeRows);
+    const { command: route, mode } = routes;
+    writeStepCommand(writer, plan, this.#parts, lines, decodeRows);
     if (writer.records === 0) return undefined;
+    const grammars = plan.grammarWrites.map((write) => this.#sendGrammar(write, side, routes));
     const request: CopyRequest = {
       direction: 'h2d',
       device: slice(command.buffer, command.offsetBytes, writer.finish()),
@@ -76,8 +83,9 @@ export class Uplink {
       purpose: 'command',
       tenant: SHARED_TENANT,
     };
-    const crossing =
+    const commanded =
       mode === 'behind' ? route.crossNow(request).then((record) => [record]) : route.cross(request);
+    const crossing = Promise.all([commanded, ...grammars]).then(([records]) => records);
     // The launch's results await it too; until then a failure must not count as unhandled.
     crossing.catch(() => undefined);
     if (mode === 'behind') {
@@ -93,5 +101,34 @@ export class Uplink {
       maxRecords: maxCommandRecords(shape),
     });
     return { crossing };
+  }
+
+  /**
+   * Brings a grammar to its place, in one crossing, before the command of the row that it is for.
+   * No launch on its way reads what was there: see `GrammarPool`.
+   */
+  async #sendGrammar(
+    { grammar, tenant, offset }: GrammarWrite,
+    stream: Stream,
+    { command: route, mode }: StepRoutes,
+  ): Promise<void> {
+    const host = this.#grammars;
+    invariant(host !== null, 'a request with a grammar is refused where there are none');
+    const { words } = grammar;
+    const hostOffsetBytes = offset * 4;
+    host.bytes.set(
+      new Uint8Array(words.buffer, words.byteOffset, words.byteLength),
+      hostOffsetBytes,
+    );
+    const request: CopyRequest = {
+      direction: 'h2d',
+      device: slice(this.#parts.buffers.grammarPool, hostOffsetBytes, words.byteLength),
+      host,
+      hostOffsetBytes,
+      stream,
+      purpose: 'grammar',
+      tenant,
+    };
+    await (mode === 'behind' ? route.crossNow(request) : route.cross(request));
   }
 }

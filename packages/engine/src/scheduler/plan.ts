@@ -1,3 +1,4 @@
+import type { CompiledGrammar } from '../grammar/compiled.ts';
 import type { FinishReason, TokenLogprobs } from '../request/request.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -22,6 +23,14 @@ export interface PageWrite {
 /** Where rows are computed beside prompts, these and those take multiples of so many lines. */
 export const LINE_STEP = 4;
 
+/** A grammar that must be in the device's pool before the plan runs. */
+export interface GrammarWrite {
+  readonly grammar: CompiledGrammar;
+  readonly tenant: string;
+  /** In words. */
+  readonly offset: number;
+}
+
 /**
  * What one launch computes. Rows and pages are already assigned. Prompts and decoding rows share
  * one forward pass, so there is only one step where there are prompts.
@@ -32,6 +41,7 @@ export interface StepPlan {
   readonly decode: readonly Sequence[];
   readonly steps: number;
   readonly pageWrites: readonly PageWrite[];
+  readonly grammarWrites: readonly GrammarWrite[];
 }
 
 /** What the device reported for one row. */

@@ -1,10 +1,12 @@
 import { invariant } from '@bridgekeeper/bridge';
+import { type GrammarOwner, GrammarPool } from '../grammar/grammar-pool.ts';
 import type { PagePool } from '../kv/page-pool.ts';
 import { PrefixCache, type PrefixMatch } from '../kv/prefix-cache.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
+  type GrammarWrite,
   LINE_STEP,
   type PageWrite,
   type PrefillChunk,
@@ -57,15 +59,22 @@ export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #pool: PagePool;
   readonly #prefixes: PrefixCache;
+  readonly #grammars: GrammarPool;
   readonly #waiting = new FairQueue();
   /** In order of arrival. */
   readonly #running: Sequence[] = [];
   readonly #rows: (Sequence | undefined)[];
   #epoch = 0;
+  /** Plans with work that were made, and those whose results were taken in. */
+  #launched = 0;
+  #settled = 0;
+  /** Grammars that the next plan brings to the device. */
+  #grammarWrites: GrammarWrite[] = [];
 
-  constructor(limits: SchedulerLimits, pool: PagePool) {
+  constructor(limits: SchedulerLimits, pool: PagePool, grammars = new GrammarPool(0)) {
     this.#limits = limits;
     this.#pool = pool;
+    this.#grammars = grammars;
     const { pageTokens, prefixCaching: enabled } = limits;
     this.#prefixes = new PrefixCache(pool, { pageTokens, enabled });
     this.#rows = new Array(limits.maxRows).fill(undefined);
@@ -150,7 +159,11 @@ export class Scheduler {
       this.#prefixes.publish(chunk.sequence, chunk.sequence.computed);
     }
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
-    return { prefill: budget.chunks, decode, steps: planned.steps, pageWrites: live };
+    const grammarWrites = this.#grammarWrites;
+    this.#grammarWrites = [];
+    if (budget.chunks.length + decode.length > 0) this.#launched += 1;
+    const { steps: planSteps } = planned;
+    return { prefill: budget.chunks, decode, steps: planSteps, pageWrites: live, grammarWrites };
   }
 
   /** The rows that decode, with pages for `steps` tokens each, or for one where pages are short. */
@@ -196,6 +209,7 @@ export class Scheduler {
 
   /** Takes in what the device reported for `plan`: an event for each request that got something. */
   commit(plan: StepPlan, results: StepResults, nowNs: number): GenerationEvent[] {
+    this.#settled += 1;
     this.counters.steps +=
       (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
     let wanted = 0;
@@ -227,7 +241,8 @@ export class Scheduler {
       }
     }
     if (result.finish === 'error') {
-      event.finish = finishOf(sequence, { reason: 'error', message: NO_NUMBERS }, nowNs);
+      const message = request.grammar === undefined ? NO_NUMBERS : NO_ADMITTED_TOKEN;
+      event.finish = finishOf(sequence, { reason: 'error', message }, nowNs);
       this.#remove(sequence);
       return;
     }
@@ -241,7 +256,10 @@ export class Scheduler {
       event.logprobs.push(result.logprobs);
     }
     if (result.finish === undefined) return;
-    const stopToken = result.finish === 'stop' ? { stopToken: result.token } : {};
+    // Where its grammar is complete, the last token is part of the text.
+    const isStop =
+      request.grammar === undefined || request.sampling.stopTokenIds.includes(result.token);
+    const stopToken = result.finish === 'stop' && isStop ? { stopToken: result.token } : {};
     event.finish = finishOf(sequence, { reason: result.finish, ...stopToken }, nowNs);
     this.#remove(sequence);
   }
@@ -261,6 +279,7 @@ export class Scheduler {
       this.#waiting.take(sequence);
       this.#rows[row] = sequence;
       sequence.row = row;
+      this.#takeGrammar(sequence);
       sequence.epoch = this.#epoch = (this.#epoch + 1) & 0x7fffffff;
       sequence.phase = 'prefill';
       sequence.admittedNs ??= nowNs;
@@ -290,7 +309,9 @@ export class Scheduler {
     if (next === undefined || this.#waiting.rowsOf(next) > 0) return;
     const pages = Math.ceil(next.length / this.#limits.pageTokens);
     if (pages > this.#pool.pages / this.#waiting.owners) return;
-    while (!this.#rows.includes(undefined) || this.#fits(next) === undefined) {
+    // The room of a grammar that loses its last row is there once launches on their way are done.
+    const fits = () => this.#fits(next, Number.POSITIVE_INFINITY) !== undefined;
+    while (!this.#rows.includes(undefined) || !fits()) {
       const victim = this.#victims().find((each) => this.#waiting.rowsOf(each) > 1);
       if (victim === undefined) return;
       this.#preempt(victim);
@@ -324,8 +345,13 @@ export class Scheduler {
     return true;
   }
 
-  /** What is cached of a waiting sequence; undefined while pages for the rest cannot be had. */
-  #fits(sequence: Sequence): PrefixMatch | undefined {
+  /**
+   * What is cached of a waiting sequence; undefined while pages for the rest, or room for its
+   * grammar, cannot be had. `settled`: launches that no longer read grammars that were in use.
+   */
+  #fits(sequence: Sequence, settled = this.#settled): PrefixMatch | undefined {
+    const owner = grammarOwner(sequence);
+    if (owner !== undefined && !this.#grammars.fits(owner, settled)) return undefined;
     // A prompt whose logprobs are wanted is computed whole.
     const wantsAll = sequence.request.sampling.promptLogprobs !== undefined;
     const matched = wantsAll ? { pages: 0, fromCache: 0 } : this.#prefixes.match(sequence);
@@ -335,6 +361,18 @@ export class Scheduler {
     const headroom = this.#running.length;
     const fits = needed + matched.fromCache + headroom <= this.#pool.available;
     return fits ? matched : undefined;
+  }
+
+  /** Finds its grammar in the device's pool, or has it brought there. */
+  #takeGrammar(sequence: Sequence): void {
+    const owner = grammarOwner(sequence);
+    if (owner === undefined) return;
+    const { offset, isNew } = this.#grammars.take(owner, this.#settled);
+    sequence.grammarOffset = offset;
+    if (!isNew) return;
+    this.#grammarWrites.push({ ...owner, offset });
+    sequence.grammarUploads.crossings += 1;
+    sequence.grammarUploads.bytes += owner.grammar.words.byteLength;
   }
 
   /**
@@ -373,6 +411,8 @@ export class Scheduler {
     invariant(index >= 0 && this.#rows[sequence.row] === sequence, 'only running sequences leave');
     this.#running.splice(index, 1);
     this.#rows[sequence.row] = undefined;
+    const owner = grammarOwner(sequence);
+    if (owner !== undefined) this.#grammars.release(owner, this.#launched);
     sequence.row = -1;
     // The last pages first: a prefix's first pages are the most likely to be wanted again, so they
     // are evicted last.
@@ -446,6 +486,14 @@ function chunkBeside(rows: number, tokens: number): number {
 /** Weights that are not numbers, or whose results overflow, come to this. */
 const NO_NUMBERS =
   'the model gave NaN or minus infinity for every token: its weights or its config.json are broken';
+
+const NO_ADMITTED_TOKEN =
+  'no token could be sampled: the grammar admits none here that the model gives a number to';
+
+function grammarOwner({ request }: Sequence): GrammarOwner | undefined {
+  const { grammar, tenant } = request;
+  return grammar === undefined ? undefined : { grammar, tenant };
+}
 
 type Finish = Pick<NonNullable<GenerationEvent['finish']>, 'reason' | 'stopToken' | 'message'>;
 

@@ -23,6 +23,10 @@ export class Sequence {
   /** Pages of this sequence already published. */
   published = 0;
   row = -1;
+  /** Word offset of its grammar in the device's pool, while it has a row. */
+  grammarOffset = 0;
+  /** What of its grammar crossed for it. */
+  readonly grammarUploads = { crossings: 0, bytes: 0 };
   epoch = 0;
   cachedTokens = 0;
   /** What its owner will have been served when it should go: its place among its owner's. */

@@ -1,7 +1,7 @@
 import { type CrossingRecord, Ledger, PURPOSES } from '@bridgekeeper/bridge';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type CrossingShare, CrossingShares } from './shares.ts';
+import { type CrossingShare, CrossingShares, type Resident } from './shares.ts';
 
 function record(changes: Partial<CrossingRecord> = {}): CrossingRecord {
   return {
@@ -22,7 +22,7 @@ function record(changes: Partial<CrossingRecord> = {}): CrossingRecord {
 function opened() {
   const ledger = new Ledger({ law: 'off', openedNs: 0 });
   ledger.record(record({ purpose: 'weights', bytes: 1e6 }));
-  return { ledger, shares: new CrossingShares<{ admittedNs: number | undefined }>(ledger) };
+  return { ledger, shares: new CrossingShares<Resident>(ledger) };
 }
 
 test('a step is divided among those that hold a row in it; what was before is left out', () => {
@@ -50,6 +50,19 @@ test('a step is divided among those that hold a row in it; what was before is le
   ledger.record(record());
   shares.divide();
   expect(shares.take(next)).toMatchObject([{ crossings: 1, bytes: 60 }]);
+});
+
+test('a grammar is the share of the request that brought it, and whole', () => {
+  const { ledger, shares } = opened();
+  const owner = { admittedNs: 1, grammarUploads: { crossings: 1, bytes: 900 } };
+  const other = { admittedNs: 1 };
+  for (const request of [owner, other]) shares.arrived(request);
+  ledger.record(record({ purpose: 'grammar', tenant: 'a', bytes: 900 }));
+  shares.divide();
+  expect(shares.take(owner)).toEqual([
+    { purpose: 'grammar', direction: 'h2d', crossings: 1, bytes: 900 },
+  ]);
+  expect(shares.take(other)).toEqual([]);
 });
 
 test('a request pays from its own first step to its end, and once', () => {
@@ -80,7 +93,7 @@ test('a request pays from its own first step to its end, and once', () => {
 
 test('the shares of all add up to what crossed while any had a row', () => {
   const crossing = fc.record({
-    purpose: fc.constantFrom(...PURPOSES),
+    purpose: fc.constantFrom(...PURPOSES.filter((purpose) => purpose !== 'grammar')),
     direction: fc.constantFrom('h2d' as const, 'd2h' as const),
     bytes: fc.nat(1000),
   });

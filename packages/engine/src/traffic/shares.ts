@@ -2,7 +2,8 @@ import { ACCOUNTS, type Direction, type Ledger, type Purpose } from '@bridgekeep
 
 /**
  * Most crossings serve many requests at once. Each is divided equally among the requests that held
- * a row while it was made, so the shares of all requests add up to what crossed while any did.
+ * a row while it was made, so the shares of all requests add up to what crossed while any did. A
+ * grammar crosses for one request, whose share it is whole.
  */
 export interface CrossingShare {
   readonly purpose: Purpose;
@@ -15,6 +16,8 @@ export interface CrossingShare {
 /** A request, as far as sharing goes: whether it has been admitted to the device, and when. */
 export interface Resident {
   readonly admittedNs: number | undefined;
+  /** Crossings of its own grammar, and their bytes. */
+  readonly grammarUploads?: { readonly crossings: number; readonly bytes: number };
 }
 
 /**
@@ -60,6 +63,12 @@ export class CrossingShares<R extends Resident> {
     this.#residents.delete(request);
     if (since === undefined) return [];
     return ACCOUNTS.flatMap((account, at) => {
+      if (account.purpose === 'grammar') {
+        const { crossings = 0, bytes = 0 } = request.grammarUploads ?? {};
+        return account.direction === 'h2d' && crossings > 0
+          ? [{ ...account, crossings, bytes }]
+          : [];
+      }
       const crossings = this.#perResident[2 * at]! - since[2 * at]!;
       const bytes = this.#perResident[2 * at + 1]! - since[2 * at + 1]!;
       return crossings > 0 ? [{ ...account, crossings, bytes }] : [];

@@ -1,11 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { encodeAutomaton, stateOf } from '../../contract/automaton.ts';
 import { referencePlace } from '../../contract/reference-load.ts';
 import { Dice } from '../../contract/workbench.ts';
 import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
+import { GRAMMAR_ROW_WORDS } from '../../grammar-layout.ts';
 import { NO_TOKEN, ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
+import { buildVocabulary } from '../../vocabulary.ts';
 import { WHOLE } from '../testing/share.ts';
 import { type AttentionArgs, attention, ropeWriteKv } from './attention.ts';
+import { maskLines } from './grammar.ts';
 import { matmul } from './matmul.ts';
 import { matmulFp8 } from './matmul-fp8.ts';
 import { place } from './place.ts';
@@ -198,6 +202,17 @@ const word = fc.oneof(
 const words = (length: number) =>
   fc.array(word, { minLength: length, maxLength: length }).map((list) => Int32Array.from(list));
 
+/** A list of lists, at offset 0 of its pool; rows may be anywhere in it, or nowhere. */
+const HOSTILE_GRAMMAR = encodeAutomaton({
+  states: [
+    stateOf({ '[': { target: 0, maximum: 2, frames: [{ state: 1, count: 0 }] }, ']': 1 }),
+    stateOf({ ',': 0 }, { isFinal: true, minimum: 1 }),
+  ],
+  start: 0,
+  forced: 1,
+});
+const HOSTILE_VOCABULARY = buildVocabulary(13, (id) => Buffer.from('[],'.repeat(id)), new Set([4]));
+
 describe('hostile row state', () => {
   const rowCount = 3;
   const vocab = 13;
@@ -209,23 +224,29 @@ describe('hostile row state', () => {
     lineRows: words(4),
     sampled: words(4),
     command: words(80),
+    masks: words(4),
+    grammarRows: words(rowCount * GRAMMAR_ROW_WORDS),
     logits: fc.array(fc.float(), { minLength: 4 * vocab, maxLength: 4 * vocab }),
   });
 
   it('never makes an operation throw or sample outside the vocabulary', () => {
     fc.assert(
-      fc.property(state, ({ rows, control, counts, bias, lineRows, sampled, command, logits }) => {
+      fc.property(state, ({ rows, control, counts, bias, lineRows, sampled, command, ...more }) => {
+        const { logits, masks, grammarRows } = more;
         const shape = { count: 4, vocab, ringSlots: 2, ringLines: 3 };
         const results = new Int32Array(2 * resultSlotWords(3));
         const logprobs = new Int32Array(2 * 3 * 42);
         const arrays = { rows, control, counts, lineRows };
         const drawn = new Int32Array(4);
         const line = Float32Array.from(logits);
-        sample({ ...arrays, bias, sampled: drawn, logprobs, logits: line }, shape, WHOLE);
+        sample({ ...arrays, bias, masks, sampled: drawn, logprobs, logits: line }, shape, WHOLE);
         // Where every logit is NaN or banned, there is none.
         const isToken = (token: number) => token === NO_TOKEN || (token >= 0 && token < vocab);
         for (const token of drawn) expect(isToken(token)).toBe(true);
-        advance({ ...arrays, sampled, results }, shape);
+        const pool = HOSTILE_GRAMMAR;
+        const grammar = { grammarRows, pool, vocabulary: HOSTILE_VOCABULARY };
+        maskLines({ ...grammar, rows, lineRows, masks }, shape, WHOLE);
+        advance({ ...arrays, sampled, results, grammar }, shape);
         const [tokens, tokenRows, positions] = [0, 0, 0].map(() => new Int32Array(4));
         beginDecode(
           {

@@ -3,6 +3,8 @@
  * memory and the model device on its own. Row state may hold anything: what lies outside an array
  * is skipped, never written.
  */
+import { GRAMMAR_ROW_WORDS } from '../../grammar-layout.ts';
+import { GrammarWalk } from '../../grammar-step.ts';
 import {
   COMMAND_HEADER,
   COMMAND_HEADER_WORDS,
@@ -23,6 +25,7 @@ import {
   resultSlotWords,
   TARGET,
 } from '../../row-layout.ts';
+import type { Vocabulary } from '../../vocabulary.ts';
 
 /** Applies a packed command. `targets` are the arrays of CommandTargets in the order of TARGET. */
 export function applyCommand(
@@ -109,6 +112,26 @@ export function isStop(rows: Int32Array, state: number, token: number): boolean 
   return false;
 }
 
+/** What `grammar-mask` and `advance` step through, as arrays. */
+export interface GrammarArrays {
+  readonly grammarRows: Int32Array;
+  readonly pool: Uint32Array;
+  readonly vocabulary: Vocabulary;
+}
+
+/** The words of a row's place in its grammar; null where its tokens are free. */
+export function grammarRowOf(
+  { grammarRows }: GrammarArrays,
+  rows: Int32Array,
+  row: number,
+): Int32Array | null {
+  const flags = rows[row * ROW_WORDS + ROW.FLAGS]!;
+  if ((flags & ROW_FLAG.GRAMMAR) === 0 || (row + 1) * GRAMMAR_ROW_WORDS > grammarRows.length) {
+    return null;
+  }
+  return grammarRows.subarray(row * GRAMMAR_ROW_WORDS, (row + 1) * GRAMMAR_ROW_WORDS);
+}
+
 export interface AdvanceArrays {
   readonly rows: Int32Array;
   readonly control: Int32Array;
@@ -116,6 +139,8 @@ export interface AdvanceArrays {
   readonly results: Int32Array;
   readonly lineRows: Int32Array;
   readonly sampled: Int32Array;
+  /** null: tokens are made up, and obey no grammar. */
+  readonly grammar: GrammarArrays | null;
 }
 
 export interface AdvanceShape {
@@ -154,12 +179,8 @@ export function advance(arrays: AdvanceArrays, shape: AdvanceShape): void {
   control[CONTROL.STEP] = step + 1;
 }
 
-function advanceRow(
-  { rows, counts }: AdvanceArrays,
-  vocab: number,
-  row: number,
-  token: number,
-): number {
+function advanceRow(arrays: AdvanceArrays, vocab: number, row: number, token: number): number {
+  const { rows, counts } = arrays;
   const state = row * ROW_WORDS;
   rows[state + ROW.TOKEN] = token;
   rows[state + ROW.POSITION]! += 1;
@@ -170,7 +191,18 @@ function advanceRow(
   let finish: number = FINISH.NONE;
   if (token === NO_TOKEN) finish = FINISH.ERROR;
   else if (isStop(rows, state, token)) finish = FINISH.STOP;
-  else if (rows[state + ROW.REMAINING]! <= 0) finish = FINISH.LENGTH;
+  else finish = advanceGrammar(arrays, row, token);
+  if (finish === FINISH.NONE && rows[state + ROW.REMAINING]! <= 0) finish = FINISH.LENGTH;
   rows[state + ROW.ACTIVE] = finish === FINISH.NONE ? 1 : 0;
   return finish;
+}
+
+/** Moves the row's place in its grammar on, if it has one. */
+function advanceGrammar({ rows, grammar }: AdvanceArrays, row: number, token: number): number {
+  const place = grammar === null ? null : grammarRowOf(grammar, rows, row);
+  if (grammar === null || place === null) return FINISH.NONE;
+  const walk = new GrammarWalk(grammar.pool, grammar.vocabulary);
+  const moved = walk.begin(place) ? walk.advance(token) : 'refused';
+  if (moved === 'refused') return FINISH.ERROR;
+  return moved === 'complete' ? FINISH.STOP : FINISH.NONE;
 }

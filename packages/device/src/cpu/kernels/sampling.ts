@@ -1,3 +1,4 @@
+import { maskWords } from '../../grammar-layout.ts';
 import { sampleUniform } from '../../random.ts';
 import {
   CONTROL,
@@ -22,6 +23,7 @@ export interface SampleArrays {
   readonly logits: Float32Array;
   readonly counts: Int32Array;
   readonly bias: Int32Array;
+  readonly masks: Int32Array;
   readonly sampled: Int32Array;
   readonly logprobs: Int32Array;
 }
@@ -43,7 +45,8 @@ export function sample(arrays: SampleArrays, shape: SampleShape, share: Share): 
     const row = lineRows[line]!;
     if (!isRow(rows, row)) continue;
     const raw = logits.subarray(line * vocab, (line + 1) * vocab);
-    const token = sampleRow(arrays, raw, row);
+    const mask = arrays.masks.subarray(line * maskWords(vocab), (line + 1) * maskWords(vocab));
+    const token = sampleRow(arrays, raw, mask, row);
     sampled[line] = token;
     const state = row * ROW_WORDS;
     if (token === NO_TOKEN) continue;
@@ -56,7 +59,7 @@ export function sample(arrays: SampleArrays, shape: SampleShape, share: Share): 
 
 const logitScratch = new Scratch();
 
-function sampleRow(arrays: SampleArrays, raw: Float32Array, row: number): number {
+function sampleRow(arrays: SampleArrays, raw: Float32Array, mask: Int32Array, row: number): number {
   const { rows } = arrays;
   const state = row * ROW_WORDS;
   const floats = new Float32Array(rows.buffer, rows.byteOffset + state * 4, ROW_WORDS);
@@ -65,6 +68,11 @@ function sampleRow(arrays: SampleArrays, raw: Float32Array, row: number): number
     const value = raw[v]!;
     // NaN counts as impossible.
     logits[v] = Number.isNaN(value) ? Number.NEGATIVE_INFINITY : value;
+  }
+  if ((rows[state + ROW.FLAGS]! & ROW_FLAG.GRAMMAR) !== 0) {
+    for (let v = 0; v < raw.length; v++) {
+      if (((mask[v >> 5]! >>> (v & 31)) & 1) === 0) logits[v] = Number.NEGATIVE_INFINITY;
+    }
   }
   addBias(arrays, logits, raw.length, row);
   if (rows[state + ROW.GENERATED]! < rows[state + ROW.MIN_TOKENS]!) {

@@ -46,7 +46,7 @@ export function commonVariants(): readonly KernelVariant[] {
     FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
   return [
-    ...variants(['rows', 'layers', 'sampling', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['rows', 'layers', 'sampling', 'grammar', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),
     ...variants(['linear'], streamed),

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Program } from '@bridgekeeper/native';
-import * as layout from '../../row-layout.ts';
+import * as grammarLayout from '../../grammar-layout.ts';
+import * as rowLayout from '../../row-layout.ts';
 
 /** The translation units, and the kernels of each. */
 export const KERNEL_UNITS = {
@@ -17,6 +18,7 @@ export const KERNEL_UNITS = {
   'attention-prefill': ['attention_prefill'],
   'attention-prefill-hopper': ['attention_prefill_hopper'],
   sampling: ['sample', 'prompt_logprobs'],
+  grammar: ['grammar_mask'],
   place: ['place_lines', 'place_transposed'],
   digest: ['checksum_parts', 'checksum_total', 'hash_pieces'],
 } as const;
@@ -58,13 +60,23 @@ function readKernel(name: string): string {
   return readFileSync(new URL(name, FOLDER), 'utf8');
 }
 
-/** row-layout.ts as C++: `ROW.ACTIVE` is `ROW::ACTIVE`, `MAX_BIAS` keeps its name. */
+/**
+ * row-layout.ts and grammar-layout.ts as C++: `ROW.ACTIVE` is `ROW::ACTIVE`, `MAX_BIAS` keeps its
+ * name.
+ */
 export function rowLayoutHeader(): string {
   const lines = ['#pragma once'];
-  const constant = (name: string, value: number) => `constexpr int ${name} = ${value};`;
-  for (const [name, value] of Object.entries(layout)) {
+  const constant = (name: string, value: number) =>
+    value > 0x7fffffff
+      ? `constexpr unsigned ${name} = ${value}u;`
+      : `constexpr int ${name} = ${value};`;
+  // Not every unit uses them.
+  const bytes = (name: string, values: readonly number[]) =>
+    `[[maybe_unused]] static __device__ const unsigned char ${name}[] = {${values.join(', ')}};`;
+  for (const [name, value] of Object.entries({ ...rowLayout, ...grammarLayout })) {
     if (typeof value === 'number') lines.push(constant(name, value));
-    if (typeof value !== 'object') continue;
+    if (Array.isArray(value)) lines.push(bytes(name, value));
+    if (typeof value !== 'object' || Array.isArray(value)) continue;
     const fields = Object.entries(value).map(([field, word]) => constant(field, word));
     lines.push(`namespace ${name} {`, ...fields, '}');
   }

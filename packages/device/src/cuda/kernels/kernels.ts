@@ -18,7 +18,14 @@ const ALL_SHARED = 100;
  * Units that are the same for every model. Those of attention are compiled for a head size at its
  * first use.
  */
-const COMMON_UNITS: readonly KernelUnit[] = ['rows', 'layers', 'sampling', 'place', 'digest'];
+const COMMON_UNITS: readonly KernelUnit[] = [
+  'rows',
+  'layers',
+  'sampling',
+  'grammar',
+  'place',
+  'digest',
+];
 const UNIT_OF: ReadonlyMap<KernelName, KernelUnit> = new Map(
   Object.entries(KERNEL_UNITS).flatMap(([unit, names]) =>
     names.map((name) => [name, unit as KernelUnit] as const),

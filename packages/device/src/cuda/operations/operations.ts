@@ -9,6 +9,7 @@ import {
   launchAdvance,
   launchApplyCommand,
   launchBeginDecode,
+  launchGrammarMask,
   launchPromptLogprobs,
   launchSample,
 } from './row-operations.ts';
@@ -24,6 +25,7 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   linear: launchLinear,
   attention: launchAttention,
   select: launchSelect,
+  'grammar-mask': launchGrammarMask,
   sample: launchSample,
   advance: launchAdvance,
   'prompt-logprobs': launchPromptLogprobs,

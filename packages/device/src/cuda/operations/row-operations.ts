@@ -1,6 +1,7 @@
 import { targetList } from '../../command-targets.ts';
 import type { Slice } from '../../device.ts';
-import type { OpArgs } from '../../ops.ts';
+import { GRAMMAR_ROW_WORDS, maskWords } from '../../grammar-layout.ts';
+import type { GrammarTables, OpArgs } from '../../ops.ts';
 import {
   COMMAND_HEADER_WORDS,
   LOGPROB_WORDS,
@@ -10,8 +11,14 @@ import {
   resultSlotWords,
 } from '../../row-layout.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import type { ParameterBlock } from '../launch/parameters.ts';
 
 const WORD = 4;
+/** WARPS and PIECE_WORDS of grammar.cu: the least and the most words of a mask for one block. */
+const MASK_WARPS = 8;
+const MASK_PIECE_WORDS = 256;
+/** Blocks of grammar_mask for each multiprocessor, over all lines: what it holds, twice. */
+const MASK_BLOCKS = 16;
 const THREADS = 256;
 /** THREADS of select.cuh. */
 const SAMPLE_THREADS = 1024;
@@ -56,17 +63,58 @@ export function launchBeginDecode(launcher: Launcher, args: OpArgs['begin-decode
 export function launchAdvance(launcher: Launcher, args: OpArgs['advance']): void {
   const { count, vocab, ringSlots, ringLines } = args;
   const ringBytes = ringSlots * resultSlotWords(ringLines) * WORD;
-  const block = launcher.parameters
-    .pointers(
-      launcher.address('rows of advance', args.rows, 0),
-      launcher.address('control of advance', args.control, WORD),
-      launcher.address('lineRows of advance', args.lineRows, count * WORD),
-      launcher.address('sampled of advance', args.sampled, count * WORD),
-      launcher.address('counts of advance', args.counts, 0),
-      launcher.address('results of advance', args.results, ringBytes),
-    )
-    .ints(rowsIn(args.rows), countRowsIn(args.counts, vocab), count, vocab, ringSlots, ringLines);
+  const start = launcher.parameters.pointers(
+    launcher.address('rows of advance', args.rows, 0),
+    launcher.address('control of advance', args.control, WORD),
+    launcher.address('lineRows of advance', args.lineRows, count * WORD),
+    launcher.address('sampled of advance', args.sampled, count * WORD),
+    launcher.address('counts of advance', args.counts, 0),
+    launcher.address('results of advance', args.results, ringBytes),
+  );
+  const block = grammarTables(launcher, start, args).ints(
+    rowsIn(args.rows),
+    countRowsIn(args.counts, vocab),
+    count,
+    vocab,
+    ringSlots,
+    ringLines,
+  );
   launcher.launch('advance', { grid: [1], threads: THREADS }, block);
+}
+
+/** grammarRows, and the GrammarTables of grammar.cuh. */
+function grammarTables(
+  launcher: Launcher,
+  block: ParameterBlock,
+  { rows, vocab, ...tables }: GrammarTables & { readonly rows: Slice; readonly vocab: number },
+): ParameterBlock {
+  const { grammarRows, grammarPool, tokenSpans, tokenHeads, tokenBytes } = tables;
+  const placeBytes = rowsIn(rows) * GRAMMAR_ROW_WORDS * WORD;
+  return block
+    .pointers(
+      launcher.address('grammarRows', grammarRows, placeBytes),
+      launcher.address('grammarPool', grammarPool, 0),
+      launcher.address('tokenSpans', tokenSpans, vocab * WORD),
+      launcher.address('tokenHeads', tokenHeads, vocab * WORD),
+      launcher.address('tokenBytes', tokenBytes, 0),
+    )
+    .ints(Math.floor(grammarPool.bytes / WORD), Math.floor(tokenBytes.bytes / WORD));
+}
+
+export function launchGrammarMask(launcher: Launcher, args: OpArgs['grammar-mask']): void {
+  const { count, vocab } = args;
+  const words = maskWords(vocab);
+  const start = launcher.parameters.pointers(
+    launcher.address('rows of grammar-mask', args.rows, 0),
+    launcher.address('lineRows of grammar-mask', args.lineRows, count * WORD),
+  );
+  const block = grammarTables(launcher, start, args)
+    .pointers(launcher.address('masks of grammar-mask', args.masks, count * words * WORD))
+    .ints(rowsIn(args.rows), vocab);
+  const wanted = Math.ceil((launcher.core.gpu.multiprocessors * MASK_BLOCKS) / count);
+  const most = Math.ceil(words / MASK_WARPS);
+  const pieces = Math.max(Math.min(wanted, most), Math.ceil(words / MASK_PIECE_WORDS));
+  launcher.launch('grammar_mask', { grid: [pieces, count], threads: THREADS }, block);
 }
 
 export function launchSample(launcher: Launcher, args: OpArgs['sample']): void {
@@ -79,6 +127,7 @@ export function launchSample(launcher: Launcher, args: OpArgs['sample']): void {
       launcher.address('logits of sample', args.logits, count * vocab * WORD),
       launcher.address('counts of sample', args.counts, 0),
       launcher.address('bias of sample', args.bias, rowsIn(args.rows) * MAX_BIAS * 2 * WORD),
+      launcher.address('masks of sample', args.masks, count * maskWords(vocab) * WORD),
       launcher.address('sampled of sample', args.sampled, count * WORD),
       launcher.address(
         'logprobs of sample',
