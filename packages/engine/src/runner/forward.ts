@@ -211,7 +211,7 @@ export function launchRowSampling(parts: ForwardParts, first: number, count: num
 const WORD_BYTES = 4;
 
 /** Lines [first, first + count) of a buffer's slice. */
-export function linesOf(
+function linesOf(
   { buffer, offsetBytes }: Slice,
   { first, count, lineBytes }: { first: number; count: number; lineBytes: number },
 ): Slice {
