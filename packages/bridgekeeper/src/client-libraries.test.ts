@@ -480,8 +480,8 @@ describe.each(Object.entries(LIBRARIES))('%s', (_name, libraryOf) => {
       message: expect.stringContaining('tokens a minute'),
     });
     expect(await failure(library().embed('sea'))).toMatchObject({
-      status: 404,
-      message: expect.stringContaining('makes no embeddings'),
+      status: 400,
+      message: expect.stringContaining('generates text'),
     });
   });
 });

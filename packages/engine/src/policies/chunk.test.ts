@@ -25,6 +25,7 @@ test.each([
   ['a tenth longer rather than half as long', 2048, 54e6, 2048],
   ['but no more than a tenth', 2048, 56e6, 1024],
   ['no more than any launch holds', 512, 0.5e6, 8192],
+  ['all that any launch holds, also where that is no fast size', 512, 1, 8192],
   ['some in any case', 64, 10e9, 32],
 ])('a chunk is %s', (_, length, ns, tokens) => {
   expect(take(new ChunkControl(LIMITS), length, ns)).toBe(tokens);
@@ -51,6 +52,7 @@ test('small launches, which only read the weights, say nothing', () => {
   expect(take(control, 10, 6e6, 32)).toBe(512);
   expect(take(control, 200, 40e6)).toBe(512);
   expect(take(control, 10, 400e6)).toBe(512);
+  expect(take(control, 512, 0)).toBe(512);
   expect(take(control, 512, 24e6)).toBe(1024);
   expect(take(control, 100, 6e6)).toBe(1024);
   expect(control.reason).toBe(

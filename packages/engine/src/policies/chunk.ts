@@ -51,13 +51,14 @@ export class ChunkControl {
     // A small launch takes as long as reading the weights does, and says nothing of a large one,
     // unless it is too long itself.
     const isSmall = 2 * tokens < this.#tokens && deviceNs < limitNs + this.#step.meanNs;
-    if (isSmall || tokens < LEAST_TOKENS) return;
+    // Two launches whose end is noticed at once: the second seems to have taken no time.
+    if (isSmall || tokens < LEAST_TOKENS || deviceNs <= 0) return;
     const besideNs = decode.length > 0 ? this.#step.meanNs : 0;
     const tokenNs = Math.max(deviceNs - besideNs, deviceNs / 2) / tokens;
     const mostNs = this.#token.isObserved ? LATE_FACTOR * this.#token.meanNs : tokenNs;
     this.#token.observe(Math.min(tokenNs, mostNs));
     const most = (TOLERANCE * limitNs) / this.#token.meanNs;
-    this.#tokens = Math.min(maxBatchTokens, fastSize(most));
+    this.#tokens = most >= maxBatchTokens ? maxBatchTokens : fastSize(most);
   }
 
   /** Why that many, for people. */

@@ -241,13 +241,13 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
 
 /** One step of `count` lines of the decode batch that the device holds. */
 export function launchDecodeStep(parts: ForwardParts, count: number): void {
-  beginRows(parts, 0, count);
+  launchBeginRows(parts, 0, count);
   launchForward(parts, count, [{ first: 0, count, phase: 'decode' }]);
-  sampleRows(parts, 0, count);
+  launchRowSampling(parts, 0, count);
 }
 
 /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
-export function beginRows(parts: ForwardParts, first: number, count: number): void {
+export function launchBeginRows(parts: ForwardParts, first: number, count: number): void {
   const { rows, decodeRows, tokens, tokenRows, positions } = slices(parts.buffers);
   const lines = { first, count, lineBytes: WORD_BYTES };
   parts.stream.launch('begin-decode', {
@@ -260,8 +260,8 @@ export function beginRows(parts: ForwardParts, first: number, count: number): vo
   });
 }
 
-/** Logits of the rows that `beginRows` put there, a token for each, and the rows move on. */
-export function sampleRows(parts: ForwardParts, first: number, count: number): void {
+/** Logits of the rows that `launchBeginRows` put there, a token for each, and the rows move on. */
+export function launchRowSampling(parts: ForwardParts, first: number, count: number): void {
   const { residual, tokenRows } = slices(parts.buffers);
   const lineBytes = parts.spec.hiddenSize * bytesPerElement(parts.element);
   launchHead(parts, linesOf(residual, { first, count, lineBytes }), count);

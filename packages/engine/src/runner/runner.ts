@@ -15,13 +15,13 @@ import {
   laneNs,
 } from './downlink.ts';
 import {
-  beginRows,
   type ForwardParts,
+  launchBeginRows,
   launchDecodeStep,
   launchForward,
   launchHead,
+  launchRowSampling,
   launchSampling,
-  sampleRows,
   slices,
 } from './forward.ts';
 import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
@@ -281,7 +281,7 @@ export class Runner {
     const first = padded(count);
     const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
     if (rows.count > 0) {
-      beginRows(this.#parts, rows.first, rows.count);
+      launchBeginRows(this.#parts, rows.first, rows.count);
       launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
     } else {
       launchForward(this.#parts, count, [prompts]);
@@ -297,7 +297,7 @@ export class Runner {
     }
     if (lines.length > 0) this.#launchLines(number, lines.length);
     if (rows.count > 0) {
-      sampleRows(this.#parts, rows.first, rows.count);
+      launchRowSampling(this.#parts, rows.first, rows.count);
       slots.push(this.#fillSlot(plan.decode));
     }
   }

@@ -25,8 +25,7 @@ describe('a ring of keys', () => {
   });
 
   test('refuses what it does not know, and says whether a key came at all', () => {
-    const missing =
-      'This server needs an API key: send "Authorization: Bearer <key>" or "x-api-key: ...".';
+    const missing = 'This server needs an API key: send "Authorization: Bearer <key>".';
     for (const none of [undefined, '', 'one', 'Basic one', 'x Bearer one', 'Bearer ']) {
       expect(refusal(ring, none)).toMatchObject({ code: 'invalid_api_key', message: missing });
     }

@@ -124,8 +124,8 @@ function page(): string {
       'llama.cpp are known to send to `/v1/chat/completions` and `/v1/completions`. Made from ' +
       'the tables that check requests (`fields.ts` and `schema/` in ' +
       '`packages/server/src/openai`); a test holds this page to them, and writes it anew ' +
-      'with `-u`: `npm test -- packages/server/dist/openai/fields -u`. Ranges and meanings are in ' +
-      '[HTTP API](http.md).',
+      'with `-u`: `npm test -- packages/server/dist/openai/fields -u`. Ranges and meanings are ' +
+      'in [HTTP API](http.md).',
     '',
     'What would change the answer is honoured, or refused with `unsupported_value` and the ' +
       'field’s name. `null` is always taken, as if the field were not there. A field of the one ' +
