@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ApiError } from './errors.ts';
-import { checkJsonBounds, type JsonBounds, memberText } from './json-bounds.ts';
+import {
+  CONVERSATION_BOUNDS,
+  checkJsonBounds,
+  type JsonBounds,
+  memberText,
+  tokenBounds,
+} from './json-bounds.ts';
 
 /** What a value is made of, by another way than its text. */
 function madeOf(value: unknown): { depth: number; containers: number; keys: number; more: number } {
@@ -55,6 +61,20 @@ test('whatever the value, and however it is written, each bound is exact', () =>
     }),
     { numRuns: 300 },
   );
+});
+
+test('conversations and token ids are bounded as the page on HTTP says', () => {
+  expect(CONVERSATION_BOUNDS).toEqual({
+    maxDepth: 200,
+    maxContainers: 32_768,
+    maxKeys: 32_768,
+    maxValues: 65_536,
+  });
+  const ids = tokenBounds(4096);
+  expect(ids).toEqual({ ...CONVERSATION_BOUNDS, maxValues: 262_144 + 4096 });
+  const list = (values: number) => `[${'1,'.repeat(values)}1]`;
+  expect(refusal(list(65_536), CONVERSATION_BOUNDS)).toBeUndefined();
+  expect(refusal(list(65_537), CONVERSATION_BOUNDS)).toContain('65536');
 });
 
 test('strings count for nothing, whatever is in them', () => {
