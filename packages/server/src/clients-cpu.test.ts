@@ -1,6 +1,12 @@
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import Anthropic from '@anthropic-ai/sdk';
+import { HumanMessage, ToolMessage } from '@langchain/core/messages';
+import { tool as langchainTool } from '@langchain/core/tools';
+import { ChatOpenAI } from '@langchain/openai';
 import { Agent, OpenAIProvider, Runner, tool } from '@openai/agents';
+import { tool as aiTool, generateObject, generateText, stepCountIs } from 'ai';
 import OpenAI from 'openai';
+import { zodResponseFormat } from 'openai/helpers/zod';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startConfiguredEngine } from './engine/start-configured-engine.ts';
@@ -103,6 +109,105 @@ describe('openai', () => {
   });
 });
 
+test('openai parses a chat that is held to a schema', async () => {
+  const completion = await openai.chat.completions.parse({
+    model: server.modelName,
+    messages: [{ role: 'user', content: INPUT }],
+    max_tokens: 100,
+    thinking_budget: 20,
+    response_format: zodResponseFormat(City, 'city'),
+  } as OpenAI.ChatCompletionCreateParamsNonStreaming);
+  const { parsed } = completion.choices[0]!.message as { parsed?: unknown };
+  expect(City.safeParse(parsed).success).toBe(true);
+});
+
+describe('ai with @ai-sdk/openai-compatible', () => {
+  const model = () =>
+    createOpenAICompatible({
+      name: 'bridgekeeper',
+      baseURL: `${server.url}/v1`,
+      supportsStructuredOutputs: true,
+    })(server.modelName);
+  const budget = { bridgekeeper: { thinking_budget: 20 } };
+
+  test('generates an object', async () => {
+    const { object } = await generateObject({
+      model: model(),
+      schema: City,
+      prompt: INPUT,
+      maxOutputTokens: 100,
+      maxRetries: 0,
+      providerOptions: budget,
+    });
+    expect(City.safeParse(object).success).toBe(true);
+  });
+
+  test('runs a tool that the model must call, and ends with its text', async () => {
+    const seen: string[] = [];
+    const look = aiTool({
+      description: 'Looks at a city',
+      inputSchema: City,
+      execute: async ({ city }) => {
+        seen.push(city);
+        return 'It is sunny.';
+      },
+    });
+    const { steps, text } = await generateText({
+      model: model(),
+      prompt: INPUT,
+      tools: { look },
+      stopWhen: stepCountIs(2),
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? 'required' : 'none' }),
+      maxOutputTokens: 200,
+      maxRetries: 0,
+      providerOptions: { bridgekeeper: { parallel_tool_calls: false, ...budget.bridgekeeper } },
+    });
+    expect(steps).toHaveLength(2);
+    expect(['Bath', 'York']).toContain(seen[0]);
+    expect(text).toMatch(/\w/);
+  });
+});
+
+describe('@langchain/openai', () => {
+  const chat = () =>
+    new ChatOpenAI({
+      model: server.modelName,
+      apiKey: 'none',
+      maxTokens: 100,
+      maxRetries: 0,
+      modelKwargs: { thinking_budget: 20 },
+      configuration: { baseURL: `${server.url}/v1` },
+    });
+
+  test('has structured output, by a schema and by a tool', async () => {
+    for (const method of ['jsonSchema', 'functionCalling'] as const) {
+      const found = await chat().withStructuredOutput(City, { method }).invoke(INPUT);
+      expect(City.safeParse(found).success, method).toBe(true);
+    }
+  });
+
+  test('runs a tool that the model must call, and ends with its text', async () => {
+    const look = langchainTool(async ({ city }) => `It is sunny in ${city}.`, {
+      name: 'look',
+      description: 'Looks at a city',
+      schema: City,
+    });
+    const question = new HumanMessage(INPUT);
+    const options = { parallel_tool_calls: false };
+    const asked = await chat()
+      .bindTools([look], { tool_choice: 'required', ...options })
+      .invoke([question]);
+    const [call] = asked.tool_calls!;
+    expect(City.safeParse(call!.args).success).toBe(true);
+    const content = await look.invoke(City.parse(call!.args));
+    const result = new ToolMessage({ content, tool_call_id: call!.id! });
+    const answered = await chat()
+      .bindTools([look], { tool_choice: 'none' })
+      .invoke([question, asked, result]);
+    expect(answered.text).toMatch(/\w/);
+  });
+});
+
 test('@openai/agents runs a tool that the model must call, and ends with its text', async () => {
   const seen: string[] = [];
   const look = tool({
@@ -117,7 +222,12 @@ test('@openai/agents runs a tool that the model must call, and ends with its tex
   const agent = new Agent({
     name: 'Watcher',
     tools: [look],
-    modelSettings: { toolChoice: 'required', parallelToolCalls: false, maxTokens: 100 },
+    modelSettings: {
+      toolChoice: 'required',
+      parallelToolCalls: false,
+      maxTokens: 100,
+      temperature: 0,
+    },
   });
   const runner = new Runner({
     modelProvider: new OpenAIProvider({ openAIClient: openai, useResponses: true }),
