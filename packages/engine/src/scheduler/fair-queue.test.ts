@@ -9,20 +9,20 @@ class Owners {
   readonly queue = new FairQueue();
   #arrivals = 0;
 
-  make(tenant: string, share?: EngineShare): Sequence {
+  make(tenant: string, share?: EngineShare, length = 1): Sequence {
     const arrival = this.#arrivals++;
     const request = {
       id: `${tenant} ${arrival}`,
       tenant,
       ...(share === undefined ? {} : { share }),
-      promptTokens: Uint32Array.of(1),
+      promptTokens: new Uint32Array(length),
       sampling: GREEDY,
     };
     return new Sequence(request, 0n, arrival, 0);
   }
 
-  add(tenant: string, share?: EngineShare): Sequence {
-    const sequence = this.make(tenant, share);
+  add(tenant: string, share?: EngineShare, length = 1): Sequence {
+    const sequence = this.make(tenant, share, length);
     this.queue.add(sequence);
     return sequence;
   }
@@ -75,6 +75,20 @@ describe('which request goes next', () => {
     expect(owners.queue.first).toBe(first);
     owners.take(first);
     expect(owners.queue.first).toBe(more);
+  });
+
+  it('of one owner is the shorter prompt, until as much was computed as the longer one has', () => {
+    const owners = new Owners();
+    const share = { owner: 'key', weight: 2 };
+    const busy = owners.take(owners.add('t', share));
+    const long = owners.add('t', share, 10);
+    const short = owners.add('t', share, 2);
+    expect(owners.queue.first).toBe(short);
+    owners.take(short);
+    // Ten tokens are five of service for a weight of two, and twelve are six.
+    owners.queue.charge(busy, 12);
+    owners.add('t', share, 2);
+    expect(owners.queue.first).toBe(long);
   });
 
   it('is none where nobody waits who may have another row', () => {

@@ -42,6 +42,7 @@ function refusal(text: string, bounds: Partial<JsonBounds>): string | undefined 
     checkJsonBounds(new TextEncoder().encode(text), { ...OPEN, ...bounds });
   } catch (error) {
     expect(error).toBeInstanceOf(ApiError);
+    expect((error as ApiError).code).toBe('invalid_value');
     return (error as ApiError).message;
   }
   return undefined;
