@@ -264,6 +264,11 @@ describe('compiled grammars', () => {
     const places = [start, thinking, forced];
     expect(places.map((place) => place?.isThinking)).toEqual([true, true, false]);
     expect(forced.after(0x61)).toBe(undefined);
+    // A budget that is used up within what opens it would leave half of that.
+    const opened = walkOf({ ...grammar, thinking: { ...grammar.thinking!, begin: text('<t>') } });
+    const opening = [opened, opened.after(0x3c), opened.after(0x3c)?.after(0x74)];
+    expect(opening.map((place) => place?.isThinking)).toEqual([false, false, false]);
+    expect(opening[2]?.after(0x3e)?.isThinking).toBe(true);
     for (const from of [thinking, forced]) {
       let walk = from;
       for (const byte of [0xff, 0, 0, 1]) walk = walk?.after(byte);

@@ -38,8 +38,13 @@ export interface Grammar {
   readonly root: Expression;
   readonly rules: ReadonlyMap<string, Expression>;
   /**
-   * What comes before `root`: `body`, whose tokens count against the request's thinking budget, and
-   * then `end`, to which the row is forced when the budget is used up.
+   * What comes before `root`: `begin`, which counts for nothing and is never broken off; `body`,
+   * whose tokens count against the request's thinking budget; and then `end`, to which the row is
+   * forced when the budget is used up.
    */
-  readonly thinking?: { readonly body: Expression; readonly end: Expression };
+  readonly thinking?: {
+    readonly begin?: Expression | undefined;
+    readonly body: Expression;
+    readonly end: Expression;
+  };
 }

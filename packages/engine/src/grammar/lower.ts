@@ -58,8 +58,10 @@ export function lower(
   lowering.writesOut = true;
   const forced = lowering.expression(grammar.thinking.end, root);
   const first = positions.count;
-  const start = lowering.expression(grammar.thinking.body, forced);
+  const body = lowering.expression(grammar.thinking.body, forced);
   const end = positions.count;
+  const { begin } = grammar.thinking;
+  const start = begin === undefined ? body : lowering.expression(begin, body);
   lowering.writesOut = false;
   lowering.units();
   return { ...lowering.result(), start, forced, thinking: [first, end] };

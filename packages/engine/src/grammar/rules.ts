@@ -21,13 +21,20 @@ const MAX_NESTING = 500;
 const SHARED_POSITIONS = 12;
 const MAX_SIZE = 1e9;
 
+function thinkingOf({ thinking }: Grammar): Expression[] {
+  if (thinking === undefined) return [];
+  const { begin, body, end } = thinking;
+  return begin === undefined ? [body, end] : [begin, body, end];
+}
+
 /**
  * Throws GrammarError 'unknown-rule', 'left-recursion', 'too-large' (nesting), and 'unsupported'
  * for rules that recur within an intersection, a difference or thinking.
  */
 export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
   const roots = [grammar.root];
-  if (grammar.thinking !== undefined) roots.push(grammar.thinking.body, grammar.thinking.end);
+  const thinking = thinkingOf(grammar);
+  roots.push(...thinking);
 
   const bodyOf = (name: string): Expression => {
     const body = grammar.rules.get(name);
@@ -79,10 +86,7 @@ export function examineRules(grammar: Grammar, spending: Spending): RuleFacts {
   for (const regular of [...seen].filter(isRegularOnly)) {
     refuseRecursion(regular, `within an ${regular.kind}`, bodyOf);
   }
-  if (grammar.thinking !== undefined) {
-    refuseRecursion(grammar.thinking.body, 'within thinking', bodyOf);
-    refuseRecursion(grammar.thinking.end, 'within thinking', bodyOf);
-  }
+  for (const part of thinking) refuseRecursion(part, 'within thinking', bodyOf);
 
   const callable = new Set(recurring);
   const sizeOf = memoized((expression): number => {

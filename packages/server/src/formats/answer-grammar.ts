@@ -63,7 +63,7 @@ function outlined(
   }
   if (before === 'closed') return { root: body, rules };
   if (hasBudget) {
-    const thinking = { body: sequence(open, thoughts), end: close };
+    const thinking = { begin: open, body: thoughts, end: close };
     return { root: afterwards, rules, thinking };
   }
   // Whether the model reasons is its own choice: there is nothing to count.

@@ -24,7 +24,10 @@ export function startOf(grammar: Grammar, from: 'start' | 'forced' = 'start'): P
   const { thinking } = grammar;
   const parts = [languages.of(grammar.root)];
   if (thinking !== undefined) parts.unshift(languages.of(thinking.end));
-  if (thinking !== undefined && from === 'start') parts.unshift(languages.of(thinking.body));
+  if (thinking !== undefined && from === 'start') {
+    parts.unshift(languages.of(thinking.body));
+    if (thinking.begin !== undefined) parts.unshift(languages.of(thinking.begin));
+  }
   return placeIn(languages, languages.sequence(parts), []);
 }
 

@@ -16,6 +16,7 @@ export function sampleBytes(grammar: Grammar, options: SampleOptions): Uint8Arra
   const sampler = new Sampler(grammar, options);
   const { thinking } = grammar;
   if (thinking !== undefined) {
+    if (thinking.begin !== undefined) sampler.write(thinking.begin);
     sampler.write(thinking.body);
     sampler.write(thinking.end);
   }
