@@ -135,12 +135,13 @@ export class CudaDevice implements Device {
 
   async prepare(stream: Stream, record: () => void): Promise<void> {
     this.#core.assertOpen();
-    const { kernels, driver } = this.#core;
+    const { kernels, driver, matmul } = this.#core;
     const own = this.#core.stream(stream);
     // Capturing would compile one kernel after the other.
     await kernels.compileAhead(own.rehearse(record));
     // The library's kernels are loaded when they are first seen.
-    driver.release('cuGraphExecDestroy', own.capture(record).handle);
+    const { handle } = matmul.makeReady(() => own.capture(record));
+    driver.release('cuGraphExecDestroy', handle);
   }
 
   refine(stream: Stream, record: () => void): Generator<undefined, boolean> {

@@ -65,10 +65,12 @@ const graphKey = (bucket: number, steps: number) => `${bucket} x ${steps}`;
 const SMALL_CHUNKS = [1, 2, 3, 4, 8, 16, 32, 64, 128] as const;
 const LARGE_CHUNK = 256;
 
-/** Chunks worth making ready for: small ones, full ones, and halves of these. */
+/** Chunks worth making ready for: small ones, and full ones, halves and quarters less of these. */
 function promptSizes({ maxBatchTokens }: RunnerShape): number[] {
   const sizes = new Set([maxBatchTokens, ...SMALL_CHUNKS.filter((size) => size < maxBatchTokens)]);
-  for (let size = maxBatchTokens >> 1; size >= LARGE_CHUNK; size >>= 1) sizes.add(size);
+  for (let size = maxBatchTokens; size > LARGE_CHUNK; size >>= 1) {
+    for (const part of [(3 * size) >> 2, size >> 1]) if (part >= LARGE_CHUNK) sizes.add(part);
+  }
   return [...sizes];
 }
 

@@ -92,6 +92,31 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('matrix products by a %s', (
       expect(stub.read('beta')).toBe(0);
     });
 
+    it('takes what is ready for a count near by, the next larger before a smaller one', () => {
+      stub.offer([
+        { costNs: US, count: 100 },
+        { costNs: US, count: 200 },
+        { costNs: US, count: 300 },
+        { costNs: US },
+      ]);
+      const ready = (count: number) => launched({ ...SHAPE, count });
+      expect(matmul.makeReady(() => [ready(300), ready(100)])).toEqual([3, 1]);
+      expect([ready(101), ready(200), ready(300), ready(310)]).toEqual([1, 3, 3, 3]);
+      expect([ready(70), ready(49), ready(601)]).toEqual([1, 4, 4]);
+      // Other shapes have nothing to do with it, and what is ready later counts for what comes then.
+      expect(launched({ ...SHAPE, count: 200, accumulate: true })).toBe(2);
+      expect(matmul.makeReady(() => ready(200))).toBe(2);
+      expect([ready(150), ready(200)]).toEqual([2, 2]);
+      expect(matmul.isGuess({ ...SHAPE, count: 150 })).toBe(true);
+    });
+
+    it('asks where the library does not take it for another count', () => {
+      stub.offer([{ costNs: US, count: 300 }, { costNs: US }]);
+      matmul.makeReady(() => launched({ ...SHAPE, count: 300 }));
+      stub.offer([{ costNs: US }]);
+      expect(launched({ ...SHAPE, count: 200 })).toBe(1);
+    });
+
     it('adds where it is to', () => {
       expect(launched({ ...SHAPE, accumulate: true })).toBe(1);
       expect(stub.read('beta')).toBe(1);

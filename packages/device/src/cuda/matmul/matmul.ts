@@ -8,6 +8,8 @@ const ALIGNMENT_BYTES = 16;
 const INT_BYTES = 4;
 /** Prefill meets a new count with almost every chunk: what was planned first is planned anew. */
 const MAX_PLANS = 1024;
+/** An algorithm serves for counts up to so many times larger or smaller. */
+const NEAR = 2;
 
 export interface MatmulShape {
   readonly count: number;
@@ -68,6 +70,12 @@ export class Matmul {
   readonly #lt: CublasLt;
   readonly #handle: bigint;
   readonly #preference: bigint;
+  /** Those of counts that were made ready for: they stay. */
+  readonly #ready = new Map<string, Plan>();
+  /** The counts among them, in ascending order, by what else names their shapes. */
+  readonly #readyCounts = new Map<string, number[]>();
+  #isMakingReady = false;
+  /** All others, the oldest first. */
   readonly #plans = new Map<string, Plan>();
   /** What takes the place of the heuristic's first proposal. */
   readonly #chosen: Map<string, MatmulAlgorithm>;
@@ -114,6 +122,21 @@ export class Matmul {
       operands.stream,
     );
     return true;
+  }
+
+  /**
+   * Runs `action`, whose products are those to expect: their algorithms are asked for, and serve
+   * for counts near theirs as well. Asking for one takes milliseconds, and running one that never
+   * ran loads kernels, for which the driver waits until the GPU is idle: 100 ms where a long prompt
+   * is on its way (cuBLASLt 13.0 on an H200).
+   */
+  makeReady<T>(action: () => T): T {
+    this.#isMakingReady = true;
+    try {
+      return action();
+    } finally {
+      this.#isMakingReady = false;
+    }
   }
 
   /** Runs `action` and returns the products that it launched, in order. */
@@ -172,14 +195,44 @@ export class Matmul {
 
   #planOf(shape: MatmulShape): Plan {
     const key = matmulKey(shape);
-    let plan = this.#plans.get(key);
-    if (plan === undefined) {
-      if (this.#plans.size === MAX_PLANS) this.#forgetOldest();
-      plan = this.#makePlan(shape);
+    let plan = this.#ready.get(key);
+    if (plan !== undefined) return plan;
+    if (this.#isMakingReady) return this.#planAhead(shape, key);
+    plan = this.#plans.get(key);
+    if (plan !== undefined) return plan;
+    if (this.#plans.size === MAX_PLANS) this.#forgetOldest();
+    plan = this.#makePlan(shape);
+    const near = this.#chosen.has(key) ? null : this.#nearestReady(shape);
+    if (near !== null && this.#isTaken(plan, near)) {
+      plan.algorithm = near;
+      plan.isGuess = true;
+    } else {
       this.#chooseFor(plan, this.#chosen.get(key));
-      this.#plans.set(key, plan);
     }
+    this.#plans.set(key, plan);
     return plan;
+  }
+
+  #planAhead(shape: MatmulShape, key: string): Plan {
+    const plan = this.#makePlan(shape);
+    this.#chooseFor(plan, this.#chosen.get(key));
+    this.#ready.set(key, plan);
+    const counts = this.#readyCounts.get(matmulKey({ ...shape, count: 0 })) ?? [];
+    counts.push(shape.count);
+    counts.sort((a, b) => a - b);
+    this.#readyCounts.set(matmulKey({ ...shape, count: 0 }), counts);
+    return plan;
+  }
+
+  /** The algorithm of the next larger count that is ready, or of the next smaller; null: far off. */
+  #nearestReady(shape: MatmulShape): MatmulAlgorithm | null {
+    const { count } = shape;
+    const counts = this.#readyCounts.get(matmulKey({ ...shape, count: 0 })) ?? [];
+    const near =
+      counts.find((ready) => ready >= count && ready <= NEAR * count) ??
+      counts.findLast((ready) => ready < count && ready >= count / NEAR);
+    if (near === undefined) return null;
+    return this.#ready.get(matmulKey({ ...shape, count: near }))!.algorithm;
   }
 
   #chooseFor(plan: Plan, known: MatmulAlgorithm | undefined): void {
@@ -275,8 +328,10 @@ export class Matmul {
   }
 
   close(): void {
-    for (const plan of this.#plans.values()) this.#release(plan);
-    this.#plans.clear();
+    for (const plans of [this.#ready, this.#plans]) {
+      for (const plan of plans.values()) this.#release(plan);
+      plans.clear();
+    }
     this.#lt.release('cublasLtMatmulPreferenceDestroy', this.#preference);
     this.#lt.release('cublasLtDestroy', this.#handle);
   }
