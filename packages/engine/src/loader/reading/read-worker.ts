@@ -136,8 +136,13 @@ port.on('message', (message: ReadMessage) => {
     // Every order hears of it.
     ready.catch(() => undefined);
   } else if (message.kind === 'end') {
-    leaveFiles();
-    send({ kind: 'ended' });
+    // Whoever ends a thread does so once it says this: in the middle of a call of the driver that
+    // would end the process.
+    const end = () => {
+      leaveFiles();
+      send({ kind: 'ended' });
+    };
+    void ready.then(end, end);
   } else {
     const { number } = message;
     const refuse = (error: unknown) => send({ kind: 'failed', number, failure: failureOf(error) });
