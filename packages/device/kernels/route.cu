@@ -7,25 +7,22 @@
 #define LANE_EXPERTS 32
 #define GROUP_THREADS 256
 
-/** normed = input / rms * norm over a line, by one warp. */
+/** normed = input / rms * norm over a line, by a block. */
 __device__ inline void normLine(const bf16* input, const bf16* norm, bf16* normed, int width,
                                 float epsilon) {
-  const int lane = threadIdx.x % WARP_LANES;
   float sum = 0.0f;
   if (width % 8 == 0) {
-#pragma unroll 4
-    for (int i = lane; i < width / 8; i += WARP_LANES) {
+    for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
       float values[8];
       widen8(((const uint4*)input)[i], values);
       for (int j = 0; j < 8; j++) sum += values[j] * values[j];
     }
   } else {
-    for (int i = lane; i < width; i += WARP_LANES) sum += widen(input[i]) * widen(input[i]);
+    for (int i = threadIdx.x; i < width; i += blockDim.x) sum += widen(input[i]) * widen(input[i]);
   }
-  const float factor = rsqrtf(warpSum(sum) / (float)width + epsilon);
+  const float factor = rsqrtf(blockSum(sum) / (float)width + epsilon);
   if (width % 8 == 0) {
-#pragma unroll 4
-    for (int i = lane; i < width / 8; i += WARP_LANES) {
+    for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
       float values[8], weights[8];
       widen8(((const uint4*)input)[i], values);
       widen8(((const uint4*)norm)[i], weights);
@@ -33,7 +30,7 @@ __device__ inline void normLine(const bf16* input, const bf16* norm, bf16* norme
       ((uint4*)normed)[i] = narrow8(values);
     }
   } else {
-    for (int i = lane; i < width; i += WARP_LANES) {
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
       normed[i] = narrow(widen(input[i]) * factor * widen(norm[i]));
     }
   }
@@ -58,6 +55,7 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, int*
     int at = 0x7fffffff;
 #pragma unroll
     for (int i = 0; i < LANE_EXPERTS; i++) {
+      if (i * WARP_LANES >= experts) break;
       const int expert = i * WARP_LANES + lane;
       if (expert >= experts || (taken >> i & 1) != 0) continue;
       if (at == 0x7fffffff || own[i] > best) best = own[i], at = expert;
@@ -106,9 +104,10 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
 }
 
 /**
- * A warp for each line. `input` is null where `normed` is there already. logits are [lines,
- * experts], bias [experts] or null; experts at most 1024, topK at most 32. One block alone with
- * `isFew` also does what group_by_expert does.
+ * Blocks of a warp for each line, then one for each line that is to be normalised: none, where
+ * `normed` is there already. logits are [lines, experts], bias [experts] or null; experts at most
+ * 1024, topK at most 32. With `isFew` there is one block of the first kind, which also does what
+ * group_by_expert does.
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,
@@ -120,6 +119,12 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
   awaitEarlier();
   letNextStart();
   const int lane = threadIdx.x % WARP_LANES;
+  const int choosing = (count + LINES - 1) / LINES;
+  if (blockIdx.x >= choosing) {
+    const i64 at = (i64)(blockIdx.x - choosing) * width;
+    normLine(input + at, norm, normed + at, width, epsilon);
+    return;
+  }
   const int line = blockIdx.x * LINES + threadIdx.x / WARP_LANES;
   if (line < count) {
     int* own = isFew ? few + line * topK : chosen + (i64)line * topK;
@@ -128,9 +133,6 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     } else {
       chooseForLine(logits + (i64)line * experts, bias, own, weights + (i64)line * topK, experts,
                     topK, isOverAll != 0);
-    }
-    if (input != nullptr) {
-      normLine(input + (i64)line * width, norm, normed + (i64)line * width, width, epsilon);
     }
   }
   if (!isFew) return;

@@ -33,10 +33,10 @@ const SKINNY: readonly KernelDefines[] = [
 
 /** The tiles of operations/experts.ts, in every format. */
 const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
-  { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 4, IS_FEW: 1 },
+  { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 4, IS_FEW: 0 },
   { FORMAT, LINE_TILE: 16, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
-  { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 2, IS_FEW: 0 },
+  { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
 ]);
 
 /**

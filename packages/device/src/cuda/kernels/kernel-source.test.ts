@@ -30,9 +30,9 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
     { ...SKINNY, LINE_TILE: 64, FORMAT: 1 },
   ],
   experts: [
-    { FORMAT: 0, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 2, IS_FEW: 0 },
+    { FORMAT: 0, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
     { FORMAT: 1, LINE_TILE: 16, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
-    { FORMAT: 2, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 4, IS_FEW: 1 },
+    { FORMAT: 2, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   ],
   rope: HEADS,
   'attention-decode': [

@@ -103,7 +103,7 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('matrix products by a %s', (
       expect(matmul.makeReady(() => [ready(300), ready(100)])).toEqual([3, 1]);
       expect([ready(101), ready(200), ready(300), ready(310)]).toEqual([1, 3, 3, 3]);
       expect([ready(70), ready(49), ready(601)]).toEqual([1, 4, 4]);
-      // Other shapes have nothing to do with it, and what is ready later counts for what comes then.
+      // Other shapes have nothing to do with it; what is ready later counts for what comes then.
       expect(launched({ ...SHAPE, count: 200, accumulate: true })).toBe(2);
       expect(matmul.makeReady(() => ready(200))).toBe(2);
       expect([ready(150), ready(200)]).toEqual([2, 2]);

@@ -224,7 +224,7 @@ export class Matmul {
     return plan;
   }
 
-  /** The algorithm of the next larger count that is ready, or of the next smaller; null: far off. */
+  /** That of the next larger count that is ready, or of the next smaller; null: none is near. */
   #nearestReady(shape: MatmulShape): MatmulAlgorithm | null {
     const { count } = shape;
     const counts = this.#readyCounts.get(matmulKey({ ...shape, count: 0 })) ?? [];

@@ -84,8 +84,8 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     .ints(count, width, experts, topK, softmaxOver === 'all' ? 1 : 0)
     .floats(epsilon)
     .ints(isFew ? 1 : 0);
-  const grid = [Math.ceil(count / CHOOSE_LINES)] as const;
-  launcher.launch('choose_experts', { grid, threads: CHOOSE_LINES * WARP }, block);
+  const blocks = Math.ceil(count / CHOOSE_LINES) + (isStreamed ? count : 0);
+  launcher.launch('choose_experts', { grid: [blocks], threads: CHOOSE_LINES * WARP }, block);
   if (isFew) return;
   const groups = launcher.parameters
     .pointers(at.chosen, at.starts, at.order)
@@ -122,11 +122,12 @@ interface Tile {
   readonly depth: number;
 }
 
-const FEW_TILE: Tile = { lines: 8, warps: 4, depth: 4 };
+/** Fewer blocks have more on their way. */
+const FEW_TILE: Tile = { lines: 8, warps: 4, depth: 8 };
 const TILES: readonly Tile[] = [
-  FEW_TILE,
+  { lines: 8, warps: 4, depth: 4 },
   { lines: 16, warps: 8, depth: 4 },
-  { lines: 32, warps: 8, depth: 2 },
+  { lines: 32, warps: 8, depth: 4 },
 ];
 
 /**
@@ -144,8 +145,12 @@ const FORMAT = { element: 0, 'fp8-e4m3': 1, mxfp4: 2 } as const;
 const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32 } as const;
 /** Lines that are in shared memory at once take no more than this, so that three blocks fit. */
 const LINES_BYTES = 68 * 1024;
-/** A chunk of inputs is a multiple of so many tiles. */
+/** A chunk of inputs is a multiple of so many tiles, whose scales are asked for together. */
 const CHUNK_TILES = 4;
+/** As experts.cu has them; lines are at most this much apart beyond their inputs. */
+const LANE_BYTES = 16;
+const WARP_ROWS = 16;
+const LINE_SKEW_BYTES = 64;
 
 export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']): void {
   const { count, topK, inputs, inner, experts, isInterleaved, limit, alpha, shift } = args;
@@ -223,6 +228,7 @@ function launchProduct(
   const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
   const fitting = Math.floor(LINES_BYTES / tile.lines / E / step) * step;
   const chunkInputs = Math.min(Math.ceil(inputs / step) * step, Math.max(fitting, step));
+  const lines = Math.min(tile.lines, assignments);
   const block = launcher.parameters
     .pointers(
       operands.input,
@@ -238,7 +244,7 @@ function launchProduct(
     .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
     .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
     .floats(gate.limit, gate.alpha, gate.shift);
-  const tileRows = tile.warps * (kernel === 'expert_gate' ? 8 : 16);
+  const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
   const defines: KernelDefines = {
     FORMAT: FORMAT[format],
     LINE_TILE: tile.lines,
@@ -249,9 +255,21 @@ function launchProduct(
   const shape = {
     grid: [Math.ceil(outputs / tileRows), isFew ? assignments : experts],
     threads: tile.warps * WARP,
-    sharedBytes: tile.lines * (chunkInputs * E + 128),
+    sharedBytes: ringBytes(args, tile) + lines * (chunkInputs * E + LINE_SKEW_BYTES),
   } as const;
   launcher.launch(kernel, shape, block, defines);
+}
+
+/** What experts.cu has in shared memory before the lines. */
+function ringBytes(
+  { format, inputs, blockInputs }: ExpertMatrix & { readonly inputs: number },
+  { warps, depth }: Tile,
+): number {
+  const laneBytes = warps * WARP * LANE_BYTES;
+  const tiles = depth * 2 * laneBytes;
+  if (format === 'element') return tiles;
+  if (format === 'mxfp4') return tiles + (depth / CHUNK_TILES + 1) * laneBytes;
+  return tiles + warps * WARP_ROWS * Math.ceil(inputs / blockInputs) * WORD;
 }
 
 function checkMatrix(

@@ -4,7 +4,7 @@ import { openCpuDevice, slice } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import type { ReadMessage, ReadReply } from './read-protocol.ts';
 
-test('a thread that is told to end while it gets ready says so only once it holds nothing', async () => {
+test('a thread that is to end while it gets ready says so once it holds nothing', async () => {
   const device = await openCpuDevice({ threads: 1 });
   const worker = new Worker(new URL('./read-worker.js', import.meta.url));
   const post = (message: ReadMessage) => worker.postMessage(message);
