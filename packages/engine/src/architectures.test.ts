@@ -22,6 +22,23 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
     'Mistral with a window',
     { architecture: 'MistralForCausalLM', config: { sliding_window: 9, num_key_value_heads: 1 } },
   ],
+  [
+    'Mistral within a model that sees',
+    { architecture: 'Mistral3ForConditionalGeneration', config: { rope_theta: 1e6 } },
+  ],
+  ['Phi-3, modules fused', { architecture: 'Phi3ForCausalLM', config: { head_dim: 24 } }],
+  [
+    'Phi-3 with a window',
+    { architecture: 'Phi3ForCausalLM', config: { sliding_window: 9, num_key_value_heads: 4 } },
+  ],
+  [
+    'SmolLM3, a layer without positions',
+    {
+      architecture: 'SmolLM3ForCausalLM',
+      tiedHead: true,
+      config: { num_hidden_layers: 3, no_rope_layers: [1, 0, 1] },
+    },
+  ],
   ['Qwen2', { architecture: 'Qwen2ForCausalLM', config: { head_dim: 32 } }],
   ['Qwen3', { architecture: 'Qwen3ForCausalLM', config: { head_dim: 24, rope_theta: 1e6 } }],
   [
@@ -77,6 +94,13 @@ const FP8_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
     {
       architecture: 'MistralForCausalLM',
       quantization: compressed({ strategy: 'channel' }),
+    },
+  ],
+  [
+    'Phi-3, fused modules in blocks',
+    {
+      architecture: 'Phi3ForCausalLM',
+      quantization: { quant_method: 'fp8', weight_block_size: [16, 32] },
     },
   ],
   [

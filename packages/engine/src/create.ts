@@ -18,7 +18,7 @@ import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
 import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS, fp8Of } from './models/quantization.ts';
-import { ropeTable } from './models/rope.ts';
+import { restingTable, ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
@@ -35,6 +35,7 @@ import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
+  hasRestingLayers,
   maxCountTokens,
   pageBytes,
   RING_SLOTS,
@@ -155,6 +156,10 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const buffers = allocateBuffers(device, spec, shape);
   const rope = ropeTable(spec, shape.maxModelTokens);
   await traffic.upload(bytesOf(rope), slice(buffers.rope));
+  if (hasRestingLayers(spec)) {
+    const resting = restingTable(spec, shape.maxModelTokens);
+    await traffic.upload(bytesOf(resting), slice(buffers.resting));
+  }
   const vocabulary = options.grammars?.vocabulary ?? null;
   if (vocabulary !== null) {
     await traffic.upload(bytesOf(vocabulary.spans), slice(buffers.tokenSpans));

@@ -87,15 +87,23 @@ function resolve(shards: readonly Shard[], index: ReadonlyMap<string, string> | 
   return { tensors, unmapped };
 }
 
-/** What a model without its head calls its parts. */
-const BARE_NAME = /^(embed_tokens|layers|norm)\./;
+/** What tensors are called where the text model is not the whole file: a name, and what for. */
+const CAUSAL_NAMES: readonly (readonly [had: string, from: RegExp, to: string])[] = [
+  // Models that embed are saved without a head.
+  ['embed_tokens.weight', /^(?=(?:embed_tokens|layers|norm)\.)/, 'model.'],
+  // Models that also see: as their authors saved them, and as transformers 5 does.
+  ['language_model.model.embed_tokens.weight', /^language_model\./, ''],
+  ['model.language_model.embed_tokens.weight', /^model\.language_model\./, 'model.'],
+];
 
-/** Models that embed are saved without a head, and their tensors without the `model.` before it. */
+/** The same tensors under the names that they have in a model of text with its head. */
 function asCausal(tensors: ReadonlyMap<string, CheckpointTensor>) {
-  if (!tensors.has('embed_tokens.weight')) return tensors;
+  const found = CAUSAL_NAMES.find(([had]) => tensors.has(had));
+  if (found === undefined) return tensors;
+  const [, from, to] = found;
   const named = [...tensors].map(([name, tensor]) => {
-    const full = BARE_NAME.test(name) ? `model.${name}` : name;
-    return [full, { ...tensor, name: full }] as const;
+    const causal = name.replace(from, to);
+    return [causal, { ...tensor, name: causal }] as const;
   });
   return new Map(named);
 }

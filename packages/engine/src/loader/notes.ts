@@ -2,6 +2,10 @@ import type { LoadedWeights } from './load.ts';
 
 /** Tensors that are known, and why they change nothing here. */
 const KNOWN: readonly (readonly [suffix: RegExp, why: string])[] = [
+  [
+    /^(?:vision_tower|multi_modal_projector|model\.(?:vision_tower|multi_modal_projector))\./,
+    'of images, which this engine does not take',
+  ],
   [/\.(?:input_scale|activation_scale)$/, 'scales of activations, which are not quantised'],
   [/\.(?:[kqv]_scale|[kqv]_proj\.output_scale|attn\.[kqv]_scale)$/, 'scales of KV, which has none'],
 ];

@@ -37,6 +37,7 @@ describe('published configurations', () => {
       headDim: 64,
       layerKinds: new Array(8).fill({
         window: 0,
+        rotates: true,
         feedForward: { kind: 'dense', intermediateSize: 768, bias: false },
       }),
       vocabularySize: 4096,
@@ -45,6 +46,7 @@ describe('published configurations', () => {
       rope: { theta: 10_000, scaling: { type: 'none' } },
       qkvBias: false,
       outputBias: false,
+      fusedModules: false,
       qkNorm: false,
       attentionSinks: false,
       tiedHead: true,
@@ -147,12 +149,75 @@ describe('architectures', () => {
       spec({ ...MOE, num_hidden_layers: 4, ...more }).layerKinds.map(
         ({ feedForward }) => feedForward.kind,
       );
-    expect(spec(MOE).layerKinds).toEqual(new Array(2).fill({ window: 0, feedForward: experts }));
+    expect(spec(MOE).layerKinds).toEqual(
+      new Array(2).fill({ window: 0, rotates: true, feedForward: experts }),
+    );
     const [first] = spec({ ...MOE, norm_topk_prob: true }).layerKinds;
     expect(first!.feedForward).toEqual({ ...experts, softmaxOver: 'chosen' });
     expect(kinds({ mlp_only_layers: [1] })).toEqual(['experts', 'dense', 'experts', 'experts']);
     expect(kinds({ decoder_sparse_step: 2 })).toEqual(['dense', 'experts', 'dense', 'experts']);
     expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe(true);
+  });
+
+  const PHI = { architectures: ['Phi3ForCausalLM'] };
+
+  test('Phi-3 has fused modules, and a window where one is given', () => {
+    expect(spec(PHI)).toMatchObject({ fusedModules: true, qkvBias: false, tiedHead: false });
+    expect(spec(PHI).layerKinds.map(({ window }) => window)).toEqual([0, 0]);
+    expect(spec({ ...PHI, sliding_window: 7 }).layerKinds.map(({ window }) => window)).toEqual([
+      7, 7,
+    ]);
+  });
+
+  test('Phi-4-mini, whose positions are stretched otherwise, is refused', () => {
+    const rope = { type: 'longrope', short_factor: [1], long_factor: [2] };
+    expect(describing({ ...PHI, rope_scaling: rope })).toThrow(
+      rejection('unsupported', 'longrope'),
+    );
+    const partial = { ...PHI, partial_rotary_factor: 0.75 };
+    expect(describing(partial)).toThrow(rejection('unsupported', 'partial_rotary_factor'));
+  });
+
+  const SMOL = { architectures: ['SmolLM3ForCausalLM'], num_hidden_layers: 5 };
+
+  test('SmolLM3 rotates where its list says so, else in all layers but every fourth', () => {
+    const rotations = (more: Record<string, unknown>) =>
+      spec({ ...SMOL, ...more }).layerKinds.map(({ rotates }) => rotates);
+    expect(rotations({})).toEqual([true, true, true, false, true]);
+    expect(rotations({ no_rope_layer_interval: 2 })).toEqual([true, false, true, false, true]);
+    const named = [0, 1, 1, 1, 0, 1];
+    expect(rotations({ no_rope_layers: named })).toEqual([false, true, true, true, false]);
+    expect(spec({ ...SMOL, tie_word_embeddings: undefined }).tiedHead).toBe(true);
+  });
+
+  test.each([[[1, 1]], [[1, 1, 1, 2, 1]], [4]])(
+    'SmolLM3 with no_rope_layers %j is refused',
+    (list) => {
+      const refused = describing({ ...SMOL, no_rope_layers: list });
+      expect(refused).toThrow(rejection('malformed', 'no_rope_layers'));
+    },
+  );
+
+  const SEEING = { architecture: 'Mistral3ForConditionalGeneration' } as const;
+
+  test('of a model that also sees, the text model is described', () => {
+    const config = smallConfig({ ...SEEING, config: { sliding_window: null } });
+    const described = describeModel({ ...config, tie_word_embeddings: false });
+    expect(described).toMatchObject({ architecture: SEEING.architecture, hiddenSize: 64 });
+    expect(described).toMatchObject({ storedType: 'bf16', eosTokenIds: [0], tiedHead: false });
+  });
+
+  test('what its text model has and is not read is refused, and where it has none', () => {
+    const config = smallConfig(SEEING);
+    const text = config.text_config as Record<string, unknown>;
+    const rope = { rope_type: 'default', rope_theta: 1e6, llama_4_scaling_beta: 0.1 };
+    const beta = { ...text, rope_theta: undefined, rope_parameters: rope };
+    const refused = () => describeModel({ ...config, text_config: beta });
+    expect(refused).toThrow(rejection('unsupported', 'llama_4_scaling_beta'));
+    const none = () => describeModel({ ...config, text_config: null });
+    expect(none).toThrow(rejection('malformed', 'text_config'));
+    const other = () => describeModel({ ...config, audio_config: {} });
+    expect(other).toThrow(rejection('unsupported', 'audio_config'));
   });
 
   test.each<[Record<string, unknown>, string, string]>([

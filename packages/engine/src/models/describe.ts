@@ -20,12 +20,19 @@ interface Traits {
   readonly outputBias: (config: ConfigReader) => boolean;
   readonly qkNorm: boolean;
   readonly attentionSinks: boolean;
+  readonly fusedModules: boolean;
+  /** Of each layer; undefined: all of them rotate. */
+  readonly rotations?: (config: ConfigReader, layers: number) => readonly boolean[];
   /** Of each layer. */
   readonly windows: (config: ConfigReader, layers: number) => readonly number[];
   /** Of each layer. */
   readonly feedForwards: (config: ConfigReader, layers: number) => readonly FeedForward[];
   /** When config.json gives none; undefined is hidden size over heads. */
   readonly defaultHeadDim: number | undefined;
+  /** When config.json says nothing of it. */
+  readonly defaultTiedHead: boolean;
+  /** The key under which config.json has the text model, where that is a part. */
+  readonly textKey?: string;
   /** What config.json calls the architecture where it does not name the class. */
   readonly modelType: string;
   /** Keys of config.json that only this architecture and some others have a use for. */
@@ -56,9 +63,11 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: attentionBias,
     qkNorm: false,
     attentionSinks: false,
+    fusedModules: false,
     windows: noWindow,
     feedForwards: dense((config) => config.boolean('mlp_bias', false)),
     defaultHeadDim: undefined,
+    defaultTiedHead: false,
     modelType: 'llama',
     keys: ['attention_bias', 'mlp_bias'],
   },
@@ -67,10 +76,26 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: never,
     qkNorm: false,
     attentionSinks: false,
+    fusedModules: false,
     windows: mistralWindows,
     feedForwards: dense(never),
     defaultHeadDim: undefined,
+    defaultTiedHead: false,
     modelType: 'mistral',
+    keys: ['sliding_window'],
+  },
+  Mistral3ForConditionalGeneration: {
+    qkvBias: never,
+    outputBias: never,
+    qkNorm: false,
+    attentionSinks: false,
+    fusedModules: false,
+    windows: mistralWindows,
+    feedForwards: dense(never),
+    defaultHeadDim: undefined,
+    defaultTiedHead: false,
+    textKey: 'text_config',
+    modelType: 'mistral3',
     keys: ['sliding_window'],
   },
   Qwen2ForCausalLM: {
@@ -78,9 +103,11 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: never,
     qkNorm: false,
     attentionSinks: false,
+    fusedModules: false,
     windows: qwenWindows,
     feedForwards: dense(never),
     defaultHeadDim: undefined,
+    defaultTiedHead: false,
     modelType: 'qwen2',
     keys: ['max_window_layers', 'sliding_window', 'use_sliding_window'],
   },
@@ -89,9 +116,11 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: attentionBias,
     qkNorm: true,
     attentionSinks: false,
+    fusedModules: false,
     windows: qwenWindows,
     feedForwards: dense(never),
     defaultHeadDim: 128,
+    defaultTiedHead: false,
     modelType: 'qwen3',
     keys: ['attention_bias', 'max_window_layers', 'sliding_window', 'use_sliding_window'],
   },
@@ -100,9 +129,11 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: attentionBias,
     qkNorm: true,
     attentionSinks: false,
+    fusedModules: false,
     windows: qwenWindows,
     feedForwards: qwenExperts,
     defaultHeadDim: undefined,
+    defaultTiedHead: false,
     modelType: 'qwen3_moe',
     keys: [
       ...['attention_bias', 'max_window_layers', 'sliding_window', 'use_sliding_window'],
@@ -115,14 +146,43 @@ const TRAITS: Readonly<Record<Architecture, Traits>> = {
     outputBias: attentionBias,
     qkNorm: false,
     attentionSinks: true,
+    fusedModules: false,
     windows: alternatingWindows,
     feedForwards: (config, layers) => alike(layers, describeGptOssExperts(config)),
     defaultHeadDim: 64,
+    defaultTiedHead: false,
     modelType: 'gpt_oss',
     keys: [
       ...['attention_bias', 'sliding_window', 'initial_context_length', 'swiglu_limit'],
       ...['swiglu_alpha', 'num_local_experts', 'num_experts_per_tok', 'experts_per_token'],
     ],
+  },
+  Phi3ForCausalLM: {
+    qkvBias: never,
+    outputBias: never,
+    qkNorm: false,
+    attentionSinks: false,
+    fusedModules: true,
+    windows: windowIfGiven,
+    feedForwards: dense(never),
+    defaultHeadDim: undefined,
+    defaultTiedHead: false,
+    modelType: 'phi3',
+    keys: ['sliding_window', 'original_max_position_embeddings'],
+  },
+  SmolLM3ForCausalLM: {
+    qkvBias: attentionBias,
+    outputBias: attentionBias,
+    qkNorm: false,
+    attentionSinks: false,
+    fusedModules: false,
+    rotations: rotationsByLayer,
+    windows: noWindow,
+    feedForwards: dense((config) => config.boolean('mlp_bias', false)),
+    defaultHeadDim: undefined,
+    defaultTiedHead: true,
+    modelType: 'smollm3',
+    keys: ['attention_bias', 'mlp_bias', 'no_rope_layers', 'no_rope_layer_interval'],
   },
 };
 
@@ -134,9 +194,30 @@ const STORED_TYPES: Readonly<Record<string, StoredType>> = {
 
 /** An explicit null is no window; an absent key is what transformers' class defaults to, 4096. */
 function mistralWindows(config: ConfigReader, layers: number): readonly number[] {
-  if (!config.has('sliding_window')) return alike(layers, 4096);
+  return config.has('sliding_window') ? windowIfGiven(config, layers) : alike(layers, 4096);
+}
+
+/** None is what is left out. */
+function windowIfGiven(config: ConfigReader, layers: number): readonly number[] {
   const isGiven = config.get('sliding_window') !== undefined;
   return alike(layers, isGiven ? config.integer('sliding_window', 1) : 0);
+}
+
+/**
+ * As `no_rope_layers` says, with a 1 for each layer that rotates; where it is absent, all but every
+ * `no_rope_layer_interval`th. (The name is the other way round.)
+ */
+function rotationsByLayer(config: ConfigReader, layers: number): readonly boolean[] {
+  const named = config.get('no_rope_layers');
+  if (named === undefined) {
+    const interval = config.integer('no_rope_layer_interval', 1, 4);
+    return Array.from({ length: layers }, (_, layer) => (layer + 1) % interval !== 0);
+  }
+  const isFlag = (value: unknown) => value === 0 || value === 1;
+  if (!Array.isArray(named) || named.length < layers || !named.every(isFlag)) {
+    throw config.error('malformed', 'no_rope_layers', `must have a 0 or 1 for each of ${layers}`);
+  }
+  return named.slice(0, layers).map((flag) => flag === 1);
 }
 
 /** Layers from `max_window_layers` on are windowed. */
@@ -207,6 +288,32 @@ function architectureOf(config: ConfigReader): Architecture {
     throw config.error('unsupported', 'architectures', `is ${found}; supported: ${list}`);
   }
   return match;
+}
+
+/** Keys of a model that also sees which hold for its text as well. */
+const SHARED_KEYS = [
+  ...['architectures', 'bos_token_id', 'dtype', 'eos_token_id', 'quantization_config'],
+  ...['tie_word_embeddings', 'torch_dtype', 'vocab_size'],
+];
+/** Keys of what stands beside the text model, and is left aside. */
+const BESIDE_TEXT = new Set([
+  ...['image_token_id', 'image_token_index', 'model_type', 'multimodal_projector_bias'],
+  ...['projector_hidden_act', 'spatial_merge_size', 'vision_config', 'vision_feature_layer'],
+]);
+
+/** The text model's keys, and those that the whole has for it. */
+function textConfigOf(whole: ConfigReader, textKey: string): ConfigReader {
+  const text = whole.object(textKey);
+  if (text === undefined) throw whole.error('malformed', textKey, 'is missing');
+  const values: Record<string, unknown> = {};
+  for (const key of whole.keys()) {
+    if (key !== textKey && !BESIDE_TEXT.has(key)) values[key] = whole.get(key);
+  }
+  for (const key of text.keys()) {
+    const isShared = SHARED_KEYS.includes(key) && whole.get(key) !== undefined;
+    if (!isShared) values[key] = text.get(key) ?? null;
+  }
+  return new ConfigReader(values, `config.json: "${textKey}"`);
 }
 
 /** Refuses what would otherwise run and give fluent nonsense. */
@@ -290,9 +397,10 @@ function tokenIds(config: ConfigReader, key: string, vocabulary: number): number
  * `malformed` or `unsupported`, naming file and key.
  */
 export function describeModel(configJson: unknown, generationConfigJson?: unknown): ModelSpec {
-  const config = new ConfigReader(configJson, 'config.json');
-  const architecture = architectureOf(config);
+  const whole = new ConfigReader(configJson, 'config.json');
+  const architecture = architectureOf(whole);
   const traits = TRAITS[architecture];
+  const config = traits.textKey === undefined ? whole : textConfigOf(whole, traits.textKey);
   refuseUnread(config, architecture, traits.keys);
   refuseUnsupported(config);
   const hiddenSize = config.integer('hidden_size', 1);
@@ -309,8 +417,10 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
   const windows = traits.windows(config, layers);
   checkLayerTypes(config, windows);
   const feedForwards = traits.feedForwards(config, layers);
+  const rotations = traits.rotations?.(config, layers) ?? alike(layers, true);
   const layerKinds = windows.map((window, layer) => ({
     window,
+    rotates: rotations[layer]!,
     feedForward: feedForwards[layer]!,
   }));
   const generation = new ConfigReader(generationConfigJson ?? {}, 'generation_config.json');
@@ -332,9 +442,10 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     rope: { theta, scaling },
     qkvBias: traits.qkvBias(config),
     outputBias: traits.outputBias(config),
+    fusedModules: traits.fusedModules,
     qkNorm: traits.qkNorm,
     attentionSinks: traits.attentionSinks,
-    tiedHead: config.boolean('tie_word_embeddings', false),
+    tiedHead: config.boolean('tie_word_embeddings', traits.defaultTiedHead),
     eosTokenIds: [...eosTokenIds],
     bosTokenId: tokenIds(config, 'bos_token_id', vocabularySize)[0],
     storedType: storedTypeOf(config),

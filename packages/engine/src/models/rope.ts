@@ -76,3 +76,8 @@ export function ropeTable(spec: ModelSpec, positions: number): Float32Array {
   }
   return table;
 }
+
+/** The table of layers that do not rotate. */
+export function restingTable(spec: ModelSpec, positions: number): Float32Array {
+  return new Float32Array(positions * spec.headDim).map((_, i) => (i % 2 === 0 ? 1 : 0));
+}

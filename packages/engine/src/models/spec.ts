@@ -5,10 +5,13 @@ import type { Quantization } from './quantization.ts';
 export const ARCHITECTURES = [
   'LlamaForCausalLM',
   'MistralForCausalLM',
+  'Mistral3ForConditionalGeneration',
   'Qwen2ForCausalLM',
   'Qwen3ForCausalLM',
   'Qwen3MoeForCausalLM',
   'GptOssForCausalLM',
+  'Phi3ForCausalLM',
+  'SmolLM3ForCausalLM',
 ] as const;
 export type Architecture = (typeof ARCHITECTURES)[number];
 
@@ -74,6 +77,8 @@ export interface ExpertsFeedForward {
 export interface LayerKind {
   /** Positions a token sees, itself included; 0 is all. */
   readonly window: number;
+  /** Whether queries and keys are rotated by their positions. */
+  readonly rotates: boolean;
   readonly feedForward: FeedForward;
 }
 
@@ -94,6 +99,8 @@ export interface ModelSpec {
   readonly rope: { readonly theta: number; readonly scaling: RopeScaling };
   readonly qkvBias: boolean;
   readonly outputBias: boolean;
+  /** q, k and v are one module of the checkpoint, gate and up another (Phi-3). */
+  readonly fusedModules: boolean;
   /** Each head of q and k is normalised before it is rotated (Qwen3). */
   readonly qkNorm: boolean;
   /** Each head has one more score, without a value, beside those of positions (gpt-oss). */

@@ -69,8 +69,9 @@ function layersByKind(kinds: readonly LayerKind[]): string {
   return [...counts].map(([words, count]) => `${count} layers of ${words}`).join(', ');
 }
 
-function wordsOf({ window, feedForward }: LayerKind): string {
-  const attention = window === 0 ? 'full attention' : `attention to ${window} tokens`;
+function wordsOf({ window, rotates, feedForward }: LayerKind): string {
+  const reach = window === 0 ? 'full attention' : `attention to ${window} tokens`;
+  const attention = rotates ? reach : `${reach} without positions`;
   const after = feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward);
   return `${attention} and ${after}`;
 }

@@ -223,11 +223,13 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
   const attention = `${prefix}.self_attn`;
   const queryWidth = spec.heads * headDim;
   const kvWidth = spec.kvHeads * headDim;
-  const qkv = [
+  const apart = [
     { name: `${attention}.q_proj`, outputs: queryWidth },
     { name: `${attention}.k_proj`, outputs: kvWidth },
     { name: `${attention}.v_proj`, outputs: kvWidth },
   ];
+  const fused = [{ name: `${attention}.qkv_proj`, outputs: queryWidth + 2 * kvWidth }];
+  const qkv = spec.fusedModules ? fused : apart;
   const output = [{ name: `${attention}.o_proj`, outputs: hiddenSize }];
   const headNorms = [
     norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
@@ -249,9 +251,11 @@ function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): Wei
   const { feedForward } = spec.layerKinds[layer]!;
   if (feedForward.kind === 'experts') return expertTensors(spec, layer, prefix, feedForward);
   const { intermediateSize, bias } = feedForward;
+  const fused = [{ name: `${prefix}.gate_up_proj`, outputs: 2 * intermediateSize }];
+  const first = spec.fusedModules ? fused : gateUp(prefix, intermediateSize);
   const down = [{ name: `${prefix}.down_proj`, outputs: spec.hiddenSize }];
   return [
-    ...linear(spec, layer, GATE_UP, gateUp(prefix, intermediateSize), spec.hiddenSize, bias),
+    ...linear(spec, layer, GATE_UP, first, spec.hiddenSize, bias),
     ...linear(spec, layer, DOWN, down, intermediateSize, bias),
   ];
 }

@@ -83,7 +83,7 @@ function launchAttention(
       queryNorm: weights.queryNorm,
       keyNorm: weights.keyNorm,
       epsilon: spec.rmsNormEpsilon,
-      rope: buffers.rope,
+      rope: spec.layerKinds[layer]!.rotates ? buffers.rope : buffers.resting,
       kv,
       kvFormat: shape.kvFormat,
       pageTable,

@@ -111,6 +111,11 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
   };
 }
 
+/** Whether queries and keys of some layers are not rotated by their positions. */
+export function hasRestingLayers({ layerKinds }: ModelSpec): boolean {
+  return layerKinds.some(({ rotates }) => !rotates);
+}
+
 /**
  * Every buffer of the runner by name, with its size in bytes: what the memory planner adds up and
  * `allocate` makes.
@@ -149,6 +154,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
     rope: shape.maxModelTokens * spec.headDim * 4,
+    // As small as a buffer may be where all layers rotate.
+    resting: hasRestingLayers(spec) ? shape.maxModelTokens * spec.headDim * 4 : 4,
     residual: activation(spec.hiddenSize),
     qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
     attended: activation(queryWidth),

@@ -63,7 +63,25 @@ export function smallConfig(options: ModelFolderOptions = {}): Record<string, un
     quantization_config: options.quantization,
     ...options.config,
   };
-  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
+  const given = Object.entries(config).filter(([, value]) => value !== undefined);
+  if (options.architecture !== SEEING) return Object.fromEntries(given);
+  const ofWhole = (key: string) => ['architectures', 'torch_dtype', 'eos_token_id'].includes(key);
+  return {
+    ...Object.fromEntries(given.filter(([key]) => ofWhole(key))),
+    text_config: Object.fromEntries(given.filter(([key]) => !ofWhole(key))),
+    vision_config: { model_type: 'pixtral' },
+    image_token_index: 10,
+  };
+}
+
+/** An architecture whose text model is a part of the whole. */
+const SEEING = 'Mistral3ForConditionalGeneration';
+
+/** The text model within the whole, beside something that sees. */
+function besideTower(tensors: readonly TensorData[]): TensorData[] {
+  const bytes = new Uint8Array(8);
+  const tower = { name: 'vision_tower.patch_conv.weight', dtype: 'F32', shape: [2], bytes };
+  return [...tensors.map((each) => ({ ...each, name: `language_model.${each.name}` })), tower];
 }
 
 /** A value that all stored types hold exactly, so that a model is the same in each of them. */
@@ -164,7 +182,8 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
     .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;
-  const saved = options.isBare ? withoutHead(tensors) : tensors;
+  const whole = options.architecture === SEEING ? besideTower(tensors) : tensors;
+  const saved = options.isBare ? withoutHead(whole) : whole;
   if (shards === 1) {
     await writeSafetensors(join(folder, 'model.safetensors'), saved, options.startRemainder);
   } else await writeShards(folder, saved, shards);

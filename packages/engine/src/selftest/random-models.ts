@@ -22,7 +22,7 @@ export interface Traits {
 export interface RandomModel {
   /** The configuration in words. */
   readonly name: string;
-  /** null: a model with experts, which are paired by a table of their own. */
+  /** null: a model of the families that have a table of their own. */
   readonly traits: Traits | null;
   readonly folder: ModelFolderOptions;
   readonly kvFormat: StorageFormat;
@@ -172,8 +172,8 @@ function randomModel(columns: Columns, index: number): RandomModel {
   };
 }
 
-/** What distinguishes one random model with experts from another. */
-interface ExpertTraits {
+/** What distinguishes one random model of the other families from another. */
+interface FamilyTraits {
   readonly words: string;
   readonly architecture: Architecture;
   readonly headDim: number;
@@ -209,8 +209,11 @@ function oss(experts: number, topK: number, window: number) {
   };
 }
 
-/** Odd numbers of experts, one to eight for a token, windows shorter and longer than prompts. */
-const EXPERTS: readonly ExpertTraits[] = [
+/**
+ * Odd numbers of experts, one to eight for a token, windows shorter and longer than prompts; fused
+ * modules; layers without positions.
+ */
+const FAMILIES: readonly FamilyTraits[] = [
   {
     words: 'Qwen3-MoE, 2 of 5 experts',
     architecture: QWEN,
@@ -286,9 +289,41 @@ const EXPERTS: readonly ExpertTraits[] = [
     kv: 'element',
     config: oss(5, 1, 1),
   },
+  {
+    words: 'Phi-3, fused modules, window 41',
+    architecture: 'Phi3ForCausalLM',
+    headDim: 64,
+    ratio: 4,
+    kv: 'element',
+    quick: true,
+    config: { intermediate_size: 320, sliding_window: WINDOW, rope_parameters: ROPES.plain },
+  },
+  {
+    words: 'Phi-3 in FP8',
+    architecture: 'Phi3ForCausalLM',
+    headDim: 128,
+    ratio: 4,
+    kv: 'fp8',
+    weights: 'fp8 blocks',
+    config: { intermediate_size: 256, rope_parameters: ROPES.plain },
+  },
+  {
+    words: 'SmolLM3, every other layer without positions',
+    architecture: 'SmolLM3ForCausalLM',
+    headDim: 64,
+    ratio: 3,
+    kv: 'element',
+    tied: true,
+    config: {
+      num_hidden_layers: 4,
+      no_rope_layers: [1, 0, 1, 0],
+      intermediate_size: 320,
+      rope_parameters: ROPES.yarn,
+    },
+  },
 ];
 
-function expertModel(traits: ExpertTraits, index: number): RandomModel {
+function familyModel(traits: FamilyTraits, index: number): RandomModel {
   const { words, architecture, headDim, ratio, kv, weights = 'bf16', tied = false } = traits;
   const config = {
     hidden_size: HIDDEN[ratio]!,
@@ -322,5 +357,5 @@ function expertModel(traits: ExpertTraits, index: number): RandomModel {
 /** Small models of every architecture, in all that their arithmetic depends on. */
 export const RANDOM_MODELS: readonly RandomModel[] = [
   ...TRAITS.map(randomModel),
-  ...EXPERTS.map(expertModel),
+  ...FAMILIES.map(familyModel),
 ];

@@ -12,6 +12,8 @@ interface Config extends RopeConfig {
   readonly vocab_size: number;
   readonly rms_norm_eps: number;
   readonly sliding_window: number | null;
+  /** 1 for each layer whose queries and keys are rotated; absent: all. */
+  readonly no_rope_layers?: readonly number[];
   /** Which layers have the window; absent: all. */
   readonly layer_types?: readonly string[];
   readonly num_experts_per_tok?: number;
@@ -105,7 +107,10 @@ export class ReferenceModel {
   constructor(folder: string, { roundKv, routerError }: ReferenceErrors = {}) {
     this.#roundKv = roundKv ?? ((value) => value);
     this.#routerError = routerError ?? 0;
-    this.#config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Config;
+    const { text_config: text, ...config } = JSON.parse(
+      readFileSync(join(folder, 'config.json'), 'utf8'),
+    ) as Config & { text_config?: Config };
+    this.#config = { ...config, ...text };
     this.#rope = referenceRope(this.#config);
     const file = readFileSync(join(folder, 'model.safetensors'));
     const headerBytes = Number(file.readBigUInt64LE(0));
@@ -118,7 +123,7 @@ export class ReferenceModel {
       for (let i = 0; i < values.length; i++) {
         values[i] = READERS[dtype]!(file, 8 + headerBytes + from + WIDTHS[dtype]! * i);
       }
-      this.#tensors.set(name, values);
+      this.#tensors.set(name.replace(/^language_model\./, ''), values);
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
       if (dtype === 'F8_E4M3') this.#scale(name, shape as [number, number]);
@@ -186,21 +191,32 @@ export class ReferenceModel {
     const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = this.#config;
     const name = `${layer}.self_attn`;
     const inputs = states.map((state) => this.#norm(`${layer}.input_layernorm`, state));
+    const rotates = this.#config.no_rope_layers?.[index] !== 0;
+    // Where there is one matrix for the three, queries come first, then keys, then values.
+    const projected = (which: 'q' | 'k' | 'v', input: Vector) => {
+      if (!this.#tensors.has(`${name}.qkv_proj.weight`)) {
+        return this.#linear(`${name}.${which}_proj`, input);
+      }
+      const from = { q: 0, k: heads, v: heads + kvHeads }[which];
+      const count = which === 'q' ? heads : kvHeads;
+      const all = this.#linear(`${name}.qkv_proj`, input);
+      return all.slice(from * head_dim, (from + count) * head_dim);
+    };
     const project = (which: 'q' | 'k', count: number) =>
       inputs.map((input, position) => {
-        const whole = this.#linear(`${name}.${which}_proj`, input);
+        const whole = projected(which, input);
         return Array.from({ length: count }, (_, head) => {
           const part = whole.slice(head * head_dim, (head + 1) * head_dim);
           const isNormed = this.#tensors.has(`${name}.${which}_norm.weight`);
           return this.#rotate(
             isNormed ? this.#norm(`${name}.${which}_norm`, part) : part,
-            position,
+            rotates ? position : 0,
           );
         });
       });
     const queries = project('q', heads);
     const keys = project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
-    const values = inputs.map((input) => this.#linear(`${name}.v_proj`, input).map(this.#roundKv));
+    const values = inputs.map((input) => projected('v', input).map(this.#roundKv));
     const window = this.#window(index);
     const sinks = this.#tensors.get(`${name}.sinks`);
     return states.map((_, position) => {
@@ -234,8 +250,10 @@ export class ReferenceModel {
   }
 
   #gated(name: string, input: Vector): Vector {
-    const gate = this.#linear(`${name}.gate_proj`, input);
-    const up = this.#linear(`${name}.up_proj`, input);
+    const isFused = this.#tensors.has(`${name}.gate_up_proj.weight`);
+    const both = isFused ? this.#linear(`${name}.gate_up_proj`, input) : undefined;
+    const gate = both?.slice(0, both.length / 2) ?? this.#linear(`${name}.gate_proj`, input);
+    const up = both?.slice(both.length / 2) ?? this.#linear(`${name}.up_proj`, input);
     const product = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!);
     return this.#linear(`${name}.down_proj`, product);
   }
