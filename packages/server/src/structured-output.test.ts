@@ -1,10 +1,7 @@
 import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startConfiguredEngine } from './engine/start-configured-engine.ts';
-import { HOST_CLOCK } from './host-clock.ts';
-import { openLog } from './logging/logger.ts';
-import { settingsWith } from './settings/configuration.ts';
-import { type RunningServer, startServer } from './start.ts';
+import type { RunningServer } from './start.ts';
+import { startBundledModel } from './testing/bundled-model.ts';
 
 // The bundled model, which knows nothing of JSON, on the cpu device: what it writes is held to
 // something by the grammar alone.
@@ -12,13 +9,7 @@ import { type RunningServer, startServer } from './start.ts';
 let server: RunningServer;
 
 beforeAll(async () => {
-  const settings = settingsWith({ port: 0, device: 'cpu', receipts: 'memory' });
-  server = await startServer(settings, {
-    startEngine: startConfiguredEngine,
-    log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
-    clock: HOST_CLOCK,
-    version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
-  });
+  server = await startBundledModel({ receipts: 'memory' });
 });
 afterAll(() => server.stop(0));
 
