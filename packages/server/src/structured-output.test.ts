@@ -102,6 +102,13 @@ describe('an answer is held to', () => {
     for (const { text } of answer.choices) expect(['cat', 'dog', 'a small bird']).toContain(text);
   });
 
+  test('that is complete before min_tokens, which gives way', async () => {
+    const choices = ['cat', 'dog'];
+    const answer = await completion({ guided_choice: choices, min_tokens: 50 });
+    expect(choices).toContain(textOf(answer));
+    expect(answer.usage.completion_tokens).toBeLessThan(50);
+  });
+
   test.each([
     ['grammar', 'root ::= "[" n ("," n){1,3} "]"\nn ::= [0-9] | root'],
     ['ebnf', 'root ::= "[" n ("," n){1,3} "]"\nn ::= [0-9] | root'],
