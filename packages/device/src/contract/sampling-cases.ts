@@ -393,7 +393,7 @@ export const samplingCases: readonly ContractCase[] = [
     logits[7] = -3;
     logits.fill(Number.NEGATIVE_INFINITY, vocab, 3 * vocab);
     logits[vocab + 5] = Number.POSITIVE_INFINITY;
-    logits[2 * vocab + 6] = Number.POSITIVE_INFINITY;
+    for (const token of [6, 9]) logits[2 * vocab + token] = Number.POSITIVE_INFINITY;
     const rows = [{ temperature: 1, topP: 0.5, topK: 3 }, { temperature: 0 }, { temperature: 1 }];
     const { tokens } = await sampleRows(bench, logits, rows);
     expectSame('tokens', tokens, Int32Array.of(7, 5, 6));

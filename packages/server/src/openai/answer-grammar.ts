@@ -21,7 +21,7 @@ export interface AnswerGrammar {
 
 /** As in vLLM: there is no token that both would admit. */
 const MIN_TOKENS_GIVES_WAY =
-  'requests have min_tokens and are held to a grammar: an answer that is complete ends all the same';
+  'requests have min_tokens and hold answers to a grammar: one that is complete ends all the same';
 
 /** The grammar of a text that is continued. Throws ApiError. */
 export async function textGrammar(
