@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 // TypeScript.
 export default defineConfig({
   test: {
-    include: ['packages/*/dist/**/*.test.js', 'tidy/dist/**/*.test.js'],
+    include: ['{packages,tests}/*/dist/**/*.test.js', 'tidy/dist/**/*.test.js'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,

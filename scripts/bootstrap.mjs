@@ -27,6 +27,9 @@ const tasks = {
   page: ['scripts/page.mjs'],
 };
 
+/** Tests with the client libraries of others, which no other task installs or compiles. */
+const CLIENT_TESTS = 'tests/clients';
+
 const say = (text) => process.stderr.write(`bridgekeeper: ${text}\n`);
 
 function fail(text) {
@@ -42,10 +45,10 @@ function checkNode() {
   }
 }
 
-/** The first locked package that is not installed as locked, or undefined when all are. */
-function firstUnmet() {
-  const read = (name) => JSON.parse(readFileSync(join(root, name), 'utf8')).packages;
-  if (!existsSync(join(root, 'node_modules/.package-lock.json'))) return 'node_modules';
+/** The first package locked in a folder that is not installed so, or undefined when all are. */
+function firstUnmet(folder) {
+  const read = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8')).packages;
+  if (!existsSync(join(folder, 'node_modules/.package-lock.json'))) return 'node_modules';
   const installed = read('node_modules/.package-lock.json');
   for (const [path, locked] of Object.entries(read('package-lock.json'))) {
     if (!path.startsWith('node_modules/')) continue;
@@ -53,21 +56,22 @@ function firstUnmet() {
     // Optional packages for other platforms are locked but never installed.
     if (found === undefined && locked.optional) continue;
     const same = found?.version === locked.version && found?.integrity === locked.integrity;
-    if (!same || !existsSync(join(root, path, 'package.json'))) return path;
+    if (!same || !existsSync(join(folder, path, 'package.json'))) return path;
   }
   return undefined;
 }
 
-function install() {
-  const unmet = firstUnmet();
+function install(folder) {
+  const unmet = firstUnmet(folder);
   if (unmet === undefined) return;
-  say(`installing dependencies (${unmet} is missing or not as locked): npm ci`);
+  const what = folder === root ? 'dependencies' : `what ${CLIENT_TESTS} needs`;
+  say(`installing ${what} (${unmet} is missing or not as locked): npm ci`);
   // Under npm its own script is known; else it must be on the PATH.
   const npm = process.env.npm_execpath;
   const flags = ['ci', '--include=dev', '--no-audit', '--no-fund'];
   const [command, prefix] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []];
   const result = spawnSync(command, [...prefix, ...flags], {
-    cwd: root,
+    cwd: folder,
     stdio: ['ignore', 2, 2],
   });
   if (result.error) fail(`npm could not be started (${result.error.message}). Install npm.`);
@@ -75,15 +79,15 @@ function install() {
 }
 
 /** The folders that are compiled from src to dist. */
-function projects() {
-  return JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')).references.map((reference) =>
-    join(root, reference.path),
-  );
+function projectsFor(task) {
+  const { references } = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));
+  const paths = references.map(({ path }) => path);
+  return (task === 'test' ? [...paths, CLIENT_TESTS] : paths).map((path) => join(root, path));
 }
 
 /** The compiler never deletes: what outlived its source would still be run as a test. */
-function removeStale() {
-  for (const project of projects()) {
+function removeStale(projects) {
+  for (const project of projects) {
     const dist = join(project, 'dist');
     if (!existsSync(dist)) continue;
     const stale = readdirSync(dist, { recursive: true }).filter((name) => {
@@ -96,12 +100,15 @@ function removeStale() {
   }
 }
 
-function compile() {
-  if (projects().some((project) => !existsSync(join(project, 'dist/.tsbuildinfo')))) {
+function compile(projects) {
+  if (projects.some((project) => !existsSync(join(project, 'dist/.tsbuildinfo')))) {
     say('compiling: tsc -b');
   }
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const result = spawnSync(process.execPath, [tsc, '-b'], { cwd: root, stdio: ['ignore', 2, 2] });
+  const result = spawnSync(process.execPath, [tsc, '-b', ...projects], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (result.status !== 0) fail('the build failed; see the errors above.');
 }
 
@@ -127,8 +134,10 @@ if (!Object.hasOwn(tasks, task ?? '')) {
   say(`unknown task ${JSON.stringify(task ?? '')}; one of ${Object.keys(tasks).join(', ')}.`);
   process.exit(2);
 }
-install();
-removeStale();
-compile();
+install(root);
+if (task === 'test') install(join(root, CLIENT_TESTS));
+const projects = projectsFor(task);
+removeStale(projects);
+compile(projects);
 if (task === 'build' || task === 'bundle') bundleProgram();
 if (tasks[task] !== undefined) await become(tasks[task], rest);

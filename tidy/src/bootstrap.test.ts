@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -11,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let home: string;
@@ -104,6 +105,35 @@ test.each([
   expect(run).toMatchObject({ status: 1, stdout: '' });
   expect(run.stderr).toContain('npm ci --include=dev');
   expect(run.stderr).toContain('npm ci failed with status 7');
+});
+
+describe('what only tests need', () => {
+  const openai = { packages: { 'node_modules/openai': { version: '6.0.0' } } };
+
+  beforeEach(() => {
+    write('tests/clients/package-lock.json', openai);
+    write('tests/clients/src/openai.test.ts', 'export {};');
+    const tsconfig = readFileSync(join(home, 'tidy/tsconfig.json'), 'utf8');
+    write('tests/clients/tsconfig.json', tsconfig);
+    write('node_modules/vitest/vitest.mjs', "console.log('tested');");
+  });
+
+  test('is neither installed nor compiled for another task', () => {
+    expect(bootstrap('build')).toMatchObject({ status: 0 });
+    expect(existsSync(join(home, 'tests/clients/dist'))).toBe(false);
+  });
+
+  test('is installed for them once, and compiled', () => {
+    const first = bootstrap('test');
+    expect(first).toMatchObject({ status: 1, stdout: '' });
+    expect(first.stderr).toContain('installing what tests/clients needs (node_modules is missing');
+    write('tests/clients/node_modules/.package-lock.json', openai);
+    write('tests/clients/node_modules/openai/package.json', {});
+    const second = bootstrap('test');
+    expect(second).toMatchObject({ status: 0, stdout: 'tested\n' });
+    expect(second.stderr).not.toContain('installing');
+    expect(existsSync(join(home, 'tests/clients/dist/openai.test.js'))).toBe(true);
+  });
 });
 
 test('says which tasks there are', () => {

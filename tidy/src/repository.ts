@@ -33,7 +33,8 @@ const skippedPaths = new Set(['models']);
 const textExtensions = new Set(
   '.css .cu .cuh .html .js .json .jsonl .md .mjs .py .sh .svg .toml .ts .txt .yaml .yml'.split(' '),
 );
-const codePattern = /^(?:packages\/[^/]+\/src|scripts|examples|tidy\/src)\/.*\.(?:ts|mjs)$/;
+const codePattern =
+  /^(?:(?:packages|tests)\/[^/]+\/src|scripts|examples|tidy\/src)\/.*\.(?:ts|mjs)$/;
 
 /** Reads the working tree under `root`, whether or not git knows the files. */
 export function readRepository(root: string): Repository {

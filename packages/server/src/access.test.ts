@@ -16,7 +16,10 @@ interface Line {
   readonly [field: string]: unknown;
 }
 
-async function logged(changes: Partial<Settings> = {}) {
+async function logged(
+  changes: Partial<Settings> = {},
+  options: Parameters<typeof startTestServer>[0] = {},
+) {
   const lines: Line[] = [];
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -25,7 +28,7 @@ async function logged(changes: Partial<Settings> = {}) {
     },
   });
   const log = pino({ level: 'debug', base: null }, stream);
-  const server = await startTestServer({}, changes, undefined, undefined, log);
+  const server = await startTestServer(options, changes, undefined, undefined, log);
   const line = async (start: string): Promise<Line> => {
     const find = () => lines.find(({ msg }) => msg.startsWith(start));
     await until(`a line begins with ${start}`, () => find() !== undefined);
@@ -147,4 +150,15 @@ test('loading tells sizes as they are, and nothing where there is nothing to loa
   expect(lines).toEqual([]);
   progress(1.5e6, 6e6);
   expect(lines).toEqual(['loading m: 1.5 MB of 6.0 MB, 500 kB/s']);
+});
+
+test('says once that min_tokens gives way where answers are held to something', async () => {
+  const { server, lines, line } = await logged({}, { card: { grammarBytes: 2 ** 20 } });
+  const body = { prompt: 'x', max_tokens: 2, guided_choice: ['a'] };
+  for (const more of [{}, { min_tokens: 0 }, { min_tokens: 1 }, { min_tokens: 2 }]) {
+    expect((await server.post('/v1/completions', { ...body, ...more })).status).toBe(200);
+  }
+  await line('requests have min_tokens');
+  expect(lines.filter(({ msg }) => msg.includes('min_tokens'))).toHaveLength(1);
+  await server.stop(0);
 });

@@ -21,6 +21,7 @@ import { type ApiKey, type KeyLimits, readKeyFile } from './http/key-file.ts';
 import { Lifecycle } from './http/lifecycle.ts';
 import { Quotas } from './http/quotas.ts';
 import type { Logger } from './logging/logger.ts';
+import { OnceLog } from './logging/once-log.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
 import type { ServerContext } from './openai/context.ts';
@@ -203,6 +204,7 @@ function contextOf(
     grammars: new GrammarService(clock),
     clock,
     log,
+    once: new OnceLog(log),
     logsAccess: settings.accessLog,
     version: version.version,
     law,

@@ -1,10 +1,7 @@
 import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startConfiguredEngine } from './engine/start-configured-engine.ts';
-import { HOST_CLOCK } from './host-clock.ts';
-import { openLog } from './logging/logger.ts';
-import { settingsWith } from './settings/configuration.ts';
-import { type RunningServer, startServer } from './start.ts';
+import type { RunningServer } from './start.ts';
+import { startBundledModel } from './testing/bundled-model.ts';
 
 // The bundled model, which knows nothing of JSON, on the cpu device: what it writes is held to
 // something by the grammar alone.
@@ -12,13 +9,7 @@ import { type RunningServer, startServer } from './start.ts';
 let server: RunningServer;
 
 beforeAll(async () => {
-  const settings = settingsWith({ port: 0, device: 'cpu', receipts: 'memory' });
-  server = await startServer(settings, {
-    startEngine: startConfiguredEngine,
-    log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
-    clock: HOST_CLOCK,
-    version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
-  });
+  server = await startBundledModel({ receipts: 'memory' });
 });
 afterAll(() => server.stop(0));
 
@@ -109,6 +100,13 @@ describe('an answer is held to', () => {
   ])('choices: %s', async (field, value) => {
     const answer = await completion({ [field]: value, n: 4 });
     for (const { text } of answer.choices) expect(['cat', 'dog', 'a small bird']).toContain(text);
+  });
+
+  test('that is complete before min_tokens, which gives way', async () => {
+    const choices = ['cat', 'dog'];
+    const answer = await completion({ guided_choice: choices, min_tokens: 50 });
+    expect(choices).toContain(textOf(answer));
+    expect(answer.usage.completion_tokens).toBeLessThan(50);
   });
 
   test.each([

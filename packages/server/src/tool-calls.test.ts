@@ -1,73 +1,25 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
-import OpenAI from 'openai';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { SETTINGS } from './settings/table.ts';
-import { eventsOf, startTestServer, type TestServer } from './testing/test-server.ts';
+import { afterEach, describe, expect, test } from 'vitest';
+import { FIRST_TAG, type SayingServer, startSayingServer } from './testing/saying-server.ts';
+import { eventsOf, type TestServer } from './testing/test-server.ts';
 
-/** As Qwen3's: its tags say which format it is. */
-const HERMES_TEMPLATE =
-  '{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}' +
-  '{% if message.tool_calls %}{% for call in message.tool_calls %}<tool_call>' +
-  '{{ call.function.arguments|tojson }}</tool_call>{% endfor %}{% endif %}<|im_end|>\n' +
-  '{% endfor %}{% if tools %}arguments{% endif %}<|im_start|>assistant\n' +
-  '{% if enable_thinking %}<think>\n{% else %}{# <think></think> #}{% endif %}';
-const HARMONY_TEMPLATE =
-  '{% for message in messages %}<|start|>{{ message.role }}<|message|>' +
-  '{{ message.content }}<|end|>' +
-  '{% endfor %}<|start|>assistant{# <|channel|>analysis functions #}';
+const HARMONY = {
+  template:
+    '{% for message in messages %}<|start|>{{ message.role }}<|message|>' +
+    '{{ message.content }}<|end|>' +
+    '{% endfor %}<|start|>assistant{# <|channel|>analysis functions #}',
+  tags: ['<|start|>', '<|end|>', '<|message|>', '<|channel|>', '<|call|>'],
+};
 
-const TAGS = ['<|im_start|>', '<|im_end|>', '<tool_call>', '</tool_call>', '<think>', '</think>'];
-const HARMONY_TAGS = ['<|start|>', '<|end|>', '<|message|>', '<|channel|>', '<|call|>'];
-
-const folders: string[] = [];
-const servers: TestServer[] = [];
+const servers: SayingServer[] = [];
 afterEach(async () => {
   await Promise.all(servers.splice(0).map((server) => server.stop(0)));
 });
-afterAll(async () => {
-  for (const folder of folders) await rm(folder, { recursive: true });
-});
 
-/** The bundled model's files with another template, and with tags that are tokens. */
-async function modelWith(template: string, tags: readonly string[]): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'tool-calls-'));
-  folders.push(folder);
-  for (const name of ['config.json', 'generation_config.json', 'tokenizer_config.json']) {
-    await cp(join(SETTINGS.model.default, name), join(folder, name));
-  }
-  const path = join(SETTINGS.model.default, 'tokenizer.json');
-  const tokenizer = JSON.parse(await readFile(path, 'utf8'));
-  tags.forEach((content, at) => {
-    const special = content.startsWith('<|');
-    const rest = { single_word: false, lstrip: false, rstrip: false, normalized: false };
-    tokenizer.added_tokens.push({ id: 4096 + at, content, special, ...rest });
-  });
-  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
-  await writeFile(join(folder, 'chat_template.jinja'), template);
-  return folder;
-}
-
-/** A server whose model says `answer` of the prompt's text, and then ends. */
-async function serverSaying(
-  answer: string | ((prompt: string) => string),
-  template = HERMES_TEMPLATE,
-  tags = TAGS,
-  changes: Parameters<typeof startTestServer>[1] = {},
-): Promise<{ readonly server: TestServer; readonly tokenizer: Tokenizer }> {
-  const model = await modelWith(template, tags);
-  const tokenizer = await openTokenizer(model);
-  const script = ({ promptTokens }: { readonly promptTokens: Uint32Array }, at: number) => {
-    const said =
-      typeof answer === 'string' ? answer : answer(tokenizer.decode(promptTokens, false));
-    return tokenizer.encode(said, false)[at] ?? 0;
-  };
-  const card = { vocabularySize: 4096 + tags.length };
-  const server = await startTestServer({ script, card }, { model, ...changes });
+/** Ends with the test. */
+async function serverSaying(...args: Parameters<typeof startSayingServer>): Promise<SayingServer> {
+  const server = await startSayingServer(...args);
   servers.push(server);
-  return { server, tokenizer };
+  return server;
 }
 
 const WEATHER = {
@@ -95,7 +47,7 @@ async function streamed(server: TestServer, body: object) {
 
 describe('an answer with calls', () => {
   test('is whole: content, calls, and why it ended', async () => {
-    const { server } = await serverSaying(`Let me see.\n${CALL}\n${CALL}`);
+    const server = await serverSaying(`Let me see.\n${CALL}\n${CALL}`);
     const { choices, usage } = await json(await chat(server, { tools: [WEATHER], n: 2 }));
     expect(choices).toHaveLength(2);
     for (const { message, finish_reason: reason } of choices) {
@@ -115,7 +67,7 @@ describe('an answer with calls', () => {
   });
 
   test('is content alone where no tools are given, or none is to be called', async () => {
-    const { server } = await serverSaying(CALL);
+    const server = await serverSaying(CALL);
     for (const body of [{}, { tools: [WEATHER], tool_choice: 'none' }]) {
       const { choices } = await json(await chat(server, body));
       expect(choices[0]).toMatchObject({ message: { content: CALL }, finish_reason: 'stop' });
@@ -124,7 +76,7 @@ describe('an answer with calls', () => {
   });
 
   test('is streamed: the name first, then arguments as they come', async () => {
-    const { server } = await serverSaying(`Let me see.\n${CALL}`);
+    const server = await serverSaying(`Let me see.\n${CALL}`);
     const { choices } = await streamed(server, { tools: [WEATHER] });
     const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
     expect(calls[0]).toEqual({
@@ -143,13 +95,13 @@ describe('an answer with calls', () => {
 
   test('that breaks off is content where it is whole', async () => {
     const broken = 'So: <tool_call>\n{"name": "get_weather", "arguments": {"city": ';
-    const { server } = await serverSaying(broken);
+    const server = await serverSaying(broken);
     const { choices } = await json(await chat(server, { tools: [WEATHER] }));
     expect(choices[0]).toMatchObject({ message: { content: broken }, finish_reason: 'stop' });
   });
 
   test('ends with its first call where there may be one alone', async () => {
-    const { server } = await serverSaying(`${CALL}\n${CALL} and more`);
+    const server = await serverSaying(`${CALL}\n${CALL} and more`);
     const body = { tools: [WEATHER], parallel_tool_calls: false };
     const { choices } = await json(await chat(server, body));
     expect(choices[0].message).toMatchObject({ content: null, tool_calls: [{}] });
@@ -163,8 +115,10 @@ describe('an answer with calls', () => {
 
   test('has the logprobs of all its tokens, in order', async () => {
     const said = `<think>hm</think>Yes.${CALL}`;
-    const { server, tokenizer } = await serverSaying(said);
-    const tokens = Array.from(tokenizer.encode(said, false), (id) => tokenizer.decode([id], false));
+    const server = await serverSaying(said);
+    const tokens = Array.from(server.tokenizer.encode(said, false), (id) =>
+      server.tokenizer.decode([id], false),
+    );
     const body = { tools: [WEATHER], logprobs: true };
     const named = (content: { token: string }[]) => content.map(({ token }) => token);
     const { choices } = await json(await chat(server, body));
@@ -175,7 +129,7 @@ describe('an answer with calls', () => {
   });
 
   test('has in a response the logprobs of its content alone', async () => {
-    const { server, tokenizer } = await serverSaying(`<think>hm</think>Yes.${CALL}`);
+    const server = await serverSaying(`<think>hm</think>Yes.${CALL}`);
     const { name, parameters } = WEATHER.function;
     const { output } = await json(
       await server.post('/v1/responses', {
@@ -191,15 +145,15 @@ describe('an answer with calls', () => {
       'function_call',
     ]);
     const [{ logprobs }] = output[1].content;
-    const content = Array.from(tokenizer.encode('Yes.', false), (id) =>
-      tokenizer.decode([id], false),
+    const content = Array.from(server.tokenizer.encode('Yes.', false), (id) =>
+      server.tokenizer.decode([id], false),
     );
     const said = logprobs.map(({ token }: { token: string }) => token);
     expect(said).toEqual([...content, '<|endoftext|>']);
   });
 
   test('stops at a stop string, in text and in arguments alike', async () => {
-    const { server } = await serverSaying(`Hello.${CALL}`);
+    const server = await serverSaying(`Hello.${CALL}`);
     const { choices } = await json(await chat(server, { tools: [WEATHER], stop: 'Ba' }));
     expect(choices[0]).toMatchObject({ finish_reason: 'stop', stop_reason: 'Ba' });
     expect(choices[0].message.content).toContain('Hello.<tool_call>');
@@ -210,7 +164,7 @@ describe('reasoning', () => {
   const SAID = '<think>\nIt is two.\n</think>\n\nTwo.';
 
   test('is told apart, under both names, and counted', async () => {
-    const { server, tokenizer } = await serverSaying(SAID);
+    const server = await serverSaying(SAID);
     const { choices, usage } = await json(await chat(server, {}));
     expect(choices[0].message).toEqual({
       role: 'assistant',
@@ -218,7 +172,7 @@ describe('reasoning', () => {
       reasoning: 'It is two.',
       reasoning_content: 'It is two.',
     });
-    const reasons = tokenizer.encode('<think>\nIt is two.\n</think>', false).length;
+    const reasons = server.tokenizer.encode('<think>\nIt is two.\n</think>', false).length;
     expect(usage.completion_tokens_details).toEqual({ reasoning_tokens: reasons });
     const body = { stream_options: { include_usage: true } };
     const { events, choices: chunks } = await streamed(server, body);
@@ -232,7 +186,7 @@ describe('reasoning', () => {
   });
 
   test('is left out where that is asked for', async () => {
-    const { server } = await serverSaying(SAID);
+    const server = await serverSaying(SAID);
     const body = { include_reasoning: false };
     const { choices } = await json(await chat(server, body));
     expect(choices[0].message).toEqual({ role: 'assistant', content: 'Two.' });
@@ -242,7 +196,7 @@ describe('reasoning', () => {
   });
 
   test('goes on from what the prompt opened, by the effort that is asked for', async () => {
-    const { server } = await serverSaying((prompt) =>
+    const server = await serverSaying((prompt) =>
       prompt.endsWith('<think>\n') ? 'Hm.</think>Two.' : 'Two.',
     );
     const efforts = { low: 'Hm.', high: 'Hm.', none: undefined };
@@ -257,7 +211,7 @@ describe('reasoning', () => {
   });
 
   test('of a message that is continued goes on', async () => {
-    const { server } = await serverSaying('two.</think>Two.');
+    const server = await serverSaying('two.</think>Two.');
     const { choices } = await json(
       await chat(server, {
         messages: [...ASK.messages, { role: 'assistant', content: '<think>It is ' }],
@@ -274,7 +228,7 @@ test('messages of harmony become reasoning, content and calls', async () => {
     '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary' +
     '<|message|>Let me see.<|end|><|start|>assistant<|channel|>commentary ' +
     'to=functions.get_weather json<|message|>{"city": "Bath"}<|call|>';
-  const { server } = await serverSaying(said, HARMONY_TEMPLATE, HARMONY_TAGS);
+  const server = await serverSaying(said, {}, HARMONY);
   const expected = {
     content: 'Let me see.',
     reasoning: 'Hm.',
@@ -283,52 +237,12 @@ test('messages of harmony become reasoning, content and calls', async () => {
   const { choices } = await json(await chat(server, { tools: [WEATHER] }));
   expect(choices[0]).toMatchObject({ message: expected, finish_reason: 'tool_calls' });
   // Also where the call's end is what ends the answer, and is not shown.
-  const ending = { tools: [WEATHER], stop_token_ids: [4096 + HARMONY_TAGS.indexOf('<|call|>')] };
+  const ending = {
+    tools: [WEATHER],
+    stop_token_ids: [FIRST_TAG + HARMONY.tags.indexOf('<|call|>')],
+  };
   const { choices: ended } = await json(await chat(server, ending));
   expect(ended[0]).toMatchObject({ message: expected, finish_reason: 'tool_calls' });
-});
-
-describe("OpenAI's client", () => {
-  const clientOf = (server: TestServer) =>
-    new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
-
-  test('runs a tool and answers with its result, whole and streamed', async () => {
-    const { server } = await serverSaying((prompt) =>
-      prompt.includes('sunny in Bath') ? 'It is sunny.' : `<think>hm</think>Wait.${CALL}`,
-    );
-    const tools = [
-      {
-        type: 'function' as const,
-        function: {
-          ...WEATHER.function,
-          description: 'The weather of a city',
-          parse: (text: string) => JSON.parse(text) as { city: string },
-          function: ({ city }: { city: string }) => `sunny in ${city}`,
-        },
-      },
-    ];
-    const { chat: api } = clientOf(server);
-    const request = { ...ASK, model: server.modelName, tools };
-    const whole = api.completions.runTools(request);
-    expect(await whole.finalContent()).toBe('It is sunny.');
-    const stream = api.completions.runTools({ ...request, stream: true });
-    expect(await stream.finalContent()).toBe('It is sunny.');
-  });
-
-  test('puts a stream together', async () => {
-    const { server } = await serverSaying(`Wait.${CALL}\n${CALL}`);
-    const stream = clientOf(server).chat.completions.stream({
-      ...ASK,
-      model: server.modelName,
-      tools: [WEATHER],
-    });
-    const { choices } = await stream.finalChatCompletion();
-    expect(choices[0]?.finish_reason).toBe('tool_calls');
-    expect(choices[0]?.message.tool_calls).toMatchObject([
-      { function: { name: 'get_weather', arguments: '{"city": "Bath"}' } },
-      { function: { name: 'get_weather', arguments: '{"city": "Bath"}' } },
-    ]);
-  });
 });
 
 describe('what cannot be', () => {
@@ -343,19 +257,19 @@ describe('what cannot be', () => {
     ['tools.0', { tools: [{ type: 'function', function: { name: '' } }] }],
     ['tools.0', { tools: [{ type: 'function', function: { name: 'x', parameters: [] } }] }],
   ])('is refused by name: %s %o', async (param, body) => {
-    const { server } = await serverSaying('x');
+    const server = await serverSaying('x');
     const response = await chat(server, body);
     expect(response.status).toBe(400);
     expect((await json(response)).error.param).toBe(param);
   });
 
   test('is refused where calls are turned off, or how they look is not known', async () => {
-    const { server } = await serverSaying('x', HERMES_TEMPLATE, TAGS, {
+    const server = await serverSaying('x', {
       enableAutoToolChoice: false,
     });
     const off = await json(await chat(server, { tools: [WEATHER] }));
     expect(off.error.message).toContain('--enable-auto-tool-choice');
-    const { server: other } = await serverSaying(CALL, HERMES_TEMPLATE, TAGS, {
+    const other = await serverSaying(CALL, {
       toolCallParser: 'off',
     });
     const unknown = await json(await chat(other, { tools: [WEATHER], tool_choice: 'required' }));

@@ -40,11 +40,18 @@ export class ByteReader {
   }
 
   u16be(): number {
-    return 256 * this.u8() + this.u8();
+    return this.unsignedBe(2);
   }
 
   u32be(): number {
-    return 65_536 * this.u16be() + this.u16be();
+    return this.unsignedBe(4);
+  }
+
+  /** A number of as many bytes, up to 2^53. */
+  unsignedBe(byteCount: number): number {
+    const value = this.bytes(byteCount).reduce((sum, byte) => sum * 256 + byte, 0);
+    demand(Number.isSafeInteger(value), 'malformed', `${this.#what} has too large a number`);
+    return value;
   }
 
   u64le(): bigint {

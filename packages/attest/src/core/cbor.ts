@@ -1,4 +1,4 @@
-import { type Bytes, fromUtf8 } from './bytes.ts';
+import { ByteReader, type Bytes, fromUtf8 } from './bytes.ts';
 import { demand } from './errors.ts';
 
 const DEPTH_MAX = 32;
@@ -24,31 +24,26 @@ export type Cbor = null | boolean | number | string | Bytes | readonly Cbor[] | 
  * twice, no floats. Throws AttestError 'malformed', 'trailing-bytes' or 'too-large'.
  */
 export function readCbor(bytes: Bytes, what: string): Cbor {
-  const reader = new CborReader(bytes, what);
-  const value = reader.value(0);
-  demand(reader.left === 0, 'trailing-bytes', `${what} is followed by ${reader.left} bytes`);
+  const reader = new ByteReader(bytes, what);
+  const value = new CborReader(reader, what).value(0);
+  reader.end();
   return value;
 }
 
 class CborReader {
-  readonly #bytes: Bytes;
+  readonly #reader: ByteReader;
   readonly #what: string;
-  #offset = 0;
   #items = 0;
 
-  constructor(bytes: Bytes, what: string) {
-    this.#bytes = bytes;
+  constructor(reader: ByteReader, what: string) {
+    this.#reader = reader;
     this.#what = what;
-  }
-
-  get left(): number {
-    return this.#bytes.length - this.#offset;
   }
 
   value(depth: number): Cbor {
     demand(depth <= DEPTH_MAX, 'too-large', `${this.#what} is nested too deeply`);
     demand(++this.#items <= ITEMS_MAX, 'too-large', `${this.#what} has too many parts`);
-    const head = this.#unsigned(1);
+    const head = this.#reader.u8();
     const [major, minor] = [head >> 5, head & 0x1f];
     if (major === 7) return this.#simple(minor);
     const argument = this.#argument(minor);
@@ -58,9 +53,9 @@ class CborReader {
       case 1:
         return -1 - argument;
       case 2:
-        return this.#take(argument);
+        return this.#reader.bytes(argument);
       case 3:
-        return fromUtf8(this.#take(argument), this.#what);
+        return fromUtf8(this.#reader.bytes(argument), this.#what);
       case 4:
         return this.#list(argument, depth);
       case 5:
@@ -80,7 +75,7 @@ class CborReader {
     if (minor < 24) return minor;
     demand(minor <= 27, 'malformed', `${this.#what} has a length that is not definite`);
     const byteCount = 2 ** (minor - 24);
-    const value = this.#unsigned(byteCount);
+    const value = this.#reader.unsignedBe(byteCount);
     const least = byteCount === 1 ? 24 : 256 ** (byteCount / 2);
     demand(value >= least, 'malformed', `${this.#what} has a number that is not the shortest`);
     return value;
@@ -101,18 +96,5 @@ class CborReader {
       map.set(key, this.value(depth + 1));
     }
     return map;
-  }
-
-  #unsigned(byteCount: number): number {
-    const value = this.#take(byteCount).reduce((sum, byte) => sum * 256 + byte, 0);
-    demand(Number.isSafeInteger(value), 'malformed', `${this.#what} has too large a number`);
-    return value;
-  }
-
-  #take(count: number): Bytes {
-    demand(count <= this.left, 'malformed', `${this.#what} is cut short`);
-    const start = this.#offset;
-    this.#offset += count;
-    return this.#bytes.subarray(start, this.#offset);
   }
 }

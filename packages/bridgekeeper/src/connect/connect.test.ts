@@ -1,8 +1,7 @@
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect as connectTcp, createServer as createTcpServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import { BUILT_IN_POLICIES, pinPolicy } from '@bridgekeeper/attest';
@@ -14,63 +13,37 @@ import {
   type TestServer,
   until,
 } from '@bridgekeeper/server/testing';
-import OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { runCli } from '../cli/program.ts';
-import { startTestTee, type TestTee } from '../testing/attested-server.ts';
+import {
+  AttestedConnections,
+  codeOf,
+  complete as completeOver,
+} from '../testing/attested-connections.ts';
+import { startTestTee } from '../testing/attested-server.ts';
 import { testIo } from '../testing/test-io.ts';
 import { type RunningProxy, startProxy } from './proxy.ts';
 import { openConnection } from './run.ts';
 
-const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-connect-'));
-const folderOf = (name: string) => mkdtempSync(join(scratch, name));
-const certificate = makeCertificate(folderOf('one'));
-const other = makeCertificate(folderOf('two'));
+const connections = await AttestedConnections.open();
+const { tee } = connections;
+const certificate = makeCertificate(connections.folder());
+const other = makeCertificate(connections.folder());
+afterEach(() => connections.endTest());
+afterAll(() => connections.close());
 
-let tee: TestTee;
-beforeAll(async () => {
-  tee = await startTestTee(folderOf('tee'));
-});
-afterAll(() => {
-  tee.close();
-  rmSync(scratch, { recursive: true, force: true });
-});
-
-const ends: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
-
-type Start = Parameters<typeof startTestServer>;
+type Serve = AttestedConnections['serve'];
 
 /** The real server, with TLS and a quote of the test's CPU. */
-async function serve(options: Start[0] = {}, settings: Start[1] = {}): Promise<TestServer> {
-  const { key, cert } = certificate;
-  const tls = { sslKeyfile: key, sslCertfile: cert };
-  const server = await startTestServer(
-    options,
-    { ...tls, ...settings },
-    tee.machine,
-    tee.serverClock,
-  );
-  ends.push(() => server.stop(0));
-  return server;
-}
-
-const OFFLINE = { references: null, revocation: null, tokenKeys: null, collateral: null };
-
-async function verify(url: string, more: Partial<ConnectOptions> = {}): Promise<Verified> {
-  const verified = await connect(url, {
-    policy: tee.policy,
-    anchors: tee.anchors,
-    files: [tee.collateral],
-    services: () => OFFLINE,
-    clock: tee.clock,
-    ...more,
+const serve = (options: Parameters<Serve>[0] = {}, settings: Parameters<Serve>[1] = {}) =>
+  connections.serve(options, {
+    sslKeyfile: certificate.key,
+    sslCertfile: certificate.cert,
+    ...settings,
   });
-  ends.push(() => verified.close());
-  return verified;
-}
+
+const verify = (url: string, more: Partial<ConnectOptions> = {}) =>
+  connections.verify(connect, url, more);
 
 /** A relay of bytes that a test can lead elsewhere; it counts connections and keeps what passes. */
 async function relay(port: number) {
@@ -87,7 +60,7 @@ async function relay(port: number) {
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  ends.push(() => {
+  connections.atEnd(() => {
     for (const socket of sockets) socket.destroy();
     server.close();
   });
@@ -111,7 +84,7 @@ async function impostor() {
   const hangUp = () => {
     for (const socket of sockets) socket.destroy();
   };
-  ends.push(() => {
+  connections.atEnd(() => {
     hangUp();
     server.close();
   });
@@ -119,45 +92,11 @@ async function impostor() {
 }
 
 const PROMPT = { prompt: [5, 6, 7], max_tokens: 6 };
-const complete = ({ fetch, baseUrl }: Verified, body: object = PROMPT, init: RequestInit = {}) =>
-  fetch(`${baseUrl}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...init.headers },
-    body: JSON.stringify(body),
-    ...(init.signal && { signal: init.signal }),
-  });
-
-const codeOf = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'none',
-    (error: ClientError) => error.code,
-  );
+const complete = (verified: Verified, body: object = PROMPT, init: RequestInit = {}) =>
+  completeOver(verified, body, init);
 
 // A certificate needs the openssl command to make it.
 describe.runIf(certificate.exists)('a verified connection', () => {
-  test('answers the unmodified OpenAI client, at once and as a stream', async () => {
-    const server = await serve();
-    const verified = await verify(`${server.url}/v1`);
-    expect(verified.report.verdict.result).toBe('verified');
-    expect(verified.pin).toMatchObject({ kind: 'tls' });
-    const client = new OpenAI({
-      baseURL: `${server.url}/v1`,
-      apiKey: 'none',
-      fetch: verified.fetch,
-      maxRetries: 0,
-    });
-    const whole = await client.completions.create({ model: 'storyteller', ...PROMPT });
-    expect(whole.usage?.completion_tokens).toBe(6);
-    const stream = await client.completions.create({
-      model: 'storyteller',
-      ...PROMPT,
-      stream: true,
-    });
-    let text = '';
-    for await (const chunk of stream) text += chunk.choices[0]?.text ?? '';
-    expect(text).toBe(whole.choices[0]!.text);
-  });
-
   test('passes each part of a stream on before the next one is made', async () => {
     const server = await serve({ pace: 'by-hand' });
     const verified = await verify(server.url);
@@ -209,7 +148,7 @@ describe.runIf(certificate.exists)('a verified connection', () => {
     });
     gateway.listen(0, '127.0.0.1');
     await once(gateway, 'listening');
-    ends.push(() => gateway.close());
+    connections.atEnd(() => gateway.close());
     const url = `https://127.0.0.1:${(gateway.address() as { port: number }).port}`;
     expect(await codeOf(verify(url))).toBe('refused');
     const { 'server.tls': _, ...lax } = tee.policy.require.server!;
@@ -263,12 +202,12 @@ describe.runIf(certificate.exists)('a verified connection', () => {
   });
 
   test('asks for a new report when the last is old, and sends nothing where it fails', async () => {
-    const own = await startTestTee(folderOf('own'));
-    ends.push(() => own.close());
+    const own = await startTestTee(connections.folder());
+    connections.atEnd(() => own.close());
     const { key, cert } = certificate;
     const tls = { sslKeyfile: key, sslCertfile: cert };
     const server = await startTestServer({}, tls, own.machine, own.serverClock);
-    ends.push(() => server.stop(0));
+    connections.atEnd(() => server.stop(0));
     const outcomes: unknown[] = [];
     const { anchors, clock, policy, collateral } = own;
     const verified = await verify(server.url, {
@@ -321,7 +260,7 @@ describe.runIf(certificate.exists)('the command', () => {
   test('opens no connection to a server that is refused, and exits with 1', async () => {
     const { key, cert } = certificate;
     const server = await startTestServer({}, { sslKeyfile: key, sslCertfile: cert });
-    ends.push(() => server.stop(0));
+    connections.atEnd(() => server.stop(0));
     const { code, text } = await command(server.url, '--offline');
     expect(code).toBe(1);
     expect(text).toMatch(/^REFUSED under the policy "service"/m);
@@ -342,7 +281,7 @@ describe.runIf(certificate.exists)('the command', () => {
 
   test('listens on loopback once the server is verified', async () => {
     const server = await serve();
-    const collateral = join(folderOf('files'), 'collateral.json');
+    const collateral = join(connections.folder(), 'collateral.json');
     writeFileSync(collateral, tee.collateral.bytes);
     const { verified, proxy, close } = await openConnection({
       url: server.url,
@@ -359,7 +298,7 @@ describe.runIf(certificate.exists)('the command', () => {
       anchors: tee.anchors,
       clock: tee.clock,
     });
-    ends.push(close);
+    connections.atEnd(close);
     expect(verified.report.verdict.result).toBe('verified');
     expect(proxy.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect((await fetch(`${proxy.url}/v1/models`)).status).toBe(200);
@@ -370,34 +309,9 @@ describe.runIf(certificate.exists)('the proxy', () => {
   async function proxyTo(server: TestServer): Promise<RunningProxy> {
     const verified = await verify(server.url);
     const proxy = await startProxy({ verified, port: 0 });
-    ends.push(() => proxy.close());
+    connections.atEnd(() => proxy.close());
     return proxy;
   }
-
-  test('serves the unmodified OpenAI client, whose abort reaches the server', async () => {
-    const server = await serve();
-    const { url } = await proxyTo(server);
-    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
-    const whole = await client.completions.create({ model: 'storyteller', ...PROMPT });
-    expect(whole.usage?.completion_tokens).toBe(6);
-    const refused = client.completions.create({ model: 'none', ...PROMPT });
-    await expect(refused).rejects.toMatchObject({ status: 404, code: 'model_not_found' });
-
-    const slow = await serve({ pace: 'by-hand' });
-    const through = await proxyTo(slow);
-    const other = new OpenAI({ baseURL: `${through.url}/v1`, apiKey: 'none', maxRetries: 0 });
-    const streamed = await other.completions.create({
-      model: 'storyteller',
-      ...PROMPT,
-      stream: true,
-    });
-    slow.stub.step();
-    for await (const chunk of streamed) {
-      expect(chunk.choices).toHaveLength(1);
-      break;
-    }
-    await slow.untilOpen(0);
-  });
 
   test('answers in the shape of OpenAI’s errors where nothing can be passed on', async () => {
     const server = await serve();
@@ -439,7 +353,7 @@ describe.runIf(certificate.exists)('the proxy', () => {
       verified: { fetch, baseUrl: 'https://server/base' },
       port: 0,
     });
-    ends.push(() => proxy.close());
+    connections.atEnd(() => proxy.close());
     const reply = await new Promise<Record<string, unknown>>((resolve) => {
       const headers = { connection: 'close, x-mine', 'x-mine': '1', te: 'trailers', 'x-sent': '2' };
       request(`${proxy.url}/v1/models?a=b`, { headers }, (answer) => {

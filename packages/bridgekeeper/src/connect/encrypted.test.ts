@@ -1,7 +1,4 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { readSignedReceipt } from '@bridgekeeper/attest';
 import {
   ClientError,
@@ -10,110 +7,43 @@ import {
   type SealedOptions,
   type Verified,
 } from '@bridgekeeper/client';
-import { startTestServer, type TestServer } from '@bridgekeeper/server/testing';
-import OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { startTestTee, type TestTee } from '../testing/attested-server.ts';
+import type { TestServer } from '@bridgekeeper/server/testing';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import {
+  AttestedConnections,
+  codeOf,
+  complete as completeOver,
+} from '../testing/attested-connections.ts';
 import { startGateway, type TestGateway } from '../testing/gateway.ts';
-import { openConnection } from './run.ts';
 
-const scratch = mkdtempSync(join(tmpdir(), 'bridgekeeper-encrypted-'));
-let tee: TestTee;
-beforeAll(async () => {
-  tee = await startTestTee(scratch);
-});
-afterAll(() => {
-  tee.close();
-  rmSync(scratch, { recursive: true, force: true });
-});
+const connections = await AttestedConnections.open();
+const { tee } = connections;
+afterEach(() => connections.endTest());
+afterAll(() => connections.close());
 
-const ends: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
-
-type Start = Parameters<typeof startTestServer>;
+type Serve = AttestedConnections['serve'];
 
 /** The real server without TLS, behind a gateway that reads all it can. */
-async function serve(options: Start[0] = {}, settings: Start[1] = {}) {
-  const server = await startTestServer(options, settings, tee.machine, tee.serverClock);
-  ends.push(() => server.stop(0));
+async function serve(...how: Parameters<Serve>) {
+  const server = await connections.serve(...how);
   const gateway = await startGateway(server.port);
-  ends.push(() => gateway.close());
+  connections.atEnd(() => gateway.close());
   return { server, gateway };
 }
 
-const OFFLINE = { references: null, revocation: null, tokenKeys: null, collateral: null };
-
-async function verify(
+const verify = (
   { url }: Pick<TestGateway, 'url'>,
   more: Partial<ConnectOptions & SealedOptions> = {},
-): Promise<Verified> {
-  const verified = await connect(url, {
-    policy: tee.policy,
-    anchors: tee.anchors,
-    files: [tee.collateral],
-    services: () => OFFLINE,
-    clock: tee.clock,
-    ...more,
-  });
-  ends.push(() => verified.close());
-  return verified;
-}
+) => connections.verify(connect, url, more);
 
 const SECRET = 'the bridge keeper asked me three questions';
 const PROMPT = { prompt: SECRET, max_tokens: 6 };
-const complete = ({ fetch, baseUrl }: Verified, body: object = PROMPT, init: RequestInit = {}) =>
-  fetch(`${baseUrl}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...init.headers },
-    body: JSON.stringify(body),
-    ...(init.signal && { signal: init.signal }),
-  });
-
-const codeOf = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'none',
-    (error: ClientError) => error.code,
-  );
+const complete = (verified: Verified, body: object = PROMPT, init: RequestInit = {}) =>
+  completeOver(verified, body, init);
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 
 describe('a gateway between client and server', () => {
-  test('sees no text of prompts or answers, nor the API key', async () => {
-    const { gateway } = await serve({}, { apiKey: ['sesame'] });
-    const verified = await verify(gateway, {
-      apiKey: 'sesame',
-      outerHeaders: { 'x-model': 'storyteller' },
-    });
-    expect(verified.pin.kind).toBe('encryption');
-    expect(verified.report.verdict.policy).toBe('service of a test, encrypted');
-    const client = new OpenAI({
-      baseURL: `${gateway.url}/v1`,
-      apiKey: 'sesame',
-      fetch: verified.fetch,
-      maxRetries: 0,
-    });
-    const chat = {
-      model: 'storyteller',
-      messages: [{ role: 'user' as const, content: SECRET }],
-      max_tokens: 12,
-    };
-    const whole = await client.chat.completions.create(chat);
-    const answer = whole.choices[0]!.message.content!;
-    let streamed = '';
-    for await (const chunk of await client.chat.completions.create({ ...chat, stream: true })) {
-      streamed += chunk.choices[0]?.delta.content ?? '';
-    }
-    expect(streamed).toBe(answer);
-    const seen = gateway.seen.join('\n');
-    for (const text of [SECRET, answer, 'sesame', 'completions', 'choices', 'messages']) {
-      expect(seen).not.toContain(text);
-    }
-    // What it needs for its work.
-    expect(seen).toContain('"x-model":"storyteller"');
-  });
-
   test('passes each part of a stream on as it comes, and an abort', async () => {
     const { server, gateway } = await serve({ pace: 'by-hand' });
     const verified = await verify(gateway);
@@ -286,39 +216,3 @@ function flip(bytes: Buffer, at: number): Buffer {
   changed[at]! ^= 1;
   return changed;
 }
-
-test('connect --encrypted lends it all to any client of this machine', async () => {
-  const { gateway } = await serve();
-  const collateral = join(scratch, 'collateral.json');
-  writeFileSync(collateral, tee.collateral.bytes);
-  const { proxy, verified, close } = await openConnection({
-    url: `${gateway.url}/v1`,
-    policy: tee.policy,
-    isEncrypted: true,
-    port: 0,
-    reportSecondsMax: 3600,
-    isOffline: true,
-    rimFolder: undefined,
-    files: [collateral],
-    apiKey: undefined,
-    environment: {},
-    onVerification: () => undefined,
-    anchors: tee.anchors,
-    clock: tee.clock,
-  });
-  ends.push(close);
-  expect(verified.pin.kind).toBe('encryption');
-  const client = new OpenAI({ baseURL: `${proxy.url}/v1`, apiKey: 'none', maxRetries: 0 });
-  const asked = { model: 'storyteller', ...PROMPT };
-  const { choices } = await client.completions.create(asked);
-  let streamed = '';
-  for await (const chunk of await client.completions.create({ ...asked, stream: true })) {
-    streamed += chunk.choices[0]?.text ?? '';
-  }
-  expect(streamed).toBe(choices[0]!.text);
-  expect(gateway.seen.join()).not.toContain(SECRET);
-  // A broken answer has no end that could be taken for one.
-  gateway.tampering.answer = (body) => body.subarray(0, body.length - 19);
-  const cut = client.completions.create({ ...asked, max_tokens: 3 });
-  await expect(cut).rejects.toThrow();
-});

@@ -4,6 +4,7 @@ import {
   LOGPROB,
   LOGPROB_WORDS,
   MAX_BIAS,
+  MAX_TOP_LOGPROBS,
   NO_TOKEN,
   ROW_WORDS,
 } from '../row-layout.ts';
@@ -28,6 +29,7 @@ async function sampleRows(
   counts?: Int32Array<ArrayBuffer>,
   step = 0,
   masks = new Int32Array(maxRows * maskWords(vocab)),
+  lines: number = ringLines,
 ): Promise<Sampled> {
   const { targets, counts: deviceCounts } = await uploadRows(bench, settings, counts, step);
   const count = settings.length;
@@ -44,13 +46,13 @@ async function sampleRows(
     count,
     vocab,
     ringSlots,
-    ringLines,
+    ringLines: lines,
     lineRows: await bench.uploadWords(settings.map((_, row) => row)),
     logits: await bench.upload(logits, 'f32'),
   });
   const tokens = await bench.downloadWords(sampled);
   const words = await bench.downloadWords(logprobs);
-  const slotStart = (step % ringSlots) * ringLines;
+  const slotStart = (step % ringSlots) * lines;
   return {
     tokens,
     line: (i) => {
@@ -69,12 +71,13 @@ async function checkAgainstReference(
   what: string,
   setting: (dice: Dice) => RowSetting,
   counts: Int32Array<ArrayBuffer> = new Int32Array(maxRows * vocab),
+  logitsOf = (dice: Dice): Float32Array => dice.values(vocab, 6),
 ): Promise<void> {
   for (let round = 0; round < 6; round++) {
     const settings: RowSetting[] = [];
     const logits = new Float32Array(maxRows * vocab);
     while (settings.length < maxRows) {
-      const line = bench.dice.values(vocab, 6);
+      const line = logitsOf(bench.dice);
       const seed = [
         bench.dice.integer(0, 2 ** 31 - 1),
         bench.dice.integer(0, 2 ** 31 - 1),
@@ -155,6 +158,11 @@ function expectLogprobs(
   const { logprobs, order } = referenceLogprobs(logits);
   const best = order.slice(0, top);
   const ids = words.subarray(LOGPROB.IDS, LOGPROB.IDS + top);
+  const others = words.subarray(LOGPROB.IDS + top, LOGPROB.IDS + MAX_TOP_LOGPROBS);
+  expectThat(
+    others.every((word) => word === -1),
+    `${what} has more alternatives than ${top}`,
+  );
   expectSame(`rank of ${what}`, [words[LOGPROB.RANK]!], [order.indexOf(token) + 1]);
   expectSame(`alternatives of ${what}`, ids, best);
   expectClose(
@@ -182,7 +190,24 @@ export const samplingCases: readonly ContractCase[] = [
     await checkAgainstReference(bench, 'penalties', penalties, randomCounts(bench.dice));
     const off = (dice: Dice) => ({ ...penalties(dice), penalties: false });
     await checkAgainstReference(bench, 'penalties off', off, randomCounts(bench.dice));
+    // Greedy, so that what is best depends on how the best are penalised.
+    const greedy = (dice: Dice) => ({ ...penalties(dice), temperature: 0 });
+    const [small, negative] = [0, -8].map((shift) => {
+      return (dice: Dice) => dice.values(vocab).map((value) => value + shift);
+    });
+    const counts = randomCounts(bench.dice);
+    await checkAgainstReference(bench, 'penalties of small logits', greedy, counts, small);
+    await checkAgainstReference(bench, 'penalties of negative logits', greedy, counts, negative);
   }),
+  benchCase('sample: logits whose exponentials are beyond all numbers', 'arithmetic', (bench) =>
+    checkAgainstReference(
+      bench,
+      'large logits',
+      (dice) => ({ temperature: 0.5 + dice.uniform(), topP: 0.9 }),
+      undefined,
+      (dice) => dice.values(vocab, 6).map((value) => value + 1000),
+    ),
+  ),
   benchCase('sample: bias', 'arithmetic', (bench) =>
     checkAgainstReference(bench, 'bias', (dice) => ({
       temperature: dice.integer(0, 1),
@@ -259,24 +284,30 @@ export const samplingCases: readonly ContractCase[] = [
   benchCase('sample: a bias of every token', 'arithmetic', async (bench) => {
     const order = bench.dice.permutation(vocab);
     const bias = order.map((token, i) => [token, i] as const);
-    const { tokens } = await sampleRows(bench, new Float32Array(vocab), [{ bias }]);
-    expectSame('the token of the largest bias', tokens, [order[vocab - 1]!]);
+    const first = { allowedOnly: true, bias: [[0, -1]] as const };
+    const logits = new Float32Array(2 * vocab);
+    const { tokens } = await sampleRows(bench, logits, [{ bias }, first]);
+    expectSame('the tokens of the largest bias, and allowed', tokens, [order[vocab - 1]!, 0]);
   }),
   benchCase(
     'sample: stop ids are masked below the minimum of tokens',
     'arithmetic',
     async (bench) => {
-      const logits = bench.dice.values(3 * vocab).fill(9, 5, 7);
-      logits.fill(9, vocab + 5, vocab + 7);
-      logits.fill(9, 2 * vocab + 5, 2 * vocab + 7);
+      const logits = bench.dice.values(4 * vocab);
+      for (let row = 0; row < 3; row++) logits.fill(9, row * vocab + 5, row * vocab + 7);
+      logits[3 * vocab] = 9;
       const stopIds = [6, 5];
       const { tokens } = await sampleRows(bench, logits, [
-        { stopIds, minTokens: 4, generated: 4 },
         { stopIds, minTokens: 4, generated: 3 },
+        { stopIds, minTokens: 4, generated: 4 },
         { stopIds: [5], minTokens: 4, generated: 0 },
+        { stopIds: [0], minTokens: 4, generated: 0 },
       ]);
-      const masked = logits.slice(vocab, 2 * vocab).fill(-1, 5, 7);
-      expectSame('tokens', tokens, [5, masked.indexOf(Math.max(...masked)), 6]);
+      const bestBut = (row: number, from: number, to: number) => {
+        const masked = logits.slice(row * vocab, (row + 1) * vocab).fill(-1, from, to);
+        return masked.indexOf(Math.max(...masked));
+      };
+      expectSame('tokens', tokens, [bestBut(0, 5, 7), 5, 6, bestBut(3, 0, 1)]);
     },
   ),
   benchCase(
@@ -358,13 +389,14 @@ export const samplingCases: readonly ContractCase[] = [
     },
   ),
   benchCase('sample: the one token that is possible', 'arithmetic', async (bench) => {
-    const logits = new Float32Array(2 * vocab).fill(Number.NaN);
+    const logits = new Float32Array(3 * vocab).fill(Number.NaN);
     logits[7] = -3;
-    logits.fill(Number.NEGATIVE_INFINITY, vocab, 2 * vocab);
+    logits.fill(Number.NEGATIVE_INFINITY, vocab, 3 * vocab);
     logits[vocab + 5] = Number.POSITIVE_INFINITY;
-    const rows = [{ temperature: 1, topP: 0.5, topK: 3 }, { temperature: 0 }];
+    for (const token of [6, 9]) logits[2 * vocab + token] = Number.POSITIVE_INFINITY;
+    const rows = [{ temperature: 1, topP: 0.5, topK: 3 }, { temperature: 0 }, { temperature: 1 }];
     const { tokens } = await sampleRows(bench, logits, rows);
-    expectSame('tokens', tokens, Int32Array.of(7, 5));
+    expectSame('tokens', tokens, Int32Array.of(7, 5, 6));
   }),
   benchCase('sample: logprobs', 'arithmetic', async (bench) => {
     const logits = bench.dice.values(maxRows * vocab, 8);
@@ -389,6 +421,20 @@ export const samplingCases: readonly ContractCase[] = [
         );
     });
   }),
+  benchCase(
+    'sample: logprobs of later steps, and of more lines than a slot',
+    'arithmetic',
+    async (bench) => {
+      const logits = bench.dice.values(3 * vocab, 8);
+      const rows = Array.from({ length: 3 }, () => ({ topLogprobs: 1 }));
+      const late = await sampleRows(bench, logits, rows, undefined, 2 ** 31 + 2);
+      expectLogprobs('a late step', late.line(0), logits.subarray(0, vocab), late.tokens[0]!, 1);
+      const many = await sampleRows(bench, logits, rows, undefined, 0, undefined, 2);
+      const own = logits.subarray(vocab, 2 * vocab);
+      expectLogprobs('the last line', many.line(1), own, many.tokens[1]!, 1);
+      expectSame('past the slot', many.line(2).words, new Int32Array(LOGPROB_WORDS).fill(-1));
+    },
+  ),
   benchCase('prompt-logprobs', 'arithmetic', async (bench) => {
     const count = 4;
     const logits = bench.dice.values(count * vocab, 8);

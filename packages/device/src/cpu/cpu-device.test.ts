@@ -1,10 +1,12 @@
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contractCases } from '../contract/index.ts';
+import { samplingCases } from '../contract/sampling-cases.ts';
 import { Workbench } from '../contract/workbench.ts';
 import { slice } from '../device.ts';
 import { elementMatrix } from '../ops.ts';
 import { type CpuDevice, type CpuDeviceOptions, openCpuDevice } from './cpu-device.ts';
+import { SETTINGS } from './testing/settings.ts';
 
 const LAW = profileLaw(referenceProfile('h100-cc'));
 /** Needs more memory than any slice of these tests has. */
@@ -19,20 +21,11 @@ function onDevice(options: CpuDeviceOptions, tests: (device: () => CpuDevice) =>
   tests(() => device);
 }
 
-const SETTINGS: readonly (readonly [string, CpuDeviceOptions])[] = [
-  ['one thread', { threads: 1 }],
-  ['two threads', { threads: 2 }],
-  ['two threads under a blocking law', { threads: 2, law: LAW }],
-  ['three threads under a law without blocking', { threads: 3, law: nativeLaw() }],
-];
-
-function nativeLaw() {
-  return profileLaw(referenceProfile('h100-native'));
-}
+const SAMPLING = new Set(samplingCases);
 
 describe.each(SETTINGS)('the contract on %s', (_, options) => {
   onDevice(options, (device) => {
-    it.each(contractCases)('$name', async ({ run }) => {
+    it.each(contractCases.filter((one) => !SAMPLING.has(one)))('$name', async ({ run }) => {
       await run(device());
       expect(device().counters().allocatedBytes).toBe(0);
     });

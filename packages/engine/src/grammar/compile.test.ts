@@ -1,83 +1,13 @@
-import {
-  GOTO_ENTRY,
-  GRAMMAR,
-  MOVE,
-  MOVE_ENTRY,
-  STATE_COMPLETE,
-  STATE_FINAL,
-  STATE_MINIMUM,
-  STATE_THINKING,
-} from '@bridgekeeper/device';
+import { GRAMMAR } from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileGrammar } from './compile.ts';
 import { GrammarError, type GrammarErrorCode } from './errors.ts';
 import type { Expression, Grammar } from './expression.ts';
 import { type Place, startOf } from './testing/matcher.ts';
+import { TableWalk } from './testing/table-walk.ts';
 
-/** Steps one byte at a time. */
-class Walk {
-  readonly words: Uint32Array;
-  readonly state: number;
-  readonly stack: readonly (readonly [number, number])[];
-
-  constructor(words: Uint32Array, state: number, stack: Walk['stack'] = []) {
-    this.words = words;
-    this.state = state;
-    this.stack = stack;
-  }
-
-  get #info(): number {
-    return this.words[this.words[GRAMMAR.INFO]! + this.state]!;
-  }
-
-  #has(flag: number): boolean {
-    const top = this.stack.at(-1);
-    return (
-      (this.#info & flag) !== 0 && (top === undefined || top[1] >= (this.#info & STATE_MINIMUM))
-    );
-  }
-
-  get #popped(): Walk {
-    return new Walk(this.words, this.stack.at(-1)![0], this.stack.slice(0, -1));
-  }
-
-  ends(flag: number): boolean {
-    return this.#has(flag) && (this.stack.length === 0 || this.#popped.ends(flag));
-  }
-
-  get isThinking(): boolean {
-    return (this.#info & STATE_THINKING) !== 0;
-  }
-
-  after(byte: number): Walk | undefined {
-    const { words } = this;
-    const at = GRAMMAR.CLASS_OF_BYTE + (byte >> 2);
-    const byteClass = (words[at]! >>> ((byte & 3) * 8)) & 255;
-    const entry = words[words[GRAMMAR.TABLE]! + this.state * words[GRAMMAR.CLASSES]! + byteClass]!;
-    if (entry === 0) {
-      return this.stack.length > 0 && this.#has(STATE_FINAL) ? this.#popped.after(byte) : undefined;
-    }
-    if ((entry & MOVE_ENTRY) === 0) return new Walk(words, entry & ~GOTO_ENTRY, this.stack);
-    const move = words[GRAMMAR.MOVES]! + (entry & 0x3fffffff);
-    const stack = [...this.stack];
-    const maximum = words[move + MOVE.MAXIMUM]!;
-    if (maximum !== 0) {
-      const [to, count] = stack.pop()!;
-      if (count >= maximum) return undefined;
-      stack.push([to, count + 1]);
-    }
-    for (let frame = 0; frame < words[move + MOVE.FRAMES]!; frame++) {
-      stack.push([
-        words[move + MOVE.FRAME + 2 * frame]!,
-        words[move + MOVE.FRAME + 1 + 2 * frame]!,
-      ]);
-    }
-    return new Walk(words, words[move + MOVE.TARGET]!, stack);
-  }
-}
-
-function compiled(grammar: Grammar): Walk | GrammarErrorCode {
+function compiled(grammar: Grammar): TableWalk | GrammarErrorCode {
   try {
     return walkOf(grammar);
   } catch (error) {
@@ -86,23 +16,20 @@ function compiled(grammar: Grammar): Walk | GrammarErrorCode {
   }
 }
 
-function walkOf(grammar: Grammar, from: 'start' | 'forced' = 'start'): Walk {
-  const words = compileGrammar(grammar);
-  return new Walk(words, words[from === 'start' ? GRAMMAR.START : GRAMMAR.FORCED]!);
-}
+const walkOf = (grammar: Grammar) => TableWalk.start(compileGrammar(grammar));
 
 /**
  * Where the tables and the reference say different things about what follows the same bytes, on the
  * way that `turns` take: each picks one of the bytes that may come next.
  */
-function difference(grammar: Grammar, walk: Walk, turns: readonly number[]): string | null {
+function difference(grammar: Grammar, walk: TableWalk, turns: readonly number[]): string | null {
   let at = walk;
   let place = startOf(grammar);
   const path: number[] = [];
   for (const turn of turns) {
-    if (at.ends(STATE_FINAL) !== place.canEnd) return `end after ${path}`;
-    if (at.ends(STATE_COMPLETE) && place.canContinue) return `completeness after ${path}`;
-    const possible: [number, Walk, Place][] = [];
+    if (at.canEnd !== place.canEnd) return `end after ${path}`;
+    if (at.isComplete && place.canContinue) return `completeness after ${path}`;
+    const possible: [number, TableWalk, Place][] = [];
     for (const byte of BYTES) {
       const nextAt = at.after(byte);
       const nextPlace = place.after(byte);
@@ -207,7 +134,7 @@ describe('compiled grammars', () => {
         const walk = compiled(grammar);
         const { canEnd, canContinue } = startOf(grammar);
         expect(walk === 'empty').toBe(!canEnd && !canContinue);
-        if (walk instanceof Walk) expect(difference(grammar, walk, path)).toBe(null);
+        if (walk instanceof TableWalk) expect(difference(grammar, walk, path)).toBe(null);
         else expect(walk).toBe('empty');
       }),
       { numRuns: RUNS },
@@ -219,14 +146,14 @@ describe('compiled grammars', () => {
     fc.assert(
       fc.property(withRules, turns, (grammar, path) => {
         const walk = compiled(grammar);
-        outcomes.add(walk instanceof Walk ? 'compiled' : walk);
-        if (walk !== 'empty' && !(walk instanceof Walk)) {
+        outcomes.add(walk instanceof TableWalk ? 'compiled' : walk);
+        if (walk !== 'empty' && !(walk instanceof TableWalk)) {
           expect(['left-recursion', 'ambiguous', 'too-large']).toContain(walk);
           return;
         }
         const { canEnd, canContinue } = startOf(grammar);
         expect(walk === 'empty').toBe(!canEnd && !canContinue);
-        if (walk instanceof Walk) expect(difference(grammar, walk, path)).toBe(null);
+        if (walk instanceof TableWalk) expect(difference(grammar, walk, path)).toBe(null);
       }),
       { numRuns: RUNS },
     );
@@ -242,11 +169,11 @@ describe('compiled grammars', () => {
     for (const grammar of [counted, written]) {
       for (const count of [0, 2, 3, 4, 999, 1000, 1001]) {
         const bytes = new TextEncoder().encode(`(${'a'.repeat(count)}`);
-        let walk: Walk | undefined = walkOf(grammar);
+        let walk: TableWalk | undefined = walkOf(grammar);
         for (const byte of bytes) walk = walk?.after(byte);
         expect(walk !== undefined).toBe(count <= 1000);
         const end = walk?.after(grammar === counted ? 0x29 : 0x62);
-        expect(end?.ends(STATE_FINAL) ?? false).toBe(count >= 3 && count <= 1000);
+        expect(end?.canEnd ?? false).toBe(count >= 3 && count <= 1000);
       }
     }
   });
@@ -260,7 +187,7 @@ describe('compiled grammars', () => {
     };
     const start = walkOf(grammar);
     const thinking = start.after(0x61);
-    const forced = walkOf(grammar, 'forced');
+    const forced = TableWalk.forced(compileGrammar(grammar));
     const places = [start, thinking, forced];
     expect(places.map((place) => place?.isThinking)).toEqual([true, true, false]);
     expect(forced.after(0x61)).toBe(undefined);
@@ -273,7 +200,7 @@ describe('compiled grammars', () => {
       let walk = from;
       for (const byte of [0xff, 0, 0, 1]) walk = walk?.after(byte);
       expect(walk?.isThinking).toBe(false);
-      expect(walk?.after(0x61)?.after(0x62)?.ends(STATE_COMPLETE)).toBe(true);
+      expect(walk?.after(0x61)?.after(0x62)?.isComplete).toBe(true);
     }
   });
 });

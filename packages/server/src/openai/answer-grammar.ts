@@ -19,6 +19,10 @@ export interface AnswerGrammar {
   readonly thinkingBudget?: number | undefined;
 }
 
+/** As in vLLM: there is no token that both would admit. */
+const MIN_TOKENS_GIVES_WAY =
+  'requests have min_tokens and hold answers to a grammar: one that is complete ends all the same';
+
 /** The grammar of a text that is continued. Throws ApiError. */
 export async function textGrammar(
   c: AppContext,
@@ -94,6 +98,7 @@ async function compile(
     const message = `${param} cannot be honoured: the server's --grammar-pool-bytes is 0.`;
     throw new ApiError('unsupported_value', message, param);
   }
+  if ((fields.min_tokens ?? 0) > 0) ctx.once.warn('min_tokens', MIN_TOKENS_GIVES_WAY);
   const tenant = saltedTenant(c.get('tenant'), fields.cache_salt);
   try {
     return await ctx.grammars.compile(tenant, { content: content?.rule, answer });

@@ -13,6 +13,7 @@ import type { HostPolicy } from '../http/host-policy.ts';
 import type { Lifecycle } from '../http/lifecycle.ts';
 import type { Quotas } from '../http/quotas.ts';
 import type { Logger } from '../logging/logger.ts';
+import type { OnceLog } from '../logging/once-log.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { Generation, Observer } from './generation.ts';
@@ -33,6 +34,8 @@ export interface ServerContext {
   readonly grammars: GrammarService;
   readonly clock: ServerClock;
   readonly log: Logger;
+  /** For what clients send again and again. */
+  readonly once: OnceLog;
   /** Whether each request leaves a line. */
   readonly logsAccess: boolean;
   readonly metrics: Observer & {

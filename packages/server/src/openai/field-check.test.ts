@@ -1,12 +1,14 @@
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
+import { OnceLog } from '../logging/once-log.ts';
 import type { AppEnv } from './context.ts';
 import { FieldCheck, IGNORED_HEADER } from './field-check.ts';
 
 /** A check of bodies whose route has the one field `own`, and what it logs. */
 function opened() {
   const lines: string[] = [];
-  const fields = new FieldCheck({ warn: (line: string) => lines.push(line) }, ['own'], false);
+  const log = new OnceLog({ warn: (line: string) => lines.push(line) });
+  const fields = new FieldCheck(log, ['own'], false);
   const app = new Hono<AppEnv>();
   app.post('/', async (c) => {
     c.set('commonHeaders', {});

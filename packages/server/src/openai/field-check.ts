@@ -1,11 +1,9 @@
-import type { Logger } from '../logging/logger.ts';
+import type { OnceLog } from '../logging/once-log.ts';
 import type { AppContext } from './context.ts';
 import { refuseFields, unknownFields } from './fields.ts';
 import { ChatCompletionRequest } from './schema/chat.ts';
 import { CompletionRequest } from './schema/completions.ts';
 
-/** Names that are logged, each once: a client may send new ones for ever. */
-const MAX_LOGGED = 100;
 /** Names that a header lists. */
 const MAX_LISTED = 16;
 /** What may be a field's name; the rest might be anything, text of a prompt too. */
@@ -31,11 +29,10 @@ const ELSEWHERE: ReadonlyMap<string, string> = new Map([
 export class FieldCheck {
   readonly #own: ReadonlySet<string>;
   readonly #others: ReadonlyMap<string, string>;
-  readonly #log: Pick<Logger, 'warn'>;
-  readonly #logged = new Set<string>();
+  readonly #log: OnceLog;
 
   /** `own` are the names of the route's schema. */
-  constructor(log: Pick<Logger, 'warn'>, own: readonly string[], refusesOthers: boolean) {
+  constructor(log: OnceLog, own: readonly string[], refusesOthers: boolean) {
     this.#log = log;
     this.#own = new Set(own);
     this.#others = refusesOthers ? ELSEWHERE : new Map();
@@ -54,12 +51,9 @@ export class FieldCheck {
     const value = [...listed, ...(more > 0 ? [`and ${more} more`] : [])].join(', ');
     c.set('commonHeaders', { ...c.get('commonHeaders'), [IGNORED_HEADER]: value });
     c.header(IGNORED_HEADER, value);
-    for (const name of listed) this.#note(name);
-  }
-
-  #note(name: string): void {
-    if (this.#logged.has(name) || this.#logged.size >= MAX_LOGGED) return;
-    this.#logged.add(name);
-    this.#log.warn(`requests have a field "${name}", which is not known here and is ignored`);
+    for (const name of listed) {
+      const message = `requests have a field "${name}", which is not known here and is ignored`;
+      this.#log.warn(`field ${name}`, message);
+    }
   }
 }

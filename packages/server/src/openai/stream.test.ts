@@ -1,5 +1,4 @@
 import { connect, type Socket } from 'node:net';
-import OpenAI from 'openai';
 import { afterEach, describe, expect, test } from 'vitest';
 import { eventsOf, startTestServer, type TestServer } from '../testing/test-server.ts';
 import { until } from '../testing/until.ts';
@@ -125,27 +124,6 @@ describe('a stream', () => {
     const response = await server.post('/v1/completions', { ...PROMPT, temperature: -1 });
     expect(response.status).toBe(400);
     expect(response.headers.get('content-type')).toContain('application/json');
-  });
-});
-
-describe('the openai client', () => {
-  test('reads answers, streams, models and errors', async () => {
-    const server = await start();
-    const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
-    const model = (await client.models.list()).data[0]!.id;
-    const messages = [{ role: 'user' as const, content: 'Once upon a time' }];
-    const request = { model, messages, max_completion_tokens: 5 };
-    const whole = await client.chat.completions.create(request);
-    expect(whole.choices[0]?.message.content).toBe('Once upon a time');
-    let text = '';
-    for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
-      text += chunk.choices[0]?.delta.content ?? '';
-    }
-    expect(text).toBe('Once upon a time');
-    const wrong = client.chat.completions.create({ ...request, temperature: -1 });
-    await expect(wrong).rejects.toMatchObject({ status: 400, param: 'temperature' });
-    const unknown = client.chat.completions.create({ ...request, model: 'x' });
-    await expect(unknown).rejects.toBeInstanceOf(OpenAI.NotFoundError);
   });
 });
 

@@ -27,7 +27,7 @@ function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
 
 /** POST /v1/chat/completions */
 export function chatEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(ChatCompletionRequest.shape), true);
+  const fields = new FieldCheck(ctx.once, Object.keys(ChatCompletionRequest.shape), true);
   return {
     route: {
       method: 'post',

@@ -96,7 +96,7 @@ function formatFor(ctx: ServerContext, detail: AnswerDetail): AnswerFormat {
 
 /** POST /v1/completions */
 export function completionsEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(CompletionRequest.shape), true);
+  const fields = new FieldCheck(ctx.once, Object.keys(CompletionRequest.shape), true);
   const bounds = tokenBounds(ctx.engine.card.maxModelTokens);
   return {
     route: {

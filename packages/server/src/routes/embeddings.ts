@@ -18,7 +18,7 @@ import { whole } from './whole-answer.ts';
 
 /** POST /v1/embeddings */
 export function embeddingsEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, Object.keys(EmbeddingsRequest.shape), true);
+  const fields = new FieldCheck(ctx.once, Object.keys(EmbeddingsRequest.shape), true);
   const bounds = tokenBounds(ctx.engine.card.maxModelTokens);
   return {
     route: {

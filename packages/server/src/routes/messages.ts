@@ -42,7 +42,7 @@ async function readBody(
 
 /** POST /v1/messages */
 export function messagesEndpoint(ctx: ServerContext): Endpoint {
-  const check = new FieldCheck(ctx.log, Object.keys(MessagesRequest.shape), true);
+  const check = new FieldCheck(ctx.once, Object.keys(MessagesRequest.shape), true);
   return {
     route: {
       method: 'post',
@@ -84,7 +84,7 @@ export function messagesEndpoint(ctx: ServerContext): Endpoint {
 
 /** POST /v1/messages/count_tokens */
 export function countTokensEndpoint(ctx: ServerContext): Endpoint {
-  const check = new FieldCheck(ctx.log, Object.keys(CountTokensRequest.shape), true);
+  const check = new FieldCheck(ctx.once, Object.keys(CountTokensRequest.shape), true);
   return {
     route: {
       method: 'post',

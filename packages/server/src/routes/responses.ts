@@ -32,7 +32,7 @@ const newId = (prefix: string) => `${prefix}_${requestIdFrom(undefined)}`;
 
 /** POST /v1/responses */
 export function responsesEndpoint(ctx: ServerContext): Endpoint {
-  const check = new FieldCheck(ctx.log, Object.keys(ResponsesRequest.shape), true);
+  const check = new FieldCheck(ctx.once, Object.keys(ResponsesRequest.shape), true);
   return {
     route: {
       method: 'post',

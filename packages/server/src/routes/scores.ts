@@ -17,7 +17,7 @@ const RERANK_PATHS = ['/v1/rerank', '/v2/rerank', '/rerank'] as const;
 
 /** POST /score and /v1/score, as vLLM has them. */
 export function scoreEndpoints(ctx: ServerContext): Endpoint[] {
-  const fields = new FieldCheck(ctx.log, Object.keys(ScoreRequest.shape), true);
+  const fields = new FieldCheck(ctx.once, Object.keys(ScoreRequest.shape), true);
   const handle: Endpoint['handle'] = async (c) => {
     const { received, value } = await ctx.bodies.read(c, CONVERSATION_BOUNDS);
     fields.check(c, value);
@@ -50,7 +50,7 @@ export function scoreEndpoints(ctx: ServerContext): Endpoint[] {
 
 /** POST /rerank, /v1/rerank and /v2/rerank, as vLLM has them. */
 export function rerankEndpoints(ctx: ServerContext): Endpoint[] {
-  const fields = new FieldCheck(ctx.log, Object.keys(RerankRequest.shape), true);
+  const fields = new FieldCheck(ctx.once, Object.keys(RerankRequest.shape), true);
   const handle: Endpoint['handle'] = async (c) => {
     const { received, value } = await ctx.bodies.read(c, CONVERSATION_BOUNDS);
     fields.check(c, value);

@@ -25,7 +25,7 @@ const TEXTS_A_TURN = 512;
  * it.
  */
 export function tokenizeEndpoint(ctx: ServerContext): Endpoint {
-  const fields = new FieldCheck(ctx.log, TOKENIZE_FIELDS, false);
+  const fields = new FieldCheck(ctx.once, TOKENIZE_FIELDS, false);
   return {
     route: {
       method: 'post',

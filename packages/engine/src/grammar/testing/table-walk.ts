@@ -3,8 +3,10 @@ import {
   GRAMMAR,
   MOVE,
   MOVE_ENTRY,
+  STATE_COMPLETE,
   STATE_FINAL,
   STATE_MINIMUM,
+  STATE_THINKING,
 } from '@bridgekeeper/device';
 
 /** Frames in no array: a walk shares those below its own with the walks before it. */
@@ -30,10 +32,28 @@ export class TableWalk {
     return new TableWalk(words, words[GRAMMAR.START] ?? 0, undefined);
   }
 
+  /** Where a row goes that may think no more. */
+  static forced(words: Uint32Array): TableWalk {
+    return new TableWalk(words, words[GRAMMAR.FORCED] ?? 0, undefined);
+  }
+
   /** The text may end here. */
   get canEnd(): boolean {
+    return this.#endsBy(STATE_FINAL);
+  }
+
+  /** The text ends here: nothing can follow it. */
+  get isComplete(): boolean {
+    return this.#endsBy(STATE_COMPLETE);
+  }
+
+  get isThinking(): boolean {
+    return (this.#infoOf(this.#state) & STATE_THINKING) !== 0;
+  }
+
+  #endsBy(flag: number): boolean {
     let [state, top] = [this.#state, this.#top];
-    while (this.#canLeave(state, top)) {
+    while (this.#canLeave(state, top, flag)) {
       if (top === undefined) return true;
       state = top.returnTo;
       top = top.below;
@@ -41,10 +61,19 @@ export class TableWalk {
     return false;
   }
 
-  #canLeave(state: number, top: Frame | undefined): boolean {
-    const info = this.#words[(this.#words[GRAMMAR.INFO] ?? 0) + state] ?? 0;
-    if ((info & STATE_FINAL) === 0) return false;
+  #canLeave(state: number, top: Frame | undefined, flag = STATE_FINAL): boolean {
+    const info = this.#infoOf(state);
+    if ((info & flag) === 0) return false;
     return top === undefined || top.count >= (info & STATE_MINIMUM);
+  }
+
+  #infoOf(state: number): number {
+    return this.#words[(this.#words[GRAMMAR.INFO] ?? 0) + state] ?? 0;
+  }
+
+  /** The place after a byte; undefined where it is refused. */
+  after(byte: number): TableWalk | undefined {
+    return this.afterAll(Uint8Array.of(byte));
   }
 
   /** The place after all of `bytes`; undefined where one of them is refused. */

@@ -1,29 +1,17 @@
+import type { RunningServer } from '@bridgekeeper/server';
+import { startBundledModel } from '@bridgekeeper/server/testing';
 import { Ajv } from 'ajv';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startConfiguredEngine } from './engine/start-configured-engine.ts';
-import type { ToolParserName } from './formats/catalogue.ts';
-import { HOST_CLOCK } from './host-clock.ts';
-import { openLog } from './logging/logger.ts';
-import { settingsWith } from './settings/configuration.ts';
-import { type RunningServer, startServer } from './start.ts';
 
 // The bundled model on the cpu device knows of no tools and no format: that it calls, and calls
 // well, is the grammar's doing alone.
 
-const servers = new Map<ToolParserName, RunningServer>();
+const servers = new Map<string, RunningServer>();
 beforeAll(async () => {
   for (const toolCallParser of ['hermes', 'qwen3_coder'] as const) {
-    const reasoningParser = 'qwen3';
-    const formats = { toolCallParser, reasoningParser } as const;
-    const settings = settingsWith({ port: 0, device: 'cpu', receipts: 'off', ...formats });
-    const server = await startServer(settings, {
-      startEngine: startConfiguredEngine,
-      log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
-      clock: HOST_CLOCK,
-      version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
-    });
-    servers.set(toolCallParser, server);
+    const formats = { toolCallParser, reasoningParser: 'qwen3' } as const;
+    servers.set(toolCallParser, await startBundledModel(formats));
   }
 });
 afterAll(async () => {

@@ -1,5 +1,7 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import Anthropic from '@anthropic-ai/sdk';
+import type { RunningServer } from '@bridgekeeper/server';
+import { startBundledModel } from '@bridgekeeper/server/testing';
 import { HumanMessage, ToolMessage } from '@langchain/core/messages';
 import { tool as langchainTool } from '@langchain/core/tools';
 import { ChatOpenAI } from '@langchain/openai';
@@ -9,11 +11,6 @@ import OpenAI from 'openai';
 import { zodResponseFormat } from 'openai/helpers/zod';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { startConfiguredEngine } from './engine/start-configured-engine.ts';
-import { HOST_CLOCK } from './host-clock.ts';
-import { openLog } from './logging/logger.ts';
-import { settingsWith } from './settings/configuration.ts';
-import { type RunningServer, startServer } from './start.ts';
 
 // Clients as they are, against the bundled model on the cpu device. It knows of no tools: that it
 // calls, and calls well, is the grammar's doing.
@@ -23,16 +20,7 @@ let openai: OpenAI;
 let anthropic: Anthropic;
 
 beforeAll(async () => {
-  const formats = { toolCallParser: 'hermes', reasoningParser: 'qwen3' } as const;
-  server = await startServer(
-    settingsWith({ port: 0, device: 'cpu', receipts: 'off', ...formats }),
-    {
-      startEngine: startConfiguredEngine,
-      log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
-      clock: HOST_CLOCK,
-      version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
-    },
-  );
+  server = await startBundledModel({ toolCallParser: 'hermes', reasoningParser: 'qwen3' });
   const options = { apiKey: 'none', maxRetries: 0 };
   openai = new OpenAI({ baseURL: `${server.url}/v1`, ...options });
   anthropic = new Anthropic({ baseURL: server.url, ...options });

@@ -20,9 +20,9 @@ import {
 import { ChatOpenAI, OpenAIEmbeddings } from '@langchain/openai';
 import { OpenAI as LlamaIndex, OpenAIEmbedding } from '@llamaindex/openai';
 import { embed, generateText, jsonSchema, streamText, tool } from 'ai';
+import { type Served, STORYTELLER, serve, stop } from 'bridgekeeper/testing';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Served, STORYTELLER, serve, stop } from './testing/served-product.ts';
 
 /** In the manner of Qwen's: what reaches the model of tools and their results can be read in it. */
 const TEMPLATE = String.raw`

@@ -1,10 +1,9 @@
 import Anthropic from '@anthropic-ai/sdk';
+import { startSayingServer, type TestServer } from '@bridgekeeper/server/testing';
 import { Agent, OpenAIProvider, Runner, tool } from '@openai/agents';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { startSayingServer } from './testing/saying-server.ts';
-import type { TestServer } from './testing/test-server.ts';
 
 // Clients as they are, in a loop of two turns: the model calls a tool, and answers with its result.
 
