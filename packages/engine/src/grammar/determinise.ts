@@ -38,6 +38,20 @@ export interface Frame {
   readonly count: number;
 }
 
+/** The edges of each state, each once. */
+export function edgesOfStates({ states, edges }: Pick<Automaton, 'states' | 'edges'>): number[][] {
+  const lastUse = new Int32Array(edges.length).fill(-1);
+  return states.map(({ entries }, state) => {
+    const found: number[] = [];
+    for (const edge of entries) {
+      if (edge === NO_EDGE || lastUse[edge] === state) continue;
+      lastUse[edge] = state;
+      found.push(edge);
+    }
+    return found;
+  });
+}
+
 /** What has to be decided otherwise for the automaton to be deterministic. */
 export class Demands {
   /** Units that have to be written out. */
@@ -245,7 +259,9 @@ class Construction {
       }
     }
     const edgeOfGroup = new Map<number, number>([[0, NO_EDGE]]);
-    return groupOf.map((group) => {
+    const entries = new Int32Array(classes);
+    for (let byteClass = 0; byteClass < classes; byteClass++) {
+      const group = groupOf[byteClass]!;
       let edge = edgeOfGroup.get(group);
       if (edge === undefined) {
         const together: number[] = [];
@@ -253,8 +269,9 @@ class Construction {
         edge = this.#edge(together, base);
         edgeOfGroup.set(group, edge);
       }
-      return edge;
-    });
+      entries[byteClass] = edge;
+    }
+    return entries;
   }
 
   /** The edge on a byte with which these items go on, and no others. */
