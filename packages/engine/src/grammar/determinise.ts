@@ -16,7 +16,7 @@ export interface Automaton {
 
 export interface State {
   /** By class of byte: an index of the automaton's edges, or NO_EDGE. */
-  readonly entries: Int32Array;
+  readonly entries: readonly number[];
   readonly isFinal: boolean;
   /** With what count of the top frame it is final. */
   readonly minimum: number;
@@ -240,7 +240,7 @@ class Construction {
     items: readonly number[],
     base: number,
     { classes, classesOfSet }: ByteClasses,
-  ): Int32Array {
+  ): readonly number[] {
     const { argument } = this.#lowered.positions;
     // Classes on which the same items go on are found together, item by item: each group of them is
     // the one it was cut from and an item.
@@ -259,7 +259,7 @@ class Construction {
       }
     }
     const edgeOfGroup = new Map<number, number>([[0, NO_EDGE]]);
-    const entries = new Int32Array(classes);
+    const entries: number[] = [];
     for (let byteClass = 0; byteClass < classes; byteClass++) {
       const group = groupOf[byteClass]!;
       let edge = edgeOfGroup.get(group);
@@ -269,7 +269,7 @@ class Construction {
         edge = this.#edge(together, base);
         edgeOfGroup.set(group, edge);
       }
-      entries[byteClass] = edge;
+      entries.push(edge);
     }
     return entries;
   }
