@@ -2,63 +2,62 @@ import type { Spending } from './budget.ts';
 import { type Automaton, type Edge, edgesOfStates, NO_EDGE, type State } from './determinise.ts';
 
 /**
- * The automaton with equal states merged and those left out that are not reached: states from which
- * the same bytes do the same, whatever is on the stack. Where that makes two edges of a state one,
- * states can be equal that were not, and it is done again.
+ * The automaton with its equal states merged and those left out that are not reached: states from
+ * which the same bytes do the same, whatever is on the stack. By refinement of a partition of
+ * states and one of transitions, in turn (Valmari and Lehtinen, STACS 2008), where a move is a
+ * transition to its target and one to each state it returns to.
  */
 export function minimise(automaton: Automaton, spending: Spending): Automaton {
-  let merged = mergeEqualStates(automaton, spending);
-  while (merged.hasEdgesJoined) merged = mergeEqualStates(merged.automaton, spending);
-  return { ...merged.automaton, ...mergeClasses(merged.automaton) };
-}
-
-/**
- * By refinement of a partition of states and one of transitions, in turn (Valmari and Lehtinen,
- * STACS 2008), where an edge is a transition to its target and one to each state it returns to.
- *
- * A state has many classes of bytes and few edges. So only states that divide the classes alike
- * among their edges, in the order in which these first occur, are compared, edge by edge. That
- * misses states in a cycle which would divide alike if they were merged; they stay apart.
- */
-function mergeEqualStates(
-  automaton: Automaton,
-  spending: Spending,
-): { readonly automaton: Automaton; readonly hasEdgesJoined: boolean } {
   const { states, edges, forced } = automaton;
-  const edgesOf = edgesOfStates(automaton);
-  const reached = reachedStates(automaton, edgesOf);
+  const reached = reachedStates(automaton);
   const at = new Map(reached.map((state, index) => [state, index]));
 
-  // Transitions, by their labels: which edge of the state, and which part of what kind of edge.
-  const partKeys = new Ids();
-  const labelsOf = edges.map(({ maximum, frames }) => {
-    if (maximum === 0 && frames.length === 0) return PLAIN;
+  // Transitions, by their labels: the class of the byte, and which part of what kind of edge it is.
+  const labelIds = new Map<string, number>();
+  const labelOf = (key: string): number => {
+    const label = labelIds.get(key) ?? 1 + labelIds.size;
+    labelIds.set(key, label);
+    return label * 256;
+  };
+  const parts = edges.map(({ maximum, frames, target }) => {
+    if (maximum === 0 && frames.length === 0) return [{ head: at.get(target) ?? 0, label: 0 }];
     const kind = `${maximum} ${frames.map(({ count }) => count)}`;
-    return [...Array(1 + frames.length).keys()].map((part) => {
-      return 256 * (1 + partKeys.of(`${kind} ${part}`));
-    });
+    return [target, ...frames.map(({ returnTo }) => returnTo)].map((head, part) => ({
+      head: at.get(head) ?? 0,
+      label: labelOf(`${kind} ${part}`),
+    }));
   });
-  const tails: number[] = [];
-  const heads: number[] = [];
-  const labels: number[] = [];
+  let transitions = 0;
+  for (const state of reached) {
+    for (const edge of states[state]!.entries) {
+      if (edge !== NO_EDGE) transitions += parts[edge]!.length;
+    }
+  }
+  spending.spend(transitions);
+  const tails = new Int32Array(transitions);
+  const heads = new Int32Array(transitions);
+  const labels = new Int32Array(transitions);
+  let transition = 0;
   for (const [tail, state] of reached.entries()) {
-    for (const [place, edge] of edgesOf[state]!.entries()) {
-      const { target, frames } = edges[edge]!;
-      for (const [part, label] of labelsOf[edge]!.entries()) {
-        tails.push(tail);
-        heads.push(at.get(part === 0 ? target : frames[part - 1]!.returnTo)!);
-        labels.push(label + place);
+    const { entries } = states[state]!;
+    for (let byteClass = 0; byteClass < entries.length; byteClass++) {
+      if (entries[byteClass] === NO_EDGE) continue;
+      for (const { head, label } of parts[entries[byteClass]!]!) {
+        tails[transition] = tail;
+        heads[transition] = head;
+        labels[transition++] = label + byteClass;
       }
     }
   }
-  spending.spend(tails.length);
 
-  const kinds = new Ids();
-  const kindOf = (state: number): number => {
-    const { isFinal, minimum, isThinking, entries } = states[state]!;
-    return kinds.of(`${isFinal} ${minimum} ${isThinking} ${divisionOf(entries, edgesOf[state]!)}`);
+  const kinds = new Map<string, number>();
+  const kindOf = ({ isFinal, minimum, isThinking }: State): number => {
+    const key = `${isFinal} ${minimum} ${isThinking}`;
+    const kind = kinds.get(key) ?? kinds.size;
+    kinds.set(key, kind);
+    return kind;
   };
-  const blocks = new Partition(reached.map(kindOf));
+  const blocks = new Partition(Int32Array.from(reached, (state) => kindOf(states[state]!)));
   const cords = new Partition(labels);
 
   const { starts, members: into } = grouped(heads, reached.length);
@@ -93,60 +92,25 @@ function mergeEqualStates(
     edgeIds.set(key, edge);
     return edge;
   });
-  let hasEdgesJoined = false;
   const mergedStates = Array.from({ length: blocks.count }, (_, index): State => {
-    const state = reached[blocks.membersOf(index)[0]!]!;
-    const own = edgesOf[state]!;
-    hasEdgesJoined ||= new Set(own.map((edge) => mergedEdge[edge])).size < own.length;
-    const entries = states[state]!.entries.map((edge) => {
+    const [first = 0] = blocks.membersOf(index);
+    const state = states[reached[first]!]!;
+    const entries = state.entries.map((edge) => {
       return edge === NO_EDGE ? NO_EDGE : mergedEdge[edge]!;
     });
-    return { ...states[state]!, entries };
+    return { ...state, entries };
   });
-  const merged = {
-    ...automaton,
-    states: mergedStates,
+  return {
+    ...mergeClasses(automaton, mergedStates),
     edges: mergedEdges,
     start: blockOf(automaton.start),
     forced: forced === undefined ? undefined : blockOf(forced),
   };
-  return { automaton: merged, hasEdgesJoined };
 }
 
-/** The labels of an edge that only goes to its target. */
-const PLAIN = [0];
-
-/** Numbers of keys, from 0. */
-class Ids {
-  readonly #ids = new Map<string, number>();
-
-  of(key: string): number {
-    let id = this.#ids.get(key);
-    if (id === undefined) {
-      id = this.#ids.size;
-      this.#ids.set(key, id);
-    }
-    return id;
-  }
-}
-
-/** Which classes of bytes go on by the same edge: where another place among `edges` begins. */
-function divisionOf(entries: readonly number[], edges: readonly number[]): string {
-  let division = '';
-  let last = NO_EDGE;
-  for (let byteClass = 0; byteClass < entries.length; byteClass++) {
-    const edge = entries[byteClass]!;
-    if (edge === last) continue;
-    last = edge;
-    division += String.fromCharCode(byteClass, edges.indexOf(edge) + 1);
-  }
-  return division;
-}
-
-function reachedStates(
-  { edges, start, forced }: Automaton,
-  edgesOf: readonly (readonly number[])[],
-): number[] {
+function reachedStates(automaton: Automaton): number[] {
+  const { edges, start, forced } = automaton;
+  const edgesOf = edgesOfStates(automaton);
   const reached = new Set(forced === undefined ? [start] : [start, forced]);
   for (const state of reached) {
     for (const edge of edgesOf[state]!) {
@@ -160,11 +124,10 @@ function reachedStates(
 const UNKNOWN = -2;
 
 /** Classes of bytes on which every state does the same become one. */
-function mergeClasses({
-  classOfByte,
-  classes,
-  states,
-}: Automaton): Pick<Automaton, 'classOfByte' | 'classes' | 'states'> {
+function mergeClasses(
+  { classOfByte, classes }: Automaton,
+  states: readonly State[],
+): Pick<Automaton, 'classOfByte' | 'classes' | 'states'> {
   let mergedOf = new Int32Array(classes);
   let count = Math.min(1, classes);
   const firstEntries = new Int32Array(classes);
@@ -205,7 +168,7 @@ function mergeClasses({
 }
 
 /** Indices of `values`, those with value v from starts[v] and before starts[v + 1] of `members`. */
-function grouped(values: readonly number[], count: number) {
+function grouped(values: Int32Array, count: number) {
   const starts = new Int32Array(count + 1);
   for (const value of values) starts[value + 1]! += 1;
   for (let value = 0; value < count; value++) starts[value + 1]! += starts[value]!;
@@ -229,7 +192,7 @@ class Partition {
   #touched: number[] = [];
 
   /** Elements of which `keys`, which are at least 0, differ are in different sets. */
-  constructor(keys: readonly number[]) {
+  constructor(keys: Int32Array) {
     const { starts, members } = grouped(keys, 1 + keys.reduce((a, b) => Math.max(a, b), 0));
     this.#elements = members;
     this.#placeOf = new Int32Array(keys.length);
