@@ -100,12 +100,29 @@ function validatorOf(schema) {
   return ajv.compile(forAjv(schema));
 }
 
+/** The names of every `properties` in a schema. */
+function namesTogether(schema, found = []) {
+  if (schema === null || typeof schema !== 'object') return found;
+  const { properties } = schema;
+  if (properties !== null && typeof properties === 'object') found.push(Object.keys(properties));
+  for (const inner of Object.values(schema)) namesTogether(inner, found);
+  return found;
+}
+
 /** Whether the tables admit the value, with the properties of its objects in some order. */
-function admitsInSomeOrder(start, value, schemaText) {
+function admitsInSomeOrder(start, value, schema) {
   let tries = 0;
-  // Names are tried in the order in which the schema has them first, the others behind.
-  const rankOf = (name) => schemaText.indexOf(`${JSON.stringify(name)}:`) >>> 0;
-  const ordered = (entries) => entries.sort(([a], [b]) => rankOf(a) - rankOf(b));
+  const text = JSON.stringify(schema);
+  const together = namesTogether(schema);
+  // Names are tried in the order of the `properties` that has most of them, then in the order in
+  // which the schema has them first, the others behind: to try all orders takes too long.
+  const ordered = (entries) => {
+    const sharedWith = (names) => entries.filter(([name]) => names.includes(name)).length;
+    const most = together.reduce((a, b) => (sharedWith(b) > sharedWith(a) ? b : a), []);
+    const placeOf = (name) => most.indexOf(name) >>> 0;
+    const rankOf = (name) => text.indexOf(`${JSON.stringify(name)}:`) >>> 0;
+    return entries.sort(([a], [b]) => placeOf(a) - placeOf(b) || rankOf(a) - rankOf(b));
+  };
   const after = (walk, text) => walk.afterAll(utf8.encode(text));
   const places = (walk, part) => {
     if (walk === undefined || tries > MAX_TRIES) return undefined;
@@ -203,7 +220,7 @@ for (const file of files) {
     const written = JSON.stringify(data);
     const asWritten = start.afterAll(utf8.encode(written))?.canEnd ?? false;
     if (valid && asWritten) wellOrdered += 1;
-    const isAdmitted = asWritten || admitsInSomeOrder(start, data, JSON.stringify(schema));
+    const isAdmitted = asWritten || admitsInSomeOrder(start, data, schema);
     if (valid && !asWritten && isAdmitted) otherOrder += 1;
     if (isAdmitted === valid) continue;
     isPassing = false;

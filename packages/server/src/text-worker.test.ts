@@ -1,6 +1,7 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Dict, readJsonValue } from '@bridgekeeper/engine/text';
 import { expect, test, vi } from 'vitest';
 import type { ServerContext } from './openai/context.ts';
 import { promptOf } from './openai/conversation-prompt.ts';
@@ -80,5 +81,24 @@ test('long conversations are rendered on the thread, refusals included', async (
     const taken = { ...more, chat_template_kwargs: { messages: 1 } };
     await expect(tokensOf('sea', taken)).rejects.toMatchObject({ code: 'bad-variable' });
   }
+  await text.encoder.close();
+});
+
+test('so are those that are made of requests of other APIs', async () => {
+  const text = await openModelText(SETTINGS.model.default, { thread: THREAD });
+  const renderedHere = vi.spyOn(text.tokenizer, 'renderChat');
+  const request = { messages: [{ role: 'user', content: 'The sea.' }] };
+  const promptWith = (padding: number) => {
+    const body = readJsonValue(
+      `{"messages": [{"role": "user", "content": "The sea."}],
+        "tools": [{"z": 1.0, "1": 12345678901234567890, "text": "${'☃'.repeat(padding)}"}]}`,
+    );
+    const engine = { card: { maxModelTokens: 10_000 } };
+    return promptOf({ engine, text } as ServerContext, request as never, body as Dict);
+  };
+  const long = await promptWith(5000);
+  expect(renderedHere).not.toHaveBeenCalled();
+  expect(long).toEqual(await promptWith(1));
+  expect(renderedHere).toHaveBeenCalledTimes(1);
   await text.encoder.close();
 });

@@ -11,19 +11,30 @@ const SCRIPTS: readonly (readonly [below: number, script: (draw: number) => stri
   [100, (draw) => String.fromCodePoint(0x1f300 + (draw % 256))],
 ];
 
+/** The last ids. */
+const CONTROL_TOKENS = 300;
+
 /**
  * As many tokens as the model has, whose bytes are made up: each of the 256 bytes, then pieces of
  * words of several scripts, two thirds of them with a space before. Lengths are those of large
  * byte-level vocabularies: 6 to 7 bytes on average. The last 300 ids are control tokens.
  */
 export function madeUpVocabulary(size: number): Vocabulary {
-  const control = new Set(Array.from({ length: 300 }, (_, at) => size - 1 - at));
+  const control = new Set(Array.from({ length: CONTROL_TOKENS }, (_, at) => size - 1 - at));
   const encoder = new TextEncoder();
   return buildVocabulary(
     size,
     (id) => (id < 256 ? Uint8Array.of(id) : encoder.encode(textOf(id))),
     control,
   );
+}
+
+/** The same tokens as vocabularies with byte fallback write them; control tokens have no text. */
+export function byteFallbackTokens(size: number): string[] {
+  return Array.from({ length: size }, (_, id) => {
+    if (id >= size - CONTROL_TOKENS) return '';
+    return id < 256 ? `<0x${id.toString(16).padStart(2, '0').toUpperCase()}>` : textOf(id);
+  });
 }
 
 function textOf(id: number): string {

@@ -8,6 +8,7 @@ import {
   GREEDY,
 } from '@bridgekeeper/engine';
 import {
+  type HostMaskTimes,
   measureDeviceMasks,
   measureHostMasks,
   measureMasks,
@@ -32,12 +33,14 @@ import {
   readSealPolicy,
   SETTINGS,
   settingsWith,
+  text,
   type Values,
 } from '@bridgekeeper/server';
 import { SEAL_FLAGS } from '../seal.ts';
 import type { Suite, SuiteResult } from '../suite.ts';
 import { jsonLines } from './json-lines.ts';
 import { madeUpVocabulary } from './made-up-vocabulary.ts';
+import { xgrammarMasks } from './xgrammar.ts';
 
 const FLAGS = {
   model: MODEL_FLAG,
@@ -51,6 +54,7 @@ const FLAGS = {
   outputTokens: flag(integer(1, 2 ** 20), 128, 'tokens of each answer'),
   repeats: flag(integer(1, 100), 3, 'measurements of each'),
   hostMasks: flag(onOff(), true, 'measure bare steps with masks of device and host, too'),
+  xgrammar: flag(text('folder'), undefined, 'of @mlc-ai/web-xgrammar: bare steps with its masks'),
   ...SEAL_FLAGS,
 };
 
@@ -161,7 +165,7 @@ async function maskedDecodeRuns(
   { device }: EngineOptions,
   model: PreparedModel,
   rows: number,
-  { promptTokens, outputTokens, repeats }: GrammarValues,
+  { promptTokens, outputTokens, repeats, xgrammar }: GrammarValues,
 ): Promise<MeasuredRun[]> {
   const setting = {
     batch: rows,
@@ -173,15 +177,20 @@ async function maskedDecodeRuns(
   const parameters = { rows, constraint: 'flat' };
   const rate = (stepNs: number) => ({ outputTokensPerSecond: (rows * 1e9) / stepNs });
   const byDevice = await measureDeviceMasks(device, model, setting);
-  const { stepNs, masks, maskNs } = await measureHostMasks(device, model, setting);
-  const made = { masks, maskMs: maskNs / 1e6 };
-  return [
-    summarise({ measured: 'steps, masks of the device', ...parameters }, byDevice.map(rate)),
+  const hostRun = (measured: string, { stepNs, masks, maskNs }: HostMaskTimes) =>
     summarise(
-      { measured: 'steps, masks of the host', ...parameters },
-      stepNs.map((ns) => ({ ...rate(ns), ...made })),
-    ),
+      { measured, ...parameters },
+      stepNs.map((ns) => ({ ...rate(ns), masks, maskMs: maskNs / 1e6 })),
+    );
+  const known = await measureHostMasks(device, model, setting);
+  const runs = [
+    summarise({ measured: 'steps, masks of the device', ...parameters }, byDevice.map(rate)),
+    hostRun('steps, masks of the host', known),
   ];
+  if (xgrammar === undefined) return runs;
+  const peer = await xgrammarMasks(xgrammar, model.parts.spec.vocabularySize);
+  const made = await measureHostMasks(device, model, setting, peer);
+  return [...runs, hostRun('steps, masks of XGrammar', made)];
 }
 
 /** Each constraint in turn, again and again: what changes meanwhile changes all of them. */

@@ -9,88 +9,128 @@ export const NO_STATE = -1;
 export class ByteAutomaton {
   readonly start: number;
   /** By state: 1 where a text may end. */
-  readonly isFinal: readonly number[];
-  /** By state, 256 states or NO_STATE. */
-  readonly #next: readonly Int32Array[];
+  readonly isFinal: Uint8Array;
+  /** Bytes of one class are treated alike by every state. */
+  readonly classOfByte: Uint8Array;
+  readonly classes: number;
+  /** By state and class: a state, or NO_STATE. */
+  readonly #next: Int32Array;
+  readonly #rangesOfClasses = new Map<string, readonly ByteRange[]>();
 
-  constructor(start: number, isFinal: readonly number[], next: readonly Int32Array[]) {
+  constructor(
+    start: number,
+    isFinal: Uint8Array,
+    classOfByte: Uint8Array,
+    classes: number,
+    next: Int32Array,
+  ) {
     this.start = start;
     this.isFinal = isFinal;
+    this.classOfByte = classOfByte;
+    this.classes = classes;
     this.#next = next;
   }
 
-  next(state: number, byte: number): number {
-    return this.#next[state]?.[byte] ?? NO_STATE;
+  next(state: number, byteClass: number): number {
+    return this.#next[state * this.classes + byteClass]!;
   }
 
   /** By state that is reached from `state`: with which bytes. */
-  rangesFrom(state: number): Map<number, ByteRange[]> {
-    const reached = new Map<number, ByteRange[]>();
-    for (let byte = 0; byte < 256; byte++) {
-      const to = this.next(state, byte);
+  rangesFrom(state: number): Map<number, readonly ByteRange[]> {
+    const classesTo = new Map<number, number[]>();
+    for (let byteClass = 0; byteClass < this.classes; byteClass++) {
+      const to = this.next(state, byteClass);
       if (to === NO_STATE) continue;
-      const ranges = reached.get(to);
-      if (ranges === undefined) reached.set(to, [[byte, byte]]);
-      else ranges.push([byte, byte]);
+      const known = classesTo.get(to);
+      if (known === undefined) classesTo.set(to, [byteClass]);
+      else known.push(byteClass);
     }
-    for (const [to, ranges] of reached) reached.set(to, mergeRanges(ranges) as ByteRange[]);
+    const reached = new Map<number, readonly ByteRange[]>();
+    for (const [to, classes] of classesTo) reached.set(to, this.#rangesOf(classes));
     return reached;
   }
-}
 
-/** What is followed from a key, and whether a text may end there. */
-interface Explored<K> {
-  readonly isFinal: boolean;
-  next(byte: number): K | undefined;
-}
-
-/** All states that are reached from `start`, and from which an end is. */
-function explore<K>(
-  start: K,
-  keyOf: (state: K) => number | string,
-  at: (state: K) => Explored<K>,
-  spending: Spending,
-): ByteAutomaton {
-  const ids = new Map<number | string, number>([[keyOf(start), 0]]);
-  const found = [start];
-  const isFinal: number[] = [];
-  const next: Int32Array[] = [];
-  for (const state of found) {
-    const explored = at(state);
-    isFinal.push(explored.isFinal ? 1 : 0);
-    const row = new Int32Array(256).fill(NO_STATE);
-    spending.spend(64);
-    for (let byte = 0; byte < 256; byte++) {
-      const to = explored.next(byte);
-      if (to === undefined) continue;
-      const key = keyOf(to);
-      let id = ids.get(key);
-      if (id === undefined) {
-        id = found.push(to) - 1;
-        ids.set(key, id);
-        spending.hold('states', id);
-      }
-      row[byte] = id;
+  #rangesOf(classes: readonly number[]): readonly ByteRange[] {
+    const key = classes.join();
+    let ranges = this.#rangesOfClasses.get(key);
+    if (ranges === undefined) {
+      const bytes = [...this.classOfByte.keys()].filter((byte) =>
+        classes.includes(this.classOfByte[byte]!),
+      );
+      ranges = mergeRanges(bytes.map((byte): ByteRange => [byte, byte]));
+      this.#rangesOfClasses.set(key, ranges);
     }
-    next.push(row);
+    return ranges;
   }
-  return withoutDeadEnds(new ByteAutomaton(0, isFinal, next), next);
+
+  /** The same without the ways from which no end is reached. */
+  withoutDeadEnds(): ByteAutomaton {
+    const { isFinal, classes } = this;
+    const states = isFinal.length;
+    const from: number[][] = Array.from({ length: states }, () => []);
+    for (let state = 0; state < states; state++) {
+      let last = NO_STATE;
+      for (let byteClass = 0; byteClass < classes; byteClass++) {
+        const to = this.next(state, byteClass);
+        if (to !== NO_STATE && to !== last) from[to]!.push(state);
+        last = to;
+      }
+    }
+    const isLive = isFinal.slice();
+    const pending = [...isFinal.keys()].filter((state) => isFinal[state] === 1);
+    let live = pending.length;
+    for (let state = pending.pop(); state !== undefined; state = pending.pop()) {
+      for (const before of from[state]!) {
+        if (isLive[before] === 1) continue;
+        isLive[before] = 1;
+        live += 1;
+        pending.push(before);
+      }
+    }
+    if (live === states) return this;
+    const next = this.#next.slice();
+    for (let at = 0; at < next.length; at++) {
+      if (next[at] !== NO_STATE && isLive[next[at]!] === 0) next[at] = NO_STATE;
+    }
+    return new ByteAutomaton(this.start, isFinal, this.classOfByte, classes, next);
+  }
 }
 
-function withoutDeadEnds(automaton: ByteAutomaton, next: readonly Int32Array[]): ByteAutomaton {
-  const from: number[][] = next.map(() => []);
-  for (const [state, row] of next.entries()) {
-    for (const to of new Set(row)) if (to !== NO_STATE) from[to]?.push(state);
+/** What is followed: states are known by numbers, also before they have a place. */
+interface Followed {
+  readonly start: number;
+  readonly classOfByte: Uint8Array;
+  readonly classes: number;
+  isFinal(key: number): boolean;
+  /** The key of a state, or NO_STATE. */
+  next(key: number, byteClass: number): number;
+}
+
+/** All states that are reached from the start, and from which an end is. */
+function explore(of: Followed, spending: Spending): ByteAutomaton {
+  const { classes } = of;
+  const ids = new Map<number, number>([[of.start, 0]]);
+  const keys = [of.start];
+  const next: number[] = [];
+  for (const key of keys) {
+    spending.spend(1 + (classes >> 2));
+    for (let byteClass = 0; byteClass < classes; byteClass++) {
+      const to = of.next(key, byteClass);
+      let id = NO_STATE;
+      if (to !== NO_STATE) {
+        id = ids.get(to) ?? NO_STATE;
+        if (id === NO_STATE) {
+          id = keys.push(to) - 1;
+          ids.set(to, id);
+          spending.hold('states', id);
+        }
+      }
+      next.push(id);
+    }
   }
-  const live = new Set<number>();
-  const pending = [...automaton.isFinal.keys()].filter((state) => automaton.isFinal[state] === 1);
-  for (let state = pending.pop(); state !== undefined; state = pending.pop()) {
-    if (live.has(state)) continue;
-    live.add(state);
-    pending.push(...(from[state] ?? []));
-  }
-  const trimmed = next.map((row) => row.map((to) => (live.has(to) ? to : NO_STATE)));
-  return new ByteAutomaton(automaton.start, automaton.isFinal, trimmed);
+  const isFinal = Uint8Array.from(keys, (key) => +of.isFinal(key));
+  const all = new ByteAutomaton(0, isFinal, of.classOfByte, classes, Int32Array.from(next));
+  return all.withoutDeadEnds();
 }
 
 /** Texts that all of them admit. */
@@ -113,19 +153,46 @@ function pairs(
   spending: Spending,
   { needsBoth }: { readonly needsBoth: boolean },
 ): ByteAutomaton {
+  // Bytes that both treat alike.
+  const ids = new Map<number, number>();
+  const leftClasses: number[] = [];
+  const rightClasses: number[] = [];
+  const classOfByte = Uint8Array.from({ length: 256 }, (_, byte) => {
+    const [leftClass, rightClass] = [left.classOfByte[byte]!, right.classOfByte[byte]!];
+    const key = leftClass * 256 + rightClass;
+    let id = ids.get(key);
+    if (id === undefined) {
+      id = leftClasses.push(leftClass) - 1;
+      rightClasses.push(rightClass);
+      ids.set(key, id);
+    }
+    return id;
+  });
+
+  // The second may be NO_STATE.
   const width = right.isFinal.length + 1;
-  return explore<readonly [number, number]>(
-    [left.start, right.start],
-    ([first, second]) => first * width + second + 1,
-    ([first, second]) => ({
-      isFinal: left.isFinal[first] === 1 && (right.isFinal[second] === 1) === needsBoth,
-      next(byte) {
-        const firstNext = left.next(first, byte);
-        const secondNext = second === NO_STATE ? NO_STATE : right.next(second, byte);
-        const isDead = firstNext === NO_STATE || (needsBoth && secondNext === NO_STATE);
-        return isDead ? undefined : [firstNext, secondNext];
+  const keyOf = (first: number, second: number) => first * width + second + 1;
+  const firstOf = (key: number) => Math.floor(key / width);
+  const secondOf = (key: number) => (key % width) - 1;
+  return explore(
+    {
+      start: keyOf(left.start, right.start),
+      classOfByte,
+      classes: leftClasses.length,
+      isFinal(key) {
+        return (
+          left.isFinal[firstOf(key)] === 1 && (right.isFinal[secondOf(key)] === 1) === needsBoth
+        );
       },
-    }),
+      next(key, byteClass) {
+        const first = left.next(firstOf(key), leftClasses[byteClass]!);
+        if (first === NO_STATE) return NO_STATE;
+        const before = secondOf(key);
+        const second =
+          before === NO_STATE ? NO_STATE : right.next(before, rightClasses[byteClass]!);
+        return needsBoth && second === NO_STATE ? NO_STATE : keyOf(first, second);
+      },
+    },
     spending,
   );
 }
@@ -187,27 +254,53 @@ export function freeText(tags: readonly Tag[], spending: Spending): ByteAutomato
     }
   }
 
+  // Ranges of bytes within which nothing begins or ends.
+  const cuts = new Uint8Array(257);
+  for (const [first, last] of encodings.flat())
+    cuts.fill(1, first, first + 1).fill(1, last + 1, last + 2);
+  for (const byte of tags.flatMap(tagBytes)) cuts.fill(1, byte % 256, (byte % 256) + 2);
+  let classes = 0;
+  const firstBytes = [0];
+  const classOfByte = Uint8Array.from({ length: 256 }, (_, byte) => {
+    if (byte > 0 && cuts[byte] === 1) classes = firstBytes.push(byte) - 1;
+    return classes;
+  });
+
   /** What is missing of the character: ranges of bytes, by all encodings that are possible yet. */
   interface Place {
     readonly missing: readonly (readonly ByteRange[])[];
     readonly node: number;
   }
-  return explore<Place>(
-    { missing: [], node: 0 },
-    ({ missing, node }) => `${node} ${missing.map((ranges) => ranges.join(';')).join('|')}`,
-    ({ missing, node }) => ({
-      isFinal: missing.length === 0 && !endsTag[0],
-      next(byte) {
+  const places: Place[] = [];
+  const placeIds = new Map<string, number>();
+  const placeOf = (missing: Place['missing'], node: number): number => {
+    const key = `${node} ${missing.map((ranges) => ranges.join(';')).join('|')}`;
+    const id = placeIds.get(key) ?? places.push({ missing, node }) - 1;
+    placeIds.set(key, id);
+    return id;
+  };
+  return explore(
+    {
+      start: placeOf([], 0),
+      classOfByte,
+      classes: firstBytes.length,
+      isFinal: (place) => places[place]!.missing.length === 0 && !endsTag[0],
+      next(place, byteClass) {
+        const { missing, node } = places[place]!;
+        const byte = firstBytes[byteClass]!;
         const possible = missing.length === 0 ? encodings : missing;
         const after = possible
           .filter(([range]) => range !== undefined && range[0] <= byte && byte <= range[1])
           .map((ranges) => ranges.slice(1));
         const isWithinToken = missing.some(([range]) => range !== undefined && range[1] < 0x80);
         const to = step(node, isWithinToken ? byte + WITHIN_TOKEN : byte);
-        if (after.length === 0 || endsTag[to] || endsTag[0]) return undefined;
-        return { missing: after.filter((ranges) => ranges.length > 0), node: to };
+        if (after.length === 0 || endsTag[to] || endsTag[0]) return NO_STATE;
+        return placeOf(
+          after.filter((ranges) => ranges.length > 0),
+          to,
+        );
       },
-    }),
+    },
     spending,
   );
 }

@@ -16,7 +16,7 @@ export interface Automaton {
 
 export interface State {
   /** By class of byte: an index of the automaton's edges, or NO_EDGE. */
-  readonly entries: Int32Array;
+  readonly entries: readonly number[];
   readonly isFinal: boolean;
   /** With what count of the top frame it is final. */
   readonly minimum: number;
@@ -36,6 +36,20 @@ export interface Edge {
 export interface Frame {
   readonly returnTo: number;
   readonly count: number;
+}
+
+/** The edges of each state, each once. */
+export function edgesOfStates({ states, edges }: Pick<Automaton, 'states' | 'edges'>): number[][] {
+  const lastUse = new Int32Array(edges.length).fill(-1);
+  return states.map(({ entries }, state) => {
+    const found: number[] = [];
+    for (const edge of entries) {
+      if (edge === NO_EDGE || lastUse[edge] === state) continue;
+      lastUse[edge] = state;
+      found.push(edge);
+    }
+    return found;
+  });
 }
 
 /** What has to be decided otherwise for the automaton to be deterministic. */
@@ -226,7 +240,7 @@ class Construction {
     items: readonly number[],
     base: number,
     { classes, classesOfSet }: ByteClasses,
-  ): Int32Array {
+  ): readonly number[] {
     const { argument } = this.#lowered.positions;
     // Classes on which the same items go on are found together, item by item: each group of them is
     // the one it was cut from and an item.
@@ -245,7 +259,9 @@ class Construction {
       }
     }
     const edgeOfGroup = new Map<number, number>([[0, NO_EDGE]]);
-    return groupOf.map((group) => {
+    const entries: number[] = [];
+    for (let byteClass = 0; byteClass < classes; byteClass++) {
+      const group = groupOf[byteClass]!;
       let edge = edgeOfGroup.get(group);
       if (edge === undefined) {
         const together: number[] = [];
@@ -253,8 +269,9 @@ class Construction {
         edge = this.#edge(together, base);
         edgeOfGroup.set(group, edge);
       }
-      return edge;
-    });
+      entries.push(edge);
+    }
+    return entries;
   }
 
   /** The edge on a byte with which these items go on, and no others. */

@@ -3,6 +3,7 @@ import {
   type Automaton,
   type Demands,
   type Determinised,
+  edgesOfStates,
   NO_EDGE,
   type State,
 } from './determinise.ts';
@@ -23,8 +24,8 @@ export function trim(automaton: Determinised): {
     for (const { returnTo } of frames) edgesInto[returnTo]?.push(at);
   }
   const statesWith: number[][] = edges.map(() => []);
-  for (const [state, { entries }] of states.entries()) {
-    for (const edge of new Set(entries)) if (edge !== NO_EDGE) statesWith[edge]?.push(state);
+  for (const [state, own] of edgesOfStates(automaton).entries()) {
+    for (const edge of own) statesWith[edge]?.push(state);
   }
   const isLive = new Uint8Array(states.length);
   const pending: number[] = [];
@@ -40,14 +41,13 @@ export function trim(automaton: Determinised): {
       if (missing[edge] === 0) for (const from of statesWith[edge] ?? []) enliven(from);
     }
   }
+  const admitsText = isLive[automaton.start] === 1;
+  if (missing.every((count) => count === 0)) return { trimmed: automaton, admitsText };
   const trimmed = states.map((state): State => {
     const entries = state.entries.map((edge) => (missing[edge] === 0 ? edge : NO_EDGE));
     return { ...state, entries };
   });
-  return {
-    trimmed: { ...automaton, states: trimmed },
-    admitsText: isLive[automaton.start] === 1,
-  };
+  return { trimmed: { ...automaton, states: trimmed }, admitsText };
 }
 
 /**
@@ -104,9 +104,10 @@ export function demandDistinctFollowers(
 }
 
 /** For each state, the states to which the frame on top can return when it is reached. */
-function statesBelow({ states, edges }: Automaton, spending: Spending): ReadonlySet<number>[] {
+function statesBelow(automaton: Automaton, spending: Spending): ReadonlySet<number>[] {
+  const { states, edges } = automaton;
   const below = states.map(() => new Set<number>());
-  const edgesOf = states.map(({ entries }) => [...new Set(entries)].filter((edge) => edge >= 0));
+  const edgesOf = edgesOfStates(automaton);
   const pending = new Set<number>(states.keys());
   for (const state of pending) {
     pending.delete(state);

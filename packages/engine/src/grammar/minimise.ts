@@ -1,5 +1,5 @@
 import type { Spending } from './budget.ts';
-import { type Automaton, type Edge, NO_EDGE, type State } from './determinise.ts';
+import { type Automaton, type Edge, edgesOfStates, NO_EDGE, type State } from './determinise.ts';
 
 /**
  * The automaton with its equal states merged and those left out that are not reached: states from
@@ -13,46 +13,57 @@ export function minimise(automaton: Automaton, spending: Spending): Automaton {
   const at = new Map(reached.map((state, index) => [state, index]));
 
   // Transitions, by their labels: the class of the byte, and which part of what kind of edge it is.
-  const tails: number[] = [];
-  const heads: number[] = [];
-  const labels: number[] = [];
   const labelIds = new Map<string, number>();
   const labelOf = (key: string): number => {
-    const label = labelIds.get(key) ?? labelIds.size;
+    const label = labelIds.get(key) ?? 1 + labelIds.size;
     labelIds.set(key, label);
-    return label;
+    return label * 256;
   };
   const parts = edges.map(({ maximum, frames, target }) => {
+    if (maximum === 0 && frames.length === 0) return [{ head: at.get(target) ?? 0, label: 0 }];
     const kind = `${maximum} ${frames.map(({ count }) => count)}`;
     return [target, ...frames.map(({ returnTo }) => returnTo)].map((head, part) => ({
       head: at.get(head) ?? 0,
-      key: labelOf(`${kind} ${part}`),
+      label: labelOf(`${kind} ${part}`),
     }));
   });
+  let transitions = 0;
+  for (const state of reached) {
+    for (const edge of states[state]!.entries) {
+      if (edge !== NO_EDGE) transitions += parts[edge]!.length;
+    }
+  }
+  spending.spend(transitions);
+  const tails = new Int32Array(transitions);
+  const heads = new Int32Array(transitions);
+  const labels = new Int32Array(transitions);
+  let transition = 0;
   for (const [tail, state] of reached.entries()) {
-    for (const [byteClass, edge] of states[state]!.entries.entries()) {
-      if (edge === NO_EDGE) continue;
-      for (const { head, key } of parts[edge]!) {
-        tails.push(tail);
-        heads.push(head);
-        labels.push(key * 256 + byteClass);
+    const { entries } = states[state]!;
+    for (let byteClass = 0; byteClass < entries.length; byteClass++) {
+      if (entries[byteClass] === NO_EDGE) continue;
+      for (const { head, label } of parts[entries[byteClass]!]!) {
+        tails[transition] = tail;
+        heads[transition] = head;
+        labels[transition++] = label + byteClass;
       }
     }
   }
-  spending.spend(tails.length);
 
-  const blocks = new Partition(reached.length);
-  blocks.separate((index) => {
-    const { isFinal, minimum, isThinking } = states[reached[index]!]!;
-    return `${isFinal} ${minimum} ${isThinking}`;
-  });
-  const cords = new Partition(tails.length);
-  cords.separate((transition) => labels[transition]!);
+  const kinds = new Map<string, number>();
+  const kindOf = ({ isFinal, minimum, isThinking }: State): number => {
+    const key = `${isFinal} ${minimum} ${isThinking}`;
+    const kind = kinds.get(key) ?? kinds.size;
+    kinds.set(key, kind);
+    return kind;
+  };
+  const blocks = new Partition(Int32Array.from(reached, (state) => kindOf(states[state]!)));
+  const cords = new Partition(labels);
 
   const { starts, members: into } = grouped(heads, reached.length);
   let block = 1;
   for (let cord = 0; cord < cords.count; cord++) {
-    for (const transition of cords.membersOf(cord)) blocks.mark(tails[transition]!);
+    for (const member of cords.membersOf(cord)) blocks.mark(tails[member]!);
     blocks.split();
     for (; block < blocks.count; block++) {
       for (const state of blocks.membersOf(block)) {
@@ -67,7 +78,7 @@ export function minimise(automaton: Automaton, spending: Spending): Automaton {
 
   const blockOf = (state: number): number => blocks.setOf(at.get(state)!);
   const mergedEdges: Edge[] = [];
-  const edgeIds = new Map<string, number>();
+  const edgeIds = new Map<string | number, number>();
   const mergedEdge = edges.map(({ maximum, frames, target }) => {
     if (!at.has(target)) return NO_EDGE;
     const merged = {
@@ -75,7 +86,8 @@ export function minimise(automaton: Automaton, spending: Spending): Automaton {
       target: blockOf(target),
       frames: frames.map(({ returnTo, count }) => ({ returnTo: blockOf(returnTo), count })),
     };
-    const key = JSON.stringify(merged);
+    const isPlain = maximum === 0 && frames.length === 0;
+    const key = isPlain ? merged.target : JSON.stringify(merged);
     const edge = edgeIds.get(key) ?? mergedEdges.push(merged) - 1;
     edgeIds.set(key, edge);
     return edge;
@@ -83,9 +95,9 @@ export function minimise(automaton: Automaton, spending: Spending): Automaton {
   const mergedStates = Array.from({ length: blocks.count }, (_, index): State => {
     const [first = 0] = blocks.membersOf(index);
     const state = states[reached[first]!]!;
-    const entries = state.entries.map((edge) =>
-      edge === NO_EDGE ? NO_EDGE : (mergedEdge[edge] ?? NO_EDGE),
-    );
+    const entries = state.entries.map((edge) => {
+      return edge === NO_EDGE ? NO_EDGE : mergedEdge[edge]!;
+    });
     return { ...state, entries };
   });
   return {
@@ -96,17 +108,20 @@ export function minimise(automaton: Automaton, spending: Spending): Automaton {
   };
 }
 
-function reachedStates({ states, edges, start, forced }: Automaton): number[] {
+function reachedStates(automaton: Automaton): number[] {
+  const { edges, start, forced } = automaton;
+  const edgesOf = edgesOfStates(automaton);
   const reached = new Set(forced === undefined ? [start] : [start, forced]);
   for (const state of reached) {
-    for (const edge of new Set(states[state]!.entries)) {
-      if (edge === NO_EDGE) continue;
+    for (const edge of edgesOf[state]!) {
       reached.add(edges[edge]!.target);
       for (const { returnTo } of edges[edge]!.frames) reached.add(returnTo);
     }
   }
   return [...reached];
 }
+
+const UNKNOWN = -2;
 
 /** Classes of bytes on which every state does the same become one. */
 function mergeClasses(
@@ -115,22 +130,32 @@ function mergeClasses(
 ): Pick<Automaton, 'classOfByte' | 'classes' | 'states'> {
   let mergedOf = new Int32Array(classes);
   let count = Math.min(1, classes);
+  const firstEntries = new Int32Array(classes);
+  /** Whether the state goes on alike with all bytes of each of the classes as merged. */
+  const isAlike = (entries: readonly number[]): boolean => {
+    firstEntries.fill(UNKNOWN);
+    for (let byteClass = 0; byteClass < classes; byteClass++) {
+      const merged = mergedOf[byteClass]!;
+      if (firstEntries[merged] === UNKNOWN) firstEntries[merged] = entries[byteClass]!;
+      else if (firstEntries[merged] !== entries[byteClass]) return false;
+    }
+    return true;
+  };
   for (const { entries } of states) {
+    if (isAlike(entries)) continue;
     const ids = new Map<number, number>();
     const width = classes + 1;
-    const refined = mergedOf.map((merged, byteClass) => {
+    mergedOf = mergedOf.map((merged, byteClass) => {
       const key = entries[byteClass]! * width + merged;
       const id = ids.get(key) ?? ids.size;
       ids.set(key, id);
       return id;
     });
-    if (ids.size > count) {
-      mergedOf = refined;
-      count = ids.size;
-    }
+    count = ids.size;
     if (count === classes) break;
   }
-  const representatives = new Int32Array(count);
+  if (count === classes) return { classOfByte, classes, states };
+  const representatives = new Array<number>(count).fill(0);
   for (const [byteClass, merged] of mergedOf.entries()) representatives[merged] = byteClass;
   return {
     classOfByte: classOfByte.map((byteClass) => mergedOf[byteClass]!),
@@ -143,70 +168,55 @@ function mergeClasses(
 }
 
 /** Indices of `values`, those with value v from starts[v] and before starts[v + 1] of `members`. */
-function grouped(values: readonly number[], count: number) {
+function grouped(values: Int32Array, count: number) {
   const starts = new Int32Array(count + 1);
   for (const value of values) starts[value + 1]! += 1;
   for (let value = 0; value < count; value++) starts[value + 1]! += starts[value]!;
   const filled = starts.slice();
   const members = new Int32Array(values.length);
-  for (const [index, value] of values.entries()) {
-    members[filled[value]!] = index;
-    filled[value]! += 1;
+  for (let index = 0; index < values.length; index++) {
+    members[filled[values[index]!]!++] = index;
   }
   return { starts, members };
 }
 
 /** A partition of [0, size) that can only be refined. Marked elements are split from the others. */
 class Partition {
-  count: number;
+  count = 0;
   readonly #elements: Int32Array;
   readonly #placeOf: Int32Array;
   readonly #setOf: Int32Array;
-  readonly #first: number[];
-  readonly #end: number[];
-  readonly #marked: number[];
+  readonly #first: number[] = [];
+  readonly #end: number[] = [];
+  readonly #marked: number[] = [];
   #touched: number[] = [];
 
-  constructor(size: number) {
-    this.#elements = Int32Array.from({ length: size }, (_, index) => index);
-    this.#placeOf = this.#elements.slice();
-    this.#setOf = new Int32Array(size);
-    this.count = size > 0 ? 1 : 0;
-    this.#first = [0];
-    this.#end = [size];
-    this.#marked = [0];
+  /** Elements of which `keys`, which are at least 0, differ are in different sets. */
+  constructor(keys: Int32Array) {
+    const { starts, members } = grouped(keys, 1 + keys.reduce((a, b) => Math.max(a, b), 0));
+    this.#elements = members;
+    this.#placeOf = new Int32Array(keys.length);
+    this.#setOf = new Int32Array(keys.length);
+    for (let key = 0; key + 1 < starts.length; key++) {
+      if (starts[key] === starts[key + 1]) continue;
+      const set = this.count++;
+      this.#first[set] = starts[key]!;
+      this.#end[set] = starts[key + 1]!;
+      this.#marked[set] = 0;
+      for (let place = starts[key]!; place < starts[key + 1]!; place++) {
+        this.#placeOf[members[place]!] = place;
+        this.#setOf[members[place]!] = set;
+      }
+    }
   }
 
   setOf(element: number): number {
     return this.#setOf[element]!;
   }
 
+  /** Not to be kept: where the set is split, others are in its place. */
   membersOf(set: number): Int32Array {
-    return this.#elements.slice(this.#first[set], this.#end[set]);
-  }
-
-  /** Elements of which `keyOf` differs are in different sets. Of the one set there is at first. */
-  separate(keyOf: (element: number) => number | string): void {
-    const byKey = new Map<number | string, number[]>();
-    for (const element of this.#elements) {
-      const key = keyOf(element);
-      const members = byKey.get(key);
-      if (members === undefined) byKey.set(key, [element]);
-      else members.push(element);
-    }
-    let place = 0;
-    this.count = 0;
-    for (const members of byKey.values()) {
-      const set = this.count++;
-      this.#first[set] = place;
-      this.#marked[set] = 0;
-      for (const element of members) {
-        this.#elements[place] = element;
-        this.#placeOf[element] = place++;
-        this.#setOf[element] = set;
-      }
-      this.#end[set] = place;
-    }
+    return this.#elements.subarray(this.#first[set], this.#end[set]);
   }
 
   mark(element: number): void {

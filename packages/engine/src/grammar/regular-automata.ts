@@ -34,16 +34,14 @@ export function automatonMaker(facts: RuleFacts, spending: Spending): MakeAutoma
 }
 
 /** Where nothing is called, nothing is pushed. */
-function withoutStack({ states, edges, classOfByte, start }: Automaton): ByteAutomaton {
-  const next = states.map(({ entries }) =>
-    Int32Array.from(classOfByte, (byteClass) => {
-      const edge = entries[byteClass] ?? NO_EDGE;
-      return edges[edge]?.target ?? NO_STATE;
-    }),
-  );
-  return new ByteAutomaton(
-    start,
-    states.map(({ isFinal }) => (isFinal ? 1 : 0)),
-    next,
-  );
+function withoutStack({ states, edges, classOfByte, classes, start }: Automaton): ByteAutomaton {
+  const next = new Int32Array(states.length * classes);
+  for (const [state, { entries }] of states.entries()) {
+    for (let byteClass = 0; byteClass < classes; byteClass++) {
+      const edge = entries[byteClass]!;
+      next[state * classes + byteClass] = edge === NO_EDGE ? NO_STATE : edges[edge]!.target;
+    }
+  }
+  const isFinal = Uint8Array.from(states, (state) => +state.isFinal);
+  return new ByteAutomaton(start, isFinal, classOfByte, classes, next);
 }

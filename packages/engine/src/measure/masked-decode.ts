@@ -34,9 +34,19 @@ export interface MaskedDecodeSetting {
 export interface HostMaskTimes {
   /** Of one step, for each repeat. */
   readonly stepNs: readonly number[];
-  /** Masks that were made, once each, and what one of them took: not part of the steps. */
+  /** Masks that were made, and what one of them took. */
   readonly masks: number;
   readonly maskNs: number;
+}
+
+/** What a host keeps of a grammar for each row, and makes masks of. */
+export interface HostGrammars {
+  /** So many rows are at the start of the grammar. */
+  begin(rows: number): void | Promise<void>;
+  /** The row's next token, which its last mask admits. */
+  advance(row: number, token: number): void;
+  /** maskWords(vocab) words: a bit for each token that the row admits. Not to be kept. */
+  maskOf(row: number): Int32Array | Promise<Int32Array>;
 }
 
 const NEVER = 0x7fffffff;
@@ -74,14 +84,17 @@ function restartRing(model: PreparedModel): Promise<void> {
 /**
  * Decode steps as engines constrain them that keep grammars on the host: a step's tokens come up,
  * the host moves each row on in its grammar, and the masks for the next step go down before it may
- * start. The host is at its best here: each mask is made once and then found by the row's place, so
- * that a step costs its two crossings, a copy of a mask for each row, and little else. Rows
- * and steps are set up on the device; nothing schedules, streams or answers.
+ * start. Rows and steps are set up on the device; nothing schedules, streams or answers.
+ *
+ * `peer` makes each mask in its step. Without it the host is at its best: each mask is made once,
+ * which is no part of the steps, and then found by the row's place, so that a step costs its two
+ * crossings, a copy of a mask for each row, and little else.
  */
 export async function measureHostMasks(
   device: Device,
   model: PreparedModel,
   { batch, grammar, contextTokens, steps, repeats }: MaskedDecodeSetting,
+  peer?: HostGrammars,
 ): Promise<HostMaskTimes> {
   const { parts, shape, runner, traffic } = model;
   const { stream, vocabulary, spec } = parts;
@@ -94,8 +107,8 @@ export async function measureHostMasks(
   const graph = device.capture(stream, 'decode with masks of the host', () =>
     launchDecodeStep({ ...parts, vocabulary: null }, bucket),
   );
-  const words = maskWords(spec.vocabularySize);
-  const maskHost = device.allocateHost(batch * words * 4, 'pinned', 'masks');
+  const maskLength = maskWords(spec.vocabularySize);
+  const maskHost = device.allocateHost(batch * maskLength * 4, 'pinned', 'masks');
   const slotBytes = resultSlotWords(shape.maxRows) * 4;
   const drained = (RESULT_HEADER_WORDS + batch * RESULT_WORDS) * 4;
   const resultHost = device.allocateHost(drained, 'pinned', 'drained results');
@@ -116,50 +129,70 @@ export async function measureHostMasks(
     host: resultHost,
     purpose: 'tokens',
   });
-  const known = new HostMasks(grammar.words, vocabulary, () => device.clock.nowNs());
+  const { clock } = device;
+  const grammars =
+    peer ?? new KnownMasks(grammar.words, vocabulary, grammarStart(grammar, vocabulary));
+  let made = 0;
+  let madeNs = 0;
+  const makeMasks = async (): Promise<void> => {
+    for (let row = 0; row < batch; row++) {
+      const startedNs = clock.nowNs();
+      const isKnown = grammars instanceof KnownMasks && grammars.has(row);
+      const mask = grammars.maskOf(row);
+      const words = mask instanceof Promise ? await mask : mask;
+      if (!isKnown) {
+        made += 1;
+        madeNs += clock.nowNs() - startedNs;
+      }
+      lines.set(words, row * maskLength);
+    }
+  };
   const stepNs: number[] = [];
   let step = 0;
   for (let repeat = 0; repeat <= repeats; repeat++) {
-    const places = await beginRows(model, batch, contextTokens, grammar, repeat);
-    places.forEach((place, row) => {
-      lines.set(known.maskAt(place), row * words);
-    });
+    await beginRows(model, batch, contextTokens, grammar, repeat);
+    await grammars.begin(batch);
+    await makeMasks();
     await traffic.launching.cross(down);
-    const startedNs = device.clock.nowNs();
-    const madeNs = known.ns;
+    const startedNs = clock.nowNs();
+    const before = madeNs;
     for (let each = 0; each < steps; each++) {
       stream.launchGraph(graph);
       await stream.synchronize();
       const at = (step++ % shape.ringSlots) * slotBytes;
       await traffic.launching.cross(up(slice(buffers.results.buffer, at, drained)));
-      places.forEach((place, row) => {
+      for (let row = 0; row < batch; row++) {
         const result = RESULT_HEADER_WORDS + row * RESULT_WORDS;
-        known.advance(place, results[result + RESULT.TOKEN]!);
-        lines.set(known.maskAt(place), row * words);
-      });
+        grammars.advance(row, results[result + RESULT.TOKEN]!);
+      }
+      await makeMasks();
       await traffic.launching.cross(down);
     }
-    const ownNs = device.clock.nowNs() - startedNs - (known.ns - madeNs);
-    if (repeat > 0) stepNs.push(ownNs / steps);
+    const readyNs = peer === undefined ? madeNs - before : 0;
+    if (repeat > 0) stepNs.push((clock.nowNs() - startedNs - readyNs) / steps);
   }
   await restartRing(model);
   device.discard(graph);
   device.freeHost(maskHost);
   device.freeHost(resultHost);
-  return { stepNs, masks: known.made, maskNs: known.ns / known.made };
+  return { stepNs, masks: made, maskNs: madeNs / made };
 }
 
-/** Rows at the start of the grammar, drawing at random; the places that the host keeps of them. */
+function grammarStart(grammar: CompiledGrammar, vocabulary: Vocabulary): Int32Array {
+  return grammarPlace(grammar.words, vocabulary, -1, []);
+}
+
+/** Rows at the start of the grammar, drawing at random. */
 async function beginRows(
   model: PreparedModel,
   batch: number,
   contextTokens: number,
   grammar: CompiledGrammar,
   seed: number,
-): Promise<Int32Array[]> {
+): Promise<void> {
   const { buffers, vocabulary } = model.parts;
   const { rows, grammarRows } = slices(buffers);
-  const place = grammarPlace(grammar.words, vocabulary!, -1, []);
+  const place = grammarStart(grammar, vocabulary!);
   const states = new Int32Array(batch * ROW_WORDS);
   const floats = new Float32Array(states.buffer);
   const places = new Int32Array(batch * GRAMMAR_ROW_WORDS);
@@ -179,46 +212,53 @@ async function beginRows(
   }
   await write(model, rows, states);
   await write(model, grammarRows, places);
-  return Array.from({ length: batch }, () => place.slice());
 }
 
 /** Masks by place, each made once. */
-class HostMasks {
-  made = 0;
-  /** For which masks were made. */
-  ns = 0;
+class KnownMasks implements HostGrammars {
   readonly #walk: GrammarWalk;
   readonly #vocabulary: Vocabulary;
-  readonly #nowNs: () => number;
+  readonly #start: Int32Array;
   readonly #masks = new Map<string, Int32Array>();
+  #places: Int32Array[] = [];
 
-  constructor(grammar: Uint32Array, vocabulary: Vocabulary, nowNs: () => number) {
+  constructor(grammar: Uint32Array, vocabulary: Vocabulary, start: Int32Array) {
     this.#walk = new GrammarWalk(grammar, vocabulary);
     this.#vocabulary = vocabulary;
-    this.#nowNs = nowNs;
+    this.#start = start;
   }
 
-  advance(place: Int32Array, token: number): void {
-    this.#walk.begin(place);
+  begin(rows: number): void {
+    this.#places = Array.from({ length: rows }, () => this.#start.slice());
+  }
+
+  advance(row: number, token: number): void {
+    this.#walk.begin(this.#places[row]!);
     const moved = this.#walk.advance(token);
     invariant(moved === 'moved', 'the device samples by the masks');
   }
 
-  maskAt(place: Int32Array): Int32Array {
-    const key = place.subarray(0, grammarRowLength(place)).join();
+  has(row: number): boolean {
+    return this.#masks.has(this.#keyOf(row));
+  }
+
+  maskOf(row: number): Int32Array {
+    const key = this.#keyOf(row);
     const known = this.#masks.get(key);
     if (known !== undefined) return known;
-    const startedNs = this.#nowNs();
     const vocab = this.#vocabulary.spans.length;
     const mask = new Int32Array(maskWords(vocab));
-    this.#walk.begin(place);
+    this.#walk.begin(this.#places[row]!);
     for (let token = 0; token < vocab; token++) {
       if (this.#walk.admits(token)) mask[token >> 5]! |= 1 << (token & 31);
     }
     this.#masks.set(key, mask);
-    this.made += 1;
-    this.ns += this.#nowNs() - startedNs;
     return mask;
+  }
+
+  #keyOf(row: number): string {
+    const place = this.#places[row]!;
+    return place.subarray(0, grammarRowLength(place)).join();
   }
 }
 

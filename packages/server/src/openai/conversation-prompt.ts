@@ -1,4 +1,4 @@
-import { Dict, type MarkedText } from '@bridgekeeper/engine/text';
+import { Dict, exactJson, type MarkedText, type TemplateValue } from '@bridgekeeper/engine/text';
 import { ApiError, type ApiErrorCode } from '../http/errors.ts';
 import type { ChatPrompt, ConversationWork, Refusal } from '../text/encoder.ts';
 import type { ModelText } from '../text/model-text.ts';
@@ -21,8 +21,8 @@ export async function promptOf(
 ): Promise<ChatPrompt> {
   const addSpecialTokens = request.add_special_tokens ?? false;
   const maxTokens = engine.card.maxModelTokens;
-  const isShort = body instanceof Dict || body.byteLength <= RENDERED_HERE_BYTES;
-  if (isShort || !text.encoder.hasThread) {
+  const received = text.encoder.hasThread ? longBody(body) : undefined;
+  if (received === undefined) {
     const prompt = renderConversation(text, request, exactBody(body));
     requireRoom(text, prompt, maxTokens, 'messages');
     const tokens = await text.encoder.encode(prompt, addSpecialTokens);
@@ -31,13 +31,44 @@ export async function promptOf(
   const work = {
     kind: 'conversation',
     request,
-    received: body,
+    received,
     addSpecialTokens,
     maxTokens,
   } as const;
   const result = await text.encoder.conversation(work);
   if ('tokens' in result) return result;
   throw new ApiError(result.code as ApiErrorCode, result.message, result.param);
+}
+
+/** A body that is rendered on another thread, in bytes; undefined: it is rendered here. */
+function longBody(body: Uint8Array | Dict): Uint8Array | undefined {
+  if (!(body instanceof Dict)) return body.byteLength > RENDERED_HERE_BYTES ? body : undefined;
+  if (charactersLeft(body, RENDERED_HERE_BYTES) >= 0) return undefined;
+  try {
+    return new TextEncoder().encode(exactJson(body));
+  } catch {
+    // More than any template may make: to render it says so.
+    return undefined;
+  }
+}
+
+/** What is left of `room` behind the value's characters; less than 0 as soon as it is used up. */
+function charactersLeft(value: TemplateValue, room: number): number {
+  if (typeof value === 'string') return room - value.length - 2;
+  let left = room - 2;
+  const take = (part: TemplateValue) => {
+    left = charactersLeft(part, left);
+  };
+  if (Array.isArray(value)) {
+    for (let at = 0; at < value.length && left >= 0; at++) take(value[at]!);
+  } else if (value instanceof Dict) {
+    for (const [key, part] of value.entries()) {
+      if (left < 0) break;
+      take(String(key));
+      take(part);
+    }
+  }
+  return left;
 }
 
 /** The same on the thread for it, whose errors are values. Throws TextError. */
