@@ -144,6 +144,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     models: [],
     kv: [],
     traffic: [],
+    mover: ['kv', 'traffic'],
     seal: ['models'],
     text: ['models', 'seal'],
     grammar: ['text'],
