@@ -2,6 +2,7 @@ import type { Profile } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type Device,
+  DeviceError,
   hash32,
   type StorageFormat,
   slice,
@@ -22,6 +23,14 @@ import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
+import {
+  kvGroups,
+  type OpenTiers,
+  openTiers,
+  stagingBytes,
+  type TierLimits,
+  type TiersRequest,
+} from './mover/open-tiers.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
 import {
@@ -63,6 +72,8 @@ export interface EngineLimits {
   readonly maxWaiting: number;
   /** Where the seeds of requests without one come from. */
   readonly seed: number;
+  /** Where KV pages go when they leave the device; absent: nowhere. */
+  readonly tiers?: TierLimits | undefined;
 }
 
 export interface EngineOptions extends EngineLimits {
@@ -127,6 +138,8 @@ export interface PreparedModel {
   readonly scheduler: Scheduler;
   readonly pool: PagePool;
   readonly grammars: GrammarPool;
+  /** What is below the device; null: nothing is. */
+  readonly tiers: OpenTiers | null;
   /** What compiling, timing and capturing took. */
   readonly prepareSeconds: number;
 }
@@ -144,7 +157,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const traffic = new Traffic({ device, profile: options.bridge ?? null });
   // Creating contexts takes its time: what weights and then steps will cross on is begun now.
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
-  traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
+  const forSteps = contextsOf(options.policy) + (options.tiers === undefined ? 0 : 1);
+  traffic.reserve(Math.max(forWeights, forSteps));
   const policy = options.seal ?? { mode: 'off' };
   const source = await openModel(options.model, policy);
   const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
@@ -174,6 +188,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const grammars = new GrammarPool(shape.grammarBytes / 4);
   const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool, grammars);
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
+  const wanted = tiersRequest(options, parts, traffic, sealRoot);
+  const tiers = wanted === null ? null : await tiersOf(wanted);
   return {
     spec,
     sealRoot,
@@ -187,8 +203,48 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     scheduler,
     pool,
     grammars,
+    tiers,
     prepareSeconds,
   };
+}
+
+/** What tiers over these pages are opened with; null: none are wanted. */
+export function tiersRequest(
+  { device, bridge, tiers, model }: EngineOptions,
+  parts: ForwardParts,
+  traffic: Traffic,
+  sealRoot: string | null,
+): TiersRequest | null {
+  if (tiers === undefined) return null;
+  const { spec, shape, stream } = parts;
+  const geometry = {
+    pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
+    layers: spec.layers,
+    groups: kvGroups(spec.layerKinds.map(({ window }) => window)),
+  };
+  return {
+    device,
+    traffic,
+    profile: bridge ?? null,
+    limits: tiers,
+    geometry,
+    model: sealRoot ?? model,
+    // A device that slept has other memory.
+    kv: () => slice(parts.buffers.kv),
+    stream,
+    spillStaging: slice(parts.buffers.kvSpills),
+    restoreStaging: slice(parts.buffers.kvRestores),
+  };
+}
+
+async function tiersOf(request: TiersRequest): Promise<OpenTiers> {
+  try {
+    return await openTiers(request);
+  } catch (cause) {
+    if (cause instanceof DeviceError || !(cause instanceof Error)) throw cause;
+    const message = `--kv-disk-path: ${cause.message}`;
+    throw new EngineError('bad-model', message, 'kv_disk_path', { cause });
+  }
 }
 
 /** Starts the engine's loop over a prepared model. */
@@ -201,6 +257,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
+  void model.tiers?.host.grow();
   return new Engine({
     device,
     scheduler,
@@ -221,6 +278,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       availableHostBytes: options.availableHostBytes ?? (() => process.availableMemory()),
     }),
     card: describe(options, model),
+    tiers: model.tiers,
     traffic,
     drawSeed: seedSource(options.seed),
   });
@@ -302,16 +360,21 @@ function planShape(
     grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
     tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
+  const perPage = pageBytes(spec, sizes, elementBytes);
+  const kvStaging =
+    options.tiers === undefined
+      ? null
+      : stagingBytes(options.bridge ?? null, perPage, device.info.memoryBytes);
   const memory = budgetMemory({
     spec,
-    shape: sizes,
+    shape: { ...sizes, kvStaging },
     elementBytes,
     deviceBytes: device.info.memoryBytes,
     utilization: options.memoryUtilization,
     weightBytes: weightBytes(weightTensors(spec), elementBytes),
     kvBytes: options.kvBytes,
   });
-  return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
+  return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
 }
 
 function linesOf(

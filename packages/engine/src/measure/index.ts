@@ -1,4 +1,7 @@
-export { type PreparedModel, prepareModel, startEngine } from '../create.ts';
+export { type PreparedModel, prepareModel, startEngine, tiersRequest } from '../create.ts';
+export { pageKey, rootKey } from '../kv/page-key.ts';
+export type { KvGroup } from '../kv/tiers/movement.ts';
+export { type OpenTiers, openTiers } from '../mover/open-tiers.ts';
 export { decodeWork, floorsNs, prefillWork, type Work } from './floors.ts';
 export { measureDeviceMasks, measureHostMasks } from './masked-decode.ts';
 export { measureMasks } from './masks.ts';

@@ -105,7 +105,7 @@ export class HostStore {
     return { host, offsetBytes };
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#isClosed = true;
     const blocks = new Set(this.#blocks.splice(0));
     for (const block of blocks) this.#options.device.freeHost(block);

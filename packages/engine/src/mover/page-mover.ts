@@ -495,6 +495,10 @@ export class PageMover implements Mover {
     return { spillNs: this.#waitingNs.spill, restoreNs: this.#waitingNs.restore };
   }
 
+  get isIdle(): boolean {
+    return this.#underWay.size === 0;
+  }
+
   /** Resolves when nothing is under way. Moves that were not queued stay where they are. */
   async idle(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
