@@ -24,7 +24,7 @@ export function hostMemoryFor(profile: Profile | null, bytes: number): HostMemor
 }
 
 /** A crossing that is longer than this gains nothing from being longer still. */
-const TOLL_SHARE = 0.02;
+const TOLL_SHARE = 0.005;
 const CROSSING_BYTES_MIN = 4 * 2 ** 20;
 const CROSSING_BYTES_MAX = 64 * 2 ** 20;
 /** Longer ones are cut by the traffic, so that a step waits for no more (`PIECE_NS`). */

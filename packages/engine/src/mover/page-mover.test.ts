@@ -269,8 +269,10 @@ test('pages that lie apart cross as one where their slots are neighbours', async
   bench.crossed.length = 0;
   const pages = [9, 2, 17, 4];
   for (const page of pages) bench.write(page, page);
-  const moves = pages.flatMap((page, i) => bench.moves(page, 4 + i, page));
-  spillAll(bench, moves);
+  // In whatever order they come, and however many calls it took.
+  const moves = pages.flatMap((page, i) => bench.moves(page, 7 - i, page));
+  bench.mover.spill({ tenant: 'a', moves: moves.slice(0, 3) });
+  spillAll(bench, moves.slice(3));
   await bench.end();
   restoreAll(bench, moves);
   await bench.end();
@@ -279,6 +281,21 @@ test('pages that lie apart cross as one where their slots are neighbours', async
     ['kv-spill', 4 * PAGE_BYTES],
     ['kv-restore', 4 * PAGE_BYTES],
   ]);
+});
+
+test('uses of two slots that wait for each other come to their ends', async () => {
+  const bench = await Bench.open();
+  for (const page of [0, 1, 2]) bench.write(page, page);
+  spillAll(bench, bench.moves(1, 5, 1));
+  // Slot 4 is written, both are read, and slot 5 is another's, before anything is queued.
+  bench.mover.spill({ tenant: 'a', moves: bench.moves(0, 4, 0) });
+  const both = [...bench.moves(10, 4, 0), ...bench.moves(11, 5, 1)];
+  bench.mover.restore({ tenant: 'a', moves: both, from: 'host' });
+  spillAll(bench, bench.moves(2, 5, 2));
+  restoreAll(bench, bench.moves(12, 5, 2));
+  await bench.end();
+  const pages = await bench.pages();
+  expect([pages[10], pages[11], pages[12]]).toEqual([bytesOf(0), bytesOf(1), bytesOf(2)]);
 });
 
 test('takes no more spills than staging holds, and again when it has room', async () => {

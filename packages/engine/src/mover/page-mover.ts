@@ -57,16 +57,22 @@ export interface PageMoverOptions {
   readonly budget: LaneBudget;
 }
 
-/** Moves whose content lies side by side in staging and on the other side, so that it is one. */
-interface Batch {
+/** A spill that was asked for. */
+interface Spill {
   readonly tenant: string;
-  readonly group: number;
-  readonly host: HostBuffer;
-  readonly hostOffsetBytes: number;
+  readonly move: PageMove;
+  readonly place: HostPlace;
+  readonly use: SlotUse;
+  /** What else was asked for before it: only spills between which nothing was may wait together. */
+  readonly epoch: number;
+  readonly bytes: number;
+  readonly priceNs: number;
+}
+
+/** Spills that lie side by side in staging and in host memory, so that they cross as one. */
+interface Batch {
   readonly staged: RingPart;
-  readonly moves: PageMove[];
-  readonly uses: SlotUse[];
-  priceNs: number;
+  readonly spills: Spill[];
 }
 
 /** Part of a restore that crosses as one. */
@@ -124,8 +130,9 @@ export class PageMover implements Mover {
   readonly #restores: Stream;
   readonly #copies: readonly Stream[];
   readonly #event: DeviceEvent;
-  /** Spills that are not in staging yet. */
-  #staged: Batch[] = [];
+  /** Spills that are not in staging yet, and the room there that is theirs. */
+  #asked: Spill[] = [];
+  #askedBytes = 0;
   /** Restores that were asked for since moves were last queued. */
   #unordered: Restore[] = [];
   readonly #open = new Map<RestoreId, Restore>();
@@ -136,6 +143,7 @@ export class PageMover implements Mover {
   readonly #waitingNs = { spill: 0, restore: 0 };
   #settled: Settled[] = [];
   #tell: (() => void) | null = null;
+  #epoch = 0;
   #nextId = 0;
   #nextCopy = 0;
   #isLaneLost = false;
@@ -164,46 +172,68 @@ export class PageMover implements Mover {
     for (const move of moves) {
       const place = this.#isLaneLost ? 'later' : host.place(move.group, move.slot);
       if (place === 'never') lost.push(partOf(move));
-      else if (place === 'later' || !this.#stage(tenant, move, place)) break;
+      else if (place === 'later' || !this.#ask(tenant, move, place)) break;
       taken += 1;
     }
     if (lost.length > 0) this.#lose('host', 'no-memory', lost);
     return taken;
   }
 
-  /** Finds room for a spill in staging; false: there is none, or no lane time for it. */
-  #stage(tenant: string, move: PageMove, { host, offsetBytes }: HostPlace): boolean {
+  /** Takes a spill, if there is room for it in staging and lane time. */
+  #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
     const { price, budget, device, crossingBytes } = this.#options;
     const bytes = this.#partBytes[move.group]!;
-    const last = this.#staged.at(-1);
-    const isNext =
-      last !== undefined &&
-      last.tenant === tenant &&
-      last.group === move.group &&
-      last.host === host &&
-      last.hostOffsetBytes + last.staged.bytes === offsetBytes &&
-      last.staged.bytes + bytes <= crossingBytes;
-    const before = isNext ? last.staged.bytes : 0;
-    const priceNs = price('d2h', before + bytes) - (isNext ? last.priceNs : 0);
+    // Parts of different sizes may leave the end of the ring unused, once.
+    const wastedBytes = this.groups.length > 1 ? Math.max(...this.#partBytes) : 0;
+    const usedBytes = this.#spillRing.usedBytes + this.#askedBytes + wastedBytes;
+    if (usedBytes + bytes > this.#spillRing.bytes) return false;
+    // Neighbours share a toll.
+    const least = Math.max(bytes, crossingBytes);
+    const priceNs = Math.round((price('d2h', least) * bytes) / least);
     if (!budget.has(priceNs, device.clock.nowNs())) return false;
-    if (isNext && this.#spillRing.extend(last.staged, bytes)) {
-      last.moves.push(move);
-      last.uses.push(this.#order.begin('host', move));
-      last.priceNs += priceNs;
-    } else {
-      const staged = this.#spillRing.take(bytes);
-      if (staged === null) return false;
-      const uses = [this.#order.begin('host', move)];
-      const { group } = move;
-      const batch = { tenant, group, host, hostOffsetBytes: offsetBytes, staged, uses };
-      this.#staged.push({ ...batch, moves: [move], priceNs });
-    }
     budget.spend(priceNs);
     this.#waitingNs.spill += priceNs;
+    this.#askedBytes += bytes;
+    const use = this.#order.begin('host', move);
+    this.#asked.push({ tenant, move, place, use, epoch: this.#epoch, bytes, priceNs });
     return true;
   }
 
+  /** Puts together what lies side by side in host memory, each batch at its place in staging. */
+  #batches(): Batch[] {
+    const { crossingBytes } = this.#options;
+    const asked = this.#asked.sort(
+      (a, b) => a.epoch - b.epoch || a.move.group - b.move.group || a.move.slot - b.move.slot,
+    );
+    this.#asked = [];
+    this.#askedBytes = 0;
+    const batches: Batch[] = [];
+    for (const spill of asked) {
+      const { tenant, move, place, bytes } = spill;
+      const batch = batches.at(-1);
+      const last = batch?.spills.at(-1);
+      const isNext =
+        last !== undefined &&
+        last.epoch === spill.epoch &&
+        last.tenant === tenant &&
+        last.move.group === move.group &&
+        last.place.host === place.host &&
+        last.place.offsetBytes + bytes === place.offsetBytes &&
+        batch!.staged.bytes + bytes <= crossingBytes &&
+        this.#spillRing.extend(batch!.staged, bytes);
+      if (isNext) {
+        batch!.spills.push(spill);
+        continue;
+      }
+      const staged = this.#spillRing.take(bytes);
+      invariant(staged !== null, 'a spill that was taken has room in staging');
+      batches.push({ staged, spills: [spill] });
+    }
+    return batches;
+  }
+
   demote(tenant: string, demotions: readonly Demotion[]): void {
+    this.#epoch += 1;
     for (const { group, hostSlot, diskSlot, key } of demotions) {
       const uses = [
         this.#order.begin('host', { group, slot: hostSlot }),
@@ -235,6 +265,7 @@ export class PageMover implements Mover {
   }
 
   restore({ tenant, moves, from }: RestoreRequest): RestoreId {
+    this.#epoch += 1;
     const id = this.#nextId++;
     let order = () => {};
     const ordered = new Promise<void>((resolve) => {
@@ -263,9 +294,10 @@ export class PageMover implements Mover {
     return id;
   }
 
-  /** Parts the moves where one crossing should end. */
-  #runsOf(from: StoreName, moves: readonly PageMove[]): Run[] {
+  /** Puts neighbours in the store together, as far as one crossing should go. */
+  #runsOf(from: StoreName, unsorted: readonly PageMove[]): Run[] {
     const { host, crossingBytes, price } = this.#options;
+    const moves = [...unsorted].sort((a, b) => a.group - b.group || a.slot - b.slot);
     const runs: Run[] = [];
     let first = 0;
     while (first < moves.length) {
@@ -430,11 +462,10 @@ export class PageMover implements Mover {
 
   queueMoves(): void {
     const { stream } = this.#options;
-    const batches = this.#staged;
-    if (batches.length > 0) {
-      this.#staged = [];
-      for (const { group, moves, staged } of batches) {
-        this.#launchParts('gather-pages', group, moves, staged);
+    if (this.#asked.length > 0) {
+      const batches = this.#batches();
+      for (const { staged, spills } of batches) {
+        this.#launchParts('gather-pages', spills[0]!.move.group, spills.map(moveOf), staged);
       }
       stream.record(this.#event);
       this.#spills.wait(this.#event);
@@ -450,15 +481,16 @@ export class PageMover implements Mover {
   }
 
   /** A batch of spills from staging to host memory. */
-  async #carryOut(batch: Batch, gathered: Promise<void>): Promise<void> {
-    const { tenant, host, hostOffsetBytes, staged, moves, uses, priceNs } = batch;
+  async #carryOut({ staged, spills }: Batch, gathered: Promise<void>): Promise<void> {
+    const { tenant, place } = spills[0]!;
+    const uses = spills.map(({ use }) => use);
     try {
       await Promise.all([gathered, beforeAll(uses)]);
       const records = await this.#options.route.cross({
         direction: 'd2h',
         device: within(this.#options.spillStaging, staged),
-        host,
-        hostOffsetBytes,
+        host: place.host,
+        hostOffsetBytes: place.offsetBytes,
         stream: this.#copyStream(),
         purpose: 'kv-spill',
         tenant,
@@ -466,10 +498,11 @@ export class PageMover implements Mover {
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: laneNsOf(records) });
     } catch {
       this.#isLaneLost = true;
-      this.#lose('host', 'lane-lost', moves.map(partOf));
+      const lost = spills.map(({ move }) => partOf(move));
+      this.#lose('host', 'lane-lost', lost);
     } finally {
       endAll(uses);
-      this.#waitingNs.spill -= priceNs;
+      for (const { priceNs } of spills) this.#waitingNs.spill -= priceNs;
       this.#spillRing.release(staged);
     }
   }
@@ -590,6 +623,8 @@ function pieces({ pageBytes, layers, groups }: PageGeometry, group: number, page
 function within({ buffer, offsetBytes }: Slice, part: RingPart): CopyRequest['device'] {
   return slice(buffer, offsetBytes + part.offsetBytes, part.bytes);
 }
+
+const moveOf = ({ move }: Spill) => move;
 
 function partOf({ group, slot }: StoredPart): StoredPart {
   return { group, slot };

@@ -25,6 +25,12 @@ export class StagingRing {
     return this.#parts.length === 0;
   }
 
+  /** Bytes from the oldest part in use to the newest, with what lies between them. */
+  get usedBytes(): number {
+    const { head, tail, isWrapped } = this.#ends();
+    return isWrapped ? this.bytes - head + tail : tail - head;
+  }
+
   /** null: so much does not fit in one piece now. */
   take(bytes: number): RingPart | null {
     invariant(bytes > 0, 'a part of a ring has bytes');
