@@ -23,6 +23,7 @@ export {
   type FinishReason,
   type GenerationEvent,
   type GenerationRequest,
+  type MemoryBudget,
   type Pooling,
   type RequestTiming,
   type SamplingParams,

@@ -37,8 +37,21 @@ function openDisk(): string | null {
   }
 }
 
+/** Of native memory, by its address: it is viewed once and stays until the device closes. */
+const views = new Map<bigint, Uint8Array>();
+
+function bytesOf(host: HostHandle): Uint8Array {
+  if (host.kind === 'shared') return openHostHandle(host);
+  let view = views.get(host.address);
+  if (view === undefined) {
+    view = openHostHandle(host);
+    views.set(host.address, view);
+  }
+  return view;
+}
+
 function touch(host: HostHandle): void {
-  const bytes = openHostHandle(host);
+  const bytes = bytesOf(host);
   for (let at = 0; at < bytes.length; at += PAGE_BYTES) bytes[at] = 0;
 }
 
@@ -51,7 +64,7 @@ function make(order: StoreOrder): StoreReply['failure'] {
     case 'read': {
       if (slots === null) return 'disk-failed';
       const { host, hostOffsetBytes, bytes, position, identity } = order;
-      const part = openHostHandle(host).subarray(hostOffsetBytes, hostOffsetBytes + bytes);
+      const part = bytesOf(host).subarray(hostOffsetBytes, hostOffsetBytes + bytes);
       return slots[order.kind](position, identity, part);
     }
     case 'drop':
