@@ -3,7 +3,7 @@ import type { PagedParts } from '../ops.ts';
 import { type ContractCase, expectDeviceError, expectSame } from './case.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
-/** Whole pages and parts; a page of one vector, one longer than a block; more pages than a launch. */
+/** Whole pages and parts; pages of a vector and longer than a block; more than a launch takes. */
 const SHAPES = [
   { pageBytes: 16, fromBytes: 0, partBytes: 16, count: 5, moved: 5 },
   { pageBytes: 4096 + 48, fromBytes: 0, partBytes: 4096 + 48, count: 9, moved: 4 },

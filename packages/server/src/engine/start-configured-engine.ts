@@ -47,7 +47,7 @@ export async function startConfiguredEngine(
 }
 
 /** What is below the device, and what becomes of it. */
-export function tiersLine(
+function tiersLine(
   { hostBytes, disk }: NonNullable<EngineLimits['tiers']>,
   { kvBytes, kvTokens }: Pick<MemoryBudget, 'kvBytes' | 'kvTokens'>,
 ): string {
