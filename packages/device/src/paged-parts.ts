@@ -4,7 +4,7 @@ import type { PagedParts } from './ops.ts';
 
 const VECTOR_BYTES = 16;
 
-/** Throws DeviceError `bad-argument` for parts that do not fit pages, or pages that are not there. */
+/** Throws DeviceError `bad-argument` for parts that fit no page, or pages that are not there. */
 export function checkPagedParts(parts: PagedParts, sideBySide: Slice): void {
   const fault = faultOf(parts, sideBySide);
   if (fault !== null) throw new DeviceError('bad-argument', `pages: ${fault}`);
