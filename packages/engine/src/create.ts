@@ -10,7 +10,7 @@ import {
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
-import { PagePool } from './kv/page-pool.ts';
+import { PrefixTree } from './kv/prefix-tree.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
@@ -24,6 +24,7 @@ import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
+import { PrefillRate } from './policies/prefill-rate.ts';
 import {
   type EngineCard,
   EngineError,
@@ -125,7 +126,7 @@ export interface PreparedModel {
   readonly traffic: Traffic;
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly grammars: GrammarPool;
   /** What compiling, timing and capturing took. */
   readonly prepareSeconds: number;
@@ -168,11 +169,11 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
-  const pool = new PagePool(shape.kvPages);
+  const { prefixCaching: isEnabled, chunkedPrefill } = options;
+  const tree = new PrefixTree({ pages: shape.kvPages, pageTokens: shape.pageTokens, isEnabled });
   const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
-  const { prefixCaching, chunkedPrefill } = options;
   const grammars = new GrammarPool(shape.grammarBytes / 4);
-  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool, grammars);
+  const scheduler = new Scheduler({ ...limits, chunkedPrefill }, tree, grammars);
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
   return {
     spec,
@@ -185,7 +186,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     runner,
     traffic,
     scheduler,
-    pool,
+    tree,
     grammars,
     prepareSeconds,
   };
@@ -194,17 +195,19 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
 /** Starts the engine's loop over a prepared model. */
 export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
-  const { scheduler, runner, traffic, pool, grammars } = model;
+  const { scheduler, runner, traffic, tree, grammars } = model;
   const { clock } = device;
   const { burst } = options;
   options.onPhase?.('routes');
-  const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
+  const prefillRate = new PrefillRate();
+  const parts = { scheduler, runner, traffic, clock, burst, mover: null, prefillRate };
+  const policy = await createPolicy(options.policy, parts);
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
   return new Engine({
     device,
     scheduler,
-    pool,
+    tree,
     grammars,
     policy,
     refine: () => runner.refine(),
@@ -213,7 +216,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       traffic,
       runner,
       parts: model.parts,
-      pool,
+      tree,
       loaded: model.loaded,
       contexts: options.dummy ? 0 : (options.loading?.contexts ?? 0),
       // Its key is erased once the model is loaded.
