@@ -11,7 +11,9 @@ import {
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
-import { PagePool } from './kv/page-pool.ts';
+import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
+import { createTierPolicy } from './kv/tiers/policies.ts';
+import type { KvPrices } from './kv/tiers/prices.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
@@ -24,7 +26,6 @@ import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
 import {
-  kvGroups,
   type OpenTiers,
   openTiers,
   stagingBytes,
@@ -33,6 +34,7 @@ import {
 } from './mover/open-tiers.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
+import { PrefillRate } from './policies/prefill-rate.ts';
 import {
   type EngineCard,
   EngineError,
@@ -94,6 +96,8 @@ export interface EngineOptions extends EngineLimits {
   readonly kvFormat: StorageFormat;
   /** What requests with a grammar need; absent: such requests are refused. */
   readonly grammars?: GrammarOptions | undefined;
+  /** What KV pages are believed to cost, in place of what is known: for measurements. */
+  readonly kvPrices?: ((known: KvPrices) => KvPrices) | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
   readonly loading?: LoadingStrategy | undefined;
   /** Reading threads that were started before the device was opened. */
@@ -136,10 +140,12 @@ export interface PreparedModel {
   readonly traffic: Traffic;
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly grammars: GrammarPool;
   /** What is below the device; null: nothing is. */
   readonly tiers: OpenTiers | null;
+  /** Learns what prompts take. */
+  readonly prefillRate: PrefillRate;
   /** What compiling, timing and capturing took. */
   readonly prepareSeconds: number;
 }
@@ -182,14 +188,17 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
-  const pool = new PagePool(shape.kvPages);
-  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
-  const { prefixCaching, chunkedPrefill } = options;
-  const grammars = new GrammarPool(shape.grammarBytes / 4);
-  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool, grammars);
+  const { prefixCaching: isEnabled, chunkedPrefill } = options;
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
   const wanted = tiersRequest(options, parts, traffic, sealRoot);
   const tiers = wanted === null ? null : await tiersOf(wanted);
+  const prefillRate = new PrefillRate();
+  const { kvPages: pages, pageTokens } = shape;
+  const below = tiers === null ? undefined : belowDevice(options, tiers, prefillRate, pageTokens);
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below });
+  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
+  const grammars = new GrammarPool(shape.grammarBytes / 4);
+  const scheduler = new Scheduler({ ...limits, chunkedPrefill }, tree, grammars);
   return {
     spec,
     sealRoot,
@@ -201,11 +210,28 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     runner,
     traffic,
     scheduler,
-    pool,
+    tree,
     grammars,
     tiers,
+    prefillRate,
     prepareSeconds,
   };
+}
+
+/** What the prefix tree decides by: pages cost what the lane says, and what launches took. */
+function belowDevice(
+  { kvPrices }: EngineOptions,
+  { mover, pageNs, policy }: OpenTiers,
+  prefillRate: PrefillRate,
+  pageTokens: number,
+): TierOptions {
+  const known: KvPrices = {
+    recomputeNs: (index) => prefillRate.ns(pageTokens, index * pageTokens),
+    writeNs: () => pageNs('d2h'),
+    readNs: () => pageNs('h2d'),
+  };
+  const prices = kvPrices?.(known) ?? known;
+  return { mover, prices, policy: createTierPolicy(policy, prices) };
 }
 
 /** What tiers over these pages are opened with; null: none are wanted. */
@@ -220,7 +246,8 @@ export function tiersRequest(
   const geometry = {
     pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
     layers: spec.layers,
-    groups: kvGroups(spec.layerKinds.map(({ window }) => window)),
+    // All layers move alike: the prefix tree does not part them by their windows yet.
+    groups: [{ layers: spec.layerKinds.map((_, layer) => layer), windowTokens: 0 }],
   };
   return {
     device,
@@ -250,18 +277,20 @@ async function tiersOf(request: TiersRequest): Promise<OpenTiers> {
 /** Starts the engine's loop over a prepared model. */
 export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
-  const { scheduler, runner, traffic, pool, grammars } = model;
+  const { scheduler, runner, traffic, tree, grammars, tiers, prefillRate } = model;
   const { clock } = device;
   const { burst } = options;
   options.onPhase?.('routes');
-  const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
+  const mover = tiers?.mover ?? null;
+  const parts = { scheduler, runner, traffic, clock, burst, mover, prefillRate };
+  const policy = await createPolicy(options.policy, parts);
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
   void model.tiers?.host.grow();
   return new Engine({
     device,
     scheduler,
-    pool,
+    tree,
     grammars,
     policy,
     refine: () => runner.refine(),
@@ -270,7 +299,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       traffic,
       runner,
       parts: model.parts,
-      pool,
+      tree,
       loaded: model.loaded,
       contexts: options.dummy ? 0 : (options.loading?.contexts ?? 0),
       // Its key is erased once the model is loaded.

@@ -1,7 +1,7 @@
 import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import type { GrammarPool } from './grammar/grammar-pool.ts';
-import type { PagePool } from './kv/page-pool.ts';
+import type { PrefixTree } from './kv/prefix-tree.ts';
 import type { OpenTiers } from './mover/open-tiers.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
@@ -24,7 +24,7 @@ import type { Traffic } from './traffic/traffic.ts';
 export interface EngineParts {
   readonly device: Device;
   readonly scheduler: Scheduler;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly grammars: GrammarPool;
   readonly policy: Policy;
   /** What makes later steps faster, in slices for when nothing runs (see `Runner.refine`). */
@@ -109,7 +109,7 @@ export class Engine implements EngineClient {
     this.#open.set(request.id, { sequence, onEvent });
     this.#parts.scheduler.add(sequence);
     this.#shares.arrived(sequence);
-    this.#parts.policy.hurry?.();
+    this.#parts.policy.hurry();
     this.#wake?.();
   }
 
@@ -117,6 +117,7 @@ export class Engine implements EngineClient {
     const open = this.#open.get(id);
     if (open === undefined) return;
     open.sequence.cancelled = true;
+    this.#parts.policy.hurry();
     this.#wake?.();
   }
 
@@ -153,14 +154,14 @@ export class Engine implements EngineClient {
   }
 
   stats(): EngineStats {
-    const { scheduler, pool, grammars, device, policy } = this.#parts;
+    const { scheduler, tree, grammars, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     const { steps, reason } = policy.stepsPerLaunch();
     const chunk = policy.chunk();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
-      kvUsage: pool.held / pool.pages,
+      kvUsage: tree.held / tree.pages,
       ...scheduler.counters,
       stepsPerLaunch: steps,
       stepsReason: reason,

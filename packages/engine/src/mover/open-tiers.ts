@@ -1,6 +1,6 @@
-import { invariant, type Profile } from '@bridgekeeper/bridge';
+import { type Direction, invariant, type Profile } from '@bridgekeeper/bridge';
 import type { Device, HostHandle, Slice, Stream } from '@bridgekeeper/device';
-import type { KvGroup } from '../kv/tiers/movement.ts';
+import type { TierPolicyName } from '../kv/tiers/policies.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
@@ -15,6 +15,8 @@ export interface TierLimits {
   readonly disk: { readonly folder: string; readonly bytes: number } | null;
   /** Of the lane's time, spills may take so much. */
   readonly spillLaneShare: number;
+  /** What goes where, and what gives way. */
+  readonly policy: TierPolicyName;
 }
 
 export interface TiersRequest {
@@ -39,6 +41,9 @@ export interface OpenTiers {
   readonly mover: PageMover;
   readonly host: HostStore;
   readonly disk: DiskStore | null;
+  readonly policy: TierPolicyName;
+  /** Lane time of a page, where as many cross as should. */
+  readonly pageNs: (direction: Direction) => number;
   /** Ends threads and gives memory back. Nothing is asked of the mover any more. */
   close(): Promise<void>;
 }
@@ -70,14 +75,6 @@ function crossingBytesOn(profile: Profile | null): number {
   // The kind of memory that is cheaper in bulk; its toll decides how much that is.
   const memory = hostMemoryFor(profile, HOST_BLOCK_BYTES);
   return crossingBytesFor(lanePriceOf(profile, memory));
-}
-
-/** Layers that look back equally far are kept and moved alike. */
-export function kvGroups(windows: readonly number[]): readonly KvGroup[] {
-  return [...new Set(windows)].map((windowTokens) => ({
-    windowTokens,
-    layers: windows.flatMap((window, layer) => (window === windowTokens ? [layer] : [])),
-  }));
 }
 
 /**
@@ -137,6 +134,10 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     mover,
     host,
     disk: diskStore,
+    policy: limits.policy,
+    pageNs: (direction) =>
+      (price(direction, Math.max(pageBytes, crossingBytes)) * pageBytes) /
+      Math.max(pageBytes, crossingBytes),
     close: async () => {
       mover.dropAll();
       await mover.idle();

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { ENGINE_TASKS, POLICY_NAMES } from '@bridgekeeper/engine';
+import { ENGINE_TASKS, POLICY_NAMES, TIER_POLICY_NAMES } from '@bridgekeeper/engine';
 import { REASONING_PARSERS, TOOL_PARSERS } from '../formats/catalogue.ts';
 import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
@@ -93,6 +93,11 @@ export const SETTINGS = {
     'folder on a disk behind that memory, for encrypted KV; default: none. Gone with the process',
   ),
   kvDiskSize: setting(number(0.001, 2 ** 24), 64, 'GiB of that disk to use'),
+  kvTierPolicy: setting(
+    oneOf(...TIER_POLICY_NAMES),
+    'priced',
+    'which KV is kept there; priced: what saves more than it costs on this bridge',
+  ),
   kvSpillShare: setting(
     number(0, 1),
     0.5,

@@ -113,9 +113,15 @@ describe('tiers of KV', () => {
       hostBytes: 2 ** 31,
       disk: { folder: '/d', bytes: 2 ** 29 },
       spillLaneShare: 0.5,
+      policy: 'priced',
     });
-    const host = configured({ device: 'model', kvOffloadingSize: 1, kvSpillShare: 0.1 });
-    expect(host.limits.tiers).toEqual({ hostBytes: 2 ** 30, disk: null, spillLaneShare: 0.1 });
+    const fewer = { kvOffloadingSize: 1, kvSpillShare: 0.1, kvTierPolicy: 'lru' } as const;
+    expect(configured({ device: 'model', ...fewer }).limits.tiers).toEqual({
+      hostBytes: 2 ** 30,
+      disk: null,
+      spillLaneShare: 0.1,
+      policy: 'lru',
+    });
     expect(configured({ device: 'model' }).limits.tiers).toBeUndefined();
   });
 

@@ -84,7 +84,7 @@ const GIB = 2 ** 30;
 
 /** Where KV goes that leaves the device. */
 function tiersOf(settings: Settings): EngineLimits['tiers'] {
-  const { kvOffloadingSize, kvDiskPath, kvDiskSize, kvSpillShare } = settings;
+  const { kvOffloadingSize, kvDiskPath, kvDiskSize, kvSpillShare, kvTierPolicy } = settings;
   if (kvOffloadingSize === undefined) {
     if (kvDiskPath === undefined) return undefined;
     throw new UsageError(
@@ -102,7 +102,7 @@ function tiersOf(settings: Settings): EngineLimits['tiers'] {
   const disk =
     kvDiskPath === undefined ? null : { folder: kvDiskPath, bytes: Math.floor(kvDiskSize * GIB) };
   const hostBytes = Math.floor(kvOffloadingSize * GIB);
-  return { hostBytes, disk, spillLaneShare: kvSpillShare };
+  return { hostBytes, disk, spillLaneShare: kvSpillShare, policy: kvTierPolicy };
 }
 
 function chooseDevice(wish: Settings['device']): Decision<DeviceKind> {
