@@ -6,15 +6,14 @@ import {
   type EngineOptions,
   type GenerationRequest,
   GREEDY,
+  type TierPolicyName,
 } from '@bridgekeeper/engine';
 import {
-  type KvGroup,
-  type OpenTiers,
+  type KvPrices,
+  kvBytesPerToken,
   openTiers,
   type PreparedModel,
-  pageKey,
   prepareModel,
-  rootKey,
   runToEnd,
   startEngine,
   tiersRequest,
@@ -49,6 +48,7 @@ const FLAGS = {
   spanTokens: flag(integer(1, 2 ** 16), 512, 'tokens that are restored or recomputed there'),
   streams: flag(integer(0, 64), 4, 'others that decode while restores run'),
   streamTokens: flag(integer(1, 2 ** 16), 256, 'tokens that each of them decodes'),
+  singlePrompts: flag(integer(0, 4096), 8, 'prompts of that length that never come again'),
   repeats: flag(integer(1, 100), 5, 'measurements of each'),
   ...SEAL_FLAGS,
 };
@@ -57,8 +57,8 @@ type RestoreValues = Values<typeof FLAGS>;
 
 /**
  * What a prefix costs that left the device: brought back in few crossings, brought back page by
- * page and layer by layer, and computed again; without a law and under one, on one device in one
- * run.
+ * page and layer by layer, computed again, or as the engine chooses; without a law and under one,
+ * on one device in one run.
  */
 export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
   name: 'kv-restore',
@@ -67,8 +67,8 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
   async run(values, progress) {
     const runs: MeasuredRun[] = [];
     let device = measuredDevice(values.device, values.device);
-    const under = async (law: string, measure: (bench: RestoreBench) => Promise<void>) => {
-      const bench = await RestoreBench.open(values, law, (run) => {
+    const under = async (way: Setting, measure: (bench: RestoreBench) => Promise<void>) => {
+      const bench = await RestoreBench.open(values, way, (run) => {
         runs.push(run);
         progress(lineOf(run));
       });
@@ -79,67 +79,56 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
         await bench.close();
       }
     };
-    await under('off', (bench) => bench.measurePrefix(['held', 'restored', 'recomputed', 'split']));
-    await under(values.law, async (bench) => {
-      await bench.measurePrefix(['held', 'restored', 'naive', 'recomputed', 'split']);
+    const { law, depthLaw } = values;
+    await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
+    await under({ law, policy: 'write-through' }, async (bench) => {
+      await bench.measurePrefix();
+      await bench.measureNaive();
       if (values.streams > 0) await bench.measureOthers();
     });
-    if (values.depths > 0) await under(values.depthLaw, (bench) => bench.measureDepths());
+    if (values.depths > 0) {
+      await under({ law: depthLaw, policy: 'write-through' }, (bench) => bench.measureDepths());
+    }
+    if (values.singlePrompts > 0) {
+      await under({ law, policy: 'priced' }, (bench) => bench.measureSingles());
+    }
     return { device, runs };
   },
 };
 
-/**
- * How a request's prefix comes to be on the device. `split`: its front is computed while its back
- * is restored, so that both take equally long; it comes after both.
- */
-type Way = 'held' | 'restored' | 'naive' | 'recomputed' | 'split';
+interface Setting {
+  readonly law: string;
+  readonly policy: TierPolicyName;
+}
+
+/** How a request's prefix comes to be on the device; `chosen`: as the engine finds best. */
+type Way = 'held' | 'restored' | 'recomputed' | 'chosen';
 
 const TENANT = 'bench';
 /** Streams are compared in turns, since machines drift. */
 const TURNS = 3;
+const OUTPUT_TOKENS = 8;
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
   const all = [...Object.entries(parameters), ...Object.entries(metrics)];
   return all.map(([name, value]) => `${name} ${value}`).join(', ');
 }
 
-function randomTokens(
-  { spec: { vocabularySize } }: PreparedModel,
-  number: number,
-  count: number,
-): Uint32Array {
-  const at = (position: number) => (hash32(number, 91, position) >>> 0) % vocabularySize;
-  return Uint32Array.from({ length: count }, (_, position) => at(position));
+/** What pages are believed to cost, so that the engine goes the way that is measured. */
+class Belief {
+  way: Way = 'chosen';
+
+  readonly over = (known: KvPrices): KvPrices => ({
+    recomputeNs: (index) => (this.way === 'restored' ? 1e12 : known.recomputeNs(index)),
+    writeNs: (tier) => known.writeNs(tier),
+    readNs: (tier) => (this.way === 'recomputed' ? 1e12 : known.readNs(tier)),
+  });
 }
 
-/** Of the prefix's pages, in order. */
-function keysOf(prefix: Uint32Array, pageTokens: number): readonly string[] {
-  const keys: string[] = [];
-  for (let from = 0; from < prefix.length; from += pageTokens) {
-    const parent = keys.at(-1) ?? rootKey(TENANT);
-    keys.push(pageKey(parent, prefix.subarray(from, from + pageTokens)));
-  }
-  return keys;
-}
-
-/** Host memory for so many pages, all of it there. */
-async function openHost(
-  options: EngineOptions,
-  { parts, traffic, sealRoot }: PreparedModel,
-  pages: number,
-  { groups, crossingBytes }: { groups?: readonly KvGroup[]; crossingBytes?: number },
-): Promise<OpenTiers> {
-  const request = tiersRequest(options, parts, traffic, sealRoot);
-  invariant(request !== null, 'the engine was asked for tiers');
-  const geometry = { ...request.geometry, groups: groups ?? request.geometry.groups };
-  const limits = { ...request.limits, hostBytes: pages * geometry.pageBytes };
-  const tiers = await openTiers({ ...request, geometry, limits, crossingBytes });
-  await tiers.host.grow();
-  return tiers;
-}
-
-/** An engine whose pages are moved by hand: what a prefix tree would decide is decided here. */
+/**
+ * An engine whose prompts go to host memory as soon as they are computed (`write-through`), so that
+ * the device can be made to forget them whenever that is to be measured.
+ */
 class RestoreBench {
   readonly device: Device;
   readonly #values: RestoreValues;
@@ -147,167 +136,103 @@ class RestoreBench {
   readonly #model: PreparedModel;
   readonly #engine: Engine;
   readonly #options: EngineOptions;
+  readonly #belief: Belief;
   readonly #onRun: (run: MeasuredRun) => void;
   readonly #clock: Clock;
   readonly #prefix: Uint32Array;
-  /** Of the prefix's pages, in order. */
-  readonly #keys: readonly string[];
-  readonly #tiers: OpenTiers;
   #requests = 0;
 
   private constructor(
     values: RestoreValues,
     law: string,
-    parts: { model: PreparedModel; engine: Engine; options: EngineOptions; tiers: OpenTiers },
-    prefix: Uint32Array,
+    parts: { model: PreparedModel; engine: Engine; options: EngineOptions; belief: Belief },
     onRun: (run: MeasuredRun) => void,
   ) {
-    const { model, engine, options, tiers } = parts;
+    const { model, engine, options, belief } = parts;
     this.device = options.device;
     this.#values = values;
     this.#law = law;
     this.#model = model;
     this.#engine = engine;
     this.#options = options;
-    this.#tiers = tiers;
+    this.#belief = belief;
     this.#onRun = onRun;
     this.#clock = options.device.clock;
-    this.#prefix = prefix;
-    this.#keys = keysOf(prefix, model.shape.pageTokens);
+    const { pageTokens } = model.shape;
+    this.#prefix = this.#tokens(Math.floor(values.prefixTokens / pageTokens) * pageTokens);
   }
 
   static async open(
     values: RestoreValues,
-    law: string,
+    { law, policy }: Setting,
     onRun: (run: MeasuredRun) => void,
   ): Promise<RestoreBench> {
     const { model: path, loadFormat, device: kind, prefixTokens, suffixTokens } = values;
     const { streams, streamTokens } = values;
+    const more = suffixTokens + Math.max(streamTokens, OUTPUT_TOKENS);
     const settings = settingsWith({
       model: path,
       loadFormat,
       device: kind,
       law,
-      maxNumSeqs: streams + 2,
-      maxModelLen: prefixTokens + suffixTokens + Math.max(streamTokens, 16),
+      maxNumSeqs: policy === 'priced' ? 1 : streams + 2,
+      maxModelLen: prefixTokens + more,
     });
     const config = configureEngine(settings, await readSealPolicy(values));
     const device = await openDevice(config);
     try {
-      // For staging; the stores are opened below, where the size of a page is known.
-      const none = { hostBytes: 0, disk: null, spillLaneShare: 1 };
-      const options = { ...engineOptions(config, device), tiers: none };
+      const belief = new Belief();
+      const plain = engineOptions(config, device);
+      const spec = await kvBytesPerToken(plain);
+      // Room for the prefix and what else is written through beside it.
+      const hostBytes = 2 * (prefixTokens + more) * spec;
+      const tiers = { hostBytes, disk: null, spillLaneShare: 1, policy };
+      const options = { ...plain, tiers, kvPrices: belief.over };
       const model = await prepareModel(options);
       runToEnd(model.runner.refine());
       const engine = await startEngine(options, model);
-      const { pageTokens } = model.shape;
-      const pages = Math.floor(prefixTokens / pageTokens);
-      const prefix = randomTokens(model, 0, pages * pageTokens);
-      const tiers = await openHost(options, model, pages, {});
-      const parts = { model, engine, options, tiers };
-      const bench = new RestoreBench(values, lawName(config.law.value), parts, prefix, onRun);
-      await bench.#fill();
-      return bench;
+      await model.tiers!.host.grow();
+      const parts = { model, engine, options, belief };
+      return new RestoreBench(values, lawName(config.law.value), parts, onRun);
     } catch (error) {
       await device.close();
       throw error;
     }
   }
 
-  async close(): Promise<void> {
-    await this.#tiers.close();
-    await this.#engine.shutdown(0);
+  close(): Promise<void> {
+    return this.#engine.shutdown(0);
   }
 
   /** Tokens that no other call gave. */
   #tokens(count: number): Uint32Array {
     this.#requests += 1;
-    return randomTokens(this.#model, this.#requests, count);
-  }
-
-  #request(promptTokens: Uint32Array, maxTokens: number): GenerationRequest {
-    const sampling = { ...GREEDY, maxTokens };
-    return { id: `${this.#requests++}`, tenant: TENANT, promptTokens, sampling };
+    const number = this.#requests;
+    const { vocabularySize } = this.#model.spec;
+    const at = (position: number) => (hash32(number, 91, position) >>> 0) % vocabularySize;
+    return Uint32Array.from({ length: count }, (_, position) => at(position));
   }
 
   /** Submits a request; resolves at its end with what it brought and when its first token came. */
-  #ask(request: GenerationRequest) {
-    return new Promise<{ firstNs: number; tokens: number[]; cachedTokens: number }>(
-      (resolve, reject) => {
-        let firstNs = 0;
-        const tokens: number[] = [];
-        this.#engine.submit(request, (event) => {
-          if (firstNs === 0 && event.tokens.length > 0) firstNs = this.#clock.nowNs();
-          tokens.push(...event.tokens);
-          const { finish } = event;
-          if (finish === undefined) return;
-          if (finish.reason === 'error') {
-            reject(new EngineError('engine-failed', finish.message ?? 'the request failed'));
-          } else {
-            resolve({ firstNs, tokens, cachedTokens: finish.cachedTokens });
-          }
-        });
-      },
-    );
-  }
-
-  /** Computes the prefix and brings its pages to host memory, each to the slot of its number. */
-  async #fill(): Promise<void> {
-    await this.#ask(this.#request(this.#behind(this.#prefix, this.#tokens(1)), 1));
-    const { pool } = this.#model;
-    const pages = this.#keys.map((key) => {
-      const page = pool.find(key);
-      invariant(page !== undefined, 'a prefix that was just computed is cached');
-      return page;
+  #ask(promptTokens: Uint32Array, maxTokens: number) {
+    const id = `${this.#requests++}`;
+    const sampling = { ...GREEDY, maxTokens };
+    const request: GenerationRequest = { id, tenant: TENANT, promptTokens, sampling };
+    return new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
+      let firstNs = 0;
+      const tokens: number[] = [];
+      this.#engine.submit(request, (event) => {
+        if (firstNs === 0 && event.tokens.length > 0) firstNs = this.#clock.nowNs();
+        tokens.push(...event.tokens);
+        const { finish } = event;
+        if (finish === undefined) return;
+        if (finish.reason === 'error') {
+          reject(new EngineError('engine-failed', finish.message ?? 'the request failed'));
+        } else {
+          resolve({ firstNs, tokens });
+        }
+      });
     });
-    await this.#spill(this.#tiers, pages);
-    for (const page of pages) pool.release(page);
-  }
-
-  async #spill({ mover }: OpenTiers, pages: readonly number[]): Promise<void> {
-    const moves = pages.flatMap((page, slot) =>
-      mover.groups.map((_, group) => ({ group, slot, page, key: this.#keys[slot]! })),
-    );
-    moves.sort((a, b) => a.group - b.group);
-    for (let taken = 0; taken < moves.length; ) {
-      taken += mover.spill({ tenant: TENANT, moves: moves.slice(taken) });
-      mover.queueMoves();
-      await mover.idle();
-    }
-    for (const settled of mover.settled()) {
-      invariant(settled.kind === 'spilled', 'host memory was large enough');
-    }
-  }
-
-  /**
-   * Brings pages [first, end) of the prefix back, and makes them findable. Returns the time of the
-   * lane that was expected.
-   */
-  async #restore({ mover }: OpenTiers, first: number, end: number): Promise<number> {
-    const { pool } = this.#model;
-    const numbers = Array.from({ length: end - first }, (_, i) => first + i);
-    if (numbers.length === 0) return 0;
-    const pages = numbers.map(() => pool.take());
-    const moves = numbers.flatMap((slot, i) =>
-      mover.groups.map((_, group) => ({ group, slot, page: pages[i]!, key: this.#keys[slot]! })),
-    );
-    moves.sort((a, b) => a.group - b.group);
-    const id = mover.restore({ tenant: TENANT, moves, from: 'host' });
-    const { restoreNs } = mover.queue();
-    mover.queueMoves();
-    await mover.whenSettled();
-    const [settled] = mover.settled();
-    invariant(settled?.kind === 'restored' && settled.id === id, 'the only restore has come');
-    numbers.forEach((number, i) => {
-      pool.publish(pages[i]!, this.#keys[number]!);
-      pool.release(pages[i]!);
-    });
-    return restoreNs;
-  }
-
-  /** Nothing is on the device but what is computed or brought there from now on. */
-  #forget(): void {
-    this.#model.pool.forgetCached();
   }
 
   #behind(prefix: Uint32Array, suffix: Uint32Array): Uint32Array {
@@ -317,94 +242,123 @@ class RestoreBench {
     return tokens;
   }
 
-  /** Time to the first token behind the whole prefix, by each way that it may come. */
-  async measurePrefix(ways: readonly Way[]): Promise<void> {
-    const naive = ways.includes('naive') ? await this.#openNaive() : null;
-    const pages = this.#keys.length;
-    const suffixes = Array.from({ length: this.#values.repeats }, () =>
-      this.#tokens(this.#values.suffixTokens),
-    );
-    const answers = new Map<number, string>();
-    const ttftMs = new Map<Way, number>();
-    for (const way of ways) {
-      const measured: MeasuredRun['metrics'][] = [];
-      // The first of each kind is not counted: kernels and memory are touched for the first time.
-      for (const [i, suffix] of [this.#tokens(this.#values.suffixTokens), ...suffixes].entries()) {
-        this.#forget();
-        if (way === 'held') await this.#restore(this.#tiers, 0, pages);
-        const startedNs = this.#clock.nowNs();
-        let expectedNs = 0;
-        if (way === 'restored') expectedNs = await this.#restore(this.#tiers, 0, pages);
-        if (way === 'naive') expectedNs = await this.#restore(naive!, 0, pages);
-        if (way === 'split') {
-          const [restored, recomputed] = [ttftMs.get('restored')!, ttftMs.get('recomputed')!];
-          const front = Math.round((pages * restored) / (restored + recomputed));
-          expectedNs = await this.#split(Math.max(1, Math.min(pages - 1, front)));
-        }
-        const restoredNs = this.#clock.nowNs();
-        const request = this.#request(this.#behind(this.#prefix, suffix), 8);
-        const { firstNs, tokens, cachedTokens } = await this.#ask(request);
-        const isCached = way !== 'recomputed';
-        invariant(cachedTokens === (isCached ? this.#prefix.length : 0), 'the prefix is there');
-        if (i === 0) continue;
-        const known = answers.get(i) ?? tokens.join();
-        answers.set(i, known);
-        measured.push({
-          ttftMs: (firstNs - startedNs) / 1e6,
-          restoreMs: (restoredNs - startedNs) / 1e6,
-          expectedMs: expectedNs / 1e6,
-          equalTokens: known === tokens.join() ? 1 : 0,
-        });
-      }
-      const run = summarise({ ...this.#parameters(), way }, measured);
-      ttftMs.set(way, run.metrics.ttftMs!);
-      this.#onRun(run);
-    }
-    await naive?.close();
+  /** So many of the prefix's tokens are on the device and in host memory, and nothing else is. */
+  async #hold(tokens: number): Promise<void> {
+    const { mover } = this.#model.tiers!;
+    const { tree } = this.#model;
+    mover.queueMoves();
+    await mover.idle();
+    tree.settle();
+    tree.forgetDevice();
+    if (tokens === 0) return;
+    this.#belief.way = 'restored';
+    await this.#ask(this.#behind(this.#prefix.subarray(0, tokens), this.#tokens(1)), 1);
+    mover.queueMoves();
+    await mover.idle();
+    tree.settle();
   }
 
-  /** Computes the first pages while the others are restored; returns what the lane should take. */
-  async #split(front: number): Promise<number> {
-    const { pageTokens } = this.#model.shape;
-    const prompt = this.#prefix.slice(0, front * pageTokens + 1);
-    const restored = this.#restore(this.#tiers, front, this.#keys.length);
-    await this.#ask(this.#request(prompt, 1));
-    return restored;
+  /** Bytes that were restored until now. */
+  #restoredBytes(): number {
+    return this.#crossedBytes('kv-restore');
+  }
+
+  #crossedBytes(purpose: string): number {
+    const { totals } = this.#engine.stats().bridge;
+    return totals.reduce((sum, each) => sum + (each.purpose === purpose ? each.bytes : 0), 0);
+  }
+
+  /** Time to the first token behind tokens of the prefix, the first `held` of which are there. */
+  async #time(way: Way, tokens: number, held: number, suffix: Uint32Array) {
+    await this.#hold(held);
+    this.#belief.way = way;
+    const before = this.#restoredBytes();
+    const startedNs = this.#clock.nowNs();
+    const prompt = this.#behind(this.#prefix.subarray(0, tokens), suffix);
+    const answer = await this.#ask(prompt, OUTPUT_TOKENS);
+    return {
+      ttftMs: (answer.firstNs - startedNs) / 1e6,
+      restoredMiB: (this.#restoredBytes() - before) / 2 ** 20,
+      tokens: answer.tokens.join(),
+    };
+  }
+
+  /** Time to the first token behind the whole prefix, by each way that it may come. */
+  async measurePrefix(): Promise<void> {
+    const { repeats, suffixTokens } = this.#values;
+    const { length } = this.#prefix;
+    // What prompts take is learnt first, and the prefix is written through.
+    for (let i = 0; i < 2; i++) await this.#ask(this.#tokens(length), 1);
+    await this.#ask(this.#behind(this.#prefix, this.#tokens(1)), 1);
+    const suffixes = Array.from({ length: repeats }, () => this.#tokens(suffixTokens));
+    const answers: string[] = [];
+    for (const way of ['held', 'restored', 'recomputed', 'chosen'] as const) {
+      const held = way === 'held' ? length : 0;
+      await this.#time(way, length, held, this.#tokens(suffixTokens));
+      const measured: MeasuredRun['metrics'][] = [];
+      for (const [i, suffix] of suffixes.entries()) {
+        const { tokens, ...times } = await this.#time(way, length, held, suffix);
+        answers[i] ??= tokens;
+        measured.push({ ...times, equalTokens: answers[i] === tokens ? 1 : 0 });
+      }
+      this.#onRun(summarise({ ...this.#parameters(), way }, measured));
+    }
   }
 
   #parameters(): MeasuredRun['parameters'] {
     const { model, suffixTokens } = this.#values;
     const prefixTokens = this.#prefix.length;
-    const law = this.#law;
-    return { model: model.split('/').at(-1)!, law, prefixTokens, suffixTokens };
+    return { model: model.split('/').at(-1)!, law: this.#law, prefixTokens, suffixTokens };
   }
 
-  /** As engines move pages without staging: each layer of each page crosses alone. */
-  async #openNaive(): Promise<OpenTiers> {
-    const groups = Array.from({ length: this.#model.spec.layers }, (_, layer) => ({
-      layers: [layer],
-      windowTokens: 0,
-    }));
-    const naive = await openHost(this.#options, this.#model, this.#keys.length, {
-      groups,
-      crossingBytes: 1,
+  /**
+   * The prefix's pages as engines move them without staging: each layer of each page crosses alone.
+   * What is in them does not matter, and nothing else runs.
+   */
+  async measureNaive(): Promise<void> {
+    await this.#hold(0);
+    const { parts, traffic, sealRoot, spec, shape } = this.#model;
+    const request = tiersRequest(this.#options, parts, traffic, sealRoot)!;
+    const groups = Array.from({ length: spec.layers }, (_, layer) => {
+      return { layers: [layer], windowTokens: 0 };
     });
-    await this.#restore(this.#tiers, 0, this.#keys.length);
-    const { pool } = this.#model;
-    const pages = this.#keys.map((key) => pool.find(key)!);
-    await this.#spill(naive, pages);
-    for (const page of pages) pool.release(page);
-    return naive;
+    const pages = this.#prefix.length / shape.pageTokens;
+    const geometry = { ...request.geometry, groups };
+    const limits = { ...request.limits, hostBytes: pages * geometry.pageBytes };
+    const naive = await openTiers({ ...request, geometry, limits, crossingBytes: 1 });
+    await naive.host.grow();
+    const { mover } = naive;
+    const moves = groups.flatMap((_, group) =>
+      Array.from({ length: pages }, (_, page) => ({ group, page, slot: page, key: '' })),
+    );
+    for (let taken = 0; taken < moves.length; await mover.idle()) {
+      taken += mover.spill({ tenant: TENANT, moves: moves.slice(taken) });
+      mover.queueMoves();
+    }
+    mover.settled();
+    const measured: MeasuredRun['metrics'][] = [];
+    for (let i = 0; i <= this.#values.repeats; i++) {
+      const startedNs = this.#clock.nowNs();
+      mover.restore({ tenant: TENANT, moves, from: 'host' });
+      mover.queueMoves();
+      await mover.whenSettled();
+      const restoreMs = (this.#clock.nowNs() - startedNs) / 1e6;
+      const [settled] = mover.settled();
+      invariant(settled?.kind === 'restored', 'the only restore has come');
+      if (i > 0) measured.push({ restoreMs, restoredMiB: settled.bytes / 2 ** 20 });
+      await mover.idle();
+    }
+    await naive.close();
+    this.#onRun(summarise({ ...this.#parameters(), way: 'page by page' }, measured));
   }
 
   /** What others that decode lose while one restore follows the other. */
   async measureOthers(): Promise<void> {
     const { streams, streamTokens } = this.#values;
+    await this.#hold(0);
     const decode = async () => {
       const startedNs = this.#clock.nowNs();
-      const all = Array.from({ length: streams }, () =>
-        this.#ask(this.#request(this.#tokens(16), streamTokens)),
-      );
+      const all = Array.from({ length: streams }, () => this.#ask(this.#tokens(16), streamTokens));
       const firsts = await Promise.all(all);
       // From when all of them decode.
       const fromNs = Math.max(startedNs, ...firsts.map(({ firstNs }) => firstNs));
@@ -413,88 +367,95 @@ class RestoreBench {
     await decode();
     const measured: MeasuredRun['metrics'][] = [];
     for (let turn = 0; turn < TURNS; turn++) {
-      this.#forget();
       const alone = await decode();
       let isOver = false;
       const streaming = decode().finally(() => {
         isOver = true;
       });
-      let restored = 0;
-      while (!isOver) {
-        this.#forget();
-        await this.#restore(this.#tiers, 0, this.#keys.length);
-        restored += 1;
-      }
+      const before = this.#restoredBytes();
+      while (!isOver) await this.#restoreBeside();
+      const restoredMiB = (this.#restoredBytes() - before) / 2 ** 20;
       const beside = await streaming;
       measured.push({
         tokensPerSecondAlone: alone,
         tokensPerSecondBeside: beside,
         lostFraction: 1 - beside / alone,
-        restores: restored,
+        restoredMiB,
       });
     }
     this.#onRun(summarise({ ...this.#parameters(), way: 'others', streams }, measured));
   }
 
+  /** Brings as many pages as the prefix has to pages that nobody reads. */
+  async #restoreBeside(): Promise<void> {
+    const { tree, tiers, shape } = this.#model;
+    const { mover } = tiers!;
+    const count = this.#prefix.length / shape.pageTokens;
+    const pages = tree.take(count);
+    const moves = pages.map((page, slot) => ({ group: 0, page, slot, key: '' }));
+    mover.restore({ tenant: TENANT, moves, from: 'host' });
+    mover.queueMoves();
+    await mover.idle();
+    tree.release({
+      request: { tenant: TENANT },
+      length: 0,
+      tokens: () => new Uint32Array(),
+      pages,
+      pageKeys: [],
+      nodes: [],
+      published: 0,
+      awaited: null,
+      isDistrustful: false,
+    });
+  }
+
   /**
-   * A span behind prefixes of ten lengths, restored and recomputed; and which of both the price
-   * says is less, from the lane's price and the rate at which the first and the last span were
-   * computed.
+   * A span behind held prefixes of several lengths: restored, recomputed, and as the engine chooses
+   * by its prices.
    */
   async measureDepths(): Promise<void> {
-    const { depths, spanTokens, suffixTokens, repeats } = this.#values;
+    const { depths, spanTokens: wanted, suffixTokens, repeats } = this.#values;
     const { pageTokens } = this.#model.shape;
-    const spanPages = Math.min(this.#keys.length, Math.max(1, Math.floor(spanTokens / pageTokens)));
-    const last = this.#keys.length - spanPages;
-    const starts = Array.from({ length: depths }, (_, i) =>
-      depths === 1 ? last : Math.round((last * i) / (depths - 1)),
-    );
-    const time = async (way: 'restored' | 'recomputed', first: number) => {
-      this.#forget();
-      await this.#restore(this.#tiers, 0, first);
-      const startedNs = this.#clock.nowNs();
-      if (way === 'restored') await this.#restore(this.#tiers, first, first + spanPages);
-      const prefix = this.#prefix.subarray(0, (first + spanPages) * pageTokens);
-      const request = this.#request(this.#behind(prefix, this.#tokens(suffixTokens)), 1);
-      const { firstNs } = await this.#ask(request);
-      return (firstNs - startedNs) / 1e6;
-    };
-    const median = async (way: 'restored' | 'recomputed', first: number) => {
-      await time(way, first);
-      const times: number[] = [];
-      for (let i = 0; i < repeats; i++) times.push(await time(way, first));
-      return times.sort((a, b) => a - b)[Math.floor(repeats / 2)]!;
-    };
-    const measured: { first: number; restoredMs: number; recomputedMs: number }[] = [];
-    for (const first of starts) {
-      const restoredMs = await median('restored', first);
-      const recomputedMs = await median('recomputed', first);
-      measured.push({ first, restoredMs, recomputedMs });
-    }
-    // What of a recomputed span is not its suffix: known from where it is held.
-    const ends = [measured[0]!, measured.at(-1)!];
-    this.#forget();
-    const laneMs = (await this.#restore(this.#tiers, 0, spanPages)) / 1e6;
-    const saved = ends.map(({ restoredMs, recomputedMs }) => recomputedMs - (restoredMs - laneMs));
-    for (const { first, restoredMs, recomputedMs } of measured) {
-      const part = last === 0 ? 0 : first / last;
-      const computeMs = saved[0]! + (saved[1]! - saved[0]!) * part;
-      const isRestored = laneMs < computeMs;
-      const chosenMs = isRestored ? restoredMs : recomputedMs;
-      const bestMs = Math.min(restoredMs, recomputedMs);
-      const metrics = {
-        restoredMs,
-        recomputedMs,
-        laneMs,
-        computeMs,
-        choosesRestore: isRestored ? 1 : 0,
-        chosenOverBest: chosenMs / bestMs,
+    const { length } = this.#prefix;
+    const spanTokens = Math.min(length, Math.max(1, Math.floor(wanted / pageTokens)) * pageTokens);
+    for (let i = 0; i < 2; i++) await this.#ask(this.#tokens(length), 1);
+    await this.#ask(this.#behind(this.#prefix, this.#tokens(1)), 1);
+    for (let i = 0; i < depths; i++) {
+      const share = depths === 1 ? 1 : i / (depths - 1);
+      const depthPages = Math.round(((length - spanTokens) * share) / pageTokens);
+      const depthTokens = depthPages * pageTokens;
+      const median = async (way: Way) => {
+        const times: number[] = [];
+        for (let turn = 0; turn <= repeats; turn++) {
+          const suffix = this.#tokens(suffixTokens);
+          const { ttftMs } = await this.#time(way, depthTokens + spanTokens, depthTokens, suffix);
+          if (turn > 0) times.push(ttftMs);
+        }
+        return times.sort((a, b) => a - b)[Math.floor(repeats / 2)]!;
       };
-      const depthTokens = first * pageTokens;
-      const spanTokens = spanPages * pageTokens;
-      const way = 'depth';
-      const parameters = { ...this.#parameters(), way, depthTokens, spanTokens };
+      const restoredMs = await median('restored');
+      const recomputedMs = await median('recomputed');
+      const chosenMs = await median('chosen');
+      const bestMs = Math.min(restoredMs, recomputedMs);
+      const metrics = { restoredMs, recomputedMs, chosenMs, chosenOverBest: chosenMs / bestMs };
+      const parameters = { ...this.#parameters(), way: 'depth', depthTokens, spanTokens };
       this.#onRun({ parameters, metrics, repeats, spread: {} });
     }
+  }
+
+  /** Prompts that never come again, which push each other off the device: what of them is spilled. */
+  async measureSingles(): Promise<void> {
+    const { singlePrompts } = this.#values;
+    const { length } = this.#prefix;
+    const before = this.#crossedBytes('kv-spill');
+    for (let i = 0; i < singlePrompts; i++) await this.#ask(this.#tokens(length), 1);
+    const { mover } = this.#model.tiers!;
+    await mover.idle();
+    const { memory } = this.#engine.card;
+    const computedMiB = (singlePrompts * length * (memory.kvBytes / memory.kvTokens)) / 2 ** 20;
+    const spilledMiB = (this.#crossedBytes('kv-spill') - before) / 2 ** 20;
+    const metrics = { computedMiB, spilledMiB, spilledFraction: spilledMiB / computedMiB };
+    const parameters = { ...this.#parameters(), way: 'single use', singlePrompts };
+    this.#onRun({ parameters, metrics, repeats: 1, spread: {} });
   }
 }

@@ -234,6 +234,15 @@ function belowDevice(
   return { mover, prices, policy: createTierPolicy(policy, prices) };
 }
 
+/** Keys and values of one token over all layers, before the model is loaded. Throws ModelError. */
+export async function kvBytesPerToken(
+  options: Pick<EngineOptions, 'model' | 'device' | 'kvFormat'>,
+): Promise<number> {
+  const { files } = await openModel(options.model, { mode: 'off' });
+  const elementBytes = bytesPerElement(options.device.info.element);
+  return pageBytes(await readModelSpec(files), { ...options, pageTokens: 1 }, elementBytes);
+}
+
 /** What tiers over these pages are opened with; null: none are wanted. */
 export function tiersRequest(
   { device, bridge, tiers, model }: EngineOptions,

@@ -1,7 +1,12 @@
-export { type PreparedModel, prepareModel, startEngine, tiersRequest } from '../create.ts';
-export { pageKey, rootKey } from '../kv/page-key.ts';
-export type { KvGroup } from '../kv/tiers/movement.ts';
-export { type OpenTiers, openTiers } from '../mover/open-tiers.ts';
+export {
+  kvBytesPerToken,
+  type PreparedModel,
+  prepareModel,
+  startEngine,
+  tiersRequest,
+} from '../create.ts';
+export type { KvPrices } from '../kv/tiers/prices.ts';
+export { openTiers } from '../mover/open-tiers.ts';
 export { decodeWork, floorsNs, prefillWork, type Work } from './floors.ts';
 export { measureDeviceMasks, measureHostMasks } from './masked-decode.ts';
 export { measureMasks } from './masks.ts';
