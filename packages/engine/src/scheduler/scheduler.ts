@@ -235,7 +235,10 @@ export class Scheduler {
 
   /** Whether a launch could compute something of its prompt now. */
   #isComputing(sequence: Sequence): boolean {
-    return sequence.phase === 'prefill' && sequence.computed < reachableOf(sequence, this.#limits.pageTokens);
+    return (
+      sequence.phase === 'prefill' &&
+      sequence.computed < reachableOf(sequence, this.#limits.pageTokens)
+    );
   }
 
   #missingPages(sequence: Sequence, tokens: number): number {
@@ -384,7 +387,8 @@ export class Scheduler {
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
     const matched = this.#fits(sequence);
     if (matched === undefined) return false;
-    const others = this.#waiting.length - 1 + this.#running.filter((o) => this.#isComputing(o)).length;
+    const others =
+      this.#waiting.length - 1 + this.#running.filter((o) => this.#isComputing(o)).length;
     const found = this.#tree.claim(sequence, matched, others) * this.#limits.pageTokens;
     if (sequence.preemptions === 0) this.counters.prefixQueriedTokens += sequence.length;
     this.#find(sequence, found);

@@ -1,5 +1,5 @@
-import { lru } from './lru.ts';
 import type { TierPolicy } from '../policy.ts';
+import { lru } from './lru.ts';
 
 /** Everything computed is copied to host memory at once, whether or not it will leave the device. */
 export function writeThrough(): TierPolicy {
