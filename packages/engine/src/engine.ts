@@ -2,6 +2,7 @@ import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import type { GrammarPool } from './grammar/grammar-pool.ts';
 import type { PrefixTree } from './kv/prefix-tree.ts';
+import type { OpenTiers } from './mover/open-tiers.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
 import {
@@ -30,6 +31,8 @@ export interface EngineParts {
   readonly refine: () => Generator<undefined, void>;
   readonly sleeper: Sleeper;
   readonly card: EngineCard;
+  /** What is below the device; null: nothing is. */
+  readonly tiers: OpenTiers | null;
   readonly traffic: Traffic;
   /** A seed for requests that bring none. */
   readonly drawSeed: () => bigint;
@@ -184,6 +187,7 @@ export class Engine implements EngineClient {
       this.#wake?.();
     }
     await this.#ended;
+    await this.#parts.tiers?.close();
     await this.#parts.device.close();
   }
 
@@ -248,6 +252,7 @@ export class Engine implements EngineClient {
   /** Puts the model to sleep or wakes it up. What cannot be done leaves everything as it was. */
   async #do(errand: Errand): Promise<void> {
     this.#refining.return();
+    await this.#parts.tiers?.mover.idle();
     try {
       await errand.run();
     } catch (cause) {
@@ -272,8 +277,10 @@ export class Engine implements EngineClient {
   async #idle(): Promise<void> {
     const { sleeper, device } = this.#parts;
     const woken = this.#nextWake();
+    // Pages that move are work on other streams, which timing must not meet.
+    const isQuiet = () => this.#parts.tiers?.mover.isIdle !== false;
     if (sleeper.level === 0) {
-      while (this.#wake !== undefined && this.#refining.next().done !== true) {
+      while (this.#wake !== undefined && isQuiet() && this.#refining.next().done !== true) {
         await device.breathe();
       }
     }

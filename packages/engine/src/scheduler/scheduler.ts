@@ -66,6 +66,8 @@ export class Scheduler {
   /** Plans with work that were made, and those whose results were taken in. */
   #launched = 0;
   #settled = 0;
+  /** What plans that launched nothing have left to tell the device. */
+  #pageWrites: PageWrite[] = [];
   /** Grammars that the next plan brings to the device. */
   #grammarWrites: GrammarWrite[] = [];
 
@@ -135,7 +137,8 @@ export class Scheduler {
    * device happens behind them. A plan is empty when all that is left is on its way.
    */
   plan(nowNs: number, steps = 1, tokens = this.#limits.maxBatchTokens): StepPlan {
-    const pageWrites: PageWrite[] = [];
+    const pageWrites = this.#pageWrites;
+    this.#pageWrites = [];
     this.#tree.advance(nowNs);
     this.#takeArrivals();
     this.#makeRoom();
@@ -162,11 +165,16 @@ export class Scheduler {
       if (chunk.last) chunk.sequence.phase = 'decode';
       this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
+    const { steps: planSteps } = planned;
+    if (budget.chunks.length + decode.length === 0) {
+      // Prompts may wait for pages from stores: what they have is told with the next launch.
+      this.#pageWrites = pageWrites;
+      return { prefill: [], decode, steps: planSteps, pageWrites: [], grammarWrites: [] };
+    }
+    this.#launched += 1;
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    if (budget.chunks.length + decode.length > 0) this.#launched += 1;
-    const { steps: planSteps } = planned;
     return { prefill: budget.chunks, decode, steps: planSteps, pageWrites: live, grammarWrites };
   }
 

@@ -66,6 +66,8 @@ export const MOVE_FAILURES = [
   'no-memory',
   'disk-full',
   'disk-failed',
+  /** More waits for the disk than may. */
+  'disk-busy',
   /** What was read from disk is not what was written there for this key. */
   'not-authentic',
   /** A lane or the device failed in the middle. */
