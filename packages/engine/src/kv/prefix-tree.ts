@@ -98,6 +98,8 @@ export class PrefixTree {
   /** Of device, host and disk; then of nodes without content, which have no places. */
   readonly #shelves: readonly Shelf[];
   readonly #ghostsMax: number;
+  /** A page's parts, which move together: they have the same slot in each group's store. */
+  readonly #groups: readonly number[];
   readonly #nodes = new Map<string, PageNode>();
   readonly #restoring = new Map<RestoreId, Restoring>();
   /** Pages that are one sequence's own. */
@@ -111,8 +113,10 @@ export class PrefixTree {
     this.#isEnabled = isEnabled;
     this.#tiers = tiers ?? null;
     this.#policy = tiers?.policy ?? lru();
-    const { host, disk } = tiers?.mover.slots ?? { host: [], disk: [] };
-    const places = [pages, host[0] ?? 0, disk[0] ?? 0, 0];
+    const { groups = [], slots = { host: [], disk: [] } } = tiers?.mover ?? {};
+    this.#groups = groups.map((_, group) => group);
+    const slotsOf = (counts: readonly number[]) => (counts.length > 0 ? Math.min(...counts) : 0);
+    const places = [pages, slotsOf(slots.host), slotsOf(slots.disk), 0];
     this.#shelves = places.map((count, tier) => new Shelf(tier, count));
     const all = places.reduce((sum, count) => sum + count, 0);
     this.#ghostsMax = tiers === undefined ? 0 : Math.max(GHOSTS_MIN, GHOSTS_PER_PLACE * all);
@@ -322,9 +326,9 @@ export class PrefixTree {
       let to = from + 1;
       while (to < nodes.length && storeOf(nodes[to]!) === tier) to += 1;
       const run = nodes.slice(from, to);
-      const moves = run.map(({ key, at }) => {
-        return { group: 0, page: at[DEVICE]!, slot: at[tier]!, key };
-      });
+      const moves = run.flatMap(({ key, at }) =>
+        this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: at[tier]!, key })),
+      );
       const store = tier === HOST ? 'host' : 'disk';
       const id = this.#tiers!.mover.restore({ from: store, tenant, moves });
       const restoring = { id, tier, nodes: run, waiting: new Set([sequence]), hasFailed: false };
@@ -446,15 +450,14 @@ export class PrefixTree {
   #lower(span: readonly PageNode[], shelf: Shelf): void {
     if (span.length === 0 || shelf.places === 0) return;
     const { tenant } = span[0]!;
-    if (!this.#policy.admits(span, shelf, this.#nowNs)) {
-      this.accounts.count(tenant, 'avoided', span.length);
-      return;
-    }
+    const wanted = span.slice(0, this.#policy.admits(span, shelf, this.#nowNs));
+    this.accounts.count(tenant, 'avoided', span.length - wanted.length);
+    if (wanted.length === 0) return;
     this.#leaving.push(span[span.length - 1]!);
-    while (shelf.free < span.length && this.#evict(shelf, span.length - shelf.free)) {}
+    while (shelf.free < wanted.length && this.#evict(shelf, wanted.length - shelf.free)) {}
     this.#leaving.pop();
-    const fits = span.slice(0, shelf.free);
-    this.accounts.count(tenant, 'avoided', span.length - fits.length);
+    const fits = wanted.slice(0, shelf.free);
+    this.accounts.count(tenant, 'avoided', wanted.length - fits.length);
     if (fits.length === 0) return;
     const slots = fits.map(() => shelf.take());
     const taken = shelf.tier === HOST ? this.#spill(fits, slots) : this.#demote(fits, slots);
@@ -466,19 +469,20 @@ export class PrefixTree {
   }
 
   #spill(nodes: readonly PageNode[], slots: readonly number[]): number {
-    const moves = nodes.map(({ at, key }, index) => {
-      return { group: 0, page: at[DEVICE]!, slot: slots[index]!, key };
-    });
+    const moves = nodes.flatMap(({ at, key }, index) =>
+      this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: slots[index]!, key })),
+    );
     const { tenant } = nodes[0]!;
-    const taken = this.#tiers!.mover.spill({ tenant, moves });
+    const parts = this.#tiers!.mover.spill({ tenant, moves });
+    const taken = Math.floor(parts / this.#groups.length);
     this.accounts.count(tenant, 'spilled', taken);
     return taken;
   }
 
   #demote(nodes: readonly PageNode[], slots: readonly number[]): number {
-    const demotions = nodes.map(({ at, key }, index) => {
-      return { group: 0, hostSlot: at[HOST]!, diskSlot: slots[index]!, key };
-    });
+    const demotions = nodes.flatMap(({ at, key }, index) =>
+      this.#groups.map((group) => ({ group, hostSlot: at[HOST]!, diskSlot: slots[index]!, key })),
+    );
     this.#tiers!.mover.demote(nodes[0]!.tenant, demotions);
     this.accounts.count(nodes[0]!.tenant, 'demoted', nodes.length);
     return nodes.length;
@@ -571,7 +575,8 @@ export class PrefixTree {
     this.accounts.moved(node.tenant, tier, -1);
     if (tier !== DEVICE) {
       const store = tier === HOST ? 'host' : 'disk';
-      this.#tiers!.mover.drop(store, [{ group: 0, slot: place }]);
+      const parts = this.#groups.map((group) => ({ group, slot: place }));
+      this.#tiers!.mover.drop(store, parts);
     }
   }
 

@@ -15,10 +15,10 @@ export interface TierPolicy {
   /** The node that goes next from a shelf that has some queued. */
   victim(shelf: Shelf, nowNs: number): PageNode;
   /**
-   * Whether neighbours of one prefix, first to last, that are nowhere below may come to the shelf
-   * when they leave the tier above it. Where not, they are given up.
+   * How many leading ones of neighbours of one prefix, first to last, that leave the tier above the
+   * shelf and are nowhere below, come to it. The others are given up.
    */
-  admits(span: readonly PageNode[], shelf: Shelf, nowNs: number): boolean;
+  admits(span: readonly PageNode[], shelf: Shelf, nowNs: number): number;
   /** A request has this node, whose `hits` and `usedNs` are still those of the last one. */
   used?(node: PageNode, nowNs: number): void;
 }

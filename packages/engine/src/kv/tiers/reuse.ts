@@ -1,6 +1,6 @@
 /** Ages are told apart by factors of the square root of two, from 4 s on. */
 const FIRST_EDGE_S = 4;
-const BUCKETS = 20;
+const BUCKETS = 24;
 /** What was learnt counts half after so many uses. */
 const HALF_LIFE_USES = 250_000;
 /** An outlook is worked out anew once a class was used so many times, or by so much of its uses. */

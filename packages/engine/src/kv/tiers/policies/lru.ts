@@ -7,6 +7,6 @@ export function lru(): TierPolicy {
     keepsOrder: false,
     queueOf: () => 0,
     victim: firstOf,
-    admits: () => true,
+    admits: (span) => span.length,
   };
 }

@@ -7,7 +7,7 @@ import { ReuseTable, usesPerSecond } from '../reuse.ts';
 /** Pages of one, two and more hits return differently; more classes are no better. */
 const CLASSES = 3;
 /** How much the last page that was given up counts in what a place is worth. */
-const PLACE_WORTH_SHARE = 0.001;
+const PLACE_WORTH_SHARE = 0.01;
 
 /**
  * Keeps what is worth most for each second that it takes a place.
@@ -66,14 +66,15 @@ export function priced(prices: KvPrices): TierPolicy {
     admits(span, shelf, nowNs) {
       const last = span[span.length - 1]!;
       // It continues what is kept: without it, that would be lost.
-      if (hasChildrenIn(last, shelf)) return true;
+      if (hasChildrenIn(last, shelf)) return span.length;
       const first = startOf(last);
       const saveNs = (savesNs(first, shelf) + savesNs(last, shelf)) / 2;
       const writeNs = prices.writeNs(TIERS[shelf.tier]!);
-      return outlookOf(last, nowNs).horizons.some(
+      const pays = outlookOf(last, nowNs).horizons.some(
         ({ probability, holdSeconds }) =>
           probability * saveNs > writeNs + holdSeconds * placeWorthNs[shelf.tier]!,
       );
+      return pays ? span.length : 0;
     },
     used(node, nowNs) {
       if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs);

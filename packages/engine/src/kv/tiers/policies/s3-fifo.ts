@@ -39,6 +39,6 @@ export function s3Fifo(): TierPolicy {
         shelf.join(node, MAIN);
       }
     },
-    admits: () => true,
+    admits: (span) => span.length,
   };
 }
