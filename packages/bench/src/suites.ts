@@ -2,6 +2,7 @@ import { DECODE_SUITE } from './decode.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
+import { KV_RESTORE_SUITE } from './kv-restore.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';
 import { SERVE_SUITE } from './serve/suite.ts';
@@ -15,6 +16,7 @@ export const SUITES: readonly Suite[] = [
   SERVE_SUITE,
   DECODE_SUITE,
   PREFILL_SUITE,
+  KV_RESTORE_SUITE,
   POLICIES_SUITE,
   GRAMMAR_SUITE,
   SSE_SUITE,

@@ -102,6 +102,14 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     operations: 0,
   }),
   copy: ({ bytes }) => ({ bytes: 2 * bytes, operations: 0 }),
+  'gather-pages': ({ pages, partBytes }) => ({
+    bytes: 2 * pages.length * partBytes,
+    operations: 0,
+  }),
+  'scatter-pages': ({ pages, partBytes }) => ({
+    bytes: 2 * pages.length * partBytes,
+    operations: 0,
+  }),
   linear: (args, elementBytes) => {
     const { count, inputs, outputs, epilogue, outType, bias, norm } = args;
     const written = epilogue === 'gate' ? outputs / 2 : outputs;

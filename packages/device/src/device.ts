@@ -63,6 +63,11 @@ export function slice(
   return { buffer, offsetBytes, bytes };
 }
 
+/** Whether an operation's argument is memory; others are numbers, words, null and lists. */
+export function isSlice(value: unknown): value is Slice {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** Host memory that lanes copy from and to. `bytes` stays readable until `free`. */
 export interface HostBuffer {
   readonly id: number;

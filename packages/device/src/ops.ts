@@ -45,6 +45,15 @@ export interface OpArgs {
   copy: { readonly input: Slice; readonly out: Slice; readonly bytes: number };
 
   /**
+   * For each i, out[i] = the part of page pages[i] of kv: what lies apart is put side by side, so
+   * that it crosses as one. A page outside kv is refused (`bad-argument`), and nothing is moved.
+   */
+  'gather-pages': PagedParts & { readonly out: Slice };
+
+  /** The reverse: the part of page pages[i] of kv becomes input[i]; no page is named twice. */
+  'scatter-pages': PagedParts & { readonly input: Slice };
+
+  /**
    * product[count, outputs] = x * weight^T (+ bias), where x[count, inputs] is the input or, with a
    * norm, x = input / sqrt(mean(input^2) + epsilon) * norm over each line. Then
    * `store`: out = product; `add`: out += product; `gate`, for gate and up stacked in one weight:
@@ -312,6 +321,17 @@ export interface OpArgs {
     readonly scratch: Slice;
     readonly out: Slice;
   };
+}
+
+/** The same part of several pages. All sizes are multiples of 16. */
+export interface PagedParts {
+  readonly kv: Slice;
+  readonly pageBytes: number;
+  /** Bytes [fromBytes, fromBytes + partBytes) of each page. */
+  readonly fromBytes: number;
+  readonly partBytes: number;
+  /** By their numbers. The host knows them, so they need no crossing of their own. */
+  readonly pages: readonly number[];
 }
 
 /** What a checkpoint's elements are: numbers, or single bytes that are only moved. */

@@ -2,6 +2,7 @@ import type { Profile } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type Device,
+  DeviceError,
   hash32,
   type StorageFormat,
   slice,
@@ -10,7 +11,9 @@ import {
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { Engine } from './engine.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
-import { PagePool } from './kv/page-pool.ts';
+import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
+import { createTierPolicy } from './kv/tiers/policies.ts';
+import type { KvPrices } from './kv/tiers/prices.ts';
 import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
@@ -22,8 +25,16 @@ import { restingTable, ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
+import {
+  type OpenTiers,
+  openTiers,
+  stagingBytes,
+  type TierLimits,
+  type TiersRequest,
+} from './mover/open-tiers.ts';
 import type { BurstLimits } from './policies/burst.ts';
 import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
+import { PrefillRate } from './policies/prefill-rate.ts';
 import {
   type EngineCard,
   EngineError,
@@ -64,6 +75,8 @@ export interface EngineLimits {
   readonly maxWaiting: number;
   /** Where the seeds of requests without one come from. */
   readonly seed: number;
+  /** Where KV pages go when they leave the device; absent: nowhere. */
+  readonly tiers?: TierLimits | undefined;
 }
 
 export interface EngineOptions extends EngineLimits {
@@ -84,6 +97,8 @@ export interface EngineOptions extends EngineLimits {
   readonly kvFormat: StorageFormat;
   /** What requests with a grammar need; absent: such requests are refused. */
   readonly grammars?: GrammarOptions | undefined;
+  /** What KV pages are believed to cost, in place of what is known: for measurements. */
+  readonly kvPrices?: ((known: KvPrices) => KvPrices) | undefined;
   /** How weights come to the device; undefined: as where there is no bridge. */
   readonly loading?: LoadingStrategy | undefined;
   /** Reading threads that were started before the device was opened. */
@@ -126,8 +141,12 @@ export interface PreparedModel {
   readonly traffic: Traffic;
   /** A scheduler over all of the model's pages, with nothing to do. */
   readonly scheduler: Scheduler;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly grammars: GrammarPool;
+  /** What is below the device; null: nothing is. */
+  readonly tiers: OpenTiers | null;
+  /** Learns what prompts take. */
+  readonly prefillRate: PrefillRate;
   /** What compiling, timing and capturing took. */
   readonly prepareSeconds: number;
 }
@@ -145,7 +164,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const traffic = new Traffic({ device, profile: options.bridge ?? null });
   // Creating contexts takes its time: what weights and then steps will cross on is begun now.
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
-  traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
+  const forSteps = contextsOf(options.policy) + (options.tiers === undefined ? 0 : 1);
+  traffic.reserve(Math.max(forWeights, forSteps));
   const policy = options.seal ?? { mode: 'off' };
   const source = await openModel(options.model, policy);
   const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
@@ -173,12 +193,17 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
-  const pool = new PagePool(shape.kvPages);
-  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
-  const { prefixCaching, chunkedPrefill } = options;
-  const grammars = new GrammarPool(shape.grammarBytes / 4);
-  const scheduler = new Scheduler({ ...limits, prefixCaching, chunkedPrefill }, pool, grammars);
+  const { prefixCaching: isEnabled, chunkedPrefill } = options;
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
+  const wanted = tiersRequest(options, parts, traffic, sealRoot);
+  const tiers = wanted === null ? null : await tiersOf(wanted);
+  const prefillRate = new PrefillRate();
+  const { kvPages: pages, pageTokens } = shape;
+  const below = tiers === null ? undefined : belowDevice(options, tiers, prefillRate, pageTokens);
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below });
+  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
+  const grammars = new GrammarPool(shape.grammarBytes / 4);
+  const scheduler = new Scheduler({ ...limits, chunkedPrefill }, tree, grammars);
   return {
     spec,
     sealRoot,
@@ -190,26 +215,97 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     runner,
     traffic,
     scheduler,
-    pool,
+    tree,
     grammars,
+    tiers,
+    prefillRate,
     prepareSeconds,
   };
+}
+
+/** What the prefix tree decides by: pages cost what the lane says, and what launches took. */
+function belowDevice(
+  { kvPrices }: EngineOptions,
+  { mover, pageNs, policy }: OpenTiers,
+  prefillRate: PrefillRate,
+  pageTokens: number,
+): TierOptions {
+  const known: KvPrices = {
+    recomputeNs: (index) => prefillRate.ns(pageTokens, index * pageTokens),
+    launchNs: () => prefillRate.launchNs,
+    writeNs: () => pageNs('d2h'),
+    readNs: () => pageNs('h2d'),
+  };
+  const prices = kvPrices?.(known) ?? known;
+  return { mover, prices, policy: createTierPolicy(policy, prices) };
+}
+
+/** Keys and values of one token over all layers, before the model is loaded. Throws ModelError. */
+export async function kvBytesPerToken(
+  options: Pick<EngineOptions, 'model' | 'device' | 'kvFormat'>,
+): Promise<number> {
+  const { files } = await openModel(options.model, { mode: 'off' });
+  const elementBytes = bytesPerElement(options.device.info.element);
+  return pageBytes(await readModelSpec(files), { ...options, pageTokens: 1 }, elementBytes);
+}
+
+/** What tiers over these pages are opened with; null: none are wanted. */
+export function tiersRequest(
+  { device, bridge, tiers, model }: EngineOptions,
+  parts: ForwardParts,
+  traffic: Traffic,
+  sealRoot: string | null,
+): TiersRequest | null {
+  if (tiers === undefined) return null;
+  const { spec, shape, stream } = parts;
+  const geometry = {
+    pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
+    layers: spec.layers,
+    // All layers move alike: the prefix tree does not part them by their windows yet.
+    groups: [{ layers: spec.layerKinds.map((_, layer) => layer), windowTokens: 0 }],
+  };
+  return {
+    device,
+    traffic,
+    profile: bridge ?? null,
+    limits: tiers,
+    geometry,
+    model: sealRoot ?? model,
+    // A device that slept has other memory.
+    kv: () => slice(parts.buffers.kv),
+    stream,
+    spillStaging: slice(parts.buffers.kvSpills),
+    restoreStaging: slice(parts.buffers.kvRestores),
+  };
+}
+
+async function tiersOf(request: TiersRequest): Promise<OpenTiers> {
+  try {
+    return await openTiers(request);
+  } catch (cause) {
+    if (cause instanceof DeviceError || !(cause instanceof Error)) throw cause;
+    const message = `--kv-disk-path: ${cause.message}`;
+    throw new EngineError('bad-model', message, 'kv_disk_path', { cause });
+  }
 }
 
 /** Starts the engine's loop over a prepared model. */
 export async function startEngine(options: EngineOptions, model: PreparedModel): Promise<Engine> {
   const { device } = options;
-  const { scheduler, runner, traffic, pool, grammars } = model;
+  const { scheduler, runner, traffic, tree, grammars, tiers, prefillRate } = model;
   const { clock } = device;
   const { burst } = options;
   options.onPhase?.('routes');
-  const policy = await createPolicy(options.policy, { scheduler, runner, traffic, clock, burst });
+  const mover = tiers?.mover ?? null;
+  const parts = { scheduler, runner, traffic, clock, burst, mover, prefillRate };
+  const policy = await createPolicy(options.policy, parts);
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
+  void model.tiers?.host.grow();
   return new Engine({
     device,
     scheduler,
-    pool,
+    tree,
     grammars,
     policy,
     refine: () => runner.refine(),
@@ -218,7 +314,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       traffic,
       runner,
       parts: model.parts,
-      pool,
+      tree,
       loaded: model.loaded,
       contexts: options.dummy ? 0 : (options.loading?.contexts ?? 0),
       // Its key is erased once the model is loaded.
@@ -226,6 +322,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       availableHostBytes: options.availableHostBytes ?? (() => process.availableMemory()),
     }),
     card: describe(options, model),
+    tiers: model.tiers,
     traffic,
     drawSeed: seedSource(options.seed),
   });
@@ -307,16 +404,21 @@ function planShape(
     grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
     tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
+  const perPage = pageBytes(spec, sizes, elementBytes);
+  const kvStaging =
+    options.tiers === undefined
+      ? null
+      : stagingBytes(options.bridge ?? null, perPage, device.info.memoryBytes);
   const memory = budgetMemory({
     spec,
-    shape: sizes,
+    shape: { ...sizes, kvStaging },
     elementBytes,
     deviceBytes: device.info.memoryBytes,
     utilization: options.memoryUtilization,
     weightBytes: weightBytes(weightTensors(spec), elementBytes),
     kvBytes: options.kvBytes,
   });
-  return { shape: { ...sizes, kvPages: memory.kvPages }, memory };
+  return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
 }
 
 function linesOf(

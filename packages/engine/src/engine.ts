@@ -1,7 +1,8 @@
 import { type Clock, invariant } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import type { GrammarPool } from './grammar/grammar-pool.ts';
-import type { PagePool } from './kv/page-pool.ts';
+import type { PrefixTree } from './kv/prefix-tree.ts';
+import type { OpenTiers } from './mover/open-tiers.ts';
 import type { Policy } from './policies/policy.ts';
 import { type CheckedRequest, checkRequest } from './request/check-request.ts';
 import {
@@ -23,13 +24,15 @@ import type { Traffic } from './traffic/traffic.ts';
 export interface EngineParts {
   readonly device: Device;
   readonly scheduler: Scheduler;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly grammars: GrammarPool;
   readonly policy: Policy;
   /** What makes later steps faster, in slices for when nothing runs (see `Runner.refine`). */
   readonly refine: () => Generator<undefined, void>;
   readonly sleeper: Sleeper;
   readonly card: EngineCard;
+  /** What is below the device; null: nothing is. */
+  readonly tiers: OpenTiers | null;
   readonly traffic: Traffic;
   /** A seed for requests that bring none. */
   readonly drawSeed: () => bigint;
@@ -106,7 +109,7 @@ export class Engine implements EngineClient {
     this.#open.set(request.id, { sequence, onEvent });
     this.#parts.scheduler.add(sequence);
     this.#shares.arrived(sequence);
-    this.#parts.policy.hurry?.();
+    this.#parts.policy.hurry();
     this.#wake?.();
   }
 
@@ -114,6 +117,7 @@ export class Engine implements EngineClient {
     const open = this.#open.get(id);
     if (open === undefined) return;
     open.sequence.cancelled = true;
+    this.#parts.policy.hurry();
     this.#wake?.();
   }
 
@@ -150,14 +154,14 @@ export class Engine implements EngineClient {
   }
 
   stats(): EngineStats {
-    const { scheduler, pool, grammars, device, policy } = this.#parts;
+    const { scheduler, tree, grammars, device, policy } = this.#parts;
     const { launches, graphLaunches } = device.counters();
     const { steps, reason } = policy.stepsPerLaunch();
     const chunk = policy.chunk();
     return {
       running: scheduler.running,
       waiting: scheduler.waiting,
-      kvUsage: pool.held / pool.pages,
+      kvUsage: tree.held / tree.pages,
       ...scheduler.counters,
       stepsPerLaunch: steps,
       stepsReason: reason,
@@ -183,6 +187,7 @@ export class Engine implements EngineClient {
       this.#wake?.();
     }
     await this.#ended;
+    await this.#parts.tiers?.close();
     await this.#parts.device.close();
   }
 
@@ -247,6 +252,7 @@ export class Engine implements EngineClient {
   /** Puts the model to sleep or wakes it up. What cannot be done leaves everything as it was. */
   async #do(errand: Errand): Promise<void> {
     this.#refining.return();
+    await this.#parts.tiers?.mover.idle();
     try {
       await errand.run();
     } catch (cause) {
@@ -271,8 +277,10 @@ export class Engine implements EngineClient {
   async #idle(): Promise<void> {
     const { sleeper, device } = this.#parts;
     const woken = this.#nextWake();
+    // Pages that move are work on other streams, which timing must not meet.
+    const isQuiet = () => this.#parts.tiers?.mover.isIdle !== false;
     if (sleeper.level === 0) {
-      while (this.#wake !== undefined && this.#refining.next().done !== true) {
+      while (this.#wake !== undefined && isQuiet() && this.#refining.next().done !== true) {
         await device.breathe();
       }
     }

@@ -7,6 +7,7 @@ export {
 } from './create.ts';
 export { Engine } from './engine.ts';
 export type { CompiledGrammar } from './grammar/compiled.ts';
+export { TIER_POLICY_NAMES, type TierPolicyName } from './kv/tiers/policies.ts';
 export { type BurstLimits, burstSteps } from './policies/burst.ts';
 export { POLICY_NAMES, type PolicyName } from './policies/policy.ts';
 export { checkRequest } from './request/check-request.ts';
@@ -23,6 +24,7 @@ export {
   type FinishReason,
   type GenerationEvent,
   type GenerationRequest,
+  type MemoryBudget,
   type Pooling,
   type RequestTiming,
   type SamplingParams,

@@ -7,7 +7,7 @@ import {
   type Stream,
   slice,
 } from '@bridgekeeper/device';
-import type { PagePool } from './kv/page-pool.ts';
+import type { PrefixTree } from './kv/prefix-tree.ts';
 import type { LoadedWeights } from './loader/load.ts';
 import { EngineError, type SleepRequest } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
@@ -19,7 +19,7 @@ export interface SleeperParts {
   readonly traffic: Traffic;
   readonly runner: Runner;
   readonly parts: ForwardParts;
-  readonly pool: PagePool;
+  readonly tree: PrefixTree;
   readonly loaded: LoadedWeights;
   /** Contexts that weights cross on; none: the launching thread's. */
   readonly contexts: number;
@@ -65,7 +65,7 @@ export class Sleeper {
 
   /** Throws EngineError `sleep-refused`, and then nothing has changed. */
   async sleep({ level, keepsKv }: Pick<SleepRequest, 'level' | 'keepsKv'>): Promise<void> {
-    const { device, runner, parts, pool, reload } = this.#parts;
+    const { device, runner, parts, tree, reload } = this.#parts;
     if (level === 2 && reload === null) {
       throw refused('an encrypted model is not read again: its key was erased. Use level 1');
     }
@@ -75,7 +75,7 @@ export class Sleeper {
     this.#arenas = [];
     if (!keepsKv) {
       device.free(parts.buffers.kv);
-      pool.forgetCached();
+      tree.forgetDevice();
       this.#hasKv = false;
     }
     if (level === 2) this.#freeCopies();

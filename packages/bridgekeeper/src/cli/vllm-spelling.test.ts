@@ -94,7 +94,8 @@ const PAGE = fileURLToPath(new URL('../../../../docs/reference/vllm-flags.md', i
 const SHARED = [
   'model host port uds api-key allowed-origins ssl-keyfile ssl-certfile served-model-name',
   'revision download-dir max-model-len max-num-seqs max-num-batched-tokens seed dtype load-format',
-  'gpu-memory-utilization kv-cache-memory-bytes kv-cache-dtype block-size quantization config',
+  'gpu-memory-utilization kv-cache-memory-bytes kv-cache-dtype kv-offloading-size block-size',
+  'quantization config',
   'enable-prefix-caching enable-chunked-prefill shutdown-timeout',
 ].flatMap((line) => line.split(' '));
 

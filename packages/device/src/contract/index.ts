@@ -6,6 +6,7 @@ import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
 import { memoryCases } from './memory-cases.ts';
+import { pageCases } from './page-cases.ts';
 import { rowCases } from './row-cases.ts';
 import { samplingCases } from './sampling-cases.ts';
 import { streamCases } from './stream-cases.ts';
@@ -18,6 +19,7 @@ export const contractCases: readonly ContractCase[] = [
   ...streamCases,
   ...rowCases,
   ...layerCases,
+  ...pageCases,
   ...loadCases,
   ...linearCases,
   ...attentionCases,

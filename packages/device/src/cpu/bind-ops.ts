@@ -30,6 +30,7 @@ import {
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
 import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
+import { gatherPages, scatterPages } from './kernels/pages.ts';
 import { place } from './kernels/place.ts';
 import { advance, applyCommand, beginDecode, type GrammarArrays } from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
@@ -59,6 +60,7 @@ const SPLIT_NS = 200_000;
 const MATMUL_STEP_NS = 0.3;
 const STEP_NS = 1;
 const EXP_NS = 20;
+const COPY_BYTE_NS = 0.1;
 /** Of SHA-256, for one byte. */
 const HASH_NS = 1;
 
@@ -229,6 +231,22 @@ const BINDERS: Binders = {
     const input = memory.u8(args.input, bytes);
     const out = memory.u8(args.out, bytes);
     return { aloneNs: 0, run: () => out.set(input) };
+  },
+
+  'gather-pages': (memory, { out: to, ...args }) => {
+    const { pages, partBytes } = args;
+    const kv = memory.u8(args.kv, args.kv.bytes);
+    const out = memory.u8(to, pages.length * partBytes);
+    const run = (share: Share) => gatherPages(kv, out, args, share);
+    return { aloneNs: COPY_BYTE_NS * out.length, run };
+  },
+
+  'scatter-pages': (memory, { input: from, ...args }) => {
+    const { pages, partBytes } = args;
+    const kv = memory.u8(args.kv, args.kv.bytes);
+    const input = memory.u8(from, pages.length * partBytes);
+    const run = (share: Share) => scatterPages(input, kv, args, share);
+    return { aloneNs: COPY_BYTE_NS * input.length, run };
   },
 
   select: (memory, { count, width, ...args }) => {

@@ -11,6 +11,7 @@ import {
   type OpName,
   routeWorkspace,
 } from '../ops.ts';
+import { checkPagedParts } from '../paged-parts.ts';
 import { checkPlace } from '../placement.ts';
 
 /** The steps that the compute workers know: the catalogue with its compound operations in parts. */
@@ -73,6 +74,14 @@ export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]
     return treeLevels(args as OpArgs['hash-tree']).map((args) => ({ op: 'hash-pieces', args }));
   }
   if (name === 'place') checkPlace(args as OpArgs['place']);
+  if (name === 'gather-pages') {
+    const { out, ...parts } = args as OpArgs['gather-pages'];
+    checkPagedParts(parts, out);
+  }
+  if (name === 'scatter-pages') {
+    const { input, ...parts } = args as OpArgs['scatter-pages'];
+    checkPagedParts(parts, input);
+  }
   return [{ op: name, args } as unknown as Primitive];
 }
 

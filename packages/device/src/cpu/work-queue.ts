@@ -1,4 +1,4 @@
-import type { Slice } from '../device.ts';
+import { isSlice, type Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { ComputeMessage, OpItem, OpRefs, SliceRef, WorkItem } from './messages.ts';
 import type { Primitive, PrimitiveName } from './primitives.ts';
@@ -62,10 +62,9 @@ const SLICE_ALIGNMENT = 16;
 export function itemOf({ op, args }: Primitive, refer: (slice: Slice) => SliceRef): OpItem {
   const refs: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(args)) {
-    const isSlice = typeof value === 'object' && value !== null;
-    refs[key] = isSlice ? refer(value as Slice) : value;
-    if (isSlice && (value as Slice).offsetBytes % SLICE_ALIGNMENT !== 0) {
-      const { offsetBytes, buffer } = value as Slice;
+    refs[key] = isSlice(value) ? refer(value) : value;
+    if (isSlice(value) && value.offsetBytes % SLICE_ALIGNMENT !== 0) {
+      const { offsetBytes, buffer } = value;
       throw new DeviceError(
         'bad-argument',
         `${op}: ${key} starts at byte ${offsetBytes} of "${buffer.label}", ` +

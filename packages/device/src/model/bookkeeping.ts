@@ -1,6 +1,7 @@
 import { targetList } from '../command-targets.ts';
 import { advance, applyCommand, beginDecode, isRow, isStop } from '../cpu/kernels/rows.ts';
 import type { OpArgs, OpName } from '../ops.ts';
+import { checkPagedParts } from '../paged-parts.ts';
 import { hash32 } from '../random.ts';
 import {
   CONTROL,
@@ -26,6 +27,16 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
     const counts = wordsOf(args.counts);
     const { vocab, maxRecords } = args;
     return () => applyCommand(command, targets, counts, vocab, maxRecords);
+  },
+
+  'gather-pages': ({ out, ...parts }) => {
+    checkPagedParts(parts, out);
+    return () => undefined;
+  },
+
+  'scatter-pages': ({ input, ...parts }) => {
+    checkPagedParts(parts, input);
+    return () => undefined;
   },
 
   'begin-decode': (args) => {

@@ -1,6 +1,6 @@
 import type { Roofline } from '@bridgekeeper/bridge';
 import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
-import type { ElementType, Slice } from '../device.ts';
+import { type ElementType, isSlice, type Slice } from '../device.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { bookkeepingOf } from './bookkeeping.ts';
 import { bufferOf, wordsOf } from './memory.ts';
@@ -34,7 +34,7 @@ export class WorkPricer {
   compile<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
     for (const field in args) {
       const value: unknown = args[field];
-      if (typeof value === 'object' && value !== null) bufferOf(value as Slice);
+      if (isSlice(value)) bufferOf(value);
     }
     const bookkeeping = bookkeepingOf(name, args);
     if (name === 'attention') {

@@ -13,8 +13,9 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
     chunk: () => pipeline.chunk,
     async step() {
       await pipeline.launch(1);
-      return (await pipeline.commit()).events;
+      return (await pipeline.commit())?.events ?? [];
     },
+    hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };
 }

@@ -16,8 +16,9 @@ export async function overlap(parts: StepParts): Promise<Policy> {
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];
-      return (await pipeline.commit()).events;
+      return (await pipeline.commit())?.events ?? [];
     },
+    hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };
 }

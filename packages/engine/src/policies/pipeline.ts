@@ -1,4 +1,3 @@
-import { invariant } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request/request.ts';
 import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
@@ -76,12 +75,9 @@ export class Pipeline {
     const calledNs = clock.nowNs();
     const atNs = dueNs(this.#inFlight);
     if (atNs <= calledNs) return true;
-    const arrived = new Promise<void>((resolve) => {
-      this.#hurry = resolve;
-    });
     const isDue = await Promise.race([
       clock.sleepUntilNs(atNs).then(() => true),
-      arrived.then(() => true),
+      this.#change().then(() => true),
       // Nothing is left for the device when the last one is done.
       oldest.finished.then(() => this.#inFlight.length === 1),
     ]);
@@ -90,16 +86,32 @@ export class Pipeline {
     return isDue;
   }
 
-  /** A request has arrived: a launch that waits for its time is made now. */
+  /** Resolves when there may be something new to launch. */
+  #change(): Promise<void> {
+    const hurried = new Promise<void>((resolve) => {
+      this.#hurry = resolve;
+    });
+    const { mover } = this.#parts;
+    return mover === null ? hurried : Promise.race([hurried, mover.whenSettled()]);
+  }
+
+  /** A request has arrived, or left: a launch that waits for its time is made now. */
   hurry(): void {
     this.#hurry?.();
   }
 
-  /** Plans and launches up to `steps` steps; false when there is nothing to launch now. */
+  /**
+   * Plans and launches up to `steps` steps; false when there is nothing to launch now. Where nothing
+   * is on its way either, all prompts wait for pages from stores, and so does this.
+   */
   async launch(steps: number): Promise<boolean> {
-    const { scheduler, runner, clock } = this.#parts;
+    const { scheduler, runner, clock, mover } = this.#parts;
     const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens);
-    if (plan.decode.length + plan.prefill.length === 0) return false;
+    await mover?.queueMoves();
+    if (plan.decode.length + plan.prefill.length === 0) {
+      if (this.#inFlight.length === 0 && scheduler.isRestoring) await this.#change();
+      return false;
+    }
     const calledNs = clock.nowNs();
     const started = await runner.start(plan, this.#routes);
     // Prompts are launched operation by operation: that says nothing of what a burst takes.
@@ -109,11 +121,11 @@ export class Pipeline {
     return true;
   }
 
-  /** Waits for the oldest launch's results and takes them in. */
-  async commit(): Promise<Committed> {
-    const { scheduler, clock } = this.#parts;
+  /** Waits for the oldest launch's results and takes them in; null: none is on its way. */
+  async commit(): Promise<Committed | null> {
+    const { scheduler, clock, prefillRate } = this.#parts;
     const oldest = this.#inFlight[0];
-    invariant(oldest !== undefined, 'a busy scheduler has work to launch or on its way');
+    if (oldest === undefined) return null;
     const calledNs = clock.nowNs();
     const { results, times } = await oldest.finished;
     const nowNs = clock.nowNs();
@@ -124,6 +136,7 @@ export class Pipeline {
     const deviceNs = times.doneNs - Math.max(times.queuedNs, this.#lastDoneNs);
     this.#lastDoneNs = times.doneNs;
     this.#chunk.observe({ plan, deviceNs });
+    prefillRate.observe({ plan, deviceNs });
     return { events, plan, times, deviceNs, hostNs: this.#hostNs(clock.nowNs()) };
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '@bridgekeeper/bridge';
+import type { Mover } from '../kv/tiers/movement.ts';
 import type { GenerationEvent } from '../request/request.ts';
 import type { Runner } from '../runner/runner.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -7,6 +8,7 @@ import type { BurstLimits } from './burst.ts';
 import { drainFirst } from './drain-first.ts';
 import { drainWorker } from './drain-worker.ts';
 import { overlap } from './overlap.ts';
+import type { PrefillRate } from './prefill-rate.ts';
 import { resident } from './resident.ts';
 
 /** What every step policy is made from. */
@@ -17,6 +19,10 @@ export interface StepParts {
   readonly traffic: Traffic;
   readonly clock: Clock;
   readonly burst: BurstLimits;
+  /** What moves pages between the device and the stores below it; null: there are none. */
+  readonly mover: Mover | null;
+  /** Learns from launches what prompts take. */
+  readonly prefillRate: PrefillRate;
 }
 
 /** When a step's crossings are made, and by whom: the only thing in which policies differ. */
@@ -27,8 +33,8 @@ export interface Policy {
   chunk(): { readonly tokens: number; readonly reason: string };
   /** Launches or commits one launch and returns what requests get to see now. */
   step(): Promise<readonly GenerationEvent[]>;
-  /** A request has arrived while a step was made. */
-  hurry?(): void;
+  /** A request has arrived, or left, while a step was made. */
+  hurry(): void;
   /** Waits for launches on their way when no request is open any more. */
   settle(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import { prepareModel } from '../create.ts';
 import { Sequence } from '../scheduler/sequence.ts';
 import { engineOptions, request } from '../testing/run.ts';
 import { createPolicy } from './policy.ts';
+import { PrefillRate } from './prefill-rate.ts';
 
 /** Runs one request under `resident`, with so much to do between two steps. */
 async function stepsBeside(hostNs: number) {
@@ -17,7 +18,9 @@ async function stepsBeside(hostNs: number) {
   const burst = { tollNs: 0, interTokenLimitNs: 50e6 };
   const options = engineOptions(device, { dummy: true, burst });
   const { scheduler, runner, traffic } = await prepareModel(options);
-  const policy = await createPolicy('resident', { scheduler, runner, traffic, clock, burst });
+  const prefillRate = new PrefillRate();
+  const parts = { scheduler, runner, traffic, clock, burst, mover: null, prefillRate };
+  const policy = await createPolicy('resident', parts);
   scheduler.add(new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0));
   let tokens = 0;
   while (scheduler.busy) {

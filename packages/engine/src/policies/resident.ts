@@ -22,6 +22,7 @@ export async function resident(parts: StepParts): Promise<Policy> {
         (await pipeline.launch(burst.steps));
       if (launched && pipeline.length < burst.launches) return [];
       const committed = await pipeline.commit();
+      if (committed === null) return [];
       burst.observe(committed);
       return committed.events;
     },

@@ -23,6 +23,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
       kvFormat: 'element',
       grammarBytes: 0,
       tokenBytes: 0,
+      kvStaging: null,
     },
     elementBytes: 2,
     deviceBytes: 79 * GIB,

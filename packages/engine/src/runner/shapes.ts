@@ -36,6 +36,8 @@ export interface RunnerShape {
   readonly grammarBytes: number;
   /** Of all tokens' bytes, as grammars step through them. */
   readonly tokenBytes: number;
+  /** Where pages lie side by side while they cross to and from what is below the device. */
+  readonly kvStaging: { readonly spillBytes: number; readonly restoreBytes: number } | null;
 }
 
 export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTokens'>): number {
@@ -168,6 +170,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,
+    kvSpills: shape.kvStaging?.spillBytes ?? 16,
+    kvRestores: shape.kvStaging?.restoreBytes ?? 16,
     kv: shape.kvPages * pageBytes(spec, shape, elementBytes),
   } as const;
 }

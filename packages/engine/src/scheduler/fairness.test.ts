@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PagePool } from '../kv/page-pool.ts';
+import { PrefixTree } from '../kv/prefix-tree.ts';
 import type { EngineShare } from '../request/request.ts';
 import { GREEDY } from '../request/sampling.ts';
 import type { StepPlan } from './plan.ts';
@@ -13,7 +13,6 @@ const LIMITS: SchedulerLimits = {
   pageTokens: 4,
   maxLines: 4,
   maxCountTokens: 64,
-  prefixCaching: false,
   chunkedPrefill: true,
 };
 
@@ -26,7 +25,9 @@ class Played {
   #arrivals = 0;
 
   constructor(limits: Partial<SchedulerLimits> = {}, pages = 4096) {
-    this.scheduler = new Scheduler({ ...LIMITS, ...limits }, new PagePool(pages));
+    const all = { ...LIMITS, ...limits };
+    const { pageTokens } = all;
+    this.scheduler = new Scheduler(all, new PrefixTree({ pages, pageTokens, isEnabled: false }));
   }
 
   add(owner: string, prompt: number, maxTokens: number, share: Partial<EngineShare> = {}) {

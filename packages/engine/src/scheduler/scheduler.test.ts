@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PagePool } from '../kv/page-pool.ts';
+import { PrefixTree } from '../kv/prefix-tree.ts';
 import type { GenerationEvent, SamplingParams } from '../request/request.ts';
 import { GREEDY } from '../request/sampling.ts';
 import type { RowResult, StepPlan } from './plan.ts';
@@ -13,12 +13,15 @@ const LIMITS: SchedulerLimits = {
   pageTokens: 4,
   maxLines: 4,
   maxCountTokens: 64,
-  prefixCaching: true,
   chunkedPrefill: true,
 };
 
-function scheduler(pages: number, limits: Partial<SchedulerLimits> = {}) {
-  const pool = new PagePool(pages);
+type Overrides = Partial<SchedulerLimits> & { readonly prefixCaching?: boolean };
+
+function scheduler(pages: number, overrides: Overrides = {}) {
+  const { prefixCaching: isEnabled = true, ...limits } = overrides;
+  const { pageTokens } = { ...LIMITS, ...limits };
+  const pool = new PrefixTree({ pages, pageTokens, isEnabled });
   return { pool, scheduler: new Scheduler({ ...LIMITS, ...limits }, pool) };
 }
 

@@ -1,7 +1,6 @@
 import { invariant } from '@bridgekeeper/bridge';
 import { type GrammarOwner, GrammarPool } from '../grammar/grammar-pool.ts';
-import type { PagePool } from '../kv/page-pool.ts';
-import { PrefixCache, type PrefixMatch } from '../kv/prefix-cache.ts';
+import { NO_MATCH, type PrefixMatch, type PrefixTree } from '../kv/prefix-tree.ts';
 import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
@@ -26,7 +25,6 @@ export interface SchedulerLimits {
   readonly maxLines: number;
   /** Tokens whose penalty counts one step may upload; a single sequence may always exceed it. */
   readonly maxCountTokens: number;
-  readonly prefixCaching: boolean;
   readonly chunkedPrefill: boolean;
 }
 
@@ -58,8 +56,7 @@ export class Scheduler {
     generatedTokens: 0,
   };
   readonly #limits: SchedulerLimits;
-  readonly #pool: PagePool;
-  readonly #prefixes: PrefixCache;
+  readonly #tree: PrefixTree;
   readonly #grammars: GrammarPool;
   readonly #waiting = new FairQueue();
   /** In order of arrival. */
@@ -69,15 +66,15 @@ export class Scheduler {
   /** Plans with work that were made, and those whose results were taken in. */
   #launched = 0;
   #settled = 0;
+  /** What plans that launched nothing have left to tell the device. */
+  #pageWrites: PageWrite[] = [];
   /** Grammars that the next plan brings to the device. */
   #grammarWrites: GrammarWrite[] = [];
 
-  constructor(limits: SchedulerLimits, pool: PagePool, grammars = new GrammarPool(0)) {
+  constructor(limits: SchedulerLimits, tree: PrefixTree, grammars = new GrammarPool(0)) {
     this.#limits = limits;
-    this.#pool = pool;
+    this.#tree = tree;
     this.#grammars = grammars;
-    const { pageTokens, prefixCaching: enabled } = limits;
-    this.#prefixes = new PrefixCache(pool, { pageTokens, enabled });
     this.#rows = new Array(limits.maxRows).fill(undefined);
   }
 
@@ -94,9 +91,14 @@ export class Scheduler {
     return this.#running.length;
   }
 
-  /** Whether a prompt waits or is being computed. */
+  /** Whether a prompt waits or is being computed; those that come from stores wait for no launch. */
   get hasPrompts(): boolean {
-    return this.#waiting.length > 0 || this.#running.some(({ phase }) => phase === 'prefill');
+    return this.#waiting.length > 0 || this.#running.some((each) => this.#isComputing(each));
+  }
+
+  /** Whether pages are on their way to the device, for which prompts may wait. */
+  get isRestoring(): boolean {
+    return this.#tree.isRestoring;
   }
 
   get busy(): boolean {
@@ -117,6 +119,7 @@ export class Scheduler {
    * to their pages: those that get these next write after them.
    */
   retireCancelled(nowNs: number): GenerationEvent[] {
+    this.#tree.advance(nowNs);
     const isCancelled = (sequence: Sequence) => sequence.cancelled;
     const cancelled = [...this.#running.filter(isCancelled), ...this.#waiting.all(isCancelled)];
     return cancelled.map((sequence) => {
@@ -134,16 +137,19 @@ export class Scheduler {
    * device happens behind them. A plan is empty when all that is left is on its way.
    */
   plan(nowNs: number, steps = 1, tokens = this.#limits.maxBatchTokens): StepPlan {
-    const pageWrites: PageWrite[] = [];
+    const pageWrites = this.#pageWrites;
+    this.#pageWrites = [];
+    this.#tree.advance(nowNs);
+    this.#takeArrivals();
     this.#makeRoom();
     const next = this.#waiting.first;
     const canAdmit =
       next !== undefined && this.#rows.includes(undefined) && this.#fits(next) !== undefined;
-    const isPrefilling = canAdmit || this.#running.some(({ phase }) => phase === 'prefill');
+    const isPrefilling = canAdmit || this.#running.some((each) => this.#isComputing(each));
     const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
     const { decode } = planned;
     const budget = new StepBudget(this.#limits, decode.length, tokens);
-    const prefilling = this.#running.filter(({ phase }) => phase === 'prefill');
+    const prefilling = this.#running.filter((each) => this.#isComputing(each));
     prefilling.sort((a, b) => this.#waiting.compare(a, b));
     const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
@@ -157,13 +163,18 @@ export class Scheduler {
     for (const chunk of budget.chunks) {
       chunk.sequence.computed = chunk.start + chunk.length;
       if (chunk.last) chunk.sequence.phase = 'decode';
-      this.#prefixes.publish(chunk.sequence, chunk.sequence.computed);
+      this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
+    const { steps: planSteps } = planned;
+    if (budget.chunks.length + decode.length === 0) {
+      // Prompts may wait for pages from stores: what they have is told with the next launch.
+      this.#pageWrites = pageWrites;
+      return { prefill: [], decode, steps: planSteps, pageWrites: [], grammarWrites: [] };
+    }
+    this.#launched += 1;
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    if (budget.chunks.length + decode.length > 0) this.#launched += 1;
-    const { steps: planSteps } = planned;
     return { prefill: budget.chunks, decode, steps: planSteps, pageWrites: live, grammarWrites };
   }
 
@@ -185,10 +196,10 @@ export class Scheduler {
     let steps = Math.min(wanted, longest);
     const needed = missing(steps);
     if (needed === 0) return { decode: candidates, steps, preempted: false };
-    if (needed > this.#pool.available) steps = 1;
+    if (needed > this.#tree.available) steps = 1;
     // Now that a command has to be sent for some row, pages for many steps of every row go with it.
     const ahead = steps + AHEAD_TOKENS;
-    const reserved = 2 * missing(ahead) < this.#pool.available ? ahead : steps;
+    const reserved = 2 * missing(ahead) < this.#tree.available ? ahead : steps;
     let preempted = false;
     for (const sequence of candidates) {
       if (sequence.phase !== 'decode') continue;
@@ -203,6 +214,41 @@ export class Scheduler {
     return { decode, steps, preempted };
   }
 
+  /** Goes on with prompts whose pages have arrived, and starts over with those whose have not. */
+  #takeArrivals(): void {
+    const failed = this.#tree.settle();
+    for (const sequence of this.#running.filter((each) => failed.has(each))) {
+      sequence.isDistrustful = true;
+      this.#preempt(sequence);
+    }
+    for (const sequence of this.#running) {
+      const { awaited } = sequence;
+      if (awaited === null || awaited.arrivals.size > 0) continue;
+      const { pageTokens } = this.#limits;
+      if (sequence.computed < awaited.first * pageTokens) continue;
+      this.#find(sequence, (awaited.end - awaited.first) * pageTokens);
+      sequence.computed = awaited.end * pageTokens;
+      sequence.awaited = null;
+      this.#tree.publish(sequence, sequence.computed);
+    }
+  }
+
+  /** So many tokens of a prompt need not be computed: they cost its owner nothing. */
+  #find(sequence: Sequence, tokens: number): void {
+    sequence.charged = Math.max(sequence.charged, sequence.computed + tokens);
+    if (sequence.preemptions > 0) return;
+    sequence.cachedTokens += tokens;
+    this.counters.prefixHitTokens += tokens;
+  }
+
+  /** Whether a launch could compute something of its prompt now. */
+  #isComputing(sequence: Sequence): boolean {
+    return (
+      sequence.phase === 'prefill' &&
+      sequence.computed < reachableOf(sequence, this.#limits.pageTokens)
+    );
+  }
+
   #missingPages(sequence: Sequence, tokens: number): number {
     const pages = Math.ceil(reachOf(sequence, tokens) / this.#limits.pageTokens);
     return Math.max(0, pages - sequence.pages.length);
@@ -211,6 +257,7 @@ export class Scheduler {
   /** Takes in what the device reported for `plan`: an event for each request that got something. */
   commit(plan: StepPlan, results: StepResults, nowNs: number): GenerationEvent[] {
     this.#settled += 1;
+    this.#tree.advance(nowNs);
     this.counters.steps +=
       (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
     const lines = results.promptLogprobs.values();
@@ -267,7 +314,7 @@ export class Scheduler {
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
     this.#waiting.charge(sequence, sequence.length);
-    this.#prefixes.publish(sequence, sequence.computed);
+    this.#tree.publish(sequence, sequence.computed);
     event.tokens.push(result.token);
     if (result.logprobs !== undefined) {
       event.logprobs ??= [];
@@ -307,7 +354,7 @@ export class Scheduler {
       // Published before it is computed: later batches run after this one, and within a batch every
       // operation writes all keys and values before any are read. So equal prompts admitted
       // together already share their pages.
-      if (chunk !== undefined) this.#prefixes.publish(sequence, chunk.start + chunk.length);
+      if (chunk !== undefined) this.#tree.publish(sequence, chunk.start + chunk.length);
     }
   }
 
@@ -326,7 +373,7 @@ export class Scheduler {
     const next = this.#waiting.first;
     if (next === undefined || this.#waiting.rowsOf(next) > 0) return;
     const pages = Math.ceil(next.length / this.#limits.pageTokens);
-    if (pages > this.#pool.pages / this.#waiting.owners) return;
+    if (pages > this.#tree.pages / this.#waiting.owners) return;
     // The room of a grammar that loses its last row is there once launches on their way are done.
     const fits = () => this.#fits(next, Number.POSITIVE_INFINITY) !== undefined;
     while (!this.#rows.includes(undefined) || !fits()) {
@@ -348,15 +395,12 @@ export class Scheduler {
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
     const matched = this.#fits(sequence);
     if (matched === undefined) return false;
-    this.#prefixes.claim(sequence, matched);
-    sequence.computed = matched.pages * this.#limits.pageTokens;
-    // What was found costs its owner nothing.
-    sequence.charged = Math.max(sequence.charged, sequence.computed);
-    if (sequence.preemptions === 0) {
-      sequence.cachedTokens = sequence.computed;
-      this.counters.prefixQueriedTokens += sequence.length;
-      this.counters.prefixHitTokens += sequence.computed;
-    }
+    const others =
+      this.#waiting.length - 1 + this.#running.filter((o) => this.#isComputing(o)).length;
+    const found = this.#tree.claim(sequence, matched, others) * this.#limits.pageTokens;
+    if (sequence.preemptions === 0) this.counters.prefixQueriedTokens += sequence.length;
+    this.#find(sequence, found);
+    sequence.computed = found;
     const first = { sequence, first: 0, count: matched.pages };
     if (first.count > 0) pageWrites.push(first);
     invariant(this.#reserve(sequence, sequence.length, pageWrites), 'the pages were counted');
@@ -372,12 +416,12 @@ export class Scheduler {
     if (owner !== undefined && !this.#grammars.fits(owner, settled)) return undefined;
     // A prompt whose logprobs are wanted is computed whole.
     const wantsAll = sequence.request.sampling.promptLogprobs !== undefined;
-    const matched = wantsAll ? { pages: 0, fromCache: 0 } : this.#prefixes.match(sequence);
-    const needed = Math.ceil(sequence.length / this.#limits.pageTokens) - matched.pages;
+    const matched = wantsAll ? NO_MATCH : this.#tree.match(sequence);
+    const needed = Math.ceil(sequence.length / this.#limits.pageTokens) - matched.onDevice;
     // Each running row may need a page soon: admitting into their last ones would only preempt
     // them.
     const headroom = this.#running.length;
-    const fits = needed + matched.fromCache + headroom <= this.#pool.available;
+    const fits = needed + matched.fromCache + headroom <= this.#tree.available;
     return fits ? matched : undefined;
   }
 
@@ -401,8 +445,8 @@ export class Scheduler {
     const first = sequence.pages.length;
     const count = Math.ceil(tokens / this.#limits.pageTokens) - first;
     if (count <= 0) return true;
-    if (count > this.#pool.available) return false;
-    for (let page = 0; page < count; page++) sequence.pages.push(this.#pool.take());
+    if (count > this.#tree.available) return false;
+    sequence.pages.push(...this.#tree.take(count));
     pageWrites.push({ sequence, first, count });
     return true;
   }
@@ -432,13 +476,7 @@ export class Scheduler {
     const owner = grammarOwner(sequence);
     if (owner !== undefined) this.#grammars.release(owner, this.#launched);
     sequence.row = -1;
-    // The last pages first: a prefix's first pages are the most likely to be wanted again, so they
-    // are evicted last.
-    for (let page = sequence.pages.length - 1; page >= 0; page--) {
-      this.#pool.release(sequence.pages[page]!);
-    }
-    sequence.pages.length = 0;
-    sequence.published = 0;
+    this.#tree.release(sequence);
   }
 }
 
@@ -446,6 +484,7 @@ export class Scheduler {
 class StepBudget {
   readonly chunks: PrefillChunk[] = [];
   readonly #chunked: boolean;
+  readonly #pageTokens: number;
   #tokens: number;
   #lines: number;
   #countTokens: number;
@@ -453,6 +492,7 @@ class StepBudget {
 
   constructor(limits: SchedulerLimits, decodeRows: number, tokensBesideRows: number) {
     this.#chunked = limits.chunkedPrefill;
+    this.#pageTokens = limits.pageTokens;
     const room = limits.maxBatchTokens - decodeRows;
     // Prompts that are computed whole take what they take.
     const isBeside = decodeRows > 0 && this.#chunked;
@@ -467,7 +507,7 @@ class StepBudget {
 
   #chunkLength(sequence: Sequence): number {
     const { sampling, pooling } = sequence.request;
-    const rest = sequence.length - sequence.computed;
+    const rest = reachableOf(sequence, this.#pageTokens) - sequence.computed;
     if (usesPenalties(sampling) && this.#counted && sequence.length > this.#countTokens) return 0;
     if (!this.#chunked && rest > this.#tokens) return 0;
     // A prompt that is scored takes its lines with its last token.
@@ -540,6 +580,11 @@ interface Draft extends GenerationEvent {
 
 /** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
 const AHEAD_TOKENS = 64;
+
+/** Tokens of a prompt that can be computed before others arrive. */
+function reachableOf({ awaited, length }: Sequence, pageTokens: number): number {
+  return awaited === null ? length : awaited.first * pageTokens;
+}
 
 /** Tokens that are computed in all: the one after them is the request's last, if it has any. */
 function lastPosition(sequence: Sequence): number {

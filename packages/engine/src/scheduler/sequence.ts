@@ -1,3 +1,5 @@
+import type { PageNode } from '../kv/page-node.ts';
+import type { Awaited } from '../kv/prefix-tree.ts';
 import type { GenerationRequest, TokenLogprobs } from '../request/request.ts';
 
 /** Where a sequence stands: in the queue, having its prompt computed, or decoding in a row. */
@@ -20,8 +22,14 @@ export class Sequence {
   readonly pages: number[] = [];
   /** Keys of the full pages of this sequence, as far as they were needed. */
   readonly pageKeys: string[] = [];
+  /** Nodes of the prefix tree that this sequence holds. */
+  readonly nodes: PageNode[] = [];
   /** Pages of this sequence already published. */
   published = 0;
+  /** What it must not compute, since it is there or comes from a store. */
+  awaited: Awaited | null = null;
+  /** It waited for what did not come from a store. */
+  isDistrustful = false;
   row = -1;
   /** Word offset of its grammar in the device's pool, while it has a row. */
   grammarOffset = 0;

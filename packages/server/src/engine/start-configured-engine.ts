@@ -1,5 +1,5 @@
 import type { Vocabulary } from '@bridgekeeper/device';
-import { describeMemory } from '@bridgekeeper/engine';
+import { describeMemory, type EngineLimits, type MemoryBudget } from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -40,9 +40,26 @@ export async function startConfiguredEngine(
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
   for (const line of describeMemory(card.memory)) log.info(line);
+  if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card.memory));
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   return { engine, law, policy, bridge, ...verified };
+}
+
+/** What is below the device, and what becomes of it. */
+function tiersLine(
+  { hostBytes, disk }: NonNullable<EngineLimits['tiers']>,
+  { kvBytes, kvTokens }: Pick<MemoryBudget, 'kvBytes' | 'kvTokens'>,
+): string {
+  const of = (bytes: number) => {
+    const tokens = Math.floor((bytes * kvTokens) / kvBytes).toLocaleString('en-US');
+    return `${readableBytes(bytes)} (${tokens} tokens)`;
+  };
+  const behind = disk === null ? '' : `, and ${of(disk.bytes)} on disk, encrypted`;
+  return (
+    `KV that leaves the device: ${of(hostBytes)} of host memory${behind}. It is of this process: ` +
+    'a restart begins with nothing'
+  );
 }
 
 const LOG_EVERY_NS = 2e9;

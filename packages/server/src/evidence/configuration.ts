@@ -15,6 +15,7 @@ const SHOWN = [
   'kvCacheMemoryBytes',
   'blockSize',
   'enablePrefixCaching',
+  'kvOffloadingSize',
   'enableChunkedPrefill',
   'dtype',
   'kvCacheDtype',

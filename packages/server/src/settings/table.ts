@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { ENGINE_TASKS, POLICY_NAMES } from '@bridgekeeper/engine';
+import { ENGINE_TASKS, POLICY_NAMES, TIER_POLICY_NAMES } from '@bridgekeeper/engine';
 import { REASONING_PARSERS, TOOL_PARSERS } from '../formats/catalogue.ts';
 import { type Flag, type FlagTable, flag, type Values } from './flags.ts';
 import {
@@ -82,6 +82,27 @@ export const SETTINGS = {
   kvCacheMemoryBytes: setting(integer(1, 2 ** 46), UNSET, 'KV cache in bytes; default: what fits'),
   blockSize: setting(integer(1, 1024), UNSET, 'tokens in a KV page; default: the device says'),
   enablePrefixCaching: setting(onOff(), true, 'share KV pages of equal prefixes in a tenant'),
+  kvOffloadingSize: setting(
+    number(0.001, 2 ** 20),
+    UNSET,
+    'GiB of host memory for KV that leaves the device; default: none. Gone with the process',
+  ),
+  kvDiskPath: setting(
+    text('folder'),
+    UNSET,
+    'folder on a disk behind that memory, for encrypted KV; default: none. Gone with the process',
+  ),
+  kvDiskSize: setting(number(0.001, 2 ** 24), 64, 'GiB of that disk to use'),
+  kvTierPolicy: setting(
+    oneOf(...TIER_POLICY_NAMES),
+    'priced',
+    'which KV is kept there; priced: what saves more than it costs on this bridge',
+  ),
+  kvSpillShare: setting(
+    number(0, 1),
+    0.5,
+    'share of the time of its lane that KV may take on its way out of the device',
+  ),
   enableSleepMode: setting(
     onOff(),
     false,

@@ -54,8 +54,8 @@ export function commonVariants(): readonly KernelVariant[] {
     FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
   return [
-    ...variants(['rows', 'layers', 'route', 'sampling', 'grammar', 'place', 'digest'], [{}]),
-    ...variants(['linear-widen'], [{}]),
+    ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
+    ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),

@@ -21,6 +21,7 @@ export const KERNEL_UNITS = {
   'attention-prefill-hopper': ['attention_prefill_hopper'],
   sampling: ['sample', 'prompt_logprobs'],
   grammar: ['grammar_mask'],
+  pages: ['gather_pages', 'scatter_pages'],
   place: ['place_lines', 'place_transposed'],
   digest: ['checksum_parts', 'checksum_total', 'hash_pieces'],
 } as const;

@@ -23,6 +23,7 @@ const COMMON_UNITS: readonly KernelUnit[] = [
   'layers',
   'sampling',
   'grammar',
+  'pages',
   'place',
   'digest',
 ];

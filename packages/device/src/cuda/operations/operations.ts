@@ -11,6 +11,7 @@ import {
   launchPool,
   launchSelect,
 } from './layer-operations.ts';
+import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
 import {
   launchAdvance,
@@ -29,6 +30,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'begin-decode': launchBeginDecode,
   embed: launchEmbed,
   copy: launchCopy,
+  'gather-pages': launchGatherPages,
+  'scatter-pages': launchScatterPages,
   linear: launchLinear,
   attention: launchAttention,
   route: launchRoute,

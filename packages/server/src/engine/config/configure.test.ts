@@ -100,3 +100,34 @@ describe('the length of a burst', () => {
     expect(burstSteps({ tollNs, interTokenLimitNs: limit }, stepNs)).toBe(steps);
   });
 });
+
+describe('tiers of KV', () => {
+  it('are as large as was said, in GiB', () => {
+    const asked = {
+      device: 'model',
+      kvOffloadingSize: 2,
+      kvDiskPath: '/d',
+      kvDiskSize: 0.5,
+    } as const;
+    expect(configured(asked).limits.tiers).toEqual({
+      hostBytes: 2 ** 31,
+      disk: { folder: '/d', bytes: 2 ** 29 },
+      spillLaneShare: 0.5,
+      policy: 'priced',
+    });
+    const fewer = { kvOffloadingSize: 1, kvSpillShare: 0.1, kvTierPolicy: 'lru' } as const;
+    expect(configured({ device: 'model', ...fewer }).limits.tiers).toEqual({
+      hostBytes: 2 ** 30,
+      disk: null,
+      spillLaneShare: 0.1,
+      policy: 'lru',
+    });
+    expect(configured({ device: 'model' }).limits.tiers).toBeUndefined();
+  });
+
+  it('are refused where they would come to nothing', () => {
+    expect(() => configured({ device: 'model', kvDiskPath: '/d' })).toThrow('--kv-offloading-size');
+    const alone = { device: 'model', kvOffloadingSize: 1, enablePrefixCaching: false } as const;
+    expect(() => configured(alone)).toThrow('--enable-prefix-caching');
+  });
+});

@@ -76,7 +76,33 @@ function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
     chunkedPrefill: settings.enableChunkedPrefill,
     maxWaiting: settings.maxWaitingRequests,
     seed: settings.seed,
+    tiers: tiersOf(settings),
   };
+}
+
+const GIB = 2 ** 30;
+
+/** Where KV goes that leaves the device. */
+function tiersOf(settings: Settings): EngineLimits['tiers'] {
+  const { kvOffloadingSize, kvDiskPath, kvDiskSize, kvSpillShare, kvTierPolicy } = settings;
+  if (kvOffloadingSize === undefined) {
+    if (kvDiskPath === undefined) return undefined;
+    throw new UsageError(
+      'bad-value',
+      '--kv-disk-path: KV goes to disk by way of host memory; give it --kv-offloading-size, too',
+    );
+  }
+  if (!settings.enablePrefixCaching) {
+    throw new UsageError(
+      'bad-value',
+      '--kv-offloading-size keeps pages for prompts that begin alike: it needs ' +
+        '--enable-prefix-caching',
+    );
+  }
+  const disk =
+    kvDiskPath === undefined ? null : { folder: kvDiskPath, bytes: Math.floor(kvDiskSize * GIB) };
+  const hostBytes = Math.floor(kvOffloadingSize * GIB);
+  return { hostBytes, disk, spillLaneShare: kvSpillShare, policy: kvTierPolicy };
 }
 
 function chooseDevice(wish: Settings['device']): Decision<DeviceKind> {

@@ -1,0 +1,462 @@
+import { type Clock, invariant } from '@bridgekeeper/bridge';
+import { type Device, hash32 } from '@bridgekeeper/device';
+import {
+  type Engine,
+  EngineError,
+  type EngineOptions,
+  type GenerationRequest,
+  GREEDY,
+  type TierPolicyName,
+} from '@bridgekeeper/engine';
+import {
+  type KvPrices,
+  kvBytesPerToken,
+  openTiers,
+  type PreparedModel,
+  prepareModel,
+  runToEnd,
+  startEngine,
+  tiersRequest,
+} from '@bridgekeeper/engine/measure';
+import { type MeasuredRun, summarise } from '@bridgekeeper/report';
+import {
+  configureEngine,
+  engineOptions,
+  flag,
+  integer,
+  lawName,
+  MODEL_FLAG,
+  measuredDevice,
+  openDevice,
+  readSealPolicy,
+  SETTINGS,
+  settingsWith,
+  type Values,
+} from '@bridgekeeper/server';
+import { SEAL_FLAGS } from './seal.ts';
+import type { Suite } from './suite.ts';
+
+const FLAGS = {
+  model: MODEL_FLAG,
+  loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
+  device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
+  law: flag(SETTINGS.law.kind, 'emulate:b300-cc', 'what restores are measured under, beside none'),
+  depthLaw: flag(SETTINGS.law.kind, 'emulate:h100-cc', 'what the choice is measured under'),
+  prefixTokens: flag(integer(2, 2 ** 20), 8192, 'tokens of the shared prefix'),
+  suffixTokens: flag(integer(1, 2 ** 16), 64, 'tokens of each request behind it'),
+  depths: flag(integer(0, 100), 10, 'depths at which restore and recompute are compared'),
+  spanTokens: flag(integer(1, 2 ** 16), 512, 'tokens that are restored or recomputed there'),
+  streams: flag(integer(0, 64), 4, 'others that decode while restores run'),
+  streamTokens: flag(integer(1, 2 ** 16), 256, 'tokens that each of them decodes'),
+  singlePrompts: flag(integer(0, 4096), 8, 'prompts of that length that never come again'),
+  repeats: flag(integer(1, 100), 5, 'measurements of each'),
+  ...SEAL_FLAGS,
+};
+
+type RestoreValues = Values<typeof FLAGS>;
+
+/**
+ * What a prefix costs that left the device: brought back in few crossings, brought back page by
+ * page and layer by layer, computed again, or as the engine chooses; without a law and under one,
+ * on one device in one run.
+ */
+export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
+  name: 'kv-restore',
+  summary: 'time to the first token behind a prefix that is restored from the host, or recomputed',
+  flags: FLAGS,
+  async run(values, progress) {
+    const runs: MeasuredRun[] = [];
+    let device = measuredDevice(values.device, values.device);
+    const under = async (way: Setting, measure: (bench: RestoreBench) => Promise<void>) => {
+      const bench = await RestoreBench.open(values, way, (run) => {
+        runs.push(run);
+        progress(lineOf(run));
+      });
+      try {
+        device = measuredDevice(bench.device.info.kind, bench.device.info.name);
+        await measure(bench);
+      } finally {
+        await bench.close();
+      }
+    };
+    const { law, depthLaw } = values;
+    await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
+    await under({ law, policy: 'write-through' }, async (bench) => {
+      await bench.measurePrefix();
+      await bench.measureNaive();
+      if (values.streams > 0) await bench.measureOthers();
+    });
+    if (values.depths > 0) {
+      await under({ law: depthLaw, policy: 'write-through' }, (bench) => bench.measureDepths());
+    }
+    if (values.singlePrompts > 0) {
+      await under({ law, policy: 'priced' }, (bench) => bench.measureSingles());
+    }
+    return { device, runs };
+  },
+};
+
+interface Setting {
+  readonly law: string;
+  readonly policy: TierPolicyName;
+}
+
+/** How a request's prefix comes to be on the device; `chosen`: as the engine finds best. */
+type Way = 'held' | 'restored' | 'recomputed' | 'chosen';
+
+const TENANT = 'bench';
+/** Streams are compared in turns, since machines drift. */
+const TURNS = 3;
+const OUTPUT_TOKENS = 8;
+
+function lineOf({ parameters, metrics }: MeasuredRun): string {
+  const all = [...Object.entries(parameters), ...Object.entries(metrics)];
+  return all.map(([name, value]) => `${name} ${value}`).join(', ');
+}
+
+/** What pages are believed to cost, so that the engine goes the way that is measured. */
+class Belief {
+  way: Way = 'chosen';
+
+  readonly over = (known: KvPrices): KvPrices => ({
+    recomputeNs: (index) => (this.way === 'restored' ? 1e12 : known.recomputeNs(index)),
+    launchNs: () => known.launchNs(),
+    writeNs: (tier) => known.writeNs(tier),
+    readNs: (tier) => (this.way === 'recomputed' ? 1e12 : known.readNs(tier)),
+  });
+}
+
+/**
+ * An engine whose prompts go to host memory as soon as they are computed (`write-through`), so that
+ * the device can be made to forget them whenever that is to be measured.
+ */
+class RestoreBench {
+  readonly device: Device;
+  readonly #values: RestoreValues;
+  readonly #law: string;
+  readonly #model: PreparedModel;
+  readonly #engine: Engine;
+  readonly #options: EngineOptions;
+  readonly #belief: Belief;
+  readonly #onRun: (run: MeasuredRun) => void;
+  readonly #clock: Clock;
+  readonly #prefix: Uint32Array;
+  #requests = 0;
+
+  private constructor(
+    values: RestoreValues,
+    law: string,
+    parts: { model: PreparedModel; engine: Engine; options: EngineOptions; belief: Belief },
+    onRun: (run: MeasuredRun) => void,
+  ) {
+    const { model, engine, options, belief } = parts;
+    this.device = options.device;
+    this.#values = values;
+    this.#law = law;
+    this.#model = model;
+    this.#engine = engine;
+    this.#options = options;
+    this.#belief = belief;
+    this.#onRun = onRun;
+    this.#clock = options.device.clock;
+    const { pageTokens } = model.shape;
+    this.#prefix = this.#tokens(Math.floor(values.prefixTokens / pageTokens) * pageTokens);
+  }
+
+  static async open(
+    values: RestoreValues,
+    { law, policy }: Setting,
+    onRun: (run: MeasuredRun) => void,
+  ): Promise<RestoreBench> {
+    const { model: path, loadFormat, device: kind, prefixTokens, suffixTokens } = values;
+    const { streams, streamTokens } = values;
+    const more = suffixTokens + Math.max(streamTokens, OUTPUT_TOKENS);
+    const settings = settingsWith({
+      model: path,
+      loadFormat,
+      device: kind,
+      law,
+      maxNumSeqs: policy === 'priced' ? 1 : streams + 2,
+      maxModelLen: prefixTokens + more,
+    });
+    const config = configureEngine(settings, await readSealPolicy(values));
+    const device = await openDevice(config);
+    try {
+      const belief = new Belief();
+      const plain = engineOptions(config, device);
+      const spec = await kvBytesPerToken(plain);
+      // Room for the prefix and what else is written through beside it.
+      const hostBytes = 2 * (prefixTokens + more) * spec;
+      const tiers = { hostBytes, disk: null, spillLaneShare: 1, policy };
+      const options = { ...plain, tiers, kvPrices: belief.over };
+      const model = await prepareModel(options);
+      runToEnd(model.runner.refine());
+      const engine = await startEngine(options, model);
+      await model.tiers!.host.grow();
+      const parts = { model, engine, options, belief };
+      return new RestoreBench(values, lawName(config.law.value), parts, onRun);
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#engine.shutdown(0);
+  }
+
+  /** Tokens that no other call gave. */
+  #tokens(count: number): Uint32Array {
+    this.#requests += 1;
+    const number = this.#requests;
+    const { vocabularySize } = this.#model.spec;
+    const at = (position: number) => (hash32(number, 91, position) >>> 0) % vocabularySize;
+    return Uint32Array.from({ length: count }, (_, position) => at(position));
+  }
+
+  /** Submits a request; resolves at its end with what it brought and when its first token came. */
+  #ask(promptTokens: Uint32Array, maxTokens: number) {
+    const id = `${this.#requests++}`;
+    const sampling = { ...GREEDY, maxTokens };
+    const request: GenerationRequest = { id, tenant: TENANT, promptTokens, sampling };
+    return new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
+      let firstNs = 0;
+      const tokens: number[] = [];
+      this.#engine.submit(request, (event) => {
+        if (firstNs === 0 && event.tokens.length > 0) firstNs = this.#clock.nowNs();
+        tokens.push(...event.tokens);
+        const { finish } = event;
+        if (finish === undefined) return;
+        if (finish.reason === 'error') {
+          reject(new EngineError('engine-failed', finish.message ?? 'the request failed'));
+        } else {
+          resolve({ firstNs, tokens });
+        }
+      });
+    });
+  }
+
+  #behind(prefix: Uint32Array, suffix: Uint32Array): Uint32Array {
+    const tokens = new Uint32Array(prefix.length + suffix.length);
+    tokens.set(prefix);
+    tokens.set(suffix, prefix.length);
+    return tokens;
+  }
+
+  /** So many of the prefix's tokens are on the device and in host memory, and nothing else is. */
+  async #hold(tokens: number): Promise<void> {
+    const { mover } = this.#model.tiers!;
+    const { tree } = this.#model;
+    mover.queueMoves();
+    await mover.idle();
+    tree.settle();
+    tree.forgetDevice();
+    if (tokens === 0) return;
+    this.#belief.way = 'restored';
+    await this.#ask(this.#behind(this.#prefix.subarray(0, tokens), this.#tokens(1)), 1);
+    mover.queueMoves();
+    await mover.idle();
+    tree.settle();
+  }
+
+  /** Bytes that were restored until now. */
+  #restoredBytes(): number {
+    return this.#crossedBytes('kv-restore');
+  }
+
+  #crossedBytes(purpose: string): number {
+    const { totals } = this.#engine.stats().bridge;
+    return totals.reduce((sum, each) => sum + (each.purpose === purpose ? each.bytes : 0), 0);
+  }
+
+  /** Time to the first token behind tokens of the prefix, the first `held` of which are there. */
+  async #time(way: Way, tokens: number, held: number, suffix: Uint32Array) {
+    await this.#hold(held);
+    this.#belief.way = way;
+    const before = this.#restoredBytes();
+    const startedNs = this.#clock.nowNs();
+    const prompt = this.#behind(this.#prefix.subarray(0, tokens), suffix);
+    const answer = await this.#ask(prompt, OUTPUT_TOKENS);
+    return {
+      ttftMs: (answer.firstNs - startedNs) / 1e6,
+      restoredMiB: (this.#restoredBytes() - before) / 2 ** 20,
+      tokens: answer.tokens.join(),
+    };
+  }
+
+  /** Time to the first token behind the whole prefix, by each way that it may come. */
+  async measurePrefix(): Promise<void> {
+    const { repeats, suffixTokens } = this.#values;
+    const { length } = this.#prefix;
+    // What prompts take is learnt first, and the prefix is written through.
+    for (let i = 0; i < 2; i++) await this.#ask(this.#tokens(length), 1);
+    await this.#ask(this.#behind(this.#prefix, this.#tokens(1)), 1);
+    const suffixes = Array.from({ length: repeats }, () => this.#tokens(suffixTokens));
+    const answers: string[] = [];
+    for (const way of ['held', 'restored', 'recomputed', 'chosen'] as const) {
+      const held = way === 'held' ? length : 0;
+      await this.#time(way, length, held, this.#tokens(suffixTokens));
+      const measured: MeasuredRun['metrics'][] = [];
+      for (const [i, suffix] of suffixes.entries()) {
+        const { tokens, ...times } = await this.#time(way, length, held, suffix);
+        answers[i] ??= tokens;
+        measured.push({ ...times, equalTokens: answers[i] === tokens ? 1 : 0 });
+      }
+      this.#onRun(summarise({ ...this.#parameters(), way }, measured));
+    }
+  }
+
+  #parameters(): MeasuredRun['parameters'] {
+    const { model, suffixTokens } = this.#values;
+    const prefixTokens = this.#prefix.length;
+    return { model: model.split('/').at(-1)!, law: this.#law, prefixTokens, suffixTokens };
+  }
+
+  /**
+   * The prefix's pages as engines move them without staging: each layer of each page crosses alone.
+   * What is in them does not matter, and nothing else runs.
+   */
+  async measureNaive(): Promise<void> {
+    await this.#hold(0);
+    const { parts, traffic, sealRoot, spec, shape } = this.#model;
+    const request = tiersRequest(this.#options, parts, traffic, sealRoot)!;
+    const groups = Array.from({ length: spec.layers }, (_, layer) => {
+      return { layers: [layer], windowTokens: 0 };
+    });
+    const pages = this.#prefix.length / shape.pageTokens;
+    const geometry = { ...request.geometry, groups };
+    const limits = { ...request.limits, hostBytes: pages * geometry.pageBytes };
+    const naive = await openTiers({ ...request, geometry, limits, crossingBytes: 1 });
+    await naive.host.grow();
+    const { mover } = naive;
+    const moves = groups.flatMap((_, group) =>
+      Array.from({ length: pages }, (_, page) => ({ group, page, slot: page, key: '' })),
+    );
+    for (let taken = 0; taken < moves.length; await mover.idle()) {
+      taken += mover.spill({ tenant: TENANT, moves: moves.slice(taken) });
+      mover.queueMoves();
+    }
+    mover.settled();
+    const measured: MeasuredRun['metrics'][] = [];
+    for (let i = 0; i <= this.#values.repeats; i++) {
+      const startedNs = this.#clock.nowNs();
+      mover.restore({ tenant: TENANT, moves, from: 'host' });
+      mover.queueMoves();
+      await mover.whenSettled();
+      const restoreMs = (this.#clock.nowNs() - startedNs) / 1e6;
+      const [settled] = mover.settled();
+      invariant(settled?.kind === 'restored', 'the only restore has come');
+      if (i > 0) measured.push({ restoreMs, restoredMiB: settled.bytes / 2 ** 20 });
+      await mover.idle();
+    }
+    await naive.close();
+    this.#onRun(summarise({ ...this.#parameters(), way: 'page by page' }, measured));
+  }
+
+  /** What others that decode lose while one restore follows the other. */
+  async measureOthers(): Promise<void> {
+    const { streams, streamTokens } = this.#values;
+    await this.#hold(0);
+    const decode = async () => {
+      const startedNs = this.#clock.nowNs();
+      const all = Array.from({ length: streams }, () => this.#ask(this.#tokens(16), streamTokens));
+      const firsts = await Promise.all(all);
+      // From when all of them decode.
+      const fromNs = Math.max(startedNs, ...firsts.map(({ firstNs }) => firstNs));
+      return (streams * streamTokens * 1e9) / (this.#clock.nowNs() - fromNs);
+    };
+    await decode();
+    const measured: MeasuredRun['metrics'][] = [];
+    for (let turn = 0; turn < TURNS; turn++) {
+      const alone = await decode();
+      let isOver = false;
+      const streaming = decode().finally(() => {
+        isOver = true;
+      });
+      const before = this.#restoredBytes();
+      while (!isOver) await this.#restoreBeside();
+      const restoredMiB = (this.#restoredBytes() - before) / 2 ** 20;
+      const beside = await streaming;
+      measured.push({
+        tokensPerSecondAlone: alone,
+        tokensPerSecondBeside: beside,
+        lostFraction: 1 - beside / alone,
+        restoredMiB,
+      });
+    }
+    this.#onRun(summarise({ ...this.#parameters(), way: 'others', streams }, measured));
+  }
+
+  /** Brings as many pages as the prefix has to pages that nobody reads. */
+  async #restoreBeside(): Promise<void> {
+    const { tree, tiers, shape } = this.#model;
+    const { mover } = tiers!;
+    const count = this.#prefix.length / shape.pageTokens;
+    const pages = tree.take(count);
+    const moves = pages.map((page, slot) => ({ group: 0, page, slot, key: '' }));
+    mover.restore({ tenant: TENANT, moves, from: 'host' });
+    mover.queueMoves();
+    await mover.idle();
+    tree.release({
+      request: { tenant: TENANT },
+      length: 0,
+      tokens: () => new Uint32Array(),
+      pages,
+      pageKeys: [],
+      nodes: [],
+      published: 0,
+      awaited: null,
+      isDistrustful: false,
+    });
+  }
+
+  /**
+   * A span behind held prefixes of several lengths: restored, recomputed, and as the engine chooses
+   * by its prices.
+   */
+  async measureDepths(): Promise<void> {
+    const { depths, spanTokens: wanted, suffixTokens, repeats } = this.#values;
+    const { pageTokens } = this.#model.shape;
+    const { length } = this.#prefix;
+    const spanTokens = Math.min(length, Math.max(1, Math.floor(wanted / pageTokens)) * pageTokens);
+    for (let i = 0; i < 2; i++) await this.#ask(this.#tokens(length), 1);
+    await this.#ask(this.#behind(this.#prefix, this.#tokens(1)), 1);
+    for (let i = 0; i < depths; i++) {
+      const share = depths === 1 ? 1 : i / (depths - 1);
+      const depthPages = Math.round(((length - spanTokens) * share) / pageTokens);
+      const depthTokens = depthPages * pageTokens;
+      const median = async (way: Way) => {
+        const times: number[] = [];
+        for (let turn = 0; turn <= repeats; turn++) {
+          const suffix = this.#tokens(suffixTokens);
+          const { ttftMs } = await this.#time(way, depthTokens + spanTokens, depthTokens, suffix);
+          if (turn > 0) times.push(ttftMs);
+        }
+        return times.sort((a, b) => a - b)[Math.floor(repeats / 2)]!;
+      };
+      const restoredMs = await median('restored');
+      const recomputedMs = await median('recomputed');
+      const chosenMs = await median('chosen');
+      const bestMs = Math.min(restoredMs, recomputedMs);
+      const metrics = { restoredMs, recomputedMs, chosenMs, chosenOverBest: chosenMs / bestMs };
+      const parameters = { ...this.#parameters(), way: 'depth', depthTokens, spanTokens };
+      this.#onRun({ parameters, metrics, repeats, spread: {} });
+    }
+  }
+
+  /** Prompts that never come again, which push each other off the device: what of them is spilled. */
+  async measureSingles(): Promise<void> {
+    const { singlePrompts } = this.#values;
+    const { length } = this.#prefix;
+    const before = this.#crossedBytes('kv-spill');
+    for (let i = 0; i < singlePrompts; i++) await this.#ask(this.#tokens(length), 1);
+    const { mover } = this.#model.tiers!;
+    await mover.idle();
+    const { memory } = this.#engine.card;
+    const computedMiB = (singlePrompts * length * (memory.kvBytes / memory.kvTokens)) / 2 ** 20;
+    const spilledMiB = (this.#crossedBytes('kv-spill') - before) / 2 ** 20;
+    const metrics = { computedMiB, spilledMiB, spilledFraction: spilledMiB / computedMiB };
+    const parameters = { ...this.#parameters(), way: 'single use', singlePrompts };
+    this.#onRun({ parameters, metrics, repeats: 1, spread: {} });
+  }
+}

@@ -1,0 +1,69 @@
+/** Where a page's content can be, best first. Index 0 is the device. */
+export const TIERS = ['device', 'host', 'disk'] as const;
+export type TierName = (typeof TIERS)[number];
+
+export const DEVICE = 0;
+export const HOST = 1;
+export const DISK = 2;
+/** Nodes without content, remembered so that their return is known as one. */
+export const GHOST = 3;
+
+/** A place in a tier that a node has not. */
+export const NOWHERE = -1;
+
+/** A node's place in a queue of a tier's shelf. */
+export interface Link {
+  readonly node: PageNode;
+  queue: number;
+  previous: Link;
+  next: Link;
+}
+
+/** Content on its way to the device for several nodes, for which sequences wait. */
+export interface Arrival {
+  readonly nodes: readonly PageNode[];
+}
+
+/**
+ * One page of some tenant's prefix, wherever its content is: a node of the prefix tree, whose
+ * parent is the page before it. `PrefixTree` alone changes it; policies read it.
+ */
+export class PageNode {
+  readonly key: string;
+  readonly tenant: string;
+  /** The page before it; null: it is the first. */
+  readonly parent: PageNode | null;
+  /** Pages before it. */
+  readonly index: number;
+  /** Nodes one page longer; null: none was ever known. */
+  children: Set<PageNode> | null = null;
+  /** Page of the device, slot of host memory, slot of the disk; NOWHERE where it is not. */
+  readonly at: number[] = [NOWHERE, NOWHERE, NOWHERE];
+  /** Its place in the queue of each tier; none while it is held, or is not there. */
+  readonly links: (Link | undefined)[] = [undefined, undefined, undefined, undefined];
+  /** Sequences that use it, and the arrival that brings it. While there are any it stays. */
+  holders = 0;
+  arrival: Arrival | null = null;
+  /** Requests that had it as part of their prompt or answer. */
+  hits = 0;
+  usedNs = 0;
+  /** A number of the policy's own. */
+  mark = 0;
+
+  constructor(key: string, tenant: string, parent: PageNode | null) {
+    this.key = key;
+    this.tenant = tenant;
+    this.parent = parent;
+    this.index = parent === null ? 0 : parent.index + 1;
+  }
+
+  /** Whether its content is anywhere. */
+  get isResident(): boolean {
+    return this.at.some((place) => place !== NOWHERE);
+  }
+
+  /** Whether its content is in a store below the device. */
+  get isStored(): boolean {
+    return this.at[HOST] !== NOWHERE || this.at[DISK] !== NOWHERE;
+  }
+}

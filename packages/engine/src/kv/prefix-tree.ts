@@ -1,0 +1,637 @@
+import { invariant } from '@bridgekeeper/bridge';
+import { pageKey, rootKey } from './page-key.ts';
+import { type Arrival, DEVICE, DISK, GHOST, HOST, NOWHERE, PageNode, TIERS } from './page-node.ts';
+import { Shelf } from './shelf.ts';
+import { TierAccounts } from './tiers/accounts.ts';
+import type { Mover, RestoreId, Settled, StoredPart } from './tiers/movement.ts';
+import { lru } from './tiers/policies/lru.ts';
+import type { TierPolicy } from './tiers/policy.ts';
+import type { KvPrices } from './tiers/prices.ts';
+import { splitOf } from './tiers/split.ts';
+
+/** A sequence as far as its pages go. */
+export interface PagedSequence {
+  readonly request: { readonly tenant: string };
+  readonly length: number;
+  /** A view of tokens [from, to). */
+  tokens(from: number, to: number): Uint32Array;
+  /** Pages of the device, in the order of its tokens; empty while it waits. */
+  readonly pages: number[];
+  /** Keys of its full pages, as far as they were needed. */
+  readonly pageKeys: string[];
+  /** The nodes that it holds, from the first page on. */
+  readonly nodes: PageNode[];
+  /** Leading pages whose content is, or will be, what their nodes say. */
+  published: number;
+  /** What it must not compute, because it is there or comes; null: there is no more of that. */
+  awaited: Awaited | null;
+  /** It waited for what did not come: it takes no more from stores. */
+  isDistrustful: boolean;
+}
+
+/** Pages [first, end) of a sequence are there once all has arrived; those before are computed. */
+export interface Awaited {
+  readonly first: number;
+  readonly end: number;
+  /** Those not there yet. */
+  readonly arrivals: Set<Arrival>;
+}
+
+/** What exists already of a sequence. */
+export interface PrefixMatch {
+  /** Leading pages whose content is somewhere. */
+  readonly pages: number;
+  /** Of those, pages that are on the device, or on their way there. */
+  readonly onDevice: number;
+  /** Of the latter, pages that no sequence holds: holding them takes available pages. */
+  readonly fromCache: number;
+}
+
+export const NO_MATCH: PrefixMatch = { pages: 0, onDevice: 0, fromCache: 0 };
+
+export interface PrefixTreeOptions {
+  /** Of the device. */
+  readonly pages: number;
+  readonly pageTokens: number;
+  /** Off: nothing is found again. */
+  readonly isEnabled: boolean;
+  readonly tiers?: TierOptions | undefined;
+}
+
+/** What is below the device. */
+export interface TierOptions {
+  readonly policy: TierPolicy;
+  readonly prices: KvPrices;
+  readonly mover: Mover;
+}
+
+/** Nodes without content that are remembered, for each place of any tier, and at least. */
+const GHOSTS_PER_PLACE = 2;
+const GHOSTS_MIN = 65_536;
+
+/** An arrival as the tree knows it. */
+interface Restoring extends Arrival {
+  readonly id: RestoreId;
+  readonly tier: number;
+  readonly waiting: Set<PagedSequence>;
+  hasFailed: boolean;
+}
+
+/**
+ * The KV pages of a device and the stores below it, under one tree of prefixes. A page of the
+ * device is free, or one sequence's own, or has the content of a node: a full page of some tenant's
+ * prefix, found again by its key. A node's content may be in several tiers; its place in a tier can
+ * be given up while no sequence holds the node.
+ *
+ * Holes cannot come about: what leaves its last tier takes along what continues it, so what leaves
+ * is chosen from the tail. Sequences hold all nodes from the root on, so that whatever continues a
+ * node that is not held is not held either.
+ *
+ * Decides and accounts only: a mover has the bytes. Without tiers, evicted content is lost.
+ */
+export class PrefixTree {
+  readonly accounts = new TierAccounts();
+  readonly #pageTokens: number;
+  readonly #isEnabled: boolean;
+  readonly #policy: TierPolicy;
+  readonly #tiers: TierOptions | null;
+  /** Of device, host and disk; then of nodes without content, which have no places. */
+  readonly #shelves: readonly Shelf[];
+  readonly #ghostsMax: number;
+  /** A page's parts, which move together: they have the same slot in each group's store. */
+  readonly #groups: readonly number[];
+  readonly #nodes = new Map<string, PageNode>();
+  readonly #restoring = new Map<RestoreId, Restoring>();
+  /** Pages that are one sequence's own. */
+  #ownPages = 0;
+  #nowNs = 0;
+  /** The last of what is being written to a store: no room is made among what it continues. */
+  readonly #leaving: PageNode[] = [];
+
+  constructor({ pages, pageTokens, isEnabled, tiers }: PrefixTreeOptions) {
+    this.#pageTokens = pageTokens;
+    this.#isEnabled = isEnabled;
+    this.#tiers = tiers ?? null;
+    this.#policy = tiers?.policy ?? lru();
+    const { groups = [], slots = { host: [], disk: [] } } = tiers?.mover ?? {};
+    this.#groups = groups.map((_, group) => group);
+    const slotsOf = (counts: readonly number[]) => (counts.length > 0 ? Math.min(...counts) : 0);
+    const places = [pages, slotsOf(slots.host), slotsOf(slots.disk), 0];
+    this.#shelves = places.map((count, tier) => new Shelf(tier, count));
+    const all = places.reduce((sum, count) => sum + count, 0);
+    this.#ghostsMax = tiers === undefined ? 0 : Math.max(GHOSTS_MIN, GHOSTS_PER_PLACE * all);
+  }
+
+  /** Pages of the device. */
+  get pages(): number {
+    return this.#shelves[DEVICE]!.places;
+  }
+
+  /** Pages that `take` could hand out now. */
+  get available(): number {
+    const device = this.#shelves[DEVICE]!;
+    return device.free + device.queued;
+  }
+
+  get held(): number {
+    return this.pages - this.available;
+  }
+
+  /** Whether content is on its way to the device. */
+  get isRestoring(): boolean {
+    return this.#restoring.size > 0;
+  }
+
+  /** The time from here on: reuse is learnt by it. */
+  advance(nowNs: number): void {
+    this.#nowNs = nowNs;
+  }
+
+  // ---------------------------------------------------------------- sequences
+
+  /** What exists of a waiting sequence. Its last token never counts: its logits are wanted. */
+  match(sequence: PagedSequence): PrefixMatch {
+    if (!this.#isEnabled) return NO_MATCH;
+    const most = Math.floor((sequence.length - 1) / this.#pageTokens);
+    let pages = 0;
+    let onDevice = 0;
+    let fromCache = 0;
+    for (; pages < most; pages++) {
+      const node = this.#nodes.get(this.#keyOf(sequence, pages));
+      if (node === undefined || !node.isResident) break;
+      if (node.at[DEVICE] === NOWHERE) {
+        if (sequence.isDistrustful) break;
+        continue;
+      }
+      onDevice += 1;
+      if (node.holders === 0) fromCache += 1;
+    }
+    return { pages, onDevice, fromCache };
+  }
+
+  /**
+   * Makes the sequence a holder of what was matched a moment ago, with pages for all of it, which
+   * are available. Says how many leading pages need not be computed before others: those after them
+   * that are in stores come by themselves, or are computed too, whichever is sooner while so many
+   * other requests wait for the device.
+   */
+  claim(sequence: PagedSequence, { pages }: PrefixMatch, others = 0): number {
+    for (let index = 0; index < pages; index++) {
+      const node = this.#nodes.get(sequence.pageKeys[index]!);
+      invariant(node?.isResident === true, 'what was matched stays until it is claimed');
+      this.accounts.hit(node);
+      this.#use(node);
+      this.#hold(node);
+      sequence.nodes.push(node);
+    }
+    const { nodes } = sequence;
+    const isReady = (node: PageNode) => node.at[DEVICE] !== NOWHERE && node.arrival === null;
+    let ready = nodes.findIndex((node) => !isReady(node));
+    if (ready < 0) ready = pages;
+    const missing = nodes.filter((node) => node.at[DEVICE] === NOWHERE);
+    const fresh = this.take(missing.length);
+    const first = this.#split(sequence, ready, others);
+    let used = 0;
+    for (const node of nodes) {
+      const isMissing = node.at[DEVICE] === NOWHERE;
+      const page = isMissing ? fresh[used++]! : node.at[DEVICE]!;
+      sequence.pages.push(page);
+      if (isMissing && node.index >= first) this.#put(node, DEVICE, page);
+    }
+    const brought = missing.filter(({ index }) => index >= first);
+    this.#ownPages -= brought.length;
+    this.accounts.count(sequence.request.tenant, 'recomputed', missing.length - brought.length);
+    this.#restore(sequence, brought);
+    sequence.published = ready;
+    const arrivals = new Set<Arrival>();
+    for (const { arrival } of nodes) {
+      if (arrival === null) continue;
+      arrivals.add(arrival);
+      (arrival as Restoring).waiting.add(sequence);
+    }
+    sequence.awaited = first < pages ? { first, end: pages, arrivals } : null;
+    return ready;
+  }
+
+  /** Pages of the device with undefined content, for one sequence. They are available. */
+  take(count: number): number[] {
+    const device = this.#shelves[DEVICE]!;
+    while (device.free < count) {
+      invariant(this.#evict(device, count - device.free), 'pages are taken that are available');
+    }
+    this.#ownPages += count;
+    return Array.from({ length: count }, () => device.take());
+  }
+
+  /**
+   * Makes the full pages of the sequence's first `computed` tokens findable: their KV is on the
+   * device, or under way in work that is queued there. Where another holds the same content in a
+   * page of its own, the sequence's stays unknown until that one is let go: it would otherwise hold
+   * both, and what fits alone might not fit.
+   */
+  publish(sequence: PagedSequence, computed: number): void {
+    if (!this.#isEnabled) return;
+    const full = Math.floor(Math.min(computed, sequence.length) / this.#pageTokens);
+    for (; sequence.published < full; sequence.published++) {
+      const index = sequence.published;
+      const isClaimed = index < sequence.nodes.length;
+      if (!isClaimed && this.#isHeldElsewhere(this.#keyOf(sequence, index))) return;
+      const node = sequence.nodes[index] ?? this.#join(sequence, index);
+      if (node.at[DEVICE] !== NOWHERE) {
+        if (isClaimed) continue;
+        this.#leave(node, DEVICE);
+      }
+      this.#ownPages -= 1;
+      this.#put(node, DEVICE, sequence.pages[index]!);
+    }
+  }
+
+  /** Gives back all that the sequence has: it ended, or starts over later. */
+  release(sequence: PagedSequence): void {
+    const { pages, nodes } = sequence;
+    if (this.#policy.writesThrough) this.#writeThrough(nodes);
+    for (const arrival of sequence.awaited?.arrivals ?? []) {
+      (arrival as Restoring).waiting.delete(sequence);
+    }
+    // The last pages first: a prefix's first pages are the most likely to be wanted again, so they
+    // are evicted last.
+    for (let index = pages.length - 1; index >= 0; index--) {
+      const page = pages[index]!;
+      const node = nodes[index];
+      if (node?.at[DEVICE] !== page) {
+        this.#shelves[DEVICE]!.giveBack(page);
+        this.#ownPages -= 1;
+      }
+      if (node !== undefined) this.#letGo(node);
+    }
+    for (const arrival of sequence.awaited?.arrivals ?? []) this.#stopUnwanted(arrival);
+    pages.length = 0;
+    nodes.length = 0;
+    sequence.published = 0;
+    sequence.awaited = null;
+  }
+
+  // ---------------------------------------------------------------- movement
+
+  /**
+   * Takes in what the mover has ended. Returns sequences that wait for what will not come: they are
+   * to be released, and to start over, before anything else is done.
+   */
+  settle(): ReadonlySet<PagedSequence> {
+    const failed = new Set<PagedSequence>();
+    for (const event of this.#tiers?.mover.settled() ?? []) {
+      for (const sequence of this.#settleOne(event)) failed.add(sequence);
+    }
+    return failed;
+  }
+
+  /** What no sequence holds has lost its content on the device. */
+  forgetDevice(): void {
+    for (const node of this.#nodes.values()) {
+      if (!this.#shelves[DEVICE]!.has(node)) continue;
+      this.#leave(node, DEVICE);
+      if (!node.isResident) this.#forget(node);
+    }
+  }
+
+  #settleOne(event: Settled): Iterable<PagedSequence> {
+    switch (event.kind) {
+      case 'restored': {
+        const restoring = this.#restoring.get(event.id);
+        if (restoring === undefined || !event.isComplete) return [];
+        this.#end(restoring);
+        for (const node of [...restoring.nodes].reverse()) this.#letGo(node);
+        return [];
+      }
+      case 'restore-failed': {
+        const restoring = this.#restoring.get(event.id);
+        if (restoring === undefined) return [];
+        restoring.hasFailed = true;
+        this.#lose(restoring.tier, event.lost);
+        return restoring.waiting;
+      }
+      case 'slots-lost':
+        this.#lose(TIERS.indexOf(event.store), event.lost);
+        return [];
+      case 'spilled':
+        return [];
+    }
+  }
+
+  /** Asks for what a sequence waits for, run by run of what is in the same store. */
+  #restore(sequence: PagedSequence, nodes: readonly PageNode[]): void {
+    const { tenant } = sequence.request;
+    for (let from = 0; from < nodes.length; ) {
+      const tier = storeOf(nodes[from]!);
+      let to = from + 1;
+      while (to < nodes.length && storeOf(nodes[to]!) === tier) to += 1;
+      const run = nodes.slice(from, to);
+      const moves = run.flatMap(({ key, at }) =>
+        this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: at[tier]!, key })),
+      );
+      const store = tier === HOST ? 'host' : 'disk';
+      const id = this.#tiers!.mover.restore({ from: store, tenant, moves });
+      const restoring = { id, tier, nodes: run, waiting: new Set([sequence]), hasFailed: false };
+      this.#restoring.set(id, restoring);
+      for (const node of run) {
+        node.arrival = restoring;
+        this.#hold(node);
+      }
+      this.accounts.count(tenant, 'restored', run.length);
+      from = to;
+    }
+  }
+
+  /** Where what is brought begins: what is stored before that is computed. */
+  #split({ nodes }: PagedSequence, ready: number, others: number): number {
+    let end = ready;
+    while (end < nodes.length && nodes[end]!.at[DEVICE] === NOWHERE) end += 1;
+    if (end === ready) return ready;
+    const { prices, mover } = this.#tiers!;
+    return splitOf({
+      first: ready,
+      end,
+      recomputeNs: (index) => prices.recomputeNs(index),
+      readNs: (index) => prices.readNs(TIERS[storeOf(nodes[index]!)]!),
+      launchNs: prices.launchNs(),
+      queueNs: mover.queue().restoreNs,
+      others,
+    });
+  }
+
+  /** An arrival for which no sequence waits is given up, unless one holds what it brings. */
+  #stopUnwanted(arrival: Arrival): void {
+    const restoring = arrival as Restoring;
+    if (restoring.waiting.size > 0 || !this.#restoring.has(restoring.id)) return;
+    if (!restoring.hasFailed) this.#tiers!.mover.cancel(restoring.id);
+    this.#end(restoring);
+    for (const node of [...restoring.nodes].reverse()) {
+      node.holders -= 1;
+      this.#leave(node, DEVICE);
+      if (node.holders === 0) this.#rest(node);
+    }
+  }
+
+  #end(restoring: Restoring): void {
+    this.#restoring.delete(restoring.id);
+    for (const node of restoring.nodes) node.arrival = null;
+    for (const { awaited } of restoring.waiting) awaited!.arrivals.delete(restoring);
+  }
+
+  #lose(tier: number, lost: readonly StoredPart[]): void {
+    for (const { slot } of lost) {
+      const node = this.#shelves[tier]!.nodeAt(slot);
+      if (node === undefined) continue;
+      this.accounts.count(node.tenant, 'lost', 1);
+      this.#leave(node, tier);
+      if (node.holders === 0) this.#rest(node);
+    }
+  }
+
+  // ---------------------------------------------------------------- eviction
+
+  /** Frees up to `most` places of a tier, the tail of one prefix; false: nothing can go. */
+  #evict(shelf: Shelf, most: number): boolean {
+    const span = this.#victims(shelf, most);
+    if (span.length === 0) return false;
+    const { tier } = shelf;
+    const isElsewhere = (node: PageNode) =>
+      node.at.some((place, index) => index !== tier && place !== NOWHERE);
+    const below = tier + 1 < TIERS.length ? this.#shelves[tier + 1]! : null;
+    if (below !== null)
+      this.#lower(
+        span.filter((node) => !isElsewhere(node)),
+        below,
+      );
+    for (const node of span.reverse()) {
+      if (node.at[tier] === NOWHERE) continue;
+      this.#leave(node, tier);
+      if (node.isResident) this.#rejoin(node);
+      else this.#forget(node);
+    }
+    return true;
+  }
+
+  /** The last pages of a prefix that the policy gives up: no page that goes is continued there. */
+  #victims(shelf: Shelf, most: number): PageNode[] {
+    if (shelf.queued === 0) return [];
+    const { tier } = shelf;
+    let tail = this.#policy.victim(shelf, this.#nowNs);
+    const childIn = (node: PageNode) => {
+      for (const child of node.children ?? []) if (child.at[tier] !== NOWHERE) return child;
+      return undefined;
+    };
+    const queue = tail.links[tier]!.queue;
+    for (let child = childIn(tail); child !== undefined; child = childIn(tail)) tail = child;
+    const canGo = (node: PageNode) => node.holders === 0 && !this.#continuesInto(node);
+    if (!canGo(tail)) return [];
+    const span = [tail];
+    for (let { parent } = tail; parent !== null && span.length < most; parent = parent.parent) {
+      const isAlike = parent.links[tier]?.queue === queue && parent.usedNs <= tail.usedNs;
+      if (!isAlike || inTier(parent, tier) > 1 || !canGo(parent)) break;
+      span.push(parent);
+    }
+    return span.reverse();
+  }
+
+  /** Whether what is being written now continues this node. */
+  #continuesInto(node: PageNode): boolean {
+    return this.#leaving.some((last) => {
+      let each: PageNode | null = last;
+      while (each !== null && each.index > node.index) each = each.parent;
+      return each === node;
+    });
+  }
+
+  /**
+   * Writes neighbours that leave the tier above, and are nowhere else, to this one: as many of the
+   * first as the policy, the room and the mover allow.
+   */
+  #lower(span: readonly PageNode[], shelf: Shelf): void {
+    if (span.length === 0 || shelf.places === 0) return;
+    const { tenant } = span[0]!;
+    const wanted = span.slice(0, this.#policy.admits(span, shelf, this.#nowNs));
+    this.accounts.count(tenant, 'avoided', span.length - wanted.length);
+    if (wanted.length === 0) return;
+    this.#leaving.push(span[span.length - 1]!);
+    while (shelf.free < wanted.length && this.#evict(shelf, wanted.length - shelf.free)) {}
+    this.#leaving.pop();
+    const fits = wanted.slice(0, shelf.free);
+    this.accounts.count(tenant, 'avoided', wanted.length - fits.length);
+    if (fits.length === 0) return;
+    const slots = fits.map(() => shelf.take());
+    const taken = shelf.tier === HOST ? this.#spill(fits, slots) : this.#demote(fits, slots);
+    for (const slot of slots.slice(taken)) shelf.giveBack(slot);
+    for (const [index, node] of fits.slice(0, taken).entries()) {
+      this.#put(node, shelf.tier, slots[index]!);
+    }
+    this.accounts.count(tenant, 'refused', fits.length - taken);
+  }
+
+  #spill(nodes: readonly PageNode[], slots: readonly number[]): number {
+    const moves = nodes.flatMap(({ at, key }, index) =>
+      this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: slots[index]!, key })),
+    );
+    const { tenant } = nodes[0]!;
+    const parts = this.#tiers!.mover.spill({ tenant, moves });
+    const taken = Math.floor(parts / this.#groups.length);
+    this.accounts.count(tenant, 'spilled', taken);
+    return taken;
+  }
+
+  #demote(nodes: readonly PageNode[], slots: readonly number[]): number {
+    const demotions = nodes.flatMap(({ at, key }, index) =>
+      this.#groups.map((group) => ({ group, hostSlot: at[HOST]!, diskSlot: slots[index]!, key })),
+    );
+    this.#tiers!.mover.demote(nodes[0]!.tenant, demotions);
+    this.accounts.count(nodes[0]!.tenant, 'demoted', nodes.length);
+    return nodes.length;
+  }
+
+  /** A request that ends has computed these; what is nowhere below is written there. */
+  #writeThrough(nodes: readonly PageNode[]): void {
+    const isNew = (node: PageNode) =>
+      !node.isStored && node.at[DEVICE] !== NOWHERE && node.arrival === null;
+    this.#lower(nodes.filter(isNew), this.#shelves[HOST]!);
+  }
+
+  // ---------------------------------------------------------------- nodes
+
+  #isHeldElsewhere(key: string): boolean {
+    const node = this.#nodes.get(key);
+    return node !== undefined && node.at[DEVICE] !== NOWHERE && node.holders > 0;
+  }
+
+  /** The sequence's node at that index, which it holds from now on. */
+  #join(sequence: PagedSequence, index: number): PageNode {
+    const key = this.#keyOf(sequence, index);
+    let node = this.#nodes.get(key);
+    if (node === undefined) {
+      const parent = sequence.nodes[index - 1] ?? null;
+      node = new PageNode(key, sequence.request.tenant, parent);
+      if (parent !== null) {
+        parent.children ??= new Set();
+        parent.children.add(node);
+      }
+      this.#nodes.set(key, node);
+    }
+    this.#use(node);
+    this.#hold(node);
+    sequence.nodes.push(node);
+    return node;
+  }
+
+  #use(node: PageNode): void {
+    this.#policy.used?.(node, this.#nowNs);
+    node.hits += 1;
+    node.usedNs = this.#nowNs;
+  }
+
+  /** What is held stays wherever it is. */
+  #hold(node: PageNode): void {
+    node.holders += 1;
+    if (node.holders > 1) return;
+    for (const shelf of this.#shelves) {
+      const isStore = shelf.tier === HOST || shelf.tier === DISK;
+      if (!(isStore && this.#policy.keepsOrder)) shelf.leave(node);
+    }
+  }
+
+  #letGo(node: PageNode): void {
+    invariant(node.holders > 0, 'a node is let go once for each holder');
+    node.holders -= 1;
+    if (node.holders === 0) this.#rest(node);
+  }
+
+  /** No sequence holds it: it can be given up wherever it is, and goes with its last content. */
+  #rest(node: PageNode): void {
+    if (node.isResident) this.#rejoin(node);
+    else this.#forget(node);
+  }
+
+  #rejoin(node: PageNode): void {
+    if (node.holders > 0) return;
+    for (const shelf of this.#shelves) {
+      if (shelf.tier === GHOST || node.at[shelf.tier] === NOWHERE) continue;
+      const queue = this.#policy.queueOf(node, shelf);
+      // What was not used, or keeps its place in the order, only changes its queue.
+      if (node.links[shelf.tier]?.queue !== queue) shelf.join(node, queue);
+    }
+  }
+
+  /** Its content is at a place of the tier that was taken for it. */
+  #put(node: PageNode, tier: number, place: number): void {
+    this.#shelves[GHOST]!.leave(node);
+    this.#shelves[tier]!.put(node, place);
+    this.accounts.moved(node.tenant, tier, 1);
+    if (node.holders === 0) this.#rejoin(node);
+  }
+
+  /** Gives up its place in the tier. */
+  #leave(node: PageNode, tier: number): void {
+    const shelf = this.#shelves[tier]!;
+    const place = shelf.remove(node);
+    shelf.giveBack(place);
+    this.accounts.moved(node.tenant, tier, -1);
+    if (tier !== DEVICE) {
+      const store = tier === HOST ? 'host' : 'disk';
+      const parts = this.#groups.map((group) => ({ group, slot: place }));
+      this.#tiers!.mover.drop(store, parts);
+    }
+  }
+
+  /** Has no content any more, nor has what continues it; it is remembered for a while. */
+  #forget(node: PageNode): void {
+    const ghosts = this.#shelves[GHOST]!;
+    for (const each of continued(node, (child) => child.isResident)) {
+      invariant(each.holders === 0, 'what is held is not forgotten');
+      for (let tier = DEVICE; tier <= DISK; tier++) {
+        if (each.at[tier] !== NOWHERE) this.#leave(each, tier);
+      }
+      ghosts.join(each, 0);
+    }
+    while (ghosts.queued > this.#ghostsMax) this.#strike(ghosts.first(0)!);
+  }
+
+  /** Knows nothing of it any more, nor of what continues it: that has no content either. */
+  #strike(node: PageNode): void {
+    for (const each of continued(node, () => true)) {
+      this.#shelves[GHOST]!.leave(each);
+      this.#nodes.delete(each.key);
+      each.parent?.children?.delete(each);
+    }
+  }
+
+  #keyOf(sequence: PagedSequence, index: number): string {
+    const { pageKeys } = sequence;
+    for (let next = pageKeys.length; next <= index; next++) {
+      const parent = pageKeys[next - 1] ?? rootKey(sequence.request.tenant);
+      const from = next * this.#pageTokens;
+      pageKeys.push(pageKey(parent, sequence.tokens(from, from + this.#pageTokens)));
+    }
+    return pageKeys[index]!;
+  }
+}
+
+function storeOf(node: PageNode): number {
+  return node.at[HOST] !== NOWHERE ? HOST : DISK;
+}
+
+/** The node and what continues it, as far as it is `wanted`: what continues comes first. */
+function continued(node: PageNode, wanted: (child: PageNode) => boolean): PageNode[] {
+  const found = [node];
+  for (const each of found) {
+    for (const child of each.children ?? []) if (wanted(child)) found.push(child);
+  }
+  return found.reverse();
+}
+
+/** How many nodes that continue this one are in the tier; two stand for more. */
+function inTier(node: PageNode, tier: number): number {
+  let count = 0;
+  for (const child of node.children ?? []) {
+    if (child.at[tier] !== NOWHERE) count += 1;
+    if (count > 1) break;
+  }
+  return count;
+}

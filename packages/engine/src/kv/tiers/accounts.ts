@@ -1,0 +1,87 @@
+import { NOWHERE, type PageNode } from '../page-node.ts';
+
+/** What became of one tenant's pages. Counts of pages. */
+export interface TierCounters {
+  /** That have content on device, host and disk now. */
+  readonly resident: number[];
+  /** Found by requests where they began, by tier. */
+  readonly hits: number[];
+  /** Written to host memory, and from there to disk. */
+  spilled: number;
+  demoted: number;
+  /** Brought to the device. */
+  restored: number;
+  /** In a store, and computed nevertheless: that was sooner. */
+  recomputed: number;
+  /** Given up without being written: not worth it, or no room for it. */
+  avoided: number;
+  /** Not written because staging or the budget of spills was short. */
+  refused: number;
+  /** Lost on their way or in a store. */
+  lost: number;
+}
+
+export type Tally = Exclude<keyof TierCounters, 'resident' | 'hits'>;
+
+function zero(): TierCounters {
+  return {
+    resident: [0, 0, 0],
+    hits: [0, 0, 0],
+    spilled: 0,
+    demoted: 0,
+    restored: 0,
+    recomputed: 0,
+    avoided: 0,
+    refused: 0,
+    lost: 0,
+  };
+}
+
+/** Tenants that are counted apart: salts make tenants, and are the clients' to choose. */
+const MOST_TENANTS = 1024;
+
+/** What became of pages, in all and by tenant. */
+export class TierAccounts {
+  readonly total: TierCounters = zero();
+  readonly #tenants = new Map<string, TierCounters>();
+
+  /** Of tenants that have pages, and of others as far as there is room. */
+  tenants(): ReadonlyMap<string, TierCounters> {
+    return this.#tenants;
+  }
+
+  count(tenant: string, what: Tally, pages: number): void {
+    this.total[what] += pages;
+    this.#of(tenant)[what] += pages;
+  }
+
+  hit(node: PageNode): void {
+    const tier = node.at.findIndex((place) => place !== NOWHERE);
+    this.total.hits[tier]! += 1;
+    this.#of(node.tenant).hits[tier]! += 1;
+  }
+
+  /** So many pages more of the tenant are in the tier. */
+  moved(tenant: string, tier: number, pages: 1 | -1): void {
+    this.total.resident[tier]! += pages;
+    this.#of(tenant).resident[tier]! += pages;
+  }
+
+  #of(tenant: string): TierCounters {
+    let counters = this.#tenants.get(tenant);
+    if (counters !== undefined) return counters;
+    counters = zero();
+    this.#tenants.set(tenant, counters);
+    if (this.#tenants.size > MOST_TENANTS) this.#forgetOne();
+    return counters;
+  }
+
+  /** The tenant that was seen first of those that have no page anywhere. */
+  #forgetOne(): void {
+    for (const [tenant, { resident }] of this.#tenants) {
+      if (resident.some((pages) => pages > 0)) continue;
+      this.#tenants.delete(tenant);
+      return;
+    }
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * What the prefix tree asks of whoever moves pages, and what comes back. The tree decides which
+ * page goes where and keeps all accounts; a mover owns bytes: stores, staging, crossings.
+ *
+ * Three promises of a mover make the tree free of locks and of states between:
+ * - **Only the engine's stream reads and writes pages.** A spill copies pages into staging, a
+ *   restore copies staging into pages, both on the engine's stream, in the order in which they were
+ *   asked for and before the launch that was planned after them (`queueMoves`). So a spilled page
+ *   may be reused at once, and a page whose restore was cancelled is never written later than its
+ *   next owner's work.
+ * - **What is asked of a slot is done in the order in which it was asked.** A slot may be restored
+ *   while its spill is under way, and used anew at once after `drop`.
+ * - **Nothing comes back in between.** What has ended is kept until the tree takes it (`settled`),
+ *   which it does when a step is planned, on the engine's thread.
+ */
+
+/** Layers whose pages are kept and moved alike. Every model has one group of all its layers, or
+ * one that sees everything and one for each length of window. */
+export interface KvGroup {
+  readonly layers: readonly number[];
+  /** Tokens that these layers look back, the own one included; 0: all. */
+  readonly windowTokens: number;
+}
+
+/** Below the device, best first. */
+export const STORES = ['host', 'disk'] as const;
+export type StoreName = (typeof STORES)[number];
+
+/** The content of one page's group of layers, and where it is kept. */
+export interface StoredPart {
+  /** Index into the model's groups: slots are counted for each group apart. */
+  readonly group: number;
+  readonly slot: number;
+}
+
+/** Where one page of the device goes to or comes from. */
+export interface PageMove extends StoredPart {
+  readonly page: number;
+  /** SHA-256 chain over tenant and tokens (`page-key.ts`), latin1: what the content is. */
+  readonly key: string;
+}
+
+/** Neighbours of one prefix, in the order of their tokens: they cross together. */
+export interface MoveSpan {
+  readonly tenant: string;
+  readonly moves: readonly PageMove[];
+}
+
+/** A page that goes from host memory to disk. */
+export interface Demotion {
+  readonly group: number;
+  readonly hostSlot: number;
+  readonly diskSlot: number;
+  readonly key: string;
+}
+
+export type RestoreId = number;
+
+export interface RestoreRequest extends MoveSpan {
+  readonly from: StoreName;
+}
+
+/** Why something could not be moved. */
+export const MOVE_FAILURES = [
+  /** The host gave no memory for the slot, or no longer. */
+  'no-memory',
+  'disk-full',
+  'disk-failed',
+  /** More waits for the disk than may. */
+  'disk-busy',
+  /** What was read from disk is not what was written there for this key. */
+  'not-authentic',
+  /** A lane or the device failed in the middle. */
+  'lane-lost',
+] as const;
+export type MoveFailure = (typeof MOVE_FAILURES)[number];
+
+/** Something asked of a mover has come to its end. */
+export type Settled =
+  | {
+      /** All layers below `layers` are in the pages: queued on the engine's stream. */
+      readonly kind: 'restored';
+      readonly id: RestoreId;
+      readonly layers: number;
+      /** No more comes for this restore: every layer of every group is there. */
+      readonly isComplete: boolean;
+      /** For which the lane was busy with it since it was last told of. */
+      readonly laneNs: number;
+      readonly bytes: number;
+    }
+  | {
+      /** The pages' content is undefined. The slots named hold nothing any more. */
+      readonly kind: 'restore-failed';
+      readonly id: RestoreId;
+      readonly failure: MoveFailure;
+      readonly lost: readonly StoredPart[];
+    }
+  | {
+      readonly kind: 'spilled';
+      readonly bytes: number;
+      readonly laneNs: number;
+    }
+  | {
+      /** A spill or demotion did not arrive: these slots hold nothing. */
+      readonly kind: 'slots-lost';
+      readonly store: StoreName;
+      readonly failure: MoveFailure;
+      readonly lost: readonly StoredPart[];
+    };
+
+/** What waits for the lane now, by what is known of its price. */
+export interface LaneQueue {
+  readonly spillNs: number;
+  readonly restoreNs: number;
+}
+
+export interface Mover {
+  readonly groups: readonly KvGroup[];
+  /** Slots of each store by group; what a store does not have has no slots. */
+  readonly slots: Readonly<Record<StoreName, readonly number[]>>;
+  /**
+   * Brings pages to their slots in host memory. Says how many leading moves it took: staging, or
+   * the budget of spills, may be short for the rest, whose slots stay as they were. The pages may
+   * be reused at once.
+   */
+  spill(span: MoveSpan): number;
+  /** Brings content from host memory to disk; the host slots may be reused at once. */
+  demote(tenant: string, demotions: readonly Demotion[]): void;
+  /** Brings slots into pages, first layers first. Ends with one `settled` that is its last. */
+  restore(request: RestoreRequest): RestoreId;
+  /** Nothing comes back for it any more, and none of its pages is written any more. */
+  cancel(id: RestoreId): void;
+  /** These slots' content is wanted no more. */
+  drop(store: StoreName, parts: readonly StoredPart[]): void;
+  /** All content is lost: the device sleeps, or a tenant's key has gone. Restores were cancelled. */
+  dropAll(): void;
+  /**
+   * Queues on the engine's stream what was asked for and what arrived since; after every plan,
+   * before its launch.
+   */
+  queueMoves(): void | Promise<void>;
+  /** What has ended since this was last called, in the order in which it did. */
+  settled(): readonly Settled[];
+  /** Resolves once `settled` has something: for an engine that has nothing else to do. */
+  whenSettled(): Promise<void>;
+  queue(): LaneQueue;
+}

@@ -1,0 +1,106 @@
+import { DEVICE, HOST, type PageNode, TIERS } from '../../page-node.ts';
+import type { Shelf } from '../../shelf.ts';
+import type { TierPolicy } from '../policy.ts';
+import type { KvPrices } from '../prices.ts';
+import { ReuseTable, usesPerSecond } from '../reuse.ts';
+
+/** Pages of one, two and more hits return differently; more classes are no better. */
+const CLASSES = 3;
+/** How much the last page that was given up counts in what a place is worth. */
+const PLACE_WORTH_SHARE = 0.01;
+
+/**
+ * Keeps what is worth most for each second that it takes a place.
+ *
+ * A page saves computing it, less what reading costs, if it is used again, which it will be within
+ * some time by what was learnt of pages used as often and as long ago. Its worth is the most that
+ * this brings a second, over all times until which it could be kept; the page of the least worth
+ * goes. What leaves the device comes down if some time brings more than writing costs and more
+ * than the place is worth to others: what pages were worth that made room. So one rule lets
+ * everything in where there is room and bytes are cheap, only what returned where room is short,
+ * and nothing where a bridge costs more than it saves.
+ */
+export function priced(prices: KvPrices): TierPolicy {
+  const reuse = new ReuseTable(CLASSES);
+  /** By tier, for each second. */
+  const placeWorthNs = TIERS.map(() => 0);
+
+  const outlookOf = (node: PageNode, nowNs: number) =>
+    reuse.outlook(classOf(node), nowNs - node.usedNs);
+
+  /** What having it there saves at its next use. */
+  function savesNs(node: PageNode, shelf: Shelf): number {
+    const recomputeNs = prices.recomputeNs(node.index);
+    // On the device, what is stored as well only saves reading it.
+    if (shelf.tier === DEVICE) return node.isStored ? readNs(node) : recomputeNs;
+    return Math.max(0, recomputeNs - prices.readNs(TIERS[shelf.tier]!));
+  }
+
+  function readNs(node: PageNode): number {
+    const cheapest = TIERS.find((_, tier) => tier > DEVICE && node.at[tier]! >= 0)!;
+    return Math.min(prices.readNs(cheapest), prices.recomputeNs(node.index));
+  }
+
+  return {
+    writesThrough: false,
+    keepsOrder: false,
+    queueOf(node, shelf) {
+      const isCopy = shelf.tier === DEVICE && node.isStored;
+      return classOf(node) + (isCopy ? CLASSES : 0);
+    },
+    victim(shelf, nowNs) {
+      let least: PageNode | undefined;
+      let leastNs = Infinity;
+      for (let queue = 0; queue < shelf.queues; queue++) {
+        const node = shelf.first(queue);
+        if (node === undefined) continue;
+        const worthNs = usesPerSecond(outlookOf(node, nowNs).best) * savesNs(node, shelf);
+        if (worthNs >= leastNs) continue;
+        leastNs = worthNs;
+        least = node;
+      }
+      const { tier } = shelf;
+      placeWorthNs[tier]! += PLACE_WORTH_SHARE * (leastNs - placeWorthNs[tier]!);
+      return least!;
+    },
+    admits(span, shelf, nowNs) {
+      const last = span[span.length - 1]!;
+      // It continues what is kept: without it, that would be lost.
+      if (hasChildrenIn(last, shelf)) return span.length;
+      const first = startOf(last);
+      const saveNs = (savesNs(first, shelf) + savesNs(last, shelf)) / 2;
+      const writeNs = prices.writeNs(TIERS[shelf.tier]!);
+      const pays = outlookOf(last, nowNs).horizons.some(
+        ({ probability, holdSeconds }) =>
+          probability * saveNs > writeNs + holdSeconds * placeWorthNs[shelf.tier]!,
+      );
+      return pays ? span.length : 0;
+    },
+    used(node, nowNs) {
+      if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs);
+      reuse.used(classOfHits(node.hits + 1));
+    },
+  };
+}
+
+function classOf({ hits }: PageNode): number {
+  return classOfHits(hits);
+}
+
+function classOfHits(hits: number): number {
+  return Math.min(Math.max(hits, 1), CLASSES) - 1;
+}
+
+function hasChildrenIn(node: PageNode, { tier }: Shelf): boolean {
+  for (const child of node.children ?? []) if (child.at[tier]! >= 0) return true;
+  return false;
+}
+
+/** The first of the pages before it that were used as often: what would be written with it. */
+function startOf(node: PageNode): PageNode {
+  let first = node;
+  while (first.parent !== null && first.parent.hits === node.hits && first.parent.at[HOST]! < 0) {
+    first = first.parent;
+  }
+  return first;
+}

@@ -1,0 +1,157 @@
+import { type Direction, invariant, type Profile } from '@bridgekeeper/bridge';
+import type { Device, HostHandle, Slice, Stream } from '@bridgekeeper/device';
+import type { TierPolicyName } from '../kv/tiers/policies.ts';
+import type { Traffic } from '../traffic/traffic.ts';
+import { DiskStore } from './disk-store.ts';
+import { HostStore } from './host-store.ts';
+import {
+  crossingBytesFor,
+  hostMemoryFor,
+  LaneBudget,
+  LaneMeter,
+  lanePriceOf,
+} from './lane-budget.ts';
+import { type PageGeometry, PageMover, partBytesOf } from './page-mover.ts';
+import { StoreThread } from './store-thread.ts';
+
+/** What pages may go to when they leave the device. Plain data. */
+export interface TierLimits {
+  readonly hostBytes: number;
+  /** Behind the host; null: nothing is. */
+  readonly disk: { readonly folder: string; readonly bytes: number } | null;
+  /** Of the lane's time, spills may take so much. */
+  readonly spillLaneShare: number;
+  /** What goes where, and what gives way. */
+  readonly policy: TierPolicyName;
+}
+
+export interface TiersRequest {
+  readonly device: Device;
+  readonly traffic: Traffic;
+  /** What is known of the bridge. */
+  readonly profile: Profile | null;
+  readonly limits: TierLimits;
+  readonly geometry: PageGeometry;
+  /** The model that pages are of, as exactly as is known. */
+  readonly model: string;
+  readonly kv: () => Slice;
+  readonly stream: Stream;
+  readonly spillStaging: Slice;
+  readonly restoreStaging: Slice;
+  /** As much as crosses at once; undefined: what the bridge's price asks for. */
+  readonly crossingBytes?: number | undefined;
+}
+
+/** Tiers that are open, for as long as the engine is. */
+export interface OpenTiers {
+  readonly mover: PageMover;
+  readonly host: HostStore;
+  readonly disk: DiskStore | null;
+  readonly policy: TierPolicyName;
+  /** Lane time of a page, where as many cross as should. */
+  readonly pageNs: (direction: Direction) => number;
+  /** Ends threads and gives memory back. Nothing is asked of the mover any more. */
+  close(): Promise<void>;
+}
+
+const HOST_BLOCK_BYTES = 64 * 2 ** 20;
+/** Restores whose crossing is under way, and whose pages are being written. */
+const RESTORE_CROSSINGS = 8;
+/** An eviction lets go of a prompt's worth of pages at once: what staging does not hold is lost. */
+const SPILL_MEMORY_SHARE = 1 / 128;
+const SPILL_BYTES_MAX = 2 ** 30;
+const BOUNCES = 2;
+
+/** Bytes of device memory in which pages lie side by side while they cross. */
+export function stagingBytes(
+  profile: Profile | null,
+  pageBytes: number,
+  memoryBytes: number,
+): { readonly spillBytes: number; readonly restoreBytes: number } {
+  const crossing = crossingBytesOn(profile);
+  const whole = (bytes: number) => Math.ceil(bytes / pageBytes) * pageBytes;
+  const least = whole(Math.max(4 * pageBytes, 2 * crossing));
+  return {
+    spillBytes: Math.max(least, whole(Math.min(SPILL_BYTES_MAX, memoryBytes * SPILL_MEMORY_SHARE))),
+    restoreBytes: Math.max(least, whole(RESTORE_CROSSINGS * crossing)),
+  };
+}
+
+function crossingBytesOn(profile: Profile | null): number {
+  // The kind of memory that is cheaper in bulk; its toll decides how much that is.
+  const memory = hostMemoryFor(profile, HOST_BLOCK_BYTES);
+  return crossingBytesFor(lanePriceOf(profile, memory));
+}
+
+/**
+ * Opens a lane, the stores and the mover between them and the device. Host memory grows in the
+ * background from then on. Throws DeviceError where there is no lane, and Error, with the system's
+ * words, where the disk's folder cannot be written to.
+ */
+export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
+  const { device, traffic, profile, limits, geometry, model, stream } = request;
+  const { spillStaging, restoreStaging } = request;
+  invariant(geometry.pageBytes % geometry.layers === 0, 'a page is made of layers');
+  const crossingBytes = request.crossingBytes ?? crossingBytesOn(profile);
+  const memory = hostMemoryFor(profile, crossingBytes);
+  const meter = new LaneMeter(lanePriceOf(profile, memory));
+  const partBytes = partBytesOf(geometry);
+  const { pageBytes } = geometry;
+  const isModelled = device.info.kind === 'model';
+  const disk = limits.disk;
+  const thread = isModelled
+    ? null
+    : await StoreThread.open({ disk: disk === null ? null : { folder: disk.folder, model } });
+  const host = new HostStore({
+    device,
+    memory,
+    partBytes,
+    pages: Math.floor(limits.hostBytes / pageBytes),
+    blockBytes: Math.max(HOST_BLOCK_BYTES, crossingBytes),
+    touch: async (handle: HostHandle) => {
+      await thread?.do({ kind: 'touch', host: handle });
+    },
+  });
+  const diskStore =
+    thread === null || disk === null
+      ? null
+      : new DiskStore({ thread, partBytes, pages: Math.floor(disk.bytes / pageBytes) });
+  const bounceBytes = Math.max(crossingBytes, pageBytes);
+  const bounces = Array.from({ length: diskStore === null ? 0 : BOUNCES }, (_, i) =>
+    device.allocateHost(bounceBytes, memory, `kv from disk ${i}`),
+  );
+  const route = await traffic.openRoute('kv');
+  const mover = new PageMover({
+    device,
+    geometry,
+    kv: request.kv,
+    stream,
+    route,
+    host,
+    disk: diskStore,
+    bounces,
+    spillStaging,
+    restoreStaging,
+    crossingBytes,
+    meter,
+    budget: new LaneBudget(limits.spillLaneShare, device.clock.nowNs()),
+  });
+  return {
+    mover,
+    host,
+    disk: diskStore,
+    policy: limits.policy,
+    pageNs: (direction) => {
+      const bytes = Math.max(pageBytes, crossingBytes);
+      return (meter.price(direction, bytes) * pageBytes) / bytes;
+    },
+    close: async () => {
+      mover.dropAll();
+      await mover.idle();
+      await traffic.closeRoute(route);
+      host.close();
+      for (const bounce of bounces) device.freeHost(bounce);
+      await thread?.close();
+    },
+  };
+}
