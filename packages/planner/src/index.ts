@@ -1,0 +1,1 @@
+export { PlanError } from './errors.ts';
