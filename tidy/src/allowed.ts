@@ -236,6 +236,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     gpus: ['.'],
     models: ['.'],
     workload: ['.'],
+    simulate: ['.', 'gpus', 'models', 'workload'],
   },
   report: {
     '.': [],
