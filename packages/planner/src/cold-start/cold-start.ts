@@ -87,7 +87,9 @@ export function coldStart(
   }
 
   function byDefault(bytes: number): Figure {
-    const rate = hasCc ? figures.defaultLoadBytesPerSecondUnderCc : figures.defaultLoadBytesPerSecond;
+    const rate = hasCc
+      ? figures.defaultLoadBytesPerSecondUnderCc
+      : figures.defaultLoadBytesPerSecond;
     return { ...rate, value: bytes / rate.value };
   }
 }
