@@ -237,6 +237,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     models: ['.'],
     workload: ['.'],
     simulate: ['.', 'gpus', 'models', 'workload'],
+    'cold-start': ['gpus', 'simulate'],
+    recommend: ['simulate'],
+    plan: ['.', 'gpus', 'models', 'workload', 'simulate', 'cold-start', 'recommend'],
+    report: ['simulate', 'recommend', 'plan'],
+    observe: ['.', 'simulate'],
   },
   report: {
     '.': [],
