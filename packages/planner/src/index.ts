@@ -1,4 +1,8 @@
 export { PlanError } from './errors.ts';
+export { knownGpu, knownGpus } from './gpus/gpu.ts';
+export { knownModel } from './models/model.ts';
+export { driveEngine } from './simulate/drive.ts';
+export { LoadObserver } from './simulate/load.ts';
 export {
   type ColdPhase,
   type CrossingRate,
@@ -19,3 +23,5 @@ export {
   type Slo,
 } from './simulate/scenario.ts';
 export { simulate } from './simulate/simulate.ts';
+export { readSpec, specWorkload } from './workload/spec.ts';
+export type { Workload } from './workload/workload.ts';
