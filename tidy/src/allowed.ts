@@ -1,7 +1,7 @@
 /**
  * Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. A key
- * `attest/node` says what files in packages/attest/src/node may use besides. The last four are yet
- * to come.
+ * `attest/node` says what files in packages/attest/src/node may use besides. The last three are
+ * yet to come.
  */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
@@ -13,10 +13,11 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   client: ['attest', 'envelope'],
   device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
+  planner: ['bridge', 'report', 'device', 'engine'],
   server: ['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report'],
   probe: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
-  doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
-  bench: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
+  doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
+  bench: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -33,7 +34,6 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'fabric',
     'control',
   ],
-  planner: ['bridge', 'report', 'device', 'engine'],
   fabric: ['native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
   console: [],
@@ -242,6 +242,18 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'routes',
     ],
   },
+  planner: {
+    '.': [],
+    gpus: ['.'],
+    models: ['.'],
+    workload: ['.'],
+    simulate: ['.', 'gpus', 'models', 'workload'],
+    'cold-start': ['gpus', 'simulate'],
+    recommend: ['simulate'],
+    plan: ['.', 'gpus', 'models', 'workload', 'simulate', 'cold-start', 'recommend'],
+    report: ['simulate', 'recommend', 'plan'],
+    observe: ['.', 'simulate'],
+  },
   report: {
     '.': [],
     chart: ['.'],
@@ -271,7 +283,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     verify: ['.'],
     serve: ['.'],
     grammar: ['.'],
-    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar'],
+    plan: ['.'],
+    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'plan'],
   },
   bridgekeeper: {
     '.': [],

@@ -3,6 +3,7 @@ import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
 import { KV_RESTORE_SUITE } from './kv-restore.ts';
+import { PLAN_SUITE } from './plan/suite.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';
 import { SERVE_SUITE } from './serve/suite.ts';
@@ -18,6 +19,7 @@ export const SUITES: readonly Suite[] = [
   PREFILL_SUITE,
   KV_RESTORE_SUITE,
   POLICIES_SUITE,
+  PLAN_SUITE,
   GRAMMAR_SUITE,
   SSE_SUITE,
   HOSTILE_SUITE,

@@ -68,6 +68,19 @@ test('queued stream: it waits for the work, and the toll is higher', () => {
   expect(ready.completedNs).toBe(5_000 + 10_000 + 1_000);
 });
 
+test('an issuer that stages what it copies goes on once it is staged', () => {
+  const round = roundProfile();
+  const { pageable } = round.crossings.h2d;
+  // 3 us, and 10,000 bytes at 5 GB/s.
+  const issuer = { blockedUntil: 'issued', issueNs: 3_000, issueBytesPerSecond: 5e9 } as const;
+  const h2d = { ...round.crossings.h2d, pageable: { ...pageable, issuer } };
+  const staging = profileLaw(roundProfile({ crossings: { ...round.crossings, h2d } }));
+  const queued = at(5_000, { streamReadyNs: 90_000 });
+  const copy = crossing(10_000, { memory: 'pageable' });
+  expect(staging.schedule(copy, queued).issuerFreeNs).toBe(5_000 + 3_000 + 2_000);
+  expect(staging.schedule(copy, queued).completedNs).toBe(law.schedule(copy, queued).completedNs);
+});
+
 test('fresh host memory costs more once', () => {
   const schedule = law.schedule(crossing(1_000), at(0, { hostIsFresh: true }));
   expect(schedule.completedNs).toBe(10_000 + 40_000 + 1_000);

@@ -44,7 +44,7 @@ export function profileLaw(profile: Profile): Law {
     return {
       startedNs,
       completedNs,
-      issuerFreeNs: cost.issueNs === null ? completedNs : issuedNs + cost.issueNs,
+      issuerFreeNs: cost.issueNs === null ? completedNs : issuedNs + cost.issueNs(bytes),
       channel: {
         h2dFreeAtNs: direction === 'h2d' ? completedNs : h2dFreeAtNs,
         d2hFreeAtNs: direction === 'd2h' ? completedNs : d2hFreeAtNs,
@@ -73,16 +73,22 @@ interface FlatCost {
   readonly idleTollNs: number;
   readonly queuedTollNs: number;
   readonly freshTollNs: number;
-  /** null: the issuer is blocked until the crossing is done. */
-  readonly issueNs: number | null;
+  /** For so many bytes; null: the issuer is blocked until the crossing is done. */
+  readonly issueNs: ((bytes: number) => number) | null;
   /** Bytes per second for a crossing of so many bytes. */
   rate(bytes: number): number;
 }
 
 function costOf(cost: CrossingCost): FlatCost {
   const { idleTollNs, queuedTollNs, freshTollNs, issuer, bandwidth } = cost;
-  const issueNs = issuer.blockedUntil === 'done' ? null : issuer.issueNs;
+  const issueNs = issuer.blockedUntil === 'done' ? null : issueTime(issuer);
   return { idleTollNs, queuedTollNs, freshTollNs, issueNs, rate: rateCurve(bandwidth) };
+}
+
+function issueTime(issuer: Extract<CrossingCost['issuer'], { blockedUntil: 'issued' }>) {
+  const { issueNs, issueBytesPerSecond } = issuer;
+  if (issueBytesPerSecond === undefined) return () => issueNs;
+  return (bytes: number) => issueNs + Math.round((bytes * 1e9) / issueBytesPerSecond);
 }
 
 /** Log-log interpolation, constant outside the points. */

@@ -49,7 +49,14 @@ const crossingCost = z
     /** How long the issuing thread stands still. */
     issuer: z.discriminatedUnion('blockedUntil', [
       z.strictObject({ blockedUntil: z.literal('done') }).readonly(),
-      z.strictObject({ blockedUntil: z.literal('issued'), issueNs: durationNs }).readonly(),
+      z
+        .strictObject({
+          blockedUntil: z.literal('issued'),
+          issueNs: durationNs,
+          /** The issuer stages the bytes at this rate before it goes on; absent: it does not. */
+          issueBytesPerSecond: rate.optional(),
+        })
+        .readonly(),
     ]),
   })
   .readonly();
@@ -94,6 +101,16 @@ const submission = z
   })
   .readonly();
 
+/** What is added to operations in which several GPUs take part. */
+const collectives = z
+  .strictObject({
+    /** To each, whatever its size. */
+    tollNs: durationNs,
+    /** What large ones reach of the links' rate without confidential computing. */
+    rateFactor: rate.max(1),
+  })
+  .readonly();
+
 const roofline = z
   .strictObject({
     memoryBytes: count,
@@ -123,6 +140,15 @@ const profileSchema = z
     forbidden: z.array(z.enum(FORBIDDEN_FEATURES)).readonly(),
     /** After every so many bytes a channel drains and changes keys. null: not seen. */
     keyRotation: z.strictObject({ everyBytes: count, stallNs: durationNs }).readonly().nullable(),
+    /**
+     * For which a thread is blocked that allocates a small block of pinned memory for one copy, the
+     * first use of it included; absent: for no time that is known.
+     */
+    pinnedAllocationNs: durationNs.optional(),
+    /** How much longer kernels take that are bound by memory; absent: no longer. */
+    memoryBoundSlowdown: z.number().min(1).optional(),
+    /** Absent: nothing is added. */
+    collectives: collectives.optional(),
     roofline,
   })
   .superRefine((profile, context) => {

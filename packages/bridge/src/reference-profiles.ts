@@ -7,6 +7,7 @@ export const REFERENCE_PROFILE_NAMES = [
   'b300-cc-tinfoil',
   'b300-native',
   'b200-cc',
+  'b200-native',
   'h100-cc',
   'h100-native',
 ] as const;

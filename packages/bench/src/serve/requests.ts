@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import type { Tokenizer } from '@bridgekeeper/engine/text';
+import { Draws } from '@bridgekeeper/planner/workload';
 import { UsageError } from '@bridgekeeper/server';
 import type { WrittenRequest } from './client.ts';
-import { Draws } from './draws.ts';
 import type { ServeValues } from './flags.ts';
 import type { ServeOptions } from './options.ts';
 import { customRequests, sharegptRequests } from './prompts.ts';

@@ -1,12 +1,11 @@
 import { openModel } from '@bridgekeeper/engine/seal';
 import { openTokenizer, type Tokenizer } from '@bridgekeeper/engine/text';
+import { arrivalSeconds, Draws } from '@bridgekeeper/planner/workload';
 import { readSealPolicy, UsageError } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { BenchError } from '../errors.ts';
 import type { Suite, SuiteIo, SuiteResult } from '../suite.ts';
-import { arrivalSeconds } from './arrivals.ts';
 import { ServeClient } from './client.ts';
-import { Draws } from './draws.ts';
 import { drive, type Send } from './drive.ts';
 import { SERVE_FLAGS, type ServeValues } from './flags.ts';
 import { isSynthetic, type ServeOptions, settleOptions } from './options.ts';

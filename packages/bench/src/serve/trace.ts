@@ -1,15 +1,7 @@
+import { PlanError } from '@bridgekeeper/planner';
+import { Draws, readTrace, type TraceRecord } from '@bridgekeeper/planner/workload';
 import { UsageError } from '@bridgekeeper/server';
-import { Draws } from './draws.ts';
 import type { BenchRequest } from './workload.ts';
-
-/** One request of a recorded load: how long and when, without its text. */
-export interface TraceRecord {
-  readonly atSeconds: number;
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-  /** By chunk of the prompt: equal ids, equal tokens. Undefined where the trace has none. */
-  readonly hashIds: readonly number[] | undefined;
-}
 
 export interface TraceOptions {
   readonly requests: number;
@@ -31,11 +23,10 @@ export function* traceRequests(
   options: TraceOptions,
   vocabulary: ArrayLike<number>,
 ): Generator<BenchRequest> {
-  const lines = text.split(/\r?\n/);
-  const records = lines[0]!.startsWith('{')
-    ? readJsonLines(lines, options.secondsPerUnit ?? 0.001)
-    : readCsv(lines, options.secondsPerUnit ?? 1);
-  const ordered = records.sort((a, b) => a.atSeconds - b.atSeconds).slice(0, options.requests);
+  const { requests, secondsPerUnit } = options;
+  const ordered = asUsage(() => {
+    return readTrace(text, { where: '--dataset-path', secondsPerUnit }).slice(0, requests);
+  });
   const firstSeconds = ordered[0]?.atSeconds ?? 0;
   for (const [index, record] of ordered.entries()) {
     const { atSeconds, inputTokens, outputTokens } = record;
@@ -67,71 +58,11 @@ function promptOf(
   });
 }
 
-const wrong = (line: number, what: string) =>
-  new UsageError('bad-file', `--dataset-path, line ${line + 1}: ${what}`);
-
-function readJsonLines(lines: readonly string[], secondsPerUnit: number): TraceRecord[] {
-  return lines.flatMap((line, index): TraceRecord[] => {
-    if (line.trim() === '') return [];
-    let record: Record<string, unknown>;
-    try {
-      record = JSON.parse(line);
-    } catch {
-      throw wrong(index, 'is not JSON');
-    }
-    const field = (name: string): number => {
-      const value = record[name];
-      if (typeof value === 'number' && value >= 0) return value;
-      throw wrong(index, `${name} must be a number from 0`);
-    };
-    const hashIds = record.hash_ids;
-    if (hashIds !== undefined && !(Array.isArray(hashIds) && hashIds.every(Number.isInteger))) {
-      throw wrong(index, 'hash_ids must be whole numbers');
-    }
-    return [
-      {
-        atSeconds: field('timestamp') * secondsPerUnit,
-        inputTokens: Math.max(1, Math.floor(field('input_length'))),
-        outputTokens: Math.floor(field('output_length')),
-        hashIds: hashIds as readonly number[] | undefined,
-      },
-    ];
-  });
-}
-
-const CSV_COLUMNS = ['TIMESTAMP', 'ContextTokens', 'GeneratedTokens'] as const;
-
-function readCsv(lines: readonly string[], secondsPerUnit: number): TraceRecord[] {
-  const head = lines[0]!.split(',').map((name) => name.trim());
-  const columns = CSV_COLUMNS.map((name) => head.indexOf(name));
-  if (columns.includes(-1)) {
-    const message = `neither JSON lines nor a table with the columns ${CSV_COLUMNS.join(', ')}`;
-    throw wrong(0, message);
+function asUsage<T>(action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof PlanError)) throw error;
+    throw new UsageError('bad-file', error.message, { cause: error });
   }
-  return lines.slice(1).flatMap((line, index): TraceRecord[] => {
-    if (line.trim() === '') return [];
-    const cells = line.split(',');
-    const [time, input, output] = columns.map((column) => cells[column]?.trim() ?? '');
-    const atSeconds = secondsOf(time!);
-    const inputTokens = Number(input || Number.NaN);
-    const outputTokens = Number(output || Number.NaN);
-    if (!(Number.isFinite(atSeconds) && inputTokens >= 0 && outputTokens >= 0)) {
-      throw wrong(index + 1, 'needs a time and two numbers of tokens');
-    }
-    return [
-      {
-        atSeconds: atSeconds * secondsPerUnit,
-        inputTokens: Math.max(1, inputTokens),
-        outputTokens,
-        hashIds: undefined,
-      },
-    ];
-  });
-}
-
-/** Of a date and time in UTC, with any number of decimals, or of a number; else NaN. */
-function secondsOf(time: string): number {
-  const match = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?/.exec(time);
-  if (match === null) return Number(time || Number.NaN);
-  return Date.parse(`${match[1]}T${match[2]}Z`) / 1000 + Number(match[3] ?? 0);
 }

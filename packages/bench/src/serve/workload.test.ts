@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { openTokenizer } from '@bridgekeeper/engine/text';
+import { Draws } from '@bridgekeeper/planner/workload';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Draws } from './draws.ts';
 import { customRequests, sharegptRequests } from './prompts.ts';
 import { vocabularyOf } from './requests.ts';
 import { traceRequests } from './trace.ts';

@@ -1,5 +1,5 @@
+import { Draws } from '@bridgekeeper/planner/workload';
 import { UsageError } from '@bridgekeeper/server';
-import { Draws } from './draws.ts';
 
 /** Text, or token ids. */
 export type Prompt = string | readonly number[];

@@ -10,4 +10,5 @@ export {
 export { ReaderPool } from './reading/reads.ts';
 export { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
 export { convertElements, storedBytes } from './tensors/convert.ts';
+export { weightBytes } from './tensors/layout.ts';
 export type { StoredPart } from './tensors/parts.ts';

@@ -1,3 +1,4 @@
+export { describeModel } from './describe.ts';
 export { ModelError } from './errors.ts';
 export type { ModelFiles } from './files.ts';
 export { readModelSpec } from './folder.ts';
@@ -5,3 +6,5 @@ export { isEmbedder } from './pooling.ts';
 export type { Rank } from './rank-slice.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults.ts';
 export type { ModelSpec } from './spec.ts';
+export { countParameters } from './summary.ts';
+export { weightTensors } from './weights.ts';

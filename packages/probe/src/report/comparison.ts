@@ -1,8 +1,18 @@
-import { columns, drawChart, escapeXml, threeDigits } from '@bridgekeeper/report';
+import {
+  caveat,
+  columns,
+  drawChart,
+  figures,
+  htmlTable,
+  page,
+  section,
+  threeDigits,
+  wideFigure,
+} from '@bridgekeeper/report';
 import type { Compared, Comparison } from '../compare.ts';
 import { DIRECTIONS } from '../workbench.ts';
 import { contextsFigure, costFigure, drawAlike, issueFigures, rateFigure } from './figures.ts';
-import { figures, page, section, table, wideFigure } from './html.ts';
+import { MADE_BY } from './html.ts';
 
 /** Two machines, or one in two states, side by side. */
 export function comparisonPage(comparison: Comparison): string {
@@ -18,17 +28,17 @@ export function comparisonPage(comparison: Comparison): string {
   );
   const contexts = drawn.flatMap(({ side, prefix }) => contextsFigure(side, prefix) ?? []);
   const issue = drawn.flatMap(({ side, prefix }) => issueFigures(side, prefix));
-  return page('Two bridges compared', [
-    table(
+  return page('Two bridges compared', MADE_BY, [
+    htmlTable(
       ['', 'file'],
       [
         ['A', describe(first)],
         ['B', describe(second)],
       ],
     ),
-    ...warnings.map((text) => `<p class="caveat">${escapeXml(text)}</p>`),
-    section('Rates', [table(['', 'A', 'B', 'B / A'], ratioRows(comparison))]),
-    section('The laws', [table(['', 'A', 'B', 'B / A'], lawRows(comparison))]),
+    ...warnings.map(caveat),
+    section('Rates', [htmlTable(['', 'A', 'B', 'B / A'], ratioRows(comparison))]),
+    section('The laws', [htmlTable(['', 'A', 'B', 'B / A'], lawRows(comparison))]),
     ...(drawn.length === 0 ? [] : [section('What a crossing costs', pairs)]),
     ...(issue.length === 0 ? [] : [section('Who waits', issue.map(wideFigure))]),
     ...(contexts.length === 0 ? [] : [section('Contexts', [figures(contexts.map(drawChart))])]),

@@ -71,15 +71,15 @@ export function drawAxes({ left, right, top, bottom }: Area, x: PlacedAxis, y: P
   return [
     ...y.ticks.map(
       ({ at, text }) =>
-        `<path d="M${left} ${px(at)}H${right}" stroke="#e3e3e3"/>` +
-        label([left - 8, at + 4], text, 'text-anchor="end" fill="#444"'),
+        `<path d="M${left} ${px(at)}H${right}" class="grid" stroke="#e3e3e3"/>` +
+        label([left - 8, at + 4], text, 'class="faint" text-anchor="end" fill="#444"'),
     ),
     ...x.ticks.map(
       ({ at, text }) =>
-        `<path d="M${px(at)} ${bottom}v5" stroke="#888"/>` +
-        label([at, bottom + 18], text, 'text-anchor="middle" fill="#444"'),
+        `<path d="M${px(at)} ${bottom}v5" class="axis" stroke="#888"/>` +
+        label([at, bottom + 18], text, 'class="faint" text-anchor="middle" fill="#444"'),
     ),
-    `<path d="M${left} ${bottom}H${right}" stroke="#888"/>`,
+    `<path d="M${left} ${bottom}H${right}" class="axis" stroke="#888"/>`,
     label([(left + right) / 2, bottom + 38], x.title, 'text-anchor="middle"'),
     label([0, 0], y.title, `transform="translate(14 ${middle}) rotate(-90)" text-anchor="middle"`),
   ];

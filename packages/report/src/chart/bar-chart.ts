@@ -1,4 +1,4 @@
-import { colourOf, label, px, svgDocument } from './svg.ts';
+import { colourOf, label, rectangle, svgDocument } from './svg.ts';
 
 /** A length out of a whole, both with their numbers. */
 export interface Bar {
@@ -29,24 +29,19 @@ export function drawBars(
     const numbers = `${text(part)} of ${text(Math.max(part, whole))}`;
     return [
       label([TEXT_WIDTH - 10, top + 15], name, 'text-anchor="end"'),
-      rectangle(TEXT_WIDTH, top, lengthOf(whole), 20, WHOLE),
-      rectangle(TEXT_WIDTH, top + 4, lengthOf(part), 12, PART),
-      label([TEXT_WIDTH + lengthOf(whole) + 8, top + 15], numbers, 'fill="#444"'),
+      rectangle([TEXT_WIDTH, top], lengthOf(whole), 20, WHOLE, 'class="whole"'),
+      rectangle([TEXT_WIDTH, top + 4], lengthOf(part), 12, PART),
+      label([TEXT_WIDTH + lengthOf(whole) + 8, top + 15], numbers, 'class="faint" fill="#444"'),
     ].join('');
   });
   const height = FIRST_TOP + 12 + BAR_HEIGHT * bars.length;
   return svgDocument({ width: WIDTH, height, title, titleAt: [0, 18], fontSize: 12 }, [
     legend(TEXT_WIDTH, names[0], PART),
-    legend(TEXT_WIDTH + 260, names[1], WHOLE),
+    legend(TEXT_WIDTH + 260, names[1], WHOLE, 'class="whole"'),
     ...rows,
   ]);
 }
 
-function legend(left: number, name: string, colour: string): string {
-  return rectangle(left, 26, 12, 10, colour) + label([left + 18, 35], name);
-}
-
-function rectangle(x: number, y: number, width: number, height: number, colour: string): string {
-  const size = `width="${px(width)}" height="${height}"`;
-  return `<rect x="${x}" y="${y}" ${size} fill="${colour}"/>`;
+function legend(left: number, name: string, colour: string, attributes = ''): string {
+  return rectangle([left, 26], 12, 10, colour, attributes) + label([left + 18, 35], name);
 }

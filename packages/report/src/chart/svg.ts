@@ -16,6 +16,13 @@ export interface Sheet {
   readonly fontSize: number;
 }
 
+/** Where a reader prefers dark pages: what is light becomes dark, series keep their colours. */
+const DARK =
+  '@media (prefers-color-scheme: dark) { .chart .sheet { fill: #16181b } ' +
+  '.chart text { fill: #e4e6e9 } .chart .faint { fill: #a8adb5 } .chart .grid { stroke: #30343a } ' +
+  '.chart .axis { stroke: #7a7f87 } .chart .whole { fill: #3b4047 } ' +
+  '.chart text.on { fill: #1b1b1b } }';
+
 /**
  * A picture as one SVG document, without scripts, fit for a page and for a file of its own. `parts`
  * are elements, drawn in their order.
@@ -23,10 +30,12 @@ export interface Sheet {
 export function svgDocument(sheet: Sheet, parts: readonly string[]): string {
   const { width, height, title, titleAt, fontSize } = sheet;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" ` +
+    `<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" ` +
+      'role="img" ' +
       `font-family="system-ui, sans-serif" font-size="${fontSize}">`,
     `<title>${escapeXml(title)}</title>`,
-    `<rect width="${width}" height="${height}" fill="white"/>`,
+    `<style>${DARK}</style>`,
+    `<rect class="sheet" width="${width}" height="${height}" fill="white"/>`,
     label(titleAt, title, `font-size="${fontSize + 2}" font-weight="600"`),
     ...parts,
     '</svg>',
@@ -44,6 +53,19 @@ export function line(points: readonly Point[], colour: string, width: number, da
   const path = points.map(([x, y]) => `${px(x)} ${px(y)}`).join('L');
   const dashes = dash === '' ? '' : ` stroke-dasharray="${dash}"`;
   return `<path d="M${path}" fill="none" stroke="${colour}" stroke-width="${width}"${dashes}/>`;
+}
+
+/** A filled rectangle; `attributes` as in SVG. */
+export function rectangle(
+  [x, y]: Point,
+  width: number,
+  height: number,
+  colour: string,
+  attributes = '',
+): string {
+  const more = attributes === '' ? '' : ` ${attributes}`;
+  const size = `width="${px(width)}" height="${px(height)}"`;
+  return `<rect x="${px(x)}" y="${px(y)}" ${size} fill="${colour}"${more}/>`;
 }
 
 /** A length in pixels, to a tenth. */

@@ -5,7 +5,7 @@ import { colourOf, label, line, px, svgDocument } from './svg.ts';
 export interface Series {
   readonly name: string;
   readonly colour: number;
-  readonly style: 'marks' | 'line' | 'dashed';
+  readonly style: 'marks' | 'line' | 'dashed' | 'marked line';
   readonly points: readonly (readonly [x: number, y: number])[];
   /** Least and greatest y, for the point of the same index. */
   readonly whiskers?: readonly (readonly [low: number, high: number])[];
@@ -51,8 +51,12 @@ const mark = (x: number, y: number, colour: string) =>
 function drawSeries(series: Series, x: Scale, y: Scale): string {
   const colour = colourOf(series.colour);
   const places = series.points.map(([px, py]) => [x.at(px), y.at(py)] as const);
-  if (series.style !== 'marks') {
+  if (series.style === 'line' || series.style === 'dashed') {
     return line(places, colour, LINE_WIDTH, series.style === 'dashed' ? DASH : '');
+  }
+  if (series.style === 'marked line') {
+    const marks = places.map(([cx, cy]) => mark(cx, cy, colour));
+    return line(places, colour, LINE_WIDTH) + marks.join('');
   }
   const whiskers = (series.whiskers ?? []).map(([low, high], index) => {
     const at = px(places[index]![0]);

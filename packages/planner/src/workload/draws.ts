@@ -59,16 +59,24 @@ export class Draws {
     const d = shape - 1 / 3;
     const c = 1 / Math.sqrt(9 * d);
     for (;;) {
-      const x = this.#normal();
-      const v = (1 + c * x) ** 3;
+      const x = this.normal();
+      const root = 1 + c * x;
+      const v = root * root * root;
       if (v <= 0) continue;
       if (Math.log(1 - this.uniform()) < x * x * 0.5 + d - d * v + d * Math.log(v)) return d * v;
     }
   }
 
-  /** Of the standard normal distribution, after Box and Muller. */
-  #normal(): number {
-    const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
-    return radius * Math.cos(2 * Math.PI * this.uniform());
+  /**
+   * Of the standard normal distribution, by Marsaglia's polar method: no sine or cosine, whose last
+   * bits differ between versions of V8.
+   */
+  normal(): number {
+    for (;;) {
+      const x = 2 * this.uniform() - 1;
+      const y = 2 * this.uniform() - 1;
+      const square = x * x + y * y;
+      if (square > 0 && square < 1) return x * Math.sqrt((-2 * Math.log(square)) / square);
+    }
   }
 }
