@@ -242,6 +242,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     plan: ['.', 'gpus', 'models', 'workload', 'simulate', 'cold-start', 'recommend'],
     report: ['simulate', 'recommend', 'plan'],
     observe: ['.', 'simulate'],
+    pool: ['.', 'simulate'],
   },
   report: {
     '.': [],
@@ -282,7 +283,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     bundle: [],
     load: ['.'],
     chat: ['.'],
-    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat'],
+    plan: ['.'],
+    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat', 'plan'],
   },
   'engine/text': {
     'utf8.ts': [],

@@ -75,6 +75,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   CommanderError: 2,
   UsageError: 2,
   ModelError: 2,
+  PlanError: 2,
   VerifyError: 2,
   BenchError: 1,
   ChatError: 1,

@@ -14,8 +14,6 @@ import { atConcurrency, atRate } from './variation.ts';
 /** Everything that a plan is asked for. */
 export interface PlanRequest {
   readonly model: PlannedModel;
-  /** What command lines call it. */
-  readonly modelName: string;
   readonly gpu: Gpu;
   /** null: confidential computing is off. Law off is always predicted, to compare with. */
   readonly laws: readonly (Profile | null)[];
@@ -39,7 +37,7 @@ export interface Point {
   readonly kind: 'concurrency' | 'rate';
   readonly value: number;
   readonly prediction: Prediction;
-  /** What the law takes of its throughput against law off at the same load; null: it is law off. */
+  /** What the law takes against law off at the same load (`lossOf`); null: it is law off. */
   readonly tax: number | null;
 }
 
@@ -60,7 +58,7 @@ export interface Plan {
     readonly concurrency: number | null;
   } & WorkloadSummary;
   readonly slo: Slo | null;
-  /** Of the load itself, by law and engine; law off first. */
+  /** Of the load itself, by law and engine, law off first; tax as `Point` has it. */
   readonly predictions: readonly { readonly prediction: Prediction; readonly tax: number | null }[];
   readonly points: readonly Point[];
   readonly capacities: readonly PlannedCapacity[];
@@ -99,17 +97,22 @@ export async function makePlan(
   const question = { model, gpu, flags, isConfidential };
   checkFits(question);
   const laws = [null, ...request.laws.filter((law) => law !== null)];
+  // The load as it is comes up again when changes are tried.
+  const known = new Map<string, Prediction>();
   const run = async (stage: Progress['stage'], scenarios: readonly Scenario[]) => {
+    const missing = scenarios.filter((scenario) => !known.has(keyOf(scenario)));
     let done = 0;
-    const tell = () => onProgress({ stage, done, total: scenarios.length });
+    const tell = () => onProgress({ stage, done, total: missing.length });
     tell();
-    const results = await runAll(scenarios, () => {
+    const results = await runAll(missing, () => {
       done += 1;
       tell();
     });
-    return results.map((prediction, index) => {
-      return { ...prediction, coldStart: coldStart(scenarios[index]!, guest) };
+    missing.forEach((scenario, index) => {
+      const phases = coldStart(scenario, guest);
+      known.set(keyOf(scenario), { ...results[index]!, coldStart: phases });
     });
+    return scenarios.map((scenario) => known.get(keyOf(scenario))!);
   };
   const bases = laws.flatMap((law) =>
     request.engines.map((engine) => baseOf(request, law, engine)),
@@ -126,7 +129,8 @@ export async function makePlan(
     const isOff = bases[index % count]!.law === null;
     // Law off comes first, with the engines in the same order.
     const off = results[first + (index % request.engines.length)]!;
-    return isOff ? null : taxOf(results[index]!, off);
+    const isOpen = scenarios[index]!.workload.concurrency === null;
+    return isOff ? null : lossOf(results[index]!, off, isOpen);
   };
   const points = loads.flatMap(({ kind, value }, load) =>
     bases.map((_, base): Point => {
@@ -144,7 +148,7 @@ export async function makePlan(
         );
   const asked = bases.filter(({ law }) => law !== null || request.laws.includes(null));
   const recommendations = request.recommends
-    ? await recommend(asked, request.modelName, (each) => run('recommendations', each))
+    ? await recommend(asked, (each) => run('recommendations', each))
     : [];
   const { spec: _, ...sizes } = model;
   const target = request.fleetRequestsPerSecond;
@@ -171,6 +175,20 @@ export async function makePlan(
     recommendations,
     seed: request.seed,
   };
+}
+
+/**
+ * What the law takes: of a closed loop its throughput; of an open one, which is served either way,
+ * time, as the part by which it is longer between tokens.
+ */
+function lossOf(on: Prediction, off: Prediction, isOpen: boolean): number {
+  if (!isOpen) return taxOf(on, off);
+  return off.tpotMs.p50 === 0 ? 0 : on.tpotMs.p50 / off.tpotMs.p50 - 1;
+}
+
+/** Scenarios of one plan that come to the same; a window only adds a picture. */
+function keyOf({ law, engine, flags, workload }: Scenario): string {
+  return JSON.stringify([law?.name ?? null, engine, flags, workload.name]);
 }
 
 function baseOf(request: PlanRequest, law: Profile | null, engine: EngineName): Scenario {
