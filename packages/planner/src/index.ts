@@ -8,6 +8,13 @@ export {
   readPlannedModel,
 } from './models/model.ts';
 export { nearestNames } from './nearest.ts';
+export {
+  type Explanation,
+  explainSteps,
+  fitSteps,
+  type ObservedLoad,
+  type StepFit,
+} from './observe/fit.ts';
 export { fitOf } from './plan/fit.ts';
 export { makePlan, type PlanRequest, type Progress } from './plan/plan.ts';
 export { SimulationPool } from './pool/pool.ts';

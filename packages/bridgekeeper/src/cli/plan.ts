@@ -6,6 +6,7 @@ import {
   number,
   oneOf,
   onOff,
+  requiredArgument,
   text,
   texts,
 } from '@bridgekeeper/server';
@@ -104,4 +105,31 @@ const PLAN: CliCommand<typeof PLAN_FLAGS> = {
   },
 };
 
-export const PLAN_COMMANDS: readonly CliCommand[] = [PLAN];
+export const OBSERVE_FLAGS = {
+  url: requiredArgument(text('url'), 'a server with OpenAI’s API; its key: OPENAI_API_KEY'),
+  concurrency: flag(listOf('n,n', integer(1, 4096)), [1, 2, 4, 8], 'requests at a time'),
+  promptTokens: flag(integer(1, 2 ** 20), 128, 'tokens of each prompt, about'),
+  outputTokens: flag(integer(2, 2 ** 20), 64, 'tokens of each answer'),
+  servedModelName: flag(text('name'), undefined, 'the model in its API; default: it is asked'),
+  chat: flag(onOff(), false, 'ask /v1/chat/completions'),
+  model: { ...PLAN_FLAGS.model, help: 'what it serves, to compare with its prediction' },
+  gpu: { ...PLAN_FLAGS.gpu, help: 'what it runs on, to compare with its prediction' },
+  law: flag(text('law'), 'off', 'the bridge that it has'),
+  engine: flag(text('engine'), 'bridgekeeper-resident', 'what it is'),
+  timeout: flag(integer(1, 86_400), 120, 'seconds in which nothing may come'),
+  insecure: flag(onOff(), false, 'take any certificate'),
+  out: flag(text('file'), undefined, 'write the result here, as JSON'),
+  json: flag(onOff(), false, 'as one JSON document'),
+};
+
+const OBSERVE: CliCommand<typeof OBSERVE_FLAGS> = {
+  name: 'plan observe',
+  summary: 'measure the steps of a running server, and say what a prediction leaves unexplained',
+  flags: OBSERVE_FLAGS,
+  async run({ values }, io) {
+    const { runObserve } = await import('../plan/observe.ts');
+    return runObserve(values, io);
+  },
+};
+
+export const PLAN_COMMANDS: readonly CliCommand[] = [PLAN, OBSERVE];

@@ -8,6 +8,7 @@ import { versionLine } from './version.ts';
 /** What commands of two words have in common, by their first. */
 const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
+  plan: 'predict what a load will pay on a GPU, with each engine and step policy',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };
 
