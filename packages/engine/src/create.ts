@@ -1,4 +1,4 @@
-import type { Profile } from '@bridgekeeper/bridge';
+import { type CrossingRecord, invariant, type Profile } from '@bridgekeeper/bridge';
 import {
   bytesPerElement,
   type Device,
@@ -74,6 +74,8 @@ export interface EngineOptions extends EngineLimits {
   readonly task?: EngineTask | undefined;
   /** A Hugging Face model folder. */
   readonly model: string;
+  /** What the model is, in place of what its folder says: nothing is read, weights are dummies. */
+  readonly spec?: ModelSpec | undefined;
   /** Random weights: only config.json is read. */
   readonly dummy: boolean;
   /**
@@ -91,6 +93,8 @@ export interface EngineOptions extends EngineLimits {
   readonly seal?: SealPolicy | undefined;
   /** Host memory that a sleeping model's weights may take; by default what the system has. */
   readonly availableHostBytes?: (() => number) | undefined;
+  /** Told of every crossing once it is in the ledger. */
+  readonly onCrossing?: ((record: CrossingRecord) => void) | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Told what the model is, in lines for people, before it is loaded. */
   readonly onModel?: ((lines: readonly string[]) => void) | undefined;
@@ -140,14 +144,19 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
 /** Loads the model and makes everything that steps need: nothing is allocated after this. */
 export async function prepareModel(options: EngineOptions): Promise<PreparedModel> {
-  const { device, maxRows } = options;
-  const traffic = new Traffic({ device, profile: options.bridge ?? null });
+  const { device, maxRows, onCrossing } = options;
+  invariant(options.spec === undefined || options.dummy, 'weights without a folder are dummies');
+  const traffic = new Traffic({ device, profile: options.bridge ?? null, onCrossing });
   // Creating contexts takes its time: what weights and then steps will cross on is begun now.
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
   traffic.reserve(Math.max(forWeights, contextsOf(options.policy)));
   const policy = options.seal ?? { mode: 'off' };
-  const source = await openModel(options.model, policy);
-  const spec = withHeadFor(options, quantizedAsWished(options, await readModelSpec(source.files)));
+  const source: OpenedModel =
+    options.spec === undefined
+      ? await openModel(options.model, policy)
+      : { folder: options.model, seal: null, files: options.model };
+  const described = options.spec ?? (await readModelSpec(source.files));
+  const spec = withHeadFor(options, quantizedAsWished(options, described));
   const { shape, memory } = planShape(options, spec);
   options.onModel?.(linesOf(device, spec, shape, memory));
   options.onPhase?.('weights');

@@ -29,13 +29,16 @@ export class Machine {
     graphLaunches: 0,
     allocatedBytes: 0,
   };
+  /** Told of every launch's time on the GPU. */
+  readonly onWork: ((startNs: number, endNs: number) => void) | undefined;
   recording: Recording | null = null;
   isClosed = false;
   #ids = 0;
 
-  constructor(clock: Clock, law: Law, pricer: WorkPricer) {
+  constructor(clock: Clock, law: Law, pricer: WorkPricer, onWork?: Machine['onWork']) {
     this.clock = clock;
     this.law = law;
+    this.onWork = onWork;
     this.contexts = new Contexts(law.profile.contexts.max);
     this.pricer = pricer;
   }

@@ -20,7 +20,7 @@ import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
 import { ModelLane } from './model-lane.ts';
 import { ModelEvent, ModelGraph, ModelStream } from './model-stream.ts';
-import { fuse, WorkPricer } from './work.ts';
+import { fuse, type ReachedPoint, WorkPricer } from './work.ts';
 
 export interface ModelDeviceOptions {
   /** A VirtualClock for answers as fast as possible; a SystemClock paces the model in real time. */
@@ -29,6 +29,10 @@ export interface ModelDeviceOptions {
   readonly law: Law | null;
   /** The GPU. The law's own unless told otherwise. */
   readonly roofline?: Roofline;
+  /** How much longer measured kernels take than the roofline says; absent: as long. */
+  readonly reached?: readonly ReachedPoint[];
+  /** Told of every launch's time on the GPU. */
+  readonly onWork?: (startNs: number, endNs: number) => void;
 }
 
 /**
@@ -49,7 +53,7 @@ class ModelDevice implements Device {
   readonly #machine: Machine;
   readonly #laneIds = new Set<string>();
 
-  constructor({ clock, law: imposed, roofline: given }: ModelDeviceOptions) {
+  constructor({ clock, law: imposed, roofline: given, reached, onWork }: ModelDeviceOptions) {
     const law = imposed ?? profileLaw(referenceProfile('h100-native'));
     const roofline = given ?? law.profile.roofline;
     const { name, gpu, submission } = law.profile;
@@ -63,8 +67,12 @@ class ModelDevice implements Device {
       preferredPageTokens: 32,
       details: { profile: name, law: imposed === null ? 'off' : name },
     };
-    const pricer = new WorkPricer(this.info.element, roofline, submission.graphNodeNs);
-    this.#machine = new Machine(clock, law, pricer);
+    const pricer = new WorkPricer(this.info.element, roofline, {
+      nodeNs: submission.graphNodeNs,
+      memoryBoundSlowdown: law.profile.memoryBoundSlowdown ?? 1,
+      reached: reached ?? [],
+    });
+    this.#machine = new Machine(clock, law, pricer, onWork);
     this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);
   }
 

@@ -89,10 +89,12 @@ export class ModelStream implements Stream {
   }
 
   #submit(issueNs: number, works: readonly Work[]): void {
-    const { launchingThread, pricer } = this.#machine;
+    const { launchingThread, pricer, onWork } = this.#machine;
     const issuedNs = this.#machine.launchingNs() + issueNs;
     launchingThread.freeAtNs = issuedNs;
-    this.readyNs = Math.max(this.readyNs, issuedNs) + pricer.run(works);
+    const startNs = Math.max(this.readyNs, issuedNs);
+    this.readyNs = startNs + pricer.run(works);
+    onWork?.(startNs, this.readyNs);
   }
 }
 

@@ -15,19 +15,42 @@ export interface Work {
   readonly attention: OpArgs['attention'] | null;
 }
 
+/** By how much kernels over so many lines were measured to take longer than the roofline says. */
+export interface ReachedPoint {
+  readonly lines: number;
+  readonly factor: number;
+}
+
+export interface PricingOptions {
+  /** What each kernel adds beside its own time. */
+  readonly nodeNs: number;
+  readonly memoryBoundSlowdown: number;
+  /** By lines, ascending; empty: they take as long as it says. */
+  readonly reached: readonly ReachedPoint[];
+}
+
+/** Linear between the points, constant outside them; 1 where there are none. */
+export function reachedFactor(points: readonly ReachedPoint[], lines: number): number {
+  const above = points.findIndex((point) => point.lines >= lines);
+  if (above === 0) return points[0]!.factor;
+  if (above < 0) return points.at(-1)?.factor ?? 1;
+  const [low, high] = [points[above - 1]!, points[above]!];
+  const share = (lines - low.lines) / (high.lines - low.lines);
+  return low.factor + (high.factor - low.factor) * share;
+}
+
 /** The modelled GPU's speed: a kernel takes as long as its bytes, arithmetic or start does. */
 export class WorkPricer {
   readonly #element: ElementType;
   readonly #roofline: Roofline;
-  readonly #nodeNs: number;
+  readonly #options: PricingOptions;
   readonly #attended = new Map<number, Attended>();
   #attendedFor: OpArgs['attention'] | null = null;
 
-  /** `nodeNs` is what each kernel adds beside its own time. */
-  constructor(element: ElementType, roofline: Roofline, nodeNs: number) {
+  constructor(element: ElementType, roofline: Roofline, options: PricingOptions) {
     this.#element = element;
     this.#roofline = roofline;
-    this.#nodeNs = nodeNs;
+    this.#options = options;
   }
 
   /** Prices one operation. Throws DeviceError `bad-argument` for memory that is not there. */
@@ -40,7 +63,8 @@ export class WorkPricer {
     if (name === 'attention') {
       return { operations: 1, fixedNs: 0, bookkeeping, attention: args as OpArgs['attention'] };
     }
-    const fixedNs = this.#kernelNs(opCost(name, args, this.#element, wordsOf));
+    const cost = opCost(name, args, this.#element, wordsOf);
+    const fixedNs = this.#kernelNs(cost, 'count' in args ? args.count : 1);
     return { operations: 1, fixedNs, bookkeeping, attention: null };
   }
 
@@ -55,7 +79,7 @@ export class WorkPricer {
       }
       if (attention !== null) {
         const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
-        totalNs += this.#kernelNs(cost);
+        totalNs += this.#kernelNs(cost, attention.count);
       }
     }
     return Math.round(totalNs);
@@ -82,11 +106,13 @@ export class WorkPricer {
     return attended;
   }
 
-  #kernelNs({ bytes, operations }: OpCost): number {
+  #kernelNs({ bytes, operations }: OpCost, lines: number): number {
     const { copyBytesPerSecond, bf16FlopsPerSecond, kernelNs } = this.#roofline;
-    const bytesNs = (bytes * 1e9) / copyBytesPerSecond;
+    const { nodeNs, memoryBoundSlowdown, reached } = this.#options;
+    const bytesNs = ((bytes * 1e9) / copyBytesPerSecond) * memoryBoundSlowdown;
     const operationsNs = (operations * 1e9) / bf16FlopsPerSecond;
-    return Math.max(bytesNs, operationsNs, kernelNs) + this.#nodeNs;
+    const leastNs = Math.max(bytesNs, operationsNs, kernelNs) + nodeNs;
+    return leastNs * reachedFactor(reached, lines);
   }
 }
 

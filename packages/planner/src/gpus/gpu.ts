@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import type { Roofline } from '@bridgekeeper/bridge';
+import type { ReachedPoint } from '@bridgekeeper/device';
 import { PlanError } from '../errors.ts';
 import { nearestNames, plain } from '../nearest.ts';
 
@@ -32,6 +33,8 @@ export interface Gpu {
   readonly watts: Figure;
   readonly reservedBytesUnderCc: Figure;
   readonly confidential: { readonly modes: string; readonly source: string };
+  /** What measured steps take of the roofline's time, by their lines; absent: as long. */
+  readonly reached?: { readonly points: readonly ReachedPoint[]; readonly source: string };
 }
 
 const require = createRequire(import.meta.url);
@@ -55,6 +58,9 @@ export function knownGpu(name: string): Gpu {
   const message = `--gpu ${name}: is not known; nearest: ${near}. Known: ${names.join(', ')}`;
   throw new PlanError('unknown-gpu', message);
 }
+
+/** By lines of a step; empty where nothing was measured. */
+export const reachedOf = (gpu: Gpu): readonly ReachedPoint[] => gpu.reached?.points ?? [];
 
 /** What kernels reach on it, in the law's terms. */
 export function rooflineOf(gpu: Gpu): Roofline {

@@ -60,6 +60,8 @@ export interface Scenario {
   readonly flags: EngineFlags;
   readonly workload: Workload;
   readonly slo: Slo | null;
+  /** What the engine's kernels take of the roofline's time: fitted to a run, or 1. */
+  readonly stepFactor: number;
   /** Requests that come first and are not measured: the load's warm-up. */
   readonly warmupRequests: number;
   /** What of the lanes is kept for a picture, from the first arrival; null: nothing. */

@@ -1,0 +1,251 @@
+import { type CrossingRecord, type Profile, profileLaw } from '@bridgekeeper/bridge';
+import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
+import { createEngine, EngineError, type EngineStats, type PolicyName } from '@bridgekeeper/engine';
+import { PlanError } from '../errors.ts';
+import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
+import { coldStart } from './cold-start.ts';
+import { driveEngine } from './drive.ts';
+import { LoadObserver } from './load.ts';
+import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
+import { StepPricer } from './pricing.ts';
+import type { Scenario } from './scenario.ts';
+
+/** The engine itself, with one of its own policies, on a modelled GPU in virtual time. */
+export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promise<Prediction> {
+  const { flags, law, gpu, model, workload } = scenario;
+  if (flags.tensorParallel > 1) {
+    const message = 'Bridgekeeper runs a model on one GPU: --tensor-parallel-size is for others';
+    throw new PlanError('bad-combination', message);
+  }
+  const clock = new VirtualClock();
+  clock.runFreely();
+  const window = new Window(scenario);
+  const roofline = rooflineOf(gpu);
+  const reserved = law === null ? 0 : gpu.reservedBytesUnderCc.value;
+  const device = openModelDevice({
+    clock,
+    law: law === null ? null : profileLaw(law),
+    roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
+    reached: reachedOf(gpu),
+    onWork: (startNs, endNs) => window.work(startNs, endNs),
+  });
+  const observer = new LoadObserver(scenario);
+  const engine = await createEngine({
+    device,
+    policy,
+    bridge: law,
+    burst: { tollNs: tollOf(law), interTokenLimitNs: flags.interTokenLimitMs * 1e6 },
+    model: model.name,
+    spec: model.spec,
+    dummy: true,
+    quantization: undefined,
+    kvFormat: flags.kvFormat,
+    maxModelTokens: Math.min(flags.maxModelTokens, model.spec.maxPositions),
+    maxRows: flags.maxRows,
+    maxBatchTokens: flags.maxBatchTokens,
+    pageTokens: flags.pageTokens,
+    memoryUtilization: flags.memoryUtilization,
+    kvBytes: undefined,
+    prefixCaching: flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null),
+    chunkedPrefill: true,
+    maxWaiting: workload.requests.length,
+    seed: scenario.seed,
+    onCrossing: (record) => window.crossing(record),
+  }).catch((error: unknown) => {
+    throw asPlanError(error);
+  });
+  const before = engine.stats();
+  window.begin(clock.nowNs());
+  const busyBeforeNs = window.busyNs;
+  const startNs = clock.nowNs();
+  await driveEngine(engine, clock, workload, observer);
+  const elapsedNs = clock.nowNs() - startNs;
+  const after = engine.stats();
+  const { memory } = engine.card;
+  await engine.shutdown(0);
+  const pricer = new StepPricer(scenario, 0);
+  const summary = observer.summary();
+  const steps = after.steps - before.steps;
+  const busyNs = window.busyNs - busyBeforeNs;
+  return {
+    engine: scenario.engine,
+    model: model.name,
+    gpu: gpu.name,
+    law: law?.name ?? 'off',
+    workload: workload.name,
+    requests: workload.requests.length - scenario.warmupRequests,
+    neverDrains: null,
+    ...summary,
+    rows: {
+      mean: (after.generatedTokens - before.generatedTokens) / Math.max(1, steps),
+      max: Math.min(flags.maxRows, observer.openMax),
+    },
+    step: breakdown({
+      scenario,
+      pricer,
+      before,
+      after,
+      busyNs,
+      elapsedNs,
+      idleNs: observer.idleNs,
+    }),
+    crossings: crossingRates(before, after),
+    launchesPerStep:
+      (after.launches + after.graphLaunches - before.launches - before.graphLaunches) /
+      Math.max(1, steps),
+    kv: {
+      bytes: memory.kvBytes,
+      tokens: memory.kvTokens,
+      ...kvUse(scenario, memory.kvTokens, after.generatedTokens - before.generatedTokens, steps),
+      hitFraction:
+        (after.prefixHitTokens - before.prefixHitTokens) /
+        Math.max(1, after.prefixQueriedTokens - before.prefixQueriedTokens),
+      preemptions: after.preemptions - before.preemptions,
+    },
+    coldStart: coldStart(scenario),
+    timeline: window.spans,
+    notModelled: [],
+  };
+}
+
+/** A crossing that waits for nobody pays this. */
+function tollOf(law: Profile | null): number {
+  if (law === null) return 0;
+  const { idleTollNs, queuedTollNs } = law.crossings.d2h.pinned;
+  return idleTollNs + queuedTollNs;
+}
+
+function asPlanError(error: unknown): unknown {
+  if (!(error instanceof EngineError)) return error;
+  const code = error.code === 'out-of-memory' ? 'does-not-fit' : 'bad-combination';
+  return new PlanError(code, error.message, { cause: error });
+}
+
+/** What of lanes and GPU is within a scenario's window, and for how long the GPU worked. */
+class Window {
+  readonly spans: LaneSpan[] = [];
+  busyNs = 0;
+  readonly #window: Scenario['window'];
+  #beginNs = Number.POSITIVE_INFINITY;
+
+  constructor({ window }: Scenario) {
+    this.#window = window;
+  }
+
+  /** The load begins. */
+  begin(nowNs: number): void {
+    this.#beginNs = nowNs;
+  }
+
+  work(startNs: number, endNs: number): void {
+    this.busyNs += endNs - startNs;
+    this.#add('GPU', 'step', startNs, endNs);
+  }
+
+  crossing({ lane, purpose, startedNs, completedNs }: CrossingRecord): void {
+    this.#add(`lane ${lane}`, purpose, startedNs, completedNs);
+  }
+
+  #add(lane: string, name: string, startNs: number, endNs: number): void {
+    if (this.#window === null) return;
+    const [from, to] = [startNs - this.#beginNs, endNs - this.#beginNs];
+    if (to < this.#window.fromNs || from > this.#window.toNs) return;
+    this.spans.push({ lane, name, startNs: from, endNs: to });
+  }
+}
+
+interface Measured {
+  readonly scenario: Scenario;
+  readonly pricer: StepPricer;
+  readonly before: EngineStats;
+  readonly after: EngineStats;
+  readonly busyNs: number;
+  readonly elapsedNs: number;
+  readonly idleNs: number;
+}
+
+/**
+ * The GPU's time is divided as the roofline divides a step of average size; what it waits for while
+ * requests are open is launches, as far as they take time, and crossings.
+ */
+function breakdown(measured: Measured): StepBreakdown {
+  const { scenario, pricer, before, after, busyNs, elapsedNs, idleNs } = measured;
+  const steps = Math.max(1, after.steps - before.steps);
+  const tokens = after.generatedTokens - before.generatedTokens;
+  const { requests } = scenario.workload;
+  const length = Math.round(
+    requests.reduce((sum, each) => sum + each.promptTokens + each.outputTokens / 2, 0) /
+      Math.max(1, requests.length),
+  );
+  const rows = Math.max(1, Math.round(tokens / steps));
+  const prompt = Math.round((after.promptTokens - before.promptTokens) / steps);
+  const times = pricer.price({
+    lengths: new Array<number>(rows).fill(length),
+    chunks: prompt === 0 ? [] : [{ start: 0, length: prompt }],
+    lines: rows,
+  });
+  const priced = times.memoryNs + times.computeNs + times.kernelNs;
+  const of = (ns: number) => (busyNs / steps) * (ns / priced);
+  const waitingNs = Math.max(0, elapsedNs - busyNs - idleNs) / steps;
+  const { submission } = scenario.law ?? { submission: null };
+  const launches = after.launches - before.launches;
+  const graphs = after.graphLaunches - before.graphLaunches;
+  const launchingNs =
+    submission === null
+      ? 0
+      : (launches * submission.launchNs + graphs * submission.graphLaunchNs) / steps;
+  const launchNs = Math.min(waitingNs, launchingNs);
+  return {
+    steps,
+    stepNs: elapsedNs / steps,
+    memoryNs: of(times.memoryNs),
+    computeNs: of(times.computeNs),
+    kernelNs: of(times.kernelNs),
+    collectiveNs: 0,
+    tollNs: waitingNs - launchNs,
+    transferNs: 0,
+    allocationNs: 0,
+    blockedNs: 0,
+    launchNs,
+    hostNs: 0,
+    idleNs: Math.min(idleNs, Math.max(0, elapsedNs - busyNs)) / steps,
+  };
+}
+
+function crossingRates(before: EngineStats, after: EngineStats): CrossingRate[] {
+  const tokens = Math.max(1, after.generatedTokens - before.generatedTokens);
+  return after.bridge.totals.flatMap(({ purpose, direction, crossings, bytes }) => {
+    const earlier = before.bridge.totals.find(
+      (each) => each.purpose === purpose && each.direction === direction,
+    );
+    const made = crossings - (earlier?.crossings ?? 0);
+    const moved = bytes - (earlier?.bytes ?? 0);
+    if (made === 0) return [];
+    return [
+      {
+        name: purpose,
+        direction: direction === 'h2d' ? ('h2d' as const) : ('d2h' as const),
+        crossings: made,
+        bytes: moved,
+        crossingsPerToken: made / tokens,
+        bytesPerToken: moved / tokens,
+      },
+    ];
+  });
+}
+
+/** Of KV, by the rows of an average step at their average length. */
+function kvUse({ workload }: Scenario, kvTokens: number, tokens: number, steps: number) {
+  const { requests } = workload;
+  const held = requests.reduce((sum, each) => sum + each.promptTokens + each.outputTokens / 2, 0);
+  const rows = tokens / Math.max(1, steps);
+  const mean = (rows * held) / Math.max(1, requests.length) / kvTokens;
+  const most = requests.reduce(
+    (max, each) => Math.max(max, each.promptTokens + each.outputTokens),
+    0,
+  );
+  return {
+    meanUsed: Math.min(1, mean),
+    peakUsed: Math.min(1, Math.max(mean, (rows * most) / kvTokens)),
+  };
+}

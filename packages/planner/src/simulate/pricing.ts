@@ -1,0 +1,201 @@
+import { expectedExperts, type ReachedPoint, reachedFactor } from '@bridgekeeper/device';
+import type { ModelSpec } from '@bridgekeeper/engine/models';
+import { type WeightTensor, weightTensors } from '@bridgekeeper/engine/simulation';
+import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
+import type { Scenario } from './scenario.ts';
+
+/** What bounds the kernels of a step, and for how long. They follow each other. */
+export interface KernelTimes {
+  memoryNs: number;
+  computeNs: number;
+  /** Kernels that are too small for either, and what each adds to start. */
+  kernelNs: number;
+  collectiveNs: number;
+}
+
+/** What one step computes. */
+export interface StepWork {
+  /** Tokens each row has, of the rows that decode. */
+  readonly lengths: readonly number[];
+  /** Chunks of prompts behind what was computed of them. */
+  readonly chunks: readonly { readonly start: number; readonly length: number }[];
+  /** Lines that get logits. */
+  readonly lines: number;
+}
+
+/** Layers alike, and how many there are. */
+interface LayerGroup {
+  readonly count: number;
+  readonly window: number;
+  readonly products: readonly Product[];
+}
+
+interface Product {
+  readonly bytes: number;
+  readonly parameters: number;
+  /** Of its input and output together, a line. */
+  readonly width: number;
+  readonly experts: { readonly experts: number; readonly topK: number } | null;
+}
+
+const ELEMENT_BYTES = 2;
+const SCALE_BYTES = 4;
+/** A kernel's start, ramp and tail: `submission.graphNodeNs` of the reference profiles. */
+const NODE_NS = 2_900;
+/** Of an all-reduce between two H200, from 4 KiB to 64 KiB. */
+const COLLECTIVE_NS = 12_000;
+/** What a large all-reduce reaches of the links: 301 of 392 GB/s on two H200. */
+const COLLECTIVE_PART = 0.77;
+
+/** Times of steps by the roofline, as the modelled GPU has them, in closed form. */
+export class StepPricer {
+  readonly #spec: ModelSpec;
+  readonly #groups: readonly LayerGroup[];
+  readonly #head: Product;
+  readonly #roofline: ReturnType<typeof rooflineOf>;
+  readonly #reached: readonly ReachedPoint[];
+  readonly #slowdown: number;
+  readonly #tensorParallel: number;
+  readonly #kvBytes: number;
+  readonly #collective: { readonly tollNs: number; readonly bytesPerSecond: number };
+  readonly #extraKernelsNs: number;
+  readonly #factor: number;
+
+  /** `extraKernels`: of each layer, beside products and attention. */
+  constructor(scenario: Scenario, extraKernels: number) {
+    const { model, gpu, law, flags } = scenario;
+    const { spec } = model;
+    this.#spec = spec;
+    this.#groups = groupLayers(spec);
+    const head = weightTensors(spec).find(({ destination }) =>
+      spec.tiedHead ? destination.role === 'embed' : destination.role === 'head',
+    )!;
+    this.#head = productOf(head, null);
+    this.#roofline = rooflineOf(gpu);
+    this.#reached = reachedOf(gpu);
+    this.#slowdown = law?.memoryBoundSlowdown ?? 1;
+    this.#tensorParallel = flags.tensorParallel;
+    this.#kvBytes = flags.kvFormat === 'element' ? ELEMENT_BYTES : 1;
+    const links = gpu.fabricBytesPerSecond?.value ?? gpu.hostBytesPerSecond.value;
+    const collectives = law?.collectives ?? { tollNs: 0, rateFactor: 1 };
+    this.#collective = {
+      tollNs: COLLECTIVE_NS + collectives.tollNs,
+      bytesPerSecond: links * COLLECTIVE_PART * collectives.rateFactor,
+    };
+    this.#extraKernelsNs = extraKernels * (this.#roofline.kernelNs + NODE_NS) * spec.layers;
+    this.#factor = scenario.stepFactor;
+  }
+
+  price({ lengths, chunks, lines }: StepWork): KernelTimes {
+    const times = { memoryNs: 0, computeNs: 0, kernelNs: 0, collectiveNs: 0 };
+    const { heads, kvHeads, headDim, hiddenSize } = this.#spec;
+    let tokens = lengths.length;
+    for (const chunk of chunks) tokens += chunk.length;
+    const factor = reachedFactor(this.#reached, tokens) * this.#factor;
+    for (const group of this.#groups) {
+      const attended = attendedBy(lengths, chunks, group.window);
+      const kv = (attended.positions + tokens) * 2 * kvHeads * headDim * this.#kvBytes;
+      const activations = tokens * (2 * heads + 2 * kvHeads) * headDim * ELEMENT_BYTES;
+      const pairs = 4 * attended.pairs * heads * headDim;
+      this.#add(times, kv + activations, pairs, group.count, factor);
+      for (const product of group.products)
+        this.#product(times, product, tokens, group.count, factor);
+    }
+    this.#product(times, this.#head, lines, 1, factor);
+    times.kernelNs += this.#extraKernelsNs * factor;
+    if (this.#tensorParallel > 1) {
+      const bytes = tokens * hiddenSize * ELEMENT_BYTES;
+      const { tollNs, bytesPerSecond } = this.#collective;
+      times.collectiveNs = 2 * this.#spec.layers * (tollNs + (bytes * 1e9) / bytesPerSecond);
+    }
+    return times;
+  }
+
+  #product(times: KernelTimes, product: Product, lines: number, count: number, factor: number) {
+    const { bytes, parameters, width, experts } = product;
+    const used = experts === null ? 1 : lineParts(experts, lines);
+    const each = experts === null ? 1 : experts.topK / experts.experts;
+    const moved = bytes * used + lines * width * ELEMENT_BYTES;
+    this.#add(times, moved, 2 * parameters * each * lines, count, factor);
+  }
+
+  #add(times: KernelTimes, bytes: number, operations: number, count: number, factor: number): void {
+    const { copyBytesPerSecond, bf16FlopsPerSecond, kernelNs } = this.#roofline;
+    const ranks = this.#tensorParallel;
+    const bytesNs = ((bytes / ranks) * 1e9 * this.#slowdown) / copyBytesPerSecond;
+    const operationsNs = ((operations / ranks) * 1e9) / bf16FlopsPerSecond;
+    const scale = count * factor;
+    if (bytesNs >= operationsNs && bytesNs >= kernelNs) times.memoryNs += bytesNs * scale;
+    else if (operationsNs >= kernelNs) times.computeNs += operationsNs * scale;
+    else times.kernelNs += kernelNs * scale;
+    times.kernelNs += NODE_NS * scale;
+  }
+}
+
+export function totalNs({ memoryNs, computeNs, kernelNs, collectiveNs }: KernelTimes): number {
+  return Math.round(memoryNs + computeNs + kernelNs + collectiveNs);
+}
+
+/** The part of all experts' bytes that so many lines read. */
+function lineParts({ experts, topK }: NonNullable<Product['experts']>, lines: number): number {
+  return expectedExperts(experts, topK, lines) / experts;
+}
+
+function attendedBy(lengths: StepWork['lengths'], chunks: StepWork['chunks'], window: number) {
+  const reach = window > 0 ? window : Number.POSITIVE_INFINITY;
+  let positions = 0;
+  for (const length of lengths) positions += length < reach ? length : reach;
+  let pairs = positions;
+  for (const { start, length } of chunks) {
+    positions += Math.min(start + length, length + reach);
+    const all = length * start + (length * (length + 1)) / 2;
+    pairs += Math.min(all, length * reach);
+  }
+  return { positions, pairs };
+}
+
+function groupLayers(spec: ModelSpec): LayerGroup[] {
+  const byLayer = new Map<number, WeightTensor[]>();
+  for (const tensor of weightTensors(spec)) {
+    const { destination } = tensor;
+    if (!('layer' in destination) || tensor.kind !== 'matrix') continue;
+    const known = byLayer.get(destination.layer) ?? [];
+    known.push(tensor);
+    byLayer.set(destination.layer, known);
+  }
+  const groups = new Map<string, { count: number; window: number; products: readonly Product[] }>();
+  for (const [layer, { window, feedForward }] of spec.layerKinds.entries()) {
+    const experts =
+      feedForward.kind === 'dense'
+        ? null
+        : { experts: feedForward.experts, topK: feedForward.expertsPerToken };
+    const products = (byLayer.get(layer) ?? []).map((tensor) =>
+      productOf(tensor, tensor.destination.role.startsWith('expert') ? experts : null),
+    );
+    const key = JSON.stringify([window, products]);
+    const group = groups.get(key) ?? { count: 0, window, products };
+    group.count += 1;
+    groups.set(key, group);
+  }
+  return [...groups.values()];
+}
+
+function productOf(tensor: WeightTensor, experts: Product['experts']): Product {
+  const { format, elements, scales, shape } = tensor;
+  const isPacked = format === 'mxfp4';
+  // A scale, a byte, for each 32 codes of four bits.
+  const packedScales = isPacked ? elements / 16 : 0;
+  const scaleBytes = scales === null ? 0 : scales.rows * scales.columns * SCALE_BYTES;
+  const parameters = isPacked ? 2 * elements : elements;
+  const inputs = shape.at(-1)! * (isPacked ? 2 : 1);
+  const width =
+    experts === null
+      ? inputs + parameters / inputs
+      : (inputs + parameters / inputs / experts.experts) * experts.topK;
+  return {
+    bytes: elements * (format === 'element' ? ELEMENT_BYTES : 1) + scaleBytes + packedScales,
+    parameters,
+    width,
+    experts,
+  };
+}
