@@ -1,4 +1,3 @@
-export type { Guest } from './cold-start/cold-start.ts';
 export { PlanError } from './errors.ts';
 export { knownGpu, knownGpus } from './gpus/gpu.ts';
 export {

@@ -72,6 +72,11 @@ export const PLAN_FLAGS = {
   tensorParallelSize: flag(integer(1, 8), 1, 'GPUs of one replica'),
   graphs: flag(oneOf('full', 'piecewise', 'eager'), 'full', 'how decode steps are launched'),
   interTokenLimitMs: flag(number(1, 10000), 50, 'of our own policies: longest burst'),
+  stepFactor: flag(
+    number(0.1, 10),
+    1,
+    'what kernels take of the time that the roofline gives them',
+  ),
   guestMemory: flag(
     integer(2 ** 30, 2 ** 46),
     256 * 2 ** 30,

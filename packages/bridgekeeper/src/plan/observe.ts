@@ -97,7 +97,7 @@ async function predict(
     };
     const maxModelTokens = Math.min(given.model.spec.maxPositions, DEFAULT_FLAGS.maxModelTokens);
     const flags = { ...DEFAULT_FLAGS, maxModelTokens };
-    const scenario = { ...given, flags, workload, slo: null, window: null, seed: 0 };
+    const scenario = { ...given, flags, workload, slo: null, stepFactor: 1, window: null, seed: 0 };
     predictions.push(await simulate({ ...scenario, warmupRequests: 0 }));
   }
   return predictions;

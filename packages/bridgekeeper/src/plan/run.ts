@@ -110,6 +110,7 @@ function requestOf(values: Values<Flags>, io: CliIo): PlanRequest {
     fleetRequestsPerSecond: values.fleetRate ?? null,
     recommends: values.recommend,
     window: window === undefined ? null : { fromNs: window.fromMs * 1e6, toNs: window.toMs * 1e6 },
+    stepFactor: values.stepFactor,
     seed: values.seed,
   };
 }

@@ -32,6 +32,7 @@ const request: PlanRequest = {
   fleetRequestsPerSecond: null,
   recommends: false,
   window: null,
+  stepFactor: 1,
   seed: 1,
 };
 

@@ -1,9 +1,9 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import { coldStart, type Guest } from '../cold-start/cold-start.ts';
 import type { Gpu } from '../gpus/gpu.ts';
 import type { PlannedModel } from '../models/model.ts';
 import { type Fleet, fleetFor } from '../recommend/fleet.ts';
 import { type Recommendation, recommend } from '../recommend/recommend.ts';
+import { coldStart, type Guest } from '../simulate/cold-start.ts';
 import { type Prediction, taxOf } from '../simulate/prediction.ts';
 import type { EngineFlags, EngineName, Scenario, Slo } from '../simulate/scenario.ts';
 import { summariseWorkload, type Workload, type WorkloadSummary } from '../workload/workload.ts';
@@ -29,6 +29,8 @@ export interface PlanRequest {
   readonly fleetRequestsPerSecond: number | null;
   readonly recommends: boolean;
   readonly window: Scenario['window'];
+  /** What kernels take of the roofline's time: fitted to a run, or 1. */
+  readonly stepFactor: number;
   readonly seed: number;
 }
 
@@ -192,9 +194,10 @@ function keyOf({ law, engine, flags, workload }: Scenario): string {
 }
 
 function baseOf(request: PlanRequest, law: Profile | null, engine: EngineName): Scenario {
-  const { model, gpu, flags, workload, slo, window, seed } = request;
+  const { model, gpu, flags, workload, slo, stepFactor, window, seed } = request;
   const warmupRequests = warmupOf(workload);
-  return { model, gpu, law, engine, flags, workload, slo, warmupRequests, window, seed };
+  const load = { workload, slo, stepFactor, warmupRequests, window, seed };
+  return { model, gpu, law, engine, flags, ...load };
 }
 
 /** A closed loop's first turn is alike in all its requests; an open load begins with an empty GPU. */

@@ -17,6 +17,7 @@ const scenarioOf = (seed: number, engine = 'bridgekeeper-resident'): Scenario =>
   flags: { ...DEFAULT_FLAGS, maxModelTokens: 1024, maxRows: 4 },
   workload: specWorkload(readSpec('2 at a time, 64~0.5+8, 4 requests'), seed),
   slo: null,
+  stepFactor: 1,
   warmupRequests: 0,
   window: null,
   seed,

@@ -28,6 +28,7 @@ function planOf(more: Partial<PlanRequest> = {}): Promise<Plan> {
     fleetRequestsPerSecond: 500,
     recommends: true,
     window: { fromNs: 1e9, toNs: 1.1e9 },
+    stepFactor: 1,
     seed: 1,
     ...more,
   };

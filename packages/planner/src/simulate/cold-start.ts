@@ -1,74 +1,102 @@
-import type { Profile } from '@bridgekeeper/bridge';
+import { createRequire } from 'node:module';
+import { aloneNs, type Profile } from '@bridgekeeper/bridge';
+import type { Figure } from '../gpus/gpu.ts';
 import type { ColdPhase } from './prediction.ts';
 import type { Scenario } from './scenario.ts';
 
-/** Of host memory that a confidential VM accepts before it is used. */
-const ACCEPTED_BYTES_PER_SECOND = 4e9;
-/** Files of a page cache or a fast disk. */
-const READ_BYTES_PER_SECOND = 20e9;
+/** data/cold-start.json: what phases take, and who says so. */
+type Figures = Readonly<
+  Record<
+    | 'resetSeconds'
+    | 'eagerAcceptBytesPerSecond'
+    | 'lazyAcceptedBytes'
+    | 'confidentialBootSeconds'
+    | 'bootSeconds'
+    | 'attestationSeconds'
+    | 'storageBytesPerSecond'
+    | 'defaultLoadBytesPerSecond'
+    | 'defaultLoadBytesPerSecondUnderCc'
+    | 'ownKernelSeconds'
+    | 'otherKernelSeconds',
+    Figure
+  >
+>;
 
-/**
- * From a machine that was just assigned to the first answer, phase by phase. What depends on the
- * machine and not on the bridge is given as documented or inferred, and said so.
- */
-export function coldStart(scenario: Scenario): readonly ColdPhase[] {
-  const { law, model, gpu, flags, engine } = scenario;
-  const bytes = model.weightBytes / flags.tensorParallel;
-  const rate = law === null ? gpu.hostBytesPerSecond.value : loadingRate(law);
-  const slowest = Math.min(rate, READ_BYTES_PER_SECOND);
-  const load: ColdPhase = {
-    phase: 'load',
-    seconds: bytes / slowest,
-    basis: 'inferred',
-    source:
-      rate <= READ_BYTES_PER_SECOND
-        ? 'weights over the rate of one context with large copies'
-        : 'weights over a page cache read by several threads',
-  };
-  const kernels: ColdPhase = engine.startsWith('bridgekeeper')
-    ? {
-        phase: 'kernels',
-        seconds: 2.5 + (law === null ? 0 : 2 * (law.contexts.createNs / 1e9)),
-        basis: 'measured',
-        source: 'docs/results/h200/start.json: kernels, contexts and graphs of a later start',
-      }
-    : {
-        phase: 'kernels',
-        seconds: 53,
-        basis: 'measured',
-        source: 'compiling a dummy Qwen3-8B with PyTorch on one H100; vLLM keeps it in a cache',
-      };
-  const boot: ColdPhase = {
-    phase: 'boot',
-    seconds: 30,
-    basis: 'inferred',
-    source: 'kernel, driver and services of a VM; not measured here',
-  };
-  if (law === null) return [boot, load, kernels];
-  return [
-    { phase: 'reset', seconds: 12, basis: 'inferred', source: 'GPU reset into CC mode' },
-    {
-      phase: 'memory',
-      seconds: (1.5 * bytes) / ACCEPTED_BYTES_PER_SECOND,
-      basis: 'inferred',
-      source: 'a VM of 1.5 times the weights accepts its memory at about 4 GB/s',
-    },
-    boot,
-    {
-      phase: 'attestation',
-      seconds: 3,
-      basis: 'inferred',
-      source: 'quote, GPU evidence and one round of collateral',
-    },
-    load,
-    kernels,
-  ];
+/** The confidential VM that is started. */
+export interface Guest {
+  readonly memoryBytes: number;
+  /** Whether firmware accepts all memory before it boots, or pages when they are touched. */
+  readonly acceptance: 'eager' | 'lazy';
 }
 
-/** What one context, or as many as help, reach with large pieces from the better memory. */
-function loadingRate({ crossings, contexts }: Profile): number {
+/** What a server of this size has, with firmware as vendors ship it now. */
+export const USUAL_GUEST: Guest = { memoryBytes: 256 * 2 ** 30, acceptance: 'lazy' };
+
+const require = createRequire(import.meta.url);
+const CHUNK_BYTES = 64 * 2 ** 20;
+
+/**
+ * From a bare GPU to the first request, phase by phase, one after the other. Without confidential
+ * computing nothing is accepted and nothing attested.
+ */
+export function coldStart(
+  { model, law, gpu, engine, flags }: Pick<Scenario, 'model' | 'law' | 'gpu' | 'engine' | 'flags'>,
+  guest: Guest = USUAL_GUEST,
+): readonly ColdPhase[] {
+  const figures: Figures = require('../../data/cold-start.json');
+  const isOwn = engine.startsWith('bridgekeeper-');
+  const phase = (name: ColdPhase['phase'], { value, basis, source }: Figure): ColdPhase => {
+    return { phase: name, seconds: value, basis, source };
+  };
+  const hasCc = law?.confidential ?? false;
+  const load = isOwn
+    ? pipelined(model.weightBytes / flags.tensorParallel)
+    : byDefault(model.weightBytes);
+  return [
+    phase('reset', figures.resetSeconds),
+    ...(hasCc ? [phase('memory', accepted())] : []),
+    phase('boot', hasCc ? figures.confidentialBootSeconds : figures.bootSeconds),
+    ...(hasCc ? [phase('attestation', figures.attestationSeconds)] : []),
+    phase('load', load),
+    phase('kernels', isOwn ? figures.ownKernelSeconds : figures.otherKernelSeconds),
+  ];
+
+  function accepted(): Figure {
+    const { eagerAcceptBytesPerSecond: rate, lazyAcceptedBytes } = figures;
+    if (guest.acceptance === 'lazy') {
+      const source =
+        `${lazyAcceptedBytes.source}; that is part of the boot, and what is touched later ` +
+        'is blocked until it is accepted, which no one has published: touch staging buffers early';
+      return { value: 0, basis: 'documented', source };
+    }
+    return { ...rate, value: guest.memoryBytes / rate.value };
+  }
+
+  /** Read, copied and placed at the same time: the slowest decides. */
+  function pipelined(bytes: number): Figure {
+    const { storageBytesPerSecond } = figures;
+    const ofBridge = law === null ? gpu.hostBytesPerSecond.value : bridgeRate(law);
+    const isStorage = storageBytesPerSecond.value < ofBridge;
+    return {
+      value: bytes / Math.min(storageBytesPerSecond.value, ofBridge),
+      basis: 'inferred',
+      source: isStorage
+        ? `the weights from storage: ${storageBytesPerSecond.source}`
+        : `the weights over the bridge in pieces of 64 MiB: ${law?.name ?? gpu.hostBytesPerSecond.source}`,
+    };
+  }
+
+  function byDefault(bytes: number): Figure {
+    const rate = hasCc
+      ? figures.defaultLoadBytesPerSecondUnderCc
+      : figures.defaultLoadBytesPerSecond;
+    return { ...rate, value: bytes / rate.value };
+  }
+}
+
+/** Large pieces from the better kind of memory, over as many contexts as help. */
+function bridgeRate({ crossings, contexts }: Profile): number {
   const { pinned, pageable } = crossings.h2d;
-  const last = (points: typeof pinned.bandwidth) => points.at(-1)!.bytesPerSecond;
-  const pooled = Math.max(...contexts.aggregateRate.map(({ factor }) => factor));
-  return Math.max(last(pinned.bandwidth), last(pageable.bandwidth)) * pooled;
+  const rates = [pinned, pageable].map((cost) => (CHUNK_BYTES * 1e9) / aloneNs(cost, CHUNK_BYTES));
+  return Math.max(...rates) * Math.max(...contexts.aggregateRate.map(({ factor }) => factor));
 }
