@@ -272,7 +272,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     verify: ['.'],
     serve: ['.'],
     grammar: ['.'],
-    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar'],
+    plan: ['.'],
+    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'plan'],
   },
   bridgekeeper: {
     '.': [],

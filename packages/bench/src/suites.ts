@@ -2,6 +2,7 @@ import { DECODE_SUITE } from './decode.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
+import { PLAN_SUITE } from './plan/suite.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';
 import { SERVE_SUITE } from './serve/suite.ts';
@@ -16,6 +17,7 @@ export const SUITES: readonly Suite[] = [
   DECODE_SUITE,
   PREFILL_SUITE,
   POLICIES_SUITE,
+  PLAN_SUITE,
   GRAMMAR_SUITE,
   SSE_SUITE,
   HOSTILE_SUITE,

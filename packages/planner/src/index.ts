@@ -21,7 +21,9 @@ export { planDocument } from './report/document.ts';
 export { planLines } from './report/lines.ts';
 export { planPage } from './report/page.ts';
 export { traceEvents } from './report/trace-events.ts';
+export { driveEngine } from './simulate/drive.ts';
 export { enginesOf, USUAL_ENGINES } from './simulate/engine-names.ts';
+export { LoadObserver } from './simulate/load.ts';
 export { type ColdPhase, type Prediction, taxOf } from './simulate/prediction.ts';
 export {
   DEFAULT_FLAGS,
@@ -32,6 +34,6 @@ export {
   type Scenario,
 } from './simulate/scenario.ts';
 export { simulate } from './simulate/simulate.ts';
-export { isSpec, readSpec, SPEC_FORMS, specWorkload } from './workload/spec.ts';
+export { isSpec, readSpec, specWorkload } from './workload/spec.ts';
 export { readTrace, traceWorkload } from './workload/trace.ts';
 export type { Workload } from './workload/workload.ts';

@@ -11,7 +11,17 @@ export type BundleItem =
 /** What ships from the repository's root, and what from each package. */
 const fromRoot = ['CHANGELOG.md', 'LICENSE', 'README.md', 'models/storyteller'];
 const fromPackage = [
-  ...['README.md', 'package.json', 'dist', 'bin', 'configs', 'profiles', 'reference', 'schema'],
+  ...[
+    'README.md',
+    'package.json',
+    'dist',
+    'bin',
+    'configs',
+    'data',
+    'profiles',
+    'reference',
+    'schema',
+  ],
   ...['kernels', 'compiled', 'algorithms', 'page'],
 ];
 const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;

@@ -5,18 +5,19 @@ import type { Workload, WorkloadRequest } from '../workload/workload.ts';
 import type { LoadObserver } from './load.ts';
 
 /**
- * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back.
- * Resolves when all requests have ended. Rejects where one ends with an error.
+ * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back. Loads
+ * of other names have other requests. Resolves when all requests have ended. Rejects where one ends with an error.
  */
 export async function driveEngine(
   engine: EngineClient,
   clock: Clock,
   workload: Workload,
   observer: LoadObserver,
+  name: string,
 ): Promise<void> {
   const { requests, concurrency } = workload;
   const prompts = new Prompts(workload, engine.card.vocabularySize);
-  const run = (index: number) => runOne(engine, clock, prompts, requests[index]!, index, observer);
+  const run = (index: number) => runOne(engine, clock, prompts, name, index, observer);
   if (concurrency !== null) {
     let next = 0;
     const worker = async () => {
@@ -38,14 +39,15 @@ function runOne(
   engine: EngineClient,
   clock: Clock,
   prompts: Prompts,
-  { promptTokens, outputTokens, tenant }: WorkloadRequest,
+  name: string,
   index: number,
   observer: LoadObserver,
 ): Promise<void> {
+  const { promptTokens, outputTokens, tenant } = prompts.requestOf(index);
   observer.arrived(index, clock.nowNs(), promptTokens);
   return new Promise((resolve, reject) => {
     const request = {
-      id: String(index),
+      id: `${name} ${index}`,
       tenant,
       promptTokens: prompts.tokensOf(index),
       sampling: { ...GREEDY, maxTokens: outputTokens },
@@ -69,6 +71,10 @@ export class Prompts {
   constructor(workload: Workload, vocabulary: number) {
     this.#workload = workload;
     this.#vocabulary = vocabulary;
+  }
+
+  requestOf(index: number): WorkloadRequest {
+    return this.#workload.requests[index]!;
   }
 
   tokensOf(index: number): Uint32Array {

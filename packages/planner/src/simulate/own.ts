@@ -3,7 +3,6 @@ import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { createEngine, EngineError, type EngineStats, type PolicyName } from '@bridgekeeper/engine';
 import { PlanError } from '../errors.ts';
 import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
-import { coldStart } from './cold-start.ts';
 import { driveEngine } from './drive.ts';
 import { LoadObserver } from './load.ts';
 import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
@@ -54,11 +53,15 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   }).catch((error: unknown) => {
     throw asPlanError(error);
   });
+  if (scenario.warmup !== undefined) {
+    const unseen = new LoadObserver({ warmupRequests: 0, slo: null });
+    await driveEngine(engine, clock, scenario.warmup, unseen, 'warm-up');
+  }
   const before = engine.stats();
   window.begin(clock.nowNs());
   const busyBeforeNs = window.busyNs;
   const startNs = clock.nowNs();
-  await driveEngine(engine, clock, workload, observer);
+  await driveEngine(engine, clock, workload, observer, 'load');
   const elapsedNs = clock.nowNs() - startNs;
   const after = engine.stats();
   const { memory } = engine.card;
@@ -102,7 +105,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
         Math.max(1, after.prefixQueriedTokens - before.prefixQueriedTokens),
       preemptions: after.preemptions - before.preemptions,
     },
-    coldStart: coldStart(scenario),
+    coldStart: [],
     timeline: window.spans,
     notModelled: [],
   };

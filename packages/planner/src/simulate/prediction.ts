@@ -94,6 +94,7 @@ export interface Prediction {
     readonly hitFraction: number;
     readonly preemptions: number;
   };
+  /** As far as it was asked for. */
   readonly coldStart: readonly ColdPhase[];
   /** Parts of the requests that break each limit of the SLO, and any; null: there is none. */
   readonly slo: {

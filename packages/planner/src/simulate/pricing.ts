@@ -83,7 +83,7 @@ export class StepPricer {
       bytesPerSecond: links * COLLECTIVE_PART * collectives.rateFactor,
     };
     this.#extraKernelsNs = extraKernels * (this.#roofline.kernelNs + NODE_NS) * spec.layers;
-    this.#factor = scenario.stepFactor;
+    this.#factor = scenario.stepFactor ?? 1;
   }
 
   price({ lengths, chunks, lines }: StepWork): KernelTimes {

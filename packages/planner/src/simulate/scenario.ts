@@ -60,8 +60,10 @@ export interface Scenario {
   readonly flags: EngineFlags;
   readonly workload: Workload;
   readonly slo: Slo | null;
-  /** What the engine's kernels take of the roofline's time: fitted to a run, or 1. */
-  readonly stepFactor: number;
+  /** What the engine's kernels take of the roofline's time: fitted to a run; absent: 1. */
+  readonly stepFactor?: number | undefined;
+  /** A load that has been served before: an engine adapts to what it sees. Absent: none. */
+  readonly warmup?: Workload | undefined;
   /** Requests that come first and are not measured: the load's warm-up. */
   readonly warmupRequests: number;
   /** What of the lanes is kept for a picture, from the first arrival; null: nothing. */
