@@ -17,7 +17,7 @@ export {
 export { fitOf } from './plan/fit.ts';
 export { makePlan, type PlanRequest, type Progress } from './plan/plan.ts';
 export { SimulationPool } from './pool/pool.ts';
-export { planDocument } from './report/document.ts';
+export { type PlanDocument, planDocument } from './report/document.ts';
 export { planLines } from './report/lines.ts';
 export { planPage } from './report/page.ts';
 export { traceEvents } from './report/trace-events.ts';

@@ -66,7 +66,12 @@ function createProgram(
       remarks,
       setCode,
     );
-    if (suite !== undefined) command.description(GROUPS[name]!);
+    if (suite === undefined) continue;
+    command.description(GROUPS[name]!);
+    if (!commands.some((other) => other.name === name)) continue;
+    // The first word is a command, too: what stands behind the second is the second's.
+    program.enablePositionalOptions();
+    command.enablePositionalOptions();
   }
   return program;
 }

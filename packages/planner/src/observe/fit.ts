@@ -38,7 +38,10 @@ export function fitSteps(loads: readonly ObservedLoad[]): StepFit {
     }),
   );
   const perRowNs = Math.max(0, median(slopes));
-  const fixedNs = median(loads.map(({ stepNs, concurrency }) => stepNs - perRowNs * concurrency));
+  const fixedNs = Math.max(
+    0,
+    median(loads.map(({ stepNs, concurrency }) => stepNs - perRowNs * concurrency)),
+  );
   const residuals = loads.map(({ stepNs, concurrency }) => {
     return stepNs === 0 ? 0 : (stepNs - fixedNs - perRowNs * concurrency) / stepNs;
   });

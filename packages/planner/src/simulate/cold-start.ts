@@ -29,9 +29,6 @@ export interface Guest {
   readonly acceptance: 'eager' | 'lazy';
 }
 
-/** What a server of this size has, with firmware as vendors ship it now. */
-export const USUAL_GUEST: Guest = { memoryBytes: 256 * 2 ** 30, acceptance: 'lazy' };
-
 const require = createRequire(import.meta.url);
 const CHUNK_BYTES = 64 * 2 ** 20;
 
@@ -41,7 +38,7 @@ const CHUNK_BYTES = 64 * 2 ** 20;
  */
 export function coldStart(
   { model, law, gpu, engine, flags }: Pick<Scenario, 'model' | 'law' | 'gpu' | 'engine' | 'flags'>,
-  guest: Guest = USUAL_GUEST,
+  guest: Guest,
 ): readonly ColdPhase[] {
   const figures: Figures = require('../../data/cold-start.json');
   const isOwn = engine.startsWith('bridgekeeper-');
