@@ -262,8 +262,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['command'],
     collect: ['.', 'command'],
     rules: ['.', 'command'],
-    'examine.ts': ['.', 'command', 'collect', 'rules'],
-    'render.ts': ['.', 'examine.ts'],
+    'planned-gains.ts': ['.', 'command'],
+    'examine.ts': ['.', 'command', 'collect', 'rules', 'planned-gains.ts'],
+    'render.ts': ['.', 'planned-gains.ts', 'examine.ts'],
     'document.ts': ['.', 'rules'],
   },
   bench: {

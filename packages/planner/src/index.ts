@@ -17,10 +17,12 @@ export {
 export { fitOf } from './plan/fit.ts';
 export { makePlan, type PlanRequest, type Progress } from './plan/plan.ts';
 export { SimulationPool } from './pool/pool.ts';
+export { gainOf } from './recommend/recommend.ts';
 export { type PlanDocument, planDocument } from './report/document.ts';
 export { planLines } from './report/lines.ts';
 export { planPage } from './report/page.ts';
 export { traceEvents } from './report/trace-events.ts';
+export { gainText } from './report/words.ts';
 export { driveEngine } from './simulate/drive.ts';
 export { enginesOf, USUAL_ENGINES } from './simulate/engine-names.ts';
 export { LoadObserver } from './simulate/load.ts';

@@ -3,7 +3,7 @@ import {
   isReferenceProfileName,
   type Profile,
   REFERENCE_PROFILE_NAMES,
-  type ReferenceProfileName,
+  referenceProfile,
 } from '@bridgekeeper/bridge';
 import {
   fitOf,
@@ -64,22 +64,12 @@ export function chooseGpu(name: string | undefined): Gpu {
   throw new UsageError('bad-combination', '--gpu: say which, such as --gpu b300');
 }
 
-/** The published bridge of each GPU, or of its nearest relative. */
-const PUBLISHED: Readonly<Record<string, ReferenceProfileName>> = {
-  h100: 'h100-cc',
-  h200: 'h100-cc',
-  b200: 'b200-cc',
-  gb200: 'b200-cc',
-  b300: 'b300-cc',
-  'rtx-pro-6000': 'b300-cc',
-};
-
 /** The laws by their names; null is law off. Throws UsageError. */
 export function chooseLaws(names: readonly string[], gpu: Gpu): readonly (Profile | null)[] {
   return names.map((name) => {
-    if (name === 'auto') return chooseLaw(`emulate:${PUBLISHED[gpu.name]}`, 'model').value;
+    if (name === 'auto') return referenceProfile(gpu.confidential.law);
     if (name === 'off' || name.startsWith('emulate:')) return chooseLaw(name, 'model').value;
-    if (isReferenceProfileName(name)) return chooseLaw(`emulate:${name}`, 'model').value;
+    if (isReferenceProfileName(name)) return referenceProfile(name);
     if (/[/\\.]/.test(name)) return chooseLaw(name, 'model').value;
     const near = nearestNames(name, REFERENCE_PROFILE_NAMES).join(', ');
     const message = `--law ${name}: is no reference profile and no file; nearest: ${near}`;
