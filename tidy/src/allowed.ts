@@ -1,7 +1,7 @@
 /**
  * Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. A key
- * `attest/node` says what files in packages/attest/src/node may use besides. The last four are yet
- * to come.
+ * `attest/node` says what files in packages/attest/src/node may use besides. Planner, control
+ * and console are yet to come.
  */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
@@ -34,7 +34,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'control',
   ],
   planner: ['bridge', 'report', 'device', 'engine'],
-  fabric: ['native', 'attest'],
+  fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
   console: [],
 };
@@ -261,6 +261,12 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     serve: ['.'],
     grammar: ['.'],
     'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar'],
+  },
+  fabric: {
+    '.': [],
+    fm: ['.'],
+    host: ['.'],
+    log: ['.'],
   },
   bridgekeeper: {
     '.': [],
