@@ -265,8 +265,12 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   fabric: {
     '.': [],
     fm: ['.'],
-    host: ['.'],
     log: ['.'],
+    host: ['.', 'log'],
+    tenancy: ['.', 'fm', 'log', 'host'],
+    agent: ['.', 'fm', 'log', 'host', 'tenancy'],
+    plan: ['.', 'fm', 'tenancy'],
+    simulate: ['.', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
   bridgekeeper: {
     '.': [],

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 /**
  * Who vouches for an entry. `host`: an agent on the host, the operator's word. `service-vm`: agent
  * and Fabric Manager in a measured VM whose quote has the log's key. `guest`: in the tenant's own.
@@ -97,12 +99,30 @@ export type LogEntry =
 /** `resume`: with the list of active partitions (FABRIC_MODE_RESTART=1). `plain`: all inactive. */
 export type RestartMode = 'resume' | 'plain';
 
-export type QuarantineReason =
-  | 'foreign-partition' // active, and nobody here meant it
-  | 'table-changed' // without a plan of ours
-  | 'foreign-process' // holds a GPU that we were to hand over
-  | 'device-silent' // config space reads all ones, or the GPU left the bus
-  | 'device-changed' // another identity than the one learnt for its place
-  | 'reset-reaches-further' // a reset would hit what is not the tenancy's
-  | 'fabric-fault' // Xid, SXid or a status of Fabric Manager with a radius
-  | 'not-undone'; // a change that could neither be completed nor taken back
+/** Why modules are out of service until an operator has looked. */
+export const QUARANTINE_REASONS = [
+  'foreign-partition', // active, and no intent of ours
+  'table-changed', // without a plan
+  'foreign-process', // holds a GPU that was to be handed over
+  'device-silent', // config space reads all ones, or the GPU left the bus
+  'device-changed', // another identity than the one learnt for its place
+  'reset-reaches-further', // a reset would hit what is not the tenancy's
+  'fabric-fault', // Xid, SXid or a status of Fabric Manager
+  'not-undone', // a change that could be neither completed nor taken back
+] as const;
+
+export type QuarantineReason = (typeof QUARANTINE_REASONS)[number];
+
+/** What opens a commitment; given to the tenant, and to no one else. */
+export interface Opening {
+  readonly tenant: string;
+  readonly tenancy: string;
+  /** 64 hex digits, new for each life. */
+  readonly salt: string;
+}
+
+/** SHA-256 of one line each for what it is, salt, tenant and tenancy. */
+export function commitmentOf({ tenant, tenancy, salt }: Opening): string {
+  const text = `fabric tenancy v1\n${salt}\n${tenant}\n${tenancy}\n`;
+  return createHash('sha256').update(text).digest('hex');
+}
