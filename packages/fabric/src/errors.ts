@@ -23,6 +23,7 @@ export type FabricErrorCode =
   | 'host-unreadable'
   | 'host-refused'
   | 'vm-failed'
+  | 'vm-lost' // it may have run, and is not there
   | 'probe-failed';
 
 export interface FabricErrorOptions extends ErrorOptions {

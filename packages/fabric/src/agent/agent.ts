@@ -198,6 +198,7 @@ export class Agent {
       bootId: host.bootId,
       tenancies: tenancies.map((tenancy) => ({
         ...leave(tenancy, 'the host restarted'),
+        isIntended: false,
         evidence: null,
       })),
       lives: Object.fromEntries(
@@ -333,7 +334,7 @@ export class Agent {
         await this.#put({ ...tenancy, phase: standing.to, isIntended: false });
       } else if (standing.is === 'lost' && (!standing.isDoubtful || isStillLost)) {
         await this.#fail(tenancy, standing.why, sight);
-      } else if (!(await this.#step(tenancy, sight))) {
+      } else if (isLost || !(await this.#step(tenancy, sight))) {
         return;
       }
     }
@@ -344,9 +345,10 @@ export class Agent {
     const phase = nextPhase(before);
     if (phase === null) return false;
     const step = this.#judge.steps[phase];
+    const isRepeated = before.isIntended;
     let tenancy = before;
 
-    if (!tenancy.isIntended) {
+    if (!isRepeated) {
       const begun = step.begin === undefined ? this.#state : step.begin(this.#state, tenancy);
       if (begun === null) return false;
       await this.#log({ kind: 'intent', change: step.change, tenancy: loggedOf(tenancy) });
@@ -357,7 +359,8 @@ export class Agent {
     let finding: Finding;
     try {
       const { hands } = this.#options;
-      const acted = await step.act(tenancy, { state: this.#state, sight, hands });
+      const scene = { state: this.#state, sight, hands, isRepeated };
+      const acted = await step.act(tenancy, scene);
       if (acted !== null && acted !== tenancy) await this.#put(acted);
       const after = await this.#look();
       finding = step.look(acted ?? tenancy, this.#state, after);
@@ -530,7 +533,7 @@ function findingOf(error: unknown): Finding {
     if (consequence === 'quarantine') return wrong('fabric-fault', why);
     return consequence === 'again' ? notYet(why) : failed(why);
   }
-  if (code === 'fm-version' || code === 'fm-missing') return failed(message);
+  if (code === 'fm-version' || code === 'vm-lost') return failed(message);
   if (code.startsWith('fm-') || code === 'host-refused' || code === 'vm-failed') {
     return notYet(message);
   }

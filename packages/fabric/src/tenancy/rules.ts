@@ -119,7 +119,10 @@ const NVLINK_XID = 74;
 const OFF_THE_BUS_XID = 79;
 
 /** The modules that a fault takes out of service: one GPU, its partition, or the baseboard. */
-export function blastRadius(fault: ObservedFault, { devices, tenancies }: AgentState): number[] {
+export function blastRadius(
+  fault: ObservedFault,
+  { devices, tenancies }: AgentState,
+): readonly number[] {
   const all = Object.keys(devices).map(Number);
   const module = all.find((each) => devices[each]!.bdf === fault.bdf);
   if (fault.kind === 'sxid') return all;

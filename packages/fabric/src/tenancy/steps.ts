@@ -36,6 +36,8 @@ export interface Scene {
   readonly state: AgentState;
   readonly sight: Sight;
   readonly hands: Hands;
+  /** The act was begun before, by this agent or by one that ended: it may have happened. */
+  readonly isRepeated: boolean;
 }
 
 /**
@@ -182,12 +184,13 @@ export const STEPS: Steps = {
 
   booting: {
     change: 'boot',
-    restart: 'adopts the VM with the id of this life; one is started only if there is none',
+    restart: 'adopts the VM with the id of this life; without one the life ends, and resets',
     limitSeconds: () => SECONDS.short,
-    async act(tenancy, { state, sight, hands }) {
-      if (vmSeen(tenancy, sight) === undefined) {
-        await hands.vms.start(vmOf(tenancy), tenancy.guest!, bdfsOf(tenancy, state));
-      }
+    async act(tenancy, { state, sight, hands, isRepeated }) {
+      if (vmSeen(tenancy, sight) !== undefined) return tenancy;
+      // A second guest of this life might find what a first one left, which has come and gone.
+      if (isRepeated) throw new FabricError('vm-lost', 'a VM was begun and is not there');
+      await hands.vms.start(vmOf(tenancy), tenancy.guest!, bdfsOf(tenancy, state));
       return tenancy;
     },
     look(tenancy, state, sight) {
