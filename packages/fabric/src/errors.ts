@@ -19,6 +19,7 @@ export type FabricErrorCode =
   | 'stale-epoch'
   | 'bad-plan'
   | 'does-not-fit'
+  | 'needs-restart' // of the host
   // Of the host and its virtual machines.
   | 'host-unreadable'
   | 'host-refused'

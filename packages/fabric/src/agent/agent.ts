@@ -35,6 +35,7 @@ export interface Judgement {
   readonly restartMode: typeof RULES.restartMode;
   readonly foreignModules: typeof RULES.foreignModules;
   readonly unwanted: typeof RULES.unwanted;
+  readonly isHeld: typeof RULES.isHeld;
 }
 
 export const JUDGEMENT: Judgement = {
@@ -45,6 +46,7 @@ export const JUDGEMENT: Judgement = {
   restartMode: RULES.restartMode,
   foreignModules: RULES.foreignModules,
   unwanted: RULES.unwanted,
+  isHeld: RULES.isHeld,
 };
 
 export interface AgentOptions {
@@ -135,9 +137,15 @@ export class Agent {
 
   /**
    * An operator has looked: the modules come back into service once what was on them went down.
-   * Throws of log and store.
+   * Throws FabricError 'needs-restart' for those that a fault of the fabric has, or of log and
+   * store.
    */
   async clear(modules: readonly number[]): Promise<void> {
+    const faulty = modules.filter((module) => this.#state.quarantine[module] === 'fabric-fault');
+    if (faulty.length > 0) {
+      const message = `modules ${faulty.join(', ')}: restart the host, which ends the fault and this`;
+      throw new FabricError('needs-restart', message);
+    }
     await this.#log({ kind: 'cleared', modules });
     const quarantine = Object.entries(this.#state.quarantine).filter(
       ([module]) => !modules.includes(Number(module)),
@@ -167,7 +175,7 @@ export class Agent {
     await this.#learn(sight);
     await this.#judgeFaults(sight);
     const isServing = (await this.#tendDaemon(sight)) && (await this.#tendTable());
-    for (const { id } of this.#state.tenancies) await this.#tend(id, isServing);
+    for (const { id } of this.#state.tenancies) await this.#tend(id);
     if (isServing) this.#state = await this.#requested(sight);
   }
 
@@ -312,8 +320,8 @@ export class Agent {
     return true;
   }
 
-  /** Takes one tenancy as far as it goes now; upwards only while Fabric Manager serves. */
-  async #tend(id: string, isServing: boolean): Promise<void> {
+  /** Takes one tenancy as far as it goes now. */
+  async #tend(id: string): Promise<void> {
     for (;;) {
       const tenancy = this.#state.tenancies.find((each) => each.id === id);
       if (tenancy === undefined) return;
@@ -322,19 +330,17 @@ export class Agent {
       if (isQuarantined(this.#state, tenancy.modules)) {
         return void (await gateway.withdraw(vmOf(tenancy)));
       }
-      if (!isServing && tenancy.leaving === null && !RULES.isFrom(tenancy.phase, 'activated')) {
-        return;
-      }
       const sight = await this.#look();
       const standing =
         tenancy.leaving === null ? this.#judge.standing(tenancy, this.#state, sight) : WELL;
+      const isHeld = tenancy.leaving === null && this.#judge.isHeld(tenancy, this.#state, sight);
       const isLost = standing.is === 'lost' && standing.isDoubtful;
       const isStillLost = this.#isStill(vmOf(tenancy), isLost, sight);
       if (standing.is === 'back') {
         await this.#put({ ...tenancy, phase: standing.to, isIntended: false });
       } else if (standing.is === 'lost' && (!standing.isDoubtful || isStillLost)) {
         await this.#fail(tenancy, standing.why, sight);
-      } else if (isLost || !(await this.#step(tenancy, sight))) {
+      } else if (isHeld || isLost || !(await this.#step(tenancy, sight))) {
         return;
       }
     }

@@ -48,8 +48,10 @@ export class SimulatedManager {
   table = HGX_TABLE;
   isRunning = true;
   instance = 1;
-  /** Null: started to resume, and waiting for the list. */
-  active: Map<number, Activator> | null = new Map();
+  /** What the switches do: they go on while the daemon is away. */
+  active = new Map<number, Activator>();
+  /** Started to resume, and waiting for the list. */
+  #isWaiting = false;
   #starts = 1;
   /** What is to come of requests that nobody answered. */
   #late: { readonly atNs: number; readonly partition: number }[] = [];
@@ -63,23 +65,23 @@ export class SimulatedManager {
     this.#starts += 1;
     this.instance = this.#starts;
     this.#late = [];
-    this.active = mode === 'resume' ? null : new Map();
+    this.#isWaiting = mode === 'resume';
+    if (mode === 'plain') this.active.clear();
   }
 
   stop(): void {
     this.isRunning = false;
-    this.active = new Map();
   }
 
   /** Lets time come; `nowNs` never goes back within a boot. */
   pass(nowNs: number): void {
     for (const { atNs, partition } of this.#late) {
       if (atNs <= nowNs && this.#conflict(partition) === undefined) {
-        this.active?.set(partition, 'late');
+        this.active.set(partition, 'late');
       }
     }
     this.#late = this.#late.filter(({ atNs }) => atNs > nowNs);
-    const active = new Set(this.active?.keys());
+    const active = new Set(this.active.keys());
     const before = this.#past.at(-1)!.active;
     if ([...active].join() !== [...before].join()) this.#past.push({ fromNs: nowNs, active });
   }
@@ -98,7 +100,7 @@ export class SimulatedManager {
     this.pass(nowNs);
     const isStale = ({ fromNs }: { readonly fromNs: number }) => fromNs <= nowNs - STALE_NS;
     const stale = this.#past.findLast(isStale)?.active ?? new Set<number>();
-    const shown = fault === 'stale-list' ? stale : new Set(this.active!.keys());
+    const shown = fault === 'stale-list' ? stale : new Set(this.active.keys());
     return this.table.map(({ id, modules }) => {
       const count = modules.length === 1 ? 0 : LINKS;
       const links = modules.map(() => ({ available: count, possible: count }));
@@ -108,15 +110,15 @@ export class SimulatedManager {
 
   activate(id: number, nowNs: number, fault: FmFault | null): void {
     this.#change(fault, nowNs, id, () => {
-      if (this.active!.has(id)) refuse(-7);
+      if (this.active.has(id)) refuse(-7);
       if (this.#conflict(id) !== undefined) refuse(-24);
-      this.active!.set(id, 'agent');
+      this.active.set(id, 'agent');
     });
   }
 
   deactivate(id: number, nowNs: number, fault: FmFault | null): void {
     this.#change(fault, nowNs, null, () => {
-      if (!this.active!.delete(id)) refuse(-4);
+      if (!this.active.delete(id)) refuse(-4);
     });
   }
 
@@ -125,12 +127,13 @@ export class SimulatedManager {
       this.stop();
       throw new FabricError('fm-unanswered', 'Fabric Manager ended');
     }
-    this.active ??= new Map(ids.map((id) => [id, 'agent']));
+    if (this.#isWaiting) this.active = new Map(ids.map((id) => [id, 'agent']));
+    this.#isWaiting = false;
   }
 
   /** Activates it for somebody else, if it can be. */
   meddle(id: number, nowNs: number): void {
-    if (!this.isRunning || this.active === null || this.active.has(id)) return;
+    if (!this.isRunning || this.#isWaiting || this.active.has(id)) return;
     if (this.#conflict(id) !== undefined) return;
     this.active.set(id, 'stranger');
     this.pass(nowNs);
@@ -139,7 +142,7 @@ export class SimulatedManager {
   /** The active partition that has a module of this one; it itself is none. */
   #conflict(id: number): number | undefined {
     const { modules } = this.table.find((each) => each.id === id)!;
-    return [...this.active!.keys()].find(
+    return [...this.active.keys()].find(
       (other) =>
         other !== id && overlaps(this.table.find((each) => each.id === other)!.modules, modules),
     );
@@ -150,7 +153,7 @@ export class SimulatedManager {
     if (fault === 'restart-before') this.#die();
     if (fault === 'nvlink-error') refuse(-10);
     if (fault === 'route-error') refuse(-29);
-    if (fault === 'false-in-use' && late !== null && !this.active!.has(late)) refuse(-7);
+    if (fault === 'false-in-use' && late !== null && !this.active.has(late)) refuse(-7);
     if (fault === 'late-effect' && late !== null) {
       this.#late.push({ atNs: nowNs + LATE_NS, partition: late });
       throw new FabricError('fm-unanswered', 'no reply in time');
@@ -168,7 +171,7 @@ export class SimulatedManager {
     if (!this.isRunning) throw new FabricError('fm-missing', 'there is no socket');
     if (fault === 'lost-request') throw new FabricError('fm-unanswered', 'no reply in time');
     if (fault === 'version-mismatch') refuse(-6);
-    if (fault === 'not-ready' || this.active === null) refuse(-22);
+    if (fault === 'not-ready' || this.#isWaiting) refuse(-22);
   }
 
   #die(): never {

@@ -2,7 +2,13 @@ import { createHash } from 'node:crypto';
 import { Agent, type AgentOptions, type Judgement } from '../agent/agent.ts';
 import { FabricError } from '../errors.ts';
 import { overlaps } from '../fm/table.ts';
-import { type Desired, DOWN_ORDERS, type WantedTenancy } from '../tenancy/state.ts';
+import {
+  type AgentState,
+  type Desired,
+  DOWN_ORDERS,
+  isQuarantined,
+  type WantedTenancy,
+} from '../tenancy/state.ts';
 import type { Violation } from './watcher.ts';
 import { Crash, World, type WorldOptions } from './world.ts';
 
@@ -65,6 +71,7 @@ class Simulation {
   #sequence = 0;
   #desired: Desired;
   #isApplied = true;
+  #isClearing = false;
   #rounds = 0;
 
   constructor(options: SimulationOptions) {
@@ -86,7 +93,9 @@ class Simulation {
     this.#repair();
     await this.#until('up', () => this.#missing());
     if (stormRounds > 0) {
-      await this.#clear();
+      // An operator who has looked: the host is started anew, and its GPUs come back.
+      this.world.restartHost();
+      this.#isClearing = true;
       await this.#until('up again', () => this.#missing());
     }
     this.#desired = this.#want([]);
@@ -99,7 +108,7 @@ class Simulation {
   async #until(what: string, missing: () => readonly string[]): Promise<void> {
     for (let round = 0; round < CALM_ROUNDS_MAX; round += 1) {
       await this.#round();
-      if (this.#isApplied && missing().length === 0) return;
+      if (this.#isApplied && !this.#isClearing && missing().length === 0) return;
     }
     this.unfinished.push(...missing().map((each) => `${what}: ${each}`));
   }
@@ -108,7 +117,7 @@ class Simulation {
   #missing(): string[] {
     const state = this.world.stored();
     return this.#desired.tenancies.flatMap(({ id, modules, guest }) => {
-      const isOut = modules.some((module) => state?.quarantine[module] !== undefined);
+      const isOut = state !== null && isHeld(state, modules);
       const is = state?.tenancies.find((tenancy) => tenancy.id === id);
       const goal = guest === null ? 'activated' : 'admitted';
       const isThere =
@@ -141,6 +150,8 @@ class Simulation {
       this.#agent ??= await this.#open();
       await this.#agent.round();
       if (!this.#isApplied) await this.#command(this.#agent);
+      if (this.#isClearing) await this.#clear(this.#agent);
+      this.#isClearing = false;
     } catch (error) {
       if (error instanceof Crash) this.#agent = null;
       else if (error instanceof FabricError) world.note(`round: ${error.code}`);
@@ -170,20 +181,11 @@ class Simulation {
     }
   }
 
-  async #clear(): Promise<void> {
-    // An operator who has looked: the host is started anew, and its GPUs come back.
-    this.world.restartHost();
-    this.#agent = null;
-    for (let isDone = false; !isDone; ) {
-      try {
-        this.#agent ??= await this.#open();
-        await this.#agent.clear(this.world.gpus.map(({ module }) => module));
-        isDone = true;
-      } catch (error) {
-        if (!(error instanceof Crash)) throw error;
-        this.#agent = null;
-      }
-    }
+  async #clear(agent: Agent): Promise<void> {
+    const marked = Object.entries(agent.state.quarantine);
+    await agent.clear(
+      marked.filter(([, why]) => why !== 'fabric-fault').map(([module]) => +module),
+    );
   }
 
   #want(tenancies: readonly WantedTenancy[]): Desired {
@@ -226,6 +228,9 @@ class Simulation {
     if (random.chance(0.001)) world.xid(random.pick([145, 79, 74]), random.int(8, 1));
     if (random.chance(0.001)) world.strangerActivates(random.pick(world.fm.table).id);
     if (random.chance(0.001)) random.pick(world.gpus).isSilent = true;
+    // Operators look, and mend what they find; or they do not.
+    if (random.chance(0.02)) this.#isClearing = true;
+    if (random.chance(0.01)) this.#repair();
   }
 
   /** Whoever did it undoes it. */
@@ -235,4 +240,14 @@ class Simulation {
     world.strangersLeave();
     for (const gpu of world.gpus) gpu.isSilent = false;
   }
+}
+
+/** Whether modules are in quarantine, or the claim of a tenancy that is. */
+function isHeld(state: AgentState, modules: readonly number[]): boolean {
+  const holders = state.tenancies.filter((tenancy) =>
+    modules.some((module) => state.claims[module] === tenancy.id),
+  );
+  return [modules, ...holders.map((each) => each.modules)].some((each) =>
+    isQuarantined(state, each),
+  );
 }

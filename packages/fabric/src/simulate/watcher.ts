@@ -39,9 +39,9 @@ export class Watcher {
   >();
   /** Whose each module is, by the log alone. */
   readonly #owners = new Map<number, string>();
-  /** The last entry of each change of each life: an intent is open until its fact. */
+  /** Intents by life and change: all of lives that were not released, and those without a fact. */
+  readonly #intended = new Map<string, LoggedTenancy>();
   readonly #open = new Map<string, LoggedTenancy>();
-  readonly #intended = new Set<string>();
   #acknowledged: string[] = [];
   #isStartMeant = false;
   #number = 0;
@@ -102,7 +102,7 @@ export class Watcher {
     const key = `${life} ${change}`;
     if (entry.kind === 'intent') {
       this.#open.set(key, tenancy);
-      this.#intended.add(key);
+      this.#intended.set(key, tenancy);
       return;
     }
     this.#open.delete(key);
@@ -162,7 +162,7 @@ export class Watcher {
   startingVm(id: string, gpus: readonly SimulatedGpu[]): void {
     if (this.#started.has(id)) this.#violated(9, `${id} is started twice`);
     const modules = gpus.map(({ module }) => module).toSorted((a, b) => a - b);
-    const active = [...(this.#world.fm.active?.keys() ?? [])];
+    const active = [...this.#world.fm.active.keys()];
     const isExact = active.some(
       (each) =>
         this.#world.fm.table.find((definition) => definition.id === each)!.modules.join() ===
@@ -214,6 +214,9 @@ export class Watcher {
   }
 
   #released(tenancy: LoggedTenancy, life: string): void {
+    for (const key of this.#intended.keys()) {
+      if (lifeIn(key) === life && !key.endsWith(' release')) this.#intended.delete(key);
+    }
     for (const module of tenancy.modules) {
       if (this.#owners.get(module) !== life) continue;
       this.#owners.delete(module);
@@ -223,16 +226,16 @@ export class Watcher {
     }
   }
 
-  /** That the log has an open intent for what is being done. */
+  /** That the log has an intent for what is being done, of a life that goes on. */
   #meant(change: 'activate' | 'deactivate', partition: number): void {
-    const isMeant = [...this.#open].some(
+    const isMeant = [...this.#intended].some(
       ([key, tenancy]) => key.endsWith(` ${change}`) && tenancy.partition === partition,
     );
     if (!isMeant) this.#violated(4, `${change} ${partition} without an intent`);
   }
 
   #activeOf(activator: 'agent') {
-    const active = [...(this.#world.fm.active ?? [])].filter(([, who]) => who === activator);
+    const active = [...this.#world.fm.active].filter(([, who]) => who === activator);
     return active.map(([id]) => this.#world.fm.table.find((each) => each.id === id)!);
   }
 

@@ -240,7 +240,7 @@ export class World {
   }
 
   activeModules(): Set<number> {
-    const active = [...(this.fm.active?.keys() ?? [])];
+    const active = [...this.fm.active.keys()];
     return new Set(
       active.flatMap((id) => [...this.fm.table.find((each) => each.id === id)!.modules]),
     );
@@ -279,8 +279,7 @@ export class World {
   }
 
   strangersLeave(): void {
-    for (const [id, who] of this.fm.active ?? [])
-      if (who === 'stranger') this.fm.active!.delete(id);
+    for (const [id, who] of this.fm.active) if (who === 'stranger') this.fm.active.delete(id);
   }
 
   xid(number: number, module: number): void {

@@ -93,6 +93,15 @@ export function standing(tenancy: Tenancy, state: AgentState, sight: Sight): Sta
 }
 
 /**
+ * Whether a tenancy waits where it is because Fabric Manager does not serve, or restarted and what
+ * that means is not known yet: until a guest has the partition, nothing goes up.
+ */
+export function isHeld({ phase }: Tenancy, { daemon }: AgentState, sight: Sight): boolean {
+  const serves = sight.partitions !== null && sight.host.daemon.instance === daemon.instance;
+  return !serves && !isFrom(phase, 'booting');
+}
+
+/**
  * Adds what is seen of devices to what is known. Nothing is forgotten: a GPU that a guest has
  * shows neither module nor identity. Returns the module whose device is another one, if any is.
  */
