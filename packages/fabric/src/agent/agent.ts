@@ -1,7 +1,13 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import { FabricError } from '../errors.ts';
 import { FM_STATUS } from '../fm/status.ts';
-import { activeAmong, definitionsOf, partitionOf, tableDigest } from '../fm/table.ts';
+import {
+  activeAmong,
+  definitionsOf,
+  type PartitionDefinition,
+  partitionOf,
+  tableDigest,
+} from '../fm/table.ts';
 import type { HostProbe } from '../host/host.ts';
 import {
   commitmentOf,
@@ -16,7 +22,6 @@ import * as RULES from '../tenancy/rules.ts';
 import { type Finding, failed, notYet, type Sight, wrong } from '../tenancy/sight.ts';
 import {
   type AgentState,
-  type Desired,
   emptyState,
   isQuarantined,
   readDesired,
@@ -36,6 +41,8 @@ export interface Judgement {
   readonly foreignModules: typeof RULES.foreignModules;
   readonly unwanted: typeof RULES.unwanted;
   readonly isHeld: typeof RULES.isHeld;
+  readonly isNewer: typeof RULES.isNewer;
+  readonly partitionOf: typeof partitionOf<PartitionDefinition>;
 }
 
 export const JUDGEMENT: Judgement = {
@@ -47,6 +54,8 @@ export const JUDGEMENT: Judgement = {
   foreignModules: RULES.foreignModules,
   unwanted: RULES.unwanted,
   isHeld: RULES.isHeld,
+  isNewer: RULES.isNewer,
+  partitionOf,
 };
 
 export interface AgentOptions {
@@ -115,13 +124,13 @@ export class Agent {
     if (desired.host !== host) {
       throw new FabricError('bad-desired', `the desired state is for ${desired.host}, not ${host}`);
     }
-    if (before !== null && !isNewer(desired, before)) return;
+    if (before !== null && !this.#judge.isNewer(desired, before)) return;
     if (daemon.table === null) {
       const message = 'Fabric Manager has not answered yet, so no partition is known';
       throw new FabricError('fm-unanswered', message);
     }
     for (const { id, modules } of desired.tenancies) {
-      if (partitionOf(daemon.table.partitions, modules) !== undefined) continue;
+      if (this.#judge.partitionOf(daemon.table.partitions, modules) !== undefined) continue;
       const message = `${id}: Fabric Manager has no partition of modules ${modules.join(', ')}`;
       throw new FabricError('does-not-fit', message);
     }
@@ -173,8 +182,8 @@ export class Agent {
     await this.#announce(sight);
     if (this.#state.bootId !== sight.host.bootId) await this.#rebooted(sight);
     await this.#learn(sight);
-    await this.#judgeFaults(sight);
     const isServing = (await this.#tendDaemon(sight)) && (await this.#tendTable());
+    if (this.#state.daemon.table !== null) await this.#judgeFaults(sight);
     for (const { id } of this.#state.tenancies) await this.#tend(id);
     if (isServing) this.#state = await this.#requested(sight);
   }
@@ -305,7 +314,7 @@ export class Agent {
       const definitions = definitionsOf(partitions);
       await this.#log({ kind: 'table', digest, partitions: definitions });
       const isMeant = table === null || digest === maintenance;
-      if (!isMeant) await this.#quarantine(this.#modules(), 'table-changed');
+      if (!isMeant) await this.#quarantine(RULES.boardOf(this.#state), 'table-changed');
       const known = { digest, partitions: definitions };
       await this.#save({
         ...this.#state,
@@ -387,7 +396,10 @@ export class Agent {
         return true;
       case 'wrong': {
         const isWide = finding.reason === 'fabric-fault';
-        await this.#quarantine(isWide ? this.#modules() : tenancy.modules, finding.reason);
+        await this.#quarantine(
+          isWide ? RULES.boardOf(this.#state) : tenancy.modules,
+          finding.reason,
+        );
         return true;
       }
       case 'done': {
@@ -433,7 +445,7 @@ export class Agent {
     const fresh: Tenancy[] = [];
     for (const wanted of desired.tenancies) {
       const life = lives[wanted.id] ?? FRESH_LIFE;
-      const partition = partitionOf(daemon.table!.partitions, wanted.modules);
+      const partition = this.#judge.partitionOf(daemon.table!.partitions, wanted.modules);
       if (tenancies.some(({ id }) => id === wanted.id) || partition === undefined) continue;
       if (nowNs < life.notBeforeNs || isQuarantined(this.#state, wanted.modules)) continue;
       lives[wanted.id] = { ...life, epoch: life.epoch + 1 };
@@ -461,10 +473,6 @@ export class Agent {
     if (!isSo) this.#doubts.delete(what);
     else if (!this.#doubts.has(what)) this.#doubts.set(what, nowNs);
     return isSo && nowNs - this.#doubts.get(what)! >= DOUBT_NS;
-  }
-
-  #modules(): number[] {
-    return Object.keys(this.#state.devices).map(Number);
   }
 
   async #put(tenancy: Tenancy): Promise<void> {
@@ -501,18 +509,6 @@ function replaced(state: AgentState, tenancy: Tenancy): AgentState {
 /** On its way down, from wherever it is; the first reason stays. */
 function leave(tenancy: Tenancy, why: string): Tenancy {
   return tenancy.leaving === null ? { ...tenancy, leaving: why, isIntended: false } : tenancy;
-}
-
-/** Throws FabricError 'stale-epoch', or 'bad-desired' for another document of the same number. */
-function isNewer(desired: Desired, before: Desired): boolean {
-  const ahead = desired.epoch - before.epoch || desired.sequence - before.sequence;
-  const number = `epoch ${desired.epoch}, sequence ${desired.sequence}`;
-  const known = `epoch ${before.epoch}, sequence ${before.sequence}`;
-  if (ahead < 0) throw new FabricError('stale-epoch', `${number} is older than ${known}`);
-  if (ahead === 0 && JSON.stringify(desired) !== JSON.stringify(before)) {
-    throw new FabricError('bad-desired', `${number} was another document before`);
-  }
-  return ahead > 0;
 }
 
 function loggedOf({ tenant, id, epoch, salt, modules, partition }: Tenancy): LoggedTenancy {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { Agent, type AgentOptions, type Judgement } from '../agent/agent.ts';
 import { FabricError } from '../errors.ts';
 import { overlaps } from '../fm/table.ts';
+import type { LogEntry } from '../log/entries.ts';
 import {
   type AgentState,
   type Desired,
@@ -19,8 +20,10 @@ export interface SimulationOptions extends WorldOptions {
   readonly judgement?: Judgement;
   /** What stands between the agent and its ports. */
   readonly between?: (ports: Omit<AgentOptions, 'judgement'>) => Omit<AgentOptions, 'judgement'>;
-  /** What happens besides, once the agent has run for so many rounds. */
-  readonly happen?: (world: World, round: number) => void;
+  /** What happens besides, before each round, which are counted from 1. */
+  readonly happen?: (world: World, round: number) => undefined | 'agent-restarts';
+  /** How many rounds everything is left up, at least. */
+  readonly roundsMin?: number;
   /** What is wanted at first; by default random partitions. */
   readonly wanted?: readonly WantedTenancy[];
 }
@@ -92,6 +95,8 @@ class Simulation {
     world.note('calm');
     this.#repair();
     await this.#until('up', () => this.#missing());
+    while (this.#rounds < (this.#options.roundsMin ?? 0)) await this.#round();
+    this.unfinished.push(...this.#missing());
     if (stormRounds > 0) {
       // An operator who has looked: the host is started anew, and its GPUs come back.
       this.world.restartHost();
@@ -145,7 +150,7 @@ class Simulation {
   async #round(): Promise<void> {
     const { world } = this;
     this.#rounds += 1;
-    this.#options.happen?.(world, this.#rounds);
+    if (this.#options.happen?.(world, this.#rounds) === 'agent-restarts') this.#agent = null;
     try {
       this.#agent ??= await this.#open();
       await this.#agent.round();
@@ -163,7 +168,19 @@ class Simulation {
   #open(): Promise<Agent> {
     const { between, judgement } = this.#options;
     const ports = this.world.ports();
-    const options = between === undefined ? ports : between(ports);
+    const { log, ...rest } = between === undefined ? ports : between(ports);
+    const { watcher } = this.world;
+    const options = {
+      ...rest,
+      log: {
+        ...log,
+        async append(entry: LogEntry) {
+          const index = await log.append(entry);
+          watcher.acknowledged(index, entry);
+          return index;
+        },
+      },
+    };
     return Agent.open(judgement === undefined ? options : { ...options, judgement });
   }
 

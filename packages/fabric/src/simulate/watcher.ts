@@ -42,7 +42,7 @@ export class Watcher {
   /** Intents by life and change: all of lives that were not released, and those without a fact. */
   readonly #intended = new Map<string, LoggedTenancy>();
   readonly #open = new Map<string, LoggedTenancy>();
-  #acknowledged: string[] = [];
+  readonly #acknowledged = new Map<number, string>();
   #isStartMeant = false;
   #number = 0;
 
@@ -69,7 +69,7 @@ export class Watcher {
   /** At the end, when all is calm. */
   end(state: AgentState): void {
     const { log } = this.#world;
-    for (const [index, text] of this.#acknowledged.entries()) {
+    for (const [index, text] of this.#acknowledged) {
       if (JSON.stringify(log[index]) !== text) {
         this.#violated(8, `entry ${index} is not what was acknowledged`);
       }
@@ -94,7 +94,6 @@ export class Watcher {
     const secret = this.secrets.find((each) => text.includes(each));
     if (secret !== undefined) this.#violated(5, `an entry names ${secret}`);
     if (entry.grade !== 'host') this.#violated(7, `an agent on the host signs as ${entry.grade}`);
-    this.#acknowledged.push(text);
     if (entry.kind === 'fm-restart-intent') this.#isStartMeant = true;
     if (entry.kind !== 'intent' && entry.kind !== 'fact') return;
     const { tenancy, change } = entry;
@@ -115,6 +114,10 @@ export class Watcher {
       }
     }
     if (change === 'release') this.#released(tenancy, life);
+  }
+
+  acknowledged(index: number, entry: LogEntry): void {
+    this.#acknowledged.set(index, JSON.stringify(entry));
   }
 
   saving(state: AgentState): void {

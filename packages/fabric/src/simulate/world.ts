@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Clock } from '@bridgekeeper/bridge';
 import { invariant } from '@bridgekeeper/bridge';
 import type { AgentOptions } from '../agent/agent.ts';
@@ -90,6 +91,8 @@ export class World {
   /** What the wall clock is off by. */
   wallOffMs = 0;
   isDiskFull = false;
+  /** The daemon runs and reaches no GPU. */
+  isPathLost = false;
   /** Calm: nothing fails any more. */
   isCalm = false;
   /** What the next calls of a kind do wrong, for scenarios. */
@@ -207,7 +210,7 @@ export class World {
     }
     const active = this.activeModules();
     for (const gpu of this.gpus) {
-      if (!active.has(gpu.module)) gpu.completeNs = null;
+      if (!active.has(gpu.module) || this.isPathLost) gpu.completeNs = null;
       else gpu.completeNs ??= this.nowNs + this.#between(COMPLETE_NS);
     }
   }
@@ -421,6 +424,7 @@ export class World {
     const isVisible = gpu.driver === 'nvidia' && !gpu.isSilent;
     const isComplete = gpu.completeNs !== null && gpu.completeNs <= this.nowNs;
     const reached = isComplete ? 'completed' : 'in-progress';
+    const isReached = this.fm.isRunning && !this.isPathLost;
     return {
       bdf: gpu.bdf,
       driver: gpu.driver,
@@ -429,7 +433,7 @@ export class World {
       identity: isVisible ? gpu.identity : null,
       fabric: isVisible
         ? {
-            state: this.fm.isRunning ? reached : 'not-started',
+            state: isReached ? reached : 'not-started',
             status: 0,
             unhealthy: [],
             isPartitionAssigned: isComplete,
@@ -456,6 +460,8 @@ export class World {
 }
 
 function nameOf(entry: LogEntry): string {
-  if (entry.kind !== 'intent' && entry.kind !== 'fact') return entry.kind;
-  return `${entry.kind} ${entry.change} ${entry.tenancy.modules.join()}/${entry.tenancy.epoch}`;
+  const digest = createHash('sha256').update(JSON.stringify(entry)).digest('hex').slice(0, 12);
+  if (entry.kind !== 'intent' && entry.kind !== 'fact') return `${entry.kind} ${digest}`;
+  const { change, tenancy } = entry;
+  return `${entry.kind} ${change} ${tenancy.modules.join()}/${tenancy.epoch} ${digest}`;
 }

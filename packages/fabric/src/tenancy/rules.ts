@@ -1,3 +1,4 @@
+import { FabricError } from '../errors.ts';
 import { activeAmong, overlaps } from '../fm/table.ts';
 import type { HostObservation, ObservedFault } from '../host/host.ts';
 import type { RestartMode } from '../log/entries.ts';
@@ -122,18 +123,22 @@ export function learn(
   return { devices, changed };
 }
 
+/** Every module: also one whose GPU has never been seen to answer. */
+export function boardOf({ daemon, devices }: AgentState): number[] {
+  const ofTable = daemon.table?.partitions.flatMap(({ modules }) => modules) ?? [];
+  return [...new Set([...ofTable, ...Object.keys(devices).map(Number)])].toSorted((a, b) => a - b);
+}
+
 /** NVLink's on Blackwell. Of 145 it is known that no pair of the board works until it reboots. */
 const BASEBOARD_XIDS = [144, 145, 146, 147, 148, 149, 150];
 const NVLINK_XID = 74;
 const OFF_THE_BUS_XID = 79;
 
 /** The modules that a fault takes out of service: one GPU, its partition, or the baseboard. */
-export function blastRadius(
-  fault: ObservedFault,
-  { devices, tenancies }: AgentState,
-): readonly number[] {
-  const all = Object.keys(devices).map(Number);
-  const module = all.find((each) => devices[each]!.bdf === fault.bdf);
+export function blastRadius(fault: ObservedFault, state: AgentState): readonly number[] {
+  const { devices, tenancies } = state;
+  const all = boardOf(state);
+  const module = all.find((each) => devices[each]?.bdf === fault.bdf);
   if (fault.kind === 'sxid') return all;
   if (fault.kind === 'xid' && BASEBOARD_XIDS.includes(fault.number)) return all;
   if (module === undefined) return [];
@@ -176,6 +181,21 @@ export function foreignModules(state: AgentState, { partitions }: Sight): number
       ),
   );
   return [...new Set(foreign.flatMap(({ modules }) => modules))].toSorted((a, b) => a - b);
+}
+
+/**
+ * Whether a command is later than the last one; false: it is the same. Throws FabricError 'stale-epoch', or 'bad-desired' for another document of the same
+ * number.
+ */
+export function isNewer(desired: Desired, before: Desired): boolean {
+  const ahead = desired.epoch - before.epoch || desired.sequence - before.sequence;
+  const number = `epoch ${desired.epoch}, sequence ${desired.sequence}`;
+  const known = `epoch ${before.epoch}, sequence ${before.sequence}`;
+  if (ahead < 0) throw new FabricError('stale-epoch', `${number} is older than ${known}`);
+  if (ahead === 0 && JSON.stringify(desired) !== JSON.stringify(before)) {
+    throw new FabricError('bad-desired', `${number} was another document before`);
+  }
+  return ahead > 0;
 }
 
 /** The tenancies that shall not be, or not be as they are. An empty list means all of them. */
