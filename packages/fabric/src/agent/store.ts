@@ -59,6 +59,10 @@ export class FileStore implements Store {
       try {
         writeAll(fd, Buffer.from(`${digestOf(body)}\n${body}`));
         fsyncSync(fd);
+      } catch (error) {
+        // A part of a file on a full disk is in the way of what is to make room.
+        rmSync(fresh);
+        throw error;
       } finally {
         closeSync(fd);
       }
@@ -70,7 +74,6 @@ export class FileStore implements Store {
         closeSync(folder);
       }
     } catch (cause) {
-      rmSync(fresh, { force: true });
       throw diskError(this.#path, cause);
     }
   }
