@@ -424,7 +424,12 @@ export class Agent {
 
   async #quarantine(modules: readonly number[], reason: QuarantineReason): Promise<void> {
     const { quarantine } = this.#state;
-    const fresh = modules.filter((module) => quarantine[module] === undefined);
+    // A fault of the fabric is not over when a person has looked, whatever else there was.
+    const fresh = modules.filter(
+      (module) =>
+        quarantine[module] === undefined ||
+        (reason === 'fabric-fault' && quarantine[module] !== reason),
+    );
     if (fresh.length === 0) return;
     await this.#log({ kind: 'alarm', reason, modules: fresh });
     const marks = Object.fromEntries(fresh.map((module) => [module, reason]));
