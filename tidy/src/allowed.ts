@@ -269,7 +269,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     host: ['.', 'log'],
     tenancy: ['.', 'fm', 'log', 'host'],
     agent: ['.', 'fm', 'log', 'host', 'tenancy'],
-    plan: ['.', 'fm', 'tenancy'],
+    plan: ['.', 'fm', 'log', 'tenancy'],
+    status: ['.', 'fm', 'log', 'tenancy'],
     simulate: ['.', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
   bridgekeeper: {

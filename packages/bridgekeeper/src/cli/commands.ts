@@ -12,6 +12,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   connect: async () => [(await import('./connect.ts')).CONNECT],
   doctor: async () => [(await import('./doctor.ts')).DOCTOR],
   probe: async () => [(await import('./probe.ts')).PROBE],
+  fabric: async () => (await import('./fabric.ts')).FABRIC,
   load: async () => [(await import('./load.ts')).LOAD],
   seal: async () => [(await import('./seal.ts')).SEAL],
   attest: async () => [(await import('./attest.ts')).ATTEST],

@@ -139,7 +139,7 @@ export class Agent {
       ...this.#state,
       desired,
       tenancies: this.#state.tenancies.map((tenancy) =>
-        gone.includes(tenancy.id) ? leave(tenancy, 'it is not desired any more') : tenancy,
+        gone.includes(tenancy.id) ? RULES.leave(tenancy, 'it is not desired any more') : tenancy,
       ),
     });
   }
@@ -164,13 +164,7 @@ export class Agent {
 
   /** Empties the host for another partition table, by its digest. Throws of the store. */
   async maintain(table: string): Promise<void> {
-    await this.#save({
-      ...this.#state,
-      daemon: { ...this.#state.daemon, maintenance: table },
-      tenancies: this.#state.tenancies.map((tenancy) =>
-        leave(tenancy, 'the partition table is changed'),
-      ),
-    });
+    await this.#save(RULES.withMaintenance(this.#state, table));
   }
 
   /**
@@ -214,7 +208,7 @@ export class Agent {
       ...this.#state,
       bootId: host.bootId,
       tenancies: tenancies.map((tenancy) => ({
-        ...leave(tenancy, 'the host restarted'),
+        ...RULES.leave(tenancy, 'the host restarted'),
         isIntended: false,
         evidence: null,
       })),
@@ -417,7 +411,7 @@ export class Agent {
     const waitNs = Math.min(BACKOFF_SECONDS_MAX, 2 ** life.failures) * 1e9;
     const next = { ...life, failures: life.failures + 1, notBeforeNs: nowNs + waitNs };
     await this.#save({
-      ...replaced(this.#state, leave(tenancy, why)),
+      ...replaced(this.#state, RULES.leave(tenancy, why)),
       lives: { ...this.#state.lives, [tenancy.id]: next },
     });
   }
@@ -437,7 +431,9 @@ export class Agent {
     await this.#save({
       ...marked,
       tenancies: marked.tenancies.map((tenancy) =>
-        isQuarantined(marked, tenancy.modules) ? leave(tenancy, `quarantine: ${reason}`) : tenancy,
+        isQuarantined(marked, tenancy.modules)
+          ? RULES.leave(tenancy, `quarantine: ${reason}`)
+          : tenancy,
       ),
     });
   }
@@ -509,11 +505,6 @@ const WELL = { is: 'well' } as const;
 function replaced(state: AgentState, tenancy: Tenancy): AgentState {
   const tenancies = state.tenancies.map((each) => (each.id === tenancy.id ? tenancy : each));
   return { ...state, tenancies };
-}
-
-/** On its way down, from wherever it is; the first reason stays. */
-function leave(tenancy: Tenancy, why: string): Tenancy {
-  return tenancy.leaving === null ? { ...tenancy, leaving: why, isIntended: false } : tenancy;
 }
 
 function loggedOf({ tenant, id, epoch, salt, modules, partition }: Tenancy): LoggedTenancy {

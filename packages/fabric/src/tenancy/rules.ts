@@ -198,6 +198,20 @@ export function isNewer(desired: Desired, before: Desired): boolean {
   return ahead > 0;
 }
 
+/** On its way down, from wherever it is; the first reason stays. */
+export function leave(tenancy: Tenancy, why: string): Tenancy {
+  return tenancy.leaving === null ? { ...tenancy, leaving: why, isIntended: false } : tenancy;
+}
+
+/** The state in which a host is emptied for another partition table, by its digest. */
+export function withMaintenance(state: AgentState, table: string): AgentState {
+  return {
+    ...state,
+    daemon: { ...state.daemon, maintenance: table },
+    tenancies: state.tenancies.map((tenancy) => leave(tenancy, 'the partition table is changed')),
+  };
+}
+
 /** The tenancies that shall not be, or not be as they are. An empty list means all of them. */
 export function unwanted({ tenancies }: AgentState, desired: Desired): string[] {
   return tenancies
