@@ -1,7 +1,7 @@
 /**
  * Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. A key
- * `attest/node` says what files in packages/attest/src/node may use besides. The last three are
- * yet to come.
+ * `attest/node` says what files in packages/attest/src/node may use besides. Control and console
+ * are yet to come.
  */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
@@ -34,7 +34,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'fabric',
     'control',
   ],
-  fabric: ['native', 'attest'],
+  fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
   console: [],
 };
@@ -286,6 +286,17 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     grammar: ['.'],
     plan: ['.'],
     'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'plan'],
+  },
+  fabric: {
+    '.': [],
+    fm: ['.'],
+    log: ['.'],
+    host: ['.', 'log'],
+    tenancy: ['.', 'fm', 'log', 'host'],
+    agent: ['.', 'fm', 'log', 'host', 'tenancy'],
+    plan: ['.', 'fm', 'log', 'tenancy'],
+    status: ['.', 'fm', 'log', 'tenancy'],
+    simulate: ['.', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
   bridgekeeper: {
     '.': [],

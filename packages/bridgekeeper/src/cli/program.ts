@@ -9,6 +9,7 @@ import { versionLine } from './version.ts';
 const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
   plan: 'predict what a load will pay on a GPU, with each engine and step policy',
+  fabric: 'several GPUs of a board as one tenant’s: partitions, their record, their links',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };
 
@@ -86,6 +87,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   BenchError: 1,
   ChatError: 1,
   EngineError: 1,
+  FabricError: 1,
 };
 
 function failureOf(error: unknown): Failure {
@@ -99,7 +101,9 @@ function failureOf(error: unknown): Failure {
     return { exitCode: 2, name: 'UsageError', code: 'bad-usage', message: text };
   }
   const { code } = error as Error & { readonly code: string };
-  const isInput = name === 'EngineError' && (code === 'bad-model' || code === 'bad-request');
+  const isInput =
+    (name === 'EngineError' && (code === 'bad-model' || code === 'bad-request')) ||
+    (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan'));
   return { exitCode: isInput ? 2 : EXIT_CODES[name]!, name, code, message };
 }
 

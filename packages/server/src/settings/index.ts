@@ -14,6 +14,7 @@ export {
   digest,
   integer,
   kindOf,
+  number,
   oneOf,
   onOff,
   repeated,
