@@ -42,8 +42,8 @@ test.each(POLICY_NAMES)('%s has nothing on its way once it has settled', async (
   const device = openDevice();
   const { clock } = device;
   const options = engineOptions(device, { dummy: true, burst: BURST });
-  const { scheduler, runner, traffic } = await prepareModel(options);
-  const parts = { scheduler, runner, traffic, clock, burst: BURST };
+  const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
+  const parts = { scheduler, runner, traffic, clock, burst: BURST, mover: null, prefillRate };
   const policy = await createPolicy(name, parts);
   const sequence = new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0);
   scheduler.add(sequence);

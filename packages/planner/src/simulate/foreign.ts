@@ -1,7 +1,7 @@
 import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
 import { GREEDY } from '@bridgekeeper/engine';
 import {
-  PagePool,
+  PrefixTree,
   type RowResult,
   Scheduler,
   Sequence,
@@ -50,7 +50,7 @@ export function simulateForeign(scenario: Scenario, personality: Personality): P
 class ForeignEngine {
   readonly #scenario: Scenario;
   readonly #personality: Personality;
-  readonly #pool: PagePool;
+  readonly #pool: PrefixTree;
   readonly #scheduler: Scheduler;
   readonly #timeline: Timeline;
   readonly #observer: LoadObserver;
@@ -74,9 +74,10 @@ class ForeignEngine {
     this.#personality = personality;
     const { pages, kvBytes } = kvPages(scenario);
     this.#kvBytes = kvBytes;
-    this.#pool = new PagePool(pages);
     this.#usesPrefixes =
       flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null);
+    const isEnabled = this.#usesPrefixes;
+    this.#pool = new PrefixTree({ pages, pageTokens: flags.pageTokens, isEnabled });
     this.#scheduler = new Scheduler(
       {
         maxRows: flags.maxRows,
@@ -84,7 +85,6 @@ class ForeignEngine {
         pageTokens: flags.pageTokens,
         maxLines: flags.maxRows,
         maxCountTokens: Number.MAX_SAFE_INTEGER,
-        prefixCaching: this.#usesPrefixes,
         chunkedPrefill: true,
       },
       this.#pool,
