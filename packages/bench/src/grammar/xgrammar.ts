@@ -92,7 +92,7 @@ function load(folder: string): XGrammar {
   } catch {
     throw new BenchError(
       'not-ready',
-      `--xgrammar needs a folder with the npm package @mlc-ai/web-xgrammar: ${entry} is not there`,
+      `--xgrammar needs the folder of npm's @mlc-ai/web-xgrammar: ${entry} is not there`,
     );
   }
   const names = ['exports', 'require', 'module', '__filename', '__dirname'];
