@@ -83,7 +83,7 @@ export async function xgrammarMasks(folder: string, size: number): Promise<HostG
   };
 }
 
-/** The package is made for browsers, and loads in Node.js as CommonJS although it says otherwise. */
+/** The package is made for browsers. Node.js loads it as CommonJS, which it does not say it is. */
 function load(folder: string): XGrammar {
   const entry = resolve(join(folder, 'lib', 'index.js'));
   let source: string;
@@ -92,7 +92,7 @@ function load(folder: string): XGrammar {
   } catch {
     throw new BenchError(
       'not-ready',
-      `--xgrammar needs a folder with the npm package @mlc-ai/web-xgrammar: ${entry} is not there`,
+      `--xgrammar needs the folder of npm's @mlc-ai/web-xgrammar: ${entry} is not there`,
     );
   }
   const names = ['exports', 'require', 'module', '__filename', '__dirname'];

@@ -44,6 +44,9 @@ import {
 } from './paths.ts';
 import { patternOf } from './strings.ts';
 
+/** What is said of properties that are not named: the first of these that is there. */
+const REST = ['additionalProperties', 'unevaluatedProperties'] as const;
+
 const MAX_CASES = 400;
 /** Demands that are looked at, over the whole schema. */
 const MAX_STEPS = 2_000_000;
@@ -394,6 +397,11 @@ export class Expander implements Surroundings {
         case 'properties':
         case 'patternProperties':
         case 'additionalProperties':
+        case 'unevaluatedProperties':
+          // Beside what adds properties of other schemas it is refused.
+          if (keyword === 'unevaluatedProperties' && !read.isAloneWithProperties) {
+            read.refuseUnsupported(keyword);
+          }
           if (!hasShape) subject.shapes = [...subject.shapes, this.shape(read, rank)];
           hasShape = true;
           break;
@@ -589,7 +597,7 @@ export class Expander implements Surroundings {
     return {
       properties: new Map(read.schemasByKey('properties')),
       patterns,
-      rest: read.has('additionalProperties') ? read.schema('additionalProperties') : undefined,
+      rest: REST.filter((keyword) => read.has(keyword)).map((keyword) => read.schema(keyword))[0],
       rank,
     };
   }

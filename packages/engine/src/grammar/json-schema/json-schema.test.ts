@@ -39,6 +39,15 @@ function refusalOf(schema: unknown, options?: JsonOptions): string {
 
 /** By schema: texts that are admitted, and texts that are not. */
 const CASES: Record<string, readonly [schema: unknown, yes: string[], no: string[]]> = {
+  'properties that no keyword beside evaluates': [
+    {
+      type: 'object',
+      patternProperties: { '^x': { type: 'integer' } },
+      unevaluatedProperties: { type: 'null' },
+    },
+    ['{}', '{"x": 1}', '{"y": null}'],
+    ['{"y": 1}', '{"x": null}'],
+  ],
   'no schema at all': [true, ['1', '{"a":[null]}', '"\\u00e9\\/"'], ['', '01', '{a:1}', '[1,]']],
   types: [{ type: ['integer', 'null'] }, ['-0', '12', 'null'], ['1.5', '"1"', 'true', '1e2']],
   'unknown keywords and annotations': [
@@ -344,7 +353,12 @@ describe('a schema is refused, with the keyword and its place', () => {
   const at = (keyword: string) => expect.stringContaining(keyword) as unknown as string;
 
   test.each([
-    [{ unevaluatedProperties: false }, 'unsupported', '(at #/unevaluatedProperties)'],
+    [
+      { allOf: [{ properties: { a: true } }], unevaluatedProperties: false },
+      'unsupported',
+      '(at #/unevaluatedProperties)',
+    ],
+    [{ not: { unevaluatedProperties: false } }, 'unsupported', 'unevaluatedProperties)'],
     [
       { properties: { a: { $dynamicRef: '#x' } } },
       'unsupported',

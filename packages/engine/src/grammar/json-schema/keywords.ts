@@ -21,6 +21,12 @@ const UNSUPPORTED = new Set([
   'divisibleBy',
 ]);
 
+/** What has other schemas say something of the same object: they evaluate properties, too. */
+const IN_PLACE = [
+  ...['$ref', 'allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else'],
+  ...['dependentSchemas', 'dependencies'],
+];
+
 /** Reads the keywords of one schema strictly: each method throws GrammarError 'syntax'. */
 export class KeywordReader {
   readonly #document: SchemaDocument;
@@ -163,6 +169,11 @@ export class KeywordReader {
       if (!isNames) return { name, names: [], demands: [this.#demand(wanted, keyword, name)] };
       return { name, names: this.#namesIn(wanted, keyword), demands: [] };
     });
+  }
+
+  /** Whether all properties that are evaluated are so by this schema's own keywords. */
+  get isAloneWithProperties(): boolean {
+    return !IN_PLACE.some((keyword) => this.has(keyword));
   }
 
   /** Throws GrammarError 'unsupported' for keywords that would change what is admitted. */
