@@ -5,8 +5,8 @@
 # thread that launches stands for as long as all that is queued takes. Shapes that differ by one
 # line, as the batch of an inference server does from step to step, get there again and again; the
 # second product of each returns at once. Warming up one shape, or sixteen, does not help the next.
-# Seen with torch 2.11.0+cu130 on an NVIDIA H200, driver 580.159.04 (behind 50 ms of queued work):
-#   sizes seen first: SEEN
+# Seen with torch 2.11.0+cu130 on an NVIDIA H200, driver 580.159.04, behind 50 ms of queued work:
+#   of 128 sizes seen first 36 waited, 41 ms at most; seen again 0.4 ms at most.
 # Needs an NVIDIA GPU; torch 2.11.0 is installed in a temporary folder where it is not there.
 set -eu
 folder=$(mktemp -d)

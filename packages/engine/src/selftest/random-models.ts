@@ -190,6 +190,9 @@ const OSS = 'GptOssForCausalLM';
 /** Without rounding to whole dimensions, as gpt-oss has it. */
 const OSS_ROPE = { ...ROPES.yarn, truncate: false };
 
+/** transformers takes 32000 for its padding where nothing is said. */
+const PHI = { pad_token_id: 0, rope_parameters: ROPES.plain };
+
 function qwen(experts: number, topK: number, more: Readonly<Record<string, unknown>> = {}) {
   const counts = { num_experts: experts, num_experts_per_tok: topK, moe_intermediate_size: 96 };
   return { ...counts, norm_topk_prob: true, rope_parameters: ROPES.plain, ...more };
@@ -296,7 +299,7 @@ const FAMILIES: readonly FamilyTraits[] = [
     ratio: 4,
     kv: 'element',
     quick: true,
-    config: { intermediate_size: 320, sliding_window: WINDOW, rope_parameters: ROPES.plain },
+    config: { ...PHI, intermediate_size: 320, sliding_window: WINDOW },
   },
   {
     words: 'Phi-3 in FP8',
@@ -305,7 +308,7 @@ const FAMILIES: readonly FamilyTraits[] = [
     ratio: 4,
     kv: 'fp8',
     weights: 'fp8 blocks',
-    config: { intermediate_size: 256, rope_parameters: ROPES.plain },
+    config: { ...PHI, intermediate_size: 256 },
   },
   {
     words: 'SmolLM3, every other layer without positions',
