@@ -120,6 +120,7 @@ class Belief {
 
   readonly over = (known: KvPrices): KvPrices => ({
     recomputeNs: (index) => (this.way === 'restored' ? 1e12 : known.recomputeNs(index)),
+    launchNs: () => known.launchNs(),
     writeNs: (tier) => known.writeNs(tier),
     readNs: (tier) => (this.way === 'recomputed' ? 1e12 : known.readNs(tier)),
   });

@@ -227,6 +227,7 @@ function belowDevice(
 ): TierOptions {
   const known: KvPrices = {
     recomputeNs: (index) => prefillRate.ns(pageTokens, index * pageTokens),
+    launchNs: () => prefillRate.launchNs,
     writeNs: () => pageNs('d2h'),
     readNs: () => pageNs('h2d'),
   };

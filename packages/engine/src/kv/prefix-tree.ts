@@ -353,6 +353,7 @@ export class PrefixTree {
       end,
       recomputeNs: (index) => prices.recomputeNs(index),
       readNs: (index) => prices.readNs(TIERS[storeOf(nodes[index]!)]!),
+      launchNs: prices.launchNs(),
       queueNs: mover.queue().restoreNs,
       others,
     });

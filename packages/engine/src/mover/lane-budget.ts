@@ -15,6 +15,31 @@ export function lanePriceOf(profile: Profile | null, memory: HostMemoryKind): La
     );
 }
 
+/** How much one crossing counts against what was seen before. */
+const NEWS_SHARE = 0.2;
+/** What crossings took is believed up to this many times what was expected, or that part of it. */
+const BELIEVED_RATIO = 10;
+
+/** A price that follows what crossings take: little may be known of a bridge, or it may change. */
+export class LaneMeter {
+  readonly #expected: LanePrice;
+  readonly #ratios = { h2d: 1, d2h: 1 };
+
+  constructor(expected: LanePrice) {
+    this.#expected = expected;
+  }
+
+  readonly price: LanePrice = (direction, bytes) =>
+    Math.round(this.#expected(direction, bytes) * this.#ratios[direction]);
+
+  /** A crossing of so many bytes kept the lane for so long. */
+  observe(direction: Direction, bytes: number, laneNs: number): void {
+    const ratio = laneNs / Math.max(1, this.#expected(direction, bytes));
+    const believed = Math.min(BELIEVED_RATIO, Math.max(1 / BELIEVED_RATIO, ratio));
+    this.#ratios[direction] += NEWS_SHARE * (believed - this.#ratios[direction]);
+  }
+}
+
 /** The kind of host memory from which so many bytes cross sooner. */
 export function hostMemoryFor(profile: Profile | null, bytes: number): HostMemoryKind {
   if (profile === null) return 'pinned';

@@ -4,7 +4,13 @@ import type { TierPolicyName } from '../kv/tiers/policies.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
-import { crossingBytesFor, hostMemoryFor, LaneBudget, lanePriceOf } from './lane-budget.ts';
+import {
+  crossingBytesFor,
+  hostMemoryFor,
+  LaneBudget,
+  LaneMeter,
+  lanePriceOf,
+} from './lane-budget.ts';
 import { type PageGeometry, PageMover, partBytesOf } from './page-mover.ts';
 import { StoreThread } from './store-thread.ts';
 
@@ -88,7 +94,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   invariant(geometry.pageBytes % geometry.layers === 0, 'a page is made of layers');
   const crossingBytes = request.crossingBytes ?? crossingBytesOn(profile);
   const memory = hostMemoryFor(profile, crossingBytes);
-  const price = lanePriceOf(profile, memory);
+  const meter = new LaneMeter(lanePriceOf(profile, memory));
   const partBytes = partBytesOf(geometry);
   const { pageBytes } = geometry;
   const isModelled = device.info.kind === 'model';
@@ -127,7 +133,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     spillStaging,
     restoreStaging,
     crossingBytes,
-    price,
+    meter,
     budget: new LaneBudget(limits.spillLaneShare, device.clock.nowNs()),
   });
   return {
@@ -135,9 +141,10 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     host,
     disk: diskStore,
     policy: limits.policy,
-    pageNs: (direction) =>
-      (price(direction, Math.max(pageBytes, crossingBytes)) * pageBytes) /
-      Math.max(pageBytes, crossingBytes),
+    pageNs: (direction) => {
+      const bytes = Math.max(pageBytes, crossingBytes);
+      return (meter.price(direction, bytes) * pageBytes) / bytes;
+    },
     close: async () => {
       mover.dropAll();
       await mover.idle();

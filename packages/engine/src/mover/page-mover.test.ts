@@ -18,7 +18,7 @@ import type { Route } from '../traffic/route.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
-import { LaneBudget, lanePriceOf } from './lane-budget.ts';
+import { LaneBudget, LaneMeter, lanePriceOf } from './lane-budget.ts';
 import { PageMover, partBytesOf } from './page-mover.ts';
 import { StoreThread } from './store-thread.ts';
 
@@ -125,7 +125,7 @@ class Bench {
       touch: async (handle) => void (await thread.do({ kind: 'touch', host: handle })),
     });
     await host.grow();
-    const price = lanePriceOf(profile, 'pageable');
+    const meter = new LaneMeter(lanePriceOf(profile, 'pageable'));
     const kv = slice(device.allocate(PAGES * PAGE_BYTES, 'kv'));
     const contents = slice(device.allocate(CONTENTS * PAGE_BYTES, 'contents'));
     for (let i = 0; i < CONTENTS; i++) {
@@ -146,7 +146,7 @@ class Bench {
       spillStaging: staging('spills'),
       restoreStaging: staging('restores'),
       crossingBytes: crossingPages * PAGE_BYTES,
-      price,
+      meter,
       budget: new LaneBudget(share, device.clock.nowNs()),
     });
     return new Bench({
@@ -317,6 +317,18 @@ test('spills keep to their share of the lane', () => {
   }
   // A second was saved at the start.
   expect(Math.abs(spentNs - 26e9)).toBeLessThan(7e6);
+});
+
+test('a price follows what crossings take', () => {
+  const expected = lanePriceOf(null, 'pinned');
+  const meter = new LaneMeter(expected);
+  expect(meter.price('h2d', 1e6)).toBe(expected('h2d', 1e6));
+  for (let i = 0; i < 80; i++) meter.observe('h2d', 1e6, 3 * expected('h2d', 1e6));
+  expect(meter.price('h2d', 2e6)).toBeCloseTo(3 * expected('h2d', 2e6), -2);
+  expect(meter.price('d2h', 2e6)).toBe(expected('d2h', 2e6));
+  // One that was held up by something else is no reason to give the lane up.
+  meter.observe('d2h', 1e6, 1e12);
+  expect(meter.price('d2h', 1e6)).toBeLessThan(3 * expected('d2h', 1e6));
 });
 
 test('a spill waits for the budget and is taken later', async () => {

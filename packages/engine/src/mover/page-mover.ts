@@ -25,7 +25,7 @@ import type {
 import type { Route } from '../traffic/route.ts';
 import type { DiskStore } from './disk-store.ts';
 import type { HostPlace, HostStore } from './host-store.ts';
-import type { LaneBudget, LanePrice } from './lane-budget.ts';
+import type { LaneBudget, LaneMeter } from './lane-budget.ts';
 import { SlotOrder, type SlotUse } from './slot-order.ts';
 import { type RingPart, StagingRing } from './staging-ring.ts';
 
@@ -53,7 +53,7 @@ export interface PageMoverOptions {
   readonly restoreStaging: Slice;
   /** As much as should cross at once. */
   readonly crossingBytes: number;
-  readonly price: LanePrice;
+  readonly meter: LaneMeter;
   readonly budget: LaneBudget;
 }
 
@@ -181,7 +181,7 @@ export class PageMover implements Mover {
 
   /** Takes a spill, if there is room for it in staging and lane time. */
   #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
-    const { price, budget, device, crossingBytes } = this.#options;
+    const { meter, budget, device, crossingBytes } = this.#options;
     const bytes = this.#partBytes[move.group]!;
     // Parts of different sizes may leave the end of the ring unused, once.
     const wastedBytes = this.groups.length > 1 ? Math.max(...this.#partBytes) : 0;
@@ -189,7 +189,7 @@ export class PageMover implements Mover {
     if (usedBytes + bytes > this.#spillRing.bytes) return false;
     // Neighbours share a toll.
     const least = Math.max(bytes, crossingBytes);
-    const priceNs = Math.round((price('d2h', least) * bytes) / least);
+    const priceNs = Math.round((meter.price('d2h', least) * bytes) / least);
     if (!budget.has(priceNs, device.clock.nowNs())) return false;
     budget.spend(priceNs);
     this.#waitingNs.spill += priceNs;
@@ -296,7 +296,7 @@ export class PageMover implements Mover {
 
   /** Puts neighbours in the store together, as far as one crossing should go. */
   #runsOf(from: StoreName, unsorted: readonly PageMove[]): Run[] {
-    const { host, crossingBytes, price } = this.#options;
+    const { host, crossingBytes, meter } = this.#options;
     const moves = [...unsorted].sort((a, b) => a.group - b.group || a.slot - b.slot);
     const runs: Run[] = [];
     let first = 0;
@@ -321,7 +321,7 @@ export class PageMover implements Mover {
       const some = moves.slice(first, end);
       const total = some.length * bytes;
       const uses = some.map((move) => this.#order.begin(from, move));
-      const priceNs = price('h2d', total);
+      const priceNs = meter.price('h2d', total);
       runs.push({ group, moves: some, uses, bytes: total, priceNs, place });
       first = end;
     }
@@ -380,7 +380,7 @@ export class PageMover implements Mover {
           purpose: 'kv-restore',
           tenant: restore.tenant,
         });
-        restore.laneNs += laneNsOf(records);
+        restore.laneNs += this.#laneNs(records);
         restore.bytes += run.bytes;
         return staged;
       } catch (error) {
@@ -495,7 +495,7 @@ export class PageMover implements Mover {
         purpose: 'kv-spill',
         tenant,
       });
-      this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: laneNsOf(records) });
+      this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
     } catch {
       this.#isLaneLost = true;
       const lost = spills.map(({ move }) => partOf(move));
@@ -551,6 +551,16 @@ export class PageMover implements Mover {
     } else {
       this.#restores.launch(name, { ...parts, input: within(restoreStaging, staged) });
     }
+  }
+
+  /** For how long a crossing kept the lane, which the price learns from. */
+  #laneNs(records: readonly CrossingRecord[]): number {
+    let laneNs = 0;
+    for (const { direction, bytes, startedNs, completedNs } of records) {
+      this.#options.meter.observe(direction, bytes, completedNs - startedNs);
+      laneNs += completedNs - startedNs;
+    }
+    return laneNs;
   }
 
   #copyStream(): Stream {
@@ -636,8 +646,4 @@ async function beforeAll(uses: readonly SlotUse[]): Promise<void> {
 
 function endAll(uses: readonly SlotUse[]): void {
   for (const use of uses) use.end();
-}
-
-function laneNsOf(records: readonly CrossingRecord[]): number {
-  return records.reduce((sum, { startedNs, completedNs }) => sum + completedNs - startedNs, 0);
 }

@@ -2,6 +2,8 @@ import type { Committed } from './pipeline.ts';
 
 /** What was learnt counts so much less with each launch. */
 const DECAY = 0.98;
+/** The shortest launch is forgotten as fast as this, since machines change their clocks. */
+const LEAST_GROWTH = 1.001;
 /** Smaller chunks take as long as reading the weights does, and say nothing of larger ones. */
 const LEAST_TOKENS = 64;
 
@@ -11,6 +13,7 @@ const LEAST_TOKENS = 64;
  * launches count more.
  */
 export class PrefillRate {
+  #leastNs = Infinity;
   #stepNs = 0;
   #hasSteps = false;
   // Sums over launches: tokens and attended tokens (both squared, and their product), and these
@@ -24,6 +27,7 @@ export class PrefillRate {
   observe({ plan, deviceNs }: Pick<Committed, 'plan' | 'deviceNs'>): void {
     const { prefill, decode, steps } = plan;
     if (deviceNs <= 0) return;
+    this.#leastNs = Math.min(LEAST_GROWTH * this.#leastNs, deviceNs / steps);
     if (prefill.length === 0) {
       const stepNs = deviceNs / steps;
       this.#stepNs += (this.#hasSteps ? 0.1 : 1) * (stepNs - this.#stepNs);
@@ -43,6 +47,11 @@ export class PrefillRate {
     this.#aa = DECAY * this.#aa + attended * attended;
     this.#ty = DECAY * this.#ty + tokens * ns;
     this.#ay = DECAY * this.#ay + attended * ns;
+  }
+
+  /** The least that a launch takes, however little it computes; 0 while nothing is known. */
+  get launchNs(): number {
+    return Number.isFinite(this.#leastNs) ? this.#leastNs : 0;
   }
 
   /** To compute so many tokens after so many others, alone; 0 while nothing is known. */

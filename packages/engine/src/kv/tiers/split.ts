@@ -6,6 +6,8 @@ export interface StoredRun {
   readonly recomputeNs: (index: number) => number;
   /** To bring it to the device. */
   readonly readNs: (index: number) => number;
+  /** The least that a launch takes, however little it computes: the weights are read once more. */
+  readonly launchNs: number;
   /** What waits for the lane before it. */
   readonly queueNs: number;
   /** Other requests that wait for the device to compute their prompts. */
@@ -18,16 +20,19 @@ export interface StoredRun {
  * half of both: all pages are as long on the lane, and the last ones take longest to compute. What
  * is computed keeps every other request waiting as well, what is brought does not.
  */
-export function splitOf({ first, end, recomputeNs, readNs, queueNs, others }: StoredRun): number {
+export function splitOf(run: StoredRun): number {
+  const { first, end, recomputeNs, readNs, launchNs, queueNs, others } = run;
   let laneNs = queueNs;
   for (let index = first; index < end; index++) laneNs += readNs(index);
   let computeNs = 0;
   let best = first;
-  let leastNs = laneNs;
+  // What comes behind the run takes a launch of its own, unless all of it is computed.
+  let leastNs = laneNs + launchNs;
   for (let split = first + 1; split <= end; split++) {
     computeNs += recomputeNs(split - 1);
     laneNs -= readNs(split - 1);
-    const doneNs = split === end ? computeNs : Math.max(computeNs, laneNs);
+    const busyNs = Math.max(computeNs, launchNs);
+    const doneNs = split === end ? busyNs : Math.max(busyNs, laneNs) + launchNs;
     const costNs = doneNs + others * computeNs;
     if (costNs >= leastNs) continue;
     leastNs = costNs;
