@@ -9,6 +9,8 @@ export interface TraceRecord {
   readonly outputTokens: number;
   /** By chunk of the prompt: equal ids, equal tokens. Undefined where the trace has none. */
   readonly hashIds: readonly number[] | undefined;
+  /** Whose it is, where the trace says so. */
+  readonly tenant?: string | undefined;
 }
 
 export interface TraceOptions {
@@ -31,10 +33,7 @@ export function* traceRequests(
   options: TraceOptions,
   vocabulary: ArrayLike<number>,
 ): Generator<BenchRequest> {
-  const lines = text.split(/\r?\n/);
-  const records = lines[0]!.startsWith('{')
-    ? readJsonLines(lines, options.secondsPerUnit ?? 0.001)
-    : readCsv(lines, options.secondsPerUnit ?? 1);
+  const records = readTrace(text, options.secondsPerUnit);
   const ordered = records.sort((a, b) => a.atSeconds - b.atSeconds).slice(0, options.requests);
   const firstSeconds = ordered[0]?.atSeconds ?? 0;
   for (const [index, record] of ordered.entries()) {
@@ -46,6 +45,14 @@ export function* traceRequests(
       atSeconds: atSeconds - firstSeconds,
     };
   }
+}
+
+/** The records of a trace, as they come. Throws UsageError `bad-file`. */
+export function readTrace(text: string, secondsPerUnit?: number): TraceRecord[] {
+  const lines = text.split(/\r?\n/);
+  return lines[0]!.startsWith('{')
+    ? readJsonLines(lines, secondsPerUnit ?? 0.001)
+    : readCsv(lines, secondsPerUnit ?? 1);
 }
 
 function promptOf(
@@ -94,6 +101,7 @@ function readJsonLines(lines: readonly string[], secondsPerUnit: number): TraceR
         inputTokens: Math.max(1, Math.floor(field('input_length'))),
         outputTokens: Math.floor(field('output_length')),
         hashIds: hashIds as readonly number[] | undefined,
+        tenant: typeof record.tenant === 'string' ? record.tenant : undefined,
       },
     ];
   });
