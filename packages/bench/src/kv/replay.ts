@@ -61,6 +61,7 @@ export function replay(
   const mover = new MeteringMover(hostPages);
   const kvPrices: KvPrices = {
     recomputeNs: (index) => prices.recomputeSeconds(index) * 1e9,
+    launchNs: () => 0,
     writeNs: () => prices.spillSeconds * 1e9,
     readNs: () => prices.restoreSeconds * 1e9,
   };

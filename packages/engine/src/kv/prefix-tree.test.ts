@@ -7,7 +7,11 @@ import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tier
 import type { KvPrices } from './tiers/prices.ts';
 
 /** Pages that cost 10 to compute and 1 to move either way. */
-const PRICES: KvPrices = { recomputeNs: () => 10, writeNs: () => 1, readNs: () => 1 };
+const PRICES = pricesOf(() => 10);
+
+function pricesOf(recomputeNs: (index: number) => number): KvPrices {
+  return { recomputeNs, launchNs: () => 0, writeNs: () => 1, readNs: () => 1 };
+}
 
 function opened(pages = 16, isEnabled = true) {
   return new PrefixTree({ pages, pageTokens: PAGE_TOKENS, isEnabled });
@@ -216,7 +220,7 @@ describe('a restore', () => {
   test('brings the back while the front is computed, where both are as long', () => {
     const world = new PageWorld(8, 16);
     // Computing is three times as long as moving: 1 of 7 is computed in 3 while 6 come in 6.
-    const prices = { recomputeNs: () => 3, writeNs: () => 1, readNs: () => 1 };
+    const prices = pricesOf(() => 3);
     const tree = tiered(world, 'lru', prices);
     serve(tree, world, range(29));
     serve(tree, world, range(29, 50));
@@ -282,7 +286,7 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     failsRestore: () => draw(6) === 0,
   };
   const world = new PageWorld(12, 1 + draw(24), draw(3) * 8, faults);
-  const prices = { recomputeNs: (index: number) => 3 + index, writeNs: () => 1, readNs: () => 1 };
+  const prices = pricesOf((index) => 3 + index);
   const tree = tiered(world, name, prices);
   const open: Computing[] = [];
   let nowNs = 0;
