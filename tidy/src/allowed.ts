@@ -148,7 +148,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     seal: ['models'],
     text: ['models', 'seal'],
     grammar: ['text'],
-    request: ['grammar', 'traffic'],
+    request: ['grammar', 'kv', 'traffic'],
     checkpoint: ['models', 'seal'],
     sealing: ['models', 'seal', 'checkpoint'],
     loader: ['models', 'traffic', 'seal', 'checkpoint'],

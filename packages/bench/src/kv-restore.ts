@@ -444,7 +444,7 @@ class RestoreBench {
     }
   }
 
-  /** Prompts that never come again, which push each other off the device: what of them is spilled. */
+  /** Prompts that never come again and push each other off the device: what is spilled of them. */
   async measureSingles(): Promise<void> {
     const { singlePrompts } = this.#values;
     const { length } = this.#prefix;

@@ -1,8 +1,8 @@
 import { DECODE_SUITE } from './decode.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
-import { KV_SUITE } from './kv/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
+import { KV_SUITE } from './kv/suite.ts';
 import { KV_RESTORE_SUITE } from './kv-restore.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';

@@ -2,7 +2,13 @@ import { mkdtemp, open, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { type Device, DeviceError, type Lane, openCpuDevice } from '@bridgekeeper/device';
+import {
+  type Device,
+  DeviceError,
+  type Lane,
+  openCpuDevice,
+  SystemClock,
+} from '@bridgekeeper/device';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { createEngine, type EngineOptions } from './create.ts';
@@ -15,6 +21,7 @@ const PAGE_TOKENS = 8;
 const PAGES = 14;
 const small = { maxModelTokens: 96, maxBatchTokens: 64, pageTokens: PAGE_TOKENS, maxRows: 3 };
 const profile = referenceProfile('b300-cc');
+const clock = new SystemClock();
 
 let model: string;
 beforeAll(async () => {
@@ -141,7 +148,10 @@ test('tokens are the same with and without tiers, whatever is asked and cancelle
         const prompt = [...promptOf(prefix, prefixTokens), ...own];
         const id = `r${asked++}`;
         const outcome = generate(each, request(id, prompt, { maxTokens }));
-        if (cancelled !== null) setTimeout(() => each.cancel(id), cancelled);
+        if (cancelled !== null) {
+          const atNs = clock.nowNs() + cancelled * 1e6;
+          void clock.sleepUntilNs(atNs).then(() => each.cancel(id));
+        }
         const { tokens, finish } = await outcome;
         return cancelled === null ? [finish.reason, ...tokens] : [];
       }),

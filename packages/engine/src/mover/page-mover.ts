@@ -122,7 +122,7 @@ export class PageMover implements Mover {
   readonly slots: Readonly<Record<StoreName, readonly number[]>>;
   readonly #options: PageMoverOptions;
   /** Bytes of one page's part, by group. */
-  readonly #partBytes: readonly number[];
+  readonly partBytes: readonly number[];
   readonly #order = new SlotOrder();
   readonly #spillRing: StagingRing;
   readonly #restoreRing: StagingRing;
@@ -153,7 +153,7 @@ export class PageMover implements Mover {
     this.#options = options;
     this.groups = geometry.groups;
     this.slots = { host: host.slots, disk: disk?.slots ?? geometry.groups.map(() => 0) };
-    this.#partBytes = partBytesOf(geometry);
+    this.partBytes = partBytesOf(geometry);
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
     this.#restoreRing = new StagingRing(options.restoreStaging.bytes);
     this.#bounces = [...bounces];
@@ -182,9 +182,9 @@ export class PageMover implements Mover {
   /** Takes a spill, if there is room for it in staging and lane time. */
   #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
     const { meter, budget, device, crossingBytes } = this.#options;
-    const bytes = this.#partBytes[move.group]!;
+    const bytes = this.partBytes[move.group]!;
     // Parts of different sizes may leave the end of the ring unused, once.
-    const wastedBytes = this.groups.length > 1 ? Math.max(...this.#partBytes) : 0;
+    const wastedBytes = this.groups.length > 1 ? Math.max(...this.partBytes) : 0;
     const usedBytes = this.#spillRing.usedBytes + this.#askedBytes + wastedBytes;
     if (usedBytes + bytes > this.#spillRing.bytes) return false;
     // Neighbours share a toll.
@@ -302,7 +302,7 @@ export class PageMover implements Mover {
     let first = 0;
     while (first < moves.length) {
       const { group, slot } = moves[first]!;
-      const bytes = this.#partBytes[group]!;
+      const bytes = this.partBytes[group]!;
       const placeOf = ({ group, slot }: StoredPart) => {
         const place = host.place(group, slot);
         invariant(typeof place === 'object', 'only what was brought to a slot is restored from it');
@@ -396,7 +396,7 @@ export class PageMover implements Mover {
   /** Fills host memory from disk; false: something could not be read. */
   async #readAll(restore: Restore, run: Run, bounce: HostBuffer): Promise<boolean> {
     const { disk, device } = this.#options;
-    const bytes = this.#partBytes[run.group]!;
+    const bytes = this.partBytes[run.group]!;
     const handle = device.hostHandle(bounce);
     const reads = run.moves.map(async (move, i) => {
       const to = { handle, offsetBytes: i * bytes };
