@@ -164,6 +164,7 @@ test('tokens are the same with and without tiers, whatever is asked and cancelle
   );
   expect(crossedPages(engine, 'kv-spill')).toBeGreaterThan(20);
   expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(20);
+  expect(engine.stats().preemptions).toBeGreaterThan(0);
 }, 60_000);
 
 test('prefixes come back from host memory and disk instead of being computed', async () => {
