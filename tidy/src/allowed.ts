@@ -154,7 +154,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     loader: ['models', 'traffic', 'seal', 'checkpoint'],
     scheduler: ['grammar', 'kv', 'request'],
     runner: ['models', 'traffic', 'request', 'scheduler'],
-    policies: ['traffic', 'request', 'scheduler', 'runner'],
+    policies: ['kv', 'traffic', 'request', 'scheduler', 'runner'],
     'sleeper.ts': ['kv', 'traffic', 'request', 'loader', 'runner'],
     'engine.ts': [
       'grammar',
@@ -271,7 +271,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     verify: ['.'],
     serve: ['.'],
     grammar: ['.'],
-    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar'],
+    kv: ['.', 'serve'],
+    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'kv'],
   },
   bridgekeeper: {
     '.': [],

@@ -19,8 +19,9 @@ import {
   UsageError,
   type Values,
 } from '@bridgekeeper/server';
-import type { Suite } from '../suite.ts';
+import type { Suite, SuiteIo } from '../suite.ts';
 import { runEngine } from './engine-run.ts';
+import { generateTraffic, TRAFFIC_KINDS } from './generate.ts';
 import {
   type PagedRequest,
   type ReplayPolicyName,
@@ -32,9 +33,15 @@ import {
 import { readPagedTrace } from './trace.ts';
 
 const MIB = 2 ** 20;
+/** Of what is made up. */
+const MAX_PROMPT_TOKENS = 2 ** 17;
 
 const FLAGS = {
   trace: flag(text('file'), undefined, 'requests or conversations to replay; see the reference'),
+  generate: flag(oneOf(...TRAFFIC_KINDS), undefined, 'traffic to make up in place of a trace'),
+  sessions: flag(integer(1, 2 ** 20), 1000, 'sessions that are made up'),
+  sessionRate: flag(number(0.001, 2 ** 20), 1, 'sessions that begin in a second'),
+  save: flag(text('file'), undefined, "write what was made up there, in Mooncake's format"),
   through: flag(oneOf('tree', 'engine'), 'tree', 'the prefix tree alone, or the whole engine'),
   sizes: flag(
     listOf('sizes', text('device/host')),
@@ -85,12 +92,9 @@ export const KV_SUITE: Suite<typeof FLAGS> = {
   },
   flags: FLAGS,
   async run(values, progress, io) {
-    if (values.trace === undefined) {
-      throw new UsageError('bad-value', '--trace: name the file to replay');
-    }
     const { pageTokens, chunkTokens, jitter: jitters, seed } = values;
     const options = { pageTokens, chunkTokens, jitters, seed };
-    const all = readPagedTrace(io.readFile(values.trace), options);
+    const all = readPagedTrace(textOf(values, io), options);
     const part = all.slice(Math.floor(all.length * values.from), Math.ceil(all.length * values.to));
     const requests = part.slice(0, values.requests);
     if (requests.length === 0) throw new UsageError('bad-file', '--trace: there is no request');
@@ -105,6 +109,25 @@ export const KV_SUITE: Suite<typeof FLAGS> = {
     return { device: measuredDevice('model', name), runs, text: tableOf(runs) };
   },
 };
+
+/** The trace that is named, or made up. */
+function textOf(values: KvValues, io: SuiteIo): string {
+  const { trace, generate: kind, save, sessions, sessionRate, chunkTokens, seed } = values;
+  if ((trace === undefined) === (kind === undefined)) {
+    throw new UsageError('bad-combination', 'give either --trace or --generate');
+  }
+  if (trace !== undefined) return io.readFile(trace);
+  const made = generateTraffic({
+    kind: kind!,
+    sessions,
+    sessionsPerSecond: sessionRate,
+    chunkTokens,
+    maxTokens: MAX_PROMPT_TOKENS,
+    seed,
+  });
+  if (save !== undefined) io.writeFile(save, made);
+  return made;
+}
 
 /**
  * As a simulation of Mooncake's traces for Llama-3.1-8B publishes it: a page of 512 tokens with

@@ -39,7 +39,7 @@ export function readPagedTrace(text: string, options: PagedTraceOptions): PagedR
     ? readConversations(text, options)
     : { blocks: readRequests(text, options), blockTokens: options.chunkTokens };
   if (options.pageTokens % blockTokens !== 0) {
-    const message = `--page-tokens: must be a multiple of the trace's ${blockTokens} tokens a block`;
+    const message = `--page-tokens: must be a multiple of the trace's ${blockTokens} tokens`;
     throw new UsageError('bad-value', message);
   }
   const perPage = options.pageTokens / blockTokens;

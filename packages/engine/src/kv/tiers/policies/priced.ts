@@ -55,7 +55,8 @@ export function priced(prices: KvPrices): TierPolicy {
         const node = shelf.first(queue);
         if (node === undefined) continue;
         const worthNs = usesPerSecond(outlookOf(node, nowNs).best) * savesNs(node, shelf);
-        if (worthNs >= leastNs) continue;
+        const isOlder = least === undefined || node.usedNs < least.usedNs;
+        if (worthNs > leastNs || (worthNs === leastNs && !isOlder)) continue;
         leastNs = worthNs;
         least = node;
       }
