@@ -264,7 +264,9 @@ export class PrefixTree {
       }
       if (node !== undefined) this.#letGo(node);
     }
-    for (const arrival of sequence.awaited?.arrivals ?? []) this.#stopUnwanted(arrival);
+    // The last ones first, too: what continues a page goes before it.
+    const arrivals = [...(sequence.awaited?.arrivals ?? [])].reverse();
+    for (const arrival of arrivals) this.#stopUnwanted(arrival);
     pages.length = 0;
     nodes.length = 0;
     sequence.published = 0;
