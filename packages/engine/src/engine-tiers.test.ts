@@ -5,6 +5,7 @@ import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import {
   type Device,
   DeviceError,
+  hash32,
   type Lane,
   openCpuDevice,
   SystemClock,
@@ -16,6 +17,7 @@ import type { Engine } from './engine.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
 import { engineOptions, generate, request } from './testing/run.ts';
+import { Route } from './traffic/route.ts';
 
 const PAGE_TOKENS = 8;
 const PAGES = 12;
@@ -138,34 +140,60 @@ const wanted = fc.record({
 });
 type Wanted = typeof wanted extends fc.Arbitrary<infer Value> ? Value : never;
 
-test('tokens are the same with and without tiers, whatever is asked and cancelled', async () => {
-  const { engine: plain } = await opened({});
-  const { engine } = await tiered();
-  const run = (each: Engine, all: readonly Wanted[]) =>
-    Promise.all(
-      all.map(async ({ prefix, prefixTokens, ownTokens, maxTokens, cancelled }, index) => {
-        const own = Array.from({ length: ownTokens }, (_, i) => (index * 5 + i * 3) % 100);
-        const prompt = [...promptOf(prefix, prefixTokens), ...own];
-        const id = `r${asked++}`;
-        const outcome = generate(each, request(id, prompt, { maxTokens }));
-        if (cancelled !== null) {
-          const atNs = clock.nowNs() + cancelled * 1e6;
-          void clock.sleepUntilNs(atNs).then(() => each.cancel(id));
-        }
-        const { tokens, finish } = await outcome;
-        return cancelled === null ? [finish.reason, ...tokens] : [];
-      }),
-    );
-  await fc.assert(
-    fc.asyncProperty(fc.array(wanted, { minLength: 1, maxLength: 6 }), async (all) => {
-      expect(await run(engine, all)).toEqual(await run(plain, all));
+/** Answers to the same requests at once; of cancelled ones, nothing. */
+function answers(engine: Engine, all: readonly Wanted[]): Promise<(string | number)[][]> {
+  return Promise.all(
+    all.map(async ({ prefix, prefixTokens, ownTokens, maxTokens, cancelled }, index) => {
+      const own = Array.from({ length: ownTokens }, (_, i) => (index * 5 + i * 3) % 100);
+      const prompt = [...promptOf(prefix, prefixTokens), ...own];
+      const id = `r${asked++}`;
+      const outcome = generate(engine, request(id, prompt, { maxTokens }));
+      if (cancelled !== null) {
+        const atNs = clock.nowNs() + cancelled * 1e6;
+        void clock.sleepUntilNs(atNs).then(() => engine.cancel(id));
+      }
+      const { tokens, finish } = await outcome;
+      return cancelled === null ? [finish.reason, ...tokens] : [];
     }),
-    { numRuns: 20, seed: 3 },
   );
-  expect(crossedPages(engine, 'kv-spill')).toBeGreaterThan(20);
-  expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(20);
-  expect(engine.stats().preemptions).toBeGreaterThan(0);
-}, 60_000);
+}
+
+/** One in so many crossings of KV fails. */
+function failingCrossings(oneIn: number): void {
+  const cross = Route.prototype.cross;
+  let crossings = 0;
+  vi.spyOn(Route.prototype, 'cross').mockImplementation(async function (this: Route, wanted) {
+    crossings += 1;
+    const isChosen = (hash32(crossings, oneIn, 0) >>> 0) % oneIn === 0;
+    if (wanted.purpose.startsWith('kv') && isChosen) {
+      await Promise.resolve();
+      throw new DeviceError('launch-failed', 'this crossing fails');
+    }
+    return cross.call(this, wanted);
+  });
+}
+
+test.each([
+  ['', Number.POSITIVE_INFINITY],
+  [', though every sixth crossing fails', 6],
+])(
+  'tokens are the same with and without tiers%s',
+  async (_, oneIn) => {
+    const { engine: plain } = await opened({});
+    const { engine } = await tiered();
+    if (Number.isFinite(oneIn)) failingCrossings(oneIn);
+    await fc.assert(
+      fc.asyncProperty(fc.array(wanted, { minLength: 1, maxLength: 6 }), async (all) => {
+        expect(await answers(engine, all)).toEqual(await answers(plain, all));
+      }),
+      { numRuns: 25, seed: 3 },
+    );
+    expect(crossedPages(engine, 'kv-spill')).toBeGreaterThan(20);
+    expect(crossedPages(engine, 'kv-restore')).toBeGreaterThan(20);
+    expect(engine.stats().preemptions).toBeGreaterThan(0);
+  },
+  60_000,
+);
 
 test('prefixes come back from host memory and disk instead of being computed', async () => {
   const { engine } = await tiered();

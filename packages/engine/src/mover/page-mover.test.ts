@@ -457,6 +457,28 @@ describe('faults', () => {
     ]);
   });
 
+  test('what could not be written is not read, whatever was there before', async () => {
+    const bench = await Bench.open();
+    bench.write(0, 1);
+    spillAll(bench, bench.moves(0, 5, 1));
+    await bench.end();
+    bench.write(0, 2);
+    bench.write(9, 3);
+    const cross = vi.spyOn(bench.route, 'cross').mockRejectedValueOnce(new Error('lost'));
+    spillAll(bench, bench.moves(0, 5, 2));
+    // Asked for while nobody knows yet.
+    const id = restoreAll(bench, bench.moves(9, 5, 2));
+    bench.mover.demote('a', [{ group: 0, hostSlot: 5, diskSlot: 0, key: keyOf(2) }]);
+    const part = { group: 0, slot: 5 };
+    expect(await bench.end()).toEqual([
+      { kind: 'slots-lost', store: 'host', failure: 'lane-lost', lost: [part] },
+      { kind: 'restore-failed', id, failure: 'lane-lost', lost: [part] },
+      { kind: 'slots-lost', store: 'disk', failure: 'lane-lost', lost: [{ group: 0, slot: 0 }] },
+    ]);
+    expect(cross).toHaveBeenCalledTimes(1);
+    expect((await bench.pages())[9]).toEqual(bytesOf(3));
+  });
+
   test('what disk has not kept is refused, and only that', async () => {
     const bench = await Bench.open();
     bench.write(0, 1);

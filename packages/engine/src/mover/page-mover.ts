@@ -2,6 +2,7 @@ import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import {
   type CopyRequest,
   type Device,
+  DeviceError,
   type DeviceEvent,
   type HostBuffer,
   type Slice,
@@ -82,7 +83,8 @@ interface Run {
   readonly uses: readonly SlotUse[];
   readonly bytes: number;
   readonly priceNs: number;
-  /** null: on disk. */
+  readonly from: StoreName;
+  /** Where it is in host memory; null: it is on disk, or nowhere. */
   readonly place: HostPlace | null;
 }
 
@@ -171,8 +173,10 @@ export class PageMover implements Mover {
     let taken = 0;
     for (const move of moves) {
       const place = this.#isLaneLost ? 'later' : host.place(move.group, move.slot);
-      if (place === 'never') lost.push(partOf(move));
-      else if (place === 'later' || !this.#ask(tenant, move, place)) break;
+      if (place === 'never') {
+        lost.push(partOf(move));
+        this.#order.wrote('host', move, false);
+      } else if (place === 'later' || !this.#ask(tenant, move, place)) break;
       taken += 1;
     }
     if (lost.length > 0) this.#lose('host', 'no-memory', lost);
@@ -255,7 +259,8 @@ export class PageMover implements Mover {
     await beforeAll(uses);
     const place = host.place(from.group, from.slot);
     let failure: MoveFailure | null = 'disk-failed';
-    if (disk !== null && typeof place === 'object') {
+    if (this.#order.isBroken('host', from)) failure = 'lane-lost';
+    else if (disk !== null && typeof place === 'object') {
       const { offsetBytes } = place;
       const handle = device.hostHandle(place.host);
       failure = await disk.write(tenant, key, to, { handle, offsetBytes });
@@ -304,15 +309,14 @@ export class PageMover implements Mover {
       const { group, slot } = moves[first]!;
       const bytes = this.partBytes[group]!;
       const placeOf = ({ group, slot }: StoredPart) => {
-        const place = host.place(group, slot);
-        invariant(typeof place === 'object', 'only what was brought to a slot is restored from it');
-        return place;
+        const place = from === 'host' ? host.place(group, slot) : null;
+        return typeof place === 'object' ? place : null;
       };
-      const place = from === 'host' ? placeOf({ group, slot }) : null;
+      const place = placeOf({ group, slot });
       const isNext = (move: PageMove, count: number) => {
         if (move.group !== group || (count + 1) * bytes > crossingBytes) return false;
-        if (place === null) return true;
         const there = placeOf(move);
+        if (place === null || there === null) return place === there;
         const offsetBytes = place.offsetBytes + count * bytes;
         return there.host === place.host && there.offsetBytes === offsetBytes;
       };
@@ -322,7 +326,7 @@ export class PageMover implements Mover {
       const total = some.length * bytes;
       const uses = some.map((move) => this.#order.begin(from, move));
       const priceNs = meter.price('h2d', total);
-      runs.push({ group, moves: some, uses, bytes: total, priceNs, place });
+      runs.push({ group, moves: some, uses, bytes: total, priceNs, from, place });
       first = end;
     }
     return runs;
@@ -334,9 +338,9 @@ export class PageMover implements Mover {
     try {
       await beforeAll(run.uses);
       staged = await this.#cross(restore, run);
-    } catch {
+    } catch (error) {
       restore.failure ??= 'lane-lost';
-      this.#isLaneLost = true;
+      this.#isLaneLost ||= isLost(error);
     } finally {
       endAll(run.uses);
       this.#waitingNs.restore -= run.priceNs;
@@ -360,6 +364,12 @@ export class PageMover implements Mover {
   async #cross(restore: Restore, run: Run): Promise<RingPart | null> {
     const isUnwanted = () => restore.isCancelled || restore.failure !== null;
     if (isUnwanted()) return null;
+    const broken = run.moves.filter((move) => this.#order.isBroken(run.from, move));
+    if (broken.length > 0) {
+      restore.failure ??= 'lane-lost';
+      restore.lost.push(...broken.map(partOf));
+      return null;
+    }
     const bounce = run.place === null ? await this.#takeBounce() : null;
     try {
       if (bounce !== null && !(await this.#readAll(restore, run, bounce))) return null;
@@ -495,9 +505,11 @@ export class PageMover implements Mover {
         purpose: 'kv-spill',
         tenant,
       });
+      for (const { move } of spills) this.#order.wrote('host', move, true);
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
-    } catch {
-      this.#isLaneLost = true;
+    } catch (error) {
+      this.#isLaneLost ||= isLost(error);
+      for (const { move } of spills) this.#order.wrote('host', move, false);
       const lost = spills.map(({ move }) => partOf(move));
       this.#lose('host', 'lane-lost', lost);
     } finally {
@@ -638,6 +650,11 @@ const moveOf = ({ move }: Spill) => move;
 
 function partOf({ group, slot }: StoredPart): StoredPart {
   return { group, slot };
+}
+
+/** Whether the lane itself has ended: other failures are of one crossing. */
+function isLost(error: unknown): boolean {
+  return error instanceof DeviceError && error.code === 'closed';
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {
