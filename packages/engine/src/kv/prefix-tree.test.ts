@@ -350,6 +350,7 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     const failed = tree.settle();
     for (let at = open.length - 1; at >= 0; at--) if (failed.has(open[at]!.one)) end(at);
     if (draw(500) === 0) tree.forgetDevice();
+    if (draw(4) === 0) tree.evictAhead();
     const held = new Set([
       ...open.flatMap(({ one }) => one.pages),
       ...open.flatMap(({ one }) => one.nodes.map(({ at }) => at[0]!)),

@@ -141,6 +141,7 @@ export class Scheduler {
     this.#pageWrites = [];
     this.#tree.advance(nowNs);
     this.#takeArrivals();
+    this.#tree.evictAhead();
     this.#makeRoom();
     const next = this.#waiting.first;
     const canAdmit =
