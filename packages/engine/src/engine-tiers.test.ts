@@ -15,6 +15,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vi
 import { createEngine, type EngineOptions } from './create.ts';
 import type { Engine } from './engine.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
+import type { PolicyName } from './policies/policy.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
 import { engineOptions, generate, request } from './testing/run.ts';
 import { Route } from './traffic/route.ts';
@@ -61,11 +62,12 @@ async function opened(overrides: Partial<EngineOptions>, prepare?: (device: Devi
 interface Sizes {
   readonly hostPages?: number;
   readonly diskPages?: number;
+  readonly policy?: PolicyName;
 }
 
 /** An engine with room for little on the device, and everything below it that was computed. */
 async function tiered(
-  { hostPages = 12, diskPages = 30 }: Sizes = {},
+  { hostPages = 12, diskPages = 30, policy = 'drain-first' }: Sizes = {},
   prepare?: (device: Device) => void,
 ): Promise<Opened> {
   const pageBytes = await bytesOfPage();
@@ -78,7 +80,7 @@ async function tiered(
   } as const;
   // Prompts of tests are too short to be worth it.
   const kvPrices = (known: KvPrices): KvPrices => ({ ...known, recomputeNs: () => 1e9 });
-  return opened({ kvBytes: PAGES * pageBytes, tiers: below, kvPrices }, prepare);
+  return opened({ policy, kvBytes: PAGES * pageBytes, tiers: below, kvPrices }, prepare);
 }
 
 let knownPageBytes = 0;
@@ -174,13 +176,14 @@ function failingCrossings(oneIn: number): void {
 }
 
 test.each([
-  ['', Number.POSITIVE_INFINITY],
-  [', though every sixth crossing fails', 6],
-])(
-  'tokens are the same with and without tiers%s',
-  async (_, oneIn) => {
+  ['drain-first', '', Number.POSITIVE_INFINITY],
+  ['resident', '', Number.POSITIVE_INFINITY],
+  ['resident', ', though every sixth crossing fails', 6],
+] as const)(
+  'tokens are the same with and without tiers under %s%s',
+  async (policy, _, oneIn) => {
     const { engine: plain } = await opened({});
-    const { engine } = await tiered();
+    const { engine } = await tiered({ policy });
     if (Number.isFinite(oneIn)) failingCrossings(oneIn);
     await fc.assert(
       fc.asyncProperty(fc.array(wanted, { minLength: 1, maxLength: 6 }), async (all) => {
