@@ -83,13 +83,6 @@ type KvValues = Values<typeof FLAGS>;
 export const KV_SUITE: Suite<typeof FLAGS> = {
   name: 'kv',
   summary: 'KV tiers by policy, size and law over a trace, in virtual time',
-  plot: {
-    title: 'Net seconds: each policy and law against the best',
-    x: 'hostPages',
-    y: 'netSeconds',
-    colour: 'policy',
-    dash: 'law',
-  },
   flags: FLAGS,
   async run(values, progress, io) {
     const { pageTokens, chunkTokens, jitter: jitters, seed } = values;
