@@ -122,6 +122,7 @@ class Bench {
       partBytes,
       pages: HOST_PAGES,
       blockBytes: 4 * PAGE_BYTES,
+      availableBytes: () => Number.POSITIVE_INFINITY,
       touch: async (handle) => void (await thread.do({ kind: 'touch', host: handle })),
     });
     await host.grow();
@@ -398,6 +399,7 @@ describe('faults', () => {
       partBytes: [96, 32],
       pages: 10,
       blockBytes: 3 * 128,
+      availableBytes: () => Number.POSITIVE_INFINITY,
       touch: async () => undefined,
     });
     expect(store.place(0, 0)).toBe('later');
@@ -405,6 +407,25 @@ describe('faults', () => {
     expect(store.readyBytes).toBe(2 * 3 * 128);
     expect(store.place(1, 5)).toMatchObject({ offsetBytes: 3 * 96 + 2 * 32 });
     expect(store.place(0, 6)).toBe('never');
+  });
+
+  test('host memory that the system does not have is not taken', async () => {
+    let availableBytes = 2 ** 30 + 2 * 4 * PAGE_BYTES;
+    const store = new HostStore({
+      device,
+      memory: 'pageable',
+      partBytes: [PAGE_BYTES],
+      pages: 100,
+      blockBytes: 4 * PAGE_BYTES,
+      availableBytes: () => availableBytes,
+      touch: async ({ bytes }) => {
+        availableBytes -= bytes;
+      },
+    });
+    await store.grow();
+    expect(store.readyBytes).toBe(2 * 4 * PAGE_BYTES);
+    expect(store.place(0, 8)).toBe('never');
+    store.close();
   });
 
   test('a spill to a slot that the host has no memory for is lost, in mid-span', async () => {
