@@ -59,7 +59,7 @@ describe('what a prefix of 2048 tokens costs', () => {
     for (const { metrics } of depths) expect(metrics.chosenOverBest).toBeLessThanOrEqual(1.05);
   });
 
-  test('answers are the same, others lose next to nothing, and nothing is spilled for nothing', () => {
+  test('answers are the same, others lose next to nothing, and nothing is spilled in vain', () => {
     for (const { parameters, metrics } of runs) {
       const { equalTokens = 1, lostFraction = 0, spilledFraction = 0 } = metrics;
       expect([parameters.way, equalTokens]).toEqual([parameters.way, 1]);
