@@ -42,6 +42,8 @@ export interface TiersRequest {
   /** The model that pages are of, as exactly as is known. */
   readonly model: string;
   readonly kv: () => Slice;
+  /** Host memory that could be had now. */
+  readonly availableHostBytes: () => number;
   readonly stream: Stream;
   readonly spillStaging: Slice;
   readonly restoreStaging: Slice;
@@ -144,6 +146,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     partBytes,
     pages: Math.floor(limits.hostBytes / pageBytes),
     blockBytes: Math.max(HOST_BLOCK_BYTES, crossingBytes),
+    availableBytes: request.availableHostBytes,
     touch: async (handle: HostHandle) => {
       await thread?.do({ kind: 'touch', host: handle });
     },
