@@ -89,8 +89,11 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
     if (values.depths > 0) {
       await under({ law: depthLaw, policy: 'write-through' }, (bench) => bench.measureDepths());
     }
-    if (values.singlePrompts > 0) {
-      await under({ law, policy: 'priced' }, (bench) => bench.measureSingles());
+    for (const each of values.singlePrompts > 0 ? ['off', law] : []) {
+      await under({ law: each, policy: 'priced' }, async (bench) => {
+        await bench.measureSingles();
+        await bench.measureChurn();
+      });
     }
     return { device, runs };
   },
@@ -108,6 +111,7 @@ const TENANT = 'bench';
 /** Streams are compared in turns, since machines drift. */
 const TURNS = 3;
 const OUTPUT_TOKENS = 8;
+const LEARNING_USES = 8;
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
   const all = [...Object.entries(parameters), ...Object.entries(metrics)];
@@ -444,7 +448,27 @@ class RestoreBench {
     }
   }
 
-  /** Prompts that never come again, which push each other off the device: what of them is spilled. */
+  /**
+   * The prefix returns between prompts that push it off the device and never come again: the time
+   * to its first token once it was learnt that it returns.
+   */
+  async measureChurn(): Promise<void> {
+    const { repeats, suffixTokens } = this.#values;
+    const { length } = this.#prefix;
+    const measured: MeasuredRun['metrics'][] = [];
+    for (let use = 0; use < repeats + LEARNING_USES; use++) {
+      const before = this.#restoredBytes();
+      const startedNs = this.#clock.nowNs();
+      const prompt = this.#behind(this.#prefix, this.#tokens(suffixTokens));
+      const { firstNs } = await this.#ask(prompt, OUTPUT_TOKENS);
+      const restoredMiB = (this.#restoredBytes() - before) / 2 ** 20;
+      if (use >= LEARNING_USES) measured.push({ ttftMs: (firstNs - startedNs) / 1e6, restoredMiB });
+      for (let i = 0; i < 2; i++) await this.#ask(this.#tokens(length), 1);
+    }
+    this.#onRun(summarise({ ...this.#parameters(), way: 'churn' }, measured));
+  }
+
+  /** Prompts that never come again and push each other off the device: what is spilled of them. */
   async measureSingles(): Promise<void> {
     const { singlePrompts } = this.#values;
     const { length } = this.#prefix;

@@ -2,6 +2,7 @@ import { DECODE_SUITE } from './decode.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
+import { KV_SUITE } from './kv/suite.ts';
 import { KV_RESTORE_SUITE } from './kv-restore.ts';
 import { PLAN_SUITE } from './plan/suite.ts';
 import { POLICIES_SUITE } from './policies.ts';
@@ -23,6 +24,7 @@ export const SUITES: readonly Suite[] = [
   GRAMMAR_SUITE,
   SSE_SUITE,
   HOSTILE_SUITE,
+  KV_SUITE,
   START_SUITE,
   FUZZ_SUITE,
   VERIFY_SUITE,

@@ -107,7 +107,7 @@ export interface EngineOptions extends EngineLimits {
   readonly readers?: ReaderPool | undefined;
   /** What is asked of the model's seal; undefined: nothing. */
   readonly seal?: SealPolicy | undefined;
-  /** Host memory that a sleeping model's weights may take; by default what the system has. */
+  /** Host memory that weights of a sleeping model, and KV, may take; by default what there is. */
   readonly availableHostBytes?: (() => number) | undefined;
   /** Told of every crossing once it is in the ledger. */
   readonly onCrossing?: ((record: CrossingRecord) => void) | undefined;
@@ -249,6 +249,8 @@ function belowDevice(
   return { mover, prices, policy: createTierPolicy(policy, prices) };
 }
 
+const systemBytes = () => process.availableMemory();
+
 /** Keys and values of one token over all layers, before the model is loaded. Throws ModelError. */
 export async function kvBytesPerToken(
   options: Pick<EngineOptions, 'model' | 'device' | 'kvFormat'>,
@@ -260,7 +262,7 @@ export async function kvBytesPerToken(
 
 /** What tiers over these pages are opened with; null: none are wanted. */
 export function tiersRequest(
-  { device, bridge, tiers, model }: EngineOptions,
+  { device, bridge, tiers, model, availableHostBytes = systemBytes }: EngineOptions,
   parts: ForwardParts,
   traffic: Traffic,
   sealRoot: string | null,
@@ -282,6 +284,7 @@ export function tiersRequest(
     model: sealRoot ?? model,
     // A device that slept has other memory.
     kv: () => slice(parts.buffers.kv),
+    availableHostBytes,
     stream,
     spillStaging: slice(parts.buffers.kvSpills),
     restoreStaging: slice(parts.buffers.kvRestores),
@@ -328,7 +331,7 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
       contexts: options.dummy ? 0 : (options.loading?.contexts ?? 0),
       // Its key is erased once the model is loaded.
       reload: model.seal.userKey === undefined ? () => reload(options, model) : null,
-      availableHostBytes: options.availableHostBytes ?? (() => process.availableMemory()),
+      availableHostBytes: options.availableHostBytes ?? systemBytes,
     }),
     card: describe(options, model),
     tiers: model.tiers,

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { type Device, openCudaDevice } from '@bridgekeeper/device';
+import { type Device, openCudaDevice, slice } from '@bridgekeeper/device';
 import {
   commonVariants,
   kernelProgram,
@@ -14,7 +14,7 @@ import {
 import { compileStubGpu, hasCompiler, type StubGpu } from '@bridgekeeper/device/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from './checkpoint/checkpoint.ts';
-import { createEngine, type EngineOptions } from './create.ts';
+import { createEngine, type EngineOptions, prepareModel } from './create.ts';
 import { loadVerbatim } from './loader/load.ts';
 import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
@@ -70,6 +70,57 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
       kernelCacheFolder: join(root, `kernels ${caches++}`),
       law: law === null ? null : profileLaw(referenceProfile(law)),
     });
+
+  test.each([null, LAW] as const)(
+    'KV crosses from staging to host and disk and back, law %s',
+    async (law) => {
+      const device = await open(law);
+      const hostBytes = 4 * 2 ** 20;
+      const disk = { folder: root, bytes: hostBytes };
+      const tiers = { hostBytes, disk, spillLaneShare: 1, policy: 'lru' } as const;
+      const bridge = referenceProfile(LAW);
+      const prepared = await prepareModel({ ...small(device), tiers, bridge });
+      const { traffic, parts } = prepared;
+      const { mover, host, close } = prepared.tiers!;
+      await host.grow();
+      // Kernels do nothing: what is in staging stands for what they would have gathered there.
+      const { kvSpills, kvRestores } = parts.buffers;
+      const pageBytes = mover.partBytes[0]!;
+      const pages = Uint8Array.from({ length: 3 * pageBytes }, (_, i) => (i * 7) >> 3);
+      await traffic.upload(pages, slice(kvSpills));
+      const moves = [0, 1, 2].map((slot) => ({ group: 0, slot, page: slot, key: `${slot}` }));
+      expect(mover.spill({ tenant: 'a', moves })).toBe(3);
+      mover.queueMoves();
+      const demotions = moves.map(({ slot, key }) => {
+        return { group: 0, hostSlot: slot, diskSlot: 2 - slot, key };
+      });
+      mover.demote('a', demotions);
+      const arrived = async () => {
+        mover.queueMoves();
+        await mover.idle();
+        const all = mover.settled().filter(({ kind }) => kind !== 'spilled');
+        return {
+          all,
+          bytes: await traffic.download(slice(kvRestores, 0, pages.length), parts.stream, 'probe'),
+        };
+      };
+      mover.restore({ tenant: 'a', moves, from: 'host' });
+      const fromHost = await arrived();
+      expect(fromHost).toMatchObject({ all: [{ kind: 'restored' }], bytes: pages });
+      const fromDisk = moves.map(({ slot, ...move }) => ({ ...move, slot: 2 - slot }));
+      mover.restore({ tenant: 'a', moves: fromDisk, from: 'disk' });
+      const { all, bytes } = await arrived();
+      expect(all).toMatchObject([{ kind: 'restored', bytes: pages.length }]);
+      // In the order of their slots.
+      for (const page of [0, 1, 2]) {
+        const at = (2 - page) * pageBytes;
+        const expected = pages.subarray(page * pageBytes, (page + 1) * pageBytes);
+        expect(Buffer.compare(bytes.subarray(at, at + pageBytes), expected)).toBe(0);
+      }
+      await close();
+      await device.close();
+    },
+  );
 
   test('a start compiles all its kernels on other threads, and only once', async () => {
     const device = await open();

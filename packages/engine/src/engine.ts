@@ -13,7 +13,9 @@ import {
   type EngineStats,
   type GenerationEvent,
   type GenerationRequest,
+  type KvStats,
   type SleepRequest,
+  type TenantPages,
 } from './request/request.ts';
 import { finishOf, type Scheduler } from './scheduler/scheduler.ts';
 import { Sequence } from './scheduler/sequence.ts';
@@ -39,6 +41,7 @@ export interface EngineParts {
 }
 
 const SHUTDOWN_NAP_NS = 50e6;
+const MOST_TENANTS_SHOWN = 64;
 
 /** Something to do once no request is open and no launch under way. */
 interface Errand {
@@ -174,7 +177,29 @@ export class Engine implements EngineClient {
         heldBytes: grammars.heldWords * 4,
         ...grammars.counters,
       },
+      kv: this.#kvStats(),
       bridge: this.#parts.traffic.snapshot(),
+    };
+  }
+
+  #kvStats(): KvStats {
+    const { tree, tiers, card } = this.#parts;
+    const { accounts } = tree;
+    const { kvBytes, kvPages } = card.memory;
+    const slots = tiers?.mover.slots;
+    const queue = tiers?.mover.queue() ?? { spillNs: 0, restoreNs: 0 };
+    const pagesOf = ({ counters }: TenantPages) =>
+      counters.resident.reduce((sum, pages) => sum + pages, 0);
+    const tenants = [...accounts.tenants()].map(([tenant, counters]) => ({ tenant, counters }));
+    tenants.sort((a, b) => pagesOf(b) - pagesOf(a));
+    return {
+      pageBytes: kvBytes / kvPages,
+      places: [kvPages, slots?.host[0] ?? 0, slots?.disk[0] ?? 0],
+      hostReadyBytes: tiers?.host.readyBytes ?? 0,
+      spillQueueNs: queue.spillNs,
+      restoreQueueNs: queue.restoreNs,
+      total: structuredClone(accounts.total),
+      tenants: structuredClone(tenants.slice(0, MOST_TENANTS_SHOWN)),
     };
   }
 

@@ -15,6 +15,8 @@ export interface PagedRequest {
   readonly atSeconds: number;
   readonly tenant: string;
   readonly ids: readonly number[];
+  readonly inputTokens: number;
+  readonly outputTokens: number;
 }
 
 /** What pages cost in a replay: fixed prices. */

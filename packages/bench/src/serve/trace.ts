@@ -24,9 +24,7 @@ export function* traceRequests(
   vocabulary: ArrayLike<number>,
 ): Generator<BenchRequest> {
   const { requests, secondsPerUnit } = options;
-  const ordered = asUsage(() => {
-    return readTrace(text, { where: '--dataset-path', secondsPerUnit }).slice(0, requests);
-  });
+  const ordered = recordsOf(text, '--dataset-path', secondsPerUnit).slice(0, requests);
   const firstSeconds = ordered[0]?.atSeconds ?? 0;
   for (const [index, record] of ordered.entries()) {
     const { atSeconds, inputTokens, outputTokens } = record;
@@ -58,9 +56,14 @@ function promptOf(
   });
 }
 
-function asUsage<T>(action: () => T): T {
+/** The requests of a trace that the flag `where` names. Throws UsageError `bad-file`. */
+export function recordsOf(
+  text: string,
+  where: string,
+  secondsPerUnit?: number | undefined,
+): readonly TraceRecord[] {
   try {
-    return action();
+    return readTrace(text, { where, secondsPerUnit });
   } catch (error) {
     if (!(error instanceof PlanError)) throw error;
     throw new UsageError('bad-file', error.message, { cause: error });

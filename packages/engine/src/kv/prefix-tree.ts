@@ -65,6 +65,8 @@ export interface TierOptions {
   readonly mover: Mover;
 }
 
+/** Of the device's pages, as far as they are kept free for what comes next. */
+const AHEAD_SHARE = 1 / 16;
 /** Nodes without content that are remembered, for each place of any tier, and at least. */
 const GHOSTS_PER_PLACE = 2;
 const GHOSTS_MIN = 65_536;
@@ -224,6 +226,21 @@ export class PrefixTree {
   }
 
   /**
+   * Frees some pages before they are taken, as far as the mover has room for what goes with them:
+   * a prompt takes many at once, and what finds no room is lost.
+   */
+  evictAhead(): void {
+    if (this.#tiers === null) return;
+    const device = this.#shelves[DEVICE]!;
+    const wanted = Math.floor(device.places * AHEAD_SHARE);
+    while (device.free < wanted && device.queued > 0) {
+      const freed = device.free;
+      this.#evict(device, wanted - device.free, true);
+      if (device.free === freed) return;
+    }
+  }
+
+  /**
    * Makes the full pages of the sequence's first `computed` tokens findable: their KV is on the
    * device, or under way in work that is queued there. Where another holds the same content in a
    * page of its own, the sequence's stays unknown until that one is let go: it would otherwise hold
@@ -264,7 +281,9 @@ export class PrefixTree {
       }
       if (node !== undefined) this.#letGo(node);
     }
-    for (const arrival of sequence.awaited?.arrivals ?? []) this.#stopUnwanted(arrival);
+    // The last ones first, too: what continues a page goes before it.
+    const arrivals = [...(sequence.awaited?.arrivals ?? [])].reverse();
+    for (const arrival of arrivals) this.#stopUnwanted(arrival);
     pages.length = 0;
     nodes.length = 0;
     sequence.published = 0;
@@ -390,19 +409,21 @@ export class PrefixTree {
 
   // ---------------------------------------------------------------- eviction
 
-  /** Frees up to `most` places of a tier, the tail of one prefix; false: nothing can go. */
-  #evict(shelf: Shelf, most: number): boolean {
+  /**
+   * Frees up to `most` places of a tier, the tail of one prefix; false: nothing can go. Early: what
+   * the mover has no room for stays.
+   */
+  #evict(shelf: Shelf, most: number, isEarly = false): boolean {
     const span = this.#victims(shelf, most);
     if (span.length === 0) return false;
     const { tier } = shelf;
     const isElsewhere = (node: PageNode) =>
       node.at.some((place, index) => index !== tier && place !== NOWHERE);
     const below = tier + 1 < TIERS.length ? this.#shelves[tier + 1]! : null;
-    if (below !== null)
-      this.#lower(
-        span.filter((node) => !isElsewhere(node)),
-        below,
-      );
+    const unstored = span.filter((node) => !isElsewhere(node));
+    const refused = below === null ? 0 : this.#lower(unstored, below);
+    // It stays with all that it continues, until the mover has room.
+    if (refused > 0 && isEarly) return true;
     for (const node of span.reverse()) {
       if (node.at[tier] === NOWHERE) continue;
       this.#leave(node, tier);
@@ -445,20 +466,20 @@ export class PrefixTree {
 
   /**
    * Writes neighbours that leave the tier above, and are nowhere else, to this one: as many of the
-   * first as the policy, the room and the mover allow.
+   * first as the policy, the room and the mover allow. Says how many the mover had no room for.
    */
-  #lower(span: readonly PageNode[], shelf: Shelf): void {
-    if (span.length === 0 || shelf.places === 0) return;
+  #lower(span: readonly PageNode[], shelf: Shelf): number {
+    if (span.length === 0 || shelf.places === 0) return 0;
     const { tenant } = span[0]!;
     const wanted = span.slice(0, this.#policy.admits(span, shelf, this.#nowNs));
     this.accounts.count(tenant, 'avoided', span.length - wanted.length);
-    if (wanted.length === 0) return;
+    if (wanted.length === 0) return 0;
     this.#leaving.push(span[span.length - 1]!);
     while (shelf.free < wanted.length && this.#evict(shelf, wanted.length - shelf.free)) {}
     this.#leaving.pop();
     const fits = wanted.slice(0, shelf.free);
     this.accounts.count(tenant, 'avoided', wanted.length - fits.length);
-    if (fits.length === 0) return;
+    if (fits.length === 0) return 0;
     const slots = fits.map(() => shelf.take());
     const taken = shelf.tier === HOST ? this.#spill(fits, slots) : this.#demote(fits, slots);
     for (const slot of slots.slice(taken)) shelf.giveBack(slot);
@@ -466,6 +487,7 @@ export class PrefixTree {
       this.#put(node, shelf.tier, slots[index]!);
     }
     this.accounts.count(tenant, 'refused', fits.length - taken);
+    return fits.length - taken;
   }
 
   #spill(nodes: readonly PageNode[], slots: readonly number[]): number {

@@ -10,7 +10,7 @@ export interface HostPart {
 }
 
 export interface DiskStoreOptions {
-  readonly thread: StoreThread;
+  readonly thread: Pick<StoreThread, 'do'>;
   readonly partBytes: readonly number[];
   readonly pages: number;
 }
@@ -26,7 +26,7 @@ const WRITES_WAITING_MAX = 256;
  */
 export class DiskStore {
   readonly slots: readonly number[];
-  readonly #thread: StoreThread;
+  readonly #thread: Pick<StoreThread, 'do'>;
   readonly #partBytes: readonly number[];
   /** Where each group's slots begin in the file. */
   readonly #starts: readonly number[];

@@ -16,10 +16,17 @@ export interface HostStoreOptions {
   readonly pages: number;
   /** Host memory is allocated in blocks of about so much; a crossing stays within one. */
   readonly blockBytes: number;
+  /** Host memory that could be had now. */
+  readonly availableBytes: () => number;
   /** Writes to all of it on another thread, so that the guest has accepted it. */
   readonly touch: (handle: HostHandle) => Promise<void>;
 }
 
+/**
+ * Host memory that is left to everything else: a system that promised more than it has ends the
+ * process when memory is touched.
+ */
+const RESERVE_BYTES = 2 ** 30;
 /** Of this thread's time, so much may go into allocating. */
 const GROWING_SHARE = 0.2;
 
@@ -68,7 +75,7 @@ export class HostStore {
   }
 
   async #allocateAll(): Promise<void> {
-    const { device, memory, pages, touch } = this.#options;
+    const { device, memory, pages, touch, availableBytes } = this.#options;
     const blocks = Math.ceil(pages / this.#pagesPerBlock);
     const { clock } = device;
     if (device.info.kind === 'model') {
@@ -78,6 +85,10 @@ export class HostStore {
       return;
     }
     while (this.#blocks.length < blocks && !this.#isClosed) {
+      if (this.#blockBytes + RESERVE_BYTES > availableBytes()) {
+        this.#isRefused = true;
+        return;
+      }
       const startedNs = clock.nowNs();
       let block: HostBuffer;
       try {

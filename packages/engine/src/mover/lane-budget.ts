@@ -32,11 +32,11 @@ export class LaneMeter {
   readonly price: LanePrice = (direction, bytes) =>
     Math.round(this.#expected(direction, bytes) * this.#ratios[direction]);
 
-  /** A crossing of so many bytes kept the lane for so long. */
-  observe(direction: Direction, bytes: number, laneNs: number): void {
+  /** A crossing of so many bytes kept the lane for so long; `news` is how much that counts. */
+  observe(direction: Direction, bytes: number, laneNs: number, news = NEWS_SHARE): void {
     const ratio = laneNs / Math.max(1, this.#expected(direction, bytes));
     const believed = Math.min(BELIEVED_RATIO, Math.max(1 / BELIEVED_RATIO, ratio));
-    this.#ratios[direction] += NEWS_SHARE * (believed - this.#ratios[direction]);
+    this.#ratios[direction] += news * (believed - this.#ratios[direction]);
   }
 }
 

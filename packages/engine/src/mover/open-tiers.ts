@@ -1,6 +1,13 @@
-import { type Direction, invariant, type Profile } from '@bridgekeeper/bridge';
-import type { Device, HostHandle, Slice, Stream } from '@bridgekeeper/device';
+import {
+  type Direction,
+  type HostMemoryKind,
+  invariant,
+  type Profile,
+  SHARED_TENANT,
+} from '@bridgekeeper/bridge';
+import { type Device, type HostHandle, type Slice, type Stream, slice } from '@bridgekeeper/device';
 import type { TierPolicyName } from '../kv/tiers/policies.ts';
+import type { Route } from '../traffic/route.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import { DiskStore } from './disk-store.ts';
 import { HostStore } from './host-store.ts';
@@ -35,6 +42,8 @@ export interface TiersRequest {
   /** The model that pages are of, as exactly as is known. */
   readonly model: string;
   readonly kv: () => Slice;
+  /** Host memory that could be had now. */
+  readonly availableHostBytes: () => number;
   readonly stream: Stream;
   readonly spillStaging: Slice;
   readonly restoreStaging: Slice;
@@ -58,9 +67,10 @@ const HOST_BLOCK_BYTES = 64 * 2 ** 20;
 /** Restores whose crossing is under way, and whose pages are being written. */
 const RESTORE_CROSSINGS = 8;
 /** An eviction lets go of a prompt's worth of pages at once: what staging does not hold is lost. */
-const SPILL_MEMORY_SHARE = 1 / 128;
-const SPILL_BYTES_MAX = 2 ** 30;
+const SPILL_MEMORY_SHARE = 1 / 64;
+const SPILL_BYTES_MAX = 2 ** 31;
 const BOUNCES = 2;
+const MEASURED_BYTES = 4 * 2 ** 20;
 
 /** Bytes of device memory in which pages lie side by side while they cross. */
 export function stagingBytes(
@@ -81,6 +91,34 @@ function crossingBytesOn(profile: Profile | null): number {
   // The kind of memory that is cheaper in bulk; its toll decides how much that is.
   const memory = hostMemoryFor(profile, HOST_BLOCK_BYTES);
   return crossingBytesFor(lanePriceOf(profile, memory));
+}
+
+/** What a crossing each way takes, where nothing is known of the bridge. */
+async function measure(
+  route: Route,
+  device: Device,
+  staging: Slice,
+  memory: HostMemoryKind,
+  meter: LaneMeter,
+): Promise<void> {
+  const bytes = Math.min(staging.bytes, MEASURED_BYTES);
+  const host = device.allocateHost(bytes, memory, 'kv probe');
+  const there = slice(staging.buffer, staging.offsetBytes, bytes);
+  const stream = device.createStream('kv probe');
+  // What crosses for the first time takes longer.
+  for (const direction of ['d2h', 'h2d', 'd2h', 'h2d'] as const) {
+    const [record] = await route.cross({
+      direction,
+      device: there,
+      host,
+      hostOffsetBytes: 0,
+      stream,
+      purpose: 'probe',
+      tenant: SHARED_TENANT,
+    });
+    meter.observe(direction, bytes, record!.completedNs - record!.startedNs, 1);
+  }
+  device.freeHost(host);
 }
 
 /**
@@ -108,6 +146,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     partBytes,
     pages: Math.floor(limits.hostBytes / pageBytes),
     blockBytes: Math.max(HOST_BLOCK_BYTES, crossingBytes),
+    availableBytes: request.availableHostBytes,
     touch: async (handle: HostHandle) => {
       await thread?.do({ kind: 'touch', host: handle });
     },
@@ -121,6 +160,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     device.allocateHost(bounceBytes, memory, `kv from disk ${i}`),
   );
   const route = await traffic.openRoute('kv');
+  if (profile === null) await measure(route, device, restoreStaging, memory, meter);
   const mover = new PageMover({
     device,
     geometry,

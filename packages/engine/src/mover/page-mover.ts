@@ -2,6 +2,7 @@ import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
 import {
   type CopyRequest,
   type Device,
+  DeviceError,
   type DeviceEvent,
   type HostBuffer,
   type Slice,
@@ -82,7 +83,8 @@ interface Run {
   readonly uses: readonly SlotUse[];
   readonly bytes: number;
   readonly priceNs: number;
-  /** null: on disk. */
+  readonly from: StoreName;
+  /** Where it is in host memory; null: it is on disk, or nowhere. */
   readonly place: HostPlace | null;
 }
 
@@ -122,7 +124,7 @@ export class PageMover implements Mover {
   readonly slots: Readonly<Record<StoreName, readonly number[]>>;
   readonly #options: PageMoverOptions;
   /** Bytes of one page's part, by group. */
-  readonly #partBytes: readonly number[];
+  readonly partBytes: readonly number[];
   readonly #order = new SlotOrder();
   readonly #spillRing: StagingRing;
   readonly #restoreRing: StagingRing;
@@ -153,7 +155,7 @@ export class PageMover implements Mover {
     this.#options = options;
     this.groups = geometry.groups;
     this.slots = { host: host.slots, disk: disk?.slots ?? geometry.groups.map(() => 0) };
-    this.#partBytes = partBytesOf(geometry);
+    this.partBytes = partBytesOf(geometry);
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
     this.#restoreRing = new StagingRing(options.restoreStaging.bytes);
     this.#bounces = [...bounces];
@@ -171,8 +173,10 @@ export class PageMover implements Mover {
     let taken = 0;
     for (const move of moves) {
       const place = this.#isLaneLost ? 'later' : host.place(move.group, move.slot);
-      if (place === 'never') lost.push(partOf(move));
-      else if (place === 'later' || !this.#ask(tenant, move, place)) break;
+      if (place === 'never') {
+        lost.push(partOf(move));
+        this.#order.wrote('host', move, false);
+      } else if (place === 'later' || !this.#ask(tenant, move, place)) break;
       taken += 1;
     }
     if (lost.length > 0) this.#lose('host', 'no-memory', lost);
@@ -182,9 +186,9 @@ export class PageMover implements Mover {
   /** Takes a spill, if there is room for it in staging and lane time. */
   #ask(tenant: string, move: PageMove, place: HostPlace): boolean {
     const { meter, budget, device, crossingBytes } = this.#options;
-    const bytes = this.#partBytes[move.group]!;
+    const bytes = this.partBytes[move.group]!;
     // Parts of different sizes may leave the end of the ring unused, once.
-    const wastedBytes = this.groups.length > 1 ? Math.max(...this.#partBytes) : 0;
+    const wastedBytes = this.groups.length > 1 ? Math.max(...this.partBytes) : 0;
     const usedBytes = this.#spillRing.usedBytes + this.#askedBytes + wastedBytes;
     if (usedBytes + bytes > this.#spillRing.bytes) return false;
     // Neighbours share a toll.
@@ -255,7 +259,8 @@ export class PageMover implements Mover {
     await beforeAll(uses);
     const place = host.place(from.group, from.slot);
     let failure: MoveFailure | null = 'disk-failed';
-    if (disk !== null && typeof place === 'object') {
+    if (this.#order.isBroken('host', from)) failure = 'lane-lost';
+    else if (disk !== null && typeof place === 'object') {
       const { offsetBytes } = place;
       const handle = device.hostHandle(place.host);
       failure = await disk.write(tenant, key, to, { handle, offsetBytes });
@@ -302,17 +307,16 @@ export class PageMover implements Mover {
     let first = 0;
     while (first < moves.length) {
       const { group, slot } = moves[first]!;
-      const bytes = this.#partBytes[group]!;
+      const bytes = this.partBytes[group]!;
       const placeOf = ({ group, slot }: StoredPart) => {
-        const place = host.place(group, slot);
-        invariant(typeof place === 'object', 'only what was brought to a slot is restored from it');
-        return place;
+        const place = from === 'host' ? host.place(group, slot) : null;
+        return typeof place === 'object' ? place : null;
       };
-      const place = from === 'host' ? placeOf({ group, slot }) : null;
+      const place = placeOf({ group, slot });
       const isNext = (move: PageMove, count: number) => {
         if (move.group !== group || (count + 1) * bytes > crossingBytes) return false;
-        if (place === null) return true;
         const there = placeOf(move);
+        if (place === null || there === null) return place === there;
         const offsetBytes = place.offsetBytes + count * bytes;
         return there.host === place.host && there.offsetBytes === offsetBytes;
       };
@@ -322,7 +326,7 @@ export class PageMover implements Mover {
       const total = some.length * bytes;
       const uses = some.map((move) => this.#order.begin(from, move));
       const priceNs = meter.price('h2d', total);
-      runs.push({ group, moves: some, uses, bytes: total, priceNs, place });
+      runs.push({ group, moves: some, uses, bytes: total, priceNs, from, place });
       first = end;
     }
     return runs;
@@ -334,9 +338,9 @@ export class PageMover implements Mover {
     try {
       await beforeAll(run.uses);
       staged = await this.#cross(restore, run);
-    } catch {
+    } catch (error) {
       restore.failure ??= 'lane-lost';
-      this.#isLaneLost = true;
+      this.#isLaneLost ||= isLost(error);
     } finally {
       endAll(run.uses);
       this.#waitingNs.restore -= run.priceNs;
@@ -360,6 +364,12 @@ export class PageMover implements Mover {
   async #cross(restore: Restore, run: Run): Promise<RingPart | null> {
     const isUnwanted = () => restore.isCancelled || restore.failure !== null;
     if (isUnwanted()) return null;
+    const broken = run.moves.filter((move) => this.#order.isBroken(run.from, move));
+    if (broken.length > 0) {
+      restore.failure ??= 'lane-lost';
+      restore.lost.push(...broken.map(partOf));
+      return null;
+    }
     const bounce = run.place === null ? await this.#takeBounce() : null;
     try {
       if (bounce !== null && !(await this.#readAll(restore, run, bounce))) return null;
@@ -396,7 +406,7 @@ export class PageMover implements Mover {
   /** Fills host memory from disk; false: something could not be read. */
   async #readAll(restore: Restore, run: Run, bounce: HostBuffer): Promise<boolean> {
     const { disk, device } = this.#options;
-    const bytes = this.#partBytes[run.group]!;
+    const bytes = this.partBytes[run.group]!;
     const handle = device.hostHandle(bounce);
     const reads = run.moves.map(async (move, i) => {
       const to = { handle, offsetBytes: i * bytes };
@@ -495,9 +505,11 @@ export class PageMover implements Mover {
         purpose: 'kv-spill',
         tenant,
       });
+      for (const { move } of spills) this.#order.wrote('host', move, true);
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
-    } catch {
-      this.#isLaneLost = true;
+    } catch (error) {
+      this.#isLaneLost ||= isLost(error);
+      for (const { move } of spills) this.#order.wrote('host', move, false);
       const lost = spills.map(({ move }) => partOf(move));
       this.#lose('host', 'lane-lost', lost);
     } finally {
@@ -638,6 +650,11 @@ const moveOf = ({ move }: Spill) => move;
 
 function partOf({ group, slot }: StoredPart): StoredPart {
   return { group, slot };
+}
+
+/** Whether the lane itself has ended: other failures are of one crossing. */
+function isLost(error: unknown): boolean {
+  return error instanceof DeviceError && error.code === 'closed';
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {

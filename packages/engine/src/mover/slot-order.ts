@@ -6,12 +6,16 @@ export interface SlotUse {
   end(): void;
 }
 
-/** What is asked of a slot is done in the order in which it was asked. */
+/**
+ * What is asked of a slot is done in the order in which it was asked. What could not be written is
+ * known, so that nobody reads what was there before.
+ */
 export class SlotOrder {
   readonly #last = new Map<string, Promise<void>>();
+  readonly #broken = new Set<string>();
 
   begin(store: StoreName, { group, slot }: StoredPart): SlotUse {
-    const id = `${store} ${group} ${slot}`;
+    const id = idOf(store, { group, slot });
     const before = this.#last.get(id) ?? null;
     let resolve = () => {};
     const ended = new Promise<void>((done) => {
@@ -26,4 +30,18 @@ export class SlotOrder {
       },
     };
   }
+
+  /** It was written, or could not be. */
+  wrote(store: StoreName, part: StoredPart, isWhole: boolean): void {
+    if (isWhole) this.#broken.delete(idOf(store, part));
+    else this.#broken.add(idOf(store, part));
+  }
+
+  isBroken(store: StoreName, part: StoredPart): boolean {
+    return this.#broken.has(idOf(store, part));
+  }
+}
+
+function idOf(store: StoreName, { group, slot }: StoredPart): string {
+  return `${store} ${group} ${slot}`;
 }

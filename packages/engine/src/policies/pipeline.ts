@@ -101,8 +101,8 @@ export class Pipeline {
   }
 
   /**
-   * Plans and launches up to `steps` steps; false when there is nothing to launch now. Where nothing
-   * is on its way either, all prompts wait for pages from stores, and so does this.
+   * Plans and launches up to `steps` steps; false when there is nothing to launch now. Where
+   * nothing is on its way either, all prompts wait for pages from stores, and so does this.
    */
   async launch(steps: number): Promise<boolean> {
     const { scheduler, runner, clock, mover } = this.#parts;

@@ -1,6 +1,7 @@
 import type { StorageFormat } from '@bridgekeeper/device';
 import type { CompiledGrammar } from '../grammar/compiled.ts';
 import type { GrammarCounters } from '../grammar/grammar-pool.ts';
+import type { TierCounters } from '../kv/tiers/accounts.ts';
 import type { CrossingShare } from '../traffic/shares.ts';
 
 /** What a client asks of the engine: token ids in, token ids out. Text lives with the server. */
@@ -203,7 +204,28 @@ export interface EngineStats {
   readonly launches: number;
   readonly graphLaunches: number;
   readonly grammars: GrammarStats;
+  readonly kv: KvStats;
   readonly bridge: BridgeStats;
+}
+
+/** Where KV pages are, and what became of them since the start. */
+export interface KvStats {
+  readonly pageBytes: number;
+  /** Pages that each tier may hold: device, host, disk. */
+  readonly places: readonly [device: number, host: number, disk: number];
+  /** Host memory that is there by now; the rest is still being allocated, or was refused. */
+  readonly hostReadyBytes: number;
+  /** Lane time that waits, as far as its price is known. */
+  readonly spillQueueNs: number;
+  readonly restoreQueueNs: number;
+  readonly total: TierCounters;
+  /** Of the tenants that have most pages. */
+  readonly tenants: readonly TenantPages[];
+}
+
+export interface TenantPages {
+  readonly tenant: string;
+  readonly counters: TierCounters;
 }
 
 /** Grammars on the device: what is there now, and counters since start. */

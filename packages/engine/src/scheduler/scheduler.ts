@@ -91,7 +91,7 @@ export class Scheduler {
     return this.#running.length;
   }
 
-  /** Whether a prompt waits or is being computed; those that come from stores wait for no launch. */
+  /** Whether a prompt waits or is computed; those that come from stores wait for no launch. */
   get hasPrompts(): boolean {
     return this.#waiting.length > 0 || this.#running.some((each) => this.#isComputing(each));
   }
@@ -141,6 +141,7 @@ export class Scheduler {
     this.#pageWrites = [];
     this.#tree.advance(nowNs);
     this.#takeArrivals();
+    this.#tree.evictAhead();
     this.#makeRoom();
     const next = this.#waiting.first;
     const canAdmit =

@@ -42,6 +42,7 @@ export class ServerMetrics implements Observer {
       ),
     );
     for (const reading of engineReadings(stats, labels)) this.#add(reading);
+    for (const reading of kvReadings(stats, labels)) this.#add(reading);
     for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
     if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
     this.#add(this.#successReading(labels));
@@ -151,6 +152,42 @@ function engineReadings(stats: () => EngineStats, labels: Labels): Reading[] {
     counter('num_preemptions', 'Requests that lost their pages.', (now) => now.preemptions),
     counter('prompt_tokens', 'Prompt tokens computed or found.', (now) => now.promptTokens),
     counter('generation_tokens', 'Tokens generated.', (now) => now.generatedTokens),
+  ];
+}
+
+const TIERS = ['device', 'host', 'disk'] as const;
+
+function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
+  const byTier = (pages: readonly number[]) =>
+    TIERS.map((tier, index) => ({ labels: { tier, ...labels }, value: pages[index]! }));
+  return [
+    new Reading('bridgekeeper:kv_pages', 'gauge', 'KV pages with content, by where it is.', () =>
+      byTier(stats().kv.total.resident),
+    ),
+    new Reading('bridgekeeper:kv_places', 'gauge', 'KV pages that there is room for.', () =>
+      byTier(stats().kv.places),
+    ),
+    new Reading(
+      'bridgekeeper:kv_hit_pages_total',
+      'counter',
+      'KV pages that requests found, by where they were.',
+      () => byTier(stats().kv.total.hits),
+    ),
+    new Reading(
+      'bridgekeeper:kv_moved_pages_total',
+      'counter',
+      'What became of KV pages that left the device, or were wanted there.',
+      () => {
+        const { resident, hits, ...events } = stats().kv.total;
+        return Object.entries(events).map(([event, value]) => ({
+          labels: { event, ...labels },
+          value,
+        }));
+      },
+    ),
+    new Reading('bridgekeeper:kv_host_bytes', 'gauge', 'Host memory that is there for KV.', () => [
+      { labels, value: stats().kv.hostReadyBytes },
+    ]),
   ];
 }
 

@@ -65,7 +65,30 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
       blocked_seconds: seconds(total.blockedNs),
     })),
     grammars: grammarsDocument(ctx, stats.grammars),
+    kv: kvDocument(stats.kv),
   };
+}
+
+type KvDocument = z.output<typeof BridgeDocument>['kv'];
+
+function kvDocument(kv: EngineStats['kv']): KvDocument {
+  return {
+    page_bytes: kv.pageBytes,
+    places: byTier(kv.places),
+    host_ready_bytes: kv.hostReadyBytes,
+    spill_queue_seconds: seconds(kv.spillQueueNs),
+    restore_queue_seconds: seconds(kv.restoreQueueNs),
+    ...movedPages(kv.total),
+    tenants: kv.tenants.map(({ tenant, counters }) => ({ tenant, ...movedPages(counters) })),
+  };
+}
+
+function movedPages({ resident, hits, ...events }: EngineStats['kv']['total']) {
+  return { resident: byTier(resident), hits: byTier(hits), ...events };
+}
+
+function byTier([device, host, disk]: readonly number[]): KvDocument['places'] {
+  return { device: device!, host: host!, disk: disk! };
 }
 
 /** One that is found on the device costs no crossing, one that is found compiled costs one. */

@@ -14,8 +14,10 @@
  *   which it does when a step is planned, on the engine's thread.
  */
 
-/** Layers whose pages are kept and moved alike. Every model has one group of all its layers, or
- * one that sees everything and one for each length of window. */
+/**
+ * Layers whose pages are kept and moved alike. Every model has one group of all its layers, or one
+ * that sees everything and one for each length of window.
+ */
 export interface KvGroup {
   readonly layers: readonly number[];
   /** Tokens that these layers look back, the own one included; 0: all. */
@@ -23,8 +25,7 @@ export interface KvGroup {
 }
 
 /** Below the device, best first. */
-export const STORES = ['host', 'disk'] as const;
-export type StoreName = (typeof STORES)[number];
+export type StoreName = 'host' | 'disk';
 
 /** The content of one page's group of layers, and where it is kept. */
 export interface StoredPart {
@@ -61,19 +62,17 @@ export interface RestoreRequest extends MoveSpan {
 }
 
 /** Why something could not be moved. */
-export const MOVE_FAILURES = [
+export type MoveFailure =
   /** The host gave no memory for the slot, or no longer. */
-  'no-memory',
-  'disk-full',
-  'disk-failed',
+  | 'no-memory'
+  | 'disk-full'
+  | 'disk-failed'
   /** More waits for the disk than may. */
-  'disk-busy',
+  | 'disk-busy'
   /** What was read from disk is not what was written there for this key. */
-  'not-authentic',
+  | 'not-authentic'
   /** A lane or the device failed in the middle. */
-  'lane-lost',
-] as const;
-export type MoveFailure = (typeof MOVE_FAILURES)[number];
+  | 'lane-lost';
 
 /** Something asked of a mover has come to its end. */
 export type Settled =
@@ -132,7 +131,7 @@ export interface Mover {
   cancel(id: RestoreId): void;
   /** These slots' content is wanted no more. */
   drop(store: StoreName, parts: readonly StoredPart[]): void;
-  /** All content is lost: the device sleeps, or a tenant's key has gone. Restores were cancelled. */
+  /** All content is wanted no more. Restores were cancelled. */
   dropAll(): void;
   /**
    * Queues on the engine's stream what was asked for and what arrived since; after every plan,

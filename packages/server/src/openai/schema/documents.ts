@@ -67,6 +67,21 @@ const crossed = {
   busy_seconds: z.number(),
 };
 
+const byTier = z.object({ device: z.int(), host: z.int(), disk: z.int() });
+
+/** Counts of pages. */
+const movedPages = {
+  resident: byTier,
+  hits: byTier,
+  spilled: z.int(),
+  demoted: z.int(),
+  restored: z.int(),
+  recomputed: z.int(),
+  avoided: z.int(),
+  refused: z.int(),
+  lost: z.int(),
+};
+
 export const BridgeDocument = z
   .object({
     device: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
@@ -116,6 +131,15 @@ export const BridgeDocument = z
       on_device: z.int(),
       on_device_bytes: z.int(),
       pool_bytes: z.int(),
+    }),
+    kv: z.object({
+      page_bytes: z.int(),
+      places: byTier,
+      host_ready_bytes: z.int(),
+      spill_queue_seconds: z.number(),
+      restore_queue_seconds: z.number(),
+      ...movedPages,
+      tenants: z.array(z.object({ tenant: z.string(), ...movedPages })),
     }),
   })
   .openapi('Bridge');

@@ -8,6 +8,11 @@ import { ReuseTable, usesPerSecond } from '../reuse.ts';
 const CLASSES = 3;
 /** How much the last page that was given up counts in what a place is worth. */
 const PLACE_WORTH_SHARE = 0.01;
+/**
+ * What is written must bring so much more than it costs: some of it is given up before its time,
+ * and so brings less than pages of its class do on average.
+ */
+const MARGIN = 1.2;
 
 /**
  * Keeps what is worth most for each second that it takes a place.
@@ -55,7 +60,8 @@ export function priced(prices: KvPrices): TierPolicy {
         const node = shelf.first(queue);
         if (node === undefined) continue;
         const worthNs = usesPerSecond(outlookOf(node, nowNs).best) * savesNs(node, shelf);
-        if (worthNs >= leastNs) continue;
+        const isOlder = least === undefined || node.usedNs < least.usedNs;
+        if (worthNs > leastNs || (worthNs === leastNs && !isOlder)) continue;
         leastNs = worthNs;
         least = node;
       }
@@ -72,7 +78,7 @@ export function priced(prices: KvPrices): TierPolicy {
       const writeNs = prices.writeNs(TIERS[shelf.tier]!);
       const pays = outlookOf(last, nowNs).horizons.some(
         ({ probability, holdSeconds }) =>
-          probability * saveNs > writeNs + holdSeconds * placeWorthNs[shelf.tier]!,
+          probability * saveNs > MARGIN * (writeNs + holdSeconds * placeWorthNs[shelf.tier]!),
       );
       return pays ? span.length : 0;
     },

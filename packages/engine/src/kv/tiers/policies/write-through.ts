@@ -1,7 +1,7 @@
 import type { TierPolicy } from '../policy.ts';
 import { lru } from './lru.ts';
 
-/** Everything computed is copied to host memory at once, whether or not it will leave the device. */
+/** Everything computed is copied to host memory when its request ends, wherever it goes later. */
 export function writeThrough(): TierPolicy {
   return { ...lru(), writesThrough: true };
 }

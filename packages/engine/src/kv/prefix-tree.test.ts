@@ -1,0 +1,366 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { pageKey, rootKey } from './page-key.ts';
+import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
+import { PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
+import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
+import type { KvPrices } from './tiers/prices.ts';
+
+/** Pages that cost 10 to compute and 1 to move either way. */
+const PRICES = pricesOf(() => 10);
+
+function pricesOf(recomputeNs: (index: number) => number): KvPrices {
+  return { recomputeNs, launchNs: () => 0, writeNs: () => 1, readNs: () => 1 };
+}
+
+function opened(pages = 16, isEnabled = true) {
+  return new PrefixTree({ pages, pageTokens: PAGE_TOKENS, isEnabled });
+}
+
+function tiered(world: PageWorld, name: TierPolicyName = 'lru', prices = PRICES) {
+  const tiers = { mover: world, prices, policy: createTierPolicy(name, prices) };
+  const { length: pages } = world.pages;
+  return new PrefixTree({ pages, pageTokens: PAGE_TOKENS, isEnabled: true, tiers });
+}
+
+/** Gives the sequence what it lacks, and makes its full pages findable. */
+function compute(tree: PrefixTree, one: PagedSequence, computed = one.length) {
+  const pages = Math.ceil(one.length / PAGE_TOKENS);
+  one.pages.push(...tree.take(pages - one.pages.length));
+  tree.publish(one, computed);
+  return one;
+}
+
+/** A request from its beginning to its end, everything restored that is in stores. */
+function serve(tree: PrefixTree, world: PageWorld, tokens: readonly number[], tenant = 't') {
+  const one = sequenceOf(tokens, tenant);
+  const match = tree.match(one);
+  tree.claim(one, match, Infinity);
+  while (world.endRestore()) tree.settle();
+  compute(tree, one);
+  for (const [index, page] of one.pages.entries()) world.pages[page] = one.pageKeys[index];
+  tree.release(one);
+  return match;
+}
+
+const range = (n: number, from = 0) => Array.from({ length: n }, (_, i) => from + i);
+
+describe('a prefix', () => {
+  test('is found as far as it is equal, page by page, and never to the last token', () => {
+    const tree = opened();
+    compute(tree, sequenceOf(range(14)));
+    const matched = (tokens: readonly number[]) => tree.match(sequenceOf(tokens)).pages;
+    expect(matched(range(14))).toBe(3);
+    expect(matched(range(30))).toBe(3);
+    expect(matched(range(13))).toBe(3);
+    expect(matched(range(12))).toBe(2);
+    expect(matched([...range(8), 99, ...range(20, 9)])).toBe(2);
+    expect(matched([99, ...range(20, 1)])).toBe(0);
+    // A page's key holds all that was before it: the second page alone is not found.
+    expect(matched(range(10, 4))).toBe(0);
+    expect(matched([...range(4), ...range(4), ...range(9)])).toBe(1);
+  });
+
+  test('is found by the same tenant only, and not at all where sharing is off', () => {
+    const tree = opened();
+    compute(tree, sequenceOf(range(14), 'a'));
+    expect(tree.match(sequenceOf(range(14), 'b')).pages).toBe(0);
+    const off = opened(16, false);
+    const one = compute(off, sequenceOf(range(14)));
+    expect(one.published).toBe(0);
+    expect(off.match(sequenceOf(range(14))).pages).toBe(0);
+    off.release(one);
+    expect([off.available, off.held]).toEqual([16, 0]);
+  });
+
+  test('costs available pages where no sequence holds it', () => {
+    const tree = opened();
+    const first = compute(tree, sequenceOf(range(14)));
+    expect(tree.match(sequenceOf(range(14)))).toEqual({ pages: 3, onDevice: 3, fromCache: 0 });
+    tree.release(first);
+    expect(tree.match(sequenceOf(range(14)))).toEqual({ pages: 3, onDevice: 3, fromCache: 3 });
+    const second = sequenceOf(range(14));
+    expect(tree.claim(second, tree.match(second))).toBe(3);
+    expect([tree.held, second.published]).toEqual([3, 3]);
+  });
+
+  test('is findable as far as it was computed, in full pages, and grows', () => {
+    const tree = opened();
+    const one = sequenceOf(range(14));
+    const found = () => tree.match(sequenceOf(range(30))).pages;
+    const steps = [0, 3, 4, 7, 8, 11, 14, 100].map((computed) => {
+      compute(tree, one, computed);
+      return found();
+    });
+    expect(steps).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
+  });
+
+  test('that two sequences computed each for itself is the first one’s until it lets go', () => {
+    const tree = opened();
+    const first = compute(tree, sequenceOf(range(9)));
+    const second = compute(tree, sequenceOf(range(9)));
+    expect([second.published, tree.held]).toEqual([0, 6]);
+    tree.release(first);
+    tree.publish(second, 9);
+    expect(second.published).toBe(2);
+    expect(tree.held).toBe(3);
+    tree.release(second);
+    expect([tree.available, tree.match(sequenceOf(range(9))).pages]).toEqual([16, 2]);
+  });
+});
+
+describe('eviction', () => {
+  test('gives up what was used longest ago, from the tail, and only when nothing is free', () => {
+    const tree = opened(8);
+    tree.release(compute(tree, sequenceOf(range(13))));
+    tree.release(compute(tree, sequenceOf(range(13, 50))));
+    const found = (from: number) => tree.match(sequenceOf(range(13, from))).pages;
+    const own = sequenceOf(range(8, 90));
+    own.pages.push(...tree.take(2));
+    expect([found(0), found(50)]).toEqual([3, 3]);
+    own.pages.push(...tree.take(1));
+    expect([found(0), found(50)]).toEqual([2, 3]);
+    own.pages.push(...tree.take(3));
+    expect([found(0), found(50)]).toEqual([0, 2]);
+    expect(() => tree.take(3)).toThrow('pages are taken that are available');
+  });
+
+  test('brings pages to host memory, from where they come back', () => {
+    const world = new PageWorld(4, 8);
+    const tree = tiered(world);
+    serve(tree, world, range(13));
+    serve(tree, world, range(13, 50));
+    expect(tree.accounts.total.spilled).toBe(3);
+    expect(serve(tree, world, range(13))).toEqual({ pages: 3, onDevice: 0, fromCache: 0 });
+    expect(tree.accounts.total.restored).toBe(3);
+    // Its copy below is kept: leaving again writes nothing.
+    serve(tree, world, range(13, 50));
+    expect(tree.accounts.total.spilled).toBe(6);
+    expect(tree.accounts.tenants().get('t')).toEqual(tree.accounts.total);
+  });
+
+  test('goes on to disk, and takes along what continues a page that is lost', () => {
+    const world = new PageWorld(4, 3, 3);
+    const tree = tiered(world);
+    for (const from of [0, 50, 100]) serve(tree, world, range(13, from));
+    expect(tree.accounts.total.resident).toEqual([3, 3, 3]);
+    expect(serve(tree, world, range(13)).pages).toBe(3);
+    serve(tree, world, range(13, 150));
+    serve(tree, world, range(13, 200));
+    const { resident } = tree.accounts.total;
+    expect(resident[0]! + resident[1]! + resident[2]!).toBeLessThanOrEqual(9);
+  });
+
+  test('of one tenant’s pages is counted as that tenant’s', () => {
+    const world = new PageWorld(4, 8);
+    const tree = tiered(world);
+    serve(tree, world, range(13), 'a');
+    serve(tree, world, range(13), 'b');
+    expect(tree.accounts.tenants().get('a')).toMatchObject({ spilled: 3, resident: [0, 3, 0] });
+    expect(tree.accounts.tenants().get('b')).toMatchObject({ spilled: 0, resident: [3, 0, 0] });
+    // No prompt of b finds, or waits for, what a has in a store.
+    expect(tree.match(sequenceOf(range(13), 'c')).pages).toBe(0);
+  });
+});
+
+describe('a restore', () => {
+  /** A tree whose first 3 pages of range(13) are in host memory only. */
+  function spilled() {
+    const world = new PageWorld(5, 8);
+    const tree = tiered(world);
+    serve(tree, world, range(13));
+    serve(tree, world, range(17, 50));
+    return { world, tree };
+  }
+
+  test('is waited for by all whose prefix it is', () => {
+    const { world, tree } = spilled();
+    const [one, two] = [sequenceOf(range(13)), sequenceOf(range(13))];
+    expect(tree.claim(one, tree.match(one), Infinity)).toBe(0);
+    expect(tree.claim(two, tree.match(two), Infinity)).toBe(0);
+    expect([world.restores.size, one.awaited!.end, two.awaited!.end]).toEqual([1, 3, 3]);
+    tree.settle();
+    expect(one.awaited!.arrivals.size).toBe(1);
+    world.endRestore();
+    tree.settle();
+    expect([one.awaited!.arrivals.size, two.awaited!.arrivals.size]).toEqual([0, 0]);
+    expect([one.pages, tree.held]).toEqual([two.pages, 3]);
+    tree.release(one);
+    tree.release(two);
+    expect(tree.held).toBe(0);
+  });
+
+  test('that no one waits for any more is cancelled, and its pages are free', () => {
+    const { world, tree } = spilled();
+    const [one, two] = [sequenceOf(range(13)), sequenceOf(range(9))];
+    tree.claim(one, tree.match(one), Infinity);
+    tree.claim(two, tree.match(two), Infinity);
+    tree.release(one);
+    expect([world.restores.size, tree.held]).toEqual([1, 3]);
+    tree.release(two);
+    expect([world.restores.size, tree.held, tree.isRestoring]).toEqual([0, 0, false]);
+    expect(tree.match(sequenceOf(range(13)))).toEqual({ pages: 3, onDevice: 0, fromCache: 0 });
+  });
+
+  test('that fails is told to all who wait, who then compute', () => {
+    const faults = { refuses: () => false, losesSpill: () => false, failsRestore: () => true };
+    const world = new PageWorld(5, 8, 0, faults);
+    const tree = tiered(world);
+    serve(tree, world, range(13));
+    serve(tree, world, range(17, 50));
+    const one = sequenceOf(range(13));
+    tree.claim(one, tree.match(one), Infinity);
+    world.endRestore();
+    expect([...tree.settle()]).toEqual([one]);
+    tree.release(one);
+    one.isDistrustful = true;
+    expect([tree.match(one).pages, tree.held]).toEqual([0, 0]);
+  });
+
+  test('brings the back while the front is computed, where both are as long', () => {
+    const world = new PageWorld(8, 16);
+    // Computing is three times as long as moving: 1 of 7 is computed in 3 while 6 come in 6.
+    const prices = pricesOf(() => 3);
+    const tree = tiered(world, 'lru', prices);
+    serve(tree, world, range(29));
+    serve(tree, world, range(29, 50));
+    const one = sequenceOf(range(29));
+    const match = tree.match(one);
+    expect(match.pages).toBe(7);
+    expect(tree.claim(one, match, 0)).toBe(0);
+    expect(one.awaited).toMatchObject({ first: 1, end: 7 });
+    expect(tree.accounts.total.recomputed).toBe(1);
+    tree.publish(one, 4);
+    world.endRestore();
+    tree.settle();
+    expect([one.published, one.awaited!.arrivals.size]).toEqual([1, 0]);
+  });
+});
+
+/** Operations of the random test: a million where KV_OPERATIONS says so. */
+const OPERATIONS = Number(process.env.KV_OPERATIONS ?? 20_000);
+
+describe('over random requests, restores that fail, spills that are lost and refused', () => {
+  test.each(TIER_POLICY_NAMES)(
+    '%s leaks nothing and mixes nothing up',
+    (name) => {
+      const runs = 10;
+      fc.assert(
+        fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), (seed) => {
+          churn(name, seed, Math.ceil(OPERATIONS / runs / TIER_POLICY_NAMES.length));
+        }),
+        { numRuns: runs },
+      );
+    },
+    3_600_000,
+  );
+});
+
+interface Computing {
+  readonly one: PagedSequence;
+  /** Tokens. */
+  computed: number;
+  readonly keys: readonly string[];
+}
+
+/** Of each page that its tokens begin. */
+function keysOf({ request, length, tokens }: PagedSequence): string[] {
+  const keys: string[] = [];
+  for (let from = 0; from < length; from += PAGE_TOKENS) {
+    const parent = keys.at(-1) ?? rootKey(request.tenant);
+    keys.push(pageKey(parent, tokens(from, Math.min(length, from + PAGE_TOKENS))));
+  }
+  return keys;
+}
+
+/** So many random operations; what a sequence would read is what it should, after each. */
+function churn(name: TierPolicyName, seed: number, operations: number): void {
+  let state = seed >>> 0;
+  const draw = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  const faults = {
+    refuses: () => draw(8) === 0,
+    losesSpill: () => draw(30) === 0,
+    failsRestore: () => draw(6) === 0,
+  };
+  const world = new PageWorld(12, 1 + draw(24), draw(3) * 8, faults);
+  const prices = pricesOf((index) => 3 + index);
+  const tree = tiered(world, name, prices);
+  const open: Computing[] = [];
+  let nowNs = 0;
+
+  const end = (at: number) => tree.release(open.splice(at, 1)[0]!.one);
+  const isThere = ({ one, computed, keys }: Computing) => {
+    for (let index = 0; index < Math.floor(computed / PAGE_TOKENS); index++) {
+      expect(world.pages[one.pages[index]!]).toBe(keys[index]);
+    }
+  };
+
+  const arrive = () => {
+    const length = 2 + draw(26);
+    const variant = draw(3);
+    const tokens = range(length).map((at) => (at < 8 ? variant : at));
+    const one = sequenceOf(tokens, draw(2) === 0 ? 'a' : 'b');
+    one.isDistrustful = draw(10) === 0;
+    const match = tree.match(one);
+    const needed = Math.ceil(length / PAGE_TOKENS) - match.onDevice + match.fromCache;
+    if (needed > tree.available) return;
+    const computed = tree.claim(one, match, draw(2)) * PAGE_TOKENS;
+    one.pages.push(...tree.take(Math.ceil(length / PAGE_TOKENS) - one.pages.length));
+    const sequence = { one, computed, keys: keysOf(one) };
+    isThere(sequence);
+    open.push(sequence);
+  };
+  /** Computes some of what it may: the content of its own pages is written. */
+  const computeSome = (sequence: Computing) => {
+    const { one } = sequence;
+    const { awaited } = one;
+    const may = awaited === null ? one.length : awaited.first * PAGE_TOKENS;
+    const next = Math.min(may, sequence.computed + 1 + draw(12));
+    tree.publish(one, next);
+    for (
+      let index = Math.floor(sequence.computed / PAGE_TOKENS);
+      index < next / PAGE_TOKENS;
+      index++
+    ) {
+      const page = one.pages[index]!;
+      expect(open.some((other) => other !== sequence && isOwn(other, page))).toBe(false);
+      world.pages[page] = sequence.keys[index];
+    }
+    sequence.computed = Math.max(sequence.computed, next);
+    if (awaited === null || awaited.arrivals.size > 0 || sequence.computed < may) return;
+    sequence.computed = awaited.end * PAGE_TOKENS;
+    one.awaited = null;
+    tree.publish(one, sequence.computed);
+    isThere(sequence);
+  };
+  const isOwn = ({ one }: { one: PagedSequence }, page: number) =>
+    one.pages.some((each, index) => each === page && one.nodes[index] === undefined);
+
+  for (let operation = 0; operation < operations; operation++) {
+    nowNs += draw(5) * 1e9;
+    tree.advance(nowNs);
+    const kind = draw(10);
+    if (kind < 3) arrive();
+    else if (kind < 7 && open.length > 0) computeSome(open[draw(open.length)]!);
+    else if (kind < 8 && open.length > 0) end(draw(open.length));
+    else if (kind < 9) world.endRestore();
+    const failed = tree.settle();
+    for (let at = open.length - 1; at >= 0; at--) if (failed.has(open[at]!.one)) end(at);
+    if (draw(500) === 0) tree.forgetDevice();
+    if (draw(4) === 0) tree.evictAhead();
+    const held = new Set([
+      ...open.flatMap(({ one }) => one.pages),
+      ...open.flatMap(({ one }) => one.nodes.map(({ at }) => at[0]!)),
+      ...[...world.restores.values()].flatMap(({ moves }) => moves.map(({ page }) => page)),
+    ]);
+    held.delete(-1);
+    expect(tree.held).toBe(held.size);
+  }
+  while (open.length > 0) end(0);
+  expect([tree.held, tree.isRestoring, world.restores.size]).toEqual([0, false, 0]);
+  const { resident } = tree.accounts.total;
+  expect(resident.every((pages) => pages >= 0)).toBe(true);
+}

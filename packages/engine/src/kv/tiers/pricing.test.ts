@@ -1,0 +1,52 @@
+import { describe, expect, test } from 'vitest';
+import { ReuseTable, usesPerSecond } from './reuse.ts';
+import { splitOf } from './split.ts';
+
+const S = 1e9;
+
+describe('what was learnt of reuse', () => {
+  test('says how likely a page returns, and for how long it must be kept', () => {
+    const table = new ReuseTable(2);
+    // Of 1000 pages 300 return after 50 s; the others never do.
+    for (let page = 0; page < 1000; page++) table.used(0);
+    for (let page = 0; page < 300; page++) table.returned(0, 50 * S);
+    const { best, horizons } = table.outlook(0, 0);
+    expect(best.probability).toBeCloseTo(0.3, 2);
+    expect(best.holdSeconds).toBeGreaterThan(45);
+    expect(best.holdSeconds).toBeLessThan(64);
+    expect(horizons.at(-1)!.probability).toBeCloseTo(0.3, 2);
+    // One that has waited for 40 s is worth more, one that has waited for 100 s nothing.
+    expect(usesPerSecond(table.outlook(0, 40 * S).best)).toBeGreaterThan(usesPerSecond(best));
+    expect(table.outlook(0, 100 * S).best.probability).toBe(0);
+    // Of another class nothing is known.
+    expect(table.outlook(1, 0).best.probability).toBe(0);
+  });
+});
+
+describe('the front is computed and the back is brought', () => {
+  const run = {
+    first: 0,
+    end: 10,
+    recomputeNs: () => 3,
+    readNs: () => 1,
+    launchNs: 0,
+    queueNs: 0,
+    others: 0,
+  };
+
+  test('so that both are done together', () => {
+    // 2 pages computed in 6, 8 brought in 8; 3 would take 9.
+    expect(splitOf(run)).toBe(2);
+    expect(splitOf({ ...run, readNs: () => 30 })).toBe(9);
+  });
+
+  test('more of it the longer the lane’s queue is, and all where that is sooner', () => {
+    expect(splitOf({ ...run, queueNs: 10 })).toBe(5);
+    expect(splitOf({ ...run, queueNs: 40 })).toBe(10);
+  });
+
+  test('nothing of it where others wait for the device, unless the lane is longer still', () => {
+    expect(splitOf({ ...run, others: 3 })).toBe(0);
+    expect(splitOf({ ...run, queueNs: 200, others: 3 })).toBe(10);
+  });
+});

@@ -1,0 +1,67 @@
+import { expect, test } from 'vitest';
+import { DiskStore } from './disk-store.ts';
+import type { SealFailure } from './sealed-slots.ts';
+import type { StoreOrder } from './store-protocol.ts';
+
+/** A thread whose disk takes its time: it ends orders when it is told to. */
+class SlowThread {
+  readonly asked: StoreOrder[] = [];
+  readonly #ends: ((failure: SealFailure | null) => void)[] = [];
+
+  do(order: StoreOrder): Promise<SealFailure | null> {
+    this.asked.push(order);
+    return new Promise((resolve) => this.#ends.push(resolve));
+  }
+
+  async endFirst(failure: SealFailure | null = null): Promise<void> {
+    this.#ends.shift()!(failure);
+    // What waited for it goes on in turns of its own.
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  }
+}
+
+const handle = { kind: 'shared', memory: new SharedArrayBuffer(64), bytes: 64 } as const;
+const host = { handle, offsetBytes: 16 };
+
+function opened() {
+  const thread = new SlowThread();
+  const disk = new DiskStore({ thread, partBytes: [16, 8], pages: 1000 });
+  const write = (slot: number, group = 0) => disk.write('a', `k${slot}`, { group, slot }, host);
+  return { thread, disk, write };
+}
+
+test('a read waits for no more than the writes that the disk was given', async () => {
+  const { thread, disk, write } = opened();
+  for (let slot = 0; slot < 20; slot++) void write(slot);
+  void disk.read('a', 'k', { group: 0, slot: 99 }, host);
+  expect(thread.asked.map(({ kind }) => kind)).toEqual(['write', 'write', 'read']);
+  await thread.endFirst();
+  expect(thread.asked.at(-1)).toMatchObject({ kind: 'write', position: 2 * 16 });
+});
+
+test('a disk that falls behind takes no more for a while, and loses nothing it took', async () => {
+  const { thread, write } = opened();
+  const results = Array.from({ length: 300 }, (_, slot) => write(slot));
+  expect(await results.at(-1)).toBe('disk-busy');
+  let ended = 0;
+  for (; ended < thread.asked.length; ended++) await thread.endFirst();
+  const all = await Promise.all(results);
+  expect(all.filter((failure) => failure === null)).toHaveLength(ended);
+  expect(all.indexOf('disk-busy')).toBe(ended);
+  const next = write(300);
+  await thread.endFirst('disk-full');
+  expect(await next).toBe('disk-full');
+});
+
+test('slots of all groups lie apart', async () => {
+  const { thread, write } = opened();
+  void write(999);
+  void write(0, 1);
+  const ends = thread.asked.map((order) =>
+    order.kind === 'write' ? [order.position, order.position + order.bytes] : [],
+  );
+  expect(ends).toEqual([
+    [999 * 16, 1000 * 16],
+    [1000 * 16, 1000 * 16 + 8],
+  ]);
+});
