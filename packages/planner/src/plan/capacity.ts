@@ -20,9 +20,9 @@ export type Run = (scenarios: readonly Scenario[]) => Promise<readonly Predictio
 /** Of requests that may break the SLO. */
 export const SLO_MISSES_MAX = 0.01;
 /** Rates of the first look, as parts of what the GPU does when it is full. */
-const FIRST_PARTS = [0.05, 0.2, 0.4, 0.6, 0.8, 1] as const;
+const FIRST_PARTS = [0.25, 0.5, 0.75, 1] as const;
 /** Between the rate that held and the one that broke, in each further look. */
-const FURTHER_PARTS = [0.25, 0.5, 0.75] as const;
+const FURTHER_PARTS = [1 / 3, 2 / 3] as const;
 const FURTHER_LOOKS = 1;
 
 /**

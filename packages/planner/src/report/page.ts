@@ -205,7 +205,7 @@ function capacitySection({ capacities }: Plan): string {
       ]),
     ),
     paragraph(
-      'The highest rate at which at most 1 % of requests break a limit, to a twentieth of what a ' +
+      'The highest rate at which at most 1 % of requests break a limit, to a twelfth of what a ' +
         'full replica does. A fleet fills replicas to 85 % of it.',
     ),
   ]);
