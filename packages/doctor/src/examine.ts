@@ -3,6 +3,7 @@ import { correct } from './command/correct.ts';
 import { ENGINE_TITLES, type EngineCommand } from './command/engine-command.ts';
 import { hideSecrets } from './command/hide-secrets.ts';
 import type { Facts } from './facts.ts';
+import { type PlannedGain, plannedGains } from './planned-gains.ts';
 import { type Diagnosis, diagnose, type Finding } from './rule.ts';
 import { RULES } from './rules/index.ts';
 
@@ -29,6 +30,8 @@ export interface Examination extends Diagnosis {
   readonly observed: readonly { readonly fact: string; readonly from: string }[];
   readonly notes: readonly string[];
   readonly command: CommandReport | null;
+  /** What the planner makes of remedies, by finding; empty where it was not asked. */
+  readonly planned: readonly PlannedGain[];
 }
 
 /** Collects facts and judges them. Throws CommandError for an engine that cannot be read. */
@@ -36,11 +39,19 @@ export function examine(request: DoctorRequest): Examination {
   return judge(collectFacts(request));
 }
 
+/** The same, and what the planner makes of each remedy, which takes it some seconds. */
+export async function examineAndPlan(request: DoctorRequest): Promise<Examination> {
+  const collected = collectFacts(request);
+  const examination = judge(collected);
+  const planned = await plannedGains(collected.facts, examination.findings);
+  return { ...examination, planned };
+}
+
 /** The pure part: facts in, examination out. */
 export function judge({ facts, notes }: Collected): Examination {
   const diagnosis = diagnose(facts, RULES);
   const command = facts.engine.known ? report(facts.engine.value, diagnosis.findings) : null;
-  return { ...diagnosis, observed: observed(facts), notes, command };
+  return { ...diagnosis, observed: observed(facts), notes, command, planned: [] };
 }
 
 function report(engine: EngineCommand, findings: readonly Finding[]): CommandReport {

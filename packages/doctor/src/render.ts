@@ -13,7 +13,7 @@ const LABEL_WIDTH = 11;
 
 /** The examination as lines for people. */
 export function renderExamination(examination: Examination, colour: boolean): string[] {
-  const { observed, notes, findings, command, notChecked } = examination;
+  const { observed, notes, findings, command, notChecked, planned } = examination;
   const paint = (code: number, text: string) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
   const heading = (text: string) => ['', paint(1, text)];
   const lines = observed.map(({ fact, from }) => `${fact}  [${from}]`);
@@ -22,7 +22,8 @@ export function renderExamination(examination: Examination, colour: boolean): st
     const found = findings.filter((finding) => finding.severity === severity);
     for (const finding of found) {
       lines.push('', `${paint(COLOURS[severity], severity.toUpperCase())}  ${finding.title}`);
-      lines.push(...findingLines(finding));
+      const gain = planned.find((each) => each.finding === finding.id)?.text;
+      lines.push(...findingLines(finding, gain));
     }
   }
   lines.push('', summary(findings));
@@ -54,7 +55,7 @@ function gapText({ unknown, rules }: NotChecked): string {
   return `${names.length} rules, named by --json, for want of: ${unknown.join(', ')}`;
 }
 
-function findingLines(finding: Finding): string[] {
+function findingLines(finding: Finding, gain: string | undefined): string[] {
   const { id, evidence, consequence, remedy, sources, versions } = finding;
   const names = sources.map(({ name, basis }) => `${name}, ${basis}`).join('; ');
   return [
@@ -62,6 +63,7 @@ function findingLines(finding: Finding): string[] {
     ...labelled('evidence', evidence),
     ...labelled('means', consequence),
     ...labelled('remedy', remedy),
+    ...(gain === undefined ? [] : labelled('planned', gain)),
     ...labelled('source', names),
   ];
 }

@@ -1,3 +1,4 @@
+import type { EngineName as PlannedEngine } from '@bridgekeeper/planner';
 import type { Change } from './command/correct.ts';
 import { ENGINE_TITLES, type EngineName } from './command/engine-command.ts';
 import { FACT_TITLES, type FactName, type Facts, type FactValues } from './facts.ts';
@@ -16,6 +17,14 @@ export interface Source {
   readonly basis: 'measured' | 'documented' | 'inferred';
 }
 
+/** What the planner compares, to say what a remedy brings. */
+export interface Remedy {
+  readonly before: PlannedEngine;
+  readonly after: PlannedEngine;
+  /** Without graphs before, with them after. */
+  readonly captures?: true;
+}
+
 /** What a rule saw on this machine or in this command. */
 export interface Verdict {
   readonly evidence: string;
@@ -29,6 +38,8 @@ interface RuleText {
   readonly consequence: string;
   readonly remedy: string;
   readonly sources: readonly Source[];
+  /** Absent: it brings what no plan shows, such as right answers. */
+  readonly planned?: Remedy;
   /** Holds for this engine only. */
   readonly engine?: EngineName;
   /** Holds for the versions that its sources name; without it they name none. */
@@ -59,6 +70,8 @@ export interface Finding {
   readonly consequence: string;
   readonly remedy: string;
   readonly sources: readonly Source[];
+  /** What the planner compares for it; null: nothing. */
+  readonly planned: Remedy | null;
   /** The versions the rule holds for; null: its sources name none. */
   readonly versions: string | null;
   readonly changes: readonly Change[];
@@ -122,9 +135,9 @@ function judge(facts: Facts, rule: Rule): Finding | Gap | null {
     if (!engineVersion.known) return { lacking: 'engineVersion', reason: engineVersion.reason };
     if (!isInRange(engineVersion.value, rule.versions)) return null;
   }
-  const { id, severity, title, consequence, remedy, sources } = rule;
+  const { id, severity, title, consequence, remedy, sources, planned = null } = rule;
   const { evidence, changes = [] } = verdict;
-  const said = { id, severity, title, evidence, consequence, remedy, sources };
+  const said = { id, severity, title, evidence, consequence, remedy, sources, planned };
   return { ...said, versions: versionText(rule), changes };
 }
 

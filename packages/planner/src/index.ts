@@ -1,27 +1,41 @@
 export { PlanError } from './errors.ts';
 export { knownGpu, knownGpus } from './gpus/gpu.ts';
-export { knownModel } from './models/model.ts';
-export { driveEngine } from './simulate/drive.ts';
-export { LoadObserver } from './simulate/load.ts';
 export {
-  type ColdPhase,
-  type CrossingRate,
-  type LaneSpan,
-  type Percentiles,
-  type Prediction,
-  type StepBreakdown,
-  taxOf,
-} from './simulate/prediction.ts';
+  knownModel,
+  knownModelNames,
+  type PlannedModel,
+  readPlannedModel,
+} from './models/model.ts';
+export { nearestNames } from './nearest.ts';
+export {
+  type Explanation,
+  explainSteps,
+  fitSteps,
+  type ObservedLoad,
+  type StepFit,
+} from './observe/fit.ts';
+export { fitOf } from './plan/fit.ts';
+export { makePlan, type PlanRequest, type Progress } from './plan/plan.ts';
+export { SimulationPool } from './pool/pool.ts';
+export { gainOf } from './recommend/recommend.ts';
+export { type PlanDocument, planDocument } from './report/document.ts';
+export { planLines } from './report/lines.ts';
+export { planPage } from './report/page.ts';
+export { traceEvents } from './report/trace-events.ts';
+export { gainText } from './report/words.ts';
+export { driveEngine } from './simulate/drive.ts';
+export { enginesOf, USUAL_ENGINES } from './simulate/engine-names.ts';
+export { LoadObserver } from './simulate/load.ts';
+export { type ColdPhase, type Prediction, taxOf } from './simulate/prediction.ts';
 export {
   DEFAULT_FLAGS,
   type EngineFlags,
   type EngineName,
-  type GraphMode,
   PERSONALITY_NAMES,
   type PersonalityName,
   type Scenario,
-  type Slo,
 } from './simulate/scenario.ts';
 export { simulate } from './simulate/simulate.ts';
-export { readSpec, specWorkload } from './workload/spec.ts';
+export { isSpec, readSpec, specWorkload } from './workload/spec.ts';
+export { readTrace, traceWorkload } from './workload/trace.ts';
 export type { Workload } from './workload/workload.ts';

@@ -8,13 +8,18 @@ export function section(title: string, parts: readonly string[]): string {
 /** Rows of plain text under `heads`; all empty: without heads. */
 export function htmlTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = (tag: 'th' | 'td', row: readonly string[]) =>
-    row.map((text) => `<${tag}>${escapeXml(text)}</${tag}>`).join('');
+    row.map((text) => `<${tag}${spaceOf(text)}>${escapeXml(text)}</${tag}>`).join('');
   const head = heads.every((text) => text === '')
     ? ''
     : `<thead><tr>${cells('th', heads)}</tr></thead>`;
   const body = rows.map((row) => `<tr>${cells('td', row)}</tr>`).join('');
   return `<div class="scroll"><table>${head}<tbody>${body}</tbody></table></div>`;
 }
+
+const SHORT_CHARACTERS = 24;
+
+/** Numbers stay together with their units, and names in one line. */
+const spaceOf = (text: string) => (text.length <= SHORT_CHARACTERS ? ' class="short"' : '');
 
 /** Questions with their answers, and under each why. All plain text. */
 export function answers(
@@ -55,6 +60,7 @@ table { border-collapse: collapse; margin: 8px 0 16px; } .scroll { overflow-x: a
 th, td { text-align: left; vertical-align: top; padding: 5px 14px 5px 0;
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--faint); font-weight: 600; } td { font-variant-numeric: tabular-nums; }
+td.short { white-space: nowrap; }
 .answers { width: 100%; } .answers th { width: 250px; font-weight: 600; }
 .because { color: var(--faint); font-size: 14px; }
 .caveat { background: var(--note); border-left: 4px solid #e69f00; padding: 8px 12px;

@@ -11,6 +11,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   verify: async () => [(await import('./verify.ts')).VERIFY],
   connect: async () => [(await import('./connect.ts')).CONNECT],
   doctor: async () => [(await import('./doctor.ts')).DOCTOR],
+  plan: async () => (await import('./plan.ts')).PLAN_COMMANDS,
   probe: async () => [(await import('./probe.ts')).PROBE],
   load: async () => [(await import('./load.ts')).LOAD],
   seal: async () => [(await import('./seal.ts')).SEAL],

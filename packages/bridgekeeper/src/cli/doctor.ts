@@ -1,6 +1,7 @@
 import {
   type DoctorRequest,
   examine,
+  examineAndPlan,
   type Finding,
   parseVersion,
   renderExamination,
@@ -53,6 +54,7 @@ const FLAGS = {
     undefined,
     'the GPU of the machine it is for',
   ),
+  plan: flag(onOff(), true, 'predict what remedies bring, which takes seconds'),
   failOn: flag(oneOf(...SEVERITIES), undefined, 'exit with 1 for a finding at or above this'),
   // The text may be a secret.
   engineEnvironment: flag(
@@ -81,7 +83,9 @@ async function doctor(resolved: Resolved<typeof FLAGS>, io: CliIo): Promise<0 | 
     return 0;
   }
   const request = requestOf(values);
-  const examination = asUsage(() => examine(request));
+  const examination = await asUsage(async () => {
+    return values.plan ? examineAndPlan(request) : examine(request);
+  });
   if (values.json) {
     const rows = settingRows(resolved);
     io.out(JSON.stringify({ ...readVersion(), ...examination, settings: rows }));
@@ -113,9 +117,9 @@ function requestOf(flags: Flags): DoctorRequest {
   };
 }
 
-function asUsage<T>(action: () => T): T {
+async function asUsage<T>(action: () => Promise<T>): Promise<T> {
   try {
-    return action();
+    return await action();
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     throw new UsageError('bad-value', `the engine’s command: ${error.message}`, { cause: error });

@@ -8,6 +8,7 @@ import { versionLine } from './version.ts';
 /** What commands of two words have in common, by their first. */
 const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
+  plan: 'predict what a load will pay on a GPU, with each engine and step policy',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };
 
@@ -65,7 +66,12 @@ function createProgram(
       remarks,
       setCode,
     );
-    if (suite !== undefined) command.description(GROUPS[name]!);
+    if (suite === undefined) continue;
+    command.description(GROUPS[name]!);
+    if (!commands.some((other) => other.name === name)) continue;
+    // The first word is a command, too: what stands behind the second is the second's.
+    program.enablePositionalOptions();
+    command.enablePositionalOptions();
   }
   return program;
 }
@@ -75,6 +81,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   CommanderError: 2,
   UsageError: 2,
   ModelError: 2,
+  PlanError: 2,
   VerifyError: 2,
   BenchError: 1,
   ChatError: 1,

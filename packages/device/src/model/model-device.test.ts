@@ -156,6 +156,19 @@ describe('crossings', () => {
   });
 });
 
+test('what is written into a command of any size that engines have is there', async () => {
+  const { roofline } = roundProfile();
+  const bench = new ModelBench(roundProfile({ roofline: { ...roofline, memoryBytes: 2 ** 30 } }));
+  const command = bench.device.allocate(32 * 2 ** 20, 'command');
+  const device = { ...slice(command), bytes: 100 };
+  bench.pinned.bytes.fill(7);
+  await bench.until(bench.device.inlineLane.copy(bench.request(100, { device })));
+  bench.pinned.bytes.fill(0);
+  const back = bench.request(100, { device, direction: 'd2h' });
+  await bench.until(bench.device.inlineLane.copy(back));
+  expect(bench.pinned.bytes[99]).toBe(7);
+});
+
 describe('limits', () => {
   test('no more contexts than the profile allows; a closed lane gives its own back', async () => {
     const bench = new ModelBench();

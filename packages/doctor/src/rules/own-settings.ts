@@ -13,6 +13,7 @@ export const OWN_SETTINGS_RULES = [
       'Readbacks and uploads are issued from the thread that launches: each blocks it until all ' +
       'that is queued before is done.',
     remedy: 'Leave --policy at auto: it takes resident where the bridge is expensive.',
+    planned: { before: 'bridgekeeper-overlap', after: 'bridgekeeper-resident' },
     sources: [SOURCES.serializedBridge, SOURCES.vllm52226],
     needs: ['confidential', 'settings'],
     check: ({ confidential, settings }) =>

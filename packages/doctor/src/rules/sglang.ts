@@ -28,6 +28,7 @@ export const SGLANG_RULES = [
       'A build with the readback worker of #31447. Without it, measure ' +
       '--disable-overlap-schedule at your load: no public figure says when it wins, so it is not ' +
       'in the corrected command.',
+    planned: { before: 'sglang-overlap', after: 'sglang-worker' },
     sources: [SOURCES.sglang15188, SOURCES.sglang31447],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) =>
@@ -125,6 +126,7 @@ export const SGLANG_RULES = [
     title: 'CUDA graphs are off',
     consequence: EAGER_COST,
     remedy: 'Leave graphs on.',
+    planned: { before: 'sglang-overlap', after: 'sglang-overlap', captures: true },
     sources: [SOURCES.bridgeB200, SOURCES.eagerOnH200],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) => {

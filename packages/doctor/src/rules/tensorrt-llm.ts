@@ -75,6 +75,7 @@ export const TENSORRT_LLM_RULES = [
     title: 'CUDA graphs are off',
     consequence: EAGER_COST,
     remedy: 'Leave cuda_graph_config out, or give it settings.',
+    planned: { before: 'trtllm-overlap', after: 'trtllm-overlap', captures: true },
     sources: [SOURCES.bridgeB200, SOURCES.eagerOnH200],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) =>

@@ -28,6 +28,7 @@ const OVERLAP = {
   remedy:
     '--no-async-scheduling. Without confidential computing it would cost 8 %: keep it to ' +
     'confidential machines, and drop it once the engine drains from a thread of its own.',
+  planned: { before: 'vllm-v1-async', after: 'vllm-v1-sync' },
 } as const;
 
 const drainFirst = (evidence: string): Verdict => ({
@@ -88,6 +89,7 @@ export const VLLM_STEP_RULES = [
     title: 'Async scheduling is off without confidential computing',
     consequence: 'About 8 % of throughput: 4145 in place of 4520 tokens/s on an open B300.',
     remedy: 'Leave --no-async-scheduling to confidential machines.',
+    planned: { before: 'vllm-v1-sync', after: 'vllm-v1-async' },
     sources: [SOURCES.serializedBridge, SOURCES.inference],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) =>
@@ -105,6 +107,7 @@ export const VLLM_STEP_RULES = [
     title: 'CUDA graphs are off',
     consequence: EAGER_COST,
     remedy: 'Leave graphs on.',
+    planned: { before: 'vllm-v1-async', after: 'vllm-v1-async', captures: true },
     sources: [SOURCES.eagerOnH200, SOURCES.bridgeB200],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) =>
@@ -122,6 +125,7 @@ export const VLLM_STEP_RULES = [
     title: 'The compilation settings turn CUDA graphs off',
     consequence: EAGER_COST,
     remedy: 'cudagraph_mode FULL_AND_PIECEWISE, or leave it out.',
+    planned: { before: 'vllm-v1-async', after: 'vllm-v1-async', captures: true },
     sources: [SOURCES.eagerOnH200, SOURCES.bridgeB200],
     needs: ['engine', 'confidential'],
     check: ({ engine, confidential }) => {

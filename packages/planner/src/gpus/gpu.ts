@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import type { Roofline } from '@bridgekeeper/bridge';
+import type { ReferenceProfileName, Roofline } from '@bridgekeeper/bridge';
 import type { ReachedPoint } from '@bridgekeeper/device';
 import { PlanError } from '../errors.ts';
 import { nearestNames, plain } from '../nearest.ts';
@@ -32,7 +32,12 @@ export interface Gpu {
   readonly fabricBytesPerSecond: Figure | null;
   readonly watts: Figure;
   readonly reservedBytesUnderCc: Figure;
-  readonly confidential: { readonly modes: string; readonly source: string };
+  readonly confidential: {
+    readonly modes: string;
+    readonly source: string;
+    /** Its published bridge, or that of its nearest relative. */
+    readonly law: ReferenceProfileName;
+  };
   /** What measured steps take of the roofline's time, by their lines; absent: as long. */
   readonly reached?: { readonly points: readonly ReachedPoint[]; readonly source: string };
 }

@@ -41,6 +41,7 @@ test('every known model can be read, and says where its sizes are from', () => {
   for (const name of knownModelNames()) {
     const model = knownModel(name);
     expect(model.source).not.toBe('');
+    expect(model.path).toMatch(/^[\w.-]+\/[\w.-]+$/);
     expect(model.weightBytes).toBeGreaterThan(0.5 * model.parameters);
     expect(model.weightBytes).toBeLessThan(2.1 * model.parameters);
   }
@@ -81,7 +82,7 @@ test('windows and recurrent layers keep no more KV however long a request is', (
 test('a config.json of another architecture is read by its sizes, and says what is not alike', () => {
   const config = { architectures: ['OtherForCausalLM'], hidden_size: 1024, num_hidden_layers: 4 };
   const whole = { ...config, num_attention_heads: 16, vocab_size: 1000, intermediate_size: 4096 };
-  const model = readPlannedModel('other', 'config.json', whole);
+  const model = readPlannedModel('other', '/models/other', 'config.json', whole);
   // Four attention products of 1024 x 1024, three of 1024 x 4096, and the table twice.
   const weights = 4 * (4 * 1024 * 1024 + 3 * 1024 * 4096) + 2 * 1000 * 1024;
   expect(Math.abs(model.parameters / weights - 1)).toBeLessThan(0.01);
@@ -94,7 +95,7 @@ test.each([
   [{ hidden_size: 'wide' }, /"hidden_size" must be a whole number/],
   [{ architectures: ['LlamaForCausalLM'], hidden_size: 0 }, /hidden_size/],
 ])('%j is refused as a config.json', (config, message) => {
-  const error = failure(() => readPlannedModel('x', 'x/config.json', config));
+  const error = failure(() => readPlannedModel('x', '/x', 'x/config.json', config));
   expect(error.code).toBe('bad-model');
   expect(error.message).toMatch(message);
   expect(error.message).toContain('x/config.json');

@@ -14,6 +14,8 @@ import { readGenericModel } from './generic.ts';
 /** A model as plans need it: its sizes, and where they are from. Plain data. */
 export interface PlannedModel {
   readonly name: string;
+  /** What engines are told to serve: a repository of Hugging Face, or a path. */
+  readonly path: string;
   /** Where its sizes are from. */
   readonly source: string;
   readonly spec: ModelSpec;
@@ -33,6 +35,7 @@ export interface PlannedModel {
 interface KnownModel {
   readonly name: string;
   readonly aliases?: readonly string[];
+  readonly repository: string;
   readonly source: string;
   /** The keys of config.json that sizes follow from. */
   readonly config: Readonly<Record<string, unknown>>;
@@ -63,7 +66,9 @@ export function knownModel(name: string): PlannedModel {
   const exact = knownModels().find((model) => spellings(model).includes(wanted));
   const found =
     exact ?? knownModels().find((model) => spellings(model).includes(withoutTuning(wanted)));
-  if (found !== undefined) return describePlanned(found.name, found.source, found.config);
+  if (found !== undefined) {
+    return describePlanned(found.name, found.repository, found.source, found.config);
+  }
   const near = nearestNames(name.split('/').at(-1)!, knownModelNames()).join(', ');
   throw new PlanError(
     'unknown-model',
@@ -76,21 +81,29 @@ export function knownModel(name: string): PlannedModel {
 const withoutTuning = (name: string) =>
   name.replace(/(instruct|base|it|chat|thinking)(\d{4})?$/, '');
 
-/** Reads a config.json, parsed. Throws PlanError `bad-model`. */
-export function readPlannedModel(name: string, source: string, config: unknown): PlannedModel {
+/**
+ * Reads a config.json, parsed, of the model that lies at `path`. Throws PlanError `bad-model`.
+ */
+export function readPlannedModel(
+  name: string,
+  path: string,
+  source: string,
+  config: unknown,
+): PlannedModel {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) {
     throw new PlanError('bad-model', `${source}: must hold one JSON object`);
   }
-  return describePlanned(name, source, config as Readonly<Record<string, unknown>>);
+  return describePlanned(name, path, source, config as Readonly<Record<string, unknown>>);
 }
 
 function describePlanned(
   name: string,
+  path: string,
   source: string,
   config: Readonly<Record<string, unknown>>,
 ): PlannedModel {
   try {
-    return planned(name, source, config);
+    return planned(name, path, source, config);
   } catch (error) {
     if (!(error instanceof PlanError || error instanceof ModelError)) throw error;
     throw new PlanError('bad-model', `${source}: ${error.message}`, { cause: error });
@@ -99,6 +112,7 @@ function describePlanned(
 
 function planned(
   name: string,
+  path: string,
   source: string,
   config: Readonly<Record<string, unknown>>,
 ): PlannedModel {
@@ -108,6 +122,7 @@ function planned(
   const own = kvOf(spec);
   return {
     name,
+    path,
     source,
     spec,
     approximations: generic?.approximations ?? [],

@@ -20,7 +20,6 @@ const runAll = async (scenarios: readonly Scenario[], onDone: () => void) =>
 const flags = { ...DEFAULT_FLAGS, maxModelTokens: 131_072 };
 const request: PlanRequest = {
   model: knownModel('gpt-oss-120b'),
-  modelName: 'openai/gpt-oss-120b',
   gpu: knownGpu('b300'),
   laws: [referenceProfile('b300-cc')],
   engines: ['vllm-v1-async', 'vllm-v1-sync', 'bridgekeeper-resident'],
@@ -33,6 +32,7 @@ const request: PlanRequest = {
   fleetRequestsPerSecond: null,
   recommends: false,
   window: null,
+  stepFactor: 1,
   seed: 1,
 };
 

@@ -1,9 +1,9 @@
 import type { Profile } from '@bridgekeeper/bridge';
-import { coldStart, type Guest } from '../cold-start/cold-start.ts';
 import type { Gpu } from '../gpus/gpu.ts';
 import type { PlannedModel } from '../models/model.ts';
 import { type Fleet, fleetFor } from '../recommend/fleet.ts';
 import { type Recommendation, recommend } from '../recommend/recommend.ts';
+import { coldStart, type Guest } from '../simulate/cold-start.ts';
 import { type Prediction, taxOf } from '../simulate/prediction.ts';
 import type { EngineFlags, EngineName, Scenario, Slo } from '../simulate/scenario.ts';
 import { summariseWorkload, type Workload, type WorkloadSummary } from '../workload/workload.ts';
@@ -14,8 +14,6 @@ import { atConcurrency, atRate } from './variation.ts';
 /** Everything that a plan is asked for. */
 export interface PlanRequest {
   readonly model: PlannedModel;
-  /** What command lines call it. */
-  readonly modelName: string;
   readonly gpu: Gpu;
   /** null: confidential computing is off. Law off is always predicted, to compare with. */
   readonly laws: readonly (Profile | null)[];
@@ -31,6 +29,8 @@ export interface PlanRequest {
   readonly fleetRequestsPerSecond: number | null;
   readonly recommends: boolean;
   readonly window: Scenario['window'];
+  /** What kernels take of the roofline's time: fitted to a run, or 1. */
+  readonly stepFactor: number;
   readonly seed: number;
 }
 
@@ -39,7 +39,7 @@ export interface Point {
   readonly kind: 'concurrency' | 'rate';
   readonly value: number;
   readonly prediction: Prediction;
-  /** What the law takes of its throughput against law off at the same load; null: it is law off. */
+  /** What the law takes against law off at the same load (`lossOf`); null: it is law off. */
   readonly tax: number | null;
 }
 
@@ -60,7 +60,7 @@ export interface Plan {
     readonly concurrency: number | null;
   } & WorkloadSummary;
   readonly slo: Slo | null;
-  /** Of the load itself, by law and engine; law off first. */
+  /** Of the load itself, by law and engine, law off first; tax as `Point` has it. */
   readonly predictions: readonly { readonly prediction: Prediction; readonly tax: number | null }[];
   readonly points: readonly Point[];
   readonly capacities: readonly PlannedCapacity[];
@@ -99,17 +99,22 @@ export async function makePlan(
   const question = { model, gpu, flags, isConfidential };
   checkFits(question);
   const laws = [null, ...request.laws.filter((law) => law !== null)];
+  // The load as it is comes up again when changes are tried.
+  const known = new Map<string, Prediction>();
   const run = async (stage: Progress['stage'], scenarios: readonly Scenario[]) => {
+    const missing = scenarios.filter((scenario) => !known.has(keyOf(scenario)));
     let done = 0;
-    const tell = () => onProgress({ stage, done, total: scenarios.length });
+    const tell = () => onProgress({ stage, done, total: missing.length });
     tell();
-    const results = await runAll(scenarios, () => {
+    const results = await runAll(missing, () => {
       done += 1;
       tell();
     });
-    return results.map((prediction, index) => {
-      return { ...prediction, coldStart: coldStart(scenarios[index]!, guest) };
+    missing.forEach((scenario, index) => {
+      const phases = coldStart(scenario, guest);
+      known.set(keyOf(scenario), { ...results[index]!, coldStart: phases });
     });
+    return scenarios.map((scenario) => known.get(keyOf(scenario))!);
   };
   const bases = laws.flatMap((law) =>
     request.engines.map((engine) => baseOf(request, law, engine)),
@@ -126,7 +131,8 @@ export async function makePlan(
     const isOff = bases[index % count]!.law === null;
     // Law off comes first, with the engines in the same order.
     const off = results[first + (index % request.engines.length)]!;
-    return isOff ? null : taxOf(results[index]!, off);
+    const isOpen = scenarios[index]!.workload.concurrency === null;
+    return isOff ? null : lossOf(results[index]!, off, isOpen);
   };
   const points = loads.flatMap(({ kind, value }, load) =>
     bases.map((_, base): Point => {
@@ -144,7 +150,7 @@ export async function makePlan(
         );
   const asked = bases.filter(({ law }) => law !== null || request.laws.includes(null));
   const recommendations = request.recommends
-    ? await recommend(asked, request.modelName, (each) => run('recommendations', each))
+    ? await recommend(asked, (each) => run('recommendations', each))
     : [];
   const { spec: _, ...sizes } = model;
   const target = request.fleetRequestsPerSecond;
@@ -173,10 +179,25 @@ export async function makePlan(
   };
 }
 
+/**
+ * What the law takes: of a closed loop its throughput; of an open one, which is served either way,
+ * time, as the part by which it is longer between tokens.
+ */
+function lossOf(on: Prediction, off: Prediction, isOpen: boolean): number {
+  if (!isOpen) return taxOf(on, off);
+  return off.tpotMs.p50 === 0 ? 0 : on.tpotMs.p50 / off.tpotMs.p50 - 1;
+}
+
+/** Scenarios of one plan that come to the same; a window only adds a picture. */
+function keyOf({ law, engine, flags, workload }: Scenario): string {
+  return JSON.stringify([law?.name ?? null, engine, flags, workload.name]);
+}
+
 function baseOf(request: PlanRequest, law: Profile | null, engine: EngineName): Scenario {
-  const { model, gpu, flags, workload, slo, window, seed } = request;
+  const { model, gpu, flags, workload, slo, stepFactor, window, seed } = request;
   const warmupRequests = warmupOf(workload);
-  return { model, gpu, law, engine, flags, workload, slo, warmupRequests, window, seed };
+  const load = { workload, slo, stepFactor, warmupRequests, window, seed };
+  return { model, gpu, law, engine, flags, ...load };
 }
 
 /** A closed loop's first turn is alike in all its requests; an open load begins with an empty GPU. */

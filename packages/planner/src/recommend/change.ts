@@ -221,7 +221,10 @@ export function changesFor(scenario: Scenario): readonly Change[] {
 
 /** The scenario with these changes made. */
 export function withChanges(scenario: Scenario, changes: readonly Change[]): Scenario {
-  return changes.reduce((changed, { engine, flags }) => {
-    return { ...changed, engine: engine ?? changed.engine, flags: { ...changed.flags, ...flags } };
-  }, scenario);
+  let { engine, flags } = scenario;
+  for (const change of changes) {
+    engine = change.engine ?? engine;
+    flags = { ...flags, ...change.flags };
+  }
+  return { ...scenario, engine, flags };
 }

@@ -8,20 +8,14 @@ export interface StartLine {
   readonly file: { readonly name: string; readonly text: string } | null;
 }
 
-/**
- * The command line of the scenario's engine with its flags and what `changes` write. `model` is what
- * the command names it by.
- */
-export function startLine(
-  scenario: Scenario,
-  changes: readonly Change[],
-  model: string,
-): StartLine {
+/** The command line of the scenario's engine with its flags and what `changes` write. */
+export function startLine(scenario: Scenario, changes: readonly Change[]): StartLine {
   const added = changes.flatMap(({ adds }) => adds ?? []);
-  return LINES[familyOf(scenario.engine)](scenario, added, model);
+  return LINES[familyOf(scenario.engine)](scenario, added, scenario.model.path);
 }
 
-const quoted = (model: string) => (/^[\w./:@-]+$/.test(model) ? model : `'${model}'`);
+const quoted = (path: string) =>
+  /^[\w./:@-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 
 type Line = (scenario: Scenario, added: readonly string[], model: string) => StartLine;
 

@@ -70,7 +70,6 @@ export function worthOf(gain: Gain, { workload }: Pick<Scenario, 'workload'>): n
  */
 export async function recommend(
   scenarios: readonly Scenario[],
-  modelName: string,
   run: Run,
 ): Promise<readonly Recommendation[]> {
   const starts = startsOf(scenarios);
@@ -95,7 +94,7 @@ export async function recommend(
       law: scenario.law?.name ?? 'off',
       before,
       tried,
-      start: startLine(whole, taken, modelName),
+      start: startLine(whole, taken),
       after,
       gain: gainOf(before, after),
       patched:

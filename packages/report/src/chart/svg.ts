@@ -1,7 +1,16 @@
-/** Okabe and Ito's palette: told apart by colour-blind readers too. */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'] as const;
+/** Okabe and Ito's palette, told apart by colour-blind readers too, and two more. */
+const COLOURS = [
+  '#0072b2',
+  '#d55e00',
+  '#009e73',
+  '#cc79a7',
+  '#e69f00',
+  '#56b4e9',
+  '#8067b7',
+  '#808080',
+] as const;
 
-/** The colour of the series with this index; colours repeat after the sixth. */
+/** The colour of the series with this index; colours repeat after the eighth. */
 export const colourOf = (index: number): string => COLOURS[index % COLOURS.length]!;
 
 /** A point in pixels from the upper left corner. */

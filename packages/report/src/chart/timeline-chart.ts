@@ -29,6 +29,8 @@ export interface TimelineSpec {
 
 const WIDTH = 1040;
 const NAMES_WIDTH = 170;
+/** On the right, for half of the last time. */
+const NUMBERS_WIDTH = 36;
 const TOP = 56;
 const TRACK_STEP = 34;
 const TRACK_HEIGHT = 22;
@@ -42,7 +44,7 @@ export function drawTimeline(spec: TimelineSpec): string {
   const span = Math.max(1, toNs - fromNs);
   const at = (ns: number) => {
     const part = (Math.min(toNs, Math.max(fromNs, ns)) - fromNs) / span;
-    return NAMES_WIDTH + part * (WIDTH - NAMES_WIDTH - 20);
+    return NAMES_WIDTH + part * (WIDTH - NAMES_WIDTH - NUMBERS_WIDTH);
   };
   const bottom = TOP + TRACK_STEP * tracks.length;
   const legend = kinds.map((kind, index) => {

@@ -2,8 +2,8 @@ import { referenceProfile } from '@bridgekeeper/bridge';
 import { expect, test } from 'vitest';
 import { knownGpu } from '../gpus/gpu.ts';
 import { knownModel } from '../models/model.ts';
-import { DEFAULT_FLAGS } from '../simulate/scenario.ts';
 import { coldStart, type Guest } from './cold-start.ts';
+import { DEFAULT_FLAGS } from './scenario.ts';
 
 const scenario = {
   model: knownModel('gpt-oss-120b'),

@@ -1,8 +1,8 @@
 import { createRequire } from 'node:module';
-import { aloneNs } from '@bridgekeeper/bridge';
+import { aloneNs, type Profile } from '@bridgekeeper/bridge';
 import type { Figure } from '../gpus/gpu.ts';
-import type { ColdPhase } from '../simulate/prediction.ts';
-import type { Scenario } from '../simulate/scenario.ts';
+import type { ColdPhase } from './prediction.ts';
+import type { Scenario } from './scenario.ts';
 
 /** data/cold-start.json: what phases take, and who says so. */
 type Figures = Readonly<
@@ -72,10 +72,7 @@ export function coldStart(
   /** Read, copied and placed at the same time: the slowest decides. */
   function pipelined(bytes: number): Figure {
     const { storageBytesPerSecond } = figures;
-    const ofBridge =
-      law === null
-        ? gpu.hostBytesPerSecond.value
-        : (CHUNK_BYTES * 1e9) / aloneNs(law.crossings.h2d.pinned, CHUNK_BYTES);
+    const ofBridge = law === null ? gpu.hostBytesPerSecond.value : bridgeRate(law);
     const isStorage = storageBytesPerSecond.value < ofBridge;
     return {
       value: bytes / Math.min(storageBytesPerSecond.value, ofBridge),
@@ -92,4 +89,11 @@ export function coldStart(
       : figures.defaultLoadBytesPerSecond;
     return { ...rate, value: bytes / rate.value };
   }
+}
+
+/** Large pieces from the better kind of memory, over as many contexts as help. */
+function bridgeRate({ crossings, contexts }: Profile): number {
+  const { pinned, pageable } = crossings.h2d;
+  const rates = [pinned, pageable].map((cost) => (CHUNK_BYTES * 1e9) / aloneNs(cost, CHUNK_BYTES));
+  return Math.max(...rates) * Math.max(...contexts.aggregateRate.map(({ factor }) => factor));
 }

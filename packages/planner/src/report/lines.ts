@@ -1,0 +1,115 @@
+import { columns, decimalSize, threeDigits } from '@bridgekeeper/report';
+import type { Plan, Point } from '../plan/plan.ts';
+import { FAMILY_TITLES } from '../recommend/change.ts';
+import type { Prediction } from '../simulate/prediction.ts';
+import { answersOf, gainText, ms, percent } from './words.ts';
+
+export const PREDICTION_HEADS = [
+  'engine',
+  'law',
+  'tokens/s',
+  'TTFT p50',
+  'p99',
+  'between tokens p50',
+  'p99',
+  'whole p50',
+  'tax',
+  'crossings/token',
+  'bytes/token',
+] as const;
+
+/** One prediction as a row under `PREDICTION_HEADS`. */
+export function predictionRow(prediction: Prediction, tax: number | null): readonly string[] {
+  const { ttftMs, tpotMs, e2eMs, crossings } = prediction;
+  const total = (field: 'crossingsPerToken' | 'bytesPerToken') =>
+    crossings.reduce((sum, rate) => sum + rate[field], 0);
+  return [
+    prediction.engine,
+    prediction.law,
+    threeDigits(prediction.outputTokensPerSecond),
+    ms(ttftMs.p50),
+    ms(ttftMs.p99),
+    ms(tpotMs.p50),
+    ms(tpotMs.p99),
+    ms(e2eMs.p50),
+    tax === null ? '' : percent(tax),
+    threeDigits(total('crossingsPerToken')),
+    decimalSize(total('bytesPerToken')),
+  ];
+}
+
+/** What a reader must know before believing the rest. */
+export function caveatsOf(plan: Plan): readonly string[] {
+  const stuck = [...plan.predictions, ...plan.points].filter(
+    ({ prediction }) => prediction.neverDrains !== null,
+  );
+  return [
+    ...stuck.map(({ prediction }) => {
+      const { engine, law, workload, neverDrains, completed, requests } = prediction;
+      return (
+        `${engine}, ${law}, ${workload}: never drains: ${neverDrains}. ${completed} of ${requests} ` +
+        'requests had ended when it was given up; its numbers are of those.'
+      );
+    }),
+    ...plan.model.approximations,
+  ];
+}
+
+/** The plan for a terminal. */
+export function planLines(plan: Plan): string[] {
+  const { workload } = plan;
+  return [
+    `${plan.model.name} on ${plan.flags.tensorParallel} x ${plan.gpu.title}: ${workload.name}, ` +
+      `${workload.requests} requests of ${threeDigits(workload.promptTokensMean)} + ` +
+      `${threeDigits(workload.outputTokensMean)} tokens`,
+    '',
+    ...columns([
+      PREDICTION_HEADS,
+      ...plan.predictions.map(({ prediction, tax }) => predictionRow(prediction, tax)),
+    ]),
+    ...(plan.points.length === 0 ? [] : ['', ...columns(pointRows(plan))]),
+    '',
+    ...answersOf(plan).flatMap(({ question, answer, because }) => [
+      `${question}  ${answer}`,
+      `    ${because}`,
+    ]),
+    ...plan.recommendations
+      .filter(({ law }) => law !== 'off' || plan.laws.length === 1)
+      .flatMap(({ family, law, start, gain, tried }) => [
+        '',
+        `${FAMILY_TITLES[family]}, ${law}: ${gainText(gain)}`,
+        `  ${start.command}`,
+        ...(start.file === null
+          ? []
+          : [
+              `  ${start.file.name}:`,
+              ...start.file.text
+                .trimEnd()
+                .split('\n')
+                .map((line) => `    ${line}`),
+            ]),
+        ...tried.map(
+          ({ change, gain: own, isTaken }) =>
+            `  ${isTaken ? '*' : ' '} ${change.shown}: ${gainText(own)}`,
+        ),
+      ]),
+    ...caveatsOf(plan).map((text) => `! ${text}`),
+  ];
+}
+
+/** Output tokens/s (and tax) of each engine and law, by load. */
+function pointRows({ points }: Plan): (readonly string[])[] {
+  const loadOf = ({ kind, value }: Point) =>
+    kind === 'concurrency' ? `${value} at a time` : `${value} req/s`;
+  const loads = [...new Set(points.map(loadOf))];
+  const rows = new Map<string, string[]>();
+  for (const point of points) {
+    const { engine, law, outputTokensPerSecond } = point.prediction;
+    const key = `${engine} ${law}`;
+    const row = rows.get(key) ?? [engine, law, ...loads.map(() => '')];
+    const tax = point.tax === null ? '' : ` (${percent(point.tax)})`;
+    row[2 + loads.indexOf(loadOf(point))] = `${threeDigits(outputTokensPerSecond)}${tax}`;
+    rows.set(key, row);
+  }
+  return [['tokens/s (tax)', '', ...loads], ...rows.values()];
+}

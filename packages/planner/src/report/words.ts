@@ -1,0 +1,168 @@
+import { decimalSize, duration, threeDigits } from '@bridgekeeper/report';
+import type { Plan } from '../plan/plan.ts';
+import { FAMILY_TITLES, familyOf } from '../recommend/change.ts';
+import type { Gain, Recommendation } from '../recommend/recommend.ts';
+import type { Prediction, StepBreakdown } from '../simulate/prediction.ts';
+import { STEP_PARTS } from './figures.ts';
+
+/** A question that whoever plans has, and what the plan answers. */
+export interface Answer {
+  readonly question: string;
+  readonly answer: string;
+  readonly because: string;
+}
+
+export const percent = (part: number): string => `${threeDigits(100 * part)} %`;
+export const counted = (count: number, what: string): string =>
+  `${count} ${what}${count === 1 ? '' : 's'}`;
+export const ms = (value: number): string => `${threeDigits(value)} ms`;
+
+/** More, less or the same, as people say it. */
+export function gainText(gain: Gain): string {
+  const parts = [
+    [gain.throughput, 'output tokens/s'],
+    [-gain.ttft, 'time to first token'],
+    [-gain.itl, 'time between tokens'],
+  ] as const;
+  const said = parts
+    .filter(([part]) => Math.abs(part) >= 0.005)
+    .map(([part, what]) => `${part > 0 ? '+' : '−'}${percent(Math.abs(part))} ${what}`);
+  return said.length === 0 ? 'nothing that could be told' : said.join(', ');
+}
+
+/** The largest parts of a step beside what the GPU computes. */
+export function limitsOf(step: StepBreakdown): string {
+  const ranked = STEP_PARTS.map(([part, title]) => [title, step[part] / step.stepNs] as const)
+    .filter(([, share]) => share >= 0.005)
+    .sort((a, b) => b[1] - a[1]);
+  return ranked.map(([title, share]) => `${title} ${percent(share)}`).join(', ');
+}
+
+/** Those of the plan's own load under a law, best throughput or latency first. */
+function ranked(plan: Plan, law: string) {
+  const isOpen = plan.workload.concurrency === null;
+  const worth = ({ outputTokensPerSecond, e2eMs }: Prediction) =>
+    isOpen ? -e2eMs.p50 : outputTokensPerSecond;
+  return plan.predictions
+    .filter(({ prediction }) => prediction.law === law)
+    .sort((a, b) => worth(b.prediction) - worth(a.prediction));
+}
+
+/** What to know and do, in the order in which it is asked. */
+export function answersOf(plan: Plan): readonly Answer[] {
+  return [
+    fitAnswer(plan),
+    ...plan.laws.filter((law) => law !== 'off').map((law) => taxAnswer(plan, law)),
+    ...plan.recommendations
+      .filter(({ law }) => law !== 'off' || plan.laws.length === 1)
+      .map((recommendation) => startAnswer(plan, recommendation)),
+    ...capacityAnswers(plan),
+    coldAnswer(plan),
+  ];
+}
+
+function fitAnswer({ fit, flags, model, gpu }: Plan): Answer {
+  const requests = fit.requests < 10 ? fit.requests.toFixed(1) : threeDigits(fit.requests);
+  const free = fit.allowedBytes - fit.weightBytes - fit.activationBytes;
+  return {
+    question: 'Does it fit?',
+    answer:
+      `Yes: ${requests} requests of ${flags.maxModelTokens.toLocaleString('en-US')} tokens beside ` +
+      `the weights on ${flags.tensorParallel === 1 ? 'one GPU' : `${flags.tensorParallel} GPUs`}`,
+    because:
+      `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
+      `${decimalSize(free)} left for KV at ${decimalSize(model.kvBytesPerToken)} a token` +
+      (model.stateBytesPerRequest > 0
+        ? ` and at most ${decimalSize(model.stateBytesPerRequest)} a request for windows and state`
+        : ''),
+  };
+}
+
+function taxAnswer(plan: Plan, law: string): Answer {
+  const of = plan.predictions.filter(({ prediction }) => prediction.law === law);
+  const isOpen = plan.workload.concurrency === null;
+  const losses = of
+    .map(({ prediction, tax }) => ({ engine: prediction.engine, loss: tax! }))
+    .sort((a, b) => b.loss - a.loss);
+  const what = isOpen ? 'longer between tokens' : 'of throughput';
+  const [worst, best] = [losses[0]!, losses.at(-1)!];
+  const asText = ({ engine, loss }: (typeof losses)[number]) =>
+    `${engine} ${percent(Math.max(0, loss))} ${what}`;
+  return {
+    question: `What does the bridge of ${law} take?`,
+    answer: losses.length === 1 ? asText(worst) : `From ${asText(best)} to ${asText(worst)}`,
+    because: `A step of ${worst.engine}: ${limitsOf(
+      of.find(({ prediction }) => prediction.engine === worst.engine)!.prediction.step,
+    )}`,
+  };
+}
+
+function startAnswer(plan: Plan, recommendation: Recommendation): Answer {
+  const { family, law, gain, tried, patched, before } = recommendation;
+  const taken = tried.filter(({ isTaken }) => isTaken).map(({ change }) => change.title);
+  const isOpen = plan.workload.concurrency === null;
+  const speed = (prediction: Prediction) =>
+    isOpen
+      ? `${ms(prediction.tpotMs.p50)} between tokens`
+      : `${threeDigits(prediction.outputTokensPerSecond)} tokens/s`;
+  const more =
+    patched === null ? '' : `; with ${patched.change.shown}: ${speed(patched.prediction)}`;
+  return {
+    question: `How should ${FAMILY_TITLES[family]} be started${plan.laws.length > 2 ? ` under ${law}` : ''}?`,
+    answer: taken.length === 0 ? 'As it is' : `${taken.join('; ')}: ${gainText(gain)}`,
+    because: `${before.engine} as delivered: ${speed(before)}${more}`,
+  };
+}
+
+const LIMITS = {
+  ttft: 'the time to the first token',
+  itl: 'the time between tokens',
+  e2e: 'the time of the whole answer',
+  'never drains': 'that more comes than ends',
+} as const;
+
+function capacityAnswers(plan: Plan): Answer[] {
+  const capacities = plan.capacities.filter(({ law }) => law !== 'off' || plan.laws.length === 1);
+  if (capacities.length === 0) return [];
+  const best = capacities.reduce((a, b) => (b.requestsPerSecond > a.requestsPerSecond ? b : a));
+  const { fleet, limitedBy, breaksAt } = best;
+  const because =
+    breaksAt === null || limitedBy === null
+      ? 'none of the rates that were tried broke a limit'
+      : `at ${threeDigits(breaksAt)} req/s more than 1 % of requests break it, first by ${LIMITS[limitedBy]}`;
+  return [
+    {
+      question: 'How much does one replica take within the limits?',
+      answer: `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}`,
+      because,
+    },
+    ...(fleet === null
+      ? []
+      : [
+          {
+            question: `How many for ${threeDigits(fleet.requestsPerSecond)} req/s?`,
+            answer: `${counted(fleet.replicas, 'replica')} on ${counted(fleet.gpus, 'GPU')}`,
+            because: `each filled to ${percent(fleet.utilization)} of what it takes, 85 % at most`,
+          },
+        ]),
+  ];
+}
+
+function coldAnswer(plan: Plan): Answer {
+  const law = plan.laws.at(-1)!;
+  const best = ranked(plan, law)[0]!.prediction;
+  const seconds = (prediction: Prediction) =>
+    prediction.coldStart.reduce((sum, phase) => sum + phase.seconds, 0);
+  const others = ranked(plan, law)
+    .map(({ prediction }) => prediction)
+    .filter(({ engine }) => familyOf(engine) !== familyOf(best.engine));
+  const phases = best.coldStart.filter((phase) => phase.seconds >= 0.5);
+  const longest = others[0];
+  return {
+    question: 'How long until it serves?',
+    answer:
+      `${duration(seconds(best) * 1e9)} with ${best.engine}, ${law}` +
+      (longest === undefined ? '' : `; ${duration(seconds(longest) * 1e9)} with ${longest.engine}`),
+    because: phases.map(({ phase, seconds: of }) => `${phase} ${duration(of * 1e9)}`).join(', '),
+  };
+}
