@@ -242,6 +242,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     report: ['simulate', 'recommend', 'plan'],
     observe: ['.', 'simulate'],
     pool: ['.', 'simulate'],
+    validate: ['.', 'gpus', 'models', 'workload', 'simulate'],
   },
   report: {
     '.': [],

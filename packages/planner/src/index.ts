@@ -36,6 +36,8 @@ export {
   type Scenario,
 } from './simulate/scenario.ts';
 export { simulate } from './simulate/simulate.ts';
+export { validationLines } from './validate/lines.ts';
+export { validate } from './validate/validate.ts';
 export { isSpec, readSpec, specWorkload } from './workload/spec.ts';
 export { readTrace, traceWorkload } from './workload/trace.ts';
 export type { Workload } from './workload/workload.ts';

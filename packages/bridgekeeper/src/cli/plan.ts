@@ -137,4 +137,21 @@ const OBSERVE: CliCommand<typeof OBSERVE_FLAGS> = {
   },
 };
 
-export const PLAN_COMMANDS: readonly CliCommand[] = [PLAN, OBSERVE];
+const VALIDATE_FLAGS = { json: flag(onOff(), false, 'as one JSON document') };
+
+const VALIDATE: CliCommand<typeof VALIDATE_FLAGS> = {
+  name: 'plan validate',
+  summary: 'predict every number that was published, and say where predictions are off',
+  flags: VALIDATE_FLAGS,
+  async run({ values }, io) {
+    const { validate, validationLines } = await import('@bridgekeeper/planner');
+    const validated = await validate(({ case: { title } }) => io.redraw?.(title));
+    io.redraw?.('');
+    io.out(
+      values.json ? JSON.stringify(validated, null, 1) : validationLines(validated).join('\n'),
+    );
+    return 0;
+  },
+};
+
+export const PLAN_COMMANDS: readonly CliCommand[] = [PLAN, OBSERVE, VALIDATE];

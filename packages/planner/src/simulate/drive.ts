@@ -1,8 +1,8 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import { hash32 } from '@bridgekeeper/device';
 import { type EngineClient, GREEDY } from '@bridgekeeper/engine';
-import type { Workload, WorkloadRequest } from '../workload/workload.ts';
+import type { Workload } from '../workload/workload.ts';
 import type { LoadObserver } from './load.ts';
+import { Prompts } from './prompts.ts';
 
 /**
  * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back. Loads
@@ -61,38 +61,4 @@ function runOne(
       else resolve();
     });
   });
-}
-
-/** Makes up tokens: equal chunks are equal, and what shares nothing begins with a number of its own. */
-export class Prompts {
-  readonly #workload: Workload;
-  readonly #vocabulary: number;
-
-  constructor(workload: Workload, vocabulary: number) {
-    this.#workload = workload;
-    this.#vocabulary = vocabulary;
-  }
-
-  requestOf(index: number): WorkloadRequest {
-    return this.#workload.requests[index]!;
-  }
-
-  tokensOf(index: number): Uint32Array {
-    const { chunkTokens, requests } = this.#workload;
-    const { promptTokens, chunks } = requests[index]!;
-    const tokens = new Uint32Array(promptTokens);
-    if (chunks === null) {
-      for (let i = 0; i < promptTokens; i++) tokens[i] = this.#draw(index, 1, i);
-      return tokens;
-    }
-    for (let i = 0; i < promptTokens; i++) {
-      tokens[i] = this.#draw(chunks[Math.floor(i / chunkTokens)]!, 2, i % chunkTokens);
-    }
-    return tokens;
-  }
-
-  #draw(stream: number, kind: number, counter: number): number {
-    const high = Math.floor(stream / 0x1_0000_0000);
-    return (hash32(stream | 0, (high * 4 + kind) | 0, counter) >>> 0) % this.#vocabulary;
-  }
 }

@@ -120,18 +120,6 @@ export class LoadObserver {
     watched.lastNs = nowNs;
   }
 
-  /** Tokens one by one, at each of `timesNs`, the first `atLeast` of which are later than its last. */
-  steadyTokens(request: number, timesNs: readonly number[]): void {
-    const watched = this.#open.get(request)!;
-    watched.tokens += timesNs.length;
-    watched.lastNs = timesNs.at(-1)!;
-  }
-
-  /** The gaps of tokens that `steadyTokens` told of, for all of its requests at once. */
-  steadyGap(gapNs: number, requests: number): void {
-    this.#itl.add(gapNs, requests);
-  }
-
   isCounted(request: number): boolean {
     return request >= this.#warmup;
   }

@@ -144,7 +144,7 @@ function lineParts({ experts, topK }: NonNullable<Product['experts']>, lines: nu
 function attendedBy(lengths: StepWork['lengths'], chunks: StepWork['chunks'], window: number) {
   const reach = window > 0 ? window : Number.POSITIVE_INFINITY;
   let positions = 0;
-  for (const length of lengths) positions += length < reach ? length : reach;
+  for (const length of lengths) positions += Math.min(length, reach);
   let pairs = positions;
   for (const { start, length } of chunks) {
     positions += Math.min(start + length, length + reach);
