@@ -6,8 +6,7 @@ export type PlanErrorCode =
   | 'bad-model'
   | 'bad-workload'
   | 'does-not-fit'
-  | 'bad-combination'
-  | 'unreachable';
+  | 'bad-combination';
 
 /** A plan that cannot be made. The message says what is wrong, where, and what would be accepted. */
 export class PlanError extends Error {

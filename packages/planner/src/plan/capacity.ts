@@ -9,7 +9,7 @@ export interface Capacity {
   readonly law: string;
   /** 0: not even the least rate that was tried. */
   readonly requestsPerSecond: number;
-  /** The least rate that was seen to break it; null: none of those that were tried. */
+  /** The least rate that was seen to break it; null: it takes all that a full replica does. */
   readonly breaksAt: number | null;
   /** Which limit broke first there. */
   readonly limitedBy: 'ttft' | 'itl' | 'e2e' | 'never drains' | null;
@@ -23,8 +23,6 @@ export const SLO_MISSES_MAX = 0.01;
 const FIRST_PARTS = [0.25, 0.5, 0.75, 1] as const;
 /** Between the rate that held and the one that broke, in each further look. */
 const FURTHER_PARTS = [1 / 3, 2 / 3] as const;
-/** Times the highest rate, where none broke. */
-const HIGHER_PARTS = [1.25, 1.6] as const;
 const FURTHER_LOOKS = 1;
 
 /**
@@ -89,10 +87,7 @@ class Search {
       }
     }
     const [low, high] = [this.#held, this.#broke?.rate ?? null];
-    this.#rates =
-      high === null
-        ? HIGHER_PARTS.map((part) => low * part)
-        : FURTHER_PARTS.map((part) => low + part * (high - low));
+    this.#rates = high === null ? [] : FURTHER_PARTS.map((part) => low + part * (high - low));
   }
 
   capacity(): Capacity {

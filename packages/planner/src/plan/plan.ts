@@ -239,4 +239,4 @@ async function fullRates(
 }
 
 /** More rows than this bring little, and each is simulated. */
-const FULL_ROWS_MAX = 128;
+const FULL_ROWS_MAX = 256;

@@ -236,8 +236,8 @@ function capacitySection({ capacities }: Plan): string {
         engine,
         law,
         threeDigits(requestsPerSecond),
-        breaksAt === null ? 'not seen' : `${threeDigits(breaksAt)} req/s`,
-        limitedBy ?? '',
+        breaksAt === null ? 'more than it does' : `${threeDigits(breaksAt)} req/s`,
+        limitedBy ?? 'it is full',
         ...(hasFleet
           ? [
               fleet === null

@@ -134,7 +134,7 @@ function capacityAnswers(plan: Plan): Answer[] {
   const { fleet, limitedBy, breaksAt } = best;
   const because =
     breaksAt === null || limitedBy === null
-      ? 'none of the rates that were tried broke a limit'
+      ? 'that is all that a replica does when it is full, and within the limits'
       : `at ${threeDigits(breaksAt)} req/s more than 1 % of requests break it, first by ${LIMITS[limitedBy]}`;
   return [
     {
