@@ -15,6 +15,7 @@ export {
   caveat,
   commandText,
   figures,
+  folded,
   htmlTable,
   page,
   paragraph,

@@ -163,7 +163,7 @@ describe('observing a server', () => {
         expect(load).toMatchObject({ failed: 0, outputTokensMean: 24 });
         expect(load.stepNs).toBeGreaterThan(0);
       }
-      expect(fit.fixedNs).toBeGreaterThan(0);
+      expect(fit.fixedNs + fit.perRowNs).toBeGreaterThan(0);
       expect(explanation).toBeNull();
     } finally {
       await stop(served);

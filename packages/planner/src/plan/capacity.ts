@@ -20,9 +20,11 @@ export type Run = (scenarios: readonly Scenario[]) => Promise<readonly Predictio
 /** Of requests that may break the SLO. */
 export const SLO_MISSES_MAX = 0.01;
 /** Rates of the first look, as parts of what the GPU does when it is full. */
-const FIRST_PARTS = [0.05, 0.2, 0.4, 0.6, 0.8, 1] as const;
+const FIRST_PARTS = [0.25, 0.5, 0.75, 1] as const;
 /** Between the rate that held and the one that broke, in each further look. */
-const FURTHER_PARTS = [0.25, 0.5, 0.75] as const;
+const FURTHER_PARTS = [1 / 3, 2 / 3] as const;
+/** Times the highest rate, where none broke. */
+const HIGHER_PARTS = [1.25, 1.6] as const;
 const FURTHER_LOOKS = 1;
 
 /**
@@ -87,7 +89,10 @@ class Search {
       }
     }
     const [low, high] = [this.#held, this.#broke?.rate ?? null];
-    this.#rates = high === null ? [] : FURTHER_PARTS.map((part) => low + part * (high - low));
+    this.#rates =
+      high === null
+        ? HIGHER_PARTS.map((part) => low * part)
+        : FURTHER_PARTS.map((part) => low + part * (high - low));
   }
 
   capacity(): Capacity {

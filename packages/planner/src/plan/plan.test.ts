@@ -174,7 +174,7 @@ describe('a load of the same lengths', () => {
   test('comes so many at a time', () => {
     const closed = atConcurrency(trace, 32);
     expect(closed).toMatchObject({ concurrency: 32 });
-    expect(closed.requests).toHaveLength(96);
+    expect(closed.requests).toHaveLength(64);
     expect(closed.requests.every(({ atNs }) => atNs === 0)).toBe(true);
   });
 });

@@ -3,12 +3,12 @@ import { Draws } from '../workload/draws.ts';
 import type { Workload, WorkloadRequest } from '../workload/workload.ts';
 
 /** Requests of one point at least, so that percentiles mean something, and at most. */
-const POINT_REQUESTS_MIN = 48;
-const POINT_REQUESTS_MAX = 768;
+const POINT_REQUESTS_MIN = 32;
+const POINT_REQUESTS_MAX = 256;
 /** Turns of a closed loop. */
-const TURNS = 3;
+const TURNS = 2;
 /** How long a point of an open load lasts, if bounds allow. */
-const POINT_SECONDS = 180;
+const POINT_SECONDS = 60;
 
 const clamp = (value: number, least: number, most: number) =>
   Math.min(most, Math.max(least, Math.round(value)));

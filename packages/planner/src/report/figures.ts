@@ -137,7 +137,7 @@ const KINDS_MAX = 6;
 export function timelineFigure(prediction: Prediction): string | null {
   const { timeline } = prediction;
   if (timeline.length === 0) return null;
-  const kinds = frequentNames(timeline.map(({ name }) => name));
+  const kinds = longestNames(timeline);
   const tracks = new Map<string, Track['spans'][number][]>();
   for (const { lane, name, startNs, endNs } of timeline) {
     const kind = kinds.includes(name) ? name : OTHERS;
@@ -159,9 +159,12 @@ export function timelineFigure(prediction: Prediction): string | null {
 
 const OTHERS = 'other';
 
-function frequentNames(names: readonly string[]): readonly string[] {
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const ranked = [...counts].sort((a, b) => b[1] - a[1]);
+/** Those that take most of the time. */
+function longestNames(timeline: Prediction['timeline']): readonly string[] {
+  const times = new Map<string, number>();
+  for (const { name, startNs, endNs } of timeline) {
+    times.set(name, (times.get(name) ?? 0) + endNs - startNs);
+  }
+  const ranked = [...times].sort((a, b) => b[1] - a[1]);
   return ranked.slice(0, KINDS_MAX).map(([name]) => name);
 }

@@ -92,6 +92,7 @@ export function planLines(plan: Plan): string[] {
           ({ change, gain: own, isTaken }) =>
             `  ${isTaken ? '*' : ' '} ${change.shown}: ${gainText(own)}`,
         ),
+        ...start.notes.map(({ setting, reason }) => `  * ${setting}: ${reason}`),
       ]),
     ...caveatsOf(plan).map((text) => `! ${text}`),
   ];

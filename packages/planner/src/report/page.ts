@@ -5,6 +5,7 @@ import {
   decimalSize,
   escapeXml,
   figures,
+  folded,
   htmlTable,
   page,
   paragraph,
@@ -41,6 +42,8 @@ export function planPage(plan: Plan): string {
     ),
     ...caveatsOf(plan).map(caveat),
     section('What follows', [answers(answersOf(plan))]),
+    ...(plan.recommendations.length === 0 ? [] : [recommendationSection(plan)]),
+    ...(plan.capacities.length === 0 ? [] : [capacitySection(plan)]),
     section('The load, by engine', [
       htmlTable(
         PREDICTION_HEADS,
@@ -63,9 +66,10 @@ export function planPage(plan: Plan): string {
       ),
       ...timelines(plan),
     ]),
-    section('What crosses', [crossingTable(plan)]),
-    ...(plan.recommendations.length === 0 ? [] : [recommendationSection(plan)]),
-    ...(plan.capacities.length === 0 ? [] : [capacitySection(plan)]),
+    section('What crosses', [
+      crossingTable(plan),
+      folded('Every copy by its name', [copyTable(plan)]),
+    ]),
     section('KV', [kvTable(plan)]),
     section('Cold start', [wideFigure(coldStartFigure(plan)), coldTable(plan)]),
     section('What this rests on', [
@@ -127,20 +131,50 @@ function timelines({ predictions, laws }: Plan): string[] {
   });
 }
 
+/** Under the last law, what each engine copies for a token, and what it launches. */
 function crossingTable({ predictions, laws }: Plan): string {
+  const heads = [
+    'engine',
+    'copies/token',
+    'to the GPU',
+    'from the GPU',
+    'most by',
+    'launches/step',
+  ];
   const rows = predictions
     .filter(({ prediction }) => prediction.law === laws.at(-1))
-    .flatMap(({ prediction: { engine, crossings, launchesPerStep } }) => [
-      ...crossings.map(({ name, direction, crossingsPerToken, bytesPerToken }) => [
+    .map(({ prediction: { engine, crossings, launchesPerStep } }) => {
+      const bytes = (direction: string) =>
+        crossings
+          .filter((each) => each.direction === direction)
+          .reduce((sum, each) => sum + each.bytesPerToken, 0);
+      const copies = crossings.reduce((sum, each) => sum + each.crossingsPerToken, 0);
+      const most = crossings.toSorted((x, y) => y.bytesPerToken - x.bytesPerToken)[0];
+      return [
+        engine,
+        threeDigits(copies),
+        `${decimalSize(bytes('h2d'))}/token`,
+        `${decimalSize(bytes('d2h'))}/token`,
+        most?.name ?? '',
+        threeDigits(launchesPerStep),
+      ];
+    });
+  return htmlTable(heads, rows);
+}
+
+function copyTable({ predictions, laws }: Plan): string {
+  const rows = predictions
+    .filter(({ prediction }) => prediction.law === laws.at(-1))
+    .flatMap(({ prediction: { engine, crossings } }) =>
+      crossings.map(({ name, direction, crossingsPerToken, bytesPerToken }) => [
         engine,
         name,
         direction === 'h2d' ? 'to the GPU' : 'from the GPU',
         threeDigits(crossingsPerToken),
         decimalSize(bytesPerToken),
       ]),
-      [engine, 'launches', '', `${threeDigits(launchesPerStep)} a step`, ''],
-    ]);
-  return htmlTable(['engine', 'what', 'direction', 'crossings/token', 'bytes/token'], rows);
+    );
+  return htmlTable(['engine', 'what', 'direction', 'copies/token', 'bytes/token'], rows);
 }
 
 function recommendationSection(plan: Plan): string {
@@ -163,18 +197,27 @@ function recommendationParts(recommendation: Recommendation): string[] {
           ? ''
           : ` With ${patched.change.shown}: ${speedText(patched.prediction)}.`),
     ),
-    ...(tried.length === 0
+    ...(tried.length + start.notes.length === 0
       ? []
       : [
           htmlTable(
-            ['tried by itself', 'brings', 'taken', 'because', 'source'],
-            tried.map(({ change, gain: own, isTaken }) => [
-              change.shown,
-              gainText(own),
-              isTaken ? 'yes' : change.needsPatch ? 'needs a build' : 'no',
-              change.reason,
-              change.source,
-            ]),
+            ['setting', 'brings by itself', 'taken', 'because', 'source'],
+            [
+              ...tried.map(({ change, gain: own, isTaken }) => [
+                change.shown,
+                gainText(own),
+                isTaken ? 'yes' : change.needsPatch ? 'needs a build' : 'no',
+                change.reason,
+                change.source,
+              ]),
+              ...start.notes.map(({ setting, reason, source }) => [
+                setting,
+                'not simulated',
+                'yes',
+                reason,
+                source,
+              ]),
+            ],
           ),
         ]),
   ];
@@ -205,7 +248,7 @@ function capacitySection({ capacities }: Plan): string {
       ]),
     ),
     paragraph(
-      'The highest rate at which at most 1 % of requests break a limit, to a twentieth of what a ' +
+      'The highest rate at which at most 1 % of requests break a limit, to a twelfth of what a ' +
         'full replica does. A fleet fills replicas to 85 % of it.',
     ),
   ]);

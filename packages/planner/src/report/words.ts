@@ -12,7 +12,13 @@ export interface Answer {
   readonly because: string;
 }
 
-export const percent = (part: number): string => `${threeDigits(100 * part)} %`;
+/** To a tenth; nothing is said of less than half of that. */
+export function percent(part: number): string {
+  const value = 100 * part;
+  const shown = Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toFixed(1)));
+  return `${shown === '-0' ? '0' : shown} %`;
+}
+
 export const counted = (count: number, what: string): string =>
   `${count} ${what}${count === 1 ? '' : 's'}`;
 export const ms = (value: number): string => `${threeDigits(value)} ms`;
