@@ -55,7 +55,7 @@ type PlanValues = Values<typeof FLAGS>;
 const MAX_ROWS = 128;
 const MAX_MODEL_TOKENS = 2048;
 
-/** What the planner predicts, and what the engine does: the same loads, engines and random numbers. */
+/** What the planner predicts, and what the engine does, with the same loads and random numbers. */
 export const PLAN_SUITE: Suite<typeof FLAGS> = {
   name: 'plan',
   summary: 'the loads that the planner is held to: measured, or predicted beside what was measured',
