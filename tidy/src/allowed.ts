@@ -239,7 +239,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     simulate: ['.', 'gpus', 'models', 'workload'],
     recommend: ['simulate'],
     plan: ['.', 'gpus', 'models', 'workload', 'simulate', 'recommend'],
-    report: ['simulate', 'recommend', 'plan'],
+    report: ['gpus', 'simulate', 'recommend', 'plan'],
     observe: ['.', 'simulate'],
     pool: ['.', 'simulate'],
     validate: ['.', 'gpus', 'models', 'workload', 'simulate'],

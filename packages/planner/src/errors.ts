@@ -8,7 +8,7 @@ export type PlanErrorCode =
   | 'does-not-fit'
   | 'bad-combination';
 
-/** A plan that cannot be made. The message says what is wrong, where, and what would be accepted. */
+/** A plan that cannot be made. The message says what is wrong, where, and what would be right. */
 export class PlanError extends Error {
   override readonly name = 'PlanError';
   readonly code: PlanErrorCode;

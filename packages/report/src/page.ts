@@ -1,4 +1,4 @@
-import { escapeXml } from './chart/svg.ts';
+import { escapeXml } from './escape-xml.ts';
 
 /** A part of a page with a heading. `parts` are HTML, in their order. */
 export function section(title: string, parts: readonly string[]): string {

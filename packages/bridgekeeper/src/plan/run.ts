@@ -16,10 +16,10 @@ import {
 } from '@bridgekeeper/planner';
 import { flagOf, type Resolved, UsageError, type Values } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { PLAN_FLAGS } from '../cli/plan.ts';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
+import type { PLAN_FLAGS } from './flags.ts';
 import { chooseGpu, chooseLaws, chooseModelTokens, readLoad, readModel } from './inputs.ts';
 
 type Flags = typeof PLAN_FLAGS;

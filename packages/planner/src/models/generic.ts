@@ -1,7 +1,7 @@
 import { describeModel, type ModelSpec } from '@bridgekeeper/engine/models';
 import { PlanError } from '../errors.ts';
 
-/** A model of an architecture that the engine does not run, as one of the same size that it does. */
+/** A model of an architecture that the engine does not run, as one of that size that it does. */
 export interface GenericModel {
   readonly spec: ModelSpec;
   /** What is not as in the model, in sentences for the report. */
@@ -45,7 +45,7 @@ class Shape {
   needed(...keys: readonly string[]): number {
     const value = this.count(...keys);
     if (value !== undefined && value > 0) return value;
-    const message = `config.json: "${keys[0]}" is missing: without it there is no size to plan with`;
+    const message = `config.json: "${keys[0]}" is missing: no size to plan with`;
     throw new PlanError('bad-model', message);
   }
 

@@ -18,7 +18,7 @@ export interface Capacity {
 export type Run = (scenarios: readonly Scenario[]) => Promise<readonly Prediction[]>;
 
 /** Of requests that may break the SLO. */
-export const SLO_MISSES_MAX = 0.01;
+const SLO_MISSES_MAX = 0.01;
 /** Rates of the first look, as parts of what the GPU does when it is full. */
 const FIRST_PARTS = [0.25, 0.5, 0.75, 1] as const;
 /** Between the rate that held and the one that broke, in each further look. */
@@ -103,7 +103,7 @@ class Search {
 }
 
 /** The limit that too many requests broke, the one that most did; null: it held. */
-export function brokenBy({ slo, neverDrains }: Prediction): Capacity['limitedBy'] {
+function brokenBy({ slo, neverDrains }: Prediction): Capacity['limitedBy'] {
   if (neverDrains !== null) return 'never drains';
   if (slo === null || slo.any <= SLO_MISSES_MAX) return null;
   const limits = ['ttft', 'itl', 'e2e'] as const;

@@ -98,7 +98,7 @@ export const STEP_PARTS = [
   ['idleNs', 'nothing to do'],
 ] as const satisfies readonly (readonly [keyof StepBreakdown, string])[];
 
-/** Where an average step's time goes, for each engine and law. Parts that nothing has are left out. */
+/** Where an average step's time goes, for each engine and law; without parts that none has. */
 export function stepFigure({ predictions }: Plan): string {
   const steps = predictions.map(({ prediction }) => prediction);
   const parts = STEP_PARTS.filter(([part]) => steps.some(({ step }) => step[part] > 0));

@@ -47,8 +47,8 @@ export function caveatsOf(plan: Plan): readonly string[] {
     ...stuck.map(({ prediction }) => {
       const { engine, law, workload, neverDrains, completed, requests } = prediction;
       return (
-        `${engine}, ${law}, ${workload}: never drains: ${neverDrains}. ${completed} of ${requests} ` +
-        'requests had ended when it was given up; its numbers are of those.'
+        `${engine}, ${law}, ${workload}: never drains: ${neverDrains}. ${completed} of ` +
+        `${requests} requests had ended when it was given up; its numbers are of those.`
       );
     }),
     ...plan.model.approximations,

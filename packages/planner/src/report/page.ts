@@ -35,10 +35,10 @@ export function planPage(plan: Plan): string {
   const gpus = flags.tensorParallel === 1 ? '' : `${flags.tensorParallel} x `;
   return page(`${model.name} on ${gpus}${gpu.title}`, 'bridgekeeper plan', [
     paragraph(
-      `${workload.name}: ${workload.requests} requests of ${threeDigits(workload.promptTokensMean)} ` +
-        `prompt and ${threeDigits(workload.outputTokensMean)} output tokens on average` +
-        `${arrivalText(plan)}. Simulated in virtual time from the numbers at the end; nothing here ` +
-        'was measured on this load.',
+      `${workload.name}: ${workload.requests} requests of ` +
+        `${threeDigits(workload.promptTokensMean)} prompt and ${threeDigits(workload.outputTokensMean)} output tokens on average` +
+        `${arrivalText(plan)}. Simulated in virtual time from the numbers at the end; nothing ` +
+        'here was measured on this load.',
     ),
     ...caveatsOf(plan).map(caveat),
     section('What follows', [answers(answersOf(plan))]),
@@ -51,18 +51,19 @@ export function planPage(plan: Plan): string {
       ),
       ...(plan.slo === null ? [] : [sloTable(plan)]),
       paragraph(
-        'Law off is without confidential computing. Tax, against law off with the same engine: of so ' +
-          'many requests at a time the throughput that is lost; of a load that comes at its own rate, ' +
-          'which is served either way, the part by which it is longer between tokens.',
+        'Law off is without confidential computing. Tax, against law off with the same engine: ' +
+          'of so many requests at a time the throughput that is lost; of a load that comes at ' +
+          'its own rate, which is served either way, the part by which it is longer between ' +
+          'tokens.',
       ),
     ]),
     ...sweepSections(plan),
     section('Where a step’s time goes', [
       wideFigure(stepFigure(plan)),
       paragraph(
-        'An average step of the load: what the GPU does (memory, arithmetic, kernels), and what it ' +
-          'waits for: tolls and bytes of crossings, memory that is allocated for them, threads that ' +
-          'are blocked in them, launches one by one, and the host’s own work.',
+        'An average step of the load: what the GPU does (memory, arithmetic, kernels), and what ' +
+          'it waits for: tolls and bytes of crossings, memory that is allocated for them, ' +
+          'threads that are blocked in them, launches one by one, and the host’s own work.',
       ),
       ...timelines(plan),
     ]),
@@ -224,8 +225,8 @@ function recommendationParts(recommendation: Recommendation): string[] {
 }
 
 const speedText = ({ outputTokensPerSecond, ttftMs, tpotMs }: Prediction) =>
-  `${threeDigits(outputTokensPerSecond)} output tokens/s, ${ms(ttftMs.p50)} to the first token and ` +
-  `${ms(tpotMs.p50)} between tokens at the median`;
+  `${threeDigits(outputTokensPerSecond)} output tokens/s, ${ms(ttftMs.p50)} to the first token ` +
+  `and ${ms(tpotMs.p50)} between tokens at the median`;
 
 function capacitySection({ capacities }: Plan): string {
   const hasFleet = capacities.some(({ fleet }) => fleet !== null);
