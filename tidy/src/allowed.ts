@@ -237,7 +237,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     models: ['.'],
     workload: ['.'],
     simulate: ['.', 'gpus', 'models', 'workload'],
-    recommend: ['simulate'],
+    recommend: ['workload', 'simulate'],
     plan: ['.', 'gpus', 'models', 'workload', 'simulate', 'recommend'],
     report: ['gpus', 'simulate', 'recommend', 'plan'],
     observe: ['.', 'simulate'],

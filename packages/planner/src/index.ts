@@ -37,4 +37,4 @@ export { validationLines } from './validate/lines.ts';
 export { validate } from './validate/validate.ts';
 export { isSpec, readSpec, specWorkload } from './workload/spec.ts';
 export { readTrace, traceWorkload } from './workload/trace.ts';
-export type { Workload } from './workload/workload.ts';
+export { summariseWorkload, type Workload } from './workload/workload.ts';

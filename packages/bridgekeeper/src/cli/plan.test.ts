@@ -69,7 +69,7 @@ describe('a plan', () => {
     expect(of(one.out)).toEqual(of(two.out));
   });
 
-  test('gives serve a file that it takes, and engines commands that doctor leaves alone', async () => {
+  test('gives serve a file that it takes, and engines what doctor leaves alone', async () => {
     const { out } = await plan(
       ...['--model', 'Qwen3-8B', '--gpu', 'b300', '--max-num-seqs', '16', '--json'],
       ...['--workload', '4 at a time, 64+16, 16 requests'],

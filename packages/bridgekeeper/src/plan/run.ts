@@ -11,6 +11,7 @@ import {
   planLines,
   planPage,
   SimulationPool,
+  summariseWorkload,
   traceEvents,
   USUAL_ENGINES,
 } from '@bridgekeeper/planner';
@@ -82,9 +83,7 @@ function requestOf(values: Values<Flags>, io: CliIo): PlanRequest {
   const workload = readLoad(values, mostTokens, io);
   const flags = flagsOf(values);
   const isConfidential = laws.some((law) => law?.confidential === true);
-  const longest = Math.max(
-    ...workload.requests.map((each) => each.promptTokens + each.outputTokens),
-  );
+  const longest = summariseWorkload(workload).requestTokensMax;
   const question = { model, gpu, flags, isConfidential };
   const maxModelTokens = values.maxModelLen ?? chooseModelTokens(question, longest);
   const { sloTtftMs: ttftMs, sloItlMs: itlMs, sloE2eMs: e2eMs } = values;

@@ -1,3 +1,4 @@
+import { summariseWorkload } from '../workload/workload.ts';
 import type { EngineFlags, EngineName, Scenario } from '../simulate/scenario.ts';
 
 /** The engines that are advised on. */
@@ -46,11 +47,8 @@ export interface Change {
 
 /** The longest request of a load, rounded up to what people write. */
 function neededTokens(scenario: Pick<Scenario, 'workload'>): number {
-  let most = 1;
-  for (const { promptTokens, outputTokens } of scenario.workload.requests) {
-    most = Math.max(most, promptTokens + outputTokens);
-  }
-  return Math.ceil(most / 1024) * 1024;
+  const { requestTokensMax } = summariseWorkload(scenario.workload);
+  return Math.ceil(Math.max(1, requestTokensMax) / 1024) * 1024;
 }
 
 const FULL_GRAPHS = `--compilation-config '{"cudagraph_mode": "FULL_AND_PIECEWISE"}'`;

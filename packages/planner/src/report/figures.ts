@@ -145,8 +145,8 @@ export function timelineFigure(prediction: Prediction): string | null {
     spans.push({ startNs, endNs, kind, detail: kind === OTHERS ? name : undefined });
     tracks.set(lane, spans);
   }
-  const fromNs = Math.min(...timeline.map(({ startNs }) => startNs));
-  const toNs = Math.max(...timeline.map(({ endNs }) => endNs));
+  const fromNs = timeline.reduce((least, { startNs }) => Math.min(least, startNs), Infinity);
+  const toNs = timeline.reduce((most, { endNs }) => Math.max(most, endNs), 0);
   return drawTimeline({
     title: `${nameOf(prediction)}: ${duration(toNs - fromNs)} from ${duration(fromNs)} on`,
     kinds: timeline.some(({ name }) => !kinds.includes(name)) ? [...kinds, OTHERS] : kinds,

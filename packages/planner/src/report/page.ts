@@ -36,7 +36,8 @@ export function planPage(plan: Plan): string {
   return page(`${model.name} on ${gpus}${gpu.title}`, 'bridgekeeper plan', [
     paragraph(
       `${workload.name}: ${workload.requests} requests of ` +
-        `${threeDigits(workload.promptTokensMean)} prompt and ${threeDigits(workload.outputTokensMean)} output tokens on average` +
+        `${threeDigits(workload.promptTokensMean)} prompt and ` +
+        `${threeDigits(workload.outputTokensMean)} output tokens on average` +
         `${arrivalText(plan)}. Simulated in virtual time from the numbers at the end; nothing ` +
         'here was measured on this load.',
     ),

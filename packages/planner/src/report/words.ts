@@ -74,7 +74,7 @@ function fitAnswer({ fit, flags, model, gpu }: Plan): Answer {
     question: 'Does it fit?',
     answer:
       `Yes: ${requests} requests of ${flags.maxModelTokens.toLocaleString('en-US')} tokens ` +
-      `beside the weights on ${flags.tensorParallel === 1 ? 'one GPU' : `${flags.tensorParallel} GPUs`}`,
+      `beside the weights on ${counted(flags.tensorParallel, 'GPU')}`,
     because:
       `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
       `${decimalSize(free)} left for KV at ${decimalSize(model.kvBytesPerToken)} a token` +

@@ -31,8 +31,8 @@ export interface Sheet {
 const DARK =
   '@media (prefers-color-scheme: dark) { .chart .sheet { fill: #16181b } ' +
   '.chart text { fill: #e4e6e9 } .chart .faint { fill: #a8adb5 } ' +
-  '.chart .grid { stroke: #30343a } .chart .axis { stroke: #7a7f87 } .chart .whole { fill: #3b4047 } ' +
-  '.chart text.on { fill: #1b1b1b } }';
+  '.chart .grid { stroke: #30343a } .chart .axis { stroke: #7a7f87 } ' +
+  '.chart .whole { fill: #3b4047 } .chart text.on { fill: #1b1b1b } }';
 
 /**
  * A picture as one SVG document, without scripts, fit for a page and for a file of its own. `parts`
