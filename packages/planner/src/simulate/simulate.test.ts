@@ -114,7 +114,7 @@ test.each(['vllm-v1-sync', 'bridgekeeper-drain-first'] as const)(
   'what comes faster than %s ends it does not run for ever',
   async (engine) => {
     const base = scenario(engine, '500 req/s, 16+900, 300 requests');
-  const prediction = await simulate({ ...base, flags: { ...base.flags, maxRows: 8 } });
+    const prediction = await simulate({ ...base, flags: { ...base.flags, maxRows: 8 } });
     expect(prediction.neverDrains).toMatch(
       /requests are still open .* faster than this engine ends/,
     );
