@@ -33,7 +33,7 @@ test.each(REFERENCE_PROFILE_NAMES)('%s is valid, names itself and says its sourc
 
 test('the published numbers of b300-cc are in it', () => {
   const { h2d, d2h } = referenceProfile('b300-cc').crossings;
-  // A small copy into memory that is allocated for it; of one that is kept, a step makes ten in 1 %.
+  // A small copy into memory allocated for it; of memory that is kept, a step makes ten in 1 %.
   expect(h2d.pinned.idleTollNs + referenceProfile('b300-cc').pinnedAllocationNs!).toBe(330_000);
   expect(10 * (h2d.pinned.idleTollNs + h2d.pinned.queuedTollNs)).toBeLessThan(0.011 * 31.2e6);
   const native = referenceProfile('b300-native').crossings.h2d.pinned.bandwidth.at(-1)!;

@@ -63,7 +63,7 @@ export {
 } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
-export { type ModelDeviceOptions, openModelDevice } from './model/model-device.ts';
+export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';
 export {
   type ExpertMatrix,

@@ -26,8 +26,8 @@ const LOAD = '32 at a time, 1024+128, 96 requests';
 const USUAL_TOKENS = 8192;
 
 /**
- * Predicts one load with and without each finding's remedy, on the GPU and under the bridge that the
- * facts name. Nothing where these are not known, or the load cannot be had there.
+ * Predicts one load with and without each finding's remedy, on the GPU and under the bridge that
+ * the facts name. Nothing where these are not known, or the load cannot be had there.
  */
 export async function plannedGains(
   facts: Facts,

@@ -6,10 +6,9 @@ export type PlanErrorCode =
   | 'bad-model'
   | 'bad-workload'
   | 'does-not-fit'
-  | 'bad-combination'
-  | 'unreachable';
+  | 'bad-combination';
 
-/** A plan that cannot be made. The message says what is wrong, where, and what would be accepted. */
+/** A plan that cannot be made. The message says what is wrong, where, and what would be right. */
 export class PlanError extends Error {
   override readonly name = 'PlanError';
   readonly code: PlanErrorCode;

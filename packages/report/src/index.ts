@@ -1,20 +1,16 @@
 export type { Axis } from './chart/axes.ts';
 export { drawBars } from './chart/bar-chart.ts';
 export { type PlotSpec, plotRuns } from './chart/runs-chart.ts';
-export { drawStacks, type Stack, type StackSpec } from './chart/stack-chart.ts';
-export { escapeXml } from './chart/svg.ts';
-export {
-  drawTimeline,
-  type Span,
-  type TimelineSpec,
-  type Track,
-} from './chart/timeline-chart.ts';
+export { drawStacks } from './chart/stack-chart.ts';
+export { drawTimeline, type Track } from './chart/timeline-chart.ts';
 export { type ChartSpec, drawChart, type Series } from './chart/xy-chart.ts';
+export { escapeXml } from './escape-xml.ts';
 export {
   answers,
   caveat,
   commandText,
   figures,
+  folded,
   htmlTable,
   page,
   paragraph,

@@ -1,4 +1,4 @@
-import { escapeXml } from './chart/svg.ts';
+import { escapeXml } from './escape-xml.ts';
 
 /** A part of a page with a heading. `parts` are HTML, in their order. */
 export function section(title: string, parts: readonly string[]): string {
@@ -41,6 +41,11 @@ export const caveat = (text: string): string => `<p class="caveat">${escapeXml(t
 /** A command line, to be copied. */
 export const commandText = (text: string): string => `<pre><code>${escapeXml(text)}</code></pre>`;
 
+/** Parts that are shown when `title` is opened. */
+export function folded(title: string, parts: readonly string[]): string {
+  return `<details><summary>${escapeXml(title)}</summary>${parts.join('\n')}</details>`;
+}
+
 /** Pictures side by side, where there is room. */
 export const figures = (svgs: readonly string[]): string =>
   `<div class="figures">${svgs.map((svg) => `<figure>${svg}</figure>`).join('')}</div>`;
@@ -71,6 +76,7 @@ pre { background: var(--code); padding: 10px 12px; overflow-x: auto; font-size: 
 figure { margin: 0; } figure svg { width: 100%; height: auto; }
 .figures figure { max-width: 560px; }
 .wide { max-width: 1040px; margin: 8px 0 16px; }
+summary { cursor: pointer; margin: 8px 0; }
 footer { color: var(--faint); font-size: 13px; margin-top: 32px; }
 `;
 

@@ -14,7 +14,7 @@ import {
   type Settings,
   settingsWith,
 } from '@bridgekeeper/server';
-import { Draws } from '../serve/draws.ts';
+import { Draws } from '@bridgekeeper/planner/workload';
 import type { PagedRequest } from './replay.ts';
 
 export interface EngineRunOptions {

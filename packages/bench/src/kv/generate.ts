@@ -1,4 +1,4 @@
-import { Draws } from '../serve/draws.ts';
+import { Draws } from '@bridgekeeper/planner/workload';
 
 /** Kinds of traffic whose prompts share beginnings, each in its own way. */
 export const TRAFFIC_KINDS = ['multi-turn', 'agentic', 'system-prompt', 'single-use'] as const;

@@ -1,6 +1,6 @@
 import { readSpec, specWorkload, type Workload } from '@bridgekeeper/planner';
 
-/** As long as a few seconds each on an H200 with an 8B model: all laws and policies take minutes. */
+/** A few seconds each on an H200 with an 8B model: all laws and policies take five minutes. */
 export const LOADS = {
   c1: { spec: '1 at a time, 512+128, 3 requests', seed: 1 },
   c8: { spec: '8 at a time, 512+128, 16 requests', seed: 2 },

@@ -116,7 +116,9 @@ function traceOf({ workload, requests, traceChunkTokens }: LoadOptions, io: CliI
   if (text === undefined) {
     // Words that are no load are seldom the name of a file.
     if (workload.includes(' ')) readSpec(workload);
-    const message = `--workload ${workload}: there is no such file; a load in words begins with how often, as in "4 req/s, 1024+128"`;
+    const message =
+      `--workload ${workload}: there is no such file; a load in words begins with how often, as ` +
+      'in "4 req/s, 1024+128"';
     throw new UsageError('bad-file', message);
   }
   const records = readTrace(text, { where: `--workload ${basename(workload)}` });

@@ -21,9 +21,9 @@ import { Draws } from '@bridgekeeper/planner/workload';
 import { columns, duration, quantile, threeDigits } from '@bridgekeeper/report';
 import { UsageError, type Values } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { OBSERVE_FLAGS } from '../cli/plan.ts';
 import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
+import type { OBSERVE_FLAGS } from './flags.ts';
 import { chooseGpu, chooseLaws, readModel } from './inputs.ts';
 
 type Flags = Values<typeof OBSERVE_FLAGS>;
@@ -38,7 +38,7 @@ interface Observation {
   readonly explanation: Explanation | null;
 }
 
-/** Resolves to the exit code. Throws UsageError, PlanError, or BenchError where no server answers. */
+/** Resolves to the exit code. Throws UsageError, PlanError, or BenchError: no server answers. */
 export async function runObserve(flags: Flags, io: CliIo): Promise<0> {
   const predicted = predictedBy(flags, io);
   const observer = new Observer(flags, io);

@@ -11,15 +11,16 @@ import {
   planLines,
   planPage,
   SimulationPool,
+  summariseWorkload,
   traceEvents,
   USUAL_ENGINES,
 } from '@bridgekeeper/planner';
 import { flagOf, type Resolved, UsageError, type Values } from '@bridgekeeper/server';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import type { PLAN_FLAGS } from '../cli/plan.ts';
 import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
+import type { PLAN_FLAGS } from './flags.ts';
 import { chooseGpu, chooseLaws, chooseModelTokens, readLoad, readModel } from './inputs.ts';
 
 type Flags = typeof PLAN_FLAGS;
@@ -82,9 +83,7 @@ function requestOf(values: Values<Flags>, io: CliIo): PlanRequest {
   const workload = readLoad(values, mostTokens, io);
   const flags = flagsOf(values);
   const isConfidential = laws.some((law) => law?.confidential === true);
-  const longest = Math.max(
-    ...workload.requests.map((each) => each.promptTokens + each.outputTokens),
-  );
+  const longest = summariseWorkload(workload).requestTokensMax;
   const question = { model, gpu, flags, isConfidential };
   const maxModelTokens = values.maxModelLen ?? chooseModelTokens(question, longest);
   const { sloTtftMs: ttftMs, sloItlMs: itlMs, sloE2eMs: e2eMs } = values;

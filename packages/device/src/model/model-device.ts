@@ -96,6 +96,7 @@ class ModelDevice implements Device {
     const known = bufferOf({ buffer, offsetBytes: 0, bytes: 0 });
     this.#machine.counters.allocatedBytes -= known.reservedBytes;
     known.release();
+    this.#machine.pricer.memoryFreed();
   }
 
   allocateHost(bytes: number, memory: HostMemoryKind, label: string): HostBuffer {

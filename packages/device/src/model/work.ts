@@ -13,6 +13,8 @@ export interface Work {
   readonly bookkeeping: (() => void) | null;
   /** Priced when it runs, by the positions it then finds. */
   readonly attention: OpArgs['attention'] | null;
+  /** Attentions like it, one for each layer of its kind. */
+  readonly attentions: number;
 }
 
 /** By how much kernels over so many lines were measured to take longer than the roofline says. */
@@ -44,8 +46,10 @@ export class WorkPricer {
   readonly #element: ElementType;
   readonly #roofline: Roofline;
   readonly #options: PricingOptions;
-  readonly #attended = new Map<number, Attended>();
-  #attendedFor: OpArgs['attention'] | null = null;
+  /** Of the batches that memory describes now, by their first lines and windows. */
+  readonly #attended = new Map<number, { readonly of: OpArgs['attention']; seen: Attended }[]>();
+  /** By their arguments: engines launch the same ones again. */
+  #compiled = new WeakMap<object, Work>();
 
   constructor(element: ElementType, roofline: Roofline, options: PricingOptions) {
     this.#element = element;
@@ -55,23 +59,38 @@ export class WorkPricer {
 
   /** Prices one operation. Throws DeviceError `bad-argument` for memory that is not there. */
   compile<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
+    let work = this.#compiled.get(args);
+    if (work === undefined) {
+      work = this.#price(name, args);
+      this.#compiled.set(args, work);
+    }
+    return work;
+  }
+
+  /** What was priced may be of memory that is not there any more. */
+  memoryFreed(): void {
+    this.#compiled = new WeakMap();
+  }
+
+  #price<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
     for (const field in args) {
       const value: unknown = args[field];
       if (isSlice(value)) bufferOf(value);
     }
     const bookkeeping = bookkeepingOf(name, args);
     if (name === 'attention') {
-      return { operations: 1, fixedNs: 0, bookkeeping, attention: args as OpArgs['attention'] };
+      const attention = args as OpArgs['attention'];
+      return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };
     }
     const cost = opCost(name, args, this.#element, wordsOf);
     const fixedNs = this.#kernelNs(cost, 'count' in args ? args.count : 1);
-    return { operations: 1, fixedNs, bookkeeping, attention: null };
+    return { operations: 1, fixedNs, bookkeeping, attention: null, attentions: 0 };
   }
 
   /** Does the bookkeeping in order and says how long all of it takes. */
   run(works: readonly Work[]): number {
     let totalNs = 0;
-    for (const { fixedNs, bookkeeping, attention } of works) {
+    for (const { fixedNs, bookkeeping, attention, attentions } of works) {
       totalNs += fixedNs;
       if (bookkeeping !== null) {
         bookkeeping();
@@ -79,7 +98,7 @@ export class WorkPricer {
       }
       if (attention !== null) {
         const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
-        totalNs += this.#kernelNs(cost, attention.count);
+        totalNs += attentions * this.#kernelNs(cost, attention.count);
       }
     }
     return Math.round(totalNs);
@@ -87,23 +106,19 @@ export class WorkPricer {
 
   /** What attention finds may be different from now on. */
   memoryChanged(): void {
-    this.#attendedFor = null;
+    if (this.#attended.size > 0) this.#attended.clear();
   }
 
   /** Layers of one batch attend to the same positions: they are counted once for each window. */
   #attendedBy(args: OpArgs['attention']): Attended {
-    const known = this.#attendedFor;
-    if (known === null || !isSameBatch(known, args)) {
-      this.#attendedFor = args;
-      this.#attended.clear();
-    }
-    let attended = this.#attended.get(args.window);
-    if (attended === undefined) {
-      const { tokenRows, positions, count, window } = args;
-      attended = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
-      this.#attended.set(window, attended);
-    }
-    return attended;
+    const { tokenRows, positions, count, window } = args;
+    let known = this.#attended.get(tokenRows.offsetBytes);
+    if (known === undefined) this.#attended.set(tokenRows.offsetBytes, (known = []));
+    const same = known.find(({ of }) => of.window === window && isSameBatch(of, args));
+    if (same !== undefined) return same.seen;
+    const seen = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
+    known.push({ of: args, seen });
+    return seen;
   }
 
   #kernelNs({ bytes, operations }: OpCost, lines: number): number {
@@ -116,24 +131,39 @@ export class WorkPricer {
   }
 }
 
-/** Works in the same order with neighbours of fixed cost made one: what a graph keeps. */
+/**
+ * What a graph keeps: between two works with bookkeeping, which stay where they are, everything of
+ * fixed cost is one, and so are attentions that cost the same.
+ */
 export function fuse(works: readonly Work[]): Work[] {
   const fused: Work[] = [];
-  let last: Work | undefined;
+  let from = 0;
   for (const work of works) {
-    if (last !== undefined && last.bookkeeping === null && last.attention === null) {
-      fused.pop();
-      last = {
-        ...work,
-        operations: last.operations + work.operations,
-        fixedNs: last.fixedNs + work.fixedNs,
-      };
-    } else {
-      last = work;
+    if (work.bookkeeping !== null) {
+      fused.push(work);
+      from = fused.length;
+      continue;
     }
-    fused.push(last);
+    const at = fused.findIndex((other, index) => index >= from && isAlike(other, work));
+    if (at < 0) {
+      fused.push(work);
+      continue;
+    }
+    const other = fused[at]!;
+    fused[at] = {
+      ...other,
+      operations: other.operations + work.operations,
+      fixedNs: other.fixedNs + work.fixedNs,
+      attentions: other.attentions + work.attentions,
+    };
   }
   return fused;
+}
+
+function isAlike({ attention: a }: Work, { attention: b }: Work): boolean {
+  if (a === null || b === null) return a === b;
+  const isSameShape = a.heads === b.heads && a.kvHeads === b.kvHeads && a.headDim === b.headDim;
+  return isSameShape && a.window === b.window && a.kvFormat === b.kvFormat && isSameBatch(a, b);
 }
 
 function isSameBatch(a: OpArgs['attention'], b: OpArgs['attention']): boolean {

@@ -7,4 +7,4 @@ export type { Rank } from './rank-slice.ts';
 export { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults.ts';
 export type { ModelSpec } from './spec.ts';
 export { countParameters } from './summary.ts';
-export { weightTensors } from './weights.ts';
+export { type WeightTensor, weightTensors } from './weights.ts';

@@ -50,6 +50,53 @@ export function launchForward(
   count: number,
   batch: readonly BatchPart[],
 ): void {
+  for (const launch of launchesOf(parts, count, batch)) launch(parts.stream);
+}
+
+type Launch = (stream: Stream) => void;
+
+/** Batches of so many shapes are kept; prompts come in few. */
+const KEPT_SHAPES = 64;
+const keptLaunches = new WeakMap<
+  Weights,
+  { readonly buffers: RunnerBuffers; readonly byShape: Map<string, readonly Launch[]> }
+>();
+
+/**
+ * The launches of a batch. They are the same for every batch of a shape as long as weights and
+ * buffers are where they are, and making their arguments takes the host longer than launching.
+ */
+function launchesOf(
+  parts: ForwardParts,
+  count: number,
+  batch: readonly BatchPart[],
+): readonly Launch[] {
+  const { weights, buffers } = parts;
+  let kept = keptLaunches.get(weights);
+  if (kept?.buffers !== buffers) {
+    kept = { buffers, byShape: new Map() };
+    keptLaunches.set(weights, kept);
+  }
+  const places = batch.map(({ first, count, phase }) => `${first}+${count} ${phase}`);
+  const shape = `${count}: ${places.join()}`;
+  const known = kept.byShape.get(shape);
+  if (known !== undefined) return known;
+  const launches: Launch[] = [];
+  const recorder: Pick<Stream, 'launch'> = {
+    launch: (name, args) => {
+      launches.push((stream) => stream.launch(name, args));
+    },
+  };
+  recordForward({ ...parts, stream: recorder }, count, batch);
+  if (kept.byShape.size === KEPT_SHAPES) kept.byShape.clear();
+  kept.byShape.set(shape, launches);
+  return launches;
+}
+
+/** What operations are launched on. */
+type LaunchParts = Omit<ForwardParts, 'stream'> & { readonly stream: Pick<Stream, 'launch'> };
+
+function recordForward(parts: LaunchParts, count: number, batch: readonly BatchPart[]): void {
   const { spec, weights, stream } = parts;
   const { tokens, residual } = slices(parts.buffers);
   const { hiddenSize: width, vocabularySize: vocab } = spec;
@@ -61,7 +108,7 @@ export function launchForward(
 }
 
 function launchAttention(
-  parts: ForwardParts,
+  parts: LaunchParts,
   layer: number,
   count: number,
   batch: readonly BatchPart[],
@@ -112,7 +159,7 @@ function launchAttention(
   });
 }
 
-function launchFeedForward(parts: ForwardParts, layer: number, count: number): void {
+function launchFeedForward(parts: LaunchParts, layer: number, count: number): void {
   const weights = parts.weights.layers[layer]!;
   const { feedForward } = parts.spec.layerKinds[layer]!;
   if (feedForward.kind === 'experts') {
@@ -122,7 +169,7 @@ function launchFeedForward(parts: ForwardParts, layer: number, count: number): v
   }
 }
 
-function launchDense(parts: ForwardParts, { feedForward, postNorm }: LayerWeights, count: number) {
+function launchDense(parts: LaunchParts, { feedForward, postNorm }: LayerWeights, count: number) {
   const { residual, activated } = slices(parts.buffers);
   const { gateUp, gateUpBias, down, downBias } = feedForward as DenseWeights;
   launchLinear(parts, count, {
@@ -144,7 +191,7 @@ function launchDense(parts: ForwardParts, { feedForward, postNorm }: LayerWeight
 
 /** Who goes where is decided on the device and stays there; no shape depends on it. */
 function launchExperts(
-  { spec, buffers, stream }: ForwardParts,
+  { spec, buffers, stream }: LaunchParts,
   { feedForward, postNorm }: LayerWeights,
   { experts, expertsPerToken: topK, softmaxOver, gate, stored }: ExpertsFeedForward,
   count: number,
@@ -200,7 +247,7 @@ type Linear = WeightMatrix &
   Pick<OpArgs['linear'], 'input' | 'out'> &
   Partial<Pick<OpArgs['linear'], 'norm' | 'bias' | 'epilogue' | 'outType'>>;
 
-function launchLinear(parts: ForwardParts, count: number, linear: Linear): void {
+function launchLinear(parts: LaunchParts, count: number, linear: Linear): void {
   parts.stream.launch('linear', {
     norm: null,
     epsilon: parts.spec.rmsNormEpsilon,

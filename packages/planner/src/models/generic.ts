@@ -1,7 +1,7 @@
 import { describeModel, type ModelSpec } from '@bridgekeeper/engine/models';
 import { PlanError } from '../errors.ts';
 
-/** A model of an architecture that the engine does not run, as one of the same size that it does. */
+/** A model of an architecture that the engine does not run, as one of that size that it does. */
 export interface GenericModel {
   readonly spec: ModelSpec;
   /** What is not as in the model, in sentences for the report. */
@@ -9,6 +9,7 @@ export interface GenericModel {
   /** What a layer of each kind keeps; where a kind keeps no tokens, what stands for its state. */
   readonly kvBytesPerToken: number;
   readonly stateBytesPerRequest: number;
+  readonly kvGroups: number;
 }
 
 const BF16_BYTES = 2;
@@ -45,7 +46,7 @@ class Shape {
   needed(...keys: readonly string[]): number {
     const value = this.count(...keys);
     if (value !== undefined && value > 0) return value;
-    const message = `config.json: "${keys[0]}" is missing: without it there is no size to plan with`;
+    const message = `config.json: "${keys[0]}" is missing: no size to plan with`;
     throw new PlanError('bad-model', message);
   }
 
@@ -92,7 +93,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
   const kinds = spec.layerKinds.map((kind, layer) => {
     return { ...kind, window: attention.windows[layer]! };
   });
-  const { kvBytesPerToken, stateBytesPerRequest } = attention;
+  const { kvBytesPerToken, stateBytesPerRequest, kvGroups } = attention;
   return {
     spec: { ...spec, layerKinds: kinds },
     approximations: [
@@ -102,6 +103,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
     ],
     kvBytesPerToken,
     stateBytesPerRequest,
+    kvGroups,
   };
 }
 
@@ -113,6 +115,7 @@ interface Attention {
   readonly windows: readonly number[];
   readonly kvBytesPerToken: number;
   readonly stateBytesPerRequest: number;
+  readonly kvGroups: number;
   readonly approximations: readonly string[];
 }
 
@@ -159,6 +162,7 @@ function attentionOf(shape: Shape, hidden: number, layers: number): Attention {
     kvBytesPerToken: full * 2 * globalHeads * globalDim * BF16_BYTES,
     stateBytesPerRequest:
       count('sliding_attention') * slidingWindow * tokenBytes + linearLayers * linear.stateBytes,
+    kvGroups: Math.max(1, Math.sign(full) + Math.sign(count('sliding_attention'))),
     approximations: [
       'Attention is priced as grouped-query attention with as many weights on average.',
       ...(linearLayers === 0
@@ -214,6 +218,7 @@ function latentAttention(
     windows: new Array<number>(layers).fill(0),
     kvBytesPerToken: layers * (latent + rope) * BF16_BYTES,
     stateBytesPerRequest: 0,
+    kvGroups: 1,
     approximations: [
       'Latent attention is priced as one key-value head of the same bytes a token and as many ' +
         'weights; its arithmetic at long contexts is higher.',

@@ -79,7 +79,7 @@ test('windows and recurrent layers keep no more KV however long a request is', (
   expect(knownModel('DeepSeek-V3').kvBytesPerToken).toBe(61 * 576 * 2);
 });
 
-test('a config.json of another architecture is read by its sizes, and says what is not alike', () => {
+test('a config.json of another architecture is read by its sizes, with what is not alike', () => {
   const config = { architectures: ['OtherForCausalLM'], hidden_size: 1024, num_hidden_layers: 4 };
   const whole = { ...config, num_attention_heads: 16, vocab_size: 1000, intermediate_size: 4096 };
   const model = readPlannedModel('other', '/models/other', 'config.json', whole);

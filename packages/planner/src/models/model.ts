@@ -29,6 +29,8 @@ export interface PlannedModel {
   readonly kvBytesPerToken: number;
   /** What a request keeps whatever its length, at most: windows and recurrent state. */
   readonly stateBytesPerRequest: number;
+  /** Kinds of layers that have tables of blocks of their own: full attention, and windows. */
+  readonly kvGroups: number;
 }
 
 /** One entry of data/models.json. */
@@ -131,6 +133,7 @@ function planned(
     weightBytes: weightBytes(weightTensors(spec), BF16_BYTES),
     kvBytesPerToken: generic?.kvBytesPerToken ?? own.perToken,
     stateBytesPerRequest: generic?.stateBytesPerRequest ?? own.perRequest,
+    kvGroups: generic?.kvGroups ?? new Set(spec.layerKinds.map(({ window }) => window > 0)).size,
   };
 }
 

@@ -9,7 +9,7 @@ export interface Capacity {
   readonly law: string;
   /** 0: not even the least rate that was tried. */
   readonly requestsPerSecond: number;
-  /** The least rate that was seen to break it; null: none of those that were tried. */
+  /** The least rate that was seen to break it; null: it takes all that a full replica does. */
   readonly breaksAt: number | null;
   /** Which limit broke first there. */
   readonly limitedBy: 'ttft' | 'itl' | 'e2e' | 'never drains' | null;
@@ -18,11 +18,11 @@ export interface Capacity {
 export type Run = (scenarios: readonly Scenario[]) => Promise<readonly Prediction[]>;
 
 /** Of requests that may break the SLO. */
-export const SLO_MISSES_MAX = 0.01;
+const SLO_MISSES_MAX = 0.01;
 /** Rates of the first look, as parts of what the GPU does when it is full. */
-const FIRST_PARTS = [0.05, 0.2, 0.4, 0.6, 0.8, 1] as const;
+const FIRST_PARTS = [0.25, 0.5, 0.75, 1] as const;
 /** Between the rate that held and the one that broke, in each further look. */
-const FURTHER_PARTS = [0.25, 0.5, 0.75] as const;
+const FURTHER_PARTS = [1 / 3, 2 / 3] as const;
 const FURTHER_LOOKS = 1;
 
 /**
@@ -103,7 +103,7 @@ class Search {
 }
 
 /** The limit that too many requests broke, the one that most did; null: it held. */
-export function brokenBy({ slo, neverDrains }: Prediction): Capacity['limitedBy'] {
+function brokenBy({ slo, neverDrains }: Prediction): Capacity['limitedBy'] {
   if (neverDrains !== null) return 'never drains';
   if (slo === null || slo.any <= SLO_MISSES_MAX) return null;
   const limits = ['ttft', 'itl', 'e2e'] as const;

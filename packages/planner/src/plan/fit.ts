@@ -67,8 +67,9 @@ export function checkFits(question: FitQuestion): void {
     'does-not-fit',
     `${model.name} does not fit ${flags.tensorParallel} x ${gpu.title}: weights ` +
       `${decimalSize(fit.weightBytes)}, one request of ${flags.maxModelTokens} tokens ` +
-      `${decimalSize(fit.requestBytes)} and activations ${decimalSize(fit.activationBytes)} a GPU ` +
-      `are ${over} more than the ${decimalSize(fit.allowedBytes)} that it may use. What would fit: ` +
+      `${decimalSize(fit.requestBytes)} and activations ${decimalSize(fit.activationBytes)} ` +
+      `a GPU are ${over} more than the ${decimalSize(fit.allowedBytes)} that it may use. ` +
+      'What would fit: ' +
       (ways.length === 0 ? 'nothing that is known; a smaller model' : ways.join('; ')),
   );
 }

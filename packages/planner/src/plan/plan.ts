@@ -200,7 +200,7 @@ function baseOf(request: PlanRequest, law: Profile | null, engine: EngineName): 
   return { model, gpu, law, engine, flags, ...load };
 }
 
-/** A closed loop's first turn is alike in all its requests; an open load begins with an empty GPU. */
+/** A closed loop's first turn is alike in all its requests; an open load finds an empty GPU. */
 function warmupOf({ concurrency, requests }: Workload): number {
   const part = Math.floor(requests.length * WARMUP_PART);
   return Math.min(Math.floor(requests.length / 2), Math.max(concurrency ?? 0, part));
@@ -239,4 +239,4 @@ async function fullRates(
 }
 
 /** More rows than this bring little, and each is simulated. */
-const FULL_ROWS_MAX = 128;
+const FULL_ROWS_MAX = 256;

@@ -3,12 +3,14 @@ import { Draws } from '../workload/draws.ts';
 import type { Workload, WorkloadRequest } from '../workload/workload.ts';
 
 /** Requests of one point at least, so that percentiles mean something, and at most. */
-const POINT_REQUESTS_MIN = 48;
-const POINT_REQUESTS_MAX = 768;
+const POINT_REQUESTS_MIN = 32;
+const POINT_REQUESTS_MAX = 512;
+/** Of a point of an open load. */
+const RATE_REQUESTS_MAX = 256;
 /** Turns of a closed loop. */
-const TURNS = 3;
+const TURNS = 2;
 /** How long a point of an open load lasts, if bounds allow. */
-const POINT_SECONDS = 180;
+const POINT_SECONDS = 60;
 
 const clamp = (value: number, least: number, most: number) =>
   Math.min(most, Math.max(least, Math.round(value)));
@@ -34,7 +36,7 @@ export function atConcurrency(workload: Workload, concurrency: number): Workload
  * apart, so that its bursts stay; those of a closed one as a Poisson process.
  */
 export function atRate(workload: Workload, requestsPerSecond: number, seed: number): Workload {
-  const count = clamp(requestsPerSecond * POINT_SECONDS, POINT_REQUESTS_MIN, POINT_REQUESTS_MAX);
+  const count = clamp(requestsPerSecond * POINT_SECONDS, POINT_REQUESTS_MIN, RATE_REQUESTS_MAX);
   const requests = take(workload, count);
   const seconds = timesOf(workload, requests, requestsPerSecond, seed);
   const name = `${requestsPerSecond} req/s, of ${workload.name}`;

@@ -35,7 +35,7 @@ test('gives what one thread gives, in the order in which it was asked', async ()
   }
 });
 
-test('a scenario that cannot be ends the batch with its error, and the next batch runs', async () => {
+test('a scenario that cannot be ends its batch with its error, and the next one runs', async () => {
   const action = pool.run([scenarioOf(1), scenarioOf(1, 'no-such-engine')], () => {});
   await expect(action).rejects.toMatchObject({ name: 'PlanError', code: 'unknown-engine' });
   expect(await pool.run([scenarioOf(1)], () => {})).toHaveLength(1);

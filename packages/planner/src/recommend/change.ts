@@ -1,4 +1,5 @@
 import type { EngineFlags, EngineName, Scenario } from '../simulate/scenario.ts';
+import { summariseWorkload } from '../workload/workload.ts';
 
 /** The engines that are advised on. */
 export const FAMILIES = ['vllm', 'sglang', 'tensorrt-llm', 'bridgekeeper'] as const;
@@ -45,28 +46,67 @@ export interface Change {
 }
 
 /** The longest request of a load, rounded up to what people write. */
-export function neededTokens(scenario: Pick<Scenario, 'workload'>): number {
-  let most = 1;
-  for (const { promptTokens, outputTokens } of scenario.workload.requests) {
-    most = Math.max(most, promptTokens + outputTokens);
-  }
-  return Math.ceil(most / 1024) * 1024;
+function neededTokens(scenario: Pick<Scenario, 'workload'>): number {
+  const { requestTokensMax } = summariseWorkload(scenario.workload);
+  return Math.ceil(Math.max(1, requestTokensMax) / 1024) * 1024;
 }
 
 const FULL_GRAPHS = `--compilation-config '{"cudagraph_mode": "FULL_AND_PIECEWISE"}'`;
 const BRIDGE = 'The Serialized Bridge (Phala), arXiv 2606.23969';
 const ROWS_COPIED =
-  'every step uploads whole rows of the block table, 4 bytes for each block of the longest request ' +
-  'that is allowed';
+  'every step uploads whole rows of the block table, 4 bytes for each block of the longest ' +
+  'request that is allowed';
+
+/** What of a scenario says which changes make sense. */
+interface Circumstances {
+  readonly hasCc: boolean;
+  /** The longest request of the load; undefined: the flags allow no longer one. */
+  readonly shorter: number | undefined;
+  readonly flags: EngineFlags;
+}
+
+type Maybe = Change | false;
 
 /** What may be tried on this scenario, of its engine's family. Nothing that it does already. */
 export function changesFor(scenario: Scenario): readonly Change[] {
   const { engine, flags, law } = scenario;
   const family = familyOf(engine);
-  const hasCc = law?.confidential ?? false;
-  const shorter = neededTokens(scenario);
-  const isShorter = shorter < flags.maxModelTokens;
-  const all: readonly (Change | false)[] = [
+  const needed = neededTokens(scenario);
+  const circumstances: Circumstances = {
+    hasCc: law?.confidential ?? false,
+    shorter: needed < flags.maxModelTokens ? needed : undefined,
+    flags,
+  };
+  const smallerKv: Change = {
+    id: 'kv-fp8',
+    family,
+    title: 'KV in FP8',
+    shown: '--kv-cache-dtype fp8',
+    needsPatch: false,
+    reason: 'half the bytes of KV: more requests fit, and attention reads less',
+    source: 'follows from its size; try what it does to answers',
+    excludes: 'kv',
+    engine: null,
+    flags: { kvFormat: 'fp8-e4m3' },
+  };
+  const all = [...CHANGES[family](circumstances), smallerKv];
+  return all.filter(
+    (change): change is Change =>
+      change !== false &&
+      change.engine !== engine &&
+      !(change.id === 'kv-fp8' && flags.kvFormat !== 'element'),
+  );
+}
+
+const CHANGES: Readonly<Record<Family, (of: Circumstances) => readonly Maybe[]>> = {
+  vllm: vllmChanges,
+  sglang: sglangChanges,
+  'tensorrt-llm': tensorrtChanges,
+  bridgekeeper: ownChanges,
+};
+
+function vllmChanges({ hasCc, shorter, flags }: Circumstances): readonly Maybe[] {
+  return [
     hasCc && {
       id: 'vllm-no-async-scheduling',
       family: 'vllm',
@@ -82,7 +122,7 @@ export function changesFor(scenario: Scenario): readonly Change[] {
       engine: 'vllm-v1-sync',
       flags: {},
     },
-    isShorter && {
+    shorter !== undefined && {
       id: 'vllm-max-model-len',
       family: 'vllm',
       title: 'Allow no longer requests than there are',
@@ -135,7 +175,7 @@ export function changesFor(scenario: Scenario): readonly Change[] {
       id: 'vllm-packed',
       family: 'vllm',
       title: 'Packed metadata and an output worker',
-      shown: 'a build with these patches',
+      shown: 'a build with Tinfoil’s patches',
       needsPatch: true,
       reason: 'one or two copies a step in place of nine, and none in the thread that launches',
       source: 'tinfoilsh, patches 0101 to 0119 for vLLM 0.23 to 0.29',
@@ -143,6 +183,11 @@ export function changesFor(scenario: Scenario): readonly Change[] {
       engine: 'vllm-v1-packed',
       flags: {},
     },
+  ];
+}
+
+function sglangChanges({ hasCc }: Circumstances): readonly Maybe[] {
+  return [
     hasCc && {
       id: 'sglang-no-overlap',
       family: 'sglang',
@@ -160,15 +205,21 @@ export function changesFor(scenario: Scenario): readonly Change[] {
       id: 'sglang-worker',
       family: 'sglang',
       title: 'A thread of its own for what comes back (#31447)',
-      shown: 'a build with #31447; it asks NVML by itself',
+      shown: 'a build with #31447',
       needsPatch: true,
-      reason: 'the scheduler is never blocked by a copy, and overlap can stay',
+      reason:
+        'the scheduler is never blocked by a copy, and overlap can stay; it asks NVML by itself',
       source: 'sgl-project/sglang#31447, #36810 (open)',
       excludes: 'drain',
       engine: 'sglang-worker',
       flags: {},
     },
-    isShorter && {
+  ];
+}
+
+function tensorrtChanges({ shorter }: Circumstances): readonly Maybe[] {
+  return [
+    shorter !== undefined && {
       id: 'tensorrt-llm-max-seq-len',
       family: 'tensorrt-llm',
       title: 'Allow no longer requests than there are',
@@ -180,6 +231,11 @@ export function changesFor(scenario: Scenario): readonly Change[] {
       engine: null,
       flags: { maxModelTokens: shorter },
     },
+  ];
+}
+
+function ownChanges(): readonly Maybe[] {
+  return [
     ...(['resident', 'drain-worker', 'drain-first'] as const).map((policy): Change => {
       return {
         id: `bridgekeeper-${policy}`,
@@ -197,26 +253,7 @@ export function changesFor(scenario: Scenario): readonly Change[] {
         flags: {},
       };
     }),
-    {
-      id: 'kv-fp8',
-      family,
-      title: 'KV in FP8',
-      shown: '--kv-cache-dtype fp8',
-      needsPatch: false,
-      reason: 'half the bytes of KV: more requests fit, and attention reads less',
-      source: 'follows from its size; try what it does to answers',
-      excludes: 'kv',
-      engine: null,
-      flags: { kvFormat: 'fp8-e4m3' },
-    },
   ];
-  return all.filter(
-    (change): change is Change =>
-      change !== false &&
-      change.family === family &&
-      change.engine !== engine &&
-      !(change.id === 'kv-fp8' && flags.kvFormat !== 'element'),
-  );
 }
 
 /** The scenario with these changes made. */

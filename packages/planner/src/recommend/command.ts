@@ -6,6 +6,14 @@ export interface StartLine {
   readonly command: string;
   /** What has to lie beside it; null: nothing. */
   readonly file: { readonly name: string; readonly text: string } | null;
+  /** What is written although no simulation shows what it brings, and why. */
+  readonly notes: readonly Note[];
+}
+
+export interface Note {
+  readonly setting: string;
+  readonly reason: string;
+  readonly source: string;
 }
 
 /** The command line of the scenario's engine with its flags and what `changes` write. */
@@ -17,28 +25,59 @@ export function startLine(scenario: Scenario, changes: readonly Change[]): Start
 const quoted = (path: string) =>
   /^[\w./:@-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 
+const V1_RUNNER: Note = {
+  setting: 'VLLM_USE_V2_MODEL_RUNNER=0',
+  reason:
+    'the V2 runner reads its inputs through mapped host memory, which may be stale: wrong answers',
+  source: 'vllm-project/vllm#57224 (open)',
+};
+const STREAMED_LOADING: Note = {
+  setting: '--load-format runai_streamer',
+  reason:
+    'the default loader copies tensor by tensor: 287 s for gpt-oss-120b on a confidential B300',
+  source: 'arXiv 2606.23969; launch flags of operators of confidential vLLM',
+};
+const NO_CUSTOM_ALL_REDUCE: Note = {
+  setting: '--disable-custom-all-reduce',
+  reason: 'it shares buffers by CUDA IPC, which protected PCIe does not support',
+  source: 'NVIDIA developer forum 339980',
+};
+const NO_HOST_KV: Note = {
+  setting: 'kv_cache_config.host_cache_size: 0',
+  reason: 'KV in host memory is registered with CUDA, which confidential computing refuses',
+  source: 'NVIDIA/TensorRT-LLM#13693',
+};
+
+/** Settings of notes that stand on the command line, in front of it or behind. */
+const settingsOf = (notes: readonly Note[]) =>
+  notes.map(({ setting }) => setting).filter((setting) => setting.startsWith('--'));
+
 type Line = (scenario: Scenario, added: readonly string[], model: string) => StartLine;
 
 const LINES: Readonly<Record<Family, Line>> = {
   vllm: ({ flags, law }, added, model) => {
+    const hasCc = law?.confidential === true;
+    const notes = [
+      ...(hasCc ? [V1_RUNNER, STREAMED_LOADING] : []),
+      ...(hasCc && flags.tensorParallel > 1 ? [NO_CUSTOM_ALL_REDUCE] : []),
+    ];
     const words = [
-      // Its V2 runner reads inputs through mapped memory, which may be stale (vllm#57224).
-      ...(law?.confidential === true ? ['VLLM_USE_V2_MODEL_RUNNER=0'] : []),
+      ...(hasCc ? [V1_RUNNER.setting] : []),
       `vllm serve ${quoted(model)}`,
       `--max-model-len ${flags.maxModelTokens}`,
       `--max-num-seqs ${flags.maxRows}`,
       `--max-num-batched-tokens ${flags.maxBatchTokens}`,
       `--gpu-memory-utilization ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8']),
-      ...(flags.tensorParallel === 1
-        ? []
-        : [`--tensor-parallel-size ${flags.tensorParallel}`, '--disable-custom-all-reduce']),
+      ...(flags.tensorParallel === 1 ? [] : [`--tensor-parallel-size ${flags.tensorParallel}`]),
       ...(flags.prefixCaching ? [] : ['--no-enable-prefix-caching']),
+      ...settingsOf(notes),
       ...added,
     ];
-    return { command: words.join(' '), file: null };
+    return { command: words.join(' '), file: null, notes };
   },
   sglang: ({ flags, law }, added, model) => {
+    const notes = law?.confidential === true ? [NO_CUSTOM_ALL_REDUCE] : [];
     const words = [
       `python3 -m sglang.launch_server --model-path ${quoted(model)}`,
       `--context-length ${flags.maxModelTokens}`,
@@ -47,11 +86,11 @@ const LINES: Readonly<Record<Family, Line>> = {
       `--mem-fraction-static ${flags.memoryUtilization}`,
       ...(flags.kvFormat === 'element' ? [] : ['--kv-cache-dtype fp8_e4m3']),
       ...(flags.tensorParallel === 1 ? [] : [`--tp-size ${flags.tensorParallel}`]),
-      ...(law?.confidential === true ? ['--disable-custom-all-reduce'] : []),
       ...(flags.prefixCaching ? [] : ['--disable-radix-cache']),
+      ...settingsOf(notes),
       ...added,
     ];
-    return { command: words.join(' '), file: null };
+    return { command: words.join(' '), file: null, notes };
   },
   'tensorrt-llm': ({ flags }, added, model) => {
     const words = [
@@ -71,7 +110,7 @@ const LINES: Readonly<Record<Family, Line>> = {
       '  host_cache_size: 0',
       '',
     ].join('\n');
-    return { command: words.join(' '), file: { name: 'trtllm.yaml', text } };
+    return { command: words.join(' '), file: { name: 'trtllm.yaml', text }, notes: [NO_HOST_KV] };
   },
   bridgekeeper: ({ flags, workload, engine, law }, _, model) => {
     const lines = [
@@ -90,6 +129,7 @@ const LINES: Readonly<Record<Family, Line>> = {
     return {
       command: 'bridgekeeper serve --config bridgekeeper.yaml',
       file: { name: 'bridgekeeper.yaml', text: lines.join('\n') },
+      notes: [],
     };
   },
 };

@@ -60,7 +60,7 @@ export function gainOf(before: Prediction, after: Prediction): Gain {
 }
 
 /** What a load is judged by: a closed loop by its throughput, an open one by how long it takes. */
-export function worthOf(gain: Gain, { workload }: Pick<Scenario, 'workload'>): number {
+function worthOf(gain: Gain, { workload }: Pick<Scenario, 'workload'>): number {
   return workload.concurrency === null ? gain.e2e : gain.throughput;
 }
 

@@ -98,7 +98,7 @@ export const STEP_PARTS = [
   ['idleNs', 'nothing to do'],
 ] as const satisfies readonly (readonly [keyof StepBreakdown, string])[];
 
-/** Where an average step's time goes, for each engine and law. Parts that nothing has are left out. */
+/** Where an average step's time goes, for each engine and law; without parts that none has. */
 export function stepFigure({ predictions }: Plan): string {
   const steps = predictions.map(({ prediction }) => prediction);
   const parts = STEP_PARTS.filter(([part]) => steps.some(({ step }) => step[part] > 0));
@@ -137,7 +137,7 @@ const KINDS_MAX = 6;
 export function timelineFigure(prediction: Prediction): string | null {
   const { timeline } = prediction;
   if (timeline.length === 0) return null;
-  const kinds = frequentNames(timeline.map(({ name }) => name));
+  const kinds = longestNames(timeline);
   const tracks = new Map<string, Track['spans'][number][]>();
   for (const { lane, name, startNs, endNs } of timeline) {
     const kind = kinds.includes(name) ? name : OTHERS;
@@ -145,8 +145,8 @@ export function timelineFigure(prediction: Prediction): string | null {
     spans.push({ startNs, endNs, kind, detail: kind === OTHERS ? name : undefined });
     tracks.set(lane, spans);
   }
-  const fromNs = Math.min(...timeline.map(({ startNs }) => startNs));
-  const toNs = Math.max(...timeline.map(({ endNs }) => endNs));
+  const fromNs = timeline.reduce((least, { startNs }) => Math.min(least, startNs), Infinity);
+  const toNs = timeline.reduce((most, { endNs }) => Math.max(most, endNs), 0);
   return drawTimeline({
     title: `${nameOf(prediction)}: ${duration(toNs - fromNs)} from ${duration(fromNs)} on`,
     kinds: timeline.some(({ name }) => !kinds.includes(name)) ? [...kinds, OTHERS] : kinds,
@@ -159,9 +159,12 @@ export function timelineFigure(prediction: Prediction): string | null {
 
 const OTHERS = 'other';
 
-function frequentNames(names: readonly string[]): readonly string[] {
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const ranked = [...counts].sort((a, b) => b[1] - a[1]);
+/** Those that take most of the time. */
+function longestNames(timeline: Prediction['timeline']): readonly string[] {
+  const times = new Map<string, number>();
+  for (const { name, startNs, endNs } of timeline) {
+    times.set(name, (times.get(name) ?? 0) + endNs - startNs);
+  }
+  const ranked = [...times].sort((a, b) => b[1] - a[1]);
   return ranked.slice(0, KINDS_MAX).map(([name]) => name);
 }

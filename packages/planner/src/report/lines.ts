@@ -47,8 +47,8 @@ export function caveatsOf(plan: Plan): readonly string[] {
     ...stuck.map(({ prediction }) => {
       const { engine, law, workload, neverDrains, completed, requests } = prediction;
       return (
-        `${engine}, ${law}, ${workload}: never drains: ${neverDrains}. ${completed} of ${requests} ` +
-        'requests had ended when it was given up; its numbers are of those.'
+        `${engine}, ${law}, ${workload}: never drains: ${neverDrains}. ${completed} of ` +
+        `${requests} requests had ended when it was given up; its numbers are of those.`
       );
     }),
     ...plan.model.approximations,
@@ -92,6 +92,7 @@ export function planLines(plan: Plan): string[] {
           ({ change, gain: own, isTaken }) =>
             `  ${isTaken ? '*' : ' '} ${change.shown}: ${gainText(own)}`,
         ),
+        ...start.notes.map(({ setting, reason }) => `  * ${setting}: ${reason}`),
       ]),
     ...caveatsOf(plan).map((text) => `! ${text}`),
   ];

@@ -5,6 +5,7 @@ import {
   decimalSize,
   escapeXml,
   figures,
+  folded,
   htmlTable,
   page,
   paragraph,
@@ -34,13 +35,16 @@ export function planPage(plan: Plan): string {
   const gpus = flags.tensorParallel === 1 ? '' : `${flags.tensorParallel} x `;
   return page(`${model.name} on ${gpus}${gpu.title}`, 'bridgekeeper plan', [
     paragraph(
-      `${workload.name}: ${workload.requests} requests of ${threeDigits(workload.promptTokensMean)} ` +
-        `prompt and ${threeDigits(workload.outputTokensMean)} output tokens on average` +
-        `${arrivalText(plan)}. Simulated in virtual time from the numbers at the end; nothing here ` +
-        'was measured on this load.',
+      `${workload.name}: ${workload.requests} requests of ` +
+        `${threeDigits(workload.promptTokensMean)} prompt and ` +
+        `${threeDigits(workload.outputTokensMean)} output tokens on average` +
+        `${arrivalText(plan)}. Simulated in virtual time from the numbers at the end; nothing ` +
+        'here was measured on this load.',
     ),
     ...caveatsOf(plan).map(caveat),
     section('What follows', [answers(answersOf(plan))]),
+    ...(plan.recommendations.length === 0 ? [] : [recommendationSection(plan)]),
+    ...(plan.capacities.length === 0 ? [] : [capacitySection(plan)]),
     section('The load, by engine', [
       htmlTable(
         PREDICTION_HEADS,
@@ -48,24 +52,26 @@ export function planPage(plan: Plan): string {
       ),
       ...(plan.slo === null ? [] : [sloTable(plan)]),
       paragraph(
-        'Law off is without confidential computing. Tax, against law off with the same engine: of so ' +
-          'many requests at a time the throughput that is lost; of a load that comes at its own rate, ' +
-          'which is served either way, the part by which it is longer between tokens.',
+        'Law off is without confidential computing. Tax, against law off with the same engine: ' +
+          'of so many requests at a time the throughput that is lost; of a load that comes at ' +
+          'its own rate, which is served either way, the part by which it is longer between ' +
+          'tokens.',
       ),
     ]),
     ...sweepSections(plan),
     section('Where a step’s time goes', [
       wideFigure(stepFigure(plan)),
       paragraph(
-        'An average step of the load: what the GPU does (memory, arithmetic, kernels), and what it ' +
-          'waits for: tolls and bytes of crossings, memory that is allocated for them, threads that ' +
-          'are blocked in them, launches one by one, and the host’s own work.',
+        'An average step of the load: what the GPU does (memory, arithmetic, kernels), and what ' +
+          'it waits for: tolls and bytes of crossings, memory that is allocated for them, ' +
+          'threads that are blocked in them, launches one by one, and the host’s own work.',
       ),
       ...timelines(plan),
     ]),
-    section('What crosses', [crossingTable(plan)]),
-    ...(plan.recommendations.length === 0 ? [] : [recommendationSection(plan)]),
-    ...(plan.capacities.length === 0 ? [] : [capacitySection(plan)]),
+    section('What crosses', [
+      crossingTable(plan),
+      folded('Every copy by its name', [copyTable(plan)]),
+    ]),
     section('KV', [kvTable(plan)]),
     section('Cold start', [wideFigure(coldStartFigure(plan)), coldTable(plan)]),
     section('What this rests on', [
@@ -127,20 +133,50 @@ function timelines({ predictions, laws }: Plan): string[] {
   });
 }
 
+/** Under the last law, what each engine copies for a token, and what it launches. */
 function crossingTable({ predictions, laws }: Plan): string {
+  const heads = [
+    'engine',
+    'copies/token',
+    'to the GPU',
+    'from the GPU',
+    'most by',
+    'launches/step',
+  ];
   const rows = predictions
     .filter(({ prediction }) => prediction.law === laws.at(-1))
-    .flatMap(({ prediction: { engine, crossings, launchesPerStep } }) => [
-      ...crossings.map(({ name, direction, crossingsPerToken, bytesPerToken }) => [
+    .map(({ prediction: { engine, crossings, launchesPerStep } }) => {
+      const bytes = (direction: string) =>
+        crossings
+          .filter((each) => each.direction === direction)
+          .reduce((sum, each) => sum + each.bytesPerToken, 0);
+      const copies = crossings.reduce((sum, each) => sum + each.crossingsPerToken, 0);
+      const most = crossings.toSorted((x, y) => y.bytesPerToken - x.bytesPerToken)[0];
+      return [
+        engine,
+        threeDigits(copies),
+        `${decimalSize(bytes('h2d'))}/token`,
+        `${decimalSize(bytes('d2h'))}/token`,
+        most?.name ?? '',
+        threeDigits(launchesPerStep),
+      ];
+    });
+  return htmlTable(heads, rows);
+}
+
+function copyTable({ predictions, laws }: Plan): string {
+  const rows = predictions
+    .filter(({ prediction }) => prediction.law === laws.at(-1))
+    .flatMap(({ prediction: { engine, crossings } }) =>
+      crossings.map(({ name, direction, crossingsPerToken, bytesPerToken }) => [
         engine,
         name,
         direction === 'h2d' ? 'to the GPU' : 'from the GPU',
         threeDigits(crossingsPerToken),
         decimalSize(bytesPerToken),
       ]),
-      [engine, 'launches', '', `${threeDigits(launchesPerStep)} a step`, ''],
-    ]);
-  return htmlTable(['engine', 'what', 'direction', 'crossings/token', 'bytes/token'], rows);
+    );
+  return htmlTable(['engine', 'what', 'direction', 'copies/token', 'bytes/token'], rows);
 }
 
 function recommendationSection(plan: Plan): string {
@@ -163,26 +199,35 @@ function recommendationParts(recommendation: Recommendation): string[] {
           ? ''
           : ` With ${patched.change.shown}: ${speedText(patched.prediction)}.`),
     ),
-    ...(tried.length === 0
+    ...(tried.length + start.notes.length === 0
       ? []
       : [
           htmlTable(
-            ['tried by itself', 'brings', 'taken', 'because', 'source'],
-            tried.map(({ change, gain: own, isTaken }) => [
-              change.shown,
-              gainText(own),
-              isTaken ? 'yes' : change.needsPatch ? 'needs a build' : 'no',
-              change.reason,
-              change.source,
-            ]),
+            ['setting', 'brings by itself', 'taken', 'because', 'source'],
+            [
+              ...tried.map(({ change, gain: own, isTaken }) => [
+                change.shown,
+                gainText(own),
+                isTaken ? 'yes' : change.needsPatch ? 'needs a build' : 'no',
+                change.reason,
+                change.source,
+              ]),
+              ...start.notes.map(({ setting, reason, source }) => [
+                setting,
+                'not simulated',
+                'yes',
+                reason,
+                source,
+              ]),
+            ],
           ),
         ]),
   ];
 }
 
 const speedText = ({ outputTokensPerSecond, ttftMs, tpotMs }: Prediction) =>
-  `${threeDigits(outputTokensPerSecond)} output tokens/s, ${ms(ttftMs.p50)} to the first token and ` +
-  `${ms(tpotMs.p50)} between tokens at the median`;
+  `${threeDigits(outputTokensPerSecond)} output tokens/s, ${ms(ttftMs.p50)} to the first token ` +
+  `and ${ms(tpotMs.p50)} between tokens at the median`;
 
 function capacitySection({ capacities }: Plan): string {
   const hasFleet = capacities.some(({ fleet }) => fleet !== null);
@@ -193,8 +238,8 @@ function capacitySection({ capacities }: Plan): string {
         engine,
         law,
         threeDigits(requestsPerSecond),
-        breaksAt === null ? 'not seen' : `${threeDigits(breaksAt)} req/s`,
-        limitedBy ?? '',
+        breaksAt === null ? 'more than it does' : `${threeDigits(breaksAt)} req/s`,
+        limitedBy ?? 'it is full',
         ...(hasFleet
           ? [
               fleet === null
@@ -205,7 +250,7 @@ function capacitySection({ capacities }: Plan): string {
       ]),
     ),
     paragraph(
-      'The highest rate at which at most 1 % of requests break a limit, to a twentieth of what a ' +
+      'The highest rate at which at most 1 % of requests break a limit, to a twelfth of what a ' +
         'full replica does. A fleet fills replicas to 85 % of it.',
     ),
   ]);

@@ -86,7 +86,7 @@ test('the document has a run for each load, in the shape of all results', async 
   expect(JSON.parse(JSON.stringify(document.plan))).toEqual(document.plan);
 });
 
-test('timelines are trace events: a process an engine, a thread a lane, in microseconds', async () => {
+test('timelines are trace events: a process an engine, a thread a lane, in us', async () => {
   const plan = await planOf();
   const predictions = plan.predictions.map(({ prediction }) => prediction);
   const { traceEvents: events } = JSON.parse(traceEvents(predictions)) as {

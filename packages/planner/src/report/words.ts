@@ -12,7 +12,13 @@ export interface Answer {
   readonly because: string;
 }
 
-export const percent = (part: number): string => `${threeDigits(100 * part)} %`;
+/** To a tenth; nothing is said of less than half of that. */
+export function percent(part: number): string {
+  const value = 100 * part;
+  const shown = Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toFixed(1)));
+  return `${shown === '-0' ? '0' : shown} %`;
+}
+
 export const counted = (count: number, what: string): string =>
   `${count} ${what}${count === 1 ? '' : 's'}`;
 export const ms = (value: number): string => `${threeDigits(value)} ms`;
@@ -31,7 +37,7 @@ export function gainText(gain: Gain): string {
 }
 
 /** The largest parts of a step beside what the GPU computes. */
-export function limitsOf(step: StepBreakdown): string {
+function limitsOf(step: StepBreakdown): string {
   const ranked = STEP_PARTS.map(([part, title]) => [title, step[part] / step.stepNs] as const)
     .filter(([, share]) => share >= 0.005)
     .sort((a, b) => b[1] - a[1]);
@@ -67,8 +73,8 @@ function fitAnswer({ fit, flags, model, gpu }: Plan): Answer {
   return {
     question: 'Does it fit?',
     answer:
-      `Yes: ${requests} requests of ${flags.maxModelTokens.toLocaleString('en-US')} tokens beside ` +
-      `the weights on ${flags.tensorParallel === 1 ? 'one GPU' : `${flags.tensorParallel} GPUs`}`,
+      `Yes: ${requests} requests of ${flags.maxModelTokens.toLocaleString('en-US')} tokens ` +
+      `beside the weights on ${counted(flags.tensorParallel, 'GPU')}`,
     because:
       `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
       `${decimalSize(free)} left for KV at ${decimalSize(model.kvBytesPerToken)} a token` +
@@ -100,6 +106,7 @@ function taxAnswer(plan: Plan, law: string): Answer {
 function startAnswer(plan: Plan, recommendation: Recommendation): Answer {
   const { family, law, gain, tried, patched, before } = recommendation;
   const taken = tried.filter(({ isTaken }) => isTaken).map(({ change }) => change.title);
+  const under = plan.laws.length > 2 ? ` under ${law}` : '';
   const isOpen = plan.workload.concurrency === null;
   const speed = (prediction: Prediction) =>
     isOpen
@@ -108,7 +115,7 @@ function startAnswer(plan: Plan, recommendation: Recommendation): Answer {
   const more =
     patched === null ? '' : `; with ${patched.change.shown}: ${speed(patched.prediction)}`;
   return {
-    question: `How should ${FAMILY_TITLES[family]} be started${plan.laws.length > 2 ? ` under ${law}` : ''}?`,
+    question: `How should ${FAMILY_TITLES[family]} be started${under}?`,
     answer: taken.length === 0 ? 'As it is' : `${taken.join('; ')}: ${gainText(gain)}`,
     because: `${before.engine} as delivered: ${speed(before)}${more}`,
   };
@@ -128,8 +135,9 @@ function capacityAnswers(plan: Plan): Answer[] {
   const { fleet, limitedBy, breaksAt } = best;
   const because =
     breaksAt === null || limitedBy === null
-      ? 'none of the rates that were tried broke a limit'
-      : `at ${threeDigits(breaksAt)} req/s more than 1 % of requests break it, first by ${LIMITS[limitedBy]}`;
+      ? 'that is all that a replica does when it is full, and within the limits'
+      : `at ${threeDigits(breaksAt)} req/s more than 1 % of requests break it, first by ` +
+        LIMITS[limitedBy];
   return [
     {
       question: 'How much does one replica take within the limits?',

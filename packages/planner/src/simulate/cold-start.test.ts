@@ -25,7 +25,7 @@ test('the default path loads gpt-oss-120b in the 287 s that were published', () 
   expect(secondsOf('load')).toBeLessThan(295);
 });
 
-test('the engine’s own loader takes what storage or the bridge takes, whichever is slower', () => {
+test('the engine’s own loader takes what storage or the bridge takes, the slower one', () => {
   const own = secondsOf('load', { engine: 'bridgekeeper-resident' });
   // 65 GB at 7 GB/s; Phala's own loader took 8.36 s.
   expect(own).toBeCloseTo(65.3 / 7, 0);

@@ -79,7 +79,7 @@ export function coldStart(
       basis: 'inferred',
       source: isStorage
         ? `the weights from storage: ${storageBytesPerSecond.source}`
-        : `the weights over the bridge in pieces of 64 MiB: ${law?.name ?? gpu.hostBytesPerSecond.source}`,
+        : `the weights in pieces of 64 MiB: ${law?.name ?? gpu.hostBytesPerSecond.source}`,
     };
   }
 

@@ -6,9 +6,9 @@ import {
   Scheduler,
   Sequence,
   type StepPlan,
-} from '@bridgekeeper/engine/simulation';
+} from '@bridgekeeper/engine/scheduler';
 import { PlanError } from '../errors.ts';
-import { LoadObserver } from './load.ts';
+import { giveUpNs, LoadObserver } from './load.ts';
 import type { Personality } from './personality.ts';
 import type { Prediction } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
@@ -34,10 +34,6 @@ interface Live {
   /** While its row has this epoch. */
   result: RowResult | null;
 }
-
-/** A load that is this far behind its last arrival does not drain. */
-const LATE_SHARE = 1;
-const LATE_NS = 120e9;
 
 /**
  * Another engine: the same scheduler and KV pages, and what crosses and launches as its personality
@@ -99,8 +95,7 @@ class ForeignEngine {
   run(): Prediction {
     const { requests, concurrency } = this.#scenario.workload;
     const lastArrivalNs = requests.at(-1)?.atNs ?? 0;
-    const giveUpNs =
-      concurrency === null ? lastArrivalNs * (1 + LATE_SHARE) + LATE_NS : Number.POSITIVE_INFINITY;
+    const lateNs = giveUpNs(this.#scenario.workload) ?? Number.POSITIVE_INFINITY;
     let nowNs = 0;
     if (concurrency !== null) {
       while (this.#next < Math.min(concurrency, requests.length)) this.#arrive(0);
@@ -108,8 +103,8 @@ class ForeignEngine {
     let neverDrains: string | null = null;
     for (;;) {
       this.#arriveUpTo(nowNs);
-      if (nowNs > giveUpNs) {
-        neverDrains = this.#whyNot(nowNs, lastArrivalNs);
+      if (nowNs > lateNs) {
+        neverDrains = this.#observer.whyNot(nowNs, lastArrivalNs);
         break;
       }
       if (!this.#scheduler.busy && this.#inFlight.length === 0) {
@@ -227,14 +222,6 @@ class ForeignEngine {
     this.#heldNs += this.#pool.held * (nowNs - this.#lastCommitNs);
     this.#heldMax = Math.max(this.#heldMax, this.#pool.held);
     this.#lastCommitNs = nowNs;
-  }
-
-  #whyNot(nowNs: number, lastArrivalNs: number): string {
-    const seconds = (nowNs - lastArrivalNs) / 1e9;
-    return (
-      `${this.#live.size} requests are still open ${seconds.toFixed(0)} s after the last one came: ` +
-      'they come faster than this engine ends them'
-    );
   }
 
   #prediction(nowNs: number, neverDrains: string | null): Prediction {

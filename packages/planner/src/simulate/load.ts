@@ -1,3 +1,4 @@
+import type { Workload } from '../workload/workload.ts';
 import type { Percentiles, Prediction } from './prediction.ts';
 import type { Slo } from './scenario.ts';
 
@@ -51,6 +52,15 @@ class WeightedValues {
 }
 
 const MS = 1e6;
+/** A load that is so far behind its last arrival does not drain. */
+const LATE_PART = 1;
+const LATE_NS = 120e9;
+
+/** From its begin, when a load that is not done is given up; null: it has as long as it takes. */
+export function giveUpNs({ concurrency, requests }: Workload): number | null {
+  if (concurrency !== null) return null;
+  return (requests.at(-1)?.atNs ?? 0) * (1 + LATE_PART) + LATE_NS;
+}
 
 /** What a load's requests got, and when. Requests before `warmup` are not counted. */
 export class LoadObserver {
@@ -76,8 +86,13 @@ export class LoadObserver {
     this.#slo = options.slo;
   }
 
-  get completed(): number {
-    return this.#completed;
+  /** Why a load was given up at `nowNs`. */
+  whyNot(nowNs: number, lastArrivalNs: number): string {
+    const seconds = (nowNs - lastArrivalNs) / 1e9;
+    return (
+      `${this.#open.size} requests are still open ${seconds.toFixed(0)} s after the last one ` +
+      'came: they come faster than this engine ends them'
+    );
   }
 
   /** When the first request that counts arrived. */

@@ -1,10 +1,17 @@
 import { type CrossingRecord, type Profile, profileLaw } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
-import { createEngine, EngineError, type EngineStats, type PolicyName } from '@bridgekeeper/engine';
+import {
+  createEngine,
+  type Engine,
+  EngineError,
+  type EngineStats,
+  type PolicyName,
+} from '@bridgekeeper/engine';
 import { PlanError } from '../errors.ts';
 import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
+import type { Workload } from '../workload/workload.ts';
 import { driveEngine } from './drive.ts';
-import { LoadObserver } from './load.ts';
+import { giveUpNs, LoadObserver } from './load.ts';
 import type { CrossingRate, LaneSpan, Prediction, StepBreakdown } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
 import type { Scenario } from './scenario.ts';
@@ -61,13 +68,13 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   window.begin(clock.nowNs());
   const busyBeforeNs = window.busyNs;
   const startNs = clock.nowNs();
-  await driveEngine(engine, clock, workload, observer, 'load');
+  const neverDrains = await driveUntilLate(engine, clock, workload, observer);
   const elapsedNs = clock.nowNs() - startNs;
   const after = engine.stats();
+  const summary = observer.summary();
   const { memory } = engine.card;
   await engine.shutdown(0);
   const pricer = new StepPricer(scenario, 0);
-  const summary = observer.summary();
   const steps = after.steps - before.steps;
   const busyNs = window.busyNs - busyBeforeNs;
   return {
@@ -77,7 +84,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     law: law?.name ?? 'off',
     workload: workload.name,
     requests: workload.requests.length - scenario.warmupRequests,
-    neverDrains: null,
+    neverDrains,
     ...summary,
     rows: {
       mean: (after.generatedTokens - before.generatedTokens) / Math.max(1, steps),
@@ -109,6 +116,24 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     timeline: window.spans,
     notModelled: [],
   };
+}
+
+/** Why the load was given up; null: it was served. */
+async function driveUntilLate(
+  engine: Engine,
+  clock: VirtualClock,
+  workload: Workload,
+  observer: LoadObserver,
+): Promise<string | null> {
+  const served = driveEngine(engine, clock, workload, observer, 'load');
+  const lateNs = giveUpNs(workload);
+  if (lateNs === null) return served.then(() => null);
+  // What is open when the engine is shut down ends with an error, and nobody waits for it.
+  served.catch(() => undefined);
+  const startNs = clock.nowNs();
+  const late = clock.sleepUntilNs(startNs + lateNs).then(() => 'late' as const);
+  if ((await Promise.race([served, late])) !== 'late') return null;
+  return observer.whyNot(lateNs, workload.requests.at(-1)!.atNs);
 }
 
 /** A crossing that waits for nobody pays this. */

@@ -87,7 +87,7 @@ type StoredPersonality = Partial<Personality> &
 const require = createRequire(import.meta.url);
 let known: ReadonlyMap<string, Personality> | undefined;
 
-export function personalities(): ReadonlyMap<string, Personality> {
+function personalities(): ReadonlyMap<string, Personality> {
   if (known !== undefined) return known;
   const { personalities: stored } = require('../../data/personalities.json') as {
     personalities: readonly StoredPersonality[];

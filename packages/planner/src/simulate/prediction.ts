@@ -24,7 +24,7 @@ export interface StepBreakdown {
   readonly transferNs: number;
   /** For host memory that is allocated and pinned for a crossing. */
   readonly allocationNs: number;
-  /** For threads that were blocked while work was queued on the GPU, and their own work behind it. */
+  /** For the host's own work, where its thread was blocked instead of doing it meanwhile. */
   readonly blockedNs: number;
   /** For kernels that are launched one by one. */
   readonly launchNs: number;

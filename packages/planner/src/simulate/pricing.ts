@@ -1,6 +1,5 @@
 import { expectedExperts, type ReachedPoint, reachedFactor } from '@bridgekeeper/device';
-import type { ModelSpec } from '@bridgekeeper/engine/models';
-import { type WeightTensor, weightTensors } from '@bridgekeeper/engine/simulation';
+import { type ModelSpec, type WeightTensor, weightTensors } from '@bridgekeeper/engine/models';
 import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -47,6 +46,9 @@ const COLLECTIVE_NS = 12_000;
 /** What a large all-reduce reaches of the links: 301 of 392 GB/s on two H200. */
 const COLLECTIVE_PART = 0.77;
 
+/** What of a scenario decides what its kernels take. */
+export type PricedScenario = Pick<Scenario, 'model' | 'gpu' | 'law' | 'flags' | 'stepFactor'>;
+
 /** Times of steps by the roofline, as the modelled GPU has them, in closed form. */
 export class StepPricer {
   readonly #spec: ModelSpec;
@@ -62,8 +64,8 @@ export class StepPricer {
   readonly #factor: number;
 
   /** `extraKernels`: of each layer, beside products and attention. */
-  constructor(scenario: Scenario, extraKernels: number) {
-    const { model, gpu, law, flags } = scenario;
+  constructor(scenario: PricedScenario, extraKernels: number) {
+    const { model, gpu, law, flags, stepFactor } = scenario;
     const { spec } = model;
     this.#spec = spec;
     this.#groups = groupLayers(spec);
@@ -83,7 +85,7 @@ export class StepPricer {
       bytesPerSecond: links * COLLECTIVE_PART * collectives.rateFactor,
     };
     this.#extraKernelsNs = extraKernels * (this.#roofline.kernelNs + NODE_NS) * spec.layers;
-    this.#factor = scenario.stepFactor ?? 1;
+    this.#factor = stepFactor ?? 1;
   }
 
   price({ lengths, chunks, lines }: StepWork): KernelTimes {

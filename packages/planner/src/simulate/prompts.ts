@@ -1,7 +1,7 @@
 import { hash32 } from '@bridgekeeper/device';
 import type { Workload, WorkloadRequest } from '../workload/workload.ts';
 
-/** Makes up tokens: equal chunks are equal, and what shares nothing begins with a number of its own. */
+/** Makes up tokens: equal chunks have equal ones, and what shares nothing has its own. */
 export class Prompts {
   readonly #workload: Workload;
   readonly #vocabulary: number;

@@ -20,8 +20,8 @@ export async function simulate(scenario: Scenario): Promise<Prediction> {
   if (long >= 0) {
     const { promptTokens, outputTokens } = workload.requests[long]!;
     const message =
-      `${workload.name}: request ${long + 1} has ${promptTokens} + ${outputTokens} tokens, and the ` +
-      `context ends at ${most}: raise --max-model-len, or leave it out`;
+      `${workload.name}: request ${long + 1} has ${promptTokens} + ${outputTokens} tokens, and ` +
+      `the context ends at ${most}: raise --max-model-len, or leave it out`;
     throw new PlanError('bad-workload', message);
   }
   const own = POLICY_NAMES.find((policy) => scenario.engine === `bridgekeeper-${policy}`);

@@ -84,7 +84,7 @@ export class Timeline {
     this.#personality = personality;
     this.#pricer = pricer;
     this.#layers = model.spec.layers;
-    this.#groups = new Set(model.spec.layerKinds.map(({ window }) => window > 0)).size;
+    this.#groups = model.kvGroups;
     // vLLM rounds rows of its block table up to 128 tokens.
     this.#rowBlocks = (Math.ceil(flags.maxModelTokens / 128) * 128) / flags.pageTokens;
   }

@@ -11,8 +11,8 @@ function crossingsOf(engine: string): number {
 }
 
 /**
- * A step that takes its weights' way from memory and, under a law, so many tolls; requests that share
- * rows evenly. Its answers can be checked by hand: for tests of what is made of predictions.
+ * A step that takes its weights' way from memory and, under a law, so many tolls; requests that
+ * share rows evenly. Its answers can be checked by hand: for tests of what is made of predictions.
  */
 export function analyticPrediction(scenario: Scenario): Prediction {
   const { model, gpu, law, engine, workload, flags, slo, window } = scenario;

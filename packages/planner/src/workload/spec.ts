@@ -31,10 +31,10 @@ export interface WorkloadSpec {
   readonly requests: number;
 }
 
-export const SPEC_FORMS =
-  '"<n> req/s" or "<n> at a time"; "<prompt>+<output>" tokens, each n, low..high or mean~variation; ' +
-  'and, if wanted, "<n> requests" or "for <n> s|min|h", "poisson", "even" or "burstiness <x>", ' +
-  '"prefix <n> of <groups>"';
+const SPEC_FORMS =
+  '"<n> req/s" or "<n> at a time"; "<prompt>+<output>" tokens, each n, low..high or ' +
+  'mean~variation; and, if wanted, "<n> requests" or "for <n> s|min|h", "poisson", "even" or ' +
+  '"burstiness <x>", "prefix <n> of <groups>"';
 
 const MAX_TOKENS = 2 ** 21;
 const MAX_REQUESTS = 1_000_000;

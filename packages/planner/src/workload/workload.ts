@@ -35,6 +35,8 @@ export interface WorkloadSummary {
   readonly promptTokensMax: number;
   readonly outputTokensMean: number;
   readonly outputTokensMax: number;
+  /** Of a request's prompt and answer together. */
+  readonly requestTokensMax: number;
   /** Of prompts' chunks, the part that came before in a request of the same tenant. */
   readonly sharedFraction: number;
 }
@@ -62,6 +64,7 @@ export function summariseWorkload(workload: Workload): WorkloadSummary {
     promptTokensMax: prompt.max,
     outputTokensMean: output.mean,
     outputTokensMax: output.max,
+    requestTokensMax: of((request) => request.promptTokens + request.outputTokens).max,
     sharedFraction: sharedFraction(requests),
   };
 }

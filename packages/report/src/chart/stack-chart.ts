@@ -76,7 +76,11 @@ const FILLS = [
   '#c3b6e0',
   '#c9c9c9',
   '#b7d789',
+  '#ef9a93',
+  '#86cfd1',
+  '#e6e2d8',
+  '#d3a878',
 ] as const;
 
-/** The fill of the part with this index; colours repeat after the eighth. */
+/** The fill of the part with this index; colours repeat after the twelfth. */
 export const fillOf = (index: number): string => FILLS[index % FILLS.length]!;

@@ -1,3 +1,5 @@
+import { escapeXml } from '../escape-xml.ts';
+
 /** Okabe and Ito's palette, told apart by colour-blind readers too, and two more. */
 const COLOURS = [
   '#0072b2',
@@ -28,9 +30,9 @@ export interface Sheet {
 /** Where a reader prefers dark pages: what is light becomes dark, series keep their colours. */
 const DARK =
   '@media (prefers-color-scheme: dark) { .chart .sheet { fill: #16181b } ' +
-  '.chart text { fill: #e4e6e9 } .chart .faint { fill: #a8adb5 } .chart .grid { stroke: #30343a } ' +
-  '.chart .axis { stroke: #7a7f87 } .chart .whole { fill: #3b4047 } ' +
-  '.chart text.on { fill: #1b1b1b } }';
+  '.chart text { fill: #e4e6e9 } .chart .faint { fill: #a8adb5 } ' +
+  '.chart .grid { stroke: #30343a } .chart .axis { stroke: #7a7f87 } ' +
+  '.chart .whole { fill: #3b4047 } .chart text.on { fill: #1b1b1b } }';
 
 /**
  * A picture as one SVG document, without scripts, fit for a page and for a file of its own. `parts`
@@ -79,7 +81,3 @@ export function rectangle(
 
 /** A length in pixels, to a tenth. */
 export const px = (value: number): string => String(Number(value.toFixed(1)));
-
-export function escapeXml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;');
-}

@@ -1,5 +1,6 @@
+import { escapeXml } from '../escape-xml.ts';
 import { fillOf } from './stack-chart.ts';
-import { escapeXml, label, px, rectangle, svgDocument } from './svg.ts';
+import { label, px, rectangle, svgDocument } from './svg.ts';
 
 /** Something that a track did from one time to another. */
 export interface Span {

@@ -1,0 +1,167 @@
+import { type Profile, referenceProfile } from '@bridgekeeper/bridge';
+import { describe, expect, test } from 'vitest';
+import { PlanError } from '../errors.ts';
+import { knownGpu } from '../gpus/gpu.ts';
+import { knownModel } from '../models/model.ts';
+import { readSpec, specWorkload } from '../workload/spec.ts';
+import { ENGINE_NAMES } from './engine-names.ts';
+import type { Prediction } from './prediction.ts';
+import { DEFAULT_FLAGS, type EngineName, type Scenario } from './scenario.ts';
+import { simulate } from './simulate.ts';
+
+const MAX_MODEL_TOKENS = 8192;
+
+function scenario(engine: EngineName, load: string, changes: Partial<Scenario> = {}): Scenario {
+  return {
+    model: knownModel('Qwen3-8B'),
+    gpu: knownGpu('h200'),
+    law: referenceProfile('b300-cc'),
+    engine,
+    flags: { ...DEFAULT_FLAGS, maxModelTokens: MAX_MODEL_TOKENS, maxRows: 64 },
+    workload: specWorkload(readSpec(load), 1),
+    slo: null,
+    warmupRequests: 0,
+    window: null,
+    seed: 1,
+    ...changes,
+  };
+}
+
+const steadily = (engine: EngineName, law: Profile | null = referenceProfile('b300-cc')) =>
+  simulate(scenario(engine, '16 at a time, 32+200, 16 requests', { law }));
+
+const perStep = (prediction: Prediction, name: string) => {
+  const found = prediction.crossings.find((crossing) => crossing.name === name);
+  return (found?.crossings ?? 0) / prediction.step.steps;
+};
+
+test.each(ENGINE_NAMES)('%s comes to the same twice, and its parts to its step', async (engine) => {
+  const load = '4 req/s, 64..256+16..64, 24 requests';
+  const first = await simulate(scenario(engine, load));
+  expect(await simulate(scenario(engine, load))).toEqual(first);
+  expect(first.completed).toBe(24);
+  const { steps: _, stepNs, ...parts } = first.step;
+  const sum = Object.values(parts).reduce((all, ns) => all + ns, 0);
+  // Of our own engine, launches' times on the GPU are all that is known for sure.
+  expect(sum / stepNs).toBeGreaterThan(0.97);
+  expect(sum / stepNs).toBeLessThan(1.03);
+  for (const ns of Object.values(parts)) expect(ns).toBeGreaterThanOrEqual(0);
+});
+
+describe('what crosses in a step is what the code of an engine copies', () => {
+  test('vLLM V1: eight copies up and one down, whole rows of the block table', async () => {
+    const prediction = await steadily('vllm-v1-sync');
+    const { step, crossings } = prediction;
+    const always = crossings.filter(({ crossings: made }) => made === step.steps);
+    expect(always.filter(({ direction }) => direction === 'h2d')).toHaveLength(8);
+    expect(always.filter(({ direction }) => direction === 'd2h')).toHaveLength(1);
+    const table = crossings.find(({ name }) => name === 'block table')!;
+    // 16 rows of 8192 / 16 blocks of four bytes.
+    expect(table.bytes / table.crossings).toBeCloseTo(16 * (MAX_MODEL_TOKENS / 16) * 4, -2);
+  });
+
+  test('asynchronous vLLM leaves the ids on the device while the batch stays', async () => {
+    const prediction = await steadily('vllm-v1-async');
+    expect(perStep(prediction, 'input ids')).toBeLessThan(0.02);
+    expect(perStep(prediction, 'discard mask')).toBe(1);
+  });
+
+  test('SGLang copies nothing up while the batch stays, and one down', async () => {
+    const prediction = await steadily('sglang-overlap');
+    const up = prediction.crossings.filter(({ direction }) => direction === 'h2d');
+    const made = up.reduce((sum, { crossings }) => sum + crossings, 0);
+    expect(made / prediction.step.steps).toBeLessThan(0.1);
+    expect(perStep(prediction, 'next token ids')).toBe(1);
+  });
+
+  test('a graph is one launch, and one in pieces three for each layer and one', async () => {
+    const load = '1 at a time, 8+100, 1 requests';
+    const of = async (graphs: 'full' | 'piecewise') => {
+      const base = scenario('vllm-v1-sync', load);
+      const made = await simulate({ ...base, flags: { ...base.flags, graphs } });
+      return made.launchesPerStep;
+    };
+    const layers = 36;
+    // The one step with the prompt is in pieces in any case.
+    expect((await of('piecewise')) - (await of('full'))).toBeCloseTo(3 * layers * (99 / 100), 6);
+  });
+});
+
+test('a thread for readbacks brings what blocking takes, no overlap most of it', async () => {
+  const rate = async (engine: EngineName, law?: null) =>
+    (await steadily(engine, law)).outputTokensPerSecond;
+  const [async, sync, worker] = [
+    await rate('vllm-v1-async'),
+    await rate('vllm-v1-sync'),
+    await rate('vllm-v1-worker'),
+  ];
+  expect(async).toBeLessThan(sync);
+  expect(async).toBeLessThan(worker);
+  // Without confidential computing it is the other way round.
+  expect(await rate('vllm-v1-async', null)).toBeGreaterThan(await rate('vllm-v1-sync', null));
+  expect(await rate('bridgekeeper-resident')).toBeGreaterThan(worker);
+});
+
+test('a shorter context crosses in smaller block tables', async () => {
+  const base = scenario('vllm-v1-sync', '64 at a time, 32+100, 64 requests');
+  const long = { ...base, flags: { ...base.flags, maxModelTokens: 40_960 } };
+  const saved = (await simulate(long)).step.transferNs - (await simulate(base)).step.transferNs;
+  // 64 rows of 2048 blocks less, of four bytes, at 8.5 GB/s.
+  expect(saved / 1e3).toBeCloseTo((64 * 2048 * 4) / 8500, 0);
+});
+
+test.each(['vllm-v1-sync', 'bridgekeeper-drain-first'] as const)(
+  'what comes faster than %s ends it does not run for ever',
+  async (engine) => {
+    const base = scenario(engine, '500 req/s, 16+900, 300 requests');
+    const prediction = await simulate({ ...base, flags: { ...base.flags, maxRows: 8 } });
+    expect(prediction.neverDrains).toMatch(
+      /requests are still open .* faster than this engine ends/,
+    );
+    expect(prediction.completed).toBeLessThan(300);
+  },
+);
+
+test('limits that requests break are counted, those of the warm-up are not', async () => {
+  const load = '8 at a time, 128+32, 16 requests';
+  const slo = { ttftMs: 0.001, itlMs: 1e6 };
+  const prediction = await simulate(scenario('vllm-v1-sync', load, { slo, warmupRequests: 8 }));
+  expect(prediction.slo).toEqual({ ttft: 1, itl: 0, e2e: 0, any: 1 });
+  expect([prediction.requests, prediction.completed]).toEqual([8, 8]);
+});
+
+test('a window shows the threads and the GPU of some milliseconds', async () => {
+  const window = { fromNs: 100e6, toNs: 130e6 };
+  for (const engine of ['vllm-v1-async', 'bridgekeeper-drain-first'] as const) {
+    const { timeline } = await simulate(
+      scenario(engine, '8 at a time, 64+64, 8 requests', { window }),
+    );
+    expect(timeline.some(({ lane }) => lane === 'GPU')).toBe(true);
+    for (const { startNs, endNs } of timeline) {
+      expect(endNs).toBeGreaterThanOrEqual(window.fromNs);
+      expect(startNs).toBeLessThanOrEqual(window.toNs);
+    }
+  }
+});
+
+test.each([
+  ['vllm-v1-sync', { gpu: 'h100', model: 'Qwen3-235B-A22B' }, 'does-not-fit'],
+  ['bridgekeeper-resident', { gpu: 'h100', model: 'Qwen3-235B-A22B' }, 'does-not-fit'],
+  ['vllm-v1-sync', { load: '1 at a time, 8000+800, 1 requests' }, 'bad-workload'],
+  ['vllm-v2', {}, 'unknown-engine'],
+] as const)('%s with %j is refused as %s', async (engine, changes, code) => {
+  const {
+    gpu = 'h200',
+    model = 'Qwen3-8B',
+    load = '1 at a time, 8+8, 1 requests',
+  } = {
+    ...(changes as { gpu?: string; model?: string; load?: string }),
+  };
+  const wanted = scenario(engine as EngineName, load, {
+    gpu: knownGpu(gpu),
+    model: knownModel(model),
+  });
+  const error = await simulate(wanted).catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(PlanError);
+  expect((error as PlanError).code).toBe(code);
+});
