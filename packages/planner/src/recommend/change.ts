@@ -1,5 +1,5 @@
-import { summariseWorkload } from '../workload/workload.ts';
 import type { EngineFlags, EngineName, Scenario } from '../simulate/scenario.ts';
+import { summariseWorkload } from '../workload/workload.ts';
 
 /** The engines that are advised on. */
 export const FAMILIES = ['vllm', 'sglang', 'tensorrt-llm', 'bridgekeeper'] as const;
