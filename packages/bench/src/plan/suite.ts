@@ -154,14 +154,15 @@ function readRuns(document: string, path: string): readonly MeasuredRun[] {
   } catch (cause) {
     throw new UsageError('bad-file', `--measured ${path}: is not JSON`, { cause });
   }
-  const { suite, runs } = parsed as { suite?: unknown; runs?: unknown };
+  const { suite, runs } = (parsed ?? {}) as { suite?: unknown; runs?: unknown };
   if (suite !== PLAN_SUITE.name || !Array.isArray(runs)) {
     throw new UsageError(
       'bad-file',
       `--measured ${path}: is no result of bench ${PLAN_SUITE.name}`,
     );
   }
-  const isKnown = (run: MeasuredRun) => LOAD_NAMES.includes(run.parameters.load as LoadName);
+  const isKnown = ({ parameters }: Partial<MeasuredRun>) =>
+    LOAD_NAMES.includes(parameters?.load as LoadName);
   if (!(runs as MeasuredRun[]).every(isKnown)) {
     throw new UsageError('bad-file', `--measured ${path}: has loads that this build does not have`);
   }

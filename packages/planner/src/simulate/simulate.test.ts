@@ -87,7 +87,7 @@ describe('what crosses in a step is what the code of an engine copies', () => {
   });
 });
 
-test('a thread for readbacks brings what blocking takes; synchronous scheduling most of it', async () => {
+test('a thread for readbacks brings what blocking takes, no overlap most of it', async () => {
   const rate = async (engine: EngineName, law?: null) =>
     (await steadily(engine, law)).outputTokensPerSecond;
   const [async, sync, worker] = [
