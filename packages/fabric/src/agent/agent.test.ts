@@ -80,7 +80,7 @@ describe('what an agent is told', () => {
 });
 
 describe('a life', () => {
-  it('is logged with an intent before and a fact after every step, in the order of its kind', async () => {
+  it('is logged with an intent before and a fact after every step, in its order', async () => {
     const { world, agent } = await started();
     const other = desired([[1, 2]]);
     const [tenancy] = other.tenancies;
@@ -137,7 +137,7 @@ describe('Fabric Manager', () => {
     expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', leaving: null, epoch: 1 }]);
   });
 
-  it('that was started plainly by others costs its tenants their place, and they come back', async () => {
+  it('that others started plainly costs tenants their place, and they come back', async () => {
     const { world, agent } = await started();
     await agent.apply(desired([[1, 2]]));
     await rounds(world, agent, 60);
@@ -197,7 +197,7 @@ describe('Fabric Manager', () => {
 });
 
 describe('a quarantine', () => {
-  it('of the fabric ends with a restart of the host, and others when a person says so', async () => {
+  it('of the fabric ends with the host’s boot, and others when a person says so', async () => {
     const { world, agent } = await started();
     world.xid(145, 3);
     await rounds(world, agent, 1);

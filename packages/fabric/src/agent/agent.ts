@@ -19,7 +19,15 @@ import {
 } from '../log/entries.ts';
 import type { FabricLog } from '../log/log.ts';
 import * as RULES from '../tenancy/rules.ts';
-import { type Finding, failed, notYet, type Sight, wrong } from '../tenancy/sight.ts';
+import {
+  answered,
+  type Finding,
+  failed,
+  look,
+  notYet,
+  type Sight,
+  wrong,
+} from '../tenancy/sight.ts';
 import {
   type AgentState,
   emptyState,
@@ -152,7 +160,7 @@ export class Agent {
   async clear(modules: readonly number[]): Promise<void> {
     const faulty = modules.filter((module) => this.#state.quarantine[module] === 'fabric-fault');
     if (faulty.length > 0) {
-      const message = `modules ${faulty.join(', ')}: restart the host, which ends the fault and this`;
+      const message = `modules ${faulty.join(', ')}: restart the host, which ends the fault`;
       throw new FabricError('needs-restart', message);
     }
     await this.#log({ kind: 'cleared', modules });
@@ -182,12 +190,9 @@ export class Agent {
     if (isServing) this.#state = await this.#requested(sight);
   }
 
-  async #look(): Promise<Sight> {
+  #look(): Promise<Sight> {
     const { probe, hands, clock } = this.#options;
-    const host = await probe.observe();
-    const gateway = await hands.gateway.list();
-    const partitions = host.daemon.isRunning ? await answered(hands.fm.partitions()) : null;
-    return { nowNs: clock.nowNs(), host, partitions, gateway };
+    return look(probe, hands.fm, hands.gateway, clock);
   }
 
   async #announce({ host, partitions }: Sight): Promise<void> {
@@ -509,16 +514,6 @@ function replaced(state: AgentState, tenancy: Tenancy): AgentState {
 
 function loggedOf({ tenant, id, epoch, salt, modules, partition }: Tenancy): LoggedTenancy {
   return { commitment: commitmentOf({ tenant, tenancy: id, salt }), epoch, modules, partition };
-}
-
-/** What Fabric Manager says; null where it gives no answer, or one that cannot be read. */
-async function answered<T>(answer: Promise<T>): Promise<T | null> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof FabricError && error.code.startsWith('fm-')) return null;
-    throw error;
-  }
 }
 
 /** What a failed act says of its step. Log and disk are no step's affair. */

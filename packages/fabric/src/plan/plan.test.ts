@@ -76,7 +76,7 @@ describe('plan', () => {
     });
   });
 
-  it('never places on a claimed or quarantined module, and places whenever a partition is free', () => {
+  it('places whenever a partition is free, and never on a module that is not', () => {
     const modules = fc.uniqueArray(fc.integer({ min: 1, max: 8 }));
     const size = fc.constantFrom(1, 2, 4, 8);
     fc.assert(

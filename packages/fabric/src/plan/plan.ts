@@ -109,7 +109,7 @@ export function plan(request: PlacementRequest, offers: readonly HostOffer[]): P
   return { fits: true, placement: best, considered };
 }
 
-/** What it is worth to keep a larger partition free, as seconds of a cold start. A choice of ours. */
+/** What it is worth to keep a larger partition free, in seconds of a cold start: our choice. */
 const SECONDS_PER_PARTITION_LOST = 60;
 
 /** How far a host came before it did not fit. */

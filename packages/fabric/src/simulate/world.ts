@@ -45,7 +45,7 @@ export interface SimulatedVm {
 }
 
 /** How a guest's evidence may be wrong. */
-export const EVIDENCE_FAULTS = [
+const EVIDENCE_FAULTS = [
   'reported-twice', // one device twice, and so many that the count is right
   'some-missing', // four of eight came up
   'another-device', // a relay: of another host

@@ -184,8 +184,8 @@ export function foreignModules(state: AgentState, { partitions }: Sight): number
 }
 
 /**
- * Whether a command is later than the last one; false: it is the same. Throws FabricError 'stale-epoch', or 'bad-desired' for another document of the same
- * number.
+ * Whether a command is later than the last one; false: it is the same. Throws FabricError
+ * 'stale-epoch', or 'bad-desired' for another document of the same number.
  */
 export function isNewer(desired: Desired, before: Desired): boolean {
   const ahead = desired.epoch - before.epoch || desired.sequence - before.sequence;

@@ -340,7 +340,7 @@ const UP: readonly Phase[] = [
   'admitted',
 ];
 
-export const DOWN: Readonly<Record<Tenancy['order'], readonly Phase[]>> = {
+const DOWN: Readonly<Record<Tenancy['order'], readonly Phase[]>> = {
   'stop-first': ['draining', 'stopping', 'unbound', 'deactivated', 'released'],
   'deactivate-first': ['draining', 'deactivated', 'stopping', 'unbound', 'released'],
 };

@@ -1,0 +1,86 @@
+import type { Clock } from '@bridgekeeper/bridge';
+import { Agent, type AgentOptions } from './agent/agent.ts';
+import { FileStore, lockAgent } from './agent/store.ts';
+import type { FabricManager } from './fm/manager.ts';
+import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
+import { linuxParts, programRunner } from './host/linux-parts.ts';
+import { NO_GUESTS, ProgramHands } from './host/program.ts';
+import type { Grade } from './log/entries.ts';
+import type { FabricLog } from './log/log.ts';
+import { look, type Sight } from './tenancy/sight.ts';
+import { type AgentState, emptyState } from './tenancy/state.ts';
+
+/** What a host's agent is told by its command line. */
+export interface HostSettings {
+  readonly host: string;
+  readonly folder: string;
+  readonly grade: Grade;
+  readonly version: string;
+  /** Null: no VMs of ours. */
+  readonly vmProgram: string | null;
+  readonly daemon: DaemonPlaces;
+  readonly clock: Clock;
+  readonly nowMs: () => number;
+  /** 64 hex digits that nobody can guess. */
+  readonly randomHex: () => string;
+}
+
+/** What is reached through NVIDIA's libraries. */
+export interface HostLibraries {
+  readonly fm: FabricManager;
+  readonly driverView: (bdf: string) => DriverView | null;
+}
+
+export interface OpenAgent {
+  readonly agent: Agent;
+  /** Lets the next agent of this host begin. */
+  readonly close: () => void;
+}
+
+/** Makes this process the agent of its host. Throws FabricError. */
+export async function openAgent(
+  settings: HostSettings,
+  libraries: HostLibraries,
+  openLog: () => Promise<FabricLog>,
+): Promise<OpenAgent> {
+  const { unlock } = lockAgent(settings.folder);
+  try {
+    const ports = portsOf(settings, libraries);
+    const log = await openLog();
+    return { agent: await Agent.open({ ...ports, log }), close: unlock };
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+/** What an agent of this host knows, beside or without one; and what is seen now. */
+export async function lookAtHost(
+  settings: HostSettings,
+  libraries: HostLibraries,
+): Promise<{ readonly state: AgentState; readonly sight: Sight }> {
+  const { probe, hands, clock } = portsOf(settings, libraries);
+  const state = (await new FileStore(settings.folder).read()) ?? emptyState(settings.host);
+  return { state, sight: await look(probe, hands.fm, hands.gateway, clock) };
+}
+
+function portsOf(
+  { host, folder, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
+  { fm, driverView }: HostLibraries,
+): Omit<AgentOptions, 'log'> {
+  const program = vmProgram === null ? null : new ProgramHands(programRunner(vmProgram));
+  const vms = async () => (program === null ? [] : program.vms());
+  const linux = new LinuxHost(linuxParts(daemon, driverView, vms));
+  const guests = program ?? NO_GUESTS;
+  return {
+    host,
+    grade,
+    version,
+    probe: linux,
+    hands: { fm, control: linux, vms: guests, guests, gateway: guests, nonce: randomHex },
+    store: new FileStore(folder),
+    clock,
+    nowMs,
+    salt: randomHex,
+  };
+}
