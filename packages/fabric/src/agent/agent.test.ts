@@ -151,6 +151,22 @@ describe('Fabric Manager', () => {
     expect(world.watcher.violations).toEqual([]);
   });
 
+  it('of another version than the driver gets no tenants', async () => {
+    const world = new World({ seed: 1, faultProbability: 0, crashProbability: 0 });
+    world.fmVersion = '580.95.05';
+    const agent = await Agent.open(world.ports());
+    await agent.round();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    expect(agent.state.lives['on-1-2']?.failures).toBeGreaterThan(0);
+    expect(world.history.filter((line) => / (fm activate|reset) /.test(line))).toEqual([]);
+
+    world.fmVersion = '590.48.01';
+    world.fm.stop();
+    await rounds(world, agent, 120);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted' }]);
+  });
+
   it('with another table than before, and no plan, takes the board out of service', async () => {
     const { world, agent } = await started();
     world.fm.table = [{ id: 1, modules: [1, 3] }];

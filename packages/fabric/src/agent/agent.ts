@@ -266,8 +266,9 @@ export class Agent {
     const before = RULES.activeOf(this.#state);
     const mode = daemon.starting;
     if (mode === 'resume') await fm.setActivated(before);
+    const version = await answered(fm.version());
     const partitions = await answered(fm.partitions());
-    if (partitions === null) return false;
+    if (version === null || partitions === null) return false;
     const after = activeAmong(partitions).map(({ id }) => id);
     const digest = tableDigest(partitions);
     if (daemon.instance !== null || mode !== null) {
@@ -281,6 +282,7 @@ export class Agent {
       daemon: {
         ...daemon,
         instance: host.daemon.instance,
+        version,
         starting: null,
         maintenance: isMissed ? null : daemon.maintenance,
       },

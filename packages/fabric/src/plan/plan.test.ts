@@ -109,6 +109,7 @@ describe('a change of the table', () => {
       ...emptyState('host-1'),
       daemon: {
         instance: '1',
+        version: null,
         starting: null,
         maintenance: null,
         table: { digest: 'old', partitions: [{ id: 1, modules: [1, 2] }] },
@@ -128,6 +129,7 @@ describe('a change of the table', () => {
     const { to: digest } = planTableChange(emptyState('host-1'), partitions);
     const daemon = {
       instance: '1',
+      version: null,
       starting: null,
       maintenance: null,
       table: { digest, partitions },

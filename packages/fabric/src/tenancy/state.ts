@@ -131,6 +131,7 @@ const state = z.strictObject({
   faultsJudged: count,
   daemon: z.strictObject({
     instance: z.string().nullable(),
+    version: z.string().nullable(),
     table: z.strictObject({ digest: z.string(), partitions: z.array(definition) }).nullable(),
     /** A start of ours that was not seen to its end. */
     starting: z.enum(['resume', 'plain']).nullable(),
@@ -156,7 +157,7 @@ export function emptyState(host: string): AgentState {
     quarantine: {},
     devices: {},
     faultsJudged: 0,
-    daemon: { instance: null, table: null, starting: null, maintenance: null },
+    daemon: { instance: null, version: null, table: null, starting: null, maintenance: null },
   };
 }
 
