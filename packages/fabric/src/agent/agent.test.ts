@@ -158,7 +158,7 @@ describe('Fabric Manager', () => {
     await agent.round();
     await agent.apply(desired([[1, 2]]));
     await rounds(world, agent, 60);
-    expect(agent.state.lives['on-1-2']?.failures).toBeGreaterThan(0);
+    expect(agent.state.failures['on-1-2']?.count).toBeGreaterThan(0);
     expect(world.history.filter((line) => / (fm activate|reset) /.test(line))).toEqual([]);
 
     world.fmVersion = '590.48.01';

@@ -111,6 +111,7 @@ describe('a change of the table', () => {
         instance: '1',
         version: null,
         starting: null,
+        resumes: 0,
         maintenance: null,
         table: { digest: 'old', partitions: [{ id: 1, modules: [1, 2] }] },
       },
@@ -131,6 +132,7 @@ describe('a change of the table', () => {
       instance: '1',
       version: null,
       starting: null,
+      resumes: 0,
       maintenance: null,
       table: { digest, partitions },
     };
