@@ -271,6 +271,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     agent: ['errors.ts', 'fm', 'log', 'host', 'tenancy'],
     plan: ['errors.ts', 'fm', 'log', 'tenancy'],
     status: ['fm', 'log', 'tenancy'],
+    probe: ['errors.ts'],
     simulate: ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
     'open.ts': ['fm', 'log', 'host', 'tenancy', 'agent'],
   },

@@ -15,6 +15,12 @@ export {
 export { type HostOffer, type Plan, plan } from './plan/plan.ts';
 export { readOffers, readTable } from './plan/read.ts';
 export { planTableChange, type TableChange } from './plan/table-change.ts';
+export { openCudaPeers } from './probe/cuda-peers.ts';
+export { H200_PAIR } from './probe/law.ts';
+export { modelPeers } from './probe/model-peers.ts';
+export type { PeerGpus } from './probe/peers.ts';
+export { type FabricProbe, probeFabric } from './probe/probe.ts';
+export { probeLines } from './probe/text.ts';
 export { SCENARIO_ROUNDS, SCENARIOS } from './simulate/scenarios.ts';
 export { type SimulationOptions, type SimulationResult, simulate } from './simulate/simulate.ts';
 export { changesBetween, type StatusDocument, statusLines, statusOf } from './status/status.ts';

@@ -1,6 +1,7 @@
 import type { CliCommand } from './command.ts';
 import { FABRIC_ACTIVATE, FABRIC_AGENT, FABRIC_DEACTIVATE } from './fabric-agent.ts';
 import { FABRIC_PLAN } from './fabric-plan.ts';
+import { FABRIC_PROBE } from './fabric-probe.ts';
 import { FABRIC_SIMULATE } from './fabric-simulate.ts';
 import { FABRIC_STATUS, FABRIC_WATCH } from './fabric-status.ts';
 
@@ -12,5 +13,6 @@ export const FABRIC: readonly CliCommand[] = [
   FABRIC_DEACTIVATE,
   FABRIC_WATCH,
   FABRIC_SIMULATE,
+  FABRIC_PROBE,
   FABRIC_AGENT,
 ];
