@@ -16,7 +16,7 @@ const HOST = {
 };
 const TABLES = { hgx: [{ id: 4, modules: [1, 2] }] };
 
-function hosts(changes: Partial<Record<keyof typeof HOST, unknown>>, tables: unknown = TABLES) {
+function hosts(changes: Readonly<Record<string, unknown>>, tables: unknown = TABLES) {
   return JSON.stringify({ tables, hosts: [{ ...HOST, ...changes }] });
 }
 
@@ -34,7 +34,7 @@ describe('hosts to place on', () => {
     ['a table that is not given', hosts({ table: 'toString' }), /host-1 has table toString/],
     ['a module twice', hosts({ claimed: [1, 1] }), /hosts\.0\.claimed: names a module twice/],
     ['a module that cannot be', hosts({ quarantined: [17] }), /hosts\.0\.quarantined\.0: /],
-    ['an unknown key', hosts({ ...{ free: [] } } as never), /hosts\.0: .*free/],
+    ['an unknown key', hosts({ free: [] }), /hosts\.0: .*free/],
     [
       'two partitions of one id',
       hosts({}, { hgx: [TABLES.hgx[0], TABLES.hgx[0]] }),
