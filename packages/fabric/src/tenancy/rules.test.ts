@@ -8,6 +8,7 @@ import {
   evidenceFault,
   foreignModules,
   isHeld,
+  isNewer,
   learn,
   release,
   restartMode,
@@ -330,6 +331,28 @@ describe('partitions that may be active by our own doing', () => {
   it('are foreign with other modules, and unknown without a list', () => {
     expect(foreignModules(inState('admitted', { modules: [5, 6] }), SIGHT)).toEqual([1, 2]);
     expect(foreignModules({ ...STATE, tenancies: [] }, seeing({ partitions: null }))).toEqual([]);
+  });
+});
+
+describe('commands', () => {
+  const command = (epoch: number, sequence: number, host = 'host-1') => ({
+    host,
+    epoch,
+    sequence,
+    tenancies: [],
+  });
+
+  it('are ordered by epoch, then by sequence, and are the same once more', () => {
+    const last = command(2, 5);
+    expect(isNewer(command(2, 6), last)).toBe(true);
+    expect(isNewer(command(3, 0), last)).toBe(true);
+    expect(isNewer(command(2, 5), last)).toBe(false);
+    for (const old of [command(2, 4), command(1, 9)]) {
+      expect(() => isNewer(old, last)).toThrow(expect.objectContaining({ code: 'stale-epoch' }));
+    }
+    expect(() => isNewer(command(2, 5, 'host-2'), last)).toThrow(
+      expect.objectContaining({ code: 'bad-desired' }),
+    );
   });
 });
 
