@@ -265,7 +265,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   fabric: {
     'errors.ts': [],
     fm: ['errors.ts'],
-    log: [],
+    log: ['errors.ts'],
     host: ['errors.ts', 'log'],
     tenancy: ['errors.ts', 'fm', 'log', 'host'],
     agent: ['errors.ts', 'fm', 'log', 'host', 'tenancy'],
