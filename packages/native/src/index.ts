@@ -10,6 +10,7 @@ export {
   NVRTC_LIBRARY,
 } from './libraries.ts';
 export { addressOf, OutCell } from './library.ts';
+export { NVFM, Nvfm, type NvfmAddress } from './nvfm.ts';
 export {
   describeStatus,
   isAbsent,
