@@ -3,8 +3,8 @@
 
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
-export { FabricError } from './errors.ts';
-export type { FabricLog } from './log/log.ts';
+export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
+export { daemonVersion } from './host/linux-parts.ts';
 export {
   type HostLibraries,
   type HostSettings,
