@@ -16,7 +16,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   server: ['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report'],
   probe: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
-  bench: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
+  bench: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server', 'fabric'],
   bridgekeeper: [
     'bridge',
     'native',

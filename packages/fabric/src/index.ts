@@ -12,7 +12,7 @@ export {
   type OpenAgent,
   openAgent,
 } from './open.ts';
-export { type Plan, plan } from './plan/plan.ts';
+export { type HostOffer, type Plan, plan } from './plan/plan.ts';
 export { readOffers, readTable } from './plan/read.ts';
 export { planTableChange, type TableChange } from './plan/table-change.ts';
 export { openCudaPeers } from './probe/cuda-peers.ts';

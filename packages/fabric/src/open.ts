@@ -1,12 +1,18 @@
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Clock } from '@bridgekeeper/bridge';
 import { Agent, type AgentOptions } from './agent/agent.ts';
 import { FileStore, lockAgent } from './agent/store.ts';
+import { FabricError } from './errors.ts';
 import type { FabricManager } from './fm/manager.ts';
 import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
 import { linuxParts, programRunner } from './host/linux-parts.ts';
 import { NO_GUESTS, ProgramHands } from './host/program.ts';
 import type { Grade } from './log/entries.ts';
+import { FileLog } from './log/file-log.ts';
 import type { FabricLog } from './log/log.ts';
+import { noteSigner } from './log/note.ts';
 import { look, type Sight } from './tenancy/sight.ts';
 import { type AgentState, emptyState } from './tenancy/state.ts';
 
@@ -41,16 +47,42 @@ export interface OpenAgent {
 export async function openAgent(
   settings: HostSettings,
   libraries: HostLibraries,
-  openLog: () => Promise<FabricLog>,
 ): Promise<OpenAgent> {
   const { unlock } = lockAgent(settings.folder);
   try {
     const ports = portsOf(settings, libraries);
-    const log = await openLog();
+    const log = openLog(settings);
     return { agent: await Agent.open({ ...ports, log }), close: unlock };
   } catch (error) {
     unlock();
     throw error;
+  }
+}
+
+/** The log beside the state, signed by a key that is made with it and never replaced. */
+function openLog({ folder, host, nowMs }: HostSettings): FabricLog {
+  const signer = noteSigner(`bk/${host}/fabric`, 'log', signingKey(join(folder, 'log.key')));
+  return FileLog.open({
+    folder: join(folder, 'log'),
+    signer,
+    nowSeconds: () => Math.floor(nowMs() / 1000),
+  });
+}
+
+function signingKey(path: string): KeyObject {
+  try {
+    if (!existsSync(path)) {
+      const { privateKey } = generateKeyPairSync('ed25519');
+      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+        mode: 0o600,
+        flag: 'wx',
+        flush: true,
+      });
+    }
+    return createPrivateKey(readFileSync(path));
+  } catch (cause) {
+    const message = `${path}: the log’s key cannot be read or made`;
+    throw new FabricError('log-unwritable', message, { cause });
   }
 }
 

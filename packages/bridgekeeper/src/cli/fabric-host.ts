@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import type { FabricLog, HostLibraries, HostSettings, OpenAgent } from '@bridgekeeper/fabric';
+import type { HostLibraries, HostSettings, OpenAgent } from '@bridgekeeper/fabric';
 import { flag, oneOf, text, type Values } from '@bridgekeeper/server/settings';
 import { readVersion } from '../version.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
@@ -49,7 +49,7 @@ export async function hostSettings(values: HostValues): Promise<HostSettings> {
 export async function openHostAgent(values: HostValues): Promise<OpenAgent> {
   const { openAgent } = await import('@bridgekeeper/fabric');
   const settings = await hostSettings(values);
-  return openAgent(settings, await hostLibraries(values), () => openHostLog(settings));
+  return openAgent(settings, await hostLibraries(values));
 }
 
 /** Throws FabricError 'fm-missing'. */
@@ -68,9 +68,4 @@ export async function hostLibraries(_values: HostValues): Promise<HostLibraries>
     },
     driverView: () => null,
   };
-}
-
-async function openHostLog(_settings: HostSettings): Promise<FabricLog> {
-  const { FabricError } = await import('@bridgekeeper/fabric');
-  throw new FabricError('log-unwritable', 'this build has no log');
 }

@@ -120,6 +120,69 @@ describe('a life', () => {
   });
 });
 
+describe('evidence', () => {
+  async function admitted() {
+    const { world, agent } = await started();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    const [tenancy] = agent.state.tenancies;
+    expect(tenancy?.phase).toBe('admitted');
+    return { world, agent, first: tenancy!.evidence!.digest };
+  }
+
+  it('is renewed at half of its age, while its tenancy serves', async () => {
+    const { world, agent, first } = await admitted();
+    world.pass(world.nowNs + 1700e9);
+    await rounds(world, agent, 1);
+    expect(agent.state.tenancies[0]?.evidence?.digest).toBe(first);
+    world.pass(world.nowNs + 200e9);
+    await rounds(world, agent, 1);
+    const [tenancy] = agent.state.tenancies;
+    expect(tenancy).toMatchObject({ phase: 'admitted', leaving: null });
+    expect(tenancy?.evidence?.digest).not.toBe(first);
+    expect(world.history.filter((line) => / (withdraw|vm stop) /.test(line))).toEqual([]);
+  });
+
+  it('that is refused at its renewal ends the life', async () => {
+    const { world, agent } = await admitted();
+    world.plannedEvidence.push('refused');
+    world.pass(world.nowNs + 1900e9);
+    await rounds(world, agent, 20);
+    expect(world.gateway.size).toBe(0);
+    await rounds(world, agent, 80);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 2 }]);
+  });
+
+  it('that answers another nonce is not taken', async () => {
+    const { world, agent } = await started();
+    world.plannedEvidence.push('old-nonce', 'another-device');
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 300);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 3 }]);
+    expect(world.watcher.violations).toEqual([]);
+  });
+
+  it('is shown to a gateway that has forgotten the guest', async () => {
+    const { world, agent, first } = await admitted();
+    world.gateway.clear();
+    await rounds(world, agent, 1);
+    expect([...world.gateway.keys()]).toEqual(['on-1-2/1']);
+    expect(agent.state.tenancies[0]?.evidence?.digest).toBe(first);
+  });
+});
+
+describe('a guest that ends', () => {
+  it('takes its life along, and another one begins', async () => {
+    const { world, agent } = await started();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    world.stopVm('on-1-2/1');
+    await rounds(world, agent, 80);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 2 }]);
+    expect(world.watcher.violations).toEqual([]);
+  });
+});
+
 describe('Fabric Manager', () => {
   it('that ended is started with what was active, and its tenants stay', async () => {
     const { world, agent } = await started();
@@ -158,7 +221,7 @@ describe('Fabric Manager', () => {
     await agent.round();
     await agent.apply(desired([[1, 2]]));
     await rounds(world, agent, 60);
-    expect(agent.state.lives['on-1-2']?.failures).toBeGreaterThan(0);
+    expect(agent.state.failures['on-1-2']?.count).toBeGreaterThan(0);
     expect(world.history.filter((line) => / (fm activate|reset) /.test(line))).toEqual([]);
 
     world.fmVersion = '590.48.01';
