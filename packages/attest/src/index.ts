@@ -71,10 +71,17 @@ export {
   type LoggedEntry,
   type LogProof,
   type LogTrust,
+  readCheckpoint,
   readLogProof,
   verifyLogProof,
 } from './transparency/log-proof.ts';
-export { type NoteKey, readNoteKey } from './transparency/signed-note.ts';
+export {
+  isSignedByLog,
+  type NoteKey,
+  readNoteKey,
+  readSignedNote,
+  seenByWitness,
+} from './transparency/signed-note.ts';
 export type { VerifyContext } from './verify/appraise.ts';
 export type { GivenFile } from './verify/documents.ts';
 export type { EvidenceFile } from './verify/recognise.ts';

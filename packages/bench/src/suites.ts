@@ -1,4 +1,5 @@
 import { DECODE_SUITE } from './decode.ts';
+import { FABRIC_SUITE } from './fabric.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
@@ -28,4 +29,5 @@ export const SUITES: readonly Suite[] = [
   START_SUITE,
   FUZZ_SUITE,
   VERIFY_SUITE,
+  FABRIC_SUITE,
 ];

@@ -10,6 +10,7 @@ export {
   NVRTC_LIBRARY,
 } from './libraries.ts';
 export { addressOf, OutCell } from './library.ts';
+export { NVFM, Nvfm, type NvfmAddress } from './nvfm.ts';
 export {
   describeStatus,
   isAbsent,
@@ -19,5 +20,5 @@ export {
   type NvmlSettings,
   type NvmlText,
 } from './nvml.ts';
-export { CERTIFICATE, FABRIC, PROCESS_INFO, REPORT, structOf } from './nvml-layout.ts';
+export { CERTIFICATE, FABRIC, PDI, PROCESS_INFO, REPORT, structOf } from './nvml-layout.ts';
 export { Nvrtc, type Program } from './nvrtc.ts';

@@ -55,6 +55,9 @@ export const FABRIC = {
   summary: 36,
 } as const;
 
+/** nvmlPdi_t, from driver 580 on: the device's permanent identity. */
+export const PDI = { bytes: 16, version: versionOf(16, 1), value: 8 } as const;
+
 /** nvmlProcessInfo_t */
 export const PROCESS_INFO = { bytes: 24, pid: 0 } as const;
 

@@ -61,7 +61,8 @@ export function readLogProof(text: string): LogProof {
   return { index: exact(index, 'index'), path, note, checkpoint: readCheckpoint(note) };
 }
 
-function readCheckpoint({ text }: SignedNote): Checkpoint {
+/** What a log signed, or a witness. Throws AttestError 'malformed' or 'too-large'. */
+export function readCheckpoint({ text }: SignedNote): Checkpoint {
   // Lines of the log's own may follow: no promise is made about them.
   const [origin, size, root] = text.split('\n');
   const isWhole = origin !== undefined && origin !== '' && root !== undefined;

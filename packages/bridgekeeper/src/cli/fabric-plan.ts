@@ -70,10 +70,11 @@ function linesOf(result: Plan): string[] {
     return [`nothing fits, ${of}`, `nearest     ${miss}`];
   }
   const { host, partition, modules, seconds, partitionsLost } = result.placement;
+  const bridge = `${seconds.bridge.toFixed(1)} s in crossings`;
   return [
     `host        ${host}, ${of}`,
     `partition   ${partition}, modules ${modules.join(', ')}`,
-    `cost        ${seconds.coldStart.toFixed(1)} s to start, ${seconds.bridge.toFixed(1)} s in crossings`,
+    `cost        ${seconds.coldStart.toFixed(1)} s to start, ${bridge}`,
     `breaks      ${partitionsLost} larger partitions that were free`,
   ];
 }

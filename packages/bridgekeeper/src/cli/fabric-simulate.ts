@@ -12,6 +12,7 @@ const FLAGS = {
   faults: flag(number(0, 1), 0.05, 'how likely a call fails in a storm'),
   crashes: flag(number(0, 1), 0.003, 'how likely the agent ends at each await in a storm'),
   everyAwait: flag(onOff(), false, 'one host without a storm, once for each await: it ends there'),
+  operators: flag(onOff(), false, 'what happened to operators of such fabrics, in place of seeds'),
   history: flag(text('file'), undefined, 'write what happened on the first seed here'),
   json: flag(onOff(), false, 'as one JSON document'),
 };
@@ -29,7 +30,7 @@ export const FABRIC_SIMULATE: CliCommand<typeof FLAGS> = {
 async function runSimulations(flags: Flags, io: CliIo): Promise<0 | 1> {
   const { simulate } = await import('@bridgekeeper/fabric');
   const { createHash } = await import('node:crypto');
-  const runs = flags.everyAwait ? await everyAwait(flags) : stormy(flags);
+  const runs = await runsOf(flags);
   const stop = stopSignal(io);
   const digest = createHash('sha256');
   const failed: Pick<SimulationResult, 'seed' | 'violations' | 'unfinished'>[] = [];
@@ -54,6 +55,22 @@ async function runSimulations(flags: Flags, io: CliIo): Promise<0 | 1> {
   if (flags.json) io.out(JSON.stringify(document));
   else for (const line of linesOf(document)) io.out(line);
   return failed.length === 0 && counts.simulations === runs.length ? 0 : 1;
+}
+
+async function runsOf(flags: Flags): Promise<readonly SimulationOptions[]> {
+  if (flags.operators) return ofOperators(flags);
+  return flags.everyAwait ? everyAwait(flags) : stormy(flags);
+}
+
+async function ofOperators({ first }: Flags): Promise<SimulationOptions[]> {
+  const { SCENARIO_ROUNDS, SCENARIOS } = await import('@bridgekeeper/fabric');
+  const calm = { seed: first, stormSeconds: 0, faultProbability: 0, crashProbability: 0 };
+  return SCENARIOS.map(({ wanted, happen = () => undefined }) => ({
+    ...calm,
+    roundsMin: SCENARIO_ROUNDS,
+    wanted,
+    happen,
+  }));
 }
 
 function stormy({ seeds, first, storm, faults, crashes }: Flags): SimulationOptions[] {

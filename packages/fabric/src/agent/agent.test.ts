@@ -80,7 +80,7 @@ describe('what an agent is told', () => {
 });
 
 describe('a life', () => {
-  it('is logged with an intent before and a fact after every step, in the order of its kind', async () => {
+  it('is logged with an intent before and a fact after every step, in its order', async () => {
     const { world, agent } = await started();
     const other = desired([[1, 2]]);
     const [tenancy] = other.tenancies;
@@ -120,6 +120,69 @@ describe('a life', () => {
   });
 });
 
+describe('evidence', () => {
+  async function admitted() {
+    const { world, agent } = await started();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    const [tenancy] = agent.state.tenancies;
+    expect(tenancy?.phase).toBe('admitted');
+    return { world, agent, first: tenancy!.evidence!.digest };
+  }
+
+  it('is renewed at half of its age, while its tenancy serves', async () => {
+    const { world, agent, first } = await admitted();
+    world.pass(world.nowNs + 1700e9);
+    await rounds(world, agent, 1);
+    expect(agent.state.tenancies[0]?.evidence?.digest).toBe(first);
+    world.pass(world.nowNs + 200e9);
+    await rounds(world, agent, 1);
+    const [tenancy] = agent.state.tenancies;
+    expect(tenancy).toMatchObject({ phase: 'admitted', leaving: null });
+    expect(tenancy?.evidence?.digest).not.toBe(first);
+    expect(world.history.filter((line) => / (withdraw|vm stop) /.test(line))).toEqual([]);
+  });
+
+  it('that is refused at its renewal ends the life', async () => {
+    const { world, agent } = await admitted();
+    world.plannedEvidence.push('refused');
+    world.pass(world.nowNs + 1900e9);
+    await rounds(world, agent, 20);
+    expect(world.gateway.size).toBe(0);
+    await rounds(world, agent, 80);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 2 }]);
+  });
+
+  it('that answers another nonce is not taken', async () => {
+    const { world, agent } = await started();
+    world.plannedEvidence.push('old-nonce', 'another-device');
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 300);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 3 }]);
+    expect(world.watcher.violations).toEqual([]);
+  });
+
+  it('is shown to a gateway that has forgotten the guest', async () => {
+    const { world, agent, first } = await admitted();
+    world.gateway.clear();
+    await rounds(world, agent, 1);
+    expect([...world.gateway.keys()]).toEqual(['on-1-2/1']);
+    expect(agent.state.tenancies[0]?.evidence?.digest).toBe(first);
+  });
+});
+
+describe('a guest that ends', () => {
+  it('takes its life along, and another one begins', async () => {
+    const { world, agent } = await started();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    world.stopVm('on-1-2/1');
+    await rounds(world, agent, 80);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', epoch: 2 }]);
+    expect(world.watcher.violations).toEqual([]);
+  });
+});
+
 describe('Fabric Manager', () => {
   it('that ended is started with what was active, and its tenants stay', async () => {
     const { world, agent } = await started();
@@ -137,7 +200,7 @@ describe('Fabric Manager', () => {
     expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', leaving: null, epoch: 1 }]);
   });
 
-  it('that was started plainly by others costs its tenants their place, and they come back', async () => {
+  it('that others started plainly costs tenants their place, and they come back', async () => {
     const { world, agent } = await started();
     await agent.apply(desired([[1, 2]]));
     await rounds(world, agent, 60);
@@ -149,6 +212,36 @@ describe('Fabric Manager', () => {
     );
     expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted', leaving: null, epoch: 2 }]);
     expect(world.watcher.violations).toEqual([]);
+  });
+
+  it('that ends whenever it is started is started every half minute', async () => {
+    const { world, agent } = await started();
+    const start = world.fm.start.bind(world.fm);
+    world.fm.start = (mode) => {
+      start(mode);
+      world.fm.stop();
+    };
+    world.fm.stop();
+    await rounds(world, agent, 60);
+    const starts = world.history.filter((line) => line.includes(' fm start ')).length;
+    expect(starts).toBeGreaterThan(2);
+    expect(starts).toBeLessThan(6);
+  });
+
+  it('of another version than the driver gets no tenants', async () => {
+    const world = new World({ seed: 1, faultProbability: 0, crashProbability: 0 });
+    world.fmVersion = '580.95.05';
+    const agent = await Agent.open(world.ports());
+    await agent.round();
+    await agent.apply(desired([[1, 2]]));
+    await rounds(world, agent, 60);
+    expect(agent.state.failures['on-1-2']?.count).toBeGreaterThan(0);
+    expect(world.history.filter((line) => / (fm activate|reset) /.test(line))).toEqual([]);
+
+    world.fmVersion = '590.48.01';
+    world.fm.stop();
+    await rounds(world, agent, 120);
+    expect(agent.state.tenancies).toMatchObject([{ phase: 'admitted' }]);
   });
 
   it('with another table than before, and no plan, takes the board out of service', async () => {
@@ -197,7 +290,7 @@ describe('Fabric Manager', () => {
 });
 
 describe('a quarantine', () => {
-  it('of the fabric ends with a restart of the host, and others when a person says so', async () => {
+  it('of the fabric ends with the host’s boot, and others when a person says so', async () => {
     const { world, agent } = await started();
     world.xid(145, 3);
     await rounds(world, agent, 1);

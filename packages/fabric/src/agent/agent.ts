@@ -1,5 +1,5 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import { FabricError } from '../errors.ts';
+import { FabricError, type FabricErrorCode } from '../errors.ts';
 import { FM_STATUS } from '../fm/status.ts';
 import {
   activeAmong,
@@ -19,7 +19,15 @@ import {
 } from '../log/entries.ts';
 import type { FabricLog } from '../log/log.ts';
 import * as RULES from '../tenancy/rules.ts';
-import { type Finding, failed, notYet, type Sight, wrong } from '../tenancy/sight.ts';
+import {
+  answered,
+  type Finding,
+  failed,
+  look,
+  notYet,
+  type Sight,
+  wrong,
+} from '../tenancy/sight.ts';
 import {
   type AgentState,
   emptyState,
@@ -78,6 +86,9 @@ export interface AgentOptions {
 /** A list may be stale: what would end a tenancy or take modules out must be so for this long. */
 const DOUBT_NS = 15e9;
 
+/** One that ends at once is not started again and again. */
+const DAEMON_PAUSE_NS = 30e9;
+
 const BACKOFF_SECONDS_MAX = 300;
 
 /**
@@ -90,6 +101,8 @@ export class Agent {
   readonly #judge: Judgement;
   #state: AgentState;
   #isAnnounced = false;
+  /** When Fabric Manager was started last; null: it has been seen to run since. */
+  #daemonStartNs: number | null = null;
   /** Since when something doubtful is so, by what it is. */
   readonly #doubts = new Map<string, number>();
 
@@ -135,9 +148,13 @@ export class Agent {
       throw new FabricError('does-not-fit', message);
     }
     const gone = this.#judge.unwanted(this.#state, desired);
+    const failures = Object.entries(this.#state.failures).filter(([id]) =>
+      desired.tenancies.some((wanted) => wanted.id === id),
+    );
     await this.#save({
       ...this.#state,
       desired,
+      failures: Object.fromEntries(failures),
       tenancies: this.#state.tenancies.map((tenancy) =>
         gone.includes(tenancy.id) ? RULES.leave(tenancy, 'it is not desired any more') : tenancy,
       ),
@@ -152,7 +169,7 @@ export class Agent {
   async clear(modules: readonly number[]): Promise<void> {
     const faulty = modules.filter((module) => this.#state.quarantine[module] === 'fabric-fault');
     if (faulty.length > 0) {
-      const message = `modules ${faulty.join(', ')}: restart the host, which ends the fault and this`;
+      const message = `modules ${faulty.join(', ')}: restart the host, which ends the fault`;
       throw new FabricError('needs-restart', message);
     }
     await this.#log({ kind: 'cleared', modules });
@@ -179,15 +196,12 @@ export class Agent {
     const isServing = (await this.#tendDaemon(sight)) && (await this.#tendTable());
     if (this.#state.daemon.table !== null) await this.#judgeFaults(sight);
     for (const { id } of this.#state.tenancies) await this.#tend(id);
-    if (isServing) this.#state = await this.#requested(sight);
+    if (isServing) await this.#request(sight);
   }
 
-  async #look(): Promise<Sight> {
+  #look(): Promise<Sight> {
     const { probe, hands, clock } = this.#options;
-    const host = await probe.observe();
-    const gateway = await hands.gateway.list();
-    const partitions = host.daemon.isRunning ? await answered(hands.fm.partitions()) : null;
-    return { nowNs: clock.nowNs(), host, partitions, gateway };
+    return look(probe, hands.fm, hands.gateway, clock);
   }
 
   async #announce({ host, partitions }: Sight): Promise<void> {
@@ -202,7 +216,7 @@ export class Agent {
 
   /** Everything that ran has ended with the last boot, and its clock with it. */
   async #rebooted({ host }: Sight): Promise<void> {
-    const { tenancies, lives, quarantine, daemon } = this.#state;
+    const { tenancies, quarantine, daemon } = this.#state;
     const wantsAPerson = Object.entries(quarantine).filter(([, why]) => why !== 'fabric-fault');
     await this.#save({
       ...this.#state,
@@ -212,12 +226,10 @@ export class Agent {
         isIntended: false,
         evidence: null,
       })),
-      lives: Object.fromEntries(
-        Object.entries(lives).map(([id, { epoch }]) => [id, { ...FRESH_LIFE, epoch }]),
-      ),
+      failures: {},
       quarantine: Object.fromEntries(wantsAPerson),
       faultsJudged: 0,
-      daemon: { ...daemon, instance: null, starting: null },
+      daemon: { ...daemon, instance: null, starting: null, resumes: 0 },
     });
   }
 
@@ -246,23 +258,29 @@ export class Agent {
   }
 
   /** Has Fabric Manager run, and deals with its restarts. False: the host is frozen until then. */
-  async #tendDaemon({ host }: Sight): Promise<boolean> {
+  async #tendDaemon({ host, nowNs }: Sight): Promise<boolean> {
     const { fm, control } = this.#options.hands;
     const { daemon, tenancies } = this.#state;
     if (!host.daemon.isRunning) {
+      const isTried = this.#daemonStartNs !== null;
+      if (isTried && nowNs - this.#daemonStartNs! < DAEMON_PAUSE_NS) return false;
+      this.#daemonStartNs = nowNs;
       const mode = this.#judge.restartMode(this.#state, host);
       await this.#log({ kind: 'fm-restart-intent', mode });
-      await this.#save({ ...this.#state, daemon: { ...daemon, starting: mode } });
+      const resumes = mode === 'resume' ? daemon.resumes + 1 : 0;
+      await this.#save({ ...this.#state, daemon: { ...daemon, starting: mode, resumes } });
       await control.startDaemon(mode);
       return false;
     }
+    this.#daemonStartNs = null;
     if (host.daemon.instance === daemon.instance) return true;
 
     const before = RULES.activeOf(this.#state);
     const mode = daemon.starting;
-    if (mode === 'resume') await fm.setActivated(before);
+    if (mode === 'resume') await unlessRefused(fm.setActivated(before));
+    const version = await answered(fm.version());
     const partitions = await answered(fm.partitions());
-    if (partitions === null) return false;
+    if (version === null || partitions === null) return false;
     const after = activeAmong(partitions).map(({ id }) => id);
     const digest = tableDigest(partitions);
     if (daemon.instance !== null || mode !== null) {
@@ -276,7 +294,9 @@ export class Agent {
       daemon: {
         ...daemon,
         instance: host.daemon.instance,
+        version,
         starting: null,
+        resumes: 0,
         maintenance: isMissed ? null : daemon.maintenance,
       },
       tenancies: tenancies.map((tenancy) =>
@@ -304,7 +324,7 @@ export class Agent {
       await control.startDaemon('plain');
       return false;
     }
-    if (digest !== table?.digest) {
+    if (digest !== table?.digest || digest === maintenance) {
       const definitions = definitionsOf(partitions);
       await this.#log({ kind: 'table', digest, partitions: definitions });
       const isMeant = table === null || digest === maintenance;
@@ -331,7 +351,7 @@ export class Agent {
       const { gateway } = this.#options.hands;
       // No hand is laid on what is in quarantine; but it serves nobody.
       if (isQuarantined(this.#state, tenancy.modules)) {
-        return void (await gateway.withdraw(vmOf(tenancy)));
+        return unlessFailed(gateway.withdraw(vmOf(tenancy)));
       }
       const sight = await this.#look();
       const standing =
@@ -398,8 +418,11 @@ export class Agent {
       }
       case 'done': {
         await this.#log({ kind: 'fact', change: step.change, tenancy: loggedOf(tenancy) });
-        const moved = replaced(this.#state, { ...tenancy, phase, isIntended: false });
-        await this.#save(step.end === undefined ? moved : step.end(moved, tenancy));
+        const arrived = { ...tenancy, phase, isIntended: false };
+        const moved = replaced(this.#state, arrived);
+        const ended = step.end === undefined ? moved : step.end(moved, tenancy);
+        const isUp = nextPhase(arrived) === null && arrived.leaving === null;
+        await this.#save(isUp ? withFailures(ended, tenancy.id, NO_FAILURES) : ended);
         return true;
       }
     }
@@ -407,13 +430,11 @@ export class Agent {
 
   async #fail(tenancy: Tenancy, why: string, { nowNs }: Sight): Promise<void> {
     if (tenancy.leaving !== null) return this.#quarantine(tenancy.modules, 'not-undone');
-    const life = this.#state.lives[tenancy.id]!;
-    const waitNs = Math.min(BACKOFF_SECONDS_MAX, 2 ** life.failures) * 1e9;
-    const next = { ...life, failures: life.failures + 1, notBeforeNs: nowNs + waitNs };
-    await this.#save({
-      ...replaced(this.#state, RULES.leave(tenancy, why)),
-      lives: { ...this.#state.lives, [tenancy.id]: next },
-    });
+    const { count } = this.#state.failures[tenancy.id] ?? NO_FAILURES;
+    const waitNs = Math.min(BACKOFF_SECONDS_MAX, 2 ** count) * 1e9;
+    const failures = { count: count + 1, notBeforeNs: nowNs + waitNs };
+    const leaving = replaced(this.#state, RULES.leave(tenancy, why));
+    await this.#save(withFailures(leaving, tenancy.id, failures));
   }
 
   async #quarantine(modules: readonly number[], reason: QuarantineReason): Promise<void> {
@@ -438,21 +459,21 @@ export class Agent {
     });
   }
 
-  /** The state with lives begun for what is desired and not there, durable. */
-  async #requested({ nowNs }: Sight): Promise<AgentState> {
+  /** Begins lives for what is desired and not there. */
+  async #request({ nowNs }: Sight): Promise<void> {
     const { desired, daemon, tenancies } = this.#state;
-    if (desired === null || daemon.maintenance !== null) return this.#state;
-    const lives = { ...this.#state.lives };
+    if (desired === null || daemon.maintenance !== null) return;
     const fresh: Tenancy[] = [];
+    let { epoch } = this.#state;
     for (const wanted of desired.tenancies) {
-      const life = lives[wanted.id] ?? FRESH_LIFE;
+      const { notBeforeNs } = this.#state.failures[wanted.id] ?? NO_FAILURES;
       const partition = this.#judge.partitionOf(daemon.table!.partitions, wanted.modules);
       if (tenancies.some(({ id }) => id === wanted.id) || partition === undefined) continue;
-      if (nowNs < life.notBeforeNs || isQuarantined(this.#state, wanted.modules)) continue;
-      lives[wanted.id] = { ...life, epoch: life.epoch + 1 };
+      if (nowNs < notBeforeNs || isQuarantined(this.#state, wanted.modules)) continue;
+      epoch += 1;
       fresh.push({
         ...wanted,
-        epoch: life.epoch + 1,
+        epoch,
         salt: this.#options.salt(),
         partition: partition.id,
         phase: 'requested',
@@ -464,9 +485,8 @@ export class Agent {
       });
     }
     if (fresh.length > 0) {
-      await this.#save({ ...this.#state, lives, tenancies: [...tenancies, ...fresh] });
+      await this.#save({ ...this.#state, epoch, tenancies: [...tenancies, ...fresh] });
     }
-    return this.#state;
   }
 
   /** Whether something is so, and has been in every look for a while. */
@@ -498,7 +518,7 @@ type Said = LogEntry extends infer E
     : never
   : never;
 
-const FRESH_LIFE = { epoch: 0, failures: 0, notBeforeNs: 0 };
+const NO_FAILURES = { count: 0, notBeforeNs: 0 };
 
 const WELL = { is: 'well' } as const;
 
@@ -507,18 +527,34 @@ function replaced(state: AgentState, tenancy: Tenancy): AgentState {
   return { ...state, tenancies };
 }
 
-function loggedOf({ tenant, id, epoch, salt, modules, partition }: Tenancy): LoggedTenancy {
-  return { commitment: commitmentOf({ tenant, tenancy: id, salt }), epoch, modules, partition };
+function withFailures(
+  state: AgentState,
+  id: string,
+  failures: AgentState['failures'][string],
+): AgentState {
+  return { ...state, failures: { ...state.failures, [id]: failures } };
 }
 
-/** What Fabric Manager says; null where it gives no answer, or one that cannot be read. */
-async function answered<T>(answer: Promise<T>): Promise<T | null> {
+/** Told twice, or started otherwise than to resume, Fabric Manager refuses; the list will tell. */
+function unlessRefused(act: Promise<void>): Promise<void> {
+  return ignoring(act, 'fm-refused');
+}
+
+/** For what is tried again in the next round, and must keep nothing else waiting. */
+function unlessFailed(act: Promise<void>): Promise<void> {
+  return ignoring(act, 'vm-failed');
+}
+
+async function ignoring(act: Promise<void>, code: FabricErrorCode): Promise<void> {
   try {
-    return await answer;
+    await act;
   } catch (error) {
-    if (error instanceof FabricError && error.code.startsWith('fm-')) return null;
-    throw error;
+    if (!(error instanceof FabricError && error.code === code)) throw error;
   }
+}
+
+function loggedOf({ tenant, id, epoch, salt, modules, partition }: Tenancy): LoggedTenancy {
+  return { commitment: commitmentOf({ tenant, tenancy: id, salt }), epoch, modules, partition };
 }
 
 /** What a failed act says of its step. Log and disk are no step's affair. */

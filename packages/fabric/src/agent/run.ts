@@ -16,7 +16,7 @@ export interface AgentRun {
   readonly onTrouble: (error: FabricError) => void;
 }
 
-/** Runs an agent until it is to stop, which is between two rounds. Throws what is no FabricError. */
+/** Runs an agent until it is to stop, which it does between two rounds. */
 export async function runAgent(run: AgentRun): Promise<void> {
   const { agent, clock, desired, isStopping, onTrouble } = run;
   let applied: string | null = null;

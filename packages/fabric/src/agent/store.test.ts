@@ -53,12 +53,14 @@ describe('the state on disk', () => {
 
   it('is whole whenever its writer is killed', { timeout: 60_000 }, async () => {
     // Writes states of ever greater size and number as fast as it can, and says which it began.
+    const module = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
     const script = `
-      const { FileStore } = await import(${JSON.stringify(new URL('./store.js', import.meta.url).href)});
-      const { emptyState } = await import(${JSON.stringify(new URL('../tenancy/state.js', import.meta.url).href)});
+      const { FileStore } = await import(${module('./store.js')});
+      const { emptyState } = await import(${module('../tenancy/state.js')});
       const store = new FileStore(${JSON.stringify(folder)});
       for (let number = 1; ; number += 1) {
-        await store.replace({ ...emptyState('host-1'), bootId: String(number).padEnd(100_000, '.') });
+        const bootId = String(number).padEnd(100_000, '.');
+        await store.replace({ ...emptyState('host-1'), bootId });
         process.stdout.write(number + '\\n');
       }`;
     for (let kills = 0; kills < 5; kills += 1) {

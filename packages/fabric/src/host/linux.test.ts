@@ -57,6 +57,7 @@ function host(changes: Partial<LinuxParts> = {}): LinuxHost {
     vms: async () => [],
     kernelLog: () => [],
     write: (path, text) => writeFile(path, text),
+    replace: (path, text) => writeFile(path, text),
     run: async () => undefined,
     daemon: { unit: 'nvidia-fabricmanager', configPath: 'etc/fm.cfg', statePath: 'tmp/fm.state' },
     ...changes,
@@ -94,7 +95,7 @@ describe('a Linux host', () => {
     expect(gpu).toMatchObject({ holders: [42], moduleId: null, identity: null });
   });
 
-  it('tells one start of Fabric Manager from the next, and whether its state is of this boot', async () => {
+  it('tells starts of Fabric Manager apart, and whether its state is of this boot', async () => {
     const after = Array.from({ length: 30 }, (_, index) => index + 100).join(' ');
     put('proc/9/stat', `9 (nv-fabricmanage) ${after}`);
     put('tmp/fm.state', '');
@@ -105,17 +106,17 @@ describe('a Linux host', () => {
     expect((await later.observe()).daemon.hasState).toBe(false);
   });
 
-  it('reads Xids from the kernel’s log, each with its place', async () => {
+  it('reads Xids from the kernel’s log, each with its number there', async () => {
     const { faults } = await host({
       kernelLog: () => [
-        'NVRM: Xid (PCI:0000:1B:00): 145, pid=1, RLW fault',
-        'something else',
-        'NVRM: Xid (PCI:0000:2b:00.0): 79, GPU has fallen off the bus.',
+        '3,1201,55012,-;NVRM: Xid (PCI:0000:1B:00): 145, pid=1, RLW fault',
+        '6,1202,55013,-;something else',
+        '3,1203,55014,-;NVRM: Xid (PCI:0000:2b:00.0): 79, GPU has fallen off the bus.',
       ],
     }).observe();
     expect(faults).toEqual([
-      { sequence: 1, kind: 'xid', number: 145, bdf: '0000:1b:00.0' },
-      { sequence: 3, kind: 'off-the-bus', number: 79, bdf: '0000:2b:00.0' },
+      { sequence: 1202, kind: 'xid', number: 145, bdf: '0000:1b:00.0' },
+      { sequence: 1204, kind: 'off-the-bus', number: 79, bdf: '0000:2b:00.0' },
     ]);
   });
 

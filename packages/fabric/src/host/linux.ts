@@ -22,24 +22,29 @@ export interface DriverView {
   readonly processes: readonly number[];
 }
 
+/** Where Fabric Manager's service, configuration and state are. */
+export interface DaemonPlaces {
+  /** Of systemd. */
+  readonly unit: string;
+  readonly configPath: string;
+  readonly statePath: string;
+}
+
 /** What of a Linux host is reached, so that tests can have one in a folder. */
 export interface LinuxParts {
   /** `/`, or what stands for it. */
   readonly root: string;
   readonly driverView: (bdf: string) => DriverView | null;
   readonly vms: () => Promise<readonly ObservedVm[]>;
-  /** The kernel's messages of this boot that name a fault. */
+  /** Records of /dev/kmsg of this boot that name a fault. */
   readonly kernelLog: () => readonly string[];
   /** Writes to a file of sysfs: one write, nothing created. */
   readonly write: (path: string, text: string) => Promise<void>;
+  /** Replaces a file as a whole. */
+  readonly replace: (path: string, text: string) => Promise<void>;
   /** Runs a program to its end; rejects unless it succeeds. */
   readonly run: (program: string, args: readonly string[]) => Promise<void>;
-  readonly daemon: {
-    /** The unit of Fabric Manager. */
-    readonly unit: string;
-    readonly configPath: string;
-    readonly statePath: string;
-  };
+  readonly daemon: DaemonPlaces;
 }
 
 const BDF = /^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
@@ -104,16 +109,20 @@ export class LinuxHost implements HostProbe, HostControl {
 
   async startDaemon(mode: RestartMode): Promise<void> {
     const { unit, configPath } = this.#parts.daemon;
-    const path = configPath;
-    const config = await this.#textOrNull(path);
+    const config = await this.#textOrNull(configPath);
     if (config === null) {
-      throw new FabricError('host-refused', `${path}: Fabric Manager has no configuration there`);
+      throw new FabricError(
+        'host-refused',
+        `${configPath}: Fabric Manager has no configuration there`,
+      );
     }
     const line = `FABRIC_MODE_RESTART=${mode === 'resume' ? 1 : 0}`;
     const changed = /^FABRIC_MODE_RESTART=.*$/m.test(config)
       ? config.replace(/^FABRIC_MODE_RESTART=.*$/m, line)
       : `${config.trimEnd()}\n${line}\n`;
-    await this.#write(unit, path, changed);
+    await this.#change(unit, configPath, () =>
+      this.#parts.replace(this.#path(configPath), changed),
+    );
     await this.#run('systemctl', ['start', unit]);
   }
 
@@ -228,9 +237,13 @@ export class LinuxHost implements HostProbe, HostControl {
     return target === null ? null : basename(target);
   }
 
-  async #write(what: string, path: string, text: string): Promise<void> {
+  #write(what: string, path: string, text: string): Promise<void> {
+    return this.#change(what, path, () => this.#parts.write(this.#path(path), text));
+  }
+
+  async #change(what: string, path: string, change: () => Promise<void>): Promise<void> {
     try {
-      await this.#parts.write(this.#path(path), text);
+      await change();
     } catch (cause) {
       const message = `${what}: ${path} cannot be written: ${(cause as Error).message}`;
       throw new FabricError('host-refused', message, { cause });
@@ -261,13 +274,14 @@ const NAME_CHARACTERS_MAX = 15;
 /** `starttime`, field 22 of proc(5), counted behind the name. */
 const STARTED_FIELD = 19;
 
-/** A line of the kernel's log that names an Xid, by its place among them. */
-function faultOf(line: string, index: number): ObservedFault[] {
-  const match = XID.exec(line);
-  if (match === null) return [];
+/** A record of /dev/kmsg that names an Xid: `priority,sequence,time,flags;text`. */
+function faultOf(record: string): ObservedFault[] {
+  const match = XID.exec(record);
+  const sequence = /^\d+,(\d+),/.exec(record)?.[1];
+  if (match === null || sequence === undefined) return [];
   const number = Number(match[4]);
   const bdf = `${match[2]!.toLowerCase()}.${match[3] ?? '0'}`;
   const kind = match[1]!.toLowerCase() === 'sxid' ? 'sxid' : 'xid';
   const isGone = kind === 'xid' && number === OFF_THE_BUS;
-  return [{ sequence: index + 1, kind: isGone ? 'off-the-bus' : kind, number, bdf }];
+  return [{ sequence: Number(sequence) + 1, kind: isGone ? 'off-the-bus' : kind, number, bdf }];
 }

@@ -26,7 +26,7 @@ export interface LoggedTenancy {
   readonly partition: number;
 }
 
-export const CHANGES = [
+const CHANGES = [
   'claim',
   'fence',
   'sanitize',

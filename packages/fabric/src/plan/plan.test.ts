@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { tableDigest } from '../fm/table.ts';
 import { HGX_TABLE } from '../simulate/fabric-manager.ts';
-import { emptyState } from '../tenancy/state.ts';
+import { type AgentState, emptyState } from '../tenancy/state.ts';
 import { type HostOffer, type PlacementRequest, plan } from './plan.ts';
 import { planTableChange } from './table-change.ts';
 
@@ -64,75 +65,142 @@ describe('plan', () => {
     });
   });
 
-  it('names the host that came nearest', () => {
-    const offers = [
-      { ...OFFER, host: 'full', claimed: [1, 2, 3, 4, 5, 6, 7, 8] },
-      { ...OFFER, host: 'old', driverVersion: '580.95.05' },
+  it('names the host that came nearest, and of two alike the first', () => {
+    const farther: readonly Partial<HostOffer>[] = [
+      { platform: 'h100' },
+      { grade: 'guest' },
+      { driverVersion: '580.95.05' },
+      { fmVersion: null },
+      { isFrozen: true },
+      { table: [] },
+      { claimed: [1, 2, 3, 4, 5, 6, 7, 8] },
     ];
-    expect(plan(PAIR, offers)).toMatchObject({ fits: false, nearest: { host: 'full' } });
-    expect(plan({ ...PAIR, driverVersion: '595.58' }, offers)).toMatchObject({
-      fits: false,
-      nearest: { host: 'full', cause: 'needs driver 595.58, the host has 590.48.01' },
-    });
-  });
-
-  it('never places on a claimed or quarantined module, and places whenever a partition is free', () => {
-    const modules = fc.uniqueArray(fc.integer({ min: 1, max: 8 }));
-    const size = fc.constantFrom(1, 2, 4, 8);
+    const request = { ...PAIR, driverVersion: '590.48.01', grades: ['host'] as const };
+    const some = fc.array(fc.nat(farther.length - 1), { minLength: 1 });
     fc.assert(
-      fc.property(fc.array(fc.tuple(modules, modules)), size, (hosts, gpus) => {
-        const offers = hosts.map(([claimed, quarantined], index) => ({
+      fc.property(some, (ranks) => {
+        const offers = ranks.map((rank, index) => ({
           ...OFFER,
           host: String(index),
-          claimed,
-          quarantined,
+          ...farther[rank],
         }));
-        const isFree = ({ claimed, quarantined }: HostOffer, set: readonly number[]) =>
-          set.every((module) => !claimed.includes(module) && !quarantined.includes(module));
+        const nearest = ranks.indexOf(Math.max(...ranks));
+        const result = plan(request, offers);
+        expect(result).toMatchObject({ fits: false, nearest: { host: String(nearest) } });
+      }),
+    );
+  });
+
+  it('says that there was no host', () => {
+    expect(plan(PAIR, [])).toEqual({ fits: false, nearest: null, considered: 0 });
+  });
+
+  it('takes any platform where none is named', () => {
+    expect(plan({ ...PAIR, platform: null }, [{ ...OFFER, platform: 'h100' }]).fits).toBe(true);
+  });
+
+  it('finds what looking at every partition of every host finds', () => {
+    const some = fc.uniqueArray(fc.integer({ min: 1, max: 8 }), { maxLength: 5 });
+    const offer = fc.record({
+      claimed: some,
+      quarantined: some,
+      coldStartSeconds: fc.integer({ min: 0, max: 300 }),
+      bridgeSecondsPerToken: fc.constantFrom(0, 0.00001, 0.0001),
+      table: fc.constantFrom(HGX_TABLE, HGX_TABLE.slice(3), []),
+    });
+    fc.assert(
+      fc.property(fc.array(offer), fc.constantFrom(1, 2, 4, 8), (list, gpus) => {
+        const offers = list.map((each, index) => ({ ...OFFER, ...each, host: String(index) }));
+        const all = offers.flatMap((each) => {
+          const out = [...each.claimed, ...each.quarantined];
+          const free = each.table.filter(({ modules }) => !modules.some((m) => out.includes(m)));
+          return free
+            .filter(({ modules }) => modules.length === gpus)
+            .map(({ id, modules }) => {
+              const lost = free.filter(
+                (other) =>
+                  other.modules.length > gpus && modules.some((m) => other.modules.includes(m)),
+              ).length;
+              const bridge = each.bridgeSecondsPerToken * PAIR.tokens;
+              const cost = each.coldStartSeconds + bridge + 60 * lost;
+              const seconds = { coldStart: each.coldStartSeconds, bridge };
+              const placement = { host: each.host, partition: id, modules, seconds };
+              return { cost, placement: { ...placement, partitionsLost: lost } };
+            });
+        });
+        const least = Math.min(...all.map(({ cost }) => cost));
         const result = plan({ ...PAIR, gpus }, offers);
-        const canFit = offers.some((offer) =>
-          HGX_TABLE.some((each) => each.modules.length === gpus && isFree(offer, each.modules)),
-        );
-        expect(result.fits).toBe(canFit);
-        if (!result.fits) return;
-        const { host, modules: chosen } = result.placement;
-        expect(chosen).toHaveLength(gpus);
-        expect(isFree(offers[Number(host)]!, chosen)).toBe(true);
+        if (all.length === 0) expect(result.fits).toBe(false);
+        else {
+          const { placement } = all.find(({ cost }) => cost === least)!;
+          expect(result).toEqual({ fits: true, placement, considered: offers.length });
+        }
       }),
     );
   });
 });
 
+const TENANCY = {
+  tenant: 'aurora-bank',
+  order: 'stop-first',
+  guest: null,
+  epoch: 1,
+  salt: '0'.repeat(64),
+  partition: 1,
+  phase: 'activated',
+  isIntended: false,
+  begunNs: 0,
+  leaving: null,
+  sanitizedUnder: '1',
+  evidence: null,
+} as const;
+
+/** With two tenancies, on modules 1 and 2, and 3 and 4. */
+function stateWith(partitions: { id: number; modules: number[] }[]): AgentState {
+  const state = emptyState('host-1');
+  return {
+    ...state,
+    tenancies: [
+      { ...TENANCY, id: 'a', modules: [1, 2] },
+      { ...TENANCY, id: 'b', modules: [3, 4] },
+    ],
+    daemon: { ...state.daemon, table: { digest: tableDigest(partitions), partitions } },
+  };
+}
+
 describe('a change of the table', () => {
+  const before = [
+    { id: 1, modules: [1, 2] },
+    { id: 2, modules: [3, 4] },
+  ];
+
   it('shows who goes, who comes back, and what can be had', () => {
-    const state = {
-      ...emptyState('host-1'),
-      daemon: {
-        instance: '1',
-        starting: null,
-        maintenance: null,
-        table: { digest: 'old', partitions: [{ id: 1, modules: [1, 2] }] },
-      },
-    };
-    const change = planTableChange(state, [{ id: 9, modules: [3, 4] }]);
-    expect(change.added).toEqual([{ id: 9, modules: [3, 4] }]);
-    expect(change.removed).toEqual([{ id: 1, modules: [1, 2] }]);
-    expect(change.steps).toHaveLength(4);
+    const after = [
+      { id: 7, modules: [1, 2] },
+      { id: 9, modules: [5, 6] },
+    ];
+    const { steps, ...change } = planTableChange(stateWith(before), after);
+    expect(change).toEqual({
+      from: tableDigest(before),
+      to: tableDigest(after),
+      added: [{ id: 9, modules: [5, 6] }],
+      removed: [{ id: 2, modules: [3, 4] }],
+      drained: [
+        { tenancy: 'a', modules: [1, 2], returns: true },
+        { tenancy: 'b', modules: [3, 4], returns: false },
+      ],
+    });
+    expect(steps[0]).toContain('2 tenancies');
+    expect(steps[2]).toContain(change.to);
   });
 
-  it('is nothing for the table that is loaded, whatever the order', () => {
-    const partitions = [
-      { id: 1, modules: [1, 2] },
-      { id: 2, modules: [3, 4] },
-    ];
-    const { to: digest } = planTableChange(emptyState('host-1'), partitions);
-    const daemon = {
-      instance: '1',
-      starting: null,
-      maintenance: null,
-      table: { digest, partitions },
-    };
-    const state = { ...emptyState('host-1'), daemon };
-    expect(planTableChange(state, partitions.toReversed()).steps).toEqual([]);
+  it('is nothing for the table that is loaded, in whatever order', () => {
+    const { steps, drained } = planTableChange(stateWith(before), before.toReversed());
+    expect({ steps, drained }).toEqual({ steps: [], drained: [] });
+  });
+
+  it('is one from nothing where no table was read yet', () => {
+    const { from, added } = planTableChange(emptyState('host-1'), before);
+    expect({ from, added }).toEqual({ from: null, added: before });
   });
 });

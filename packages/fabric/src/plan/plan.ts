@@ -50,98 +50,104 @@ export type Plan =
   | { readonly fits: true; readonly placement: Placement; readonly considered: number }
   | { readonly fits: false; readonly nearest: NearestMiss | null; readonly considered: number };
 
+/** What it is worth to keep a larger partition free, in seconds of a cold start: our choice. */
+const SECONDS_PER_PARTITION_LOST = 60;
+
 /**
- * Where a tenancy goes: the host and partition with the least cost. A host is asked in one order,
- * and each step further is a nearer miss; equal costs go to the host that comes first, so that the
- * same offers have the same plan.
+ * Where a tenancy goes: the host and partition with the least cost. Equal costs go to what comes
+ * first, so that the same offers have the same plan.
  */
 export function plan(request: PlacementRequest, offers: readonly HostOffer[]): Plan {
   const shapes = new Map<readonly PartitionDefinition[], readonly Shape[]>();
-  let best: Placement | null = null;
-  let bestCost = Number.POSITIVE_INFINITY;
-  let nearest: NearestMiss | null = null;
-  let nearness = -1;
+  let best: Placed | null = null;
+  let nearest: Miss | null = null;
   for (const offer of offers) {
-    const miss = missOf(request, offer);
-    if (miss !== null) {
-      if (miss.step > nearness) {
-        nearness = miss.step;
-        nearest = { host: offer.host, cause: miss.cause };
-      }
-      continue;
-    }
     let fitting = shapes.get(offer.table);
     if (fitting === undefined) {
       fitting = shapesOf(offer.table, request.gpus);
       shapes.set(offer.table, fitting);
     }
-    const taken = bitsOf(offer.claimed) | bitsOf(offer.quarantined);
-    const coldStart = offer.coldStartSeconds;
-    const bridge = offer.bridgeSecondsPerToken * request.tokens;
-    let hasRoom = false;
-    for (const { definition, bits, larger } of fitting) {
-      if ((bits & taken) !== 0) continue;
-      hasRoom = true;
-      let partitionsLost = 0;
-      for (const other of larger) if ((other & taken) === 0) partitionsLost += 1;
-      const cost = coldStart + bridge + partitionsLost * SECONDS_PER_PARTITION_LOST;
-      if (cost >= bestCost) continue;
-      bestCost = cost;
-      best = {
-        host: offer.host,
-        partition: definition.id,
-        modules: definition.modules,
-        seconds: { coldStart, bridge },
-        partitionsLost,
-      };
-    }
-    if (!hasRoom && nearness < ROOM) {
-      const cause =
-        fitting.length === 0
-          ? `no partition of its table has ${request.gpus} GPUs`
-          : `every partition of ${request.gpus} GPUs has a claimed or quarantined module`;
-      nearness = fitting.length === 0 ? SHAPE : ROOM;
-      nearest = { host: offer.host, cause };
+    const result = missOf(request, offer) ?? cheapest(request, offer, fitting);
+    if ('cause' in result) {
+      if (result.step > (nearest?.step ?? -1)) nearest = result;
+    } else if (result.cost < (best?.cost ?? Number.POSITIVE_INFINITY)) {
+      best = result;
     }
   }
   const considered = offers.length;
-  if (best === null) return { fits: false, nearest, considered };
-  return { fits: true, placement: best, considered };
+  if (best !== null) return { fits: true, placement: best.placement, considered };
+  if (nearest === null) return { fits: false, nearest, considered };
+  const { host, cause } = nearest;
+  return { fits: false, nearest: { host, cause }, considered };
 }
 
-/** What it is worth to keep a larger partition free, as seconds of a cold start. A choice of ours. */
-const SECONDS_PER_PARTITION_LOST = 60;
+interface Placed {
+  readonly placement: Placement;
+  readonly cost: number;
+}
 
-/** How far a host came before it did not fit. */
-const SHAPE = 5;
-const ROOM = 6;
+/** A host that does not fit, and after how many questions that was clear: the more, the nearer. */
+interface Miss extends NearestMiss {
+  readonly step: number;
+}
 
+/** Why a host does not fit whatever is free on it; null: it may. */
 function missOf(
   { platform, driverVersion, grades }: PlacementRequest,
   offer: HostOffer,
-): { readonly step: number; readonly cause: string } | null {
+): Miss | null {
+  const miss = (step: number, cause: string): Miss => ({ host: offer.host, step, cause });
   if (platform !== null && offer.platform !== platform) {
-    return { step: 0, cause: `needs ${platform}, the host is ${offer.platform}` };
+    return miss(0, `needs ${platform}, the host is ${offer.platform}`);
   }
   if (!grades.includes(offer.grade)) {
     const needed = grades.join(' or ');
-    return {
-      step: 1,
-      cause: `needs a fabric vouched for by ${needed}, the host's is ${offer.grade}`,
-    };
+    return miss(1, `needs a fabric vouched for by ${needed}, the host's is ${offer.grade}`);
   }
   const driver = driverVersion ?? offer.driverVersion;
   if (driver !== offer.driverVersion) {
-    const has = offer.driverVersion ?? 'none';
-    return { step: 2, cause: `needs driver ${driver}, the host has ${has}` };
+    return miss(2, `needs driver ${driver}, the host has ${offer.driverVersion ?? 'none'}`);
   }
   if (driver !== offer.fmVersion) {
     const has = offer.fmVersion ?? 'none that answers';
-    return { step: 3, cause: `needs Fabric Manager ${driver}, the host has ${has}` };
+    return miss(3, `needs Fabric Manager ${driver}, the host has ${has}`);
   }
-  return offer.isFrozen
-    ? { step: 4, cause: 'the host is frozen until Fabric Manager serves' }
-    : null;
+  return offer.isFrozen ? miss(4, 'the host is frozen until Fabric Manager serves') : null;
+}
+
+/** The cheapest free partition of one host. */
+function cheapest(
+  { gpus, tokens }: PlacementRequest,
+  offer: HostOffer,
+  fitting: readonly Shape[],
+): Placed | Miss {
+  const { host } = offer;
+  if (fitting.length === 0) {
+    return { host, step: 5, cause: `no partition of its table has ${gpus} GPUs` };
+  }
+  const taken = bitsOf(offer.claimed) | bitsOf(offer.quarantined);
+  let best: Shape | null = null;
+  let partitionsLost = Number.POSITIVE_INFINITY;
+  for (const shape of fitting) {
+    if ((shape.bits & taken) !== 0) continue;
+    const lost = shape.larger.filter((bits) => (bits & taken) === 0).length;
+    if (lost >= partitionsLost) continue;
+    best = shape;
+    partitionsLost = lost;
+  }
+  if (best === null) {
+    const cause = `every partition of ${gpus} GPUs has a claimed or quarantined module`;
+    return { host, step: 6, cause };
+  }
+  const { id: partition, modules } = best.definition;
+  const seconds = {
+    coldStart: offer.coldStartSeconds,
+    bridge: offer.bridgeSecondsPerToken * tokens,
+  };
+  return {
+    placement: { host, partition, modules, seconds, partitionsLost },
+    cost: seconds.coldStart + seconds.bridge + partitionsLost * SECONDS_PER_PARTITION_LOST,
+  };
 }
 
 interface Shape {

@@ -127,7 +127,8 @@ export class SimulatedManager {
       this.stop();
       throw new FabricError('fm-unanswered', 'Fabric Manager ended');
     }
-    if (this.#isWaiting) this.active = new Map(ids.map((id) => [id, 'agent']));
+    if (!this.#isWaiting) refuse(-4);
+    this.active = new Map(ids.map((id) => [id, 'agent']));
     this.#isWaiting = false;
   }
 

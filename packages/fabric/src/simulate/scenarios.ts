@@ -81,7 +81,7 @@ export const SCENARIOS: readonly Scenario[] = [
     happen(world, round) {
       if (round !== 100) return undefined;
       world.xid(145, 1);
-      world.stopVm('tenancy-3-4/1');
+      world.stopVm('tenancy-3-4/2');
       return undefined;
     },
   },

@@ -233,6 +233,8 @@ class Simulation {
     const { world } = this;
     const { random } = world;
     if (random.chance(0.02)) this.#desired = this.#want(this.#anything());
+    // The agent, or its whole machine, is stopped for up to two hours.
+    if (random.chance(0.003)) world.pass(world.nowNs + random.int(7200) * 1e9);
     if (random.chance(0.05)) world.wallOffMs = random.int(2e9, -1e9);
     if (random.chance(0.01)) world.isDiskFull = true;
     else if (random.chance(0.2)) world.isDiskFull = false;

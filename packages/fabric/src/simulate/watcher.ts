@@ -1,6 +1,7 @@
 import { overlaps } from '../fm/table.ts';
 import type { GuestEvidence } from '../host/control.ts';
 import type { LogEntry, LoggedTenancy } from '../log/entries.ts';
+import { type ReplayRule, replayLog } from '../log/replay.ts';
 import { EVIDENCE_NS_MAX } from '../tenancy/rules.ts';
 import type { AgentState } from '../tenancy/state.ts';
 import type { SimulatedGpu, World } from './world.ts';
@@ -18,6 +19,15 @@ export const INVARIANTS = {
   9: 'commands are idempotent, and old ones refused',
   10: 'the same seed has the same history',
 } as const;
+
+/** What a reader of the log alone notices. */
+const REPLAYED: Readonly<Record<Exclude<ReplayRule, 'alarm'>, InvariantNumber>> = {
+  overlap: 1,
+  intent: 4,
+  reset: 6,
+  table: 2,
+  begin: 8,
+};
 
 export type InvariantNumber = keyof typeof INVARIANTS;
 
@@ -80,6 +90,11 @@ export class Watcher {
       // What was begun and given up has ended by what undid it: the release of its life.
       const isReleased = !modules.some((module) => this.#owners.get(module) === lifeIn(key));
       if (!isQuarantined && isGone && !isReleased) this.#violated(4, `${key} has no fact`);
+    }
+    for (const { index, rule, message } of replayLog(log).findings) {
+      // An alarm is what a tenant should be told of, and no fault of the agent.
+      if (rule === 'alarm') continue;
+      this.#violated(REPLAYED[rule], `replay, entry ${index}: ${message}`);
     }
     const explained = new Set(state.tenancies.flatMap(({ modules }) => [...modules]));
     for (const module of this.#world.activeModules()) {

@@ -45,7 +45,7 @@ export interface SimulatedVm {
 }
 
 /** How a guest's evidence may be wrong. */
-export const EVIDENCE_FAULTS = [
+const EVIDENCE_FAULTS = [
   'reported-twice', // one device twice, and so many that the count is right
   'some-missing', // four of eight came up
   'another-device', // a relay: of another host
@@ -91,6 +91,7 @@ export class World {
   /** What the wall clock is off by. */
   wallOffMs = 0;
   isDiskFull = false;
+  fmVersion = '590.48.01';
   /** The daemon runs and reaches no GPU. */
   isPathLost = false;
   /** Calm: nothing fails any more. */
@@ -149,7 +150,7 @@ export class World {
       hands: {
         nonce: () => this.random.hex(64),
         fm: {
-          version: () => this.#call('fm version', () => '590.48.01'),
+          version: () => this.#call('fm version', () => this.fmVersion),
           partitions: () => this.#fm('list', (fault) => fm.list(this.nowNs, fault)),
           activate: (id) =>
             this.#fm(`activate ${id}`, (fault) => {

@@ -147,10 +147,12 @@ export function blastRadius(fault: ObservedFault, state: AgentState): readonly n
   return tenancies.find(({ modules }) => modules.includes(module))?.modules ?? [module];
 }
 
+/** One may end with its agent before it begins; one that fails twice will fail again. */
+const RESUMES_MAX = 2;
+
 /** How Fabric Manager is started: with what was active only if all of that is of this boot. */
 export function restartMode(state: AgentState, { bootId, daemon }: HostObservation): RestartMode {
-  // A start to resume that was not seen to its end has failed: it is not tried twice.
-  const isTried = state.daemon.starting === 'resume';
+  const isTried = state.daemon.resumes >= RESUMES_MAX;
   const isOurs = state.bootId === bootId && state.daemon.instance !== null;
   return daemon.hasState && isOurs && !isTried && activeOf(state).length > 0 ? 'resume' : 'plain';
 }
@@ -184,8 +186,8 @@ export function foreignModules(state: AgentState, { partitions }: Sight): number
 }
 
 /**
- * Whether a command is later than the last one; false: it is the same. Throws FabricError 'stale-epoch', or 'bad-desired' for another document of the same
- * number.
+ * Whether a command is later than the last one; false: it is the same. Throws FabricError
+ * 'stale-epoch', or 'bad-desired' for another document of the same number.
  */
 export function isNewer(desired: Desired, before: Desired): boolean {
   const ahead = desired.epoch - before.epoch || desired.sequence - before.sequence;

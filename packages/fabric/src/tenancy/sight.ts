@@ -1,6 +1,9 @@
-import type { Partition } from '../fm/manager.ts';
+import type { Clock } from '@bridgekeeper/bridge';
+import { FabricError } from '../errors.ts';
+import type { FabricManager, Partition } from '../fm/manager.ts';
 import { overlaps } from '../fm/table.ts';
-import type { HostObservation, ObservedGpu, ObservedVm } from '../host/host.ts';
+import type { Gateway } from '../host/control.ts';
+import type { HostObservation, HostProbe, ObservedGpu, ObservedVm } from '../host/host.ts';
 import type { QuarantineReason } from '../log/entries.ts';
 import { type AgentState, type Tenancy, vmOf } from './state.ts';
 
@@ -11,6 +14,29 @@ export interface Sight {
   /** Null: Fabric Manager did not answer, so nothing is known of partitions. */
   readonly partitions: readonly Partition[] | null;
   readonly gateway: readonly { readonly vm: string; readonly streams: number }[];
+}
+
+/** Looks once. Throws FabricError, but not because Fabric Manager gives no answer. */
+export async function look(
+  probe: HostProbe,
+  fm: FabricManager,
+  gateway: Gateway,
+  clock: Clock,
+): Promise<Sight> {
+  const host = await probe.observe();
+  const admitted = await gateway.list();
+  const partitions = host.daemon.isRunning ? await answered(fm.partitions()) : null;
+  return { nowNs: clock.nowNs(), host, partitions, gateway: admitted };
+}
+
+/** What Fabric Manager says; null where it gives no answer, or one that cannot be read. */
+export async function answered<T>(answer: Promise<T>): Promise<T | null> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof FabricError && error.code.startsWith('fm-')) return null;
+    throw error;
+  }
 }
 
 /** What a look at a step says. */
@@ -96,8 +122,8 @@ export function othersOn(tenancy: Tenancy, { partitions }: Sight): readonly Part
 }
 
 /**
- * Fabric Manager that starts plainly leaves stale routes in GPUs that were reset before. Null: it is
- * the one under which they were reset, or none runs, and then nothing can be said yet.
+ * Fabric Manager that starts plainly leaves stale routes in GPUs that were reset before. Null: it
+ * is the one under which they were reset, or none runs, and then nothing can be said yet.
  */
 export function underAnotherDaemon(tenancy: Tenancy, { host }: Sight): Finding | null {
   const { instance } = host.daemon;

@@ -93,7 +93,7 @@ const evidence = z.strictObject({
 });
 
 const tenancy = wanted.extend({
-  /** Counts lives: its VM, its log entries and its evidence are of one of them. */
+  /** Which life it is: its VM, its log entries and its evidence are of one. */
   epoch: count,
   /** Opens its commitment in the log; 64 hex digits. */
   salt: z.string().regex(/^[0-9a-f]{64}$/),
@@ -120,20 +120,22 @@ const state = z.strictObject({
   tenancies: z.array(tenancy).max(TENANCIES_MAX),
   /** Module to tenancy. One key has one value: this is the exclusivity. */
   claims: z.record(z.string(), name),
-  /** Lives that each id had, and how often in a row the last ones failed. */
-  lives: z.record(
-    z.string(),
-    z.strictObject({ epoch: count, failures: count, notBeforeNs: nanoseconds }),
-  ),
+  /** Of the last life that began on this host: no two have one. */
+  epoch: count,
+  /** How often in a row lives of an id failed, and when the next one may begin. */
+  failures: z.record(z.string(), z.strictObject({ count, notBeforeNs: nanoseconds })),
   quarantine: z.record(z.string(), z.enum(QUARANTINE_REASONS)),
   /** By module, learnt while NVIDIA's driver has the GPU and kept: afterwards none can be seen. */
   devices: z.record(z.string(), z.strictObject({ bdf: z.string(), identity: z.string() })),
   faultsJudged: count,
   daemon: z.strictObject({
     instance: z.string().nullable(),
+    version: z.string().nullable(),
     table: z.strictObject({ digest: z.string(), partitions: z.array(definition) }).nullable(),
     /** A start of ours that was not seen to its end. */
     starting: z.enum(['resume', 'plain']).nullable(),
+    /** How many starts to resume were begun since it last ran. */
+    resumes: count,
     /** A table that is to be loaded, by digest, once the host is empty. */
     maintenance: z.string().nullable(),
   }),
@@ -152,11 +154,19 @@ export function emptyState(host: string): AgentState {
     desired: null,
     tenancies: [],
     claims: {},
-    lives: {},
+    epoch: 0,
+    failures: {},
     quarantine: {},
     devices: {},
     faultsJudged: 0,
-    daemon: { instance: null, table: null, starting: null, maintenance: null },
+    daemon: {
+      instance: null,
+      version: null,
+      table: null,
+      starting: null,
+      resumes: 0,
+      maintenance: null,
+    },
   };
 }
 

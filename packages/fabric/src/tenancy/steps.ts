@@ -112,6 +112,12 @@ export const STEPS: Steps = {
       if (others.length > 0) {
         return notYet(`partition ${others[0]!.id} is active on its modules`, 'foreign-partition');
       }
+      // In shared mode another version than the guest's driver breaks the fabric without an error.
+      const { version } = state.daemon;
+      const { driverVersion } = sight.host;
+      if (version === null || version !== driverVersion) {
+        return notYet(`Fabric Manager is ${version}, and the driver ${driverVersion}`);
+      }
       // A daemon that runs says nothing: it may be on a wrong path and never reach the GPUs.
       const unready = gpus.find(
         ({ fabric }) =>
@@ -340,7 +346,7 @@ const UP: readonly Phase[] = [
   'admitted',
 ];
 
-export const DOWN: Readonly<Record<Tenancy['order'], readonly Phase[]>> = {
+const DOWN: Readonly<Record<Tenancy['order'], readonly Phase[]>> = {
   'stop-first': ['draining', 'stopping', 'unbound', 'deactivated', 'released'],
   'deactivate-first': ['draining', 'deactivated', 'stopping', 'unbound', 'released'],
 };

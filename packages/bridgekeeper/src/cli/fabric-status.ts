@@ -1,0 +1,57 @@
+import type { StatusDocument } from '@bridgekeeper/fabric';
+import { flag, integer, onOff, type Values } from '@bridgekeeper/server/settings';
+import type { CliIo } from '../io.ts';
+import type { CliCommand } from './command.ts';
+import { HOST_FLAGS, hostLibraries, hostSettings } from './fabric-host.ts';
+import { stopSignal } from './stop-signal.ts';
+
+const STATUS_FLAGS = { ...HOST_FLAGS, json: flag(onOff(), false, 'as one JSON document') };
+
+export const FABRIC_STATUS: CliCommand<typeof STATUS_FLAGS> = {
+  name: 'fabric status',
+  summary: 'what is in which partition of this host, and whose word that is',
+  flags: STATUS_FLAGS,
+  notes: 'Looks beside an agent that runs. Exits with 1 if an active partition has no intent.',
+  async run({ values }, io) {
+    const { statusLines } = await import('@bridgekeeper/fabric');
+    const status = await statusNow(values);
+    io.out(values.json ? JSON.stringify(status) : statusLines(status).join('\n'));
+    return status.foreign.length === 0 ? 0 : 1;
+  },
+};
+
+const WATCH_FLAGS = {
+  ...HOST_FLAGS,
+  interval: flag(integer(1, 3600), 2, 'seconds between two looks'),
+  json: flag(onOff(), false, 'a JSON document of all of it for each change'),
+};
+
+export const FABRIC_WATCH: CliCommand<typeof WATCH_FLAGS> = {
+  name: 'fabric watch',
+  summary: 'what changes, until interrupted',
+  flags: WATCH_FLAGS,
+  run: ({ values }, io) => watch(values, io),
+};
+
+async function watch(values: Values<typeof WATCH_FLAGS>, io: CliIo): Promise<0> {
+  const { changesBetween } = await import('@bridgekeeper/fabric');
+  const { clock } = await hostSettings(values);
+  const stop = stopSignal(io);
+  let before: StatusDocument | null = null;
+  while (!stop.aborted) {
+    const now = await statusNow(values);
+    const changes = changesBetween(before, now);
+    if (values.json && changes.length > 0) io.out(JSON.stringify(now));
+    if (!values.json) for (const line of changes) io.out(line);
+    before = now;
+    await clock.sleepUntilNs(clock.nowNs() + values.interval * 1e9);
+  }
+  return 0;
+}
+
+async function statusNow(values: Values<typeof HOST_FLAGS>): Promise<StatusDocument> {
+  const { lookAtHost, statusOf } = await import('@bridgekeeper/fabric');
+  const settings = await hostSettings(values);
+  const { state, sight } = await lookAtHost(settings, await hostLibraries(values));
+  return statusOf(state, sight, settings.grade);
+}

@@ -1,0 +1,165 @@
+import {
+  type Change,
+  commitmentOf,
+  type LogEntry,
+  type LoggedTenancy,
+  type Opening,
+} from './entries.ts';
+
+/** What a log cannot be if the fabric was what it should be. */
+export type ReplayRule = 'overlap' | 'intent' | 'reset' | 'table' | 'alarm' | 'begin';
+
+export interface ReplayFinding {
+  readonly index: number;
+  readonly rule: ReplayRule;
+  readonly message: string;
+}
+
+/** One life of one tenancy, by positions in the log; null: it did not come to that. */
+export interface ReplayedLife {
+  readonly commitment: string;
+  readonly epoch: number;
+  readonly modules: readonly number[];
+  readonly partition: number;
+  readonly sanitizedAt: number | null;
+  readonly activatedAt: number | null;
+  readonly deactivatedAt: number | null;
+  readonly isMine: boolean;
+}
+
+export interface Replay {
+  readonly entries: number;
+  readonly lives: readonly ReplayedLife[];
+  /** The device at each place, as learnt last. */
+  readonly devices: Readonly<Record<number, string>>;
+  /** About anybody's tenancy: an operator who is careless with one is careless. */
+  readonly findings: readonly ReplayFinding[];
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+interface Life extends Mutable<ReplayedLife> {
+  /** Changes that were announced: true until they have happened. */
+  readonly intents: Map<Change, boolean>;
+}
+
+/**
+ * Replays a host's log from its first entry. Whose a tenancy is, only its opening tells; that two
+ * never had one module at the same time is to be seen without it. A module counts as given from the
+ * intent to activate on, because what was to happen may have happened, until it is deactivated.
+ */
+export function replayLog(entries: readonly LogEntry[], openings: readonly Opening[] = []): Replay {
+  const mine = new Set(openings.map(commitmentOf));
+  const lives = new Map<string, Life>();
+  const holders = new Map<number, Life>();
+  /** When the last tenancy's guest could no longer reach a module. */
+  const leftAt = new Map<number, number>();
+  const devices: Record<number, string> = {};
+  const findings: ReplayFinding[] = [];
+  let table: ReadonlyMap<number, string> | null = null;
+
+  for (const [index, entry] of entries.entries()) {
+    const find = (rule: ReplayRule, message: string) => findings.push({ index, rule, message });
+    if (index === 0 && entry.kind !== 'agent-started') find('begin', 'the log has no beginning');
+    switch (entry.kind) {
+      case 'devices':
+        for (const { module, identity } of entry.devices) devices[module] = identity;
+        break;
+      case 'table':
+        table = new Map(entry.partitions.map(({ id, modules }) => [id, nameOf(modules)]));
+        break;
+      case 'alarm':
+        find('alarm', `modules ${entry.modules.join(', ')}: ${entry.reason}`);
+        break;
+      case 'fm-restarted':
+        // What is not active any more was left, and by whom it is taken next is checked as ever.
+        for (const [module, life] of holders) {
+          if (entry.after.includes(life.partition) || life.activatedAt === null) continue;
+          holders.delete(module);
+          leftAt.set(module, index);
+        }
+        break;
+      case 'intent':
+      case 'fact': {
+        const { tenancy, change } = entry;
+        const key = `${tenancy.commitment} ${tenancy.epoch}`;
+        const life = lives.get(key) ?? begin(tenancy, mine);
+        lives.set(key, life);
+        const who = `tenancy ${tenancy.commitment.slice(0, 12)}`;
+        if (nameOf(tenancy.modules) !== nameOf(life.modules)) {
+          find('overlap', `${who} has other modules than before`);
+        }
+        const isOpen = life.intents.get(change);
+        if (entry.kind === 'fact' && isOpen === undefined) {
+          find('intent', `${who}: ${change} without an intent`);
+        }
+        // An agent that ended right after a fact says it again: that is no second change.
+        if (entry.kind === 'fact' && isOpen === false) break;
+        life.intents.set(change, entry.kind === 'intent');
+        if (change === 'activate') {
+          for (const module of tenancy.modules) {
+            const holder = holders.get(module);
+            if (holder !== undefined && holder !== life) {
+              const other = holder.commitment.slice(0, 12);
+              find('overlap', `module ${module} is given to ${who} while ${other} has it`);
+            }
+            holders.set(module, life);
+            const left = leftAt.get(module) ?? -1;
+            if (life.sanitizedAt === null || life.sanitizedAt < left) {
+              find('reset', `module ${module} was not reset for ${who} after its last tenant`);
+            }
+          }
+          if (table !== null && table.get(tenancy.partition) !== nameOf(tenancy.modules)) {
+            find(
+              'table',
+              `partition ${tenancy.partition} is not modules ${nameOf(tenancy.modules)}`,
+            );
+          }
+        }
+        if (entry.kind === 'fact') settle(life, change, index, holders, leftAt);
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  const replayed = [...lives.values()].map(({ intents: _, ...life }) => life);
+  return { entries: entries.length, lives: replayed, devices, findings };
+}
+
+function begin(
+  { commitment, epoch, modules, partition }: LoggedTenancy,
+  mine: ReadonlySet<string>,
+): Life {
+  return {
+    commitment,
+    epoch,
+    modules,
+    partition,
+    sanitizedAt: null,
+    activatedAt: null,
+    deactivatedAt: null,
+    isMine: mine.has(commitment),
+    intents: new Map(),
+  };
+}
+
+function settle(
+  life: Life,
+  change: Change,
+  index: number,
+  holders: Map<number, Life>,
+  leftAt: Map<number, number>,
+): void {
+  if (change === 'sanitize') life.sanitizedAt = index;
+  if (change === 'activate') life.activatedAt = index;
+  if (change !== 'deactivate' && change !== 'unbind') return;
+  if (change === 'deactivate') life.deactivatedAt = index;
+  for (const module of life.modules) {
+    leftAt.set(module, index);
+    if (change === 'deactivate' && holders.get(module) === life) holders.delete(module);
+  }
+}
+
+function nameOf(modules: readonly number[]): string {
+  return modules.toSorted((a, b) => a - b).join(',');
+}

@@ -1,0 +1,118 @@
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '@bridgekeeper/bridge';
+import { Agent, type AgentOptions } from './agent/agent.ts';
+import { FileStore, lockAgent } from './agent/store.ts';
+import { FabricError } from './errors.ts';
+import type { FabricManager } from './fm/manager.ts';
+import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
+import { linuxParts, programRunner } from './host/linux-parts.ts';
+import { NO_GUESTS, ProgramHands } from './host/program.ts';
+import type { Grade } from './log/entries.ts';
+import { FileLog } from './log/file-log.ts';
+import type { FabricLog } from './log/log.ts';
+import { noteSigner } from './log/note.ts';
+import { look, type Sight } from './tenancy/sight.ts';
+import { type AgentState, emptyState } from './tenancy/state.ts';
+
+/** What a host's agent is told by its command line. */
+export interface HostSettings {
+  readonly host: string;
+  readonly folder: string;
+  readonly grade: Grade;
+  readonly version: string;
+  /** Null: no VMs of ours. */
+  readonly vmProgram: string | null;
+  readonly daemon: DaemonPlaces;
+  readonly clock: Clock;
+  readonly nowMs: () => number;
+  /** 64 hex digits that nobody can guess. */
+  readonly randomHex: () => string;
+}
+
+/** What is reached through NVIDIA's libraries. */
+export interface HostLibraries {
+  readonly fm: FabricManager;
+  readonly driverView: (bdf: string) => DriverView | null;
+}
+
+export interface OpenAgent {
+  readonly agent: Agent;
+  /** Lets the next agent of this host begin. */
+  readonly close: () => void;
+}
+
+/** Makes this process the agent of its host. Throws FabricError. */
+export async function openAgent(
+  settings: HostSettings,
+  libraries: HostLibraries,
+): Promise<OpenAgent> {
+  const { unlock } = lockAgent(settings.folder);
+  try {
+    const ports = portsOf(settings, libraries);
+    const log = openLog(settings);
+    return { agent: await Agent.open({ ...ports, log }), close: unlock };
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+/** The log beside the state, signed by a key that is made with it and never replaced. */
+function openLog({ folder, host, nowMs }: HostSettings): FabricLog {
+  const signer = noteSigner(`bk/${host}/fabric`, 'log', signingKey(join(folder, 'log.key')));
+  return FileLog.open({
+    folder: join(folder, 'log'),
+    signer,
+    nowSeconds: () => Math.floor(nowMs() / 1000),
+  });
+}
+
+function signingKey(path: string): KeyObject {
+  try {
+    if (!existsSync(path)) {
+      const { privateKey } = generateKeyPairSync('ed25519');
+      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+        mode: 0o600,
+        flag: 'wx',
+        flush: true,
+      });
+    }
+    return createPrivateKey(readFileSync(path));
+  } catch (cause) {
+    const message = `${path}: the log’s key cannot be read or made`;
+    throw new FabricError('log-unwritable', message, { cause });
+  }
+}
+
+/** What an agent of this host knows, beside or without one; and what is seen now. */
+export async function lookAtHost(
+  settings: HostSettings,
+  libraries: HostLibraries,
+): Promise<{ readonly state: AgentState; readonly sight: Sight }> {
+  const { probe, hands, clock } = portsOf(settings, libraries);
+  const state = (await new FileStore(settings.folder).read()) ?? emptyState(settings.host);
+  return { state, sight: await look(probe, hands.fm, hands.gateway, clock) };
+}
+
+function portsOf(
+  { host, folder, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
+  { fm, driverView }: HostLibraries,
+): Omit<AgentOptions, 'log'> {
+  const program = vmProgram === null ? null : new ProgramHands(programRunner(vmProgram));
+  const vms = async () => (program === null ? [] : program.vms());
+  const linux = new LinuxHost(linuxParts(daemon, driverView, vms));
+  const guests = program ?? NO_GUESTS;
+  return {
+    host,
+    grade,
+    version,
+    probe: linux,
+    hands: { fm, control: linux, vms: guests, guests, gateway: guests, nonce: randomHex },
+    store: new FileStore(folder),
+    clock,
+    nowMs,
+    salt: randomHex,
+  };
+}
