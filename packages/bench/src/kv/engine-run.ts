@@ -6,6 +6,7 @@ import {
 } from '@bridgekeeper/bridge';
 import { type Engine, GREEDY } from '@bridgekeeper/engine';
 import type { TierPolicyName } from '@bridgekeeper/engine/measure';
+import { Draws } from '@bridgekeeper/planner/workload';
 import { quantile } from '@bridgekeeper/report';
 import {
   buildEngine,
@@ -14,7 +15,6 @@ import {
   type Settings,
   settingsWith,
 } from '@bridgekeeper/server';
-import { Draws } from '@bridgekeeper/planner/workload';
 import type { PagedRequest } from './replay.ts';
 
 export interface EngineRunOptions {

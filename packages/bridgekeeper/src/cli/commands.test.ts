@@ -91,7 +91,16 @@ test('commands come in the order in which they are wanted', async () => {
   const [, listed = ''] = out.join('\n').split('Commands:');
   const names = [...listed.matchAll(/^ {2}([a-z-]+) /gm)].map((match) => match[1]);
   const first = ['serve', 'chat', 'verify', 'connect', 'doctor', 'plan', 'probe', 'fabric', 'load'];
-  const then = ['seal', 'attest', 'measure', 'verify-bundle', 'bench', 'selftest', 'version', 'help'];
+  const then = [
+    'seal',
+    'attest',
+    'measure',
+    'verify-bundle',
+    'bench',
+    'selftest',
+    'version',
+    'help',
+  ];
   expect(names).toEqual([...first, ...then]);
 });
 
