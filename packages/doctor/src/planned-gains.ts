@@ -65,10 +65,11 @@ export async function plannedGains(
     const text = await gainBetween(before, after);
     if (text === null) continue;
     const where = `${model.name}, ${LOAD}, ${gpu.name}, ${law?.name ?? 'law off'}`;
-    gains.push({
-      finding: id,
-      text: `${text} (${planned.after} after ${planned.before}; ${where})`,
-    });
+    const compared =
+      planned.captures === true
+        ? `${planned.after} with graphs after without`
+        : `${planned.after} after ${planned.before}`;
+    gains.push({ finding: id, text: `${text} (${compared}; ${where})` });
   }
   return gains;
 }

@@ -36,9 +36,11 @@ export function gainText(gain: Gain): string {
   return said.length === 0 ? 'nothing that could be told' : said.join(', ');
 }
 
-/** The largest parts of a step beside what the GPU computes. */
+/** What a step is made of while there is something to do, the largest part first. */
 function limitsOf(step: StepBreakdown): string {
-  const ranked = STEP_PARTS.map(([part, title]) => [title, step[part] / step.stepNs] as const)
+  const busyNs = STEP_PARTS.reduce((sum, [part]) => sum + step[part], 0) - step.idleNs;
+  const ranked = STEP_PARTS.filter(([part]) => part !== 'idleNs')
+    .map(([part, title]) => [title, step[part] / Math.max(1, busyNs)] as const)
     .filter(([, share]) => share >= 0.005)
     .sort((a, b) => b[1] - a[1]);
   return ranked.map(([title, share]) => `${title} ${percent(share)}`).join(', ');
