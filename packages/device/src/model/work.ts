@@ -41,6 +41,9 @@ export function reachedFactor(points: readonly ReachedPoint[], lines: number): n
   return low.factor + (high.factor - low.factor) * share;
 }
 
+/** Operations whose price is kept. */
+const COMPILED_MAX = 32_768;
+
 /** The modelled GPU's speed: a kernel takes as long as its bytes, arithmetic or start does. */
 export class WorkPricer {
   readonly #element: ElementType;
@@ -49,7 +52,7 @@ export class WorkPricer {
   /** Of the batches that memory describes now, by their first lines and windows. */
   readonly #attended = new Map<number, { readonly of: OpArgs['attention']; seen: Attended }[]>();
   /** By their arguments: engines launch the same ones again. */
-  #compiled = new WeakMap<object, Work>();
+  readonly #compiled = new Map<object, Work>();
 
   constructor(element: ElementType, roofline: Roofline, options: PricingOptions) {
     this.#element = element;
@@ -62,6 +65,8 @@ export class WorkPricer {
     let work = this.#compiled.get(args);
     if (work === undefined) {
       work = this.#price(name, args);
+      // A weak map of as many makes collecting garbage slow.
+      if (this.#compiled.size === COMPILED_MAX) this.#compiled.clear();
       this.#compiled.set(args, work);
     }
     return work;
@@ -69,7 +74,7 @@ export class WorkPricer {
 
   /** What was priced may be of memory that is not there any more. */
   memoryFreed(): void {
-    this.#compiled = new WeakMap();
+    this.#compiled.clear();
   }
 
   #price<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
