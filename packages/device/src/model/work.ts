@@ -117,12 +117,12 @@ export class WorkPricer {
   /** Layers of one batch attend to the same positions: they are counted once for each window. */
   #attendedBy(args: OpArgs['attention']): Attended {
     const { tokenRows, positions, count, window } = args;
-    let known = this.#attended.get(tokenRows.offsetBytes);
-    if (known === undefined) this.#attended.set(tokenRows.offsetBytes, (known = []));
+    const known = this.#attended.get(tokenRows.offsetBytes) ?? [];
     const same = known.find(({ of }) => of.window === window && isSameBatch(of, args));
     if (same !== undefined) return same.seen;
     const seen = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
     known.push({ of: args, seen });
+    this.#attended.set(tokenRows.offsetBytes, known);
     return seen;
   }
 

@@ -5,8 +5,9 @@ import type { LoadObserver } from './load.ts';
 import { Prompts } from './prompts.ts';
 
 /**
- * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back. Ids
- * of requests begin with `name`. Resolves when all have ended; rejects where one ends with an error.
+ * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back.
+ * Ids of requests begin with `name`. Resolves when all have ended; rejects where one ends with an
+ * error.
  */
 export async function driveEngine(
   engine: EngineClient,
