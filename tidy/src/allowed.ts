@@ -273,7 +273,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     status: ['fm', 'log', 'tenancy'],
     probe: ['errors.ts'],
     simulate: ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
-    'open.ts': ['fm', 'log', 'host', 'tenancy', 'agent'],
+    'open.ts': ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
   bridgekeeper: {
     '.': [],

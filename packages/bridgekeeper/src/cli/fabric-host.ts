@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { HostLibraries, HostSettings, OpenAgent } from '@bridgekeeper/fabric';
-import { flag, oneOf, text, type Values } from '@bridgekeeper/server/settings';
+import { flag, oneOf, text, UsageError, type Values } from '@bridgekeeper/server/settings';
 import { readVersion } from '../version.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
 
@@ -14,7 +14,11 @@ export const HOST_FLAGS = {
     'host',
     'where this agent runs, which is who vouches for its log',
   ),
-  fm: flag(text('address'), '127.0.0.1:6666', 'Fabric Manager: ip:port, a socket, or cid:port'),
+  fm: flag(
+    text('address'),
+    '127.0.0.1:6666',
+    'Fabric Manager: ip:port, a socket’s path, or cid:port',
+  ),
   vmProgram: flag(text('file'), undefined, 'the program that starts and lists VMs here'),
   fmUnit: flag(text('name'), 'nvidia-fabricmanager', 'its unit of systemd'),
   fmConfig: flag(
@@ -52,20 +56,18 @@ export async function openHostAgent(values: HostValues): Promise<OpenAgent> {
   return openAgent(settings, await hostLibraries(values));
 }
 
-/** Throws FabricError 'fm-missing'. */
-export async function hostLibraries(_values: HostValues): Promise<HostLibraries> {
-  const { FabricError } = await import('@bridgekeeper/fabric');
-  const missing = async (): Promise<never> => {
-    throw new FabricError('fm-missing', 'libnvfm cannot be reached from this build');
-  };
+/** NVIDIA's libraries are opened with the first call. Throws UsageError. */
+export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> {
+  const { daemonVersion, nvfmManager, nvmlDriverView, readFmAddress } = await import(
+    '@bridgekeeper/fabric'
+  );
+  const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
+  const address = readFmAddress(fm);
+  if (address === null) {
+    throw new UsageError('bad-value', `--fm: ${fm} is no ip:port, path or cid:port`);
+  }
   return {
-    fm: {
-      version: missing,
-      partitions: missing,
-      activate: missing,
-      deactivate: missing,
-      setActivated: missing,
-    },
-    driverView: () => null,
+    fm: nvfmManager({ address, after: HOST_CLOCK.after, version: daemonVersion }),
+    driverView: nvmlDriverView(),
   };
 }

@@ -214,6 +214,20 @@ describe('Fabric Manager', () => {
     expect(world.watcher.violations).toEqual([]);
   });
 
+  it('that ends whenever it is started is started every half minute', async () => {
+    const { world, agent } = await started();
+    const start = world.fm.start.bind(world.fm);
+    world.fm.start = (mode) => {
+      start(mode);
+      world.fm.stop();
+    };
+    world.fm.stop();
+    await rounds(world, agent, 60);
+    const starts = world.history.filter((line) => line.includes(' fm start ')).length;
+    expect(starts).toBeGreaterThan(2);
+    expect(starts).toBeLessThan(6);
+  });
+
   it('of another version than the driver gets no tenants', async () => {
     const world = new World({ seed: 1, faultProbability: 0, crashProbability: 0 });
     world.fmVersion = '580.95.05';

@@ -86,6 +86,9 @@ export interface AgentOptions {
 /** A list may be stale: what would end a tenancy or take modules out must be so for this long. */
 const DOUBT_NS = 15e9;
 
+/** One that ends at once is not started again and again. */
+const DAEMON_PAUSE_NS = 30e9;
+
 const BACKOFF_SECONDS_MAX = 300;
 
 /**
@@ -98,6 +101,8 @@ export class Agent {
   readonly #judge: Judgement;
   #state: AgentState;
   #isAnnounced = false;
+  /** When Fabric Manager was started last; null: it has been seen to run since. */
+  #daemonStartNs: number | null = null;
   /** Since when something doubtful is so, by what it is. */
   readonly #doubts = new Map<string, number>();
 
@@ -253,10 +258,13 @@ export class Agent {
   }
 
   /** Has Fabric Manager run, and deals with its restarts. False: the host is frozen until then. */
-  async #tendDaemon({ host }: Sight): Promise<boolean> {
+  async #tendDaemon({ host, nowNs }: Sight): Promise<boolean> {
     const { fm, control } = this.#options.hands;
     const { daemon, tenancies } = this.#state;
     if (!host.daemon.isRunning) {
+      const isTried = this.#daemonStartNs !== null;
+      if (isTried && nowNs - this.#daemonStartNs! < DAEMON_PAUSE_NS) return false;
+      this.#daemonStartNs = nowNs;
       const mode = this.#judge.restartMode(this.#state, host);
       await this.#log({ kind: 'fm-restart-intent', mode });
       const resumes = mode === 'resume' ? daemon.resumes + 1 : 0;
@@ -264,6 +272,7 @@ export class Agent {
       await control.startDaemon(mode);
       return false;
     }
+    this.#daemonStartNs = null;
     if (host.daemon.instance === daemon.instance) return true;
 
     const before = RULES.activeOf(this.#state);

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { FabricError } from '../errors.ts';
 import type { ObservedVm } from './host.ts';
 import type { DaemonPlaces, DriverView, LinuxParts } from './linux.ts';
 import type { RunProgram } from './program.ts';
@@ -49,6 +50,18 @@ export function linuxParts(
     },
     daemon,
   };
+}
+
+/** What Fabric Manager on this machine says of itself. Throws FabricError 'fm-missing'. */
+export async function daemonVersion(): Promise<string> {
+  try {
+    const { stdout } = await execute('nv-fabricmanager', ['--version'], { timeout: 10_000 });
+    const version = /\d+\.\d+(\.\d+)?/.exec(stdout)?.[0];
+    if (version !== undefined) return version;
+  } catch (cause) {
+    throw new FabricError('fm-missing', 'nv-fabricmanager --version cannot be run', { cause });
+  }
+  throw new FabricError('fm-missing', 'nv-fabricmanager --version names no version');
 }
 
 /** Runs one program of the operator's: its verb as argument, JSON in, JSON out. */

@@ -185,12 +185,13 @@ export function readLogFolder(folder: string): {
 } {
   const path = join(folder, 'entries');
   try {
-    const { all, leaves, starts } = readRecords(path);
+    const { all, starts } = readRecords(path);
     const entries = starts.map((start, index) => {
       const from = start + LENGTH_BYTES + HASH_BYTES;
       const to = from + all.readUInt32BE(start);
       const entry = readLogEntry(all.toString('utf8', from, to));
-      if (entry !== null && leafHash(canonicalBytes(entry)).equals(leaves[index]!)) return entry;
+      // That these bytes were signed for is `verifyEntries`' to say.
+      if (entry !== null) return entry;
       throw new FabricError('log-broken', `${path}: entry ${index} is none that is known here`);
     });
     return { entries, checkpoint: readFileSync(join(folder, 'checkpoint'), 'utf8') };
