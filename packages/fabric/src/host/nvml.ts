@@ -58,7 +58,7 @@ export function readHealthMask(
 }
 
 /** nvmlGpuFabricInfo_v2_t or _v3_t, as NVML wrote it. */
-export function readFabricInfo(struct: Buffer): ObservedFabric {
+function readFabricInfo(struct: Buffer): ObservedFabric {
   return {
     state: STATES[struct.readUInt8(FABRIC.state)] ?? 'unsupported',
     status: struct.readUInt32LE(FABRIC.status),
@@ -105,7 +105,7 @@ function processesOf(nvml: Nvml, handle: bigint): readonly number[] {
   );
 }
 
-/** By the NVML of this machine, opened when it is first needed; without one, no GPU is seen by it. */
+/** By this machine's NVML, opened when it is first needed; without one, it sees no GPU. */
 export function nvmlDriverView(): (bdf: string) => DriverView | null {
   let nvml: Nvml | null = null;
   return (bdf) => {

@@ -22,7 +22,7 @@ import { consistencyPath, Frontier, type Hash, inclusionPath, leafHash, rootOf }
 import { witnessRequest } from './witness.ts';
 
 /** The same bound as that of an entry in a tile of C2SP. */
-export const ENTRY_BYTES_MAX = 65_535;
+const ENTRY_BYTES_MAX = 65_535;
 const LENGTH_BYTES = 4;
 const HASH_BYTES = 32;
 const FILE_BYTES_MAX = 2 ** 31;
