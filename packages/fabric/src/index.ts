@@ -4,7 +4,7 @@
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
-export { daemonVersion } from './host/linux-parts.ts';
+export { daemonVersion, nvmlView } from './host/linux-parts.ts';
 export {
   type HostLibraries,
   type HostSettings,
