@@ -4,8 +4,7 @@
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
-export { daemonVersion } from './host/linux-parts.ts';
-export { nvmlDriverView } from './host/nvml.ts';
+export { daemonVersion, nvmlView } from './host/linux-parts.ts';
 export { verifyEntries } from './log/bundle.ts';
 export { readOpenings } from './log/entries.ts';
 export { readLogFolder } from './log/file-log.ts';
