@@ -10,8 +10,8 @@ export { nvmlDriverView } from './host/nvml.ts';
 export { verifyEntries } from './log/bundle.ts';
 export { readOpenings } from './log/entries.ts';
 export { readLogFolder } from './log/file-log.ts';
-export type { FabricLog } from './log/log.ts';
 export { replayLog } from './log/replay.ts';
+export { readTenantEvidence, statementsOf } from './log/statements.ts';
 export { witnessListener } from './log/witness.ts';
 export {
   type HostLibraries,

@@ -58,7 +58,9 @@ export async function openHostAgent(values: HostValues): Promise<OpenAgent> {
 
 /** NVIDIA's libraries are opened with the first call. Throws UsageError. */
 export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> {
-  const { daemonVersion, nvfmManager, readFmAddress } = await import('@bridgekeeper/fabric');
+  const { daemonVersion, nvfmManager, nvmlView, readFmAddress } = await import(
+    '@bridgekeeper/fabric'
+  );
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
   const address = readFmAddress(fm);
   if (address === null) {
@@ -66,7 +68,6 @@ export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> 
   }
   return {
     fm: nvfmManager({ address, after: HOST_CLOCK.after, version: daemonVersion }),
-    // Until NVML is read, no GPU has a known place, and nothing can be claimed.
-    driverView: () => null,
+    driverView: nvmlView(),
   };
 }

@@ -18,6 +18,7 @@ const FLAGS = {
   witnessMin: flag(integer(0, 64), undefined, 'witnesses that must have seen it; default: all'),
   earlier: flag(repeated(text('file')), undefined, 'a checkpoint that you kept; may be repeated'),
   openings: flag(text('file'), undefined, 'what opens your commitments, a JSON list'),
+  evidence: flag(text('file'), undefined, 'what your verified evidence says, to compare with'),
   json: flag(onOff(), false, 'as one JSON document'),
 };
 
@@ -31,19 +32,36 @@ export const FABRIC_REPLAY: CliCommand<typeof FLAGS> = {
 
 /** Throws UsageError and FabricError. */
 async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
-  const { readLogFolder, readOpenings, replayLog, verifyEntries } = await import(
-    '@bridgekeeper/fabric'
-  );
+  const {
+    readLogFolder,
+    readOpenings,
+    readTenantEvidence,
+    replayLog,
+    statementsOf,
+    verifyEntries,
+  } = await import('@bridgekeeper/fabric');
   const openings = values.openings === undefined ? [] : readOpenings(io.readFile(values.openings));
   if (openings === null) {
     throw new UsageError('bad-file', `--openings: ${values.openings} is no list of openings`);
+  }
+  const evidence =
+    values.evidence === undefined ? undefined : readTenantEvidence(io.readFile(values.evidence));
+  if (evidence === null) {
+    throw new UsageError(
+      'bad-file',
+      `--evidence: ${values.evidence} is not what docs/fabric-log.md says`,
+    );
   }
   const trust = await trustOf(values);
   const { entries, checkpoint } = readLogFolder(values.folder);
   const earlier = (values.earlier ?? []).map((path) => io.readFile(path));
   const seen = await verifyEntries(entries, checkpoint, earlier, trust);
   const replayed = replayLog(entries.slice(0, seen.size), openings);
-  if (values.json) io.out(JSON.stringify({ ...seen, ...replayed }));
+  const statements =
+    evidence === undefined
+      ? []
+      : statementsOf(replayed, entries.at(-1)?.grade ?? 'host', values.logKey!, evidence);
+  if (values.json) io.out(JSON.stringify({ ...seen, ...replayed, statements }));
   else {
     io.out(`${seen.size} entries, as ${trust.log.name} signed for`);
     for (const { name } of seen.witnesses) io.out(`seen by ${name}`);
@@ -55,9 +73,13 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
     for (const { index, rule, message } of replayed.findings) {
       io.out(`entry ${index}, ${rule}: ${message}`);
     }
+    for (const { about, status, voucher, why } of statements) {
+      io.out(`${about}: ${status} (${voucher}): ${why}`);
+    }
     if (replayed.findings.length === 0) io.out('no module was ever given to two');
   }
-  return replayed.findings.length === 0 ? 0 : 1;
+  const isRefused = statements.some(({ status }) => status === 'refused');
+  return replayed.findings.length === 0 && !isRefused ? 0 : 1;
 }
 
 /** Throws UsageError. */

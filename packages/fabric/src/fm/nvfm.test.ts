@@ -12,9 +12,9 @@ import { FM_STATUS } from './status.ts';
 const folder = mkdtempSync(join(tmpdir(), 'fabric-nvfm-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test('an address is ip:port, vsock:cid:port or a path', () => {
+test('an address is ip:port, cid:port or a path', () => {
   expect(readFmAddress('127.0.0.1:6666')?.type).toBe('inet');
-  expect(readFmAddress('vsock:3:6666')).toEqual({ type: 'vsock', text: '3:6666' });
+  expect(readFmAddress('3:6666')).toEqual({ type: 'vsock', text: '3:6666' });
   expect(readFmAddress('/run/fm.sock')?.type).toBe('unix');
   const wrong = [
     '',
@@ -22,8 +22,7 @@ test('an address is ip:port, vsock:cid:port or a path', () => {
     '256.0.0.1:6666',
     '1.2.3:4',
     '1:0',
-    'vsock:4294967296:1',
-    '3:6666',
+    '4294967296:1',
     'fm.sock',
   ];
   for (const text of [...wrong, '127.0.0.1:65536', `/${'x'.repeat(300)}`]) {

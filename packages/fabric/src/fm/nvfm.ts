@@ -23,13 +23,13 @@ export interface NvfmOptions {
   readonly timeoutSeconds?: number;
 }
 
-/** `ip:port`, `vsock:cid:port`, or a path that begins with a slash; null: none of them. */
+/** `ip:port`, `cid:port`, or a path that begins with a slash; null: none of them. */
 export function readFmAddress(text: string): NvfmAddress | null {
   if (/^\/[^\0]{1,254}$/.test(text)) return { type: 'unix', text };
-  const vsock = /^vsock:((\d{1,10}):([1-9]\d{0,9}))$/.exec(text);
+  const vsock = /^(\d{1,10}):([1-9]\d{0,9})$/.exec(text);
   if (vsock !== null) {
-    const isGood = [vsock[2], vsock[3]].every((part) => Number(part) < 2 ** 32);
-    return isGood ? { type: 'vsock', text: vsock[1]! } : null;
+    const isGood = [vsock[1], vsock[2]].every((part) => Number(part) < 2 ** 32);
+    return isGood ? { type: 'vsock', text } : null;
   }
   const inet = /^(\d{1,3}(?:\.\d{1,3}){3}):([1-9]\d{0,4})$/.exec(text);
   const isGood =

@@ -1,8 +1,7 @@
 import {
   FABRIC,
-  NativeError,
   NVML,
-  Nvml,
+  type Nvml,
   OutCell,
   PDI,
   PROCESS_INFO,
@@ -58,7 +57,7 @@ export function readHealthMask(
 }
 
 /** nvmlGpuFabricInfo_v2_t or _v3_t, as NVML wrote it. */
-export function readFabricInfo(struct: Buffer): ObservedFabric {
+function readFabricInfo(struct: Buffer): ObservedFabric {
   return {
     state: STATES[struct.readUInt8(FABRIC.state)] ?? 'unsupported',
     status: struct.readUInt32LE(FABRIC.status),
@@ -103,19 +102,4 @@ function processesOf(nvml: Nvml, handle: bigint): readonly number[] {
   return Array.from({ length: found }, (_, i) =>
     infos.readUInt32LE(i * PROCESS_INFO.bytes + PROCESS_INFO.pid),
   );
-}
-
-/** By the NVML of this machine, opened when it is first needed; without one, no GPU is seen by it. */
-export function nvmlDriverView(): (bdf: string) => DriverView | null {
-  let nvml: Nvml | null = null;
-  return (bdf) => {
-    try {
-      nvml ??= new Nvml();
-    } catch (error) {
-      // The driver may be loaded later: it is not there while every GPU is bound for guests.
-      if (error instanceof NativeError) return null;
-      throw error;
-    }
-    return driverViewOf(nvml, bdf);
-  };
 }

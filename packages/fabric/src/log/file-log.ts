@@ -22,7 +22,7 @@ import { consistencyPath, Frontier, type Hash, inclusionPath, leafHash, rootOf }
 import { witnessRequest } from './witness.ts';
 
 /** The same bound as that of an entry in a tile of C2SP. */
-export const ENTRY_BYTES_MAX = 65_535;
+const ENTRY_BYTES_MAX = 65_535;
 const LENGTH_BYTES = 4;
 const HASH_BYTES = 32;
 const FILE_BYTES_MAX = 2 ** 31;
@@ -185,12 +185,13 @@ export function readLogFolder(folder: string): {
 } {
   const path = join(folder, 'entries');
   try {
-    const { all, leaves, starts } = readRecords(path);
+    const { all, starts } = readRecords(path);
     const entries = starts.map((start, index) => {
       const from = start + LENGTH_BYTES + HASH_BYTES;
       const to = from + all.readUInt32BE(start);
       const entry = readLogEntry(all.toString('utf8', from, to));
-      if (entry !== null && leafHash(canonicalBytes(entry)).equals(leaves[index]!)) return entry;
+      // That these bytes were signed for is `verifyEntries`' to say.
+      if (entry !== null) return entry;
       throw new FabricError('log-broken', `${path}: entry ${index} is none that is known here`);
     });
     return { entries, checkpoint: readFileSync(join(folder, 'checkpoint'), 'utf8') };

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type { Grade } from './entries.ts';
 import type { Replay, ReplayedLife } from './replay.ts';
 
@@ -5,8 +6,8 @@ import type { Replay, ReplayedLife } from './replay.ts';
 export type StatementVoucher = 'operator' | 'service-vm' | 'guest' | 'device';
 
 /**
- * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and somebody's
- * word. `refused`: it is not so. `absent`: nothing says so here.
+ * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and is
+ * somebody's word. `refused`: it is not so. `absent`: nothing says so here.
  */
 export interface FabricStatement {
   readonly about:
@@ -127,4 +128,24 @@ function linksOf({ modules }: ReplayedLife, { links }: TenantEvidence): FabricSt
 
 function sorted(values: readonly string[]): string {
   return values.toSorted().join(' ');
+}
+
+const texts = z.array(z.string().max(512)).max(64);
+const evidenceSchema = z.strictObject({
+  identities: texts,
+  links: z
+    .array(z.strictObject({ isComplete: z.boolean(), isAssigned: z.boolean() }))
+    .max(64)
+    .nullable(),
+  quotedLogKeys: texts,
+  wiredModules: z.array(z.int().min(1).max(16)).max(16).nullable(),
+});
+
+/** What a tenant has appraised, as JSON; null: it is not that. */
+export function readTenantEvidence(text: string): TenantEvidence | null {
+  try {
+    return evidenceSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
 }
