@@ -4,13 +4,21 @@
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
-export { daemonVersion, nvmlView } from './host/linux-parts.ts';
+export { daemonVersion } from './host/linux-parts.ts';
+export { nvmlDriverView } from './host/nvml.ts';
+export { verifyEntries } from './log/bundle.ts';
+export { readOpenings } from './log/entries.ts';
+export { readLogFolder } from './log/file-log.ts';
+export { replayLog } from './log/replay.ts';
+export { readTenantEvidence, statementsOf } from './log/statements.ts';
+export { witnessListener } from './log/witness.ts';
 export {
   type HostLibraries,
   type HostSettings,
   lookAtHost,
   type OpenAgent,
   openAgent,
+  openWitness,
 } from './open.ts';
 export { type HostOffer, type Plan, plan } from './plan/plan.ts';
 export { readOffers, readTable } from './plan/read.ts';

@@ -1,10 +1,9 @@
-import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { NoteKey } from '@bridgekeeper/attest';
 import type { Clock } from '@bridgekeeper/bridge';
 import { Agent, type AgentOptions } from './agent/agent.ts';
 import { FileStore, lockAgent } from './agent/store.ts';
-import { FabricError } from './errors.ts';
 import type { FabricManager } from './fm/manager.ts';
 import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
 import { linuxParts, programRunner } from './host/linux-parts.ts';
@@ -12,7 +11,8 @@ import { NO_GUESTS, ProgramHands } from './host/program.ts';
 import type { Grade } from './log/entries.ts';
 import { FileLog } from './log/file-log.ts';
 import type { FabricLog } from './log/log.ts';
-import { noteSigner } from './log/note.ts';
+import { noteSigner, signingKey } from './log/note.ts';
+import { Witness, witnessFile } from './log/witness.ts';
 import { look, type Sight } from './tenancy/sight.ts';
 import { type AgentState, emptyState } from './tenancy/state.ts';
 
@@ -69,21 +69,17 @@ function openLog({ folder, host, nowMs }: HostSettings): FabricLog {
   });
 }
 
-function signingKey(path: string): KeyObject {
-  try {
-    if (!existsSync(path)) {
-      const { privateKey } = generateKeyPairSync('ed25519');
-      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
-        mode: 0o600,
-        flag: 'wx',
-        flush: true,
-      });
-    }
-    return createPrivateKey(readFileSync(path));
-  } catch (cause) {
-    const message = `${path}: the log’s key cannot be read or made`;
-    throw new FabricError('log-unwritable', message, { cause });
-  }
+/** A witness whose key and memory are in `folder`, made with it. Throws FabricError. */
+export function openWitness(
+  folder: string,
+  name: string,
+  logs: readonly NoteKey[],
+  nowSeconds: () => number,
+): { readonly witness: Witness; readonly vkey: string } {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const signer = noteSigner(name, 'witness', signingKey(join(folder, 'key')));
+  const store = witnessFile(join(folder, 'cosigned'));
+  return { witness: new Witness(logs, signer, store, nowSeconds), vkey: signer.vkey };
 }
 
 /** What an agent of this host knows, beside or without one; and what is seen now. */

@@ -13,6 +13,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   doctor: async () => [(await import('./doctor.ts')).DOCTOR],
   probe: async () => [(await import('./probe.ts')).PROBE],
   fabric: async () => (await import('./fabric.ts')).FABRIC,
+  witness: async () => [(await import('./witness.ts')).WITNESS],
   load: async () => [(await import('./load.ts')).LOAD],
   seal: async () => [(await import('./seal.ts')).SEAL],
   attest: async () => [(await import('./attest.ts')).ATTEST],

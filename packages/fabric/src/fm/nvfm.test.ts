@@ -14,7 +14,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 test('an address is ip:port, cid:port or a path', () => {
   expect(readFmAddress('127.0.0.1:6666')?.type).toBe('inet');
-  expect(readFmAddress('3:6666')?.type).toBe('vsock');
+  expect(readFmAddress('3:6666')).toEqual({ type: 'vsock', text: '3:6666' });
   expect(readFmAddress('/run/fm.sock')?.type).toBe('unix');
   const wrong = [
     '',

@@ -26,14 +26,17 @@ export interface NvfmOptions {
 /** `ip:port`, `cid:port`, or a path that begins with a slash; null: none of them. */
 export function readFmAddress(text: string): NvfmAddress | null {
   if (/^\/[^\0]{1,254}$/.test(text)) return { type: 'unix', text };
-  const [, host, port] = /^(\d{1,10}|\d{1,3}(?:\.\d{1,3}){3}):([1-9]\d{0,9})$/.exec(text) ?? [];
-  if (host === undefined || port === undefined) return null;
-  const isVsock = !host.includes('.');
-  const parts = host.split('.').map(Number);
-  const isGood = isVsock
-    ? Number(host) < 2 ** 32 && Number(port) < 2 ** 32
-    : parts.every((part) => part <= 255) && Number(port) <= 65_535;
-  return isGood ? { type: isVsock ? 'vsock' : 'inet', text } : null;
+  const vsock = /^(\d{1,10}):([1-9]\d{0,9})$/.exec(text);
+  if (vsock !== null) {
+    const isGood = [vsock[1], vsock[2]].every((part) => Number(part) < 2 ** 32);
+    return isGood ? { type: 'vsock', text } : null;
+  }
+  const inet = /^(\d{1,3}(?:\.\d{1,3}){3}):([1-9]\d{0,4})$/.exec(text);
+  const isGood =
+    inet !== null &&
+    inet[1]!.split('.').every((part) => Number(part) <= 255) &&
+    Number(inet[2]) <= 65_535;
+  return isGood ? { type: 'inet', text } : null;
 }
 
 /**

@@ -1,7 +1,8 @@
 import {
   FABRIC,
+  NativeError,
   NVML,
-  type Nvml,
+  Nvml,
   OutCell,
   PDI,
   PROCESS_INFO,
@@ -57,7 +58,7 @@ export function readHealthMask(
 }
 
 /** nvmlGpuFabricInfo_v2_t or _v3_t, as NVML wrote it. */
-export function readFabricInfo(struct: Buffer): ObservedFabric {
+function readFabricInfo(struct: Buffer): ObservedFabric {
   return {
     state: STATES[struct.readUInt8(FABRIC.state)] ?? 'unsupported',
     status: struct.readUInt32LE(FABRIC.status),
@@ -102,4 +103,26 @@ function processesOf(nvml: Nvml, handle: bigint): readonly number[] {
   return Array.from({ length: found }, (_, i) =>
     infos.readUInt32LE(i * PROCESS_INFO.bytes + PROCESS_INFO.pid),
   );
+}
+
+/**
+ * By the NVML of this machine; without one, no GPU is seen by it. A session may know only the GPUs
+ * that the driver had when it began, so one that is not found is looked for in a new one.
+ */
+export function nvmlDriverView(): (bdf: string) => DriverView | null {
+  let nvml: Nvml | null = null;
+  return (bdf) => {
+    const view = nvml === null ? null : driverViewOf(nvml, bdf);
+    if (view !== null) return view;
+    nvml?.close();
+    nvml = null;
+    try {
+      nvml = new Nvml();
+    } catch (error) {
+      // The driver may be loaded later: it is not there while every GPU is bound for guests.
+      if (error instanceof NativeError) return null;
+      throw error;
+    }
+    return driverViewOf(nvml, bdf);
+  };
 }

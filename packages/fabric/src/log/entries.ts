@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 
 /**
  * Who vouches for an entry. `host`: an agent on the host, the operator's word. `service-vm`: agent
@@ -125,4 +126,80 @@ export interface Opening {
 export function commitmentOf({ tenant, tenancy, salt }: Opening): string {
   const text = `fabric tenancy v1\n${salt}\n${tenant}\n${tenancy}\n`;
   return createHash('sha256').update(text).digest('hex');
+}
+
+const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
+const count = z.int().min(0);
+const modules = z.array(z.int().min(1).max(16)).max(16).readonly();
+const words = z.string().max(256);
+const head = {
+  host: words,
+  bootId: words,
+  grade: z.enum(['host', 'service-vm', 'guest']),
+  atMs: z.number(),
+};
+const tenancy = z.strictObject({ commitment: hex32, epoch: count, modules, partition: count });
+const partition = z.strictObject({ id: count, modules });
+const restartMode = z.enum(['resume', 'plain']);
+const ids = z.array(count).max(64).readonly();
+
+const entrySchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    ...head,
+    kind: z.literal('agent-started'),
+    agentVersion: words,
+    fmVersion: words.nullable(),
+    driverVersion: words.nullable(),
+  }),
+  z.strictObject({
+    ...head,
+    kind: z.literal('devices'),
+    devices: z.array(z.strictObject({ module: z.int().min(1).max(16), identity: words })).max(64),
+  }),
+  z.strictObject({
+    ...head,
+    kind: z.literal('table'),
+    digest: words,
+    partitions: z.array(partition).max(64),
+  }),
+  z.strictObject({ ...head, kind: z.literal('intent'), change: z.enum(CHANGES), tenancy }),
+  z.strictObject({ ...head, kind: z.literal('fact'), change: z.enum(CHANGES), tenancy }),
+  z.strictObject({ ...head, kind: z.literal('fm-restart-intent'), mode: restartMode }),
+  z.strictObject({
+    ...head,
+    kind: z.literal('fm-restarted'),
+    mode: restartMode.nullable(),
+    tableDigest: words,
+    before: ids,
+    after: ids,
+  }),
+  z.strictObject({
+    ...head,
+    kind: z.literal('alarm'),
+    reason: z.enum(QUARANTINE_REASONS),
+    modules,
+  }),
+  z.strictObject({ ...head, kind: z.literal('cleared'), modules }),
+]);
+
+/** An entry as an agent wrote it; null: it is none that this version knows. */
+export function readLogEntry(text: string): LogEntry | null {
+  try {
+    return entrySchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+const openingsSchema = z
+  .array(z.strictObject({ tenant: words, tenancy: words, salt: hex32 }))
+  .max(1024);
+
+/** What opens a tenant's commitments, as JSON; null: it is not that. */
+export function readOpenings(text: string): readonly Opening[] | null {
+  try {
+    return openingsSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
 }

@@ -8,20 +8,21 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { canonicalBytes, readCheckpoint, readSignedNote } from '@bridgekeeper/attest';
 import { FabricError } from '../errors.ts';
-import type { LogEntry } from './entries.ts';
+import { type LogEntry, readLogEntry } from './entries.ts';
 import type { FabricLog } from './log.ts';
 import { checkpointText, type NoteSigner } from './note.ts';
 import { consistencyPath, Frontier, type Hash, inclusionPath, leafHash, rootOf } from './tree.ts';
 import { witnessRequest } from './witness.ts';
 
 /** The same bound as that of an entry in a tile of C2SP. */
-export const ENTRY_BYTES_MAX = 65_535;
+const ENTRY_BYTES_MAX = 65_535;
 const LENGTH_BYTES = 4;
 const HASH_BYTES = 32;
 const FILE_BYTES_MAX = 2 ** 31;
@@ -72,11 +73,13 @@ export class FileLog implements FabricLog {
       throw unwritable(path, cause);
     }
     try {
-      const records = readRecords(fd, path);
+      const records = readRecords(path);
       demandUncut(options, records);
       // A write that was cut off was acknowledged to nobody.
       if (fstatSync(fd).size > records.bytes) ftruncateSync(fd, records.bytes);
       const log = new FileLog(options, fd, records);
+      // For readers, who must have it from elsewhere, too.
+      writeFileSync(join(options.folder, 'vkey'), `${options.signer.vkey}\n`);
       log.#sign();
       return log;
     } catch (error) {
@@ -175,9 +178,32 @@ export class FileLog implements FabricLog {
   }
 }
 
+/** What a reader is given: the two files. Throws FabricError 'log-broken'. */
+export function readLogFolder(folder: string): {
+  readonly entries: readonly LogEntry[];
+  readonly checkpoint: string;
+} {
+  const path = join(folder, 'entries');
+  try {
+    const { all, starts } = readRecords(path);
+    const entries = starts.map((start, index) => {
+      const from = start + LENGTH_BYTES + HASH_BYTES;
+      const to = from + all.readUInt32BE(start);
+      const entry = readLogEntry(all.toString('utf8', from, to));
+      // That these bytes were signed for is `verifyEntries`' to say.
+      if (entry !== null) return entry;
+      throw new FabricError('log-broken', `${path}: entry ${index} is none that is known here`);
+    });
+    return { entries, checkpoint: readFileSync(join(folder, 'checkpoint'), 'utf8') };
+  } catch (cause) {
+    if (cause instanceof FabricError) throw cause;
+    throw new FabricError('log-broken', `${folder}: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** Up to the first record that was cut off. One that was changed is no end: it breaks the log. */
-function readRecords(fd: number, path: string): Records {
-  const { size } = fstatSync(fd);
+function readRecords(path: string): Records & { readonly all: Buffer } {
+  const { size } = statSync(path);
   if (size > FILE_BYTES_MAX) {
     throw new FabricError('log-broken', `${path} has ${size} bytes: begin a new log`);
   }
@@ -200,7 +226,7 @@ function readRecords(fd: number, path: string): Records {
     leaves.push(Buffer.from(leaf));
     at = body + length;
   }
-  return { leaves, starts, bytes: at };
+  return { all, leaves, starts, bytes: at };
 }
 
 /** Whatever was signed must still be here: the log's own last checkpoint says how long it was. */

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import {
   appendFileSync,
   mkdtempSync,
@@ -7,6 +8,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { canonicalBytes, readLogProof, readNoteKey, verifyLogProof } from '@bridgekeeper/attest';
@@ -15,11 +18,11 @@ import { simulate } from '../simulate/simulate.ts';
 import type { World } from '../simulate/world.ts';
 import { verifyEntries } from './bundle.ts';
 import { type Change, commitmentOf, type LogEntry, type Opening } from './entries.ts';
-import { FileLog } from './file-log.ts';
+import { FileLog, readLogFolder } from './file-log.ts';
 import { checkpointText, noteSigner } from './note.ts';
 import { replayLog } from './replay.ts';
 import { consistencyPath, type Hash, isConsistent, leafHash, rootOf } from './tree.ts';
-import { Witness, witnessFile } from './witness.ts';
+import { Witness, witnessFile, witnessListener } from './witness.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'fabric-log-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -156,6 +159,17 @@ describe('a log on the disk', () => {
     expect(() => open(folder)).toThrow('has changed');
   });
 
+  test('is read by others as it was written, and no unknown entry is', async () => {
+    const folder = newFolder();
+    const log = await filled(folder, [...entries, ...lifeOf('a', [1, 2], UP)]);
+    expect(readLogFolder(folder)).toEqual({
+      entries: await log.read(0, 100),
+      checkpoint: log.checkpoint(),
+    });
+    await log.append({ ...started, agentVersion: 'x'.repeat(300) });
+    expect(() => readLogFolder(folder)).toThrow('entry 25 is none that is known here');
+  });
+
   test('refuses an entry larger than a tile of others could hold', async () => {
     const log = await filled(newFolder(), [started]);
     const huge = { ...started, agentVersion: 'x'.repeat(70_000) };
@@ -185,7 +199,7 @@ describe('a reader', () => {
     await expect(verifyEntries(all, note, [], await trust(1))).rejects.toThrow('0 witnesses');
   });
 
-  test('finds a planted overlap with nothing but checkpoint, entries and his own opening', async () => {
+  test('finds a planted overlap from checkpoint, entries and his own opening', async () => {
     const mine = lifeOf('alice', [1, 2], UP);
     const theirs = lifeOf('mallory', [2, 3], ['claim', 'fence', 'sanitize', 'activate']);
     const log = await filled(newFolder(), [started, ...mine, ...theirs]);
@@ -287,6 +301,23 @@ describe('a witness', () => {
     for (const body of ['', 'old 1', 'old -1\n\nx', `old 2\nAAAA\n\n${log.checkpoint()}`]) {
       expect((await witness.addCheckpoint(body)).status).toBe(400);
     }
+  });
+
+  test('answers over HTTP, within bounds', async () => {
+    const witness = await witnessOf(join(root, 'witness-3'));
+    const server = createServer(witnessListener(witness)).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const post = (path: string, body: string) =>
+      fetch(`http://127.0.0.1:${port}${path}`, { method: 'POST', body });
+    const log = await filled(newFolder(), [started]);
+    expect((await post('/add-checkpoint', log.witnessRequest(0))).status).toBe(200);
+    const stale = await post('/add-checkpoint', log.witnessRequest(0));
+    expect([stale.status, stale.headers.get('content-type')]).toEqual([409, 'text/x.tlog.size']);
+    expect((await post('/add-checkpoint', 'x'.repeat(70_000))).status).toBe(413);
+    expect((await post('/other', '')).status).toBe(404);
+    server.close();
+    server.closeAllConnections();
   });
 
   test('cosigns nothing that it cannot remember', async () => {

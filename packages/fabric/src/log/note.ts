@@ -1,4 +1,13 @@
-import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+} from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { FabricError } from '../errors.ts';
 import type { Hash } from './tree.ts';
 
 /** Signs notes as a log, or as a witness of logs (C2SP signed-note, Ed25519). */
@@ -37,4 +46,22 @@ export function noteSigner(name: string, kind: keyof typeof TYPES, key: KeyObjec
 /** What a log signs: how long it is, and what it holds (C2SP tlog-checkpoint). */
 export function checkpointText(origin: string, size: number, root: Hash): string {
   return `${origin}\n${size}\n${root.toString('base64')}\n`;
+}
+
+/** The Ed25519 key in a file, which is made if it is not there. Throws 'log-unwritable'. */
+export function signingKey(path: string): KeyObject {
+  try {
+    if (!existsSync(path)) {
+      const { privateKey } = generateKeyPairSync('ed25519');
+      writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+        mode: 0o600,
+        flag: 'wx',
+        flush: true,
+      });
+    }
+    return createPrivateKey(readFileSync(path));
+  } catch (cause) {
+    const message = `${path}: the key that signs cannot be read or made`;
+    throw new FabricError('log-unwritable', message, { cause });
+  }
 }

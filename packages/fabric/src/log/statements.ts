@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type { Grade } from './entries.ts';
 import type { Replay, ReplayedLife } from './replay.ts';
 
@@ -127,4 +128,24 @@ function linksOf({ modules }: ReplayedLife, { links }: TenantEvidence): FabricSt
 
 function sorted(values: readonly string[]): string {
   return values.toSorted().join(' ');
+}
+
+const texts = z.array(z.string().max(512)).max(64);
+const evidenceSchema = z.strictObject({
+  identities: texts,
+  links: z
+    .array(z.strictObject({ isComplete: z.boolean(), isAssigned: z.boolean() }))
+    .max(64)
+    .nullable(),
+  quotedLogKeys: texts,
+  wiredModules: z.array(z.int().min(1).max(16)).max(16).nullable(),
+});
+
+/** What a tenant has appraised, as JSON; null: it is not that. */
+export function readTenantEvidence(text: string): TenantEvidence | null {
+  try {
+    return evidenceSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
 }

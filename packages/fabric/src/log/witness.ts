@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import type { RequestListener } from 'node:http';
 import { isSignedByLog, type NoteKey, readCheckpoint, readSignedNote } from '@bridgekeeper/attest';
 import { z } from 'zod';
 import { FabricError } from '../errors.ts';
@@ -101,6 +102,36 @@ function readRequest(request: string) {
 export function witnessRequest(old: number, path: readonly Hash[], checkpoint: string): string {
   const lines = path.map((hash) => `${hash.toString('base64')}\n`).join('');
   return `old ${old}\n${lines}\n${checkpoint}`;
+}
+
+/** POST /add-checkpoint, and nothing else. */
+export function witnessListener(witness: Pick<Witness, 'addCheckpoint'>): RequestListener {
+  return async (request, response) => {
+    const end = (status: number, type: string, body: string) => {
+      response.writeHead(status, { 'content-type': type }).end(body);
+    };
+    if (request.url !== '/add-checkpoint' || request.method !== 'POST') {
+      end(404, 'text/plain', 'POST /add-checkpoint\n');
+      return;
+    }
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const piece of request) {
+        bytes += (piece as Buffer).length;
+        if (bytes > REQUEST_CHARACTERS_MAX) {
+          end(413, 'text/plain', 'too large\n');
+          return;
+        }
+        pieces.push(piece as Buffer);
+      }
+      const { status, type, body } = await witness.addCheckpoint(Buffer.concat(pieces).toString());
+      end(status, type, body);
+    } catch {
+      // The client left, or its bytes broke off: nobody is there to be answered.
+      response.destroy();
+    }
+  };
 }
 
 const storeSchema = z.record(
