@@ -6,8 +6,8 @@ import type { Replay, ReplayedLife } from './replay.ts';
 export type StatementVoucher = 'operator' | 'service-vm' | 'guest' | 'device';
 
 /**
- * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and somebody's
- * word. `refused`: it is not so. `absent`: nothing says so here.
+ * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and
+ * somebody's word. `refused`: it is not so. `absent`: nothing says so here.
  */
 export interface FabricStatement {
   readonly about:
