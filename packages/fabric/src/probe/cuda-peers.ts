@@ -40,7 +40,6 @@ export function openCudaPeers({
   const fail = (error: Error) => new FabricError('probe-failed', error.message, { cause: error });
   const driver = new Driver(driverPath, fail);
   const copyPeer = needed(driver, 'cuMemcpyPeerAsync', ['u64', 'u64', 'u64', 'u64', 'u64', 'u64']);
-  const busIdOf = driver.optional('cuDeviceGetPCIBusId', ['pointer', 'i32', 'i32']);
 
   const count = driver.read('cuDeviceGetCount').i32;
   const opened: OpenGpu[] = [];
@@ -65,13 +64,7 @@ export function openCudaPeers({
   try {
     for (let ordinal = 0; ordinal < count; ordinal++) {
       opened.push(openGpu(driver, ordinal, copyBytesMax));
-      gpus.push({
-        name: textOf((text) => driver.call('cuDeviceGetName', text, TEXT_BYTES, ordinal)),
-        bdf:
-          busIdOf === null
-            ? null
-            : textOf((text) => busIdOf(text, TEXT_BYTES, ordinal)).toLowerCase(),
-      });
+      gpus.push(describe(driver, ordinal));
     }
     connect(driver, opened, reach);
   } catch (error) {
@@ -181,6 +174,15 @@ export function openCudaPeers({
       return got.equals(sent);
     },
     close,
+  };
+}
+
+function describe(driver: Driver, ordinal: number): PeerGpu {
+  const busIdOf = driver.optional('cuDeviceGetPCIBusId', ['pointer', 'i32', 'i32']);
+  const bdf = busIdOf && textOf((text) => busIdOf(text, TEXT_BYTES, ordinal)).toLowerCase();
+  return {
+    name: textOf((text) => driver.call('cuDeviceGetName', text, TEXT_BYTES, ordinal)),
+    bdf,
   };
 }
 
