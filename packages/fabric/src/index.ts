@@ -3,7 +3,6 @@
 
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
-export { FabricError } from './errors.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
 export { daemonVersion } from './host/linux-parts.ts';
 export { nvmlDriverView } from './host/nvml.ts';

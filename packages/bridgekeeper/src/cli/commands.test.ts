@@ -90,17 +90,20 @@ test('commands come in the order in which they are wanted', async () => {
   await runCli(['--help'], io);
   const [, listed = ''] = out.join('\n').split('Commands:');
   const names = [...listed.matchAll(/^ {2}([a-z-]+) /gm)].map((match) => match[1]);
-  const first = ['serve', 'chat', 'verify', 'connect', 'doctor', 'plan', 'probe', 'fabric', 'load'];
-  const then = [
+  const first = [
+    'serve',
+    'chat',
+    'verify',
+    'connect',
+    'doctor',
+    'plan',
+    'probe',
+    'fabric',
+    'witness',
+    'load',
     'seal',
-    'attest',
-    'measure',
-    'verify-bundle',
-    'bench',
-    'selftest',
-    'version',
-    'help',
   ];
+  const then = ['attest', 'measure', 'verify-bundle', 'bench', 'selftest', 'version', 'help'];
   expect(names).toEqual([...first, ...then]);
 });
 

@@ -58,7 +58,7 @@ export async function openHostAgent(values: HostValues): Promise<OpenAgent> {
 
 /** NVIDIA's libraries are opened with the first call. Throws UsageError. */
 export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> {
-  const { daemonVersion, nvfmManager, nvmlView, readFmAddress } = await import(
+  const { daemonVersion, nvfmManager, nvmlDriverView, readFmAddress } = await import(
     '@bridgekeeper/fabric'
   );
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
@@ -68,6 +68,6 @@ export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> 
   }
   return {
     fm: nvfmManager({ address, after: HOST_CLOCK.after, version: daemonVersion }),
-    driverView: nvmlView(),
+    driverView: nvmlDriverView(),
   };
 }

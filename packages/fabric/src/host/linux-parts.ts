@@ -2,11 +2,9 @@ import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { NativeError, Nvml } from '@bridgekeeper/native';
 import { FabricError } from '../errors.ts';
 import type { ObservedVm } from './host.ts';
 import type { DaemonPlaces, DriverView, LinuxParts } from './linux.ts';
-import { driverViewOf } from './nvml.ts';
 import type { RunProgram } from './program.ts';
 
 const PROGRAM_BYTES_MAX = 2 ** 20;
@@ -52,30 +50,6 @@ export function linuxParts(
     },
     daemon,
   };
-}
-
-/**
- * NVML's view of a GPU by its address. A session knows the GPUs that the driver had when it began,
- * so one that is not found is looked for in a new one. None where there is no NVML.
- */
-export function nvmlView(): (bdf: string) => DriverView | null {
-  let session: Nvml | null = null;
-  return (bdf) => {
-    const view = session === null ? null : driverViewOf(session, bdf);
-    if (view !== null) return view;
-    session?.close();
-    session = openNvml();
-    return session === null ? null : driverViewOf(session, bdf);
-  };
-}
-
-function openNvml(): Nvml | null {
-  try {
-    return new Nvml();
-  } catch (error) {
-    if (error instanceof NativeError) return null;
-    throw error;
-  }
 }
 
 /** What Fabric Manager on this machine says of itself. Throws FabricError 'fm-missing'. */

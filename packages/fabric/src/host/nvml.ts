@@ -103,3 +103,25 @@ function processesOf(nvml: Nvml, handle: bigint): readonly number[] {
     infos.readUInt32LE(i * PROCESS_INFO.bytes + PROCESS_INFO.pid),
   );
 }
+
+/**
+ * By the NVML of this machine; without one, no GPU is seen by it. A session may know only the GPUs
+ * that the driver had when it began, so one that is not found is looked for in a new one.
+ */
+export function nvmlDriverView(): (bdf: string) => DriverView | null {
+  let nvml: Nvml | null = null;
+  return (bdf) => {
+    const view = nvml === null ? null : driverViewOf(nvml, bdf);
+    if (view !== null) return view;
+    nvml?.close();
+    nvml = null;
+    try {
+      nvml = new Nvml();
+    } catch (error) {
+      // The driver may be loaded later: it is not there while every GPU is bound for guests.
+      if (error instanceof NativeError) return null;
+      throw error;
+    }
+    return driverViewOf(nvml, bdf);
+  };
+}

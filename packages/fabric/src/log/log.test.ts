@@ -199,7 +199,7 @@ describe('a reader', () => {
     await expect(verifyEntries(all, note, [], await trust(1))).rejects.toThrow('0 witnesses');
   });
 
-  test('finds a planted overlap from checkpoint, entries and his own opening alone', async () => {
+  test('finds a planted overlap from checkpoint, entries and his own opening', async () => {
     const mine = lifeOf('alice', [1, 2], UP);
     const theirs = lifeOf('mallory', [2, 3], ['claim', 'fence', 'sanitize', 'activate']);
     const log = await filled(newFolder(), [started, ...mine, ...theirs]);

@@ -6,7 +6,7 @@ import type { Replay, ReplayedLife } from './replay.ts';
 export type StatementVoucher = 'operator' | 'service-vm' | 'guest' | 'device';
 
 /**
- * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and is
+ * `verified`: by a signature that hardware vouches for. `asserted`: it is consistent, and
  * somebody's word. `refused`: it is not so. `absent`: nothing says so here.
  */
 export interface FabricStatement {
