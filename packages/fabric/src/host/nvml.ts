@@ -1,7 +1,8 @@
 import {
   FABRIC,
+  NativeError,
   NVML,
-  type Nvml,
+  Nvml,
   OutCell,
   PDI,
   PROCESS_INFO,

@@ -96,8 +96,8 @@ function tiersOf(settings: Settings, device: DeviceKind): EngineLimits['tiers'] 
     // `bench kv-restore` makes options of its own, so that it can be looked into.
     throw new UsageError(
       'bad-value',
-      '--kv-offloading-size: not on cuda yet. On an H200 pages reached host memory, and the first ' +
-        'that were to come back stood still; leave it out, or serve on another device',
+      '--kv-offloading-size: not on cuda yet. On an H200 pages reached host memory, and the ' +
+        'first that were to come back stood still; leave it out, or serve on another device',
     );
   }
   if (!settings.enablePrefixCaching) {
