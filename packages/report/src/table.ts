@@ -17,7 +17,11 @@ export function tableOf(runs: readonly MeasuredRun[]): string {
     [...varying, ...metrics],
     ...runs.map((run) => [
       ...varying.map((name) => String(run.parameters[name])),
-      ...metrics.map((name) => shortNumber(run.metrics[name] ?? Number.NaN)),
+      // A run need not have what others have.
+      ...metrics.map((name) => {
+        const value = run.metrics[name];
+        return value === undefined ? '' : shortNumber(value);
+      }),
     ]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));

@@ -32,7 +32,7 @@ export const FM_STATUS: Readonly<Record<number, FmStatus>> = {
   [-5]: again('TIMEOUT', 'what was requested may have happened: read the partitions'),
   [-6]: fail('VERSION_MISMATCH', 'install libnvfm and Fabric Manager of one version'),
   [IN_USE]: fail('IN_USE', 'the partition is active already'),
-  [-8]: fail('NOT_CONFIGURED', 'set FABRIC_MODE=1 and restart Fabric Manager'),
+  [-8]: again('NOT_CONFIGURED', 'it is still starting; where that lasts, set FABRIC_MODE=1'),
   [-9]: again('CONNECTION_NOT_VALID', 'it restarted meanwhile: connect anew'),
   [-10]: fail('NVLINK_ERROR', 'links did not train: reset the GPUs of the partition'),
   [-11]: fail('RESOURCE_BAD', 'a GPU or switch of the partition is degraded'),
