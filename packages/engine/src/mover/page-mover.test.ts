@@ -149,6 +149,8 @@ class Bench {
       meter,
       budget: new LaneBudget(share, device.clock.nowNs()),
     });
+    // What is under way crosses on the route, which is closed next.
+    open.push({ close: () => mover.idle() });
     return new Bench({
       traffic,
       mover,
