@@ -1,6 +1,5 @@
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ContractCase } from '../contract/case.ts';
 import { contractCases } from '../contract/index.ts';
 import { samplingCases } from '../contract/sampling-cases.ts';
 import { Workbench } from '../contract/workbench.ts';
@@ -25,11 +24,8 @@ function onDevice(options: CpuDeviceOptions, tests: (device: () => CpuDevice) =>
 const SAMPLING = new Set(samplingCases);
 
 describe.each(SETTINGS)('the contract on %s', (_, options) => {
-  // A law changes when work is done, never what comes of it.
-  const isRun = ({ arithmetic }: ContractCase) => !arithmetic || options.law === undefined;
   onDevice(options, (device) => {
-    const cases = contractCases.filter((one) => !SAMPLING.has(one) && isRun(one));
-    it.each(cases)('$name', async ({ run }) => {
+    it.each(contractCases.filter((one) => !SAMPLING.has(one)))('$name', async ({ run }) => {
       await run(device());
       expect(device().counters().allocatedBytes).toBe(0);
     });
