@@ -1,6 +1,5 @@
 import type { OpArgs, OpName } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
-import { launchLinear } from '../matmul/linear-operations.ts';
 import { launchAttention } from './attention.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
@@ -11,6 +10,7 @@ import {
   launchPool,
   launchSelect,
 } from './layer-operations.ts';
+import { launchLinear } from './linear-operations.ts';
 import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
 import {
