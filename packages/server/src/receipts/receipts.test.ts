@@ -25,6 +25,7 @@ import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
 import { HandClock } from '../testing/hand-clock.ts';
+import { keepReceiptsHere } from '../testing/receipts-here.ts';
 import { ReceiptsError } from './errors.ts';
 import { Receipts, type ReceiptsOptions } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
@@ -48,7 +49,13 @@ afterEach(async () => {
 
 const HOUR = 3600;
 
-async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> {
+const HERE = { startThread: keepReceiptsHere };
+const IN_THREAD = {};
+
+async function start(
+  options: Partial<ReceiptsOptions> = {},
+  where: Pick<ReceiptsOptions, 'startThread'> = HERE,
+): Promise<Receipts> {
   const receipts = await Receipts.open({
     path: file,
     retention: { countMax: 1000, secondsMax: 86_400 },
@@ -56,6 +63,7 @@ async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> 
     waitSeconds: 0,
     onWait: (message) => troubles.push(message),
     onTrouble: (message) => troubles.push(message),
+    ...where,
     ...options,
   });
   open.push(receipts);
@@ -327,5 +335,33 @@ describe('an answer is promised a receipt', () => {
     expect(clock.repeats).toBe(0);
     // The next server goes on where the chain ends.
     expect((await start()).counts.issued).toBe(0);
+  });
+});
+
+describe('a thread of its own', () => {
+  it('keeps receipts beyond a restart', async () => {
+    const first = await start({}, IN_THREAD);
+    for (let n = 1; n <= 300; n++) first.issue(makeReceiptFacts(n), 'a');
+    await first.close();
+    expect(first.counts).toEqual({ issued: 300, written: 300, lost: 0, withheld: 0 });
+    const second = await start({}, IN_THREAD);
+    expect(second.signer.key).toBe(first.signer.key);
+    const signed = await find(second, makeReceiptFacts(300));
+    await verifyReceipt(signed!, second.signer.key);
+  });
+
+  it('says why it cannot keep them', async () => {
+    const first = await start({}, IN_THREAD);
+    await first.close();
+    writeFileSync(`${file}.key`, 'no key');
+    await expect(start({}, IN_THREAD)).rejects.toMatchObject({ code: 'bad-key' });
+  });
+
+  it('takes no answer along when it dies', async () => {
+    const receipts = await start({}, IN_THREAD);
+    await expect(receipts.find({} as never, 'a')).rejects.toMatchObject({ code: 'failed' });
+    expect(receipts.promise()).toBe(false);
+    expect(troubles).toEqual([expect.stringContaining('receipts are no longer kept: ')]);
+    expect((await start({}, IN_THREAD)).promise()).toBe(true);
   });
 });
