@@ -46,7 +46,7 @@ async function open({ file }: ReceiptsThreadData): Promise<Opened> {
     store.close();
     if (cause instanceof ReceiptsError) throw cause;
     const { message } = cause as Error;
-    throw new ReceiptsError('bad-file', `cannot use ${file.path}: ${message}`, { cause });
+    throw new ReceiptsError('bad-file', `cannot use ${file.path}: ${message}`);
   }
 }
 

@@ -2,6 +2,7 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   renameSync,
@@ -22,11 +23,14 @@ import {
   verifyReceiptChain,
 } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
 import { HandClock } from '../testing/hand-clock.ts';
 import { keepReceiptsHere } from '../testing/receipts-here.ts';
 import { ReceiptsError } from './errors.ts';
+import { keepReceipts } from './keeper.ts';
+import type { FromBook } from './messages.ts';
+import { own } from './owner.ts';
 import { Receipts, type ReceiptsOptions } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
 
@@ -48,22 +52,17 @@ afterEach(async () => {
 });
 
 const HOUR = 3600;
+const RETENTION = { countMax: 1000, secondsMax: 86_400 };
 
-const HERE = { startThread: keepReceiptsHere };
-const IN_THREAD = {};
-
-async function start(
-  options: Partial<ReceiptsOptions> = {},
-  where: Pick<ReceiptsOptions, 'startThread'> = HERE,
-): Promise<Receipts> {
+async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> {
   const receipts = await Receipts.open({
     path: file,
-    retention: { countMax: 1000, secondsMax: 86_400 },
+    retention: RETENTION,
     clock,
     waitSeconds: 0,
     onWait: (message) => troubles.push(message),
     onTrouble: (message) => troubles.push(message),
-    ...where,
+    startThread: keepReceiptsHere,
     ...options,
   });
   open.push(receipts);
@@ -93,14 +92,14 @@ describe.each([
 
   it('form one chain however fast they come', async () => {
     const receipts = await start({ path: path() });
-    for (let n = 1; n <= 600; n++) receipts.issue(makeReceiptFacts(n), 'a');
+    for (let n = 1; n <= 300; n++) receipts.issue(makeReceiptFacts(n), 'a');
     const { sequence, hash } = await receipts.head();
-    expect(sequence).toBe(600);
+    expect(sequence).toBe(300);
     const links = await receipts.links(1, 1000);
-    const held = await Promise.all([1, 300, 600].map((n) => find(receipts, makeReceiptFacts(n))));
+    const held = await Promise.all([1, 150, 300].map((n) => find(receipts, makeReceiptFacts(n))));
     const all = held as SignedReceipt[];
     expect(await verifyReceiptChain(links, all, receipts.signer.key)).toBe(hash);
-    const piece = await receipts.links(299, 3);
+    const piece = await receipts.links(149, 3);
     expect(piece.digests).toHaveLength(3);
     await verifyReceiptChain(piece, [all[1]!], receipts.signer.key);
   });
@@ -237,6 +236,41 @@ describe('a file of receipts', () => {
     expect(receipts.path).toBe(text);
   });
 
+  it('has its first key beside itself, by whatever name it is opened', async () => {
+    const link = join(folder, 'link');
+    symlinkSync(join(folder, 'real'), link);
+    await start({ path: link });
+    expect(existsSync(join(folder, 'real.key'))).toBe(true);
+    expect(existsSync(`${link}.key`)).toBe(false);
+  });
+
+  it('is refused where nothing can be written beside it, and then let go', async () => {
+    const first = await start();
+    await first.close();
+    mkdirSync(`${file}.head.next`);
+    await expect(start()).rejects.toMatchObject({
+      code: 'bad-file',
+      message: expect.stringMatching(/^cannot use .*receipts\.sqlite: EISDIR/),
+    });
+    rmSync(`${file}.head.next`, { recursive: true });
+    expect((await start()).signer.key).toBe(first.signer.key);
+  });
+
+  it('says where it ends before it says that it is open', async () => {
+    let hadHead: boolean | undefined;
+    const port = {
+      postMessage: ({ kind }: FromBook) => {
+        if (kind === 'ready') hadHead = existsSync(`${file}.head`);
+      },
+      on: () => {},
+      close: () => {},
+    };
+    await own(file, { clock, waitSeconds: 0, onWait: () => {} });
+    const data = { file: { path: file, givenPath: file }, retention: RETENTION };
+    void keepReceipts(port, data);
+    await expect.poll(() => hadHead).toBe(true);
+  });
+
   it('is not signed with a key that others can read, or that is none', async () => {
     const first = await start();
     await first.close();
@@ -248,6 +282,20 @@ describe('a file of receipts', () => {
     for (const ending of ['.key', '.head']) rmSync(`${file}${ending}`);
     expect((await start()).signer.key).not.toBe(first.signer.key);
   });
+});
+
+test('other statements are signed with the key of the receipts', async () => {
+  const { signer } = await start({ path: null });
+  const message = new TextEncoder().encode('a statement');
+  const key = await crypto.subtle.importKey(
+    'raw',
+    Buffer.from(signer.key, 'hex'),
+    { name: 'Ed25519' },
+    false,
+    ['verify'],
+  );
+  const signature = await signer.sign(message);
+  expect(await crypto.subtle.verify('Ed25519', key, signature, message)).toBe(true);
 });
 
 describe('an answer is promised a receipt', () => {
@@ -267,9 +315,9 @@ describe('an answer is promised a receipt', () => {
 
   it('that is kept although more wait by then', async () => {
     const receipts = await start({ path: null, pendingMax: 1 });
-    for (let n = 1; n <= 600; n++) receipts.issue(makeReceiptFacts(n), 'a');
-    expect((await receipts.head()).sequence).toBe(600);
-    expect(receipts.counts).toEqual({ issued: 600, written: 600, lost: 0, withheld: 0 });
+    for (let n = 1; n <= 300; n++) receipts.issue(makeReceiptFacts(n), 'a');
+    expect((await receipts.head()).sequence).toBe(300);
+    expect(receipts.counts).toEqual({ issued: 300, written: 300, lost: 0, withheld: 0 });
   });
 
   it('unless its file is gone, and again once it is back', async () => {
@@ -335,33 +383,5 @@ describe('an answer is promised a receipt', () => {
     expect(clock.repeats).toBe(0);
     // The next server goes on where the chain ends.
     expect((await start()).counts.issued).toBe(0);
-  });
-});
-
-describe('a thread of its own', () => {
-  it('keeps receipts beyond a restart', async () => {
-    const first = await start({}, IN_THREAD);
-    for (let n = 1; n <= 300; n++) first.issue(makeReceiptFacts(n), 'a');
-    await first.close();
-    expect(first.counts).toEqual({ issued: 300, written: 300, lost: 0, withheld: 0 });
-    const second = await start({}, IN_THREAD);
-    expect(second.signer.key).toBe(first.signer.key);
-    const signed = await find(second, makeReceiptFacts(300));
-    await verifyReceipt(signed!, second.signer.key);
-  });
-
-  it('says why it cannot keep them', async () => {
-    const first = await start({}, IN_THREAD);
-    await first.close();
-    writeFileSync(`${file}.key`, 'no key');
-    await expect(start({}, IN_THREAD)).rejects.toMatchObject({ code: 'bad-key' });
-  });
-
-  it('takes no answer along when it dies', async () => {
-    const receipts = await start({}, IN_THREAD);
-    await expect(receipts.find({} as never, 'a')).rejects.toMatchObject({ code: 'failed' });
-    expect(receipts.promise()).toBe(false);
-    expect(troubles).toEqual([expect.stringContaining('receipts are no longer kept: ')]);
-    expect((await start({}, IN_THREAD)).promise()).toBe(true);
   });
 });
