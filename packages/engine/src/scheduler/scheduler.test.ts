@@ -556,8 +556,8 @@ describe('Scheduler', () => {
       expect(next(s.plan(0))).toEqual([[a, 8]]);
       s.add(b);
       // As much as the first was served: which is due first decides.
-      const turns = [0, 0, 0, 0].map(() => next(s.plan(0)));
-      expect(turns).toEqual([[[b, 8]], [[a, 8]], [[a, 8]], [[b, 8]]]);
+      const turns = [0, 0, 0, 0, 0].map(() => next(s.plan(0)));
+      expect(turns).toEqual([[[b, 8]], [[a, 8]], [[a, 8]], [[b, 8]], [[a, 8]]]);
     });
 
     it('has a prompt that is computed before one that is due a little later', () => {
@@ -606,6 +606,29 @@ describe('Scheduler', () => {
       }
       expect(large.preemptions).toBe(1);
       expect(next(s.plan(0))[0]).toEqual([late, 31]);
+    });
+
+    it('goes on with prompts while one starts over, and begins none', () => {
+      const { scheduler: s, pool } = scheduler(41, { maxBatchTokens: 12, prefixCaching: false });
+      const answer = (owner: string, length: number, from: number) =>
+        sequence(range(length, from), { maxTokens: 30 }, { share: { owner, weight: 1 } });
+      const [grows, large, other] = [answer('a', 4, 0), answer('a', 60, 50), answer('c', 4, 150)];
+      for (const each of [grows, large, other]) s.add(each);
+      while (large.phase !== 'decode') step(s);
+      step(s);
+      // What is left is a page for each row.
+      const [long, late] = [owned('b', 4 * (pool.available - 3), 200), owned('c', 8, 400)];
+      for (const each of [long, late]) s.add(each);
+      let plan = s.plan(0);
+      for (let steps = 0; large.row >= 0; steps++) {
+        expect(steps).toBeLessThan(9);
+        s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
+        plan = s.plan(0);
+      }
+      // It goes before the one that is computed, and there would be room for it.
+      expect([late.row, plan.prefill.map((chunk) => chunk.sequence)]).toEqual([-1, [long]]);
+      s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
+      expect(next(s.plan(0))[0]).toEqual([late, 8]);
     });
   });
 

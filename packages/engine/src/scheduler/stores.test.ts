@@ -21,15 +21,16 @@ interface World {
   readonly policy?: TierPolicy;
   readonly faults?: Faults;
   readonly maxBatchTokens?: number;
+  readonly maxLines?: number;
 }
 
 /** A scheduler with host memory below the device. `step` plays the device, bytes included. */
 function stored(options: World = {}) {
-  const { pages = 8, prices = PRICES, faults, maxBatchTokens = 64 } = options;
+  const { pages = 8, prices = PRICES, faults, maxBatchTokens = 64, maxLines = 4 } = options;
   const { policy = createTierPolicy('lru', prices) } = options;
   const world = new PageWorld(pages, 64, 0, faults);
   const tiers = { mover: world, prices, policy };
-  const { scheduler: s, pool } = scheduler(pages, { tiers, maxBatchTokens });
+  const { scheduler: s, pool } = scheduler(pages, { tiers, maxBatchTokens, maxLines });
   const step = (nowNs = 0) => {
     const plan = s.plan(nowNs);
     for (const each of [...plan.decode, ...plan.prefill.map((chunk) => chunk.sequence)]) {
@@ -150,6 +151,25 @@ describe('a prompt whose pages are in a store', () => {
       s.add(prompt(90, 400));
     };
     expect(computed(both)).toBe(0);
+  });
+
+  it.each(['embed', 'score'] as const)('leaves room for others to %s while it waits', (task) => {
+    const prices = { ...PRICES, readNs: () => 15 };
+    const { s } = spilled({ prices, pages: 32, maxLines: 2 });
+    const pooling = task === 'embed' ? { task } : { task, tokens: [1, 2] as [number, number] };
+    const pooled = (length: number, from: number) => sequence(range(length, from), {}, { pooling });
+    const [waits, ends] = [pooled(13, 0), pooled(20, 300)];
+    for (const each of [waits, ends]) s.add(each);
+    const plan = s.plan(0);
+    expect(plan.prefill.map(({ length, last }) => [length, last])).toEqual([
+      [4, false],
+      [20, true],
+    ]);
+    const line = (logprob: number) => ({ logprob, rank: 1, top: [] });
+    const promptLogprobs = task === 'score' ? [[line(-1), line(-1)]] : [];
+    const embeddings = task === 'embed' ? [Float32Array.of(0.5)] : [];
+    const events = s.commit(plan, { rows: [], promptLogprobs, embeddings }, 0);
+    expect(events).toMatchObject([{ id: ends.request.id, pooled: Float32Array.of(0.5) }]);
   });
 
   it('costs its owner nothing for what comes', () => {
