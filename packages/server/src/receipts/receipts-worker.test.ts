@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readSignedReceipt, verifyReceipt } from '@bridgekeeper/attest';
+import { readSignedReceipt, verifyReceipt, verifyReceiptChain } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { HandClock } from '../testing/hand-clock.ts';
@@ -43,7 +43,11 @@ test('a thread of its own keeps receipts beyond a restart', async () => {
   const second = await start();
   expect(second.signer.key).toBe(first.signer.key);
   const text = await second.find(makeReceiptFacts(300).id, 'a');
-  await verifyReceipt(readSignedReceipt(text!), second.signer.key);
+  const signed = readSignedReceipt(text!);
+  await verifyReceipt(signed, second.signer.key);
+  const { hash } = await second.head();
+  const links = await second.links(1, 300);
+  expect(await verifyReceiptChain(links, [signed], second.signer.key)).toBe(hash);
 });
 
 test('the thread says why it cannot keep them', async () => {
