@@ -1,8 +1,8 @@
-import { ByteReader, type Bytes, fromUtf8 } from './bytes.ts';
+import { type Bytes, fromUtf8 } from './bytes.ts';
 import { demand } from './errors.ts';
+import { NestedReader, type NestingBounds } from './nested.ts';
 
-const DEPTH_MAX = 32;
-const ITEMS_MAX = 100_000;
+const BOUNDS: NestingBounds = { depthMax: 32, itemsMax: 100_000 };
 
 /** A value with a tag before it. */
 export class CborTag {
@@ -24,26 +24,12 @@ export type Cbor = null | boolean | number | string | Bytes | readonly Cbor[] | 
  * twice, no floats. Throws AttestError 'malformed', 'trailing-bytes' or 'too-large'.
  */
 export function readCbor(bytes: Bytes, what: string): Cbor {
-  const reader = new ByteReader(bytes, what);
-  const value = new CborReader(reader, what).value(0);
-  reader.end();
-  return value;
+  return new CborReader(bytes, what, BOUNDS).whole();
 }
 
-class CborReader {
-  readonly #reader: ByteReader;
-  readonly #what: string;
-  #items = 0;
-
-  constructor(reader: ByteReader, what: string) {
-    this.#reader = reader;
-    this.#what = what;
-  }
-
-  value(depth: number): Cbor {
-    demand(depth <= DEPTH_MAX, 'too-large', `${this.#what} is nested too deeply`);
-    demand(++this.#items <= ITEMS_MAX, 'too-large', `${this.#what} has too many parts`);
-    const head = this.#reader.u8();
+class CborReader extends NestedReader<Cbor> {
+  protected override read(depth: number): Cbor {
+    const head = this.reader.u8();
     const [major, minor] = [head >> 5, head & 0x1f];
     if (major === 7) return this.#simple(minor);
     const argument = this.#argument(minor);
@@ -53,11 +39,11 @@ class CborReader {
       case 1:
         return -1 - argument;
       case 2:
-        return this.#reader.bytes(argument);
+        return this.reader.bytes(argument);
       case 3:
-        return fromUtf8(this.#reader.bytes(argument), this.#what);
+        return fromUtf8(this.reader.bytes(argument), this.what);
       case 4:
-        return this.#list(argument, depth);
+        return this.list(argument, depth);
       case 5:
         return this.#map(argument, depth);
       default:
@@ -67,24 +53,18 @@ class CborReader {
 
   #simple(minor: number): null | boolean {
     const isKnown = minor >= 20 && minor <= 22;
-    demand(isKnown, 'malformed', `${this.#what} has a float or an unknown value`);
+    demand(isKnown, 'malformed', `${this.what} has a float or an unknown value`);
     return minor === 22 ? null : minor === 21;
   }
 
   #argument(minor: number): number {
     if (minor < 24) return minor;
-    demand(minor <= 27, 'malformed', `${this.#what} has a length that is not definite`);
+    demand(minor <= 27, 'malformed', `${this.what} has a length that is not definite`);
     const byteCount = 2 ** (minor - 24);
-    const value = this.#reader.unsignedBe(byteCount);
+    const value = this.reader.unsignedBe(byteCount);
     const least = byteCount === 1 ? 24 : 256 ** (byteCount / 2);
-    demand(value >= least, 'malformed', `${this.#what} has a number that is not the shortest`);
+    demand(value >= least, 'malformed', `${this.what} has a number that is not the shortest`);
     return value;
-  }
-
-  #list(count: number, depth: number): Cbor[] {
-    const list: Cbor[] = [];
-    for (let i = 0; i < count; i++) list.push(this.value(depth + 1));
-    return list;
   }
 
   #map(count: number, depth: number): CborMap {
@@ -92,7 +72,7 @@ class CborReader {
     for (let i = 0; i < count; i++) {
       const key = this.value(depth + 1);
       const isPlain = typeof key === 'number' || typeof key === 'string';
-      demand(isPlain && !map.has(key), 'malformed', `${this.#what} has a key twice, or of no kind`);
+      demand(isPlain && !map.has(key), 'malformed', `${this.what} has a key twice, or of no kind`);
       map.set(key, this.value(depth + 1));
     }
     return map;

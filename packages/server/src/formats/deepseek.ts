@@ -2,22 +2,25 @@ import type { Expression } from '@bridgekeeper/engine/grammar';
 import { type CallWriter, type GrammarTool, sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
 import { readArguments } from './json-call.ts';
+import { readRest, readSection, type SectionTags } from './sections.ts';
 import type { Wait } from './source.ts';
 
-const SECTION = '<｜tool▁calls▁begin｜>';
-const SECTION_END = '<｜tool▁calls▁end｜>';
-const CALL = '<｜tool▁call▁begin｜>';
-const CALL_END = '<｜tool▁call▁end｜>';
+const SECTION: SectionTags = {
+  section: '<｜tool▁calls▁begin｜>',
+  sectionEnd: '<｜tool▁calls▁end｜>',
+  call: '<｜tool▁call▁begin｜>',
+  callEnd: '<｜tool▁call▁end｜>',
+};
 const SEPARATOR = '<｜tool▁sep｜>';
 const FENCE = '```';
 
-const TAGS = [SECTION, SECTION_END, CALL, CALL_END, SEPARATOR];
+const TAGS = [...Object.values(SECTION), SEPARATOR];
 
 /** DeepSeek-V3 and R1: a type, the name, and the arguments in a fence. */
 export const DEEPSEEK_V3: ToolFormat = {
   tags: TAGS,
-  triggers: [SECTION],
-  read: (calls) => readSection(calls, readFenced),
+  triggers: [SECTION.section],
+  read: (calls) => readSection(calls, SECTION, readFenced),
   write: (writer) =>
     writeSection(writer, '\n', (tool) => {
       const open = sequence('function', writer.tag(SEPARATOR), `${tool.name}\n${FENCE}json\n`);
@@ -28,8 +31,8 @@ export const DEEPSEEK_V3: ToolFormat = {
 /** DeepSeek-V3.1: the name, and the arguments behind a separator. */
 export const DEEPSEEK_V31: ToolFormat = {
   tags: TAGS,
-  triggers: [SECTION],
-  read: (calls) => readSection(calls, readPlain),
+  triggers: [SECTION.section],
+  read: (calls) => readSection(calls, SECTION, readPlain),
   write: (writer) =>
     writeSection(writer, '', (tool) =>
       sequence(tool.name, writer.tag(SEPARATOR), writer.arguments(tool)),
@@ -42,29 +45,10 @@ function writeSection(
   write: (tool: GrammarTool) => Expression,
 ): Expression {
   const calls = writer.calls(
-    (tool) => sequence(writer.tag(CALL), write(tool), writer.tag(CALL_END)),
+    (tool) => sequence(writer.tag(SECTION.call), write(tool), writer.tag(SECTION.callEnd)),
     between,
   );
-  return sequence(writer.tag(SECTION), calls, writer.tag(SECTION_END));
-}
-
-function* readSection(
-  calls: CallReader,
-  readCall: (calls: CallReader) => Wait<boolean>,
-): Wait<void> {
-  const { source } = calls;
-  const [call, end] = [calls.tag(CALL), calls.tag(SECTION_END)];
-  calls.open();
-  yield* source.take(calls.tag(SECTION));
-  for (;;) {
-    yield* source.skipSpace();
-    const next = yield* source.take(call, end);
-    if (next === end) break;
-    if (next === undefined || !(yield* readCall(calls))) return;
-    calls.open();
-  }
-  calls.close();
-  calls.swallow();
+  return sequence(writer.tag(SECTION.section), calls, writer.tag(SECTION.sectionEnd));
 }
 
 function* readFenced(calls: CallReader): Wait<boolean> {
@@ -82,7 +66,7 @@ function* readFenced(calls: CallReader): Wait<boolean> {
   yield* source.skipSpace();
   if (isFenced && (yield* source.take(FENCE)) === undefined) return false;
   calls.end();
-  yield* calls.closeWith(CALL_END);
+  yield* calls.closeWith(SECTION.callEnd);
   return true;
 }
 
@@ -90,11 +74,5 @@ function* readPlain(calls: CallReader): Wait<boolean> {
   const { source } = calls;
   const name = yield* readName(source);
   if (name === undefined || (yield* source.take(calls.tag(SEPARATOR))) === undefined) return false;
-  yield* source.skipSpace();
-  if ((yield* source.peek()) !== '{') return false;
-  calls.begin(name);
-  if (!(yield* readArguments(calls))) return false;
-  calls.end();
-  yield* calls.closeWith(CALL_END);
-  return true;
+  return yield* readRest(calls, SECTION, name);
 }

@@ -1,6 +1,6 @@
 import { sequence } from './call-writer.ts';
 import { type CallReader, readName, type ToolFormat } from './calls.ts';
-import { jsonText } from './python.ts';
+import { jsonText, readItems } from './python.ts';
 import type { Source, Wait } from './source.ts';
 
 /** How a model of the family spells its tags. */
@@ -80,10 +80,8 @@ function* readObject(source: Source, quote: string, told: Told, depth: number): 
   if (depth > MAX_DEPTH) return false;
   source.read(1);
   told('{');
-  for (let count = 0; ; count++) {
-    yield* source.skipSpace();
-    if ((yield* source.take('}')) !== undefined) break;
-    if (count > 0) told(',');
+  const isWhole = yield* readItems(source, '}', function* (before) {
+    if (before > 0) told(',');
     const quoted = yield* readQuoted(source, quote, told);
     if (quoted === false) return false;
     if (quoted === undefined) {
@@ -94,11 +92,9 @@ function* readObject(source: Source, quote: string, told: Told, depth: number): 
     if ((yield* source.take(':')) === undefined) return false;
     told(':');
     yield* source.skipSpace();
-    if (!(yield* readValue(source, quote, told, depth))) return false;
-    yield* source.skipSpace();
-    if ((yield* source.peek()) === '}') continue;
-    if ((yield* source.take(',')) === undefined) return false;
-  }
+    return yield* readValue(source, quote, told, depth);
+  });
+  if (!isWhole) return false;
   told('}');
   return true;
 }
@@ -107,15 +103,11 @@ function* readList(source: Source, quote: string, told: Told, depth: number): Wa
   if (depth > MAX_DEPTH) return false;
   source.read(1);
   told('[');
-  for (let count = 0; ; count++) {
-    yield* source.skipSpace();
-    if ((yield* source.take(']')) !== undefined) break;
-    if (count > 0) told(',');
-    if (!(yield* readValue(source, quote, told, depth))) return false;
-    yield* source.skipSpace();
-    if ((yield* source.peek()) === ']') continue;
-    if ((yield* source.take(',')) === undefined) return false;
-  }
+  const isWhole = yield* readItems(source, ']', function* (before) {
+    if (before > 0) told(',');
+    return yield* readValue(source, quote, told, depth);
+  });
+  if (!isWhole) return false;
   told(']');
   return true;
 }

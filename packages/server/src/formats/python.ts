@@ -37,6 +37,25 @@ export function jsonText(text: string): string {
 }
 
 /**
+ * Reads items with commas between them, and one behind the last if it is there, up to `closing`.
+ * `readItem` is told how many came before, and says whether it was one. Whether all were there.
+ */
+export function* readItems(
+  source: Source,
+  closing: string,
+  readItem: (before: number) => Wait<boolean>,
+): Wait<boolean> {
+  for (let count = 0; ; count++) {
+    yield* source.skipSpace();
+    if ((yield* source.take(closing)) !== undefined) return true;
+    if (!(yield* readItem(count))) return false;
+    yield* source.skipSpace();
+    if ((yield* source.peek()) === closing) continue;
+    if ((yield* source.take(',')) === undefined) return false;
+  }
+}
+
+/**
  * Reads one literal of Python and tells it as JSON, piece by piece. Whether it was one: where not,
  * what is wrong is unread.
  */
@@ -101,15 +120,11 @@ function* readList(source: Source, told: (json: string) => void, depth: number):
   if (depth > MAX_DEPTH) return false;
   const closing = source.read(1) === '[' ? ']' : ')';
   told('[');
-  for (let count = 0; ; count++) {
-    yield* source.skipSpace();
-    if ((yield* source.take(closing)) !== undefined) break;
-    if (count > 0) told(',');
-    if (!(yield* readPython(source, told, depth))) return false;
-    yield* source.skipSpace();
-    if ((yield* source.peek()) === closing) continue;
-    if ((yield* source.take(',')) === undefined) return false;
-  }
+  const isWhole = yield* readItems(source, closing, function* (before) {
+    if (before > 0) told(',');
+    return yield* readPython(source, told, depth);
+  });
+  if (!isWhole) return false;
   told(']');
   return true;
 }
@@ -118,21 +133,17 @@ function* readDict(source: Source, told: (json: string) => void, depth: number):
   if (depth > MAX_DEPTH) return false;
   source.read(1);
   told('{');
-  for (let count = 0; ; count++) {
-    yield* source.skipSpace();
-    if ((yield* source.take('}')) !== undefined) break;
-    if (count > 0) told(',');
+  const isWhole = yield* readItems(source, '}', function* (before) {
+    if (before > 0) told(',');
     const quote = yield* source.peek();
     if ((quote !== '"' && quote !== "'") || !(yield* readText(source, told))) return false;
     yield* source.skipSpace();
     if ((yield* source.take(':')) === undefined) return false;
     told(':');
     yield* source.skipSpace();
-    if (!(yield* readPython(source, told, depth))) return false;
-    yield* source.skipSpace();
-    if ((yield* source.peek()) === '}') continue;
-    if ((yield* source.take(',')) === undefined) return false;
-  }
+    return yield* readPython(source, told, depth);
+  });
+  if (!isWhole) return false;
   told('}');
   return true;
 }
@@ -141,20 +152,16 @@ function* readDict(source: Source, told: (json: string) => void, depth: number):
 export function* readKeywords(source: Source, told: (json: string) => void): Wait<boolean> {
   if ((yield* source.take('(')) === undefined) return false;
   told('{');
-  for (let count = 0; ; count++) {
-    yield* source.skipSpace();
-    if ((yield* source.take(')')) !== undefined) break;
+  const isWhole = yield* readItems(source, ')', function* (before) {
     const key = yield* source.word(/\w/, MAX_WORD_UNITS);
     if (key === undefined || key === '') return false;
     yield* source.skipSpace();
     if ((yield* source.take('=')) === undefined) return false;
-    told(`${count > 0 ? ',' : ''}${JSON.stringify(key)}:`);
+    told(`${before > 0 ? ',' : ''}${JSON.stringify(key)}:`);
     yield* source.skipSpace();
-    if (!(yield* readPython(source, told))) return false;
-    yield* source.skipSpace();
-    if ((yield* source.peek()) === ')') continue;
-    if ((yield* source.take(',')) === undefined) return false;
-  }
+    return yield* readPython(source, told);
+  });
+  if (!isWhole) return false;
   told('}');
   return true;
 }
