@@ -10,8 +10,8 @@
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
-//     --json <file>        write the result there, and every 25 mutants what is known by then: those
-//                          still open count as alive, so that --again goes on with a run that ended
+//     --json <file>        write the result there, and every 25 mutants what is known by then:
+//                          those still open count as alive, so that --again goes on with it
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
 // nothing survived that is not accepted, 1 when something did, and 2 when there is no result.

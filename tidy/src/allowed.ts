@@ -331,6 +331,37 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     plan: ['.'],
     cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat', 'plan'],
   },
+  'attest/node': {
+    nvml: [],
+    '.': [],
+    collect: ['nvml'],
+  },
+  'engine/grammar': {
+    '.': [],
+    'json-schema': ['.'],
+  },
+  'engine/kv': {
+    '.': [],
+    tiers: ['.'],
+    'prefix-tree.ts': ['.', 'tiers'],
+  },
+  'engine/kv/tiers': {
+    '.': [],
+    policies: ['.'],
+    'policies.ts': ['.', 'policies'],
+  },
+  'server/engine': {
+    config: [],
+    '.': ['config'],
+  },
+  'server/openai': {
+    schema: [],
+    '.': ['schema'],
+  },
+  'server/settings': {
+    '.': [],
+    shell: [],
+  },
   'engine/text': {
     'utf8.ts': [],
     'marks.ts': [],

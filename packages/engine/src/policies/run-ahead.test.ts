@@ -38,23 +38,27 @@ test.each([
   expect(drains(engine.stats())).toBe(11 + ahead);
 });
 
-test.each(POLICY_NAMES)('%s has nothing on its way once it has settled', async (name) => {
-  const device = openDevice();
-  const { clock } = device;
-  const options = engineOptions(device, { dummy: true, burst: BURST });
-  const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
-  const parts = { scheduler, runner, traffic, clock, burst: BURST, mover: null, prefillRate };
-  const policy = await createPolicy(name, parts);
-  const sequence = new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0);
-  scheduler.add(sequence);
-  let tokens = 0;
-  while (tokens < 20) for (const event of await policy.step()) tokens += event.tokens.length;
-  sequence.cancelled = true;
-  scheduler.retireCancelled(clock.nowNs());
-  expect(scheduler.busy).toBe(false);
-  await policy.settle();
-  const settled = drains({ bridge: traffic.snapshot() });
-  await clock.sleepUntilNs(clock.nowNs() + 1e9);
-  expect(drains({ bridge: traffic.snapshot() })).toBe(settled);
-  await device.close();
-});
+test.each(POLICY_NAMES)(
+  '%s has nothing on its way before there is work, and once it has settled',
+  async (name) => {
+    const device = openDevice();
+    const { clock } = device;
+    const options = engineOptions(device, { dummy: true, burst: BURST });
+    const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
+    const parts = { scheduler, runner, traffic, clock, burst: BURST, mover: null, prefillRate };
+    const policy = await createPolicy(name, parts);
+    expect([await policy.step(), await policy.step()]).toEqual([[], []]);
+    const sequence = new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0);
+    scheduler.add(sequence);
+    let tokens = 0;
+    while (tokens < 20) for (const event of await policy.step()) tokens += event.tokens.length;
+    sequence.cancelled = true;
+    scheduler.retireCancelled(clock.nowNs());
+    expect(scheduler.busy).toBe(false);
+    await policy.settle();
+    const settled = drains({ bridge: traffic.snapshot() });
+    await clock.sleepUntilNs(clock.nowNs() + 1e9);
+    expect(drains({ bridge: traffic.snapshot() })).toBe(settled);
+    await device.close();
+  },
+);
