@@ -2,10 +2,14 @@ import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import { prepareModel } from '../create.ts';
+import { PrefixTree } from '../kv/prefix-tree.ts';
+import { PageWorld } from '../kv/testing/page-world.ts';
+import { createTierPolicy } from '../kv/tiers/policies.ts';
+import { Scheduler } from '../scheduler/scheduler.ts';
 import { Sequence } from '../scheduler/sequence.ts';
 import { engineOptions, request } from '../testing/run.ts';
 import { ownRoutes, Pipeline } from './pipeline.ts';
-import { createPolicy } from './policy.ts';
+import { createPolicy, POLICY_NAMES } from './policy.ts';
 
 const BURST = { tollNs: 0, interTokenLimitNs: 50e6 };
 
@@ -108,4 +112,62 @@ test('resident lets those that arrive into the next launch at once', async () =>
     return waitedNs;
   };
   expect(await waited(true)).toBeLessThan((await waited(false)) / 2);
+});
+
+test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) => {
+  const { parts, device, arrive } = await partsOnModel();
+  const policy = await createPolicy(name, parts);
+  arrive(12);
+  let tokens = 0;
+  for (let step = 0; parts.scheduler.busy; step++) {
+    expect(step).toBeLessThan(50);
+    for (const event of await policy.step()) tokens += event.tokens.length;
+  }
+  expect(tokens).toBe(12);
+  await policy.settle();
+  await device.close();
+});
+
+/** What lets every restore take as long as it likes. */
+class SlowStore extends PageWorld {
+  override whenSettled = () => new Promise<void>(() => {});
+}
+
+test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store', async (name) => {
+  const { parts: own, device } = await partsOnModel();
+  const [pages, pageTokens] = [8, 16];
+  const mover = new SlowStore(pages, 64);
+  const prices = { recomputeNs: () => 10, launchNs: () => 0, writeNs: () => 1, readNs: () => 1 };
+  const tiers = { mover, prices, policy: createTierPolicy('lru', prices) };
+  const tree = new PrefixTree({ pages, pageTokens, isEnabled: true, tiers });
+  const limits = { maxRows: 8, maxBatchTokens: 128, pageTokens, maxLines: 8, maxCountTokens: 64 };
+  const scheduler = new Scheduler({ ...limits, chunkedPrefill: true }, tree);
+  const policy = await createPolicy(name, { ...own, scheduler, mover });
+  let arrivals = 0;
+  const arrive = (length: number, first: number) => {
+    const prompt = Array.from({ length }, (_, at) => first + at);
+    const wanted = request(`r${arrivals}`, prompt, { maxTokens: 1 });
+    const sequence = new Sequence(wanted, 0n, arrivals++, 0);
+    scheduler.add(sequence);
+    return sequence;
+  };
+  const serve = async (one: Sequence) => {
+    for (let step = 0; one.phase !== 'finished'; step++) {
+      expect(step).toBeLessThan(20);
+      const stepping = policy.step();
+      for (const [at, key] of one.pageKeys.entries()) mover.pages[one.pages[at] ?? -1] = key;
+      await stepping;
+    }
+  };
+  await serve(arrive(40, 0));
+  await serve(arrive(120, 100));
+  arrive(40, 0);
+  const waiting = policy.step();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([scheduler.isRestoring, scheduler.hasPrompts]).toEqual([true, false]);
+  const late = arrive(5, 300);
+  policy.hurry();
+  await waiting;
+  await serve(late);
+  await device.close();
 });
