@@ -380,6 +380,7 @@ describe('an answer is promised a receipt', () => {
     await receipts.close();
     const ends = troubles.filter((text) => text.startsWith('receipts are no longer kept: '));
     expect(ends).toHaveLength(1);
+    expect(ends[0]).not.toContain('its thread ended');
     expect(clock.repeats).toBe(0);
     // The next server goes on where the chain ends.
     expect((await start()).counts.issued).toBe(0);
