@@ -221,10 +221,8 @@ function One() {
             ['Route', now.route],
             ['Model', now.model],
             ['Tenant', now.tenant],
-            [
-              'Prompt',
-              `${countText(now.prompt_tokens)} tokens, ${countText(now.cached_tokens)} from the cache`,
-            ],
+            ['Prompt', `${countText(now.prompt_tokens)} tokens`],
+            ['of it cached', `${countText(now.cached_tokens)} tokens`],
             ['Answer', `${countText(now.generated_tokens)} tokens`],
             ['First token', ms(now.first_token_ms)],
             ['In all', ms(now.total_ms)],
