@@ -92,7 +92,8 @@ function removeStale(projects) {
     if (!existsSync(dist)) continue;
     const stale = readdirSync(dist, { recursive: true }).filter((name) => {
       const stem = /^(.*)\.(?:d\.ts|js)(?:\.map)?$/.exec(name)?.[1];
-      return stem !== undefined && !existsSync(join(project, 'src', `${stem}.ts`));
+      const isSource = (ending) => existsSync(join(project, 'src', `${stem}.${ending}`));
+      return stem !== undefined && !isSource('ts') && !isSource('tsx');
     });
     if (stale.length === 0) continue;
     say(`removing from ${dist}, as their sources are gone: ${stale.join(', ')}`);
@@ -120,6 +121,14 @@ function bundleProgram() {
   if (result.status !== 0) fail('the program could not be put into one file; see above.');
 }
 
+/** The console's page, where what it is made from is newer. */
+function bundleConsole() {
+  const script = join(root, 'scripts/console.mjs');
+  if (!existsSync(script)) return;
+  const result = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
+  if (result.status !== 0) fail('the console could not be bundled; see above.');
+}
+
 /** Runs the script in this very process, so that signals and the exit code need no forwarding. */
 async function become([script, ...before], after) {
   const path = join(root, script);
@@ -139,5 +148,6 @@ if (task === 'test') install(join(root, CLIENT_TESTS));
 const projects = projectsFor(task);
 removeStale(projects);
 compile(projects);
+if (task !== 'tidy' && task !== 'mutate') bundleConsole();
 if (task === 'build' || task === 'bundle') bundleProgram();
 if (tasks[task] !== undefined) await become(tasks[task], rest);

@@ -14,7 +14,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
   planner: ['bridge', 'report', 'device', 'engine'],
-  server: ['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report'],
+  server: ['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report', 'console'],
   probe: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bench: [
@@ -39,7 +39,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   ],
   fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
-  console: [],
+  console: ['attest'],
 };
 
 /**
@@ -213,7 +213,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     encryption: ['host-clock.ts'],
     seal: ['settings'],
     receipts: ['host-clock.ts', 'settings', 'logging'],
-    engine: ['host-clock.ts', 'settings', 'logging'],
+    live: [],
+    engine: ['host-clock.ts', 'settings', 'logging', 'live'],
     grammar: ['host-clock.ts', 'formats', 'http'],
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
     openai: [
@@ -224,6 +225,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'http',
       'encryption',
       'receipts',
+      'live',
       'engine',
       'grammar',
       'evidence',
@@ -237,6 +239,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'http',
       'encryption',
       'receipts',
+      'live',
       'openai',
       'responses',
       'anthropic',
@@ -251,6 +254,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'encryption',
       'seal',
       'receipts',
+      'live',
       'engine',
       'evidence',
       'grammar',
@@ -259,6 +263,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'metrics',
       'routes',
     ],
+  },
+  console: {
+    timeline: [],
+    jsx: [],
+    page: ['timeline'],
   },
   planner: {
     '.': [],
@@ -498,6 +507,11 @@ export const adapters: readonly Home[] = [
     path: 'packages/attest/src/page/main.ts',
     names: ['Date.now'],
     reason: 'the page that verifies has the clock of its browser',
+  },
+  {
+    path: 'packages/console/src/page/',
+    names: ['Date.now', 'new Date()', 'performance.now', 'setTimeout', 'setInterval', 'console'],
+    reason: 'the console has the clock of its browser',
   },
   {
     path: 'scripts/mutate/',

@@ -29,12 +29,14 @@ export type Rule = (repository: Repository) => Violation[];
 
 /** Written by tools, never by hand, or too large to be text. */
 const skippedNames = new Set(['.cache', '.git', 'dist', 'node_modules', 'out']);
-const skippedPaths = new Set(['models']);
+const skippedPaths = new Set(['models', 'packages/console/page']);
 const textExtensions = new Set(
-  '.css .cu .cuh .html .js .json .jsonl .md .mjs .py .sh .svg .toml .ts .txt .yaml .yml'.split(' '),
+  ['.css .cu .cuh .html .js .json .jsonl .md .mjs .py', '.sh .svg .toml .ts .tsx .txt .yaml .yml']
+    .join(' ')
+    .split(' '),
 );
 const codePattern =
-  /^(?:(?:packages|tests)\/[^/]+\/src|scripts|examples|tidy\/src)\/.*\.(?:ts|mjs)$/;
+  /^(?:(?:packages|tests)\/[^/]+\/src|scripts|examples|tidy\/src)\/.*\.(?:tsx?|mjs)$/;
 
 /** Reads the working tree under `root`, whether or not git knows the files. */
 export function readRepository(root: string): Repository {

@@ -33,7 +33,7 @@ import {
   type TiersRequest,
 } from './mover/open-tiers.ts';
 import type { BurstLimits } from './policies/burst.ts';
-import { contextsOf, createPolicy, type PolicyName } from './policies/policy.ts';
+import { contextsOf, createPolicy, type LaunchRecord, type PolicyName } from './policies/policy.ts';
 import { PrefillRate } from './policies/prefill-rate.ts';
 import {
   type EngineCard,
@@ -111,6 +111,8 @@ export interface EngineOptions extends EngineLimits {
   readonly availableHostBytes?: (() => number) | undefined;
   /** Told of every crossing once it is in the ledger. */
   readonly onCrossing?: ((record: CrossingRecord) => void) | undefined;
+  /** Told of every launch of steps once it was taken in. */
+  readonly onLaunch?: ((launch: LaunchRecord) => void) | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Told what the model is, in lines for people, before it is loaded. */
   readonly onModel?: ((lines: readonly string[]) => void) | undefined;
@@ -306,10 +308,10 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   const { device } = options;
   const { scheduler, runner, traffic, tree, grammars, tiers, prefillRate } = model;
   const { clock } = device;
-  const { burst } = options;
+  const { burst, onLaunch } = options;
   options.onPhase?.('routes');
   const mover = tiers?.mover ?? null;
-  const parts = { scheduler, runner, traffic, clock, burst, mover, prefillRate };
+  const parts = { scheduler, runner, traffic, clock, burst, mover, prefillRate, onLaunch };
   const policy = await createPolicy(options.policy, parts);
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();

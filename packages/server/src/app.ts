@@ -13,14 +13,17 @@ import { attestationEndpoint, REPORT_PATH } from './routes/attestation.ts';
 import { bridgeEndpoint } from './routes/bridge.ts';
 import { chatEndpoint } from './routes/chat.ts';
 import { completionsEndpoint } from './routes/completions.ts';
+import { consoleEndpoints } from './routes/console.ts';
 import { embeddingsEndpoint } from './routes/embeddings.ts';
 import { ENCRYPTED_PATH, encryptedEndpoint, encryptionKeysEndpoint } from './routes/encrypted.ts';
 import type { Endpoint } from './routes/endpoint.ts';
+import { bridgeEventsEndpoint, timelineEndpoint } from './routes/live.ts';
 import { countTokensEndpoint, messagesEndpoint } from './routes/messages.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
 import { pageEndpoint } from './routes/page.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
+import { requestEndpoint, requestsEndpoint } from './routes/requests.ts';
 import {
   cancelResponseEndpoint,
   deleteResponseEndpoint,
@@ -62,6 +65,10 @@ export function createApp(ctx: ServerContext): App {
     versionEndpoint(ctx),
     metricsEndpoint(ctx),
     bridgeEndpoint(ctx),
+    timelineEndpoint(ctx),
+    bridgeEventsEndpoint(ctx),
+    requestsEndpoint(ctx),
+    requestEndpoint(ctx),
     ...(ctx.hasSleepMode ? [sleepEndpoint(ctx), wakeUpEndpoint(ctx), isSleepingEndpoint(ctx)] : []),
     attestationEndpoint(ctx),
     encryptionKeysEndpoint(ctx),
@@ -71,6 +78,7 @@ export function createApp(ctx: ServerContext): App {
     receiptLinksEndpoint(ctx),
     receiptEndpoint(ctx),
     pageEndpoint(),
+    ...consoleEndpoints(),
     openApiEndpoint(ctx, () => app),
   ];
   const routeOf = (path: string) =>
@@ -94,7 +102,7 @@ export function createApp(ctx: ServerContext): App {
 
 const MAX_LOGGED_PATH = 100;
 /** They need no key: what they say is the same for everybody. */
-const OPEN_PATHS: ReadonlySet<string> = new Set(['/', '/health', ENCRYPTED_PATH]);
+const OPEN_PATHS: ReadonlySet<string> = new Set(['/', '/console', '/health', ENCRYPTED_PATH]);
 
 /** Logs the request once its connection is done with it. */
 function logWhenClosed(c: AppContext, ctx: ServerContext, route: string): void {
@@ -157,7 +165,8 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
     }
     const isProven =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
-    const needsKey = !OPEN_PATHS.has(c.req.path) && !isProven;
+    const isOpen = OPEN_PATHS.has(c.req.path) || c.req.path.startsWith('/console/');
+    const needsKey = !isOpen && !isProven;
     if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization));
     await next();
   });

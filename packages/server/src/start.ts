@@ -20,11 +20,13 @@ import { HttpServer, requireFreeAddress } from './http/http-server.ts';
 import { type ApiKey, type KeyLimits, readKeyFile } from './http/key-file.ts';
 import { Lifecycle } from './http/lifecycle.ts';
 import { Quotas } from './http/quotas.ts';
+import { LiveFeed } from './live/feed.ts';
 import type { Logger } from './logging/logger.ts';
 import { OnceLog } from './logging/once-log.ts';
 import { summarise } from './logging/summary.ts';
 import { ServerMetrics } from './metrics/server-metrics.ts';
 import type { ServerContext } from './openai/context.ts';
+import { RequestLog } from './openai/request-log.ts';
 import { ResponseStore } from './openai/response-store.ts';
 import { WakeQueue } from './openai/wake-queue.ts';
 import { openReceipts } from './receipts/open.ts';
@@ -196,7 +198,7 @@ function contextOf(
   { log, clock, version }: ServerParts,
   { keys, started, text, modelNames, receipts, evidence, encryptionKeys }: Opened,
 ): ServerContext {
-  const { engine, law, policy, bridge } = started;
+  const { engine, live, law, policy, bridge } = started;
   const counts = receipts === null ? undefined : () => receipts.counts;
   return {
     engine,
@@ -235,6 +237,8 @@ function contextOf(
       clock,
     }),
     wakes: new WakeQueue(clock),
+    requests: new RequestLog(clock),
+    live: live === undefined ? null : new LiveFeed(live, clock),
     lifecycle: new Lifecycle(() => engine.isAsleep),
     hasSleepMode: settings.enableSleepMode,
     limits: {
@@ -280,6 +284,7 @@ function running(settings: Settings, listening: Listening): RunningServer {
   const stop = async (graceSeconds: number) => {
     lifecycle.stop();
     http.stopAccepting();
+    ctx.live?.close();
     await engine.shutdown(graceSeconds * 1000);
     lifecycle.endOpen();
     stopSummaries();

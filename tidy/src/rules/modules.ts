@@ -85,6 +85,8 @@ export function publicSources(repository: Repository): Set<string> {
   return found;
 }
 
+/** The compiler itself imports what makes elements of JSX. */
+const STARTED = /\/main\.tsx?$|\/jsx-runtime\.ts$|^(?:scripts|examples)\//;
+
 /** Started by a person or a process, and imported by nobody: mains, tests, scripts, examples. */
-export const isStarted = (path: string): boolean =>
-  isTest(path) || path.endsWith('/main.ts') || /^(?:scripts|examples)\//.test(path);
+export const isStarted = (path: string): boolean => isTest(path) || STARTED.test(path);

@@ -1,15 +1,11 @@
 /// <reference lib="dom" />
 import './without-eval.ts';
 import { type Bytes, fromHex, toHex } from '../core/bytes.ts';
-import { ChainCache } from '../core/chain.ts';
 import { AttestError } from '../core/errors.ts';
-import { BUILT_IN_POLICIES } from '../policy/built-in.ts';
 import type { Policy } from '../policy/policy.ts';
 import { readPolicy } from '../policy/read.ts';
 import type { GivenFile } from '../verify/documents.ts';
-import { VENDOR_ROOTS } from '../verify/vendor-roots.ts';
-import { verifyEvidence } from '../verify/verify.ts';
-import { failureView, resultView } from './view.ts';
+import { BUILT_IN_POLICIES, failureView, judgeInPage, resultView } from './judge.ts';
 
 // The page that verifies: everything runs here, and nothing is asked of anybody but the address
 // that the user types.
@@ -75,22 +71,8 @@ async function verify(): Promise<HTMLElement> {
   const wanted = asked ?? (url === '' ? null : crypto.getRandomValues(new Uint8Array(NONCE_BYTES)));
   const report = url === '' ? [] : [await fetchReport(url, wanted!)];
   const all = [...report, ...given];
-  const result = await verifyEvidence({
-    input: all.map(({ name }) => name).join(' '),
-    files: all,
-    policy: await choosePolicy(url !== ''),
-    context: {
-      nowMs: atMs,
-      anchors: VENDOR_ROOTS,
-      chains: new ChainCache(),
-      nonce: wanted,
-      // Vendors' services answer no pages of others: what they say comes as files.
-      references: null,
-      revocation: null,
-      tokenKeys: null,
-      collateral: null,
-    },
-  });
+  const policy = await choosePolicy(url !== '');
+  const result = await judgeInPage({ files: all, policy, nonce: wanted, atMs });
   return resultView(result);
 }
 

@@ -133,11 +133,20 @@ export class Pipeline {
     this.#inFlight.shift();
     const { plan } = oldest.launched;
     const events = scheduler.commit(plan, results, nowNs);
-    const deviceNs = times.doneNs - Math.max(times.queuedNs, this.#lastDoneNs);
+    const startedNs = Math.max(times.queuedNs, this.#lastDoneNs);
+    const deviceNs = times.doneNs - startedNs;
     this.#lastDoneNs = times.doneNs;
+    this.#tell(plan, startedNs, times.doneNs);
     this.#chunk.observe({ plan, deviceNs });
     prefillRate.observe({ plan, deviceNs });
     return { events, plan, times, deviceNs, hostNs: this.#hostNs(clock.nowNs()) };
+  }
+
+  #tell({ steps, decode, prefill }: StepPlan, startedNs: number, doneNs: number): void {
+    const { onLaunch } = this.#parts;
+    if (onLaunch === undefined) return;
+    const promptTokens = prefill.reduce((sum, { length }) => sum + length, 0);
+    onLaunch({ startedNs, doneNs, steps, rows: decode.length, promptTokens });
   }
 
   #hostNs(nowNs: number): number | null {

@@ -23,6 +23,18 @@ export interface StepParts {
   readonly mover: Mover | null;
   /** Learns from launches what prompts take. */
   readonly prefillRate: PrefillRate;
+  /** Told of every launch once it was taken in; absent: nobody looks. */
+  readonly onLaunch?: ((launch: LaunchRecord) => void) | undefined;
+}
+
+/** A launch that is done: when the device worked on it, and on what. Times are the device's. */
+export interface LaunchRecord {
+  readonly startedNs: number;
+  readonly doneNs: number;
+  /** Decode steps. */
+  readonly steps: number;
+  readonly rows: number;
+  readonly promptTokens: number;
 }
 
 /** When a step's crossings are made, and by whom: the only thing in which policies differ. */

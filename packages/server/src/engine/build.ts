@@ -28,7 +28,8 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   };
 }
 
-export interface BuildWatch extends Pick<EngineOptions, 'onModel' | 'onProgress'> {
+export interface BuildWatch
+  extends Pick<EngineOptions, 'onModel' | 'onProgress' | 'onCrossing' | 'onLaunch'> {
   readonly onPhase?: (phase: PreparationPhase | 'device') => void;
 }
 

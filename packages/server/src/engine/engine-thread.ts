@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Clock } from '@bridgekeeper/bridge';
 import { DeviceError } from '@bridgekeeper/device';
 import {
   type Engine,
@@ -7,6 +8,7 @@ import {
   type GenerationEvent,
 } from '@bridgekeeper/engine';
 import { ModelError } from '@bridgekeeper/engine/models';
+import { LiveRecorder } from '../live/recorder.ts';
 import { buildEngine } from './build.ts';
 import type { EngineThreadData, FromEngine, ToEngine } from './messages.ts';
 
@@ -52,8 +54,42 @@ class Outbox {
   }
 }
 
-function serve(engine: Engine, nowNs: () => number): void {
-  const outbox = new Outbox(engine, nowNs);
+/** What is watched is sent this often: people see no more, and the engine feels no less. */
+const LIVE_EVERY_NS = 100e6;
+
+/** Sends what the engine does while somebody watches. */
+class Broadcast {
+  readonly #engine: Engine;
+  readonly #recorder: LiveRecorder;
+  readonly #clock: Clock;
+  #isSending = false;
+
+  constructor(engine: Engine, recorder: LiveRecorder, clock: Clock) {
+    this.#engine = engine;
+    this.#recorder = recorder;
+    this.#clock = clock;
+  }
+
+  watch(on: boolean): void {
+    this.#recorder.isWatched = on;
+    if (on && !this.#isSending) void this.#send();
+  }
+
+  async #send(): Promise<void> {
+    const clock = this.#clock;
+    this.#isSending = true;
+    while (this.#recorder.isWatched) {
+      await clock.sleepUntilNs(clock.nowNs() + LIVE_EVERY_NS);
+      const batch = this.#recorder.take(clock.nowNs());
+      if (this.#recorder.isWatched) post({ kind: 'live', batch, stats: this.#engine.stats() });
+    }
+    this.#isSending = false;
+  }
+}
+
+function serve(engine: Engine, recorder: LiveRecorder, clock: Clock): void {
+  const outbox = new Outbox(engine, () => clock.nowNs());
+  const broadcast = new Broadcast(engine, recorder, clock);
   void engine.failed.then((error) => {
     post({ kind: 'failed', code: error.code, message: error.message });
   });
@@ -76,7 +112,11 @@ function serve(engine: Engine, nowNs: () => number): void {
       case 'wake-up':
         answer(engine, message.number, engine.wakeUp());
         break;
+      case 'watch':
+        broadcast.watch(message.on);
+        break;
       case 'shutdown':
+        broadcast.watch(false);
         void engine.shutdown(message.graceMs).then(() => {
           post({ kind: 'ended' });
           port.close();
@@ -119,12 +159,15 @@ function messageOf(error: unknown): string {
 
 async function main(): Promise<void> {
   const { config } = workerData as EngineThreadData;
+  const recorder = new LiveRecorder(config.bridge.value);
   const { engine, clock } = await buildEngine(config, {
+    onCrossing: recorder.crossing,
+    onLaunch: recorder.launch,
     onProgress: ({ bytesDone, bytesTotal }) => post({ kind: 'progress', bytesDone, bytesTotal }),
     onModel: (lines) => post({ kind: 'model', lines }),
     onPhase: (phase) => post({ kind: 'phase', phase }),
   }).finally(() => config.seal.userKey?.fill(0));
-  serve(engine, () => clock.nowNs());
+  serve(engine, recorder, clock);
   post({ kind: 'ready', card: engine.card, stats: engine.stats() });
 }
 

@@ -6,6 +6,7 @@ import type {
   GenerationRequest,
   SleepRequest,
 } from '@bridgekeeper/engine';
+import type { LiveBatch } from '../live/batch.ts';
 import type { EngineConfig } from './config/engine-config.ts';
 import type { StartPhase } from './start-timeline.ts';
 
@@ -20,6 +21,8 @@ export type ToEngine =
   | { readonly kind: 'cancel'; readonly id: string }
   | { readonly kind: 'sleep'; readonly number: number; readonly request: SleepRequest }
   | { readonly kind: 'wake-up'; readonly number: number }
+  /** Whether somebody looks at what the engine does, as it does it. */
+  | { readonly kind: 'watch'; readonly on: boolean }
   | { readonly kind: 'shutdown'; readonly graceMs: number };
 
 /** From the engine's thread to the server's. Events travel together, once per engine step. */
@@ -41,5 +44,6 @@ export type FromEngine =
       readonly isAsleep: boolean;
       readonly stats: EngineStats;
     }
+  | { readonly kind: 'live'; readonly batch: LiveBatch; readonly stats: EngineStats }
   | { readonly kind: 'failed'; readonly code: EngineErrorCode; readonly message: string }
   | { readonly kind: 'ended' };

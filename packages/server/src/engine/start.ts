@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type EngineClient, EngineError } from '@bridgekeeper/engine';
+import { EngineError } from '@bridgekeeper/engine';
 import type { EngineConfig } from './config/engine-config.ts';
 import type { EngineThreadData, FromEngine } from './messages.ts';
 import type { StartPhase } from './start-timeline.ts';
@@ -20,10 +20,10 @@ export interface StartOptions {
 export async function startEngine(
   config: EngineConfig,
   options: StartOptions = {},
-): Promise<EngineClient> {
+): Promise<ThreadedEngine> {
   const workerData: EngineThreadData = { config };
   const worker = new Worker(new URL('./engine-thread.js', import.meta.url), { workerData });
-  return new Promise<EngineClient>((resolve, reject) => {
+  return new Promise<ThreadedEngine>((resolve, reject) => {
     const receive = (message: FromEngine) => {
       if (message.kind === 'progress') {
         options.onProgress?.(message.bytesDone, message.bytesTotal);

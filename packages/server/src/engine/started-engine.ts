@@ -1,9 +1,12 @@
 import type { EngineClient } from '@bridgekeeper/engine';
+import type { LiveSource } from '../live/source.ts';
 import type { Decision } from './config/decision.ts';
 
 /** An engine, and what was decided for it and why. */
 export interface StartedEngine {
   readonly engine: EngineClient;
+  /** The same, for those who watch it; absent: it cannot be watched. */
+  readonly live?: LiveSource;
   readonly law: Decision<string>;
   readonly policy: Decision<string>;
   /** What the decisions were derived from. */

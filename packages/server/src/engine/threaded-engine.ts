@@ -10,6 +10,7 @@ import {
   type GenerationRequest,
   type SleepRequest,
 } from '@bridgekeeper/engine';
+import type { LiveListener, LiveSource } from '../live/source.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 
 type OnEvent = (event: GenerationEvent) => void;
@@ -24,12 +25,13 @@ interface Rest {
  * The engine in a thread of its own, as the server sees it. Bad requests are refused here, without
  * crossing threads.
  */
-export class ThreadedEngine implements EngineClient {
+export class ThreadedEngine implements EngineClient, LiveSource {
   readonly card: EngineCard;
   readonly failed: Promise<EngineError>;
   readonly #worker: Worker;
   readonly #open = new Map<string, OnEvent>();
   readonly #exited: Promise<void>;
+  readonly #watchers = new Set<LiveListener>();
   #stats: EngineStats;
   #fail!: (error: EngineError) => void;
   #closing = false;
@@ -77,6 +79,16 @@ export class ThreadedEngine implements EngineClient {
     return this.#isAsleep || [...this.#rests.values()].some(({ kind }) => kind === 'sleep');
   }
 
+  /** Tells of what the engine does, about ten times a second, until what it returns is called. */
+  watch(listener: LiveListener): () => void {
+    this.#watchers.add(listener);
+    if (this.#watchers.size === 1) this.#post({ kind: 'watch', on: true });
+    return () => {
+      if (!this.#watchers.delete(listener) || this.#watchers.size > 0) return;
+      this.#post({ kind: 'watch', on: false });
+    };
+  }
+
   sleep(request: SleepRequest): Promise<void> {
     return this.#rest('sleep', (number) => ({ kind: 'sleep', number, request }));
   }
@@ -122,6 +134,10 @@ export class ThreadedEngine implements EngineClient {
         else rest.reject(new EngineError(refusal.code, refusal.message));
         break;
       }
+      case 'live':
+        this.#stats = message.stats;
+        for (const watcher of this.#watchers) watcher(message.batch);
+        break;
       case 'failed':
         this.#die(message.message, undefined);
         break;

@@ -55,14 +55,20 @@ export class KeyRing {
    * every client where there are none. Throws ApiError `operator_only`.
    */
   requireOperator(authorization: string | undefined): void {
-    if (this.#operators.length === 0) {
-      if (this.#digests.length <= 1) return;
-      const message = 'This tells of all keys: start the server with --operator-key to read it.';
-      throw new ApiError('operator_only', message);
-    }
+    if (this.isOperator(authorization)) return;
+    throw new ApiError(
+      'operator_only',
+      this.#operators.length === 0
+        ? 'This tells of all keys: start the server with --operator-key to read it.'
+        : 'This tells of all keys: only an operator key reads it.',
+    );
+  }
+
+  /** Whether who brings this may read what tells of all tenants. */
+  isOperator(authorization: string | undefined): boolean {
+    if (this.#operators.length === 0) return this.#digests.length <= 1;
     const token = tokenOf(authorization);
-    if (isAmong(this.#operators, digest(token ?? '')) && token !== undefined) return;
-    throw new ApiError('operator_only', 'This tells of all keys: only an operator key reads it.');
+    return isAmong(this.#operators, digest(token ?? '')) && token !== undefined;
   }
 }
 

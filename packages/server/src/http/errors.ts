@@ -20,6 +20,7 @@ export type ApiErrorCode =
   | 'model_not_found'
   | 'receipt_not_found'
   | 'response_not_found'
+  | 'request_not_found'
   | 'receipts_unavailable'
   | 'evidence_incomplete'
   | 'route_not_found'
@@ -51,6 +52,7 @@ const STATUS = {
   model_not_found: [404, 'not_found_error'],
   receipt_not_found: [404, 'not_found_error'],
   response_not_found: [404, 'not_found_error'],
+  request_not_found: [404, 'not_found_error'],
   receipts_unavailable: [503, 'service_unavailable_error'],
   evidence_incomplete: [503, 'service_unavailable_error'],
   route_not_found: [404, 'not_found_error'],

@@ -71,10 +71,12 @@ export async function answer(
   const id = format.idFor(prepared.requestId);
   const head = { id, created: ctx.clock.unixSeconds(), model };
   const receipt = openReceipt(c, ctx, generation, { received, model });
-  if (fields.stream === true) return stream(c, ctx, fields, generation, format, head, receipt);
+  if (fields.stream === true) {
+    return stream(c, ctx, fields, generation, { format, head, receipt });
+  }
   admit(c, ctx, generation);
   const whole = collect(generation, c.env.outgoing);
-  ctx.lifecycle.track(generation);
+  opened(c, ctx, generation, head, receipt);
   const choices = await whole;
   if (choices === undefined) return new Response(null, { status: 499 });
   const document = format.document(head, choices, generation.usage());
@@ -93,14 +95,34 @@ function admit(c: AppContext, ctx: ServerContext, generation: Generation): void 
   void generation.settled.then(() => admission.close(generation.usage().completion_tokens));
 }
 
+/** An answer is on its way: it is counted, and people may look at it. */
+function opened(
+  c: AppContext,
+  ctx: ServerContext,
+  generation: Generation,
+  { id, model }: AnswerHead,
+  receipt: AnswerReceipt | null,
+): void {
+  ctx.lifecycle.track(generation);
+  const receiptId = receipt?.headers['X-Receipt-Id'] ?? null;
+  const [requestId, tenant] = [c.get('requestId'), c.get('tenant')];
+  const route = c.req.path;
+  const about = { id: requestId, answerId: id, tenant, route, model, receiptId };
+  ctx.requests.add(about, generation);
+}
+
+interface StreamedAs {
+  readonly format: AnswerFormat;
+  readonly head: AnswerHead;
+  readonly receipt: AnswerReceipt | null;
+}
+
 function stream(
   c: AppContext,
   ctx: ServerContext,
   fields: GenerationFields,
   generation: Generation,
-  format: AnswerFormat,
-  head: AnswerHead,
-  receipt: AnswerReceipt | null,
+  { format, head, receipt }: StreamedAs,
 ): Response {
   const { outgoing } = c.env;
   if (outgoing === undefined || !('setTimeout' in outgoing)) {
@@ -111,6 +133,6 @@ function stream(
   admit(c, ctx, generation);
   const sse = new SseStream(outgoing as never, generation, chunks, ctx.limits, receipt);
   sse.start({ ...c.get('commonHeaders'), ...receipt?.headers });
-  ctx.lifecycle.track(generation);
+  opened(c, ctx, generation, head, receipt);
   return RESPONSE_ALREADY_SENT;
 }

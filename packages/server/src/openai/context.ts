@@ -12,11 +12,13 @@ import type { JsonBodies } from '../http/body.ts';
 import type { HostPolicy } from '../http/host-policy.ts';
 import type { Lifecycle } from '../http/lifecycle.ts';
 import type { Quotas } from '../http/quotas.ts';
+import type { LiveFeed } from '../live/feed.ts';
 import type { Logger } from '../logging/logger.ts';
 import type { OnceLog } from '../logging/once-log.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { Generation, Observer } from './generation.ts';
+import type { RequestLog } from './request-log.ts';
 import type { ResponseStore } from './response-store.ts';
 import type { StreamLimits } from './sse.ts';
 import type { WakeQueue } from './wake-queue.ts';
@@ -47,6 +49,10 @@ export interface ServerContext {
   readonly keys: KeyRing;
   readonly quotas: Quotas;
   readonly wakes: WakeQueue;
+  /** What became of the last requests. */
+  readonly requests: RequestLog;
+  /** What the engine does, as it does it; null: it cannot be watched. */
+  readonly live: LiveFeed | null;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
   /** What conversations go on from that are not sent again. */

@@ -23,7 +23,8 @@ export function bridgeEndpoint(ctx: ServerContext): Endpoint {
   };
 }
 
-function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
+/** As GET /v1/bridge answers. */
+export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
   const stats = ctx.engine.stats();
   const { bridge, launches, graphLaunches, generatedTokens, stepsPerLaunch, stepsReason } = stats;
   const stepTotals = bridge.totals.filter(({ purpose }) => purpose !== 'weights');
@@ -36,6 +37,9 @@ function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocument> {
     policy: { name: ctx.policy.value, reason: ctx.policy.reason },
     assumed_bridge: { name: assumed, ...why },
     uptime_seconds: seconds(bridge.uptimeNs),
+    running: stats.running,
+    waiting: stats.waiting,
+    generated_tokens: generatedTokens,
     launches,
     graph_launches: graphLaunches,
     steps_per_launch: stepsPerLaunch,

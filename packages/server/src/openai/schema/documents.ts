@@ -93,6 +93,9 @@ export const BridgeDocument = z
       warning: z.string().optional(),
     }),
     uptime_seconds: z.number(),
+    running: z.int(),
+    waiting: z.int(),
+    generated_tokens: z.int(),
     launches: z.int(),
     graph_launches: z.int(),
     steps_per_launch: z.int(),
@@ -143,3 +146,64 @@ export const BridgeDocument = z
     }),
   })
   .openapi('Bridge');
+
+const LiveMomentDocument = z.object({
+  seq: z.int(),
+  now_us: z.int(),
+  server_us: z.int(),
+  lanes: z.array(z.string()),
+  crossings: z.array(z.array(z.number()).readonly()).readonly(),
+  launches: z.array(z.array(z.number()).readonly()).readonly(),
+  dropped: z.int(),
+});
+
+export const LiveDocument = z
+  .object({
+    device: z.string(),
+    accounts: z.array(z.object({ purpose: z.string(), direction: z.string() })),
+    moments: z.array(LiveMomentDocument),
+  })
+  .openapi('BridgeTimeline');
+
+export const RequestLifeDocument = z
+  .object({
+    id: z.string(),
+    answer_id: z.string(),
+    tenant: z.string(),
+    route: z.string(),
+    model: z.string(),
+    arrived_us: z.int(),
+    state: z.enum(['open', 'done']),
+    finish_reasons: z.array(z.string().nullable()),
+    prompt_tokens: z.int(),
+    cached_tokens: z.int(),
+    generated_tokens: z.int(),
+    first_token_ms: z.number().nullable(),
+    total_ms: z.number(),
+    timing: z
+      .object({
+        queued_ms: z.number(),
+        prefill_ms: z.number(),
+        decode_ms: z.number(),
+        preemptions: z.int(),
+      })
+      .nullable(),
+    crossings: z.array(
+      z.object({
+        purpose: z.string(),
+        direction: z.string(),
+        crossings: z.number(),
+        bytes: z.number(),
+      }),
+    ),
+    receipt_id: z.string().nullable(),
+  })
+  .openapi('RequestLife');
+
+export const RequestList = z
+  .object({
+    object: z.literal('list'),
+    data: z.array(RequestLifeDocument),
+    has_more: z.boolean(),
+  })
+  .openapi('RequestList');

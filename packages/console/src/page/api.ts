@@ -1,0 +1,82 @@
+/// <reference lib="dom" />
+import { createSignal } from 'solid-js';
+
+/** The key is of this tab alone, and is gone with it. */
+const KEY = 'bridgekeeper.key';
+
+const [key, setStoredKey] = createSignal(sessionStorage.getItem(KEY) ?? '');
+/** Whether the server wants a key that it was not given. */
+const [needsKey, setNeedsKey] = createSignal(false);
+
+export { key, needsKey };
+
+export function setKey(value: string): void {
+  if (value === '') sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, value);
+  setNeedsKey(false);
+  setStoredKey(value);
+}
+
+/** What a server said instead of an answer. */
+export class ServerError extends Error {
+  override readonly name = 'ServerError';
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Throws ServerError, or TypeError where there is no server. */
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  if (key() !== '') headers.set('Authorization', `Bearer ${key()}`);
+  const response = await fetch(path, { ...init, headers });
+  if (response.ok) return response;
+  if (response.status === 401) setNeedsKey(true);
+  const { error } = (await response.json().catch(() => ({}))) as {
+    error?: { code?: string; message?: string };
+  };
+  const message = error?.message ?? `The server answered with status ${response.status}.`;
+  throw new ServerError(response.status, error?.code ?? 'unknown', message);
+}
+
+export async function askJson<T>(path: string): Promise<T> {
+  return (await ask(path)).json() as Promise<T>;
+}
+
+export interface ServerEvent {
+  readonly event: string;
+  readonly data: string;
+}
+
+/** Server-sent events as they come, until the stream ends. `fetch`, because it can send a key. */
+export async function* events(response: Response): AsyncGenerator<ServerEvent> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      text += value;
+      const whole = text.split('\n\n');
+      text = whole.pop() ?? '';
+      for (const each of whole) yield eventOf(each);
+    }
+  } finally {
+    void reader.cancel();
+  }
+}
+
+function eventOf(text: string): ServerEvent {
+  let event = 'message';
+  const data: string[] = [];
+  for (const line of text.split('\n')) {
+    if (line.startsWith('event: ')) event = line.slice(7);
+    else if (line.startsWith('data: ')) data.push(line.slice(6));
+  }
+  return { event, data: data.join('\n') };
+}

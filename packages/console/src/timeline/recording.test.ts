@@ -1,0 +1,107 @@
+import { describe, expect, it } from 'vitest';
+import { durationText, tickOf, usAt } from './draw.ts';
+import { firstEndingAfter, Recording, type Snapshot, sumsWithin } from './recording.ts';
+
+const ACCOUNTS = [
+  { purpose: 'command', direction: 'h2d' },
+  { purpose: 'tokens', direction: 'd2h' },
+] as const;
+
+/** Crossings are [lane, account, ago, us, toll, blocked, bytes, count]. */
+function moment(seq: number, nowUs: number, crossings: readonly number[][] = []) {
+  return {
+    seq,
+    now_us: nowUs,
+    server_us: nowUs + 500,
+    lanes: ['inline', 'drain'],
+    crossings,
+    launches: [],
+    dropped: 0,
+  };
+}
+
+const snapshotOf = (...moments: Snapshot['moments']): Snapshot => {
+  return { device: 'cpu', accounts: ACCOUNTS, moments };
+};
+
+describe('a recording of lanes', () => {
+  it('puts what moments tell where it was', () => {
+    const crossings = [
+      [0, 0, 900, 100, 20, 60, 4096, 1],
+      [1, 1, 500, 200, 22, 200, 64, 1],
+    ];
+    const recording = new Recording(snapshotOf(moment(1, 10_000, crossings)));
+    expect(recording.lanes.map(({ name }) => name)).toEqual(['inline', 'drain']);
+    expect(recording.lanes[0]!.slices[0]).toMatchObject({ startUs: 9_100, endUs: 9_200 });
+    expect(recording.lanes[1]!.slices[0]).toMatchObject({ startUs: 9_500, endUs: 9_700 });
+    // Only the launching thread's waiting keeps the GPU from work.
+    expect(recording.blocked).toHaveLength(1);
+    expect(recording.blocked[0]).toMatchObject({ startUs: 9_100, endUs: 9_160 });
+    expect(recording.serverOffsetUs).toBe(500);
+  });
+
+  it('takes each moment once, and counts those that never came', () => {
+    const recording = new Recording(snapshotOf(moment(3, 10_000, [[0, 0, 9, 1, 0, 0, 8, 1]])));
+    recording.add(moment(3, 10_000, [[0, 0, 9, 1, 0, 0, 8, 1]]));
+    expect(recording.lanes[0]!.slices).toHaveLength(1);
+    expect(recording.missed).toBe(0);
+    recording.add(moment(6, 20_000, [[0, 0, 9, 1, 0, 0, 8, 1]]));
+    expect(recording.lanes[0]!.slices).toHaveLength(2);
+    expect(recording.missed).toBe(2);
+  });
+
+  it('forgets what is older than its window', () => {
+    const recording = new Recording(
+      snapshotOf(moment(1, 1_000, [[0, 0, 900, 10, 0, 0, 8, 1]])),
+      5_000,
+    );
+    recording.add(moment(2, 5_000));
+    expect(recording.lanes[0]!.slices).toHaveLength(1);
+    recording.add(moment(3, 9_000));
+    expect(recording.lanes[0]!.slices).toHaveLength(0);
+  });
+
+  it('sums a stretch, with the part of what lies across its border', () => {
+    const crossings = [
+      [0, 0, 1_000, 100, 50, 0, 1_000, 1],
+      [1, 1, 500, 100, 20, 100, 64, 4],
+    ];
+    const recording = new Recording(snapshotOf(moment(1, 10_000, crossings)));
+    // From the middle of the first crossing.
+    const sums = sumsWithin(recording, 9_050, 10_000);
+    expect(sums).toEqual([
+      { ...ACCOUNTS[0], crossings: 0.5, bytes: 500, busyUs: 50, tollUs: 25, blockedUs: 0 },
+      { ...ACCOUNTS[1], crossings: 4, bytes: 64, busyUs: 100, tollUs: 20, blockedUs: 100 },
+    ]);
+    expect(sumsWithin(recording, 9_700, 10_000)).toEqual([]);
+  });
+
+  it('finds by halves the first slice that ends later', () => {
+    const slices = Array.from({ length: 100 }, (_, at) => [0, 0, 1_000 - 10 * at, 5, 0, 0, 1, 1]);
+    const recording = new Recording(snapshotOf(moment(1, 1_000, slices)));
+    const row = recording.lanes[0]!.slices;
+    for (const us of [-1, 0, 4, 5, 6, 503, 505, 994, 995, 2_000]) {
+      const straight = row.findIndex(({ endUs }) => endUs > us);
+      expect(firstEndingAfter(row, us)).toBe(straight < 0 ? row.length : straight);
+    }
+  });
+});
+
+describe('the axis', () => {
+  it('has round ticks, no more than fit', () => {
+    expect(tickOf(2e6, 10)).toBe(200_000);
+    expect(tickOf(2e6, 3)).toBe(1_000_000);
+    expect(tickOf(950, 4)).toBe(500);
+  });
+
+  it('says durations in the unit that fits', () => {
+    expect([12, 1_500, -2_340_000].map(durationText)).toEqual(['12 µs', '1.5 ms', '-2.34 s']);
+  });
+
+  it('knows the time under a place', () => {
+    const view = { fromUs: 1_000, toUs: 2_000, selection: null };
+    expect(usAt(1_140, 1_140, view)).toBe(2_000);
+    expect(usAt(640, 1_140, view)).toBe(1_500);
+    expect(usAt(0, 1_140, view)).toBe(1_000);
+  });
+});
