@@ -68,10 +68,11 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
     const runs: MeasuredRun[] = [];
     let device = measuredDevice(values.device, values.device);
     const under = async (way: Setting, measure: (bench: RestoreBench) => Promise<void>) => {
-      const bench = await RestoreBench.open(values, way, (run) => {
+      const onRun = (run: MeasuredRun) => {
         runs.push(run);
         progress(lineOf(run));
-      });
+      };
+      const bench = await RestoreBench.open(values, way, onRun, progress);
       try {
         device = measuredDevice(bench.device.info.kind, bench.device.info.name);
         await measure(bench);
@@ -112,6 +113,8 @@ const TENANT = 'bench';
 const TURNS = 3;
 const OUTPUT_TOKENS = 8;
 const LEARNING_USES = 8;
+/** No request of these takes a tenth of it. */
+const STALLED_MS = 40_000;
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
   const all = [...Object.entries(parameters), ...Object.entries(metrics)];
@@ -143,6 +146,7 @@ class RestoreBench {
   readonly #options: EngineOptions;
   readonly #belief: Belief;
   readonly #onRun: (run: MeasuredRun) => void;
+  readonly #onStall: (message: string) => void;
   readonly #clock: Clock;
   readonly #prefix: Uint32Array;
   #requests = 0;
@@ -152,6 +156,7 @@ class RestoreBench {
     law: string,
     parts: { model: PreparedModel; engine: Engine; options: EngineOptions; belief: Belief },
     onRun: (run: MeasuredRun) => void,
+    onStall: (message: string) => void,
   ) {
     const { model, engine, options, belief } = parts;
     this.device = options.device;
@@ -162,6 +167,7 @@ class RestoreBench {
     this.#options = options;
     this.#belief = belief;
     this.#onRun = onRun;
+    this.#onStall = onStall;
     this.#clock = options.device.clock;
     const { pageTokens } = model.shape;
     this.#prefix = this.#tokens(Math.floor(values.prefixTokens / pageTokens) * pageTokens);
@@ -171,6 +177,7 @@ class RestoreBench {
     values: RestoreValues,
     { law, policy }: Setting,
     onRun: (run: MeasuredRun) => void,
+    onStall: (message: string) => void,
   ): Promise<RestoreBench> {
     const { model: path, loadFormat, device: kind, prefixTokens, suffixTokens } = values;
     const { streams, streamTokens } = values;
@@ -198,7 +205,7 @@ class RestoreBench {
       const engine = await startEngine(options, model);
       await model.tiers!.host.grow();
       const parts = { model, engine, options, belief };
-      return new RestoreBench(values, lawName(config.law.value), parts, onRun);
+      return new RestoreBench(values, lawName(config.law.value), parts, onRun, onStall);
     } catch (error) {
       await device.close();
       throw error;
@@ -224,6 +231,7 @@ class RestoreBench {
     const sampling = { ...GREEDY, maxTokens };
     const request: GenerationRequest = { id, tenant: TENANT, promptTokens, sampling };
     return new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
+      const stalled = setTimeout(() => reject(this.#stall()), STALLED_MS);
       let firstNs = 0;
       const tokens: number[] = [];
       this.#engine.submit(request, (event) => {
@@ -231,6 +239,7 @@ class RestoreBench {
         tokens.push(...event.tokens);
         const { finish } = event;
         if (finish === undefined) return;
+        clearTimeout(stalled);
         if (finish.reason === 'error') {
           reject(new EngineError('engine-failed', finish.message ?? 'the request failed'));
         } else {
@@ -238,6 +247,14 @@ class RestoreBench {
         }
       });
     });
+  }
+
+  /** What stands still is said at once: what waits for the device may never end. */
+  #stall(): EngineError {
+    const moves = this.#model.tiers!.mover.describe();
+    const message = `no answer within ${STALLED_MS / 1000} s: ${moves}`;
+    this.#onStall(message);
+    return new EngineError('engine-failed', message);
   }
 
   #behind(prefix: Uint32Array, suffix: Uint32Array): Uint32Array {
@@ -249,18 +266,27 @@ class RestoreBench {
 
   /** So many of the prefix's tokens are on the device and in host memory, and nothing else is. */
   async #hold(tokens: number): Promise<void> {
-    const { mover } = this.#model.tiers!;
     const { tree } = this.#model;
-    mover.queueMoves();
-    await mover.idle();
-    tree.settle();
+    await this.#settleMoves();
     tree.forgetDevice();
     if (tokens === 0) return;
     this.#belief.way = 'restored';
     await this.#ask(this.#behind(this.#prefix.subarray(0, tokens), this.#tokens(1)), 1);
+    await this.#settleMoves();
+  }
+
+  /** What was asked of the mover has come to its end, and the tree knows. */
+  async #settleMoves(): Promise<void> {
+    const { mover } = this.#model.tiers!;
     mover.queueMoves();
-    await mover.idle();
-    tree.settle();
+    await new Promise<void>((resolve, reject) => {
+      const stalled = setTimeout(() => reject(this.#stall()), STALLED_MS);
+      void mover.idle().then(() => {
+        clearTimeout(stalled);
+        resolve();
+      });
+    });
+    this.#model.tree.settle();
   }
 
   /** Bytes that were restored until now. */

@@ -104,12 +104,6 @@ interface Restore {
 }
 
 /**
- * Crossings one behind the other need streams of their own: on one stream the second would be
- * issued behind queued work, which costs another toll.
- */
-const COPY_STREAMS = 8;
-
-/**
  * Moves pages between the device and what is below it. What moves together is put side by side on
  * the device (`gather-pages`) and crosses as one: a toll is paid for many pages.
  *
@@ -130,7 +124,6 @@ export class PageMover implements Mover {
   readonly #restoreRing: StagingRing;
   readonly #spills: Stream;
   readonly #restores: Stream;
-  readonly #copies: readonly Stream[];
   readonly #event: DeviceEvent;
   /** Spills that are not in staging yet, and the room there that is theirs. */
   #asked: Spill[] = [];
@@ -147,8 +140,7 @@ export class PageMover implements Mover {
   #tell: (() => void) | null = null;
   #epoch = 0;
   #nextId = 0;
-  #nextCopy = 0;
-  #isLaneLost = false;
+  #laneFailure: string | null = null;
 
   constructor(options: PageMoverOptions) {
     const { device, geometry, host, disk, bounces } = options;
@@ -161,10 +153,21 @@ export class PageMover implements Mover {
     this.#bounces = [...bounces];
     this.#spills = device.createStream('kv spills');
     this.#restores = device.createStream('kv restores');
-    this.#copies = Array.from({ length: COPY_STREAMS }, (_, i) =>
-      device.createStream(`kv copies ${i}`),
-    );
     this.#event = device.createEvent();
+  }
+
+  /**
+   * Launches what moves pages once, while no page is in use: a kernel that runs for the first time
+   * may wait until the GPU is idle, and the launching thread with it.
+   */
+  async warmUp(): Promise<void> {
+    const { kv, geometry, stream, spillStaging, restoreStaging } = this.#options;
+    const parts = { kv: kv(), ...pieces(geometry, 0, [0]) };
+    stream.launch('gather-pages', { ...parts, out: spillStaging });
+    stream.record(this.#event);
+    this.#restores.wait(this.#event);
+    this.#restores.launch('scatter-pages', { ...parts, input: restoreStaging });
+    await this.#restores.synchronize();
   }
 
   spill({ tenant, moves }: MoveSpan): number {
@@ -172,7 +175,7 @@ export class PageMover implements Mover {
     const lost: StoredPart[] = [];
     let taken = 0;
     for (const move of moves) {
-      const place = this.#isLaneLost ? 'later' : host.place(move.group, move.slot);
+      const place = this.#laneFailure !== null ? 'later' : host.place(move.group, move.slot);
       if (place === 'never') {
         lost.push(partOf(move));
         this.#order.wrote('host', move, false);
@@ -340,7 +343,7 @@ export class PageMover implements Mover {
       staged = await this.#cross(restore, run);
     } catch (error) {
       restore.failure ??= 'lane-lost';
-      this.#isLaneLost ||= isLost(error);
+      this.#loseLane(error);
     } finally {
       endAll(run.uses);
       this.#waitingNs.restore -= run.priceNs;
@@ -386,7 +389,7 @@ export class PageMover implements Mover {
           device: within(restoreStaging, staged),
           host: bounce ?? run.place!.host,
           hostOffsetBytes: run.place?.offsetBytes ?? 0,
-          stream: this.#copyStream(),
+          stream: null,
           purpose: 'kv-restore',
           tenant: restore.tenant,
         });
@@ -501,14 +504,14 @@ export class PageMover implements Mover {
         device: within(this.#options.spillStaging, staged),
         host: place.host,
         hostOffsetBytes: place.offsetBytes,
-        stream: this.#copyStream(),
+        stream: null,
         purpose: 'kv-spill',
         tenant,
       });
       for (const { move } of spills) this.#order.wrote('host', move, true);
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
     } catch (error) {
-      this.#isLaneLost ||= isLost(error);
+      this.#loseLane(error);
       for (const { move } of spills) this.#order.wrote('host', move, false);
       const lost = spills.map(({ move }) => partOf(move));
       this.#lose('host', 'lane-lost', lost);
@@ -538,6 +541,30 @@ export class PageMover implements Mover {
 
   queue(): LaneQueue {
     return { spillNs: this.#waitingNs.spill, restoreNs: this.#waitingNs.restore };
+  }
+
+  /** Why nothing crosses any more; null: the lane carries. */
+  get laneFailure(): string | null {
+    return this.#laneFailure;
+  }
+
+  /** What is under way, for people. */
+  describe(): string {
+    const restores = [...this.#open.values()];
+    const runs = restores.reduce((sum, { runsLeft }) => sum + runsLeft, 0);
+    const parts = [
+      `${restores.length} restores with ${runs} crossings to end`,
+      `${this.#underWay.size} moves under way`,
+      `${this.#restoreRing.usedBytes} of ${this.#restoreRing.bytes} bytes of staging taken`,
+      `${this.#roomWanted.length} waiting for it`,
+    ];
+    return `${parts.join(', ')}; the lane ${this.#laneFailure ?? 'carries'}`;
+  }
+
+  /** Other failures than that the lane has ended are of one crossing. */
+  #loseLane(error: unknown): void {
+    if (!(error instanceof DeviceError)) return;
+    if (error.code === 'closed' || error.code === 'stalled') this.#laneFailure ??= error.message;
   }
 
   get isIdle(): boolean {
@@ -573,11 +600,6 @@ export class PageMover implements Mover {
       laneNs += completedNs - startedNs;
     }
     return laneNs;
-  }
-
-  #copyStream(): Stream {
-    this.#nextCopy = (this.#nextCopy + 1) % COPY_STREAMS;
-    return this.#copies[this.#nextCopy]!;
   }
 
   /** A part of the restores' staging, first come, first served. */
@@ -650,11 +672,6 @@ const moveOf = ({ move }: Spill) => move;
 
 function partOf({ group, slot }: StoredPart): StoredPart {
   return { group, slot };
-}
-
-/** Whether the lane itself has ended: other failures are of one crossing. */
-function isLost(error: unknown): boolean {
-  return error instanceof DeviceError && error.code === 'closed';
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {
