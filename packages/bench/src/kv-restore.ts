@@ -25,8 +25,10 @@ import {
   flag,
   integer,
   lawName,
+  listOf,
   MODEL_FLAG,
   measuredDevice,
+  oneOf,
   openDevice,
   readSealPolicy,
   SETTINGS,
@@ -36,19 +38,23 @@ import {
 import { SEAL_FLAGS } from './seal.ts';
 import type { Suite } from './suite.ts';
 
+const PARTS = ['prefix', 'naive', 'streams', 'depths', 'single'] as const;
+type Part = (typeof PARTS)[number];
+
 const FLAGS = {
   model: MODEL_FLAG,
   loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   law: flag(SETTINGS.law.kind, 'emulate:b300-cc', 'what restores are measured under, beside none'),
   depthLaw: flag(SETTINGS.law.kind, 'emulate:h100-cc', 'what the choice is measured under'),
+  parts: flag(listOf('PARTS', oneOf(...PARTS)), PARTS, 'what is measured'),
   prefixTokens: flag(integer(2, 2 ** 20), 8192, 'tokens of the shared prefix'),
   suffixTokens: flag(integer(1, 2 ** 16), 64, 'tokens of each request behind it'),
-  depths: flag(integer(0, 100), 10, 'depths at which restore and recompute are compared'),
+  depths: flag(integer(1, 100), 10, 'depths at which restore and recompute are compared'),
   spanTokens: flag(integer(1, 2 ** 16), 512, 'tokens that are restored or recomputed there'),
-  streams: flag(integer(0, 64), 4, 'others that decode while restores run'),
+  streams: flag(integer(1, 64), 4, 'others that decode while restores run'),
   streamTokens: flag(integer(1, 2 ** 16), 256, 'tokens that each of them decodes'),
-  singlePrompts: flag(integer(0, 4096), 8, 'prompts of that length that never come again'),
+  singlePrompts: flag(integer(1, 4096), 8, 'prompts of that length that never come again'),
   repeats: flag(integer(1, 100), 5, 'measurements of each'),
   ...SEAL_FLAGS,
 };
@@ -81,16 +87,21 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
       }
     };
     const { law, depthLaw } = values;
-    await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
-    await under({ law, policy: 'write-through' }, async (bench) => {
-      await bench.measurePrefix();
-      await bench.measureNaive();
-      if (values.streams > 0) await bench.measureOthers();
-    });
-    if (values.depths > 0) {
+    const wants = (...parts: Part[]) => parts.some((part) => values.parts.includes(part));
+    if (wants('prefix')) {
+      await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
+    }
+    if (wants('prefix', 'naive', 'streams')) {
+      await under({ law, policy: 'write-through' }, async (bench) => {
+        if (wants('prefix')) await bench.measurePrefix();
+        if (wants('naive')) await bench.measureNaive();
+        if (wants('streams')) await bench.measureOthers();
+      });
+    }
+    if (wants('depths')) {
       await under({ law: depthLaw, policy: 'write-through' }, (bench) => bench.measureDepths());
     }
-    for (const each of values.singlePrompts > 0 ? ['off', law] : []) {
+    for (const each of wants('single') ? ['off', law] : []) {
       await under({ law: each, policy: 'priced' }, async (bench) => {
         await bench.measureSingles();
         await bench.measureChurn();
