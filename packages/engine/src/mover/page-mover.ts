@@ -99,6 +99,8 @@ interface Restore {
   hasScattered: boolean;
   failure: MoveFailure | null;
   readonly lost: StoredPart[];
+  /** What is left of it for the lane, by what is known. */
+  leftNs: number;
   laneNs: number;
   bytes: number;
 }
@@ -117,6 +119,7 @@ export class PageMover implements Mover {
   readonly groups: readonly KvGroup[];
   readonly slots: Readonly<Record<StoreName, readonly number[]>>;
   readonly #options: PageMoverOptions;
+  readonly pagesTogether: number;
   /** Bytes of one page's part, by group. */
   readonly partBytes: readonly number[];
   readonly #order = new SlotOrder();
@@ -148,6 +151,7 @@ export class PageMover implements Mover {
     this.groups = geometry.groups;
     this.slots = { host: host.slots, disk: disk?.slots ?? geometry.groups.map(() => 0) };
     this.partBytes = partBytesOf(geometry);
+    this.pagesTogether = Math.max(1, Math.floor(options.crossingBytes / geometry.pageBytes));
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
     this.#restoreRing = new StagingRing(options.restoreStaging.bytes);
     this.#bounces = [...bounces];
@@ -290,6 +294,7 @@ export class PageMover implements Mover {
       hasScattered: false,
       failure: null,
       lost: [],
+      leftNs: runs.reduce((sum, { priceNs }) => sum + priceNs, 0),
       laneNs: 0,
       bytes: 0,
     };
@@ -347,6 +352,7 @@ export class PageMover implements Mover {
     } finally {
       endAll(run.uses);
       this.#waitingNs.restore -= run.priceNs;
+      restore.leftNs -= run.priceNs;
     }
     await restore.ordered;
     const isWanted = !restore.isCancelled && restore.failure === null;
@@ -541,6 +547,15 @@ export class PageMover implements Mover {
 
   queue(): LaneQueue {
     return { spillNs: this.#waitingNs.spill, restoreNs: this.#waitingNs.restore };
+  }
+
+  dueNs(id: RestoreId): number {
+    let dueNs = 0;
+    for (const restore of this.#open.values()) {
+      if (!restore.isCancelled) dueNs += restore.leftNs;
+      if (restore.id === id) break;
+    }
+    return dueNs;
   }
 
   /** Why nothing crosses any more; null: the lane carries. */
