@@ -125,7 +125,8 @@ const TURNS = 3;
 const OUTPUT_TOKENS = 8;
 const LEARNING_USES = 8;
 /** No request of these takes a tenth of it. */
-const STALLED_MS = 40_000;
+const STALLED_NS = 40e9;
+const LOOK_NS = 1e9;
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
   const all = [...Object.entries(parameters), ...Object.entries(metrics)];
@@ -241,8 +242,7 @@ class RestoreBench {
     const id = `${this.#requests++}`;
     const sampling = { ...GREEDY, maxTokens };
     const request: GenerationRequest = { id, tenant: TENANT, promptTokens, sampling };
-    return new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
-      const stalled = setTimeout(() => reject(this.#stall()), STALLED_MS);
+    const answer = new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
       let firstNs = 0;
       const tokens: number[] = [];
       this.#engine.submit(request, (event) => {
@@ -250,7 +250,6 @@ class RestoreBench {
         tokens.push(...event.tokens);
         const { finish } = event;
         if (finish === undefined) return;
-        clearTimeout(stalled);
         if (finish.reason === 'error') {
           reject(new EngineError('engine-failed', finish.message ?? 'the request failed'));
         } else {
@@ -258,12 +257,28 @@ class RestoreBench {
         }
       });
     });
+    return this.#inTime(answer);
   }
 
-  /** What stands still is said at once: what waits for the device may never end. */
+  /** What waits for the device may never end: then this says what stands still, and rejects. */
+  async #inTime<Result>(work: Promise<Result>): Promise<Result> {
+    const clock = this.#clock;
+    const lastNs = clock.nowNs() + STALLED_NS;
+    let isOver = false;
+    const done = work.finally(() => {
+      isOver = true;
+    });
+    const watch = async () => {
+      while (!isOver && clock.nowNs() < lastNs) await clock.sleepUntilNs(clock.nowNs() + LOOK_NS);
+      if (!isOver) throw this.#stall();
+      return done;
+    };
+    return Promise.race([done, watch()]);
+  }
+
   #stall(): EngineError {
     const moves = this.#model.tiers!.mover.describe();
-    const message = `no answer within ${STALLED_MS / 1000} s: ${moves}`;
+    const message = `no answer within ${STALLED_NS / 1e9} s: ${moves}`;
     this.#onStall(message);
     return new EngineError('engine-failed', message);
   }
@@ -290,13 +305,7 @@ class RestoreBench {
   async #settleMoves(): Promise<void> {
     const { mover } = this.#model.tiers!;
     mover.queueMoves();
-    await new Promise<void>((resolve, reject) => {
-      const stalled = setTimeout(() => reject(this.#stall()), STALLED_MS);
-      void mover.idle().then(() => {
-        clearTimeout(stalled);
-        resolve();
-      });
-    });
+    await this.#inTime(mover.idle());
     this.#model.tree.settle();
   }
 

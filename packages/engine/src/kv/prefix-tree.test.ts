@@ -239,7 +239,7 @@ describe('a restore', () => {
     expect([one.published, one.awaited!.arrivals.size]).toEqual([1, 0]);
   });
 
-  /** A sequence that computes 1 of 7 pages and waits for 3 parts of two: 5 and 6, 3 and 4, 1 and 2. */
+  /** One that computes 1 of 7 pages and waits for 3 parts of two: 5 and 6, 3 and 4, 1 and 2. */
   function waiting() {
     const world = new PageWorld(8, 16);
     const tree = tiered(

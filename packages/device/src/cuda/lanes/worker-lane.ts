@@ -17,9 +17,9 @@ interface Pending {
 }
 
 const HOLD_BYTES = 4;
-/** The largest copies take a tenth of it on the slowest bridges. */
-const STALLED_MS = 30_000;
-const LOOK_MS = 1000;
+/** Copies are cut to take some milliseconds each; the largest that are not take seconds. */
+const STALLED_NS = 30e9;
+const LOOK_NS = 1e9;
 
 /**
  * A lane on a thread of its own. The thread waits for the event that marks the work before a copy;
@@ -37,8 +37,7 @@ export class WorkerLane implements Lane {
   readonly #ended: Promise<void>;
   readonly #onClosed: () => void;
   readonly #progress: LaneProgress;
-  /** Looks at the thread while there are copies. */
-  #watch: NodeJS.Timeout | null = null;
+  #isWatched = false;
   #isOpen = true;
   #isStalled = false;
   #isFreed = false;
@@ -112,7 +111,7 @@ export class WorkerLane implements Lane {
     const number = this.#sent++;
     const order: LaneRequest = { number, hold, copy, ready };
     this.#worker.postMessage(order);
-    this.#look();
+    void this.#watch();
     return new Promise((resolve, reject) => {
       this.#pending.set(number, { copy, ready, resolve, reject });
     });
@@ -123,19 +122,20 @@ export class WorkerLane implements Lane {
    * nothing but time, so one that was handed to the driver and does not end is an error and not a
    * wait.
    */
-  #look(): void {
-    if (this.#watch !== null) return;
+  async #watch(): Promise<void> {
+    if (this.#isWatched) return;
+    this.#isWatched = true;
+    const { clock } = this.#core;
     let { count } = this.#progress;
-    let seenMs = 0;
-    this.#watch = setInterval(() => {
+    let sinceNs = clock.nowNs();
+    do {
+      await clock.sleepUntilNs(clock.nowNs() + LOOK_NS);
       const isSame = count === this.#progress.count && this.#progress.isBounded;
       ({ count } = this.#progress);
-      seenMs = isSame ? seenMs + LOOK_MS : 0;
-      if (seenMs >= STALLED_MS) this.#failAll('stalled', this.#stall());
-      if (this.#pending.size > 0) return;
-      clearInterval(this.#watch!);
-      this.#watch = null;
-    }, LOOK_MS).unref();
+      if (!isSame) sinceNs = clock.nowNs();
+      else if (clock.nowNs() - sinceNs >= STALLED_NS) this.#failAll('stalled', this.#stall());
+    } while (this.#pending.size > 0);
+    this.#isWatched = false;
   }
 
   /** What stands still, for people. */
@@ -144,7 +144,7 @@ export class WorkerLane implements Lane {
     const { bytes, direction, purpose } = first!.copy.crossing;
     const behind = this.#pending.size - 1;
     return (
-      `it ${this.#progress.phase} for ${STALLED_MS / 1000} s, of a copy of ${bytes} bytes ` +
+      `it ${this.#progress.phase} for ${STALLED_NS / 1e9} s, of a copy of ${bytes} bytes ` +
       `(${direction}, ${purpose}), with ${behind} behind it`
     );
   }

@@ -3,11 +3,11 @@
  * page goes where and keeps all accounts; a mover owns bytes: stores, staging, crossings.
  *
  * Three promises of a mover make the tree free of locks and of states between:
- * - **The engine's stream says who has a page.** A spill copies pages into staging on it, before the
- *   launch that was planned after it (`queueMoves`), so that a spilled page may be reused at once. A
- *   restore copies staging into pages behind what was launched when it was asked for, and the
- *   engine's stream follows: a page whose restore ended, or was cancelled, is never written later
- *   than its next owner's work.
+ * - **The engine's stream says who has a page.** A spill copies pages into staging on it, before
+ *   the launch that was planned after it (`queueMoves`), so that a spilled page may be reused at
+ *   once. A restore copies staging into pages behind what was launched when it was asked for, and
+ *   the engine's stream follows: a page whose restore ended, or was cancelled, is never written
+ *   later than its next owner's work.
  * - **What is asked of a slot is done in the order in which it was asked.** A slot may be restored
  *   while its spill is under way, and used anew at once after `drop`.
  * - **Nothing comes back in between.** What has ended is kept until the tree takes it (`settled`),

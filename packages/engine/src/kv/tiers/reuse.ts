@@ -29,8 +29,9 @@ const NEVER: Horizon = { probability: 0, holdSeconds: 1 };
 interface Class {
   uses: number;
   readonly returns: Float64Array;
-  /** By when they were used last, in slots of the first age; what is older than all ages is apart. */
+  /** By when they were used last, in slots of the first age. */
   readonly waiting: Float64Array;
+  /** Those that are older than all slots. */
   waitedLong: number;
 }
 

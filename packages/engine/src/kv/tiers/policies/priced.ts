@@ -48,8 +48,8 @@ export function priced(prices: KvPrices): TierPolicy {
     const below = TIERS.find((_, tier) => tier > DEVICE && node.at[tier]! >= 0);
     const readNs = Math.min(recomputeNs, prices.readNs(below ?? 'host'));
     if (below !== undefined) return usesPerSecond(best) * readNs;
-    // Instead of being lost it may come down: then it costs reading it, its place there, and writing
-    // it, which was for nothing unless it is used.
+    // Instead of being lost it may come down: then it costs reading it, its place there, and
+    // writing it, which was for nothing unless it is used.
     const { probability, holdSeconds } = best;
     const loweredNs =
       probability * readNs +
