@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { pageKey, rootKey } from './page-key.ts';
+import { DEVICE, DISK, HOST } from './page-node.ts';
 import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
 import { PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
@@ -161,6 +162,25 @@ describe('eviction', () => {
     // No prompt of b finds, or waits for, what a has in a store.
     expect(tree.match(sequenceOf(range(13), 'c')).pages).toBe(0);
   });
+
+  test.each(['device', 'host', 'disk'])(
+    'does the same for a tenant whether or not another has its prompt, on the %s',
+    (tier) => {
+      const asked = (from: number) => {
+        const world = new PageWorld(4, 3, 3);
+        const tree = tiered(world);
+        const others = { device: 0, host: 1, disk: 2 }[tier]!;
+        for (let at = 0; at <= others; at++) serve(tree, world, range(13, 50 * at), 'a');
+        const place = { device: DEVICE, host: HOST, disk: DISK }[tier]!;
+        expect(tree.accounts.total.resident[place]).toBe(3);
+        const match = serve(tree, world, range(13, from), 'b');
+        const isThere = (pages: readonly (string | undefined)[]) => pages.map((key) => !!key);
+        const { host, disk } = world.stores;
+        return [match, tree.accounts.total, [world.pages, host, disk].map(isThere)];
+      };
+      expect(asked(0)).toEqual(asked(900));
+    },
+  );
 });
 
 describe('a restore', () => {
