@@ -25,8 +25,10 @@ import {
   flag,
   integer,
   lawName,
+  listOf,
   MODEL_FLAG,
   measuredDevice,
+  oneOf,
   openDevice,
   readSealPolicy,
   SETTINGS,
@@ -36,19 +38,23 @@ import {
 import { SEAL_FLAGS } from './seal.ts';
 import type { Suite } from './suite.ts';
 
+const PARTS = ['prefix', 'naive', 'streams', 'depths', 'single'] as const;
+type Part = (typeof PARTS)[number];
+
 const FLAGS = {
   model: MODEL_FLAG,
   loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   law: flag(SETTINGS.law.kind, 'emulate:b300-cc', 'what restores are measured under, beside none'),
   depthLaw: flag(SETTINGS.law.kind, 'emulate:h100-cc', 'what the choice is measured under'),
+  parts: flag(listOf('PARTS', oneOf(...PARTS)), PARTS, 'what is measured'),
   prefixTokens: flag(integer(2, 2 ** 20), 8192, 'tokens of the shared prefix'),
   suffixTokens: flag(integer(1, 2 ** 16), 64, 'tokens of each request behind it'),
-  depths: flag(integer(0, 100), 10, 'depths at which restore and recompute are compared'),
+  depths: flag(integer(1, 100), 10, 'depths at which restore and recompute are compared'),
   spanTokens: flag(integer(1, 2 ** 16), 512, 'tokens that are restored or recomputed there'),
-  streams: flag(integer(0, 64), 4, 'others that decode while restores run'),
+  streams: flag(integer(1, 64), 4, 'others that decode while restores run'),
   streamTokens: flag(integer(1, 2 ** 16), 256, 'tokens that each of them decodes'),
-  singlePrompts: flag(integer(0, 4096), 8, 'prompts of that length that never come again'),
+  singlePrompts: flag(integer(1, 4096), 8, 'prompts of that length that never come again'),
   repeats: flag(integer(1, 100), 5, 'measurements of each'),
   ...SEAL_FLAGS,
 };
@@ -68,10 +74,11 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
     const runs: MeasuredRun[] = [];
     let device = measuredDevice(values.device, values.device);
     const under = async (way: Setting, measure: (bench: RestoreBench) => Promise<void>) => {
-      const bench = await RestoreBench.open(values, way, (run) => {
+      const onRun = (run: MeasuredRun) => {
         runs.push(run);
         progress(lineOf(run));
-      });
+      };
+      const bench = await RestoreBench.open(values, way, onRun, progress);
       try {
         device = measuredDevice(bench.device.info.kind, bench.device.info.name);
         await measure(bench);
@@ -80,16 +87,21 @@ export const KV_RESTORE_SUITE: Suite<typeof FLAGS> = {
       }
     };
     const { law, depthLaw } = values;
-    await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
-    await under({ law, policy: 'write-through' }, async (bench) => {
-      await bench.measurePrefix();
-      await bench.measureNaive();
-      if (values.streams > 0) await bench.measureOthers();
-    });
-    if (values.depths > 0) {
+    const wants = (...parts: Part[]) => parts.some((part) => values.parts.includes(part));
+    if (wants('prefix')) {
+      await under({ law: 'off', policy: 'write-through' }, (bench) => bench.measurePrefix());
+    }
+    if (wants('prefix', 'naive', 'streams')) {
+      await under({ law, policy: 'write-through' }, async (bench) => {
+        if (wants('prefix')) await bench.measurePrefix();
+        if (wants('naive')) await bench.measureNaive();
+        if (wants('streams')) await bench.measureOthers();
+      });
+    }
+    if (wants('depths')) {
       await under({ law: depthLaw, policy: 'write-through' }, (bench) => bench.measureDepths());
     }
-    for (const each of values.singlePrompts > 0 ? ['off', law] : []) {
+    for (const each of wants('single') ? ['off', law] : []) {
       await under({ law: each, policy: 'priced' }, async (bench) => {
         await bench.measureSingles();
         await bench.measureChurn();
@@ -112,6 +124,9 @@ const TENANT = 'bench';
 const TURNS = 3;
 const OUTPUT_TOKENS = 8;
 const LEARNING_USES = 8;
+/** No request of these takes a tenth of it. */
+const STALLED_NS = 40e9;
+const LOOK_NS = 1e9;
 
 function lineOf({ parameters, metrics }: MeasuredRun): string {
   const all = [...Object.entries(parameters), ...Object.entries(metrics)];
@@ -143,6 +158,7 @@ class RestoreBench {
   readonly #options: EngineOptions;
   readonly #belief: Belief;
   readonly #onRun: (run: MeasuredRun) => void;
+  readonly #onStall: (message: string) => void;
   readonly #clock: Clock;
   readonly #prefix: Uint32Array;
   #requests = 0;
@@ -152,6 +168,7 @@ class RestoreBench {
     law: string,
     parts: { model: PreparedModel; engine: Engine; options: EngineOptions; belief: Belief },
     onRun: (run: MeasuredRun) => void,
+    onStall: (message: string) => void,
   ) {
     const { model, engine, options, belief } = parts;
     this.device = options.device;
@@ -162,6 +179,7 @@ class RestoreBench {
     this.#options = options;
     this.#belief = belief;
     this.#onRun = onRun;
+    this.#onStall = onStall;
     this.#clock = options.device.clock;
     const { pageTokens } = model.shape;
     this.#prefix = this.#tokens(Math.floor(values.prefixTokens / pageTokens) * pageTokens);
@@ -171,6 +189,7 @@ class RestoreBench {
     values: RestoreValues,
     { law, policy }: Setting,
     onRun: (run: MeasuredRun) => void,
+    onStall: (message: string) => void,
   ): Promise<RestoreBench> {
     const { model: path, loadFormat, device: kind, prefixTokens, suffixTokens } = values;
     const { streams, streamTokens } = values;
@@ -198,7 +217,7 @@ class RestoreBench {
       const engine = await startEngine(options, model);
       await model.tiers!.host.grow();
       const parts = { model, engine, options, belief };
-      return new RestoreBench(values, lawName(config.law.value), parts, onRun);
+      return new RestoreBench(values, lawName(config.law.value), parts, onRun, onStall);
     } catch (error) {
       await device.close();
       throw error;
@@ -223,7 +242,7 @@ class RestoreBench {
     const id = `${this.#requests++}`;
     const sampling = { ...GREEDY, maxTokens };
     const request: GenerationRequest = { id, tenant: TENANT, promptTokens, sampling };
-    return new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
+    const answer = new Promise<{ firstNs: number; tokens: number[] }>((resolve, reject) => {
       let firstNs = 0;
       const tokens: number[] = [];
       this.#engine.submit(request, (event) => {
@@ -238,6 +257,30 @@ class RestoreBench {
         }
       });
     });
+    return this.#inTime(answer);
+  }
+
+  /** What waits for the device may never end: then this says what stands still, and rejects. */
+  async #inTime<Result>(work: Promise<Result>): Promise<Result> {
+    const clock = this.#clock;
+    const lastNs = clock.nowNs() + STALLED_NS;
+    let isOver = false;
+    const done = work.finally(() => {
+      isOver = true;
+    });
+    const watch = async () => {
+      while (!isOver && clock.nowNs() < lastNs) await clock.sleepUntilNs(clock.nowNs() + LOOK_NS);
+      if (!isOver) throw this.#stall();
+      return done;
+    };
+    return Promise.race([done, watch()]);
+  }
+
+  #stall(): EngineError {
+    const moves = this.#model.tiers!.mover.describe();
+    const message = `no answer within ${STALLED_NS / 1e9} s: ${moves}`;
+    this.#onStall(message);
+    return new EngineError('engine-failed', message);
   }
 
   #behind(prefix: Uint32Array, suffix: Uint32Array): Uint32Array {
@@ -249,18 +292,21 @@ class RestoreBench {
 
   /** So many of the prefix's tokens are on the device and in host memory, and nothing else is. */
   async #hold(tokens: number): Promise<void> {
-    const { mover } = this.#model.tiers!;
     const { tree } = this.#model;
-    mover.queueMoves();
-    await mover.idle();
-    tree.settle();
+    await this.#settleMoves();
     tree.forgetDevice();
     if (tokens === 0) return;
     this.#belief.way = 'restored';
     await this.#ask(this.#behind(this.#prefix.subarray(0, tokens), this.#tokens(1)), 1);
+    await this.#settleMoves();
+  }
+
+  /** What was asked of the mover has come to its end, and the tree knows. */
+  async #settleMoves(): Promise<void> {
+    const { mover } = this.#model.tiers!;
     mover.queueMoves();
-    await mover.idle();
-    tree.settle();
+    await this.#inTime(mover.idle());
+    this.#model.tree.settle();
   }
 
   /** Bytes that were restored until now. */

@@ -152,14 +152,15 @@ export interface Stream {
 
 /**
  * One copy for a lane to make. It starts after the work queued on `stream`, and later work of
- * `stream` after it.
+ * `stream` after it. Where `stream` is null no stream has to do with it: what it needs is there
+ * when it is asked for, and who needs it awaits it.
  */
 export interface CopyRequest {
   readonly direction: Direction;
   readonly device: Slice;
   readonly host: HostBuffer;
   readonly hostOffsetBytes: number;
-  readonly stream: Stream;
+  readonly stream: Stream | null;
   readonly purpose: Purpose;
   readonly tenant: string;
 }

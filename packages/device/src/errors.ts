@@ -9,6 +9,8 @@ export type DeviceErrorCode =
   | 'bad-argument'
   | 'compile-failed'
   | 'launch-failed'
+  /** A copy that waits for nothing did not end. */
+  | 'stalled'
   | 'closed';
 
 /** Says what was wrong, where, and what to do. Never carries bytes of a buffer. */

@@ -46,7 +46,56 @@ async function history(seed: number, policy: PolicyName = 'drain-first') {
   });
 }
 
+/** When the tokens of a prompt came that others may have asked before, and what time it was then. */
+async function timesBehind(own: 'a' | 'b', known: number, asked: number, isOnDevice: boolean) {
+  const pageBytes = 2 ** 16;
+  const tiers = {
+    hostBytes: 64 * pageBytes,
+    disk: null,
+    spillLaneShare: 1,
+    policy: 'lru',
+  } as const;
+  // Prompts of tests are too short to be worth bringing.
+  const kvPrices: EngineOptions['kvPrices'] = (is) => ({ ...is, recomputeNs: () => 1e9 });
+  const sizes = { maxRows: 2, maxModelTokens: 272, kvBytes: 20 * pageBytes };
+  const options = modelOptions({ ...sizes, tiers, kvPrices, policy: 'resident' });
+  const promptOf = (first: number) => Array.from({ length: 200 }, (_, i) => (first + i * 7) % 4096);
+  return withEngine(options, async (engine) => {
+    const ask = (prompt: number, tenant: string) => {
+      return generate(engine, request(`${tenant} ${prompt}`, promptOf(prompt), {}, tenant));
+    };
+    await ask(known, 'a');
+    if (!isOnDevice) await ask(3, 'a');
+    const before = engine.stats().prefixHitTokens;
+    const startedNs = options.device.clock.nowNs();
+    const { finish } = await ask(asked, own);
+    const { kv } = engine.stats();
+    return {
+      tookNs: options.device.clock.nowNs() - startedNs,
+      timing: finish.timing,
+      hitTokens: engine.stats().prefixHitTokens - before,
+      restored: kv.total.restored,
+      resident: kv.total.resident,
+    };
+  });
+}
+
 describe('the engine on a modelled device', () => {
+  it.each([
+    ['on the device', true],
+    ['in host memory', false],
+  ])('takes as long for what another tenant has %s as for what nobody has', async (_, device) => {
+    const hit = await timesBehind('b', 1, 1, device);
+    const miss = await timesBehind('b', 1, 2, device);
+    expect(hit).toEqual(miss);
+    expect([hit.hitTokens, hit.restored]).toEqual([0, 0]);
+    // The tenant itself has it sooner.
+    const own = await timesBehind('a', 1, 1, device);
+    expect(own.hitTokens).toBeGreaterThan(0);
+    expect(own.restored > 0).toBe(!device);
+    expect(own.tookNs).toBeLessThan(miss.tookNs);
+  });
+
   it.each(POLICY_NAMES)('makes the same history twice under %s', async (policy) => {
     const first = await history(7, policy);
     expect(first.stats.preemptions).toBeGreaterThan(0);

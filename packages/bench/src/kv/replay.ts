@@ -114,6 +114,7 @@ function sequenceOf(tenant: string, ids: readonly number[]): PagedSequence {
 /** Moves nothing and counts: what is asked for has happened at once. */
 class MeteringMover implements Mover {
   readonly groups = [{ layers: [0], windowTokens: 0 }];
+  readonly pagesTogether = 1;
   readonly slots: Mover['slots'];
   spilledPages = 0;
   restoredPages = 0;
@@ -157,4 +158,5 @@ class MeteringMover implements Mover {
   queueMoves(): void {}
   whenSettled = () => Promise.resolve();
   queue = () => ({ spillNs: 0, restoreNs: 0 });
+  dueNs = () => 0;
 }

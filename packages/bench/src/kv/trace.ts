@@ -71,15 +71,17 @@ function readRequests(text: string, { chunkTokens, jitters, seed }: PagedTraceOp
   });
 }
 
+interface Turn {
+  readonly t: number;
+  readonly in: number;
+  readonly out: number;
+  readonly hash_ids: readonly number[];
+}
+
 interface Conversation {
   readonly id: string;
   readonly block_size: number;
-  readonly requests: readonly {
-    readonly t: number;
-    readonly in: number;
-    readonly out: number;
-    readonly hash_ids: readonly number[];
-  }[];
+  readonly requests: readonly Turn[];
 }
 
 function readConversations(
@@ -112,16 +114,18 @@ function readConversation(line: string, index: number): Conversation {
   } catch {
     throw wrong('is not JSON');
   }
-  const { id, block_size: blockTokens, requests } = value;
-  if (typeof id !== 'string' || !Number.isInteger(blockTokens) || !Array.isArray(requests)) {
+  const { id, block_size: blockTokens, requests: entries } = value;
+  if (typeof id !== 'string' || !Number.isInteger(blockTokens) || !Array.isArray(entries)) {
     throw wrong('a conversation has id, block_size and requests');
   }
+  // That others worked for it meanwhile is noted there, without their requests.
+  const requests: readonly Turn[] = entries.filter(({ type }) => type !== 'subagent');
   const isNumber = (each: unknown) => typeof each === 'number' && each >= 0;
   for (const { t, in: input, out, hash_ids: hashes } of requests) {
     const isRight = [t, input, out].every(isNumber) && Array.isArray(hashes);
     if (!isRight) throw wrong('a request has t, in, out and hash_ids');
   }
-  return value as Conversation;
+  return { id, block_size: blockTokens!, requests };
 }
 
 /** Numbers for prefixes: equal for equal pages after equal pages of the same tenant. */

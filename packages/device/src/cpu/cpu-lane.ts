@@ -110,10 +110,10 @@ export class CpuLane implements Lane {
     const { direction, device, stream, hostOffsetBytes, purpose, tenant } = request;
     const { bytes, offsetBytes } = memory.refer(device);
     const host = memory.findHost(request.host, hostOffsetBytes, bytes);
-    if (!(stream instanceof CpuStream)) {
+    if (stream !== null && !(stream instanceof CpuStream)) {
       throw new DeviceError('bad-argument', `stream "${stream.label}" is not of this device`);
     }
-    if (recording?.stream === stream) {
+    if (stream !== null && recording?.stream === stream) {
       throw new DeviceError('bad-argument', 'copies cannot be captured in a graph');
     }
     queue.flush();
@@ -128,11 +128,11 @@ export class CpuLane implements Lane {
       host: host.shared,
       hostOffsetBytes,
       hostIsFresh: host.isFresh,
-      after: stream.mark,
+      after: stream?.mark ?? null,
       issuedNs,
     });
     host.isFresh = false;
-    stream.follow([this.slot, number | 0]);
+    stream?.follow([this.slot, number | 0]);
     return made;
   }
 

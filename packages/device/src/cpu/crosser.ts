@@ -46,8 +46,9 @@ export class Crosser {
     const control = this.#control;
     const issuedNs = order.issuedNs ?? this.#clock.nowNs();
     try {
-      const isReady = control.isDone(order.after);
-      control.blockUntilDone(order.after);
+      const { after } = order;
+      const isReady = after === null || control.isDone(after);
+      if (!isReady) control.blockUntilDone(after);
       control.assertSound();
       const streamReadyNs = isReady ? issuedNs : this.#clock.nowNs();
       return this.#imposed === null

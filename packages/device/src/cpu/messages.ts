@@ -68,7 +68,7 @@ export interface CopyOrder {
   readonly hostOffsetBytes: number;
   readonly hostIsFresh: boolean;
   /** What is queued before it on its stream. */
-  readonly after: WorkMark;
+  readonly after: WorkMark | null;
   /**
    * When the launching thread issued it, where that thread is the issuer; else the lane's thread
    * is.

@@ -55,6 +55,8 @@ export class Core {
   graphLaunches = 0;
   /** For our own small work. Nothing makes it wait. */
   readonly #service: bigint;
+  /** For copies that no stream has to do with, once there was one. */
+  #copyStream: bigint | null = null;
   #isOpen = true;
 
   constructor(parts: CoreParts) {
@@ -97,6 +99,12 @@ export class Core {
     await this.completions.reach(this.#service);
   }
 
+  /** A stream for copies of the launching thread that no other stream has to do with. */
+  get copyStream(): bigint {
+    this.#copyStream ??= createStream(this.driver, 'normal');
+    return this.#copyStream;
+  }
+
   release(hold: Hold): void {
     hold.releaseAll(this.#service);
   }
@@ -117,5 +125,6 @@ export class Core {
     this.matmul.close();
     this.memory.close();
     this.driver.release('cuStreamDestroy_v2', this.#service);
+    if (this.#copyStream !== null) this.driver.release('cuStreamDestroy_v2', this.#copyStream);
   }
 }

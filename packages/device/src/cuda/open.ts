@@ -125,7 +125,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const engine = isPartlyAsynchronous
     ? await lanes.open({ label: 'inline-engine', context: 'shared' })
     : null;
-  const thread: CopyThread = { driver, counters: core.copies, clock, imposed };
+  const thread: CopyThread = { driver, counters: core.copies, clock, imposed, progress: null };
   const info = infoOf(driver, machine, lt);
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;

@@ -39,7 +39,8 @@ export class ModelLane implements Lane {
     if (this.#isClosed) throw new DeviceError('closed', `lane ${this.id} was closed`);
     const buffer = bufferOf(device);
     const hostBytes = hostPart(request);
-    if (!(host instanceof ModelHostBuffer) || !(stream instanceof ModelStream)) {
+    const isOurs = stream === null || stream instanceof ModelStream;
+    if (!(host instanceof ModelHostBuffer) || !isOurs) {
       throw new DeviceError('bad-argument', 'host memory or stream are not of this device');
     }
     const record = this.#cross(request, host, stream);
@@ -56,7 +57,7 @@ export class ModelLane implements Lane {
   }
 
   /** Moves time for one crossing and counts it. */
-  #cross(request: CopyRequest, host: ModelHostBuffer, stream: ModelStream): CrossingRecord {
+  #cross(request: CopyRequest, host: ModelHostBuffer, stream: ModelStream | null): CrossingRecord {
     const { direction, purpose, tenant } = request;
     const { bytes } = request.device;
     const { counters, law } = this.#machine;
@@ -69,14 +70,14 @@ export class ModelLane implements Lane {
       law,
       crossing,
       issuedNs,
-      stream.readyNs,
+      stream?.readyNs ?? 0,
       isFresh,
     );
     const { startedNs, completedNs, issuerFreeNs } = schedule;
     host.isFresh = false;
     this.#thread.freeAtNs = issuerFreeNs;
     this.#lastCompletedNs = Math.max(this.#lastCompletedNs, completedNs);
-    stream.readyNs = completedNs;
+    if (stream !== null) stream.readyNs = completedNs;
     counters.copies += 1;
     if (direction === 'h2d') counters.h2dBytes += bytes;
     else counters.d2hBytes += bytes;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { pageKey, rootKey } from './page-key.ts';
+import { DEVICE, DISK, HOST } from './page-node.ts';
 import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
 import { PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
@@ -161,6 +162,25 @@ describe('eviction', () => {
     // No prompt of b finds, or waits for, what a has in a store.
     expect(tree.match(sequenceOf(range(13), 'c')).pages).toBe(0);
   });
+
+  test.each(['device', 'host', 'disk'])(
+    'does the same for a tenant whether or not another has its prompt, on the %s',
+    (tier) => {
+      const asked = (from: number) => {
+        const world = new PageWorld(4, 3, 3);
+        const tree = tiered(world);
+        const others = { device: 0, host: 1, disk: 2 }[tier]!;
+        for (let at = 0; at <= others; at++) serve(tree, world, range(13, 50 * at), 'a');
+        const place = { device: DEVICE, host: HOST, disk: DISK }[tier]!;
+        expect(tree.accounts.total.resident[place]).toBe(3);
+        const match = serve(tree, world, range(13, from), 'b');
+        const isThere = (pages: readonly (string | undefined)[]) => pages.map((key) => !!key);
+        const { host, disk } = world.stores;
+        return [match, tree.accounts.total, [world.pages, host, disk].map(isThere)];
+      };
+      expect(asked(0)).toEqual(asked(900));
+    },
+  );
 });
 
 describe('a restore', () => {
@@ -178,9 +198,12 @@ describe('a restore', () => {
     const [one, two] = [sequenceOf(range(13)), sequenceOf(range(13))];
     expect(tree.claim(one, tree.match(one), Infinity)).toBe(0);
     expect(tree.claim(two, tree.match(two), Infinity)).toBe(0);
-    expect([world.restores.size, one.awaited!.end, two.awaited!.end]).toEqual([1, 3, 3]);
+    // In two parts, the last pages first.
+    expect([world.restores.size, one.awaited!.end, two.awaited!.end]).toEqual([2, 3, 3]);
+    expect(world.restores.get(0)!.moves).toHaveLength(2);
     tree.settle();
-    expect(one.awaited!.arrivals.size).toBe(1);
+    expect(one.awaited!.arrivals.size).toBe(2);
+    world.endRestore();
     world.endRestore();
     tree.settle();
     expect([one.awaited!.arrivals.size, two.awaited!.arrivals.size]).toEqual([0, 0]);
@@ -196,7 +219,7 @@ describe('a restore', () => {
     tree.claim(one, tree.match(one), Infinity);
     tree.claim(two, tree.match(two), Infinity);
     tree.release(one);
-    expect([world.restores.size, tree.held]).toEqual([1, 3]);
+    expect([world.restores.size, tree.held]).toEqual([2, 3]);
     tree.release(two);
     expect([world.restores.size, tree.held, tree.isRestoring]).toEqual([0, 0, false]);
     expect(tree.match(sequenceOf(range(13)))).toEqual({ pages: 3, onDevice: 0, fromCache: 0 });
@@ -231,9 +254,68 @@ describe('a restore', () => {
     expect(one.awaited).toMatchObject({ first: 1, end: 7 });
     expect(tree.accounts.total.recomputed).toBe(1);
     tree.publish(one, 4);
-    world.endRestore();
+    while (world.endRestore()) {}
     tree.settle();
     expect([one.published, one.awaited!.arrivals.size]).toEqual([1, 0]);
+  });
+
+  /** One that computes 1 of 7 pages and waits for 3 parts of two: 5 and 6, 3 and 4, 1 and 2. */
+  function waiting() {
+    const world = new PageWorld(8, 16);
+    const tree = tiered(
+      world,
+      'lru',
+      pricesOf(() => 3),
+    );
+    serve(tree, world, range(29));
+    serve(tree, world, range(29, 50));
+    const one = sequenceOf(range(29));
+    tree.claim(one, tree.match(one), 0);
+    tree.publish(one, 4);
+    expect([one.awaited!.first, one.awaited!.arrivals.size]).toEqual([1, 3]);
+    return { world, tree, one };
+  }
+
+  test('is computed from the front instead, as far as the lane has become too slow for it', () => {
+    const { world, tree, one } = waiting();
+    world.dueNs = (id) => [4, 5, 6][id]!;
+    tree.reconsider(one, 0);
+    expect(one.awaited!.first).toBe(1);
+    // Two pages take 6: the front is there sooner than after 20, and then all of it is.
+    world.dueNs = (id) => [4, 8, 20][id]!;
+    tree.reconsider(one, 0);
+    expect([one.awaited!.first, world.restores.size]).toEqual([3, 2]);
+    expect(tree.accounts.total).toMatchObject({ restored: 4, recomputed: 3 });
+    // While others wait for the device, what comes is waited for.
+    world.dueNs = (id) => [4, 30, 20][id]!;
+    tree.reconsider(one, 9);
+    expect(one.awaited!.first).toBe(3);
+    world.dueNs = () => 1000;
+    tree.reconsider(one, 0);
+    expect([one.awaited, world.restores.size, tree.isRestoring]).toEqual([null, 0, false]);
+    tree.publish(one, 28);
+    tree.release(one);
+    expect([tree.held, tree.match(sequenceOf(range(29))).onDevice]).toEqual([0, 7]);
+  });
+
+  test('that another waits for is not given up for one of them', () => {
+    const { world, tree, one } = waiting();
+    const two = sequenceOf(range(29));
+    tree.claim(two, tree.match(two), 0);
+    world.dueNs = () => 1000;
+    tree.reconsider(one, 0);
+    expect([one.awaited!.first, world.restores.size]).toEqual([1, 3]);
+  });
+
+  test('that is late has failed', () => {
+    const { world, tree, one } = waiting();
+    tree.advance(tree.lateNs! - 1);
+    expect(tree.settle().size).toBe(0);
+    tree.advance(tree.lateNs!);
+    expect([...tree.settle()]).toEqual([one]);
+    tree.release(one);
+    expect([tree.held, tree.isRestoring, world.restores.size]).toEqual([0, false, 0]);
+    expect(tree.accounts.total.late).toBe(6);
   });
 });
 
@@ -336,14 +418,20 @@ function churn(name: TierPolicyName, seed: number, operations: number): void {
     tree.publish(one, sequence.computed);
     isThere(sequence);
   };
+  const decideAgain = ({ one, computed }: Computing) => {
+    if (one.awaited === null || computed < one.awaited.first * PAGE_TOKENS) return;
+    tree.reconsider(one, draw(2));
+  };
+  world.dueNs = () => draw(60);
   const isOwn = ({ one }: { one: PagedSequence }, page: number) =>
     one.pages.some((each, index) => each === page && one.nodes[index] === undefined);
 
   for (let operation = 0; operation < operations; operation++) {
-    nowNs += draw(5) * 1e9;
+    nowNs += draw(5) * 0.3e9;
     tree.advance(nowNs);
-    const kind = draw(10);
-    if (kind < 3) arrive();
+    const kind = draw(11);
+    if (kind === 10 && open.length > 0) decideAgain(open[draw(open.length)]!);
+    else if (kind < 3) arrive();
     else if (kind < 7 && open.length > 0) computeSome(open[draw(open.length)]!);
     else if (kind < 8 && open.length > 0) end(draw(open.length));
     else if (kind < 9) world.endRestore();

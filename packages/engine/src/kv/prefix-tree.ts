@@ -7,7 +7,7 @@ import type { Mover, RestoreId, Settled, StoredPart } from './tiers/movement.ts'
 import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
-import { splitOf } from './tiers/split.ts';
+import { givenUpOf, splitOf } from './tiers/split.ts';
 
 /** A sequence as far as its pages go. */
 export interface PagedSequence {
@@ -71,10 +71,18 @@ const AHEAD_SHARE = 1 / 16;
 const GHOSTS_PER_PLACE = 2;
 const GHOSTS_MIN = 65_536;
 
+/** What is brought as one is asked for in so many parts at most, each of which can be given up. */
+const PARTS_MAX = 4;
+/** What takes so many times as long as it should, and this, does not come any more. */
+const LATE_RATIO = 10;
+const LATE_LEAST_NS = 10e9;
+
 /** An arrival as the tree knows it. */
 interface Restoring extends Arrival {
   readonly id: RestoreId;
   readonly tier: number;
+  /** From then on it is late: nobody waits for it any longer. */
+  readonly lateNs: number;
   readonly waiting: Set<PagedSequence>;
   hasFailed: boolean;
 }
@@ -301,6 +309,13 @@ export class PrefixTree {
     for (const event of this.#tiers?.mover.settled() ?? []) {
       for (const sequence of this.#settleOne(event)) failed.add(sequence);
     }
+    for (const restoring of this.#restoring.values()) {
+      if (restoring.hasFailed || this.#nowNs < restoring.lateNs) continue;
+      restoring.hasFailed = true;
+      this.#tiers!.mover.cancel(restoring.id);
+      this.accounts.count(restoring.nodes[0]!.tenant, 'late', restoring.nodes.length);
+      for (const sequence of restoring.waiting) failed.add(sequence);
+    }
     return failed;
   }
 
@@ -339,26 +354,92 @@ export class PrefixTree {
 
   /** Asks for what a sequence waits for, run by run of what is in the same store. */
   #restore(sequence: PagedSequence, nodes: readonly PageNode[]): void {
+    if (nodes.length === 0) return;
     const { tenant } = sequence.request;
-    for (let from = 0; from < nodes.length; ) {
-      const tier = storeOf(nodes[from]!);
-      let to = from + 1;
-      while (to < nodes.length && storeOf(nodes[to]!) === tier) to += 1;
+    const { mover } = this.#tiers!;
+    const leastPages = Math.max(mover.pagesTogether, Math.ceil(nodes.length / PARTS_MAX));
+    // The last pages first: the first ones are computed after all where they come too late.
+    for (let to = nodes.length; to > 0; ) {
+      const tier = storeOf(nodes[to - 1]!);
+      let from = to - 1;
+      const isPart = (node: PageNode) => storeOf(node) === tier && to - from < leastPages;
+      while (from > 0 && isPart(nodes[from - 1]!)) from -= 1;
       const run = nodes.slice(from, to);
       const moves = run.flatMap(({ key, at }) =>
         this.#groups.map((group) => ({ group, page: at[DEVICE]!, slot: at[tier]!, key })),
       );
       const store = tier === HOST ? 'host' : 'disk';
-      const id = this.#tiers!.mover.restore({ from: store, tenant, moves });
-      const restoring = { id, tier, nodes: run, waiting: new Set([sequence]), hasFailed: false };
+      const id = mover.restore({ from: store, tenant, moves });
+      const lateNs = this.#nowNs + LATE_LEAST_NS + LATE_RATIO * mover.dueNs(id);
+      const waiting = new Set([sequence]);
+      const restoring = { id, tier, lateNs, nodes: run, waiting, hasFailed: false };
       this.#restoring.set(id, restoring);
       for (const node of run) {
         node.arrival = restoring;
         this.#hold(node);
       }
       this.accounts.count(tenant, 'restored', run.length);
-      from = to;
+      to = from;
     }
+  }
+
+  /**
+   * Decides again for a sequence that has nothing to compute until something arrives: the first
+   * parts of that are computed instead where this is sooner by now.
+   */
+  reconsider(sequence: PagedSequence, others: number): void {
+    const { awaited } = sequence;
+    if (awaited === null) return;
+    const coming: Restoring[] = [];
+    let { first } = awaited;
+    for (let index = first; index < awaited.end; index = coming.at(-1)!.nodes.at(-1)!.index + 1) {
+      const arrival = sequence.nodes[index]!.arrival as Restoring | null;
+      // What another waits for as well is not this one's to give up.
+      if (arrival === null || !isOnlyFor(sequence, arrival, index)) break;
+      coming.push(arrival);
+    }
+    if (coming.length === 0) return;
+    const { prices, mover } = this.#tiers!;
+    const latestNs = Math.max(0, ...[...awaited.arrivals].map(idOf).map((id) => mover.dueNs(id)));
+    const parts = coming.map(({ nodes, id }, part) => {
+      const isLast = part === coming.length - 1;
+      // Where what follows cannot be given up, all of it is waited for in any case.
+      const dueNs = isLast && coming.length < awaited.arrivals.size ? latestNs : mover.dueNs(id);
+      return { first: nodes[0]!.index, end: nodes.at(-1)!.index + 1, dueNs };
+    });
+    const { recomputeNs } = prices;
+    const launchNs = prices.launchNs();
+    for (const arrival of coming.slice(0, givenUpOf({ parts, recomputeNs, launchNs, others }))) {
+      this.#computeInstead(sequence, arrival);
+      first = arrival.nodes.at(-1)!.index + 1;
+    }
+    const { end, arrivals } = awaited;
+    sequence.awaited = first === end ? null : { first, end, arrivals };
+  }
+
+  /** The pages of what was to come are the sequence's own, and it computes them. */
+  #computeInstead(sequence: PagedSequence, arrival: Restoring): void {
+    const { tenant } = sequence.request;
+    this.#tiers!.mover.cancel(arrival.id);
+    this.#end(arrival);
+    for (const node of arrival.nodes) {
+      node.holders -= 1;
+      this.#shelves[DEVICE]!.remove(node);
+      this.accounts.moved(tenant, DEVICE, -1);
+    }
+    const { length } = arrival.nodes;
+    this.#ownPages += length;
+    this.accounts.count(tenant, 'restored', -length);
+    this.accounts.count(tenant, 'recomputed', length);
+  }
+
+  /** When the first arrival is late, should nothing come before; null: none is under way. */
+  get lateNs(): number | null {
+    let firstNs: number | null = null;
+    for (const { lateNs } of this.#restoring.values()) {
+      firstNs = firstNs === null ? lateNs : Math.min(firstNs, lateNs);
+    }
+    return firstNs;
   }
 
   /** Where what is brought begins: what is stored before that is computed. */
@@ -633,6 +714,19 @@ export class PrefixTree {
     }
     return pageKeys[index]!;
   }
+}
+
+const idOf = (arrival: Arrival) => (arrival as Restoring).id;
+
+/** Whether nobody but the sequence, which holds them, has to do with what comes from `first` on. */
+function isOnlyFor(
+  sequence: PagedSequence,
+  { nodes, waiting, hasFailed }: Restoring,
+  first: number,
+): boolean {
+  const isAlone = waiting.size === 1 && waiting.has(sequence) && !hasFailed;
+  // The sequence holds each, and so does the arrival.
+  return isAlone && nodes[0]!.index === first && nodes.every(({ holders }) => holders === 2);
 }
 
 function storeOf(node: PageNode): number {

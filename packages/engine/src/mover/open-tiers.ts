@@ -104,7 +104,6 @@ async function measure(
   const bytes = Math.min(staging.bytes, MEASURED_BYTES);
   const host = device.allocateHost(bytes, memory, 'kv probe');
   const there = slice(staging.buffer, staging.offsetBytes, bytes);
-  const stream = device.createStream('kv probe');
   // What crosses for the first time takes longer.
   for (const direction of ['d2h', 'h2d', 'd2h', 'h2d'] as const) {
     const [record] = await route.cross({
@@ -112,7 +111,7 @@ async function measure(
       device: there,
       host,
       hostOffsetBytes: 0,
-      stream,
+      stream: null,
       purpose: 'probe',
       tenant: SHARED_TENANT,
     });
@@ -176,6 +175,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
     meter,
     budget: new LaneBudget(limits.spillLaneShare, device.clock.nowNs()),
   });
+  await mover.warmUp();
   return {
     mover,
     host,

@@ -99,15 +99,11 @@ interface Restore {
   hasScattered: boolean;
   failure: MoveFailure | null;
   readonly lost: StoredPart[];
+  /** What is left of it for the lane, by what is known. */
+  leftNs: number;
   laneNs: number;
   bytes: number;
 }
-
-/**
- * Crossings one behind the other need streams of their own: on one stream the second would be
- * issued behind queued work, which costs another toll.
- */
-const COPY_STREAMS = 8;
 
 /**
  * Moves pages between the device and what is below it. What moves together is put side by side on
@@ -123,6 +119,7 @@ export class PageMover implements Mover {
   readonly groups: readonly KvGroup[];
   readonly slots: Readonly<Record<StoreName, readonly number[]>>;
   readonly #options: PageMoverOptions;
+  readonly pagesTogether: number;
   /** Bytes of one page's part, by group. */
   readonly partBytes: readonly number[];
   readonly #order = new SlotOrder();
@@ -130,7 +127,6 @@ export class PageMover implements Mover {
   readonly #restoreRing: StagingRing;
   readonly #spills: Stream;
   readonly #restores: Stream;
-  readonly #copies: readonly Stream[];
   readonly #event: DeviceEvent;
   /** Spills that are not in staging yet, and the room there that is theirs. */
   #asked: Spill[] = [];
@@ -147,8 +143,7 @@ export class PageMover implements Mover {
   #tell: (() => void) | null = null;
   #epoch = 0;
   #nextId = 0;
-  #nextCopy = 0;
-  #isLaneLost = false;
+  #laneFailure: string | null = null;
 
   constructor(options: PageMoverOptions) {
     const { device, geometry, host, disk, bounces } = options;
@@ -156,15 +151,27 @@ export class PageMover implements Mover {
     this.groups = geometry.groups;
     this.slots = { host: host.slots, disk: disk?.slots ?? geometry.groups.map(() => 0) };
     this.partBytes = partBytesOf(geometry);
+    this.pagesTogether = Math.max(1, Math.floor(options.crossingBytes / geometry.pageBytes));
     this.#spillRing = new StagingRing(options.spillStaging.bytes);
     this.#restoreRing = new StagingRing(options.restoreStaging.bytes);
     this.#bounces = [...bounces];
     this.#spills = device.createStream('kv spills');
     this.#restores = device.createStream('kv restores');
-    this.#copies = Array.from({ length: COPY_STREAMS }, (_, i) =>
-      device.createStream(`kv copies ${i}`),
-    );
     this.#event = device.createEvent();
+  }
+
+  /**
+   * Launches what moves pages once, while no page is in use: a kernel that runs for the first time
+   * may wait until the GPU is idle, and the launching thread with it.
+   */
+  async warmUp(): Promise<void> {
+    const { kv, geometry, stream, spillStaging, restoreStaging } = this.#options;
+    const parts = { kv: kv(), ...pieces(geometry, 0, [0]) };
+    stream.launch('gather-pages', { ...parts, out: spillStaging });
+    stream.record(this.#event);
+    this.#restores.wait(this.#event);
+    this.#restores.launch('scatter-pages', { ...parts, input: restoreStaging });
+    await this.#restores.synchronize();
   }
 
   spill({ tenant, moves }: MoveSpan): number {
@@ -172,7 +179,7 @@ export class PageMover implements Mover {
     const lost: StoredPart[] = [];
     let taken = 0;
     for (const move of moves) {
-      const place = this.#isLaneLost ? 'later' : host.place(move.group, move.slot);
+      const place = this.#laneFailure !== null ? 'later' : host.place(move.group, move.slot);
       if (place === 'never') {
         lost.push(partOf(move));
         this.#order.wrote('host', move, false);
@@ -287,6 +294,7 @@ export class PageMover implements Mover {
       hasScattered: false,
       failure: null,
       lost: [],
+      leftNs: runs.reduce((sum, { priceNs }) => sum + priceNs, 0),
       laneNs: 0,
       bytes: 0,
     };
@@ -340,10 +348,11 @@ export class PageMover implements Mover {
       staged = await this.#cross(restore, run);
     } catch (error) {
       restore.failure ??= 'lane-lost';
-      this.#isLaneLost ||= isLost(error);
+      this.#loseLane(error);
     } finally {
       endAll(run.uses);
       this.#waitingNs.restore -= run.priceNs;
+      restore.leftNs -= run.priceNs;
     }
     await restore.ordered;
     const isWanted = !restore.isCancelled && restore.failure === null;
@@ -386,7 +395,7 @@ export class PageMover implements Mover {
           device: within(restoreStaging, staged),
           host: bounce ?? run.place!.host,
           hostOffsetBytes: run.place?.offsetBytes ?? 0,
-          stream: this.#copyStream(),
+          stream: null,
           purpose: 'kv-restore',
           tenant: restore.tenant,
         });
@@ -501,14 +510,14 @@ export class PageMover implements Mover {
         device: within(this.#options.spillStaging, staged),
         host: place.host,
         hostOffsetBytes: place.offsetBytes,
-        stream: this.#copyStream(),
+        stream: null,
         purpose: 'kv-spill',
         tenant,
       });
       for (const { move } of spills) this.#order.wrote('host', move, true);
       this.#settle({ kind: 'spilled', bytes: staged.bytes, laneNs: this.#laneNs(records) });
     } catch (error) {
-      this.#isLaneLost ||= isLost(error);
+      this.#loseLane(error);
       for (const { move } of spills) this.#order.wrote('host', move, false);
       const lost = spills.map(({ move }) => partOf(move));
       this.#lose('host', 'lane-lost', lost);
@@ -538,6 +547,39 @@ export class PageMover implements Mover {
 
   queue(): LaneQueue {
     return { spillNs: this.#waitingNs.spill, restoreNs: this.#waitingNs.restore };
+  }
+
+  dueNs(id: RestoreId): number {
+    let dueNs = 0;
+    for (const restore of this.#open.values()) {
+      if (!restore.isCancelled) dueNs += restore.leftNs;
+      if (restore.id === id) break;
+    }
+    return dueNs;
+  }
+
+  /** Why nothing crosses any more; null: the lane carries. */
+  get laneFailure(): string | null {
+    return this.#laneFailure;
+  }
+
+  /** What is under way, for people. */
+  describe(): string {
+    const restores = [...this.#open.values()];
+    const runs = restores.reduce((sum, { runsLeft }) => sum + runsLeft, 0);
+    const parts = [
+      `${restores.length} restores with ${runs} crossings to end`,
+      `${this.#underWay.size} moves under way`,
+      `${this.#restoreRing.usedBytes} of ${this.#restoreRing.bytes} bytes of staging taken`,
+      `${this.#roomWanted.length} waiting for it`,
+    ];
+    return `${parts.join(', ')}; the lane ${this.#laneFailure ?? 'carries'}`;
+  }
+
+  /** Other failures than that the lane has ended are of one crossing. */
+  #loseLane(error: unknown): void {
+    if (!(error instanceof DeviceError)) return;
+    if (error.code === 'closed' || error.code === 'stalled') this.#laneFailure ??= error.message;
   }
 
   get isIdle(): boolean {
@@ -573,11 +615,6 @@ export class PageMover implements Mover {
       laneNs += completedNs - startedNs;
     }
     return laneNs;
-  }
-
-  #copyStream(): Stream {
-    this.#nextCopy = (this.#nextCopy + 1) % COPY_STREAMS;
-    return this.#copies[this.#nextCopy]!;
   }
 
   /** A part of the restores' staging, first come, first served. */
@@ -650,11 +687,6 @@ const moveOf = ({ move }: Spill) => move;
 
 function partOf({ group, slot }: StoredPart): StoredPart {
   return { group, slot };
-}
-
-/** Whether the lane itself has ended: other failures are of one crossing. */
-function isLost(error: unknown): boolean {
-  return error instanceof DeviceError && error.code === 'closed';
 }
 
 async function beforeAll(uses: readonly SlotUse[]): Promise<void> {

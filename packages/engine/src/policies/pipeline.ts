@@ -95,6 +95,14 @@ export class Pipeline {
     return mover === null ? hurried : Promise.race([hurried, mover.whenSettled()]);
   }
 
+  /** Resolves when there may be something new to launch, or what was on its way is late. */
+  async #arrival(): Promise<void> {
+    const { scheduler, clock } = this.#parts;
+    const { lateNs } = scheduler;
+    const late = lateNs === null ? [] : [clock.sleepUntilNs(lateNs)];
+    await Promise.race([this.#change(), ...late]);
+  }
+
   /** A request has arrived, or left: a launch that waits for its time is made now. */
   hurry(): void {
     this.#hurry?.();
@@ -109,7 +117,7 @@ export class Pipeline {
     const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens);
     await mover?.queueMoves();
     if (plan.decode.length + plan.prefill.length === 0) {
-      if (this.#inFlight.length === 0 && scheduler.isRestoring) await this.#change();
+      if (this.#inFlight.length === 0 && scheduler.isRestoring) await this.#arrival();
       return false;
     }
     const calledNs = clock.nowNs();

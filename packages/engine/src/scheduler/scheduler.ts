@@ -101,6 +101,11 @@ export class Scheduler {
     return this.#tree.isRestoring;
   }
 
+  /** When nothing more need be waited for of what is on its way; null: nothing is. */
+  get lateNs(): number | null {
+    return this.#tree.lateNs;
+  }
+
   get busy(): boolean {
     return this.#waiting.length > 0 || this.#running.length > 0;
   }
@@ -224,9 +229,12 @@ export class Scheduler {
     }
     for (const sequence of this.#running) {
       const { awaited } = sequence;
-      if (awaited === null || awaited.arrivals.size > 0) continue;
       const { pageTokens } = this.#limits;
-      if (sequence.computed < awaited.first * pageTokens) continue;
+      if (awaited === null || sequence.computed < awaited.first * pageTokens) continue;
+      if (awaited.arrivals.size > 0) {
+        this.#tree.reconsider(sequence, this.#waiting.length + this.#computing);
+        continue;
+      }
       this.#find(sequence, (awaited.end - awaited.first) * pageTokens);
       sequence.computed = awaited.end * pageTokens;
       sequence.awaited = null;
@@ -248,6 +256,11 @@ export class Scheduler {
       sequence.phase === 'prefill' &&
       sequence.computed < reachableOf(sequence, this.#limits.pageTokens)
     );
+  }
+
+  /** Requests in rows whose prompts a launch could go on with now. */
+  get #computing(): number {
+    return this.#running.filter((each) => this.#isComputing(each)).length;
   }
 
   #missingPages(sequence: Sequence, tokens: number): number {
@@ -396,8 +409,7 @@ export class Scheduler {
   #claimPrompt(sequence: Sequence, pageWrites: PageWrite[]): boolean {
     const matched = this.#fits(sequence);
     if (matched === undefined) return false;
-    const others =
-      this.#waiting.length - 1 + this.#running.filter((o) => this.#isComputing(o)).length;
+    const others = this.#waiting.length - 1 + this.#computing;
     const found = this.#tree.claim(sequence, matched, others) * this.#limits.pageTokens;
     if (sequence.preemptions === 0) this.counters.prefixQueriedTokens += sequence.length;
     this.#find(sequence, found);

@@ -157,6 +157,7 @@ export class SyntheticEngine implements EngineClient {
           avoided: 0,
           refused: 0,
           lost: 0,
+          late: 0,
         },
         tenants: [],
       },

@@ -85,7 +85,7 @@ export const SETTINGS = {
   kvOffloadingSize: setting(
     number(0.001, 2 ** 20),
     UNSET,
-    'GiB of host memory for KV that leaves the device (not on cuda yet); default: none',
+    'GiB of host memory for KV that leaves the device; default: none',
   ),
   kvDiskPath: setting(
     text('folder'),

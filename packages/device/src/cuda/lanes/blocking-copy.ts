@@ -2,6 +2,7 @@ import type { Clock } from '@bridgekeeper/bridge';
 import type { Driver } from '@bridgekeeper/native';
 import type { ImposedLaw } from '../../law/imposed-law.ts';
 import { type Copy, type CopyCounters, type CopyTimes, issueCopy } from '../copies/copy.ts';
+import type { LaneProgress } from './lane-phase.ts';
 
 export interface CopyThread {
   readonly driver: Driver;
@@ -9,6 +10,8 @@ export interface CopyThread {
   readonly clock: Pick<Clock, 'nowNs'>;
   /** null: crossings cost what they cost. */
   readonly imposed: ImposedLaw | null;
+  /** Told what the thread is doing; null: nobody asks. */
+  readonly progress: LaneProgress | null;
 }
 
 /**
@@ -22,17 +25,21 @@ export function blockingCopy(
   ready: bigint | null,
   stream: bigint,
 ): CopyTimes {
-  const { driver, clock, imposed } = thread;
+  const { driver, clock, imposed, progress } = thread;
   const issuedNs = clock.nowNs();
   let streamReadyNs = issuedNs;
   if (ready !== null && !driver.isEventDone(ready)) {
+    progress?.enter('waits for the work before the copy');
     driver.call('cuEventSynchronize', ready);
     streamReadyNs = clock.nowNs();
   }
   const { crossing, hostIsFresh } = copy;
   const schedule = imposed?.schedule(crossing, issuedNs, streamReadyNs, hostIsFresh);
+  progress?.enter('hands the copy to the driver');
   issueCopy(driver, thread.counters, copy, stream);
+  progress?.enter('waits for the bytes to arrive');
   driver.call('cuStreamSynchronize', stream);
+  progress?.enter('waits as the law says');
   if (schedule !== undefined) imposed?.blockUntil(schedule.completedNs);
   const completedNs = clock.nowNs();
   const startedNs = schedule?.startedNs ?? streamReadyNs;

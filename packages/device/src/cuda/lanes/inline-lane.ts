@@ -18,7 +18,6 @@ export class InlineLane implements Lane {
   readonly #thread: CopyThread;
   /** Present where the imposed law lets some copies be asynchronous. */
   readonly #engine: WorkerLane | null;
-
   constructor(core: Core, thread: CopyThread, engine: WorkerLane | null) {
     this.#core = core;
     this.#thread = thread;
@@ -28,13 +27,15 @@ export class InlineLane implements Lane {
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     const core = this.#core;
     core.assertOpen();
-    const stream = cudaStream(request.stream);
-    stream.assertCopies();
+    const stream = request.stream === null ? null : cudaStream(request.stream);
+    stream?.assertCopies();
     const copy = checkedCopy(core.memory, request);
     const { imposed } = core;
-    if (imposed === null) return this.#queue(copy, stream);
+    if (imposed === null) return this.#queue(copy, this.#handleOf(stream));
     const issueNs = imposed.issueNs(copy.crossing);
-    if (this.#engine === null || issueNs === null) return this.#block(copy, stream);
+    if (this.#engine === null || issueNs === null) {
+      return this.#block(copy, this.#handleOf(stream));
+    }
     const issuedNs = core.clock.nowNs();
     const made = this.#engine.send(copy, stream);
     imposed.blockUntil(issuedNs + issueNs);
@@ -42,14 +43,18 @@ export class InlineLane implements Lane {
     return { ...(await made), lane: this.id, issuedNs, issuerBlockedNs };
   }
 
+  #handleOf(stream: CudaStream | null): bigint {
+    return stream?.handle ?? this.#core.copyStream;
+  }
+
   /** As the driver does it: asynchronous where the memory allows. */
-  async #queue(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
+  async #queue(copy: Copy, stream: bigint): Promise<CrossingRecord> {
     const { driver, clock, completions, copies } = this.#core;
-    const before = completions.mark(stream.handle);
+    const before = completions.mark(stream);
     const issuedNs = clock.nowNs();
-    issueCopy(driver, copies, copy, stream.handle);
+    issueCopy(driver, copies, copy, stream);
     const issuerBlockedNs = clock.nowNs() - issuedNs;
-    const after = completions.mark(stream.handle);
+    const after = completions.mark(stream);
     let startedNs = issuedNs;
     try {
       const started = completions.wait(before).then(() => {
@@ -64,10 +69,10 @@ export class InlineLane implements Lane {
     return recordOf(copy, this.id, times);
   }
 
-  #block(copy: Copy, stream: CudaStream): CrossingRecord {
-    const ready = this.#core.completions.mark(stream.handle);
+  #block(copy: Copy, stream: bigint): CrossingRecord {
+    const ready = this.#core.completions.mark(stream);
     try {
-      return recordOf(copy, this.id, blockingCopy(this.#thread, copy, ready, stream.handle));
+      return recordOf(copy, this.id, blockingCopy(this.#thread, copy, ready, stream));
     } finally {
       this.#core.completions.giveBack(ready);
     }

@@ -5,7 +5,10 @@ import type { LaneStart } from './lane-protocol.ts';
 import { WorkerLane } from './worker-lane.ts';
 
 /** What every lane's thread of a device is started with. */
-export type LaneCommons = Omit<LaneStart, 'context' | 'channel' | 'channels' | 'holdAddress'> & {
+export type LaneCommons = Omit<
+  LaneStart,
+  'context' | 'channel' | 'channels' | 'holdAddress' | 'progress'
+> & {
   readonly launchingContext: bigint;
 };
 

@@ -9,12 +9,16 @@ export interface LaneStart extends LawStart {
   /** The launching thread's context, or null for a context of its own. */
   readonly context: bigint | null;
   readonly holdAddress: bigint;
+  /** Of a `LaneProgress`. */
+  readonly progress: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly clockOrigin: [number, number];
 }
 
 export interface CopyOrder {
   readonly number: number;
+  /** What lets go of the streams that wait for the copy; null: none does. */
+  readonly hold: number | null;
   readonly copy: Copy;
   /** An event that marks the work before the copy; null: there is none. */
   readonly ready: bigint | null;

@@ -9,6 +9,7 @@ import { releaseHold } from '../copies/hold.ts';
 import { createStream } from '../handles/handles.ts';
 import { forbid, openDriver } from '../native.ts';
 import { blockingCopy, type CopyThread } from './blocking-copy.ts';
+import { LaneProgress } from './lane-phase.ts';
 import type { CopyOrder, LaneFailure, LaneReply, LaneRequest, LaneStart } from './lane-protocol.ts';
 
 // A worker lane's thread: it makes the copies it is sent, one at a time, blocking itself for each.
@@ -36,10 +37,11 @@ const thread: CopyThread = {
   counters: new CopyCounters(start.counters),
   clock,
   imposed: ImposedLaw.onThread(start, clock),
+  progress: new LaneProgress(start.progress),
 };
 
 function make(order: CopyOrder): LaneReply {
-  const { number } = order;
+  const { number, hold } = order;
   try {
     const times = blockingCopy(thread, order.copy, order.ready, stream);
     return { kind: 'copied', number, times };
@@ -47,13 +49,14 @@ function make(order: CopyOrder): LaneReply {
     return { kind: 'failed', number, failure: failureOf(error) };
   } finally {
     // Also after a failure: the stream must not stand still for ever.
-    releaseQuietly(number);
+    if (hold !== null) releaseQuietly(hold);
+    thread.progress?.enter('waits for a copy');
   }
 }
 
-function releaseQuietly(number: number): void {
+function releaseQuietly(hold: number): void {
   try {
-    releaseHold(driver, start.holdAddress, number, stream);
+    releaseHold(driver, start.holdAddress, hold, stream);
   } catch {
     // The context has failed, and every stream of it with it.
   }

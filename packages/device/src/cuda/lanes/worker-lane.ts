@@ -6,6 +6,7 @@ import { type Copy, checkedCopy, recordOf } from '../copies/copy.ts';
 import { Hold } from '../copies/hold.ts';
 import type { Core } from '../core.ts';
 import { type CudaStream, cudaStream } from '../cuda-stream.ts';
+import { LaneProgress } from './lane-phase.ts';
 import type { LaneReply, LaneRequest, LaneStart } from './lane-protocol.ts';
 
 interface Pending {
@@ -16,6 +17,9 @@ interface Pending {
 }
 
 const HOLD_BYTES = 4;
+/** Copies are cut to take some milliseconds each; the largest that are not take seconds. */
+const STALLED_NS = 30e9;
+const LOOK_NS = 1e9;
 
 /**
  * A lane on a thread of its own. The thread waits for the event that marks the work before a copy;
@@ -29,9 +33,13 @@ export class WorkerLane implements Lane {
   readonly #worker: Worker;
   readonly #hold: Hold;
   readonly #pending = new Map<number, Pending>();
+  #sent = 0;
   readonly #ended: Promise<void>;
   readonly #onClosed: () => void;
+  readonly #progress: LaneProgress;
+  #isWatched = false;
   #isOpen = true;
+  #isStalled = false;
   #isFreed = false;
 
   private constructor(
@@ -39,9 +47,11 @@ export class WorkerLane implements Lane {
     id: string,
     worker: Worker,
     holdAddress: bigint,
+    progress: LaneProgress,
     onClosed: () => void,
   ) {
     this.id = id;
+    this.#progress = progress;
     this.#core = core;
     this.#onClosed = onClosed;
     this.#worker = worker;
@@ -56,12 +66,13 @@ export class WorkerLane implements Lane {
   static async open(
     core: Core,
     id: string,
-    start: Omit<LaneStart, 'holdAddress'>,
+    start: Omit<LaneStart, 'holdAddress' | 'progress'>,
     onClosed: () => void,
   ): Promise<WorkerLane> {
     const holdAddress = core.memory.allocateScratch(HOLD_BYTES, `lane ${id}`);
     await core.clear(holdAddress, HOLD_BYTES);
-    const workerData: LaneStart = { ...start, holdAddress };
+    const progress = new LaneProgress();
+    const workerData: LaneStart = { ...start, holdAddress, progress: progress.shared };
     const worker = new Worker(new URL('./lane-worker.js', import.meta.url), { workerData });
     try {
       await new Promise<void>((resolve, reject) => {
@@ -74,33 +85,68 @@ export class WorkerLane implements Lane {
         cause,
       });
     }
-    return new WorkerLane(core, id, worker, holdAddress, onClosed);
+    return new WorkerLane(core, id, worker, holdAddress, progress, onClosed);
   }
 
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     this.#core.assertOpen();
-    const stream = cudaStream(request.stream);
-    stream.assertCopies();
+    const stream = request.stream === null ? null : cudaStream(request.stream);
+    stream?.assertCopies();
     return this.send(checkedCopy(this.#core.memory, request), stream);
   }
 
   /**
    * Hands a checked copy to the thread. Before this returns, later work of `stream` is bound to
-   * follow it. On an idle stream the thread is given nothing of the launching context to ask about:
-   * that context may be busy waiting for all of its streams (a kernel's first launch, an
-   * allocation), and with them for this very copy.
+   * follow it; without a stream nothing in the launching context waits for the copy. On an idle
+   * stream the thread is given nothing of that context to ask about: it may be busy waiting for all
+   * of its streams (a kernel's first launch, an allocation), and with them for this very copy.
    */
-  async send(copy: Copy, stream: CudaStream): Promise<CrossingRecord> {
+  async send(copy: Copy, stream: CudaStream | null): Promise<CrossingRecord> {
     // A hold that no thread releases would block the stream for ever.
     if (!this.#isOpen) throw new DeviceError('closed', `lane ${this.id} is closed`);
     const { driver, completions } = this.#core;
-    const ready = driver.isStreamIdle(stream.handle) ? null : completions.mark(stream.handle);
-    const number = this.#hold.place(stream.handle);
-    const order: LaneRequest = { number, copy, ready };
+    const isIdle = stream === null || driver.isStreamIdle(stream.handle);
+    const ready = isIdle ? null : completions.mark(stream.handle);
+    const hold = stream === null ? null : this.#hold.place(stream.handle);
+    const number = this.#sent++;
+    const order: LaneRequest = { number, hold, copy, ready };
     this.#worker.postMessage(order);
+    void this.#watch();
     return new Promise((resolve, reject) => {
       this.#pending.set(number, { copy, ready, resolve, reject });
     });
+  }
+
+  /**
+   * While there are copies, sees to it that the thread goes on. The GPU's copy engines owe a copy
+   * nothing but time, so one that was handed to the driver and does not end is an error and not a
+   * wait.
+   */
+  async #watch(): Promise<void> {
+    if (this.#isWatched) return;
+    this.#isWatched = true;
+    const { clock } = this.#core;
+    let { count } = this.#progress;
+    let sinceNs = clock.nowNs();
+    do {
+      await clock.sleepUntilNs(clock.nowNs() + LOOK_NS);
+      const isSame = count === this.#progress.count && this.#progress.isBounded;
+      ({ count } = this.#progress);
+      if (!isSame) sinceNs = clock.nowNs();
+      else if (clock.nowNs() - sinceNs >= STALLED_NS) this.#failAll('stalled', this.#stall());
+    } while (this.#pending.size > 0);
+    this.#isWatched = false;
+  }
+
+  /** What stands still, for people. */
+  #stall(): string {
+    const [first] = this.#pending.values();
+    const { bytes, direction, purpose } = first!.copy.crossing;
+    const behind = this.#pending.size - 1;
+    return (
+      `it ${this.#progress.phase} for ${STALLED_NS / 1e9} s, of a copy of ${bytes} bytes ` +
+      `(${direction}, ${purpose}), with ${behind} behind it`
+    );
   }
 
   #settle(reply: LaneReply): void {
@@ -116,8 +162,9 @@ export class WorkerLane implements Lane {
     }
   }
 
-  #failAll(code: 'launch-failed' | 'closed', cause?: unknown): void {
+  #failAll(code: 'launch-failed' | 'closed' | 'stalled', cause?: unknown): void {
     this.#isOpen = false;
+    this.#isStalled ||= code === 'stalled';
     const reason = cause === undefined ? 'has ended' : `failed: ${String(cause)}`;
     for (const { ready, reject } of this.#pending.values()) {
       if (ready !== null) this.#core.completions.giveBack(ready);
@@ -134,6 +181,8 @@ export class WorkerLane implements Lane {
       const request: LaneRequest = 'close';
       this.#worker.postMessage(request);
     }
+    // A thread that is in a call of the driver cannot be ended, and what it writes to stays.
+    if (this.#isStalled) return;
     await this.#ended;
     // Also where the thread died by itself: its context would count for ever.
     if (this.#isFreed) return;

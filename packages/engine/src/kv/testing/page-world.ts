@@ -46,6 +46,7 @@ const NO_FAULTS: Faults = {
  */
 export class PageWorld implements Mover {
   readonly groups = [{ layers: [0], windowTokens: 0 }];
+  readonly pagesTogether = 2;
   readonly slots: Mover['slots'];
   /** Keys. */
   readonly pages: (string | undefined)[];
@@ -136,6 +137,8 @@ export class PageWorld implements Mover {
   queueMoves(): void {}
   whenSettled = () => Promise.resolve();
   queue = () => ({ spillNs: 0, restoreNs: 0 });
+  /** Of each restore, as a test wants it. */
+  dueNs: (id: number) => number = () => 0;
 
   settled(): readonly Settled[] {
     const all = this.#settled;

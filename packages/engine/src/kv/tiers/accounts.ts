@@ -19,6 +19,8 @@ export interface TierCounters {
   refused: number;
   /** Lost on their way or in a store. */
   lost: number;
+  /** On their way for so long that they were given up. */
+  late: number;
 }
 
 export type Tally = Exclude<keyof TierCounters, 'resident' | 'hits'>;
@@ -34,6 +36,7 @@ function zero(): TierCounters {
     avoided: 0,
     refused: 0,
     lost: 0,
+    late: 0,
   };
 }
 

@@ -3,11 +3,11 @@
  * page goes where and keeps all accounts; a mover owns bytes: stores, staging, crossings.
  *
  * Three promises of a mover make the tree free of locks and of states between:
- * - **Only the engine's stream reads and writes pages.** A spill copies pages into staging, a
- *   restore copies staging into pages, both on the engine's stream, in the order in which they were
- *   asked for and before the launch that was planned after them (`queueMoves`). So a spilled page
- *   may be reused at once, and a page whose restore was cancelled is never written later than its
- *   next owner's work.
+ * - **The engine's stream says who has a page.** A spill copies pages into staging on it, before
+ *   the launch that was planned after it (`queueMoves`), so that a spilled page may be reused at
+ *   once. A restore copies staging into pages behind what was launched when it was asked for, and
+ *   the engine's stream follows: a page whose restore ended, or was cancelled, is never written
+ *   later than its next owner's work.
  * - **What is asked of a slot is done in the order in which it was asked.** A slot may be restored
  *   while its spill is under way, and used anew at once after `drop`.
  * - **Nothing comes back in between.** What has ended is kept until the tree takes it (`settled`),
@@ -115,6 +115,8 @@ export interface LaneQueue {
 
 export interface Mover {
   readonly groups: readonly KvGroup[];
+  /** Pages that share a toll when they are restored together: fewer are dearer, each. */
+  readonly pagesTogether: number;
   /** Slots of each store by group; what a store does not have has no slots. */
   readonly slots: Readonly<Record<StoreName, readonly number[]>>;
   /**
@@ -143,4 +145,6 @@ export interface Mover {
   /** Resolves once `settled` has something: for an engine that has nothing else to do. */
   whenSettled(): Promise<void>;
   queue(): LaneQueue;
+  /** Until that restore is there, by what is known, with what the lane has before it. */
+  dueNs(id: RestoreId): number;
 }

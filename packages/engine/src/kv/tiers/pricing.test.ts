@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ReuseTable, usesPerSecond } from './reuse.ts';
-import { splitOf } from './split.ts';
+import { givenUpOf, splitOf } from './split.ts';
 
 const S = 1e9;
 
@@ -8,8 +8,9 @@ describe('what was learnt of reuse', () => {
   test('says how likely a page returns, and for how long it must be kept', () => {
     const table = new ReuseTable(2);
     // Of 1000 pages 300 return after 50 s; the others never do.
-    for (let page = 0; page < 1000; page++) table.used(0);
-    for (let page = 0; page < 300; page++) table.returned(0, 50 * S);
+    for (let page = 0; page < 1000; page++) table.used(0, 0);
+    for (let page = 0; page < 300; page++) table.returned(0, 50 * S, 50 * S);
+    table.used(1, 1e5 * S);
     const { best, horizons } = table.outlook(0, 0);
     expect(best.probability).toBeCloseTo(0.3, 2);
     expect(best.holdSeconds).toBeGreaterThan(45);
@@ -20,6 +21,19 @@ describe('what was learnt of reuse', () => {
     expect(table.outlook(0, 100 * S).best.probability).toBe(0);
     // Of another class nothing is known.
     expect(table.outlook(1, 0).best.probability).toBe(0);
+  });
+
+  test('counts what was used lately against no age that it has not reached', () => {
+    const table = new ReuseTable(1);
+    // Every second 10 pages are used that return after 100 s: at the end a third is too young.
+    for (let second = 0; second < 300; second++) {
+      for (let page = 0; page < 10; page++) {
+        table.used(0, second * S);
+        if (second >= 100) table.returned(0, 100 * S, second * S);
+      }
+    }
+    const { horizons } = table.outlook(0, 0);
+    expect(horizons.at(-1)!.probability).toBeGreaterThan(0.97);
   });
 });
 
@@ -48,5 +62,25 @@ describe('the front is computed and the back is brought', () => {
   test('nothing of it where others wait for the device, unless the lane is longer still', () => {
     expect(splitOf({ ...run, others: 3 })).toBe(0);
     expect(splitOf({ ...run, queueNs: 200, others: 3 })).toBe(10);
+  });
+});
+
+describe('what is on its way is given up', () => {
+  const part = (first: number, dueNs: number) => ({ first, end: first + 2, dueNs });
+  const run = { recomputeNs: () => 3, launchNs: 1, others: 0 };
+
+  test('as far as computing it is sooner, and not for a little', () => {
+    expect(givenUpOf({ ...run, parts: [part(0, 7), part(2, 6.5)] })).toBe(0);
+    expect(givenUpOf({ ...run, parts: [part(0, 9), part(2, 6)] })).toBe(1);
+    expect(givenUpOf({ ...run, parts: [part(0, 50), part(2, 40)] })).toBe(2);
+    // What comes last decides, wherever it belongs.
+    expect(givenUpOf({ ...run, parts: [part(0, 9), part(2, 20)] })).toBe(2);
+    expect(givenUpOf({ ...run, parts: [] })).toBe(0);
+  });
+
+  test('only for a greater gain where others wait for the device', () => {
+    const parts = [part(0, 30)];
+    expect(givenUpOf({ ...run, parts, others: 2 })).toBe(1);
+    expect(givenUpOf({ ...run, parts, others: 4 })).toBe(0);
   });
 });

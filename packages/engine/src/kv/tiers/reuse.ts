@@ -1,6 +1,8 @@
 /** Ages are told apart by factors of the square root of two, from 4 s on. */
 const FIRST_EDGE_S = 4;
 const BUCKETS = 24;
+/** As many as the ages span. */
+const SLOTS = 2 ** ((BUCKETS - 1) / 2 + 0.5);
 /** What was learnt counts half after so many uses. */
 const HALF_LIFE_USES = 250_000;
 /** An outlook is worked out anew once a class was used so many times, or by so much of its uses. */
@@ -23,38 +25,65 @@ export interface Outlook {
 
 const NEVER: Horizon = { probability: 0, holdSeconds: 1 };
 
+/** One class of pages: those that were used again, by age, and those that were not yet. */
+interface Class {
+  uses: number;
+  readonly returns: Float64Array;
+  /** By when they were used last, in slots of the first age. */
+  readonly waiting: Float64Array;
+  /** Those that are older than all slots. */
+  waitedLong: number;
+}
+
 /**
- * When pages are used again, learnt from uses as they come: for each class how many were used, and
- * how many of them again, by how long ago the last time was.
+ * When pages are used again, learnt from uses as they come: for each class and age how many were
+ * used again at that age, of those that reached it. What was used lately has not reached the later
+ * ages, and says nothing of them.
  */
 export class ReuseTable {
-  readonly #classes: { uses: number; readonly returns: Float64Array }[];
+  readonly #classes: Class[];
   readonly #outlooks: ({ readonly atUses: number; readonly ages: Outlook[] } | undefined)[];
   #usesSinceHalved = 0;
+  /** The slot of the present. */
+  #slot = 0;
 
   constructor(classes: number) {
-    this.#classes = Array.from({ length: classes }, () => {
-      return { uses: 0, returns: new Float64Array(BUCKETS) };
-    });
+    this.#classes = Array.from({ length: classes }, () => ({
+      uses: 0,
+      returns: new Float64Array(BUCKETS),
+      waiting: new Float64Array(SLOTS),
+      waitedLong: 0,
+    }));
     this.#outlooks = new Array(classes).fill(undefined);
   }
 
   /** A page was used, which now is of this class. */
-  used(now: number): void {
-    this.#classes[now]!.uses += 1;
+  used(now: number, nowNs: number): void {
+    this.#advance(nowNs);
+    const each = this.#classes[now]!;
+    each.uses += 1;
+    each.waiting[this.#slot % SLOTS]! += 1;
     this.#usesSinceHalved += 1;
     if (this.#usesSinceHalved < HALF_LIFE_USES) return;
     this.#usesSinceHalved = 0;
-    for (const each of this.#classes) {
-      each.uses /= 2;
-      for (let bucket = 0; bucket < BUCKETS; bucket++) each.returns[bucket]! /= 2;
+    for (const half of this.#classes) {
+      half.uses /= 2;
+      half.waitedLong /= 2;
+      for (let bucket = 0; bucket < BUCKETS; bucket++) half.returns[bucket]! /= 2;
+      for (let slot = 0; slot < SLOTS; slot++) half.waiting[slot]! /= 2;
     }
     this.#outlooks.fill(undefined);
   }
 
   /** A page that was last used `ageNs` ago, and was of this class since, is used again. */
-  returned(since: number, ageNs: number): void {
-    this.#classes[since]!.returns[bucketOf(ageNs)]! += 1;
+  returned(since: number, ageNs: number, nowNs: number): void {
+    this.#advance(nowNs);
+    const each = this.#classes[since]!;
+    each.returns[bucketOf(ageNs)]! += 1;
+    const slot = slotOf(nowNs - ageNs);
+    // Halving may have left less than returns.
+    if (slot <= this.#slot - SLOTS) each.waitedLong = Math.max(0, each.waitedLong - 1);
+    else each.waiting[slot % SLOTS] = Math.max(0, each.waiting[slot % SLOTS]! - 1);
   }
 
   outlook(of: number, ageNs: number): Outlook {
@@ -67,27 +96,51 @@ export class ReuseTable {
     return known.ages[bucketOf(ageNs)]!;
   }
 
-  #workOut(of: number): Outlook[] {
-    const { uses, returns } = this.#classes[of]!;
-    // Pages that reach each bucket's age unused. One more than there were: none is sure to return.
-    const reach = new Float64Array(BUCKETS);
-    let left = uses + 1;
-    for (let bucket = 0; bucket < BUCKETS; bucket++) {
-      reach[bucket] = left;
-      left = Math.max(0, left - returns[bucket]!);
+  /** What waits for longer than the oldest slot is counted together. */
+  #advance(nowNs: number): void {
+    const slot = slotOf(nowNs);
+    const from = Math.max(this.#slot + 1, slot - SLOTS + 1);
+    for (let next = from; next <= slot; next++) {
+      for (const each of this.#classes) {
+        each.waitedLong += each.waiting[next % SLOTS]!;
+        each.waiting[next % SLOTS] = 0;
+      }
     }
+    this.#slot = Math.max(this.#slot, slot);
+  }
+
+  /** Of pages that reach each age, the share that is used again while it has it. */
+  #shares({ returns, waiting, waitedLong }: Class): Float64Array {
+    const waits = new Float64Array(BUCKETS);
+    waits[BUCKETS - 1] = waitedLong;
+    for (let age = 0; age < SLOTS; age++) {
+      const slot = this.#slot - age;
+      if (slot < 0) break;
+      waits[bucketOf(age * FIRST_EDGE_S * 1e9)]! += waiting[slot % SLOTS]!;
+    }
+    const shares = new Float64Array(BUCKETS);
+    let older = 0;
+    for (let bucket = BUCKETS - 1; bucket >= 0; bucket--) {
+      // What has this age now has had it for half of its time. One more: none is sure to return.
+      const reached = older + returns[bucket]! + waits[bucket]! / 2 + 1;
+      shares[bucket] = Math.min(1, returns[bucket]! / reached);
+      older += returns[bucket]! + waits[bucket]!;
+    }
+    return shares;
+  }
+
+  #workOut(of: number): Outlook[] {
+    const shares = this.#shares(this.#classes[of]!);
     return Array.from({ length: BUCKETS }, (_, from) => {
       const horizons: Horizon[] = [];
       let best = NEVER;
-      let returned = 0;
-      let heldSeconds = 0;
-      for (let until = from; until < BUCKETS && reach[from]! > 0; until++) {
-        returned += returns[until]!;
-        heldSeconds += (reach[until]! - returns[until]! / 2) * widthOf(until);
-        const horizon = {
-          probability: returned / reach[from]!,
-          holdSeconds: heldSeconds / reach[from]!,
-        };
+      let left = 1;
+      let holdSeconds = 0;
+      for (let until = from; until < BUCKETS && left > 0; until++) {
+        const returns = left * shares[until]!;
+        holdSeconds += (left - returns / 2) * widthOf(until);
+        left -= returns;
+        const horizon = { probability: 1 - left, holdSeconds };
         horizons.push(horizon);
         if (usesPerSecond(horizon) > usesPerSecond(best)) best = horizon;
       }
@@ -112,4 +165,8 @@ function widthOf(bucket: number): number {
 function bucketOf(ageNs: number): number {
   const steps = Math.floor(2 * Math.log2(ageNs / 1e9 / FIRST_EDGE_S)) + 1;
   return Math.max(0, Math.min(BUCKETS - 1, steps));
+}
+
+function slotOf(ns: number): number {
+  return Math.floor(ns / 1e9 / FIRST_EDGE_S);
 }

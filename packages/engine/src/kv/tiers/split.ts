@@ -40,3 +40,47 @@ export function splitOf(run: StoredRun): number {
   }
   return best;
 }
+
+/** Pages [first, end) of a prompt are on their way as one. */
+export interface ComingPart {
+  readonly first: number;
+  readonly end: number;
+  /** Until they are there, with what the lane has before them. */
+  readonly dueNs: number;
+}
+
+export interface ComingRun extends Pick<StoredRun, 'recomputeNs' | 'launchNs' | 'others'> {
+  /** Neighbours, first to last. */
+  readonly parts: readonly ComingPart[];
+}
+
+/** What is under way is given up only for something that is sooner by so much. */
+const GAIN = 0.9;
+
+/**
+ * How many of the first parts of what a prompt waits for are better computed after all: the lane
+ * may have become slower than it seemed, or have had other restores added before these.
+ */
+export function givenUpOf({ parts, recomputeNs, launchNs, others }: ComingRun): number {
+  let latestNs = 0;
+  // Once the first so many are given up, the others are there.
+  const waitsNs = [0];
+  for (const { dueNs } of [...parts].reverse()) {
+    latestNs = Math.max(latestNs, dueNs);
+    waitsNs.unshift(latestNs);
+  }
+  let best = 0;
+  let leastNs = GAIN * (waitsNs[0]! + launchNs);
+  let computeNs = 0;
+  for (const [index, { first, end }] of parts.entries()) {
+    for (let page = first; page < end; page++) computeNs += recomputeNs(page);
+    const busyNs = Math.max(computeNs, launchNs);
+    const waitNs = waitsNs[index + 1]!;
+    const doneNs = waitNs === 0 ? busyNs : Math.max(busyNs, waitNs) + launchNs;
+    const costNs = doneNs + others * computeNs;
+    if (costNs >= leastNs) continue;
+    leastNs = costNs;
+    best = index + 1;
+  }
+  return best;
+}

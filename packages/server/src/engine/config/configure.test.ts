@@ -127,7 +127,6 @@ describe('tiers of KV', () => {
 
   it('are refused where they would come to nothing', () => {
     expect(() => configured({ device: 'model', kvDiskPath: '/d' })).toThrow('--kv-offloading-size');
-    expect(() => configured({ device: 'cuda', kvOffloadingSize: 1 })).toThrow('not on cuda yet');
     const alone = { device: 'model', kvOffloadingSize: 1, enablePrefixCaching: false } as const;
     expect(() => configured(alone)).toThrow('--enable-prefix-caching');
   });

@@ -59,11 +59,11 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     policy: choosePolicy(settings.policy, bridge.value, burst),
     loading,
     modelledGpu: null,
-    limits: limitsOf(settings, burst, device.value),
+    limits: limitsOf(settings, burst),
   };
 }
 
-function limitsOf(settings: Settings, burst: BurstLimits, device: DeviceKind): EngineLimits {
+function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
   return {
     burst,
     maxModelTokens: settings.maxModelLen,
@@ -76,28 +76,20 @@ function limitsOf(settings: Settings, burst: BurstLimits, device: DeviceKind): E
     chunkedPrefill: settings.enableChunkedPrefill,
     maxWaiting: settings.maxWaitingRequests,
     seed: settings.seed,
-    tiers: tiersOf(settings, device),
+    tiers: tiersOf(settings),
   };
 }
 
 const GIB = 2 ** 30;
 
 /** Where KV goes that leaves the device. */
-function tiersOf(settings: Settings, device: DeviceKind): EngineLimits['tiers'] {
+function tiersOf(settings: Settings): EngineLimits['tiers'] {
   const { kvOffloadingSize, kvDiskPath, kvDiskSize, kvSpillShare, kvTierPolicy } = settings;
   if (kvOffloadingSize === undefined) {
     if (kvDiskPath === undefined) return undefined;
     throw new UsageError(
       'bad-value',
       '--kv-disk-path: KV goes to disk by way of host memory; give it --kv-offloading-size, too',
-    );
-  }
-  if (device === 'cuda') {
-    // `bench kv-restore` makes options of its own, so that it can be looked into.
-    throw new UsageError(
-      'bad-value',
-      '--kv-offloading-size: not on cuda yet. On an H200 pages reached host memory, and the ' +
-        'first that were to come back stood still; leave it out, or serve on another device',
     );
   }
   if (!settings.enablePrefixCaching) {

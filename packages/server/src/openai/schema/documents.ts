@@ -80,6 +80,7 @@ const movedPages = {
   avoided: z.int(),
   refused: z.int(),
   lost: z.int(),
+  late: z.int(),
 };
 
 export const BridgeDocument = z

@@ -20,7 +20,9 @@ const MARGIN = 1.2;
  * A page saves computing it, less what reading costs, if it is used again, which it will be within
  * some time by what was learnt of pages used as often and as long ago. Its worth is the most that
  * this brings a second, over all times until which it could be kept; the page of the least worth
- * goes. What leaves the device comes down if some time brings more than writing costs and more
+ * goes. On the device a page is worth no more than having it come down costs, with its copy there
+ * only the reading: so what is used at every turn of a tight loop stays, wherever else it is. What
+ * leaves the device comes down if some time brings more than writing costs and more
  * than the place is worth to others: what pages were worth that made room. So one rule lets
  * everything in where there is room and bytes are cheap, only what returned where room is short,
  * and nothing where a bridge costs more than it saves.
@@ -33,17 +35,27 @@ export function priced(prices: KvPrices): TierPolicy {
   const outlookOf = (node: PageNode, nowNs: number) =>
     reuse.outlook(classOf(node), nowNs - node.usedNs);
 
-  /** What having it there saves at its next use. */
-  function savesNs(node: PageNode, shelf: Shelf): number {
-    const recomputeNs = prices.recomputeNs(node.index);
-    // On the device, what is stored as well only saves reading it.
-    if (shelf.tier === DEVICE) return node.isStored ? readNs(node) : recomputeNs;
-    return Math.max(0, recomputeNs - prices.readNs(TIERS[shelf.tier]!));
+  /** What having it in a store saves at its next use. */
+  function savesNs(node: PageNode, { tier }: Shelf): number {
+    return Math.max(0, prices.recomputeNs(node.index) - prices.readNs(TIERS[tier]!));
   }
 
-  function readNs(node: PageNode): number {
-    const cheapest = TIERS.find((_, tier) => tier > DEVICE && node.at[tier]! >= 0)!;
-    return Math.min(prices.readNs(cheapest), prices.recomputeNs(node.index));
+  /** What it saves, each second, to keep it until the best time for that. */
+  function worthOf(node: PageNode, shelf: Shelf, nowNs: number): number {
+    const { best } = outlookOf(node, nowNs);
+    if (shelf.tier !== DEVICE) return usesPerSecond(best) * savesNs(node, shelf);
+    const recomputeNs = prices.recomputeNs(node.index);
+    const below = TIERS.find((_, tier) => tier > DEVICE && node.at[tier]! >= 0);
+    const readNs = Math.min(recomputeNs, prices.readNs(below ?? 'host'));
+    if (below !== undefined) return usesPerSecond(best) * readNs;
+    // Instead of being lost it may come down: then it costs reading it, its place there, and
+    // writing it, which was for nothing unless it is used.
+    const { probability, holdSeconds } = best;
+    const loweredNs =
+      probability * readNs +
+      (1 - probability) * prices.writeNs('host') +
+      holdSeconds * placeWorthNs[HOST]!;
+    return Math.min(probability * recomputeNs, loweredNs) / holdSeconds;
   }
 
   return {
@@ -59,7 +71,7 @@ export function priced(prices: KvPrices): TierPolicy {
       for (let queue = 0; queue < shelf.queues; queue++) {
         const node = shelf.first(queue);
         if (node === undefined) continue;
-        const worthNs = usesPerSecond(outlookOf(node, nowNs).best) * savesNs(node, shelf);
+        const worthNs = worthOf(node, shelf, nowNs);
         const isOlder = least === undefined || node.usedNs < least.usedNs;
         if (worthNs > leastNs || (worthNs === leastNs && !isOlder)) continue;
         leastNs = worthNs;
@@ -83,8 +95,8 @@ export function priced(prices: KvPrices): TierPolicy {
       return pays ? span.length : 0;
     },
     used(node, nowNs) {
-      if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs);
-      reuse.used(classOfHits(node.hits + 1));
+      if (node.hits > 0) reuse.returned(classOf(node), nowNs - node.usedNs, nowNs);
+      reuse.used(classOfHits(node.hits + 1), nowNs);
     },
   };
 }
