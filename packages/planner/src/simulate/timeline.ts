@@ -1,5 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import { FRESH_CHANNEL, type Law, profileLaw } from '@bridgekeeper/bridge';
+import type { ModelTables } from '../models/tables.ts';
 import type { CrossingBytes, EngineCrossing, Personality } from './personality.ts';
 import type { CrossingRate, LaneSpan, StepBreakdown } from './prediction.ts';
 import { type StepPricer, type StepWork, totalNs } from './pricing.ts';
@@ -50,7 +51,7 @@ export class Timeline {
   readonly #pricer: StepPricer;
   readonly #scenario: Scenario;
   readonly #layers: number;
-  readonly #groups: number;
+  readonly #tables: ModelTables;
   readonly #rowBlocks: number;
   readonly #crossings = new Map<
     string,
@@ -84,7 +85,7 @@ export class Timeline {
     this.#personality = personality;
     this.#pricer = pricer;
     this.#layers = model.spec.layers;
-    this.#groups = model.kvGroups;
+    this.#tables = model.tables;
     // vLLM rounds rows of its block table up to 128 tokens.
     this.#rowBlocks = (Math.ceil(flags.maxModelTokens / 128) * 128) / flags.pageTokens;
   }
@@ -98,9 +99,10 @@ export class Timeline {
     this.#spend('hostNs', host.beforeNs.fixed + rows * host.beforeNs.perRow);
     for (const crossing of h2d) {
       if (!this.#isMade(crossing, facts)) continue;
-      const count = crossing.count === 'groups' ? this.#groups : (crossing.count ?? 1);
+      const { count = 1 } = crossing;
+      const copies = typeof count === 'number' ? count : this.#tables[count];
       const bytes = this.#bytesOf(crossing.bytes, facts);
-      for (let i = 0; i < count; i++) this.#upload(crossing, bytes);
+      for (let i = 0; i < copies; i++) this.#upload(crossing, bytes);
     }
     this.#spend('hostNs', host.afterNs.fixed + rows * host.afterNs.perRow);
     this.#launchKernels(launches.before);
@@ -154,10 +156,12 @@ export class Timeline {
   }
 
   #pieces(hasPrompts: boolean): number {
-    const { piecesPerLayer, eagerPerLayer } = this.#personality.launches;
+    const { piecesPerLayer, piecesPerLinearLayer, eagerPerLayer } = this.#personality.launches;
     const { graphs } = this.#scenario.flags;
     if (graphs === 'eager') return eagerPerLayer * this.#layers + 1;
-    return graphs === 'full' && !hasPrompts ? 1 : piecesPerLayer * this.#layers + 1;
+    if (graphs === 'full' && !hasPrompts) return 1;
+    const { linearLayers } = this.#tables;
+    return piecesPerLayer * (this.#layers - linearLayers) + piecesPerLinearLayer * linearLayers + 1;
   }
 
   /** The thread's own time. */
