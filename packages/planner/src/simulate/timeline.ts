@@ -90,13 +90,22 @@ export class Timeline {
     this.#rowBlocks = (Math.ceil(flags.maxModelTokens / 128) * 128) / flags.pageTokens;
   }
 
+  /** What came before was the load's warm-up: accounts begin now. */
+  begin(): void {
+    for (const part of Object.keys(this.#sums) as Part[]) this.#sums[part] = 0;
+    this.#crossings.clear();
+    this.steps = 0;
+    this.launches = 0;
+  }
+
   /** Launches a step that its thread begins with at `nowNs`. */
   launch(nowNs: number, facts: StepFacts): LaunchedStep {
     const { h2d, host, launches, d2h } = this.#personality;
+    const { hostFactor = 1 } = this.#scenario;
     const rows = facts.work.lengths.length + facts.work.chunks.length;
     const busyBeforeNs = this.#gpuFreeNs;
     this.#threadNs = Math.max(this.#threadNs, nowNs);
-    this.#spend('hostNs', host.beforeNs.fixed + rows * host.beforeNs.perRow);
+    this.#spend('hostNs', hostFactor * (host.beforeNs.fixed + rows * host.beforeNs.perRow));
     for (const crossing of h2d) {
       if (!this.#isMade(crossing, facts)) continue;
       const { count = 1 } = crossing;
@@ -104,7 +113,7 @@ export class Timeline {
       const bytes = this.#bytesOf(crossing.bytes, facts);
       for (let i = 0; i < copies; i++) this.#upload(crossing, bytes);
     }
-    this.#spend('hostNs', host.afterNs.fixed + rows * host.afterNs.perRow);
+    this.#spend('hostNs', hostFactor * (host.afterNs.fixed + rows * host.afterNs.perRow));
     this.#launchKernels(launches.before);
     const times = this.#pricer.price(facts.work);
     const workNs = totalNs(times);
