@@ -151,8 +151,8 @@ export function readObserved(path: string, io: CliIo): PlanRequest['observed'] {
   }
   if (!(hostNs > 0 && predictedHostNs >= LEAST_HOST_NS)) {
     const message =
-      `${where}: no step waited for the host of ${engine}, so what it takes was not seen; observe ` +
-      'one that does not schedule ahead';
+      `${where}: no step waited for the host of ${engine}, so what it takes was not seen; ` +
+      'observe one that does not schedule ahead';
     throw new UsageError('bad-file', message);
   }
   return { engine: enginesOf([engine])[0]!, hostFactor: hostNs / predictedHostNs };

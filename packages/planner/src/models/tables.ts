@@ -11,7 +11,7 @@ export interface ModelTables {
   readonly kvGroups: number;
   /** Tables of recurrent states: one entry a row. */
   readonly stateGroups: number;
-  /** Rows of positions that are computed on the host (M-RoPE); 0: they are computed on the device. */
+  /** Rows of positions that the host computes (M-RoPE); 0: the device does. */
   readonly positionRows: number;
   /** Layers whose attention is recurrent, of all. */
   readonly linearLayers: number;
@@ -23,8 +23,8 @@ const NEARLY_AS_MANY = 1.25;
 const MROPE_ROWS = 3;
 
 /**
- * As vLLM groups layers that share a table (`kv_cache_utils.py`): of one kind each, and as many in a
- * group as there are of the rarest kind, so that all groups' pages have one size.
+ * As vLLM groups layers that share a table (`kv_cache_utils.py`): of one kind each, and as many in
+ * a group as there are of the rarest kind, so that all groups' pages have one size.
  */
 export function tablesOf(
   counts: LayerCounts,

@@ -79,8 +79,8 @@ function fitAnswer({ fit, flags, model, gpu, workload }: Plan): Answer {
   return {
     question: 'Does it fit?',
     answer:
-      `Yes: ${Math.floor(fit.requests)} requests at a time of ${tokens(flags.maxModelTokens)}, or ` +
-      `about ${longest} of this load’s longest, ${tokens(workload.requestTokensMax)}, on ` +
+      `Yes: ${Math.floor(fit.requests)} requests at a time of ${tokens(flags.maxModelTokens)}, ` +
+      `or about ${longest} of this load’s longest, ${tokens(workload.requestTokensMax)}, on ` +
       counted(flags.tensorParallel, 'GPU'),
     because:
       `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
@@ -158,7 +158,7 @@ function capacityAnswers(plan: Plan): Answer[] {
         `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}` +
         (patched === best
           ? ''
-          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, which needs a build`),
+          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, a build`),
       because,
     },
     ...(fleet === null
