@@ -146,7 +146,7 @@ export function readObserved(path: string, io: CliIo): PlanRequest['observed'] {
   }
   const { hostNs, predictedHostNs } = (explanation ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof hostNs !== 'number' || typeof predictedHostNs !== 'number') {
-    const message = `${where}: was observed without --model and --gpu, and does not tell the host’s part`;
+    const message = `${where}: was observed without --model and --gpu: the host’s part is not told`;
     throw new UsageError('bad-file', message);
   }
   if (!(hostNs > 0 && predictedHostNs >= LEAST_HOST_NS)) {
