@@ -91,6 +91,15 @@ describe('examples of a running server', () => {
   });
 });
 
+it('plan-a-load prints what each engine does with and without the bridge', async () => {
+  const load = '2 at a time, 32+8, 4 requests';
+  const { code, out, err } = await run('plan-a-load.mjs', 'Qwen3-0.6B', 'h100', load);
+  expect([code, err]).toEqual([0, '']);
+  const table = tableOf(out);
+  expect(table.size).toBe(4);
+  for (const [off, on] of table.values()) expect(Number(on)).toBeLessThanOrEqual(Number(off));
+});
+
 it('price-a-crossing prints the tolls that the profiles state', async () => {
   const { code, out, err } = await run('price-a-crossing.mjs');
   expect([code, err]).toEqual([0, '']);

@@ -109,8 +109,12 @@ async function flagsPage(): Promise<string> {
   const parts = [PREFACE];
   const add = async (...command: string[]): Promise<void> => {
     const { summary, usage, flags, commands: inner } = await helpOf(...command);
+    // A name that only groups commands has no flags; `plan` has some, and commands as well.
+    if (inner.length === 0 || flags.length > 0) addPage(command, { summary, usage, flags });
     for (const each of inner) await add(...command, each);
-    if (inner.length > 0) return;
+  };
+  const addPage = (command: readonly string[], help: Omit<Help, 'commands'>): void => {
+    const { summary, usage, flags } = help;
     const title = command.join(' ');
     parts.push(`## ${title}\n\n${sentence(summary)} \`${usage}\`\n`);
     const isServe = title === 'serve';

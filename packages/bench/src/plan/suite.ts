@@ -100,7 +100,9 @@ async function measure(values: PlanValues, progress: (line: string) => void): Pr
           const observer = new LoadObserver({ warmupRequests: 0, slo: null });
           await driveEngine(engine, clock, workloadOf(load), observer, load);
           const parameters = parametersOf(config, load, engine.card.pageTokens);
-          runs.push({ parameters, metrics: metricsOf(observer.summary()), repeats: 1, spread: {} });
+          const { chunkTokens, stepsPerLaunch } = engine.stats();
+          const metrics = { ...metricsOf(observer.summary()), chunkTokens, stepsPerLaunch };
+          runs.push({ parameters, metrics, repeats: 1, spread: {} });
           progress(lineOf(runs.at(-1)!));
         }
       } finally {
@@ -130,6 +132,8 @@ function metricsOf({ outputTokensPerSecond, ttftMs, itlMs, e2eMs, seconds }: See
   return {
     outputTokensPerSecond,
     ttftMsP50: ttftMs.p50,
+    ttftMsMean: ttftMs.mean,
+    ttftMsP90: ttftMs.p90,
     ttftMsP99: ttftMs.p99,
     itlMsP50: itlMs.p50,
     itlMsP99: itlMs.p99,

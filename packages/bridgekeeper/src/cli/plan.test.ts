@@ -186,6 +186,46 @@ describe('observing a server', () => {
     }
   });
 
+  test('what was seen of the host is what plan believes of that engine', async () => {
+    const server = await startTestServer();
+    try {
+      const words = ['--concurrency', '1,2', '--prompt-tokens', '8', '--output-tokens', '6'];
+      const seen = file('observed.json');
+      const out = ['--engine', 'vllm-v1-sync', '--out', seen];
+      const machine = ['--model', 'Qwen3-0.6B', '--gpu', 'h100'];
+      expect((await plan('observe', server.url, ...words, ...machine, ...out)).code).toBe(0);
+      const load = ['--law', 'off', '--engine', 'vllm-v1-sync', '--workload', '2 at a time, 8+8'];
+      const base = [...machine, ...load, '--no-recommend', '--json'];
+      const stepNs = async (...more: readonly string[]) => {
+        const { code, out: text } = await plan(...base, ...more);
+        expect(code).toBe(0);
+        return JSON.parse(text).plan.predictions[0].prediction.step.hostNs;
+      };
+      // How fast this machine is must not matter.
+      const document = JSON.parse(readFileSync(seen, 'utf8'));
+      document.explanation.hostNs = 3 * document.explanation.predictedHostNs;
+      writeFileSync(seen, JSON.stringify(document));
+      const [usual, observed] = [await stepNs(), await stepNs('--observed', seen)];
+      expect(observed / usual).toBeCloseTo(3, 1);
+    } finally {
+      await server.stop(0);
+    }
+  });
+
+  test.each([
+    ['{', 'is not JSON'],
+    ['{"runs": []}', 'is no document of plan observe'],
+    ['{"engine": "vllm-v1-sync", "explanation": null}', 'without --model and --gpu'],
+    [
+      '{"engine": "vllm-v1-async", "explanation": {"hostNs": 1e6, "predictedHostNs": 0}}',
+      'no step waited for the host',
+    ],
+  ])('%s is refused as what was observed', async (text, why) => {
+    const seen = file('seen.json', text);
+    const { code, err } = await plan('--model', 'Qwen3-8B', '--gpu', 'h100', '--observed', seen);
+    expect([code, err]).toEqual([2, expect.stringContaining(why)]);
+  });
+
   test('of a place where none is ends with 1', async () => {
     const { code, err } = await plan('observe', 'http://127.0.0.1:9');
     expect([code, err]).toEqual([1, expect.stringMatching(/cannot ask .*ECONNREFUSED/)]);

@@ -76,6 +76,11 @@ export const PLAN_FLAGS = {
     1,
     'what kernels take of the time that the roofline gives them',
   ),
+  observed: flag(
+    text('file'),
+    undefined,
+    'a document of plan observe: that engine’s host takes the time that was seen',
+  ),
   guestMemory: flag(
     integer(2 ** 30, 2 ** 46),
     256 * 2 ** 30,

@@ -6,6 +6,7 @@ import {
   referenceProfile,
 } from '@bridgekeeper/bridge';
 import {
+  enginesOf,
   fitOf,
   isSpec,
   knownGpu,
@@ -124,6 +125,41 @@ function traceOf({ workload, requests, traceChunkTokens }: LoadOptions, io: CliI
   const records = readTrace(text, { where: `--workload ${basename(workload)}` });
   return traceWorkload(basename(workload), records, { requests, chunkTokens: traceChunkTokens });
 }
+
+/**
+ * What the host of the engine that was observed takes of the time that its description has. Throws
+ * UsageError for what is no such document, or one that does not tell.
+ */
+export function readObserved(path: string, io: CliIo): PlanRequest['observed'] {
+  const where = `--observed ${basename(path)}`;
+  const text = readIfThere(path, io);
+  if (text === undefined) throw new UsageError('bad-file', `${where}: there is no such file`);
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (cause) {
+    throw new UsageError('bad-file', `${where}: is not JSON`, { cause });
+  }
+  const { engine, explanation } = (document ?? {}) as { engine?: unknown; explanation?: unknown };
+  if (typeof engine !== 'string' || explanation === undefined) {
+    throw new UsageError('bad-file', `${where}: is no document of plan observe`);
+  }
+  const { hostNs, predictedHostNs } = (explanation ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof hostNs !== 'number' || typeof predictedHostNs !== 'number') {
+    const message = `${where}: was observed without --model and --gpu: the host’s part is not told`;
+    throw new UsageError('bad-file', message);
+  }
+  if (!(hostNs > 0 && predictedHostNs >= LEAST_HOST_NS)) {
+    const message =
+      `${where}: no step waited for the host of ${engine}, so what it takes was not seen; ` +
+      'observe one that does not schedule ahead';
+    throw new UsageError('bad-file', message);
+  }
+  return { engine: enginesOf([engine])[0]!, hostFactor: hostNs / predictedHostNs };
+}
+
+/** Of a step; what is less says nothing. */
+const LEAST_HOST_NS = 20e3;
 
 /** vLLM's default is all that the model has; what does not fit is halved until it does. */
 const MODEL_TOKENS_MAX = 131_072;

@@ -32,6 +32,8 @@ type Flags = Values<typeof OBSERVE_FLAGS>;
 interface Observation {
   readonly version: string;
   readonly server: string;
+  /** What it was said to be. */
+  readonly engine: string;
   readonly loads: readonly ObservedLoad[];
   readonly fit: StepFit;
   /** null: nothing was said of the machine. */
@@ -48,6 +50,7 @@ export async function runObserve(flags: Flags, io: CliIo): Promise<0> {
     const observation: Observation = {
       version: readVersion().version,
       server: observer.origin,
+      engine: flags.engine,
       loads,
       fit: fitSteps(loads),
       explanation: predicted === null ? null : explainSteps(loads, predictions),

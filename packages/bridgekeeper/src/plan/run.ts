@@ -21,7 +21,14 @@ import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
 import type { PLAN_FLAGS } from './flags.ts';
-import { chooseGpu, chooseLaws, chooseModelTokens, readLoad, readModel } from './inputs.ts';
+import {
+  chooseGpu,
+  chooseLaws,
+  chooseModelTokens,
+  readLoad,
+  readModel,
+  readObserved,
+} from './inputs.ts';
 
 type Flags = typeof PLAN_FLAGS;
 
@@ -110,6 +117,7 @@ function requestOf(values: Values<Flags>, io: CliIo): PlanRequest {
     recommends: values.recommend,
     window: window === undefined ? null : { fromNs: window.fromMs * 1e6, toNs: window.toMs * 1e6 },
     stepFactor: values.stepFactor,
+    observed: values.observed === undefined ? null : readObserved(values.observed, io),
     seed: values.seed,
   };
 }

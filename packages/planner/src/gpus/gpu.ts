@@ -40,6 +40,12 @@ export interface Gpu {
   };
   /** What measured steps take of the roofline's time, by their lines; absent: as long. */
   readonly reached?: { readonly points: readonly ReachedPoint[]; readonly source: string };
+  /** The same of our own engine's kernels, for models with experts and others. */
+  readonly reachedByOwn?: {
+    readonly dense: readonly ReachedPoint[];
+    readonly experts: readonly ReachedPoint[];
+    readonly source: string;
+  };
 }
 
 const require = createRequire(import.meta.url);
@@ -66,6 +72,21 @@ export function knownGpu(name: string): Gpu {
 
 /** By lines of a step; empty where nothing was measured. */
 export const reachedOf = (gpu: Gpu): readonly ReachedPoint[] => gpu.reached?.points ?? [];
+
+/** Where our own kernels were measured. */
+const OWN_MEASURED_ON = 'h200';
+
+/**
+ * The same for our own engine. Kernels of experts are thought to reach on any GPU what they reach
+ * of an H200, and no more than the roofline.
+ */
+export function reachedByOwn(gpu: Gpu, hasExperts: boolean): readonly ReachedPoint[] {
+  const own = gpu.reachedByOwn;
+  if (own !== undefined) return hasExperts ? own.experts : own.dense;
+  if (!hasExperts) return reachedOf(gpu);
+  const { experts } = knownGpu(OWN_MEASURED_ON).reachedByOwn!;
+  return experts.map(({ lines, factor }) => ({ lines, factor: Math.max(1, factor) }));
+}
 
 /** What kernels reach on it, in the law's terms. */
 export function rooflineOf(gpu: Gpu): Roofline {

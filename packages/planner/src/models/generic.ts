@@ -1,5 +1,6 @@
 import { describeModel, type ModelSpec } from '@bridgekeeper/engine/models';
 import { PlanError } from '../errors.ts';
+import { type LayerCounts, type ModelTables, tablesOf } from './tables.ts';
 
 /** A model of an architecture that the engine does not run, as one of that size that it does. */
 export interface GenericModel {
@@ -9,7 +10,7 @@ export interface GenericModel {
   /** What a layer of each kind keeps; where a kind keeps no tokens, what stands for its state. */
   readonly kvBytesPerToken: number;
   readonly stateBytesPerRequest: number;
-  readonly kvGroups: number;
+  readonly tables: ModelTables;
 }
 
 const BF16_BYTES = 2;
@@ -93,7 +94,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
   const kinds = spec.layerKinds.map((kind, layer) => {
     return { ...kind, window: attention.windows[layer]! };
   });
-  const { kvBytesPerToken, stateBytesPerRequest, kvGroups } = attention;
+  const { kvBytesPerToken, stateBytesPerRequest } = attention;
   return {
     spec: { ...spec, layerKinds: kinds },
     approximations: [
@@ -103,7 +104,7 @@ export function readGenericModel(config: Readonly<Record<string, unknown>>): Gen
     ],
     kvBytesPerToken,
     stateBytesPerRequest,
-    kvGroups,
+    tables: tablesOf(attention.counts, config),
   };
 }
 
@@ -115,7 +116,7 @@ interface Attention {
   readonly windows: readonly number[];
   readonly kvBytesPerToken: number;
   readonly stateBytesPerRequest: number;
-  readonly kvGroups: number;
+  readonly counts: LayerCounts;
   readonly approximations: readonly string[];
 }
 
@@ -162,7 +163,7 @@ function attentionOf(shape: Shape, hidden: number, layers: number): Attention {
     kvBytesPerToken: full * 2 * globalHeads * globalDim * BF16_BYTES,
     stateBytesPerRequest:
       count('sliding_attention') * slidingWindow * tokenBytes + linearLayers * linear.stateBytes,
-    kvGroups: Math.max(1, Math.sign(full) + Math.sign(count('sliding_attention'))),
+    counts: { full, sliding: count('sliding_attention'), linear: linearLayers },
     approximations: [
       'Attention is priced as grouped-query attention with as many weights on average.',
       ...(linearLayers === 0
@@ -218,7 +219,7 @@ function latentAttention(
     windows: new Array<number>(layers).fill(0),
     kvBytesPerToken: layers * (latent + rope) * BF16_BYTES,
     stateBytesPerRequest: 0,
-    kvGroups: 1,
+    counts: { full: layers, sliding: 0, linear: 0 },
     approximations: [
       'Latent attention is priced as one key-value head of the same bytes a token and as many ' +
         'weights; its arithmetic at long contexts is higher.',

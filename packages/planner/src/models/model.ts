@@ -10,6 +10,7 @@ import {
 import { PlanError } from '../errors.ts';
 import { nearestNames, plain } from '../nearest.ts';
 import { readGenericModel } from './generic.ts';
+import { type ModelTables, tablesOf } from './tables.ts';
 
 /** A model as plans need it: its sizes, and where they are from. Plain data. */
 export interface PlannedModel {
@@ -29,8 +30,8 @@ export interface PlannedModel {
   readonly kvBytesPerToken: number;
   /** What a request keeps whatever its length, at most: windows and recurrent state. */
   readonly stateBytesPerRequest: number;
-  /** Kinds of layers that have tables of blocks of their own: full attention, and windows. */
-  readonly kvGroups: number;
+  /** What engines keep of it on the host, and tell the device of, in each step. */
+  readonly tables: ModelTables;
 }
 
 /** One entry of data/models.json. */
@@ -133,7 +134,7 @@ function planned(
     weightBytes: weightBytes(weightTensors(spec), BF16_BYTES),
     kvBytesPerToken: generic?.kvBytesPerToken ?? own.perToken,
     stateBytesPerRequest: generic?.stateBytesPerRequest ?? own.perRequest,
-    kvGroups: generic?.kvGroups ?? new Set(spec.layerKinds.map(({ window }) => window > 0)).size,
+    tables: generic?.tables ?? tablesOf(layerCounts(spec.layerKinds), config),
   };
 }
 
@@ -146,6 +147,11 @@ function runsHere(config: Readonly<Record<string, unknown>>): boolean {
     if (error instanceof ModelError && error.code === 'unsupported') return false;
     throw error;
   }
+}
+
+function layerCounts(kinds: ModelSpec['layerKinds']) {
+  const sliding = kinds.filter(({ window }) => window > 0).length;
+  return { full: kinds.length - sliding, sliding, linear: 0 };
 }
 
 function kvOf({ layerKinds, kvHeads, headDim }: ModelSpec) {

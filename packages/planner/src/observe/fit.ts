@@ -54,6 +54,9 @@ const median = (values: readonly number[]) =>
     0.5,
   );
 
+/** What steps wait for the host's own work: of an engine that would run ahead, while blocked. */
+const exposedHostNs = ({ hostNs, blockedNs }: Prediction['step']) => hostNs + blockedNs;
+
 /** One load beside its prediction. Nanoseconds of a step. */
 export interface ExplainedLoad {
   readonly concurrency: number;
@@ -83,7 +86,7 @@ export function explainSteps(
   predictions: readonly Prediction[],
 ): Explanation {
   const machines = predictions.map(({ tpotMs, step }) => {
-    const share = step.stepNs === 0 ? 0 : step.hostNs / step.stepNs;
+    const share = step.stepNs === 0 ? 0 : exposedHostNs(step) / step.stepNs;
     return tpotMs.p50 * 1e6 * (1 - share);
   });
   const left = loads.map(({ stepNs }, index) => stepNs - machines[index]!);
@@ -97,7 +100,7 @@ export function explainSteps(
     observedNs === 0 ? 0 : unexplainedNs / observedNs,
   );
   const worstPart = parts.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
-  const hosts = predictions.map(({ step }) => step.hostNs);
+  const hosts = predictions.map(({ step }) => exposedHostNs(step));
   const predictedHostNs = hosts.reduce((sum, ns) => sum + ns, 0) / Math.max(1, hosts.length);
   return { hostNs, predictedHostNs, loads: explained, worstPart };
 }

@@ -33,6 +33,7 @@ const request: PlanRequest = {
   recommends: false,
   window: null,
   stepFactor: 1,
+  observed: null,
   seed: 1,
 };
 

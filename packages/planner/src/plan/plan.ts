@@ -31,6 +31,8 @@ export interface PlanRequest {
   readonly window: Scenario['window'];
   /** What kernels take of the roofline's time: fitted to a run, or 1. */
   readonly stepFactor: number;
+  /** What `plan observe` found of an engine's host; null: nothing was observed. */
+  readonly observed: { readonly engine: EngineName; readonly hostFactor: number } | null;
   readonly seed: number;
 }
 
@@ -65,6 +67,7 @@ export interface Plan {
   readonly points: readonly Point[];
   readonly capacities: readonly PlannedCapacity[];
   readonly recommendations: readonly Recommendation[];
+  readonly observed: PlanRequest['observed'];
   readonly seed: number;
 }
 
@@ -175,6 +178,7 @@ export async function makePlan(
       return { ...capacity, fleet };
     }),
     recommendations,
+    observed: request.observed,
     seed: request.seed,
   };
 }
@@ -194,10 +198,11 @@ function keyOf({ law, engine, flags, workload }: Scenario): string {
 }
 
 function baseOf(request: PlanRequest, law: Profile | null, engine: EngineName): Scenario {
-  const { model, gpu, flags, workload, slo, stepFactor, window, seed } = request;
+  const { model, gpu, flags, workload, slo, stepFactor, observed, window, seed } = request;
   const warmupRequests = warmupOf(workload);
   const load = { workload, slo, stepFactor, warmupRequests, window, seed };
-  return { model, gpu, law, engine, flags, ...load };
+  const hostFactor = observed?.engine === engine ? observed.hostFactor : 1;
+  return { model, gpu, law, engine, flags, hostFactor, ...load };
 }
 
 /** A closed loop's first turn is alike in all its requests; an open load finds an empty GPU. */

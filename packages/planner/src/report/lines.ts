@@ -51,8 +51,26 @@ export function caveatsOf(plan: Plan): readonly string[] {
         `${requests} requests had ended when it was given up; its numbers are of those.`
       );
     }),
+    ...(plan.observed === null ? [] : [observedText(plan.observed)]),
+    ...(hasExperts(plan) && hasOwn(plan) ? [OWN_EXPERTS] : []),
     ...plan.model.approximations,
   ];
+}
+
+const hasOwn = ({ predictions }: Plan) =>
+  predictions.some(({ prediction }) => prediction.engine.startsWith('bridgekeeper-'));
+const hasExperts = ({ model }: Plan) => model.activeParameters < model.parameters;
+
+const OWN_EXPERTS =
+  'Bridgekeeper’s kernels of experts are made for few lines: prompts take 3 to 6 times as ' +
+  'long as the roofline says, measured on an H200 and taken over for other GPUs. Other engines’ kernels ' +
+  'are priced by the roofline.';
+
+function observedText({ engine, hostFactor }: NonNullable<Plan['observed']>): string {
+  return (
+    `The host of ${engine} takes ${threeDigits(hostFactor)} times what its description says: a ` +
+    'server was observed.'
+  );
 }
 
 /** The plan for a terminal. */

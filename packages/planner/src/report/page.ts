@@ -238,8 +238,8 @@ function capacitySection({ capacities }: Plan): string {
         engine,
         law,
         threeDigits(requestsPerSecond),
-        breaksAt === null ? 'more than it does' : `${threeDigits(breaksAt)} req/s`,
-        limitedBy ?? 'it is full',
+        breaksAt === null ? 'not before it is full' : `${threeDigits(breaksAt)} req/s`,
+        limitedBy ?? '',
         ...(hasFleet
           ? [
               fleet === null

@@ -29,6 +29,7 @@ function planOf(more: Partial<PlanRequest> = {}): Promise<Plan> {
     recommends: true,
     window: { fromNs: 1e9, toNs: 1.1e9 },
     stepFactor: 1,
+    observed: null,
     seed: 1,
     ...more,
   };

@@ -2,6 +2,7 @@ import { decimalSize, duration, threeDigits } from '@bridgekeeper/report';
 import type { Plan } from '../plan/plan.ts';
 import { FAMILY_TITLES, familyOf } from '../recommend/change.ts';
 import type { Gain, Recommendation } from '../recommend/recommend.ts';
+import { isDelivered } from '../simulate/engine-names.ts';
 import type { Prediction, StepBreakdown } from '../simulate/prediction.ts';
 import { STEP_PARTS } from './figures.ts';
 
@@ -33,7 +34,7 @@ export function gainText(gain: Gain): string {
   const said = parts
     .filter(([part]) => Math.abs(part) >= 0.005)
     .map(([part, what]) => `${part > 0 ? '+' : '−'}${percent(Math.abs(part))} ${what}`);
-  return said.length === 0 ? 'nothing that could be told' : said.join(', ');
+  return said.length === 0 ? 'no difference' : said.join(', ');
 }
 
 /** What a step is made of while there is something to do, the largest part first. */
@@ -69,14 +70,18 @@ export function answersOf(plan: Plan): readonly Answer[] {
   ];
 }
 
-function fitAnswer({ fit, flags, model, gpu }: Plan): Answer {
-  const requests = fit.requests < 10 ? fit.requests.toFixed(1) : threeDigits(fit.requests);
+function fitAnswer({ fit, flags, model, gpu, workload }: Plan): Answer {
   const free = fit.allowedBytes - fit.weightBytes - fit.activationBytes;
+  const tokens = (count: number) => `${count.toLocaleString('en-US')} tokens`;
+  const kept = (count: number) => model.kvBytesPerToken * count + model.stateBytesPerRequest;
+  const part = kept(workload.requestTokensMax) / kept(flags.maxModelTokens);
+  const longest = Math.floor(fit.requests / part);
   return {
     question: 'Does it fit?',
     answer:
-      `Yes: ${requests} requests of ${flags.maxModelTokens.toLocaleString('en-US')} tokens ` +
-      `beside the weights on ${counted(flags.tensorParallel, 'GPU')}`,
+      `Yes: ${Math.floor(fit.requests)} requests at a time of ${tokens(flags.maxModelTokens)}, ` +
+      `or about ${longest} of this load’s longest, ${tokens(workload.requestTokensMax)}, on ` +
+      counted(flags.tensorParallel, 'GPU'),
     because:
       `${decimalSize(fit.weightBytes)} of weights on a ${gpu.title}, ` +
       `${decimalSize(free)} left for KV at ${decimalSize(model.kvBytesPerToken)} a token` +
@@ -92,13 +97,15 @@ function taxAnswer(plan: Plan, law: string): Answer {
   const losses = of
     .map(({ prediction, tax }) => ({ engine: prediction.engine, loss: tax! }))
     .sort((a, b) => b.loss - a.loss);
-  const what = isOpen ? 'longer between tokens' : 'of throughput';
   const [worst, best] = [losses[0]!, losses.at(-1)!];
   const asText = ({ engine, loss }: (typeof losses)[number]) =>
-    `${engine} ${percent(Math.max(0, loss))} ${what}`;
+    isOpen
+      ? `tokens come ${percent(Math.max(0, loss))} further apart with ${engine}`
+      : `${percent(Math.max(0, loss))} of the throughput of ${engine}`;
+  const capital = (text: string) => text[0]!.toUpperCase() + text.slice(1);
   return {
     question: `What does the bridge of ${law} take?`,
-    answer: losses.length === 1 ? asText(worst) : `From ${asText(best)} to ${asText(worst)}`,
+    answer: capital(losses.length === 1 ? asText(worst) : `${asText(worst)}, ${asText(best)}`),
     because: `A step of ${worst.engine}: ${limitsOf(
       of.find(({ prediction }) => prediction.engine === worst.engine)!.prediction.step,
     )}`,
@@ -133,7 +140,11 @@ const LIMITS = {
 function capacityAnswers(plan: Plan): Answer[] {
   const capacities = plan.capacities.filter(({ law }) => law !== 'off' || plan.laws.length === 1);
   if (capacities.length === 0) return [];
-  const best = capacities.reduce((a, b) => (b.requestsPerSecond > a.requestsPerSecond ? b : a));
+  const most = (of: typeof capacities) =>
+    of.reduce((a, b) => (b.requestsPerSecond > a.requestsPerSecond ? b : a));
+  const delivered = capacities.filter(({ engine }) => isDelivered(engine));
+  const best = most(delivered.length > 0 ? delivered : capacities);
+  const patched = most(capacities);
   const { fleet, limitedBy, breaksAt } = best;
   const because =
     breaksAt === null || limitedBy === null
@@ -143,7 +154,11 @@ function capacityAnswers(plan: Plan): Answer[] {
   return [
     {
       question: 'How much does one replica take within the limits?',
-      answer: `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}`,
+      answer:
+        `${threeDigits(best.requestsPerSecond)} req/s with ${best.engine}, ${best.law}` +
+        (patched === best
+          ? ''
+          : `; ${threeDigits(patched.requestsPerSecond)} with ${patched.engine}, a build`),
       because,
     },
     ...(fleet === null
@@ -151,8 +166,12 @@ function capacityAnswers(plan: Plan): Answer[] {
       : [
           {
             question: `How many for ${threeDigits(fleet.requestsPerSecond)} req/s?`,
-            answer: `${counted(fleet.replicas, 'replica')} on ${counted(fleet.gpus, 'GPU')}`,
-            because: `each filled to ${percent(fleet.utilization)} of what it takes, 85 % at most`,
+            answer:
+              `${counted(fleet.replicas, 'replica')} of ${best.engine} on ` +
+              counted(fleet.gpus, 'GPU'),
+            because:
+              `each is then given ${percent(fleet.utilization)} of what it takes; 85 % at most, ` +
+              'because arrivals are never spread evenly. Other engines are in the table below',
           },
         ]),
   ];

@@ -18,6 +18,17 @@ export const USUAL_ENGINES: readonly EngineName[] = [
   'bridgekeeper-resident',
 ];
 
+/** Builds that nobody has released. */
+const PATCHED: readonly EngineName[] = [
+  'vllm-v1-worker',
+  'vllm-v1-packed',
+  'vllm-v1-staged',
+  'sglang-worker',
+];
+
+/** Whether it can be had as it is delivered, however it is started. */
+export const isDelivered = (engine: EngineName): boolean => !PATCHED.includes(engine);
+
 /** Names that stand for several. */
 const GROUPS: Readonly<Record<string, readonly EngineName[]>> = {
   all: ENGINE_NAMES,

@@ -59,6 +59,8 @@ class ForeignEngine {
   #isChanged = true;
   #hasFinished = false;
   #lastCommitNs = 0;
+  #beginNs = 0;
+  #tokensBefore = 0;
   #heldNs = 0;
   #heldMax = 0;
   #rowSteps = 0;
@@ -115,7 +117,7 @@ class ForeignEngine {
       }
       nowNs = this.#step(nowNs);
     }
-    return this.#prediction(nowNs, neverDrains);
+    return this.#prediction(neverDrains);
   }
 
   #arriveUpTo(nowNs: number): void {
@@ -134,9 +136,20 @@ class ForeignEngine {
     const request = { id: String(index), tenant, promptTokens: prompt, sampling };
     const sequence = new Sequence(request, 0n, index, atNs);
     const isCounted = this.#observer.isCounted(index);
+    if (index === this.#scenario.warmupRequests) this.#begin(atNs);
     this.#live.set(sequence, { index, sequence, outputTokens, isCounted, result: null });
     this.#observer.arrived(index, atNs, promptTokens);
     this.#scheduler.add(sequence);
+  }
+
+  /** The first request that counts arrives. */
+  #begin(nowNs: number): void {
+    this.#timeline.begin();
+    this.#beginNs = nowNs;
+    this.#tokensBefore = this.#scheduler.counters.generatedTokens;
+    this.#lastCommitNs = Math.max(this.#lastCommitNs, nowNs);
+    this.#heldNs = 0;
+    this.#rowSteps = 0;
   }
 
   /** Plans and launches a step, or takes one in; when its thread goes on. */
@@ -224,12 +237,11 @@ class ForeignEngine {
     this.#lastCommitNs = nowNs;
   }
 
-  #prediction(nowNs: number, neverDrains: string | null): Prediction {
+  #prediction(neverDrains: string | null): Prediction {
     const { model, gpu, law, workload, engine, warmupRequests, flags } = this.#scenario;
     const { prefixHitTokens, prefixQueriedTokens, preemptions, generatedTokens } =
       this.#scheduler.counters;
-    const firstNs = Math.min(this.#observer.firstNs, nowNs);
-    const elapsedNs = Math.max(1, this.#lastCommitNs);
+    const elapsedNs = Math.max(1, this.#lastCommitNs - this.#beginNs);
     const pages = this.#pool.pages;
     return {
       engine,
@@ -241,8 +253,8 @@ class ForeignEngine {
       neverDrains,
       ...this.#observer.summary(),
       rows: { mean: this.#rowSteps / Math.max(1, this.#timeline.steps), max: this.#rowsMax },
-      step: this.#timeline.breakdown(elapsedNs - firstNs),
-      crossings: this.#timeline.crossings(generatedTokens),
+      step: this.#timeline.breakdown(elapsedNs),
+      crossings: this.#timeline.crossings(generatedTokens - this.#tokensBefore),
       launchesPerStep: this.#timeline.launches / Math.max(1, this.#timeline.steps),
       kv: {
         bytes: this.#kvBytes,

@@ -8,7 +8,7 @@ import {
   type PolicyName,
 } from '@bridgekeeper/engine';
 import { PlanError } from '../errors.ts';
-import { reachedOf, rooflineOf } from '../gpus/gpu.ts';
+import { reachedByOwn, rooflineOf } from '../gpus/gpu.ts';
 import type { Workload } from '../workload/workload.ts';
 import { driveEngine } from './drive.ts';
 import { giveUpNs, LoadObserver } from './load.ts';
@@ -27,12 +27,14 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   clock.runFreely();
   const window = new Window(scenario);
   const roofline = rooflineOf(gpu);
+  const hasExperts = model.spec.layerKinds.some(({ feedForward }) => feedForward.kind !== 'dense');
+  const reached = reachedByOwn(gpu, hasExperts);
   const reserved = law === null ? 0 : gpu.reservedBytesUnderCc.value;
   const device = openModelDevice({
     clock,
     law: law === null ? null : profileLaw(law),
     roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
-    reached: reachedOf(gpu),
+    reached,
     onWork: (startNs, endNs) => window.work(startNs, endNs),
   });
   const observer = new LoadObserver(scenario);
@@ -74,7 +76,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   const summary = observer.summary();
   const { memory } = engine.card;
   await engine.shutdown(0);
-  const pricer = new StepPricer(scenario, 0);
+  const pricer = new StepPricer(scenario, 0, reached);
   const steps = after.steps - before.steps;
   const busyNs = window.busyNs - busyBeforeNs;
   return {

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import type { HostMemoryKind } from '@bridgekeeper/bridge';
 import { PlanError } from '../errors.ts';
+import type { ModelTables } from '../models/tables.ts';
 import { nearestNames } from '../nearest.ts';
 
 /** Bytes of a crossing: a sum of what it has for each of these. */
@@ -19,8 +20,8 @@ export type Basis = 'read' | 'inferred' | 'fitted';
 
 export interface EngineCrossing {
   readonly name: string;
-  /** Absent: one. `groups`: one for each group of layers with KV of its own. */
-  readonly count?: number | 'groups';
+  /** Absent: one. Otherwise so many, or one for each of the model's tables of that kind. */
+  readonly count?: number | Exclude<keyof ModelTables, 'linearLayers'>;
   readonly bytes: CrossingBytes;
   readonly memory: HostMemoryKind;
   /** Into a block of pinned memory that is allocated for it. */
@@ -57,6 +58,8 @@ export interface Personality {
     readonly before: number;
     readonly after: number;
     readonly piecesPerLayer: number;
+    /** Of a layer with recurrent attention, whose kernels are launched one by one. */
+    readonly piecesPerLinearLayer: number;
     readonly eagerPerLayer: number;
     readonly basis: Basis;
   };

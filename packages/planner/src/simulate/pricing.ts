@@ -63,8 +63,15 @@ export class StepPricer {
   readonly #extraKernelsNs: number;
   readonly #factor: number;
 
-  /** `extraKernels`: of each layer, beside products and attention. */
-  constructor(scenario: PricedScenario, extraKernels: number) {
+  /**
+   * `extraKernels`: of each layer, beside products and attention. `reached`: what kernels take of
+   * the roofline's time.
+   */
+  constructor(
+    scenario: PricedScenario,
+    extraKernels: number,
+    reached: readonly ReachedPoint[] = reachedOf(scenario.gpu),
+  ) {
     const { model, gpu, law, flags, stepFactor } = scenario;
     const { spec } = model;
     this.#spec = spec;
@@ -74,7 +81,7 @@ export class StepPricer {
     )!;
     this.#head = productOf(head, null);
     this.#roofline = rooflineOf(gpu);
-    this.#reached = reachedOf(gpu);
+    this.#reached = reached;
     this.#slowdown = law?.memoryBoundSlowdown ?? 1;
     this.#tensorParallel = flags.tensorParallel;
     this.#kvBytes = flags.kvFormat === 'element' ? ELEMENT_BYTES : 1;

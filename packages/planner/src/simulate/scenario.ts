@@ -62,6 +62,8 @@ export interface Scenario {
   readonly slo: Slo | null;
   /** What the engine's kernels take of the roofline's time: fitted to a run; absent: 1. */
   readonly stepFactor?: number | undefined;
+  /** What another engine's host takes of the time that its description has; absent: 1. */
+  readonly hostFactor?: number | undefined;
   /** A load that has been served before: an engine adapts to what it sees. Absent: none. */
   readonly warmup?: Workload | undefined;
   /** Requests that come first and are not measured: the load's warm-up. */

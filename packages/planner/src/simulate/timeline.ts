@@ -1,5 +1,6 @@
 import type { Profile } from '@bridgekeeper/bridge';
 import { FRESH_CHANNEL, type Law, profileLaw } from '@bridgekeeper/bridge';
+import type { ModelTables } from '../models/tables.ts';
 import type { CrossingBytes, EngineCrossing, Personality } from './personality.ts';
 import type { CrossingRate, LaneSpan, StepBreakdown } from './prediction.ts';
 import { type StepPricer, type StepWork, totalNs } from './pricing.ts';
@@ -50,7 +51,7 @@ export class Timeline {
   readonly #pricer: StepPricer;
   readonly #scenario: Scenario;
   readonly #layers: number;
-  readonly #groups: number;
+  readonly #tables: ModelTables;
   readonly #rowBlocks: number;
   readonly #crossings = new Map<
     string,
@@ -84,25 +85,35 @@ export class Timeline {
     this.#personality = personality;
     this.#pricer = pricer;
     this.#layers = model.spec.layers;
-    this.#groups = model.kvGroups;
+    this.#tables = model.tables;
     // vLLM rounds rows of its block table up to 128 tokens.
     this.#rowBlocks = (Math.ceil(flags.maxModelTokens / 128) * 128) / flags.pageTokens;
+  }
+
+  /** What came before was the load's warm-up: accounts begin now. */
+  begin(): void {
+    for (const part of Object.keys(this.#sums) as Part[]) this.#sums[part] = 0;
+    this.#crossings.clear();
+    this.steps = 0;
+    this.launches = 0;
   }
 
   /** Launches a step that its thread begins with at `nowNs`. */
   launch(nowNs: number, facts: StepFacts): LaunchedStep {
     const { h2d, host, launches, d2h } = this.#personality;
+    const { hostFactor = 1 } = this.#scenario;
     const rows = facts.work.lengths.length + facts.work.chunks.length;
     const busyBeforeNs = this.#gpuFreeNs;
     this.#threadNs = Math.max(this.#threadNs, nowNs);
-    this.#spend('hostNs', host.beforeNs.fixed + rows * host.beforeNs.perRow);
+    this.#spend('hostNs', hostFactor * (host.beforeNs.fixed + rows * host.beforeNs.perRow));
     for (const crossing of h2d) {
       if (!this.#isMade(crossing, facts)) continue;
-      const count = crossing.count === 'groups' ? this.#groups : (crossing.count ?? 1);
+      const { count = 1 } = crossing;
+      const copies = typeof count === 'number' ? count : this.#tables[count];
       const bytes = this.#bytesOf(crossing.bytes, facts);
-      for (let i = 0; i < count; i++) this.#upload(crossing, bytes);
+      for (let i = 0; i < copies; i++) this.#upload(crossing, bytes);
     }
-    this.#spend('hostNs', host.afterNs.fixed + rows * host.afterNs.perRow);
+    this.#spend('hostNs', hostFactor * (host.afterNs.fixed + rows * host.afterNs.perRow));
     this.#launchKernels(launches.before);
     const times = this.#pricer.price(facts.work);
     const workNs = totalNs(times);
@@ -154,10 +165,12 @@ export class Timeline {
   }
 
   #pieces(hasPrompts: boolean): number {
-    const { piecesPerLayer, eagerPerLayer } = this.#personality.launches;
+    const { piecesPerLayer, piecesPerLinearLayer, eagerPerLayer } = this.#personality.launches;
     const { graphs } = this.#scenario.flags;
     if (graphs === 'eager') return eagerPerLayer * this.#layers + 1;
-    return graphs === 'full' && !hasPrompts ? 1 : piecesPerLayer * this.#layers + 1;
+    if (graphs === 'full' && !hasPrompts) return 1;
+    const { linearLayers } = this.#tables;
+    return piecesPerLayer * (this.#layers - linearLayers) + piecesPerLinearLayer * linearLayers + 1;
   }
 
   /** The thread's own time. */
