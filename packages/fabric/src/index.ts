@@ -3,14 +3,17 @@
 
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
+export { FabricError } from './errors.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
 export { daemonVersion } from './host/linux-parts.ts';
 export { nvmlDriverView } from './host/nvml.ts';
 export { verifyEntries } from './log/bundle.ts';
+export { fabricClaims } from './log/claims.ts';
 export { readOpenings } from './log/entries.ts';
 export { readLogFolder } from './log/file-log.ts';
+export { logKeyReportData } from './log/note.ts';
 export { replayLog } from './log/replay.ts';
-export { readTenantEvidence, statementsOf } from './log/statements.ts';
+export { gradeOf, readTenantEvidence, statementsOf } from './log/statements.ts';
 export { witnessListener } from './log/witness.ts';
 export {
   type HostLibraries,

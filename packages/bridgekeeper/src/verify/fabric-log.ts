@@ -1,0 +1,57 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Claim, Found, LogTrust, Policy } from '@bridgekeeper/attest';
+import { VerifyError } from './errors.ts';
+
+/** A log of a host's fabric, and what a tenant knows of it. */
+export interface FabricLogGiven {
+  /** The folder that the host gives out. */
+  readonly folder: string;
+  readonly trust: LogTrust;
+  /** The log's key as it is written. */
+  readonly vkey: string;
+  /** Texts of checkpoints and proofs that the tenant kept. */
+  readonly earlier: readonly string[];
+  /** What opens the tenant's commitments, JSON; null: nothing does. */
+  readonly openings: string | null;
+  /** Files of the quote of the VM with the log's key, and what it must measure; null: none. */
+  readonly quote: { readonly paths: readonly string[]; readonly policy: Policy } | null;
+}
+
+/** Whether evidence in files holds under a policy and carries these report data. */
+export type VerifyQuote = (
+  paths: readonly string[],
+  policy: Policy,
+  reportData: Uint8Array<ArrayBuffer>,
+) => Promise<boolean>;
+
+/**
+ * Reads the log and the quote of its key, and says how to compare them with evidence. A log that is
+ * broken is compared too: it is refused. Null: the openings are none. Throws VerifyError.
+ */
+export async function readFabricLog(
+  { folder, trust, vkey, earlier, openings, quote }: FabricLogGiven,
+  nowMs: number,
+  verifyQuote: VerifyQuote,
+): Promise<((found: Found) => Promise<readonly Claim[]>) | null> {
+  const { FabricError, fabricClaims, logKeyReportData, readLogFolder, readOpenings } = await import(
+    '@bridgekeeper/fabric'
+  );
+  if (!existsSync(join(folder, 'entries'))) {
+    throw new VerifyError('not-found', `${folder} holds no log: entries, checkpoint`);
+  }
+  const opened = openings === null ? [] : readOpenings(openings);
+  if (opened === null) return null;
+  const given = read();
+  const isQuoted =
+    quote === null ? null : await verifyQuote(quote.paths, quote.policy, logKeyReportData(vkey));
+  function read() {
+    try {
+      return { ...readLogFolder(folder), earlier };
+    } catch (error) {
+      if (error instanceof FabricError) return error;
+      throw error;
+    }
+  }
+  return (found) => fabricClaims(given, { trust, vkey, openings: opened, isQuoted, nowMs }, found);
+}
