@@ -1,7 +1,7 @@
 // What a client verifies with, what a server reports and signs with, and the types of both. The
 // README says what each is for; test authorities are in ./testing, what needs Node in ./node.
 
-export { type Claim, type ClaimStatus, claim, type Voucher } from './claims/claim.ts';
+export type { Claim } from './claims/claim.ts';
 export type { ReferenceSource, RevocationSource } from './claims/context.ts';
 export type { FabricClaimKind } from './claims/fabric-kinds.ts';
 export { canonicalBytes } from './core/canonical.ts';

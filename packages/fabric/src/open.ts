@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { NoteKey } from '@bridgekeeper/attest';
+import type { NoteKey } from '@bridgekeeper/attest/log';
 import type { Clock } from '@bridgekeeper/bridge';
 import { Agent, type AgentOptions } from './agent/agent.ts';
 import { FileStore, lockAgent } from './agent/store.ts';
@@ -10,9 +10,9 @@ import { linuxParts, programRunner } from './host/linux-parts.ts';
 import { NO_GUESTS, ProgramHands } from './host/program.ts';
 import type { Grade } from './log/entries.ts';
 import { FileLog } from './log/file-log.ts';
-import type { FabricLog } from './log/log.ts';
 import { noteSigner, signingKey } from './log/note.ts';
 import { Witness, witnessFile } from './log/witness.ts';
+import { type StatusDocument, statusOf } from './status/status.ts';
 import { look, type Sight } from './tenancy/sight.ts';
 import { type AgentState, emptyState } from './tenancy/state.ts';
 
@@ -20,6 +20,8 @@ import { type AgentState, emptyState } from './tenancy/state.ts';
 export interface HostSettings {
   readonly host: string;
   readonly folder: string;
+  /** Where this host's files are: `/`, or where a container has them. */
+  readonly root: string;
   readonly grade: Grade;
   readonly version: string;
   /** Null: no VMs of ours. */
@@ -39,6 +41,10 @@ export interface HostLibraries {
 
 export interface OpenAgent {
   readonly agent: Agent;
+  /** The host's log, which the agent appends to. */
+  readonly log: FileLog;
+  /** What is so now. */
+  readonly status: () => Promise<StatusDocument>;
   /** Lets the next agent of this host begin. */
   readonly close: () => void;
 }
@@ -52,7 +58,15 @@ export async function openAgent(
   try {
     const ports = portsOf(settings, libraries);
     const log = openLog(settings);
-    return { agent: await Agent.open({ ...ports, log }), close: unlock };
+    const agent = await Agent.open({ ...ports, log });
+    const { probe, hands, clock, grade } = ports;
+    const status = async () =>
+      statusOf(agent.state, await look(probe, hands.fm, hands.gateway, clock), grade);
+    const close = () => {
+      log.close();
+      unlock();
+    };
+    return { agent, log, status, close };
   } catch (error) {
     unlock();
     throw error;
@@ -60,7 +74,7 @@ export async function openAgent(
 }
 
 /** The log beside the state, signed by a key that is made with it and never replaced. */
-function openLog({ folder, host, nowMs }: HostSettings): FabricLog {
+function openLog({ folder, host, nowMs }: HostSettings): FileLog {
   const signer = noteSigner(`bk/${host}/fabric`, 'log', signingKey(join(folder, 'log.key')));
   return FileLog.open({
     folder: join(folder, 'log'),
@@ -93,12 +107,12 @@ export async function lookAtHost(
 }
 
 function portsOf(
-  { host, folder, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
+  { host, folder, root, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
   { fm, driverView }: HostLibraries,
 ): Omit<AgentOptions, 'log'> {
   const program = vmProgram === null ? null : new ProgramHands(programRunner(vmProgram));
   const vms = async () => (program === null ? [] : program.vms());
-  const linux = new LinuxHost(linuxParts(daemon, driverView, vms));
+  const linux = new LinuxHost(linuxParts(root, daemon, driverView, vms));
   const guests = program ?? NO_GUESTS;
   return {
     host,

@@ -9,11 +9,12 @@ import {
   type Values,
 } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
+import { fetchTiles, isLogAddress } from '../verify/fetch-log.ts';
 import type { CliCommand } from './command.ts';
 import { readerTrust } from './fabric-trust.ts';
 
 const FLAGS = {
-  folder: requiredArgument(text('folder'), 'the log as its host gives it out: entries, checkpoint'),
+  folder: requiredArgument(text('folder|url'), 'the log, as its host gives it out or serves it'),
   logKey: flag(text('vkey'), undefined, 'the key of that log, name+id+key'),
   witnessKey: flag(repeated(text('vkey')), undefined, 'the key of a witness; may be repeated'),
   witnessMin: flag(integer(0, 64), undefined, 'witnesses that must have seen it; default: all'),
@@ -36,6 +37,7 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
   const {
     gradeOf,
     readLogFolder,
+    readLogTiles,
     readOpenings,
     readTenantEvidence,
     replayLog,
@@ -55,7 +57,9 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
     );
   }
   const trust = await readerTrust(values, { logKey: '--log-key', witnessKey: '--witness-key' });
-  const { entries, checkpoint } = readLogFolder(values.folder);
+  const { entries, checkpoint } = isLogAddress(values.folder)
+    ? await readLogTiles(fetchTiles(values.folder))
+    : readLogFolder(values.folder);
   const earlier = (values.earlier ?? []).map((path) => io.readFile(path));
   const seen = await verifyEntries(entries, checkpoint, earlier, trust);
   const replayed = replayLog(entries.slice(0, seen.size), openings);

@@ -14,7 +14,7 @@ export async function readerTrust(
   { logKey, witnessKey = [], witnessMin }: TrustFlags,
   names: { readonly logKey: string; readonly witnessKey: string },
 ): Promise<LogTrust> {
-  const { AttestError, readNoteKey } = await import('@bridgekeeper/attest');
+  const { AttestError, readNoteKey } = await import('@bridgekeeper/attest/log');
   if (logKey === undefined) {
     throw new UsageError('bad-combination', `${names.logKey}: say whose signature counts`);
   }

@@ -59,7 +59,7 @@ const FLAGS = {
   pin: flag(text('file'), undefined, 'write the policy that expects the machine shown here'),
   eat: flag(text('file'), undefined, 'write the result here as a signed EAT'),
   eatKey: flag(text('file'), undefined, 'the key that signs it: ECDSA P-384, PKCS #8 PEM'),
-  fabricLog: flag(text('folder'), undefined, 'the log of the host’s fabric, to be compared'),
+  fabricLog: flag(text('folder|url'), undefined, 'the log of the host’s fabric, to be compared'),
   fabricLogKey: flag(text('vkey'), undefined, 'the key of that log, name+id+key'),
   fabricWitnessKey: flag(repeated(text('vkey')), undefined, 'of a witness; may be repeated'),
   fabricWitnessMin: flag(integer(0, 64), undefined, 'how many must have seen it; default: all'),
@@ -142,8 +142,8 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
 
 /** Undefined: none was given. Throws UsageError. */
 async function fabricLogOf(flags: Flags, io: CliIo): Promise<FabricLogGiven | undefined> {
-  const { fabricLog: folder, fabricLogKey: vkey, fabricQuote: quote, fabricPolicy } = flags;
-  if (folder === undefined) {
+  const { fabricLog: place, fabricLogKey: vkey, fabricQuote: quote, fabricPolicy } = flags;
+  if (place === undefined) {
     const idle = Object.entries(flags).find(
       ([name, value]) => name.startsWith('fabric') && value !== undefined,
     );
@@ -173,7 +173,7 @@ async function fabricLogOf(flags: Flags, io: CliIo): Promise<FabricLogGiven | un
     }
   };
   return {
-    folder,
+    place,
     trust,
     vkey: vkey!,
     earlier: (flags.fabricEarlier ?? []).map((path) => read('--fabric-earlier', path)),

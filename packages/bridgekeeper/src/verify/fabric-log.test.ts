@@ -24,7 +24,7 @@ import { runVerify } from './run.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'verify-fabric-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-const place = (name: string) => join(scratch, name);
+const inScratch = (name: string) => join(scratch, name);
 
 const devices = await makeDeviceAuthority();
 const intel = await makeIntelAuthority();
@@ -42,12 +42,12 @@ const nonce = new Uint8Array(randomBytes(32));
 const items = (await makeBoardReports(board, nonce)).map(({ device, report }) =>
   makeEvidenceItem(device, report),
 );
-writeFileSync(place('devices.json'), JSON.stringify(items));
-writeFileSync(place('collateral.json'), await makeTdxCollateral(intel));
+writeFileSync(inScratch('devices.json'), JSON.stringify(items));
+writeFileSync(inScratch('collateral.json'), await makeTdxCollateral(intel));
 const quoteFor = async (name: string, vkey: string) => {
   const quote = await makeTdxQuote(intel, { reportData: logKeyReportData(vkey) });
-  writeFileSync(place(name), quote);
-  return [place(name), place('collateral.json')];
+  writeFileSync(inScratch(name), quote);
+  return [inScratch(name), inScratch('collateral.json')];
 };
 const QUOTE = await quoteFor('quote.bin', log.vkey);
 const OTHER_QUOTE = await quoteFor('other.bin', witness.vkey);
@@ -98,11 +98,11 @@ async function writeLog(name: string, entries: readonly object[]): Promise<strin
     const leaf = createHash('sha256').update(Buffer.of(0)).update(body).digest();
     return Buffer.concat([length, leaf, body]);
   });
-  mkdirSync(place(name), { recursive: true });
-  writeFileSync(join(place(name), 'entries'), Buffer.concat(records));
+  mkdirSync(inScratch(name), { recursive: true });
+  writeFileSync(join(inScratch(name), 'entries'), Buffer.concat(records));
   const proof = await proofOf(entries, entries.length - 1);
-  writeFileSync(join(place(name), 'checkpoint'), proof.slice(proof.indexOf('\n\n') + 2));
-  return place(name);
+  writeFileSync(join(inScratch(name), 'checkpoint'), proof.slice(proof.indexOf('\n\n') + 2));
+  return inScratch(name);
 }
 
 const proofOf = (entries: readonly object[], index: number) =>
@@ -122,9 +122,9 @@ async function verify(
   policy = policyOf({}, EIGHT),
 ) {
   logs += 1;
-  const folder = more.folder ?? (await writeLog(`log-${logs}`, entriesOf(story)));
+  const place = more.place ?? (await writeLog(`log-${logs}`, entriesOf(story)));
   const result = await runVerify({
-    inputs: [place('devices.json')],
+    inputs: [inScratch('devices.json')],
     policy,
     atMs: QUOTE_NOW_MS,
     nonce: null,
@@ -145,7 +145,7 @@ async function verify(
       openings: JSON.stringify([MINE]),
       quote: null,
       ...more,
-      folder,
+      place,
     },
   });
   const ours = result.claims.filter(({ subject }) => subject === 'FABRIC');
@@ -205,7 +205,7 @@ describe('what the operator says', () => {
     });
   });
 
-  test('is not a measured VM’s, which is verified if its quote is of that key and program', async () => {
+  test('is no measured VM’s, which is verified if its quote has that key', async () => {
     const story = { grade: 'service-vm' };
     const { claims, verdict } = await verify(story, proven);
     for (const kind of NEVER) expect([kind, claims[kind]]).toEqual([kind, 'verified, cpu-signed']);
@@ -251,18 +251,23 @@ describe('is refused:', () => {
   test('a log that was changed, or goes on from another than the one that was kept', async () => {
     const folder = await writeLog('changed', entriesOf({}));
     const shorter = entriesOf({}).slice(0, -1);
-    expect((await verify({}, { folder, earlier: [await proofOf(shorter, 3)] })).verdict).toBe(
-      'verified',
-    );
+    expect(
+      (await verify({}, { place: folder, earlier: [await proofOf(shorter, 3)] })).verdict,
+    ).toBe('verified');
     const elsewhere = [...shorter.slice(0, 3), ...entriesOf({ grade: 'guest' }).slice(3, -1)];
     for (const index of [3, 1]) {
-      const { claims } = await verify({}, { folder, earlier: [await proofOf(elsewhere, index)] });
+      const { claims } = await verify(
+        {},
+        { place: folder, earlier: [await proofOf(elsewhere, index)] },
+      );
       expect(claims).toEqual({ log: 'refused, operator-asserted' });
     }
     await writeLog('others', [...entriesOf({ grade: 'guest' })]);
     const { readFileSync } = await import('node:fs');
-    writeFileSync(join(folder, 'entries'), readFileSync(join(place('others'), 'entries')));
-    expect((await verify({}, { folder })).claims).toEqual({ log: 'refused, operator-asserted' });
+    writeFileSync(join(folder, 'entries'), readFileSync(join(inScratch('others'), 'entries')));
+    expect((await verify({}, { place: folder })).claims).toEqual({
+      log: 'refused, operator-asserted',
+    });
   });
 });
 
@@ -274,7 +279,7 @@ describe('on the command line', () => {
         return JSON.stringify(policyOf({}, { cpu: 1 }));
       },
     });
-    const code = await runCli(['verify', place('devices.json'), '--offline', ...words], io);
+    const code = await runCli(['verify', inScratch('devices.json'), '--offline', ...words], io);
     return { code, out: out.join('\n'), err: err.join('\n') };
   };
   const trust = ['--fabric-log-key', log.vkey, '--fabric-witness-min', '0'];
@@ -297,7 +302,7 @@ describe('on the command line', () => {
       ['--fabric-log', 'x', ...trust, '--fabric-quote', 'q', '--fabric-policy', 'policy.json'],
       'it must require cpu.launch',
     ],
-    ['no log there', ['--fabric-log', place('none'), ...trust], 'holds no log'],
+    ['no log there', ['--fabric-log', inScratch('none'), ...trust], 'holds no log'],
   ])('%s ends with 2', async (_, words, message) => {
     const { code, err } = await run(...words);
     expect([code, err]).toEqual([2, expect.stringContaining(message)]);

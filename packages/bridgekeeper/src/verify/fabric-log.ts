@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Claim, Found, LogTrust, Policy } from '@bridgekeeper/attest';
 import { VerifyError } from './errors.ts';
+import { fetchTiles, isLogAddress } from './fetch-log.ts';
 
 /** A log of a host's fabric, and what a tenant knows of it. */
 export interface FabricLogGiven {
-  /** The folder that the host gives out. */
-  readonly folder: string;
+  /** The folder that the host gives out, or the address where it serves its log. */
+  readonly place: string;
   readonly trust: LogTrust;
   /** The log's key as it is written. */
   readonly vkey: string;
@@ -30,24 +31,26 @@ export type VerifyQuote = (
  * broken is compared too: it is refused. Null: the openings are none. Throws VerifyError.
  */
 export async function readFabricLog(
-  { folder, trust, vkey, earlier, openings, quote }: FabricLogGiven,
+  { place, trust, vkey, earlier, openings, quote }: FabricLogGiven,
   nowMs: number,
   verifyQuote: VerifyQuote,
 ): Promise<((found: Found) => Promise<readonly Claim[]>) | null> {
-  const { FabricError, fabricClaims, logKeyReportData, readLogFolder, readOpenings } = await import(
-    '@bridgekeeper/fabric'
-  );
-  if (!existsSync(join(folder, 'entries'))) {
-    throw new VerifyError('not-found', `${folder} holds no log: entries, checkpoint`);
+  const { FabricError, fabricClaims, logKeyReportData, readLogFolder, readLogTiles, readOpenings } =
+    await import('@bridgekeeper/fabric');
+  if (!isLogAddress(place) && !existsSync(join(place, 'entries'))) {
+    throw new VerifyError('not-found', `${place} holds no log: entries, checkpoint`);
   }
   const opened = openings === null ? [] : readOpenings(openings);
   if (opened === null) return null;
-  const given = read();
+  const given = await read();
   const isQuoted =
     quote === null ? null : await verifyQuote(quote.paths, quote.policy, logKeyReportData(vkey));
-  function read() {
+  async function read() {
     try {
-      return { ...readLogFolder(folder), earlier };
+      const log = isLogAddress(place)
+        ? await readLogTiles(fetchTiles(place))
+        : readLogFolder(place);
+      return { ...log, earlier };
     } catch (error) {
       if (error instanceof FabricError) return error;
       throw error;

@@ -8,7 +8,7 @@ import {
   readSignedNote,
   seenByWitness,
   verifyLogProof,
-} from '@bridgekeeper/attest';
+} from '@bridgekeeper/attest/log';
 import { FabricError } from '../errors.ts';
 import type { LogEntry } from './entries.ts';
 import { Frontier, leafHash } from './tree.ts';

@@ -1,4 +1,5 @@
-import { type Claim, claim, type FabricClaimKind, type Found } from '@bridgekeeper/attest';
+import type { FabricClaimKind, Found } from '@bridgekeeper/attest';
+import { type Claim, claim } from '@bridgekeeper/attest/log';
 import { FabricError } from '../errors.ts';
 import { type ReaderTrust, verifyEntries } from './bundle.ts';
 import type { LogEntry, Opening } from './entries.ts';
@@ -32,8 +33,8 @@ const ASSERTED = 'the log’s key is on the host: its operator can have written 
 
 /**
  * What a host's log, or why it cannot be read, says of the machine that the evidence is of, and on
- * whose word. Never throws for a log that is wrong: it is refused. What the operator says is never verified (`claim` holds
- * to that).
+ * whose word. Never throws for a log that is wrong: it is refused. What the operator says is never
+ * verified (`claim` holds to that).
  */
 export async function fabricClaims(
   given: GivenLog | FabricError,
