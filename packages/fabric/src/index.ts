@@ -6,6 +6,7 @@ export { agentListener } from './agent/listener.ts';
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
 export { FileStore, lockAgent } from './agent/store.ts';
 export { FabricError } from './errors.ts';
+export { nmxManager, readRack } from './fm/nmx.ts';
 export { nvfmManager, readFmAddress } from './fm/nvfm.ts';
 export { daemonVersion } from './host/linux-parts.ts';
 export { nvmlDriverView } from './host/nvml.ts';

@@ -4,7 +4,10 @@ import type { NoteKey } from '@bridgekeeper/attest/log';
 import type { Clock } from '@bridgekeeper/bridge';
 import { Agent, type AgentOptions } from './agent/agent.ts';
 import { FileStore, lockAgent } from './agent/store.ts';
+import { FabricError } from './errors.ts';
 import type { FabricManager } from './fm/manager.ts';
+import type { HostControl } from './host/control.ts';
+import type { HostProbe } from './host/host.ts';
 import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
 import { linuxParts, programRunner } from './host/linux-parts.ts';
 import { NO_GUESTS, ProgramHands } from './host/program.ts';
@@ -37,6 +40,8 @@ export interface HostSettings {
 export interface HostLibraries {
   readonly fm: FabricManager;
   readonly driverView: (bdf: string) => DriverView | null;
+  /** Fabric Manager runs elsewhere: it is not seen here, and not started or stopped from here. */
+  readonly isFmElsewhere: boolean;
 }
 
 export interface OpenAgent {
@@ -108,7 +113,7 @@ export async function lookAtHost(
 
 function portsOf(
   { host, folder, root, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
-  { fm, driverView }: HostLibraries,
+  { fm, driverView, isFmElsewhere }: HostLibraries,
 ): Omit<AgentOptions, 'log'> {
   const program = vmProgram === null ? null : new ProgramHands(programRunner(vmProgram));
   const vms = async () => (program === null ? [] : program.vms());
@@ -118,11 +123,37 @@ function portsOf(
     host,
     grade,
     version,
-    probe: linux,
-    hands: { fm, control: linux, vms: guests, guests, gateway: guests, nonce: randomHex },
+    probe: isFmElsewhere ? withDaemonElsewhere(linux) : linux,
+    hands: {
+      fm,
+      control: isFmElsewhere ? withoutDaemon(linux) : linux,
+      vms: guests,
+      guests,
+      gateway: guests,
+      nonce: randomHex,
+    },
     store: new FileStore(folder),
     clock,
     nowMs,
     salt: randomHex,
+  };
+}
+
+/** A daemon that is not seen is taken to run: its list tells what is active. */
+function withDaemonElsewhere(probe: HostProbe): HostProbe {
+  const daemon = { isRunning: true, instance: 'elsewhere', hasState: false };
+  return { observe: async () => ({ ...(await probe.observe()), daemon }) };
+}
+
+function withoutDaemon(control: HostControl): HostControl {
+  const refuse = async () => {
+    const message = 'Fabric Manager runs elsewhere: start and stop it there';
+    throw new FabricError('host-refused', message);
+  };
+  return {
+    reset: (bdf) => control.reset(bdf),
+    bind: (bdf, driver) => control.bind(bdf, driver),
+    startDaemon: refuse,
+    stopDaemon: refuse,
   };
 }

@@ -79,7 +79,12 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
   const servers: Server[] = [];
   const stop = stopSignal(io);
   const { desired } = values;
-  const trouble = ({ code, message }: FabricError) => io.err(`bridgekeeper: ${message} [${code}]`);
+  let told = '';
+  // What lasts is said once, and not with every round.
+  const trouble = ({ code, message }: FabricError) => {
+    if (message !== told) io.err(`bridgekeeper: ${message} [${code}]`);
+    told = message;
+  };
   try {
     const cosigner = await cosignerOf(values, log);
     const commands = new AgentCommands();
@@ -235,9 +240,11 @@ async function deactivate(values: Values<typeof DEACTIVATE_FLAGS>, io: CliIo): P
   }
 }
 
+const ASK_NS = 2e8;
+
 /** Until the agent that runs has brought something about; null: the time was over first. */
 async function waitForAgent<T>(
-  { state: folder, round }: { readonly state: string; readonly round: number },
+  { state: folder }: { readonly state: string },
   clock: Clock,
   limitSeconds: number,
   reached: (state: AgentState) => T | null,
@@ -248,7 +255,7 @@ async function waitForAgent<T>(
     const state = (await askAgent(folder, 'GET', '/v1/state')) as AgentState | null;
     const result = state === null ? null : reached(state);
     if (result !== null) return result;
-    await clock.sleepUntilNs(clock.nowNs() + (round * 1e9) / 4);
+    await clock.sleepUntilNs(clock.nowNs() + ASK_NS);
   }
   return null;
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { HostLibraries, HostSettings, OpenAgent } from '@bridgekeeper/fabric';
@@ -19,8 +19,9 @@ export const HOST_FLAGS = {
   fm: flag(
     text('address'),
     '127.0.0.1:6666',
-    'Fabric Manager: ip:port, a socket’s path, or cid:port',
+    'Fabric Manager: ip:port, a socket’s path, or cid:port; nmx:host:port for a rack’s NMX-C',
   ),
+  fmVersion: flag(text('version'), undefined, 'its version, where it runs elsewhere'),
   vmProgram: flag(text('file'), undefined, 'the program that starts and lists VMs here'),
   fmUnit: flag(text('name'), 'nvidia-fabricmanager', 'its unit of systemd'),
   fmConfig: flag(
@@ -29,6 +30,12 @@ export const HOST_FLAGS = {
     'its configuration, in which the mode of its next start is set',
   ),
   fmState: flag(text('file'), '/tmp/fabricmanager.state', 'the state that it can resume from'),
+  nmxProto: flag(text('file'), undefined, 'for NMX-C: NVIDIA’s nmx_c.proto, which you must have'),
+  nmxRack: flag(text('file'), undefined, 'for NMX-C: places of GPUs by module, and partitions'),
+  nmxComponent: flag(text('name'), 'fabricmanager', 'for NMX-C: what it calls Fabric Manager'),
+  nmxCa: flag(text('file'), undefined, 'for NMX-C: who vouches for it, PEM'),
+  nmxCert: flag(text('file'), undefined, 'for NMX-C: this agent’s certificate, PEM'),
+  nmxKey: flag(text('file'), undefined, 'for NMX-C: its key, PEM'),
   root: flag(text('folder'), '/', 'where this host’s files are, as a container may have them'),
 };
 
@@ -87,17 +94,63 @@ export async function quoteLogKey(
 }
 
 /** NVIDIA's libraries are opened with the first call. Throws UsageError. */
-export async function hostLibraries({ fm }: HostValues): Promise<HostLibraries> {
+export async function hostLibraries(values: HostValues): Promise<HostLibraries> {
   const { daemonVersion, nvfmManager, nvmlDriverView, readFmAddress } = await import(
     '@bridgekeeper/fabric'
   );
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
+  const { fm } = values;
+  const rack = /^nmx:(.+:\d{1,5})$/.exec(fm)?.[1];
+  if (rack !== undefined) {
+    const fm = await rackManager(rack, values);
+    return { fm, driverView: nvmlDriverView(), isFmElsewhere: true };
+  }
   const address = readFmAddress(fm);
   if (address === null) {
-    throw new UsageError('bad-value', `--fm: ${fm} is no ip:port, path or cid:port`);
+    throw new UsageError('bad-value', `--fm: ${fm} is no ip:port, path, cid:port or nmx:host:port`);
   }
+  const { fmVersion } = values;
+  const version = fmVersion === undefined ? daemonVersion : async () => fmVersion;
+  const isLocal = address.type === 'unix' || address.text.startsWith('127.');
   return {
-    fm: nvfmManager({ address, after: HOST_CLOCK.after, version: daemonVersion }),
+    fm: nvfmManager({ address, after: HOST_CLOCK.after, version }),
     driverView: nvmlDriverView(),
+    isFmElsewhere: !isLocal,
   };
+}
+
+/** Throws UsageError. */
+async function rackManager(
+  address: string,
+  { nmxProto, nmxRack, nmxComponent, nmxCa, nmxCert, nmxKey }: HostValues,
+) {
+  const { nmxManager, readRack } = await import('@bridgekeeper/fabric');
+  const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
+  if (nmxProto === undefined || nmxRack === undefined) {
+    throw new UsageError('bad-combination', '--nmx-proto and --nmx-rack: give both for NMX-C');
+  }
+  const given = [nmxCa, nmxCert, nmxKey].filter((path) => path !== undefined).length;
+  if (given !== 0 && given !== 3) {
+    throw new UsageError('bad-combination', '--nmx-ca, --nmx-cert, --nmx-key: give all three');
+  }
+  let text: string;
+  try {
+    text = readFileSync(nmxRack, 'utf8');
+  } catch (cause) {
+    const message = `--nmx-rack: ${nmxRack} cannot be read: ${(cause as Error).message}`;
+    throw new UsageError('bad-file', message, { cause });
+  }
+  const rack = readRack(text);
+  if (rack === null) {
+    const advice = 'docs/fabric.md says what it must be';
+    throw new UsageError('bad-file', `--nmx-rack: ${nmxRack} is no rack: ${advice}`);
+  }
+  return nmxManager({
+    address,
+    protoPath: nmxProto,
+    rack,
+    tls: given === 0 ? null : { ca: nmxCa!, cert: nmxCert!, key: nmxKey! },
+    component: nmxComponent,
+    nowMs: () => HOST_CLOCK.unixSeconds() * 1000,
+  });
 }

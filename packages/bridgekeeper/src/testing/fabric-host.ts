@@ -146,10 +146,14 @@ export class FabricTestHost {
 
   /** A process of `bridgekeeper fabric ...`. */
   start(...words: string[]) {
-    return spawn(process.execPath, this.words(...words), {
+    const child = spawn(process.execPath, this.words(...words), {
       env: this.#environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    // A pipe that nobody reads blocks who writes to it.
+    child.stdout.resume();
+    child.stderr.resume();
+    return child;
   }
 
   /** Runs it to its end. */
@@ -244,7 +248,7 @@ export class FabricTestHost {
     if (said === this.#said) return;
     this.#said = said;
     if (isDown) rmSync(this.#root('proc/77'), { recursive: true, force: true });
-    else this.#put('proc/77/stat', `77 (nv-fabricmanage) S ${fields} ${instance}\n`);
+    else this.#put('proc/77/stat', `77 (nv-fabricmanage) S ${fields} ${instance} 0 0\n`);
   }
 
   #take(path: string): string {
