@@ -177,6 +177,7 @@ function evidenceOf({ claims, observed }: Found, quotedKey: string | null): Tena
     verified.some(({ kind }) => kind === 'hgx.ports') &&
     identified.every(({ subject }) => slots.has(subject));
   const gpus = observed?.gpus ?? [];
+  const tables = gpus.flatMap(({ remapTableSha256: digest }) => digest ?? []);
   const fabrics = gpus.map(({ fabric }) => fabric);
   return {
     identities: identified.map(({ value }) => String(value)),
@@ -189,7 +190,8 @@ function evidenceOf({ claims, observed }: Found, quotedKey: string | null): Tena
     quotedLogKeys: quotedKey === null ? [] : [quotedKey],
     wiredModules: isWired ? identified.map(({ subject }) => Number(slots.get(subject))) : null,
     driverVersions: [...new Set(valuesOf('gpu.driver').map(String))],
-    remapTables: null,
+    remapTables:
+      tables.length === 0 ? null : tables.map((digest) => ({ isLocked: null, digest })),
   };
 }
 

@@ -82,7 +82,10 @@ test('a driver of another version, and remap tables that are open or differ, are
   expect(say({ driverVersions: [] }).driver).toBe('absent by operator');
   const table = { isLocked: true, digest: 'a' };
   expect(say()['remap-table']).toBe('absent by guest');
-  expect(say({ remapTables: [table, table] })['remap-table']).toBe('asserted by guest');
+  for (const isLocked of [true, null]) {
+    const said = say({ remapTables: [{ ...table, isLocked }, table] });
+    expect(said['remap-table']).toBe('asserted by guest');
+  }
   for (const other of [
     { ...table, digest: 'b' },
     { ...table, isLocked: false },

@@ -45,7 +45,8 @@ export interface TenantEvidence {
 
 /** Where one GPU's NVLink addresses lead: equal among the GPUs of a tenant, and locked. */
 export interface RemapTable {
-  readonly isLocked: boolean;
+  /** Null: only who locks it is told. */
+  readonly isLocked: boolean | null;
   /** SHA-256 of the table, 64 hex digits. */
   readonly digest: string;
 }
@@ -175,10 +176,13 @@ function remapTableOf({ modules }: ReplayedLife, { remapTables }: TenantEvidence
   const isSo =
     isEqual &&
     remapTables.length === modules.length &&
-    remapTables.every(({ isLocked }) => isLocked);
-  const why = isSo
-    ? 'NVLink’s remap tables are equal and locked'
-    : 'NVLink’s remap tables differ, or one is open';
+    remapTables.every(({ isLocked }) => isLocked !== false);
+  const isLocked = remapTables.every((each) => each.isLocked === true);
+  const why = !isSo
+    ? 'NVLink’s remap tables differ, or one is open'
+    : isLocked
+      ? 'NVLink’s remap tables are equal and locked'
+      : 'NVLink’s remap tables are equal; whether they are locked is not told';
   return { ...statement, status: isSo ? 'asserted' : 'refused', why };
 }
 
@@ -197,7 +201,7 @@ const evidenceSchema = z.strictObject({
   wiredModules: z.array(z.int().min(1).max(16)).max(16).nullable(),
   driverVersions: texts.default([]),
   remapTables: z
-    .array(z.strictObject({ isLocked: z.boolean(), digest: z.string().regex(/^[0-9a-f]{64}$/) }))
+    .array(z.strictObject({ isLocked: z.boolean().nullable(), digest: z.string().regex(/^[0-9a-f]{64}$/) }))
     .max(64)
     .nullable()
     .default(null),
