@@ -1,8 +1,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SystemClock } from '@bridgekeeper/device/clock';
 import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askAgent } from './cli/fabric-socket.ts';
@@ -43,7 +44,6 @@ afterEach(async () => {
 
 const desire = (sequence: number, tenancies: object[]) => {
   const document = { host: 'host-1', epoch: 1, sequence, tenancies };
-  writeFileSync(join(folder, 'desired.new'), JSON.stringify(document));
   writeFileSync(join(folder, 'desired.json'), JSON.stringify(document));
 };
 const CHAT = {
@@ -72,25 +72,11 @@ function stateNow() {
 }
 const phaseNow = (): string => stateNow()?.tenancies[0]?.phase ?? 'none';
 
-/** Resolves in the moment at which the state on the disk is so. */
+const clock = new SystemClock();
+
+/** Looks at the disk more often than an agent can write to it. */
 async function until(isSo: () => boolean): Promise<void> {
-  const watcher = watch(host.state, { persistent: false });
-  try {
-    // The folder tells of most changes at once; a look now and then tells of the others.
-    while (!isSo()) {
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          clearTimeout(timer);
-          watcher.off('change', done);
-          resolve();
-        };
-        const timer = setTimeout(done, 20);
-        watcher.on('change', done);
-      });
-    }
-  } finally {
-    watcher.close();
-  }
+  while (!isSo()) await clock.sleepUntilNs(clock.nowNs() + 2e6);
 }
 
 async function replay() {

@@ -15,7 +15,6 @@ import type { Grade } from './log/entries.ts';
 import { FileLog } from './log/file-log.ts';
 import { noteSigner, signingKey } from './log/note.ts';
 import { Witness, witnessFile } from './log/witness.ts';
-import { type StatusDocument, statusOf } from './status/status.ts';
 import { look, type Sight } from './tenancy/sight.ts';
 import { type AgentState, emptyState } from './tenancy/state.ts';
 
@@ -48,8 +47,8 @@ export interface OpenAgent {
   readonly agent: Agent;
   /** The host's log, which the agent appends to. */
   readonly log: FileLog;
-  /** What is so now. */
-  readonly status: () => Promise<StatusDocument>;
+  /** What is seen now. */
+  readonly look: () => Promise<Sight>;
   /** Lets the next agent of this host begin. */
   readonly close: () => void;
 }
@@ -64,14 +63,12 @@ export async function openAgent(
     const ports = portsOf(settings, libraries);
     const log = openLog(settings);
     const agent = await Agent.open({ ...ports, log });
-    const { probe, hands, clock, grade } = ports;
-    const status = async () =>
-      statusOf(agent.state, await look(probe, hands.fm, hands.gateway, clock), grade);
+    const { probe, hands, clock } = ports;
     const close = () => {
       log.close();
       unlock();
     };
-    return { agent, log, status, close };
+    return { agent, log, look: () => look(probe, hands.fm, hands.gateway, clock), close };
   } catch (error) {
     unlock();
     throw error;

@@ -64,7 +64,7 @@ export const FABRIC_AGENT: CliCommand<typeof AGENT_FLAGS> = {
 };
 
 async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
-  const { AgentCommands, agentListener, logListener, runAgent } = await import(
+  const { AgentCommands, agentListener, logListener, runAgent, statusOf } = await import(
     '@bridgekeeper/fabric'
   );
   if (values.clear !== undefined) {
@@ -75,7 +75,8 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
     }
   }
   const { clock } = await hostSettings(values);
-  const { agent, log, status, close } = await openHostAgent(values);
+  const { agent, log, look, close } = await openHostAgent(values);
+  const status = async () => statusOf(agent.state, await look(), values.grade);
   const servers: Server[] = [];
   const stop = stopSignal(io);
   const { desired } = values;

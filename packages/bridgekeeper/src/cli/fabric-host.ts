@@ -151,6 +151,6 @@ async function rackManager(
     rack,
     tls: given === 0 ? null : { ca: nmxCa!, cert: nmxCert!, key: nmxKey! },
     component: nmxComponent,
-    nowMs: () => HOST_CLOCK.unixSeconds() * 1000,
+    after: HOST_CLOCK.after,
   });
 }

@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { SystemClock } from '@bridgekeeper/device/clock';
 import { compileLibrary } from '@bridgekeeper/native/testing';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
@@ -22,7 +23,7 @@ const GPUS = [
   { module: 2, bdf: '0000:1b:00.0', identity: '00000000000000a2' },
 ] as const;
 const TABLE = ['0 1,2', '1 1', '2 2'];
-const EMULATION_MS = 4;
+const EMULATION_NS = 4e6;
 
 const NVML = `
 #include <string.h>
@@ -84,7 +85,8 @@ export class FabricTestHost {
   readonly state: string;
   readonly #folder: string;
   readonly #fabric: string;
-  readonly #timer: NodeJS.Timeout;
+  readonly #clock = new SystemClock();
+  #isClosed = false;
   resets = 0;
   #said = '';
 
@@ -113,11 +115,12 @@ export class FabricTestHost {
       this.#put(`sys/bus/pci/drivers/${driver}/unbind`, '');
     for (const [i, { bdf }] of GPUS.entries()) this.#device(bdf, `pci0000:00/0000:00:0${i}.0`);
     this.#emulate();
-    this.#timer = setInterval(() => this.#emulate(), EMULATION_MS);
+    // It ends when the host is closed.
+    void this.#run();
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#isClosed = true;
   }
 
   get #environment(): NodeJS.ProcessEnv {
@@ -220,6 +223,13 @@ export class FabricTestHost {
     this.#link(`${folder}/driver`, '../../../../bus/pci/drivers/nvidia');
     this.#link(`${folder}/iommu_group`, `../../../../kernel/iommu_groups/${bdf.slice(5, 7)}`);
     this.#link(`sys/bus/pci/devices/${bdf}`, `../../../devices/${place}/${bdf}`);
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isClosed) {
+      this.#emulate();
+      await this.#clock.sleepUntilNs(this.#clock.nowNs() + EMULATION_NS);
+    }
   }
 
   /** What the kernel does with what was written to it, and who runs. */

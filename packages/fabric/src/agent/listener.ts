@@ -1,7 +1,6 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { z } from 'zod';
 import { FabricError, type FabricErrorCode } from '../errors.ts';
-import type { StatusDocument } from '../status/status.ts';
 import type { AgentState } from '../tenancy/state.ts';
 import type { Agent } from './agent.ts';
 import type { AgentCommands } from './commands.ts';
@@ -30,8 +29,8 @@ const STATUSES: Readonly<Partial<Record<FabricErrorCode, number>>> = {
 };
 
 export interface AgentView {
-  /** What is so now, by a look. */
-  status(): Promise<StatusDocument>;
+  /** What is so now, by a look: a document as `fabric status --json` prints it. */
+  status(): Promise<unknown>;
   /** Between two rounds: what the agent knows. */
   state(): AgentState;
 }

@@ -6,7 +6,7 @@ import type { Agent } from './agent.ts';
 import type { AgentCommands } from './commands.ts';
 
 /** Between the beginnings of two rounds, unless a command comes. */
-export const ROUND_NS = 2e9;
+const ROUND_NS = 2e9;
 
 export interface AgentRun {
   readonly agent: Agent;

@@ -40,6 +40,8 @@ test('a rack’s table names each place and module once, and only modules that h
 class FakeController {
   readonly partitions = new Map<number, { gpus: object[]; health: string }>();
   fault: string | null = null;
+  /** What happens when a call gets no answer: its time is over. */
+  onHang: () => void = () => undefined;
   readonly server: Server;
 
   constructor(server: Server) {
@@ -63,7 +65,7 @@ class FakeController {
       if (this.meets('not-ready'))
         return done(null, { server_header: { return_code: 'NMX_ST_NOT_READY' } });
       if (this.meets('lost-reply')) return done({ code: UNAVAILABLE, details: 'gone' });
-      if (this.meets('hang')) return undefined;
+      if (this.meets('hang')) return this.onHang();
       done(null, { server_header: { return_code: code }, ...more });
     };
     const idOf = ({ request }: Call) =>
@@ -138,8 +140,7 @@ describe.skipIf(!hasProto)('a rack by NMX-C', () => {
       rack: RACK,
       tls: null,
       component: 'fabricmanager',
-      nowMs: () => Date.now(),
-      timeoutSeconds: 30,
+      after: () => () => undefined,
     };
   });
   afterAll(() => controller.server.forceShutdown());
@@ -201,7 +202,13 @@ describe.skipIf(!hasProto)('a rack by NMX-C', () => {
   });
 
   test('another version, a count that is none of its list, and silence are refused', async () => {
-    const rack = nmxManager({ ...options, timeoutSeconds: 0.2 });
+    const rack = nmxManager({
+      ...options,
+      after: (_, action) => {
+        controller.onHang = action;
+        return () => undefined;
+      },
+    });
     controller.fault = 'version';
     await expect(nmxManager(options).version()).rejects.toMatchObject({ code: 'fm-version' });
     const other = nmxManager({ ...options, component: 'x' });

@@ -71,8 +71,8 @@ export interface NmxOptions {
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string } | null;
   /** Of Fabric Manager in the rack; the controller names components by names of its own. */
   readonly component: string;
-  /** Milliseconds since 1970, for deadlines. */
-  readonly nowMs: () => number;
+  /** Calls back once, after so many seconds, unless what it returns is called before. */
+  readonly after: (seconds: number, action: () => void) => () => void;
   readonly timeoutSeconds?: number;
 }
 
@@ -220,7 +220,7 @@ function beyond(what: string): FabricError {
 }
 
 async function exchange<T>(
-  { address, protoPath, tls, nowMs, timeoutSeconds = CALL_SECONDS }: NmxOptions,
+  { address, protoPath, tls, after, timeoutSeconds = CALL_SECONDS }: NmxOptions,
   what: string,
   method: string,
   request: object,
@@ -242,12 +242,13 @@ async function exchange<T>(
   });
   try {
     const answer = await new Promise<unknown>((resolve, reject) => {
-      const deadline = nowMs() + timeoutSeconds * 1000;
       const send = (client as unknown as Readonly<Record<string, Send>>)[method]!;
-      send.call(client, request, { deadline }, (error, value) => {
+      const sent = send.call(client, request, (error, value) => {
+        stop();
         if (error === null) resolve(value);
         else reject(failureOf(what, error));
       });
+      const stop = after(timeoutSeconds, () => sent.cancel());
     });
     return judged(what, answer, schema);
   } finally {
@@ -257,9 +258,8 @@ async function exchange<T>(
 
 type Send = (
   request: object,
-  options: { readonly deadline: number },
   done: (error: ServiceError | null, answer: unknown) => void,
-) => void;
+) => { cancel(): void };
 
 const loaded = new Map<
   string,

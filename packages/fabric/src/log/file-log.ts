@@ -140,7 +140,7 @@ export class FileLog implements FabricLog, TileSource {
     return this.#checkpoint;
   }
 
-  /** What readers are given: seen by witnesses, once it was; before that, signed by the log alone. */
+  /** For readers: seen by witnesses, once it was; before that, signed by the log alone. */
   published(): string {
     return this.#cosigned ?? this.#checkpoint;
   }

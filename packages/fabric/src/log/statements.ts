@@ -201,7 +201,12 @@ const evidenceSchema = z.strictObject({
   wiredModules: z.array(z.int().min(1).max(16)).max(16).nullable(),
   driverVersions: texts.default([]),
   remapTables: z
-    .array(z.strictObject({ isLocked: z.boolean().nullable(), digest: z.string().regex(/^[0-9a-f]{64}$/) }))
+    .array(
+      z.strictObject({
+        isLocked: z.boolean().nullable(),
+        digest: z.string().regex(/^[0-9a-f]{64}$/),
+      }),
+    )
     .max(64)
     .nullable()
     .default(null),

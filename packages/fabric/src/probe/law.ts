@@ -21,8 +21,8 @@ export interface LinkLaw {
 export const H200_PAIR: LinkLaw = {
   name: 'h200-nv18',
   source:
-    'two H200 on one board by fabric probe (docs/results/fabric/h200-pair.json); kernels reach 375 ' +
-    'GB/s one way whatever their shape, and 732 both ways by writing',
+    'two H200 on one board by fabric probe (docs/results/fabric/h200-pair.json); kernels reach ' +
+    '375 GB/s one way whatever their shape, and 732 both ways by writing',
   awaitedTollNs: 10_100,
   queuedTollNs: 3300,
   bytesPerSecond: 397e9,

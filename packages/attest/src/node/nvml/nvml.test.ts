@@ -148,7 +148,15 @@ int nvmlDeviceGetConfComputeGpuAttestationReport(
 `;
 
 type Macros = Readonly<Record<string, number>>;
-const DEFAULTS: Macros = { INIT: 0, ARCH: 9, FEATURE: 1, MULTI: 0, STALE: 0, CHAIN: -1, DIFFERENT: 0 };
+const DEFAULTS: Macros = {
+  INIT: 0,
+  ARCH: 9,
+  FEATURE: 1,
+  MULTI: 0,
+  STALE: 0,
+  CHAIN: -1,
+  DIFFERENT: 0,
+};
 
 const hasCompiler = spawnSync('gcc', ['--version']).status === 0;
 let folder: string;
