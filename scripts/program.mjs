@@ -9,7 +9,8 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'packages/bridgekeeper/dist');
 
 /** What stays in modules of its own: the machine's, the server's, and the other commands. */
-const outside = /^node:|^@bridgekeeper\/(?:server|native|bridge|device|engine|bench|doctor|probe)$/;
+const outside =
+  /^node:|^@bridgekeeper\/(?:server|native|bridge|device|engine|bench|doctor|probe|fabric)$/;
 const inside = /\/(?:measure|verify|verify-bundle|version)\.js$/;
 const staysOutside = (id, importer) =>
   outside.test(id) || (importer?.endsWith('/cli/commands.js') && !inside.test(id));

@@ -3,6 +3,7 @@
 
 export type { Claim } from './claims/claim.ts';
 export type { ReferenceSource, RevocationSource } from './claims/context.ts';
+export type { FabricClaimKind } from './claims/fabric-kinds.ts';
 export { canonicalBytes } from './core/canonical.ts';
 export { ChainCache } from './core/chain.ts';
 export { AttestError, type AttestErrorCode, type UnreadableFile } from './core/errors.ts';
@@ -86,4 +87,4 @@ export type { VerifyContext } from './verify/appraise.ts';
 export type { GivenFile } from './verify/documents.ts';
 export type { EvidenceFile } from './verify/recognise.ts';
 export { VENDOR_ROOTS } from './verify/vendor-roots.ts';
-export { type VerifyRequest, verifyEvidence } from './verify/verify.ts';
+export { type Found, type VerifyRequest, verifyEvidence } from './verify/verify.ts';

@@ -9,6 +9,7 @@ export type FabricErrorCode =
   // Of the log.
   | 'log-unwritable'
   | 'log-broken'
+  | 'witness-failed' // it did not cosign: the log goes on, and asks again
   // Of the agent's state.
   | 'disk-full'
   | 'disk-failed'

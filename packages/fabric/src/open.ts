@@ -1,16 +1,18 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { NoteKey } from '@bridgekeeper/attest';
+import type { NoteKey } from '@bridgekeeper/attest/log';
 import type { Clock } from '@bridgekeeper/bridge';
 import { Agent, type AgentOptions } from './agent/agent.ts';
 import { FileStore, lockAgent } from './agent/store.ts';
+import { FabricError } from './errors.ts';
 import type { FabricManager } from './fm/manager.ts';
+import type { HostControl } from './host/control.ts';
+import type { HostProbe } from './host/host.ts';
 import { type DaemonPlaces, type DriverView, LinuxHost } from './host/linux.ts';
 import { linuxParts, programRunner } from './host/linux-parts.ts';
 import { NO_GUESTS, ProgramHands } from './host/program.ts';
 import type { Grade } from './log/entries.ts';
 import { FileLog } from './log/file-log.ts';
-import type { FabricLog } from './log/log.ts';
 import { noteSigner, signingKey } from './log/note.ts';
 import { Witness, witnessFile } from './log/witness.ts';
 import { look, type Sight } from './tenancy/sight.ts';
@@ -20,6 +22,8 @@ import { type AgentState, emptyState } from './tenancy/state.ts';
 export interface HostSettings {
   readonly host: string;
   readonly folder: string;
+  /** Where this host's files are: `/`, or where a container has them. */
+  readonly root: string;
   readonly grade: Grade;
   readonly version: string;
   /** Null: no VMs of ours. */
@@ -35,10 +39,16 @@ export interface HostSettings {
 export interface HostLibraries {
   readonly fm: FabricManager;
   readonly driverView: (bdf: string) => DriverView | null;
+  /** Fabric Manager runs elsewhere: it is not seen here, and not started or stopped from here. */
+  readonly isFmElsewhere: boolean;
 }
 
 export interface OpenAgent {
   readonly agent: Agent;
+  /** The host's log, which the agent appends to. */
+  readonly log: FileLog;
+  /** What is seen now. */
+  readonly look: () => Promise<Sight>;
   /** Lets the next agent of this host begin. */
   readonly close: () => void;
 }
@@ -52,7 +62,13 @@ export async function openAgent(
   try {
     const ports = portsOf(settings, libraries);
     const log = openLog(settings);
-    return { agent: await Agent.open({ ...ports, log }), close: unlock };
+    const agent = await Agent.open({ ...ports, log });
+    const { probe, hands, clock } = ports;
+    const close = () => {
+      log.close();
+      unlock();
+    };
+    return { agent, log, look: () => look(probe, hands.fm, hands.gateway, clock), close };
   } catch (error) {
     unlock();
     throw error;
@@ -60,7 +76,7 @@ export async function openAgent(
 }
 
 /** The log beside the state, signed by a key that is made with it and never replaced. */
-function openLog({ folder, host, nowMs }: HostSettings): FabricLog {
+function openLog({ folder, host, nowMs }: HostSettings): FileLog {
   const signer = noteSigner(`bk/${host}/fabric`, 'log', signingKey(join(folder, 'log.key')));
   return FileLog.open({
     folder: join(folder, 'log'),
@@ -93,22 +109,48 @@ export async function lookAtHost(
 }
 
 function portsOf(
-  { host, folder, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
-  { fm, driverView }: HostLibraries,
+  { host, folder, root, grade, version, vmProgram, daemon, clock, nowMs, randomHex }: HostSettings,
+  { fm, driverView, isFmElsewhere }: HostLibraries,
 ): Omit<AgentOptions, 'log'> {
   const program = vmProgram === null ? null : new ProgramHands(programRunner(vmProgram));
   const vms = async () => (program === null ? [] : program.vms());
-  const linux = new LinuxHost(linuxParts(daemon, driverView, vms));
+  const linux = new LinuxHost(linuxParts(root, daemon, driverView, vms));
   const guests = program ?? NO_GUESTS;
   return {
     host,
     grade,
     version,
-    probe: linux,
-    hands: { fm, control: linux, vms: guests, guests, gateway: guests, nonce: randomHex },
+    probe: isFmElsewhere ? withDaemonElsewhere(linux) : linux,
+    hands: {
+      fm,
+      control: isFmElsewhere ? withoutDaemon(linux) : linux,
+      vms: guests,
+      guests,
+      gateway: guests,
+      nonce: randomHex,
+    },
     store: new FileStore(folder),
     clock,
     nowMs,
     salt: randomHex,
+  };
+}
+
+/** A daemon that is not seen is taken to run: its list tells what is active. */
+function withDaemonElsewhere(probe: HostProbe): HostProbe {
+  const daemon = { isRunning: true, instance: 'elsewhere', hasState: false };
+  return { observe: async () => ({ ...(await probe.observe()), daemon }) };
+}
+
+function withoutDaemon(control: HostControl): HostControl {
+  const refuse = async () => {
+    const message = 'Fabric Manager runs elsewhere: start and stop it there';
+    throw new FabricError('host-refused', message);
+  };
+  return {
+    reset: (bdf) => control.reset(bdf),
+    bind: (bdf, driver) => control.bind(bdf, driver),
+    startDaemon: refuse,
+    stopDaemon: refuse,
   };
 }

@@ -20,5 +20,13 @@ export {
   type NvmlSettings,
   type NvmlText,
 } from './nvml.ts';
-export { CERTIFICATE, FABRIC, PDI, PROCESS_INFO, REPORT, structOf } from './nvml-layout.ts';
+export {
+  CERTIFICATE,
+  FABRIC,
+  PDI,
+  PROCESS_INFO,
+  REMAP_TABLE,
+  REPORT,
+  structOf,
+} from './nvml-layout.ts';
 export { Nvrtc, type Program } from './nvrtc.ts';

@@ -4,7 +4,8 @@ import { type NativeArgument, type NativeLibrary, OutCell, openNativeLibrary } f
 /** nv_fm_types.h: sizes and offsets that a compiler gives its structures. */
 export const NVFM = {
   /** As the system's loader finds it. */
-  LIBRARY: 'libnvfm.so.1',
+  /** Packages of NVIDIA have it under both names, or under one. */
+  LIBRARIES: ['libnvfm.so.1', 'libnvfm.so'],
   SUCCESS: 0,
   PARTITIONS_MAX: 64,
   GPUS_MAX: 16,
@@ -40,15 +41,8 @@ export class Nvfm {
   readonly #library: NativeLibrary;
 
   /** Throws NativeError 'library-missing' or 'call-failed'. */
-  constructor(path: string = NVFM.LIBRARY) {
-    try {
-      this.#library = openNativeLibrary(path);
-    } catch (cause) {
-      const message =
-        `${path} could not be opened: ${String(cause)}. It comes with Fabric Manager’s ` +
-        'development package: install it in the version of Fabric Manager';
-      throw new NativeError('library-missing', message, { cause });
-    }
+  constructor(path?: string) {
+    this.#library = openFirst(path === undefined ? NVFM.LIBRARIES : [path]);
     const status = this.#library.bind({ fmLibInit: [] }).fmLibInit();
     if (status === NVFM.SUCCESS || status === ALREADY_INITIALISED) return;
     throw new NativeError('call-failed', `fmLibInit returned ${status}`, { status });
@@ -113,4 +107,20 @@ export class Nvfm {
   ): Promise<number> {
     return this.#library.bindAsync(name, types)(...args);
   }
+}
+
+/** Throws NativeError 'library-missing'. */
+function openFirst(paths: readonly string[]): NativeLibrary {
+  const causes: unknown[] = [];
+  for (const path of paths) {
+    try {
+      return openNativeLibrary(path);
+    } catch (cause) {
+      causes.push(cause);
+    }
+  }
+  const message =
+    `${paths.join(' and ')} could not be opened: ${String(causes[0])}. It comes with Fabric ` +
+    'Manager’s development package: install it in the version of Fabric Manager';
+  throw new NativeError('library-missing', message, { cause: causes[0] });
 }

@@ -58,6 +58,21 @@ export const FABRIC = {
 /** nvmlPdi_t, from driver 580 on: the device's permanent identity. */
 export const PDI = { bytes: 16, version: versionOf(16, 1), value: 8 } as const;
 
+/**
+ * nvmlNvlinkGetRemapTableInfo_v1_t: where NVLink addresses of a GPU lead, as 32-bit words. By
+ * NVIDIA's reference: no driver at hand has it.
+ */
+export const REMAP_TABLE = {
+  bytes: 4 + 2 * 4 * 4096 + 4,
+  fabricAddresses: 4,
+  guestAddresses: 4 + 4 * 4096,
+  count: 4 + 2 * 4 * 4096,
+  entriesMax: 4096,
+} as const;
+
+/** nvmlNvlinkLockRemapTable_v1_t: what locking came to. Locking holds until the GPU is reset. */
+export const REMAP_LOCK = { bytes: 2, isLocked: 0, isDisabled: 1 } as const;
+
 /** nvmlProcessInfo_t */
 export const PROCESS_INFO = { bytes: 24, pid: 0 } as const;
 

@@ -11,6 +11,7 @@ import {
   ENVIRONMENTS,
   KEY_ROTATION,
   MULTI_GPU_MODES,
+  REMAP_LOCK,
   SETTINGS,
   STATE,
   structOf,
@@ -36,6 +37,9 @@ const SIGNATURES = {
   nvmlDeviceGetVbiosVersion: ['u64', 'pointer', 'u32'],
   nvmlDeviceGetArchitecture: ['u64', 'pointer'],
   nvmlDeviceGetGpuFabricInfoV: ['u64', 'pointer'],
+  // Of drivers that let guests key NVLink: bound where they are there, like all of these.
+  nvmlDeviceGetNvlinkRemapTableInfo_v1: ['u64', 'pointer'],
+  nvmlDeviceLockNvlinkRemapTable_v1: ['u64', 'pointer'],
   nvmlDeviceGetPersistenceMode: ['u64', 'pointer'],
   nvmlDeviceGetMigMode: ['u64', 'pointer', 'pointer'],
   nvmlDeviceGetComputeRunningProcesses_v3: ['u64', 'pointer', 'pointer'],
@@ -94,6 +98,13 @@ export function describeStatus(name: NvmlFunction, status: number): string {
 /** Whether a status says that the driver does not have what it was asked for. */
 export function isAbsent(status: number): boolean {
   return status === NVML.FUNCTION_NOT_FOUND || status === NVML.NOT_SUPPORTED;
+}
+
+/** What locking a GPU's NVLink remap table came to. */
+export interface NvmlRemapLock {
+  readonly isLocked: boolean;
+  /** Locking is switched off on this GPU. */
+  readonly isDisabled: boolean;
 }
 
 /** What one of NVML's two calls says about confidential computing. */
@@ -159,6 +170,20 @@ export class Nvml {
       const found = this.call('nvmlDeviceGetHandleByIndex_v2', index, handle.bytes);
       return found === NVML.SUCCESS ? handle.pointer : found;
     });
+  }
+
+  /**
+   * Locks where a GPU's NVLink addresses lead until it is reset, which only its guest should do,
+   * after it saw that the tables of its GPUs are equal. Resolves to what came of it, or the status.
+   */
+  lockRemapTable(handle: bigint): NvmlRemapLock | number {
+    const struct = Buffer.alloc(REMAP_LOCK.bytes);
+    const status = this.call('nvmlDeviceLockNvlinkRemapTable_v1', handle, struct);
+    if (status !== NVML.SUCCESS) return status;
+    return {
+      isLocked: struct.readUInt8(REMAP_LOCK.isLocked) === 1,
+      isDisabled: struct.readUInt8(REMAP_LOCK.isDisabled) === 1,
+    };
   }
 
   /** By nvmlSystemGetConfComputeSettings, which newer drivers have. */

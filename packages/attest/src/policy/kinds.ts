@@ -1,3 +1,4 @@
+import { FABRIC_CLAIM_KINDS } from '../claims/fabric-kinds.ts';
 import { CPU_CLAIM_KINDS } from '../cpu/kinds.ts';
 import { APP_CLAIM_KINDS } from '../dstack/kinds.ts';
 import { HGX_CLAIM_KINDS } from '../hgx/topology.ts';
@@ -22,4 +23,5 @@ export const CLAIM_KINDS: ReadonlySet<string> = new Set<string>([
   ...TOKEN_CLAIM_KINDS,
   ...RECEIPT_CLAIMS,
   ...RECEIPT_CHAIN_CLAIMS,
+  ...FABRIC_CLAIM_KINDS,
 ]);

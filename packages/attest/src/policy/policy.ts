@@ -17,6 +17,7 @@ const SUBJECT_FAMILIES = [
   'server',
   'receipt',
   'receipts',
+  'fabric',
 ] as const;
 export type SubjectFamily = (typeof SUBJECT_FAMILIES)[number];
 

@@ -48,6 +48,11 @@ export const observationSchema = z.strictObject({
         name: shortText.nullable(),
         uuid: shortText.nullable(),
         fabric: fabricSchema.nullable(),
+        /** Of the tables by which its NVLink addresses lead; absent: the driver does not tell. */
+        remapTableSha256: z
+          .string()
+          .regex(/^[0-9a-f]{64}$/)
+          .optional(),
       }),
     )
     .max(64),
@@ -74,6 +79,10 @@ export function describeObservation(observation: MachineObservation): string[] {
     if (fabric === null || fabric.state === 'unsupported') continue;
     const partition = fabric.isPartitionAssigned === true ? ', partition assigned' : '';
     facts.push(`GPU-${index} fabric ${fabric.state} (${fabric.summary ?? 'unknown'}${partition})`);
+  }
+  for (const { index, remapTableSha256 } of gpus) {
+    if (remapTableSha256 === undefined) continue;
+    facts.push(`GPU-${index} NVLink remap table ${remapTableSha256.slice(0, 16)}`);
   }
   return facts;
 }

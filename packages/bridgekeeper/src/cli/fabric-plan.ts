@@ -1,4 +1,4 @@
-import type { Plan, TableChange } from '@bridgekeeper/fabric';
+import type { AgentState, Plan, TableChange } from '@bridgekeeper/fabric';
 import {
   digest,
   flag,
@@ -13,6 +13,7 @@ import {
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
+import { askAgent } from './fabric-socket.ts';
 
 const GRADES = ['host', 'service-vm', 'guest'] as const;
 
@@ -85,11 +86,11 @@ async function changeTable(flags: Flags, io: CliIo): Promise<0> {
   );
   const next = readTable(readText('--table', flags.table!, io));
   const isRun = flags.run !== undefined;
-  // Stopping an agent is harmless: its tenants stay, and the next one goes on.
-  const lock = isRun ? lockAgent(flags.state) : null;
+  const told = (await askAgent(flags.state, 'GET', '/v1/state')) as AgentState | null;
+  const lock = isRun && told === null ? lockAgent(flags.state) : null;
   try {
     const store = new FileStore(flags.state);
-    const state = await store.read();
+    const state = told ?? (await store.read());
     if (state === null) {
       throw new UsageError('bad-file', `--state: ${flags.state} has no state of an agent`);
     }
@@ -97,7 +98,10 @@ async function changeTable(flags: Flags, io: CliIo): Promise<0> {
     if (isRun && flags.run !== change.to) {
       throw new UsageError('bad-value', `--run: the plan leads to ${change.to}`);
     }
-    if (isRun && change.steps.length > 0) await store.replace(withMaintenance(state, change.to));
+    if (isRun && change.steps.length > 0) {
+      if (told === null) await store.replace(withMaintenance(state, change.to));
+      else await askAgent(flags.state, 'POST', '/v1/maintain', { table: change.to });
+    }
     io.out(
       flags.json ? JSON.stringify({ ...change, isRun }) : changeLines(change, isRun).join('\n'),
     );

@@ -9,10 +9,12 @@ import {
   type Values,
 } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
+import { fetchTiles, isLogAddress } from '../verify/fetch-log.ts';
 import type { CliCommand } from './command.ts';
+import { readerTrust } from './fabric-trust.ts';
 
 const FLAGS = {
-  folder: requiredArgument(text('folder'), 'the log as its host gives it out: entries, checkpoint'),
+  folder: requiredArgument(text('folder|url'), 'the log, as its host gives it out or serves it'),
   logKey: flag(text('vkey'), undefined, 'the key of that log, name+id+key'),
   witnessKey: flag(repeated(text('vkey')), undefined, 'the key of a witness; may be repeated'),
   witnessMin: flag(integer(0, 64), undefined, 'witnesses that must have seen it; default: all'),
@@ -33,7 +35,9 @@ export const FABRIC_REPLAY: CliCommand<typeof FLAGS> = {
 /** Throws UsageError and FabricError. */
 async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
   const {
+    gradeOf,
     readLogFolder,
+    readLogTiles,
     readOpenings,
     readTenantEvidence,
     replayLog,
@@ -52,15 +56,17 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
       `--evidence: ${values.evidence} is not what docs/fabric-log.md says`,
     );
   }
-  const trust = await trustOf(values);
-  const { entries, checkpoint } = readLogFolder(values.folder);
+  const trust = await readerTrust(values, { logKey: '--log-key', witnessKey: '--witness-key' });
+  const { entries, checkpoint } = isLogAddress(values.folder)
+    ? await readLogTiles(fetchTiles(values.folder))
+    : readLogFolder(values.folder);
   const earlier = (values.earlier ?? []).map((path) => io.readFile(path));
   const seen = await verifyEntries(entries, checkpoint, earlier, trust);
   const replayed = replayLog(entries.slice(0, seen.size), openings);
   const statements =
     evidence === undefined
       ? []
-      : statementsOf(replayed, entries.at(-1)?.grade ?? 'host', values.logKey!, evidence);
+      : statementsOf(replayed, gradeOf(entries.slice(0, seen.size)), values.logKey!, evidence);
   if (values.json) io.out(JSON.stringify({ ...seen, ...replayed, statements }));
   else {
     io.out(`${seen.size} entries, as ${trust.log.name} signed for`);
@@ -80,24 +86,4 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
   }
   const isRefused = statements.some(({ status }) => status === 'refused');
   return replayed.findings.length === 0 && !isRefused ? 0 : 1;
-}
-
-/** Throws UsageError. */
-async function trustOf({ logKey, witnessKey = [], witnessMin }: Values<typeof FLAGS>) {
-  const { AttestError, readNoteKey } = await import('@bridgekeeper/attest');
-  if (logKey === undefined) {
-    throw new UsageError('bad-combination', '--log-key: say whose signature counts');
-  }
-  if (witnessKey.length === 0 && witnessMin !== 0) {
-    const advice = 'without, a host can show each reader another log; --witness-min 0 accepts that';
-    throw new UsageError('bad-combination', `--witness-key: ${advice}`);
-  }
-  try {
-    const witnesses = await Promise.all(witnessKey.map(readNoteKey));
-    const witnessesMin = witnessMin ?? witnesses.length;
-    return { log: await readNoteKey(logKey), witnesses, witnessesMin };
-  } catch (cause) {
-    if (!(cause instanceof AttestError)) throw cause;
-    throw new UsageError('bad-value', cause.message, { cause });
-  }
 }

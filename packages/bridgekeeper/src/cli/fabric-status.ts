@@ -3,6 +3,7 @@ import { flag, integer, onOff, type Values } from '@bridgekeeper/server/settings
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
 import { HOST_FLAGS, hostLibraries, hostSettings } from './fabric-host.ts';
+import { askAgent } from './fabric-socket.ts';
 import { stopSignal } from './stop-signal.ts';
 
 const STATUS_FLAGS = { ...HOST_FLAGS, json: flag(onOff(), false, 'as one JSON document') };
@@ -51,6 +52,8 @@ async function watch(values: Values<typeof WATCH_FLAGS>, io: CliIo): Promise<0> 
 
 async function statusNow(values: Values<typeof HOST_FLAGS>): Promise<StatusDocument> {
   const { lookAtHost, statusOf } = await import('@bridgekeeper/fabric');
+  const told = await askAgent(values.state, 'GET', '/v1/status');
+  if (told !== null) return told as StatusDocument;
   const settings = await hostSettings(values);
   const { state, sight } = await lookAtHost(settings, await hostLibraries(values));
   return statusOf(state, sight, settings.grade);

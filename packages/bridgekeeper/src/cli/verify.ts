@@ -3,6 +3,7 @@ import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import {
   digest,
   flag,
+  integer,
   oneOf,
   onOff,
   optionalArgument,
@@ -14,6 +15,7 @@ import {
 } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 import type { VerifyOutput } from '../verify/document-schema.ts';
+import type { FabricLogGiven } from '../verify/fabric-log.ts';
 import { readVersion } from '../version.ts';
 import { choosePolicy } from './choose-policy.ts';
 import type { CliCommand, ExitCode, Failure } from './command.ts';
@@ -57,6 +59,22 @@ const FLAGS = {
   pin: flag(text('file'), undefined, 'write the policy that expects the machine shown here'),
   eat: flag(text('file'), undefined, 'write the result here as a signed EAT'),
   eatKey: flag(text('file'), undefined, 'the key that signs it: ECDSA P-384, PKCS #8 PEM'),
+  fabricLog: flag(text('folder|url'), undefined, 'the log of the host’s fabric, to be compared'),
+  fabricLogKey: flag(text('vkey'), undefined, 'the key of that log, name+id+key'),
+  fabricWitnessKey: flag(repeated(text('vkey')), undefined, 'of a witness; may be repeated'),
+  fabricWitnessMin: flag(integer(0, 64), undefined, 'how many must have seen it; default: all'),
+  fabricEarlier: flag(
+    repeated(text('file')),
+    undefined,
+    'a checkpoint of it, or a proof of an entry, that you kept; may be repeated',
+  ),
+  fabricOpenings: flag(text('file'), undefined, 'what opens your commitments in it, a JSON list'),
+  fabricQuote: flag(
+    repeated(text('file')),
+    undefined,
+    'the quote of the VM that its key is in; may be repeated',
+  ),
+  fabricPolicy: flag(text('file'), undefined, 'with --fabric-quote: what that VM must measure'),
   printSchema: flag(onOff(), false, 'print the JSON schema of what --json prints'),
   format: flag(oneOf(...FORMATS), 'text', 'how the result is printed; sarif: for CI'),
   json: flag(onOff(), false, 'as one JSON document, also where there is no result'),
@@ -98,6 +116,7 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   if (inputs.length === 0) throw new UsageError('bad-value', 'verify: name an address or a file');
   const sign = await prepareToken(flags, io);
   const tokenKeys = await readKeys(flags, io);
+  const fabricLog = await fabricLogOf(flags, io);
   const startedAt = new Date(HOST_CLOCK.unixSeconds() * 1000);
   const startedNs = io.nowNs();
   const result = await runVerify({
@@ -111,6 +130,7 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
     tokenKeys,
     apiKey: io.environment[API_KEY_VARIABLE] || undefined,
     environment: io.environment,
+    ...(fabricLog && { fabricLog }),
   });
   const elapsedMs = (io.nowNs() - startedNs) / 1e6;
   await sign?.(result, startedAt);
@@ -118,6 +138,56 @@ async function verify(flags: Flags, io: CliIo): Promise<ExitCode> {
   await print(result, elapsedMs, startedAt, flags, io);
   if (result.unreadable.length > 0) return 2;
   return result.verdict.result === 'verified' ? 0 : 1;
+}
+
+/** Undefined: none was given. Throws UsageError. */
+async function fabricLogOf(flags: Flags, io: CliIo): Promise<FabricLogGiven | undefined> {
+  const { fabricLog: place, fabricLogKey: vkey, fabricQuote: quote, fabricPolicy } = flags;
+  if (place === undefined) {
+    const idle = Object.entries(flags).find(
+      ([name, value]) => name.startsWith('fabric') && value !== undefined,
+    );
+    if (idle === undefined) return undefined;
+    throw new UsageError('bad-combination', '--fabric-log: the other flags are about one');
+  }
+  const { readerTrust } = await import('./fabric-trust.ts');
+  const trust = await readerTrust(
+    { logKey: vkey, witnessKey: flags.fabricWitnessKey, witnessMin: flags.fabricWitnessMin },
+    { logKey: '--fabric-log-key', witnessKey: '--fabric-witness-key' },
+  );
+  if ((quote === undefined) !== (fabricPolicy === undefined)) {
+    const advice = 'any program can be measured, so say which one it must be';
+    throw new UsageError('bad-combination', `--fabric-quote and --fabric-policy: ${advice}`);
+  }
+  const policy = fabricPolicy === undefined ? null : await choosePolicy(fabricPolicy, io);
+  if (policy !== null && !namesProgram(policy)) {
+    const advice = 'it must require cpu.launch or cpu.measurements of the VM, as a pin does';
+    throw new UsageError('bad-value', `--fabric-policy: ${advice}`);
+  }
+  const read = (name: string, path: string) => {
+    try {
+      return io.readFile(path);
+    } catch (cause) {
+      const message = `${name}: ${path} cannot be read: ${(cause as Error).message}`;
+      throw new UsageError('bad-file', message, { cause });
+    }
+  };
+  return {
+    place,
+    trust,
+    vkey: vkey!,
+    earlier: (flags.fabricEarlier ?? []).map((path) => read('--fabric-earlier', path)),
+    openings:
+      flags.fabricOpenings === undefined ? null : read('--fabric-openings', flags.fabricOpenings),
+    quote: policy === null ? null : { paths: quote!, policy },
+  };
+}
+
+/** Whether a policy says which program a VM is to have measured. */
+function namesProgram({ require: { cpu = {} } }: Policy): boolean {
+  const says = (kind: string) =>
+    (cpu[kind]?.oneOf?.length ?? 0) + (cpu[kind]?.includes?.length ?? 0) > 0;
+  return says('cpu.launch') || says('cpu.measurements');
 }
 
 /** Throws UsageError for a file that holds no keys. */

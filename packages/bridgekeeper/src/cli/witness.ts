@@ -29,7 +29,7 @@ export const WITNESS: CliCommand<typeof FLAGS> = {
 };
 
 async function serveWitness(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
-  const { readNoteKey } = await import('@bridgekeeper/attest');
+  const { readNoteKey } = await import('@bridgekeeper/attest/log');
   const { openWitness, witnessListener } = await import('@bridgekeeper/fabric');
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
   const { name, logKey = [], folder, host, port } = values;

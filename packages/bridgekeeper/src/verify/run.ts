@@ -4,6 +4,7 @@ import {
   AttestError,
   ChainCache,
   type Policy,
+  type TrustAnchors,
   type UnreadableFile,
   VENDOR_ROOTS,
   type VerifyRequest,
@@ -13,6 +14,7 @@ import {
 import { EvidenceFileError, type ReadFiles, readEvidenceFiles } from '@bridgekeeper/attest/node';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { VerifyError } from './errors.ts';
+import { type FabricLogGiven, readFabricLog, type VerifyQuote } from './fabric-log.ts';
 import { fetchReport } from './fetch-report.ts';
 import { openServices, type ServiceOptions } from './services.ts';
 
@@ -25,6 +27,10 @@ export interface VerifyOptions extends ServiceOptions {
   /** 64 bytes that the CPU's evidence must carry; absent: they are not compared. */
   readonly reportData?: Uint8Array<ArrayBuffer>;
   readonly apiKey: string | undefined;
+  /** A log of the host's fabric, to be compared with the evidence. */
+  readonly fabricLog?: FabricLogGiven;
+  /** Only tests have others than the vendors'. */
+  readonly anchors?: TrustAnchors;
 }
 
 /** Seconds that a server has for its report: it may wake GPUs for it. */
@@ -48,21 +54,22 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   const { files, unreadable } = await readFiles(paths, address !== undefined);
   const context = {
     nowMs: options.atMs,
-    anchors: VENDOR_ROOTS,
+    anchors: options.anchors ?? VENDOR_ROOTS,
     chains: new ChainCache(),
     nonce,
     ...(options.reportData && { reportData: options.reportData }),
     ...openServices(options),
   };
-  if (address === undefined) return verify({ files, unreadable, policy, context, input });
+  const compare = await comparison(options, context);
+  const asked = { policy, context, input, ...(compare && { compare }) };
+  if (address === undefined) return verify({ ...asked, files, unreadable });
   const { bytes, tlsSpkiSha256 } = await ask(address, nonce!, options.apiKey);
   const report = { name: 'the report', bytes, isNamed: true };
   const result = await verify({
+    ...asked,
     files: [report, ...files],
     unreadable,
-    policy,
     context: { ...context, connectionSpkiSha256: tlsSpkiSha256 },
-    input,
   });
   // The question is about that server: files beside it must not answer it alone.
   const lost = result.unreadable.find(({ name }) => name === report.name);
@@ -70,6 +77,25 @@ export async function runVerify(options: VerifyOptions): Promise<VerifyResult> {
   const isOfServer = result.claims.some(({ subject }) => subject === 'SERVER');
   if (isOfServer) return result;
   throw new VerifyError('unreadable', `${address} answers with no report of a server`);
+}
+
+/** How the log of the host's fabric is compared with the evidence; undefined: none was given. */
+async function comparison(
+  { fabricLog, atMs }: VerifyOptions,
+  context: VerifyRequest['context'],
+): Promise<VerifyRequest['compare']> {
+  if (fabricLog === undefined) return undefined;
+  const verifyQuote: VerifyQuote = async (paths, policy, reportData) => {
+    const { files, unreadable } = await readFiles(paths, false);
+    // The key does not change, and neither does what a VM measured: the quote may be old.
+    const ofKey = { ...context, nonce: null, reportData };
+    const input = 'the quote of the log’s key';
+    const { verdict } = await verify({ files, unreadable, policy, context: ofKey, input });
+    return verdict.result === 'verified';
+  };
+  const compare = await readFabricLog(fabricLog, atMs, verifyQuote);
+  if (compare !== null) return compare;
+  throw new VerifyError('unreadable', 'the openings of the log are no list of openings');
 }
 
 /**

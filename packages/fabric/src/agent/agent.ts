@@ -101,6 +101,8 @@ export class Agent {
   readonly #judge: Judgement;
   #state: AgentState;
   #isAnnounced = false;
+  /** Why Fabric Manager did not answer in the last look; null: it did, or does not run. */
+  #fmTrouble: FabricError | null = null;
   /** When Fabric Manager was started last; null: it has been seen to run since. */
   #daemonStartNs: number | null = null;
   /** Since when something doubtful is so, by what it is. */
@@ -139,7 +141,8 @@ export class Agent {
     }
     if (before !== null && !this.#judge.isNewer(desired, before)) return;
     if (daemon.table === null) {
-      const message = 'Fabric Manager has not answered yet, so no partition is known';
+      const why = this.#fmTrouble === null ? '' : `: ${this.#fmTrouble.message}`;
+      const message = `Fabric Manager has not answered yet, so no partition is known${why}`;
       throw new FabricError('fm-unanswered', message);
     }
     for (const { id, modules } of desired.tenancies) {
@@ -199,9 +202,11 @@ export class Agent {
     if (isServing) await this.#request(sight);
   }
 
-  #look(): Promise<Sight> {
+  async #look(): Promise<Sight> {
     const { probe, hands, clock } = this.#options;
-    return look(probe, hands.fm, hands.gateway, clock);
+    const sight = await look(probe, hands.fm, hands.gateway, clock);
+    this.#fmTrouble = sight.fmTrouble;
+    return sight;
   }
 
   async #announce({ host, partitions }: Sight): Promise<void> {

@@ -3,7 +3,9 @@ import { FabricError } from '../errors.ts';
 import type { AgentState, Desired, WantedTenancy } from '../tenancy/state.ts';
 import { isQuarantined } from '../tenancy/state.ts';
 import type { Agent } from './agent.ts';
+import type { AgentCommands } from './commands.ts';
 
+/** Between the beginnings of two rounds, unless a command comes. */
 const ROUND_NS = 2e9;
 
 export interface AgentRun {
@@ -14,11 +16,16 @@ export interface AgentRun {
   readonly isStopping: () => boolean;
   /** What went wrong in a round; each is repeated in the next one. */
   readonly onTrouble: (error: FabricError) => void;
+  /** What comes by the agent's socket. */
+  readonly commands?: AgentCommands;
+  /** After each round that was not cut short. */
+  readonly onRound?: () => void;
+  readonly roundNs?: number;
 }
 
 /** Runs an agent until it is to stop, which it does between two rounds. */
 export async function runAgent(run: AgentRun): Promise<void> {
-  const { agent, clock, desired, isStopping, onTrouble } = run;
+  const { agent, clock, desired, isStopping, onTrouble, commands, roundNs = ROUND_NS } = run;
   let applied: string | null = null;
   while (!isStopping()) {
     try {
@@ -28,11 +35,15 @@ export async function runAgent(run: AgentRun): Promise<void> {
         await agent.apply(parsed(text));
         applied = text;
       }
+      run.onRound?.();
     } catch (error) {
       if (!(error instanceof FabricError)) throw error;
       onTrouble(error);
     }
-    await clock.sleepUntilNs(clock.nowNs() + ROUND_NS);
+    await commands?.doAll(agent);
+    const rest = clock.sleepUntilNs(clock.nowNs() + roundNs);
+    await (commands === undefined ? rest : Promise.race([rest, commands.arrival()]));
+    await commands?.doAll(agent);
   }
 }
 
@@ -45,6 +56,7 @@ export async function runUntil<T>(
   clock: Clock,
   limitSeconds: number,
   reached: (state: AgentState) => T | null,
+  roundNs = ROUND_NS,
 ): Promise<T | null> {
   const endNs = clock.nowNs() + limitSeconds * 1e9;
   for (;;) {
@@ -52,7 +64,7 @@ export async function runUntil<T>(
     const result = reached(agent.state);
     if (result !== null) return result;
     if (clock.nowNs() > endNs) return null;
-    await clock.sleepUntilNs(clock.nowNs() + ROUND_NS);
+    await clock.sleepUntilNs(clock.nowNs() + roundNs);
   }
 }
 

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { FabricError } from '../errors.ts';
 import type { ObservedVm } from './host.ts';
@@ -14,17 +15,18 @@ const FAULTS_MAX = 4096;
 
 const execute = promisify(execFile);
 
-/** This machine. */
+/** This machine, whose files are below `root`. */
 export function linuxParts(
+  root: string,
   daemon: DaemonPlaces,
   driverView: (bdf: string) => DriverView | null,
   vms: () => Promise<readonly ObservedVm[]>,
 ): LinuxParts {
   return {
-    root: '/',
+    root,
     driverView,
     vms,
-    kernelLog: readKernelLog,
+    kernelLog: () => readKernelLog(join(root, 'dev/kmsg')),
     async write(path, text) {
       // sysfs takes a value in one write, and its files are there already.
       const file = await open(path, constants.O_WRONLY | constants.O_TRUNC);
@@ -77,10 +79,10 @@ export function programRunner(program: string): RunProgram {
 }
 
 /** The kernel's records of this boot that name an Xid, as many as it still has. */
-function readKernelLog(): string[] {
+function readKernelLog(path: string): string[] {
   let fd: number;
   try {
-    fd = openSync('/dev/kmsg', constants.O_RDONLY | constants.O_NONBLOCK);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     return [];
   }

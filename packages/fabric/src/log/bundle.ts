@@ -1,11 +1,14 @@
 import {
+  AttestError,
   canonicalBytes,
   isSignedByLog,
   type NoteKey,
   readCheckpoint,
+  readLogProof,
   readSignedNote,
   seenByWitness,
-} from '@bridgekeeper/attest';
+  verifyLogProof,
+} from '@bridgekeeper/attest/log';
 import { FabricError } from '../errors.ts';
 import type { LogEntry } from './entries.ts';
 import { Frontier, leafHash } from './tree.ts';
@@ -24,7 +27,8 @@ export interface SeenCheckpoint {
 
 /**
  * That these are the entries of the log from its first on, as its checkpoint says, and that each
- * earlier checkpoint which the reader kept was of the same log. Throws FabricError 'log-broken'.
+ * earlier checkpoint, or proof of an entry, which the reader kept was of the same log. Throws
+ * FabricError 'log-broken'.
  */
 export async function verifyEntries(
   entries: readonly LogEntry[],
@@ -32,7 +36,7 @@ export async function verifyEntries(
   earlier: readonly string[],
   trust: ReaderTrust,
 ): Promise<SeenCheckpoint> {
-  const known = await Promise.all(earlier.map((note) => readSigned(note, trust)));
+  const known = await Promise.all(earlier.map((kept) => readKept(kept, entries, trust)));
   const last = await readSigned(checkpoint, trust);
   if (last.size > entries.length) {
     throw broken(`${entries.length} entries of the ${last.size} that were signed for`);
@@ -59,6 +63,30 @@ export async function verifyEntries(
     throw broken(`${last.witnesses.length} witnesses saw it, ${trust.witnessesMin} must have`);
   }
   return { size: last.size, witnesses: last.witnesses };
+}
+
+const PROOF = 'c2sp.org/tlog-proof@';
+
+/** A checkpoint, or the one in a proof, whose entry must then be the one at its place. */
+async function readKept(kept: string, entries: readonly LogEntry[], trust: ReaderTrust) {
+  if (!kept.startsWith(PROOF)) return readSigned(kept, trust);
+  try {
+    const proof = readLogProof(kept);
+    const entry = entries[proof.index];
+    if (entry === undefined)
+      throw broken(`it has no entry ${proof.index}, of which you have proof`);
+    await verifyLogProof(canonicalBytes(entry), proof, {
+      ...trust,
+      witnesses: [],
+      witnessesMin: 0,
+    });
+    return await readSigned(kept.slice(kept.indexOf('\n\n') + 2), trust);
+  } catch (cause) {
+    if (!(cause instanceof AttestError)) throw cause;
+    throw new FabricError('log-broken', `the log: a proof that you kept: ${cause.message}`, {
+      cause,
+    });
+  }
 }
 
 async function readSigned(note: string, { log, witnesses }: ReaderTrust) {

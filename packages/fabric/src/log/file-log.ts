@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fdatasyncSync,
   fstatSync,
   ftruncateSync,
@@ -13,13 +14,15 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { canonicalBytes, readCheckpoint, readSignedNote } from '@bridgekeeper/attest';
+import { canonicalBytes, readCheckpoint, readSignedNote } from '@bridgekeeper/attest/log';
 import { FabricError } from '../errors.ts';
-import { type LogEntry, readLogEntry } from './entries.ts';
+import type { LogEntry } from './entries.ts';
 import type { FabricLog } from './log.ts';
 import { checkpointText, type NoteSigner } from './note.ts';
-import { consistencyPath, Frontier, type Hash, inclusionPath, leafHash, rootOf } from './tree.ts';
-import { witnessRequest } from './witness.ts';
+import { demandEntry, type ReadLog } from './read-tiles.ts';
+import { TILE_HASHES, type Tile, type TileSource } from './tiles.ts';
+import { type Hash, leafHash, Tree } from './tree.ts';
+import { witnessRequest } from './witness-request.ts';
 
 /** The same bound as that of an entry in a tile of C2SP. */
 const ENTRY_BYTES_MAX = 65_535;
@@ -44,20 +47,22 @@ interface Records {
  * A host's log as two files. `entries` only grows: length, leaf hash and canonical JSON of each
  * entry, durable before it is acknowledged. `checkpoint` is signed afterwards, and replaced: one
  * that is missing or old is signed anew, one beyond the entries means that entries were taken away.
+ * `cosigned` is the last checkpoint that witnesses have signed as well.
  */
-export class FileLog implements FabricLog {
+export class FileLog implements FabricLog, TileSource {
   readonly #options: FileLogOptions;
   readonly #fd: number;
-  readonly #records: Records;
-  readonly #tree = new Frontier();
+  readonly #starts: number[];
+  readonly #tree = new Tree();
   #bytes: number;
   #failure: FabricError | null = null;
   #checkpoint = '';
+  #cosigned: string | null = null;
 
   private constructor(options: FileLogOptions, fd: number, records: Records) {
     this.#options = options;
     this.#fd = fd;
-    this.#records = records;
+    this.#starts = records.starts;
     this.#bytes = records.bytes;
     for (const leaf of records.leaves) this.#tree.add(leaf);
   }
@@ -81,6 +86,7 @@ export class FileLog implements FabricLog {
       // For readers, who must have it from elsewhere, too.
       writeFileSync(join(options.folder, 'vkey'), `${options.signer.vkey}\n`);
       log.#sign();
+      log.#cosigned = readCosigned(options, log.#tree);
       return log;
     } catch (error) {
       closeSync(fd);
@@ -107,8 +113,7 @@ export class FileLog implements FabricLog {
       this.#undo(cause);
       throw unwritable(path, cause);
     }
-    this.#records.starts.push(this.#bytes);
-    this.#records.leaves.push(leaf);
+    this.#starts.push(this.#bytes);
     this.#bytes += record.length;
     this.#tree.add(leaf);
     this.#sign();
@@ -125,21 +130,67 @@ export class FileLog implements FabricLog {
     return indices.map((index) => JSON.parse(this.#body(index).toString()) as LogEntry);
   }
 
+  /** What readers are configured with. */
+  get vkey(): string {
+    return this.#options.signer.vkey;
+  }
+
   /** The signed note over all entries. */
   checkpoint(): string {
     return this.#checkpoint;
   }
 
-  /** That an entry is in the log, as a file that anybody can check (C2SP tlog-proof). */
-  proof(index: number): string {
-    const path = inclusionPath(index, this.#records.leaves).map((hash) => hash.toString('base64'));
-    const head = ['c2sp.org/tlog-proof@v1', `index ${index}`, ...path].join('\n');
-    return `${head}\n\n${this.#checkpoint}`;
+  /** For readers: seen by witnesses, once it was; before that, signed by the log alone. */
+  published(): string {
+    return this.#cosigned ?? this.#checkpoint;
+  }
+
+  /** Keeps a checkpoint of this log with the lines of witnesses. Throws 'log-unwritable'. */
+  publish(cosigned: string): void {
+    const path = join(this.#options.folder, 'cosigned');
+    try {
+      replaceFile(path, cosigned);
+    } catch (cause) {
+      throw unwritable(path, cause);
+    }
+    this.#cosigned = cosigned;
+  }
+
+  /**
+   * That an entry is in the log, as a file that anybody can check (C2SP tlog-proof). Null: what is
+   * published does not have it yet.
+   */
+  proof(index: number): string | null {
+    const note = this.published();
+    const { size } = readOwn(note, 'the published checkpoint');
+    if (index >= size) return null;
+    const path = this.#tree.inclusionPath(index, size).map((hash) => hash.toString('base64'));
+    return `${['c2sp.org/tlog-proof@v1', `index ${index}`, ...path].join('\n')}\n\n${note}`;
   }
 
   /** What a witness that has cosigned `old` entries is sent. */
   witnessRequest(old: number): string {
-    return witnessRequest(old, consistencyPath(old, this.#records.leaves), this.#checkpoint);
+    return witnessRequest(old, this.#tree.consistencyPath(old), this.#checkpoint);
+  }
+
+  tile({ level, index, width }: Tile): Buffer | null {
+    const from = index * TILE_HASHES;
+    const height = 8 * level;
+    if ((from + width) * 2 ** height > this.#tree.size) return null;
+    const hashes = Array.from({ length: width }, (_, i) => this.#tree.part(height, from + i));
+    return Buffer.concat(hashes);
+  }
+
+  entries({ index, width }: Omit<Tile, 'level'>): Buffer | null {
+    const from = index * TILE_HASHES;
+    if (from + width > this.#tree.size) return null;
+    const parts = Array.from({ length: width }, (_, i) => {
+      const body = this.#body(from + i);
+      const length = Buffer.alloc(2);
+      length.writeUInt16BE(body.length);
+      return [length, body];
+    });
+    return Buffer.concat(parts.flat());
   }
 
   close(): void {
@@ -147,10 +198,10 @@ export class FileLog implements FabricLog {
   }
 
   #body(index: number): Buffer {
-    const start = this.#records.starts[index]! + LENGTH_BYTES + HASH_BYTES;
-    const body = Buffer.alloc((this.#records.starts[index + 1] ?? this.#bytes) - start);
+    const start = this.#starts[index]! + LENGTH_BYTES + HASH_BYTES;
+    const body = Buffer.alloc((this.#starts[index + 1] ?? this.#bytes) - start);
     readSync(this.#fd, body, 0, body.length, start);
-    if (leafHash(body).equals(this.#records.leaves[index]!)) return body;
+    if (leafHash(body).equals(this.#tree.part(0, index))) return body;
     throw new FabricError('log-broken', `entry ${index} of ${this.#options.folder} has changed`);
   }
 
@@ -169,32 +220,45 @@ export class FileLog implements FabricLog {
     const text = checkpointText(signer.name, this.#tree.size, this.#tree.root());
     this.#checkpoint = `${text}\n${signer.sign(text, nowSeconds())}`;
     try {
-      const fresh = join(folder, 'checkpoint.new');
-      writeFileSync(fresh, this.#checkpoint, { mode: 0o600 });
-      renameSync(fresh, join(folder, 'checkpoint'));
+      replaceFile(join(folder, 'checkpoint'), this.#checkpoint);
     } catch {
       // The entry is durable: the next checkpoint has it, and opening signs one.
     }
   }
 }
 
-/** What a reader is given: the two files. Throws FabricError 'log-broken'. */
-export function readLogFolder(folder: string): {
-  readonly entries: readonly LogEntry[];
-  readonly checkpoint: string;
-} {
+function replaceFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Null: witnesses have signed nothing that this log is now. */
+function readCosigned({ folder, signer }: FileLogOptions, tree: Tree): string | null {
+  try {
+    const text = readFileSync(join(folder, 'cosigned'), 'utf8');
+    const { origin, size, root } = readOwn(text, 'cosigned');
+    const isOwn =
+      origin === signer.name && size <= tree.size && tree.root(size).equals(Buffer.from(root));
+    return isOwn ? text : null;
+  } catch {
+    // It is made again with the next checkpoint.
+    return null;
+  }
+}
+
+/** What a reader is given: what witnesses saw, if they did. Throws FabricError 'log-broken'. */
+export function readLogFolder(folder: string): ReadLog {
   const path = join(folder, 'entries');
   try {
     const { all, starts } = readRecords(path);
     const entries = starts.map((start, index) => {
       const from = start + LENGTH_BYTES + HASH_BYTES;
       const to = from + all.readUInt32BE(start);
-      const entry = readLogEntry(all.toString('utf8', from, to));
-      // That these bytes were signed for is `verifyEntries`' to say.
-      if (entry !== null) return entry;
-      throw new FabricError('log-broken', `${path}: entry ${index} is none that is known here`);
+      return demandEntry(all.subarray(from, to), index, path);
     });
-    return { entries, checkpoint: readFileSync(join(folder, 'checkpoint'), 'utf8') };
+    const seen = join(folder, 'cosigned');
+    const checkpoint = existsSync(seen) ? seen : join(folder, 'checkpoint');
+    return { entries, checkpoint: readFileSync(checkpoint, 'utf8') };
   } catch (cause) {
     if (cause instanceof FabricError) throw cause;
     throw new FabricError('log-broken', `${folder}: ${(cause as Error).message}`, { cause });
@@ -245,10 +309,16 @@ function demandUncut({ folder, signer }: FileLogOptions, { leaves }: Records): v
   const isSame =
     origin === signer.name &&
     size <= leaves.length &&
-    rootOf(leaves.slice(0, size)).equals(Buffer.from(root));
+    rootOf(leaves, size).equals(Buffer.from(root));
   if (isSame) return;
   const message = `${folder} is not the log that ${path} was signed for (${size} entries)`;
   throw new FabricError('log-broken', `${message}: restore it; never go on from an older copy`);
+}
+
+function rootOf(leaves: readonly Hash[], size: number): Hash {
+  const tree = new Tree();
+  for (const leaf of leaves.slice(0, size)) tree.add(leaf);
+  return tree.root();
 }
 
 function readOwn(text: string, path: string) {

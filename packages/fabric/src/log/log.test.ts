@@ -12,7 +12,12 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { canonicalBytes, readLogProof, readNoteKey, verifyLogProof } from '@bridgekeeper/attest';
+import {
+  canonicalBytes,
+  readLogProof,
+  readNoteKey,
+  verifyLogProof,
+} from '@bridgekeeper/attest/log';
 import { afterAll, describe, expect, test } from 'vitest';
 import { simulate } from '../simulate/simulate.ts';
 import type { World } from '../simulate/world.ts';
@@ -21,7 +26,7 @@ import { type Change, commitmentOf, type LogEntry, type Opening } from './entrie
 import { FileLog, readLogFolder } from './file-log.ts';
 import { checkpointText, noteSigner } from './note.ts';
 import { replayLog } from './replay.ts';
-import { consistencyPath, type Hash, isConsistent, leafHash, rootOf } from './tree.ts';
+import { type Hash, isConsistent, leafHash, Tree } from './tree.ts';
 import { Witness, witnessFile, witnessListener } from './witness.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'fabric-log-'));
@@ -82,12 +87,14 @@ async function filled(folder: string, entries: readonly LogEntry[]): Promise<Fil
 
 describe('the tree', () => {
   const leaves = Array.from({ length: 40 }, (_, i) => leafHash(Buffer.from(`entry ${i}`)));
-  const treeOf = (size: number) => ({ size, root: rootOf(leaves.slice(0, size)) });
+  const tree = new Tree();
+  for (const leaf of leaves) tree.add(leaf);
+  const treeOf = (size: number) => ({ size, root: tree.root(size) });
 
   test('shows that each of its sizes is the beginning of each later one', () => {
     for (let now = 0; now <= 40; now++) {
       for (let old = 0; old <= now; old++) {
-        const path = consistencyPath(old, leaves.slice(0, now));
+        const path = tree.consistencyPath(old, now);
         expect(isConsistent(treeOf(old), treeOf(now), path)).toBe(true);
         if (old === 0 || old === now) continue;
         const other = { size: old, root: leafHash(Buffer.from('another')) };
@@ -107,7 +114,7 @@ describe('a log on the disk', () => {
   test('gives proofs that a verifier takes for each entry and for no other', async () => {
     const log = await filled(newFolder(), entries);
     for (const [index, entry] of entries.entries()) {
-      const proof = readLogProof(log.proof(index));
+      const proof = readLogProof(log.proof(index)!);
       const held = await verifyLogProof(canonicalBytes(entry), proof, await trust());
       expect(held).toMatchObject({ index, size: entries.length });
       const another = canonicalBytes(alarmed(16));
@@ -322,10 +329,8 @@ describe('a witness', () => {
 
   test('cosigns nothing that it cannot remember', async () => {
     const store = {
-      read: () => ({}),
-      write: () => {
-        throw new Error('the disk is full');
-      },
+      read: () => null,
+      write: () => Promise.reject(new Error('the disk is full')),
     };
     const logs = [await readNoteKey(signer.vkey)];
     const witness = new Witness(logs, witnessSigner, store, () => NOW);

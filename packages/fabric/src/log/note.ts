@@ -48,6 +48,15 @@ export function checkpointText(origin: string, size: number, root: Hash): string
   return `${origin}\n${size}\n${root.toString('base64')}\n`;
 }
 
+/**
+ * The 64 bytes of report data by which a VM's quote says that a log's key is in it: SHA-512 of one
+ * line for what it is and one with the key.
+ */
+export function logKeyReportData(vkey: string): Uint8Array<ArrayBuffer> {
+  const text = `bridgekeeper fabric log key v1\n${vkey}\n`;
+  return new Uint8Array(createHash('sha512').update(text).digest());
+}
+
 /** The Ed25519 key in a file, which is made if it is not there. Throws 'log-unwritable'. */
 export function signingKey(path: string): KeyObject {
   try {

@@ -32,6 +32,8 @@ export interface Replay {
   readonly lives: readonly ReplayedLife[];
   /** The device at each place, as learnt last. */
   readonly devices: Readonly<Record<number, string>>;
+  /** Fabric Manager's version, as an agent said last; null: none did. */
+  readonly fmVersion: string | null;
   /** About anybody's tenancy: an operator who is careless with one is careless. */
   readonly findings: readonly ReplayFinding[];
 }
@@ -56,11 +58,15 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
   const devices: Record<number, string> = {};
   const findings: ReplayFinding[] = [];
   let table: ReadonlyMap<number, string> | null = null;
+  let fmVersion: string | null = null;
 
   for (const [index, entry] of entries.entries()) {
     const find = (rule: ReplayRule, message: string) => findings.push({ index, rule, message });
     if (index === 0 && entry.kind !== 'agent-started') find('begin', 'the log has no beginning');
     switch (entry.kind) {
+      case 'agent-started':
+        fmVersion = entry.fmVersion;
+        break;
       case 'devices':
         for (const { module, identity } of entry.devices) devices[module] = identity;
         break;
@@ -123,7 +129,7 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
     }
   }
   const replayed = [...lives.values()].map(({ intents: _, ...life }) => life);
-  return { entries: entries.length, lives: replayed, devices, findings };
+  return { entries: entries.length, lives: replayed, devices, fmVersion, findings };
 }
 
 function begin(

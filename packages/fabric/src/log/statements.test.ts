@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import type { Grade, LogEntry } from './entries.ts';
 import type { Replay } from './replay.ts';
-import { statementsOf, type TenantEvidence } from './statements.ts';
+import { gradeOf, statementsOf, type TenantEvidence } from './statements.ts';
 
 const VKEY = 'bk/host-1/fabric+00000000+key';
 const life = {
@@ -17,6 +18,7 @@ const replay: Replay = {
   entries: 9,
   lives: [life],
   devices: { 1: 'one', 2: 'two', 3: 'three' },
+  fmVersion: '590.48.01',
   findings: [],
 };
 const evidence: TenantEvidence = {
@@ -27,6 +29,8 @@ const evidence: TenantEvidence = {
   ],
   quotedLogKeys: [],
   wiredModules: null,
+  driverVersions: ['590.48.01'],
+  remapTables: null,
 };
 const say = (
   change: Partial<TenantEvidence> = {},
@@ -66,8 +70,35 @@ test('devices that are others, or one twice, or elsewhere by their wiring, are r
   expect(say({ identities: ['one', 'three'] }).devices).toBe('refused by device');
   const twice = say({ identities: ['one', 'one'] });
   expect([twice.devices, twice.count]).toEqual(['refused by device', 'refused by device']);
-  expect(say({ wiredModules: [1, 3] }).devices).toBe('refused by device');
+  for (const elsewhere of [[1, 3], [1, 2], [2]]) {
+    expect(say({ wiredModules: elsewhere }).devices).toBe('refused by device');
+  }
   expect(say({ wiredModules: [2, 1] }).devices).toBe('verified by device');
+});
+
+test('a driver of another version, and remap tables that are open or differ, are refused', () => {
+  expect(say().driver).toBe('asserted by operator');
+  expect(say({ driverVersions: ['590.48.01', '580.1'] }).driver).toBe('refused by operator');
+  expect(say({ driverVersions: [] }).driver).toBe('absent by operator');
+  const table = { isLocked: true, digest: 'a' };
+  expect(say()['remap-table']).toBe('absent by guest');
+  for (const isLocked of [true, null]) {
+    const said = say({ remapTables: [{ ...table, isLocked }, table] });
+    expect(said['remap-table']).toBe('asserted by guest');
+  }
+  for (const other of [
+    { ...table, digest: 'b' },
+    { ...table, isLocked: false },
+  ]) {
+    expect(say({ remapTables: [table, other] })['remap-table']).toBe('refused by guest');
+  }
+});
+
+test('a log is of the least grade that is in it', () => {
+  const of = (...grades: Grade[]) => gradeOf(grades.map((grade) => ({ grade }) as LogEntry));
+  expect(of('guest', 'service-vm', 'guest')).toBe('service-vm');
+  expect(of('service-vm', 'host')).toBe('host');
+  expect(of('guest')).toBe('guest');
 });
 
 test('a GPU that has not joined, and findings of the log, are refused', () => {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Grade } from './entries.ts';
+import type { Grade, LogEntry } from './entries.ts';
 import type { Replay, ReplayedLife } from './replay.ts';
 
 /** Whose word a statement is. */
@@ -16,6 +16,7 @@ export interface FabricStatement {
     | 'reset'
     | 'devices'
     | 'count'
+    | 'driver'
     | 'links'
     | 'remap-table';
   readonly status: 'verified' | 'asserted' | 'refused' | 'absent';
@@ -31,8 +32,31 @@ export interface TenantEvidence {
   readonly links: readonly { readonly isComplete: boolean; readonly isAssigned: boolean }[] | null;
   /** Keys that a quote of a measured VM has in its report data: vkeys of logs. */
   readonly quotedLogKeys: readonly string[];
-  /** Places on the board by signed wiring, as Hopper's reports give them; null: they do not. */
+  /**
+   * The place of each of the identities, in their order, by signed wiring, as Hopper's reports give
+   * it; null: they do not.
+   */
   readonly wiredModules: readonly number[] | null;
+  /** The driver's versions as the GPUs' signed reports say. */
+  readonly driverVersions: readonly string[];
+  /** What NVML said in the guest of each GPU's NVLink remap table; null: it says nothing. */
+  readonly remapTables: readonly RemapTable[] | null;
+}
+
+/** Where one GPU's NVLink addresses lead: equal among the GPUs of a tenant, and locked. */
+export interface RemapTable {
+  /** Null: only who locks it is told. */
+  readonly isLocked: boolean | null;
+  /** SHA-256 of the table, 64 hex digits. */
+  readonly digest: string;
+}
+
+const GRADES: readonly Grade[] = ['host', 'service-vm', 'guest'];
+
+/** The least that any of a log's entries claims: who could write one could write them all. */
+export function gradeOf(entries: readonly LogEntry[]): Grade {
+  const grades = entries.map(({ grade }) => GRADES.indexOf(grade));
+  return GRADES[Math.min(...grades, GRADES.length - 1)] ?? 'host';
 }
 
 /**
@@ -71,16 +95,30 @@ export function statementsOf(
     ),
     ofLog('activated', isActive, isActive ? `modules ${modules}` : 'it is not active at the end'),
     ofLog('reset', found('reset').length === 0, first('reset', 'after the last tenant')),
-    devicesOf(life, replay, evidence),
+    devicesOf(life, replay, evidence, ofLog),
     countOf(life, evidence),
+    driverOf(replay, evidence, ofLog),
     linksOf(life, evidence),
-    {
-      about: 'remap-table',
-      status: 'absent',
-      voucher: 'guest',
-      why: 'no driver here tells whether NVLink’s remap tables are locked and equal',
-    },
+    remapTableOf(life, evidence),
   ];
+}
+
+/** In shared mode Fabric Manager of another version than the guest's driver breaks the fabric. */
+function driverOf(
+  { fmVersion }: Replay,
+  { driverVersions }: TenantEvidence,
+  ofLog: (about: 'driver', isSo: boolean, why: string) => FabricStatement,
+): FabricStatement {
+  const other = driverVersions.find((version) => version !== fmVersion);
+  if (fmVersion === null || driverVersions.length === 0) {
+    const why = 'one of the two versions is not known: the driver’s, Fabric Manager’s';
+    return { about: 'driver', status: 'absent', voucher: 'operator', why };
+  }
+  const why =
+    other === undefined
+      ? `Fabric Manager and the driver are both ${fmVersion}`
+      : `Fabric Manager is ${fmVersion}, a GPU’s driver ${other}`;
+  return ofLog('driver', other === undefined, why);
 }
 
 /** Device-signed on one side alone: who put them there is still the log's word. */
@@ -88,6 +126,7 @@ function devicesOf(
   { modules }: ReplayedLife,
   { devices }: Replay,
   { identities, wiredModules }: TenantEvidence,
+  ofLog: (about: 'devices', isSo: boolean, why: string) => FabricStatement,
 ): FabricStatement {
   const logged = modules.map((module) => devices[module] ?? '');
   const isSame =
@@ -97,13 +136,14 @@ function devicesOf(
     const why = 'the devices of the log are not those whose certificates you were shown';
     return { ...statement, status: 'refused', why };
   }
-  if (wiredModules !== null && sorted(wiredModules.map(String)) !== sorted(modules.map(String))) {
-    const why = `by their signed wiring they are modules ${wiredModules.join(', ')}`;
+  const moved = wiredModules?.find((module, i) => devices[module] !== identities[i]);
+  if (moved !== undefined || (wiredModules !== null && wiredModules.length !== modules.length)) {
+    const why = `by its signed wiring another device is at module ${moved ?? 'that is not named'}`;
     return { ...statement, status: 'refused', why };
   }
   if (wiredModules === null) {
     const why = 'their identities are signed; their places are the word of the log';
-    return { ...statement, status: 'asserted', voucher: 'operator', why };
+    return ofLog('devices', true, why);
   }
   return { ...statement, status: 'verified', why: 'identities and places are signed by devices' };
 }
@@ -126,6 +166,26 @@ function linksOf({ modules }: ReplayedLife, { links }: TenantEvidence): FabricSt
   return { ...statement, status: isSo ? 'asserted' : 'refused', why };
 }
 
+function remapTableOf({ modules }: ReplayedLife, { remapTables }: TenantEvidence): FabricStatement {
+  const statement = { about: 'remap-table', voucher: 'guest' } as const;
+  if (remapTables === null) {
+    const why = 'this driver does not tell whether NVLink’s remap tables are locked and equal';
+    return { ...statement, status: 'absent', why };
+  }
+  const isEqual = new Set(remapTables.map(({ digest }) => digest)).size === 1;
+  const isSo =
+    isEqual &&
+    remapTables.length === modules.length &&
+    remapTables.every(({ isLocked }) => isLocked !== false);
+  const isLocked = remapTables.every((each) => each.isLocked === true);
+  const why = !isSo
+    ? 'NVLink’s remap tables differ, or one is open'
+    : isLocked
+      ? 'NVLink’s remap tables are equal and locked'
+      : 'NVLink’s remap tables are equal; whether they are locked is not told';
+  return { ...statement, status: isSo ? 'asserted' : 'refused', why };
+}
+
 function sorted(values: readonly string[]): string {
   return values.toSorted().join(' ');
 }
@@ -139,6 +199,17 @@ const evidenceSchema = z.strictObject({
     .nullable(),
   quotedLogKeys: texts,
   wiredModules: z.array(z.int().min(1).max(16)).max(16).nullable(),
+  driverVersions: texts.default([]),
+  remapTables: z
+    .array(
+      z.strictObject({
+        isLocked: z.boolean().nullable(),
+        digest: z.string().regex(/^[0-9a-f]{64}$/),
+      }),
+    )
+    .max(64)
+    .nullable()
+    .default(null),
 });
 
 /** What a tenant has appraised, as JSON; null: it is not that. */

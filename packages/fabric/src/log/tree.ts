@@ -49,33 +49,67 @@ export class Frontier {
   }
 }
 
-export function rootOf(leaves: readonly Hash[]): Hash {
-  const tree = new Frontier();
-  for (const leaf of leaves) tree.add(leaf);
-  return tree.root();
-}
+/**
+ * A tree that only grows and keeps the root of each full part, so that roots, proofs and tiles of
+ * any of its sizes cost a few hashes.
+ */
+export class Tree {
+  /** By height, the roots of the parts of 2 ** height leaves, in order. */
+  readonly #rows: Hash[][] = [[]];
 
-/** From the leaf's sibling up to a child of the root (RFC 6962, section 2.1.1). */
-export function inclusionPath(index: number, leaves: readonly Hash[]): Hash[] {
-  if (leaves.length <= 1) return [];
-  const half = powerBelow(leaves.length);
-  const [left, right] = [leaves.slice(0, half), leaves.slice(half)];
-  return index < half
-    ? [...inclusionPath(index, left), rootOf(right)]
-    : [...inclusionPath(index - half, right), rootOf(left)];
-}
+  get size(): number {
+    return this.#rows[0]!.length;
+  }
 
-/** That the first `old` leaves are a tree which this one goes on from (section 2.1.2). */
-export function consistencyPath(old: number, leaves: readonly Hash[]): Hash[] {
-  const path = (size: number, part: readonly Hash[], isWhole: boolean): Hash[] => {
-    if (size === part.length) return isWhole ? [] : [rootOf(part)];
-    const half = powerBelow(part.length);
-    const [left, right] = [part.slice(0, half), part.slice(half)];
-    return size <= half
-      ? [...path(size, left, isWhole), rootOf(right)]
-      : [...path(size - half, right, false), rootOf(left)];
-  };
-  return old === 0 ? [] : path(old, leaves, true);
+  add(leaf: Hash): void {
+    this.#rows[0]!.push(leaf);
+    for (let height = 0; this.#rows[height]!.length % 2 === 0; height += 1) {
+      const row = this.#rows[height]!;
+      this.#rows[height + 1] ??= [];
+      this.#rows[height + 1]!.push(nodeHash(row.at(-2)!, row.at(-1)!));
+    }
+  }
+
+  /** The root of the `index`th part of 2 ** height leaves, which must be full. */
+  part(height: number, index: number): Hash {
+    return this.#rows[height]![index]!;
+  }
+
+  /** The root of the first `size` leaves. */
+  root(size = this.size): Hash {
+    return size === 0 ? createHash('sha256').digest() : this.#rootOf(0, size);
+  }
+
+  /** From the leaf's sibling up to a child of the root (RFC 6962, section 2.1.1). */
+  inclusionPath(index: number, size = this.size): Hash[] {
+    const path = (from: number, to: number): Hash[] => {
+      if (to - from <= 1) return [];
+      const half = from + powerBelow(to - from);
+      return index < half
+        ? [...path(from, half), this.#rootOf(half, to)]
+        : [...path(half, to), this.#rootOf(from, half)];
+    };
+    return path(0, size);
+  }
+
+  /** That the first `old` leaves are a tree which this one goes on from (section 2.1.2). */
+  consistencyPath(old: number, size = this.size): Hash[] {
+    const path = (from: number, to: number, isWhole: boolean): Hash[] => {
+      if (old === to) return isWhole ? [] : [this.#rootOf(from, to)];
+      const half = from + powerBelow(to - from);
+      return old <= half
+        ? [...path(from, half, isWhole), this.#rootOf(half, to)]
+        : [...path(half, to, false), this.#rootOf(from, half)];
+    };
+    return old === 0 ? [] : path(0, size, true);
+  }
+
+  #rootOf(from: number, to: number): Hash {
+    const count = to - from;
+    if (isPowerOfTwo(count)) return this.part(Math.log2(count), from / count);
+    const half = from + powerBelow(count);
+    return nodeHash(this.#rootOf(from, half), this.#rootOf(half, to));
+  }
 }
 
 /** Whether a path shows that the tree of `old` leaves is the beginning of that of `size`. */

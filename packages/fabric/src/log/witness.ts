@@ -1,19 +1,36 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import type { RequestListener } from 'node:http';
-import { isSignedByLog, type NoteKey, readCheckpoint, readSignedNote } from '@bridgekeeper/attest';
-import { z } from 'zod';
+import { dirname } from 'node:path';
+import {
+  isSignedByLog,
+  type NoteKey,
+  readCheckpoint,
+  readSignedNote,
+} from '@bridgekeeper/attest/log';
 import { FabricError } from '../errors.ts';
 import type { NoteSigner } from './note.ts';
-import { type Hash, isConsistent } from './tree.ts';
+import { isConsistent } from './tree.ts';
 
 const REQUEST_CHARACTERS_MAX = 64 * 1024;
 const PATH_MAX = 63;
 
 /** What a witness has cosigned last, by origin. */
 export interface WitnessStore {
-  read(): Readonly<Record<string, { readonly size: number; readonly root: string }>>;
-  /** Durable when it returns: a witness that forgets can be shown two histories. */
-  write(origin: string, size: number, root: string): void;
+  read(origin: string): { readonly size: number; readonly root: string } | null;
+  /**
+   * `read` has it at once, so that the next request of the log goes on from it. Resolves once it is
+   * durable: a witness that forgets can be shown two histories. If it rejects, `read` may go back.
+   */
+  write(origin: string, size: number, root: string): Promise<void>;
 }
 
 export interface WitnessAnswer {
@@ -24,7 +41,7 @@ export interface WitnessAnswer {
 
 /**
  * C2SP tlog-witness: cosigns a checkpoint of a log that it knows if it goes on from the one that it
- * cosigned last. It never blocks between looking and writing, so no two requests are between.
+ * cosigned last. Nothing is awaited between looking and writing, so no two requests are between.
  */
 export class Witness {
   readonly #logs: readonly NoteKey[];
@@ -61,7 +78,7 @@ export class Witness {
     const isSigned = await isSignedByLog(note, log).catch(() => false);
     if (!isSigned) return answer(403, 'the log did not sign it');
     if (old > size) return answer(400, 'the old size is beyond the new one');
-    const known = this.#store.read()[origin] ?? { size: 0, root: '' };
+    const known = this.#store.read(origin) ?? { size: 0, root: '' };
     if (old !== known.size) {
       return { status: 409, type: 'text/x.tlog.size', body: `${known.size}\n` };
     }
@@ -70,7 +87,7 @@ export class Witness {
       return answer(422, 'it does not go on from what was cosigned');
     }
     try {
-      this.#store.write(origin, size, Buffer.from(root).toString('hex'));
+      await this.#store.write(origin, size, Buffer.from(root).toString('hex'));
     } catch {
       return answer(500, 'what was cosigned cannot be remembered, so nothing is');
     }
@@ -96,12 +113,6 @@ function readRequest(request: string) {
   } catch {
     return null;
   }
-}
-
-/** What a log sends to a witness that has cosigned `old` entries. */
-export function witnessRequest(old: number, path: readonly Hash[], checkpoint: string): string {
-  const lines = path.map((hash) => `${hash.toString('base64')}\n`).join('');
-  return `old ${old}\n${lines}\n${checkpoint}`;
 }
 
 /** POST /add-checkpoint, and nothing else. */
@@ -134,44 +145,112 @@ export function witnessListener(witness: Pick<Witness, 'addCheckpoint'>): Reques
   };
 }
 
-const storeSchema = z.record(
-  z.string(),
-  z.strictObject({ size: z.int().min(0), root: z.string().regex(/^[0-9a-f]{64}$/) }),
-);
+const LINE = /^(\S+) (0|[1-9]\d{0,14}) ([0-9a-f]{64})$/;
+/** From here on, lines that later ones replaced are left out. */
+const JOURNAL_BYTES_MAX = 2 ** 20;
 
-/** One JSON file, replaced by renaming. Throws FabricError 'state-broken' or what the disk says. */
+interface Cosigned {
+  readonly size: number;
+  readonly root: string;
+}
+
+/**
+ * What was cosigned, as a file of lines `origin size root`; the last one of an origin counts.
+ * Requests that came while the disk was busy share the next sync. Throws FabricError
+ * 'state-broken'.
+ */
 export function witnessFile(path: string): WitnessStore {
-  let known = readStore(path);
-  return {
-    read: () => known,
-    write(origin, size, root) {
-      const next = { ...known, [origin]: { size, root } };
-      const fresh = `${path}.new`;
-      writeFileSync(fresh, JSON.stringify(next), { mode: 0o600 });
-      const fd = openSync(fresh, 'r');
-      try {
-        fsyncSync(fd);
-      } finally {
-        closeSync(fd);
+  const durable = readJournal(path);
+  const known = new Map(durable);
+  let waiting: { origin: string; line: Cosigned; settle: (error?: Error) => void }[] = [];
+  let fd: number | null = null;
+  let bytes = Number.POSITIVE_INFINITY;
+
+  const append = (lines: Buffer) => {
+    if (fd === null || bytes > JOURNAL_BYTES_MAX) {
+      if (fd !== null) closeSync(fd);
+      fd = null;
+      bytes = rewriteJournal(path, durable);
+      fd = openSync(path, 'a');
+    }
+    for (let at = 0; at < lines.length; ) at += writeSync(fd, lines, at);
+    fdatasyncSync(fd);
+    bytes += lines.length;
+  };
+  const flush = () => {
+    const batch = waiting;
+    waiting = [];
+    try {
+      append(Buffer.from(batch.map(({ origin, line }) => textOf(origin, line)).join('')));
+      for (const { origin, line } of batch) durable.set(origin, line);
+      for (const { settle } of batch) settle();
+    } catch (error) {
+      // Half a line may be there: the next batch begins with what is known to be durable.
+      bytes = Number.POSITIVE_INFINITY;
+      for (const { origin } of batch) {
+        const before = durable.get(origin);
+        if (before === undefined) known.delete(origin);
+        else known.set(origin, before);
       }
-      renameSync(fresh, path);
-      known = next;
-    },
+      for (const { settle } of batch) settle(error as Error);
+    }
+  };
+  return {
+    read: (origin) => known.get(origin) ?? null,
+    write: (origin, size, root) =>
+      new Promise((resolve, reject) => {
+        const line = { size, root };
+        known.set(origin, line);
+        const settle = (error?: Error) => (error === undefined ? resolve() : reject(error));
+        waiting.push({ origin, line, settle });
+        // Behind all requests that are there by now. A sync on a pool thread takes longer than one
+        // here: two changes of threads, for a disk that takes one at a time all the same.
+        if (waiting.length === 1) setImmediate(flush);
+      }),
   };
 }
 
-function readStore(path: string): z.infer<typeof storeSchema> {
+const textOf = (origin: string, { size, root }: Cosigned) => `${origin} ${size} ${root}\n`;
+
+/** Resolves to its bytes. */
+function rewriteJournal(path: string, durable: ReadonlyMap<string, Cosigned>): number {
+  const text = [...durable].map(([origin, line]) => textOf(origin, line)).join('');
+  const fresh = `${path}.new`;
+  writeFileSync(fresh, text, { mode: 0o600 });
+  syncPath(fresh);
+  renameSync(fresh, path);
+  syncPath(dirname(path));
+  return Buffer.byteLength(text);
+}
+
+function syncPath(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** A last line that was cut off was acknowledged to nobody. */
+function readJournal(path: string): Map<string, Cosigned> {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return new Map();
     throw new FabricError('state-broken', `${path}: ${(cause as Error).message}`, { cause });
   }
-  try {
-    return storeSchema.parse(JSON.parse(text));
-  } catch (cause) {
-    const advice = 'restore it: a witness that forgets can be shown two histories';
-    throw new FabricError('state-broken', `${path} is not a witness’s state; ${advice}`, { cause });
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+  const lines = whole.split('\n').slice(0, -1);
+  const cosigned = new Map<string, Cosigned>();
+  for (const line of lines) {
+    const match = LINE.exec(line);
+    if (match === null) {
+      const advice = 'restore it: a witness that forgets can be shown two histories';
+      throw new FabricError('state-broken', `${path} is not a witness’s state; ${advice}`);
+    }
+    cosigned.set(match[1]!, { size: Number(match[2]), root: match[3]! });
   }
+  return cosigned;
 }

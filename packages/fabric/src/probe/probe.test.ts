@@ -14,11 +14,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('on modelled GPUs', () => {
   test('finds the law that they follow', () => {
-    const { law, links, findings } = probeFabric(modelPeers(H200_PAIR, 3), {
+    const { law, links, pairs, findings } = probeFabric(modelPeers(H200_PAIR, 3), {
       floorBytesPerSecond: null,
     });
     expect(findings).toEqual([]);
     expect(links).toHaveLength(6);
+    for (const { bothWaysReadBytesPerSecond } of pairs) {
+      expect(bothWaysReadBytesPerSecond! / H200_PAIR.bothWaysBytesPerSecond).toBeCloseTo(1, 1);
+    }
     for (const term of ['awaitedTollNs', 'bytesPerSecond', 'loadNs'] as const) {
       expect(law[term] / H200_PAIR[term]).toBeCloseTo(1, 2);
     }
@@ -34,7 +37,7 @@ describe('on modelled GPUs', () => {
         peers.copy(moves, moves[0]!.from === 1 ? 2 * bytes : bytes, rounds),
     };
     const { findings } = probeFabric(uneven, { floorBytesPerSecond: null });
-    expect(findings).toEqual([expect.stringMatching(/^GPU 1 to 0: 196.0 GB\/s where the fastest/)]);
+    expect(findings).toEqual([expect.stringMatching(/^GPU 1 to 0: 198.5 GB\/s where the fastest/)]);
   });
 
   test('refuses to probe one GPU', () => {
@@ -118,8 +121,9 @@ describe.skipIf(!hasCompiler)('through the CUDA driver', () => {
   });
 
   test('notices GPUs that cannot reach each other, and runs no kernel between them', () => {
-    const { findings, links } = probe(stubDriver('cudaapart', 0, 1));
+    const { findings, links, pairs } = probe(stubDriver('cudaapart', 0, 1));
     expect(findings[0]).toMatch(/^GPU 0 to 1: no peer access/);
     expect(links[0]).toMatchObject({ loadNs: null, readBytesPerSecond: null });
+    expect(pairs[0]).toMatchObject({ bothWaysWriteBytesPerSecond: null });
   });
 });

@@ -31,9 +31,12 @@ export interface LinkFigures extends Move {
   readonly copies: readonly { readonly bytes: number; readonly ns: number }[];
 }
 
+/** Both directions of a pair at once, together: by copies, and by kernels where they reach. */
 export interface PairFigures {
   readonly gpus: readonly [number, number];
   readonly bothWaysBytesPerSecond: number;
+  readonly bothWaysReadBytesPerSecond: number | null;
+  readonly bothWaysWriteBytesPerSecond: number | null;
 }
 
 /** What `fabric probe` found. */
@@ -86,8 +89,17 @@ export function probeFabric(
         { from, to },
         { from: to, to: from },
       ];
-      const ns = oneNs((rounds) => peers.copy(both, largest, rounds));
-      return { gpus: [from, to], bothWaysBytesPerSecond: rateOf(2 * largest, ns) };
+      const rate = (time: (rounds: number) => number) => rateOf(2 * largest, oneNs(time));
+      const kernels = (by: 'reader' | 'writer') =>
+        peers.reaches({ from, to })
+          ? rate((rounds) => peers.move(both, by, largest, rounds))
+          : null;
+      return {
+        gpus: [from, to],
+        bothWaysBytesPerSecond: rate((rounds) => peers.copy(both, largest, rounds)),
+        bothWaysReadBytesPerSecond: kernels('reader'),
+        bothWaysWriteBytesPerSecond: kernels('writer'),
+      };
     });
   const ring = indices.map((from) => ({ from, to: (from + 1) % count }));
   const ringNs = oneNs((rounds) => peers.copy(ring, largest, rounds));

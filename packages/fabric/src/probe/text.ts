@@ -32,10 +32,15 @@ export function probeLines({
         time(link.loadNs),
       ].join(' '),
     ),
-    ...pairs.map(
-      ({ gpus: [a, b], bothWaysBytesPerSecond }) =>
-        `both ways between ${a} and ${b}: ${(bothWaysBytesPerSecond / 1e9).toFixed(1)} GB/s`,
-    ),
+    ...pairs.map((pair) => {
+      const ways = [
+        ['copy', pair.bothWaysBytesPerSecond],
+        ['read', pair.bothWaysReadBytesPerSecond],
+        ['write', pair.bothWaysWriteBytesPerSecond],
+      ] as const;
+      const said = ways.map(([way, value]) => `${way} ${rate(value).trim()}`).join(', ');
+      return `both ways at once between ${pair.gpus[0]} and ${pair.gpus[1]}, GB/s: ${said}`;
+    }),
     `each to the next, all at once: ${(ringBytesPerSecond / 1e9).toFixed(1)} GB/s each`,
     ...(findings.length === 0 ? ['they reach each other as they should'] : findings),
   ];

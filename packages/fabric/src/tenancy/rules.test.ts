@@ -89,6 +89,7 @@ const LINK = { available: 18, possible: 18 };
 const SIGHT: Sight = {
   nowNs: 0,
   host: HOST,
+  fmTrouble: null,
   partitions: [
     { id: 4, modules: [1, 2], isActive: true, links: [LINK, LINK] },
     { id: 5, modules: [3, 4], isActive: false, links: [LINK, LINK] },

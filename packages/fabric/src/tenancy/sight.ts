@@ -13,6 +13,8 @@ export interface Sight {
   readonly host: HostObservation;
   /** Null: Fabric Manager did not answer, so nothing is known of partitions. */
   readonly partitions: readonly Partition[] | null;
+  /** Why it did not answer; null: it did, or does not run. */
+  readonly fmTrouble: FabricError | null;
   readonly gateway: readonly { readonly vm: string; readonly streams: number }[];
 }
 
@@ -25,17 +27,26 @@ export async function look(
 ): Promise<Sight> {
   const host = await probe.observe();
   const admitted = await gateway.list();
-  const partitions = host.daemon.isRunning ? await answered(fm.partitions()) : null;
-  return { nowNs: clock.nowNs(), host, partitions, gateway: admitted };
+  let fmTrouble: FabricError | null = null;
+  const asked = () =>
+    answered(fm.partitions(), (error) => {
+      fmTrouble = error;
+    });
+  const partitions = host.daemon.isRunning ? await asked() : null;
+  return { nowNs: clock.nowNs(), host, partitions, fmTrouble, gateway: admitted };
 }
 
 /** What Fabric Manager says; null where it gives no answer, or one that cannot be read. */
-export async function answered<T>(answer: Promise<T>): Promise<T | null> {
+export async function answered<T>(
+  answer: Promise<T>,
+  onTrouble: (error: FabricError) => void = () => undefined,
+): Promise<T | null> {
   try {
     return await answer;
   } catch (error) {
-    if (error instanceof FabricError && error.code.startsWith('fm-')) return null;
-    throw error;
+    if (!(error instanceof FabricError && error.code.startsWith('fm-'))) throw error;
+    onTrouble(error);
+    return null;
   }
 }
 

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { NVML, Nvml } from '@bridgekeeper/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fromBase64, toHex } from '../../core/bytes.ts';
 import { describeObservation } from '../../report/observation.ts';
@@ -40,6 +42,20 @@ int nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char* to, unsigned length) {
 }
 int nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned* arch) { *arch = ARCH; return 0; }
 
+#ifdef REMAP
+typedef struct { unsigned alid, fla[4096], gpa[4096], size; } nvmlNvlinkGetRemapTableInfo_v1_t;
+int nvmlDeviceGetNvlinkRemapTableInfo_v1(nvmlDevice_t device, nvmlNvlinkGetRemapTableInfo_v1_t* t) {
+  t->alid = (char*)device == devices ? 1 : 2;
+  t->size = REMAP;
+  for (int i = 0; i < 3; i++) { t->fla[i] = 0x10 + i; t->gpa[i] = 0x20 + i; }
+  t->gpa[0] += DIFFERENT * (unsigned)t->alid;
+  return 0;
+}
+int nvmlDeviceLockNvlinkRemapTable_v1(nvmlDevice_t device, unsigned char* lock) {
+  lock[0] = 1;
+  return 0;
+}
+#endif
 #ifdef SETTINGS
 typedef struct {
   unsigned int version, environment, ccFeature, devToolsMode, multiGpuMode;
@@ -132,7 +148,15 @@ int nvmlDeviceGetConfComputeGpuAttestationReport(
 `;
 
 type Macros = Readonly<Record<string, number>>;
-const DEFAULTS: Macros = { INIT: 0, ARCH: 9, FEATURE: 1, MULTI: 0, STALE: 0, CHAIN: -1 };
+const DEFAULTS: Macros = {
+  INIT: 0,
+  ARCH: 9,
+  FEATURE: 1,
+  MULTI: 0,
+  STALE: 0,
+  CHAIN: -1,
+  DIFFERENT: 0,
+};
 
 const hasCompiler = spawnSync('gcc', ['--version']).status === 0;
 let folder: string;
@@ -208,6 +232,24 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('NVML by a %s', () => {
     });
     expect(seen.gpus[0]!.fabric).toMatchObject({ state: 'completed', summary: null });
     expect(observeMachine(stub({})).gpus[0]!.fabric).toBeNull();
+  });
+
+  it('is observed as to where NVLink addresses lead, by drivers that tell', () => {
+    const tables = (defines: Readonly<Record<string, number>>) =>
+      observeMachine(stub(defines)).gpus.map(({ remapTableSha256 }) => remapTableSha256);
+    expect(tables({})).toEqual([undefined, undefined]);
+    const words = [0x10, 0x11, 0x12, 0x20, 0x21, 0x22];
+    const bytes = Buffer.from(Uint32Array.from(words).buffer);
+    const digest = createHash('sha256').update(bytes).digest('hex');
+    expect(tables({ REMAP: 3 })).toEqual([digest, digest]);
+    expect(new Set(tables({ REMAP: 3, DIFFERENT: 1 })).size).toBe(2);
+    const beyond = observeMachine(stub({ REMAP: 4097 }));
+    expect(beyond.gpus[0]!.remapTableSha256).toBeUndefined();
+    expect(beyond.gaps[0]).toMatch(/counts 4097 entries/);
+    const nvml = new Nvml(stub({ REMAP: 3 }).libraryPath);
+    const [handle] = nvml.handles() as bigint[];
+    expect(nvml.lockRemapTable(handle!)).toEqual({ isLocked: true, isDisabled: false });
+    expect(new Nvml(stub({}).libraryPath).lockRemapTable(handle!)).toBe(NVML.FUNCTION_NOT_FOUND);
   });
 
   it('names what fails', () => {

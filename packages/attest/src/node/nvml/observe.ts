@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   describeStatus,
   FABRIC,
@@ -7,6 +8,7 @@ import {
   type NvmlFunction,
   type NvmlSettings,
   type NvmlText,
+  REMAP_TABLE,
   structOf,
 } from '@bridgekeeper/native';
 import { AttestError } from '../../core/errors.ts';
@@ -89,7 +91,25 @@ class Observer {
       name: this.#text('nvmlDeviceGetName', handle),
       uuid: this.#text('nvmlDeviceGetUUID', handle),
       fabric: this.#fabric(handle),
+      ...this.#remapTable(handle),
     }));
+  }
+
+  /** Read, and never locked: locking holds until the GPU is reset, so it is its tenant's to do. */
+  #remapTable(handle: bigint): { remapTableSha256?: string } {
+    const name = 'nvmlDeviceGetNvlinkRemapTableInfo_v1';
+    const struct = structOf(REMAP_TABLE);
+    if (!this.#succeeds(name, this.#nvml.call(name, handle, struct))) return {};
+    const count = struct.readUInt32LE(REMAP_TABLE.count);
+    if (count > REMAP_TABLE.entriesMax) {
+      this.#gaps.push(`${name} counts ${count} entries, at most ${REMAP_TABLE.entriesMax} fit`);
+      return {};
+    }
+    const hash = createHash('sha256');
+    for (const at of [REMAP_TABLE.fabricAddresses, REMAP_TABLE.guestAddresses]) {
+      hash.update(struct.subarray(at, at + 4 * count));
+    }
+    return { remapTableSha256: hash.digest('hex') };
   }
 
   /** Newer drivers say more; older ones refuse the newer structure by its version. */
