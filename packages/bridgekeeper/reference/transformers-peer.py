@@ -50,6 +50,8 @@ def stacked(model, weights):
     for key, parameter in model.state_dict().items():
         if ".experts." not in key or not key.endswith("_proj"):
             continue
+        if key in weights and model.config.model_type != "gpt_oss":
+            continue
         if model.config.model_type == "gpt_oss":
             weights[key] = weights[key].transpose(1, 2)
             continue
@@ -71,10 +73,12 @@ def load(folder):
     # What type the weights are stored in says nothing of what is computed here.
     for key in ("torch_dtype", "dtype"):
         settings.pop(key, None)
-    rope = settings.get("rope_parameters")
-    if rope:
-        whole = ("rope_type", "original_max_position_embeddings")
-        rope.update({key: float(rope[key]) for key in rope if key not in whole})
+    rope = settings.get("rope_parameters") or {}
+    # Of all layers, or by type of layer.
+    for each in [part for part in rope.values() if isinstance(part, dict)] or [rope]:
+        numbers = {key: value for key, value in each.items() if type(value) is int}
+        numbers.pop("original_max_position_embeddings", None)
+        each.update({key: float(value) for key, value in numbers.items()})
     model_class = getattr(transformers, name)
     config = model_class.config_class(**settings)
     # Plain products and softmaxes, which take any type.

@@ -11,7 +11,9 @@ extern "C" __global__ void embed(const bf16* table, const int* tokens, bf16* out
   const bf16* source = table + (i64)((u32)token < (u32)vocab ? token : 0) * width;
   bf16* target = out + (i64)blockIdx.x * width;
   if (scale != 1.0f) {
-    for (int i = threadIdx.x; i < width; i += blockDim.x) target[i] = narrow(scale * widen(source[i]));
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+      target[i] = narrow(scale * widen(source[i]));
+    }
   } else if (width % 8 == 0) {
     for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
       ((uint4*)target)[i] = ((const uint4*)source)[i];

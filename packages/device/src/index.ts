@@ -77,7 +77,6 @@ export {
   MXFP4_BLOCK,
   type NormOffset,
   type OpArgs,
-  type RowStates,
   routeWorkspace,
   type StorageFormat,
   type Weighing,

@@ -84,9 +84,10 @@ export interface OpArgs {
   /**
    * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
    * given (Qwen3), rotates the first rotaryDim of q and k (halves of these, as Hugging Face's
-   * rotate_half) and leaves the rest as it is, writes k and v of this layer to their pages. Then out[count, heads * headDim] = softmax(q k^T * scale) v over
-   * positions j <= p of the token's row, and p - j < window where window > 0. A head's sink is one
-   * more score, as it is, whose weight no value gets. Leaves qkv undefined.
+   * rotate_half) and leaves the rest as it is, writes k and v of this layer to their pages. Then
+   * out[count, heads * headDim] = softmax(q k^T * scale) v over positions j <= p of the token's
+   * row, and p - j < window where window > 0. A head's sink is one more score, as it is, whose
+   * weight no value gets. Leaves qkv undefined.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
@@ -319,8 +320,8 @@ export interface OpArgs {
 
   /**
    * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * (norm + normOffset),
-   * element by element: the line after a norm with these weights, at length 1. The norm's own factor is gone
-   * with its length. An index outside the input leaves its line undefined.
+   * element by element: the line after a norm with these weights, at length 1. The norm's own
+   * factor is gone with its length. An index outside the input leaves its line undefined.
    */
   pool: {
     readonly input: Slice;

@@ -7,6 +7,7 @@ import {
 import type { LayerKind } from '../models/spec.ts';
 import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
+import { kvLayers } from '../runner/layer-sizes.ts';
 import { pageBytes } from '../runner/shapes.ts';
 import type { DeviceRates } from './rates.ts';
 
@@ -70,12 +71,13 @@ const bytesOf = (element: ElementType) => (element === 'f32' ? 4 : 2);
 
 /** Of one layer's keys and values for a token. */
 function kvBytesOfLayer({ spec, shape, element }: ForwardParts): number {
-  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / spec.layers;
+  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / kvLayers(spec);
 }
 
 /** `within` of each layer, which is given the positions that its tokens see; 0 window is all. */
 function overLayers({ spec }: ForwardParts, within: (window: number) => number): number {
-  return spec.layerKinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
+  const kinds = spec.layerKinds.filter(({ mixer }) => mixer === 'attention');
+  return kinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
 }
 
 /** A decode step of `batch` rows whose contexts hold `contextTokens` each. */

@@ -4,7 +4,8 @@ import { weightBytes } from '../loader/tensors/layout.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { weightTensors } from '../models/weights.ts';
 import { budgetMemory, describeMemory, type MemoryRequest } from './memory.ts';
-import { align, bufferBytes } from './shapes.ts';
+import { align } from './layer-sizes.ts';
+import { bufferBytes } from './shapes.ts';
 
 const GIB = 2 ** 30;
 
