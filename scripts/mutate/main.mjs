@@ -10,7 +10,8 @@
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
-//     --json <file>        write the result there
+//     --json <file>        write the result there, and every 25 mutants what is known by then: those
+//                          still open count as alive, so that --again goes on with a run that ended
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
 // nothing survived that is not accepted, 1 when something did, and 2 when there is no result.
@@ -72,7 +73,7 @@ function instrumentAll(sources, sandbox) {
     writeFileSync(path, `import { $m } from '${pathToFileURL(sandbox.switch)}'; ${code}`);
     const lineOf = sourceLines(text, `${path}.map`);
     for (const { offset, ...mutant } of mutants) {
-      all.push({ ...mutant, file, line: lineOf(offset) });
+      all.push({ ...mutant, file, line: lineOf(offset), status: OPEN });
     }
   }
   return all;
@@ -138,6 +139,9 @@ async function runApart(tests, mutant, sandbox, env) {
 
 /** No mutant. */
 const NONE = -1;
+
+/** Of a mutant that no test was run with. */
+const OPEN = 'open';
 
 /**
  * Runs every file of tests without a mutant: how long it takes, which mutants it reaches, and which
@@ -225,6 +229,7 @@ function makeJudge(tests, sandbox) {
   }
 
   return {
+    confirm,
     async judge(mutant) {
       const { id, file } = mutant;
       const all = tests.filter(({ reach }) => reach.has(id));
@@ -244,7 +249,7 @@ function makeJudge(tests, sandbox) {
   };
 }
 
-const isAlive = ({ status }) => status === 'survived' || status === 'uncovered';
+const isAlive = ({ status }) => status !== 'killed' && status !== 'timeout';
 
 /** What tells mutants apart while lines move. */
 const keyOf = ({ file, within, original, replacement }) =>
@@ -358,46 +363,54 @@ const { tests, leftOut } = await measureTests(
 );
 
 const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
+const withoutId = ({ id, ...mutant }) => mutant;
+
+/** What is known of all mutants by now. */
+function resultSoFar() {
+  const judged = mutants.filter((mutant) => isAlive(mutant) && mutant.status !== OPEN);
+  for (const mutant of judged) mutant.reason = reasons.get(keyOf(mutant));
+  const alive = mutants.filter(isAlive).map(withoutId);
+  const countsOf = (file) =>
+    count(
+      mutants.filter((mutant) => mutant.file === file),
+      noticed[file],
+    );
+  const files = Object.fromEntries(sources.map((file) => [file, countsOf(file)]));
+  return {
+    command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
+    again: before.flatMap(({ again = [], command }) => [...again, command]),
+    commit,
+    modified,
+    node: process.version,
+    files,
+    total: sum(Object.values(files)),
+    survivors: alive.filter(({ reason }) => reason === undefined),
+    accepted: alive.filter(({ reason }) => reason !== undefined),
+    stale: staleAmong(accepted, sources, mutants),
+    leftOut,
+  };
+}
+
+function write(result) {
+  if (options.json === undefined) return;
+  writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
+}
+
 const start = performance.now();
-const { judge, end } = makeJudge(tests, sandbox);
+const { judge, confirm, end } = makeJudge(tests, sandbox);
 for (const [index, mutant] of mutants.entries()) {
   await judge(mutant);
   if (isAlive(mutant)) say(lineOf(mutant));
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
+    await confirm();
+    write(resultSoFar());
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
 }
 await end();
-for (const mutant of mutants.filter(isAlive)) mutant.reason = reasons.get(keyOf(mutant));
-
-const withoutId = ({ id, ...mutant }) => mutant;
-const alive = mutants.filter(isAlive);
-const files = Object.fromEntries(
-  sources.map((file) => [
-    file,
-    count(
-      mutants.filter((mutant) => mutant.file === file),
-      noticed[file],
-    ),
-  ]),
-);
-const result = {
-  command: ['npm run mutate --', ...process.argv.slice(2)].join(' '),
-  again: before.flatMap(({ again = [], command }) => [...again, command]),
-  commit,
-  modified,
-  node: process.version,
-  files,
-  total: sum(Object.values(files)),
-  survivors: alive.filter(({ reason }) => reason === undefined).map(withoutId),
-  accepted: alive.filter(({ reason }) => reason !== undefined).map(withoutId),
-  stale: staleAmong(accepted, sources, mutants),
-  leftOut,
-};
-if (options.json !== undefined) {
-  writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
-}
+const result = resultSoFar();
+write(result);
 print(result);
 process.exit(result.survivors.length === 0 ? 0 : 1);

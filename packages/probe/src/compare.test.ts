@@ -1,6 +1,7 @@
 import { referenceProfile } from '@bridgekeeper/bridge';
 import { expect, test } from 'vitest';
 import { compare, parseCompared } from './compare.ts';
+import { CompareError } from './errors.ts';
 
 const a = referenceProfile('b300-cc');
 const b = referenceProfile('b300-native');
@@ -44,12 +45,32 @@ test('warns of other machines, other versions and unfinished probes', () => {
 });
 
 test.each([
-  ['no JSON', '{"suite":', 'is no JSON'],
-  ['another suite', '{"suite":"serve","runs":[]}', 'is no result of probe'],
-  ['a profile of another version', '{"schema":"bridgekeeper.profile/9"}', 'bridgekeeper.profile/1'],
-  ['a probe that was stopped', resultOf(null, 'GPU-1'), 'ended before it had a profile'],
-  ['a corrupt profile', resultOf({ ...a, contexts: {} }, 'GPU-1'), 'at "contexts'],
-])('refuses %s and names the file', (_, text, reason) => {
-  expect(() => parseCompared(text, 'some.json')).toThrow(/^some\.json: /);
-  expect(() => parseCompared(text, 'some.json')).toThrow(reason);
+  ['no JSON', '{"suite":', 'not-json', 'is no JSON'],
+  ['another suite', '{"suite":"serve","runs":[]}', 'not-a-result', 'is no result of probe'],
+  [
+    'a profile of another version',
+    '{"schema":"bridgekeeper.profile/9"}',
+    'bad-profile',
+    'bridgekeeper.profile/1',
+  ],
+  [
+    'a probe that was stopped',
+    resultOf(null, 'GPU-1'),
+    'no-profile',
+    'ended before it had a profile',
+  ],
+  ['a corrupt profile', resultOf({ ...a, contexts: {} }, 'GPU-1'), 'bad-profile', 'at "contexts'],
+])('refuses %s and names the file', (_, text, code, reason) => {
+  const fault = caught(() => parseCompared(text, 'some.json'));
+  expect(fault).toBeInstanceOf(CompareError);
+  expect(fault).toMatchObject({ code, message: expect.stringMatching(/^some\.json: /) });
+  expect(fault).toMatchObject({ message: expect.stringContaining(reason) });
 });
+
+function caught(action: () => unknown): unknown {
+  try {
+    return action();
+  } catch (error) {
+    return error;
+  }
+}

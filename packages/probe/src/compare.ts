@@ -1,6 +1,7 @@
 import { type Profile, ProfileError, parseProfile } from '@bridgekeeper/bridge';
 import type { MeasuredRun } from '@bridgekeeper/report';
 import { z } from 'zod';
+import { CompareError, type CompareErrorCode } from './errors.ts';
 import { parametersOf } from './parameters.ts';
 import { type Ratio, ratiosOf } from './ratios.ts';
 
@@ -27,11 +28,6 @@ export interface Difference {
   readonly values: readonly [string, string];
   /** The second by the first; null where the first is nothing. */
   readonly ratio: number | null;
-}
-
-/** A file that cannot be compared. The message names it and says why. */
-export class CompareError extends Error {
-  override readonly name = 'CompareError';
 }
 
 const runSchema = z.object({
@@ -70,22 +66,27 @@ export function parseCompared(text: string, path: string): Compared {
       return { name: profile.name, profile, runs: [], origin: null };
     }
     const { runs, profile: found, ...origin } = resultSchema.parse(json);
-    if (found === null) throw new CompareError(`${path}: this probe ended before it had a profile`);
+    if (found === null) {
+      throw new CompareError('no-profile', `${path}: this probe ended before it had a profile`);
+    }
     const profile = parseProfile(found);
     return { name: profile.name, profile, runs, origin };
   } catch (error) {
     if (error instanceof CompareError) throw error;
-    throw new CompareError(`${path}: ${reasonOf(error)}`, { cause: error });
+    const { code, reason } = faultOf(error);
+    throw new CompareError(code, `${path}: ${reason}`, { cause: error });
   }
 }
 
-function reasonOf(error: unknown): string {
-  if (error instanceof ProfileError) return error.message;
+function faultOf(error: unknown): { readonly code: CompareErrorCode; readonly reason: string } {
+  if (error instanceof ProfileError) return { code: 'bad-profile', reason: error.message };
   if (error instanceof z.ZodError) {
     const issue = error.issues[0];
-    return `is no result of probe: at "${issue?.path.join('.')}": ${issue?.message}`;
+    const reason = `is no result of probe: at "${issue?.path.join('.')}": ${issue?.message}`;
+    return { code: 'not-a-result', reason };
   }
-  return `is no JSON: ${error instanceof Error ? error.message : error}`;
+  if (error instanceof SyntaxError) return { code: 'not-json', reason: 'is no JSON' };
+  throw error;
 }
 
 export function compare(first: Compared, second: Compared): Comparison {

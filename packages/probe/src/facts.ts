@@ -5,6 +5,7 @@ import {
   readConfidentialState,
   readGpuStatuses,
 } from '@bridgekeeper/device';
+import type { ProbeError } from './errors.ts';
 
 /** What is known of the machine before anything is timed. Plain data. */
 export interface ProbeFacts {
@@ -77,19 +78,19 @@ function otherProcesses(index: number | undefined): number | null {
 export function refusalOf(
   facts: Pick<ProbeFacts, 'gpusReady' | 'confidential' | 'law' | 'otherProcesses'>,
   force: boolean,
-): string | null {
+): Pick<ProbeError, 'code' | 'message'> | null {
   const { gpusReady, confidential, law, otherProcesses } = facts;
   if (law === null && confidential === true && gpusReady === false) {
-    return (
+    const message =
       'confidential computing is on and the GPU is not set ready, so CUDA refuses work: ' +
-      'run `nvidia-smi conf-compute -srs 1`, best after attestation'
-    );
+      'run `nvidia-smi conf-compute -srs 1`, best after attestation';
+    return { code: 'not-ready', message };
   }
   if ((otherProcesses ?? 0) > 0 && !force) {
-    return (
+    const message =
       `${otherProcesses} other process(es) use this GPU, and what is measured now would be ` +
-      'theirs, too: stop them, or measure all the same with --force'
-    );
+      'theirs, too: stop them, or measure all the same with --force';
+    return { code: 'gpu-in-use', message };
   }
   return null;
 }

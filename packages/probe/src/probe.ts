@@ -4,14 +4,10 @@ import type { DeviceKind } from '@bridgekeeper/device';
 import { type ResultContext, resultDocument } from '@bridgekeeper/report';
 import { openDevice } from '@bridgekeeper/server';
 import { fitRuns, type ProbeDocument } from './document.ts';
+import { ProbeError } from './errors.ts';
 import { type ProbeFacts, readMachineFacts, refusalOf } from './facts.ts';
 import { limitsOf } from './limits.ts';
 import { type ProbeRun, runProbe } from './run.ts';
-
-/** Why nothing was measured. The message says what to do. */
-export class ProbeError extends Error {
-  override readonly name = 'ProbeError';
-}
 
 export interface ProbeOptions {
   readonly device: DeviceKind;
@@ -32,7 +28,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
   const startedNs = nowNs();
   const machine = readMachineFacts(options.device, law);
   const refusal = refusalOf(machine, options.force);
-  if (refusal !== null) throw new ProbeError(refusal);
+  if (refusal !== null) throw new ProbeError(refusal.code, refusal.message);
   const device = await openDevice({
     device: { value: options.device, reason: '' },
     law: { value: law, reason: '' },

@@ -47,19 +47,15 @@ export const PROBE: CliCommand<typeof FLAGS> = {
   },
 };
 
-/** Resolves to the exit code. Throws UsageError. */
+/** Resolves to the exit code. Throws UsageError and ProbeError. */
 async function runProbe(flags: Flags, io: CliIo): Promise<0 | 1> {
   // Loaded when they are needed, like every command that opens a device's libraries.
   const { cudaAvailability, DeviceError } = await import('@bridgekeeper/device');
   const { probe, ProbeError } = await import('@bridgekeeper/probe');
-  const fail = (message: string): 1 => {
-    io.err(`bridgekeeper: ${message}`);
-    return 1;
-  };
   const { available, detail } = cudaAvailability();
   if (flags.device === 'auto' && !available) {
     const instead = 'a modelled one is measured with --device model --law emulate:b300-cc';
-    return fail(`there is no GPU to measure: ${detail}; ${instead}`);
+    throw new ProbeError('no-gpu', `there is no GPU to measure: ${detail}; ${instead}`);
   }
   const device: DeviceKind = flags.device === 'auto' ? 'cuda' : flags.device;
   const law = chooseLaw(flags.law, device).value;
@@ -68,8 +64,9 @@ async function runProbe(flags: Flags, io: CliIo): Promise<0 | 1> {
     io.redraw?.('');
     return await deliver(document, flags, io);
   } catch (error) {
-    if (error instanceof ProbeError || error instanceof DeviceError) return fail(error.message);
-    throw error;
+    if (!(error instanceof DeviceError)) throw error;
+    io.err(`bridgekeeper: ${error.message}`);
+    return 1;
   }
 }
 

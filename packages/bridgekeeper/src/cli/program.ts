@@ -88,6 +88,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   ChatError: 1,
   EngineError: 1,
   FabricError: 1,
+  ProbeError: 1,
 };
 
 function failureOf(error: unknown): Failure {

@@ -47,13 +47,14 @@ test('what cannot be had is skipped, with the reason', async () => {
 });
 
 test.each([
-  ['an error of its own', 'console.log(\'{"error":"KeyError: x"}\');', 'KeyError: x'],
-  ['something else', "console.log('Loading...');", 'answered: Loading...'],
-  ['nothing', 'process.exit(1);', 'without an answer'],
-])('an answer that is %s is an error', async (_, body, message) => {
+  ['an error of its own', 'console.log(\'{"error":"KeyError: x"}\');', 'failed', 'KeyError: x'],
+  ['something else', "console.log('Loading...');", 'unreadable', 'answered: Loading...'],
+  ['nothing', 'process.exit(1);', 'ended', 'without an answer'],
+])('an answer that is %s is an error', async (_, body, code, message) => {
   const peer = await opened(interpreter(folder, PEER_READY, body));
   const answer = peer.logprobs('anywhere', [[1]]);
-  await expect(answer).rejects.toThrow(PeerError);
+  await expect(answer).rejects.toBeInstanceOf(PeerError);
+  await expect(answer).rejects.toMatchObject({ code });
   await expect(answer).rejects.toThrow(message);
   await peer.close();
 });

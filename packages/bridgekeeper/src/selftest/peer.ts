@@ -16,9 +16,23 @@ const answer = z.union([
   z.object({ error: z.string() }),
 ]);
 
+export type PeerErrorCode =
+  /** It answered with an error of its own. */
+  | 'failed'
+  /** Its process ended. */
+  | 'ended'
+  /** It answered with something else. */
+  | 'unreadable';
+
 /** The reference framework failed or does not keep to the protocol. */
 export class PeerError extends Error {
   override readonly name = 'PeerError';
+  readonly code: PeerErrorCode;
+
+  constructor(code: PeerErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
 }
 
 /**
@@ -65,7 +79,7 @@ export class TransformersPeer {
   ): Promise<SequenceLogprobs[]> {
     this.#process.stdin!.write(`${JSON.stringify({ folder, sequences })}\n`);
     const found = await nextLine(this.#lines, answer);
-    if ('error' in found) throw new PeerError(`${this.name}: ${found.error}`);
+    if ('error' in found) throw new PeerError('failed', `${this.name}: ${found.error}`);
     return found.logits.map((text) => {
       const bytes = Uint8Array.from(Buffer.from(text, 'base64'));
       const all = new Float64Array(bytes.buffer);
@@ -87,12 +101,13 @@ export class TransformersPeer {
 
 async function nextLine<T>(lines: AsyncIterator<string>, schema: z.ZodType<T>): Promise<T> {
   const { value, done } = await lines.next();
-  if (done === true) throw new PeerError('the reference framework ended without an answer');
+  if (done === true)
+    throw new PeerError('ended', 'the reference framework ended without an answer');
   try {
     return schema.parse(JSON.parse(value));
   } catch (cause) {
     const shown = value.slice(0, 200);
-    throw new PeerError(`the reference framework answered: ${shown}`, { cause });
+    throw new PeerError('unreadable', `the reference framework answered: ${shown}`, { cause });
   }
 }
 

@@ -1,62 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PrefixTree } from '../kv/prefix-tree.ts';
-import type { GenerationEvent, SamplingParams } from '../request/request.ts';
-import { GREEDY } from '../request/sampling.ts';
-import type { RowResult, StepPlan } from './plan.ts';
-import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import type { GenerationEvent } from '../request/request.ts';
+import type { StepPlan } from './plan.ts';
 import { Sequence } from './sequence.ts';
-
-const LIMITS: SchedulerLimits = {
-  maxRows: 4,
-  maxBatchTokens: 32,
-  pageTokens: 4,
-  maxLines: 4,
-  maxCountTokens: 64,
-  chunkedPrefill: true,
-};
-
-type Overrides = Partial<SchedulerLimits> & { readonly prefixCaching?: boolean };
-
-function scheduler(pages: number, overrides: Overrides = {}) {
-  const { prefixCaching: isEnabled = true, ...limits } = overrides;
-  const { pageTokens } = { ...LIMITS, ...limits };
-  const pool = new PrefixTree({ pages, pageTokens, isEnabled });
-  return { pool, scheduler: new Scheduler({ ...LIMITS, ...limits }, pool) };
-}
-
-let arrivals = 0;
-function sequence(prompt: number[], sampling: Partial<SamplingParams> = {}, tenant = 't') {
-  const request = {
-    id: `r${arrivals}`,
-    tenant,
-    promptTokens: Uint32Array.from(prompt),
-    sampling: { ...GREEDY, ...sampling },
-  };
-  return new Sequence(request, 0n, arrivals++, 0);
-}
-
-/** Plays the device: every sampled row gets the token `tokenOf` says, and ends at max_tokens. */
-function results(plan: StepPlan, tokenOf = (s: Sequence) => s.length % 97): RowResult[] {
-  const sampled = [
-    ...plan.prefill.filter((chunk) => chunk.last).map((chunk) => chunk.sequence),
-    ...plan.decode,
-  ];
-  return sampled.map((s) => ({
-    row: s.row,
-    epoch: s.epoch,
-    token: tokenOf(s),
-    finish: s.generated + 1 >= s.request.sampling.maxTokens ? 'length' : undefined,
-    logprobs: undefined,
-  }));
-}
-
-function step(s: Scheduler): { plan: StepPlan; events: GenerationEvent[] } {
-  const plan = s.plan(0);
-  return { plan, events: s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0) };
-}
-
-const range = (n: number, from = 0) => Array.from({ length: n }, (_, i) => from + i);
+import { LIMITS, range, results, scheduler, sequence, step } from './testing/play.ts';
 
 describe('Scheduler', () => {
   it('computes a prompt in chunks of what the step has left, then decodes', () => {
@@ -86,7 +33,7 @@ describe('Scheduler', () => {
     s.add(sequence(range(13), { maxTokens: 1 }));
     step(s);
     s.add(sequence(range(13), { maxTokens: 1 }));
-    s.add(sequence(range(13), { maxTokens: 1 }, 'other'));
+    s.add(sequence(range(13), { maxTokens: 1 }, { tenant: 'other' }));
     const { plan, events } = step(s);
     expect(plan.prefill.map((c) => [c.start, c.length])).toEqual([
       [12, 1],
@@ -442,6 +389,18 @@ describe('Scheduler', () => {
       s.add(sequence(range(12), { maxTokens: 1 }));
       s.add(sequence(range(20, 50), { maxTokens: 1, presencePenalty: 1 }));
       expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([12, 20]);
+      const { scheduler: t } = scheduler(64, { maxCountTokens: 10 });
+      t.add(sequence(range(6), { maxTokens: 1, presencePenalty: 1 }));
+      t.add(sequence(range(20, 50), { maxTokens: 1 }));
+      expect(t.plan(0).prefill.map(({ length }) => length)).toEqual([6, 20]);
+    });
+
+    it('a whole prompt beside rows, however few tokens a launch may have', () => {
+      const { scheduler: s } = scheduler(64, { chunkedPrefill: false, maxBatchTokens: 64 });
+      s.add(sequence(range(4), { maxTokens: 9 }));
+      step(s);
+      s.add(sequence(range(50, 50), { maxTokens: 9 }));
+      expect(s.plan(0, 1, 8).prefill.map(({ length }) => length)).toEqual([50]);
     });
   });
 
@@ -553,6 +512,144 @@ describe('Scheduler', () => {
     expect(events.map(({ promptLogprobs }) => promptLogprobs)).toEqual(lines);
   });
 
+  it('says whether prompts wait or are computed', () => {
+    const { scheduler: s } = scheduler(64);
+    expect([s.hasPrompts, s.maxBatchTokens]).toEqual([false, LIMITS.maxBatchTokens]);
+    s.add(sequence(range(4), { maxTokens: 99 }));
+    expect(s.hasPrompts).toBe(true);
+    step(s);
+    expect(s.hasPrompts).toBe(false);
+    s.add(sequence(range(40, 50)));
+    step(s);
+    expect([s.waiting, s.hasPrompts]).toEqual([0, true]);
+    step(s);
+    expect([s.running, s.hasPrompts]).toEqual([2, false]);
+  });
+
+  it('leaves a request in the queue that a launch has no room for', () => {
+    const { scheduler: s } = scheduler(64, { maxBatchTokens: 8 });
+    const all = [8, 9, 10].map((length) => sequence(range(length, 20 * length)));
+    for (const each of all) s.add(each);
+    expect(s.plan(0).prefill.map(({ length }) => length)).toEqual([8]);
+    expect(all.map(({ row }) => row)).toEqual([0, -1, -1]);
+  });
+
+  it('decodes in order of arrival, in whatever order prompts are computed', () => {
+    const { scheduler: s } = scheduler(64);
+    const all = [9, 3, 6, 4].map((length) => sequence(range(length, 20 * length)));
+    for (const each of all) s.add(each);
+    const lengths = s.plan(0).prefill.map(({ length }) => length);
+    expect(lengths).toEqual([3, 4, 6, 9]);
+    expect(s.plan(0).decode).toEqual(all);
+  });
+
+  describe('among owners', () => {
+    const owned = (owner: string, length: number, from: number, weight = 1) =>
+      sequence(range(length, from), { maxTokens: 9 }, { share: { owner, weight } });
+    const next = ({ prefill }: StepPlan) =>
+      prefill.map(({ sequence: each, length }) => [each, length]);
+
+    it('gives a new one a launch, and then the one that was served least', () => {
+      const { scheduler: s } = scheduler(128, { maxBatchTokens: 8 });
+      const [a, b] = [owned('a', 60, 0), owned('b', 100, 100)];
+      s.add(a);
+      expect(next(s.plan(0))).toEqual([[a, 8]]);
+      s.add(b);
+      // As much as the first was served: which is due first decides.
+      const turns = [0, 0, 0, 0, 0].map(() => next(s.plan(0)));
+      expect(turns).toEqual([[[b, 8]], [[a, 8]], [[a, 8]], [[b, 8]], [[a, 8]]]);
+    });
+
+    it('has a prompt that is computed before one that is due a little later', () => {
+      const { scheduler: s } = scheduler(64, { maxBatchTokens: 8 });
+      // A weight of four: they are due at 10 and 10.25.
+      const [first, second] = [owned('a', 40, 0, 4), owned('a', 41, 100, 4)];
+      for (const each of [first, second]) s.add(each);
+      expect([0, 0].map(() => next(s.plan(0)))).toEqual([[[first, 8]], [[first, 8]]]);
+    });
+
+    it('makes room for one that has none, and for no other', () => {
+      const rows = (others: readonly string[], length: number, pages = 8, maxRows = 2) => {
+        const { scheduler: s } = scheduler(pages, { maxRows, prefixCaching: false });
+        const held = others.map((owner, at) => owned(owner, 4, 10 * at));
+        for (const each of held) s.add(each);
+        step(s);
+        s.add(owned('b', length, 100));
+        s.plan(0);
+        return held.filter(({ row }) => row >= 0).length;
+      };
+      // A part of two owners is four of eight pages.
+      expect(rows(['a', 'a'], 4)).toBe(1);
+      expect(rows(['a', 'a'], 16)).toBe(1);
+      expect(rows(['a', 'a'], 17)).toBe(2);
+      // Each has one row.
+      expect(rows(['a', 'c'], 4)).toBe(2);
+      // It has one already.
+      expect(rows(['a', 'a', 'b'], 4, 32, 3)).toBe(3);
+      expect(rows(['a'], 4)).toBe(1);
+    });
+
+    it('has one that starts over wait for the next launch, like all others', () => {
+      const { scheduler: s } = scheduler(14, { prefixCaching: false });
+      const [grows, large] = [owned('a', 4, 0), owned('a', 40, 50)];
+      for (const each of [grows, large]) s.add(each);
+      step(s);
+      step(s);
+      // More than its part of the pages, of which too few are free.
+      const late = owned('b', 32, 200);
+      s.add(late);
+      for (let steps = 0; large.row >= 0; steps++) {
+        expect(steps).toBeLessThan(9);
+        const plan = s.plan(0);
+        expect(plan.prefill).toEqual([]);
+        s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
+      }
+      expect(large.preemptions).toBe(1);
+      expect(next(s.plan(0))[0]).toEqual([late, 31]);
+    });
+
+    it('goes on with prompts while one starts over, and begins none', () => {
+      const { scheduler: s, pool } = scheduler(41, { maxBatchTokens: 12, prefixCaching: false });
+      const answer = (owner: string, length: number, from: number) =>
+        sequence(range(length, from), { maxTokens: 30 }, { share: { owner, weight: 1 } });
+      const [grows, large, other] = [answer('a', 4, 0), answer('a', 60, 50), answer('c', 4, 150)];
+      for (const each of [grows, large, other]) s.add(each);
+      while (large.phase !== 'decode') step(s);
+      step(s);
+      // What is left is a page for each row.
+      const [long, late] = [owned('b', 4 * (pool.available - 3), 200), owned('c', 8, 400)];
+      for (const each of [long, late]) s.add(each);
+      let plan = s.plan(0);
+      for (let steps = 0; large.row >= 0; steps++) {
+        expect(steps).toBeLessThan(9);
+        s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
+        plan = s.plan(0);
+      }
+      // It goes before the one that is computed, and there would be room for it.
+      expect([late.row, plan.prefill.map((chunk) => chunk.sequence)]).toEqual([-1, [long]]);
+      s.commit(plan, { rows: results(plan), promptLogprobs: [] }, 0);
+      expect(next(s.plan(0))[0]).toEqual([late, 8]);
+    });
+  });
+
+  it('starts over whatever was on its way', () => {
+    const { scheduler: s } = scheduler(64, { maxRows: 2, prefixCaching: false });
+    const owned = (owner: string, length: number, from: number) =>
+      sequence(range(length, from), { maxTokens: 9 }, { share: { owner, weight: 1 } });
+    const all = [owned('a', 1, 0), owned('a', 1, 50)];
+    for (const each of all) s.add(each);
+    // Five tokens of each are on their way.
+    const plans = [s.plan(0), s.plan(0, 4)];
+    const other = owned('b', 4, 100);
+    s.add(other);
+    plans.push(s.plan(0));
+    expect(all.map(({ row }) => row)).toEqual([0, -1]);
+    for (const plan of plans) s.commit(plan, { rows: [], promptLogprobs: [] }, 0);
+    other.cancelled = true;
+    s.retireCancelled(0);
+    expect(s.plan(0).prefill).toMatchObject([{ sequence: all[1], start: 0, length: 1 }]);
+  });
+
   it('keeps its promises over random traffic', () => {
     const request = fc.record({
       prompt: fc.array(fc.nat(3), { minLength: 1, maxLength: 20 }),
@@ -568,7 +665,7 @@ describe('Scheduler', () => {
           sequence(
             r.prompt,
             { maxTokens: r.maxTokens, presencePenalty: r.penalty ? 1 : 0 },
-            r.tenant,
+            { tenant: r.tenant },
           ),
         );
         for (const each of sequences) s.add(each);

@@ -19,9 +19,22 @@ const BACKSLASH = 0x5c;
 /** JSON's strings have no characters before the space. */
 const FIRST_PRINTED = 0x20;
 
+export type JsonErrorCode =
+  | 'not-json'
+  /** Nested deeper than is read. */
+  | 'too-deep'
+  /** An integer of more digits than are read. */
+  | 'too-many-digits';
+
 /** Why a text was not read. The message is fit for a client and quotes nothing. */
 export class JsonError extends Error {
   override readonly name = 'JsonError';
+  readonly code: JsonErrorCode;
+
+  constructor(code: JsonErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** Reads a JSON text into values for templates. Throws JsonError. */
@@ -68,7 +81,9 @@ class Reader {
   /** Reads the bracket that opens an array or an object. Whether it closes at once. */
   #opensEmpty(closing: string): boolean {
     this.#depth += 1;
-    if (this.#depth > MAX_DEPTH) throw new JsonError(`is nested deeper than ${MAX_DEPTH} levels`);
+    if (this.#depth > MAX_DEPTH) {
+      throw new JsonError('too-deep', `is nested deeper than ${MAX_DEPTH} levels`);
+    }
     this.#at += 1;
     this.#skipSpace();
     return this.#text[this.#at] === closing && this.#closes(closing);
@@ -142,7 +157,8 @@ class Reader {
     this.#at += text.length;
     if (fraction !== undefined || exponent !== undefined) return Number(text);
     if (text.length <= MAX_INTEGER_DIGITS) return BigInt(text);
-    throw new JsonError(`has an integer of more than ${MAX_INTEGER_DIGITS} digits`);
+    const message = `has an integer of more than ${MAX_INTEGER_DIGITS} digits`;
+    throw new JsonError('too-many-digits', message);
   }
 
   #skipSpace(): void {
@@ -153,7 +169,7 @@ class Reader {
   }
 
   #fail(): never {
-    throw new JsonError('is not valid JSON');
+    throw new JsonError('not-json', 'is not valid JSON');
   }
 }
 

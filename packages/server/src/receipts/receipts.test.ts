@@ -2,6 +2,7 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   renameSync,
@@ -22,10 +23,14 @@ import {
   verifyReceiptChain,
 } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
 import { HandClock } from '../testing/hand-clock.ts';
+import { keepReceiptsHere } from '../testing/receipts-here.ts';
 import { ReceiptsError } from './errors.ts';
+import { keepReceipts } from './keeper.ts';
+import type { FromBook } from './messages.ts';
+import { own } from './owner.ts';
 import { Receipts, type ReceiptsOptions } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
 
@@ -47,15 +52,17 @@ afterEach(async () => {
 });
 
 const HOUR = 3600;
+const RETENTION = { countMax: 1000, secondsMax: 86_400 };
 
 async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> {
   const receipts = await Receipts.open({
     path: file,
-    retention: { countMax: 1000, secondsMax: 86_400 },
+    retention: RETENTION,
     clock,
     waitSeconds: 0,
     onWait: (message) => troubles.push(message),
     onTrouble: (message) => troubles.push(message),
+    startThread: keepReceiptsHere,
     ...options,
   });
   open.push(receipts);
@@ -85,14 +92,14 @@ describe.each([
 
   it('form one chain however fast they come', async () => {
     const receipts = await start({ path: path() });
-    for (let n = 1; n <= 600; n++) receipts.issue(makeReceiptFacts(n), 'a');
+    for (let n = 1; n <= 20; n++) receipts.issue(makeReceiptFacts(n), 'a');
     const { sequence, hash } = await receipts.head();
-    expect(sequence).toBe(600);
+    expect(sequence).toBe(20);
     const links = await receipts.links(1, 1000);
-    const held = await Promise.all([1, 300, 600].map((n) => find(receipts, makeReceiptFacts(n))));
+    const held = await Promise.all([1, 10, 20].map((n) => find(receipts, makeReceiptFacts(n))));
     const all = held as SignedReceipt[];
     expect(await verifyReceiptChain(links, all, receipts.signer.key)).toBe(hash);
-    const piece = await receipts.links(299, 3);
+    const piece = await receipts.links(9, 3);
     expect(piece.digests).toHaveLength(3);
     await verifyReceiptChain(piece, [all[1]!], receipts.signer.key);
   });
@@ -150,11 +157,11 @@ describe('a file of receipts', () => {
 
   it('is had by a server that waits until the one before it has written and ended', async () => {
     const first = await start();
-    for (let n = 1; n <= 300; n++) first.issue(makeReceiptFacts(n), 'a');
+    for (let n = 1; n <= 40; n++) first.issue(makeReceiptFacts(n), 'a');
     const next = start({ waitSeconds: 1e6 });
     await first.close();
     const second = await next;
-    expect((await second.head()).sequence).toBe(300);
+    expect((await second.head()).sequence).toBe(40);
     expect(troubles).toEqual([expect.stringContaining('waiting up to 1000000 s')]);
   });
 
@@ -192,7 +199,7 @@ describe('a file of receipts', () => {
     await first.close();
     copyFileSync(file, `${file}.copy`);
     const second = await start();
-    for (let n = 2; n <= 300; n++) second.issue(makeReceiptFacts(n), 'a');
+    for (let n = 2; n <= 60; n++) second.issue(makeReceiptFacts(n), 'a');
     await second.close();
     const { size } = statSync(file);
     truncateSync(file, size - 8192);
@@ -200,7 +207,7 @@ describe('a file of receipts', () => {
     copyFileSync(`${file}.copy`, file);
     await expect(start()).rejects.toMatchObject({
       code: 'broken-tail',
-      message: expect.stringContaining('ends at receipt 1, and its chain at 300'),
+      message: expect.stringContaining('ends at receipt 1, and its chain at 60'),
     });
     rmSync(file);
     await expect(start())
@@ -229,6 +236,41 @@ describe('a file of receipts', () => {
     expect(receipts.path).toBe(text);
   });
 
+  it('has its first key beside itself, by whatever name it is opened', async () => {
+    const link = join(folder, 'link');
+    symlinkSync(join(folder, 'real'), link);
+    await start({ path: link });
+    expect(existsSync(join(folder, 'real.key'))).toBe(true);
+    expect(existsSync(`${link}.key`)).toBe(false);
+  });
+
+  it('is refused where nothing can be written beside it, and then let go', async () => {
+    const first = await start();
+    await first.close();
+    mkdirSync(`${file}.head.next`);
+    await expect(start()).rejects.toMatchObject({
+      code: 'bad-file',
+      message: expect.stringMatching(/^cannot use .*receipts\.sqlite: EISDIR/),
+    });
+    rmSync(`${file}.head.next`, { recursive: true });
+    expect((await start()).signer.key).toBe(first.signer.key);
+  });
+
+  it('says where it ends before it says that it is open', async () => {
+    let hadHead: boolean | undefined;
+    const port = {
+      postMessage: ({ kind }: FromBook) => {
+        if (kind === 'ready') hadHead = existsSync(`${file}.head`);
+      },
+      on: () => {},
+      close: () => {},
+    };
+    await own(file, { clock, waitSeconds: 0, onWait: () => {} });
+    const data = { file: { path: file, givenPath: file }, retention: RETENTION };
+    void keepReceipts(port, data);
+    await expect.poll(() => hadHead).toBe(true);
+  });
+
   it('is not signed with a key that others can read, or that is none', async () => {
     const first = await start();
     await first.close();
@@ -240,6 +282,20 @@ describe('a file of receipts', () => {
     for (const ending of ['.key', '.head']) rmSync(`${file}${ending}`);
     expect((await start()).signer.key).not.toBe(first.signer.key);
   });
+});
+
+test('other statements are signed with the key of the receipts', async () => {
+  const { signer } = await start({ path: null });
+  const message = new TextEncoder().encode('a statement');
+  const key = await crypto.subtle.importKey(
+    'raw',
+    Buffer.from(signer.key, 'hex'),
+    { name: 'Ed25519' },
+    false,
+    ['verify'],
+  );
+  const signature = await signer.sign(message);
+  expect(await crypto.subtle.verify('Ed25519', key, signature, message)).toBe(true);
 });
 
 describe('an answer is promised a receipt', () => {
@@ -259,9 +315,9 @@ describe('an answer is promised a receipt', () => {
 
   it('that is kept although more wait by then', async () => {
     const receipts = await start({ path: null, pendingMax: 1 });
-    for (let n = 1; n <= 600; n++) receipts.issue(makeReceiptFacts(n), 'a');
-    expect((await receipts.head()).sequence).toBe(600);
-    expect(receipts.counts).toEqual({ issued: 600, written: 600, lost: 0, withheld: 0 });
+    for (let n = 1; n <= 20; n++) receipts.issue(makeReceiptFacts(n), 'a');
+    expect((await receipts.head()).sequence).toBe(20);
+    expect(receipts.counts).toEqual({ issued: 20, written: 20, lost: 0, withheld: 0 });
   });
 
   it('unless its file is gone, and again once it is back', async () => {

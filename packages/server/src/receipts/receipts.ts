@@ -26,6 +26,19 @@ export interface ReceiptsOptions extends Omit<OwnOptions, 'clock'> {
   readonly onTrouble: (message: string) => void;
   /** With more than these issued and not written yet, none is promised. */
   readonly pendingMax?: number;
+  /** By default a thread of its own. */
+  readonly startThread?: (data: ReceiptsThreadData) => ReceiptsThread;
+}
+
+/** What keeps the receipts (`keepReceipts`), as its user has it: a `Worker`, or alike. */
+export interface ReceiptsThread {
+  postMessage(message: ToBook): void;
+  on(event: 'message', listener: (message: FromBook) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  once(event: 'message', listener: (message: FromBook) => void): unknown;
+  once(event: 'error', listener: (error: Error) => void): unknown;
+  once(event: 'exit', listener: () => void): unknown;
+  off(event: 'error' | 'exit', listener: () => void): unknown;
 }
 
 /** A burst that the disk cannot follow. Some 20 MB. */
@@ -47,7 +60,7 @@ export class Receipts {
   /** null: they are kept in memory and end with the process. */
   readonly path: string | null;
   readonly signer: ReceiptSigner;
-  readonly #worker: Worker;
+  readonly #thread: ReceiptsThread;
   readonly #onTrouble: (message: string) => void;
   readonly #pendingMax: number;
   readonly #askers = new Map<number, Asker>();
@@ -60,14 +73,14 @@ export class Receipts {
   #isClosing = false;
 
   private constructor(
-    worker: Worker,
+    thread: ReceiptsThread,
     key: string,
     owned: OwnedFile | null,
     options: ReceiptsOptions,
   ) {
     const { path, clock, onTrouble, pendingMax = PENDING_MAX } = options;
     this.path = path;
-    this.#worker = worker;
+    this.#thread = thread;
     this.#onTrouble = onTrouble;
     this.#pendingMax = pendingMax;
     this.signer = { key, sign: (message) => this.#ask({ kind: 'sign', message }) };
@@ -82,10 +95,10 @@ export class Receipts {
       for (const end of upkeep) end();
       owned?.release();
     };
-    worker.on('message', (message: FromBook) => this.#receive(message));
-    worker.on('error', (error) => this.#die(error));
+    thread.on('message', (message) => this.#receive(message));
+    thread.on('error', (error) => this.#die(error));
     this.#exited = new Promise((resolve) => {
-      worker.once('exit', () => {
+      thread.once('exit', () => {
         this.#die(new Error('its thread ended'));
         resolve();
       });
@@ -94,12 +107,12 @@ export class Receipts {
 
   /** Owns the file and starts the thread. Throws ReceiptsError, with nothing left running. */
   static async open(options: ReceiptsOptions): Promise<Receipts> {
-    const { path, retention } = options;
+    const { path, retention, startThread = startWorker } = options;
     const owned = path === null ? null : await own(path, options);
     const file = owned === null ? null : { path: owned.path, givenPath: path! };
     try {
-      const [worker, key] = await startThread({ file, retention });
-      return new Receipts(worker, key, owned, options);
+      const thread = startThread({ file, retention });
+      return new Receipts(thread, await keyOf(thread), owned, options);
     } catch (error) {
       owned?.release();
       throw error;
@@ -152,7 +165,7 @@ export class Receipts {
   }
 
   #post(message: ToBook): void {
-    this.#worker.postMessage(message);
+    this.#thread.postMessage(message);
   }
 
   #ask<K extends Question['kind']>(question: Extract<Question, { kind: K }>): Promise<Answers[K]> {
@@ -204,21 +217,24 @@ export class Receipts {
 
 const gone = () => new ReceiptsError('failed', 'the thread that keeps the receipts is gone');
 
-/** Resolves to the thread and its public key. */
-function startThread(workerData: ReceiptsThreadData): Promise<[Worker, string]> {
-  const worker = new Worker(new URL('./receipts-worker.js', import.meta.url), { workerData });
+function startWorker(workerData: ReceiptsThreadData): ReceiptsThread {
+  return new Worker(new URL('./receipts-worker.js', import.meta.url), { workerData });
+}
+
+/** The public key with which a thread that was just started signs. Rejects with ReceiptsError. */
+function keyOf(thread: ReceiptsThread): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause?: Error) => {
       const why = cause === undefined ? 'its thread ended' : cause.message;
       reject(new ReceiptsError('failed', `receipts cannot be kept: ${why}`, { cause }));
     };
     const ended = () => fail();
-    worker.once('error', fail);
-    worker.once('exit', ended);
-    worker.once('message', (message: FromBook) => {
-      worker.off('error', fail);
-      worker.off('exit', ended);
-      if (message.kind === 'ready') resolve([worker, message.key]);
+    thread.once('error', fail);
+    thread.once('exit', ended);
+    thread.once('message', (message) => {
+      thread.off('error', fail);
+      thread.off('exit', ended);
+      if (message.kind === 'ready') resolve(message.key);
       else if (message.kind === 'refused') reject(new ReceiptsError(message.code, message.message));
       else fail();
     });

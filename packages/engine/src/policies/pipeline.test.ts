@@ -1,0 +1,111 @@
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
+import { expect, test } from 'vitest';
+import { prepareModel } from '../create.ts';
+import { Sequence } from '../scheduler/sequence.ts';
+import { engineOptions, request } from '../testing/run.ts';
+import { ownRoutes, Pipeline } from './pipeline.ts';
+import { createPolicy } from './policy.ts';
+
+const BURST = { tollNs: 0, interTokenLimitNs: 50e6 };
+
+/** What a policy is made from, on a modelled GPU whose steps take some 10 ms. */
+async function partsOnModel() {
+  const clock = new VirtualClock();
+  clock.runFreely();
+  const base = referenceProfile('b300-native');
+  // A step of Storyteller has 45 kernels.
+  const roofline = { ...base.roofline, kernelNs: 10e6 / 45 };
+  const device = openModelDevice({ clock, law: profileLaw({ ...base, roofline }) });
+  const options = engineOptions(device, { dummy: true, burst: BURST });
+  const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
+  let arrivals = 0;
+  const arrive = (maxTokens: number) => {
+    const id = `r${arrivals}`;
+    const wanted = request(id, [arrivals, 2, 3], { maxTokens });
+    const sequence = new Sequence(wanted, 0n, arrivals++, clock.nowNs());
+    scheduler.add(sequence);
+    return sequence;
+  };
+  const parts = { scheduler, runner, traffic, clock, burst: BURST, mover: null, prefillRate };
+  return { parts, clock, device, arrive };
+}
+
+/** A pipeline whose one request decodes, with so many launches on their way. */
+async function decoding(launches: number, maxTokens = 200) {
+  const { parts, clock, device, arrive } = await partsOnModel();
+  const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
+  arrive(maxTokens);
+  await pipeline.launch(1);
+  await pipeline.commit();
+  for (let launch = 0; launch < launches; launch++) await pipeline.launch(1);
+  expect(pipeline.length).toBe(launches);
+  const close = async () => {
+    await pipeline.settle();
+    await device.close();
+  };
+  return { pipeline, clock, parts, close };
+}
+
+const NEVER_NS = 1e12;
+
+test('the next launch is due when its policy says, or once nothing is on its way', async () => {
+  const { pipeline, clock, close } = await decoding(1);
+  const atNs = clock.nowNs() + 1000;
+  expect([await pipeline.due(() => atNs), clock.nowNs()]).toEqual([true, atNs]);
+  expect(await pipeline.due(() => NEVER_NS)).toBe(true);
+  expect(clock.nowNs() - atNs).toBeLessThan(1e9);
+  await close();
+});
+
+test('with more on their way, the one that is done first is taken in first', async () => {
+  const { pipeline, clock, close } = await decoding(2);
+  const calledNs = clock.nowNs();
+  expect(await pipeline.due(() => NEVER_NS)).toBe(false);
+  expect(clock.nowNs() - calledNs).toBeLessThan(1e9);
+  await close();
+});
+
+test('who arrives is not waited with', async () => {
+  const { pipeline, clock, close } = await decoding(2);
+  const calledNs = clock.nowNs();
+  const due = pipeline.due(() => NEVER_NS);
+  pipeline.hurry();
+  expect([await due, clock.nowNs()]).toEqual([true, calledNs]);
+  // Nothing waits: nothing is hurried.
+  pipeline.hurry();
+  await close();
+});
+
+test('nothing is launched where all that is left is on its way', async () => {
+  const { pipeline, parts, close } = await decoding(2, 3);
+  const drains = () =>
+    parts.traffic.snapshot().totals.find(({ purpose }) => purpose === 'tokens')?.crossings;
+  expect([await pipeline.launch(1), pipeline.length]).toEqual([false, 2]);
+  await pipeline.settle();
+  expect(drains()).toBe(3);
+  await close();
+});
+
+test('resident lets those that arrive into the next launch at once', async () => {
+  const waited = async (isTold: boolean) => {
+    const { parts, device, arrive } = await partsOnModel();
+    const policy = await createPolicy('resident', parts);
+    arrive(400);
+    for (let step = 0; step < 20; step++) await policy.step();
+    let waitedNs = 0;
+    for (let arrival = 0; arrival < 6; arrival++) {
+      const stepping = policy.step();
+      const one = arrive(400);
+      if (isTold) policy.hurry();
+      await stepping;
+      while (one.admittedNs === undefined) await policy.step();
+      waitedNs += one.admittedNs - one.arrivedNs;
+      for (let step = 0; step < 9; step++) await policy.step();
+    }
+    await policy.settle();
+    await device.close();
+    return waitedNs;
+  };
+  expect(await waited(true)).toBeLessThan((await waited(false)) / 2);
+});
