@@ -65,6 +65,13 @@ def stacked(model, weights):
     return weights
 
 
+def renamed(key):
+    """MiniMax's own names for what the class calls as others do."""
+    for own, usual in ((".block_sparse_moe.", ".mlp."), (".w1.", ".gate_proj."), (".w2.", ".down_proj."), (".w3.", ".up_proj.")):
+        key = key.replace(own, usual)
+    return key
+
+
 def load(folder):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         settings = json.load(file)
@@ -100,7 +107,7 @@ def load(folder):
             continue
         scales = stored.get(key + "_scale_inv", stored.get(key + "_scale"))
         whole = tensor.to(torch.float64) if scales is None else scaled(tensor, scales, quantization)
-        weights[key] = whole
+        weights[renamed(key)] = whole
     if settings.get("tie_word_embeddings"):
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     model.load_state_dict(stacked(model, weights), strict=True)

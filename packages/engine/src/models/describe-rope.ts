@@ -174,12 +174,13 @@ function ropeOf(
 
 /**
  * Reads rotary positions from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`.
- * `rotaryFactor` is for where config.json says nothing of it.
+ * `rotaryFactor` and `defaultTheta` are for where config.json says nothing of them.
  */
 export function describeRope(
   config: ConfigReader,
   headDim: number,
   rotaryFactor: number,
+  defaultTheta = 10_000,
 ): Described {
   const named = config.object('rope_parameters') ?? config.object('rope_scaling');
   const parameters = named ?? NO_PARAMETERS;
@@ -189,7 +190,7 @@ export function describeRope(
   if (type === undefined && !(isNewSpelling && parameters.get('rope_theta') !== undefined)) {
     throw parameters.error('malformed', 'rope_type', `is missing: ${ROPE_TYPES.join(', ')}`);
   }
-  const theta = config.positive('rope_theta', 10_000);
+  const theta = config.positive('rope_theta', defaultTheta);
   const rope = ropeOf(parameters, type ?? 'default', config, { headDim, rotaryFactor, theta });
   const maxPositions = config.integer('max_position_embeddings', 1);
   return { ropes: [rope], maxPositions: stretchedPositions(rope.scaling, maxPositions) };

@@ -87,6 +87,21 @@ describe('published configurations', () => {
     expect(parameterCount(spec)).toBe(parameters);
   });
 
+  test.each([
+    // The cards: 80 billion parameters of which 3 are active; 27 billion, a tower for images aside.
+    ['qwen3-next-80b-a3b', 79_674_391_296, 48],
+    ['qwen3.6-27b', 26_895_998_464, 64],
+    ['qwen3.6-27b-fp8', 26_895_998_464, 64],
+  ])('%s', async (name, parameters, layers) => {
+    const spec = await readModelSpec(inRepository(`packages/engine/configs/${name}`));
+    const mixers = spec.layerKinds.map(({ mixer }) => mixer);
+    expect(mixers).toHaveLength(layers);
+    expect(mixers.filter((mixer) => mixer === 'attention')).toHaveLength(layers / 4);
+    expect(mixers.slice(0, 4)).toEqual(['delta-net', 'delta-net', 'delta-net', 'attention']);
+    expect(spec.ropes).toEqual([{ theta: 1e7, scaling: { type: 'none' }, rotaryDim: 64 }]);
+    expect(parameterCount(spec)).toBe(parameters);
+  });
+
   test('Llama-3.2-1B', async () => {
     const spec = await readModelSpec(inRepository('packages/engine/configs/llama-3.2-1b'));
     expect(spec.ropes[0]!.scaling).toEqual({
@@ -301,6 +316,98 @@ describe('architectures', () => {
       qkNorm: true,
       headDim: 128,
     });
+  });
+});
+
+describe('newcomers', () => {
+  const described = (architecture: string, config: Record<string, unknown>) => () =>
+    describeModel(smallConfig({ architecture, config }));
+  const windowsOf = ({ layerKinds }: ReturnType<typeof describeModel>) =>
+    layerKinds.map(({ window, rope }) => [window, rope]);
+  const GEMMA = { hidden_act: undefined, num_hidden_layers: 6, sliding_window: 9 };
+
+  test('Gemma 3 turns windowed layers by a base of their own, in both spellings', () => {
+    const old = { ...GEMMA, rope_theta: 1e6, rope_local_base_freq: 1e4 };
+    const scaled = { ...old, rope_scaling: { rope_type: 'linear', factor: 8 } };
+    const byType = {
+      full_attention: { rope_type: 'linear', factor: 8, rope_theta: 1e6 },
+      sliding_attention: { rope_type: 'default', rope_theta: 1e4 },
+    };
+    const fresh = { ...GEMMA, rope_theta: undefined, rope_parameters: byType };
+    const spec = described('Gemma3ForCausalLM', scaled)();
+    expect(described('Gemma3ForCausalLM', fresh)()).toEqual(spec);
+    expect(spec.ropes).toMatchObject([
+      { theta: 1e6, scaling: { type: 'linear', factor: 8 } },
+      { theta: 1e4, scaling: { type: 'none' } },
+    ]);
+    expect(windowsOf(spec)).toEqual([...new Array(5).fill([9, 1]), [0, 0]]);
+    expect(spec).toMatchObject({ normOffset: 1, embeddingScale: 8, attentionScale: 1 / 16 });
+  });
+
+  test('Olmo 3 has a window in three layers of four, where its list says nothing', () => {
+    const spec = described('Olmo3ForCausalLM', { num_hidden_layers: 4, sliding_window: 9 })();
+    expect(windowsOf(spec)).toEqual([
+      [9, 1],
+      [9, 1],
+      [9, 1],
+      [0, 0],
+    ]);
+    expect(spec).toMatchObject({ qkNorm: 'whole', norms: { before: false, after: true } });
+  });
+
+  test.each<[string, Record<string, unknown>, string, string]>([
+    [
+      'Gemma3ForCausalLM',
+      { ...GEMMA, hidden_act: 'silu', attn_logit_softcapping: 50 },
+      'unsupported',
+      'attn_logit_softcapping',
+    ],
+    [
+      'Gemma3ForCausalLM',
+      { ...GEMMA, hidden_activation: 'relu' },
+      'unsupported',
+      'gelu_pytorch_tanh',
+    ],
+    [
+      'Glm4MoeForCausalLM',
+      { n_routed_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 8, n_group: 2 },
+      'unsupported',
+      'n_group',
+    ],
+    [
+      'Glm4MoeForCausalLM',
+      { n_routed_experts: 4, num_experts_per_tok: 5, moe_intermediate_size: 8 },
+      'malformed',
+      '4 experts',
+    ],
+    ['Qwen3_5ForCausalLM', { attn_output_gate: false }, 'unsupported', 'attn_output_gate'],
+    ['Qwen3_5ForCausalLM', { linear_conv_kernel_dim: 3 }, 'unsupported', 'linear_conv_kernel_dim'],
+    ['Qwen3_5ForCausalLM', { linear_num_key_heads: 3 }, 'malformed', 'linear_num_key_heads'],
+    [
+      'Qwen3_5ForCausalLM',
+      { layer_types: ['sliding_attention', 'full_attention'] },
+      'unsupported',
+      'linear_attention',
+    ],
+    [
+      'MiniMaxM2ForCausalLM',
+      { num_local_experts: 4, num_experts_per_tok: 2, attn_type_list: [1, 0] },
+      'unsupported',
+      'attn_type_list',
+    ],
+    [
+      'LlamaForCausalLM',
+      {
+        rope_theta: undefined,
+        rope_parameters: { rope_type: 'default', rope_theta: 1e4, llama_4_scaling_beta: 0.1 },
+      },
+      'unsupported',
+      'llama_4_scaling_beta',
+    ],
+    ['Gemma4ForCausalLM', {}, 'unsupported', 'Gemma3ForCausalLM'],
+    ['DeepseekV3ForCausalLM', {}, 'unsupported', 'DeepseekV3ForCausalLM'],
+  ])('%s with %j is refused', (architecture, config, code, word) => {
+    expect(described(architecture, config)).toThrow(rejection(code, word));
   });
 });
 

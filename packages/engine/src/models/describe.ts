@@ -36,7 +36,8 @@ const SHARED_KEYS = [
 ];
 /** Keys of what stands beside the text model, and is left aside. */
 const BESIDE_TEXT = new Set([
-  ...['boi_token_index', 'eoi_token_index', 'image_token_id', 'image_token_index', 'model_type'],
+  ...['boi_token_index', 'eoi_token_index', 'image_token_id', 'image_token_index'],
+  ...['language_model_only', 'model_type'],
   ...['mm_tokens_per_image', 'multimodal_projector_bias', 'projector_hidden_act'],
   ...['spatial_merge_size', 'video_token_id', 'vision_config', 'vision_end_token_id'],
   ...['vision_feature_layer', 'vision_start_token_id'],

@@ -65,10 +65,10 @@ export interface ExpertsFeedForward {
   readonly bias: boolean;
   readonly gate: GateForm;
   /**
-   * How checkpoints have experts: each as modules of its own, all of a layer stacked in one tensor,
-   * or in one of MXFP4, in which gate and up alternate row by row.
+   * How checkpoints have experts: each as modules of its own, with MiniMax's names for them, all of
+   * a layer stacked in one tensor, or in one of MXFP4, in which gate and up alternate row by row.
    */
-  readonly stored: 'modules' | 'stack' | 'mxfp4 stack';
+  readonly stored: 'modules' | 'sparse block' | 'stack' | 'mxfp4 stack';
   /** An expert that every token is sent to. */
   readonly shared: SharedExpert | null;
 }

@@ -408,10 +408,20 @@ function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): Wei
   ];
 }
 
-function gateUp(prefix: string, outputs: number): Module[] {
+/** What the three products of an expert are called. */
+interface ProductNames {
+  readonly gate: string;
+  readonly up: string;
+  readonly down: string;
+}
+
+const PRODUCTS: ProductNames = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
+const NUMBERED_PRODUCTS: ProductNames = { gate: 'w1', up: 'w3', down: 'w2' };
+
+function gateUp(prefix: string, outputs: number, { gate, up } = PRODUCTS): Module[] {
   return [
-    { name: `${prefix}.gate_proj`, outputs },
-    { name: `${prefix}.up_proj`, outputs },
+    { name: `${prefix}.${gate}`, outputs },
+    { name: `${prefix}.${up}`, outputs },
   ];
 }
 
@@ -444,17 +454,19 @@ function sharedTensors(
 function expertTensors(
   spec: ModelSpec,
   layer: number,
-  prefix: string,
+  block: string,
   feedForward: ExpertsFeedForward,
 ): WeightTensor[] {
   const { hiddenSize } = spec;
   const { experts, intermediateSize: inner, routerBias, bias, stored, shared } = feedForward;
+  const prefix = stored === 'sparse block' ? block.replace(/mlp$/, 'block_sparse_moe') : block;
   // Routers are never quantised, whatever is.
   const plain = { ...spec, quantization: null };
   const router = [
     { name: `${prefix}.${stored === 'mxfp4 stack' ? 'router' : 'gate'}`, outputs: experts },
   ];
-  const choiceBias = { name: `${prefix}.gate.e_score_correction_bias`, shape: [experts] };
+  const biasOwner = stored === 'sparse block' ? prefix : `${prefix}.gate`;
+  const choiceBias = { name: `${biasOwner}.e_score_correction_bias`, shape: [experts] };
   return [
     ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
     ...(feedForward.choiceBias
@@ -479,10 +491,12 @@ function routedTensors(
   const gateUpShape = [experts, 2 * inner, hiddenSize] as const;
   const downShape = [experts, hiddenSize, inner] as const;
   switch (stored) {
-    case 'modules': {
+    case 'modules':
+    case 'sparse block': {
+      const names = stored === 'modules' ? PRODUCTS : NUMBERED_PRODUCTS;
       const all = Array.from({ length: experts }, (_, expert) => `${name}.${expert}`);
-      const first = all.flatMap((each) => gateUp(each, inner));
-      const second = all.map((each) => ({ name: `${each}.down_proj`, outputs: hiddenSize }));
+      const first = all.flatMap((each) => gateUp(each, inner, names));
+      const second = all.map((each) => ({ name: `${each}.${names.down}`, outputs: hiddenSize }));
       return [
         ...linear(spec, layer, EXPERT_GATE_UP, first, hiddenSize, bias),
         ...linear(spec, layer, EXPERT_DOWN, second, inner, bias),

@@ -16,12 +16,7 @@ import type {
   Weights,
 } from '../models/weights.ts';
 import { deltaNetSizes, kvLayers } from './layer-sizes.ts';
-import {
-  pagesPerRow,
-  type RunnerBuffers,
-  type RunnerShape,
-  ropeBytes,
-} from './shapes.ts';
+import { pagesPerRow, type RunnerBuffers, type RunnerShape, ropeBytes } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
 export interface ForwardParts {

@@ -441,6 +441,21 @@ const FAMILIES: readonly FamilyTraits[] = [
     },
   },
   {
+    words: 'MiniMax M2, 4 of 6 experts by sigmoids, norms over all heads, half of heads rotates',
+    architecture: 'MiniMaxM2ForCausalLM',
+    headDim: 64,
+    ratio: 3,
+    kv: 'element',
+    config: {
+      num_local_experts: 6,
+      num_experts_per_tok: 4,
+      intermediate_size: 96,
+      rotary_dim: 32,
+      use_qk_norm: true,
+      rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.5 },
+    },
+  },
+  {
     words: 'Gemma 3, four norms a layer, two ropes, window 41',
     architecture: 'Gemma3ForCausalLM',
     headDim: 256,

@@ -89,6 +89,17 @@ function mxfp4(blocks: Vector, scales: Vector): Vector {
   });
 }
 
+/** What most families call a tensor: MiniMax numbers products, others have the text in a part. */
+function usualName(name: string): string {
+  return name
+    .replace(/^language_model\./, '')
+    .replace('.block_sparse_moe.e_score', '.mlp.gate.e_score')
+    .replace('.block_sparse_moe.', '.mlp.')
+    .replace('.w1.', '.gate_proj.')
+    .replace('.w2.', '.down_proj.')
+    .replace('.w3.', '.up_proj.');
+}
+
 /** In what the reference does not compute exactly. */
 export interface ReferenceErrors {
   /** Applied to each key and value. */
@@ -138,10 +149,10 @@ export class ReferenceModel {
       for (let i = 0; i < values.length; i++) {
         values[i] = READERS[dtype]!(file, 8 + headerBytes + from + WIDTHS[dtype]! * i);
       }
-      this.#tensors.set(name.replace(/^language_model\./, ''), values);
+      this.#tensors.set(usualName(name), values);
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
-      if (dtype === 'F8_E4M3') this.#scale(name, shape as [number, number]);
+      if (dtype === 'F8_E4M3') this.#scale(usualName(name), shape as [number, number]);
       if (!name.endsWith('_blocks')) continue;
       const stack = name.slice(0, -'_blocks'.length);
       const scales = this.#tensors.get(`${stack}_scales`)!;

@@ -5,6 +5,8 @@ export interface RopeConfig {
   /** Of all layers, or by type of layer. */
   readonly rope_parameters?: RopeParameters | Readonly<Record<string, RopeParameters>>;
   readonly partial_rotary_factor?: number;
+  /** In dims, as MiniMax has it. */
+  readonly rotary_dim?: number;
 }
 
 interface RopeParameters {
@@ -34,7 +36,7 @@ export function referenceRope(config: RopeConfig, layerType = ''): ReferenceRope
   const all = config.rope_parameters as Readonly<Record<string, RopeParameters>> | undefined;
   const parameters = all?.[layerType] ?? (config.rope_parameters as RopeParameters | undefined);
   const part = parameters?.partial_rotary_factor ?? config.partial_rotary_factor ?? 1;
-  const half = Math.floor(config.head_dim * part) / 2;
+  const half = (config.rotary_dim ?? Math.floor(config.head_dim * part)) / 2;
   const theta = parameters?.rope_theta ?? config.rope_theta!;
   const plain = Array.from({ length: half }, (_, i) => theta ** (-i / half));
   const growth = {

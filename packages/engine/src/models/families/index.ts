@@ -4,6 +4,7 @@ import { glm4Moe } from './glm4-moe.ts';
 import { gptOss } from './gpt-oss.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
+import { miniMaxM2 } from './minimax-m2.ts';
 import { ministral3, mistral, mistral3 } from './mistral.ts';
 import { olmo3 } from './olmo3.ts';
 import { phi3 } from './phi3.ts';
@@ -28,6 +29,7 @@ export const FAMILIES: readonly Family[] = [
   olmo3,
   granite,
   glm4Moe,
+  miniMaxM2,
   gemma3Text,
   gemma3Seeing,
 ];

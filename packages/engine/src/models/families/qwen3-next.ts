@@ -74,11 +74,14 @@ export const qwen3Next: Family = {
   },
 };
 
-const readDense: Family['read'] = (config, layers) =>
-  hybrid(config, layers, 'flat', dense(config, layers));
+const readDense: Family['read'] = (config, layers) => {
+  check(config);
+  return hybrid(config, layers, 'flat', dense(config, layers));
+};
 
 /** Experts are stacked, and their weights always add up to one. */
 const readMoe: Family['read'] = (config, layers) => {
+  check(config);
   const experts = withShared(config, {
     ...qwenExperts(config),
     weighing: 'softmax-chosen',
@@ -87,11 +90,20 @@ const readMoe: Family['read'] = (config, layers) => {
   return hybrid(config, layers, 'flat', alike(layers, experts));
 };
 
+/** What is always so of Qwen3.5, in keys that could say otherwise. */
+function check(config: ConfigReader): void {
+  if (!config.boolean('attn_output_gate', true)) {
+    throw config.error('unsupported', 'attn_output_gate', 'is false; supported: true');
+  }
+  config.choice('output_gate_type', ['swish'], 'swish');
+  const named = config.get('mlp_only_layers') ?? [];
+  if (Array.isArray(named) && named.length === 0) return;
+  throw config.error('unsupported', 'mlp_only_layers', 'names layers; supported: none');
+}
+
 const KEYS_35 = [
-  ...KEYS,
-  'mamba_ssm_dtype',
-  'mtp_num_hidden_layers',
-  'mtp_use_dedicated_embeddings',
+  ...[...KEYS, 'attn_output_gate', 'mamba_ssm_dtype', 'mlp_only_layers'],
+  ...['mtp_num_hidden_layers', 'mtp_use_dedicated_embeddings', 'output_gate_type'],
 ];
 const MOE_KEYS_35 = [
   ...[...KEYS_35, ...SHARED_KEYS, 'moe_intermediate_size', 'num_experts', 'num_experts_per_tok'],
