@@ -184,7 +184,7 @@ describe('architectures', () => {
     expect(first!.feedForward).toEqual({ ...experts, weighing: 'softmax-chosen' });
     expect(kinds({ mlp_only_layers: [1] })).toEqual(['experts', 'dense', 'experts', 'experts']);
     expect(kinds({ decoder_sparse_step: 2 })).toEqual(['dense', 'experts', 'dense', 'experts']);
-    expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe(true);
+    expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe('heads');
   });
 
   const PHI = { architectures: ['Phi3ForCausalLM'] };
@@ -313,7 +313,7 @@ describe('architectures', () => {
   test('Qwen3 normalises heads and has a head size of its own', () => {
     const architectures = ['Qwen3ForCausalLM'];
     expect(spec({ architectures, head_dim: undefined })).toMatchObject({
-      qkNorm: true,
+      qkNorm: 'heads',
       headDim: 128,
     });
   });
