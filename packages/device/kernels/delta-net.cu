@@ -1,9 +1,9 @@
 #include "common.cuh"
 
 // The gated delta net: `causal-conv`, `delta-rule` and `gated-norm` of ops.ts. A batch's tokens
-// come in runs of one row; the block of a run's first token goes through the run, token by token, and
-// the others have nothing to do. So grids depend on how many tokens there are and not on whose, and
-// decode steps and prompts are one kernel.
+// come in runs of one row; the block of a run's first token goes through the run, token by token,
+// and the others have nothing to do. So grids depend on how many tokens there are and not on whose,
+// and decode steps and prompts are one kernel.
 
 /** Inputs that a step of the convolution sees. */
 #define TAPS 4

@@ -57,8 +57,8 @@ export function ropeFrequencies({ theta, scaling, rotaryDim }: Rope): number[] {
 
 /**
  * What the attention operation reads: float32 [positions, headDim / 2, (cos, sin)], yarn's
- * attention factor included; pairs that do not rotate, and all of them where `rope` is null, have (1, 0).
- * Angles are computed in float64 and rounded once, so long contexts lose nothing to float32
+ * attention factor included; pairs that do not rotate, and all of them where `rope` is null, have
+ * (1, 0). Angles are computed in float64 and rounded once, so long contexts lose nothing to float32
  * products.
  */
 export function ropeTable(rope: Rope | null, headDim: number, positions: number): Float32Array {
