@@ -50,6 +50,8 @@ def stacked(model, weights):
     for key, parameter in model.state_dict().items():
         if ".experts." not in key or not key.endswith("_proj"):
             continue
+        if key in weights and model.config.model_type != "gpt_oss":
+            continue
         if model.config.model_type == "gpt_oss":
             weights[key] = weights[key].transpose(1, 2)
             continue
@@ -63,6 +65,13 @@ def stacked(model, weights):
     return weights
 
 
+def renamed(key):
+    """MiniMax's own names for what the class calls as others do."""
+    for own, usual in ((".block_sparse_moe.", ".mlp."), (".w1.", ".gate_proj."), (".w2.", ".down_proj."), (".w3.", ".up_proj.")):
+        key = key.replace(own, usual)
+    return key
+
+
 def load(folder):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         settings = json.load(file)
@@ -71,10 +80,12 @@ def load(folder):
     # What type the weights are stored in says nothing of what is computed here.
     for key in ("torch_dtype", "dtype"):
         settings.pop(key, None)
-    rope = settings.get("rope_parameters")
-    if rope:
-        whole = ("rope_type", "original_max_position_embeddings")
-        rope.update({key: float(rope[key]) for key in rope if key not in whole})
+    rope = settings.get("rope_parameters") or {}
+    # Of all layers, or by type of layer.
+    for each in [part for part in rope.values() if isinstance(part, dict)] or [rope]:
+        numbers = {key: value for key, value in each.items() if type(value) is int}
+        numbers.pop("original_max_position_embeddings", None)
+        each.update({key: float(value) for key, value in numbers.items()})
     model_class = getattr(transformers, name)
     config = model_class.config_class(**settings)
     # Plain products and softmaxes, which take any type.
@@ -96,7 +107,7 @@ def load(folder):
             continue
         scales = stored.get(key + "_scale_inv", stored.get(key + "_scale"))
         whole = tensor.to(torch.float64) if scales is None else scaled(tensor, scales, quantization)
-        weights[key] = whole
+        weights[renamed(key)] = whole
     if settings.get("tie_word_embeddings"):
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     model.load_state_dict(stacked(model, weights), strict=True)

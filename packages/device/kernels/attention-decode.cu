@@ -1,4 +1,5 @@
 #include "decode-tiles.cuh"
+#include "rotary.cuh"
 
 // Decode attention in one kernel: one token of each row is normalised and rotated, its key and
 // value go to their page, and its query heads read the row's whole context. That is bound by
@@ -10,7 +11,8 @@
 //
 // Any grid will do; two blocks fit on a multiprocessor. Fixed when compiled: HEAD_DIM, a multiple
 // of 8 up to 256; GROUP, the query heads that a block serves together, at most 8; KV_FORMAT (0:
-// bf16, 1: fp8-e4m3); PAGE_TOKENS; DECODE_WARPS of a block. No two lines may be of the same row.
+// bf16, 1: fp8-e4m3); PAGE_TOKENS; DECODE_WARPS of a block; where not all of a head rotates,
+// ROTARY_DIM, a multiple of 4. No two lines may be of the same row.
 
 #define QUERY_STRIDE (DEPTH + 8)
 #define MERGE_STRIDE (HEAD_DIM + 4)
@@ -39,6 +41,12 @@ struct Quad {
 
   __device__ Quad(u32 lows, u32 highs)
       : low{widenLow(lows), widenHigh(lows)}, high{widenLow(highs), widenHigh(highs)} {}
+
+  /** What norms add to their weights. */
+  __device__ void shift(float offset) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) low[i] += offset, high[i] += offset;
+  }
 
   __device__ float squares() const {
     return low[0] * low[0] + low[1] * low[1] + high[0] * high[0] + high[1] * high[1];
@@ -110,8 +118,8 @@ struct Preparation {
         const int i = vector(round);
         int head = heads.first + min(i, heads.served - 1);
         if (i >= GROUP) head = shape.heads + (i == GROUP ? 0 : kvHeads) + item.kvHead;
-        low[round][n] = *(const u32*)(line + head * HEAD_DIM + dim(n));
-        high[round][n] = *(const u32*)(line + head * HEAD_DIM + HEAD_DIM / 2 + dim(n));
+        low[round][n] = *(const u32*)(line + head * HEAD_DIM + lowAt(dim(n)));
+        high[round][n] = *(const u32*)(line + head * HEAD_DIM + highAt(dim(n)));
       }
     }
   }
@@ -132,13 +140,14 @@ struct Preparation {
         const u32 ones = 0x3f803f80u;
         Quad weights(ones, ones);
         if (norm != nullptr) {
-          weights = Quad(*(const u32*)(norm + dim(n)), *(const u32*)(norm + HEAD_DIM / 2 + dim(n)));
+          weights = Quad(*(const u32*)(norm + lowAt(dim(n))), *(const u32*)(norm + highAt(dim(n))));
+          weights.shift(args.shape.normOffset);
         }
         if (i <= GROUP) quad.turn(factor, weights, angles[n]);
         if (i < GROUP) {
-          u32* query = (u32*)(shared.queries[i] + dim(n));
-          query[0] = operandPair(quad.low[0], quad.low[1]);
-          query[HEAD_DIM / 4] = operandPair(quad.high[0], quad.high[1]);
+          bf16* query = shared.queries[i];
+          *(u32*)(query + lowAt(dim(n))) = operandPair(quad.low[0], quad.low[1]);
+          *(u32*)(query + highAt(dim(n))) = operandPair(quad.high[0], quad.high[1]);
         } else {
           putFresh(args, shared.fresh[i - GROUP], item, quad, isOwner, dim(n), i - GROUP);
         }
@@ -158,8 +167,8 @@ struct Preparation {
 
   __device__ static void putFresh(const DecodeArgs& args, KvElement* fresh, const Item& item,
                                   const Quad& quad, bool isOwner, int dim, int isValue) {
-    storePair(fresh + dim, quad.low);
-    storePair(fresh + HEAD_DIM / 2 + dim, quad.high);
+    storePair(fresh + lowAt(dim), quad.low);
+    storePair(fresh + highAt(dim), quad.high);
     if (!isOwner) return;
     const KvPages& pages = args.shape.pages;
     const int position = item.span.position;
@@ -167,8 +176,8 @@ struct Preparation {
     const i64 offset = kv.offset(pages, kv.page(position), position);
     if (offset < 0) return;
     KvElement* page = args.kv + offset + isValue * HeadKv::valueStride(pages);
-    storePair(page + dim, quad.low);
-    storePair(page + HEAD_DIM / 2 + dim, quad.high);
+    storePair(page + lowAt(dim), quad.low);
+    storePair(page + highAt(dim), quad.high);
   }
 };
 

@@ -82,6 +82,13 @@ __device__ inline float blockSum(float value) {
   return warpSum(lane < warps ? partial[lane] : 0.0f);
 }
 
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
+/** Gaussian error linear units in the form with tanh, which is 2 sigmoid(2 x) - 1. */
+__device__ inline float geluTanh(float x) {
+  return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));
+}
+
 // random.ts, bit for bit.
 
 __device__ inline u32 mix32(u32 x) {

@@ -29,6 +29,7 @@ struct DecodeShape {
   float epsilon;
   /** scale * log2(e): the softmax works in powers of two. */
   float scale;
+  float normOffset;
 };
 
 /** The parameter of the kernel. Norms are null where there are none. */

@@ -4,13 +4,17 @@
 #endif
 
 extern "C" __global__ void embed(const bf16* table, const int* tokens, bf16* out, int width,
-                                 int vocab) {
+                                 int vocab, float scale) {
   letNextStart();
   awaitEarlier();
   const int token = tokens[blockIdx.x];
   const bf16* source = table + (i64)((u32)token < (u32)vocab ? token : 0) * width;
   bf16* target = out + (i64)blockIdx.x * width;
-  if (width % 8 == 0) {
+  if (scale != 1.0f) {
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+      target[i] = narrow(scale * widen(source[i]));
+    }
+  } else if (width % 8 == 0) {
     for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
       ((uint4*)target)[i] = ((const uint4*)source)[i];
     }
@@ -54,7 +58,7 @@ __device__ float squares(const bf16* line, int width) {
 
 /** A block a line. */
 extern "C" __global__ void rms_norm(const bf16* input, const bf16* norm, bf16* out, int width,
-                                    float epsilon) {
+                                    float epsilon, float normOffset) {
   letNextStart();
   awaitEarlier();
   const bf16* line = input + (i64)blockIdx.x * width;
@@ -65,19 +69,19 @@ extern "C" __global__ void rms_norm(const bf16* input, const bf16* norm, bf16* o
       float values[8], weights[8];
       widen8(((const uint4*)line)[i], values);
       widen8(((const uint4*)norm)[i], weights);
-      for (int j = 0; j < 8; j++) values[j] *= factor * weights[j];
+      for (int j = 0; j < 8; j++) values[j] *= factor * (weights[j] + normOffset);
       ((uint4*)target)[i] = narrow8(values);
     }
   } else {
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
-      target[i] = narrow(widen(line[i]) * factor * widen(norm[i]));
+      target[i] = narrow(widen(line[i]) * factor * (widen(norm[i]) + normOffset));
     }
   }
 }
 
 /** A block a line: out = input * norm at length 1. An index outside [0, lines) leaves its line. */
 extern "C" __global__ void pool_lines(const bf16* input, const int* indices, const bf16* norm,
-                                      float* out, int width, int lines) {
+                                      float* out, int width, int lines, float normOffset) {
   letNextStart();
   awaitEarlier();
   const int index = indices[blockIdx.x];
@@ -86,19 +90,17 @@ extern "C" __global__ void pool_lines(const bf16* input, const int* indices, con
   float* target = out + (i64)blockIdx.x * width;
   float sum = 0.0f;
   for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    const float value = widen(line[i]) * widen(norm[i]);
+    const float value = widen(line[i]) * (widen(norm[i]) + normOffset);
     sum += value * value;
   }
   const float scale = 1.0f / fmaxf(sqrtf(blockSum(sum)), 1e-12f);
   for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    target[i] = widen(line[i]) * widen(norm[i]) * scale;
+    target[i] = widen(line[i]) * (widen(norm[i]) + normOffset) * scale;
   }
 }
 
-__device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
-
 /** blockIdx.x is the line, blockIdx.y a part of it. */
-extern "C" __global__ void silu_mul(const bf16* input, bf16* out, int width) {
+extern "C" __global__ void gate_mul(const bf16* input, bf16* out, int width, int isGelu) {
   letNextStart();
   awaitEarlier();
   const bf16* gate = input + (i64)blockIdx.x * 2 * width;
@@ -111,12 +113,13 @@ extern "C" __global__ void silu_mul(const bf16* input, bf16* out, int width) {
       float gates[8], ups[8];
       widen8(((const uint4*)gate)[i], gates);
       widen8(((const uint4*)up)[i], ups);
-      for (int j = 0; j < 8; j++) ups[j] *= silu(gates[j]);
+      for (int j = 0; j < 8; j++) ups[j] *= isGelu ? geluTanh(gates[j]) : silu(gates[j]);
       ((uint4*)target)[i] = narrow8(ups);
     }
   } else {
     for (int i = first; i < width; i += stride) {
-      target[i] = narrow(silu(widen(gate[i])) * widen(up[i]));
+      const float value = widen(gate[i]);
+      target[i] = narrow((isGelu ? geluTanh(value) : silu(value)) * widen(up[i]));
     }
   }
 }

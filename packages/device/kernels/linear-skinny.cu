@@ -19,7 +19,13 @@
 //
 // Fixed when compiled: FORMAT (0: bf16 weights, 1: FP8 e4m3 with scales), LINE_TILE (8, 16, 32 or
 // 64), WARPGROUPS (each multiplies 64 rows), RING_STAGES (of the ring) and MIN_BLOCKS (that share a
-// multiprocessor).
+// multiprocessor); where a gate is not silu, GELU.
+
+#ifdef GELU
+#define ACTIVATE geluTanh
+#else
+#define ACTIVATE silu
+#endif
 
 #define ROWS (WARPGROUPS * 64)
 #define CONSUMERS (WARPGROUPS * WARPGROUP)
@@ -442,7 +448,7 @@ __device__ inline void finishTile(const Problem& problem, const Share& share) {
       float factors[4];
       gather(factors, line, row + ROWS / 2);
       addBias(factors, problem.bias, column + share.rows, problem.outputs);
-      for (int j = 0; j < 4; j++) values[j] *= factors[j] / (1.0f + __expf(-values[j]));
+      for (int j = 0; j < 4; j++) values[j] = ACTIVATE(values[j]) * factors[j];
     }
     write(problem, values, share.firstLine + line, column, share.rows);
   }

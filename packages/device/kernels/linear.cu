@@ -11,8 +11,15 @@
  * line a column of B. The order of columns within an instruction is free as long as both operands
  * agree, so each lane reads 16 bytes of its row at once.
  *
- * Fixed when compiled: LINE_COUNT (1 to 4) and FORMAT (0: bf16, 1: FP8 e4m3 with scales).
+ * Fixed when compiled: LINE_COUNT (1 to 4), FORMAT (0: bf16, 1: FP8 e4m3 with scales) and, where a
+ * gate is not silu, GELU.
  */
+
+#ifdef GELU
+#define ACTIVATE geluTanh
+#else
+#define ACTIVATE silu
+#endif
 
 #define CONSUMER_WARPS 8
 #define CONSUMERS (CONSUMER_WARPS * WARP_LANES)
@@ -53,7 +60,7 @@ struct Product {
   const bf16 *bias, *normWeight;
   void* out;
   int inputs, outputs, blockInputs, blockOutputs;
-  float epsilon;
+  float epsilon, normOffset;
   int stages, stepsLeft;
 };
 
@@ -204,7 +211,7 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
 #pragma unroll
     for (int j = 0; j < 8; j++) {
       squares += values[j] * values[j];
-      values[j] *= weights[j];
+      values[j] *= weights[j] + product.normOffset;
     }
   }
   float factor;
@@ -419,7 +426,7 @@ template <Then then, typename Out> struct Consumer {
       const float mean = squares / (float)product.inputs;
       const float norm = product.normWeight != nullptr ? rsqrtf(mean + product.epsilon) : 1.0f;
       float value = sum * norm + bias[0];
-      if (then == GATE) value = value / (1.0f + __expf(-value)) * (up * norm + bias[1]);
+      if (then == GATE) value = ACTIVATE(value) * (up * norm + bias[1]);
       put(out, value + earlier);
     }
     meetConsumers();
@@ -477,10 +484,10 @@ template <Then then, typename Out> __device__ void linear(const Product& product
 #define PARAMETERS                                                                               \
   const bf16 *input, const char *weight, const float *scales, const bf16 *bias,                  \
       const bf16 *normWeight, void *out, int inputs, int outputs, int blockInputs,               \
-      int blockOutputs, float epsilon, int stages, int stepsLeft
+      int blockOutputs, float epsilon, float normOffset, int stages, int stepsLeft
 #define PRODUCT                                                                                  \
   {input, weight, scales, bias, normWeight, out, inputs, outputs, blockInputs, blockOutputs,     \
-   epsilon, stages, stepsLeft}
+   epsilon, normOffset, stages, stepsLeft}
 
 /** out[LINE_COUNT, outputs] = product. */
 extern "C" __global__ void __launch_bounds__(THREADS) linear_store(PARAMETERS) {
@@ -493,7 +500,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) linear_store_f32(PARAMETER
 extern "C" __global__ void __launch_bounds__(THREADS) linear_add(PARAMETERS) {
   linear<ADD, bf16>(PRODUCT);
 }
-/** out[LINE_COUNT, outputs / 2] = silu(first half of product) * second half. */
+/** out[LINE_COUNT, outputs / 2] = ACTIVATE(first half of product) * second half. */
 extern "C" __global__ void __launch_bounds__(THREADS) linear_gate(PARAMETERS) {
   linear<GATE, bf16>(PRODUCT);
 }

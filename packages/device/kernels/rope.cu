@@ -1,12 +1,14 @@
 #include "common.cuh"
 #include "fp8.cuh"
+#include "rotary.cuh"
 
 // Normalises and rotates the heads of q and k in place, and writes k and v to their pages. Fixed
-// when compiled: HEAD_DIM, an even number, and KV_FORMAT (0: bf16, 1: FP8 E4M3).
+// when compiled: HEAD_DIM, an even number, KV_FORMAT (0: bf16, 1: FP8 E4M3) and, where not all of a
+// head rotates, ROTARY_DIM. "Halves" are then those of what rotates, followed by those of the rest.
 
 #define HALF (HEAD_DIM / 2)
 /** Elements of either half that a lane holds: 16 bytes where halves can be cut so. */
-#define PIECE (HALF % 8 == 0 ? 8 : 1)
+#define PIECE (HALF % 8 == 0 && ROTARY_DIM / 2 % 8 == 0 ? 8 : 1)
 
 /** Lanes that share a head; they read it at once where its pieces are enough for no more. */
 constexpr int lanesOfHead() {
@@ -31,6 +33,7 @@ struct RopeShape {
   int heads;
   int maxPositions;
   float epsilon;
+  float normOffset;
 };
 
 /** A lane's part of a head: `low` of its first half, `high` of its second. */
@@ -76,8 +79,8 @@ __device__ inline Part readHead(const bf16* head) {
   for (int i = 0; i < PIECES; i++) {
     const int start = pieceStart(i);
     if (start >= HALF) continue;
-    readPiece(part.low[i], head + start);
-    readPiece(part.high[i], head + HALF + start);
+    readPiece(part.low[i], head + lowAt(start));
+    readPiece(part.high[i], head + highAt(start));
   }
   return part;
 }
@@ -87,13 +90,13 @@ template <typename Stored> __device__ inline void writeHead(Stored* head, const 
   for (int i = 0; i < PIECES; i++) {
     const int start = pieceStart(i);
     if (start >= HALF) continue;
-    writePiece(head + start, part.low[i]);
-    writePiece(head + HALF + start, part.high[i]);
+    writePiece(head + lowAt(start), part.low[i]);
+    writePiece(head + highAt(start), part.high[i]);
   }
 }
 
 /** Multiplies a head by norm / rms. All lanes of a warp call it alike. */
-__device__ inline void normalise(Part& part, const bf16* norm, float epsilon) {
+__device__ inline void normalise(Part& part, const bf16* norm, float epsilon, float offset) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
@@ -113,8 +116,8 @@ __device__ inline void normalise(Part& part, const bf16* norm, float epsilon) {
   for (int i = 0; i < PIECES; i++) {
 #pragma unroll
     for (int j = 0; j < PIECE; j++) {
-      part.low[i][j] *= factor * weights.low[i][j];
-      part.high[i][j] *= factor * weights.high[i][j];
+      part.low[i][j] *= factor * (weights.low[i][j] + offset);
+      part.high[i][j] *= factor * (weights.high[i][j] + offset);
     }
   }
 }
@@ -183,7 +186,8 @@ extern "C" __global__ void rope_write_kv(bf16* qkv, const bf16* queryNorm, const
   const bool isPlaced = (u32)position < (u32)min(pages.reach(), shape.maxPositions);
   Angles angles = {};
   if (isPlaced && !isValue) angles = readAngles(rope + (i64)position * HALF);
-  normalise(part, isValue ? nullptr : isKey ? keyNorm : queryNorm, shape.epsilon);
+  const bf16* norm = isValue ? nullptr : isKey ? keyNorm : queryNorm;
+  normalise(part, norm, shape.epsilon, shape.normOffset);
   if (row < 0 || !isPlaced) return;
 
   if (!isValue) {

@@ -7,9 +7,9 @@
 #define LANE_EXPERTS 32
 #define GROUP_THREADS 256
 
-/** normed = input / rms * norm over a line, by a block. */
+/** normed = input / rms * (norm + offset) over a line, by a block. */
 __device__ inline void normLine(const bf16* input, const bf16* norm, bf16* normed, int width,
-                                float epsilon) {
+                                float epsilon, float offset) {
   float sum = 0.0f;
   if (width % 8 == 0) {
     for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
@@ -26,20 +26,27 @@ __device__ inline void normLine(const bf16* input, const bf16* norm, bf16* norme
       float values[8], weights[8];
       widen8(((const uint4*)input)[i], values);
       widen8(((const uint4*)norm)[i], weights);
-      for (int j = 0; j < 8; j++) values[j] *= factor * weights[j];
+      for (int j = 0; j < 8; j++) values[j] *= factor * (weights[j] + offset);
       ((uint4*)normed)[i] = narrow8(values);
     }
   } else {
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
-      normed[i] = narrow(widen(input[i]) * factor * widen(norm[i]));
+      normed[i] = narrow(widen(input[i]) * factor * (widen(norm[i]) + offset));
     }
   }
 }
 
-/** The experts of a line's largest logits and what they weigh, by one warp. */
-__device__ inline void chooseForLine(const float* logits, const bf16* bias, int* chosen,
-                                     float* weights, int experts, int topK, bool isOverAll) {
+/** WEIGHING of experts.ts. */
+enum Weighing { SOFTMAX_CHOSEN, SOFTMAX_ALL, SIGMOID, SIGMOID_NORMALISED };
+
+__device__ inline float sigmoidExactly(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+/** The experts of a line's largest scores and what they weigh, by one warp. */
+__device__ inline void chooseForLine(const float* logits, const bf16* bias, const float* choiceBias,
+                                     int* chosen, float* weights, int experts, int topK,
+                                     int weighing, float weightScale) {
   const int lane = threadIdx.x % WARP_LANES;
+  const bool isSigmoid = weighing == SIGMOID || weighing == SIGMOID_NORMALISED;
   float own[LANE_EXPERTS];
 #pragma unroll
   for (int i = 0; i < LANE_EXPERTS; i++) {
@@ -47,6 +54,9 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, int*
     float logit = expert < experts ? logits[expert] : -infinity();
     if (bias != nullptr && expert < experts) logit += widen(bias[expert]);
     own[i] = logit != logit ? -infinity() : logit;
+    if (isSigmoid && expert < experts) {
+      own[i] = sigmoidExactly(own[i]) + (choiceBias != nullptr ? choiceBias[expert] : 0.0f);
+    }
   }
   u32 taken = 0;
   float top = 0.0f, total = 0.0f, power = 0.0f;
@@ -68,13 +78,19 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, int*
     }
     if (at % WARP_LANES == lane) taken |= 1u << at / WARP_LANES;
     if (slot == 0) top = best;
-    const float mine = expf(best - top);
+    float mine;
+    if (isSigmoid) {
+      // Who is chosen depends on the bias, and what it weighs does not.
+      mine = sigmoidExactly(logits[at] + (bias != nullptr ? widen(bias[at]) : 0.0f));
+    } else {
+      mine = expf(best - top);
+    }
     total += mine;
     // Lanes keep what the slots of their numbers weigh: topK is at most a warp's lanes.
     if (lane == slot) power = mine;
     if (lane == 0) chosen[slot] = at;
   }
-  if (isOverAll) {
+  if (weighing == SOFTMAX_ALL) {
     total = 0.0f;
 #pragma unroll
     for (int i = 0; i < LANE_EXPERTS; i++) {
@@ -82,7 +98,8 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, int*
     }
     total = warpSum(total);
   }
-  if (lane < topK) weights[lane] = power / total;
+  if (weighing == SIGMOID) total = 1.0f;
+  if (lane < topK) weights[lane] = weightScale * power / total;
 }
 
 /** group_by_expert for at most 32 assignments, by one block that has all of them. */
@@ -111,10 +128,11 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,
-                                          const int* tokenRows, int* chosen, float* weights,
-                                          int* starts, int* order, int count, int width,
-                                          int experts, int topK, int isOverAll, float epsilon,
-                                          int isFew) {
+                                          const float* choiceBias, const int* tokenRows,
+                                          int* chosen, float* weights, int* starts, int* order,
+                                          int count, int width, int experts, int topK,
+                                          int weighing, float weightScale, float epsilon,
+                                          float normOffset, int isFew) {
   __shared__ int few[WARP_LANES];
   awaitEarlier();
   letNextStart();
@@ -122,7 +140,7 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
   const int choosing = (count + LINES - 1) / LINES;
   if (blockIdx.x >= choosing) {
     const i64 at = (i64)(blockIdx.x - choosing) * width;
-    normLine(input + at, norm, normed + at, width, epsilon);
+    normLine(input + at, norm, normed + at, width, epsilon, normOffset);
     return;
   }
   const int line = blockIdx.x * LINES + threadIdx.x / WARP_LANES;
@@ -131,8 +149,8 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     if (tokenRows[line] < 0) {
       if (lane < topK) own[lane] = -1, weights[line * topK + lane] = 0.0f;
     } else {
-      chooseForLine(logits + (i64)line * experts, bias, own, weights + (i64)line * topK, experts,
-                    topK, isOverAll != 0);
+      chooseForLine(logits + (i64)line * experts, bias, choiceBias, own,
+                    weights + (i64)line * topK, experts, topK, weighing, weightScale);
     }
   }
   if (!isFew) return;

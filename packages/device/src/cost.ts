@@ -34,7 +34,10 @@ const WORD_BYTES = 4;
 /** Of SHA-256 for one byte: 64 rounds of about 24 for each 64 bytes. */
 const HASH_OPERATIONS = 24;
 
-/** The cost of one operation. Only that of `attention` depends on memory, which `peek` shows. */
+/**
+ * The cost of one operation. Only those of `attention` and `delta-rule` depend on memory, which
+ * `peek` shows.
+ */
 export function opCost<Name extends OpName>(
   name: Name,
   args: OpArgs[Name],
@@ -150,6 +153,46 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
       operations: 2 * count * topK * inputs * outputs,
     };
   },
+  'add-branch': ({ count, width }, elementBytes) => ({
+    bytes: 3 * count * width * elementBytes,
+    operations: 5 * count * width,
+  }),
+  'norm-span': ({ count, width }, elementBytes) => ({
+    bytes: (2 * count + 1) * width * elementBytes,
+    operations: 4 * count * width,
+  }),
+  'scale-by-position': ({ count, width }, elementBytes) => ({
+    bytes: 2 * count * width * elementBytes + count * WORD_BYTES,
+    operations: count * width,
+  }),
+  'sigmoid-gate': ({ elements }, elementBytes) => ({
+    bytes: 3 * elements * elementBytes,
+    operations: 4 * elements,
+  }),
+  'gate-lines': ({ count, inputs, width }, elementBytes) => ({
+    bytes: ((count + 1) * inputs + 2 * count * width) * elementBytes,
+    operations: count * (2 * inputs + width),
+  }),
+  'finish-logits': ({ elements }) => words(2 * elements, 4 * elements),
+  // As many rows as lines have a state: of prompts there are fewer.
+  'causal-conv': ({ count, channels }, elementBytes) => ({
+    bytes: (2 * count + 6 * count + 4) * channels * elementBytes,
+    operations: 12 * count * channels,
+  }),
+  'delta-rule': (args, elementBytes, peek) => {
+    const { count, keyHeads, valueHeads, keyDim, valueDim, tokenRows } = args;
+    const width = 2 * keyHeads * keyDim + 2 * valueHeads * valueDim + 2 * valueHeads;
+    const state = valueHeads * keyDim * valueDim;
+    const rows = new Set(peek(tokenRows).subarray(0, count)).size;
+    return {
+      bytes: count * width * elementBytes + 2 * rows * state * WORD_BYTES,
+      operations: 7 * count * state,
+    };
+  },
+  'gated-norm': ({ count, heads, width }, elementBytes) => ({
+    bytes: 3 * count * heads * width * elementBytes,
+    operations: 8 * count * heads * width,
+  }),
   select: ({ count, width }, elementBytes) => ({
     bytes: 2 * count * width * elementBytes,
     operations: 0,

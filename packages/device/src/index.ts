@@ -66,6 +66,7 @@ export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';
 export {
+  type Activation,
   type ExpertMatrix,
   elementMatrix,
   expertDownWorkspace,
@@ -74,9 +75,11 @@ export {
   linearWorkspace,
   type Matrix,
   MXFP4_BLOCK,
+  type NormOffset,
   type OpArgs,
   routeWorkspace,
   type StorageFormat,
+  type Weighing,
 } from './ops.ts';
 export { hash32, mix32 } from './random.ts';
 export {

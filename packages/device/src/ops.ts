@@ -31,11 +31,12 @@ export interface OpArgs {
     readonly count: number;
   };
 
-  /** out[count, width] = table[tokens[i]]. Token ids outside [0, vocab) read row 0. */
+  /** out[count, width] = scale * table[tokens[i]]. Token ids outside [0, vocab) read row 0. */
   embed: {
     readonly table: Slice;
     readonly tokens: Slice;
     readonly out: Slice;
+    readonly scale: number;
     readonly count: number;
     readonly width: number;
     readonly vocab: number;
@@ -55,15 +56,18 @@ export interface OpArgs {
 
   /**
    * product[count, outputs] = x * weight^T (+ bias), where x[count, inputs] is the input or, with a
-   * norm, x = input / sqrt(mean(input^2) + epsilon) * norm over each line. Then
+   * norm, x = input / sqrt(mean(input^2) + epsilon) * (norm + normOffset) over each line. Then
    * `store`: out = product; `add`: out += product; `gate`, for gate and up stacked in one weight:
-   * out[count, outputs / 2] = silu(product[:, :outputs / 2]) * product[:, outputs / 2:].
+   * out[count, outputs / 2] = activation(product[:, :outputs / 2]) * product[:, outputs / 2:].
    */
   linear: Matrix & {
     readonly input: Slice;
     /** E [inputs] */
     readonly norm: Slice | null;
+    readonly normOffset: NormOffset;
     readonly epsilon: number;
+    /** Of a gate. */
+    readonly activation: Activation;
     /** E [outputs] */
     readonly bias: Slice | null;
     readonly epilogue: 'store' | 'add' | 'gate';
@@ -79,10 +83,11 @@ export interface OpArgs {
 
   /**
    * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
-   * given (Qwen3), rotates q and k (halves, as Hugging Face's rotate_half), writes k and v of this
-   * layer to their pages. Then out[count, heads * headDim] = softmax(q k^T * scale) v over
-   * positions j <= p of the token's row, and p - j < window where window > 0. A head's sink is one
-   * more score, as it is, whose weight no value gets. Leaves qkv undefined.
+   * given (Qwen3), rotates the first rotaryDim of q and k (halves of these, as Hugging Face's
+   * rotate_half) and leaves the rest as it is, writes k and v of this layer to their pages. Then
+   * out[count, heads * headDim] = softmax(q k^T * scale) v over positions j <= p of the token's
+   * row, and p - j < window where window > 0. A head's sink is one more score, as it is, whose
+   * weight no value gets. Leaves qkv undefined.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
@@ -91,9 +96,15 @@ export interface OpArgs {
     /** E [headDim] */
     readonly queryNorm: Slice | null;
     readonly keyNorm: Slice | null;
+    readonly normOffset: NormOffset;
     readonly epsilon: number;
-    /** f32 [maxPositions, headDim / 2, (cos, sin)]. */
+    /**
+     * f32 [maxPositions, headDim / 2, (cos, sin)]: of each pair that rotates, then (1, 0) for each
+     * pair of the rest.
+     */
     readonly rope: Slice;
+    /** A multiple of 16, or headDim. */
+    readonly rotaryDim: number;
     readonly out: Slice;
     readonly count: number;
     readonly heads: number;
@@ -105,16 +116,19 @@ export interface OpArgs {
 
   /**
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
-   * times norm; logits = normed * router^T (+ routerBias), in f32. A line chooses the experts of
-   * the largest logits, largest first and the lowest id among equals (NaN counts as minus
-   * infinity); a line of row -1 chooses none (-1). weights = the softmax over the logits of the
-   * chosen, or over all of them. Then the groups, as ExpertGroups has them.
+   * times norm + normOffset; logits = normed * router^T (+ routerBias), in f32. A line chooses the
+   * experts of the largest logits, largest first and the lowest id among equals (NaN counts as
+   * minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
+   * over the logits of the chosen, or over all of them. By sigmoids, a line chooses the largest
+   * sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or these
+   * over the sum of the chosen. Then the groups, as ExpertGroups has them.
    */
   route: ExpertGroups & {
     /** E [count, width] */
     readonly input: Slice;
     /** E [width] */
     readonly norm: Slice;
+    readonly normOffset: NormOffset;
     readonly epsilon: number;
     /** E [count, width], written. */
     readonly normed: Slice;
@@ -122,7 +136,10 @@ export interface OpArgs {
     readonly router: Slice;
     /** E [experts] */
     readonly routerBias: Slice | null;
-    readonly softmaxOver: 'chosen' | 'all';
+    /** f32 [experts], for sigmoids alone. */
+    readonly choiceBias: Slice | null;
+    readonly weighing: Weighing;
+    readonly weightScale: number;
     readonly tokenRows: Slice;
     /** f32 [count, topK], written. */
     readonly weights: Slice;
@@ -170,6 +187,128 @@ export interface OpArgs {
       readonly workspace: Slice;
     };
 
+  /**
+   * out[count, width] += scale * x, where x is the input or, with a norm, the input over the root
+   * mean square of its line, times norm + normOffset.
+   */
+  'add-branch': {
+    readonly input: Slice;
+    /** E [width] */
+    readonly norm: Slice | null;
+    readonly normOffset: NormOffset;
+    readonly epsilon: number;
+    readonly scale: number;
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
+   * Elements [first, first + width) of each line of lines[count, stride] become themselves over
+   * their root mean square, times norm: heads that are normalised together.
+   */
+  'norm-span': {
+    readonly lines: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly epsilon: number;
+    readonly count: number;
+    readonly stride: number;
+    readonly first: number;
+    readonly width: number;
+  };
+
+  /**
+   * The first `width` elements of line i of lines[count, stride] are multiplied by
+   * 1 + beta * ln(1 + floor(positions[i] / period)): Llama 4's scaling of queries.
+   */
+  'scale-by-position': {
+    readonly lines: Slice;
+    /** i32 [count] */
+    readonly positions: Slice;
+    readonly beta: number;
+    readonly period: number;
+    readonly count: number;
+    readonly stride: number;
+    readonly width: number;
+  };
+
+  /** out[i] *= sigmoid(input[i]). */
+  'sigmoid-gate': { readonly input: Slice; readonly out: Slice; readonly elements: number };
+
+  /** out[i, :width] *= sigmoid(input[i, :inputs] * weight), weight E [inputs]. */
+  'gate-lines': {
+    readonly input: Slice;
+    readonly weight: Slice;
+    readonly out: Slice;
+    readonly count: number;
+    readonly inputs: number;
+    readonly width: number;
+  };
+
+  /** logits, f32: themselves times scale, and where cap > 0 cap * tanh(that / cap). */
+  'finish-logits': {
+    readonly logits: Slice;
+    readonly scale: number;
+    readonly cap: number;
+    readonly elements: number;
+  };
+
+  /**
+   * A causal convolution along the tokens of each row, channel by channel, and silu of it:
+   * out[i, c] = silu(sum over j < 4 of weight[c, j] * x(i - 3 + j)[c]), x(k) being the row's token
+   * k places further. lines are [count, stride], of which the first `channels` elements are the
+   * input, and out is [count, channels]. What is before a run of tokens is in states[row], E
+   * [maxRows, 3, channels] from `layerBytes` on with `rowBytes` between rows, and zero before
+   * position 0; the run's last three inputs are left there.
+   */
+  'causal-conv': RowStates & {
+    readonly lines: Slice;
+    /** E [channels, 4] */
+    readonly weight: Slice;
+    readonly out: Slice;
+    readonly stride: number;
+    readonly channels: number;
+  };
+
+  /**
+   * The gated delta rule over the tokens of each row. Value head h of valueHeads uses key head
+   * h / (valueHeads / keyHeads) of mixed[count, 2 keyHeads keyDim + valueHeads valueDim], which has
+   * q, k and v, one after the other. q becomes q / sqrt(|q|^2 + 1e-6) / sqrt(keyDim), k likewise
+   * without the last. With b and a of gates[count, (b, a), valueHeads]: beta = sigmoid(b),
+   * decay = exp(-exp(decayLog) * softplus(a + stepBias)). With S, f32 [keyDim, valueDim] of the row
+   * (zero before position 0): S *= decay; d = beta (v - S^T k); S += k d^T; out[i, h] = S^T q.
+   */
+  'delta-rule': RowStates & {
+    readonly mixed: Slice;
+    readonly gates: Slice;
+    /** f32 [valueHeads] each. */
+    readonly decayLog: Slice;
+    readonly stepBias: Slice;
+    readonly out: Slice;
+    readonly keyHeads: number;
+    readonly valueHeads: number;
+    readonly keyDim: number;
+    readonly valueDim: number;
+  };
+
+  /**
+   * On out[count, heads * width]: each head over its root mean square, times norm and then
+   * silu(lines[i, first + j]), where lines are [count, stride].
+   */
+  'gated-norm': {
+    readonly lines: Slice;
+    /** E [width] */
+    readonly norm: Slice;
+    readonly epsilon: number;
+    readonly out: Slice;
+    readonly count: number;
+    readonly stride: number;
+    readonly first: number;
+    readonly heads: number;
+    readonly width: number;
+  };
+
   /** out[i] = input[indices[i]] over lines of `width`; index -1 leaves a line undefined. */
   select: {
     readonly input: Slice;
@@ -180,15 +319,16 @@ export interface OpArgs {
   };
 
   /**
-   * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * norm, element by
-   * element: the line after a norm with these weights, at length 1. The norm's own factor is gone
-   * with its length. An index outside the input leaves its line undefined.
+   * out[i], f32 [count, width] = v / max(|v|, 1e-12), v = input[indices[i]] * (norm + normOffset),
+   * element by element: the line after a norm with these weights, at length 1. The norm's own
+   * factor is gone with its length. An index outside the input leaves its line undefined.
    */
   pool: {
     readonly input: Slice;
     readonly indices: Slice;
     /** E [width] */
     readonly norm: Slice;
+    readonly normOffset: NormOffset;
     readonly out: Slice;
     readonly count: number;
     readonly width: number;
@@ -321,6 +461,28 @@ export interface OpArgs {
     readonly scratch: Slice;
     readonly out: Slice;
   };
+}
+
+/** What is added to the weights of a norm: 1 where checkpoints have their distance from one. */
+export type NormOffset = 0 | 1;
+
+/** What a gate does to its first half; gelu in the form with tanh. */
+export type Activation = 'silu' | 'gelu-tanh';
+
+/** What a line's experts weigh: see `route`. */
+export type Weighing = 'softmax-chosen' | 'softmax-all' | 'sigmoid' | 'sigmoid-normalised';
+
+/**
+ * What rows keep from token to token. Tokens of a row are consecutive, in one run or in one line;
+ * lines of row -1 are padding. A row's state is at states + row * rowBytes + layerBytes.
+ */
+export interface RowStates {
+  readonly states: Slice;
+  readonly rowBytes: number;
+  readonly layerBytes: number;
+  readonly tokenRows: Slice;
+  readonly positions: Slice;
+  readonly count: number;
 }
 
 /** The same part of several pages. All sizes are multiples of 16. */

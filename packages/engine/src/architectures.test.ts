@@ -9,6 +9,21 @@ import { type ModelFolderOptions, writeModelFolder } from './selftest/model-fold
 import { ReferenceModel } from './selftest/reference-model.ts';
 import { engineOptions, generate, request, withEngine } from './testing/run.ts';
 
+const NET = {
+  full_attention_interval: 2,
+  partial_rotary_factor: 0.5,
+  linear_key_head_dim: 8,
+  linear_value_head_dim: 12,
+  linear_num_key_heads: 2,
+  linear_num_value_heads: 4,
+};
+const SPARSE = {
+  num_experts: 4,
+  num_experts_per_tok: 2,
+  moe_intermediate_size: 48,
+  shared_expert_intermediate_size: 32,
+};
+
 const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
   ['Llama, tied', { architecture: 'LlamaForCausalLM', tiedHead: true }],
   [
@@ -38,6 +53,89 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
       tiedHead: true,
       config: { num_hidden_layers: 3, no_rope_layers: [1, 0, 1] },
     },
+  ],
+  [
+    'Olmo 3, a window in its first layer',
+    {
+      architecture: 'Olmo3ForCausalLM',
+      config: { sliding_window: 9, layer_types: ['sliding_attention', 'full_attention'] },
+    },
+  ],
+  [
+    'Granite 3',
+    {
+      architecture: 'GraniteForCausalLM',
+      tiedHead: true,
+      config: {
+        embedding_multiplier: 12,
+        attention_multiplier: 0.1,
+        residual_multiplier: 0.22,
+        logits_scaling: 0.5,
+      },
+    },
+  ],
+  [
+    'Ministral 3 within a model that sees',
+    {
+      architecture: 'Mistral3ForConditionalGeneration',
+      config: {
+        rope_theta: undefined,
+        rope_parameters: {
+          rope_type: 'yarn',
+          rope_theta: 1e4,
+          factor: 4,
+          original_max_position_embeddings: 16,
+          mscale: 1,
+          mscale_all_dim: 1,
+          llama_4_scaling_beta: 0.5,
+        },
+      },
+    },
+  ],
+  [
+    'GLM-4.5, dense first',
+    {
+      architecture: 'Glm4MoeForCausalLM',
+      config: {
+        n_routed_experts: 5,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 48,
+        routed_scaling_factor: 1.5,
+        partial_rotary_factor: 0.5,
+      },
+    },
+  ],
+  [
+    'MiniMax M2',
+    {
+      architecture: 'MiniMaxM2ForCausalLM',
+      config: { num_local_experts: 4, num_experts_per_tok: 2, rotary_dim: 8 },
+    },
+  ],
+  [
+    'Gemma 3, a window in its first layer, within a model that sees',
+    {
+      architecture: 'Gemma3ForConditionalGeneration',
+      tiedHead: true,
+      config: {
+        hidden_act: undefined,
+        sliding_window: 9,
+        layer_types: ['sliding_attention', 'full_attention'],
+        query_pre_attn_scalar: 20,
+        final_logit_softcapping: 3.5,
+        rope_theta: undefined,
+        rope_parameters: {
+          full_attention: { rope_type: 'linear', factor: 2, rope_theta: 1e4 },
+          sliding_attention: { rope_type: 'default', rope_theta: 1e3 },
+        },
+      },
+    },
+  ],
+  ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...NET, ...SPARSE } }],
+  ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', tiedHead: true, config: NET }],
+  [
+    'Qwen3.5-MoE within a model that sees',
+    { architecture: 'Qwen3_5MoeForConditionalGeneration', config: { ...NET, ...SPARSE } },
   ],
   ['Qwen2', { architecture: 'Qwen2ForCausalLM', config: { head_dim: 32 } }],
   ['Qwen3', { architecture: 'Qwen3ForCausalLM', config: { head_dim: 24, rope_theta: 1e6 } }],

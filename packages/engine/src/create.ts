@@ -21,7 +21,7 @@ import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
 import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS, fp8Of } from './models/quantization.ts';
-import { restingTable, ropeTable } from './models/rope.ts';
+import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
 import { weightTensors } from './models/weights.ts';
@@ -42,15 +42,18 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
+import { kvLayers } from './runner/layer-sizes.ts';
 import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
-  hasRestingLayers,
   maxCountTokens,
   pageBytes,
   RING_SLOTS,
   type RunnerShape,
+  ropeBytes,
+  ropeTables,
+  stateBytesPerRow,
 } from './runner/shapes.ts';
 import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
@@ -185,11 +188,10 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, spec, shape);
-  const rope = ropeTable(spec, shape.maxModelTokens);
-  await traffic.upload(bytesOf(rope), slice(buffers.rope));
-  if (hasRestingLayers(spec)) {
-    const resting = restingTable(spec, shape.maxModelTokens);
-    await traffic.upload(bytesOf(resting), slice(buffers.resting));
+  const tableBytes = ropeBytes(spec, shape);
+  for (const [index, rope] of ropeTables(spec).entries()) {
+    const table = bytesOf(ropeTable(rope, spec.headDim, shape.maxModelTokens));
+    await traffic.upload(table, slice(buffers.rope, index * tableBytes, table.length));
   }
   const vocabulary = options.grammars?.vocabulary ?? null;
   if (vocabulary !== null) {
@@ -204,7 +206,9 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
   const prepareSeconds = (device.clock.nowNs() - preparingNs) / 1e9;
-  const { prefixCaching: isEnabled, chunkedPrefill } = options;
+  const { chunkedPrefill } = options;
+  // A state of constant size is of one position alone: there are no pages of it to find again.
+  const isEnabled = options.prefixCaching && spec.deltaNet === null;
   const sealRoot = options.dummy ? null : (source.seal?.seal.root ?? null);
   const wanted = tiersRequest(options, parts, traffic, sealRoot);
   const tiers = wanted === null ? null : await tiersOf(wanted);
@@ -273,9 +277,9 @@ export function tiersRequest(
   const { spec, shape, stream } = parts;
   const geometry = {
     pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
-    layers: spec.layers,
+    layers: kvLayers(spec),
     // All layers move alike: the prefix tree does not part them by their windows yet.
-    groups: [{ layers: spec.layerKinds.map((_, layer) => layer), windowTokens: 0 }],
+    groups: [{ layers: Array.from({ length: kvLayers(spec) }, (_, i) => i), windowTokens: 0 }],
   };
   return {
     device,
@@ -443,7 +447,15 @@ function linesOf(
 ): readonly string[] {
   const kvBytes = pageBytes(spec, shape, bytesPerElement(info.element));
   const { kvFormat, pageTokens } = shape;
-  return describeModelSpec(spec, { weightBytes, kvBytesPerToken: kvBytes / pageTokens, kvFormat });
+  const stateBytes = stateBytesPerRow(spec, bytesPerElement(info.element));
+  const lines = describeModelSpec(spec, {
+    weightBytes,
+    kvBytesPerToken: kvBytes / pageTokens,
+    kvFormat,
+    stateBytesPerRow: stateBytes,
+  });
+  if (spec.deltaNet === null) return lines;
+  return [...lines, 'prefix caching is off: this model keeps a state of its last token alone'];
 }
 
 async function load(

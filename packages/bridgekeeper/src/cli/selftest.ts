@@ -23,7 +23,11 @@ const FLAGS = {
     undefined,
     'random models to hold against float64; default: all on a GPU, else quick',
   ),
-  filter: flag(text('text'), undefined, 'only cases and models with this in their names'),
+  filter: flag(
+    text('text'),
+    undefined,
+    'only cases and models with this in their names, or with one of several: a|b',
+  ),
   peer: flag(
     text('python'),
     undefined,

@@ -13,9 +13,10 @@ export interface CaseResult {
 export const CONTRACTS = ['all', 'kernels', 'none'] as const;
 export type Contract = (typeof CONTRACTS)[number];
 
-/** Whether `filter` is in `name`, in upper or lower case. */
+/** Whether `filter`, or one of the texts that it has between bars, is in `name`, in any case. */
 export function isIn(filter: string, name: string): boolean {
-  return name.toLowerCase().includes(filter.toLowerCase());
+  const texts = filter.toLowerCase().split('|');
+  return texts.some((text) => name.toLowerCase().includes(text));
 }
 
 export function chooseCases(contract: Contract, filter: string): readonly ContractCase[] {

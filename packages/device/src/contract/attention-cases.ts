@@ -1,6 +1,6 @@
 import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
-import type { StorageFormat } from '../ops.ts';
+import type { NormOffset, StorageFormat } from '../ops.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
 import {
   type KvShape,
@@ -28,6 +28,7 @@ const HEADS: readonly HeadShape[] = [
   { heads: 8, kvHeads: 2, headDim: 128, pageTokens: 16 },
   { heads: 8, kvHeads: 1, headDim: 64, pageTokens: 64 },
   { heads: 5, kvHeads: 1, headDim: 128, pageTokens: 32 },
+  { heads: 2, kvHeads: 1, headDim: 256, pageTokens: 16 },
 ];
 
 const ROWS = 4;
@@ -100,7 +101,8 @@ function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
   const { kvHeads, headDim, pageTokens } = shape;
   const shapes = `${heads}/${kvHeads} heads of ${headDim}, pages of ${pageTokens}`;
   const { phase, window, hasNorms, hasSinks, kvFormat } = test;
-  const norms = (hasNorms ? ', with norms' : '') + (hasSinks ? ', with sinks' : '');
+  const rotary = test.rotaryDim === undefined ? '' : `, ${test.rotaryDim} dims rotate`;
+  const norms = (hasNorms ? ', with norms' : '') + (hasSinks ? ', with sinks' : '') + rotary;
   return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${shapes}${norms}`;
 }
 
@@ -112,6 +114,9 @@ interface AttentionCase {
   readonly hasNorms: boolean;
   readonly hasSinks: boolean;
   readonly kvFormat: StorageFormat;
+  /** Absent: all dims rotate. */
+  readonly rotaryDim?: number;
+  readonly normOffset?: NormOffset;
 }
 
 const MAX_POSITIONS = 64 * PAGES_PER_ROW;
@@ -137,7 +142,7 @@ function stored(bench: Workbench, kv: Float32Array, kvFormat: StorageFormat) {
 /** What the operation must leave: KV with the batch's keys and values, and the output lines. */
 function expected(
   paged: PagedRows,
-  { batch, heads, window, hasNorms, kvFormat }: AttentionCase,
+  test: AttentionCase,
   inputs: {
     readonly qkv: Float32Array;
     readonly kv: Float32Array;
@@ -146,6 +151,7 @@ function expected(
     readonly sinks: Float32Array | null;
   },
 ) {
+  const { batch, heads, window, hasNorms, kvFormat, normOffset = 0 } = test;
   const { headDim, kvHeads } = heads;
   const kv = Float64Array.from(inputs.kv);
   const round = (value: number) => (kvFormat === 'element' ? value : referenceRoundE4m3(value));
@@ -156,10 +162,11 @@ function expected(
   const rotate = (i: number, head: number, norm: Float32Array) =>
     referenceRotate(
       headAt(i, head),
-      hasNorms ? norm : null,
+      hasNorms ? norm.map((weight) => weight + normOffset) : null,
       EPSILON,
       inputs.rope,
       batch.positions[i]!,
+      test.rotaryDim,
     );
   const tokens = batch.rows.flatMap((row, i) => (row < 0 ? [] : [{ row, i }]));
   const written = new Set<number>();
@@ -201,7 +208,10 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
   const qkv = bench.random(batch.rows.length * paged.qkvWidth, 2);
   const norms = [bench.random(headDim), bench.random(headDim)] as const;
   const sinks = hasSinks ? bench.random(paged.heads, 3) : null;
-  const rope = Float32Array.from(referenceRope(MAX_POSITIONS, headDim, 10_000));
+  const { rotaryDim = headDim, normOffset = 0 } = test;
+  const rope = Float32Array.from(referenceRope(MAX_POSITIONS, headDim, 10_000), (value, i) =>
+    i % headDim < rotaryDim ? value : 1 - (i % 2),
+  );
   const out = await bench.output(batch.rows.length * paged.heads * headDim);
   const kv = await bench.uploadBytes(before.bytes);
   bench.launch('attention', {
@@ -213,6 +223,8 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     keyNorm: hasNorms ? await bench.upload(norms[1]) : null,
     epsilon: EPSILON,
     rope: await bench.upload(rope, 'f32'),
+    rotaryDim,
+    normOffset,
     out,
     scale: 1 / Math.sqrt(headDim),
     window,
@@ -293,6 +305,9 @@ async function checkEveryShape(
     await checkAttention(bench, { ...common, kvFormat: 'element', hasSinks: true, window });
     await checkAttention(bench, { ...common, kvFormat: 'fp8-e4m3', hasNorms: true });
     await checkAttention(bench, { ...common, kvFormat: 'fp8-e4m3', hasSinks: true });
+    if (heads.headDim !== 64 && heads.headDim !== 256) continue;
+    const centred = { ...common, hasNorms: true, normOffset: 1, rotaryDim: 32 } as const;
+    await checkAttention(bench, { ...centred, kvFormat: 'element' });
   }
 }
 

@@ -5,17 +5,19 @@ import {
   expertDownWorkspace,
   type GateForm,
   MXFP4_BLOCK,
-  type OpArgs,
+  type NormOffset,
   routeWorkspace,
+  type Weighing,
 } from '../ops.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
+import { referenceSigmoid } from './reference.ts';
 import {
-  referenceChoice,
   referenceE2m1,
   referenceFp8,
   referenceGroups,
   referenceMxfp4,
   referenceRow,
+  referenceWeights,
 } from './reference-experts.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
@@ -29,7 +31,8 @@ interface RouteCase {
   readonly experts: number;
   readonly topK: number;
   readonly hasBias: boolean;
-  readonly softmaxOver: OpArgs['route']['softmaxOver'];
+  readonly weighing: Weighing;
+  readonly normOffset?: NormOffset;
 }
 
 /** Poisoned outputs for who goes where. */
@@ -48,7 +51,8 @@ async function groupOutputs(bench: Workbench, count: number, topK: number, exper
 const NEAR: Readonly<Record<ElementType, number>> = { f32: 1e-4, bf16: 4e-2 };
 
 async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
-  const { count, width, experts, topK, hasBias, softmaxOver } = test;
+  const { count, width, experts, topK, hasBias, weighing, normOffset = 0 } = test;
+  const isSigmoid = weighing.startsWith('sigmoid');
   const input = bench.random(count * width, 3);
   const norm = bench.random(width);
   const router = bench.random(experts * width);
@@ -56,6 +60,9 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   router.copyWithin((experts - 1) * width, 0, width);
   const bias = hasBias ? bench.random(experts, 2) : null;
   if (bias !== null) bias[experts - 1] = bias[0]!;
+  const choiceBias = isSigmoid && hasBias ? bench.dice.values(experts, 0.5) : null;
+  if (choiceBias !== null) choiceBias[experts - 1] = choiceBias[0]!;
+  const weightScale = isSigmoid ? 2.5 : 1;
   const rows = Array.from({ length: count }, (_, i) => (i % 5 === 3 ? -1 : i));
   const groups = await groupOutputs(bench, count, topK, experts);
   const normed = await bench.output(count * width);
@@ -65,17 +72,20 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     ...groups,
     input: await bench.upload(input),
     norm: await bench.upload(norm),
+    normOffset,
     epsilon: EPSILON,
     normed,
     router: await bench.upload(router),
     routerBias: bias && (await bench.upload(bias)),
-    softmaxOver,
+    choiceBias: choiceBias && (await bench.upload(choiceBias, 'f32')),
+    weighing,
+    weightScale,
     tokenRows: await bench.uploadWords(rows),
     weights,
     width,
     workspace: await bench.poisoned(bytes, 'contract workspace'),
   });
-  const what = `route ${count} x ${width} to ${topK} of ${experts}, softmax over ${softmaxOver}`;
+  const what = `route ${count} x ${width} to ${topK} of ${experts}, ${weighing}`;
   const chosen = await bench.downloadWords(groups.chosen);
   const [lines, actual] = [await bench.download(normed), await bench.download(weights, 'f32')];
   const expected = new Float64Array(count * width);
@@ -84,18 +94,21 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     const x = input.subarray(line * width, (line + 1) * width);
     const squares = x.reduce((sum, value) => sum + value * value, 0);
     const scale = 1 / Math.sqrt(squares / width + EPSILON);
-    const own = Array.from(x, (value, k) => value * scale * norm[k]!);
+    const own = Array.from(x, (value, k) => value * scale * (norm[k]! + normOffset));
     expected.set(own, line * width);
     if (rows[line]! < 0) {
       expectSame(`${what}: experts of padding`, slots, new Array<number>(topK).fill(-1));
       continue;
     }
     const logits = Array.from({ length: experts }, (_, e) => referenceRow(router, bias, e, own));
-    const wanted = referenceChoice(logits, topK, softmaxOver);
+    const scores = logits.map((logit, i) =>
+      isSigmoid ? referenceSigmoid(logit) + (choiceBias?.[i] ?? 0) : logit,
+    );
     const near = NEAR[bench.element] * (Math.hypot(...logits) / Math.sqrt(experts));
+    const best = scores.toSorted((a, b) => b - a);
     expectThat(new Set(slots).size === topK, `${what}: line ${line} has an expert twice`);
     slots.forEach((expert, slot) => {
-      const gap = Math.abs((logits[expert] ?? Number.NaN) - logits[wanted.chosen[slot]!]!);
+      const gap = Math.abs((scores[expert] ?? Number.NaN) - best[slot]!);
       expectThat(gap <= near, `${what}: slot ${slot} of line ${line} has expert ${expert}`);
     });
     const [first, twin] = [slots.indexOf(0), slots.indexOf(experts - 1)];
@@ -103,7 +116,8 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     expectThat(isOrdered, `${what}: line ${line} has expert 0 behind its equal`);
     const given = actual.subarray(line * topK, (line + 1) * topK);
     // A logit's error is one of its weight's own size.
-    expectClose(`${what}: weights`, given, wanted.weights, 10 * bench.tolerance);
+    const wanted = referenceWeights(logits, slots, weighing, weightScale);
+    expectClose(`${what}: weights`, given, wanted, 10 * bench.tolerance);
   }
   expectClose(`${what}: normalised lines`, lines, expected, bench.tolerance);
   const { starts, order } = referenceGroups(chosen, experts);
@@ -358,8 +372,11 @@ export const expertCases: readonly ContractCase[] = [
     ] as const;
     for (const [count, width, number, topK] of sizes) {
       const common = { count, width, experts: number, topK };
-      await checkRoute(bench, { ...common, hasBias: false, softmaxOver: 'chosen' });
-      await checkRoute(bench, { ...common, hasBias: true, softmaxOver: 'all' });
+      await checkRoute(bench, { ...common, hasBias: false, weighing: 'softmax-chosen' });
+      await checkRoute(bench, { ...common, hasBias: true, weighing: 'softmax-all' });
+      const centred = { ...common, normOffset: 1 } as const;
+      await checkRoute(bench, { ...centred, hasBias: true, weighing: 'sigmoid-normalised' });
+      await checkRoute(bench, { ...centred, hasBias: false, weighing: 'sigmoid' });
     }
   }),
   benchCase('gates of experts', 'arithmetic', async (bench) => {

@@ -1,5 +1,7 @@
 import { attentionCases } from './attention-cases.ts';
+import { branchCases } from './branch-cases.ts';
 import type { ContractCase } from './case.ts';
+import { deltaNetCases } from './delta-net-cases.ts';
 import { expertCases } from './expert-cases.ts';
 import { grammarCases } from './grammar-cases.ts';
 import { layerCases } from './layer-cases.ts';
@@ -24,6 +26,8 @@ export const contractCases: readonly ContractCase[] = [
   ...linearCases,
   ...attentionCases,
   ...expertCases,
+  ...branchCases,
+  ...deltaNetCases,
   ...samplingCases,
   ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -7,20 +7,23 @@ export const layerCases: readonly ContractCase[] = [
     const [vocab, width] = [50, 72];
     const table = bench.random(vocab * width);
     const tokens = [0, 49, 7, 7, -1, 50, 0x7fffffff, 3];
-    const out = await bench.output(tokens.length * width);
-    bench.launch('embed', {
+    const common = {
       table: await bench.upload(table),
       tokens: await bench.uploadWords(tokens),
-      out,
       count: tokens.length,
       width,
       vocab,
-    });
+    };
     const expected = tokens.flatMap((token) => {
       const row = token >= 0 && token < vocab ? token : 0;
       return [...table.subarray(row * width, (row + 1) * width)];
     });
+    const out = await bench.output(tokens.length * width);
+    bench.launch('embed', { ...common, out, scale: 1 });
     expectSame('embedded lines', await bench.download(out), expected);
+    bench.launch('embed', { ...common, out, scale: 5.5 });
+    const scaled = expected.map((value) => 5.5 * value);
+    expectClose('scaled lines', await bench.download(out), scaled, bench.tolerance);
   }),
   benchCase('copy', 'arithmetic', async (bench) => {
     const bytes = Uint8Array.from({ length: 1000 }, () => bench.dice.integer(0, 255));
@@ -59,6 +62,7 @@ export const layerCases: readonly ContractCase[] = [
         input: await bench.upload(input),
         indices: await bench.uploadWords(indices),
         norm: await bench.upload(norm),
+        normOffset: width === 80 ? 1 : 0,
         out,
         count: indices.length,
         width,
@@ -66,7 +70,8 @@ export const layerCases: readonly ContractCase[] = [
       const lines = await bench.download(out, 'f32');
       indices.forEach((index, i) => {
         if (index < 0 || index >= 9) return;
-        const line = Float64Array.from(norm, (weight, at) => weight * input[index * width + at]!);
+        const weights = norm.map((weight) => weight + (width === 80 ? 1 : 0));
+        const line = Float64Array.from(weights, (each, at) => each * input[index * width + at]!);
         const length = Math.hypot(...line) || 1;
         const found = lines.subarray(i * width, (i + 1) * width);
         expectClose(

@@ -1,5 +1,5 @@
 import { bytesPerElement, type ElementType } from '../device.ts';
-import type { OpArgs } from '../ops.ts';
+import type { Activation, NormOffset, OpArgs } from '../ops.ts';
 import { linearWorkspace } from '../ops.ts';
 import { type ContractCase, expectClose } from './case.ts';
 import { referenceE4m3, referenceLinear } from './reference.ts';
@@ -36,6 +36,8 @@ interface LinearCase {
   readonly block: readonly [blockOutputs: number, blockInputs: number] | null;
   /** Of the inputs. */
   readonly scale: number;
+  readonly normOffset?: NormOffset;
+  readonly activation?: Activation;
 }
 
 const E4M3 = Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
@@ -74,7 +76,7 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block }: Li
 }
 
 async function checkLinear(bench: Workbench, test: LinearCase): Promise<void> {
-  const { hasNorm, hasBias, epilogue, outType } = test;
+  const { hasNorm, hasBias, epilogue, outType, normOffset = 0, activation = 'silu' } = test;
   const [count, inputs, outputs] = test.size;
   const { values, ...weight } = await matrix(bench, test);
   const input = bench.random(count * inputs, test.scale);
@@ -95,13 +97,16 @@ async function checkLinear(bench: Workbench, test: LinearCase): Promise<void> {
     ...sizes,
     input: await bench.upload(input),
     norm: norm && (await bench.upload(norm)),
+    normOffset,
     epsilon,
+    activation,
     bias: bias && (await bench.upload(bias)),
     out,
     outType,
     workspace: await bench.poisoned(workspace.bytes, 'contract workspace'),
   });
-  const expected = { ...sizes, input, norm, epsilon, weight: values, bias, out: before };
+  const asked = { ...sizes, normOffset, activation, epsilon };
+  const expected = { ...asked, input, norm, weight: values, bias, out: before };
   expectClose(
     describe(test),
     await bench.download(out, outType),
@@ -110,8 +115,10 @@ async function checkLinear(bench: Workbench, test: LinearCase): Promise<void> {
   );
 }
 
-function describe({ size, hasNorm, hasBias, epilogue, outType, block }: LinearCase): string {
-  const parts = [hasNorm && 'norm', hasBias && 'bias', block && `fp8 ${block.join(' x ')}`];
+function describe(test: LinearCase): string {
+  const { size, hasNorm, hasBias, epilogue, outType, block, activation } = test;
+  const format = block && `fp8 ${block.join(' x ')}`;
+  const parts = [hasNorm && 'norm', hasBias && 'bias', format, activation];
   const extras = parts.filter((part) => typeof part === 'string').join(', ');
   return `linear ${size.join(' x ')} ${epilogue} ${outType} (${extras})`;
 }
@@ -142,6 +149,19 @@ export const linearCases: readonly ContractCase[] = [
       await checkLinear(bench, { ...common, size, hasBias: true, hasNorm: true });
     }
   }),
+  benchCase(
+    'linear gates by gelu, under norms that are centred at zero',
+    'arithmetic',
+    async (bench) => {
+      const other = { activation: 'gelu-tanh', normOffset: 1, hasNorm: true } as const;
+      const common = { ...PLAIN, ...other, epilogue: 'gate', outType: bench.element } as const;
+      for (const size of SIZES) {
+        await checkLinear(bench, { ...common, size, scale: 0.2 });
+        const block = [128, 128] as const;
+        await checkLinear(bench, { ...common, size, scale: 0.2, hasBias: true, block });
+      }
+    },
+  ),
   benchCase('linear with FP8 weights', 'arithmetic', async (bench) => {
     const common = { ...PLAIN, outType: bench.element };
     for (const size of SIZES) {

@@ -1,5 +1,5 @@
-import type { OpArgs } from '../ops.ts';
-import { type Numbers, referenceE4m3 } from './reference.ts';
+import type { Weighing } from '../ops.ts';
+import { type Numbers, referenceE4m3, referenceSigmoid } from './reference.ts';
 
 /** What the operations of experts mean, in float64 and as plainly as can be. */
 
@@ -35,19 +35,24 @@ export function referenceMxfp4(bytes: Numbers, scales: Numbers): Float64Array {
   });
 }
 
-/** The experts of one line, best first, and their weights. */
-export function referenceChoice(
+/** What the chosen experts of one line weigh. */
+export function referenceWeights(
   logits: readonly number[],
-  topK: number,
-  softmaxOver: OpArgs['route']['softmaxOver'],
-): { readonly chosen: number[]; readonly weights: number[] } {
-  const ranked = logits.map((logit, expert) => ({ logit, expert }));
-  ranked.sort((a, b) => (a.logit === b.logit ? a.expert - b.expert : b.logit - a.logit));
-  const best = ranked.slice(0, topK);
-  const powers = best.map(({ logit }) => Math.exp(logit - best[0]!.logit));
-  const among = softmaxOver === 'chosen' ? best : ranked;
-  const total = among.reduce((sum, { logit }) => sum + Math.exp(logit - best[0]!.logit), 0);
-  return { chosen: best.map(({ expert }) => expert), weights: powers.map((p) => p / total) };
+  chosen: readonly number[],
+  weighing: Weighing,
+  scale: number,
+): number[] {
+  const isSigmoid = weighing === 'sigmoid' || weighing === 'sigmoid-normalised';
+  const power = (logit: number) => (isSigmoid ? referenceSigmoid(logit) : Math.exp(logit));
+  const own = chosen.map((expert) => power(logits[expert]!));
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const totals: Readonly<Record<Weighing, number>> = {
+    'softmax-chosen': sum(own),
+    'softmax-all': sum(logits.map(power)),
+    sigmoid: 1,
+    'sigmoid-normalised': sum(own),
+  };
+  return own.map((value) => (scale * value) / totals[weighing]);
 }
 
 /** Assignments by expert, and where each expert's begin. */

@@ -54,7 +54,9 @@ export function referenceRoundE4m3(value: number): number {
 export interface ReferenceLinear {
   readonly input: Numbers;
   readonly norm: Numbers | null;
+  readonly normOffset?: number;
   readonly epsilon: number;
+  readonly activation?: 'silu' | 'gelu-tanh';
   readonly weight: Numbers;
   readonly bias: Numbers | null;
   readonly epilogue: 'store' | 'add' | 'gate';
@@ -67,7 +69,8 @@ export interface ReferenceLinear {
 
 export function referenceLinear(all: ReferenceLinear): Float64Array {
   const { input, norm, epsilon, weight, bias, epilogue, out, count, inputs, outputs } = all;
-  const x = norm === null ? input : referenceRmsNorm(input, norm, inputs, epsilon);
+  const weights = norm === null ? null : Array.from(norm, (each) => each + (all.normOffset ?? 0));
+  const x = weights === null ? input : referenceRmsNorm(input, weights, inputs, epsilon);
   const product = new Float64Array(count * outputs);
   for (let line = 0; line < count; line++) {
     for (let column = 0; column < outputs; column++) {
@@ -77,11 +80,12 @@ export function referenceLinear(all: ReferenceLinear): Float64Array {
     }
   }
   if (epilogue === 'add') return product.map((value, i) => value + out[i]!);
-  return epilogue === 'gate' ? referenceSiluMul(product, outputs / 2) : product;
+  const activation = all.activation ?? 'silu';
+  return epilogue === 'gate' ? referenceGate(product, outputs / 2, activation) : product;
 }
 
 /** Each line of `width` over its root mean square, times `weight`. */
-function referenceRmsNorm(
+export function referenceRmsNorm(
   input: Numbers,
   weight: Numbers,
   width: number,
@@ -97,13 +101,23 @@ function referenceRmsNorm(
   return out;
 }
 
-/** silu(input[:, :width]) * input[:, width:] for lines of 2 width. */
-function referenceSiluMul(input: Numbers, width: number): Float64Array {
+export const referenceSigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+
+/** activation(input[:, :width]) * input[:, width:] for lines of 2 width. */
+function referenceGate(
+  input: Numbers,
+  width: number,
+  activation: 'silu' | 'gelu-tanh',
+): Float64Array {
+  const gelu = (x: number) => {
+    const inner = Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
+    return (x * (1 + Math.tanh(inner))) / 2;
+  };
+  const activate = activation === 'silu' ? (x: number) => x * referenceSigmoid(x) : gelu;
   const lines = input.length / (2 * width);
   return Float64Array.from({ length: lines * width }, (_, i) => {
     const start = Math.floor(i / width) * 2 * width + (i % width);
-    const gate = input[start]!;
-    return (gate / (1 + Math.exp(-gate))) * input[start + width]!;
+    return activate(input[start]!) * input[start + width]!;
   });
 }
 
@@ -121,20 +135,22 @@ export function referenceRope(maxPositions: number, headDim: number, theta: numb
   return table;
 }
 
-/** One head of q or k: normalised if asked, epilogue rotated by halves. */
+/** One head of q or k: normalised if asked, the first `rotaryDim` of it rotated by halves. */
 export function referenceRotate(
   head: Numbers,
   norm: Numbers | null,
   epsilon: number,
   rope: Numbers,
   position: number,
+  rotaryDim: number = head.length,
 ): Float64Array {
   const dim = head.length;
-  const half = dim / 2;
+  const half = rotaryDim / 2;
   const x = norm === null ? head : referenceRmsNorm(head, norm, dim, epsilon);
   return Float64Array.from({ length: dim }, (_, i) => {
-    const cos = rope[(position * half + (i % half)) * 2]!;
-    const sin = rope[(position * half + (i % half)) * 2 + 1]!;
+    if (i >= rotaryDim) return x[i]!;
+    const cos = rope[position * dim + (i % half) * 2]!;
+    const sin = rope[position * dim + (i % half) * 2 + 1]!;
     return i < half ? x[i]! * cos - x[i + half]! * sin : x[i]! * cos + x[i - half]! * sin;
   });
 }

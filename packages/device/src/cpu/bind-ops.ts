@@ -10,6 +10,15 @@ import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { attention, type PagedKv, ropeWriteKv } from './kernels/attention.ts';
 import {
+  addBranch,
+  finishLogits,
+  gateLines,
+  normSpan,
+  scaleByPosition,
+  sigmoidGate,
+} from './kernels/branches.ts';
+import { CONV_TAPS, causalConv, deltaRule, gatedNorm, type RowRuns } from './kernels/delta-net.ts';
+import {
   chooseExperts,
   type ExpertWeights,
   expertDown,
@@ -22,10 +31,10 @@ import {
   embed,
   fillUniform,
   fillUniformRounded,
+  gateMul,
   pool,
   rmsNorm,
   select,
-  siluMul,
 } from './kernels/lines.ts';
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
@@ -107,18 +116,18 @@ const BINDERS: Binders = {
     return { aloneNs: 0, run: () => beginDecode(arrays, count) };
   },
 
-  embed: (memory, { count, width, vocab, ...args }) => {
+  embed: (memory, { count, width, vocab, scale, ...args }) => {
     const table = memory.f32(args.table, vocab * width);
     const tokens = memory.i32(args.tokens, count);
     const out = memory.f32(args.out, count * width);
-    return { aloneNs: 0, run: () => embed(table, tokens, out, width, vocab) };
+    return { aloneNs: 0, run: () => embed(table, tokens, out, scale, width, vocab) };
   },
 
-  'rms-norm': (memory, { count, width, epsilon, ...args }) => {
+  'rms-norm': (memory, { count, width, epsilon, normOffset: offset, ...args }) => {
     const input = memory.f32(args.input, count * width);
-    const norm = memory.f32(args.norm, width);
+    const norm = { weight: memory.f32(args.norm, width), offset, epsilon };
     const out = memory.f32(args.out, count * width);
-    const run = (share: Share) => rmsNorm(input, norm, out, count, epsilon, share);
+    const run = (share: Share) => rmsNorm(input, norm, out, count, share);
     return { aloneNs: 4 * STEP_NS * count * width, run };
   },
 
@@ -186,6 +195,7 @@ const BINDERS: Binders = {
       ...bindGroups(memory, args),
       logits: memory.f32(args.logits, count * experts),
       tokenRows: memory.i32(args.tokenRows, count),
+      choiceBias: args.choiceBias && memory.f32(args.choiceBias, experts),
       weights: memory.f32(args.weights, count * topK),
     };
     return { aloneNs: 0, run: () => chooseExperts(bound) };
@@ -220,11 +230,96 @@ const BINDERS: Binders = {
     return { aloneNs, run: (share) => expertDown(bound, share) };
   },
 
-  'silu-mul': (memory, { count, width, ...args }) => {
+  'gate-mul': (memory, { count, width, activation, ...args }) => {
     const input = memory.f32(args.input, count * 2 * width);
     const out = memory.f32(args.out, count * width);
-    const run = (share: Share) => siluMul(input, out, count, width, share);
+    const run = (share: Share) => gateMul(activation, input, out, count, width, share);
     return { aloneNs: EXP_NS * count * width, run };
+  },
+
+  'add-branch': (memory, { count, width, scale, epsilon, normOffset: offset, ...args }) => {
+    const input = memory.f32(args.input, count * width);
+    const norm = args.norm && { weight: memory.f32(args.norm, width), offset, epsilon };
+    const out = memory.f32(args.out, count * width);
+    const run = (share: Share) => addBranch(input, norm, scale, out, { count, width }, share);
+    return { aloneNs: 4 * STEP_NS * count * width, run };
+  },
+
+  'norm-span': (memory, { count, stride, first, width, epsilon, ...args }) => {
+    const lines = memory.f32(args.lines, count * stride);
+    const norm = { weight: memory.f32(args.norm, width), offset: 0, epsilon };
+    const run = (share: Share) => normSpan(lines, norm, { count, stride, first }, share);
+    return { aloneNs: 4 * STEP_NS * count * width, run };
+  },
+
+  'scale-by-position': (memory, args) => {
+    const { count, stride } = args;
+    const lines = memory.f32(args.lines, count * stride);
+    const positions = memory.i32(args.positions, count);
+    return { aloneNs: 0, run: () => scaleByPosition(lines, positions, args) };
+  },
+
+  'sigmoid-gate': (memory, { elements, ...args }) => {
+    const input = memory.f32(args.input, elements);
+    const out = memory.f32(args.out, elements);
+    return { aloneNs: EXP_NS * elements, run: (share) => sigmoidGate(input, out, share) };
+  },
+
+  'gate-lines': (memory, { count, inputs, width, ...args }) => {
+    const input = memory.f32(args.input, count * inputs);
+    const weight = memory.f32(args.weight, inputs);
+    const out = memory.f32(args.out, count * width);
+    const run = (share: Share) => gateLines(input, weight, out, { count, width }, share);
+    return { aloneNs: STEP_NS * count * (inputs + width), run };
+  },
+
+  'finish-logits': (memory, { elements, scale, cap, ...args }) => {
+    const logits = memory.f32(args.logits, elements);
+    const aloneNs = (cap > 0 ? EXP_NS : STEP_NS) * elements;
+    return { aloneNs, run: (share) => finishLogits(logits, scale, cap, share) };
+  },
+
+  'causal-conv': (memory, args) => {
+    const { count, stride, channels } = args;
+    const bound = {
+      ...bindRows(memory, args),
+      lines: memory.f32(args.lines, count * stride),
+      weight: memory.f32(args.weight, channels * CONV_TAPS),
+      out: memory.f32(args.out, count * channels),
+      stride,
+      channels,
+    };
+    return { aloneNs: EXP_NS * count * channels, run: (share) => causalConv(bound, share) };
+  },
+
+  'delta-rule': (memory, args) => {
+    const { count, keyHeads, valueHeads, keyDim, valueDim } = args;
+    const width = 2 * keyHeads * keyDim + valueHeads * valueDim;
+    const bound = {
+      ...bindRows(memory, args),
+      mixed: memory.f32(args.mixed, count * width),
+      gates: memory.f32(args.gates, count * 2 * valueHeads),
+      decayLog: memory.f32(args.decayLog, valueHeads),
+      stepBias: memory.f32(args.stepBias, valueHeads),
+      out: memory.f32(args.out, count * valueHeads * valueDim),
+      keyHeads,
+      valueHeads,
+      keyDim,
+      valueDim,
+    };
+    const aloneNs = 4 * STEP_NS * count * valueHeads * keyDim * valueDim;
+    return { aloneNs, run: (share) => deltaRule(bound, share) };
+  },
+
+  'gated-norm': (memory, { count, stride, first, heads, width, epsilon, ...args }) => {
+    const lines = memory.f32(args.lines, count * stride);
+    const norm = { weight: memory.f32(args.norm, width), offset: 0, epsilon };
+    const out = memory.f32(args.out, count * heads * width);
+    const shape = { count, stride, first, heads };
+    return {
+      aloneNs: EXP_NS * count * heads * width,
+      run: (share) => gatedNorm(lines, norm, out, shape, share),
+    };
   },
 
   copy: (memory, { bytes, ...args }) => {
@@ -256,10 +351,10 @@ const BINDERS: Binders = {
     return { aloneNs: 0, run: () => select(input, indices, out, width) };
   },
 
-  pool: (memory, { count, width, ...args }) => {
+  pool: (memory, { count, width, normOffset: offset, ...args }) => {
     const input = memory.floats(args.input);
     const indices = memory.i32(args.indices, count);
-    const norm = memory.f32(args.norm, width);
+    const norm = { weight: memory.f32(args.norm, width), offset };
     const out = memory.f32(args.out, count * width);
     return { aloneNs: 0, run: () => pool(input, indices, norm, out) };
   },
@@ -387,6 +482,21 @@ function bindFp8(memory: DeviceMemory, args: OpRefs<'matmul'>): Fp8Weight {
     scales: memory.f32(scales, blocks),
     blockOutputs,
     blockInputs,
+  };
+}
+
+function bindRows(
+  memory: DeviceMemory,
+  args: OpRefs<'causal-conv'> | OpRefs<'delta-rule'>,
+): RowRuns {
+  const { count, rowBytes, layerBytes } = args;
+  return {
+    states: memory.floats(args.states),
+    rowStride: rowBytes / 4,
+    layerStart: layerBytes / 4,
+    tokenRows: memory.i32(args.tokenRows, count),
+    positions: memory.i32(args.positions, count),
+    count,
   };
 }
 

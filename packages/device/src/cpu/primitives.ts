@@ -2,6 +2,7 @@ import { type Slice, slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { type TreeLevel, treeLevels } from '../hash-tree.ts';
 import {
+  type Activation,
   type ExpertGroups,
   elementMatrix,
   type KvGeometry,
@@ -17,10 +18,11 @@ import { checkPlace } from '../placement.ts';
 /** The steps that the compute workers know: the catalogue with its compound operations in parts. */
 export interface PrimitiveArgs
   extends Omit<OpArgs, 'linear' | 'attention' | 'route' | 'hash-tree'> {
-  /** out = input over the root mean square of its line, times norm. */
+  /** out = input over the root mean square of its line, times norm + normOffset. */
   'rms-norm': {
     readonly input: Slice;
     readonly norm: Slice;
+    readonly normOffset: number;
     readonly epsilon: number;
     readonly out: Slice;
     readonly count: number;
@@ -37,8 +39,9 @@ export interface PrimitiveArgs
   };
   /** out += input */
   add: { readonly input: Slice; readonly out: Slice; readonly elements: number };
-  /** out[count, width] = silu(input[:, :width]) * input[:, width:] */
-  'silu-mul': {
+  /** out[count, width] = activation(input[:, :width]) * input[:, width:] */
+  'gate-mul': {
+    readonly activation: Activation;
     readonly input: Slice;
     readonly out: Slice;
     readonly count: number;
@@ -46,11 +49,21 @@ export interface PrimitiveArgs
   };
   /** The experts of the largest logits (f32 [count, experts]), and the groups. */
   'choose-experts': ExpertGroups &
-    Pick<OpArgs['route'], 'softmaxOver' | 'tokenRows' | 'weights'> & { readonly logits: Slice };
+    Pick<OpArgs['route'], 'choiceBias' | 'weighing' | 'weightScale' | 'tokenRows' | 'weights'> & {
+      readonly logits: Slice;
+    };
   'rope-write-kv': KvGeometry &
     Pick<
       OpArgs['attention'],
-      'qkv' | 'queryNorm' | 'keyNorm' | 'epsilon' | 'rope' | 'count' | 'heads'
+      | 'qkv'
+      | 'queryNorm'
+      | 'keyNorm'
+      | 'normOffset'
+      | 'epsilon'
+      | 'rope'
+      | 'rotaryDim'
+      | 'count'
+      | 'heads'
     >;
   attend: KvGeometry &
     Pick<OpArgs['attention'], 'qkv' | 'sinks' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
@@ -88,7 +101,8 @@ export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]
 const F32_BYTES = 4;
 
 function partsOfLinear(all: OpArgs['linear']): Primitive[] {
-  const { norm, epsilon, epilogue, outType, workspace, input, out, ...matrix } = all;
+  const { norm, normOffset, epsilon, activation, epilogue, outType, ...rest } = all;
+  const { workspace, input, out, ...matrix } = rest;
   if (outType !== 'f32') {
     throw new DeviceError('unsupported', 'linear on the cpu device writes f32 only');
   }
@@ -99,7 +113,7 @@ function partsOfLinear(all: OpArgs['linear']): Primitive[] {
   let x = input;
   if (norm !== null) {
     x = place(places.normed, count * inputs);
-    const args = { input, norm, epsilon, out: x, count, width: inputs };
+    const args = { input, norm, normOffset, epsilon, out: x, count, width: inputs };
     parts.push({ op: 'rms-norm', args });
   }
   const product = epilogue === 'store' ? out : place(places.product, count * outputs);
@@ -107,7 +121,8 @@ function partsOfLinear(all: OpArgs['linear']): Primitive[] {
   if (epilogue === 'add') {
     parts.push({ op: 'add', args: { input: product, out, elements: count * outputs } });
   } else if (epilogue === 'gate') {
-    parts.push({ op: 'silu-mul', args: { input: product, out, count, width: outputs / 2 } });
+    const args = { activation, input: product, out, count, width: outputs / 2 };
+    parts.push({ op: 'gate-mul', args });
   }
   return parts;
 }
@@ -124,22 +139,25 @@ function part(workspace: Slice, offsetBytes: number, elements: number): Slice {
 }
 
 function partsOfAttention(all: OpArgs['attention']): Primitive[] {
-  const { queryNorm, keyNorm, epsilon, rope, sinks, out, scale, window, phase, ...common } = all;
+  const { queryNorm, keyNorm, normOffset, epsilon, rope, rotaryDim, ...rest } = all;
+  const { sinks, out, scale, window, phase, ...common } = rest;
+  const turning = { queryNorm, keyNorm, normOffset, epsilon, rope, rotaryDim };
   return [
-    { op: 'rope-write-kv', args: { ...common, queryNorm, keyNorm, epsilon, rope } },
+    { op: 'rope-write-kv', args: { ...common, ...turning } },
     { op: 'attend', args: { ...common, sinks, out, scale, window } },
   ];
 }
 
 function partsOfRoute(all: OpArgs['route']): Primitive[] {
-  const { input, norm, epsilon, normed, router, routerBias, width, workspace, ...choice } = all;
+  const { input, norm, normOffset, epsilon, normed, router, routerBias, ...rest } = all;
+  const { width, workspace, ...choice } = rest;
   const { count, experts } = choice;
   const places = routeWorkspace(all, F32_BYTES);
   const logits = part(workspace, 0, places.linear / F32_BYTES);
   const sizes = { count, inputs: width, outputs: experts };
   const product = { ...elementMatrix(router), ...sizes, input: normed, bias: routerBias };
   return [
-    { op: 'rms-norm', args: { input, norm, epsilon, out: normed, count, width } },
+    { op: 'rms-norm', args: { input, norm, normOffset, epsilon, out: normed, count, width } },
     { op: 'matmul', args: { ...product, out: logits } },
     { op: 'choose-experts', args: { ...choice, logits } },
   ];

@@ -96,6 +96,8 @@ class Decoder {
       ...HEADS,
       queryNorm: null,
       keyNorm: null,
+      normOffset: 0 as const,
+      rotaryDim: 128,
       epsilon: 0,
       rope: activations,
       kvFormat: 'element' as const,

@@ -8,7 +8,12 @@ import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { sliceForRank } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
-import { type ExpertsMatrix, type Weights, weightTensors } from '../models/weights.ts';
+import {
+  type ExpertsMatrix,
+  type WeightMatrix,
+  type Weights,
+  weightTensors,
+} from '../models/weights.ts';
 import { type ModelFolderOptions, writeModelFolder } from '../selftest/model-folder.ts';
 import { writeSafetensors } from '../selftest/safetensors-file.ts';
 import { parameterCount } from '../testing/parameter-count.ts';
@@ -58,9 +63,10 @@ function slicesOf(weights: Weights): Map<string, Slice> {
     ['head', weights.head.weight],
   ]);
   weights.layers.forEach((layer, index) => {
-    const { feedForward, ...rest } = layer;
+    const { feedForward, deltaNet, ...rest } = layer;
+    expect(deltaNet).toBeNull();
     const { kind: _, ...more } = feedForward;
-    const roles: Record<string, ExpertsMatrix | Slice | null> = { ...rest, ...more };
+    const roles: Record<string, ExpertsMatrix | WeightMatrix | Slice | null> = { ...rest, ...more };
     for (const [role, weight] of Object.entries(roles)) {
       if (weight === null) continue;
       slices.set(`layers.${index}.${role}`, 'weight' in weight ? weight.weight : weight);
@@ -400,7 +406,7 @@ test('dummy weights look like fresh ones and cross nothing', async () => {
   expect(device.counters().h2dBytes).toBe(before);
   expect(loaded.report).toBeNull();
   const [layer] = loaded.weights.layers;
-  expect(new Set(await download(layer!.inputNorm))).toEqual(new Set([1]));
+  expect(new Set(await download(layer!.inputNorm!))).toEqual(new Set([1]));
   expect(new Set(await download(layer!.qkvBias!))).toEqual(new Set([0]));
   const embed = await download(loaded.weights.embed);
   const mean = embed.reduce((sum, value) => sum + value, 0) / embed.length;

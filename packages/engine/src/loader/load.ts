@@ -137,25 +137,34 @@ function dummyOf(tensor: WeightTensor, part: Placement['part'], element: Element
     return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
   }
   if (format === 'e8m0') return { elements, ...DUMMY_MXFP4_SCALE };
+  if (format === 'f32') return { elements, type: 'f32', mean: 0, spread: 0 } as const;
   if (format !== 'element') {
     return { elements, type: 'fp8-e4m3', mean: 0, spread: E4M3_MAX } as const;
   }
-  const spread = kind === 'matrix' ? DUMMY_SPREAD : 0;
+  const spread = kind === 'matrix' || kind === 'weight' ? DUMMY_SPREAD : 0;
   return { elements, type: element, mean: kind === 'norm' ? 1 : 0, spread };
 }
 
 const OPTIONAL_ROLES = {
+  inputNorm: null,
   qkvBias: null,
   queryNorm: null,
   keyNorm: null,
   sinks: null,
+  attentionGate: null,
+  attentionGateBias: null,
   outputBias: null,
+  attendedNorm: null,
+  postNorm: null,
+  fedNorm: null,
 } as const;
+const DELTA_NET_ROLES = ['gates', 'conv', 'decayLog', 'stepBias', 'headNorm'] as const;
 const FEED_FORWARD_ROLES = {
   dense: ['gateUp', 'gateUpBias', 'down', 'downBias'],
   experts: [
     ...(['router', 'routerBias', 'expertGateUp', 'expertGateUpBias'] as const),
-    ...(['expertDown', 'expertDownBias'] as const),
+    ...(['expertDown', 'expertDownBias', 'choiceBias'] as const),
+    ...(['sharedGateUp', 'sharedDown', 'sharedGate'] as const),
   ],
 } as const;
 const STACKS = ['expertGateUp', 'expertDown'] as const;
@@ -166,7 +175,7 @@ function layerOf(
   layer: number,
   roles: Readonly<Record<string, unknown>>,
 ): LayerWeights {
-  const { feedForward } = layerKinds[layer]!;
+  const { feedForward, mixer } = layerKinds[layer]!;
   const { kind } = feedForward;
   const own = new Map<string, unknown>(
     FEED_FORWARD_ROLES[kind].map((role) => [role, roles[role] ?? null]),
@@ -177,10 +186,14 @@ function layerOf(
       own.set(role, stack);
     }
   }
-  const rest = Object.entries(roles).filter(([role]) => !own.has(role) && !role.endsWith('Scales'));
+  const isOfNet = (role: string) => (DELTA_NET_ROLES as readonly string[]).includes(role);
+  const isElsewhere = (role: string) => own.has(role) || isOfNet(role) || role.endsWith('Scales');
+  const rest = Object.entries(roles).filter(([role]) => !isElsewhere(role));
+  const ofNet = Object.entries(roles).filter(([role]) => isOfNet(role));
   return {
     ...OPTIONAL_ROLES,
     ...Object.fromEntries(rest),
+    deltaNet: mixer === 'delta-net' ? Object.fromEntries(ofNet) : null,
     feedForward: { kind, ...Object.fromEntries(own) },
   } as unknown as LayerWeights;
 }

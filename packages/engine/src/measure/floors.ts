@@ -7,7 +7,8 @@ import {
 import type { LayerKind } from '../models/spec.ts';
 import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
-import { pageBytes } from '../runner/shapes.ts';
+import { kvLayers } from '../runner/layer-sizes.ts';
+import { pageBytes, stateBytesPerRow } from '../runner/shapes.ts';
 import type { DeviceRates } from './rates.ts';
 
 /** The least that work must move and compute. */
@@ -36,13 +37,14 @@ function sumOf(works: readonly Work[]): Work {
 }
 
 function layerWork(
-  { qkv, output, feedForward: weights }: LayerWeights,
+  { qkv, output, attentionGate, deltaNet, feedForward: weights }: LayerWeights,
   { feedForward }: LayerKind,
   tokens: number,
   elementBytes: number,
 ): Work {
   const dense = (matrix: WeightMatrix) => matrixWork(matrix, tokens, elementBytes);
-  const attention = [dense(qkv), dense(output)];
+  const beside = [attentionGate, deltaNet?.gates].filter((matrix) => matrix != null);
+  const attention = [qkv, output, ...beside].map(dense);
   if (weights.kind === 'dense' || feedForward.kind === 'dense') {
     if (weights.kind !== 'dense') return sumOf(attention);
     return sumOf([...attention, dense(weights.gateUp), dense(weights.down)]);
@@ -53,7 +55,9 @@ function layerWork(
     bytes: hit * expertMatrixBytes(matrix, matrix.outputs, elementBytes),
     operations: 2 * matrix.inputs * matrix.outputs * tokens * expertsPerToken,
   }));
-  return sumOf([...attention, dense(weights.router), ...products]);
+  const { router, sharedGateUp, sharedDown } = weights;
+  const ofAll = [router, sharedGateUp, sharedDown].filter((matrix) => matrix !== null).map(dense);
+  return sumOf([...attention, ...ofAll, ...products]);
 }
 
 /** All weights for a step: of the embedding table only lines are read. */
@@ -70,12 +74,18 @@ const bytesOf = (element: ElementType) => (element === 'f32' ? 4 : 2);
 
 /** Of one layer's keys and values for a token. */
 function kvBytesOfLayer({ spec, shape, element }: ForwardParts): number {
-  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / spec.layers;
+  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / kvLayers(spec);
 }
 
 /** `within` of each layer, which is given the positions that its tokens see; 0 window is all. */
 function overLayers({ spec }: ForwardParts, within: (window: number) => number): number {
-  return spec.layerKinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
+  const kinds = spec.layerKinds.filter(({ mixer }) => mixer === 'attention');
+  return kinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
+}
+
+/** What a row keeps beside KV is read and written. */
+function stateBytesOfStep({ spec, element }: ForwardParts): number {
+  return 2 * stateBytesPerRow(spec, bytesOf(element));
 }
 
 /** A decode step of `batch` rows whose contexts hold `contextTokens` each. */
@@ -84,7 +94,7 @@ export function decodeWork(parts: ForwardParts, batch: number, contextTokens: nu
   const { bytes, operations } = weightWork(parts, batch, batch);
   const seen = batch * overLayers(parts, (window) => Math.min(contextTokens, window));
   return {
-    bytes: bytes + seen * kvBytesOfLayer(parts),
+    bytes: bytes + seen * kvBytesOfLayer(parts) + batch * stateBytesOfStep(parts),
     operations: operations + 4 * seen * spec.heads * spec.headDim,
   };
 }
@@ -99,7 +109,7 @@ export function prefillWork(parts: ForwardParts, tokens: number, prefixTokens: n
     return Math.min(all, tokens * window);
   });
   return {
-    bytes: bytes + read * kvBytesOfLayer(parts),
+    bytes: bytes + read * kvBytesOfLayer(parts) + stateBytesOfStep(parts),
     operations: operations + 4 * pairs * spec.heads * spec.headDim,
   };
 }

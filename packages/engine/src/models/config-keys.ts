@@ -1,5 +1,5 @@
 import { type ConfigReader, show } from './config-reader.ts';
-import type { Architecture } from './spec.ts';
+import type { Family } from './families/family.ts';
 
 /**
  * What is known of the keys of config.json. A key that is not known may be one that changes what
@@ -170,15 +170,11 @@ function isNeutral(key: string, value: unknown): boolean {
 }
 
 /**
- * Refuses what `config` says beyond what is read of it: `own` are the keys that this architecture
- * reads and others do not. Throws ModelError `unsupported`.
+ * Refuses what `config` says beyond what is read of it, by all families or by this one. Throws
+ * ModelError `unsupported`.
  */
-export function refuseUnread(
-  config: ConfigReader,
-  architecture: Architecture,
-  own: readonly string[],
-): void {
-  const read = new Set([...READ, ...own]);
+export function refuseUnread(config: ConfigReader, { architecture, keys }: Family): void {
+  const read = new Set([...READ, ...keys]);
   for (const key of config.keys()) {
     const value = config.get(key);
     if (value === undefined || read.has(key) || HARMLESS.has(key)) continue;

@@ -6,10 +6,10 @@ import type { ExpertsFeedForward } from './spec.ts';
 const MAX_EXPERTS = 1024;
 const MAX_EXPERTS_PER_TOKEN = 32;
 
-const SWIGLU = { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 } as const;
+export const SWIGLU = { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 } as const;
 
 /** How many there are, and how many of them a token gets. */
-function counts(config: ConfigReader, expertsKey: string) {
+export function counts(config: ConfigReader, expertsKey: string) {
   const experts = config.integer(expertsKey, 1);
   const expertsPerToken = config.integer('num_experts_per_tok', 1);
   for (const [key, value, most] of [
@@ -24,19 +24,6 @@ function counts(config: ConfigReader, expertsKey: string) {
     throw config.error('malformed', 'num_experts_per_tok', message);
   }
   return { experts, expertsPerToken };
-}
-
-export function describeQwenExperts(config: ConfigReader): ExpertsFeedForward {
-  return {
-    kind: 'experts',
-    ...counts(config, 'num_experts'),
-    intermediateSize: config.integer('moe_intermediate_size', 1),
-    routerBias: false,
-    softmaxOver: config.boolean('norm_topk_prob', false) ? 'chosen' : 'all',
-    bias: false,
-    gate: SWIGLU,
-    stored: 'modules',
-  };
 }
 
 /** gpt-oss names some things twice: what is named must agree. */
@@ -63,7 +50,9 @@ export function describeGptOssExperts(config: ConfigReader): ExpertsFeedForward 
     expertsPerToken,
     intermediateSize,
     routerBias: true,
-    softmaxOver: 'chosen',
+    weighing: 'softmax-chosen',
+    weightScale: 1,
+    choiceBias: false,
     bias: true,
     gate: {
       limit: config.positive('swiglu_limit', 7),
@@ -71,5 +60,6 @@ export function describeGptOssExperts(config: ConfigReader): ExpertsFeedForward 
       shift: 1,
     },
     stored: 'mxfp4 stack',
+    shared: null,
   };
 }

@@ -1,9 +1,8 @@
 import { ConfigReader } from './config-reader.ts';
-import type { RopeScaling } from './spec.ts';
+import type { Rope, RopeScaling } from './spec.ts';
 
-interface Rope {
-  readonly theta: number;
-  readonly scaling: RopeScaling;
+interface Described {
+  readonly ropes: readonly Rope[];
   /** `max_position_embeddings`, stretched where the scaling says so. */
   readonly maxPositions: number;
 }
@@ -28,17 +27,23 @@ const TYPE_KEYS: Readonly<Record<RopeType, readonly string[]>> = {
     'truncate',
   ],
 };
-const COMMON_KEYS = ['type', 'rope_type', 'rope_theta', 'partial_rotary_factor'];
+const COMMON_KEYS = [
+  ...['type', 'rope_type', 'rope_theta', 'partial_rotary_factor'],
+  // Of queries; families read it.
+  'llama_4_scaling_beta',
+  // Of images: text has the same position in all of its sections.
+  ...['mrope_section', 'mrope_interleaved'],
+];
 
+const IDLE = new Set(['original_max_position_embeddings', 'max_position_embeddings']);
 const IDLE_AT_1 = new Set(['factor', 'attn_factor', 'attention_factor', 'extrapolation_factor']);
 
-/** What is not read would change the positions: `llama_4_scaling_beta`, for one. */
+/** What is not read would change the positions. */
 function refuseUnreadParameters(parameters: ConfigReader, type: RopeType): void {
   const read = [...COMMON_KEYS, ...TYPE_KEYS[type]];
   for (const key of parameters.keys()) {
     const value = parameters.get(key);
-    const isIdle =
-      key === 'original_max_position_embeddings' || (IDLE_AT_1.has(key) && value === 1);
+    const isIdle = IDLE.has(key) || (IDLE_AT_1.has(key) && value === 1);
     if (value === undefined || read.includes(key) || isIdle) continue;
     const known = read.join(', ');
     throw parameters.error('unsupported', key, `is not read for rope type ${type}; read: ${known}`);
@@ -136,10 +141,47 @@ function stretchedPositions(scaling: RopeScaling, maxPositions: number): number 
   }
 }
 
+/** Dims of a head that rotate: `factor` of them, as transformers rounds that. */
+function rotaryDimOf(parameters: ConfigReader, headDim: number, factor: unknown): number {
+  if (factor === 1) return headDim;
+  const dims = typeof factor === 'number' ? Math.trunc(headDim * factor) : Number.NaN;
+  if (dims >= 2 && dims <= headDim && dims % 2 === 0) return dims;
+  const message = `must leave an even number of the ${headDim} dims of a head`;
+  throw parameters.error('unsupported', 'partial_rotary_factor', message);
+}
+
+interface RopeDefaults {
+  readonly headDim: number;
+  readonly rotaryFactor: number;
+  readonly theta: number;
+}
+
+function ropeOf(
+  parameters: ConfigReader,
+  type: RopeType,
+  config: ConfigReader,
+  { headDim, rotaryFactor, theta }: RopeDefaults,
+): Rope {
+  refuseUnreadParameters(parameters, type);
+  const factor =
+    parameters.get('partial_rotary_factor') ?? config.get('partial_rotary_factor') ?? rotaryFactor;
+  return {
+    theta: parameters.positive('rope_theta', theta),
+    scaling: describeScaling(type, parameters, config.integer('max_position_embeddings', 1)),
+    rotaryDim: rotaryDimOf(parameters, headDim, factor),
+  };
+}
+
 /**
  * Reads rotary positions from `rope_parameters`, or from the older `rope_theta` and `rope_scaling`.
+ * `rotaryFactor` and `defaultTheta` are for where config.json says nothing of them.
  */
-export function describeRope(config: ConfigReader): Rope {
+export function describeRope(
+  config: ConfigReader,
+  headDim: number,
+  rotaryFactor: number,
+  defaultTheta = 10_000,
+): Described {
   const named = config.object('rope_parameters') ?? config.object('rope_scaling');
   const parameters = named ?? NO_PARAMETERS;
   const typeKey = parameters.get('rope_type') === undefined ? 'type' : 'rope_type';
@@ -148,13 +190,43 @@ export function describeRope(config: ConfigReader): Rope {
   if (type === undefined && !(isNewSpelling && parameters.get('rope_theta') !== undefined)) {
     throw parameters.error('malformed', 'rope_type', `is missing: ${ROPE_TYPES.join(', ')}`);
   }
-  const partial = parameters.get('partial_rotary_factor') ?? 1;
-  if (partial !== 1) {
-    throw parameters.error('unsupported', 'partial_rotary_factor', 'is not 1; supported: 1');
-  }
-  refuseUnreadParameters(parameters, type ?? 'default');
-  const theta = parameters.positive('rope_theta', config.positive('rope_theta', 10_000));
+  const theta = config.positive('rope_theta', defaultTheta);
+  const rope = ropeOf(parameters, type ?? 'default', config, { headDim, rotaryFactor, theta });
   const maxPositions = config.integer('max_position_embeddings', 1);
-  const scaling = describeScaling(type ?? 'default', parameters, maxPositions);
-  return { theta, scaling, maxPositions: stretchedPositions(scaling, maxPositions) };
+  return { ropes: [rope], maxPositions: stretchedPositions(rope.scaling, maxPositions) };
+}
+
+interface Thetas {
+  /** Of layers with full attention, where config.json gives none. */
+  readonly theta: number;
+  /** The older key of windowed layers' own; undefined: they have the same. */
+  readonly localKey: string | undefined;
+  readonly localTheta?: number;
+}
+
+/**
+ * One rope for layers with full attention, and one for windowed layers, which is not scaled:
+ * `rope_parameters` by type of layer, or the older `rope_theta`, `rope_scaling` and `localKey`.
+ */
+export function ropesByType(config: ConfigReader, headDim: number, thetas: Thetas): Described {
+  const all = config.object('rope_parameters') ?? NO_PARAMETERS;
+  for (const key of all.keys()) {
+    if (key === 'full_attention' || key === 'sliding_attention') continue;
+    const message = 'is no type of layer: full_attention, sliding_attention';
+    throw all.error('unsupported', key, message);
+  }
+  const theta = config.positive('rope_theta', thetas.theta);
+  const { localKey } = thetas;
+  const localTheta =
+    localKey === undefined ? theta : config.positive(localKey, thetas.localTheta ?? theta);
+  const read = (parameters: ConfigReader | undefined, own: number) => {
+    const given = parameters ?? NO_PARAMETERS;
+    const typeKey = given.get('rope_type') === undefined ? 'type' : 'rope_type';
+    const type = given.choice(typeKey, ROPE_TYPES, 'default')!;
+    return ropeOf(given, type, config, { headDim, rotaryFactor: 1, theta: own });
+  };
+  const full = read(all.object('full_attention') ?? config.object('rope_scaling'), theta);
+  const local = read(all.object('sliding_attention'), localTheta);
+  // Gemma and Olmo state the stretched length.
+  return { ropes: [full, local], maxPositions: config.integer('max_position_embeddings', 1) };
 }

@@ -36,18 +36,28 @@ describe('published configurations', () => {
       kvHeads: 2,
       headDim: 64,
       layerKinds: new Array(8).fill({
+        mixer: 'attention',
         window: 0,
-        rotates: true,
-        feedForward: { kind: 'dense', intermediateSize: 768, bias: false },
+        rope: 0,
+        feedForward: { kind: 'dense', intermediateSize: 768, bias: false, activation: 'silu' },
       }),
       vocabularySize: 4096,
       rmsNormEpsilon: 1e-5,
       maxPositions: 512,
-      rope: { theta: 10_000, scaling: { type: 'none' } },
+      ropes: [{ theta: 10_000, scaling: { type: 'none' }, rotaryDim: 64 }],
+      normOffset: 0,
+      norms: { before: true, after: false },
+      embeddingScale: 1,
+      attentionScale: 1 / 8,
+      residualScale: 1,
+      logits: { scale: 1, cap: 0 },
+      queryScaling: null,
       qkvBias: false,
       outputBias: false,
       fusedModules: false,
-      qkNorm: false,
+      qkNorm: 'none',
+      attentionGate: false,
+      deltaNet: null,
       attentionSinks: false,
       tiedHead: true,
       eosTokenIds: [0],
@@ -59,7 +69,7 @@ describe('published configurations', () => {
 
   test('Qwen3-8B', async () => {
     const spec = await readModelSpec(inRepository('packages/engine/configs/qwen3-8b'));
-    expect(spec).toMatchObject({ qkNorm: true, qkvBias: false, headDim: 128, tiedHead: false });
+    expect(spec).toMatchObject({ qkNorm: 'heads', qkvBias: false, headDim: 128, tiedHead: false });
     // The model card says 8.2 billion parameters, 6.95 of them outside the embeddings.
     expect(parameterCount(spec)).toBe(8_190_735_360);
     expect(parameterCount(spec) - 2 * 151_936 * 4096).toBeCloseTo(6.95e9, -7);
@@ -77,9 +87,24 @@ describe('published configurations', () => {
     expect(parameterCount(spec)).toBe(parameters);
   });
 
+  test.each([
+    // The cards: 80 billion parameters of which 3 are active; 27 billion, a tower for images aside.
+    ['qwen3-next-80b-a3b', 79_674_391_296, 48],
+    ['qwen3.6-27b', 26_895_998_464, 64],
+    ['qwen3.6-27b-fp8', 26_895_998_464, 64],
+  ])('%s', async (name, parameters, layers) => {
+    const spec = await readModelSpec(inRepository(`packages/engine/configs/${name}`));
+    const mixers = spec.layerKinds.map(({ mixer }) => mixer);
+    expect(mixers).toHaveLength(layers);
+    expect(mixers.filter((mixer) => mixer === 'attention')).toHaveLength(layers / 4);
+    expect(mixers.slice(0, 4)).toEqual(['delta-net', 'delta-net', 'delta-net', 'attention']);
+    expect(spec.ropes).toEqual([{ theta: 1e7, scaling: { type: 'none' }, rotaryDim: 64 }]);
+    expect(parameterCount(spec)).toBe(parameters);
+  });
+
   test('Llama-3.2-1B', async () => {
     const spec = await readModelSpec(inRepository('packages/engine/configs/llama-3.2-1b'));
-    expect(spec.rope.scaling).toEqual({
+    expect(spec.ropes[0]!.scaling).toEqual({
       type: 'llama3',
       factor: 32,
       lowFrequencyFactor: 1,
@@ -140,23 +165,26 @@ describe('architectures', () => {
       expertsPerToken: 2,
       intermediateSize: 48,
       routerBias: false,
-      softmaxOver: 'all',
+      weighing: 'softmax-all',
+      weightScale: 1,
+      choiceBias: false,
       bias: false,
       gate: { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 },
       stored: 'modules',
+      shared: null,
     };
     const kinds = (more: Record<string, unknown>) =>
       spec({ ...MOE, num_hidden_layers: 4, ...more }).layerKinds.map(
         ({ feedForward }) => feedForward.kind,
       );
     expect(spec(MOE).layerKinds).toEqual(
-      new Array(2).fill({ window: 0, rotates: true, feedForward: experts }),
+      new Array(2).fill({ mixer: 'attention', window: 0, rope: 0, feedForward: experts }),
     );
     const [first] = spec({ ...MOE, norm_topk_prob: true }).layerKinds;
-    expect(first!.feedForward).toEqual({ ...experts, softmaxOver: 'chosen' });
+    expect(first!.feedForward).toEqual({ ...experts, weighing: 'softmax-chosen' });
     expect(kinds({ mlp_only_layers: [1] })).toEqual(['experts', 'dense', 'experts', 'experts']);
     expect(kinds({ decoder_sparse_step: 2 })).toEqual(['dense', 'experts', 'dense', 'experts']);
-    expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe(true);
+    expect(spec({ ...MOE, model_type: 'qwen3_moe', architectures: null }).qkNorm).toBe('heads');
   });
 
   const PHI = { architectures: ['Phi3ForCausalLM'] };
@@ -174,15 +202,21 @@ describe('architectures', () => {
     expect(describing({ ...PHI, rope_scaling: rope })).toThrow(
       rejection('unsupported', 'longrope'),
     );
-    const partial = { ...PHI, partial_rotary_factor: 0.75 };
-    expect(describing(partial)).toThrow(rejection('unsupported', 'partial_rotary_factor'));
+  });
+
+  test('a part of heads rotates, of an even number of dims', () => {
+    const rotary = (factor: unknown) => describing({ ...PHI, partial_rotary_factor: factor });
+    expect(rotary(0.75)().ropes[0]).toMatchObject({ rotaryDim: 12 });
+    for (const factor of [0, 0.2, 1.5, '1']) {
+      expect(rotary(factor)).toThrow(rejection('unsupported', 'partial_rotary_factor'));
+    }
   });
 
   const SMOL = { architectures: ['SmolLM3ForCausalLM'], num_hidden_layers: 5 };
 
   test('SmolLM3 rotates where its list says so, else in all layers but every fourth', () => {
     const rotations = (more: Record<string, unknown>) =>
-      spec({ ...SMOL, ...more }).layerKinds.map(({ rotates }) => rotates);
+      spec({ ...SMOL, ...more }).layerKinds.map(({ rope }) => rope !== null);
     expect(rotations({})).toEqual([true, true, true, false, true]);
     expect(rotations({ no_rope_layer_interval: 2 })).toEqual([true, false, true, false, true]);
     const named = [0, 1, 1, 1, 0, 1];
@@ -210,10 +244,10 @@ describe('architectures', () => {
   test('what its text model has and is not read is refused, and where it has none', () => {
     const config = smallConfig(SEEING);
     const text = config.text_config as Record<string, unknown>;
-    const rope = { rope_type: 'default', rope_theta: 1e6, llama_4_scaling_beta: 0.1 };
-    const beta = { ...text, rope_theta: undefined, rope_parameters: rope };
-    const refused = () => describeModel({ ...config, text_config: beta });
-    expect(refused).toThrow(rejection('unsupported', 'llama_4_scaling_beta'));
+    const rope = { rope_type: 'default', rope_theta: 1e6, low_freq_factor: 0.1 };
+    const unread = { ...text, rope_theta: undefined, rope_parameters: rope };
+    const refused = () => describeModel({ ...config, text_config: unread });
+    expect(refused).toThrow(rejection('unsupported', 'low_freq_factor'));
     const none = () => describeModel({ ...config, text_config: null });
     expect(none).toThrow(rejection('malformed', 'text_config'));
     const other = () => describeModel({ ...config, audio_config: {} });
@@ -255,10 +289,13 @@ describe('architectures', () => {
       expertsPerToken: 2,
       intermediateSize: 96,
       routerBias: true,
-      softmaxOver: 'chosen',
+      weighing: 'softmax-chosen',
+      weightScale: 1,
+      choiceBias: false,
       bias: true,
       gate: { limit: 7, alpha: 1.702, shift: 1 },
       stored: 'mxfp4 stack',
+      shared: null,
     });
   });
 
@@ -276,9 +313,101 @@ describe('architectures', () => {
   test('Qwen3 normalises heads and has a head size of its own', () => {
     const architectures = ['Qwen3ForCausalLM'];
     expect(spec({ architectures, head_dim: undefined })).toMatchObject({
-      qkNorm: true,
+      qkNorm: 'heads',
       headDim: 128,
     });
+  });
+});
+
+describe('newcomers', () => {
+  const described = (architecture: string, config: Record<string, unknown>) => () =>
+    describeModel(smallConfig({ architecture, config }));
+  const windowsOf = ({ layerKinds }: ReturnType<typeof describeModel>) =>
+    layerKinds.map(({ window, rope }) => [window, rope]);
+  const GEMMA = { hidden_act: undefined, num_hidden_layers: 6, sliding_window: 9 };
+
+  test('Gemma 3 turns windowed layers by a base of their own, in both spellings', () => {
+    const old = { ...GEMMA, rope_theta: 1e6, rope_local_base_freq: 1e4 };
+    const scaled = { ...old, rope_scaling: { rope_type: 'linear', factor: 8 } };
+    const byType = {
+      full_attention: { rope_type: 'linear', factor: 8, rope_theta: 1e6 },
+      sliding_attention: { rope_type: 'default', rope_theta: 1e4 },
+    };
+    const fresh = { ...GEMMA, rope_theta: undefined, rope_parameters: byType };
+    const spec = described('Gemma3ForCausalLM', scaled)();
+    expect(described('Gemma3ForCausalLM', fresh)()).toEqual(spec);
+    expect(spec.ropes).toMatchObject([
+      { theta: 1e6, scaling: { type: 'linear', factor: 8 } },
+      { theta: 1e4, scaling: { type: 'none' } },
+    ]);
+    expect(windowsOf(spec)).toEqual([...new Array(5).fill([9, 1]), [0, 0]]);
+    expect(spec).toMatchObject({ normOffset: 1, embeddingScale: 8, attentionScale: 1 / 16 });
+  });
+
+  test('Olmo 3 has a window in three layers of four, where its list says nothing', () => {
+    const spec = described('Olmo3ForCausalLM', { num_hidden_layers: 4, sliding_window: 9 })();
+    expect(windowsOf(spec)).toEqual([
+      [9, 1],
+      [9, 1],
+      [9, 1],
+      [0, 0],
+    ]);
+    expect(spec).toMatchObject({ qkNorm: 'whole', norms: { before: false, after: true } });
+  });
+
+  test.each<[string, Record<string, unknown>, string, string]>([
+    [
+      'Gemma3ForCausalLM',
+      { ...GEMMA, hidden_act: 'silu', attn_logit_softcapping: 50 },
+      'unsupported',
+      'attn_logit_softcapping',
+    ],
+    [
+      'Gemma3ForCausalLM',
+      { ...GEMMA, hidden_activation: 'relu' },
+      'unsupported',
+      'gelu_pytorch_tanh',
+    ],
+    [
+      'Glm4MoeForCausalLM',
+      { n_routed_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 8, n_group: 2 },
+      'unsupported',
+      'n_group',
+    ],
+    [
+      'Glm4MoeForCausalLM',
+      { n_routed_experts: 4, num_experts_per_tok: 5, moe_intermediate_size: 8 },
+      'malformed',
+      '4 experts',
+    ],
+    ['Qwen3_5ForCausalLM', { attn_output_gate: false }, 'unsupported', 'attn_output_gate'],
+    ['Qwen3_5ForCausalLM', { linear_conv_kernel_dim: 3 }, 'unsupported', 'linear_conv_kernel_dim'],
+    ['Qwen3_5ForCausalLM', { linear_num_key_heads: 3 }, 'malformed', 'linear_num_key_heads'],
+    [
+      'Qwen3_5ForCausalLM',
+      { layer_types: ['sliding_attention', 'full_attention'] },
+      'unsupported',
+      'linear_attention',
+    ],
+    [
+      'MiniMaxM2ForCausalLM',
+      { num_local_experts: 4, num_experts_per_tok: 2, attn_type_list: [1, 0] },
+      'unsupported',
+      'attn_type_list',
+    ],
+    [
+      'LlamaForCausalLM',
+      {
+        rope_theta: undefined,
+        rope_parameters: { rope_type: 'default', rope_theta: 1e4, llama_4_scaling_beta: 0.1 },
+      },
+      'unsupported',
+      'llama_4_scaling_beta',
+    ],
+    ['Gemma4ForCausalLM', {}, 'unsupported', 'Gemma3ForCausalLM'],
+    ['DeepseekV3ForCausalLM', {}, 'unsupported', 'DeepseekV3ForCausalLM'],
+  ])('%s with %j is refused', (architecture, config, code, word) => {
+    expect(described(architecture, config)).toThrow(rejection(code, word));
   });
 });
 
@@ -290,8 +419,9 @@ describe('spellings', () => {
     const parameters = { rope_type: 'yarn', rope_theta: 5e5, ...yarn };
     const fresh = describing({ rope_theta: undefined, rope_parameters: parameters })();
     expect(fresh).toEqual(old);
-    expect(fresh.rope).toEqual({
+    expect(fresh.ropes[0]).toEqual({
       theta: 5e5,
+      rotaryDim: 16,
       scaling: {
         type: 'yarn',
         factor: 4,
@@ -323,7 +453,8 @@ describe('spellings', () => {
 
   test('yarn magnitudes', () => {
     const factor = (more: Record<string, unknown>) => {
-      const { scaling } = describing({ rope_scaling: { type: 'yarn', ...yarn, ...more } })().rope;
+      const { scaling } = describing({ rope_scaling: { type: 'yarn', ...yarn, ...more } })()
+        .ropes[0]!;
       return scaling.type === 'yarn' ? scaling.attentionFactor : Number.NaN;
     };
     expect(factor({ attention_factor: 0.5 })).toBe(0.5);
@@ -348,7 +479,7 @@ describe('what is refused, and how', () => {
     [{ rope_scaling: { type: 'linear' } }, 'malformed', 'rope_scaling', 'factor'],
     [{ rope_scaling: [] }, 'malformed', 'rope_scaling', 'object'],
     [{ rope_parameters: { full_attention: {} } }, 'malformed', 'rope_parameters', 'rope_type'],
-    [{ partial_rotary_factor: 0.5 }, 'unsupported', 'partial_rotary_factor', '1'],
+    [{ partial_rotary_factor: 0 }, 'unsupported', 'partial_rotary_factor', 'even number'],
     [{ torch_dtype: ['float32'] }, 'unsupported', 'torch_dtype', 'bfloat16'],
     [{ torch_dtype: 'float8_e4m3fn' }, 'unsupported', 'torch_dtype', 'bfloat16'],
     [

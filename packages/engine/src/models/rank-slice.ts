@@ -24,6 +24,9 @@ export function sliceForRank(
   if (spec.layerKinds.some(({ feedForward }) => feedForward.kind === 'experts')) {
     throw new ModelError('unsupported', 'models with experts are not divided by rank');
   }
+  if (spec.deltaNet !== null || spec.attentionGate || spec.qkNorm === 'whole') {
+    throw new ModelError('unsupported', `${spec.architecture} is not divided by rank`);
+  }
   if (spec.fusedModules) {
     throw new ModelError('unsupported', `${spec.architecture} is not divided by rank`);
   }

@@ -51,9 +51,11 @@ function expectFrequencies(
   }
 }
 
+const rope0 = (...config: Parameters<typeof spec>) => spec(...config).ropes[0]!;
+
 describe('frequencies', () => {
   test('unscaled ones fall geometrically from 1', () => {
-    const frequencies = ropeFrequencies(spec(null, { rope_theta: 10_000 }));
+    const frequencies = ropeFrequencies(rope0(null, { rope_theta: 10_000 }));
     expect(frequencies).toHaveLength(8);
     frequencies.forEach((frequency, i) => {
       expect(frequency).toBeCloseTo(10 ** (-i / 2), 12);
@@ -61,8 +63,8 @@ describe('frequencies', () => {
   });
 
   test('linear scaling stretches positions', () => {
-    const plain = ropeFrequencies(spec(null));
-    const scaled = ropeFrequencies(spec({ type: 'linear', factor: 4 }));
+    const plain = ropeFrequencies(rope0(null));
+    const scaled = ropeFrequencies(rope0({ type: 'linear', factor: 4 }));
     expect(scaled).toEqual(plain.map((frequency) => frequency / 4));
   });
 
@@ -74,15 +76,15 @@ describe('frequencies', () => {
       high_freq_factor: 4,
       original_max_position_embeddings: 8192,
     };
-    const found = ropeFrequencies(spec(rope, { rope_theta: 500_000, head_dim: 64 }));
+    const found = ropeFrequencies(rope0(rope, { rope_theta: 500_000, head_dim: 64 }));
     expectFrequencies(found, LLAMA_3_2_1B);
   });
 
   test('yarn as in Qwen3 and Qwen2.5 with a factor of 4', () => {
     const rope = { type: 'yarn', factor: 4, original_max_position_embeddings: 32_768 };
     const more = { rope_theta: 1_000_000, head_dim: 128, max_position_embeddings: 32_768 };
-    expectFrequencies(ropeFrequencies(spec(rope, more)), QWEN_YARN);
-    const exact = ropeFrequencies(spec({ ...rope, truncate: false }, more));
+    expectFrequencies(ropeFrequencies(rope0(rope, more)), QWEN_YARN);
+    const exact = ropeFrequencies(rope0({ ...rope, truncate: false }, more));
     expectFrequencies(exact, QWEN_YARN_EXACT_RAMP);
     expect(spec(rope, more).maxPositions).toBe(131_072);
   });
@@ -90,8 +92,7 @@ describe('frequencies', () => {
 
 describe('tables', () => {
   test('hold cosine and sine of position times frequency, in float32', () => {
-    const model = spec(null, { rope_theta: 10_000 });
-    const table = ropeTable(model, 200);
+    const table = ropeTable(rope0(null, { rope_theta: 10_000 }), 16, 200);
     expect(table).toHaveLength(200 * 16);
     for (const position of [0, 1, 57, 199]) {
       for (let i = 0; i < 8; i++) {
@@ -104,10 +105,24 @@ describe('tables', () => {
 
   test("carry yarn's attention factor", () => {
     const rope = { type: 'yarn', factor: 4, original_max_position_embeddings: 64 };
-    const table = ropeTable(spec(rope), 3);
+    const table = ropeTable(rope0(rope), 16, 3);
     const amplitude = 0.1 * Math.log(4) + 1;
     for (let at = 0; at < table.length; at += 2) {
       expect(Math.hypot(table[at]!, table[at + 1]!)).toBeCloseTo(amplitude, 6);
+    }
+  });
+
+  test('leave what does not rotate as it is', () => {
+    const part = rope0(null, { partial_rotary_factor: 0.5 });
+    expect(part.rotaryDim).toBe(8);
+    const table = ropeTable(part, 16, 5);
+    const resting = ropeTable(null, 16, 5);
+    for (let at = 0; at < table.length; at += 2) {
+      const isTurned = at % 16 < 8 && at >= 16;
+      const pair = [table[at], table[at + 1]];
+      if (isTurned) expect(pair).not.toEqual([1, 0]);
+      else expect(pair).toEqual([1, 0]);
+      expect([resting[at], resting[at + 1]]).toEqual([1, 0]);
     }
   });
 });

@@ -1,11 +1,11 @@
-import type { ModelSpec, RopeScaling } from './spec.ts';
+import type { Rope, RopeScaling } from './spec.ts';
 
 type Llama3 = Extract<RopeScaling, { type: 'llama3' }>;
 type Yarn = Extract<RopeScaling, { type: 'yarn' }>;
 
-/** The unscaled frequencies theta^(-2i / headDim), in radians a position. */
-function baseFrequencies(theta: number, headDim: number): number[] {
-  return Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
+/** The unscaled frequencies theta^(-2i / dims), in radians a position. */
+function baseFrequencies(theta: number, dims: number): number[] {
+  return Array.from({ length: dims / 2 }, (_, i) => theta ** ((-2 * i) / dims));
 }
 
 /** Meta's scheme for Llama 3.1: by how many waves fit into the original context. */
@@ -40,10 +40,9 @@ function yarnFrequencies(frequencies: readonly number[], theta: number, scaling:
   });
 }
 
-/** The `headDim / 2` frequencies of `spec`, in radians a position. */
-export function ropeFrequencies(spec: ModelSpec): number[] {
-  const { theta, scaling } = spec.rope;
-  const base = baseFrequencies(theta, spec.headDim);
+/** The `rotaryDim / 2` frequencies of `rope`, in radians a position. */
+export function ropeFrequencies({ theta, scaling, rotaryDim }: Rope): number[] {
+  const base = baseFrequencies(theta, rotaryDim);
   switch (scaling.type) {
     case 'none':
       return base;
@@ -57,17 +56,17 @@ export function ropeFrequencies(spec: ModelSpec): number[] {
 }
 
 /**
- * What the `rope-write-kv` operation reads: float32 [positions, headDim / 2, (cos, sin)], yarn's
- * attention factor included. Angles are computed in float64 and rounded once, so long contexts lose
- * nothing to float32 products.
+ * What the attention operation reads: float32 [positions, headDim / 2, (cos, sin)], yarn's
+ * attention factor included; pairs that do not rotate, and all of them where `rope` is null, have
+ * (1, 0). Angles are computed in float64 and rounded once, so long contexts lose nothing to float32
+ * products.
  */
-export function ropeTable(spec: ModelSpec, positions: number): Float32Array {
-  const frequencies = ropeFrequencies(spec);
-  const { scaling } = spec.rope;
-  const amplitude = scaling.type === 'yarn' ? scaling.attentionFactor : 1;
-  const table = new Float32Array(positions * spec.headDim);
-  let at = 0;
+export function ropeTable(rope: Rope | null, headDim: number, positions: number): Float32Array {
+  const frequencies = rope === null ? [] : ropeFrequencies(rope);
+  const amplitude = rope?.scaling.type === 'yarn' ? rope.scaling.attentionFactor : 1;
+  const table = new Float32Array(positions * headDim).map((_, i) => (i % 2 === 0 ? 1 : 0));
   for (let position = 0; position < positions; position++) {
+    let at = position * headDim;
     for (const frequency of frequencies) {
       const angle = position * frequency;
       table[at++] = Math.cos(angle) * amplitude;
@@ -75,9 +74,4 @@ export function ropeTable(spec: ModelSpec, positions: number): Float32Array {
     }
   }
   return table;
-}
-
-/** The table of layers that do not rotate. */
-export function restingTable(spec: ModelSpec, positions: number): Float32Array {
-  return new Float32Array(positions * spec.headDim).map((_, i) => (i % 2 === 0 ? 1 : 0));
 }

@@ -6,6 +6,8 @@ export interface ScaleSource {
   /** The first of the stacked outputs that are the module's, and how many. */
   readonly firstOutput: number;
   readonly outputs: number;
+  /** The first of them, among the module's own. */
+  readonly from: number;
   /** Outputs that share a row; the last row may have fewer. */
   readonly blockOutputs: number;
   /** Shapes that the checkpoint's tensor may have. */
@@ -34,25 +36,31 @@ function greatestCommonDivisor(a: number, b: number): number {
  */
 export function weightScales(
   grid: ScaleGrid,
-  modules: readonly { readonly name: string; readonly outputs: number }[],
+  modules: readonly {
+    readonly name: string;
+    readonly outputs: number;
+    readonly part?: { readonly from: number; readonly of: number };
+  }[],
   inputs: number,
 ): WeightScales {
   const blockInputs = grid.type === 'block' ? Math.min(grid.inputs, inputs) : inputs;
   const columns = Math.ceil(inputs / blockInputs);
   const sources: ScaleSource[] = [];
   let total = 0;
-  for (const { name: module, outputs } of modules) {
-    const blockOutputs = Math.min(outputs, outputsOfBlock(grid));
-    const rows = Math.ceil(outputs / blockOutputs);
+  for (const { name: module, outputs, part = { from: 0, of: outputs } } of modules) {
+    const blockOutputs = Math.min(part.of, outputsOfBlock(grid));
+    const rows = Math.ceil(part.of / blockOutputs);
     const shapes = shapesOf(grid, rows, columns);
-    sources.push({ module, firstOutput: total, outputs, blockOutputs, shapes });
+    const { from } = part;
+    sources.push({ module, firstOutput: total, outputs, from, blockOutputs, shapes });
     total += outputs;
   }
   const blockOutputs =
     sources.length === 1
       ? sources[0]!.blockOutputs
       : sources
-          .flatMap((source) => [source.blockOutputs, source.outputs])
+          .flatMap((source) => [source.blockOutputs, source.outputs, source.from])
+          .filter((size) => size > 0)
           .reduce(greatestCommonDivisor);
   return { blockOutputs, blockInputs, rows: Math.ceil(total / blockOutputs), columns, sources };
 }
@@ -78,7 +86,8 @@ export function stackScales(planned: WeightScales, grids: readonly Float32Array[
     const output = row * blockOutputs;
     const index = sources.findLastIndex((source) => source.firstOutput <= output);
     const source = sources[index]!;
-    const from = Math.floor((output - source.firstOutput) / source.blockOutputs) * columns;
+    const own = output - source.firstOutput + source.from;
+    const from = Math.floor(own / source.blockOutputs) * columns;
     stacked.set(grids[index]!.subarray(from, from + columns), row * columns);
   }
   return stacked;

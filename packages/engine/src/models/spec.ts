@@ -1,19 +1,5 @@
-import type { GateForm, OpArgs } from '@bridgekeeper/device';
+import type { Activation, GateForm, NormOffset, Weighing } from '@bridgekeeper/device';
 import type { Quantization } from './quantization.ts';
-
-/** The decoder architectures that this engine runs, by the name config.json gives them. */
-export const ARCHITECTURES = [
-  'LlamaForCausalLM',
-  'MistralForCausalLM',
-  'Mistral3ForConditionalGeneration',
-  'Qwen2ForCausalLM',
-  'Qwen3ForCausalLM',
-  'Qwen3MoeForCausalLM',
-  'GptOssForCausalLM',
-  'Phi3ForCausalLM',
-  'SmolLM3ForCausalLM',
-] as const;
-export type Architecture = (typeof ARCHITECTURES)[number];
 
 /** How the rotary frequencies are stretched beyond the length the model was trained on. */
 export type RopeScaling =
@@ -40,6 +26,14 @@ export type RopeScaling =
       readonly truncate: boolean;
     };
 
+/** How queries and keys are turned by their positions. */
+export interface Rope {
+  readonly theta: number;
+  readonly scaling: RopeScaling;
+  /** Dims of a head that turn, the first ones. */
+  readonly rotaryDim: number;
+}
+
 /** The element types a checkpoint may store its unquantized weights in. */
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
@@ -50,6 +44,7 @@ export type FeedForward =
       /** Width between the gated and the down product. */
       readonly intermediateSize: number;
       readonly bias: boolean;
+      readonly activation: Activation;
     }
   | ExpertsFeedForward;
 
@@ -61,30 +56,55 @@ export interface ExpertsFeedForward {
   /** Of one expert. */
   readonly intermediateSize: number;
   readonly routerBias: boolean;
-  /** What a token's weights add up over to one: the experts that it chose, or all. */
-  readonly softmaxOver: OpArgs['route']['softmaxOver'];
+  readonly weighing: Weighing;
+  /** What all weights are multiplied by. */
+  readonly weightScale: number;
+  /** Each expert has a number by which it is chosen more often, and does not weigh more. */
+  readonly choiceBias: boolean;
   /** Of the experts. */
   readonly bias: boolean;
   readonly gate: GateForm;
   /**
-   * How checkpoints have experts: each as modules of its own, or all of a layer stacked in one
-   * MXFP4 tensor, in which gate and up alternate row by row.
+   * How checkpoints have experts: each as modules of its own, with MiniMax's names for them, all of
+   * a layer stacked in one tensor, or in one of MXFP4, in which gate and up alternate row by row.
    */
-  readonly stored: 'modules' | 'mxfp4 stack';
+  readonly stored: 'modules' | 'sparse block' | 'stack' | 'mxfp4 stack';
+  /** An expert that every token is sent to. */
+  readonly shared: SharedExpert | null;
+}
+
+export interface SharedExpert {
+  readonly intermediateSize: number;
+  /** What checkpoints call it. */
+  readonly name: 'shared_experts' | 'shared_expert';
+  /** Whether a line's own sigmoid says how much it counts. */
+  readonly isGated: boolean;
+}
+
+/** A layer without attention: a state of constant size for each row (arXiv 2412.06464). */
+export interface DeltaNet {
+  readonly keyHeads: number;
+  readonly valueHeads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  /** Whether checkpoints have projections whole, or key head by key head in two modules. */
+  readonly stored: 'flat' | 'by key head';
 }
 
 /** What of a layer may differ from that of its neighbours. */
 export interface LayerKind {
+  readonly mixer: 'attention' | 'delta-net';
   /** Positions a token sees, itself included; 0 is all. */
   readonly window: number;
-  /** Whether queries and keys are rotated by their positions. */
-  readonly rotates: boolean;
+  /** Which of the model's ropes turns queries and keys; null: none does. */
+  readonly rope: number | null;
   readonly feedForward: FeedForward;
 }
 
 /** One architecture with its numbers: all the engine knows of a model. Plain data. */
 export interface ModelSpec {
-  readonly architecture: Architecture;
+  /** By the name that config.json gives it. */
+  readonly architecture: string;
   readonly hiddenSize: number;
   readonly layers: number;
   readonly heads: number;
@@ -94,15 +114,31 @@ export interface ModelSpec {
   readonly layerKinds: readonly LayerKind[];
   readonly vocabularySize: number;
   readonly rmsNormEpsilon: number;
+  readonly normOffset: NormOffset;
+  /** Whether a layer's two branches are normalised before their products, and after them. */
+  readonly norms: { readonly before: boolean; readonly after: boolean };
   /** Positions the model was made for, stretched by linear and yarn scaling. */
   readonly maxPositions: number;
-  readonly rope: { readonly theta: number; readonly scaling: RopeScaling };
+  readonly ropes: readonly Rope[];
+  readonly embeddingScale: number;
+  /** Of scores. */
+  readonly attentionScale: number;
+  /** Of what branches add. */
+  readonly residualScale: number;
+  /** Of logits, and what they are kept below by cap * tanh(x / cap); 0 is no cap. */
+  readonly logits: { readonly scale: number; readonly cap: number };
+  /** Queries grow by 1 + beta ln(1 + floor(position / period)) (Llama 4); null: they do not. */
+  readonly queryScaling: { readonly beta: number; readonly period: number } | null;
   readonly qkvBias: boolean;
   readonly outputBias: boolean;
   /** q, k and v are one module of the checkpoint, gate and up another (Phi-3). */
   readonly fusedModules: boolean;
-  /** Each head of q and k is normalised before it is rotated (Qwen3). */
-  readonly qkNorm: boolean;
+  /** What of q and k is normalised before it is rotated: each head (Qwen3), or all together. */
+  readonly qkNorm: 'none' | 'heads' | 'whole';
+  /** Attention's output is multiplied by sigmoids that the query's module has beside its heads. */
+  readonly attentionGate: boolean;
+  /** Of layers of that kind; null: there are none. */
+  readonly deltaNet: DeltaNet | null;
   /** Each head has one more score, without a value, beside those of positions (gpt-oss). */
   readonly attentionSinks: boolean;
   /** The output head is the embedding table. */

@@ -40,6 +40,8 @@ export interface ModelSizes {
   readonly weightBytes: number;
   readonly kvBytesPerToken: number;
   readonly kvFormat: StorageFormat;
+  /** Of constant size, whatever the row's length; 0: all that a row keeps is KV. */
+  readonly stateBytesPerRow: number;
 }
 
 /** What the model is, in two lines for the log. */
@@ -49,12 +51,14 @@ export function describeModelSpec(spec: ModelSpec, sizes: ModelSizes): readonly 
   const parameters = hasExperts
     ? `${billions(total)}, ${billions(active)} active`
     : billions(total);
-  const { weightBytes, kvBytesPerToken, kvFormat } = sizes;
+  const { weightBytes, kvBytesPerToken, kvFormat, stateBytesPerRow } = sizes;
+  const state =
+    stateBytesPerRow === 0 ? '' : `; state ${(stateBytesPerRow / 2 ** 20).toFixed(2)} MiB a row`;
   const kv = kvFormat === 'element' ? '' : ` in ${kvFormat}`;
   return [
     `${spec.architecture}: ${layersByKind(spec.layerKinds)}`,
     `${parameters} parameters, ${(weightBytes / 2 ** 30).toFixed(2)} GiB at rest; ` +
-      `KV ${(kvBytesPerToken / 1024).toFixed(1)} KiB for each token${kv}`,
+      `KV ${(kvBytesPerToken / 1024).toFixed(1)} KiB for each token${kv}${state}`,
   ];
 }
 
@@ -69,14 +73,16 @@ function layersByKind(kinds: readonly LayerKind[]): string {
   return [...counts].map(([words, count]) => `${count} layers of ${words}`).join(', ');
 }
 
-function wordsOf({ window, rotates, feedForward }: LayerKind): string {
-  const reach = window === 0 ? 'full attention' : `attention to ${window} tokens`;
-  const attention = rotates ? reach : `${reach} without positions`;
+function wordsOf({ mixer, window, rope, feedForward }: LayerKind): string {
   const after = feedForward.kind === 'dense' ? 'a dense product' : ofExperts(feedForward);
+  if (mixer === 'delta-net') return `a gated delta net and ${after}`;
+  const reach = window === 0 ? 'full attention' : `attention to ${window} tokens`;
+  const attention = rope === null ? `${reach} without positions` : reach;
   return `${attention} and ${after}`;
 }
 
-function ofExperts({ experts, expertsPerToken, stored }: ExpertsFeedForward): string {
+function ofExperts({ experts, expertsPerToken, stored, shared }: ExpertsFeedForward): string {
   const format = stored === 'mxfp4 stack' ? ' in MXFP4' : '';
-  return `${expertsPerToken} of ${experts} experts${format}`;
+  const beside = shared === null ? '' : ' beside a shared one';
+  return `${expertsPerToken} of ${experts} experts${format}${beside}`;
 }

@@ -71,7 +71,7 @@ describe('weight plan', () => {
 
 test('a model is described by its kinds of layers, parameters and bytes', async () => {
   const spec = await readModelSpec(fileURLToPath(GPT_OSS_20B));
-  const sizes = { weightBytes: 12.8 * 2 ** 30, kvBytesPerToken: 48 * 1024, kvFormat: 'element' };
+  const sizes = { weightBytes: 12.8 * 2 ** 30, kvBytesPerToken: 48 * 1024, stateBytesPerRow: 0 };
   expect(describeModelSpec(spec, { ...sizes, kvFormat: 'element' })).toEqual([
     'GptOssForCausalLM: 12 layers of attention to 128 tokens and 4 of 32 experts in MXFP4, ' +
       '12 layers of full attention and 4 of 32 experts in MXFP4',

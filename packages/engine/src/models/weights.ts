@@ -2,7 +2,7 @@ import { type ExpertMatrix, type Matrix, MXFP4_BLOCK, type Slice } from '@bridge
 import { ModelError } from './errors.ts';
 import { fp8Of, isQuantized } from './quantization.ts';
 import { type WeightScales, weightScales } from './scales.ts';
-import type { ExpertsFeedForward, ModelSpec } from './spec.ts';
+import type { DeltaNet, ExpertsFeedForward, ModelSpec, SharedExpert } from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
 export interface WeightMatrix extends Matrix {
@@ -12,22 +12,47 @@ export interface WeightMatrix extends Matrix {
 
 /** One layer's weights on the device: matrices as stored, the rest as the device's elements. */
 export interface LayerWeights {
-  /** [hidden] */
-  readonly inputNorm: Slice;
-  /** [(heads + 2 kvHeads) * headDim, hidden]: q, k, v stacked. */
+  /** [hidden]; null where norms do not stand before branches. */
+  readonly inputNorm: Slice | null;
+  /**
+   * [(heads + 2 kvHeads) * headDim, hidden]: q, k, v stacked. Of a delta net q, k, v and z, [2
+   * keyHeads * keyDim + 2 valueHeads * valueDim, hidden].
+   */
   readonly qkv: WeightMatrix;
   readonly qkvBias: Slice | null;
-  /** [headDim] */
+  /** [headDim], or as wide as all heads together. */
   readonly queryNorm: Slice | null;
   readonly keyNorm: Slice | null;
   /** [heads] */
   readonly sinks: Slice | null;
-  /** [hidden, heads * headDim] */
+  /** [heads * headDim, hidden] */
+  readonly attentionGate: WeightMatrix | null;
+  readonly attentionGateBias: Slice | null;
+  /** Of a layer with a delta net: what it has beside `qkv` and `output`. */
+  readonly deltaNet: DeltaNetWeights | null;
+  /** [hidden, heads * headDim], or what a delta net's heads are together. */
   readonly output: WeightMatrix;
   readonly outputBias: Slice | null;
-  /** [hidden] */
-  readonly postNorm: Slice;
+  /** [hidden], behind attention; null where there is none. */
+  readonly attendedNorm: Slice | null;
+  /** [hidden], before the feed-forward. */
+  readonly postNorm: Slice | null;
+  /** [hidden], behind the feed-forward. */
+  readonly fedNorm: Slice | null;
   readonly feedForward: FeedForwardWeights;
+}
+
+/** A gated delta net, beside its products. */
+export interface DeltaNetWeights {
+  /** [2 valueHeads, hidden]: b, then a. */
+  readonly gates: WeightMatrix;
+  /** [2 keyHeads * keyDim + valueHeads * valueDim, 4] */
+  readonly conv: Slice;
+  /** f32 [valueHeads] each. */
+  readonly decayLog: Slice;
+  readonly stepBias: Slice;
+  /** [valueDim] */
+  readonly headNorm: Slice;
 }
 
 /** What a layer does after attention, by the kind that `LayerKind.feedForward` names. */
@@ -46,6 +71,12 @@ export interface ExpertsWeights {
   readonly router: WeightMatrix;
   /** [experts] */
   readonly routerBias: Slice | null;
+  /** f32 [experts] */
+  readonly choiceBias: Slice | null;
+  /** The expert of all tokens, and [1, hidden], by which a line says how much that counts. */
+  readonly sharedGateUp: WeightMatrix | null;
+  readonly sharedDown: WeightMatrix | null;
+  readonly sharedGate: Slice | null;
   /** [experts * 2 intermediate, hidden] */
   readonly expertGateUp: ExpertsMatrix;
   /** [experts, 2 intermediate] */
@@ -79,7 +110,8 @@ export interface Weights {
 }
 
 type LayerRole =
-  | Exclude<keyof LayerWeights, 'feedForward'>
+  | Exclude<keyof LayerWeights, 'feedForward' | 'deltaNet'>
+  | keyof DeltaNetWeights
   | Exclude<keyof DenseWeights, 'kind'>
   | Exclude<keyof ExpertsWeights, 'kind'>
   | 'expertGateUpScales'
@@ -107,17 +139,17 @@ export interface Selection {
 }
 
 /**
- * How a tensor is on the device: as the device's elements, as FP8, or as the bytes of MXFP4's
- * codes, two to each, or of its scales.
+ * How a tensor is on the device: as the device's elements, in f32 whatever these are, as FP8, or as
+ * the bytes of MXFP4's codes, two to each, or of its scales.
  */
-export type TensorFormat = 'element' | 'fp8-e4m3' | 'mxfp4' | 'e8m0';
+export type TensorFormat = 'element' | 'f32' | 'fp8-e4m3' | 'mxfp4' | 'e8m0';
 
 /** A tensor the engine wants on the device. */
 export interface WeightTensor {
   readonly destination: Destination;
   /** For messages and reports: `layers.3.qkv`. */
   readonly label: string;
-  readonly kind: 'matrix' | 'norm' | 'bias' | 'scales';
+  readonly kind: 'matrix' | 'weight' | 'norm' | 'bias' | 'scales';
   readonly format: TensorFormat;
   readonly shape: readonly number[];
   /** Numbers, or bytes of MXFP4. */
@@ -130,12 +162,16 @@ export interface WeightTensor {
 interface Part {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Of its rows; absent: all. */
+  readonly rows?: readonly [number, number];
 }
 
-/** A linear layer under the name Hugging Face gives it. */
+/** A linear layer under the name Hugging Face gives it, or some of its outputs. */
 interface Module {
   readonly name: string;
   readonly outputs: number;
+  /** Where they begin among how many; absent: they are all. */
+  readonly part?: { readonly from: number; readonly of: number };
 }
 
 function product(shape: readonly number[]): number {
@@ -151,10 +187,15 @@ function tensorOf(
   let rows = 0;
   let elements = 0;
   const sources: WeightSource[] = [];
-  for (const part of parts) {
-    sources.push({ ...part, elementOffset: elements });
-    rows += part.shape[0]!;
-    elements += product(part.shape);
+  for (const { name, shape, rows: some } of parts) {
+    const own: readonly [number, number] = some ?? [0, shape[0]!];
+    const columns = product(shape.slice(1));
+    const isWhole = own[0] === 0 && own[1] === shape[0];
+    const selection = { rows: own, columns: [0, columns] } as const;
+    const source = { name, shape, elementOffset: elements };
+    sources.push(isWhole ? source : { ...source, selection });
+    rows += own[1] - own[0];
+    elements += (own[1] - own[0]) * columns;
   }
   const shape = [rows, ...parts[0]!.shape.slice(1)];
   const label =
@@ -203,11 +244,13 @@ function linear(
   inputs: number,
   biased: boolean,
 ): WeightTensor[] {
-  const weights = modules.map(({ name, outputs }) => ({
-    name: `${name}.weight`,
-    shape: [outputs, inputs],
-  }));
-  const biases = modules.map(({ name, outputs }) => ({ name: `${name}.bias`, shape: [outputs] }));
+  const partOf = (suffix: string, width: readonly number[]) => (module: Module) => {
+    const { name, outputs, part = { from: 0, of: outputs } } = module;
+    const rows = [part.from, part.from + outputs] as const;
+    return { name: `${name}.${suffix}`, shape: [part.of, ...width], rows };
+  };
+  const weights = modules.map(partOf('weight', [inputs]));
+  const biases = modules.map(partOf('bias', []));
   const scales = scalesOf(spec, modules, inputs);
   const matrix = tensorOf({ role: roles.weight, layer }, 'matrix', weights, scales);
   return biased ? [matrix, tensorOf({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
@@ -217,35 +260,140 @@ function norm(destination: Destination, name: string, width: number): WeightTens
   return tensorOf(destination, 'norm', [{ name: `${name}.weight`, shape: [width] }]);
 }
 
+/** What stands before and behind a layer's two branches, by what checkpoints call it. */
+function normNames({ norms }: ModelSpec) {
+  const afterAttention = 'post_attention_layernorm';
+  const afterFeedForward = 'post_feedforward_layernorm';
+  return {
+    inputNorm: norms.before ? 'input_layernorm' : null,
+    attendedNorm: norms.after ? afterAttention : null,
+    // Where only one norm stands between the branches, it is called after the first.
+    postNorm: !norms.before ? null : norms.after ? 'pre_feedforward_layernorm' : afterAttention,
+    fedNorm: norms.after ? afterFeedForward : null,
+  } as const;
+}
+
 function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
-  const { hiddenSize, headDim } = spec;
   const prefix = `model.layers.${layer}`;
-  const attention = `${prefix}.self_attn`;
-  const queryWidth = spec.heads * headDim;
-  const kvWidth = spec.kvHeads * headDim;
-  const apart = [
-    { name: `${attention}.q_proj`, outputs: queryWidth },
-    { name: `${attention}.k_proj`, outputs: kvWidth },
-    { name: `${attention}.v_proj`, outputs: kvWidth },
-  ];
-  const fused = [{ name: `${attention}.qkv_proj`, outputs: queryWidth + 2 * kvWidth }];
-  const qkv = spec.fusedModules ? fused : apart;
-  const output = [{ name: `${attention}.o_proj`, outputs: hiddenSize }];
-  const headNorms = [
-    norm({ role: 'queryNorm', layer }, `${attention}.q_norm`, headDim),
-    norm({ role: 'keyNorm', layer }, `${attention}.k_norm`, headDim),
-  ];
-  const sinks = { name: `${attention}.sinks`, shape: [spec.heads] };
+  const names = normNames(spec);
+  const normOf = (role: keyof typeof names) =>
+    names[role] === null
+      ? []
+      : [norm({ role, layer }, `${prefix}.${names[role]}`, spec.hiddenSize)];
+  const { mixer } = spec.layerKinds[layer]!;
   return [
-    norm({ role: 'inputNorm', layer }, `${prefix}.input_layernorm`, hiddenSize),
-    ...linear(spec, layer, QKV, qkv, hiddenSize, spec.qkvBias),
-    ...(spec.qkNorm ? headNorms : []),
-    ...(spec.attentionSinks ? [tensorOf({ role: 'sinks', layer }, 'bias', [sinks])] : []),
-    ...linear(spec, layer, OUTPUT, output, queryWidth, spec.outputBias),
-    norm({ role: 'postNorm', layer }, `${prefix}.post_attention_layernorm`, hiddenSize),
+    ...normOf('inputNorm'),
+    ...(mixer === 'attention'
+      ? attentionTensors(spec, layer, `${prefix}.self_attn`)
+      : deltaNetTensors(spec, layer, `${prefix}.linear_attn`)),
+    ...normOf('attendedNorm'),
+    ...normOf('postNorm'),
     ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
+    ...normOf('fedNorm'),
   ];
 }
+
+const ATTENTION_GATE: LinearRoles = { weight: 'attentionGate', bias: 'attentionGateBias' };
+
+function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightTensor[] {
+  const { hiddenSize, headDim, heads, kvHeads } = spec;
+  const queryWidth = heads * headDim;
+  const kvWidth = kvHeads * headDim;
+  const query = `${name}.q_proj`;
+  // With a gate, each head has its query's rows first and then as many of its gate.
+  const ofHeads = (half: 0 | 1): Module[] =>
+    Array.from({ length: heads }, (_, head) => ({
+      name: query,
+      outputs: headDim,
+      part: { from: (2 * head + half) * headDim, of: 2 * queryWidth },
+    }));
+  const apart = [
+    ...(spec.attentionGate ? ofHeads(0) : [{ name: query, outputs: queryWidth }]),
+    { name: `${name}.k_proj`, outputs: kvWidth },
+    { name: `${name}.v_proj`, outputs: kvWidth },
+  ];
+  const fused = [{ name: `${name}.qkv_proj`, outputs: queryWidth + 2 * kvWidth }];
+  const qkv = spec.fusedModules ? fused : apart;
+  const gate = spec.attentionGate
+    ? linear(spec, layer, ATTENTION_GATE, ofHeads(1), hiddenSize, spec.qkvBias)
+    : [];
+  const output = [{ name: `${name}.o_proj`, outputs: hiddenSize }];
+  const isWhole = spec.qkNorm === 'whole';
+  const headNorms = [
+    norm({ role: 'queryNorm', layer }, `${name}.q_norm`, isWhole ? queryWidth : headDim),
+    norm({ role: 'keyNorm', layer }, `${name}.k_norm`, isWhole ? kvWidth : headDim),
+  ];
+  const sinks = { name: `${name}.sinks`, shape: [heads] };
+  return [
+    ...linear(spec, layer, QKV, qkv, hiddenSize, spec.qkvBias),
+    ...gate,
+    ...(spec.qkNorm === 'none' ? [] : headNorms),
+    ...(spec.attentionSinks ? [tensorOf({ role: 'sinks', layer }, 'bias', [sinks])] : []),
+    ...linear(spec, layer, OUTPUT, output, queryWidth, spec.outputBias),
+  ];
+}
+
+const GATES: LinearRoles = { weight: 'gates', bias: 'routerBias' };
+
+/** Rows of modules that have q, k, v and z of one key head after the other, in flat order. */
+function byKeyHead(name: string, spec: DeltaNet): { qkvz: Module[]; ba: Module[] } {
+  const { keyHeads, valueHeads, keyDim, valueDim } = spec;
+  const perKey = valueHeads / keyHeads;
+  const values = perKey * valueDim;
+  const group = 2 * keyDim + 2 * values;
+  const rows = (module: string, of: number, size: number, from: number, outputs: number) =>
+    Array.from({ length: keyHeads }, (_, head) => ({
+      name: `${name}.${module}`,
+      outputs,
+      part: { from: head * size + from, of },
+    }));
+  const qkvz = (from: number, outputs: number) =>
+    rows('in_proj_qkvz', keyHeads * group, group, from, outputs);
+  const ba = (from: number) => rows('in_proj_ba', 2 * valueHeads, 2 * perKey, from, perKey);
+  return {
+    qkvz: [
+      ...qkvz(0, keyDim),
+      ...qkvz(keyDim, keyDim),
+      ...qkvz(2 * keyDim, values),
+      ...qkvz(2 * keyDim + values, values),
+    ],
+    ba: [...ba(0), ...ba(perKey)],
+  };
+}
+
+function deltaNetTensors(spec: ModelSpec, layer: number, name: string): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const net = spec.deltaNet!;
+  const { keyHeads, valueHeads, keyDim, valueDim } = net;
+  const valueWidth = valueHeads * valueDim;
+  const channels = 2 * keyHeads * keyDim + valueWidth;
+  const flat = {
+    qkvz: [
+      { name: `${name}.in_proj_qkv`, outputs: channels },
+      { name: `${name}.in_proj_z`, outputs: valueWidth },
+    ],
+    ba: [
+      { name: `${name}.in_proj_b`, outputs: valueHeads },
+      { name: `${name}.in_proj_a`, outputs: valueHeads },
+    ],
+  };
+  const { qkvz, ba } = net.stored === 'flat' ? flat : byKeyHead(name, net);
+  const output = [{ name: `${name}.out_proj`, outputs: hiddenSize }];
+  const numbers = (role: 'decayLog' | 'stepBias', of: string) =>
+    inF32(tensorOf({ role, layer }, 'bias', [{ name: `${name}.${of}`, shape: [valueHeads] }]));
+  const conv = { name: `${name}.conv1d.weight`, shape: [channels, 1, 4] };
+  return [
+    ...linear(spec, layer, QKV, qkvz, hiddenSize, false),
+    ...linear(spec, layer, GATES, ba, hiddenSize, false),
+    { ...tensorOf({ role: 'conv', layer }, 'bias', [conv]), kind: 'weight' },
+    numbers('decayLog', 'A_log'),
+    numbers('stepBias', 'dt_bias'),
+    norm({ role: 'headNorm', layer }, `${name}.norm`, valueDim),
+    ...linear(spec, layer, OUTPUT, output, valueWidth, false),
+  ];
+}
+
+const inF32 = (tensor: WeightTensor): WeightTensor => ({ ...tensor, format: 'f32' });
 
 function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
   const { feedForward } = spec.layerKinds[layer]!;
@@ -260,53 +408,127 @@ function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): Wei
   ];
 }
 
-function gateUp(prefix: string, outputs: number): Module[] {
+/** What the three products of an expert are called. */
+interface ProductNames {
+  readonly gate: string;
+  readonly up: string;
+  readonly down: string;
+}
+
+const PRODUCTS: ProductNames = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
+const NUMBERED_PRODUCTS: ProductNames = { gate: 'w1', up: 'w3', down: 'w2' };
+
+function gateUp(prefix: string, outputs: number, { gate, up } = PRODUCTS): Module[] {
   return [
-    { name: `${prefix}.gate_proj`, outputs },
-    { name: `${prefix}.up_proj`, outputs },
+    { name: `${prefix}.${gate}`, outputs },
+    { name: `${prefix}.${up}`, outputs },
   ];
 }
 
 const ROUTER: LinearRoles = { weight: 'router', bias: 'routerBias' };
 const EXPERT_GATE_UP: LinearRoles = { weight: 'expertGateUp', bias: 'expertGateUpBias' };
 const EXPERT_DOWN: LinearRoles = { weight: 'expertDown', bias: 'expertDownBias' };
+/** None of them has a bias. */
+const SHARED_GATE_UP: LinearRoles = { weight: 'sharedGateUp', bias: 'gateUpBias' };
+const SHARED_DOWN: LinearRoles = { weight: 'sharedDown', bias: 'downBias' };
+
+function sharedTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  { name, intermediateSize, isGated }: SharedExpert,
+): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const module = `${prefix}.${name}`;
+  const down = [{ name: `${module}.down_proj`, outputs: hiddenSize }];
+  const gate = { name: `${module}_gate.weight`, shape: [1, hiddenSize] };
+  return [
+    ...linear(spec, layer, SHARED_GATE_UP, gateUp(module, intermediateSize), hiddenSize, false),
+    ...linear(spec, layer, SHARED_DOWN, down, intermediateSize, false),
+    ...(isGated
+      ? [{ ...tensorOf({ role: 'sharedGate', layer }, 'bias', [gate]), kind: 'weight' as const }]
+      : []),
+  ];
+}
 
 function expertTensors(
   spec: ModelSpec,
   layer: number,
-  prefix: string,
+  block: string,
   feedForward: ExpertsFeedForward,
 ): WeightTensor[] {
   const { hiddenSize } = spec;
-  const { experts, intermediateSize: inner, routerBias, bias, stored } = feedForward;
+  const { experts, intermediateSize: inner, routerBias, bias, stored, shared } = feedForward;
+  const prefix = stored === 'sparse block' ? block.replace(/mlp$/, 'block_sparse_moe') : block;
   // Routers are never quantised, whatever is.
   const plain = { ...spec, quantization: null };
-  const all = Array.from({ length: experts }, (_, expert) => `${prefix}.experts.${expert}`);
+  const router = [
+    { name: `${prefix}.${stored === 'mxfp4 stack' ? 'router' : 'gate'}`, outputs: experts },
+  ];
+  const biasOwner = stored === 'sparse block' ? prefix : `${prefix}.gate`;
+  const choiceBias = { name: `${biasOwner}.e_score_correction_bias`, shape: [experts] };
+  return [
+    ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
+    ...(feedForward.choiceBias
+      ? [inF32(tensorOf({ role: 'choiceBias', layer }, 'bias', [choiceBias]))]
+      : []),
+    ...routedTensors(spec, layer, `${prefix}.experts`, { experts, inner, bias, stored }),
+    ...(shared === null ? [] : sharedTensors(spec, layer, prefix, shared)),
+  ];
+}
+
+interface Routed extends Pick<ExpertsFeedForward, 'experts' | 'bias' | 'stored'> {
+  readonly inner: number;
+}
+
+function routedTensors(
+  spec: ModelSpec,
+  layer: number,
+  name: string,
+  { experts, inner, bias, stored }: Routed,
+): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const gateUpShape = [experts, 2 * inner, hiddenSize] as const;
+  const downShape = [experts, hiddenSize, inner] as const;
   switch (stored) {
-    case 'modules': {
-      const router = [{ name: `${prefix}.gate`, outputs: experts }];
-      const first = all.flatMap((name) => gateUp(name, inner));
-      const second = all.map((name) => ({ name: `${name}.down_proj`, outputs: hiddenSize }));
+    case 'modules':
+    case 'sparse block': {
+      const names = stored === 'modules' ? PRODUCTS : NUMBERED_PRODUCTS;
+      const all = Array.from({ length: experts }, (_, expert) => `${name}.${expert}`);
+      const first = all.flatMap((each) => gateUp(each, inner, names));
+      const second = all.map((each) => ({ name: `${each}.${names.down}`, outputs: hiddenSize }));
       return [
-        ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
         ...linear(spec, layer, EXPERT_GATE_UP, first, hiddenSize, bias),
         ...linear(spec, layer, EXPERT_DOWN, second, inner, bias),
       ];
     }
-    case 'mxfp4 stack': {
-      const router = [{ name: `${prefix}.router`, outputs: experts }];
-      const name = `${prefix}.experts`;
+    case 'stack':
       return [
-        ...linear(plain, layer, ROUTER, router, hiddenSize, routerBias),
-        ...mxfp4Stack(layer, EXPERT_GATE_UP, `${name}.gate_up_proj`, [
-          experts,
-          2 * inner,
-          hiddenSize,
-        ]),
-        ...mxfp4Stack(layer, EXPERT_DOWN, `${name}.down_proj`, [experts, hiddenSize, inner]),
+        stacked(spec, layer, 'expertGateUp', `${name}.gate_up_proj`, gateUpShape),
+        stacked(spec, layer, 'expertDown', `${name}.down_proj`, downShape),
       ];
-    }
+    case 'mxfp4 stack':
+      return [
+        ...mxfp4Stack(layer, EXPERT_GATE_UP, `${name}.gate_up_proj`, gateUpShape),
+        ...mxfp4Stack(layer, EXPERT_DOWN, `${name}.down_proj`, downShape),
+      ];
   }
+}
+
+/** Experts [experts, outputs, inputs] in one tensor, which are never quantised so. */
+function stacked(
+  spec: ModelSpec,
+  layer: number,
+  role: 'expertGateUp' | 'expertDown',
+  name: string,
+  shape: readonly [number, number, number],
+): WeightTensor {
+  if (isQuantized(spec.quantization, name)) {
+    const message = `config.json: "quantization_config" has ${name}, experts in one tensor, in FP8`;
+    throw new ModelError('unsupported', `${message}; supported: one module for each`);
+  }
+  const tensor = tensorOf({ role, layer }, 'matrix', [{ name, shape }]);
+  return { ...tensor, shape: [shape[0] * shape[1], shape[2]] };
 }
 
 /** Codes, scales and biases of experts [experts, outputs, inputs], as gpt-oss names them. */

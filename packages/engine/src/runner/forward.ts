@@ -15,7 +15,8 @@ import type {
   WeightMatrix,
   Weights,
 } from '../models/weights.ts';
-import { pagesPerRow, type RunnerBuffers, type RunnerShape } from './shapes.ts';
+import { deltaNetSizes, kvLayers } from './layer-sizes.ts';
+import { pagesPerRow, type RunnerBuffers, type RunnerShape, ropeBytes } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
 export interface ForwardParts {
@@ -42,8 +43,8 @@ export interface BatchPart {
 /**
  * The transformer over `count` lines of a flat batch: tokens, rows and positions are in their
  * buffers; the hidden states are left in `residual` [count, hidden], undefined outside of parts.
- * Every architecture we run is this, with or without biases, head norms and sinks, each layer of
- * its kind.
+ * Every architecture we run is this, with what its family adds before, between and behind the
+ * products, each layer of its kind.
  */
 export function launchForward(
   parts: ForwardParts,
@@ -99,12 +100,50 @@ type LaunchParts = Omit<ForwardParts, 'stream'> & { readonly stream: Pick<Stream
 function recordForward(parts: LaunchParts, count: number, batch: readonly BatchPart[]): void {
   const { spec, weights, stream } = parts;
   const { tokens, residual } = slices(parts.buffers);
-  const { hiddenSize: width, vocabularySize: vocab } = spec;
-  stream.launch('embed', { table: weights.embed, tokens, out: residual, count, width, vocab });
+  const { hiddenSize: width, vocabularySize: vocab, embeddingScale: scale } = spec;
+  stream.launch('embed', {
+    table: weights.embed,
+    tokens,
+    out: residual,
+    scale,
+    count,
+    width,
+    vocab,
+  });
   for (let layer = 0; layer < spec.layers; layer++) {
-    launchAttention(parts, layer, count, batch);
-    launchFeedForward(parts, layer, count);
+    const { mixer, feedForward } = spec.layerKinds[layer]!;
+    if (mixer === 'attention') launchAttention(parts, layer, count, batch);
+    else launchDeltaNet(parts, layer, count, batch);
+    if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
+    else launchDense(parts, layer, count);
   }
+}
+
+/** The last product of a branch, and the branch's way into the residual stream. */
+function launchBranch(
+  parts: LaunchParts,
+  count: number,
+  norm: Slice | null,
+  product: Omit<Linear, 'out' | 'epilogue'>,
+): void {
+  const { residual: out, branch } = slices(parts.buffers);
+  if (norm === null && parts.spec.residualScale === 1) {
+    launchLinear(parts, count, { ...product, epilogue: 'add', out });
+    return;
+  }
+  launchLinear(parts, count, { ...product, out: branch });
+  launchAddBranch(parts, count, norm);
+}
+
+/** What is in `branch`. */
+function launchAddBranch(
+  { spec, buffers, stream }: LaunchParts,
+  count: number,
+  norm: Slice | null,
+) {
+  const { residual: out, branch: input } = slices(buffers);
+  const { normOffset, rmsNormEpsilon: epsilon, residualScale: scale, hiddenSize: width } = spec;
+  stream.launch('add-branch', { input, norm, normOffset, epsilon, scale, out, count, width });
 }
 
 function launchAttention(
@@ -114,30 +153,42 @@ function launchAttention(
   batch: readonly BatchPart[],
 ): void {
   const { spec, shape, stream } = parts;
-  const { heads, kvHeads, headDim, layers } = spec;
+  const { heads, kvHeads, headDim, layerKinds, normOffset, rmsNormEpsilon: epsilon } = spec;
   const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
-  const { residual, qkv, attended, kv, pageTable, tokenRows, positions } = buffers;
+  const { residual, qkv, attended, kv, pageTable, tokenRows, positions, attentionGate } = buffers;
   const { inputNorm: norm, qkvBias, outputBias } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, bias: qkvBias, out: qkv });
+  if (weights.attentionGate !== null) {
+    const bias = weights.attentionGateBias;
+    const out = attentionGate;
+    launchLinear(parts, count, { ...weights.attentionGate, input: residual, norm, bias, out });
+  }
+  const { window, rope } = layerKinds[layer]!;
+  const table = rope ?? spec.ropes.length;
+  const tableBytes = ropeBytes(spec, shape);
+  const isWhole = spec.qkNorm === 'whole';
+  launchQueries(parts, weights, count);
   for (const { first, count, phase } of batch) {
     const lines = (buffer: Slice, width: number) =>
       linesOf(buffer, { first, count, lineBytes: width * elementBytes });
     stream.launch('attention', {
       qkv: lines(qkv, (heads + 2 * kvHeads) * headDim),
       sinks: weights.sinks,
-      queryNorm: weights.queryNorm,
-      keyNorm: weights.keyNorm,
-      epsilon: spec.rmsNormEpsilon,
-      rope: spec.layerKinds[layer]!.rotates ? buffers.rope : buffers.resting,
+      queryNorm: isWhole ? null : weights.queryNorm,
+      keyNorm: isWhole ? null : weights.keyNorm,
+      normOffset,
+      epsilon,
+      rope: slice(buffers.rope.buffer, table * tableBytes, shape.maxModelTokens * headDim * 4),
+      rotaryDim: rope === null ? headDim : spec.ropes[rope]!.rotaryDim,
       kv,
       kvFormat: shape.kvFormat,
       pageTable,
       tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
       positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
-      layer,
-      layers,
+      layer: layersBefore(spec, layer, 'attention'),
+      layers: kvLayers(spec),
       kvHeads,
       headDim,
       pageTokens: shape.pageTokens,
@@ -145,57 +196,144 @@ function launchAttention(
       out: lines(attended, heads * headDim),
       count,
       heads,
-      scale: 1 / Math.sqrt(headDim),
-      window: spec.layerKinds[layer]!.window,
+      scale: spec.attentionScale,
+      window,
       phase,
     });
   }
-  launchLinear(parts, count, {
-    ...weights.output,
-    input: attended,
-    bias: outputBias,
-    epilogue: 'add',
-    out: residual,
-  });
+  if (weights.attentionGate !== null) {
+    const elements = count * heads * headDim;
+    stream.launch('sigmoid-gate', { input: attentionGate, out: attended, elements });
+  }
+  const product = { ...weights.output, input: attended, bias: outputBias };
+  launchBranch(parts, count, weights.attendedNorm, product);
 }
 
-function launchFeedForward(parts: LaunchParts, layer: number, count: number): void {
-  const weights = parts.weights.layers[layer]!;
-  const { feedForward } = parts.spec.layerKinds[layer]!;
-  if (feedForward.kind === 'experts') {
-    launchExperts(parts, weights, feedForward, count);
-  } else {
-    launchDense(parts, weights, count);
+/** What some families do to queries and keys before they are turned. */
+function launchQueries(
+  { spec, buffers, stream }: LaunchParts,
+  { queryNorm, keyNorm }: LayerWeights,
+  count: number,
+): void {
+  const { heads, kvHeads, headDim, qkNorm, queryScaling, rmsNormEpsilon: epsilon } = spec;
+  const { qkv: lines, positions } = slices(buffers);
+  const stride = (heads + 2 * kvHeads) * headDim;
+  const queries = heads * headDim;
+  if (qkNorm === 'whole') {
+    const common = { lines, epsilon, count, stride };
+    stream.launch('norm-span', { ...common, norm: queryNorm!, first: 0, width: queries });
+    const width = kvHeads * headDim;
+    stream.launch('norm-span', { ...common, norm: keyNorm!, first: queries, width });
+  }
+  if (queryScaling !== null) {
+    const common = { lines, positions, count, stride };
+    stream.launch('scale-by-position', { ...common, ...queryScaling, width: queries });
   }
 }
 
-function launchDense(parts: LaunchParts, { feedForward, postNorm }: LayerWeights, count: number) {
+/** Layers of one kind before a layer: where it is in what only these have. */
+function layersBefore(
+  { layerKinds }: ModelSpec,
+  layer: number,
+  mixer: ModelSpec['layerKinds'][number]['mixer'],
+): number {
+  return layerKinds.slice(0, layer).filter((kind) => kind.mixer === mixer).length;
+}
+
+function launchDeltaNet(
+  parts: LaunchParts,
+  layer: number,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
+  const { spec, stream } = parts;
+  const elementBytes = bytesPerElement(parts.element);
+  const weights = parts.weights.layers[layer]!;
+  const { gates, conv, decayLog, stepBias, headNorm } = weights.deltaNet!;
+  const { keyHeads, valueHeads, keyDim, valueDim } = spec.deltaNet!;
+  const { channels, valueWidth, width, ...bytes } = deltaNetSizes(spec, elementBytes)!;
+  const buffers = slices(parts.buffers);
+  const { residual, qkv, mixed, netGates, attended, tokenRows, positions } = buffers;
+  const { inputNorm: norm } = weights;
+  launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
+  launchLinear(parts, count, { ...gates, input: residual, norm, out: netGates });
+  const netLayers = spec.layers - kvLayers(spec);
+  const own = layersBefore(spec, layer, 'delta-net');
+  for (const { first, count } of batch) {
+    const lines = (buffer: Slice, elements: number) =>
+      linesOf(buffer, { first, count, lineBytes: elements * elementBytes });
+    const words = (buffer: Slice) => linesOf(buffer, { first, count, lineBytes: WORD_BYTES });
+    const rows = { tokenRows: words(tokenRows), positions: words(positions), count };
+    const statesOf = (states: Slice, layerBytes: number) => ({
+      states,
+      rowBytes: netLayers * layerBytes,
+      layerBytes: own * layerBytes,
+    });
+    const net = lines(mixed, channels);
+    stream.launch('causal-conv', {
+      ...rows,
+      ...statesOf(buffers.convStates, bytes.convBytes),
+      lines: lines(qkv, width),
+      weight: conv,
+      out: net,
+      stride: width,
+      channels,
+    });
+    stream.launch('delta-rule', {
+      ...rows,
+      ...statesOf(buffers.ruleStates, bytes.ruleBytes),
+      mixed: net,
+      gates: lines(netGates, 2 * valueHeads),
+      decayLog,
+      stepBias,
+      out: lines(attended, valueWidth),
+      keyHeads,
+      valueHeads,
+      keyDim,
+      valueDim,
+    });
+  }
+  stream.launch('gated-norm', {
+    lines: qkv,
+    norm: headNorm,
+    epsilon: spec.rmsNormEpsilon,
+    out: attended,
+    count,
+    stride: width,
+    first: channels,
+    heads: valueHeads,
+    width: valueDim,
+  });
+  launchBranch(parts, count, weights.attendedNorm, { ...weights.output, input: attended });
+}
+
+function launchDense(parts: LaunchParts, layer: number, count: number): void {
+  const { feedForward, postNorm, fedNorm } = parts.weights.layers[layer]!;
   const { residual, activated } = slices(parts.buffers);
   const { gateUp, gateUpBias, down, downBias } = feedForward as DenseWeights;
+  const kind = parts.spec.layerKinds[layer]!.feedForward;
   launchLinear(parts, count, {
     ...gateUp,
     input: residual,
     norm: postNorm,
     bias: gateUpBias,
+    activation: kind.kind === 'dense' ? kind.activation : 'silu',
     epilogue: 'gate',
     out: activated,
   });
-  launchLinear(parts, count, {
-    ...down,
-    input: activated,
-    bias: downBias,
-    epilogue: 'add',
-    out: residual,
-  });
+  launchBranch(parts, count, fedNorm, { ...down, input: activated, bias: downBias });
 }
 
 /** Who goes where is decided on the device and stays there; no shape depends on it. */
 function launchExperts(
-  { spec, buffers, stream }: LaunchParts,
-  { feedForward, postNorm }: LayerWeights,
-  { experts, expertsPerToken: topK, softmaxOver, gate, stored }: ExpertsFeedForward,
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
   count: number,
 ): void {
+  const { spec, buffers, stream } = parts;
+  const { feedForward, postNorm } = parts.weights.layers[layer]!;
+  const { experts, expertsPerToken: topK, weighing, weightScale, gate, stored } = kind;
   const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
   const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
   const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
@@ -203,12 +341,15 @@ function launchExperts(
   stream.launch('route', {
     ...groups,
     input: residual,
-    norm: postNorm,
+    norm: postNorm!,
+    normOffset: spec.normOffset,
     epsilon: spec.rmsNormEpsilon,
     normed,
     router: router.weight,
     routerBias: biases.routerBias,
-    softmaxOver,
+    choiceBias: biases.choiceBias,
+    weighing,
+    weightScale,
     tokenRows,
     weights,
     width: spec.hiddenSize,
@@ -234,6 +375,24 @@ function launchExperts(
     out: residual,
     workspace,
   });
+  launchShared(parts, feedForward as ExpertsWeights, count);
+}
+
+/** The expert of all tokens, whose input is what the router has normalised. */
+function launchShared(
+  parts: LaunchParts,
+  { sharedGateUp, sharedDown, sharedGate }: ExpertsWeights,
+  count: number,
+): void {
+  if (sharedGateUp === null || sharedDown === null) return;
+  const { normed: input, sharedActivated: out, residual } = slices(parts.buffers);
+  launchLinear(parts, count, { ...sharedGateUp, input, epilogue: 'gate', out });
+  if (sharedGate !== null) {
+    const { hiddenSize: inputs } = parts.spec;
+    const width = sharedGateUp.outputs / 2;
+    parts.stream.launch('gate-lines', { input, weight: sharedGate, out, count, inputs, width });
+  }
+  launchLinear(parts, count, { ...sharedDown, input: out, epilogue: 'add', out: residual });
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */
@@ -241,16 +400,25 @@ export function launchHead(parts: ForwardParts, hidden: Slice, count: number): v
   const { head, finalNorm: norm } = parts.weights;
   const out = slice(parts.buffers.logits);
   launchLinear(parts, count, { ...head, input: hidden, norm, out, outType: 'f32' });
+  const { logits: finish, vocabularySize } = parts.spec;
+  if (finish.scale === 1 && finish.cap === 0) return;
+  parts.stream.launch('finish-logits', {
+    ...finish,
+    logits: out,
+    elements: count * vocabularySize,
+  });
 }
 
 type Linear = WeightMatrix &
   Pick<OpArgs['linear'], 'input' | 'out'> &
-  Partial<Pick<OpArgs['linear'], 'norm' | 'bias' | 'epilogue' | 'outType'>>;
+  Partial<Pick<OpArgs['linear'], 'norm' | 'bias' | 'activation' | 'epilogue' | 'outType'>>;
 
 function launchLinear(parts: LaunchParts, count: number, linear: Linear): void {
   parts.stream.launch('linear', {
     norm: null,
+    normOffset: parts.spec.normOffset,
     epsilon: parts.spec.rmsNormEpsilon,
+    activation: 'silu',
     bias: null,
     epilogue: 'store',
     outType: parts.element,

@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { weightBytes } from '../loader/tensors/layout.ts';
 import { readModelSpec } from '../models/folder.ts';
 import { weightTensors } from '../models/weights.ts';
+import { align } from './layer-sizes.ts';
 import { budgetMemory, describeMemory, type MemoryRequest } from './memory.ts';
-import { align, bufferBytes } from './shapes.ts';
+import { bufferBytes } from './shapes.ts';
 
 const GIB = 2 ** 30;
 

@@ -1,7 +1,7 @@
 import type { ModelSpec } from '../models/spec.ts';
 import { EngineError, type MemoryBudget } from '../request/request.ts';
+import { align } from './layer-sizes.ts';
 import {
-  align,
   type BufferName,
   bufferBytes,
   pageBytes,
@@ -31,6 +31,11 @@ const USES: Readonly<Partial<Record<BufferName, Use>>> = {
   residual: 'activationBytes',
   qkv: 'activationBytes',
   attended: 'activationBytes',
+  branch: 'activationBytes',
+  attentionGate: 'activationBytes',
+  mixed: 'activationBytes',
+  netGates: 'activationBytes',
+  sharedActivated: 'activationBytes',
   activated: 'activationBytes',
   normed: 'activationBytes',
   chosen: 'activationBytes',

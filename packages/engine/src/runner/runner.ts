@@ -323,8 +323,9 @@ export class Runner {
     const { residual: input, promptSelect: indices } = slices(buffers);
     const slotBytes = buffers.embeddings.bytes / IN_FLIGHT;
     const out = slice(buffers.embeddings, (number % IN_FLIGHT) * slotBytes, slotBytes);
-    const width = spec.hiddenSize;
-    stream.launch('pool', { input, indices, norm: weights.finalNorm, out, count, width });
+    const { hiddenSize: width, normOffset } = spec;
+    const norm = weights.finalNorm;
+    stream.launch('pool', { input, indices, norm, normOffset, out, count, width });
   }
 
   #launchPromptLogprobs(number: number, count: number): void {

@@ -13,9 +13,10 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
-import type { FeedForward, ModelSpec } from '../models/spec.ts';
+import type { FeedForward, ModelSpec, Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
+import { align, deltaNetSizes, kvLayers } from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -44,14 +45,21 @@ export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTok
   return Math.ceil(shape.maxModelTokens / shape.pageTokens);
 }
 
-/** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers. */
+/** What rows keep beside KV, of constant size: 0 where all layers are attention. */
+export function stateBytesPerRow(spec: ModelSpec, elementBytes: number): number {
+  const sizes = deltaNetSizes(spec, elementBytes);
+  if (sizes === null) return 0;
+  return (spec.layers - kvLayers(spec)) * (sizes.convBytes + sizes.ruleBytes);
+}
+
+/** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers with attention. */
 export function pageBytes(
   spec: ModelSpec,
   { pageTokens, kvFormat }: Pick<RunnerShape, 'pageTokens' | 'kvFormat'>,
   elementBytes: number,
 ): number {
   const bytes = kvFormat === 'element' ? elementBytes : 1;
-  return spec.layers * 2 * spec.kvHeads * pageTokens * spec.headDim * bytes;
+  return kvLayers(spec) * 2 * spec.kvHeads * pageTokens * spec.headDim * bytes;
 }
 
 /** Counts that one command may upload for rows with penalties, beyond a single row's. */
@@ -88,11 +96,6 @@ function commandWords(shape: RunnerShape): number {
   );
 }
 
-/** Buffers, and slots in one of them, begin at multiples of this. */
-export function align(bytes: number): number {
-  return Math.ceil(bytes / 256) * 256;
-}
-
 /**
  * What the widest layer's feed-forward needs for a token, in elements and words. What is for
  * experts alone is as small as a buffer may be where there are none.
@@ -108,14 +111,23 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
         : each.intermediateSize,
     ),
     normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
+    shared: most((each) => (each.kind === 'experts' ? (each.shared?.intermediateSize ?? 1) : 1)),
     slots,
     starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 1)),
   };
 }
 
-/** Whether queries and keys of some layers are not rotated by their positions. */
-export function hasRestingLayers({ layerKinds }: ModelSpec): boolean {
-  return layerKinds.some(({ rotates }) => !rotates);
+/** Tables of angles: one for each rope, then that of layers that do not rotate. */
+export function ropeTables({ ropes, layerKinds }: ModelSpec): readonly (Rope | null)[] {
+  return layerKinds.some(({ rope }) => rope === null) ? [...ropes, null] : ropes;
+}
+
+/** Of one table. */
+export function ropeBytes(
+  spec: ModelSpec,
+  { maxModelTokens }: Pick<RunnerShape, 'maxModelTokens'>,
+) {
+  return align(maxModelTokens * spec.headDim * 4);
 }
 
 /**
@@ -129,6 +141,8 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
   const widths = feedForwardWidths(spec);
+  const net = deltaNetSizes(spec, elementBytes);
+  const netLayers = spec.layers - kvLayers(spec);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
@@ -155,12 +169,18 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     logprobs: ringSlots * maxRows * LOGPROB_WORDS * 4,
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
-    rope: shape.maxModelTokens * spec.headDim * 4,
-    // As small as a buffer may be where all layers rotate.
-    resting: hasRestingLayers(spec) ? shape.maxModelTokens * spec.headDim * 4 : 4,
+    rope: ropeTables(spec).length * ropeBytes(spec, shape),
     residual: activation(spec.hiddenSize),
-    qkv: activation(queryWidth + 2 * spec.kvHeads * spec.headDim),
-    attended: activation(queryWidth),
+    qkv: activation(Math.max(queryWidth + 2 * spec.kvHeads * spec.headDim, net?.width ?? 0)),
+    attended: activation(Math.max(queryWidth, net?.valueWidth ?? 0)),
+    // What only some families need is as small as a buffer may be in the others.
+    branch: spec.norms.after || spec.residualScale !== 1 ? activation(spec.hiddenSize) : 4,
+    attentionGate: spec.attentionGate ? activation(queryWidth) : 4,
+    mixed: net === null ? 4 : activation(net.channels),
+    netGates: net === null ? 4 : activation(2 * spec.deltaNet!.valueHeads),
+    convStates: net === null ? 4 : maxRows * netLayers * net.convBytes,
+    ruleStates: net === null ? 4 : maxRows * netLayers * net.ruleBytes,
+    sharedActivated: activation(widths.shared),
     activated: activation(widths.activated),
     normed: activation(widths.normed),
     chosen: tokens * widths.slots * 4,

@@ -6,6 +6,7 @@ import {
 } from '@bridgekeeper/device';
 import { fp8Of } from '../models/quantization.ts';
 import type { FeedForward, ModelSpec } from '../models/spec.ts';
+import { deltaNetSizes } from './layer-sizes.ts';
 
 /** Bytes of workspace that a batch of `tokens` needs, of which at most `lines` get logits. */
 export function workspaceBytes(
@@ -16,18 +17,21 @@ export function workspaceBytes(
 ): number {
   const { hiddenSize, layerKinds, heads, kvHeads, headDim, vocabularySize } = spec;
   const format = fp8Of(spec.quantization) === null ? 'element' : 'fp8-e4m3';
-  const qkvWidth = (heads + 2 * kvHeads) * headDim;
+  const net = deltaNetSizes(spec, elementBytes);
+  const qkvWidth = Math.max((heads + 2 * kvHeads) * headDim, net?.width ?? 0);
   const first = { count: tokens, inputs: hiddenSize, format, hasNorm: true } as const;
   const second = { count: tokens, outputs: hiddenSize, format, hasNorm: false } as const;
-  const denseBytes = ({ intermediateSize }: Extract<FeedForward, { kind: 'dense' }>) => [
+  const denseBytes = ({ intermediateSize }: { readonly intermediateSize: number }) => [
     linearBytes({ ...first, outputs: 2 * intermediateSize, epilogue: 'gate' }),
     linearBytes({ ...second, inputs: intermediateSize, epilogue: 'add' }),
   ];
   const linearBytes = (sizes: LinearSizes) => linearWorkspace(sizes, elementBytes).bytes;
   const feedForwardBytes = (feedForward: FeedForward) => {
     if (feedForward.kind === 'dense') return denseBytes(feedForward);
-    const { experts, expertsPerToken: topK } = feedForward;
+    const { experts, expertsPerToken: topK, shared } = feedForward;
+    const beside = shared && denseBytes(shared);
     return [
+      ...(beside ?? []),
       routeWorkspace({ count: tokens, width: hiddenSize, experts }, elementBytes).bytes,
       expertDownWorkspace({ count: tokens, topK, outputs: hiddenSize }),
     ];
@@ -35,7 +39,11 @@ export function workspaceBytes(
   const kinds = new Set(layerKinds.map(({ feedForward }) => feedForward));
   return Math.max(
     linearBytes({ ...first, outputs: qkvWidth, epilogue: 'store' }),
-    linearBytes({ ...second, inputs: heads * headDim, epilogue: 'add' }),
+    linearBytes({
+      ...second,
+      inputs: Math.max(heads * headDim, net?.valueWidth ?? 0),
+      epilogue: 'add',
+    }),
     ...[...kinds].flatMap(feedForwardBytes),
     linearBytes({
       ...first,

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { hash32 } from '@bridgekeeper/device';
 import { e4m3FromF32 } from '@bridgekeeper/device/testing';
 import { describeModel } from '../models/describe.ts';
-import type { Architecture, StoredType } from '../models/spec.ts';
+import type { StoredType } from '../models/spec.ts';
 import { type WeightTensor, weightTensors } from '../models/weights.ts';
 import { type TensorData, writeSafetensors } from './safetensors-file.ts';
 import { BYTE_LEVEL_SIZE, byteLevelTokenizer, SPECIAL_TOKENS } from './tokenizer-json.ts';
 
 /** A small model of any supported architecture. Everything has a default. */
 export interface ModelFolderOptions {
-  readonly architecture?: Architecture;
+  readonly architecture?: string;
   readonly storedType?: StoredType;
   /** More than one also writes an index. */
   readonly shards?: number;
@@ -64,7 +64,7 @@ export function smallConfig(options: ModelFolderOptions = {}): Record<string, un
     ...options.config,
   };
   const given = Object.entries(config).filter(([, value]) => value !== undefined);
-  if (options.architecture !== SEEING) return Object.fromEntries(given);
+  if (!isSeeing(options)) return Object.fromEntries(given);
   const ofWhole = (key: string) => ['architectures', 'torch_dtype', 'eos_token_id'].includes(key);
   return {
     ...Object.fromEntries(given.filter(([key]) => ofWhole(key))),
@@ -74,8 +74,9 @@ export function smallConfig(options: ModelFolderOptions = {}): Record<string, un
   };
 }
 
-/** An architecture whose text model is a part of the whole. */
-const SEEING = 'Mistral3ForConditionalGeneration';
+/** Whether the text model is a part of the whole. */
+const isSeeing = ({ architecture }: ModelFolderOptions) =>
+  architecture?.endsWith('ForConditionalGeneration') ?? false;
 
 /** The text model within the whole, beside something that sees. */
 function besideTower(tensors: readonly TensorData[]): TensorData[] {
@@ -85,10 +86,22 @@ function besideTower(tensors: readonly TensorData[]): TensorData[] {
 }
 
 /** A value that all stored types hold exactly, so that a model is the same in each of them. */
-function randomValue(kind: WeightTensor['kind'], seed: number, index: number): number {
+function randomValue(
+  { kind, destination }: WeightTensor,
+  normOffset: number,
+  seed: number,
+  index: number,
+): number {
   const step = (hash32(seed, 1, index) >>> 0) % 511;
-  return kind === 'norm' ? 1 + ((step % 65) - 32) / 128 : (step - 255) / 2048;
+  // The norm of a delta net's heads is centred at one whatever the others are.
+  const centre = destination.role === 'headNorm' ? 1 : 1 - normOffset;
+  if (kind === 'norm') return centre + ((step % 65) - 32) / 128;
+  // What is not a matrix, and small, would do nothing if it were as small as matrices' values.
+  const isLarge = kind === 'weight' || LARGE_ROLES.includes(destination.role);
+  return (step - 255) / (isLarge ? 256 : 2048);
 }
+
+const LARGE_ROLES: readonly string[] = ['choiceBias', 'decayLog', 'stepBias'];
 
 /** The bits of `value`, which must be 0 or a normal float16 without loss. */
 function halfBits(value: number): number {
@@ -113,16 +126,27 @@ function elementsOf(shape: readonly number[]): number {
 }
 
 /** The checkpoint's tensors that fill one of the engine's. */
-function tensorsOf(planned: WeightTensor, options: ModelFolderOptions, seed: number): TensorData[] {
-  const { kind, format, sources, scales } = planned;
+function tensorsOf(
+  planned: WeightTensor,
+  options: ModelFolderOptions,
+  normOffset: number,
+  seed: number,
+): TensorData[] {
+  const { format, scales } = planned;
+  // Of a tensor that is taken apart, each part names the whole.
+  const sources = planned.sources.filter(
+    ({ name }, i) => planned.sources.findIndex((other) => other.name === name) === i,
+  );
   const type = options.storedType ?? 'bf16';
   const scaleType = options.scaleType ?? 'f32';
   const random = (shape: readonly number[], draw: number) =>
-    new Float32Array(elementsOf(shape)).map((_, i) => randomValue(kind, seed * 1000 + draw, i));
+    new Float32Array(elementsOf(shape)).map((_, i) =>
+      randomValue(planned, normOffset, seed * 1000 + draw, i),
+    );
   if (format === 'mxfp4' || format === 'e8m0') {
     // Any code under a scale of 2^-6 or 2^-5: values are then as large as those of other matrices.
     const byte = (i: number) => hash32(seed, 2, i) & 0xff;
-    const [{ name, shape }] = sources as readonly [(typeof sources)[number]];
+    const { name, shape } = sources[0]!;
     const bytes = Uint8Array.from({ length: elementsOf(shape) }, (_, i) =>
       format === 'mxfp4' ? byte(i) : 121 + (byte(i) & 1),
     );
@@ -130,14 +154,17 @@ function tensorsOf(planned: WeightTensor, options: ModelFolderOptions, seed: num
   }
   const values = sources.map(({ name, shape }, part) => {
     const drawn = random(shape, part);
-    if (format === 'element') {
+    if (format === 'element' || format === 'f32') {
       return { name, dtype: DTYPES[type], shape, bytes: encodeValues(drawn, type) };
     }
     // All codes from -448 to 448.
     return { name, dtype: 'F8_E4M3', shape, bytes: e4m3FromF32(drawn.map((x) => x * 3584)) };
   });
   const suffix = options.quantization?.quant_method === 'fp8' ? 'weight_scale_inv' : 'weight_scale';
-  const scaleTensors = (scales?.sources ?? []).map(({ module, shapes }, part) => {
+  const scaleSources = (scales?.sources ?? []).filter(
+    ({ module }, i, all) => all.findIndex((other) => other.module === module) === i,
+  );
+  const scaleTensors = scaleSources.map(({ module, shapes }, part) => {
     const shape = shapes[0]!;
     // Near 1 / 4096: values are then as small as those of other matrices.
     const drawn = random(shape, 100 + part).map((x) => (1 + x * 4) / 4096);
@@ -178,11 +205,15 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
   const config = smallConfig(options);
   await writeFile(join(folder, 'config.json'), JSON.stringify(config));
   const seed = (options.seed ?? 1) * 1000;
-  const tensors = weightTensors(describeModel(config))
-    .flatMap((planned, index) => tensorsOf(planned, options, seed + index))
+  const spec = describeModel(config);
+  const seen = new Set<string>();
+  const tensors = weightTensors(spec)
+    .flatMap((planned, index) => tensorsOf(planned, options, spec.normOffset, seed + index))
+    // A module of which several tensors have a part was drawn for the first.
+    .filter(({ name }) => !seen.has(name) && seen.add(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const shards = options.shards ?? 1;
-  const whole = options.architecture === SEEING ? besideTower(tensors) : tensors;
+  const whole = isSeeing(options) ? besideTower(tensors) : tensors;
   const saved = options.isBare ? withoutHead(whole) : whole;
   if (shards === 1) {
     await writeSafetensors(join(folder, 'model.safetensors'), saved, options.startRemainder);

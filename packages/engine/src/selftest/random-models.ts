@@ -1,5 +1,4 @@
 import type { StorageFormat } from '@bridgekeeper/device';
-import type { Architecture } from '../models/spec.ts';
 import type { ModelFolderOptions } from './model-folder.ts';
 
 type Family = 'Llama' | 'Mistral' | 'Qwen2' | 'Qwen3';
@@ -28,6 +27,8 @@ export interface RandomModel {
   readonly kvFormat: StorageFormat;
   readonly pageTokens: number;
   readonly maxBatchTokens: number;
+  /** Whether the engine finds prefixes of such a model again. */
+  readonly sharesPrefixes: boolean;
   /** One of the few for when all would take too long. */
   readonly quick: boolean;
 }
@@ -77,7 +78,7 @@ const TRAITS: readonly Columns[] = [
   ['Mistral', 128, 8, 'untied', 'linear', 'bf16', 'element'],
 ];
 
-const ARCHITECTURE: Readonly<Record<Family, Architecture>> = {
+const ARCHITECTURE: Readonly<Record<Family, string>> = {
   Llama: 'LlamaForCausalLM',
   Mistral: 'MistralForCausalLM',
   Qwen2: 'Qwen2ForCausalLM',
@@ -168,6 +169,7 @@ function randomModel(columns: Columns, index: number): RandomModel {
     pageTokens: [16, 32, 64][index % 3]!,
     // Beyond 128 tokens FP8 weights take another path than below.
     maxBatchTokens: index % 2 === 0 ? 48 : 176,
+    sharesPrefixes: true,
     quick: quick === 'quick',
   };
 }
@@ -175,7 +177,7 @@ function randomModel(columns: Columns, index: number): RandomModel {
 /** What distinguishes one random model of the other families from another. */
 interface FamilyTraits {
   readonly words: string;
-  readonly architecture: Architecture;
+  readonly architecture: string;
   readonly headDim: number;
   readonly ratio: number;
   readonly kv: Traits['kv'];
@@ -211,6 +213,25 @@ function oss(experts: number, topK: number, window: number) {
     rope_parameters: OSS_ROPE,
   };
 }
+
+const HYBRID = {
+  partial_rotary_factor: 0.25,
+  rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.25 },
+  linear_key_head_dim: 32,
+  linear_value_head_dim: 64,
+  linear_num_key_heads: 2,
+  linear_num_value_heads: 4,
+  num_hidden_layers: 4,
+  full_attention_interval: 2,
+};
+const SHARED_EXPERT = { shared_expert_intermediate_size: 64 };
+
+/** Windowed layers turn by another base, and are not stretched. */
+const TWO_ROPES = {
+  full_attention: ROPES.linear,
+  sliding_attention: { rope_type: 'default', rope_theta: 1000 },
+};
+const WINDOWED_TYPES = ['sliding_attention', 'full_attention', 'sliding_attention'];
 
 /**
  * Odd numbers of experts, one to eight for a token, windows shorter and longer than prompts; fused
@@ -320,8 +341,203 @@ const FAMILIES: readonly FamilyTraits[] = [
     config: {
       num_hidden_layers: 4,
       no_rope_layers: [1, 0, 1, 0],
+      pad_token_id: 0,
       intermediate_size: 320,
       rope_parameters: ROPES.yarn,
+    },
+  },
+  {
+    words: 'Olmo 3, norms behind branches and over all heads, window 41',
+    architecture: 'Olmo3ForCausalLM',
+    headDim: 64,
+    ratio: 2,
+    kv: 'element',
+    quick: true,
+    config: {
+      num_hidden_layers: 3,
+      layer_types: WINDOWED_TYPES,
+      sliding_window: WINDOW,
+      intermediate_size: 320,
+      pad_token_id: 0,
+      rope_parameters: { full_attention: ROPES.yarn, sliding_attention: ROPES.plain },
+    },
+  },
+  {
+    words: 'Granite 3, numbers for embeddings, scores, branches and logits',
+    architecture: 'GraniteForCausalLM',
+    headDim: 64,
+    ratio: 3,
+    kv: 'fp8',
+    tied: true,
+    quick: true,
+    config: {
+      // transformers takes heads to be the hidden size's parts.
+      hidden_size: 384,
+      intermediate_size: 320,
+      embedding_multiplier: 12,
+      attention_multiplier: 0.03125,
+      residual_multiplier: 0.22,
+      logits_scaling: 0.25,
+      rope_parameters: ROPES.plain,
+    },
+  },
+  {
+    words: 'Ministral 3, queries that grow with positions',
+    architecture: 'Ministral3ForCausalLM',
+    headDim: 128,
+    ratio: 2,
+    kv: 'element',
+    quick: true,
+    config: {
+      intermediate_size: 320,
+      sliding_window: null,
+      pad_token_id: 0,
+      rope_parameters: {
+        ...ROPES.yarn,
+        beta_fast: 32,
+        beta_slow: 1,
+        mscale: 1,
+        mscale_all_dim: 1,
+        llama_4_scaling_beta: 0.5,
+      },
+    },
+  },
+  {
+    words: 'GLM-4.5, 3 of 9 experts by sigmoids, a shared one, half of heads rotates',
+    architecture: 'Glm4MoeForCausalLM',
+    headDim: 64,
+    ratio: 4,
+    kv: 'element',
+    quick: true,
+    config: {
+      num_hidden_layers: 3,
+      first_k_dense_replace: 1,
+      n_routed_experts: 9,
+      num_experts_per_tok: 3,
+      n_shared_experts: 1,
+      moe_intermediate_size: 96,
+      routed_scaling_factor: 1.5,
+      norm_topk_prob: true,
+      attention_bias: true,
+      use_qk_norm: true,
+      rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.5 },
+    },
+  },
+  {
+    words: 'GLM-4.5 in FP8, 2 of 4 experts by sigmoids, weights as they come',
+    architecture: 'Glm4MoeForCausalLM',
+    headDim: 128,
+    ratio: 2,
+    kv: 'fp8',
+    weights: 'fp8 blocks',
+    config: {
+      first_k_dense_replace: 0,
+      n_routed_experts: 4,
+      num_experts_per_tok: 2,
+      n_shared_experts: 2,
+      moe_intermediate_size: 128,
+      norm_topk_prob: false,
+      rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.5 },
+    },
+  },
+  {
+    words: 'MiniMax M2, 4 of 6 experts by sigmoids, norms over all heads, half of heads rotates',
+    architecture: 'MiniMaxM2ForCausalLM',
+    headDim: 64,
+    ratio: 3,
+    kv: 'element',
+    config: {
+      num_local_experts: 6,
+      num_experts_per_tok: 4,
+      intermediate_size: 96,
+      rotary_dim: 32,
+      use_qk_norm: true,
+      rope_parameters: { ...ROPES.plain, partial_rotary_factor: 0.5 },
+    },
+  },
+  {
+    words: 'Gemma 3, four norms a layer, two ropes, window 41',
+    architecture: 'Gemma3ForCausalLM',
+    headDim: 256,
+    ratio: 2,
+    kv: 'element',
+    tied: true,
+    quick: true,
+    config: {
+      hidden_act: undefined,
+      hidden_activation: 'gelu_pytorch_tanh',
+      num_hidden_layers: 3,
+      layer_types: WINDOWED_TYPES,
+      sliding_window: WINDOW,
+      query_pre_attn_scalar: 144,
+      intermediate_size: 320,
+      rope_parameters: TWO_ROPES,
+    },
+  },
+  {
+    words: 'Gemma 3, logits capped, a window longer than any context',
+    architecture: 'Gemma3ForCausalLM',
+    headDim: 128,
+    ratio: 4,
+    kv: 'fp8',
+    tied: true,
+    config: {
+      hidden_act: undefined,
+      hidden_activation: 'gelu_pytorch_tanh',
+      num_hidden_layers: 3,
+      layer_types: WINDOWED_TYPES,
+      sliding_window: 2 * RANDOM_MODEL_TOKENS,
+      query_pre_attn_scalar: 128,
+      final_logit_softcapping: 2.5,
+      intermediate_size: 256,
+      rope_parameters: TWO_ROPES,
+    },
+  },
+  {
+    words: 'Qwen3-Next, delta nets, 3 of 7 experts beside a gated one',
+    architecture: 'Qwen3NextForCausalLM',
+    headDim: 256,
+    ratio: 2,
+    kv: 'element',
+    quick: true,
+    config: { ...qwen(7, 3), ...SHARED_EXPERT, ...HYBRID },
+  },
+  {
+    words: 'Qwen3.5, delta nets, dense',
+    architecture: 'Qwen3_5ForCausalLM',
+    headDim: 256,
+    ratio: 3,
+    kv: 'fp8',
+    tied: true,
+    quick: true,
+    config: { ...HYBRID, intermediate_size: 320, linear_key_head_dim: 64 },
+  },
+  {
+    words: 'Qwen3.5 in FP8, delta nets, dense',
+    architecture: 'Qwen3_5ForCausalLM',
+    headDim: 128,
+    ratio: 4,
+    kv: 'element',
+    weights: 'fp8 blocks',
+    config: {
+      ...HYBRID,
+      intermediate_size: 256,
+      linear_key_head_dim: 128,
+      linear_value_head_dim: 128,
+      linear_num_value_heads: 2,
+    },
+  },
+  {
+    words: 'Qwen3.5-MoE, delta nets, 2 of 5 stacked experts beside a gated one',
+    architecture: 'Qwen3_5MoeForCausalLM',
+    headDim: 256,
+    ratio: 2,
+    kv: 'element',
+    config: {
+      ...qwen(5, 2),
+      ...SHARED_EXPERT,
+      ...HYBRID,
+      norm_topk_prob: undefined,
     },
   },
 ];
@@ -353,6 +569,7 @@ function familyModel(traits: FamilyTraits, index: number): RandomModel {
     kvFormat: kv === 'fp8' ? 'fp8-e4m3' : 'element',
     pageTokens: [16, 32, 64][index % 3]!,
     maxBatchTokens: index % 2 === 0 ? 48 : 176,
+    sharesPrefixes: !('linear_key_head_dim' in traits.config),
     quick: traits.quick ?? false,
   };
 }

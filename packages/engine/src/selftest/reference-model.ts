@@ -4,6 +4,7 @@ import { type ReferenceRope, type RopeConfig, referenceRope } from './reference-
 
 /** The keys of config.json that the reference reads. */
 interface Config extends RopeConfig {
+  readonly architectures: readonly string[];
   readonly hidden_size: number;
   readonly num_hidden_layers: number;
   readonly num_attention_heads: number;
@@ -16,9 +17,25 @@ interface Config extends RopeConfig {
   readonly no_rope_layers?: readonly number[];
   /** Which layers have the window; absent: all. */
   readonly layer_types?: readonly string[];
+  readonly num_experts?: number;
   readonly num_experts_per_tok?: number;
   readonly norm_topk_prob?: boolean;
   readonly swiglu_limit?: number;
+  /** Granite. */
+  readonly embedding_multiplier?: number;
+  readonly attention_multiplier?: number;
+  readonly residual_multiplier?: number;
+  readonly logits_scaling?: number;
+  /** GLM-4.5. */
+  readonly routed_scaling_factor?: number;
+  /** Gemma. */
+  readonly query_pre_attn_scalar?: number;
+  readonly final_logit_softcapping?: number | null;
+  /** The gated delta net of Qwen3-Next and 3.5. */
+  readonly linear_num_key_heads?: number;
+  readonly linear_num_value_heads?: number;
+  readonly linear_key_head_dim?: number;
+  readonly linear_value_head_dim?: number;
   readonly quantization_config?: {
     readonly weight_block_size?: readonly [number, number];
     readonly config_groups?: {
@@ -72,6 +89,17 @@ function mxfp4(blocks: Vector, scales: Vector): Vector {
   });
 }
 
+/** What most families call a tensor: MiniMax numbers products, others have the text in a part. */
+function usualName(name: string): string {
+  return name
+    .replace(/^language_model\./, '')
+    .replace('.block_sparse_moe.e_score', '.mlp.gate.e_score')
+    .replace('.block_sparse_moe.', '.mlp.')
+    .replace('.w1.', '.gate_proj.')
+    .replace('.w2.', '.down_proj.')
+    .replace('.w3.', '.up_proj.');
+}
+
 /** In what the reference does not compute exactly. */
 export interface ReferenceErrors {
   /** Applied to each key and value. */
@@ -99,7 +127,6 @@ function noise(...seeds: readonly number[]): number {
  */
 export class ReferenceModel {
   readonly #config: Config;
-  readonly #rope: ReferenceRope;
   readonly #tensors = new Map<string, Vector>();
   readonly #roundKv: (value: number) => number;
   readonly #routerError: number;
@@ -111,7 +138,6 @@ export class ReferenceModel {
       readFileSync(join(folder, 'config.json'), 'utf8'),
     ) as Config & { text_config?: Config };
     this.#config = { ...config, ...text };
-    this.#rope = referenceRope(this.#config);
     const file = readFileSync(join(folder, 'model.safetensors'));
     const headerBytes = Number(file.readBigUInt64LE(0));
     const { __metadata__, ...header } = JSON.parse(file.toString('utf8', 8, 8 + headerBytes)) as {
@@ -123,10 +149,10 @@ export class ReferenceModel {
       for (let i = 0; i < values.length; i++) {
         values[i] = READERS[dtype]!(file, 8 + headerBytes + from + WIDTHS[dtype]! * i);
       }
-      this.#tensors.set(name.replace(/^language_model\./, ''), values);
+      this.#tensors.set(usualName(name), values);
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
-      if (dtype === 'F8_E4M3') this.#scale(name, shape as [number, number]);
+      if (dtype === 'F8_E4M3') this.#scale(usualName(name), shape as [number, number]);
       if (!name.endsWith('_blocks')) continue;
       const stack = name.slice(0, -'_blocks'.length);
       const scales = this.#tensors.get(`${stack}_scales`)!;
@@ -157,7 +183,17 @@ export class ReferenceModel {
   logprobs(tokens: readonly number[]): Vector[] {
     const head =
       this.#tensors.get('lm_head.weight') ?? this.#tensors.get('model.embed_tokens.weight')!;
-    return this.#hidden(tokens).map((state) => logSoftmax(multiply(head, state)));
+    const { logits_scaling: scaling = 1, final_logit_softcapping: cap } = this.#config;
+    const finish = (logit: number) => {
+      const scaled = logit / scaling;
+      return typeof cap === 'number' ? cap * Math.tanh(scaled / cap) : scaled;
+    };
+    return this.#hidden(tokens).map((state) => logSoftmax(multiply(head, state).map(finish)));
+  }
+
+  /** Whether the architecture's name begins so. */
+  #is(...names: readonly string[]): boolean {
+    return names.some((name) => this.#config.architectures[0]!.startsWith(name));
   }
 
   /** The last token's hidden state after the final norm, at length 1. */
@@ -171,14 +207,48 @@ export class ReferenceModel {
   #hidden(tokens: readonly number[]): Vector[] {
     const { hidden_size: width, num_hidden_layers: layers } = this.#config;
     const table = this.#tensors.get('model.embed_tokens.weight')!;
-    let states: Vector[] = tokens.map((token) => table.slice(token * width, (token + 1) * width));
+    const { embedding_multiplier, residual_multiplier: share = 1 } = this.#config;
+    const embedding = this.#is('Gemma') ? Math.sqrt(width) : (embedding_multiplier ?? 1);
+    let states: Vector[] = tokens.map((token) =>
+      table.slice(token * width, (token + 1) * width).map((value) => value * embedding),
+    );
     for (let layer = 0; layer < layers; layer++) {
       const name = `model.layers.${layer}`;
-      const attended = this.#attention(name, layer, states);
-      states = states.map((state, i) => add(state, attended[i]!));
-      states = states.map((state, i) => add(state, this.#feedForward(name, state, [layer, i])));
+      const norms = this.#normsOf(name);
+      const within = (norm: string | null, lines: readonly Vector[]) =>
+        norm === null ? lines : lines.map((line) => this.#norm(`${name}.${norm}`, line));
+      const join = (branch: readonly Vector[]) =>
+        states.map((state, i) =>
+          add(
+            state,
+            branch[i]!.map((value) => value * share),
+          ),
+        );
+      const isNet = this.#tensors.has(`${name}.linear_attn.A_log`);
+      const inputs = within(norms.before[0], states);
+      const mixed = isNet ? this.#deltaNet(name, inputs) : this.#attention(name, layer, inputs);
+      states = join(within(norms.after[0], mixed));
+      const fed = within(norms.before[1], states).map((line, i) =>
+        this.#feedForward(name, line, [layer, i]),
+      );
+      states = join(within(norms.after[1], fed));
     }
     return states.map((state) => this.#norm('model.norm', state));
+  }
+
+  /** Of attention and of the feed-forward, as their families' papers and classes place them. */
+  #normsOf(layer: string) {
+    const [first, second] = ['post_attention_layernorm', 'post_feedforward_layernorm'] as const;
+    if (!this.#tensors.has(`${layer}.input_layernorm.weight`)) {
+      return { before: [null, null], after: [first, second] } as const;
+    }
+    if (!this.#tensors.has(`${layer}.pre_feedforward_layernorm.weight`)) {
+      return { before: ['input_layernorm', first], after: [null, null] } as const;
+    }
+    return {
+      before: ['input_layernorm', 'pre_feedforward_layernorm'],
+      after: [first, second],
+    } as const;
   }
 
   #window(layer: number): number {
@@ -187,15 +257,26 @@ export class ReferenceModel {
     return isFull ? Number.POSITIVE_INFINITY : (sliding_window ?? Number.POSITIVE_INFINITY);
   }
 
-  #attention(layer: string, index: number, states: readonly Vector[]): Vector[] {
+  #attention(layer: string, index: number, inputs: readonly Vector[]): Vector[] {
     const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = this.#config;
     const name = `${layer}.self_attn`;
-    const inputs = states.map((state) => this.#norm(`${layer}.input_layernorm`, state));
+    const rope = referenceRope(this.#config, this.#config.layer_types?.[index]);
+    const { attention_multiplier, query_pre_attn_scalar } = this.#config;
+    const scale = attention_multiplier ?? 1 / Math.sqrt(query_pre_attn_scalar ?? head_dim);
+    const isGated = this.#is('Qwen3Next', 'Qwen3_5');
     const rotates = this.#config.no_rope_layers?.[index] !== 0;
     // Where there is one matrix for the three, queries come first, then keys, then values.
     const projected = (which: 'q' | 'k' | 'v', input: Vector) => {
       if (!this.#tensors.has(`${name}.qkv_proj.weight`)) {
-        return this.#linear(`${name}.${which}_proj`, input);
+        const whole = this.#linear(`${name}.${which}_proj`, input);
+        const norm = this.#tensors.get(`${name}.${which}_norm.weight`);
+        // A norm as wide as all heads is over all of them.
+        const isWide = norm !== undefined && norm.length > head_dim;
+        if (isWide) return this.#norm(`${name}.${which}_norm`, whole);
+        // With a gate, each head has its query and then its gate.
+        return which === 'q' && isGated
+          ? whole.filter((_, i) => i % (2 * head_dim) < head_dim)
+          : whole;
       }
       const from = { q: 0, k: heads, v: heads + kvHeads }[which];
       const count = which === 'q' ? heads : kvHeads;
@@ -207,11 +288,16 @@ export class ReferenceModel {
         const whole = projected(which, input);
         return Array.from({ length: count }, (_, head) => {
           const part = whole.slice(head * head_dim, (head + 1) * head_dim);
-          const isNormed = this.#tensors.has(`${name}.${which}_norm.weight`);
-          return this.#rotate(
+          const norm = this.#tensors.get(`${name}.${which}_norm.weight`);
+          const isNormed = norm !== undefined && norm.length === head_dim;
+          const turned = rotate(
             isNormed ? this.#norm(`${name}.${which}_norm`, part) : part,
-            rotates ? position : 0,
+            rotates ? rope : null,
+            position,
           );
+          const { beta, period } = rope.growth;
+          const growth = which === 'q' ? 1 + beta * Math.log(1 + Math.floor(position / period)) : 1;
+          return turned.map((value) => value * growth);
         });
       });
     const queries = project('q', heads);
@@ -219,7 +305,7 @@ export class ReferenceModel {
     const values = inputs.map((input) => projected('v', input).map(this.#roundKv));
     const window = this.#window(index);
     const sinks = this.#tensors.get(`${name}.sinks`);
-    return states.map((_, position) => {
+    return inputs.map((input, position) => {
       const out = new Float64Array(heads * head_dim);
       for (let head = 0; head < heads; head++) {
         const kvHead = Math.floor((head * kvHeads) / heads);
@@ -228,7 +314,7 @@ export class ReferenceModel {
         const scores = new Float64Array(position + 2).fill(Number.NEGATIVE_INFINITY);
         if (sinks !== undefined) scores[position + 1] = sinks[head]!;
         for (let at = first; at <= position; at++) {
-          scores[at] = dot(queries[position]![head]!, keys[at]![kvHead]!) / Math.sqrt(head_dim);
+          scores[at] = dot(queries[position]![head]!, keys[at]![kvHead]!) * scale;
         }
         const weights = logSoftmax(scores).map(Math.exp);
         for (let at = first; at <= position; at++) {
@@ -237,12 +323,100 @@ export class ReferenceModel {
           }
         }
       }
-      return this.#linear(`${name}.o_proj`, out);
+      if (!isGated) return this.#linear(`${name}.o_proj`, out);
+      const gates = this.#linear(`${name}.q_proj`, input).filter(
+        (_, i) => i % (2 * head_dim) >= head_dim,
+      );
+      return this.#linear(
+        `${name}.o_proj`,
+        out.map((value, i) => value * sigmoid(gates[i]!)),
+      );
     });
   }
 
-  #feedForward(layer: string, state: Vector, at: readonly [number, number]): Vector {
-    const input = this.#norm(`${layer}.post_attention_layernorm`, state);
+  /** The gated delta rule (arXiv 2412.06464), token by token and head by head. */
+  #deltaNet(layer: string, inputs: readonly Vector[]): Vector[] {
+    const name = `${layer}.linear_attn`;
+    const keyHeads = this.#config.linear_num_key_heads!;
+    const valueHeads = this.#config.linear_num_value_heads!;
+    const keyDim = this.#config.linear_key_head_dim!;
+    const valueDim = this.#config.linear_value_head_dim!;
+    const ratio = valueHeads / keyHeads;
+    const [rates, steps] = ['A_log', 'dt_bias'].map((of) => this.#tensors.get(`${name}.${of}`)!);
+    const taps = this.#tensors.get(`${name}.conv1d.weight`)!;
+    const norm = this.#tensors.get(`${name}.norm.weight`)!;
+    const lines = inputs.map((input) => this.#netLine(name, input));
+    const states = Array.from({ length: valueHeads }, () => new Float64Array(keyDim * valueDim));
+    return lines.map(({ z, b, a }, token) => {
+      const mixed = lines[0]!.qkv.map((_, channel) => {
+        let sum = 0;
+        for (let tap = 0; tap < 4; tap++) {
+          sum += taps[4 * channel + tap]! * (lines[token - 3 + tap]?.qkv[channel] ?? 0);
+        }
+        return sum * sigmoid(sum);
+      });
+      const out = new Float64Array(valueHeads * valueDim);
+      for (let head = 0; head < valueHeads; head++) {
+        const at = Math.floor(head / ratio) * keyDim;
+        const keys = keyHeads * keyDim;
+        const query = unit(mixed.slice(at, at + keyDim)).map((x) => x / Math.sqrt(keyDim));
+        const key = unit(mixed.slice(keys + at, keys + at + keyDim));
+        const from = 2 * keys + head * valueDim;
+        const value = mixed.slice(from, from + valueDim);
+        const decay = Math.exp(
+          -Math.exp(rates![head]!) * Math.log1p(Math.exp(a[head]! + steps![head]!)),
+        );
+        const state = states[head]!;
+        for (let i = 0; i < state.length; i++) state[i]! *= decay;
+        const column = (of: Vector, j: number) => {
+          let sum = 0;
+          for (let i = 0; i < keyDim; i++) sum += of[i]! * state[i * valueDim + j]!;
+          return sum;
+        };
+        const change = value.map((x, j) => sigmoid(b[head]!) * (x - column(key, j)));
+        for (let i = 0; i < state.length; i++) {
+          state[i]! += key[Math.floor(i / valueDim)]! * change[i % valueDim]!;
+        }
+        const read = value.map((_, j) => column(query, j));
+        const scale = Math.sqrt(dot(read, read) / valueDim + this.#config.rms_norm_eps);
+        const gates = z.slice(head * valueDim, (head + 1) * valueDim);
+        out.set(
+          read.map((x, j) => (x / scale) * norm[j]! * gates[j]! * sigmoid(gates[j]!)),
+          head * valueDim,
+        );
+      }
+      return this.#linear(`${name}.out_proj`, out);
+    });
+  }
+
+  /** What a delta net projects of a token: in four modules, or in two, key head by key head. */
+  #netLine(name: string, input: Vector) {
+    if (this.#tensors.has(`${name}.in_proj_qkv.weight`)) {
+      const [qkv, z, b, a] = ['qkv', 'z', 'b', 'a'].map((which) =>
+        this.#linear(`${name}.in_proj_${which}`, input),
+      );
+      return { qkv: qkv!, z: z!, b: b!, a: a! };
+    }
+    const keyHeads = this.#config.linear_num_key_heads!;
+    const keyDim = this.#config.linear_key_head_dim!;
+    const ratio = this.#config.linear_num_value_heads! / keyHeads;
+    const values = ratio * this.#config.linear_value_head_dim!;
+    const groups = (which: string, sizes: readonly number[]) => {
+      const whole = [...this.#linear(`${name}.in_proj_${which}`, input)];
+      const parts: number[][] = sizes.map(() => []);
+      for (let head = 0; head < keyHeads; head++) {
+        sizes.forEach((size, part) => {
+          parts[part]!.push(...whole.splice(0, size));
+        });
+      }
+      return parts.map((part) => Float64Array.from(part));
+    };
+    const [q, k, v, z] = groups('qkvz', [keyDim, keyDim, values, values]);
+    const [b, a] = groups('ba', [ratio, ratio]);
+    return { qkv: Float64Array.from([...q!, ...k!, ...v!]), z: z!, b: b!, a: a! };
+  }
+
+  #feedForward(layer: string, input: Vector, at: readonly [number, number]): Vector {
     const name = `${layer}.mlp`;
     if (this.#tensors.has(`${name}.router.weight`)) return this.#stackedExperts(name, input, at);
     if (this.#tensors.has(`${name}.gate.weight`)) return this.#experts(name, input, at);
@@ -254,12 +428,20 @@ export class ReferenceModel {
     const both = isFused ? this.#linear(`${name}.gate_up_proj`, input) : undefined;
     const gate = both?.slice(0, both.length / 2) ?? this.#linear(`${name}.gate_proj`, input);
     const up = both?.slice(both.length / 2) ?? this.#linear(`${name}.up_proj`, input);
-    const product = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!);
+    const gelu = (x: number) =>
+      0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+    const activate = this.#is('Gemma') ? gelu : (x: number) => x * sigmoid(x);
+    const product = gate.map((value, i) => activate(value) * up[i]!);
     return this.#linear(`${name}.down_proj`, product);
   }
 
-  /** Router logits, best first, each with its expert. */
-  #ranked(router: string, input: Vector, at: readonly [number, number]) {
+  /** Router logits, best first, each with its expert; `scoreOf` says what is better. */
+  #ranked(
+    router: string,
+    input: Vector,
+    at: readonly [number, number],
+    scoreOf = (logit: number, _expert: number) => logit,
+  ) {
     const logits = this.#linear(router, input);
     const mean = logits.reduce((sum, logit) => sum + logit, 0) / logits.length;
     const spread = Math.sqrt(
@@ -268,20 +450,68 @@ export class ReferenceModel {
     const error = this.#routerError * spread;
     return [...logits]
       .map((logit, expert) => ({ expert, logit: logit + error * noise(...at, expert) }))
-      .sort((a, b) => b.logit - a.logit);
+      .sort((a, b) => scoreOf(b.logit, b.expert) - scoreOf(a.logit, a.expert));
+  }
+
+  #experts(name: string, input: Vector, at: readonly [number, number]): Vector {
+    const isSigmoid = this.#tensors.has(`${name}.gate.e_score_correction_bias`);
+    const routed = isSigmoid
+      ? this.#sigmoidExperts(name, input, at)
+      : this.#softmaxExperts(name, input, at);
+    if (this.#tensors.has(`${name}.shared_experts.up_proj.weight`)) {
+      return add(routed, this.#gated(`${name}.shared_experts`, input));
+    }
+    if (!this.#tensors.has(`${name}.shared_expert.up_proj.weight`)) return routed;
+    const [share] = this.#linear(`${name}.shared_expert_gate`, input);
+    const shared = this.#gated(`${name}.shared_expert`, input);
+    return add(
+      routed,
+      shared.map((value) => value * sigmoid(share!)),
+    );
+  }
+
+  /** DeepSeek-V3's router (arXiv 2412.19437, 2.1.2), as GLM-4.5 has it: a bias chooses only. */
+  #sigmoidExperts(name: string, input: Vector, at: readonly [number, number]): Vector {
+    const bias = this.#tensors.get(`${name}.gate.e_score_correction_bias`)!;
+    const score = (logit: number, expert: number) => sigmoid(logit) + bias[expert]!;
+    const ranked = this.#ranked(`${name}.gate`, input, at, score);
+    const best = ranked.slice(0, this.#config.num_experts_per_tok);
+    const sum = best.reduce((total, { logit }) => total + sigmoid(logit), 0);
+    const rest = this.#config.norm_topk_prob === false ? 1 : sum;
+    const factor = (this.#config.routed_scaling_factor ?? 1) / rest;
+    return best
+      .map(({ expert, logit }) => {
+        const product = this.#gated(`${name}.experts.${expert}`, input);
+        return product.map((value) => value * sigmoid(logit) * factor);
+      })
+      .reduce<Vector>(add, new Float64Array(input.length));
+  }
+
+  /** One expert: modules of its own, or its part of a stack whose first half is the gate. */
+  #expert(name: string, expert: number, input: Vector): Vector {
+    const stack = this.#tensors.get(`${name}.gate_up_proj`);
+    if (stack === undefined) return this.#gated(`${name}.${expert}`, input);
+    const down = this.#tensors.get(`${name}.down_proj`)!;
+    const inner = down.length / this.#config.num_experts! / input.length;
+    const size = 2 * inner * input.length;
+    const both = multiply(stack.subarray(expert * size, (expert + 1) * size), input);
+    const product = both.slice(0, inner).map((x, i) => x * sigmoid(x) * both[inner + i]!);
+    const part = down.subarray((expert * size) / 2, ((expert + 1) * size) / 2);
+    return multiply(part, product);
   }
 
   /** Qwen3-MoE: the softmax over all experts, of which the best are taken, and perhaps rescaled. */
-  #experts(name: string, input: Vector, at: readonly [number, number]): Vector {
+  #softmaxExperts(name: string, input: Vector, at: readonly [number, number]): Vector {
     const ranked = this.#ranked(`${name}.gate`, input, at);
     const powers = ranked.map(({ logit }) => Math.exp(logit - ranked[0]!.logit));
     const total = powers.reduce((sum, power) => sum + power, 0);
     const best = ranked.slice(0, this.#config.num_experts_per_tok);
     const chosen = powers.slice(0, best.length).map((power) => power / total);
-    const rest = this.#config.norm_topk_prob ? chosen.reduce((sum, part) => sum + part, 0) : 1;
+    const isNormed = this.#config.norm_topk_prob === true || this.#is('Qwen3_5Moe');
+    const rest = isNormed ? chosen.reduce((sum, part) => sum + part, 0) : 1;
     return best
       .map(({ expert }, i) => {
-        const product = this.#gated(`${name}.experts.${expert}`, input);
+        const product = this.#expert(`${name}.experts`, expert, input);
         return product.map((value) => (value * chosen[i]!) / rest);
       })
       .reduce<Vector>(add, new Float64Array(input.length));
@@ -316,21 +546,12 @@ export class ReferenceModel {
       .reduce<Vector>(add, new Float64Array(input.length));
   }
 
-  /** Rotates dimension i with i + half by position * frequency i. */
-  #rotate(head: Vector, position: number): Vector {
-    const half = head.length / 2;
-    const { frequencies, amplitude } = this.#rope;
-    return head.map((value, i) => {
-      const angle = position * frequencies[i % half]!;
-      const partner = i < half ? -head[i + half]! : head[i - half]!;
-      return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
-    });
-  }
-
   #norm(name: string, input: Vector): Vector {
     const weight = this.#tensors.get(`${name}.weight`)!;
     const scale = Math.sqrt(dot(input, input) / input.length + this.#config.rms_norm_eps);
-    return input.map((value, i) => (value / scale) * weight[i]!);
+    // These families store how far weights are from one.
+    const centre = this.#is('Gemma3', 'Qwen3Next', 'Qwen3_5') ? 1 : 0;
+    return input.map((value, i) => (value / scale) * (centre + weight[i]!));
   }
 
   #linear(name: string, input: Vector): Vector {
@@ -338,6 +559,27 @@ export class ReferenceModel {
     const bias = this.#tensors.get(`${name}.bias`);
     return bias === undefined ? out : add(out, bias);
   }
+}
+
+/** Turns the first 2 n dims, i with i + n, by position times the i-th of n frequencies. */
+function rotate(head: Vector, rope: ReferenceRope | null, position: number): Vector {
+  if (rope === null) return head;
+  const { frequencies, amplitude } = rope;
+  const half = frequencies.length;
+  return head.map((value, i) => {
+    if (i >= 2 * half) return value;
+    const angle = position * frequencies[i % half]!;
+    const partner = i < half ? -head[i + half]! : head[i - half]!;
+    return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
+  });
+}
+
+const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+
+/** At length 1, as far as it has one. */
+function unit(vector: Vector): Vector {
+  const length = Math.sqrt(dot(vector, vector) + 1e-6);
+  return vector.map((value) => value / length);
 }
 
 function dot(a: Vector, b: Vector): number {

@@ -2,7 +2,11 @@
 export interface RopeConfig {
   readonly head_dim: number;
   readonly rope_theta?: number;
-  readonly rope_parameters?: RopeParameters;
+  /** Of all layers, or by type of layer. */
+  readonly rope_parameters?: RopeParameters | Readonly<Record<string, RopeParameters>>;
+  readonly partial_rotary_factor?: number;
+  /** In dims, as MiniMax has it. */
+  readonly rotary_dim?: number;
 }
 
 interface RopeParameters {
@@ -13,20 +17,40 @@ interface RopeParameters {
   readonly low_freq_factor?: number;
   readonly high_freq_factor?: number;
   readonly truncate?: boolean;
+  readonly partial_rotary_factor?: number;
+  readonly mscale?: number;
+  readonly mscale_all_dim?: number;
+  readonly llama_4_scaling_beta?: number;
 }
 
 /** Radians a position of each pair of dimensions, and what the rotated head is multiplied by. */
 export interface ReferenceRope {
   readonly frequencies: readonly number[];
   readonly amplitude: number;
+  /** Queries are multiplied by 1 + beta ln(1 + floor(position / period)). */
+  readonly growth: { readonly beta: number; readonly period: number };
 }
 
 /** Written from each scheme's own publication, and sharing nothing with the engine's. */
-export function referenceRope(config: RopeConfig): ReferenceRope {
-  const half = config.head_dim / 2;
-  const parameters = config.rope_parameters;
+export function referenceRope(config: RopeConfig, layerType = ''): ReferenceRope {
+  const all = config.rope_parameters as Readonly<Record<string, RopeParameters>> | undefined;
+  const parameters = all?.[layerType] ?? (config.rope_parameters as RopeParameters | undefined);
+  const part = parameters?.partial_rotary_factor ?? config.partial_rotary_factor ?? 1;
+  const half = (config.rotary_dim ?? Math.floor(config.head_dim * part)) / 2;
   const theta = parameters?.rope_theta ?? config.rope_theta!;
   const plain = Array.from({ length: half }, (_, i) => theta ** (-i / half));
+  const growth = {
+    beta: parameters?.llama_4_scaling_beta ?? 0,
+    period: parameters?.original_max_position_embeddings ?? 1,
+  };
+  return { ...turnedBy(plain, theta, parameters), growth };
+}
+
+function turnedBy(
+  plain: readonly number[],
+  theta: number,
+  parameters: RopeParameters | undefined,
+): Omit<ReferenceRope, 'growth'> {
   const factor = parameters?.factor ?? 1;
   switch (parameters?.rope_type ?? 'default') {
     case 'default':
@@ -35,11 +59,15 @@ export function referenceRope(config: RopeConfig): ReferenceRope {
       return { frequencies: plain.map((frequency) => frequency / factor), amplitude: 1 };
     case 'llama3':
       return { frequencies: plain.map((each) => llama3(each, parameters!)), amplitude: 1 };
-    case 'yarn':
+    case 'yarn': {
+      const { mscale, mscale_all_dim: whole } = parameters!;
+      const magnitude = (scale: number) => 1 + 0.1 * scale * Math.log(factor);
+      const isRatio = mscale !== undefined && whole !== undefined;
       return {
         frequencies: yarn(plain, theta, parameters!),
-        amplitude: 1 + 0.1 * Math.log(factor),
+        amplitude: isRatio ? magnitude(mscale) / magnitude(whole) : magnitude(1),
       };
+    }
   }
 }
 

@@ -138,11 +138,13 @@ function planned(
   };
 }
 
-/** Whether the engine's own reader takes it; what it refuses for other reasons is an error. */
+/**
+ * Whether the engine's own reader takes it, and prices know all of its layers, which are of
+ * attention; what it refuses for other reasons is an error.
+ */
 function runsHere(config: Readonly<Record<string, unknown>>): boolean {
   try {
-    describeModel(config);
-    return true;
+    return describeModel(config).deltaNet === null;
   } catch (error) {
     if (error instanceof ModelError && error.code === 'unsupported') return false;
     throw error;

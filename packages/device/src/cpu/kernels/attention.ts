@@ -20,8 +20,10 @@ export interface RopeArgs extends PagedKv {
   readonly qkv: Float32Array;
   readonly queryNorm: Float32Array | null;
   readonly keyNorm: Float32Array | null;
+  readonly normOffset: number;
   readonly epsilon: number;
   readonly rope: Float32Array;
+  readonly rotaryDim: number;
   readonly count: number;
   readonly heads: number;
 }
@@ -64,8 +66,8 @@ export function ropeWriteKv(args: RopeArgs, share: Share): void {
     for (let head = 0; head < heads + kvHeads; head++) {
       const start = i * width + head * headDim;
       const norm = head < heads ? args.queryNorm : args.keyNorm;
-      if (norm !== null) normaliseHead(qkv, start, norm, epsilon);
-      rotateHead(qkv, start, rope, angles, headDim);
+      if (norm !== null) normaliseHead(qkv, start, norm, args.normOffset, epsilon);
+      rotateHead(qkv, start, rope, angles, args.rotaryDim);
     }
     const token = (position % pageTokens) * headDim;
     for (let n = 0; n < 2 * kvHeads; n++) {
@@ -97,12 +99,15 @@ function normaliseHead(
   qkv: Float32Array,
   start: number,
   norm: Float32Array,
+  offset: number,
   epsilon: number,
 ): void {
   let squares = 0;
   for (let i = 0; i < norm.length; i++) squares += qkv[start + i]! * qkv[start + i]!;
   const scale = 1 / Math.sqrt(squares / norm.length + epsilon);
-  for (let i = 0; i < norm.length; i++) qkv[start + i] = qkv[start + i]! * scale * norm[i]!;
+  for (let i = 0; i < norm.length; i++) {
+    qkv[start + i] = qkv[start + i]! * scale * (norm[i]! + offset);
+  }
 }
 
 function rotateHead(
@@ -110,9 +115,9 @@ function rotateHead(
   start: number,
   rope: Float32Array,
   angles: number,
-  headDim: number,
+  rotaryDim: number,
 ): void {
-  const half = headDim / 2;
+  const half = rotaryDim / 2;
   for (let i = 0; i < half; i++) {
     const cos = rope[angles + 2 * i]!;
     const sin = rope[angles + 2 * i + 1]!;

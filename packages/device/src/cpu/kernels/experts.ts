@@ -1,6 +1,7 @@
 import { E4M3_VALUES } from '../../fp8.ts';
 import { E2M1_VALUES, e8m0Value } from '../../mxfp4.ts';
-import type { ExpertFormat, GateForm } from '../../ops.ts';
+import type { ExpertFormat, GateForm, Weighing } from '../../ops.ts';
+import { sigmoid } from './lines.ts';
 import { rangeOf, Scratch, type Share } from './share.ts';
 
 /** Which assignments are whose, as ExpertGroups of ops.ts has it. */
@@ -18,14 +19,18 @@ export interface Choice extends Groups {
   readonly logits: Float32Array;
   readonly tokenRows: Int32Array;
   readonly weights: Float32Array;
-  readonly softmaxOver: 'chosen' | 'all';
+  readonly choiceBias: Float32Array | null;
+  readonly weighing: Weighing;
+  readonly weightScale: number;
 }
 
 const numberOr = (value: number) => (Number.isNaN(value) ? Number.NEGATIVE_INFINITY : value);
 
 /** Each line's experts and what they weigh, and the groups that come of it. */
 export function chooseExperts(choice: Choice): void {
-  const { logits, tokenRows, chosen, weights, count, experts, topK, softmaxOver } = choice;
+  const { logits, tokenRows, chosen, weights, count, experts, topK, choiceBias } = choice;
+  const { weighing, weightScale } = choice;
+  const isSigmoid = weighing === 'sigmoid' || weighing === 'sigmoid-normalised';
   for (let line = 0; line < count; line++) {
     const own = logits.subarray(line * experts, (line + 1) * experts).map(numberOr);
     const slots = chosen.subarray(line * topK, (line + 1) * topK);
@@ -34,14 +39,17 @@ export function chooseExperts(choice: Choice): void {
       weights.fill(0, line * topK, (line + 1) * topK);
       continue;
     }
-    const best = [...own.keys()].sort((a, b) => own[b]! - own[a]! || a - b).slice(0, topK);
+    const scores = isSigmoid ? own.map((x, i) => sigmoid(x) + (choiceBias?.[i] ?? 0)) : own;
+    const order = (a: number, b: number) => scores[b]! - scores[a]! || a - b;
+    const best = [...own.keys()].sort(order).slice(0, topK);
     slots.set(best);
     const top = own[best[0]!]!;
-    const powers = softmaxOver === 'all' ? own : best.map((expert) => own[expert]!);
-    let total = 0;
-    for (const logit of powers) total += Math.exp(logit - top);
+    const powerOf = (logit: number) => (isSigmoid ? sigmoid(logit) : Math.exp(logit - top));
+    const powers = weighing === 'softmax-all' ? own : best.map((expert) => own[expert]!);
+    let total = weighing === 'sigmoid' ? 1 : 0;
+    if (weighing !== 'sigmoid') for (const logit of powers) total += powerOf(logit);
     best.forEach((expert, slot) => {
-      weights[line * topK + slot] = Math.exp(own[expert]! - top) / total;
+      weights[line * topK + slot] = (weightScale * powerOf(own[expert]!)) / total;
     });
   }
   groupByExpert(choice);

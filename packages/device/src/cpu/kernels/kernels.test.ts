@@ -290,7 +290,8 @@ describe('hostile row state', () => {
           window: 0,
         };
         const rope = new Float32Array(64);
-        ropeWriteKv({ ...args, queryNorm: null, keyNorm: null, epsilon: 0, rope }, WHOLE);
+        const norms = { queryNorm: null, keyNorm: null, normOffset: 0, epsilon: 0 };
+        ropeWriteKv({ ...args, ...norms, rope, rotaryDim: headDim }, WHOLE);
         attention(args, WHOLE);
         expect(args.out.every(Number.isFinite)).toBe(true);
       }),

@@ -1,13 +1,20 @@
+import type { Activation } from '../../ops.ts';
 import { hashUniform } from '../../random.ts';
 import { rangeOf, type Share } from './share.ts';
+
+/** A norm's weights, and what is added to them. */
+export interface Norm {
+  readonly weight: Float32Array;
+  readonly offset: number;
+  readonly epsilon: number;
+}
 
 /** out = input over its root mean square, times weight, for a share of `count` lines of `width`. */
 export function rmsNorm(
   input: Float32Array,
-  weight: Float32Array,
+  { weight, offset, epsilon }: Norm,
   out: Float32Array,
   count: number,
-  epsilon: number,
   share: Share,
 ): void {
   const width = weight.length;
@@ -16,7 +23,9 @@ export function rmsNorm(
     let squares = 0;
     for (let i = start; i < start + width; i++) squares += input[i]! * input[i]!;
     const scale = 1 / Math.sqrt(squares / width + epsilon);
-    for (let i = 0; i < width; i++) out[start + i] = input[start + i]! * scale * weight[i]!;
+    for (let i = 0; i < width; i++) {
+      out[start + i] = input[start + i]! * scale * (weight[i]! + offset);
+    }
   }
 }
 
@@ -26,8 +35,22 @@ export function add(input: Float32Array, out: Float32Array, share: Share): void 
   for (let i = from; i < to; i++) out[i]! += input[i]!;
 }
 
-/** out = silu(first half of the line) * second half, for a share of lines of 2 `width`. */
-export function siluMul(
+export const silu = (x: number) => x / (1 + Math.exp(-x));
+export const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+
+/** Gaussian error linear units in the form with tanh (arXiv 1606.08415, section 2). */
+function geluTanh(x: number): number {
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x)));
+}
+
+const ACTIVATIONS: Readonly<Record<Activation, (x: number) => number>> = {
+  silu,
+  'gelu-tanh': geluTanh,
+};
+
+/** out = activation(first half of the line) * second half, for a share of lines of 2 `width`. */
+export function gateMul(
+  activation: Activation,
   input: Float32Array,
   out: Float32Array,
   count: number,
@@ -35,27 +58,28 @@ export function siluMul(
   share: Share,
 ): void {
   const [from, to] = rangeOf(share, count);
+  const activate = ACTIVATIONS[activation];
   for (let line = from; line < to; line++) {
     const gates = line * 2 * width;
     for (let i = 0; i < width; i++) {
-      const gate = input[gates + i]!;
-      out[line * width + i] = (gate / (1 + Math.exp(-gate))) * input[gates + width + i]!;
+      out[line * width + i] = activate(input[gates + i]!) * input[gates + width + i]!;
     }
   }
 }
 
-/** out[i] = table[tokens[i]]; ids outside [0, vocab) read line 0. */
+/** out[i] = scale * table[tokens[i]]; ids outside [0, vocab) read line 0. */
 export function embed(
   table: Float32Array,
   tokens: Int32Array,
   out: Float32Array,
+  scale: number,
   width: number,
   vocab: number,
 ): void {
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i]!;
     const start = (token >= 0 && token < vocab ? token : 0) * width;
-    out.set(table.subarray(start, start + width), i * width);
+    for (let at = 0; at < width; at++) out[i * width + at] = scale * table[start + at]!;
   }
 }
 
@@ -81,9 +105,10 @@ const LEAST_LENGTH = 1e-12;
 export function pool(
   input: Float32Array,
   indices: Int32Array,
-  norm: Float32Array,
+  { weight, offset }: Omit<Norm, 'epsilon'>,
   out: Float32Array,
 ): void {
+  const norm = weight.map((each) => each + offset);
   const width = norm.length;
   for (let i = 0; i < indices.length; i++) {
     const start = indices[i]! * width;

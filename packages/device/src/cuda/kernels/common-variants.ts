@@ -55,6 +55,8 @@ export function commonVariants(): readonly KernelVariant[] {
   );
   return [
     ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
+    ...variants(['branches'], [{}]),
+    ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
     ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),

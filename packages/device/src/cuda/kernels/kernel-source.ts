@@ -7,12 +7,17 @@ import * as rowLayout from '../../row-layout.ts';
 export const KERNEL_UNITS = {
   rows: ['apply_command', 'begin_decode', 'advance'],
   layers: [
-    ...(['embed', 'rms_norm', 'silu_mul', 'add_experts'] as const),
+    ...(['embed', 'rms_norm', 'gate_mul', 'add_experts'] as const),
     ...(['select_lines', 'pool_lines', 'fill_uniform', 'matmul_any'] as const),
   ],
   linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
   'linear-skinny': ['linear_skinny'],
   'linear-widen': ['widen_fp8'],
+  branches: [
+    ...(['add_branch', 'norm_span', 'scale_by_position'] as const),
+    ...(['sigmoid_gate', 'gate_lines', 'finish_logits'] as const),
+  ],
+  'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
   rope: ['rope_write_kv'],

@@ -156,6 +156,8 @@ describe.each(hasCompiler ? ['compiled stubs'] : [])('kernels by %s', () => {
       epilogue: 'store',
       outType: 'bf16',
       epsilon: 1e-5,
+      normOffset: 0,
+      activation: 'silu',
       format: 'element',
       scales: null,
       blockInputs: 1,

@@ -5,6 +5,7 @@ import {
   KV_FORMAT,
   pagesParameters,
   ropePositions,
+  rotaryDefine,
   rotationParameters,
   sinksAddress,
 } from './kv-pages.ts';
@@ -49,7 +50,7 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
   );
   pagesParameters(launcher, block, args)
     .ints(tableRows, count, heads, chunks, window, ropePositions(args))
-    .floats(epsilon, scale * LOG2_E);
+    .floats(epsilon, scale * LOG2_E, args.normOffset);
   launcher.launch(
     'attention_decode',
     {
@@ -64,6 +65,7 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
       KV_FORMAT: KV_FORMAT[kvFormat],
       PAGE_TOKENS: args.pageTokens,
       DECODE_WARPS: warps,
+      ...rotaryDefine(args),
     },
   );
 }

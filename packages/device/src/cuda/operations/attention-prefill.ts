@@ -7,6 +7,7 @@ import {
   pagesParameters,
   queryAddress,
   ropePositions,
+  rotaryDefine,
   rotationParameters,
   sinksAddress,
 } from './kv-pages.ts';
@@ -50,13 +51,15 @@ function launchRope(launcher: Launcher, { args, defines, tableRows, counter }: R
   const block = rotationParameters(launcher, args).pointers(counter);
   pagesParameters(launcher, block, args)
     .ints(tableRows, count, heads, ropePositions(args))
-    .floats(epsilon);
+    .floats(epsilon, args.normOffset);
   const half = headDim / 2;
-  const piece = half % ROPE_PIECE === 0 ? ROPE_PIECE : 1;
+  const isWhole = half % ROPE_PIECE === 0 && (args.rotaryDim / 2) % ROPE_PIECE === 0;
+  const piece = isWhole ? ROPE_PIECE : 1;
   let lanes = 1;
   while (lanes < WARP && lanes * piece < half) lanes *= 2;
   const grid = [Math.ceil((count * slots * lanes) / ROPE_THREADS)] as const;
-  launcher.launch('rope_write_kv', { grid, threads: ROPE_THREADS }, block, defines);
+  const turning = { ...defines, ...rotaryDefine(args) };
+  launcher.launch('rope_write_kv', { grid, threads: ROPE_THREADS }, block, turning);
 }
 
 /** Query lines of a tile of attention-prefill-hopper.cu, its threads, and its barriers' bytes. */

@@ -17,6 +17,14 @@ const E = 2;
 const WORD = 4;
 const WARP = 32;
 
+/** enum Weighing of route.cu. */
+const WEIGHING = {
+  'softmax-chosen': 0,
+  'softmax-all': 1,
+  sigmoid: 2,
+  'sigmoid-normalised': 3,
+} as const;
+
 /** As route.cu has them. */
 const CHOOSE_LINES = 8;
 const GROUP_THREADS = 256;
@@ -30,7 +38,7 @@ const FEW = WARP;
  * also adds the bias, which the library does not to f32.
  */
 export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
-  const { count, width, experts, topK, epsilon, softmaxOver, workspace } = args;
+  const { count, width, experts, topK, epsilon, normOffset, weighing, workspace } = args;
   if (experts > MAX_EXPERTS || topK > WARP || topK > experts) {
     const limits = `at most ${MAX_EXPERTS} experts and ${WARP} of them for a token`;
     throw new DeviceError('unsupported', `${topK} of ${experts} experts on this device: ${limits}`);
@@ -48,7 +56,9 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
   launchLinear(launcher, {
     input: isStreamed ? args.input : args.normed,
     norm: isStreamed ? args.norm : null,
+    normOffset,
     epsilon,
+    activation: 'silu',
     weight: args.router,
     format: 'element',
     scales: null,
@@ -75,14 +85,17 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
       args.routerBias === null
         ? 0n
         : launcher.address('bias of route', args.routerBias, experts * E),
+      args.choiceBias === null
+        ? 0n
+        : launcher.address('choiceBias of route', args.choiceBias, experts * WORD),
       launcher.address('tokenRows of route', args.tokenRows, count * WORD),
       at.chosen,
       launcher.address('weights of route', args.weights, assignments * WORD),
       at.starts,
       at.order,
     )
-    .ints(count, width, experts, topK, softmaxOver === 'all' ? 1 : 0)
-    .floats(epsilon)
+    .ints(count, width, experts, topK, WEIGHING[weighing])
+    .floats(args.weightScale, epsilon, normOffset)
     .ints(isFew ? 1 : 0);
   const blocks = Math.ceil(count / CHOOSE_LINES) + (isStreamed ? count : 0);
   launcher.launch('choose_experts', { grid: [blocks], threads: CHOOSE_LINES * WARP }, block);
@@ -94,7 +107,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
 }
 
 function normalise(launcher: Launcher, args: OpArgs['route']): void {
-  const { count, width, epsilon } = args;
+  const { count, width, epsilon, normOffset } = args;
   const block = launcher.parameters
     .pointers(
       launcher.address('input of route', args.input, count * width * E),
@@ -102,7 +115,7 @@ function normalise(launcher: Launcher, args: OpArgs['route']): void {
       launcher.address('normed of route', args.normed, count * width * E),
     )
     .ints(width)
-    .floats(epsilon);
+    .floats(epsilon, normOffset);
   launcher.launch('rms_norm', { grid: [count], threads: lineThreads(width) }, block);
 }
 

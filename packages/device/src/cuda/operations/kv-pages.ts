@@ -1,5 +1,6 @@
 import { DeviceError } from '../../errors.ts';
 import { type KvGeometry, type OpArgs, storedBytes } from '../../ops.ts';
+import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
 
@@ -20,6 +21,16 @@ export function checkPages(geometry: KvGeometry): number {
     throw new DeviceError('bad-argument', `layer ${layer} of ${layers} with ${kvHeads} KV heads`);
   }
   return Math.floor(pageTable.bytes / (pagesPerRow * WORD));
+}
+
+/** Where not all of a head rotates, what kernels that rotate are compiled for, too. */
+export function rotaryDefine({ headDim, rotaryDim }: OpArgs['attention']): KernelDefines {
+  if (rotaryDim === headDim) return {};
+  if (rotaryDim % 16 !== 0 || rotaryDim < 0 || rotaryDim > headDim) {
+    const message = `${rotaryDim} rotating dims of ${headDim}: this device takes multiples of 16`;
+    throw new DeviceError('unsupported', message);
+  }
+  return { ROTARY_DIM: rotaryDim };
 }
 
 /** What kernels that rotate take first: qkv, norms, angles, pages, and where each token is. */

@@ -8,14 +8,15 @@ const WORD = 4;
 const THREADS = 256;
 
 export function launchEmbed(launcher: Launcher, args: OpArgs['embed']): void {
-  const { count, width, vocab } = args;
+  const { count, width, vocab, scale } = args;
   const block = launcher.parameters
     .pointers(
       launcher.address('table of embed', args.table, vocab * width * E),
       launcher.address('tokens of embed', args.tokens, count * WORD),
       launcher.address('out of embed', args.out, count * width * E),
     )
-    .ints(width, vocab);
+    .ints(width, vocab)
+    .floats(scale);
   launcher.launch('embed', { grid: [count], threads: lineThreads(width) }, block);
 }
 
@@ -49,7 +50,8 @@ export function launchPool(launcher: Launcher, args: OpArgs['pool']): void {
       launcher.address('norm of pool', args.norm, width * E),
       launcher.address('out of pool', args.out, count * width * WORD),
     )
-    .ints(width, lines);
+    .ints(width, lines)
+    .floats(args.normOffset);
   launcher.launch('pool_lines', { grid: [count], threads: THREADS }, block);
 }
 

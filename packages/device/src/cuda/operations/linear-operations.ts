@@ -76,11 +76,11 @@ function launchOverTensorCores(
 
 /** The input's norm, by a kernel of its own; the input itself where there is none. */
 function normalised(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {
-  const { count, inputs, epsilon, norm } = args;
+  const { count, inputs, epsilon, normOffset, norm } = args;
   if (norm === null) return at.input;
   const block = launcher.parameters.pointers(at.input, at.norm, at.normed);
   const shape = { grid: [count], threads: lineThreads(inputs) } as const;
-  launcher.launch('rms_norm', shape, block.ints(inputs).floats(epsilon));
+  launcher.launch('rms_norm', shape, block.ints(inputs).floats(epsilon, normOffset));
   return at.normed;
 }
 
@@ -97,8 +97,9 @@ function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: Linea
   if (epilogue !== 'gate') return;
   const width = outputs / 2;
   const parts = Math.max(Math.ceil(width / 8 / THREADS), 1);
-  const block = launcher.parameters.pointers(out, at.out).ints(width);
-  launcher.launch('silu_mul', { grid: [count, parts], threads: THREADS }, block);
+  const isGelu = args.activation === 'gelu-tanh' ? 1 : 0;
+  const block = launcher.parameters.pointers(out, at.out).ints(width, isGelu);
+  launcher.launch('gate_mul', { grid: [count, parts], threads: THREADS }, block);
 }
 
 function widened(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {

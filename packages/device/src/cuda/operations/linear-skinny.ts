@@ -1,6 +1,7 @@
 import type { OpArgs } from '../../ops.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import { activationDefine } from './activation.ts';
 import type { LinearOperands } from './linear-operations.ts';
 
 /**
@@ -130,6 +131,7 @@ export function launchSkinny(
     WARPGROUPS: tile.warpgroups,
     RING_STAGES: tile.stages,
     MIN_BLOCKS: tile.minBlocks,
+    ...activationDefine(args),
   };
   launcher.launch('linear_skinny', shape, block, defines);
 }

@@ -4,6 +4,7 @@ import type { GpuTraits } from '../core.ts';
 import type { KernelName } from '../kernels/kernel-source.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import { activationDefine } from './activation.ts';
 import type { LinearOperands } from './linear-operations.ts';
 
 /** Lines up to which weights are streamed past them: beyond, tensor cores pay. */
@@ -78,14 +79,18 @@ export function launchStreamed(
   args: OpArgs['linear'],
   { input, weight, scales, bias, norm, out }: LinearOperands,
 ): void {
-  const { count, inputs, outputs, blockInputs, blockOutputs, epsilon, format } = args;
+  const { count, inputs, outputs, blockInputs, blockOutputs, epsilon, normOffset } = args;
   const shape = streamShape(args, launcher.core.gpu);
   const block = launcher.parameters
     .pointers(input, weight, scales, bias, norm, out)
     .ints(inputs, outputs, blockInputs, blockOutputs)
-    .floats(epsilon)
+    .floats(epsilon, normOffset)
     .ints(shape.stages, STEPS_LEFT);
-  const defines = { LINE_COUNT: count, FORMAT: format === 'element' ? 0 : 1 };
+  const defines = {
+    LINE_COUNT: count,
+    FORMAT: args.format === 'element' ? 0 : 1,
+    ...activationDefine(args),
+  };
   launcher.launch(kernelOf(args.epilogue, args.outType), shape, block, defines);
 }
 

@@ -1,6 +1,15 @@
 import type { OpArgs, OpName } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import { launchAttention } from './attention.ts';
+import {
+  launchAddBranch,
+  launchFinishLogits,
+  launchGateLines,
+  launchNormSpan,
+  launchScaleByPosition,
+  launchSigmoidGate,
+} from './branches.ts';
+import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import {
@@ -37,6 +46,15 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   route: launchRoute,
   'expert-gate': launchExpertGate,
   'expert-down': launchExpertDown,
+  'add-branch': launchAddBranch,
+  'norm-span': launchNormSpan,
+  'scale-by-position': launchScaleByPosition,
+  'sigmoid-gate': launchSigmoidGate,
+  'gate-lines': launchGateLines,
+  'finish-logits': launchFinishLogits,
+  'causal-conv': launchCausalConv,
+  'delta-rule': launchDeltaRule,
+  'gated-norm': launchGatedNorm,
   select: launchSelect,
   pool: launchPool,
   'grammar-mask': launchGrammarMask,

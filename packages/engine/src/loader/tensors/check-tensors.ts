@@ -24,7 +24,7 @@ function missingTensor(checkpoint: Checkpoint, name: string): ModelError {
 
 /** Config and headers must say the same of what is quantised. */
 function checkFormat(tensor: CheckpointTensor, { format }: WeightTensor): void {
-  if (format !== 'element') {
+  if (format !== 'element' && format !== 'f32') {
     const { dtype, words } = DTYPES[format];
     if (tensor.dtype === dtype) return;
     throw contradiction(tensor, `has it in ${words}, which is ${dtype}`);

@@ -59,9 +59,11 @@ function partOf(
   element: ElementType,
 ): StoredPart {
   const width = valueBytes(tensor, bytesPerElement(element));
-  const storedType = tensor.format === 'element' ? storedTypeOf(stored) : element;
-  const isSame = tensor.format !== 'element' || storedType === element;
-  const fileWidth = tensor.format === 'element' ? storedBytes(storedType) : 1;
+  const wanted = tensor.format === 'f32' ? 'f32' : element;
+  const hasNumbers = tensor.format === 'element' || tensor.format === 'f32';
+  const storedType = hasNumbers ? storedTypeOf(stored) : wanted;
+  const isSame = !hasNumbers || storedType === wanted;
+  const fileWidth = hasNumbers ? storedBytes(storedType) : 1;
   const selection = source.selection ?? wholeOf(source.shape);
   const columns = source.shape.length === 1 ? 1 : source.shape.slice(1).reduce((a, b) => a * b, 1);
   const [rowFrom, rowTo] = selection.rows;
@@ -86,7 +88,7 @@ function partOf(
       columnsTo: columnTo * unit,
       rows,
       from: isSame ? 'bytes' : storedType,
-      to: isSame ? 'bytes' : element,
+      to: isSame ? 'bytes' : wanted,
     },
   };
 }
