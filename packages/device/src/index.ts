@@ -28,6 +28,7 @@ export {
   type DeviceEvent,
   type DeviceInfo,
   type DeviceKind,
+  type DeviceRank,
   type ElementType,
   type Graph,
   type HostBuffer,
@@ -62,6 +63,7 @@ export {
   STATE_THINKING,
 } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
+export { splitDevice } from './group/group-device.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';

@@ -152,9 +152,9 @@ export interface OpArgs {
     };
 
   /**
-   * out[count, outputs] += for each line the sum over the experts that it chose, in the order of
-   * its slots, of weights * (x * weight[expert]^T (+ bias[expert])); x = input[count * topK,
-   * inputs].
+   * For each line the sum over the experts that it chose, in the order of its slots, of weights *
+   * (x * weight[expert]^T (+ bias[expert])), with x = input[count * topK, inputs]:
+   * out[count, outputs] = it (`store`), or out += it (`add`).
    */
   'expert-down': ExpertGroups &
     ExpertMatrix & {
@@ -163,12 +163,37 @@ export interface OpArgs {
       readonly bias: Slice | null;
       /** f32 [count, topK] */
       readonly weights: Slice;
+      readonly epilogue: 'store' | 'add';
       readonly out: Slice;
       readonly inputs: number;
       readonly outputs: number;
       /** Undefined before and after; as large as expertDownWorkspace says. */
       readonly workspace: Slice;
     };
+
+  /**
+   * The sum of the inputs, E [count, width] each, added in f32 in their order: out = it (`store`),
+   * or out += it (`add`). On a device of several ranks each input stands for those of all of them,
+   * in the order of the ranks, and every rank's out gets the same bits.
+   */
+  'all-reduce': {
+    readonly inputs: readonly Slice[];
+    readonly out: Slice;
+    readonly epilogue: 'store' | 'add';
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
+   * out, f32 [count, inputs * width] = the inputs, f32 [count, width] each, side by side. On a
+   * device of several ranks each input stands for those of all of them, as for `all-reduce`.
+   */
+  'all-gather': {
+    readonly inputs: readonly Slice[];
+    readonly out: Slice;
+    readonly count: number;
+    readonly width: number;
+  };
 
   /** out[i] = input[indices[i]] over lines of `width`; index -1 leaves a line undefined. */
   select: {
@@ -338,6 +363,13 @@ export interface PagedParts {
 export type StoredElement = 'bytes' | 'bf16' | 'f16' | 'f32';
 
 export type OpName = keyof OpArgs;
+
+/** Operations in which all ranks of a device take part. */
+export type CollectiveName = 'all-reduce' | 'all-gather';
+
+export function isCollective(name: OpName): name is CollectiveName {
+  return name === 'all-reduce' || name === 'all-gather';
+}
 
 /**
  * How numbers at rest are stored: as the device's own element type, or as FP8 (E4M3, saturating).

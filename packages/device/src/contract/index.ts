@@ -1,5 +1,6 @@
 import { attentionCases } from './attention-cases.ts';
 import type { ContractCase } from './case.ts';
+import { collectiveCases } from './collective-cases.ts';
 import { expertCases } from './expert-cases.ts';
 import { grammarCases } from './grammar-cases.ts';
 import { layerCases } from './layer-cases.ts';
@@ -24,6 +25,7 @@ export const contractCases: readonly ContractCase[] = [
   ...linearCases,
   ...attentionCases,
   ...expertCases,
+  ...collectiveCases,
   ...samplingCases,
   ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -211,6 +211,7 @@ function infoOf(driver: Driver, machine: Machine, lt: CublasLt): DeviceInfo {
     name: machine.name,
     element: 'bf16',
     memoryBytes: Math.max(free - RESERVED_BYTES, 0),
+    ranks: 1,
     preferredPageTokens: PREFERRED_PAGE_TOKENS,
     details: {
       architecture: machine.architecture,

@@ -150,13 +150,7 @@ function launchAttention(
       phase,
     });
   }
-  launchLinear(parts, count, {
-    ...weights.output,
-    input: attended,
-    bias: outputBias,
-    epilogue: 'add',
-    out: residual,
-  });
+  launchBack(parts, count, { ...weights.output, input: attended, bias: outputBias });
 }
 
 function launchFeedForward(parts: LaunchParts, layer: number, count: number): void {
@@ -180,22 +174,40 @@ function launchDense(parts: LaunchParts, { feedForward, postNorm }: LayerWeights
     epilogue: 'gate',
     out: activated,
   });
-  launchLinear(parts, count, {
-    ...down,
-    input: activated,
-    bias: downBias,
-    epilogue: 'add',
-    out: residual,
-  });
+  launchBack(parts, count, { ...down, input: activated, bias: downBias });
+}
+
+/** A product back into the residual stream: of one rank, a part of the sum that all get. */
+function launchBack(parts: LaunchParts, count: number, linear: Omit<Linear, 'out'>): void {
+  const out = backOf(parts);
+  launchLinear(parts, count, { ...linear, ...out });
+  launchSum(parts, count);
+}
+
+/** Where what goes back into the residual stream is written. */
+function backOf({ buffers, shape }: LaunchParts) {
+  const { residual, partial } = slices(buffers);
+  return shape.ranks === 1
+    ? ({ epilogue: 'add', out: residual } as const)
+    : ({ epilogue: 'store', out: partial } as const);
+}
+
+/** Adds what the ranks have each computed a part of. */
+function launchSum({ buffers, shape, spec, stream }: LaunchParts, count: number): void {
+  if (shape.ranks === 1) return;
+  const { residual: out, partial } = slices(buffers);
+  const sizes = { count, width: spec.hiddenSize };
+  stream.launch('all-reduce', { inputs: [partial], out, epilogue: 'add', ...sizes });
 }
 
 /** Who goes where is decided on the device and stays there; no shape depends on it. */
 function launchExperts(
-  { spec, buffers, stream }: LaunchParts,
+  parts: LaunchParts,
   { feedForward, postNorm }: LayerWeights,
   { experts, expertsPerToken: topK, softmaxOver, gate, stored }: ExpertsFeedForward,
   count: number,
 ): void {
+  const { spec, buffers, stream } = parts;
   const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
   const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
   const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
@@ -231,16 +243,22 @@ function launchExperts(
     input: activated,
     bias: biases.expertDownBias,
     weights,
-    out: residual,
+    ...backOf(parts),
     workspace,
   });
+  launchSum(parts, count);
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */
 export function launchHead(parts: ForwardParts, hidden: Slice, count: number): void {
   const { head, finalNorm: norm } = parts.weights;
-  const out = slice(parts.buffers.logits);
+  const { logits, logitsPart } = slices(parts.buffers);
+  const isDivided = head.outputs < parts.spec.vocabularySize;
+  const out = isDivided ? logitsPart : logits;
   launchLinear(parts, count, { ...head, input: hidden, norm, out, outType: 'f32' });
+  if (!isDivided) return;
+  const sizes = { count, width: head.outputs };
+  parts.stream.launch('all-gather', { inputs: [logitsPart], out: logits, ...sizes });
 }
 
 type Linear = WeightMatrix &
