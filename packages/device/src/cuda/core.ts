@@ -1,13 +1,13 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Driver } from '@bridgekeeper/native';
-import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import type { DeviceEvent, Graph } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { ImposedLaw } from '../law/imposed-law.ts';
+import { CopyCounters } from './copies/copy.ts';
+import type { Hold } from './copies/hold.ts';
+import type { Completions } from './handles/completions.ts';
+import { CudaEvent, CudaGraph, createStream } from './handles/handles.ts';
 import type { Kernels } from './kernels/kernels.ts';
-import { CopyCounters } from './lanes/copy.ts';
-import type { Hold } from './lanes/hold.ts';
-import type { Completions } from './launch/completions.ts';
-import { CudaEvent, CudaGraph, CudaStream, createStream } from './launch/streams.ts';
 import type { Matmul } from './matmul/matmul.ts';
 import type { MatmulTuner } from './matmul/matmul-tuner.ts';
 import type { Memory } from './memory.ts';
@@ -99,11 +99,6 @@ export class Core {
 
   release(hold: Hold): void {
     hold.releaseAll(this.#service);
-  }
-
-  stream(stream: Stream): CudaStream {
-    if (stream instanceof CudaStream) return stream;
-    throw new DeviceError('bad-argument', `stream "${stream.label}" is of another device`);
   }
 
   event(event: DeviceEvent): CudaEvent {

@@ -21,9 +21,10 @@ import {
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
 import type { Core } from './core.ts';
+import { CudaStream, cudaStream } from './cuda-stream.ts';
+import { CudaEvent, CudaGraph } from './handles/handles.ts';
 import type { InlineLane } from './lanes/inline-lane.ts';
 import type { LaneOpener } from './lanes/lane-opener.ts';
-import { CudaEvent, CudaGraph, CudaStream } from './launch/streams.ts';
 import { CudaInstruments } from './observe/instruments.ts';
 
 /** A real GPU through the driver API. Made by `openCudaDevice`. */
@@ -103,7 +104,7 @@ export class CudaDevice implements Device {
   async uploadTarget(slice: Slice, stream: Stream): Promise<UploadTarget> {
     const core = this.#core;
     core.assertOpen();
-    const { handle } = core.stream(stream);
+    const { handle } = cudaStream(stream);
     return {
       kind: 'native',
       address: core.memory.address(slice),
@@ -139,7 +140,7 @@ export class CudaDevice implements Device {
   async prepare(stream: Stream, record: () => void): Promise<void> {
     this.#core.assertOpen();
     const { kernels, driver, matmul } = this.#core;
-    const own = this.#core.stream(stream);
+    const own = cudaStream(stream);
     // Capturing would compile one kernel after the other.
     await kernels.compileAhead(own.rehearse(record));
     // The library's kernels are loaded when they are first seen.
@@ -149,12 +150,12 @@ export class CudaDevice implements Device {
 
   refine(stream: Stream, record: () => void): Generator<undefined, boolean> {
     this.#core.assertOpen();
-    return this.#core.tuner.refine(this.#core.stream(stream), record);
+    return this.#core.tuner.refine(cudaStream(stream), record);
   }
 
   capture(stream: Stream, label: string, record: () => void): Graph {
     this.#core.assertOpen();
-    const { handle, length } = this.#core.stream(stream).capture(record);
+    const { handle, length } = cudaStream(stream).capture(record);
     const graph = new CudaGraph(this.#nextId++, label, length, handle);
     this.#graphs.add(graph);
     return graph;

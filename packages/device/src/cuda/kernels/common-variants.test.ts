@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { canBeSkinny, type SkinnySizes, skinnyShape } from '../matmul/linear-skinny.ts';
-import { STREAM_LINES } from '../matmul/linear-stream.ts';
+import { canBeSkinny, type SkinnySizes, skinnyShape } from '../operations/linear-skinny.ts';
+import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { commonVariants } from './common-variants.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
 

@@ -38,6 +38,12 @@ const HEADERS = readdirSync(FOLDER).filter((name) => name.endsWith('.cuh'));
 /** Names fixed when a unit is compiled: `HEAD_DIM` and the like. */
 export type KernelDefines = Readonly<Record<string, number>>;
 
+/** A kernel that would be launched. */
+export interface WantedKernel {
+  readonly name: KernelName;
+  readonly defines: KernelDefines | undefined;
+}
+
 /** What NVRTC compiles for a unit. `architecture` is a machine's own: `sm_90a`. */
 export function kernelProgram(
   unit: KernelUnit,

@@ -9,14 +9,14 @@ import { type Slice, slice } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import type { OpArgs } from '../../ops.ts';
 import type { Core } from '../core.ts';
-import { Launcher, type WantedKernel } from '../launch/launcher.ts';
+import { Launcher } from '../launch/launcher.ts';
 import { Memory } from '../memory.ts';
 import { deviceErrorOf, openDriver } from '../native.ts';
 import { launchOperation } from '../operations/operations.ts';
 import { compileStubGpu, type StubGpu } from '../testing/stub-gpu.ts';
 import { KernelCache } from './kernel-cache.ts';
 import { KernelLibrary, LIBRARY_INDEX, type LibraryFile, libraryKey } from './kernel-library.ts';
-import { kernelProgram } from './kernel-source.ts';
+import { kernelProgram, type WantedKernel } from './kernel-source.ts';
 import { type KernelCode, Kernels } from './kernels.ts';
 
 describe.each(hasCompiler ? ['compiled stubs'] : [])('kernels by %s', () => {

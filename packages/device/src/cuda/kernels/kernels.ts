@@ -1,6 +1,5 @@
 import type { Nvrtc, Program } from '@bridgekeeper/native';
 import { CUDA, type Driver } from '@bridgekeeper/native';
-import type { WantedKernel } from '../launch/launcher.ts';
 import { type KernelCache, kernelKey } from './kernel-cache.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import {
@@ -9,6 +8,7 @@ import {
   type KernelName,
   type KernelUnit,
   kernelProgram,
+  type WantedKernel,
 } from './kernel-source.ts';
 
 const NO_DEFINES: KernelDefines = {};

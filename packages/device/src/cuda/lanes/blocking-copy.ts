@@ -1,7 +1,7 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { Driver } from '@bridgekeeper/native';
 import type { ImposedLaw } from '../../law/imposed-law.ts';
-import { type Copy, type CopyCounters, type CopyTimes, issueCopy } from './copy.ts';
+import { type Copy, type CopyCounters, type CopyTimes, issueCopy } from '../copies/copy.ts';
 
 export interface CopyThread {
   readonly driver: Driver;

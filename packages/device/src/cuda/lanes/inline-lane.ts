@@ -1,9 +1,9 @@
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../../device.ts';
+import { type Copy, checkedCopy, issueCopy, recordOf } from '../copies/copy.ts';
 import type { Core } from '../core.ts';
-import type { CudaStream } from '../launch/streams.ts';
+import { type CudaStream, cudaStream } from '../cuda-stream.ts';
 import { blockingCopy, type CopyThread } from './blocking-copy.ts';
-import { type Copy, checkedCopy, issueCopy, recordOf } from './copy.ts';
 import type { WorkerLane } from './worker-lane.ts';
 
 /**
@@ -28,7 +28,7 @@ export class InlineLane implements Lane {
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     const core = this.#core;
     core.assertOpen();
-    const stream = core.stream(request.stream);
+    const stream = cudaStream(request.stream);
     stream.assertCopies();
     const copy = checkedCopy(core.memory, request);
     const { imposed } = core;

@@ -1,6 +1,6 @@
 import type { DeviceErrorCode } from '../../errors.ts';
 import type { LawStart } from '../../law/imposed-law.ts';
-import type { Copy, CopyTimes } from './copy.ts';
+import type { Copy, CopyTimes } from '../copies/copy.ts';
 
 /** What a lane's thread is started with. */
 export interface LaneStart extends LawStart {

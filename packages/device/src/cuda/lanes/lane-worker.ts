@@ -4,11 +4,11 @@ import type { Driver } from '@bridgekeeper/native';
 import { SystemClock } from '../../clock/system-clock.ts';
 import { DeviceError } from '../../errors.ts';
 import { ImposedLaw } from '../../law/imposed-law.ts';
-import { createStream } from '../launch/streams.ts';
+import { CopyCounters } from '../copies/copy.ts';
+import { releaseHold } from '../copies/hold.ts';
+import { createStream } from '../handles/handles.ts';
 import { forbid, openDriver } from '../native.ts';
 import { blockingCopy, type CopyThread } from './blocking-copy.ts';
-import { CopyCounters } from './copy.ts';
-import { releaseHold } from './hold.ts';
 import type { CopyOrder, LaneFailure, LaneReply, LaneRequest, LaneStart } from './lane-protocol.ts';
 
 // A worker lane's thread: it makes the copies it is sent, one at a time, blocking itself for each.

@@ -2,8 +2,8 @@ import { CUDA, type Driver } from '@bridgekeeper/native/threads';
 import type { UploaderStart } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import { UPLOADS_MAX, type Upload, type UploadEngine } from '../../uploader.ts';
+import { CopyCounters } from '../copies/copy.ts';
 import { openDriver } from '../native.ts';
-import { CopyCounters } from './copy.ts';
 
 /**
  * Copies in the launching thread's context, each on the stream that its target is for. Whatever

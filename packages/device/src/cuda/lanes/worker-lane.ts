@@ -2,10 +2,10 @@ import { Worker } from 'node:worker_threads';
 import type { CrossingRecord } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
+import { type Copy, checkedCopy, recordOf } from '../copies/copy.ts';
+import { Hold } from '../copies/hold.ts';
 import type { Core } from '../core.ts';
-import type { CudaStream } from '../launch/streams.ts';
-import { type Copy, checkedCopy, recordOf } from './copy.ts';
-import { Hold } from './hold.ts';
+import { type CudaStream, cudaStream } from '../cuda-stream.ts';
 import type { LaneReply, LaneRequest, LaneStart } from './lane-protocol.ts';
 
 interface Pending {
@@ -79,7 +79,7 @@ export class WorkerLane implements Lane {
 
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     this.#core.assertOpen();
-    const stream = this.#core.stream(request.stream);
+    const stream = cudaStream(request.stream);
     stream.assertCopies();
     return this.send(checkedCopy(this.#core.memory, request), stream);
   }

@@ -2,7 +2,7 @@ import { invariant } from '@bridgekeeper/bridge';
 import type { Slice } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import type { Core } from '../core.ts';
-import type { KernelDefines, KernelName } from '../kernels/kernel-source.ts';
+import type { KernelDefines, KernelName, WantedKernel } from '../kernels/kernel-source.ts';
 import type { MatmulOperands, MatmulShape } from '../matmul/matmul.ts';
 import { LaunchConfiguration, type LaunchShape } from './launch-configuration.ts';
 import { ParameterBlock } from './parameters.ts';
@@ -10,12 +10,6 @@ import { ParameterBlock } from './parameters.ts';
 /** Slices passed to operations start at multiples of this. */
 const SLICE_ALIGNMENT_BYTES = 16;
 const GRID_LIMIT = 65_535;
-
-/** A kernel that would be launched. */
-export interface WantedKernel {
-  readonly name: KernelName;
-  readonly defines: KernelDefines | undefined;
-}
 
 /** Puts kernels on one stream, with scratch memory that no other stream uses. */
 export class Launcher {

@@ -2,10 +2,10 @@ import type { ForbiddenFeature } from '@bridgekeeper/bridge';
 import { addressOf } from '@bridgekeeper/native';
 import { DeviceError } from '../../errors.ts';
 import type { FeatureVerdict } from '../../instruments.ts';
+import { type Copy, issueCopy } from '../copies/copy.ts';
 import type { Core } from '../core.ts';
-import { type Copy, issueCopy } from '../lanes/copy.ts';
+import { createStream } from '../handles/handles.ts';
 import { Launcher } from '../launch/launcher.ts';
-import { createStream } from '../launch/streams.ts';
 
 type Finding = Omit<FeatureVerdict, 'feature'>;
 

@@ -1,9 +1,9 @@
 import { FORBIDDEN_FEATURES, type ForbiddenFeature } from '@bridgekeeper/bridge';
 import { DeviceError } from '../../errors.ts';
 import type { BatchTimes, BridgeInstruments, FeatureVerdict, PeerRate } from '../../instruments.ts';
+import { type Copy, issueCopy } from '../copies/copy.ts';
 import type { Core } from '../core.ts';
-import { type Copy, issueCopy } from '../lanes/copy.ts';
-import { createStream } from '../launch/streams.ts';
+import { createStream } from '../handles/handles.ts';
 import { FeatureTrials } from './feature-trials.ts';
 import { timePeers } from './peers.ts';
 

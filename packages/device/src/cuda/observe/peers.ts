@@ -1,7 +1,7 @@
 import type { Driver } from '@bridgekeeper/native';
 import type { PeerRate } from '../../instruments.ts';
 import type { Core } from '../core.ts';
-import { createStream } from '../launch/streams.ts';
+import { createStream } from '../handles/handles.ts';
 
 const COPIES = 8;
 /** Access was switched on before: CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED of cuda.h. */

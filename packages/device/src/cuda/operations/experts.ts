@@ -10,8 +10,8 @@ import {
 } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
-import { launchLinear, lineThreads } from '../matmul/linear-operations.ts';
-import { STREAM_LINES } from '../matmul/linear-stream.ts';
+import { launchLinear, lineThreads } from './linear-operations.ts';
+import { STREAM_LINES } from './linear-stream.ts';
 
 const E = 2;
 const WORD = 4;

@@ -1,7 +1,7 @@
 import { DeviceError } from '../../errors.ts';
 import type { OpArgs } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
-import { lineThreads } from '../matmul/linear-operations.ts';
+import { lineThreads } from './linear-operations.ts';
 
 const E = 2;
 const WORD = 4;

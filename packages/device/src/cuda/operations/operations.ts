@@ -1,6 +1,5 @@
 import type { OpArgs, OpName } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
-import { launchLinear } from '../matmul/linear-operations.ts';
 import { launchAttention } from './attention.ts';
 import { launchAllGather, launchAllReduce } from './collectives.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
@@ -12,6 +11,7 @@ import {
   launchPool,
   launchSelect,
 } from './layer-operations.ts';
+import { launchLinear } from './linear-operations.ts';
 import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
 import {

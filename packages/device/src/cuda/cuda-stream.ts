@@ -1,45 +1,17 @@
-import { CUDA, type Driver, OutCell } from '@bridgekeeper/native/threads';
-import type { DeviceEvent, Graph, Stream } from '../../device.ts';
-import { DeviceError } from '../../errors.ts';
-import type { OpArgs, OpName } from '../../ops.ts';
-import type { Core } from '../core.ts';
-import { launchOperation } from '../operations/operations.ts';
-import { Launcher, type WantedKernel } from './launcher.ts';
+import { CUDA, OutCell } from '@bridgekeeper/native/threads';
+import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import type { OpArgs, OpName } from '../ops.ts';
+import type { Core } from './core.ts';
+import { createStream } from './handles/handles.ts';
+import type { WantedKernel } from './kernels/kernel-source.ts';
+import { Launcher } from './launch/launcher.ts';
+import { launchOperation } from './operations/operations.ts';
 
-/**
- * A stream that does not wait for the default stream. Streams of different priority use different
- * queues.
- */
-export function createStream(driver: Driver, priority: 'normal' | 'highest'): bigint {
-  const greatest = new OutCell();
-  driver.call('cuCtxGetStreamPriorityRange', null, greatest.bytes);
-  const level = priority === 'highest' ? greatest.i32 : 0;
-  return driver.read('cuStreamCreateWithPriority', CUDA.STREAM_NON_BLOCKING, level).pointer;
-}
-
-export class CudaEvent implements DeviceEvent {
-  readonly id: number;
-  readonly handle: bigint;
-
-  constructor(id: number, handle: bigint) {
-    this.id = id;
-    this.handle = handle;
-  }
-}
-
-export class CudaGraph implements Graph {
-  readonly id: number;
-  readonly label: string;
-  readonly length: number;
-  /** CUgraphExec */
-  readonly handle: bigint;
-
-  constructor(id: number, label: string, length: number, handle: bigint) {
-    this.id = id;
-    this.label = label;
-    this.length = length;
-    this.handle = handle;
-  }
+/** Throws DeviceError `bad-argument` for a stream of another device. */
+export function cudaStream(stream: Stream): CudaStream {
+  if (stream instanceof CudaStream) return stream;
+  throw new DeviceError('bad-argument', `stream "${stream.label}" is of another device`);
 }
 
 export class CudaStream implements Stream {

@@ -2,9 +2,9 @@ import { bytesPerElement } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
 import { linearWorkspace, type OpArgs } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import { WORKSPACE_BYTES } from '../matmul/matmul.ts';
 import { canBeSkinny, launchSkinny } from './linear-skinny.ts';
 import { canStream, launchStreamed } from './linear-stream.ts';
-import { WORKSPACE_BYTES } from './matmul.ts';
 
 const E = 2;
 const THREADS = 256;
