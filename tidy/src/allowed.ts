@@ -154,10 +154,14 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     launch: ['kernels', 'matmul', 'core.ts'],
     operations: ['kernels', 'matmul', 'core.ts', 'launch'],
     'cuda-stream.ts': ['kernels', 'handles', 'core.ts', 'launch', 'operations'],
+    'peers.ts': ['core.ts', 'operations', 'cuda-stream.ts'],
     lanes: ['.', 'handles', 'copies', 'core.ts', 'cuda-stream.ts'],
     observe: ['.', 'handles', 'copies', 'core.ts', 'launch'],
     'cuda-device.ts': ['handles', 'core.ts', 'cuda-stream.ts', 'lanes', 'observe'],
-    'open.ts': ['.', 'kernels', 'handles', 'matmul', 'core.ts', 'lanes', 'cuda-device.ts'],
+    'open.ts': [
+      ...['.', 'kernels', 'handles', 'matmul', 'core.ts', 'peers.ts', 'lanes'],
+      'cuda-device.ts',
+    ],
   },
   engine: {
     models: [],

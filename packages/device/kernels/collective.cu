@@ -16,12 +16,15 @@
 #define PUSH_BYTES 65536
 #define PUSH_ENTRIES (PUSH_BYTES / 8)
 
+/** Read where it lies, whatever the index. */
+#define PARAMETER const __grid_constant__
+
 /** Memory of each rank. */
 struct Parts {
   const void* at[MAX_RANKS];
 };
 
-/** What the others write to a rank, in its own memory, and what it counts itself. All zeros first. */
+/** In a rank's own memory: what the others write to it, and what it counts. All zeros first. */
 struct Mailbox {
   /** How often each rank has come to a meeting of these blocks. Theirs to write. */
   u32 arrived[MEETING_BLOCKS][MAX_RANKS];
@@ -166,23 +169,23 @@ __device__ inline void gatherAll(const Parts& inputs, int count, float* out, int
 }
 
 /** All parts are in this GPU's memory, and the stream's order is all that is needed. */
-extern "C" __global__ void all_reduce_local(const __grid_constant__ Parts inputs, bf16* out, i64 elements, int count,
-                                            int adds) {
+extern "C" __global__ void all_reduce_local(PARAMETER Parts inputs, bf16* out, i64 elements,
+                                            int count, int adds) {
   letNextStart();
   awaitEarlier();
   sumAll(inputs, count, out, elements, adds != 0);
 }
 
-extern "C" __global__ void all_gather_local(const __grid_constant__ Parts inputs, float* out, int lines, int width,
-                                            int count) {
+extern "C" __global__ void all_gather_local(PARAMETER Parts inputs, float* out, int lines,
+                                            int width, int count) {
   letNextStart();
   awaitEarlier();
   gatherAll(inputs, count, out, lines, width);
 }
 
 /** Each rank reads what the others have. */
-extern "C" __global__ void all_reduce_pull(const __grid_constant__ Parts inputs, const __grid_constant__ Mailboxes boxes, bf16* out, i64 elements,
-                                           int rank, int adds) {
+extern "C" __global__ void all_reduce_pull(PARAMETER Parts inputs, PARAMETER Mailboxes boxes,
+                                           bf16* out, i64 elements, int rank, int adds) {
   letNextStart();
   awaitEarlier();
   meet(boxes, rank);
@@ -195,8 +198,9 @@ extern "C" __global__ void all_reduce_pull(const __grid_constant__ Parts inputs,
  * Each rank sums a part of it, then reads the sums of the others: fewer bytes on the links than
  * everything from everyone, from four ranks on. Whole vectors only.
  */
-extern "C" __global__ void all_reduce_scatter(const __grid_constant__ Parts inputs, const __grid_constant__ Parts outs, const __grid_constant__ Mailboxes boxes,
-                                              i64 elements, int rank, int adds) {
+extern "C" __global__ void all_reduce_scatter(PARAMETER Parts inputs, PARAMETER Parts outs,
+                                              PARAMETER Mailboxes boxes, i64 elements, int rank,
+                                              int adds) {
   letNextStart();
   awaitEarlier();
   const i64 vectors = elements / 8;
@@ -225,7 +229,7 @@ extern "C" __global__ void all_reduce_scatter(const __grid_constant__ Parts inpu
  * with the same grid: every block counts every push. A half of the inbox is written again two
  * pushes later: by then its owner has pushed once more, and so has read it. Whole entries only.
  */
-extern "C" __global__ void all_reduce_push(const bf16* input, const __grid_constant__ Mailboxes boxes, bf16* out,
+extern "C" __global__ void all_reduce_push(const bf16* input, PARAMETER Mailboxes boxes, bf16* out,
                                            i64 elements, int rank, int adds) {
   letNextStart();
   awaitEarlier();
@@ -287,8 +291,8 @@ extern "C" __global__ void all_reduce_push(const bf16* input, const __grid_const
   if (threadIdx.x == 0) own->pushes[blockIdx.x] = turn;
 }
 
-extern "C" __global__ void all_gather_pull(const __grid_constant__ Parts inputs, const __grid_constant__ Mailboxes boxes, float* out, int lines,
-                                           int width, int rank) {
+extern "C" __global__ void all_gather_pull(PARAMETER Parts inputs, PARAMETER Mailboxes boxes,
+                                           float* out, int lines, int width, int rank) {
   letNextStart();
   awaitEarlier();
   meet(boxes, rank);

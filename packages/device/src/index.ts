@@ -17,6 +17,7 @@ export {
   cudaAvailability,
   instrumentsOf,
   openCudaDevice,
+  openCudaRanks,
   readConfidentialState,
   readGpuStatuses,
 } from './cuda/index.ts';

@@ -188,7 +188,6 @@ class GroupDevice implements Device {
   }
 
   async #close(): Promise<void> {
-    this.#members.links?.close();
     await Promise.all(this.#members.devices.map((device) => device.close()));
   }
 

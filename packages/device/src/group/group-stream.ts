@@ -60,7 +60,7 @@ export class GroupStream implements Stream {
       if (recording !== null && recording.member !== member) continue;
       const stream = this.parts[member]!;
       if (members.links !== null && isCollective(name)) {
-        members.links.launch(rank, stream, name, own as OpArgs[typeof name]);
+        members.links.launch(rank, stream, name, ranks as readonly OpArgs[typeof name][]);
       } else {
         stream.launch(name, own as OpArgs[Name]);
       }

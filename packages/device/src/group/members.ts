@@ -4,19 +4,17 @@ import type { CollectiveName, OpArgs } from '../ops.ts';
 /** How devices of one host reach each other's memory. */
 export interface PeerLinks {
   /**
-   * Puts a rank's part of a collective on its stream. `args` name the memory of all ranks. Parts
-   * meet on the devices, wherever they are launched from.
+   * Puts a rank's part of a collective on its stream. `all` are the arguments of all ranks, whose
+   * inputs name those of all. Parts meet on the devices, wherever they are launched from.
    */
   launch<Name extends CollectiveName>(
     rank: number,
     stream: Stream,
     name: Name,
-    args: OpArgs[Name],
+    all: readonly OpArgs[Name][],
   ): void;
   /** Copies to a rank's memory behind the work of both streams. */
   copy(fromStream: Stream, from: Slice, toStream: Stream, to: Slice, rank: number): void;
-  /** Before the devices are closed. */
-  close(): void;
 }
 
 /** The devices that ranks are on: one for each rank, or one for all of them. */

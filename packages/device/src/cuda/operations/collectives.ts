@@ -1,7 +1,7 @@
 import type { Slice } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
-import type { OpArgs } from '../../ops.ts';
-import type { KernelDefines } from '../kernels/kernel-source.ts';
+import type { CollectiveName, OpArgs } from '../../ops.ts';
+import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
 
 const E = 2;
@@ -18,14 +18,15 @@ export const MAILBOX_BYTES =
   2 * MAX_RANKS * (PUSH_BYTES / 8) * ENTRY_BYTES;
 
 const THREADS = 512;
-/** An entry of 8 bytes for each thread at the most that is pushed. */
-const PUSH_GRID = 16;
-const PUSH_THREADS = 512;
-/** Elements of a vector. */
+/** Always the same: an entry for each thread at the most that is pushed. */
+const PUSH_SHAPE = { grid: [16], threads: 512 } as const;
+/** Elements of a vector and of an entry, words of a vector. */
 const VECTOR = 8;
-/** More than this from everyone takes longer than a part from everyone, twice. */
+const ENTRY = 4;
+const WORDS = 4;
+/** From so many on everything from everyone takes longer than a part from everyone, twice. */
 const SCATTER_RANKS = 4;
-const SCATTER_BYTES = 262_144;
+const LOCAL = { RANKS: MAX_RANKS } as const;
 
 /** Where a collective's ranks are, as one of them sees it. */
 export interface RankPlace {
@@ -33,101 +34,124 @@ export interface RankPlace {
   /** Of each rank. */
   readonly mailboxes: readonly bigint[];
   /** Where a slice of a rank's memory is. Throws DeviceError `bad-argument`. */
-  address(rank: number, what: string, slice: Slice, bytes: number): bigint;
+  readonly address: (rank: number, what: string, slice: Slice, bytes: number) => bigint;
 }
 
-const noDefines = (ranks: number): KernelDefines => ({ RANKS: ranks });
-
-/** `place` null: all inputs are in this device's memory. */
-export function launchAllReduce(
-  launcher: Launcher,
-  args: OpArgs['all-reduce'],
-  place: RankPlace | null = null,
-): void {
-  const { inputs, epilogue, count, width } = args;
+/** All inputs are in this device's memory. */
+export function launchLocalReduce(launcher: Launcher, args: OpArgs['all-reduce']): void {
+  const { inputs, count, width } = args;
+  checkCount('all-reduce', inputs);
   const elements = count * width;
-  checkInputs('all-reduce', inputs, place);
+  if (elements === 0) return;
+  const parts = localParts(launcher, 'all-reduce', inputs, elements * E);
+  const out = launcher.address('out of all-reduce', args.out, elements * E);
+  const block = launcher.parameters
+    .pointers(...parts, out)
+    .longs(elements)
+    .ints(inputs.length, adds(args));
+  launcher.launch('all_reduce_local', shapeFor(elements / VECTOR), block, LOCAL);
+}
+
+export function launchLocalGather(launcher: Launcher, args: OpArgs['all-gather']): void {
+  const { inputs, count, width } = args;
+  checkCount('all-gather', inputs);
+  const bytes = count * width * WORD;
+  if (bytes === 0) return;
+  const parts = localParts(launcher, 'all-gather', inputs, bytes);
+  const out = launcher.address('out of all-gather', args.out, bytes * inputs.length);
+  const block = launcher.parameters.pointers(...parts, out).ints(count, width, inputs.length);
+  launcher.launch('all_gather_local', shapeFor(width / WORDS), block, LOCAL);
+}
+
+/** What a rank does of a collective of several GPUs; `all` are the arguments of each. */
+export function launchCollective<Name extends CollectiveName>(
+  launcher: Launcher,
+  name: Name,
+  all: readonly OpArgs[Name][],
+  place: RankPlace,
+): void {
+  const { inputs } = all[place.rank]!;
+  if (inputs.length !== all.length) {
+    const message = `${name} of ${inputs.length} inputs on ${all.length} ranks: one of each`;
+    throw new DeviceError('bad-argument', message);
+  }
+  if (name === 'all-reduce') launchReduce(launcher, all as readonly OpArgs['all-reduce'][], place);
+  else launchGather(launcher, all as readonly OpArgs['all-gather'][], place);
+}
+
+function launchReduce(
+  launcher: Launcher,
+  all: readonly OpArgs['all-reduce'][],
+  { rank, mailboxes, address }: RankPlace,
+): void {
+  const own = all[rank]!;
+  const { inputs, count, width } = own;
+  const elements = count * width;
   if (elements === 0) return;
   const bytes = elements * E;
-  const out = launcher.address('out of all-reduce', args.out, bytes);
-  const adds = epilogue === 'add' ? 1 : 0;
-  const vectors = Math.ceil(elements / VECTOR);
-  const shape = { grid: [blocksFor(vectors)], threads: THREADS } as const;
-  const parts = partsOf(launcher, 'all-reduce', inputs, bytes, place);
-  if (place === null) {
-    const block = launcher.parameters.pointers(...parts, out).longs(elements);
-    const defines = noDefines(MAX_RANKS);
-    launcher.launch('all_reduce_local', shape, block.ints(inputs.length, adds), defines);
-    return;
-  }
-  const { rank, mailboxes } = place;
-  const ranks = inputs.length;
-  const defines = noDefines(ranks);
+  const ranks = all.length;
+  const inputAt = (from: number) => address(from, 'input of all-reduce', inputs[from]!, bytes);
+  const outAt = (of: number) => address(of, 'out of all-reduce', all[of]!.out, bytes);
   const boxes = padded(mailboxes);
-  if (bytes <= PUSH_BYTES && elements % 4 === 0) {
-    const block = launcher.parameters.pointers(parts[rank]!, ...boxes, out).longs(elements);
-    const fixed = { grid: [PUSH_GRID], threads: PUSH_THREADS } as const;
-    launcher.launch('all_reduce_push', fixed, block.ints(rank, adds), defines);
-  } else if (ranks >= SCATTER_RANKS && bytes > SCATTER_BYTES && elements % VECTOR === 0) {
-    throw new DeviceError('unsupported', 'more ranks than two');
-  } else {
-    const block = launcher.parameters.pointers(...parts, ...boxes, out).longs(elements);
-    launcher.launch('all_reduce_pull', shape, block.ints(rank, adds), defines);
-  }
-}
-
-export function launchAllGather(
-  launcher: Launcher,
-  args: OpArgs['all-gather'],
-  place: RankPlace | null = null,
-): void {
-  const { inputs, count, width } = args;
-  checkInputs('all-gather', inputs, place);
-  if (count * width === 0) return;
-  const bytes = count * width * WORD;
-  const out = launcher.address('out of all-gather', args.out, bytes * inputs.length);
-  const parts = partsOf(launcher, 'all-gather', inputs, bytes, place);
-  const shape = { grid: [blocksFor(Math.ceil(width / 4))], threads: THREADS } as const;
-  if (place === null) {
-    const block = launcher.parameters.pointers(...parts, out).ints(count, width, inputs.length);
-    launcher.launch('all_gather_local', shape, block, noDefines(MAX_RANKS));
+  const defines = { RANKS: ranks };
+  if (bytes <= PUSH_BYTES && elements % ENTRY === 0) {
+    const block = launcher.parameters
+      .pointers(inputAt(rank), ...boxes, outAt(rank))
+      .longs(elements)
+      .ints(rank, adds(own));
+    launcher.launch('all_reduce_push', PUSH_SHAPE, block, defines);
     return;
   }
-  const { rank, mailboxes } = place;
+  const everyone = [...all.keys()];
+  const parts = padded(everyone.map(inputAt));
+  if (ranks < SCATTER_RANKS || elements % VECTOR !== 0) {
+    const block = launcher.parameters
+      .pointers(...parts, ...boxes, outAt(rank))
+      .longs(elements)
+      .ints(rank, adds(own));
+    launcher.launch('all_reduce_pull', shapeFor(elements / VECTOR), block, defines);
+    return;
+  }
   const block = launcher.parameters
-    .pointers(...parts, ...padded(mailboxes), out)
+    .pointers(...parts, ...padded(everyone.map(outAt)), ...boxes)
+    .longs(elements)
+    .ints(rank, adds(own));
+  const shape = shapeFor(elements / VECTOR / ranks);
+  launcher.launch('all_reduce_scatter', shape, block, defines);
+}
+
+function launchGather(
+  launcher: Launcher,
+  all: readonly OpArgs['all-gather'][],
+  { rank, mailboxes, address }: RankPlace,
+): void {
+  const { inputs, out, count, width } = all[rank]!;
+  const bytes = count * width * WORD;
+  if (bytes === 0) return;
+  const parts = inputs.map((input, from) => address(from, 'input of all-gather', input, bytes));
+  const target = launcher.address('out of all-gather', out, bytes * inputs.length);
+  const block = launcher.parameters
+    .pointers(...padded(parts), ...padded(mailboxes), target)
     .ints(count, width, rank);
-  launcher.launch('all_gather_pull', shape, block, noDefines(inputs.length));
+  launcher.launch('all_gather_pull', shapeFor(width / WORDS), block, { RANKS: all.length });
 }
 
-/** Blocks of as many threads as there are vectors, but no more than meet. */
-function blocksFor(vectors: number): number {
-  return Math.min(Math.max(Math.ceil(vectors / THREADS), 1), MEETING_BLOCKS);
+const adds = ({ epilogue }: OpArgs['all-reduce']) => (epilogue === 'add' ? 1 : 0);
+
+/** A thread for each vector, in as many blocks as may meet. */
+function shapeFor(vectors: number): LaunchShape {
+  const blocks = Math.max(Math.ceil(vectors / THREADS), 1);
+  return { grid: [Math.min(blocks, MEETING_BLOCKS)], threads: THREADS };
 }
 
-function checkInputs(what: string, inputs: readonly Slice[], place: RankPlace | null): void {
-  const { length } = inputs;
-  const isRight = place === null ? length >= 1 && length <= MAX_RANKS : isOfAll(length, place);
-  if (isRight) return;
-  const message = `${what} of ${length} inputs: at most ${MAX_RANKS}, and one of each rank`;
+function checkCount(what: string, { length }: readonly Slice[]): void {
+  if (length >= 1 && length <= MAX_RANKS) return;
+  const message = `${what} of ${length} inputs: there may be 1 to ${MAX_RANKS}`;
   throw new DeviceError('bad-argument', message);
 }
 
-const isOfAll = (inputs: number, { mailboxes }: RankPlace) => inputs === mailboxes.length;
-
-/** Room for all ranks that there may be. */
-function partsOf(
-  launcher: Launcher,
-  name: string,
-  inputs: readonly Slice[],
-  bytes: number,
-  place: RankPlace | null,
-): bigint[] {
-  const what = `input of ${name}`;
-  const found = inputs.map((input, rank) =>
-    place === null ? launcher.address(what, input, bytes) : place.address(rank, what, input, bytes),
-  );
-  return padded(found);
+function localParts(launcher: Launcher, name: string, inputs: readonly Slice[], bytes: number) {
+  return padded(inputs.map((input) => launcher.address(`input of ${name}`, input, bytes)));
 }
 
 function padded(addresses: readonly bigint[]): bigint[] {

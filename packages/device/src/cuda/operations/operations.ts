@@ -1,7 +1,7 @@
 import type { OpArgs, OpName } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import { launchAttention } from './attention.ts';
-import { launchAllGather, launchAllReduce } from './collectives.ts';
+import { launchLocalGather, launchLocalReduce } from './collectives.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import {
@@ -38,8 +38,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   route: launchRoute,
   'expert-gate': launchExpertGate,
   'expert-down': launchExpertDown,
-  'all-reduce': (launcher, args) => launchAllReduce(launcher, args),
-  'all-gather': (launcher, args) => launchAllGather(launcher, args),
+  'all-reduce': launchLocalReduce,
+  'all-gather': launchLocalGather,
   select: launchSelect,
   pool: launchPool,
   'grammar-mask': launchGrammarMask,
