@@ -413,7 +413,8 @@ function planShape(
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
   const { ranks } = device.info;
   if (ranks > 1 && options.tiers !== undefined) {
-    const message = `--kv-offloading-size: KV of ${ranks} GPUs does not leave them yet; leave it out`;
+    const message =
+      '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
     throw new EngineError('bad-model', message, 'kv_offloading_size');
   }
   // All of them: what cannot be divided is refused here.

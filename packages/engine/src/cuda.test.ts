@@ -145,9 +145,7 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const { driverPath } = compileStubGpu(folder, { gpus });
     const options = { driverPath, kernelCacheFolder: join(folder, 'kernels') };
     const device =
-      gpus === 1
-        ? splitDevice(await openCudaDevice(options), 2)
-        : await openCudaRanks(2, options);
+      gpus === 1 ? splitDevice(await openCudaDevice(options), 2) : await openCudaRanks(2, options);
     const prepared = await prepareModel({ ...small(device), dummy: false, maxRows: 2 });
     expect(prepared.loaded.bytes).toBeLessThan(prepared.memory.weightBytes * 1.01);
     const setting = { batch: 2, contextTokens: 8, repeats: 1, steps: 4 };

@@ -7,7 +7,7 @@ import type { Launcher } from '../launch/launcher.ts';
 const E = 2;
 const WORD = 4;
 /** Constants of collective.cu. */
-export const MAX_RANKS = 8;
+const MAX_RANKS = 8;
 const MEETING_BLOCKS = 128;
 const PUSH_BYTES = 65_536;
 const ENTRY_BYTES = 16;
