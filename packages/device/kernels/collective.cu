@@ -12,8 +12,8 @@
 #define AT_ONCE (RANKS <= 2 ? 4 : RANKS <= 4 ? 2 : 1)
 /** These are in collectives.ts, too. MAX_RANKS is what parameters have room for. */
 #define MAX_RANKS 8
-#define MEETING_BLOCKS 128
-#define PUSH_BYTES 65536
+#define MEETING_BLOCKS 32
+#define PUSH_BYTES 262144
 #define PUSH_ENTRIES (PUSH_BYTES / 8)
 
 /** Read where it lies, whatever the index. */

@@ -136,3 +136,18 @@ describe('what cannot be divided is refused by name', () => {
     await alone.close();
   });
 });
+
+it('a rank that fails ends all requests with an error', async () => {
+  const device = splitDevice(await openCpuDevice({ threads: 1 }), 2);
+  const small = { maxRows: 3, maxBatchTokens: 32, maxModelTokens: 256 };
+  await withEngine(engineOptions(device, small), async (engine) => {
+    const wanted = PROMPTS.map((prompt, i) => request(`${i}`, prompt, { maxTokens: 200 }));
+    const outcomes = wanted.map((each) => generate(engine, each));
+    const { device: second } = device.ranks[1]!;
+    const buffer = second.allocate(16, 'too small');
+    const out = { buffer, offsetBytes: 0, bytes: 16 };
+    const wrong = { elements: 64, type: 'f32', mean: 0, spread: 0, seed: 0 } as const;
+    second.createStream('what fails').launch('fill-uniform', { out, ...wrong });
+    for (const { finish } of await Promise.all(outcomes)) expect(finish.reason).toBe('error');
+  });
+});

@@ -77,6 +77,7 @@ export type DriverFunction = keyof typeof DRIVER_SIGNATURES;
 export const CUDA = {
   SUCCESS: 0,
   ERROR_NOT_READY: 600,
+  ERROR_PEER_ACCESS_ALREADY_ENABLED: 704,
   STREAM_NON_BLOCKING: 1,
   EVENT_DISABLE_TIMING: 2,
   CAPTURE_THREAD_LOCAL: 1,
@@ -194,6 +195,14 @@ export class Driver {
     this.makeCurrent();
     const status = this.#functions[name](...args);
     if (status !== CUDA.SUCCESS) throw this.#errorOf(name, status);
+  }
+
+  /** Lets the current context reach the memory of another, which it may reach already. */
+  enablePeerAccess(other: bigint): void {
+    this.makeCurrent();
+    const status = this.#functions.cuCtxEnablePeerAccess(other, 0);
+    if (status === CUDA.SUCCESS || status === CUDA.ERROR_PEER_ACCESS_ALREADY_ENABLED) return;
+    throw this.#errorOf('cuCtxEnablePeerAccess', status);
   }
 
   /** A checked function that not every driver exports; null where this one does not. */

@@ -39,7 +39,7 @@ function enableAccess({ core: { driver }, handle }: Peer, other: Peer): void {
         'their GPUs, and a GPU that is divided (MIG) has none',
     );
   }
-  driver.call('cuCtxEnablePeerAccess', other.context, 0);
+  driver.enablePeerAccess(other.context);
 }
 
 class CudaLinks implements PeerLinks {

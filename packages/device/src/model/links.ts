@@ -4,36 +4,35 @@ import type { CollectiveName } from '../ops.ts';
 /** The links between the GPUs of one host, as collectives see them. */
 export interface Links {
   readonly ranks: number;
-  /** What a collective takes before its bytes count. */
+  /** What the law adds to each collective. */
   readonly tollNs: number;
-  /** Of what comes to a GPU. */
-  readonly bytesPerSecond: number;
+  /** What it leaves of the links' rate. */
+  readonly rateFactor: number;
 }
 
 /**
- * What two H200 took in a captured graph, by kernels that read each other's memory: a launch and
- * two meetings. Small ones are as fast as their flags travel.
+ * What two H200 took in a captured graph beside a kernel's own start (docs/results/h200/
+ * all-reduce.json): small ones are written to the others, one way; large ones are read from them
+ * between two meetings.
  */
-const MEETING_NS = 5_000;
-/** Of NVLink 4, one way. */
-const LINK_BYTES_PER_SECOND = 392e9;
+const PUSH_MOST_BYTES = 262_144;
+const PUSH = { startNs: 600, bytesPerSecond: 150e9 } as const;
+const PULL = { startNs: 5_000, bytesPerSecond: 322e9 } as const;
 const NO_LAW = { tollNs: 0, rateFactor: 1 };
 
 /** `profile` says what encrypted links add and take. */
 export function linksOf({ collectives = NO_LAW }: Profile, ranks: number): Links {
-  return {
-    ranks,
-    tollNs: MEETING_NS + collectives.tollNs,
-    bytesPerSecond: LINK_BYTES_PER_SECOND * collectives.rateFactor,
-  };
+  return { ranks, ...collectives };
 }
 
 /**
- * From when the last rank is ready. `bytes` are those of one rank's input: an all-reduce brings a
- * rank all of the others' once (two ranks), or what each summed of it twice around (more).
+ * From when the last rank is ready. `bytes` are those of one rank's input. What is pushed or
+ * gathered comes whole from every other; of a large sum each rank makes a part and reads the rest.
  */
 export function collectiveNs(links: Links, name: CollectiveName, bytes: number): number {
-  const { ranks, tollNs, bytesPerSecond } = links;
-  const share = name === 'all-gather' ? ranks - 1 : (2 * (ranks - 1)) / ranks;
-  return tollNs + (share * bytes * 1e9) / bytesPerSecond;
+  const { ranks, tollNs, rateFactor } = links;
+  const isPushed = name === 'all-reduce' && bytes <= PUSH_MOST_BYTES;
+  const { startNs, bytesPerSecond } = isPushed ? PUSH : PULL;
+  const share = name === 'all-gather' || isPushed ? ranks - 1 : (2 * (ranks - 1)) / ranks;
+  return startNs + tollNs + (share * bytes * 1e9) / (bytesPerSecond * rateFactor);
 }

@@ -101,9 +101,9 @@ export class WorkPricer {
   #linkNs<Name extends OpName>(name: Name, args: OpArgs[Name]): number {
     const { links } = this.#options;
     if (links === null || !isCollective(name)) return 0;
-    const { inputs, count, width } = args as OpArgs['all-reduce'];
+    const { count, width } = args as OpArgs['all-reduce'];
     const wordBytes = name === 'all-gather' ? 4 : bytesPerElement(this.#element);
-    return collectiveNs(links, name, inputs.length * count * width * wordBytes);
+    return collectiveNs(links, name, count * width * wordBytes);
   }
 
   /** Does the bookkeeping in order and says how long all of it takes. */

@@ -8,8 +8,8 @@ const E = 2;
 const WORD = 4;
 /** Constants of collective.cu. */
 const MAX_RANKS = 8;
-const MEETING_BLOCKS = 128;
-const PUSH_BYTES = 65_536;
+const MEETING_BLOCKS = 32;
+const PUSH_BYTES = 262_144;
 const ENTRY_BYTES = 16;
 /** sizeof(Mailbox) */
 export const MAILBOX_BYTES =
@@ -18,8 +18,8 @@ export const MAILBOX_BYTES =
   2 * MAX_RANKS * (PUSH_BYTES / 8) * ENTRY_BYTES;
 
 const THREADS = 512;
-/** Always the same: an entry for each thread at the most that is pushed. */
-const PUSH_SHAPE = { grid: [16], threads: 512 } as const;
+/** Always the same: blocks count the pushes. */
+const PUSH_SHAPE = { grid: [32], threads: 512 } as const;
 /** Elements of a vector and of an entry, words of a vector. */
 const VECTOR = 8;
 const ENTRY = 4;
