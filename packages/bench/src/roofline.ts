@@ -34,6 +34,7 @@ export const ROOFLINE_FLAGS = {
   loadFormat: flag(SETTINGS.loadFormat.kind, 'auto', 'auto or dummy'),
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   kvCacheDtype: flag(SETTINGS.kvCacheDtype.kind, 'auto', 'how KV is stored'),
+  tensorParallelSize: flag(SETTINGS.tensorParallelSize.kind, 1, 'GPUs that share the model'),
   repeats: flag(integer(1, 100), 5, 'measurements of each'),
   ...SEAL_FLAGS,
 };
@@ -75,12 +76,13 @@ export async function withModel(
   sizes: RooflineSizes,
   measure: (bench: RooflineBench) => Promise<readonly MeasuredRun[]>,
 ): Promise<SuiteResult> {
-  const { model: path, loadFormat, device: kind, kvCacheDtype } = values;
+  const { model: path, loadFormat, device: kind, kvCacheDtype, tensorParallelSize } = values;
   const settings = settingsWith({
     model: path,
     loadFormat,
     device: kind,
     kvCacheDtype,
+    tensorParallelSize,
     law: 'off',
     maxNumSeqs: sizes.maxRows,
     maxNumBatchedTokens: sizes.maxBatchTokens,
@@ -103,6 +105,7 @@ export async function withModel(
       device: config.device.value,
       weights: WEIGHTS[model.spec.quantization?.method ?? 'none'],
       kv: model.shape.kvFormat,
+      tensorParallel: tensorParallelSize,
     };
     const runs = await measure({ device, model, rates, parameters });
     return { runs, device: measuredDevice(device.info.kind, device.info.name) };

@@ -125,11 +125,11 @@ extern "C" __global__ void gate_mul(const bf16* input, bf16* out, int width, int
 }
 
 /**
- * out[line] += the parts of the experts that the line chose, in the order of its slots. parts are
- * [lines * topK, width]; blockIdx.x is the line.
+ * The parts of the experts that a line chose, in the order of its slots: out[line] is their sum, or
+ * gets it added. parts are [lines * topK, width]; blockIdx.x is the line.
  */
 extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf16* out, int width,
-                                       int topK, int experts) {
+                                       int topK, int experts, int adds) {
   awaitEarlier();
   letNextStart();
   const int* slots = chosen + (i64)blockIdx.x * topK;
@@ -140,7 +140,7 @@ extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf
     for (int slot = 0; slot < topK; slot++) {
       if ((u32)slots[slot] < (u32)experts) sum += own[(i64)slot * width + i];
     }
-    target[i] = narrow(widen(target[i]) + sum);
+    target[i] = narrow(adds != 0 ? widen(target[i]) + sum : sum);
   }
 }
 

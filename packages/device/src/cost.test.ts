@@ -133,7 +133,8 @@ test('positions read are those that some token of a run sees', () => {
 test('experts cost the bytes of those that are expected to be hit, and no others', () => {
   const groups = { chosen: some, starts: some, order: some, experts: 8, topK: 2 };
   const codes = { format: 'mxfp4', scales: some, blockOutputs: 1, blockInputs: 32 } as const;
-  const down = { ...groups, ...codes, weight: some, input: some, bias: null, weights: some };
+  const parts = { weight: some, input: some, bias: null, weights: some } as const;
+  const down = { ...groups, ...codes, ...parts, epilogue: 'add' } as const;
   const costOf = (count: number) =>
     opCost(
       'expert-down',

@@ -146,8 +146,8 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     };
   },
   'expert-down': (args, elementBytes) => {
-    const { count, topK, inputs, outputs } = args;
-    const lines = count * topK * inputs + 2 * count * outputs;
+    const { count, topK, inputs, outputs, epilogue } = args;
+    const lines = count * topK * inputs + (epilogue === 'add' ? 2 : 1) * count * outputs;
     return {
       bytes: hitExpertBytes(args, outputs, elementBytes) + lines * elementBytes,
       operations: 2 * count * topK * inputs * outputs,
@@ -193,6 +193,12 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 3 * count * heads * width * elementBytes,
     operations: 8 * count * heads * width,
   }),
+  // What each rank moves in its own memory; the way between them is priced apart.
+  'all-reduce': ({ inputs, epilogue, count, width }, elementBytes) => ({
+    bytes: (inputs.length + (epilogue === 'add' ? 2 : 1)) * count * width * elementBytes,
+    operations: inputs.length * count * width,
+  }),
+  'all-gather': ({ inputs, count, width }) => words(2 * inputs.length * count * width, 0),
   select: ({ count, width }, elementBytes) => ({
     bytes: 2 * count * width * elementBytes,
     operations: 0,

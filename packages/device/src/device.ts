@@ -25,8 +25,13 @@ export interface DeviceInfo {
   /** As the driver or the operating system names it. */
   readonly name: string;
   readonly element: ElementType;
-  /** Memory that buffers may take. */
+  /** Memory that buffers may take: of each rank, where there are several. */
   readonly memoryBytes: number;
+  /**
+   * How many do every launch together, each on memory of its own that it names alike: GPUs of one
+   * host, mostly. 1 for a device alone.
+   */
+  readonly ranks: number;
   /** Tokens a KV page holds unless told otherwise: what this device's attention likes best. */
   readonly preferredPageTokens: number;
   /** Facts for reports (driver, architecture, cores); never parsed. */
@@ -66,6 +71,16 @@ export function slice(
 /** Whether an operation's argument is memory; others are numbers, words, null and lists. */
 export function isSlice(value: unknown): value is Slice {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Whether it is several pieces of memory; other lists are of numbers. */
+export function isSliceList(value: unknown): value is readonly Slice[] {
+  return Array.isArray(value) && isSlice(value[0]);
+}
+
+/** The ranks of a device alone. */
+export function onlyRank(device: Device): readonly DeviceRank[] {
+  return [{ device, part: (buffer) => buffer }];
 }
 
 /** Host memory that lanes copy from and to. `bytes` stays readable until `free`. */
@@ -197,8 +212,20 @@ export interface DeviceCounters {
   readonly allocatedBytes: number;
 }
 
+/** One of those that do every launch together, by itself: what each has of its own goes there. */
+export interface DeviceRank {
+  readonly device: Device;
+  /** What it has of a buffer that was allocated on all. */
+  part(buffer: DeviceBuffer): DeviceBuffer;
+}
+
 export interface Device {
   readonly info: DeviceInfo;
+  /**
+   * Those whose memory differs. A device alone is its only one, and so is a virtual one, whose
+   * ranks are all alike.
+   */
+  readonly ranks: readonly DeviceRank[];
   readonly clock: Clock;
   /** What is imposed on crossings and launches; null: nothing, they cost what they cost. */
   readonly law: Law | null;

@@ -17,6 +17,7 @@ export {
   cudaAvailability,
   instrumentsOf,
   openCudaDevice,
+  openCudaRanks,
   readConfidentialState,
   readGpuStatuses,
 } from './cuda/index.ts';
@@ -62,6 +63,7 @@ export {
   STATE_THINKING,
 } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
+export { splitDevice } from './group/group-device.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';
 export { openModelDevice } from './model/model-device.ts';
 export { type ReachedPoint, reachedFactor } from './model/work.ts';

@@ -1,5 +1,12 @@
 import { bytesPerElement, type ElementType, type Slice } from './device.ts';
 
+/** Operations in which all ranks of a device take part. */
+export type CollectiveName = 'all-reduce' | 'all-gather';
+
+export function isCollective(name: OpName): name is CollectiveName {
+  return name === 'all-reduce' || name === 'all-gather';
+}
+
 /**
  * The operations the engine uses: one catalogue, implemented by the cpu device (TypeScript) and the
  * cuda device (.cu), priced by the model device, and checked against float64 by one contract suite.
@@ -169,9 +176,9 @@ export interface OpArgs {
     };
 
   /**
-   * out[count, outputs] += for each line the sum over the experts that it chose, in the order of
-   * its slots, of weights * (x * weight[expert]^T (+ bias[expert])); x = input[count * topK,
-   * inputs].
+   * For each line the sum over the experts that it chose, in the order of its slots, of weights *
+   * (x * weight[expert]^T (+ bias[expert])), with x = input[count * topK, inputs]:
+   * out[count, outputs] = it (`store`), or out += it (`add`).
    */
   'expert-down': ExpertGroups &
     ExpertMatrix & {
@@ -180,6 +187,7 @@ export interface OpArgs {
       readonly bias: Slice | null;
       /** f32 [count, topK] */
       readonly weights: Slice;
+      readonly epilogue: 'store' | 'add';
       readonly out: Slice;
       readonly inputs: number;
       readonly outputs: number;
@@ -306,6 +314,30 @@ export interface OpArgs {
     readonly stride: number;
     readonly first: number;
     readonly heads: number;
+    readonly width: number;
+  };
+
+  /**
+   * The sum of the inputs, E [count, width] each, added in f32 in their order: out = it (`store`),
+   * or out += it (`add`). On a device of several ranks each input stands for those of all of them,
+   * in the order of the ranks, and every rank's out gets the same bits.
+   */
+  'all-reduce': {
+    readonly inputs: readonly Slice[];
+    readonly out: Slice;
+    readonly epilogue: 'store' | 'add';
+    readonly count: number;
+    readonly width: number;
+  };
+
+  /**
+   * out, f32 [count, inputs * width] = the inputs, f32 [count, width] each, side by side. On a
+   * device of several ranks each input stands for those of all of them, as for `all-reduce`.
+   */
+  'all-gather': {
+    readonly inputs: readonly Slice[];
+    readonly out: Slice;
+    readonly count: number;
     readonly width: number;
   };
 

@@ -14,13 +14,14 @@ import { GrammarPool } from './grammar/grammar-pool.ts';
 import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
-import { type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
+import { heldBy, type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
 import { loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
 import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
 import { readModelSpec } from './models/folder.ts';
 import { FP8_BLOCKS, fp8Of } from './models/quantization.ts';
+import { rankSpec } from './models/rank-slice.ts';
 import { ropeTable } from './models/rope.ts';
 import type { ModelSpec } from './models/spec.ts';
 import { describeModelSpec } from './models/summary.ts';
@@ -183,11 +184,14 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
       : { folder: options.model, seal: null, files: options.model };
   const described = options.spec ?? (await readModelSpec(source.files));
   const spec = withHeadFor(options, quantizedAsWished(options, described));
-  const { shape, memory } = planShape(options, spec);
+  const ranks = device.info.ranks;
+  // What each rank runs; of a device alone, the model.
+  const own = rankSpec(spec, ranks);
+  const { shape, memory } = planShape(options, spec, own);
   options.onModel?.(linesOf(device, spec, shape, memory));
   options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
-  const buffers = allocateBuffers(device, spec, shape);
+  const buffers = allocateBuffers(device, own, shape);
   const tableBytes = ropeBytes(spec, shape);
   for (const [index, rope] of ropeTables(spec).entries()) {
     const table = bytesOf(ropeTable(rope, spec.headDim, shape.maxModelTokens));
@@ -201,7 +205,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   }
   const stream = device.createStream('engine');
   const { element } = device.info;
-  const parts = { spec, shape, weights: loaded.weights, buffers, stream, vocabulary, element };
+  const common = { shape, weights: loaded.weights, buffers, stream, vocabulary, element };
+  const parts = { ...common, spec: own };
   const runner = new Runner(device, parts);
   const preparingNs = device.clock.nowNs();
   await runner.warmUp((phase) => options.onPhase?.(phase));
@@ -376,6 +381,7 @@ function withHeadFor({ task }: EngineOptions, spec: ModelSpec): ModelSpec {
 /** Settles every size before anything is loaded, so that what cannot fit is refused at once. */
 function planShape(
   options: EngineOptions,
+  whole: ModelSpec,
   spec: ModelSpec,
 ): { readonly shape: RunnerShape; readonly memory: MemoryBudget } {
   const { device, maxRows, maxBatchTokens } = options;
@@ -411,8 +417,19 @@ function planShape(
   }
   const elementBytes = bytesPerElement(device.info.element);
   const pageTokens = options.pageTokens ?? device.info.preferredPageTokens;
+  const { ranks } = device.info;
+  if (ranks > 1 && options.tiers !== undefined) {
+    const message =
+      '--kv-offloading-size: KV of several GPUs does not leave them yet; leave it out';
+    throw new EngineError('bad-model', message, 'kv_offloading_size');
+  }
+  // All of them: what cannot be divided is refused here.
+  const held = Array.from({ length: ranks }, (_, index) =>
+    heldBy(weightTensors(whole), whole, { index, of: ranks }),
+  );
   const sizes = {
     task,
+    ranks,
     maxRows,
     maxBatchTokens,
     maxModelTokens,
@@ -433,7 +450,7 @@ function planShape(
     elementBytes,
     deviceBytes: device.info.memoryBytes,
     utilization: options.memoryUtilization,
-    weightBytes: weightBytes(weightTensors(spec), elementBytes),
+    weightBytes: Math.max(...held.map((tensors) => weightBytes(tensors, elementBytes))),
     kvBytes: options.kvBytes,
   });
   return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };

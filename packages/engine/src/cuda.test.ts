@@ -3,7 +3,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CrossingRecord, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { type Device, openCudaDevice, slice } from '@bridgekeeper/device';
+import {
+  type Device,
+  openCudaDevice,
+  openCudaRanks,
+  slice,
+  splitDevice,
+} from '@bridgekeeper/device';
 import {
   commonVariants,
   kernelProgram,
@@ -17,6 +23,7 @@ import { openCheckpoint } from './checkpoint/checkpoint.ts';
 import { createEngine, type EngineOptions, prepareModel } from './create.ts';
 import { loadVerbatim } from './loader/load.ts';
 import { deriveStrategy, type LoadingStrategy } from './loader/strategy/loading-strategy.ts';
+import { measureDecode } from './measure/steps.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
 import { Traffic } from './traffic/traffic.ts';
 
@@ -130,6 +137,27 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     expect(gpu.read('compiledElsewhere') - before[1]!).toBeGreaterThan(3);
     expect(device.counters().copies).toBeLessThan(4);
     await engine.shutdown(0);
+  });
+
+  test.each([1, 2])('two ranks on %i GPUs load, capture and launch alike', async (gpus) => {
+    const folder = join(root, `${gpus} GPUs`);
+    mkdirSync(folder);
+    const { driverPath } = compileStubGpu(folder, { gpus });
+    const options = { driverPath, kernelCacheFolder: join(folder, 'kernels') };
+    const device =
+      gpus === 1 ? splitDevice(await openCudaDevice(options), 2) : await openCudaRanks(2, options);
+    const prepared = await prepareModel({ ...small(device), dummy: false, maxRows: 2 });
+    expect(prepared.loaded.bytes).toBeLessThan(prepared.memory.weightBytes * 1.01);
+    const setting = { batch: 2, contextTokens: 8, repeats: 1, steps: 4 };
+    const { graphLaunches } = device.counters();
+    await measureDecode(device, prepared, setting);
+    expect(device.counters().graphLaunches).toBeGreaterThan(graphLaunches);
+    await device.close();
+  });
+
+  test('ranks that no GPU is for are refused', async () => {
+    const ranks = openCudaRanks(2, { driverPath: gpu.driverPath });
+    await expect(ranks).rejects.toThrow('2 ranks need as many GPUs, and the driver sees 1');
   });
 
   async function load(device: Device, strategy: LoadingStrategy) {

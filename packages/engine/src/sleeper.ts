@@ -66,6 +66,9 @@ export class Sleeper {
   /** Throws EngineError `sleep-refused`, and then nothing has changed. */
   async sleep({ level, keepsKv }: Pick<SleepRequest, 'level' | 'keepsKv'>): Promise<void> {
     const { device, runner, parts, tree, reload } = this.#parts;
+    if (device.info.ranks > 1) {
+      throw refused('what several GPUs hold each of a model is not put aside yet');
+    }
     if (level === 2 && reload === null) {
       throw refused('an encrypted model is not read again: its key was erased. Use level 1');
     }

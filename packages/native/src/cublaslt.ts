@@ -80,10 +80,15 @@ export class CublasLt {
   readonly version: number;
   readonly #functions: BoundFunctions<typeof CUBLASLT_SIGNATURES>;
   readonly #translate: Translate;
+  readonly #makeCurrent: () => void;
 
-  /** Throws, as all methods do, what `translate` makes of a NativeError. */
-  constructor(path: string, translate = asItIs) {
+  /**
+   * Throws, as all methods do, what `translate` makes of a NativeError. `makeCurrent` is called
+   * before the library, which acts on the thread's current context.
+   */
+  constructor(path: string, translate = asItIs, makeCurrent = () => {}) {
     this.#translate = translate;
+    this.#makeCurrent = makeCurrent;
     try {
       this.#functions = openNativeLibrary(path).bind(CUBLASLT_SIGNATURES);
     } catch (cause) {
@@ -103,6 +108,7 @@ export class CublasLt {
 
   /** The same, but answers whether the library supports what it was asked for. */
   isSupported(name: CublasLtFunction, ...args: NativeArgument[]): boolean {
+    this.#makeCurrent();
     const status = this.#functions[name](...args);
     if (status === LT.NOT_SUPPORTED) return false;
     if (status === 0) return true;
@@ -113,11 +119,13 @@ export class CublasLt {
 
   /** The same for a question whose no comes as whatever status. */
   agrees(name: CublasLtFunction, ...args: NativeArgument[]): boolean {
+    this.#makeCurrent();
     return this.#functions[name](...args) === 0;
   }
 
   /** Calls for the sake of release: what fails then has nothing left to undo. */
   release(name: CublasLtFunction, ...args: NativeArgument[]): void {
+    this.#makeCurrent();
     this.#functions[name](...args);
   }
 

@@ -22,11 +22,13 @@ export const DRIVER_SIGNATURES = {
   cuDeviceGetName: ['pointer', 'i32', 'i32'],
   cuDeviceGetUuid: ['pointer', 'i32'],
   cuDeviceGetAttribute: ['pointer', 'i32', 'i32'],
+  cuDeviceCanAccessPeer: ['pointer', 'i32', 'i32'],
   cuDevicePrimaryCtxRetain: ['pointer', 'i32'],
   cuDevicePrimaryCtxRelease_v2: ['i32'],
   cuCtxCreate_v2: ['pointer', 'u32', 'i32'],
   cuCtxDestroy_v2: ['u64'],
   cuCtxSetCurrent: ['u64'],
+  cuCtxEnablePeerAccess: ['u64', 'u32'],
   cuCtxSynchronize: [],
   cuCtxGetStreamPriorityRange: ['pointer', 'pointer'],
   cuMemGetInfo_v2: ['pointer', 'pointer'],
@@ -40,6 +42,7 @@ export const DRIVER_SIGNATURES = {
   cuMemcpyHtoDAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuMemcpyDtoHAsync_v2: ['u64', 'u64', 'u64', 'u64'],
   cuMemcpyDtoDAsync_v2: ['u64', 'u64', 'u64', 'u64'],
+  cuMemcpyPeerAsync: ['u64', 'u64', 'u64', 'u64', 'u64', 'u64'],
   cuStreamCreateWithPriority: ['pointer', 'u32', 'i32'],
   cuStreamDestroy_v2: ['u64'],
   cuStreamSynchronize: ['u64'],
@@ -74,6 +77,7 @@ export type DriverFunction = keyof typeof DRIVER_SIGNATURES;
 export const CUDA = {
   SUCCESS: 0,
   ERROR_NOT_READY: 600,
+  ERROR_PEER_ACCESS_ALREADY_ENABLED: 704,
   STREAM_NON_BLOCKING: 1,
   EVENT_DISABLE_TIMING: 2,
   CAPTURE_THREAD_LOCAL: 1,
@@ -113,6 +117,9 @@ type DriverFunctions = BoundFunctions<typeof DRIVER_SIGNATURES>;
 /** As the system's loader finds it. */
 export const DRIVER_LIBRARY = 'libcuda.so.1';
 
+/** What a driver of this thread was last entered with. */
+let entered: bigint | null = null;
+
 /**
  * The CUDA driver, every status checked. Contexts are current per thread: each thread opens its
  * own.
@@ -121,6 +128,7 @@ export class Driver {
   readonly #functions: { -readonly [Name in DriverFunction]: DriverFunctions[Name] };
   readonly #library: NativeLibrary;
   readonly #translate: Translate;
+  #context: bigint | null = null;
 
   /**
    * Opens and initialises the driver. `path` overrides what the system's loader finds. Throws, as
@@ -154,6 +162,27 @@ export class Driver {
     }
   }
 
+  /**
+   * Makes a context current, now and before every later call of this driver, where another driver
+   * of this thread was entered meanwhile: one thread may so serve several GPUs.
+   */
+  enter(context: bigint): void {
+    this.#context = context;
+    // One that was given back may have had the same address.
+    this.#setCurrent(context);
+  }
+
+  /** For calls of other libraries, which act on the current context. */
+  makeCurrent(): void {
+    if (this.#context !== null && this.#context !== entered) this.#setCurrent(this.#context);
+  }
+
+  #setCurrent(context: bigint): void {
+    const status = this.#functions.cuCtxSetCurrent(context);
+    if (status !== CUDA.SUCCESS) throw this.#errorOf('cuCtxSetCurrent', status);
+    entered = context;
+  }
+
   /** From now on calls of a function throw what `refusal` makes, and do not reach the driver. */
   refuse(name: DriverFunction, refusal: () => Error): void {
     this.#functions[name] = () => {
@@ -163,8 +192,17 @@ export class Driver {
 
   /** Calls a function and throws unless it succeeds. */
   call(name: DriverFunction, ...args: NativeArgument[]): void {
+    this.makeCurrent();
     const status = this.#functions[name](...args);
     if (status !== CUDA.SUCCESS) throw this.#errorOf(name, status);
+  }
+
+  /** Lets the current context reach the memory of another, which it may reach already. */
+  enablePeerAccess(other: bigint): void {
+    this.makeCurrent();
+    const status = this.#functions.cuCtxEnablePeerAccess(other, 0);
+    if (status === CUDA.SUCCESS || status === CUDA.ERROR_PEER_ACCESS_ALREADY_ENABLED) return;
+    throw this.#errorOf('cuCtxEnablePeerAccess', status);
   }
 
   /** A checked function that not every driver exports; null where this one does not. */
@@ -186,6 +224,7 @@ export class Driver {
 
   /** False while the event's work is not done; throws when it failed. */
   isEventDone(event: bigint): boolean {
+    this.makeCurrent();
     const status = this.#functions.cuEventQuery(event);
     if (status === CUDA.ERROR_NOT_READY) return false;
     if (status !== CUDA.SUCCESS) throw this.#errorOf('cuEventQuery', status);
@@ -194,6 +233,7 @@ export class Driver {
 
   /** False while work of the stream is not done; throws when it failed. */
   isStreamIdle(stream: bigint): boolean {
+    this.makeCurrent();
     const status = this.#functions.cuStreamQuery(stream);
     if (status === CUDA.ERROR_NOT_READY) return false;
     if (status !== CUDA.SUCCESS) throw this.#errorOf('cuStreamQuery', status);
@@ -211,6 +251,7 @@ export class Driver {
    * Calls for the sake of release: on a context that already failed there is nothing left to undo.
    */
   release(name: DriverFunction, ...args: NativeArgument[]): void {
+    this.makeCurrent();
     this.#functions[name](...args);
   }
 

@@ -32,6 +32,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
   const device = await openDevice({
     device: { value: options.device, reason: '' },
     law: { value: law, reason: '' },
+    ranks: 1,
     modelledGpu: null,
   });
   let run: ProbeRun;

@@ -20,7 +20,8 @@ describe("vLLM's spellings", () => {
     // Nobody named the model yet: the second word is it, as it always was.
     ['--api-key k1 m', '--api-key k1 -- m'],
     ['-q fp8 m', '--quantization fp8 -- m'],
-    ['m -tp 1 --trust-remote-code -O3', '-- m'],
+    ['m -tp 2 --trust-remote-code -O3', '--tensor-parallel-size 2 -- m'],
+    ['m -pp 1', '-- m'],
     [
       'm --compilation-config.mode 3 -cc.level=3 --cuda-graph-sizes 1 2 4 --port 1',
       '--port 1 -- m',
@@ -44,8 +45,8 @@ describe("vLLM's spellings", () => {
   });
 
   it.each([
-    ['m -tp 2', '--tensor-parallel-size: must be 1, or absent: one process serves one GPU'],
-    ['m --tensor_parallel_size=8', '--tensor-parallel-size: must be 1'],
+    ['m -pp 2', '--pipeline-parallel-size: must be 1, or absent: one process serves one copy'],
+    ['m --pipeline_parallel_size=8', '--pipeline-parallel-size: must be 1'],
     ['m --enable-lora', '--enable-lora: is not supported: adapters'],
     ['m --chat-template x.jinja', '--chat-template: is not supported: the chat template is'],
     ['m --speculative-config.model x', '--speculative-config.model: is not supported'],
@@ -58,10 +59,11 @@ describe("vLLM's spellings", () => {
   });
 
   it('each that changes nothing is remarked on once, with the reason', () => {
-    const { remarks } = fromVllm('m --swap-space 4 --swap_space 4 -tp 1'.split(' '));
+    const { remarks } = fromVllm('m --swap-space 4 --swap_space 4 -pp 1'.split(' '));
     expect(remarks).toEqual([
       '--swap-space changes nothing here: what has no room on the device is computed again',
-      '--tensor-parallel-size changes nothing here: one process serves one GPU',
+      '--pipeline-parallel-size changes nothing here: one process serves one copy of a model, by ' +
+        'tensor parallelism at most',
     ]);
   });
 

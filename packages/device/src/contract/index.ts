@@ -1,6 +1,7 @@
 import { attentionCases } from './attention-cases.ts';
 import { branchCases } from './branch-cases.ts';
 import type { ContractCase } from './case.ts';
+import { collectiveCases } from './collective-cases.ts';
 import { deltaNetCases } from './delta-net-cases.ts';
 import { expertCases } from './expert-cases.ts';
 import { grammarCases } from './grammar-cases.ts';
@@ -28,6 +29,7 @@ export const contractCases: readonly ContractCase[] = [
   ...expertCases,
   ...branchCases,
   ...deltaNetCases,
+  ...collectiveCases,
   ...samplingCases,
   ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -3,6 +3,7 @@ import {
   bytesPerElement,
   type Device,
   type DeviceBuffer,
+  type DeviceRank,
   type ElementType,
   type HostBuffer,
   type Lane,
@@ -165,6 +166,32 @@ export class Workbench {
 
   async downloadWords(source: Slice): Promise<Int32Array> {
     return new Int32Array((await this.downloadBytes(source)).buffer);
+  }
+
+  /** Writes what one rank has of a slice, and no other. */
+  async writeRank({ device, part }: DeviceRank, target: Slice, bytes: Uint8Array): Promise<void> {
+    const host = device.allocateHost(bytes.length, 'pinned', 'contract upload to a rank');
+    host.bytes.set(bytes);
+    const own = { ...target, buffer: part(target.buffer), bytes: bytes.length };
+    await this.stream.synchronize();
+    await this.copy(device.inlineLane, 'h2d', own, host, 0, device.createStream('to a rank'));
+    device.freeHost(host);
+  }
+
+  /** What one rank has of a slice, once everything queued is done. */
+  async downloadRank({ device, part }: DeviceRank, source: Slice): Promise<Uint8Array> {
+    const host = device.allocateHost(source.bytes, 'pinned', 'contract download from a rank');
+    const own = { ...source, buffer: part(source.buffer) };
+    await this.stream.synchronize();
+    await this.copy(device.inlineLane, 'd2h', own, host, 0, device.createStream('from a rank'));
+    const bytes = Uint8Array.from(host.bytes);
+    device.freeHost(host);
+    return bytes;
+  }
+
+  async numbersOf(rank: DeviceRank, source: Slice): Promise<Float32Array> {
+    const { buffer } = await this.downloadRank(rank, source);
+    return this.element === 'f32' ? new Float32Array(buffer) : f32FromBf16(new Uint16Array(buffer));
   }
 
   /** Frees what the case allocated. */

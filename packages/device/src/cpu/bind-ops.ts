@@ -32,9 +32,11 @@ import {
   fillUniform,
   fillUniformRounded,
   gateMul,
+  gatherInputs,
   pool,
   rmsNorm,
   select,
+  sumInputs,
 } from './kernels/lines.ts';
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
@@ -342,6 +344,21 @@ const BINDERS: Binders = {
     const input = memory.u8(from, pages.length * partBytes);
     const run = (share: Share) => scatterPages(input, kv, args, share);
     return { aloneNs: COPY_BYTE_NS * input.length, run };
+  },
+
+  'all-reduce': (memory, { count, width, epilogue, ...args }) => {
+    const elements = count * width;
+    const inputs = args.inputs.map((input) => memory.f32(input, elements));
+    const out = memory.f32(args.out, elements);
+    const run = (share: Share) => sumInputs(inputs, out, epilogue === 'add', share);
+    return { aloneNs: STEP_NS * elements * inputs.length, run };
+  },
+
+  'all-gather': (memory, { count, width, ...args }) => {
+    const inputs = args.inputs.map((input) => memory.f32(input, count * width));
+    const out = memory.f32(args.out, count * width * inputs.length);
+    const run = (share: Share) => gatherInputs(inputs, out, { count, width }, share);
+    return { aloneNs: 4 * COPY_BYTE_NS * out.length, run };
   },
 
   select: (memory, { count, width, ...args }) => {

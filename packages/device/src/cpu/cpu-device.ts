@@ -1,21 +1,23 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import type { HostMemoryKind, Law } from '@bridgekeeper/bridge';
 import { SystemClock } from '../clock/system-clock.ts';
-import type {
-  Device,
-  DeviceBuffer,
-  DeviceCounters,
-  DeviceEvent,
-  DeviceInfo,
-  Graph,
-  HostBuffer,
-  HostHandle,
-  Lane,
-  LaneOptions,
-  Slice,
-  Stream,
-  UploaderStart,
-  UploadTarget,
+import {
+  type Device,
+  type DeviceBuffer,
+  type DeviceCounters,
+  type DeviceEvent,
+  type DeviceInfo,
+  type DeviceRank,
+  type Graph,
+  type HostBuffer,
+  type HostHandle,
+  type Lane,
+  type LaneOptions,
+  onlyRank,
+  type Slice,
+  type Stream,
+  type UploaderStart,
+  type UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { MAX_CHANNELS } from '../law/channels.ts';
@@ -60,6 +62,7 @@ export async function openCpuDevice(options: CpuDeviceOptions = {}): Promise<Cpu
  */
 export class CpuDevice implements Device {
   readonly info: DeviceInfo;
+  readonly ranks: readonly DeviceRank[] = onlyRank(this);
   readonly notes: readonly string[] = [];
   readonly clock: SystemClock;
   readonly inlineLane: Lane;
@@ -110,6 +113,7 @@ export class CpuDevice implements Device {
       name: cpus()[0]?.model ?? 'cpu',
       element: 'f32',
       memoryBytes,
+      ranks: 1,
       preferredPageTokens: PAGE_TOKENS,
       details: { cores: availableParallelism(), threads, law: law?.profile.name ?? 'off' },
     };

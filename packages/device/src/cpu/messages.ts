@@ -18,7 +18,11 @@ export interface SliceRef {
 export type OpRefs<Name extends PrimitiveName> = {
   readonly [Key in keyof PrimitiveArgs[Name]]: RefOf<PrimitiveArgs[Name][Key]>;
 };
-type RefOf<Value> = Value extends Slice ? SliceRef : Value;
+type RefOf<Value> = Value extends Slice
+  ? SliceRef
+  : Value extends readonly Slice[]
+    ? readonly SliceRef[]
+    : Value;
 
 /**
  * Where a buffer's bytes are: at the start of `shared`, which `wasm` is where SIMD can work on it,

@@ -1,4 +1,4 @@
-import { isSlice, type Slice } from '../device.ts';
+import { isSlice, isSliceList, type Slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { ComputeMessage, OpItem, OpRefs, SliceRef, WorkItem } from './messages.ts';
 import type { Primitive, PrimitiveName } from './primitives.ts';
@@ -61,16 +61,19 @@ const SLICE_ALIGNMENT = 16;
 /** The arguments as they cross threads. `refer` checks a slice and names it. */
 export function itemOf({ op, args }: Primitive, refer: (slice: Slice) => SliceRef): OpItem {
   const refs: Record<string, unknown> = {};
+  const checked = (key: string, value: Slice) => {
+    const ref = refer(value);
+    if (value.offsetBytes % SLICE_ALIGNMENT === 0) return ref;
+    const { offsetBytes, buffer } = value;
+    throw new DeviceError(
+      'bad-argument',
+      `${op}: ${key} starts at byte ${offsetBytes} of "${buffer.label}", ` +
+        `which is no multiple of ${SLICE_ALIGNMENT}`,
+    );
+  };
   for (const [key, value] of Object.entries(args)) {
-    refs[key] = isSlice(value) ? refer(value) : value;
-    if (isSlice(value) && value.offsetBytes % SLICE_ALIGNMENT !== 0) {
-      const { offsetBytes, buffer } = value;
-      throw new DeviceError(
-        'bad-argument',
-        `${op}: ${key} starts at byte ${offsetBytes} of "${buffer.label}", ` +
-          `which is no multiple of ${SLICE_ALIGNMENT}`,
-      );
-    }
+    if (isSliceList(value)) refs[key] = value.map((each) => checked(key, each));
+    else refs[key] = isSlice(value) ? checked(key, value) : value;
   }
   return { op, args: refs as unknown as OpRefs<PrimitiveName> };
 }

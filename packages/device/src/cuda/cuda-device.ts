@@ -1,20 +1,22 @@
 import type { Clock, HostMemoryKind, Law } from '@bridgekeeper/bridge';
 import { CUDA } from '@bridgekeeper/native';
-import type {
-  Device,
-  DeviceBuffer,
-  DeviceCounters,
-  DeviceEvent,
-  DeviceInfo,
-  Graph,
-  HostBuffer,
-  HostHandle,
-  Lane,
-  LaneOptions,
-  Slice,
-  Stream,
-  UploaderStart,
-  UploadTarget,
+import {
+  type Device,
+  type DeviceBuffer,
+  type DeviceCounters,
+  type DeviceEvent,
+  type DeviceInfo,
+  type DeviceRank,
+  type Graph,
+  type HostBuffer,
+  type HostHandle,
+  type Lane,
+  type LaneOptions,
+  onlyRank,
+  type Slice,
+  type Stream,
+  type UploaderStart,
+  type UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { BridgeInstruments } from '../instruments.ts';
@@ -28,6 +30,7 @@ import { CudaInstruments } from './observe/instruments.ts';
 /** A real GPU through the driver API. Made by `openCudaDevice`. */
 export class CudaDevice implements Device {
   readonly info: DeviceInfo;
+  readonly ranks: readonly DeviceRank[] = onlyRank(this);
   readonly clock: Clock;
   readonly inlineLane: Lane;
   readonly #core: Core;

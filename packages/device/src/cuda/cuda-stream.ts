@@ -1,11 +1,12 @@
 import { CUDA, OutCell } from '@bridgekeeper/native/threads';
 import type { DeviceEvent, Graph, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { OpArgs, OpName } from '../ops.ts';
+import type { CollectiveName, OpArgs, OpName } from '../ops.ts';
 import type { Core } from './core.ts';
 import { createStream } from './handles/handles.ts';
 import type { WantedKernel } from './kernels/kernel-source.ts';
 import { Launcher } from './launch/launcher.ts';
+import { launchCollective, type RankPlace } from './operations/collectives.ts';
 import { launchOperation } from './operations/operations.ts';
 
 /** Throws DeviceError `bad-argument` for a stream of another device. */
@@ -37,10 +38,23 @@ export class CudaStream implements Stream {
   }
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
+    this.#launch((launcher) => launchOperation(launcher, name, args));
+  }
+
+  /** What this rank does of a collective; `all` are the arguments of each. */
+  launchCollective<Name extends CollectiveName>(
+    name: Name,
+    all: readonly OpArgs[Name][],
+    place: RankPlace,
+  ): void {
+    this.#launch((launcher) => launchCollective(launcher, name, all, place));
+  }
+
+  #launch(put: (launcher: Launcher) => void): void {
     const core = this.#core;
     core.assertOpen();
     const startedNs = core.imposed === null ? 0 : core.clock.nowNs();
-    launchOperation(this.#launcher, name, args);
+    put(this.#launcher);
     if (this.#recorded !== null) {
       this.#recorded += 1;
       return;

@@ -8,7 +8,7 @@ export {
   readConfidentialState,
 } from './observe/confidential.ts';
 export { readGpuStatuses } from './observe/gpu-status.ts';
-export { openCudaDevice } from './open.ts';
+export { openCudaDevice, openCudaRanks } from './open.ts';
 
 /** The instruments of a device that has a bridge of its own; null for the others. */
 export function instrumentsOf(device: Device): BridgeInstruments | null {

@@ -13,8 +13,9 @@ import {
   OutCell,
 } from '@bridgekeeper/native';
 import { SystemClock } from '../clock/system-clock.ts';
-import type { DeviceInfo } from '../device.ts';
+import type { Device, DeviceInfo } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { joinDevices } from '../group/group-device.ts';
 import { MAX_CHANNELS } from '../law/channels.ts';
 import { Contexts, LAUNCHING_CHANNEL } from '../law/contexts.ts';
 import { ImposedLaw } from '../law/imposed-law.ts';
@@ -33,6 +34,7 @@ import { MatmulChoices, type MatmulMachine } from './matmul/matmul-choices.ts';
 import { MatmulTuner } from './matmul/matmul-tuner.ts';
 import { Memory } from './memory.ts';
 import { atBorder, deviceErrorOf, forbid, openDriver } from './native.ts';
+import { linkPeers, type Peer } from './peers.ts';
 
 /**
  * Tokens of a KV page: any size reads equally well here, and small pages waste little and share
@@ -69,6 +71,44 @@ export interface CudaDeviceOptions {
  * `compile-failed`.
  */
 export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<CudaDevice> {
+  return (await openPeer(options)).device;
+}
+
+/**
+ * Opens so many GPUs, from the first on, as the ranks of one device; one thread launches on all.
+ * Throws DeviceError, as openCudaDevice does, and where there are fewer, or no links between them.
+ */
+export async function openCudaRanks(
+  ranks: number,
+  options: Omit<CudaDeviceOptions, 'ordinal'> = {},
+): Promise<Device> {
+  const count = openDriver(options.driverPath ?? DRIVER_LIBRARY).read('cuDeviceGetCount').i32;
+  if (ranks > count) {
+    const message = `${ranks} ranks need as many GPUs, and the driver sees ${count}`;
+    throw new DeviceError('no-device', message);
+  }
+  const clock = options.clock ?? new SystemClock();
+  const opened: OpenedPeer[] = [];
+  try {
+    for (let ordinal = 0; ordinal < ranks; ordinal++) {
+      opened.push(await openPeer({ ...options, clock, ordinal }));
+    }
+    const links = await linkPeers(opened);
+    return joinDevices(
+      opened.map(({ device }) => device),
+      links,
+    );
+  } catch (error) {
+    for (const { device } of opened) await device.close();
+    throw error;
+  }
+}
+
+interface OpenedPeer extends Peer {
+  readonly device: CudaDevice;
+}
+
+async function openPeer(options: CudaDeviceOptions): Promise<OpenedPeer> {
   const { ordinal = 0, law = null, driverPath = DRIVER_LIBRARY } = options;
   const driver = openDriver(driverPath);
   if (law !== null) forbid(driver, law.profile.forbidden);
@@ -77,7 +117,7 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const environment = hostEnvironment();
   const find = (library: LibraryWanted) =>
     atBorder(() => findLibrary(library, majorVersion, environment));
-  const lt = new CublasLt(find(CUBLASLT_LIBRARY), deviceErrorOf);
+  const ltPath = find(CUBLASLT_LIBRARY);
   const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
   // Not every machine has a compiler, and where kernels were compiled ahead none is needed.
   let nvrtc: Nvrtc | undefined;
@@ -93,7 +133,8 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   await kernels.prepare();
 
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
-  driver.call('cuCtxSetCurrent', context);
+  driver.enter(context);
+  const lt = libraryIn(driver, machine, ltPath);
   const clock = options.clock ?? new SystemClock();
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
   const matmul = new Matmul(lt, store.read());
@@ -130,9 +171,20 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
   const { counters, clockOrigin } = commons;
   const upload = { kind: 'native', driverPath, context, counters, clockOrigin } as const;
   const inline = new InlineLane(core, thread, engine);
-  return new CudaDevice(info, core, lanes, inline, upload, () =>
+  const device = new CudaDevice(info, core, lanes, inline, upload, () =>
     driver.release('cuDevicePrimaryCtxRelease_v2', machine.handle),
   );
+  return { device, core, handle: machine.handle, context };
+}
+
+/** The context is given back where the library cannot be opened: nobody else knows of it. */
+function libraryIn(driver: Driver, { handle }: Machine, path: string): CublasLt {
+  try {
+    return new CublasLt(path, deviceErrorOf, () => driver.makeCurrent());
+  } catch (error) {
+    driver.release('cuDevicePrimaryCtxRelease_v2', handle);
+    throw error;
+  }
 }
 
 function letsCopiesBeAsynchronous({ profile }: Law): boolean {
@@ -211,6 +263,7 @@ function infoOf(driver: Driver, machine: Machine, lt: CublasLt): DeviceInfo {
     name: machine.name,
     element: 'bf16',
     memoryBytes: Math.max(free - RESERVED_BYTES, 0),
+    ranks: 1,
     preferredPageTokens: PREFERRED_PAGE_TOKENS,
     details: {
       architecture: machine.architecture,

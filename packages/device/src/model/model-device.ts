@@ -1,21 +1,24 @@
 import type { Clock, HostMemoryKind, Law, Roofline } from '@bridgekeeper/bridge';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import type {
-  Device,
-  DeviceBuffer,
-  DeviceCounters,
-  DeviceEvent,
-  DeviceInfo,
-  Graph,
-  HostBuffer,
-  HostHandle,
-  Lane,
-  LaneOptions,
-  Stream,
-  UploadTarget,
+import {
+  type Device,
+  type DeviceBuffer,
+  type DeviceCounters,
+  type DeviceEvent,
+  type DeviceInfo,
+  type DeviceRank,
+  type Graph,
+  type HostBuffer,
+  type HostHandle,
+  type Lane,
+  type LaneOptions,
+  onlyRank,
+  type Stream,
+  type UploadTarget,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { linksOf } from './links.ts';
 import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
 import { ModelLane } from './model-lane.ts';
@@ -31,6 +34,8 @@ export interface ModelDeviceOptions {
   readonly roofline?: Roofline;
   /** How much longer measured kernels take than the roofline says; absent: as long. */
   readonly reached?: readonly ReachedPoint[];
+  /** GPUs that do every launch together, all alike: what one does, the others do meanwhile. */
+  readonly ranks?: number;
   /** Told of every launch's time on the GPU. */
   readonly onWork?: (startNs: number, endNs: number) => void;
 }
@@ -46,6 +51,7 @@ export function openModelDevice(options: ModelDeviceOptions): Device {
 
 class ModelDevice implements Device {
   readonly info: DeviceInfo;
+  readonly ranks: readonly DeviceRank[] = onlyRank(this);
   readonly notes: readonly string[] = [];
   readonly clock: Clock;
   readonly law: Law | null;
@@ -53,7 +59,8 @@ class ModelDevice implements Device {
   readonly #machine: Machine;
   readonly #laneIds = new Set<string>();
 
-  constructor({ clock, law: imposed, roofline: given, reached, onWork }: ModelDeviceOptions) {
+  constructor(options: ModelDeviceOptions) {
+    const { clock, law: imposed, roofline: given, reached, ranks = 1, onWork } = options;
     const law = imposed ?? profileLaw(referenceProfile('h100-native'));
     const roofline = given ?? law.profile.roofline;
     const { name, gpu, submission } = law.profile;
@@ -64,6 +71,7 @@ class ModelDevice implements Device {
       name: `${gpu}, modelled`,
       element: 'bf16',
       memoryBytes: roofline.memoryBytes,
+      ranks,
       preferredPageTokens: 32,
       details: { profile: name, law: imposed === null ? 'off' : name },
     };
@@ -71,6 +79,7 @@ class ModelDevice implements Device {
       nodeNs: submission.graphNodeNs,
       memoryBoundSlowdown: law.profile.memoryBoundSlowdown ?? 1,
       reached: reached ?? [],
+      links: ranks === 1 ? null : linksOf(law.profile, ranks),
     });
     this.#machine = new Machine(clock, law, pricer, onWork);
     this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);

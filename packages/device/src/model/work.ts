@@ -1,8 +1,9 @@
 import type { Roofline } from '@bridgekeeper/bridge';
 import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
-import { type ElementType, isSlice, type Slice } from '../device.ts';
-import type { OpArgs, OpName } from '../ops.ts';
+import { bytesPerElement, type ElementType, isSlice, isSliceList, type Slice } from '../device.ts';
+import { isCollective, type OpArgs, type OpName } from '../ops.ts';
 import { bookkeepingOf } from './bookkeeping.ts';
+import { collectiveNs, type Links } from './links.ts';
 import { bufferOf, wordsOf } from './memory.ts';
 
 /** Operations in a row, priced as far as they can be before they run. */
@@ -29,6 +30,8 @@ export interface PricingOptions {
   readonly memoryBoundSlowdown: number;
   /** By lines, ascending; empty: they take as long as it says. */
   readonly reached: readonly ReachedPoint[];
+  /** To the other ranks; null: there are none. */
+  readonly links: Links | null;
 }
 
 /** Linear between the points, constant outside them; 1 where there are none. */
@@ -81,6 +84,7 @@ export class WorkPricer {
     for (const field in args) {
       const value: unknown = args[field];
       if (isSlice(value)) bufferOf(value);
+      if (isSliceList(value)) value.forEach(bufferOf);
     }
     const bookkeeping = bookkeepingOf(name, args);
     if (name === 'attention') {
@@ -88,8 +92,18 @@ export class WorkPricer {
       return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };
     }
     const cost = opCost(name, args, this.#element, wordsOf);
-    const fixedNs = this.#kernelNs(cost, 'count' in args ? args.count : 1);
+    const fixedNs =
+      this.#kernelNs(cost, 'count' in args ? args.count : 1) + this.#linkNs(name, args);
     return { operations: 1, fixedNs, bookkeeping, attention: null, attentions: 0 };
+  }
+
+  /** What a collective takes on its way between the ranks. */
+  #linkNs<Name extends OpName>(name: Name, args: OpArgs[Name]): number {
+    const { links } = this.#options;
+    if (links === null || !isCollective(name)) return 0;
+    const { count, width } = args as OpArgs['all-reduce'];
+    const wordBytes = name === 'all-gather' ? 4 : bytesPerElement(this.#element);
+    return collectiveNs(links, name, count * width * wordBytes);
   }
 
   /** Does the bookkeeping in order and says how long all of it takes. */

@@ -11,7 +11,7 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { Checkpoint, UnmappedTensor } from '../checkpoint/checkpoint.ts';
-import { type Rank, sliceForRank } from '../models/rank-slice.ts';
+import { type Rank, sliceForRank, tiedHeadRows } from '../models/rank-slice.ts';
 import type { ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
@@ -243,6 +243,7 @@ function matrixOf({ shape, format, scales: grid }: WeightTensor, placed: Placed)
 /** Puts each placed tensor where its destination says. */
 function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffer[]): Weights {
   const model = new Map<Destination['role'], Slice>();
+  let headRows = spec.vocabularySize;
   const layers = Array.from({ length: spec.layers }, () => ({}) as Record<string, unknown>);
   for (const [tensor, placed] of placedOf(layout, buffers)) {
     const { destination, kind } = tensor;
@@ -251,15 +252,15 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
       layers[destination.layer]![destination.role] = weight;
     } else {
       model.set(destination.role, placed.values);
+      if (destination.role === 'head') headRows = tensor.shape[0]!;
     }
   }
   const embed = model.get('embed');
   const finalNorm = model.get('finalNorm');
-  const headRows = spec.tiedHead ? embed : model.get('head');
   invariant(embed !== undefined && finalNorm !== undefined, 'a model has a table and a last norm');
-  invariant(headRows !== undefined, 'a model has a head, or the table is it');
-  const sizes = { outputs: spec.vocabularySize, inputs: spec.hiddenSize };
-  const head = { ...elementMatrix(headRows), ...sizes };
+  const headWeight = model.get('head') ?? (spec.tiedHead ? embed : undefined);
+  invariant(headWeight !== undefined, 'a model has a head, or the table is it');
+  const head = { ...elementMatrix(headWeight), outputs: headRows, inputs: spec.hiddenSize };
   return {
     embed,
     layers: layers.map((roles, layer) => layerOf(spec, layer, roles)),
@@ -341,16 +342,29 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
   const checkpoint = source === 'dummy' ? undefined : source;
   const unusedTensors = checkpoint === undefined ? [] : checkTensors(checkpoint, tensors);
   const ordered = checkpoint === undefined ? tensors : inFileOrder(tensors, checkpoint);
-  const { element } = device.info;
-  const layout = layOut(ordered, bytesPerElement(element), ARENA_LIMIT_BYTES);
+  const { element, ranks } = device.info;
+  const layoutFor = (index: number) =>
+    layOut(
+      heldBy(ordered, spec, { index, of: ranks }),
+      bytesPerElement(element),
+      ARENA_LIMIT_BYTES,
+    );
+  // The same on every rank but for where its bytes come from.
+  const layout = layoutFor(0);
   const buffers = allocateArenas(device, layout.arenaBytes);
   const report = await orFree(device, buffers, async () => {
     if (checkpoint === undefined) {
       await fillDummy(device, layout, buffers);
       return null;
     }
-    await uploadScales(checkpoint, tensors, layout, buffers, options);
-    return fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
+    let first: FillReport | null = null;
+    for (const [index, rank] of device.ranks.entries()) {
+      const own = optionsForRank(options, index);
+      const parts = buffers.map(rank.part);
+      const filled = await fillRank(checkpoint, layoutFor(index), parts, own, { index, of: ranks });
+      first ??= filled;
+    }
+    return first;
   });
   const over = (arenas: readonly DeviceBuffer[]) => assemble(spec, layout, arenas);
   return {
@@ -363,6 +377,70 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
     unusedTensors,
     unmappedTensors: checkpoint?.unmapped ?? [],
   };
+}
+
+/** What a rank holds of a model's tensors: all of them, where it is the only one. */
+export function heldBy(
+  tensors: readonly WeightTensor[],
+  spec: ModelSpec,
+  rank: Rank,
+): WeightTensor[] {
+  return rank.of === 1 ? [...tensors] : sliceForRank(tensors, spec, rank);
+}
+
+/** What a rank of the device is filled by, and how far all of them are. */
+function optionsForRank(options: WeightOptions, index: number): WeightOptions {
+  const { device, traffic, onProgress } = options;
+  const { ranks } = device;
+  if (ranks.length === 1) return options;
+  const own = ranks[index]!.device;
+  return {
+    ...options,
+    device: own,
+    traffic: traffic.ofRank(own, index),
+    onProgress: (progress) =>
+      onProgress?.({
+        ...progress,
+        bytesDone: progress.bytesDone + index * progress.bytesTotal,
+        bytesTotal: progress.bytesTotal * ranks.length,
+      }),
+  };
+}
+
+/** Brings a rank what it holds: of the files, zeros, and rows of its own table. */
+async function fillRank(
+  checkpoint: Checkpoint,
+  layout: Layout,
+  buffers: readonly DeviceBuffer[],
+  options: WeightOptions,
+  rank: Rank,
+): Promise<FillReport> {
+  const { device, spec } = options;
+  const { element } = device.info;
+  const tensors = layout.placements.map(({ tensor }) => tensor);
+  await uploadScales(checkpoint, [...new Set(tensors)], layout, buffers, options);
+  const report = await fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
+  const stream = device.createStream('weights without sources');
+  const placeOf = ({ arena, offsetBytes, bytes }: Placement) =>
+    slice(buffers[arena]!, offsetBytes, bytes);
+  for (const placement of layout.placements) {
+    const { sources, destination, elements } = placement.tensor;
+    if (sources.length > 0) continue;
+    const out = placeOf(placement);
+    if (destination.role === 'head') {
+      const table = layout.placements.find(({ tensor }) => tensor.destination.role === 'embed')!;
+      const [from] = tiedHeadRows(spec, rank);
+      const rowBytes = spec.hiddenSize * bytesPerElement(element);
+      const { buffer, offsetBytes } = placeOf(table);
+      const input = slice(buffer, offsetBytes + from * rowBytes, out.bytes);
+      stream.launch('copy', { input, out, bytes: out.bytes });
+    } else {
+      const zeros = { type: element, mean: 0, spread: 0, seed: 0 } as const;
+      stream.launch('fill-uniform', { out, elements, ...zeros });
+    }
+  }
+  await stream.synchronize();
+  return report;
 }
 
 /** Tensors on the device that no engine was built over. */
@@ -381,9 +459,9 @@ export async function loadRank(
   const { spec, source, device } = options;
   const tensors = weightTensors(spec);
   checkTensors(source, tensors);
-  const held = rank.of === 1 ? tensors : sliceForRank(tensors, spec, rank);
+  const held = heldBy(inFileOrder(tensors, source), spec, rank);
   const { element } = device.info;
-  const layout = layOut(inFileOrder(held, source), bytesPerElement(element), ARENA_LIMIT_BYTES);
+  const layout = layOut(held, bytesPerElement(element), ARENA_LIMIT_BYTES);
   const parts = partsOf(layout, source, element);
   return loadParts(source, parts, layout.arenaBytes, options, (buffers) =>
     uploadScales(source, held, layout, buffers, options),

@@ -1,6 +1,8 @@
+import { MXFP4_BLOCK } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
-import type { ModelSpec } from './spec.ts';
-import type { Selection, WeightSource, WeightTensor } from './weights.ts';
+import { type Range, sliceScales } from './scales.ts';
+import type { FeedForward, ModelSpec } from './spec.ts';
+import type { WeightSource, WeightTensor } from './weights.ts';
 
 /** One of several devices that share a model by tensor parallelism. */
 export interface Rank {
@@ -8,123 +10,227 @@ export interface Rank {
   readonly of: number;
 }
 
-type Range = readonly [number, number];
+/**
+ * What a rank computes, as a model of its own: its heads and its part of what is between two
+ * products. Hidden states and tokens are everyone's. Throws ModelError `unsupported` where the
+ * model cannot be divided so.
+ */
+export function rankSpec(spec: ModelSpec, of: number): ModelSpec {
+  if (of === 1) return spec;
+  requireDivisible(spec);
+  const first = { index: 0, of };
+  const kinds = new Map<FeedForward, FeedForward>();
+  for (const { feedForward } of spec.layerKinds) {
+    const [from, to] = innerShare(feedForward, first);
+    kinds.set(feedForward, { ...feedForward, intermediateSize: to - from });
+  }
+  return {
+    ...spec,
+    heads: lengthOf(headShare(spec.heads, first)),
+    kvHeads: lengthOf(kvShare(spec.kvHeads, first)),
+    layerKinds: spec.layerKinds.map((kind) => {
+      return { ...kind, feedForward: kinds.get(kind.feedForward)! };
+    }),
+  };
+}
+
+/** Throws ModelError `unsupported` for what no rule below divides. */
+function requireDivisible({ architecture, deltaNet, attentionGate, qkNorm, layerKinds }: ModelSpec) {
+  const hasShared = layerKinds.some(
+    ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
+  );
+  if (deltaNet === null && !attentionGate && qkNorm !== 'whole' && !hasShared) return;
+  const message = `${architecture} is not divided among several GPUs: take --tensor-parallel-size 1`;
+  throw new ModelError('unsupported', message);
+}
+
+/** Whether each rank has logits of a part of the vocabulary; else each has them all. */
+export function isHeadDivided({ vocabularySize }: ModelSpec, of: number): boolean {
+  return of > 1 && vocabularySize % of === 0;
+}
 
 /**
- * What of `tensors` a rank holds: attention by heads, the gated layer by its intermediate width,
- * the head by vocabulary; norms and the table whole. Sums over ranks follow the output and down
- * products, so their biases belong to rank 0 alone. Throws ModelError `unsupported` where the
- * model cannot be divided so.
+ * What of `tensors`, which are those of the whole model, a rank holds: attention by heads, gated
+ * layers and every expert by the width between their products, the head by vocabulary; norms,
+ * routers and the table whole. Sums over ranks follow the output and down products, so their biases
+ * belong to the first rank; others have a tensor without sources, which is zeros. A tied head is
+ * one, too, whose rows are those of the table. Throws ModelError `unsupported`.
  */
 export function sliceForRank(
   tensors: readonly WeightTensor[],
   spec: ModelSpec,
   rank: Rank,
 ): WeightTensor[] {
-  if (spec.layerKinds.some(({ feedForward }) => feedForward.kind === 'experts')) {
-    throw new ModelError('unsupported', 'models with experts are not divided by rank');
-  }
-  if (spec.deltaNet !== null || spec.attentionGate || spec.qkNorm === 'whole') {
-    throw new ModelError('unsupported', `${spec.architecture} is not divided by rank`);
-  }
-  if (spec.fusedModules) {
-    throw new ModelError('unsupported', `${spec.architecture} is not divided by rank`);
-  }
-  return tensors.flatMap((tensor) => {
-    if (tensor.scales !== null) {
-      throw new ModelError('unsupported', `${tensor.label}: FP8 weights are not divided by rank`);
-    }
-    const rule = RULES[tensor.destination.role] ?? whole;
-    const sliced = rule(tensor, spec, rank);
-    return sliced === null ? [] : [sliced];
+  requireDivisible(spec);
+  const sliced = tensors.map((tensor) => {
+    const { role } = tensor.destination;
+    return (RULES[role] ?? whole)(tensor, spec, rank);
   });
+  if (!spec.tiedHead || !isHeadDivided(spec, rank.of)) return sliced;
+  return [...sliced, tiedHead(spec, rank)];
 }
 
-type Rule = (tensor: WeightTensor, spec: ModelSpec, rank: Rank) => WeightTensor | null;
+/** Which rows of the table a rank's head is, where the head is tied. */
+export function tiedHeadRows({ vocabularySize }: ModelSpec, rank: Rank): Range {
+  return share(vocabularySize, rank, 'vocabulary');
+}
+
+function tiedHead(spec: ModelSpec, rank: Rank): WeightTensor {
+  const shape = [lengthOf(tiedHeadRows(spec, rank)), spec.hiddenSize];
+  return {
+    destination: { role: 'head' },
+    label: 'head',
+    kind: 'matrix',
+    format: 'element',
+    shape,
+    elements: shape[0]! * shape[1]!,
+    sources: [],
+    scales: null,
+  };
+}
+
+type Rule = (tensor: WeightTensor, spec: ModelSpec, rank: Rank) => WeightTensor;
 
 const whole: Rule = (tensor) => tensor;
-const firstOnly: Rule = (tensor, _spec, { index }) => (index === 0 ? tensor : null);
+const firstOnly: Rule = (tensor, _spec, { index }) =>
+  index === 0 ? tensor : { ...tensor, sources: [] };
 
 const byHeads: Rule = (tensor, spec, rank) => {
   const { headDim, heads, kvHeads } = spec;
-  const queries = scaled(share(heads, rank, 'heads'), headDim);
-  const keys = scaled(kvShare(kvHeads, rank), headDim);
-  return withRows(tensor, [queries, keys, keys]);
+  const queries = scaled(headShare(heads, rank), headDim);
+  const keys = shifted(scaled(kvShare(kvHeads, rank), headDim), heads * headDim);
+  return withRows(tensor, [queries, keys, shifted(keys, kvHeads * headDim)]);
 };
 
-const byOutputs: Rule = (tensor, _spec, rank) =>
-  withRows(
-    tensor,
-    tensor.sources.map(({ name, shape }) => share(shape[0]!, rank, name)),
-  );
+const bySinks: Rule = (tensor, spec, rank) => withRows(tensor, [headShare(spec.heads, rank)]);
 
-const byInputs: Rule = (tensor, spec, rank) => {
-  const inputs = tensor.shape[1]!;
-  const isAttention = tensor.destination.role === 'output';
-  const unit = isAttention ? spec.headDim : 1;
-  const columns = scaled(share(inputs / unit, rank, tensor.label), unit);
-  return withColumns(tensor, columns);
+const byGates: Rule = (tensor, spec, rank) => {
+  const feedForward = feedForwardOf(tensor, spec);
+  const inner = innerShare(feedForward, rank);
+  const { intermediateSize: width } = feedForward;
+  return withRows(tensor, [inner, shifted(inner, width)]);
 };
+
+const byExpertGates: Rule = (tensor, spec, rank) => {
+  const feedForward = feedForwardOf(tensor, spec);
+  const inner = innerShare(feedForward, rank);
+  const { intermediateSize: width } = feedForward;
+  if (feedForward.kind !== 'experts') return tensor;
+  const isStack = feedForward.stored === 'mxfp4 stack';
+  // Its bias is a line for each expert.
+  if (isStack && tensor.kind === 'bias') return withColumns(tensor, scaled(inner, 2));
+  const own = isStack ? [scaled(inner, 2)] : [inner, shifted(inner, width)];
+  const experts = [...Array(feedForward.experts).keys()];
+  const rows = experts.flatMap((expert) => own.map((range) => shifted(range, expert * 2 * width)));
+  return withRows(tensor, rows);
+};
+
+const byAttended: Rule = (tensor, { headDim, heads }, rank) =>
+  withColumns(tensor, scaled(headShare(heads, rank), headDim));
+
+const byInner: Rule = (tensor, spec, rank) => {
+  const feedForward = feedForwardOf(tensor, spec);
+  const [from, to] = innerShare(feedForward, rank);
+  // Codes lie two to a byte, and a scale is of a block of them.
+  const unit = feedForward.intermediateSize / tensor.shape[1]!;
+  return withColumns(tensor, [from / unit, to / unit]);
+};
+
+const byVocabulary: Rule = (tensor, spec, rank) =>
+  isHeadDivided(spec, rank.of)
+    ? withRows(tensor, [share(spec.vocabularySize, rank, 'vocabulary')])
+    : tensor;
 
 const RULES: Readonly<Record<string, Rule>> = {
   qkv: byHeads,
   qkvBias: byHeads,
-  gateUp: byOutputs,
-  gateUpBias: byOutputs,
-  output: byInputs,
-  down: byInputs,
+  sinks: bySinks,
+  gateUp: byGates,
+  gateUpBias: byGates,
+  output: byAttended,
+  down: byInner,
   outputBias: firstOnly,
   downBias: firstOnly,
-  head: byOutputs,
+  expertGateUp: byExpertGates,
+  expertGateUpScales: byExpertGates,
+  expertGateUpBias: byExpertGates,
+  expertDown: byInner,
+  expertDownScales: byInner,
+  expertDownBias: firstOnly,
+  head: byVocabulary,
 };
+
+function feedForwardOf({ destination }: WeightTensor, { layerKinds }: ModelSpec): FeedForward {
+  return layerKinds['layer' in destination ? destination.layer : 0]!.feedForward;
+}
 
 function share(count: number, { index, of }: Rank, what: string): Range {
   if (count % of !== 0) {
-    throw new ModelError('unsupported', `${what}: ${count} cannot be divided among ${of} ranks`);
+    throw new ModelError(
+      'unsupported',
+      `${count} ${what} cannot be divided among ${of} ranks: take a number that divides them`,
+    );
   }
   return [(count / of) * index, (count / of) * (index + 1)];
 }
 
+const headShare = (heads: number, rank: Rank) => share(heads, rank, 'attention heads');
+
 /** With fewer KV heads than ranks, several ranks hold the same one. */
 function kvShare(kvHeads: number, rank: Rank): Range {
-  if (kvHeads % rank.of === 0) return share(kvHeads, rank, 'KV heads');
-  if (rank.of % kvHeads !== 0) return share(kvHeads, rank, 'KV heads');
+  if (rank.of % kvHeads !== 0 || rank.of <= kvHeads) return share(kvHeads, rank, 'KV heads');
   const head = Math.floor((rank.index * kvHeads) / rank.of);
   return [head, head + 1];
 }
 
-const scaled = ([from, to]: Range, unit: number): Range => [from * unit, to * unit];
+/** Of the width between the gated product and the one back. */
+function innerShare(feedForward: FeedForward, rank: Rank): Range {
+  const { intermediateSize: width } = feedForward;
+  if (feedForward.kind !== 'experts' || feedForward.stored !== 'mxfp4 stack') {
+    return share(width, rank, 'columns between gate and down');
+  }
+  const blocks = share(width / MXFP4_BLOCK, rank, `blocks of ${MXFP4_BLOCK} MXFP4 codes`);
+  return scaled(blocks, MXFP4_BLOCK);
+}
 
+const lengthOf = ([from, to]: Range) => to - from;
+const scaled = ([from, to]: Range, unit: number): Range => [from * unit, to * unit];
+const shifted = ([from, to]: Range, by: number): Range => [from + by, to + by];
+
+/** Ranges of the stacked rows, one behind the other. */
 function withRows(tensor: WeightTensor, rows: readonly Range[]): WeightTensor {
-  return rebuilt(
-    tensor,
-    tensor.sources.map((source, i) => ({ rows: rows[i]!, columns: [0, columnsOf(source)] })),
-  );
+  return selected(tensor, rows, [0, tensor.shape[1] ?? 1]);
 }
 
 function withColumns(tensor: WeightTensor, columns: Range): WeightTensor {
-  return rebuilt(
-    tensor,
-    tensor.sources.map(({ shape }) => ({ rows: [0, shape[0]!], columns })),
-  );
+  return selected(tensor, [[0, tensor.shape[0]!]], columns);
 }
 
-function columnsOf({ shape }: WeightSource): number {
-  return shape.slice(1).reduce((total, size) => total * size, 1);
-}
-
-function rebuilt(tensor: WeightTensor, selections: readonly Selection[]): WeightTensor {
-  let elements = 0;
+function selected(tensor: WeightTensor, ranges: readonly Range[], columns: Range): WeightTensor {
+  const stored = tensor.shape[1] ?? 1;
+  const sources: WeightSource[] = [];
+  const width = lengthOf(columns);
   let rows = 0;
-  let columns = 0;
-  const sources = tensor.sources.map((source, i) => {
-    const selection = selections[i]!;
-    const elementOffset = elements;
-    rows += selection.rows[1] - selection.rows[0];
-    columns = selection.columns[1] - selection.columns[0];
-    elements += (selection.rows[1] - selection.rows[0]) * columns;
-    return { ...source, elementOffset, selection };
-  });
-  const shape = tensor.shape.length === 1 ? [rows] : [rows, columns];
-  return { ...tensor, sources, shape, elements };
+  for (const [from, to] of ranges) {
+    let first = 0;
+    for (const source of tensor.sources) {
+      // What a stack has in more dimensions is rows of the tensor here.
+      const count = source.shape.reduce((total, size) => total * size, 1) / stored;
+      const own: Range = [Math.max(from - first, 0), Math.min(to - first, count)];
+      first += count;
+      if (own[0] >= own[1]) continue;
+      const shape = source.shape.length === 1 ? source.shape : [count, stored];
+      const selection = { rows: own, columns };
+      sources.push({ ...source, shape, elementOffset: rows * width, selection });
+      rows += lengthOf(own);
+    }
+  }
+  const { scales } = tensor;
+  return {
+    ...tensor,
+    sources,
+    shape: tensor.shape.length === 1 ? [rows] : [rows, width],
+    elements: rows * width,
+    scales: scales === null ? null : sliceScales(scales, ranges, columns, tensor.label),
+  };
 }

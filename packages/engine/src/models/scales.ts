@@ -1,3 +1,4 @@
+import { ModelError } from './errors.ts';
 import type { ScaleGrid } from './quantization.ts';
 
 /** One module's scales as the checkpoint has them: a grid of rows over its outputs. */
@@ -23,7 +24,16 @@ export interface WeightScales {
   /** ceil(inputs / blockInputs) */
   readonly columns: number;
   readonly sources: readonly ScaleSource[];
+  /** Where these are a part of others: which rows and columns of those. */
+  readonly part?: {
+    readonly of: WeightScales;
+    readonly rows: readonly number[];
+    readonly columns: Range;
+  };
 }
+
+/** From and to. */
+export type Range = readonly [number, number];
 
 function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b);
@@ -80,7 +90,8 @@ function shapesOf(grid: ScaleGrid, rows: number, columns: number): number[][] {
  * sources.
  */
 export function stackScales(planned: WeightScales, grids: readonly Float32Array[]): Float32Array {
-  const { rows, columns, blockOutputs, sources } = planned;
+  const { rows, columns, blockOutputs, sources, part } = planned;
+  if (part !== undefined) return partOf(part, stackScales(part.of, grids));
   const stacked = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++) {
     const output = row * blockOutputs;
@@ -91,4 +102,52 @@ export function stackScales(planned: WeightScales, grids: readonly Float32Array[
     stacked.set(grids[index]!.subarray(from, from + columns), row * columns);
   }
   return stacked;
+}
+
+function partOf(
+  { of, rows, columns: [from, to] }: NonNullable<WeightScales['part']>,
+  all: Float32Array,
+): Float32Array {
+  const columns = of.columns;
+  const picked = new Float32Array(rows.length * (to - from));
+  for (const [index, row] of rows.entries()) {
+    picked.set(all.subarray(row * columns + from, row * columns + to), index * (to - from));
+  }
+  return picked;
+}
+
+/**
+ * The scales of the stacked outputs `ranges`, one behind the other, over some of the inputs. Blocks
+ * of outputs become as small as the ranges need. Throws ModelError `unsupported` where inputs would
+ * begin within a block.
+ */
+export function sliceScales(
+  scales: WeightScales,
+  ranges: readonly Range[],
+  [from, to]: Range,
+  label: string,
+): WeightScales {
+  const { blockInputs } = scales;
+  const isWithin = Math.floor(from / blockInputs) === Math.floor((to - 1) / blockInputs);
+  if (from % blockInputs !== 0 && !isWithin) {
+    const message =
+      `${label}: FP8 blocks of ${blockInputs} inputs cannot be cut at input ${from}; take fewer ` +
+      'ranks';
+    throw new ModelError('unsupported', message);
+  }
+  const columns: Range = [Math.floor(from / blockInputs), Math.ceil(to / blockInputs)];
+  const blockOutputs = [scales.blockOutputs, ...ranges.flat()].reduce(greatestCommonDivisor);
+  const rows = ranges.flatMap(([first, end]) =>
+    Array.from({ length: Math.ceil((end - first) / blockOutputs) }, (_, block) =>
+      Math.floor((first + block * blockOutputs) / scales.blockOutputs),
+    ),
+  );
+  return {
+    blockOutputs,
+    blockInputs: Math.min(blockInputs, to - from),
+    rows: rows.length,
+    columns: columns[1] - columns[0],
+    sources: scales.sources,
+    part: { of: scales, rows, columns },
+  };
 }

@@ -126,13 +126,16 @@ function launchBranch(
   norm: Slice | null,
   product: Omit<Linear, 'out' | 'epilogue'>,
 ): void {
-  const { residual: out, branch } = slices(parts.buffers);
-  if (norm === null && parts.spec.residualScale === 1) {
-    launchLinear(parts, count, { ...product, epilogue: 'add', out });
-    return;
+  const { residual, branch, partial } = slices(parts.buffers);
+  const isPlain = norm === null && parts.spec.residualScale === 1;
+  if (parts.shape.ranks > 1) {
+    launchLinear(parts, count, { ...product, out: partial });
+    launchSum(parts, count, isPlain ? 'add' : 'store');
+  } else {
+    const to = isPlain ? ({ epilogue: 'add', out: residual } as const) : { out: branch };
+    launchLinear(parts, count, { ...product, ...to });
   }
-  launchLinear(parts, count, { ...product, out: branch });
-  launchAddBranch(parts, count, norm);
+  if (!isPlain) launchAddBranch(parts, count, norm);
 }
 
 /** What is in `branch`. */
@@ -324,6 +327,27 @@ function launchDense(parts: LaunchParts, layer: number, count: number): void {
   launchBranch(parts, count, fedNorm, { ...down, input: activated, bias: downBias });
 }
 
+/** Where a sum over experts that goes back into the residual stream is written. */
+function backOf({ buffers, shape }: LaunchParts) {
+  const { residual, partial } = slices(buffers);
+  return shape.ranks === 1
+    ? ({ epilogue: 'add', out: residual } as const)
+    : ({ epilogue: 'store', out: partial } as const);
+}
+
+/** The sum of what the ranks have each computed a part of, for all of them. */
+function launchSum(
+  { buffers, shape, spec, stream }: LaunchParts,
+  count: number,
+  epilogue: 'store' | 'add' = 'add',
+): void {
+  if (shape.ranks === 1) return;
+  const { residual, branch, partial } = slices(buffers);
+  const out = epilogue === 'add' ? residual : branch;
+  const sizes = { count, width: spec.hiddenSize };
+  stream.launch('all-reduce', { inputs: [partial], out, epilogue, ...sizes });
+}
+
 /** Who goes where is decided on the device and stays there; no shape depends on it. */
 function launchExperts(
   parts: LaunchParts,
@@ -372,9 +396,10 @@ function launchExperts(
     input: activated,
     bias: biases.expertDownBias,
     weights,
-    out: residual,
+    ...backOf(parts),
     workspace,
   });
+  launchSum(parts, count);
   launchShared(parts, feedForward as ExpertsWeights, count);
 }
 
@@ -398,15 +423,17 @@ function launchShared(
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */
 export function launchHead(parts: ForwardParts, hidden: Slice, count: number): void {
   const { head, finalNorm: norm } = parts.weights;
-  const out = slice(parts.buffers.logits);
+  const { logits, logitsPart } = slices(parts.buffers);
+  const isDivided = head.outputs < parts.spec.vocabularySize;
+  const out = isDivided ? logitsPart : logits;
   launchLinear(parts, count, { ...head, input: hidden, norm, out, outType: 'f32' });
+  if (isDivided) {
+    const sizes = { count, width: head.outputs };
+    parts.stream.launch('all-gather', { inputs: [logitsPart], out: logits, ...sizes });
+  }
   const { logits: finish, vocabularySize } = parts.spec;
   if (finish.scale === 1 && finish.cap === 0) return;
-  parts.stream.launch('finish-logits', {
-    ...finish,
-    logits: out,
-    elements: count * vocabularySize,
-  });
+  parts.stream.launch('finish-logits', { ...finish, logits, elements: count * vocabularySize });
 }
 
 type Linear = WeightMatrix &

@@ -42,6 +42,8 @@ const USES: Readonly<Partial<Record<BufferName, Use>>> = {
   expertWeights: 'activationBytes',
   expertOrder: 'activationBytes',
   expertStarts: 'activationBytes',
+  partial: 'activationBytes',
+  logitsPart: 'activationBytes',
   selected: 'activationBytes',
   logits: 'activationBytes',
   workspace: 'workspaceBytes',

@@ -58,6 +58,11 @@ export interface StepsInFlight {
  * every length would take long to capture and much memory.
  */
 const GRAPH_STEPS = [8, 1] as const;
+/**
+ * Of several devices a step each: a graph that does not fit the driver's queue keeps the thread
+ * that launches it until a part has run, which waits for the other devices, which then get nothing.
+ */
+const SHARED_GRAPH_STEPS = [1] as const;
 
 const graphKey = (bucket: number, steps: number) => `${bucket} x ${steps}`;
 
@@ -94,6 +99,8 @@ export class Runner {
   readonly #device: Device;
   readonly #parts: ForwardParts;
   readonly #buckets: readonly number[];
+  /** The longest first. */
+  readonly #graphSteps: readonly number[];
   readonly #graphs = new Map<string, Graph>();
   readonly #uplink: Uplink;
   readonly #downlink: Downlink;
@@ -107,7 +114,8 @@ export class Runner {
   constructor(device: Device, parts: ForwardParts) {
     this.#device = device;
     this.#parts = parts;
-    const { task, maxRows } = parts.shape;
+    const { task, maxRows, ranks } = parts.shape;
+    this.#graphSteps = ranks === 1 ? GRAPH_STEPS : SHARED_GRAPH_STEPS;
     this.#buckets = task === 'generate' ? decodeBuckets(maxRows) : [];
     this.#uplink = new Uplink(device, parts);
     this.#downlink = new Downlink(device, parts);
@@ -134,7 +142,7 @@ export class Runner {
   /** Captures every decode graph, over the weights and buffers that there are now. */
   async capture(): Promise<void> {
     for (const bucket of this.#buckets.toReversed()) {
-      for (const steps of GRAPH_STEPS) this.#captureDecode(bucket, steps);
+      for (const steps of this.#graphSteps) this.#captureDecode(bucket, steps);
     }
     await this.#parts.stream.synchronize();
   }
@@ -155,7 +163,7 @@ export class Runner {
     for (const bucket of this.#buckets) {
       const differs = yield* device.refine(stream, () => launchDecodeStep(this.#parts, bucket));
       if (!differs) continue;
-      for (const steps of GRAPH_STEPS) {
+      for (const steps of this.#graphSteps) {
         yield;
         const before = this.#graphs.get(graphKey(bucket, steps))!;
         this.#captureDecode(bucket, steps);
@@ -244,7 +252,7 @@ export class Runner {
    */
   launchDecode(bucket: number, steps: number): void {
     let left = steps;
-    for (const length of GRAPH_STEPS) {
+    for (const length of this.#graphSteps) {
       const graph = this.#graphs.get(graphKey(bucket, length));
       invariant(graph !== undefined, 'warm-up captured a graph for every batch and length');
       for (; left >= length; left -= length) this.#parts.stream.launchGraph(graph);

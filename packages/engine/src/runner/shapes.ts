@@ -13,6 +13,7 @@ import {
   resultSlotWords,
   type StorageFormat,
 } from '@bridgekeeper/device';
+import { isHeadDivided } from '../models/rank-slice.ts';
 import type { FeedForward, ModelSpec, Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
@@ -31,6 +32,8 @@ export interface RunnerShape {
   readonly pageTokens: number;
   readonly kvPages: number;
   readonly kvFormat: StorageFormat;
+  /** Devices that each compute a part of every layer; the model's numbers are those of one. */
+  readonly ranks: number;
   /** Slots of the result ring: how many sampling steps may be undrained. */
   readonly ringSlots: number;
   /** Room for compiled grammars; 0: rows have none. */
@@ -188,6 +191,11 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     expertOrder: tokens * widths.slots * 4,
     expertStarts: widths.starts * 4,
     workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
+    // What ranks add up or put together; as small as a buffer may be where there is one.
+    partial: shape.ranks > 1 ? activation(spec.hiddenSize) : 16,
+    logitsPart: isHeadDivided(spec, shape.ranks)
+      ? (maxRows * spec.vocabularySize * 4) / shape.ranks
+      : 16,
     selected: maxRows * spec.hiddenSize * elementBytes,
     logits: maxRows * spec.vocabularySize * 4,
     kvSpills: shape.kvStaging?.spillBytes ?? 16,

@@ -53,7 +53,10 @@ export class Traffic {
   /** The launching thread's own lane. */
   readonly launching: Route;
   readonly #device: Device;
+  readonly #profile: Profile | null;
   readonly #ledger: Ledger;
+  /** Of the ranks that had something of their own to move. */
+  readonly #ranks = new Map<number, Traffic>();
   readonly #pool: LanePool;
   readonly #pieceBytes: (crossing: Crossing) => number;
   readonly #onCrossing: TrafficOptions['onCrossing'];
@@ -62,14 +65,26 @@ export class Traffic {
   /** What uploads from this thread's heap are queued on, once there was one. */
   #uploads: Stream | null = null;
 
-  constructor({ device, profile, onCrossing }: TrafficOptions) {
+  constructor({ device, profile, onCrossing }: TrafficOptions, ledger?: Ledger) {
     this.#device = device;
+    this.#profile = profile;
     this.#onCrossing = onCrossing;
     this.lawName = device.law?.profile.name ?? 'off';
-    this.#ledger = new Ledger({ law: this.lawName, openedNs: device.clock.nowNs() });
+    this.#ledger = ledger ?? new Ledger({ law: this.lawName, openedNs: device.clock.nowNs() });
     this.#pool = new LanePool(device);
     this.#pieceBytes = pieceBytesOn(profile);
     this.launching = this.#route([device.inlineLane], LAUNCHING_TURNS);
+  }
+
+  /** What crosses to one rank of the device alone, in the same ledger. */
+  ofRank(device: Device, index: number): Traffic {
+    let own = this.#ranks.get(index);
+    if (own === undefined) {
+      const options = { device, profile: this.#profile, onCrossing: this.#onCrossing };
+      own = new Traffic(options, this.#ledger);
+      this.#ranks.set(index, own);
+    }
+    return own;
   }
 
   /** Begins to open so many lanes with contexts of their own: that takes its time. */
@@ -112,9 +127,10 @@ export class Traffic {
   }
 
   /** Closes the lanes that were reserved and not taken over. What this returns never rejects. */
-  closeReserved(): Promise<void> {
+  async closeReserved(): Promise<void> {
     this.#endBulk();
-    return this.#pool.close();
+    const ranks = [...this.#ranks.values()].map((rank) => rank.closeReserved());
+    await Promise.all([this.#pool.close(), ...ranks]);
   }
 
   /** For threads that copy up what they read; null under an imposed law: lanes make all copies. */

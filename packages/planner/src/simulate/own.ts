@@ -20,7 +20,8 @@ import type { Scenario } from './scenario.ts';
 export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promise<Prediction> {
   const { flags, law, gpu, model, workload } = scenario;
   if (flags.tensorParallel > 1) {
-    const message = 'Bridgekeeper runs a model on one GPU: --tensor-parallel-size is for others';
+    const message =
+      'Bridgekeeper on several GPUs is not planned yet: --tensor-parallel-size is for others';
     throw new PlanError('bad-combination', message);
   }
   const clock = new VirtualClock();

@@ -231,14 +231,14 @@ describe('a file', () => {
     const file = [
       'max_num_seqs: 8',
       'trust-remote-code: true',
-      'tensor-parallel-size: 1',
+      'pipeline-parallel-size: 1',
       'enable-lora: false',
       'disable-uvicorn-access-log: true',
     ];
     const { values } = resolve({ flags }, file.join('\n'));
     expect(values).toMatchObject({ maxNumSeqs: 8, accessLog: false });
     for (const [line, words] of [
-      ['tensor-parallel-size: 2', 'must be 1, or absent'],
+      ['pipeline-parallel-size: 2', 'must be 1, or absent'],
       ['enable-lora: true', 'is not supported'],
       ['lora-modules: [a=b]', 'is not supported'],
     ] as const) {

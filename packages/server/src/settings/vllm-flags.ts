@@ -27,7 +27,7 @@ const only = (values: readonly string[], why: string): VllmFlag => {
   return { takes: 'one', verdict: 'harmless', only: values, why };
 };
 
-const ONE_GPU = 'one process serves one GPU';
+const ONE_GPU = 'one process serves one copy of a model, by tensor parallelism at most';
 const ONE_PROCESS = 'HTTP and engine are threads of one process';
 const NO_CODE = 'code of a model is never run';
 const TEXT_ONLY = 'models here read and write text only';
@@ -86,7 +86,6 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'max-parallel-loading-workers': ignored(LOADING, 'one'),
   'weight-transfer-config': refused('weights do not change while they are served', 'one'),
   // Parallelism.
-  'tensor-parallel-size': only(['1'], ONE_GPU),
   'pipeline-parallel-size': only(['1'], ONE_GPU),
   'data-parallel-size': only(['1'], ONE_GPU),
   'data-parallel-size-local': only(['1'], ONE_GPU),

@@ -157,6 +157,7 @@ export interface DownArgs extends Groups {
   readonly matrix: ExpertWeights;
   readonly bias: Float32Array | null;
   readonly weights: Float32Array;
+  readonly epilogue: 'store' | 'add';
   readonly out: Float32Array;
   readonly outputs: number;
 }
@@ -167,7 +168,7 @@ const partScratch = new Scratch();
 /** For a share of the outputs. */
 export function expertDown(args: DownArgs, share: Share): void {
   const { input, matrix, bias, weights, out, outputs, order, starts, experts } = args;
-  const { count, topK } = args;
+  const { count, topK, epilogue } = args;
   const { inputs } = matrix;
   const [from, to] = rangeOf(share, outputs);
   const row = downScratch.take(inputs);
@@ -188,7 +189,8 @@ export function expertDown(args: DownArgs, share: Share): void {
     for (let line = 0; line < count; line++) {
       let sum = 0;
       for (let slot = 0; slot < topK; slot++) sum += parts[line * topK + slot]!;
-      out[line * outputs + column]! += sum;
+      const at = line * outputs + column;
+      out[at] = epilogue === 'add' ? out[at]! + sum : sum;
     }
   }
 }

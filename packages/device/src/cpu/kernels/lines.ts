@@ -35,6 +35,40 @@ export function add(input: Float32Array, out: Float32Array, share: Share): void 
   for (let i = from; i < to; i++) out[i]! += input[i]!;
 }
 
+/**
+ * The sum of `inputs` in their order, each step rounded to f32: out = it, or out += it. For a share
+ * of the elements.
+ */
+export function sumInputs(
+  inputs: readonly Float32Array[],
+  out: Float32Array,
+  adds: boolean,
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, out.length);
+  for (let i = from; i < to; i++) {
+    let sum = 0;
+    for (const input of inputs) sum = Math.fround(sum + input[i]!);
+    out[i] = adds ? out[i]! + sum : sum;
+  }
+}
+
+/** Lines of `inputs` side by side, for a share of `count` lines of `width` each. */
+export function gatherInputs(
+  inputs: readonly Float32Array[],
+  out: Float32Array,
+  { count, width }: { readonly count: number; readonly width: number },
+  share: Share,
+): void {
+  const [from, to] = rangeOf(share, count);
+  for (let line = from; line < to; line++) {
+    for (const [index, input] of inputs.entries()) {
+      const target = (line * inputs.length + index) * width;
+      out.set(input.subarray(line * width, (line + 1) * width), target);
+    }
+  }
+}
+
 export const silu = (x: number) => x / (1 + Math.exp(-x));
 export const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 

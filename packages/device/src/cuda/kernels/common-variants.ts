@@ -31,6 +31,9 @@ const SKINNY: readonly KernelDefines[] = [
   { FORMAT: 1, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1 },
 ];
 
+/** GPUs that share a model; the last is also what ranks of one GPU use. */
+const RANKS: readonly KernelDefines[] = [2, 4, 8].map((RANKS) => ({ RANKS }));
+
 /** The tiles of operations/experts.ts, in every format. */
 const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
   { FORMAT, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
@@ -58,6 +61,7 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['branches'], [{}]),
     ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
     ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),

@@ -26,6 +26,10 @@ export const KERNEL_UNITS = {
   'attention-prefill-hopper': ['attention_prefill_hopper'],
   sampling: ['sample', 'prompt_logprobs'],
   grammar: ['grammar_mask'],
+  collective: [
+    ...(['all_reduce_local', 'all_gather_local', 'all_reduce_pull'] as const),
+    ...(['all_reduce_scatter', 'all_reduce_push', 'all_gather_pull'] as const),
+  ],
   pages: ['gather_pages', 'scatter_pages'],
   place: ['place_lines', 'place_transposed'],
   digest: ['checksum_parts', 'checksum_total', 'hash_pieces'],

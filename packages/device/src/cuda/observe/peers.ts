@@ -4,14 +4,8 @@ import type { Core } from '../core.ts';
 import { createStream } from '../handles/handles.ts';
 
 const COPIES = 8;
-/** Access was switched on before: CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED of cuda.h. */
-const ALREADY = '704';
-
 const SIGNATURES = {
   cuCtxGetCurrent: ['pointer'],
-  cuDeviceCanAccessPeer: ['pointer', 'i32', 'i32'],
-  cuCtxEnablePeerAccess: ['u64', 'u32'],
-  cuMemcpyPeerAsync: ['u64', 'u64', 'u64', 'u64', 'u64', 'u64'],
 } as const;
 
 /** Copies from the current context's GPU to each other that it can reach. Throws DeviceError. */
@@ -32,9 +26,7 @@ function optional<Name extends keyof typeof SIGNATURES>(driver: Driver, name: Na
 }
 
 function canReach(driver: Driver, from: number, to: number): boolean {
-  const answer = new Int32Array(1);
-  optional(driver, 'cuDeviceCanAccessPeer')(answer, from, to);
-  return answer[0] !== 0;
+  return driver.read('cuDeviceCanAccessPeer', from, to).i32 !== 0;
 }
 
 function rateTo({ driver, clock }: Core, to: number, bytes: number): number {
@@ -52,11 +44,12 @@ function rateTo({ driver, clock }: Core, to: number, bytes: number): number {
     undo.push(() => driver.release('cuMemFree_v2', source));
     const stream = createStream(driver, 'normal');
     undo.push(() => driver.release('cuStreamDestroy_v2', stream));
-    enable(driver, peer);
-    const copy = optional(driver, 'cuMemcpyPeerAsync');
+    driver.enablePeerAccess(peer);
     const timeNs = (copies: number) => {
       const startedNs = clock.nowNs();
-      for (let i = 0; i < copies; i++) copy(target, peer, source, here, bytes, stream);
+      for (let i = 0; i < copies; i++) {
+        driver.call('cuMemcpyPeerAsync', target, peer, source, here, bytes, stream);
+      }
       driver.call('cuStreamSynchronize', stream);
       return clock.nowNs() - startedNs;
     };
@@ -65,13 +58,5 @@ function rateTo({ driver, clock }: Core, to: number, bytes: number): number {
   } finally {
     driver.call('cuCtxSetCurrent', here);
     for (const action of undo.reverse()) action();
-  }
-}
-
-function enable(driver: Driver, peer: bigint): void {
-  try {
-    optional(driver, 'cuCtxEnablePeerAccess')(peer, 0);
-  } catch (error) {
-    if (!(error instanceof Error) || !error.message.includes(` ${ALREADY} `)) throw error;
   }
 }

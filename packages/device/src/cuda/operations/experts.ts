@@ -199,7 +199,8 @@ export function launchExpertDown(launcher: Launcher, args: OpArgs['expert-down']
   });
   if (count === 0) return;
   const { chosen } = groupAddresses(launcher, args);
-  const block = launcher.parameters.pointers(parts, chosen, out).ints(outputs, topK, experts);
+  const adds = args.epilogue === 'add' ? 1 : 0;
+  const block = launcher.parameters.pointers(parts, chosen, out).ints(outputs, topK, experts, adds);
   launcher.launch('add_experts', { grid: [count], threads: lineThreads(outputs) }, block);
 }
 

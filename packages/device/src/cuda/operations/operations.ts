@@ -10,6 +10,7 @@ import {
   launchSigmoidGate,
 } from './branches.ts';
 import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
+import { launchLocalGather, launchLocalReduce } from './collectives.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import {
@@ -55,6 +56,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'causal-conv': launchCausalConv,
   'delta-rule': launchDeltaRule,
   'gated-norm': launchGatedNorm,
+  'all-reduce': launchLocalReduce,
+  'all-gather': launchLocalGather,
   select: launchSelect,
   pool: launchPool,
   'grammar-mask': launchGrammarMask,

@@ -43,6 +43,7 @@ export interface StubTraits {
   readonly minor: number;
   readonly multiprocessors: number;
   readonly sharedBytesOfBlock: number;
+  readonly gpus: number;
   /** Every stream says that it has work to do. */
   readonly isBusy: boolean;
 }
@@ -52,6 +53,7 @@ const HOPPER: StubTraits = {
   minor: 0,
   multiprocessors: 132,
   sharedBytesOfBlock: 232_448,
+  gpus: 1,
   isBusy: false,
 };
 
@@ -62,7 +64,8 @@ const GIVES_HANDLE = [
 
 const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuDriverGetVersion: '(int* v) { *v = 13000; return 0; }',
-  cuDeviceGetCount: '(int* n) { *n = 1; return 0; }',
+  cuDeviceGet: '(int* d, int ordinal) { *d = ordinal; return 0; }',
+  cuDeviceCanAccessPeer: '(int* can, int from, int to) { *can = from != to; return 0; }',
   cuDeviceGetName: '(char* t, int n, int d) { strcpy(t, "Stub"); return 0; }',
   cuMemGetInfo_v2: '(u64* f, u64* t) { *f = 80000000000ull; *t = 85000000000ull; return 0; }',
   cuMemAlloc_v2:
@@ -74,6 +77,8 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuMemcpyHtoDAsync_v2: '(void* d, void* h, u64 n, u64 s) { memcpy(d, h, n); return 0; }',
   cuMemcpyDtoHAsync_v2: '(void* h, void* d, u64 n, u64 s) { memcpy(h, d, n); return 0; }',
   cuMemcpyDtoDAsync_v2: '(void* t, void* f, u64 n, u64 s) { memcpy(t, f, n); return 0; }',
+  cuMemcpyPeerAsync:
+    '(void* t, u64 c, void* f, u64 d, u64 n, u64 s) { memcpy(t, f, n); return 0; }',
   cuModuleGetFunction: '(u64* f, u64 m, const char* n) { *f = ++handles; return 0; }',
   cuStreamEndCapture: '(u64 s, u64* g) { *g = ++handles; return 0; }',
   cuGraphInstantiateWithFlags: '(u64* e, u64 g, u64 f) { *e = ++handles; return 0; }',
@@ -101,6 +106,7 @@ function driverSource(traits: StubTraits): string {
   const bodies: typeof DRIVER_BODIES = {
     ...DRIVER_BODIES,
     cuDeviceGetAttribute: attributeBody(traits),
+    cuDeviceGetCount: `(int* n) { *n = ${traits.gpus}; return 0; }`,
     cuStreamQuery: query,
   };
   const functions = Object.keys(DRIVER_SIGNATURES).map(

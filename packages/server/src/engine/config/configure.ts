@@ -54,6 +54,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     quantization: settings.quantization,
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
     device,
+    ranks: settings.tensorParallelSize,
     law,
     bridge,
     policy: choosePolicy(settings.policy, bridge.value, burst),

@@ -15,6 +15,8 @@ export interface EngineConfig {
   readonly quantization: 'fp8' | undefined;
   readonly kvFormat: StorageFormat;
   readonly device: Decision<DeviceKind>;
+  /** GPUs that share the model. */
+  readonly ranks: number;
   /** null: no law is imposed; crossings cost what the machine takes. */
   readonly law: Decision<Profile | null>;
   /**

@@ -1,0 +1,27 @@
+import { referenceProfile } from '@bridgekeeper/bridge';
+import { expect, test } from 'vitest';
+import { collectiveNs, linksOf } from './links.ts';
+
+const profile = referenceProfile('h100-native');
+const plain = linksOf(profile, 2);
+
+test('small sums cost their start, large ones what the links carry', () => {
+  expect(collectiveNs(plain, 'all-reduce', 4096)).toBeLessThan(1_000);
+  const large = 64 * 2 ** 20;
+  const ns = collectiveNs(plain, 'all-reduce', large);
+  expect(large / ns).toBeGreaterThan(300);
+  expect(large / ns).toBeLessThan(330);
+  const ofEight = collectiveNs(linksOf(profile, 8), 'all-reduce', large);
+  expect(ofEight / ns).toBeCloseTo(1.75, 1);
+});
+
+test('encrypted links add a toll to each and take of the rate', () => {
+  const collectives = { tollNs: 12_000, rateFactor: 0.8 };
+  const encrypted = linksOf({ ...profile, collectives }, 2);
+  for (const bytes of [4096, 2 ** 26]) {
+    const added = collectiveNs(encrypted, 'all-gather', bytes) - 12_000;
+    const start = collectiveNs(plain, 'all-gather', 0);
+    const moved = collectiveNs(plain, 'all-gather', bytes) - start;
+    expect(added - start).toBeCloseTo(moved / 0.8, 3);
+  }
+});

@@ -1,0 +1,153 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openCpuDevice, splitDevice } from '@bridgekeeper/device';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createEngine, type EngineOptions } from './create.ts';
+import { type ModelFolderOptions, writeModelFolder } from './selftest/model-folder.ts';
+import { engineOptions, generate, request, withEngine } from './testing/run.ts';
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'tensor-parallel-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+const PROMPTS = [
+  [1, 5, 9, 2, 17, 3],
+  [7, 7, 30],
+  [2, 4, 8, 16, 31, 11, 6, 1, 12],
+];
+const TOKENS = 8;
+
+/** What each prompt is answered with, and how likely each of these tokens was. */
+async function answers(ranks: number, options: Partial<EngineOptions>) {
+  const alone = await openCpuDevice({ threads: 1 });
+  const device = ranks === 1 ? alone : splitDevice(alone, ranks);
+  const small = { maxRows: 3, maxBatchTokens: 32, maxModelTokens: 64, ...options };
+  return withEngine(engineOptions(device, small), (engine) =>
+    Promise.all(
+      PROMPTS.map(async (prompt, i) => {
+        const wanted = request(`${i}`, prompt, { maxTokens: TOKENS, logprobs: 0 });
+        const { tokens, events, finish } = await generate(engine, wanted);
+        const logprobs = events.flatMap((event) => event.logprobs ?? []);
+        return { tokens, finish, logprobs: logprobs.map(({ logprob }) => logprob) };
+      }),
+    ),
+  );
+}
+
+async function expectSameOnRanks(ranks: number, options: Partial<EngineOptions>): Promise<void> {
+  const expected = await answers(1, options);
+  const found = await answers(ranks, options);
+  expect(found.map(({ tokens }) => tokens)).toEqual(expected.map(({ tokens }) => tokens));
+  for (const [i, { logprobs }] of found.entries()) {
+    expect(logprobs).toHaveLength(TOKENS);
+    for (const [at, logprob] of logprobs.entries()) {
+      expect(logprob).toBeCloseTo(expected[i]!.logprobs[at]!, 3);
+    }
+  }
+}
+
+let folders = 0;
+async function folderOf(options: ModelFolderOptions): Promise<string> {
+  folders += 1;
+  const folder = join(root, `${folders}`);
+  await writeModelFolder(folder, { tokenizer: 'none', ...options });
+  return folder;
+}
+
+const QUANTIZED = { quant_method: 'fp8', weight_block_size: [16, 16] };
+
+const MODELS: readonly (readonly [string, number, ModelFolderOptions])[] = [
+  ['biases and a tied head', 2, { tiedHead: true, config: { attention_bias: true } }],
+  [
+    'a vocabulary that is not divided, biases between gate and down, FP8 in blocks',
+    2,
+    { quantization: QUANTIZED, config: { vocab_size: 333, mlp_bias: true } },
+  ],
+  [
+    'two ranks for each KV head, a window, head norms',
+    4,
+    { architecture: 'Qwen3ForCausalLM', config: { sliding_window: 4, use_sliding_window: true } },
+  ],
+  [
+    'fused modules, FP8 with a scale for each tensor',
+    2,
+    {
+      architecture: 'Phi3ForCausalLM',
+      quantization: { quant_method: 'fp8', activation_scheme: 'dynamic' },
+    },
+  ],
+  [
+    'experts in FP8',
+    2,
+    {
+      architecture: 'Qwen3MoeForCausalLM',
+      config: { num_experts: 5, num_experts_per_tok: 2, moe_intermediate_size: 32 },
+      quantization: QUANTIZED,
+    },
+  ],
+  [
+    'experts in MXFP4, sinks',
+    2,
+    {
+      architecture: 'GptOssForCausalLM',
+      quantization: { quant_method: 'mxfp4' },
+      config: {
+        attention_bias: true,
+        num_local_experts: 3,
+        num_experts_per_tok: 2,
+        sliding_window: 8,
+        intermediate_size: 128,
+      },
+    },
+  ],
+];
+
+describe('ranks answer as one device does', () => {
+  it('the bundled model, resident', () => expectSameOnRanks(2, { policy: 'resident' }));
+  it.each(MODELS)('%s, on %i ranks', async (_, ranks, folder) =>
+    expectSameOnRanks(ranks, { model: await folderOf(folder) }),
+  );
+});
+
+describe('what cannot be divided is refused by name', () => {
+  const FOUR = { num_attention_heads: 4, num_key_value_heads: 4 };
+  it.each([
+    ['4 attention heads cannot be divided among 3 ranks', 3, { config: FOUR }],
+    [
+      '3 KV heads cannot be divided among 2 ranks',
+      2,
+      { config: { num_attention_heads: 6, num_key_value_heads: 3 } },
+    ],
+    ['90 columns between gate and down', 4, { config: { ...FOUR, intermediate_size: 90 } }],
+    [
+      'FP8 blocks of 40 inputs cannot be cut at input 32',
+      2,
+      { quantization: { ...QUANTIZED, weight_block_size: [16, 40] } },
+    ],
+  ] as const)('%s', async (message, ranks, folder) => {
+    const alone = await openCpuDevice({ threads: 1 });
+    const model = await folderOf(folder as ModelFolderOptions);
+    const options = engineOptions(splitDevice(alone, ranks), { model, maxModelTokens: 64 });
+    await expect(createEngine(options)).rejects.toThrow(message);
+    expect(alone.counters().allocatedBytes).toBe(0);
+    await alone.close();
+  });
+});
+
+it('a rank that fails ends all requests with an error', async () => {
+  const device = splitDevice(await openCpuDevice({ threads: 1 }), 2);
+  const small = { maxRows: 3, maxBatchTokens: 32, maxModelTokens: 256 };
+  await withEngine(engineOptions(device, small), async (engine) => {
+    const wanted = PROMPTS.map((prompt, i) => request(`${i}`, prompt, { maxTokens: 200 }));
+    const outcomes = wanted.map((each) => generate(engine, each));
+    const { device: second } = device.ranks[1]!;
+    const buffer = second.allocate(16, 'too small');
+    const out = { buffer, offsetBytes: 0, bytes: 16 };
+    const wrong = { elements: 64, type: 'f32', mean: 0, spread: 0, seed: 0 } as const;
+    second.createStream('what fails').launch('fill-uniform', { out, ...wrong });
+    for (const { finish } of await Promise.all(outcomes)) expect(finish.reason).toBe('error');
+  });
+});
