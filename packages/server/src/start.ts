@@ -13,7 +13,7 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import { GrammarService } from './grammar/service.ts';
 import type { ServerClock } from './host-clock.ts';
-import { KeyRing } from './http/auth.ts';
+import { KeyRing, tenantOfKey } from './http/auth.ts';
 import { JsonBodies } from './http/body.ts';
 import { HostPolicy } from './http/host-policy.ts';
 import { HttpServer, requireFreeAddress } from './http/http-server.ts';
@@ -229,11 +229,12 @@ function contextOf(
       keys.map(({ key }) => key),
       settings.operatorKey,
     ),
-    quotas: new Quotas(keys, limitsOf(settings), {
-      maxRows: engine.card.maxRows,
-      maxWaiting: engine.card.maxWaiting,
+    quotas: new Quotas(
+      new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits])),
+      limitsOf(settings),
+      engine.card,
       clock,
-    }),
+    ),
     wakes: new WakeQueue(clock),
     lifecycle: new Lifecycle(() => engine.isAsleep),
     hasSleepMode: settings.enableSleepMode,

@@ -1,24 +1,22 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { EngineShare } from '@bridgekeeper/engine';
-import { tenantOfKey } from './auth.ts';
 import { ApiError } from './errors.ts';
-import type { ApiKey, KeyLimits } from './key-file.ts';
+import type { KeyLimits } from './key-file.ts';
 
 /** What one tenant has open, and how many tokens it may still have now. */
 interface Account {
-  readonly limits: KeyLimits;
+  limits: KeyLimits;
   open: number;
   /** Below zero: answers that were begun took more than there was. */
   tokens: number;
   refilledNs: number;
 }
 
-/** What the keys share. */
-export interface SharedEngine {
+/** What the tenants share. */
+export interface SharedRoom {
   readonly maxRows: number;
-  /** Places in the queue of all keys. */
+  /** Places in the queue of all tenants. */
   readonly maxWaiting: number;
-  readonly clock: Pick<Clock, 'nowNs'>;
 }
 
 /** An answer that was let in. */
@@ -33,22 +31,41 @@ export interface Admission {
  */
 export class Quotas {
   readonly #accounts = new Map<string, Account>();
-  readonly #limits: ReadonlyMap<string, KeyLimits>;
+  #limits: ReadonlyMap<string, KeyLimits>;
   readonly #defaults: KeyLimits;
-  readonly #maxRows: number;
-  readonly #maxWaiting: number;
-  readonly #hasSeveralKeys: boolean;
+  #room: SharedRoom;
   readonly #clock: Pick<Clock, 'nowNs'>;
   #open = 0;
 
-  /** Who has no key of `keys` has the limits `defaults`. */
-  constructor(keys: readonly ApiKey[], defaults: KeyLimits, engine: SharedEngine) {
-    this.#limits = new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits]));
+  /** `limits` by tenant; every other tenant has the limits `defaults`. */
+  constructor(
+    limits: ReadonlyMap<string, KeyLimits>,
+    defaults: KeyLimits,
+    room: SharedRoom,
+    clock: Pick<Clock, 'nowNs'>,
+  ) {
+    this.#limits = limits;
     this.#defaults = defaults;
-    this.#maxRows = engine.maxRows;
-    this.#maxWaiting = engine.maxWaiting;
-    this.#hasSeveralKeys = keys.length > 1;
-    this.#clock = engine.clock;
+    this.#room = room;
+    this.#clock = clock;
+  }
+
+  /** From now on these hold: what is open stays so, and what was used stays used. */
+  change(limits: ReadonlyMap<string, KeyLimits>, room: SharedRoom): void {
+    this.#limits = limits;
+    this.#room = room;
+    for (const [tenant, account] of this.#accounts) {
+      if (account.open === 0 && !limits.has(tenant)) {
+        this.#accounts.delete(tenant);
+        continue;
+      }
+      const { tokensPerMinute } = account.limits;
+      account.limits = this.#limitsOf(tenant);
+      if (tokensPerMinute !== undefined) continue;
+      // Nothing was counted against a limit yet.
+      account.tokens = account.limits.tokensPerMinute ?? 0;
+      account.refilledNs = this.#clock.nowNs();
+    }
   }
 
   /** What part of the engine a tenant's requests use. */
@@ -63,7 +80,7 @@ export class Quotas {
    */
   admit(tenant: string, choices: number, promptTokens: number): Admission {
     const account = this.#accountOf(tenant);
-    const { maxRunning = this.#maxRows, tokensPerMinute } = account.limits;
+    const { maxRunning = this.#room.maxRows, tokensPerMinute } = account.limits;
     const maxWaiting = account.limits.maxWaiting ?? this.#fairWaiting();
     if (account.open + choices > maxRunning + maxWaiting) {
       const message = `This key has ${account.open} requests open and asks for ${choices} more; `;
@@ -99,8 +116,9 @@ export class Quotas {
    * the queue of all. So one key alone takes half of it, and a key that comes later finds room.
    */
   #fairWaiting(): number {
-    if (!this.#hasSeveralKeys) return Number.POSITIVE_INFINITY;
-    return Math.max(0, this.#maxWaiting - Math.max(0, this.#open - this.#maxRows));
+    if (this.#limits.size <= 1) return Number.POSITIVE_INFINITY;
+    const { maxRows, maxWaiting } = this.#room;
+    return Math.max(0, maxWaiting - Math.max(0, this.#open - maxRows));
   }
 
   #refill(account: Account, tokensPerMinute: number): void {
