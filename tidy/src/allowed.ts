@@ -305,6 +305,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     simulate: ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
     'open.ts': ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
+  control: {
+    api: [],
+  },
   bridgekeeper: {
     '.': [],
     selftest: [],
@@ -335,6 +338,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [
   { package: 'server', name: 'zod' }, // of @hono/zod-openapi
+  { package: 'control', name: 'zod' },
 ];
 
 /** What a file exports for people outside of this repository: it may be used by nothing here. */
@@ -365,6 +369,11 @@ export const publicNames: readonly PublicNames[] = [
     path: 'packages/client/src/node/index.ts',
     names: '*',
     reason: 'clients use the package alone',
+  },
+  {
+    path: 'packages/control/src/api/index.ts',
+    names: '*',
+    reason: 'programs of operators call the API with its types',
   },
   {
     path: 'packages/bridge/src/index.ts',

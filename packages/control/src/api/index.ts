@@ -1,0 +1,14 @@
+// What control's API takes and gives: for the gateway, the command line and other programs.
+
+export { type Call, type Caller, ErrorDocument, GATEWAY_CALLS } from './routes.ts';
+export {
+  GatewayReport,
+  Quota,
+  RouteKey,
+  RoutePool,
+  RouteReplica,
+  RouteSecret,
+  RouteTenant,
+  RoutingChange,
+  RoutingTable,
+} from './routing.ts';
