@@ -88,6 +88,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   ChatError: 1,
   EngineError: 1,
   FabricError: 1,
+  GatewayError: 1,
 };
 
 function failureOf(error: unknown): Failure {
@@ -103,7 +104,8 @@ function failureOf(error: unknown): Failure {
   const { code } = error as Error & { readonly code: string };
   const isInput =
     (name === 'EngineError' && (code === 'bad-model' || code === 'bad-request')) ||
-    (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan'));
+    (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan')) ||
+    (name === 'GatewayError' && code === 'bad-table');
   return { exitCode: isInput ? 2 : EXIT_CODES[name]!, name, code, message };
 }
 

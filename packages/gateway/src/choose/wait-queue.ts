@@ -39,22 +39,25 @@ export class WaitQueue<W extends Waiting> {
     if (line?.waiting.delete(request)) this.#length -= 1;
   }
 
-  /** The one that goes next, which waits no longer; undefined: none waits. */
-  take(): W | undefined {
-    let best: Line<W> | undefined;
+  /** Takes out the one that goes next of those that `may`; undefined: none does. */
+  take(may: (request: W) => boolean): W | undefined {
+    let best: { readonly line: Line<W>; readonly request: W } | undefined;
     for (const [tenant, line] of this.#lines) {
       // Nothing is owed to it, and it owes nothing: it would begin as a new one does.
       if (line.waiting.size === 0 && line.served <= this.#now) this.#lines.delete(tenant);
-      else if (line.waiting.size > 0 && (best === undefined || line.served < best.served)) {
-        best = line;
+      if (best !== undefined && line.served >= best.line.served) continue;
+      for (const request of line.waiting) {
+        if (!may(request)) continue;
+        best = { line, request };
+        break;
       }
     }
     if (best === undefined) return undefined;
-    const [first] = best.waiting;
-    best.waiting.delete(first!);
+    const { line, request } = best;
+    line.waiting.delete(request);
     this.#length -= 1;
-    this.#now = Math.max(this.#now, best.served);
-    best.served += 1 / first!.weight;
-    return first;
+    this.#now = Math.max(this.#now, line.served);
+    line.served += 1 / request.weight;
+    return request;
   }
 }
