@@ -31,6 +31,8 @@ export class Replica {
   route: RouteReplica;
   readonly connections: UpstreamPool;
   readonly seed: RouteDigest;
+  /** Of its address, as requests name it. */
+  readonly authority: string;
   inFlight = 0;
   requests = 0;
   failures = 0;
@@ -44,6 +46,7 @@ export class Replica {
     this.connections = connections;
     // No secret: the digests that it meets are keyed.
     this.seed = routeDigest('', '', route.replica);
+    this.authority = new URL(route.address).host;
   }
 
   get weight(): number {

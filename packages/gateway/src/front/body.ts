@@ -38,21 +38,32 @@ export async function readBody(
 ): Promise<Buffer> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > maxBytes) throw tooLarge(maxBytes);
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const part of request as AsyncIterable<Buffer>) {
-      if (bytes + part.length > maxBytes) throw tooLarge(maxBytes);
-      budget.take(part.length);
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    const fail = (error: ApiError) => {
+      request.removeAllListeners('data');
+      request.resume();
+      budget.give(bytes);
+      bytes = 0;
+      reject(error);
+    };
+    request.on('data', (part: Buffer) => {
+      if (bytes + part.length > maxBytes) return fail(tooLarge(maxBytes));
+      try {
+        budget.take(part.length);
+      } catch (error) {
+        return fail(error as ApiError);
+      }
       bytes += part.length;
       parts.push(part);
-    }
-  } catch (error) {
-    budget.give(bytes);
-    if (error instanceof ApiError) throw error;
-    throw new ApiError('invalid_json', 'The body ended before it was complete.');
-  }
-  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+      return undefined;
+    });
+    request.once('end', () => resolve(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));
+    request.once('close', () => {
+      if (!request.complete) fail(new ApiError('invalid_json', 'The body ended early.'));
+    });
+  });
 }
 
 const tooLarge = (maxBytes: number) =>

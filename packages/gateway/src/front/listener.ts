@@ -208,33 +208,35 @@ async function passOn(call: Call, tenant: RouteTenant, parts: FrontParts): Promi
   if (!isSealed && !isJson && !isKept(call) && !isProof(call)) throw noRoute(call);
   if (isJson) requireJson(call);
   const maxBytes = parts.maxBodyBytes + (isSealed ? ENVELOPE_BYTES_MAX : 0);
-  const body = await readBody(call.incoming, maxBytes, parts.budget);
+  const bytes = await readBody(call.incoming, maxBytes, parts.budget);
+  const body = { bytes, release: () => parts.budget.give(bytes.length) };
   let admission: Admission | null = null;
-  const giveBack = { close: (tokens: number) => {
-    parts.budget.give(body.length);
-    admission?.close(tokens);
-  } };
   try {
     const way = isJson
-      ? await wayOfJson(call, tenant, readBodyFacts(body), parts)
+      ? await wayOfJson(call, tenant, readBodyFacts(bytes), parts)
       : await wayOfOthers(call, tenant, parts);
     if (isJson || isSealed) {
       // Tokens are not known here: four bytes are about one.
-      admission = parts.quotas.admit(tenant.tenant, 1, isJson ? Math.ceil(body.length / 4) : 0);
+      const promptTokens = isJson ? Math.ceil(bytes.length / 4) : 0;
+      admission = parts.quotas.admit(tenant.tenant, 1, promptTokens);
       parts.sealed(isSealed);
     }
     // The client may have left while its body was read, or another replica asked.
-    if (call.response.destroyed) return giveBack.close(0);
-    const relay = new Relay(requestOf(call, tenant, body, way), call.response, giveBack, parts);
+    if (call.response.destroyed) {
+      body.release();
+      return admission?.close(0);
+    }
+    const request = requestOf(call, tenant, way);
+    const relay = new Relay(request, body, call.response, admission, parts);
     parts.opened(relay);
     relay.start();
   } catch (error) {
-    giveBack.close(0);
+    body.release();
     throw error;
   }
 }
 
-function requestOf(call: Call, tenant: RouteTenant, body: Buffer, way: Way): RelayRequest {
+function requestOf(call: Call, tenant: RouteTenant, way: Way): RelayRequest {
   const { incoming, id, arrivedNs, commonHeaders, method } = call;
   // Within an envelope the replica finds a key of its own: this one is for us.
   const isSealed = call.path === ENCRYPTED_PATH;
@@ -243,7 +245,6 @@ function requestOf(call: Call, tenant: RouteTenant, body: Buffer, way: Way): Rel
     path: incoming.url!,
     lines: forwardedLines(incoming.rawHeaders),
     authorization: isSealed ? null : (call.authorization ?? null),
-    body,
     api: apiOf(call.path),
     id,
     tenant,

@@ -56,7 +56,7 @@ export class Homes {
 
 /** Asks a replica for something and tells the status; null: there was no answer. */
 function ask(
-  { route, connections }: Replica,
+  { route, authority, connections }: Replica,
   path: string,
   { tenant }: RouteTenant,
   authorization: string | null,
@@ -65,7 +65,7 @@ function ask(
   const key = route.credential === null ? authorization : `Bearer ${route.credential}`;
   const lines = [
     `GET ${path} HTTP/1.1`,
-    `host: ${new URL(route.address).host}`,
+    `host: ${authority}`,
     ...(key === null ? [] : [`authorization: ${key}`]),
     ...(route.credential === null ? [] : [`${TENANT_HEADER}: ${tenant}`]),
   ];

@@ -18,7 +18,6 @@ export interface RelayRequest {
   readonly lines: string;
   /** The client's own key, for replicas that take no key of a gateway's. */
   readonly authorization: string | null;
-  readonly body: Buffer;
   readonly api: Api;
   readonly id: string;
   readonly tenant: RouteTenant;
@@ -28,6 +27,12 @@ export interface RelayRequest {
   readonly arrivedNs: number;
   /** Headers of every answer to this client. */
   readonly commonHeaders: Readonly<Record<string, string>>;
+}
+
+/** A request's body, which counts as memory until it is released. */
+export interface HeldBody {
+  readonly bytes: Buffer;
+  readonly release: () => void;
 }
 
 /** How a request ended, for metrics and logs. */
@@ -71,6 +76,8 @@ const WHOLE_BYTES_MAX = 256 * 1024;
 /** Of events before the first token, and of one that is not whole yet. */
 const HELD_BYTES_MAX = 2 ** 20;
 
+const NO_BYTES = Buffer.alloc(0);
+
 /** How an answer's body is passed on. */
 type Mode =
   /** Held until it is whole. */
@@ -86,6 +93,10 @@ export class Relay implements Exchange, Placement {
   readonly #response: ServerResponse;
   readonly #parts: RelayParts;
   readonly #admission: Admission | null;
+  readonly #bodyBytes: number;
+  #body: Buffer;
+  /** Called once: when it is sent no more. */
+  #releaseBody: () => void;
   readonly #tried = new Set<Replica>();
   #replica: Replica | null = null;
   #connection: UpstreamConnection | null = null;
@@ -109,11 +120,15 @@ export class Relay implements Exchange, Placement {
 
   constructor(
     request: RelayRequest,
+    body: HeldBody,
     response: ServerResponse,
     admission: Admission | null,
     parts: RelayParts,
   ) {
     this.request = request;
+    this.#body = body.bytes;
+    this.#bodyBytes = body.bytes.length;
+    this.#releaseBody = body.release;
     this.#response = response;
     this.#admission = admission;
     this.#parts = parts;
@@ -266,15 +281,15 @@ export class Relay implements Exchange, Placement {
     connection.send(this.#encode(replica), this.request.method === 'HEAD', this);
   }
 
-  #encode({ route }: Replica): Buffer {
-    const { method, path, lines, body, id, authorization } = this.request;
+  #encode({ route, authority }: Replica): Buffer {
+    const { method, path, lines, id, authorization } = this.request;
     const key = route.credential === null ? authorization : `Bearer ${route.credential}`;
-    const { host } = new URL(route.address);
-    let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\n${lines}x-request-id: ${id}\r\n`;
+    let head = `${method} ${path} HTTP/1.1\r\nhost: ${authority}\r\n${lines}`;
+    head += `x-request-id: ${id}\r\n`;
     if (key !== null) head += `authorization: ${key}\r\n`;
     if (route.credential !== null) head += `${TENANT_HEADER}: ${this.tenant}\r\n`;
-    if (method === 'POST' || body.length > 0) head += `content-length: ${body.length}\r\n`;
-    return Buffer.concat([Buffer.from(`${head}\r\n`, 'latin1'), body]);
+    if (method === 'POST' || this.#bodyBytes > 0) head += `content-length: ${this.#bodyBytes}\r\n`;
+    return Buffer.concat([Buffer.from(`${head}\r\n`, 'latin1'), this.#body]);
   }
 
   /** What the replica says it is must be what the table says. */
@@ -308,6 +323,7 @@ export class Relay implements Exchange, Placement {
 
   #open(): void {
     this.#isOpen = true;
+    this.#dropBody();
     this.firstByteNs = this.#parts.nowNs();
     this.#parts.observer.began(this);
     const { status, headers, bodyBytes } = this.#head!;
@@ -457,18 +473,26 @@ export class Relay implements Exchange, Placement {
     sendError(this.#response, error, this.request);
   }
 
+  /** An answer that has begun is asked for nowhere else. */
+  #dropBody(): void {
+    this.#body = NO_BYTES;
+    this.#releaseBody();
+    this.#releaseBody = () => undefined;
+  }
+
   /** Gives back everything. */
   #finish(outcome: RelayOutcome): void {
     this.#isDone = true;
     const { fleet, observer } = this.#parts;
-    const { pool, body } = this.request;
+    const { pool } = this.request;
+    this.#dropBody();
     this.#connection?.abandon();
     this.#connection = null;
     this.#response.off('close', this.#left);
     // By now the response may have left it.
     this.#socket?.off('drain', this.#drained);
     this.#admission?.close(this.#events);
-    fleet.charge(pool, this.tenant, Math.ceil(body.length / 4), this.#events);
+    fleet.charge(pool, this.tenant, Math.ceil(this.#bodyBytes / 4), this.#events);
     observer.ended(this, outcome);
     if (this.#replica !== null) fleet.release(pool, this.#replica, this.digest);
   }

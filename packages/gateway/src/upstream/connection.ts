@@ -44,6 +44,8 @@ export class UpstreamConnection implements ResponseSink {
   /** What waits until the key at the other end is known. */
   #unsent: Buffer | undefined;
   #isVerified: boolean;
+  /** What still comes is of no use any more. */
+  #isEnding = false;
 
   constructor(
     address: UpstreamAddress,
@@ -86,6 +88,7 @@ export class UpstreamConnection implements ResponseSink {
   /** Ends it, whatever it is doing: its exchange fails. */
   destroy(fault?: UpstreamFault): void {
     if (fault !== undefined) this.#fault = fault;
+    this.#isEnding = true;
     this.#socket.destroy();
   }
 
@@ -97,14 +100,15 @@ export class UpstreamConnection implements ResponseSink {
 
   head(head: ResponseHead): void {
     this.#keepsAlive = head.keepsAlive;
-    this.#exchange?.head(head);
+    if (!this.#isEnding) this.#exchange?.head(head);
   }
 
   body(part: BodyPart): void {
-    this.#exchange?.body(part);
+    if (!this.#isEnding) this.#exchange?.body(part);
   }
 
   end(rest: boolean): void {
+    if (this.#isEnding) return;
     const exchange = this.#exchange;
     this.#exchange = undefined;
     this.#reader = undefined;

@@ -1,0 +1,96 @@
+import { connect } from 'node:net';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
+import { requestOf, TOKEN_FRAME } from './frames.ts';
+
+export interface StreamsPlan {
+  readonly streams: number;
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+}
+
+export interface StreamsResult {
+  readonly seconds: number;
+  readonly tokens: number;
+  /** Streams that ended otherwise than they should. */
+  readonly broken: number;
+}
+
+/** Streams are opened over this time, so that they are not all due at once. */
+const SPREAD_SECONDS = 1;
+
+/** Reads so many streams at once, each to its end, and counts what came. */
+export async function readStreams(
+  port: number,
+  { streams, tokens, tokensPerSecond }: StreamsPlan,
+): Promise<StreamsResult> {
+  const startedNs = HOST_CLOCK.nowNs();
+  const answers: Promise<number>[] = [];
+  for (let index = 0; index < streams; index++) {
+    const request = requestOf(tokens, tokensPerSecond, `stream ${index}`);
+    answers.push(readStream(port, request));
+    const dueNs = startedNs + ((index + 1) / streams) * SPREAD_SECONDS * 1e9;
+    if (HOST_CLOCK.nowNs() < dueNs) await HOST_CLOCK.sleepUntilNs(dueNs);
+  }
+  const counts = await Promise.all(answers);
+  return {
+    seconds: (HOST_CLOCK.nowNs() - startedNs) / 1e9,
+    tokens: counts.reduce((sum, count) => sum + count, 0),
+    broken: counts.filter((count) => count !== tokens).length,
+  };
+}
+
+/** Tokens that came before the stream's proper end; -1: it had none. */
+function readStream(port: number, request: Buffer): Promise<number> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    let bytes = 0;
+    let headBytes = -1;
+    let count = -1;
+    socket.on('data', (chunk: Buffer) => {
+      if (headBytes < 0) headBytes = chunk.indexOf('\r\n\r\n') + 4;
+      bytes += chunk.length;
+      if (!chunk.subarray(-64).includes('[DONE]')) return;
+      count = Math.floor((bytes - headBytes) / TOKEN_FRAME.length);
+      socket.end();
+    });
+    socket.on('error', () => undefined);
+    socket.once('close', () => resolve(count));
+    socket.write(request);
+  });
+}
+
+/** Seconds to the first token of one request after the other, over one connection. */
+export class FirstTokenClient {
+  readonly #socket: ReturnType<typeof connect>;
+  #received: (bytes: Buffer) => void = () => undefined;
+
+  constructor(port: number) {
+    this.#socket = connect(port, '127.0.0.1');
+    this.#socket.setNoDelay(true);
+    this.#socket.on('data', (bytes) => this.#received(bytes));
+  }
+
+  async measure(padding: string): Promise<number> {
+    const request = requestOf(1, 1, padding);
+    const startedNs = HOST_CLOCK.nowNs();
+    let firstNs = 0;
+    let tail = '';
+    await new Promise<void>((resolve, reject) => {
+      this.#socket.once('close', reject);
+      this.#received = (bytes) => {
+        tail += bytes.toString('latin1');
+        if (firstNs === 0 && tail.includes('data: ')) firstNs = HOST_CLOCK.nowNs();
+        if (!tail.endsWith('\r\n0\r\n\r\n')) return;
+        this.#socket.removeAllListeners('close');
+        resolve();
+      };
+      this.#socket.write(request);
+    });
+    return (firstNs - startedNs) / 1e9;
+  }
+
+  close(): void {
+    this.#socket.removeAllListeners('close');
+    this.#socket.destroy();
+  }
+}
