@@ -203,8 +203,10 @@ export class Fleet {
         {
           weight: quota.weight,
           maxRunning: quota.inFlightMax ?? undefined,
-          maxWaiting: undefined,
+          // Its bound is of all that it has open.
+          maxWaiting: quota.inFlightMax === null ? undefined : 0,
           tokensPerMinute: quota.tokensPerMinute ?? undefined,
+          requestsPerMinute: quota.requestsPerMinute ?? undefined,
         },
       ],
     );

@@ -2,7 +2,7 @@
 // browsers, logs and metrics. No engine is started by any of it.
 
 export { isAnthropicPath, messageError } from './anthropic/errors.ts';
-export { authorizationOf } from './http/auth.ts';
+export { authorizationOf, TENANT_HEADER } from './http/auth.ts';
 export { decodeBody } from './http/body.ts';
 export { CorsPolicy } from './http/cors.ts';
 export { ApiError, type ApiErrorCode, toApiError } from './http/errors.ts';
@@ -11,6 +11,7 @@ export { HttpServer, type ListenSettings } from './http/http-server.ts';
 export { CONVERSATION_BOUNDS, checkJsonBounds } from './http/json-bounds.ts';
 export type { KeyLimits } from './http/key-file.ts';
 export { type Admission, Quotas } from './http/quotas.ts';
+export { REPLICA_HEADER, replicaText } from './http/replica-header.ts';
 export { requestIdFrom } from './http/request-id.ts';
 export { type AccessEntry, logAccess } from './logging/access-log.ts';
 export { type Logger, openLog } from './logging/logger.ts';

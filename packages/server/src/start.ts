@@ -228,7 +228,9 @@ function contextOf(
     keys: new KeyRing(
       keys.map(({ key }) => key),
       settings.operatorKey,
+      settings.gatewayKey,
     ),
+    replica: replicaOf(settings),
     quotas: new Quotas(
       new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits])),
       limitsOf(settings),
@@ -243,11 +245,20 @@ function contextOf(
       maxPendingTokens: MAX_PENDING_TOKENS,
       stallSeconds: settings.stallTimeout,
     },
-    hosts: hostPolicyOf(settings, keys.length > 0),
+    hosts: hostPolicyOf(settings, keys.length + settings.gatewayKey.length > 0),
     allowedOrigins: settings.allowedOrigins,
     readsAutoCalls: settings.enableAutoToolChoice,
     startedSeconds: clock.unixSeconds(),
   };
+}
+
+function replicaOf({
+  replicaId,
+  tenancyEpoch,
+  fabricLogIndex,
+}: Settings): ServerContext['replica'] {
+  if (replicaId === undefined) return null;
+  return { id: replicaId, tenancyEpoch, logIndex: fabricLogIndex ?? null };
 }
 
 /** A page without a key does nothing on a server with keys, and cannot reach a socket file. */

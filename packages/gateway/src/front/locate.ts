@@ -1,6 +1,6 @@
 import type { RouteTenant } from '@bridgekeeper/control/api';
+import { TENANT_HEADER } from '@bridgekeeper/server/edge';
 import type { Fleet, Replica } from '../fleet.ts';
-import { TENANT_HEADER } from '../relay/headers.ts';
 
 /** Things that replicas keep, whose homes are remembered. */
 const REMEMBERED_MAX = 2 ** 16;

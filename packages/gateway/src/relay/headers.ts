@@ -1,11 +1,10 @@
 import type { RouteReplica } from '@bridgekeeper/control/api';
+import { REPLICA_HEADER as ANSWERED, replicaText } from '@bridgekeeper/server/edge';
 
 /** Which replica a request is for, from clients; which one answered, to them. */
-export const REPLICA_HEADER = 'x-bridgekeeper-replica';
+export const REPLICA_HEADER = ANSWERED.toLowerCase();
 /** SHA-256, in hex, of what a sealed request begins with: made by the client, with a salt. */
 export const PREFIX_HEADER = 'x-bridgekeeper-prefix';
-/** Whose request it is, to a replica that believes it of the gateway's key. */
-export const TENANT_HEADER = 'x-bridgekeeper-tenant';
 
 /** Of one connection, or ours to say. */
 const NOT_PASSED_ON = new Set([
@@ -72,6 +71,5 @@ export function answeredHeaders(
 
 /** Which replica this is, in the words of its receipts: name, tenancy epoch, index in its log. */
 export function replicaHeader({ replica, tenancyEpoch, logIndex }: RouteReplica): string {
-  const log = logIndex === null ? '' : `;log=${logIndex}`;
-  return `${replica};epoch=${tenancyEpoch}${log}`;
+  return replicaText({ id: replica, tenancyEpoch, logIndex });
 }

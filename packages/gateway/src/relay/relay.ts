@@ -1,14 +1,14 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { RouteTenant } from '@bridgekeeper/control/api';
-import { type Admission, ApiError } from '@bridgekeeper/server/edge';
+import { type Admission, ApiError, TENANT_HEADER } from '@bridgekeeper/server/edge';
 import type { RouteDigest } from '../choose/digest.ts';
 import type { Fleet, Placement, Pool, Replica } from '../fleet.ts';
 import type { Exchange, UpstreamConnection } from '../upstream/connection.ts';
 import type { BodyPart, ResponseHead, UpstreamFault } from '../upstream/response-reader.ts';
 import { type Api, errorBody, errorEvents, hasToken } from './api.ts';
 import { countEvents, endOfEvents, isEnd } from './event-cutter.ts';
-import { answeredHeaders, REPLICA_HEADER, replicaHeader, TENANT_HEADER } from './headers.ts';
+import { answeredHeaders, REPLICA_HEADER, replicaHeader } from './headers.ts';
 
 /** A request that is to be passed on, whole. */
 export interface RelayRequest {

@@ -67,6 +67,15 @@ test('tokens come evenly, and what an answer took too much is waited for', () =>
   expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
 });
 
+test('requests come evenly, up to a minute’s worth', () => {
+  const { quotas, clock, tenant } = quotasOf({ requestsPerMinute: 2 });
+  for (let count = 0; count < 2; count++) quotas.admit(tenant, 1, 1e6).close(1e6);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).headers).toEqual({ 'Retry-After': '30' });
+  clock.now = 30e9;
+  quotas.admit(tenant, 1, 1);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
+});
+
 test('who has no key has the limits of the flags', () => {
   const { quotas } = quotasOf({}, { ...NONE, maxWaiting: 0 });
   quotas.admit('default', 4, 1);

@@ -7,8 +7,14 @@ import type { KeyLimits } from './key-file.ts';
 interface Account {
   limits: KeyLimits;
   open: number;
-  /** Below zero: answers that were begun took more than there was. */
-  tokens: number;
+  readonly tokens: Bucket;
+  readonly requests: Bucket;
+}
+
+/** What comes evenly, up to a minute's worth. */
+interface Bucket {
+  /** Below zero: more was taken than there was. */
+  left: number;
   refilledNs: number;
 }
 
@@ -59,12 +65,12 @@ export class Quotas {
         this.#accounts.delete(tenant);
         continue;
       }
-      const { tokensPerMinute } = account.limits;
+      const { tokensPerMinute, requestsPerMinute } = account.limits;
       account.limits = this.#limitsOf(tenant);
-      if (tokensPerMinute !== undefined) continue;
-      // Nothing was counted against a limit yet.
-      account.tokens = account.limits.tokensPerMinute ?? 0;
-      account.refilledNs = this.#clock.nowNs();
+      // Nothing was counted yet against a limit that is new.
+      if (tokensPerMinute === undefined) this.#fill(account.tokens, account.limits.tokensPerMinute);
+      if (requestsPerMinute !== undefined) continue;
+      this.#fill(account.requests, account.limits.requestsPerMinute);
     }
   }
 
@@ -80,7 +86,7 @@ export class Quotas {
    */
   admit(tenant: string, choices: number, promptTokens: number): Admission {
     const account = this.#accountOf(tenant);
-    const { maxRunning = this.#room.maxRows, tokensPerMinute } = account.limits;
+    const { maxRunning = this.#room.maxRows, tokensPerMinute, requestsPerMinute } = account.limits;
     const maxWaiting = account.limits.maxWaiting ?? this.#fairWaiting();
     if (account.open + choices > maxRunning + maxWaiting) {
       const message = `This key has ${account.open} requests open and asks for ${choices} more; `;
@@ -91,22 +97,17 @@ export class Quotas {
         { retryAfterSeconds: 1 },
       );
     }
-    if (tokensPerMinute !== undefined) {
-      this.#refill(account, tokensPerMinute);
-      if (account.tokens < 1) {
-        const retryAfterSeconds = ((1 - account.tokens) * 60) / tokensPerMinute;
-        const message = `This key has used its ${tokensPerMinute} tokens a minute.`;
-        throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
-      }
-    }
+    this.#require(account.tokens, tokensPerMinute, 'tokens');
+    this.#require(account.requests, requestsPerMinute, 'requests');
     this.#open += choices;
     account.open += choices;
-    account.tokens -= promptTokens;
+    account.tokens.left -= promptTokens;
+    account.requests.left -= 1;
     return {
       close: (generatedTokens) => {
         this.#open -= choices;
         account.open -= choices;
-        account.tokens -= generatedTokens;
+        account.tokens.left -= generatedTokens;
       },
     };
   }
@@ -121,11 +122,22 @@ export class Quotas {
     return Math.max(0, maxWaiting - Math.max(0, this.#open - maxRows));
   }
 
-  #refill(account: Account, tokensPerMinute: number): void {
+  /** Throws ApiError `rate_limited` unless there is one left. */
+  #require(bucket: Bucket, perMinute: number | undefined, what: string): void {
+    if (perMinute === undefined) return;
     const nowNs = this.#clock.nowNs();
-    const earned = ((nowNs - account.refilledNs) / 60e9) * tokensPerMinute;
-    account.tokens = Math.min(tokensPerMinute, account.tokens + earned);
-    account.refilledNs = nowNs;
+    const earned = ((nowNs - bucket.refilledNs) / 60e9) * perMinute;
+    bucket.left = Math.min(perMinute, bucket.left + earned);
+    bucket.refilledNs = nowNs;
+    if (bucket.left >= 1) return;
+    const retryAfterSeconds = ((1 - bucket.left) * 60) / perMinute;
+    const message = `This key has used its ${perMinute} ${what} a minute.`;
+    throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
+  }
+
+  #fill(bucket: Bucket, perMinute: number | undefined): void {
+    bucket.left = perMinute ?? 0;
+    bucket.refilledNs = this.#clock.nowNs();
   }
 
   #limitsOf(tenant: string): KeyLimits {
@@ -136,8 +148,9 @@ export class Quotas {
     const known = this.#accounts.get(tenant);
     if (known !== undefined) return known;
     const limits = this.#limitsOf(tenant);
-    const tokens = limits.tokensPerMinute ?? 0;
-    const account = { limits, open: 0, tokens, refilledNs: this.#clock.nowNs() };
+    const bucket = (perMinute = 0) => ({ left: perMinute, refilledNs: this.#clock.nowNs() });
+    const tokens = bucket(limits.tokensPerMinute);
+    const account = { limits, open: 0, tokens, requests: bucket(limits.requestsPerMinute) };
     this.#accounts.set(tenant, account);
     return account;
   }

@@ -90,5 +90,5 @@ test('numbers have bounds, which are values themselves', () => {
 
 test('only keys are secret', () => {
   const secrets = FLAGS.filter(([, { kind }]) => kind.secret).map(([name]) => name);
-  expect(secrets).toEqual(['apiKey', 'operatorKey']);
+  expect(secrets).toEqual(['apiKey', 'operatorKey', 'gatewayKey']);
 });

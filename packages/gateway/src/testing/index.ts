@@ -1,0 +1,1 @@
+export { startTestGateway, type TestGateway, type TestRoutes } from './test-gateway.ts';
