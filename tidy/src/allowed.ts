@@ -19,8 +19,9 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bench: [
     ...['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
-    'fabric',
+    ...['fabric', 'gateway'],
   ],
+  gateway: ['bridge', 'server', 'control'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -36,6 +37,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'planner',
     'fabric',
     'control',
+    'gateway',
   ],
   fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
@@ -287,10 +289,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     fuzz: ['.'],
     verify: ['.'],
     serve: ['.'],
+    gateway: ['.'],
     grammar: ['.'],
     plan: ['.'],
     kv: ['.', 'serve'],
-    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'plan', 'kv'],
+    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'gateway', 'grammar', 'plan', 'kv'],
   },
   fabric: {
     'errors.ts': [],
@@ -307,6 +310,16 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   control: {
     api: [],
+  },
+  gateway: {
+    upstream: [],
+    choose: [],
+    table: [],
+    'fleet.ts': ['upstream', 'choose', 'table'],
+    relay: ['upstream', 'choose', 'fleet.ts'],
+    http: ['choose', 'relay', 'fleet.ts'],
+    metrics: ['relay', 'http', 'fleet.ts'],
+    '.': ['table', 'relay', 'http', 'metrics', 'fleet.ts'],
   },
   bridgekeeper: {
     '.': [],

@@ -4,7 +4,7 @@ import type { RoutePool, RouteReplica, RouteTenant } from '@bridgekeeper/control
 import { ApiError, type KeyLimits } from '@bridgekeeper/server/edge';
 import { type Affinity, choose, rank } from './choose/choose.ts';
 import { type RouteDigest, routeDigest } from './choose/digest.ts';
-import { WaitQueue, type Waiting } from './choose/wait-queue.ts';
+import { type Waiting, WaitQueue } from './choose/wait-queue.ts';
 import type { LiveTable } from './table/live-table.ts';
 import type { UpstreamAddress } from './upstream/connection.ts';
 import { UpstreamPool } from './upstream/pool.ts';
@@ -120,7 +120,7 @@ interface FleetParts {
 }
 
 /** The tenant of everybody where no key is needed. */
-export const EVERYBODY = 'default';
+const EVERYBODY = 'default';
 
 const OPEN_TENANT: RouteTenant = {
   tenant: EVERYBODY,
@@ -292,10 +292,9 @@ export class Fleet {
     pool.requests += 1;
     pool.lastRequestMs = this.#parts.unixMs();
     const refusal = this.#refusalOf(pool, placement);
-    if (refusal !== null) return placement.refuse(refusal);
     // Who comes later does not pass those that wait.
-    if (pool.waiting.length > 0 || !this.#place(pool, placement)) pool.waiting.add(placement);
-    return undefined;
+    if (refusal !== null) placement.refuse(refusal);
+    else if (pool.waiting.length > 0 || !this.#place(pool, placement)) pool.waiting.add(placement);
   }
 
   withdraw(pool: Pool, placement: Placement): void {

@@ -66,7 +66,10 @@ describe('a gateway before servers', () => {
     const routes = routesTo(...ports);
     const draining = (drained: number) => {
       const [pool] = routes.pools as [{ replicas: object[] }];
-      const replicas = pool.replicas.map((each, index) => ({ ...each, draining: index === drained }));
+      const replicas = pool.replicas.map((each, index) => ({
+        ...each,
+        draining: index === drained,
+      }));
       return { pools: [{ ...pool, replicas }] };
     };
     await gateway.reroute(draining(at));
@@ -266,4 +269,3 @@ describe('what is written down', () => {
     expect(value('bridgekeeper:gateway_body_bytes')).toBe(0);
   });
 });
-

@@ -1,6 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
 import {
-
   HostPolicy,
   HttpServer,
   type ListenSettings,
@@ -10,11 +9,12 @@ import {
 } from '@bridgekeeper/server/edge';
 import type { ServerClock } from '@bridgekeeper/server/host-clock';
 import { Fleet, type FleetOptions } from './fleet.ts';
-import { BodyBudget } from './front/body.ts';
-import { createListener, type Transport } from './front/listener.ts';
-import { Homes } from './front/locate.ts';
+import { BodyBudget } from './http/body.ts';
+import { createListener, type Transport } from './http/listener.ts';
+import { Homes } from './http/locate.ts';
 import { GatewayMetrics, type TableState } from './metrics/gateway-metrics.ts';
 import type { Relay, RelayObserver } from './relay/relay.ts';
+import { reportOf } from './report.ts';
 import { ControlSource } from './table/control-source.ts';
 import { FileSource } from './table/file-source.ts';
 import { LiveTable } from './table/live-table.ts';
@@ -109,6 +109,8 @@ export async function startGateway(
       if (relay.receiptId !== null) homes.remember(relay.receiptId, relay.replica!);
     },
   });
+  const startedMs = unixMs();
+  const name = settings.source.kind === 'control' ? settings.source.name : '';
   const refreshed = () => {
     fleet.refresh();
     quotas.change(fleet.limits(), roomOf(fleet, settings.maxWaiting));
@@ -121,7 +123,13 @@ export async function startGateway(
   source =
     settings.source.kind === 'file'
       ? new FileSource(settings.source.path, { clock, log, taken })
-      : await ControlSource.open(settings.source, { clock, log, unixMs, table, fleet, refreshed });
+      : ControlSource.open(settings.source, {
+          clock,
+          log,
+          table,
+          report: () => reportOf(fleet, name, startedMs),
+          refreshed,
+        });
   let isStopping = false;
   const listener = createListener({
     fleet,
@@ -289,4 +297,3 @@ function describeFault(cause: unknown): string {
   const frames = (cause.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line));
   return [`a request failed: ${cause.name}`, ...frames].join('\n');
 }
-

@@ -22,12 +22,9 @@ const open = new Set<Stream>();
 function feed(stream: Stream, nowNs: number): void {
   const due = 1 + Math.floor(((nowNs - stream.startedNs) / 1e9) * stream.tokensPerSecond);
   const until = Math.min(due, stream.tokens);
-  if (stream.socket.destroyed) return void open.delete(stream);
   for (; stream.sent < until; stream.sent++) stream.socket.write(TOKEN_FRAME);
-  if (stream.sent < stream.tokens) return undefined;
-  open.delete(stream);
-  stream.socket.write(DONE_FRAME);
-  return undefined;
+  if (stream.sent === stream.tokens) stream.socket.write(DONE_FRAME);
+  if (stream.sent === stream.tokens || stream.socket.destroyed) open.delete(stream);
 }
 
 /** What its prompt says: how many tokens, and how many a second. */

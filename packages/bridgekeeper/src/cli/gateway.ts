@@ -87,7 +87,11 @@ async function runGateway(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
     destination: values.json ? 2 : 1,
     colour: io.environment.NO_COLOR === undefined,
   });
-  const settings = { ...values, source: sourceOf(values, io), operatorKey: operatorsOf(values, io) };
+  const settings = {
+    ...values,
+    source: sourceOf(values, io),
+    operatorKey: operatorsOf(values, io),
+  };
   const parts = { clock: HOST_CLOCK, unixMs, log, version: readVersion().version };
   const gateway = await startGateway(settings, parts);
   log.info(`gateway at ${values.uds === undefined ? gateway.url : `unix:${values.uds}`}`);
@@ -131,6 +135,9 @@ function keysIn(path: string, flagName: string, io: CliIo): readonly string[] {
 }
 
 function ownName(): string {
-  const name = hostname().toLowerCase().replace(/[^a-z0-9-]/g, '-').replace(/^-+|-+$/g, '');
+  const name = hostname()
+    .toLowerCase()
+    .replace(/[^a-z0-9-]/g, '-')
+    .replace(/^-+|-+$/g, '');
   return name.slice(0, 63) || 'gateway';
 }

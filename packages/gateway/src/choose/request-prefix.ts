@@ -1,4 +1,9 @@
-import { ApiError, CONVERSATION_BOUNDS, checkJsonBounds, decodeBody } from '@bridgekeeper/server/edge';
+import {
+  ApiError,
+  CONVERSATION_BOUNDS,
+  checkJsonBounds,
+  decodeBody,
+} from '@bridgekeeper/server/edge';
 
 /** What routing reads of a request's body; all else passes through unread. */
 export interface BodyFacts {

@@ -6,8 +6,8 @@ import {
   TTFT_SECONDS,
 } from '@bridgekeeper/server/edge';
 import { Registry } from 'prom-client';
-import type { BodyBudget } from '../front/body.ts';
 import type { Fleet, Replica } from '../fleet.ts';
+import type { BodyBudget } from '../http/body.ts';
 import type { Relay, RelayObserver, RelayOutcome } from '../relay/relay.ts';
 import { GATEWAY_METRICS, type MetricSpec } from './catalogue.ts';
 
@@ -130,9 +130,18 @@ export class GatewayMetrics implements RelayObserver {
         return { labels: { pool, replica: name }, value: value(replica) };
       });
     return [
-      reading(GATEWAY_METRICS.replicaInFlight, each(({ inFlight }) => inFlight)),
-      reading(GATEWAY_METRICS.replicaRequests, each(({ requests }) => requests)),
-      reading(GATEWAY_METRICS.replicaFailures, each(({ failures }) => failures)),
+      reading(
+        GATEWAY_METRICS.replicaInFlight,
+        each(({ inFlight }) => inFlight),
+      ),
+      reading(
+        GATEWAY_METRICS.replicaRequests,
+        each(({ requests }) => requests),
+      ),
+      reading(
+        GATEWAY_METRICS.replicaFailures,
+        each(({ failures }) => failures),
+      ),
       reading(GATEWAY_METRICS.replicas, () => this.#states()),
       reading(GATEWAY_METRICS.affinity, () => [
         { labels: { choice: 'same' }, value: fleet.shadowHits },
@@ -169,9 +178,7 @@ export class GatewayMetrics implements RelayObserver {
         const { ageSeconds } = table();
         return ageSeconds === null ? [] : [{ labels: {}, value: ageSeconds }];
       }),
-      reading(GATEWAY_METRICS.tableSequence, () => [
-        { labels: {}, value: table().sequence ?? -1 },
-      ]),
+      reading(GATEWAY_METRICS.tableSequence, () => [{ labels: {}, value: table().sequence ?? -1 }]),
       reading(GATEWAY_METRICS.controlUp, () => [
         { labels: {}, value: table().isConnected ? 1 : 0 },
       ]),

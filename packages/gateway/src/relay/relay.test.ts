@@ -87,7 +87,8 @@ describe('streams', () => {
   });
 
   it('that have begun but for their first token are asked for elsewhere', async () => {
-    const opening = 'event: response.created\ndata: {}\n\nevent: response.in_progress\ndata: {}\n\n';
+    const opening =
+      'event: response.created\ndata: {}\n\nevent: response.in_progress\ndata: {}\n\n';
     const answers: string[] = [];
     const answer = (name: string) => (request: ScriptedRequest) => {
       answers.push(name);
@@ -268,7 +269,10 @@ describe('clients', () => {
     };
     const old = await ask(gateway, request('old', '1.0'));
     expect(old.endsWith(`\r\n\r\n${token('old')}${token('z')}`)).toBe(true);
-    const both = await ask(gateway, request('first', '1.1') + request('second', '1.1', 'connection: close\r\n'));
+    const both = await ask(
+      gateway,
+      request('first', '1.1') + request('second', '1.1', 'connection: close\r\n'),
+    );
     expect(both.indexOf('first')).toBeGreaterThan(0);
     expect(both.indexOf('second')).toBeGreaterThan(both.indexOf('first'));
     expect(both.split(`${STREAM_END}HTTP/1.1 200`).length).toBe(2);

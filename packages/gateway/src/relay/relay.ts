@@ -348,7 +348,8 @@ export class Relay implements Exchange, Placement {
   }
 
   #holdWhole({ bytes, spans }: BodyPart): void {
-    for (let at = 0; at < spans.length; at += 2) this.#hold(bytes.subarray(spans[at], spans[at + 1]));
+    for (let at = 0; at < spans.length; at += 2)
+      this.#hold(bytes.subarray(spans[at], spans[at + 1]));
     if (this.#heldBytes > WHOLE_BYTES_MAX) {
       // An error in chunks without an end.
       this.#open();
@@ -368,7 +369,8 @@ export class Relay implements Exchange, Placement {
       this.#pass(part);
       return;
     }
-    for (let at = 0; at < spans.length; at += 2) this.#hold(bytes.subarray(spans[at], spans[at + 1]));
+    for (let at = 0; at < spans.length; at += 2)
+      this.#hold(bytes.subarray(spans[at], spans[at + 1]));
     if (this.#heldBytes > HELD_BYTES_MAX) {
       this.#connection?.destroy('too-large');
       return;
@@ -415,7 +417,8 @@ export class Relay implements Exchange, Placement {
       if (!socket.write(part)) this.#block();
       return;
     }
-    for (let at = 0; at < spans.length; at += 2) this.#write(bytes.subarray(spans[at], spans[at + 1]));
+    for (let at = 0; at < spans.length; at += 2)
+      this.#write(bytes.subarray(spans[at], spans[at + 1]));
   }
 
   /** Whether Node writes this answer in chunks: those of the replica are the same then. */
@@ -450,13 +453,15 @@ export class Relay implements Exchange, Placement {
   /** An answer that had begun does not go on. */
   #lose(error: ApiError): void {
     this.#error = error.code;
-    if (this.#mode !== 'events') return this.#cut('lost');
+    if (this.#mode !== 'events') {
+      this.#cut('lost');
+      return;
+    }
     const { api, id } = this.request;
     const text = errorEvents(api, error, id, this.#events);
     this.#held = [];
     this.#finish('lost');
     this.#response.end(text);
-    return undefined;
   }
 
   /** Ends the connection, so that the client does not take what it has for the whole answer. */

@@ -1,13 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
-import {
-  type GatewayReport,
-  RoutingChange,
-  RoutingTable,
-} from '@bridgekeeper/control/api';
+import { type GatewayReport, RoutingChange, RoutingTable } from '@bridgekeeper/control/api';
 import type { Logger } from '@bridgekeeper/server/edge';
 import type { ServerClock } from '@bridgekeeper/server/host-clock';
-import type { Fleet } from '../fleet.ts';
 import { GatewayError } from './errors.ts';
 import { EventReader } from './event-reader.ts';
 import type { LiveTable } from './live-table.ts';
@@ -32,10 +27,10 @@ export interface ControlAddress {
 
 export interface ControlParts {
   readonly clock: ServerClock;
-  readonly unixMs: () => number;
   readonly log: Logger;
   readonly table: LiveTable;
-  readonly fleet: Fleet;
+  /** What there is to say of this gateway. */
+  readonly report: () => GatewayReport;
   /** The table is another than it was. */
   readonly refreshed: () => void;
 }
@@ -49,7 +44,6 @@ export class ControlSource implements TableSource {
   readonly #parts: ControlParts;
   readonly #closing = new AbortController();
   readonly #stops: (() => void)[] = [];
-  readonly #startedMs: number;
   readonly #wokenNs = new Map<string, number>();
   #isConnected = false;
   #heardNs: number | null = null;
@@ -60,11 +54,10 @@ export class ControlSource implements TableSource {
   private constructor(address: ControlAddress, parts: ControlParts) {
     this.#address = address;
     this.#parts = parts;
-    this.#startedMs = parts.unixMs();
   }
 
   /** Begins with the table on disk, if there is one. Throws GatewayError 'bad-table'. */
-  static async open(address: ControlAddress, parts: ControlParts): Promise<ControlSource> {
+  static open(address: ControlAddress, parts: ControlParts): ControlSource {
     const source = new ControlSource(address, parts);
     source.#restore();
     void source.#follow();
@@ -194,7 +187,7 @@ export class ControlSource implements TableSource {
   async #report(): Promise<void> {
     if (!this.#isConnected) return;
     const headers = { 'content-type': 'application/json' };
-    const body = JSON.stringify(this.#reportNow());
+    const body = JSON.stringify(this.#parts.report());
     try {
       const response = await this.#call('/v1/gateways/report', { method: 'POST', headers, body });
       await response.body?.cancel();
@@ -203,34 +196,8 @@ export class ControlSource implements TableSource {
     }
   }
 
-  #reportNow(): GatewayReport {
-    const { fleet, table } = this.#parts;
-    const replicas = [...fleet.replicas];
-    return {
-      gateway: this.#address.name,
-      startedMs: this.#startedMs,
-      sequence: table.sequence ?? 0,
-      pools: [...fleet.pools].map((pool) => ({
-        pool: pool.route.pool,
-        inFlight: [...pool.replicas].reduce((sum, { inFlight }) => sum + inFlight, 0),
-        waiting: pool.waiting.length,
-        requests: pool.requests,
-        tokens: pool.tokens,
-        lastRequestMs: pool.lastRequestMs,
-      })),
-      failing: replicas
-        .filter(({ lastFault }) => lastFault !== null)
-        .slice(0, 256)
-        .map(({ route, lastFault }) => ({ replica: route.replica, reason: lastFault! })),
-      usage: [...fleet.usage].map(([tenant, used]) => ({ tenant, ...used })),
-      draining: replicas
-        .filter(({ route }) => route.state === 'draining')
-        .map(({ route, inFlight }) => ({ replica: route.replica, inFlight })),
-    };
-  }
-
   #restore(): void {
-    const { log, table, unixMs } = this.#parts;
+    const { log, table } = this.#parts;
     const { stateFile } = this.#address;
     let text: string;
     try {
@@ -242,7 +209,7 @@ export class ControlSource implements TableSource {
     if (text.length > STATE_BYTES_MAX) throw new GatewayError('bad-table', `${stateFile} is huge`);
     table.replace(readAs(RoutingTable, text, stateFile));
     this.#parts.refreshed();
-    log.info(`routes ${table.sequence} of ${stateFile} hold until control is heard (${unixMs()})`);
+    log.info(`routes ${table.sequence} of ${stateFile} hold until control is heard`);
   }
 
   /** Writes the table where the next start finds it: whole, or not at all. */

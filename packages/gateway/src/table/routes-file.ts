@@ -62,7 +62,7 @@ export interface StaticTable {
   readonly isOpen: boolean;
 }
 
-/** Reads a file of routes. `sequence` is what the table is given. Throws GatewayError 'bad-table'. */
+/** Reads a file of routes, as a table of this sequence. Throws GatewayError 'bad-table'. */
 export function readRoutes(text: string, sequence: number, where: string): StaticTable {
   let value: unknown;
   try {

@@ -1,1 +1,1 @@
-export { startTestGateway, type TestGateway, type TestRoutes } from './test-gateway.ts';
+export { startTestGateway } from './test-gateway.ts';

@@ -68,8 +68,8 @@ export async function startScriptedUpstream(
 
 /** A whole answer with a body. */
 export function whole(status: number, body: string, headers = ''): string {
-  const length = Buffer.byteLength(body);
-  return `HTTP/1.1 ${status} X\r\ncontent-type: application/json\r\n${headers}content-length: ${length}\r\n\r\n${body}`;
+  const head = `HTTP/1.1 ${status} X\r\ncontent-type: application/json\r\n${headers}`;
+  return `${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
 
 export const STREAM_HEAD =

@@ -46,7 +46,7 @@ const SETTINGS: Omit<GatewaySettings, 'source'> = {
 };
 
 /** Settings of tests, with a source of their own. */
-export function testSettings(
+function testSettings(
   source: GatewaySettings['source'],
   changes: Partial<GatewaySettings> = {},
 ): GatewaySettings {
@@ -59,7 +59,7 @@ const QUICK_CLOCK: ServerClock = {
   every: (seconds, action) => HOST_CLOCK.every(seconds / 20, action),
 };
 
-export const TEST_PARTS = {
+const TEST_PARTS = {
   clock: QUICK_CLOCK,
   unixMs,
   log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),

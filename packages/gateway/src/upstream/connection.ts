@@ -134,24 +134,26 @@ export class UpstreamConnection implements ResponseSink {
     const socket = connectTls(options);
     socket.once('secureConnect', () => {
       this.#fault = 'closed';
-      if (pin !== null && keyOf(socket) !== pin) return this.destroy('wrong-key');
+      if (pin !== null && keyOf(socket) !== pin) {
+        this.destroy('wrong-key');
+        return;
+      }
       this.#isVerified = true;
       if (this.#unsent !== undefined) socket.write(this.#unsent);
       this.#unsent = undefined;
-      return undefined;
     });
     return socket;
   }
 
   #received(bytes: Buffer): void {
-    if (this.#reader === undefined) return void this.#socket.destroy();
     try {
-      this.#reader.push(bytes);
+      // Nothing was asked for: whatever it is, it is no answer.
+      if (this.#reader === undefined) this.#socket.destroy();
+      else this.#reader.push(bytes);
     } catch (error) {
       if (!(error instanceof MalformedResponse)) throw error;
       this.destroy('malformed');
     }
-    return undefined;
   }
 
   #ended(): void {

@@ -1,4 +1,4 @@
-import { UpstreamConnection, type UpstreamAddress } from './connection.ts';
+import { type UpstreamAddress, UpstreamConnection } from './connection.ts';
 
 /** Connections to one replica: used again, last one first. */
 export class UpstreamPool {

@@ -1,5 +1,11 @@
 /** Why an answer of a replica cannot be read on. */
-export type UpstreamFault = 'refused' | 'closed' | 'malformed' | 'too-large' | 'stalled' | 'wrong-key';
+export type UpstreamFault =
+  | 'refused'
+  | 'closed'
+  | 'malformed'
+  | 'too-large'
+  | 'stalled'
+  | 'wrong-key';
 
 export interface ResponseHead {
   readonly status: number;
@@ -44,8 +50,17 @@ const LINE_BYTES_MAX = 4096;
 const CR = 13;
 const LF = 10;
 
-type State = 'head' | 'length' | 'size' | 'extension' | 'size-lf' | 'data' | 'data-cr' | 'data-lf'
-  | 'trailer' | 'done';
+type State =
+  | 'head'
+  | 'length'
+  | 'size'
+  | 'extension'
+  | 'size-lf'
+  | 'data'
+  | 'data-cr'
+  | 'data-lf'
+  | 'trailer'
+  | 'done';
 
 /**
  * Reads one answer of HTTP/1.1 off a connection. Strict: what two readers could understand in two
@@ -76,7 +91,10 @@ export class ResponseReader {
   /** Throws MalformedResponse. */
   push(bytes: Buffer): void {
     if (this.#state === 'done') throw new MalformedResponse('bytes behind the answer');
-    if (this.#state !== 'head') return this.#body(bytes, 0);
+    if (this.#state !== 'head') {
+      this.#body(bytes, 0);
+      return;
+    }
     const all = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
     const end = all.indexOf('\r\n\r\n');
     if (end < 0 || end > HEAD_BYTES_MAX) {
@@ -84,7 +102,7 @@ export class ResponseReader {
         throw new MalformedResponse('its head is too long');
       }
       this.#held = all;
-      return undefined;
+      return;
     }
     this.#held = Buffer.alloc(0);
     const head = readHead(all.toString('latin1', 0, end));
@@ -94,19 +112,19 @@ export class ResponseReader {
       if (!isKnown || this.#interim > INTERIM_MAX) throw new MalformedResponse('interim answers');
       const rest = all.subarray(end + 4);
       if (rest.length > 0) this.push(rest);
-      return undefined;
-    }
-    return this.#begin(head, all, end + 4);
+    } else this.#begin(head, all, end + 4);
   }
 
   #begin(head: ResponseHead, bytes: Buffer, at: number): void {
     const isEmpty = this.#isHead || head.status === 204 || head.status === 304;
     this.#sink.head(isEmpty ? { ...head, bodyBytes: 0 } : head);
-    if (isEmpty || head.bodyBytes === 0) return this.#finish(bytes, at);
+    if (isEmpty || head.bodyBytes === 0) {
+      this.#finish(bytes, at);
+      return;
+    }
     this.#state = head.bodyBytes === null ? 'size' : 'length';
     this.#leftBytes = head.bodyBytes ?? 0;
     if (at < bytes.length) this.#body(bytes, at);
-    return undefined;
   }
 
   #finish(bytes: Buffer, at: number): void {
@@ -115,12 +133,14 @@ export class ResponseReader {
   }
 
   #body(bytes: Buffer, start: number): void {
-    if (this.#state !== 'length') return this.#chunks(bytes, start);
+    if (this.#state !== 'length') {
+      this.#chunks(bytes, start);
+      return;
+    }
     const end = Math.min(bytes.length, start + this.#leftBytes);
     this.#leftBytes -= end - start;
     this.#sink.body({ bytes, spans: [start, end], from: 0, to: 0 });
     if (this.#leftBytes === 0) this.#finish(bytes, end);
-    return undefined;
   }
 
   #chunks(bytes: Buffer, start: number): void {
@@ -198,14 +218,14 @@ export class ResponseReader {
           if (this.#lineBytes < 2) break;
           this.#state = 'done';
           deliver();
-          return this.#finish(bytes, at);
+          this.#finish(bytes, at);
+          return;
         }
         default:
           throw new MalformedResponse('it is not being read');
       }
     }
     deliver();
-    return undefined;
   }
 }
 
@@ -232,7 +252,10 @@ function readHead(text: string): ResponseHead {
     return [name.toLowerCase(), value];
   });
   const valuesOf = (name: string) => headers.filter(([each]) => each === name).map(([, v]) => v);
-  const connection = valuesOf('connection').join(',').toLowerCase().split(/\s*,\s*/);
+  const connection = valuesOf('connection')
+    .join(',')
+    .toLowerCase()
+    .split(/\s*,\s*/);
   return {
     status: Number(code),
     headers,

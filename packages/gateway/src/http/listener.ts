@@ -14,7 +14,7 @@ import {
   toApiError,
 } from '@bridgekeeper/server/edge';
 import { type BodyFacts, readBodyFacts } from '../choose/request-prefix.ts';
-import { type Fleet, Pool, type Replica } from '../fleet.ts';
+import type { Fleet, Pool, Replica } from '../fleet.ts';
 import { apiOf } from '../relay/api.ts';
 import { forwardedLines, PREFIX_HEADER, REPLICA_HEADER } from '../relay/headers.ts';
 import { Relay, type RelayParts, type RelayRequest, sendError } from '../relay/relay.ts';
@@ -31,7 +31,10 @@ export interface FrontParts extends RelayParts {
   readonly hosts: HostPolicy | undefined;
   /** Whether a client may read what tells of all tenants. */
   readonly operatorMay: (authorization: string | undefined) => boolean;
-  readonly health: (transport: Transport) => { readonly isReady: boolean; readonly document: object };
+  readonly health: (transport: Transport) => {
+    readonly isReady: boolean;
+    readonly document: object;
+  };
   readonly metrics: () => Promise<{ readonly text: string; readonly contentType: string }>;
   readonly version: string;
   readonly unixSeconds: () => number;
@@ -148,7 +151,10 @@ function tenantOf({ path, authorization, incoming }: Call, { fleet }: FrontParts
 
 async function answerMetrics(call: Call, parts: FrontParts): Promise<void> {
   if (!parts.operatorMay(call.authorization)) {
-    throw new ApiError('operator_only', 'This tells of all tenants: only an operator key reads it.');
+    throw new ApiError(
+      'operator_only',
+      'This tells of all tenants: only an operator key reads it.',
+    );
   }
   const { text: body, contentType } = await parts.metrics();
   call.response.writeHead(200, { ...call.commonHeaders, 'content-type': contentType });
@@ -351,7 +357,7 @@ function noRoute({ method, path }: Call): ApiError {
   return new ApiError('route_not_found', `There is no route ${method} ${path.slice(0, 200)}.`);
 }
 
-export function transportOf({ socket }: IncomingMessage): Transport {
+function transportOf({ socket }: IncomingMessage): Transport {
   if ((socket as TLSSocket).encrypted === true) return 'tls';
   const address = socket.remoteAddress ?? '';
   const isLoopback = /^(?:127\.|::1$|::ffff:127\.)/.test(address) || address === '';
