@@ -309,7 +309,17 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     'open.ts': ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
   },
   control: {
+    'errors.ts': [],
+    'time.ts': [],
     api: [],
+    store: ['errors.ts'],
+    vmm: ['errors.ts', 'api'],
+    fleet: ['errors.ts', 'api', 'store'],
+    lead: ['errors.ts', 'time.ts', 'api', 'store', 'fleet'],
+    '.': ['errors.ts', 'time.ts', 'api', 'fleet'],
+    serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
+    agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
+    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
   },
   gateway: {
     upstream: [],
@@ -462,6 +472,11 @@ export const adapters: readonly Home[] = [
     path: 'packages/client/src/clock.ts',
     names: ['Date.now', 'performance.now', 'setTimeout'],
     reason: 'the clock of a client’s machine, in browsers too',
+  },
+  {
+    path: 'packages/control/src/system.ts',
+    names: ['Date.now', 'setTimeout'],
+    reason: 'the clock of the machine that control or an agent runs on',
   },
   { path: 'packages/device/', names: lanes, reason: 'makes the lanes and uploaders' },
   {

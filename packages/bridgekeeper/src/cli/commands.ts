@@ -14,6 +14,8 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   plan: async () => (await import('./plan.ts')).PLAN_COMMANDS,
   probe: async () => [(await import('./probe.ts')).PROBE],
   fabric: async () => (await import('./fabric.ts')).FABRIC,
+  control: async () => (await import('./control.ts')).CONTROL,
+  agent: async () => [(await import('./agent.ts')).AGENT],
   gateway: async () => [(await import('./gateway.ts')).GATEWAY],
   witness: async () => [(await import('./witness.ts')).WITNESS],
   load: async () => [(await import('./load.ts')).LOAD],

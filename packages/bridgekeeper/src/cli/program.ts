@@ -10,6 +10,7 @@ const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
   plan: 'predict what a load will pay on a GPU, with each engine and step policy',
   fabric: 'several GPUs of a board as one tenant’s: partitions, their record, their links',
+  control: 'hosts with confidential GPUs as a fleet',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };
 
@@ -86,6 +87,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   VerifyError: 2,
   BenchError: 1,
   ChatError: 1,
+  ControlError: 1,
   EngineError: 1,
   FabricError: 1,
   GatewayError: 1,
@@ -104,6 +106,7 @@ function failureOf(error: unknown): Failure {
   const { code } = error as Error & { readonly code: string };
   const isInput =
     (name === 'EngineError' && (code === 'bad-model' || code === 'bad-request')) ||
+    (name === 'ControlError' && code === 'bad-request') ||
     (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan')) ||
     (name === 'GatewayError' && code === 'bad-table');
   return { exitCode: isInput ? 2 : EXIT_CODES[name]!, name, code, message };
