@@ -3,13 +3,14 @@ import type { Fleet } from './fleet.ts';
 
 const FAILING_MAX = 256;
 
+/** Which report of which gateway it is. */
+type ReportHead = Pick<GatewayReport, 'gateway' | 'startedMs' | 'sequence'>;
+
 /** What control scales by, and looks at: counts since `startedMs`. */
-export function reportOf(fleet: Fleet, gateway: string, startedMs: number): GatewayReport {
+export function reportOf(fleet: Fleet, head: ReportHead): GatewayReport {
   const replicas = [...fleet.replicas];
   return {
-    gateway,
-    startedMs,
-    sequence: fleet.table.sequence ?? 0,
+    ...head,
     pools: [...fleet.pools].map((pool) => ({
       pool: pool.route.pool,
       inFlight: [...pool.replicas].reduce((sum, { inFlight }) => sum + inFlight, 0),

@@ -110,6 +110,7 @@ export async function startGateway(
     },
   });
   const startedMs = unixMs();
+  let reports = 1;
   const name = settings.source.kind === 'control' ? settings.source.name : '';
   const refreshed = () => {
     fleet.refresh();
@@ -127,7 +128,7 @@ export async function startGateway(
           clock,
           log,
           table,
-          report: () => reportOf(fleet, name, startedMs),
+          report: () => reportOf(fleet, { gateway: name, startedMs, sequence: reports++ }),
           refreshed,
         });
   let isStopping = false;

@@ -16,7 +16,7 @@ const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = 
   fabric: async () => (await import('./fabric.ts')).FABRIC,
   control: async () => (await import('./control.ts')).CONTROL,
   agent: async () => [(await import('./agent.ts')).AGENT],
-  gateway: async () => [(await import('./gateway.ts')).GATEWAY],
+  gateway: async () => (await import('./gateway.ts')).GATEWAY,
   witness: async () => [(await import('./witness.ts')).WITNESS],
   load: async () => [(await import('./load.ts')).LOAD],
   seal: async () => [(await import('./seal.ts')).SEAL],

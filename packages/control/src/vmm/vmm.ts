@@ -4,7 +4,7 @@ import type { HostFacts } from '../api/fleet.ts';
 /** What a guest is made from. Data: which program or image that is, the host knows. */
 export type GuestSpec = Pick<
   DesiredReplica,
-  'replica' | 'image' | 'models' | 'modules' | 'partition' | 'credential' | 'inFlightMax'
+  'replica' | 'epoch' | 'image' | 'models' | 'modules' | 'partition' | 'credential' | 'inFlightMax'
 >;
 
 export interface Guest {
