@@ -36,7 +36,7 @@ function panelOf(spec: MetricSpec, id: number, x: number, y: number): object {
     type: 'timeseries',
     title: spec.help.split(':')[0]!.replace(/\.$/, ''),
     description: spec.help,
-    datasource: { type: 'prometheus', uid: '${datasource}' },
+    datasource: { type: 'prometheus', uid: `$\{datasource}` },
     gridPos: { x, y, w: PANEL.width, h: PANEL.height },
     fieldConfig: { defaults: { unit: spec.unit, min: 0 }, overrides: [] },
     options: { legend: { displayMode: 'list', placement: 'bottom' } },

@@ -40,7 +40,7 @@ const COMPLETIONS = '/v1/completions';
 
 describe('streams', () => {
   it('reach the client byte for byte, however their bytes are cut on the way', async () => {
-    const events = ['a', 'bc', '\u00e9\ud83d\ude00', 'd'].map(token).join('') + 'data: [DONE]\n\n';
+    const events = `${['a', 'bc', '\u00e9\ud83d\ude00', 'd'].map(token).join('')}data: [DONE]\n\n`;
     const bytes = Buffer.from(chunk(events.slice(0, 70)) + chunk(events.slice(70)) + STREAM_END);
     const replica = await upstream(({ socket, index }) => {
       socket.write(STREAM_HEAD);

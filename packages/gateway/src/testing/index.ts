@@ -1,1 +1,1 @@
-export { startTestGateway } from './test-gateway.ts';
+export { startGatewayWith, startTestGateway } from './test-gateway.ts';

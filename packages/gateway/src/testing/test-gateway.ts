@@ -72,6 +72,14 @@ export function routesTo(...ports: readonly number[]): TestRoutes {
   return { pools: [{ name: 'stories', models: ['storyteller'], replicas }] };
 }
 
+/** The real gateway on a free port of this machine, with whatever source of routes. */
+export function startGatewayWith(
+  source: GatewaySettings['source'],
+  changes: Partial<GatewaySettings> = {},
+): Promise<RunningGateway> {
+  return startGateway(testSettings(source, changes), TEST_PARTS);
+}
+
 /** The real gateway on a free port of this machine, with a file of routes. */
 export async function startTestGateway(
   routes: TestRoutes,
@@ -84,7 +92,7 @@ export async function startTestGateway(
     await rename(`${path}.next`, path);
   };
   await write(routes);
-  const gateway = await startGateway(testSettings({ kind: 'file', path }, changes), TEST_PARTS);
+  const gateway = await startGatewayWith({ kind: 'file', path }, changes);
   return {
     url: gateway.url,
     fleet: gateway.fleet,
