@@ -11,11 +11,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
 import { startPostgres } from '../packages/control/dist/testing/postgres.js';
+import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
 
 const { values } = parseArgs({
   options: {
@@ -32,11 +32,13 @@ const program = fileURLToPath(
 );
 const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-fleet-'));
 const controlFolder = join(folder, 'control');
-const startedMs = performance.now();
+const nowMs = () => HOST_CLOCK.nowNs() / 1e6;
+const sleep = (ms) => HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + ms * 1e6);
+const startedMs = nowMs();
 const running = new Set();
 
 function say(text) {
-  const seconds = ((performance.now() - startedMs) / 1000).toFixed(1).padStart(6);
+  const seconds = ((nowMs() - startedMs) / 1000).toFixed(1).padStart(6);
   process.stderr.write(`${seconds} s  ${text}\n`);
 }
 
@@ -64,11 +66,11 @@ async function run(...args) {
 }
 
 async function until(what, condition, limitSeconds = 300) {
-  const endMs = performance.now() + limitSeconds * 1000;
+  const endMs = nowMs() + limitSeconds * 1000;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (performance.now() > endMs) throw new Error(`waited ${limitSeconds} s until ${what}`);
+    if (nowMs() > endMs) throw new Error(`waited ${limitSeconds} s until ${what}`);
     await sleep(200);
   }
 }

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import { requestOf, TOKEN_FRAME } from './frames.ts';
+import { requestOf } from './frames.ts';
 
 export interface StreamsPlan {
   readonly streams: number;
@@ -39,22 +39,39 @@ export async function readStreams(
   };
 }
 
+const MARK = Buffer.from('data: {');
+
+/** How often the mark is in what comes, wherever it is cut. */
+class MarkCounter {
+  count = 0;
+  #tail: Buffer = Buffer.alloc(0);
+
+  push(bytes: Buffer): void {
+    // A mark that is cut is in the end of one part and the beginning of the next.
+    const seam = Buffer.concat([this.#tail, bytes.subarray(0, MARK.length - 1)]);
+    if (seam.includes(MARK)) this.count += 1;
+    for (let at = bytes.indexOf(MARK); at >= 0; at = bytes.indexOf(MARK, at + MARK.length)) {
+      this.count += 1;
+    }
+    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-MARK.length)]).subarray(
+      1 - MARK.length,
+    );
+  }
+}
+
 /** Tokens that came before the stream's proper end; -1: it had none. */
 function readStream(port: number, request: Buffer): Promise<number> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
-    let bytes = 0;
-    let headBytes = -1;
-    let count = -1;
+    const tokens = new MarkCounter();
+    let end = '';
     socket.on('data', (chunk: Buffer) => {
-      if (headBytes < 0) headBytes = chunk.indexOf('\r\n\r\n') + 4;
-      bytes += chunk.length;
-      if (!chunk.subarray(-64).includes('[DONE]')) return;
-      count = Math.floor((bytes - headBytes) / TOKEN_FRAME.length);
-      socket.end();
+      tokens.push(chunk);
+      end = (end + chunk.toString('latin1', Math.max(0, chunk.length - 64))).slice(-64);
+      if (end.includes('[DONE]') && end.endsWith('0\r\n\r\n')) socket.end();
     });
     socket.on('error', () => undefined);
-    socket.once('close', () => resolve(count));
+    socket.once('close', () => resolve(end.includes('[DONE]') ? tokens.count : -1));
     socket.write(request);
   });
 }

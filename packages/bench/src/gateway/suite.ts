@@ -38,7 +38,7 @@ export const GATEWAY_SUITE: Suite<typeof FLAGS> = {
       const full = planOf(values.streams, values.rate, values.seconds);
       const wide = planOf(values.openStreams, values.openRate, values.seconds);
       const runs = [
-        await firstTokens(direct.port, gateway.port, { promptBytes, requests, repeats }, progress),
+        await firstTokens(direct, gateway, { promptBytes, requests, repeats }, progress),
         await streams('full', full, direct, null, repeats, progress),
         await streams('full', full, gateway, gateway, repeats, progress),
       ];
@@ -70,32 +70,38 @@ interface FirstTokenPlan {
 
 /** One way and the other in turn, so that whatever else the machine does falls on both. */
 async function firstTokens(
-  direct: number,
-  gateway: number,
+  direct: ListeningChild,
+  gateway: ListeningChild,
   { requests, promptBytes, repeats }: FirstTokenPlan,
   progress: (line: string) => void,
 ): Promise<MeasuredRun> {
-  const ways = [new FirstTokenClient(direct), new FirstTokenClient(gateway)] as const;
+  const ways = [new FirstTokenClient(direct.port), new FirstTokenClient(gateway.port)] as const;
   const padding = (index: number) => `${index} `.padEnd(promptBytes, 'the sea was calm ');
   try {
     for (let index = 0; index < 50; index++) for (const way of ways) await way.measure(padding(0));
     const passes: MeasuredRun['metrics'][] = [];
     for (let repeat = 0; repeat < repeats; repeat++) {
       const taken: [number[], number[]] = [[], []];
+      const before = await gateway.usage();
       for (let index = 0; index < requests; index++) {
         for (const at of [0, 1] as const) taken[at].push(await ways[at].measure(padding(index)));
       }
-      const [before, through] = taken.map((seconds) => [...seconds].sort((a, b) => a - b));
+      const cpuSeconds = (await gateway.usage()).cpuSeconds - before.cpuSeconds;
+      const [without, through] = taken.map((seconds) => [...seconds].sort((a, b) => a - b));
       const ms = (seconds: readonly number[], q: number) => quantile(seconds, q) * 1e3;
       const metrics = {
-        directTtftMsP50: ms(before!, 0.5),
+        directTtftMsP50: ms(without!, 0.5),
         gatewayTtftMsP50: ms(through!, 0.5),
-        addedTtftMsP50: ms(through!, 0.5) - ms(before!, 0.5),
-        directTtftMsP99: ms(before!, 0.99),
+        addedTtftMsP50: ms(through!, 0.5) - ms(without!, 0.5),
+        directTtftMsP99: ms(without!, 0.99),
         gatewayTtftMsP99: ms(through!, 0.99),
+        gatewayCpuMsPerRequest: (cpuSeconds / requests) * 1e3,
       };
       passes.push(metrics);
-      progress(`adds ${metrics.addedTtftMsP50.toFixed(3)} ms to the first token at the median`);
+      progress(
+        `adds ${metrics.addedTtftMsP50.toFixed(3)} ms to the first token at the median, ` +
+          `and takes ${metrics.gatewayCpuMsPerRequest.toFixed(3)} ms of its core`,
+      );
     }
     return summarise({ part: 'first token', requests, promptBytes }, passes);
   } finally {
