@@ -1,7 +1,11 @@
-import { createHash } from 'node:crypto';
-import { startTestServer, type TestServer, until } from '@bridgekeeper/server/testing';
+import { createHash, createPublicKey } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { makeCertificate, startTestServer, type TestServer, until } from '@bridgekeeper/server/testing';
 import OpenAI from 'openai';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { routesTo, startTestGateway, type TestGateway } from './testing/test-gateway.ts';
 
 const closing: (() => Promise<unknown>)[] = [];
@@ -224,6 +228,54 @@ describe('tenants', () => {
     })();
     await Promise.all([...all, stepping]);
     expect(order).toEqual(['k0', 'k0', 'k1', 'k0', 'k1', 'k0']);
+  });
+});
+
+const folder = mkdtempSync(join(tmpdir(), 'bridgekeeper-gateway-tls-'));
+const certificate = makeCertificate(folder);
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe.runIf(certificate.exists)('over TLS', () => {
+  it('a replica is its key, and no other key is sent anything', async () => {
+    const server = await replica(
+      {},
+      { sslKeyfile: certificate.key, sslCertfile: certificate.cert },
+    );
+    const key = createPublicKey(readFileSync(certificate.cert));
+    const pin = createHash('sha256').update(key.export({ type: 'spki', format: 'der' }));
+    const routes = (tlsSpkiSha256?: string) => ({
+      pools: [
+        {
+          name: 'p',
+          models: ['storyteller'],
+          replicas: [{ url: `https://127.0.0.1:${server.port}`, name: 'a', tlsSpkiSha256 }],
+        },
+      ],
+    });
+    const gateway = await gatewayOf(routes(pin.digest('hex')), {
+      sslKeyfile: certificate.key,
+      sslCertfile: certificate.cert,
+    });
+    const ask = (path: string, body?: object) =>
+      new Promise<{ status: number; text: string }>((resolve, reject) => {
+        const headers = { 'content-type': 'application/json' };
+        const method = body === undefined ? 'GET' : 'POST';
+        const options = { port: gateway.port, path, method, headers, rejectUnauthorized: false };
+        const sent = request(options, async (answer) => {
+          let text = '';
+          for await (const part of answer) text += part;
+          resolve({ status: answer.statusCode!, text });
+        });
+        sent.on('error', reject);
+        sent.end(body === undefined ? undefined : JSON.stringify(body));
+      });
+    const { text } = await ask('/v1/completions', { ...COMPLETION, stream: true });
+    expect(text).toMatch(/data: \[DONE\]\n\n$/);
+    expect(JSON.parse((await ask('/health')).text)).toMatchObject({ transport: 'tls' });
+    for (const wrong of ['0'.repeat(64), undefined]) {
+      await gateway.reroute(routes(wrong));
+      expect((await ask('/v1/completions', COMPLETION)).status).toBe(502);
+    }
   });
 });
 

@@ -1,11 +1,9 @@
 import { connect } from 'node:net';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
-import { requestOf } from './frames.ts';
+import { requestOf, type StreamPlan } from './frames.ts';
 
-export interface StreamsPlan {
+export interface StreamsPlan extends StreamPlan {
   readonly streams: number;
-  readonly tokens: number;
-  readonly tokensPerSecond: number;
 }
 
 export interface StreamsResult {
@@ -21,12 +19,12 @@ const SPREAD_SECONDS = 1;
 /** Reads so many streams at once, each to its end, and counts what came. */
 export async function readStreams(
   port: number,
-  { streams, tokens, tokensPerSecond }: StreamsPlan,
+  { streams, ...plan }: StreamsPlan,
 ): Promise<StreamsResult> {
   const startedNs = HOST_CLOCK.nowNs();
   const answers: Promise<number>[] = [];
   for (let index = 0; index < streams; index++) {
-    const request = requestOf(tokens, tokensPerSecond, `stream ${index}`);
+    const request = requestOf(plan, `stream ${index}`);
     answers.push(readStream(port, request));
     const dueNs = startedNs + ((index + 1) / streams) * SPREAD_SECONDS * 1e9;
     if (HOST_CLOCK.nowNs() < dueNs) await HOST_CLOCK.sleepUntilNs(dueNs);
@@ -35,7 +33,7 @@ export async function readStreams(
   return {
     seconds: (HOST_CLOCK.nowNs() - startedNs) / 1e9,
     tokens: counts.reduce((sum, count) => sum + count, 0),
-    broken: counts.filter((count) => count !== tokens).length,
+    broken: counts.filter((count) => count !== plan.tokens).length,
   };
 }
 
@@ -88,7 +86,7 @@ export class FirstTokenClient {
   }
 
   async measure(padding: string): Promise<number> {
-    const request = requestOf(1, 1, padding);
+    const request = requestOf({ tokens: 1, tokensPerSecond: 1, burst: 1 }, padding);
     const startedNs = HOST_CLOCK.nowNs();
     let firstNs = 0;
     let tail = '';

@@ -11,12 +11,24 @@ export const HEAD = Buffer.from(
   'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n' +
     'cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n',
 );
-export const TOKEN_FRAME = Buffer.from(frame(EVENT));
+/** A chunk with an event for each of so many tokens, as those that are ready together leave. */
+export const tokensFrame = (tokens: number) => Buffer.from(frame(EVENT.repeat(tokens)));
 export const DONE_FRAME = Buffer.from(`${frame(DONE)}0\r\n\r\n`);
 
+/** What one stream is to be. */
+export interface StreamPlan {
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  /** Tokens that leave together. */
+  readonly burst: number;
+}
+
 /** A request of the suite, as bytes. */
-export function requestOf(tokens: number, tokensPerSecond: number, padding: string): Buffer {
-  const prompt = `${tokens} ${tokensPerSecond} ${padding}`;
+export function requestOf(
+  { tokens, tokensPerSecond, burst }: StreamPlan,
+  padding: string,
+): Buffer {
+  const prompt = `${tokens} ${tokensPerSecond} ${burst} ${padding}`;
   const body = JSON.stringify({ model: 'stub', prompt, stream: true, max_tokens: tokens });
   const head = [
     'POST /v1/completions HTTP/1.1',

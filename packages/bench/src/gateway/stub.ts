@@ -1,18 +1,17 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { reportTo } from './child.ts';
-import { DONE_FRAME, HEAD, TOKEN_FRAME } from './frames.ts';
+import { DONE_FRAME, HEAD, type StreamPlan, tokensFrame } from './frames.ts';
 
 interface StubOptions {
   /** Between looks at which streams are due. */
   readonly tickMs: number;
 }
 
-interface Stream {
+interface Stream extends StreamPlan {
   readonly socket: Socket;
   readonly startedNs: number;
-  readonly tokens: number;
-  readonly tokensPerSecond: number;
+  readonly frame: Buffer;
   sent: number;
 }
 
@@ -22,20 +21,25 @@ const open = new Set<Stream>();
 function feed(stream: Stream, nowNs: number): void {
   const due = 1 + Math.floor(((nowNs - stream.startedNs) / 1e9) * stream.tokensPerSecond);
   const until = Math.min(due, stream.tokens);
-  for (; stream.sent < until; stream.sent++) stream.socket.write(TOKEN_FRAME);
+  for (; stream.sent + stream.burst <= until; stream.sent += stream.burst) {
+    stream.socket.write(stream.frame);
+  }
   if (stream.sent === stream.tokens) stream.socket.write(DONE_FRAME);
   if (stream.sent === stream.tokens || stream.socket.destroyed) open.delete(stream);
 }
 
 /** What its prompt says: how many tokens, and how many a second. */
 function begin(socket: Socket, body: string): void {
-  const [, tokens = '1', rate = '1'] = /"prompt":"(\d+) (\d+)/.exec(body) ?? [];
+  const [, tokens = '1', rate = '1', burst = '1'] =
+    /"prompt":"(\d+) ([\d.]+) (\d+)/.exec(body) ?? [];
   socket.write(HEAD);
   const stream = {
     socket,
     startedNs: HOST_CLOCK.nowNs(),
     tokens: Number(tokens),
     tokensPerSecond: Number(rate),
+    burst: Number(burst),
+    frame: tokensFrame(Number(burst)),
     sent: 0,
   };
   open.add(stream);

@@ -7,6 +7,7 @@ import { FirstTokenClient, readStreams, type StreamsPlan } from './client.ts';
 const FLAGS = {
   streams: flag(integer(1, 32_768), 1000, 'streams at a time, at full rate'),
   rate: flag(number(0.1, 1000), 50, 'tokens a second of each of them'),
+  burst: flag(integer(1, 64), 8, 'tokens that leave together, in a further measurement'),
   seconds: flag(number(1, 600), 8, 'how long each stream lasts'),
   openStreams: flag(integer(0, 32_768), 5000, 'streams that are open at once, at a low rate'),
   openRate: flag(number(0.1, 1000), 1, 'tokens a second of each of these'),
@@ -35,12 +36,15 @@ export const GATEWAY_SUITE: Suite<typeof FLAGS> = {
       gateway = await ListeningChild.start(GATEWAY, { ports: stubs.map(({ port }) => port) });
       const direct = stubs[0]!;
       const { promptBytes, requests, repeats } = values;
-      const full = planOf(values.streams, values.rate, values.seconds);
-      const wide = planOf(values.openStreams, values.openRate, values.seconds);
+      const full = planOf(values.streams, values.rate, values.seconds, 1);
+      const bursts = planOf(values.streams, values.rate, values.seconds, values.burst);
+      const wide = planOf(values.openStreams, values.openRate, values.seconds, 1);
       const runs = [
         await firstTokens(direct, gateway, { promptBytes, requests, repeats }, progress),
         await streams('full', full, direct, null, repeats, progress),
         await streams('full', full, gateway, gateway, repeats, progress),
+        await streams('bursts', bursts, direct, null, repeats, progress),
+        await streams('bursts', bursts, gateway, gateway, repeats, progress),
       ];
       if (wide.streams > 0) runs.push(await streams('open', wide, gateway, gateway, 1, progress));
       return { device: { name: 'stub', driver: null }, runs, ...failureOf(runs) };
@@ -51,10 +55,17 @@ export const GATEWAY_SUITE: Suite<typeof FLAGS> = {
   },
 };
 
-const planOf = (streams: number, tokensPerSecond: number, seconds: number): StreamsPlan => ({
+/** Whole bursts, of about so many seconds. */
+const planOf = (
+  streams: number,
+  tokensPerSecond: number,
+  seconds: number,
+  burst: number,
+): StreamsPlan => ({
   streams,
   tokensPerSecond,
-  tokens: Math.max(1, Math.round(tokensPerSecond * seconds)),
+  burst,
+  tokens: burst * Math.max(1, Math.round((tokensPerSecond * seconds) / burst)),
 });
 
 function failureOf(runs: readonly MeasuredRun[]): { readonly failure?: string } {
