@@ -58,7 +58,7 @@ export class Term {
   readonly #waiting: Waiting[] = [];
   #sequence: number;
   #auditSequence: number;
-  #writing: Promise<void> | null = null;
+  #isWriting = false;
   #ended: ControlError | null = null;
 
   constructor(options: TermOptions) {
@@ -94,9 +94,7 @@ export class Term {
     }
     return new Promise<T>((resolve, reject) => {
       this.#waiting.push({ request, resolve: resolve as (result: unknown) => void, reject });
-      this.#writing ??= this.#writeAll().finally(() => {
-        this.#writing = null;
-      });
+      if (!this.#isWriting) void this.#writeAll();
     });
   }
 
@@ -109,9 +107,12 @@ export class Term {
   }
 
   async #writeAll(): Promise<void> {
+    this.#isWriting = true;
     while (this.#waiting.length > 0 && this.#ended === null) {
       await this.#writeSome(this.#waiting.splice(0, CHANGES_PER_COMMIT));
     }
+    // At once: what comes in between would wait for nobody.
+    this.#isWriting = false;
   }
 
   async #writeSome(some: readonly Waiting[]): Promise<void> {
