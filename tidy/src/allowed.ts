@@ -318,7 +318,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     lead: ['errors.ts', 'time.ts', 'api', 'store', 'fleet'],
     '.': ['errors.ts', 'time.ts', 'api', 'fleet'],
     serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
+    'system.ts': ['time.ts', 'fleet'],
     agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
+    simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
     'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
   },
   gateway: {

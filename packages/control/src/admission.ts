@@ -127,10 +127,7 @@ export class Admission {
 const NO_KEYS = { encryptionKeys: null, receiptKey: null, tlsSpkiSha256: null } as const;
 
 /** The GPUs that answer are those that were claimed: each once, and no other. */
-function identityRefusals(
-  claimed: readonly (string | null)[],
-  shown: readonly string[],
-): string[] {
+function identityRefusals(claimed: readonly (string | null)[], shown: readonly string[]): string[] {
   const refusals: string[] = [];
   if (new Set(shown).size !== shown.length) refusals.push('it shows one GPU twice');
   if (shown.length !== claimed.length) {

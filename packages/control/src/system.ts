@@ -26,7 +26,7 @@ const TIME_DIGITS = 10;
 const CHANCE_DIGITS = 16;
 
 /** Ids as ULIDs are made: 48 bits of time, 80 of chance. */
-function chanceOf(draw: (bytes: number) => Uint8Array): Chance {
+export function chanceOf(draw: (bytes: number) => Uint8Array): Chance {
   return {
     id: (prefix, nowMs) => {
       let time = '';

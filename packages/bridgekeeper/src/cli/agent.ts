@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ImageProgram } from '@bridgekeeper/control';
+import type { ImageProgram, Vmm } from '@bridgekeeper/control';
 import { flag, oneOf, secret, text, UsageError, type Values } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
@@ -14,10 +14,11 @@ const FLAGS = {
   host: flag(text('name'), undefined, 'this host’s name; default: that of the machine'),
   folder: flag(text('folder'), 'agent', 'where its key, its state and its guests are'),
   vmm: flag(
-    oneOf('process'),
+    oneOf('process', 'dstack'),
     'process',
-    'what starts guests; process: processes of this machine, on GPUs that are pretended',
+    'what starts guests: processes of this machine, on GPUs that are pretended; or dstack-vmm',
   ),
+  dstack: flag(text('file'), undefined, 'this host of dstack, as JSON: see docs/control.md'),
   images: flag(text('file'), undefined, 'what names of images mean on this host, as JSON'),
 };
 
@@ -31,7 +32,7 @@ export const AGENT: CliCommand<typeof FLAGS> = {
 
 async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const control = await import('@bridgekeeper/control');
-  const { control: url, folder, host = hostname(), token, images } = values;
+  const { control: url, folder, host = hostname(), token } = values;
   let identity = control.readIdentity(folder);
   if (identity === null) {
     if (token === undefined) {
@@ -44,12 +45,7 @@ async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const agent = new control.HostAgent({
     host,
     bootId: bootId(),
-    vmm: new control.ProcessVmm({
-      folder: join(folder, 'guests'),
-      facts: control.pretendedFacts(host),
-      images: images === undefined ? OWN_IMAGES : readImages(images, io),
-      environment: io.environment,
-    }),
+    vmm: await openVmm(values, host, io),
     memory: control.memoryFile(folder),
     link,
     askEvidence: control.askReplica,
@@ -62,6 +58,30 @@ async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
     link.close();
   }
   return 0;
+}
+
+/** How long dstack-vmm may take to answer. */
+const ANSWER_SECONDS = 30;
+
+async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): Promise<Vmm> {
+  const { dstackHost, ProcessVmm, pretendedFacts } = await import('@bridgekeeper/control');
+  const { vmm, dstack, folder, images } = values;
+  if (vmm === 'process') {
+    return new ProcessVmm({
+      folder: join(folder, 'guests'),
+      facts: pretendedFacts(host),
+      images: images === undefined ? OWN_IMAGES : readImages(images, io),
+      environment: io.environment,
+    });
+  }
+  if (dstack === undefined) throw new UsageError('bad-combination', '--dstack: name its file');
+  const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
+  const deadline = () => {
+    const over = new AbortController();
+    HOST_CLOCK.after(ANSWER_SECONDS, () => over.abort());
+    return over.signal;
+  };
+  return dstackHost(io.readFile(dstack), deadline);
 }
 
 const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');

@@ -3,6 +3,7 @@ import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
 import { CONTROL_CALLS } from './control-calls.ts';
 import { CONTROL_FOLDER } from './control-folder.ts';
+import { CONTROL_SIMULATE } from './control-simulate.ts';
 import { stopSignal } from './stop-signal.ts';
 
 const FLAGS = {
@@ -37,7 +38,7 @@ const START: CliCommand<typeof FLAGS> = {
   run: ({ values }, io) => start(values, io),
 };
 
-export const CONTROL: readonly CliCommand[] = [START, ...CONTROL_CALLS];
+export const CONTROL: readonly CliCommand[] = [START, ...CONTROL_CALLS, CONTROL_SIMULATE];
 
 async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const { openControl, SYSTEM_CHANCE, SYSTEM_TIME } = await import('@bridgekeeper/control');
