@@ -3,7 +3,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeCertificate, startTestServer, type TestServer, until } from '@bridgekeeper/server/testing';
+import {
+  makeCertificate,
+  startTestServer,
+  type TestServer,
+  until,
+} from '@bridgekeeper/server/testing';
 import OpenAI from 'openai';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { routesTo, startTestGateway, type TestGateway } from './testing/test-gateway.ts';

@@ -24,10 +24,7 @@ export interface StreamPlan {
 }
 
 /** A request of the suite, as bytes. */
-export function requestOf(
-  { tokens, tokensPerSecond, burst }: StreamPlan,
-  padding: string,
-): Buffer {
+export function requestOf({ tokens, tokensPerSecond, burst }: StreamPlan, padding: string): Buffer {
   const prompt = `${tokens} ${tokensPerSecond} ${burst} ${padding}`;
   const body = JSON.stringify({ model: 'stub', prompt, stream: true, max_tokens: tokens });
   const head = [

@@ -11,6 +11,7 @@ import type { Guest, GuestSpec, Vmm } from './vmm.ts';
 
 const SPEC: GuestSpec = {
   replica: 'rep_01m8mdytegnhfv7zk29qcntz9e',
+  epoch: 1,
   image: 'trial',
   models: ['story'],
   modules: [1, 2],

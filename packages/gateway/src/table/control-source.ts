@@ -49,7 +49,6 @@ export class ControlSource implements TableSource {
   #heardNs: number | null = null;
   #isSaved = true;
   #isSaving = false;
-  #needsWhole = false;
 
   private constructor(address: ControlAddress, parts: ControlParts) {
     this.#address = address;
@@ -118,7 +117,8 @@ export class ControlSource implements TableSource {
   async #listen(heard: () => void): Promise<void> {
     const { clock, log, table } = this.#parts;
     const stop = new AbortController();
-    const from = table.sequence === null || this.#needsWhole ? '' : `?from=${table.sequence}`;
+    // The connection may have ended among changes of one sequence: they come once more.
+    const from = table.sequence === null ? '' : `?from=${Math.max(0, table.sequence - 1)}`;
     const path = `/v1/routing/events${from}`;
     let lastNs = clock.nowNs();
     const stopWatching = clock.every(SILENT_SECONDS / 4, () => {
@@ -149,24 +149,18 @@ export class ControlSource implements TableSource {
     }
   }
 
-  /** Whether the table is another one. Throws GatewayError where the whole table is needed. */
+  /** Whether the table is another one. Throws GatewayError 'bad-table'. */
   #take(event: string, data: string): boolean {
     const { log, table } = this.#parts;
     if (event === 'table') {
       const applied = table.replace(readAs(RoutingTable, data));
-      this.#needsWhole = false;
       if (applied === 'old') {
         log.warn('control has an older table of routes than this gateway: it is not taken');
       }
       return applied === 'applied';
     }
     if (event !== 'change') return false;
-    const applied = table.change(readAs(RoutingChange, data));
-    if (applied === 'gap') {
-      this.#needsWhole = true;
-      throw new GatewayError('no-control', 'changes are missing, so the whole table is needed');
-    }
-    return applied === 'applied';
+    return table.change(readAs(RoutingChange, data)) === 'applied';
   }
 
   async #call(path: string, init: RequestInit, stop = new AbortController()): Promise<Response> {

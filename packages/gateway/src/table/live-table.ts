@@ -10,14 +10,15 @@ import type {
 /** What became of a table or a change that came. */
 export type Applied =
   | 'applied'
-  /** It is not newer than what is here: it was sent twice, or came late. */
+  /** It is older than what is here: it came late. */
   | 'old'
-  /** Others are missing before it: the whole table is needed. */
-  | 'gap';
+  /** There is no table yet that it could change. */
+  | 'early';
 
 /**
- * The routing table as it is known here. What comes twice or late changes nothing, and what comes
- * early is not applied.
+ * The routing table as it is known here. Changes that were committed together have one sequence,
+ * and each is of a whole row: the same once more changes nothing, and one of an earlier commit is
+ * not taken.
  */
 export class LiveTable {
   #sequence: number | null = null;
@@ -68,8 +69,8 @@ export class LiveTable {
   }
 
   change(change: RoutingChange): Applied {
-    if (this.#sequence === null || change.sequence > this.#sequence + 1) return 'gap';
-    if (change.sequence <= this.#sequence) return 'old';
+    if (this.#sequence === null) return 'early';
+    if (change.sequence < this.#sequence) return 'old';
     this.#sequence = change.sequence;
     switch (change.kind) {
       case 'pool':
