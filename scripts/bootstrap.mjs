@@ -25,6 +25,7 @@ const tasks = {
   mutate: ['scripts/mutate/main.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
   page: ['scripts/page.mjs'],
+  'demo:fleet': ['scripts/fleet-demo.mjs'],
 };
 
 /** Tests with the client libraries of others, which no other task installs or compiles. */

@@ -19,8 +19,9 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bench: [
     ...['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
-    'fabric',
+    ...['fabric', 'gateway'],
   ],
+  gateway: ['bridge', 'server', 'control'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -36,6 +37,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'planner',
     'fabric',
     'control',
+    'gateway',
   ],
   fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
@@ -316,10 +318,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     fuzz: ['.'],
     verify: ['.'],
     serve: ['.'],
+    gateway: ['.'],
     grammar: ['.'],
     plan: ['.'],
     kv: ['.', 'serve'],
-    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'grammar', 'plan', 'kv'],
+    'suites.ts': ['.', 'fuzz', 'verify', 'serve', 'gateway', 'grammar', 'plan', 'kv'],
   },
   fabric: {
     'errors.ts': [],
@@ -333,6 +336,31 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     probe: ['errors.ts'],
     simulate: ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
     'open.ts': ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
+  },
+  control: {
+    'errors.ts': [],
+    'time.ts': [],
+    api: [],
+    store: ['errors.ts'],
+    vmm: ['errors.ts', 'api'],
+    fleet: ['errors.ts', 'api', 'store'],
+    lead: ['errors.ts', 'time.ts', 'api', 'store', 'fleet'],
+    '.': ['errors.ts', 'time.ts', 'api', 'fleet'],
+    serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
+    'system.ts': ['time.ts', 'fleet'],
+    agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
+    simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
+    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
+  },
+  gateway: {
+    upstream: [],
+    choose: [],
+    table: [],
+    'fleet.ts': ['upstream', 'choose', 'table'],
+    relay: ['upstream', 'choose', 'fleet.ts'],
+    http: ['choose', 'relay', 'fleet.ts'],
+    metrics: ['relay', 'http', 'fleet.ts'],
+    '.': ['table', 'relay', 'http', 'metrics', 'fleet.ts'],
   },
   bridgekeeper: {
     '.': [],
@@ -395,6 +423,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
 /** Dependencies that a package lists without importing them, as another dependency's peer. */
 export const peers: readonly { readonly package: string; readonly name: string }[] = [
   { package: 'server', name: 'zod' }, // of @hono/zod-openapi
+  { package: 'control', name: 'zod' },
 ];
 
 /** What a file exports for people outside of this repository: it may be used by nothing here. */
@@ -425,6 +454,11 @@ export const publicNames: readonly PublicNames[] = [
     path: 'packages/client/src/node/index.ts',
     names: '*',
     reason: 'clients use the package alone',
+  },
+  {
+    path: 'packages/control/src/api/index.ts',
+    names: '*',
+    reason: 'programs of operators call the API with its types',
   },
   {
     path: 'packages/bridge/src/index.ts',
@@ -500,6 +534,11 @@ export const adapters: readonly Home[] = [
     path: 'packages/client/src/clock.ts',
     names: ['Date.now', 'performance.now', 'setTimeout'],
     reason: 'the clock of a client’s machine, in browsers too',
+  },
+  {
+    path: 'packages/control/src/system.ts',
+    names: ['Date.now', 'setTimeout'],
+    reason: 'the clock of the machine that control or an agent runs on',
   },
   { path: 'packages/device/', names: lanes, reason: 'makes the lanes and uploaders' },
   {

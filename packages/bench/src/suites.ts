@@ -1,6 +1,7 @@
 import { DECODE_SUITE } from './decode.ts';
 import { FABRIC_SUITE } from './fabric.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
+import { GATEWAY_SUITE } from './gateway/suite.ts';
 import { GRAMMAR_SUITE } from './grammar/suite.ts';
 import { HOSTILE_SUITE } from './hostile.ts';
 import { KV_SUITE } from './kv/suite.ts';
@@ -30,4 +31,5 @@ export const SUITES: readonly Suite[] = [
   FUZZ_SUITE,
   VERIFY_SUITE,
   FABRIC_SUITE,
+  GATEWAY_SUITE,
 ];

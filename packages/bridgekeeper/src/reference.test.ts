@@ -199,7 +199,7 @@ describe('pages about a running server', () => {
         type!,
       ]),
     );
-    const page = readPage('metrics.md');
+    const page = readPage('metrics.md').split('\n## The gateway\n')[0]!;
     expect(firstCells(page).sort()).toEqual([...typeOf.keys()].sort());
     for (const [name, type] of typeOf) expect(page).toContain(`| \`${name}\` | ${type} |`);
   });

@@ -34,6 +34,8 @@ export interface SealedOptions {
 }
 
 const GATEWAY_PATH = '/.well-known/ohttp-gateway';
+/** Believed for the way alone: a wrong one meets a server that cannot open what comes. */
+const REPLICA_HEADER = 'x-bridgekeeper-replica';
 const PADDED_TO_BYTES = 256;
 const PROBLEM_BYTES_MAX = 4096;
 
@@ -45,6 +47,8 @@ export class SealedChannel implements Channel {
   readonly #carrier: typeof globalThis.fetch;
   readonly #closing = new AbortController();
   #key: KeyConfig | undefined;
+  /** Which of a gateway's replicas made the report: what is encrypted to it has to go there. */
+  #replica: string | undefined;
 
   constructor(address: ServerAddress, clock: ClientClock, options: SealedOptions) {
     this.#address = address;
@@ -66,6 +70,7 @@ export class SealedChannel implements Channel {
     if (authorization !== null) headers.authorization = authorization;
     const response = await this.#carry(reportPath(this.#address, nonceHex), { headers, signal });
     requireReport(this.#address, response);
+    this.#replica = response.headers.get(REPLICA_HEADER)?.split(';', 1)[0] || undefined;
     return { bytes: await readBounded(response.body, REPORT_BYTES_MAX, 'the report') };
   }
 
@@ -87,7 +92,11 @@ export class SealedChannel implements Channel {
       throw new ClientError('nothing-to-pin', 'nothing was verified yet');
     }
     const { message, answer } = await sealRequest(this.#key, this.#innerOf(request));
-    const headers = { ...this.#options.outerHeaders, 'content-type': REQUEST_MEDIA_TYPE };
+    const headers: Record<string, string> = {
+      ...this.#options.outerHeaders,
+      ...(this.#replica === undefined ? {} : { [REPLICA_HEADER]: this.#replica }),
+      'content-type': REQUEST_MEDIA_TYPE,
+    };
     const signal = AbortSignal.any([request.signal, this.#closing.signal]);
     const init = { method: 'POST', headers, body: message, signal };
     const outer = await this.#carry(this.#address.basePath + GATEWAY_PATH, init);

@@ -3,9 +3,10 @@
 import '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { isAnthropicPath, messageError } from './anthropic/errors.ts';
-import { authorizationOf } from './http/auth.ts';
+import { authorizationOf, TENANT_HEADER } from './http/auth.ts';
 import { CorsPolicy } from './http/cors.ts';
 import { ApiError, toApiError } from './http/errors.ts';
+import { REPLICA_HEADER, replicaText } from './http/replica-header.ts';
 import { requestIdFrom } from './http/request-id.ts';
 import { logAccess } from './logging/access-log.ts';
 import type { AppContext, AppEnv, ServerContext } from './openai/context.ts';
@@ -134,11 +135,12 @@ const CLIENT_LEFT = 499;
 function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) => void): void {
   const cors = new CorsPolicy(ctx.allowedOrigins);
   const { hosts } = ctx;
+  const replica = ctx.replica === null ? {} : { [REPLICA_HEADER]: replicaText(ctx.replica) };
   app.use(async (c, next) => {
     c.set('arrivedNs', ctx.clock.nowNs());
     const origin = c.req.header('origin');
     const requestId = requestIdFrom(c.req.header('x-request-id'));
-    const commonHeaders = { 'X-Request-Id': requestId, ...cors.headersFor(origin) };
+    const commonHeaders = { 'X-Request-Id': requestId, ...replica, ...cors.headersFor(origin) };
     c.set('requestId', requestId);
     c.set('commonHeaders', commonHeaders);
     if (ctx.logsAccess) logLater(c);
@@ -167,7 +169,7 @@ function useMiddleware(app: App, ctx: ServerContext, logLater: (c: AppContext) =
       c.req.path === REPORT_PATH && ctx.keys.provesKey(authorization, c.req.query('nonce'));
     const isOpen = OPEN_PATHS.has(c.req.path) || c.req.path.startsWith('/console/');
     const needsKey = !isOpen && !isProven;
-    if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization));
+    if (needsKey) c.set('tenant', ctx.keys.tenantOf(authorization, c.req.header(TENANT_HEADER)));
     await next();
   });
 }

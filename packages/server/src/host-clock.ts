@@ -33,3 +33,6 @@ export const HOST_CLOCK: ServerClock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Milliseconds since 1970, by the host's clock. */
+export const unixMs = (): number => Date.now();

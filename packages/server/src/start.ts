@@ -13,7 +13,7 @@ import { openEvidence, type ServerEvidence } from './evidence/evidence.ts';
 import type { VersionInfo } from './evidence/software.ts';
 import { GrammarService } from './grammar/service.ts';
 import type { ServerClock } from './host-clock.ts';
-import { KeyRing } from './http/auth.ts';
+import { KeyRing, tenantOfKey } from './http/auth.ts';
 import { JsonBodies } from './http/body.ts';
 import { HostPolicy } from './http/host-policy.ts';
 import { HttpServer, requireFreeAddress } from './http/http-server.ts';
@@ -230,12 +230,15 @@ function contextOf(
     keys: new KeyRing(
       keys.map(({ key }) => key),
       settings.operatorKey,
+      settings.gatewayKey,
     ),
-    quotas: new Quotas(keys, limitsOf(settings), {
-      maxRows: engine.card.maxRows,
-      maxWaiting: engine.card.maxWaiting,
+    replica: replicaOf(settings),
+    quotas: new Quotas(
+      new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits])),
+      limitsOf(settings),
+      engine.card,
       clock,
-    }),
+    ),
     wakes: new WakeQueue(clock),
     requests: new RequestLog(clock),
     live: live === undefined ? null : new LiveFeed(live, clock),
@@ -246,11 +249,20 @@ function contextOf(
       maxPendingTokens: MAX_PENDING_TOKENS,
       stallSeconds: settings.stallTimeout,
     },
-    hosts: hostPolicyOf(settings, keys.length > 0),
+    hosts: hostPolicyOf(settings, keys.length + settings.gatewayKey.length > 0),
     allowedOrigins: settings.allowedOrigins,
     readsAutoCalls: settings.enableAutoToolChoice,
     startedSeconds: clock.unixSeconds(),
   };
+}
+
+function replicaOf({
+  replicaId,
+  tenancyEpoch,
+  fabricLogIndex,
+}: Settings): ServerContext['replica'] {
+  if (replicaId === undefined) return null;
+  return { id: replicaId, tenancyEpoch, logIndex: fabricLogIndex ?? null };
 }
 
 /** A page without a key does nothing on a server with keys, and cannot reach a socket file. */

@@ -30,6 +30,16 @@ const receiptSchema = z.strictObject({
   modelDigest: hexOf(32).nullable(),
   policy: shortText,
   law: shortText,
+  /** Which replica of a fleet answered, by the control plane's word; absent: it is of none. */
+  replica: z
+    .strictObject({
+      id: shortText,
+      /** Of the tenancy of its GPUs. */
+      tenancyEpoch: count,
+      /** Of the entry of its host's fabric log that activated them; null: there is no fabric. */
+      logIndex: count.nullable(),
+    })
+    .optional(),
   tokens: z.strictObject({ prompt: count, cached: count, generated: count }),
   crossings: z.strictObject({
     /**

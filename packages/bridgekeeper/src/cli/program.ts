@@ -10,6 +10,8 @@ const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
   plan: 'predict what a load will pay on a GPU, with each engine and step policy',
   fabric: 'several GPUs of a board as one tenant’s: partitions, their record, their links',
+  control: 'hosts with confidential GPUs as a fleet',
+  gateway: 'one API in front of many replicas',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };
 
@@ -86,8 +88,10 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   VerifyError: 2,
   BenchError: 1,
   ChatError: 1,
+  ControlError: 1,
   EngineError: 1,
   FabricError: 1,
+  GatewayError: 1,
   ProbeError: 1,
 };
 
@@ -104,7 +108,9 @@ function failureOf(error: unknown): Failure {
   const { code } = error as Error & { readonly code: string };
   const isInput =
     (name === 'EngineError' && (code === 'bad-model' || code === 'bad-request')) ||
-    (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan'));
+    (name === 'ControlError' && code === 'bad-request') ||
+    (name === 'FabricError' && (code === 'bad-desired' || code === 'bad-plan')) ||
+    (name === 'GatewayError' && code === 'bad-table');
   return { exitCode: isInput ? 2 : EXIT_CODES[name]!, name, code, message };
 }
 

@@ -46,7 +46,7 @@ export function configurationOf(
     device: String(card.device.kind ?? 'unknown'),
     law: card.law,
     policy: card.policy,
-    'needs-api-key': settings.apiKey.length > 0,
+    'needs-api-key': settings.apiKey.length + settings.gatewayKey.length > 0,
     tls: settings.sslCertfile !== undefined,
     receipts: keepsReceipts,
   };

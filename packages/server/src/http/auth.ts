@@ -1,23 +1,37 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { ApiError } from './errors.ts';
 
+/** Whose request it is that a gateway passes on. */
+export const TENANT_HEADER = 'x-bridgekeeper-tenant';
+const TENANT_NAME = /^[a-z0-9-]{1,63}$/;
+
 /** Who may call, and whose KV a call may share. */
 export class KeyRing {
   readonly #digests: readonly Buffer[];
   readonly #operators: readonly Buffer[];
+  readonly #gateways: readonly Buffer[];
 
-  /** Without `keys` every client may call; an operator key is a key, too. */
-  constructor(keys: readonly string[], operatorKeys: readonly string[] = []) {
+  /**
+   * Without `keys` and keys of gateways every client may call; an operator key is a key, too. A
+   * gateway's key is believed whose request it is.
+   */
+  constructor(
+    keys: readonly string[],
+    operatorKeys: readonly string[] = [],
+    gatewayKeys: readonly string[] = [],
+  ) {
     this.#operators = operatorKeys.map(digest);
-    this.#digests = keys.length === 0 ? [] : [...keys.map(digest), ...this.#operators];
+    this.#gateways = gatewayKeys.map(digest);
+    const all = [...keys, ...gatewayKeys].map(digest);
+    this.#digests = all.length === 0 ? [] : [...all, ...this.#operators];
   }
 
   /**
    * The tenant of a request: a prefix of its key's digest, or 'default' where no keys are set.
    * Throws ApiError `invalid_api_key`. Every key is compared in constant time, so that timing tells
-   * nothing of any.
+   * nothing of any. `named`: whom a gateway says that it asks for.
    */
-  tenantOf(authorization: string | undefined): string {
+  tenantOf(authorization: string | undefined, named?: string): string {
     if (this.#digests.length === 0) return 'default';
     const token = tokenOf(authorization);
     const given = digest(token ?? '');
@@ -30,7 +44,18 @@ export class KeyRing {
           : 'The API key is not known here.',
       );
     }
-    return tenantOfKey(token);
+    if (!isAmong(this.#gateways, given)) return tenantOfKey(token);
+    if (named === undefined || !TENANT_NAME.test(named)) {
+      const message = `A gateway's key comes with the header ${TENANT_HEADER}: whom it asks for.`;
+      throw new ApiError('invalid_api_key', message);
+    }
+    // As of a key that no client can have.
+    return tenantOfKey(`a gateway's tenant: ${named}`);
+  }
+
+  /** Whether this is a key of a gateway's. */
+  isGateway(authorization: string): boolean {
+    return isAmong(this.#gateways, digest(tokenOf(authorization) ?? ''));
   }
 
   /**

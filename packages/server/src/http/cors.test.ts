@@ -4,7 +4,8 @@ import type { ApiError } from './errors.ts';
 
 const HEADERS = {
   'Access-Control-Allow-Origin': 'https://a.example',
-  'Access-Control-Expose-Headers': 'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
+  'Access-Control-Expose-Headers':
+    'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields, X-Bridgekeeper-Replica',
   Vary: 'Origin',
 };
 const PREFLIGHT = {

@@ -60,7 +60,7 @@ export class CorsPolicy {
     return {
       'Access-Control-Allow-Origin': everyone ? '*' : origin,
       'Access-Control-Expose-Headers':
-        'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields',
+        'X-Request-Id, X-Receipt-Id, X-Receipt-Kept, X-Ignored-Fields, X-Bridgekeeper-Replica',
       ...(everyone ? {} : { Vary: 'Origin' }),
     };
   }

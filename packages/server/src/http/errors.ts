@@ -38,6 +38,9 @@ export type ApiErrorCode =
   | 'engine_asleep'
   | 'sleep_refused'
   | 'engine_failed'
+  | 'no_replica'
+  | 'replica_failed'
+  | 'replica_lost'
   | 'internal_error';
 
 const STATUS = {
@@ -67,6 +70,9 @@ const STATUS = {
   engine_asleep: [503, 'service_unavailable_error'],
   sleep_refused: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
+  no_replica: [503, 'service_unavailable_error'],
+  replica_failed: [502, 'server_error'],
+  replica_lost: [502, 'server_error'],
   internal_error: [500, 'server_error'],
 } as const satisfies Record<ApiErrorCode, readonly [number, ApiErrorType]>;
 

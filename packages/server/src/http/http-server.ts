@@ -16,13 +16,13 @@ import {
   type Socket,
   type Server as TcpServer,
 } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener } from '@hono/node-server';
 import type { ServerClock } from '../host-clock.ts';
 import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 
-/** What answers requests: the application. */
-type Fetcher = Pick<Parameters<typeof createAdaptorServer>[0], 'fetch'>;
+/** What answers requests: an application of hono, or Node's own listener. */
+type Answerer = { readonly fetch: Parameters<typeof getRequestListener>[0] } | RequestListener;
 
 export type ListenSettings = Pick<
   Settings,
@@ -59,7 +59,7 @@ export class HttpServer {
   #closing = false;
 
   /** Throws UsageError where the TLS files cannot be read or used. */
-  constructor(app: Fetcher, settings: ListenSettings, clock: ServerClock) {
+  constructor(app: Answerer, settings: ListenSettings, clock: ServerClock) {
     this.#settings = settings;
     this.#clock = clock;
     this.#server = createNodeServer(app, settings);
@@ -136,7 +136,7 @@ async function listenAt(server: TcpServer, { uds, host, port }: Address): Promis
   });
 }
 
-function createNodeServer(app: Fetcher, settings: ListenSettings): Server {
+function createNodeServer(app: Answerer, settings: ListenSettings): Server {
   const requestMs = settings.requestTimeout * 1000;
   const serverOptions = {
     ...tlsFiles(settings),
@@ -147,14 +147,11 @@ function createNodeServer(app: Fetcher, settings: ListenSettings): Server {
     keepAliveTimeout: KEEP_ALIVE_SECONDS * 1000,
     noDelay: true,
   };
-  const createServer = (options: object, listener: RequestListener) => {
-    const bounded = withinBounds(listener, settings.stallTimeout);
-    return settings.sslKeyfile === undefined
-      ? createHttpServer(options, bounded)
-      : createHttpsServer(options, bounded);
-  };
-  const options = { fetch: app.fetch, createServer, serverOptions };
-  return createAdaptorServer(options as Parameters<typeof createAdaptorServer>[0]) as Server;
+  const listener = typeof app === 'function' ? app : getRequestListener(app.fetch);
+  const bounded = withinBounds(listener, settings.stallTimeout);
+  return settings.sslKeyfile === undefined
+    ? createHttpServer(serverOptions, bounded)
+    : createHttpsServer(serverOptions, bounded);
 }
 
 /** Ends connections that ask without reading the answers. */

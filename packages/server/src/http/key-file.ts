@@ -10,6 +10,7 @@ export interface KeyLimits {
   readonly maxWaiting: number | undefined;
   /** Of prompts and answers. */
   readonly tokensPerMinute: number | undefined;
+  readonly requestsPerMinute?: number | undefined;
 }
 
 export interface ApiKey {
@@ -23,6 +24,7 @@ const LIMITS = {
   weight: { name: 'weight', min: 0.001, max: 1000, whole: false },
   'max-running': { name: 'maxRunning', min: 1, max: 65536, whole: true },
   'max-waiting': { name: 'maxWaiting', min: 0, max: 1e6, whole: true },
+  'requests-per-minute': { name: 'requestsPerMinute', min: 1, max: 1e9, whole: true },
   'tokens-per-minute': { name: 'tokensPerMinute', min: 1, max: 1e12, whole: true },
 } as const;
 

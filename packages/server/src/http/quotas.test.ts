@@ -11,10 +11,12 @@ const NONE: KeyLimits = {
   tokensPerMinute: undefined,
 };
 
+const ROOM = { maxRows: 4, maxWaiting: 12 };
+
 function quotasOf(limits: Partial<KeyLimits>, others: KeyLimits = NONE) {
   const clock = { now: 0, nowNs: () => clock.now };
-  const keys = [{ key: 'k', limits: { ...NONE, ...limits } }];
-  const quotas = new Quotas(keys, others, { maxRows: 4, maxWaiting: 12, clock });
+  const own = new Map([[tenantOfKey('k'), { ...NONE, ...limits }]]);
+  const quotas = new Quotas(own, others, ROOM, clock);
   return { quotas, clock, tenant: tenantOfKey('k') };
 }
 
@@ -65,6 +67,15 @@ test('tokens come evenly, and what an answer took too much is waited for', () =>
   expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
 });
 
+test('requests come evenly, up to a minute’s worth', () => {
+  const { quotas, clock, tenant } = quotasOf({ requestsPerMinute: 2 });
+  for (let count = 0; count < 2; count++) quotas.admit(tenant, 1, 1e6).close(1e6);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).headers).toEqual({ 'Retry-After': '30' });
+  clock.now = 30e9;
+  quotas.admit(tenant, 1, 1);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).code).toBe('rate_limited');
+});
+
 test('who has no key has the limits of the flags', () => {
   const { quotas } = quotasOf({}, { ...NONE, maxWaiting: 0 });
   quotas.admit('default', 4, 1);
@@ -74,8 +85,8 @@ test('who has no key has the limits of the flags', () => {
 test('of several keys none fills the queue, whatever came before', () => {
   const clock = { nowNs: () => 0 };
   const names = ['a', 'b', 'c'];
-  const keys = names.map((key) => ({ key, limits: NONE }));
-  const quotas = new Quotas(keys, NONE, { maxRows: 4, maxWaiting: 12, clock });
+  const limits = names.map((key) => [tenantOfKey(key), NONE] as const);
+  const quotas = new Quotas(new Map(limits), NONE, ROOM, clock);
   const admitted = (key: string) => {
     for (let count = 0; ; count++) {
       try {
@@ -91,6 +102,23 @@ test('of several keys none fills the queue, whatever came before', () => {
   for (const key of ['b', 'c']) expect(admitted(key)).toBeGreaterThanOrEqual(1);
   expect(admitted('a')).toBe(0);
   // One key has nobody to leave room for: the engine's own bound is its bound.
-  const alone = new Quotas(keys.slice(0, 1), NONE, { maxRows: 4, maxWaiting: 12, clock });
+  const alone = new Quotas(new Map(limits.slice(0, 1)), NONE, ROOM, clock);
   alone.admit(tenantOfKey('a'), 100, 1);
+});
+
+test('new limits hold for what comes, and for what is open', () => {
+  const { quotas, clock, tenant } = quotasOf({});
+  const open = quotas.admit(tenant, 2, 1e6);
+  quotas.change(new Map([[tenant, { ...NONE, maxRunning: 1, maxWaiting: 2 }]]), ROOM);
+  quotas.admit(tenant, 1, 1);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).message).toContain('3 requests open');
+  open.close(10);
+  quotas.change(new Map([[tenant, { ...NONE, tokensPerMinute: 60 }]]), ROOM);
+  quotas.admit(tenant, 1, 60);
+  expect(refusal(() => quotas.admit(tenant, 1, 1)).headers).toEqual({ 'Retry-After': '1' });
+  clock.now = 2e9;
+  quotas.admit(tenant, 1, 1);
+  // A tenant that is gone has the limits of all others.
+  quotas.change(new Map(), { maxRows: 100, maxWaiting: 0 });
+  quotas.admit(tenant, 50, 1e6);
 });

@@ -1,24 +1,28 @@
 import type { Clock } from '@bridgekeeper/bridge';
 import type { EngineShare } from '@bridgekeeper/engine';
-import { tenantOfKey } from './auth.ts';
 import { ApiError } from './errors.ts';
-import type { ApiKey, KeyLimits } from './key-file.ts';
+import type { KeyLimits } from './key-file.ts';
 
 /** What one tenant has open, and how many tokens it may still have now. */
 interface Account {
-  readonly limits: KeyLimits;
+  limits: KeyLimits;
   open: number;
-  /** Below zero: answers that were begun took more than there was. */
-  tokens: number;
+  readonly tokens: Bucket;
+  readonly requests: Bucket;
+}
+
+/** What comes evenly, up to a minute's worth. */
+interface Bucket {
+  /** Below zero: more was taken than there was. */
+  left: number;
   refilledNs: number;
 }
 
-/** What the keys share. */
-export interface SharedEngine {
+/** What the tenants share. */
+export interface SharedRoom {
   readonly maxRows: number;
-  /** Places in the queue of all keys. */
+  /** Places in the queue of all tenants. */
   readonly maxWaiting: number;
-  readonly clock: Pick<Clock, 'nowNs'>;
 }
 
 /** An answer that was let in. */
@@ -33,22 +37,41 @@ export interface Admission {
  */
 export class Quotas {
   readonly #accounts = new Map<string, Account>();
-  readonly #limits: ReadonlyMap<string, KeyLimits>;
+  #limits: ReadonlyMap<string, KeyLimits>;
   readonly #defaults: KeyLimits;
-  readonly #maxRows: number;
-  readonly #maxWaiting: number;
-  readonly #hasSeveralKeys: boolean;
+  #room: SharedRoom;
   readonly #clock: Pick<Clock, 'nowNs'>;
   #open = 0;
 
-  /** Who has no key of `keys` has the limits `defaults`. */
-  constructor(keys: readonly ApiKey[], defaults: KeyLimits, engine: SharedEngine) {
-    this.#limits = new Map(keys.map(({ key, limits }) => [tenantOfKey(key), limits]));
+  /** `limits` by tenant; every other tenant has the limits `defaults`. */
+  constructor(
+    limits: ReadonlyMap<string, KeyLimits>,
+    defaults: KeyLimits,
+    room: SharedRoom,
+    clock: Pick<Clock, 'nowNs'>,
+  ) {
+    this.#limits = limits;
     this.#defaults = defaults;
-    this.#maxRows = engine.maxRows;
-    this.#maxWaiting = engine.maxWaiting;
-    this.#hasSeveralKeys = keys.length > 1;
-    this.#clock = engine.clock;
+    this.#room = room;
+    this.#clock = clock;
+  }
+
+  /** From now on these hold: what is open stays so, and what was used stays used. */
+  change(limits: ReadonlyMap<string, KeyLimits>, room: SharedRoom): void {
+    this.#limits = limits;
+    this.#room = room;
+    for (const [tenant, account] of this.#accounts) {
+      if (account.open === 0 && !limits.has(tenant)) {
+        this.#accounts.delete(tenant);
+        continue;
+      }
+      const { tokensPerMinute, requestsPerMinute } = account.limits;
+      account.limits = this.#limitsOf(tenant);
+      // Nothing was counted yet against a limit that is new.
+      if (tokensPerMinute === undefined) this.#fill(account.tokens, account.limits.tokensPerMinute);
+      if (requestsPerMinute !== undefined) continue;
+      this.#fill(account.requests, account.limits.requestsPerMinute);
+    }
   }
 
   /** What part of the engine a tenant's requests use. */
@@ -63,7 +86,7 @@ export class Quotas {
    */
   admit(tenant: string, choices: number, promptTokens: number): Admission {
     const account = this.#accountOf(tenant);
-    const { maxRunning = this.#maxRows, tokensPerMinute } = account.limits;
+    const { maxRunning = this.#room.maxRows, tokensPerMinute, requestsPerMinute } = account.limits;
     const maxWaiting = account.limits.maxWaiting ?? this.#fairWaiting();
     if (account.open + choices > maxRunning + maxWaiting) {
       const message = `This key has ${account.open} requests open and asks for ${choices} more; `;
@@ -74,22 +97,17 @@ export class Quotas {
         { retryAfterSeconds: 1 },
       );
     }
-    if (tokensPerMinute !== undefined) {
-      this.#refill(account, tokensPerMinute);
-      if (account.tokens < 1) {
-        const retryAfterSeconds = ((1 - account.tokens) * 60) / tokensPerMinute;
-        const message = `This key has used its ${tokensPerMinute} tokens a minute.`;
-        throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
-      }
-    }
+    this.#require(account.tokens, tokensPerMinute, 'tokens');
+    this.#require(account.requests, requestsPerMinute, 'requests');
     this.#open += choices;
     account.open += choices;
-    account.tokens -= promptTokens;
+    account.tokens.left -= promptTokens;
+    account.requests.left -= 1;
     return {
       close: (generatedTokens) => {
         this.#open -= choices;
         account.open -= choices;
-        account.tokens -= generatedTokens;
+        account.tokens.left -= generatedTokens;
       },
     };
   }
@@ -99,15 +117,27 @@ export class Quotas {
    * the queue of all. So one key alone takes half of it, and a key that comes later finds room.
    */
   #fairWaiting(): number {
-    if (!this.#hasSeveralKeys) return Number.POSITIVE_INFINITY;
-    return Math.max(0, this.#maxWaiting - Math.max(0, this.#open - this.#maxRows));
+    if (this.#limits.size <= 1) return Number.POSITIVE_INFINITY;
+    const { maxRows, maxWaiting } = this.#room;
+    return Math.max(0, maxWaiting - Math.max(0, this.#open - maxRows));
   }
 
-  #refill(account: Account, tokensPerMinute: number): void {
+  /** Throws ApiError `rate_limited` unless there is one left. */
+  #require(bucket: Bucket, perMinute: number | undefined, what: string): void {
+    if (perMinute === undefined) return;
     const nowNs = this.#clock.nowNs();
-    const earned = ((nowNs - account.refilledNs) / 60e9) * tokensPerMinute;
-    account.tokens = Math.min(tokensPerMinute, account.tokens + earned);
-    account.refilledNs = nowNs;
+    const earned = ((nowNs - bucket.refilledNs) / 60e9) * perMinute;
+    bucket.left = Math.min(perMinute, bucket.left + earned);
+    bucket.refilledNs = nowNs;
+    if (bucket.left >= 1) return;
+    const retryAfterSeconds = ((1 - bucket.left) * 60) / perMinute;
+    const message = `This key has used its ${perMinute} ${what} a minute.`;
+    throw new ApiError('rate_limited', message, undefined, { retryAfterSeconds });
+  }
+
+  #fill(bucket: Bucket, perMinute: number | undefined): void {
+    bucket.left = perMinute ?? 0;
+    bucket.refilledNs = this.#clock.nowNs();
   }
 
   #limitsOf(tenant: string): KeyLimits {
@@ -118,8 +148,9 @@ export class Quotas {
     const known = this.#accounts.get(tenant);
     if (known !== undefined) return known;
     const limits = this.#limitsOf(tenant);
-    const tokens = limits.tokensPerMinute ?? 0;
-    const account = { limits, open: 0, tokens, refilledNs: this.#clock.nowNs() };
+    const bucket = (perMinute = 0) => ({ left: perMinute, refilledNs: this.#clock.nowNs() });
+    const tokens = bucket(limits.tokensPerMinute);
+    const account = { limits, open: 0, tokens, requests: bucket(limits.requestsPerMinute) };
     this.#accounts.set(tenant, account);
     return account;
   }

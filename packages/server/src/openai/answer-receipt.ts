@@ -27,6 +27,7 @@ export function openReceipt(
     modelDigest: ctx.modelDigest,
     policy: ctx.policy.value,
     law: ctx.law.value,
+    ...(ctx.replica === null ? {} : { replica: ctx.replica }),
   });
   return {
     headers: { 'X-Receipt-Id': ticket.id, 'X-Receipt-Kept': kept },

@@ -1,3 +1,4 @@
+import type { ReceiptFacts } from '@bridgekeeper/attest';
 import type { EngineClient } from '@bridgekeeper/engine';
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
@@ -22,6 +23,9 @@ import type { RequestLog } from './request-log.ts';
 import type { ResponseStore } from './response-store.ts';
 import type { StreamLimits } from './sse.ts';
 import type { WakeQueue } from './wake-queue.ts';
+
+/** What a control plane calls this server, and which tenancy of its GPUs it is. */
+export type ReplicaIdentity = NonNullable<ReceiptFacts['replica']>;
 
 export interface ServerLimits extends StreamLimits {
   /** Choices of one HTTP request, over all its prompts. */
@@ -62,6 +66,8 @@ export interface ServerContext {
   /** null: answers get none. */
   readonly receipts: Receipts | null;
   readonly attestation: Attestation;
+  /** Which replica of a fleet this is; null: of none. */
+  readonly replica: ReplicaIdentity | null;
   /** For requests that only this server can read. */
   readonly encryption: { readonly keys: EncryptionKeys; readonly replays: ReplayGuard };
   /** Of the model that is served, in hex; null: there is none. */

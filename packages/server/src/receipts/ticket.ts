@@ -5,7 +5,10 @@ import type { Receipts } from './receipts.ts';
 
 /** What is known of an answer before it begins. */
 export interface TicketFacts
-  extends Pick<ReceiptFacts, 'model' | 'modelDigest' | 'policy' | 'law' | 'requestSha256'> {
+  extends Pick<
+    ReceiptFacts,
+    'model' | 'modelDigest' | 'policy' | 'law' | 'requestSha256' | 'replica'
+  > {
   readonly tenant: string;
 }
 

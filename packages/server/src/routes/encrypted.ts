@@ -14,6 +14,7 @@ import {
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { z } from '@hono/zod-openapi';
 import { SealedReply } from '../encryption/sealed-reply.ts';
+import { TENANT_HEADER } from '../http/auth.ts';
 import { ApiError } from '../http/errors.ts';
 import type { AppContext, AppEnv, ServerContext } from '../openai/context.ts';
 import { type Endpoint, errorResponses } from './endpoint.ts';
@@ -75,6 +76,7 @@ export function encryptedEndpoint(ctx: ServerContext, dispatch: () => Dispatch):
       if (outgoing === undefined || !('socket' in outgoing)) return badEnvelope(c);
       const reply = new SealedReply(outgoing as never, opened.answer, c.get('commonHeaders'));
       const env = { incoming: incoming!, outgoing: reply as never };
+      takeFromGateway(c, ctx, opened.inner);
       const refusal = refusalOf(ctx, opened);
       const response = refusal
         ? Response.json(refusal.body, { status: refusal.status, headers: refusal.headers })
@@ -83,6 +85,17 @@ export function encryptedEndpoint(ctx: ServerContext, dispatch: () => Dispatch):
       return RESPONSE_ALREADY_SENT;
     },
   };
+}
+
+/**
+ * A gateway that cannot look inside says outside whose request it is. A key within goes before.
+ */
+function takeFromGateway(c: AppContext, { keys }: ServerContext, { headers }: Request): void {
+  const authorization = c.req.header('authorization');
+  if (authorization === undefined || !keys.isGateway(authorization)) return;
+  if (headers.has('authorization') || headers.has('x-api-key')) return;
+  headers.set('authorization', authorization);
+  headers.set(TENANT_HEADER, c.req.header(TENANT_HEADER) ?? '');
 }
 
 interface Opened extends OpenedRequest {

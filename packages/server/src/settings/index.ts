@@ -18,6 +18,7 @@ export {
   oneOf,
   onOff,
   repeated,
+  secret,
   text,
   time,
 } from './kinds.ts';

@@ -52,6 +52,8 @@ test('numbers have bounds, which are values themselves', () => {
   const bounds: Readonly<Record<string, readonly [least: number, most: number]>> = {
     port: [0, 65535],
     tensorParallelSize: [1, 8],
+    tenancyEpoch: [0, 281474976710656],
+    fabricLogIndex: [0, 281474976710656],
     maxModelLen: [1, 2147483648],
     maxNumSeqs: [1, 65536],
     maxNumBatchedTokens: [1, 16777216],
@@ -91,5 +93,5 @@ test('numbers have bounds, which are values themselves', () => {
 
 test('only keys are secret', () => {
   const secrets = FLAGS.filter(([, { kind }]) => kind.secret).map(([name]) => name);
-  expect(secrets).toEqual(['apiKey', 'operatorKey']);
+  expect(secrets).toEqual(['apiKey', 'operatorKey', 'gatewayKey']);
 });

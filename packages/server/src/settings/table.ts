@@ -65,6 +65,18 @@ export const SETTINGS = {
     [],
     'only these keys read what tells of all keys: metrics, bridge, list of receipts',
   ),
+  gatewayKey: setting(
+    secret(texts('key')),
+    [],
+    'keys of gateways, which are believed whose request they pass on',
+  ),
+  replicaId: setting(text('id'), UNSET, 'what a control plane calls this replica: for receipts'),
+  tenancyEpoch: setting(integer(0, 2 ** 48), 0, 'which tenancy of its GPUs that is'),
+  fabricLogIndex: setting(
+    integer(0, 2 ** 48),
+    UNSET,
+    'the entry of the host’s fabric log that activated these GPUs',
+  ),
   sslKeyfile: setting(text('file'), UNSET, 'TLS private key (PEM)'),
   sslCertfile: setting(text('file'), UNSET, 'TLS certificate chain (PEM)'),
   servedModelName: setting(texts('name'), [], 'names in the API; default: the folder name'),

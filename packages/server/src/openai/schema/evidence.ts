@@ -19,6 +19,9 @@ export const ReceiptDocument = z
       modelDigest: text,
       policy: z.string(),
       law: z.string(),
+      replica: z
+        .object({ id: z.string(), tenancyEpoch: z.int(), logIndex: z.int().nullable() })
+        .optional(),
       tokens: open,
       crossings: open,
     }),

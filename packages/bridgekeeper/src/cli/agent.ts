@@ -1,0 +1,122 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ImageProgram, Vmm } from '@bridgekeeper/control';
+import { flag, oneOf, secret, text, UsageError, type Values } from '@bridgekeeper/server/settings';
+import type { CliIo } from '../io.ts';
+import type { CliCommand } from './command.ts';
+import { stopSignal } from './stop-signal.ts';
+
+const FLAGS = {
+  control: flag(text('url'), 'https://127.0.0.1:7401', 'where control waits for agents'),
+  token: flag(secret(text('token')), undefined, 'to join with, the first time'),
+  host: flag(text('name'), undefined, 'this host’s name; default: that of the machine'),
+  folder: flag(text('folder'), 'agent', 'where its key, its state and its guests are'),
+  vmm: flag(
+    oneOf('process', 'dstack'),
+    'process',
+    'what starts guests: processes of this machine, on GPUs that are pretended; or dstack-vmm',
+  ),
+  dstack: flag(text('file'), undefined, 'this host of dstack, as JSON: see docs/control.md'),
+  images: flag(text('file'), undefined, 'what names of images mean on this host, as JSON'),
+};
+
+export const AGENT: CliCommand<typeof FLAGS> = {
+  name: 'agent',
+  summary: 'hold this host to what control wants of it, until interrupted',
+  flags: FLAGS,
+  notes: 'Stopping it is harmless: guests stay, and the next agent goes on.',
+  run: ({ values }, io) => runAgent(values, io),
+};
+
+async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
+  const control = await import('@bridgekeeper/control');
+  const { control: url, folder, host = hostname(), token } = values;
+  let identity = control.readIdentity(folder);
+  if (identity === null) {
+    if (token === undefined) {
+      throw new UsageError('bad-combination', '--token: this host has not joined; give one');
+    }
+    identity = await control.joinControl(url, token, host, folder);
+    io.err(`bridgekeeper: ${host} has joined ${url}`);
+  }
+  const link = control.controlLink(url, identity);
+  const agent = new control.HostAgent({
+    host,
+    bootId: bootId(),
+    vmm: await openVmm(values, host, io),
+    memory: control.memoryFile(folder),
+    link,
+    askEvidence: control.askReplica,
+    time: control.SYSTEM_TIME,
+    onTrouble: ({ code, message }) => io.err(`bridgekeeper: ${message} [${code}]`),
+  });
+  try {
+    await agent.run(stopSignal(io));
+  } finally {
+    link.close();
+  }
+  return 0;
+}
+
+/** How long dstack-vmm may take to answer. */
+const ANSWER_SECONDS = 30;
+
+async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): Promise<Vmm> {
+  const { dstackHost, ProcessVmm, pretendedFacts } = await import('@bridgekeeper/control');
+  const { vmm, dstack, folder, images } = values;
+  if (vmm === 'process') {
+    return new ProcessVmm({
+      folder: join(folder, 'guests'),
+      facts: pretendedFacts(host),
+      images: images === undefined ? OWN_IMAGES : readImages(images, io),
+      environment: io.environment,
+    });
+  }
+  if (dstack === undefined) throw new UsageError('bad-combination', '--dstack: name its file');
+  const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
+  const deadline = () => {
+    const over = new AbortController();
+    HOST_CLOCK.after(ANSWER_SECONDS, () => over.abort());
+    return over.signal;
+  };
+  return dstackHost(io.readFile(dstack), deadline);
+}
+
+const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');
+
+/** What there is without a catalogue: the bundled model on the CPU. */
+const OWN_IMAGES: Readonly<Record<string, ImageProgram>> = {
+  storyteller: {
+    program: process.execPath,
+    arguments: [PROGRAM, 'serve', '--device', 'cpu', '--port', '0'],
+  },
+};
+
+/** Throws UsageError. */
+function readImages(path: string, io: CliIo): Readonly<Record<string, ImageProgram>> {
+  let document: unknown;
+  try {
+    document = JSON.parse(io.readFile(path));
+  } catch (cause) {
+    throw new UsageError('bad-file', `--images: ${path} cannot be read as JSON`, { cause });
+  }
+  const isGood = (image: unknown): image is ImageProgram => {
+    const { program, arguments: list } = (image ?? {}) as Partial<ImageProgram>;
+    return (
+      typeof program === 'string' &&
+      Array.isArray(list) &&
+      list.every((each) => typeof each === 'string')
+    );
+  };
+  if (typeof document === 'object' && document !== null && Object.values(document).every(isGood)) {
+    return document as Readonly<Record<string, ImageProgram>>;
+  }
+  const example = '{"chat": {"program": "/usr/bin/node", "arguments": ["serve.mjs"]}}';
+  throw new UsageError('bad-file', `--images: ${path} must be such as ${example}`);
+}
+
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}

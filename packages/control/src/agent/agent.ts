@@ -1,0 +1,245 @@
+import type { DesiredReplica, HostDesired, HostObservation } from '../api/agent.ts';
+import { ControlError } from '../errors.ts';
+import type { Time } from '../time.ts';
+import type { Guest, Vmm } from '../vmm/vmm.ts';
+import type { Memory, MemoryStore } from './memory.ts';
+
+/** What an agent reaches control by. All throw ControlError. */
+export interface ControlLink {
+  /** What shall be here, once it is other than what this agent has. */
+  desired(epoch: number, sequence: number, signal: AbortSignal): Promise<HostDesired>;
+  observe(observation: HostObservation): Promise<void>;
+}
+
+/** Asks a guest for evidence; null while it does not answer. */
+export type AskEvidence = (
+  address: string,
+  credential: string,
+  nonce: string,
+) => Promise<string | null>;
+
+export interface AgentOptions {
+  readonly host: string;
+  readonly bootId: string;
+  readonly vmm: Vmm;
+  readonly memory: MemoryStore;
+  readonly link: ControlLink;
+  readonly askEvidence: AskEvidence;
+  readonly time: Time;
+  readonly onTrouble: (error: ControlError) => void;
+}
+
+/** A look at the host that often, and at once when control wants something else. */
+const ROUND_MS = 2000;
+const RETRY_MS = 1000;
+
+/**
+ * Holds a host to what control wants of it, and says what is so. It never does what was not in a
+ * whole desired state, and knows no other words than those: what a guest is made from is the host's
+ * own business.
+ */
+export class HostAgent {
+  readonly #options: AgentOptions;
+  readonly #startedMs: number;
+  #memory: Memory;
+  #sequence = 0;
+  /** The last evidence of each replica, and what it answers. */
+  readonly #evidence = new Map<string, { readonly nonce: string; readonly report: string }>();
+  readonly #given = new Map<string, string>();
+  #nudge: (() => void) | null = null;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#memory = options.memory.read();
+    this.#startedMs = options.time.nowMs();
+  }
+
+  /** Returns when the signal aborts; guests stay. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#pull(signal), this.#rounds(signal)]);
+  }
+
+  async #pull(signal: AbortSignal): Promise<void> {
+    const { link, time } = this.#options;
+    while (!signal.aborted) {
+      const { epoch = -1, sequence = -1 } = this.#memory.desired ?? {};
+      try {
+        this.take(await link.desired(epoch, sequence, signal));
+      } catch (error) {
+        this.#trouble(error, signal);
+        await time.sleep(RETRY_MS, signal);
+      }
+    }
+  }
+
+  async #rounds(signal: AbortSignal): Promise<void> {
+    const { time } = this.#options;
+    while (!signal.aborted) {
+      const nudged = new AbortController();
+      this.#nudge = () => nudged.abort();
+      const stop = () => nudged.abort();
+      signal.addEventListener('abort', stop, { once: true });
+      try {
+        await this.round();
+      } catch (error) {
+        this.#trouble(error, signal);
+      }
+      if (!signal.aborted) await time.sleep(ROUND_MS, nudged.signal);
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /**
+   * Takes what control wants, once. Throws ControlError 'stale': another control has led since;
+   * 'forbidden': it is meant for another host.
+   */
+  take(desired: HostDesired): void {
+    const { host, memory } = this.#options;
+    if (desired.host !== host) {
+      throw new ControlError('forbidden', `this is ${host}, the command is for ${desired.host}`);
+    }
+    const last = this.#memory.desired;
+    if (last !== null) {
+      if (desired.epoch < last.epoch) {
+        const message = `epoch ${desired.epoch} is over: ${last.epoch} has commanded since`;
+        throw new ControlError('stale', message);
+      }
+      if (desired.sequence < last.sequence) {
+        throw new ControlError('stale', `command ${last.sequence} was there already`);
+      }
+      if (desired.epoch === last.epoch && desired.sequence === last.sequence) return;
+    }
+    this.#memory = { ...this.#memory, desired };
+    memory.write(this.#memory);
+    this.#nudge?.();
+  }
+
+  /** Looks, does what is to be done, looks again, and says what is so. */
+  async round(): Promise<void> {
+    const { vmm, link, host, bootId } = this.#options;
+    const before = await vmm.list();
+    await this.#act(before);
+    const guests = await vmm.list();
+    const { desired } = this.#memory;
+    await this.#answer(guests);
+    const replicas = this.#observed(guests);
+    this.#sequence += 1;
+    await link.observe({
+      host,
+      bootId,
+      startedMs: this.#startedMs,
+      sequence: this.#sequence,
+      appliedEpoch: desired?.epoch ?? 0,
+      appliedSequence: desired?.sequence ?? 0,
+      facts: await vmm.facts(),
+      replicas,
+      checkpoint: null,
+    });
+  }
+
+  async #act(guests: readonly Guest[]): Promise<void> {
+    const { vmm } = this.#options;
+    const { desired } = this.#memory;
+    // Nobody has said yet what shall be here: what is here may be wanted.
+    if (desired === null) return;
+    const wanted = new Set(desired.replicas.map(({ replica }) => replica));
+    const there = new Set(guests.map(({ replica }) => replica));
+    for (const { replica, state } of guests) {
+      if (!wanted.has(replica) && state !== 'stopping') await this.#tried(vmm.remove(replica));
+    }
+    const { begun } = this.#memory;
+    const kept = begun.filter(({ replica }) => wanted.has(replica) || there.has(replica));
+    if (kept.length < begun.length) this.#remember(kept);
+    for (const each of desired.replicas) {
+      if (there.has(each.replica) || this.#hasBegun(each.replica)) continue;
+      // GPUs of one that is on its way out are not free yet, whatever control thinks.
+      const isTaken = this.#memory.begun.some(({ modules }) =>
+        modules.some((module) => each.modules.includes(module)),
+      );
+      if (isTaken) continue;
+      const { replica, modules } = each;
+      this.#remember([...this.#memory.begun, { replica, modules }]);
+      await this.#tried(vmm.create(each));
+    }
+    for (const { replica, sealedKey } of desired.replicas) {
+      const isRunning = guests.some((guest) => guest.replica === replica && guest.address !== null);
+      if (sealedKey === null || !isRunning || this.#given.get(replica) === sealedKey) continue;
+      await this.#tried(
+        vmm.giveKey(replica, sealedKey).then(() => {
+          this.#given.set(replica, sealedKey);
+        }),
+      );
+    }
+  }
+
+  /** Asks for the evidence that is due. */
+  async #answer(guests: readonly Guest[]): Promise<void> {
+    const { askEvidence } = this.#options;
+    for (const { replica, challenge, credential } of this.#memory.desired?.replicas ?? []) {
+      if (challenge === null) {
+        this.#evidence.delete(replica);
+        continue;
+      }
+      const address = guests.find((guest) => guest.replica === replica)?.address ?? null;
+      if (address === null || this.#evidence.get(replica)?.nonce === challenge) continue;
+      const report = await askEvidence(address, credential, challenge);
+      if (report !== null) this.#evidence.set(replica, { nonce: challenge, report });
+    }
+    const wanted = new Set(this.#memory.desired?.replicas.map(({ replica }) => replica));
+    for (const map of [this.#evidence, this.#given]) {
+      for (const replica of map.keys()) if (!wanted.has(replica)) map.delete(replica);
+    }
+  }
+
+  #observed(guests: readonly Guest[]): HostObservation['replicas'] {
+    const desired = new Map(
+      (this.#memory.desired?.replicas ?? []).map((each) => [each.replica, each]),
+    );
+    const seen = guests.map((guest) => this.#observedGuest(guest, desired.get(guest.replica)));
+    const there = new Set(guests.map(({ replica }) => replica));
+    const lost = [...desired.values()]
+      .filter(({ replica }) => !there.has(replica) && this.#hasBegun(replica))
+      .map((each) => {
+        const guest = { replica: each.replica, state: 'failed', address: null } as const;
+        return this.#observedGuest({ ...guest, progress: 'its guest is no longer there' }, each);
+      });
+    return [...seen, ...lost];
+  }
+
+  #observedGuest(guest: Guest, desired: DesiredReplica | undefined) {
+    const { replica, state, progress, address } = guest;
+    return {
+      replica,
+      epoch: desired?.epoch ?? 0,
+      state,
+      progress: progress.slice(0, 512),
+      address,
+      evidence: this.#evidence.get(replica) ?? null,
+      logIndex: null,
+    };
+  }
+
+  #hasBegun(replica: string): boolean {
+    return this.#memory.begun.some((each) => each.replica === replica);
+  }
+
+  #remember(begun: Memory['begun']): void {
+    this.#memory = { ...this.#memory, begun };
+    this.#options.memory.write(this.#memory);
+  }
+
+  /** What cannot be done now is tried in the next round; what is so is said all the same. */
+  async #tried(act: Promise<void>): Promise<void> {
+    try {
+      await act;
+    } catch (error) {
+      this.#trouble(error, null);
+    }
+  }
+
+  #trouble(error: unknown, signal: AbortSignal | null): void {
+    if (signal?.aborted === true) return;
+    if (!(error instanceof ControlError)) throw error;
+    this.#options.onTrouble(error);
+  }
+}

@@ -1,0 +1,177 @@
+import { X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { request as requestHttp } from 'node:http';
+import { Agent, type RequestOptions, request as requestHttps } from 'node:https';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+import { HostDesired, JoinAnswer } from '../api/agent.ts';
+import { ErrorDocument } from '../api/routes.ts';
+import { ControlError, type ControlErrorCode } from '../errors.ts';
+import { makeRequest } from '../serve/authority.ts';
+import { authorityOf, certificateSha256 } from '../serve/join.ts';
+import type { AskEvidence, ControlLink } from './agent.ts';
+
+const ANSWER_MS = 15_000;
+/** Longer than control lets a request for what is desired wait. */
+const POLL_MS = 40_000;
+const ANSWER_BYTES_MAX = 4 << 20;
+const REPORT_BYTES_MAX = 2_000_000;
+
+/** What joining left on this host. */
+export interface Identity {
+  readonly certificate: string;
+  readonly key: string;
+  readonly authority: string;
+}
+
+/** The identity in `folder`, or null. */
+export function readIdentity(folder: string): Identity | null {
+  const path = (name: string) => join(folder, name);
+  if (!existsSync(path('agent.crt'))) return null;
+  const read = (name: string) => readFileSync(path(name), 'utf8');
+  return { certificate: read('agent.crt'), key: read('agent.key'), authority: read('control.crt') };
+}
+
+/**
+ * Joins with a token: control is who the token says, and signs a key that is made here and stays
+ * here. Repeated with the same folder it has the same key. Throws ControlError.
+ */
+export async function joinControl(
+  url: string,
+  token: string,
+  host: string,
+  folder: string,
+): Promise<Identity> {
+  const expected = authorityOf(token);
+  if (expected === null) throw new ControlError('join-refused', 'this is no token to join with');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const keep = (name: string, text: string) =>
+    writeFileSync(join(folder, name), text, { mode: 0o600 });
+  const pending = join(folder, 'joining.json');
+  if (!existsSync(pending)) keep('joining.json', JSON.stringify(await makeRequest(host)));
+  const { csr, key } = JSON.parse(readFileSync(pending, 'utf8')) as { csr: string; key: string };
+  const body = JSON.stringify({ token, host, csr });
+  const options = {
+    method: 'POST',
+    rejectUnauthorized: false,
+    // Who it is is known by the token, which came another way.
+    onSocket: (socket: TLSSocket) => checkAuthority(socket, expected),
+  };
+  const text = await ask(new URL('/agent/v1/join', url), options, body, ANSWER_MS, undefined);
+  const answer = JoinAnswer.parse(JSON.parse(text));
+  if (certificateSha256(answer.authority) !== expected) {
+    throw new ControlError('join-refused', 'control names another authority than the token');
+  }
+  keep('agent.key', key);
+  keep('control.crt', answer.authority);
+  keep('agent.crt', answer.certificate);
+  return { ...answer, key };
+}
+
+/** Whether the other end has a certificate of that authority. */
+function checkAuthority(socket: TLSSocket, expected: string): void {
+  const { raw, issuerCertificate } = socket.getPeerCertificate(true);
+  const authority = issuerCertificate?.raw;
+  if (authority !== undefined) {
+    const root = new X509Certificate(authority);
+    const isIts = new X509Certificate(raw).verify(root.publicKey);
+    if (isIts && certificateSha256(root.toString()) === expected) return;
+  }
+  const message = 'whoever answers there is not the control of the token';
+  socket.destroy(new ControlError('join-refused', message));
+}
+
+export function controlLink(url: string, identity: Identity): ControlLink & { close(): void } {
+  const { certificate: cert, key, authority: ca } = identity;
+  const agent = new Agent({ keepAlive: true, cert, key, ca, minVersion: 'TLSv1.3' });
+  return {
+    desired: async (epoch, sequence, signal) => {
+      const target = new URL(`/agent/v1/desired?epoch=${epoch}&sequence=${sequence}`, url);
+      const text = await ask(target, { agent }, null, POLL_MS, signal);
+      return HostDesired.parse(JSON.parse(text));
+    },
+    observe: async (observation) => {
+      const target = new URL('/agent/v1/observations', url);
+      const body = JSON.stringify(observation);
+      await ask(target, { agent, method: 'POST' }, body, ANSWER_MS, undefined);
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+/** Asks a replica for its report. Its certificate is its own: the report says which. */
+export const askReplica: AskEvidence = async (address, credential, nonce) => {
+  const url = new URL(`/v1/attestation/report?nonce=${nonce}`, address);
+  // A gateway's key is believed for whom it asks.
+  const headers = { authorization: `Bearer ${credential}`, 'x-bridgekeeper-tenant': 'control' };
+  try {
+    const options = { headers, rejectUnauthorized: false };
+    return await ask(url, options, null, ANSWER_MS, undefined, REPORT_BYTES_MAX);
+  } catch (error) {
+    if (error instanceof ControlError) return null;
+    throw error;
+  }
+};
+
+interface AskOptions extends RequestOptions {
+  readonly onSocket?: (socket: TLSSocket) => void;
+}
+
+function ask(
+  url: URL,
+  { onSocket, ...options }: AskOptions,
+  body: string | null,
+  ms: number,
+  signal: AbortSignal | undefined,
+  bytesMax = ANSWER_BYTES_MAX,
+): Promise<string> {
+  const away = (cause: Error) =>
+    cause instanceof ControlError
+      ? cause
+      : new ControlError('store-unavailable', `${url.origin}: ${cause.message}`, { cause });
+  return new Promise((resolve, reject) => {
+    const request = url.protocol === 'https:' ? requestHttps : requestHttp;
+    const headers = body === null ? {} : { 'content-type': 'application/json' };
+    const sent = request(
+      url,
+      {
+        ...options,
+        headers: { ...headers, ...options.headers },
+        timeout: ms,
+        ...(signal && { signal }),
+      },
+      (response) => {
+        const parts: Buffer[] = [];
+        let bytes = 0;
+        response.on('data', (part: Buffer) => {
+          bytes += part.length;
+          if (bytes > bytesMax) response.destroy(new Error(`it answers over ${bytesMax} bytes`));
+          else parts.push(part);
+        });
+        response.on('error', (error) => reject(away(error)));
+        response.on('end', () => {
+          const text = Buffer.concat(parts).toString('utf8');
+          if (response.statusCode === 200) resolve(text);
+          else reject(refusalIn(url, response.statusCode ?? 0, text));
+        });
+      },
+    );
+    sent.on('socket', (socket) => {
+      if (onSocket !== undefined) {
+        socket.once('secureConnect', () => onSocket(socket as TLSSocket));
+      }
+    });
+    sent.on('timeout', () => sent.destroy(new Error(`no answer within ${ms / 1000} s`)));
+    sent.on('error', (error) => reject(away(error)));
+    sent.end(body ?? undefined);
+  });
+}
+
+function refusalIn(url: URL, status: number, text: string): ControlError {
+  try {
+    const { error } = ErrorDocument.parse(JSON.parse(text));
+    return new ControlError(error.code as ControlErrorCode, error.message);
+  } catch {
+    return new ControlError('store-unavailable', `${url.origin} answered ${status}`);
+  }
+}

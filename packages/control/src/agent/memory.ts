@@ -1,0 +1,69 @@
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { z } from '@hono/zod-openapi';
+import { HostDesired } from '../api/agent.ts';
+import { ControlError } from '../errors.ts';
+
+/** What an agent must not forget. */
+const Memory = z.strictObject({
+  desired: HostDesired.nullable(),
+  /** Replicas of which a guest was begun: one that is gone is never begun again. */
+  begun: z.array(z.strictObject({ replica: z.string(), modules: z.array(z.int()) })),
+});
+
+export type Memory = z.output<typeof Memory>;
+
+export interface MemoryStore {
+  read(): Memory;
+  /** Either the old one or the new one is there, whatever happens. */
+  write(memory: Memory): void;
+}
+
+/** Throws ControlError 'store-broken', 'store-unavailable'. */
+export function memoryFile(folder: string): MemoryStore {
+  const path = join(folder, 'agent.json');
+  return {
+    read: () => {
+      let text: string;
+      try {
+        text = readFileSync(path, 'utf8');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { desired: null, begun: [] };
+        throw unavailable(path, error);
+      }
+      try {
+        return Memory.parse(JSON.parse(text));
+      } catch (cause) {
+        const message = `${path} cannot be read: look at what runs here, then remove it`;
+        throw new ControlError('store-broken', message, { cause });
+      }
+    },
+    write: (memory) => {
+      try {
+        mkdirSync(folder, { recursive: true, mode: 0o700 });
+        const file = openSync(`${path}.new`, 'w', 0o600);
+        try {
+          writeSync(file, JSON.stringify(memory));
+          fsyncSync(file);
+        } finally {
+          closeSync(file);
+        }
+        renameSync(`${path}.new`, path);
+      } catch (error) {
+        throw unavailable(path, error);
+      }
+    },
+  };
+}
+
+function unavailable(path: string, cause: unknown): ControlError {
+  return new ControlError('store-unavailable', `${path}: ${(cause as Error).message}`, { cause });
+}

@@ -1,0 +1,15 @@
+// Hosts with confidential GPUs as a fleet. The README says what each part is for.
+
+export type { Services } from './admission.ts';
+export { HostAgent } from './agent/agent.ts';
+export { askReplica, controlLink, type Identity, joinControl, readIdentity } from './agent/link.ts';
+export { memoryFile } from './agent/memory.ts';
+export { type ControlAddress, callControl, watchControl } from './client.ts';
+export { ControlError } from './errors.ts';
+export { openControl } from './open.ts';
+export { simulateFleet } from './simulate/simulate.ts';
+export { SYSTEM_CHANCE, SYSTEM_TIME } from './system.ts';
+export { dstackHost } from './vmm/dstack-host.ts';
+export { pretendedFacts } from './vmm/pretended.ts';
+export { type ImageProgram, ProcessVmm } from './vmm/process.ts';
+export type { Vmm } from './vmm/vmm.ts';

@@ -1,0 +1,130 @@
+import type { ControlError } from '../errors.ts';
+import { ControlError as Refusal } from '../errors.ts';
+import type { Chance, Change } from '../fleet/context.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import { reconcile } from '../fleet/reconcile.ts';
+import type { Store } from '../store/store.ts';
+import type { Time } from '../time.ts';
+import { type Committed, Term } from './term.ts';
+
+/** A leader that is not heard of for so long is replaced; it renews three times within it. */
+const LEASE_MS = 3000;
+const RENEW_MS = LEASE_MS / 3;
+/** How long one waits that does not lead, or whose store is away. */
+const RETRY_MS = 500;
+const ROUND_MS = 1000;
+
+export interface ControllerOptions {
+  /** Of this start: no other has it. */
+  readonly holder: string;
+  readonly store: Store;
+  readonly chance: Chance;
+  readonly time: Time;
+  /** What a fleet must have that lacks it, made before a term begins. */
+  readonly prepare: (fleet: Fleet) => Promise<(change: Change) => void>;
+  /** Called with each term that begins, before anything else reaches it. */
+  readonly onTerm: (term: Term) => void;
+  readonly onCommit: (term: Term, committed: Committed) => void;
+  readonly onTrouble: (error: ControlError) => void;
+}
+
+/** Leads when it can: term after term, until it is stopped. */
+export class Controller {
+  readonly #options: ControllerOptions;
+  readonly #stop = new AbortController();
+  #term: Term | null = null;
+  #nudge: (() => void) | null = null;
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+  }
+
+  /** The term in which this control leads. Throws ControlError 'not-leader'. */
+  get term(): Term {
+    if (this.#term !== null && !this.#term.isOver) return this.#term;
+    throw new Refusal('not-leader', 'this control does not lead: another does, or none yet');
+  }
+
+  /** Has the next round come now rather than in a second. */
+  nudge(): void {
+    this.#nudge?.();
+  }
+
+  stop(): void {
+    this.#stop.abort();
+    this.#nudge?.();
+  }
+
+  /** Returns once it was stopped and its lease is given back. */
+  async run(): Promise<void> {
+    const { store, holder, time, onTrouble } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        const lease = await store.acquire(holder, time.nowMs(), LEASE_MS);
+        if (lease !== null) {
+          const contents = await store.load();
+          await this.#lead(
+            new Term({
+              ...this.#options,
+              lease,
+              contents,
+              nowMs: time.nowMs,
+              onCommit: (committed) => this.#options.onCommit(this.#term!, committed),
+              onEnd: (error) => {
+                if (!signal.aborted) onTrouble(error);
+                this.#nudge?.();
+              },
+            }),
+          );
+        }
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error;
+        onTrouble(error);
+      }
+      if (!signal.aborted) await time.sleep(RETRY_MS, signal);
+    }
+  }
+
+  async #lead(term: Term): Promise<void> {
+    const { store, time } = this.#options;
+    const { signal } = this.#stop;
+    this.#term = term;
+    const prepare = await this.#options.prepare(term.fleet);
+    await term.change({ actor: 'control', operation: null, make: prepare });
+    this.#options.onTerm(term);
+    const renewing = this.#renew(term);
+    while (!signal.aborted && !term.isOver) {
+      const nudged = new AbortController();
+      this.#nudge = () => nudged.abort();
+      await term.change({ actor: 'control', operation: null, make: reconcile }).catch((error) => {
+        if (!(error instanceof Refusal)) throw error;
+        term.end(error);
+      });
+      if (!signal.aborted && !term.isOver) await time.sleep(ROUND_MS, nudged.signal);
+    }
+    term.end(new Refusal('not-leader', 'this control is being stopped'));
+    await renewing;
+    if (signal.aborted) await store.release(term.lease);
+  }
+
+  /** Keeps the lease while the term lasts. What is written is fenced whether or not this works. */
+  async #renew(term: Term): Promise<void> {
+    const { store, holder, time } = this.#options;
+    let expiresMs = term.lease.expiresMs;
+    while (!term.isOver) {
+      await time.sleep(RENEW_MS, this.#stop.signal);
+      if (term.isOver || this.#stop.signal.aborted) return;
+      try {
+        const lease = await store.acquire(holder, time.nowMs(), LEASE_MS);
+        if (lease?.epoch !== term.lease.epoch) {
+          return term.end(new Refusal('fenced', 'another control has led since'));
+        }
+        expiresMs = lease.expiresMs;
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error;
+        if (time.nowMs() >= expiresMs) return term.end(error);
+      }
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import type { DesiredReplica } from '../api/agent.ts';
+import type { HostFacts } from '../api/fleet.ts';
+
+/** What a guest is made from. Data: which program or image that is, the host knows. */
+export type GuestSpec = Pick<
+  DesiredReplica,
+  'replica' | 'epoch' | 'image' | 'models' | 'modules' | 'partition' | 'credential' | 'inFlightMax'
+>;
+
+export interface Guest {
+  readonly replica: string;
+  readonly state: 'preparing' | 'booting' | 'running' | 'stopping' | 'failed';
+  /** What it is at, or why it failed; one line. */
+  readonly progress: string;
+  /** Where its API answers, once it does. */
+  readonly address: string | null;
+}
+
+/**
+ * What starts guests on a host. Everything may be repeated, and what is true after a call is what
+ * `list` says. All throw ControlError 'vmm-unavailable' (it did not answer: what was requested may
+ * or may not have happened) or 'vmm-refused'.
+ */
+export interface Vmm {
+  /** What the host is; of its GPUs, what is known while they are with guests. */
+  facts(): Promise<HostFacts>;
+  /** All guests of ours, also those of an earlier agent's time. */
+  list(): Promise<readonly Guest[]>;
+  /** Never makes a second one of the same replica. */
+  create(spec: GuestSpec): Promise<void>;
+  /** Ends a guest; also one that is not there. `list` has it until nothing of it is left. */
+  remove(replica: string): Promise<void>;
+  /** Hands a sealed key to a guest, which alone can open it. */
+  giveKey(replica: string, sealedKey: string): Promise<void>;
+}

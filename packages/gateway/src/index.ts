@@ -1,0 +1,2 @@
+export { gatewayAlerts, gatewayDashboard } from './metrics/dashboard.ts';
+export { startGateway } from './start.ts';

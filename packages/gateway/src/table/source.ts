@@ -1,0 +1,7 @@
+/** What keeps a routing table up to date. */
+export interface TableSource {
+  /** Since it was last heard, in nanoseconds of the clock; null: never. */
+  readonly heardNs: number | null;
+  readonly isConnected: boolean;
+  close(): void;
+}

@@ -1,0 +1,1 @@
+export { startGatewayWith, startTestGateway } from './test-gateway.ts';
