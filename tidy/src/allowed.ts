@@ -19,7 +19,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bench: [
     ...['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
-    ...['fabric', 'gateway'],
+    ...['fabric', 'control', 'gateway'],
   ],
   gateway: ['bridge', 'server', 'control'],
   bridgekeeper: [
@@ -348,6 +348,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': ['errors.ts', 'time.ts', 'api', 'fleet'],
     serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
     'system.ts': ['time.ts', 'fleet'],
+    'measure.ts': ['api', 'store', 'vmm', 'fleet', 'lead', 'system.ts'],
     agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
     simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
     'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],

@@ -1,3 +1,4 @@
+import { CONTROL_SUITE } from './control.ts';
 import { DECODE_SUITE } from './decode.ts';
 import { FABRIC_SUITE } from './fabric.ts';
 import { FUZZ_SUITE } from './fuzz/suite.ts';
@@ -31,5 +32,6 @@ export const SUITES: readonly Suite[] = [
   FUZZ_SUITE,
   VERIFY_SUITE,
   FABRIC_SUITE,
+  CONTROL_SUITE,
   GATEWAY_SUITE,
 ];

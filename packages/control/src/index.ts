@@ -6,6 +6,7 @@ export { askReplica, controlLink, type Identity, joinControl, readIdentity } fro
 export { memoryFile } from './agent/memory.ts';
 export { type ControlAddress, callControl, watchControl } from './client.ts';
 export { ControlError } from './errors.ts';
+export { measureControl } from './measure.ts';
 export { openControl } from './open.ts';
 export { simulateFleet } from './simulate/simulate.ts';
 export { SYSTEM_CHANCE, SYSTEM_TIME } from './system.ts';

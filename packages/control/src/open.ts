@@ -24,10 +24,7 @@ import type { CallerId, Handler } from './serve/handlers.ts';
 import { JoinTokens } from './serve/join.ts';
 import { makeKey, operatorHandlers, type Predict } from './serve/operator.ts';
 import { Watch } from './serve/watch.ts';
-import { openPostgres } from './store/postgres.ts';
-import { SqlStore } from './store/sql-store.ts';
-import { openSqlite } from './store/sqlite.ts';
-import type { Store } from './store/store.ts';
+import { openStore } from './store/open.ts';
 import type { Time } from './time.ts';
 
 const OPERATOR_BODY_BYTES = 1 << 20;
@@ -182,11 +179,6 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
 
 /** How long the first term may take before the listeners are opened without it. */
 const FIRST_TERM_MS = 5000;
-
-async function openStore(folder: string, database: string | null): Promise<Store> {
-  const sql = database === null ? openSqlite(join(folder, 'control.db')) : openPostgres(database);
-  return SqlStore.open(sql);
-}
 
 /** What a fleet has from the beginning: its secrets, its authority, and the first two keys. */
 async function prepare(

@@ -96,11 +96,19 @@ export class Fleet {
     this.rows(kind).remove(id);
   }
 
-  /** Changes some of a row that is there. */
+  /** Changes some of a row that is there, unless it is so already. */
   patch<K extends Kind>(kind: K, id: string, part: Partial<RowOf<K>>): RowOf<K> {
-    const { version: _, ...row } = { ...this.rows(kind).get(id)!, ...part };
-    this.put(kind, id, row as Omit<RowOf<K>, 'version'>);
-    return this.rows(kind).get(id)!;
+    const table = this.rows(kind);
+    const before = table.get(id)!;
+    const isSame = Object.entries(part).every(([name, value]) => {
+      const own = before[name as keyof typeof before];
+      return own === value || JSON.stringify(own) === JSON.stringify(value);
+    });
+    if (isSame) return before;
+    const version = this.committedVersion(kind, id) + 1;
+    const next = { ...before, ...part, version };
+    table.put(id, next);
+    return next;
   }
 
   claim({ host, module, replica }: Claim): void {

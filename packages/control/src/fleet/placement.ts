@@ -18,12 +18,19 @@ export interface Miss {
   readonly nearest: { readonly host: string; readonly cause: string } | null;
 }
 
+/** What can be placed on, for weights of one size; and the first host of those that are closed. */
+interface OpenOffers {
+  readonly offers: readonly HostOffer[];
+  readonly closed: Miss['nearest'];
+}
+
 /** What hosts offer at one moment, kept up while one thing after the other is placed. */
 export class Offers {
   readonly #hosts: readonly Host[];
   readonly #tables = new Map<string, HostFacts['partitions']>();
   readonly #taken = new Map<string, { claimed: number[]; quarantined: readonly number[] }>();
   readonly #tableOf = new Map<string, HostFacts['partitions']>();
+  readonly #open = new Map<number, OpenOffers>();
 
   constructor(fleet: Fleet) {
     this.#hosts = [...fleet.rows('host').values()]
@@ -48,14 +55,8 @@ export class Offers {
   }
 
   /** Where a replica of a pool goes; or what the host that came nearest lacks. */
-  place(spec: PoolSpec, without: ReadonlySet<string> = new Set()): Placed | Miss {
-    const offers: HostOffer[] = [];
-    let closed: { host: string; cause: string } | null = null;
-    for (const host of this.#hosts) {
-      const cause = without.has(host.host) ? 'it is to be left' : closedFor(host);
-      if (cause === null) offers.push(this.#offer(host, spec));
-      else closed ??= { host: host.host, cause };
-    }
+  place(spec: PoolSpec): Placed | Miss {
+    const { offers, closed } = this.#offersFor(spec);
     const { gpus, platform, driverVersion, grades, tokensExpected: tokens } = spec;
     const result = plan({ gpus, platform, driverVersion, grades, tokens }, offers);
     if (!result.fits) {
@@ -74,6 +75,22 @@ export class Offers {
   fastestStart(spec: PoolSpec): number {
     const all = this.#hosts.map(({ facts }) => coldStartSeconds(facts!, spec));
     return all.length === 0 ? 0 : Math.min(...all);
+  }
+
+  /** What is claimed in them grows as things are placed; all else is as it is. */
+  #offersFor(spec: PoolSpec): OpenOffers {
+    const kept = this.#open.get(spec.weightBytes);
+    if (kept !== undefined) return kept;
+    const offers: HostOffer[] = [];
+    let closed: Miss['nearest'] = null;
+    for (const host of this.#hosts) {
+      const cause = closedFor(host);
+      if (cause === null) offers.push(this.#offer(host, spec));
+      else closed ??= { host: host.host, cause };
+    }
+    const open = { offers, closed };
+    this.#open.set(spec.weightBytes, open);
+    return open;
   }
 
   #offer({ host, facts }: Host, spec: PoolSpec): HostOffer {
