@@ -386,7 +386,9 @@ function resultSoFar() {
     total: sum(Object.values(files)),
     survivors: alive.filter(({ reason }) => reason === undefined),
     accepted: alive.filter(({ reason }) => reason !== undefined),
-    stale: staleAmong(accepted, sources, mutants),
+    stale: mutants.some(({ status }) => status === OPEN)
+      ? []
+      : staleAmong(accepted, sources, mutants),
     leftOut,
   };
 }

@@ -124,6 +124,8 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
     for (const event of await policy.step()) tokens += event.tokens.length;
   }
   expect(tokens).toBe(12);
+  const { steps, reason } = policy.stepsPerLaunch();
+  expect([steps, reason]).toEqual([1, expect.stringMatching(/every step|launch of 1/)]);
   await policy.settle();
   await device.close();
 });
