@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { type Law, type Profile, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { SystemClock } from '../../clock/system-clock.ts';
 import { slice } from '../../device.ts';
 import type { CudaDevice } from '../cuda-device.ts';
 import { openCudaDevice } from '../open.ts';
@@ -22,6 +23,20 @@ function slowLaw(): Law {
     contexts: { ...base.contexts, max: 2 },
   };
   return profileLaw(profile);
+}
+
+/** Every sleep is over at once, and took as long as it should. */
+class HurriedClock extends SystemClock {
+  #aheadNs = 0;
+
+  override nowNs(): number {
+    return super.nowNs() + this.#aheadNs;
+  }
+
+  override async sleepUntilNs(wakeNs: number): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#aheadNs += Math.max(0, wakeNs - this.nowNs());
+  }
 }
 
 function copyOf(device: CudaDevice) {
@@ -82,6 +97,31 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('a lane on a %s', () => {
     expect(gpu.read('events')).toBe(events);
     await (threads.mock.contexts.at(-1) as Worker).terminate();
     await Promise.allSettled(again);
+    await device.close();
+  });
+
+  test('whose copy does not end says where it stands, and no close waits for it', async () => {
+    const kernelCacheFolder = join(folder, 'kernels');
+    const clock = new HurriedClock();
+    const device = await openCudaDevice({ driverPath: gpu.driverPath, kernelCacheFolder, clock });
+    const threads = vi.spyOn(Worker.prototype, 'postMessage');
+    const lane = await device.openLane({ label: 'stalling', context: 'own' });
+    gpu.stick(true);
+    try {
+      const alone = { ...copyOf(device), stream: null };
+      const made = [lane.copy(alone), lane.copy(alone)];
+      for (const copy of made) {
+        await expect(copy).rejects.toMatchObject({
+          code: 'stalled',
+          message: expect.stringContaining('waits for the bytes to arrive for 30 s'),
+        });
+      }
+      await expect(lane.copy(alone)).rejects.toMatchObject({ code: 'closed' });
+      await lane.close();
+    } finally {
+      gpu.stick(false);
+    }
+    await (threads.mock.contexts.at(-1) as Worker).terminate();
     await device.close();
   });
 });

@@ -33,6 +33,8 @@ export interface StubGpu {
   /** For LD_LIBRARY_PATH: where NVRTC and cuBLASLt are found. */
   readonly folder: string;
   read(fact: StubFact): number;
+  /** Whether threads that wait for a stream stand still. */
+  stick(isStuck: boolean): void;
   /** Names of the translation units compiled so far, once for each variant. */
   compiledUnits(): readonly string[];
 }
@@ -84,6 +86,7 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuGraphInstantiateWithFlags: '(u64* e, u64 g, u64 f) { *e = ++handles; return 0; }',
   cuEventCreate: '(u64* p) { *p = ++handles; __sync_add_and_fetch(&events, 1); return 0; }',
   cuStreamWriteValue32_v2: '(u64 s, u64 p, unsigned v, int f) { released = v; return 0; }',
+  cuStreamSynchronize: '() { while (stuck) usleep(1000); return 0; }',
   cuLaunchKernelEx: '() { __sync_add_and_fetch(&launches, 1); return 0; }',
   ...Object.fromEntries(
     GIVES_HANDLE.map((name) => [name, '(u64* p) { *p = ++handles; return 0; }']),
@@ -113,7 +116,8 @@ function driverSource(traits: StubTraits): string {
     (name) => `int ${name}${bodies[name] ?? '() { return 0; }'}`,
   );
   return [
-    '#include <stdlib.h>\n#include <string.h>',
+    '#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>',
+    'static volatile int stuck; int stubStick(int is) { stuck = is; return 0; }',
     'typedef unsigned long long u64; static u64 handles; static int launches, events, released;',
     ...functions,
     'int stubRead(int fact, int* out)',
@@ -173,6 +177,7 @@ export function compileStubGpu(folder: string, traits: Partial<StubTraits> = {})
   const [driver, nvrtc] = [driverPath, nvrtcPath].map((path) =>
     openNativeLibrary(path).bind({ stubRead: ['i32', 'pointer'] }),
   );
+  const { stubStick } = openNativeLibrary(driverPath).bind({ stubStick: ['i32'] });
   const { stubNames } = openNativeLibrary(nvrtcPath).bind({ stubNames: ['pointer'] });
   return {
     driverPath: join(folder, 'libcuda.so'),
@@ -183,6 +188,9 @@ export function compileStubGpu(folder: string, traits: Partial<StubTraits> = {})
       const index = FACTS.indexOf(fact);
       (DRIVER_FACTS.includes(fact) ? driver : nvrtc)!.stubRead(index, cell.bytes);
       return cell.i32;
+    },
+    stick: (isStuck) => {
+      stubStick(isStuck ? 1 : 0);
     },
     compiledUnits: () => {
       const names = Buffer.alloc(NAMES_BYTES);
