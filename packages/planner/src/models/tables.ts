@@ -44,8 +44,8 @@ export function tablesOf(
 }
 
 function usesMrope(config: Readonly<Record<string, unknown>>): boolean {
-  const text = config['text_config'] ?? config;
-  const { rope_parameters, rope_scaling } = text as Readonly<Record<string, unknown>>;
+  const { text_config: text = config } = config;
+  const { rope_parameters, rope_scaling } = (text ?? {}) as Readonly<Record<string, unknown>>;
   const has = (rope: unknown) =>
     typeof rope === 'object' && rope !== null && 'mrope_section' in rope;
   return has(rope_parameters) || has(rope_scaling);
