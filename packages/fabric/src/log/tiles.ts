@@ -62,14 +62,14 @@ export function logListener(log: TileSource): RequestListener {
   };
 }
 
-function answer(log: TileSource, request: IncomingMessage, response: ServerResponse): void {
+function answer(log: TileSource, request: IncomingMessage, response: ServerResponse) {
   const end = (status: number, type: string, body: Buffer | string, cache: string) => {
     const head = {
       'content-type': type,
       'cache-control': cache,
       'x-content-type-options': 'nosniff',
     };
-    response.writeHead(status, head).end(request.method === 'HEAD' ? undefined : body);
+    return response.writeHead(status, head).end(request.method === 'HEAD' ? undefined : body);
   };
   const none = (status: 404 | 405, text: string) =>
     end(status, 'text/plain', `${text}\n`, 'no-store');
