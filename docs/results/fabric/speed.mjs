@@ -126,6 +126,7 @@ async function witnessed(logs, rounds) {
     return answer;
   };
   const times = [];
+  const before = process.cpuUsage();
   const begun = process.hrtime.bigint();
   await Promise.all(requests.map(async (own) => {
     for (const body of own) {
@@ -136,9 +137,11 @@ async function witnessed(logs, rounds) {
     }
   }));
   const perSecond = Math.round(times.length / (ms(begun) / 1000));
+  // Of both sides: what the client takes to send and read is in it.
+  const cpuMsPerAnswer = Number((cpuMs(before) / times.length).toFixed(2));
   server.close();
   server.closeAllConnections();
-  return { logs, perSecond, answers: quantiles(times), inTheWitness: quantiles(inside) };
+  return { logs, perSecond, cpuMsPerAnswer, answers: quantiles(times), inTheWitness: quantiles(inside) };
 }
 const diskSync = disk();
 const witness = [await witnessed(1, 100), await witnessed(16, 20)];

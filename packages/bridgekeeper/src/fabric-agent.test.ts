@@ -20,7 +20,7 @@ const KILLED_DOWN = isWhole ? DOWN : ['stopping', 'deactivated'];
 /** Of the stub: after which an agent goes on without a person. */
 const FAULTS = isWhole
   ? ['timeout-before', 'timeout-after', 'lost-reply', 'no-effect', 'stale-list', 'not-ready']
-  : ['lost-reply', 'stale-list'];
+  : ['lost-reply'];
 const TIMEOUT_MS = 300_000;
 
 let folder: string;
@@ -74,9 +74,9 @@ const phaseNow = (): string => stateNow()?.tenancies[0]?.phase ?? 'none';
 
 const clock = new SystemClock();
 
-/** Looks at the disk more often than an agent can write to it. */
+/** Looks at the disk about as often as an agent takes a step. */
 async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await clock.sleepUntilNs(clock.nowNs() + 2e6);
+  while (!isSo()) await clock.sleepUntilNs(clock.nowNs() + 5e6);
 }
 
 async function replay() {

@@ -1,6 +1,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type RequestListener, request, type Server } from 'node:http';
 import { join } from 'node:path';
+import type { FabricError } from '@bridgekeeper/fabric';
 
 const ANSWER_SECONDS = 60;
 const ANSWER_BYTES_MAX = 4 * 2 ** 20;
@@ -50,10 +51,23 @@ export async function askAgent(
     throw new FabricError('agent-running', message, { cause });
   }
   if (answer === null) return null;
-  const read = JSON.parse(answer.text);
+  let read: unknown;
+  try {
+    read = JSON.parse(answer.text);
+  } catch (cause) {
+    throw new FabricError('agent-running', `${socketPath}: it is no agent’s`, { cause });
+  }
   if (answer.status === 200) return read;
-  const { code, message, status } = read.error;
+  const { code, message, status } = (read as Answered).error;
   throw new FabricError(code, message, status === null ? undefined : { status });
+}
+
+interface Answered {
+  readonly error: {
+    readonly code: ConstructorParameters<typeof FabricError>[0];
+    readonly message: string;
+    readonly status: number | null;
+  };
 }
 
 async function exchange(socketPath: string, method: string, path: string, body: unknown) {

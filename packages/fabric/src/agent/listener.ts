@@ -63,8 +63,7 @@ export function agentListener(view: AgentView, commands: AgentCommands): Request
         });
       case 'DELETE /v1/tenancies/':
         return change(async (agent) => {
-          const id = decodeURIComponent(url.slice('/v1/tenancies/'.length));
-          await agent.apply(withoutTenancy(agent.state, id));
+          await agent.apply(withoutTenancy(agent.state, idOf(url)));
         });
       case 'POST /v1/clear':
         return change((agent, body) => agent.clear(read(toClear, body).modules));
@@ -120,6 +119,15 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
     return JSON.parse(Buffer.concat(pieces).toString());
   } catch (cause) {
     throw new FabricError('bad-desired', 'what was sent is no JSON', { cause });
+  }
+}
+
+/** Throws FabricError 'bad-desired'. */
+function idOf(url: string): string {
+  try {
+    return decodeURIComponent(url.slice('/v1/tenancies/'.length));
+  } catch (cause) {
+    throw new FabricError('bad-desired', `${JSON.stringify(url)} names no tenancy`, { cause });
   }
 }
 

@@ -214,6 +214,21 @@ describe('a log in tiles', () => {
     server.closeAllConnections();
   });
 
+  test('whose disk fails gives readers nothing, and ends nothing', async () => {
+    const fail = () => {
+      throw new Error('the disk failed');
+    };
+    const broken = { published: fail, tile: fail, entries: fail, proof: fail };
+    const server = createServer(logListener(broken)).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    for (const path of ['/checkpoint', '/tile/0/000', '/tile/entries/000', '/proof/0']) {
+      expect((await fetch(base + path)).status).toBe(500);
+    }
+    server.close();
+    server.closeAllConnections();
+  });
+
   test('that is cut, or has more than its entries, is none', async () => {
     const log = await filled(newPath(), 3);
     const bytes = log.entries({ index: 0, width: 3 })!;

@@ -111,7 +111,7 @@ export class Cosigner {
       answer = await this.#send(url, requestOf(old));
     }
     if (answer.status !== 200) {
-      throw failed(url, `it answers ${answer.status}: ${answer.body.trim().slice(0, 200)}`);
+      throw failed(url, `it answers ${answer.status}: ${shown(answer.body)}`);
     }
     try {
       const note = readSignedNote(checkpoint + answer.body, 'what it answers');
@@ -130,6 +130,14 @@ export class Cosigner {
       throw failed(url, `it does not answer: ${(cause as Error).message}`, cause);
     }
   }
+}
+
+/** What a stranger sent, fit for a terminal. */
+function shown(text: string): string {
+  return text
+    .trim()
+    .replaceAll(/[^\x20-\x7e]/g, '?')
+    .slice(0, 200);
 }
 
 function failed(url: string, why: string, cause?: unknown): FabricError {

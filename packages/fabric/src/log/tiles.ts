@@ -1,4 +1,4 @@
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 
 /** Hashes in a full tile of C2SP tlog-tiles, and entries in a full bundle. */
 export const TILE_HASHES = 256;
@@ -52,31 +52,41 @@ export function readTilePath(path: string): (Tile & { readonly isOfEntries: bool
  */
 export function logListener(log: TileSource): RequestListener {
   return (request, response) => {
-    const end = (status: number, type: string, body: Buffer | string, cache: string) => {
-      const head = {
-        'content-type': type,
-        'cache-control': cache,
-        'x-content-type-options': 'nosniff',
-      };
-      response.writeHead(status, head).end(request.method === 'HEAD' ? undefined : body);
-    };
-    const none = (status: 404 | 405, text: string) =>
-      end(status, 'text/plain', `${text}\n`, 'no-store');
-    if (request.method !== 'GET' && request.method !== 'HEAD') return none(405, 'GET');
-    const path = request.url ?? '';
-    if (path === '/checkpoint') {
-      return end(200, 'text/plain; charset=utf-8', log.published(), 'no-store');
+    try {
+      answer(log, request, response);
+    } catch {
+      // Its disk failed, or an entry has changed on it: the agent says so, readers get nothing.
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500, { 'cache-control': 'no-store' }).end();
     }
-    const index = /^\/proof\/(0|[1-9]\d{0,14})$/.exec(path)?.[1];
-    if (index !== undefined) {
-      const proof = log.proof(Number(index));
-      if (proof === null) return none(404, 'no such entry is published yet');
-      return end(200, 'text/plain; charset=utf-8', proof, 'no-store');
-    }
-    const tile = readTilePath(path);
-    const bytes = tile === null ? null : tile.isOfEntries ? log.entries(tile) : log.tile(tile);
-    if (bytes === null) return none(404, '/checkpoint, /tile/<level>/<index>, /proof/<index>');
-    // What is in a tile never changes.
-    return end(200, 'application/octet-stream', bytes, 'public, max-age=31536000, immutable');
   };
+}
+
+function answer(log: TileSource, request: IncomingMessage, response: ServerResponse) {
+  const end = (status: number, type: string, body: Buffer | string, cache: string) => {
+    const head = {
+      'content-type': type,
+      'cache-control': cache,
+      'x-content-type-options': 'nosniff',
+    };
+    return response.writeHead(status, head).end(request.method === 'HEAD' ? undefined : body);
+  };
+  const none = (status: 404 | 405, text: string) =>
+    end(status, 'text/plain', `${text}\n`, 'no-store');
+  if (request.method !== 'GET' && request.method !== 'HEAD') return none(405, 'GET');
+  const path = request.url ?? '';
+  if (path === '/checkpoint') {
+    return end(200, 'text/plain; charset=utf-8', log.published(), 'no-store');
+  }
+  const index = /^\/proof\/(0|[1-9]\d{0,14})$/.exec(path)?.[1];
+  if (index !== undefined) {
+    const proof = log.proof(Number(index));
+    if (proof === null) return none(404, 'no such entry is published yet');
+    return end(200, 'text/plain; charset=utf-8', proof, 'no-store');
+  }
+  const tile = readTilePath(path);
+  const bytes = tile === null ? null : tile.isOfEntries ? log.entries(tile) : log.tile(tile);
+  if (bytes === null) return none(404, '/checkpoint, /tile/<level>/<index>, /proof/<index>');
+  // What is in a tile never changes.
+  return end(200, 'application/octet-stream', bytes, 'public, max-age=31536000, immutable');
 }
