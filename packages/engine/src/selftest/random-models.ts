@@ -352,7 +352,6 @@ const FAMILIES: readonly FamilyTraits[] = [
     headDim: 64,
     ratio: 2,
     kv: 'element',
-    quick: true,
     config: {
       num_hidden_layers: 3,
       layer_types: WINDOWED_TYPES,
@@ -369,7 +368,6 @@ const FAMILIES: readonly FamilyTraits[] = [
     ratio: 3,
     kv: 'fp8',
     tied: true,
-    quick: true,
     config: {
       // transformers takes heads to be the hidden size's parts.
       hidden_size: 384,
@@ -387,7 +385,6 @@ const FAMILIES: readonly FamilyTraits[] = [
     headDim: 128,
     ratio: 2,
     kv: 'element',
-    quick: true,
     config: {
       intermediate_size: 320,
       sliding_window: null,
@@ -509,7 +506,6 @@ const FAMILIES: readonly FamilyTraits[] = [
     ratio: 3,
     kv: 'fp8',
     tied: true,
-    quick: true,
     config: { ...HYBRID, intermediate_size: 320, linear_key_head_dim: 64 },
   },
   {
