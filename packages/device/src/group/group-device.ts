@@ -214,7 +214,10 @@ class GroupLane implements Lane {
 
   async copy(request: CopyRequest): Promise<CrossingRecord> {
     if (request.stream === null) {
-      throw new DeviceError('unsupported', 'ranks copy behind a stream, which takes it to the rest');
+      throw new DeviceError(
+        'unsupported',
+        'ranks copy behind a stream, which takes it to the rest',
+      );
     }
     const stream = streamOf(request.stream);
     const device = sliceOf(request.device, 0);

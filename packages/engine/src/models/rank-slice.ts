@@ -35,7 +35,13 @@ export function rankSpec(spec: ModelSpec, of: number): ModelSpec {
 }
 
 /** Throws ModelError `unsupported` for what no rule below divides. */
-function requireDivisible({ architecture, deltaNet, attentionGate, qkNorm, layerKinds }: ModelSpec) {
+function requireDivisible({
+  architecture,
+  deltaNet,
+  attentionGate,
+  qkNorm,
+  layerKinds,
+}: ModelSpec) {
   const hasShared = layerKinds.some(
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
   );

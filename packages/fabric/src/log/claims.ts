@@ -190,8 +190,7 @@ function evidenceOf({ claims, observed }: Found, quotedKey: string | null): Tena
     quotedLogKeys: quotedKey === null ? [] : [quotedKey],
     wiredModules: isWired ? identified.map(({ subject }) => Number(slots.get(subject))) : null,
     driverVersions: [...new Set(valuesOf('gpu.driver').map(String))],
-    remapTables:
-      tables.length === 0 ? null : tables.map((digest) => ({ isLocked: null, digest })),
+    remapTables: tables.length === 0 ? null : tables.map((digest) => ({ isLocked: null, digest })),
   };
 }
 

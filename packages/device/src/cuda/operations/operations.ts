@@ -9,8 +9,8 @@ import {
   launchScaleByPosition,
   launchSigmoidGate,
 } from './branches.ts';
-import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
 import { launchLocalGather, launchLocalReduce } from './collectives.ts';
+import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
 import {
