@@ -46,7 +46,7 @@ async function history(seed: number, policy: PolicyName = 'drain-first') {
   });
 }
 
-/** When the tokens of a prompt came that others may have asked before, and what time it was then. */
+/** How long a prompt took that others may have asked before, and what it found. */
 async function timesBehind(own: 'a' | 'b', known: number, asked: number, isOnDevice: boolean) {
   const pageBytes = 2 ** 16;
   const tiers = {
