@@ -46,7 +46,7 @@ function requireDivisible({
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
   );
   if (deltaNet === null && !attentionGate && qkNorm !== 'whole' && !hasShared) return;
-  const message = `${architecture} is not divided among several GPUs: take --tensor-parallel-size 1`;
+  const message = `${architecture} is not divided among GPUs: take --tensor-parallel-size 1`;
   throw new ModelError('unsupported', message);
 }
 
