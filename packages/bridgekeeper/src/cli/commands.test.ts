@@ -8,7 +8,9 @@ import { runCli } from './program.ts';
 /** The command's words, with something for every argument that it insists on. */
 function wordsOf(command: CliCommand): string[] {
   const required = offeredFlags(command).filter(([, { argument }]) => argument === 'required');
-  return [...command.name.split(' '), ...required.map(() => 'something')];
+  // Of a few words, the first.
+  const words = required.map(([, { kind }]) => /^one of (\w+)/.exec(kind.what)?.[1] ?? 'something');
+  return [...command.name.split(' '), ...words];
 }
 
 async function run(words: readonly string[], environment: Record<string, string> = {}) {
@@ -99,6 +101,9 @@ test('commands come in the order in which they are wanted', async () => {
     'plan',
     'probe',
     'fabric',
+    'control',
+    'agent',
+    'gateway',
     'witness',
     'load',
     'seal',

@@ -10,7 +10,7 @@ const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure; one suite a command',
   plan: 'predict what a load will pay on a GPU, with each engine and step policy',
   fabric: 'several GPUs of a board as one tenant’s: partitions, their record, their links',
-  control: 'hosts with confidential GPUs as a fleet',
+  control: 'hosts with confidential GPUs as a fleet: API, placement, admission; until interrupted',
   gateway: 'one API in front of many replicas',
   measure: 'what evidence of a guest must show, computed from what it is started with',
 };

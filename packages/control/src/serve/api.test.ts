@@ -230,8 +230,9 @@ describe('the API', () => {
       for await (const event of watchControl(operator, CALLS.events, { from }, stop.signal)) {
         const { kind, id } = event as { kind: string; id: string };
         kinds.push(`${kind} ${id}`);
-        if (id === 'story') stop.abort();
+        if (id === 'story') break;
       }
+      stop.abort();
       return kinds;
     };
     const before = await collect(0);

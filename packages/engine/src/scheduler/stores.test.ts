@@ -77,7 +77,7 @@ describe('a prompt whose pages are in a store', () => {
     expect(waiting).toMatchObject({ prefill: [], decode: [], pageWrites: [], grammarWrites: [] });
     expect([s.hasPrompts, s.isRestoring, s.running]).toEqual([false, true, 1]);
     expect(s.plan(0)).toMatchObject({ prefill: [], pageWrites: [] });
-    world.endRestore();
+    world.endRestores();
     const plan = s.plan(0);
     expect(chunks(plan)).toEqual([[12, 1]]);
     // Its pages are told to the device with the first launch that reads them.
@@ -181,7 +181,7 @@ describe('a prompt whose pages are in a store', () => {
     s.plan(0);
     s.add(found);
     expect(chunks(s.plan(0))).toEqual([[5, 5]]);
-    world.endRestore();
+    world.endRestores();
     // One token is computed for it, and twelve came.
     expect(chunks(s.plan(0))).toEqual([
       [12, 1],

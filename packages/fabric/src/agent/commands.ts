@@ -13,7 +13,9 @@ export class AgentCommands {
   /** Resolves or rejects as `act` does. */
   run<T>(act: (agent: Agent) => Promise<T>): Promise<T> {
     const result = new Promise<T>((resolve, reject) => {
-      this.#waiting.push((agent) => act(agent).then(resolve, reject));
+      // What throws before its first wait is told to its caller, too.
+      const told = async (agent: Agent) => act(agent);
+      this.#waiting.push((agent) => told(agent).then(resolve, reject));
     });
     this.#wake();
     return result;

@@ -41,15 +41,15 @@ describe('an agent’s socket', () => {
     const answer = (await response.json()) as { error?: { code: string } };
     return { status: response.status, code: answer.error?.code ?? null, answer };
   };
-  const pair = { id: 'a/b', tenant: 't', modules: [2, 1], order: 'stop-first' };
+  const pair = { id: 'a:b', tenant: 't', modules: [2, 1], order: 'stop-first' };
 
   test('says what is, and does what it is told, once each', async () => {
     expect((await ask('GET', '/v1/status')).answer).toEqual({ host: 'here' });
     expect((await ask('POST', '/v1/tenancies', JSON.stringify(pair))).status).toBe(200);
     const state = (await ask('GET', '/v1/state')).answer;
-    expect(state).toMatchObject({ desired: { sequence: 1, tenancies: [{ id: 'a/b' }] } });
+    expect(state).toMatchObject({ desired: { sequence: 1, tenancies: [{ id: 'a:b' }] } });
     expect(agent.state.desired!.tenancies[0]!.modules).toEqual([1, 2]);
-    expect((await ask('DELETE', `/v1/tenancies/${encodeURIComponent('a/b')}`)).status).toBe(200);
+    expect((await ask('DELETE', `/v1/tenancies/${encodeURIComponent('a:b')}`)).status).toBe(200);
     expect(agent.state.desired!.tenancies).toEqual([]);
     const table = JSON.stringify({ table: 'ab'.repeat(32) });
     expect((await ask('POST', '/v1/maintain', table)).status).toBe(200);

@@ -53,6 +53,10 @@ function stubDriver(name: string, reaches: 0 | 1, arrives: 0 | 1): string {
     cuDeviceGetCount: '(int* n) { *n = 2; return 0; }',
     cuDeviceGetName: '(char* t, int n, int d) { strcpy(t, "Stub"); return 0; }',
     cuDeviceGetAttribute: '(int* v, int w, int d) { *v = 132; return 0; }',
+    cuDeviceCanAccessPeer: `(int* v, int a, int b) { *v = ${reaches}; return 0; }`,
+    cuMemcpyPeerAsync:
+      '(void* d, u64 dc, void* s, u64 sc, u64 n, u64 t)' +
+      `{ if (${arrives}) memcpy(d, s, n); return 0; }`,
     cuDevicePrimaryCtxRetain: handle,
     cuStreamCreateWithPriority: handle,
     cuModuleLoadData: handle,
@@ -73,12 +77,8 @@ function stubDriver(name: string, reaches: 0 | 1, arrives: 0 | 1): string {
       '#include <stdlib.h>\n#include <string.h>',
       'typedef unsigned long long u64; static u64 handles;',
       ...functions,
-      `int cuDeviceCanAccessPeer(int* v, int a, int b) { *v = ${reaches}; return 0; }`,
-      'int cuCtxEnablePeerAccess(u64 c, unsigned f) { return 0; }',
       'int cuDeviceGetPCIBusId(char* t, int n, int d)',
       '{ strcpy(t, d ? "0000:2A:00.0" : "0000:1B:00.0"); return 0; }',
-      'int cuMemcpyPeerAsync(void* d, u64 dc, void* s, u64 sc, u64 n, u64 t)',
-      `{ if (${arrives}) memcpy(d, s, n); return 0; }`,
     ].join('\n'),
   );
 }

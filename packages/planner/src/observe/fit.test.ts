@@ -15,7 +15,7 @@ const loadOf = (concurrency: number, stepNs: number): ObservedLoad => ({
 });
 
 const predictionOf = (stepNs: number, hostNs: number) =>
-  ({ tpotMs: { p50: stepNs / 1e6 }, step: { stepNs, hostNs } }) as Prediction;
+  ({ tpotMs: { p50: stepNs / 1e6 }, step: { stepNs, hostNs, blockedNs: 0 } }) as Prediction;
 
 test('finds the line that steps lie on, whatever it is', () => {
   fc.assert(

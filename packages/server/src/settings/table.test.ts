@@ -51,9 +51,9 @@ test('the model is the one argument, and without it the bundled one', () => {
 test('numbers have bounds, which are values themselves', () => {
   const bounds: Readonly<Record<string, readonly [least: number, most: number]>> = {
     port: [0, 65535],
-    tensorParallelSize: [1, 8],
     tenancyEpoch: [0, 281474976710656],
     fabricLogIndex: [0, 281474976710656],
+    tensorParallelSize: [1, 8],
     maxModelLen: [1, 2147483648],
     maxNumSeqs: [1, 65536],
     maxNumBatchedTokens: [1, 16777216],

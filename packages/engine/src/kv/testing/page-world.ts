@@ -100,6 +100,11 @@ export class PageWorld implements Mover {
     return id;
   }
 
+  /** Ends all that are under way: a prompt's pages come in several. */
+  endRestores(): void {
+    while (this.endRestore());
+  }
+
   /** The restore that was asked for first comes to its end. */
   endRestore(): boolean {
     for (const [id, { moves }] of this.restores) {
