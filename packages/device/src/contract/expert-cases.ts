@@ -10,10 +10,9 @@ import {
   type Weighing,
 } from '../ops.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
-import { referenceSigmoid } from './reference.ts';
+import { referenceFp8, referenceSigmoid } from './reference.ts';
 import {
   referenceE2m1,
-  referenceFp8,
   referenceGroups,
   referenceMxfp4,
   referenceRow,

@@ -2,7 +2,7 @@ import { bytesPerElement, type ElementType } from '../device.ts';
 import type { Activation, NormOffset, OpArgs } from '../ops.ts';
 import { linearWorkspace } from '../ops.ts';
 import { type ContractCase, expectClose } from './case.ts';
-import { referenceE4m3, referenceLinear } from './reference.ts';
+import { referenceFp8, referenceLinear } from './reference.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 type Epilogue = OpArgs['linear']['epilogue'];
@@ -40,8 +40,6 @@ interface LinearCase {
   readonly activation?: Activation;
 }
 
-const E4M3 = Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
-
 /** A weight on the device as the operation takes it, and its values. */
 async function matrix(bench: Workbench, { size: [, inputs, outputs], block }: LinearCase) {
   if (block === null) {
@@ -60,11 +58,7 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block }: Li
     { length: Math.ceil(outputs / blockOutputs) * columns },
     () => 0.001 * (1 + bench.dice.uniform()),
   );
-  const values = Float64Array.from(codes, (code, i) => {
-    const [row, column] = [Math.floor(i / inputs), i % inputs];
-    const scale = Math.floor(row / blockOutputs) * columns + Math.floor(column / blockInputs);
-    return E4M3[code]! * scales[scale]!;
-  });
+  const values = referenceFp8(codes, scales, inputs, [blockOutputs, blockInputs]);
   return {
     values,
     weight: await bench.uploadBytes(codes),

@@ -1,5 +1,5 @@
 import type { Weighing } from '../ops.ts';
-import { type Numbers, referenceE4m3, referenceSigmoid } from './reference.ts';
+import { type Numbers, referenceSigmoid } from './reference.ts';
 
 /** What the operations of experts mean, in float64 and as plainly as can be. */
 
@@ -9,21 +9,6 @@ import { type Numbers, referenceE4m3, referenceSigmoid } from './reference.ts';
 export function referenceE2m1(code: number): number {
   const [sign, exponent, fraction] = [code & 8 ? -1 : 1, (code >> 1) & 3, code & 1];
   return sign * (exponent === 0 ? fraction / 2 : (1 + fraction / 2) * 2 ** (exponent - 1));
-}
-
-/** Values of FP8 codes [rows, inputs] under the scales of blocks. */
-export function referenceFp8(
-  codes: Numbers,
-  scales: Numbers,
-  inputs: number,
-  [blockOutputs, blockInputs]: readonly [number, number],
-): Float64Array {
-  const columns = Math.ceil(inputs / blockInputs);
-  return Float64Array.from(codes, (code, i) => {
-    const [row, column] = [Math.floor(i / inputs), i % inputs];
-    const block = Math.floor(row / blockOutputs) * columns + Math.floor(column / blockInputs);
-    return referenceE4m3(code) * scales[block]!;
-  });
 }
 
 /** Values of MXFP4 bytes: the earlier of two codes in the low half, a scale for each 32. */

@@ -187,3 +187,24 @@ export function referenceAttend(
   });
   return out;
 }
+
+const CODES = Float64Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
+
+/** Values of FP8 codes [rows, inputs] under the scales of blocks. */
+export function referenceFp8(
+  codes: Numbers,
+  scales: Numbers,
+  inputs: number,
+  [blockOutputs, blockInputs]: readonly [number, number],
+): Float64Array {
+  const columns = Math.ceil(inputs / blockInputs);
+  const values = new Float64Array(codes.length);
+  // Millions of them: `Float64Array.from` takes ten times as long.
+  for (let i = 0; i < values.length; i++) {
+    const row = Math.floor(i / inputs);
+    const column = i % inputs;
+    const block = Math.floor(row / blockOutputs) * columns + Math.floor(column / blockInputs);
+    values[i] = CODES[codes[i]!]! * scales[block]!;
+  }
+  return values;
+}
