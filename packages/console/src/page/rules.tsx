@@ -64,7 +64,7 @@ const RULES: readonly Rule[] = [
   },
   {
     rule: 'Schedule and attest the fabric as part of the tenant boundary',
-    does: () => 'One process serves one tenant’s GPUs; partitions are logged by the fabric’s agent',
+    does: () => 'Not by this server: the fabric’s agent brings partitions up, and logs them',
     figure: () => 'what is proved of them stands under Evidence',
     command: 'bridgekeeper fabric status',
   },

@@ -179,9 +179,7 @@ describe.runIf(hasBrowser)('the console in a browser', () => {
       // Only this context lets axe in; everything else is tested under the page's own policy.
       const context = await browser.newContext({ bypassCSP: true, colorScheme });
       const looked = await context.newPage();
-      // What only the scheme changes, colours, is all on these.
-      const pages = colorScheme === 'light' ? PAGES : (['bridge', 'evidence'] as const);
-      for (const name of pages) {
+      for (const name of PAGES) {
         await looked.goto(`${server.url}/console#/${name}`);
         await looked.waitForSelector('h1');
         if (name === 'evidence') await looked.waitForSelector('.result', { timeout: 60_000 });
