@@ -183,6 +183,17 @@ extern "C" __global__ void all_gather_local(PARAMETER Parts inputs, float* out, 
   gatherAll(inputs, count, out, lines, width);
 }
 
+/** Brings here what another GPU has; both places begin at a whole vector. */
+extern "C" __global__ void copy_from_peer(const char* from, char* out, i64 bytes) {
+  letNextStart();
+  awaitEarlier();
+  const i64 first = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  const i64 stride = (i64)gridDim.x * blockDim.x;
+  const i64 vectors = bytes / 16;
+  for (i64 i = first; i < vectors; i += stride) ((uint4*)out)[i] = ((const uint4*)from)[i];
+  for (i64 i = vectors * 16 + first; i < bytes; i += stride) out[i] = from[i];
+}
+
 /** Each rank reads what the others have. */
 extern "C" __global__ void all_reduce_pull(PARAMETER Parts inputs, PARAMETER Mailboxes boxes,
                                            bf16* out, i64 elements, int rank, int adds) {

@@ -142,7 +142,8 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
   test.each([1, 2])('two ranks on %i GPUs load, capture and launch alike', async (gpus) => {
     const folder = join(root, `${gpus} GPUs`);
     mkdirSync(folder);
-    const { driverPath } = compileStubGpu(folder, { gpus });
+    const stub = compileStubGpu(folder, { gpus });
+    const { driverPath } = stub;
     const options = { driverPath, kernelCacheFolder: join(folder, 'kernels') };
     const device =
       gpus === 1 ? splitDevice(await openCudaDevice(options), 2) : await openCudaRanks(2, options);
@@ -152,6 +153,8 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const { graphLaunches } = device.counters();
     await measureDecode(device, prepared, setting);
     expect(device.counters().graphLaunches).toBeGreaterThan(graphLaunches);
+    // Behind one that waits, a GPU's other copies stand still, and with them what it waits for.
+    expect(stub.read('peerCopies')).toBe(0);
     await device.close();
   });
 

@@ -28,6 +28,8 @@ const forDevelopersOnly = /\.(?:test\.js|d\.ts|map|tsbuildinfo)$/;
 
 /** Of a dependency ships what Node can load, except its tests, and its licence. */
 const loadable = /^(?!tests?\/|benchmarks\/|examples\/).*\.(?:js|cjs|mjs|json|node|wasm)$/;
+/** Native code of any other system, which some packages bring along for all of them. */
+const foreign = new RegExp(`^prebuilds/(?!${process.platform}-${process.arch}/)`);
 const licence = /^(?:licen[cs]e|notice|copying|copyright)/i;
 
 /** Uses the shell alone, so that it runs with an empty PATH; a link to it needs readlink. */
@@ -117,7 +119,8 @@ function dependencyItems(root: string, locked: ReadonlyMap<string, Locked>): Bun
     }
     const names = filesUnder(root, path).filter((file) => {
       const inner = file.slice(path.length + 1);
-      return !inner.includes('node_modules/') && (loadable.test(inner) || licence.test(inner));
+      if (inner.includes('node_modules/') || foreign.test(inner)) return false;
+      return loadable.test(inner) || licence.test(inner);
     });
     items.push(...names.map((name) => ({ path: name, from: join(root, name), executable: false })));
     const texts = names.filter((name) => licence.test(name.slice(path.length + 1)));

@@ -80,6 +80,7 @@ function caseLine({ name, outcome, detail }: CaseResult): string {
 function modelLine(result: ModelResult): string {
   const { name } = result;
   if (result.error !== undefined) return `FAIL ${name}: ${result.error}`;
+  if (result.refused !== undefined) return `skip ${name}: ${result.refused}`;
   const { faults, relativeError, tolerance, worstError, peer } = result;
   const e = (value: number) => value.toExponential(1);
   const greedy = `greedy ${result.greedyAgreed}/${result.greedyDecided}/${result.greedyTokens}`;
@@ -126,7 +127,7 @@ function summaryLines({
   return [
     ...goldenLines,
     ...skipped.map((what) => `not checked: ${what}`),
-    `${models.length} random models against ${against}`,
+    `${models.filter(({ refused }) => refused === undefined).length} random models against ${against}`,
     `${device.name}: ${counts}; ${passed ? 'fit for use' : 'NOT fit for use'}`,
   ];
 }

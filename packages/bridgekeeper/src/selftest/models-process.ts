@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { ModelError } from '@bridgekeeper/engine/models';
 import { checkRandomModel, type Peer, RANDOM_MODELS } from '@bridgekeeper/engine/selftest';
 import { type EngineConfig, engineOptions, openDevice } from '@bridgekeeper/server';
 import type { FromModels, ModelResult, ToModels } from './models.ts';
@@ -16,8 +17,10 @@ async function check(
   const device = await openDevice(config);
   try {
     const found = await checkRandomModel(model, engineOptions(config, device), peer);
-    return { ...found, error: undefined };
+    return found;
   } catch (error) {
+    const isRefused = error instanceof ModelError && error.code === 'unsupported';
+    if (config.ranks > 1 && isRefused) return { name, refused: error.message };
     return { name, error: error instanceof Error ? error.message : `${error}` };
   } finally {
     await device.close();

@@ -45,6 +45,17 @@ test('a model is checked in a process of its own, without a peer where there is 
   expect(report.peer).toEqual({ skipped: expect.stringContaining('ENOENT') });
 });
 
+test('a model that ranks cannot share is no failure, and is told', async () => {
+  const ranks = { ...config, ranks: 2 };
+  const gated = chooseModels('quick', 'Qwen3-Next');
+  expect(gated).toHaveLength(1);
+  const { models } = await runModels(ranks, gated, undefined, () => undefined);
+  expect(models).toEqual([
+    { name: gated[0]!.name, refused: expect.stringContaining('is not divided among GPUs') },
+  ]);
+  expect(models.map(isPassed)).toEqual([true]);
+});
+
 test('a process that dies costs the model that it was at, and no other', async () => {
   const died = join(folder, 'died');
   // A peer's parent is the process that checks models.

@@ -10,10 +10,13 @@ import { isIn } from './contract.ts';
 export const MODELS = ['none', 'quick', 'all'] as const;
 export type Models = (typeof MODELS)[number];
 
-/** How one random model came out, or the error that ended it. */
+/**
+ * How one random model came out, the error that ended it, or why it is not one for this many ranks.
+ */
 export type ModelResult =
-  | (ModelCheck & { readonly error: undefined })
-  | { readonly name: string; readonly error: string };
+  | (ModelCheck & { readonly error?: undefined; readonly refused?: undefined })
+  | { readonly name: string; readonly error: string; readonly refused?: undefined }
+  | { readonly name: string; readonly error?: undefined; readonly refused: string };
 
 /** The reference framework as it was found; undefined: it was not asked for. */
 export type PeerFound = { readonly name: string } | { readonly skipped: string } | undefined;
@@ -38,7 +41,8 @@ export interface ModelsReport {
 const MOST_PROCESSES = 4;
 
 export function isPassed(result: ModelResult): boolean {
-  return result.error === undefined && result.faults.length === 0;
+  if (result.error !== undefined) return false;
+  return result.refused !== undefined || result.faults.length === 0;
 }
 
 export function chooseModels(models: Models, filter: string): readonly RandomModel[] {
@@ -77,7 +81,9 @@ export async function runModels(
   return { models: models.map(({ name }) => results.get(name)!), peer };
 }
 
-function processesFor({ bridge }: EngineConfig, models: number): number {
+function processesFor({ bridge, ranks }: EngineConfig, models: number): number {
+  // Kernels of ranks wait for each other, and a GPU that processes share runs one of them at a time.
+  if (ranks > 1) return 1;
   // Under confidential computing contexts are few.
   if (bridge.value?.confidential === true) return 1;
   const most = Math.min(MOST_PROCESSES, Math.floor(availableParallelism() / 2), models);

@@ -6,7 +6,7 @@ import type { Core } from './core.ts';
 import { createStream } from './handles/handles.ts';
 import type { WantedKernel } from './kernels/kernel-source.ts';
 import { Launcher } from './launch/launcher.ts';
-import { launchCollective, type RankPlace } from './operations/collectives.ts';
+import { launchCollective, launchPeerCopy, type RankPlace } from './operations/collectives.ts';
 import { launchOperation } from './operations/operations.ts';
 
 /** Throws DeviceError `bad-argument` for a stream of another device. */
@@ -48,6 +48,12 @@ export class CudaStream implements Stream {
     place: RankPlace,
   ): void {
     this.#launch((launcher) => launchCollective(launcher, name, all, place));
+  }
+
+  /** Brings what is at an address of another GPU, one of `ranks`, to one of this GPU's. */
+  launchPeerCopy(from: bigint, out: bigint, bytes: number, ranks: number): void {
+    this.#assertNotCapturing('copy');
+    this.#launch((launcher) => launchPeerCopy(launcher, from, out, bytes, ranks));
   }
 
   #launch(put: (launcher: Launcher) => void): void {

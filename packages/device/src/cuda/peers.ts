@@ -65,17 +65,17 @@ class CudaLinks implements PeerLinks {
     cudaStream(stream).launchCollective(name, all, this.#places[rank]!);
   }
 
+  /**
+   * By a kernel: a copy engine that is given a copy between GPUs which waits for an event makes no
+   * other copies of either GPU until then, those of other contexts neither, and so would never
+   * bring the command that the event stands for (H200, driver 580).
+   */
   copy(fromStream: Stream, from: Slice, toStream: Stream, to: Slice, rank: number): void {
     const [source, target] = [cudaStream(fromStream), cudaStream(toStream)];
     const [first, own] = [this.#peers[0]!, this.#peers[rank]!];
+    const [fromAddress, toAddress] = [first.core.memory.address(from), own.core.memory.address(to)];
     follow(own.core, target.handle, first.core, source.handle);
-    own.core.driver.call(
-      'cuMemcpyPeerAsync',
-      ...([own.core.memory.address(to), own.context] as const),
-      ...([first.core.memory.address(from), first.context] as const),
-      to.bytes,
-      target.handle,
-    );
+    target.launchPeerCopy(fromAddress, toAddress, to.bytes, this.#peers.length);
     // What comes next to the first must not be what the other still reads.
     follow(first.core, source.handle, own.core, target.handle);
   }

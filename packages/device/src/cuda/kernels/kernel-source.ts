@@ -29,6 +29,7 @@ export const KERNEL_UNITS = {
   collective: [
     ...(['all_reduce_local', 'all_gather_local', 'all_reduce_pull'] as const),
     ...(['all_reduce_scatter', 'all_reduce_push', 'all_gather_pull'] as const),
+    'copy_from_peer',
   ],
   pages: ['gather_pages', 'scatter_pages'],
   place: ['place_lines', 'place_transposed'],

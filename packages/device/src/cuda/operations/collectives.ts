@@ -23,6 +23,7 @@ const PUSH_SHAPE = { grid: [32], threads: 512 } as const;
 /** Elements of a vector and of an entry, words of a vector. */
 const VECTOR = 8;
 const ENTRY = 4;
+const VECTOR_BYTES = VECTOR * E;
 const WORDS = 4;
 /** From so many on everything from everyone takes longer than a part from everyone, twice. */
 const SCATTER_RANKS = 4;
@@ -77,6 +78,19 @@ export function launchCollective<Name extends CollectiveName>(
   }
   if (name === 'all-reduce') launchReduce(launcher, all as readonly OpArgs['all-reduce'][], place);
   else launchGather(launcher, all as readonly OpArgs['all-gather'][], place);
+}
+
+/** Copies `bytes` to this GPU from another of so many, whose memory `from` is an address of. */
+export function launchPeerCopy(
+  launcher: Launcher,
+  from: bigint,
+  out: bigint,
+  bytes: number,
+  ranks: number,
+): void {
+  if (bytes === 0) return;
+  const block = launcher.parameters.pointers(from, out).longs(bytes);
+  launcher.launch('copy_from_peer', shapeFor(bytes / VECTOR_BYTES), block, { RANKS: ranks });
 }
 
 function launchReduce(

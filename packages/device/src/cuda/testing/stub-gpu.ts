@@ -18,8 +18,9 @@ const FACTS = [
   'mostCompiledAtOnce',
   'events',
   'released',
+  'peerCopies',
 ] as const;
-const DRIVER_FACTS: readonly StubFact[] = ['launches', 'events', 'released'];
+const DRIVER_FACTS: readonly StubFact[] = ['launches', 'events', 'released', 'peerCopies'];
 export type StubFact = (typeof FACTS)[number];
 
 /**
@@ -80,7 +81,7 @@ const DRIVER_BODIES: Readonly<Record<string, string>> = {
   cuMemcpyDtoHAsync_v2: '(void* h, void* d, u64 n, u64 s) { memcpy(h, d, n); return 0; }',
   cuMemcpyDtoDAsync_v2: '(void* t, void* f, u64 n, u64 s) { memcpy(t, f, n); return 0; }',
   cuMemcpyPeerAsync:
-    '(void* t, u64 c, void* f, u64 d, u64 n, u64 s) { memcpy(t, f, n); return 0; }',
+    '(void* t, u64 c, void* f, u64 d, u64 n, u64 s) { memcpy(t, f, n); peerCopies++; return 0; }',
   cuModuleGetFunction: '(u64* f, u64 m, const char* n) { *f = ++handles; return 0; }',
   cuStreamEndCapture: '(u64 s, u64* g) { *g = ++handles; return 0; }',
   cuGraphInstantiateWithFlags: '(u64* e, u64 g, u64 f) { *e = ++handles; return 0; }',
@@ -118,10 +119,11 @@ function driverSource(traits: StubTraits): string {
   return [
     '#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>',
     'static volatile int stuck; int stubStick(int is) { stuck = is; return 0; }',
-    'typedef unsigned long long u64; static u64 handles; static int launches, events, released;',
+    'typedef unsigned long long u64; static u64 handles; ',
+    'static int launches, events, released, peerCopies;',
     ...functions,
     'int stubRead(int fact, int* out)',
-    '{ *out = fact == 0 ? launches : fact == 4 ? events : released; return 0; }',
+    '{ *out = fact == 0 ? launches : fact == 4 ? events : fact == 5 ? released : peerCopies; return 0; }',
   ].join('\n');
 }
 
