@@ -19,11 +19,6 @@ import type { Scenario } from './scenario.ts';
 /** The engine itself, with one of its own policies, on a modelled GPU in virtual time. */
 export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promise<Prediction> {
   const { flags, law, gpu, model, workload } = scenario;
-  if (flags.tensorParallel > 1) {
-    const message =
-      'Bridgekeeper on several GPUs is not planned yet: --tensor-parallel-size is for others';
-    throw new PlanError('bad-combination', message);
-  }
   const clock = new VirtualClock();
   clock.runFreely();
   const window = new Window(scenario);
@@ -36,6 +31,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     law: law === null ? null : profileLaw(law),
     roofline: { ...roofline, memoryBytes: roofline.memoryBytes - reserved },
     reached,
+    ranks: flags.tensorParallel,
     onWork: (startNs, endNs) => window.work(startNs, endNs),
   });
   const observer = new LoadObserver(scenario);

@@ -103,6 +103,27 @@ test('a thread for readbacks brings what blocking takes, no overlap most of it',
   expect(await rate('bridgekeeper-resident')).toBeGreaterThan(worker);
 });
 
+test('on two GPUs our engine serves as fast as was measured on two', async () => {
+  const flags = { ...DEFAULT_FLAGS, maxModelTokens: 4096, maxRows: 64 };
+  const tokens = async (load: string, tensorParallel: number) => {
+    const changes = { model: knownModel('Qwen3-32B'), law: null };
+    const two = { ...changes, flags: { ...flags, tensorParallel } };
+    return (await simulate(scenario('bridgekeeper-resident', load, two))).outputTokensPerSecond;
+  };
+  // docs/results/h200/tensor-parallel-serve.json
+  const [alone, together] = [
+    '1 at a time, 1024+128, 4 requests',
+    '16 at a time, 1024+128, 48 requests',
+  ];
+  for (const [load, gpus, measured] of [
+    [alone, 1, 54.1],
+    [alone, 2, 95.6],
+    [together, 2, 876],
+  ] as const) {
+    expect(Math.abs((await tokens(load, gpus)) / measured - 1)).toBeLessThan(0.1);
+  }
+});
+
 test('a shorter context crosses in smaller block tables', async () => {
   const base = scenario('vllm-v1-sync', '64 at a time, 32+100, 64 requests');
   const long = { ...base, flags: { ...base.flags, maxModelTokens: 40_960 } };

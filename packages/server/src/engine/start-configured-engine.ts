@@ -4,10 +4,8 @@ import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
 import { readableBytes } from '../logging/summary.ts';
-import { UsageError } from '../settings/resolve.ts';
 import type { Settings } from '../settings/table.ts';
 import { configureEngine, lawName } from './config/configure.ts';
-import type { EngineConfig } from './config/engine-config.ts';
 import { startEngine } from './start.ts';
 import type { StartPhase, StartTimeline } from './start-timeline.ts';
 import type { StartedEngine } from './started-engine.ts';
@@ -23,7 +21,6 @@ export async function startConfiguredEngine(
   const { grammarPoolBytes: poolBytes } = settings;
   const grammars = poolBytes > 0 ? { vocabulary, poolBytes } : undefined;
   const config = { ...configureEngine(settings, seal), grammars };
-  refuseUnproven(config);
   const law = { value: lawName(config.law.value), reason: config.law.reason };
   const { policy } = config;
   const bridge = { ...config.bridge, value: config.bridge.value?.name ?? 'none' };
@@ -47,17 +44,6 @@ export async function startConfiguredEngine(
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   return { engine, live: engine, law, policy, bridge, ...verified };
-}
-
-/** Steps on several GPUs have been measured, and answers of a server on them not yet seen. */
-function refuseUnproven({ device, ranks }: EngineConfig): void {
-  if (device.value !== 'cuda' || ranks === 1) return;
-  throw new UsageError(
-    'bad-value',
-    `--tensor-parallel-size ${ranks}: several GPUs do not serve yet. On two H200 decode steps ` +
-      'ran, and golden results did not come to an end in the time there was; `selftest` and ' +
-      '`bench decode` take the flag. Serve on one GPU',
-  );
 }
 
 /** What is below the device, and what becomes of it. */

@@ -18,6 +18,7 @@ export class LaneOpener {
   readonly #commons: LaneCommons;
   readonly #contexts: Contexts;
   readonly #lanes = new Set<WorkerLane>();
+  readonly #opening = new Set<Promise<WorkerLane>>();
   #opened = 0;
 
   constructor(core: Core, commons: LaneCommons, contexts: Contexts) {
@@ -26,7 +27,17 @@ export class LaneOpener {
     this.#contexts = contexts;
   }
 
-  async open({ label, context }: LaneOptions): Promise<WorkerLane> {
+  async open(options: LaneOptions): Promise<WorkerLane> {
+    const opening = this.#open(options);
+    this.#opening.add(opening);
+    try {
+      return await opening;
+    } finally {
+      this.#opening.delete(opening);
+    }
+  }
+
+  async #open({ label, context }: LaneOptions): Promise<WorkerLane> {
     const channel = context === 'own' ? this.#contexts.open() : LAUNCHING_CHANNEL;
     const { launchingContext, ...commons } = this.#commons;
     const channels = this.#contexts.channels.memory;
@@ -50,7 +61,9 @@ export class LaneOpener {
     }
   }
 
+  /** Also what is being opened, whose thread would otherwise outlive the device. */
   async close(): Promise<void> {
+    await Promise.allSettled(this.#opening);
     await Promise.all([...this.#lanes].map((lane) => lane.close()));
   }
 }

@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -98,6 +99,26 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('a lane on a %s', () => {
     await (threads.mock.contexts.at(-1) as Worker).terminate();
     await Promise.allSettled(again);
     await device.close();
+  });
+
+  test('that is being opened when its device closes leaves no thread', async () => {
+    const kernelCacheFolder = join(folder, 'kernels');
+    const device = await openCudaDevice({ driverPath: gpu.driverPath, kernelCacheFolder });
+    let threads = 0;
+    const emit = vi.spyOn(Worker.prototype, 'emit').mockImplementation(function (
+      this: Worker,
+      ...[event, ...rest]: unknown[]
+    ) {
+      if (event === 'online') threads += 1;
+      if (event === 'exit') threads -= 1;
+      return EventEmitter.prototype.emit.call(this, event as string, ...rest);
+    });
+    const opening = device.openLane({ label: 'late', context: 'own' });
+    await vi.waitUntil(() => threads === 1);
+    await device.close();
+    expect(threads).toBe(0);
+    await expect(opening).resolves.toMatchObject({ kind: 'worker' });
+    emit.mockRestore();
   });
 
   test('whose copy does not end says where it stands, and no close waits for it', async () => {
