@@ -18,10 +18,13 @@ export interface FabricStatement {
     | 'count'
     | 'driver'
     | 'links'
-    | 'remap-table';
+    | 'remap-table'
+    | 'encryption';
   readonly status: 'verified' | 'asserted' | 'refused' | 'absent';
   readonly voucher: StatementVoucher;
   readonly why: string;
+  /** What policies compare, where there is more to say than that it is so. */
+  readonly value?: boolean;
 }
 
 /** What the tenant has besides the log; all of it already appraised. */
@@ -41,6 +44,8 @@ export interface TenantEvidence {
   readonly driverVersions: readonly string[];
   /** What NVML said in the guest of each GPU's NVLink remap table; null: it says nothing. */
   readonly remapTables: readonly RemapTable[] | null;
+  /** Whether NVML said in the guest of each GPU that its NVLink is encrypted; null: nothing. */
+  readonly encryption: readonly boolean[] | null;
 }
 
 /** Where one GPU's NVLink addresses lead: equal among the GPUs of a tenant, and locked. */
@@ -100,6 +105,7 @@ export function statementsOf(
     driverOf(replay, evidence, ofLog),
     linksOf(life, evidence),
     remapTableOf(life, evidence),
+    encryptionOf(life, evidence),
   ];
 }
 
@@ -186,6 +192,27 @@ function remapTableOf({ modules }: ReplayedLife, { remapTables }: TenantEvidence
   return { ...statement, status: isSo ? 'asserted' : 'refused', why };
 }
 
+/** Off is no fault where switches are attested and inside the boundary; some on and some off is. */
+function encryptionOf({ modules }: ReplayedLife, { encryption }: TenantEvidence): FabricStatement {
+  const statement = { about: 'encryption', voucher: 'guest' } as const;
+  if (encryption === null) {
+    const why = 'this driver does not tell whether NVLink is encrypted';
+    return { ...statement, status: 'absent', why };
+  }
+  const [value] = encryption;
+  const isSame = encryption.length === modules.length && encryption.every((isOn) => isOn === value);
+  if (!isSame) {
+    const on = encryption.filter((isOn) => isOn).length;
+    const why = `NVLink is encrypted on ${on} of ${modules.length} GPUs`;
+    return { ...statement, status: 'refused', why };
+  }
+  const why =
+    value === true
+      ? 'NVLink is encrypted on every GPU'
+      : 'NVLink is not encrypted: its switches can read what GPUs send each other';
+  return { ...statement, status: 'asserted', why, value: value === true };
+}
+
 function sorted(values: readonly string[]): string {
   return values.toSorted().join(' ');
 }
@@ -210,6 +237,7 @@ const evidenceSchema = z.strictObject({
     .max(64)
     .nullable()
     .default(null),
+  encryption: z.array(z.boolean()).max(64).nullable().default(null),
 });
 
 /** What a tenant has appraised, as JSON; null: it is not that. */
