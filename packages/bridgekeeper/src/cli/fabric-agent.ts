@@ -75,7 +75,7 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
     }
   }
   const { clock } = await hostSettings(values);
-  const { agent, log, look, close } = await openHostAgent(values);
+  const { agent, log, look, close } = await openHostAgent(values, io);
   const status = async () => statusOf(agent.state, await look(), values.grade);
   const servers: Server[] = [];
   const stop = stopSignal(io);
@@ -191,7 +191,7 @@ async function activate(values: Values<typeof ACTIVATE_FLAGS>, io: CliIo): Promi
     const reached = (state: AgentState) => arrivalOf(state, id);
     return say((await waitForAgent(values, clock, limit, reached)) ?? late);
   }
-  const { agent, close } = await openHostAgent(values);
+  const { agent, close } = await openHostAgent(values, io);
   try {
     await agent.round();
     await agent.apply(withTenancy(agent.state, wanted));
@@ -232,7 +232,7 @@ async function deactivate(values: Values<typeof DEACTIVATE_FLAGS>, io: CliIo): P
   if ((await askAgent(values.state, 'DELETE', path)) !== null) {
     return say(await waitForAgent(values, clock, limit, reached));
   }
-  const { agent, close } = await openHostAgent(values);
+  const { agent, close } = await openHostAgent(values, io);
   try {
     await agent.apply(withoutTenancy(agent.state, id));
     return say(await runUntil(agent, clock, limit, reached, values.round * 1e9));
