@@ -190,6 +190,40 @@ describe.skipIf(!hasCompiler)('an agent, as a process', { timeout: TIMEOUT_MS },
     expect([missing.code, missing.err]).toEqual([2, expect.stringContaining('no tenancy pair')]);
 
     const tenancy = { id: 'two', tenant: 'aurora', modules: [1, 2], order: 'deactivate-first' };
+    // dstack's VMM tells what shall be active, and waits until its command has ended.
+    const info = [
+      { partitionId: 9, gpuModuleIds: [2, 1] },
+      { partitionId: 5, gpuModuleIds: [3] },
+    ];
+    writeFileSync(join(folder, 'd.json'), JSON.stringify({ version: 0, partitionInfo: info }));
+    const dstack = async (ids: string) => {
+      const environment = {
+        DSTACK_NVSWITCH_PARTITION_FILE: join(folder, 'd.json'),
+        DSTACK_NVSWITCH_ACTIVE_PARTITION_IDS: ids,
+      };
+      const readFile = (path: string) => readFileSync(path, 'utf8');
+      const { io, out, err } = testIo({ environment, readFile });
+      const code = await runCli(['fabric', 'dstack', '--state', host.state, '--json'], io);
+      return { code, err: err.join(), ...JSON.parse(out[0] ?? '{}') };
+    };
+    expect(await dstack('9')).toMatchObject({ code: 0, active: ['dstack-9'], problems: [] });
+    expect(host.active).toEqual(['0']);
+    expect(await dstack('9')).toMatchObject({ code: 0, gone: [] });
+    // Fabric Manager has no such partition, and is not restarted to have one.
+    const none3 = [expect.stringContaining('no partition of modules 3')];
+    expect(await dstack('9 5')).toMatchObject({ code: 1, problems: none3 });
+    expect(host.active).toEqual(['0']);
+    expect(await dstack('')).toMatchObject({ code: 0, gone: ['dstack-9'], active: [] });
+    expect(host.active).toEqual([]);
+
+    // A file that is being replaced is not there for a while: what was desired stays.
+    let said = '';
+    agent.stderr!.on('data', (text) => {
+      said += text;
+    });
+    rmSync(join(folder, 'desired.json'));
+    await until(() => said.includes('[bad-desired]'));
+    desire(90, []);
     await expect(ask('DELETE', '/v1/tenancies/two')).rejects.toMatchObject({ code: 'bad-desired' });
     await expect(ask('POST', '/v1/tenancies', {})).rejects.toMatchObject({ code: 'bad-desired' });
     const none = { ...tenancy, modules: [1, 3] };
@@ -254,7 +288,7 @@ describe.skipIf(!hasCompiler)('an agent, as a process', { timeout: TIMEOUT_MS },
     if (isWhole) process.stdout.write(`${JSON.stringify({ results, entries, said })}\n`);
   });
 
-  test('changes its table when it is told to, and brings back what has a partition in it', async () => {
+  test('changes its table when told to, and brings back what has a partition in it', async () => {
     host.hasProgram = false;
     desire(1, [{ ...CHAT, guest: null }]);
     const agent = startAgent();

@@ -88,7 +88,7 @@ describe.skipIf(!canRun)('an agent of a rack, as a process', { timeout: 120_000 
   };
   const partitions = () => [...served.controller.partitions.keys()];
 
-  test('brings a guest up and down by NMX-C, is killed on the way, and its log replays', async () => {
+  test('brings a guest up and down, is killed on the way, and its log replays', async () => {
     desire(1, [CHAT]);
     served.controller.fault = 'not-ready';
     begin();

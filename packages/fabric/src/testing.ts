@@ -76,7 +76,7 @@ export interface ServedController {
   close(): void;
 }
 
-/** Serves NVIDIA's description, a copy of whoever runs this: its licence lets nobody give it out. */
+/** Serves NVIDIA's description, by a copy of your own: its licence lets nobody give it out. */
 export async function serveController(protoPath: string): Promise<ServedController> {
   const [grpc, loader] = await Promise.all([import('@grpc/grpc-js'), import('@grpc/proto-loader')]);
   const options = { keepCase: true, longs: Number, enums: String };

@@ -81,7 +81,10 @@ export class LinuxHost implements HostProbe, HostControl {
       };
     } catch (cause) {
       if (cause instanceof FabricError) throw cause;
-      throw new FabricError('host-unreadable', (cause as Error).message, { cause });
+      const why = `this host cannot be read: ${(cause as Error).message}`;
+      throw new FabricError('host-unreadable', `${why}; --root says where its files are`, {
+        cause,
+      });
     }
   }
 

@@ -96,7 +96,7 @@ function seenClaims(
   nowMs: number,
 ): Claim[] {
   return witnesses.map(({ name, seenAtSeconds }) => {
-    const when = new Date(seenAtSeconds * 1000).toISOString();
+    const when = timeOf(seenAtSeconds);
     return claim({
       kind: 'fabric.seen',
       subject: SUBJECT,
@@ -108,6 +108,12 @@ function seenClaims(
       why: 'a witness is believed by whoever names its key; no vendor vouches for it',
     });
   });
+}
+
+/** A witness may say any number: one that is no date is said as it is. */
+function timeOf(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? `second ${seconds}` : date.toISOString();
 }
 
 const KINDS: Readonly<Record<FabricStatement['about'], FabricClaimKind>> = {

@@ -12,6 +12,7 @@ const life = {
   sanitizedAt: 3,
   activatedAt: 5,
   deactivatedAt: null,
+  admittedAt: null,
   isMine: true,
 };
 const replay: Replay = {

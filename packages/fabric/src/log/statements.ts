@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Grade, LogEntry } from './entries.ts';
-import type { Replay, ReplayedLife } from './replay.ts';
+import { isActive, type Replay, type ReplayedLife } from './replay.ts';
 
 /** Whose word a statement is. */
 export type StatementVoucher = 'operator' | 'service-vm' | 'guest' | 'device';
@@ -90,7 +90,6 @@ export function statementsOf(
   if (life === undefined) return [ofLog('activated', false, 'the log has no tenancy of yours')];
   const found = (rule: string) => replay.findings.filter((finding) => finding.rule === rule);
   const first = (rule: string, otherwise: string) => found(rule)[0]?.message ?? otherwise;
-  const isActive = life.activatedAt !== null && life.deactivatedAt === null;
   const modules = life.modules.join(', ');
   return [
     ofLog(
@@ -98,7 +97,11 @@ export function statementsOf(
       found('overlap').length === 0 && found('intent').length === 0,
       first('overlap', first('intent', 'no module was ever in two active partitions')),
     ),
-    ofLog('activated', isActive, isActive ? `modules ${modules}` : 'it is not active at the end'),
+    ofLog(
+      'activated',
+      isActive(life),
+      isActive(life) ? `modules ${modules}` : 'it is not active at the end',
+    ),
     ofLog('reset', found('reset').length === 0, first('reset', 'after the last tenant')),
     devicesOf(life, replay, evidence, ofLog),
     countOf(life, evidence),
