@@ -332,7 +332,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     tenancy: ['errors.ts', 'fm', 'log', 'host'],
     agent: ['errors.ts', 'fm', 'log', 'host', 'tenancy'],
     plan: ['errors.ts', 'fm', 'log', 'tenancy'],
-    status: ['fm', 'log', 'tenancy'],
+    status: ['fm', 'log', 'host', 'tenancy'],
     probe: ['errors.ts'],
     simulate: ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],
     'open.ts': ['errors.ts', 'fm', 'log', 'host', 'tenancy', 'agent'],

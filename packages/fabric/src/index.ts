@@ -29,6 +29,7 @@ export {
   openAgent,
   openWitness,
 } from './open.ts';
+export { dstackChanges, readDstackGoal } from './plan/dstack.ts';
 export { type HostOffer, type Plan, plan } from './plan/plan.ts';
 export { readOffers, readTable } from './plan/read.ts';
 export { planTableChange, type TableChange } from './plan/table-change.ts';

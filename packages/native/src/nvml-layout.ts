@@ -73,6 +73,29 @@ export const REMAP_TABLE = {
 /** nvmlNvlinkLockRemapTable_v1_t: what locking came to. Locking holds until the GPU is reset. */
 export const REMAP_LOCK = { bytes: 2, isLocked: 0, isDisabled: 1 } as const;
 
+/** nvmlNvLinkInfo_v1_t */
+export const NVLINK_INFO = { bytes: 8, version: versionOf(8, 1), isEncrypted: 4 } as const;
+
+/**
+ * nvmlNvlinkNvlePrivateInfo_v1_t: what one GPU says to the others before they are keyed. This one
+ * and the next two are by NVIDIA's reference: no driver at hand has them.
+ */
+export const NVLE_INFO = { bytes: 260, data: 0, dataBytesMax: 256, dataBytes: 256 } as const;
+
+/** nvmlNvlinkSetupNvleEncryptionKey_v1_t: one GPU's side of the key of a pair. */
+export const NVLE_KEY = {
+  bytes: 560,
+  secret: 0,
+  secretBytes: 32,
+  localAlid: 32,
+  remoteAlid: 36,
+  localInfo: 40,
+  remoteInfo: 300,
+} as const;
+
+/** nvmlNvlinkSetNvleReady_v1_t: its one member, with room for whatever width it has. */
+export const NVLE_READY = { bytes: 4, isReady: 0 } as const;
+
 /** nvmlProcessInfo_t */
 export const PROCESS_INFO = { bytes: 24, pid: 0 } as const;
 

@@ -11,6 +11,10 @@ import {
   ENVIRONMENTS,
   KEY_ROTATION,
   MULTI_GPU_MODES,
+  NVLE_INFO,
+  NVLE_KEY,
+  NVLE_READY,
+  NVLINK_INFO,
   REMAP_LOCK,
   SETTINGS,
   STATE,
@@ -40,6 +44,10 @@ const SIGNATURES = {
   // Of drivers that let guests key NVLink: bound where they are there, like all of these.
   nvmlDeviceGetNvlinkRemapTableInfo_v1: ['u64', 'pointer'],
   nvmlDeviceLockNvlinkRemapTable_v1: ['u64', 'pointer'],
+  nvmlDeviceGetNvLinkInfo: ['u64', 'pointer'],
+  nvmlDeviceGetNvlinkNvlePrivateInfo_v1: ['u64', 'pointer'],
+  nvmlDeviceSetupNvlinkNvleEncryptionKey_v1: ['u64', 'pointer'],
+  nvmlDeviceSetNvlinkNvleReady_v1: ['u64', 'pointer'],
   nvmlDeviceGetPersistenceMode: ['u64', 'pointer'],
   nvmlDeviceGetMigMode: ['u64', 'pointer', 'pointer'],
   nvmlDeviceGetComputeRunningProcesses_v3: ['u64', 'pointer', 'pointer'],
@@ -106,6 +114,27 @@ export interface NvmlRemapLock {
   /** Locking is switched off on this GPU. */
   readonly isDisabled: boolean;
 }
+
+/** One GPU's side of the key of a pair of GPUs, which both must be given. */
+export interface NvleKey {
+  /** 32 bytes, from which the GPU derives its keys. */
+  readonly secret: Uint8Array;
+  /** By the remap tables of the two. */
+  readonly localAlid: number;
+  readonly remoteAlid: number;
+  /** As the two GPUs said (`nvlePrivateInfo`). */
+  readonly localInfo: Uint8Array;
+  readonly remoteInfo: Uint8Array;
+}
+
+/** All that a guest needs to key the links between its GPUs by itself. */
+const NVLE_CALLS = [
+  'nvmlDeviceGetNvlinkRemapTableInfo_v1',
+  'nvmlDeviceLockNvlinkRemapTable_v1',
+  'nvmlDeviceGetNvlinkNvlePrivateInfo_v1',
+  'nvmlDeviceSetupNvlinkNvleEncryptionKey_v1',
+  'nvmlDeviceSetNvlinkNvleReady_v1',
+] as const satisfies readonly NvmlFunction[];
 
 /** What one of NVML's two calls says about confidential computing. */
 export interface NvmlSettings {
@@ -184,6 +213,71 @@ export class Nvml {
       isLocked: struct.readUInt8(REMAP_LOCK.isLocked) === 1,
       isDisabled: struct.readUInt8(REMAP_LOCK.isDisabled) === 1,
     };
+  }
+
+  /** Whether this driver lets a guest key NVLink: it exports all the calls that this takes. */
+  get takesNvleKeys(): boolean {
+    return NVLE_CALLS.every((name) => this.#functions[name] !== undefined);
+  }
+
+  /** Whether NVLink of a GPU is encrypted. */
+  isNvlinkEncrypted(handle: bigint): boolean | number {
+    const struct = structOf(NVLINK_INFO);
+    const status = this.call('nvmlDeviceGetNvLinkInfo', handle, struct);
+    return status === NVML.SUCCESS ? struct.readUInt32LE(NVLINK_INFO.isEncrypted) !== 0 : status;
+  }
+
+  /**
+   * What a GPU says to others before they are keyed: opaque, given to `setNvleKey` as it is. Throws
+   * NativeError 'call-failed' for a count of bytes that does not fit.
+   */
+  nvlePrivateInfo(handle: bigint): Buffer | number {
+    const struct = structOf(NVLE_INFO);
+    const name = 'nvmlDeviceGetNvlinkNvlePrivateInfo_v1';
+    const status = this.call(name, handle, struct);
+    if (status !== NVML.SUCCESS) return status;
+    const count = struct.readUInt32LE(NVLE_INFO.dataBytes);
+    if (count <= NVLE_INFO.dataBytesMax) return struct.subarray(NVLE_INFO.data, count);
+    const message = `${name} counts ${count} bytes, at most ${NVLE_INFO.dataBytesMax} fit`;
+    throw new NativeError('call-failed', message);
+  }
+
+  /**
+   * Gives a GPU its side of the key of a pair; the status. For a tenant's guest alone, after it has
+   * locked remap tables that are equal. The secret's copy here is overwritten. Throws NativeError
+   * 'bad-argument'.
+   */
+  setNvleKey(handle: bigint, key: NvleKey): number {
+    const { secret, localAlid, remoteAlid, localInfo, remoteInfo } = key;
+    const isTooLong = [localInfo, remoteInfo].some(({ length }) => length > NVLE_INFO.dataBytesMax);
+    if (secret.length !== NVLE_KEY.secretBytes || isTooLong) {
+      const message = `a secret of ${secret.length} bytes, infos of ${localInfo.length} and `;
+      const limits = `${remoteInfo.length}: it takes 32, and at most ${NVLE_INFO.dataBytesMax}`;
+      throw new NativeError('bad-argument', message + limits);
+    }
+    const struct = structOf(NVLE_KEY);
+    struct.set(secret, NVLE_KEY.secret);
+    struct.writeUInt32LE(localAlid, NVLE_KEY.localAlid);
+    struct.writeUInt32LE(remoteAlid, NVLE_KEY.remoteAlid);
+    for (const [at, info] of [
+      [NVLE_KEY.localInfo, localInfo],
+      [NVLE_KEY.remoteInfo, remoteInfo],
+    ] as const) {
+      struct.set(info, at + NVLE_INFO.data);
+      struct.writeUInt32LE(info.length, at + NVLE_INFO.dataBytes);
+    }
+    try {
+      return this.call('nvmlDeviceSetupNvlinkNvleEncryptionKey_v1', handle, struct);
+    } finally {
+      struct.fill(0);
+    }
+  }
+
+  /** Tells a GPU that all its pairs are keyed, or that they are not any more; the status. */
+  setNvleReady(handle: bigint, isReady: boolean): number {
+    const struct = structOf(NVLE_READY);
+    struct.writeUInt8(isReady ? 1 : 0, NVLE_READY.isReady);
+    return this.call('nvmlDeviceSetNvlinkNvleReady_v1', handle, struct);
   }
 
   /** By nvmlSystemGetConfComputeSettings, which newer drivers have. */

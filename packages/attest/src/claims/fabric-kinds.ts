@@ -14,5 +14,6 @@ export const FABRIC_CLAIM_KINDS = [
   'fabric.driver',
   'fabric.links',
   'fabric.remapTable',
+  'fabric.encryption',
 ] as const;
 export type FabricClaimKind = (typeof FABRIC_CLAIM_KINDS)[number];

@@ -53,6 +53,8 @@ export const observationSchema = z.strictObject({
           .string()
           .regex(/^[0-9a-f]{64}$/)
           .optional(),
+        /** Absent: the driver does not tell. */
+        isNvlinkEncrypted: z.boolean().optional(),
       }),
     )
     .max(64),
@@ -83,6 +85,10 @@ export function describeObservation(observation: MachineObservation): string[] {
   for (const { index, remapTableSha256 } of gpus) {
     if (remapTableSha256 === undefined) continue;
     facts.push(`GPU-${index} NVLink remap table ${remapTableSha256.slice(0, 16)}`);
+  }
+  for (const { index, isNvlinkEncrypted } of gpus) {
+    if (isNvlinkEncrypted === undefined) continue;
+    facts.push(`GPU-${index} NVLink encryption ${isNvlinkEncrypted ? 'on' : 'off'}`);
   }
   return facts;
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Clock } from '@bridgekeeper/bridge';
-import type { AgentState, CosignedLog, FabricError } from '@bridgekeeper/fabric';
+import type { AgentState, CosignedLog, FabricError as Trouble } from '@bridgekeeper/fabric';
 import {
   flag,
   integer,
@@ -64,9 +64,8 @@ export const FABRIC_AGENT: CliCommand<typeof AGENT_FLAGS> = {
 };
 
 async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
-  const { AgentCommands, agentListener, logListener, runAgent, statusOf } = await import(
-    '@bridgekeeper/fabric'
-  );
+  const { AgentCommands, agentListener, FabricError, logListener, runAgent, statusOf } =
+    await import('@bridgekeeper/fabric');
   if (values.clear !== undefined) {
     const body = { modules: values.clear };
     if ((await askAgent(values.state, 'POST', '/v1/clear', body)) !== null) {
@@ -75,14 +74,24 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
     }
   }
   const { clock } = await hostSettings(values);
-  const { agent, log, look, close } = await openHostAgent(values);
+  const { agent, log, look, close } = await openHostAgent(values, io);
   const status = async () => statusOf(agent.state, await look(), values.grade);
   const servers: Server[] = [];
   const stop = stopSignal(io);
   const { desired } = values;
+  // One that is not there at first is a mistake; later, that somebody is replacing it.
+  if (desired !== undefined) readDesiredText(desired, io);
+  const desiredAgain = (path: string) => {
+    try {
+      return io.readFile(path);
+    } catch (cause) {
+      const why = `cannot be read (${(cause as Error).message}): what was desired before stays`;
+      throw new FabricError('bad-desired', `--desired: ${path} ${why}`, { cause });
+    }
+  };
   let told = '';
   // What lasts is said once, and not with every round.
-  const trouble = ({ code, message }: FabricError) => {
+  const trouble = ({ code, message }: Trouble) => {
     if (message !== told) io.err(`bridgekeeper: ${message} [${code}]`);
     told = message;
   };
@@ -108,7 +117,7 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
       clock,
       commands,
       roundNs: values.round * 1e9,
-      desired: () => (desired === undefined ? null : readDesiredText(desired, io)),
+      desired: () => (desired === undefined ? null : desiredAgain(desired)),
       isStopping: () => stop.aborted,
       onTrouble: trouble,
       // It never rejects, and is not waited for: tenants do not wait for witnesses.
@@ -191,7 +200,7 @@ async function activate(values: Values<typeof ACTIVATE_FLAGS>, io: CliIo): Promi
     const reached = (state: AgentState) => arrivalOf(state, id);
     return say((await waitForAgent(values, clock, limit, reached)) ?? late);
   }
-  const { agent, close } = await openHostAgent(values);
+  const { agent, close } = await openHostAgent(values, io);
   try {
     await agent.round();
     await agent.apply(withTenancy(agent.state, wanted));
@@ -232,7 +241,7 @@ async function deactivate(values: Values<typeof DEACTIVATE_FLAGS>, io: CliIo): P
   if ((await askAgent(values.state, 'DELETE', path)) !== null) {
     return say(await waitForAgent(values, clock, limit, reached));
   }
-  const { agent, close } = await openHostAgent(values);
+  const { agent, close } = await openHostAgent(values, io);
   try {
     await agent.apply(withoutTenancy(agent.state, id));
     return say(await runUntil(agent, clock, limit, reached, values.round * 1e9));
@@ -244,7 +253,7 @@ async function deactivate(values: Values<typeof DEACTIVATE_FLAGS>, io: CliIo): P
 const ASK_NS = 2e8;
 
 /** Until the agent that runs has brought something about; null: the time was over first. */
-async function waitForAgent<T>(
+export async function waitForAgent<T>(
   { state: folder }: { readonly state: string },
   clock: Clock,
   limitSeconds: number,

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { HostLibraries, HostSettings, OpenAgent } from '@bridgekeeper/fabric';
 import { flag, number, oneOf, text, UsageError, type Values } from '@bridgekeeper/server/settings';
+import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
 
@@ -64,10 +65,24 @@ export async function hostSettings(values: HostValues): Promise<HostSettings> {
 }
 
 /** Makes this process its host's agent. Throws FabricError. */
-export async function openHostAgent(values: HostValues): Promise<OpenAgent> {
+export async function openHostAgent(values: HostValues, io: CliIo): Promise<OpenAgent> {
   const { openAgent } = await import('@bridgekeeper/fabric');
   const settings = await hostSettings(values);
-  return openAgent(settings, await hostLibraries(values));
+  const libraries = await hostLibraries(values);
+  const opened = await openAgent(settings, libraries);
+  const close = () => {
+    opened.close();
+    endIfStuck(libraries, io);
+  };
+  return { ...opened, close };
+}
+
+/** All is on the disk by now; a process whose library does not return would never end. */
+export function endIfStuck({ isStuck }: FabricLibraries, io: CliIo): void {
+  if (!isStuck()) return;
+  const why = 'a call of Fabric Manager’s library has not returned';
+  io.err(`bridgekeeper: ${why}: this process ends by SIGKILL [fm-unanswered]`);
+  process.kill(process.pid, 'SIGKILL');
 }
 
 /**
@@ -93,8 +108,13 @@ export async function quoteLogKey(
   return `the quote of the log’s key is in ${path}`;
 }
 
+export interface FabricLibraries extends HostLibraries {
+  /** Whether a call has not returned in time, and not since. */
+  readonly isStuck: () => boolean;
+}
+
 /** NVIDIA's libraries are opened with the first call. Throws UsageError. */
-export async function hostLibraries(values: HostValues): Promise<HostLibraries> {
+export async function hostLibraries(values: HostValues): Promise<FabricLibraries> {
   const { daemonVersion, nvfmManager, nvmlDriverView, readFmAddress } = await import(
     '@bridgekeeper/fabric'
   );
@@ -103,7 +123,8 @@ export async function hostLibraries(values: HostValues): Promise<HostLibraries> 
   const rack = /^nmx:(.+:\d{1,5})$/.exec(fm)?.[1];
   if (rack !== undefined) {
     const fm = await rackManager(rack, values);
-    return { fm, driverView: nvmlDriverView(), isFmElsewhere: true };
+    const isStuck = () => false;
+    return { fm, driverView: nvmlDriverView(), isFmElsewhere: true, isStuck };
   }
   const address = readFmAddress(fm);
   if (address === null) {
@@ -112,8 +133,10 @@ export async function hostLibraries(values: HostValues): Promise<HostLibraries> 
   const { fmVersion } = values;
   const version = fmVersion === undefined ? daemonVersion : async () => fmVersion;
   const isLocal = address.type === 'unix' || address.text.startsWith('127.');
+  const manager = nvfmManager({ address, after: HOST_CLOCK.after, version });
   return {
-    fm: nvfmManager({ address, after: HOST_CLOCK.after, version }),
+    fm: manager,
+    isStuck: manager.isStuck,
     driverView: nvmlDriverView(),
     isFmElsewhere: !isLocal,
   };

@@ -3,7 +3,8 @@ import { createServer, type RequestListener, request, type Server } from 'node:h
 import { join } from 'node:path';
 import type { FabricError } from '@bridgekeeper/fabric';
 
-const ANSWER_SECONDS = 60;
+/** Over a round in which Fabric Manager takes all the time that it has. */
+const ANSWER_SECONDS = 180;
 const ANSWER_BYTES_MAX = 4 * 2 ** 20;
 /** Of a path in a socket's address, with its final zero. */
 const PATH_BYTES_MAX = 108;

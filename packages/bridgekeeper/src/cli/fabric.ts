@@ -1,5 +1,6 @@
 import type { CliCommand } from './command.ts';
 import { FABRIC_ACTIVATE, FABRIC_AGENT, FABRIC_DEACTIVATE } from './fabric-agent.ts';
+import { FABRIC_DSTACK } from './fabric-dstack.ts';
 import { FABRIC_PLAN } from './fabric-plan.ts';
 import { FABRIC_PROBE } from './fabric-probe.ts';
 import { FABRIC_REPLAY } from './fabric-replay.ts';
@@ -17,4 +18,5 @@ export const FABRIC: readonly CliCommand[] = [
   FABRIC_SIMULATE,
   FABRIC_PROBE,
   FABRIC_AGENT,
+  FABRIC_DSTACK,
 ];

@@ -24,6 +24,17 @@ const GPUS = [
 ] as const;
 const TABLE = ['0 1,2', '1 1', '2 2'];
 const EMULATION_NS = 4e6;
+/** Fabric Manager ends by itself if nobody lists what was active: after 60 s, and here sooner. */
+const RESUME_NS = 5e9;
+/** Where it listens, and what a start of it reads and leaves. */
+const FM_WORDS = [
+  '--fm',
+  '/run/fm.sock',
+  '--fm-config',
+  '/etc/fm.cfg',
+  '--fm-state',
+  '/tmp/fm.state',
+];
 
 const NVML = `
 #include <string.h>
@@ -65,11 +76,18 @@ case $1 in
 esac
 `;
 
-/** Fabric Manager's service: the stub's fabric, with another instance at each start. */
-const systemctl = (fabric: string, config: string) => `#!/bin/sh
+/**
+ * Fabric Manager's service: the stub's fabric, with another instance at each start, and the table
+ * that was defined for it meanwhile.
+ */
+const systemctl = (fabric: string, config: string, table: string) => `#!/bin/sh
 case $1 in
   start)
     phase=serving; grep -q FABRIC_MODE_RESTART=1 ${config} && phase=resuming
+    if [ -f ${table} ]; then
+      { grep -v active ${fabric}; sed 's/^/inactive was 0 /' ${table}; } > ${fabric}.new
+      cat ${fabric}.new > ${fabric}
+    fi
     awk -v phase=$phase '/^phase/ { $2 = phase } /^instance/ { $2 += 1 }
       /^active was/ { sub(/^active was ./, "inactive was 0") } { print }' ${fabric} > ${fabric}.new
     cat ${fabric}.new > ${fabric} ;;
@@ -85,15 +103,22 @@ export class FabricTestHost {
   readonly state: string;
   readonly #folder: string;
   readonly #fabric: string;
+  readonly #table: string;
+  #fmWords: readonly string[] = FM_WORDS;
+  #resumingNs: number | null = null;
   readonly #clock = new SystemClock();
   #isClosed = false;
+  /** Whether commands are told of a program for VMs, which is run with each look. */
+  hasProgram = true;
   resets = 0;
   #said = '';
+  #boots = 2;
 
   constructor(folder: string) {
     this.#folder = folder;
     this.state = join(folder, 's');
     this.#fabric = join(folder, 'fabric');
+    this.#table = join(folder, 'table');
     const table = TABLE.map((line) => `inactive was 0 ${line}`);
     writeFileSync(this.#fabric, `${['phase serving', 'instance 1', ...table].join('\n')}\n`);
     mkdirSync(this.state, { mode: 0o700 });
@@ -102,7 +127,7 @@ export class FabricTestHost {
     compileLibrary(join(folder, 'lib'), 'nvidia-ml', NVML, '.so.1');
     const version = '#!/bin/sh\necho "Fabric Manager version is : 590.48.01"\n';
     this.#script('bin/nv-fabricmanager', version);
-    this.#script('bin/systemctl', systemctl(this.#fabric, this.#root('etc/fm.cfg')));
+    this.#script('bin/systemctl', systemctl(this.#fabric, this.#root('etc/fm.cfg'), this.#table));
     mkdirSync(join(folder, 'vms'));
     this.#script('bin/vm-program', vmProgram(join(folder, 'vms')));
     this.#put('etc/fm.cfg', 'FABRIC_MODE=1\nFABRIC_MODE_RESTART=0\n');
@@ -123,6 +148,24 @@ export class FabricTestHost {
     this.#isClosed = true;
   }
 
+  /** What commands are told of Fabric Manager in place of the library's stub. */
+  useManager(words: readonly string[]): void {
+    this.#fmWords = words;
+  }
+
+  /** What Fabric Manager reads with its next start: lines of an id and its modules. */
+  defineTable(lines: readonly string[]): void {
+    writeFileSync(this.#table, `${lines.join('\n')}\n`);
+  }
+
+  /** As after a restart of the machine: nothing of before runs. */
+  reboot(): void {
+    rmSync(join(this.#folder, 'vms/vms'), { force: true });
+    const lines = readFileSync(this.#fabric, 'utf8').trim().split('\n');
+    this.#replaceFabric(lines.map((line) => line.replace(/^active was \d/, 'inactive was 0')));
+    this.#put('proc/sys/kernel/random/boot_id', `boot-${this.#boots++}\n`);
+  }
+
   get #environment(): NodeJS.ProcessEnv {
     return {
       ...process.env,
@@ -134,17 +177,13 @@ export class FabricTestHost {
 
   /** The words of a command, with what it must know of this host. */
   words(...words: string[]): string[] {
-    const vms = ['--vm-program', join(this.#folder, 'bin/vm-program')];
-    const fm = [
-      '--fm',
-      '/run/fm.sock',
-      '--fm-config',
-      '/etc/fm.cfg',
-      '--fm-state',
-      '/tmp/fm.state',
-    ];
+    const [command] = words;
+    // What looks at no host is told of none.
+    if (command === 'plan') return [MAIN, 'fabric', ...words, '--state', this.state];
+    const program = join(this.#folder, 'bin/vm-program');
+    const vms = this.hasProgram ? ['--vm-program', program] : [];
     const host = ['--host', 'host-1', '--root', this.#root(''), '--state', this.state];
-    return [MAIN, 'fabric', ...words, ...host, ...fm, ...vms];
+    return [MAIN, 'fabric', ...words, ...host, ...this.#fmWords, ...vms];
   }
 
   /** A process of `bridgekeeper fabric ...`. */
@@ -183,12 +222,15 @@ export class FabricTestHost {
 
   /** Whether the planted fault is used up. */
   get isMet(): boolean {
-    return !/^fault /m.test(readFileSync(this.#fabric, 'utf8'));
+    const text = readFileSync(this.#fabric, 'utf8');
+    // It stands before the partitions: without one of them, half a file was read.
+    return /^(?:in)?active /m.test(text) && !/^fault /m.test(text);
   }
 
   /** Ids of active partitions. */
   get active(): string[] {
-    const text = readFileSync(this.#fabric, 'utf8');
+    // Under the lock that calls of the library take: none of them is half done.
+    const text = execFileSync('flock', [this.#fabric, 'cat', this.#fabric], { encoding: 'utf8' });
     return [...text.matchAll(/^active was \d (\d+)/gm)].map(([, id]) => id!);
   }
 
@@ -253,12 +295,21 @@ export class FabricTestHost {
     const isDown = /^phase down$/m.test(fabric);
     // Half a file is one that is being written.
     if (instance === undefined) return;
+    this.#endIfNotResumed(/^phase resuming$/m.test(fabric));
     const fields = Array.from({ length: 18 }, () => '0').join(' ');
     const said = isDown ? 'down' : instance;
     if (said === this.#said) return;
     this.#said = said;
     if (isDown) rmSync(this.#root('proc/77'), { recursive: true, force: true });
     else this.#put('proc/77/stat', `77 (nv-fabricmanage) S ${fields} ${instance} 0 0\n`);
+  }
+
+  #endIfNotResumed(isResuming: boolean): void {
+    const nowNs = this.#clock.nowNs();
+    this.#resumingNs = isResuming ? (this.#resumingNs ?? nowNs) : null;
+    if (this.#resumingNs === null || nowNs - this.#resumingNs < RESUME_NS) return;
+    const lines = readFileSync(this.#fabric, 'utf8').trim().split('\n');
+    this.#replaceFabric(lines.map((line) => line.replace(/^phase .*$/, 'phase down')));
   }
 
   #take(path: string): string {

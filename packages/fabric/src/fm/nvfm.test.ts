@@ -182,8 +182,8 @@ describe.skipIf(!hasCompiler)('through libnvfm', () => {
     await expect(fm.partitions()).rejects.toMatchObject({ code: 'fm-unanswered' });
   });
 
-  test('a call that does not return is given up', async () => {
-    fault('hang');
+  test('a call that does not return is given up, and after two of them none is made', async () => {
+    seed(['fault hang 9']);
     // In a process of its own, because the thread of such a call stays.
     const script = `
       import { nvfmManager } from ${JSON.stringify(new URL('./nvfm.js', import.meta.url).href)};
@@ -191,14 +191,19 @@ describe.skipIf(!hasCompiler)('through libnvfm', () => {
         return () => clearTimeout(timer); };
       const fm = nvfmManager({ address: { type: 'unix', text: '/fm' }, after,
         version: async () => '', libraryPath: ${JSON.stringify(libraryPath)} });
-      await fm.activate(1).catch(({ code }) => process.stdout.write(code));
+      for (const of of ['activate', 'partitions', 'activate', 'deactivate', 'partitions'])
+        await fm[of](1).catch(({ code }) => process.stdout.write(code + ' '));
+      // Whoever reads and writes files still has threads to do it on.
+      const { readFile } = await import('node:fs/promises');
+      const text = await readFile(process.env.NVFM_STUB_STATE, 'utf8');
+      process.stdout.write(/fault hang \\d/.exec(text)[0]);
       process.kill(process.pid, 'SIGKILL');`;
     const { stdout } = await promisify(execFile)(process.execPath, [
       '--input-type=module',
       '-e',
       script,
     ]).catch((error: { stdout: string }) => error);
-    expect(stdout).toBe('fm-unanswered');
+    expect(stdout).toBe(`${'fm-unanswered '.repeat(5)}fault hang 7`);
   });
 
   test('a library that is not there is said to be missing', async () => {

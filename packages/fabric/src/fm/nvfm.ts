@@ -9,8 +9,11 @@ import {
 import { FM_STATUS } from './status.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
-/** Activating trains links, which takes seconds. */
-const CALL_TIMEOUT_SECONDS = 60;
+/** Activating trains links, which takes seconds; reading the list does not. */
+const CHANGE_SECONDS = 60;
+const LIST_SECONDS = 10;
+/** A call that does not return keeps one of four threads, which reading and writing files need. */
+const LEFT_BEHIND_MAX = 2;
 
 export interface NvfmOptions {
   readonly address: NvfmAddress;
@@ -20,7 +23,6 @@ export interface NvfmOptions {
   readonly version: () => Promise<string>;
   /** Overrides what the system's loader finds. */
   readonly libraryPath?: string;
-  readonly timeoutSeconds?: number;
 }
 
 /** `ip:port`, `cid:port`, or a path that begins with a slash; null: none of them. */
@@ -41,29 +43,45 @@ export function readFmAddress(text: string): NvfmAddress | null {
 
 /**
  * Fabric Manager by NVIDIA's library, opened at the first call. One call at a time: each connects,
- * acts and disconnects.
+ * acts and disconnects. While one is stuck that did not return in time, the process cannot end by
+ * itself: its thread would have to end first.
  */
-export function nvfmManager(options: NvfmOptions): FabricManager {
+export function nvfmManager(
+  options: NvfmOptions,
+): FabricManager & { readonly isStuck: () => boolean } {
   let library: Nvfm | null = null;
   let last: Promise<unknown> = Promise.resolve();
-  const next = <T>(act: (nvfm: Nvfm, handle: bigint) => Promise<T>): Promise<T> => {
+  let leftBehind = 0;
+  const next = <T>(
+    seconds: number,
+    act: (nvfm: Nvfm, handle: bigint) => Promise<T>,
+  ): Promise<T> => {
     const result = last.then(() => {
+      if (leftBehind >= LEFT_BEHIND_MAX) throw stuck(leftBehind);
       library ??= open(options.libraryPath);
-      return withDeadline(options, connected(library, options.address, act));
+      const call = connected(library, options.address, act);
+      return withDeadline(options, seconds, call, () => {
+        leftBehind += 1;
+        const isBack = () => {
+          leftBehind -= 1;
+        };
+        call.then(isBack, isBack);
+      });
     });
     // A failed call is its caller's matter; the next one begins all the same.
     last = result.catch(() => undefined);
     return result;
   };
   const change = (what: string, act: (nvfm: Nvfm, handle: bigint) => Promise<number>) =>
-    next(async (nvfm, handle) => {
+    next(CHANGE_SECONDS, async (nvfm, handle) => {
       const status = await act(nvfm, handle);
       if (status !== NVFM.SUCCESS) throw refusal(what, status);
     });
   return {
+    isStuck: () => leftBehind > 0,
     version: options.version,
     partitions: () =>
-      next(async (nvfm, handle) => {
+      next(LIST_SECONDS, async (nvfm, handle) => {
         const list = await nvfm.partitions(handle);
         if (typeof list === 'number') throw refusal('reading the partitions', list);
         return readPartitions(list);
@@ -99,12 +117,15 @@ async function connected<T>(
 
 /** What does not return is left behind on its thread. */
 async function withDeadline<T>(
-  { after, timeoutSeconds = CALL_TIMEOUT_SECONDS }: NvfmOptions,
+  { after }: NvfmOptions,
+  seconds: number,
   call: Promise<T>,
+  onLate: () => void,
 ): Promise<T> {
   let cancel = () => {};
   const late = new Promise<never>((_, reject) => {
-    cancel = after(timeoutSeconds, () => {
+    cancel = after(seconds, () => {
+      onLate();
       const message = 'Fabric Manager does not answer: read the partitions before trying again';
       reject(new FabricError('fm-unanswered', message));
     });
@@ -114,6 +135,13 @@ async function withDeadline<T>(
   } finally {
     cancel();
   }
+}
+
+function stuck(calls: number): FabricError {
+  const message =
+    `${calls} calls of Fabric Manager’s library have not returned, and no more are made: restart ` +
+    'Fabric Manager, and this agent if they do not come back';
+  return new FabricError('fm-unanswered', message);
 }
 
 function refusal(what: string, status: number): FabricError {

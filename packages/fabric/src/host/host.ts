@@ -8,6 +8,14 @@ export interface ObservedFabric {
   readonly isPartitionAssigned: boolean | null;
 }
 
+/** What NVML says of the encryption of a GPU's NVLink. */
+export interface ObservedEncryption {
+  /** Null: the driver does not tell. */
+  readonly isOn: boolean | null;
+  /** Whether this driver has the calls by which a guest keys its GPUs' links itself. */
+  readonly takesKeys: boolean;
+}
+
 /** A GPU as its host sees it now. Most of it cannot be seen once the GPU is bound for a guest. */
 export interface ObservedGpu {
   /** PCI address, `0000:1b:00.0`. */
@@ -20,6 +28,8 @@ export interface ObservedGpu {
   /** The device's permanent identity (PDI), 16 hex digits; null unless NVIDIA's driver has it. */
   readonly identity: string | null;
   readonly fabric: ObservedFabric | null;
+  /** Null unless NVIDIA's driver has it. */
+  readonly encryption: ObservedEncryption | null;
   /** Which processes have it open. */
   readonly holders: readonly number[];
   /** PCI functions that a secondary bus reset of it resets besides, outside its IOMMU group. */

@@ -53,7 +53,13 @@ function host(changes: Partial<LinuxParts> = {}): LinuxHost {
   put('sys/module/nvidia/version', '590.48.01\n');
   return new LinuxHost({
     root,
-    driverView: () => ({ moduleId: 4, identity: '0'.repeat(16), fabric: null, processes: [] }),
+    driverView: () => ({
+      moduleId: 4,
+      identity: '0'.repeat(16),
+      fabric: null,
+      encryption: { isOn: null, takesKeys: false },
+      processes: [],
+    }),
     vms: async () => [],
     kernelLog: () => [],
     write: (path, text) => writeFile(path, text),

@@ -7,6 +7,7 @@ import type {
   HostObservation,
   HostProbe,
   ObservedDaemon,
+  ObservedEncryption,
   ObservedFabric,
   ObservedFault,
   ObservedGpu,
@@ -18,6 +19,7 @@ export interface DriverView {
   readonly moduleId: number | null;
   readonly identity: string | null;
   readonly fabric: ObservedFabric | null;
+  readonly encryption: ObservedEncryption;
   /** Processes that compute on it. */
   readonly processes: readonly number[];
 }
@@ -79,7 +81,10 @@ export class LinuxHost implements HostProbe, HostControl {
       };
     } catch (cause) {
       if (cause instanceof FabricError) throw cause;
-      throw new FabricError('host-unreadable', (cause as Error).message, { cause });
+      const why = `this host cannot be read: ${(cause as Error).message}`;
+      throw new FabricError('host-unreadable', `${why}; --root says where its files are`, {
+        cause,
+      });
     }
   }
 
@@ -156,6 +161,7 @@ export class LinuxHost implements HostProbe, HostControl {
       moduleId: view?.moduleId ?? null,
       identity: view?.identity ?? null,
       fabric: view?.fabric ?? null,
+      encryption: view?.encryption ?? null,
       holders: [...processes.filter(isOpen).map(({ pid }) => pid), ...(view?.processes ?? [])],
       resetReaches: await this.#resetReaches(folder, group),
     };

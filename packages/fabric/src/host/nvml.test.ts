@@ -44,6 +44,8 @@ describe.skipIf(!hasCompiler)('a GPU by NVML', () => {
         int nvmlDeviceGetPdi(u64 h, u32* p)
         { if (p[0] != 0x01000010) return 25; *(u64*)(p + 2) = 0xabcdef; return 0; }
         int nvmlDeviceGetGpuFabricInfoV(u64 h, unsigned char* f) { ${fabric} }
+        int nvmlDeviceGetNvLinkInfo(u64 h, u32* i)
+        { if (i[0] != 0x01000008) return 25; i[1] = ${moduleId} == 5; return 0; }
         int nvmlDeviceGetComputeRunningProcesses_v3(u64 h, u32* n, u32* p)
         { *n = 1; p[0] = 4242; return 0; }
         `,
@@ -59,6 +61,7 @@ describe.skipIf(!hasCompiler)('a GPU by NVML', () => {
       moduleId: 5,
       identity: '0000000000abcdef',
       fabric: { state: 'completed', status: 0, unhealthy: [], isPartitionAssigned: true },
+      encryption: { isOn: true, takesKeys: false },
       processes: [4242],
     });
   });

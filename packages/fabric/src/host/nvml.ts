@@ -8,7 +8,7 @@ import {
   PROCESS_INFO,
   structOf,
 } from '@bridgekeeper/native';
-import type { ObservedFabric } from './host.ts';
+import type { ObservedEncryption, ObservedFabric } from './host.ts';
 import type { DriverView } from './linux.ts';
 
 const PROCESSES_MAX = 128;
@@ -80,6 +80,7 @@ export function driverViewOf(nvml: Nvml, bdf: string): DriverView | null {
     moduleId: hasModule && module.i32 > 0 ? module.i32 : null,
     identity: hasPdi ? pdi.readBigUInt64LE(PDI.value).toString(16).padStart(16, '0') : null,
     fabric: fabricOf(nvml, handle),
+    encryption: encryptionOf(nvml, handle),
     processes: processesOf(nvml, handle),
   };
 }
@@ -92,6 +93,11 @@ function fabricOf(nvml: Nvml, handle: bigint): ObservedFabric | null {
     if (status !== NVML.ARGUMENT_VERSION_MISMATCH) return null;
   }
   return null;
+}
+
+function encryptionOf(nvml: Nvml, handle: bigint): ObservedEncryption {
+  const isOn = nvml.isNvlinkEncrypted(handle);
+  return { isOn: typeof isOn === 'boolean' ? isOn : null, takesKeys: nvml.takesNvleKeys };
 }
 
 function processesOf(nvml: Nvml, handle: bigint): readonly number[] {

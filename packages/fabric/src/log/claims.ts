@@ -96,7 +96,7 @@ function seenClaims(
   nowMs: number,
 ): Claim[] {
   return witnesses.map(({ name, seenAtSeconds }) => {
-    const when = new Date(seenAtSeconds * 1000).toISOString();
+    const when = timeOf(seenAtSeconds);
     return claim({
       kind: 'fabric.seen',
       subject: SUBJECT,
@@ -110,6 +110,12 @@ function seenClaims(
   });
 }
 
+/** A witness may say any number: one that is no date is said as it is. */
+function timeOf(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? `second ${seconds}` : date.toISOString();
+}
+
 const KINDS: Readonly<Record<FabricStatement['about'], FabricClaimKind>> = {
   exclusive: 'fabric.exclusive',
   activated: 'fabric.activated',
@@ -119,7 +125,10 @@ const KINDS: Readonly<Record<FabricStatement['about'], FabricClaimKind>> = {
   driver: 'fabric.driver',
   links: 'fabric.links',
   'remap-table': 'fabric.remapTable',
+  encryption: 'fabric.encryption',
 };
+
+const BY_NVML: readonly FabricStatement['about'][] = ['links', 'remap-table', 'encryption'];
 
 const VOUCHERS = {
   operator: 'operator-asserted',
@@ -128,14 +137,22 @@ const VOUCHERS = {
 } as const;
 
 function claimOf(
-  { about, status, voucher, why }: FabricStatement,
+  { about, status, voucher, why, value }: FabricStatement,
   observer: 'guest-observed' | 'operator-asserted',
 ): Claim {
   const kind = KINDS[about];
-  const isByNvml = about === 'links' || about === 'remap-table';
-  // The word `guest` is NVML's for those two, and a log's in the tenant's own VM for the others.
+  const isByNvml = BY_NVML.includes(about);
+  // The word `guest` is NVML's for those, and a log's in the tenant's own VM for the others.
   const by = voucher === 'guest' ? (isByNvml ? observer : 'cpu-signed') : VOUCHERS[voucher];
-  const fields = { kind, subject: SUBJECT, statement: why, evidence: EVIDENCE, voucher: by };
+  const valued = value === undefined ? {} : { value };
+  const fields = {
+    kind,
+    subject: SUBJECT,
+    statement: why,
+    evidence: EVIDENCE,
+    voucher: by,
+    ...valued,
+  };
   switch (status) {
     case 'verified':
       return claim({ ...fields, status: 'verified' });
@@ -178,6 +195,7 @@ function evidenceOf({ claims, observed }: Found, quotedKey: string | null): Tena
     identified.every(({ subject }) => slots.has(subject));
   const gpus = observed?.gpus ?? [];
   const tables = gpus.flatMap(({ remapTableSha256: digest }) => digest ?? []);
+  const encrypted = gpus.flatMap(({ isNvlinkEncrypted }) => isNvlinkEncrypted ?? []);
   const fabrics = gpus.map(({ fabric }) => fabric);
   return {
     identities: identified.map(({ value }) => String(value)),
@@ -191,6 +209,7 @@ function evidenceOf({ claims, observed }: Found, quotedKey: string | null): Tena
     wiredModules: isWired ? identified.map(({ subject }) => Number(slots.get(subject))) : null,
     driverVersions: [...new Set(valuesOf('gpu.driver').map(String))],
     remapTables: tables.length === 0 ? null : tables.map((digest) => ({ isLocked: null, digest })),
+    encryption: encrypted.length === 0 ? null : encrypted,
   };
 }
 

@@ -191,8 +191,10 @@ export function readLogEntry(text: string): LogEntry | null {
   }
 }
 
+/** A line break in one would open the commitment of others: two splits of one text. */
+const line = words.regex(/^[^\p{C}]*$/u);
 const openingsSchema = z
-  .array(z.strictObject({ tenant: words, tenancy: words, salt: hex32 }))
+  .array(z.strictObject({ tenant: line, tenancy: line, salt: hex32 }))
   .max(1024);
 
 /** What opens a tenant's commitments, as JSON; null: it is not that. */

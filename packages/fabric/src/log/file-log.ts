@@ -267,7 +267,10 @@ export function readLogFolder(folder: string): ReadLog {
 
 /** Up to the first record that was cut off. One that was changed is no end: it breaks the log. */
 function readRecords(path: string): Records & { readonly all: Buffer } {
-  const { size } = statSync(path);
+  const found = statSync(path);
+  // What a stranger gives out may be a pipe, which is read for ever.
+  if (!found.isFile()) throw new FabricError('log-broken', `${path} is no file`);
+  const { size } = found;
   if (size > FILE_BYTES_MAX) {
     throw new FabricError('log-broken', `${path} has ${size} bytes: begin a new log`);
   }

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import {
   appendFileSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -22,7 +24,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { simulate } from '../simulate/simulate.ts';
 import type { World } from '../simulate/world.ts';
 import { verifyEntries } from './bundle.ts';
-import { type Change, commitmentOf, type LogEntry, type Opening } from './entries.ts';
+import { type Change, commitmentOf, type LogEntry, type Opening, readOpenings } from './entries.ts';
 import { FileLog, readLogFolder } from './file-log.ts';
 import { checkpointText, noteSigner } from './note.ts';
 import { replayLog } from './replay.ts';
@@ -177,6 +179,13 @@ describe('a log on the disk', () => {
     expect(() => readLogFolder(folder)).toThrow('entry 25 is none that is known here');
   });
 
+  test('is not read where a pipe stands in its place', () => {
+    const folder = newFolder();
+    mkdirSync(folder);
+    execFileSync('mkfifo', [join(folder, 'entries')]);
+    expect(() => readLogFolder(folder)).toThrow('is no file');
+  });
+
   test('refuses an entry larger than a tile of others could hold', async () => {
     const log = await filled(newFolder(), [started]);
     const huge = { ...started, agentVersion: 'x'.repeat(70_000) };
@@ -220,6 +229,13 @@ describe('a reader', () => {
   });
 });
 
+test('an opening has one split into tenant and tenancy', () => {
+  const opening = openingOf('alice');
+  expect(readOpenings(JSON.stringify([opening]))).toEqual([opening]);
+  const other = { ...opening, tenant: 'alice\nt', tenancy: '' };
+  expect(readOpenings(JSON.stringify([other]))).toBeNull();
+});
+
 describe('replaying', () => {
   test('finds nothing wrong with lives one after the other', () => {
     const lives = [...lifeOf('a', [1, 2], [...UP, ...DOWN]), ...lifeOf('b', [1, 2], UP)];
@@ -245,6 +261,62 @@ describe('replaying', () => {
     };
     expect(rulesOf([table, ...lifeOf('a', [1, 2], UP)])).toEqual([]);
     expect(rulesOf([table, ...lifeOf('a', [1, 3], UP)])).toContain('table');
+  });
+
+  const restarted: LogEntry = {
+    ...head,
+    kind: 'fm-restarted',
+    mode: null,
+    tableDigest: '',
+    before: [4],
+    after: [],
+  };
+
+  test('takes what a restart of Fabric Manager left out for inactive', () => {
+    const life = lifeOf('a', [1, 2], UP);
+    const lost = replayLog([started, ...life, restarted]).lives[0]!;
+    expect([lost.activatedAt, lost.deactivatedAt]).toEqual([8, 13]);
+    const again = lifeOf('a', [1, 2], ['sanitize', 'activate']);
+    const back = replayLog([started, ...life, restarted, ...again]);
+    expect([back.lives[0]!.deactivatedAt, back.findings]).toEqual([null, []]);
+    const kept = replayLog([started, ...life, { ...restarted, after: [4] }]).lives[0]!;
+    expect(kept.deactivatedAt).toBeNull();
+  });
+
+  test('wants an intent before each change, and none before a fact that is repeated', () => {
+    const [intent, fact] = lifeOf('a', [1], ['activate']) as [LogEntry, LogEntry];
+    const up = [...lifeOf('a', [1], ['claim', 'fence', 'sanitize']), intent, fact];
+    expect(rulesOf([...up, started, fact])).toEqual([]);
+    expect(rulesOf([...up, ...lifeOf('a', [1], ['deactivate']), fact])).toEqual([
+      'intent',
+      'reset',
+    ]);
+  });
+
+  test('wants a partition before a guest, and evidence before it serves', () => {
+    const unready = UP.filter((change) => change !== 'activate');
+    expect(rulesOf(lifeOf('a', [1], unready))).toEqual(['order']);
+    expect(rulesOf([...lifeOf('a', [1], UP), restarted, ...lifeOf('a', [1], ['boot'])])).toEqual([
+      'order',
+    ]);
+    expect(rulesOf(lifeOf('a', [1], [...UP, 'attest', 'admit']))).toEqual([]);
+    const [life] = replayLog([started, ...lifeOf('a', [1], [...UP, 'attest', 'admit'])]).lives;
+    expect(life!.admittedAt).toBe(16);
+    expect(rulesOf(lifeOf('a', [1], [...UP, 'admit']))).toEqual(['order']);
+    expect(rulesOf(lifeOf('a', [1], [...UP, 'attest', 'boot', 'admit']))).toEqual(['order']);
+  });
+
+  test('finds a table without a partition that is in use, and entries of another host', () => {
+    const table = (modules: readonly number[]): LogEntry => ({
+      ...head,
+      kind: 'table',
+      digest: '',
+      partitions: [{ id: 4, modules }],
+    });
+    const life = lifeOf('a', [1, 2], UP);
+    expect(rulesOf([table([1, 2]), ...life, table([1, 2])])).toEqual([]);
+    expect(rulesOf([table([1, 2]), ...life, table([3, 4])])).toEqual(['table']);
+    expect(rulesOf([{ ...alarmed(1), host: 'host-2' }])).toEqual(['host', 'alarm']);
   });
 
   test('finds nothing wrong with what the agent logs through faults and crashes', async () => {

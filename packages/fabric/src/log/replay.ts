@@ -7,7 +7,15 @@ import {
 } from './entries.ts';
 
 /** What a log cannot be if the fabric was what it should be. */
-export type ReplayRule = 'overlap' | 'intent' | 'reset' | 'table' | 'alarm' | 'begin';
+export type ReplayRule =
+  | 'overlap'
+  | 'intent'
+  | 'reset'
+  | 'order'
+  | 'table'
+  | 'alarm'
+  | 'host'
+  | 'begin';
 
 export interface ReplayFinding {
   readonly index: number;
@@ -24,6 +32,8 @@ export interface ReplayedLife {
   readonly sanitizedAt: number | null;
   readonly activatedAt: number | null;
   readonly deactivatedAt: number | null;
+  /** When its guest was admitted last: what a receipt of that guest may name. */
+  readonly admittedAt: number | null;
   readonly isMine: boolean;
 }
 
@@ -42,6 +52,9 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 interface Life extends Mutable<ReplayedLife> {
   /** Changes that were announced: true until they have happened. */
   readonly intents: Map<Change, boolean>;
+  lastFact: Change | null;
+  /** Its guest's evidence held, after the guest was begun. */
+  isAttested: boolean;
 }
 
 /**
@@ -59,10 +72,12 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
   const findings: ReplayFinding[] = [];
   let table: ReadonlyMap<number, string> | null = null;
   let fmVersion: string | null = null;
+  const host = entries[0]?.host;
 
   for (const [index, entry] of entries.entries()) {
     const find = (rule: ReplayRule, message: string) => findings.push({ index, rule, message });
     if (index === 0 && entry.kind !== 'agent-started') find('begin', 'the log has no beginning');
+    if (entry.host !== host) find('host', `it is of ${entry.host}, in a log of ${host}`);
     switch (entry.kind) {
       case 'agent-started':
         fmVersion = entry.fmVersion;
@@ -72,6 +87,11 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
         break;
       case 'table':
         table = new Map(entry.partitions.map(({ id, modules }) => [id, nameOf(modules)]));
+        // Fabric Manager reads its table when it starts: then nothing of before is active.
+        for (const life of new Set(holders.values())) {
+          if (table.get(life.partition) === nameOf(life.modules)) continue;
+          find('table', `partition ${life.partition} is another now, and was in use`);
+        }
         break;
       case 'alarm':
         find('alarm', `modules ${entry.modules.join(', ')}: ${entry.reason}`);
@@ -82,6 +102,7 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
           if (entry.after.includes(life.partition) || life.activatedAt === null) continue;
           holders.delete(module);
           leftAt.set(module, index);
+          life.deactivatedAt = index;
         }
         break;
       case 'intent':
@@ -98,9 +119,18 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
         if (entry.kind === 'fact' && isOpen === undefined) {
           find('intent', `${who}: ${change} without an intent`);
         }
-        // An agent that ended right after a fact says it again: that is no second change.
-        if (entry.kind === 'fact' && isOpen === false) break;
+        if (entry.kind === 'fact' && isOpen === false) {
+          // An agent that ended right after a fact says it again: that is no second change.
+          if (life.lastFact === change) break;
+          find('intent', `${who}: ${change} once more without an intent`);
+        }
         life.intents.set(change, entry.kind === 'intent');
+        if (entry.kind === 'intent' && change === 'boot' && !isActive(life)) {
+          find('order', `${who}: its guest begins before its partition is active`);
+        }
+        if (entry.kind === 'intent' && change === 'admit' && !life.isAttested) {
+          find('order', `${who}: its guest is admitted without evidence`);
+        }
         if (change === 'activate') {
           for (const module of tenancy.modules) {
             const holder = holders.get(module);
@@ -128,8 +158,22 @@ export function replayLog(entries: readonly LogEntry[], openings: readonly Openi
         break;
     }
   }
-  const replayed = [...lives.values()].map(({ intents: _, ...life }) => life);
+  const replayed = [...lives.values()].map(shown);
   return { entries: entries.length, lives: replayed, devices, fmVersion, findings };
+}
+
+/** Whether what happened last to its partition is that it became active. */
+export function isActive({ activatedAt, deactivatedAt }: ReplayedLife): boolean {
+  return activatedAt !== null && deactivatedAt === null;
+}
+
+function shown({
+  intents: _,
+  lastFact: _fact,
+  isAttested: _evidence,
+  ...life
+}: Life): ReplayedLife {
+  return life;
 }
 
 function begin(
@@ -144,8 +188,11 @@ function begin(
     sanitizedAt: null,
     activatedAt: null,
     deactivatedAt: null,
+    admittedAt: null,
     isMine: mine.has(commitment),
     intents: new Map(),
+    lastFact: null,
+    isAttested: false,
   };
 }
 
@@ -156,8 +203,15 @@ function settle(
   holders: Map<number, Life>,
   leftAt: Map<number, number>,
 ): void {
+  life.lastFact = change;
   if (change === 'sanitize') life.sanitizedAt = index;
-  if (change === 'activate') life.activatedAt = index;
+  if (change === 'activate') {
+    life.activatedAt = index;
+    life.deactivatedAt = null;
+  }
+  if (change === 'boot') life.isAttested = false;
+  if (change === 'attest') life.isAttested = true;
+  if (change === 'admit') life.admittedAt = index;
   if (change !== 'deactivate' && change !== 'unbind') return;
   if (change === 'deactivate') life.deactivatedAt = index;
   for (const module of life.modules) {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Grade, LogEntry } from './entries.ts';
 import type { Replay } from './replay.ts';
-import { gradeOf, statementsOf, type TenantEvidence } from './statements.ts';
+import { gradeOf, readTenantEvidence, statementsOf, type TenantEvidence } from './statements.ts';
 
 const VKEY = 'bk/host-1/fabric+00000000+key';
 const life = {
@@ -12,6 +12,7 @@ const life = {
   sanitizedAt: 3,
   activatedAt: 5,
   deactivatedAt: null,
+  admittedAt: null,
   isMine: true,
 };
 const replay: Replay = {
@@ -31,6 +32,7 @@ const evidence: TenantEvidence = {
   wiredModules: null,
   driverVersions: ['590.48.01'],
   remapTables: null,
+  encryption: null,
 };
 const say = (
   change: Partial<TenantEvidence> = {},
@@ -92,6 +94,20 @@ test('a driver of another version, and remap tables that are open or differ, are
   ]) {
     expect(say({ remapTables: [table, other] })['remap-table']).toBe('refused by guest');
   }
+});
+
+test('NVLink that is encrypted on some GPUs alone is refused', () => {
+  expect(say().encryption).toBe('absent by guest');
+  for (const isOn of [true, false]) {
+    const both = { ...evidence, encryption: [isOn, isOn] };
+    const said = statementsOf(replay, 'host', VKEY, both).find((one) => one.about === 'encryption');
+    expect(said).toMatchObject({ status: 'asserted', voucher: 'guest', value: isOn });
+  }
+  expect(say({ encryption: [true, false] }).encryption).toBe('refused by guest');
+  expect(say({ encryption: [true] }).encryption).toBe('refused by guest');
+  const text = JSON.stringify({ ...evidence, encryption: [true] });
+  expect(readTenantEvidence(text)?.encryption).toEqual([true]);
+  expect(readTenantEvidence(JSON.stringify({ ...evidence, encryption: ['yes'] }))).toBeNull();
 });
 
 test('a log is of the least grade that is in it', () => {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Grade, LogEntry } from './entries.ts';
-import type { Replay, ReplayedLife } from './replay.ts';
+import { isActive, type Replay, type ReplayedLife } from './replay.ts';
 
 /** Whose word a statement is. */
 export type StatementVoucher = 'operator' | 'service-vm' | 'guest' | 'device';
@@ -18,10 +18,13 @@ export interface FabricStatement {
     | 'count'
     | 'driver'
     | 'links'
-    | 'remap-table';
+    | 'remap-table'
+    | 'encryption';
   readonly status: 'verified' | 'asserted' | 'refused' | 'absent';
   readonly voucher: StatementVoucher;
   readonly why: string;
+  /** What policies compare, where there is more to say than that it is so. */
+  readonly value?: boolean;
 }
 
 /** What the tenant has besides the log; all of it already appraised. */
@@ -41,6 +44,8 @@ export interface TenantEvidence {
   readonly driverVersions: readonly string[];
   /** What NVML said in the guest of each GPU's NVLink remap table; null: it says nothing. */
   readonly remapTables: readonly RemapTable[] | null;
+  /** Whether NVML said in the guest of each GPU that its NVLink is encrypted; null: nothing. */
+  readonly encryption: readonly boolean[] | null;
 }
 
 /** Where one GPU's NVLink addresses lead: equal among the GPUs of a tenant, and locked. */
@@ -85,7 +90,6 @@ export function statementsOf(
   if (life === undefined) return [ofLog('activated', false, 'the log has no tenancy of yours')];
   const found = (rule: string) => replay.findings.filter((finding) => finding.rule === rule);
   const first = (rule: string, otherwise: string) => found(rule)[0]?.message ?? otherwise;
-  const isActive = life.activatedAt !== null && life.deactivatedAt === null;
   const modules = life.modules.join(', ');
   return [
     ofLog(
@@ -93,13 +97,18 @@ export function statementsOf(
       found('overlap').length === 0 && found('intent').length === 0,
       first('overlap', first('intent', 'no module was ever in two active partitions')),
     ),
-    ofLog('activated', isActive, isActive ? `modules ${modules}` : 'it is not active at the end'),
+    ofLog(
+      'activated',
+      isActive(life),
+      isActive(life) ? `modules ${modules}` : 'it is not active at the end',
+    ),
     ofLog('reset', found('reset').length === 0, first('reset', 'after the last tenant')),
     devicesOf(life, replay, evidence, ofLog),
     countOf(life, evidence),
     driverOf(replay, evidence, ofLog),
     linksOf(life, evidence),
     remapTableOf(life, evidence),
+    encryptionOf(life, evidence),
   ];
 }
 
@@ -186,6 +195,27 @@ function remapTableOf({ modules }: ReplayedLife, { remapTables }: TenantEvidence
   return { ...statement, status: isSo ? 'asserted' : 'refused', why };
 }
 
+/** Off is no fault where switches are attested and inside the boundary; some on and some off is. */
+function encryptionOf({ modules }: ReplayedLife, { encryption }: TenantEvidence): FabricStatement {
+  const statement = { about: 'encryption', voucher: 'guest' } as const;
+  if (encryption === null) {
+    const why = 'this driver does not tell whether NVLink is encrypted';
+    return { ...statement, status: 'absent', why };
+  }
+  const [value] = encryption;
+  const isSame = encryption.length === modules.length && encryption.every((isOn) => isOn === value);
+  if (!isSame) {
+    const on = encryption.filter((isOn) => isOn).length;
+    const why = `NVLink is encrypted on ${on} of ${modules.length} GPUs`;
+    return { ...statement, status: 'refused', why };
+  }
+  const why =
+    value === true
+      ? 'NVLink is encrypted on every GPU'
+      : 'NVLink is not encrypted: its switches can read what GPUs send each other';
+  return { ...statement, status: 'asserted', why, value: value === true };
+}
+
 function sorted(values: readonly string[]): string {
   return values.toSorted().join(' ');
 }
@@ -210,6 +240,7 @@ const evidenceSchema = z.strictObject({
     .max(64)
     .nullable()
     .default(null),
+  encryption: z.array(z.boolean()).max(64).nullable().default(null),
 });
 
 /** What a tenant has appraised, as JSON; null: it is not that. */

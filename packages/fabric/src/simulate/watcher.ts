@@ -25,7 +25,9 @@ const REPLAYED: Readonly<Record<Exclude<ReplayRule, 'alarm'>, InvariantNumber>> 
   overlap: 1,
   intent: 4,
   reset: 6,
+  order: 2,
   table: 2,
+  host: 4,
   begin: 8,
 };
 

@@ -440,6 +440,7 @@ export class World {
             isPartitionAssigned: isComplete,
           }
         : null,
+      encryption: isVisible ? { isOn: null, takesKeys: false } : null,
       holders: [...gpu.holders],
       resetReaches: [],
     };

@@ -1,4 +1,5 @@
 import { activeAmong } from '../fm/table.ts';
+import type { ObservedGpu } from '../host/host.ts';
 import { commitmentOf, type Grade } from '../log/entries.ts';
 import { foreignModules } from '../tenancy/rules.ts';
 import type { Sight } from '../tenancy/sight.ts';
@@ -48,6 +49,9 @@ export interface StatusDocument {
     readonly identity: string;
     readonly claimedBy: string | null;
     readonly quarantine: string | null;
+    /** What NVML says of it now; null unless it was looked at while NVIDIA’s driver has it. */
+    readonly fabric: ObservedGpu['fabric'];
+    readonly encryption: ObservedGpu['encryption'];
   }[];
   /** Modules that are in an active partition without an intent of this agent. */
   readonly foreign: readonly number[];
@@ -57,6 +61,7 @@ export interface StatusDocument {
 export function statusOf(state: AgentState, sight: Sight | null, grade: Grade): StatusDocument {
   const { daemon, tenancies, claims, quarantine, devices } = state;
   const partitions = sight?.partitions ?? null;
+  const seen = new Map((sight?.host.gpus ?? []).map((gpu) => [gpu.bdf, gpu]));
   const active = new Set(activeAmong(partitions ?? []).map(({ id }) => id));
   const instance = sight?.host.daemon.instance ?? daemon.instance;
   return {
@@ -91,6 +96,8 @@ export function statusOf(state: AgentState, sight: Sight | null, grade: Grade): 
       identity,
       claimedBy: claims[module] ?? null,
       quarantine: quarantine[module] ?? null,
+      fabric: seen.get(bdf)?.fabric ?? null,
+      encryption: seen.get(bdf)?.encryption ?? null,
     })),
     foreign: sight === null ? [] : foreignModules(state, sight),
   };
@@ -109,6 +116,9 @@ export function statusLines(status: StatusDocument): string[] {
       const use = quarantine === null ? (claimedBy ?? 'free') : `quarantine: ${quarantine}`;
       return `module ${String(module).padEnd(4)} ${bdf}  ${identity}  ${use}`;
     }),
+    ...status.gpus.flatMap(({ module, fabric, encryption }) =>
+      fabric === null && encryption === null ? [] : [linksLine(module, fabric, encryption)],
+    ),
     ...status.tenancies.map(({ id, epoch, modules, phase, leaving }) => {
       const why = leaving === null ? '' : `, going down: ${leaving}`;
       return `tenancy     ${id}/${epoch} on modules ${modules.join(', ')}: ${phase}${why}`;
@@ -123,6 +133,35 @@ export function statusLines(status: StatusDocument): string[] {
       ? []
       : [`alarm       modules ${status.foreign.join(', ')} are active without an intent`]),
   ];
+}
+
+const FABRIC_STATES = {
+  unsupported: 'no fabric',
+  'not-started': 'not registered',
+  // The state of every GPU that is in no active partition: no fault.
+  'in-progress': 'waits for a partition',
+  completed: 'has joined the fabric',
+} as const;
+
+function linksLine(
+  module: number,
+  fabric: ObservedGpu['fabric'],
+  encryption: ObservedGpu['encryption'],
+): string {
+  const facts: string[] = [];
+  if (fabric !== null) {
+    const { state, status, unhealthy, isPartitionAssigned } = fabric;
+    facts.push(FABRIC_STATES[state]);
+    if (state === 'completed' && status !== 0) facts.push(`its registration failed with ${status}`);
+    if (isPartitionAssigned === true) facts.push('a partition is assigned');
+    facts.push(...unhealthy);
+  }
+  if (encryption !== null) {
+    const { isOn, takesKeys } = encryption;
+    facts.push(isOn === null ? 'encryption not told' : `encryption ${isOn ? 'on' : 'off'}`);
+    if (takesKeys) facts.push('a guest can key it');
+  }
+  return `links ${String(module).padEnd(5)} ${facts.join(', ')}`;
 }
 
 /** What became different, a line each, for those who watch. */

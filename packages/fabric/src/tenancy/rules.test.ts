@@ -71,6 +71,7 @@ const GPU: ObservedGpu = {
   moduleId: 1,
   identity: IDENTITIES[0]!,
   fabric: null,
+  encryption: null,
   holders: [],
   resetReaches: [],
 };

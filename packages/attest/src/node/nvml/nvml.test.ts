@@ -56,6 +56,46 @@ int nvmlDeviceLockNvlinkRemapTable_v1(nvmlDevice_t device, unsigned char* lock) 
   return 0;
 }
 #endif
+#ifdef NVLE
+typedef struct { unsigned version, isNvleEnabled; } nvmlNvLinkInfo_v1_t;
+int nvmlDeviceGetNvLinkInfo(nvmlDevice_t device, nvmlNvLinkInfo_v1_t* info) {
+  if (info->version != (sizeof(*info) | 1 << 24)) return 25;
+  info->isNvleEnabled = NVLE;
+  return 0;
+}
+#endif
+#ifdef NVLE_INFO
+typedef struct { unsigned char data[256]; unsigned size; } nvmlNvlinkNvlePrivateInfo_v1_t;
+int nvmlDeviceGetNvlinkNvlePrivateInfo_v1(nvmlDevice_t device, nvmlNvlinkNvlePrivateInfo_v1_t* i) {
+  memset(i->data, (char*)device == devices ? 0xa1 : 0xa2, 256);
+  i->size = NVLE_INFO;
+  return 0;
+}
+typedef struct {
+  unsigned char nvleKey[32];
+  unsigned localGpuAlid, remoteGpuAlid;
+  nvmlNvlinkNvlePrivateInfo_v1_t localGpuNvlePrivateInfo, remoteGpuNvlePrivateInfo;
+} nvmlNvlinkSetupNvleEncryptionKey_v1_t;
+static int isKeyed;
+int nvmlDeviceSetupNvlinkNvleEncryptionKey_v1(
+    nvmlDevice_t device, nvmlNvlinkSetupNvleEncryptionKey_v1_t* k) {
+  if (k->localGpuAlid != 1 || k->remoteGpuAlid != 2) return 2;
+  if (k->localGpuNvlePrivateInfo.size != NVLE_INFO) return 2;
+  if (k->remoteGpuNvlePrivateInfo.size != NVLE_INFO) return 2;
+  for (int i = 0; i < 32; i++) if (k->nvleKey[i] != i) return 2;
+  for (int i = 0; i < NVLE_INFO; i++) {
+    if (k->localGpuNvlePrivateInfo.data[i] != 0xa1) return 2;
+    if (k->remoteGpuNvlePrivateInfo.data[i] != 0xa2) return 2;
+  }
+  isKeyed = 1;
+  return 0;
+}
+typedef struct { unsigned char bNvleReady; } nvmlNvlinkSetNvleReady_v1_t;
+int nvmlDeviceSetNvlinkNvleReady_v1(nvmlDevice_t device, nvmlNvlinkSetNvleReady_v1_t* ready) {
+  if (ready->bNvleReady > isKeyed) return 29;
+  return 0;
+}
+#endif
 #ifdef SETTINGS
 typedef struct {
   unsigned int version, environment, ccFeature, devToolsMode, multiGpuMode;
@@ -160,7 +200,7 @@ const DEFAULTS: Macros = {
 
 const hasCompiler = spawnSync('gcc', ['--version']).status === 0;
 let folder: string;
-let compiled = 0;
+const compiled = new Map<string, string>();
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'nvml-'));
   writeFileSync(join(folder, 'stub.c'), STUB);
@@ -169,11 +209,15 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Compiles a variant; the options to read through it. */
 function stub(macros: Macros): { libraryPath: string } {
-  const libraryPath = join(folder, `libnvml${compiled++}.so`);
   const defines = Object.entries({ ...DEFAULTS, ...macros }).map((pair) => `-D${pair.join('=')}`);
+  const key = defines.toSorted().join(' ');
+  const known = compiled.get(key);
+  if (known !== undefined) return { libraryPath: known };
+  const libraryPath = join(folder, `libnvml${compiled.size}.so`);
   const flags = ['-shared', '-fPIC', '-w', ...defines, join(folder, 'stub.c'), '-o', libraryPath];
   const result = spawnSync('gcc', flags, { encoding: 'utf8' });
   if (result.status !== 0) throw new Error(result.stderr);
+  compiled.set(key, libraryPath);
   return { libraryPath };
 }
 
@@ -250,6 +294,42 @@ describe.each(hasCompiler ? ['compiled stub'] : [])('NVML by a %s', () => {
     const [handle] = nvml.handles() as bigint[];
     expect(nvml.lockRemapTable(handle!)).toEqual({ isLocked: true, isDisabled: false });
     expect(new Nvml(stub({}).libraryPath).lockRemapTable(handle!)).toBe(NVML.FUNCTION_NOT_FOUND);
+  });
+
+  it('is observed as to whether NVLink is encrypted, by drivers that tell', () => {
+    const encrypted = (defines: Readonly<Record<string, number>>) =>
+      observeMachine(stub(defines)).gpus.map(({ isNvlinkEncrypted }) => isNvlinkEncrypted);
+    expect(encrypted({})).toEqual([undefined, undefined]);
+    expect(encrypted({ REMAP: 3, NVLE: 0, NVLE_INFO: 200 })).toEqual([false, false]);
+    const on = observeMachine(stub({ NVLE: 1, NVLE_INFO: 257 }));
+    expect(on.gpus.map(({ isNvlinkEncrypted }) => isNvlinkEncrypted)).toEqual([true, true]);
+    expect(describeObservation(on)).toContain('GPU-1 NVLink encryption on');
+  });
+
+  it('can be keyed by drivers that have the calls, each side of a pair with its own', () => {
+    const nvml = new Nvml(stub({ REMAP: 3, NVLE: 0, NVLE_INFO: 200 }).libraryPath);
+    expect(nvml.takesNvleKeys).toBe(true);
+    const [one, two] = nvml.handles() as [bigint, bigint];
+    expect(nvml.setNvleReady(one, true)).toBe(29);
+    const infoOf = (handle: bigint) => nvml.nvlePrivateInfo(handle) as Buffer;
+    const secret = Uint8Array.from({ length: 32 }, (_, i) => i);
+    const [localInfo, remoteInfo] = [infoOf(one), infoOf(two)];
+    const key = { secret, localAlid: 1, remoteAlid: 2, localInfo, remoteInfo };
+    expect(nvml.setNvleKey(one, { ...key, localInfo: remoteInfo })).toBe(2);
+    expect(nvml.setNvleKey(one, key)).toBe(NVML.SUCCESS);
+    expect(nvml.setNvleReady(one, true)).toBe(NVML.SUCCESS);
+    for (const wrong of [{ secret: secret.subarray(1) }, { localInfo: new Uint8Array(257) }]) {
+      expect(() => nvml.setNvleKey(one, { ...key, ...wrong })).toThrow('it takes 32');
+    }
+    const beyond = new Nvml(stub({ NVLE: 1, NVLE_INFO: 257 }).libraryPath);
+    expect(() => beyond.nvlePrivateInfo(one)).toThrow('counts 257 bytes');
+    // A driver of today: none of it is there, and nothing is called.
+    const older = new Nvml(stub({}).libraryPath);
+    expect(older.takesNvleKeys).toBe(false);
+    expect(older.nvlePrivateInfo(one)).toBe(NVML.FUNCTION_NOT_FOUND);
+    expect(older.setNvleKey(one, key)).toBe(NVML.FUNCTION_NOT_FOUND);
+    // A call that is missing among them is none: what is begun could not be ended.
+    expect(beyond.takesNvleKeys).toBe(false);
   });
 
   it('names what fails', () => {

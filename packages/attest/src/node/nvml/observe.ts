@@ -92,6 +92,7 @@ class Observer {
       uuid: this.#text('nvmlDeviceGetUUID', handle),
       fabric: this.#fabric(handle),
       ...this.#remapTable(handle),
+      ...this.#encryption(handle),
     }));
   }
 
@@ -110,6 +111,13 @@ class Observer {
       hash.update(struct.subarray(at, at + 4 * count));
     }
     return { remapTableSha256: hash.digest('hex') };
+  }
+
+  #encryption(handle: bigint): { isNvlinkEncrypted?: boolean } {
+    const isEncrypted = this.#nvml.isNvlinkEncrypted(handle);
+    if (typeof isEncrypted === 'boolean') return { isNvlinkEncrypted: isEncrypted };
+    this.#succeeds('nvmlDeviceGetNvLinkInfo', isEncrypted);
+    return {};
   }
 
   /** Newer drivers say more; older ones refuse the newer structure by its version. */
