@@ -9,6 +9,7 @@ import type { AppContext, ServerContext } from '../openai/context.ts';
 import { LiveDocument } from '../openai/schema/documents.ts';
 import { bridgeDocument } from './bridge.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
+import { beginEvents, eventText } from './events.ts';
 
 /** Each has a buffer and a connection. */
 const READERS_MAX = 32;
@@ -87,15 +88,7 @@ function stream(c: AppContext, ctx: ServerContext): Response {
       },
     );
   }
-  const outgoing = c.env.outgoing as ServerResponse | undefined;
-  if (outgoing === undefined) throw new ApiError('internal_error', 'There is no connection.');
-  outgoing.writeHead(200, {
-    ...c.get('commonHeaders'),
-    'Content-Type': 'text/event-stream; charset=utf-8',
-    'Cache-Control': 'no-cache',
-    'X-Accel-Buffering': 'no',
-  });
-  new LiveStream(outgoing, ctx, feed).open();
+  new LiveStream(beginEvents(c), ctx, feed).open();
   return RESPONSE_ALREADY_SENT;
 }
 
@@ -143,7 +136,7 @@ class LiveStream {
   }
 
   #send(event: string, data: object): void {
-    if (this.#outgoing.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)) return;
+    if (this.#outgoing.write(eventText(event, data))) return;
     this.#isBehind = true;
     this.#outgoing.setTimeout(this.#ctx.limits.stallSeconds * 1000);
   }
