@@ -67,7 +67,8 @@ export async function* events(response: Response): AsyncGenerator<ServerEvent> {
       for (const each of whole) yield eventOf(each);
     }
   } finally {
-    void reader.cancel();
+    // Of a stream that broke off there is nothing to cancel.
+    reader.cancel().catch(() => {});
   }
 }
 

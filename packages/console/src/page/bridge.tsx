@@ -5,6 +5,7 @@ import { durationText, LETTERS, type View } from '../timeline/draw.ts';
 import { type Sum, sumsWithin } from '../timeline/recording.ts';
 import { ask } from './api.ts';
 import { lineChart } from './chart.ts';
+import { nowMs } from './connection.ts';
 import { download } from './files.ts';
 import { each, when } from './flow.ts';
 import { lanes, type Shown } from './lanes.tsx';
@@ -108,6 +109,7 @@ export function BridgePage() {
           setSelection(chosen);
         })}
         {legend(shown)}
+        {gaps(shown)}
         {selected(shown, selection)}
       </section>
       {whole === null ? <WhatIf /> : ''}
@@ -138,6 +140,22 @@ function legend(shown: Shown) {
       </li>
     </ul>
   );
+}
+
+/** What is not in the picture. */
+function gaps(shown: Shown) {
+  const text = () => {
+    nowMs();
+    const now = shown();
+    if (now === null) return '';
+    const parts = [
+      now.missed > 0 ? `${countText(now.missed)} moments never came` : '',
+      now.dropped > 0 ? `${countText(now.dropped)} crossings found no room` : '',
+      now.malformed > 0 ? `${countText(now.malformed)} events could not be read` : '',
+    ].filter((part) => part !== '');
+    return parts.length === 0 ? '' : `Not in the picture: ${parts.join(', ')}.`;
+  };
+  return <p class="problem">{text}</p>;
 }
 
 /** What the selected stretch comes to. */

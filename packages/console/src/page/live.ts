@@ -96,26 +96,39 @@ async function follow(): Promise<void> {
   const response = await ask('/v1/bridge/events');
   for await (const { event, data } of events(response)) {
     heard();
-    if (event === 'snapshot') begin(JSON.parse(data) as Snapshot);
-    else if (event === 'moment') proceed(JSON.parse(data) as Moment);
-    else if (event === 'bridge') account(JSON.parse(data) as Bridge);
+    const told = parsed(data);
+    if (event === 'snapshot') begin(told as Snapshot);
+    else if (event === 'moment') proceed(told as Moment);
+    else if (event === 'bridge') account(told as Bridge);
   }
 }
 
-function begin(first: Snapshot): void {
+/** null: it is no JSON, which is none of what is looked for either. */
+function parsed(data: string): unknown {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null;
+  }
+}
+
+function begin(first: Snapshot | null): void {
+  if (!Array.isArray(first?.moments) || !Array.isArray(first.accounts)) return;
   snapshot = first;
   moments = [...first.moments];
   live();
   setRecording(new Recording(first));
 }
 
-function proceed(moment: Moment): void {
+function proceed(moment: Moment | null): void {
+  recording()?.add(moment);
+  if (moment === null) return;
   moments.push(moment);
   if (moments.length > MOMENTS_KEPT) moments.splice(0, moments.length - MOMENTS_KEPT);
-  recording()?.add(moment);
 }
 
-function account(now: Bridge): void {
+function account(now: Bridge | null): void {
+  if (typeof now?.uptime_seconds !== 'number' || !Array.isArray(now.ledger)) return;
   const before = bridge();
   setBridge(now);
   const seconds = before === null ? 0 : now.uptime_seconds - before.uptime_seconds;

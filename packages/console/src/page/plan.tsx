@@ -14,6 +14,7 @@ interface Choices {
   readonly models: readonly string[];
   readonly gpus: readonly { readonly name: string; readonly title: string }[];
   readonly laws: readonly string[];
+  readonly engines: readonly string[];
 }
 
 interface Spread {
@@ -142,7 +143,7 @@ export function PlanPage() {
       <h1>Plan</h1>
       <p class="hint">
         What a load would pay on a machine, by <code>bridgekeeper plan</code>: simulated in a thread
-        of the lowest priority, so that serving does not wait for it.
+        of low priority, so that serving does not wait for it.
       </p>
       <p class="problem" role="alert">
         {() => problem() || ((choices.error as Error | undefined)?.message ?? '')}
@@ -159,7 +160,10 @@ export function PlanPage() {
             {select('law', 'Law', () =>
               known()!.laws.map((name) => [name, name === 'auto' ? 'auto: the GPU’s own' : name]),
             )}
-            {select('engine', 'Engines', () => ENGINES)}
+            {select('engine', 'Engines', () => [
+              ...ENGINES,
+              ...known()!.engines.map((name) => [name, name] as const),
+            ])}
             {field('workload', 'Load', '8 at a time, 1024+256')}
             {field('sweep', 'Also at a time', '1, 8, 32')}
             {field('ttft', 'First token within, ms', 'no limit')}

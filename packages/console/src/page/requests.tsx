@@ -206,7 +206,7 @@ function One() {
     if (now === null) return null;
     const fromUs = arrived_us - now.serverOffsetUs;
     const toUs = fromUs + total_ms * 1e3;
-    return fromUs > now.firstUs ? { fromUs, toUs, selection: null } : null;
+    return toUs > now.firstUs ? { fromUs, toUs, selection: null } : null;
   };
   return (
     <>

@@ -26,7 +26,7 @@ export type RunAll = (
 ) => Promise<readonly Prediction[]>;
 
 /**
- * Simulates beside serving: one question at a time, in one thread of the lowest priority, for a
+ * Simulates beside serving: one question at a time, in one thread of low priority, for a
  * bounded time, and no longer than somebody waits for it.
  */
 export class Planning {

@@ -99,6 +99,8 @@ class LiveStream {
   readonly #feed: LiveFeed;
   #untilBridge = 0;
   #isBehind = false;
+  /** Something came while it was behind, and was not sent. */
+  #hasSkipped = false;
 
   constructor(outgoing: ServerResponse, ctx: ServerContext, feed: LiveFeed) {
     this.#outgoing = outgoing;
@@ -113,7 +115,8 @@ class LiveStream {
     this.#outgoing.on('drain', () => {
       this.#outgoing.setTimeout(0);
       this.#isBehind = false;
-      this.#snapshot();
+      // A snapshot is larger than what a socket takes at once: it is behind for a moment each time.
+      if (this.#hasSkipped) this.#snapshot();
     });
     this.#outgoing.on('timeout', () => this.#outgoing.destroy());
     // Answers end before the server does.
@@ -124,12 +127,16 @@ class LiveStream {
   }
 
   #snapshot(): void {
+    this.#hasSkipped = false;
     this.#send('snapshot', document(this.#ctx, this.#feed.recent()));
     this.#untilBridge = 0;
   }
 
   #moment(moment: LiveMoment): void {
-    if (this.#isBehind) return;
+    if (this.#isBehind) {
+      this.#hasSkipped = true;
+      return;
+    }
     this.#send('moment', moment);
     if (this.#untilBridge === 0) this.#send('bridge', bridgeDocument(this.#ctx));
     this.#untilBridge = (this.#untilBridge + 1) % BRIDGE_EVERY;
