@@ -124,10 +124,11 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
     const spec = { image: 'storyteller', policy: 'trial', replicas: { min: 1, max: 2 } };
     await put('putPool', 'stories', { ...spec, models: ['story'], gpus: 4 });
     await put('putPool', 'aurora-own', { ...spec, models: ['own'], gpus: 2, tenant: 'aurora' });
-    // More than its quota lets it have.
-    const two = { min: 2, max: 2 };
-    const larger = { ...spec, models: ['large'], gpus: 2, replicas: two, tenant: 'borealis' };
-    await put('putPool', 'borealis-large', larger);
+    // Together they are more than its quota lets it have.
+    for (const model of ['first', 'second']) {
+      const one = { ...spec, models: [model], gpus: 2, tenant: 'borealis' };
+      await put('putPool', `borealis-${model}`, one);
+    }
     viewer = await Viewer.open();
     page = await viewer.page();
   }, 90_000);

@@ -123,12 +123,9 @@ export function FleetPage() {
               )}
             </div>
             <div class="hosts">
-              {each(shown, (host: HostRow) => (
-                <HostCard
-                  host={host}
-                  replicas={() => replicas().filter((row) => row.host === host.host)}
-                />
-              ))}
+              {each(shown, (host: HostRow) =>
+                hostCard(host, () => replicas().filter((row) => row.host === host.host)),
+              )}
             </div>
             <nav class="bar" aria-label="More hosts">
               {when(
@@ -147,18 +144,14 @@ export function FleetPage() {
           </section>
         ),
       )}
-      <Replicas replicas={replicas} />
-      <Pools pools={pools} replicas={replicas} />
+      {replicasTable(replicas)}
+      {poolsTable(pools, replicas)}
       {when(() => !isTenant(), Quotas)}
     </>
   );
 }
 
-function HostCard(props: {
-  readonly host: HostRow;
-  readonly replicas: () => readonly ReplicaRow[];
-}) {
-  const { host, replicas } = props;
+function hostCard(host: HostRow, replicas: () => readonly ReplicaRow[]) {
   const { facts, state, lostSinceMs } = host;
   const about =
     facts === null
@@ -201,10 +194,10 @@ function stepText({ phase, phaseSinceMs, reason }: ReplicaRow): string {
   return `${phase} for ${ago(phaseSinceMs)}${reason === null ? '' : `, because ${reason}`}`;
 }
 
-function Replicas(props: { readonly replicas: () => readonly ReplicaRow[] }) {
+function replicasTable(replicas: () => readonly ReplicaRow[]) {
   const order = (row: ReplicaRow) => (row.phase === 'serving' ? 1 : 0);
   const rows = () =>
-    [...props.replicas()]
+    [...replicas()]
       .sort((a, b) => order(a) - order(b) || b.phaseSinceMs - a.phaseSinceMs)
       .slice(0, ROWS);
   return (
@@ -244,15 +237,15 @@ function Replicas(props: { readonly replicas: () => readonly ReplicaRow[] }) {
         </tbody>
       </table>
       {when(
-        () => props.replicas().length === 0,
+        () => replicas().length === 0,
         () => (
           <p class="empty">There is none.</p>
         ),
       )}
       {when(
-        () => props.replicas().length > ROWS,
+        () => replicas().length > ROWS,
         () => (
-          <p class="hint">{() => `${ROWS} of ${props.replicas().length} are shown.`}</p>
+          <p class="hint">{() => `${ROWS} of ${replicas().length} are shown.`}</p>
         ),
       )}
     </section>
@@ -278,12 +271,9 @@ function steps({ phase }: ReplicaRow) {
   );
 }
 
-function Pools(props: {
-  readonly pools: () => readonly PoolRow[];
-  readonly replicas: () => readonly ReplicaRow[];
-}) {
+function poolsTable(pools: () => readonly PoolRow[], replicas: () => readonly ReplicaRow[]) {
   const serving = ({ pool }: PoolRow) =>
-    props.replicas().filter((row) => row.pool === pool && row.phase === 'serving').length;
+    replicas().filter((row) => row.pool === pool && row.phase === 'serving').length;
   return (
     <section aria-labelledby="pools-title">
       <h2 id="pools-title">Pools</h2>
@@ -303,7 +293,7 @@ function Pools(props: {
         </thead>
         <tbody>
           {each(
-            () => props.pools().slice(0, ROWS),
+            () => pools().slice(0, ROWS),
             (row: PoolRow) => (
               <tr>
                 <th scope="row">{row.pool}</th>

@@ -209,13 +209,17 @@ function WholeLog(props: { readonly reader: Reader }) {
   );
   const [problem, setProblem] = createSignal('');
   const [verdict, setVerdict] = createSignal('');
-  const proofOf = async ({ index, bytes }: Entry, keys: string) => {
+  /** `keys` null: the proof is saved; else it is verified here. */
+  const proofOf = async ({ index, bytes }: Entry, keys: string | null) => {
     setProblem('');
     setVerdict('');
     try {
       const proof = await (await ask(`/proof/${index}`)).text();
-      if (keys === '') download(`entry-${index}.tlog-proof`, proof, 'text/plain');
-      else setVerdict(`● ${await reader.verifyHere(bytes, proof, keys.split(/\s+/))}`);
+      if (keys === null) download(`entry-${index}.tlog-proof`, proof, 'text/plain');
+      else {
+        const given = keys.split(/\s+/).filter((key) => key !== '');
+        setVerdict(`● ${await reader.verifyHere(bytes, proof, given)}`);
+      }
     } catch (error) {
       setProblem(`✕ Entry ${index}: ${(error as Error).message}`);
     }
@@ -279,8 +283,8 @@ function WholeLog(props: { readonly reader: Reader }) {
       <p role="status">{verdict}</p>
       {entriesTable(
         () => (entries.error === undefined ? (entries() ?? []) : []),
-        (entry) => void proofOf(entry, ''),
-        (entry) => void proofOf(entry, keyField.value.trim() || ' '),
+        (entry) => void proofOf(entry, null),
+        (entry) => void proofOf(entry, keyField.value),
       )}
       <nav class="bar" aria-label="More entries">
         {when(

@@ -152,6 +152,14 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     const names = new Set(JSON.parse(trace).traceEvents.map(({ name }: { name: string }) => name));
     expect(names).toContain('tokens');
     expect(names).toContain('decode');
+    // However large a snapshot is, moments follow it.
+    const stream = await fetch(`${server.url}/v1/bridge/events`);
+    let text = '';
+    for await (const chunk of stream.body! as unknown as AsyncIterable<Uint8Array>) {
+      text += Buffer.from(chunk).toString();
+      if (text.split('event: moment').length > 3) break;
+    }
+    expect(text).toMatch(/^event: snapshot\n/);
     // What was saved for others opens here, too.
     await give('trace.json', trace);
     await page.waitForSelector('.freshness:has-text("from trace.json")');
