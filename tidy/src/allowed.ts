@@ -1,7 +1,6 @@
 /**
  * Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. A key
- * `attest/node` says what files in packages/attest/src/node may use besides. Control and console
- * are yet to come.
+ * `attest/node` says what files in packages/attest/src/node may use besides.
  */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],

@@ -54,13 +54,12 @@ export function refusalsOf(view: FleetView, nowMs: number): readonly Refusal[] {
         ? []
         : [
             {
-              code:
-                spec.tenant !== null && /GPUs/.test(trouble.cause) ? 'over-quota' : 'does-not-fit',
+              code: isOverQuota(spec, trouble.cause) ? 'over-quota' : 'does-not-fit',
               about: `pool ${pool}`,
               cause: trouble.cause,
               lift:
                 trouble.nearest === null
-                  ? 'another host, a larger quota, or fewer replicas'
+                  ? liftOfPool(isOverQuota(spec, trouble.cause))
                   : `on ${trouble.nearest.host}: ${trouble.nearest.cause}`,
               sinceMs: null,
             },
@@ -106,6 +105,15 @@ export function refusalsOf(view: FleetView, nowMs: number): readonly Refusal[] {
       ];
     }),
   ];
+}
+
+/** Only a quota names the tenant's own GPUs. */
+function isOverQuota({ tenant }: { readonly tenant: string | null }, cause: string): boolean {
+  return tenant !== null && cause.startsWith(`${tenant} has `);
+}
+
+function liftOfPool(isQuota: boolean): string {
+  return isQuota ? 'a larger quota (gpusMax) of its tenant, or fewer replicas' : 'another host';
 }
 
 const WHY: Readonly<Record<string, string>> = {

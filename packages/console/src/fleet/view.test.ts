@@ -50,7 +50,11 @@ describe('a fleet as it is heard of', () => {
           .map(({ each }) => each);
         let mixed = new FleetView();
         for (const each of shuffled) mixed = mixed.after([each]);
-        const sorted = (view: FleetView) => view.all('pool').map((row) => JSON.stringify(row)).sort();
+        const sorted = (view: FleetView) =>
+          view
+            .all('pool')
+            .map((row) => JSON.stringify(row))
+            .sort();
         expect(sorted(mixed)).toEqual(sorted(straight));
       }),
     );
@@ -81,7 +85,12 @@ describe('what a fleet refuses', () => {
   it('says quarantines first, each with what would lift it', () => {
     const view = new FleetView().after([
       event(1, 'a', pool('a', 'no host fits')),
-      event(2, 'h', host([{ module: 3, reason: 'Xid 145', atMs: 50 }], { state: 'draining' }), 'host'),
+      event(
+        2,
+        'h',
+        host([{ module: 3, reason: 'Xid 145', atMs: 50 }], { state: 'draining' }),
+        'host',
+      ),
     ]);
     const refusals = refusalsOf(view, 1_000);
     expect(refusals.map(({ code }) => code)).toEqual(['quarantined', 'does-not-fit', 'draining']);

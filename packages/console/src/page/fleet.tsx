@@ -96,7 +96,7 @@ export function FleetPage() {
                     .slice(0, ROWS)
                     .map(({ code, about, cause, lift, sinceMs }) => (
                       <tr>
-                        <th scope="row">{`⬢ ${code}`}</th>
+                        <th scope="row" class="code">{`⬢ ${code}`}</th>
                         <td>{about}</td>
                         <td>{cause}</td>
                         <td>{lift}</td>
@@ -157,7 +157,7 @@ function hostCard(host: HostRow, replicas: () => readonly ReplicaRow[]) {
     facts === null
       ? 'its agent has not said yet what it is'
       : [
-          facts.platform,
+          `platform ${facts.platform}`,
           facts.driverVersion === null ? '' : `driver ${facts.driverVersion}`,
           `vouched for by ${facts.grade}`,
         ]
@@ -170,11 +170,7 @@ function hostCard(host: HostRow, replicas: () => readonly ReplicaRow[]) {
         <a href={`#/fleet?host=${encodeURIComponent(host.host)}`}>{host.host}</a>
       </h3>
       <p>
-        {() =>
-          lostSinceMs === null
-            ? `${sign} ${state}`
-            : `${sign} nothing heard for ${ago(lostSinceMs)}`
-        }
+        {() => (lostSinceMs === null ? `${sign} ${state}` : `${sign} lost for ${ago(lostSinceMs)}`)}
       </p>
       {() => board(host, replicas())}
       <p class="hint">{about}</p>

@@ -180,6 +180,9 @@ function Access() {
 }
 
 if (location.hash === '') go(OWN[0]!.name);
-render(App as () => never, document.getElementById('app')!);
+// Something is seen before there is a script; now it takes its place.
+const place = document.getElementById('app')!;
+place.replaceChildren();
+render(App as () => never, place);
 if (server === 'serve') void watch();
 if (server === 'control') void watchFleet();
