@@ -1,7 +1,6 @@
 /**
  * Which package may use which, as the arrows in ARCHITECTURE.md. A new package is added here. A key
- * `attest/node` says what files in packages/attest/src/node may use besides. Control and console
- * are yet to come.
+ * `attest/node` says what files in packages/attest/src/node may use besides.
  */
 export const layers: Readonly<Record<string, readonly string[]>> = {
   bridge: [],
@@ -14,7 +13,10 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   device: ['bridge', 'native'],
   engine: ['bridge', 'device'],
   planner: ['bridge', 'report', 'device', 'engine'],
-  server: ['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report', 'console'],
+  server: [
+    ...['bridge', 'native', 'device', 'engine', 'attest', 'envelope', 'report', 'console'],
+    'planner',
+  ],
   probe: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'server'],
   doctor: ['bridge', 'native', 'report', 'attest', 'device', 'engine', 'planner', 'server'],
   bench: [
@@ -38,6 +40,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'fabric',
     'control',
     'gateway',
+    'console',
   ],
   fabric: ['bridge', 'native', 'attest'],
   control: ['bridge', 'attest', 'fabric'],
@@ -221,6 +224,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     seal: ['settings'],
     receipts: ['host-clock.ts', 'settings', 'logging'],
     live: [],
+    plan: ['http'],
     engine: ['host-clock.ts', 'settings', 'logging', 'live'],
     grammar: ['host-clock.ts', 'formats', 'http'],
     evidence: ['host-clock.ts', 'settings', 'http', 'receipts', 'engine'],
@@ -233,6 +237,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'encryption',
       'receipts',
       'live',
+      'plan',
       'engine',
       'grammar',
       'evidence',
@@ -247,6 +252,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'encryption',
       'receipts',
       'live',
+      'plan',
       'openai',
       'responses',
       'anthropic',
@@ -262,6 +268,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'seal',
       'receipts',
       'live',
+      'plan',
       'engine',
       'evidence',
       'grammar',
@@ -273,8 +280,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   },
   console: {
     timeline: [],
+    fleet: [],
     jsx: [],
-    page: ['timeline'],
+    page: ['timeline', 'fleet'],
   },
   planner: {
     '.': [],
@@ -371,8 +379,9 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     bundle: [],
     load: ['.'],
     chat: ['.'],
+    top: [],
     plan: ['.'],
-    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat', 'plan'],
+    cli: ['.', 'selftest', 'verify', 'connect', 'bundle', 'load', 'chat', 'top', 'plan'],
   },
   'attest/node': {
     nvml: [],

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
@@ -45,6 +45,8 @@ export interface ControlOptions {
   readonly names: readonly string[];
   readonly admission: AdmissionOptions;
   readonly predict: Predict | null;
+  /** Answers what is no call of the API: the console. */
+  readonly page?: (api: RequestListener) => RequestListener;
   readonly version: string;
   readonly time: Time;
   readonly chance: Chance;
@@ -144,7 +146,8 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
   }
   const authority = JSON.parse(JSON.parse(authorityRow.body).value) as Pem;
   const certificate = await makeServerCertificate(authority, options.names, time.nowMs());
-  const server = createServer(listenerOf(api)).on('clientError', refuseSocket);
+  const { page = (calls) => calls } = options;
+  const server = createServer(page(listenerOf(api))).on('clientError', refuseSocket);
   const agentServer = createTlsServer(
     {
       cert: certificate.certificate + authority.certificate,

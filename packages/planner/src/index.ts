@@ -1,7 +1,8 @@
 export { PlanError } from './errors.ts';
-export { knownGpu } from './gpus/gpu.ts';
+export { type Gpu, knownGpu, knownGpus } from './gpus/gpu.ts';
 export {
   knownModel,
+  knownModelNames,
   type PlannedModel,
   readPlannedModel,
 } from './models/model.ts';
@@ -13,8 +14,8 @@ export {
   type ObservedLoad,
   type StepFit,
 } from './observe/fit.ts';
-export { fitOf } from './plan/fit.ts';
-export { makePlan, type PlanRequest, type Progress } from './plan/plan.ts';
+export { chooseModelTokens } from './plan/fit.ts';
+export { makePlan, type Plan, type PlanRequest, type Progress } from './plan/plan.ts';
 export { SimulationPool } from './pool/pool.ts';
 export { gainOf } from './recommend/recommend.ts';
 export { planDocument } from './report/document.ts';

@@ -23,6 +23,7 @@ import { countTokensEndpoint, messagesEndpoint } from './routes/messages.ts';
 import { modelEndpoint, modelsEndpoint } from './routes/models.ts';
 import { openApiEndpoint } from './routes/openapi.ts';
 import { pageEndpoint } from './routes/page.ts';
+import { planChoicesEndpoint, planEndpoint, whatIfEndpoint } from './routes/plan.ts';
 import { receiptEndpoint, receiptKeyEndpoint, receiptLinksEndpoint } from './routes/receipts.ts';
 import { requestEndpoint, requestsEndpoint } from './routes/requests.ts';
 import {
@@ -68,6 +69,9 @@ export function createApp(ctx: ServerContext): App {
     bridgeEndpoint(ctx),
     timelineEndpoint(ctx),
     bridgeEventsEndpoint(ctx),
+    planChoicesEndpoint(ctx),
+    planEndpoint(ctx),
+    whatIfEndpoint(ctx),
     requestsEndpoint(ctx),
     requestEndpoint(ctx),
     ...(ctx.hasSleepMode ? [sleepEndpoint(ctx), wakeUpEndpoint(ctx), isSleepingEndpoint(ctx)] : []),

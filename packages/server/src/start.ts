@@ -29,6 +29,7 @@ import type { ServerContext } from './openai/context.ts';
 import { RequestLog } from './openai/request-log.ts';
 import { ResponseStore } from './openai/response-store.ts';
 import { WakeQueue } from './openai/wake-queue.ts';
+import { Planning } from './plan/planning.ts';
 import { openReceipts } from './receipts/open.ts';
 import type { Receipts } from './receipts/receipts.ts';
 import { readSealPolicy } from './seal/seal-policy.ts';
@@ -241,6 +242,11 @@ function contextOf(
     ),
     wakes: new WakeQueue(clock),
     requests: new RequestLog(clock),
+    planning: new Planning(clock, {
+      modelPath: engine.card.modelPath,
+      modelName: modelNames[0]!,
+      profile: started.profile,
+    }),
     live: live === undefined ? null : new LiveFeed(live, clock),
     lifecycle: new Lifecycle(() => engine.isAsleep),
     hasSleepMode: settings.enableSleepMode,

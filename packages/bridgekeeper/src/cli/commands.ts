@@ -8,6 +8,7 @@ import type { CliCommand } from './command.ts';
 const LOADERS: Readonly<Record<string, () => Promise<readonly CliCommand[]>>> = {
   serve: async () => [(await import('./serve.ts')).SERVE],
   chat: async () => [(await import('./chat.ts')).CHAT],
+  top: async () => [(await import('./top.ts')).TOP],
   verify: async () => [(await import('./verify.ts')).VERIFY],
   connect: async () => [(await import('./connect.ts')).CONNECT],
   doctor: async () => [(await import('./doctor.ts')).DOCTOR],

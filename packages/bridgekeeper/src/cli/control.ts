@@ -43,6 +43,7 @@ export const CONTROL: readonly CliCommand[] = [START, ...CONTROL_CALLS, CONTROL_
 async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const { openControl, SYSTEM_CHANCE, SYSTEM_TIME } = await import('@bridgekeeper/control');
   const { VENDOR_ROOTS } = await import('@bridgekeeper/attest');
+  const { consoleListener } = await import('@bridgekeeper/console');
   const { openServices } = await import('../verify/services.ts');
   const { readVersion } = await import('../version.ts');
   const { folder, database = null, host, port, agentHost, agentPort, offline: isOffline } = values;
@@ -61,6 +62,7 @@ async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
         openServices({ atMs, isOffline, rimFolder: undefined, tokenKeys: null, environment }),
     },
     predict: null,
+    page: (calls) => consoleListener('control', calls),
     version: readVersion().version,
     time: SYSTEM_TIME,
     chance: SYSTEM_CHANCE,
@@ -68,6 +70,7 @@ async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
     onCrash: (error) => io.err(`bridgekeeper: ${(error as Error).stack ?? error}`),
   });
   io.out(`${control.url}  operators and gateways\n${control.agentUrl}  agents`);
+  io.err(`bridgekeeper: the fleet is shown at ${control.url}/console`);
   io.err(`bridgekeeper: the first keys are ${folder}/operator.key and ${folder}/gateway.key`);
   const stop = stopSignal(io);
   const stopped = new Promise<void>((resolve) => {

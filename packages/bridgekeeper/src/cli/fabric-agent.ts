@@ -101,7 +101,9 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
     const view = { status, state: () => agent.state };
     servers.push(await serveSocket(values.state, agentListener(view, commands)));
     if (values.logPort !== undefined) {
-      const server = createServer(logListener(log)).listen(values.logPort, values.logHost);
+      const { consoleListener } = await import('@bridgekeeper/console');
+      const listener = consoleListener('log', logListener(log));
+      const server = createServer(listener).listen(values.logPort, values.logHost);
       await once(server, 'listening');
       servers.push(server);
       const { port } = server.address() as AddressInfo;

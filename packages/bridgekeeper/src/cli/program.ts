@@ -93,6 +93,7 @@ const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   FabricError: 1,
   GatewayError: 1,
   ProbeError: 1,
+  TopError: 1,
 };
 
 function failureOf(error: unknown): Failure {

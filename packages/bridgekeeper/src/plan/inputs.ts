@@ -7,7 +7,6 @@ import {
 } from '@bridgekeeper/bridge';
 import {
   enginesOf,
-  fitOf,
   isSpec,
   knownGpu,
   knownModel,
@@ -160,20 +159,3 @@ export function readObserved(path: string, io: CliIo): PlanRequest['observed'] {
 
 /** Of a step; what is less says nothing. */
 const LEAST_HOST_NS = 20e3;
-
-/** vLLM's default is all that the model has; what does not fit is halved until it does. */
-const MODEL_TOKENS_MAX = 131_072;
-
-/** The longest request to allow where nobody said it. */
-export function chooseModelTokens(
-  question: Parameters<typeof fitOf>[0],
-  longestRequest: number,
-): number {
-  let tokens = Math.min(question.model.spec.maxPositions, MODEL_TOKENS_MAX);
-  for (;;) {
-    const fit = fitOf({ ...question, flags: { ...question.flags, maxModelTokens: tokens } });
-    const half = Math.floor(tokens / 2);
-    if (fit.requests >= 1 || half < Math.max(longestRequest, 1024)) return tokens;
-    tokens = half;
-  }
-}

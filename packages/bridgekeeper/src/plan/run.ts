@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { basename, isAbsolute } from 'node:path';
 import {
+  chooseModelTokens,
   DEFAULT_FLAGS,
   type EngineFlags,
   enginesOf,
@@ -21,14 +22,7 @@ import type { CliIo } from '../io.ts';
 import { progressBar } from '../progress-bar.ts';
 import { readVersion } from '../version.ts';
 import type { PLAN_FLAGS } from './flags.ts';
-import {
-  chooseGpu,
-  chooseLaws,
-  chooseModelTokens,
-  readLoad,
-  readModel,
-  readObserved,
-} from './inputs.ts';
+import { chooseGpu, chooseLaws, readLoad, readModel, readObserved } from './inputs.ts';
 
 type Flags = typeof PLAN_FLAGS;
 

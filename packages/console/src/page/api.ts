@@ -67,7 +67,8 @@ export async function* events(response: Response): AsyncGenerator<ServerEvent> {
       for (const each of whole) yield eventOf(each);
     }
   } finally {
-    void reader.cancel();
+    // Of a stream that broke off there is nothing to cancel.
+    reader.cancel().catch(() => {});
   }
 }
 
@@ -79,4 +80,28 @@ function eventOf(text: string): ServerEvent {
     else if (line.startsWith('data: ')) data.push(line.slice(6));
   }
   return { event, data: data.join('\n') };
+}
+
+/** Something that the server simulates: what comes out; `onProgress` is told how far it is. */
+export async function simulate(
+  path: string,
+  body: object | null,
+  signal: AbortSignal,
+  onProgress: (text: string) => void,
+): Promise<unknown> {
+  onProgress('… begins');
+  const sent = body === null ? {} : { body: JSON.stringify(body) };
+  const headers = { 'Content-Type': 'application/json' };
+  const response = await ask(path, { method: 'POST', signal, headers, ...sent });
+  for await (const { event, data } of events(response)) {
+    const told: unknown = JSON.parse(data);
+    if (event === 'progress') {
+      const { done, total } = told as { readonly done: number; readonly total: number };
+      onProgress(`${done} of ${total} simulations`);
+    } else if (event === 'error') {
+      const { code, message } = told as { readonly code: string; readonly message: string };
+      throw new ServerError(response.status, code, message);
+    } else return told;
+  }
+  throw new Error('The server ended the answer before it was there.');
 }

@@ -1,23 +1,19 @@
 /// <reference lib="dom" />
 
-import { createEffect, createSignal, onCleanup } from 'solid-js';
-import {
-  draw,
-  durationText,
-  heightOf,
-  LETTERS,
-  NAMES_WIDTH,
-  type Theme,
-  usAt,
-  type View,
-} from '../timeline/draw.ts';
-import { type Recording, type Sum, sumsWithin } from '../timeline/recording.ts';
+import { createSignal } from 'solid-js';
+import { durationText, LETTERS, type View } from '../timeline/draw.ts';
+import { type Sum, sumsWithin } from '../timeline/recording.ts';
 import { ask } from './api.ts';
 import { lineChart } from './chart.ts';
+import { nowMs } from './connection.ts';
+import { download } from './files.ts';
 import { each, when } from './flow.ts';
-import { bridge, closeFile, file, openFile, recording, samples, saved } from './live.ts';
+import { lanes, type Shown } from './lanes.tsx';
+import { bridge, recording, samples, saved } from './live.ts';
+import { opened } from './open.ts';
 import { remember, route } from './router.ts';
 import { bytesText, countText, percentText, secondsText } from './units.ts';
+import { WhatIf } from './what-if.tsx';
 
 const SPAN_FIRST_US = 2e6;
 const SPAN_MIN_US = 200;
@@ -29,7 +25,7 @@ type Selection = View['selection'];
 
 /** Page 1: the lanes, what crossed on them and what it cost. */
 export function BridgePage() {
-  const shown = () => file()?.recording ?? recording();
+  const shown = () => opened('bridge') ?? recording();
   const [spanUs, setSpanUs] = createSignal(spanFromAddress());
   /** Where the view ends; null: it follows what comes. */
   const [endUs, setEndUs] = createSignal<number | null>(null);
@@ -50,12 +46,11 @@ export function BridgePage() {
     remember({ span: String(Math.round(span)) });
   };
   const pan = (part: number) => setEndUs((end) => (end ?? now()) + part * spanUs());
-  createEffect(() => {
-    if (file() === null) return;
-    const { firstUs, nowUs } = file()!.recording;
-    setSpanUs(Math.max(SPAN_MIN_US, nowUs - firstUs));
-    setEndUs(nowUs);
-  });
+  const whole = opened('bridge');
+  if (whole !== null) {
+    setSpanUs(Math.max(SPAN_MIN_US, whole.nowUs - whole.firstUs));
+    setEndUs(whole.nowUs);
+  }
   const keys = (event: KeyboardEvent) => {
     const action = {
       ' ': pause,
@@ -73,16 +68,6 @@ export function BridgePage() {
     if (action === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     action();
-  };
-  const load = async (event: Event) => {
-    const input = event.target as HTMLInputElement;
-    setProblem('');
-    try {
-      if (input.files?.[0]) await openFile(input.files[0]);
-    } catch (error) {
-      setProblem(error instanceof SyntaxError ? 'That file is no JSON.' : (error as Error).message);
-    }
-    input.value = '';
   };
   return (
     <>
@@ -114,18 +99,6 @@ export function BridgePage() {
           <button type="button" onClick={() => void perfetto(setProblem)}>
             Perfetto
           </button>
-          <label class="button">
-            Open…
-            <input type="file" accept="application/json,.json" onChange={load} />
-          </label>
-          {when(
-            () => file() !== null,
-            () => (
-              <button type="button" onClick={closeFile}>
-                Back to live
-              </button>
-            ),
-          )}
         </div>
         <p class="problem" role="alert">
           {problem}
@@ -136,8 +109,10 @@ export function BridgePage() {
           setSelection(chosen);
         })}
         {legend(shown)}
+        {gaps(shown)}
         {selected(shown, selection)}
       </section>
+      {whole === null ? <WhatIf /> : ''}
       <Ledger />
     </>
   );
@@ -146,106 +121,6 @@ export function BridgePage() {
 function spanFromAddress(): number {
   const span = Number(route().query.get('span'));
   return span >= SPAN_MIN_US && span <= SPAN_MAX_US ? span : SPAN_FIRST_US;
-}
-
-type Shown = () => Recording | null;
-
-/** Drawn once for each frame in which something changed. */
-function lanes(
-  shown: Shown,
-  viewNow: () => View,
-  keys: (event: KeyboardEvent) => void,
-  select: (selection: Selection) => void,
-) {
-  let canvas!: HTMLCanvasElement;
-  let startX: number | null = null;
-  let drawn = '';
-  let frame = 0;
-  const theme = themeOf();
-  const paint = () => {
-    frame = requestAnimationFrame(paint);
-    const recording = shown();
-    if (recording === null || !canvas.isConnected) return;
-    const view = viewNow();
-    const width = canvas.clientWidth;
-    const scale = devicePixelRatio;
-    const state = [recording.nowUs, view.fromUs, view.toUs, width, scale, theme().ink];
-    const key = `${state} ${JSON.stringify(view.selection)}`;
-    if (key === drawn) return;
-    drawn = key;
-    const height = heightOf(recording);
-    if (canvas.width !== width * scale || canvas.height !== height * scale) {
-      canvas.width = width * scale;
-      canvas.height = height * scale;
-      canvas.style.height = `${height}px`;
-    }
-    const context = canvas.getContext('2d')!;
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    draw(context, width, recording, view, theme());
-  };
-  frame = requestAnimationFrame(paint);
-  onCleanup(() => cancelAnimationFrame(frame));
-  const at = ({ clientX }: PointerEvent) => clientX - canvas.getBoundingClientRect().left;
-  const drag = (event: PointerEvent, isDone: boolean) => {
-    if (startX === null) return;
-    const ends = [startX, at(event)].sort((a, b) => a - b) as [number, number];
-    const view = viewNow();
-    const [fromUs, toUs] = ends.map((x) => usAt(x, canvas.clientWidth, view)) as [number, number];
-    select(ends[1] - ends[0] < 3 ? null : { fromUs, toUs });
-    if (isDone) startX = null;
-  };
-  return (
-    <canvas
-      ref={(element: HTMLCanvasElement) => {
-        canvas = element;
-      }}
-      class="lanes"
-      tabindex={0}
-      role="img"
-      aria-label="Timeline of lanes: space pauses, plus and minus zoom, arrows move, a drag selects"
-      onKeyDown={keys}
-      onPointerDown={(event: PointerEvent) => {
-        if (at(event) < NAMES_WIDTH) return;
-        startX = at(event);
-        canvas.setPointerCapture(event.pointerId);
-      }}
-      onPointerMove={(event: PointerEvent) => drag(event, false)}
-      onPointerUp={(event: PointerEvent) => drag(event, true)}
-    />
-  );
-}
-
-/** The page's colours, read again when the system's scheme changes. */
-function themeOf(): () => Theme {
-  const read = (): Theme => {
-    const style = getComputedStyle(document.documentElement);
-    // A canvas knows no light-dark(): an element is asked what it comes to.
-    const probe = document.body.appendChild(document.createElement('i'));
-    const colour = (name: string) => {
-      probe.style.color = style.getPropertyValue(`--${name}`);
-      return getComputedStyle(probe).color;
-    };
-    const purposes = Object.keys(LETTERS).map((name) => [name, colour(name)] as const);
-    const theme = {
-      ink: colour('ink'),
-      soft: colour('soft'),
-      line: colour('line'),
-      ground: colour('paper'),
-      decode: colour('decode'),
-      prompts: colour('prompts'),
-      blocked: colour('bad'),
-      selection: colour('accent'),
-      purposes: Object.fromEntries(purposes),
-    };
-    probe.remove();
-    return theme;
-  };
-  const [theme, setTheme] = createSignal(read());
-  const scheme = matchMedia('(prefers-color-scheme: dark)');
-  const change = () => setTheme(read());
-  scheme.addEventListener('change', change);
-  onCleanup(() => scheme.removeEventListener('change', change));
-  return theme;
 }
 
 function legend(shown: Shown) {
@@ -265,6 +140,22 @@ function legend(shown: Shown) {
       </li>
     </ul>
   );
+}
+
+/** What is not in the picture. */
+function gaps(shown: Shown) {
+  const text = () => {
+    nowMs();
+    const now = shown();
+    if (now === null) return '';
+    const parts = [
+      now.missed > 0 ? `${countText(now.missed)} moments never came` : '',
+      now.dropped > 0 ? `${countText(now.dropped)} crossings found no room` : '',
+      now.malformed > 0 ? `${countText(now.malformed)} events could not be read` : '',
+    ].filter((part) => part !== '');
+    return parts.length === 0 ? '' : `Not in the picture: ${parts.join(', ')}.`;
+  };
+  return <p class="problem">{text}</p>;
 }
 
 /** What the selected stretch comes to. */
@@ -479,13 +370,4 @@ async function perfetto(setProblem: (text: string) => void): Promise<void> {
   } catch (error) {
     setProblem((error as Error).message);
   }
-}
-
-function download(name: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(url);
 }

@@ -25,7 +25,7 @@ const TOKENS_MAX = 512;
 
 /** Page 7: the verdict before the first key is typed, and what each answer cost. */
 export function ChatPage() {
-  const [verdict] = createResource(() => replay([]));
+  const [verdict] = createResource(() => replay({ kind: 'own' }));
   const [models] = createResource(() =>
     askJson<{ data: readonly { id: string }[] }>('/v1/models').then(({ data }) =>
       data.map(({ id }) => id),

@@ -16,6 +16,8 @@ const EVENTS = [
   ['lost', 'gone with no copy left'],
 ] as const;
 
+const BY_TENANT = ['spilled', 'restored', 'recomputed', 'avoided', 'refused', 'lost'] as const;
+
 type Tenant = KvTotals & { readonly tenant: string };
 
 /** Page 3: where pages are, and why they moved. */
@@ -105,13 +107,11 @@ export function KvPage() {
                 <thead>
                   <tr>
                     <th scope="col">Tenant</th>
-                    {['device', 'host', 'disk', 'hits', 'spilled', 'restored', 'avoided'].map(
-                      (name) => (
-                        <th scope="col" class="number">
-                          {name}
-                        </th>
-                      ),
-                    )}
+                    {[...TIERS, 'hits', ...BY_TENANT].map((name) => (
+                      <th scope="col" class="number">
+                        {name}
+                      </th>
+                    ))}
                   </tr>
                 </thead>
                 <tbody>
@@ -126,9 +126,9 @@ export function KvPage() {
                         <td class="number">
                           {countText(TIERS.reduce((sum, tier) => sum + tenant.hits[tier], 0))}
                         </td>
-                        <td class="number">{countText(tenant.spilled)}</td>
-                        <td class="number">{countText(tenant.restored)}</td>
-                        <td class="number">{countText(tenant.avoided)}</td>
+                        {BY_TENANT.map((name) => (
+                          <td class="number">{countText(tenant[name])}</td>
+                        ))}
                       </tr>
                     ),
                   )}

@@ -2,7 +2,8 @@
 import { createSignal } from 'solid-js';
 import type { Moment, Snapshot } from '../timeline/recording.ts';
 import { Recording } from '../timeline/recording.ts';
-import { ask, events, key, ServerError } from './api.ts';
+import { ask, events, key } from './api.ts';
+import { heard, keep, live } from './connection.ts';
 
 /** As GET /v1/bridge answers. */
 export interface Bridge {
@@ -71,38 +72,11 @@ export interface Sample {
 
 const SAMPLES_KEPT = 120;
 
-export type Connection =
-  | { readonly state: 'connecting' | 'live' }
-  | { readonly state: 'lost'; readonly reason: string };
-
-const [connection, setConnection] = createSignal<Connection>({ state: 'connecting' });
 const [recording, setRecording] = createSignal<Recording | null>(null);
 const [bridge, setBridge] = createSignal<Bridge | null>(null);
 const [samples, setSamples] = createSignal<readonly Sample[]>([]);
-/** When anything last came, by this machine's clock. */
-const [heardMs, setHeardMs] = createSignal(0);
 
-export { bridge, connection, heardMs, recording, samples };
-
-/** A recording from a file is shown in place of the server's until it is closed. */
-const [file, setFile] = createSignal<{ name: string; recording: Recording } | null>(null);
-
-export { file };
-
-export function closeFile(): void {
-  setFile(null);
-}
-
-/** Throws Error where it is no recording. */
-export async function openFile(given: File): Promise<void> {
-  const snapshot = JSON.parse(await given.text()) as Partial<Snapshot>;
-  if (!Array.isArray(snapshot.accounts) || !Array.isArray(snapshot.moments)) {
-    throw new Error(`${given.name} is no recording: it is saved by "Save" here, or from
-      GET /v1/bridge/timeline.`);
-  }
-  const whole = new Recording(snapshot as Snapshot, Number.POSITIVE_INFINITY);
-  setFile({ name: given.name, recording: whole });
-}
+export { bridge, recording, samples };
 
 let moments: Moment[] = [];
 let snapshot: Snapshot | null = null;
@@ -113,49 +87,48 @@ export function saved(): string {
   return JSON.stringify({ ...snapshot, moments });
 }
 
-const RETRY_MS = 1_000;
-
 /** Keeps a stream open for as long as the page is: what is shown is what came. */
-export async function watch(): Promise<never> {
-  for (;;) {
-    const from = key();
-    try {
-      await follow();
-      setConnection({ state: 'lost', reason: 'the server closed the stream' });
-    } catch (error) {
-      const reason = error instanceof ServerError ? error.message : 'the server does not answer';
-      setConnection({ state: 'lost', reason });
-    }
-    const untilMs = Date.now() + RETRY_MS;
-    // A new key is tried at once.
-    while (Date.now() < untilMs && key() === from) await new Promise((go) => setTimeout(go, 100));
-  }
+export function watch(): Promise<never> {
+  return keep(follow, key);
 }
 
 async function follow(): Promise<void> {
   const response = await ask('/v1/bridge/events');
   for await (const { event, data } of events(response)) {
-    setHeardMs(Date.now());
-    if (event === 'snapshot') begin(JSON.parse(data) as Snapshot);
-    else if (event === 'moment') proceed(JSON.parse(data) as Moment);
-    else if (event === 'bridge') account(JSON.parse(data) as Bridge);
+    heard();
+    const told = parsed(data);
+    if (event === 'snapshot') begin(told as Snapshot);
+    else if (event === 'moment') proceed(told as Moment);
+    else if (event === 'bridge') account(told as Bridge);
   }
 }
 
-function begin(first: Snapshot): void {
+/** null: it is no JSON, which is none of what is looked for either. */
+function parsed(data: string): unknown {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null;
+  }
+}
+
+function begin(first: Snapshot | null): void {
+  if (!Array.isArray(first?.moments) || !Array.isArray(first.accounts)) return;
   snapshot = first;
   moments = [...first.moments];
-  setConnection({ state: 'live' });
+  live();
   setRecording(new Recording(first));
 }
 
-function proceed(moment: Moment): void {
+function proceed(moment: Moment | null): void {
+  recording()?.add(moment);
+  if (moment === null) return;
   moments.push(moment);
   if (moments.length > MOMENTS_KEPT) moments.splice(0, moments.length - MOMENTS_KEPT);
-  recording()?.add(moment);
 }
 
-function account(now: Bridge): void {
+function account(now: Bridge | null): void {
+  if (typeof now?.uptime_seconds !== 'number' || !Array.isArray(now.ledger)) return;
   const before = bridge();
   setBridge(now);
   const seconds = before === null ? 0 : now.uptime_seconds - before.uptime_seconds;

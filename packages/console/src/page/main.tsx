@@ -5,24 +5,47 @@ import { render } from 'solid-js/web';
 import { key, needsKey, setKey } from './api.ts';
 import { BridgePage } from './bridge.tsx';
 import { ChatPage } from './chat.tsx';
+import { connection, heardMs, nowMs } from './connection.ts';
 import { EvidencePage } from './evidence.tsx';
-import { when } from './flow.ts';
+import { FleetPage } from './fleet.tsx';
+import { watchFleet } from './fleet-live.ts';
+import { each, when } from './flow.ts';
 import { KvPage } from './kv.tsx';
-import { connection, file, heardMs, watch } from './live.ts';
+import { watch } from './live.ts';
+import { LogPage } from './log.tsx';
+import { closeFile, file, open } from './open.ts';
+import { PlanPage } from './plan.tsx';
+import { ProbePage } from './probe.tsx';
 import { RequestsPage } from './requests.tsx';
 import { go, route } from './router.ts';
 import { RulesPage } from './rules.tsx';
+import { type ServerKind, server } from './server.ts';
 
-const PAGES = [
-  { name: 'bridge', title: 'Bridge', page: BridgePage },
-  { name: 'requests', title: 'Requests', page: RequestsPage },
-  { name: 'kv', title: 'KV', page: KvPage },
-  { name: 'evidence', title: 'Evidence', page: EvidencePage },
-  { name: 'chat', title: 'Chat', page: ChatPage },
-  { name: 'rules', title: 'Five rules', page: RulesPage },
-] as const;
+interface Page {
+  readonly name: string;
+  readonly title: string;
+  /** Who has it; the others show it for a file that is opened. */
+  readonly by: readonly ServerKind[];
+  readonly page: () => unknown;
+}
 
-const pageOf = (name: string) => PAGES.find((each) => each.name === name) ?? PAGES[0];
+const PAGES: readonly Page[] = [
+  { name: 'bridge', title: 'Bridge', by: ['serve'], page: BridgePage },
+  { name: 'requests', title: 'Requests', by: ['serve'], page: RequestsPage },
+  { name: 'kv', title: 'KV', by: ['serve'], page: KvPage },
+  { name: 'fleet', title: 'Fleet', by: ['control'], page: FleetPage },
+  { name: 'log', title: 'Log', by: ['control', 'log'], page: LogPage },
+  { name: 'evidence', title: 'Evidence', by: ['serve', 'control', 'log'], page: EvidencePage },
+  { name: 'chat', title: 'Chat', by: ['serve'], page: ChatPage },
+  { name: 'plan', title: 'Plan', by: ['serve'], page: PlanPage },
+  { name: 'probe', title: 'Probe', by: [], page: ProbePage },
+  { name: 'rules', title: 'Five rules', by: ['serve'], page: RulesPage },
+];
+const OWN = PAGES.filter(({ by }) => by.includes(server));
+
+/** In the navigation: the server's own, and that of a file that is open. */
+const shown = () => PAGES.filter((page) => OWN.includes(page) || page.name === file()?.kind);
+const pageOf = (name: string) => shown().find((each) => each.name === name) ?? OWN[0]!;
 
 function App() {
   createEffect(() => {
@@ -36,17 +59,22 @@ function App() {
       <header class="top">
         <strong class="brand">Bridgekeeper</strong>
         <nav aria-label="Pages">
-          {PAGES.map(({ name, title }) => (
+          {each(shown, ({ name, title }: Page) => (
             <a href={`#/${name}`} aria-current={() => (current() === name ? 'page' : undefined)}>
               {title}
             </a>
           ))}
         </nav>
         <Freshness />
+        <Files />
       </header>
       <Access />
       <main id="main" tabindex={-1}>
-        {() => pageOf(current()).page()}
+        {() => {
+          // A file that is opened or closed makes its page anew.
+          file();
+          return pageOf(current()).page() as never;
+        }}
       </main>
     </>
   );
@@ -54,15 +82,12 @@ function App() {
 
 const current = () => pageOf(route().page).name;
 
-const TICK_MS = 500;
-/** Ten moments a second come while all is well. */
-const STALE_MS = 2_000;
+/** While all is well ten moments a second come; control says something each five seconds. */
+const STALE_MS = server === 'serve' ? 2_000 : 12_000;
 
 /** How old what is shown is: in words and by shape, not by colour alone. */
 function Freshness() {
-  const [nowMs, setNowMs] = createSignal(Date.now());
-  setInterval(() => setNowMs(Date.now()), TICK_MS);
-  const age = () => nowMs() - heardMs();
+  const age = () => Math.max(0, nowMs() - heardMs());
   const text = () => {
     const opened = file();
     if (opened !== null) return `▤ from ${opened.name}`;
@@ -83,6 +108,40 @@ function Freshness() {
     <p class={() => `freshness ${state()}`} role="status" data-state={state}>
       {text}
     </p>
+  );
+}
+
+/** Recordings, traces, plans, probes, evidence, checkpoints and proofs, by what they are. */
+function Files() {
+  const [problem, setProblem] = createSignal('');
+  const load = async (event: Event) => {
+    const input = event.target as HTMLInputElement;
+    setProblem('');
+    try {
+      await open([...(input.files ?? [])]);
+    } catch (error) {
+      setProblem((error as Error).message);
+    }
+    input.value = '';
+  };
+  return (
+    <div class="bar files">
+      <label class="button">
+        Open…
+        <input type="file" class="open" multiple onChange={load} />
+      </label>
+      {when(
+        () => file() !== null,
+        () => (
+          <button type="button" onClick={closeFile}>
+            Back to live
+          </button>
+        ),
+      )}
+      <span class="problem" role="alert">
+        {problem}
+      </span>
+    </div>
   );
 }
 
@@ -120,6 +179,10 @@ function Access() {
   );
 }
 
-if (location.hash === '') go('bridge');
-render(App as () => never, document.getElementById('app')!);
-void watch();
+if (location.hash === '') go(OWN[0]!.name);
+// Something is seen before there is a script; now it takes its place.
+const place = document.getElementById('app')!;
+place.replaceChildren();
+render(App as () => never, place);
+if (server === 'serve') void watch();
+if (server === 'control') void watchFleet();

@@ -1,10 +1,13 @@
 /// <reference lib="dom" />
 
 import { createResource, createSignal, onCleanup } from 'solid-js';
+import type { View } from '../timeline/draw.ts';
+import type { Recording } from '../timeline/recording.ts';
 import { askJson } from './api.ts';
 import { each, when } from './flow.ts';
+import { lanes } from './lanes.tsx';
 import { recording } from './live.ts';
-import { go, route } from './router.ts';
+import { route } from './router.ts';
 import { bytesText, countText } from './units.ts';
 
 /** As GET /v1/requests/{id} answers: never with a word of text. */
@@ -35,6 +38,8 @@ export interface Life {
     readonly bytes: number;
   }[];
   readonly receipt_id: string | null;
+  /** Tokens of a KV page. */
+  readonly page_tokens: number;
 }
 
 interface Lives {
@@ -195,12 +200,13 @@ function One() {
       setReceipt((error as Error).message);
     }
   };
-  /** Whether the lanes still show when it ran. */
-  const window = ({ arrived_us, total_ms }: Life) => {
+  /** The stretch of the lanes in which it ran; null: they show it no more, or not to this key. */
+  const stretch = ({ arrived_us, total_ms }: Life): View | null => {
     const now = recording();
     if (now === null) return null;
     const fromUs = arrived_us - now.serverOffsetUs;
-    return fromUs > now.firstUs ? { fromUs, toUs: fromUs + total_ms * 1e3 } : null;
+    const toUs = fromUs + total_ms * 1e3;
+    return toUs > now.firstUs ? { fromUs, toUs, selection: null } : null;
   };
   return (
     <>
@@ -230,8 +236,9 @@ function One() {
             ['Prefill', ms(now.timing?.prefill_ms ?? null)],
             ['Decode', ms(now.timing?.decode_ms ?? null)],
             ['Preempted', now.timing === null ? '–' : `${now.timing.preemptions} times`],
+            ['KV pages', pagesText(now)],
           ];
-          const seen = window(now);
+          const seen = stretch(now);
           return (
             <>
               <p>{phases(now)}</p>
@@ -245,6 +252,20 @@ function One() {
                   ))}
                 </tbody>
               </table>
+              {seen === null ? (
+                <p class="hint">The lanes show the last minute, and this is not in it.</p>
+              ) : (
+                <>
+                  <h2>While it ran</h2>
+                  {lanes(
+                    recording,
+                    () => seen,
+                    () => {},
+                    () => {},
+                  )}
+                  <p class="hint">{launchesText(recording()!, seen)}</p>
+                </>
+              )}
               <h2>Its share of what crossed</h2>
               <table>
                 <thead>
@@ -279,18 +300,6 @@ function One() {
                     Receipt
                   </button>
                 )}
-                {seen === null ? (
-                  ''
-                ) : (
-                  <button
-                    type="button"
-                    onClick={() => {
-                      go('bridge');
-                    }}
-                  >
-                    Lanes
-                  </button>
-                )}
               </div>
               {when(
                 () => receipt() !== '',
@@ -304,4 +313,25 @@ function One() {
       )}
     </>
   );
+}
+
+/** Prefill chunks, launches and rows while it ran; they served whatever else ran, too. */
+function launchesText({ launches }: Recording, { fromUs, toUs }: View): string {
+  const during = launches.filter(({ startUs, endUs }) => endUs > fromUs && startUs < toUs);
+  const chunks = during.filter(({ promptTokens }) => promptTokens > 0);
+  const steps = during.reduce((sum, { count }) => sum + count, 0);
+  const rows = Math.max(0, ...during.map((launch) => launch.rows));
+  const longest = Math.max(0, ...chunks.map(({ promptTokens }) => promptTokens));
+  return (
+    `${countText(during.length)} launches, ${countText(chunks.length)} of them with chunks of ` +
+    `prompts (the longest ${countText(longest)} tokens); ${countText(steps)} decode steps of up ` +
+    `to ${countText(rows)} rows. They served all that ran.`
+  );
+}
+
+/** Whole pages that its tokens fill on the device, the last one begun. */
+function pagesText({ prompt_tokens, cached_tokens, generated_tokens, page_tokens }: Life): string {
+  const pages = Math.ceil((prompt_tokens + generated_tokens) / page_tokens);
+  const found = Math.floor(cached_tokens / page_tokens);
+  return `${countText(pages)} of ${page_tokens} tokens, ${countText(found)} found in the cache`;
 }

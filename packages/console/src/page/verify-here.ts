@@ -1,6 +1,6 @@
 /// <reference lib="dom" />
 import { BUILT_IN_POLICIES, judgeInPage, resultView } from '@bridgekeeper/attest/page';
-import type { Report } from './evidence.tsx';
+import type { Report } from './evidence-from.ts';
 
 /** The verdict over evidence, by the rules of `bridgekeeper verify`; nothing is fetched for it. */
 export async function judge(reports: readonly Report[], nonce: Uint8Array<ArrayBuffer> | null) {

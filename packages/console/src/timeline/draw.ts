@@ -142,17 +142,21 @@ function eachSeen(
   slices: readonly Slice[],
   paint: (slice: Slice, left: number, width: number) => void,
 ): void {
-  const { view } = canvas;
-  let column = -1;
-  for (let at = firstEndingAfter(slices, view.fromUs); at < slices.length; at++) {
+  const { view, width } = canvas;
+  const { fromUs, toUs } = view;
+  const perUs = (width - NAMES_WIDTH) / (toUs - fromUs);
+  // Of ten thousands of slices most lie in a column that is painted already.
+  let paintedTo = Number.NEGATIVE_INFINITY;
+  for (let at = firstEndingAfter(slices, fromUs); at < slices.length; at++) {
     const slice = slices[at]!;
-    if (slice.startUs >= view.toUs) return;
-    const left = Math.max(NAMES_WIDTH, xOf(canvas, slice.startUs));
-    const right = Math.min(canvas.width, xOf(canvas, slice.endUs));
-    const lastColumn = Math.floor(right);
-    if (lastColumn === column && right - left < 1) continue;
-    column = lastColumn;
-    paint(slice, left, Math.max(1, right - left));
+    if (slice.startUs >= toUs) return;
+    const right = NAMES_WIDTH + (slice.endUs - fromUs) * perUs;
+    if (right < paintedTo) continue;
+    const start = NAMES_WIDTH + (slice.startUs - fromUs) * perUs;
+    const left = start < NAMES_WIDTH ? NAMES_WIDTH : start;
+    const end = right > width ? width : right;
+    paintedTo = Math.floor(end) + 1;
+    paint(slice, left, end - left < 1 ? 1 : end - left);
   }
 }
 
@@ -178,6 +182,12 @@ function waits(canvas: Canvas, slices: readonly Slice[], top: number): void {
   });
 }
 
+/** What of a lane has one colour: left, width and how much of it is toll, slice after slice. */
+interface Coloured {
+  readonly account: Recording['accounts'][number];
+  readonly places: number[];
+}
+
 /** Above the middle what goes to the GPU, below it what comes; the toll is the pale beginning. */
 function lane(canvas: Canvas, recording: Recording, slices: readonly Slice[], top: number): void {
   const { context, theme, view } = canvas;
@@ -185,19 +195,37 @@ function lane(canvas: Canvas, recording: Recording, slices: readonly Slice[], to
   const perUs = (canvas.width - NAMES_WIDTH) / (view.toUs - view.fromUs);
   context.fillStyle = theme.line;
   context.fillRect(NAMES_WIDTH, top + half, canvas.width - NAMES_WIDTH, 1);
+  const colours = new Map<number, Coloured>();
   eachSeen(canvas, slices, (slice, left, width) => {
-    const account = recording.accounts[slice.account];
-    if (account === undefined) return;
+    let coloured = colours.get(slice.account);
+    if (coloured === undefined) {
+      const account = recording.accounts[slice.account];
+      if (account === undefined) return;
+      coloured = { account, places: [] };
+      colours.set(slice.account, coloured);
+    }
+    coloured.places.push(left, width, Math.min(width, slice.tollUs * perUs));
+  });
+  // Colour by colour: changing it costs more than filling.
+  for (const { account, places } of colours.values()) {
     const y = account.direction === 'h2d' ? top : top + half + 1;
     context.fillStyle = theme.purposes[account.purpose] ?? theme.ink;
     context.globalAlpha = 0.45;
-    context.fillRect(left, y, width, half - 1);
+    for (let at = 0; at < places.length; at += 3) {
+      context.fillRect(places[at]!, y, places[at + 1]!, half - 1);
+    }
     context.globalAlpha = 1;
-    const toll = Math.min(width, slice.tollUs * perUs);
-    context.fillRect(left + toll, y, width - toll, half - 1);
-    if (width < LETTER_WIDTH) return;
-    inside(canvas, LETTERS[account.purpose] ?? '?', left, y + half / 2, width);
-  });
+    for (let at = 0; at < places.length; at += 3) {
+      const toll = places[at + 2]!;
+      const rest = places[at + 1]! - toll;
+      if (rest > 0) context.fillRect(places[at]! + toll, y, rest, half - 1);
+    }
+    const letter = LETTERS[account.purpose] ?? '?';
+    for (let at = 0; at < places.length; at += 3) {
+      if (places[at + 1]! < LETTER_WIDTH) continue;
+      inside(canvas, letter, places[at]!, y + half / 2, places[at + 1]!);
+    }
+  }
 }
 
 function inside(canvas: Canvas, text: string, left: number, middle: number, width: number): void {

@@ -1,6 +1,8 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { durationText, tickOf, usAt } from './draw.ts';
 import { firstEndingAfter, Recording, type Snapshot, sumsWithin } from './recording.ts';
+import { recordingOfTrace } from './trace.ts';
 
 const ACCOUNTS = [
   { purpose: 'command', direction: 'h2d' },
@@ -103,5 +105,95 @@ describe('the axis', () => {
     expect(usAt(1_140, 1_140, view)).toBe(2_000);
     expect(usAt(640, 1_140, view)).toBe(1_500);
     expect(usAt(0, 1_140, view)).toBe(1_000);
+  });
+});
+
+describe('what came from anybody', () => {
+  const junk = fc.oneof(
+    fc.anything(),
+    fc.record(
+      {
+        seq: fc.oneof(fc.integer({ min: -5, max: 40 }), fc.anything()),
+        now_us: fc.oneof(fc.nat(), fc.double()),
+        server_us: fc.nat(),
+        lanes: fc.oneof(fc.array(fc.string({ maxLength: 4 }), { maxLength: 3 }), fc.anything()),
+        crossings: fc.array(fc.oneof(fc.array(fc.nat(), { maxLength: 9 }), fc.anything())),
+        launches: fc.array(fc.oneof(fc.array(fc.double(), { maxLength: 6 }), fc.anything())),
+        dropped: fc.nat(9),
+      },
+      { requiredKeys: ['seq', 'now_us'] },
+    ),
+  );
+
+  it('never breaks a recording, which counts what it could not read', () => {
+    fc.assert(
+      fc.property(fc.array(junk, { maxLength: 20 }), (events) => {
+        const recording = new Recording(snapshotOf());
+        for (const event of events) recording.add(event);
+        for (const { slices } of recording.lanes) {
+          for (const { startUs, endUs } of slices) {
+            expect(Number.isFinite(startUs) && endUs >= startUs).toBe(true);
+          }
+        }
+        expect(Number.isFinite(recording.firstUs)).toBe(true);
+        sumsWithin(recording, 0, recording.nowUs);
+        expect(recording.malformed).toBeLessThanOrEqual(events.length);
+      }),
+    );
+  });
+
+  it('is the same whatever comes twice or late, and says how much never came', () => {
+    const all = Array.from({ length: 30 }, (_, at) =>
+      moment(at + 1, 1_000 * (at + 1), [[1, 1, 10, 5, 1, 0, 64, 1]]),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.nat(29), { minLength: 1, maxLength: 80 }), (order) => {
+        const recording = new Recording(snapshotOf());
+        let last = 0;
+        let kept = 0;
+        let first = 0;
+        for (const at of order) {
+          recording.add(all[at]!);
+          if (at + 1 <= last) continue;
+          if (first === 0) first = at + 1;
+          last = at + 1;
+          kept += 1;
+        }
+        expect(recording.nowUs).toBe(1_000 * last);
+        expect(recording.lanes[1]!.slices).toHaveLength(kept);
+        expect(recording.missed).toBe(last - first + 1 - kept);
+      }),
+    );
+  });
+});
+
+describe('a trace of somebody else', () => {
+  it('is read where it has slices, and refused where it has none', () => {
+    const named = { ph: 'M', name: 'thread_name', tid: 2, args: { name: 'lane drain' } };
+    const gpu = { ph: 'M', name: 'thread_name', tid: 1, args: { name: 'GPU' } };
+    const launch = { ph: 'X', name: 'decode', tid: 1, ts: 0, dur: 40, args: { steps: 4, rows: 2 } };
+    const args = { direction: 'd2h', bytes: 64, tollUs: 3, issuerBlockedUs: 0, crossings: 2 };
+    const copy = { ph: 'X', name: 'tokens', tid: 2, ts: 50, dur: 10, args };
+    const recording = new Recording(
+      recordingOfTrace([named, gpu, copy, launch, null, 3, { ph: 'X' }]),
+      Number.POSITIVE_INFINITY,
+    );
+    expect(recording.launches[0]).toMatchObject({ startUs: 0, endUs: 40, count: 4, rows: 2 });
+    expect(recording.lanes).toEqual([
+      { name: 'drain', slices: [expect.objectContaining({ startUs: 50, endUs: 60, bytes: 64 })] },
+    ]);
+    expect(sumsWithin(recording, 0, 60)).toEqual([
+      expect.objectContaining({ purpose: 'tokens', direction: 'd2h', crossings: 2, tollUs: 3 }),
+    ]);
+    expect(() => recordingOfTrace([])).toThrow('no slices');
+    fc.assert(
+      fc.property(fc.array(fc.anything()), (events) => {
+        try {
+          new Recording(recordingOfTrace(events));
+        } catch (error) {
+          expect((error as Error).message).toContain('no slices');
+        }
+      }),
+    );
   });
 });

@@ -62,6 +62,8 @@ export class Recording {
   dropped = 0;
   /** Moments that never came. */
   missed = 0;
+  /** What came, and was no moment. */
+  malformed = 0;
   #seq = 0;
   readonly #keptUs: number;
 
@@ -71,8 +73,13 @@ export class Recording {
     for (const moment of moments) this.add(moment);
   }
 
-  /** Takes in a moment; one that was there already changes nothing. */
-  add(moment: Moment): void {
+  /** Takes in a moment; one that was there already changes nothing, and what is none is counted. */
+  add(given: unknown): void {
+    const moment = readMoment(given);
+    if (moment === null) {
+      this.malformed += 1;
+      return;
+    }
     if (moment.seq <= this.#seq) return;
     if (this.#seq > 0) this.missed += moment.seq - this.#seq - 1;
     this.#seq = moment.seq;
@@ -127,6 +134,26 @@ export class Recording {
       else if (kept < 0 && slices.length > 0) slices.length = 0;
     }
   }
+}
+
+/** A moment as it came; null: it is none. Rows of it that lack numbers are left out. */
+function readMoment(given: unknown): Moment | null {
+  if (typeof given !== 'object' || given === null) return null;
+  const { seq, now_us, server_us, lanes, crossings, launches, dropped } = given as Partial<Moment>;
+  const numbers = [seq, now_us, server_us, dropped];
+  if (!numbers.every((value) => Number.isFinite(value)) || !Number.isSafeInteger(seq)) return null;
+  if (!(Array.isArray(lanes) && lanes.every((name) => typeof name === 'string'))) return null;
+  if (!Array.isArray(crossings) || !Array.isArray(launches)) return null;
+  if (crossings.every(isRow) && launches.every(isRow)) return given as Moment;
+  const moment = given as Moment;
+  return { ...moment, crossings: crossings.filter(isRow), launches: launches.filter(isRow) };
+}
+
+/** Times and sizes are never below zero, and none is without an end. */
+function isRow(row: unknown): row is readonly number[] {
+  if (!Array.isArray(row)) return false;
+  for (const value of row) if (!(value >= 0 && value < 2 ** 53)) return false;
+  return true;
 }
 
 /** Every device calls the launching thread's own lane so. */

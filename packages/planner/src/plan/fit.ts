@@ -107,3 +107,17 @@ function waysToFit(question: FitQuestion): string[] {
   }
   return ways;
 }
+
+/** vLLM's default is all that the model has; what does not fit is halved until it does. */
+const MODEL_TOKENS_MAX = 131_072;
+
+/** The longest request to allow where nobody said it. */
+export function chooseModelTokens(question: FitQuestion, longestRequest: number): number {
+  let tokens = Math.min(question.model.spec.maxPositions, MODEL_TOKENS_MAX);
+  for (;;) {
+    const fit = fitOf({ ...question, flags: { ...question.flags, maxModelTokens: tokens } });
+    const half = Math.floor(tokens / 2);
+    if (fit.requests >= 1 || half < Math.max(longestRequest, 1024)) return tokens;
+    tokens = half;
+  }
+}

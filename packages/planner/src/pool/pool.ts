@@ -15,14 +15,19 @@ interface Batch {
   done: number;
 }
 
+const BACKGROUND_MIB_MAX = 1024;
+
 /** Threads that simulate, one scenario at a time each. */
 export class SimulationPool {
   readonly #threads: number;
+  readonly #isBackground: boolean;
   readonly #workers: Worker[] = [];
   #batch: Batch | null = null;
 
-  constructor(threads: number) {
+  /** `isBackground`: whatever else runs on this machine comes first, and memory is bounded. */
+  constructor(threads: number, isBackground = false) {
     this.#threads = threads;
+    this.#isBackground = isBackground;
   }
 
   /**
@@ -46,7 +51,11 @@ export class SimulationPool {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./worker.js', import.meta.url));
+    const isBackground = this.#isBackground;
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: { isBackground },
+      ...(isBackground ? { resourceLimits: { maxOldGenerationSizeMb: BACKGROUND_MIB_MAX } } : {}),
+    });
     worker.on('message', (answer: Answer) => this.#take(worker, answer));
     worker.on('error', (error) => this.#fail(error));
     return worker;

@@ -43,7 +43,8 @@ export async function startConfiguredEngine(
   if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card.memory));
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
-  return { engine, live: engine, law, policy, bridge, ...verified };
+  const profile = config.bridge.value;
+  return { engine, live: engine, law, policy, bridge, profile, ...verified };
 }
 
 /** What is below the device, and what becomes of it. */

@@ -1,3 +1,4 @@
+import type { Profile } from '@bridgekeeper/bridge';
 import type { EngineClient } from '@bridgekeeper/engine';
 import type { LiveSource } from '../live/source.ts';
 import type { Decision } from './config/decision.ts';
@@ -11,6 +12,8 @@ export interface StartedEngine {
   readonly policy: Decision<string>;
   /** What the decisions were derived from. */
   readonly bridge: Decision<string> & { readonly warning?: string };
+  /** The same as numbers; null: nothing is known of it. */
+  readonly profile: Profile | null;
   /** Of the model's manifest, every byte of which was checked, in hex; absent: it has none. */
   readonly modelSha256?: string;
 }

@@ -353,5 +353,6 @@ export function syntheticStart(engine: SyntheticEngine): StartedEngine {
     law: { value: 'off', reason: 'a synthetic engine has no bridge' },
     policy: { value: 'drain-first', reason: 'a synthetic engine has no steps' },
     bridge: { value: 'none', reason: 'a synthetic engine crosses nothing' },
+    profile: null,
   };
 }

@@ -107,7 +107,8 @@ function opened(
   const receiptId = receipt?.headers['X-Receipt-Id'] ?? null;
   const [requestId, tenant] = [c.get('requestId'), c.get('tenant')];
   const route = c.req.path;
-  const about = { id: requestId, answerId: id, tenant, route, model, receiptId };
+  const { pageTokens } = ctx.engine.card;
+  const about = { id: requestId, answerId: id, tenant, route, model, receiptId, pageTokens };
   ctx.requests.add(about, generation);
 }
 

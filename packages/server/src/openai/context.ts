@@ -16,6 +16,7 @@ import type { Quotas } from '../http/quotas.ts';
 import type { LiveFeed } from '../live/feed.ts';
 import type { Logger } from '../logging/logger.ts';
 import type { OnceLog } from '../logging/once-log.ts';
+import type { Planning } from '../plan/planning.ts';
 import type { Receipts } from '../receipts/receipts.ts';
 import type { ModelText } from '../text/model-text.ts';
 import type { Generation, Observer } from './generation.ts';
@@ -57,6 +58,8 @@ export interface ServerContext {
   readonly requests: RequestLog;
   /** What the engine does, as it does it; null: it cannot be watched. */
   readonly live: LiveFeed | null;
+  /** What is simulated beside serving. */
+  readonly planning: Planning;
   readonly lifecycle: Lifecycle;
   readonly limits: ServerLimits;
   /** What conversations go on from that are not sent again. */

@@ -11,6 +11,7 @@ export interface RequestHead {
   readonly route: string;
   readonly model: string;
   readonly receiptId: string | null;
+  readonly pageTokens: number;
 }
 
 /** One request's life, without a word of its text. Times are of the server's clock. */
@@ -48,6 +49,8 @@ export interface RequestLife {
     readonly bytes: number;
   }[];
   readonly receipt_id: string | null;
+  /** Tokens of a KV page: what its pages follow from. */
+  readonly page_tokens: number;
 }
 
 interface Entry {
@@ -117,7 +120,7 @@ function isOf(life: RequestLife, tenant: string | null): boolean {
 }
 
 function lifeOf({ head, generation }: Entry, nowNs: number, state: 'open' | 'done'): RequestLife {
-  const { id, answerId, tenant, route, model, receiptId } = head;
+  const { id, answerId, tenant, route, model, receiptId, pageTokens } = head;
   const usage = generation.usage();
   const timings = generation.choices.flatMap(({ outcome }) => outcome?.timing ?? []);
   const slowest = timings.sort((a, b) => b.queuedNs - a.queuedNs)[0];
@@ -148,5 +151,6 @@ function lifeOf({ head, generation }: Entry, nowNs: number, state: 'open' | 'don
       return { purpose, direction, crossings, bytes };
     }),
     receipt_id: receiptId,
+    page_tokens: pageTokens,
   };
 }

@@ -1,21 +1,20 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { faultsOf, hasBrowser, picture, SCHEMES, Viewer } from '@bridgekeeper/console/testing';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningServer } from '../start.ts';
 import { startBundledModel } from '../testing/bundled-model.ts';
 import { startTestServer } from '../testing/test-server.ts';
 
-const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-const hasBrowser = existsSync(executablePath);
-if (!hasBrowser) {
-  const missing = `there is no Chromium at ${executablePath} (CHROMIUM_PATH names another)`;
-  process.stderr.write(`Not tested, as ${missing}: the console.\n`);
-}
-
-const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-const PAGES = ['bridge', 'requests', 'kv', 'evidence', 'chat', 'rules'] as const;
+/** What each page has once there is something to look at. */
+const PAGES = {
+  bridge: 'table th:has-text("▼ tokens")',
+  requests: 'tbody tr',
+  kv: 'meter',
+  evidence: '.result',
+  chat: '.verdict:has-text("REFUSED")',
+  rules: '.rules strong:has-text("crossings and")',
+} as const;
 
 test('who watches needs an operator key, who looks at requests sees his own', async () => {
   const server = await startTestServer({}, { apiKey: ['one', 'two'], operatorKey: ['op'] });
@@ -40,6 +39,11 @@ test('who watches needs an operator key, who looks at requests sees his own', as
     expect(await (await get('/v1/requests', 'two')).json()).toMatchObject({ data: [] });
     expect((await get('/v1/requests/mine-1', 'two')).status).toBe(404);
     expect((await get('/v1/requests/mine-1', 'op')).status).toBe(200);
+    const operators = ['/v1/bridge', '/v1/bridge/timeline', '/v1/bridge/events', '/v1/plan'];
+    for (const path of operators) expect((await get(path, 'two')).status).toBe(403);
+    for (const path of ['/v1/plan', '/v1/plan/what-if']) {
+      expect((await server.post(path, {}, { Authorization: 'Bearer two' })).status).toBe(403);
+    }
     for (const limit of ['0', '201', 'x', '-1', '']) {
       expect((await get(`/v1/requests?limit=${limit}`, 'op')).status).toBe(400);
     }
@@ -69,31 +73,24 @@ test('lists of requests are paged, newest first, and bounded', async () => {
   }
 });
 
-describe.runIf(hasBrowser)('the console in a browser', () => {
+describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
   let server: RunningServer;
-  let browser: Browser;
+  let other: RunningServer;
+  let viewer: Viewer;
   let page: Page;
-  /** What the browser objected to, and what was asked of anybody but this server. */
-  const complaints: string[] = [];
-  const elsewhere: string[] = [];
+  /** What the planner said, as its page saves it. */
+  let planned = '';
 
   beforeAll(async () => {
     server = await startBundledModel({ law: 'emulate:b300-cc', receipts: 'memory' });
-    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-    // The page's policy lets nothing else run, and that is what axe is.
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-    page = await context.newPage();
-    page.on('console', (message) => {
-      if (message.type() === 'error') complaints.push(message.text());
-    });
-    page.on('pageerror', (error) => complaints.push(error.message));
-    page.on('request', (request) => {
-      if (!request.url().startsWith(server.url)) elsewhere.push(request.url());
-    });
+    other = await startTestServer({}, { allowedOrigins: [server.url] });
+    viewer = await Viewer.open();
+    page = await viewer.page();
   }, 90_000);
 
   afterAll(async () => {
-    await browser?.close();
+    await viewer?.close();
+    await other?.stop(0);
     await server?.stop(0);
   });
 
@@ -101,6 +98,18 @@ describe.runIf(hasBrowser)('the console in a browser', () => {
     await page.goto(`${server.url}/console#/${name}`);
     await page.waitForSelector('h1');
   };
+  const complete = (text: string, tokens: number) =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ model: server.modelName, prompt: text, max_tokens: tokens }),
+    });
+  const give = (name: string, text: string, into = page) =>
+    into.setInputFiles('input.open', {
+      name,
+      mimeType: 'application/json',
+      buffer: Buffer.from(text),
+    });
 
   test('says the verdict before anything is typed, and what an answer cost', async () => {
     await open('chat');
@@ -114,17 +123,13 @@ describe.runIf(hasBrowser)('the console in a browser', () => {
     await page.waitForSelector('h1:has-text("Request")');
     await page.getByRole('button', { name: 'Receipt' }).click();
     await page.waitForSelector('pre:has-text("bridgekeeper.receipt.v1")');
+    await page.waitForSelector('th:has-text("KV pages") + td:has-text("of 16 tokens")');
   }, 90_000);
 
   test('draws lanes, pauses by the keyboard, sums what is selected', async () => {
     await open('bridge');
     await page.waitForSelector('.freshness.live');
-    const ask = fetch(`${server.url}/v1/completions`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ model: server.modelName, prompt: 'Once', max_tokens: 100 }),
-    });
-    await ask;
+    await complete('Once', 100);
     await page.waitForSelector('th:has-text("▼ tokens")');
     await page.locator('canvas.lanes').focus();
     await page.keyboard.press('Space');
@@ -143,67 +148,176 @@ describe.runIf(hasBrowser)('the console in a browser', () => {
     await page.waitForSelector('caption', { state: 'detached' });
     const saving = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Perfetto' }).click();
-    const trace = JSON.parse(await readFile((await (await saving).path())!, 'utf8'));
-    const names = new Set(trace.traceEvents.map(({ name }: { name: string }) => name));
+    const trace = await readFile((await (await saving).path())!, 'utf8');
+    const names = new Set(JSON.parse(trace).traceEvents.map(({ name }: { name: string }) => name));
     expect(names).toContain('tokens');
     expect(names).toContain('decode');
+    // However large a snapshot is, moments follow it.
+    const stream = await fetch(`${server.url}/v1/bridge/events`);
+    let text = '';
+    for await (const chunk of stream.body! as unknown as AsyncIterable<Uint8Array>) {
+      text += Buffer.from(chunk).toString();
+      if (text.split('event: moment').length > 3) break;
+    }
+    expect(text).toMatch(/^event: snapshot\n/);
+    // What was saved for others opens here, too.
+    await give('trace.json', trace);
+    await page.waitForSelector('.freshness:has-text("from trace.json")');
+    await page.waitForSelector('.legend:has-text("tokens")');
+    await page.getByRole('button', { name: 'Back to live' }).click();
   }, 90_000);
 
-  test('opens a recording from a file, and refuses what is none', async () => {
+  test('says what the same traffic would pay otherwise, beside what was measured', async () => {
+    await open('bridge');
+    await page.getByRole('button', { name: 'Ask the planner' }).click();
+    await page.waitForSelector('tr:has-text("drain-first"):has-text("b300-cc")', {
+      timeout: 60_000,
+    });
+    const rows = await page.locator('section[aria-labelledby=what-if-title] tbody tr').count();
+    // What was measured, four policies, and two other laws.
+    expect(rows).toBe(7);
+    await page.locator('#what-if-title').scrollIntoViewIfNeeded();
+    await picture(page, 'what-if');
+  }, 90_000);
+
+  test('plans a load, by an address that holds it, and gives up when it is told to', async () => {
+    const load = new URLSearchParams({
+      model: 'Qwen3-0.6B',
+      engine: 'bridgekeeper-resident',
+      workload: '2 at a time, 32+8, 8 requests',
+      sweep: '1, 2',
+    });
+    await open(`plan?${load}`);
+    await page.waitForSelector('option[value="Qwen3-0.6B"]', { state: 'attached' });
+    expect(await page.locator('input[name=workload]').inputValue()).toBe(load.get('workload'));
+    await page.getByLabel('Load').fill('30 at a time, 2000+500, 1000 requests');
+    await page.getByRole('button', { name: 'Plan', exact: true }).click();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.waitForSelector('button:has-text("Cancel")', { state: 'detached' });
+    await page.getByLabel('Load').fill('nonsense');
+    await page.getByRole('button', { name: 'Plan', exact: true }).click();
+    await page.waitForSelector('.problem:has-text("nonsense")');
+    await page.getByLabel('Load').fill(load.get('workload')!);
+    await page.getByRole('button', { name: 'Plan', exact: true }).click();
+    await page.waitForSelector('figcaption:has-text("What the bridge takes")', { timeout: 60_000 });
+    expect(new URL(page.url()).hash).toContain('Qwen3-0.6B');
+    const saving = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Save' }).click();
+    planned = await readFile((await (await saving).path())!, 'utf8');
+    // The browser says what the server refused, and that is all that it says.
+    expect(viewer.complaints.splice(0)).toEqual([expect.stringContaining('400 (Bad Request)')]);
+  }, 120_000);
+
+  test('opens files by what they are, and refuses what is none', async () => {
     await open('bridge');
     const crossings = [[0, 0, 500, 100, 20, 0, 64, 1]];
     const moment = { seq: 1, now_us: 1_000, server_us: 0, lanes: ['drain'], crossings };
     const moments = [{ ...moment, launches: [], dropped: 0 }];
-    const recording = {
-      device: 'cuda',
-      accounts: [{ purpose: 'tokens', direction: 'd2h' }],
-      moments,
-    };
-    const give = (name: string, text: string) =>
-      page.setInputFiles('input[type=file]', {
-        name,
-        mimeType: 'application/json',
-        buffer: Buffer.from(text),
-      });
+    const accounts = [{ purpose: 'tokens', direction: 'd2h' }];
     await give('none.json', '{"moments": 3}');
     await page.waitForSelector('.problem:has-text("none.json is no recording")');
-    await give('mine.json', JSON.stringify(recording));
+    await give('mine.json', JSON.stringify({ device: 'cuda', accounts, moments }));
     await page.waitForSelector('.freshness:has-text("from mine.json")');
+    await give('trace.json', '{"traceEvents": []}');
+    await page.waitForSelector('.problem:has-text("trace.json is no trace of a bridge")');
+    const fits = [{ name: 'd2h pinned', tollNs: 330_000 }];
+    await give('probe.json', JSON.stringify({ suite: 'probe', fits, runs: [], facts: {} }));
+    await page.waitForSelector('td:has-text("330,000")');
+    await give('plan.json', planned);
+    await page.waitForSelector('figcaption:has-text("Where the time of a step goes")');
+    await give('head.txt', 'host.example/log\n7\nAAAA\n');
+    await page.waitForSelector('.problem:has-text("is no signed note")');
+    await give('quote.bin', 'nonsense');
+    await page.waitForSelector('h1:has-text("Evidence")');
+    await page.waitForSelector('.problem:has-text("quote.bin")', { timeout: 60_000 });
     await page.getByRole('button', { name: 'Back to live' }).click();
-    await page.waitForSelector('.freshness.live');
+  }, 90_000);
+
+  test('asks another server for evidence only if its user names it', async () => {
+    await open('evidence');
+    await page.waitForSelector('.result', { timeout: 60_000 });
+    const before = viewer.asked.length;
+    await page.getByLabel('or an address').fill(other.url);
+    await page.getByRole('button', { name: 'Replay' }).click();
+    await page.waitForURL(/evidence=/);
+    await page.waitForSelector('.result', { timeout: 60_000 });
+    const elsewhere = viewer.asked.slice(before).filter((url) => !url.startsWith(server.url));
+    expect(elsewhere).toEqual([expect.stringContaining(`${other.url}/v1/attestation/report`)]);
+    // No other address is reached by the same page, whatever is written into it.
+    const reached = await page.evaluate(
+      'fetch("http://127.0.0.1:1/").then(() => "yes", () => "no")',
+    );
+    expect(reached).toBe('no');
+    viewer.complaints.splice(0);
   }, 90_000);
 
   test('nothing on any page is out of reach, in light and dark', async () => {
-    const axe = await readFile(AXE, 'utf8');
-    for (const colorScheme of ['light', 'dark'] as const) {
-      // Only this context lets axe in; everything else is tested under the page's own policy.
-      const context = await browser.newContext({ bypassCSP: true, colorScheme });
+    for (const scheme of SCHEMES) {
+      const context = await viewer.looker(scheme);
       const looked = await context.newPage();
-      for (const name of PAGES) {
+      let isOver = false;
+      const talk = (async () => {
+        while (!isOver) await (await complete('Once upon a time', 100)).text();
+      })();
+      for (const [name, selector] of Object.entries(PAGES)) {
         await looked.goto(`${server.url}/console#/${name}`);
-        await looked.waitForSelector('h1');
-        if (name === 'evidence') await looked.waitForSelector('.result', { timeout: 60_000 });
-        await looked.evaluate(axe);
-        const violations = await looked.evaluate('axe.run().then(({ violations }) => violations)');
-        const found = (violations as { id: string; nodes: { html: string }[] }[]).map(
-          ({ id, nodes }) => `${name}, ${colorScheme}: ${id}: ${nodes[0]?.html}`,
-        );
-        expect(found).toEqual([]);
+        await looked.waitForSelector(selector, { timeout: 60_000 });
+        expect([name, scheme, await faultsOf(looked)]).toEqual([name, scheme, []]);
+        await picture(looked, `${name}-${scheme}`);
       }
+      await looked.locator('a[href="#/requests"]').first().click();
+      await looked.locator('tbody th a').first().click();
+      await looked.waitForSelector('h1:has-text("Request ")');
+      await looked.waitForSelector('table.facts');
+      expect(['request', scheme, await faultsOf(looked)]).toEqual(['request', scheme, []]);
+      await picture(looked, `request-${scheme}`);
+      await give('plan.json', planned, looked);
+      await looked.waitForSelector('figure');
+      expect(['plan', scheme, await faultsOf(looked)]).toEqual(['plan', scheme, []]);
+      await picture(looked, `plan-${scheme}`);
+      isOver = true;
+      await talk;
       await context.close();
     }
   }, 120_000);
 
-  test('asked nobody else, and the browser objected to nothing', () => {
-    expect(elsewhere).toEqual([]);
-    expect(complaints).toEqual([]);
-  });
-
-  test('tells how old what it shows is when the server is gone', async () => {
+  test('all is reached by the keyboard alone', async () => {
     await open('bridge');
     await page.waitForSelector('.freshness.live');
+    await page.locator('body').press('Tab');
+    expect(await page.evaluate('document.activeElement.textContent.trim()')).toBe(
+      'Skip to the page',
+    );
+    const reached: string[] = [];
+    while (!reached.includes('CANVAS') && reached.length < 30) {
+      await page.keyboard.press('Tab');
+      reached.push(
+        await page.evaluate(
+          '(({ textContent, tagName }) => textContent.trim() || tagName)(document.activeElement)',
+        ),
+      );
+    }
+    // From the first link to the lanes, in the order in which they are seen.
+    const wanted = ['Bridge', 'Five rules', 'INPUT', 'Why so', '❚❚ Pause', 'Perfetto', 'CANVAS'];
+    expect(reached.filter((name) => wanted.includes(name))).toEqual(wanted);
+  }, 60_000);
+
+  test('asked nobody else, and the browser objected to nothing', () => {
+    const own = [server.url, other.url, 'blob:'];
+    expect(viewer.asked.filter((url) => !own.some((each) => url.startsWith(each)))).toEqual([]);
+    expect(viewer.complaints).toEqual([]);
+  });
+
+  test('tells how old what it shows is when the server is gone, and goes on when it is back', async () => {
+    await open('bridge');
+    await page.waitForSelector('.freshness.live');
+    const port = Number(new URL(server.url).port);
     await server.stop(0);
     await page.waitForSelector('.freshness.old:has-text("✕")', { timeout: 60_000 });
     expect(await page.locator('.freshness').textContent()).toMatch(/what is shown is \d+ s old$/);
-  }, 90_000);
+    server = await startBundledModel({ law: 'emulate:b300-cc', receipts: 'memory', port });
+    await page.waitForSelector('.freshness.live', { timeout: 60_000 });
+    await complete('Once', 20);
+    await page.waitForSelector('.freshness.live');
+  }, 120_000);
 });

@@ -1,30 +1,18 @@
-import { type ConsoleFile, readConsole } from '@bridgekeeper/console';
+import {
+  type ConsoleFile,
+  consoleHeaders,
+  evidenceOrigin,
+  readConsole,
+  sentAs,
+} from '@bridgekeeper/console';
 import { z } from '@hono/zod-openapi';
 import { ApiError } from '../http/errors.ts';
 import type { AppContext } from '../openai/context.ts';
 import { type Endpoint, errorResponses } from './endpoint.ts';
 
-/** Only what this server sends runs, it calls this server alone, and nothing may frame it. */
-const HEADERS = {
-  'Content-Security-Policy': [
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self'",
-    "connect-src 'self'",
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",
-    "trusted-types 'none'",
-  ].join('; '),
-  'Referrer-Policy': 'no-referrer',
-  'X-Content-Type-Options': 'nosniff',
-  'Cache-Control': 'no-cache',
-};
-
 /** GET /console and what it loads. They need no key: the same for everybody. */
 export function consoleEndpoints(): Endpoint[] {
-  const files = readConsole();
+  const files = readConsole('serve');
   const file = (name: string): ConsoleFile => {
     const found = files.get(name);
     if (found !== undefined) return found;
@@ -35,7 +23,8 @@ export function consoleEndpoints(): Endpoint[] {
       route: {
         method: 'get',
         path: '/console',
-        summary: 'The console: lanes, requests, KV, evidence, chat',
+        summary: 'The console: lanes, requests, KV, evidence, chat, plans',
+        request: { query: z.object({ evidence: z.string().optional() }) },
         responses: {
           200: { description: 'The page', content: { 'text/html': { schema: z.string() } } },
           ...errorResponses(404),
@@ -56,8 +45,10 @@ export function consoleEndpoints(): Endpoint[] {
   ];
 }
 
-function send(c: AppContext, { type, body, etag }: ConsoleFile): Response {
-  const headers = { ...HEADERS, ETag: etag };
+function send(c: AppContext, found: ConsoleFile): Response {
+  const { type, etag } = found;
+  const headers = { ...consoleHeaders(evidenceOrigin(c.req.query('evidence'))), ETag: etag };
   if (c.req.header('if-none-match') === etag) return c.body(null, 304, headers);
-  return c.body(new Uint8Array(body), 200, { ...headers, 'Content-Type': type });
+  const { body, headers: packed } = sentAs(found, c.req.header('accept-encoding'));
+  return c.body(new Uint8Array(body), 200, { ...headers, ...packed, 'Content-Type': type });
 }

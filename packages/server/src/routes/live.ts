@@ -9,6 +9,7 @@ import type { AppContext, ServerContext } from '../openai/context.ts';
 import { LiveDocument } from '../openai/schema/documents.ts';
 import { bridgeDocument } from './bridge.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
+import { beginEvents, eventText } from './events.ts';
 
 /** Each has a buffer and a connection. */
 const READERS_MAX = 32;
@@ -87,15 +88,7 @@ function stream(c: AppContext, ctx: ServerContext): Response {
       },
     );
   }
-  const outgoing = c.env.outgoing as ServerResponse | undefined;
-  if (outgoing === undefined) throw new ApiError('internal_error', 'There is no connection.');
-  outgoing.writeHead(200, {
-    ...c.get('commonHeaders'),
-    'Content-Type': 'text/event-stream; charset=utf-8',
-    'Cache-Control': 'no-cache',
-    'X-Accel-Buffering': 'no',
-  });
-  new LiveStream(outgoing, ctx, feed).open();
+  new LiveStream(beginEvents(c), ctx, feed).open();
   return RESPONSE_ALREADY_SENT;
 }
 
@@ -106,6 +99,8 @@ class LiveStream {
   readonly #feed: LiveFeed;
   #untilBridge = 0;
   #isBehind = false;
+  /** Something came while it was behind, and was not sent. */
+  #hasSkipped = false;
 
   constructor(outgoing: ServerResponse, ctx: ServerContext, feed: LiveFeed) {
     this.#outgoing = outgoing;
@@ -120,7 +115,8 @@ class LiveStream {
     this.#outgoing.on('drain', () => {
       this.#outgoing.setTimeout(0);
       this.#isBehind = false;
-      this.#snapshot();
+      // A snapshot is larger than what a socket takes at once: it is behind for a moment each time.
+      if (this.#hasSkipped) this.#snapshot();
     });
     this.#outgoing.on('timeout', () => this.#outgoing.destroy());
     // Answers end before the server does.
@@ -131,19 +127,23 @@ class LiveStream {
   }
 
   #snapshot(): void {
+    this.#hasSkipped = false;
     this.#send('snapshot', document(this.#ctx, this.#feed.recent()));
     this.#untilBridge = 0;
   }
 
   #moment(moment: LiveMoment): void {
-    if (this.#isBehind) return;
+    if (this.#isBehind) {
+      this.#hasSkipped = true;
+      return;
+    }
     this.#send('moment', moment);
     if (this.#untilBridge === 0) this.#send('bridge', bridgeDocument(this.#ctx));
     this.#untilBridge = (this.#untilBridge + 1) % BRIDGE_EVERY;
   }
 
   #send(event: string, data: object): void {
-    if (this.#outgoing.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)) return;
+    if (this.#outgoing.write(eventText(event, data))) return;
     this.#isBehind = true;
     this.#outgoing.setTimeout(this.#ctx.limits.stallSeconds * 1000);
   }

@@ -166,6 +166,19 @@ export const LiveDocument = z
   })
   .openapi('BridgeTimeline');
 
+const namedGpu = z.object({ name: z.string(), title: z.string() });
+
+export const PlanChoicesDocument = z
+  .object({
+    /** The model that is served; null: the planner cannot tell its sizes. */
+    served: z.string().nullable(),
+    models: z.array(z.string()),
+    gpus: z.array(namedGpu),
+    laws: z.array(z.string()),
+    engines: z.array(z.string()),
+  })
+  .openapi('PlanChoices');
+
 export const RequestLifeDocument = z
   .object({
     id: z.string(),
@@ -198,6 +211,7 @@ export const RequestLifeDocument = z
       }),
     ),
     receipt_id: z.string().nullable(),
+    page_tokens: z.int(),
   })
   .openapi('RequestLife');
 

@@ -1,0 +1,380 @@
+// What the console costs: first paint, bytes, eight lanes of a thousand slices a second by tracing,
+// an hour's recording from a file, and what an open page takes of the engine's thread. Prints one
+// JSON document. Needs a build, and Chromium.
+//
+//   node scripts/console-measure.mjs [paint|lanes|hour|engine ...]
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { ACCOUNTS } from '../packages/bridge/dist/index.js';
+import { consoleListener } from '../packages/console/dist/index.js';
+import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
+import { momentOf } from '../packages/server/dist/live/feed.js';
+import { startBundledModel } from '../packages/server/dist/testing/bundled-model.js';
+
+const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
+const wanted = process.argv.slice(2);
+const nowMs = () => HOST_CLOCK.nowNs() / 1e6;
+const sleep = (ms) => HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + ms * 1e6);
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+const viewport = { width: 1280, height: 900 };
+const TRACED_SECONDS = 10;
+const PAIRS = 10;
+const VISITS = 10;
+
+const MEASURES = { paint, lanes, hour, engine };
+const results = {};
+for (const [name, measure] of Object.entries(MEASURES)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  const before = loadavg()[0];
+  results[name] = { ...(await measure()), loadAverage: [before, loadavg()[0]] };
+  process.stderr.write(`${name}: ${JSON.stringify(results[name])}\n`);
+}
+const browserVersion = browser.version();
+await browser.close();
+process.stdout.write(
+  `${JSON.stringify(
+    {
+      suite: 'console',
+      command: `node scripts/console-measure.mjs ${wanted.join(' ')}`.trim(),
+      machine: { cpu: cpus()[0].model, cpus: cpus().length, node: process.version },
+      browser: `Chromium ${browserVersion}, headless`,
+      ...results,
+    },
+    null,
+    1,
+  )}\n`,
+);
+process.exit(0);
+
+/** Ten first visits, each without a cache, to a server that serves. */
+async function paint() {
+  const server = await startBundledModel({ law: 'emulate:b300-cc' });
+  const paints = [];
+  const processorMs = [];
+  let bytes = 0;
+  for (let visit = 0; visit < VISITS; visit++) {
+    const context = await browser.newContext({ viewport });
+    const page = await context.newPage();
+    const session = await context.newCDPSession(page);
+    await session.send('Network.enable');
+    let received = 0;
+    const isStream = new Set();
+    session.on('Network.responseReceived', ({ requestId, response }) => {
+      if (response.url.includes('/v1/')) isStream.add(requestId);
+    });
+    session.on('Network.dataReceived', ({ requestId, encodedDataLength }) => {
+      if (!isStream.has(requestId)) received += encodedDataLength;
+    });
+    const file = join(tmpdir(), `bk-console-trace-${process.pid}.json`);
+    await browser.startTracing(page, {
+      path: file,
+      categories: ['toplevel', 'loading', 'rail', 'blink.user_timing'],
+    });
+    await page.goto(`${server.url}/console`);
+    await page.waitForSelector('h1');
+    paints.push(
+      await page.evaluate(
+        `new Promise((done) => new PerformanceObserver((list) => {
+          const found = list.getEntriesByName('first-contentful-paint')[0];
+          if (found) done(found.startTime);
+        }).observe({ type: 'paint', buffered: true }))`,
+      ),
+    );
+    await browser.stopTracing();
+    const { traceEvents } = JSON.parse(readFileSync(file, 'utf8'));
+    rmSync(file);
+    processorMs.push(processorUntilPaint(traceEvents));
+    bytes = Math.max(bytes, received);
+    await context.close();
+  }
+  await server.stop(0);
+  return {
+    firstContentfulPaintMs: paints,
+    medianMs: median(paints),
+    tabProcessorMsUntilPaint: processorMs,
+    medianProcessorMs: median(processorMs),
+    encodedBytes: bytes,
+  };
+}
+
+/** What the tab's main thread took until the paint, waiting for its turn left out. */
+function processorUntilPaint(events) {
+  const paint = events.find(({ name }) => name === 'firstContentfulPaint');
+  const start = events.find(
+    ({ name, pid, args }) =>
+      name === 'navigationStart' &&
+      pid === paint?.pid &&
+      args.data?.documentLoaderURL !== 'about:blank',
+  );
+  if (paint === undefined || start === undefined) return Number.NaN;
+  const us = events
+    .filter(
+      ({ ph, name, pid, tid }) =>
+        ph === 'X' && /RunTask$/.test(name) && pid === paint.pid && tid === paint.tid,
+    )
+    .filter(({ ts }) => ts >= start.ts && ts <= paint.ts)
+    .reduce((sum, { tdur, dur }) => sum + (tdur ?? dur ?? 0), 0);
+  return us / 1000;
+}
+
+/** A server that tells of eight lanes with a thousand slices a second each, as the real feed does. */
+async function crowded() {
+  const lanes = Array.from({ length: 8 }, (_, lane) => `lane-${lane}`);
+  const open = new Set();
+  let seq = 0;
+  const batch = (nowNs) => {
+    const rows = [];
+    for (let lane = 0; lane < 8; lane++) {
+      for (let at = 0; at < 100; at++) {
+        const startedNs = nowNs - 1e8 + at * 1e6;
+        const account = (lane + at) % ACCOUNTS.length;
+        rows.push(lane, account, startedNs, startedNs, startedNs + 6e5, 4096, 1e5, 2e5);
+      }
+    }
+    const launches = [];
+    for (let at = 0; at < 10; at++)
+      launches.push(nowNs - 1e8 + at * 1e7, nowNs - 9e7 + at * 1e7, 4, 8, 0);
+    return {
+      nowNs,
+      lanes,
+      crossings: Float64Array.from(rows),
+      launches: Float64Array.from(launches),
+      dropped: 0,
+    };
+  };
+  const moments = [];
+  const tell = () => {
+    seq += 1;
+    const nowNs = HOST_CLOCK.nowNs();
+    const moment = momentOf(batch(nowNs), seq, nowNs);
+    moments.push(moment);
+    if (moments.length > 100) moments.shift();
+    for (const response of open)
+      response.write(`event: moment\ndata: ${JSON.stringify(moment)}\n\n`);
+  };
+  const accounts = ACCOUNTS.map(({ purpose, direction }) => ({ purpose, direction }));
+  const stop = HOST_CLOCK.every(0.1, tell);
+  const listener = consoleListener('serve', (request, response) => {
+    if (request.url !== '/v1/bridge/events') return response.writeHead(404).end('{}');
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.write(
+      `event: snapshot\ndata: ${JSON.stringify({ device: 'x', accounts, moments })}\n\n`,
+    );
+    open.add(response);
+    response.on('close', () => open.delete(response));
+    return response;
+  });
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}/console`,
+    close: () => {
+      stop();
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+/** The tab's threads by a trace: processor time of their tasks, and frames. */
+async function lanes() {
+  const server = await crowded();
+  const runs = [];
+  for (const spanUs of [2e6, 10e6]) {
+    const context = await browser.newContext({ viewport });
+    const page = await context.newPage();
+    await page.goto(`${server.url}#/bridge?span=${spanUs}`);
+    await page.waitForSelector('.freshness.live');
+    await sleep(11_000);
+    const file = join(tmpdir(), `bk-console-trace-${process.pid}.json`);
+    await browser.startTracing(page, {
+      path: file,
+      categories: ['toplevel', 'devtools.timeline', 'disabled-by-default-devtools.timeline.frame'],
+    });
+    const frames = await page.evaluate(
+      `new Promise((done) => {
+        const times = [];
+        const tick = (at) => {
+          times.push(at);
+          if (at - times[0] < ${TRACED_SECONDS * 1000}) requestAnimationFrame(tick);
+          else done(times);
+        };
+        requestAnimationFrame(tick);
+      })`,
+    );
+    await browser.stopTracing();
+    const { traceEvents } = JSON.parse(readFileSync(file, 'utf8'));
+    rmSync(file);
+    runs.push({ windowSeconds: spanUs / 1e6, ...judged(traceEvents, frames) });
+    await context.close();
+  }
+  server.close();
+  return { lanes: 8, slicesASecond: 8000, momentsASecond: 10, runs };
+}
+
+function judged(events, frames) {
+  const names = new Map();
+  for (const { ph, name, pid, tid, args } of events) {
+    if (ph === 'M' && name === 'thread_name') names.set(`${pid} ${tid}`, args.name);
+  }
+  // The tab is the process whose main thread drew the most.
+  const cpuUs = new Map();
+  for (const { ph, name, pid, tid, tdur, dur } of events) {
+    if (ph !== 'X' || (name !== 'RunTask' && name !== 'ThreadControllerImpl::RunTask')) continue;
+    const key = `${pid} ${tid}`;
+    cpuUs.set(key, (cpuUs.get(key) ?? 0) + (tdur ?? dur ?? 0));
+  }
+  const mains = [...cpuUs].filter(([key]) => names.get(key) === 'CrRendererMain');
+  const [main] = mains.toSorted((a, b) => b[1] - a[1]);
+  const pid = main[0].split(' ')[0];
+  const seconds = (frames.at(-1) - frames[0]) / 1000;
+  const threads = Object.fromEntries(
+    [...cpuUs]
+      .filter(([key]) => key.startsWith(`${pid} `))
+      .map(([key, us]) => [names.get(key) ?? key, us / 1e6 / seconds]),
+  );
+  const gaps = frames.slice(1).map((at, index) => at - frames[index]);
+  return {
+    seconds,
+    tabProcessorShare: Object.values(threads).reduce((a, b) => a + b, 0),
+    threads,
+    framesASecond: gaps.length / seconds,
+    framesOver25Ms: gaps.filter((gap) => gap > 25).length,
+  };
+}
+
+/** A recording of an hour: ten moments a second, with what the bundled model makes of 100 tokens/s. */
+async function hour() {
+  const crossings = (seq) =>
+    Array.from({ length: 12 }, (_, at) => [
+      at % 2,
+      8 + (at % 2),
+      95_000 - at * 8_000,
+      350 + (seq % 7),
+      330,
+      20,
+      64,
+      1,
+    ]);
+  const launches = Array.from({ length: 10 }, (_, at) => [99_000 - at * 10_000, 9_500, 1, 4, 0]);
+  const moments = Array.from({ length: 36_000 }, (_, at) => ({
+    seq: at + 1,
+    now_us: (at + 1) * 100_000,
+    server_us: (at + 1) * 100_000,
+    lanes: ['inline', 'drain'],
+    crossings: crossings(at),
+    launches,
+    dropped: 0,
+  }));
+  const accounts = ACCOUNTS.map(({ purpose, direction }) => ({ purpose, direction }));
+  const folder = mkdtempSync(join(tmpdir(), 'bk-console-'));
+  const path = join(folder, 'hour.json');
+  writeFileSync(path, JSON.stringify({ device: 'cpu', accounts, moments }));
+  const server = await crowded();
+  const times = [];
+  for (let run = 0; run < 5; run++) {
+    const page = await (await browser.newContext({ viewport })).newPage();
+    await page.goto(server.url);
+    await page.waitForSelector('.freshness.live');
+    // From the choice of the file to the frame after the page shows it, in the page's own time.
+    await page.evaluate(`document.querySelector('input.open').addEventListener('change', () => {
+      const from = performance.now();
+      const look = () => {
+        const isThere = document.querySelector('.freshness[data-state=file]') !== null;
+        if (isThere) requestAnimationFrame(() => { globalThis.took = performance.now() - from; });
+        else setTimeout(look, 5);
+      };
+      look();
+    }, { capture: true })`);
+    await page.setInputFiles('input.open', path);
+    let took = null;
+    while (took === null) {
+      await sleep(200);
+      took = await page.evaluate('globalThis.took ?? null');
+    }
+    times.push(took);
+    await page.context().close();
+  }
+  const { size } = statSync(path);
+  server.close();
+  rmSync(folder, { recursive: true });
+  return {
+    moments: moments.length,
+    crossings: 12 * 36_000,
+    launches: 360_000,
+    fileBytes: size,
+    openMs: times,
+    medianMs: median(times),
+  };
+}
+
+/** Processor time so far of each thread of this process, in ns. */
+function threadsNs() {
+  const times = new Map();
+  for (const thread of readdirSync('/proc/self/task')) {
+    try {
+      times.set(
+        thread,
+        Number(readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ')[0]),
+      );
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return times;
+}
+
+/** The engine's thread: processor time for each token, with a page open and without, in turns. */
+async function engine() {
+  const server = await startBundledModel({ law: 'emulate:b300-cc' });
+  const ask = () =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({
+        model: server.modelName,
+        prompt: 'Once',
+        max_tokens: 200,
+        ignore_eos: true,
+        seed: 1,
+      }),
+    }).then((response) => response.json());
+  await Promise.all([1, 2, 3, 4].map(ask));
+  const once = async () => {
+    const before = threadsNs();
+    const startMs = nowMs();
+    const answers = await Promise.all([1, 2, 3, 4].map(ask));
+    const tokens = answers.reduce((sum, { usage }) => sum + usage.completion_tokens, 0);
+    const deltas = [...threadsNs()].map(([thread, ns]) => [thread, ns - (before.get(thread) ?? 0)]);
+    const [, busiest] = deltas.toSorted((a, b) => b[1] - a[1])[0];
+    return { nsAToken: busiest / tokens, tokensASecond: (1e3 * tokens) / (nowMs() - startMs) };
+  };
+  const page = await (await browser.newContext({ viewport })).newPage();
+  const pairs = [];
+  for (let pair = 0; pair < PAIRS; pair++) {
+    const order = pair % 2 === 0 ? ['without', 'with'] : ['with', 'without'];
+    const measured = {};
+    for (const state of order) {
+      if (state === 'with') {
+        await page.goto(`${server.url}/console#/bridge`);
+        await page.waitForSelector('.freshness.live');
+        await sleep(1_000);
+      }
+      measured[state] = await once();
+      if (state === 'with') {
+        await page.goto('about:blank');
+        // Watching lingers for fifteen seconds, for a page that is loaded again.
+        await sleep(16_500);
+      }
+    }
+    pairs.push(measured);
+  }
+  await server.stop(0);
+  const ratios = pairs.map((pair) => pair.with.nsAToken / pair.without.nsAToken);
+  return { pairs, processorRatios: ratios, medianRatio: median(ratios) };
+}
