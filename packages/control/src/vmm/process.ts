@@ -123,7 +123,7 @@ export class ProcessVmm implements Vmm {
     }
     const log = existsSync(join(place, 'log')) ? readFileSync(join(place, 'log'), 'utf8') : '';
     const isRunning = this.#running(place) !== null;
-    if (existsSync(join(place, 'stopping'))) {
+    if (isRunning && existsSync(join(place, 'stopping'))) {
       return { replica, state: 'stopping', progress: 'stopping', address: null };
     }
     if (!isRunning) {

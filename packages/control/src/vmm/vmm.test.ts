@@ -105,6 +105,15 @@ function contract(start: () => Promise<Bench>) {
     expect((await vmm.list()).map(({ replica }) => replica)).toEqual([OTHER.replica]);
   });
 
+  it('says of a guest that was asked to end once that it has ended', async () => {
+    await vmm.create(SPEC);
+    await running(SPEC.replica);
+    await vmm.remove(SPEC.replica);
+    await until(([guest]) => guest === undefined || guest.state === 'failed');
+    await vmm.remove(SPEC.replica);
+    expect(await vmm.list()).toEqual([]);
+  });
+
   it('starts nothing of an image that the host does not name', async () => {
     await vmm.create({ ...SPEC, image: 'rm -rf' }).catch(() => undefined);
     expect((await vmm.list()).filter(({ state }) => state !== 'failed')).toEqual([]);

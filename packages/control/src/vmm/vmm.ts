@@ -9,6 +9,7 @@ export type GuestSpec = Pick<
 
 export interface Guest {
   readonly replica: string;
+  /** `stopping` only while something of it runs: what has ended is `failed` until it is removed. */
   readonly state: 'preparing' | 'booting' | 'running' | 'stopping' | 'failed';
   /** What it is at, or why it failed; one line. */
   readonly progress: string;
@@ -28,7 +29,10 @@ export interface Vmm {
   list(): Promise<readonly Guest[]>;
   /** Never makes a second one of the same replica. */
   create(spec: GuestSpec): Promise<void>;
-  /** Ends a guest; also one that is not there. `list` has it until nothing of it is left. */
+  /**
+   * Asks a guest to end, and again: ends it; removes what is left of one that has ended. Also one
+   * that is not there. `list` has it until nothing of it is left.
+   */
   remove(replica: string): Promise<void>;
   /** Hands a sealed key to a guest, which alone can open it. */
   giveKey(replica: string, sealedKey: string): Promise<void>;
