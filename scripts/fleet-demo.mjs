@@ -1,9 +1,9 @@
-// A whole fleet on this machine: a control plane, agents on two hosts whose GPUs are pretended, a
+// A whole fleet on this machine: a control plane, agents on three hosts whose GPUs are pretended, a
 // gateway, and real replicas of the bundled model on the CPU. The openai client streams through the
-// gateway while a host drains, the control plane and an agent are killed, and PostgreSQL is stopped at
-// once and started where it is installed, while somebody writes and reads a third host's row. Says
-// for each stream how it ended, and fails if one was lost without a word, or if the history of what
-// was written does not hold.
+// gateway while a host drains, the control plane and an agent are killed, and PostgreSQL is stopped
+// at once and started where it is installed, while others write and read the row of a host that
+// serves nothing. Says for each stream how it ended, and fails if one was lost without a word, or
+// if the history of what was written does not hold.
 //
 //   node scripts/fleet-demo.mjs [--streams <n>] [--tokens <n>] [--sqlite] [--json]
 
@@ -16,8 +16,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
-import { faultsOf } from '../packages/control/dist/simulate/history.js';
-import { isLinearizable } from '../packages/control/dist/simulate/linearizable.js';
+import { faultsOf } from '../packages/control/dist/testing/history.js';
+import { isLinearizable } from '../packages/control/dist/testing/linearizable.js';
 import { startPostgres } from '../packages/control/dist/testing/postgres.js';
 import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
 

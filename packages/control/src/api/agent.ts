@@ -79,6 +79,9 @@ export const JoinAnswer = z.strictObject({
   authority: z.string().max(16_384),
 });
 
+/** For the key that the agent shows: another one's is refused. */
+export const RenewRequest = z.strictObject({ csr: z.string().max(8192) });
+
 export type DesiredReplica = Readonly<z.output<typeof DesiredReplica>>;
 export type HostDesired = Readonly<z.output<typeof HostDesired>>;
 export type ObservedReplica = Readonly<z.output<typeof ObservedReplica>>;

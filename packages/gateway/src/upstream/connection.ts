@@ -132,7 +132,9 @@ export class UpstreamConnection implements ResponseSink {
       const onread = {
         buffer: readBuffer,
         callback: (length: number) => {
-          this.#received(Buffer.from(readBuffer.subarray(0, length)));
+          const bytes = Buffer.allocUnsafe(length);
+          readBuffer.copy(bytes, 0, 0, length);
+          this.#received(bytes);
           return true;
         },
       };

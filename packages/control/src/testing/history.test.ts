@@ -81,7 +81,10 @@ describe('one register', () => {
 
 describe('a history of events', () => {
   const replica = (sequence: number, id: string, version: number, modules: number[] | null) => ({
-    ...{ sequence, kind: 'replica', id, version },
+    sequence,
+    kind: 'replica',
+    id,
+    version,
     row: modules && { host: 'left', modules },
   });
   const good = [replica(1, 'one', 1, [1, 2]), replica(2, 'one', 2, null)];
