@@ -21,6 +21,11 @@ const FLAGS = {
   ),
   dstack: flag(text('file'), undefined, 'this host of dstack, as JSON: see docs/control.md'),
   kubernetes: flag(text('file'), undefined, 'this node of Kubernetes, as JSON: docs/control.md'),
+  fabric: flag(
+    text('folder'),
+    undefined,
+    'where this host’s fabric agent keeps its state: guests get their partitions from it',
+  ),
   images: flag(text('file'), undefined, 'what names of images mean on this host, as JSON'),
 };
 
@@ -64,7 +69,7 @@ async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const agent = new control.HostAgent({
     host,
     bootId: bootId(),
-    vmm: await openVmm(values, host, io),
+    vmm: await withFabric(await openVmm(values, host, io), values.fabric),
     memory: control.memoryFile(folder),
     link,
     askEvidence: control.askReplica,
@@ -105,6 +110,13 @@ async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): P
     return over.signal;
   };
   return (vmm === 'dstack' ? dstackHost : kubernetesHost)(io.readFile(file), deadline);
+}
+
+async function withFabric(vmm: Vmm, folder: string | undefined): Promise<Vmm> {
+  if (folder === undefined) return vmm;
+  const { FabricVmm } = await import('@bridgekeeper/control');
+  const { hostFabric } = await import('./host-fabric.ts');
+  return new FabricVmm(vmm, await hostFabric(folder));
 }
 
 const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');

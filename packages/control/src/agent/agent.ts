@@ -137,7 +137,7 @@ export class HostAgent {
       appliedSequence: desired?.sequence ?? 0,
       facts: await vmm.facts(),
       replicas,
-      checkpoint: null,
+      checkpoint: (await vmm.checkpoint?.()) ?? null,
     });
   }
 
@@ -158,7 +158,10 @@ export class HostAgent {
     const kept = begun.filter(({ replica }) => wanted.has(replica) || there.has(replica));
     if (kept.length < begun.length) this.#remember(kept);
     for (const each of desired.replicas) {
-      if (there.has(each.replica) || this.#hasBegun(each.replica)) continue;
+      const guest = guests.find(({ replica }) => replica === each.replica);
+      // It goes on by being asked for again.
+      if (guest?.state === 'preparing') await this.#tried(vmm.create(each));
+      if (guest !== undefined || this.#hasBegun(each.replica)) continue;
       // GPUs of one that is on its way out are not free yet, whatever control thinks.
       const isTaken = this.#memory.begun.some(({ modules }) =>
         modules.some((module) => each.modules.includes(module)),
@@ -223,7 +226,7 @@ export class HostAgent {
   }
 
   #observedGuest(guest: Guest, desired: DesiredReplica | undefined) {
-    const { replica, state, progress, address } = guest;
+    const { replica, state, progress, address, tenancy } = guest;
     return {
       replica,
       epoch: desired?.epoch ?? 0,
@@ -231,7 +234,8 @@ export class HostAgent {
       progress: progress.slice(0, 512),
       address,
       evidence: this.#evidence.get(replica) ?? null,
-      logIndex: null,
+      logIndex: tenancy?.logIndex ?? null,
+      tenancyEpoch: tenancy?.epoch ?? null,
     };
   }
 

@@ -49,6 +49,8 @@ export const ObservedReplica = z.strictObject({
   evidence: z.strictObject({ nonce: Digest, report: z.string().max(2_000_000) }).nullable(),
   /** The entry of the host's fabric log that activated it. */
   logIndex: Sequence.nullable(),
+  /** By which that log calls it; null: it has no fabric. */
+  tenancyEpoch: Epoch.nullable().default(null),
 });
 
 export const HostObservation = z.strictObject({

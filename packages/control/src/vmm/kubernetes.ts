@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { HostFacts } from '../api/fleet.ts';
 import { ControlError } from '../errors.ts';
 import type { KubernetesApi, KubernetesObject } from './kubernetes-api.ts';
-import type { Guest, GuestSpec, Vmm } from './vmm.ts';
+import { type Guest, type GuestSpec, settingsOf, type Vmm } from './vmm.ts';
 
 /** What an image's name means on a host of Kubernetes. */
 export interface KubernetesImage {
@@ -99,7 +99,7 @@ export class KubernetesVmm implements Vmm {
 
   async create(wanted: GuestSpec): Promise<void> {
     const { api, images, node } = this.#options;
-    const { replica, image: name, credential, epoch } = wanted;
+    const { replica, image: name } = wanted;
     const image = Object.hasOwn(images, name) ? images[name]! : null;
     if (image === null) {
       const names = Object.keys(images).join(', ');
@@ -114,11 +114,7 @@ export class KubernetesVmm implements Vmm {
       metadata,
       type: 'Opaque',
       immutable: true,
-      stringData: {
-        BRIDGEKEEPER_GATEWAY_KEY: credential,
-        BRIDGEKEEPER_REPLICA_ID: replica,
-        BRIDGEKEEPER_TENANCY_EPOCH: String(epoch),
-      },
+      stringData: settingsOf(wanted),
     });
     await api.create('pod', podOf(wanted, image, node, metadata));
   }
@@ -259,7 +255,7 @@ function guestOf(each: KubernetesObject): Guest {
   const unscheduled = status.conditions.find(
     ({ type, status: is }) => type === 'PodScheduled' && is === 'False',
   );
-  if (unscheduled !== undefined) return guest('preparing', unscheduled.message);
+  if (unscheduled !== undefined) return guest('booting', unscheduled.message);
   const waiting = container?.state.waiting?.reason ?? '';
-  return guest(status.phase === 'Pending' ? 'preparing' : 'booting', waiting || status.phase);
+  return guest('booting', waiting || status.phase);
 }

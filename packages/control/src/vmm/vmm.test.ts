@@ -345,7 +345,7 @@ describe('guests of Kubernetes, by its API’s conventions', () => {
     await open().create(SPEC);
     const [pod] = fake.objects('pods');
     pod.status = { conditions: [{ type: 'PodScheduled', status: 'False', message: 'no GPUs' }] };
-    expect(await open().list()).toMatchObject([{ state: 'preparing', progress: 'no GPUs' }]);
+    expect(await open().list()).toMatchObject([{ state: 'booting', progress: 'no GPUs' }]);
     pod.status = { phase: 'Failed', message: 'the VM did not start' };
     expect(await open().list()).toMatchObject([
       { state: 'failed', progress: 'its pod ended: the VM did not start' },
