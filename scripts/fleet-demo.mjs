@@ -1,7 +1,9 @@
-// A whole fleet on this machine: a control plane, agents on two hosts whose GPUs are pretended, a
+// A whole fleet on this machine: a control plane, agents on three hosts whose GPUs are pretended, a
 // gateway, and real replicas of the bundled model on the CPU. The openai client streams through the
-// gateway while a host drains, the control plane is killed, and PostgreSQL is restarted where it is
-// installed. Says for each stream how it ended, and fails if one was lost without a word.
+// gateway while a host drains, the control plane and an agent are killed, and PostgreSQL is stopped
+// at once and started where it is installed, while others write and read the row of a host that
+// serves nothing. Says for each stream how it ended, and fails if one was lost without a word, or
+// if the history of what was written does not hold.
 //
 //   node scripts/fleet-demo.mjs [--streams <n>] [--tokens <n>] [--sqlite] [--json]
 
@@ -14,6 +16,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
+import { faultsOf } from '../packages/control/dist/testing/history.js';
+import { isLinearizable } from '../packages/control/dist/testing/linearizable.js';
 import { startPostgres } from '../packages/control/dist/testing/postgres.js';
 import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
 
@@ -141,30 +145,47 @@ async function follow() {
   }
 }
 
-/** What must hold of a history, whatever happened; the violations. */
-function judge() {
-  const faults = [];
-  let last = 0;
-  /** Replica by host and module. */
-  const claims = new Map();
-  const rows = new Map();
-  for (const { sequence, kind, id, row } of history) {
-    if (sequence < last) faults.push(`event ${sequence} came after ${last}`);
-    last = Math.max(last, sequence);
-    if (kind !== 'replica') continue;
-    const before = rows.get(id);
-    for (const module of before?.modules ?? []) claims.delete(`${before.host}/${module}`);
-    if (row === null) {
-      rows.delete(id);
-      continue;
+/** Calls on the row of a host, as their callers saw them. */
+const calls = [];
+/** Writes that control has said are written. */
+const acknowledged = [];
+const REGISTER = 'spare';
+const STATES = ['ready', 'cordoned', 'draining'];
+
+/** Writes or reads the state of a host that serves nothing, whatever becomes of control. */
+async function exercise(caller) {
+  for (let turn = 0; !isOver; turn++) {
+    const isWrite = (turn + caller) % 2 === 0;
+    const value = STATES[(turn * 7 + caller) % STATES.length];
+    const entry = { kind: isWrite ? 'write' : 'read', value, invokedMs: nowMs(), returnedMs: null };
+    const row = isWrite ? await putRegister(value) : await call(`/v1/hosts/${REGISTER}`);
+    if (row === 'refused') continue;
+    calls.push(entry);
+    if (row !== null) {
+      entry.returnedMs = nowMs();
+      entry.value = row.state;
+      if (isWrite) acknowledged.push({ kind: 'host', id: REGISTER, version: row.version });
     }
-    rows.set(id, row);
-    for (const module of row.modules) {
-      const gpu = `${row.host}/${module}`;
-      if (claims.has(gpu)) faults.push(`${gpu} is of ${claims.get(gpu)} and of ${id}`);
-      claims.set(gpu, id);
-    }
+    await sleep(500);
   }
+}
+
+/** The row; null: it is not known whether it was written; 'refused': it was not. */
+async function putRegister(state) {
+  const headers = { authorization: `Bearer ${operatorKey()}`, 'content-type': 'application/json' };
+  const options = { method: 'PUT', headers, body: JSON.stringify({ state }) };
+  const response = await fetch(`${url}/v1/hosts/${REGISTER}`, options).catch(() => null);
+  const document = await response?.json().catch(() => null);
+  if (response?.ok) return document;
+  return document?.error?.code === 'not-leader' ? 'refused' : null;
+}
+
+/** What must hold of the histories, whatever happened; the faults. */
+async function judge() {
+  const faults = faultsOf(history, acknowledged);
+  if (!isLinearizable('ready', calls)) faults.push(`no order of ${REGISTER}'s calls explains them`);
+  const versions = acknowledged.map(({ version }) => version);
+  if (versions.length === 0) faults.push('nothing was written beside the faults');
   return faults;
 }
 
@@ -209,19 +230,26 @@ const begun = [];
 const openNow = () => begun.filter(({ open }) => open).length;
 const met = {};
 
+const HOSTS = ['left', 'right', REGISTER];
+
+async function startAgent(host) {
+  const token = (await run('control', 'token', host, ...reach)).trim();
+  return start(
+    `agent-${host}`,
+    ...['agent', '--control', `https://127.0.0.1:${agentPort}`, '--host', host],
+    ...['--folder', join(folder, host), '--token', token],
+  );
+}
+
+let isOver = false;
+
 async function demo() {
   say(postgres === null ? 'control, with SQLite' : 'control, with PostgreSQL');
   let control = startControl();
   await until('control answers', () => call('/v1/status'));
   void follow();
-  for (const host of ['left', 'right']) {
-    const token = (await run('control', 'token', host, ...reach)).trim();
-    start(
-      `agent-${host}`,
-      ...['agent', '--control', `https://127.0.0.1:${agentPort}`, '--host', host],
-      ...['--folder', join(folder, host), '--token', token],
-    );
-  }
+  const agents = {};
+  for (const host of HOSTS) agents[host] = await startAgent(host);
   // Nobody vouches for processes of this machine: the demo says so.
   await put('/v1/policies/nothing', { policy: 'operator-asserted', maxAgeSeconds: 3600 });
   const quota = {
@@ -235,9 +263,9 @@ async function demo() {
   const body = JSON.stringify({ role: 'tenant', tenant: 'reader' });
   const { key } = await call('/v1/keys', { method: 'POST', body });
   say('hosts join, and a pool of two replicas is wanted');
-  await until('both hosts are ready', async () => {
+  await until('all hosts are ready', async () => {
     const rows = (await call('/v1/hosts'))?.rows ?? [];
-    return rows.filter(({ state }) => state === 'ready').length === 2;
+    return rows.filter(({ state }) => state === 'ready').length === HOSTS.length;
   });
   const pool = {
     models: ['storyteller'],
@@ -271,11 +299,12 @@ async function demo() {
   say(`two replicas serve; the gateway has routes ${table.sequence}`);
 
   say(`${streamCount} streams at a time begin, and go on to the end`);
-  let isOver = false;
   const readers = Array.from({ length: streamCount }, async (_, reader) => {
     for (let turn = 0; !isOver; turn++) await stream(client, `${reader}.${turn}`);
   });
   await until('streams are open', () => openNow() > 0);
+  // Nothing of the pool is there: whoever writes to its row disturbs nobody.
+  const writers = [0, 1, 2].map(exercise);
   const [first] = await serving();
   met.hostDrained = openNow();
   say(`host ${first.host} drains, with ${met.hostDrained} streams open`);
@@ -296,13 +325,20 @@ async function demo() {
   control = startControl();
   await until('control answers again', () => call('/v1/status'));
   say('control is back');
+  met.agentKilled = openNow();
+  say(`the agent of ${first.host} is killed (SIGKILL), with ${met.agentKilled} streams open`);
+  agents[first.host].child.kill('SIGKILL');
+  await sleep(500);
+  agents[first.host] = await startAgent(first.host);
   await until('the drained host has no replica left', async () => {
     const rows = (await call('/v1/replicas'))?.rows;
     return rows !== undefined && !rows.some(({ host }) => host === first.host);
   });
   say(`host ${first.host} is empty`);
   isOver = true;
-  await Promise.all(readers);
+  await Promise.all([...readers, ...writers]);
+  const { sequence } = await until('control answers', () => call('/v1/status'));
+  await until('all events have come', () => history.at(-1).sequence >= sequence, 30);
   gateway.child.kill('SIGTERM');
 }
 
@@ -314,7 +350,7 @@ try {
 } finally {
   const leftovers = await replicas().catch(() => []);
   await put('/v1/pools/stories', { replicas: { min: 0, max: 0 } }).catch(() => null);
-  for (const host of ['left', 'right']) stopGuests(join(folder, host, 'guests'), leftovers);
+  for (const host of HOSTS) stopGuests(join(folder, host, 'guests'), leftovers);
   for (const child of running) child.kill('SIGKILL');
   postgres?.remove();
 }
@@ -330,18 +366,22 @@ function stopGuests(place, rows) {
   }
 }
 
-const faults = judge();
+const faults = await judge();
 const lost = begun.filter(({ end }) => end === 'silence');
 const said = begun.filter(({ end }) => end === 'error');
 for (const { index, chunks, end, error, replica } of begun) {
   say(`stream ${index}: ${chunks} chunks, ${end}${error ? ` (${error})` : ''} by ${replica}`);
 }
 const digest = createHash('sha256').update(JSON.stringify(history)).digest('hex');
+const unanswered = calls.filter(({ returnedMs }) => returnedMs === null).length;
+say(`${calls.length} calls on ${REGISTER}, ${unanswered} of them without an answer`);
 say(`${history.length} events, ${faults.length} faults; sha256 ${digest.slice(0, 16)}`);
 for (const fault of faults) say(fault);
 if (failure !== null) say(failure);
 if (values.json) {
-  const document = { met, streams: begun, events: history.length, faults, failure };
+  const register = { calls: calls.length, unanswered, acknowledged: acknowledged.length };
+  const events = history.length;
+  const document = { met, streams: begun, events, register, faults, failure };
   process.stdout.write(`${JSON.stringify(document, null, 1)}\n`);
 }
 const wasMet = Object.values(met).every((count) => count > 0);

@@ -10,6 +10,7 @@ export type ControlErrorCode =
   | 'does-not-fit' // `nearest` has the nearest miss
   | 'plan-expired'
   | 'too-large'
+  | 'busy' // what was asked takes too long, or too much is asked at once
   // Of control itself.
   | 'not-leader' // another control leads, or none does
   | 'outcome-unknown' // it may or may not have been written: repeat it with its key

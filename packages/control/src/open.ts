@@ -17,7 +17,7 @@ import type { Fleet } from './fleet/fleet.ts';
 import { Controller } from './lead/controller.ts';
 import type { Term } from './lead/term.ts';
 import { AGENT_CALLS, agentHandlers, agentOf, JOIN_CALL } from './serve/agents.ts';
-import { makeAuthority, makeServerCertificate, type Pem } from './serve/authority.ts';
+import { isDue, makeAuthority, makeServerCertificate, type Pem } from './serve/authority.ts';
 import { Frame } from './serve/frame.ts';
 import { gatewayHandlers, streamRouting } from './serve/gateway.ts';
 import type { CallerId, Handler } from './serve/handlers.ts';
@@ -145,20 +145,30 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
     );
   }
   const authority = JSON.parse(JSON.parse(authorityRow.body).value) as Pem;
-  const certificate = await makeServerCertificate(authority, options.names, time.nowMs());
+  const makeCertificate = () => makeServerCertificate(authority, options.names, time.nowMs());
+  let certificate = await makeCertificate();
   const { page = (calls) => calls } = options;
   const server = createServer(page(listenerOf(api))).on('clientError', refuseSocket);
+  const secureContext = ({ certificate: own, key }: Pem) => ({
+    cert: own + authority.certificate,
+    key,
+    ca: authority.certificate,
+    minVersion: 'TLSv1.3' as const,
+  });
   const agentServer = createTlsServer(
-    {
-      cert: certificate.certificate + authority.certificate,
-      key: certificate.key,
-      ca: authority.certificate,
-      requestCert: true,
-      rejectUnauthorized: false,
-      minVersion: 'TLSv1.3',
-    },
+    { ...secureContext(certificate), requestCert: true, rejectUnauthorized: false },
     listenerOf(agents),
   );
+  const closing = new AbortController();
+  const renewing = (async () => {
+    for (;;) {
+      await time.sleep(RENEW_CHECK_MS, closing.signal);
+      if (closing.signal.aborted) return;
+      if (!isDue(certificate.certificate, time.nowMs())) continue;
+      certificate = await makeCertificate();
+      agentServer.setSecureContext(secureContext(certificate));
+    }
+  })();
   for (const each of [server, agentServer]) each.headersTimeout = HEADERS_MS;
   const url = `http://${await listening(server, options.listen)}`;
   const agentUrl = `https://${await listening(agentServer, options.agents)}`;
@@ -169,6 +179,8 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
     ended,
     close: async () => {
       controller.stop();
+      closing.abort();
+      await renewing;
       current?.watch.end();
       for (const each of [server, agentServer]) {
         each.close();
@@ -180,6 +192,8 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
   };
 }
 
+/** How often the certificate of the listener for agents is looked at. */
+const RENEW_CHECK_MS = 6 * 3600 * 1000;
 /** How long the first term may take before the listeners are opened without it. */
 const FIRST_TERM_MS = 5000;
 

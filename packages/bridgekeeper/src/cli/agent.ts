@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ImageProgram, Vmm } from '@bridgekeeper/control';
+import type { ControlError, ImageProgram, Vmm } from '@bridgekeeper/control';
 import { flag, oneOf, secret, text, UsageError, type Values } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
@@ -14,11 +14,18 @@ const FLAGS = {
   host: flag(text('name'), undefined, 'this host’s name; default: that of the machine'),
   folder: flag(text('folder'), 'agent', 'where its key, its state and its guests are'),
   vmm: flag(
-    oneOf('process', 'dstack'),
+    oneOf('process', 'dstack', 'kubernetes'),
     'process',
-    'what starts guests: processes of this machine, on GPUs that are pretended; or dstack-vmm',
+    'what starts guests: processes of this machine, on GPUs that are pretended; dstack-vmm; or ' +
+      'Kubernetes, as pods in confidential VMs',
   ),
   dstack: flag(text('file'), undefined, 'this host of dstack, as JSON: see docs/control.md'),
+  kubernetes: flag(text('file'), undefined, 'this node of Kubernetes, as JSON: docs/control.md'),
+  fabric: flag(
+    text('folder'),
+    undefined,
+    'where this host’s fabric agent keeps its state: guests get their partitions from it',
+  ),
   images: flag(text('file'), undefined, 'what names of images mean on this host, as JSON'),
 };
 
@@ -29,6 +36,9 @@ export const AGENT: CliCommand<typeof FLAGS> = {
   notes: 'Stopping it is harmless: guests stay, and the next agent goes on.',
   run: ({ values }, io) => runAgent(values, io),
 };
+
+/** How often its certificate is looked at: a third of a year is left once it is due. */
+const RENEW_CHECK_MS = 3600 * 1000;
 
 async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const control = await import('@bridgekeeper/control');
@@ -42,30 +52,47 @@ async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
     io.err(`bridgekeeper: ${host} has joined ${url}`);
   }
   const link = control.controlLink(url, identity);
+  const time = control.SYSTEM_TIME;
+  const onTrouble = ({ code, message }: ControlError) =>
+    io.err(`bridgekeeper: ${message} [${code}]`);
+  const keepCertificate = async () => {
+    while (!stop.aborted) {
+      try {
+        if (await link.renew(folder, time.nowMs())) io.err('bridgekeeper: certificate renewed');
+      } catch (error) {
+        if (!(error instanceof control.ControlError)) throw error;
+        onTrouble(error);
+      }
+      await time.sleep(RENEW_CHECK_MS, stop);
+    }
+  };
   const agent = new control.HostAgent({
     host,
     bootId: bootId(),
-    vmm: await openVmm(values, host, io),
+    vmm: await withFabric(await openVmm(values, host, io), values.fabric),
     memory: control.memoryFile(folder),
     link,
     askEvidence: control.askReplica,
-    time: control.SYSTEM_TIME,
-    onTrouble: ({ code, message }) => io.err(`bridgekeeper: ${message} [${code}]`),
+    time,
+    onTrouble,
   });
+  const stop = stopSignal(io);
   try {
-    await agent.run(stopSignal(io));
+    await Promise.all([agent.run(stop), keepCertificate()]);
   } finally {
     link.close();
   }
   return 0;
 }
 
-/** How long dstack-vmm may take to answer. */
+/** How long dstack-vmm or Kubernetes may take to answer. */
 const ANSWER_SECONDS = 30;
 
 async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): Promise<Vmm> {
-  const { dstackHost, ProcessVmm, pretendedFacts } = await import('@bridgekeeper/control');
-  const { vmm, dstack, folder, images } = values;
+  const { dstackHost, kubernetesHost, ProcessVmm, pretendedFacts } = await import(
+    '@bridgekeeper/control'
+  );
+  const { vmm, dstack, kubernetes, folder, images } = values;
   if (vmm === 'process') {
     return new ProcessVmm({
       folder: join(folder, 'guests'),
@@ -74,14 +101,22 @@ async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): P
       environment: io.environment,
     });
   }
-  if (dstack === undefined) throw new UsageError('bad-combination', '--dstack: name its file');
+  const file = vmm === 'dstack' ? dstack : kubernetes;
+  if (file === undefined) throw new UsageError('bad-combination', `--${vmm}: name its file`);
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
   const deadline = () => {
     const over = new AbortController();
     HOST_CLOCK.after(ANSWER_SECONDS, () => over.abort());
     return over.signal;
   };
-  return dstackHost(io.readFile(dstack), deadline);
+  return (vmm === 'dstack' ? dstackHost : kubernetesHost)(io.readFile(file), deadline);
+}
+
+async function withFabric(vmm: Vmm, folder: string | undefined): Promise<Vmm> {
+  if (folder === undefined) return vmm;
+  const { FabricVmm } = await import('@bridgekeeper/control');
+  const { hostFabric } = await import('./host-fabric.ts');
+  return new FabricVmm(vmm, await hostFabric(folder));
 }
 
 const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');

@@ -1,5 +1,7 @@
+import type { Predict } from '@bridgekeeper/control';
 import { flag, integer, onOff, repeated, text, type Values } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
+import type { LoadPlanner } from '../plan/predict.ts';
 import type { CliCommand } from './command.ts';
 import { CONTROL_CALLS } from './control-calls.ts';
 import { CONTROL_FOLDER } from './control-folder.ts';
@@ -40,6 +42,19 @@ const START: CliCommand<typeof FLAGS> = {
 
 export const CONTROL: readonly CliCommand[] = [START, ...CONTROL_CALLS, CONTROL_SIMULATE];
 
+/** Loaded when it is needed: it brings the engine. */
+function lazyPlanner(): { readonly predict: Predict; readonly close: () => Promise<void> } {
+  let planner: Promise<LoadPlanner> | null = null;
+  const open = async () => new (await import('../plan/predict.ts')).LoadPlanner();
+  return {
+    predict: async (question) => {
+      planner ??= open();
+      return (await planner).predict(question);
+    },
+    close: async () => (await planner)?.close(),
+  };
+}
+
 async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const { openControl, SYSTEM_CHANCE, SYSTEM_TIME } = await import('@bridgekeeper/control');
   const { VENDOR_ROOTS } = await import('@bridgekeeper/attest');
@@ -49,6 +64,7 @@ async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const { folder, database = null, host, port, agentHost, agentPort, offline: isOffline } = values;
   const { name: names = [], allowOperatorAsserted: allowsOperatorAsserted } = values;
   const { environment } = io;
+  const planner = lazyPlanner();
   const control = await openControl({
     folder,
     database,
@@ -61,7 +77,7 @@ async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
       services: (atMs) =>
         openServices({ atMs, isOffline, rimFolder: undefined, tokenKeys: null, environment }),
     },
-    predict: null,
+    predict: planner.predict,
     page: (calls) => consoleListener('control', calls),
     version: readVersion().version,
     time: SYSTEM_TIME,
@@ -81,6 +97,7 @@ async function start(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
     await Promise.race([stopped, control.ended]);
   } finally {
     await control.close();
+    await planner.close();
   }
   return 0;
 }

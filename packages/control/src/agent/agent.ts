@@ -32,6 +32,8 @@ export interface AgentOptions {
 /** A look at the host that often, and at once when control wants something else. */
 const ROUND_MS = 2000;
 const RETRY_MS = 1000;
+/** A guest that was asked to end has so long before it is ended. */
+const END_MS = 15_000;
 
 /**
  * Holds a host to what control wants of it, and says what is so. It never does what was not in a
@@ -46,6 +48,8 @@ export class HostAgent {
   /** The last evidence of each replica, and what it answers. */
   readonly #evidence = new Map<string, { readonly nonce: string; readonly report: string }>();
   readonly #given = new Map<string, string>();
+  /** When guests that nobody wants were last asked to end. */
+  readonly #ending = new Map<string, number>();
   #nudge: (() => void) | null = null;
 
   constructor(options: AgentOptions) {
@@ -133,7 +137,7 @@ export class HostAgent {
       appliedSequence: desired?.sequence ?? 0,
       facts: await vmm.facts(),
       replicas,
-      checkpoint: null,
+      checkpoint: (await vmm.checkpoint?.()) ?? null,
     });
   }
 
@@ -144,14 +148,20 @@ export class HostAgent {
     if (desired === null) return;
     const wanted = new Set(desired.replicas.map(({ replica }) => replica));
     const there = new Set(guests.map(({ replica }) => replica));
-    for (const { replica, state } of guests) {
-      if (!wanted.has(replica) && state !== 'stopping') await this.#tried(vmm.remove(replica));
+    for (const guest of guests) {
+      if (!wanted.has(guest.replica)) await this.#end(guest);
+    }
+    for (const replica of this.#ending.keys()) {
+      if (!there.has(replica)) this.#ending.delete(replica);
     }
     const { begun } = this.#memory;
     const kept = begun.filter(({ replica }) => wanted.has(replica) || there.has(replica));
     if (kept.length < begun.length) this.#remember(kept);
     for (const each of desired.replicas) {
-      if (there.has(each.replica) || this.#hasBegun(each.replica)) continue;
+      const guest = guests.find(({ replica }) => replica === each.replica);
+      // It goes on by being asked for again.
+      if (guest?.state === 'preparing') await this.#tried(vmm.create(each));
+      if (guest !== undefined || this.#hasBegun(each.replica)) continue;
       // GPUs of one that is on its way out are not free yet, whatever control thinks.
       const isTaken = this.#memory.begun.some(({ modules }) =>
         modules.some((module) => each.modules.includes(module)),
@@ -170,6 +180,15 @@ export class HostAgent {
         }),
       );
     }
+  }
+
+  /** Asks a guest to end; once more, which ends it, if it is still at that much later. */
+  async #end({ replica, state }: Guest): Promise<void> {
+    const { vmm, time } = this.#options;
+    const askedMs = this.#ending.get(replica);
+    if (state === 'stopping' && askedMs !== undefined && time.nowMs() - askedMs < END_MS) return;
+    this.#ending.set(replica, time.nowMs());
+    await this.#tried(vmm.remove(replica));
   }
 
   /** Asks for the evidence that is due. */
@@ -207,7 +226,7 @@ export class HostAgent {
   }
 
   #observedGuest(guest: Guest, desired: DesiredReplica | undefined) {
-    const { replica, state, progress, address } = guest;
+    const { replica, state, progress, address, tenancy } = guest;
     return {
       replica,
       epoch: desired?.epoch ?? 0,
@@ -215,7 +234,8 @@ export class HostAgent {
       progress: progress.slice(0, 512),
       address,
       evidence: this.#evidence.get(replica) ?? null,
-      logIndex: null,
+      logIndex: tenancy?.logIndex ?? null,
+      tenancyEpoch: tenancy?.epoch ?? null,
     };
   }
 

@@ -1,5 +1,5 @@
-import { X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { request as requestHttp } from 'node:http';
 import { Agent, type RequestOptions, request as requestHttps } from 'node:https';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import type { TLSSocket } from 'node:tls';
 import { HostDesired, JoinAnswer } from '../api/agent.ts';
 import { ErrorDocument } from '../api/routes.ts';
 import { ControlError, type ControlErrorCode } from '../errors.ts';
-import { makeRequest } from '../serve/authority.ts';
+import { isDue, makeRequest } from '../serve/authority.ts';
 import { authorityOf, certificateSha256 } from '../serve/join.ts';
 import type { AskEvidence, ControlLink } from './agent.ts';
 
@@ -45,8 +45,7 @@ export async function joinControl(
   const expected = authorityOf(token);
   if (expected === null) throw new ControlError('join-refused', 'this is no token to join with');
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const keep = (name: string, text: string) =>
-    writeFileSync(join(folder, name), text, { mode: 0o600 });
+  const keep = (name: string, text: string) => writeWhole(join(folder, name), text);
   const pending = join(folder, 'joining.json');
   if (!existsSync(pending)) keep('joining.json', JSON.stringify(await makeRequest(host)));
   const { csr, key } = JSON.parse(readFileSync(pending, 'utf8')) as { csr: string; key: string };
@@ -81,9 +80,21 @@ function checkAuthority(socket: TLSSocket, expected: string): void {
   socket.destroy(new ControlError('join-refused', message));
 }
 
-export function controlLink(url: string, identity: Identity): ControlLink & { close(): void } {
-  const { certificate: cert, key, authority: ca } = identity;
-  const agent = new Agent({ keepAlive: true, cert, key, ca, minVersion: 'TLSv1.3' });
+/** A link, and its own certificate, which is to be renewed in time. */
+export interface RenewableLink extends ControlLink {
+  /**
+   * Gets a new certificate for the same key once a third of the old one's time is left, keeps it in
+   * `folder`, and shows it from then on; false: it is not due. Throws ControlError.
+   */
+  renew(folder: string, nowMs: number): Promise<boolean>;
+  close(): void;
+}
+
+export function controlLink(url: string, joined: Identity): RenewableLink {
+  let identity = joined;
+  const open = ({ certificate: cert, key, authority: ca }: Identity) =>
+    new Agent({ keepAlive: true, cert, key, ca, minVersion: 'TLSv1.3' });
+  let agent = open(identity);
   return {
     desired: async (epoch, sequence, signal) => {
       const target = new URL(`/agent/v1/desired?epoch=${epoch}&sequence=${sequence}`, url);
@@ -95,8 +106,32 @@ export function controlLink(url: string, identity: Identity): ControlLink & { cl
       const body = JSON.stringify(observation);
       await ask(target, { agent, method: 'POST' }, body, ANSWER_MS, undefined);
     },
+    renew: async (folder, nowMs) => {
+      const { certificate, key } = identity;
+      if (!isDue(certificate, nowMs)) return false;
+      const host = /^CN=(.*)$/m.exec(new X509Certificate(certificate).subject)?.[1] ?? '';
+      const body = JSON.stringify({ csr: (await makeRequest(host, key)).csr });
+      const target = new URL('/agent/v1/certificate', url);
+      const text = await ask(target, { agent, method: 'POST' }, body, ANSWER_MS, undefined);
+      const answer = JoinAnswer.parse(JSON.parse(text));
+      if (!new X509Certificate(answer.certificate).checkPrivateKey(createPrivateKey(key))) {
+        throw new ControlError('host-lied', 'control’s new certificate is of another key');
+      }
+      // Whom this host trusts was settled when it joined.
+      identity = { ...identity, certificate: answer.certificate };
+      writeWhole(join(folder, 'agent.crt'), identity.certificate);
+      // What is under way ends with the old one.
+      agent = open(identity);
+      return true;
+    },
     close: () => agent.destroy(),
   };
+}
+
+/** Either the old text or the new one is there, whatever happens. */
+function writeWhole(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
 }
 
 /** Asks a replica for its report. Its certificate is its own: the report says which. */

@@ -49,6 +49,8 @@ export const ObservedReplica = z.strictObject({
   evidence: z.strictObject({ nonce: Digest, report: z.string().max(2_000_000) }).nullable(),
   /** The entry of the host's fabric log that activated it. */
   logIndex: Sequence.nullable(),
+  /** By which that log calls it; null: it has no fabric. */
+  tenancyEpoch: Epoch.nullable().default(null),
 });
 
 export const HostObservation = z.strictObject({
@@ -78,6 +80,9 @@ export const JoinAnswer = z.strictObject({
   /** Of control: whom the agent trusts from then on. */
   authority: z.string().max(16_384),
 });
+
+/** For the key that the agent shows: another one's is refused. */
+export const RenewRequest = z.strictObject({ csr: z.string().max(8192) });
 
 export type DesiredReplica = Readonly<z.output<typeof DesiredReplica>>;
 export type HostDesired = Readonly<z.output<typeof HostDesired>>;

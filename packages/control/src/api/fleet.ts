@@ -187,6 +187,8 @@ export const Replica = z
     /** The model's key, sealed by the tenant to what the evidence proved; null: not given. */
     sealedKey: z.string().max(8192).nullable(),
     logIndex: Sequence.nullable(),
+    /** By which its fabric's log calls this tenancy; null or left out: it has no fabric. */
+    tenancyEpoch: Epoch.nullish(),
     /** How long it took until it served, once it does; before that, as predicted. */
     coldStartSeconds: z.number(),
     /** The command to its host that put it there; and the one that took it away. */
@@ -247,6 +249,9 @@ export const Evidence = z
     replica: Id,
     host: Name,
     epoch: Epoch,
+    /** The entry of its fabric's log that activated it, and what that calls it. */
+    logIndex: Sequence.nullish(),
+    tenancyEpoch: Epoch.nullish(),
     policy: Name,
     nonce: Digest,
     /** Mixed into the nonce. */

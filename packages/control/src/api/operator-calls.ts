@@ -64,7 +64,7 @@ export const PlanRequest = z.strictObject({
   /** A pool as it would be: what PUT /v1/pools/{pool} takes. */
   pool: Name,
   spec: PoolSpec,
-  /** A model of the planner's, and what it shall serve; null: nothing is simulated. */
+  /** A model and a GPU of the planner's, and the load of one replica; null: none is simulated. */
   load: z
     .strictObject({
       model: z.string().max(128),
@@ -72,6 +72,14 @@ export const PlanRequest = z.strictObject({
       requestsPerSecond: z.number().gt(0).max(1e5),
       promptTokens: z.int().min(1).max(1e6),
       outputTokens: z.int().min(1).max(1e6),
+      /** Milliseconds to the first token and between tokens; what is not limited is left out. */
+      slo: z
+        .strictObject({
+          ttftMs: z.number().gt(0).optional(),
+          itlMs: z.number().gt(0).optional(),
+        })
+        .nullable()
+        .default(null),
     })
     .nullable()
     .default(null),
@@ -99,12 +107,24 @@ export const PlanAnswer = z
     coldStartSeconds: z.number(),
     /** What the bridge of the slowest of these hosts adds to a token. */
     bridgeSecondsPerToken: z.number(),
-    /** Of one replica under that load, by the planner; null: none was given. */
+    /** Of one replica under that load, by the planner; null: none was given, or it has no place. */
     predicted: z
       .object({
         ttftSeconds: z.object({ p50: z.number(), p99: z.number() }),
         tpotSeconds: z.object({ p50: z.number(), p99: z.number() }),
         tokensPerSecond: z.number(),
+        /** Which bridge was taken for the host's: a reference profile, or `off`. */
+        law: z.string(),
+        /** From nothing to a replica that serves, as the planner has it for this model. */
+        coldStartSeconds: z.number(),
+        /** What that bridge adds to a request under this load, over its tokens. */
+        bridgeSecondsPerToken: z.number(),
+        /** Part of the requests that break the SLO; null: there is none. */
+        sloMissed: z.number().nullable(),
+        /** Why one replica never gets done with this load; null: it does. */
+        overload: z.string().nullable(),
+        /** Requests that were simulated. */
+        requests: z.int(),
       })
       .nullable(),
   })

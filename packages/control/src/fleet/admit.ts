@@ -49,6 +49,8 @@ export function admit(
     replica: replica.replica,
     host: replica.host,
     epoch: replica.epoch,
+    logIndex: replica.logIndex,
+    tenancyEpoch: replica.tenancyEpoch ?? null,
     policy: policy.name,
     nonce: challengeNonce(shown.nonce, pool.spec.tenantNonce),
     controlNonce: shown.nonce,

@@ -51,13 +51,39 @@ function takeFacts(change: Change, host: Host, seen: HostObservation): void {
   const { fleet } = change;
   const state = host.state === 'joined' ? 'ready' : host.state;
   const { facts, bootId } = seen;
-  const checkpoint = seen.checkpoint ?? host.checkpoint;
+  const checkpoint = newerOf(change, host, seen.checkpoint);
   fleet.patch('host', host.host, { state, facts, bootId, checkpoint, lostSinceMs: null });
   if (JSON.stringify(host.facts?.gpus) !== JSON.stringify(facts.gpus)) {
     findTwins(change, seen);
   }
   if (host.lostSinceMs === null) return;
   fleet.audit.push({ ...BY_CONTROL, action: 'found', subject: host.host, detail: '' });
+}
+
+/**
+ * A log only grows: the head of one that was cut back, or that tells another story, is not taken,
+ * and nothing new goes to that host.
+ */
+function newerOf(change: Change, { host, facts, checkpoint }: Host, seen: string | null) {
+  if (seen === null || seen === checkpoint) return checkpoint;
+  const [before, now] = [headOf(checkpoint), headOf(seen)];
+  const isFork =
+    now === null ||
+    (before !== null &&
+      (now.origin !== before.origin ||
+        now.size < before.size ||
+        (now.size === before.size && now.root !== before.root)));
+  if (!isFork) return seen;
+  const modules = (facts?.gpus ?? []).map(({ module }) => module);
+  quarantine(change, host, modules, 'the log of its fabric was cut back or replaced');
+  return checkpoint;
+}
+
+/** Origin, size and root of a checkpoint (C2SP tlog-checkpoint); its signatures are for readers. */
+function headOf(checkpoint: string | null) {
+  const [origin, size, root] = checkpoint?.split('\n') ?? [];
+  if (origin === undefined || root === undefined || !/^\d{1,15}$/.test(size ?? '')) return null;
+  return { origin, size: Number(size), root };
 }
 
 /** A GPU is in one place: if two hosts say that they have it, neither is believed. */
@@ -105,13 +131,19 @@ function take(change: Change, replica: Replica, seen: ObservedReplica): readonly
     fail(change, replica, `its host says: ${seen.progress}`, true);
     return [];
   }
-  const { address, logIndex } = seen;
+  const { address, logIndex, tenancyEpoch } = seen;
   if (address !== null && address !== replica.address && replica.evidence !== null) {
     // Evidence is of what was asked at one address; another one is somebody else until it shows.
     fail(change, replica, 'it has another address than the one that was attested');
     return [];
   }
-  const now = fleet.patch('replica', replica.replica, { address, logIndex });
+  const isOther = logIndex !== replica.logIndex || tenancyEpoch !== (replica.tenancyEpoch ?? null);
+  if (isOther && replica.evidence !== null) {
+    // Its GPUs were taken away and given back beneath it, or its host tells two stories.
+    fail(change, replica, 'its fabric’s log names another tenancy than the one that was attested');
+    return [];
+  }
+  const now = fleet.patch('replica', replica.replica, { address, logIndex, tenancyEpoch });
   if (now.phase === 'starting' && seen.state === 'running' && address !== null) {
     toPhase(change, now, 'attesting');
     challenge(change, now);

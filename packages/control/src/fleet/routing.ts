@@ -124,7 +124,7 @@ function routeReplica(fleet: Fleet, replica: Replica): RouteReplica | null {
     receiptKey: evidence.receiptKey,
     evidence: evidence.id,
     evidenceNotAfterMs: evidence.notAfterMs,
-    tenancyEpoch: replica.epoch,
+    tenancyEpoch: replica.tenancyEpoch ?? replica.epoch,
     logIndex: replica.logIndex,
     state: phase,
     drainUntilMs: phase === 'draining' ? deadlineMs : null,

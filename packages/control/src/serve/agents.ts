@@ -4,7 +4,13 @@ import type { TLSSocket } from 'node:tls';
 import { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { Admission } from '../admission.ts';
-import { HostDesired, HostObservation, JoinAnswer, JoinRequest } from '../api/agent.ts';
+import {
+  HostDesired,
+  HostObservation,
+  JoinAnswer,
+  JoinRequest,
+  RenewRequest,
+} from '../api/agent.ts';
 import type { Call } from '../api/routes.ts';
 import { ControlError } from '../errors.ts';
 import { admit, challengeNonce } from '../fleet/admit.ts';
@@ -37,6 +43,14 @@ export const AGENT_CALLS = {
     callers: ['agent'],
     body: HostObservation,
     response: z.object({}),
+  },
+  renew: {
+    method: 'post',
+    path: '/agent/v1/certificate',
+    summary: 'A new certificate for the key of the old one',
+    callers: ['agent'],
+    body: RenewRequest,
+    response: JoinAnswer,
   },
 } satisfies Readonly<Record<string, Call>>;
 
@@ -114,16 +128,22 @@ export function agentHandlers(context: AgentContext): Handlers<typeof AGENT_CALL
         if (body.host !== caller.name) {
           throw new ControlError('forbidden', `this is the agent of ${caller.name}`);
         }
+        const { sequence } = term;
         const shown = await term.change({
           actor: `host ${caller.name}`,
           operation: null,
           make: (change) => observe(change, body),
         });
-        nudge();
+        // Most say that all is as it was: a thousand hosts do so hundreds of times a second.
+        if (term.sequence !== sequence) nudge();
         // The agent need not wait for a verdict.
         for (const each of shown) void check(term, each).catch(() => undefined);
         return {};
       },
+    },
+    renew: {
+      run: (term, { body, caller }) =>
+        context.tokens().renew(term, caller.name, body.csr, time.nowMs()),
     },
   };
 }

@@ -1,23 +1,27 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VENDOR_ROOTS } from '@bridgekeeper/attest';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { controlLink, joinControl } from '../agent/link.ts';
+import { controlLink, type Identity, joinControl, readIdentity } from '../agent/link.ts';
 import type { HostObservation } from '../api/agent.ts';
 import { OPERATOR_CALLS as CALLS } from '../api/operator-calls.ts';
 import { type Call, GATEWAY_CALLS } from '../api/routes.ts';
 import type { RoutingChange, RoutingTable } from '../api/routing.ts';
 import { type CallInput, type ControlAddress, callControl, watchControl } from '../client.ts';
-import type { ControlError } from '../errors.ts';
+import { ControlError } from '../errors.ts';
 import { type OpenControl, openControl } from '../open.ts';
 import { SYSTEM_CHANCE, SYSTEM_TIME } from '../system.ts';
 import { pretendedFacts } from '../vmm/pretended.ts';
+import { makeRequest } from './authority.ts';
+import type { Predict } from './operator.ts';
 
 let folder: string;
 let control: OpenControl;
 let operator: ControlAddress;
 let gateway: ControlAddress;
+let predict: Predict;
 
 const SPEC = {
   models: ['story'],
@@ -45,7 +49,7 @@ async function open(): Promise<void> {
       allowsOperatorAsserted: true,
       services: () => ({ references: null, revocation: null, tokenKeys: null, collateral: null }),
     },
-    predict: null,
+    predict: (question) => predict(question),
     version: '0.0.0',
     time: SYSTEM_TIME,
     chance: SYSTEM_CHANCE,
@@ -91,6 +95,25 @@ async function joinHost(host: string) {
   const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host } });
   const identity = await joinControl(control.agentUrl, token, host, join(folder, host));
   return { identity, link: controlLink(control.agentUrl, identity), token };
+}
+
+/** A call of an agent's as nobody's program makes it. */
+function post(
+  { certificate: cert, key, authority: ca }: Identity,
+  path: string,
+  body: object,
+): Promise<{ readonly error?: { readonly code: string } }> {
+  return new Promise((resolve, reject) => {
+    const headers = { 'content-type': 'application/json' };
+    const options = { method: 'POST', cert, key, ca, headers };
+    const sent = request(new URL(path, control.agentUrl), options, async (response) => {
+      let text = '';
+      for await (const part of response) text += part;
+      resolve(JSON.parse(text));
+    });
+    sent.on('error', reject);
+    sent.end(JSON.stringify(body));
+  });
 }
 
 const observation = (host: string, part: Partial<HostObservation> = {}): HostObservation => ({
@@ -257,6 +280,101 @@ describe('the API', () => {
     const rest = watchControl(gateway, GATEWAY_CALLS.routingEvents, { from }, again.signal);
     expect((await rest.next()).value).toEqual(change);
     again.abort();
+  });
+});
+
+describe('a plan with a load', () => {
+  const load = {
+    model: 'm',
+    gpu: 'g',
+    requestsPerSecond: 1,
+    promptTokens: 10,
+    outputTokens: 10,
+    slo: null,
+  };
+  const predicted = {
+    ttftSeconds: { p50: 0.1, p99: 0.2 },
+    tpotSeconds: { p50: 0.01, p99: 0.02 },
+    tokensPerSecond: 100,
+    law: 'off',
+    coldStartSeconds: 30,
+    bridgeSecondsPerToken: 0,
+    sloMissed: null,
+    overload: null,
+    requests: 50,
+  };
+  const plan = (spec: object) =>
+    callControl(operator, CALLS.plan, { body: { pool: 'story', spec, load } });
+
+  it('is asked of the planner, for the slowest bridge where it would go', async () => {
+    const asked: unknown[] = [];
+    predict = async (question) => {
+      asked.push(question);
+      return predicted;
+    };
+    expect((await plan(SPEC)).predicted).toBeNull();
+    for (const [index, tollNs] of [1e3, 9e3, 5e3].entries()) {
+      const host = `host-${index}`;
+      const { link } = await joinHost(host);
+      const facts = { ...pretendedFacts(host), bridge: { profile: `of ${host}`, tollNs } };
+      await link.observe(observation(host, { facts }));
+      link.close();
+    }
+    const wide = { ...SPEC, gpus: 8, replicas: { min: 3, max: 3 } };
+    expect((await plan(wide)).predicted).toEqual(predicted);
+    expect(asked).toEqual([{ load, gpus: 8, bridge: { profile: 'of host-1', tollNs: 9e3 } }]);
+  });
+
+  it('is planned one at a time for one key, and what the planner refuses is said', async () => {
+    const { link } = await joinHost('host-a');
+    await link.observe(observation('host-a'));
+    link.close();
+    let refuse = (_: ControlError): void => undefined;
+    predict = () =>
+      new Promise((_, reject) => {
+        refuse = reject;
+      });
+    const first = codeOf(plan(SPEC));
+    await SYSTEM_TIME.sleep(50);
+    expect(await codeOf(plan(SPEC))).toBe('busy');
+    refuse(new ControlError('does-not-fit', 'the model needs two GPUs'));
+    expect(await first).toBe('does-not-fit');
+    predict = async () => predicted;
+    expect(await codeOf(plan(SPEC))).toBe('done');
+  });
+});
+
+describe('certificates', () => {
+  const dayMs = 24 * 3600 * 1000;
+
+  it('are renewed for the same key before they end, and not earlier', async () => {
+    const { identity, link } = await joinHost('host-a');
+    const place = join(folder, 'host-a');
+    const nowMs = SYSTEM_TIME.nowMs();
+    expect(await link.renew(place, nowMs + 200 * dayMs)).toBe(false);
+    expect(await link.renew(place, nowMs + 300 * dayMs)).toBe(true);
+    const renewed = readIdentity(place)!;
+    expect(renewed).toMatchObject({ key: identity.key, authority: identity.authority });
+    expect(renewed.certificate).not.toBe(identity.certificate);
+    // Both hold until they end: an answer that was lost locks nobody out.
+    await link.observe(observation('host-a'));
+    await controlLink(control.agentUrl, identity).observe(observation('host-a', { sequence: 2 }));
+    link.close();
+  });
+
+  it('are given for no other key and to nobody who was removed', async () => {
+    const one = await joinHost('host-a');
+    const two = await joinHost('host-b');
+    // With its own certificate and another's key to be signed.
+    const stranger = { ...one.identity, key: two.identity.key };
+    const thief = controlLink(control.agentUrl, stranger);
+    const due = SYSTEM_TIME.nowMs() + 300 * dayMs;
+    expect(await codeOf(thief.renew(join(folder, 'host-a'), due))).not.toBe('done');
+    await callControl(operator, CALLS.deleteHost, { params: { host: 'host-a' } });
+    expect(await codeOf(one.link.renew(join(folder, 'host-a'), due))).toBe('unauthenticated');
+    const { csr } = await makeRequest('host-a', one.identity.key);
+    const swapped = await post(two.identity, '/agent/v1/certificate', { csr });
+    expect(swapped.error?.code).toBe('forbidden');
   });
 });
 

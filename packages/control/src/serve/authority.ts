@@ -1,6 +1,13 @@
 // tsyringe, beneath the library for certificates, needs it to be there first.
 import 'reflect-metadata';
-import { createHash, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  randomBytes,
+  webcrypto,
+  X509Certificate,
+} from 'node:crypto';
 import { isIP } from 'node:net';
 import * as x509 from '@peculiar/x509';
 
@@ -77,11 +84,19 @@ export async function signAgent(
   }
 }
 
-/** A key of an agent's own, and the request to sign it. */
+/** Whether a certificate is to be renewed: a third of its time is left for what may go wrong. */
+export function isDue(certificate: string, nowMs: number): boolean {
+  const { validFrom, validTo } = new X509Certificate(certificate);
+  const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
+  return nowMs >= to - (to - from) / 3;
+}
+
+/** A key of an agent's own, or the one that it has in PEM, and the request to sign it. */
 export async function makeRequest(
   host: string,
+  key: string | null = null,
 ): Promise<{ readonly csr: string; readonly key: string }> {
-  const keys = await makeKeys();
+  const keys = key === null ? await makeKeys() : await readKeys(key);
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: `CN=${host}`,
     keys,
@@ -122,6 +137,19 @@ async function issue(
 async function makeKeys(): Promise<webcrypto.CryptoKeyPair> {
   const keys = await webcrypto.subtle.generateKey(CURVE, true, ['sign', 'verify']);
   return keys as webcrypto.CryptoKeyPair;
+}
+
+async function readKeys(pem: string): Promise<webcrypto.CryptoKeyPair> {
+  const own = createPrivateKey(pem);
+  const [pkcs8, spki] = [
+    own.export({ type: 'pkcs8', format: 'der' }),
+    createPublicKey(own).export({ type: 'spki', format: 'der' }),
+  ];
+  const { subtle } = webcrypto;
+  return {
+    privateKey: await subtle.importKey('pkcs8', pkcs8, CURVE, true, ['sign']),
+    publicKey: await subtle.importKey('spki', spki, CURVE, true, ['verify']),
+  };
 }
 
 async function pemOf(key: webcrypto.CryptoKey): Promise<string> {

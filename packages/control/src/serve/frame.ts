@@ -25,6 +25,7 @@ const STATUS: Readonly<Record<ControlErrorCode, number>> = {
   'vmm-refused': 500,
   'vmm-unavailable': 500,
   'store-broken': 500,
+  busy: 503,
   'not-leader': 503,
   'outcome-unknown': 503,
   'store-unavailable': 503,

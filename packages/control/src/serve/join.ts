@@ -69,6 +69,25 @@ export class JoinTokens {
     return { certificate: signed.certificate, authority: this.#authority.certificate };
   }
 
+  /**
+   * Signs the key anew that the host has joined with. Nothing is written: an answer that is lost
+   * is asked for again. Throws ControlError 'forbidden', 'bad-request'.
+   */
+  async renew(
+    { fleet }: Pick<Term, 'fleet'>,
+    host: string,
+    csr: string,
+    nowMs: number,
+  ): Promise<JoinAnswer> {
+    const signed = await signAgent(this.#authority, host, csr, nowMs);
+    if (signed === null) throw new ControlError('bad-request', 'the certificate request is broken');
+    if (fleet.get('host', host)?.agentSpkiSha256 !== signed.spkiSha256) {
+      const message = `${host} has joined with another key: remove it and let it join anew`;
+      throw new ControlError('forbidden', message);
+    }
+    return { certificate: signed.certificate, authority: this.#authority.certificate };
+  }
+
   #mac(host: string, expires: string): string {
     return createHmac('sha256', this.#key)
       .update(`${PREFIX} v1\n${host}\n${expires}`)

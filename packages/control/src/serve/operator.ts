@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { z } from '@hono/zod-openapi';
 import type { Admission } from '../admission.ts';
-import type { Pool, PoolSpec, Replica } from '../api/fleet.ts';
+import type { HostFacts, Pool, PoolSpec, Replica } from '../api/fleet.ts';
 import type { OPERATOR_CALLS, PlanAnswer, PlanRequest } from '../api/operator-calls.ts';
 import { ControlError } from '../errors.ts';
 import type { Chance, Change } from '../fleet/context.ts';
@@ -14,11 +14,20 @@ import type { Store } from '../store/store.ts';
 import type { CallerId, Handlers } from './handlers.ts';
 import type { JoinTokens } from './join.ts';
 
-/** What the planner says of one replica under a load. */
-export type Predict = (
-  load: NonNullable<z.output<typeof PlanRequest>['load']>,
-  tollNs: number | null,
-) => Promise<z.output<typeof PlanAnswer>['predicted']>;
+/** One replica under a load, on a host with that bridge; null: it was not measured. */
+export interface LoadQuestion {
+  readonly load: NonNullable<z.output<typeof PlanRequest>['load']>;
+  readonly gpus: number;
+  readonly bridge: HostFacts['bridge'];
+}
+
+/**
+ * What the planner says. Throws ControlError: 'bad-request', it does not know the model or the GPU;
+ * 'does-not-fit'; 'busy'.
+ */
+export type Predict = (question: LoadQuestion) => Promise<Predicted>;
+
+export type Predicted = NonNullable<z.output<typeof PlanAnswer>['predicted']>;
 
 export interface OperatorContext {
   readonly store: Store;
@@ -152,6 +161,8 @@ type PoolCalls = 'listPools' | 'getPool' | 'putPool' | 'deletePool' | 'plan' | '
 function poolHandlers(context: OperatorContext): Pick<OperatorHandlers, PoolCalls> {
   const { nowMs } = context;
   const plans = new Map<string, PricedPlan>();
+  /** Callers whose load is being planned. */
+  const planning = new Set<string>();
   return {
     listPools: {
       read: ({ fleet }, { query, caller }) => {
@@ -186,13 +197,12 @@ function poolHandlers(context: OperatorContext): Pick<OperatorHandlers, PoolCall
         const { spec, pool } = body;
         checkSpec(change.fleet, pool, spec, caller);
         const answer = price(change, pool, spec);
-        const { placements } = answer;
-        const tolls = placements.map(({ host }) => fleet.get('host', host)?.facts?.bridge?.tollNs);
-        const tollNs = Math.max(0, ...tolls.map((toll) => toll ?? 0));
-        const predicted =
-          body.load === null || context.predict === null
-            ? null
-            : await context.predict(body.load, tollNs > 0 ? tollNs : null);
+        const predicted = await predict(context, planning, caller, {
+          load: body.load,
+          gpus: spec.gpus,
+          hosts: answer.placements.map(({ host }) => host),
+          fleet,
+        });
         const plan = context.chance.id('pl', nowMs());
         const expiresMs = nowMs() + PLAN_MS;
         for (const [id, old] of plans) {
@@ -222,6 +232,36 @@ function poolHandlers(context: OperatorContext): Pick<OperatorHandlers, PoolCall
       },
     },
   };
+}
+
+interface Asked {
+  readonly load: LoadQuestion['load'] | null;
+  readonly gpus: number;
+  /** Where it would go. */
+  readonly hosts: readonly string[];
+  readonly fleet: Fleet;
+}
+
+/** By the host whose bridge costs most, of those where it would go; one at a time for a caller. */
+async function predict(
+  context: OperatorContext,
+  planning: Set<string>,
+  { name }: CallerId,
+  { load, gpus, hosts, fleet }: Asked,
+) {
+  if (load === null || context.predict === null || hosts.length === 0) return null;
+  if (planning.has(name)) throw new ControlError('busy', 'your last load is still being planned');
+  const bridges = hosts.map((host) => fleet.get('host', host)?.facts?.bridge ?? null);
+  const bridge = bridges.reduce(
+    (worst, each) => ((each?.tollNs ?? -1) > (worst?.tollNs ?? -1) ? each : worst),
+    null,
+  );
+  planning.add(name);
+  try {
+    return await context.predict({ load, gpus, bridge });
+  } finally {
+    planning.delete(name);
+  }
 }
 
 /** What was priced, for whom it can be had, and until when. */

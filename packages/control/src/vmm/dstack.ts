@@ -90,7 +90,7 @@ export class DstackVmm implements Vmm {
     if (port === undefined) {
       throw new ControlError('vmm-refused', `all ${ports.count} ports for replicas are in use`);
     }
-    const { models, credential, inFlightMax } = spec;
+    const { models, credential, inFlightMax, tenancy = null } = spec;
     await this.#call('CreateVm', {
       name: `bk-${spec.replica}`,
       image: image.image,
@@ -101,7 +101,7 @@ export class DstackVmm implements Vmm {
       ports: [{ protocol: 'tcp', host_address: ports.host, host_port: port, vm_port: image.port }],
       gpus: { attach_mode: 'listed', gpus },
       // Not measured, and seen by the host: nothing that a guest may rely on.
-      user_config: JSON.stringify({ models, credential, inFlightMax }),
+      user_config: JSON.stringify({ models, credential, inFlightMax, tenancy }),
     });
   }
 

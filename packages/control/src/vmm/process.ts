@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path';
 import type { HostFacts } from '../api/fleet.ts';
 import { ControlError } from '../errors.ts';
-import type { Guest, GuestSpec, Vmm } from './vmm.ts';
+import { type Guest, type GuestSpec, settingsOf, type Vmm } from './vmm.ts';
 
 /** How a process of an image is started: by the host's own catalogue. */
 export interface ImageProgram {
@@ -123,7 +123,7 @@ export class ProcessVmm implements Vmm {
     }
     const log = existsSync(join(place, 'log')) ? readFileSync(join(place, 'log'), 'utf8') : '';
     const isRunning = this.#running(place) !== null;
-    if (existsSync(join(place, 'stopping'))) {
+    if (isRunning && existsSync(join(place, 'stopping'))) {
       return { replica, state: 'stopping', progress: 'stopping', address: null };
     }
     if (!isRunning) {
@@ -146,15 +146,6 @@ export class ProcessVmm implements Vmm {
     const now = startOf(pid);
     return now !== null && now === started ? pid : null;
   }
-}
-
-/** As settings of `serve`: which replica it is, and that its requests come from gateways. */
-function settingsOf({ replica, epoch, credential }: GuestSpec): Record<string, string> {
-  return {
-    BRIDGEKEEPER_GATEWAY_KEY: credential,
-    BRIDGEKEEPER_REPLICA_ID: replica,
-    BRIDGEKEEPER_TENANCY_EPOCH: String(epoch),
-  };
 }
 
 function named(models: readonly string[]): string[] {

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SYSTEM_TIME } from '../system.ts';
 import { startDstackVmm } from '../testing/dstack-vmm.ts';
+import { startKubernetesApi } from '../testing/kubernetes-api.ts';
 import { DstackVmm } from './dstack.ts';
+import { KubernetesVmm } from './kubernetes.ts';
+import { KubernetesApi } from './kubernetes-api.ts';
 import { pretendedFacts } from './pretended.ts';
 import { ProcessVmm } from './process.ts';
 import type { Guest, GuestSpec, Vmm } from './vmm.ts';
@@ -105,6 +108,15 @@ function contract(start: () => Promise<Bench>) {
     expect((await vmm.list()).map(({ replica }) => replica)).toEqual([OTHER.replica]);
   });
 
+  it('says of a guest that was asked to end once that it has ended', async () => {
+    await vmm.create(SPEC);
+    await running(SPEC.replica);
+    await vmm.remove(SPEC.replica);
+    await until(([guest]) => guest === undefined || guest.state === 'failed');
+    await vmm.remove(SPEC.replica);
+    expect(await vmm.list()).toEqual([]);
+  });
+
   it('starts nothing of an image that the host does not name', async () => {
     await vmm.create({ ...SPEC, image: 'rm -rf' }).catch(() => undefined);
     expect((await vmm.list()).filter(({ state }) => state !== 'failed')).toEqual([]);
@@ -193,6 +205,150 @@ describe('guests of dstack-vmm, by its API’s description', () => {
     vm!.boot_error = 'gpu attestation failed';
     expect(await open().list()).toMatchObject([
       { state: 'failed', progress: 'gpu attestation failed' },
+    ]);
+  });
+});
+
+describe('guests of Kubernetes, by its API’s conventions', () => {
+  let fake: Awaited<ReturnType<typeof startKubernetesApi>>;
+  const image = {
+    image: 'registry.example/llama@sha256:00',
+    runtimeClass: 'kata-qemu-nvidia-gpu-tdx',
+    arguments: ['serve'],
+    vcpus: 8,
+    memoryMib: 65_536,
+    port: 8000,
+    annotations: { policy: 'covered by evidence' },
+  };
+  const open = () => {
+    const deadline = () => new AbortController().signal;
+    const address = { url: fake.url, token: () => 'token', authority: null, deadline };
+    return new KubernetesVmm({
+      api: new KubernetesApi(address, 'tenants', 2),
+      node: 'node-7',
+      deviceClass: 'vfio.gpu.nvidia.com',
+      images: { trial: image },
+      facts: async () => pretendedFacts('host'),
+    });
+  };
+  contract(async () => {
+    fake = await startKubernetesApi('token');
+    return { open, settle: async () => fake.settle(), close: () => fake.close() };
+  });
+
+  it('claims exactly these modules, of one partition of their number', async () => {
+    await open().create(SPEC);
+    const [claim] = fake.objects('resourceclaims');
+    expect(claim.spec.devices).toEqual({
+      requests: [
+        {
+          name: 'gpus',
+          exactly: {
+            deviceClassName: 'vfio.gpu.nvidia.com',
+            allocationMode: 'ExactCount',
+            count: 2,
+            selectors: [
+              { cel: { expression: 'device.attributes["gpu.nvidia.com"].gpuModuleID in [1, 2]' } },
+            ],
+          },
+        },
+      ],
+      constraints: [{ requests: ['gpus'], matchAttribute: 'gpu.nvidia.com/partition2' }],
+    });
+    const three = open().create({ ...OTHER, modules: [1, 2, 3] });
+    await expect(three).rejects.toThrow('3 GPUs are no partition');
+  });
+
+  it('runs it in a confidential VM on this node, with its key where few read', async () => {
+    await open().create({ ...SPEC, credential: 'bk-told-to-few' });
+    const [pod] = fake.objects('pods');
+    expect(pod.spec).toMatchObject({
+      runtimeClassName: 'kata-qemu-nvidia-gpu-tdx',
+      nodeSelector: { 'kubernetes.io/hostname': 'node-7' },
+      restartPolicy: 'Never',
+      automountServiceAccountToken: false,
+    });
+    expect(JSON.stringify(pod)).not.toContain('bk-told-to-few');
+    const [secret] = fake.objects('secrets');
+    expect(secret.stringData.BRIDGEKEEPER_GATEWAY_KEY).toBe('bk-told-to-few');
+  });
+
+  it('leaves nothing behind, and never forgets a pod whose VM may run', async () => {
+    const vmm = open();
+    await vmm.create(SPEC);
+    fake.settle();
+    await vmm.remove(SPEC.replica);
+    await vmm.remove(SPEC.replica);
+    const [pod] = fake.objects('pods');
+    expect(pod.metadata.deletionGracePeriodSeconds).toBe(1);
+    expect(await vmm.list()).toMatchObject([{ state: 'stopping' }]);
+    fake.settle();
+    expect(await vmm.list()).toMatchObject([{ state: 'failed' }]);
+    await vmm.remove(SPEC.replica);
+    for (const kind of ['pods', 'secrets', 'resourceclaims'])
+      expect(fake.objects(kind)).toEqual([]);
+  });
+
+  it('finds what was begun and came no further, after any answer that was lost', async () => {
+    for (const lost of [1, 2, 3]) {
+      const vmm = open();
+      let calls = 0;
+      const api = { create: KubernetesApi.prototype.create };
+      KubernetesApi.prototype.create = function (...given) {
+        calls += 1;
+        if (calls === lost) fake.fail('lose-answer');
+        return api.create.apply(this, given);
+      };
+      try {
+        await expect(vmm.create(SPEC)).rejects.toMatchObject({ code: 'vmm-unavailable' });
+      } finally {
+        KubernetesApi.prototype.create = api.create;
+      }
+      expect(await vmm.list()).toHaveLength(1);
+      await vmm.remove(SPEC.replica);
+      fake.settle();
+      await vmm.remove(SPEC.replica);
+      expect(await vmm.list()).toEqual([]);
+      expect(fake.objects('secrets')).toEqual([]);
+    }
+  });
+
+  it('begins a list anew when what it continued is gone', async () => {
+    const vmm = open();
+    const replicas = ['b', 'c', 'd', 'e', 'f'].map((end) => `${SPEC.replica.slice(0, -1)}${end}`);
+    for (const replica of replicas) await vmm.create({ ...SPEC, replica });
+    fake.fail('expire-page');
+    expect((await vmm.list()).map(({ replica }) => replica)).toEqual(replicas);
+  });
+
+  it.each([
+    ['refuse', 'vmm-refused'],
+    ['busy', 'vmm-unavailable'],
+    ['no-json', 'vmm-unavailable'],
+    ['lose-answer', 'vmm-unavailable'],
+  ] as const)('says what an answer means: %s', async (fault, code) => {
+    fake.fail(fault);
+    await expect(open().list()).rejects.toMatchObject({ code });
+    fake.fail(fault);
+    await expect(open().create(SPEC)).rejects.toMatchObject({ code });
+  });
+
+  it('touches nothing that others labelled', async () => {
+    await open().create(SPEC);
+    const [pod] = fake.objects('pods');
+    pod.metadata.labels['bridgekeeper-replica'] = OTHER.replica;
+    expect(await open().list()).toMatchObject([{ state: 'failed', replica: SPEC.replica }]);
+    pod.metadata.labels['bridgekeeper-replica'] = SPEC.replica;
+  });
+
+  it('says why a pod does not run', async () => {
+    await open().create(SPEC);
+    const [pod] = fake.objects('pods');
+    pod.status = { conditions: [{ type: 'PodScheduled', status: 'False', message: 'no GPUs' }] };
+    expect(await open().list()).toMatchObject([{ state: 'booting', progress: 'no GPUs' }]);
+    pod.status = { phase: 'Failed', message: 'the VM did not start' };
+    expect(await open().list()).toMatchObject([
+      { state: 'failed', progress: 'its pod ended: the VM did not start' },
     ]);
   });
 });

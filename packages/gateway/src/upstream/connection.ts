@@ -30,6 +30,13 @@ export interface Exchange {
   failed(fault: UpstreamFault, isUnanswered: boolean): void;
 }
 
+/**
+ * Where sockets read to, all of them: what is read is copied out before anything else reads. A
+ * token has some hundred bytes, and a socket that reads for itself takes 64 KiB for each of them.
+ */
+const READ_BYTES = 64 * 1024;
+const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+
 /** One connection to a replica: one request at a time. */
 export class UpstreamConnection implements ResponseSink {
   readonly #socket: Socket;
@@ -57,7 +64,6 @@ export class UpstreamConnection implements ResponseSink {
     this.#isVerified = address.tls === undefined;
     this.#socket = this.#open(address);
     this.#socket.setNoDelay(true);
-    this.#socket.on('data', (bytes) => this.#received(bytes));
     this.#socket.on('error', () => undefined);
     this.#socket.on('end', () => this.destroy());
     this.#socket.on('close', () => this.#ended());
@@ -123,7 +129,16 @@ export class UpstreamConnection implements ResponseSink {
 
   #open({ host, port, tls }: UpstreamAddress): Socket {
     if (tls === undefined) {
-      const socket = connect({ host, port });
+      const onread = {
+        buffer: readBuffer,
+        callback: (length: number) => {
+          const bytes = Buffer.allocUnsafe(length);
+          readBuffer.copy(bytes, 0, 0, length);
+          this.#received(bytes);
+          return true;
+        },
+      };
+      const socket = connect({ host, port, onread });
       socket.once('connect', () => {
         this.#fault = 'closed';
       });
@@ -132,6 +147,7 @@ export class UpstreamConnection implements ResponseSink {
     const pin = tls.keySha256;
     const options = { host, port, rejectUnauthorized: pin === null, servername: nameFor(host) };
     const socket = connectTls(options);
+    socket.on('data', (bytes) => this.#received(bytes));
     socket.once('secureConnect', () => {
       this.#fault = 'closed';
       if (pin !== null && keyOf(socket) !== pin) {

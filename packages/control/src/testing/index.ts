@@ -1,0 +1,4 @@
+export { KubernetesVmm } from '../vmm/kubernetes.ts';
+export { KubernetesApi } from '../vmm/kubernetes-api.ts';
+export { pretendedFacts } from '../vmm/pretended.ts';
+export { startKubernetesApi } from './kubernetes-api.ts';
