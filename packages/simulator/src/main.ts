@@ -10,7 +10,7 @@ for (let seed = from; seed <= to; seed++) {
   console.log(seed, result.digest.slice(0, 12), ms.toFixed(0), 'ms', result.virtualSeconds.toFixed(1), 's', result.steps, JSON.stringify(result.counts), result.faults.join());
   if (result.violations.length > 0) {
     console.log(result.violations.slice(0, 3));
-    console.log(result.history!.slice(-12).join('\n'));
+    console.log(result.history!.slice(-8).join('\n'));
   }
 }
 console.log(total, 'requests', Number(process.hrtime.bigint() - began) / 1e9, 's');

@@ -33,6 +33,8 @@ export interface LoadOptions {
   readonly promptMax: number;
   /** Whether errors for want of room are to be expected. */
   readonly hasLimits: boolean;
+  /** Nothing happens that could cost an answer. */
+  readonly isPeaceful: boolean;
 }
 
 const RETRY_NS = 200e6;
@@ -414,6 +416,10 @@ class Call implements ResponseListener {
     const { judge } = this.#load.world;
     this.#load.counts[kind] += 1;
     judge.reached(`outcome: ${kind}`);
+    const isLost = kind === 'failed' || kind === 'unreachable' || kind === 'cut';
+    if (isLost && this.#load.options.isPeaceful && detail !== 'left') {
+      judge.violated('live', `${this.#name}: ${kind}, ${detail}, and nothing had failed`);
+    }
     if (kind === 'failed' || kind === 'unreachable') judge.reached(`${kind}: ${detail}`);
     judge.note(`${this.#name} ${kind} ${detail} ${this.#tokens.length} ${this.#tokens.at(-1)}`);
     this.#client.done(kind === 'complete');

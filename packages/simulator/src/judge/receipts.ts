@@ -12,7 +12,7 @@ export interface ReceiptAudit {
 }
 
 const LOOK_NS = 500e6;
-const LOOKED_AT_MAX = 40;
+const LOOKED_AT_MAX = 15;
 
 /** Asks for receipts again and again: what was shown once is to be there, and the same, for ever. */
 export function collectReceipts(world: World, load: Load): ReceiptAudit {

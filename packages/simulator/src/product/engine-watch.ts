@@ -19,6 +19,9 @@ export interface EngineWatch {
 /** Looks closely after so many launches, which takes time. */
 const LAUNCHES_A_LOOK = 8;
 
+/** Rows are given to who had least, so that nobody waits for more than what is in rows. */
+const STARVED_TOKENS_MAX = 4000;
+
 /** Holds an engine to what is true of its scheduler, its pages and its device. */
 export function watchEngine(
   { judge }: World,
@@ -29,6 +32,8 @@ export function watchEngine(
 ): EngineWatch {
   const { name } = process.life;
   const { maxWaiting, maxRows } = engine.card;
+  /** By key that waits and has no row: tokens of all when that began. */
+  const starving = new Map<string, number>();
   let launches = 0;
   let isClosed = false;
   let lastCounted = '';
@@ -42,8 +47,18 @@ export function watchEngine(
     judge.require(scheduler.running <= maxRows, 'bounded', () => `${name}: more rows than there are`);
     judge.require(tree.held <= tree.pages, 'pages-kept', () => `${name}: more pages than there are`);
     const tenants = new Map<number, string>();
+    const rows = new Map<string, number>();
+    const waiting = new Map<string, number>();
+    const served = scheduler.counters.generatedTokens + scheduler.counters.promptTokens;
     let held = 0;
     for (const sequence of scheduler.open()) {
+      const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
+      if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
+      else {
+        const own = (rows.get(owner) ?? 0) + 1;
+        rows.set(owner, own);
+        judge.require(own <= most, 'quota-kept', () => `${name}: a key has ${own} rows of ${most}`);
+      }
       if (sequence.phase === 'waiting') {
         judge.require(
           sequence.pages.length === 0,
@@ -69,6 +84,17 @@ export function watchEngine(
         );
         tenants.set(page, sequence.request.tenant);
       }
+    }
+    for (const [owner, since] of starving) {
+      if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
+      else {
+        judge.require(served - since <= STARVED_TOKENS_MAX, 'fair', () =>
+          `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
+        );
+      }
+    }
+    for (const owner of waiting.keys()) {
+      if (!rows.has(owner) && !starving.has(owner)) starving.set(owner, served);
     }
     judge.require(
       held <= tree.pages - tree.available,

@@ -186,7 +186,8 @@ export class ServerProcess {
     this.life = this.#newLife();
     const { life } = this;
     const delayNs = life.random.between(RESTART_NS.least, RESTART_NS.most);
-    loop.at(loop.nowNs + delayNs, () => this.start(), null);
+    const start = () => this.life === life && this.start();
+    loop.at(loop.nowNs + delayNs, start, null);
   }
 
   #newLife(): Life {

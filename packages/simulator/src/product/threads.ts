@@ -19,6 +19,9 @@ export interface ThreadWatch {
   engine(life: Life, engine: Engine, device: Device, model: PreparedModel): void;
 }
 
+/** What is not there need not be held: staging for pages that move is a part of it. */
+const DEVICE_BYTES = 2 ** 30;
+
 const laws = new Map<string, Law>();
 
 /** The threads of the product, each with what its script runs. */
@@ -28,10 +31,11 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
       const life = loop.current!;
       return serveEngine(port, (data as EngineThreadData).config, async (config, hooks = {}) => {
         hooks.onPhase?.('device');
-        const profile = config.law.value;
+        const law = lawOf(config.law.value!);
         const device = openModelDevice({
           clock: life.clock,
-          law: profile === null ? null : lawOf(profile),
+          law,
+          roofline: { ...law.profile.roofline, memoryBytes: DEVICE_BYTES },
           keepsKv: true,
         });
         watch.device(life, device);

@@ -106,7 +106,11 @@ export class DiskError extends Error {
   readonly code: string;
 
   constructor(code: string, path: string) {
+    const { stackTraceLimit } = Error;
+    // Most of them are answers to whether there is a file: where they come from is not looked at.
+    Error.stackTraceLimit = 0;
     super(`${code}: ${path}`);
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 }

@@ -299,15 +299,18 @@ export class Network {
         life.at(this.nowNs + wayNs(), () => client.lost('ECONNREFUSED'));
         return;
       }
-      acceptor.life.at(this.nowNs, () => {
-        const server = new SimulatedSocket(this, acceptor.life, life.host, {
-          isConnecting: false,
-          allowHalfOpen: true,
-        });
-        server.peer = client;
-        life.at(this.nowNs + wayNs(), () => client.connected(server));
-        acceptor.accept(server);
-      });
+      // The system connects: the process hears of it when it next runs, if it does.
+      const server = this.#loop.as(
+        acceptor.life,
+        () =>
+          new SimulatedSocket(this, acceptor.life, life.host, {
+            isConnecting: false,
+            allowHalfOpen: true,
+          }),
+      );
+      server.peer = client;
+      life.at(this.nowNs + wayNs(), () => client.connected(server));
+      acceptor.life.at(this.nowNs, () => acceptor.accept(server));
     };
     this.#loop.at(this.nowNs + wayNs(), knock, null);
     return client;

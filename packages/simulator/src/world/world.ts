@@ -1,4 +1,4 @@
-import { openLog } from '@bridgekeeper/server';
+import type { Logger } from '@bridgekeeper/server';
 import { Judge } from '../judge/judge.ts';
 import type { ServerProcess } from '../product/server-process.ts';
 import { Disk, OpenFiles } from './disk.ts';
@@ -14,7 +14,8 @@ export class World {
   readonly files = new OpenFiles();
   readonly disks = new Map<string, Disk>();
   readonly judge: Judge;
-  readonly log = openLog({ level: 'silent' as never, pretty: false, destination: 2, colour: false });
+  /** Warnings and worse are a part of the history. */
+  readonly log: Logger;
   readonly servers: ServerProcess[] = [];
   readonly #databases = new Map<Life, { close(): void }[]>();
   /** From when on nothing fails any more. */
@@ -24,6 +25,14 @@ export class World {
     this.seed = seed;
     this.network = new Network(this.loop, new Random(seed, 'network'));
     this.judge = new Judge(() => this.loop.nowNs, keepsHistory, onViolation);
+    const noted = (...args: unknown[]) => {
+      const name = this.loop.current?.name ?? '?';
+      this.judge.note(`${name} says: ${args.filter((each) => typeof each === 'string').join(' ')}`);
+    };
+    const quiet = () => undefined;
+    this.log = {
+      ...{ trace: quiet, debug: quiet, info: quiet, warn: noted, error: noted, fatal: noted },
+    } as unknown as Logger;
   }
 
   disk(host: string): Disk {
