@@ -32,6 +32,7 @@ export const FAULTS = {
     everyNs: 2.5e9,
     begin: ({ server, random }) => server.stop(random.of([0, 0.5, 5, 30])),
   },
+  'gateway-kill': { everyNs: 2e9, begin: ({ world }) => world.gateway?.kill() },
   pause: {
     everyNs: 0.6e9,
     begin: ({ server, world, random }) => {
@@ -105,7 +106,7 @@ export type FaultName = keyof typeof FAULTS;
 export const FAULT_NAMES = Object.keys(FAULTS) as readonly FaultName[];
 
 /** Some storms are denser than others. */
-const HASTE = [0.5, 1, 3, 10] as const;
+const HASTE = [1, 3, 10, 30] as const;
 
 /** Lets the chosen kinds happen again and again until the world is calm. */
 export function unleash(world: World, random: Random, chosen: readonly FaultName[]): void {

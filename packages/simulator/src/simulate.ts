@@ -4,8 +4,10 @@ import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
 import { collectReceipts } from './judge/receipts.ts';
 import type { Violation } from './judge/judge.ts';
 import { install } from './platform/platform.ts';
-import { modelFiles } from './product/model.ts';
-import { SERVER_PORT, ServerProcess, type ServerSettings } from './product/server-process.ts';
+import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
+import { modelFiles, PAGE_BYTES } from './product/model.ts';
+import { SERVER_PORT, ServerProcess } from './product/server-process.ts';
+import { drawSettings, KEYS, noteSettings } from './product/settings.ts';
 import { threadMains } from './product/threads.ts';
 import { Random } from './world/random.ts';
 import { World } from './world/world.ts';
@@ -90,10 +92,10 @@ function run(options: SimulationOptions): SimulationResult {
       loop.run(() => isBroken || isDone() || loop.nowNs >= endNs);
       return isDone();
     };
-    const keys = ['key-a', 'key-b', 'key-c'];
-    const settings = drawSettings(random, keys);
-    judge.note(`settings ${JSON.stringify(settings)}`);
-    const count = random.between(1, 2);
+    const settings = drawSettings(random, PAGE_BYTES);
+    noteSettings(judge, settings);
+    const hasGateway = random.chance(0.4);
+    const count = hasGateway ? random.between(2, 3) : random.between(1, 2);
     for (let index = 0; index < count; index++) {
       world.servers.push(new ServerProcess(
           world,
@@ -103,6 +105,7 @@ function run(options: SimulationOptions): SimulationResult {
             : { ...settings, kvDiskPath: `/sim/s${index}` },
         ));
     }
+    if (hasGateway) world.gateway = new GatewayProcess(world);
     let sinceLook = 0;
     loop.afterStep = () => {
       sinceLook += 1;
@@ -114,14 +117,18 @@ function run(options: SimulationOptions): SimulationResult {
     if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
       judge.violated('live', 'a server has not started within a minute');
     }
+    world.gateway?.start();
+    until(10e9, () => world.gateway?.isUp !== false);
     const load = new Load(
       world,
       {
         requests,
         clients: random.between(4, 40),
         kinds: random.chance(0.3) ? ['plain'] : CLIENT_KINDS,
-        keys,
-        targets: world.servers.map(({ host }) => ({ host, port: SERVER_PORT })),
+        keys: KEYS,
+        targets: hasGateway
+          ? [{ host: GATEWAY_HOST, port: GATEWAY_PORT }]
+          : world.servers.map(({ host }) => ({ host, port: SERVER_PORT })),
         thinkNs: random.of([0, 1e6, 50e6, 1e9]),
         outputMax: random.of([4, 16, 48]),
         promptMax: random.of([8, 40, 120]),
@@ -138,12 +145,15 @@ function run(options: SimulationOptions): SimulationResult {
     if (!until(CALM_NS, () => load.isDone) && !isBroken) {
       judge.violated('live', `${load.open} requests have not ended`);
     }
-    if (!until(120e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
+    if (!until(120e9, () => world.isUp) && !isBroken) {
       judge.violated('live', 'a server has not come back');
     }
     // What ran ahead, and pages on their way to stores.
     until(5e9, () => false);
-    for (const { engine } of world.servers) engine?.checkAtRest();
+    for (const { engine } of world.servers) {
+      engine?.checkAtRest();
+      engine?.noteReached();
+    }
     if (!isBroken) audit.finish(until);
     return {
       seed,
@@ -158,6 +168,7 @@ function run(options: SimulationOptions): SimulationResult {
       steps: loop.steps,
     };
   } finally {
+    world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);
     loop.afterStep = () => {};
     sqlite.Database = Database;
@@ -180,34 +191,8 @@ export function simulate(options: SimulationOptions): Promise<SimulationResult> 
   });
 }
 
-const LAWS = ['emulate:b300-cc', 'emulate:h100-cc', 'emulate:h100-native'] as const;
-
 /** One seed in ten has none, and must answer everything. */
 function drawFaults(random: Random): FaultName[] {
   const share = random.of([0, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4, 0.6, 0.6, 0.1]);
   return FAULT_NAMES.filter(() => random.chance(share));
-}
-
-/** How servers are set up is a part of the seed. */
-function drawSettings(random: Random, keys: readonly string[]): ServerSettings {
-  const pageBytes = 1024;
-  const hasTiers = random.chance(0.4);
-  const isTight = random.chance(0.5);
-  return {
-    apiKey: [...keys],
-    operatorKey: ['key-of-operator'],
-    policy: random.of(['overlap', 'drain-first', 'drain-worker', 'resident'] as const),
-    // The more a crossing costs, the more memory pages move through: most of the time not so much.
-    law: hasTiers && random.chance(0.85) ? 'emulate:h100-native' : random.of(LAWS),
-    kvCacheMemoryBytes: pageBytes * random.between(40, isTight ? 60 : 400),
-    maxNumSeqs: random.between(1, 12),
-    maxNumBatchedTokens: random.of([64, 128, 512]),
-    enablePrefixCaching: hasTiers || random.chance(0.8),
-    ...(random.chance(0.3) ? { maxRunningPerKey: random.between(1, 3) } : {}),
-    ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
-    ...(hasTiers ? { kvOffloadingSize: 0.0005 * random.between(1, 2) } : {}),
-    ...(hasTiers && random.chance(0.5) ? { kvDiskSize: 0.001 } : {}),
-    shutdownTimeout: 5,
-    stallTimeout: random.of([5, 60]),
-  };
 }

@@ -389,7 +389,11 @@ describe('an answer is promised a receipt', () => {
     await receipts.head();
     receipts.issue(makeReceiptFacts(2), 'a');
     const asked = [receipts.find('y', 'a'), receipts.find('x', 'a')];
-    (thread as unknown as EventEmitter).emit('error', new Error('it ran out of memory'));
+    const died = thread as unknown as EventEmitter & ReceiptsThread;
+    died.emit('error', new Error('it ran out of memory'));
+    // Nothing more is heard of it but its end.
+    died.removeAllListeners('message');
+    died.postMessage({ kind: 'close' });
     for (const each of asked) await expect(each).rejects.toMatchObject(gone);
     expect(receipts.promise()).toBe(false);
     expect(receipts.counts).toMatchObject({ issued: 2, withheld: 1 });

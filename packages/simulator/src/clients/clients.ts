@@ -93,6 +93,7 @@ class Client {
     const { world, options } = load;
     this.#load = load;
     this.#kind = options.kinds[index % options.kinds.length]!;
+    world.judge.reached(`client: ${this.#kind}`);
     this.#key = options.keys[index % options.keys.length]!;
     this.#name = `c${index}`;
     this.#life = world.newLife(this.#name, 'clients');

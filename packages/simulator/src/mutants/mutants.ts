@@ -46,11 +46,11 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'prefix-found-too-early',
-    what: 'a page counts as computed with the first token of it',
+    what: 'pages count as computed that the next launches are to compute',
     file: 'engine/dist/kv/prefix-tree.js',
     find: 'const full = Math.floor(Math.min(computed, sequence.length) / this.#pageTokens);',
     replace:
-      'const full = Math.floor(Math.min(computed + this.#pageTokens - 1, sequence.length) / ' +
+      'const full = Math.floor(Math.min(computed + 4 * this.#pageTokens, sequence.length) / ' +
       'this.#pageTokens);',
     breaks: ['tokens-right', 'orderly', 'pages-kept'],
   },

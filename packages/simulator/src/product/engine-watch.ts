@@ -11,8 +11,8 @@ export interface EngineWatch {
   check(): void;
   /** To be called when no request is open, and none was for a while. */
   checkAtRest(): void;
-  /** Whether no request is open. */
-  isIdle(): boolean;
+  /** Writes down which of its ways it went. */
+  noteReached(): void;
   close(): void;
 }
 
@@ -139,7 +139,14 @@ export function watchEngine(
     checkAtRest() {
       if (!isClosed) atRest();
     },
-    isIdle: () => !scheduler.busy,
+    noteReached() {
+      const { preemptions, prefixHitTokens, kv } = engine.stats();
+      const { spilled, restored } = kv.total;
+      if (preemptions > 0) judge.reached('engine: preempted');
+      if (prefixHitTokens > 0) judge.reached('engine: prefix found');
+      if (spilled > 0) judge.reached('engine: pages spilled');
+      if (restored > 0) judge.reached('engine: pages restored');
+    },
     close() {
       isClosed = true;
     },

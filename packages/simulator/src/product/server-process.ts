@@ -4,7 +4,6 @@ import type { Engine } from '@bridgekeeper/engine';
 import type { PreparedModel } from '@bridgekeeper/engine/measure';
 import {
   type RunningServer,
-  type Settings,
   settingsWith,
   startConfiguredEngine,
   startServer,
@@ -16,13 +15,12 @@ import type { World } from '../world/world.ts';
 import { DeviceTrouble } from './device-trouble.ts';
 import { type EngineWatch, watchEngine } from './engine-watch.ts';
 import { MODEL_FOLDER, PAGE_TOKENS } from './model.ts';
+import type { ServerSettings } from './settings.ts';
 
 /** Where a server listens, on its host. */
 export const SERVER_PORT = 8000;
 /** What starts a process again that has ended, as systemd does. */
 const RESTART_NS = { least: 50e6, most: 2e9 };
-
-export type ServerSettings = Partial<Settings>;
 
 /** One server of the product on a host of its own, over all its lives. */
 export class ServerProcess {

@@ -1,5 +1,6 @@
 import type { Logger } from '@bridgekeeper/server';
 import { Judge } from '../judge/judge.ts';
+import type { GatewayProcess } from '../product/gateway-process.ts';
 import type { ServerProcess } from '../product/server-process.ts';
 import { Disk, OpenFiles } from './disk.ts';
 import { Life, Loop } from './loop.ts';
@@ -17,6 +18,8 @@ export class World {
   /** Warnings and worse are a part of the history. */
   readonly log: Logger;
   readonly servers: ServerProcess[] = [];
+  /** null: clients ask servers themselves. */
+  gateway: GatewayProcess | null = null;
   readonly #databases = new Map<Life, { close(): void }[]>();
   /** From when on nothing fails any more. */
   isCalm = false;
@@ -33,6 +36,11 @@ export class World {
     this.log = {
       ...{ trace: quiet, debug: quiet, info: quiet, warn: noted, error: noted, fatal: noted },
     } as unknown as Logger;
+  }
+
+  /** Whether every process runs and takes requests. */
+  get isUp(): boolean {
+    return this.servers.every(({ isUp }) => isUp) && this.gateway?.isUp !== false;
   }
 
   disk(host: string): Disk {
