@@ -82,6 +82,13 @@ function run(options: SimulationOptions): SimulationResult {
     judge.violated('orderly', `a rejection that nobody handles: ${what}`);
   };
   process.on('unhandledRejection', rejected);
+  // Node's own handling must find somebody who listens.
+  const seen = () => undefined;
+  process.on('uncaughtException', seen);
+  loop.uncaught = (error, life) => {
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    judge.violated('orderly', `${life?.name ?? 'the simulation'} threw: ${what}`);
+  };
   try {
     const chosen = options.faults ?? drawFaults(new Random(seed, 'which faults'));
     const requests = options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
@@ -174,6 +181,7 @@ function run(options: SimulationOptions): SimulationResult {
     sqlite.Database = Database;
     restore();
     process.off('unhandledRejection', rejected);
+    process.off('uncaughtException', seen);
   }
 }
 

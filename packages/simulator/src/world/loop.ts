@@ -82,8 +82,17 @@ interface Event {
   fire: (() => void) | null;
 }
 
-/** Runs everything that was made runnable, ticks and microtasks, to its end. */
-const drain = (process as unknown as { _tickCallback(): void })._tickCallback;
+interface NodeProcess {
+  _tickCallback(): void;
+  _fatalException(error: unknown, isFromPromise: boolean): void;
+}
+
+/**
+ * Of Node's own, and without documentation: the first runs everything that was made runnable, ticks
+ * and microtasks, to its end; the second is what Node does with an exception that nobody caught,
+ * after which ticks go on.
+ */
+const { _tickCallback: drain, _fatalException: fatal } = process as unknown as NodeProcess;
 
 /**
  * Time, and all that happens in it. One event after the other, and between two of them whatever
@@ -96,6 +105,8 @@ export class Loop {
   current: Life | null = null;
   /** Events that happened. */
   steps = 0;
+  /** Called with what a process threw and nobody caught, which ends it. */
+  uncaught: (error: unknown, life: Life | null) => void = () => {};
   /** Called after each event, when nothing runs. */
   afterStep: () => void = () => {};
   readonly #heap: Event[] = [];
@@ -138,12 +149,24 @@ export class Loop {
       this.current = life;
       this.steps += 1;
       event.fire = null;
-      fire();
-      drain();
+      this.#runAll(fire);
       this.current = null;
       this.afterStep();
     }
     return true;
+  }
+
+  #runAll(fire: () => void): void {
+    for (let next: (() => void) | null = fire; ; next = null) {
+      try {
+        next?.();
+        drain();
+        return;
+      } catch (error) {
+        this.uncaught(error, this.current);
+        fatal(error, false);
+      }
+    }
   }
 
   #push(event: Event): void {

@@ -48,12 +48,16 @@ export class SimulatedSocket extends Duplex {
   bytesRead = 0;
   readonly life: Life;
   peer: SimulatedSocket | null = null;
+  /** Its process has it. */
+  isHeard: boolean;
   readonly #net: Network;
   readonly #peerHost: string;
   readonly #windowBytes: number;
   /** Sent and not read at the other end. */
   #unreadBytes = 0;
   #arrivesNs = 0;
+  /** On their way to the other end, in their order. */
+  readonly #way: { readonly atNs: number; readonly action: () => void }[] = [];
   #held: (() => void)[] = [];
   /** Pushed since the last read. */
   #pushedBytes = 0;
@@ -78,6 +82,7 @@ export class SimulatedSocket extends Duplex {
     this.life = life;
     this.#peerHost = peerHost;
     this.connecting = options.isConnecting;
+    this.isHeard = options.isConnecting;
     this.#windowBytes = options.windowBytes ?? WINDOW_BYTES;
     net.opened(this);
   }
@@ -130,7 +135,9 @@ export class SimulatedSocket extends Duplex {
   lost(code: string): void {
     if (this.destroyed) return;
     this.peer = null;
-    this.destroy(new SocketError(code));
+    // A process does not hear of what ended before it had it.
+    if (this.isHeard) this.destroy(new SocketError(code));
+    else this.destroy();
   }
 
   /** Something on the way ends the connection for both. */
@@ -154,7 +161,7 @@ export class SimulatedSocket extends Duplex {
     this.#pushedBytes = 0;
     const { peer } = this;
     if (peer === null) return;
-    this.#net.deliver(this, peer, () => peer.#read(bytes));
+    peer.life.at(this.#net.arrivalNs(0), () => peer.#read(bytes));
   }
 
   override _final(done: (error?: Error) => void): void {
@@ -226,7 +233,23 @@ export class SimulatedSocket extends Duplex {
   /** Behind all that was sent before. */
   #arrive(action: () => void, to = this.peer): void {
     if (to === null) return;
-    this.#arrivesNs = this.#net.deliver(this, to, action, this.#arrivesNs);
+    this.#arrivesNs = this.#net.arrivalNs(this.#arrivesNs);
+    this.#way.push({ atNs: this.#arrivesNs, action });
+    to.life.at(this.#arrivesNs, () => this.#pump(to));
+  }
+
+  #pump(to: SimulatedSocket): void {
+    const net = this.#net;
+    while (this.#way.length > 0 && this.#way[0]!.atNs <= net.nowNs) {
+      const sinceNs = net.cutSinceNs(this.life.host, to.life.host);
+      if (sinceNs === null) {
+        this.#way.shift()!.action();
+        continue;
+      }
+      if (net.nowNs - sinceNs > CUT_NS_MAX) to.lost('ETIMEDOUT');
+      else to.life.at(net.nowNs + RESEND_NS, () => this.#pump(to));
+      return;
+    }
   }
 
   #touch(): void {
@@ -310,7 +333,11 @@ export class Network {
       );
       server.peer = client;
       life.at(this.nowNs + wayNs(), () => client.connected(server));
-      acceptor.life.at(this.nowNs, () => acceptor.accept(server));
+      acceptor.life.at(this.nowNs, () => {
+        if (server.destroyed) return;
+        server.isHeard = true;
+        acceptor.accept(server);
+      });
     };
     this.#loop.at(this.nowNs + wayNs(), knock, null);
     return client;
@@ -335,28 +362,17 @@ export class Network {
     return [bytes.subarray(0, at), bytes.subarray(at)];
   }
 
-  /** Lets something arrive at the other end, not before `afterNs`. Returns when it does. */
-  deliver(
-    from: SimulatedSocket,
-    to: SimulatedSocket,
-    action: () => void,
-    afterNs = 0,
-  ): number {
+  /** When what is sent now arrives, not before `afterNs`. */
+  arrivalNs(afterNs: number): number {
     const { leastNs, mostNs, loss } = this.quality;
     let delayNs = this.#random.between(leastNs, mostNs);
     while (this.#random.chance(loss)) delayNs += RESEND_NS;
-    const atNs = Math.max(afterNs, this.nowNs + delayNs);
-    const arrive = () => {
-      if (!this.isCut(from.life.host, to.life.host)) {
-        action();
-        return;
-      }
-      const sinceNs = this.nowNs - this.#cut.get(pathOf(from.life.host, to.life.host))!;
-      if (sinceNs > CUT_NS_MAX) to.lost('ETIMEDOUT');
-      else to.life.at(this.nowNs + RESEND_NS, arrive);
-    };
-    to.life.at(atNs, arrive);
-    return atNs;
+    return Math.max(afterNs, this.nowNs + delayNs);
+  }
+
+  /** null: it is not cut. */
+  cutSinceNs(one: string, other: string): number | null {
+    return this.#cut.size === 0 ? null : (this.#cut.get(pathOf(one, other)) ?? null);
   }
 
   opened(socket: SimulatedSocket): void {
