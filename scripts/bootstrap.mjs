@@ -26,6 +26,7 @@ const tasks = {
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
   page: ['scripts/page.mjs'],
   'demo:fleet': ['scripts/fleet-demo.mjs'],
+  simulate: ['packages/simulator/dist/main.js'],
 };
 
 /** Tests with the client libraries of others, which no other task installs or compiles. */

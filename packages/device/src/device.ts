@@ -34,6 +34,8 @@ export interface DeviceInfo {
   readonly ranks: number;
   /** Tokens a KV page holds unless told otherwise: what this device's attention likes best. */
   readonly preferredPageTokens: number;
+  /** Large buffers have no contents: what crosses to or from them is nothing. Absent: they have. */
+  readonly isHollow?: boolean;
   /** Facts for reports (driver, architecture, cores); never parsed. */
   readonly details: Readonly<Record<string, string | number | boolean>>;
 }

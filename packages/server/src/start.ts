@@ -58,6 +58,8 @@ export interface ServerParts {
   readonly receiptsFile?: string;
   /** Where evidence of this machine comes from, where that is not the usual place. */
   readonly machine?: MachineSources;
+  /** What keeps other processes from the receipts' file, where that is not the system's flock. */
+  readonly lockFile?: (fd: number) => boolean;
 }
 
 export interface RunningServer {
@@ -125,7 +127,7 @@ async function startWith(
   parts: ServerParts,
   timeline: StartTimeline,
 ): Promise<RunningServer> {
-  const { clock, log, receiptsFile, machine = {} } = parts;
+  const { clock, log, receiptsFile, machine = {}, lockFile: lock } = parts;
   timeline.begin('model');
   const model = await openModel(settings.model, seal);
   const text = await openModelText(model.files, {
@@ -135,7 +137,7 @@ async function startWith(
   });
   requireLiteral(text);
   const modelNames = namesOf(settings);
-  const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock });
+  const receipts = await openReceipts(settings, { defaultFile: receiptsFile, log, clock, lock });
   let started: StartedEngine | undefined;
   try {
     const task = await chooseTask(settings, model.files);

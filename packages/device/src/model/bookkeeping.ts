@@ -12,6 +12,7 @@ import {
   ROW_FLAG,
   ROW_WORDS,
 } from '../row-layout.ts';
+import type { Chains } from './chains.ts';
 import { floatsOf, wordsOf } from './memory.ts';
 
 type Bookkeeper<Name extends OpName> = (args: OpArgs[Name]) => () => void;
@@ -94,12 +95,16 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
   },
 };
 
-/** What runs for real when this operation does, or null where it only takes time. */
+/**
+ * What runs for real when this operation does, or null where it only takes time. `chains`: KV has
+ * contents, on which tokens depend; null: it has none.
+ */
 export function bookkeepingOf<Name extends OpName>(
   name: Name,
   args: OpArgs[Name],
+  chains: Chains | null,
 ): (() => void) | null {
-  return BOOKKEEPERS[name]?.(args) ?? null;
+  return chains?.bookkeepingOf(name, args) ?? BOOKKEEPERS[name]?.(args) ?? null;
 }
 
 /** The row's next token: repeatable, and never one that ends the row. */

@@ -18,6 +18,7 @@ import {
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { Chains } from './chains.ts';
 import { linksOf } from './links.ts';
 import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
@@ -38,6 +39,11 @@ export interface ModelDeviceOptions {
   readonly ranks?: number;
   /** Told of every launch's time on the GPU. */
   readonly onWork?: (startNs: number, endNs: number) => void;
+  /**
+   * KV has contents, and tokens are hashes of what their rows attend to there (`Chains`): for small
+   * models, to see that pages are where they should be. By default KV is nowhere.
+   */
+  readonly keepsKv?: boolean;
 }
 
 /**
@@ -60,7 +66,7 @@ class ModelDevice implements Device {
   readonly #laneIds = new Set<string>();
 
   constructor(options: ModelDeviceOptions) {
-    const { clock, law: imposed, roofline: given, reached, ranks = 1, onWork } = options;
+    const { clock, law: imposed, roofline: given, reached, ranks = 1, onWork, keepsKv } = options;
     const law = imposed ?? profileLaw(referenceProfile('h100-native'));
     const roofline = given ?? law.profile.roofline;
     const { name, gpu, submission } = law.profile;
@@ -73,6 +79,7 @@ class ModelDevice implements Device {
       memoryBytes: roofline.memoryBytes,
       ranks,
       preferredPageTokens: 32,
+      isHollow: keepsKv !== true,
       details: { profile: name, law: imposed === null ? 'off' : name },
     };
     const pricer = new WorkPricer(this.info.element, roofline, {
@@ -80,6 +87,7 @@ class ModelDevice implements Device {
       memoryBoundSlowdown: law.profile.memoryBoundSlowdown ?? 1,
       reached: reached ?? [],
       links: ranks === 1 ? null : linksOf(law.profile, ranks),
+      chains: keepsKv === true ? new Chains() : null,
     });
     this.#machine = new Machine(clock, law, pricer, onWork);
     this.inlineLane = this.#addLane('inline', 'inline', LAUNCHING_CHANNEL);

@@ -3,6 +3,7 @@ import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '.
 import { bytesPerElement, type ElementType, isSlice, isSliceList, type Slice } from '../device.ts';
 import { isCollective, type OpArgs, type OpName } from '../ops.ts';
 import { bookkeepingOf } from './bookkeeping.ts';
+import type { Chains } from './chains.ts';
 import { collectiveNs, type Links } from './links.ts';
 import { bufferOf, wordsOf } from './memory.ts';
 
@@ -32,6 +33,8 @@ export interface PricingOptions {
   readonly reached: readonly ReachedPoint[];
   /** To the other ranks; null: there are none. */
   readonly links: Links | null;
+  /** What tokens are made from; null: from their rows' seeds alone. */
+  readonly chains: Chains | null;
 }
 
 /** Linear between the points, constant outside them; 1 where there are none. */
@@ -86,7 +89,7 @@ export class WorkPricer {
       if (isSlice(value)) bufferOf(value);
       if (isSliceList(value)) value.forEach(bufferOf);
     }
-    const bookkeeping = bookkeepingOf(name, args);
+    const bookkeeping = bookkeepingOf(name, args, this.#options.chains);
     if (name === 'attention') {
       const attention = args as OpArgs['attention'];
       return { operations: 1, fixedNs: 0, bookkeeping, attention, attentions: 1 };

@@ -78,7 +78,7 @@ export class HostStore {
     const { device, memory, pages, touch, availableBytes } = this.#options;
     const blocks = Math.ceil(pages / this.#pagesPerBlock);
     const { clock } = device;
-    if (device.info.kind === 'model') {
+    if (device.info.isHollow === true) {
       // What a modelled GPU holds is nowhere, and may be more than this machine has.
       const block = device.allocateHost(this.#blockBytes, memory, 'kv host blocks');
       for (let i = 0; i < blocks; i++) this.#blocks.push(block);

@@ -134,9 +134,9 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   const meter = new LaneMeter(lanePriceOf(profile, memory));
   const partBytes = partBytesOf(geometry);
   const { pageBytes } = geometry;
-  const isModelled = device.info.kind === 'model';
+  const isHollow = device.info.isHollow === true;
   const disk = limits.disk;
-  const thread = isModelled
+  const thread = isHollow
     ? null
     : await StoreThread.open({ disk: disk === null ? null : { folder: disk.folder, model } });
   const host = new HostStore({

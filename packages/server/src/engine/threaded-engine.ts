@@ -109,7 +109,8 @@ export class ThreadedEngine implements EngineClient, LiveSource {
   }
 
   async shutdown(graceMs: number): Promise<void> {
-    if (!this.#closing && !this.#dead) this.#post({ kind: 'shutdown', graceMs });
+    // An engine that has failed still has its thread, which would never end by itself.
+    if (!this.#closing) this.#post({ kind: 'shutdown', graceMs });
     this.#closing = true;
     await this.#exited;
   }

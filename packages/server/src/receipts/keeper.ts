@@ -99,8 +99,14 @@ function serve(port: KeeperPort, opened: Opened, retention: Retention): Promise<
           break;
         case 'ask':
           then(async () => {
-            const value: Answers[Question['kind']] = await answerTo(message.question, opened, book);
-            port.postMessage({ kind: 'answer', ask: message.ask, value });
+            const { ask, question } = message;
+            try {
+              const value: Answers[Question['kind']] = await answerTo(question, opened, book);
+              port.postMessage({ kind: 'answer', ask, value });
+            } catch (error) {
+              // A disk that fails for a while costs answers, and not those who come after it.
+              port.postMessage({ kind: 'unanswered', ask, message: (error as Error).message });
+            }
           });
           break;
         case 'write':

@@ -44,4 +44,6 @@ export type FromBook =
   | { readonly kind: 'ready'; readonly key: string }
   | { readonly kind: 'refused'; readonly code: ReceiptsErrorCode; readonly message: string }
   | { readonly kind: 'wrote'; readonly result: Written }
-  | { readonly kind: 'answer'; readonly ask: number; readonly value: Answers[Question['kind']] };
+  | { readonly kind: 'answer'; readonly ask: number; readonly value: Answers[Question['kind']] }
+  /** The disk fails just now: what was asked cannot be read. */
+  | { readonly kind: 'unanswered'; readonly ask: number; readonly message: string };

@@ -21,6 +21,8 @@ export interface OpenReceipts {
   readonly defaultFile: string | undefined;
   readonly log: Logger;
   readonly clock: ServerClock;
+  /** As `OwnOptions` has it. */
+  readonly lock?: ((fd: number) => boolean) | undefined;
 }
 
 const SECONDS_OF_A_DAY = 86_400;
@@ -49,7 +51,7 @@ export function retentionOf(
  */
 export async function openReceipts(
   settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays' | 'shutdownTimeout'>,
-  { defaultFile, log, clock }: OpenReceipts,
+  { defaultFile, log, clock, lock }: OpenReceipts,
 ): Promise<Receipts | null> {
   const { receipts: wish, shutdownTimeout } = settings;
   if (wish === 'off') return null;
@@ -64,6 +66,7 @@ export async function openReceipts(
       ),
       onWait: (message) => log.warn(`receipts: ${message}`),
       onTrouble: (message) => log.error(message),
+      lock,
     });
   const file = wish === 'auto' ? defaultFile : wish;
   if (wish === 'memory' || file === undefined) return open(null);

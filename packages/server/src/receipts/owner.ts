@@ -25,6 +25,8 @@ export interface OwnOptions {
   readonly waitSeconds: number;
   /** Told once, when the wait begins. */
   readonly onWait: (message: string) => void;
+  /** Locks an open file; false: another one has it. By default by the system's flock. */
+  readonly lock?: ((fd: number) => boolean) | undefined;
 }
 
 const RETRY_NS = 0.2e9;
@@ -36,12 +38,12 @@ const RETRY_NS = 0.2e9;
  */
 export async function own(
   path: string,
-  { clock, waitSeconds, onWait }: OwnOptions,
+  { clock, waitSeconds, onWait, lock = lockFile }: OwnOptions,
 ): Promise<OwnedFile> {
   const startNs = clock.nowNs();
   const endNs = startNs + waitSeconds * 1e9;
   for (let nowNs = startNs; ; nowNs = clock.nowNs()) {
-    const owned = translated(path, () => tryToOwn(path));
+    const owned = translated(path, () => tryToOwn(path, lock));
     if (owned !== null) return owned;
     const message = `${path} is in use by another process`;
     if (nowNs >= endNs) throw new ReceiptsError('in-use', message);
@@ -51,14 +53,14 @@ export async function own(
 }
 
 /** null: somebody else has it. */
-function tryToOwn(path: string): OwnedFile | null {
+function tryToOwn(path: string, lock: (fd: number) => boolean): OwnedFile | null {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   let isOwned = false;
   try {
     const real = realpathSync(path);
     // A file that was moved away before it was locked is no longer the one of that name.
-    isOwned = lockFile(fd) && isSameFile(fstatSync(fd, BIG), statSync(real, BIG));
+    isOwned = lock(fd) && isSameFile(fstatSync(fd, BIG), statSync(real, BIG));
     return isOwned ? { path: real, release: () => closeSync(fd) } : null;
   } finally {
     if (!isOwned) closeSync(fd);

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import {
   chmodSync,
   copyFileSync,
@@ -31,7 +32,7 @@ import { ReceiptsError } from './errors.ts';
 import { keepReceipts } from './keeper.ts';
 import type { FromBook } from './messages.ts';
 import { own } from './owner.ts';
-import { Receipts, type ReceiptsOptions } from './receipts.ts';
+import { Receipts, type ReceiptsOptions, type ReceiptsThread } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
 
 let folder: string;
@@ -362,8 +363,24 @@ describe('an answer is promised a receipt', () => {
     await expect(receipts.find('x', 'a')).rejects.toBeInstanceOf(ReceiptsError);
   });
 
-  it('unless the thread that keeps them has died, and what asked it is answered', async () => {
+  it('whatever was asked that could not be read', async () => {
     const receipts = await start();
+    // As of a disk that fails: SQLite cannot take it.
+    const failed = { code: 'failed', message: expect.stringContaining('cannot be read now') };
+    await expect(receipts.find({} as never, 'a')).rejects.toMatchObject(failed);
+    expect(receipts.promise()).toBe(true);
+    receipts.issue(makeReceiptFacts(1), 'a');
+    expect((await receipts.head()).sequence).toBe(1);
+  });
+
+  it('unless the thread that keeps them has died, and what asked it is answered', async () => {
+    let thread: ReceiptsThread | undefined;
+    const receipts = await start({
+      startThread: (data) => {
+        thread = keepReceiptsHere(data);
+        return thread;
+      },
+    });
     const gone = {
       code: 'failed',
       message: 'the thread that keeps the receipts is gone',
@@ -371,8 +388,12 @@ describe('an answer is promised a receipt', () => {
     receipts.issue(makeReceiptFacts(1), 'a');
     await receipts.head();
     receipts.issue(makeReceiptFacts(2), 'a');
-    // What SQLite cannot take ends the thread.
-    const asked = [receipts.find({} as never, 'a'), receipts.find('x', 'a')];
+    const asked = [receipts.find('y', 'a'), receipts.find('x', 'a')];
+    const died = thread as unknown as EventEmitter & ReceiptsThread;
+    died.emit('error', new Error('it ran out of memory'));
+    // Nothing more is heard of it but its end.
+    died.removeAllListeners('message');
+    died.postMessage({ kind: 'close' });
     for (const each of asked) await expect(each).rejects.toMatchObject(gone);
     expect(receipts.promise()).toBe(false);
     expect(receipts.counts).toMatchObject({ issued: 2, withheld: 1 });

@@ -183,6 +183,11 @@ export class Receipts {
       const asker = this.#askers.get(message.ask);
       this.#askers.delete(message.ask);
       asker?.resolve(message.value as never);
+    } else if (message.kind === 'unanswered') {
+      const asker = this.#askers.get(message.ask);
+      this.#askers.delete(message.ask);
+      const why = `the receipts cannot be read now: ${message.message}`;
+      asker?.reject(new ReceiptsError('failed', why));
     } else if (message.kind === 'wrote') {
       const { written, trouble } = message.result;
       this.#counts.written += written;

@@ -1,0 +1,151 @@
+import type { DeviceFault } from './product/device-trouble.ts';
+import type { ServerProcess } from './product/server-process.ts';
+import type { Random } from './world/random.ts';
+import type { World } from './world/world.ts';
+
+/** One kind of trouble: how long between two of them, and what each does. */
+interface Fault {
+  /** On average. */
+  readonly everyNs: number;
+  begin(trouble: Trouble): void;
+}
+
+export interface Trouble {
+  readonly world: World;
+  readonly random: Random;
+  /** One server, drawn. */
+  readonly server: ServerProcess;
+  /** Later, unless all is calm by then. */
+  later(delayNs: number, action: () => void): void;
+}
+
+const device = (fault: DeviceFault, everyNs: number): Fault => ({
+  everyNs,
+  begin: ({ server }) => server.trouble.fail(fault),
+});
+
+/** What can go wrong, by the name that `--faults` has. Add one here; it is on in half the seeds. */
+export const FAULTS = {
+  kill: { everyNs: 2e9, begin: ({ server }) => server.kill() },
+  power: { everyNs: 3e9, begin: ({ server }) => server.losePower() },
+  term: {
+    everyNs: 2.5e9,
+    begin: ({ server, random }) => server.stop(random.of([0, 0.5, 5, 30])),
+  },
+  'gateway-kill': { everyNs: 2e9, begin: ({ world }) => world.gateway?.kill() },
+  pause: {
+    everyNs: 0.6e9,
+    begin: ({ server, world, random }) => {
+      server.life.stoppedUntilNs = world.loop.nowNs + random.below(8e9);
+    },
+  },
+  wall: {
+    everyNs: 0.5e9,
+    begin: ({ server, random }) => {
+      server.life.wallOffSeconds += random.of([-1e6, -3600, -1, 1, 3600, 1e6]);
+    },
+  },
+  'disk-full': {
+    everyNs: 1.5e9,
+    begin: ({ server, random, later }) => {
+      server.disk.faults.isFull = true;
+      server.hadDiskFaults = true;
+      later(random.below(6e9), () => {
+        server.disk.faults.isFull = false;
+      });
+    },
+  },
+  'disk-errors': {
+    everyNs: 1.5e9,
+    begin: ({ server, random, later }) => {
+      server.disk.faults.failing = 0.2;
+      server.hadDiskFaults = true;
+      later(random.below(4e9), () => {
+        server.disk.faults.failing = 0;
+      });
+    },
+  },
+  'context-lost': device('context-lost', 6e9),
+  'copy-failed': device('copy-failed', 6e9),
+  'lane-lost': device('lane-lost', 6e9),
+  loss: {
+    everyNs: 0.8e9,
+    begin: ({ world, random, later }) => {
+      world.network.quality.loss = 0.1;
+      later(random.below(3e9), () => {
+        world.network.quality.loss = 0;
+      });
+    },
+  },
+  split: {
+    everyNs: 0.4e9,
+    begin: ({ world, random, later }) => {
+      world.network.quality.split = 0.5;
+      later(random.below(3e9), () => {
+        world.network.quality.split = 0;
+      });
+    },
+  },
+  cut: {
+    everyNs: 2e9,
+    begin: ({ world, random, server, later }) => {
+      world.network.cut(server.host, random.of(['clients', 'gateway']));
+      later(random.below(30e9), () => world.network.heal());
+    },
+  },
+  reset: {
+    everyNs: 0.2e9,
+    begin: ({ world, random }) => {
+      const sockets = [...world.network.sockets];
+      if (sockets.length > 0) random.of(sockets).breakOff();
+    },
+  },
+} as const satisfies Readonly<Record<string, Fault>>;
+
+export type FaultName = keyof typeof FAULTS;
+export const FAULT_NAMES = Object.keys(FAULTS) as readonly FaultName[];
+
+/** Some storms are denser than others. */
+const HASTE = [1, 3, 10, 30] as const;
+
+/** Lets the chosen kinds happen again and again until the world is calm. */
+export function unleash(world: World, random: Random, chosen: readonly FaultName[]): void {
+  const { loop, judge } = world;
+  const haste = random.of(HASTE);
+  for (const name of chosen) {
+    const fault: Fault = FAULTS[name];
+    const next = () => {
+      // Between half and three halves of its time: as likely early as late.
+      const delayNs = (fault.everyNs * (0.5 + random.unit())) / haste;
+      loop.at(
+        loop.nowNs + delayNs,
+        () => {
+          if (world.isCalm) return;
+          const server = random.of(world.servers);
+          judge.note(`fault ${name} at ${server.host}`);
+          judge.reached(`fault: ${name}`);
+          const later = (inNs: number, action: () => void) => {
+            loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
+          };
+          fault.begin({ world, random, server, later });
+          next();
+        },
+        null,
+      );
+    };
+    next();
+  }
+}
+
+/** Ends everything that lasts. */
+export function calm(world: World): void {
+  world.isCalm = true;
+  world.network.heal();
+  world.network.quality.loss = 0;
+  world.network.quality.split = 0;
+  for (const server of world.servers) {
+    server.disk.faults.isFull = false;
+    server.disk.faults.failing = 0;
+    server.disk.faults.isLying = false;
+  }
+}

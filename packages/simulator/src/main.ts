@@ -1,0 +1,160 @@
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { coverageTable } from './coverage.ts';
+import { FAULT_NAMES, type FaultName } from './faults.ts';
+import { findMutant } from './mutants/find.ts';
+import { MUTANTS } from './mutants/mutants.ts';
+import { replayCommand, shrink } from './shrink.ts';
+import { type SimulationResult, simulate } from './simulate.ts';
+
+const HELP = `usage: npm run simulate -- [flags]
+  --seed N          one seed (default 1)
+  --seeds A..B      many seeds, one after the other
+  --requests N      that clients send; default: the seed says
+  --faults A,B      kinds of faults, "none" or "all"; default: the seed says
+                    ${FAULT_NAMES.join(' ')}
+  --history FILE    writes what happened, a line each
+  --no-shrink       leaves a failure as large as it is
+  --mutants A,B     puts bugs into the product and says which seed finds each; "all"
+  --json            one JSON document on standard output
+`;
+
+const print = (text: string) => process.stdout.write(`${text}\n`);
+const tell = (text: string) => process.stderr.write(`${text}\n`);
+
+class BadArgument extends Error {}
+
+function options() {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string' },
+      seeds: { type: 'string' },
+      requests: { type: 'string' },
+      faults: { type: 'string' },
+      history: { type: 'string' },
+      mutants: { type: 'string' },
+      'no-shrink': { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
+  });
+  const range = /^(\d+)\.\.(\d+)$/.exec(values.seeds ?? `${values.seed ?? 1}..${values.seed ?? 1}`);
+  if (range === null) throw new BadArgument('--seeds: must be A..B, as in 1..1000');
+  const requests = values.requests === undefined ? undefined : Number(values.requests);
+  if (requests !== undefined && !(Number.isSafeInteger(requests) && requests > 0)) {
+    throw new BadArgument('--requests: must be a whole number from 1 on');
+  }
+  return {
+    first: Number(range[1]),
+    last: Number(range[2]),
+    requests,
+    faults: faultsOf(values.faults),
+    history: values.history,
+    mutants: values.mutants,
+    shrinks: values['no-shrink'] !== true,
+    isJson: values.json === true,
+    wantsHelp: values.help === true,
+  };
+}
+
+function faultsOf(text: string | undefined): readonly FaultName[] | undefined {
+  if (text === undefined) return undefined;
+  if (text === 'none') return [];
+  if (text === 'all') return FAULT_NAMES;
+  const names = text.split(',');
+  const unknown = names.find((name) => !FAULT_NAMES.includes(name as FaultName));
+  if (unknown !== undefined) {
+    throw new BadArgument(`--faults: there is no ${unknown}; there are ${FAULT_NAMES.join(', ')}`);
+  }
+  return names as FaultName[];
+}
+
+const seconds = (usage: NodeJS.CpuUsage) => (usage.user + usage.system) / 1e6;
+
+async function main(): Promise<number> {
+  const wanted = options();
+  if (wanted.wantsHelp) {
+    print(HELP);
+    return 0;
+  }
+  if (wanted.mutants !== undefined) return findMutants(wanted.mutants, wanted);
+  const { first, last, requests, faults, isJson } = wanted;
+  const began = process.cpuUsage();
+  const results: SimulationResult[] = [];
+  let failed: SimulationResult | undefined;
+  for (let seed = first; seed <= last && failed === undefined; seed++) {
+    const result = await simulate({
+      seed,
+      requests,
+      faults,
+      keepsHistory: wanted.history !== undefined,
+    });
+    results.push({ ...result, history: null });
+    if (wanted.history !== undefined) {
+      writeFileSync(wanted.history, `${result.history!.join('\n')}\n`);
+    }
+    if (!isJson && first === last) print(summaryOf(result));
+    else if (!isJson && seed % 50 === 0) tell(`seed ${seed}`);
+    if (result.violations.length > 0) failed = result;
+  }
+  const processorSeconds = seconds(process.cpuUsage(began));
+  const sent = results.reduce((sum, { counts }) => sum + counts.sent!, 0);
+  const coverage = coverageTable(results.map((each) => each.coverage));
+  if (failed !== undefined) {
+    tell(`seed ${failed.seed}: ${failed.violations[0]!.invariant}: ${failed.violations[0]!.what}`);
+    tell(`again: ${replayCommand(failed)}`);
+    if (wanted.shrinks) {
+      const small = await shrink(failed, 40, tell);
+      tell(`smaller: ${replayCommand(small)}`);
+      for (const line of small.result.history!.slice(-20)) tell(line);
+    }
+  }
+  if (isJson) {
+    const digests = results.map(({ seed, digest }) => ({ seed, digest }));
+    const violations = failed?.violations ?? [];
+    const machine = { node: process.versions.node, platform: process.platform };
+    const figures = { seeds: results.length, requests: sent, processorSeconds };
+    print(JSON.stringify({ machine, ...figures, violations, coverage, digests }, null, 2));
+  } else if (first !== last) {
+    for (const { what, count } of coverage) print(`${String(count).padStart(9)}  ${what}`);
+    print(`${results.length} seeds, ${sent} requests, ${processorSeconds.toFixed(1)} s of processor`);
+  }
+  return failed === undefined ? 0 : 1;
+}
+
+function summaryOf(result: SimulationResult): string {
+  const { seed, digest, counts, virtualSeconds, steps, faults, requests } = result;
+  return [
+    `seed ${seed}, ${requests} requests, faults: ${faults.join() || 'none'}`,
+    `${virtualSeconds.toFixed(1)} s of virtual time, ${steps} events, ${JSON.stringify(counts)}`,
+    `history ${digest}`,
+  ].join('\n');
+}
+
+async function findMutants(
+  text: string,
+  { first, last, isJson }: ReturnType<typeof options>,
+): Promise<number> {
+  const names = text === 'all' ? MUTANTS.map(({ name }) => name) : text.split(',');
+  const rows = [];
+  for (const name of names) {
+    const mutant = MUTANTS.find((each) => each.name === name);
+    if (mutant === undefined) {
+      const known = MUTANTS.map((each) => each.name).join(', ');
+      throw new BadArgument(`--mutants: there is no ${name}; there are ${known}`);
+    }
+    const found = await findMutant(name, first, last === first ? first + 999 : last);
+    tell(`${name}: ${found.seed === null ? 'not found' : `seed ${found.seed}, ${found.what}`}`);
+    rows.push({ name, bug: mutant.what, ...found });
+  }
+  if (isJson) print(JSON.stringify({ node: process.versions.node, mutants: rows }, null, 2));
+  return rows.every(({ seed }) => seed !== null) ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof BadArgument)) throw error;
+  tell(error.message);
+  process.exitCode = 2;
+}

@@ -1,0 +1,209 @@
+import type { InvariantName } from '../judge/judge.ts';
+
+/** A bug that is put into the compiled product: text of a file, and what stands there instead. */
+export interface Mutant {
+  readonly name: string;
+  readonly what: string;
+  /** Within `packages/`. */
+  readonly file: string;
+  /** Is there exactly once. */
+  readonly find: string;
+  readonly replace: string;
+  /** What of the product's promises it may break. */
+  readonly breaks: readonly InvariantName[];
+}
+
+/** Twenty bugs of kinds that happen. A simulation that does not find them proves nothing. */
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'page-freed-twice',
+    what: 'a page of a request that ends is given back twice',
+    file: 'engine/dist/kv/prefix-tree.js',
+    find: 'this.#shelves[DEVICE].giveBack(page);\n                this.#ownPages -= 1;',
+    replace:
+      'this.#shelves[DEVICE].giveBack(page);\n' +
+      '                if (index === 0) this.#shelves[DEVICE].giveBack(page);\n' +
+      '                this.#ownPages -= 1;',
+    breaks: ['pages-kept', 'tokens-right', 'orderly'],
+  },
+  {
+    name: 'page-leaked',
+    what: 'the first page of a request that shares none is not given back',
+    file: 'engine/dist/kv/prefix-tree.js',
+    find: 'if (node?.at[DEVICE] !== page) {\n                this.#shelves[DEVICE].giveBack(page);',
+    replace:
+      'if (node?.at[DEVICE] !== page) {\n' +
+      '                if (index > 0) this.#shelves[DEVICE].giveBack(page);',
+    breaks: ['pages-kept', 'live', 'orderly'],
+  },
+  {
+    name: 'prefix-across-tenants',
+    what: 'a cached prefix is found by its tokens alone, whoever left it',
+    file: 'engine/dist/kv/page-key.js',
+    find: ".update('tenant\\0').update(tenant)",
+    replace: ".update('tenant\\0')",
+    breaks: ['pages-kept'],
+  },
+  {
+    name: 'prefix-found-too-early',
+    what: 'pages count as computed that the next launches are to compute',
+    file: 'engine/dist/kv/prefix-tree.js',
+    find: 'const full = Math.floor(Math.min(computed, sequence.length) / this.#pageTokens);',
+    replace:
+      'const full = Math.floor(Math.min(computed + 4 * this.#pageTokens, sequence.length) / ' +
+      'this.#pageTokens);',
+    breaks: ['tokens-right', 'orderly', 'pages-kept'],
+  },
+  {
+    name: 'wake-up-lost',
+    what: 'an engine that is idle is not woken by a request',
+    file: 'engine/dist/engine.js',
+    find: 'this.#shares.arrived(sequence);\n        this.#parts.policy.hurry();\n        this.#wake?.();',
+    replace: 'this.#shares.arrived(sequence);\n        this.#parts.policy.hurry();',
+    breaks: ['live'],
+  },
+  {
+    name: 'late-results-accepted',
+    what: 'results of a row’s earlier occupant are taken for those of the one that has it now',
+    file: 'engine/dist/scheduler/scheduler.js',
+    find: 'if (sequence === undefined || sequence.epoch !== result.epoch)',
+    replace: 'if (sequence === undefined)',
+    breaks: ['tokens-right', 'ends-once', 'answers', 'orderly'],
+  },
+  {
+    name: 'preempted-as-computed',
+    what: 'a request that lost its pages goes on as if they were there',
+    file: 'engine/dist/scheduler/scheduler.js',
+    find: "sequence.phase = 'waiting';\n        sequence.computed = 0;",
+    replace: "sequence.phase = 'waiting';",
+    breaks: ['tokens-right', 'orderly', 'pages-kept'],
+  },
+  {
+    name: 'activated-without-reset',
+    what: 'a row is given on with the page table of who had it before',
+    file: 'engine/dist/runner/step-command.js',
+    find: 'for (const { sequence, first, count } of plan.pageWrites) {',
+    replace: 'for (const { sequence, first, count } of plan.pageWrites.slice(1)) {',
+    breaks: ['tokens-right'],
+  },
+  {
+    name: 'unfair-queue',
+    what: 'the key that had the most goes next',
+    file: 'engine/dist/scheduler/fair-queue.js',
+    find: 'return a.served < b.served;',
+    replace: 'return a.served > b.served;',
+    breaks: ['fair', 'live'],
+  },
+  {
+    name: 'rows-of-a-key-unlimited',
+    what: 'a key has one row more than it may',
+    file: 'engine/dist/scheduler/fair-queue.js',
+    find: 'if (head === undefined || account.rows >= maxRowsOf(head))',
+    replace: 'if (head === undefined || account.rows > maxRowsOf(head))',
+    breaks: ['quota-kept'],
+  },
+  {
+    name: 'receipts-before-fsync',
+    what: 'the database of receipts does not wait for the disk',
+    file: 'server/dist/receipts/store.js',
+    find: "if (this.#pragma('page_count') === 0)",
+    replace: "this.#database.exec('PRAGMA synchronous = OFF');\n                if (this.#pragma('page_count') === 0)",
+    breaks: ['receipt-kept', 'receipt-promised', 'chain-whole', 'orderly'],
+  },
+  {
+    name: 'head-before-receipts',
+    what: 'the chain’s end is signed before the receipts are on the disk',
+    file: 'server/dist/receipts/book.js',
+    find: 'store.append(rows);\n                this.#head = rows.at(-1).sealed.head;',
+    replace:
+      'this.#head = rows.at(-1).sealed.head;\n                await this.#writeHead();\n' +
+      '                store.append(rows);',
+    breaks: ['receipt-kept', 'chain-whole', 'orderly', 'receipt-promised'],
+  },
+  {
+    name: 'head-renamed-before-fsync',
+    what: 'the chain’s end is renamed into its place before its bytes are on the disk',
+    file: 'server/dist/receipts/head-file.js',
+    find: 'mode: 0o600, flush: true });',
+    replace: 'mode: 0o600 });',
+    breaks: ['orderly', 'chain-whole', 'receipt-kept'],
+  },
+  {
+    name: 'receipt-shown-before-kept',
+    what: 'receipts are told to be written that only wait to be',
+    file: 'server/dist/receipts/book.js',
+    find: 'const batch = this.#waiting.slice(0, BATCH_MAX);',
+    replace: 'const batch = this.#waiting.splice(0, BATCH_MAX);',
+    breaks: ['receipt-promised', 'receipt-kept'],
+  },
+  {
+    name: 'stream-ended-twice',
+    what: 'the end of a stream is written again where tokens come with it',
+    file: 'server/dist/openai/sse.js',
+    find: "this.#end(text + this.#format.closing(this.#generation), 'complete');",
+    replace:
+      "this.#end(text + this.#format.closing(this.#generation) + (text === '' ? '' : " +
+      "this.#format.closing(this.#generation)), 'complete');",
+    breaks: ['ends-once'],
+  },
+  {
+    name: 'answers-not-woken',
+    what: 'of answers that have news in one turn, the last is not written',
+    file: 'server/dist/openai/wake-queue.js',
+    find: 'for (const listener of waiting)\n            listener.wake();',
+    replace:
+      'const first = [...waiting].slice(0, Math.max(1, waiting.size - 1));\n' +
+      '        for (const listener of first)\n            listener.wake();',
+    breaks: ['live'],
+  },
+  {
+    name: 'stream-never-unblocked',
+    what: 'a stream whose client has caught up is still taken for blocked',
+    file: 'server/dist/openai/sse.js',
+    find: 'this.#blocked = false;\n        this.#outgoing.setTimeout(0);',
+    replace: 'this.#outgoing.setTimeout(0);',
+    breaks: ['live'],
+  },
+  {
+    name: 'ended-counts-as-open',
+    what: 'a request that has ended still takes its place in the queue',
+    file: 'server/dist/engine/threaded-engine.js',
+    find: 'if (event.finish !== undefined)\n            this.#open.delete(event.id);',
+    replace: "if (event.finish !== undefined && event.finish.reason !== 'length')\n            this.#open.delete(event.id);",
+    breaks: ['quota-kept', 'live', 'ends-once'],
+  },
+  {
+    name: 'crossing-not-written-down',
+    what: 'drains of more than one line are not in the ledger',
+    file: 'engine/dist/traffic/traffic.js',
+    find: 'this.#ledger.record(record);\n        this.#onCrossing?.(record);',
+    replace:
+      "if (record.purpose !== 'tokens' || record.bytes < 100) this.#ledger.record(record);\n" +
+      '        this.#onCrossing?.(record);',
+    breaks: ['ledger-true'],
+  },
+  {
+    name: 'restore-not-waited-for',
+    what: 'pages count as restored when they were asked for',
+    file: 'engine/dist/kv/prefix-tree.js',
+    find: 'const isReady = (node) => node.at[DEVICE] !== NOWHERE && node.arrival === null;',
+    replace: 'const isReady = (node) => node.at[DEVICE] !== NOWHERE;',
+    breaks: ['tokens-right', 'orderly'],
+  },
+  {
+    name: 'spilled-elsewhere',
+    what: 'a page that is spilled is looked for in its neighbour’s slot',
+    file: 'engine/dist/mover/host-store.js',
+    find: 'const within = slot % this.#pagesPerBlock;',
+    replace: 'const within = (slot + (slot % 7 === 3 ? 1 : 0)) % this.#pagesPerBlock;',
+    breaks: ['tokens-right'],
+  },
+  {
+    name: 'stop-leaves-streams-open',
+    what: 'a server that stops does not end what its engine was still at',
+    file: 'engine/dist/engine.js',
+    find: "this.#endOpen('the engine shut down before this request was done');",
+    replace: '',
+    breaks: ['stops-in-time', 'live', 'ends-once'],
+  },
+];

@@ -1,0 +1,89 @@
+import { type Device, DeviceError, type Lane } from '@bridgekeeper/device';
+import type { Random } from '../world/random.ts';
+
+/** How a device fails from now on. */
+export type DeviceFault =
+  /** Nothing works any more: an Xid that takes the context along. */
+  | 'context-lost'
+  /** One copy fails. */
+  | 'copy-failed'
+  /** One lane ends, and the others go on. */
+  | 'lane-lost';
+
+/** Breaks the device of a server when it is told to. */
+export class DeviceTrouble {
+  /** Whether the device that is open has failed in any way. */
+  hasFailed = false;
+  #next: DeviceFault | null = null;
+  #isLost = false;
+  #lostLanes = new Set<string>();
+  readonly #random: Random;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  fail(fault: DeviceFault): void {
+    this.#next = fault;
+  }
+
+  /** Puts itself between a device that was just opened and its user. */
+  watch(device: Device): void {
+    this.hasFailed = false;
+    this.#next = null;
+    this.#isLost = false;
+    this.#lostLanes = new Set();
+    this.#watchLane(device.inlineLane);
+    const openLane = device.openLane.bind(device);
+    device.openLane = async (options) => {
+      this.#check();
+      const lane = await openLane(options);
+      this.#watchLane(lane);
+      return lane;
+    };
+    const createStream = device.createStream.bind(device);
+    device.createStream = (label) => {
+      const stream = createStream(label);
+      const launchGraph = stream.launchGraph.bind(stream);
+      stream.launchGraph = (graph) => {
+        this.#check();
+        launchGraph(graph);
+      };
+      const synchronize = stream.synchronize.bind(stream);
+      stream.synchronize = async () => {
+        this.#check();
+        await synchronize();
+      };
+      return stream;
+    };
+  }
+
+  #watchLane(lane: Lane): void {
+    const copy = lane.copy.bind(lane);
+    lane.copy = async (request) => {
+      this.#check();
+      if (this.#next === 'copy-failed' && this.#random.chance(0.3)) {
+        this.#next = null;
+        this.hasFailed = true;
+        throw new DeviceError('launch-failed', 'a copy failed, as the simulation wanted');
+      }
+      if (this.#next === 'lane-lost') {
+        this.#next = null;
+        this.hasFailed = true;
+        this.#lostLanes.add(lane.id);
+      }
+      if (this.#lostLanes.has(lane.id)) throw new DeviceError('closed', `lane ${lane.id} is lost`);
+      return copy(request);
+    };
+  }
+
+  /** Throws DeviceError where the context is gone. */
+  #check(): void {
+    if (this.#next === 'context-lost') {
+      this.#next = null;
+      this.hasFailed = true;
+      this.#isLost = true;
+    }
+    if (this.#isLost) throw new DeviceError('launch-failed', 'the context is lost');
+  }
+}

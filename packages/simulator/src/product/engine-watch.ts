@@ -1,0 +1,154 @@
+import type { Device } from '@bridgekeeper/device';
+import type { Engine } from '@bridgekeeper/engine';
+import type { PreparedModel } from '@bridgekeeper/engine/measure';
+import type { World } from '../world/world.ts';
+import type { ServerProcess } from './server-process.ts';
+
+/** What is seen of a running engine from within. */
+export interface EngineWatch {
+  readonly engine: Engine;
+  /** To be called when nothing runs. */
+  check(): void;
+  /** To be called when no request is open, and none was for a while. */
+  checkAtRest(): void;
+  /** Writes down which of its ways it went. */
+  noteReached(): void;
+  close(): void;
+}
+
+/** Looks closely after so many launches, which takes time. */
+const LAUNCHES_A_LOOK = 8;
+
+/** Rows are given to who had least, so that nobody waits for more than what is in rows. */
+const STARVED_TOKENS_MAX = 4000;
+
+/** Holds an engine to what is true of its scheduler, its pages and its device. */
+export function watchEngine(
+  { judge }: World,
+  process: ServerProcess,
+  engine: Engine,
+  device: Device,
+  { scheduler, tree, shape }: PreparedModel,
+): EngineWatch {
+  const { name } = process.life;
+  const { maxWaiting, maxRows } = engine.card;
+  /** By key that waits and has no row: tokens of all when that began. */
+  const starving = new Map<string, number>();
+  let launches = 0;
+  let isClosed = false;
+  let lastCounted = '';
+
+  const look = () => {
+    judge.require(
+      scheduler.waiting + scheduler.running <= maxWaiting + maxRows,
+      'bounded',
+      () => `${name}: a queue too long`,
+    );
+    judge.require(scheduler.running <= maxRows, 'bounded', () => `${name}: more rows than there are`);
+    judge.require(tree.held <= tree.pages, 'pages-kept', () => `${name}: more pages than there are`);
+    const tenants = new Map<number, string>();
+    const rows = new Map<string, number>();
+    const waiting = new Map<string, number>();
+    const served = scheduler.counters.generatedTokens + scheduler.counters.promptTokens;
+    let held = 0;
+    for (const sequence of scheduler.open()) {
+      const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
+      if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
+      else {
+        const own = (rows.get(owner) ?? 0) + 1;
+        rows.set(owner, own);
+        judge.require(own <= most, 'quota-kept', () => `${name}: a key has ${own} rows of ${most}`);
+      }
+      if (sequence.phase === 'waiting') {
+        judge.require(
+          sequence.pages.length === 0,
+          'pages-kept',
+          () => `${name}: a request that waits holds pages`,
+        );
+        continue;
+      }
+      const own = new Set<number>();
+      for (const page of sequence.pages) {
+        judge.require(
+          page >= 0 && page < shape.kvPages && !own.has(page),
+          'pages-kept',
+          () => `${name}: page ${page} is twice in one request`,
+        );
+        own.add(page);
+        const tenant = tenants.get(page);
+        if (tenant === undefined) held += 1;
+        judge.require(
+          tenant === undefined || tenant === sequence.request.tenant,
+          'pages-kept',
+          () => `${name}: page ${page} is shared by two tenants`,
+        );
+        tenants.set(page, sequence.request.tenant);
+      }
+    }
+    for (const [owner, since] of starving) {
+      if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
+      else {
+        judge.require(served - since <= STARVED_TOKENS_MAX, 'fair', () =>
+          `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
+        );
+      }
+    }
+    for (const owner of waiting.keys()) {
+      if (!rows.has(owner) && !starving.has(owner)) starving.set(owner, served);
+    }
+    judge.require(
+      held <= tree.pages - tree.available,
+      'pages-kept',
+      () => `${name}: ${held} pages in use, and ${tree.available} of ${tree.pages} can be had`,
+    );
+  };
+
+  const atRest = () => {
+    judge.require(
+      tree.available === tree.pages,
+      'pages-kept',
+      () => `${name}: at rest ${tree.pages - tree.available} pages are nobody's`,
+    );
+    const { totals } = engine.stats().bridge;
+    const sums = { copies: 0, h2d: 0, d2h: 0 };
+    for (const { direction, crossings, bytes } of totals) {
+      sums.copies += crossings;
+      if (direction === 'h2d') sums.h2d += bytes;
+      else sums.d2h += bytes;
+    }
+    const { copies, h2dBytes, d2hBytes } = device.counters();
+    const said = `${sums.copies} ${sums.h2d} ${sums.d2h}`;
+    const counted = `${copies} ${h2dBytes} ${d2hBytes}`;
+    if (counted === lastCounted) return;
+    lastCounted = counted;
+    judge.require(
+      said === counted || process.trouble.hasFailed,
+      'ledger-true',
+      () => `${name}: the ledger has ${said}, and the device counted ${counted}`,
+    );
+  };
+  return {
+    engine,
+    check() {
+      if (isClosed) return;
+      const now = device.counters().launches + device.counters().graphLaunches;
+      if (now < launches + LAUNCHES_A_LOOK) return;
+      launches = now;
+      look();
+    },
+    checkAtRest() {
+      if (!isClosed) atRest();
+    },
+    noteReached() {
+      const { preemptions, prefixHitTokens, kv } = engine.stats();
+      const { spilled, restored } = kv.total;
+      if (preemptions > 0) judge.reached('engine: preempted');
+      if (prefixHitTokens > 0) judge.reached('engine: prefix found');
+      if (spilled > 0) judge.reached('engine: pages spilled');
+      if (restored > 0) judge.reached('engine: pages restored');
+    },
+    close() {
+      isClosed = true;
+    },
+  };
+}

@@ -1,0 +1,215 @@
+import { InvariantError } from '@bridgekeeper/bridge';
+import type { Device } from '@bridgekeeper/device';
+import type { Engine } from '@bridgekeeper/engine';
+import type { PreparedModel } from '@bridgekeeper/engine/measure';
+import {
+  type RunningServer,
+  settingsWith,
+  startConfiguredEngine,
+  startServer,
+} from '@bridgekeeper/server';
+import type { Disk } from '../world/disk.ts';
+import { Life } from '../world/loop.ts';
+import { Random } from '../world/random.ts';
+import type { World } from '../world/world.ts';
+import { DeviceTrouble } from './device-trouble.ts';
+import { type EngineWatch, watchEngine } from './engine-watch.ts';
+import { MODEL_FOLDER, PAGE_TOKENS } from './model.ts';
+import type { ServerSettings } from './settings.ts';
+
+/** Where a server listens, on its host. */
+export const SERVER_PORT = 8000;
+/** What starts a process again that has ended, as systemd does. */
+const RESTART_NS = { least: 50e6, most: 2e9 };
+
+/** One server of the product on a host of its own, over all its lives. */
+export class ServerProcess {
+  readonly host: string;
+  readonly disk: Disk;
+  readonly trouble: DeviceTrouble;
+  /** The one that runs now, or ran last. */
+  life: Life;
+  server: RunningServer | null = null;
+  engine: EngineWatch | null = null;
+  /** Since it was told to stop; null: it was not. */
+  stoppingNs: number | null = null;
+  starts = 0;
+  /** Its disk failed: what it could not keep is its own fault no more. */
+  hadDiskFaults = false;
+  readonly #world: World;
+  readonly #settings: ServerSettings;
+
+  constructor(world: World, host: string, settings: ServerSettings) {
+    this.#world = world;
+    this.host = host;
+    this.disk = world.disk(host);
+    this.disk.makeFolder(`/sim/${host}`);
+    this.trouble = new DeviceTrouble(new Random(world.seed, `device ${host}`));
+    this.#settings = settings;
+    this.life = this.#newLife();
+  }
+
+  get isUp(): boolean {
+    return this.server !== null && this.stoppingNs === null && !this.life.isDead;
+  }
+
+  /** Whether a start may be refused: its disk fails. */
+  get mayRefuse(): boolean {
+    const { isFull, failing } = this.disk.faults;
+    return isFull || failing > 0;
+  }
+
+  get receiptsPath(): string {
+    return `/sim/${this.host}/receipts.sqlite`;
+  }
+
+  start(): void {
+    const world = this.#world;
+    const { life } = this;
+    const { judge } = world;
+    this.starts += 1;
+    judge.note(`${life.name} starts`);
+    const settings = settingsWith({
+      model: MODEL_FOLDER,
+      servedModelName: ['story'],
+      device: 'model',
+      loadFormat: 'dummy',
+      host: '127.0.0.1',
+      port: SERVER_PORT,
+      receipts: this.receiptsPath,
+      blockSize: PAGE_TOKENS,
+      accessLog: false,
+      ...this.#settings,
+    });
+    life.at(world.loop.nowNs, () => {
+      startServer(settings, {
+        startEngine: startConfiguredEngine,
+        log: world.log,
+        clock: life.clock,
+        version: { version: '0.0.0', node: '0', commit: null, digest: null },
+        machine: NO_MACHINE,
+        lockFile: (fd) => world.files.lock(fd),
+      }).then(
+        (server) => this.#started(life, server),
+        (error: Error & { code?: string }) => this.#refused(life, error),
+      );
+    });
+  }
+
+  /** As by kill -9: its files stay as they are. */
+  kill(): void {
+    this.#world.judge.note(`${this.life.name} is killed`);
+    this.#end();
+    this.#restartSoon();
+  }
+
+  /** The machine loses its power: of its files, what was synced is left. */
+  losePower(): void {
+    this.#world.judge.note(`${this.host} loses its power`);
+    this.#end();
+    this.disk.fail();
+    this.#restartSoon();
+  }
+
+  /** SIGTERM, as `serve` takes it. */
+  stop(graceSeconds: number): void {
+    const { server, life } = this;
+    if (server === null || this.stoppingNs !== null || life.isDead) return;
+    const { judge, loop } = this.#world;
+    judge.note(`${life.name} is told to stop`);
+    this.stoppingNs = loop.nowNs;
+    const limitNs = loop.nowNs + (graceSeconds + STOP_SECONDS_MORE) * 1e9;
+    let hasEnded = false;
+    life.at(loop.nowNs, () => {
+      void server.stop(graceSeconds).then(() => {
+        hasEnded = true;
+        judge.note(`${life.name} has stopped`);
+        judge.reached('server stopped');
+        if (this.life === life && !life.isDead) {
+          this.#end();
+          this.#restartSoon();
+        }
+      });
+    });
+    loop.at(
+      limitNs,
+      () => {
+        if (hasEnded || life.isDead) return;
+        // It was stopped itself for a part of that.
+        if (life.stoppedUntilNs > limitNs - STOP_SECONDS_MORE * 1e9) return;
+        judge.violated('stops-in-time', `${life.name} has not stopped`);
+      },
+      null,
+    );
+  }
+
+  #started(life: Life, server: RunningServer): void {
+    const { judge } = this.#world;
+    judge.note(`${life.name} is ready`);
+    judge.reached('server started');
+    this.server = server;
+    void server.engineFailed.then((error) => {
+      const cause = rootOf(error);
+      judge.note(`${life.name}: its engine failed: ${cause.name}`);
+      judge.reached(`engine failed: ${(cause as { code?: string }).code ?? cause.name}`);
+      if (cause instanceof InvariantError) judge.violated('orderly', cause.message);
+      else if (!this.trouble.hasFailed) {
+        judge.violated('orderly', `the engine failed without a cause: ${error.message}`);
+      }
+      // As `serve` does, which then ends.
+      if (this.stoppingNs === null) this.stop(0);
+    });
+  }
+
+  #refused(life: Life, error: Error & { code?: string }): void {
+    const { judge } = this.#world;
+    judge.note(`${life.name} cannot start: ${error.name} ${error.code ?? ''}`);
+    judge.reached(`start refused: ${error.name} ${error.code ?? ''}`);
+    this.#world.startRefused(this, error);
+    this.#end();
+    this.#restartSoon();
+  }
+
+  #end(): void {
+    const { life } = this;
+    this.engine?.close();
+    this.engine = null;
+    this.server = null;
+    this.stoppingNs = null;
+    this.#world.bury(life);
+  }
+
+  #restartSoon(): void {
+    const { loop } = this.#world;
+    this.life = this.#newLife();
+    const { life } = this;
+    const delayNs = life.random.between(RESTART_NS.least, RESTART_NS.most);
+    const start = () => this.life === life && this.start();
+    loop.at(loop.nowNs + delayNs, start, null);
+  }
+
+  #newLife(): Life {
+    const name = `${this.host}#${this.starts + 1}`;
+    return this.#world.newLife(name, this.host);
+  }
+
+  /** Called by the engine's thread. */
+  opened(engine: Engine, device: Device, model: PreparedModel): void {
+    this.engine = watchEngine(this.#world, this, engine, device, model);
+  }
+}
+
+/** What a stop takes beside the grace: launches that are under way, and the last bytes. */
+const STOP_SECONDS_MORE = 15;
+
+const NO_MACHINE = {
+  nvmlLibrary: '/nonexistent/libnvidia-ml.so.1',
+  tsmFolder: '/nonexistent/tsm',
+  dstackSockets: [],
+};
+
+function rootOf(error: Error): Error {
+  let at: Error = error;
+  while (at.cause instanceof Error) at = at.cause;
+  return at;
+}

@@ -1,0 +1,47 @@
+import type { Settings } from '@bridgekeeper/server';
+import type { Judge } from '../judge/judge.ts';
+import type { Random } from '../world/random.ts';
+
+export type ServerSettings = Partial<Settings>;
+
+export const POLICIES = ['overlap', 'drain-first', 'drain-worker', 'resident'] as const;
+const LAWS = ['emulate:b300-cc', 'emulate:h100-cc', 'emulate:h100-native'] as const;
+
+/** Of keys, as clients have them. */
+export const KEYS = ['key-a', 'key-b', 'key-c'] as const;
+export const OPERATOR_KEY = 'key-of-operator';
+/** With which a gateway names its own tenants to servers. */
+export const GATEWAY_KEY = 'key-of-gateway';
+
+/** How servers are set up is a part of the seed. */
+export function drawSettings(random: Random, pageBytes: number): ServerSettings {
+  const hasTiers = random.chance(0.4);
+  const isTight = random.chance(0.5);
+  return {
+    apiKey: [...KEYS],
+    operatorKey: [OPERATOR_KEY],
+    gatewayKey: [GATEWAY_KEY],
+    policy: random.of(POLICIES),
+    // The more a crossing costs, the more memory pages move through: most of the time not so much.
+    law: hasTiers && random.chance(0.85) ? 'emulate:h100-native' : random.of(LAWS),
+    kvCacheMemoryBytes: pageBytes * random.between(40, isTight ? 60 : 400),
+    maxNumSeqs: random.between(1, 12),
+    maxNumBatchedTokens: random.of([64, 128, 512]),
+    enablePrefixCaching: hasTiers || random.chance(0.8),
+    ...(random.chance(0.3) ? { maxRunningPerKey: random.between(1, 3) } : {}),
+    ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
+    ...(hasTiers ? { kvOffloadingSize: 0.0005 * random.between(1, 2) } : {}),
+    ...(hasTiers && random.chance(0.5) ? { kvDiskSize: 0.001 } : {}),
+    shutdownTimeout: 5,
+    stallTimeout: random.of([5, 60]),
+  };
+}
+
+/** Writes down which of the product's ways a seed takes. */
+export function noteSettings(judge: Judge, settings: ServerSettings): void {
+  judge.note(`settings ${JSON.stringify(settings)}`);
+  judge.reached(`policy: ${settings.policy}`);
+  judge.reached(`law: ${settings.law}`);
+  const hasHost = settings.kvOffloadingSize !== undefined;
+  judge.reached(`tiers: ${hasHost ? (settings.kvDiskSize === undefined ? 'host' : 'disk') : 'none'}`);
+}

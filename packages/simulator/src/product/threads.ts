@@ -1,0 +1,67 @@
+import { type Law, profileLaw } from '@bridgekeeper/bridge';
+import { type Device, openModelDevice } from '@bridgekeeper/device';
+import type { Engine } from '@bridgekeeper/engine';
+import { type PreparedModel, prepareModel, startEngine } from '@bridgekeeper/engine/measure';
+import { type StoreStart, serveStore } from '@bridgekeeper/engine/threads';
+import { engineOptions } from '@bridgekeeper/server';
+import {
+  type EngineThreadData,
+  keepReceipts,
+  type ReceiptsThreadData,
+  serveEngine,
+} from '@bridgekeeper/server/threads';
+import type { Life, Loop } from '../world/loop.ts';
+import type { ThreadMain } from '../world/threads.ts';
+
+/** Sees what a process opens, to break it and to look into it. */
+export interface ThreadWatch {
+  device(life: Life, device: Device): void;
+  engine(life: Life, engine: Engine, device: Device, model: PreparedModel): void;
+}
+
+/** What is not there need not be held: staging for pages that move is a part of it. */
+const DEVICE_BYTES = 2 ** 30;
+
+const laws = new Map<string, Law>();
+
+/** The threads of the product, each with what its script runs. */
+export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) => ThreadMain {
+  const mains: Readonly<Record<string, ThreadMain>> = {
+    'engine-thread.js': (port, data) => {
+      const life = loop.current!;
+      return serveEngine(port, (data as EngineThreadData).config, async (config, hooks = {}) => {
+        hooks.onPhase?.('device');
+        const law = lawOf(config.law.value!);
+        const device = openModelDevice({
+          clock: life.clock,
+          law,
+          roofline: { ...law.profile.roofline, memoryBytes: DEVICE_BYTES },
+          keepsKv: true,
+        });
+        watch.device(life, device);
+        // As `createEngine` does it.
+        const options = { ...engineOptions(config, device), ...hooks };
+        const model = await prepareModel(options);
+        const engine = await startEngine(options, model);
+        watch.engine(life, engine, device, model);
+        return { engine, clock: device.clock };
+      });
+    },
+    'receipts-worker.js': (port, data) => keepReceipts(port, data as ReceiptsThreadData),
+    'store-worker.js': (port, data) => serveStore(port, data as StoreStart),
+  };
+  return (script) => {
+    const main = mains[script];
+    if (main === undefined) throw new Error(`thread ${script} is not simulated`);
+    return main;
+  };
+}
+
+function lawOf(profile: Parameters<typeof profileLaw>[0]): Law {
+  let law = laws.get(profile.name);
+  if (law === undefined) {
+    law = profileLaw(profile);
+    laws.set(profile.name, law);
+  }
+  return law;
+}

@@ -1,0 +1,280 @@
+import type { Life } from './loop.ts';
+import type { Random } from './random.ts';
+
+/** What a disk may do wrong; each is on or off for a while. */
+export interface DiskFaults {
+  /** No room for anything more. */
+  isFull: boolean;
+  /** Of writes and syncs, so many fail. */
+  failing: number;
+  /** Syncs return and nothing is kept: a host that lies. */
+  isLying: boolean;
+}
+
+/** A sector is written whole or not at all. */
+const SECTOR_BYTES = 512;
+
+type Pending =
+  | { readonly kind: 'write'; readonly at: number; readonly bytes: Buffer }
+  | { readonly kind: 'truncate'; readonly size: number };
+
+/** A file: as its processes see it, and as it would be found after the power had gone. */
+class File {
+  data: Buffer = Buffer.alloc(0);
+  size = 0;
+  synced: Buffer = Buffer.alloc(0);
+  pending: Pending[] = [];
+  readonly number: number;
+  mode: number;
+  lockedBy: OpenFile | null = null;
+
+  constructor(number: number, mode: number) {
+    this.number = number;
+    this.mode = mode;
+  }
+
+  write(at: number, bytes: Uint8Array): void {
+    const copy = Buffer.from(bytes);
+    this.apply({ kind: 'write', at, bytes: copy });
+    this.pending.push({ kind: 'write', at, bytes: copy });
+  }
+
+  truncate(size: number): void {
+    this.apply({ kind: 'truncate', size });
+    this.pending.push({ kind: 'truncate', size });
+  }
+
+  apply(change: Pending): void {
+    const size = change.kind === 'truncate' ? change.size : change.at + change.bytes.length;
+    if (size > this.data.length) {
+      const grown = Buffer.alloc(Math.max(size, 2 * this.data.length));
+      this.data.copy(grown);
+      this.data = grown;
+    }
+    if (change.kind === 'write') {
+      change.bytes.copy(this.data, change.at);
+      this.size = Math.max(this.size, size);
+    } else {
+      this.data.fill(0, size);
+      this.size = size;
+    }
+  }
+
+  sync(): void {
+    if (this.pending.length === 0) return;
+    this.synced = Buffer.from(this.data.subarray(0, this.size));
+    this.pending = [];
+  }
+
+  /** What is left after the power has gone. */
+  fail(random: Random): void {
+    const pending = this.pending;
+    this.pending = [];
+    this.data = Buffer.from(this.synced);
+    this.size = this.synced.length;
+    for (const change of pending) {
+      const luck = random.below(3);
+      if (luck === 0) continue;
+      if (luck === 1 || change.kind === 'truncate') this.apply(change);
+      else {
+        const sectors = Math.ceil(change.bytes.length / SECTOR_BYTES);
+        const kept = random.below(sectors + 1) * SECTOR_BYTES;
+        if (kept > 0) this.apply({ ...change, bytes: change.bytes.subarray(0, kept) });
+      }
+    }
+    this.synced = Buffer.from(this.data.subarray(0, this.size));
+    this.lockedBy = null;
+  }
+}
+
+interface OpenFile {
+  readonly file: File | null;
+  readonly disk: Disk;
+  readonly path: string;
+  readonly life: Life | null;
+  position: number;
+  readonly isAppending: boolean;
+}
+
+interface NameChange {
+  readonly path: string;
+  readonly entry: File | 'folder' | null;
+}
+
+/** As the system's errors are. */
+export class DiskError extends Error {
+  readonly code: string;
+
+  constructor(code: string, path: string) {
+    const { stackTraceLimit } = Error;
+    // Most of them are answers to whether there is a file: where they come from is not looked at.
+    Error.stackTraceLimit = 0;
+    super(`${code}: ${path}`);
+    Error.stackTraceLimit = stackTraceLimit;
+    this.code = code;
+  }
+}
+
+/**
+ * A disk with a journal for its names, as ext4 has it: changes of names are kept in their order,
+ * and a sync of any file keeps all that came before it. Contents are kept where they were synced;
+ * else each write is there, lost or torn, whatever became of the others.
+ */
+export class Disk {
+  readonly faults: DiskFaults = { isFull: false, failing: 0, isLying: false };
+  readonly #random: Random;
+  #entries = new Map<string, File | 'folder'>();
+  #kept = new Map<string, File | 'folder'>();
+  #changes: NameChange[] = [];
+  #numbers = 1;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  get(path: string): File | 'folder' | undefined {
+    return this.#entries.get(path);
+  }
+
+  /** Names directly in a folder. */
+  list(path: string): string[] {
+    const before = `${path}/`;
+    const names: string[] = [];
+    for (const each of this.#entries.keys()) {
+      if (each.startsWith(before) && !each.includes('/', before.length)) {
+        names.push(each.slice(before.length));
+      }
+    }
+    return names.sort();
+  }
+
+  make(path: string, mode: number): File {
+    this.#mayWrite(path);
+    const file = new File(this.#numbers++, mode);
+    this.#change({ path, entry: file });
+    return file;
+  }
+
+  makeFolder(path: string): void {
+    this.#mayWrite(path);
+    this.#change({ path, entry: 'folder' });
+  }
+
+  remove(path: string): void {
+    if (this.#entries.get(path) === undefined) throw new DiskError('ENOENT', path);
+    this.#change({ path, entry: null });
+  }
+
+  rename(from: string, to: string): void {
+    const entry = this.#entries.get(from);
+    if (entry === undefined) throw new DiskError('ENOENT', from);
+    // Both at once, as the journal has it: first the new name, so that one is always there.
+    this.#change({ path: to, entry });
+    this.#change({ path: from, entry: null });
+  }
+
+  write(file: File, path: string, at: number, bytes: Uint8Array): number {
+    this.#mayWrite(path);
+    file.write(at, bytes);
+    return bytes.length;
+  }
+
+  truncate(file: File, path: string, size: number): void {
+    if (size > file.size) this.#mayWrite(path);
+    file.truncate(size);
+  }
+
+  sync(file: File | null, path: string): void {
+    if (this.#random.chance(this.faults.failing)) throw new DiskError('EIO', path);
+    if (this.faults.isLying) return;
+    file?.sync();
+    for (const { path: name, entry } of this.#changes) {
+      if (entry === null) this.#kept.delete(name);
+      else this.#kept.set(name, entry);
+    }
+    this.#changes = [];
+  }
+
+  /** The machine loses its power. */
+  fail(): void {
+    const isWhole = this.#random.below(this.#changes.length + 1);
+    for (const { path, entry } of this.#changes.slice(0, isWhole)) {
+      if (entry === null) this.#kept.delete(path);
+      else this.#kept.set(path, entry);
+    }
+    this.#changes = [];
+    this.#entries = new Map(this.#kept);
+    const files = new Set(this.#entries.values());
+    for (const each of files) if (each !== 'folder') each.fail(this.#random);
+  }
+
+  /** A bit of a file is another one from now on. false: the file has none. */
+  flip(path: string): boolean {
+    const file = this.#entries.get(path);
+    if (file === undefined || file === 'folder' || file.synced.length === 0) return false;
+    const at = this.#random.below(Math.min(file.size, file.synced.length));
+    const mask = 1 << this.#random.below(8);
+    file.data[at]! ^= mask;
+    file.synced[at]! ^= mask;
+    return true;
+  }
+
+  #mayWrite(path: string): void {
+    if (this.faults.isFull) throw new DiskError('ENOSPC', path);
+    if (this.#random.chance(this.faults.failing)) throw new DiskError('EIO', path);
+  }
+
+  #change(change: NameChange): void {
+    this.#changes.push(change);
+    if (change.entry === null) this.#entries.delete(change.path);
+    else this.#entries.set(change.path, change.entry);
+  }
+}
+
+/** Handles that no system gives. */
+const FIRST_HANDLE = 1 << 28;
+
+/** Everything that is open, on all disks. */
+export class OpenFiles {
+  readonly #open = new Map<number, OpenFile>();
+  #next = FIRST_HANDLE;
+
+  has(fd: unknown): fd is number {
+    return typeof fd === 'number' && fd >= FIRST_HANDLE;
+  }
+
+  open(file: OpenFile): number {
+    const fd = this.#next++;
+    this.#open.set(fd, file);
+    return fd;
+  }
+
+  get(fd: number): OpenFile {
+    const file = this.#open.get(fd);
+    // A process that has ended has nothing open.
+    if (file === undefined || file.life?.isDead === true) throw new DiskError('EBADF', String(fd));
+    return file;
+  }
+
+  close(fd: number): void {
+    const open = this.#open.get(fd);
+    if (open === undefined) throw new DiskError('EBADF', String(fd));
+    this.#open.delete(fd);
+    if (open.file?.lockedBy === open) open.file.lockedBy = null;
+  }
+
+  /** As flock(2): held until `fd` is closed, or its process ends. */
+  lock(fd: number): boolean {
+    const open = this.get(fd);
+    if (open.file === null) throw new DiskError('EBADF', open.path);
+    const holder = open.file.lockedBy;
+    if (holder !== null && holder !== open && holder.life?.isDead !== true) return false;
+    open.file.lockedBy = open;
+    return true;
+  }
+
+  /** What a process had open is closed with its end. */
+  closeAllOf(life: Life): void {
+    for (const [fd, open] of this.#open) if (open.life === life) this.close(fd);
+  }
+}

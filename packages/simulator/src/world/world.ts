@@ -1,0 +1,92 @@
+import type { Logger } from '@bridgekeeper/server';
+import { Judge } from '../judge/judge.ts';
+import type { GatewayProcess } from '../product/gateway-process.ts';
+import type { ServerProcess } from '../product/server-process.ts';
+import { Disk, OpenFiles } from './disk.ts';
+import { Life, Loop } from './loop.ts';
+import { Network } from './network.ts';
+import { Random } from './random.ts';
+
+/** Everything that there is in one simulation. */
+export class World {
+  readonly seed: number;
+  readonly loop = new Loop();
+  readonly network: Network;
+  readonly files = new OpenFiles();
+  readonly disks = new Map<string, Disk>();
+  readonly judge: Judge;
+  /** Warnings and worse are a part of the history. */
+  readonly log: Logger;
+  readonly servers: ServerProcess[] = [];
+  /** null: clients ask servers themselves. */
+  gateway: GatewayProcess | null = null;
+  readonly #databases = new Map<Life, { close(): void }[]>();
+  /** From when on nothing fails any more. */
+  isCalm = false;
+
+  constructor(seed: number, keepsHistory: boolean, onViolation: () => void) {
+    this.seed = seed;
+    this.network = new Network(this.loop, new Random(seed, 'network'));
+    this.judge = new Judge(() => this.loop.nowNs, keepsHistory, onViolation);
+    const noted = (...args: unknown[]) => {
+      const name = this.loop.current?.name ?? '?';
+      this.judge.note(`${name} says: ${args.filter((each) => typeof each === 'string').join(' ')}`);
+    };
+    const quiet = () => undefined;
+    this.log = {
+      ...{ trace: quiet, debug: quiet, info: quiet, warn: noted, error: noted, fatal: noted },
+    } as unknown as Logger;
+  }
+
+  /** Whether every process runs and takes requests. */
+  get isUp(): boolean {
+    return this.servers.every(({ isUp }) => isUp) && this.gateway?.isUp !== false;
+  }
+
+  disk(host: string): Disk {
+    let disk = this.disks.get(host);
+    if (disk === undefined) {
+      disk = new Disk(new Random(this.seed, `disk ${host}`));
+      this.disks.set(host, disk);
+    }
+    return disk;
+  }
+
+  newLife(name: string, host: string): Life {
+    return new Life(this.loop, name, host, new Random(this.seed, `life ${name}`));
+  }
+
+  /** A database that a process has open: it takes memory outside of JavaScript's. */
+  opened(database: { close(): void }): void {
+    const life = this.loop.current;
+    if (life === null) return;
+    const list = this.#databases.get(life) ?? [];
+    list.push(database);
+    this.#databases.set(life, list);
+  }
+
+  /** Ends a process: nothing of it runs any more, and its system takes back what it had. */
+  bury(life: Life): void {
+    if (life.isDead) return;
+    life.kill();
+    this.network.died(life);
+    this.files.closeAllOf(life);
+    for (const database of this.#databases.get(life) ?? []) {
+      try {
+        database.close();
+      } catch {
+        // Its files are closed already.
+      }
+    }
+    this.#databases.delete(life);
+  }
+
+  serverOf(life: Life): ServerProcess | undefined {
+    return this.servers.find((each) => each.life === life);
+  }
+
+  startRefused(process: ServerProcess, error: Error & { code?: string }): void {
+    if (process.mayRefuse) return;
+    this.judge.violated('orderly', `${process.host} cannot start: ${error.message}`);
+  }
+}
