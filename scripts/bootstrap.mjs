@@ -25,6 +25,8 @@ const tasks = {
   mutate: ['scripts/mutate/main.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
   page: ['scripts/page.mjs'],
+  chaos: ['packages/bridgekeeper/dist/testing/chaos/main.js', 'chaos'],
+  soak: ['packages/bridgekeeper/dist/testing/chaos/main.js', 'soak'],
   'demo:fleet': ['scripts/fleet-demo.mjs'],
 };
 
