@@ -29,7 +29,7 @@ async function answerOf(engine: ThreadedEngine): Promise<number[]> {
   return events.flatMap(({ tokens }) => tokens);
 }
 
-test('an engine in a process of its own is one like any other, and its end is a failure', async () => {
+test('an engine in a process of its own is like any other, and its end is a failure', async () => {
   const [near, far] = [await start('thread'), await start('process')];
   expect(await answerOf(far)).toEqual(await answerOf(near));
   expect(far.card).toEqual({
