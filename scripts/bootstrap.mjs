@@ -23,8 +23,11 @@ const tasks = {
   ],
   tidy: ['tidy/dist/main.js'],
   mutate: ['scripts/mutate/main.mjs'],
+  golden: ['scripts/golden.mjs'],
   bundle: ['packages/bridgekeeper/dist/bundle/main.js'],
   page: ['scripts/page.mjs'],
+  chaos: ['packages/bridgekeeper/dist/testing/chaos/main.js', 'chaos'],
+  soak: ['packages/bridgekeeper/dist/testing/chaos/main.js', 'soak'],
   'demo:fleet': ['scripts/fleet-demo.mjs'],
   simulate: ['packages/simulator/dist/main.js'],
 };

@@ -245,7 +245,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     responses: ['text', 'http', 'openai'],
     anthropic: ['text', 'http', 'openai'],
     pooling: ['text', 'http', 'openai'],
-    metrics: ['receipts', 'openai'],
+    metrics: ['receipts', 'engine', 'openai'],
     routes: [
       'formats',
       'http',
@@ -253,6 +253,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'receipts',
       'live',
       'plan',
+      'engine',
       'openai',
       'responses',
       'anthropic',

@@ -29,5 +29,7 @@ export interface CliIo {
   readonly nowNs: () => number;
   /** Ends the process at once. */
   readonly exit: (code: number) => void;
+  /** The same in a while, unless it has ended: what is stuck in a file that never answers stays. */
+  readonly exitLater: (seconds: number, code: number) => void;
   readonly startEngine: ServerParts['startEngine'];
 }

@@ -21,6 +21,11 @@ async function* linesOf(prompt: string): AsyncGenerator<string> {
   }
 }
 
+/** Loaded when it is needed: most commands end by themselves. */
+function endNow(code: number): void {
+  void import('@bridgekeeper/native').then(({ endProcess }) => endProcess(code));
+}
+
 const io: CliIo = {
   environment: process.env,
   readFile: (path) => readFileSync(path, 'utf8'),
@@ -43,7 +48,9 @@ const io: CliIo = {
     process.on('SIGINT', action);
   },
   nowNs: HOST_CLOCK.nowNs,
-  exit: (code) => process.exit(code),
+  exit: endNow,
+  // Keeps nothing alive: where all threads have ended, this is never reached.
+  exitLater: (seconds, code) => void HOST_CLOCK.every(seconds, () => endNow(code)),
   startEngine: async (...parts) => {
     const { startConfiguredEngine } = await import('@bridgekeeper/server');
     return startConfiguredEngine(...parts);

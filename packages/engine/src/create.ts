@@ -531,7 +531,7 @@ function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Arra
 }
 
 /** Distinct 64-bit seeds, the same sequence for the same `seed`. */
-function seedSource(seed: number): () => bigint {
+export function seedSource(seed: number): () => bigint {
   const low = seed | 0;
   const high = Math.floor(seed / 0x100000000);
   let draws = 0;

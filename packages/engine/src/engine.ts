@@ -242,7 +242,7 @@ export class Engine implements EngineClient {
       const error = new EngineError('engine-failed', `the engine failed: ${reason}`, undefined, {
         cause,
       });
-      this.#endOpen('the engine failed');
+      this.#endOpen('the engine failed', { isLost: true });
       this.#fail(error);
     }
   }
@@ -338,7 +338,7 @@ export class Engine implements EngineClient {
     }
   }
 
-  #endOpen(message: string): void {
+  #endOpen(message: string, how: { readonly isLost?: true } = {}): void {
     const nowNs = this.#clock.nowNs();
     for (const { reject } of this.#errands.splice(0)) {
       reject(new EngineError('shutting-down', 'the engine ended before this was done'));
@@ -348,7 +348,7 @@ export class Engine implements EngineClient {
     for (const { sequence, onEvent } of open) {
       const finish = finishOf(sequence, { reason: 'error', message }, nowNs);
       const crossings = this.#shares.take(sequence);
-      onEvent({ id: sequence.request.id, tokens: [], finish: { ...finish, crossings } });
+      onEvent({ id: sequence.request.id, tokens: [], finish: { ...finish, crossings, ...how } });
     }
   }
 }

@@ -4,6 +4,7 @@ export {
   type EngineOptions,
   type GrammarOptions,
   type PreparationPhase,
+  seedSource,
 } from './create.ts';
 export { Engine } from './engine.ts';
 export type { CompiledGrammar } from './grammar/compiled.ts';

@@ -1,5 +1,6 @@
 export { CublasLt, LT } from './cublaslt.ts';
 export { CUDA, DRIVER_LIBRARY, Driver } from './driver.ts';
+export { endProcess } from './end-process.ts';
 export { NativeError } from './errors.ts';
 export { lockFile } from './file-lock.ts';
 export {

@@ -48,6 +48,8 @@ export interface ServerParts {
     seal: SealPolicy,
     timeline: StartTimeline,
     vocabulary: Vocabulary,
+    /** The same, with its key read anew: for an engine that is started again. */
+    sealAgain: () => Promise<SealPolicy>,
   ) => Promise<StartedEngine>;
   readonly log: Logger;
   readonly clock: ServerClock;
@@ -144,7 +146,12 @@ async function startWith(
     log.info(`task ${task.value} (${task.reason})`);
     const decided = { ...settings, task: task.value };
     const pinned = pinSeal(seal, model);
-    started = await parts.startEngine(decided, log, pinned, timeline, text.vocabulary);
+    const sealAgain = async () => {
+      const { userKey } = await readSealPolicy(settings);
+      return { ...pinned, userKey };
+    };
+    const { vocabulary } = text;
+    started = await parts.startEngine(decided, log, pinned, timeline, vocabulary, sealAgain);
     timeline.begin('evidence');
     const modelName = modelNames[0]!;
     const encryptionKeys = await EncryptionKeys.make(clock);
@@ -156,6 +163,7 @@ async function startWith(
       version: parts.version,
       encryptionKeys: () => encryptionKeys.current(),
     });
+    started.restarts?.checkBefore(evidence.requireSameModel);
     const ctx = contextOf(settings, parts, {
       started,
       text,
@@ -201,7 +209,7 @@ function contextOf(
   { log, clock, version }: ServerParts,
   { keys, started, text, modelNames, receipts, evidence, encryptionKeys }: Opened,
 ): ServerContext {
-  const { engine, live, law, policy, bridge } = started;
+  const { engine, live, restarts, law, policy, bridge } = started;
   const counts = receipts === null ? undefined : () => receipts.counts;
   return {
     engine,
@@ -220,7 +228,11 @@ function contextOf(
     attestation: evidence.attestation,
     encryption: { keys: encryptionKeys, replays: new ReplayGuard() },
     modelDigest: evidence.modelDigest,
-    metrics: new ServerMetrics(engine, modelNames[0]!, counts),
+    restarts: restarts ?? null,
+    metrics: new ServerMetrics(engine, modelNames[0]!, {
+      receipts: counts,
+      restarts: restarts && (() => restarts.restarts),
+    }),
     responses: new ResponseStore(
       {
         maxBytes: settings.responseStoreBytes,
@@ -250,7 +262,10 @@ function contextOf(
       profile: started.profile,
     }),
     live: live === undefined ? null : new LiveFeed(live, clock),
-    lifecycle: new Lifecycle(() => engine.isAsleep),
+    lifecycle: new Lifecycle({
+      isAsleep: () => engine.isAsleep,
+      restarting: () => restarts?.restarting ?? null,
+    }),
     hasSleepMode: settings.enableSleepMode,
     limits: {
       maxChoices: MAX_CHOICES,
@@ -334,8 +349,12 @@ function logSummaries({ engine, clock, log }: ServerContext, seconds: number): (
   return clock.every(seconds, () => {
     const after = engine.stats();
     const afterNs = clock.nowNs();
-    const { text, idle } = summarise(before, after, (afterNs - beforeNs) / 1e9);
-    log[idle ? 'debug' : 'info'](text);
+    // Another engine began to count anew.
+    const isOther = after.bridge.uptimeNs < before.bridge.uptimeNs;
+    if (!isOther) {
+      const { text, idle } = summarise(before, after, (afterNs - beforeNs) / 1e9);
+      log[idle ? 'debug' : 'info'](text);
+    }
     before = after;
     beforeNs = afterNs;
   });

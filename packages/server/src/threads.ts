@@ -1,5 +1,5 @@
 // What this server's threads run, for those that run them elsewhere than in threads.
 export type { EngineThreadData } from './engine/messages.ts';
-export { serveEngine } from './engine/serve-engine.ts';
+export { hostEngine } from './engine/engine-host.ts';
 export { keepReceipts } from './receipts/keeper.ts';
 export type { ReceiptsThreadData } from './receipts/messages.ts';

@@ -40,6 +40,15 @@ const receiptSchema = z.strictObject({
       logIndex: count.nullable(),
     })
     .optional(),
+  /** Which engine of its server's finished it; absent: the first. */
+  engine: z
+    .strictObject({
+      /** Engines that failed before, since the server's start. */
+      restarts: z.int().min(1),
+      /** An engine before it had begun the answer. */
+      isResumed: z.boolean(),
+    })
+    .optional(),
   tokens: z.strictObject({ prompt: count, cached: count, generated: count }),
   crossings: z.strictObject({
     /**

@@ -42,6 +42,7 @@ async function bench(url: string, flags: string, more: Partial<CliIo> = {}) {
     onSignal: () => {},
     nowNs: () => 0,
     exit: () => {},
+    exitLater: () => {},
     startEngine: () => Promise.reject(new Error('a benchmark starts no engine')),
     ...more,
   };

@@ -26,6 +26,7 @@ function testIo() {
     },
     nowNs: () => clock.nowNs(),
     exit: () => {},
+    exitLater: () => {},
     startEngine: () => Promise.reject(new Error('no engine is started here')),
   };
   return { io, out, err, stop: () => stop() };

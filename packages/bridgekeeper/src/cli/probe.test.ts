@@ -32,6 +32,7 @@ function testIo(onLine: (line: string, signal: () => void) => void = () => {}) {
     },
     nowNs: () => clock.nowNs(),
     exit: () => {},
+    exitLater: () => {},
     startEngine: () => Promise.reject(new Error('a probe starts no engine')),
   };
   return { io, out, err };

@@ -42,6 +42,7 @@ async function run(args: readonly string[], more: Partial<CliIo> = {}) {
     onSignal: () => {},
     nowNs: () => 0,
     exit: () => {},
+    exitLater: () => {},
     startEngine: () => Promise.reject(new Error('sealing starts no engine')),
     ...more,
   };

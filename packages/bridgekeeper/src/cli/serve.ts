@@ -15,6 +15,9 @@ import type { CliCommand, ExitCode } from './command.ts';
 import { locateModel } from './locate-model.ts';
 import { fromVllm } from './vllm-spelling.ts';
 
+/** What has not ended by then waits for something that does not come. */
+const STUCK_SECONDS = 10;
+
 /** The host's clock counts from there. */
 const PROCESS_STARTED_NS = 0;
 
@@ -64,6 +67,7 @@ async function serve(settings: Settings, remarks: readonly string[], io: CliIo):
   announce(server, settings, log, io);
   const code = await untilEnd(server, settings, log, io);
   log.info('stopped');
+  io.exitLater(STUCK_SECONDS, code);
   return code;
 }
 
@@ -133,10 +137,13 @@ async function untilEnd(
   });
   const end: string | EngineError = await Promise.race([signalled, server.engineFailed]);
   if (typeof end !== 'string') {
+    io.exitLater(STUCK_SECONDS, 1);
     await server.stop(0);
     return 1;
   }
-  log.info(`${end}: finishing open answers for up to ${settings.shutdownTimeout} s`);
-  await server.stop(settings.shutdownTimeout);
+  const { shutdownTimeout } = settings;
+  log.info(`${end}: finishing open answers for up to ${shutdownTimeout} s`);
+  io.exitLater(shutdownTimeout + 2 * STUCK_SECONDS, 1);
+  await server.stop(shutdownTimeout);
   return 0;
 }

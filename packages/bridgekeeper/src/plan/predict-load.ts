@@ -1,6 +1,7 @@
 import { isReferenceProfileName, type Profile, referenceProfile } from '@bridgekeeper/bridge';
 import type { LoadQuestion, Predicted } from '@bridgekeeper/control';
 import {
+  chooseModelTokens,
   DEFAULT_FLAGS,
   knownGpu,
   knownModel,
@@ -12,7 +13,6 @@ import {
   simulate,
   specWorkload,
 } from '@bridgekeeper/planner';
-import { chooseModelTokens } from './inputs.ts';
 
 /** What is simulated of a load: enough for its percentiles, and of a bounded size. */
 const REQUESTS_MAX = 50;

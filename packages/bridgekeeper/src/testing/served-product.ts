@@ -14,9 +14,18 @@ export interface Served {
 }
 
 /** Starts the product as a user does and waits until it says where it listens. */
-export async function serve(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Served> {
+export function serve(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Served> {
+  return serveWith(MAIN, env, args);
+}
+
+/** The same of a program that may be another build's. */
+export async function serveWith(
+  program: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[],
+): Promise<Served> {
   const flags = ['serve', '--port', '0', '--json', '--device', 'cpu', '--log-interval', '1'];
-  const child = spawn(process.execPath, [MAIN, ...flags, ...args], {
+  const child = spawn(process.execPath, [program, ...flags, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env,
   });

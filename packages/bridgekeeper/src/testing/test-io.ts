@@ -23,6 +23,7 @@ export function testIo(more: Partial<CliIo> = {}) {
     },
     nowNs: () => time.nowNs,
     exit: (code) => exits.push(code),
+    exitLater: () => {},
     startEngine: async () => syntheticStart(stub),
     ...more,
   };

@@ -22,6 +22,7 @@ import { ImposedLaw } from '../law/imposed-law.ts';
 import { Core, type GpuTraits } from './core.ts';
 import { CudaDevice } from './cuda-device.ts';
 import { Completions } from './handles/completions.ts';
+import { answers } from './kernels/answering-folder.ts';
 import { defaultKernelCacheFolder, KernelCache } from './kernels/kernel-cache.ts';
 import { KernelLibrary } from './kernels/kernel-library.ts';
 import type { KernelDefines } from './kernels/kernel-source.ts';
@@ -118,7 +119,10 @@ async function openPeer(options: CudaDeviceOptions): Promise<OpenedPeer> {
   const find = (library: LibraryWanted) =>
     atBorder(() => findLibrary(library, majorVersion, environment));
   const ltPath = find(CUBLASLT_LIBRARY);
-  const cacheFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
+  const clock = options.clock ?? new SystemClock();
+  const wantedFolder = options.kernelCacheFolder ?? defaultKernelCacheFolder();
+  // Costs a start, and no more, where it does not.
+  const cacheFolder = (await answers(wantedFolder, clock)) ? wantedFolder : null;
   // Not every machine has a compiler, and where kernels were compiled ahead none is needed.
   let nvrtc: Nvrtc | undefined;
   const code: KernelCode = {
@@ -135,7 +139,6 @@ async function openPeer(options: CudaDeviceOptions): Promise<OpenedPeer> {
   const context = driver.read('cuDevicePrimaryCtxRetain', machine.handle).pointer;
   driver.enter(context);
   const lt = libraryIn(driver, machine, ltPath);
-  const clock = options.clock ?? new SystemClock();
   const store = new MatmulChoices(cacheFolder, matmulMachine(machine, lt));
   const matmul = new Matmul(lt, store.read());
   const limit = options.maxContexts ?? law?.profile.contexts.max ?? MAX_CHANNELS;

@@ -23,6 +23,7 @@ export function checkRequest(
   }
   checkSampling(request.sampling, vocabularySize);
   checkGrammar(request, card);
+  checkPrior(request, card);
   const { length } = request.promptTokens;
   if (length === 0) throw new EngineError('bad-request', 'the prompt has no tokens', 'prompt');
   const task = request.pooling?.task ?? 'generate';
@@ -55,6 +56,15 @@ export function checkRequest(
   const { sampling } = request;
   const maxTokens = Math.min(sampling.maxTokens, maxModelTokens - length);
   return { ...request, sampling: { ...sampling, maxTokens } };
+}
+
+/** Those who say what was computed before do so by themselves: it is nothing that clients send. */
+function checkPrior({ priorTokens, pooling, sampling }: GenerationRequest, card: EngineCard): void {
+  if (priorTokens === undefined) return;
+  const isOfText = pooling === undefined && sampling.promptLogprobs === undefined;
+  const isOpen = priorTokens.length < sampling.maxTokens;
+  if (isOfText && isOpen && largest(priorTokens) < card.vocabularySize) return;
+  throw new EngineError('bad-request', 'the answer cannot go on behind these tokens');
 }
 
 function checkGrammar({ grammar, thinkingBudget }: GenerationRequest, card: EngineCard): void {

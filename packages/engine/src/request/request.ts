@@ -67,6 +67,11 @@ export interface GenerationRequest {
   /** Whose part of the engine it uses; absent: its tenant's, as one of equals. */
   readonly share?: EngineShare;
   readonly promptTokens: Uint32Array;
+  /**
+   * Tokens of its answer that an engine before this one computed: it goes on behind them, as after
+   * a preemption, and its events bring what comes then. Absent: it begins.
+   */
+  readonly priorTokens?: Uint32Array;
   /** Of one that is pooled, none is sampled. */
   readonly sampling: SamplingParams;
   /** Absent: it generates. */
@@ -114,6 +119,10 @@ export interface GenerationEvent {
     readonly timing: RequestTiming;
     /** What crossed the bridge for it; absent where the engine ended without having counted. */
     readonly crossings?: readonly CrossingShare[];
+    /** With `error`: the engine itself ended, and this request's part in it is not known. */
+    readonly isLost?: true;
+    /** It began on an engine before the one that finished it. */
+    readonly isResumed?: true;
   };
 }
 
@@ -265,6 +274,7 @@ export type EngineErrorCode =
   | 'asleep'
   | 'sleep-refused'
   | 'engine-failed'
+  | 'restarting'
   | 'bad-model'
   | 'out-of-memory';
 

@@ -57,6 +57,9 @@ export class Sequence {
     this.length = this.promptLength;
     this.#tokens = new Uint32Array(this.promptLength + 64);
     this.#tokens.set(request.promptTokens);
+    if (request.priorTokens === undefined) return;
+    for (const token of request.priorTokens) this.append(token);
+    this.preemptions = 1;
   }
 
   get generated(): number {

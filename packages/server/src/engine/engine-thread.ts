@@ -1,8 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '@bridgekeeper/bridge';
 import { buildEngine } from './build.ts';
+import { hostEngine } from './engine-host.ts';
 import type { EngineThreadData } from './messages.ts';
-import { serveEngine } from './serve-engine.ts';
+
+// An engine in a thread of the server's process.
 
 invariant(parentPort !== null, 'engine-thread runs as a worker thread');
-await serveEngine(parentPort, (workerData as EngineThreadData).config, buildEngine);
+await hostEngine(parentPort, (workerData as EngineThreadData).config, buildEngine);

@@ -15,6 +15,20 @@ export interface EngineThreadData {
   readonly config: EngineConfig;
 }
 
+/**
+ * What ended an engine, or kept one from starting. Closed: metrics have it as a label. `stalled`: a
+ * copy did not end. `thread`: its thread or process ended unasked. `other`: nobody foresaw it.
+ */
+export const FAILURE_CAUSES = [
+  'device',
+  'stalled',
+  'invariant',
+  'model',
+  'thread',
+  'other',
+] as const;
+export type FailureCause = (typeof FAILURE_CAUSES)[number];
+
 /** From the server's thread to the engine's. */
 export type ToEngine =
   | { readonly kind: 'submit'; readonly request: GenerationRequest }
@@ -45,5 +59,10 @@ export type FromEngine =
       readonly stats: EngineStats;
     }
   | { readonly kind: 'live'; readonly batch: LiveBatch; readonly stats: EngineStats }
-  | { readonly kind: 'failed'; readonly code: EngineErrorCode; readonly message: string }
+  | {
+      readonly kind: 'failed';
+      readonly code: EngineErrorCode;
+      readonly message: string;
+      readonly cause: FailureCause;
+    }
   | { readonly kind: 'ended' };

@@ -6,6 +6,7 @@ import type { Logger } from '../logging/logger.ts';
 import { readableBytes } from '../logging/summary.ts';
 import type { Settings } from '../settings/table.ts';
 import { configureEngine, lawName } from './config/configure.ts';
+import { RestartingEngine } from './restarting-engine.ts';
 import { startEngine } from './start.ts';
 import type { StartPhase, StartTimeline } from './start-timeline.ts';
 import type { StartedEngine } from './started-engine.ts';
@@ -17,6 +18,7 @@ export async function startConfiguredEngine(
   seal: SealPolicy,
   timeline: StartTimeline,
   vocabulary: Vocabulary,
+  sealAgain: () => Promise<SealPolicy>,
 ): Promise<StartedEngine> {
   const { grammarPoolBytes: poolBytes } = settings;
   const grammars = poolBytes > 0 ? { vocabulary, poolBytes } : undefined;
@@ -28,14 +30,33 @@ export async function startConfiguredEngine(
   log.info(`law ${law.value} (${law.reason}), policy ${policy.value} (${policy.reason})`);
   if (config.bridge.warning !== undefined) log.warn(config.bridge.warning);
   log.debug(`weights: ${JSON.stringify(config.loading.value)} (${config.loading.reason})`);
+  // What failed on a GPU may have ended all of CUDA in this process.
+  const nextPlace = config.device.value === 'cuda' ? 'process' : 'thread';
   const onProgress = loadingLog(log, settings);
   const onPhase = (phase: StartPhase) => timeline.begin(phase);
   const onModel = (lines: readonly string[]) => {
     for (const line of lines) log.info(line);
   };
   timeline.begin('thread');
-  const engine = await startEngine(config, { onModel, onPhase, onProgress });
-  const { card } = engine;
+  const first = await startEngine(config, { onModel, onPhase, onProgress });
+  const { card } = first;
+  const engine = new RestartingEngine({
+    first,
+    startAgain: async (signal) => {
+      // Its key was erased once the model was loaded.
+      const again = await sealAgain();
+      const options = { onProgress, signal, place: nextPlace } as const;
+      return startEngine({ ...config, seal: again }, options).finally(() => again.userKey?.fill(0));
+    },
+    policy: {
+      restarts: settings.engineRestarts,
+      windowSeconds: settings.engineRestartWindow,
+      requests: settings.engineRestartRequests,
+    },
+    seed: config.limits.seed,
+    clock: HOST_CLOCK,
+    log,
+  });
   const weights = readableBytes(card.weightBytes);
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
@@ -44,7 +65,7 @@ export async function startConfiguredEngine(
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   const profile = config.bridge.value;
-  return { engine, live: engine, law, policy, bridge, profile, ...verified };
+  return { engine, live: engine, restarts: engine, law, policy, bridge, profile, ...verified };
 }
 
 /** What is below the device, and what becomes of it. */

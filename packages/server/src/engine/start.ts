@@ -1,7 +1,7 @@
-import { Worker } from 'node:worker_threads';
 import { EngineError } from '@bridgekeeper/engine';
 import type { EngineConfig } from './config/engine-config.ts';
-import type { EngineThreadData, FromEngine } from './messages.ts';
+import { type EnginePlace, openChannel } from './engine-channel.ts';
+import type { FromEngine } from './messages.ts';
 import type { StartPhase } from './start-timeline.ts';
 import { ThreadedEngine } from './threaded-engine.ts';
 
@@ -11,38 +11,50 @@ export interface StartOptions {
   readonly onModel?: (lines: readonly string[]) => void;
   /** Told what begins now. */
   readonly onPhase?: (phase: StartPhase) => void;
+  /** By default a thread of this process. */
+  readonly place?: EnginePlace;
+  /** Ends a start that is under way, which then rejects. */
+  readonly signal?: AbortSignal;
 }
 
 /**
- * Starts the engine in a thread of its own; resolves when it is ready. Throws EngineError when it
- * cannot start.
+ * Starts the engine where it does not keep the server's thread; resolves when it is ready. Throws
+ * EngineError when it cannot start.
  */
 export async function startEngine(
   config: EngineConfig,
   options: StartOptions = {},
 ): Promise<ThreadedEngine> {
-  const workerData: EngineThreadData = { config };
-  const worker = new Worker(new URL('./engine-thread.js', import.meta.url), { workerData });
-  return new Promise<ThreadedEngine>((resolve, reject) => {
-    const receive = (message: FromEngine) => {
-      if (message.kind === 'progress') {
-        options.onProgress?.(message.bytesDone, message.bytesTotal);
-      } else if (message.kind === 'phase') {
-        options.onPhase?.(message.phase);
-      } else if (message.kind === 'model') {
-        options.onModel?.(message.lines);
-      } else if (message.kind === 'ready') {
-        worker.off('message', receive);
-        worker.off('error', reject);
-        resolve(new ThreadedEngine(worker, message.card, message.stats));
-      } else if (message.kind === 'failed') {
-        reject(new EngineError(message.code, message.message));
-      }
-    };
-    worker.on('message', receive);
-    worker.on('error', reject);
-    worker.once('exit', () => {
-      reject(new EngineError('engine-failed', 'the engine thread ended before it was ready'));
+  const { place = 'thread', signal } = options;
+  const channel = openChannel(place, config);
+  const abort = () => void channel.terminate();
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    return await new Promise<ThreadedEngine>((resolve, reject) => {
+      let isReady = false;
+      const receive = (message: FromEngine) => {
+        // From then on the engine itself listens.
+        if (isReady) return;
+        if (message.kind === 'progress') {
+          options.onProgress?.(message.bytesDone, message.bytesTotal);
+        } else if (message.kind === 'phase') {
+          options.onPhase?.(message.phase);
+        } else if (message.kind === 'model') {
+          options.onModel?.(message.lines);
+        } else if (message.kind === 'ready') {
+          isReady = true;
+          resolve(new ThreadedEngine(channel, message.card, message.stats));
+        } else if (message.kind === 'failed') {
+          reject(new EngineError(message.code, message.message));
+        }
+      };
+      channel.on('message', receive);
+      channel.on('error', reject);
+      channel.on('exit', () => {
+        reject(new EngineError('engine-failed', `the engine's ${place} ended before it was ready`));
+      });
     });
-  });
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
 }

@@ -2,12 +2,15 @@ import type { Profile } from '@bridgekeeper/bridge';
 import type { EngineClient } from '@bridgekeeper/engine';
 import type { LiveSource } from '../live/source.ts';
 import type { Decision } from './config/decision.ts';
+import type { RestartSource } from './restarting-engine.ts';
 
 /** An engine, and what was decided for it and why. */
 export interface StartedEngine {
   readonly engine: EngineClient;
   /** The same, for those who watch it; absent: it cannot be watched. */
   readonly live?: LiveSource;
+  /** The same, for those who tell of its failures; absent: it has one life. */
+  readonly restarts?: RestartSource;
   readonly law: Decision<string>;
   readonly policy: Decision<string>;
   /** What the decisions were derived from. */

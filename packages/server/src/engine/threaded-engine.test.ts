@@ -21,7 +21,8 @@ const THREAD = `
       const { id, promptTokens: [first] } = message.request;
       if (first === 1) throw new Error('lost its memory');
       if (first === 2) process.exit(7);
-      if (first === 3) port.postMessage({ kind: 'failed', message: 'the device was lost' });
+      const lost = { kind: 'failed', message: 'the device was lost', cause: 'device' };
+      if (first === 3) port.postMessage(lost);
       else send([{ id, tokens: [first] }, { id: 'unknown', tokens: [9] }]);
     } else if (message.kind === 'cancel') {
       cancels += 1;
@@ -112,6 +113,7 @@ describe('an engine in a thread', () => {
       message: 'the engine failed',
       cachedTokens: 0,
       timing: none,
+      isLost: true,
     };
     expect(open.slice(1)).toEqual([{ id: 'a', tokens: [], finish }]);
     expect(last).toEqual([{ id: 'b', tokens: [], finish }]);

@@ -1,4 +1,3 @@
-import type { Worker } from 'node:worker_threads';
 import {
   ASLEEP,
   checkRequest,
@@ -11,7 +10,8 @@ import {
   type SleepRequest,
 } from '@bridgekeeper/engine';
 import type { LiveListener, LiveSource } from '../live/source.ts';
-import type { FromEngine, ToEngine } from './messages.ts';
+import type { EngineChannel } from './engine-channel.ts';
+import type { FailureCause, FromEngine, ToEngine } from './messages.ts';
 
 type OnEvent = (event: GenerationEvent) => void;
 
@@ -21,19 +21,27 @@ interface Rest {
   reject(error: EngineError): void;
 }
 
+/** Why an engine ended by itself. */
+export interface EngineFailure {
+  readonly error: EngineError;
+  readonly cause: FailureCause;
+}
+
 /**
- * The engine in a thread of its own, as the server sees it. Bad requests are refused here, without
- * crossing threads.
+ * The engine in a thread or process of its own, as the server sees it. Bad requests are refused
+ * here, without crossing threads.
  */
 export class ThreadedEngine implements EngineClient, LiveSource {
   readonly card: EngineCard;
   readonly failed: Promise<EngineError>;
-  readonly #worker: Worker;
+  /** The same with what it came from. */
+  readonly failure: Promise<EngineFailure>;
+  readonly #channel: EngineChannel;
   readonly #open = new Map<string, OnEvent>();
   readonly #exited: Promise<void>;
   readonly #watchers = new Set<LiveListener>();
   #stats: EngineStats;
-  #fail!: (error: EngineError) => void;
+  #fail!: (failure: EngineFailure) => void;
   #closing = false;
   #dead = false;
   #isAsleep = false;
@@ -41,21 +49,34 @@ export class ThreadedEngine implements EngineClient, LiveSource {
   readonly #rests = new Map<number, Rest>();
   #restsMade = 0;
 
-  constructor(worker: Worker, card: EngineCard, stats: EngineStats) {
-    this.#worker = worker;
+  constructor(channel: EngineChannel, card: EngineCard, stats: EngineStats) {
+    this.#channel = channel;
     this.card = card;
     this.#stats = stats;
-    this.failed = new Promise((resolve) => {
+    this.failure = new Promise((resolve) => {
       this.#fail = resolve;
     });
-    worker.on('message', (message: FromEngine) => this.#receive(message));
-    worker.on('error', (cause) => this.#die(`the engine thread failed: ${cause.message}`, cause));
+    this.failed = this.failure.then(({ error }) => error);
+    channel.on('message', (message) => this.#receive(message));
+    channel.on('error', (cause) => {
+      this.#die(`the engine thread failed: ${cause.message}`, 'thread', cause);
+    });
     this.#exited = new Promise((resolve) => {
-      worker.once('exit', (code) => {
-        this.#die(`the engine thread ended with code ${code}`, undefined);
+      channel.on('exit', (code) => {
+        this.#die(`the engine thread ended with code ${code}`, 'thread', undefined);
         resolve();
       });
     });
+  }
+
+  /** Resolves when nothing is left of it: also one that failed gives back what it held. */
+  get ended(): Promise<void> {
+    return this.#exited;
+  }
+
+  /** Ends it at once, with whatever is open. */
+  terminate(): void {
+    this.#channel.terminate();
   }
 
   submit(request: GenerationRequest, onEvent: OnEvent): void {
@@ -116,7 +137,7 @@ export class ThreadedEngine implements EngineClient, LiveSource {
   }
 
   #post(message: ToEngine): void {
-    this.#worker.postMessage(message);
+    this.#channel.postMessage(message);
   }
 
   #receive(message: FromEngine): void {
@@ -140,7 +161,7 @@ export class ThreadedEngine implements EngineClient, LiveSource {
         for (const watcher of this.#watchers) watcher(message.batch);
         break;
       case 'failed':
-        this.#die(message.message, undefined);
+        this.#die(message.message, message.cause, undefined);
         break;
       case 'ended':
       case 'progress':
@@ -159,16 +180,19 @@ export class ThreadedEngine implements EngineClient, LiveSource {
    * Ends what is open with `error`, once. After a shutdown nothing is open, and the exit
    * fails no request.
    */
-  #die(reason: string, cause: unknown): void {
+  #die(reason: string, kind: FailureCause, cause: unknown): void {
     if (this.#dead) return;
     this.#dead = true;
     const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
     const message = 'the engine failed';
     for (const id of [...this.#open.keys()]) {
-      this.#hand({ id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } });
+      const finish = { reason: 'error', message, cachedTokens: 0, timing, isLost: true } as const;
+      this.#hand({ id, tokens: [], finish });
     }
     for (const { reject } of this.#rests.values()) reject(new EngineError('engine-failed', reason));
     this.#rests.clear();
-    if (!this.#closing) this.#fail(new EngineError('engine-failed', reason, undefined, { cause }));
+    if (this.#closing) return;
+    const error = new EngineError('engine-failed', reason, undefined, { cause });
+    this.#fail({ error, cause: kind });
   }
 }

@@ -16,6 +16,8 @@ export interface ServerEvidence {
   readonly attestation: Attestation;
   /** Of the model that is served, in hex; null: there is none. */
   readonly modelDigest: string | null;
+  /** Throws where the folder has not what the evidence names: nothing may be loaded from it. */
+  readonly requireSameModel: () => Promise<void>;
   close(): Promise<void>;
 }
 
@@ -45,7 +47,10 @@ export async function openEvidence(
       configuration: configurationOf(settings, engine.card, receipts !== null),
       tlsSpkiSha256: sslCertfile === undefined ? null : tlsSpkiSha256(sslCertfile),
       encryptionKeys,
-      receipts: receipts && { signer: receipts.signer, head: () => receipts.head() },
+      receipts: receipts && {
+        signer: () => receipts.signer,
+        head: (key: string) => receipts.head(key),
+      },
     },
     version,
     unixSeconds: () => clock.unixSeconds(),
@@ -53,7 +58,12 @@ export async function openEvidence(
   const close = async () => {
     await Promise.all([machine.close(), receipts?.close()]);
   };
-  return { attestation, modelDigest: identity.sha256, close };
+  const requireSameModel = async () => {
+    const { sha256 } = await identify(settings, modelSha256);
+    if (sha256 === identity.sha256) return;
+    throw new Error(`the files of ${settings.model} are not those that reports name any more`);
+  };
+  return { attestation, modelDigest: identity.sha256, requireSameModel, close };
 }
 
 /** A manifest's digest is of every byte; without one, headers tell models apart, not weights. */

@@ -18,8 +18,9 @@ export interface ReportSubject {
   readonly encryptionKeys: (() => Promise<Uint8Array<ArrayBuffer>>) | null;
   /** null: no receipts are given. */
   readonly receipts: {
-    readonly signer: ReceiptSigner;
-    readonly head: () => Promise<ReportStatement['receiptChain']>;
+    /** Of the chain that is written now: a report names its key and its end. */
+    readonly signer: () => ReceiptSigner;
+    readonly head: (key: string) => Promise<ReportStatement['receiptChain']>;
   } | null;
 }
 
@@ -64,12 +65,13 @@ export class Reporter {
     const payload = gpu === null ? null : payloadOf(request.nonce, gpu);
     // The ones that the statement names, whatever follows them meanwhile.
     const encryptionKeys = (await subject.encryptionKeys?.()) ?? null;
+    const signer = subject.receipts?.signer() ?? null;
     const statement = await statementOf(subject, request, {
+      signer,
       payload,
       observed: devices.observation.found,
       encryptionKeys,
     });
-    const signer = subject.receipts?.signer ?? null;
     const { tee, cpu, prepared, missing } = await this.#bind(async (tee) =>
       prepareReport({ ...statement, tee }, request.binding, signer),
     );
@@ -121,6 +123,7 @@ export class Reporter {
 
 /** What was found out for one report. */
 interface Gathered {
+  readonly signer: ReceiptSigner | null;
   readonly payload: string | null;
   readonly observed: ReportStatement['observed'];
   readonly encryptionKeys: Uint8Array | null;
@@ -129,7 +132,7 @@ interface Gathered {
 async function statementOf(
   { software, model, configuration, tlsSpkiSha256, receipts }: ReportSubject,
   { nonce, issuedAt }: ReportRequest,
-  { payload, observed, encryptionKeys }: Gathered,
+  { signer, payload, observed, encryptionKeys }: Gathered,
 ): Promise<ReportStatement> {
   return {
     type: 'bridgekeeper.report.v1',
@@ -138,8 +141,8 @@ async function statementOf(
     tee: 'none',
     tlsSpkiSha256,
     encryptionKeysSha256: encryptionKeys === null ? null : sha256(encryptionKeys),
-    receiptKey: receipts?.signer.key ?? null,
-    receiptChain: receipts === null ? null : await receipts.head(),
+    receiptKey: signer?.key ?? null,
+    receiptChain: signer === null ? null : await receipts!.head(signer.key),
     gpuEvidenceSha256: payload === null ? null : sha256(payload),
     software: { ...software },
     model: model === null ? null : { ...model },

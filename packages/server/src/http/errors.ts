@@ -38,6 +38,7 @@ export type ApiErrorCode =
   | 'engine_asleep'
   | 'sleep_refused'
   | 'engine_failed'
+  | 'engine_restarting'
   | 'no_replica'
   | 'replica_failed'
   | 'replica_lost'
@@ -70,6 +71,7 @@ const STATUS = {
   engine_asleep: [503, 'service_unavailable_error'],
   sleep_refused: [503, 'service_unavailable_error'],
   engine_failed: [500, 'server_error'],
+  engine_restarting: [503, 'service_unavailable_error'],
   no_replica: [503, 'service_unavailable_error'],
   replica_failed: [502, 'server_error'],
   replica_lost: [502, 'server_error'],
@@ -128,6 +130,7 @@ export class ApiError extends Error {
     }
     // The rest of the body is not read: nothing else can follow on this connection.
     if (this.code === 'body_too_large') return { Connection: 'close' };
+    if (this.code === 'engine_restarting') return { 'Retry-After': '5' };
     if (this.code === 'engine_asleep') return { 'Retry-After': '5' };
     if (this.code === 'queue_full') return { 'Retry-After': '1' };
     if (this.code === 'invalid_api_key') return { 'WWW-Authenticate': 'Bearer' };
@@ -144,6 +147,7 @@ const FROM_ENGINE: Readonly<Record<EngineErrorCode, ApiErrorCode>> = {
   asleep: 'engine_asleep',
   'sleep-refused': 'sleep_refused',
   'engine-failed': 'engine_failed',
+  restarting: 'engine_restarting',
   'bad-model': 'engine_failed',
   'out-of-memory': 'engine_failed',
 };

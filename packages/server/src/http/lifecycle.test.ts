@@ -58,4 +58,25 @@ describe('a server', () => {
     expect(answer.errors[0]).toMatchObject({ code: 'engine_failed', message: DIED.message });
     expect(() => lifecycle.requireReady()).toThrow(DIED.message);
   });
+
+  test('whose engine is started again takes nothing meanwhile, and says why', () => {
+    let restarting: { reason: string; retryAfterSeconds: number } | null = null;
+    let isAsleep = false;
+    const lifecycle = new Lifecycle({ isAsleep: () => isAsleep, restarting: () => restarting });
+    expect(lifecycle.trouble).toBeNull();
+    restarting = { reason: 'the device was lost', retryAfterSeconds: 12 };
+    expect([lifecycle.health, lifecycle.trouble]).toEqual(['restarting', restarting]);
+    const thrown = { code: 'engine_restarting', status: 503, headers: { 'Retry-After': '12' } };
+    expect(() => lifecycle.requireReady()).toThrow(expect.objectContaining(thrown));
+    // One that was asleep is refused as asleep, by the engine.
+    isAsleep = true;
+    lifecycle.requireReady();
+    lifecycle.stop();
+    expect([lifecycle.health, lifecycle.trouble?.reason]).toEqual([
+      'stopping',
+      'the server is shutting down',
+    ]);
+    lifecycle.fail(DIED);
+    expect([lifecycle.health, lifecycle.trouble?.reason]).toEqual(['failed', DIED.message]);
+  });
 });

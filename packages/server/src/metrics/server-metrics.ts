@@ -1,5 +1,6 @@
 import type { EngineClient, EngineStats } from '@bridgekeeper/engine';
 import { Registry } from 'prom-client';
+import type { EngineRestarts } from '../engine/restarting-engine.ts';
 import type { Choice } from '../openai/choice.ts';
 import type { Observer } from '../openai/generation.ts';
 import type { ReceiptCounts } from '../receipts/receipts.ts';
@@ -14,11 +15,20 @@ import {
 import { Histogram, type RegistryMetric } from './histogram.ts';
 import { Reading } from './reading.ts';
 import { receiptMetrics } from './receipt-metrics.ts';
+import { restartMetrics } from './restart-metrics.ts';
 
 type Labels = Readonly<Record<string, string>>;
 type FinishedReason = 'stop' | 'length' | 'abort' | 'error';
 
 const seconds = (ns: number) => ns / 1e9;
+
+/** What not every server has. */
+export interface MetricSources {
+  /** undefined: no receipts are given. */
+  readonly receipts?: (() => ReceiptCounts) | undefined;
+  /** undefined: the engine is never started again. */
+  readonly restarts?: (() => EngineRestarts) | undefined;
+}
 
 /** Everything at /metrics: vLLM's core names, and the bridge's own under `bridgekeeper:`. */
 export class ServerMetrics implements Observer {
@@ -27,10 +37,9 @@ export class ServerMetrics implements Observer {
   readonly #histograms: ReturnType<typeof requestHistograms>;
   #stepTokens = 0;
 
-  /**
-   * `modelName` is the name the model is served under. `receipts` undefined: none are given.
-   */
-  constructor(engine: EngineClient, modelName: string, receipts?: () => ReceiptCounts) {
+  /** `modelName` is the name the model is served under. */
+  constructor(engine: EngineClient, modelName: string, sources: MetricSources = {}) {
+    const { receipts, restarts } = sources;
     const labels = { model_name: modelName, engine: '0' };
     this.#histograms = requestHistograms(labels, engine.card.maxModelTokens);
     const stats = () => engine.stats();
@@ -45,6 +54,9 @@ export class ServerMetrics implements Observer {
     for (const reading of kvReadings(stats, labels)) this.#add(reading);
     for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
     if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
+    if (restarts !== undefined) {
+      for (const reading of restartMetrics(restarts, labels)) this.#add(reading);
+    }
     this.#add(this.#successReading(labels));
     this.#add(cacheConfig(engine, labels));
   }

@@ -36,6 +36,7 @@ export function openReceipt(
       // What crossed for it is known when the engine is done with it, also where no client waits.
       void generation.settled.then(() => {
         const usage = generation.usage();
+        const restarts = ctx.restarts?.restarts.count ?? 0;
         ticket.issue({
           outcome,
           createdAt: ctx.clock.unixSeconds(),
@@ -45,6 +46,7 @@ export function openReceipt(
             generated: usage.completion_tokens,
           },
           crossings: generation.crossings(),
+          ...(restarts === 0 ? {} : { engine: { restarts, isResumed: generation.isResumed } }),
         });
       });
     },

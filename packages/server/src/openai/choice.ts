@@ -68,6 +68,8 @@ export interface ChoiceOutcome {
   readonly timing: RequestTiming | undefined;
   /** What crossed the bridge for it; absent where the engine did not say. */
   readonly crossings?: readonly CrossingShare[];
+  /** It began on an engine before the one that finished it. */
+  readonly isResumed?: boolean;
 }
 
 /** What a choice asks of those around it. */
@@ -229,9 +231,9 @@ export class Choice {
   }
 
   #close(finish: EngineFinish): ChoiceFinish | undefined {
-    const { cachedTokens, timing, stopToken, crossings = [] } = finish;
+    const { cachedTokens, timing, stopToken, crossings = [], isResumed = false } = finish;
     const done = (reason: ChoiceOutcome['reason']) => {
-      this.outcome = { reason, cachedTokens, timing, crossings };
+      this.outcome = { reason, cachedTokens, timing, crossings, isResumed };
     };
     const hasCalls = (this.#reader?.wholeCalls ?? 0) > 0;
     if (this.#isOver) {

@@ -5,6 +5,7 @@ import type { Context } from 'hono';
 import type { EncryptionKeys } from '../encryption/keys.ts';
 import type { ReplayGuard } from '../encryption/replay-guard.ts';
 import type { Decision } from '../engine/config/decision.ts';
+import type { RestartSource } from '../engine/restarting-engine.ts';
 import type { Attestation } from '../evidence/attestation.ts';
 import type { GrammarService } from '../grammar/service.ts';
 import type { ServerClock } from '../host-clock.ts';
@@ -61,6 +62,8 @@ export interface ServerContext {
   /** What is simulated beside serving. */
   readonly planning: Planning;
   readonly lifecycle: Lifecycle;
+  /** What became of the engines so far; null: there is one, for the server's whole life. */
+  readonly restarts: RestartSource | null;
   readonly limits: ServerLimits;
   /** What conversations go on from that are not sent again. */
   readonly responses: ResponseStore;

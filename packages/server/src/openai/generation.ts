@@ -178,6 +178,11 @@ export class Generation implements TokenListener {
     return this.choices.flatMap(({ outcome }) => outcome?.crossings ?? []);
   }
 
+  /** Whether any choice began on an engine before the one that finished it. */
+  get isResumed(): boolean {
+    return this.choices.some(({ outcome }) => outcome?.isResumed === true);
+  }
+
   #receive(choice: Choice, event: GenerationEvent): void {
     const nowNs = this.#clock.nowNs();
     const sinceNs = choice.lastTokensNs;

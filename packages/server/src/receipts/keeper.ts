@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { type ReceiptSigner, sealHead } from '@bridgekeeper/attest';
-import { ReceiptBook, type Written } from './book.ts';
+import { type Draft, ReceiptBook, type Written } from './book.ts';
 import { ReceiptsError } from './errors.ts';
 import { HeadFile } from './head-file.ts';
 import type {
@@ -11,6 +11,7 @@ import type {
   ReceiptsThreadData,
   ToBook,
 } from './messages.ts';
+import { type OwnedFile, ownNow } from './owner.ts';
 import { ephemeralSigner, signerFromFile } from './signing-key.ts';
 import { ReceiptStore, type Retention } from './store.ts';
 import { checkTail } from './tail.ts';
@@ -55,16 +56,62 @@ function keyFileOf({ path, givenPath }: ReceiptsPaths): string {
   return !existsSync(beside) && existsSync(given) ? given : beside;
 }
 
-function answerTo(question: Question, { store, signer }: Opened, book: ReceiptBook) {
+/** What one file, or the memory before it, has. */
+interface Chain extends Opened {
+  readonly book: ReceiptBook;
+  /** null: in memory. */
+  readonly owned: OwnedFile | null;
+}
+
+/** Reports that name a chain's key are finished with it, also when another one is written. */
+type Chains = Map<string, Pick<Chain, 'signer' | 'book'>>;
+
+function answerTo(question: Question, { store }: Chain, chains: Chains) {
   switch (question.kind) {
     case 'find':
       return store.find(question.id, question.tenant);
     case 'links':
       return store.links(question.first, question.count);
     case 'head':
-      return book.head;
+      return chains.get(question.key)!.book.head;
     case 'sign':
-      return signer.sign(question.message);
+      return chains.get(question.key)!.signer.sign(question.message);
+  }
+}
+
+/**
+ * The receipts that are in memory at the end of a file's chain, under its key: their ids were
+ * handed out, and name the same answers. null: another process has the file. Throws ReceiptsError,
+ * or what keeps them from being written; then they stay where they are, and what was written is
+ * not written again.
+ */
+async function moved(
+  former: Chain,
+  path: string,
+  retention: Retention,
+): Promise<(Chain & { readonly count: number }) | null> {
+  const owned = ownNow(path);
+  if (owned === null) return null;
+  try {
+    const opened = await open({ file: { path: owned.path, givenPath: path }, retention });
+    try {
+      const book = new ReceiptBook({ ...opened, retention });
+      let count = 0;
+      for (const { signed, tenant } of former.store.all()) {
+        const { type, sequence, previous, key, ...facts } = signed.receipt;
+        count += 1;
+        if (!opened.store.has(facts.id)) book.add({ facts, tenant });
+      }
+      const { trouble } = await book.write();
+      if (trouble !== null) throw new ReceiptsError('bad-file', trouble);
+      return { ...opened, book, owned, count };
+    } catch (error) {
+      opened.store.close();
+      throw error;
+    }
+  } catch (error) {
+    owned.release();
+    throw error;
   }
 }
 
@@ -73,12 +120,15 @@ function answerTo(question: Question, { store, signer }: Opened, book: ReceiptBo
  * with the port, and rejects where a message cannot be handled.
  */
 function serve(port: KeeperPort, opened: Opened, retention: Retention): Promise<void> {
-  const { store, signer } = opened;
-  const book = new ReceiptBook({ ...opened, retention });
+  let chain: Chain = { ...opened, book: new ReceiptBook({ ...opened, retention }), owned: null };
+  const { key } = opened.signer;
+  const chains: Chains = new Map([[key, chain]]);
   const tell = (result: Written) => port.postMessage({ kind: 'wrote', result });
   return new Promise((end, fail) => {
     let tail = Promise.resolve();
     let isWriting = false;
+    /** Come since the last write, for the chain that is written then. */
+    let fresh: Draft[] = [];
     const then = (action: () => void | Promise<void>) => {
       tail = tail.then(action);
       tail.catch(fail);
@@ -88,20 +138,39 @@ function serve(port: KeeperPort, opened: Opened, retention: Retention): Promise<
       isWriting = true;
       then(async () => {
         isWriting = false;
-        tell(await book.write());
+        for (const draft of fresh) chain.book.add(draft);
+        fresh = [];
+        tell(await chain.book.write());
       });
+    };
+    const move = async (path: string, kept: Retention) => {
+      if (chain.owned !== null) return;
+      const former = chain;
+      try {
+        const next = await moved(former, path, kept);
+        if (next === null) return;
+        chain = next;
+        chains.set(next.signer.key, next);
+        former.store.close();
+        const { count } = next;
+        port.postMessage({ kind: 'moved', path, key: next.signer.key, count });
+      } catch (error) {
+        const { message } = error as Error;
+        const code = error instanceof ReceiptsError ? error.code : 'bad-file';
+        port.postMessage({ kind: 'refused', code, message });
+      }
     };
     const handle = (message: ToBook) => {
       switch (message.kind) {
         case 'issue':
-          book.add(message.draft);
+          fresh.push(message.draft);
           write();
           break;
         case 'ask':
           then(async () => {
             const { ask, question } = message;
             try {
-              const value: Answers[Question['kind']] = await answerTo(question, opened, book);
+              const value: Answers[Question['kind']] = await answerTo(question, chain, chains);
               port.postMessage({ kind: 'answer', ask, value });
             } catch (error) {
               // A disk that fails for a while costs answers, and not those who come after it.
@@ -113,12 +182,16 @@ function serve(port: KeeperPort, opened: Opened, retention: Retention): Promise<
           write();
           break;
         case 'age':
-          then(async () => tell(await book.age(message.seconds)));
+          then(async () => tell(await chain.book.age(message.seconds)));
+          break;
+        case 'move':
+          then(() => move(message.path, message.retention));
           break;
         case 'close':
           write();
           then(() => {
-            store.close();
+            chain.store.close();
+            chain.owned?.release();
             port.close();
             end();
           });
@@ -126,9 +199,9 @@ function serve(port: KeeperPort, opened: Opened, retention: Retention): Promise<
       }
     };
     port.on('message', handle);
-    port.postMessage({ kind: 'ready', key: signer.key });
+    port.postMessage({ kind: 'ready', key });
     // As many as are to be kept now: there may be fewer than before.
-    then(async () => tell(await book.age(0)));
+    then(async () => tell(await chain.book.age(0)));
   });
 }
 

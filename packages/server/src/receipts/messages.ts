@@ -21,8 +21,9 @@ export interface ReceiptsPaths {
 export type Question =
   | { readonly kind: 'find'; readonly id: string; readonly tenant: string }
   | { readonly kind: 'links'; readonly first: number; readonly count: number }
-  | { readonly kind: 'head' }
-  | { readonly kind: 'sign'; readonly message: Uint8Array<ArrayBuffer> };
+  /** Of the chain that this key signs. */
+  | { readonly kind: 'head'; readonly key: string }
+  | { readonly kind: 'sign'; readonly key: string; readonly message: Uint8Array<ArrayBuffer> };
 
 export interface Answers {
   /** JSON text. */
@@ -38,11 +39,15 @@ export type ToBook =
   /** Writes what waits, and looks whether it could. */
   | { readonly kind: 'write' }
   | { readonly kind: 'age'; readonly seconds: number }
+  /** From memory to this file, with all there is, as soon as no other process has it. */
+  | { readonly kind: 'move'; readonly path: string; readonly retention: Retention }
   | { readonly kind: 'close' };
 
 export type FromBook =
   | { readonly kind: 'ready'; readonly key: string }
   | { readonly kind: 'refused'; readonly code: ReceiptsErrorCode; readonly message: string }
+  /** To `move`, once that is done. */
+  | { readonly kind: 'moved'; readonly path: string; readonly key: string; readonly count: number }
   | { readonly kind: 'wrote'; readonly result: Written }
   | { readonly kind: 'answer'; readonly ask: number; readonly value: Answers[Question['kind']] }
   /** The disk fails just now: what was asked cannot be read. */

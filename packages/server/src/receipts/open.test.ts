@@ -102,7 +102,7 @@ test('a file in use is waited for as long as its server may take to shut down', 
   expect((await open('auto', { ...patience, shutdownTimeout: 1e6 }))?.path).toBeNull();
   // Nobody asked for that file, which may be another server's for good.
   expect(clock.nowNs()).toBe(7e9 + 5e9);
-  expect(lines.join('')).toContain('receipts are kept in memory and end with this process');
+  expect(lines.join('')).toContain('receipts are kept in memory until that lets go of it');
 });
 
 test('trouble is told in the log', async () => {

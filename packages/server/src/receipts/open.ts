@@ -47,7 +47,8 @@ export function retentionOf(
 /**
  * Opens the receipts that the settings ask for; null: none. Waits for a file that was asked for and
  * that another process has, as long as that may take to shut down. `auto` makes do with memory
- * where its file cannot be had, and says so. Throws UsageError for a file that was asked for.
+ * where its file cannot be had, and says so; where another process has it, until that lets go.
+ * Throws UsageError for a file that was asked for.
  */
 export async function openReceipts(
   settings: Pick<Settings, 'receipts' | 'receiptsMax' | 'receiptsDays' | 'shutdownTimeout'>,
@@ -55,9 +56,17 @@ export async function openReceipts(
 ): Promise<Receipts | null> {
   const { receipts: wish, shutdownTimeout } = settings;
   if (wish === 'off') return null;
-  const open = (path: string | null) =>
+  const open = (path: string | null, awaitedPath?: string) =>
     Receipts.open({
       path,
+      ...(awaitedPath === undefined
+        ? {}
+        : {
+            awaited: {
+              path: awaitedPath,
+              retention: retentionOf(settings, { isInMemory: false }),
+            },
+          }),
       retention: retentionOf(settings, { isInMemory: path === null }),
       clock,
       waitSeconds: Math.min(
@@ -76,6 +85,10 @@ export async function openReceipts(
     if (!(error instanceof ReceiptsError)) throw error;
     if (wish !== 'auto') {
       throw new UsageError('bad-value', `--receipts: ${error.message}`, { cause: error });
+    }
+    if (error.code === 'in-use') {
+      log.warn(`${error.message}: receipts are kept in memory until that lets go of it`);
+      return open(null, resolve(file));
     }
     log.warn(`${error.message}: receipts are kept in memory and end with this process`);
     return open(null);

@@ -43,13 +43,21 @@ export async function own(
   const startNs = clock.nowNs();
   const endNs = startNs + waitSeconds * 1e9;
   for (let nowNs = startNs; ; nowNs = clock.nowNs()) {
-    const owned = translated(path, () => tryToOwn(path, lock));
+    const owned = ownNow(path, lock);
     if (owned !== null) return owned;
     const message = `${path} is in use by another process`;
     if (nowNs >= endNs) throw new ReceiptsError('in-use', message);
     if (nowNs === startNs) onWait(`${message}: waiting up to ${waitSeconds} s for it`);
     await clock.sleepUntilNs(Math.min(endNs, nowNs + RETRY_NS));
   }
+}
+
+/** The same without waiting; null: another process has it. Throws ReceiptsError 'bad-file'. */
+export function ownNow(
+  path: string,
+  lock: (fd: number) => boolean = lockFile,
+): OwnedFile | null {
+  return translated(path, () => tryToOwn(path, lock));
 }
 
 /** null: somebody else has it. */

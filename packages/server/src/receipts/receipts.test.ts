@@ -1,4 +1,4 @@
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import {
   chmodSync,
   copyFileSync,
@@ -405,5 +405,46 @@ describe('an answer is promised a receipt', () => {
     expect(clock.repeats).toBe(0);
     // The next server goes on where the chain ends.
     expect((await start()).counts.issued).toBe(0);
+  });
+
+  it('are withheld while the disk does not answer, and not waited for at the end', async () => {
+    // Says once that it is there, and is then in a call that does not return.
+    const stuck = new EventEmitter();
+    let says: (count: number) => void = () => {};
+    const startThread = () => {
+      setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
+      says = (written) => {
+        stuck.emit('message', { kind: 'wrote', result: { written, trouble: null } });
+      };
+      return Object.assign(stuck, { postMessage: () => {} }) as never;
+    };
+    const receipts = await Receipts.open({
+      path: null,
+      retention: RETENTION,
+      clock,
+      waitSeconds: 0,
+      onWait: () => {},
+      onTrouble: (message) => troubles.push(message),
+      startThread,
+    });
+    receipts.issue(makeReceiptFacts(1), 'a');
+    for (let second = 0; second < 5; second++) clock.tick(1);
+    expect(receipts.promise()).toBe(true);
+    clock.tick(1);
+    expect(receipts.promise()).toBe(false);
+    expect(troubles.splice(0)).toEqual([expect.stringContaining('the disk does not answer')]);
+    // It came back, and is gone again.
+    says(1);
+    expect([receipts.promise(), troubles.splice(0)]).toEqual([
+      true,
+      ['receipts are written again'],
+    ]);
+    receipts.issue(makeReceiptFacts(2), 'a');
+    const closed = receipts.close();
+    for (let second = 0; second < 6; second++) clock.tick(1);
+    await closed;
+    expect(receipts.counts).toEqual({ issued: 2, written: 1, lost: 1, withheld: 1 });
+    expect(troubles.at(-1)).toBe('receipts are being lost: see the metrics');
+    expect(clock.repeats).toBe(0);
   });
 });

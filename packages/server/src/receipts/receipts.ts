@@ -17,11 +17,18 @@ export interface ReceiptCounts {
   readonly withheld: number;
 }
 
+interface Awaited {
+  readonly path: string;
+  readonly retention: Retention;
+}
+
 export interface ReceiptsOptions extends Omit<OwnOptions, 'clock'> {
   /** null: in memory, with a key that ends with the process. */
   readonly path: string | null;
   readonly retention: Retention;
   readonly clock: Pick<ServerClock, 'nowNs' | 'sleepUntilNs' | 'every'>;
+  /** With `path` null: the file that they move to, once no other process has it. */
+  readonly awaited?: Awaited;
   /** Told once when writing begins to fail, when it works again, and when some are lost. */
   readonly onTrouble: (message: string) => void;
   /** With more than these issued and not written yet, none is promised. */
@@ -46,6 +53,8 @@ const PENDING_MAX = 16_384;
 const SECONDS_OF_AN_HOUR = 3600;
 /** Between two looks at whether receipts can be written. */
 const SECONDS_TO_RETRY = 1;
+/** Looks without an answer after which the disk is taken not to give one. */
+const SILENT_LOOKS = 5;
 
 interface Asker {
   resolve(value: never): void;
@@ -57,9 +66,10 @@ interface Asker {
  * Nothing that goes wrong there reaches an answer: answers that begin meanwhile name no receipt.
  */
 export class Receipts {
-  /** null: they are kept in memory and end with the process. */
-  readonly path: string | null;
-  readonly signer: ReceiptSigner;
+  #path: string | null;
+  #signer: ReceiptSigner;
+  /** Where they move from memory, once that is free. */
+  #awaited: Awaited | null;
   readonly #thread: ReceiptsThread;
   readonly #onTrouble: (message: string) => void;
   readonly #pendingMax: number;
@@ -68,6 +78,9 @@ export class Receipts {
   readonly #counts = { issued: 0, written: 0, lost: 0, withheld: 0 };
   readonly #endUpkeep: () => void;
   #asks = 0;
+  #looks = 0;
+  readonly #silence: Promise<void>;
+  #giveUp!: () => void;
   #isTroubled = false;
   #isGone = false;
   #isClosing = false;
@@ -78,14 +91,21 @@ export class Receipts {
     owned: OwnedFile | null,
     options: ReceiptsOptions,
   ) {
-    const { path, clock, onTrouble, pendingMax = PENDING_MAX } = options;
-    this.path = path;
+    const { path, clock, awaited = null, onTrouble, pendingMax = PENDING_MAX } = options;
+    this.#path = path;
+    this.#awaited = awaited;
     this.#thread = thread;
     this.#onTrouble = onTrouble;
     this.#pendingMax = pendingMax;
-    this.signer = { key, sign: (message) => this.#ask({ kind: 'sign', message }) };
+    this.#signer = this.#signerOf(key);
     const upkeep = [
-      clock.every(SECONDS_TO_RETRY, () => this.#post({ kind: 'write' })),
+      clock.every(SECONDS_TO_RETRY, () => {
+        this.#listen();
+        this.#post({ kind: 'write' });
+        if (this.#awaited === null) return;
+        const { path, retention } = this.#awaited;
+        this.#post({ kind: 'move', path, retention });
+      }),
       // Hours of running, not a difference of times: a clock that jumps makes nothing older.
       clock.every(SECONDS_OF_AN_HOUR, () => {
         this.#post({ kind: 'age', seconds: SECONDS_OF_AN_HOUR });
@@ -95,6 +115,9 @@ export class Receipts {
       for (const end of upkeep) end();
       owned?.release();
     };
+    this.#silence = new Promise((resolve) => {
+      this.#giveUp = resolve;
+    });
     thread.on('message', (message) => this.#receive(message));
     thread.on('error', (error) => this.#die(error));
     this.#exited = new Promise((resolve) => {
@@ -117,6 +140,25 @@ export class Receipts {
       owned?.release();
       throw error;
     }
+  }
+
+  /** null: they are kept in memory and end with the process. */
+  get path(): string | null {
+    return this.#path;
+  }
+
+  /** Of the chain that is written now. One that was had before goes on to sign for its own. */
+  get signer(): ReceiptSigner {
+    return this.#signer;
+  }
+
+  /** Where they move from memory, once no other process has it; null: nowhere. */
+  get awaitedPath(): string | null {
+    return this.#awaited?.path ?? null;
+  }
+
+  #signerOf(key: string): ReceiptSigner {
+    return { key, sign: (message) => this.#ask({ kind: 'sign', key, message }) };
   }
 
   get counts(): ReceiptCounts {
@@ -152,16 +194,32 @@ export class Receipts {
     return this.#ask({ kind: 'links', first, count });
   }
 
-  /** Where the chain ends, after all that was issued so far. Rejects likewise. */
-  head(): Promise<ChainHead> {
-    return this.#ask({ kind: 'head' });
+  /**
+   * Where the chain ends, after all that was issued so far; of a chain before this one, where it
+   * ended. Rejects likewise.
+   */
+  head(key: string = this.#signer.key): Promise<ChainHead> {
+    return this.#ask({ kind: 'head', key });
+  }
+
+  /**
+   * A disk that does not answer keeps its thread and no other: answers that begin now name no
+   * receipt, and nobody waits for it when the server ends.
+   */
+  #listen(): void {
+    this.#looks += 1;
+    if (this.#looks <= SILENT_LOOKS) return;
+    this.#trouble('the disk does not answer');
+    if (!this.#isClosing) return;
+    this.#die(new Error('the disk does not answer'));
+    this.#giveUp();
   }
 
   /** Writes what was issued, and ends. */
   async close(): Promise<void> {
     if (!this.#isGone && !this.#isClosing) this.#post({ kind: 'close' });
     this.#isClosing = true;
-    await this.#exited;
+    await Promise.race([this.#exited, this.#silence]);
   }
 
   #post(message: ToBook): void {
@@ -179,6 +237,7 @@ export class Receipts {
   }
 
   #receive(message: FromBook): void {
+    this.#looks = 0;
     if (message.kind === 'answer') {
       const asker = this.#askers.get(message.ask);
       this.#askers.delete(message.ask);
@@ -188,19 +247,33 @@ export class Receipts {
       this.#askers.delete(message.ask);
       const why = `the receipts cannot be read now: ${message.message}`;
       asker?.reject(new ReceiptsError('failed', why));
+    } else if (message.kind === 'moved') {
+      const { path, key, count } = message;
+      this.#awaited = null;
+      this.#path = path;
+      this.#signer = this.#signerOf(key);
+      this.#onTrouble(`receipts: ${path} is free: ${count} moved there from memory, under its key`);
+    } else if (message.kind === 'refused') {
+      // Asking again changes nothing.
+      this.#awaited = null;
+      this.#onTrouble(`receipts stay in memory and end with this process: ${message.message}`);
     } else if (message.kind === 'wrote') {
       const { written, trouble } = message.result;
       this.#counts.written += written;
-      const isTroubled = trouble !== null;
-      if (isTroubled !== this.#isTroubled) {
-        this.#onTrouble(
-          isTroubled
-            ? `receipts cannot be written, and wait; answers name none until they can: ${trouble}`
-            : 'receipts are written again',
-        );
-      }
-      this.#isTroubled = isTroubled;
+      this.#trouble(trouble);
     }
+  }
+
+  /** null: it is over. */
+  #trouble(trouble: string | null): void {
+    const isTroubled = trouble !== null;
+    if (isTroubled === this.#isTroubled) return;
+    this.#isTroubled = isTroubled;
+    this.#onTrouble(
+      isTroubled
+        ? `receipts cannot be written, and wait; answers name none until they can: ${trouble}`
+        : 'receipts are written again',
+    );
   }
 
   #lose(count: number): void {

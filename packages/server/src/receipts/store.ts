@@ -171,6 +171,27 @@ export class ReceiptStore {
     this.#database.run('DELETE FROM receipts WHERE sequence < ?', [first]);
   }
 
+  /** Whether a receipt of this id is kept, whosever it is. */
+  has(id: string): boolean {
+    return this.#database.get('SELECT 1 FROM receipts WHERE id = ?', [id]) !== null;
+  }
+
+  /** All that are kept, in the order of the chain. */
+  *all(): Generator<{ readonly signed: SignedReceipt; readonly tenant: string }> {
+    const sql =
+      'SELECT sequence, document, tenant FROM receipts WHERE sequence > ? ' +
+      'ORDER BY sequence LIMIT 256';
+    let last = 0;
+    for (;;) {
+      const rows = this.#database.all(sql, [last]);
+      for (const { document, tenant } of rows) {
+        yield { signed: readSignedReceipt(document as string), tenant: tenant as string };
+      }
+      if (rows.length === 0) return;
+      last = Number(rows.at(-1)!.sequence);
+    }
+  }
+
   /** A tenant's own receipt, as JSON text; null: there is none, or it is somebody else's. */
   find(id: string, tenant: string): string | null {
     const sql = 'SELECT document FROM receipts WHERE id = ? AND tenant = ?';

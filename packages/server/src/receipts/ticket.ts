@@ -13,7 +13,8 @@ export interface TicketFacts
 }
 
 /** What is known at its end. */
-export interface TicketEnd extends Pick<ReceiptFacts, 'outcome' | 'tokens' | 'createdAt'> {
+export interface TicketEnd
+  extends Pick<ReceiptFacts, 'outcome' | 'tokens' | 'createdAt' | 'engine'> {
   readonly crossings: readonly CrossingShare[];
 }
 

@@ -1,5 +1,6 @@
 import type { EngineStats } from '@bridgekeeper/engine';
 import type { z } from '@hono/zod-openapi';
+import type { EngineRestarts } from '../engine/restarting-engine.ts';
 import type { ServerContext } from '../openai/context.ts';
 import { BridgeDocument } from '../openai/schema/documents.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
@@ -37,6 +38,7 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     policy: { name: ctx.policy.value, reason: ctx.policy.reason },
     assumed_bridge: { name: assumed, ...why },
     uptime_seconds: seconds(bridge.uptimeNs),
+    restarts: ctx.restarts === null ? null : restartsDocument(ctx.restarts.restarts),
     running: stats.running,
     waiting: stats.waiting,
     generated_tokens: generatedTokens,
@@ -70,6 +72,20 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     })),
     grammars: grammarsDocument(ctx, stats.grammars),
     kv: kvDocument(stats.kv),
+  };
+}
+
+function restartsDocument({ count, failures, resumed, last }: EngineRestarts) {
+  return {
+    count,
+    failures: { ...failures },
+    resumed_requests: resumed,
+    last: last && {
+      cause: last.cause,
+      message: last.message,
+      failed_at: last.failedAt,
+      outage_seconds: last.outageSeconds,
+    },
   };
 }
 

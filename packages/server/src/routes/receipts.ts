@@ -26,11 +26,13 @@ export function receiptKeyEndpoint(ctx: ServerContext): Endpoint {
     },
     handle: async (c) => {
       const receipts = receiptsOf(ctx);
-      const head = await available(receipts.head());
+      const { key } = receipts.signer;
+      const head = await available(receipts.head(key));
       return c.json({
         algorithm: 'ed25519',
-        public_key: receipts.signer.key,
+        public_key: key,
         is_durable: receipts.path !== null,
+        awaits_file: receipts.awaitedPath !== null,
         chain: head,
         since_start: receipts.counts,
       });

@@ -4,7 +4,11 @@ import { VersionDocument } from '../openai/schema/documents.ts';
 import { type Endpoint, errorResponses, jsonContent } from './endpoint.ts';
 
 const HealthDocument = z
-  .object({ status: z.enum(['ready', 'stopping', 'failed']) })
+  .object({
+    status: z.enum(['ready', 'restarting', 'stopping', 'failed']),
+    /** Of what is not ready. */
+    reason: z.string().optional(),
+  })
   .openapi('Health');
 
 /** GET /health: 200 when requests are taken, 503 when they are not. Needs no key. */
@@ -16,12 +20,18 @@ export function healthEndpoint(ctx: ServerContext): Endpoint {
       summary: 'Whether requests are taken',
       responses: {
         200: { description: 'Ready', content: jsonContent(HealthDocument) },
-        503: { description: 'Failed or shutting down', content: jsonContent(HealthDocument) },
+        503: {
+          description: 'Restarting its engine, failed or shutting down',
+          content: jsonContent(HealthDocument),
+        },
       },
     },
     handle: (c: AppContext) => {
-      const status = ctx.lifecycle.health;
-      return c.json({ status }, status === 'ready' ? 200 : 503);
+      const { health: status, trouble } = ctx.lifecycle;
+      if (trouble === null) return c.json({ status }, 200);
+      const { retryAfterSeconds, reason } = trouble;
+      if (retryAfterSeconds !== undefined) c.header('Retry-After', String(retryAfterSeconds));
+      return c.json({ status, reason }, 503);
     },
   };
 }

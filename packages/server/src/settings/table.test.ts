@@ -63,6 +63,8 @@ test('numbers have bounds, which are values themselves', () => {
     kvOffloadingSize: [0.001, 1048576],
     kvDiskSize: [0.001, 16777216],
     kvSpillShare: [0, 1],
+    engineRestarts: [0, 1000],
+    engineRestartWindow: [1, 86400],
     grammarPoolBytes: [0, 68719476736],
     seed: [0, 9007199254740991],
     interTokenLimitMs: [1, 10000],

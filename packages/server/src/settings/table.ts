@@ -121,6 +121,18 @@ export const SETTINGS = {
     false,
     'let operators put the engine to sleep: POST /sleep, /wake_up',
   ),
+  engineRestarts: setting(
+    integer(0, 1000),
+    3,
+    'times that an engine that failed is started again within the window; 0: the server ends',
+  ),
+  engineRestartWindow: setting(number(1, 86400), 600, 'seconds of that window'),
+  engineRestartRequests: setting(
+    oneOf('fail', 'retry', 'continue'),
+    'continue',
+    'what becomes of requests then; retry: those of which nothing was sent are done again; ' +
+      'continue: others go on behind what was sent',
+  ),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
   toolCallParser: setting(

@@ -8,7 +8,7 @@ import {
   type EngineThreadData,
   keepReceipts,
   type ReceiptsThreadData,
-  serveEngine,
+  hostEngine,
 } from '@bridgekeeper/server/threads';
 import type { Life, Loop } from '../world/loop.ts';
 import type { ThreadMain } from '../world/threads.ts';
@@ -29,7 +29,7 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
   const mains: Readonly<Record<string, ThreadMain>> = {
     'engine-thread.js': (port, data) => {
       const life = loop.current!;
-      return serveEngine(port, (data as EngineThreadData).config, async (config, hooks = {}) => {
+      return hostEngine(port, (data as EngineThreadData).config, async (config, hooks = {}) => {
         hooks.onPhase?.('device');
         const law = lawOf(config.law.value!);
         const device = openModelDevice({

@@ -41,7 +41,7 @@ describe('KernelCache', () => {
     expect(cache.read('k')).toBeNull();
     cache.write('k', Uint8Array.of(1, 2, 3));
     expect(cache.read('k')).toEqual(Buffer.of(1, 2, 3));
-    expect(readdirSync(cache.folder)).toEqual(['k.cubin']);
+    expect(readdirSync(join(folder, 'deep', 'down'))).toEqual(['k.cubin']);
   });
 
   it('never gives back a file that was changed or cut', () => {
@@ -71,6 +71,12 @@ describe('KernelCache', () => {
   it('does without a folder that cannot be made', () => {
     writeFileSync(join(folder, 'file'), '');
     const cache = new KernelCache(join(folder, 'file', 'below'));
+    cache.write('k', Uint8Array.of(1));
+    expect(cache.read('k')).toBeNull();
+  });
+
+  it('does without a folder', () => {
+    const cache = new KernelCache(null);
     cache.write('k', Uint8Array.of(1));
     expect(cache.read('k')).toBeNull();
   });

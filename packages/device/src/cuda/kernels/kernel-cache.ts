@@ -35,16 +35,18 @@ export function kernelKey(program: Program, compiler: string): string {
  * every start and nothing else.
  */
 export class KernelCache {
-  readonly folder: string;
+  readonly folder: string | null;
 
-  constructor(folder: string) {
+  /** null: there is none, and nothing is kept. */
+  constructor(folder: string | null) {
     this.folder = folder;
   }
 
   read(key: string): Uint8Array | null {
+    if (this.folder === null) return null;
     let file: Uint8Array;
     try {
-      file = readFileSync(this.#path(key));
+      file = readFileSync(join(this.folder, fileOf(key)));
     } catch {
       return null;
     }
@@ -54,13 +56,12 @@ export class KernelCache {
   }
 
   write(key: string, code: Uint8Array): void {
-    replaceFile(this.#path(key), Buffer.concat([digest(code), code]));
-  }
-
-  #path(key: string): string {
-    return join(this.folder, `${key}.cubin`);
+    if (this.folder === null) return;
+    replaceFile(join(this.folder, fileOf(key)), Buffer.concat([digest(code), code]));
   }
 }
+
+const fileOf = (key: string) => `${key}.cubin`;
 
 /**
  * Writes a file of a cache aside and renames it, so that readers see all or nothing. Where it

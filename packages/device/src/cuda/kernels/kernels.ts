@@ -11,6 +11,9 @@ import {
   type WantedKernel,
 } from './kernel-source.ts';
 
+const NO_CACHE =
+  'the folder for compiled kernels and timed algorithms does not answer: they are made anew at ' +
+  'each start (XDG_CACHE_HOME names another)';
 const NO_DEFINES: KernelDefines = {};
 /** Percent of the on-chip memory that is shared, where kernels use it at all. */
 const ALL_SHARED = 100;
@@ -71,7 +74,7 @@ export class Kernels {
   /** Where the code of what is loaded came from, for people. */
   get notes(): readonly string[] {
     const { packed, translated, kept, compiled } = this.#loaded;
-    const { library } = this.#code;
+    const { library, cache } = this.#code;
     const parts = [
       [packed, `were compiled when this was packed (${library.compiler})`],
       [translated, `were packed for older GPUs and translated by the driver`],
@@ -81,6 +84,7 @@ export class Kernels {
     const told = parts.filter(([count]) => count > 0).map(([count, how]) => `${count} ${how}`);
     return [
       ...(told.length === 0 ? [] : [`kernels: ${told.join(', ')}`]),
+      ...(cache.folder === null ? [NO_CACHE] : []),
       ...library.refused.map((path) => `${path} is not what was packed: it was not used`),
     ];
   }

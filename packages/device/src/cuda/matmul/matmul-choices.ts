@@ -37,21 +37,25 @@ const SHIPPED_FOLDER = fileURLToPath(new URL('../../../algorithms/', import.meta
  */
 export class MatmulChoices {
   readonly path: string;
+  readonly #isKept: boolean;
   readonly #machine: MatmulMachine;
 
-  constructor(folder: string, machine: MatmulMachine) {
-    this.path = join(folder, fileNameOf(machine));
+  /** `folder` null: there is none, and nothing is kept. */
+  constructor(folder: string | null, machine: MatmulMachine) {
+    this.path = join(folder ?? '', fileNameOf(machine));
+    this.#isKept = folder !== null;
     this.#machine = machine;
   }
 
   /** What was chosen on this machine, and where nothing was, on another of its kind. */
   read(shippedFolder = SHIPPED_FOLDER): Algorithms {
     const shipped = this.#readFile(join(shippedFolder, fileNameOf(this.#machine)));
-    return new Map([...shipped, ...this.#readFile(this.path)]);
+    return new Map([...shipped, ...(this.#isKept ? this.#readFile(this.path) : [])]);
   }
 
   /** Adds to the file, over what it has for the same shapes. */
   add(added: Algorithms): void {
+    if (!this.#isKept) return;
     const merged = [...new Map([...this.#readFile(this.path), ...added])];
     const choices = Object.fromEntries(
       merged

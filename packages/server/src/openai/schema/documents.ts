@@ -93,7 +93,24 @@ export const BridgeDocument = z
       reason: z.string(),
       warning: z.string().optional(),
     }),
+    /** Of the engine that runs now, like all that is counted here. */
     uptime_seconds: z.number(),
+    /** null: the engine is never started again. */
+    restarts: z
+      .object({
+        count: z.int(),
+        failures: z.record(z.string(), z.int()),
+        resumed_requests: z.int(),
+        last: z
+          .object({
+            cause: z.string(),
+            message: z.string(),
+            failed_at: z.int(),
+            outage_seconds: z.number().nullable(),
+          })
+          .nullable(),
+      })
+      .nullable(),
     running: z.int(),
     waiting: z.int(),
     generated_tokens: z.int(),

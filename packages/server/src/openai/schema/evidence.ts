@@ -38,6 +38,8 @@ export const ReceiptKeyDocument = z
     algorithm: z.literal('ed25519'),
     public_key: z.string(),
     is_durable: z.boolean(),
+    /** They move to a file once the process that has it lets go of it. */
+    awaits_file: z.boolean(),
     chain: z.object({ sequence: z.int(), hash: text }),
     since_start: z.object({
       issued: z.int(),

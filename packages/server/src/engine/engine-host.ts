@@ -1,4 +1,4 @@
-import type { Clock } from '@bridgekeeper/bridge';
+import { type Clock, InvariantError } from '@bridgekeeper/bridge';
 import { DeviceError } from '@bridgekeeper/device';
 import {
   type Engine,
@@ -10,19 +10,19 @@ import { ModelError } from '@bridgekeeper/engine/models';
 import { LiveRecorder } from '../live/recorder.ts';
 import type { buildEngine } from './build.ts';
 import type { EngineConfig } from './config/engine-config.ts';
-import type { FromEngine, ToEngine } from './messages.ts';
+import type { FailureCause, FromEngine, ToEngine } from './messages.ts';
 
-/** Stats travel with events at most this often, and always with the last event. */
-const STATS_EVERY_NS = 50e6;
-
-/** The end of a channel at which an engine is served. */
-export interface EnginePort {
+/** The end of a channel at which the engine is: of a thread, or of a process of its own. */
+export interface HostPort {
   postMessage(message: FromEngine): void;
   on(event: 'message', listener: (message: ToEngine) => void): unknown;
   close(): void;
 }
 
-type Post = (message: FromEngine) => void;
+/** Stats travel with events at most this often, and always with the last event. */
+const STATS_EVERY_NS = 50e6;
+
+type Post = HostPort['postMessage'];
 
 /**
  * Gathers the events of one engine step into one message: threads are crossed per step, never per
@@ -68,15 +68,15 @@ const LIVE_EVERY_NS = 100e6;
 /** Sends what the engine does while somebody watches. */
 class Broadcast {
   readonly #engine: Engine;
-  readonly #post: Post;
   readonly #recorder: LiveRecorder;
+  readonly #post: Post;
   readonly #clock: Clock;
   #isSending = false;
 
-  constructor(engine: Engine, post: Post, recorder: LiveRecorder, clock: Clock) {
+  constructor(engine: Engine, recorder: LiveRecorder, post: Post, clock: Clock) {
     this.#engine = engine;
-    this.#post = post;
     this.#recorder = recorder;
+    this.#post = post;
     this.#clock = clock;
   }
 
@@ -91,55 +91,68 @@ class Broadcast {
     while (this.#recorder.isWatched) {
       await clock.sleepUntilNs(clock.nowNs() + LIVE_EVERY_NS);
       const batch = this.#recorder.take(clock.nowNs());
-      if (!this.#recorder.isWatched) continue;
+      if (!this.#recorder.isWatched) break;
       this.#post({ kind: 'live', batch, stats: this.#engine.stats() });
     }
     this.#isSending = false;
   }
 }
 
-function serve(port: EnginePort, engine: Engine, recorder: LiveRecorder, clock: Clock): void {
+function serve(engine: Engine, recorder: LiveRecorder, port: HostPort, clock: Clock): void {
   const post: Post = (message) => port.postMessage(message);
   const outbox = new Outbox(engine, post, () => clock.nowNs());
-  const broadcast = new Broadcast(engine, post, recorder, clock);
+  const broadcast = new Broadcast(engine, recorder, post, clock);
+  let isEnding = false;
+  const end = (graceMs: number) => {
+    broadcast.watch(false);
+    const ended = () => {
+      post({ kind: 'ended' });
+      port.close();
+    };
+    void engine.shutdown(graceMs).then(ended, ended);
+  };
   void engine.failed.then((error) => {
-    post({ kind: 'failed', code: error.code, message: error.message });
+    post({
+      kind: 'failed',
+      code: error.code,
+      message: error.message,
+      cause: causeOf(error.cause),
+    });
+    // What it holds of the device is given back: the next engine needs it.
+    end(0);
   });
-  port.on('message', (message: ToEngine) => {
+  port.on('message', (message) => {
     switch (message.kind) {
       case 'submit':
         outbox.opened();
         try {
           engine.admit(message.request, outbox.add);
         } catch (error) {
-          outbox.add(refusal(message.request.id, error));
+          outbox.add(refusal(message.request.id, error, isEnding));
         }
         break;
       case 'cancel':
         engine.cancel(message.id);
         break;
       case 'sleep':
-        answer(post, engine, message.number, engine.sleep(message.request));
+        answer(engine, message.number, engine.sleep(message.request), post);
         break;
       case 'wake-up':
-        answer(post, engine, message.number, engine.wakeUp());
+        answer(engine, message.number, engine.wakeUp(), post);
         break;
       case 'watch':
         broadcast.watch(message.on);
         break;
       case 'shutdown':
-        broadcast.watch(false);
-        void engine.shutdown(message.graceMs).then(() => {
-          post({ kind: 'ended' });
-          port.close();
-        });
+        isEnding = true;
+        end(message.graceMs);
         break;
     }
   });
 }
 
 /** Says how a sleep or a wake-up went. */
-function answer(post: Post, engine: Engine, number: number, done: Promise<void>): void {
+function answer(engine: Engine, number: number, done: Promise<void>, post: Post): void {
   const say = (refusal: { code: EngineErrorCode; message: string } | null) => {
     const { isAsleep } = engine;
     post({ kind: 'rested', number, refusal, isAsleep, stats: engine.stats() });
@@ -150,11 +163,13 @@ function answer(post: Post, engine: Engine, number: number, done: Promise<void>)
   );
 }
 
-/** What was checked, but came when the engine had begun to shut down. */
-function refusal(id: string, error: unknown): GenerationEvent {
+/** What was checked, but came when the engine had begun to shut down, or had failed. */
+function refusal(id: string, error: unknown, isEnding: boolean): GenerationEvent {
   const message = error instanceof EngineError ? error.message : 'the engine refused the request';
   const timing = { queuedNs: 0, prefillNs: 0, decodeNs: 0, preemptions: 0 };
-  return { id, tokens: [], finish: { reason: 'error', message, cachedTokens: 0, timing } };
+  const isLost = !isEnding && error instanceof EngineError && error.code === 'shutting-down';
+  const finish = { reason: 'error', message, cachedTokens: 0, timing } as const;
+  return { id, tokens: [], finish: isLost ? { ...finish, isLost } : finish };
 }
 
 /** Errors of every border below the engine, in the engine's own terms. */
@@ -169,12 +184,20 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/**
- * What the engine's thread does: builds an engine, says that it is ready or why it cannot be, and
- * serves it until it is shut down.
- */
-export async function serveEngine(
-  port: EnginePort,
+/** What ended an engine, by the innermost of the errors that say so. */
+function causeOf(error: unknown): FailureCause {
+  if (error instanceof Error && error.cause instanceof Error) {
+    const inner = causeOf(error.cause);
+    if (inner !== 'other') return inner;
+  }
+  if (error instanceof DeviceError) return error.code === 'stalled' ? 'stalled' : 'device';
+  if (error instanceof InvariantError) return 'invariant';
+  return error instanceof ModelError ? 'model' : 'other';
+}
+
+/** Builds the engine and serves it at this end of the channel. Says `failed` where it cannot. */
+export async function hostEngine(
+  port: HostPort,
   config: EngineConfig,
   build: typeof buildEngine,
 ): Promise<void> {
@@ -188,10 +211,15 @@ export async function serveEngine(
       onModel: (lines) => post({ kind: 'model', lines }),
       onPhase: (phase) => post({ kind: 'phase', phase }),
     }).finally(() => config.seal.userKey?.fill(0));
-    serve(port, engine, recorder, clock);
+    serve(engine, recorder, port, clock);
     post({ kind: 'ready', card: engine.card, stats: engine.stats() });
   } catch (error) {
-    post({ kind: 'failed', code: codeOf(error), message: messageOf(error) });
+    post({
+      kind: 'failed',
+      code: codeOf(error),
+      message: messageOf(error),
+      cause: causeOf(error),
+    });
     port.close();
   }
 }
