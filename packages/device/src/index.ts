@@ -29,6 +29,7 @@ export {
   type DeviceEvent,
   type DeviceInfo,
   type DeviceKind,
+  type DeviceRank,
   type ElementType,
   type Graph,
   type HostBuffer,

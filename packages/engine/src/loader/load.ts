@@ -3,6 +3,7 @@ import {
   bytesPerElement,
   type Device,
   type DeviceBuffer,
+  type DeviceRank,
   E4M3_MAX,
   type ElementType,
   elementMatrix,
@@ -357,14 +358,12 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
       await fillDummy(device, layout, buffers);
       return null;
     }
-    let first: FillReport | null = null;
-    for (const [index, rank] of device.ranks.entries()) {
-      const own = optionsForRank(options, index);
+    const all = optionsOfRanks(options);
+    const reports = await ofRanks(device, (rank, index) => {
       const parts = buffers.map(rank.part);
-      const filled = await fillRank(checkpoint, layoutFor(index), parts, own, { index, of: ranks });
-      first ??= filled;
-    }
-    return first;
+      return fillRank(checkpoint, layoutFor(index), parts, all[index]!, { index, of: ranks });
+    });
+    return reports[0]!;
   });
   const over = (arenas: readonly DeviceBuffer[]) => assemble(spec, layout, arenas);
   return {
@@ -388,23 +387,45 @@ export function heldBy(
   return rank.of === 1 ? [...tensors] : sliceForRank(tensors, spec, rank);
 }
 
-/** What a rank of the device is filled by, and how far all of them are. */
-function optionsForRank(options: WeightOptions, index: number): WeightOptions {
-  const { device, traffic, onProgress } = options;
+/**
+ * What `fill` makes of each rank: side by side where they are GPUs of their own, each of which has
+ * a channel of its own, else in turn. When one fails, the others have ended before this rejects.
+ */
+async function ofRanks<Filled>(
+  { ranks }: Device,
+  fill: (rank: DeviceRank, index: number) => Promise<Filled>,
+): Promise<readonly Filled[]> {
+  const areApart = new Set(ranks.map(({ device }) => device)).size === ranks.length;
+  const filled: Filled[] = [];
+  if (!areApart) {
+    for (const [index, rank] of ranks.entries()) filled.push(await fill(rank, index));
+    return filled;
+  }
+  for (const result of await Promise.allSettled(ranks.map(fill))) {
+    if (result.status === 'rejected') throw result.reason;
+    filled.push(result.value);
+  }
+  return filled;
+}
+
+/** What each rank of the device is filled by; progress is that of all of them. */
+function optionsOfRanks(options: WeightOptions): readonly WeightOptions[] {
+  const { device, traffic, readers, onProgress } = options;
   const { ranks } = device;
-  if (ranks.length === 1) return options;
-  const own = ranks[index]!.device;
-  return {
+  if (ranks.length === 1) return [options];
+  const bytesDone = ranks.map(() => 0);
+  return ranks.map(({ device: own }, index) => ({
     ...options,
     device: own,
     traffic: traffic.ofRank(own, index),
-    onProgress: (progress) =>
-      onProgress?.({
-        ...progress,
-        bytesDone: progress.bytesDone + index * progress.bytesTotal,
-        bytesTotal: progress.bytesTotal * ranks.length,
-      }),
-  };
+    // Threads that were started ahead are one rank's: they read one thing after the other.
+    readers: index === 0 ? readers : undefined,
+    onProgress: (progress) => {
+      bytesDone[index] = progress.bytesDone;
+      const bytesTotal = progress.bytesTotal * ranks.length;
+      onProgress?.({ ...progress, bytesDone: sum(bytesDone), bytesTotal });
+    },
+  }));
 }
 
 /** Brings a rank what it holds: of the files, zeros, and rows of its own table. */
