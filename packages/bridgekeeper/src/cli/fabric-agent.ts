@@ -20,6 +20,7 @@ import { postToWitness } from '../verify/fetch-log.ts';
 import type { CliCommand } from './command.ts';
 import { HOST_FLAGS, hostSettings, openHostAgent, quoteLogKey, ROUND } from './fabric-host.ts';
 import { askAgent, serveSocket } from './fabric-socket.ts';
+import { readGivenFile } from './given-file.ts';
 import { stopSignal } from './stop-signal.ts';
 
 /** `1,2,5-8`: places on the board, ascending, each once. */
@@ -51,6 +52,7 @@ const AGENT_FLAGS = {
   logPort: flag(integer(0, 65_535), undefined, 'serve the log to readers on this port'),
   logHost: flag(text('address'), '127.0.0.1', 'with --log-port: where it listens'),
   round: ROUND,
+  json: flag(onOff(), false, 'what it says as JSON, a line each'),
 };
 
 type AgentFlags = Values<typeof AGENT_FLAGS>;
@@ -66,10 +68,12 @@ export const FABRIC_AGENT: CliCommand<typeof AGENT_FLAGS> = {
 async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
   const { AgentCommands, agentListener, FabricError, logListener, runAgent, statusOf } =
     await import('@bridgekeeper/fabric');
+  const say = (document: object, text: string) =>
+    io.out(values.json ? JSON.stringify(document) : text);
   if (values.clear !== undefined) {
     const body = { modules: values.clear };
     if ((await askAgent(values.state, 'POST', '/v1/clear', body)) !== null) {
-      io.out('the agent that runs has taken them back');
+      say({ cleared: values.clear }, 'the agent that runs has taken them back');
       return 0;
     }
   }
@@ -80,7 +84,7 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
   const stop = stopSignal(io);
   const { desired } = values;
   // One that is not there at first is a mistake; later, that somebody is replacing it.
-  if (desired !== undefined) readDesiredText(desired, io);
+  if (desired !== undefined) readGivenFile('--desired', desired, io);
   const desiredAgain = (path: string) => {
     try {
       return io.readFile(path);
@@ -92,7 +96,8 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
   let told = '';
   // What lasts is said once, and not with every round.
   const trouble = ({ code, message }: Trouble) => {
-    if (message !== told) io.err(`bridgekeeper: ${message} [${code}]`);
+    if (message !== told && values.json) io.out(JSON.stringify({ trouble: { code, message } }));
+    else if (message !== told) io.err(`bridgekeeper: ${message} [${code}]`);
     told = message;
   };
   try {
@@ -107,7 +112,8 @@ async function runHostAgent(values: AgentFlags, io: CliIo): Promise<0> {
       await once(server, 'listening');
       servers.push(server);
       const { port } = server.address() as AddressInfo;
-      io.out(`${log.vkey}\nhttp://${values.logHost}:${port}`);
+      const url = `http://${values.logHost}:${port}`;
+      say({ log: { vkey: log.vkey, url } }, `${log.vkey}\n${url}`);
     }
     const quoted = await quoteLogKey(values, log.vkey);
     if (quoted !== null) io.err(`bridgekeeper: ${quoted}`);
@@ -149,16 +155,6 @@ async function cosignerOf({ witness = [], witnessMin }: AgentFlags, log: Cosigne
   } catch (cause) {
     if (!(cause instanceof AttestError)) throw cause;
     throw new UsageError('bad-value', `--witness: ${cause.message}`, { cause });
-  }
-}
-
-/** Throws UsageError. */
-function readDesiredText(path: string, io: CliIo): string {
-  try {
-    return io.readFile(path);
-  } catch (cause) {
-    const message = `--desired: ${path} cannot be read: ${(cause as Error).message}`;
-    throw new UsageError('bad-file', message, { cause });
   }
 }
 

@@ -5,6 +5,7 @@ import type { CliCommand } from './command.ts';
 import { waitForAgent } from './fabric-agent.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
 import { askAgent } from './fabric-socket.ts';
+import { readGivenFile } from './given-file.ts';
 
 /** What dstack's VMM tells its apply command. */
 const FILE = 'DSTACK_NVSWITCH_PARTITION_FILE';
@@ -33,7 +34,7 @@ async function apply({ state: folder, limit, json }: Values<typeof FLAGS>, io: C
   if (path === undefined || ids === undefined) {
     throw new UsageError('bad-combination', `${FILE} and ${IDS} are set by dstack’s VMM`);
   }
-  const goal = readDstackGoal(readText(path, io), ids);
+  const goal = readDstackGoal(readGivenFile(FILE, path, io), ids);
   const state = (await askAgent(folder, 'GET', '/v1/state')) as AgentState | null;
   if (state === null) {
     throw new UsageError('bad-value', `--state: no agent runs with ${folder}: start one first`);
@@ -67,14 +68,4 @@ async function apply({ state: folder, limit, json }: Values<typeof FLAGS>, io: C
     ])
       io.out(line);
   return problems.length === 0 ? 0 : 1;
-}
-
-/** Throws UsageError. */
-function readText(path: string, io: CliIo): string {
-  try {
-    return io.readFile(path);
-  } catch (cause) {
-    const message = `${FILE}: ${path} cannot be read: ${(cause as Error).message}`;
-    throw new UsageError('bad-file', message, { cause });
-  }
 }

@@ -14,6 +14,7 @@ import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
 import { FABRIC_FOLDER } from './fabric-folder.ts';
 import { askAgent } from './fabric-socket.ts';
+import { readGivenFile } from './given-file.ts';
 
 const GRADES = ['host', 'service-vm', 'guest'] as const;
 
@@ -58,7 +59,7 @@ async function place(path: string, flags: Flags, io: CliIo): Promise<0 | 1> {
     grades: flags.grade ?? GRADES,
     tokens: flags.tokens,
   };
-  const result = plan(request, readOffers(readText('--hosts', path, io)));
+  const result = plan(request, readOffers(readGivenFile('--hosts', path, io)));
   io.out(flags.json ? JSON.stringify(result) : linesOf(result).join('\n'));
   return result.fits ? 0 : 1;
 }
@@ -84,7 +85,7 @@ async function changeTable(flags: Flags, io: CliIo): Promise<0> {
   const { FileStore, lockAgent, planTableChange, readTable, withMaintenance } = await import(
     '@bridgekeeper/fabric'
   );
-  const next = readTable(readText('--table', flags.table!, io));
+  const next = readTable(readGivenFile('--table', flags.table!, io));
   const isRun = flags.run !== undefined;
   const told = (await askAgent(flags.state, 'GET', '/v1/state')) as AgentState | null;
   const lock = isRun && told === null ? lockAgent(flags.state) : null;
@@ -127,14 +128,4 @@ function changeLines(change: TableChange, isRun: boolean): string[] {
     ...change.steps.map((step, index) => `step ${index + 1}      ${step}`),
     isRun ? 'run         the next agent of this host does it' : `to run it   --run ${change.to}`,
   ];
-}
-
-/** Throws UsageError. */
-function readText(name: string, path: string, io: CliIo): string {
-  try {
-    return io.readFile(path);
-  } catch (cause) {
-    const message = `${name}: ${path} cannot be read: ${(cause as Error).message}`;
-    throw new UsageError('bad-file', message, { cause });
-  }
 }

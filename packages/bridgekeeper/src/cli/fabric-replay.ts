@@ -12,6 +12,7 @@ import type { CliIo } from '../io.ts';
 import { fetchTiles, isLogAddress } from '../verify/fetch-log.ts';
 import type { CliCommand } from './command.ts';
 import { readerTrust } from './fabric-trust.ts';
+import { readGivenFile } from './given-file.ts';
 
 const FLAGS = {
   folder: requiredArgument(text('folder|url'), 'the log, as its host gives it out or serves it'),
@@ -44,12 +45,16 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
     statementsOf,
     verifyEntries,
   } = await import('@bridgekeeper/fabric');
-  const openings = values.openings === undefined ? [] : readOpenings(io.readFile(values.openings));
+  const textOf = (name: string, path: string) => readGivenFile(name, path, io);
+  const openings =
+    values.openings === undefined ? [] : readOpenings(textOf('--openings', values.openings));
   if (openings === null) {
     throw new UsageError('bad-file', `--openings: ${values.openings} is no list of openings`);
   }
   const evidence =
-    values.evidence === undefined ? undefined : readTenantEvidence(io.readFile(values.evidence));
+    values.evidence === undefined
+      ? undefined
+      : readTenantEvidence(textOf('--evidence', values.evidence));
   if (evidence === null) {
     throw new UsageError(
       'bad-file',
@@ -60,7 +65,7 @@ async function replay(values: Values<typeof FLAGS>, io: CliIo): Promise<0 | 1> {
   const { entries, checkpoint } = isLogAddress(values.folder)
     ? await readLogTiles(fetchTiles(values.folder))
     : readLogFolder(values.folder);
-  const earlier = (values.earlier ?? []).map((path) => io.readFile(path));
+  const earlier = (values.earlier ?? []).map((path) => textOf('--earlier', path));
   const seen = await verifyEntries(entries, checkpoint, earlier, trust);
   const replayed = replayLog(entries.slice(0, seen.size), openings);
   const statements =

@@ -118,6 +118,16 @@ describe('fabric simulate', () => {
   });
 });
 
+describe('fabric replay', () => {
+  it.each(['--openings', '--evidence'])('says which file of %s it cannot read', async (name) => {
+    const { code, err } = await run(['replay', folder, '--log-key', 'x', name, 'none.json']);
+    expect([code, err]).toEqual([
+      2,
+      `bridgekeeper: ${name}: none.json cannot be read: it is not there`,
+    ]);
+  });
+});
+
 describe('a host', () => {
   it('has one agent', async () => {
     const { lockAgent } = await import('@bridgekeeper/fabric');
