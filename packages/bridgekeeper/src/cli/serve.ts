@@ -17,6 +17,8 @@ import { fromVllm } from './vllm-spelling.ts';
 
 /** What has not ended by then waits for something that does not come. */
 const STUCK_SECONDS = 10;
+/** A disk that does not answer is given so long to take the last receipts, and some more. */
+const SILENCE_SECONDS = 50;
 
 /** The host's clock counts from there. */
 const PROCESS_STARTED_NS = 0;
@@ -143,7 +145,7 @@ async function untilEnd(
   }
   const { shutdownTimeout } = settings;
   log.info(`${end}: finishing open answers for up to ${shutdownTimeout} s`);
-  io.exitLater(shutdownTimeout + 2 * STUCK_SECONDS, 1);
+  io.exitLater(shutdownTimeout + SILENCE_SECONDS + STUCK_SECONDS, 1);
   await server.stop(shutdownTimeout);
   return 0;
 }

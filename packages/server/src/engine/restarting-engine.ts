@@ -99,6 +99,8 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
   readonly #open = new Map<string, Open>();
   readonly #watchers = new Map<LiveListener, () => void>();
   readonly #aborted = new AbortController();
+  /** Resolves when the server ends: nobody waits for a start then. */
+  readonly #closing: Promise<void>;
   readonly #counts = {
     count: 0,
     resumed: 0,
@@ -124,6 +126,9 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
     this.card = parts.first.card;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
+    });
+    this.#closing = new Promise((resolve) => {
+      this.#aborted.signal.addEventListener('abort', () => resolve(), { once: true });
     });
     this.#follow(parts.first);
   }
@@ -278,7 +283,7 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
         return;
       }
       log.warn(`starting the engine again in ${waitNs / 1e9} s: start ${nth} ${within}`);
-      await clock.sleepUntilNs(clock.nowNs() + waitNs);
+      await Promise.race([clock.sleepUntilNs(clock.nowNs() + waitNs), this.#closing]);
       if (!this.#isRestarting) break;
       const other = await this.#otherThanBefore();
       if (other !== null) {

@@ -2,9 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SyntheticEngine, syntheticStart } from '../engine/synthetic-engine.ts';
 import { settingsWith } from '../settings/configuration.ts';
 import { SETTINGS } from '../settings/table.ts';
+import { HandClock } from '../testing/hand-clock.ts';
 import { configurationOf } from './configuration.ts';
+import { openEvidence } from './evidence.ts';
 import { digestHeaders } from './model-identity.ts';
 import { digestFiles, readSoftware } from './software.ts';
 
@@ -63,6 +66,28 @@ describe("the digest of a model's headers", () => {
     expect(await digestHeaders(folder)).toBe(digest);
     write('model.safetensors', tensors('{"b":1}', 'weights'));
     expect(await digestHeaders(folder)).not.toBe(digest);
+  });
+
+  it('is that of reports, or nothing is loaded from the folder again', async () => {
+    write('config.json', '{}');
+    write('model.safetensors', tensors('{"a":1}', 'weights'));
+    const version = { version: '0', node: '', commit: null, digest: null };
+    const evidence = await openEvidence(
+      settingsWith({ model: folder }),
+      syntheticStart(new SyntheticEngine()),
+      {
+        clock: new HandClock(),
+        machine: {},
+        receipts: null,
+        modelName: 'm',
+        version,
+        encryptionKeys: async () => new Uint8Array(),
+      },
+    );
+    await evidence.requireSameModel();
+    write('config.json', '{"a":2}');
+    await expect(evidence.requireSameModel()).rejects.toThrow(/are not those that reports name/);
+    await evidence.close();
   });
 
   it('is none of a folder without a model, and stands broken files', async () => {

@@ -69,7 +69,7 @@ export interface ChoiceOutcome {
   /** What crossed the bridge for it; absent where the engine did not say. */
   readonly crossings?: readonly CrossingShare[];
   /** It began on an engine before the one that finished it. */
-  readonly isResumed?: boolean;
+  readonly isResumed?: true;
 }
 
 /** What a choice asks of those around it. */
@@ -231,9 +231,10 @@ export class Choice {
   }
 
   #close(finish: EngineFinish): ChoiceFinish | undefined {
-    const { cachedTokens, timing, stopToken, crossings = [], isResumed = false } = finish;
+    const { cachedTokens, timing, stopToken, crossings = [], isResumed } = finish;
+    const resumed = isResumed === true ? { isResumed } : {};
     const done = (reason: ChoiceOutcome['reason']) => {
-      this.outcome = { reason, cachedTokens, timing, crossings, isResumed };
+      this.outcome = { reason, cachedTokens, timing, crossings, ...resumed };
     };
     const hasCalls = (this.#reader?.wholeCalls ?? 0) > 0;
     if (this.#isOver) {

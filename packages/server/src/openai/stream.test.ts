@@ -306,7 +306,7 @@ describe('the end', () => {
     expect((await whole).status).toBe(500);
     const health = await fetch(`${server.url}/health`);
     expect(health.status).toBe(503);
-    expect(await health.json()).toEqual({ status: 'failed' });
+    expect(await health.json()).toEqual({ status: 'failed', reason: 'the device was lost' });
     expect((await server.post('/v1/completions', PROMPT)).status).toBe(500);
     expect((await server.engineFailed).message).toContain('device was lost');
   });

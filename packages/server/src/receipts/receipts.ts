@@ -54,7 +54,9 @@ const SECONDS_OF_AN_HOUR = 3600;
 /** Between two looks at whether receipts can be written. */
 const SECONDS_TO_RETRY = 1;
 /** Looks without an answer after which the disk is taken not to give one. */
-const SILENT_LOOKS = 5;
+const SILENT_LOOKS = 15;
+/** The same when the server ends: what is given up then is lost. */
+const SILENT_LOOKS_AT_END = 30;
 
 interface Asker {
   resolve(value: never): void;
@@ -210,7 +212,7 @@ export class Receipts {
     this.#looks += 1;
     if (this.#looks <= SILENT_LOOKS) return;
     this.#trouble('the disk does not answer');
-    if (!this.#isClosing) return;
+    if (!this.#isClosing || this.#looks <= SILENT_LOOKS_AT_END) return;
     this.#die(new Error('the disk does not answer'));
     this.#giveUp();
   }

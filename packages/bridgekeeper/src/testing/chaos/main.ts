@@ -43,9 +43,21 @@ async function soaked(): Promise<boolean> {
     tell: say,
   });
   const command = `npm run soak -- --minutes ${minutes} --clients ${clients} --rest ${rest}`;
-  save('soak.json', `${JSON.stringify({ ...machineOf(command), result }, null, 1)}\n`);
-  for (const what of ['held', 'latency'] as const) save(`soak-${what}.svg`, drawSoak(result, what));
   const { samples, ...summary } = result;
+  const parts = {
+    held: samples.map(({ firstTokenMs, answerMs, ...held }) => held),
+    latency: samples.map(({ minute, firstTokenMs, answerMs }) => ({
+      minute,
+      firstTokenMs,
+      answerMs,
+    })),
+  };
+  // A picture and its data have one name.
+  for (const what of ['held', 'latency'] as const) {
+    const document = { ...machineOf(command), result: { ...summary, samples: parts[what] } };
+    save(`soak-${what}.json`, `${JSON.stringify(document, null, 1)}\n`);
+    save(`soak-${what}.svg`, drawSoak(result, what));
+  }
   say(JSON.stringify(summary));
   const { otherTexts, faults, exitCode, receipts } = result;
   return otherTexts === 0 && faults.length === 0 && exitCode === 0 && receipts.lost === 0;
