@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { RequestLife } from '../openai/request-log.ts';
 import { HOST_CLOCK as clock } from '../host-clock.ts';
+import type { RequestLife } from '../openai/request-log.ts';
 import { startTestServer } from '../testing/test-server.ts';
 import { trafficOf } from './plan.ts';
 
