@@ -122,7 +122,7 @@ function processorUntilPaint(events) {
   return us / 1000;
 }
 
-/** A server that tells of eight lanes with a thousand slices a second each, as the real feed does. */
+/** Tells of eight lanes with a thousand slices a second each, as the real feed does. */
 async function crowded() {
   const lanes = Array.from({ length: 8 }, (_, lane) => `lane-${lane}`);
   const open = new Set();
@@ -248,7 +248,7 @@ function judged(events, frames) {
   };
 }
 
-/** A recording of an hour: ten moments a second, with what the bundled model makes of 100 tokens/s. */
+/** An hour: ten moments a second, with what the bundled model makes of 100 tokens a second. */
 async function hour() {
   const crossings = (seq) =>
     Array.from({ length: 12 }, (_, at) => [

@@ -326,6 +326,8 @@ describe('other routes', () => {
       '/v1/messages/count_tokens',
       '/v1/models',
       '/v1/models/{id}',
+      '/v1/plan',
+      '/v1/plan/what-if',
       '/v1/receipts/key',
       '/v1/receipts/links',
       '/v1/receipts/{id}',

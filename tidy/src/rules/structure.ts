@@ -2,7 +2,7 @@ import { isBuiltin } from 'node:module';
 import { posix } from 'node:path';
 import { layers, peers } from '../allowed.ts';
 import type { Link } from '../links.ts';
-import { isTest, type Repository, type Violation } from '../repository.ts';
+import { isTest, isTesting, type Repository, type Violation } from '../repository.ts';
 import {
   type Manifest,
   manifests,
@@ -20,9 +20,11 @@ export function layering(repository: Repository): Violation[] {
   return repository.sources.flatMap((source) => {
     const own = packageOf(source.path);
     if (own === undefined) return [];
-    const listed = all.get(own)?.dependencies ?? {};
+    const { dependencies: listed = {}, devDependencies: tools = {} } = all.get(own) ?? {};
     return source.links.flatMap((link): Violation[] => {
       const message = layeringFault(link, source.path, own, all, (name) => {
+        // What exists for tests may use what its package lists for them.
+        if (isTesting(source.path) && name in tools) return true;
         return name in listed || (isTest(source.path) && rootTools.has(name));
       });
       return message === undefined ? [] : [{ path: source.path, line: link.line, message }];

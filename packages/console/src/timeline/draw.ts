@@ -153,10 +153,10 @@ function eachSeen(
     const right = NAMES_WIDTH + (slice.endUs - fromUs) * perUs;
     if (right < paintedTo) continue;
     const start = NAMES_WIDTH + (slice.startUs - fromUs) * perUs;
-    const left = start < NAMES_WIDTH ? NAMES_WIDTH : start;
-    const end = right > width ? width : right;
+    const left = Math.max(NAMES_WIDTH, start);
+    const end = Math.min(width, right);
     paintedTo = Math.floor(end) + 1;
-    paint(slice, left, end - left < 1 ? 1 : end - left);
+    paint(slice, left, Math.max(1, end - left));
   }
 }
 

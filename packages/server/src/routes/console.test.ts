@@ -201,6 +201,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     await page.getByRole('button', { name: 'Plan', exact: true }).click();
     await page.waitForSelector('figcaption:has-text("What the bridge takes")', { timeout: 60_000 });
     expect(new URL(page.url()).hash).toContain('Qwen3-0.6B');
+    await picture(page, 'plan');
     const saving = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Save' }).click();
     planned = await readFile((await (await saving).path())!, 'utf8');
@@ -283,6 +284,8 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
 
   test('all is reached by the keyboard alone', async () => {
     await open('bridge');
+    // The focus is where a page that was just loaded has it.
+    await page.reload();
     await page.waitForSelector('.freshness.live');
     await page.locator('body').press('Tab');
     expect(await page.evaluate('document.activeElement.textContent.trim()')).toBe(
@@ -308,7 +311,7 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
     expect(viewer.complaints).toEqual([]);
   });
 
-  test('tells how old what it shows is when the server is gone, and goes on when it is back', async () => {
+  test('tells how old what it shows is when the server is gone, and goes on later', async () => {
     await open('bridge');
     await page.waitForSelector('.freshness.live');
     const port = Number(new URL(server.url).port);
