@@ -24,6 +24,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     ...['fabric', 'control', 'gateway'],
   ],
   gateway: ['bridge', 'server', 'control'],
+  simulator: ['bridge', 'device', 'engine', 'attest', 'server', 'gateway'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -372,6 +373,15 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     metrics: ['relay', 'http', 'fleet.ts'],
     '.': ['table', 'relay', 'http', 'metrics', 'fleet.ts'],
   },
+  simulator: {
+    world: [],
+    platform: ['world'],
+    product: ['world'],
+    clients: ['world', 'product'],
+    '.': ['world', 'platform', 'product', 'clients'],
+    mutants: ['world', '.'],
+    'main.ts': ['.', 'mutants'],
+  },
   bridgekeeper: {
     '.': [],
     selftest: [],
@@ -472,6 +482,11 @@ export const publicNames: readonly PublicNames[] = [
     reason: 'programs of operators call the API with its types',
   },
   {
+    path: 'packages/simulator/src/mutants/hooks.ts',
+    names: ['initialize', 'load'],
+    reason: 'called by Node, as hooks that load modules',
+  },
+  {
     path: 'packages/bridge/src/index.ts',
     names: '*',
     reason: 'other runtimes and simulations use the package alone',
@@ -556,6 +571,16 @@ export const adapters: readonly Home[] = [
     path: 'packages/engine/src/traffic/',
     names: lanes,
     reason: 'the one owner of lanes: it orders the crossings and writes them down',
+  },
+  {
+    path: 'packages/simulator/src/product/device-trouble.ts',
+    names: lanes,
+    reason: 'breaks lanes of a modelled device as GPUs break them',
+  },
+  {
+    path: 'packages/simulator/src/platform/platform.ts',
+    names: ['setTimeout', 'setInterval'],
+    reason: 'puts the simulation’s own in their place',
   },
   { path: '*.test.ts', names: lanes, reason: 'tests look into a device past the engine' },
   {

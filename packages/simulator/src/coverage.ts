@@ -3,7 +3,7 @@ import { FAULT_NAMES } from './faults.ts';
 import { POLICIES } from './product/settings.ts';
 
 /** What is known that a simulation can reach; more may be, and is shown, too. */
-export const REACHABLE: readonly string[] = [
+const REACHABLE: readonly string[] = [
   ...FAULT_NAMES.map((name) => `fault: ${name}`),
   ...CLIENT_KINDS.map((kind) => `client: ${kind}`),
   ...POLICIES.map((policy) => `policy: ${policy}`),

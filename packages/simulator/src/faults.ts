@@ -1,7 +1,7 @@
 import type { DeviceFault } from './product/device-trouble.ts';
 import type { ServerProcess } from './product/server-process.ts';
+import type { World } from './product/world.ts';
 import type { Random } from './world/random.ts';
-import type { World } from './world/world.ts';
 
 /** One kind of trouble: how long between two of them, and what each does. */
 interface Fault {
@@ -15,6 +15,8 @@ export interface Trouble {
   readonly random: Random;
   /** One server, drawn. */
   readonly server: ServerProcess;
+  /** How long it lasts, of at most so long: in a dense storm nothing lasts for long. */
+  lasts(mostNs: number): number;
   /** Later, unless all is calm by then. */
   later(delayNs: number, action: () => void): void;
 }
@@ -25,7 +27,7 @@ const device = (fault: DeviceFault, everyNs: number): Fault => ({
 });
 
 /** What can go wrong, by the name that `--faults` has. Add one here; it is on in half the seeds. */
-export const FAULTS = {
+const FAULTS = {
   kill: { everyNs: 2e9, begin: ({ server }) => server.kill() },
   power: { everyNs: 3e9, begin: ({ server }) => server.losePower() },
   term: {
@@ -35,8 +37,8 @@ export const FAULTS = {
   'gateway-kill': { everyNs: 2e9, begin: ({ world }) => world.gateway?.kill() },
   pause: {
     everyNs: 0.6e9,
-    begin: ({ server, world, random }) => {
-      server.life.stoppedUntilNs = world.loop.nowNs + random.below(8e9);
+    begin: ({ server, world, lasts }) => {
+      server.life.stoppedUntilNs = world.loop.nowNs + lasts(8e9);
     },
   },
   wall: {
@@ -47,20 +49,20 @@ export const FAULTS = {
   },
   'disk-full': {
     everyNs: 1.5e9,
-    begin: ({ server, random, later }) => {
+    begin: ({ server, lasts, later }) => {
       server.disk.faults.isFull = true;
       server.hadDiskFaults = true;
-      later(random.below(6e9), () => {
+      later(lasts(6e9), () => {
         server.disk.faults.isFull = false;
       });
     },
   },
   'disk-errors': {
     everyNs: 1.5e9,
-    begin: ({ server, random, later }) => {
+    begin: ({ server, lasts, later }) => {
       server.disk.faults.failing = 0.2;
       server.hadDiskFaults = true;
-      later(random.below(4e9), () => {
+      later(lasts(4e9), () => {
         server.disk.faults.failing = 0;
       });
     },
@@ -70,27 +72,27 @@ export const FAULTS = {
   'lane-lost': device('lane-lost', 6e9),
   loss: {
     everyNs: 0.8e9,
-    begin: ({ world, random, later }) => {
+    begin: ({ world, lasts, later }) => {
       world.network.quality.loss = 0.1;
-      later(random.below(3e9), () => {
+      later(lasts(3e9), () => {
         world.network.quality.loss = 0;
       });
     },
   },
   split: {
     everyNs: 0.4e9,
-    begin: ({ world, random, later }) => {
+    begin: ({ world, lasts, later }) => {
       world.network.quality.split = 0.5;
-      later(random.below(3e9), () => {
+      later(lasts(3e9), () => {
         world.network.quality.split = 0;
       });
     },
   },
   cut: {
     everyNs: 2e9,
-    begin: ({ world, random, server, later }) => {
+    begin: ({ world, random, server, lasts, later }) => {
       world.network.cut(server.host, random.of(['clients', 'gateway']));
-      later(random.below(30e9), () => world.network.heal());
+      later(lasts(30e9), () => world.network.heal());
     },
   },
   reset: {
@@ -127,7 +129,8 @@ export function unleash(world: World, random: Random, chosen: readonly FaultName
           const later = (inNs: number, action: () => void) => {
             loop.at(loop.nowNs + inNs, () => world.isCalm || action(), null);
           };
-          fault.begin({ world, random, server, later });
+          const lasts = (mostNs: number) => random.below(mostNs) / haste;
+          fault.begin({ world, random, server, lasts, later });
           next();
         },
         null,
@@ -139,7 +142,7 @@ export function unleash(world: World, random: Random, chosen: readonly FaultName
 
 /** Ends everything that lasts. */
 export function calm(world: World): void {
-  world.isCalm = true;
+  world.calmSinceNs = world.loop.nowNs;
   world.network.heal();
   world.network.quality.loss = 0;
   world.network.quality.split = 0;

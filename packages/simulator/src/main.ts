@@ -117,7 +117,9 @@ async function main(): Promise<number> {
     print(JSON.stringify({ machine, ...figures, violations, coverage, digests }, null, 2));
   } else if (first !== last) {
     for (const { what, count } of coverage) print(`${String(count).padStart(9)}  ${what}`);
-    print(`${results.length} seeds, ${sent} requests, ${processorSeconds.toFixed(1)} s of processor`);
+    print(
+      `${results.length} seeds, ${sent} requests, ${processorSeconds.toFixed(1)} s of processor`,
+    );
   }
   return failed === undefined ? 0 : 1;
 }

@@ -1,16 +1,16 @@
 import sqlite from 'node-sqlite3-wasm';
 import { CLIENT_KINDS, Load } from './clients/clients.ts';
+import { collectReceipts } from './clients/receipts.ts';
 import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
-import { collectReceipts } from './judge/receipts.ts';
-import type { Violation } from './judge/judge.ts';
 import { install } from './platform/platform.ts';
 import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
 import { SERVER_PORT, ServerProcess } from './product/server-process.ts';
 import { drawSettings, KEYS, noteSettings } from './product/settings.ts';
 import { threadMains } from './product/threads.ts';
+import { World } from './product/world.ts';
+import type { Violation } from './world/judge.ts';
 import { Random } from './world/random.ts';
-import { World } from './world/world.ts';
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -40,7 +40,13 @@ export interface SimulationResult {
 
 const REQUESTS = { least: 30, most: 120 };
 /** What costs nobody an answer. */
-const HARMLESS: ReadonlySet<FaultName> = new Set(['wall', 'split', 'loss', 'disk-full', 'disk-errors']);
+const HARMLESS: ReadonlySet<FaultName> = new Set([
+  'wall',
+  'split',
+  'loss',
+  'disk-full',
+  'disk-errors',
+]);
 /** All that is open must have ended so long after the last fault. */
 const CALM_NS = 400e9;
 
@@ -66,8 +72,7 @@ function run(options: SimulationOptions): SimulationResult {
     given: files,
     mainOf: threadMains(loop, {
       device: (life, device) => world.serverOf(life)?.trouble.watch(device),
-      engine: (life, engine, device, model) =>
-        world.serverOf(life)?.opened(engine, device, model),
+      engine: (life, engine, device, model) => world.serverOf(life)?.opened(engine, device, model),
     }),
   });
   const { Database } = sqlite;
@@ -91,7 +96,8 @@ function run(options: SimulationOptions): SimulationResult {
   };
   try {
     const chosen = options.faults ?? drawFaults(new Random(seed, 'which faults'));
-    const requests = options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
+    const requests =
+      options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
     const random = new Random(seed, 'swarm');
     const until = (limitNs: number, isDone: () => boolean): boolean => {
       const endNs = loop.nowNs + limitNs;
@@ -104,13 +110,15 @@ function run(options: SimulationOptions): SimulationResult {
     const hasGateway = random.chance(0.4);
     const count = hasGateway ? random.between(2, 3) : random.between(1, 2);
     for (let index = 0; index < count; index++) {
-      world.servers.push(new ServerProcess(
+      world.servers.push(
+        new ServerProcess(
           world,
           `s${index}`,
           settings.kvDiskSize === undefined
             ? settings
             : { ...settings, kvDiskPath: `/sim/s${index}` },
-        ));
+        ),
+      );
     }
     if (hasGateway) world.gateway = new GatewayProcess(world);
     let sinceLook = 0;

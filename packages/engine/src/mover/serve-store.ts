@@ -10,6 +10,8 @@ import type {
   StoreStart,
 } from './store-protocol.ts';
 
+export type { StoreStart } from './store-protocol.ts';
+
 /** The end of a channel at which orders are taken. */
 export interface StorePort {
   postMessage(message: StoreOpened | StoreReply): void;

@@ -1,9 +1,9 @@
-import { expectedTokens, type TokenRequest } from '../judge/oracle.ts';
 import { VOCABULARY } from '../product/model.ts';
+import type { World } from '../product/world.ts';
 import type { Life } from '../world/loop.ts';
 import type { Random } from '../world/random.ts';
-import type { World } from '../world/world.ts';
 import { ClientConnection, type ResponseHead, type ResponseListener } from './http.ts';
+import { expectedTokens, type TokenRequest } from './oracle.ts';
 
 /** How a client behaves. */
 export const CLIENT_KINDS = ['plain', 'slow', 'vanishing', 'hostile'] as const;
@@ -179,14 +179,15 @@ class Client {
 
 function attacksOf(random: Random, key: string): (readonly [string, string])[] {
   const head = (more: string) =>
-    `POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${key}\r\n${more}\r\n`;
+    'POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n' +
+    `authorization: Bearer ${key}\r\n${more}\r\n`;
   const json = 'content-type: application/json\r\n';
   const body = JSON.stringify({ prompt: [1, 2, 3], max_tokens: 4 });
   const whole = `${head(`${json}content-length: ${body.length}\r\n`)}${body}`;
   return [
     ['garbage', random.bytes(200).toString('latin1')],
     ['half a head', 'POST /v1/completions HTTP/1.1\r\nhost: 127'],
-    ['half a body', head(`${json}content-length: 1000\r\n`) + '{"prompt": [1'],
+    ['half a body', `${head(`${json}content-length: 1000\r\n`)}{"prompt": [1`],
     ['no JSON', `${head(`${json}content-length: 5\r\n`)}{]}[{`],
     ['deep JSON', `${head(`${json}content-length: 2000\r\n`)}${'['.repeat(2000)}`],
     ['two lengths', `${head(`${json}content-length: 5\r\ncontent-length: 6\r\n`)}abcdef`],
@@ -305,11 +306,15 @@ class Call implements ResponseListener {
       this.#outcome('failed', `error ${this.#error}`);
       return;
     }
-    judge.require(this.#finishes === 1 && (this.#hasEnded || !this.#isStream), 'ends-once', () =>
-      `${this.#name}: ${this.#finishes} ends, ${this.#hasEnded ? 'and' : 'without'} [DONE]`,
+    judge.require(
+      this.#finishes === 1 && (this.#hasEnded || !this.#isStream),
+      'ends-once',
+      () => `${this.#name}: ${this.#finishes} ends, ${this.#hasEnded ? 'and' : 'without'} [DONE]`,
     );
-    judge.require(this.#tokens.length === this.#expected.length, 'tokens-right', () =>
-      `${this.#name}: ${this.#tokens.length} tokens of ${this.#expected.length}`,
+    judge.require(
+      this.#tokens.length === this.#expected.length,
+      'tokens-right',
+      () => `${this.#name}: ${this.#tokens.length} tokens of ${this.#expected.length}`,
     );
     this.#keepReceipt();
     this.#outcome('complete', '');
@@ -361,8 +366,10 @@ class Call implements ResponseListener {
     for (const token of choice.token_ids ?? []) {
       if (judge.violations.length > 0) return;
       const wanted = this.#expected[this.#tokens.length];
-      judge.require(token === wanted, 'tokens-right', () =>
-        `${this.#name}: token ${this.#tokens.length} is ${token}, and should be ${wanted} of ${JSON.stringify({ n: this.#wanted.prompt.length, ...this.#wanted, prompt: 0, expected: this.#expected })}`,
+      judge.require(
+        token === wanted,
+        'tokens-right',
+        () => `${this.#name}: token ${this.#tokens.length} is ${token}, and should be ${wanted}`,
       );
       this.#tokens.push(token);
     }
@@ -370,8 +377,10 @@ class Call implements ResponseListener {
       this.#finishes += 1;
       const isStopped = this.#wanted.stopTokens.includes(this.#expected.at(-1)!);
       const reason = isStopped ? 'stop' : 'length';
-      judge.require(choice.finish_reason === reason, 'answers', () =>
-        `${this.#name}: ends for ${choice.finish_reason}, and should for ${reason}`,
+      judge.require(
+        choice.finish_reason === reason,
+        'answers',
+        () => `${this.#name}: ends for ${choice.finish_reason}, and should for ${reason}`,
       );
     }
     if (this.#leavesAfter !== null && this.#tokens.length >= this.#leavesAfter) this.#leave();
@@ -386,8 +395,10 @@ class Call implements ResponseListener {
       judge.violated('answers', `${this.#name}: status ${status} without an error`);
     }
     judge.reached(`refused: ${status} ${code}`);
-    judge.require(NOT_NOW.has(status) && code !== 'internal_error', 'answers', () =>
-      `${this.#name}: status ${status}, ${code}`,
+    judge.require(
+      NOT_NOW.has(status) && code !== 'internal_error',
+      'answers',
+      () => `${this.#name}: status ${status}, ${code}`,
     );
     if (status === 429 && !this.#load.options.hasLimits) {
       judge.violated('quota-kept', `${this.#name}: refused with ${code}, and nothing is limited`);
@@ -451,7 +462,8 @@ class Call implements ResponseListener {
         this.#wait();
         return;
       }
-      if (world.isCalm) {
+      const { calmSinceNs } = world;
+      if (calmSinceNs !== null && world.loop.nowNs - calmSinceNs >= PATIENCE_NS) {
         world.judge.violated('live', `${this.#name} has heard nothing for two minutes`);
       }
       world.judge.reached('client lost its patience');

@@ -1,4 +1,4 @@
-import type { InvariantName } from '../judge/judge.ts';
+import type { InvariantName } from '../world/judge.ts';
 
 /** A bug that is put into the compiled product: text of a file, and what stands there instead. */
 export interface Mutant {
@@ -58,7 +58,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'wake-up-lost',
     what: 'an engine that is idle is not woken by a request',
     file: 'engine/dist/engine.js',
-    find: 'this.#shares.arrived(sequence);\n        this.#parts.policy.hurry();\n        this.#wake?.();',
+    find:
+      'this.#shares.arrived(sequence);\n        this.#parts.policy.hurry();\n' +
+      '        this.#wake?.();',
     replace: 'this.#shares.arrived(sequence);\n        this.#parts.policy.hurry();',
     breaks: ['live'],
   },
@@ -107,7 +109,9 @@ export const MUTANTS: readonly Mutant[] = [
     what: 'the database of receipts does not wait for the disk',
     file: 'server/dist/receipts/store.js',
     find: "if (this.#pragma('page_count') === 0)",
-    replace: "this.#database.exec('PRAGMA synchronous = OFF');\n                if (this.#pragma('page_count') === 0)",
+    replace:
+      "this.#database.exec('PRAGMA synchronous = OFF');\n" +
+      "                if (this.#pragma('page_count') === 0)",
     breaks: ['receipt-kept', 'receipt-promised', 'chain-whole', 'orderly'],
   },
   {
@@ -169,7 +173,9 @@ export const MUTANTS: readonly Mutant[] = [
     what: 'a request that has ended still takes its place in the queue',
     file: 'server/dist/engine/threaded-engine.js',
     find: 'if (event.finish !== undefined)\n            this.#open.delete(event.id);',
-    replace: "if (event.finish !== undefined && event.finish.reason !== 'length')\n            this.#open.delete(event.id);",
+    replace:
+      "if (event.finish !== undefined && event.finish.reason !== 'length')\n" +
+      '            this.#open.delete(event.id);',
     breaks: ['quota-kept', 'live', 'ends-once'],
   },
   {

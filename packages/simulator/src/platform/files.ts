@@ -4,7 +4,7 @@ import { type Disk, DiskError, type OpenFiles } from '../world/disk.ts';
 import type { Life, Loop } from '../world/loop.ts';
 
 /** All that is under here is on simulated disks: `/sim/<host>/...`. */
-export const DISKS = '/sim/';
+const DISKS = '/sim/';
 
 interface Parts {
   readonly loop: Loop;
@@ -20,81 +20,53 @@ const { constants } = fs;
 // biome-ignore lint/suspicious/noExplicitAny: the functions of node:fs take what they take
 type Any = any;
 
-/** The functions of node:fs on simulated disks, and on the machine's own where a path is there. */
-export function simulatedFiles(parts: Parts): Readonly<Record<string, (...args: Any[]) => Any>> {
-  const { loop, files, disks, given } = parts;
-  const real: Any = { ...fs };
-  const isOurs = (path: unknown): path is string =>
-    typeof path === 'string' && path.startsWith(DISKS);
-  const diskOf = (path: string): Disk => {
-    const disk = disks.get(path.slice(DISKS.length).split('/', 1)[0]!);
-    if (disk === undefined) throw new DiskError('ENOENT', path);
-    return disk;
+const isBigOf = (options: Any) => options?.bigint === true;
+
+function statOf(entry: ReturnType<Disk['get']> | Buffer, isBig: boolean) {
+  const isFolder = entry === 'folder';
+  const isGiven = Buffer.isBuffer(entry);
+  const [size, ino, mode] =
+    isFolder || entry === undefined
+      ? [0, 1, 0o40700]
+      : isGiven
+        ? [entry.length, 2, 0o100600]
+        : [entry.size, entry.number + 2, 0o100000 | entry.mode];
+  const number = (value: number) => (isBig ? BigInt(value) : value);
+  return {
+    size: number(size),
+    ino: number(ino),
+    dev: number(7),
+    mode: number(mode),
+    uid: number(0),
+    mtimeMs: number(0),
+    mtimeNs: number(0),
+    isFile: () => !isFolder,
+    isDirectory: () => isFolder,
+    isSymbolicLink: () => false,
+    isSocket: () => false,
   };
-  const life = (): Life | null => loop.current;
+}
 
-  const statOf = (entry: ReturnType<Disk['get']> | Buffer, isBig: boolean) => {
-    const isFolder = entry === 'folder';
-    const isGiven = Buffer.isBuffer(entry);
-    const [size, ino, mode] =
-      isFolder || entry === undefined
-        ? [0, 1, 0o40700]
-        : isGiven
-          ? [entry.length, 2, 0o100600]
-          : [entry.size, entry.number + 2, 0o100000 | entry.mode];
-    const number = (value: number) => (isBig ? BigInt(value) : value);
-    return {
-      size: number(size),
-      ino: number(ino),
-      dev: number(7),
-      mode: number(mode),
-      uid: number(0),
-      mtimeMs: number(0),
-      mtimeNs: number(0),
-      isFile: () => !isFolder,
-      isDirectory: () => isFolder,
-      isSymbolicLink: () => false,
-      isSocket: () => false,
-    };
-  };
+function flagsOf(flags: unknown): number {
+  if (typeof flags === 'number') return flags;
+  switch (flags) {
+    case 'w':
+      return constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC;
+    case 'wx':
+      return constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+    case 'a':
+      return constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
+    case 'r+':
+      return constants.O_RDWR;
+    default:
+      return constants.O_RDONLY;
+  }
+}
 
-  const entryOf = (path: string) => given.get(path) ?? diskOf(path).get(path);
-  const isBigOf = (options: Any) => options?.bigint === true;
+type Functions = Record<string, (...args: Any[]) => Any>;
 
-  const flagsOf = (flags: unknown): number => {
-    if (typeof flags === 'number') return flags;
-    switch (flags) {
-      case 'w':
-        return constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC;
-      case 'wx':
-        return constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-      case 'a':
-        return constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
-      case 'r+':
-        return constants.O_RDWR;
-      default:
-        return constants.O_RDONLY;
-    }
-  };
-
-  const openSync = (path: string, flags: unknown = 'r', mode: unknown = 0o666): number => {
-    const wanted = flagsOf(flags);
-    const disk = diskOf(path);
-    let entry = disk.get(path);
-    if (entry !== undefined && (wanted & constants.O_EXCL) !== 0) {
-      throw new DiskError('EEXIST', path);
-    }
-    if (entry === undefined) {
-      if ((wanted & constants.O_CREAT) === 0) throw new DiskError('ENOENT', path);
-      if (disk.get(dirname(path)) !== 'folder') throw new DiskError('ENOENT', path);
-      entry = disk.make(path, Number(mode) & 0o777);
-    }
-    const file = entry === 'folder' ? null : entry;
-    if (file !== null && (wanted & constants.O_TRUNC) !== 0) disk.truncate(file, path, 0);
-    const isAppending = (wanted & constants.O_APPEND) !== 0;
-    return files.open({ file, disk, path, life: life(), position: 0, isAppending });
-  };
-
+/** Those that take what is open. */
+function handleFunctions(files: OpenFiles): Functions {
   const writeSync = (fd: number, data: Any, a?: Any, b?: Any, c?: Any): number => {
     const open = files.get(fd);
     const isText = typeof data === 'string';
@@ -127,6 +99,64 @@ export function simulatedFiles(parts: Parts): Readonly<Record<string, (...args: 
     return count;
   };
 
+  const fsyncSync = (fd: number): void => {
+    const { disk, file, path } = files.get(fd);
+    disk.sync(file, path);
+  };
+
+  return {
+    closeSync: (fd) => files.close(fd),
+    fsyncSync,
+    fdatasyncSync: fsyncSync,
+    writeSync,
+    readSync,
+    ftruncateSync: (fd, size = 0) => {
+      const { disk, file, path } = files.get(fd);
+      disk.truncate(file!, path, Number(size));
+    },
+    fstatSync: (fd, options) => {
+      const { file } = files.get(fd);
+      return statOf(file ?? 'folder', isBigOf(options));
+    },
+  };
+}
+
+/** The functions of node:fs on simulated disks, and on the machine's own where a path is there. */
+export function simulatedFiles(parts: Parts): Readonly<Record<string, (...args: Any[]) => Any>> {
+  const { loop, files, disks, given } = parts;
+  const real: Any = { ...fs };
+  const isOurs = (path: unknown): path is string =>
+    typeof path === 'string' && path.startsWith(DISKS);
+  const diskOf = (path: string): Disk => {
+    const disk = disks.get(path.slice(DISKS.length).split('/', 1)[0]!);
+    if (disk === undefined) throw new DiskError('ENOENT', path);
+    return disk;
+  };
+  const life = (): Life | null => loop.current;
+  const byHandle = handleFunctions(files);
+  const writeSync = byHandle.writeSync!;
+  const fsyncSync = byHandle.fsyncSync!;
+
+  const entryOf = (path: string) => given.get(path) ?? diskOf(path).get(path);
+
+  const openSync = (path: string, flags: unknown = 'r', mode: unknown = 0o666): number => {
+    const wanted = flagsOf(flags);
+    const disk = diskOf(path);
+    let entry = disk.get(path);
+    if (entry !== undefined && (wanted & constants.O_EXCL) !== 0) {
+      throw new DiskError('EEXIST', path);
+    }
+    if (entry === undefined) {
+      if ((wanted & constants.O_CREAT) === 0) throw new DiskError('ENOENT', path);
+      if (disk.get(dirname(path)) !== 'folder') throw new DiskError('ENOENT', path);
+      entry = disk.make(path, Number(mode) & 0o777);
+    }
+    const file = entry === 'folder' ? null : entry;
+    if (file !== null && (wanted & constants.O_TRUNC) !== 0) disk.truncate(file, path, 0);
+    const isAppending = (wanted & constants.O_APPEND) !== 0;
+    return files.open({ file, disk, path, life: life(), position: 0, isAppending });
+  };
+
   const readFileSync = (path: string, options?: Any): Buffer | string => {
     const entry = entryOf(path);
     if (entry === undefined) throw new DiskError('ENOENT', path);
@@ -146,11 +176,6 @@ export function simulatedFiles(parts: Parts): Readonly<Record<string, (...args: 
     } finally {
       files.close(fd);
     }
-  };
-
-  const fsyncSync = (fd: number): void => {
-    const { disk, file, path } = files.get(fd);
-    disk.sync(file, path);
   };
 
   const removeSync = (path: string, options?: Any): void => {
@@ -218,21 +243,6 @@ export function simulatedFiles(parts: Parts): Readonly<Record<string, (...args: 
     },
   };
   ours.lstatSync = ours.statSync!;
-  const byHandle: Record<string, (fd: number, ...args: Any[]) => Any> = {
-    closeSync: (fd) => files.close(fd),
-    fsyncSync,
-    fdatasyncSync: fsyncSync,
-    writeSync,
-    readSync,
-    ftruncateSync: (fd, size = 0) => {
-      const { disk, file, path } = files.get(fd);
-      disk.truncate(file!, path, Number(size));
-    },
-    fstatSync: (fd, options) => {
-      const { file } = files.get(fd);
-      return statOf(file ?? 'folder', isBigOf(options));
-    },
-  };
   const all: Record<string, (...args: Any[]) => Any> = {};
   for (const [name, make] of Object.entries(ours)) {
     all[name] = (path: Any, ...args: Any[]) =>

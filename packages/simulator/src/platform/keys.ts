@@ -81,7 +81,8 @@ export function subtleAtOnce(random: () => Random): Readonly<Record<string, Any>
     exportKey: async (_format: string, { key, point }: Key) => bufferOf(point ?? rawOf(key)),
     importKey: async (format: string, data: Any, algorithm: Any) => {
       const name = nameOf(algorithm);
-      if (format !== 'raw' || name !== 'Ed25519') throw new Error(`${format} ${name}: not simulated`);
+      if (format !== 'raw' || name !== 'Ed25519')
+        throw new Error(`${format} ${name}: not simulated`);
       const x = Buffer.from(bytesOf(data)).toString('base64url');
       const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
       return { type: 'public', algorithm: { name }, key };

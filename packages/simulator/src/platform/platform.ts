@@ -89,7 +89,8 @@ export function install(parts: PlatformParts): () => void {
   };
   const uuid = () => {
     const hex = life().random.bytes(16).toString('hex');
-    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
+    const parts = [hex.slice(0, 8), hex.slice(8, 12), `4${hex.slice(13, 16)}`];
+    return [...parts, `a${hex.slice(17, 20)}`, hex.slice(20)].join('-');
   };
   replace(cryptoModule, 'randomBytes', (count: number) => life().random.bytes(count));
   replace(cryptoModule, 'randomFillSync', fill);
@@ -115,7 +116,9 @@ export function install(parts: PlatformParts): () => void {
   }
   replace(threadsModule, 'Worker', workersOf(loop, parts.mainOf));
 
-  const marks = [true, false].map((isObject) => [isObject, getDefaultHighWaterMark(isObject)] as const);
+  const marks = [true, false].map(
+    (isObject) => [isObject, getDefaultHighWaterMark(isObject)] as const,
+  );
   // Releases of Node differ in it.
   setDefaultHighWaterMark(false, 16_384);
   undo.push(() => {

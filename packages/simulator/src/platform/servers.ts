@@ -22,7 +22,8 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
     listen(this: Server, options: { host?: string; port?: number }, done?: () => void): Server {
       const life = loop.current!;
       const host = life.host;
-      const port = options.port === undefined || options.port === 0 ? network.freePort() : options.port;
+      const port =
+        options.port === undefined || options.port === 0 ? network.freePort() : options.port;
       if (done !== undefined) this.once('listening', done);
       const state: Listening = {
         life,
@@ -30,7 +31,8 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
         port,
         connections: 0,
         isOpen: true,
-        mayAccept: () => this.maxConnections === undefined || state.connections < this.maxConnections,
+        mayAccept: () =>
+          this.maxConnections === undefined || state.connections < this.maxConnections,
         accept: (socket) => {
           state.connections += 1;
           socket.once('close', () => {

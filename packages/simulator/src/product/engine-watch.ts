@@ -1,8 +1,8 @@
 import type { Device } from '@bridgekeeper/device';
 import type { Engine } from '@bridgekeeper/engine';
 import type { PreparedModel } from '@bridgekeeper/engine/measure';
-import type { World } from '../world/world.ts';
 import type { ServerProcess } from './server-process.ts';
+import type { World } from './world.ts';
 
 /** What is seen of a running engine from within. */
 export interface EngineWatch {
@@ -44,8 +44,16 @@ export function watchEngine(
       'bounded',
       () => `${name}: a queue too long`,
     );
-    judge.require(scheduler.running <= maxRows, 'bounded', () => `${name}: more rows than there are`);
-    judge.require(tree.held <= tree.pages, 'pages-kept', () => `${name}: more pages than there are`);
+    judge.require(
+      scheduler.running <= maxRows,
+      'bounded',
+      () => `${name}: more rows than there are`,
+    );
+    judge.require(
+      tree.held <= tree.pages,
+      'pages-kept',
+      () => `${name}: more pages than there are`,
+    );
     const tenants = new Map<number, string>();
     const rows = new Map<string, number>();
     const waiting = new Map<string, number>();
@@ -88,8 +96,11 @@ export function watchEngine(
     for (const [owner, since] of starving) {
       if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
       else {
-        judge.require(served - since <= STARVED_TOKENS_MAX, 'fair', () =>
-          `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
+        judge.require(
+          served - since <= STARVED_TOKENS_MAX,
+          'fair',
+          () =>
+            `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
         );
       }
     }

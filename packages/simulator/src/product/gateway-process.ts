@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { startGateway } from '@bridgekeeper/gateway';
 import type { Life } from '../world/loop.ts';
-import type { World } from '../world/world.ts';
 import { SERVER_PORT } from './server-process.ts';
 import { GATEWAY_KEY, KEYS } from './settings.ts';
+import type { World } from './world.ts';
 
 export const GATEWAY_HOST = 'gateway';
 export const GATEWAY_PORT = 9000;

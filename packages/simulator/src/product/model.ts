@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 export const MODEL_FOLDER = '/sim/model';
 
 export const VOCABULARY = 4096;
-export const MODEL_TOKENS_MAX = 512;
+const MODEL_TOKENS_MAX = 512;
 export const PAGE_TOKENS = 16;
 /** Keys and values of one head of 16, in two bytes each. */
 export const PAGE_BYTES = PAGE_TOKENS * 2 * 16 * 2;

@@ -9,13 +9,13 @@ import {
   startServer,
 } from '@bridgekeeper/server';
 import type { Disk } from '../world/disk.ts';
-import { Life } from '../world/loop.ts';
+import type { Life } from '../world/loop.ts';
 import { Random } from '../world/random.ts';
-import type { World } from '../world/world.ts';
 import { DeviceTrouble } from './device-trouble.ts';
 import { type EngineWatch, watchEngine } from './engine-watch.ts';
 import { MODEL_FOLDER, PAGE_TOKENS } from './model.ts';
 import type { ServerSettings } from './settings.ts';
+import type { World } from './world.ts';
 
 /** Where a server listens, on its host. */
 export const SERVER_PORT = 8000;

@@ -1,5 +1,5 @@
 import type { Settings } from '@bridgekeeper/server';
-import type { Judge } from '../judge/judge.ts';
+import type { Judge } from '../world/judge.ts';
 import type { Random } from '../world/random.ts';
 
 export type ServerSettings = Partial<Settings>;
@@ -43,5 +43,7 @@ export function noteSettings(judge: Judge, settings: ServerSettings): void {
   judge.reached(`policy: ${settings.policy}`);
   judge.reached(`law: ${settings.law}`);
   const hasHost = settings.kvOffloadingSize !== undefined;
-  judge.reached(`tiers: ${hasHost ? (settings.kvDiskSize === undefined ? 'host' : 'disk') : 'none'}`);
+  judge.reached(
+    `tiers: ${hasHost ? (settings.kvDiskSize === undefined ? 'host' : 'disk') : 'none'}`,
+  );
 }

@@ -1,5 +1,5 @@
 import type { ServerClock } from '@bridgekeeper/server/host-clock';
-import { Random } from './random.ts';
+import type { Random } from './random.ts';
 
 /**
  * A process, for as long as it lives. What it waits for belongs to it: once it has ended, none of

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 /** What must hold, by name. */
-export const INVARIANTS = {
+const INVARIANTS = {
   'ends-once': 'an accepted request ends exactly once, and nothing comes after its end',
   'tokens-right': 'tokens are those that the prompt, and the seed, alone lead to',
   'ledger-true': 'the ledger has what the device counted, no more and no less',

@@ -1,11 +1,11 @@
 import type { Logger } from '@bridgekeeper/server';
-import { Judge } from '../judge/judge.ts';
-import type { GatewayProcess } from '../product/gateway-process.ts';
-import type { ServerProcess } from '../product/server-process.ts';
-import { Disk, OpenFiles } from './disk.ts';
-import { Life, Loop } from './loop.ts';
-import { Network } from './network.ts';
-import { Random } from './random.ts';
+import { Disk, OpenFiles } from '../world/disk.ts';
+import { Judge } from '../world/judge.ts';
+import { Life, Loop } from '../world/loop.ts';
+import { Network } from '../world/network.ts';
+import { Random } from '../world/random.ts';
+import type { GatewayProcess } from './gateway-process.ts';
+import type { ServerProcess } from './server-process.ts';
 
 /** Everything that there is in one simulation. */
 export class World {
@@ -21,8 +21,8 @@ export class World {
   /** null: clients ask servers themselves. */
   gateway: GatewayProcess | null = null;
   readonly #databases = new Map<Life, { close(): void }[]>();
-  /** From when on nothing fails any more. */
-  isCalm = false;
+  /** From when on nothing fails any more; null: not yet. */
+  calmSinceNs: number | null = null;
 
   constructor(seed: number, keepsHistory: boolean, onViolation: () => void) {
     this.seed = seed;
@@ -34,8 +34,17 @@ export class World {
     };
     const quiet = () => undefined;
     this.log = {
-      ...{ trace: quiet, debug: quiet, info: quiet, warn: noted, error: noted, fatal: noted },
+      trace: quiet,
+      debug: quiet,
+      info: quiet,
+      warn: noted,
+      error: noted,
+      fatal: noted,
     } as unknown as Logger;
+  }
+
+  get isCalm(): boolean {
+    return this.calmSinceNs !== null;
   }
 
   /** Whether every process runs and takes requests. */

@@ -1,10 +1,10 @@
 import { readSignedReceipt, verifyReceiptChain } from '@bridgekeeper/attest';
-import type { HandedReceipt, Load } from '../clients/clients.ts';
-import { ClientConnection } from '../clients/http.ts';
 import { GATEWAY_HOST, GATEWAY_PORT } from '../product/gateway-process.ts';
 import { SERVER_PORT } from '../product/server-process.ts';
 import { KEYS, OPERATOR_KEY } from '../product/settings.ts';
-import type { World } from '../world/world.ts';
+import type { World } from '../product/world.ts';
+import type { HandedReceipt, Load } from './clients.ts';
+import { ClientConnection } from './http.ts';
 
 type Until = (limitNs: number, isDone: () => boolean) => boolean;
 
@@ -16,7 +16,7 @@ export interface ReceiptAudit {
 const LOOK_NS = 500e6;
 const LOOKED_AT_MAX = 15;
 
-/** Asks for receipts again and again: what was shown once is to be there, and the same, for ever. */
+/** Asks for receipts again and again: what was shown once is to stay, and to stay the same. */
 export function collectReceipts(world: World, load: Load): ReceiptAudit {
   const { loop, judge, network } = world;
   const life = world.newLife('auditor', 'clients');
@@ -63,8 +63,10 @@ export function collectReceipts(world: World, load: Load): ReceiptAudit {
     const { id, generated, document, isKept } = receipt;
     if (isKept && text !== document) judge.violated('receipt-kept', `${id} is another one now`);
     const { receipt: facts } = readSignedReceipt(text);
-    judge.require(facts.id === id && facts.tokens.generated === generated, 'receipt-kept', () =>
-      `${id} says ${facts.tokens.generated} tokens, and ${generated} came`,
+    judge.require(
+      facts.id === id && facts.tokens.generated === generated,
+      'receipt-kept',
+      () => `${id} says ${facts.tokens.generated} tokens, and ${generated} came`,
     );
     if (!isKept) judge.reached('receipt seen kept');
     receipt.isKept = true;
