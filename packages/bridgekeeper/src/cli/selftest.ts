@@ -124,10 +124,11 @@ function summaryLines({
     .map((outcome) => `${count(outcome)} ${outcome}`)
     .join(', ');
   const against = peer === undefined ? 'float64' : `float64 and ${peer}`;
+  const checked = models.filter(({ refused }) => refused === undefined).length;
   return [
     ...goldenLines,
     ...skipped.map((what) => `not checked: ${what}`),
-    `${models.filter(({ refused }) => refused === undefined).length} random models against ${against}`,
+    `${checked} random models against ${against}`,
     `${device.name}: ${counts}; ${passed ? 'fit for use' : 'NOT fit for use'}`,
   ];
 }

@@ -82,7 +82,7 @@ export async function runModels(
 }
 
 function processesFor({ bridge, ranks }: EngineConfig, models: number): number {
-  // Kernels of ranks wait for each other, and a GPU that processes share runs one of them at a time.
+  // Kernels of ranks wait for each other, and a GPU runs one process's at a time.
   if (ranks > 1) return 1;
   // Under confidential computing contexts are few.
   if (bridge.value?.confidential === true) return 1;

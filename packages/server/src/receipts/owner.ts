@@ -53,10 +53,7 @@ export async function own(
 }
 
 /** The same without waiting; null: another process has it. Throws ReceiptsError 'bad-file'. */
-export function ownNow(
-  path: string,
-  lock: (fd: number) => boolean = lockFile,
-): OwnedFile | null {
+export function ownNow(path: string, lock: (fd: number) => boolean = lockFile): OwnedFile | null {
   return translated(path, () => tryToOwn(path, lock));
 }
 

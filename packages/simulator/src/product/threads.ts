@@ -6,9 +6,9 @@ import { type StoreStart, serveStore } from '@bridgekeeper/engine/threads';
 import { engineOptions } from '@bridgekeeper/server';
 import {
   type EngineThreadData,
+  hostEngine,
   keepReceipts,
   type ReceiptsThreadData,
-  hostEngine,
 } from '@bridgekeeper/server/threads';
 import type { Life, Loop } from '../world/loop.ts';
 import type { ThreadMain } from '../world/threads.ts';
