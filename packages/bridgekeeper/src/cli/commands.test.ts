@@ -95,6 +95,7 @@ test('commands come in the order in which they are wanted', async () => {
   const first = [
     'serve',
     'chat',
+    'top',
     'verify',
     'connect',
     'doctor',

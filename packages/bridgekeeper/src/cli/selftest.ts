@@ -62,8 +62,9 @@ async function runSelftest(flags: Flags, io: CliIo): Promise<0 | 1> {
       onSanitizer: (result) => print(sanitizerLines(result).join('\n')),
     },
   );
-  const { cases, models, sanitizers } = report;
-  if (filter !== '' && cases.length + models.length + sanitizers.length === 0) {
+  const { cases, golden = [], models, sanitizers } = report;
+  const ran = [cases, golden, models, sanitizers].some(({ length }) => length > 0);
+  if (filter !== '' && !ran) {
     throw new UsageError('bad-value', `--filter: no case or model has ${filter} in its name`);
   }
   if (flags.json) io.out(JSON.stringify(report));

@@ -107,8 +107,11 @@ export function install(parts: PlatformParts): () => void {
   for (const [name, value] of Object.entries(filePromises({ ...fsModule, ...files } as Any))) {
     replace(promisesModule, name, value);
   }
-  const connect = ({ host, port }: { host: string; port: number }) =>
-    network.connect(life(), host, port);
+  const connect = ({ host, port, onread }: ConnectOptions) => {
+    const socket = network.connect(life(), host, port);
+    if (onread !== undefined) socket.on('data', (bytes: Buffer) => readInto(onread, bytes));
+    return socket;
+  };
   replace(netModule, 'connect', connect);
   replace(netModule, 'createConnection', connect);
   for (const [name, value] of Object.entries(serverMethods(loop, network))) {
@@ -129,6 +132,26 @@ export function install(parts: PlatformParts): () => void {
     for (const action of undo.reverse()) action();
     syncBuiltinESMExports();
   };
+}
+
+interface ConnectOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly onread?: OnRead;
+}
+
+/** What Node calls in place of `data`, with what it has read into one buffer. */
+interface OnRead {
+  readonly buffer: Uint8Array;
+  readonly callback: (length: number, buffer: Uint8Array) => boolean;
+}
+
+function readInto({ buffer, callback }: OnRead, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += buffer.length) {
+    const piece = bytes.subarray(at, at + buffer.length);
+    buffer.set(piece);
+    callback(piece.length, buffer);
+  }
 }
 
 function handleOf(cancel: () => void) {
