@@ -3,9 +3,8 @@
 # in a stream of GPU 1 for an event of GPU 0 should concern nobody else. It stops copies from the
 # host to GPU 0 that are made in another context of that GPU, until the event comes. Where the event
 # stands behind such a copy (a command that crosses on a lane of its own context and goes on to the
-# second GPU from there), it never comes, and no call fails. Copies in GPU 0's own context, or to
-# GPU 1, or beside a waiting copy in the other direction, are made at once, and a kernel on GPU 1
-# that reads GPU 0's memory in place of the copy stops nothing.
+# second GPU from there), it never comes, and no call fails. Copies in GPU 0's primary context, or
+# to GPU 1, are made at once.
 # Seen on two NVIDIA H200 (NVLink), driver 580.159.04: an upload of 4 KiB was not made within 3 s.
 # Needs two GPUs that reach each other, and python3; nothing is installed.
 set -eu
