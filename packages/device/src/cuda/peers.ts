@@ -67,8 +67,8 @@ class CudaLinks implements PeerLinks {
 
   /**
    * By a kernel: a copy engine that is given a copy between GPUs which waits for an event makes no
-   * other copies of either GPU until then, those of other contexts neither, and so would never
-   * bring the command that the event stands for (H200, driver 580).
+   * copies from the host in another context of the first GPU until then, and so would never bring
+   * the command that the event stands for (two H200, driver 580).
    */
   copy(fromStream: Stream, from: Slice, toStream: Stream, to: Slice, rank: number): void {
     const [source, target] = [cudaStream(fromStream), cudaStream(toStream)];
