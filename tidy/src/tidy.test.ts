@@ -84,6 +84,17 @@ describe('layering', () => {
     expect(verdict(layering, { ...root, 'packages/bridge/src/a.test.ts': text })).toEqual([]);
     expect(verdict(layering, { ...root, 'packages/bridge/src/a.ts': text })).toHaveLength(1);
   });
+
+  test('lets only what is for tests import the tools of its own package', () => {
+    const text = "import { chromium } from 'playwright-core';";
+    const tools = { devDependencies: { 'playwright-core': '1' } };
+    const own = { ...JSON.parse(manifest('@bridgekeeper/bridge')), ...tools };
+    const files = { 'packages/bridge/package.json': JSON.stringify(own) };
+    const at = (path: string, from = files) => verdict(layering, { ...from, [path]: text });
+    expect(at('packages/bridge/src/testing/browser.ts')).toEqual([]);
+    expect(at('packages/bridge/src/browser.ts')).toHaveLength(1);
+    expect(at('packages/bridge/src/testing/browser.ts', { ...bridge })).toHaveLength(1);
+  });
 });
 
 describe('folder layers', () => {

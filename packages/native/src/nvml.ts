@@ -237,8 +237,9 @@ export class Nvml {
     const status = this.call(name, handle, struct);
     if (status !== NVML.SUCCESS) return status;
     const count = struct.readUInt32LE(NVLE_INFO.dataBytes);
-    if (count <= NVLE_INFO.dataBytesMax) return struct.subarray(NVLE_INFO.data, count);
-    const message = `${name} counts ${count} bytes, at most ${NVLE_INFO.dataBytesMax} fit`;
+    const { data, dataBytesMax } = NVLE_INFO;
+    if (count <= dataBytesMax) return struct.subarray(data, data + count);
+    const message = `${name} counts ${count} bytes, at most ${dataBytesMax} fit`;
     throw new NativeError('call-failed', message);
   }
 

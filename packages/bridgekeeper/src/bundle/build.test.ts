@@ -69,6 +69,9 @@ describe('the bundle of this repository', () => {
     for (const tool of tools) {
       expect(paths.filter((path) => path.startsWith(`node_modules/${tool}/`))).toEqual([]);
     }
+    const here = `${process.platform}-${process.arch}`;
+    const native = paths.flatMap((path) => /\/prebuilds\/([^/]+)\//.exec(path)?.[1] ?? []);
+    expect([...new Set(native)]).toEqual([here]);
     expect(paths).toContain('node_modules/zod/package.json');
     expect(paths).toContain('models/storyteller/model.safetensors');
   });
