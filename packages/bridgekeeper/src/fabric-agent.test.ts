@@ -39,7 +39,7 @@ const OTHER_FAULTS: typeof FAULTS = [
   ['partitions-beyond', 'goes-on'],
   ['module-twice', 'goes-on'],
   ['restart-before', 'goes-on'],
-  // These wait: for the daemon's end, which here takes 5 s, and for a call that has 10 or 60 s.
+  // These wait: for the daemon's end, which here takes 20 s, and for a call that has 10 or 60 s.
   ['restart-to-resume', 'goes-on'],
   ['hang', 'goes-on'],
 ];

@@ -25,7 +25,7 @@ const GPUS = [
 const TABLE = ['0 1,2', '1 1', '2 2'];
 const EMULATION_NS = 4e6;
 /** Fabric Manager ends by itself if nobody lists what was active: after 60 s, and here sooner. */
-const RESUME_NS = 5e9;
+const RESUME_NS = 20e9;
 /** Where it listens, and what a start of it reads and leaves. */
 const FM_WORDS = [
   '--fm',
@@ -81,6 +81,9 @@ esac
  * that was defined for it meanwhile.
  */
 const systemctl = (fabric: string, config: string, table: string) => `#!/bin/sh
+# Under the lock that calls of the library take: half a file is not a fabric.
+exec 9<> ${fabric}
+flock 9
 case $1 in
   start)
     phase=serving; grep -q FABRIC_MODE_RESTART=1 ${config} && phase=resuming
@@ -161,8 +164,7 @@ export class FabricTestHost {
   /** As after a restart of the machine: nothing of before runs. */
   reboot(): void {
     rmSync(join(this.#folder, 'vms/vms'), { force: true });
-    const lines = readFileSync(this.#fabric, 'utf8').trim().split('\n');
-    this.#replaceFabric(lines.map((line) => line.replace(/^active was \d/, 'inactive was 0')));
+    this.#editFabric(['-e', 's/^active was ./inactive was 0/']);
     this.#put('proc/sys/kernel/random/boot_id', `boot-${this.#boots++}\n`);
   }
 
@@ -214,10 +216,7 @@ export class FabricTestHost {
 
   /** What the next calls of Fabric Manager's library meet. */
   plant(fault: string, count = 1): void {
-    const lines = readFileSync(this.#fabric, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('fault '));
-    this.#replaceFabric([`fault ${fault} ${count}`, ...lines]);
+    this.#editFabric(['-e', '/^fault /d', '-e', `1i fault ${fault} ${count}`]);
   }
 
   /** Whether the planted fault is used up. */
@@ -244,12 +243,18 @@ export class FabricTestHost {
     return existsSync(join(this.#folder, 'vms/vms'));
   }
 
-  #replaceFabric(lines: readonly string[]): void {
-    const path = `${this.#fabric}.edit`;
-    writeFileSync(path, `${lines.join('\n')}\n`);
-    // Under the lock that calls of the library take.
-    const copy = `cat ${path} > ${this.#fabric}`;
-    execFileSync('flock', [this.#fabric, 'sh', '-c', copy]);
+  /** Read and written under the lock that calls of the library take, in place as they write. */
+  #editFabric(sedWords: readonly string[]): void {
+    const edit = 'text=$(sed "$@") && printf "%s\\n" "$text" > "$0"';
+    execFileSync('flock', [
+      this.#fabric,
+      'sh',
+      '-c',
+      edit,
+      this.#fabric,
+      ...sedWords,
+      this.#fabric,
+    ]);
   }
 
   #device(bdf: string, place: string): void {
@@ -308,8 +313,7 @@ export class FabricTestHost {
     const nowNs = this.#clock.nowNs();
     this.#resumingNs = isResuming ? (this.#resumingNs ?? nowNs) : null;
     if (this.#resumingNs === null || nowNs - this.#resumingNs < RESUME_NS) return;
-    const lines = readFileSync(this.#fabric, 'utf8').trim().split('\n');
-    this.#replaceFabric(lines.map((line) => line.replace(/^phase .*$/, 'phase down')));
+    this.#editFabric(['-e', 's/^phase .*/phase down/']);
   }
 
   #take(path: string): string {
