@@ -211,6 +211,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
       'sleeper.ts',
       'engine.ts',
     ],
+    'threads.ts': ['request', 'mover'],
     measure: ['grammar', 'models', 'kv', 'mover', 'runner', 'create.ts'],
     selftest: ['models', 'request', 'scheduler', 'engine.ts', 'create.ts'],
   },

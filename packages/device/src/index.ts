@@ -1,5 +1,4 @@
 export { bf16FromF32, f32FromBf16 } from './bf16.ts';
-export { checksumOf } from './checksum.ts';
 export { SystemClock } from './clock/system-clock.ts';
 export { VirtualClock } from './clock/virtual-clock.ts';
 export { CommandWriter } from './command.ts';
@@ -46,23 +45,7 @@ export {
 export { DeviceError, type DeviceErrorCode } from './errors.ts';
 export { f32FromF16 } from './f16.ts';
 export { E4M3_MAX } from './fp8.ts';
-export {
-  CONTROL_TOKEN_BYTE,
-  GOTO_ENTRY,
-  GRAMMAR,
-  GRAMMAR_HEADER_WORDS,
-  GRAMMAR_ROW,
-  GRAMMAR_ROW_WORDS,
-  MAX_TOKEN_FRAMES,
-  MOVE,
-  MOVE_ENTRY,
-  maskWords,
-  NO_STATE,
-  STATE_COMPLETE,
-  STATE_FINAL,
-  STATE_MINIMUM,
-  STATE_THINKING,
-} from './grammar-layout.ts';
+export { GRAMMAR_ROW, GRAMMAR_ROW_WORDS, maskWords } from './grammar-layout.ts';
 export { GrammarWalk, grammarFault, grammarPlace, grammarRowLength } from './grammar-step.ts';
 export { splitDevice } from './group/group-device.ts';
 export { hashTreeOf, hashTreeScratchBytes } from './hash-tree.ts';

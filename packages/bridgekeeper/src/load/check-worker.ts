@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
-import { bytesPerElement, checksumOf } from '@bridgekeeper/device';
+import { bytesPerElement, checksumOf } from '@bridgekeeper/device/threads';
 import { convertElements, storedBytes } from '@bridgekeeper/engine/loader';
 import type { CheckOrder } from './check-contents.ts';
 

@@ -2,6 +2,7 @@ import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
 import type { NormOffset, StorageFormat } from '../ops.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
+import { filled } from './filled.ts';
 import {
   type KvShape,
   kvIndex,
@@ -121,7 +122,7 @@ interface AttentionCase {
 
 const MAX_POSITIONS = 64 * PAGES_PER_ROW;
 
-const E4M3 = Float32Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
+const E4M3 = filled(new Float32Array(256), (code) => referenceE4m3(code));
 
 /** KV as bytes of its format, and as the numbers that those stand for. */
 function stored(bench: Workbench, kv: Float32Array, kvFormat: StorageFormat) {
@@ -132,8 +133,8 @@ function stored(bench: Workbench, kv: Float32Array, kvFormat: StorageFormat) {
   const values = new Float32Array(kv.length);
   for (let i = 0; i < kv.length; i++) {
     // Of the size of elements: below 2, subnormals among them.
-    const code = bench.dice.integer(0, 0x3f);
-    bytes[i] = Number.isNaN(kv[i]) ? 0x7f : code | (kv[i]! < 0 ? 0x80 : 0);
+    const code = () => bench.dice.integer(0, 0x3f) | (kv[i]! < 0 ? 0x80 : 0);
+    bytes[i] = Number.isNaN(kv[i]) ? 0x7f : code();
     values[i] = E4M3[bytes[i]!]!;
   }
   return { bytes, values };
@@ -153,7 +154,7 @@ function expected(
 ) {
   const { batch, heads, window, hasNorms, kvFormat, normOffset = 0 } = test;
   const { headDim, kvHeads } = heads;
-  const kv = Float64Array.from(inputs.kv);
+  const kv = new Float64Array(inputs.kv);
   const round = (value: number) => (kvFormat === 'element' ? value : referenceRoundE4m3(value));
   const headAt = (i: number, head: number) => {
     const at = i * paged.qkvWidth + head * headDim;
@@ -178,7 +179,7 @@ function expected(
       ] as const;
       for (const part of [0, 1] as const) {
         const to = kvIndex(paged.shape, paged.pageTable, row, batch.positions[i]!, part, n);
-        kv.set(Float64Array.from(parts[part], round), to);
+        kv.set(parts[part].map(round), to);
         written.add(to);
       }
     }
@@ -190,10 +191,20 @@ function expected(
       const scale = 1 / Math.sqrt(headDim);
       const { shape, pageTable } = paged;
       const sink = inputs.sinks?.[head];
-      return [...referenceAttend(query, kv, shape, pageTable, place, scale, window, sink)];
+      return referenceAttend(query, kv, shape, pageTable, place, scale, window, sink);
     }),
   );
-  return { kv, written, lines: lines.flat(), tokens };
+  return { kv, written, lines: joined(lines), tokens };
+}
+
+function joined(parts: readonly (Float32Array | Float64Array)[]): Float64Array {
+  const all = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 const ropes = new Map<string, Float32Array>();
@@ -247,21 +258,19 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
   const what = describe(paged, test);
   const lines = await bench.download(out);
   const lineWidth = paged.heads * headDim;
-  const actual = wanted.tokens.flatMap(({ i }) => [
-    ...lines.subarray(i * lineWidth, (i + 1) * lineWidth),
-  ]);
+  const actual = joined(
+    wanted.tokens.map(({ i }) => lines.subarray(i * lineWidth, (i + 1) * lineWidth)),
+  );
   // A value that falls between two codes may round either way.
   const tolerance = kvFormat === 'element' ? bench.tolerance : 2 * bench.tolerance + 5e-3;
   expectClose(what, actual, wanted.lines, tolerance);
   const after = await bench.downloadBytes(kv);
   const pages = kvFormat === 'element' ? elementsOf(bench, after) : decoded(after);
-  const places = [...wanted.written].flatMap((at) =>
-    Array.from({ length: headDim }, (_, i) => at + i),
-  );
-  const pick = (from: ArrayLike<number>) => places.map((place) => from[place]!);
+  const pick = (from: Float32Array | Float64Array) =>
+    joined([...wanted.written].map((at) => from.subarray(at, at + headDim)));
   expectClose(`pages after ${what}`, pick(pages), pick(wanted.kv), tolerance);
   const own = new Uint8Array(pages.length);
-  for (const place of places) own[place] = 1;
+  for (const at of wanted.written) own.fill(1, at, at + headDim);
   // Nearly all are as they were, which their bits tell soonest.
   const [now, then] = [bitsOf(pages), bitsOf(before.values)];
   let stray = -1;

@@ -53,7 +53,7 @@ async function checkSpans(bench: Workbench): Promise<void> {
       first,
       width,
     });
-    const expected = Float64Array.from(lines);
+    const expected = new Float64Array(lines);
     for (let line = 0; line < count; line++) {
       const at = line * stride + first;
       expected.set(referenceRmsNorm(lines.subarray(at, at + width), norm, width, EPSILON), at);

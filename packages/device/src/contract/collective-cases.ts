@@ -2,6 +2,7 @@ import { bf16FromF32 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
 import { bytesPerElement, slice } from '../device.ts';
 import { type ContractCase, expectClose, expectSame } from './case.ts';
+import { filled } from './filled.ts';
 import { benchCase, bytesOf, type Workbench } from './workbench.ts';
 
 /** Few bytes, a kernel's full load, more; widths that no vector divides. */
@@ -70,7 +71,7 @@ export const collectiveCases: readonly ContractCase[] = [
     // Where a device is alone, only the first of its inputs is written again.
     const last = rounds - 1;
     const others = ranks === 1 ? parts.values.slice(1) : [];
-    const expected = Float64Array.from({ length: count * width }, (_, i) =>
+    const expected = filled(new Float64Array(count * width), (i) =>
       others.reduce((sum, values) => sum + values[i]!, last * Math.max(ranks, 1)),
     );
     for (const rank of bench.device.ranks) {
@@ -89,7 +90,7 @@ async function checkReduce(
   const before = bench.random(elements);
   const out = epilogue === 'add' ? await bench.upload(before) : await bench.output(elements);
   bench.launch('all-reduce', { inputs: parts.inputs, out, epilogue, count, width });
-  const expected = Float64Array.from({ length: elements }, (_, i) =>
+  const expected = filled(new Float64Array(elements), (i) =>
     parts.values.reduce((sum, values) => sum + values[i]!, epilogue === 'add' ? before[i]! : 0),
   );
   let first: Float32Array | null = null;

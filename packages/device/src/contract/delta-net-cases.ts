@@ -75,7 +75,7 @@ async function checkConv(bench: Workbench, batch: readonly Run[], channels: numb
     channels,
   });
   const expected = new Float64Array(count * channels);
-  const after = Float64Array.from(before);
+  const after = new Float64Array(before);
   forRuns(batch, ({ row, start, length }, first) => {
     const state = (row * LAYERS + 1) * size;
     for (let channel = 0; channel < channels; channel++) {
@@ -177,7 +177,7 @@ async function checkRule(bench: Workbench, batch: readonly Run[], shape: RuleSha
     out,
   });
   const expected = new Float64Array(count * valueHeads * valueDim);
-  const after = Float64Array.from(before);
+  const after = new Float64Array(before);
   forRuns(batch, ({ row, start, length }, first) => {
     for (let head = 0; head < valueHeads; head++) {
       const at = (row * LAYERS + 1) * size + head * keyDim * valueDim;

@@ -10,6 +10,7 @@ import {
   type Weighing,
 } from '../ops.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
+import { filled } from './filled.ts';
 import { referenceFp8, referenceSigmoid } from './reference.ts';
 import {
   referenceE2m1,
@@ -173,8 +174,8 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
     return { values, weight: await bench.upload(values), ...element };
   }
   if (format === 'mxfp4') {
-    const bytes = Uint8Array.from({ length: (rows * inputs) / 2 }, () => dice.integer(0, 255));
-    const scales = Uint8Array.from({ length: (rows * inputs) / MXFP4_BLOCK }, () =>
+    const bytes = filled(new Uint8Array((rows * inputs) / 2), () => dice.integer(0, 255));
+    const scales = filled(new Uint8Array((rows * inputs) / MXFP4_BLOCK), () =>
       dice.integer(123, 126),
     );
     return {
@@ -186,13 +187,13 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
       blockInputs: MXFP4_BLOCK,
     };
   }
-  const codes = Uint8Array.from({ length: rows * inputs }, () => {
+  const codes = filled(new Uint8Array(rows * inputs), () => {
     const code = dice.integer(0, 253);
     return code < 127 ? code : code + 1;
   });
   const block = [rows % 32 === 0 ? 32 : 1, Math.min(inputs, 128)] as const;
   const blocks = Math.ceil(rows / block[0]) * Math.ceil(inputs / block[1]);
-  const scales = Float32Array.from({ length: blocks }, () => 0.004 * (1 + dice.uniform()));
+  const scales = filled(new Float32Array(blocks), () => 0.004 * (1 + dice.uniform()));
   return {
     values: referenceFp8(codes, scales, inputs, block),
     weight: await bench.uploadBytes(codes),
@@ -317,7 +318,7 @@ async function checkAll(check: (test: ExpertCase) => Promise<void>): Promise<voi
 async function checkMxfp4(bench: Workbench): Promise<void> {
   // Row s has scale s, and each of its blocks all codes twice.
   const [inputs, outputs] = [32, 256];
-  const codes = Uint8Array.from({ length: outputs * 16 }, (_, i) => {
+  const codes = filled(new Uint8Array(outputs * 16), (i) => {
     const first = (2 * (i % 16)) % 16;
     return first | ((first + 1) << 4);
   });
@@ -337,7 +338,7 @@ async function checkMxfp4(bench: Workbench): Promise<void> {
     ...groups,
     weight: await bench.uploadBytes(codes),
     format: 'mxfp4',
-    scales: await bench.uploadBytes(Uint8Array.from({ length: outputs }, (_, row) => row)),
+    scales: await bench.uploadBytes(filled(new Uint8Array(outputs), (row) => row)),
     blockOutputs: 1,
     blockInputs: MXFP4_BLOCK,
     input: await bench.upload(input),

@@ -1,5 +1,6 @@
 import { hashUniform } from '../random.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
+import { filled } from './filled.ts';
 import { benchCase } from './workbench.ts';
 
 export const layerCases: readonly ContractCase[] = [
@@ -26,7 +27,7 @@ export const layerCases: readonly ContractCase[] = [
     expectClose('scaled lines', await bench.download(out), scaled, bench.tolerance);
   }),
   benchCase('copy', 'arithmetic', async (bench) => {
-    const bytes = Uint8Array.from({ length: 1000 }, () => bench.dice.integer(0, 255));
+    const bytes = filled(new Uint8Array(1000), () => bench.dice.integer(0, 255));
     const input = await bench.uploadBytes(bytes);
     const out = await bench.poisoned(900);
     bench.launch('copy', { input, out, bytes: 900 });
@@ -89,9 +90,9 @@ export const layerCases: readonly ContractCase[] = [
       const out = await bench.output(elements, type);
       bench.launch('fill-uniform', { out, elements, type, mean: 0.5, spread: 0.25, seed: 77 });
       const values = await bench.download(out, type);
-      const expected = Float64Array.from(
-        { length: elements },
-        (_, i) => 0.5 + 0.25 * (2 * hashUniform(77, i) - 1),
+      const expected = filled(
+        new Float64Array(elements),
+        (i) => 0.5 + 0.25 * (2 * hashUniform(77, i) - 1),
       );
       expectClose(`fill-uniform ${type}`, values, expected, type === 'f32' ? 1e-6 : 1e-2);
       expectThat(new Set(values).size > elements / 100, 'fill-uniform repeats itself');

@@ -2,6 +2,7 @@ import { bytesPerElement, type ElementType } from '../device.ts';
 import type { Activation, NormOffset, OpArgs } from '../ops.ts';
 import { linearWorkspace } from '../ops.ts';
 import { type ContractCase, expectClose } from './case.ts';
+import { filled } from './filled.ts';
 import { referenceFp8, referenceLinear } from './reference.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
@@ -49,13 +50,13 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block }: Li
   }
   const [blockOutputs, blockInputs] = block;
   // Every code but the two NaNs, subnormals among them.
-  const codes = Uint8Array.from({ length: outputs * inputs }, () => {
+  const codes = filled(new Uint8Array(outputs * inputs), () => {
     const code = bench.dice.integer(0, 253);
     return code < 127 ? code : code + 1;
   });
   const columns = Math.ceil(inputs / blockInputs);
-  const scales = Float32Array.from(
-    { length: Math.ceil(outputs / blockOutputs) * columns },
+  const scales = filled(
+    new Float32Array(Math.ceil(outputs / blockOutputs) * columns),
     () => 0.001 * (1 + bench.dice.uniform()),
   );
   const values = referenceFp8(codes, scales, inputs, [blockOutputs, blockInputs]);

@@ -3,6 +3,7 @@ import { hashTreeScratchBytes } from '../hash-tree.ts';
 import type { OpArgs } from '../ops.ts';
 import { type PlaceShape, storedElementBytes } from '../placement.ts';
 import { type ContractCase, expectDeviceError, expectSame } from './case.ts';
+import { filled } from './filled.ts';
 import { referenceChecksum, referenceHashTree, referencePlace } from './reference-load.ts';
 import { benchCase, bytesOf, type Dice, type Workbench } from './workbench.ts';
 
@@ -47,7 +48,7 @@ const LAYOUTS: readonly Layout[] = [
 /** Bits of all kinds: NaN, infinite, subnormal, and just at, below and above what rounds up. */
 function randomElements(dice: Dice, count: number, bytes: number): Uint32Array {
   const edges = [0, 0x7fff, 0x8000, 0x8001, 0xffff];
-  return Uint32Array.from({ length: count }, () => {
+  return filled(new Uint32Array(count), () => {
     const [high, low] = [dice.integer(0, 0xffff), dice.integer(0, 0xffff)];
     if (bytes < 4) return bytes === 1 ? low & 0xff : low;
     const edge = edges[dice.integer(0, 2 * edges.length)] ?? low;
@@ -98,7 +99,7 @@ async function checkPlace(bench: Workbench, [from, to]: Cast, layout: Layout): P
 
 /** All float16 codes, at once. */
 async function checkEveryHalf(bench: Workbench, to: 'bf16' | 'f32'): Promise<void> {
-  const codes = Uint32Array.from({ length: 0x10000 }, (_, code) => code);
+  const codes = filled(new Uint32Array(0x10000), (code) => code);
   const out = await bench.output(codes.length, to);
   const expected = new Uint32Array(codes.length);
   const line = { ...ALL, rows: 1, columns: codes.length, columnsTo: codes.length };
@@ -117,7 +118,7 @@ const HUGE = 2 ** 31 + 2 ** 20;
 async function placeHuge(bench: Workbench): Promise<void> {
   const buffer = bench.device.allocate(HUGE, 'contract huge');
   const out: Slice = { buffer, offsetBytes: 0, bytes: HUGE };
-  const piece = Uint8Array.from({ length: 1000 }, () => bench.dice.integer(0, 255));
+  const piece = filled(new Uint8Array(1000), () => bench.dice.integer(0, 255));
   const input = await bench.uploadBytes(piece);
   const host = bench.host(piece.length);
   const columns = 2 ** 10;
@@ -209,7 +210,7 @@ const placeCases: readonly ContractCase[] = [
 
 /** Random bytes with others behind them that do not count. */
 function randomBytes(dice: Dice, bytes: number): Uint8Array {
-  return Uint8Array.from({ length: bytes + 20 }, () => dice.integer(0, 255));
+  return filled(new Uint8Array(bytes + 20), () => dice.integer(0, 255));
 }
 
 async function checkHashTree(bench: Workbench, all: Uint8Array, bytes: number, leafBytes: number) {

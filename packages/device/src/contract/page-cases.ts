@@ -1,6 +1,7 @@
 import { bytesPerElement, slice } from '../device.ts';
 import type { PagedParts } from '../ops.ts';
 import { type ContractCase, expectDeviceError, expectSame } from './case.ts';
+import { filled } from './filled.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 /** Whole pages and parts; pages of a vector and longer than a block; more than a launch takes. */
@@ -16,7 +17,7 @@ type Shape = (typeof SHAPES)[number];
 /** Random pages, some of them named in random order, each once. */
 async function pagesOf(bench: Workbench, shape: Shape) {
   const { pageBytes, fromBytes, partBytes, count, moved } = shape;
-  const bytes = Uint8Array.from({ length: count * pageBytes }, () => bench.dice.integer(0, 255));
+  const bytes = filled(new Uint8Array(count * pageBytes), () => bench.dice.integer(0, 255));
   const pages = bench.dice.permutation(count).slice(0, moved);
   const parts: PagedParts = {
     kv: await bench.uploadBytes(bytes),
@@ -49,9 +50,7 @@ async function gather(bench: Workbench, shape: Shape): Promise<void> {
 async function scatter(bench: Workbench, shape: Shape): Promise<void> {
   const { bytes, parts, what } = await pagesOf(bench, shape);
   const { pages, pageBytes, fromBytes, partBytes } = parts;
-  const input = Uint8Array.from({ length: pages.length * partBytes }, () =>
-    bench.dice.integer(0, 255),
-  );
+  const input = filled(new Uint8Array(pages.length * partBytes), () => bench.dice.integer(0, 255));
   bench.launch('scatter-pages', { ...parts, input: await bench.uploadBytes(input) });
   pages.forEach((page, i) => {
     const part = input.subarray(i * partBytes, (i + 1) * partBytes);
@@ -66,7 +65,7 @@ async function scatter(bench: Workbench, shape: Shape): Promise<void> {
  */
 async function roundTrip(bench: Workbench): Promise<void> {
   const pageBytes = 2048;
-  const kept = Uint8Array.from({ length: 6 * pageBytes }, () => bench.dice.integer(0, 255));
+  const kept = filled(new Uint8Array(6 * pageBytes), () => bench.dice.integer(0, 255));
   const kv = await bench.uploadBytes(kept);
   const others = await bench.uploadBytes(new Uint8Array(3 * pageBytes).fill(7));
   const staging = slice(bench.device.allocate(3 * pageBytes, 'contract staging'));
@@ -112,7 +111,7 @@ async function gatherFar(bench: Workbench): Promise<void> {
   const pages = 34;
   const buffer = bench.device.allocate(pages * pageBytes, 'contract far pages');
   const kv = slice(buffer);
-  const mark = Uint8Array.from({ length: 64 }, () => bench.dice.integer(0, 255));
+  const mark = filled(new Uint8Array(64), () => bench.dice.integer(0, 255));
   const far = { kv, pageBytes, fromBytes: pageBytes - 64, partBytes: 64, pages: [pages - 1] };
   bench.launch('scatter-pages', { ...far, input: await bench.uploadBytes(mark) });
   const out = await bench.poisoned(64);

@@ -1,4 +1,5 @@
 import type { Weighing } from '../ops.ts';
+import { filled } from './filled.ts';
 import { type Numbers, referenceSigmoid } from './reference.ts';
 
 /** What the operations of experts mean, in float64 and as plainly as can be. */
@@ -13,7 +14,7 @@ export function referenceE2m1(code: number): number {
 
 /** Values of MXFP4 bytes: the earlier of two codes in the low half, a scale for each 32. */
 export function referenceMxfp4(bytes: Numbers, scales: Numbers): Float64Array {
-  return Float64Array.from({ length: 2 * bytes.length }, (_, i) => {
+  return filled(new Float64Array(2 * bytes.length), (i) => {
     const byte = bytes[i >> 1]!;
     const code = i % 2 === 0 ? byte % 16 : byte >> 4;
     return referenceE2m1(code) * 2 ** (scales[Math.floor(i / 32)]! - 127);

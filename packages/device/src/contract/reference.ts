@@ -1,3 +1,4 @@
+import { filled } from './filled.ts';
 /**
  * What the operations mean, in float64 and as plainly as can be: every device is checked against
  * these. Shapes as in ops.ts; inputs are what the device's element type holds exactly.
@@ -115,7 +116,7 @@ function referenceGate(
   };
   const activate = activation === 'silu' ? (x: number) => x * referenceSigmoid(x) : gelu;
   const lines = input.length / (2 * width);
-  return Float64Array.from({ length: lines * width }, (_, i) => {
+  return filled(new Float64Array(lines * width), (i) => {
     const start = Math.floor(i / width) * 2 * width + (i % width);
     return activate(input[start]!) * input[start + width]!;
   });
@@ -147,7 +148,7 @@ export function referenceRotate(
   const dim = head.length;
   const half = rotaryDim / 2;
   const x = norm === null ? head : referenceRmsNorm(head, norm, dim, epsilon);
-  return Float64Array.from({ length: dim }, (_, i) => {
+  return filled(new Float64Array(dim), (i) => {
     if (i >= rotaryDim) return x[i]!;
     const cos = rope[position * dim + (i % half) * 2]!;
     const sin = rope[position * dim + (i % half) * 2 + 1]!;
@@ -188,7 +189,7 @@ export function referenceAttend(
   return out;
 }
 
-const CODES = Float64Array.from({ length: 256 }, (_, code) => referenceE4m3(code));
+const CODES = filled(new Float64Array(256), (code) => referenceE4m3(code));
 
 /** Values of FP8 codes [rows, inputs] under the scales of blocks. */
 export function referenceFp8(

@@ -9,6 +9,7 @@ import {
   ROW_WORDS,
 } from '../row-layout.ts';
 import { type ContractCase, expectClose, expectSame, expectThat } from './case.ts';
+import { filled } from './filled.ts';
 import { isDelicate, referenceLogprobs, referenceSample } from './reference-sampling.ts';
 import { type RowSetting, rowWords, STATE, uploadRows } from './row-state.ts';
 import { benchCase, bytesOf, type Dice, type Workbench } from './workbench.ts';
@@ -359,7 +360,7 @@ export const samplingCases: readonly ContractCase[] = [
   }),
   benchCase('sample: draws follow the distribution', 'arithmetic', async (bench) => {
     const draws = 2000;
-    const line = Float32Array.from({ length: 16 }, (_, token) => Math.log(1 + (token % 5)));
+    const line = filled(new Float32Array(16), (token) => Math.log(1 + (token % 5)));
     const tokens = await drawMany(bench, line, draws);
     const total = line.reduce((sum, logit) => sum + Math.exp(logit), 0);
     let chiSquare = 0;

@@ -44,7 +44,9 @@ export class Dice {
 
   /** Uniform in [-scale, scale). */
   values(count: number, scale = 1): Float32Array {
-    return Float32Array.from({ length: count }, () => scale * (2 * this.uniform() - 1));
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = scale * (2 * this.uniform() - 1);
+    return values;
   }
 
   /** The numbers 0 to count - 1 in random order. */
@@ -151,7 +153,7 @@ export class Workbench {
     const { buffer } = source;
     const host = this.device.allocateHost(buffer.bytes, 'pinned', 'contract download');
     await this.copy(this.device.inlineLane, 'd2h', slice(buffer), host);
-    const all = Uint8Array.from(host.bytes);
+    const all = new Uint8Array(host.bytes);
     this.device.freeHost(host);
     const guard = all.subarray(buffer.bytes - GUARD_BYTES);
     const broken = guard.findIndex((byte) => byte !== POISON);
@@ -184,7 +186,7 @@ export class Workbench {
     const own = { ...source, buffer: part(source.buffer) };
     await this.stream.synchronize();
     await this.copy(device.inlineLane, 'd2h', own, host, 0, device.createStream('from a rank'));
-    const bytes = Uint8Array.from(host.bytes);
+    const bytes = new Uint8Array(host.bytes);
     device.freeHost(host);
     return bytes;
   }

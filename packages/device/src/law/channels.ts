@@ -1,4 +1,4 @@
-import type { Crossing, CrossingSchedule, Law } from '@bridgekeeper/bridge';
+import type { Crossing, CrossingSchedule, Law } from '@bridgekeeper/bridge/threads';
 
 /** Channels, and with them contexts, that a device may have: far more than any profile's. */
 export const MAX_CHANNELS = 64;

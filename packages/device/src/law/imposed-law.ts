@@ -5,7 +5,7 @@ import {
   type Law,
   type Profile,
   profileLaw,
-} from '@bridgekeeper/bridge';
+} from '@bridgekeeper/bridge/threads';
 import { Channels } from './channels.ts';
 
 /** What a lane's thread imposes a law by: plain data. */

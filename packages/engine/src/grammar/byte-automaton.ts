@@ -1,4 +1,4 @@
-import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device';
+import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device/threads';
 import type { Spending } from './budget.ts';
 import type { Tag } from './expression.ts';
 import { type ByteRange, mergeRanges, utf8Sequences } from './utf8.ts';

@@ -1,4 +1,4 @@
-import { GRAMMAR } from '@bridgekeeper/device';
+import { GRAMMAR } from '@bridgekeeper/device/threads';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileGrammar } from './compile.ts';

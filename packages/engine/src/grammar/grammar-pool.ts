@@ -1,4 +1,4 @@
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import type { CompiledGrammar } from './compiled.ts';
 
 /** Grammars begin at multiples of this in the pool. */

@@ -1,4 +1,4 @@
-import { InvariantError } from '@bridgekeeper/bridge';
+import { InvariantError } from '@bridgekeeper/bridge/threads';
 import type { Expression, Grammar, Tag } from './expression.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { CONTROL_TOKEN_BYTE, STATE_MINIMUM } from '@bridgekeeper/device';
+import { CONTROL_TOKEN_BYTE, STATE_MINIMUM } from '@bridgekeeper/device/threads';
 import type { Spending } from './budget.ts';
 import type { ByteAutomaton } from './byte-automaton.ts';
 import { GrammarError } from './errors.ts';

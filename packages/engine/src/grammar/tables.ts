@@ -9,7 +9,7 @@ import {
   STATE_COMPLETE,
   STATE_FINAL,
   STATE_THINKING,
-} from '@bridgekeeper/device';
+} from '@bridgekeeper/device/threads';
 import type { Spending } from './budget.ts';
 import { type Automaton, NO_EDGE, type State } from './determinise.ts';
 import { GrammarError } from './errors.ts';

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import { serveStore } from './serve-store.ts';
 import type { StoreStart } from './store-protocol.ts';
 

@@ -1,4 +1,4 @@
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import { ModelError } from '../models/errors.ts';
 import { frameDigest } from './frame.ts';
 import type { Seal, SealedFile } from './manifest.ts';

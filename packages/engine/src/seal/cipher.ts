@@ -6,7 +6,7 @@ import {
   randomBytes,
   timingSafeEqual,
 } from 'node:crypto';
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import { ModelError } from '../models/errors.ts';
 import { type ChunkedFile, chunkMismatch, chunkSpan } from './chunks.ts';
 import { frame, SCHEMA } from './frame.ts';

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { hashTreeOf } from '@bridgekeeper/device';
+import { hashTreeOf } from '@bridgekeeper/device/threads';
 import { ModelError } from '../models/errors.ts';
 import { unreadable, unwritable } from '../models/files.ts';
 import { chunkSpan, digestOfChunk } from '../seal/chunks.ts';

@@ -1,5 +1,5 @@
-import { EngineError, type EngineErrorCode } from '@bridgekeeper/engine';
 import { TextError } from '@bridgekeeper/engine/text';
+import { EngineError, type EngineErrorCode } from '@bridgekeeper/engine/threads';
 
 export type ApiErrorType =
   | 'invalid_request_error'

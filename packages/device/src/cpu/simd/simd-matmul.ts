@@ -1,4 +1,4 @@
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import type { MatmulShape } from '../kernels/matmul.ts';
 import { rangeOf, type Share } from '../kernels/share.ts';
 import { matmulModule, OUTPUT_BLOCK } from './matmul-module.ts';

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant } from '@bridgekeeper/bridge/threads';
 import type { Driver } from '@bridgekeeper/native';
 import { SystemClock } from '../../clock/system-clock.ts';
 import { DeviceError } from '../../errors.ts';

@@ -1,4 +1,4 @@
-import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device';
+import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device/threads';
 import type { Grammar } from '../expression.ts';
 import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from '../languages.ts';
 

@@ -1,5 +1,5 @@
 import { InvariantError } from '@bridgekeeper/bridge';
-import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device';
+import { CONTROL_TOKEN_BYTE } from '@bridgekeeper/device/threads';
 import type { Expression, Grammar } from '../expression.ts';
 import { LAST_TOKEN_ID, type Language, Languages, tokenSymbol } from '../languages.ts';
 

@@ -7,7 +7,7 @@ import {
   STATE_FINAL,
   STATE_MINIMUM,
   STATE_THINKING,
-} from '@bridgekeeper/device';
+} from '@bridgekeeper/device/threads';
 
 /** Frames in no array: a walk shares those below its own with the walks before it. */
 interface Frame {
