@@ -605,3 +605,17 @@ export const adapters: readonly Home[] = [
     reason: 'an example is a whole program: it prints, and has the clock of its machine',
   },
 ];
+
+/** Threads that many are started of, or that a start waits for. */
+export const lightThreadFiles: readonly string[] = [
+  'packages/device/src/cpu/compute-worker.ts',
+  'packages/device/src/cpu/lane-worker.ts',
+  'packages/device/src/cuda/lanes/lane-worker.ts',
+  'packages/engine/src/loader/reading/read-worker.ts',
+  'packages/engine/src/mover/store-worker.ts',
+  'packages/server/src/grammar/grammar-worker.ts',
+  'packages/server/src/text-worker.ts',
+];
+
+/** Packages that take longer to load than all that such a thread needs. */
+export const heavyPackages: readonly string[] = ['zod'];

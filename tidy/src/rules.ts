@@ -1,12 +1,21 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { adapters, avoidedWords, banned, folders, longFiles, publicNames } from './allowed.ts';
+import {
+  adapters,
+  avoidedWords,
+  banned,
+  folders,
+  heavyPackages,
+  lightThreadFiles,
+  longFiles,
+  publicNames,
+} from './allowed.ts';
 import type { Repository, Rule, Violation } from './repository.ts';
 import { namedExports, noDeadExports, noDeadFiles } from './rules/dead.ts';
 import { figuresHaveData, linksResolve, noPrivatePlaces, readmes } from './rules/documents.ts';
 import { folderLayers } from './rules/folders.ts';
 import { namesAtHome, plainWords } from './rules/names.ts';
-import { layering, manifestsAgree, noCycles } from './rules/structure.ts';
+import { layering, lightThreads, manifestsAgree, noCycles } from './rules/structure.ts';
 import {
   fileLength,
   functionLength,
@@ -22,6 +31,7 @@ export function rulesFor(root: string): Readonly<Record<string, Rule>> {
     'folder layers': folderLayers(folders),
     'manifests agree': manifestsAgree,
     'no import cycles': noCycles,
+    'light threads': lightThreads(lightThreadFiles, heavyPackages),
     'no dead files': noDeadFiles,
     'no dead exports': noDeadExports(publicNames),
     'named exports': namedExports,

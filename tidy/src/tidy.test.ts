@@ -6,7 +6,7 @@ import { namedExports, noDeadExports, noDeadFiles } from './rules/dead.ts';
 import { figuresHaveData, linksResolve, noPrivatePlaces, readmes } from './rules/documents.ts';
 import { describeFolders, folderLayers } from './rules/folders.ts';
 import { namesAtHome, plainWords } from './rules/names.ts';
-import { layering, manifestsAgree, noCycles } from './rules/structure.ts';
+import { layering, lightThreads, manifestsAgree, noCycles } from './rules/structure.ts';
 import {
   fileLength,
   functionLength,
@@ -33,6 +33,22 @@ const bridge = { 'packages/bridge/package.json': manifest('@bridgekeeper/bridge'
 const device = {
   'packages/device/package.json': manifest('@bridgekeeper/device', { '@bridgekeeper/bridge': '1' }),
 };
+
+test('a thread may load no heavy package, by whatever it imports', () => {
+  const rule = lightThreads(['packages/device/src/w.ts'], ['heavy']);
+  const files = {
+    ...bridge,
+    ...device,
+    'packages/bridge/src/index.ts': "import { z } from 'heavy/core';",
+    'packages/device/src/w.ts': "import type { T } from 'heavy';\nimport { a } from './a.ts';",
+    'packages/device/src/a.ts': "import { b } from '@bridgekeeper/bridge';",
+  };
+  expect(verdict(rule, files)).toEqual([
+    expect.stringMatching(/^packages\/bridge.*w\.ts loads heavy\/core/),
+  ]);
+  expect(verdict(rule, { ...files, 'packages/device/src/a.ts': '' })).toEqual([]);
+  expect(verdict(rule, bridge)).toEqual([expect.stringContaining('is no thread')]);
+});
 
 describe('layering', () => {
   test('passes an import down the layers and a builtin', () => {

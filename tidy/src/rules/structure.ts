@@ -2,7 +2,7 @@ import { isBuiltin } from 'node:module';
 import { posix } from 'node:path';
 import { layers, peers } from '../allowed.ts';
 import type { Link } from '../links.ts';
-import { isTest, isTesting, type Repository, type Violation } from '../repository.ts';
+import { isTest, isTesting, type Repository, type Rule, type Violation } from '../repository.ts';
 import {
   type Manifest,
   manifests,
@@ -133,4 +133,34 @@ export function noCycles(repository: Repository): Violation[] {
   };
   for (const path of next.keys()) visit(path);
   return violations;
+}
+
+/**
+ * What a thread loads before it is ready, packages of others among it: each thread loads its
+ * modules anew, and some packages take longer than all of ours.
+ */
+export function lightThreads(starts: readonly string[], heavy: readonly string[]): Rule {
+  return (repository) => {
+    const byPath = new Map(repository.sources.map((source) => [source.path, source]));
+    const gone = starts.filter((start) => !byPath.has(start));
+    return [
+      ...gone.map((path) => ({ path, line: 0, message: 'is no thread, or another name by now' })),
+      ...starts.flatMap((start) => {
+        const seen = new Set([start]);
+        const violations: Violation[] = [];
+        for (const path of seen) {
+          for (const link of byPath.get(path)?.links ?? []) {
+            if (link.kind !== 'value') continue;
+            const target = resolve(link, path, repository);
+            if (target !== undefined) seen.add(target);
+            else if (heavy.includes(packageName(link.target))) {
+              const message = `the thread ${start} loads ${link.target}: take it from elsewhere`;
+              violations.push({ path, line: link.line, message });
+            }
+          }
+        }
+        return violations;
+      }),
+    ];
+  };
 }
