@@ -59,7 +59,7 @@ const THINKING: Automaton = {
 };
 
 async function options(overrides: Partial<EngineOptions> = {}): Promise<EngineOptions> {
-  const device = await openCpuDevice({ law: null, threads: 2 });
+  const device = await openCpuDevice({ law: null, threads: 1 });
   return engineOptions(device, {
     maxRows: 8,
     grammars: { vocabulary, poolBytes: 2 ** 16 },

@@ -14,7 +14,7 @@ const SLEEP: SleepRequest = { level: 1, mode: 'wait', keepsKv: false };
 const STORY = Array.from({ length: 40 }, (_, i) => 20 + ((i * 31) % 300));
 
 async function cpuOptions(overrides: Partial<EngineOptions> = {}): Promise<EngineOptions> {
-  return engineOptions(await openCpuDevice({ law: null, threads: 2 }), {
+  return engineOptions(await openCpuDevice({ law: null, threads: 1 }), {
     maxRows: 4,
     availableHostBytes: () => 2 ** 40,
     ...overrides,
