@@ -33,6 +33,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeDocument> {
     device: { value: options.device, reason: '' },
     law: { value: law, reason: '' },
     ranks: 1,
+    firstGpu: 0,
     modelledGpu: null,
   });
   let run: ProbeRun;

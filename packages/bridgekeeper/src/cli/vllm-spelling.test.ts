@@ -45,7 +45,7 @@ describe("vLLM's spellings", () => {
   });
 
   it.each([
-    ['m -pp 2', '--pipeline-parallel-size: must be 1, or absent: one process serves one copy'],
+    ['m -pp 2', '--pipeline-parallel-size: must be 1, or absent: one server has the GPUs of'],
     ['m --pipeline_parallel_size=8', '--pipeline-parallel-size: must be 1'],
     ['m --enable-lora', '--enable-lora: is not supported: adapters'],
     ['m --chat-template x.jinja', '--chat-template: is not supported: the chat template is'],
@@ -62,8 +62,8 @@ describe("vLLM's spellings", () => {
     const { remarks } = fromVllm('m --swap-space 4 --swap_space 4 -pp 1'.split(' '));
     expect(remarks).toEqual([
       '--swap-space changes nothing here: what has no room on the device is computed again',
-      '--pipeline-parallel-size changes nothing here: one process serves one copy of a model, by ' +
-        'tensor parallelism at most',
+      '--pipeline-parallel-size changes nothing here: one server has the GPUs of one host, by ' +
+        'tensor and data parallelism',
     ]);
   });
 

@@ -76,22 +76,24 @@ export async function openCudaDevice(options: CudaDeviceOptions = {}): Promise<C
 }
 
 /**
- * Opens so many GPUs, from the first on, as the ranks of one device; one thread launches on all.
+ * Opens so many GPUs, from `ordinal` on, as the ranks of one device; one thread launches on all.
  * Throws DeviceError, as openCudaDevice does, and where there are fewer, or no links between them.
  */
 export async function openCudaRanks(
   ranks: number,
-  options: Omit<CudaDeviceOptions, 'ordinal'> = {},
+  options: CudaDeviceOptions = {},
 ): Promise<Device> {
+  const { ordinal: first = 0 } = options;
   const count = openDriver(options.driverPath ?? DRIVER_LIBRARY).read('cuDeviceGetCount').i32;
-  if (ranks > count) {
-    const message = `${ranks} ranks need as many GPUs, and the driver sees ${count}`;
+  if (first + ranks > count) {
+    const from = first === 0 ? '' : ` from GPU ${first} on`;
+    const message = `${ranks} ranks need as many GPUs${from}, and the driver sees ${count}`;
     throw new DeviceError('no-device', message);
   }
   const clock = options.clock ?? new SystemClock();
   const opened: OpenedPeer[] = [];
   try {
-    for (let ordinal = 0; ordinal < ranks; ordinal++) {
+    for (let ordinal = first; ordinal < first + ranks; ordinal++) {
       opened.push(await openPeer({ ...options, clock, ordinal }));
     }
     const links = await linkPeers(opened);

@@ -18,9 +18,9 @@ const ONE_GPU_FOR_ALL_RANKS = 'BRIDGEKEEPER_ONE_GPU_FOR_ALL_RANKS';
 
 /** Opens the configured device in the calling thread, with the law imposed on its crossings. */
 export async function openDevice(
-  config: Pick<EngineConfig, 'device' | 'ranks' | 'law' | 'modelledGpu'>,
+  config: Pick<EngineConfig, 'device' | 'ranks' | 'firstGpu' | 'law' | 'modelledGpu'>,
 ): Promise<Device> {
-  const { ranks } = config;
+  const { ranks, firstGpu } = config;
   const law = config.law.value === null ? null : profileLaw(config.law.value);
   switch (config.device.value) {
     case 'cpu':
@@ -28,7 +28,7 @@ export async function openDevice(
     case 'cuda': {
       const kernelDefines: Record<string, number> =
         process.env[EVERY_LANE_ARRIVES] === '1' ? { EVERY_LANE_ARRIVES: 1 } : {};
-      const options = { law, kernelDefines };
+      const options = { law, kernelDefines, ordinal: firstGpu };
       if (ranks === 1) return openCudaDevice(options);
       return process.env[ONE_GPU_FOR_ALL_RANKS] === '1'
         ? splitInto(ranks, await openCudaDevice(options))

@@ -6,8 +6,11 @@ import type { Logger } from '../logging/logger.ts';
 import { readableBytes } from '../logging/summary.ts';
 import type { Settings } from '../settings/table.ts';
 import { configureEngine, lawName } from './config/configure.ts';
+import type { EngineConfig } from './config/engine-config.ts';
+import type { EnginePlace } from './engine-channel.ts';
+import { ReplicatedEngine } from './replicated-engine.ts';
 import { RestartingEngine } from './restarting-engine.ts';
-import { startEngine } from './start.ts';
+import { type StartOptions, startEngine } from './start.ts';
 import type { StartPhase, StartTimeline } from './start-timeline.ts';
 import type { StartedEngine } from './started-engine.ts';
 
@@ -30,33 +33,17 @@ export async function startConfiguredEngine(
   log.info(`law ${law.value} (${law.reason}), policy ${policy.value} (${policy.reason})`);
   if (config.bridge.warning !== undefined) log.warn(config.bridge.warning);
   log.debug(`weights: ${JSON.stringify(config.loading.value)} (${config.loading.reason})`);
-  // What failed on a GPU may have ended all of CUDA in this process.
-  const nextPlace = config.device.value === 'cuda' ? 'process' : 'thread';
   const onProgress = loadingLog(log, settings);
   const onPhase = (phase: StartPhase) => timeline.begin(phase);
   const onModel = (lines: readonly string[]) => {
     for (const line of lines) log.info(line);
   };
   timeline.begin('thread');
-  const first = await startEngine(config, { onModel, onPhase, onProgress });
+  const engines = new EngineStarts(config, settings, log, sealAgain);
+  const first = await engines.start(0, { onModel, onPhase, onProgress });
   const { card } = first;
-  const engine = new RestartingEngine({
-    first,
-    startAgain: async (signal) => {
-      // Its key was erased once the model was loaded.
-      const again = await sealAgain();
-      const options = { onProgress, signal, place: nextPlace } as const;
-      return startEngine({ ...config, seal: again }, options).finally(() => again.userKey?.fill(0));
-    },
-    policy: {
-      restarts: settings.engineRestarts,
-      windowSeconds: settings.engineRestartWindow,
-      requests: settings.engineRestartRequests,
-    },
-    seed: config.limits.seed,
-    clock: HOST_CLOCK,
-    log,
-  });
+  const { dataParallelSize: count } = settings;
+  const others = Array.from({ length: count - 1 }, (_, i) => i + 1);
   const weights = readableBytes(card.weightBytes);
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
@@ -64,8 +51,84 @@ export async function startConfiguredEngine(
   if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card.memory));
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
-  const profile = config.bridge.value;
-  return { engine, live: engine, restarts: engine, law, policy, bridge, profile, ...verified };
+  const decided = { law, policy, bridge, profile: config.bridge.value, ...verified };
+  if (others.length === 0) return { engine: first, live: first, restarts: first, ...decided };
+  const started = await engines.startAll(others).catch(async (error: unknown) => {
+    await first.shutdown(0);
+    throw error;
+  });
+  const engine = new ReplicatedEngine([first, ...started]);
+  log.info(`${count} engines have the model, and each request is one engine's`);
+  return { engine, restarts: engine, ...decided };
+}
+
+/** The engines of one server, by number: alike but for the GPUs that they have. */
+class EngineStarts {
+  readonly #config: EngineConfig;
+  readonly #settings: Settings;
+  readonly #log: Logger;
+  readonly #sealAgain: () => Promise<SealPolicy>;
+  readonly #nextPlace: EnginePlace;
+
+  constructor(
+    config: EngineConfig,
+    settings: Settings,
+    log: Logger,
+    sealAgain: () => Promise<SealPolicy>,
+  ) {
+    this.#config = config;
+    this.#settings = settings;
+    this.#log = log;
+    this.#sealAgain = sealAgain;
+    // What failed on a GPU may have ended all of CUDA in its process.
+    this.#nextPlace = config.device.value === 'cuda' ? 'process' : 'thread';
+  }
+
+  /** Starts one. The first uses up the seal's key that the configuration has. */
+  async start(number: number, options: StartOptions): Promise<RestartingEngine> {
+    const { engineRestarts, engineRestartWindow, engineRestartRequests } = this.#settings;
+    const { onProgress } = options;
+    return new RestartingEngine({
+      first:
+        number === 0
+          ? await startEngine(this.#config, { ...options, place: this.#firstPlace })
+          : await this.#startWithKey(number, options),
+      startAgain: (signal) =>
+        this.#startWithKey(number, onProgress === undefined ? { signal } : { onProgress, signal }),
+      policy: {
+        restarts: engineRestarts,
+        windowSeconds: engineRestartWindow,
+        requests: engineRestartRequests,
+      },
+      seed: this.#config.limits.seed + number,
+      clock: HOST_CLOCK,
+      log: this.#log,
+    });
+  }
+
+  /** All of these, side by side. Where one fails those that started are ended. */
+  async startAll(numbers: readonly number[]): Promise<RestartingEngine[]> {
+    const started = await Promise.allSettled(numbers.map((number) => this.start(number, {})));
+    const engines = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    const failed = started.find((one) => one.status === 'rejected');
+    if (failed === undefined) return engines;
+    await Promise.all(engines.map((engine) => engine.shutdown(0)));
+    throw failed.reason;
+  }
+
+  /** With several of them each has a process, so that what one does to CUDA leaves the others. */
+  get #firstPlace(): EnginePlace {
+    return this.#settings.dataParallelSize > 1 ? this.#nextPlace : 'thread';
+  }
+
+  async #startWithKey(number: number, options: StartOptions) {
+    // The key that the configuration had was erased once the model was loaded.
+    const seal = await this.#sealAgain();
+    const firstGpu = number * this.#config.ranks;
+    const config = { ...this.#config, seal, firstGpu };
+    const place = this.#nextPlace;
+    return startEngine(config, { ...options, place }).finally(() => seal.userKey?.fill(0));
+  }
 }
 
 /** What is below the device, and what becomes of it. */

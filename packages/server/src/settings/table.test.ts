@@ -54,6 +54,7 @@ test('numbers have bounds, which are values themselves', () => {
     tenancyEpoch: [0, 281474976710656],
     fabricLogIndex: [0, 281474976710656],
     tensorParallelSize: [1, 8],
+    dataParallelSize: [1, 8],
     maxModelLen: [1, 2147483648],
     maxNumSeqs: [1, 65536],
     maxNumBatchedTokens: [1, 16777216],

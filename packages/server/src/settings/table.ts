@@ -88,6 +88,11 @@ export const SETTINGS = {
   runner: setting(oneOf('auto', 'generate', 'pooling'), 'auto', 'vLLM’s way to say --task'),
   convert: setting(oneOf('auto', 'none', 'embed', 'classify'), 'auto', 'vLLM’s way to say --task'),
   tensorParallelSize: setting(integer(1, 8), 1, 'GPUs that share the model, each a part of it'),
+  dataParallelSize: setting(
+    integer(1, 8),
+    1,
+    'engines with the whole model, each on GPUs of its own; a request is one engine’s',
+  ),
   maxModelLen: setting(integer(1, 2 ** 31), UNSET, 'context in tokens; default: the model says'),
   maxNumSeqs: setting(integer(1, 65536), 64, 'requests decoded together (rows)'),
   maxNumBatchedTokens: setting(integer(1, 2 ** 24), 2048, 'tokens in one step'),

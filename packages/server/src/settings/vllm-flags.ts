@@ -27,7 +27,7 @@ const only = (values: readonly string[], why: string): VllmFlag => {
   return { takes: 'one', verdict: 'harmless', only: values, why };
 };
 
-const ONE_GPU = 'one process serves one copy of a model, by tensor parallelism at most';
+const ONE_GPU = 'one server has the GPUs of one host, by tensor and data parallelism';
 const ONE_PROCESS = 'HTTP and engine are threads of one process';
 const NO_CODE = 'code of a model is never run';
 const TEXT_ONLY = 'models here read and write text only';
@@ -87,7 +87,6 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'weight-transfer-config': refused('weights do not change while they are served', 'one'),
   // Parallelism.
   'pipeline-parallel-size': only(['1'], ONE_GPU),
-  'data-parallel-size': only(['1'], ONE_GPU),
   'data-parallel-size-local': only(['1'], ONE_GPU),
   'data-parallel-rank': only(['0'], ONE_GPU),
   'data-parallel-start-rank': only(['0'], ONE_GPU),

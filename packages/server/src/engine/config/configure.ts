@@ -55,6 +55,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
     device,
     ranks: settings.tensorParallelSize,
+    firstGpu: 0,
     law,
     bridge,
     policy: choosePolicy(settings.policy, bridge.value, burst),
@@ -91,6 +92,13 @@ function tiersOf(settings: Settings): EngineLimits['tiers'] {
     throw new UsageError(
       'bad-value',
       '--kv-disk-path: KV goes to disk by way of host memory; give it --kv-offloading-size, too',
+    );
+  }
+  if (settings.dataParallelSize > 1) {
+    throw new UsageError(
+      'bad-value',
+      '--kv-offloading-size is not to be had with --data-parallel-size: start as many servers ' +
+        'behind `bridgekeeper gateway`, each with memory of its own',
     );
   }
   if (!settings.enablePrefixCaching) {

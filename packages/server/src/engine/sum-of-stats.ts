@@ -1,0 +1,103 @@
+import type { EngineStats } from '@bridgekeeper/engine';
+
+type KvStats = EngineStats['kv'];
+type TierCounters = KvStats['total'];
+type BridgeStats = EngineStats['bridge'];
+
+/** What several engines did together; lanes are named by the engine that has them. */
+export function sumOfStats(all: readonly EngineStats[]): EngineStats {
+  const sum = (of: (stats: EngineStats) => number) =>
+    all.reduce((total, stats) => total + of(stats), 0);
+  // Of two numbers the one that a client would notice.
+  const longest = all.reduce((a, b) => (b.stepsPerLaunch > a.stepsPerLaunch ? b : a));
+  const largest = all.reduce((a, b) => (b.chunkTokens > a.chunkTokens ? b : a));
+  return {
+    running: sum(({ running }) => running),
+    waiting: sum(({ waiting }) => waiting),
+    kvUsage: sum(({ kvUsage }) => kvUsage) / all.length,
+    prefixQueriedTokens: sum(({ prefixQueriedTokens }) => prefixQueriedTokens),
+    prefixHitTokens: sum(({ prefixHitTokens }) => prefixHitTokens),
+    preemptions: sum(({ preemptions }) => preemptions),
+    promptTokens: sum(({ promptTokens }) => promptTokens),
+    generatedTokens: sum(({ generatedTokens }) => generatedTokens),
+    steps: sum(({ steps }) => steps),
+    stepsPerLaunch: longest.stepsPerLaunch,
+    stepsReason: longest.stepsReason,
+    chunkTokens: largest.chunkTokens,
+    chunkReason: largest.chunkReason,
+    launches: sum(({ launches }) => launches),
+    graphLaunches: sum(({ graphLaunches }) => graphLaunches),
+    grammars: {
+      held: sum(({ grammars }) => grammars.held),
+      heldBytes: sum(({ grammars }) => grammars.heldBytes),
+      uploads: sum(({ grammars }) => grammars.uploads),
+      hits: sum(({ grammars }) => grammars.hits),
+      evictions: sum(({ grammars }) => grammars.evictions),
+    },
+    kv: sumOfKv(all.map(({ kv }) => kv)),
+    bridge: sumOfBridges(all.map(({ bridge }) => bridge)),
+  };
+}
+
+function sumOfKv(all: readonly KvStats[]): KvStats {
+  const sum = (of: (stats: KvStats) => number) => all.reduce((total, kv) => total + of(kv), 0);
+  const tenants = new Map<string, TierCounters[]>();
+  for (const { tenant, counters } of all.flatMap((kv) => kv.tenants)) {
+    tenants.set(tenant, [...(tenants.get(tenant) ?? []), counters]);
+  }
+  return {
+    pageBytes: all[0]!.pageBytes,
+    places: [0, 1, 2].map((tier) => sum(({ places }) => places[tier]!)) as [number, number, number],
+    hostReadyBytes: sum(({ hostReadyBytes }) => hostReadyBytes),
+    spillQueueNs: Math.max(...all.map(({ spillQueueNs }) => spillQueueNs)),
+    restoreQueueNs: Math.max(...all.map(({ restoreQueueNs }) => restoreQueueNs)),
+    total: sumOfTiers(all.map(({ total }) => total)),
+    tenants: [...tenants].map(([tenant, counters]) => ({
+      tenant,
+      counters: sumOfTiers(counters),
+    })),
+  };
+}
+
+function sumOfTiers(all: readonly TierCounters[]): TierCounters {
+  const sum = (of: (counters: TierCounters) => number) =>
+    all.reduce((total, counters) => total + of(counters), 0);
+  const byTier = (of: (counters: TierCounters) => readonly number[]) =>
+    of(all[0]!).map((_, tier) => sum((counters) => of(counters)[tier]!));
+  return {
+    resident: byTier(({ resident }) => resident),
+    hits: byTier(({ hits }) => hits),
+    spilled: sum(({ spilled }) => spilled),
+    demoted: sum(({ demoted }) => demoted),
+    restored: sum(({ restored }) => restored),
+    recomputed: sum(({ recomputed }) => recomputed),
+    avoided: sum(({ avoided }) => avoided),
+    refused: sum(({ refused }) => refused),
+    lost: sum(({ lost }) => lost),
+    late: sum(({ late }) => late),
+  };
+}
+
+function sumOfBridges(all: readonly BridgeStats[]): BridgeStats {
+  const totals = new Map<string, BridgeStats['totals'][number]>();
+  for (const one of all.flatMap((bridge) => bridge.totals)) {
+    const key = `${one.purpose} ${one.direction}`;
+    const before = totals.get(key) ?? { crossings: 0, bytes: 0, busyNs: 0, blockedNs: 0 };
+    totals.set(key, {
+      purpose: one.purpose,
+      direction: one.direction,
+      crossings: before.crossings + one.crossings,
+      bytes: before.bytes + one.bytes,
+      busyNs: before.busyNs + one.busyNs,
+      blockedNs: before.blockedNs + one.blockedNs,
+    });
+  }
+  return {
+    law: all[0]!.law,
+    totals: [...totals.values()],
+    lanes: all.flatMap(({ lanes }, index) =>
+      lanes.map((lane) => ({ ...lane, id: `engine-${index}/${lane.id}` })),
+    ),
+    uptimeNs: Math.max(...all.map(({ uptimeNs }) => uptimeNs)),
+  };
+}
