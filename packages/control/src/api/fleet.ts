@@ -213,7 +213,7 @@ export const ApiKey = z
   .object({
     keyId: Id,
     digest: Digest,
-    role: z.enum(['operator', 'gateway', 'tenant']),
+    role: z.enum(['operator', 'gateway', 'tenant', 'metrics']),
     /** Of the role `tenant`. */
     tenant: Name.nullable(),
     label: Text,
@@ -224,7 +224,7 @@ export const ApiKey = z
   .openapi('ApiKey');
 
 export const ApiKeySpec = z.strictObject({
-  role: z.enum(['operator', 'gateway', 'tenant']),
+  role: z.enum(['operator', 'gateway', 'tenant', 'metrics']),
   tenant: Name.nullable().default(null),
   label: Text.default(''),
   notAfterMs: TimeMs.nullable().default(null),

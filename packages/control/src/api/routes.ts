@@ -3,7 +3,7 @@ import { GatewayReport, RoutingTable } from './routing.ts';
 import { Name, Sequence } from './scalars.ts';
 
 /** Who may call: the role of the bearer key, or a host's agent by its certificate. */
-export type Caller = 'operator' | 'gateway' | 'tenant' | 'agent';
+export type Caller = 'operator' | 'gateway' | 'tenant' | 'metrics' | 'agent';
 
 /** One call, from which its entry in the OpenAPI document and its checks are made. */
 export interface Call {

@@ -25,6 +25,8 @@ export interface ControllerOptions {
   /** Called with each term that begins, before anything else reaches it. */
   readonly onTerm: (term: Term) => void;
   readonly onCommit: (term: Term, committed: Committed) => void;
+  /** A round was written, after so long. */
+  readonly onRound: (seconds: number) => void;
   readonly onTrouble: (error: ControlError) => void;
 }
 
@@ -97,10 +99,14 @@ export class Controller {
     while (!signal.aborted && !term.isOver) {
       const nudged = new AbortController();
       this.#nudge = () => nudged.abort();
-      await term.change({ actor: 'control', operation: null, make: reconcile }).catch((error) => {
+      const startedMs = time.nowMs();
+      try {
+        await term.change({ actor: 'control', operation: null, make: reconcile });
+        this.#options.onRound(Math.max(0, time.nowMs() - startedMs) / 1000);
+      } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         term.end(error);
-      });
+      }
       if (!signal.aborted && !term.isOver) await time.sleep(ROUND_MS, nudged.signal);
     }
     term.end(new Refusal('not-leader', 'this control is being stopped'));

@@ -15,6 +15,8 @@ export interface Committed {
   /** Of its last change. */
   readonly sequence: number;
   readonly atMs: number;
+  /** How long the store took. */
+  readonly seconds: number;
   readonly changes: readonly RowChange[];
   readonly routing: readonly RoutingChange[];
 }
@@ -165,7 +167,8 @@ export class Term {
       this.#auditSequence += audit.length;
       const routing = routingChanges(this.#fleet, draft, changes, this.#sequence);
       draft.fold();
-      this.#options.onCommit({ sequence: this.#sequence, atMs: nowMs, changes, routing });
+      const seconds = Math.max(0, this.#options.nowMs() - nowMs) / 1000;
+      this.#options.onCommit({ sequence: this.#sequence, atMs: nowMs, seconds, changes, routing });
     }
     for (const { waiting, result } of done) waiting.resolve(result);
   }

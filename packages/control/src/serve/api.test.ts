@@ -283,6 +283,54 @@ describe('the API', () => {
   });
 });
 
+describe('what Prometheus reads', () => {
+  const scrape = async (key: string) => {
+    const headers = { authorization: `Bearer ${key}` };
+    const response = await fetch(`${control.url}/metrics`, { headers });
+    return { status: response.status, text: await response.text() };
+  };
+  const readingOf = (text: string, name: string) => {
+    const start = `bridgekeeper:control_${name} `;
+    const line = text.split('\n').find((each) => each.startsWith(start));
+    return line === undefined ? null : Number(line.slice(start.length));
+  };
+
+  it('says what the fleet is, to a key that may read nothing else', async () => {
+    const { link } = await joinHost('host-a');
+    await link.observe(observation('host-a'));
+    await put('story', { ...SPEC, gpus: 4 });
+    await put('large', { ...SPEC, models: ['large'], gpus: 16 });
+    const { key } = await callControl(operator, CALLS.makeKey, { body: { role: 'metrics' } });
+    const placed = async () => (await callControl(operator, CALLS.listReplicas)).rows.length === 1;
+    while (!(await placed())) await SYSTEM_TIME.sleep(20);
+    const troubled = async () =>
+      (await callControl(operator, CALLS.listPools)).rows.some(({ trouble }) => trouble !== null);
+    while (!(await troubled())) await SYSTEM_TIME.sleep(20);
+    const { text } = await scrape(key);
+    const found = (line: string) => readingOf(text, line);
+    expect(found('leads')).toBe(1);
+    expect(found('terms_total')).toBe(1);
+    expect(found('hosts{state="ready"}')).toBe(1);
+    expect(found('gpus{state="claimed"}')).toBe(4);
+    expect(found('gpus{state="free"}')).toBe(4);
+    expect(found('replicas{pool="story",phase="starting"}')).toBe(1);
+    expect(found('replicas_wanted{pool="story"}')).toBe(1);
+    expect(found('pool_trouble{pool="large"}')).toBe(1);
+    expect(found('pool_trouble{pool="story"}')).toBe(0);
+    expect(found('requests_total{call="PUT /v1/pools/{pool}",code="ok"}')).toBe(2);
+    expect(found('commit_seconds_count')).toBeGreaterThan(3);
+    expect(found('round_seconds_count')).toBeGreaterThan(0);
+    const reader = { url: control.url, key };
+    expect(await codeOf(callControl(reader, CALLS.listPools))).toBe('forbidden');
+    expect((await scrape(operator.key)).status).toBe(200);
+    const tenant = await tenantKey('aurora');
+    expect((await scrape(tenant.key)).status).toBe(403);
+    expect((await scrape(gateway.key)).status).toBe(403);
+    expect((await scrape('none')).status).toBe(401);
+    link.close();
+  });
+});
+
 describe('a plan with a load', () => {
   const load = {
     model: 'm',

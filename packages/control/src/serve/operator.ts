@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { z } from '@hono/zod-openapi';
 import type { Admission } from '../admission.ts';
-import type { HostFacts, Pool, PoolSpec, Replica } from '../api/fleet.ts';
+import type { ApiKey, HostFacts, Pool, PoolSpec, Replica } from '../api/fleet.ts';
 import type { OPERATOR_CALLS, PlanAnswer, PlanRequest } from '../api/operator-calls.ts';
 import { ControlError } from '../errors.ts';
 import type { Chance, Change } from '../fleet/context.ts';
@@ -434,7 +434,7 @@ function recordHandlers({
 /** A new key, of which only the digest is kept. */
 export function makeKey(
   { fleet, chance, nowMs }: Change,
-  spec: { role: 'operator' | 'gateway' | 'tenant'; tenant: string | null; label: string } & {
+  spec: { role: ApiKey['role']; tenant: string | null; label: string } & {
     notAfterMs: number | null;
   },
 ) {
