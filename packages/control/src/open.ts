@@ -96,6 +96,10 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
       metrics.begun(term);
       hasLed();
     },
+    // Else they would wait for what another control says now.
+    onTermEnd: (term) => {
+      if (current?.term === term) current.watch.end();
+    },
     onCommit: (term, committed) => {
       metrics.committed(committed);
       if (current?.term === term) current.watch.committed(committed);
@@ -103,7 +107,10 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
     onRound: (seconds) => metrics.reconciled(seconds),
     onTrouble,
   });
-  const leading = () => (current?.term.isOver === false ? current.term : null);
+  const leading = () => {
+    const term = current?.term;
+    return term !== undefined && !term.isOver && term.isLeased ? term : null;
+  };
   const now = () => {
     const { term } = controller;
     if (current?.term === term) return current;

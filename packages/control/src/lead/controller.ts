@@ -24,6 +24,8 @@ export interface ControllerOptions {
   readonly prepare: (fleet: Fleet) => Promise<(change: Change) => void>;
   /** Called with each term that begins, before anything else reaches it. */
   readonly onTerm: (term: Term) => void;
+  /** It is over: whoever follows it hears nothing more from it. */
+  readonly onTermEnd: (term: Term) => void;
   readonly onCommit: (term: Term, committed: Committed) => void;
   /** A round was written, after so long. */
   readonly onRound: (seconds: number) => void;
@@ -43,7 +45,7 @@ export class Controller {
 
   /** The term in which this control leads. Throws ControlError 'not-leader'. */
   get term(): Term {
-    if (this.#term !== null && !this.#term.isOver) return this.#term;
+    if (this.#term !== null && !this.#term.isOver && this.#term.isLeased) return this.#term;
     throw new Refusal('not-leader', 'this control does not lead: another does, or none yet');
   }
 
@@ -66,19 +68,19 @@ export class Controller {
         const lease = await store.acquire(holder, time.nowMs(), LEASE_MS);
         if (lease !== null) {
           const contents = await store.load();
-          await this.#lead(
-            new Term({
-              ...this.#options,
-              lease,
-              contents,
-              nowMs: time.nowMs,
-              onCommit: (committed) => this.#options.onCommit(this.#term!, committed),
-              onEnd: (error) => {
-                if (!signal.aborted) onTrouble(error);
-                this.#nudge?.();
-              },
-            }),
-          );
+          const term: Term = new Term({
+            ...this.#options,
+            lease,
+            contents,
+            nowMs: time.nowMs,
+            onCommit: (committed) => this.#options.onCommit(term, committed),
+            onEnd: (error) => {
+              if (!signal.aborted) onTrouble(error);
+              this.#options.onTermEnd(term);
+              this.#nudge?.();
+            },
+          });
+          await this.#lead(term);
         }
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -127,6 +129,7 @@ export class Controller {
           return term.end(new Refusal('fenced', 'another control has led since'));
         }
         expiresMs = lease.expiresMs;
+        term.renewed(lease);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         if (time.nowMs() >= expiresMs) return term.end(error);

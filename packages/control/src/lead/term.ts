@@ -62,11 +62,13 @@ export class Term {
   #auditSequence: number;
   #isWriting = false;
   #ended: ControlError | null = null;
+  #leasedUntilMs: number;
 
   constructor(options: TermOptions) {
     const { contents, lease, nowMs } = options;
     this.#options = options;
     this.lease = lease;
+    this.#leasedUntilMs = lease.expiresMs;
     this.#fleet = Fleet.of(contents);
     this.#sequence = contents.sequence;
     this.#auditSequence = contents.auditSequence;
@@ -85,6 +87,18 @@ export class Term {
 
   get isOver(): boolean {
     return this.#ended !== null;
+  }
+
+  /**
+   * Whether nobody else can lead now. One that was paused finds here, before it reads out what it
+   * knows, that another may have led since; what it writes is fenced by the store.
+   */
+  get isLeased(): boolean {
+    return this.#options.nowMs() < this.#leasedUntilMs;
+  }
+
+  renewed({ expiresMs }: Pick<Lease, 'expiresMs'>): void {
+    this.#leasedUntilMs = expiresMs;
   }
 
   /** Resolves once it is written. Throws what `make` throws, and ControlError of the store. */

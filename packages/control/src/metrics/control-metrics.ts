@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { Evidence, type Pool, type Replica } from '../api/fleet.ts';
+import { REPORT_MS } from '../fleet/context.ts';
 import type { Committed, Term } from '../lead/term.ts';
 import { CONTROL_METRICS } from './catalogue.ts';
 import type { MetricSpec } from './spec.ts';
@@ -16,8 +17,6 @@ interface Sample {
 }
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-/** Reports come every 5 s. */
-const GATEWAY_MS = 15_000;
 
 const Judged = Evidence.pick({ isAccepted: true });
 
@@ -131,7 +130,7 @@ export class ControlMetrics {
 
   #gateways({ gateways }: Term['heard']): readonly Sample[] {
     const nowMs = this.#sources.nowMs();
-    return [of([...gateways.values()].filter(({ atMs }) => nowMs - atMs < GATEWAY_MS).length)];
+    return [of([...gateways.values()].filter(({ atMs }) => nowMs - atMs < REPORT_MS).length)];
   }
 
   #evidenceLeft({ fleet }: Term): readonly Sample[] {

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { request } from 'node:https';
+import { createServer as createTlsServer, request } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VENDOR_ROOTS } from '@bridgekeeper/attest';
@@ -12,6 +14,8 @@ import type { RoutingChange, RoutingTable } from '../api/routing.ts';
 import { type CallInput, type ControlAddress, callControl, watchControl } from '../client.ts';
 import { ControlError } from '../errors.ts';
 import { type OpenControl, openControl } from '../open.ts';
+import { SqlStore } from '../store/sql-store.ts';
+import { openSqlite } from '../store/sqlite.ts';
 import { SYSTEM_CHANCE, SYSTEM_TIME } from '../system.ts';
 import { pretendedFacts } from '../vmm/pretended.ts';
 import { makeRequest } from './authority.ts';
@@ -93,8 +97,8 @@ async function tenantKey(tenant: string): Promise<ControlAddress> {
 
 async function joinHost(host: string) {
   const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host } });
-  const identity = await joinControl(control.agentUrl, token, host, join(folder, host));
-  return { identity, link: controlLink(control.agentUrl, identity), token };
+  const identity = await joinControl([control.agentUrl], token, host, join(folder, host));
+  return { identity, link: controlLink([control.agentUrl], identity), token };
 }
 
 /** A call of an agent's as nobody's program makes it. */
@@ -224,6 +228,7 @@ describe('the API', () => {
     expect(missed.trouble?.nearest).toEqual({
       host: 'host-a',
       cause: 'needs b300, the host is none',
+      lift: 'let a host join that is b300, or ask for another',
     });
     const plan = await callControl(operator, CALLS.plan, without);
     expect(plan).toMatchObject({ placements: [{ host: 'host-a' }], trouble: null });
@@ -280,6 +285,28 @@ describe('the API', () => {
     const rest = watchControl(gateway, GATEWAY_CALLS.routingEvents, { from }, again.signal);
     expect((await rest.next()).value).toEqual(change);
     again.abort();
+  });
+});
+
+describe('a control that another has replaced', () => {
+  it('ends what follows it, refuses calls, and its metrics say that it does not lead', async () => {
+    const stop = new AbortController();
+    const events = watchControl(operator, CALLS.events, { from: 0 }, stop.signal);
+    const routing = watchControl(gateway, GATEWAY_CALLS.routingEvents, {}, stop.signal);
+    await Promise.all([events.next(), routing.next()]);
+    const other = await SqlStore.open(openSqlite(join(folder, 'control.db')));
+    expect(await other.acquire('other', SYSTEM_TIME.nowMs() + 60_000, 60_000)).not.toBeNull();
+    await other.close();
+    for (const stream of [events, routing]) {
+      let isDone = false;
+      while (!isDone) isDone = (await stream.next()).done === true;
+    }
+    expect(await codeOf(callControl(operator, CALLS.status))).toBe('not-leader');
+    // Without a term no key is known: nothing is shown that names anybody.
+    const text = await (await fetch(`${control.url}/metrics`)).text();
+    expect(text).toContain('\nbridgekeeper:control_leads 0\n');
+    expect(text).toContain('bridgekeeper:control_troubles_total{code="fenced"} 1');
+    expect(text).not.toMatch(/pool="|state="/);
   });
 });
 
@@ -406,7 +433,7 @@ describe('certificates', () => {
     expect(renewed.certificate).not.toBe(identity.certificate);
     // Both hold until they end: an answer that was lost locks nobody out.
     await link.observe(observation('host-a'));
-    await controlLink(control.agentUrl, identity).observe(observation('host-a', { sequence: 2 }));
+    await controlLink([control.agentUrl], identity).observe(observation('host-a', { sequence: 2 }));
     link.close();
   });
 
@@ -415,7 +442,7 @@ describe('certificates', () => {
     const two = await joinHost('host-b');
     // With its own certificate and another's key to be signed.
     const stranger = { ...one.identity, key: two.identity.key };
-    const thief = controlLink(control.agentUrl, stranger);
+    const thief = controlLink([control.agentUrl], stranger);
     const due = SYSTEM_TIME.nowMs() + 300 * dayMs;
     expect(await codeOf(thief.renew(join(folder, 'host-a'), due))).not.toBe('done');
     await callControl(operator, CALLS.deleteHost, { params: { host: 'host-a' } });
@@ -430,11 +457,11 @@ describe('agents', () => {
   it('join once with a token, and are refused without a certificate', async () => {
     const { identity, link, token } = await joinHost('host-a');
     await link.observe(observation('host-a'));
-    const thief = joinControl(control.agentUrl, token, 'host-a', join(folder, 'thief'));
+    const thief = joinControl([control.agentUrl], token, 'host-a', join(folder, 'thief'));
     expect(await codeOf(thief)).toBe('join-refused');
-    const other = joinControl(control.agentUrl, token, 'host-b', join(folder, 'b'));
+    const other = joinControl([control.agentUrl], token, 'host-b', join(folder, 'b'));
     expect(await codeOf(other)).toBe('join-refused');
-    const bare = controlLink(control.agentUrl, { ...identity, certificate: '', key: '' });
+    const bare = controlLink([control.agentUrl], { ...identity, certificate: '', key: '' });
     expect(await codeOf(bare.observe(observation('host-a')))).toBe('unauthenticated');
     expect(await codeOf(link.observe(observation('host-b')))).toBe('forbidden');
     link.close();
@@ -451,7 +478,7 @@ describe('agents', () => {
   it('trust only the control that their token names', async () => {
     const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host: 'a' } });
     const wrong = token.replace(/[0-9a-f]{64}$/, '0'.repeat(64));
-    const result = joinControl(control.agentUrl, wrong, 'a', join(folder, 'a'));
+    const result = joinControl([control.agentUrl], wrong, 'a', join(folder, 'a'));
     expect(await codeOf(result)).toBe('join-refused');
   });
 
@@ -467,6 +494,30 @@ describe('agents', () => {
     expect(await codeOf(one.link.observe(ahead))).toBe('host-lied');
     one.link.close();
     two.link.close();
+  });
+
+  it('turn to the next control where one does not answer or does not lead', async () => {
+    const { identity, link: direct } = await joinHost('host-a');
+    direct.close();
+    const waiting = createTlsServer(
+      { cert: identity.certificate, key: identity.key },
+      (_, answer) =>
+        answer.writeHead(503).end('{"error": {"code": "not-leader", "message": "another"}}'),
+    );
+    waiting.listen(0, '127.0.0.1');
+    await once(waiting, 'listening');
+    const { port } = waiting.address() as AddressInfo;
+    const urls = [`https://127.0.0.1:1`, `https://127.0.0.1:${port}`, control.agentUrl];
+    const link = controlLink(urls, identity);
+    const codes = [];
+    for (let turn = 0; turn < 4; turn++) {
+      codes.push(await codeOf(link.observe(observation('host-a', { sequence: turn + 1 }))));
+    }
+    expect(codes.slice(2)).toEqual(['done', 'done']);
+    expect(codes.slice(0, 2)).not.toContain('done');
+    link.close();
+    waiting.close();
+    waiting.closeAllConnections();
   });
 
   it('change nothing by a message that is late', async () => {

@@ -306,6 +306,15 @@ function replicaHandlers({ store }: OperatorContext): Pick<OperatorHandlers, Rep
         if (change.nowMs >= evidence.notAfterMs) {
           throw new ControlError('conflict', 'its evidence is too old: wait for newer');
         }
+        const { phase, reason } = replica;
+        if (phase !== 'warm' && phase !== 'serving') {
+          throw new ControlError('conflict', `it is ${phase} and gets no key: ${reason}`);
+        }
+        const out = fleet.get('host', replica.host)?.quarantined ?? [];
+        const doubted = out.find(({ module }) => replica.modules.includes(module));
+        if (doubted !== undefined) {
+          throw new ControlError('conflict', `its GPUs are in quarantine: ${doubted.reason}`);
+        }
         fleet.patch('replica', params.replica, { sealedKey: body.sealedKey });
         command(change, replica.host);
         noted(change, caller, 'key given', params.replica, `under ${body.evidence}`);
@@ -505,7 +514,7 @@ function checkSpec(fleet: Fleet, pool: string, spec: PoolSpec, caller: CallerId)
 function price(change: Change, pool: string, spec: PoolSpec) {
   const { fleet } = change;
   const held = [...fleet.rows('replica').inGroup(`pool/${pool}`)].length;
-  const offers = new Offers(fleet);
+  const offers = new Offers(fleet, change.nowMs);
   const placements = [];
   let trouble = null;
   let claimed = 0;
