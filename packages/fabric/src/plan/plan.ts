@@ -64,8 +64,8 @@ export type Plan =
 /** What it is worth to keep a larger partition free, in seconds of a cold start: our choice. */
 const SECONDS_PER_PARTITION_LOST = 60;
 /**
- * What it costs where no guest has shown evidence since the boot, in seconds of a cold start: it may
- * be refused, and another host be tried. Less where it was shown lately. Our choice.
+ * What it costs where no guest has shown evidence since the boot, in seconds of a cold start: it
+ * may be refused, and another host be tried. Less where it was shown lately. Our choice.
  */
 const DOUBT_SECONDS = 30;
 const DOUBT_AGE_SECONDS = 86_400;
