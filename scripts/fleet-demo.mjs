@@ -1,9 +1,11 @@
-// A whole fleet on this machine: a control plane, agents on three hosts whose GPUs are pretended, a
-// gateway, and real replicas of the bundled model on the CPU. The openai client streams through the
-// gateway while a host drains, the control plane and an agent are killed, and PostgreSQL is stopped
-// at once and started where it is installed, while others write and read the row of a host that
-// serves nothing. Says for each stream how it ended, and fails if one was lost without a word, or
-// if the history of what was written does not hold.
+// A whole fleet on this machine: a control plane (two controls, where PostgreSQL is installed),
+// agents on three hosts whose GPUs are pretended, a gateway, and real replicas of the bundled model
+// on the CPU. The openai client streams through the gateway while a host drains, the control that
+// leads is killed and the one after it paused for longer than its lease, PostgreSQL is stopped at
+// once and started, and an agent and the gateway itself are killed, while others write and read the
+// row of a host that serves nothing. Says for each stream how it ended, and fails if one was lost
+// without a word, if one was lost at all before the gateway was killed, or if the history of what
+// was written does not hold.
 //
 //   node scripts/fleet-demo.mjs [--streams <n>] [--tokens <n>] [--sqlite] [--json]
 
@@ -88,31 +90,59 @@ async function freePort() {
 }
 
 const postgres = values.sqlite ? null : startPostgres();
-const [port, agentPort] = [await freePort(), await freePort()];
-const url = `http://127.0.0.1:${port}`;
-const reach = ['--url', url, '--folder', controlFolder];
+/** Of each control: with SQLite there is one. */
+const controls = [];
+for (let index = 0; index < (postgres === null ? 1 : 2); index++) {
+  const [port, agentPort] = [await freePort(), await freePort()];
+  const urls = { url: `http://127.0.0.1:${port}`, agentUrl: `https://127.0.0.1:${agentPort}` };
+  controls.push({ index, port, agentPort, ...urls, process: null });
+}
+const namesOf = (key) => controls.flatMap((control) => ['--control', control[key]]);
 
-function startControl() {
+function startControl(control) {
   const database = postgres === null ? [] : ['--database', postgres.url];
-  return start(
-    'control',
-    ...['control', '--folder', controlFolder, ...database, '--port', String(port)],
-    ...['--agent-port', String(agentPort), '--allow-operator-asserted', '--offline'],
+  control.process = start(
+    `control-${control.index}`,
+    ...['control', '--folder', controlFolder, ...database, '--port', String(control.port)],
+    ...['--agent-port', String(control.agentPort), '--allow-operator-asserted', '--offline'],
   );
 }
 
 const operatorKey = () => readFileSync(join(controlFolder, 'operator.key'), 'utf8').trim();
 
-/** A call of control's API; null while it does not answer. */
-async function call(path, options = {}) {
+/** How long a control may take to answer: one that is paused does not. */
+const ANSWER_MS = 4000;
+
+/** The one that answered last. */
+let leader = controls[0];
+
+/** A call of one control. Its answer, the code of its error, or null where nothing was heard. */
+async function askControl({ url }, path, options) {
   if (!existsSync(join(controlFolder, 'operator.key'))) return null;
   const headers = {
     authorization: `Bearer ${operatorKey()}`,
     'content-type': 'application/json',
     ...options.headers,
   };
-  const response = await fetch(`${url}${path}`, { ...options, headers }).catch(() => null);
-  return response?.ok ? response.json() : null;
+  const late = new AbortController();
+  const unset = HOST_CLOCK.after(ANSWER_MS / 1000, () => late.abort());
+  const init = { ...options, headers, signal: late.signal };
+  const response = await fetch(`${url}${path}`, init).catch(() => null);
+  const document = await response?.json().catch(() => null);
+  unset();
+  if (response?.ok && document) return { document };
+  return document?.error ? { code: document.error.code } : null;
+}
+
+/** A call of whichever leads; null while none answers it. */
+async function call(path, options = {}) {
+  for (const control of [leader, ...controls.filter((each) => each !== leader)]) {
+    const answer = await askControl(control, path, options);
+    if (answer?.document === undefined) continue;
+    leader = control;
+    return answer.document;
+  }
+  return null;
 }
 
 const put = (path, body) => call(path, { method: 'PUT', body: JSON.stringify(body) });
@@ -122,15 +152,26 @@ const serving = async () => (await replicas()).filter(({ phase }) => phase === '
 /** Every change that control has said, so that its history can be judged. */
 const history = [];
 
+/** A control says something every 5 s: one that is silent is not asked any longer. */
+const SILENT_MS = 8000;
+
 async function follow() {
-  for (;;) {
+  for (let turn = 0; ; turn++) {
     const from = history.at(-1)?.sequence ?? 0;
     const headers = { authorization: `Bearer ${operatorKey()}` };
+    const silent = new AbortController();
+    let heardMs = nowMs();
+    const watching = HOST_CLOCK.every(1, () => {
+      if (nowMs() - heardMs > SILENT_MS) silent.abort();
+    });
     try {
-      const response = await fetch(`${url}/v1/events?from=${from}`, { headers });
+      const { url } = controls[turn % controls.length];
+      const { signal } = silent;
+      const response = await fetch(`${url}/v1/events?from=${from}`, { headers, signal });
       let rest = '';
       const decoder = new TextDecoder();
-      for await (const part of response.body) {
+      for await (const part of response.ok ? response.body : []) {
+        heardMs = nowMs();
         const blocks = (rest + decoder.decode(part, { stream: true })).split('\n\n');
         rest = blocks.pop();
         for (const block of blocks) {
@@ -139,8 +180,9 @@ async function follow() {
         }
       }
     } catch {
-      // Control is away: it goes on from where it was.
+      // It is away: another goes on from where this one was.
     }
+    watching();
     await sleep(200);
   }
 }
@@ -158,8 +200,11 @@ async function exercise(caller) {
     const isWrite = (turn + caller) % 2 === 0;
     const value = STATES[(turn * 7 + caller) % STATES.length];
     const entry = { kind: isWrite ? 'write' : 'read', value, invokedMs: nowMs(), returnedMs: null };
-    const row = isWrite ? await putRegister(value) : await call(`/v1/hosts/${REGISTER}`);
-    if (row === 'refused') continue;
+    const row = isWrite ? await putRegister(value) : await getRegister();
+    if (row === 'refused') {
+      await sleep(100);
+      continue;
+    }
     calls.push(entry);
     if (row !== null) {
       entry.returnedMs = nowMs();
@@ -172,12 +217,52 @@ async function exercise(caller) {
 
 /** The row; null: it is not known whether it was written; 'refused': it was not. */
 async function putRegister(state) {
-  const headers = { authorization: `Bearer ${operatorKey()}`, 'content-type': 'application/json' };
-  const options = { method: 'PUT', headers, body: JSON.stringify({ state }) };
-  const response = await fetch(`${url}/v1/hosts/${REGISTER}`, options).catch(() => null);
-  const document = await response?.json().catch(() => null);
-  if (response?.ok) return document;
-  return document?.error?.code === 'not-leader' ? 'refused' : null;
+  const options = { method: 'PUT', body: JSON.stringify({ state }) };
+  const control = leader;
+  const answer = await askControl(control, `/v1/hosts/${REGISTER}`, options);
+  if (answer?.document) return answer.document;
+  // The next one is asked the next time: this write may still come true.
+  if (leader === control) leader = controls[(control.index + 1) % controls.length];
+  return answer?.code === 'not-leader' ? 'refused' : null;
+}
+
+/** Reads are asked of one control as well: an answer that comes late is none. */
+async function getRegister() {
+  const control = leader;
+  const answer = await askControl(control, `/v1/hosts/${REGISTER}`, {});
+  if (answer?.document) return answer.document;
+  if (leader === control) leader = controls[(control.index + 1) % controls.length];
+  return answer?.code === 'not-leader' ? 'refused' : null;
+}
+
+/** The one that leads, as it says itself. */
+async function findLeader() {
+  leader = await until('a control leads', async () => {
+    for (const control of controls) {
+      if ((await askControl(control, '/v1/status', {}))?.document) return control;
+    }
+    return null;
+  });
+  return leader;
+}
+
+/** Seconds from a fault of the control that leads to the first write that another acknowledges. */
+async function failover(name, { index }) {
+  const faultMs = nowMs();
+  const others = controls.filter((each) => each.index !== index);
+  const body = JSON.stringify({ policy: 'operator-asserted', maxAgeSeconds: 3600 });
+  const path = `/v1/policies/${name}`;
+  for (;;) {
+    for (const other of others) {
+      const answer = await askControl(other, path, { method: 'PUT', body });
+      if (answer?.document === undefined) continue;
+      const { version } = answer.document;
+      acknowledged.push({ kind: 'policy', id: name, version });
+      leader = other;
+      return Number(((nowMs() - faultMs) / 1000).toFixed(3));
+    }
+    await sleep(20);
+  }
 }
 
 /** What must hold of the histories, whatever happened; the faults. */
@@ -219,6 +304,7 @@ async function stream(client, index) {
     }
   } catch (error) {
     result.end = 'error';
+    result.wasRefused = isGatewayAway && result.chunks === 0;
     result.error = error.code ?? error.message;
   }
   result.open = false;
@@ -226,27 +312,52 @@ async function stream(client, index) {
 }
 
 const begun = [];
+let isGatewayAway = false;
+/** Longer than a lease. */
+const PAUSE_MS = 4000;
+const failovers = {};
+/** Those that do not lead say so: they run. */
+const othersAnswer = async (than) => {
+  const others = controls.filter((each) => each !== than);
+  const answers = await Promise.all(others.map((each) => askControl(each, '/v1/status', {})));
+  return answers.every((answer) => answer !== null);
+};
 /** Streams that are open now: what a fault meets. */
 const openNow = () => begun.filter(({ open }) => open).length;
 const met = {};
 
 const HOSTS = ['left', 'right', REGISTER];
 
+/** A token is used once: an agent that joined before goes on with what it has. */
 async function startAgent(host) {
-  const token = (await run('control', 'token', host, ...reach)).trim();
+  const hasJoined = existsSync(join(folder, host, 'agent.crt'));
+  const reach = ['--url', leader.url, '--folder', controlFolder];
+  const token = hasJoined
+    ? []
+    : ['--token', (await run('control', 'token', host, ...reach)).trim()];
   return start(
     `agent-${host}`,
-    ...['agent', '--control', `https://127.0.0.1:${agentPort}`, '--host', host],
-    ...['--folder', join(folder, host), '--token', token],
+    ...['agent', ...namesOf('agentUrl'), '--host', host],
+    ...['--folder', join(folder, host), ...token],
+  );
+}
+
+function startGateway(gatewayPort) {
+  return start(
+    'gateway',
+    ...['gateway', ...namesOf('url'), '--control-key-file', join(controlFolder, 'gateway.key')],
+    ...['--port', String(gatewayPort), '--state-file', join(folder, 'routes.json')],
+    ...['--name', 'demo'],
   );
 }
 
 let isOver = false;
 
 async function demo() {
-  say(postgres === null ? 'control, with SQLite' : 'control, with PostgreSQL');
-  let control = startControl();
+  say(postgres === null ? 'control, with SQLite' : 'two controls, with PostgreSQL');
+  startControl(controls[0]);
   await until('control answers', () => call('/v1/status'));
+  for (const control of controls.slice(1)) startControl(control);
   void follow();
   const agents = {};
   for (const host of HOSTS) agents[host] = await startAgent(host);
@@ -278,12 +389,7 @@ async function demo() {
   };
   await put('/v1/pools/stories', pool);
   const gatewayPort = await freePort();
-  const gateway = start(
-    'gateway',
-    ...['gateway', '--control', url, '--control-key-file', join(controlFolder, 'gateway.key')],
-    ...['--port', String(gatewayPort), '--state-file', join(folder, 'routes.json')],
-    ...['--name', 'demo'],
-  );
+  let gateway = startGateway(gatewayPort);
   const client = new OpenAI({
     baseURL: `http://127.0.0.1:${gatewayPort}/v1`,
     apiKey: key,
@@ -300,7 +406,11 @@ async function demo() {
 
   say(`${streamCount} streams at a time begin, and go on to the end`);
   const readers = Array.from({ length: streamCount }, async (_, reader) => {
-    for (let turn = 0; !isOver; turn++) await stream(client, `${reader}.${turn}`);
+    for (let turn = 0; !isOver; turn++) {
+      const { end } = await stream(client, `${reader}.${turn}`);
+      // The gateway is away for a moment: nobody asks it in a hurry.
+      if (end === 'error') await sleep(500);
+    }
   });
   await until('streams are open', () => openNow() > 0);
   // Nothing of the pool is there: whoever writes to its row disturbs nobody.
@@ -312,17 +422,37 @@ async function demo() {
   await until('a replica drains', async () =>
     (await replicas()).some(({ phase }) => phase === 'draining' || phase === 'stopping'),
   );
+  if (controls.length > 1) {
+    await until('the other control answers', () => othersAnswer(controls[0]));
+  }
+  const killed = await findLeader();
   met.controlKilled = openNow();
-  say(`control is killed (SIGKILL), with ${met.controlKilled} streams open`);
-  control.child.kill('SIGKILL');
-  await sleep(500);
-  if (postgres !== null) {
+  say(`the control that leads is killed (SIGKILL), with ${met.controlKilled} streams open`);
+  killed.process.child.kill('SIGKILL');
+  if (controls.length > 1) {
+    failovers.killedSeconds = await failover('after-kill', killed);
+    say(`the other leads ${failovers.killedSeconds} s after`);
+    startControl(killed);
+    await until('the killed one answers again', async () => othersAnswer(await findLeader()));
+    const paused = await findLeader();
+    met.controlPaused = openNow();
+    say(`the control that leads is paused (SIGSTOP), with ${met.controlPaused} streams open`);
+    paused.process.child.kill('SIGSTOP');
+    failovers.pausedSeconds = await failover('after-pause', paused);
+    say(`the other leads ${failovers.pausedSeconds} s after`);
+    // Longer than its lease, whenever the other began.
+    await sleep(PAUSE_MS);
+    paused.process.child.kill('SIGCONT');
+    say('the paused one goes on');
+    await until('it finds that it leads no longer', async () => {
+      const answer = await askControl(paused, '/v1/status', {});
+      return answer?.code === 'not-leader';
+    });
     met.postgresStopped = openNow();
     say(`PostgreSQL is stopped at once, with ${met.postgresStopped} streams open`);
     postgres.stopAtOnce();
     postgres.start();
-  }
-  control = startControl();
+  } else startControl(killed);
   await until('control answers again', () => call('/v1/status'));
   say('control is back');
   met.agentKilled = openNow();
@@ -335,6 +465,19 @@ async function demo() {
     return rows !== undefined && !rows.some(({ host }) => host === first.host);
   });
   say(`host ${first.host} is empty`);
+  await until('streams are open', () => openNow() > 0);
+  met.gatewayKilled = openNow();
+  say(`the gateway is killed (SIGKILL), with ${met.gatewayKilled} streams open`);
+  for (const each of begun) each.wasCut = each.open || each.end === 'silence';
+  isGatewayAway = true;
+  gateway.child.kill('SIGKILL');
+  await sleep(500);
+  gateway = startGateway(gatewayPort);
+  await until('streams go through the gateway that came back', () =>
+    begun.some(({ wasCut, end }) => wasCut === undefined && end === 'length'),
+  );
+  isGatewayAway = false;
+  say('the gateway is back, and streams have gone through it to their end');
   isOver = true;
   await Promise.all([...readers, ...writers]);
   const { sequence } = await until('control answers', () => call('/v1/status'));
@@ -368,7 +511,12 @@ function stopGuests(place, rows) {
 
 const faults = await judge();
 const lost = begun.filter(({ end }) => end === 'silence');
-const said = begun.filter(({ end }) => end === 'error');
+/** Streams that the killed gateway had, or that asked it while it was away. */
+const cut = begun.filter(
+  ({ end, wasCut, wasRefused }) => end === 'error' && (wasCut || wasRefused),
+);
+const said = begun.filter((each) => each.end === 'error' && !cut.includes(each));
+for (const { index, error } of said) faults.push(`stream ${index} ended with ${error}`);
 for (const { index, chunks, end, error, replica } of begun) {
   say(`stream ${index}: ${chunks} chunks, ${end}${error ? ` (${error})` : ''} by ${replica}`);
 }
@@ -381,13 +529,14 @@ if (failure !== null) say(failure);
 if (values.json) {
   const register = { calls: calls.length, unanswered, acknowledged: acknowledged.length };
   const events = history.length;
-  const document = { met, streams: begun, events, register, faults, failure };
+  const document = { met, failovers, streams: begun, events, register, faults, failure };
   process.stdout.write(`${JSON.stringify(document, null, 1)}\n`);
 }
 const wasMet = Object.values(met).every((count) => count > 0);
 if (!wasMet) say('a fault met no stream: give --tokens and --streams that last');
 const isGood = failure === null && wasMet && lost.length === 0 && faults.length === 0;
-say(isGood ? `no stream was lost; ${said.length} ended with an error that said so` : 'FAILED');
+const after = `${cut.length} were cut with the gateway, and their clients told so`;
+say(isGood ? `no stream was lost; ${after}` : 'FAILED');
 if (isGood) rmSync(folder, { recursive: true, force: true });
 else say(`logs are in ${folder}`);
 process.exit(isGood ? 0 : 1);

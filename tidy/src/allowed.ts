@@ -362,7 +362,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     'measure.ts': ['api', 'store', 'vmm', 'fleet', 'lead', 'system.ts'],
     agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
     simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
-    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
+    metrics: ['api', 'fleet', 'lead'],
+    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve', 'metrics'],
   },
   gateway: {
     upstream: [],

@@ -49,7 +49,14 @@ export const FABRIC_SUITE: Suite<typeof FLAGS> = {
 };
 
 function requestFor(gpus: number) {
-  return { gpus, platform: 'b300', driverVersion: null, grades: ['host'], tokens: 1e6 } as const;
+  return {
+    gpus,
+    platform: 'b300',
+    driverVersion: null,
+    grades: ['host'],
+    tokens: 1e6,
+    evidenceMaxAgeSeconds: null,
+  } as const;
 }
 
 /** Hosts of which half the modules are claimed, and a few are out of service. */
@@ -67,6 +74,7 @@ function offersOf(hosts: number, seed: number): HostOffer[] {
       isFrozen: draw(102) < 0.01,
       grade: 'host',
       coldStartSeconds: 60 + 120 * draw(103),
+      evidenceAgeSeconds: null,
       bridgeSecondsPerToken: 1e-5 * draw(104),
     };
   });

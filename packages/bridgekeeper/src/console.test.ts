@@ -77,8 +77,8 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
 
   const joins = async (host: string, quarantined: { module: number; reason: string }[]) => {
     const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host } });
-    const identity = await joinControl(control.agentUrl, token, host, join(folder, host));
-    const link = controlLink(control.agentUrl, identity);
+    const identity = await joinControl([control.agentUrl], token, host, join(folder, host));
+    const link = controlLink([control.agentUrl], identity);
     links.push(link);
     await link.observe({
       host,

@@ -149,8 +149,8 @@ test('streams end while their host drains and control is away and comes back', a
   for (const host of ['left', 'right']) {
     const { token } = (await call('makeJoinToken', { body: { host } })) as { token: string };
     const place = join(folder, host);
-    const identity = await joinControl(control.agentUrl, token, host, place);
-    const link = controlLink(control.agentUrl, identity);
+    const identity = await joinControl([control.agentUrl], token, host, place);
+    const link = controlLink([control.agentUrl], identity);
     const vmm = new ServerVmm(host);
     vmms.set(host, vmm);
     const stop = new AbortController();
@@ -190,7 +190,7 @@ test('streams end while their host drains and control is away and comes back', a
 
   const gateway = await startGatewayWith({
     kind: 'control',
-    url: control.url,
+    urls: [control.url],
     key: await keyIn('gateway.key'),
     name: 'test',
     stateFile: join(folder, 'routes.json'),

@@ -25,15 +25,21 @@ export type ControlErrorCode =
   | 'vmm-unavailable'
   | 'join-refused';
 
+interface Nearest {
+  readonly host: string;
+  readonly cause: string;
+  readonly lift?: string | null | undefined;
+}
+
 export interface ControlErrorOptions extends ErrorOptions {
-  readonly nearest?: { readonly host: string; readonly cause: string } | null;
+  readonly nearest?: Nearest | null;
 }
 
 /** The border of the package. The message says what was wrong, where, and what to do. */
 export class ControlError extends Error {
   override readonly name = 'ControlError';
   readonly code: ControlErrorCode;
-  readonly nearest: { readonly host: string; readonly cause: string } | null;
+  readonly nearest: Nearest | null;
 
   constructor(code: ControlErrorCode, message: string, options?: ControlErrorOptions) {
     super(message, options);

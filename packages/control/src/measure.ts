@@ -168,6 +168,7 @@ function putPool({ fleet }: Change, pool: string, replicas: number): void {
     platform: null,
     driverVersion: null,
     grades: ['host'],
+    evidenceMaxAgeSeconds: null,
     policy: 'trial',
     tenant: null,
     tenantNonce: null,

@@ -16,6 +16,7 @@ import type { Chance, Change } from './fleet/context.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import { Controller } from './lead/controller.ts';
 import type { Term } from './lead/term.ts';
+import { ControlMetrics } from './metrics/control-metrics.ts';
 import { AGENT_CALLS, agentHandlers, agentOf, JOIN_CALL } from './serve/agents.ts';
 import { isDue, makeAuthority, makeServerCertificate, type Pem } from './serve/authority.ts';
 import { Frame } from './serve/frame.ts';
@@ -67,11 +68,16 @@ export interface OpenControl {
 
 /** Opens the store, leads when it can, and answers. Throws ControlError. */
 export async function openControl(options: ControlOptions): Promise<OpenControl> {
-  const { folder, database, time, chance, version, onTrouble, onCrash } = options;
+  const { folder, database, time, chance, version, onCrash } = options;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const store = await openStore(folder, database);
   const admission = new Admission(options.admission);
   let current: { term: Term; watch: Watch; tokens: JoinTokens } | null = null;
+  const metrics = new ControlMetrics({ term: () => leading(), nowMs: time.nowMs });
+  const onTrouble = (error: ControlError) => {
+    metrics.troubled(error.code);
+    options.onTrouble(error);
+  };
   let hasLed = (): void => undefined;
   const leads = new Promise<void>((resolve) => {
     hasLed = resolve;
@@ -87,20 +93,32 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
       const authority = authorityIn(term.fleet);
       const tokens = new JoinTokens(term.fleet.get('secret', 'join')!.value, authority);
       current = { term, watch: new Watch(store, term), tokens };
+      metrics.begun(term);
       hasLed();
     },
+    // Else they would wait for what another control says now.
+    onTermEnd: (term) => {
+      if (current?.term === term) current.watch.end();
+    },
     onCommit: (term, committed) => {
+      metrics.committed(committed);
       if (current?.term === term) current.watch.committed(committed);
     },
+    onRound: (seconds) => metrics.reconciled(seconds),
     onTrouble,
   });
+  const leading = () => {
+    const term = current?.term;
+    return term !== undefined && !term.isOver && term.isLeased ? term : null;
+  };
   const now = () => {
     const { term } = controller;
     if (current?.term === term) return current;
     throw new ControlError('not-leader', 'this control is about to lead: ask again');
   };
   const nudge = () => controller.nudge();
-  const shared = { store, term: () => now().term, version, onCrash };
+  const onAnswer = (call: string, code: string) => metrics.answered(call, code);
+  const shared = { store, term: () => now().term, version, onCrash, onAnswer };
   const api = new Frame({
     ...shared,
     callerOf: keyCaller(time),
@@ -112,6 +130,7 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
   } as JoinTokens;
   const { predict } = options;
   const context = { store, admission, tokens, chance, nowMs: time.nowMs, predict };
+  api.addMetrics(() => metrics.exposition());
   addAll(api, OPERATOR_CALLS, operatorHandlers(context));
   addAll(api, GATEWAY_CALLS, gatewayHandlers(nudge));
   api.addStream(GATEWAY_CALLS.routingEvents, (c, term, query) => {

@@ -1,6 +1,6 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '@bridgekeeper/bridge';
-import type { RoutePool, RouteReplica, RouteTenant } from '@bridgekeeper/control/api';
+import type { QuotaShare, RoutePool, RouteReplica, RouteTenant } from '@bridgekeeper/control/api';
 import { ApiError, type KeyLimits } from '@bridgekeeper/server/edge';
 import { type Affinity, choose, rank } from './choose/choose.ts';
 import { type RouteDigest, routeDigest } from './choose/digest.ts';
@@ -149,6 +149,8 @@ export class Fleet {
   readonly #hot = new Map<string, number>();
   /** No key is needed. */
   isOpen = false;
+  /** Of the tenants' quotas. */
+  share: QuotaShare = { index: 0, of: 1 };
   /** Since the start, by tenant. */
   readonly usage = new Map<string, Usage>();
   shadowHits = 0;
@@ -195,20 +197,25 @@ export class Fleet {
     for (const pool of this.#pools.values()) this.#pump(pool);
   }
 
-  /** What the tenants may take, by name. */
+  /** What the tenants may take here, by name: this gateway's part of what they may take of all. */
   limits(): Map<string, KeyLimits> {
+    const { index, of } = this.share;
+    const rate = (limit: number | null) => (limit === null ? undefined : limit / of);
     const entries = [...this.table.tenants.values()].map(
-      ({ tenant, quota }): [string, KeyLimits] => [
-        tenant,
-        {
-          weight: quota.weight,
-          maxRunning: quota.inFlightMax ?? undefined,
-          // Its bound is of all that it has open.
-          maxWaiting: quota.inFlightMax === null ? undefined : 0,
-          tokensPerMinute: quota.tokensPerMinute ?? undefined,
-          requestsPerMinute: quota.requestsPerMinute ?? undefined,
-        },
-      ],
+      ({ tenant, quota }): [string, KeyLimits] => {
+        const { inFlightMax } = quota;
+        return [
+          tenant,
+          {
+            weight: quota.weight,
+            maxRunning: inFlightMax === null ? undefined : wholePart(inFlightMax, index, of),
+            // Its bound is of all that it has open.
+            maxWaiting: inFlightMax === null ? undefined : 0,
+            tokensPerMinute: rate(quota.tokensPerMinute),
+            requestsPerMinute: rate(quota.requestsPerMinute),
+          },
+        ];
+      },
     );
     return new Map(entries);
   }
@@ -434,6 +441,11 @@ export class Fleet {
     if (count === 0) this.#hot.delete(name);
     else this.#hot.set(name, count);
   }
+}
+
+/** The `index`th of `of` parts of a whole, as equal as whole numbers can be. */
+function wholePart(whole: number, index: number, of: number): number {
+  return Math.floor(whole / of) + (index < whole % of ? 1 : 0);
 }
 
 function mayUse({ tenant, pools }: RouteTenant, pool: RoutePool): boolean {

@@ -45,7 +45,8 @@ export interface FileRoutes {
 
 export interface ControlRoutes {
   readonly kind: 'control';
-  readonly url: string;
+  /** Of each control, of which one leads. */
+  readonly urls: readonly string[];
   readonly key: string;
   /** What this gateway calls itself. */
   readonly name: string;
@@ -130,6 +131,10 @@ export async function startGateway(
           table,
           report: () => reportOf(fleet, { gateway: name, startedMs, sequence: reports++ }),
           refreshed,
+          shared: (share) => {
+            fleet.share = share;
+            quotas.change(fleet.limits(), roomOf(fleet, settings.maxWaiting));
+          },
         });
   let isStopping = false;
   const listener = createListener({
@@ -168,7 +173,7 @@ export async function startGateway(
   });
   const close = async () => {
     stopChecks();
-    source.close();
+    await source.close();
     for (const relay of open) relay.abort();
     await http.close();
     fleet.close();

@@ -3,13 +3,26 @@ import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ControlError, ImageProgram, Vmm } from '@bridgekeeper/control';
-import { flag, oneOf, secret, text, UsageError, type Values } from '@bridgekeeper/server/settings';
+import {
+  flag,
+  oneOf,
+  repeated,
+  secret,
+  text,
+  UsageError,
+  type Values,
+} from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
+import { readGivenFile } from './given-file.ts';
 import { stopSignal } from './stop-signal.ts';
 
 const FLAGS = {
-  control: flag(text('url'), 'https://127.0.0.1:7401', 'where control waits for agents'),
+  control: flag(
+    repeated(text('url')),
+    ['https://127.0.0.1:7401'],
+    'where control waits for agents; repeated: where each of several does, of which one leads',
+  ),
   token: flag(secret(text('token')), undefined, 'to join with, the first time'),
   host: flag(text('name'), undefined, 'this host’s name; default: that of the machine'),
   folder: flag(text('folder'), 'agent', 'where its key, its state and its guests are'),
@@ -42,16 +55,16 @@ const RENEW_CHECK_MS = 3600 * 1000;
 
 async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const control = await import('@bridgekeeper/control');
-  const { control: url, folder, host = hostname(), token } = values;
+  const { control: urls, folder, host = hostname(), token } = values;
   let identity = control.readIdentity(folder);
   if (identity === null) {
     if (token === undefined) {
       throw new UsageError('bad-combination', '--token: this host has not joined; give one');
     }
-    identity = await control.joinControl(url, token, host, folder);
-    io.err(`bridgekeeper: ${host} has joined ${url}`);
+    identity = await control.joinControl(urls, token, host, folder);
+    io.err(`bridgekeeper: ${host} has joined ${urls.join(', ')}`);
   }
-  const link = control.controlLink(url, identity);
+  const link = control.controlLink(urls, identity);
   const time = control.SYSTEM_TIME;
   const onTrouble = ({ code, message }: ControlError) =>
     io.err(`bridgekeeper: ${message} [${code}]`);
@@ -101,15 +114,16 @@ async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): P
       environment: io.environment,
     });
   }
-  const file = vmm === 'dstack' ? dstack : kubernetes;
-  if (file === undefined) throw new UsageError('bad-combination', `--${vmm}: name its file`);
+  const path = vmm === 'dstack' ? dstack : kubernetes;
+  if (path === undefined) throw new UsageError('bad-combination', `--${vmm}: name its file`);
+  const description = readGivenFile(`--${vmm}`, path, io);
   const { HOST_CLOCK } = await import('@bridgekeeper/server/host-clock');
   const deadline = () => {
     const over = new AbortController();
     HOST_CLOCK.after(ANSWER_SECONDS, () => over.abort());
     return over.signal;
   };
-  return (vmm === 'dstack' ? dstackHost : kubernetesHost)(io.readFile(file), deadline);
+  return (vmm === 'dstack' ? dstackHost : kubernetesHost)(description, deadline);
 }
 
 async function withFabric(vmm: Vmm, folder: string | undefined): Promise<Vmm> {
@@ -131,11 +145,12 @@ const OWN_IMAGES: Readonly<Record<string, ImageProgram>> = {
 
 /** Throws UsageError. */
 function readImages(path: string, io: CliIo): Readonly<Record<string, ImageProgram>> {
+  const text = readGivenFile('--images', path, io);
   let document: unknown;
   try {
-    document = JSON.parse(io.readFile(path));
+    document = JSON.parse(text);
   } catch (cause) {
-    throw new UsageError('bad-file', `--images: ${path} cannot be read as JSON`, { cause });
+    throw new UsageError('bad-file', `--images: ${path} is no JSON`, { cause });
   }
   const isGood = (image: unknown): image is ImageProgram => {
     const { program, arguments: list } = (image ?? {}) as Partial<ImageProgram>;

@@ -192,7 +192,7 @@ const TOKEN: CliCommand<typeof TOKEN_FLAGS> = {
 };
 
 const KEY_FLAGS = {
-  role: requiredArgument(oneOf('operator', 'gateway', 'tenant'), 'what it is for'),
+  role: requiredArgument(oneOf('operator', 'gateway', 'tenant', 'metrics'), 'what it is for'),
   tenant: flag(text('name'), undefined, 'whose it is, for the role tenant'),
   label: flag(text('text'), '', 'a remark'),
   ...REACH,

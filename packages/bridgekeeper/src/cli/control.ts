@@ -40,7 +40,26 @@ const START: CliCommand<typeof FLAGS> = {
   run: ({ values }, io) => start(values, io),
 };
 
-export const CONTROL: readonly CliCommand[] = [START, ...CONTROL_CALLS, CONTROL_SIMULATE];
+const DASHBOARD_FLAGS = {
+  alerts: flag(onOff(), false, 'the rules of Prometheus in its place'),
+};
+
+const DASHBOARD: CliCommand<typeof DASHBOARD_FLAGS> = {
+  name: 'control dashboard',
+  summary: 'print a dashboard of Grafana with every metric of control',
+  flags: DASHBOARD_FLAGS,
+  async run({ values }, io) {
+    const { controlAlerts, controlDashboard } = await import('@bridgekeeper/control/metrics');
+    io.out(JSON.stringify(values.alerts ? controlAlerts() : controlDashboard(), null, 2));
+    return 0;
+  },
+};
+
+export const CONTROL: readonly CliCommand[] = [
+  ...[START, DASHBOARD],
+  ...CONTROL_CALLS,
+  CONTROL_SIMULATE,
+];
 
 /** Loaded when it is needed: it brings the engine. */
 function lazyPlanner(): { readonly predict: Predict; readonly close: () => Promise<void> } {

@@ -28,6 +28,11 @@ const FLAGS = {
     undefined,
     'who may vouch for the fabric; may be repeated; default: anyone',
   ),
+  evidenceMaxAge: flag(
+    integer(1, 1e9),
+    undefined,
+    'only where a guest’s evidence held at most so many seconds ago; default: anywhere',
+  ),
   tokens: flag(integer(0, 1e12), 1_000_000, 'how many tokens it will serve: weighs the bridge'),
   table: flag(text('file'), undefined, 'change this host’s partition table to this one'),
   run: flag(digest(), undefined, 'with --table: do it, if the plan still leads to this table'),
@@ -58,6 +63,7 @@ async function place(path: string, flags: Flags, io: CliIo): Promise<0 | 1> {
     driverVersion: flags.driver ?? null,
     grades: flags.grade ?? GRADES,
     tokens: flags.tokens,
+    evidenceMaxAgeSeconds: flags.evidenceMaxAge ?? null,
   };
   const result = plan(request, readOffers(readGivenFile('--hosts', path, io)));
   io.out(flags.json ? JSON.stringify(result) : linesOf(result).join('\n'));
@@ -69,7 +75,8 @@ function linesOf(result: Plan): string[] {
   if (!result.fits) {
     const { nearest } = result;
     const miss = nearest === null ? 'none was given' : `${nearest.host}: ${nearest.cause}`;
-    return [`nothing fits, ${of}`, `nearest     ${miss}`];
+    const lift = nearest === null ? [] : [`lifted by   ${nearest.lift}`];
+    return [`nothing fits, ${of}`, `nearest     ${miss}`, ...lift];
   }
   const { host, partition, modules, seconds, partitionsLost } = result.placement;
   const bridge = `${seconds.bridge.toFixed(1)} s in crossings`;

@@ -73,7 +73,11 @@ describe('fabric plan', () => {
     expect(code).toBe(1);
     expect(JSON.parse(out)).toEqual({
       fits: false,
-      nearest: { host: 'host-1', cause: 'needs driver 595.58, the host has 590.48.01' },
+      nearest: {
+        host: 'host-1',
+        cause: 'needs driver 595.58, the host has 590.48.01',
+        lift: 'install driver 595.58 there, or take 590.48.01',
+      },
       considered: 1,
     });
   });

@@ -18,7 +18,11 @@ import { stopSignal } from './stop-signal.ts';
 
 const FLAGS = {
   routes: flag(text('file'), undefined, 'pools and replicas; read again when it changes'),
-  control: flag(text('url'), undefined, 'follow the routes of this control plane instead'),
+  control: flag(
+    repeated(text('url')),
+    undefined,
+    'follow the routes of this control plane instead; repeated: each of several controls',
+  ),
   controlKeyFile: flag(text('file'), undefined, 'this gateway’s key at the control plane'),
   name: flag(text('name'), undefined, 'what it calls itself there; default: the host’s name'),
   stateFile: flag(
@@ -131,7 +135,7 @@ function sourceOf(values: Values<typeof FLAGS>, io: CliIo) {
     throw new UsageError('bad-combination', '--control wants --control-key-file too');
   }
   const [key] = keysIn(controlKeyFile, '--control-key-file', io);
-  return { kind: 'control', url: control!, key: key!, name, stateFile } as const;
+  return { kind: 'control', urls: control!, key: key!, name, stateFile } as const;
 }
 
 function operatorsOf({ operatorKeyFile }: Values<typeof FLAGS>, io: CliIo): readonly string[] {

@@ -4,6 +4,7 @@ import { request as requestHttp } from 'node:http';
 import { Agent, type RequestOptions, request as requestHttps } from 'node:https';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
+import { z } from '@hono/zod-openapi';
 import { HostDesired, JoinAnswer } from '../api/agent.ts';
 import { ErrorDocument } from '../api/routes.ts';
 import { ControlError, type ControlErrorCode } from '../errors.ts';
@@ -12,6 +13,8 @@ import { authorityOf, certificateSha256 } from '../serve/join.ts';
 import type { AskEvidence, ControlLink } from './agent.ts';
 
 const ANSWER_MS = 15_000;
+/** Where there is another control to ask. */
+const ANSWER_OF_SEVERAL_MS = 4000;
 /** Longer than control lets a request for what is desired wait. */
 const POLL_MS = 40_000;
 const ANSWER_BYTES_MAX = 4 << 20;
@@ -24,12 +27,24 @@ export interface Identity {
   readonly authority: string;
 }
 
-/** The identity in `folder`, or null. */
+/** The identity in `folder`, or null. Throws ControlError 'store-broken'. */
 export function readIdentity(folder: string): Identity | null {
   const path = (name: string) => join(folder, name);
   if (!existsSync(path('agent.crt'))) return null;
-  const read = (name: string) => readFileSync(path(name), 'utf8');
-  return { certificate: read('agent.crt'), key: read('agent.key'), authority: read('control.crt') };
+  try {
+    const [certificate, key, authority] = ['agent.crt', 'agent.key', 'control.crt'].map((name) =>
+      readFileSync(path(name), 'utf8'),
+    ) as [string, string, string];
+    // Both must be what they are called: a link would fail with words that say nothing.
+    const isOfKey = new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
+    if (!isOfKey) throw new Error('the certificate is of another key');
+    new X509Certificate(authority);
+    return { certificate, key, authority };
+  } catch (cause) {
+    const why = (cause as Error).message;
+    const message = `${folder} has no identity that can be used (${why}): remove it and join anew`;
+    throw new ControlError('store-broken', message, { cause });
+  }
 }
 
 /**
@@ -37,7 +52,7 @@ export function readIdentity(folder: string): Identity | null {
  * here. Repeated with the same folder it has the same key. Throws ControlError.
  */
 export async function joinControl(
-  url: string,
+  urls: readonly string[],
   token: string,
   host: string,
   folder: string,
@@ -48,7 +63,7 @@ export async function joinControl(
   const keep = (name: string, text: string) => writeWhole(join(folder, name), text);
   const pending = join(folder, 'joining.json');
   if (!existsSync(pending)) keep('joining.json', JSON.stringify(await makeRequest(host)));
-  const { csr, key } = JSON.parse(readFileSync(pending, 'utf8')) as { csr: string; key: string };
+  const { csr, key } = readPending(pending);
   const body = JSON.stringify({ token, host, csr });
   const options = {
     method: 'POST',
@@ -56,7 +71,9 @@ export async function joinControl(
     // Who it is is known by the token, which came another way.
     onSocket: (socket: TLSSocket) => checkAuthority(socket, expected),
   };
-  const text = await ask(new URL('/agent/v1/join', url), options, body, ANSWER_MS, undefined);
+  const text = await firstThatLeads(urls, (url) =>
+    ask(new URL('/agent/v1/join', url), options, body, ANSWER_MS, undefined),
+  );
   const answer = JoinAnswer.parse(JSON.parse(text));
   if (certificateSha256(answer.authority) !== expected) {
     throw new ControlError('join-refused', 'control names another authority than the token');
@@ -65,6 +82,33 @@ export async function joinControl(
   keep('control.crt', answer.authority);
   keep('agent.crt', answer.certificate);
   return { ...answer, key };
+}
+
+/** Each once. Throws what the last one threw. */
+async function firstThatLeads<T>(
+  urls: readonly string[],
+  asking: (url: string) => Promise<T>,
+): Promise<T> {
+  for (const url of urls.slice(0, -1)) {
+    try {
+      return await asking(url);
+    } catch (error) {
+      if (!isAway(error)) throw error;
+    }
+  }
+  return asking(urls.at(-1)!);
+}
+
+/** The key that was made for joining, and the request to sign it. */
+const Pending = z.strictObject({ csr: z.string(), key: z.string() });
+
+function readPending(path: string): z.output<typeof Pending> {
+  try {
+    return Pending.parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch (cause) {
+    const message = `${path} cannot be read: remove it, and join with a new token`;
+    throw new ControlError('store-broken', message, { cause });
+  }
 }
 
 /** Whether the other end has a certificate of that authority. */
@@ -90,29 +134,28 @@ export interface RenewableLink extends ControlLink {
   close(): void;
 }
 
-export function controlLink(url: string, joined: Identity): RenewableLink {
+/** A link to the controls at these addresses, of which one leads. */
+export function controlLink(urls: readonly string[], joined: Identity): RenewableLink {
   let identity = joined;
   const open = ({ certificate: cert, key, authority: ca }: Identity) =>
     new Agent({ keepAlive: true, cert, key, ca, minVersion: 'TLSv1.3' });
   let agent = open(identity);
+  const controls = new Controls(urls);
   return {
     desired: async (epoch, sequence, signal) => {
-      const target = new URL(`/agent/v1/desired?epoch=${epoch}&sequence=${sequence}`, url);
-      const text = await ask(target, { agent }, null, POLL_MS, signal);
-      return HostDesired.parse(JSON.parse(text));
+      const path = `/agent/v1/desired?epoch=${epoch}&sequence=${sequence}`;
+      return HostDesired.parse(JSON.parse(await controls.poll(path, { agent }, signal)));
     },
     observe: async (observation) => {
-      const target = new URL('/agent/v1/observations', url);
       const body = JSON.stringify(observation);
-      await ask(target, { agent, method: 'POST' }, body, ANSWER_MS, undefined);
+      await controls.post('/agent/v1/observations', { agent }, body);
     },
     renew: async (folder, nowMs) => {
       const { certificate, key } = identity;
       if (!isDue(certificate, nowMs)) return false;
       const host = /^CN=(.*)$/m.exec(new X509Certificate(certificate).subject)?.[1] ?? '';
       const body = JSON.stringify({ csr: (await makeRequest(host, key)).csr });
-      const target = new URL('/agent/v1/certificate', url);
-      const text = await ask(target, { agent, method: 'POST' }, body, ANSWER_MS, undefined);
+      const text = await controls.post('/agent/v1/certificate', { agent }, body);
       const answer = JoinAnswer.parse(JSON.parse(text));
       if (!new X509Certificate(answer.certificate).checkPrivateKey(createPrivateKey(key))) {
         throw new ControlError('host-lied', 'control’s new certificate is of another key');
@@ -126,6 +169,52 @@ export function controlLink(url: string, joined: Identity): RenewableLink {
     },
     close: () => agent.destroy(),
   };
+}
+
+/** Asks the one that leads: the next in turn, where one does not answer or does not lead. */
+class Controls {
+  readonly #urls: readonly string[];
+  #at = 0;
+  /** Ends what still waits for one that was given up. */
+  #leaving = new AbortController();
+
+  constructor(urls: readonly string[]) {
+    this.#urls = urls;
+  }
+
+  poll(path: string, options: RequestOptions, signal: AbortSignal): Promise<string> {
+    return this.#turning((url, left) =>
+      ask(new URL(path, url), options, null, POLL_MS, AbortSignal.any([signal, left])),
+    );
+  }
+
+  post(path: string, options: RequestOptions, body: string): Promise<string> {
+    const ms = this.#urls.length > 1 ? ANSWER_OF_SEVERAL_MS : ANSWER_MS;
+    const posting = { ...options, method: 'POST' };
+    return this.#turning((url) => ask(new URL(path, url), posting, body, ms, undefined));
+  }
+
+  async #turning(asking: (url: string, left: AbortSignal) => Promise<string>): Promise<string> {
+    const at = this.#at;
+    try {
+      return await asking(this.#urls[at]!, this.#leaving.signal);
+    } catch (error) {
+      // Several calls fail at once: the first of them turns to the next.
+      if (at === this.#at && this.#urls.length > 1 && isAway(error)) {
+        this.#at = (at + 1) % this.#urls.length;
+        const leaving = this.#leaving;
+        this.#leaving = new AbortController();
+        leaving.abort();
+      }
+      throw error;
+    }
+  }
+}
+
+/** Whether another control may be the one to ask. */
+function isAway(error: unknown): boolean {
+  if (!(error instanceof ControlError)) return false;
+  return ['not-leader', 'fenced', 'store-unavailable', 'outcome-unknown'].includes(error.code);
 }
 
 /** Either the old text or the new one is there, whatever happens. */

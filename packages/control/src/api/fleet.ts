@@ -23,6 +23,14 @@ export const Gpu = z.strictObject({
 
 const PartitionDefinition = z.strictObject({ id: z.int().min(0), modules: modules.min(1) });
 
+/** The host that came nearest to what was wanted, what it lacks, and what would lift that. */
+export const NearestMiss = z.object({
+  host: z.string(),
+  cause: Text,
+  /** Left out by controls that did not say it yet. */
+  lift: Text.nullish(),
+});
+
 /** What a host is, as its agent says; the operator's word until evidence says it. */
 export const HostFacts = z.strictObject({
   platform: z.string().max(32),
@@ -62,6 +70,8 @@ export const Host = z
     joinedMs: TimeMs,
     /** Last head of its fabric log, a signed note; null: it has no fabric. */
     checkpoint: z.string().max(4096).nullable(),
+    /** The last that held of a guest there since its boot; null or left out: none did. */
+    lastEvidence: z.object({ id: Id, atMs: TimeMs }).nullish(),
     /** Of this control's commands to it. */
     desiredSequence: Sequence,
     version,
@@ -87,6 +97,13 @@ export const PoolSpec = z.strictObject({
   platform: z.string().max(32).nullable().default(null),
   driverVersion: software.nullable().default(null),
   grades: z.array(grade).min(1).max(3).default(['host', 'service-vm', 'guest']),
+  /** Only on hosts where evidence of a guest held so lately; null: anywhere. */
+  evidenceMaxAgeSeconds: z
+    .int()
+    .min(1)
+    .max(30 * 86_400)
+    .nullable()
+    .default(null),
   /** What evidence must show before it serves. */
   policy: Name,
   /** Whose it is alone; null: of all tenants that may use it. */
@@ -129,7 +146,7 @@ export const Pool = z
     trouble: z
       .object({
         cause: Text,
-        nearest: z.object({ host: z.string(), cause: Text }).nullable(),
+        nearest: NearestMiss.nullable(),
       })
       .nullable(),
     version,
@@ -213,7 +230,7 @@ export const ApiKey = z
   .object({
     keyId: Id,
     digest: Digest,
-    role: z.enum(['operator', 'gateway', 'tenant']),
+    role: z.enum(['operator', 'gateway', 'tenant', 'metrics']),
     /** Of the role `tenant`. */
     tenant: Name.nullable(),
     label: Text,
@@ -224,7 +241,7 @@ export const ApiKey = z
   .openapi('ApiKey');
 
 export const ApiKeySpec = z.strictObject({
-  role: z.enum(['operator', 'gateway', 'tenant']),
+  role: z.enum(['operator', 'gateway', 'tenant', 'metrics']),
   tenant: Name.nullable().default(null),
   label: Text.default(''),
   notAfterMs: TimeMs.nullable().default(null),
@@ -268,6 +285,7 @@ export const Evidence = z
   })
   .openapi('Evidence');
 
+export type NearestMiss = Readonly<z.output<typeof NearestMiss>>;
 export type Gpu = Readonly<z.output<typeof Gpu>>;
 export type HostFacts = Readonly<z.output<typeof HostFacts>>;
 export type Host = Readonly<z.output<typeof Host>>;

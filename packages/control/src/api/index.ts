@@ -5,6 +5,8 @@ export { type Call, type Caller, ErrorDocument, GATEWAY_CALLS } from './routes.t
 export {
   GatewayReport,
   Quota,
+  QuotaShare,
+  ReportAnswer,
   RouteKey,
   RoutePool,
   RouteReplica,

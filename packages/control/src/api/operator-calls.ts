@@ -6,6 +6,7 @@ import {
   Gpu,
   Host,
   HostSpec,
+  NearestMiss,
   Policy,
   PolicySpec,
   Pool,
@@ -101,9 +102,7 @@ export const PlanAnswer = z
       }),
     ),
     /** Why not all of them have a place; null: they have. */
-    trouble: z
-      .object({ cause: Text, nearest: z.object({ host: z.string(), cause: Text }).nullable() })
-      .nullable(),
+    trouble: z.object({ cause: Text, nearest: NearestMiss.nullable() }).nullable(),
     coldStartSeconds: z.number(),
     /** What the bridge of the slowest of these hosts adds to a token. */
     bridgeSecondsPerToken: z.number(),

@@ -1,9 +1,10 @@
 import { z } from '@hono/zod-openapi';
-import { GatewayReport, RoutingTable } from './routing.ts';
+import { NearestMiss } from './fleet.ts';
+import { GatewayReport, ReportAnswer, RoutingTable } from './routing.ts';
 import { Name, Sequence } from './scalars.ts';
 
 /** Who may call: the role of the bearer key, or a host's agent by its certificate. */
-export type Caller = 'operator' | 'gateway' | 'tenant' | 'agent';
+export type Caller = 'operator' | 'gateway' | 'tenant' | 'metrics' | 'agent';
 
 /** One call, from which its entry in the OpenAPI document and its checks are made. */
 export interface Call {
@@ -26,7 +27,7 @@ export const ErrorDocument = z
       code: z.string(),
       message: z.string(),
       /** The nearest miss, where something did not fit. */
-      nearest: z.object({ host: z.string(), cause: z.string() }).nullish(),
+      nearest: NearestMiss.nullish(),
     }),
   })
   .openapi('ControlError');
@@ -70,6 +71,6 @@ export const GATEWAY_CALLS = {
     summary: 'What a gateway sees: load, usage, failing replicas',
     callers: ['gateway'],
     body: GatewayReport,
-    response: z.object({}),
+    response: ReportAnswer,
   },
 } satisfies Readonly<Record<string, Call>>;

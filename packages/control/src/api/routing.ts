@@ -165,6 +165,18 @@ export const GatewayReport = z
   })
   .openapi('GatewayReport');
 
+/**
+ * Which part of every tenant's quota a gateway may give out: the `index`th of `of` equal ones. The
+ * parts of all gateways that are heard are the whole.
+ */
+export const QuotaShare = z
+  .object({ index: z.int().min(0), of: z.int().min(1) })
+  .openapi('QuotaShare');
+
+/** `share` is null while control does not know yet who else there is: the last one holds. */
+export const ReportAnswer = z.object({ share: QuotaShare.nullable() });
+
+export type QuotaShare = Readonly<z.output<typeof QuotaShare>>;
 export type RoutePool = Readonly<z.output<typeof RoutePool>>;
 export type RouteReplica = Readonly<z.output<typeof RouteReplica>>;
 export type Quota = Readonly<z.output<typeof Quota>>;

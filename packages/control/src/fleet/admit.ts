@@ -66,6 +66,9 @@ export function admit(
     refuse(change, replica, refusals);
     return;
   }
+  if (fleet.get('host', replica.host) !== undefined) {
+    fleet.patch('host', replica.host, { lastEvidence: { id, atMs } });
+  }
   const { encryptionKeys: before } = replica.evidence ?? { encryptionKeys: keys.encryptionKeys };
   const now = fleet.patch('replica', replica.replica, {
     challenge: null,
@@ -80,6 +83,9 @@ export function admit(
 function refuse(change: Change, replica: Replica, refusals: readonly string[]): void {
   const reason = `its evidence does not hold: ${refusals[0]}`;
   change.fleet.patch('replica', replica.replica, { challenge: null });
+  if (change.fleet.get('host', replica.host) !== undefined) {
+    change.fleet.patch('host', replica.host, { lastEvidence: null });
+  }
   quarantine(change, replica.host, replica.modules, reason.slice(0, 512));
   fail(change, change.fleet.get('replica', replica.replica)!, reason.slice(0, 512));
 }

@@ -25,6 +25,9 @@ export interface Heard {
   readonly nowMs: () => number;
 }
 
+/** What a gateway said counts for so long; it says it again within a third of that. */
+export const REPORT_MS = 15_000;
+
 export function nothingHeard(nowMs: () => number): Heard {
   return {
     hosts: new Map(),

@@ -7,7 +7,9 @@ import { admit } from './admit.ts';
 import { type Change, nothingHeard } from './context.ts';
 import { Fleet } from './fleet.ts';
 import { observe } from './observe.ts';
+import { Offers } from './placement.ts';
 import { reconcile } from './reconcile.ts';
+import { challenge } from './replicas.ts';
 
 const HOST = 'host-a';
 const KEYS = { encryptionKeys: null, receiptKey: null, tlsSpkiSha256: null };
@@ -132,5 +134,31 @@ describe('a replica on a fabric', () => {
     say({ replicas: [replica(logIndex, epoch)] });
     expect(only()).toMatchObject({ phase: 'stopping' });
     expect(only().reason).toContain('another tenancy');
+  });
+
+  it('leaves its host’s evidence behind, until that boots anew or evidence is refused', () => {
+    const [evidence] = [...change.fleet.rows('evidence').values()];
+    const { evidence: id, atMs } = evidence!;
+    expect(hostNow().lastEvidence).toEqual({ id, atMs });
+    say({ replicas: [replica(4, 9)] });
+    expect(hostNow().lastEvidence).toEqual({ id, atMs });
+    challenge(change, only());
+    const { replica: name, challenge: open } = only();
+    const shown = { replica: name, nonce: open!.nonce, report: '{}' };
+    admit(change, shown, { refusals: ['it is another GPU'], ...KEYS });
+    expect(hostNow().lastEvidence).toBeNull();
+    change.fleet.patch('host', HOST, { lastEvidence: { id, atMs } });
+    say({ bootId: 'another boot' });
+    expect(hostNow().lastEvidence).toBeNull();
+  });
+
+  it('goes, where that is asked for, only to hosts whose evidence is young', () => {
+    const spec = { ...change.fleet.get('pool', 'story')!.spec, evidenceMaxAgeSeconds: 60 };
+    const later = { ...change, nowMs: change.nowMs + 60_000 };
+    expect(new Offers(change.fleet, later.nowMs).place(spec)).toMatchObject({ host: HOST });
+    expect(new Offers(change.fleet, later.nowMs + 2000).place(spec)).toMatchObject({
+      cause: expect.stringContaining('needs evidence of at most 60 s ago'),
+      nearest: { host: HOST, lift: expect.stringContaining('have a guest attested there') },
+    });
   });
 });

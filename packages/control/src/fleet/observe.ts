@@ -52,7 +52,10 @@ function takeFacts(change: Change, host: Host, seen: HostObservation): void {
   const state = host.state === 'joined' ? 'ready' : host.state;
   const { facts, bootId } = seen;
   const checkpoint = newerOf(change, host, seen.checkpoint);
-  fleet.patch('host', host.host, { state, facts, bootId, checkpoint, lostSinceMs: null });
+  // What was shown before a boot says nothing of what runs after it.
+  const unproven = bootId === host.bootId ? {} : { lastEvidence: null };
+  const part = { state, facts, bootId, checkpoint, lostSinceMs: null };
+  fleet.patch('host', host.host, { ...part, ...unproven });
   if (JSON.stringify(host.facts?.gpus) !== JSON.stringify(facts.gpus)) {
     findTwins(change, seen);
   }

@@ -1,5 +1,5 @@
 import { type HostOffer, plan } from '@bridgekeeper/fabric';
-import type { Host, HostFacts, PoolSpec } from '../api/fleet.ts';
+import type { Host, HostFacts, NearestMiss, PoolSpec } from '../api/fleet.ts';
 import type { Fleet } from './fleet.ts';
 
 /** Crossings that a token pays on a host's bridge: one drain each, which no policy exceeds. */
@@ -15,7 +15,7 @@ export interface Placed {
 
 export interface Miss {
   readonly cause: string;
-  readonly nearest: { readonly host: string; readonly cause: string } | null;
+  readonly nearest: NearestMiss | null;
 }
 
 /** What can be placed on, for weights of one size; and the first host of those that are closed. */
@@ -27,12 +27,14 @@ interface OpenOffers {
 /** What hosts offer at one moment, kept up while one thing after the other is placed. */
 export class Offers {
   readonly #hosts: readonly Host[];
+  readonly #nowMs: number;
   readonly #tables = new Map<string, HostFacts['partitions']>();
   readonly #taken = new Map<string, { claimed: number[]; quarantined: readonly number[] }>();
   readonly #tableOf = new Map<string, HostFacts['partitions']>();
   readonly #open = new Map<number, OpenOffers>();
 
-  constructor(fleet: Fleet) {
+  constructor(fleet: Fleet, nowMs: number) {
+    this.#nowMs = nowMs;
     this.#hosts = [...fleet.rows('host').values()]
       .filter(({ facts }) => facts !== null)
       .toSorted((one, other) => (one.host < other.host ? -1 : 1));
@@ -58,11 +60,15 @@ export class Offers {
   place(spec: PoolSpec): Placed | Miss {
     const { offers, closed } = this.#offersFor(spec);
     const { gpus, platform, driverVersion, grades, tokensExpected: tokens } = spec;
-    const result = plan({ gpus, platform, driverVersion, grades, tokens }, offers);
+    // Left out by pools of before there was such a limit.
+    const { evidenceMaxAgeSeconds = null } = spec;
+    const request = { gpus, platform, driverVersion, grades, tokens, evidenceMaxAgeSeconds };
+    const result = plan(request, offers);
     if (!result.fits) {
       const nearest = result.nearest ?? closed;
       if (nearest === null) return { cause: 'there is no host: let one join', nearest };
-      return { cause: `no host fits: nearest is ${nearest.host}, ${nearest.cause}`, nearest };
+      const { host, cause } = nearest;
+      return { cause: `no host fits: nearest is ${host}, ${cause}`, nearest };
     }
     const { host, partition, modules, seconds } = result.placement;
     this.#taken.get(host)!.claimed.push(...modules);
@@ -86,14 +92,14 @@ export class Offers {
     for (const host of this.#hosts) {
       const cause = closedFor(host);
       if (cause === null) offers.push(this.#offer(host, spec));
-      else closed ??= { host: host.host, cause };
+      else closed ??= { host: host.host, ...cause };
     }
     const open = { offers, closed };
     this.#open.set(spec.weightBytes, open);
     return open;
   }
 
-  #offer({ host, facts }: Host, spec: PoolSpec): HostOffer {
+  #offer({ host, facts, lastEvidence }: Host, spec: PoolSpec): HostOffer {
     const { platform, driverVersion, fmVersion, isFrozen, grade, bridge } = facts!;
     const { claimed, quarantined } = this.#taken.get(host)!;
     return {
@@ -108,6 +114,7 @@ export class Offers {
       isFrozen,
       grade,
       coldStartSeconds: coldStartSeconds(facts!, spec),
+      evidenceAgeSeconds: lastEvidence ? Math.max(0, this.#nowMs - lastEvidence.atMs) / 1000 : null,
       bridgeSecondsPerToken: ((bridge?.tollNs ?? 0) / 1e9) * CROSSINGS_PER_TOKEN,
     };
   }
@@ -118,8 +125,11 @@ function coldStartSeconds(facts: HostFacts, { weightBytes }: PoolSpec): number {
 }
 
 /** Why nothing new goes to a host, whatever is free on it. */
-function closedFor({ state, lostSinceMs }: Host): string | null {
-  if (lostSinceMs !== null) return 'nothing is heard of it: see its agent';
+function closedFor({ state, lostSinceMs }: Host): Omit<NearestMiss, 'host'> | null {
+  if (lostSinceMs !== null) return { cause: 'nothing is heard of it', lift: 'see its agent' };
   if (state === 'ready') return null;
-  return state === 'joined' ? 'it has not said yet what it is' : `it is ${state}: make it ready`;
+  if (state === 'joined') {
+    return { cause: 'it has not said yet what it is', lift: 'start its agent' };
+  }
+  return { cause: `it is ${state}`, lift: 'make it ready' };
 }

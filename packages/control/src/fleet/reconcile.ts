@@ -1,12 +1,10 @@
 import type { Host, Pool, PoolSpec, Replica } from '../api/fleet.ts';
-import type { Change } from './context.ts';
+import { type Change, REPORT_MS } from './context.ts';
 import { type Miss, Offers } from './placement.ts';
 import { BY_CONTROL, challenge, drain, fail, startReplica, stop, toPhase } from './replicas.ts';
 
 /** A host that says nothing for so long gets nothing new. */
 const LOST_MS = 30_000;
-/** What a gateway said counts for so long. */
-const REPORT_MS = 15_000;
 /** An answer to a challenge may take so long before it is asked anew. */
 const ANSWER_MS = 60_000;
 
@@ -23,7 +21,7 @@ export function reconcile(change: Change): void {
     else list.push(replica);
   }
   for (const list of pools.values()) for (const replica of list) step(change, replica);
-  const offers = new Offers(change.fleet);
+  const offers = new Offers(change.fleet, change.nowMs);
   const isSettled = change.nowMs - change.heard.sinceMs >= LOST_MS;
   for (const pool of [...change.fleet.rows('pool').values()].toSorted(byName)) {
     const ids = (pools.get(pool.pool) ?? []).map(({ replica }) => replica);

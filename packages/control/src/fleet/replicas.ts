@@ -73,7 +73,9 @@ export function drain(change: Change, replica: Replica, reason: string): void {
   }
   const seconds = change.fleet.get('pool', replica.pool)?.spec.drainSeconds ?? 0;
   const deadlineMs = change.nowMs + seconds * 1000;
-  toPhase(change, replica, 'draining', { reason, deadlineMs });
+  // A key that its host has not handed over yet is not handed over any more.
+  if (replica.sealedKey !== null) command(change, replica.host);
+  toPhase(change, replica, 'draining', { reason, deadlineMs, sealedKey: null });
 }
 
 /** Takes a replica down; its claims hold until its host says that nothing of it is left. */

@@ -24,7 +24,11 @@ export interface ControllerOptions {
   readonly prepare: (fleet: Fleet) => Promise<(change: Change) => void>;
   /** Called with each term that begins, before anything else reaches it. */
   readonly onTerm: (term: Term) => void;
+  /** It is over: whoever follows it hears nothing more from it. */
+  readonly onTermEnd: (term: Term) => void;
   readonly onCommit: (term: Term, committed: Committed) => void;
+  /** A round was written, after so long. */
+  readonly onRound: (seconds: number) => void;
   readonly onTrouble: (error: ControlError) => void;
 }
 
@@ -41,7 +45,7 @@ export class Controller {
 
   /** The term in which this control leads. Throws ControlError 'not-leader'. */
   get term(): Term {
-    if (this.#term !== null && !this.#term.isOver) return this.#term;
+    if (this.#term !== null && !this.#term.isOver && this.#term.isLeased) return this.#term;
     throw new Refusal('not-leader', 'this control does not lead: another does, or none yet');
   }
 
@@ -64,19 +68,19 @@ export class Controller {
         const lease = await store.acquire(holder, time.nowMs(), LEASE_MS);
         if (lease !== null) {
           const contents = await store.load();
-          await this.#lead(
-            new Term({
-              ...this.#options,
-              lease,
-              contents,
-              nowMs: time.nowMs,
-              onCommit: (committed) => this.#options.onCommit(this.#term!, committed),
-              onEnd: (error) => {
-                if (!signal.aborted) onTrouble(error);
-                this.#nudge?.();
-              },
-            }),
-          );
+          const term: Term = new Term({
+            ...this.#options,
+            lease,
+            contents,
+            nowMs: time.nowMs,
+            onCommit: (committed) => this.#options.onCommit(term, committed),
+            onEnd: (error) => {
+              if (!signal.aborted) onTrouble(error);
+              this.#options.onTermEnd(term);
+              this.#nudge?.();
+            },
+          });
+          await this.#lead(term);
         }
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -97,10 +101,14 @@ export class Controller {
     while (!signal.aborted && !term.isOver) {
       const nudged = new AbortController();
       this.#nudge = () => nudged.abort();
-      await term.change({ actor: 'control', operation: null, make: reconcile }).catch((error) => {
+      const startedMs = time.nowMs();
+      try {
+        await term.change({ actor: 'control', operation: null, make: reconcile });
+        this.#options.onRound(Math.max(0, time.nowMs() - startedMs) / 1000);
+      } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         term.end(error);
-      });
+      }
       if (!signal.aborted && !term.isOver) await time.sleep(ROUND_MS, nudged.signal);
     }
     term.end(new Refusal('not-leader', 'this control is being stopped'));
@@ -121,6 +129,7 @@ export class Controller {
           return term.end(new Refusal('fenced', 'another control has led since'));
         }
         expiresMs = lease.expiresMs;
+        term.renewed(lease);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         if (time.nowMs() >= expiresMs) return term.end(error);

@@ -15,6 +15,8 @@ export interface Committed {
   /** Of its last change. */
   readonly sequence: number;
   readonly atMs: number;
+  /** How long the store took. */
+  readonly seconds: number;
   readonly changes: readonly RowChange[];
   readonly routing: readonly RoutingChange[];
 }
@@ -60,11 +62,13 @@ export class Term {
   #auditSequence: number;
   #isWriting = false;
   #ended: ControlError | null = null;
+  #leasedUntilMs: number;
 
   constructor(options: TermOptions) {
     const { contents, lease, nowMs } = options;
     this.#options = options;
     this.lease = lease;
+    this.#leasedUntilMs = lease.expiresMs;
     this.#fleet = Fleet.of(contents);
     this.#sequence = contents.sequence;
     this.#auditSequence = contents.auditSequence;
@@ -83,6 +87,18 @@ export class Term {
 
   get isOver(): boolean {
     return this.#ended !== null;
+  }
+
+  /**
+   * Whether nobody else can lead now. One that was paused finds here, before it reads out what it
+   * knows, that another may have led since; what it writes is fenced by the store.
+   */
+  get isLeased(): boolean {
+    return this.#options.nowMs() < this.#leasedUntilMs;
+  }
+
+  renewed({ expiresMs }: Pick<Lease, 'expiresMs'>): void {
+    this.#leasedUntilMs = expiresMs;
   }
 
   /** Resolves once it is written. Throws what `make` throws, and ControlError of the store. */
@@ -165,7 +181,8 @@ export class Term {
       this.#auditSequence += audit.length;
       const routing = routingChanges(this.#fleet, draft, changes, this.#sequence);
       draft.fold();
-      this.#options.onCommit({ sequence: this.#sequence, atMs: nowMs, changes, routing });
+      const seconds = Math.max(0, this.#options.nowMs() - nowMs) / 1000;
+      this.#options.onCommit({ sequence: this.#sequence, atMs: nowMs, seconds, changes, routing });
     }
     for (const { waiting, result } of done) waiting.resolve(result);
   }

@@ -110,7 +110,7 @@ export function agentHandlers(context: AgentContext): Handlers<typeof AGENT_CALL
         const wait = time.sleep(POLL_MS, over.signal);
         try {
           for (;;) {
-            const desired = desiredOf(term.fleet, caller.name, term.lease.epoch);
+            const desired = desiredOf(term.fleet, caller.name, term.lease.epoch, time.nowMs());
             if (desired === null) throw new ControlError('not-found', 'this host was removed');
             const { epoch, sequence } = desired;
             if (epoch !== query.epoch || sequence > query.sequence) return desired;

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { request } from 'node:https';
+import { createServer as createTlsServer, request } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VENDOR_ROOTS } from '@bridgekeeper/attest';
@@ -12,6 +14,8 @@ import type { RoutingChange, RoutingTable } from '../api/routing.ts';
 import { type CallInput, type ControlAddress, callControl, watchControl } from '../client.ts';
 import { ControlError } from '../errors.ts';
 import { type OpenControl, openControl } from '../open.ts';
+import { SqlStore } from '../store/sql-store.ts';
+import { openSqlite } from '../store/sqlite.ts';
 import { SYSTEM_CHANCE, SYSTEM_TIME } from '../system.ts';
 import { pretendedFacts } from '../vmm/pretended.ts';
 import { makeRequest } from './authority.ts';
@@ -93,8 +97,8 @@ async function tenantKey(tenant: string): Promise<ControlAddress> {
 
 async function joinHost(host: string) {
   const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host } });
-  const identity = await joinControl(control.agentUrl, token, host, join(folder, host));
-  return { identity, link: controlLink(control.agentUrl, identity), token };
+  const identity = await joinControl([control.agentUrl], token, host, join(folder, host));
+  return { identity, link: controlLink([control.agentUrl], identity), token };
 }
 
 /** A call of an agent's as nobody's program makes it. */
@@ -224,6 +228,7 @@ describe('the API', () => {
     expect(missed.trouble?.nearest).toEqual({
       host: 'host-a',
       cause: 'needs b300, the host is none',
+      lift: 'let a host join that is b300, or ask for another',
     });
     const plan = await callControl(operator, CALLS.plan, without);
     expect(plan).toMatchObject({ placements: [{ host: 'host-a' }], trouble: null });
@@ -280,6 +285,76 @@ describe('the API', () => {
     const rest = watchControl(gateway, GATEWAY_CALLS.routingEvents, { from }, again.signal);
     expect((await rest.next()).value).toEqual(change);
     again.abort();
+  });
+});
+
+describe('a control that another has replaced', () => {
+  it('ends what follows it, refuses calls, and its metrics say that it does not lead', async () => {
+    const stop = new AbortController();
+    const events = watchControl(operator, CALLS.events, { from: 0 }, stop.signal);
+    const routing = watchControl(gateway, GATEWAY_CALLS.routingEvents, {}, stop.signal);
+    await Promise.all([events.next(), routing.next()]);
+    const other = await SqlStore.open(openSqlite(join(folder, 'control.db')));
+    expect(await other.acquire('other', SYSTEM_TIME.nowMs() + 60_000, 60_000)).not.toBeNull();
+    await other.close();
+    for (const stream of [events, routing]) {
+      let isDone = false;
+      while (!isDone) isDone = (await stream.next()).done === true;
+    }
+    expect(await codeOf(callControl(operator, CALLS.status))).toBe('not-leader');
+    // Without a term no key is known: nothing is shown that names anybody.
+    const text = await (await fetch(`${control.url}/metrics`)).text();
+    expect(text).toContain('\nbridgekeeper:control_leads 0\n');
+    expect(text).toContain('bridgekeeper:control_troubles_total{code="fenced"} 1');
+    expect(text).not.toMatch(/pool="|state="/);
+  });
+});
+
+describe('what Prometheus reads', () => {
+  const scrape = async (key: string) => {
+    const headers = { authorization: `Bearer ${key}` };
+    const response = await fetch(`${control.url}/metrics`, { headers });
+    return { status: response.status, text: await response.text() };
+  };
+  const readingOf = (text: string, name: string) => {
+    const start = `bridgekeeper:control_${name} `;
+    const line = text.split('\n').find((each) => each.startsWith(start));
+    return line === undefined ? null : Number(line.slice(start.length));
+  };
+
+  it('says what the fleet is, to a key that may read nothing else', async () => {
+    const { link } = await joinHost('host-a');
+    await link.observe(observation('host-a'));
+    await put('story', { ...SPEC, gpus: 4 });
+    await put('large', { ...SPEC, models: ['large'], gpus: 16 });
+    const { key } = await callControl(operator, CALLS.makeKey, { body: { role: 'metrics' } });
+    const placed = async () => (await callControl(operator, CALLS.listReplicas)).rows.length === 1;
+    while (!(await placed())) await SYSTEM_TIME.sleep(20);
+    const troubled = async () =>
+      (await callControl(operator, CALLS.listPools)).rows.some(({ trouble }) => trouble !== null);
+    while (!(await troubled())) await SYSTEM_TIME.sleep(20);
+    const { text } = await scrape(key);
+    const found = (line: string) => readingOf(text, line);
+    expect(found('leads')).toBe(1);
+    expect(found('terms_total')).toBe(1);
+    expect(found('hosts{state="ready"}')).toBe(1);
+    expect(found('gpus{state="claimed"}')).toBe(4);
+    expect(found('gpus{state="free"}')).toBe(4);
+    expect(found('replicas{pool="story",phase="starting"}')).toBe(1);
+    expect(found('replicas_wanted{pool="story"}')).toBe(1);
+    expect(found('pool_trouble{pool="large"}')).toBe(1);
+    expect(found('pool_trouble{pool="story"}')).toBe(0);
+    expect(found('requests_total{call="PUT /v1/pools/{pool}",code="ok"}')).toBe(2);
+    expect(found('commit_seconds_count')).toBeGreaterThan(3);
+    expect(found('round_seconds_count')).toBeGreaterThan(0);
+    const reader = { url: control.url, key };
+    expect(await codeOf(callControl(reader, CALLS.listPools))).toBe('forbidden');
+    expect((await scrape(operator.key)).status).toBe(200);
+    const tenant = await tenantKey('aurora');
+    expect((await scrape(tenant.key)).status).toBe(403);
+    expect((await scrape(gateway.key)).status).toBe(403);
+    expect((await scrape('none')).status).toBe(401);
+    link.close();
   });
 });
 
@@ -358,7 +433,7 @@ describe('certificates', () => {
     expect(renewed.certificate).not.toBe(identity.certificate);
     // Both hold until they end: an answer that was lost locks nobody out.
     await link.observe(observation('host-a'));
-    await controlLink(control.agentUrl, identity).observe(observation('host-a', { sequence: 2 }));
+    await controlLink([control.agentUrl], identity).observe(observation('host-a', { sequence: 2 }));
     link.close();
   });
 
@@ -367,7 +442,7 @@ describe('certificates', () => {
     const two = await joinHost('host-b');
     // With its own certificate and another's key to be signed.
     const stranger = { ...one.identity, key: two.identity.key };
-    const thief = controlLink(control.agentUrl, stranger);
+    const thief = controlLink([control.agentUrl], stranger);
     const due = SYSTEM_TIME.nowMs() + 300 * dayMs;
     expect(await codeOf(thief.renew(join(folder, 'host-a'), due))).not.toBe('done');
     await callControl(operator, CALLS.deleteHost, { params: { host: 'host-a' } });
@@ -382,11 +457,11 @@ describe('agents', () => {
   it('join once with a token, and are refused without a certificate', async () => {
     const { identity, link, token } = await joinHost('host-a');
     await link.observe(observation('host-a'));
-    const thief = joinControl(control.agentUrl, token, 'host-a', join(folder, 'thief'));
+    const thief = joinControl([control.agentUrl], token, 'host-a', join(folder, 'thief'));
     expect(await codeOf(thief)).toBe('join-refused');
-    const other = joinControl(control.agentUrl, token, 'host-b', join(folder, 'b'));
+    const other = joinControl([control.agentUrl], token, 'host-b', join(folder, 'b'));
     expect(await codeOf(other)).toBe('join-refused');
-    const bare = controlLink(control.agentUrl, { ...identity, certificate: '', key: '' });
+    const bare = controlLink([control.agentUrl], { ...identity, certificate: '', key: '' });
     expect(await codeOf(bare.observe(observation('host-a')))).toBe('unauthenticated');
     expect(await codeOf(link.observe(observation('host-b')))).toBe('forbidden');
     link.close();
@@ -403,7 +478,7 @@ describe('agents', () => {
   it('trust only the control that their token names', async () => {
     const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host: 'a' } });
     const wrong = token.replace(/[0-9a-f]{64}$/, '0'.repeat(64));
-    const result = joinControl(control.agentUrl, wrong, 'a', join(folder, 'a'));
+    const result = joinControl([control.agentUrl], wrong, 'a', join(folder, 'a'));
     expect(await codeOf(result)).toBe('join-refused');
   });
 
@@ -419,6 +494,30 @@ describe('agents', () => {
     expect(await codeOf(one.link.observe(ahead))).toBe('host-lied');
     one.link.close();
     two.link.close();
+  });
+
+  it('turn to the next control where one does not answer or does not lead', async () => {
+    const { identity, link: direct } = await joinHost('host-a');
+    direct.close();
+    const waiting = createTlsServer(
+      { cert: identity.certificate, key: identity.key },
+      (_, answer) =>
+        answer.writeHead(503).end('{"error": {"code": "not-leader", "message": "another"}}'),
+    );
+    waiting.listen(0, '127.0.0.1');
+    await once(waiting, 'listening');
+    const { port } = waiting.address() as AddressInfo;
+    const urls = [`https://127.0.0.1:1`, `https://127.0.0.1:${port}`, control.agentUrl];
+    const link = controlLink(urls, identity);
+    const codes = [];
+    for (let turn = 0; turn < 4; turn++) {
+      codes.push(await codeOf(link.observe(observation('host-a', { sequence: turn + 1 }))));
+    }
+    expect(codes.slice(2)).toEqual(['done', 'done']);
+    expect(codes.slice(0, 2)).not.toContain('done');
+    link.close();
+    waiting.close();
+    waiting.closeAllConnections();
   });
 
   it('change nothing by a message that is late', async () => {

@@ -41,7 +41,14 @@ export interface FrameContext {
   readonly bodyBytesMax: number;
   readonly version: string;
   readonly onCrash: (error: unknown) => void;
+  /** A call of the API was answered: `ok`, or the code of its error. */
+  readonly onAnswer: (call: string, code: string) => void;
 }
+
+const METRICS_CALLERS = { callers: ['operator', 'metrics'] } as const satisfies Pick<
+  Call,
+  'callers'
+>;
 
 export type Stream = (c: Context, term: Term, query: unknown) => Response;
 
@@ -58,6 +65,20 @@ export class Frame {
     );
     this.app.get('/healthz', (c) => c.json({ leads: this.#leads() }));
     this.app.get('/openapi.json', (c) => c.json(this.document()));
+  }
+
+  /**
+   * `/metrics`, for operators and for what watches. Who does not lead knows no keys, and shows
+   * nothing that names anybody.
+   */
+  addMetrics(exposition: () => Promise<{ readonly text: string; readonly contentType: string }>) {
+    this.app.get('/metrics', async (c) => {
+      if (this.#leads()) {
+        demandRole(METRICS_CALLERS, this.#context.callerOf(c, this.#context.term()));
+      }
+      const { text, contentType } = await exposition();
+      return c.body(text, 200, { 'content-type': contentType });
+    });
   }
 
   document(): object {
@@ -116,14 +137,22 @@ export class Frame {
         },
       },
     });
-    this.app.on(method.toUpperCase(), path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
+    const name = `${method.toUpperCase()} ${path}`;
+    const checked = async (c: Context) => {
       const term = this.#context.term();
       const caller = this.#context.callerOf(c, term);
-      if (!call.callers.includes(caller.role)) {
-        const message = `a key of the role ${caller.role} may not call this`;
-        throw new ControlError('forbidden', `${message}: ${call.callers.join(' or ')} may`);
-      }
+      demandRole(call, caller);
       return answer(c, term, caller);
+    };
+    this.app.on(method.toUpperCase(), path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
+      try {
+        const response = await checked(c);
+        this.#context.onAnswer(name, 'ok');
+        return response;
+      } catch (error) {
+        this.#context.onAnswer(name, error instanceof ControlError ? error.code : 'internal');
+        throw error;
+      }
     });
   }
 
@@ -192,6 +221,12 @@ export class Frame {
     const document = { error: { code, message, nearest } };
     return c.json(document, status as 400, status === 503 ? { 'Retry-After': '1' } : {});
   }
+}
+
+function demandRole({ callers }: Pick<Call, 'callers'>, { role }: CallerId): void {
+  if (callers.includes(role)) return;
+  const message = `a key of the role ${role} may not call this`;
+  throw new ControlError('forbidden', `${message}: ${callers.join(' or ')} may`);
 }
 
 function operationOf(call: Call, c: Context, { name }: CallerId, given: string, text: string) {

@@ -1,8 +1,9 @@
 import type { Context } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import type { GATEWAY_CALLS } from '../api/routes.ts';
-import type { RoutingChange } from '../api/routing.ts';
+import type { QuotaShare, RoutingChange } from '../api/routing.ts';
 import { ControlError } from '../errors.ts';
+import { type Heard, REPORT_MS } from '../fleet/context.ts';
 import { routingTable } from '../fleet/routing.ts';
 import type { Term } from '../lead/term.ts';
 import type { Time } from '../time.ts';
@@ -53,10 +54,18 @@ export function gatewayHandlers(nudge: () => void): Handlers<typeof GATEWAY_CALL
           throw new ControlError('forbidden', `${caller.name}: too many gateways are known`);
         }
         heard.gateways.set(body.gateway, { report: body, atMs: heard.nowMs() });
-        return {};
+        return { share: shareOf(heard, body.gateway) };
       },
     },
   };
+}
+
+/** A new leader has heard of all gateways only after a while: until then it gives no share. */
+function shareOf({ gateways, sinceMs, nowMs }: Heard, gateway: string): QuotaShare | null {
+  const now = nowMs();
+  if (now - sinceMs < REPORT_MS) return null;
+  const names = [...gateways].flatMap(([name, { atMs }]) => (now - atMs < REPORT_MS ? [name] : []));
+  return { index: names.toSorted().indexOf(gateway), of: names.length };
 }
 
 /** Changes of the routing table as they come; the table first where they are not kept. */

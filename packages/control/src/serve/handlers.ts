@@ -5,7 +5,7 @@ import type { Term } from '../lead/term.ts';
 
 /** Who calls, by the key or the certificate that was shown. */
 export interface CallerId {
-  readonly role: 'operator' | 'gateway' | 'tenant' | 'agent';
+  readonly role: 'operator' | 'gateway' | 'tenant' | 'metrics' | 'agent';
   /** Of a tenant's key. */
   readonly tenant: string | null;
   /** For the audit log: a key's id, a host's name. */

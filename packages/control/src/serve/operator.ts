@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { z } from '@hono/zod-openapi';
 import type { Admission } from '../admission.ts';
-import type { HostFacts, Pool, PoolSpec, Replica } from '../api/fleet.ts';
+import type { ApiKey, HostFacts, Pool, PoolSpec, Replica } from '../api/fleet.ts';
 import type { OPERATOR_CALLS, PlanAnswer, PlanRequest } from '../api/operator-calls.ts';
 import { ControlError } from '../errors.ts';
 import type { Chance, Change } from '../fleet/context.ts';
@@ -306,6 +306,15 @@ function replicaHandlers({ store }: OperatorContext): Pick<OperatorHandlers, Rep
         if (change.nowMs >= evidence.notAfterMs) {
           throw new ControlError('conflict', 'its evidence is too old: wait for newer');
         }
+        const { phase, reason } = replica;
+        if (phase !== 'warm' && phase !== 'serving') {
+          throw new ControlError('conflict', `it is ${phase} and gets no key: ${reason}`);
+        }
+        const out = fleet.get('host', replica.host)?.quarantined ?? [];
+        const doubted = out.find(({ module }) => replica.modules.includes(module));
+        if (doubted !== undefined) {
+          throw new ControlError('conflict', `its GPUs are in quarantine: ${doubted.reason}`);
+        }
         fleet.patch('replica', params.replica, { sealedKey: body.sealedKey });
         command(change, replica.host);
         noted(change, caller, 'key given', params.replica, `under ${body.evidence}`);
@@ -434,7 +443,7 @@ function recordHandlers({
 /** A new key, of which only the digest is kept. */
 export function makeKey(
   { fleet, chance, nowMs }: Change,
-  spec: { role: 'operator' | 'gateway' | 'tenant'; tenant: string | null; label: string } & {
+  spec: { role: ApiKey['role']; tenant: string | null; label: string } & {
     notAfterMs: number | null;
   },
 ) {
@@ -505,7 +514,7 @@ function checkSpec(fleet: Fleet, pool: string, spec: PoolSpec, caller: CallerId)
 function price(change: Change, pool: string, spec: PoolSpec) {
   const { fleet } = change;
   const held = [...fleet.rows('replica').inGroup(`pool/${pool}`)].length;
-  const offers = new Offers(fleet);
+  const offers = new Offers(fleet, change.nowMs);
   const placements = [];
   let trouble = null;
   let claimed = 0;

@@ -56,6 +56,7 @@ export class Watch {
   readonly #hostWatchers = new Map<string, Set<Watcher<string>>>();
   /** Before the first routing change that is kept. */
   #routingFrom: number;
+  #isOver = false;
 
   constructor(store: Store, { sequence }: Pick<Term, 'sequence'>) {
     this.#store = store;
@@ -85,7 +86,7 @@ export class Watch {
   /** Routing changes after that sequence and from now on; null: they are not kept any more. */
   routing(from: number): Watcher<RoutingChange> | null {
     if (from < this.#routingFrom) return null;
-    const watcher = new Watcher<RoutingChange>();
+    const watcher = this.#watcher<RoutingChange>();
     watcher.push(this.#routing.filter(({ sequence }) => sequence > from));
     this.#routingWatchers.add(watcher);
     return watcher;
@@ -93,7 +94,7 @@ export class Watch {
 
   /** Events after that sequence, the stored ones first, and each once. */
   async *events(from: number, wait: () => Promise<void>): AsyncGenerator<StoredEvent | null> {
-    const watcher = new Watcher<StoredEvent>();
+    const watcher = this.#watcher<StoredEvent>();
     this.#eventWatchers.add(watcher);
     try {
       let last = from;
@@ -119,7 +120,7 @@ export class Watch {
 
   /** Told when a host’s row changes: it may have a new command. */
   host(host: string): Watcher<string> {
-    const watcher = new Watcher<string>();
+    const watcher = this.#watcher<string>();
     const watchers = this.#hostWatchers.get(host) ?? new Set();
     watchers.add(watcher);
     this.#hostWatchers.set(host, watchers);
@@ -136,7 +137,15 @@ export class Watch {
     if (watchers?.size === 0) this.#hostWatchers.delete(host);
   }
 
+  /** One who comes when it is over hears so at once. */
+  #watcher<T>(): Watcher<T> {
+    const watcher = new Watcher<T>();
+    if (this.#isOver) watcher.end();
+    return watcher;
+  }
+
   end(): void {
+    this.#isOver = true;
     for (const watcher of [...this.#routingWatchers, ...this.#eventWatchers]) watcher.end();
     for (const watchers of this.#hostWatchers.values()) {
       for (const watcher of watchers) watcher.end();

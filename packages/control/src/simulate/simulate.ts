@@ -238,7 +238,7 @@ class Simulation {
       const term = await this.#leading();
       await this.#change(term, reconcile);
       for (const index of this.#agents.keys()) {
-        const desired = desiredOf(term.fleet, `host-${index}`, term.lease.epoch);
+        const desired = desiredOf(term.fleet, `host-${index}`, term.lease.epoch, this.#nowMs);
         if (desired !== null) this.#take(index, desired);
         this.#vmms[index]!.settle();
         await this.#round(index);
@@ -425,7 +425,7 @@ class Simulation {
   async #sendCommand(): Promise<string> {
     const term = await this.#someTerm();
     const to = this.#draw.below(this.#agents.length);
-    const desired = desiredOf(term.fleet, `host-${to}`, term.lease.epoch);
+    const desired = desiredOf(term.fleet, `host-${to}`, term.lease.epoch, this.#nowMs);
     if (desired === null) return 'none';
     this.#commands.push({ to, desired });
     if (this.#draw.chance(0.1)) this.#commands.push({ to, desired });
@@ -613,6 +613,7 @@ function poolSpec(pool: string, min: number, gpus: number): PoolSpec {
     platform: null,
     driverVersion: null,
     grades: ['host'],
+    evidenceMaxAgeSeconds: null,
     policy: 'trial',
     tenant: pool === 'own' ? 'aurora' : null,
     tenantNonce: null,

@@ -191,4 +191,31 @@ describe.skipIf(postgres === null)('the store in PostgreSQL', () => {
     expect((await store.load()).rows).toHaveLength(2);
     await store.close();
   });
+
+  it('lets another lead where the leader stands still within a transaction', async () => {
+    const sql = openPostgres(url);
+    const one = await SqlStore.open(sql);
+    const lease = (await one.acquire('one', 0, 1000))!;
+    let goOn = (): void => undefined;
+    const waiting = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    // As a batch that is being written has it: the row of the lease is locked.
+    const paused = sql.transaction(async (tx) => {
+      await tx.query('UPDATE lease SET epoch = epoch WHERE name = $1', ['leader']);
+      await waiting;
+      const values = ['pool', 'late', 1, '{}'];
+      await tx.query(
+        'INSERT INTO objects (kind, id, version, body) VALUES ($1, $2, $3, $4)',
+        values,
+      );
+    });
+    const failed = expect(paused).rejects.toMatchObject({ code: 'store-unavailable' });
+    const two = await SqlStore.open(openPostgres(url));
+    expect(await two.acquire('two', 2000, 1000)).toMatchObject({ epoch: lease.epoch + 1 });
+    goOn();
+    await failed;
+    expect((await two.load()).rows).toEqual([]);
+    for (const store of [one, two]) await store.close();
+  });
 });

@@ -55,6 +55,8 @@ export class FabricVmm implements Vmm {
     return {
       ...facts,
       fmVersion: daemon.version,
+      // Fabric Manager works with a driver of its own version alone.
+      driverVersion: facts.driverVersion ?? daemon.version,
       gpus: facts.gpus.map((gpu) => {
         return { ...gpu, identity: devices[gpu.module]?.identity ?? gpu.identity };
       }),

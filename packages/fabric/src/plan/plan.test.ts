@@ -18,6 +18,7 @@ const OFFER: HostOffer = {
   grade: 'host',
   coldStartSeconds: 100,
   bridgeSecondsPerToken: 0,
+  evidenceAgeSeconds: 0,
 };
 
 const PAIR: PlacementRequest = {
@@ -26,6 +27,7 @@ const PAIR: PlacementRequest = {
   driverVersion: null,
   grades: ['host', 'service-vm', 'guest'],
   tokens: 1e6,
+  evidenceMaxAgeSeconds: null,
 };
 
 describe('plan', () => {
@@ -47,22 +49,64 @@ describe('plan', () => {
     });
   });
 
+  it('goes where evidence held last, and rather there than where it never did', () => {
+    const offers = ([null, 86_400 * 9, 7200, 3600] as const).map((evidenceAgeSeconds, index) => {
+      return { ...OFFER, host: `host-${index}`, evidenceAgeSeconds };
+    });
+    expect(plan(PAIR, offers)).toMatchObject({ placement: { host: 'host-3' } });
+    expect(plan(PAIR, offers.slice(0, 3))).toMatchObject({ placement: { host: 'host-2' } });
+    // What is too old is worth no more than none: the first of equals.
+    expect(plan(PAIR, offers.slice(0, 2))).toMatchObject({
+      placement: { host: 'host-0', seconds: { doubt: 30 } },
+    });
+    // It is less than a larger partition is worth.
+    const whole = { ...OFFER, host: 'whole', evidenceAgeSeconds: 0 };
+    const broken = { ...OFFER, host: 'broken', evidenceAgeSeconds: null, claimed: [1] };
+    expect(plan(PAIR, [whole, broken])).toMatchObject({ placement: { host: 'broken' } });
+  });
+
   it.each([
-    [{ platform: 'h100' }, 'needs b300, the host is h100'],
-    [{ fmVersion: '580.95.05' }, 'needs Fabric Manager 590.48.01, the host has 580.95.05'],
-    [{ fmVersion: null }, 'needs Fabric Manager 590.48.01, the host has none that answers'],
-    [{ isFrozen: true }, 'the host is frozen until Fabric Manager serves'],
+    [{ platform: 'h100' }, 'needs b300, the host is h100', 'let a host join that is b300'],
     [
-      { claimed: [1, 3], quarantined: [6, 8] },
-      'every partition of 2 GPUs has a claimed or quarantined module',
+      { fmVersion: '580.95.05' },
+      'needs Fabric Manager 590.48.01, the host has 580.95.05',
+      'run Fabric Manager 590.48.01 there',
     ],
-    [{ table: [] }, 'no partition of its table has 2 GPUs'],
-  ] as const)('refuses %j and says why', (change, cause) => {
-    expect(plan(PAIR, [{ ...OFFER, ...change }])).toEqual({
+    [
+      { fmVersion: null },
+      'needs Fabric Manager 590.48.01, the host has none that answers',
+      'run Fabric Manager 590.48.01 there',
+    ],
+    [{ isFrozen: true }, 'the host is frozen until Fabric Manager serves', 'wait for that'],
+    [
+      { evidenceAgeSeconds: 601 },
+      'needs evidence of at most 600 s ago, the host has one of 601 s ago',
+      'have a guest attested there',
+    ],
+    [
+      { evidenceAgeSeconds: null },
+      'needs evidence of at most 600 s ago, the host has none since its boot',
+      'have a guest attested there',
+    ],
+    [
+      { claimed: [1, 2, 3], quarantined: [6, 8] },
+      'every partition of 2 GPUs has a claimed or quarantined module',
+      'end what holds module 3',
+    ],
+    [
+      { claimed: [1, 2, 3, 4, 7, 8], quarantined: [6] },
+      'every partition of 2 GPUs has a claimed or quarantined module',
+      'look at module 6 and clear what is sound',
+    ],
+    [{ table: [] }, 'no partition of its table has 2 GPUs', 'change its partition table'],
+  ] as const)('refuses %j, and says why and what would lift it', (change, cause, lift) => {
+    const request = { ...PAIR, evidenceMaxAgeSeconds: 600 };
+    expect(plan(request, [{ ...OFFER, ...change }])).toEqual({
       fits: false,
-      nearest: { host: 'host-1', cause },
+      nearest: { host: 'host-1', cause, lift: expect.stringContaining(lift) },
       considered: 1,
     });
+    expect(plan(request, [{ ...OFFER, evidenceAgeSeconds: 600 }]).fits).toBe(true);
   });
 
   it('names the host that came nearest, and of two alike the first', () => {
@@ -72,10 +116,13 @@ describe('plan', () => {
       { driverVersion: '580.95.05' },
       { fmVersion: null },
       { isFrozen: true },
+      { evidenceAgeSeconds: 601 },
       { table: [] },
       { claimed: [1, 2, 3, 4, 5, 6, 7, 8] },
     ];
-    const request = { ...PAIR, driverVersion: '590.48.01', grades: ['host'] as const };
+    const evidenceMaxAgeSeconds = 600;
+    const grades = ['host'] as const;
+    const request = { ...PAIR, driverVersion: '590.48.01', grades, evidenceMaxAgeSeconds };
     const some = fc.array(fc.nat(farther.length - 1), { minLength: 1 });
     fc.assert(
       fc.property(some, (ranks) => {
@@ -123,7 +170,7 @@ describe('plan', () => {
               ).length;
               const bridge = each.bridgeSecondsPerToken * PAIR.tokens;
               const cost = each.coldStartSeconds + bridge + 60 * lost;
-              const seconds = { coldStart: each.coldStartSeconds, bridge };
+              const seconds = { coldStart: each.coldStartSeconds, bridge, doubt: 0 };
               const placement = { host: each.host, partition: id, modules, seconds };
               return { cost, placement: { ...placement, partitionsLost: lost } };
             });

@@ -19,6 +19,8 @@ export interface HostOffer {
   readonly coldStartSeconds: number;
   /** What crossings add to a token of the model that is placed, in seconds. */
   readonly bridgeSecondsPerToken: number;
+  /** Since a guest there last showed evidence that held; null: none has since its boot. */
+  readonly evidenceAgeSeconds: number | null;
 }
 
 export interface PlacementRequest {
@@ -29,13 +31,20 @@ export interface PlacementRequest {
   readonly grades: readonly Grade[];
   /** How many tokens it is expected to serve: what a slower bridge costs over them. */
   readonly tokens: number;
+  /** Only where evidence held so lately; null: anywhere. */
+  readonly evidenceMaxAgeSeconds: number | null;
 }
 
 export interface Placement {
   readonly host: string;
   readonly partition: number;
   readonly modules: readonly number[];
-  readonly seconds: { readonly coldStart: number; readonly bridge: number };
+  readonly seconds: {
+    readonly coldStart: number;
+    readonly bridge: number;
+    /** That a start is expected to take longer, for what the host has not shown lately. */
+    readonly doubt: number;
+  };
   /** Larger partitions that could be had before and no longer can. */
   readonly partitionsLost: number;
 }
@@ -44,6 +53,8 @@ export interface Placement {
 export interface NearestMiss {
   readonly host: string;
   readonly cause: string;
+  /** What would lift it. */
+  readonly lift: string;
 }
 
 export type Plan =
@@ -52,6 +63,12 @@ export type Plan =
 
 /** What it is worth to keep a larger partition free, in seconds of a cold start: our choice. */
 const SECONDS_PER_PARTITION_LOST = 60;
+/**
+ * What it costs where no guest has shown evidence since the boot, in seconds of a cold start: it
+ * may be refused, and another host be tried. Less where it was shown lately. Our choice.
+ */
+const DOUBT_SECONDS = 30;
+const DOUBT_AGE_SECONDS = 86_400;
 
 /**
  * Where a tenancy goes: the host and partition with the least cost. Equal costs go to what comes
@@ -77,8 +94,8 @@ export function plan(request: PlacementRequest, offers: readonly HostOffer[]): P
   const considered = offers.length;
   if (best !== null) return { fits: true, placement: best.placement, considered };
   if (nearest === null) return { fits: false, nearest, considered };
-  const { host, cause } = nearest;
-  return { fits: false, nearest: { host, cause }, considered };
+  const { host, cause, lift } = nearest;
+  return { fits: false, nearest: { host, cause, lift }, considered };
 }
 
 interface Placed {
@@ -93,26 +110,40 @@ interface Miss extends NearestMiss {
 
 /** Why a host does not fit whatever is free on it; null: it may. */
 function missOf(
-  { platform, driverVersion, grades }: PlacementRequest,
+  { platform, driverVersion, grades, evidenceMaxAgeSeconds }: PlacementRequest,
   offer: HostOffer,
 ): Miss | null {
-  const miss = (step: number, cause: string): Miss => ({ host: offer.host, step, cause });
+  const { host } = offer;
+  const miss = (step: number, cause: string, lift: string) => ({ host, step, cause, lift });
   if (platform !== null && offer.platform !== platform) {
-    return miss(0, `needs ${platform}, the host is ${offer.platform}`);
+    const cause = `needs ${platform}, the host is ${offer.platform}`;
+    return miss(0, cause, `let a host join that is ${platform}, or ask for another`);
   }
   if (!grades.includes(offer.grade)) {
     const needed = grades.join(' or ');
-    return miss(1, `needs a fabric vouched for by ${needed}, the host's is ${offer.grade}`);
+    const cause = `needs a fabric vouched for by ${needed}, the host's is ${offer.grade}`;
+    return miss(1, cause, `have its fabric vouched for by ${needed}, or take ${offer.grade}`);
   }
   const driver = driverVersion ?? offer.driverVersion;
   if (driver !== offer.driverVersion) {
-    return miss(2, `needs driver ${driver}, the host has ${offer.driverVersion ?? 'none'}`);
+    const has = offer.driverVersion ?? 'none';
+    const cause = `needs driver ${driver}, the host has ${has}`;
+    return miss(2, cause, `install driver ${driver} there, or take ${has}`);
   }
   if (driver !== offer.fmVersion) {
     const has = offer.fmVersion ?? 'none that answers';
-    return miss(3, `needs Fabric Manager ${driver}, the host has ${has}`);
+    const cause = `needs Fabric Manager ${driver}, the host has ${has}`;
+    return miss(3, cause, `run Fabric Manager ${driver} there`);
   }
-  return offer.isFrozen ? miss(4, 'the host is frozen until Fabric Manager serves') : null;
+  if (offer.isFrozen) {
+    const cause = 'the host is frozen until Fabric Manager serves';
+    return miss(4, cause, 'wait for that, or see its fabric agent');
+  }
+  const age = offer.evidenceAgeSeconds;
+  if (evidenceMaxAgeSeconds === null || (age !== null && age <= evidenceMaxAgeSeconds)) return null;
+  const has = age === null ? 'none since its boot' : `one of ${Math.round(age)} s ago`;
+  const cause = `needs evidence of at most ${evidenceMaxAgeSeconds} s ago, the host has ${has}`;
+  return miss(5, cause, 'have a guest attested there that asks for less, or ask for less');
 }
 
 /** The cheapest free partition of one host. */
@@ -123,7 +154,9 @@ function cheapest(
 ): Placed | Miss {
   const { host } = offer;
   if (fitting.length === 0) {
-    return { host, step: 5, cause: `no partition of its table has ${gpus} GPUs` };
+    const cause = `no partition of its table has ${gpus} GPUs`;
+    const lift = 'change its partition table, or ask for another number of GPUs';
+    return { host, step: 6, cause, lift };
   }
   const taken = bitsOf(offer.claimed) | bitsOf(offer.quarantined);
   let best: Shape | null = null;
@@ -137,17 +170,49 @@ function cheapest(
   }
   if (best === null) {
     const cause = `every partition of ${gpus} GPUs has a claimed or quarantined module`;
-    return { host, step: 6, cause };
+    return { host, step: 7, cause, lift: liftOf(offer, fitting) };
   }
   const { id: partition, modules } = best.definition;
   const seconds = {
     coldStart: offer.coldStartSeconds,
     bridge: offer.bridgeSecondsPerToken * tokens,
+    doubt: doubtOf(offer),
   };
   return {
     placement: { host, partition, modules, seconds, partitionsLost },
-    cost: seconds.coldStart + seconds.bridge + partitionsLost * SECONDS_PER_PARTITION_LOST,
+    cost:
+      seconds.coldStart +
+      seconds.bridge +
+      seconds.doubt +
+      partitionsLost * SECONDS_PER_PARTITION_LOST,
   };
+}
+
+function doubtOf({ evidenceAgeSeconds: age }: HostOffer): number {
+  return DOUBT_SECONDS * (age === null ? 1 : Math.min(1, age / DOUBT_AGE_SECONDS));
+}
+
+/** What is in the way of the partition that has the fewest modules taken; of equals the first. */
+function liftOf({ claimed, quarantined }: HostOffer, fitting: readonly Shape[]): string {
+  let least: { readonly claims: number[]; readonly others: number[] } | null = null;
+  for (const { definition } of fitting) {
+    const others = definition.modules.filter((module) => quarantined.includes(module));
+    const claims = definition.modules.filter(
+      (module) => claimed.includes(module) && !others.includes(module),
+    );
+    const count = (each: typeof least) => each!.claims.length + each!.others.length;
+    if (least === null || count({ claims, others }) < count(least)) least = { claims, others };
+  }
+  const { claims, others } = least!;
+  const ways = [
+    ...(claims.length === 0 ? [] : [`end what holds ${modulesText(claims)}`]),
+    ...(others.length === 0 ? [] : [`look at ${modulesText(others)} and clear what is sound`]),
+  ];
+  return ways.join(', and ');
+}
+
+function modulesText(modules: readonly number[]): string {
+  return `${modules.length === 1 ? 'module' : 'modules'} ${modules.join(', ')}`;
 }
 
 interface Shape {

@@ -36,6 +36,7 @@ const hosts = z.strictObject({
         grade: z.enum(['host', 'service-vm', 'guest']),
         coldStartSeconds: z.number().min(0),
         bridgeSecondsPerToken: z.number().min(0),
+        evidenceAgeSeconds: z.number().min(0).nullable().default(null),
       }),
     )
     .max(HOSTS_MAX),

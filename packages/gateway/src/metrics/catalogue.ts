@@ -1,15 +1,4 @@
-/** What a metric counts in: how a dashboard shows it. */
-export type Unit = 'short' | 's' | 'reqps' | 'percentunit';
-
-export interface MetricSpec {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly labels: readonly string[];
-  readonly unit: Unit;
-  readonly help: string;
-  /** Where a dashboard shows it. */
-  readonly row: 'Traffic' | 'Latency' | 'Replicas' | 'Table and control';
-}
+import type { MetricSpec } from '@bridgekeeper/control/metrics';
 
 /** Every metric of the gateway: /metrics, the dashboard and the page of metrics follow from it. */
 export const GATEWAY_METRICS = {
@@ -140,6 +129,7 @@ export const GATEWAY_METRICS = {
     unit: 's',
     help: 'Since the source of the routing table was last heard.',
     row: 'Table and control',
+    isEachOwn: true,
   },
   tableSequence: {
     name: 'bridgekeeper:gateway_table_sequence',
@@ -148,6 +138,7 @@ export const GATEWAY_METRICS = {
     unit: 'short',
     help: 'The sequence of the routing table in use.',
     row: 'Table and control',
+    isEachOwn: true,
   },
   controlUp: {
     name: 'bridgekeeper:gateway_control_up',
@@ -156,5 +147,6 @@ export const GATEWAY_METRICS = {
     unit: 'short',
     help: '1 while the source of the routing table is heard, 0 while the last table is used alone.',
     row: 'Table and control',
+    isEachOwn: true,
   },
 } as const satisfies Readonly<Record<string, MetricSpec>>;

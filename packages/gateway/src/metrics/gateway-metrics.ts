@@ -1,3 +1,4 @@
+import type { MetricSpec } from '@bridgekeeper/control/metrics';
 import {
   Histogram,
   Reading,
@@ -9,7 +10,7 @@ import { Registry } from 'prom-client';
 import type { Fleet, Replica } from '../fleet.ts';
 import type { BodyBudget } from '../http/body.ts';
 import type { Relay, RelayObserver, RelayOutcome } from '../relay/relay.ts';
-import { GATEWAY_METRICS, type MetricSpec } from './catalogue.ts';
+import { GATEWAY_METRICS } from './catalogue.ts';
 
 /** What is known of the table's source. */
 export interface TableState {

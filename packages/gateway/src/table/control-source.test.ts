@@ -58,13 +58,13 @@ function tableOf(sequence: number, models: readonly string[]): RoutingTable {
   return readRoutes(JSON.stringify({ pools, tenants: [] }), sequence, 'a test').table;
 }
 
-async function follow(control: { url: string }, stateFile?: string) {
+async function follow(control: { url: string; others?: string[] }, stateFile?: string) {
   const folder = await mkdtemp(join(tmpdir(), 'bridgekeeper-routes-'));
   closing.push(() => rm(folder, { recursive: true }));
   const path = stateFile ?? join(folder, 'routes.json');
   const source = {
     kind: 'control',
-    url: control.url,
+    urls: [...(control.others ?? []), control.url],
     key: 'k',
     name: 'g',
     stateFile: path,
@@ -183,4 +183,27 @@ test('a pool that sleeps is woken once, and reports say what there is', async ()
   const [first, second] = control.reports.slice(-2);
   expect(second!.sequence).toBeGreaterThan(first!.sequence);
   expect(control.reports.at(-1)!.pools).toMatchObject([{ pool: 'a', requests: 3, inFlight: 0 }]);
+});
+
+test('of several controls the one that leads is followed, and then the next', async () => {
+  const away = await scriptedControl();
+  away.close();
+  const waiting = createServer((_, response) => response.writeHead(503).end('{}'));
+  waiting.listen(0, '127.0.0.1');
+  await once(waiting, 'listening');
+  closing.push(() => waiting.close());
+  const { port } = waiting.address() as AddressInfo;
+  const first = await scriptedControl();
+  const control = await scriptedControl();
+  const others = [away.url, `http://127.0.0.1:${port}`, first.url];
+  const { models, sequence } = await follow({ url: control.url, others });
+  await first.listens(1);
+  first.say('table', tableOf(5, ['a']));
+  await until('it came', () => sequence() === 5);
+  first.close();
+  await control.listens(1);
+  expect(control.asked[0]).toBe('GET /v1/routing/events?from=4 Bearer k');
+  control.say('change', poolChange(6, 'b'));
+  await until('the next leader’s came', () => sequence() === 6);
+  expect(models()).toEqual(['a', 'b']);
 });

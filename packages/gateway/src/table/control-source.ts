@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
-import { type GatewayReport, RoutingChange, RoutingTable } from '@bridgekeeper/control/api';
+import {
+  type GatewayReport,
+  type QuotaShare,
+  ReportAnswer,
+  RoutingChange,
+  RoutingTable,
+} from '@bridgekeeper/control/api';
 import type { Logger } from '@bridgekeeper/server/edge';
 import type { ServerClock } from '@bridgekeeper/server/host-clock';
 import { GatewayError } from './errors.ts';
@@ -11,15 +17,23 @@ import type { TableSource } from './source.ts';
 /** Control sends a comment every 5 s: without anything for so long, it is gone. */
 const SILENT_SECONDS = 20;
 const REPORT_SECONDS = 5;
+/** How long control may take to answer; where there is another one to ask, less. */
+const ANSWER_SECONDS = 15;
+const ANSWER_OF_SEVERAL_SECONDS = 4;
 const SAVE_SECONDS = 1;
 const FIRST_PAUSE_SECONDS = 0.2;
 const LONGEST_PAUSE_SECONDS = 5;
 const WAKE_SECONDS = 2;
+/** Of a control that does not lead, or whose store is away. */
+const UNAVAILABLE = 503;
+/** Of a report that is older than one of the same name. */
+const CONFLICT = 409;
 const STATE_BYTES_MAX = 256 * 2 ** 20;
 const EVENT_BYTES_MAX = 64 * 2 ** 20;
 
 export interface ControlAddress {
-  readonly url: string;
+  /** Of each control, of which one leads. */
+  readonly urls: readonly string[];
   readonly key: string;
   readonly name: string;
   readonly stateFile: string;
@@ -33,6 +47,8 @@ export interface ControlParts {
   readonly report: () => GatewayReport;
   /** The table is another than it was. */
   readonly refreshed: () => void;
+  /** Which part of the tenants' quotas is this gateway's. */
+  readonly shared: (share: QuotaShare) => void;
 }
 
 /**
@@ -45,10 +61,14 @@ export class ControlSource implements TableSource {
   readonly #closing = new AbortController();
   readonly #stops: (() => void)[] = [];
   readonly #wokenNs = new Map<string, number>();
+  #at = 0;
+  /** Ends the stream of one that was given up. */
+  #leaving = new AbortController();
   #isConnected = false;
   #heardNs: number | null = null;
   #isSaved = true;
-  #isSaving = false;
+  /** Null: nothing is being written. */
+  #saving: Promise<void> | null = null;
 
   private constructor(address: ControlAddress, parts: ControlParts) {
     this.#address = address;
@@ -63,7 +83,7 @@ export class ControlSource implements TableSource {
     const { clock } = parts;
     source.#stops.push(
       clock.every(REPORT_SECONDS, () => void source.#report()),
-      clock.every(SAVE_SECONDS, () => void source.#save()),
+      clock.every(SAVE_SECONDS, () => source.#save()),
     );
     return source;
   }
@@ -76,9 +96,10 @@ export class ControlSource implements TableSource {
     return this.#isConnected;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing.abort();
     for (const stop of this.#stops) stop();
+    await this.#saving;
   }
 
   /** Asks for a replica of a pool that has none; once in a while, however often it is called. */
@@ -89,7 +110,7 @@ export class ControlSource implements TableSource {
     if (nowNs - lastNs < WAKE_SECONDS * 1e9) return;
     this.#wokenNs.set(pool, nowNs);
     const path = `/v1/pools/${encodeURIComponent(pool)}/wake`;
-    void this.#call(path, { method: 'POST' }).catch(() => log.warn(`could not wake pool ${pool}`));
+    void this.#post(path).catch(() => log.warn(`could not wake pool ${pool}`));
   }
 
   async #follow(): Promise<void> {
@@ -117,12 +138,18 @@ export class ControlSource implements TableSource {
   async #listen(heard: () => void): Promise<void> {
     const { clock, log, table } = this.#parts;
     const stop = new AbortController();
+    const at = this.#at;
+    const { signal: left } = this.#leaving;
+    const leave = () => stop.abort();
+    left.addEventListener('abort', leave);
     // The connection may have ended among changes of one sequence: they come once more.
     const from = table.sequence === null ? '' : `?from=${Math.max(0, table.sequence - 1)}`;
     const path = `/v1/routing/events${from}`;
     let lastNs = clock.nowNs();
     const stopWatching = clock.every(SILENT_SECONDS / 4, () => {
-      if (clock.nowNs() - lastNs > SILENT_SECONDS * 1e9) stop.abort();
+      if (clock.nowNs() - lastNs <= SILENT_SECONDS * 1e9) return;
+      this.#turn(at);
+      stop.abort();
     });
     try {
       const response = await this.#call(path, { headers: { accept: 'text/event-stream' } }, stop);
@@ -131,8 +158,12 @@ export class ControlSource implements TableSource {
       for await (const bytes of response.body as AsyncIterable<Uint8Array>) {
         lastNs = clock.nowNs();
         this.#heardNs = lastNs;
-        if (!this.#isConnected) log.info('following the routes of control');
-        this.#isConnected = true;
+        if (!this.#isConnected) {
+          log.info('following the routes of control');
+          this.#isConnected = true;
+          // At once: control divides the tenants' quotas among those that it knows.
+          void this.#report();
+        }
         heard();
         let isChanged = false;
         for (const { event, data } of events.push(bytes)) {
@@ -145,6 +176,7 @@ export class ControlSource implements TableSource {
       }
     } finally {
       stopWatching();
+      left.removeEventListener('abort', leave);
       stop.abort();
     }
   }
@@ -163,30 +195,62 @@ export class ControlSource implements TableSource {
     return table.change(readAs(RoutingChange, data)) === 'applied';
   }
 
-  async #call(path: string, init: RequestInit, stop = new AbortController()): Promise<Response> {
-    const { url, key } = this.#address;
+  async #call(path: string, init: RequestInit, stop: AbortController): Promise<Response> {
+    const { urls, key } = this.#address;
+    const at = this.#at;
+    const url = urls[at]!;
     const signal = AbortSignal.any([this.#closing.signal, stop.signal]);
     const headers = { ...(init.headers as Record<string, string>), authorization: `Bearer ${key}` };
     const target = new URL(path, url);
     const response = await fetch(target, { ...init, headers, signal, redirect: 'error' }).catch(
       (cause: unknown) => {
+        this.#turn(at);
         throw new GatewayError('no-control', `${url} cannot be reached`, { cause });
       },
     );
     if (response.ok) return response;
     await response.body?.cancel();
-    throw new GatewayError('no-control', `${url}${path}: status ${response.status}`);
+    if (response.status === UNAVAILABLE) this.#turn(at);
+    const { status } = response;
+    throw new GatewayError('no-control', `${url}${path}: status ${status}`, { status });
+  }
+
+  /** Asks the next one from now on, if this one was asked until now. */
+  #turn(at: number): void {
+    const { urls } = this.#address;
+    if (at !== this.#at || urls.length < 2 || this.#closing.signal.aborted) return;
+    this.#at = (at + 1) % urls.length;
+    const leaving = this.#leaving;
+    this.#leaving = new AbortController();
+    leaving.abort();
+  }
+
+  /** What control does not answer in time, it is not asked any longer. */
+  async #post(path: string, body?: string): Promise<string> {
+    const isOne = this.#address.urls.length === 1;
+    const stop = new AbortController();
+    const seconds = isOne ? ANSWER_SECONDS : ANSWER_OF_SEVERAL_SECONDS;
+    const unset = this.#parts.clock.after(seconds, () => stop.abort());
+    try {
+      const init =
+        body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body };
+      return await (await this.#call(path, { method: 'POST', ...init }, stop)).text();
+    } finally {
+      unset();
+    }
   }
 
   async #report(): Promise<void> {
     if (!this.#isConnected) return;
-    const headers = { 'content-type': 'application/json' };
-    const body = JSON.stringify(this.#parts.report());
+    const { report, shared, log } = this.#parts;
     try {
-      const response = await this.#call('/v1/gateways/report', { method: 'POST', headers, body });
-      await response.body?.cancel();
-    } catch {
+      const answer = await this.#post('/v1/gateways/report', JSON.stringify(report()));
+      const { share } = readAs(ReportAnswer, answer);
+      if (share !== null) shared(share);
+    } catch (error) {
       // The next one says all that this one said.
+      if (!(error instanceof GatewayError) || error.status !== CONFLICT) return;
+      log.warn(`another gateway calls itself ${this.#address.name}: give each its own --name`);
     }
   }
 
@@ -207,11 +271,16 @@ export class ControlSource implements TableSource {
   }
 
   /** Writes the table where the next start finds it: whole, or not at all. */
-  async #save(): Promise<void> {
-    if (this.#isSaved || this.#isSaving) return;
+  #save(): void {
+    if (this.#isSaved || this.#saving !== null) return;
+    this.#saving = this.#write().finally(() => {
+      this.#saving = null;
+    });
+  }
+
+  async #write(): Promise<void> {
     const { log, table } = this.#parts;
     const { stateFile } = this.#address;
-    this.#isSaving = true;
     this.#isSaved = true;
     try {
       const next = `${stateFile}.next`;
@@ -221,8 +290,6 @@ export class ControlSource implements TableSource {
     } catch (error) {
       this.#isSaved = false;
       log.warn(`cannot keep the routes: ${(error as NodeJS.ErrnoException).code}`);
-    } finally {
-      this.#isSaving = false;
     }
   }
 }

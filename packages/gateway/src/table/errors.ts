@@ -8,9 +8,16 @@ export type GatewayErrorCode =
 export class GatewayError extends Error {
   override readonly name = 'GatewayError';
   readonly code: GatewayErrorCode;
+  /** That control answered with; null: it did not answer. */
+  readonly status: number | null;
 
-  constructor(code: GatewayErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: GatewayErrorCode,
+    message: string,
+    options?: ErrorOptions & { readonly status?: number },
+  ) {
     super(message, options);
     this.code = code;
+    this.status = options?.status ?? null;
   }
 }

@@ -127,7 +127,8 @@ export class Quotas {
     if (perMinute === undefined) return;
     const nowNs = this.#clock.nowNs();
     const earned = ((nowNs - bucket.refilledNs) / 60e9) * perMinute;
-    bucket.left = Math.min(perMinute, bucket.left + earned);
+    // Of less than one a minute, one comes all the same in time.
+    bucket.left = Math.min(Math.max(1, perMinute), bucket.left + earned);
     bucket.refilledNs = nowNs;
     if (bucket.left >= 1) return;
     const retryAfterSeconds = ((1 - bucket.left) * 60) / perMinute;
