@@ -1,6 +1,6 @@
 /// <reference lib="dom" />
 import { createSignal } from 'solid-js';
-import type { Moment, Snapshot } from '../timeline/recording.ts';
+import type { Snapshot } from '../timeline/recording.ts';
 import { Recording } from '../timeline/recording.ts';
 import { ask, events, key } from './api.ts';
 import { heard, keep, live } from './connection.ts';
@@ -74,17 +74,22 @@ const SAMPLES_KEPT = 120;
 
 const [recording, setRecording] = createSignal<Recording | null>(null);
 const [bridge, setBridge] = createSignal<Bridge | null>(null);
+/** How many moments came: a recording is filled, not replaced. */
+const [arrived, setArrived] = createSignal(0);
 const [samples, setSamples] = createSignal<readonly Sample[]>([]);
 
-export { bridge, recording, samples };
+export { arrived, bridge, recording, samples };
 
-let moments: Moment[] = [];
-let snapshot: Snapshot | null = null;
+/** Moments as they came, as text: what nobody reads until it is saved costs the collector nothing. */
+let moments: string[] = [];
+let momentsLength = 0;
+let about = { device: '', accounts: [] as Snapshot['accounts'] };
 const MOMENTS_KEPT = 600;
+const CHARACTERS_KEPT = 64 * 2 ** 20;
 
 /** What is on the page, as a file to open again. */
 export function saved(): string {
-  return JSON.stringify({ ...snapshot, moments });
+  return `${JSON.stringify(about).slice(0, -1)},"moments":[${moments.join(',')}]}`;
 }
 
 /** Keeps a stream open for as long as the page is: what is shown is what came. */
@@ -98,7 +103,7 @@ async function follow(): Promise<void> {
     heard();
     const told = parsed(data);
     if (event === 'snapshot') begin(told as Snapshot);
-    else if (event === 'moment') proceed(told as Moment);
+    else if (event === 'moment') proceed(told, data);
     else if (event === 'bridge') account(told as Bridge);
   }
 }
@@ -114,17 +119,26 @@ function parsed(data: string): unknown {
 
 function begin(first: Snapshot | null): void {
   if (!Array.isArray(first?.moments) || !Array.isArray(first.accounts)) return;
-  snapshot = first;
-  moments = [...first.moments];
+  const made = new Recording(first);
+  about = { device: String(first.device), accounts: made.accounts };
+  moments = [];
+  momentsLength = 0;
+  for (const moment of first.moments) remember(JSON.stringify(moment));
   live();
-  setRecording(new Recording(first));
+  setRecording(made);
 }
 
-function proceed(moment: Moment | null): void {
-  recording()?.add(moment);
-  if (moment === null) return;
-  moments.push(moment);
-  if (moments.length > MOMENTS_KEPT) moments.splice(0, moments.length - MOMENTS_KEPT);
+function proceed(moment: unknown, text: string): void {
+  if (recording()?.add(moment)) remember(text);
+  setArrived((count) => count + 1);
+}
+
+function remember(text: string): void {
+  moments.push(text);
+  momentsLength += text.length;
+  while (moments.length > MOMENTS_KEPT || momentsLength > CHARACTERS_KEPT) {
+    momentsLength -= moments.shift()!.length;
+  }
 }
 
 function account(now: Bridge | null): void {
