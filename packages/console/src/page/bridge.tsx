@@ -145,6 +145,7 @@ function legend(shown: Shown) {
 /** What is not in the picture. */
 function gaps(shown: Shown) {
   const text = () => {
+    // Not with each moment: people read this.
     nowMs();
     const now = shown();
     if (now === null) return '';

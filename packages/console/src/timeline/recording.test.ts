@@ -89,10 +89,27 @@ describe('a recording of lanes', () => {
   });
 });
 
+describe('a recording that is told too much', () => {
+  it('keeps so many slices and lanes, and counts those that found no room', () => {
+    const recording = new Recording(snapshotOf());
+    const crossings = Array.from({ length: 50_000 }, (_, at) => [at % 2, 0, 900, 1, 0, 0, 8, 1]);
+    for (let seq = 1; seq <= 14; seq++) recording.add(moment(seq, 1_000 * seq, crossings));
+    const kept = recording.lanes.reduce((sum, { slices }) => sum + slices.length, 0);
+    expect(kept).toBeLessThanOrEqual(600_000);
+    expect(kept).toBeGreaterThan(300_000);
+    expect(kept + recording.dropped).toBe(700_000);
+    const lanes = Array.from({ length: 1_000 }, (_, at) => `lane ${at} ${'x'.repeat(1_000)}`);
+    recording.add({ ...moment(15, 15_000, [[999, 0, 9, 1, 0, 0, 8, 5]]), lanes });
+    expect(recording.lanes.length).toBeLessThanOrEqual(64);
+    expect(Math.max(...recording.lanes.map(({ name }) => name.length))).toBeLessThanOrEqual(64);
+    expect(kept + recording.dropped).toBe(700_005);
+  });
+});
+
 describe('the axis', () => {
   it('has round ticks, no more than fit', () => {
     expect(tickOf(2e6, 10)).toBe(200_000);
-    expect(tickOf(2e6, 3)).toBe(1_000_000);
+    expect(tickOf(2e6, 3)).toBe(700_000);
     expect(tickOf(950, 4)).toBe(500);
   });
 

@@ -36,7 +36,7 @@ export interface Sum extends Account {
 /** What is kept while it is live: what is older has left the window. */
 const KEPT_US = 60e6;
 /** Of a live page, over all rows: a server that tells of more costs the tab no more than this. */
-const SLICES_KEPT = 1_500_000;
+const SLICES_KEPT = 600_000;
 const LANES_MAX = 64;
 const NAME_CHARACTERS_MAX = 64;
 
