@@ -11,8 +11,14 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { ACCOUNTS } from '../packages/bridge/dist/index.js';
 import { consoleListener } from '../packages/console/dist/index.js';
+import { startConfiguredEngine } from '../packages/server/dist/engine/start-configured-engine.js';
 import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
+import { CROSSING_FIELDS } from '../packages/server/dist/live/batch.js';
 import { momentOf } from '../packages/server/dist/live/feed.js';
+import { LiveRecorder } from '../packages/server/dist/live/recorder.js';
+import { openLog } from '../packages/server/dist/logging/logger.js';
+import { settingsWith } from '../packages/server/dist/settings/configuration.js';
+import { startServer } from '../packages/server/dist/start.js';
 import { startBundledModel } from '../packages/server/dist/testing/bundled-model.js';
 
 const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
@@ -24,7 +30,7 @@ const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] }
 const viewport = { width: 1280, height: 900 };
 const TRACED_SECONDS = 10;
 const SLOW_FRAME_US = 25_000;
-const PAIRS = 10;
+const PAIRS = 30;
 const VISITS = 10;
 
 const MEASURES = { paint, lanes, hour, engine };
@@ -354,9 +360,30 @@ function threadsNs() {
   return times;
 }
 
-/** The engine's thread: processor time for each token, with a page open and without, in turns. */
+/** The bundled model behind its server, and what tells of its engine when it is watched. */
+async function watchableModel() {
+  let source;
+  const settings = { port: 0, device: 'cpu', receipts: 'off', law: 'emulate:b300-cc' };
+  const server = await startServer(settingsWith(settings), {
+    startEngine: async (...given) => {
+      const started = await startConfiguredEngine(...given);
+      source = started.live;
+      return started;
+    },
+    log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
+    clock: HOST_CLOCK,
+    version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
+  });
+  return { server, source };
+}
+
+/**
+ * The engine's thread: processor time for each token while it is watched, as it is by any number of
+ * open pages, and while it is not, in turns of about two seconds. Time on the wall would tell of
+ * what else the machine does; turns are short, so that what slows one slows its neighbour.
+ */
 async function engine() {
-  const server = await startBundledModel({ law: 'emulate:b300-cc' });
+  const { server, source } = await watchableModel();
   const ask = () =>
     fetch(`${server.url}/v1/completions`, {
       method: 'POST',
@@ -370,36 +397,98 @@ async function engine() {
       }),
     }).then((response) => response.json());
   await Promise.all([1, 2, 3, 4].map(ask));
-  const once = async () => {
+  const once = async (isWatched) => {
+    let [moments, crossings] = [0, 0];
+    const unwatch = isWatched
+      ? source.watch((batch) => {
+          moments += 1;
+          crossings += batch.crossings.length / CROSSING_FIELDS;
+        })
+      : () => undefined;
     const before = threadsNs();
     const startMs = nowMs();
     const answers = await Promise.all([1, 2, 3, 4].map(ask));
-    const tokens = answers.reduce((sum, { usage }) => sum + usage.completion_tokens, 0);
+    const seconds = (nowMs() - startMs) / 1e3;
     const deltas = [...threadsNs()].map(([thread, ns]) => [thread, ns - (before.get(thread) ?? 0)]);
+    unwatch();
+    const tokens = answers.reduce((sum, { usage }) => sum + usage.completion_tokens, 0);
     const [, busiest] = deltas.toSorted((a, b) => b[1] - a[1])[0];
-    return { nsAToken: busiest / tokens, tokensASecond: (1e3 * tokens) / (nowMs() - startMs) };
+    const nsAToken = busiest / tokens;
+    return { nsAToken, tokensASecond: tokens / seconds, tokens, moments, crossings };
   };
-  const page = await (await browser.newContext({ viewport })).newPage();
   const pairs = [];
   for (let pair = 0; pair < PAIRS; pair++) {
-    const order = pair % 2 === 0 ? ['without', 'with'] : ['with', 'without'];
+    const order = pair % 2 === 0 ? [false, true] : [true, false];
     const measured = {};
-    for (const state of order) {
-      if (state === 'with') {
-        await page.goto(`${server.url}/console#/bridge`);
-        await page.waitForSelector('.freshness.live');
-        await sleep(1_000);
-      }
-      measured[state] = await once();
-      if (state === 'with') {
-        await page.goto('about:blank');
-        // Watching lingers for fifteen seconds, for a page that is loaded again.
-        await sleep(16_500);
-      }
+    for (const isWatched of order) {
+      measured[isWatched ? 'watched' : 'alone'] = await once(isWatched);
     }
     pairs.push(measured);
   }
   await server.stop(0);
-  const ratios = pairs.map((pair) => pair.with.nsAToken / pair.without.nsAToken);
-  return { pairs, processorRatios: ratios, medianRatio: median(ratios) };
+  const ratios = pairs.map(({ watched, alone }) => watched.nsAToken / alone.nsAToken);
+  const parts = await recorderParts();
+  const nsAToken = median(pairs.map(({ alone }) => alone.nsAToken));
+  const addedNsAToken = median(
+    pairs.map(({ watched: { moments, crossings, tokens } }) => {
+      return (moments * parts.nsAMoment + crossings * parts.nsACrossing) / tokens;
+    }),
+  );
+  const added = { nsAToken, addedNsAToken, share: addedNsAToken / nsAToken };
+  return { pairs, processorRatios: ratios, ...middleOf(ratios), parts: { ...parts, ...added } };
+}
+
+/** The median, and between which values it lies with 95 % by the signs of the others. */
+function middleOf(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = Math.floor((sorted.length - 1.96 * Math.sqrt(sorted.length)) / 2);
+  const low = Math.max(0, half);
+  return {
+    medianRatio: median(values),
+    interval95: [sorted[low], sorted[sorted.length - 1 - low]],
+  };
+}
+
+/** What watching adds, part by part: to write a crossing down, and to send what came. */
+async function recorderParts() {
+  const recorder = new LiveRecorder(null);
+  recorder.isWatched = true;
+  const record = {
+    lane: 'drain',
+    purpose: 'tokens',
+    direction: 'd2h',
+    memory: 'pinned',
+    issuedNs: 1,
+    startedNs: 2,
+    completedNs: 9,
+    bytes: 64,
+    issuerBlockedNs: 0,
+  };
+  const processorNs = () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) * 1e3;
+  };
+  const rounds = 400;
+  const write = () => {
+    for (let at = 0; at < 8_000; at++) recorder.crossing(record);
+    recorder.take(1);
+  };
+  for (let round = 0; round < 50; round++) write();
+  let before = processorNs();
+  for (let round = 0; round < rounds; round++) write();
+  const nsACrossing = (processorNs() - before) / rounds / 8_000;
+  // A moment as the bundled model makes them, copied as it is for the other thread.
+  const { port1, port2 } = new MessageChannel();
+  const stats = { kv: { total: {}, tenants: [] }, lanes: [], ledger: ACCOUNTS };
+  const send = () => {
+    for (let at = 0; at < 100; at++) recorder.crossing(record);
+    port1.postMessage({ kind: 'live', batch: recorder.take(1), stats });
+  };
+  for (let round = 0; round < 200; round++) send();
+  before = processorNs();
+  for (let round = 0; round < 2_000; round++) send();
+  const nsAMoment = (processorNs() - before) / 2_000;
+  port1.close();
+  port2.close();
+  return { nsACrossing, nsAMoment };
 }

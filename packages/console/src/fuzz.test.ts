@@ -101,9 +101,9 @@ class LiarServer {
 
 /** Rows and values that are nearly what they should be. */
 const nearly = (good: () => object) =>
-  fc.record({ name: fc.constantFrom(...Object.keys(good())), value: fc.anything() }).map(
-    ({ name, value }) => ({ ...good(), [name]: value }),
-  );
+  fc
+    .record({ name: fc.constantFrom(...Object.keys(good())), value: fc.anything() })
+    .map(({ name, value }) => ({ ...good(), [name]: value }));
 
 const BRIDGE = {
   uptime_seconds: 1,
@@ -123,7 +123,9 @@ const BROKEN = fc.oneof(
   nearly(() => momentOf(1)).map((value) => textOf('moment', value)),
   nearly(() => BRIDGE).map((value) => textOf('bridge', value)),
   nearly(() => snapshotOf([])).map((value) => textOf('snapshot', value)),
-  fc.constantFrom(...['\n\n', ': nothing\n\n', 'data\n\n', 'event: moment\n\n', '\r\n\r\n', '\0\n\n']),
+  fc.constantFrom(
+    ...['\n\n', ': nothing\n\n', 'data\n\n', 'event: moment\n\n', '\r\n\r\n', '\0\n\n'],
+  ),
 );
 
 describe.runIf(hasBrowser('the console under a fuzz of events'))('a page that is lied to', () => {
@@ -155,9 +157,10 @@ describe.runIf(hasBrowser('the console under a fuzz of events'))('a page that is
   };
   const heapBytes = async () => {
     await session.send('HeapProfiler.collectGarbage');
-    const { usedSize, backingStorageSize = 0 } = (await session.send(
-      'Runtime.getHeapUsage',
-    )) as { usedSize: number; backingStorageSize?: number };
+    const { usedSize, backingStorageSize = 0 } = (await session.send('Runtime.getHeapUsage')) as {
+      usedSize: number;
+      backingStorageSize?: number;
+    };
     return usedSize + backingStorageSize;
   };
 

@@ -76,7 +76,11 @@ export async function* events(response: Response): AsyncGenerator<ServerEvent> {
       if (!hasEnd) {
         if (length <= EVENT_CHARACTERS_MAX) continue;
         const most = `${EVENT_CHARACTERS_MAX / 2 ** 20} MiB`;
-        throw new ServerError(response.status, 'too_long', `the server sent more than ${most} at once`);
+        throw new ServerError(
+          response.status,
+          'too_long',
+          `the server sent more than ${most} at once`,
+        );
       }
       const whole = parts.join('').split(END);
       const rest = whole.pop() ?? '';
