@@ -35,11 +35,6 @@ function isList(shape: Shape): shape is readonly [Shape] {
   return Array.isArray(shape);
 }
 
-/** That, or null. */
-export function orNull(shape: Shape): Shape {
-  return (value) => value === null || fits(value, shape);
-}
-
 /** That, or nothing. */
 export function orNone(shape: Shape): Shape {
   return (value) => value === undefined || value === null || fits(value, shape);

@@ -15,6 +15,8 @@ import { arrived } from './live.ts';
 
 type Selection = View['selection'];
 
+const LABEL = 'Timeline of lanes: space pauses, plus and minus zoom, arrows move, a drag selects';
+
 export type Shown = () => Recording | null;
 
 /** Drawn in the next frame after something changed: between two moments nothing runs. */
@@ -81,7 +83,7 @@ export function lanes(
         class="lanes"
         tabindex={0}
         role="img"
-        aria-label="Timeline of lanes: space pauses, plus and minus zoom, arrows move, a drag selects"
+        aria-label={LABEL}
         onKeyDown={keys}
         onPointerDown={(event: PointerEvent) => {
           if (at(event) < NAMES_WIDTH) return;

@@ -81,7 +81,7 @@ const [samples, setSamples] = createSignal<readonly Sample[]>([]);
 
 export { arrived, bridge, recording, samples };
 
-/** Moments as they came, as text: what nobody reads until it is saved costs the collector nothing. */
+/** Moments as they came: as text, which costs the collector of garbage nothing until it is saved. */
 let moments: string[] = [];
 let momentsLength = 0;
 let about = { device: '', accounts: [] as Snapshot['accounts'] };

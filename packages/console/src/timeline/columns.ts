@@ -45,7 +45,7 @@ class Column {
     this.#end = fromColumn + count;
   }
 
-  /** `width` of a column is taken by an account, `toll` of it by the toll; `ink` is what is seen. */
+  /** `width` of a column is an account’s, `toll` of it the toll’s; `ink` is what is seen. */
   add(column: number, account: number, width: number, toll: number, ink: number): void {
     if (column < this.#first || column >= this.#end) return;
     if (column !== this.#at) this.flush();

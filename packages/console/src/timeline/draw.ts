@@ -47,7 +47,7 @@ const LETTER_WIDTH = 13;
 const LAUNCH_WIDTH = 40;
 const TICK_SPACING = 110;
 
-export function heightOf(recording: Recording): number {
+function heightOf(recording: Recording): number {
   return AXIS_HEIGHT + (2 + recording.lanes.length) * (ROW_HEIGHT + ROW_GAP);
 }
 
@@ -93,7 +93,7 @@ export interface Scene {
  */
 export class Picture {
   readonly #strip = new Strip();
-  /** One line of pixels for each band, as wide as the timeline: drawn, each is as high as its band. */
+  /** One line of pixels for each band: it is drawn as high as its band. */
   readonly #lines = document.createElement('canvas');
   readonly #pixelOf = pixelReader();
   #behind = '';
@@ -221,7 +221,7 @@ function sized(canvas: HTMLCanvasElement, width: number, height: number, scale: 
   return canvas.getContext('2d')!;
 }
 
-/** To a hundredth of a microsecond: a stretch that moves on is as long as it was, rounding or not. */
+/** To a hundredth of a microsecond: a stretch that moves on stays as long, rounding or not. */
 function spanOf(us: number): number {
   return Math.max(0.01, Math.round(us * 100) / 100);
 }
