@@ -81,7 +81,7 @@ const [samples, setSamples] = createSignal<readonly Sample[]>([]);
 
 export { arrived, bridge, recording, samples };
 
-/** Moments as they came: as text, which costs the collector of garbage nothing until it is saved. */
+/** Moments as text, as they came: so they cost the collector of garbage nothing until saved. */
 let moments: string[] = [];
 let momentsLength = 0;
 let about = { device: '', accounts: [] as Snapshot['accounts'] };
