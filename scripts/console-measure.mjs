@@ -11,8 +11,14 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { ACCOUNTS } from '../packages/bridge/dist/index.js';
 import { consoleListener } from '../packages/console/dist/index.js';
+import { startConfiguredEngine } from '../packages/server/dist/engine/start-configured-engine.js';
 import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
+import { CROSSING_FIELDS } from '../packages/server/dist/live/batch.js';
 import { momentOf } from '../packages/server/dist/live/feed.js';
+import { LiveRecorder } from '../packages/server/dist/live/recorder.js';
+import { openLog } from '../packages/server/dist/logging/logger.js';
+import { settingsWith } from '../packages/server/dist/settings/configuration.js';
+import { startServer } from '../packages/server/dist/start.js';
 import { startBundledModel } from '../packages/server/dist/testing/bundled-model.js';
 
 const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
@@ -23,7 +29,8 @@ const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.le
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
 const viewport = { width: 1280, height: 900 };
 const TRACED_SECONDS = 10;
-const PAIRS = 10;
+const SLOW_FRAME_US = 25_000;
+const PAIRS = 30;
 const VISITS = 10;
 
 const MEASURES = { paint, lanes, hour, engine };
@@ -181,70 +188,94 @@ async function crowded() {
   };
 }
 
-/** The tab's threads by a trace: processor time of their tasks, and frames. */
+/**
+ * The tab's threads by a trace: processor time of their tasks, and the frames that were drawn. The
+ * lanes move in the browser's own thread, so frames are those of the compositor; beside them, what
+ * the same takes while a script asks for a frame again and again.
+ */
 async function lanes() {
   const server = await crowded();
   const runs = [];
   for (const spanUs of [2e6, 10e6]) {
-    const context = await browser.newContext({ viewport });
-    const page = await context.newPage();
-    await page.goto(`${server.url}#/bridge?span=${spanUs}`);
-    await page.waitForSelector('.freshness.live');
-    await sleep(11_000);
-    const file = join(tmpdir(), `bk-console-trace-${process.pid}.json`);
-    await browser.startTracing(page, {
-      path: file,
-      categories: ['toplevel', 'devtools.timeline', 'disabled-by-default-devtools.timeline.frame'],
-    });
-    const frames = await page.evaluate(
-      `new Promise((done) => {
-        const times = [];
-        const tick = (at) => {
-          times.push(at);
-          if (at - times[0] < ${TRACED_SECONDS * 1000}) requestAnimationFrame(tick);
-          else done(times);
-        };
-        requestAnimationFrame(tick);
-      })`,
-    );
-    await browser.stopTracing();
-    const { traceEvents } = JSON.parse(readFileSync(file, 'utf8'));
-    rmSync(file);
-    runs.push({ windowSeconds: spanUs / 1e6, ...judged(traceEvents, frames) });
-    await context.close();
+    for (const asksForFrames of [false, true]) {
+      const context = await browser.newContext({ viewport });
+      const page = await context.newPage();
+      await page.goto(`${server.url}#/bridge?span=${spanUs}`);
+      await page.waitForSelector('.freshness.live');
+      await sleep(11_000);
+      const judged = await traced(page, asksForFrames);
+      runs.push({ windowSeconds: spanUs / 1e6, asksForFrames, ...judged });
+      await context.close();
+    }
   }
   server.close();
   return { lanes: 8, slicesASecond: 8000, momentsASecond: 10, runs };
 }
 
-function judged(events, frames) {
+async function traced(page, asksForFrames) {
+  const file = join(tmpdir(), `bk-console-trace-${process.pid}.json`);
+  await browser.startTracing(page, {
+    path: file,
+    categories: [
+      'toplevel',
+      'disabled-by-default-devtools.timeline.frame',
+      'devtools.timeline.frame',
+    ],
+  });
+  await page.evaluate(
+    asksForFrames
+      ? `new Promise((done) => {
+          const from = performance.now();
+          const tick = (at) => {
+            if (at - from < ${TRACED_SECONDS * 1000}) requestAnimationFrame(tick);
+            else done();
+          };
+          requestAnimationFrame(tick);
+        })`
+      : `new Promise((done) => setTimeout(done, ${TRACED_SECONDS * 1000}))`,
+  );
+  await browser.stopTracing();
+  const { traceEvents } = JSON.parse(readFileSync(file, 'utf8'));
+  rmSync(file);
+  return judged(traceEvents);
+}
+
+function judged(events) {
   const names = new Map();
   for (const { ph, name, pid, tid, args } of events) {
     if (ph === 'M' && name === 'thread_name') names.set(`${pid} ${tid}`, args.name);
   }
-  // The tab is the process whose main thread drew the most.
+  const tasks = events.filter(
+    ({ ph, name }) => ph === 'X' && name === 'ThreadControllerImpl::RunTask',
+  );
   const cpuUs = new Map();
-  for (const { ph, name, pid, tid, tdur, dur } of events) {
-    if (ph !== 'X' || (name !== 'RunTask' && name !== 'ThreadControllerImpl::RunTask')) continue;
+  for (const { pid, tid, tdur, dur } of tasks) {
     const key = `${pid} ${tid}`;
     cpuUs.set(key, (cpuUs.get(key) ?? 0) + (tdur ?? dur ?? 0));
   }
+  // The tab is the process whose main thread did the most.
   const mains = [...cpuUs].filter(([key]) => names.get(key) === 'CrRendererMain');
   const [main] = mains.toSorted((a, b) => b[1] - a[1]);
   const pid = main[0].split(' ')[0];
-  const seconds = (frames.at(-1) - frames[0]) / 1000;
-  const threads = Object.fromEntries(
-    [...cpuUs]
-      .filter(([key]) => key.startsWith(`${pid} `))
-      .map(([key, us]) => [names.get(key) ?? key, us / 1e6 / seconds]),
-  );
+  const times = tasks.map(({ ts }) => ts);
+  const seconds = (Math.max(...times) - Math.min(...times)) / 1e6;
+  const threads = {};
+  for (const [key, us] of cpuUs) {
+    if (!key.startsWith(`${pid} `)) continue;
+    const name = names.get(key) ?? key;
+    threads[name] = (threads[name] ?? 0) + us / 1e6 / seconds;
+  }
+  const frames = events
+    .filter(({ name, pid: of }) => name === 'DrawFrame' && String(of) === pid)
+    .map(({ ts }) => ts)
+    .sort((a, b) => a - b);
   const gaps = frames.slice(1).map((at, index) => at - frames[index]);
   return {
     seconds,
     tabProcessorShare: Object.values(threads).reduce((a, b) => a + b, 0),
     threads,
-    framesASecond: gaps.length / seconds,
-    framesOver25Ms: gaps.filter((gap) => gap > 25).length,
+    framesASecond: frames.length / seconds,
+    framesOver25Ms: gaps.filter((gap) => gap > SLOW_FRAME_US).length,
   };
 }
 
@@ -329,9 +360,30 @@ function threadsNs() {
   return times;
 }
 
-/** The engine's thread: processor time for each token, with a page open and without, in turns. */
+/** The bundled model behind its server, and what tells of its engine when it is watched. */
+async function watchableModel() {
+  let source;
+  const settings = { port: 0, device: 'cpu', receipts: 'off', law: 'emulate:b300-cc' };
+  const server = await startServer(settingsWith(settings), {
+    startEngine: async (...given) => {
+      const started = await startConfiguredEngine(...given);
+      source = started.live;
+      return started;
+    },
+    log: openLog({ level: 'fatal', pretty: false, destination: 2, colour: false }),
+    clock: HOST_CLOCK,
+    version: { version: '0.0.0', node: process.versions.node, commit: null, digest: null },
+  });
+  return { server, source };
+}
+
+/**
+ * The engine's thread: processor time for each token while it is watched, as it is by any number of
+ * open pages, and while it is not, in turns of about two seconds. Time on the wall would tell of
+ * what else the machine does; turns are short, so that what slows one slows its neighbour.
+ */
 async function engine() {
-  const server = await startBundledModel({ law: 'emulate:b300-cc' });
+  const { server, source } = await watchableModel();
   const ask = () =>
     fetch(`${server.url}/v1/completions`, {
       method: 'POST',
@@ -345,36 +397,98 @@ async function engine() {
       }),
     }).then((response) => response.json());
   await Promise.all([1, 2, 3, 4].map(ask));
-  const once = async () => {
+  const once = async (isWatched) => {
+    let [moments, crossings] = [0, 0];
+    const unwatch = isWatched
+      ? source.watch((batch) => {
+          moments += 1;
+          crossings += batch.crossings.length / CROSSING_FIELDS;
+        })
+      : () => undefined;
     const before = threadsNs();
     const startMs = nowMs();
     const answers = await Promise.all([1, 2, 3, 4].map(ask));
-    const tokens = answers.reduce((sum, { usage }) => sum + usage.completion_tokens, 0);
+    const seconds = (nowMs() - startMs) / 1e3;
     const deltas = [...threadsNs()].map(([thread, ns]) => [thread, ns - (before.get(thread) ?? 0)]);
+    unwatch();
+    const tokens = answers.reduce((sum, { usage }) => sum + usage.completion_tokens, 0);
     const [, busiest] = deltas.toSorted((a, b) => b[1] - a[1])[0];
-    return { nsAToken: busiest / tokens, tokensASecond: (1e3 * tokens) / (nowMs() - startMs) };
+    const nsAToken = busiest / tokens;
+    return { nsAToken, tokensASecond: tokens / seconds, tokens, moments, crossings };
   };
-  const page = await (await browser.newContext({ viewport })).newPage();
   const pairs = [];
   for (let pair = 0; pair < PAIRS; pair++) {
-    const order = pair % 2 === 0 ? ['without', 'with'] : ['with', 'without'];
+    const order = pair % 2 === 0 ? [false, true] : [true, false];
     const measured = {};
-    for (const state of order) {
-      if (state === 'with') {
-        await page.goto(`${server.url}/console#/bridge`);
-        await page.waitForSelector('.freshness.live');
-        await sleep(1_000);
-      }
-      measured[state] = await once();
-      if (state === 'with') {
-        await page.goto('about:blank');
-        // Watching lingers for fifteen seconds, for a page that is loaded again.
-        await sleep(16_500);
-      }
+    for (const isWatched of order) {
+      measured[isWatched ? 'watched' : 'alone'] = await once(isWatched);
     }
     pairs.push(measured);
   }
   await server.stop(0);
-  const ratios = pairs.map((pair) => pair.with.nsAToken / pair.without.nsAToken);
-  return { pairs, processorRatios: ratios, medianRatio: median(ratios) };
+  const ratios = pairs.map(({ watched, alone }) => watched.nsAToken / alone.nsAToken);
+  const parts = await recorderParts();
+  const nsAToken = median(pairs.map(({ alone }) => alone.nsAToken));
+  const addedNsAToken = median(
+    pairs.map(({ watched: { moments, crossings, tokens } }) => {
+      return (moments * parts.nsAMoment + crossings * parts.nsACrossing) / tokens;
+    }),
+  );
+  const added = { nsAToken, addedNsAToken, share: addedNsAToken / nsAToken };
+  return { pairs, processorRatios: ratios, ...middleOf(ratios), parts: { ...parts, ...added } };
+}
+
+/** The median, and between which values it lies with 95 % by the signs of the others. */
+function middleOf(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = Math.floor((sorted.length - 1.96 * Math.sqrt(sorted.length)) / 2);
+  const low = Math.max(0, half);
+  return {
+    medianRatio: median(values),
+    interval95: [sorted[low], sorted[sorted.length - 1 - low]],
+  };
+}
+
+/** What watching adds, part by part: to write a crossing down, and to send what came. */
+async function recorderParts() {
+  const recorder = new LiveRecorder(null);
+  recorder.isWatched = true;
+  const record = {
+    lane: 'drain',
+    purpose: 'tokens',
+    direction: 'd2h',
+    memory: 'pinned',
+    issuedNs: 1,
+    startedNs: 2,
+    completedNs: 9,
+    bytes: 64,
+    issuerBlockedNs: 0,
+  };
+  const processorNs = () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) * 1e3;
+  };
+  const rounds = 400;
+  const write = () => {
+    for (let at = 0; at < 8_000; at++) recorder.crossing(record);
+    recorder.take(1);
+  };
+  for (let round = 0; round < 50; round++) write();
+  let before = processorNs();
+  for (let round = 0; round < rounds; round++) write();
+  const nsACrossing = (processorNs() - before) / rounds / 8_000;
+  // A moment as the bundled model makes them, copied as it is for the other thread.
+  const { port1, port2 } = new MessageChannel();
+  const stats = { kv: { total: {}, tenants: [] }, lanes: [], ledger: ACCOUNTS };
+  const send = () => {
+    for (let at = 0; at < 100; at++) recorder.crossing(record);
+    port1.postMessage({ kind: 'live', batch: recorder.take(1), stats });
+  };
+  for (let round = 0; round < 200; round++) send();
+  before = processorNs();
+  for (let round = 0; round < 2_000; round++) send();
+  const nsAMoment = (processorNs() - before) / 2_000;
+  port1.close();
+  port2.close();
+  return { nsACrossing, nsAMoment };
 }

@@ -282,10 +282,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     ],
   },
   console: {
+    'shape.ts': [],
     timeline: [],
-    fleet: [],
+    fleet: ['shape.ts'],
     jsx: [],
-    page: ['timeline', 'fleet'],
+    page: ['shape.ts', 'timeline', 'fleet'],
   },
   planner: {
     '.': [],

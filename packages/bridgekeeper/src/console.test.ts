@@ -5,55 +5,64 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VENDOR_ROOTS } from '@bridgekeeper/attest';
 import { consoleListener } from '@bridgekeeper/console';
-import { faultsOf, hasBrowser, picture, SCHEMES, Viewer } from '@bridgekeeper/console/testing';
+import { faultsInSchemes, hasBrowser, Viewer } from '@bridgekeeper/console/testing';
 import {
+  askReplica,
   type ControlAddress,
   callControl,
   controlLink,
+  HostAgent,
   joinControl,
+  memoryFile,
   openControl,
-  pretendedFacts,
   SYSTEM_CHANCE,
   SYSTEM_TIME,
 } from '@bridgekeeper/control';
 import { OPERATOR_CALLS as CALLS } from '@bridgekeeper/control/api';
 import { SystemClock } from '@bridgekeeper/device/clock';
+import { startGatewayWith } from '@bridgekeeper/gateway/testing';
 import { hasCompiler } from '@bridgekeeper/native/testing';
+import { until } from '@bridgekeeper/server/testing';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FabricTestHost } from './testing/fabric-host.ts';
+import { ServerVmm } from './testing/server-vmm.ts';
 
 const clock = new SystemClock();
 const isThere = hasBrowser('the console of a fleet and of a log');
 
-/** Each page in both schemes: what axe finds, and a picture. */
-async function look(viewer: Viewer, key: string, address: string, name: string, ready: string) {
-  for (const scheme of SCHEMES) {
-    const context = await viewer.looker(scheme);
-    const page = await context.newPage();
-    await page.addInitScript(`sessionStorage.setItem('bridgekeeper.key', ${JSON.stringify(key)})`);
-    await page.goto(address);
-    await page.waitForSelector(ready);
-    expect([name, scheme, await faultsOf(page)]).toEqual([name, scheme, []]);
-    await picture(page, `${name}-${scheme}`);
-    await context.close();
-  }
+/** Both lots of pages are looked at by one browser. */
+let viewer: Viewer;
+beforeAll(async () => {
+  if (isThere) viewer = await Viewer.open();
+}, 90_000);
+afterAll(() => viewer?.close());
+
+/** A page in both schemes: what axe finds, and a picture. */
+async function look(key: string, address: string, name: string, ready: string) {
+  const context = await viewer.looker();
+  const page = await context.newPage();
+  await page.addInitScript(`sessionStorage.setItem('bridgekeeper.key', ${JSON.stringify(key)})`);
+  await page.goto(address);
+  await page.waitForSelector(ready);
+  expect(await faultsInSchemes(page, name)).toEqual([]);
+  await context.close();
 }
 
 describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
   let folder: string;
   let control: Awaited<ReturnType<typeof openControl>>;
   let operator: ControlAddress;
-  let viewer: Viewer;
   let page: Page;
-  const links: { close(): void }[] = [];
+  const vmms = new Map<string, ServerVmm>();
+  const closing: (() => unknown)[] = [];
 
-  const start = async (port: number) => {
+  const start = async (port: number, agentPort: number) => {
     control = await openControl({
       folder,
       database: null,
       listen: { host: '127.0.0.1', port },
-      agents: { host: '127.0.0.1', port: 0 },
+      agents: { host: '127.0.0.1', port: agentPort },
       names: ['127.0.0.1'],
       admission: {
         anchors: VENDOR_ROOTS,
@@ -66,30 +75,40 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
       time: SYSTEM_TIME,
       chance: SYSTEM_CHANCE,
       onTrouble: () => undefined,
-      onCrash: (error) => {
-        throw error;
-      },
+      onCrash: () => undefined,
     });
+    void control.ended.catch(() => undefined);
     await control.leads;
-    const key = readFileSync(join(folder, 'operator.key'), 'utf8').trim();
-    operator = { url: control.url, key };
+    operator = { url: control.url, key: keyIn('operator.key') };
   };
+  const keyIn = (name: string) => readFileSync(join(folder, name), 'utf8').trim();
 
+  /** A host of the demo: its agent, a board that is pretended, and guests that are real servers. */
   const joins = async (host: string, quarantined: { module: number; reason: string }[]) => {
     const { token } = await callControl(operator, CALLS.makeJoinToken, { body: { host } });
-    const identity = await joinControl([control.agentUrl], token, host, join(folder, host));
+    const place = join(folder, host);
+    const identity = await joinControl([control.agentUrl], token, host, place);
     const link = controlLink([control.agentUrl], identity);
-    links.push(link);
-    await link.observe({
+    const vmm = new ServerVmm(host);
+    vmm.quarantined = quarantined;
+    vmms.set(host, vmm);
+    const agent = new HostAgent({
       host,
       bootId: 'boot',
-      startedMs: 1,
-      sequence: 1,
-      appliedEpoch: 0,
-      appliedSequence: 0,
-      facts: { ...pretendedFacts(host), quarantined },
-      replicas: [],
-      checkpoint: null,
+      vmm,
+      memory: memoryFile(place),
+      link,
+      askEvidence: askReplica,
+      time: SYSTEM_TIME,
+      onTrouble: () => undefined,
+    });
+    const stop = new AbortController();
+    const run = agent.run(stop.signal);
+    closing.push(async () => {
+      stop.abort();
+      link.close();
+      await run.catch(() => undefined);
+      await vmm.close();
     });
   };
 
@@ -104,10 +123,14 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
     const input = { params: { [param]: name }, body } as unknown as { body: never };
     return callControl(operator, CALLS[call], input);
   };
+  const keyOf = async (tenant: string) => {
+    const body = { role: 'tenant', tenant } as const;
+    return (await callControl(operator, CALLS.makeKey, { body })).key;
+  };
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'bk-console-'));
-    await start(0);
+    await start(0, 0);
     await put('putPolicy', 'trial', { policy: 'operator-asserted', maxAgeSeconds: 600 });
     const quota = {
       requestsPerMinute: 600,
@@ -122,20 +145,19 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
     await joins('host-a', []);
     await joins('host-b', [{ module: 3, reason: 'Xid 145 on a link' }]);
     const spec = { image: 'storyteller', policy: 'trial', replicas: { min: 1, max: 2 } };
-    await put('putPool', 'stories', { ...spec, models: ['story'], gpus: 4 });
+    await put('putPool', 'stories', { ...spec, models: ['story'], gpus: 2 });
     await put('putPool', 'aurora-own', { ...spec, models: ['own'], gpus: 2, tenant: 'aurora' });
     // Together they are more than its quota lets it have.
     for (const model of ['first', 'second']) {
       const one = { ...spec, models: [model], gpus: 2, tenant: 'borealis' };
       await put('putPool', `borealis-${model}`, one);
     }
-    viewer = await Viewer.open();
     page = await viewer.page();
   }, 90_000);
 
   afterAll(async () => {
-    for (const link of links) link.close();
-    await viewer?.close();
+    await Promise.all(closing.map((close) => close()));
+    await page?.context().close();
     await control?.close();
     rmSync(folder, { recursive: true, force: true });
   });
@@ -152,35 +174,69 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
     );
     // Quarantines come first.
     expect(await page.locator('tbody th').first().textContent()).toBe('⬢ quarantined');
-    const held = await page.locator('svg .partition.held').count();
-    expect(held).toBeGreaterThanOrEqual(3);
-    await page.waitForSelector('tr:has-text("stories") .steps:has-text("starting")');
+    await page.waitForSelector('tr:has-text("stories") .steps:has-text("serving")');
+    await page.waitForSelector('tr:has-text("aurora-own") .steps:has-text("serving")');
+    expect(await page.locator('svg .partition.held').count()).toBeGreaterThanOrEqual(3);
   });
 
-  test('shows a drain as it happens, with its reason', async () => {
+  test('shows a drain as it happens, with its reason, until it has ended', async () => {
+    const gateway = await startGatewayWith({
+      kind: 'control',
+      url: control.url,
+      key: keyIn('gateway.key'),
+      name: 'test',
+      stateFile: join(folder, 'routes.json'),
+    });
+    closing.push(() => gateway.stop(0));
     const { rows } = await callControl(operator, CALLS.listReplicas);
-    const { host } = rows.find(({ pool }) => pool === 'stories')!;
+    const { host, replica } = rows.find(({ pool }) => pool === 'stories')!;
+    await until('the gateway routes to it', () =>
+      [...gateway.fleet.replicas].some(
+        ({ route }) => route.replica === replica && route.state === 'serving',
+      ),
+    );
+    // A stream that is stepped by hand holds the replica while its host drains.
+    const answering = fetch(`${gateway.url}/v1/completions`, {
+      method: 'POST',
+      headers: {
+        Authorization: `Bearer ${await keyOf('aurora')}`,
+        'Content-Type': 'application/json',
+      },
+      body: JSON.stringify({ model: 'story', prompt: 'a', max_tokens: 4, stream: true }),
+    });
+    const { stub } = vmms.get(host)!.servers.get(replica)!;
+    await until('the stream is at the replica', () => stub.openIds.length > 0);
+    stub.step();
+    const reading = (await answering).text();
     await put('putHost', host, { state: 'draining' });
     await page.waitForSelector(`article:has-text("${host}"):has-text("◐ draining")`);
     await page.waitForSelector('td:has-text("an operator empties it")');
+    // Its successor serves before it drains itself.
+    await page.waitForSelector(`tr:has-text("${replica}") .steps:has-text("draining")`);
+    const other = host === 'host-a' ? 'host-b' : 'host-a';
+    await page.waitForSelector(`tr:has-text("stories"):has-text("${other}"):has-text("serving")`);
     await page.locator(`article a:has-text("${host}")`).click();
     await page.waitForURL(new RegExp(`host=${host}`));
     expect(await page.locator('article.host').count()).toBe(1);
-  });
+    await until('the stream has ended', () => {
+      stub.step();
+      return stub.openIds.length === 0;
+    });
+    expect(await reading).toContain('"finish_reason":"length"');
+    await page.waitForSelector(`tr:has-text("${replica}")`, { state: 'detached' });
+  }, 240_000);
 
   test('shows a tenant its own, and nothing of others', async () => {
-    const made = await callControl(operator, CALLS.makeKey, {
-      body: { role: 'tenant', tenant: 'aurora' },
-    });
+    const key = await keyOf('aurora');
     const own = await viewer.page();
-    await own.addInitScript(`sessionStorage.setItem('bridgekeeper.key', '${made.key}')`);
+    await own.addInitScript(`sessionStorage.setItem('bridgekeeper.key', '${key}')`);
     await own.goto(`${control.url}/console#/fleet`);
     await own.waitForSelector('th:has-text("aurora-own")');
     expect(await own.textContent('main')).not.toContain('borealis');
     expect(await own.locator('svg.board').count()).toBe(0);
     await own.context().close();
     for (const path of ['/v1/status', '/v1/hosts', '/v1/events', '/v1/tenants', '/v1/audit']) {
-      const headers = { Authorization: `Bearer ${made.key}` };
+      const headers = { Authorization: `Bearer ${key}` };
       expect((await fetch(`${control.url}${path}`, { headers })).status).toBe(403);
     }
     // What the browser says of the first question, which was refused.
@@ -189,21 +245,25 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
 
   test('nothing is out of reach, in light and dark', async () => {
     const at = `${control.url}/console`;
-    await look(viewer, operator.key, `${at}#/fleet`, 'fleet', 'svg.board');
-    await look(viewer, operator.key, `${at}#/log`, 'log-heads', 'td:has-text("no fabric log")');
+    await look(operator.key, `${at}#/fleet`, 'fleet', 'svg.board');
+    await look(operator.key, `${at}#/log`, 'log-heads', 'td:has-text("no fabric log")');
   }, 120_000);
 
   test('asked nobody else, and says how old it is while control is away', async () => {
     expect(viewer.asked.filter((url) => !url.startsWith(control.url))).toEqual([]);
     // Before the key was given.
     expect(viewer.complaints.filter((text) => !/401 \(Unauthorized\)/.test(text))).toEqual([]);
-    const port = Number(new URL(control.url).port);
+    const [port, agentPort] = [control.url, control.agentUrl].map((url) =>
+      Number(new URL(url).port),
+    );
     await page.goto(`${control.url}/console#/fleet`);
     await page.waitForSelector('.freshness.live');
     await control.close();
     await page.waitForSelector('.freshness.old:has-text("what is shown is")');
-    await start(port);
+    await start(port!, agentPort!);
     await page.waitForSelector('.freshness.live');
+    // What the browser said while control was away.
+    viewer.complaints.splice(0);
   });
 });
 
@@ -211,7 +271,6 @@ describe.runIf(isThere && hasCompiler)('the console of a log', { timeout: 90_000
   let folder: string;
   let host: FabricTestHost;
   let agent: ChildProcess;
-  let viewer: Viewer;
   let url = '';
   let vkey = '';
 
@@ -234,11 +293,9 @@ describe.runIf(isThere && hasCompiler)('the console of a log', { timeout: 90_000
     while (Number((await (await fetch(`${url}/checkpoint`)).text()).split('\n')[1]) < 12) {
       await clock.sleepUntilNs(clock.nowNs() + 5e7);
     }
-    viewer = await Viewer.open();
   }, 90_000);
 
   afterAll(async () => {
-    await viewer?.close();
     agent?.kill('SIGKILL');
     if (agent !== undefined && agent.exitCode === null && agent.signalCode === null) {
       await once(agent, 'exit');
@@ -272,6 +329,6 @@ describe.runIf(isThere && hasCompiler)('the console of a log', { timeout: 90_000
   });
 
   test('nothing is out of reach, in light and dark', async () => {
-    await look(viewer, '', `${url}/console#/log`, 'log', 'td:has-text("fact: activate")');
+    await look('', `${url}/console#/log`, 'log', 'td:has-text("fact: activate")');
   }, 120_000);
 });

@@ -12,15 +12,15 @@ import {
   joinControl,
   memoryFile,
   openControl,
-  pretendedFacts,
   SYSTEM_CHANCE,
   SYSTEM_TIME,
 } from '@bridgekeeper/control';
 import { OPERATOR_CALLS } from '@bridgekeeper/control/api';
 import { startGatewayWith } from '@bridgekeeper/gateway/testing';
-import { startTestServer, type TestServer, until } from '@bridgekeeper/server/testing';
+import { until } from '@bridgekeeper/server/testing';
 import OpenAI from 'openai';
 import { afterEach, expect, test } from 'vitest';
+import { ServerVmm } from './testing/server-vmm.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -47,67 +47,6 @@ async function startControl(folder: string, ports: { api: number; agents: number
   });
   void control.ended.catch(() => undefined);
   return control;
-}
-
-type Vmm = ConstructorParameters<typeof HostAgent>[0]['vmm'];
-
-/** Guests that are real servers of this process, over an engine that is stepped by hand. */
-class ServerVmm implements Vmm {
-  readonly servers = new Map<string, TestServer>();
-  readonly #host: string;
-  readonly #starting = new Set<string>();
-
-  constructor(host: string) {
-    this.#host = host;
-  }
-
-  async facts() {
-    return pretendedFacts(this.#host);
-  }
-
-  async list() {
-    const running = [...this.servers].map(([replica, { url }]) => ({
-      replica,
-      state: 'running' as const,
-      progress: 'running',
-      address: url,
-    }));
-    const booting = [...this.#starting].map((replica) => ({
-      replica,
-      state: 'booting' as const,
-      progress: 'booting',
-      address: null,
-    }));
-    return [...running, ...booting];
-  }
-
-  async create({ replica, epoch, credential, models }: Parameters<Vmm['create']>[0]) {
-    if (this.servers.has(replica) || this.#starting.has(replica)) return;
-    this.#starting.add(replica);
-    const server = await startTestServer(
-      { pace: 'by-hand' },
-      {
-        gatewayKey: [credential],
-        replicaId: replica,
-        tenancyEpoch: epoch,
-        servedModelName: [...models],
-      },
-    );
-    this.#starting.delete(replica);
-    this.servers.set(replica, server);
-  }
-
-  async remove(replica: string) {
-    const server = this.servers.get(replica);
-    this.servers.delete(replica);
-    await server?.stop(0);
-  }
-
-  async giveKey() {}
-
-  async close() {
-    for (const replica of [...this.servers.keys()]) await this.remove(replica);
-  }
 }
 
 async function freePorts(count: number): Promise<number[]> {

@@ -1,3 +1,5 @@
+import { fits, orNone, type Shape } from '../shape.ts';
+
 /** Rows of control as the page shows them; what else a row has is left alone. */
 export interface HostRow {
   readonly host: string;
@@ -125,6 +127,7 @@ export class FleetView {
     const since = new Map(this.#since);
     const all = new Map(this.#rows[kind]);
     for (const row of rows) {
+      if (!isRow(kind, row)) continue;
       const id = String((row as unknown as Readonly<Record<string, unknown>>)[kind]);
       const key = `${kind} ${id}`;
       if ((since.get(key) ?? -1) > sequence) continue;
@@ -164,6 +167,11 @@ function forgetOldest(rows: Map<string, unknown>): void {
   if (rows.size > EVIDENCE_KEPT) rows.delete(oldest!);
 }
 
+/** Whether it is a change that this shows, or one of what it does not show. */
+export function isEvent(each: unknown): boolean {
+  return fits(each, { sequence: 'number', kind: 'text', id: 'text' });
+}
+
 function eventOf(each: unknown): (FleetEvent & { readonly kind: Kind }) | null {
   if (typeof each !== 'object' || each === null) return null;
   const { sequence, kind, id, row } = each as Partial<FleetEvent>;
@@ -174,26 +182,66 @@ function eventOf(each: unknown): (FleetEvent & { readonly kind: Kind }) | null {
   return { ...(each as FleetEvent), kind: known };
 }
 
+/** Boards have eight; what is more than this is no board. */
+const MODULES_MAX = 64;
+const module: Shape = (value) =>
+  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MODULES_MAX;
+
+const limits: Shape = (value) =>
+  fits(value, {}) && Object.values(value as object).every((each) => fits(each, orNone('number')));
+
 /** What a row must have to be drawn: one that lacks it is not. */
-const SHAPES: Readonly<Record<Kind, (row: Readonly<Record<string, unknown>>) => boolean>> = {
-  host: ({ host, state, quarantined }) =>
-    typeof host === 'string' && typeof state === 'string' && Array.isArray(quarantined),
-  pool: ({ pool, spec }) => typeof pool === 'string' && isObject(spec) && isObject(spec.replicas),
-  replica: ({ replica, host, modules, phase, phaseSinceMs }) =>
-    typeof replica === 'string' &&
-    typeof host === 'string' &&
-    Array.isArray(modules) &&
-    typeof phase === 'string' &&
-    typeof phaseSinceMs === 'number',
-  tenant: ({ tenant, spec }) =>
-    typeof tenant === 'string' && isObject(spec) && isObject(spec.quota),
-  evidence: ({ evidence, refusals }) => typeof evidence === 'string' && Array.isArray(refusals),
+const SHAPES: Readonly<Record<Kind, Shape>> = {
+  host: {
+    host: 'text',
+    state: 'text',
+    lostSinceMs: orNone('number'),
+    facts: orNone({
+      platform: 'text',
+      driverVersion: orNone('text'),
+      grade: 'text',
+      gpus: [{ module, isHealthy: 'flag' }],
+      partitions: [{ modules: [module] }],
+      quarantined: [{ module, reason: 'text' }],
+    }),
+    quarantined: [{ module, reason: 'text', atMs: 'number' }],
+    checkpoint: orNone('text'),
+  },
+  pool: {
+    pool: 'text',
+    spec: {
+      models: ['text'],
+      tenant: orNone('text'),
+      gpus: 'number',
+      policy: 'text',
+      replicas: { min: 'number', max: 'number' },
+    },
+    failures: 'number',
+    notBeforeMs: 'number',
+    trouble: orNone({ cause: 'text', nearest: orNone({ host: 'text', cause: 'text' }) }),
+  },
+  replica: {
+    replica: 'text',
+    pool: 'text',
+    tenant: orNone('text'),
+    host: 'text',
+    modules: [module],
+    phase: 'text',
+    phaseSinceMs: 'number',
+    reason: orNone('text'),
+    deadlineMs: orNone('number'),
+  },
+  tenant: { tenant: 'text', spec: { quota: limits, pools: orNone(['text']) } },
+  evidence: {
+    evidence: 'text',
+    replica: 'text',
+    policy: 'text',
+    atMs: 'number',
+    isAccepted: 'flag',
+    refusals: ['text'],
+  },
 };
 
 function isRow(kind: Kind, row: unknown): row is Readonly<Record<string, unknown>> {
-  return isObject(row) && SHAPES[kind](row);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return fits(row, SHAPES[kind]);
 }

@@ -53,17 +53,39 @@ export interface ServerEvent {
   readonly data: string;
 }
 
-/** Server-sent events as they come, until the stream ends. `fetch`, because it can send a key. */
+/** Of one event: a snapshot of ten crowded seconds has a tenth of it. */
+const EVENT_CHARACTERS_MAX = 32 * 2 ** 20;
+const END = '\n\n';
+
+/**
+ * Server-sent events as they come, until the stream ends. `fetch`, because it can send a key.
+ * Throws ServerError 'too_long' for an event that does not end.
+ */
 export async function* events(response: Response): AsyncGenerator<ServerEvent> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-  let text = '';
+  // What has no end yet: looked through once, however many parts it comes in.
+  let parts: string[] = [];
+  let length = 0;
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      text += value;
-      const whole = text.split('\n\n');
-      text = whole.pop() ?? '';
+      const hasEnd = `${parts.at(-1)?.at(-1) ?? ''}${value}`.includes(END);
+      parts.push(value);
+      length += value.length;
+      if (!hasEnd) {
+        if (length <= EVENT_CHARACTERS_MAX) continue;
+        const most = `${EVENT_CHARACTERS_MAX / 2 ** 20} MiB`;
+        throw new ServerError(
+          response.status,
+          'too_long',
+          `the server sent more than ${most} at once`,
+        );
+      }
+      const whole = parts.join('').split(END);
+      const rest = whole.pop() ?? '';
+      parts = [rest];
+      length = rest.length;
       for (const each of whole) yield eventOf(each);
     }
   } finally {

@@ -38,7 +38,7 @@ export function BridgePage() {
   };
   const pause = () => setEndUs((end) => (end === null ? now() : null));
   const zoom = (factor: number) => {
-    const span = Math.min(SPAN_MAX_US, Math.max(SPAN_MIN_US, spanUs() * factor));
+    const span = Math.min(SPAN_MAX_US, Math.max(SPAN_MIN_US, Math.round(spanUs() * factor)));
     const end = endUs();
     // What is looked at stays in the middle; what is live stays at its end.
     if (end !== null) setEndUs(end + (span - spanUs()) / 2);
@@ -145,6 +145,7 @@ function legend(shown: Shown) {
 /** What is not in the picture. */
 function gaps(shown: Shown) {
   const text = () => {
+    // Not with each moment: people read this.
     nowMs();
     const now = shown();
     if (now === null) return '';

@@ -51,6 +51,17 @@ export function lineChart(times: () => number[], values: () => number[]): HTMLEl
     make();
     plot?.setData(data);
   });
-  onCleanup(() => plot?.destroy());
+  // Its colours are read when it is made.
+  const scheme = matchMedia('(prefers-color-scheme: dark)');
+  const change = () => {
+    plot?.destroy();
+    plot = undefined;
+    make();
+  };
+  scheme.addEventListener('change', change);
+  onCleanup(() => {
+    scheme.removeEventListener('change', change);
+    plot?.destroy();
+  });
   return host;
 }

@@ -1,6 +1,6 @@
 /// <reference lib="dom" />
 import { createSignal } from 'solid-js';
-import { FleetView, type Kind, type Rows } from '../fleet/view.ts';
+import { FleetView, isEvent, type Kind, type Rows } from '../fleet/view.ts';
 import { ask, askJson, events, key, ServerError } from './api.ts';
 import { heard, keep, live } from './connection.ts';
 
@@ -45,9 +45,15 @@ async function follow(): Promise<void> {
   const stream = await ask(`/v1/events?from=${sequence}`);
   try {
     for await (const { data } of events(stream)) {
+      // A sign of life says nothing, and what cannot be read is none.
+      if (data === '') {
+        heard();
+        continue;
+      }
+      const change = parsed(data);
+      if (!isEvent(change)) continue;
       heard();
-      if (data === '') continue;
-      waiting.push(parsed(data));
+      waiting.push(change);
       frame ??= setTimeout(draw, FRAME_MS);
     }
   } finally {

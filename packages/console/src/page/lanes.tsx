@@ -1,22 +1,25 @@
 /// <reference lib="dom" />
 
-import { createSignal, onCleanup } from 'solid-js';
+import { createEffect, createSignal, onCleanup } from 'solid-js';
 import {
-  draw,
-  heightOf,
   LETTERS,
   NAMES_WIDTH,
+  Picture,
+  type Scene,
   type Theme,
   usAt,
   type View,
 } from '../timeline/draw.ts';
 import type { Recording } from '../timeline/recording.ts';
+import { arrived } from './live.ts';
 
 type Selection = View['selection'];
 
+const LABEL = 'Timeline of lanes: space pauses, plus and minus zoom, arrows move, a drag selects';
+
 export type Shown = () => Recording | null;
 
-/** Drawn once for each frame in which something changed. */
+/** Drawn in the next frame after something changed: between two moments nothing runs. */
 export function lanes(
   shown: Shown,
   viewNow: () => View,
@@ -24,33 +27,43 @@ export function lanes(
   select: (selection: Selection) => void,
 ) {
   let canvas!: HTMLCanvasElement;
+  let front!: HTMLCanvasElement;
   let startX: number | null = null;
-  let drawn = '';
-  let frame = 0;
+  let frame: number | null = null;
   const theme = themeOf();
+  const picture = new Picture();
+  const still = matchMedia('(prefers-reduced-motion: reduce)');
+  let sliding: Animation | null = null;
   const paint = () => {
-    frame = requestAnimationFrame(paint);
+    frame = null;
     const recording = shown();
     if (recording === null || !canvas.isConnected) return;
-    const view = viewNow();
-    const width = canvas.clientWidth;
-    const scale = devicePixelRatio;
-    const state = [recording.nowUs, view.fromUs, view.toUs, width, scale, theme().ink];
-    const key = `${state} ${JSON.stringify(view.selection)}`;
-    if (key === drawn) return;
-    drawn = key;
-    const height = heightOf(recording);
-    if (canvas.width !== width * scale || canvas.height !== height * scale) {
-      canvas.width = width * scale;
-      canvas.height = height * scale;
-      canvas.style.height = `${height}px`;
-    }
-    const context = canvas.getContext('2d')!;
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    draw(context, width, recording, view, theme());
+    const scene = {
+      recording,
+      view: viewNow(),
+      theme: theme(),
+      width: canvas.clientWidth,
+      scale: devicePixelRatio,
+    };
+    const movedUs = picture.draw(canvas, front, scene);
+    sliding?.cancel();
+    sliding = movedUs > 0 && !still.matches ? slide(front, scene, movedUs) : null;
   };
-  frame = requestAnimationFrame(paint);
-  onCleanup(() => cancelAnimationFrame(frame));
+  const paintSoon = () => {
+    frame ??= requestAnimationFrame(paint);
+  };
+  createEffect(() => {
+    arrived();
+    shown();
+    viewNow();
+    theme();
+    paintSoon();
+  });
+  const size = new ResizeObserver(paintSoon);
+  onCleanup(() => {
+    size.disconnect();
+    if (frame !== null) cancelAnimationFrame(frame);
+  });
   const at = ({ clientX }: PointerEvent) => clientX - canvas.getBoundingClientRect().left;
   const drag = (event: PointerEvent, isDone: boolean) => {
     if (startX === null) return;
@@ -61,25 +74,49 @@ export function lanes(
     if (isDone) startX = null;
   };
   return (
-    <canvas
-      ref={(element: HTMLCanvasElement) => {
-        canvas = element;
-      }}
-      class="lanes"
-      tabindex={0}
-      role="img"
-      aria-label="Timeline of lanes: space pauses, plus and minus zoom, arrows move, a drag selects"
-      onKeyDown={keys}
-      onPointerDown={(event: PointerEvent) => {
-        if (at(event) < NAMES_WIDTH) return;
-        startX = at(event);
-        canvas.setPointerCapture(event.pointerId);
-      }}
-      onPointerMove={(event: PointerEvent) => drag(event, false)}
-      onPointerUp={(event: PointerEvent) => drag(event, true)}
-    />
+    <div class="timeline">
+      <canvas
+        ref={(element: HTMLCanvasElement) => {
+          canvas = element;
+          size.observe(element);
+        }}
+        class="lanes"
+        tabindex={0}
+        role="img"
+        aria-label={LABEL}
+        onKeyDown={keys}
+        onPointerDown={(event: PointerEvent) => {
+          if (at(event) < NAMES_WIDTH) return;
+          startX = at(event);
+          canvas.setPointerCapture(event.pointerId);
+        }}
+        onPointerMove={(event: PointerEvent) => drag(event, false)}
+        onPointerUp={(event: PointerEvent) => drag(event, true)}
+      />
+      <div class="moving" aria-hidden="true">
+        <canvas
+          ref={(element: HTMLCanvasElement) => {
+            front = element;
+          }}
+        />
+      </div>
+    </div>
   );
 }
+
+/**
+ * What came since slides in until the next is due. The browser moves it in a thread of its own, at
+ * each frame, and the page does nothing meanwhile.
+ */
+function slide(front: HTMLCanvasElement, { view, width }: Scene, movedUs: number): Animation {
+  const pixels = (movedUs / (view.toUs - view.fromUs)) * (width - NAMES_WIDTH);
+  const from = { transform: `translateX(${pixels}px)` };
+  return front.animate([from, { transform: 'translateX(0)' }], {
+    duration: Math.min(SLIDE_MS_MAX, movedUs / 1e3),
+  });
+}
+
+const SLIDE_MS_MAX = 500;
 
 /** The page's colours, read again when the system's scheme changes. */
 function themeOf(): () => Theme {

@@ -1,6 +1,7 @@
 /// <reference lib="dom" />
 import { createSignal } from 'solid-js';
-import type { Moment, Snapshot } from '../timeline/recording.ts';
+import { fits, orNone, type Shape } from '../shape.ts';
+import type { Snapshot } from '../timeline/recording.ts';
 import { Recording } from '../timeline/recording.ts';
 import { ask, events, key } from './api.ts';
 import { heard, keep, live } from './connection.ts';
@@ -74,17 +75,22 @@ const SAMPLES_KEPT = 120;
 
 const [recording, setRecording] = createSignal<Recording | null>(null);
 const [bridge, setBridge] = createSignal<Bridge | null>(null);
+/** How many moments came: a recording is filled, not replaced. */
+const [arrived, setArrived] = createSignal(0);
 const [samples, setSamples] = createSignal<readonly Sample[]>([]);
 
-export { bridge, recording, samples };
+export { arrived, bridge, recording, samples };
 
-let moments: Moment[] = [];
-let snapshot: Snapshot | null = null;
+/** Moments as text, as they came: so they cost the collector of garbage nothing until saved. */
+let moments: string[] = [];
+let momentsLength = 0;
+let about = { device: '', accounts: [] as Snapshot['accounts'] };
 const MOMENTS_KEPT = 600;
+const CHARACTERS_KEPT = 32 * 2 ** 20;
 
 /** What is on the page, as a file to open again. */
 export function saved(): string {
-  return JSON.stringify({ ...snapshot, moments });
+  return `${JSON.stringify(about).slice(0, -1)},"moments":[${moments.join(',')}]}`;
 }
 
 /** Keeps a stream open for as long as the page is: what is shown is what came. */
@@ -95,12 +101,16 @@ export function watch(): Promise<never> {
 async function follow(): Promise<void> {
   const response = await ask('/v1/bridge/events');
   for await (const { event, data } of events(response)) {
-    heard();
-    const told = parsed(data);
-    if (event === 'snapshot') begin(told as Snapshot);
-    else if (event === 'moment') proceed(told as Moment);
-    else if (event === 'bridge') account(told as Bridge);
+    // What cannot be read tells nothing of how things are: what is shown is as old as it was.
+    if (take(event, parsed(data), data)) heard();
   }
+}
+
+/** Whether it told something new. */
+function take(event: string, told: unknown, text: string): boolean {
+  if (event === 'snapshot') return begin(told);
+  if (event === 'moment') return proceed(told, text);
+  return event === 'bridge' && account(told);
 }
 
 /** null: it is no JSON, which is none of what is looked for either. */
@@ -112,28 +122,111 @@ function parsed(data: string): unknown {
   }
 }
 
-function begin(first: Snapshot | null): void {
-  if (!Array.isArray(first?.moments) || !Array.isArray(first.accounts)) return;
-  snapshot = first;
-  moments = [...first.moments];
+function begin(told: unknown): boolean {
+  if (!fits(told, { moments: Array.isArray, accounts: Array.isArray })) return unreadable();
+  const first = told as Snapshot;
+  const made = new Recording(first);
+  about = { device: String(first.device), accounts: made.accounts };
+  moments = [];
+  momentsLength = 0;
+  for (const moment of first.moments) remember(JSON.stringify(moment));
   live();
-  setRecording(new Recording(first));
+  setRecording(made);
+  return true;
 }
 
-function proceed(moment: Moment | null): void {
-  recording()?.add(moment);
-  if (moment === null) return;
-  moments.push(moment);
-  if (moments.length > MOMENTS_KEPT) moments.splice(0, moments.length - MOMENTS_KEPT);
+function proceed(moment: unknown, text: string): boolean {
+  const isNew = recording()?.add(moment) === true;
+  if (isNew) remember(text);
+  setArrived((count) => count + 1);
+  return isNew;
 }
 
-function account(now: Bridge | null): void {
-  if (typeof now?.uptime_seconds !== 'number' || !Array.isArray(now.ledger)) return;
+/** Is said below the lanes. */
+function unreadable(): false {
+  const now = recording();
+  if (now !== null) now.malformed += 1;
+  setArrived((count) => count + 1);
+  return false;
+}
+
+function remember(text: string): void {
+  moments.push(text);
+  momentsLength += text.length;
+  while (moments.length > MOMENTS_KEPT || momentsLength > CHARACTERS_KEPT) {
+    momentsLength -= moments.shift()!.length;
+  }
+}
+
+const BY_TIER: Shape = { device: 'number', host: 'number', disk: 'number' };
+const KV_TOTALS = {
+  resident: BY_TIER,
+  hits: BY_TIER,
+  spilled: 'number',
+  demoted: 'number',
+  restored: 'number',
+  recomputed: 'number',
+  avoided: 'number',
+  refused: 'number',
+  lost: 'number',
+} as const satisfies Shape;
+const NAMED = { name: 'text', reason: 'text' } as const;
+
+/** What of the document is shown. */
+const BRIDGE: Shape = {
+  device: {},
+  law: NAMED,
+  policy: NAMED,
+  assumed_bridge: { ...NAMED, warning: orNone('text') },
+  uptime_seconds: 'number',
+  running: 'number',
+  waiting: 'number',
+  generated_tokens: 'number',
+  steps_per_launch: 'number',
+  steps_per_launch_reason: 'text',
+  chunk_tokens: 'number',
+  chunk_tokens_reason: 'text',
+  per_generated_token: { crossings: 'number', bytes: 'number', launches: 'number' },
+  lanes: [
+    {
+      id: 'text',
+      kind: 'text',
+      crossings: 'number',
+      bytes: 'number',
+      busy_seconds: 'number',
+      blocked_seconds: 'number',
+      utilisation: 'number',
+    },
+  ],
+  ledger: [
+    {
+      purpose: 'text',
+      direction: 'text',
+      crossings: 'number',
+      bytes: 'number',
+      busy_seconds: 'number',
+      blocked_seconds: 'number',
+    },
+  ],
+  kv: {
+    ...KV_TOTALS,
+    page_bytes: 'number',
+    places: BY_TIER,
+    host_ready_bytes: 'number',
+    spill_queue_seconds: 'number',
+    restore_queue_seconds: 'number',
+    tenants: [{ ...KV_TOTALS, tenant: 'text' }],
+  },
+};
+
+function account(told: unknown): boolean {
+  if (!fits(told, BRIDGE)) return unreadable();
+  const now = told as Bridge;
   const before = bridge();
   setBridge(now);
   const seconds = before === null ? 0 : now.uptime_seconds - before.uptime_seconds;
   // A server that started anew counts from nothing.
-  if (before === null || seconds <= 0) return;
+  if (before === null || seconds <= 0) return true;
   const tokens = now.generated_tokens - before.generated_tokens;
   const sample = {
     atSeconds: Date.now() / 1000,
@@ -143,4 +236,5 @@ function account(now: Bridge | null): void {
     pagesHeld: now.kv.resident.device,
   };
   setSamples((earlier) => [...earlier.slice(1 - SAMPLES_KEPT), sample]);
+  return true;
 }

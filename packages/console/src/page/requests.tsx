@@ -317,7 +317,7 @@ function One() {
 
 /** Prefill chunks, launches and rows while it ran; they served whatever else ran, too. */
 function launchesText({ launches }: Recording, { fromUs, toUs }: View): string {
-  const during = launches.filter(({ startUs, endUs }) => endUs > fromUs && startUs < toUs);
+  const during = [...launches].filter(({ startUs, endUs }) => endUs > fromUs && startUs < toUs);
   const chunks = during.filter(({ promptTokens }) => promptTokens > 0);
   const steps = during.reduce((sum, { count }) => sum + count, 0);
   const rows = Math.max(0, ...during.map((launch) => launch.rows));

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 
 const executablePath = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-/** Where pictures of pages are written; else they are taken and thrown away. */
+/** Where pictures of pages are written; else none are taken. */
 const PICTURES = process.env.CONSOLE_PICTURES;
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
-export const SCHEMES = ['light', 'dark'] as const;
+const SCHEMES = ['light', 'dark'] as const;
+/** Machines are slow when it matters least: whoever waits, waits for what must come. */
+const WAIT_MS = 80_000;
 const VIEWPORT = { width: 1280, height: 900 };
 
 /** Says on standard error what is not tested without one. */
@@ -38,6 +40,7 @@ export class Viewer {
   /** A page under its own policy. */
   async page(): Promise<Page> {
     const context = await this.browser.newContext({ viewport: VIEWPORT });
+    context.setDefaultTimeout(WAIT_MS);
     const page = await context.newPage();
     page.on('console', (message) => {
       if (message.type() === 'error') this.complaints.push(message.text());
@@ -48,8 +51,10 @@ export class Viewer {
   }
 
   /** One in which axe may run: the page's policy lets nothing else run, and that is what axe is. */
-  looker(colorScheme: (typeof SCHEMES)[number]): Promise<BrowserContext> {
-    return this.browser.newContext({ viewport: VIEWPORT, bypassCSP: true, colorScheme });
+  async looker(): Promise<BrowserContext> {
+    const context = await this.browser.newContext({ viewport: VIEWPORT, bypassCSP: true });
+    context.setDefaultTimeout(WAIT_MS);
+    return context;
   }
 
   close(): Promise<void> {
@@ -57,10 +62,20 @@ export class Viewer {
   }
 }
 
-/** What axe finds on a page as it is; where it is wider than the screen, that too. */
-export async function faultsOf(page: Page): Promise<readonly string[]> {
-  await page.evaluate(readFileSync(AXE, 'utf8'));
-  const violations = await page.evaluate('axe.run().then(({ violations }) => violations)');
+/** Only how things are coloured differs between schemes: the rest is held once. */
+const COLOUR_RULES = { runOnly: { type: 'tag', values: ['cat.color'] } };
+
+/**
+ * What axe finds on a page as it is; where it is wider than the screen, that too. `what` is the
+ * colours alone where the same page was held to all rules in the other scheme.
+ */
+async function faultsOf(page: Page, what: 'all' | 'colours' = 'all'): Promise<readonly string[]> {
+  const isThere = await page.evaluate('typeof axe !== "undefined"');
+  if (isThere !== true) await page.evaluate(axe());
+  const options = { resultTypes: ['violations'], ...(what === 'all' ? {} : COLOUR_RULES) };
+  const violations = await page.evaluate(
+    `axe.run(${JSON.stringify(options)}).then(({ violations }) => violations)`,
+  );
   const found = (violations as { id: string; nodes: { html: string }[] }[]).map(
     ({ id, nodes }) => `${id}: ${nodes[0]?.html}`,
   );
@@ -68,12 +83,28 @@ export async function faultsOf(page: Page): Promise<readonly string[]> {
   return isWide === true ? [...found, 'it scrolls sideways'] : found;
 }
 
-/** A picture of a page, kept as `name` where the docs are made. */
-export async function picture(page: Page, name: string): Promise<Buffer> {
-  const taken = await page.screenshot({ fullPage: false, animations: 'disabled' });
-  if (PICTURES !== undefined) {
-    mkdirSync(PICTURES, { recursive: true });
-    writeFileSync(join(PICTURES, `${name}.png`), taken);
+let axeText = '';
+function axe(): string {
+  if (axeText === '') axeText = readFileSync(AXE, 'utf8');
+  return axeText;
+}
+
+/** A page that is ready, in each scheme: what axe finds, and a picture. */
+export async function faultsInSchemes(page: Page, name: string): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const colorScheme of SCHEMES) {
+    await page.emulateMedia({ colorScheme });
+    const faults = await faultsOf(page, colorScheme === SCHEMES[0] ? 'all' : 'colours');
+    found.push(...faults.map((fault) => `${name}, ${colorScheme}: ${fault}`));
+    await picture(page, `${name}-${colorScheme}`);
   }
-  return taken;
+  return found;
+}
+
+/** A picture of a page, where the docs are made: else nothing. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (PICTURES === undefined) return;
+  const taken = await page.screenshot({ fullPage: false, animations: 'disabled' });
+  mkdirSync(PICTURES, { recursive: true });
+  writeFileSync(join(PICTURES, `${name}.png`), taken);
 }

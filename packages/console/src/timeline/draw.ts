@@ -1,5 +1,8 @@
 /// <reference lib="dom" />
-import { firstEndingAfter, type Recording, type Slice } from './recording.ts';
+import type { Grid } from './columns.ts';
+import type { Recording } from './recording.ts';
+import type { Slice } from './slices.ts';
+import { Strip, type StripRow } from './strip.ts';
 
 /** What is shown: a stretch of time, and what is selected of it. */
 export interface View {
@@ -39,11 +42,12 @@ const MARGIN = 8;
 const ROW_HEIGHT = 34;
 const ROW_GAP = 8;
 const AXIS_HEIGHT = 22;
-/** A letter needs this much room. */
+/** A letter needs this much room, and what is said of a launch this much. */
 const LETTER_WIDTH = 13;
+const LAUNCH_WIDTH = 40;
 const TICK_SPACING = 110;
 
-export function heightOf(recording: Recording): number {
+function heightOf(recording: Recording): number {
   return AXIS_HEIGHT + (2 + recording.lanes.length) * (ROW_HEIGHT + ROW_GAP);
 }
 
@@ -51,42 +55,280 @@ type Context = CanvasRenderingContext2D;
 
 interface Canvas {
   readonly context: Context;
+  /** Of the stretch of time, in CSS pixels: names are beside it. */
   readonly width: number;
   readonly view: View;
   readonly theme: Theme;
 }
 
-/** Draws everything anew: at most two rectangles for each pixel column and row. */
-export function draw(
-  context: Context,
-  width: number,
-  recording: Recording,
-  view: View,
-  theme: Theme,
-): void {
-  const canvas = { context, width, view, theme };
-  const height = heightOf(recording);
-  context.clearRect(0, 0, width, height);
-  context.font = '12px system-ui, sans-serif';
-  context.textBaseline = 'middle';
-  axis(canvas, height);
-  let top = AXIS_HEIGHT;
-  const row = (name: string, hint: string, paint: (top: number) => void) => {
-    label(canvas, name, hint, top);
-    paint(top);
-    top += ROW_HEIGHT + ROW_GAP;
-  };
-  row('GPU', 'launches', (y) => launches(canvas, recording.launches, y));
-  row('launching thread', 'waited', (y) => waits(canvas, recording.blocked, y));
-  for (const { name, slices } of recording.lanes) {
-    row(`lane ${name}`, 'up ▲ to, ▼ from GPU', (y) => lane(canvas, recording, slices, y));
-  }
-  selection(canvas, height);
+/** A row, and where in it its bands are. */
+interface Row extends StripRow {
+  readonly name: string;
+  readonly hint: string;
+  readonly tops: readonly number[];
+  readonly height: number;
+  /** By account. */
+  readonly colours: readonly string[];
+  readonly words: (slice: Slice, canvas: Canvas, top: number) => void;
 }
 
-function xOf({ width, view }: Canvas, us: number): number {
-  const part = (us - view.fromUs) / (view.toUs - view.fromUs);
-  return NAMES_WIDTH + part * (width - NAMES_WIDTH);
+const HALF = ROW_HEIGHT / 2;
+
+/** Beside the stretch that is seen: what slides out of it while the next moment is awaited. */
+const PAST_PART = 0.25;
+
+/** What a picture is drawn of, and on how many pixels. */
+export interface Scene {
+  readonly recording: Recording;
+  readonly view: View;
+  readonly theme: Theme;
+  /** In CSS pixels, of which each has `scale` of a canvas. */
+  readonly width: number;
+  readonly scale: number;
+}
+
+/**
+ * Draws a timeline on two canvases: names and axis on one that stands, slices on one that moves.
+ * What of its columns was drawn before is not made again.
+ */
+export class Picture {
+  readonly #strip = new Strip();
+  /** One line of pixels for each band: it is drawn as high as its band. */
+  readonly #lines = document.createElement('canvas');
+  readonly #pixelOf = pixelReader();
+  #behind = '';
+  #drawn = { grid: { fromColumn: 0, count: 0, usAColumn: 0 }, follows: false };
+
+  /**
+   * Draws it as it is now. Returns by how many microseconds it moved on where it only followed what
+   * came; 0: it is something else that is seen.
+   */
+  draw(back: HTMLCanvasElement, front: HTMLCanvasElement, scene: Scene): number {
+    const { recording, theme, scale, width: whole } = scene;
+    const height = heightOf(recording);
+    const width = Math.max(1, whole - NAMES_WIDTH);
+    const seen = Math.max(1, Math.round(width * scale));
+    const past = Math.round(seen * PAST_PART);
+    const { fromUs, toUs, selection: selected } = scene.view;
+    const usAColumn = spanOf(toUs - fromUs) / seen;
+    const fromColumn = Math.round(fromUs / usAColumn);
+    const snappedUs = fromColumn * usAColumn;
+    const view = { fromUs: snappedUs, toUs: snappedUs + seen * usAColumn, selection: selected };
+    const rows = rowsOf(recording, theme, scale);
+    this.#back(back, scene, view, rows, height);
+    const context = sized(front, (seen + past) / scale, height, scale);
+    front.style.width = `${(seen + past) / scale}px`;
+    // What is past lies left of 0.
+    context.setTransform(scale, 0, 0, scale, past, 0);
+    context.clearRect(-past / scale, 0, width + past / scale, height);
+    const grid = { fromColumn: fromColumn - past, count: seen + past, usAColumn };
+    this.#strip.update(rows, grid);
+    const canvas = { context, width, view, theme };
+    this.#bands(context, rows, grid.count, past, scale);
+    context.font = FONT;
+    context.textBaseline = 'middle';
+    for (const [index, { words }] of rows.entries()) {
+      for (const slice of this.#strip.rows[index]!.wides) words(slice, canvas, topOf(index));
+    }
+    selection(canvas, height);
+    return this.#movedUs(grid, toUs >= recording.nowUs, past);
+  }
+
+  #movedUs(grid: Grid, follows: boolean, past: number): number {
+    const before = this.#drawn;
+    this.#drawn = { grid, follows };
+    const shift = grid.fromColumn - before.grid.fromColumn;
+    const isOn = follows && before.follows && before.grid.usAColumn === grid.usAColumn;
+    return isOn && before.grid.count === grid.count && shift > 0 && shift <= past
+      ? shift * grid.usAColumn
+      : 0;
+  }
+
+  #back(
+    back: HTMLCanvasElement,
+    { width: whole, scale, theme }: Scene,
+    view: View,
+    rows: readonly Row[],
+    height: number,
+  ): void {
+    // Ticks say how long ago something was: while a view moves on they stay where they are.
+    const names = rows.map(({ name }) => name);
+    const key = JSON.stringify([whole, scale, theme, names, spanOf(view.toUs - view.fromUs)]);
+    if (key === this.#behind) return;
+    this.#behind = key;
+    const context = sized(back, whole, height, scale);
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, whole, height);
+    context.font = FONT;
+    context.textBaseline = 'middle';
+    const width = Math.max(1, whole - NAMES_WIDTH);
+    axis({ context, width, view, theme }, height);
+    for (const [index, { name, hint, tops }] of rows.entries()) {
+      label(context, theme, name, hint, topOf(index));
+      if (tops.length === 1) continue;
+      context.fillStyle = theme.line;
+      context.fillRect(NAMES_WIDTH, topOf(index) + HALF, width, 1);
+    }
+  }
+
+  #bands(context: Context, rows: readonly Row[], count: number, past: number, scale: number): void {
+    const lines = this.#lines;
+    const bands = this.#strip.rows.flatMap((row) => row.bands);
+    if (lines.width !== count) lines.width = count;
+    if (lines.height !== bands.length) lines.height = bands.length;
+    const image = new ImageData(count, bands.length);
+    const pixels = new Uint32Array(image.data.buffer);
+    let line = 0;
+    for (const [index, { colours }] of rows.entries()) {
+      const values = colours.map(this.#pixelOf);
+      for (const { accounts, strengths } of this.#strip.rows[index]!.bands) {
+        for (let column = 0; column < count; column++) {
+          const account = accounts[column]!;
+          if (account < 0) continue;
+          // Alpha is the highest byte: browsers run on machines that are little-endian.
+          const alpha = Math.round(255 * strengths[column]!);
+          pixels[line * count + column] = (values[account]! & 0xffffff) | (alpha << 24);
+        }
+        line += 1;
+      }
+    }
+    lines.getContext('2d')!.putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    line = 0;
+    for (const [index, { tops, height }] of rows.entries()) {
+      for (const down of tops) {
+        const top = topOf(index) + down;
+        context.drawImage(lines, 0, line, count, 1, -past / scale, top, count / scale, height);
+        line += 1;
+      }
+    }
+  }
+}
+
+const FONT = '12px system-ui, sans-serif';
+
+const topOf = (row: number) => AXIS_HEIGHT + row * (ROW_HEIGHT + ROW_GAP);
+
+/** A canvas with that many CSS pixels, ready to be drawn on. */
+function sized(canvas: HTMLCanvasElement, width: number, height: number, scale: number): Context {
+  const across = Math.round(width * scale);
+  const down = Math.round(height * scale);
+  if (canvas.width !== across || canvas.height !== down) {
+    canvas.width = across;
+    canvas.height = down;
+    canvas.style.height = `${height}px`;
+  }
+  return canvas.getContext('2d')!;
+}
+
+/** To a hundredth of a microsecond: a stretch that moves on stays as long, rounding or not. */
+function spanOf(us: number): number {
+  return Math.max(0.01, Math.round(us * 100) / 100);
+}
+
+/** The red, green and blue of a colour, as a pixel has them. */
+function pixelReader(): (colour: string) => number {
+  const known = new Map<string, number>();
+  const dot = document.createElement('canvas');
+  dot.width = 1;
+  dot.height = 1;
+  const context = dot.getContext('2d', { willReadFrequently: true })!;
+  return (colour) => {
+    let pixel = known.get(colour);
+    if (pixel === undefined) {
+      context.fillStyle = colour;
+      context.fillRect(0, 0, 1, 1);
+      pixel = new Uint32Array(context.getImageData(0, 0, 1, 1).data.buffer)[0]!;
+      known.set(colour, pixel);
+    }
+    return pixel;
+  };
+}
+
+/** Launches, what the launching thread waited for, and lanes. */
+function rowsOf({ accounts, launches, blocked, lanes }: Recording, theme: Theme, scale: number) {
+  const gpu: Row = {
+    name: 'GPU',
+    hint: 'launches',
+    slices: launches,
+    bands: 1,
+    tops: [0],
+    height: ROW_HEIGHT,
+    band: () => 0,
+    account: (index) => (launches.promptTokens(index) > 0 ? 1 : 0),
+    colours: [theme.decode, theme.prompts],
+    wide: LAUNCH_WIDTH * scale,
+    words: launchWords,
+  };
+  const waits: Row = {
+    name: 'launching thread',
+    hint: 'waited',
+    slices: blocked,
+    bands: 1,
+    tops: [4],
+    height: ROW_HEIGHT - 8,
+    band: () => 0,
+    account: () => 0,
+    colours: [theme.blocked],
+    wide: Number.POSITIVE_INFINITY,
+    words: () => undefined,
+  };
+  const isUp = accounts.map(({ direction }) => direction === 'h2d');
+  const colours = accounts.map(({ purpose }) => theme.purposes[purpose] ?? theme.ink);
+  const letters = accounts.map(({ purpose }) => LETTERS[purpose] ?? '?');
+  return [
+    gpu,
+    waits,
+    ...lanes.map(
+      ({ name, slices }): Row => ({
+        name: `lane ${name}`,
+        hint: 'up ▲ to, ▼ from GPU',
+        slices,
+        bands: 2,
+        // Above the middle what goes to the GPU, below it what comes.
+        tops: [0, HALF + 1],
+        height: HALF - 1,
+        band: (index) => (isUp[slices.account(index)] ? 0 : 1),
+        account: (index) => slices.account(index),
+        colours,
+        wide: LETTER_WIDTH * scale,
+        words: (slice, canvas, top) => {
+          const at = top + (isUp[slice.account] ? 0 : HALF + 1);
+          const [left, room] = placeOf(slice, canvas);
+          if (room < LETTER_WIDTH) return;
+          canvas.context.textAlign = 'left';
+          canvas.context.fillStyle = canvas.theme.ground;
+          canvas.context.fillText(letters[slice.account]!, left + 3, at + HALF / 2);
+        },
+      }),
+    ),
+  ];
+}
+
+/** Where what is seen of a slice begins, and how much room it has. */
+function placeOf({ startUs, endUs }: Slice, canvas: Canvas): [left: number, room: number] {
+  const left = Math.max(0, xOf(canvas, startUs));
+  return [left, Math.min(canvas.width, xOf(canvas, endUs)) - left];
+}
+
+function launchWords(launch: Slice, canvas: Canvas, top: number): void {
+  const { context, theme } = canvas;
+  const { count, rows, promptTokens } = launch;
+  const [left, room] = placeOf(launch, canvas);
+  if (room < LAUNCH_WIDTH) return;
+  context.save();
+  context.beginPath();
+  context.rect(left, top, room, ROW_HEIGHT);
+  context.clip();
+  context.textAlign = 'left';
+  context.fillStyle = theme.ground;
+  const text = promptTokens > 0 ? `${promptTokens} prompt tokens` : `${count} × ${rows} rows`;
+  context.fillText(text, left + 3, top + HALF);
+  context.restore();
+}
+
+function xOf({ width, view }: Pick<Canvas, 'width' | 'view'>, us: number): number {
+  return ((us - view.fromUs) / (view.toUs - view.fromUs)) * width;
 }
 
 /** The time under a horizontal place. */
@@ -113,22 +355,22 @@ const trimmed = (value: number) => String(Number(value.toPrecision(3)));
 
 function axis(canvas: Canvas, height: number): void {
   const { context, width, view, theme } = canvas;
-  const spans = Math.max(1, Math.floor((width - NAMES_WIDTH) / TICK_SPACING));
+  const spans = Math.max(1, Math.floor(width / TICK_SPACING));
   const step = tickOf(view.toUs - view.fromUs, spans);
   context.strokeStyle = theme.line;
   context.fillStyle = theme.soft;
   context.textAlign = 'center';
   context.beginPath();
   for (let ago = 0; ago <= view.toUs - view.fromUs; ago += step) {
-    const x = Math.round(xOf(canvas, view.toUs - ago)) + 0.5;
+    const x = NAMES_WIDTH + Math.round(xOf(canvas, view.toUs - ago)) + 0.5;
     context.moveTo(x, AXIS_HEIGHT - 4);
     context.lineTo(x, height);
-    if (x < width - 24) context.fillText(durationText(-ago), x, AXIS_HEIGHT / 2);
+    if (x < NAMES_WIDTH + width - 24) context.fillText(durationText(-ago), x, AXIS_HEIGHT / 2);
   }
   context.stroke();
 }
 
-function label({ context, theme }: Canvas, name: string, hint: string, top: number): void {
+function label(context: Context, theme: Theme, name: string, hint: string, top: number): void {
   context.textAlign = 'left';
   context.fillStyle = theme.ink;
   context.fillText(name, MARGIN, top + 10);
@@ -136,114 +378,10 @@ function label({ context, theme }: Canvas, name: string, hint: string, top: numb
   context.fillText(hint, MARGIN, top + 25);
 }
 
-/** Calls `paint` for what is seen; of slices within one column, for the first alone. */
-function eachSeen(
-  canvas: Canvas,
-  slices: readonly Slice[],
-  paint: (slice: Slice, left: number, width: number) => void,
-): void {
-  const { view, width } = canvas;
-  const { fromUs, toUs } = view;
-  const perUs = (width - NAMES_WIDTH) / (toUs - fromUs);
-  // Of ten thousands of slices most lie in a column that is painted already.
-  let paintedTo = Number.NEGATIVE_INFINITY;
-  for (let at = firstEndingAfter(slices, fromUs); at < slices.length; at++) {
-    const slice = slices[at]!;
-    if (slice.startUs >= toUs) return;
-    const right = NAMES_WIDTH + (slice.endUs - fromUs) * perUs;
-    if (right < paintedTo) continue;
-    const start = NAMES_WIDTH + (slice.startUs - fromUs) * perUs;
-    const left = Math.max(NAMES_WIDTH, start);
-    const end = Math.min(width, right);
-    paintedTo = Math.floor(end) + 1;
-    paint(slice, left, Math.max(1, end - left));
-  }
-}
-
-function launches(canvas: Canvas, slices: readonly Slice[], top: number): void {
-  const { context, theme } = canvas;
-  eachSeen(canvas, slices, (slice, left, width) => {
-    const hasPrompts = slice.promptTokens > 0;
-    context.fillStyle = hasPrompts ? theme.prompts : theme.decode;
-    context.fillRect(left, top, width, ROW_HEIGHT);
-    if (width < 40) return;
-    const text = hasPrompts
-      ? `${slice.promptTokens} prompt tokens`
-      : `${slice.count} × ${slice.rows} rows`;
-    inside(canvas, text, left, top + ROW_HEIGHT / 2, width);
-  });
-}
-
-function waits(canvas: Canvas, slices: readonly Slice[], top: number): void {
-  const { context, theme } = canvas;
-  eachSeen(canvas, slices, (_, left, width) => {
-    context.fillStyle = theme.blocked;
-    context.fillRect(left, top + 4, width, ROW_HEIGHT - 8);
-  });
-}
-
-/** What of a lane has one colour: left, width and how much of it is toll, slice after slice. */
-interface Coloured {
-  readonly account: Recording['accounts'][number];
-  readonly places: number[];
-}
-
-/** Above the middle what goes to the GPU, below it what comes; the toll is the pale beginning. */
-function lane(canvas: Canvas, recording: Recording, slices: readonly Slice[], top: number): void {
-  const { context, theme, view } = canvas;
-  const half = ROW_HEIGHT / 2;
-  const perUs = (canvas.width - NAMES_WIDTH) / (view.toUs - view.fromUs);
-  context.fillStyle = theme.line;
-  context.fillRect(NAMES_WIDTH, top + half, canvas.width - NAMES_WIDTH, 1);
-  const colours = new Map<number, Coloured>();
-  eachSeen(canvas, slices, (slice, left, width) => {
-    let coloured = colours.get(slice.account);
-    if (coloured === undefined) {
-      const account = recording.accounts[slice.account];
-      if (account === undefined) return;
-      coloured = { account, places: [] };
-      colours.set(slice.account, coloured);
-    }
-    coloured.places.push(left, width, Math.min(width, slice.tollUs * perUs));
-  });
-  // Colour by colour: changing it costs more than filling.
-  for (const { account, places } of colours.values()) {
-    const y = account.direction === 'h2d' ? top : top + half + 1;
-    context.fillStyle = theme.purposes[account.purpose] ?? theme.ink;
-    context.globalAlpha = 0.45;
-    for (let at = 0; at < places.length; at += 3) {
-      context.fillRect(places[at]!, y, places[at + 1]!, half - 1);
-    }
-    context.globalAlpha = 1;
-    for (let at = 0; at < places.length; at += 3) {
-      const toll = places[at + 2]!;
-      const rest = places[at + 1]! - toll;
-      if (rest > 0) context.fillRect(places[at]! + toll, y, rest, half - 1);
-    }
-    const letter = LETTERS[account.purpose] ?? '?';
-    for (let at = 0; at < places.length; at += 3) {
-      if (places[at + 1]! < LETTER_WIDTH) continue;
-      inside(canvas, letter, places[at]!, y + half / 2, places[at + 1]!);
-    }
-  }
-}
-
-function inside(canvas: Canvas, text: string, left: number, middle: number, width: number): void {
-  const { context, theme } = canvas;
-  context.save();
-  context.beginPath();
-  context.rect(left, middle - ROW_HEIGHT / 2, width, ROW_HEIGHT);
-  context.clip();
-  context.textAlign = 'left';
-  context.fillStyle = theme.ground;
-  context.fillText(text, left + 3, middle);
-  context.restore();
-}
-
 function selection(canvas: Canvas, height: number): void {
   const { context, theme, view } = canvas;
   if (view.selection === null) return;
-  const left = Math.max(NAMES_WIDTH, xOf(canvas, view.selection.fromUs));
+  const left = Math.max(0, xOf(canvas, view.selection.fromUs));
   const right = Math.min(canvas.width, xOf(canvas, view.selection.toUs));
   context.globalAlpha = 0.18;
   context.fillStyle = theme.selection;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { durationText, tickOf, usAt } from './draw.ts';
-import { firstEndingAfter, Recording, type Snapshot, sumsWithin } from './recording.ts';
+import { Recording, type Snapshot, sumsWithin } from './recording.ts';
 import { recordingOfTrace } from './trace.ts';
 
 const ACCOUNTS = [
@@ -34,11 +34,11 @@ describe('a recording of lanes', () => {
     ];
     const recording = new Recording(snapshotOf(moment(1, 10_000, crossings)));
     expect(recording.lanes.map(({ name }) => name)).toEqual(['inline', 'drain']);
-    expect(recording.lanes[0]!.slices[0]).toMatchObject({ startUs: 9_100, endUs: 9_200 });
-    expect(recording.lanes[1]!.slices[0]).toMatchObject({ startUs: 9_500, endUs: 9_700 });
+    expect(recording.lanes[0]!.slices.at(0)).toMatchObject({ startUs: 9_100, endUs: 9_200 });
+    expect(recording.lanes[1]!.slices.at(0)).toMatchObject({ startUs: 9_500, endUs: 9_700 });
     // Only the launching thread's waiting keeps the GPU from work.
     expect(recording.blocked).toHaveLength(1);
-    expect(recording.blocked[0]).toMatchObject({ startUs: 9_100, endUs: 9_160 });
+    expect(recording.blocked.at(0)).toMatchObject({ startUs: 9_100, endUs: 9_160 });
     expect(recording.serverOffsetUs).toBe(500);
   });
 
@@ -83,16 +83,33 @@ describe('a recording of lanes', () => {
     const recording = new Recording(snapshotOf(moment(1, 1_000, slices)));
     const row = recording.lanes[0]!.slices;
     for (const us of [-1, 0, 4, 5, 6, 503, 505, 994, 995, 2_000]) {
-      const straight = row.findIndex(({ endUs }) => endUs > us);
-      expect(firstEndingAfter(row, us)).toBe(straight < 0 ? row.length : straight);
+      const straight = [...row].findIndex(({ endUs }) => endUs > us);
+      expect(row.firstEndingAfter(us)).toBe(straight < 0 ? row.length : straight);
     }
+  });
+});
+
+describe('a recording that is told too much', () => {
+  it('keeps so many slices and lanes, and counts those that found no room', () => {
+    const recording = new Recording(snapshotOf());
+    const crossings = Array.from({ length: 50_000 }, (_, at) => [at % 2, 0, 900, 1, 0, 0, 8, 1]);
+    for (let seq = 1; seq <= 14; seq++) recording.add(moment(seq, 1_000 * seq, crossings));
+    const kept = recording.lanes.reduce((sum, { slices }) => sum + slices.length, 0);
+    expect(kept).toBeLessThanOrEqual(600_000);
+    expect(kept).toBeGreaterThan(300_000);
+    expect(kept + recording.dropped).toBe(700_000);
+    const lanes = Array.from({ length: 1_000 }, (_, at) => `lane ${at} ${'x'.repeat(1_000)}`);
+    recording.add({ ...moment(15, 15_000, [[999, 0, 9, 1, 0, 0, 8, 5]]), lanes });
+    expect(recording.lanes.length).toBeLessThanOrEqual(64);
+    expect(Math.max(...recording.lanes.map(({ name }) => name.length))).toBeLessThanOrEqual(64);
+    expect(kept + recording.dropped).toBe(700_005);
   });
 });
 
 describe('the axis', () => {
   it('has round ticks, no more than fit', () => {
     expect(tickOf(2e6, 10)).toBe(200_000);
-    expect(tickOf(2e6, 3)).toBe(1_000_000);
+    expect(tickOf(2e6, 3)).toBe(700_000);
     expect(tickOf(950, 4)).toBe(500);
   });
 
@@ -178,9 +195,10 @@ describe('a trace of somebody else', () => {
       recordingOfTrace([named, gpu, copy, launch, null, 3, { ph: 'X' }]),
       Number.POSITIVE_INFINITY,
     );
-    expect(recording.launches[0]).toMatchObject({ startUs: 0, endUs: 40, count: 4, rows: 2 });
-    expect(recording.lanes).toEqual([
-      { name: 'drain', slices: [expect.objectContaining({ startUs: 50, endUs: 60, bytes: 64 })] },
+    expect(recording.launches.at(0)).toMatchObject({ startUs: 0, endUs: 40, count: 4, rows: 2 });
+    expect(recording.lanes.map(({ name }) => name)).toEqual(['drain']);
+    expect([...recording.lanes[0]!.slices]).toEqual([
+      expect.objectContaining({ startUs: 50, endUs: 60, bytes: 64 }),
     ]);
     expect(sumsWithin(recording, 0, 60)).toEqual([
       expect.objectContaining({ purpose: 'tokens', direction: 'd2h', crossings: 2, tollUs: 3 }),

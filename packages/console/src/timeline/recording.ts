@@ -1,3 +1,6 @@
+import { ACCOUNTS_MAX } from './columns.ts';
+import { type Slice, Slices } from './slices.ts';
+
 /** As `GET /v1/bridge/events` tells it; what each number is stands in the server's live feed. */
 export interface Moment {
   readonly seq: number;
@@ -21,22 +24,6 @@ export interface Snapshot {
   readonly moments: readonly Moment[];
 }
 
-/** Something a row of the timeline shows. Microseconds of the device's clock. */
-export interface Slice {
-  readonly startUs: number;
-  readonly endUs: number;
-  /** Index in `Recording.accounts`; -1: launches. */
-  readonly account: number;
-  readonly tollUs: number;
-  readonly blockedUs: number;
-  readonly bytes: number;
-  /** Crossings that are drawn as one; of a launch, its decode steps. */
-  readonly count: number;
-  /** Of a launch: rows that decode, and tokens of prompts. */
-  readonly rows: number;
-  readonly promptTokens: number;
-}
-
 /** What a stretch of time came to, for one purpose in one direction. */
 export interface Sum extends Account {
   readonly crossings: number;
@@ -48,14 +35,18 @@ export interface Sum extends Account {
 
 /** What is kept while it is live: what is older has left the window. */
 const KEPT_US = 60e6;
+/** Of a live page, over all rows: a server that tells of more costs the tab no more than this. */
+const SLICES_KEPT = 600_000;
+const LANES_MAX = 64;
+const NAME_CHARACTERS_MAX = 64;
 
 /** The rows of a timeline, filled moment by moment. */
 export class Recording {
   readonly accounts: readonly Account[];
-  readonly launches: Slice[] = [];
+  readonly launches = new Slices();
   /** When a thread stood still for a copy that it had issued: nothing else was launched then. */
-  readonly blocked: Slice[] = [];
-  readonly lanes: { readonly name: string; readonly slices: Slice[] }[] = [];
+  readonly blocked = new Slices();
+  readonly lanes: { readonly name: string; readonly slices: Slices }[] = [];
   nowUs = 0;
   /** By the server's clock minus the device's. */
   serverOffsetUs = 0;
@@ -67,35 +58,40 @@ export class Recording {
   #seq = 0;
   readonly #keptUs: number;
 
+  /** Crossings of an account or lane that was never told are counted as without room. */
   constructor({ accounts, moments }: Snapshot, keptUs = KEPT_US) {
-    this.accounts = accounts;
+    this.accounts = accounts.slice(0, ACCOUNTS_MAX).map(readAccount);
     this.#keptUs = keptUs;
     for (const moment of moments) this.add(moment);
   }
 
-  /** Takes in a moment; one that was there already changes nothing, and what is none is counted. */
-  add(given: unknown): void {
+  /**
+   * Takes in a moment, and says whether it did: one that was there already changes nothing, and
+   * what is none is counted.
+   */
+  add(given: unknown): boolean {
     const moment = readMoment(given);
     if (moment === null) {
       this.malformed += 1;
-      return;
+      return false;
     }
-    if (moment.seq <= this.#seq) return;
+    if (moment.seq <= this.#seq) return false;
     if (this.#seq > 0) this.missed += moment.seq - this.#seq - 1;
     this.#seq = moment.seq;
     this.nowUs = moment.now_us;
     this.serverOffsetUs = moment.server_us - moment.now_us;
     this.dropped += moment.dropped;
-    for (const name of moment.lanes.slice(this.lanes.length)) {
-      this.lanes.push({ name, slices: [] });
+    for (const name of moment.lanes.slice(this.lanes.length, LANES_MAX)) {
+      this.lanes.push({ name: name.slice(0, NAME_CHARACTERS_MAX), slices: new Slices() });
     }
     for (const launch of moment.launches) this.launches.push(launchOf(moment.now_us, launch));
     for (const crossing of moment.crossings) this.#cross(moment.now_us, crossing);
     this.#forget(moment.now_us - this.#keptUs);
+    return true;
   }
 
   get firstUs(): number {
-    const starts = this.#rows().flatMap((slices) => slices[0]?.startUs ?? []);
+    const starts = this.#rows().map((row) => (row.length > 0 ? row.startUs(0) : this.nowUs));
     return Math.min(this.nowUs, ...starts);
   }
 
@@ -115,7 +111,10 @@ export class Recording {
       promptTokens: 0,
     };
     const row = this.lanes[lane];
-    if (row === undefined) return;
+    if (row === undefined || this.accounts[account] === undefined) {
+      this.dropped += count;
+      return;
+    }
     row.slices.push(slice);
     // A lane of its own has a thread that may wait: only the launching thread's waiting costs.
     if (blocked > 0 && isLaunching(row.name)) {
@@ -123,25 +122,39 @@ export class Recording {
     }
   }
 
-  #rows(): Slice[][] {
+  #rows(): Slices[] {
     return [this.launches, this.blocked, ...this.lanes.map(({ slices }) => slices)];
   }
 
   #forget(beforeUs: number): void {
-    for (const slices of this.#rows()) {
-      const kept = slices.findIndex(({ endUs }) => endUs >= beforeUs);
-      if (kept > 0) slices.splice(0, kept);
-      else if (kept < 0 && slices.length > 0) slices.length = 0;
+    const rows = this.#rows();
+    for (const row of rows) row.drop(row.firstEndingAfter(beforeUs));
+    if (!Number.isFinite(this.#keptUs)) return;
+    let kept = rows.reduce((sum, { length }) => sum + length, 0);
+    while (kept > SLICES_KEPT) {
+      const longest = rows.reduce((a, b) => (a.length >= b.length ? a : b));
+      const gone = Math.ceil(longest.length / 2);
+      longest.drop(gone);
+      this.dropped += gone;
+      kept -= gone;
     }
   }
+}
+
+/** Purposes are words of ours or of a trace: what is none is drawn, and called unreadable. */
+function readAccount(given: unknown): Account {
+  const { purpose, direction } = (given ?? {}) as Partial<Account>;
+  const name = typeof purpose === 'string' ? purpose.slice(0, NAME_CHARACTERS_MAX) : 'unreadable';
+  return { purpose: name, direction: direction === 'h2d' ? 'h2d' : 'd2h' };
 }
 
 /** A moment as it came; null: it is none. Rows of it that lack numbers are left out. */
 function readMoment(given: unknown): Moment | null {
   if (typeof given !== 'object' || given === null) return null;
   const { seq, now_us, server_us, lanes, crossings, launches, dropped } = given as Partial<Moment>;
-  const numbers = [seq, now_us, server_us, dropped];
-  if (!numbers.every((value) => Number.isFinite(value)) || !Number.isSafeInteger(seq)) return null;
+  if (!Number.isSafeInteger(seq) || !isRow([now_us, dropped]) || !Number.isFinite(server_us)) {
+    return null;
+  }
   if (!(Array.isArray(lanes) && lanes.every((name) => typeof name === 'string'))) return null;
   if (!Array.isArray(crossings) || !Array.isArray(launches)) return null;
   if (crossings.every(isRow) && launches.every(isRow)) return given as Moment;
@@ -177,26 +190,14 @@ function launchOf(nowUs: number, launch: readonly number[]): Slice {
   };
 }
 
-/** The index of the first slice that ends after `us`: slices stand in order and never overlap. */
-export function firstEndingAfter(slices: readonly Slice[], us: number): number {
-  let low = 0;
-  let high = slices.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (slices[middle]!.endUs > us) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 /** What crossed from `fromUs` to `toUs`, by purpose and direction; a part counts as its part. */
 export function sumsWithin(recording: Recording, fromUs: number, toUs: number): Sum[] {
   const sums = recording.accounts.map((account) => {
     return { ...account, crossings: 0, bytes: 0, busyUs: 0, tollUs: 0, blockedUs: 0 };
   });
   for (const { slices } of recording.lanes) {
-    for (let at = firstEndingAfter(slices, fromUs); at < slices.length; at++) {
-      const slice = slices[at]!;
+    for (let at = slices.firstEndingAfter(fromUs); at < slices.length; at++) {
+      const slice = slices.at(at);
       if (slice.startUs >= toUs) break;
       const sum = sums[slice.account];
       if (sum === undefined) continue;

@@ -7,6 +7,7 @@ import {
   type GenerationEvent,
 } from '@bridgekeeper/engine';
 import { ModelError } from '@bridgekeeper/engine/models';
+import type { ServerClock } from '../host-clock.ts';
 import { LiveRecorder } from '../live/recorder.ts';
 import type { buildEngine } from './build.ts';
 import type { EngineConfig } from './config/engine-config.ts';
@@ -63,45 +64,61 @@ class Outbox {
 }
 
 /** What is watched is sent this often: people see no more, and the engine feels no less. */
-const LIVE_EVERY_NS = 100e6;
+const LIVE_EVERY_SECONDS = 0.1;
 
-/** Sends what the engine does while somebody watches. */
+/**
+ * Sends what the engine does while somebody watches. By a plain timer: the engine's own clock turns
+ * the event loop for the last two milliseconds of a sleep, which ten times a second is up to 2 % of
+ * the thread for a moment that nobody needs to the microsecond.
+ */
 class Broadcast {
   readonly #engine: Engine;
   readonly #recorder: LiveRecorder;
   readonly #post: Post;
   readonly #clock: Clock;
-  #isSending = false;
+  readonly #every: ServerClock['every'];
+  #stop: (() => void) | null = null;
 
-  constructor(engine: Engine, recorder: LiveRecorder, post: Post, clock: Clock) {
+  constructor(
+    engine: Engine,
+    recorder: LiveRecorder,
+    post: Post,
+    clock: Clock,
+    every: ServerClock['every'],
+  ) {
     this.#engine = engine;
     this.#recorder = recorder;
     this.#post = post;
     this.#clock = clock;
+    this.#every = every;
   }
 
   watch(on: boolean): void {
     this.#recorder.isWatched = on;
-    if (on && !this.#isSending) void this.#send();
+    if (on) {
+      this.#stop ??= this.#every(LIVE_EVERY_SECONDS, () => this.#send());
+      return;
+    }
+    this.#stop?.();
+    this.#stop = null;
   }
 
-  async #send(): Promise<void> {
-    const clock = this.#clock;
-    this.#isSending = true;
-    while (this.#recorder.isWatched) {
-      await clock.sleepUntilNs(clock.nowNs() + LIVE_EVERY_NS);
-      const batch = this.#recorder.take(clock.nowNs());
-      if (!this.#recorder.isWatched) break;
-      this.#post({ kind: 'live', batch, stats: this.#engine.stats() });
-    }
-    this.#isSending = false;
+  #send(): void {
+    const batch = this.#recorder.take(this.#clock.nowNs());
+    this.#post({ kind: 'live', batch, stats: this.#engine.stats() });
   }
 }
 
-function serve(engine: Engine, recorder: LiveRecorder, port: HostPort, clock: Clock): void {
+function serve(
+  engine: Engine,
+  recorder: LiveRecorder,
+  port: HostPort,
+  clock: Clock,
+  every: ServerClock['every'],
+): void {
   const post: Post = (message) => port.postMessage(message);
   const outbox = new Outbox(engine, post, () => clock.nowNs());
-  const broadcast = new Broadcast(engine, recorder, post, clock);
+  const broadcast = new Broadcast(engine, recorder, post, clock, every);
   let isEnding = false;
   const end = (graceMs: number) => {
     broadcast.watch(false);
@@ -200,6 +217,7 @@ export async function hostEngine(
   port: HostPort,
   config: EngineConfig,
   build: typeof buildEngine,
+  every: ServerClock['every'],
 ): Promise<void> {
   const post: Post = (message) => port.postMessage(message);
   const recorder = new LiveRecorder(config.bridge.value);
@@ -211,7 +229,7 @@ export async function hostEngine(
       onModel: (lines) => post({ kind: 'model', lines }),
       onPhase: (phase) => post({ kind: 'phase', phase }),
     }).finally(() => config.seal.userKey?.fill(0));
-    serve(engine, recorder, port, clock);
+    serve(engine, recorder, port, clock, every);
     post({ kind: 'ready', card: engine.card, stats: engine.stats() });
   } catch (error) {
     post({

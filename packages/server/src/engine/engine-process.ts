@@ -1,3 +1,4 @@
+import { HOST_CLOCK } from '../host-clock.ts';
 import { buildEngine } from './build.ts';
 import { hostEngine } from './engine-host.ts';
 import type { EngineThreadData, FromEngine, ToEngine } from './messages.ts';
@@ -29,5 +30,5 @@ process.once('message', ({ config }: EngineThreadData) => {
     isClosing = true;
     closeWhenSent();
   };
-  void hostEngine({ postMessage, on, close }, config, buildEngine);
+  void hostEngine({ postMessage, on, close }, config, buildEngine, HOST_CLOCK.every);
 });

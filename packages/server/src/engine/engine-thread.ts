@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '@bridgekeeper/bridge';
+import { HOST_CLOCK } from '../host-clock.ts';
 import { buildEngine } from './build.ts';
 import { hostEngine } from './engine-host.ts';
 import type { EngineThreadData } from './messages.ts';
@@ -7,4 +8,5 @@ import type { EngineThreadData } from './messages.ts';
 // An engine in a thread of the server's process.
 
 invariant(parentPort !== null, 'engine-thread runs as a worker thread');
-await hostEngine(parentPort, (workerData as EngineThreadData).config, buildEngine);
+const { config } = workerData as EngineThreadData;
+await hostEngine(parentPort, config, buildEngine, HOST_CLOCK.every);

@@ -29,7 +29,7 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
   const mains: Readonly<Record<string, ThreadMain>> = {
     'engine-thread.js': (port, data) => {
       const life = loop.current!;
-      return hostEngine(port, (data as EngineThreadData).config, async (config, hooks = {}) => {
+      const build: Parameters<typeof hostEngine>[2] = async (config, hooks = {}) => {
         hooks.onPhase?.('device');
         const law = lawOf(config.law.value!);
         const device = openModelDevice({
@@ -45,7 +45,8 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
         const engine = await startEngine(options, model);
         watch.engine(life, engine, device, model);
         return { engine, clock: device.clock };
-      });
+      };
+      return hostEngine(port, (data as EngineThreadData).config, build, life.clock.every);
     },
     'receipts-worker.js': (port, data) => keepReceipts(port, data as ReceiptsThreadData),
     'store-worker.js': (port, data) => serveStore(port, data as StoreStart),
