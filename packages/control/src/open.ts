@@ -24,7 +24,7 @@ import type { CallerId, Handler } from './serve/handlers.ts';
 import { JoinTokens } from './serve/join.ts';
 import { makeKey, operatorHandlers, type Predict } from './serve/operator.ts';
 import { Watch } from './serve/watch.ts';
-import { openStore } from './store/open.ts';
+import { type Database, openStore } from './store/open.ts';
 import type { Time } from './time.ts';
 
 const OPERATOR_BODY_BYTES = 1 << 20;
@@ -37,8 +37,7 @@ const HEADERS_MS = 15_000;
 export interface ControlOptions {
   /** Where the database and the first keys are. */
   readonly folder: string;
-  /** Of PostgreSQL; null: SQLite in the folder. */
-  readonly database: string | null;
+  readonly database: Database;
   readonly listen: { readonly host: string; readonly port: number };
   readonly agents: { readonly host: string; readonly port: number };
   /** By which agents reach it: names and addresses in its certificate. */

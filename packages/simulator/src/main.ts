@@ -13,6 +13,7 @@ const HELP = `usage: npm run simulate -- [flags]
   --requests N      that clients send; default: the seed says
   --faults A,B      kinds of faults, "none" or "all"; default: the seed says
                     ${FAULT_NAMES.join(' ')}
+  --fleet           control, agents and guests besides; default: the seed says
   --history FILE    writes what happened, a line each
   --no-shrink       leaves a failure as large as it is
   --mutants A,B     puts bugs into the product and says which seed finds each; "all"
@@ -31,6 +32,7 @@ function options() {
       seeds: { type: 'string' },
       requests: { type: 'string' },
       faults: { type: 'string' },
+      fleet: { type: 'boolean' },
       history: { type: 'string' },
       mutants: { type: 'string' },
       'no-shrink': { type: 'boolean' },
@@ -49,6 +51,7 @@ function options() {
     last: Number(range[2]),
     requests,
     faults: faultsOf(values.faults),
+    isFleet: values.fleet,
     history: values.history,
     mutants: values.mutants,
     shrinks: values['no-shrink'] !== true,
@@ -87,6 +90,7 @@ async function main(): Promise<number> {
       seed,
       requests,
       faults,
+      isFleet: wanted.isFleet,
       keepsHistory: wanted.history !== undefined,
     });
     results.push({ ...result, history: null });

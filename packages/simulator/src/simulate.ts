@@ -2,6 +2,7 @@ import sqlite from 'node-sqlite3-wasm';
 import { CLIENT_KINDS, Load } from './clients/clients.ts';
 import { collectReceipts } from './clients/receipts.ts';
 import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
+import { runFleet } from './fleet/run.ts';
 import { install } from './platform/platform.ts';
 import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
@@ -19,12 +20,15 @@ export interface SimulationOptions {
   /** The kinds of faults that happen; the seed says by default. */
   readonly faults?: readonly FaultName[] | undefined;
   readonly keepsHistory?: boolean | undefined;
+  /** Control, agents and guests besides; the seed says by default. */
+  readonly isFleet?: boolean | undefined;
 }
 
 export interface SimulationResult {
   readonly seed: number;
   readonly requests: number;
   readonly faults: readonly FaultName[];
+  readonly isFleet: boolean;
   /** What was broken, the first first: it ends there. */
   readonly violations: readonly Violation[];
   /** SHA-256 of the history: the same for the same seed and options, on every machine. */
@@ -38,6 +42,8 @@ export interface SimulationResult {
   readonly steps: number;
 }
 
+/** Seeds whose servers are control's. */
+const FLEETS = 0;
 const REQUESTS = { least: 30, most: 120 };
 /** What costs nobody an answer. */
 const HARMLESS: ReadonlySet<FaultName> = new Set([
@@ -98,6 +104,7 @@ function run(options: SimulationOptions): SimulationResult {
     const chosen = options.faults ?? drawFaults(new Random(seed, 'which faults'));
     const requests =
       options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
+    const isFleet = options.isFleet ?? new Random(seed, 'is a fleet').chance(FLEETS);
     const random = new Random(seed, 'swarm');
     const until = (limitNs: number, isDone: () => boolean): boolean => {
       const endNs = loop.nowNs + limitNs;
@@ -107,6 +114,32 @@ function run(options: SimulationOptions): SimulationResult {
     };
     const settings = drawSettings(random, PAGE_BYTES);
     noteSettings(judge, settings);
+    const result = (counts: Readonly<Record<string, number>>): SimulationResult => ({
+      seed,
+      requests,
+      faults: chosen,
+      isFleet,
+      violations: judge.violations,
+      digest: judge.digest(),
+      history: judge.history,
+      coverage: judge.coverage,
+      counts,
+      virtualSeconds: loop.nowNs / 1e9,
+      steps: loop.steps,
+    });
+    let sinceLook = 0;
+    loop.afterStep = () => {
+      sinceLook += 1;
+      if (sinceLook < 16) return;
+      sinceLook = 0;
+      for (const server of world.servers) server.engine?.check();
+    };
+    if (isFleet) {
+      const isOver = () => isBroken;
+      return result(
+        runFleet({ world, requests, settings, faults: chosen, until, isBroken: isOver }),
+      );
+    }
     const hasGateway = random.chance(0.4);
     const count = hasGateway ? random.between(2, 3) : random.between(1, 2);
     for (let index = 0; index < count; index++) {
@@ -121,13 +154,6 @@ function run(options: SimulationOptions): SimulationResult {
       );
     }
     if (hasGateway) world.gateway = new GatewayProcess(world);
-    let sinceLook = 0;
-    loop.afterStep = () => {
-      sinceLook += 1;
-      if (sinceLook < 16) return;
-      sinceLook = 0;
-      for (const server of world.servers) server.engine?.check();
-    };
     for (const server of world.servers) server.start();
     if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
       judge.violated('live', 'a server has not started within a minute');
@@ -170,18 +196,7 @@ function run(options: SimulationOptions): SimulationResult {
       engine?.noteReached();
     }
     if (!isBroken) audit.finish(until);
-    return {
-      seed,
-      requests,
-      faults: chosen,
-      violations: judge.violations,
-      digest: judge.digest(),
-      history: judge.history,
-      coverage: judge.coverage,
-      counts: { ...load.counts, receipts: load.receipts.length },
-      virtualSeconds: loop.nowNs / 1e9,
-      steps: loop.steps,
-    };
+    return result({ ...load.counts, receipts: load.receipts.length });
   } finally {
     world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);

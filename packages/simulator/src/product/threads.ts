@@ -22,6 +22,9 @@ export interface ThreadWatch {
 /** What is not there need not be held: staging for pages that move is a part of it. */
 const DEVICE_BYTES = 2 ** 30;
 
+/** What a simulated machine has to show of itself. */
+const NO_TEE = { found: null, reason: 'a simulated machine has no TEE' } as const;
+
 const laws = new Map<string, Law>();
 
 /** The threads of the product, each with what its script runs. */
@@ -45,6 +48,12 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
         const engine = await startEngine(options, model);
         watch.engine(life, engine, device, model);
         return { engine, clock: device.clock };
+      });
+    },
+    'machine-worker.js': (port) => {
+      port.on('message', ({ ask, question }: { ask: number; question: { kind: string } }) => {
+        const devices = { gpu: NO_TEE, observation: NO_TEE };
+        port.postMessage({ ask, answer: question.kind === 'cpu' ? NO_TEE : devices });
       });
     },
     'receipts-worker.js': (port, data) => keepReceipts(port, data as ReceiptsThreadData),

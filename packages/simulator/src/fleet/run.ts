@@ -1,0 +1,75 @@
+import { Load } from '../clients/clients.ts';
+import { GATEWAY_HOST, GATEWAY_PORT } from '../product/gateway-process.ts';
+import type { ServerSettings } from '../product/settings.ts';
+import type { World } from '../product/world.ts';
+import { Random } from '../world/random.ts';
+import { drawShape, Fleet } from './fleet.ts';
+
+export interface FleetRun {
+  readonly world: World;
+  readonly requests: number;
+  readonly settings: ServerSettings;
+  readonly faults: readonly string[];
+  readonly until: (limitNs: number, isDone: () => boolean) => boolean;
+  /** Whether a promise was broken: then it is over. */
+  readonly isBroken: () => boolean;
+}
+
+/** All that is open, and all that is wanted, must have come about so long after the last fault. */
+const CALM_NS = 600e9;
+
+/** Clients before a gateway whose replicas are control's. Returns what became of their requests. */
+export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
+  const { world, requests, until, isBroken } = run;
+  const { judge, loop } = world;
+  const random = new Random(world.seed, 'fleet');
+  const shape = drawShape(random);
+  judge.note(`fleet ${JSON.stringify(shape)}`);
+  const fleet = new Fleet(world, guestSettings(run.settings), shape, random);
+  try {
+    if (!fleet.found(until)) {
+      if (!isBroken()) judge.violated('live', `the fleet does not come up: ${fleet.judge.state}`);
+      return {};
+    }
+    judge.note('the fleet is up');
+    judge.reached('fleet up');
+    const load = new Load(
+      world,
+      {
+        requests,
+        clients: random.between(4, 20),
+        kinds: ['plain', 'slow', 'vanishing'],
+        keys: fleet.keys,
+        targets: [{ host: GATEWAY_HOST, port: GATEWAY_PORT }],
+        thinkNs: random.of([50e6, 1e9, 5e9]),
+        outputMax: random.of([4, 16]),
+        promptMax: random.of([8, 40]),
+        hasLimits: false,
+        isPeaceful: false,
+      },
+      new Random(world.seed, 'load'),
+    );
+    until(3600e9, () => load.counts.sent >= requests);
+    world.calmSinceNs = loop.nowNs;
+    judge.note('calm');
+    if (!until(CALM_NS, () => load.isDone) && !isBroken()) {
+      judge.violated('live', `${load.open} requests have not ended`);
+    }
+    if (!until(CALM_NS, () => fleet.judge.isAsWanted) && !isBroken()) {
+      judge.violated('live', `what is wanted has not come about: ${fleet.judge.state}`);
+    }
+    return { ...load.counts };
+  } finally {
+    fleet.bury();
+  }
+}
+
+/** What control tells guests is not drawn. */
+function guestSettings({
+  apiKey: _,
+  gatewayKey: __,
+  kvDiskSize: ___,
+  ...rest
+}: ServerSettings): ServerSettings {
+  return rest;
+}
