@@ -260,7 +260,9 @@ function streamEvents(c: Context, from: number, watch: Watch, time: Time): Respo
   return streamSSE(c, async (stream) => {
     const gone = new AbortController();
     stream.onAbort(() => gone.abort());
-    const events = watch.events(from, () => time.sleep(COMMENT_MS, gone.signal));
+    const events = watch.events(from, (over) =>
+      time.sleep(COMMENT_MS, AbortSignal.any([gone.signal, over])),
+    );
     for await (const event of events) {
       if (gone.signal.aborted) break;
       if (event === null) {

@@ -1,11 +1,12 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { coverageTable } from './coverage.ts';
-import { FAULT_NAMES, type FaultName } from './faults.ts';
+import { FAULT_NAMES } from './faults.ts';
+import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
 import { findMutant } from './mutants/find.ts';
 import { MUTANTS } from './mutants/mutants.ts';
 import { replayCommand, shrink } from './shrink.ts';
-import { type SimulationResult, simulate } from './simulate.ts';
+import { type AnyFaultName, type SimulationResult, simulate } from './simulate.ts';
 
 const HELP = `usage: npm run simulate -- [flags]
   --seed N          one seed (default 1)
@@ -13,6 +14,7 @@ const HELP = `usage: npm run simulate -- [flags]
   --requests N      that clients send; default: the seed says
   --faults A,B      kinds of faults, "none" or "all"; default: the seed says
                     ${FAULT_NAMES.join(' ')}
+                    and of a fleet: ${FLEET_FAULT_NAMES.join(' ')}
   --fleet           control, agents and guests besides; default: the seed says
   --history FILE    writes what happened, a line each
   --no-shrink       leaves a failure as large as it is
@@ -60,16 +62,17 @@ function options() {
   };
 }
 
-function faultsOf(text: string | undefined): readonly FaultName[] | undefined {
+function faultsOf(text: string | undefined): readonly AnyFaultName[] | undefined {
   if (text === undefined) return undefined;
   if (text === 'none') return [];
-  if (text === 'all') return FAULT_NAMES;
+  const known: readonly string[] = [...FAULT_NAMES, ...FLEET_FAULT_NAMES];
+  if (text === 'all') return known as AnyFaultName[];
   const names = text.split(',');
-  const unknown = names.find((name) => !FAULT_NAMES.includes(name as FaultName));
+  const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new BadArgument(`--faults: there is no ${unknown}; there are ${FAULT_NAMES.join(', ')}`);
+    throw new BadArgument(`--faults: there is no ${unknown}; there are ${known.join(', ')}`);
   }
-  return names as FaultName[];
+  return names as AnyFaultName[];
 }
 
 const seconds = (usage: NodeJS.CpuUsage) => (usage.user + usage.system) / 1e6;

@@ -1,6 +1,7 @@
 import type { Vmm } from '@bridgekeeper/control';
 import type { World } from '../product/world.ts';
 import type { Life } from '../world/loop.ts';
+import type { Random } from '../world/random.ts';
 import type { DatabaseWatch } from './database.ts';
 import type { Fleet } from './fleet.ts';
 import type { GuestWatch } from './guests.ts';
@@ -25,9 +26,15 @@ interface EvidenceRow {
   readonly isAccepted: boolean;
 }
 
+interface PoolRow {
+  readonly pool: string;
+  readonly spec: { readonly gpus: number; readonly replicas: { readonly min: number } };
+}
+
 /** What is written, as of one commit. */
 interface Written {
   readonly replicas: readonly ReplicaRow[];
+  readonly pools: ReadonlyMap<string, PoolRow['spec']>;
   readonly evidence: ReadonlyMap<string, EvidenceRow>;
   readonly claims: ReadonlyMap<string, string>;
 }
@@ -46,7 +53,7 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
   readonly #answered = new Set<string>();
   readonly #begun = new Set<string>();
   readonly #judged = new Set<string>();
-  #written: Written = { replicas: [], evidence: new Map(), claims: new Map() };
+  #written: Written = { replicas: [], pools: new Map(), evidence: new Map(), claims: new Map() };
   #events = 0;
 
   constructor(world: World, fleet: Fleet) {
@@ -65,6 +72,17 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
       const own = replicas.filter((each) => each.pool === pool);
       return own.length === count && own.every(({ phase }) => phase === 'serving');
     });
+  }
+
+  /** As it is written. */
+  pool(name: string): PoolRow['spec'] | undefined {
+    return this.#written.pools.get(name);
+  }
+
+  /** null: there is none. */
+  someReplica(random: Random): string | null {
+    const { replicas } = this.#written;
+    return replicas.length === 0 ? null : random.of(replicas).replica;
   }
 
   /** What is there, in words. */
@@ -97,8 +115,13 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
     void Promise.all(all).then(([objects, claims, events]) => {
       const replicas: ReplicaRow[] = [];
       const evidence = new Map<string, EvidenceRow>();
+      const pools = new Map<string, PoolRow['spec']>();
       for (const { kind, body } of objects.rows) {
         if (kind === 'replica') replicas.push(JSON.parse(String(body)));
+        if (kind === 'pool') {
+          const { pool, spec } = JSON.parse(String(body)) as PoolRow;
+          pools.set(pool, spec);
+        }
         if (kind === 'evidence') {
           const row = JSON.parse(String(body)) as EvidenceRow;
           evidence.set(row.evidence, row);
@@ -114,7 +137,7 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
         () => `${count} events, the last is ${last}, and ${this.#events} were there`,
       );
       this.#events = Number(last ?? 0);
-      this.#written = { replicas, evidence, claims: new Map(claimed) };
+      this.#written = { replicas, pools, evidence, claims: new Map(claimed) };
       this.#look();
     });
   }

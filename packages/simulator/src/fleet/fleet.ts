@@ -11,6 +11,9 @@ import { Operator } from './operator.ts';
 
 type Until = (limitNs: number, isDone: () => boolean) => boolean;
 
+/** As the product has PostgreSQL end them; null: it does not. */
+const POSTGRES_IDLE_SECONDS: number | null = null;
+
 /** How a fleet is, which is a part of the seed. */
 export interface FleetShape {
   readonly controls: number;
@@ -54,7 +57,7 @@ export class Fleet {
     this.#random = random;
     this.shape = shape;
     this.judge = new FleetJudge(world, this);
-    this.database = new Database(world, null, this.judge);
+    this.database = new Database(world, POSTGRES_IDLE_SECONDS, this.judge);
     this.operator = new Operator(world);
     for (let index = 0; index < shape.controls; index++) {
       this.controls.push(new ControlProcess(world, `c${index}`, this.database));
@@ -145,7 +148,12 @@ export class Fleet {
   }
 }
 
-export function poolOf(shape: FleetShape, replicas: number, more: object = {}) {
+export interface PoolBody {
+  readonly replicas: { readonly min: number; readonly max: number };
+  readonly [name: string]: unknown;
+}
+
+export function poolOf(shape: FleetShape, replicas: number, more: object = {}): PoolBody {
   return {
     models: ['story'],
     image: 'storyteller',

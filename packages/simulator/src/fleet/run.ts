@@ -3,18 +3,24 @@ import { GATEWAY_HOST, GATEWAY_PORT } from '../product/gateway-process.ts';
 import type { ServerSettings } from '../product/settings.ts';
 import type { World } from '../product/world.ts';
 import { Random } from '../world/random.ts';
+import { calmFleet, type FleetFaultName, unleashOn } from './faults.ts';
 import { drawShape, Fleet } from './fleet.ts';
+import { Operations } from './operations.ts';
 
 export interface FleetRun {
   readonly world: World;
   readonly requests: number;
   readonly settings: ServerSettings;
-  readonly faults: readonly string[];
+  readonly faults: readonly FleetFaultName[];
   readonly until: (limitNs: number, isDone: () => boolean) => boolean;
   /** Whether a promise was broken: then it is over. */
   readonly isBroken: () => boolean;
 }
 
+/** How long faults happen at least. */
+const STORM_NS = { least: 20e9, most: 150e9 };
+/** What an operator had said before is answered by then. */
+const SETTLE_NS = 20e9;
 /** All that is open, and all that is wanted, must have come about so long after the last fault. */
 const CALM_NS = 600e9;
 
@@ -41,7 +47,7 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
         kinds: ['plain', 'slow', 'vanishing'],
         keys: fleet.keys,
         targets: [{ host: GATEWAY_HOST, port: GATEWAY_PORT }],
-        thinkNs: random.of([50e6, 1e9, 5e9]),
+        thinkNs: random.of([1e9, 5e9, 20e9]),
         outputMax: random.of([4, 16]),
         promptMax: random.of([8, 40]),
         hasLimits: false,
@@ -49,9 +55,22 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
       },
       new Random(world.seed, 'load'),
     );
-    until(3600e9, () => load.counts.sent >= requests);
-    world.calmSinceNs = loop.nowNs;
+    unleashOn(fleet, world, new Random(world.seed, 'faults'), run.faults);
+    const operations = new Operations(world, fleet, new Random(world.seed, 'operations'));
+    operations.begin();
+    const stormNs = loop.nowNs + random.between(STORM_NS.least, STORM_NS.most);
+    until(3600e9, () => load.counts.sent >= requests && loop.nowNs >= stormNs);
+    calmFleet(fleet, world);
     judge.note('calm');
+    let isSettled = false;
+    fleet.operator.life.at(loop.nowNs + SETTLE_NS, () => {
+      void operations.settle().then(() => {
+        isSettled = true;
+      });
+    });
+    if (!until(CALM_NS, () => isSettled) && !isBroken()) {
+      judge.violated('live', 'control does not take what an operator says');
+    }
     if (!until(CALM_NS, () => load.isDone) && !isBroken()) {
       judge.violated('live', `${load.open} requests have not ended`);
     }

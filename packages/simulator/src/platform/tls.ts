@@ -1,4 +1,4 @@
-import { createPublicKey, X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { SimulatedSocket } from '../world/network.ts';
 
@@ -21,16 +21,25 @@ interface PeerCertificate {
   readonly issuerCertificate?: PeerCertificate;
 }
 
-const certificatesOf = (pem = '') =>
-  (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
-    (text) => new X509Certificate(text),
-  );
+const parsed = new Map<string, readonly X509Certificate[]>();
+const PARSED_MAX = 100;
+
+/** Those of a PEM file, each read once: that takes a while. */
+function certificatesOf(pem = ''): readonly X509Certificate[] {
+  const known = parsed.get(pem);
+  if (known !== undefined) return known;
+  const texts = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  const all = texts.map((text) => new X509Certificate(text));
+  if (parsed.size >= PARSED_MAX) parsed.clear();
+  parsed.set(pem, all);
+  return all;
+}
 
 function isTrusted(chain: readonly X509Certificate[], ca: string | undefined, nowMs: number) {
   const [leaf] = chain;
   if (leaf === undefined || ca === undefined) return false;
   const isNow = Date.parse(leaf.validFrom) <= nowMs && nowMs < Date.parse(leaf.validTo);
-  return isNow && certificatesOf(ca).some((root) => leaf.verify(createPublicKey(root.publicKey.export({ type: 'spki', format: 'pem' }))));
+  return isNow && certificatesOf(ca).some(({ publicKey }) => leaf.verify(publicKey));
 }
 
 function present(socket: SimulatedSocket, own: TlsOptions, other: () => TlsOptions | null): void {
