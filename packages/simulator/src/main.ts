@@ -4,6 +4,7 @@ import { coverageTable } from './coverage.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
 import { findMutant } from './mutants/find.ts';
+import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
 import { MUTANTS } from './mutants/mutants.ts';
 import { replayCommand, shrink } from './shrink.ts';
 import { type AnyFaultName, type SimulationResult, simulate } from './simulate.ts';
@@ -144,12 +145,13 @@ async function findMutants(
   text: string,
   { first, last, isJson }: ReturnType<typeof options>,
 ): Promise<number> {
-  const names = text === 'all' ? MUTANTS.map(({ name }) => name) : text.split(',');
+  const all = [...MUTANTS, ...FLEET_MUTANTS];
+  const names = text === 'all' ? all.map(({ name }) => name) : text.split(',');
   const rows = [];
   for (const name of names) {
-    const mutant = MUTANTS.find((each) => each.name === name);
+    const mutant = all.find((each) => each.name === name);
     if (mutant === undefined) {
-      const known = MUTANTS.map((each) => each.name).join(', ');
+      const known = all.map((each) => each.name).join(', ');
       throw new BadArgument(`--mutants: there is no ${name}; there are ${known}`);
     }
     const found = await findMutant(name, first, last === first ? first + 999 : last);

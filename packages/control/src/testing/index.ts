@@ -1,4 +1,10 @@
-export { type Sql, type SqlQuery, SqlRefusal, type SqlResult, type SqlValue } from '../store/sql.ts';
+export {
+  type Sql,
+  type SqlQuery,
+  SqlRefusal,
+  type SqlResult,
+  type SqlValue,
+} from '../store/sql.ts';
 export { openSqlite } from '../store/sqlite.ts';
 export { KubernetesVmm } from '../vmm/kubernetes.ts';
 export { KubernetesApi } from '../vmm/kubernetes-api.ts';

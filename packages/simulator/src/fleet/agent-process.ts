@@ -14,9 +14,11 @@ import { AGENTS_PORT, CONTROL_NAME } from './control-process.ts';
 import type { SimulatedVmm } from './guests.ts';
 import { FleetProcess } from './process.ts';
 
-/** Told which guest has answered which challenge. */
-export interface EvidenceWatch {
+/** Told which guest has answered which challenge, and what agents obey. */
+export interface AgentWatch {
   answered(address: string, nonce: string): void;
+  /** An agent keeps what it is told, and does it. */
+  obeys(host: string, epoch: number, sequence: number): void;
 }
 
 /** The product's agent of a host, as `bridgekeeper agent` runs it. */
@@ -24,10 +26,10 @@ export class AgentProcess extends FleetProcess {
   readonly kind = 'agent';
   readonly vmm: SimulatedVmm;
   readonly #token: string;
-  readonly #watch: EvidenceWatch;
+  readonly #watch: AgentWatch;
   #boots = 1;
 
-  constructor(world: World, vmm: SimulatedVmm, token: string, watch: EvidenceWatch) {
+  constructor(world: World, vmm: SimulatedVmm, token: string, watch: AgentWatch) {
     super(world, vmm.host);
     this.#watch = watch;
     this.vmm = vmm;
@@ -48,14 +50,21 @@ export class AgentProcess extends FleetProcess {
     const { judge } = this.world;
     const { host, folder } = this;
     const url = `https://${CONTROL_NAME}:${AGENTS_PORT}`;
-    const identity =
-      readIdentity(folder) ?? (await joinControl(url, this.#token, host, folder));
+    const identity = readIdentity(folder) ?? (await joinControl(url, this.#token, host, folder));
     judge.note(`${life.name} has joined`);
+    const memory = memoryFile(folder);
     const agent = new HostAgent({
       host,
       bootId: `boot-${this.#boots}`,
       vmm: this.vmm.of(life),
-      memory: memoryFile(folder),
+      memory: {
+        read: memory.read,
+        write: (kept) => {
+          memory.write(kept);
+          const { epoch, sequence } = kept.desired ?? { epoch: 0, sequence: 0 };
+          this.#watch.obeys(host, epoch, sequence);
+        },
+      },
       link: controlLink(url, identity),
       askEvidence: async (address, credential, nonce) => {
         const report = await askReplica(address, credential, nonce);

@@ -32,6 +32,11 @@ export class ControlProcess extends FleetProcess {
     return `/sim/${this.host}/control`;
   }
 
+  override losePower(): void {
+    this.#database.losesTouch(this.life);
+    super.losePower();
+  }
+
   protected async main(life: Life): Promise<void> {
     const { judge } = this.world;
     const control = await openControl({

@@ -10,7 +10,8 @@ export const DATABASE_HOST = 'db';
 const ANSWER_NS = 10e9;
 const RESEND_NS = 200e6;
 /** What only a leader may change, and how one becomes that. */
-const WRITES = /^\s*(INSERT INTO|UPDATE|DELETE FROM) (objects|claims|events|audit|operations|blobs)\b/;
+const WRITES =
+  /^\s*(INSERT INTO|UPDATE|DELETE FROM) (objects|claims|events|audit|operations|blobs)\b/;
 const LEADS = /^\s*INSERT INTO lease\b/;
 const STATEMENT_NS = { least: 50e3, most: 2e6 };
 
@@ -45,6 +46,8 @@ export class Database {
   readonly #sql = openSqlite(':memory:');
   readonly #idleNs: number | null;
   readonly #watch: DatabaseWatch;
+  /** Whose machine is gone: nothing tells the database so. */
+  readonly #silent = new WeakSet<Life>();
   #holder: Session | null = null;
   #waiting: { readonly session: Session; readonly begin: () => void }[] = [];
 
@@ -61,6 +64,11 @@ export class Database {
     return this.#sql;
   }
 
+  /** The machine of a process is about to lose its power: its connections stay open. */
+  losesTouch(life: Life): void {
+    this.#silent.add(life);
+  }
+
   /** Ends at once and is there again: what was committed is kept, and all connections end. */
   restart(): void {
     const { loop } = this.#world;
@@ -68,9 +76,13 @@ export class Database {
     if (this.#holder !== null) this.#undo(this.#holder);
     this.isAway = true;
     const backNs = loop.nowNs + this.#random.between(200e6, 5e9);
-    loop.at(backNs, () => {
-      this.isAway = false;
-    }, null);
+    loop.at(
+      backNs,
+      () => {
+        this.isAway = false;
+      },
+      null,
+    );
   }
 
   /** The database as one process of the product has it. */
@@ -106,7 +118,7 @@ export class Database {
     const session: Session = { life, writes: false, isOver: false, heardNs: loop.nowNs };
     // Its end is heard of in a moment.
     const left = () => loop.at(loop.nowNs + this.#hopNs(), () => this.#undo(session), null);
-    life.onDeath(left);
+    life.onDeath(() => this.#silent.has(life) || left());
     try {
       return await work(session);
     } catch (error) {
@@ -175,15 +187,19 @@ export class Database {
     const { loop, judge } = this.#world;
     const idleNs = this.#idleNs;
     if (idleNs === null) return;
-    loop.at(session.heardNs + idleNs, () => {
-      if (session.isOver) return;
-      if (loop.nowNs - session.heardNs < idleNs) this.#endIfIdle(session);
-      else {
-        judge.note(`${DATABASE_HOST} ends an idle transaction of ${session.life.name}`);
-        judge.reached('idle transaction ended');
-        this.#undo(session);
-      }
-    }, null);
+    loop.at(
+      session.heardNs + idleNs,
+      () => {
+        if (session.isOver) return;
+        if (loop.nowNs - session.heardNs < idleNs) this.#endIfIdle(session);
+        else {
+          judge.note(`${DATABASE_HOST} ends an idle transaction of ${session.life.name}`);
+          judge.reached('idle transaction ended');
+          this.#undo(session);
+        }
+      },
+      null,
+    );
   }
 
   /** One message there and one back. Throws ControlError 'store-unavailable'. */

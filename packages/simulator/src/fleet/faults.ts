@@ -55,7 +55,10 @@ const FLEET_FAULTS = {
       random.of(fleet.agents).life.wallOffSeconds += random.of(WALL_SECONDS);
     },
   },
-  'host-power': { everyNs: 30e9, begin: ({ fleet, random }) => random.of(fleet.agents).losePower() },
+  'host-power': {
+    everyNs: 30e9,
+    begin: ({ fleet, random }) => random.of(fleet.agents).losePower(),
+  },
   'guest-crash': {
     everyNs: 15e9,
     begin: ({ fleet, random }) => random.of(fleet.vmms).crash(random),

@@ -16,6 +16,7 @@ interface ReplicaRow {
   readonly modules: readonly number[];
   readonly phase: string;
   readonly address: string | null;
+  readonly deadlineMs: number | null;
   readonly evidence: { readonly id: string; readonly notAfterMs: number } | null;
 }
 
@@ -23,6 +24,8 @@ interface EvidenceRow {
   readonly evidence: string;
   readonly replica: string;
   readonly nonce: string;
+  /** When it was asked for. */
+  readonly atMs: number;
   readonly isAccepted: boolean;
 }
 
@@ -39,6 +42,9 @@ interface Written {
   readonly claims: ReadonlyMap<string, string>;
 }
 
+/** A leader that was paused may write something else first. */
+const LATE_MS_MAX = 45_000;
+
 const UP = new Set(['warm', 'serving']);
 
 /** Holds a fleet to what it promises: by what is true of guests, and by what is written. */
@@ -49,8 +55,16 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
   readonly #fleet: Fleet;
   /** Replicas that each pool shall have. */
   readonly #wanted = new Map<string, number>();
-  /** Answers of guests to challenges: where and to what. */
-  readonly #answered = new Set<string>();
+  /** Answers of guests to challenges: when, by where and to what. */
+  readonly #answered = new Map<string, number>();
+  /** Until when streams of a replica may last that drains. */
+  readonly #drainsUntilMs = new Map<string, number>();
+  /** What each agent obeys: epoch and sequence. */
+  readonly #obeyed = new Map<string, readonly [number, number]>();
+  /** Clocks are as they should be: what is written of time can be held to it. */
+  hasTrueClocks = true;
+  /** Gateways reach guests: what they say of them is so. */
+  hasWholePaths = true;
   readonly #begun = new Set<string>();
   readonly #judged = new Set<string>();
   #written: Written = { replicas: [], pools: new Map(), evidence: new Map(), claims: new Map() };
@@ -70,7 +84,7 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
     const { replicas } = this.#written;
     return [...this.#wanted].every(([pool, count]) => {
       const own = replicas.filter((each) => each.pool === pool);
-      return own.length === count && own.every(({ phase }) => phase === 'serving');
+      return own.length === count && own.every((each) => this.#serves(each));
     });
   }
 
@@ -88,7 +102,9 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
   /** What is there, in words. */
   get state(): string {
     return this.#written.replicas
-      .map(({ replica, pool, host, phase }) => `${replica.slice(-4)} of ${pool} on ${host} ${phase}`)
+      .map(
+        ({ replica, pool, host, phase }) => `${replica.slice(-4)} of ${pool} on ${host} ${phase}`,
+      )
       .join(', ');
   }
 
@@ -161,12 +177,41 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
   }
 
   asked(host: string, { replica }: GuestSpec, openRequests: number): void {
-    this.#world.judge.note(`${host} asks ${replica} to end, which has ${openRequests} requests`);
+    const { judge } = this.#world;
+    judge.note(`${host} asks ${replica} to end, which has ${openRequests} requests`);
+    const untilMs = this.#drainsUntilMs.get(replica);
+    if (untilMs === undefined || !this.hasTrueClocks || !this.hasWholePaths) return;
+    judge.reached('drained guest ended');
+    judge.require(
+      openRequests === 0 || this.#nowMs >= untilMs,
+      'drained',
+      () => `${replica} ends ${openRequests} requests, ${untilMs - this.#nowMs} ms too early`,
+    );
   }
 
   /** A guest has answered a challenge. */
   answered(address: string, nonce: string): void {
-    this.#answered.add(`${address} ${nonce}`);
+    const key = `${address} ${nonce}`;
+    if (!this.#answered.has(key)) this.#answered.set(key, this.#nowMs);
+  }
+
+  /** An agent keeps what it is told, and does it. */
+  obeys(host: string, epoch: number, sequence: number): void {
+    const [lastEpoch, lastSequence] = this.#obeyed.get(host) ?? [0, 0];
+    this.#world.judge.require(
+      epoch > lastEpoch || (epoch === lastEpoch && sequence >= lastSequence),
+      'fenced',
+      () => `${host} obeys ${epoch}.${sequence}, and ${lastEpoch}.${lastSequence} was there`,
+    );
+    this.#obeyed.set(host, [epoch, sequence]);
+  }
+
+  get #nowMs(): number {
+    return this.#world.trueUnixMs;
+  }
+
+  #serves({ phase, evidence }: ReplicaRow): boolean {
+    return phase === 'serving' && evidence !== null && evidence.notAfterMs > this.#nowMs;
   }
 
   #look(): void {
@@ -191,6 +236,9 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
       const { tenant } = replica;
       if (tenant !== null) held.set(tenant, (held.get(tenant) ?? 0) + replica.modules.length);
       if (UP.has(replica.phase)) this.#admitted(replica, evidence);
+      if (replica.phase === 'draining' && replica.deadlineMs !== null) {
+        this.#drainsUntilMs.set(replica.replica, replica.deadlineMs);
+      }
     }
     judge.require(
       modules === claims.size,
@@ -214,6 +262,12 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
       judge.violated('admitted', `${replica} is ${phase} without evidence`);
       return;
     }
+    const lateMs = this.#nowMs - row.evidence!.notAfterMs;
+    judge.require(
+      !this.hasTrueClocks || lateMs <= LATE_MS_MAX,
+      'admitted',
+      () => `${replica} is ${phase} by evidence that is ${lateMs} ms too old`,
+    );
     if (this.#judged.has(own.evidence)) return;
     this.#judged.add(own.evidence);
     judge.require(
@@ -221,10 +275,11 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
       'admitted',
       () => `${replica} is ${phase} by evidence that was refused or is another's`,
     );
+    const answeredMs = this.#answered.get(`${address} ${own.nonce}`);
     judge.require(
-      this.#answered.has(`${address} ${own.nonce}`),
+      answeredMs !== undefined && (!this.hasTrueClocks || answeredMs >= own.atMs),
       'admitted',
-      () => `${replica} is ${phase}, and has not answered what its evidence answers`,
+      () => `${replica} is ${phase}, and has not answered what it was asked at ${own.atMs}`,
     );
   }
 }

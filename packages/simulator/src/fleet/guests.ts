@@ -85,14 +85,18 @@ export class SimulatedVmm {
       const isLost = this.#random.chance(this.failing);
       const isDone = !isLost || this.#random.chance(0.5);
       const wayNs = () => this.#random.between(CALL_NS.least, CALL_NS.most) / 2;
-      loop.at(loop.nowNs + wayNs(), () => {
-        const result = isDone ? act() : undefined;
-        if (isLost) judge.note(`${this.host} ${name} has no answer`);
-        life.at(loop.nowNs + wayNs(), () => {
-          if (isLost) reject(away());
-          else resolve(result as T);
-        });
-      }, null);
+      loop.at(
+        loop.nowNs + wayNs(),
+        () => {
+          const result = isDone ? act() : undefined;
+          if (isLost) judge.note(`${this.host} ${name} has no answer`);
+          life.at(loop.nowNs + wayNs(), () => {
+            if (isLost) reject(away());
+            else resolve(result as T);
+          });
+        },
+        null,
+      );
     });
   }
 

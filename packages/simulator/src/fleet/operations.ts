@@ -37,7 +37,7 @@ export class Operations {
       await operator.must('PUT', `/v1/hosts/${host}`, { state: 'ready', clear: ALL_MODULES });
     }
     await operator.must('PUT', '/v1/pools/stories', poolOf(shape, shape.replicas));
-    const own = Math.min(1, shape.gpusMax);
+    const own = shape.gpusMax;
     await operator.must('PUT', '/v1/pools/own', ownPool(this.#fleet, own, 1));
     judge.wants('stories', shape.replicas);
     judge.wants('own', own);
@@ -54,7 +54,7 @@ export class Operations {
   }
 
   readonly #putPool = async (): Promise<void> => {
-    const { operator, shape, judge } = this.#fleet;
+    const { operator, shape } = this.#fleet;
     const pool = this.#random.of(['stories', 'own']);
     const replicas = this.#random.below(4);
     const gpus = this.#random.of([1, 1, 2]);
@@ -67,7 +67,6 @@ export class Operations {
     const { status } = await operator.call('PUT', `/v1/pools/${pool}`, body);
     this.#note(`put ${pool} ${replicas} of ${gpus}`, status);
     if (status === 200) this.#acknowledged.set(pool, { replicas: body.replicas.min, gpus });
-    void judge;
   };
 
   readonly #putHost = async (): Promise<void> => {
@@ -104,7 +103,8 @@ export class Operations {
       this.#world.judge.require(
         written?.gpus === known.gpus && written?.replicas.min === known.replicas,
         'acknowledged',
-        () => `${pool} was acknowledged as ${JSON.stringify(known)}, and is ${JSON.stringify(written)}`,
+        () =>
+          `${pool} was acknowledged as ${JSON.stringify(known)}, and is ${JSON.stringify(written)}`,
       );
     }
   }

@@ -55,6 +55,14 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
       },
       new Random(world.seed, 'load'),
     );
+    const has = (...names: FleetFaultName[]) => names.some((name) => run.faults.includes(name));
+    fleet.judge.hasTrueClocks = !has('control-wall');
+    fleet.judge.hasWholePaths = !has(
+      'fleet-cut',
+      'fleet-loss',
+      'fleet-reset',
+      'fleet-gateway-kill',
+    );
     unleashOn(fleet, world, new Random(world.seed, 'faults'), run.faults);
     const operations = new Operations(world, fleet, new Random(world.seed, 'operations'));
     operations.begin();
@@ -76,6 +84,11 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
     }
     if (!until(CALM_NS, () => fleet.judge.isAsWanted) && !isBroken()) {
       judge.violated('live', `what is wanted has not come about: ${fleet.judge.state}`);
+    }
+    // Evidence gets old meanwhile, and is asked for anew.
+    until(2e9 * shape.maxAgeSeconds, () => false);
+    if (!fleet.judge.isAsWanted && !isBroken()) {
+      judge.violated('live', `what was there is not kept up: ${fleet.judge.state}`);
     }
     return { ...load.counts };
   } finally {

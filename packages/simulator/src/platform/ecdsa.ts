@@ -60,7 +60,8 @@ function* noncesOf(secret: Buffer, digest: Buffer): Generator<bigint> {
 }
 
 const numberOf = (bytes: Uint8Array) => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
-const bytesOf = (number: bigint) => Buffer.from(number.toString(16).padStart(2 * BYTES, '0'), 'hex');
+const bytesOf = (number: bigint) =>
+  Buffer.from(number.toString(16).padStart(2 * BYTES, '0'), 'hex');
 
 /** By Fermat: the order is prime. */
 function inverse(number: bigint): bigint {

@@ -19,7 +19,11 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
     process.nextTick(() => server.emit('close'));
   };
   const methods = {
-    listen(this: Server, where: number | { host?: string; port?: number }, ...rest: unknown[]): Server {
+    listen(
+      this: Server,
+      where: number | { host?: string; port?: number },
+      ...rest: unknown[]
+    ): Server {
       const life = loop.current!;
       const options = typeof where === 'number' ? { port: where } : where;
       const done = rest.at(-1) as (() => void) | undefined;

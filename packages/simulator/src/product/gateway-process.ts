@@ -49,12 +49,15 @@ export class GatewayProcess {
     judge.note(`${life.name} starts`);
     judge.reached('gateway');
     life.at(loop.nowNs, () => {
-      startGateway({ ...SETTINGS, source: this.#source }, {
-        clock: life.clock,
-        unixMs: () => life.unixMs(),
-        log,
-        version: '0.0.0',
-      }).then(
+      startGateway(
+        { ...SETTINGS, source: this.#source },
+        {
+          clock: life.clock,
+          unixMs: () => life.unixMs(),
+          log,
+          version: '0.0.0',
+        },
+      ).then(
         (gateway) => {
           this.gateway = gateway;
           judge.note(`${life.name} is ready`);
