@@ -5,6 +5,11 @@ import { type Sql, type SqlQuery, SqlRefusal, type SqlResult } from './sql.ts';
 const CONNECTIONS_MAX = 4;
 const ANSWER_MS = 10_000;
 const CONNECT_MS = 5000;
+/**
+ * A transaction holds the lease's row. Of a machine that is gone or paused in the midst of one
+ * PostgreSQL hears nothing for hours: by then another must lead.
+ */
+export const IDLE_MS = 5000;
 
 /** PostgreSQL at `url`. What cannot be reached or ends in between is 'store-unavailable'. */
 export function openPostgres(url: string): Sql {
@@ -14,6 +19,8 @@ export function openPostgres(url: string): Sql {
     connectionTimeoutMillis: CONNECT_MS,
     query_timeout: ANSWER_MS,
     statement_timeout: ANSWER_MS,
+    idle_in_transaction_session_timeout: IDLE_MS,
+    keepAlive: true,
   });
   // Idle connections that end say so here; without a listener that ends the process.
   pool.on('error', () => undefined);

@@ -11,6 +11,7 @@ import {
 import type { World } from '../product/world.ts';
 import type { Life } from '../world/loop.ts';
 import { AGENTS_PORT, CONTROL_NAME } from './control-process.ts';
+import type { FabricProcess } from './fabric-process.ts';
 import type { SimulatedVmm } from './guests.ts';
 import { FleetProcess } from './process.ts';
 
@@ -25,12 +26,21 @@ export interface AgentWatch {
 export class AgentProcess extends FleetProcess {
   readonly kind = 'agent';
   readonly vmm: SimulatedVmm;
+  /** Of the same host; null: its GPUs are in no fabric. */
+  readonly fabric: FabricProcess | null;
   readonly #token: string;
   readonly #watch: AgentWatch;
   #boots = 1;
 
-  constructor(world: World, vmm: SimulatedVmm, token: string, watch: AgentWatch) {
+  constructor(
+    world: World,
+    vmm: SimulatedVmm,
+    fabric: FabricProcess | null,
+    token: string,
+    watch: AgentWatch,
+  ) {
     super(world, vmm.host);
+    this.fabric = fabric;
     this.#watch = watch;
     this.vmm = vmm;
     this.#token = token;
@@ -43,6 +53,7 @@ export class AgentProcess extends FleetProcess {
   override losePower(): void {
     this.#boots += 1;
     this.vmm.losePower();
+    this.fabric?.losePower();
     super.losePower();
   }
 

@@ -44,18 +44,18 @@ export class Database {
   readonly #world: World;
   readonly #random: Random;
   readonly #sql = openSqlite(':memory:');
-  readonly #idleNs: number | null;
+  readonly #idleNs: number;
   readonly #watch: DatabaseWatch;
   /** Whose machine is gone: nothing tells the database so. */
   readonly #silent = new WeakSet<Life>();
   #holder: Session | null = null;
   #waiting: { readonly session: Session; readonly begin: () => void }[] = [];
 
-  /** `idleSeconds`: a transaction of which nothing is heard for so long is undone; null: never. */
-  constructor(world: World, idleSeconds: number | null, watch: DatabaseWatch) {
+  /** `idleNs`: a transaction of which nothing is heard for so long is undone. */
+  constructor(world: World, idleNs: number, watch: DatabaseWatch) {
     this.#world = world;
     this.#random = new Random(world.seed, 'database');
-    this.#idleNs = idleSeconds === null ? null : idleSeconds * 1e9;
+    this.#idleNs = idleNs;
     this.#watch = watch;
   }
 
@@ -186,7 +186,6 @@ export class Database {
   #endIfIdle(session: Session): void {
     const { loop, judge } = this.#world;
     const idleNs = this.#idleNs;
-    if (idleNs === null) return;
     loop.at(
       session.heardNs + idleNs,
       () => {

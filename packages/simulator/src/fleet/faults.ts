@@ -73,6 +73,18 @@ const FLEET_FAULTS = {
       });
     },
   },
+  'fabric-kill': {
+    everyNs: 8e9,
+    begin: ({ fleet, random }) => {
+      if (fleet.fabrics.length > 0) random.of(fleet.fabrics).kill();
+    },
+  },
+  'manager-stops': {
+    everyNs: 30e9,
+    begin: ({ fleet, random }) => {
+      if (fleet.fabrics.length > 0) random.of(fleet.fabrics).board.fm.stop();
+    },
+  },
   'fleet-gateway-kill': { everyNs: 20e9, begin: ({ world }) => world.gateway?.kill() },
   'fleet-loss': {
     everyNs: 10e9,

@@ -93,6 +93,10 @@ export class FleetJudge implements DatabaseWatch, GuestWatch {
     return this.#written.pools.get(name);
   }
 
+  hasReplicas(pool: string): boolean {
+    return this.#written.replicas.some((each) => each.pool === pool);
+  }
+
   /** null: there is none. */
   someReplica(random: Random): string | null {
     const { replicas } = this.#written;

@@ -1,3 +1,4 @@
+import { POSTGRES_IDLE_MS } from '@bridgekeeper/control/testing';
 import { GATEWAY_HOST, GatewayProcess } from '../product/gateway-process.ts';
 import type { ServerSettings } from '../product/settings.ts';
 import type { World } from '../product/world.ts';
@@ -5,14 +6,12 @@ import type { Random } from '../world/random.ts';
 import { AgentProcess } from './agent-process.ts';
 import { CONTROL_NAME, CONTROL_PORT, ControlProcess } from './control-process.ts';
 import { Database } from './database.ts';
+import { FabricProcess } from './fabric-process.ts';
 import { FleetJudge } from './fleet-judge.ts';
 import { SimulatedVmm } from './guests.ts';
 import { Operator } from './operator.ts';
 
 type Until = (limitNs: number, isDone: () => boolean) => boolean;
-
-/** As the product has PostgreSQL end them; null: it does not. */
-const POSTGRES_IDLE_SECONDS: number | null = null;
 
 /** How a fleet is, which is a part of the seed. */
 export interface FleetShape {
@@ -23,6 +22,8 @@ export interface FleetShape {
   readonly drainSeconds: number;
   readonly inFlightMax: number;
   readonly gpusMax: number;
+  /** GPUs are in partitions of a fabric, which its own agent brings up. */
+  readonly hasFabric: boolean;
 }
 
 export function drawShape(random: Random): FleetShape {
@@ -34,6 +35,7 @@ export function drawShape(random: Random): FleetShape {
     drainSeconds: random.of([1, 5, 20]),
     inFlightMax: random.between(2, 8),
     gpusMax: random.between(1, 3),
+    hasFabric: random.chance(0.4),
   };
 }
 
@@ -57,13 +59,17 @@ export class Fleet {
     this.#random = random;
     this.shape = shape;
     this.judge = new FleetJudge(world, this);
-    this.database = new Database(world, POSTGRES_IDLE_SECONDS, this.judge);
+    this.database = new Database(world, POSTGRES_IDLE_MS * 1e6, this.judge);
     this.operator = new Operator(world);
     for (let index = 0; index < shape.controls; index++) {
       this.controls.push(new ControlProcess(world, `c${index}`, this.database));
     }
     const { resolve } = world.network;
     world.network.resolve = (name) => (name === CONTROL_NAME ? this.#leader() : resolve(name));
+  }
+
+  get fabrics(): readonly FabricProcess[] {
+    return this.agents.flatMap(({ fabric }) => fabric ?? []);
   }
 
   get vmms(): readonly SimulatedVmm[] {
@@ -102,12 +108,15 @@ export class Fleet {
     });
     this.#world.gateway = gateway;
     gateway.start();
-    for (const agent of this.agents) agent.start();
+    for (const agent of this.agents) {
+      agent.fabric?.start();
+      agent.start();
+    }
     return until(200e9, () => this.judge.isAsWanted);
   }
 
   bury(): void {
-    for (const each of [...this.controls, ...this.agents]) each.bury();
+    for (const each of [...this.controls, ...this.agents, ...this.fabrics]) each.bury();
   }
 
   async #makeAccounts(): Promise<void> {
@@ -133,8 +142,9 @@ export class Fleet {
     for (let index = 0; index < shape.hosts; index++) {
       const host = `h${index}`;
       const { token } = await operator.must('POST', '/v1/join-tokens', { host });
-      const vmm = new SimulatedVmm(this.#world, host, this.#settings, this.judge);
-      this.agents.push(new AgentProcess(this.#world, vmm, token, this.judge));
+      const fabric = shape.hasFabric ? new FabricProcess(this.#world, host) : null;
+      const vmm = new SimulatedVmm(this.#world, host, this.#settings, this.judge, fabric);
+      this.agents.push(new AgentProcess(this.#world, vmm, fabric, token, this.judge));
     }
     await operator.must('PUT', '/v1/pools/stories', poolOf(shape, shape.replicas));
     this.judge.wants('stories', shape.replicas);

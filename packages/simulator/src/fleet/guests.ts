@@ -1,9 +1,10 @@
-import { ControlError, pretendedFacts, type Vmm } from '@bridgekeeper/control';
+import { ControlError, FabricVmm, hostFabric, pretendedFacts, type Vmm } from '@bridgekeeper/control';
 import { SERVER_PORT, ServerProcess } from '../product/server-process.ts';
 import type { ServerSettings } from '../product/settings.ts';
 import type { World } from '../product/world.ts';
 import type { Life } from '../world/loop.ts';
 import { Random } from '../world/random.ts';
+import type { FabricProcess } from './fabric-process.ts';
 
 type Guest = Awaited<ReturnType<Vmm['list']>>[number];
 type GuestSpec = Parameters<Vmm['create']>[0];
@@ -15,6 +16,8 @@ interface TrueGuest {
   isStopping: boolean;
   /** Nothing of it runs any more. */
   hasEnded: boolean;
+  /** By which its GPUs are held, where there is a fabric. */
+  readonly pid: number | null;
 }
 
 const CALL_NS = { least: 1e6, most: 40e6 };
@@ -43,8 +46,18 @@ export class SimulatedVmm {
   readonly #watch: GuestWatch;
   #made = 0;
 
-  constructor(world: World, host: string, settings: ServerSettings, watch: GuestWatch) {
+  /** null: its GPUs are in no fabric. */
+  readonly #fabric: FabricProcess | null;
+
+  constructor(
+    world: World,
+    host: string,
+    settings: ServerSettings,
+    watch: GuestWatch,
+    fabric: FabricProcess | null,
+  ) {
     this.host = host;
+    this.#fabric = fabric;
     this.#world = world;
     this.#random = new Random(world.seed, `vmm ${host}`);
     this.#settings = settings;
@@ -54,13 +67,21 @@ export class SimulatedVmm {
   /** As an agent has it. */
   of(life: Life): Vmm {
     const call = <T>(name: string, act: () => T): Promise<T> => this.#call(life, name, act);
-    return {
-      facts: () => call('facts', () => pretendedFacts(this.host)),
+    const guests: Vmm = {
+      facts: () => call('facts', () => this.#facts()),
       list: () => call('list', () => [...this.guests.values()].map((each) => this.#look(each))),
       create: (spec) => call(`create ${spec.replica}`, () => this.#create(spec)),
       remove: (replica) => call(`remove ${replica}`, () => this.#remove(replica)),
       giveKey: (replica) => call(`key ${replica}`, () => undefined),
     };
+    const fabric = this.#fabric;
+    if (fabric === null) return guests;
+    return new FabricVmm(guests, hostFabric(fabric.folder, fabric.ask()));
+  }
+
+  #facts() {
+    const facts = pretendedFacts(this.host);
+    return this.#fabric === null ? facts : { ...facts, driverVersion: this.#fabric.board.fmVersion };
   }
 
   /** A guest ends by itself. */
@@ -71,8 +92,9 @@ export class SimulatedVmm {
 
   /** The host has lost its power: nothing is left of any guest. */
   losePower(): void {
-    for (const { server } of [...this.guests.values()]) {
+    for (const { server, pid } of [...this.guests.values()]) {
       server.bury();
+      if (pid !== null) this.#fabric?.release(pid);
       this.#forget(server);
     }
     this.guests.clear();
@@ -125,13 +147,16 @@ export class SimulatedVmm {
       ...this.#settings,
       gatewayKey: [spec.credential],
       replicaId: replica,
-      tenancyEpoch: spec.epoch,
+      tenancyEpoch: spec.tenancy?.epoch ?? spec.epoch,
+      ...(spec.tenancy?.logIndex == null ? {} : { fabricLogIndex: spec.tenancy.logIndex }),
       maxNumSeqs: spec.inFlightMax,
     };
+    const pid = this.#fabric?.hold(replica, spec.modules) ?? null;
     const server = new ServerProcess(this.#world, host, settings, () => {
       guest.hasEnded = true;
+      if (pid !== null) this.#fabric?.release(pid);
     });
-    const guest: TrueGuest = { spec, server, isStopping: false, hasEnded: false };
+    const guest: TrueGuest = { spec, server, isStopping: false, hasEnded: false, pid };
     this.guests.set(replica, guest);
     this.#world.servers.push(server);
     const bootNs = loop.nowNs + this.#random.between(BOOT_NS.least, BOOT_NS.most);

@@ -36,6 +36,9 @@ export class Operations {
     for (const { host } of agents) {
       await operator.must('PUT', `/v1/hosts/${host}`, { state: 'ready', clear: ALL_MODULES });
     }
+    // What replaces others needs GPUs besides theirs, and a tenant may have no more than it has.
+    await operator.must('PUT', '/v1/pools/own', ownPool(this.#fleet, 0, 1));
+    while (judge.hasReplicas('own')) await operator.sleep(1000);
     await operator.must('PUT', '/v1/pools/stories', poolOf(shape, shape.replicas));
     const own = shape.gpusMax;
     await operator.must('PUT', '/v1/pools/own', ownPool(this.#fleet, own, 1));

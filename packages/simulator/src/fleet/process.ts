@@ -14,9 +14,12 @@ export abstract class FleetProcess {
   starts = 0;
   protected readonly world: World;
 
-  constructor(world: World, host: string) {
+  readonly #name: string;
+
+  constructor(world: World, host: string, name = host) {
     this.world = world;
     this.host = host;
+    this.#name = name;
     this.disk = world.disk(host);
     if (this.disk.get(`/sim/${host}`) === undefined) this.disk.makeFolder(`/sim/${host}`);
     this.life = this.#newLife();
@@ -65,7 +68,7 @@ export abstract class FleetProcess {
 
   /** It gets no processor for a while. */
   pause(forNs: number): void {
-    this.life.stoppedUntilNs = this.world.loop.nowNs + forNs;
+    this.life.stoppedUntilNs = this.world.loop.nowNs + Math.ceil(forNs);
   }
 
   bury(): void {
@@ -91,6 +94,6 @@ export abstract class FleetProcess {
   }
 
   #newLife(): Life {
-    return this.world.newLife(`${this.host}#${this.starts + 1}`, this.host);
+    return this.world.newLife(`${this.#name}#${this.starts + 1}`, this.host);
   }
 }

@@ -90,6 +90,7 @@ export function runFleet(run: FleetRun): Readonly<Record<string, number>> {
     if (!fleet.judge.isAsWanted && !isBroken()) {
       judge.violated('live', `what was there is not kept up: ${fleet.judge.state}`);
     }
+    if (!isBroken()) for (const fabric of fleet.fabrics) fabric.lookAtEnd();
     return { ...load.counts };
   } finally {
     fleet.bury();
