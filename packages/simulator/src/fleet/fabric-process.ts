@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import type { AskFabric } from '@bridgekeeper/control';
 import {
@@ -124,6 +125,7 @@ export class FabricProcess extends FleetProcess {
     const { judge } = world;
     const nowMs = () => life.unixMs();
     const ports = board.ports();
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     const log = openLog({ folder, host, nowMs });
     const store = new FileStore(folder);
     const { watcher } = board;

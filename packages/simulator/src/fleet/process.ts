@@ -1,4 +1,5 @@
 import { ControlError } from '@bridgekeeper/control';
+import { FabricError } from '@bridgekeeper/fabric';
 import type { World } from '../product/world.ts';
 import type { Disk } from '../world/disk.ts';
 import type { Life } from '../world/loop.ts';
@@ -25,7 +26,7 @@ export abstract class FleetProcess {
     this.life = this.#newLife();
   }
 
-  /** What it does for as long as it lives. Rejects with a ControlError: it ends by itself. */
+  /** What it does for as long as it lives. Rejects with an error of the product: it ends by itself. */
   protected abstract main(life: Life): Promise<void>;
 
   /** What is to be forgotten with a life. */
@@ -40,10 +41,10 @@ export abstract class FleetProcess {
       this.main(life).then(
         () => this.#left(life, 'has ended'),
         (error: Error) => {
-          if (!(error instanceof ControlError)) {
+          if (!(error instanceof ControlError || error instanceof FabricError)) {
             judge.violated('orderly', `${life.name} ends: ${error.stack ?? error.message}`);
           }
-          judge.reached(`${this.kind} ended: ${(error as ControlError).code}`);
+          judge.reached(`${this.kind} ended: ${(error as Error & { code?: string }).code}`);
           this.#left(life, `ends: ${error.message}`);
         },
       );
