@@ -12,14 +12,14 @@ const CONNECT_MS = 5000;
 export const IDLE_MS = 5000;
 
 /** PostgreSQL at `url`. What cannot be reached or ends in between is 'store-unavailable'. */
-export function openPostgres(url: string): Sql {
+export function openPostgres(url: string, idleMs = IDLE_MS): Sql {
   const pool = new pg.Pool({
     connectionString: url,
     max: CONNECTIONS_MAX,
     connectionTimeoutMillis: CONNECT_MS,
     query_timeout: ANSWER_MS,
     statement_timeout: ANSWER_MS,
-    idle_in_transaction_session_timeout: IDLE_MS,
+    idle_in_transaction_session_timeout: idleMs,
     keepAlive: true,
   });
   // Idle connections that end say so here; without a listener that ends the process.
