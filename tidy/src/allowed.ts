@@ -24,7 +24,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     ...['fabric', 'control', 'gateway'],
   ],
   gateway: ['bridge', 'server', 'control'],
-  simulator: ['bridge', 'device', 'engine', 'attest', 'server', 'gateway'],
+  simulator: ['bridge', 'device', 'engine', 'attest', 'server', 'fabric', 'control', 'gateway'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -350,6 +350,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   control: {
     'errors.ts': [],
     'time.ts': [],
+    'whole-file.ts': [],
     api: [],
     store: ['errors.ts'],
     vmm: ['errors.ts', 'api'],
@@ -359,9 +360,11 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
     'system.ts': ['time.ts', 'fleet'],
     'measure.ts': ['api', 'store', 'vmm', 'fleet', 'lead', 'system.ts'],
-    agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
+    agent: ['errors.ts', 'time.ts', 'whole-file.ts', 'api', 'vmm', 'serve'],
     simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
-    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
+    'open.ts': [
+      ...['errors.ts', 'time.ts', 'whole-file.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
+    ],
   },
   gateway: {
     upstream: [],
@@ -378,7 +381,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     platform: ['world'],
     product: ['world'],
     clients: ['world', 'product'],
-    '.': ['world', 'platform', 'product', 'clients'],
+    fleet: ['world', 'product', 'clients'],
+    '.': ['world', 'platform', 'product', 'clients', 'fleet'],
     mutants: ['world', '.'],
     'main.ts': ['.', 'mutants'],
   },

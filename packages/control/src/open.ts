@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
@@ -26,6 +26,7 @@ import { makeKey, operatorHandlers, type Predict } from './serve/operator.ts';
 import { Watch } from './serve/watch.ts';
 import { type Database, openStore } from './store/open.ts';
 import type { Time } from './time.ts';
+import { writeWhole } from './whole-file.ts';
 
 const OPERATOR_BODY_BYTES = 1 << 20;
 /** An observation carries reports. */
@@ -216,7 +217,8 @@ async function prepare(
       if (roles.has(role)) continue;
       const label = 'made with this fleet';
       const { key } = makeKey(change, { role, tenant: null, label, notAfterMs: null });
-      writeFileSync(join(folder, `${role}.key`), `${key}\n`, { mode: 0o600 });
+      // Before it is written that there is one: it is made once, and told nowhere else.
+      writeWhole(join(folder, `${role}.key`), `${key}\n`);
     }
   };
 }

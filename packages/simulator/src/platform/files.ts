@@ -60,6 +60,8 @@ function flagsOf(flags: unknown): number {
       return constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
     case 'a':
       return constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
+    case 'a+':
+      return constants.O_RDWR | constants.O_CREAT | constants.O_APPEND;
     case 'r+':
       return constants.O_RDWR;
     default:
