@@ -24,7 +24,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     ...['fabric', 'control', 'gateway'],
   ],
   gateway: ['bridge', 'server', 'control'],
-  simulator: ['bridge', 'device', 'engine', 'attest', 'server', 'gateway'],
+  simulator: ['bridge', 'device', 'engine', 'attest', 'server', 'fabric', 'control', 'gateway'],
   bridgekeeper: [
     'bridge',
     'native',
@@ -352,6 +352,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
   control: {
     'errors.ts': [],
     'time.ts': [],
+    'whole-file.ts': [],
     api: [],
     store: ['errors.ts'],
     vmm: ['errors.ts', 'api'],
@@ -361,10 +362,13 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     serve: ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.'],
     'system.ts': ['time.ts', 'fleet'],
     'measure.ts': ['api', 'store', 'vmm', 'fleet', 'lead', 'system.ts'],
-    agent: ['errors.ts', 'time.ts', 'api', 'vmm', 'serve'],
+    agent: ['errors.ts', 'time.ts', 'whole-file.ts', 'api', 'vmm', 'serve'],
     simulate: ['errors.ts', 'api', 'store', 'vmm', 'fleet', 'lead', 'system.ts', 'agent'],
     metrics: ['api', 'fleet', 'lead'],
-    'open.ts': ['errors.ts', 'time.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve', 'metrics'],
+    'open.ts': [
+      ...['errors.ts', 'time.ts', 'whole-file.ts', 'api', 'store', 'fleet', 'lead', '.', 'serve'],
+      'metrics',
+    ],
   },
   gateway: {
     upstream: [],
@@ -381,7 +385,8 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     platform: ['world'],
     product: ['world'],
     clients: ['world', 'product'],
-    '.': ['world', 'platform', 'product', 'clients'],
+    fleet: ['world', 'product', 'clients'],
+    '.': ['world', 'platform', 'product', 'clients', 'fleet'],
     mutants: ['world', '.'],
     'main.ts': ['.', 'mutants'],
   },

@@ -7,7 +7,9 @@ import {
   ControlError,
   FabricVmm,
   HostAgent,
+  type HostFabric,
   type HostObservation,
+  hostFabric,
   memoryFile,
   ProcessVmm,
   pretendedFacts,
@@ -16,7 +18,7 @@ import {
 import { readLogFolder } from '@bridgekeeper/fabric';
 import { hasCompiler } from '@bridgekeeper/native/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { hostFabric } from './cli/host-fabric.ts';
+import { askAgent } from './cli/fabric-socket.ts';
 import { FabricTestHost } from './testing/fabric-host.ts';
 
 // An agent of control on a host whose partitions the real fabric agent brings up, as a process,
@@ -40,6 +42,9 @@ const GUEST = `require('node:http').createServer().listen(0, '127.0.0.1', functi
   const { BRIDGEKEEPER_TENANCY_EPOCH: epoch, BRIDGEKEEPER_FABRIC_LOG_INDEX: index } = process.env;
   console.log('told ' + epoch + ' ' + index + ' http://127.0.0.1:' + this.address().port);
 })`;
+
+const fabricOf = (state: string): HostFabric =>
+  hostFabric(state, (method, path, body) => askAgent(state, method, path, body));
 
 let folder: string;
 let host: FabricTestHost;
@@ -66,7 +71,7 @@ beforeEach(async () => {
   agent = new HostAgent({
     host: 'host-1',
     bootId: 'boot-1',
-    vmm: new FabricVmm(guests, await hostFabric(host.state)),
+    vmm: new FabricVmm(guests, fabricOf(host.state)),
     memory: memoryFile(join(folder, 'memory')),
     link: {
       desired: () => new Promise(() => undefined),
@@ -140,7 +145,7 @@ describe.skipIf(!hasCompiler)('guests on a fabric', { timeout: 300_000 }, () => 
   test('are none that may serve once an operator took their partition', async () => {
     desire(1, [WANTED]);
     await roundsUntil(() => replica()?.state === 'running');
-    const fabric = await hostFabric(host.state);
+    const fabric = fabricOf(host.state);
     await fabric.deactivate(REPLICA);
     await roundsUntil(() => replica()?.state === 'failed');
     expect(replica()).toMatchObject({ address: null });

@@ -14,6 +14,7 @@ export { simulateFleet } from './simulate/simulate.ts';
 export { SYSTEM_CHANCE, SYSTEM_TIME } from './system.ts';
 export { dstackHost } from './vmm/dstack-host.ts';
 export { FabricVmm, type HostFabric } from './vmm/fabric.ts';
+export { type AskFabric, hostFabric } from './vmm/host-fabric.ts';
 export { kubernetesHost } from './vmm/kubernetes-host.ts';
 export { pretendedFacts } from './vmm/pretended.ts';
 export { type ImageProgram, ProcessVmm } from './vmm/process.ts';

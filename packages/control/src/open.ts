@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
@@ -25,8 +25,9 @@ import type { CallerId, Handler } from './serve/handlers.ts';
 import { JoinTokens } from './serve/join.ts';
 import { makeKey, operatorHandlers, type Predict } from './serve/operator.ts';
 import { Watch } from './serve/watch.ts';
-import { openStore } from './store/open.ts';
+import { type Database, openStore } from './store/open.ts';
 import type { Time } from './time.ts';
+import { writeWhole } from './whole-file.ts';
 
 const OPERATOR_BODY_BYTES = 1 << 20;
 /** An observation carries reports. */
@@ -38,8 +39,7 @@ const HEADERS_MS = 15_000;
 export interface ControlOptions {
   /** Where the database and the first keys are. */
   readonly folder: string;
-  /** Of PostgreSQL; null: SQLite in the folder. */
-  readonly database: string | null;
+  readonly database: Database;
   readonly listen: { readonly host: string; readonly port: number };
   readonly agents: { readonly host: string; readonly port: number };
   /** By which agents reach it: names and addresses in its certificate. */
@@ -236,7 +236,8 @@ async function prepare(
       if (roles.has(role)) continue;
       const label = 'made with this fleet';
       const { key } = makeKey(change, { role, tenant: null, label, notAfterMs: null });
-      writeFileSync(join(folder, `${role}.key`), `${key}\n`, { mode: 0o600 });
+      // Before it is written that there is one: it is made once, and told nowhere else.
+      writeWhole(join(folder, `${role}.key`), `${key}\n`);
     }
   };
 }
@@ -280,7 +281,9 @@ function streamEvents(c: Context, from: number, watch: Watch, time: Time): Respo
   return streamSSE(c, async (stream) => {
     const gone = new AbortController();
     stream.onAbort(() => gone.abort());
-    const events = watch.events(from, () => time.sleep(COMMENT_MS, gone.signal));
+    const events = watch.events(from, (over) =>
+      time.sleep(COMMENT_MS, AbortSignal.any([gone.signal, over])),
+    );
     for await (const event of events) {
       if (gone.signal.aborted) break;
       if (event === null) {

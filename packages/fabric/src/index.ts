@@ -1,6 +1,7 @@
 // The state of an NVSwitch fabric, who is in it, and the record of it. The README says what each
 // part is for.
 
+export { Agent } from './agent/agent.ts';
 export { AgentCommands } from './agent/commands.ts';
 export { agentListener } from './agent/listener.ts';
 export { arrivalOf, runAgent, runUntil, withoutTenancy, withTenancy } from './agent/run.ts';
@@ -27,6 +28,7 @@ export {
   lookAtHost,
   type OpenAgent,
   openAgent,
+  openLog,
   openWitness,
 } from './open.ts';
 export { dstackChanges, readDstackGoal } from './plan/dstack.ts';
@@ -43,4 +45,5 @@ export { SCENARIO_ROUNDS, SCENARIOS } from './simulate/scenarios.ts';
 export { type SimulationOptions, type SimulationResult, simulate } from './simulate/simulate.ts';
 export { changesBetween, type StatusDocument, statusLines, statusOf } from './status/status.ts';
 export { withMaintenance } from './tenancy/rules.ts';
+export { World as SimulatedHost } from './simulate/world.ts';
 export type { AgentState } from './tenancy/state.ts';

@@ -75,8 +75,15 @@ export async function openAgent(
   }
 }
 
-/** The log beside the state, signed by a key that is made with it and never replaced. */
-function openLog({ folder, host, nowMs }: HostSettings): FileLog {
+/**
+ * The log beside the state, signed by a key that is made with it and never replaced. Throws
+ * FabricError.
+ */
+export function openLog({
+  folder,
+  host,
+  nowMs,
+}: Pick<HostSettings, 'folder' | 'host' | 'nowMs'>): FileLog {
   const signer = noteSigner(`bk/${host}/fabric`, 'log', signingKey(join(folder, 'log.key')));
   return FileLog.open({
     folder: join(folder, 'log'),

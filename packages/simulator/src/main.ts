@@ -1,11 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { coverageTable } from './coverage.ts';
-import { FAULT_NAMES, type FaultName } from './faults.ts';
+import { FAULT_NAMES } from './faults.ts';
+import { FLEET_FAULT_NAMES } from './fleet/faults.ts';
 import { findMutant } from './mutants/find.ts';
+import { FLEET_MUTANTS } from './mutants/fleet-mutants.ts';
 import { MUTANTS } from './mutants/mutants.ts';
 import { replayCommand, shrink } from './shrink.ts';
-import { type SimulationResult, simulate } from './simulate.ts';
+import { type AnyFaultName, type SimulationResult, simulate } from './simulate.ts';
 
 const HELP = `usage: npm run simulate -- [flags]
   --seed N          one seed (default 1)
@@ -13,6 +15,8 @@ const HELP = `usage: npm run simulate -- [flags]
   --requests N      that clients send; default: the seed says
   --faults A,B      kinds of faults, "none" or "all"; default: the seed says
                     ${FAULT_NAMES.join(' ')}
+                    and of a fleet: ${FLEET_FAULT_NAMES.join(' ')}
+  --fleet           control, agents and guests besides; default: the seed says
   --history FILE    writes what happened, a line each
   --no-shrink       leaves a failure as large as it is
   --mutants A,B     puts bugs into the product and says which seed finds each; "all"
@@ -31,6 +35,7 @@ function options() {
       seeds: { type: 'string' },
       requests: { type: 'string' },
       faults: { type: 'string' },
+      fleet: { type: 'boolean' },
       history: { type: 'string' },
       mutants: { type: 'string' },
       'no-shrink': { type: 'boolean' },
@@ -49,6 +54,7 @@ function options() {
     last: Number(range[2]),
     requests,
     faults: faultsOf(values.faults),
+    isFleet: values.fleet,
     history: values.history,
     mutants: values.mutants,
     shrinks: values['no-shrink'] !== true,
@@ -57,16 +63,17 @@ function options() {
   };
 }
 
-function faultsOf(text: string | undefined): readonly FaultName[] | undefined {
+function faultsOf(text: string | undefined): readonly AnyFaultName[] | undefined {
   if (text === undefined) return undefined;
   if (text === 'none') return [];
-  if (text === 'all') return FAULT_NAMES;
+  const known: readonly string[] = [...FAULT_NAMES, ...FLEET_FAULT_NAMES];
+  if (text === 'all') return known as AnyFaultName[];
   const names = text.split(',');
-  const unknown = names.find((name) => !FAULT_NAMES.includes(name as FaultName));
+  const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new BadArgument(`--faults: there is no ${unknown}; there are ${FAULT_NAMES.join(', ')}`);
+    throw new BadArgument(`--faults: there is no ${unknown}; there are ${known.join(', ')}`);
   }
-  return names as FaultName[];
+  return names as AnyFaultName[];
 }
 
 const seconds = (usage: NodeJS.CpuUsage) => (usage.user + usage.system) / 1e6;
@@ -87,6 +94,7 @@ async function main(): Promise<number> {
       seed,
       requests,
       faults,
+      isFleet: wanted.isFleet,
       keepsHistory: wanted.history !== undefined,
     });
     results.push({ ...result, history: null });
@@ -137,12 +145,13 @@ async function findMutants(
   text: string,
   { first, last, isJson }: ReturnType<typeof options>,
 ): Promise<number> {
-  const names = text === 'all' ? MUTANTS.map(({ name }) => name) : text.split(',');
+  const all = [...MUTANTS, ...FLEET_MUTANTS];
+  const names = text === 'all' ? all.map(({ name }) => name) : text.split(',');
   const rows = [];
   for (const name of names) {
-    const mutant = MUTANTS.find((each) => each.name === name);
+    const mutant = all.find((each) => each.name === name);
     if (mutant === undefined) {
-      const known = MUTANTS.map((each) => each.name).join(', ');
+      const known = all.map((each) => each.name).join(', ');
       throw new BadArgument(`--mutants: there is no ${name}; there are ${known}`);
     }
     const found = await findMutant(name, first, last === first ? first + 999 : last);

@@ -1,11 +1,11 @@
-import type { FaultName } from './faults.ts';
-import { type SimulationResult, simulate } from './simulate.ts';
+import { type AnyFaultName, type SimulationResult, simulate } from './simulate.ts';
 
 /** A failure that is as small as it was made. */
 export interface Shrunk {
   readonly seed: number;
+  readonly isFleet: boolean;
   readonly requests: number;
-  readonly faults: readonly FaultName[];
+  readonly faults: readonly AnyFaultName[];
   readonly result: SimulationResult;
   /** Simulations that it took. */
   readonly tries: number;
@@ -21,14 +21,14 @@ export async function shrink(
   triesMax = 40,
   told: (line: string) => void = () => undefined,
 ): Promise<Shrunk> {
-  const { seed } = failed;
+  const { seed, isFleet } = failed;
   const wanted = failed.violations[0]!.invariant;
   let best = failed;
   let tries = 0;
-  const isSame = async (requests: number, faults: readonly FaultName[]): Promise<boolean> => {
+  const isSame = async (requests: number, faults: readonly AnyFaultName[]): Promise<boolean> => {
     if (tries >= triesMax) return false;
     tries += 1;
-    const result = await simulate({ seed, requests, faults, keepsHistory: true });
+    const result = await simulate({ seed, requests, faults, isFleet, keepsHistory: true });
     if (result.violations[0]?.invariant !== wanted) return false;
     best = result;
     told(`still with ${requests} requests and ${faults.join() || 'no faults'}`);
@@ -49,7 +49,7 @@ export async function shrink(
     }
   }
   const { requests, faults } = best;
-  return { seed, requests, faults, result: best, tries };
+  return { seed, isFleet, requests, faults, result: best, tries };
 }
 
 /** What runs one simulation again. */
@@ -57,7 +57,8 @@ export function replayCommand({
   seed,
   requests,
   faults,
-}: Pick<SimulationResult, 'seed' | 'requests' | 'faults'>): string {
+  isFleet,
+}: Pick<SimulationResult, 'seed' | 'requests' | 'faults' | 'isFleet'>): string {
   const kinds = faults.length === 0 ? 'none' : faults.join();
-  return `npm run simulate -- --seed ${seed} --requests ${requests} --faults ${kinds}`;
+  return `npm run simulate -- --seed ${seed} --requests ${requests} --faults ${kinds}${isFleet ? ' --fleet' : ''}`;
 }

@@ -2,6 +2,8 @@ import sqlite from 'node-sqlite3-wasm';
 import { CLIENT_KINDS, Load } from './clients/clients.ts';
 import { collectReceipts } from './clients/receipts.ts';
 import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
+import { FLEET_FAULT_NAMES, type FleetFaultName } from './fleet/faults.ts';
+import { runFleet } from './fleet/run.ts';
 import { install } from './platform/platform.ts';
 import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
@@ -12,19 +14,25 @@ import { World } from './product/world.ts';
 import type { Violation } from './world/judge.ts';
 import { Random } from './world/random.ts';
 
+/** Of servers alone, or of a fleet. */
+export type AnyFaultName = FaultName | FleetFaultName;
+
 export interface SimulationOptions {
   readonly seed: number;
   /** That clients send; the seed says by default. */
   readonly requests?: number | undefined;
   /** The kinds of faults that happen; the seed says by default. */
-  readonly faults?: readonly FaultName[] | undefined;
+  readonly faults?: readonly AnyFaultName[] | undefined;
   readonly keepsHistory?: boolean | undefined;
+  /** Control, agents and guests besides; the seed says by default. */
+  readonly isFleet?: boolean | undefined;
 }
 
 export interface SimulationResult {
   readonly seed: number;
   readonly requests: number;
-  readonly faults: readonly FaultName[];
+  readonly faults: readonly AnyFaultName[];
+  readonly isFleet: boolean;
   /** What was broken, the first first: it ends there. */
   readonly violations: readonly Violation[];
   /** SHA-256 of the history: the same for the same seed and options, on every machine. */
@@ -38,6 +46,8 @@ export interface SimulationResult {
   readonly steps: number;
 }
 
+/** Seeds whose servers are control's. */
+const FLEETS = 0;
 const REQUESTS = { least: 30, most: 120 };
 /** What costs nobody an answer. */
 const HARMLESS: ReadonlySet<FaultName> = new Set([
@@ -51,6 +61,19 @@ const HARMLESS: ReadonlySet<FaultName> = new Set([
 const CALM_NS = 400e9;
 
 let files: ReadonlyMap<string, Buffer> | undefined;
+let isSqliteSeeded = false;
+
+/**
+ * SQLite draws its own chance once in a process: not from the first server of the first simulation,
+ * which would then be another one than the same seed later.
+ */
+function seedSqlite(): void {
+  if (isSqliteSeeded) return;
+  isSqliteSeeded = true;
+  const database = new sqlite.Database(':memory:');
+  database.exec('SELECT random()');
+  database.close();
+}
 
 /**
  * Runs one simulation. It takes this process for itself: nothing else of it runs meanwhile. Not to
@@ -82,6 +105,7 @@ function run(options: SimulationOptions): SimulationResult {
       world.opened(this);
     }
   };
+  loop.as(world.newLife('sqlite', 'sqlite'), seedSqlite);
   const rejected = (error: unknown) => {
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
     judge.violated('orderly', `a rejection that nobody handles: ${what}`);
@@ -95,9 +119,14 @@ function run(options: SimulationOptions): SimulationResult {
     judge.violated('orderly', `${life?.name ?? 'the simulation'} threw: ${what}`);
   };
   try {
-    const chosen = options.faults ?? drawFaults(new Random(seed, 'which faults'));
     const requests =
       options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
+    const isFleet = options.isFleet ?? new Random(seed, 'is a fleet').chance(FLEETS);
+    const drawn = (names: readonly AnyFaultName[]) =>
+      options.faults?.filter((name) => names.includes(name)) ??
+      drawFaults(new Random(seed, 'which faults'), names);
+    const fleetFaults = isFleet ? (drawn(FLEET_FAULT_NAMES) as FleetFaultName[]) : [];
+    const chosen = isFleet ? [] : (drawn(FAULT_NAMES) as FaultName[]);
     const random = new Random(seed, 'swarm');
     const until = (limitNs: number, isDone: () => boolean): boolean => {
       const endNs = loop.nowNs + limitNs;
@@ -107,6 +136,32 @@ function run(options: SimulationOptions): SimulationResult {
     };
     const settings = drawSettings(random, PAGE_BYTES);
     noteSettings(judge, settings);
+    const result = (counts: Readonly<Record<string, number>>): SimulationResult => ({
+      seed,
+      requests,
+      faults: isFleet ? fleetFaults : chosen,
+      isFleet,
+      violations: judge.violations,
+      digest: judge.digest(),
+      history: judge.history,
+      coverage: judge.coverage,
+      counts,
+      virtualSeconds: loop.nowNs / 1e9,
+      steps: loop.steps,
+    });
+    let sinceLook = 0;
+    loop.afterStep = () => {
+      sinceLook += 1;
+      if (sinceLook < 16) return;
+      sinceLook = 0;
+      for (const server of world.servers) server.engine?.check();
+    };
+    if (isFleet) {
+      const isOver = () => isBroken;
+      return result(
+        runFleet({ world, requests, settings, faults: fleetFaults, until, isBroken: isOver }),
+      );
+    }
     const hasGateway = random.chance(0.4);
     const count = hasGateway ? random.between(2, 3) : random.between(1, 2);
     for (let index = 0; index < count; index++) {
@@ -121,13 +176,6 @@ function run(options: SimulationOptions): SimulationResult {
       );
     }
     if (hasGateway) world.gateway = new GatewayProcess(world);
-    let sinceLook = 0;
-    loop.afterStep = () => {
-      sinceLook += 1;
-      if (sinceLook < 16) return;
-      sinceLook = 0;
-      for (const server of world.servers) server.engine?.check();
-    };
     for (const server of world.servers) server.start();
     if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
       judge.violated('live', 'a server has not started within a minute');
@@ -170,18 +218,7 @@ function run(options: SimulationOptions): SimulationResult {
       engine?.noteReached();
     }
     if (!isBroken) audit.finish(until);
-    return {
-      seed,
-      requests,
-      faults: chosen,
-      violations: judge.violations,
-      digest: judge.digest(),
-      history: judge.history,
-      coverage: judge.coverage,
-      counts: { ...load.counts, receipts: load.receipts.length },
-      virtualSeconds: loop.nowNs / 1e9,
-      steps: loop.steps,
-    };
+    return result({ ...load.counts, receipts: load.receipts.length });
   } finally {
     world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);
@@ -208,7 +245,7 @@ export function simulate(options: SimulationOptions): Promise<SimulationResult> 
 }
 
 /** One seed in ten has none, and must answer everything. */
-function drawFaults(random: Random): FaultName[] {
+function drawFaults(random: Random, names: readonly AnyFaultName[]): AnyFaultName[] {
   const share = random.of([0, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4, 0.6, 0.6, 0.1]);
-  return FAULT_NAMES.filter(() => random.chance(share));
+  return names.filter(() => random.chance(share));
 }

@@ -14,6 +14,7 @@ import {
 } from '@bridgekeeper/server/settings';
 import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
+import { askAgent } from './fabric-socket.ts';
 import { readGivenFile } from './given-file.ts';
 import { stopSignal } from './stop-signal.ts';
 
@@ -128,9 +129,11 @@ async function openVmm(values: Values<typeof FLAGS>, host: string, io: CliIo): P
 
 async function withFabric(vmm: Vmm, folder: string | undefined): Promise<Vmm> {
   if (folder === undefined) return vmm;
-  const { FabricVmm } = await import('@bridgekeeper/control');
-  const { hostFabric } = await import('./host-fabric.ts');
-  return new FabricVmm(vmm, await hostFabric(folder));
+  const { FabricVmm, hostFabric } = await import('@bridgekeeper/control');
+  return new FabricVmm(
+    vmm,
+    hostFabric(folder, (method, path, body) => askAgent(folder, method, path, body)),
+  );
 }
 
 const PROGRAM = join(dirname(fileURLToPath(import.meta.url)), '../../bin/bridgekeeper.mjs');

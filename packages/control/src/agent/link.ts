@@ -1,5 +1,5 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { request as requestHttp } from 'node:http';
 import { Agent, type RequestOptions, request as requestHttps } from 'node:https';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { ErrorDocument } from '../api/routes.ts';
 import { ControlError, type ControlErrorCode } from '../errors.ts';
 import { isDue, makeRequest } from '../serve/authority.ts';
 import { authorityOf, certificateSha256 } from '../serve/join.ts';
+import { writeWhole } from '../whole-file.ts';
 import type { AskEvidence, ControlLink } from './agent.ts';
 
 const ANSWER_MS = 15_000;
@@ -215,12 +216,6 @@ class Controls {
 function isAway(error: unknown): boolean {
   if (!(error instanceof ControlError)) return false;
   return ['not-leader', 'fenced', 'store-unavailable', 'outcome-unknown'].includes(error.code);
-}
-
-/** Either the old text or the new one is there, whatever happens. */
-function writeWhole(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
 }
 
 /** Asks a replica for its report. Its certificate is its own: the report says which. */

@@ -1,16 +1,9 @@
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from '@hono/zod-openapi';
 import { HostDesired } from '../api/agent.ts';
 import { ControlError } from '../errors.ts';
+import { writeWhole } from '../whole-file.ts';
 
 /** What an agent must not forget. */
 const Memory = z.strictObject({
@@ -23,7 +16,7 @@ export type Memory = z.output<typeof Memory>;
 
 export interface MemoryStore {
   read(): Memory;
-  /** Either the old one or the new one is there, whatever happens. */
+  /** Either the old one or the new one is there, whatever happens; the new one from now on. */
   write(memory: Memory): void;
 }
 
@@ -49,14 +42,7 @@ export function memoryFile(folder: string): MemoryStore {
     write: (memory) => {
       try {
         mkdirSync(folder, { recursive: true, mode: 0o700 });
-        const file = openSync(`${path}.new`, 'w', 0o600);
-        try {
-          writeSync(file, JSON.stringify(memory));
-          fsyncSync(file);
-        } finally {
-          closeSync(file);
-        }
-        renameSync(`${path}.new`, path);
+        writeWhole(path, JSON.stringify(memory));
       } catch (error) {
         throw unavailable(path, error);
       }

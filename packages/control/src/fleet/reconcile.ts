@@ -155,9 +155,13 @@ function settlePool(
     const reason = each.generation === generation ? 'its host drains' : 'its pool has changed';
     drain(change, each, reason);
   }
-  // What has never served makes way at once.
-  for (const each of first) if (now(each).phase === 'starting') drain(change, each, 'replaced');
+  // What does not serve, and never will, makes way at once: it holds GPUs of those that shall.
+  for (const each of first) if (!isServing(now(each))) drain(change, each, 'replaced');
   if (good.length > goal && isSettled) shrink(change, good.map(now), good.length - goal);
+}
+
+function isServing({ phase }: Replica): boolean {
+  return phase === 'serving' || phase === 'draining';
 }
 
 function byHost(one: Replica, other: Replica): number {

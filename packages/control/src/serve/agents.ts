@@ -114,7 +114,7 @@ export function agentHandlers(context: AgentContext): Handlers<typeof AGENT_CALL
             if (desired === null) throw new ControlError('not-found', 'this host was removed');
             const { epoch, sequence } = desired;
             if (epoch !== query.epoch || sequence > query.sequence) return desired;
-            const isOver = (await watcher.next(wait)).length === 0;
+            const isOver = (await watcher.next(() => wait)).length === 0;
             if (isOver || term.isOver) return desired;
           }
         } finally {

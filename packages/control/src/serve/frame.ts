@@ -219,7 +219,11 @@ export class Frame {
     };
     const status = known === null ? 500 : STATUS[known.code];
     const document = { error: { code, message, nearest } };
-    return c.json(document, status as 400, status === 503 ? { 'Retry-After': '1' } : {});
+    return c.json(document, status as 400, {
+      ...(status === 503 ? { 'Retry-After': '1' } : {}),
+      // Behind one name there are several: on this connection it would only ever ask this one.
+      ...(code === 'not-leader' ? { Connection: 'close' } : {}),
+    });
   }
 }
 

@@ -83,11 +83,7 @@ export function streamRouting(
   const watcher = kept ?? watch.routing(sequence)!;
   const table = kept === null ? routingTable(fleet, sequence) : null;
   return streamSSE(c, async (stream) => {
-    const gone = new AbortController();
-    stream.onAbort(() => {
-      gone.abort();
-      watcher.end();
-    });
+    stream.onAbort(() => watcher.end());
     try {
       if (table !== null) {
         await stream.writeSSE({
@@ -97,12 +93,11 @@ export function streamRouting(
         });
       }
       while (!watcher.isOver) {
-        const changes = await watcher.next(time.sleep(COMMENT_MS, gone.signal));
+        const changes = await watcher.next((over) => time.sleep(COMMENT_MS, over));
         if (changes.length === 0 && !watcher.isOver) await stream.write(':\n\n');
         for (const change of changes) await stream.writeSSE(eventOf(change));
       }
     } finally {
-      gone.abort();
       watch.leave(watcher);
     }
   });

@@ -8,6 +8,9 @@ const CHANGES_KEPT = 10_000;
 const WAITING_MAX = 20_000;
 const EVENTS_PER_READ = 500;
 
+/** Resolves after a while, or once the signal aborts. */
+type Wait = (signal: AbortSignal) => Promise<void>;
+
 /** One who watches: what waits for it, and whether it is still served. */
 class Watcher<T> {
   readonly #waiting: T[] = [];
@@ -35,12 +38,15 @@ class Watcher<T> {
   }
 
   /** What has come, at once if something has; empty if `wait` was over first. */
-  async next(wait: Promise<void>): Promise<readonly T[]> {
+  async next(wait: Wait): Promise<readonly T[]> {
     if (this.#waiting.length === 0 && !this.#isOver) {
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
-      await Promise.race([woken, wait]);
+      const over = new AbortController();
+      await Promise.race([woken, wait(over.signal)]);
+      // Else one more would wait with each thing that comes.
+      over.abort();
       this.#wake = null;
     }
     return this.#waiting.splice(0);
@@ -93,7 +99,7 @@ export class Watch {
   }
 
   /** Events after that sequence, the stored ones first, and each once. */
-  async *events(from: number, wait: () => Promise<void>): AsyncGenerator<StoredEvent | null> {
+  async *events(from: number, wait: Wait): AsyncGenerator<StoredEvent | null> {
     const watcher = this.#watcher<StoredEvent>();
     this.#eventWatchers.add(watcher);
     try {
@@ -105,7 +111,7 @@ export class Watch {
         last = stored.at(-1)!.sequence;
       }
       while (!watcher.isOver) {
-        const events = await watcher.next(wait());
+        const events = await watcher.next(wait);
         if (events.length === 0) yield null;
         for (const event of events) {
           if (event.sequence <= last) continue;

@@ -6,20 +6,22 @@ const CONNECTIONS_MAX = 4;
 const ANSWER_MS = 10_000;
 const CONNECT_MS = 5000;
 /**
- * A control that is paused within a transaction holds the row of the lease: the database ends that
- * transaction before the lease is over, so that the next one can take it.
+ * A transaction holds the lease's row. Of a machine that is gone or paused in the midst of one
+ * PostgreSQL hears nothing for hours: it ends that transaction before the lease is over, so that
+ * another can take it.
  */
-const IDLE_TRANSACTION_MS = 2000;
+export const IDLE_MS = 2000;
 
 /** PostgreSQL at `url`. What cannot be reached or ends in between is 'store-unavailable'. */
-export function openPostgres(url: string): Sql {
+export function openPostgres(url: string, idleMs = IDLE_MS): Sql {
   const pool = new pg.Pool({
     connectionString: url,
     max: CONNECTIONS_MAX,
     connectionTimeoutMillis: CONNECT_MS,
     query_timeout: ANSWER_MS,
     statement_timeout: ANSWER_MS,
-    idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
+    idle_in_transaction_session_timeout: idleMs,
+    keepAlive: true,
   });
   // Idle connections that end say so here; without a listener that ends the process.
   pool.on('error', () => undefined);

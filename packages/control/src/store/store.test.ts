@@ -179,6 +179,32 @@ describe.skipIf(postgres === null)('the store in PostgreSQL', () => {
 
   contract(() => SqlStore.open(openPostgres(url)));
 
+  it('lets another lead while one is paused in the midst of a change', async () => {
+    const [one, other] = [openPostgres(url, 100), openPostgres(url)];
+    const store = await SqlStore.open(other);
+    await store.acquire('one', 0, 1000);
+    let goOn = (): void => undefined;
+    const isPaused = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let hasBegun = (): void => undefined;
+    const begun = new Promise<void>((resolve) => {
+      hasBegun = resolve;
+    });
+    const change = one.transaction(async ({ query }) => {
+      await query('UPDATE lease SET epoch = epoch', []);
+      hasBegun();
+      await isPaused;
+      await query('SELECT 1', []);
+    });
+    const ended = expect(change).rejects.toMatchObject({ code: 'store-unavailable' });
+    await begun;
+    expect(await store.acquire('two', 1000, 1000)).toMatchObject({ holder: 'two' });
+    goOn();
+    await ended;
+    await Promise.all([one.close(), store.close()]);
+  });
+
   it('says that it is away when it was stopped at once, and is back when that is', async () => {
     const store = await SqlStore.open(openPostgres(url));
     const lease = (await store.acquire('one', 0, 1000))!;

@@ -55,7 +55,7 @@ export class ClientConnection {
   ): void {
     let text = `${method} ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n`;
     for (const [name, value] of Object.entries(headers)) text += `${name}: ${value}\r\n`;
-    if (method === 'POST') text += `content-length: ${Buffer.byteLength(body)}\r\n`;
+    if (method !== 'GET') text += `content-length: ${Buffer.byteLength(body)}\r\n`;
     this.#listener = listener;
     this.#state = 'head';
     this.socket.write(`${text}\r\n${body}`);

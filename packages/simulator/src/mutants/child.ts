@@ -1,4 +1,5 @@
 import { register } from 'node:module';
+import { FLEET_MUTANTS } from './fleet-mutants.ts';
 import type { Change } from './hooks.ts';
 import { MUTANTS } from './mutants.ts';
 
@@ -13,15 +14,16 @@ export interface MutantFound {
 
 // A process of its own for each mutant: modules are loaded once.
 const [name, first, last] = process.argv.slice(2);
-const mutant = MUTANTS.find((each) => each.name === name);
+const mutant = [...MUTANTS, ...FLEET_MUTANTS].find((each) => each.name === name);
 if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
 const url = new URL(`../../../${mutant.file}`, import.meta.url).href;
 const data: Change = { url, find: mutant.find, replace: mutant.replace };
 register('./hooks.js', import.meta.url, { data });
+const isFleet = FLEET_MUTANTS.includes(mutant);
 const { simulate } = await import('../simulate.ts');
 let found: MutantFound | undefined;
 for (let seed = Number(first); seed <= Number(last) && found === undefined; seed++) {
-  const { violations } = await simulate({ seed });
+  const { violations } = await simulate({ seed, isFleet });
   const [violation] = violations;
   if (violation === undefined) continue;
   const { invariant, what } = violation;

@@ -8,6 +8,7 @@ import {
   verify,
 } from 'node:crypto';
 import type { Random } from '../world/random.ts';
+import { p256Key, p256Sign } from './ecdsa.ts';
 
 /** What precedes the 32 bytes of a private key in PKCS #8, by kind. */
 const PREFIX: Readonly<Record<string, string>> = {
@@ -22,6 +23,13 @@ export function keyPair(kind: string, random: Random) {
   const der = Buffer.concat([Buffer.from(prefix, 'hex'), random.bytes(32)]);
   const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
   return { privateKey, publicKey: createPublicKey(privateKey) };
+}
+
+/** As WebCrypto has one, for a library that looks at what it may be used for. */
+function ecdsaKey(key: KeyObject, { name, namedCurve, hash }: Any) {
+  const type = key.type;
+  const usages = type === 'private' ? ['sign'] : ['verify'];
+  return { type, extractable: true, algorithm: { name, namedCurve, hash }, usages, key };
 }
 
 /** As OpenSSL calls them. */
@@ -72,28 +80,53 @@ export function subtleAtOnce(random: () => Random): Readonly<Record<string, Any>
         const half = { algorithm: { name }, key: curve, point };
         return { privateKey: { ...half, type: 'private' }, publicKey: { ...half, type: 'public' } };
       }
+      if (name === 'ECDSA') {
+        const key = p256Key(random());
+        return {
+          privateKey: ecdsaKey(key, algorithm),
+          publicKey: ecdsaKey(createPublicKey(key), algorithm),
+        };
+      }
       const { privateKey, publicKey } = keyPair(name, random());
       return {
         privateKey: { type: 'private', algorithm: { name }, key: privateKey },
         publicKey: { type: 'public', algorithm: { name }, key: publicKey },
       };
     },
-    exportKey: async (_format: string, { key, point }: Key) => bufferOf(point ?? rawOf(key)),
+    exportKey: async (format: string, { key, point }: Key) => {
+      if (format === 'raw') return bufferOf(point ?? rawOf(key));
+      return bufferOf(key.export({ format: 'der', type: format as 'spki' }));
+    },
     importKey: async (format: string, data: Any, algorithm: Any) => {
       const name = nameOf(algorithm);
+      if (name === 'ECDSA') {
+        const key = Buffer.from(bytesOf(data));
+        const der = { key, format: 'der', type: format } as const;
+        const isPrivate = format === 'pkcs8';
+        const read = isPrivate ? createPrivateKey(der as Any) : createPublicKey(der as Any);
+        return ecdsaKey(read, algorithm);
+      }
       if (format !== 'raw' || name !== 'Ed25519')
         throw new Error(`${format} ${name}: not simulated`);
       const x = Buffer.from(bytesOf(data)).toString('base64url');
       const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
       return { type: 'public', algorithm: { name }, key };
     },
-    verify: async (_algorithm: Any, { key }: Key, signature: Any, data: Any) =>
-      verify(null, bytesOf(data), key, bytesOf(signature)),
+    verify: async (algorithm: Any, { key }: Key, signature: Any, data: Any) => {
+      if (nameOf(algorithm) !== 'ECDSA') {
+        return verify(null, bytesOf(data), key, bytesOf(signature));
+      }
+      const how = { key, dsaEncoding: 'ieee-p1363' } as const;
+      return verify('sha256', bytesOf(data), how, bytesOf(signature));
+    },
+    sign: async (algorithm: Any, { key }: Key, data: Any) => {
+      if (nameOf(algorithm) !== 'ECDSA') throw new Error('sign is not simulated');
+      return bufferOf(p256Sign(key, bytesOf(data)));
+    },
     deriveBits: async (algorithm: Any, { key }: Key) =>
       bufferOf(diffieHellman({ privateKey: key, publicKey: algorithm.public.key })),
     encrypt: missing('encrypt'),
     decrypt: missing('decrypt'),
-    sign: missing('sign'),
     deriveKey: missing('deriveKey'),
   };
 }

@@ -1,6 +1,8 @@
 import cryptoModule, { webcrypto } from 'node:crypto';
 import fsModule from 'node:fs';
 import promisesModule from 'node:fs/promises';
+import httpModule from 'node:http';
+import httpsModule from 'node:https';
 import { syncBuiltinESMExports } from 'node:module';
 import netModule from 'node:net';
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
@@ -9,9 +11,11 @@ import type { Disk, OpenFiles } from '../world/disk.ts';
 import type { Life, Loop } from '../world/loop.ts';
 import type { Network } from '../world/network.ts';
 import { type ThreadMain, workersOf } from '../world/threads.ts';
+import { fetchAtOnce } from './fetch.ts';
 import { filePromises, simulatedFiles } from './files.ts';
 import { keyPair, subtleAtOnce } from './keys.ts';
 import { serverMethods } from './servers.ts';
+import { createTlsServer, secureClient, type TlsOptions } from './tls.ts';
 
 export interface PlatformParts {
   readonly loop: Loop;
@@ -114,6 +118,12 @@ export function install(parts: PlatformParts): () => void {
   };
   replace(netModule, 'connect', connect);
   replace(netModule, 'createConnection', connect);
+  replaceClients(replace, loop, network);
+  const { globalAgent } = httpModule;
+  httpModule.globalAgent = new httpModule.Agent(KEPT);
+  undo.push(() => {
+    httpModule.globalAgent = globalAgent;
+  });
   for (const [name, value] of Object.entries(serverMethods(loop, network))) {
     replace(netModule.Server.prototype, name, value);
   }
@@ -132,6 +142,34 @@ export function install(parts: PlatformParts): () => void {
     for (const action of undo.reverse()) action();
     syncBuiltinESMExports();
   };
+}
+
+/** As Node's own agents are. */
+const KEPT = { keepAlive: true, timeout: 5000 } as const;
+
+/** Clients of Node's HTTP: each process has connections of its own. */
+function replaceClients(
+  replace: (target: Any, name: string, value: unknown) => void,
+  loop: Loop,
+  network: Network,
+): void {
+  const { getName } = httpModule.Agent.prototype;
+  replace(httpModule.Agent.prototype, 'getName', function (this: Any, options: Any) {
+    options.simulatedLife ??= loop.current?.name ?? '';
+    return `${getName.call(this, options)}:${options.simulatedLife}`;
+  });
+  type Options = ConnectOptions & TlsOptions;
+  replace(httpModule.Agent.prototype, 'createConnection', ({ host, port }: Options) =>
+    network.connect(loop.current!, host, Number(port)),
+  );
+  replace(httpsModule.Agent.prototype, 'createConnection', (options: Options) => {
+    const socket = network.connect(loop.current!, options.host, Number(options.port));
+    secureClient(socket, options);
+    return socket;
+  });
+  replace(httpsModule, 'createServer', createTlsServer);
+  replace(httpsModule, 'globalAgent', new httpsModule.Agent(KEPT));
+  replace(globalThis, 'fetch', fetchAtOnce);
 }
 
 interface ConnectOptions {

@@ -19,8 +19,14 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
     process.nextTick(() => server.emit('close'));
   };
   const methods = {
-    listen(this: Server, options: { host?: string; port?: number }, done?: () => void): Server {
+    listen(
+      this: Server,
+      where: number | { host?: string; port?: number },
+      ...rest: unknown[]
+    ): Server {
       const life = loop.current!;
+      const options = typeof where === 'number' ? { port: where } : where;
+      const done = rest.at(-1) as (() => void) | undefined;
       const host = life.host;
       const port =
         options.port === undefined || options.port === 0 ? network.freePort() : options.port;
@@ -31,6 +37,7 @@ export function serverMethods(loop: Loop, network: Network): Readonly<Record<str
         port,
         connections: 0,
         isOpen: true,
+        identity: () => (this as { identity?: () => unknown }).identity?.() ?? null,
         mayAccept: () =>
           this.maxConnections === undefined || state.connections < this.maxConnections,
         accept: (socket) => {

@@ -7,6 +7,8 @@ import type { World } from './world.ts';
 /** What is seen of a running engine from within. */
 export interface EngineWatch {
   readonly engine: Engine;
+  /** Requests that it has. */
+  readonly open: number;
   /** To be called when nothing runs. */
   check(): void;
   /** To be called when no request is open, and none was for a while. */
@@ -140,6 +142,9 @@ export function watchEngine(
   };
   return {
     engine,
+    get open() {
+      return scheduler.waiting + scheduler.running;
+    },
     check() {
       if (isClosed) return;
       const now = device.counters().launches + device.counters().graphLaunches;

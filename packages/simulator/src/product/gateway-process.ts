@@ -8,24 +8,34 @@ import type { World } from './world.ts';
 export const GATEWAY_HOST = 'gateway';
 export const GATEWAY_PORT = 9000;
 
+type GatewaySource = Parameters<typeof startGateway>[0]['source'];
+export type ControlRoutes = Extract<GatewaySource, { readonly kind: 'control' }>;
+
 const ROUTES = `/sim/${GATEWAY_HOST}/routes.json`;
 const RESTART_NS = { least: 50e6, most: 1e9 };
 
 /** The product's gateway before all servers, over all its lives. */
 export class GatewayProcess {
   readonly #world: World;
+  readonly #source: GatewaySource;
   #life: Life;
   #starts = 0;
   gateway: Awaited<ReturnType<typeof startGateway>> | null = null;
 
-  constructor(world: World) {
+  /** `control`: where its routes come from; null: a file that names all servers. */
+  constructor(world: World, control: ControlRoutes | null = null) {
     this.#world = world;
+    this.#source = control ?? SETTINGS.source;
     const disk = world.disk(GATEWAY_HOST);
     disk.makeFolder(`/sim/${GATEWAY_HOST}`);
     const file = disk.make(ROUTES, 0o600);
     disk.write(file, ROUTES, 0, Buffer.from(JSON.stringify(routesOf(world))));
     disk.sync(file, ROUTES);
     this.#life = world.newLife('gateway#1', GATEWAY_HOST);
+  }
+
+  get life(): Life {
+    return this.#life;
   }
 
   get isUp(): boolean {
@@ -39,12 +49,15 @@ export class GatewayProcess {
     judge.note(`${life.name} starts`);
     judge.reached('gateway');
     life.at(loop.nowNs, () => {
-      startGateway(SETTINGS, {
-        clock: life.clock,
-        unixMs: () => life.unixMs(),
-        log,
-        version: '0.0.0',
-      }).then(
+      startGateway(
+        { ...SETTINGS, source: this.#source },
+        {
+          clock: life.clock,
+          unixMs: () => life.unixMs(),
+          log,
+          version: '0.0.0',
+        },
+      ).then(
         (gateway) => {
           this.gateway = gateway;
           judge.note(`${life.name} is ready`);

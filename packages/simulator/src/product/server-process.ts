@@ -38,9 +38,17 @@ export class ServerProcess {
   hadDiskFaults = false;
   readonly #world: World;
   readonly #settings: ServerSettings;
+  readonly #onEnd: (() => void) | null;
 
-  constructor(world: World, host: string, settings: ServerSettings) {
+  /** `onEnd`: told when it has ended, which then nothing starts again. */
+  constructor(
+    world: World,
+    host: string,
+    settings: ServerSettings,
+    onEnd: (() => void) | null = null,
+  ) {
     this.#world = world;
+    this.#onEnd = onEnd;
     this.host = host;
     this.disk = world.disk(host);
     this.disk.makeFolder(`/sim/${host}`);
@@ -51,6 +59,15 @@ export class ServerProcess {
 
   get isUp(): boolean {
     return this.server !== null && this.stoppingNs === null && !this.life.isDead;
+  }
+
+  /** Requests that its engine has. */
+  get openRequests(): number {
+    return this.engine?.open ?? 0;
+  }
+
+  bury(): void {
+    this.#end();
   }
 
   /** Whether a start may be refused: its disk fails. */
@@ -180,6 +197,10 @@ export class ServerProcess {
   }
 
   #restartSoon(): void {
+    if (this.#onEnd !== null) {
+      this.#onEnd();
+      return;
+    }
     const { loop } = this.#world;
     this.life = this.#newLife();
     const { life } = this;

@@ -22,6 +22,9 @@ export interface ThreadWatch {
 /** What is not there need not be held: staging for pages that move is a part of it. */
 const DEVICE_BYTES = 2 ** 30;
 
+/** What a simulated machine has to show of itself. */
+const NO_TEE = { found: null, reason: 'a simulated machine has no TEE' } as const;
+
 const laws = new Map<string, Law>();
 
 /** The threads of the product, each with what its script runs. */
@@ -47,6 +50,12 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
         return { engine, clock: device.clock };
       };
       return hostEngine(port, (data as EngineThreadData).config, build, life.clock.every);
+    },
+    'machine-worker.js': (port) => {
+      port.on('message', ({ ask, question }: { ask: number; question: { kind: string } }) => {
+        const devices = { gpu: NO_TEE, observation: NO_TEE };
+        port.postMessage({ ask, answer: question.kind === 'cpu' ? NO_TEE : devices });
+      });
     },
     'receipts-worker.js': (port, data) => keepReceipts(port, data as ReceiptsThreadData),
     'store-worker.js': (port, data) => serveStore(port, data as StoreStart),

@@ -1,7 +1,7 @@
 import type { Logger } from '@bridgekeeper/server';
 import { Disk, OpenFiles } from '../world/disk.ts';
 import { Judge } from '../world/judge.ts';
-import { Life, Loop } from '../world/loop.ts';
+import { BEGIN_UNIX_MS, Life, Loop } from '../world/loop.ts';
 import { Network } from '../world/network.ts';
 import { Random } from '../world/random.ts';
 import type { GatewayProcess } from './gateway-process.ts';
@@ -41,6 +41,11 @@ export class World {
       error: noted,
       fatal: noted,
     } as unknown as Logger;
+  }
+
+  /** Milliseconds since 1970, by a clock that is right. */
+  get trueUnixMs(): number {
+    return BEGIN_UNIX_MS + Math.floor(this.loop.nowNs / 1e6);
   }
 
   get isCalm(): boolean {

@@ -15,6 +15,13 @@ const INVARIANTS = {
   live: 'without faults every request is answered in time',
   orderly: 'no promise of the code is broken, and no error is left to nobody',
   answers: 'each answer is one that the API has for what was asked',
+  exclusive: 'a GPU has one guest at a time, the one that is written down, and each is begun once',
+  admitted: 'nothing serves before it has answered a fresh challenge',
+  fenced: 'who was replaced changes nothing',
+  acknowledged: 'what was acknowledged stays',
+  'fabric-kept': 'guests get their exact partition, reset since the last, and the log says so first',
+  'log-grows': 'events and logs only grow',
+  drained: 'what drains ends no stream before its time',
   'stops-in-time': 'a server that is told to stop ends in time, and tells those it leaves',
 } as const;
 

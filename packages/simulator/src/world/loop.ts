@@ -73,7 +73,7 @@ export class Life {
 }
 
 /** 2026-01-01. */
-const BEGIN_UNIX_MS = 1_767_225_600_000;
+export const BEGIN_UNIX_MS = 1_767_225_600_000;
 
 interface Event {
   readonly atNs: number;

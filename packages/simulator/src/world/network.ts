@@ -31,6 +31,8 @@ export interface Acceptor {
   readonly life: Life;
   accept(socket: SimulatedSocket): void;
   mayAccept(): boolean;
+  /** Who it is, to those who connect; null: it does not say. */
+  identity?(): unknown;
 }
 
 /**
@@ -48,6 +50,8 @@ export class SimulatedSocket extends Duplex {
   bytesRead = 0;
   readonly life: Life;
   peer: SimulatedSocket | null = null;
+  /** Who its process is, to the other end. */
+  identity: unknown = null;
   /** Its process has it. */
   isHeard: boolean;
   readonly #net: Network;
@@ -105,7 +109,8 @@ export class SimulatedSocket extends Duplex {
 
   setTimeout(milliseconds: number, listener?: () => void): this {
     this.#timeoutNs = milliseconds * 1e6;
-    if (listener !== undefined) this.once('timeout', listener);
+    if (listener !== undefined && milliseconds === 0) this.off('timeout', listener);
+    else if (listener !== undefined) this.once('timeout', listener);
     this.#touch();
     return this;
   }
@@ -268,6 +273,8 @@ export class Network {
   readonly #acceptors = new Map<string, Acceptor>();
   readonly #sockets = new Set<SimulatedSocket>();
   readonly #cut = new Map<string, number>();
+  /** Which host a name leads to now. */
+  resolve: (name: string) => string = (name) => name;
   readonly quality: Quality = { leastNs: 50_000, mostNs: 400_000, loss: 0, split: 0 };
   #ports = 40_000;
 
@@ -302,7 +309,8 @@ export class Network {
     if (this.#acceptors.get(address) === acceptor) this.#acceptors.delete(address);
   }
 
-  connect(life: Life, host: string, port: number, windowBytes?: number): SimulatedSocket {
+  connect(life: Life, name: string, port: number, windowBytes?: number): SimulatedSocket {
+    const host = this.resolve(name);
     const client = new SimulatedSocket(this, life, host, {
       isConnecting: true,
       allowHalfOpen: false,
@@ -332,6 +340,7 @@ export class Network {
           }),
       );
       server.peer = client;
+      server.identity = acceptor.identity?.() ?? null;
       life.at(this.nowNs + wayNs(), () => client.connected(server));
       acceptor.life.at(this.nowNs, () => {
         if (server.destroyed) return;

@@ -1,13 +1,17 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { HostFabric } from '@bridgekeeper/control';
-import type { AgentState } from '@bridgekeeper/fabric';
-import { askAgent } from './fabric-socket.ts';
+import { type AgentState, FabricError, readLogFolder } from '@bridgekeeper/fabric';
+import { ControlError } from '../errors.ts';
+import type { HostFabric } from './fabric.ts';
 
-/** The fabric's agent of this host, by its socket and its log in its state folder. */
-export async function hostFabric(folder: string): Promise<HostFabric> {
-  const { ControlError } = await import('@bridgekeeper/control');
-  const { FabricError, readLogFolder } = await import('@bridgekeeper/fabric');
+/**
+ * What an agent answers to a call of its socket; null: none listens there. Throws FabricError as
+ * the agent did, and 'agent-running' for one that does not answer.
+ */
+export type AskFabric = (method: string, path: string, body?: unknown) => Promise<unknown>;
+
+/** The fabric's agent of this host, by its socket and by its log in its state folder. */
+export function hostFabric(folder: string, askFabric: AskFabric): HostFabric {
   const log = join(folder, 'log');
   const translated = <T>(error: unknown): T => {
     if (!(error instanceof FabricError)) throw error;
@@ -16,7 +20,7 @@ export async function hostFabric(folder: string): Promise<HostFabric> {
     throw new ControlError(code, `the fabric\u2019s agent: ${error.message}`, { cause: error });
   };
   const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
-    const answer = await askAgent(folder, method, path, body).catch(translated);
+    const answer = await askFabric(method, path, body).catch(translated);
     if (answer !== null) return answer;
     const message = `no fabric agent runs over ${folder}: start \`bridgekeeper fabric agent\``;
     throw new ControlError('vmm-unavailable', message);

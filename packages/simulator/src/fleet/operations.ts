@@ -1,0 +1,121 @@
+import type { World } from '../product/world.ts';
+import type { Random } from '../world/random.ts';
+import { type Fleet, poolOf } from './fleet.ts';
+
+/** What is known of a row that was written: as it was acknowledged, or that nobody knows. */
+interface Acknowledged {
+  readonly replicas: number;
+  readonly gpus: number;
+}
+
+/** What an operator does while things go wrong, and what it was told of it. */
+export class Operations {
+  readonly #world: World;
+  readonly #fleet: Fleet;
+  readonly #random: Random;
+  /** By pool; null: it is not known whether the last change was written. */
+  readonly #acknowledged = new Map<string, Acknowledged | null>();
+  #made = 0;
+
+  constructor(world: World, fleet: Fleet, random: Random) {
+    this.#world = world;
+    this.#fleet = fleet;
+    this.#random = random;
+  }
+
+  /** Until all is calm. */
+  begin(): void {
+    const { operator } = this.#fleet;
+    operator.life.at(this.#world.loop.nowNs, () => void this.#run());
+  }
+
+  /** What shall be from now on, which is said until it is acknowledged. */
+  async settle(): Promise<void> {
+    const { operator, shape, agents, judge } = this.#fleet;
+    this.#compare();
+    for (const { host } of agents) {
+      await operator.must('PUT', `/v1/hosts/${host}`, { state: 'ready', clear: ALL_MODULES });
+    }
+    // What replaces others needs GPUs besides theirs, and a tenant may have no more than it has.
+    await operator.must('PUT', '/v1/pools/own', ownPool(this.#fleet, 0, 1));
+    while (judge.hasReplicas('own')) await operator.sleep(1000);
+    await operator.must('PUT', '/v1/pools/stories', poolOf(shape, shape.replicas));
+    const own = shape.gpusMax;
+    await operator.must('PUT', '/v1/pools/own', ownPool(this.#fleet, own, 1));
+    judge.wants('stories', shape.replicas);
+    judge.wants('own', own);
+  }
+
+  async #run(): Promise<void> {
+    const { operator } = this.#fleet;
+    const pauseMs = this.#random.of([1000, 5000, 20_000]);
+    while (!this.#world.isCalm) {
+      await operator.sleep(this.#random.below(2 * pauseMs));
+      if (this.#world.isCalm) return;
+      await this.#random.of([this.#putPool, this.#putPool, this.#putHost, this.#drain])();
+    }
+  }
+
+  readonly #putPool = async (): Promise<void> => {
+    const { operator, shape } = this.#fleet;
+    const pool = this.#random.of(['stories', 'own']);
+    const replicas = this.#random.below(4);
+    const gpus = this.#random.of([1, 1, 2]);
+    const body =
+      pool === 'own'
+        ? ownPool(this.#fleet, replicas, gpus)
+        : poolOf(shape, replicas, { gpus, replicas: { min: Math.min(1, replicas), max: 3 } });
+    this.#made += 1;
+    this.#acknowledged.set(pool, null);
+    const { status } = await operator.call('PUT', `/v1/pools/${pool}`, body);
+    this.#note(`put ${pool} ${replicas} of ${gpus}`, status);
+    if (status === 200) this.#acknowledged.set(pool, { replicas: body.replicas.min, gpus });
+  };
+
+  readonly #putHost = async (): Promise<void> => {
+    const { operator, agents } = this.#fleet;
+    const { host } = this.#random.of(agents);
+    const state = this.#random.of(['ready', 'ready', 'cordoned', 'draining']);
+    const { status } = await operator.call('PUT', `/v1/hosts/${host}`, {
+      state,
+      clear: ALL_MODULES,
+    });
+    this.#note(`put ${host} ${state}`, status);
+  };
+
+  readonly #drain = async (): Promise<void> => {
+    const { operator, judge } = this.#fleet;
+    const replica = judge.someReplica(this.#random);
+    if (replica === null) return;
+    const { status } = await operator.call('POST', `/v1/replicas/${replica}/drain`);
+    this.#note(`drain ${replica}`, status);
+  };
+
+  #note(what: string, status: number | null): void {
+    const { judge } = this.#world;
+    judge.note(`operator: ${what}: ${status}`);
+    judge.reached(`operator: ${what.split(' ', 1)[0]} ${status}`);
+  }
+
+  /** What was acknowledged is written. */
+  #compare(): void {
+    const { judge } = this.#fleet;
+    for (const [pool, known] of this.#acknowledged) {
+      if (known === null) continue;
+      const written = judge.pool(pool);
+      this.#world.judge.require(
+        written?.gpus === known.gpus && written?.replicas.min === known.replicas,
+        'acknowledged',
+        () =>
+          `${pool} was acknowledged as ${JSON.stringify(known)}, and is ${JSON.stringify(written)}`,
+      );
+    }
+  }
+}
+
+const ALL_MODULES = [1, 2, 3, 4, 5, 6, 7, 8];
+
+/** Of one tenant alone, under its quota of GPUs. */
+function ownPool({ shape }: Fleet, replicas: number, gpus: number) {
+  return { ...poolOf(shape, replicas, { gpus, tenant: 'aurora' }), models: ['own'] };
+}
