@@ -38,7 +38,7 @@ const FAULTS = {
   pause: {
     everyNs: 0.6e9,
     begin: ({ server, world, lasts }) => {
-      server.life.stoppedUntilNs = world.loop.nowNs + lasts(8e9);
+      server.life.stoppedUntilNs = Math.ceil(world.loop.nowNs + lasts(8e9));
     },
   },
   wall: {
