@@ -77,9 +77,20 @@ function run(options: SimulationOptions): SimulationResult {
   });
   const { Database } = sqlite;
   sqlite.Database = class extends Database {
+    readonly #statements: ReturnType<(typeof Database)['prototype']['prepare']>[] = [];
+
     constructor(...args: ConstructorParameters<typeof Database>) {
       super(...args);
-      world.opened(this);
+      world.opened(() => {
+        for (const each of this.#statements) if (!each.isFinalized) each.finalize();
+        this.close();
+      });
+    }
+
+    override prepare(sql: string) {
+      const statement = super.prepare(sql);
+      this.#statements.push(statement);
+      return statement;
     }
   };
   const rejected = (error: unknown) => {

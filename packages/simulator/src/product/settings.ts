@@ -27,6 +27,7 @@ export function drawSettings(random: Random, pageBytes: number): ServerSettings 
     kvCacheMemoryBytes: pageBytes * random.between(40, isTight ? 60 : 400),
     maxNumSeqs: random.between(1, 12),
     maxNumBatchedTokens: random.of([64, 128, 512]),
+    grammarPoolBytes: 2 ** 16,
     enablePrefixCaching: hasTiers || random.chance(0.8),
     ...(random.chance(0.3) ? { maxRunningPerKey: random.between(1, 3) } : {}),
     ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
