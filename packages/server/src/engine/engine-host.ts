@@ -140,6 +140,9 @@ function serve(engine: Engine, recorder: LiveRecorder, port: HostPort, clock: Cl
       case 'wake-up':
         answer(engine, message.number, engine.wakeUp(), post);
         break;
+      case 'ask':
+        post({ kind: 'alive', launches: engine.stats().launches });
+        break;
       case 'watch':
         broadcast.watch(message.on);
         break;

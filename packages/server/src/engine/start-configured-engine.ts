@@ -1,5 +1,10 @@
 import type { Vocabulary } from '@bridgekeeper/device';
-import { describeMemory, type EngineLimits, type MemoryBudget } from '@bridgekeeper/engine';
+import {
+  describeMemory,
+  type EngineCard,
+  type EngineLimits,
+  type MemoryBudget,
+} from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -38,14 +43,17 @@ export async function startConfiguredEngine(
     for (const line of lines) log.info(line);
   };
   timeline.begin('thread');
-  const first = await startEngine(config, { onModel, onPhase, onProgress });
+  const watchdog = { clock: HOST_CLOCK, timeoutSeconds: settings.watchdogTimeout };
+  const first = await startEngine(config, { onModel, onPhase, onProgress, watchdog });
   const { card } = first;
   const engine = new RestartingEngine({
     first,
     startAgain: async (signal) => {
       // Its key was erased once the model was loaded.
       const again = await sealAgain();
-      const options = { onProgress, signal, place: nextPlace } as const;
+      const quietSecondsMax = startSeconds(settings, card);
+      const limits = { signal, watchdog, quietSecondsMax };
+      const options = { onProgress, place: nextPlace, ...limits } as const;
       return startEngine({ ...config, seal: again }, options).finally(() => again.userKey?.fill(0));
     },
     policy: {
@@ -66,6 +74,18 @@ export async function startConfiguredEngine(
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };
   const profile = config.bridge.value;
   return { engine, live: engine, restarts: engine, law, policy, bridge, profile, ...verified };
+}
+
+/** Of the first start's time, one of the next may say nothing for so many times as long. */
+const START_RATIO = 4;
+
+/** How long a start may say nothing; 0: for ever. */
+function startSeconds(
+  { watchdogTimeout }: Settings,
+  { loadSeconds, prepareSeconds }: EngineCard,
+): number {
+  if (watchdogTimeout === 0) return 0;
+  return Math.max(watchdogTimeout, Math.ceil(START_RATIO * (loadSeconds + prepareSeconds)));
 }
 
 /** What is below the device, and what becomes of it. */

@@ -33,6 +33,7 @@ export function drawSettings(random: Random, pageBytes: number): ServerSettings 
     ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
     ...(hasTiers ? { kvOffloadingSize: 0.0005 * random.between(1, 2) } : {}),
     ...(hasTiers && random.chance(0.5) ? { kvDiskSize: 0.001 } : {}),
+    watchdogTimeout: 30,
     shutdownTimeout: 5,
     stallTimeout: random.of([5, 60]),
   };
