@@ -375,8 +375,9 @@ class RestoreBench {
     });
     const pages = this.#prefix.length / shape.pageTokens;
     const geometry = { ...request.geometry, groups };
-    const limits = { ...request.limits, hostBytes: pages * geometry.pageBytes };
-    const naive = await openTiers({ ...request, geometry, limits, crossingBytes: 1 });
+    const hostBytes = pages * geometry.pageBytes;
+    const limits = { ...request.limits, hostBytes, crossingBytes: 1 };
+    const naive = await openTiers({ ...request, geometry, limits });
     await naive.host.grow();
     const { mover } = naive;
     const moves = groups.flatMap((_, group) =>

@@ -25,8 +25,19 @@ const TYPES: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
 };
 
-/** The built console by file name; empty where it was not built. */
+const known = new Map<ConsoleServer, ReadonlyMap<string, ConsoleFile>>();
+
+/** The built console by file name; empty where it was not built. Read once in a process. */
 export function readConsole(server: ConsoleServer): ReadonlyMap<string, ConsoleFile> {
+  let files = known.get(server);
+  if (files === undefined) {
+    files = filesOf(server);
+    if (files.size > 0) known.set(server, files);
+  }
+  return files;
+}
+
+function filesOf(server: ConsoleServer): ReadonlyMap<string, ConsoleFile> {
   const files = new Map<string, ConsoleFile>();
   for (const name of namesIn(FOLDER)) {
     const type = TYPES[extname(name)];
@@ -34,9 +45,23 @@ export function readConsole(server: ConsoleServer): ReadonlyMap<string, ConsoleF
     const read = readFileSync(new URL(name, FOLDER));
     const body = name === INDEX ? written(read, server) : read;
     const etag = `"${createHash('sha256').update(body).digest('hex').slice(0, 32)}"`;
-    files.set(name, { type, body, gzipped: gzipSync(body, { level: 9 }), etag });
+    files.set(name, fileOf(type, body, etag));
   }
   return files;
+}
+
+/** Packed when a browser first asks: a server that none looks at starts without that work. */
+function fileOf(type: string, body: Buffer, etag: string): ConsoleFile {
+  let packed: Buffer | undefined;
+  return {
+    type,
+    body,
+    etag,
+    get gzipped() {
+      packed ??= gzipSync(body, { level: 9 });
+      return packed;
+    },
+  };
 }
 
 /** The page says who sent it: it needs no question to know what it shows. */

@@ -443,7 +443,7 @@ function planShape(
   const kvStaging =
     options.tiers === undefined
       ? null
-      : stagingBytes(options.bridge ?? null, perPage, device.info.memoryBytes);
+      : stagingBytes(options.bridge ?? null, perPage, device.info.memoryBytes, options.tiers);
   const memory = budgetMemory({
     spec,
     shape: { ...sizes, kvStaging },

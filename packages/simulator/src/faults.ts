@@ -70,6 +70,7 @@ const FAULTS = {
   'context-lost': device('context-lost', 6e9),
   'copy-failed': device('copy-failed', 6e9),
   'lane-lost': device('lane-lost', 6e9),
+  hang: device('hang', 12e9),
   loss: {
     everyNs: 0.8e9,
     begin: ({ world, lasts, later }) => {

@@ -100,9 +100,20 @@ function run(options: SimulationOptions): SimulationResult {
   });
   const { Database } = sqlite;
   sqlite.Database = class extends Database {
+    readonly #statements: ReturnType<(typeof Database)['prototype']['prepare']>[] = [];
+
     constructor(...args: ConstructorParameters<typeof Database>) {
       super(...args);
-      world.opened(this);
+      world.opened(() => {
+        for (const each of this.#statements) if (!each.isFinalized) each.finalize();
+        this.close();
+      });
+    }
+
+    override prepare(sql: string) {
+      const statement = super.prepare(sql);
+      this.#statements.push(statement);
+      return statement;
     }
   };
   loop.as(world.newLife('sqlite', 'sqlite'), seedSqlite);

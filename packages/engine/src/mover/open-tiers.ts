@@ -30,6 +30,8 @@ export interface TierLimits {
   readonly spillLaneShare: number;
   /** What goes where, and what gives way. */
   readonly policy: TierPolicyName;
+  /** As much as crosses at once; undefined: what the bridge's price asks for. */
+  readonly crossingBytes?: number | undefined;
 }
 
 export interface TiersRequest {
@@ -47,8 +49,6 @@ export interface TiersRequest {
   readonly stream: Stream;
   readonly spillStaging: Slice;
   readonly restoreStaging: Slice;
-  /** As much as crosses at once; undefined: what the bridge's price asks for. */
-  readonly crossingBytes?: number | undefined;
 }
 
 /** Tiers that are open, for as long as the engine is. */
@@ -77,8 +77,9 @@ export function stagingBytes(
   profile: Profile | null,
   pageBytes: number,
   memoryBytes: number,
+  { crossingBytes }: TierLimits,
 ): { readonly spillBytes: number; readonly restoreBytes: number } {
-  const crossing = crossingBytesOn(profile);
+  const crossing = crossingBytes ?? crossingBytesOn(profile);
   const whole = (bytes: number) => Math.ceil(bytes / pageBytes) * pageBytes;
   const least = whole(Math.max(4 * pageBytes, 2 * crossing));
   return {
@@ -129,7 +130,7 @@ export async function openTiers(request: TiersRequest): Promise<OpenTiers> {
   const { device, traffic, profile, limits, geometry, model, stream } = request;
   const { spillStaging, restoreStaging } = request;
   invariant(geometry.pageBytes % geometry.layers === 0, 'a page is made of layers');
-  const crossingBytes = request.crossingBytes ?? crossingBytesOn(profile);
+  const crossingBytes = limits.crossingBytes ?? crossingBytesOn(profile);
   const memory = hostMemoryFor(profile, crossingBytes);
   const meter = new LaneMeter(lanePriceOf(profile, memory));
   const partBytes = partBytesOf(geometry);

@@ -157,6 +157,9 @@ function serve(
       case 'wake-up':
         answer(engine, message.number, engine.wakeUp(), post);
         break;
+      case 'ask':
+        post({ kind: 'alive', launches: engine.stats().launches });
+        break;
       case 'watch':
         broadcast.watch(message.on);
         break;

@@ -17,11 +17,12 @@ export interface EngineThreadData {
 
 /**
  * What ended an engine, or kept one from starting. Closed: metrics have it as a label. `stalled`: a
- * copy did not end. `thread`: its thread or process ended unasked. `other`: nobody foresaw it.
+ * copy did not end. `hung`: it did nothing more, and said nothing. `thread`: its thread or process ended unasked. `other`: nobody foresaw it.
  */
 export const FAILURE_CAUSES = [
   'device',
   'stalled',
+  'hung',
   'invariant',
   'model',
   'thread',
@@ -37,6 +38,8 @@ export type ToEngine =
   | { readonly kind: 'wake-up'; readonly number: number }
   /** Whether somebody looks at what the engine does, as it does it. */
   | { readonly kind: 'watch'; readonly on: boolean }
+  /** Whether it does anything: `alive` is the answer. */
+  | { readonly kind: 'ask' }
   | { readonly kind: 'shutdown'; readonly graceMs: number };
 
 /** From the engine's thread to the server's. Events travel together, once per engine step. */
@@ -58,6 +61,8 @@ export type FromEngine =
       readonly isAsleep: boolean;
       readonly stats: EngineStats;
     }
+  /** What has been launched so far: an engine that hangs launches nothing more. */
+  | { readonly kind: 'alive'; readonly launches: number }
   | { readonly kind: 'live'; readonly batch: LiveBatch; readonly stats: EngineStats }
   | {
       readonly kind: 'failed';

@@ -272,6 +272,8 @@ export class RestartingEngine implements EngineClient, LiveSource, RestartSource
     }
     this.#state = 'restarting';
     log.error({ cause }, `${error.message}; ${this.#open.size} requests wait for the next engine`);
+    // One that hangs gives nothing back by itself.
+    if (cause === 'hung') failedEngine.terminate();
     await this.#over(failedEngine);
     let reason = error;
     while (this.#state === 'restarting') {

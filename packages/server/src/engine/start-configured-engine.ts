@@ -1,5 +1,10 @@
 import type { Vocabulary } from '@bridgekeeper/device';
-import { describeMemory, type EngineLimits, type MemoryBudget } from '@bridgekeeper/engine';
+import {
+  describeMemory,
+  type EngineCard,
+  type EngineLimits,
+  type MemoryBudget,
+} from '@bridgekeeper/engine';
 import type { SealPolicy } from '@bridgekeeper/engine/seal';
 import { HOST_CLOCK, type ServerClock } from '../host-clock.ts';
 import type { Logger } from '../logging/logger.ts';
@@ -87,14 +92,18 @@ class EngineStarts {
   /** Starts one. The first uses up the seal's key that the configuration has. */
   async start(number: number, options: StartOptions): Promise<RestartingEngine> {
     const { engineRestarts, engineRestartWindow, engineRestartRequests } = this.#settings;
-    const { onProgress } = options;
+    const watchdog = { clock: HOST_CLOCK, timeoutSeconds: this.#settings.watchdogTimeout };
+    const watched = { ...options, watchdog };
+    const first =
+      number === 0
+        ? await startEngine(this.#config, { ...watched, place: this.#firstPlace })
+        : await this.#startWithKey(number, watched);
+    const quietSecondsMax = startSeconds(this.#settings, first.card);
+    const progress = options.onProgress === undefined ? {} : { onProgress: options.onProgress };
     return new RestartingEngine({
-      first:
-        number === 0
-          ? await startEngine(this.#config, { ...options, place: this.#firstPlace })
-          : await this.#startWithKey(number, options),
+      first,
       startAgain: (signal) =>
-        this.#startWithKey(number, onProgress === undefined ? { signal } : { onProgress, signal }),
+        this.#startWithKey(number, { ...progress, watchdog, signal, quietSecondsMax }),
       policy: {
         restarts: engineRestarts,
         windowSeconds: engineRestartWindow,
@@ -129,6 +138,18 @@ class EngineStarts {
     const place = this.#nextPlace;
     return startEngine(config, { ...options, place }).finally(() => seal.userKey?.fill(0));
   }
+}
+
+/** Of the first start's time, one of the next may say nothing for so many times as long. */
+const START_RATIO = 4;
+
+/** How long a start may say nothing; 0: for ever. */
+function startSeconds(
+  { watchdogTimeout }: Settings,
+  { loadSeconds, prepareSeconds }: EngineCard,
+): number {
+  if (watchdogTimeout === 0) return 0;
+  return Math.max(watchdogTimeout, Math.ceil(START_RATIO * (loadSeconds + prepareSeconds)));
 }
 
 /** What is below the device, and what becomes of it. */

@@ -9,9 +9,11 @@ import {
   type GenerationRequest,
   type SleepRequest,
 } from '@bridgekeeper/engine';
+import type { ServerClock } from '../host-clock.ts';
 import type { LiveListener, LiveSource } from '../live/source.ts';
 import type { EngineChannel } from './engine-channel.ts';
 import type { FailureCause, FromEngine, ToEngine } from './messages.ts';
+import { Watchdog } from './watchdog.ts';
 
 type OnEvent = (event: GenerationEvent) => void;
 
@@ -25,6 +27,13 @@ interface Rest {
 export interface EngineFailure {
   readonly error: EngineError;
   readonly cause: FailureCause;
+}
+
+/** How an engine is watched that could hang. */
+export interface WatchdogOptions {
+  readonly clock: Pick<ServerClock, 'every'>;
+  /** 0: it is not watched. */
+  readonly timeoutSeconds: number;
 }
 
 /**
@@ -48,11 +57,22 @@ export class ThreadedEngine implements EngineClient, LiveSource {
   /** Sleeps and wake-ups that were asked for, by number. */
   readonly #rests = new Map<number, Rest>();
   #restsMade = 0;
+  readonly #watchdog: Watchdog;
+  #launches: number;
+  readonly #endWatch: () => void;
 
-  constructor(channel: EngineChannel, card: EngineCard, stats: EngineStats) {
+  constructor(
+    channel: EngineChannel,
+    card: EngineCard,
+    stats: EngineStats,
+    watch?: WatchdogOptions,
+  ) {
     this.#channel = channel;
     this.card = card;
     this.#stats = stats;
+    this.#launches = stats.launches;
+    this.#watchdog = new Watchdog(watch?.timeoutSeconds ?? 0);
+    this.#endWatch = watch?.clock.every(1, () => this.#look()) ?? (() => {});
     this.failure = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -64,6 +84,7 @@ export class ThreadedEngine implements EngineClient, LiveSource {
     this.#exited = new Promise((resolve) => {
       channel.on('exit', (code) => {
         this.#die(`the engine thread ended with code ${code}`, 'thread', undefined);
+        this.#endWatch();
         resolve();
       });
     });
@@ -140,9 +161,27 @@ export class ThreadedEngine implements EngineClient, LiveSource {
     this.#channel.postMessage(message);
   }
 
+  /** Each second: one that has requests and does nothing for too long has failed. */
+  #look(): void {
+    if (this.#dead || this.#open.size === 0 || this.#rests.size > 0) {
+      this.#watchdog.rested();
+      return;
+    }
+    if (this.#watchdog.tick()) {
+      const seconds = this.#watchdog.limitSeconds;
+      const message = `the engine has ${this.#open.size} requests and did nothing for ${seconds} s`;
+      this.#die(`${message} (--watchdog-timeout)`, 'hung', undefined);
+      return;
+    }
+    this.#post({ kind: 'ask' });
+  }
+
   #receive(message: FromEngine): void {
+    // It may come to itself later, for requests that have gone elsewhere.
+    if (this.#dead) return;
     switch (message.kind) {
       case 'events':
+        this.#watchdog.heard();
         if (message.stats !== undefined) this.#stats = message.stats;
         for (const event of message.events) this.#hand(event);
         break;
@@ -156,6 +195,10 @@ export class ThreadedEngine implements EngineClient, LiveSource {
         else rest.reject(new EngineError(refusal.code, refusal.message));
         break;
       }
+      case 'alive':
+        if (message.launches !== this.#launches) this.#watchdog.heard();
+        this.#launches = message.launches;
+        break;
       case 'live':
         this.#stats = message.stats;
         for (const watcher of this.#watchers) watcher(message.batch);

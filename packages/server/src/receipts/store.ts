@@ -9,6 +9,10 @@ import sqlite from 'node-sqlite3-wasm';
 import { ReceiptsError } from './errors.ts';
 import { fileAt, isSameFile } from './owner.ts';
 
+type Database = InstanceType<typeof sqlite.Database>;
+type Statement = ReturnType<Database['prepare']>;
+type Values = NonNullable<Parameters<Statement['all']>[0]>;
+
 /** Marks the file as ours, and the shape of its tables. */
 const APPLICATION = 0x42_4b_52_31;
 const SHAPE = 2;
@@ -68,8 +72,10 @@ export interface StoredLinks {
 export class ReceiptStore {
   /** null: in memory. */
   readonly path: string | null;
-  readonly #database: InstanceType<typeof sqlite.Database>;
+  readonly #database: Database;
   readonly #file: ReturnType<typeof fileAt>;
+  /** By their text: most come with every batch, and parsing them costs more than they do. */
+  readonly #statements = new Map<string, Statement>();
   #shape = SHAPE;
 
   /**
@@ -129,7 +135,7 @@ export class ReceiptStore {
 
   /** Where the chain ends. */
   head(): ChainHead {
-    const row = this.#database.get('SELECT sequence, hash FROM chain') as unknown as ChainHead;
+    const row = this.#get('SELECT sequence, hash FROM chain') as unknown as ChainHead;
     return { sequence: Number(row.sequence), hash: row.hash };
   }
 
@@ -140,22 +146,25 @@ export class ReceiptStore {
     this.#transaction(() => {
       for (const { sealed, tenant } of rows) {
         const { receipt } = sealed.signed;
-        this.#database.run(
-          'INSERT INTO receipts VALUES (?, ?, ?, (SELECT served FROM chain), ?, ?)',
-          [receipt.sequence, receipt.id, tenant, sealed.digest, JSON.stringify(sealed.signed)],
-        );
+        this.#run('INSERT INTO receipts VALUES (?, ?, ?, (SELECT served FROM chain), ?, ?)', [
+          receipt.sequence,
+          receipt.id,
+          tenant,
+          sealed.digest,
+          JSON.stringify(sealed.signed),
+        ]);
       }
       const { previous } = first.sealed.signed.receipt;
       const { sequence, hash } = rows.at(-1)!.sealed.head;
       const sql = 'UPDATE chain SET sequence = ?, hash = ? WHERE hash IS ?';
-      const { changes } = this.#database.run(sql, [sequence, hash, previous]);
+      const { changes } = this.#run(sql, [sequence, hash, previous]);
       if (changes !== 1) throw new Error(`something else wrote to ${this.path}`);
     });
   }
 
   /** Counts that many seconds of running. */
   age(seconds: number): void {
-    this.#database.run('UPDATE chain SET served = served + ?', [seconds]);
+    this.#run('UPDATE chain SET served = served + ?', [seconds]);
   }
 
   /** Deletes the beginning of the chain as far as it need not be kept. */
@@ -165,15 +174,15 @@ export class ReceiptStore {
       'ORDER BY sequence LIMIT 1';
     const { sequence } = this.head();
     // In the order of the chain: behind the first that is kept, all are.
-    const young = this.#database.get(sql, [secondsMax]);
+    const young = this.#get(sql, [secondsMax]);
     const firstYoung = young === null ? sequence + 1 : Number(young.sequence);
     const first = Math.max(firstYoung, sequence - countMax + 1);
-    this.#database.run('DELETE FROM receipts WHERE sequence < ?', [first]);
+    this.#run('DELETE FROM receipts WHERE sequence < ?', [first]);
   }
 
   /** Whether a receipt of this id is kept, whosever it is. */
   has(id: string): boolean {
-    return this.#database.get('SELECT 1 FROM receipts WHERE id = ?', [id]) !== null;
+    return this.#get('SELECT 1 FROM receipts WHERE id = ?', [id]) !== null;
   }
 
   /** All that are kept, in the order of the chain. */
@@ -183,7 +192,7 @@ export class ReceiptStore {
       'ORDER BY sequence LIMIT 256';
     let last = 0;
     for (;;) {
-      const rows = this.#database.all(sql, [last]);
+      const rows = this.#all(sql, [last]);
       for (const { document, tenant } of rows) {
         yield { signed: readSignedReceipt(document as string), tenant: tenant as string };
       }
@@ -195,7 +204,7 @@ export class ReceiptStore {
   /** A tenant's own receipt, as JSON text; null: there is none, or it is somebody else's. */
   find(id: string, tenant: string): string | null {
     const sql = 'SELECT document FROM receipts WHERE id = ? AND tenant = ?';
-    const row = this.#database.get(sql, [id, tenant]);
+    const row = this.#get(sql, [id, tenant]);
     return row === null ? null : (row.document as string);
   }
 
@@ -207,7 +216,7 @@ export class ReceiptStore {
     const sql =
       'SELECT sequence, digest, document FROM receipts ' +
       'WHERE sequence >= ? ORDER BY sequence LIMIT ?';
-    const rows = this.#database.all(sql, [first, count]);
+    const rows = this.#all(sql, [first, count]);
     const [earliest] = rows;
     if (earliest === undefined) {
       const { sequence, hash } = this.head();
@@ -232,12 +241,48 @@ export class ReceiptStore {
     const links = this.links(first, count);
     const sql =
       'SELECT document FROM receipts WHERE sequence >= ? AND sequence < ? ORDER BY sequence';
-    const rows = this.#database.all(sql, [links.first, links.first + links.digests.length]);
+    const rows = this.#all(sql, [links.first, links.first + links.digests.length]);
     return { links, receipts: rows.map(({ document }) => readSignedReceipt(document as string)) };
   }
 
   close(): void {
+    for (const statement of this.#statements.values()) statement.finalize();
+    this.#statements.clear();
     this.#database.close();
+  }
+
+  #run(sql: string, values: Values) {
+    return this.#use(sql, (statement) => statement.run(values));
+  }
+
+  /** To the last row: one that has rows left would keep its lock. */
+  #all(sql: string, values?: Values) {
+    return this.#use(sql, (statement) => statement.all(values));
+  }
+
+  /** The first row; null: there is none. */
+  #get(sql: string, values?: Values) {
+    return this.#all(sql, values)[0] ?? null;
+  }
+
+  /** A statement that failed is not used again. */
+  #use<T>(sql: string, action: (statement: Statement) => T): T {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    try {
+      return action(statement);
+    } catch (error) {
+      this.#statements.delete(sql);
+      try {
+        statement.finalize();
+      } catch {
+        // It says again why it failed.
+      }
+      throw error;
+    }
   }
 
   #transaction(action: () => void): void {

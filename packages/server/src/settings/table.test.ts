@@ -66,6 +66,7 @@ test('numbers have bounds, which are values themselves', () => {
     kvSpillShare: [0, 1],
     engineRestarts: [0, 1000],
     engineRestartWindow: [1, 86400],
+    watchdogTimeout: [0, 86400],
     grammarPoolBytes: [0, 68719476736],
     seed: [0, 9007199254740991],
     interTokenLimitMs: [1, 10000],

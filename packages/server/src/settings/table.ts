@@ -138,6 +138,12 @@ export const SETTINGS = {
     'what becomes of requests then; retry: those of which nothing was sent are done again; ' +
       'continue: others go on behind what was sent',
   ),
+  watchdogTimeout: setting(
+    number(0, 86400),
+    300,
+    'seconds without a step after which an engine with requests counts as failed; less once its ' +
+      'steps have shown how long they take; 0: never',
+  ),
   enableChunkedPrefill: setting(onOff(), true, 'split long prompts over steps'),
   dtype: setting(oneOf('auto', 'float32', 'bfloat16', 'float16'), 'auto', 'arithmetic type'),
   toolCallParser: setting(

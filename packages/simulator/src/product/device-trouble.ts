@@ -8,7 +8,9 @@ export type DeviceFault =
   /** One copy fails. */
   | 'copy-failed'
   /** One lane ends, and the others go on. */
-  | 'lane-lost';
+  | 'lane-lost'
+  /** What is asked of it never ends, and nothing says so. */
+  | 'hang';
 
 /** Breaks the device of a server when it is told to. */
 export class DeviceTrouble {
@@ -16,6 +18,7 @@ export class DeviceTrouble {
   hasFailed = false;
   #next: DeviceFault | null = null;
   #isLost = false;
+  #isHanging = false;
   #lostLanes = new Set<string>();
   readonly #random: Random;
 
@@ -32,6 +35,7 @@ export class DeviceTrouble {
     this.hasFailed = false;
     this.#next = null;
     this.#isLost = false;
+    this.#isHanging = false;
     this.#lostLanes = new Set();
     this.#watchLane(device.inlineLane);
     const openLane = device.openLane.bind(device);
@@ -52,6 +56,7 @@ export class DeviceTrouble {
       const synchronize = stream.synchronize.bind(stream);
       stream.synchronize = async () => {
         this.#check();
+        if (this.#hangs()) await new Promise(() => {});
         await synchronize();
       };
       return stream;
@@ -62,6 +67,7 @@ export class DeviceTrouble {
     const copy = lane.copy.bind(lane);
     lane.copy = async (request) => {
       this.#check();
+      if (this.#hangs()) await new Promise(() => {});
       if (this.#next === 'copy-failed' && this.#random.chance(0.3)) {
         this.#next = null;
         this.hasFailed = true;
@@ -75,6 +81,15 @@ export class DeviceTrouble {
       if (this.#lostLanes.has(lane.id)) throw new DeviceError('closed', `lane ${lane.id} is lost`);
       return copy(request);
     };
+  }
+
+  #hangs(): boolean {
+    if (this.#next === 'hang') {
+      this.#next = null;
+      this.hasFailed = true;
+      this.#isHanging = true;
+    }
+    return this.#isHanging;
   }
 
   /** Throws DeviceError where the context is gone. */

@@ -135,7 +135,7 @@ export function watchEngine(
     if (counted === lastCounted) return;
     lastCounted = counted;
     judge.require(
-      said === counted || process.trouble.hasFailed,
+      said === counted,
       'ledger-true',
       () => `${name}: the ledger has ${said}, and the device counted ${counted}`,
     );
@@ -153,7 +153,8 @@ export function watchEngine(
       look();
     },
     checkAtRest() {
-      if (!isClosed) atRest();
+      // One whose device failed is given up as it is, and another comes in its place.
+      if (!isClosed && !process.trouble.hasFailed) atRest();
     },
     noteReached() {
       const { preemptions, prefixHitTokens, kv } = engine.stats();

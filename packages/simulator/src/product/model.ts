@@ -4,13 +4,14 @@ import { fileURLToPath } from 'node:url';
 /** Where every simulated host has the model. */
 export const MODEL_FOLDER = '/sim/model';
 
-export const VOCABULARY = 4096;
+/** A start reads all of it, and there are more starts than anything else that takes long. */
+export const VOCABULARY = 512;
 const MODEL_TOKENS_MAX = 512;
 export const PAGE_TOKENS = 16;
 /** Keys and values of one head of 16, in two bytes each. */
 export const PAGE_BYTES = PAGE_TOKENS * 2 * 16 * 2;
 
-/** Of the bundled model's kind and tokenizer, and small: what it computes is not looked at. */
+/** Of the bundled model's kind, and small: what it computes is not looked at. */
 const CONFIG = {
   architectures: ['LlamaForCausalLM'],
   model_type: 'llama',
@@ -31,12 +32,30 @@ const CONFIG = {
   vocab_size: VOCABULARY,
 };
 
+interface TokenizerFile {
+  readonly model: {
+    readonly vocab: Readonly<Record<string, number>>;
+    readonly merges: readonly (readonly [string, string])[];
+  };
+}
+
+/** The bundled tokenizer with its first tokens alone: those that the others are merged from. */
+function smallTokenizer(bytes: Buffer): Buffer {
+  const file = JSON.parse(bytes.toString()) as TokenizerFile;
+  const kept = Object.entries(file.model.vocab).filter(([, id]) => id < VOCABULARY);
+  const vocab = Object.fromEntries(kept);
+  const merges = file.model.merges.filter(([left, right]) => Object.hasOwn(vocab, left + right));
+  return Buffer.from(JSON.stringify({ ...file, model: { ...file.model, vocab, merges } }));
+}
+
 /** Its files, read once, by their paths on simulated hosts. */
 export function modelFiles(): ReadonlyMap<string, Buffer> {
   const folder = new URL('../../../../models/storyteller/', import.meta.url);
   const files = new Map<string, Buffer>();
   for (const name of ['generation_config.json', 'tokenizer.json', 'tokenizer_config.json']) {
-    files.set(`${MODEL_FOLDER}/${name}`, readFileSync(fileURLToPath(new URL(name, folder))));
+    const bytes = readFileSync(fileURLToPath(new URL(name, folder)));
+    const small = name === 'tokenizer.json' ? smallTokenizer(bytes) : bytes;
+    files.set(`${MODEL_FOLDER}/${name}`, small);
   }
   files.set(`${MODEL_FOLDER}/config.json`, Buffer.from(JSON.stringify(CONFIG)));
   return files;

@@ -27,11 +27,13 @@ export function drawSettings(random: Random, pageBytes: number): ServerSettings 
     kvCacheMemoryBytes: pageBytes * random.between(40, isTight ? 60 : 400),
     maxNumSeqs: random.between(1, 12),
     maxNumBatchedTokens: random.of([64, 128, 512]),
+    grammarPoolBytes: 2 ** 16,
     enablePrefixCaching: hasTiers || random.chance(0.8),
     ...(random.chance(0.3) ? { maxRunningPerKey: random.between(1, 3) } : {}),
     ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
     ...(hasTiers ? { kvOffloadingSize: 0.0005 * random.between(1, 2) } : {}),
     ...(hasTiers && random.chance(0.5) ? { kvDiskSize: 0.001 } : {}),
+    watchdogTimeout: 30,
     shutdownTimeout: 5,
     stallTimeout: random.of([5, 60]),
   };

@@ -20,7 +20,9 @@ export interface ThreadWatch {
 }
 
 /** What is not there need not be held: staging for pages that move is a part of it. */
-const DEVICE_BYTES = 2 ** 30;
+const DEVICE_BYTES = 2 ** 27;
+/** Small as the caches are, so that what moves takes several crossings. */
+const CROSSING_BYTES = 2 ** 16;
 
 /** What a simulated machine has to show of itself. */
 const NO_TEE = { found: null, reason: 'a simulated machine has no TEE' } as const;
@@ -43,7 +45,10 @@ export function threadMains(loop: Loop, watch: ThreadWatch): (script: string) =>
         });
         watch.device(life, device);
         // As `createEngine` does it.
-        const options = { ...engineOptions(config, device), ...hooks };
+        const chosen = engineOptions(config, device);
+        const { tiers } = chosen;
+        const small = tiers && { ...tiers, crossingBytes: CROSSING_BYTES };
+        const options = { ...chosen, tiers: small, ...hooks };
         const model = await prepareModel(options);
         const engine = await startEngine(options, model);
         watch.engine(life, engine, device, model);

@@ -20,7 +20,7 @@ export class World {
   readonly servers: ServerProcess[] = [];
   /** null: clients ask servers themselves. */
   gateway: GatewayProcess | null = null;
-  readonly #databases = new Map<Life, { close(): void }[]>();
+  readonly #databases = new Map<Life, (() => void)[]>();
   /** From when on nothing fails any more; null: not yet. */
   calmSinceNs: number | null = null;
 
@@ -70,12 +70,12 @@ export class World {
     return new Life(this.loop, name, host, new Random(this.seed, `life ${name}`));
   }
 
-  /** A database that a process has open: it takes memory outside of JavaScript's. */
-  opened(database: { close(): void }): void {
+  /** A process has opened a database: `close` gives back memory that is not JavaScript's. */
+  opened(close: () => void): void {
     const life = this.loop.current;
     if (life === null) return;
     const list = this.#databases.get(life) ?? [];
-    list.push(database);
+    list.push(close);
     this.#databases.set(life, list);
   }
 
@@ -85,9 +85,9 @@ export class World {
     life.kill();
     this.network.died(life);
     this.files.closeAllOf(life);
-    for (const database of this.#databases.get(life) ?? []) {
+    for (const close of this.#databases.get(life) ?? []) {
       try {
-        database.close();
+        close();
       } catch {
         // Its files are closed already.
       }

@@ -14,15 +14,22 @@ export interface DiskFaults {
 /** A sector is written whole or not at all. */
 const SECTOR_BYTES = 512;
 
-type Pending =
+type Change =
   | { readonly kind: 'write'; readonly at: number; readonly bytes: Buffer }
   | { readonly kind: 'truncate'; readonly size: number };
 
-/** A file: as its processes see it, and as it would be found after the power had gone. */
+/** A change that was not synced, and what was there before: `before` ends where the file did. */
+interface Pending {
+  readonly change: Change;
+  readonly sizeBefore: number;
+  /** From `at` of a write, or from `size` of a truncation. */
+  readonly before: Buffer;
+}
+
+/** A file: as its processes see it, and how it would be found after the power had gone. */
 class File {
   data: Buffer = Buffer.alloc(0);
   size = 0;
-  synced: Buffer = Buffer.alloc(0);
   pending: Pending[] = [];
   readonly number: number;
   mode: number;
@@ -34,17 +41,24 @@ class File {
   }
 
   write(at: number, bytes: Uint8Array): void {
-    const copy = Buffer.from(bytes);
-    this.apply({ kind: 'write', at, bytes: copy });
-    this.pending.push({ kind: 'write', at, bytes: copy });
+    this.#change({ kind: 'write', at, bytes: Buffer.from(bytes) });
   }
 
   truncate(size: number): void {
-    this.apply({ kind: 'truncate', size });
-    this.pending.push({ kind: 'truncate', size });
+    this.#change({ kind: 'truncate', size });
   }
 
-  apply(change: Pending): void {
+  #change(change: Change): void {
+    const [from, to] =
+      change.kind === 'write'
+        ? [change.at, Math.min(this.size, change.at + change.bytes.length)]
+        : [change.size, this.size];
+    const before = from < to ? Buffer.from(this.data.subarray(from, to)) : NOTHING;
+    this.pending.push({ change, sizeBefore: this.size, before });
+    this.#apply(change);
+  }
+
+  #apply(change: Change): void {
     const size = change.kind === 'truncate' ? change.size : change.at + change.bytes.length;
     if (size > this.data.length) {
       const grown = Buffer.alloc(Math.max(size, 2 * this.data.length));
@@ -60,32 +74,37 @@ class File {
     }
   }
 
+  #takeBack({ change, sizeBefore, before }: Pending): void {
+    before.copy(this.data, change.kind === 'write' ? change.at : change.size);
+    this.data.fill(0, sizeBefore, Math.max(sizeBefore, this.size));
+    this.size = sizeBefore;
+  }
+
+  /** What it costs does not depend on how much is in the file: databases sync all the time. */
   sync(): void {
-    if (this.pending.length === 0) return;
-    this.synced = Buffer.from(this.data.subarray(0, this.size));
-    this.pending = [];
+    if (this.pending.length > 0) this.pending = [];
   }
 
   /** What is left after the power has gone. */
   fail(random: Random): void {
-    const pending = this.pending;
+    const { pending } = this;
     this.pending = [];
-    this.data = Buffer.from(this.synced);
-    this.size = this.synced.length;
-    for (const change of pending) {
+    for (const each of [...pending].reverse()) this.#takeBack(each);
+    for (const { change } of pending) {
       const luck = random.below(3);
       if (luck === 0) continue;
-      if (luck === 1 || change.kind === 'truncate') this.apply(change);
+      if (luck === 1 || change.kind === 'truncate') this.#apply(change);
       else {
         const sectors = Math.ceil(change.bytes.length / SECTOR_BYTES);
         const kept = random.below(sectors + 1) * SECTOR_BYTES;
-        if (kept > 0) this.apply({ ...change, bytes: change.bytes.subarray(0, kept) });
+        if (kept > 0) this.#apply({ ...change, bytes: change.bytes.subarray(0, kept) });
       }
     }
-    this.synced = Buffer.from(this.data.subarray(0, this.size));
     this.lockedBy = null;
   }
 }
+
+const NOTHING = Buffer.alloc(0);
 
 interface OpenFile {
   readonly file: File | null;
@@ -211,11 +230,8 @@ export class Disk {
   /** A bit of a file is another one from now on. false: the file has none. */
   flip(path: string): boolean {
     const file = this.#entries.get(path);
-    if (file === undefined || file === 'folder' || file.synced.length === 0) return false;
-    const at = this.#random.below(Math.min(file.size, file.synced.length));
-    const mask = 1 << this.#random.below(8);
-    file.data[at]! ^= mask;
-    file.synced[at]! ^= mask;
+    if (file === undefined || file === 'folder' || file.size === 0) return false;
+    file.data[this.#random.below(file.size)]! ^= 1 << this.#random.below(8);
     return true;
   }
 
