@@ -182,7 +182,7 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
   test('shows a drain as it happens, with its reason, until it has ended', async () => {
     const gateway = await startGatewayWith({
       kind: 'control',
-      url: control.url,
+      urls: [control.url],
       key: keyIn('gateway.key'),
       name: 'test',
       stateFile: join(folder, 'routes.json'),

@@ -14,6 +14,7 @@ function frameThat(refuses: ControlError): Frame {
     },
     bodyBytesMax: 1000,
     version: '0.0.0',
+    onAnswer: () => undefined,
     onCrash: (error) => {
       throw error;
     },

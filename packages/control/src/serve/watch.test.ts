@@ -17,7 +17,7 @@ it('lets nothing wait on once something has come', async () => {
   const changes = [{ kind: 'host', id: 'h', from: 1, body: '{}' }];
   for (let sequence = 1; sequence <= 20; sequence += 1) {
     const next = watcher.next(wait);
-    watch.committed({ sequence, atMs: 0, changes, routing: [] });
+    watch.committed({ sequence, atMs: 0, seconds: 0, changes, routing: [] });
     expect(await next).toEqual(['h']);
   }
   expect(waiting).toBe(0);

@@ -60,8 +60,8 @@ export class AgentProcess extends FleetProcess {
   protected async main(life: Life): Promise<void> {
     const { judge } = this.world;
     const { host, folder } = this;
-    const url = `https://${CONTROL_NAME}:${AGENTS_PORT}`;
-    const identity = readIdentity(folder) ?? (await joinControl(url, this.#token, host, folder));
+    const urls = [`https://${CONTROL_NAME}:${AGENTS_PORT}`];
+    const identity = readIdentity(folder) ?? (await joinControl(urls, this.#token, host, folder));
     judge.note(`${life.name} has joined`);
     const memory = memoryFile(folder);
     const agent = new HostAgent({
@@ -76,7 +76,7 @@ export class AgentProcess extends FleetProcess {
           this.#watch.obeys(host, epoch, sequence);
         },
       },
-      link: controlLink(url, identity),
+      link: controlLink(urls, identity),
       askEvidence: async (address, credential, nonce) => {
         const report = await askReplica(address, credential, nonce);
         if (report !== null) this.#watch.answered(address, nonce);

@@ -101,7 +101,7 @@ export class Fleet {
     if (!until(120e9, () => isFounded)) return false;
     const gateway = new GatewayProcess(this.#world, {
       kind: 'control',
-      url: `http://${CONTROL_NAME}:${CONTROL_PORT}`,
+      urls: [`http://${CONTROL_NAME}:${CONTROL_PORT}`],
       key: read('gateway')!,
       name: GATEWAY_HOST,
       stateFile: `/sim/${GATEWAY_HOST}/routes-of-control.json`,
