@@ -223,7 +223,10 @@ export class HostAgent {
     const gone = { state: 'failed', progress: GONE, address: null } as const;
     const seen = guests.map((guest) => {
       const isGone = guest.state === 'preparing' && this.#wasThere(guest.replica);
-      return this.#observedGuest(isGone ? { ...guest, ...gone } : guest, desired.get(guest.replica));
+      return this.#observedGuest(
+        isGone ? { ...guest, ...gone } : guest,
+        desired.get(guest.replica),
+      );
     });
     const there = new Set(guests.map(({ replica }) => replica));
     const lost = [...desired.values()]

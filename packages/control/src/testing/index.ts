@@ -1,3 +1,4 @@
+export { IDLE_MS as POSTGRES_IDLE_MS } from '../store/postgres.ts';
 export {
   type Sql,
   type SqlQuery,
@@ -5,7 +6,6 @@ export {
   type SqlResult,
   type SqlValue,
 } from '../store/sql.ts';
-export { IDLE_MS as POSTGRES_IDLE_MS } from '../store/postgres.ts';
 export { openSqlite } from '../store/sqlite.ts';
 export { KubernetesVmm } from '../vmm/kubernetes.ts';
 export { KubernetesApi } from '../vmm/kubernetes-api.ts';
