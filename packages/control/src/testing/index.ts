@@ -1,8 +1,6 @@
 export { IDLE_MS as POSTGRES_IDLE_MS } from '../store/postgres.ts';
 export {
   type Sql,
-  type SqlQuery,
-  SqlRefusal,
   type SqlResult,
   type SqlValue,
 } from '../store/sql.ts';

@@ -35,7 +35,8 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     find: 'const unwantedSequence = command(change, replica.host);',
     replace:
       'const unwantedSequence = command(change, replica.host);\n' +
-      '    for (const module of replica.modules) change.fleet.unclaim({ host: replica.host, module });',
+      '    const { host, modules } = replica;\n' +
+      '    for (const module of modules) change.fleet.unclaim({ host, module });',
     breaks: ['exclusive'],
   },
   {
