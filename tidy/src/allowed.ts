@@ -388,7 +388,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     fleet: ['world', 'product', 'clients'],
     '.': ['world', 'platform', 'product', 'clients', 'fleet'],
     mutants: ['world', '.'],
-    'main.ts': ['.', 'mutants'],
+    'main.ts': ['fleet', '.', 'mutants'],
   },
   bridgekeeper: {
     '.': [],

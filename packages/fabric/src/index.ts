@@ -43,7 +43,7 @@ export { type FabricProbe, probeFabric } from './probe/probe.ts';
 export { probeLines } from './probe/text.ts';
 export { SCENARIO_ROUNDS, SCENARIOS } from './simulate/scenarios.ts';
 export { type SimulationOptions, type SimulationResult, simulate } from './simulate/simulate.ts';
+export { World as SimulatedHost } from './simulate/world.ts';
 export { changesBetween, type StatusDocument, statusLines, statusOf } from './status/status.ts';
 export { withMaintenance } from './tenancy/rules.ts';
-export { World as SimulatedHost } from './simulate/world.ts';
 export type { AgentState } from './tenancy/state.ts';

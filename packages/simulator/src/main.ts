@@ -16,7 +16,7 @@ const HELP = `usage: npm run simulate -- [flags]
   --faults A,B      kinds of faults, "none" or "all"; default: the seed says
                     ${FAULT_NAMES.join(' ')}
                     and of a fleet: ${FLEET_FAULT_NAMES.join(' ')}
-  --fleet           control, agents and guests besides; default: the seed says
+  --fleet           a fleet: control, agents, fabric and guests besides
   --history FILE    writes what happened, a line each
   --no-shrink       leaves a failure as large as it is
   --mutants A,B     puts bugs into the product and says which seed finds each; "all"

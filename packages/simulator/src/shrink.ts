@@ -60,5 +60,6 @@ export function replayCommand({
   isFleet,
 }: Pick<SimulationResult, 'seed' | 'requests' | 'faults' | 'isFleet'>): string {
   const kinds = faults.length === 0 ? 'none' : faults.join();
-  return `npm run simulate -- --seed ${seed} --requests ${requests} --faults ${kinds}${isFleet ? ' --fleet' : ''}`;
+  const what = `--seed ${seed} --requests ${requests} --faults ${kinds}`;
+  return `npm run simulate -- ${what}${isFleet ? ' --fleet' : ''}`;
 }

@@ -15,8 +15,20 @@ it('one seed has one history, on every release of Node', async () => {
   const { digests } = await simulated('--seed', '11', '--requests', '20');
   // Of 20.20.2 and 24.22.3. What the product does changes it: then it is written anew.
   expect(digests).toEqual([
-    { seed: 11, digest: 'ecbdb5ff3ac9f272778d5b4cbc9c0bd1bd097320df72c83fef97c094072a4505' },
+    { seed: 11, digest: '22a2bb755daf1668b866e422705dad37c0e4a3abf83fd660a84270bd95af485e' },
   ]);
+});
+
+it('one seed of a fleet has one history, too', async () => {
+  const flags = ['--fleet', '--seed', '12', '--requests', '5', '--faults', 'control-kill'];
+  const [one, other] = await Promise.all([simulated(...flags), simulated(...flags)]);
+  expect(one.violations).toEqual([]);
+  expect(other.digests).toEqual(one.digests);
+  const counts = new Map<string, number>(
+    one.coverage.map(({ what, count }: { what: string; count: number }) => [what, count]),
+  );
+  expect(counts.get('fleet up')).toBe(1);
+  expect(counts.get('fault: control-kill')).toBeGreaterThan(0);
 });
 
 it('a bug in the product is found', async () => {

@@ -1,3 +1,4 @@
+import { loadAttest } from '@bridgekeeper/server/threads';
 import sqlite from 'node-sqlite3-wasm';
 import { CLIENT_KINDS, Load } from './clients/clients.ts';
 import { collectReceipts } from './clients/receipts.ts';
@@ -24,7 +25,7 @@ export interface SimulationOptions {
   /** The kinds of faults that happen; the seed says by default. */
   readonly faults?: readonly AnyFaultName[] | undefined;
   readonly keepsHistory?: boolean | undefined;
-  /** Control, agents and guests besides; the seed says by default. */
+  /** A fleet: control, agents and guests besides. Else servers alone. */
   readonly isFleet?: boolean | undefined;
 }
 
@@ -46,8 +47,6 @@ export interface SimulationResult {
   readonly steps: number;
 }
 
-/** Seeds whose servers are control's. */
-const FLEETS = 0;
 const REQUESTS = { least: 30, most: 120 };
 /** What costs nobody an answer. */
 const HARMLESS: ReadonlySet<FaultName> = new Set([
@@ -132,7 +131,7 @@ function run(options: SimulationOptions): SimulationResult {
   try {
     const requests =
       options.requests ?? new Random(seed, 'requests').between(REQUESTS.least, REQUESTS.most);
-    const isFleet = options.isFleet ?? new Random(seed, 'is a fleet').chance(FLEETS);
+    const isFleet = options.isFleet === true;
     const drawn = (names: readonly AnyFaultName[]) =>
       options.faults?.filter((name) => names.includes(name)) ??
       drawFaults(new Random(seed, 'which faults'), names);
@@ -242,8 +241,10 @@ function run(options: SimulationOptions): SimulationResult {
 }
 
 /** Runs one simulation, once whatever the caller still has to do is done. */
-export function simulate(options: SimulationOptions): Promise<SimulationResult> {
+export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
   const { setImmediate } = globalThis;
+  // Nothing is loaded meanwhile.
+  await loadAttest();
   return new Promise((resolve, reject) => {
     setImmediate(() => {
       try {

@@ -32,6 +32,8 @@ export interface AgentOptions {
 /** A look at the host that often, and at once when control wants something else. */
 const ROUND_MS = 2000;
 const RETRY_MS = 1000;
+/** Of one that was there. */
+const GONE = 'its guest is no longer there';
 /** A guest that was asked to end has so long before it is ended. */
 const END_MS = 15_000;
 
@@ -122,8 +124,10 @@ export class HostAgent {
   async round(): Promise<void> {
     const { vmm, link, host, bootId } = this.#options;
     const before = await vmm.list();
+    this.#seen(before);
     await this.#act(before);
     const guests = await vmm.list();
+    this.#seen(guests);
     const { desired } = this.#memory;
     await this.#answer(guests);
     const replicas = this.#observed(guests);
@@ -160,7 +164,9 @@ export class HostAgent {
     for (const each of desired.replicas) {
       const guest = guests.find(({ replica }) => replica === each.replica);
       // It goes on by being asked for again.
-      if (guest?.state === 'preparing') await this.#tried(vmm.create(each));
+      if (guest?.state === 'preparing' && !this.#wasThere(each.replica)) {
+        await this.#tried(vmm.create(each));
+      }
       if (guest !== undefined || this.#hasBegun(each.replica)) continue;
       // GPUs of one that is on its way out are not free yet, whatever control thinks.
       const isTaken = this.#memory.begun.some(({ modules }) =>
@@ -168,7 +174,7 @@ export class HostAgent {
       );
       if (isTaken) continue;
       const { replica, modules } = each;
-      this.#remember([...this.#memory.begun, { replica, modules }]);
+      this.#remember([...this.#memory.begun, { replica, modules, wasThere: false }]);
       await this.#tried(vmm.create(each));
     }
     for (const { replica, sealedKey } of desired.replicas) {
@@ -214,14 +220,18 @@ export class HostAgent {
     const desired = new Map(
       (this.#memory.desired?.replicas ?? []).map((each) => [each.replica, each]),
     );
-    const seen = guests.map((guest) => this.#observedGuest(guest, desired.get(guest.replica)));
+    const gone = { state: 'failed', progress: GONE, address: null } as const;
+    const seen = guests.map((guest) => {
+      const isGone = guest.state === 'preparing' && this.#wasThere(guest.replica);
+      return this.#observedGuest(
+        isGone ? { ...guest, ...gone } : guest,
+        desired.get(guest.replica),
+      );
+    });
     const there = new Set(guests.map(({ replica }) => replica));
     const lost = [...desired.values()]
       .filter(({ replica }) => !there.has(replica) && this.#hasBegun(replica))
-      .map((each) => {
-        const guest = { replica: each.replica, state: 'failed', address: null } as const;
-        return this.#observedGuest({ ...guest, progress: 'its guest is no longer there' }, each);
-      });
+      .map((each) => this.#observedGuest({ replica: each.replica, ...gone }, each));
     return [...seen, ...lost];
   }
 
@@ -241,6 +251,22 @@ export class HostAgent {
 
   #hasBegun(replica: string): boolean {
     return this.#memory.begun.some((each) => each.replica === replica);
+  }
+
+  #wasThere(replica: string): boolean {
+    return this.#memory.begun.some((each) => each.replica === replica && each.wasThere);
+  }
+
+  /** Guests that are more than prepared for are remembered as such. */
+  #seen(guests: readonly Guest[]): void {
+    const there = new Set(
+      guests.filter(({ state }) => state !== 'preparing').map(({ replica }) => replica),
+    );
+    const isNew = ({ replica, wasThere }: Memory['begun'][number]) =>
+      !wasThere && there.has(replica);
+    const { begun } = this.#memory;
+    if (!begun.some(isNew)) return;
+    this.#remember(begun.map((each) => (isNew(each) ? { ...each, wasThere: true } : each)));
   }
 
   #remember(begun: Memory['begun']): void {

@@ -9,7 +9,14 @@ import { writeWhole } from '../whole-file.ts';
 const Memory = z.strictObject({
   desired: HostDesired.nullable(),
   /** Replicas of which a guest was begun: one that is gone is never begun again. */
-  begun: z.array(z.strictObject({ replica: z.string(), modules: z.array(z.int()) })),
+  begun: z.array(
+    z.strictObject({
+      replica: z.string(),
+      modules: z.array(z.int()),
+      /** It was there: what is prepared for it anew, as after a restart of its host, is not it. */
+      wasThere: z.boolean().default(false),
+    }),
+  ),
 });
 
 export type Memory = z.output<typeof Memory>;

@@ -42,6 +42,14 @@ export interface MadeReport {
   readonly notes: readonly string[];
 }
 
+let attest: Promise<typeof import('@bridgekeeper/attest')> | undefined;
+
+/** Loaded when it is first needed: no other request has a use for it. */
+export function loadAttest(): Promise<typeof import('@bridgekeeper/attest')> {
+  attest ??= import('@bridgekeeper/attest');
+  return attest;
+}
+
 const NO_TEE = 'no TEE protects this server: what it says is its operator’s word';
 
 /**
@@ -58,8 +66,7 @@ export class Reporter {
   }
 
   async make(subject: ReportSubject, request: ReportRequest): Promise<MadeReport> {
-    // Loaded when it is needed: no other request has a use for it.
-    const { prepareReport, reportDocument } = await import('@bridgekeeper/attest');
+    const { prepareReport, reportDocument } = await loadAttest();
     const devices = await this.#machine.devices(bytesOf(request.nonce));
     const { found: gpu, reason } = devices.gpu;
     const payload = gpu === null ? null : payloadOf(request.nonce, gpu);

@@ -1,4 +1,10 @@
-import { ControlError, FabricVmm, hostFabric, pretendedFacts, type Vmm } from '@bridgekeeper/control';
+import {
+  ControlError,
+  FabricVmm,
+  hostFabric,
+  pretendedFacts,
+  type Vmm,
+} from '@bridgekeeper/control';
 import { SERVER_PORT, ServerProcess } from '../product/server-process.ts';
 import type { ServerSettings } from '../product/settings.ts';
 import type { World } from '../product/world.ts';
@@ -81,7 +87,9 @@ export class SimulatedVmm {
 
   #facts() {
     const facts = pretendedFacts(this.host);
-    return this.#fabric === null ? facts : { ...facts, driverVersion: this.#fabric.board.fmVersion };
+    return this.#fabric === null
+      ? facts
+      : { ...facts, driverVersion: this.#fabric.board.fmVersion };
   }
 
   /** A guest ends by itself. */

@@ -26,7 +26,7 @@ export abstract class FleetProcess {
     this.life = this.#newLife();
   }
 
-  /** What it does for as long as it lives. Rejects with an error of the product: it ends by itself. */
+  /** What it does for as long as it lives. Rejects with an error of the product: it ends. */
   protected abstract main(life: Life): Promise<void>;
 
   /** What is to be forgotten with a life. */

@@ -35,7 +35,8 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     find: 'const unwantedSequence = command(change, replica.host);',
     replace:
       'const unwantedSequence = command(change, replica.host);\n' +
-      '    for (const module of replica.modules) change.fleet.unclaim({ host: replica.host, module });',
+      '    const { host, modules } = replica;\n' +
+      '    for (const module of modules) change.fleet.unclaim({ host, module });',
     breaks: ['exclusive'],
   },
   {
@@ -109,5 +110,53 @@ export const FLEET_MUTANTS: readonly Mutant[] = [
     find: "...(code === 'not-leader' ? { Connection: 'close' } : {}),",
     replace: '',
     breaks: ['live'],
+  },
+  {
+    name: 'lost-machine-keeps-lock',
+    what: 'a database waits for ever for a machine that is gone in the midst of a change',
+    file: 'control/dist/store/postgres.js',
+    find: 'export const IDLE_MS = 5000;',
+    replace: 'export const IDLE_MS = 5e12;',
+    breaks: ['live'],
+  },
+  {
+    name: 'name-not-synced',
+    what: 'the name of a file is not on the disk when its contents are',
+    file: 'control/dist/whole-file.js',
+    find: 'fsyncSync(folder);',
+    replace: '',
+    breaks: ['exclusive', 'fenced', 'orderly', 'live'],
+  },
+  {
+    name: 'prepared-anew',
+    what: 'a guest is begun again whose partition came back with its host',
+    file: 'control/dist/agent/agent.js',
+    find: "if (guest?.state === 'preparing' && !this.#wasThere(each.replica)) {",
+    replace: "if (guest?.state === 'preparing') {",
+    breaks: ['exclusive'],
+  },
+  {
+    name: 'warm-keeps-its-gpus',
+    what: 'a replica that is not wanted any more, and never served, makes no way',
+    file: 'control/dist/fleet/reconcile.js',
+    find: 'if (!isServing(now(each)))',
+    replace: "if (now(each).phase === 'starting')",
+    breaks: ['live'],
+  },
+  {
+    name: 'activated-as-left',
+    what: 'a partition is activated with GPUs as the guest before, or Fabric Manager, left them',
+    file: 'fabric/dist/tenancy/steps.js',
+    find: 'await hands.control.reset(bdf);\n            return { ...tenancy, sanitizedUnder',
+    replace: 'void bdf;\n            return { ...tenancy, sanitizedUnder',
+    breaks: ['fabric-kept'],
+  },
+  {
+    name: 'released-without-reset',
+    what: 'GPUs are released as their last guest left them',
+    file: 'fabric/dist/tenancy/steps.js',
+    find: 'await hands.control.reset(bdf);\n            return tenancy;',
+    replace: 'void bdf;\n            return tenancy;',
+    breaks: ['fabric-kept'],
   },
 ];

@@ -19,7 +19,8 @@ const INVARIANTS = {
   admitted: 'nothing serves before it has answered a fresh challenge',
   fenced: 'who was replaced changes nothing',
   acknowledged: 'what was acknowledged stays',
-  'fabric-kept': 'guests get their exact partition, reset since the last, and the log says so first',
+  'fabric-kept':
+    'guests get their exact partition, reset since the last, and the log says so first',
   'log-grows': 'events and logs only grow',
   drained: 'what drains ends no stream before its time',
   'stops-in-time': 'a server that is told to stop ends in time, and tells those it leaves',
