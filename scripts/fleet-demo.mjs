@@ -1,26 +1,30 @@
 // A whole fleet on this machine: a control plane (two controls, where PostgreSQL is installed),
-// agents on three hosts whose GPUs are pretended, a gateway, and real replicas of the bundled model
-// on the CPU. The openai client streams through the gateway while a host drains, the control that
-// leads is killed and the one after it paused for longer than its lease, PostgreSQL is stopped at
-// once and started, and an agent and the gateway itself are killed, while others write and read the
-// row of a host that serves nothing. Says for each stream how it ended, and fails if one was lost
-// without a word, if one was lost at all before the gateway was killed, or if the history of what
-// was written does not hold.
+// agents on three hosts whose GPUs are pretended (one of them with the agent of a fabric, over a
+// stub of Fabric Manager's library, where there is a compiler), a gateway, and real replicas of
+// the bundled model on the CPU. The openai client streams through the gateway while a host drains,
+// the control that leads is killed and the one after it paused for longer than its lease,
+// PostgreSQL is stopped at once and started, and an agent and the gateway itself are killed, while
+// others write and read the row of a host that serves nothing. Says for each stream how it ended,
+// and fails if one was lost without a word, if one was lost at all before the gateway was killed,
+// or if the history of what was written does not hold.
 //
 //   node scripts/fleet-demo.mjs [--streams <n>] [--tokens <n>] [--sqlite] [--json]
 
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import OpenAI from 'openai';
+import { FabricTestHost } from '../packages/bridgekeeper/dist/testing/fabric-host.js';
 import { faultsOf } from '../packages/control/dist/testing/history.js';
 import { isLinearizable } from '../packages/control/dist/testing/linearizable.js';
 import { startPostgres } from '../packages/control/dist/testing/postgres.js';
+import { readLogFolder } from '../packages/fabric/dist/index.js';
+import { hasCompiler } from '../packages/native/dist/testing.js';
 import { HOST_CLOCK } from '../packages/server/dist/host-clock.js';
 
 const { values } = parseArgs({
@@ -327,6 +331,37 @@ const openNow = () => begun.filter(({ open }) => open).length;
 const met = {};
 
 const HOSTS = ['left', 'right', REGISTER];
+/** The host whose partitions the agent of a fabric brings up; null: there is no compiler for it. */
+const fabricHost = hasCompiler ? 'right' : null;
+
+function startFabric() {
+  const place = join(folder, 'fabric');
+  mkdirSync(place);
+  const host = new FabricTestHost(place);
+  const child = host.start('agent', '--round', '0.5');
+  running.add(child);
+  child.once('exit', () => running.delete(child));
+  return host;
+}
+
+const fabric = fabricHost === null ? null : startFabric();
+
+/** What streams were told of their replicas that the log of the fabric does not say. */
+function unlogged() {
+  if (fabric === null) return [];
+  const { entries } = readLogFolder(join(fabric.state, 'log'));
+  const told = begun.flatMap(({ replica }) => {
+    const match = /;epoch=(\d+);log=(\d+)$/.exec(replica ?? '');
+    return match === null ? [] : [match];
+  });
+  const faults = told.length === 0 ? ['no stream named an entry of the log'] : [];
+  for (const [replica, epoch, index] of told) {
+    const entry = entries[Number(index)];
+    const isSo = entry?.change === 'activate' && entry.tenancy.epoch === Number(epoch);
+    if (entry?.kind !== 'fact' || !isSo) faults.push(`${replica}: the log has no such entry`);
+  }
+  return faults;
+}
 
 /** A token is used once: an agent that joined before goes on with what it has. */
 async function startAgent(host) {
@@ -339,6 +374,7 @@ async function startAgent(host) {
     `agent-${host}`,
     ...['agent', ...namesOf('agentUrl'), '--host', host],
     ...['--folder', join(folder, host), ...token],
+    ...(host === fabricHost ? ['--fabric', fabric.state] : []),
   );
 }
 
@@ -382,7 +418,8 @@ async function demo() {
     models: ['storyteller'],
     image: 'storyteller',
     policy: 'nothing',
-    gpus: 4,
+    // As many as the fabric's board has partitions.
+    gpus: fabric === null ? 4 : 1,
     replicas: { min: 2, max: 3 },
     inFlightMax: 32,
     drainSeconds: 600,
@@ -495,6 +532,7 @@ try {
   await put('/v1/pools/stories', { replicas: { min: 0, max: 0 } }).catch(() => null);
   for (const host of HOSTS) stopGuests(join(folder, host, 'guests'), leftovers);
   for (const child of running) child.kill('SIGKILL');
+  fabric?.close();
   postgres?.remove();
 }
 
@@ -509,7 +547,7 @@ function stopGuests(place, rows) {
   }
 }
 
-const faults = await judge();
+const faults = [...(await judge()), ...unlogged()];
 const lost = begun.filter(({ end }) => end === 'silence');
 /** Streams that the killed gateway had, or that asked it while it was away. */
 const cut = begun.filter(

@@ -157,5 +157,5 @@ describe.skipIf(!hasCompiler)('a receipt of an answer that came through the gate
     const { io } = testIo();
     const words = ['fabric', 'replay', logUrl!, '--log-key', vkey, '--witness-min', '0'];
     expect(await runCli(words, io)).toBe(0);
-  }, 300_000);
+  }, 600_000);
 });

@@ -69,7 +69,12 @@ export interface OpenControl {
 /** Opens the store, leads when it can, and answers. Throws ControlError. */
 export async function openControl(options: ControlOptions): Promise<OpenControl> {
   const { folder, database, time, chance, version, onCrash } = options;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const message = `${folder} cannot be made: ${(cause as Error).message}`;
+    throw new ControlError('store-unavailable', message, { cause });
+  }
   const store = await openStore(folder, database);
   const admission = new Admission(options.admission);
   let current: { term: Term; watch: Watch; tokens: JoinTokens } | null = null;
@@ -158,6 +163,8 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
   );
   if (authorityRow === undefined) {
     controller.stop();
+    await ended.catch(() => undefined);
+    await store.close();
     throw new ControlError(
       'store-unavailable',
       'another control leads and has not begun: try again',
@@ -189,26 +196,26 @@ export async function openControl(options: ControlOptions): Promise<OpenControl>
     }
   })();
   for (const each of [server, agentServer]) each.headersTimeout = HEADERS_MS;
-  const url = `http://${await listening(server, options.listen)}`;
-  const agentUrl = `https://${await listening(agentServer, options.agents)}`;
-  return {
-    url,
-    agentUrl,
-    leads,
-    ended,
-    close: async () => {
-      controller.stop();
-      closing.abort();
-      await renewing;
-      current?.watch.end();
-      for (const each of [server, agentServer]) {
-        each.close();
-        each.closeAllConnections();
-      }
-      await ended.catch(() => undefined);
-      await store.close();
-    },
+  const close = async () => {
+    controller.stop();
+    closing.abort();
+    await renewing;
+    current?.watch.end();
+    for (const each of [server, agentServer]) {
+      each.close();
+      each.closeAllConnections();
+    }
+    await ended.catch(() => undefined);
+    await store.close();
   };
+  try {
+    const url = `http://${await listening(server, options.listen)}`;
+    const agentUrl = `https://${await listening(agentServer, options.agents)}`;
+    return { url, agentUrl, leads, ended, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** How often the certificate of the listener for agents is looked at. */
@@ -309,7 +316,10 @@ function refuseSocket(_: Error, socket: NodeJS.WritableStream & { destroy(): voi
 
 function listening(server: Server, { host, port }: { host: string; port: number }) {
   return new Promise<string>((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const message = `cannot listen on ${host}:${port} (${cause.code}): give another port`;
+      reject(new ControlError('bad-request', message, { cause }));
+    });
     server.listen(port, host, () => {
       const address = server.address() as AddressInfo;
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;

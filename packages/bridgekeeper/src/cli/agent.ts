@@ -17,10 +17,11 @@ import type { CliCommand } from './command.ts';
 import { askAgent } from './fabric-socket.ts';
 import { readGivenFile } from './given-file.ts';
 import { stopSignal } from './stop-signal.ts';
+import { webAddress } from './web-address.ts';
 
 const FLAGS = {
   control: flag(
-    repeated(text('url')),
+    repeated(webAddress),
     ['https://127.0.0.1:7401'],
     'where control waits for agents; repeated: where each of several does, of which one leads',
   ),
@@ -57,6 +58,8 @@ const RENEW_CHECK_MS = 3600 * 1000;
 async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const control = await import('@bridgekeeper/control');
   const { control: urls, folder, host = hostname(), token } = values;
+  // Files first: a token is good once.
+  const vmm = await withFabric(await openVmm(values, host, io), values.fabric);
   let identity = control.readIdentity(folder);
   if (identity === null) {
     if (token === undefined) {
@@ -83,7 +86,7 @@ async function runAgent(values: Values<typeof FLAGS>, io: CliIo): Promise<0> {
   const agent = new control.HostAgent({
     host,
     bootId: bootId(),
-    vmm: await withFabric(await openVmm(values, host, io), values.fabric),
+    vmm,
     memory: control.memoryFile(folder),
     link,
     askEvidence: control.askReplica,

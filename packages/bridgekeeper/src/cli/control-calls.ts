@@ -17,10 +17,11 @@ import type { CliIo } from '../io.ts';
 import type { CliCommand } from './command.ts';
 import { CONTROL_FOLDER } from './control-folder.ts';
 import { stopSignal } from './stop-signal.ts';
+import { webAddress } from './web-address.ts';
 
 /** What every command takes that calls a control that runs. */
 const REACH = {
-  url: flag(text('url'), 'http://127.0.0.1:7400', 'where control answers'),
+  url: flag(webAddress, 'http://127.0.0.1:7400', 'where control answers'),
   folder: CONTROL_FOLDER,
   key: flag(
     secret(text('key')),

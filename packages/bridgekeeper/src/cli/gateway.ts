@@ -15,11 +15,12 @@ import type { CliIo } from '../io.ts';
 import { readVersion } from '../version.ts';
 import type { CliCommand } from './command.ts';
 import { stopSignal } from './stop-signal.ts';
+import { webAddress } from './web-address.ts';
 
 const FLAGS = {
   routes: flag(text('file'), undefined, 'pools and replicas; read again when it changes'),
   control: flag(
-    repeated(text('url')),
+    repeated(webAddress),
     undefined,
     'follow the routes of this control plane instead; repeated: each of several controls',
   ),

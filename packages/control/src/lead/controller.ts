@@ -11,7 +11,7 @@ import { type Committed, Term } from './term.ts';
 const LEASE_MS = 3000;
 const RENEW_MS = LEASE_MS / 3;
 /** How long one waits that does not lead, or whose store is away. */
-const RETRY_MS = 500;
+const RETRY_MS = 250;
 const ROUND_MS = 1000;
 
 export interface ControllerOptions {
