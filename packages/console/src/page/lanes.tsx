@@ -46,8 +46,13 @@ export function lanes(
       scale: devicePixelRatio,
     };
     const movedUs = picture.draw(canvas, front, scene);
+    if (movedUs > 0 && !still.matches) {
+      // It takes the place of the one before, which is nearly over.
+      sliding = slide(front, scene, movedUs);
+      return;
+    }
     sliding?.cancel();
-    sliding = movedUs > 0 && !still.matches ? slide(front, scene, movedUs) : null;
+    sliding = null;
   };
   const paintSoon = () => {
     frame ??= requestAnimationFrame(paint);

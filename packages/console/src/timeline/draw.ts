@@ -1,5 +1,5 @@
 /// <reference lib="dom" />
-import type { Grid } from './columns.ts';
+import type { Band, Grid } from './columns.ts';
 import type { Recording } from './recording.ts';
 import type { Slice } from './slices.ts';
 import { Strip, type StripRow } from './strip.ts';
@@ -96,6 +96,7 @@ export class Picture {
   /** One line of pixels for each band: it is drawn as high as its band. */
   readonly #lines = document.createElement('canvas');
   readonly #pixelOf = pixelReader();
+  #image: ImageData | null = null;
   #behind = '';
   #drawn = { grid: { fromColumn: 0, count: 0, usAColumn: 0 }, follows: false };
 
@@ -176,19 +177,16 @@ export class Picture {
     const bands = this.#strip.rows.flatMap((row) => row.bands);
     if (lines.width !== count) lines.width = count;
     if (lines.height !== bands.length) lines.height = bands.length;
-    const image = new ImageData(count, bands.length);
+    if (this.#image?.width !== count || this.#image.height !== bands.length) {
+      this.#image = new ImageData(count, bands.length);
+    }
+    const image = this.#image;
     const pixels = new Uint32Array(image.data.buffer);
     let line = 0;
     for (const [index, { colours }] of rows.entries()) {
-      const values = colours.map(this.#pixelOf);
-      for (const { accounts, strengths } of this.#strip.rows[index]!.bands) {
-        for (let column = 0; column < count; column++) {
-          const account = accounts[column]!;
-          if (account < 0) continue;
-          // Alpha is the highest byte: browsers run on machines that are little-endian.
-          const alpha = Math.round(255 * strengths[column]!);
-          pixels[line * count + column] = (values[account]! & 0xffffff) | (alpha << 24);
-        }
+      const values = Uint32Array.from(colours, (colour) => this.#pixelOf(colour) & 0xffffff);
+      for (const band of this.#strip.rows[index]!.bands) {
+        fillLine(pixels.subarray(line * count, (line + 1) * count), band, values);
         line += 1;
       }
     }
@@ -202,6 +200,15 @@ export class Picture {
         line += 1;
       }
     }
+  }
+}
+
+/** Each column's colour, as pixels have it: alpha is the highest byte wherever browsers run. */
+function fillLine(pixels: Uint32Array, { accounts, strengths }: Band, values: Uint32Array): void {
+  for (let column = 0; column < pixels.length; column++) {
+    const account = accounts[column]!;
+    const alpha = (255 * strengths[column]! + 0.5) | 0;
+    pixels[column] = account < 0 ? 0 : values[account]! | (alpha << 24);
   }
 }
 

@@ -1,5 +1,5 @@
 import { ACCOUNTS_MAX } from './columns.ts';
-import { type Slice, Slices } from './slices.ts';
+import { Slices } from './slices.ts';
 
 /** As `GET /v1/bridge/events` tells it; what each number is stands in the server's live feed. */
 export interface Moment {
@@ -84,7 +84,7 @@ export class Recording {
     for (const name of moment.lanes.slice(this.lanes.length, LANES_MAX)) {
       this.lanes.push({ name: name.slice(0, NAME_CHARACTERS_MAX), slices: new Slices() });
     }
-    for (const launch of moment.launches) this.launches.push(launchOf(moment.now_us, launch));
+    for (const launch of moment.launches) this.#launch(moment.now_us, launch);
     for (const crossing of moment.crossings) this.#cross(moment.now_us, crossing);
     this.#forget(moment.now_us - this.#keptUs);
     return true;
@@ -96,30 +96,31 @@ export class Recording {
   }
 
   #cross(nowUs: number, crossing: readonly number[]): void {
-    const [lane = 0, account = 0, ago = 0, length = 0, toll = 0, blocked = 0] = crossing;
-    const [, , , , , , bytes = 0, count = 1] = crossing;
-    const startUs = nowUs - ago;
-    const slice: Slice = {
-      startUs,
-      endUs: startUs + length,
-      account,
-      tollUs: toll,
-      blockedUs: blocked,
-      bytes,
-      count,
-      rows: 0,
-      promptTokens: 0,
-    };
-    const row = this.lanes[lane];
+    const row = this.lanes[crossing[0] ?? 0];
+    const account = crossing[1] ?? 0;
+    const count = crossing[7] ?? 1;
     if (row === undefined || this.accounts[account] === undefined) {
       this.dropped += count;
       return;
     }
-    row.slices.push(slice);
+    const startUs = nowUs - (crossing[2] ?? 0);
+    const endUs = startUs + (crossing[3] ?? 0);
+    const tollUs = crossing[4] ?? 0;
+    const blockedUs = crossing[5] ?? 0;
+    const bytes = crossing[6] ?? 0;
+    row.slices.add(startUs, endUs, account, tollUs, blockedUs, bytes, count, 0, 0);
     // A lane of its own has a thread that may wait: only the launching thread's waiting costs.
-    if (blocked > 0 && isLaunching(row.name)) {
-      this.blocked.push({ ...slice, endUs: startUs + blocked });
+    if (blockedUs > 0 && isLaunching(row.name)) {
+      const untilUs = startUs + blockedUs;
+      this.blocked.add(startUs, untilUs, account, tollUs, blockedUs, bytes, count, 0, 0);
     }
+  }
+
+  #launch(nowUs: number, launch: readonly number[]): void {
+    const startUs = nowUs - (launch[0] ?? 0);
+    const endUs = startUs + (launch[1] ?? 0);
+    const steps = launch[2] ?? 0;
+    this.launches.add(startUs, endUs, -1, 0, 0, 0, steps, launch[3] ?? 0, launch[4] ?? 0);
   }
 
   #rows(): Slices[] {
@@ -127,9 +128,10 @@ export class Recording {
   }
 
   #forget(beforeUs: number): void {
+    // A recording from a file is kept whole.
+    if (!Number.isFinite(this.#keptUs)) return;
     const rows = this.#rows();
     for (const row of rows) row.drop(row.firstEndingAfter(beforeUs));
-    if (!Number.isFinite(this.#keptUs)) return;
     let kept = rows.reduce((sum, { length }) => sum + length, 0);
     while (kept > SLICES_KEPT) {
       const longest = rows.reduce((a, b) => (a.length >= b.length ? a : b));
@@ -172,22 +174,6 @@ function isRow(row: unknown): row is readonly number[] {
 /** Every device calls the launching thread's own lane so. */
 function isLaunching(lane: string): boolean {
   return lane === 'inline';
-}
-
-function launchOf(nowUs: number, launch: readonly number[]): Slice {
-  const [ago = 0, length = 0, steps = 0, rows = 0, promptTokens = 0] = launch;
-  const startUs = nowUs - ago;
-  return {
-    startUs,
-    endUs: startUs + length,
-    account: -1,
-    tollUs: 0,
-    blockedUs: 0,
-    bytes: 0,
-    count: steps,
-    rows,
-    promptTokens,
-  };
 }
 
 /** What crossed from `fromUs` to `toUs`, by purpose and direction; a part counts as its part. */

@@ -38,19 +38,30 @@ export class Slices {
     return (this.#to - this.#from) / FIELDS;
   }
 
-  push(slice: Slice): void {
+  /** Takes a slice in, as `Slice` has its numbers: there are too many to make objects of them. */
+  add(
+    startUs: number,
+    endUs: number,
+    account: number,
+    tollUs: number,
+    blockedUs: number,
+    bytes: number,
+    count: number,
+    rows: number,
+    promptTokens: number,
+  ): void {
     if (this.#to === this.#values.length) this.#makeRoom();
     const values = this.#values;
     const at = this.#to;
-    values[at] = slice.startUs;
-    values[at + END] = slice.endUs;
-    values[at + ACCOUNT] = slice.account;
-    values[at + TOLL] = slice.tollUs;
-    values[at + 4] = slice.blockedUs;
-    values[at + 5] = slice.bytes;
-    values[at + 6] = slice.count;
-    values[at + 7] = slice.rows;
-    values[at + PROMPT_TOKENS] = slice.promptTokens;
+    values[at] = startUs;
+    values[at + END] = endUs;
+    values[at + ACCOUNT] = account;
+    values[at + TOLL] = tollUs;
+    values[at + 4] = blockedUs;
+    values[at + 5] = bytes;
+    values[at + 6] = count;
+    values[at + 7] = rows;
+    values[at + PROMPT_TOKENS] = promptTokens;
     this.#to += FIELDS;
     this.pushed += 1;
   }

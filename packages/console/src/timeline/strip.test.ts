@@ -31,9 +31,14 @@ const LANE = fc
     });
   });
 
+function addTo(slices: Slices, slice: Slice): void {
+  const { startUs, endUs, account, tollUs, blockedUs, bytes, count, rows, promptTokens } = slice;
+  slices.add(startUs, endUs, account, tollUs, blockedUs, bytes, count, rows, promptTokens);
+}
+
 function laneOf(slices: readonly Slice[]): Slices {
   const all = new Slices();
-  for (const slice of slices) all.push(slice);
+  for (const slice of slices) addTo(all, slice);
   return all;
 }
 
@@ -122,7 +127,7 @@ describe('a strip of rows', () => {
         let came = 0;
         let fromColumn = 0;
         for (const step of steps) {
-          for (const slice of all.slice(came, came + step.slices)) slices.push(slice);
+          for (const slice of all.slice(came, came + step.slices)) addTo(slices, slice);
           came += step.slices;
           fromColumn += step.columns;
           const grid = { fromColumn, count: 48, usAColumn };
@@ -168,7 +173,7 @@ describe('slices side by side', () => {
         for (const { more, drop } of steps) {
           for (let count = 0; count < more; count++) {
             const slice = sliceOf(pushed * 10, 5, pushed % 3);
-            slices.push(slice);
+            addTo(slices, slice);
             plainly.push(slice);
             pushed += 1;
           }
