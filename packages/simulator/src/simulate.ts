@@ -1,5 +1,6 @@
 import sqlite from 'node-sqlite3-wasm';
 import { CLIENT_KINDS, Load } from './clients/clients.ts';
+import { askEach } from './clients/last.ts';
 import { collectReceipts } from './clients/receipts.ts';
 import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
 import { install } from './platform/platform.ts';
@@ -42,6 +43,11 @@ const REQUESTS = { least: 30, most: 120 };
 /** What costs nobody an answer. */
 const HARMLESS: ReadonlySet<FaultName> = new Set([
   'wall',
+  'wall-stands',
+  'memory-short',
+  'flip',
+  'key-storm',
+  'law-changes',
   'split',
   'loss',
   'disk-full',
@@ -137,7 +143,10 @@ function run(options: SimulationOptions): SimulationResult {
       sinceLook += 1;
       if (sinceLook < 16) return;
       sinceLook = 0;
-      for (const server of world.servers) server.engine?.check();
+      for (const server of world.servers) {
+        server.engine?.check();
+        server.observe();
+      }
     };
     for (const server of world.servers) server.start();
     if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
@@ -156,14 +165,14 @@ function run(options: SimulationOptions): SimulationResult {
           ? [{ host: GATEWAY_HOST, port: GATEWAY_PORT }]
           : world.servers.map(({ host }) => ({ host, port: SERVER_PORT })),
         thinkNs: random.of([0, 1e6, 50e6, 1e9]),
-        outputMax: random.of([4, 16, 48]),
+        outputMax: random.of([4, 16, 48, 160]),
         promptMax: random.of([8, 40, 120]),
         hasLimits: settings.maxWaitingRequests !== undefined,
         isPeaceful: chosen.every((name) => HARMLESS.has(name)),
       },
       new Random(seed, 'load'),
     );
-    unleash(world, new Random(seed, 'faults'), chosen);
+    unleash(world, new Random(seed, 'faults'), chosen, load.options.thinkNs);
     const audit = collectReceipts(world, load);
     until(3600e9, () => load.counts.sent >= requests);
     calm(world);
@@ -176,10 +185,8 @@ function run(options: SimulationOptions): SimulationResult {
     }
     // What ran ahead, and pages on their way to stores.
     until(5e9, () => false);
-    for (const { engine } of world.servers) {
-      engine?.checkAtRest();
-      engine?.noteReached();
-    }
+    for (const { engine } of world.servers) engine?.checkAtRest();
+    if (!isBroken) askEach(world, until);
     if (!isBroken) audit.finish(until);
     return {
       seed,

@@ -20,6 +20,9 @@ export class DeviceTrouble {
   #isLost = false;
   #isHanging = false;
   #lostLanes = new Set<string>();
+  /** Copies take so much longer before then. */
+  #slowUntilNs = 0;
+  #slowNs = 0;
   readonly #random: Random;
 
   constructor(random: Random) {
@@ -30,6 +33,12 @@ export class DeviceTrouble {
     this.#next = fault;
   }
 
+  /** Copies take up to `moreNs` longer for a while. */
+  slow(untilNs: number, moreNs: number): void {
+    this.#slowUntilNs = untilNs;
+    this.#slowNs = moreNs;
+  }
+
   /** Puts itself between a device that was just opened and its user. */
   watch(device: Device): void {
     this.hasFailed = false;
@@ -37,12 +46,13 @@ export class DeviceTrouble {
     this.#isLost = false;
     this.#isHanging = false;
     this.#lostLanes = new Set();
-    this.#watchLane(device.inlineLane);
+    const { clock } = device;
+    this.#watchLane(device.inlineLane, clock);
     const openLane = device.openLane.bind(device);
     device.openLane = async (options) => {
       this.#check();
       const lane = await openLane(options);
-      this.#watchLane(lane);
+      this.#watchLane(lane, clock);
       return lane;
     };
     const createStream = device.createStream.bind(device);
@@ -63,11 +73,15 @@ export class DeviceTrouble {
     };
   }
 
-  #watchLane(lane: Lane): void {
+  #watchLane(lane: Lane, clock: Device['clock']): void {
     const copy = lane.copy.bind(lane);
     lane.copy = async (request) => {
       this.#check();
       if (this.#hangs()) await new Promise(() => {});
+      const nowNs = clock.nowNs();
+      if (nowNs < this.#slowUntilNs) {
+        await clock.sleepUntilNs(nowNs + this.#random.below(this.#slowNs));
+      }
       if (this.#next === 'copy-failed' && this.#random.chance(0.3)) {
         this.#next = null;
         this.hasFailed = true;
