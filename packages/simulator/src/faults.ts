@@ -192,7 +192,7 @@ export function calm(world: World): void {
   world.network.quality.split = 0;
   for (const server of world.servers) {
     server.life.wallStandsMs = null;
-    server.trouble.slow(0, 0);
+    server.trouble.calm();
     server.disk.faults.isFull = false;
     server.disk.faults.failing = 0;
     server.disk.faults.isLying = false;

@@ -29,6 +29,12 @@ export class DeviceTrouble {
     this.#random = random;
   }
 
+  /** What has not failed yet does not. */
+  calm(): void {
+    this.#next = null;
+    this.slow(0, 0);
+  }
+
   fail(fault: DeviceFault): void {
     this.#next = fault;
   }
@@ -75,13 +81,10 @@ export class DeviceTrouble {
 
   #watchLane(lane: Lane, clock: Device['clock']): void {
     const copy = lane.copy.bind(lane);
+    let freeNs = 0;
     lane.copy = async (request) => {
       this.#check();
       if (this.#hangs()) await new Promise(() => {});
-      const nowNs = clock.nowNs();
-      if (nowNs < this.#slowUntilNs) {
-        await clock.sleepUntilNs(nowNs + this.#random.below(this.#slowNs));
-      }
       if (this.#next === 'copy-failed' && this.#random.chance(0.3)) {
         this.#next = null;
         this.hasFailed = true;
@@ -93,7 +96,16 @@ export class DeviceTrouble {
         this.#lostLanes.add(lane.id);
       }
       if (this.#lostLanes.has(lane.id)) throw new DeviceError('closed', `lane ${lane.id} is lost`);
-      return copy(request);
+      const done = await copy(request);
+      // Where it stands in its stream stays; that it is done is known later, in the lane's order.
+      const nowNs = clock.nowNs();
+      const isSlow = nowNs < this.#slowUntilNs;
+      const knownNs = Math.max(freeNs, isSlow ? nowNs + this.#random.below(this.#slowNs) : 0);
+      if (knownNs > nowNs) {
+        freeNs = knownNs;
+        await clock.sleepUntilNs(knownNs);
+      }
+      return done;
     };
   }
 
