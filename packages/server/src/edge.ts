@@ -5,7 +5,7 @@ export { isAnthropicPath, messageError } from './anthropic/errors.ts';
 export { authorizationOf, TENANT_HEADER } from './http/auth.ts';
 export { decodeBody } from './http/body.ts';
 export { CorsPolicy } from './http/cors.ts';
-export { ApiError, toApiError } from './http/errors.ts';
+export { API_ERROR_CODES, ApiError, toApiError } from './http/errors.ts';
 export { HostPolicy } from './http/host-policy.ts';
 export { HttpServer, type ListenSettings } from './http/http-server.ts';
 export { CONVERSATION_BOUNDS, checkJsonBounds } from './http/json-bounds.ts';

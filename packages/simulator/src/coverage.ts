@@ -1,45 +1,29 @@
-import { CLIENT_KINDS } from './clients/clients.ts';
+import { TIER_POLICY_NAMES } from '@bridgekeeper/engine';
+import { API_ERROR_CODES } from '@bridgekeeper/server/edge';
+import { FAILURE_CAUSES } from '@bridgekeeper/server/threads';
+import { CLIENT_KINDS, OUTCOMES } from './clients/clients.ts';
 import { FAULT_NAMES } from './faults.ts';
+import { SERVER_STATES } from './product/server-process.ts';
 import { POLICIES } from './product/settings.ts';
 
-/** What is known that a simulation can reach; more may be, and is shown, too. */
+/** All pairs: those that cannot be stay at 0, and the table says so of each. */
+const transitions = SERVER_STATES.flatMap((from) =>
+  SERVER_STATES.filter((to) => to !== from).map((to) => `server: ${from} to ${to}`),
+);
+
+/**
+ * What a simulation could reach, from the product's own closed sets: what is added to one of them
+ * is in the table from then on, as never reached until it is.
+ */
 const REACHABLE: readonly string[] = [
   ...FAULT_NAMES.map((name) => `fault: ${name}`),
   ...CLIENT_KINDS.map((kind) => `client: ${kind}`),
   ...POLICIES.map((policy) => `policy: ${policy}`),
-  ...['complete', 'failed', 'cut', 'refused', 'unreachable'].map((kind) => `outcome: ${kind}`),
-  ...[
-    'tiers: none',
-    'tiers: host',
-    'tiers: disk',
-    'gateway',
-    'server started',
-    'server stopped',
-    'client left',
-    'client lost its patience',
-    'answer without a receipt',
-    'receipt seen kept',
-    'engine: preempted',
-    'engine: prefix found',
-    'engine: pages spilled',
-    'engine: pages restored',
-    'failed: error engine_failed',
-    'failed: error shutting_down',
-    'failed: error engine_asleep',
-    'failed: error replica_lost',
-    'refused: 429 queue_full',
-    'refused: 429 rate_limited',
-    'refused: 500 engine_failed',
-    'refused: 503 shutting_down',
-    'refused: 503 engine_asleep',
-    'refused: 502 replica_failed',
-    'refused: 503 no_replica',
-    'unreachable: ECONNREFUSED',
-    'unreachable: ECONNRESET',
-    'unreachable: ETIMEDOUT',
-    'start refused: UsageError bad-value',
-    'start refused: UsageError bad-file',
-  ],
+  ...TIER_POLICY_NAMES.map((name) => `tier policy: ${name}`),
+  ...OUTCOMES.map((kind) => `outcome: ${kind}`),
+  ...API_ERROR_CODES.map((code) => `error: ${code}`),
+  ...FAILURE_CAUSES.map((cause) => `engine failed: ${cause}`),
+  ...transitions,
 ];
 
 export interface CoverageRow {

@@ -47,11 +47,37 @@ const FAULTS = {
       server.life.wallOffSeconds += random.of([-1e6, -3600, -1, 1, 3600, 1e6]);
     },
   },
+  'wall-stands': {
+    everyNs: 1e9,
+    begin: ({ server, lasts, later }) => {
+      const { life } = server;
+      life.wallStandsMs = life.unixMs();
+      later(lasts(20e9), () => {
+        life.wallStandsMs = null;
+      });
+    },
+  },
+  'memory-short': {
+    everyNs: 1e9,
+    begin: ({ server, random }) => {
+      server.life.availableBytes = random.of([0, 2 ** 20, 2 ** 31, 2 ** 36]);
+    },
+  },
+  upgrade: {
+    everyNs: 3e9,
+    begin: ({ server, random }) => server.upgrade(random),
+  },
+  flip: {
+    everyNs: 0.3e9,
+    begin: ({ server, random }) => {
+      const paths = server.disk.list(`/sim/${server.host}`).filter((name) => name.includes('-kv-'));
+      if (paths.length > 0) server.disk.flip(`/sim/${server.host}/${random.of(paths)}`);
+    },
+  },
   'disk-full': {
     everyNs: 1.5e9,
     begin: ({ server, lasts, later }) => {
       server.disk.faults.isFull = true;
-      server.hadDiskFaults = true;
       later(lasts(6e9), () => {
         server.disk.faults.isFull = false;
       });
@@ -61,7 +87,6 @@ const FAULTS = {
     everyNs: 1.5e9,
     begin: ({ server, lasts, later }) => {
       server.disk.faults.failing = 0.2;
-      server.hadDiskFaults = true;
       later(lasts(4e9), () => {
         server.disk.faults.failing = 0;
       });
@@ -70,6 +95,16 @@ const FAULTS = {
   'context-lost': device('context-lost', 6e9),
   'copy-failed': device('copy-failed', 6e9),
   'lane-lost': device('lane-lost', 6e9),
+  // Each lane stands still while its key is changed, one copy after the other.
+  'key-storm': {
+    everyNs: 1e9,
+    begin: ({ server, world, lasts }) => server.trouble.slow(world.loop.nowNs + lasts(1e9), 20e6),
+  },
+  // The bridge costs more than what the engine knows of it.
+  'law-changes': {
+    everyNs: 2e9,
+    begin: ({ server, world, lasts }) => server.trouble.slow(world.loop.nowNs + lasts(8e9), 1e6),
+  },
   hang: device('hang', 12e9),
   loss: {
     everyNs: 0.8e9,
@@ -110,11 +145,19 @@ export const FAULT_NAMES = Object.keys(FAULTS) as readonly FaultName[];
 
 /** Some storms are denser than others. */
 const HASTE = [1, 3, 10, 30] as const;
+/** Clients that do not think are done before much could happen. */
+const BUSY_HASTE = 5;
+const BUSY_THINK_NS = 10e6;
 
 /** Lets the chosen kinds happen again and again until the world is calm. */
-export function unleash(world: World, random: Random, chosen: readonly FaultName[]): void {
+export function unleash(
+  world: World,
+  random: Random,
+  chosen: readonly FaultName[],
+  thinkNs: number,
+): void {
   const { loop, judge } = world;
-  const haste = random.of(HASTE);
+  const haste = random.of(HASTE) * (thinkNs < BUSY_THINK_NS ? BUSY_HASTE : 1);
   for (const name of chosen) {
     const fault: Fault = FAULTS[name];
     const next = () => {
@@ -148,6 +191,8 @@ export function calm(world: World): void {
   world.network.quality.loss = 0;
   world.network.quality.split = 0;
   for (const server of world.servers) {
+    server.life.wallStandsMs = null;
+    server.trouble.calm();
     server.disk.faults.isFull = false;
     server.disk.faults.failing = 0;
     server.disk.faults.isLying = false;

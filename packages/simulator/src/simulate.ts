@@ -1,17 +1,14 @@
 import { loadAttest } from '@bridgekeeper/server/threads';
 import sqlite from 'node-sqlite3-wasm';
-import { CLIENT_KINDS, Load } from './clients/clients.ts';
-import { collectReceipts } from './clients/receipts.ts';
-import { calm, FAULT_NAMES, type FaultName, unleash } from './faults.ts';
+import { FAULT_NAMES, type FaultName } from './faults.ts';
 import { FLEET_FAULT_NAMES, type FleetFaultName } from './fleet/faults.ts';
 import { runFleet } from './fleet/run.ts';
 import { install } from './platform/platform.ts';
-import { GATEWAY_HOST, GATEWAY_PORT, GatewayProcess } from './product/gateway-process.ts';
 import { modelFiles, PAGE_BYTES } from './product/model.ts';
-import { SERVER_PORT, ServerProcess } from './product/server-process.ts';
-import { drawSettings, KEYS, noteSettings } from './product/settings.ts';
+import { drawSettings, noteSettings } from './product/settings.ts';
 import { threadMains } from './product/threads.ts';
 import { World } from './product/world.ts';
+import { runServers } from './run-servers.ts';
 import type { Violation } from './world/judge.ts';
 import { Random } from './world/random.ts';
 
@@ -48,16 +45,6 @@ export interface SimulationResult {
 }
 
 const REQUESTS = { least: 30, most: 120 };
-/** What costs nobody an answer. */
-const HARMLESS: ReadonlySet<FaultName> = new Set([
-  'wall',
-  'split',
-  'loss',
-  'disk-full',
-  'disk-errors',
-]);
-/** All that is open must have ended so long after the last fault. */
-const CALM_NS = 400e9;
 
 let files: ReadonlyMap<string, Buffer> | undefined;
 let isSqliteSeeded = false;
@@ -164,71 +151,20 @@ function run(options: SimulationOptions): SimulationResult {
       sinceLook += 1;
       if (sinceLook < 16) return;
       sinceLook = 0;
-      for (const server of world.servers) server.engine?.check();
+      for (const server of world.servers) {
+        server.engine?.check();
+        server.observe();
+      }
     };
+    const isOver = () => isBroken;
     if (isFleet) {
-      const isOver = () => isBroken;
       return result(
         runFleet({ world, requests, settings, faults: fleetFaults, until, isBroken: isOver }),
       );
     }
-    const hasGateway = random.chance(0.4);
-    const count = hasGateway ? random.between(2, 3) : random.between(1, 2);
-    for (let index = 0; index < count; index++) {
-      world.servers.push(
-        new ServerProcess(
-          world,
-          `s${index}`,
-          settings.kvDiskSize === undefined
-            ? settings
-            : { ...settings, kvDiskPath: `/sim/s${index}` },
-        ),
-      );
-    }
-    if (hasGateway) world.gateway = new GatewayProcess(world);
-    for (const server of world.servers) server.start();
-    if (!until(60e9, () => world.servers.every(({ isUp }) => isUp)) && !isBroken) {
-      judge.violated('live', 'a server has not started within a minute');
-    }
-    world.gateway?.start();
-    until(10e9, () => world.gateway?.isUp !== false);
-    const load = new Load(
-      world,
-      {
-        requests,
-        clients: random.between(4, 40),
-        kinds: random.chance(0.3) ? ['plain'] : CLIENT_KINDS,
-        keys: KEYS,
-        targets: hasGateway
-          ? [{ host: GATEWAY_HOST, port: GATEWAY_PORT }]
-          : world.servers.map(({ host }) => ({ host, port: SERVER_PORT })),
-        thinkNs: random.of([0, 1e6, 50e6, 1e9]),
-        outputMax: random.of([4, 16, 48]),
-        promptMax: random.of([8, 40, 120]),
-        hasLimits: settings.maxWaitingRequests !== undefined,
-        isPeaceful: chosen.every((name) => HARMLESS.has(name)),
-      },
-      new Random(seed, 'load'),
+    return result(
+      runServers({ world, requests, settings, random, faults: chosen, until, isBroken: isOver }),
     );
-    unleash(world, new Random(seed, 'faults'), chosen);
-    const audit = collectReceipts(world, load);
-    until(3600e9, () => load.counts.sent >= requests);
-    calm(world);
-    judge.note('calm');
-    if (!until(CALM_NS, () => load.isDone) && !isBroken) {
-      judge.violated('live', `${load.open} requests have not ended`);
-    }
-    if (!until(120e9, () => world.isUp) && !isBroken) {
-      judge.violated('live', 'a server has not come back');
-    }
-    // What ran ahead, and pages on their way to stores.
-    until(5e9, () => false);
-    for (const { engine } of world.servers) {
-      engine?.checkAtRest();
-      engine?.noteReached();
-    }
-    if (!isBroken) audit.finish(until);
-    return result({ ...load.counts, receipts: load.receipts.length });
   } finally {
     world.gateway?.bury();
     for (const server of world.servers) world.bury(server.life);

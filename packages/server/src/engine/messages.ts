@@ -17,7 +17,8 @@ export interface EngineThreadData {
 
 /**
  * What ended an engine, or kept one from starting. Closed: metrics have it as a label. `stalled`: a
- * copy did not end. `hung`: it did nothing more, and said nothing. `thread`: its thread or process ended unasked. `other`: nobody foresaw it.
+ * copy did not end. `hung`: it did nothing more, and said nothing. `thread`: its thread or process
+ * ended unasked. `other`: nobody foresaw it.
  */
 export const FAILURE_CAUSES = [
   'device',

@@ -78,6 +78,9 @@ const STATUS = {
   internal_error: [500, 'server_error'],
 } as const satisfies Record<ApiErrorCode, readonly [number, ApiErrorType]>;
 
+/** All that an answer may carry. */
+export const API_ERROR_CODES = Object.keys(STATUS) as readonly ApiErrorCode[];
+
 export type ApiStatus = (typeof STATUS)[ApiErrorCode][0];
 
 /** OpenAI's error document. */

@@ -9,6 +9,9 @@ import { expectedTokens, type TokenRequest } from './oracle.ts';
 export const CLIENT_KINDS = ['plain', 'slow', 'vanishing', 'hostile'] as const;
 export type ClientKind = (typeof CLIENT_KINDS)[number];
 
+/** What became of a request. */
+export const OUTCOMES = ['complete', 'failed', 'cut', 'refused', 'unreachable'] as const;
+
 /** A receipt that was handed out, and what it should say. */
 export interface HandedReceipt {
   readonly id: string;
@@ -54,7 +57,8 @@ export class Load {
   constructor(world: World, options: LoadOptions, random: Random) {
     this.world = world;
     this.options = options;
-    this.#prefixes = Array.from({ length: 4 }, () =>
+    // Few stay where they are; many make each other give way, and come back.
+    this.#prefixes = Array.from({ length: random.of([4, 12, 40]) }, () =>
       Array.from({ length: random.between(16, 80) }, () => random.between(1, VOCABULARY - 1)),
     );
     for (let index = 0; index < options.clients; index++) {
@@ -167,7 +171,11 @@ class Client {
     const { host, port } = this.#random.of(options.targets);
     const socket = world.network.connect(this.#life, host, port);
     socket.on('error', () => undefined);
-    socket.on('data', () => undefined);
+    socket.on('data', (bytes: Buffer) => {
+      for (const [, code] of bytes.toString('latin1').matchAll(/"code":"([a-z_]+)"/g)) {
+        world.judge.reached(`error: ${code}`);
+      }
+    });
     const [name, bytes] = this.#random.of(attacksOf(this.#random, this.#key));
     world.judge.reached(`attack: ${name}`);
     socket.write(bytes);
@@ -183,6 +191,12 @@ function attacksOf(random: Random, key: string): (readonly [string, string])[] {
     `authorization: Bearer ${key}\r\n${more}\r\n`;
   const json = 'content-type: application/json\r\n';
   const body = JSON.stringify({ prompt: [1, 2, 3], max_tokens: 4 });
+  const asked = (fields: object) => {
+    const text = JSON.stringify(fields);
+    return `${head(`${json}content-length: ${text.length}\r\n`)}${text}`;
+  };
+  const get = (path: string) =>
+    `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${key}\r\n\r\n`;
   const whole = `${head(`${json}content-length: ${body.length}\r\n`)}${body}`;
   return [
     ['garbage', random.bytes(200).toString('latin1')],
@@ -197,6 +211,22 @@ function attacksOf(random: Random, key: string): (readonly [string, string])[] {
     ['a bad token', `${head(`${json}content-length: 24\r\n`)}{"prompt":[99999999999]} `],
     ['no tokens', `${head(`${json}content-length: 13\r\n`)}{"prompt":[]}`],
     ['another key', whole.replace(key, 'not-a-key')],
+    ['another type', `${head('content-type: text/plain\r\ncontent-length: 2\r\n')}{}`],
+    ['another model', asked({ model: 'another', prompt: [1] })],
+    ['another value', asked({ prompt: [1], max_tokens: -1 })],
+    ['another format', asked({ prompt: [1], best_of: 2 })],
+    ['a long prompt', asked({ prompt: Array(600).fill(1) })],
+    ['a large body', head(`${json}content-length: 1000000000\r\n`)],
+    ['another method', get('/v1/completions').replace('GET', 'PUT')],
+    ['an operator alone', get('/v1/receipts/links?first=1&count=1')],
+    ['no receipt', get('/v1/receipts/rcpt_none')],
+    ['no response', get('/v1/responses/resp_none')],
+    [
+      'a page of another',
+      whole.replace('content-type', 'origin: https://x.example\r\ncontent-type'),
+    ],
+    ['another host', whole.replace('127.0.0.1', 'x.example')],
+    ['sleep', get('/sleep').replace('GET', 'POST')],
     ['another route', 'DELETE /v1/nothing HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n'],
   ];
 }
@@ -303,6 +333,7 @@ class Call implements ResponseListener {
     if (this.#isDone) return;
     const { judge } = this.#load.world;
     if (this.#error !== null) {
+      judge.reached(`error: ${this.#error}`);
       this.#outcome('failed', `error ${this.#error}`);
       return;
     }
@@ -394,6 +425,7 @@ class Call implements ResponseListener {
     } catch {
       judge.violated('answers', `${this.#name}: status ${status} without an error`);
     }
+    judge.reached(`error: ${code}`);
     judge.reached(`refused: ${status} ${code}`);
     judge.require(
       NOT_NOW.has(status) && code !== 'internal_error',

@@ -72,11 +72,11 @@ export function collectReceipts(world: World, load: Load): ReceiptAudit {
     receipt.isKept = true;
     receipt.document = text;
   };
-  /** Processes and disks may fail before a receipt is written, a moment after its answer. */
+  /** A process may end before a receipt is written, a moment after its answer. */
   const isExcused = ({ host }: HandedReceipt) =>
     world.servers.some((each) => {
       const isIts = each.host === host || host === GATEWAY_HOST;
-      return isIts && (each.starts > 1 || each.hadDiskFaults);
+      return isIts && each.mayLackReceipts;
     });
   const again = () => {
     life.at(loop.nowNs + LOOK_NS, () => {

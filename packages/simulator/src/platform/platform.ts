@@ -30,8 +30,6 @@ export interface PlatformParts {
 // biome-ignore lint/suspicious/noExplicitAny: members are replaced by name
 type Any = any;
 
-/** Memory that every simulated machine has free. */
-const AVAILABLE_BYTES = 64 * 2 ** 30;
 /** Callbacks of the next turn come after so long. */
 const TURN_NS = { least: 1_000, most: 20_000 };
 
@@ -84,7 +82,7 @@ export function install(parts: PlatformParts): () => void {
   replace(performance, 'now', () => loop.nowNs / 1e6);
   replace(Date, 'now', () => loop.current?.unixMs() ?? 0);
   replace(Math, 'random', () => life().random.unit());
-  replace(process, 'availableMemory', () => AVAILABLE_BYTES);
+  replace(process, 'availableMemory', () => life().availableBytes);
 
   const fill = (bytes: Any) => {
     const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -20,14 +20,29 @@ export class DeviceTrouble {
   #isLost = false;
   #isHanging = false;
   #lostLanes = new Set<string>();
+  /** Copies take so much longer before then. */
+  #slowUntilNs = 0;
+  #slowNs = 0;
   readonly #random: Random;
 
   constructor(random: Random) {
     this.#random = random;
   }
 
+  /** What has not failed yet does not. */
+  calm(): void {
+    this.#next = null;
+    this.slow(0, 0);
+  }
+
   fail(fault: DeviceFault): void {
     this.#next = fault;
+  }
+
+  /** Copies take up to `moreNs` longer for a while. */
+  slow(untilNs: number, moreNs: number): void {
+    this.#slowUntilNs = untilNs;
+    this.#slowNs = moreNs;
   }
 
   /** Puts itself between a device that was just opened and its user. */
@@ -37,12 +52,13 @@ export class DeviceTrouble {
     this.#isLost = false;
     this.#isHanging = false;
     this.#lostLanes = new Set();
-    this.#watchLane(device.inlineLane);
+    const { clock } = device;
+    this.#watchLane(device.inlineLane, clock);
     const openLane = device.openLane.bind(device);
     device.openLane = async (options) => {
       this.#check();
       const lane = await openLane(options);
-      this.#watchLane(lane);
+      this.#watchLane(lane, clock);
       return lane;
     };
     const createStream = device.createStream.bind(device);
@@ -63,8 +79,9 @@ export class DeviceTrouble {
     };
   }
 
-  #watchLane(lane: Lane): void {
+  #watchLane(lane: Lane, clock: Device['clock']): void {
     const copy = lane.copy.bind(lane);
+    let freeNs = 0;
     lane.copy = async (request) => {
       this.#check();
       if (this.#hangs()) await new Promise(() => {});
@@ -79,7 +96,16 @@ export class DeviceTrouble {
         this.#lostLanes.add(lane.id);
       }
       if (this.#lostLanes.has(lane.id)) throw new DeviceError('closed', `lane ${lane.id} is lost`);
-      return copy(request);
+      const done = await copy(request);
+      // Where it stands in its stream stays; that it is done is known later, in the lane's order.
+      const nowNs = clock.nowNs();
+      const isSlow = nowNs < this.#slowUntilNs;
+      const knownNs = Math.max(freeNs, isSlow ? nowNs + this.#random.below(this.#slowNs) : 0);
+      if (knownNs > nowNs) {
+        freeNs = knownNs;
+        await clock.sleepUntilNs(knownNs);
+      }
+      return done;
     };
   }
 

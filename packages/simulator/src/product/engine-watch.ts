@@ -9,20 +9,24 @@ export interface EngineWatch {
   readonly engine: Engine;
   /** Requests that it has. */
   readonly open: number;
+  /** It failed, and another may be on its way. */
+  readonly hasFailed: boolean;
   /** To be called when nothing runs. */
   check(): void;
   /** To be called when no request is open, and none was for a while. */
   checkAtRest(): void;
-  /** Writes down which of its ways it went. */
-  noteReached(): void;
+  /** Writes down which of its ways it went, and looks no more. */
   close(): void;
 }
 
 /** Looks closely after so many launches, which takes time. */
 const LAUNCHES_A_LOOK = 8;
 
-/** Rows are given to who had least, so that nobody waits for more than what is in rows. */
-const STARVED_TOKENS_MAX = 4000;
+/**
+ * Rows are given to who had least, so that nobody waits for much more than what is in rows: so many
+ * requests for each, of the longest that are sent.
+ */
+const STARVED_REQUESTS_A_ROW = 3;
 
 /** Holds an engine to what is true of its scheduler, its pages and its device. */
 export function watchEngine(
@@ -36,8 +40,15 @@ export function watchEngine(
   const { maxWaiting, maxRows } = engine.card;
   /** By key that waits and has no row: tokens of all when that began. */
   const starving = new Map<string, number>();
+  let longest = 0;
   let launches = 0;
   let isClosed = false;
+  let hasFailed = false;
+  void engine.failed.then(() => {
+    hasFailed = true;
+  });
+  /** Of requests, as they were at the last look. */
+  const phases = new WeakMap<object, string>();
   let lastCounted = '';
 
   const look = () => {
@@ -62,6 +73,11 @@ export function watchEngine(
     const served = scheduler.counters.generatedTokens + scheduler.counters.promptTokens;
     let held = 0;
     for (const sequence of scheduler.open()) {
+      const { promptTokens, sampling } = sequence.request;
+      const before = phases.get(sequence) ?? 'new';
+      if (before !== sequence.phase) judge.reached(`request: ${before} to ${sequence.phase}`);
+      phases.set(sequence, sequence.phase);
+      longest = Math.max(longest, promptTokens.length + (sampling.maxTokens ?? 0));
       const { owner = '', maxRows: most = maxRows } = sequence.request.share ?? {};
       if (sequence.phase === 'waiting') waiting.set(owner, (waiting.get(owner) ?? 0) + 1);
       else {
@@ -99,7 +115,7 @@ export function watchEngine(
       if (!waiting.has(owner) || rows.has(owner)) starving.delete(owner);
       else {
         judge.require(
-          served - since <= STARVED_TOKENS_MAX,
+          served - since <= STARVED_REQUESTS_A_ROW * (maxRows + 1) * longest,
           'fair',
           () =>
             `${name}: a key waits without a row, and others had ${served - since} tokens meanwhile`,
@@ -122,16 +138,7 @@ export function watchEngine(
       'pages-kept',
       () => `${name}: at rest ${tree.pages - tree.available} pages are nobody's`,
     );
-    const { totals } = engine.stats().bridge;
-    const sums = { copies: 0, h2d: 0, d2h: 0 };
-    for (const { direction, crossings, bytes } of totals) {
-      sums.copies += crossings;
-      if (direction === 'h2d') sums.h2d += bytes;
-      else sums.d2h += bytes;
-    }
-    const { copies, h2dBytes, d2hBytes } = device.counters();
-    const said = `${sums.copies} ${sums.h2d} ${sums.d2h}`;
-    const counted = `${copies} ${h2dBytes} ${d2hBytes}`;
+    const { said, counted } = crossingsOf(engine, device);
     if (counted === lastCounted) return;
     lastCounted = counted;
     judge.require(
@@ -140,10 +147,21 @@ export function watchEngine(
       () => `${name}: the ledger has ${said}, and the device counted ${counted}`,
     );
   };
+  const noteReached = () => {
+    const { preemptions, prefixHitTokens, kv } = engine.stats();
+    const { spilled, restored } = kv.total;
+    if (preemptions > 0) judge.reached('engine: preempted');
+    if (prefixHitTokens > 0) judge.reached('engine: prefix found');
+    if (spilled > 0) judge.reached('engine: pages spilled');
+    if (restored > 0) judge.reached('engine: pages restored');
+  };
   return {
     engine,
     get open() {
       return scheduler.waiting + scheduler.running;
+    },
+    get hasFailed() {
+      return hasFailed;
     },
     check() {
       if (isClosed) return;
@@ -156,16 +174,23 @@ export function watchEngine(
       // One whose device failed is given up as it is, and another comes in its place.
       if (!isClosed && !process.trouble.hasFailed) atRest();
     },
-    noteReached() {
-      const { preemptions, prefixHitTokens, kv } = engine.stats();
-      const { spilled, restored } = kv.total;
-      if (preemptions > 0) judge.reached('engine: preempted');
-      if (prefixHitTokens > 0) judge.reached('engine: prefix found');
-      if (spilled > 0) judge.reached('engine: pages spilled');
-      if (restored > 0) judge.reached('engine: pages restored');
-    },
     close() {
+      if (!isClosed) noteReached();
       isClosed = true;
     },
+  };
+}
+
+/** How many copies, and how many bytes each way, by the ledger and by the device. */
+function crossingsOf(engine: Engine, device: Device) {
+  const sums = { copies: 0, h2d: 0, d2h: 0 };
+  for (const { direction, crossings, bytes } of engine.stats().bridge.totals) {
+    sums.copies += crossings;
+    sums[direction === 'h2d' ? 'h2d' : 'd2h'] += bytes;
+  }
+  const { copies, h2dBytes, d2hBytes } = device.counters();
+  return {
+    said: `${sums.copies} ${sums.h2d} ${sums.d2h}`,
+    counted: `${copies} ${h2dBytes} ${d2hBytes}`,
   };
 }

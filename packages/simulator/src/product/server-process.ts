@@ -14,13 +14,17 @@ import { Random } from '../world/random.ts';
 import { DeviceTrouble } from './device-trouble.ts';
 import { type EngineWatch, watchEngine } from './engine-watch.ts';
 import { MODEL_FOLDER, PAGE_TOKENS } from './model.ts';
-import type { ServerSettings } from './settings.ts';
+import { redrawn, type ServerSettings } from './settings.ts';
 import type { World } from './world.ts';
 
 /** Where a server listens, on its host. */
 export const SERVER_PORT = 8000;
 /** What starts a process again that has ended, as systemd does. */
 const RESTART_NS = { least: 50e6, most: 2e9 };
+
+/** What a server process can be in: closed, so that what was never reached is known. */
+export const SERVER_STATES = ['down', 'starting', 'ready', 'restarting', 'stopping'] as const;
+export type ServerState = (typeof SERVER_STATES)[number];
 
 /** One server of the product on a host of its own, over all its lives. */
 export class ServerProcess {
@@ -34,11 +38,14 @@ export class ServerProcess {
   /** Since it was told to stop; null: it was not. */
   stoppingNs: number | null = null;
   starts = 0;
-  /** Its disk failed: what it could not keep is its own fault no more. */
-  hadDiskFaults = false;
+  #state: ServerState = 'down';
+  /** It ended where receipts may have waited for the disk: unasked, or while the disk failed. */
+  mayLackReceipts = false;
   readonly #world: World;
-  readonly #settings: ServerSettings;
   readonly #onEnd: (() => void) | null;
+  #settings: ServerSettings;
+  /** Of its program: an upgrade goes to the next. */
+  #version = 0;
 
   /** `onEnd`: told when it has ended, which then nothing starts again. */
   constructor(
@@ -76,6 +83,20 @@ export class ServerProcess {
     return isFull || failing > 0;
   }
 
+  /** Writes down that it is in another state, and from which it came. */
+  enter(state: ServerState): void {
+    if (state === this.#state) return;
+    this.#world.judge.reached(`server: ${this.#state} to ${state}`);
+    this.#state = state;
+  }
+
+  /** Sees whether its engine is being started again. */
+  observe(): void {
+    if (this.#state !== 'ready' && this.#state !== 'restarting') return;
+    const isRestarting = this.trouble.hasFailed && this.engine?.hasFailed === true;
+    this.enter(isRestarting ? 'restarting' : 'ready');
+  }
+
   get receiptsPath(): string {
     return `/sim/${this.host}/receipts.sqlite`;
   }
@@ -86,6 +107,7 @@ export class ServerProcess {
     const { judge } = world;
     this.starts += 1;
     judge.note(`${life.name} starts`);
+    this.enter('starting');
     const settings = settingsWith({
       model: MODEL_FOLDER,
       servedModelName: ['story'],
@@ -103,7 +125,7 @@ export class ServerProcess {
         startEngine: startConfiguredEngine,
         log: world.log,
         clock: life.clock,
-        version: { version: '0.0.0', node: '0', commit: null, digest: null },
+        version: { version: `0.0.${this.#version}`, node: '0', commit: null, digest: null },
         machine: NO_MACHINE,
         lockFile: (fd) => world.files.lock(fd),
       }).then(
@@ -116,6 +138,7 @@ export class ServerProcess {
   /** As by kill -9: its files stay as they are. */
   kill(): void {
     this.#world.judge.note(`${this.life.name} is killed`);
+    this.mayLackReceipts = true;
     this.#end();
     this.#restartSoon();
   }
@@ -123,6 +146,7 @@ export class ServerProcess {
   /** The machine loses its power: of its files, what was synced is left. */
   losePower(): void {
     this.#world.judge.note(`${this.host} loses its power`);
+    this.mayLackReceipts = true;
     this.#end();
     this.disk.fail();
     this.#restartSoon();
@@ -134,6 +158,7 @@ export class ServerProcess {
     if (server === null || this.stoppingNs !== null || life.isDead) return;
     const { judge, loop } = this.#world;
     judge.note(`${life.name} is told to stop`);
+    this.enter('stopping');
     this.stoppingNs = loop.nowNs;
     const limitNs = loop.nowNs + (graceSeconds + STOP_SECONDS_MORE) * 1e9;
     let hasEnded = false;
@@ -143,6 +168,7 @@ export class ServerProcess {
         judge.note(`${life.name} has stopped`);
         judge.reached('server stopped');
         if (this.life === life && !life.isDead) {
+          this.mayLackReceipts ||= this.mayRefuse;
           this.#end();
           this.#restartSoon();
         }
@@ -160,9 +186,19 @@ export class ServerProcess {
     );
   }
 
+  /** It stops; the next one is another version, set up otherwise, with the state of this one. */
+  upgrade(random: Random): void {
+    if (!this.isUp) return;
+    this.#version += 1;
+    this.#settings = redrawn(random, this.#settings);
+    this.#world.judge.note(`${this.host} is upgraded to ${JSON.stringify(this.#settings)}`);
+    this.stop(random.of([0, 5]));
+  }
+
   #started(life: Life, server: RunningServer): void {
     const { judge } = this.#world;
     judge.note(`${life.name} is ready`);
+    this.enter('ready');
     judge.reached('server started');
     this.server = server;
     void server.engineFailed.then((error) => {
@@ -189,6 +225,7 @@ export class ServerProcess {
 
   #end(): void {
     const { life } = this;
+    this.enter('down');
     this.engine?.close();
     this.engine = null;
     this.server = null;
@@ -216,6 +253,7 @@ export class ServerProcess {
 
   /** Called by the engine's thread. */
   opened(engine: Engine, device: Device, model: PreparedModel): void {
+    this.engine?.close();
     this.engine = watchEngine(this.#world, this, engine, device, model);
   }
 }

@@ -1,3 +1,4 @@
+import { TIER_POLICY_NAMES } from '@bridgekeeper/engine';
 import type { Settings } from '@bridgekeeper/server';
 import type { Judge } from '../world/judge.ts';
 import type { Random } from '../world/random.ts';
@@ -24,18 +25,33 @@ export function drawSettings(random: Random, pageBytes: number): ServerSettings 
     policy: random.of(POLICIES),
     // The more a crossing costs, the more memory pages move through: most of the time not so much.
     law: hasTiers && random.chance(0.85) ? 'emulate:h100-native' : random.of(LAWS),
-    kvCacheMemoryBytes: pageBytes * random.between(40, isTight ? 60 : 400),
+    kvCacheMemoryBytes: pageBytes * random.between(40, isTight || hasTiers ? 60 : 400),
     maxNumSeqs: random.between(1, 12),
     maxNumBatchedTokens: random.of([64, 128, 512]),
     grammarPoolBytes: 2 ** 16,
     enablePrefixCaching: hasTiers || random.chance(0.8),
     ...(random.chance(0.3) ? { maxRunningPerKey: random.between(1, 3) } : {}),
     ...(random.chance(0.3) ? { maxWaitingRequests: random.between(2, 10) } : {}),
-    ...(hasTiers ? { kvOffloadingSize: 0.0005 * random.between(1, 2) } : {}),
+    ...(hasTiers
+      ? {
+          kvOffloadingSize: 0.0005 * random.between(1, 2),
+          kvTierPolicy: random.of(TIER_POLICY_NAMES),
+        }
+      : {}),
     ...(hasTiers && random.chance(0.5) ? { kvDiskSize: 0.001 } : {}),
     watchdogTimeout: 30,
     shutdownTimeout: 5,
     stallTimeout: random.of([5, 60]),
+  };
+}
+
+/** The same with what an operator may change while clients go on: limits stay as they were. */
+export function redrawn(random: Random, settings: ServerSettings): ServerSettings {
+  return {
+    ...settings,
+    policy: random.of(POLICIES),
+    maxNumBatchedTokens: random.of([64, 128, 512]),
+    ...(settings.kvTierPolicy === undefined ? {} : { kvTierPolicy: random.of(TIER_POLICY_NAMES) }),
   };
 }
 
@@ -44,6 +60,9 @@ export function noteSettings(judge: Judge, settings: ServerSettings): void {
   judge.note(`settings ${JSON.stringify(settings)}`);
   judge.reached(`policy: ${settings.policy}`);
   judge.reached(`law: ${settings.law}`);
+  if (settings.kvTierPolicy !== undefined) {
+    judge.reached(`tier policy: ${settings.kvTierPolicy}`);
+  }
   const hasHost = settings.kvOffloadingSize !== undefined;
   judge.reached(
     `tiers: ${hasHost ? (settings.kvDiskSize === undefined ? 'host' : 'disk') : 'none'}`,

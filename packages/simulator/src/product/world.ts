@@ -30,6 +30,8 @@ export class World {
     this.judge = new Judge(() => this.loop.nowNs, keepsHistory, onViolation);
     const noted = (...args: unknown[]) => {
       const name = this.loop.current?.name ?? '?';
+      const [first] = args as { cause?: unknown }[];
+      if (typeof first?.cause === 'string') this.judge.reached(`engine failed: ${first.cause}`);
       this.judge.note(`${name} says: ${args.filter((each) => typeof each === 'string').join(' ')}`);
     };
     const quiet = () => undefined;

@@ -12,11 +12,14 @@ export class Life {
   readonly random: Random;
   readonly clock: ServerClock;
   isDead = false;
+  /** Of its machine's memory, for what asks how much there is. */
+  availableBytes = 64 * 2 ** 30;
   /** It gets no processor time before this. */
   stoppedUntilNs = 0;
   /** Its wall clock against the true one. */
   wallOffSeconds = 0;
-  /** Why it ended by itself, where nobody ended it. */
+  /** Its wall clock stands at this; null: it goes. */
+  wallStandsMs: number | null = null;
   readonly #loop: Loop;
   readonly #onDeath: (() => void)[] = [];
 
@@ -35,6 +38,10 @@ export class Life {
   }
 
   unixMs(): number {
+    return this.wallStandsMs ?? this.#goingMs();
+  }
+
+  #goingMs(): number {
     return BEGIN_UNIX_MS + Math.floor(this.#loop.nowNs / 1e6) + this.wallOffSeconds * 1000;
   }
 
