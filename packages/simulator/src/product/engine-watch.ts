@@ -147,14 +147,6 @@ export function watchEngine(
       () => `${name}: the ledger has ${said}, and the device counted ${counted}`,
     );
   };
-  const noteReached = () => {
-    const { preemptions, prefixHitTokens, kv } = engine.stats();
-    const { spilled, restored } = kv.total;
-    if (preemptions > 0) judge.reached('engine: preempted');
-    if (prefixHitTokens > 0) judge.reached('engine: prefix found');
-    if (spilled > 0) judge.reached('engine: pages spilled');
-    if (restored > 0) judge.reached('engine: pages restored');
-  };
   return {
     engine,
     get open() {
@@ -175,7 +167,7 @@ export function watchEngine(
       if (!isClosed && !process.trouble.hasFailed) atRest();
     },
     close() {
-      if (!isClosed) noteReached();
+      if (!isClosed) noteReached(engine, judge);
       isClosed = true;
     },
   };
@@ -193,4 +185,13 @@ function crossingsOf(engine: Engine, device: Device) {
     said: `${sums.copies} ${sums.h2d} ${sums.d2h}`,
     counted: `${copies} ${h2dBytes} ${d2hBytes}`,
   };
+}
+
+function noteReached(engine: Engine, judge: World['judge']): void {
+  const { preemptions, prefixHitTokens, kv } = engine.stats();
+  const { spilled, restored } = kv.total;
+  if (preemptions > 0) judge.reached('engine: preempted');
+  if (prefixHitTokens > 0) judge.reached('engine: prefix found');
+  if (spilled > 0) judge.reached('engine: pages spilled');
+  if (restored > 0) judge.reached('engine: pages restored');
 }
