@@ -152,7 +152,7 @@ describe.runIf(hasBrowser('the console under a fuzz of events'))('a page that is
   const goesOn = async () => {
     const { seq } = serving;
     await serving.say(textOf('moment', serving.next()));
-    await page.waitForFunction('document.querySelector(".freshness.live") !== null');
+    await page.waitForSelector('.freshness.live');
     expect(serving.seq).toBe(seq + 1);
   };
   const heapBytes = async () => {
@@ -226,10 +226,7 @@ describe.runIf(hasBrowser('the console under a fuzz of events'))('a page that is
     for (let megabytes = 0; megabytes < 34 && serving.open.has(before[0]!); megabytes++) {
       await serving.say(part);
     }
-    await page.waitForFunction(
-      'document.querySelector(".freshness").textContent.includes("more than 32 MiB at once") || ' +
-        'document.querySelector(".freshness.live") !== null',
-    );
+    await page.waitForSelector('.freshness:has-text("more than 32 MiB at once"), .freshness.live');
     await untilState('● live');
     expect(serving.open.has(before[0]!)).toBe(false);
     expect(await heapBytes()).toBeLessThan(HEAP_BYTES_MAX);
