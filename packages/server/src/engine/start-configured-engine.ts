@@ -92,7 +92,9 @@ class EngineStarts {
   /** Starts one. The first uses up the seal's key that the configuration has. */
   async start(number: number, options: StartOptions): Promise<RestartingEngine> {
     const { engineRestarts, engineRestartWindow, engineRestartRequests } = this.#settings;
-    const watchdog = { clock: HOST_CLOCK, timeoutSeconds: this.#settings.watchdogTimeout };
+    const { watchdogTimeout: timeoutSeconds } = this.#settings;
+    const learns = this.#config.device.value !== 'cpu';
+    const watchdog = { clock: HOST_CLOCK, timeoutSeconds, learns };
     const watched = { ...options, watchdog };
     const first =
       number === 0

@@ -34,6 +34,8 @@ export interface WatchdogOptions {
   readonly clock: Pick<ServerClock, 'every'>;
   /** 0: it is not watched. */
   readonly timeoutSeconds: number;
+  /** Whether its steps so far may show a shorter limit; by default they may. */
+  readonly learns?: boolean;
 }
 
 /**
@@ -71,7 +73,7 @@ export class ThreadedEngine implements EngineClient, LiveSource {
     this.card = card;
     this.#stats = stats;
     this.#launches = stats.launches;
-    this.#watchdog = new Watchdog(watch?.timeoutSeconds ?? 0);
+    this.#watchdog = new Watchdog(watch?.timeoutSeconds ?? 0, watch?.learns);
     this.#endWatch = watch?.clock.every(1, () => this.#look()) ?? (() => {});
     this.failure = new Promise((resolve) => {
       this.#fail = resolve;

@@ -31,6 +31,13 @@ test('one whose steps are short is given up sooner, one whose steps are long lat
   expect(seconds(slow)).toBe(300);
 });
 
+test('where steps differ a thousandfold they show nothing', () => {
+  const watchdog = new Watchdog(300, false);
+  quiet(watchdog, 1);
+  watchdog.heard();
+  expect(watchdog.limitSeconds).toBe(300);
+});
+
 test('rest counts for nothing, and 0 turns it off', () => {
   const watchdog = new Watchdog(30);
   for (let round = 0; round < 10; round++) {

@@ -12,18 +12,24 @@ const RATIO = 20;
  */
 export class Watchdog {
   readonly #timeoutSeconds: number;
+  readonly #learns: boolean;
   #quietSeconds = 0;
   /** The longest that ended by itself; null: none has yet. */
   #longestSeconds: number | null = null;
 
-  /** `timeoutSeconds`: the limit where steps have not shown a shorter one; 0: it never bites. */
-  constructor(timeoutSeconds: number) {
+  /**
+   * `timeoutSeconds`: the limit where steps have not shown a shorter one; 0: it never bites.
+   * `learns`: whether they may. Where a prompt takes a thousand times as long as a token, as on
+   * processors, what was quiet so far says nothing of what comes.
+   */
+  constructor(timeoutSeconds: number, learns = true) {
     this.#timeoutSeconds = timeoutSeconds;
+    this.#learns = learns;
   }
 
   get limitSeconds(): number {
     if (this.#timeoutSeconds === OFF) return Number.POSITIVE_INFINITY;
-    if (this.#longestSeconds === null) return this.#timeoutSeconds;
+    if (!this.#learns || this.#longestSeconds === null) return this.#timeoutSeconds;
     const shown = Math.max(LEAST_SECONDS, RATIO * this.#longestSeconds);
     return Math.min(this.#timeoutSeconds, shown);
   }
