@@ -8,6 +8,8 @@ import type { SettingName, Settings } from '../settings/table.ts';
  */
 const SHOWN = [
   'task',
+  'tensorParallelSize',
+  'dataParallelSize',
   'maxModelLen',
   'maxNumSeqs',
   'maxNumBatchedTokens',
