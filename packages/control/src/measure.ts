@@ -4,7 +4,7 @@ import { reconcile } from './fleet/reconcile.ts';
 import { Term } from './lead/term.ts';
 import { openStore } from './store/open.ts';
 import { SYSTEM_CHANCE } from './system.ts';
-import { pretendedFacts } from './vmm/pretended.ts';
+import { pretendedHost } from './vmm/pretended.ts';
 
 export interface ControlMeasure {
   readonly folder: string;
@@ -123,18 +123,7 @@ async function seed(options: ControlMeasure): Promise<void> {
     await change(term, ({ fleet }) => {
       for (let index = first; index < Math.min(hosts, first + ROWS_PER_BATCH); index += 1) {
         const host = `host-${index}`;
-        fleet.put('host', host, {
-          host,
-          state: 'ready',
-          lostSinceMs: null,
-          facts: pretendedFacts(host),
-          quarantined: [],
-          bootId: 'boot',
-          agentSpkiSha256: '0'.repeat(64),
-          joinedMs: nowMs(),
-          checkpoint: null,
-          desiredSequence: 0,
-        });
+        fleet.put('host', host, pretendedHost(host, nowMs()));
       }
     });
   }

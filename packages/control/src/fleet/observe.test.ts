@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { HostObservation } from '../api/agent.ts';
 import { PoolSpec } from '../api/fleet.ts';
 import { SYSTEM_CHANCE } from '../system.ts';
-import { pretendedFacts } from '../vmm/pretended.ts';
+import { pretendedFacts, pretendedHost } from '../vmm/pretended.ts';
 import { admit } from './admit.ts';
 import { type Change, nothingHeard } from './context.ts';
 import { Fleet } from './fleet.ts';
@@ -25,18 +25,7 @@ beforeEach(() => {
     name: 'trial',
     spec: { policy: 'operator-asserted', maxAgeSeconds: 600 },
   });
-  fleet.put('host', HOST, {
-    host: HOST,
-    state: 'ready',
-    lostSinceMs: null,
-    facts: pretendedFacts(HOST),
-    quarantined: [],
-    bootId: 'boot',
-    agentSpkiSha256: '0'.repeat(64),
-    joinedMs: 1,
-    checkpoint: null,
-    desiredSequence: 0,
-  });
+  fleet.put('host', HOST, pretendedHost(HOST));
 });
 
 const say = (part: Partial<HostObservation> = {}) => {

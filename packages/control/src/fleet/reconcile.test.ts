@@ -2,7 +2,7 @@ import { beforeEach, expect, it } from 'vitest';
 import type { Replica } from '../api/fleet.ts';
 import { PoolSpec } from '../api/fleet.ts';
 import { SYSTEM_CHANCE } from '../system.ts';
-import { pretendedFacts } from '../vmm/pretended.ts';
+import { pretendedHost } from '../vmm/pretended.ts';
 import { type Change, nothingHeard } from './context.ts';
 import { Fleet } from './fleet.ts';
 import { reconcile } from './reconcile.ts';
@@ -20,18 +20,7 @@ beforeEach(() => {
   const spec = { policy: 'operator-asserted', maxAgeSeconds: 86_400 };
   fleet.put('policy', 'trial', { name: 'trial', spec });
   for (const host of HOSTS) {
-    fleet.put('host', host, {
-      host,
-      state: 'ready',
-      lostSinceMs: null,
-      facts: pretendedFacts(host),
-      quarantined: [],
-      bootId: 'boot',
-      agentSpkiSha256: '0'.repeat(64),
-      joinedMs: 1,
-      checkpoint: null,
-      desiredSequence: 0,
-    });
+    fleet.put('host', host, pretendedHost(host));
   }
 });
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { PoolSpec, type ReplicaPhase } from '../api/fleet.ts';
 import { SYSTEM_CHANCE } from '../system.ts';
-import { pretendedFacts } from '../vmm/pretended.ts';
+import { pretendedHost } from '../vmm/pretended.ts';
 import { type Change, nothingHeard } from './context.ts';
 import { Fleet } from './fleet.ts';
 import { reconcile } from './reconcile.ts';
@@ -33,18 +33,7 @@ beforeEach(() => {
     weight: 1,
   };
   fleet.put('tenant', 'aurora', { tenant: 'aurora', spec: { quota, pools: null }, salt: 's' });
-  fleet.put('host', HOST, {
-    host: HOST,
-    state: 'ready',
-    lostSinceMs: null,
-    facts: pretendedFacts(HOST),
-    quarantined: [],
-    bootId: 'boot',
-    agentSpkiSha256: '0'.repeat(64),
-    joinedMs: 1,
-    checkpoint: null,
-    desiredSequence: 0,
-  });
+  fleet.put('host', HOST, pretendedHost(HOST));
 });
 
 const put = (generation: number) => {

@@ -18,7 +18,7 @@ import type { Store } from '../store/store.ts';
 import { SYSTEM_CHANCE } from '../system.ts';
 import { faultsOf } from '../testing/history.ts';
 import { startPostgres, type TestPostgres } from '../testing/postgres.ts';
-import { pretendedFacts } from '../vmm/pretended.ts';
+import { pretendedFacts, pretendedHost } from '../vmm/pretended.ts';
 import { Term } from './term.ts';
 
 // Two controls over one store, both of which believe that they lead: what must hold of a tenant's
@@ -80,18 +80,7 @@ function seed({ fleet, chance }: Change): void {
   const tenant = { tenant: 'aurora', spec: { quota, pools: null }, salt: chance.secret() };
   fleet.put('tenant', 'aurora', tenant);
   for (const host of HOSTS) {
-    fleet.put('host', host, {
-      host,
-      state: 'ready',
-      lostSinceMs: null,
-      facts: pretendedFacts(host),
-      quarantined: [],
-      bootId: 'boot',
-      agentSpkiSha256: '0'.repeat(64),
-      joinedMs: 1,
-      checkpoint: null,
-      desiredSequence: 0,
-    });
+    fleet.put('host', host, pretendedHost(host));
   }
 }
 

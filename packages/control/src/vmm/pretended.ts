@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { HostFacts } from '../api/fleet.ts';
+import type { Host, HostFacts } from '../api/fleet.ts';
 
 const GPUS = 8;
 
@@ -26,5 +26,21 @@ export function pretendedFacts(host: string): HostFacts {
     bootSeconds: 10,
     loadBytesPerSecond: 1e9,
     bridge: null,
+  };
+}
+
+/** The row of a host with such a board, whose agent joined at `joinedMs` and was heard. */
+export function pretendedHost(host: string, joinedMs = 1): Omit<Host, 'version'> {
+  return {
+    host,
+    state: 'ready',
+    lostSinceMs: null,
+    facts: pretendedFacts(host),
+    quarantined: [],
+    bootId: 'boot',
+    agentSpkiSha256: '0'.repeat(64),
+    joinedMs,
+    checkpoint: null,
+    desiredSequence: 0,
   };
 }
