@@ -1,3 +1,4 @@
+#include "experts.cuh"
 #include "hopper.cuh"
 #if FORMAT == 1
 #include "fp8.cuh"
@@ -40,35 +41,6 @@
 #define SCALE_SLOTS (TILES_AHEAD / SCALE_TILES + 1)
 /** Of the ring: 16 bytes of two rows for each lane and tile. */
 #define RING_BYTES (TILES_AHEAD * 2 * THREADS * 16)
-
-/** What a launch works on: see the kernels at the end. */
-struct Problem {
-  const bf16* input;
-  const unsigned char* weight;
-  const void* scales;
-  const bf16* bias;
-  const float* weights;
-  const int* chosen;
-  const int* starts;
-  const int* order;
-  void* out;
-  int assignments;
-  int topK;
-  int experts;
-  int inputs;
-  /** Of an expert: inner ones under a gate. */
-  int outputs;
-  int blockInputs;
-  int blockOutputs;
-  /** Inputs of the lines that are in shared memory at once: four tiles or a multiple. */
-  int chunkInputs;
-  int isInterleaved;
-  /** Whether the kernel before is the gate of the same lines, so that their groups are there. */
-  int isBehindGate;
-  float limit;
-  float alpha;
-  float shift;
-};
 
 /** An expert and its assignments. */
 struct Group {
@@ -133,26 +105,23 @@ struct Lines {
 
 /** The rows of a warp: those of its tile of the outputs, of gate and up under a gate. */
 template <bool IS_GATE> struct WarpRows {
-  i64 base;
+  const Problem& problem;
+  int expert;
   int first;
   int last;
-  bool isInterleaved;
 
-  __device__ WarpRows(const Problem& problem, int expert) {
+  __device__ WarpRows(const Problem& problem, int expert) : problem(problem), expert(expert) {
     last = problem.outputs - 1;
     first = blockIdx.x * (IS_GATE ? ROWS / 2 : ROWS);
     first += threadIdx.x / WARP_LANES * (IS_GATE ? WARP_ROWS / 2 : WARP_ROWS);
-    base = (i64)expert * problem.outputs * (IS_GATE ? 2 : 1);
-    isInterleaved = problem.isInterleaved != 0;
   }
   /** The output that row 0 to 15 is of: rows g and g + 8 are a lane's, and one gate's. */
   __device__ int output(int row) const { return first + (IS_GATE ? row % 8 : row); }
   /** The weight's row. Past the end the last one will do: none is written. */
   __device__ i64 weightRow(int row) const {
     const int unit = min(output(row), last);
-    if (!IS_GATE) return base + unit;
-    if (isInterleaved) return base + 2 * unit + row / 8;
-    return base + unit + row / 8 * (last + 1);
+    if (IS_GATE) return problem.gateRow(expert, unit, row / 8);
+    return (i64)expert * problem.outputs + unit;
   }
 };
 
@@ -416,12 +385,6 @@ struct Walk {
   }
 };
 
-__device__ inline float gated(const Problem& problem, float gate, float up) {
-  const float held = fminf(gate, problem.limit);
-  const float clamped = fmaxf(-problem.limit, fminf(up, problem.limit));
-  return held / (1.0f + __expf(-problem.alpha * held)) * (clamped + problem.shift);
-}
-
 template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
   extern __shared__ __align__(16) unsigned char dynamic[];
   __shared__ int assignments[LINE_TILE];
@@ -482,7 +445,7 @@ template <bool IS_GATE> __device__ void multiplyExpert(const Problem& problem) {
         const int output = rows.output(own);
         const i64 at = (i64)assignment * problem.outputs + output;
         if (IS_GATE) {
-          if (output <= rows.last) ((bf16*)problem.out)[at] = narrow(gated(problem, upper, lower));
+          if (output <= rows.last) ((bf16*)problem.out)[at] = narrow(problem.gated(upper, lower));
         } else {
           const float weight = problem.weights[assignment];
           if (output <= rows.last) ((float*)problem.out)[at] = weight * upper;

@@ -302,6 +302,8 @@ const SIZES: readonly Omit<ExpertCase, 'format' | 'hasBias'>[] = [
   { count: 50, topK: 3, experts: 6, inputs: 96, outputs: 48, spread: 'random' },
   { count: 40, topK: 2, experts: 9, inputs: 160, outputs: 34, spread: 'collapsed' },
   { count: 150, topK: 1, experts: 3, inputs: 64, outputs: 20, spread: 'collapsed' },
+  { count: 60, topK: 2, experts: 3, inputs: 96, outputs: 72, spread: 'with gaps' },
+  { count: 140, topK: 2, experts: 3, inputs: 352, outputs: 26, spread: 'collapsed' },
 ];
 const FORMATS: readonly ExpertFormat[] = ['element', 'fp8-e4m3', 'mxfp4'];
 

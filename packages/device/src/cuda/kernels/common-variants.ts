@@ -12,6 +12,7 @@ export interface KernelVariant {
 const PORTABLE = ['sm_90a', 'sm_100a', 'sm_103a', 'sm_120a', PORTABLE_TARGET] as const;
 /** What multiplies by warpgroups. */
 const HOPPER = ['sm_90a'] as const;
+const OTHERS = PORTABLE.filter((target) => target !== 'sm_90a');
 
 const FORMATS = [0, 1] as const;
 const HEAD_DIMS = [64, 128] as const;
@@ -42,6 +43,17 @@ const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
   { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
 ]);
 
+/** The tiles of many lines of operations/experts.ts. */
+const EXPERT_TILES: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
+  { FORMAT, LINE_TILE: 64, WGMMA: 1 },
+  { FORMAT, LINE_TILE: 128, WGMMA: 1 },
+]);
+const EXPERT_TILES_ANYWHERE: readonly KernelDefines[] = [0, 1, 2].map((FORMAT) => ({
+  FORMAT,
+  LINE_TILE: 64,
+  WGMMA: 0,
+}));
+
 /**
  * What models that people serve today launch, so that a first start compiles nothing. What is not
  * here is compiled when it is first wanted.
@@ -63,6 +75,8 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
+    ...variants(['experts-tile'], EXPERT_TILES, HOPPER),
+    ...variants(['experts-tile'], EXPERT_TILES_ANYWHERE, OTHERS),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),
     ...variants(['linear'], streamed),

@@ -20,6 +20,7 @@ export const KERNEL_UNITS = {
   'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
+  'experts-tile': ['expert_gate_tile', 'expert_down_tile'],
   rope: ['rope_write_kv'],
   'attention-decode': ['attention_decode'],
   'attention-prefill': ['attention_prefill'],

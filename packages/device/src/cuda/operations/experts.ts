@@ -10,6 +10,7 @@ import {
 } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import type { ParameterBlock } from '../launch/parameters.ts';
 import { launchLinear, lineThreads } from './linear-operations.ts';
 import { STREAM_LINES } from './linear-stream.ts';
 
@@ -238,6 +239,7 @@ function launchProduct(
   const at = groupAddresses(launcher, args);
   const assignments = count * topK;
   const isFew = assignments <= FEW;
+  const lineTile = isFew ? null : lineTileFor(launcher, args);
   const tile = isFew ? FEW_TILE : tileFor(args);
   const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
   const fitting = Math.floor(LINES_BYTES / tile.lines / E / step) * step;
@@ -258,6 +260,10 @@ function launchProduct(
     .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
     .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
     .floats(gate.limit, gate.alpha, gate.shift);
+  if (lineTile !== null) {
+    launchTiles(launcher, kernel, args, { outputs, block, lineTile });
+    return;
+  }
   const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
   const defines: KernelDefines = {
     FORMAT: FORMAT[format],
@@ -272,6 +278,50 @@ function launchProduct(
     sharedBytes: ringBytes(args, tile) + lines * (chunkInputs * E + LINE_SKEW_BYTES),
   } as const;
   launcher.launch(kernel, shape, block, defines);
+}
+
+/** From so many lines for each expert on, what counts is how fast they are multiplied. */
+const MANY_LINES = 40;
+/** Of experts-tile.cu: rows of a tile, bytes of a line of a step, and what follows the tiles. */
+const TILE_ROWS = 128;
+const SWIZZLE_LINE_BYTES = 128;
+const LINE_STAGES = 3;
+const TILE_END_BYTES = 12;
+
+/** Lines of a tile of experts-tile.cu; null where experts.cu is faster. */
+function lineTileFor(launcher: Launcher, { count, topK, experts }: ExpertGroups): 64 | 128 | null {
+  const mean = (count * topK) / experts;
+  if (mean < MANY_LINES) return null;
+  const isLarge = launcher.core.gpu.hasWarpgroupProducts && mean + Math.sqrt(mean) > 64;
+  return isLarge ? 128 : 64;
+}
+
+/** The grid has room for any routing: an expert's last tile may have a single line. */
+function launchTiles(
+  launcher: Launcher,
+  kernel: 'expert_gate' | 'expert_down',
+  { count, topK, experts, format }: ExpertGroups & ExpertMatrix,
+  tiles: { readonly outputs: number; readonly block: ParameterBlock; readonly lineTile: 64 | 128 },
+): void {
+  const { outputs, block, lineTile } = tiles;
+  const assignments = count * topK;
+  const begun = Math.min(experts, assignments);
+  const rowStages = format === 'element' ? 3 : 2;
+  const tileOutputs = kernel === 'expert_gate' ? TILE_ROWS / 2 : TILE_ROWS;
+  const shape = {
+    grid: [
+      Math.ceil(outputs / tileOutputs),
+      Math.floor((assignments + (lineTile - 1) * begun) / lineTile),
+    ],
+    threads: 2 * lineTile,
+    sharedBytes:
+      (LINE_STAGES * lineTile + rowStages * TILE_ROWS) * SWIZZLE_LINE_BYTES +
+      lineTile * WORD +
+      TILE_END_BYTES,
+  } as const;
+  const WGMMA = launcher.core.gpu.hasWarpgroupProducts ? 1 : 0;
+  const defines: KernelDefines = { FORMAT: FORMAT[format], LINE_TILE: lineTile, WGMMA };
+  launcher.launch(`${kernel}_tile`, shape, block, defines);
 }
 
 /** What experts.cu has in shared memory before the lines. */
