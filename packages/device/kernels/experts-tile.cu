@@ -36,40 +36,9 @@
 struct Shared {
   unsigned char lines[LINE_STAGES][LINE_TILE * SWIZZLE_LINE];
   unsigned char rows[ROW_STAGES][ROWS * SWIZZLE_LINE];
+  ExpertTile tile;
   int assignments[LINE_TILE];
-  int expert;
-  int first;
-  int count;
 };
-
-/** Finds the expert and the lines of tile blockIdx.y, if there are so many: the first warp. */
-__device__ inline void findTile(const Problem& problem, Shared& shared) {
-  const int lane = threadIdx.x % WARP_LANES;
-  int before = 0;
-  for (int first = 0; first < problem.experts; first += WARP_LANES) {
-    const int expert = first + lane;
-    const bool isGiven = expert < problem.experts;
-    const int start = isGiven ? problem.starts[expert] : 0;
-    const int size = isGiven ? problem.starts[expert + 1] - start : 0;
-    const int tiles = (size + LINE_TILE - 1) / LINE_TILE;
-    int upTo = before + tiles;
-#pragma unroll
-    for (int offset = 1; offset < WARP_LANES; offset *= 2) {
-      const int other = __shfl_up_sync(FULL_WARP, upTo - before, offset);
-      if (lane >= offset) upTo += other;
-    }
-    const int tile = (int)blockIdx.y - (upTo - tiles);
-    const bool isHere = tile >= 0 && tile < tiles;
-    if (isHere) {
-      shared.expert = expert;
-      shared.first = start + tile * LINE_TILE;
-      shared.count = min(LINE_TILE, size - tile * LINE_TILE);
-    }
-    if (__any_sync(FULL_WARP, isHere)) return;
-    before = __shfl_sync(FULL_WARP, upTo, WARP_LANES - 1);
-  }
-  if (lane == 0) shared.count = 0;
-}
 
 /**
  * The place of a tile's columns: a lane of four has columns 8 j + 2 c and the next of each eight
@@ -234,7 +203,7 @@ struct LineFeed {
     for (int i = 0; i < LINE_PIECES; i++) {
       const int line = (threadIdx.x + i * THREADS) / 8;
       const i64 source = shared.assignments[line] / slots;
-      sources[i] = line < shared.count ? problem.input + source * problem.inputs : nullptr;
+      sources[i] = line < shared.tile.count ? problem.input + source * problem.inputs : nullptr;
     }
   }
 
@@ -406,17 +375,17 @@ template <bool IS_GATE> __device__ void multiplyTile(const Problem& problem) {
   Shared& shared = *(Shared*)memory;
   awaitEarlier();
   letNextStart();
-  if (threadIdx.x < WARP_LANES) findTile(problem, shared);
+  if (threadIdx.x < WARP_LANES) findTile(problem, shared.tile, blockIdx.y, LINE_TILE);
   __syncthreads();
-  const int count = shared.count;
+  const int count = shared.tile.count;
   if (count == 0) return;
   if (threadIdx.x < LINE_TILE) {
     const bool isGiven = threadIdx.x < count;
     shared.assignments[threadIdx.x] =
-        isGiven ? problem.order[shared.first + threadIdx.x] : 0;
+        isGiven ? problem.order[shared.tile.first + threadIdx.x] : 0;
   }
   __syncthreads();
-  const Columns<IS_GATE> columns(problem, shared.expert);
+  const Columns<IS_GATE> columns(problem, shared.tile.expert);
   const LineFeed lines(problem, shared, IS_GATE ? problem.topK : 1);
   RowFeed<IS_GATE> rows(columns);
   float sums[SUMS] = {};

@@ -1,7 +1,8 @@
 #pragma once
 #include "common.cuh"
 
-// What both ways of multiplying lines with experts work on: experts.cu and experts-tile.cu.
+// What all ways of multiplying lines with experts work on: experts.cu for few lines, experts-tile.cu
+// and experts-hopper.cu for many.
 
 struct Problem {
   const bf16* input;
@@ -42,3 +43,37 @@ struct Problem {
     return held / (1.0f + __expf(-alpha * held)) * (clamped + shift);
   }
 };
+
+/** An expert and some of its lines: `count` from `first` on in the order. */
+struct ExpertTile {
+  int expert;
+  int first;
+  int count;
+};
+
+/** Finds a tile by its number, count 0 if there are not so many. One warp. */
+__device__ inline void findTile(const Problem& problem, ExpertTile& found, int number, int lines) {
+  const int lane = threadIdx.x % WARP_LANES;
+  int before = 0;
+  for (int first = 0; first < problem.experts; first += WARP_LANES) {
+    const int expert = first + lane;
+    const bool isGiven = expert < problem.experts;
+    const int start = isGiven ? problem.starts[expert] : 0;
+    const int size = isGiven ? problem.starts[expert + 1] - start : 0;
+    const int tiles = (size + lines - 1) / lines;
+    int upTo = tiles;
+#pragma unroll
+    for (int offset = 1; offset < WARP_LANES; offset *= 2) {
+      const int other = __shfl_up_sync(FULL_WARP, upTo, offset);
+      if (lane >= offset) upTo += other;
+    }
+    const int tile = number - before - (upTo - tiles);
+    const bool isHere = tile >= 0 && tile < tiles;
+    if (isHere) {
+      found = {expert, start + tile * lines, min(lines, size - tile * lines)};
+    }
+    if (__any_sync(FULL_WARP, isHere)) return;
+    before += __shfl_sync(FULL_WARP, upTo, WARP_LANES - 1);
+  }
+  if (lane == 0) found.count = 0;
+}

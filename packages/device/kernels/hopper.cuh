@@ -116,9 +116,9 @@ template <int COUNT> __device__ inline void pin(u32 (&registers)[COUNT]) {
 }
 
 // Operand lists of the sums of wgmma: a warpgroup's 64 lines of n columns are n / 2 registers.
-#define SUMS_32                                                             \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,"  \
-  "%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define SUMS_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define SUMS_32 \
+  SUMS_16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define SUMS_40 SUMS_32 ",%32,%33,%34,%35,%36,%37,%38,%39"
 #define SUMS_48 SUMS_40 ",%40,%41,%42,%43,%44,%45,%46,%47"
 #define SUMS_64                                                              \
@@ -126,6 +126,7 @@ template <int COUNT> __device__ inline void pin(u32 (&registers)[COUNT]) {
 #define OPERANDS_8(s, i)                                                        \
   "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), \
       "+f"(s[i + 5]), "+f"(s[i + 6]), "+f"(s[i + 7])
+#define OPERANDS_16(s) OPERANDS_8(s, 0), OPERANDS_8(s, 8)
 #define OPERANDS_32(s) \
   OPERANDS_8(s, 0), OPERANDS_8(s, 8), OPERANDS_8(s, 16), OPERANDS_8(s, 24)
 #define OPERANDS_40(s) OPERANDS_32(s), OPERANDS_8(s, 32)
@@ -143,16 +144,20 @@ __device__ inline void multiplyShared(float (&sums)[64], u64 a, u64 b, bool isAd
 }
 
 // sums[64, n] += a * b over 16 lines of b, which is MN-major in shared memory; a is in registers.
-#define MULTIPLY_REGISTERS(COLUMNS, SUMS, OPERANDS)                                       \
-  __device__ inline void multiplyRegisters(float (&sums)[SUMS], u32 a0, u32 a1, u32 a2,   \
-                                           u32 a3, u64 b) {                               \
-    asm volatile("{\n.reg .pred added;\nsetp.ne.b32 added, 1, 0;\n"                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS                             \
-                 "k16.f32.bf16.bf16 {" SUMS_##SUMS "}, " OPERANDS ", added, 1, 1, 1;\n}"  \
-                 : OPERANDS_##SUMS(sums)                                                  \
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));                           \
+#define MULTIPLY_REGISTERS(NAME, COLUMNS, SUMS, OPERANDS, IS_TRANSPOSED)                     \
+  __device__ inline void NAME(float (&sums)[SUMS], u32 a0, u32 a1, u32 a2, u32 a3, u64 b) { \
+    asm volatile("{\n.reg .pred added;\nsetp.ne.b32 added, 1, 0;\n"                         \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS                               \
+                 "k16.f32.bf16.bf16 {" SUMS_##SUMS "}, " OPERANDS                           \
+                 ", added, 1, 1, " #IS_TRANSPOSED ";\n}"                                    \
+                 : OPERANDS_##SUMS(sums)                                                    \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));                             \
   }
-MULTIPLY_REGISTERS(64, 32, "{%32,%33,%34,%35}, %36")
-MULTIPLY_REGISTERS(80, 40, "{%40,%41,%42,%43}, %44")
-MULTIPLY_REGISTERS(96, 48, "{%48,%49,%50,%51}, %52")
-MULTIPLY_REGISTERS(128, 64, "{%64,%65,%66,%67}, %68")
+MULTIPLY_REGISTERS(multiplyRegisters, 64, 32, "{%32,%33,%34,%35}, %36", 1)
+MULTIPLY_REGISTERS(multiplyRegisters, 80, 40, "{%40,%41,%42,%43}, %44", 1)
+MULTIPLY_REGISTERS(multiplyRegisters, 96, 48, "{%48,%49,%50,%51}, %52", 1)
+MULTIPLY_REGISTERS(multiplyRegisters, 128, 64, "{%64,%65,%66,%67}, %68", 1)
+// The same with b K-major: n lines along the summed dimension.
+MULTIPLY_REGISTERS(multiplyLines, 32, 16, "{%16,%17,%18,%19}, %20", 0)
+MULTIPLY_REGISTERS(multiplyLines, 64, 32, "{%32,%33,%34,%35}, %36", 0)
+MULTIPLY_REGISTERS(multiplyLines, 128, 64, "{%64,%65,%66,%67}, %68", 0)

@@ -304,6 +304,7 @@ const SIZES: readonly Omit<ExpertCase, 'format' | 'hasBias'>[] = [
   { count: 150, topK: 1, experts: 3, inputs: 64, outputs: 20, spread: 'collapsed' },
   { count: 60, topK: 2, experts: 3, inputs: 96, outputs: 72, spread: 'with gaps' },
   { count: 140, topK: 2, experts: 3, inputs: 352, outputs: 26, spread: 'collapsed' },
+  { count: 200, topK: 2, experts: 4, inputs: 160, outputs: 22, spread: 'random' },
 ];
 const FORMATS: readonly ExpertFormat[] = ['element', 'fp8-e4m3', 'mxfp4'];
 

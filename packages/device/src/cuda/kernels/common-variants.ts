@@ -43,16 +43,9 @@ const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
   { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
 ]);
 
-/** The tiles of many lines of operations/experts.ts. */
-const EXPERT_TILES: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
-  { FORMAT, LINE_TILE: 64, WGMMA: 1 },
-  { FORMAT, LINE_TILE: 128, WGMMA: 1 },
-]);
-const EXPERT_TILES_ANYWHERE: readonly KernelDefines[] = [0, 1, 2].map((FORMAT) => ({
-  FORMAT,
-  LINE_TILE: 64,
-  WGMMA: 0,
-}));
+/** Lines of a tile where each expert has many of them. */
+const MANY_LINES = [64, 128] as const;
+const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
 
 /**
  * What models that people serve today launch, so that a first start compiles nothing. What is not
@@ -68,6 +61,11 @@ export function commonVariants(): readonly KernelVariant[] {
   const streamed = LINE_COUNTS.flatMap((LINE_COUNT) =>
     FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
+  const manyLines = MANY_LINES.map((LINE_TILE) => ({ LINE_TILE }));
+  const warpgroups = FORMATS_OF_EXPERTS.slice(0, 2).flatMap((FORMAT) =>
+    manyLines.map((lines) => ({ FORMAT, ...lines, WGMMA: 1 })),
+  );
+  const warps = FORMATS_OF_EXPERTS.map((FORMAT) => ({ FORMAT, LINE_TILE: 64, WGMMA: 0 }));
   return [
     ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
     ...variants(['branches'], [{}]),
@@ -75,8 +73,9 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
-    ...variants(['experts-tile'], EXPERT_TILES, HOPPER),
-    ...variants(['experts-tile'], EXPERT_TILES_ANYWHERE, OTHERS),
+    ...variants(['experts-hopper'], manyLines, HOPPER),
+    ...variants(['experts-tile'], warpgroups, HOPPER),
+    ...variants(['experts-tile'], warps, OTHERS),
     ...variants(['rope', 'attention-prefill'], heads),
     ...variants(['attention-decode'], decode),
     ...variants(['linear'], streamed),

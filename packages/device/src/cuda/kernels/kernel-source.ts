@@ -21,6 +21,7 @@ export const KERNEL_UNITS = {
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
   'experts-tile': ['expert_gate_tile', 'expert_down_tile'],
+  'experts-hopper': ['expert_gate_hopper', 'expert_down_hopper', 'order_inputs'],
   rope: ['rope_write_kv'],
   'attention-decode': ['attention_decode'],
   'attention-prefill': ['attention_prefill'],

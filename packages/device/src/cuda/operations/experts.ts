@@ -239,7 +239,12 @@ function launchProduct(
   const at = groupAddresses(launcher, args);
   const assignments = count * topK;
   const isFew = assignments <= FEW;
-  const lineTile = isFew ? null : lineTileFor(launcher, args);
+  const manyTile = isFew ? null : manyTileFor(launcher, args);
+  const lineCount = kernel === 'expert_gate' ? count : assignments;
+  const isOrdered = manyTile !== null && isForHopper(launcher, args);
+  const input = isOrdered
+    ? orderInputs(launcher, inputs, lineCount, operands.input, manyTile)
+    : operands.input;
   const tile = isFew ? FEW_TILE : tileFor(args);
   const step = CHUNK_TILES * 4 * LANE_INPUTS[format];
   const fitting = Math.floor(LINES_BYTES / tile.lines / E / step) * step;
@@ -247,7 +252,7 @@ function launchProduct(
   const lines = Math.min(tile.lines, assignments);
   const block = launcher.parameters
     .pointers(
-      operands.input,
+      input,
       launcher.address('weight of experts', args.weight, weightBytes),
       args.scales === null ? 0n : launcher.address('scales of experts', args.scales, scaleBytes),
       operands.bias,
@@ -260,8 +265,8 @@ function launchProduct(
     .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
     .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
     .floats(gate.limit, gate.alpha, gate.shift);
-  if (lineTile !== null) {
-    launchTiles(launcher, kernel, args, { outputs, block, lineTile });
+  if (manyTile !== null) {
+    launchTiles(launcher, kernel, args, { outputs, block, lines: manyTile });
     return;
   }
   const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
@@ -280,48 +285,81 @@ function launchProduct(
   launcher.launch(kernel, shape, block, defines);
 }
 
-/** From so many lines for each expert on, what counts is how fast they are multiplied. */
-const MANY_LINES = 40;
-/** Of experts-tile.cu: rows of a tile, bytes of a line of a step, and what follows the tiles. */
+/**
+ * From so many lines for each expert on, what counts is how fast they are multiplied: MXFP4 by
+ * experts-hopper.cu where there is Hopper, all else by experts-tile.cu.
+ */
+const MANY_LINES = { ordered: 24, others: 40 } as const;
+/** Up to so many lines for each expert tiles of 64 waste less than those of 128 gain. */
+const SMALL_TILES = { ordered: 96, others: 56 } as const;
+/** Lines of a tile there. */
+type ManyTile = 64 | 128;
+/** As both have them: rows of a tile, and bytes of a line of the swizzle. */
 const TILE_ROWS = 128;
 const SWIZZLE_LINE_BYTES = 128;
-const LINE_STAGES = 3;
-const TILE_END_BYTES = 12;
+/** Which tile a block has found. */
+const FOUND_BYTES = 3 * WORD;
+/** Of experts-hopper.cu: inputs of a step and its stages, by tile. */
+const HOPPER = { 64: { step: 128, stages: 3 }, 128: { step: 64, stages: 4 } } as const;
+const HOPPER_THREADS = 256;
 
-/** Lines of a tile of experts-tile.cu; null where experts.cu is faster. */
-function lineTileFor(launcher: Launcher, { count, topK, experts }: ExpertGroups): 64 | 128 | null {
+function manyTileFor(launcher: Launcher, args: ExpertGroups & ExpertMatrix): ManyTile | null {
+  const { count, topK, experts } = args;
+  const way = isForHopper(launcher, args) ? 'ordered' : 'others';
   const mean = (count * topK) / experts;
-  if (mean < MANY_LINES) return null;
-  const isLarge = launcher.core.gpu.hasWarpgroupProducts && mean + Math.sqrt(mean) > 64;
-  return isLarge ? 128 : 64;
+  if (mean < MANY_LINES[way]) return null;
+  return launcher.core.gpu.hasWarpgroupProducts && mean > SMALL_TILES[way] ? 128 : 64;
+}
+
+function isForHopper(launcher: Launcher, { format }: ExpertMatrix): boolean {
+  return format === 'mxfp4' && launcher.core.gpu.hasWarpgroupProducts;
+}
+
+/** Lines with their inputs in the order in which experts-hopper.cu takes them: their address. */
+function orderInputs(
+  launcher: Launcher,
+  inputs: number,
+  lines: number,
+  input: bigint,
+  tile: ManyTile,
+): bigint {
+  const { step } = HOPPER[tile];
+  const pitch = Math.ceil(inputs / step) * step;
+  const ordered = launcher.scratch('ordered lines', lines * pitch * E);
+  const block = launcher.parameters.pointers(input, ordered).ints(inputs);
+  const shape = { grid: [lines], threads: HOPPER_THREADS } as const;
+  launcher.launch('order_inputs', shape, block, { LINE_TILE: tile });
+  return ordered;
 }
 
 /** The grid has room for any routing: an expert's last tile may have a single line. */
 function launchTiles(
   launcher: Launcher,
   kernel: 'expert_gate' | 'expert_down',
-  { count, topK, experts, format }: ExpertGroups & ExpertMatrix,
-  tiles: { readonly outputs: number; readonly block: ParameterBlock; readonly lineTile: 64 | 128 },
+  args: ExpertGroups & ExpertMatrix,
+  { outputs, block, lines }: { outputs: number; block: ParameterBlock; lines: ManyTile },
 ): void {
-  const { outputs, block, lineTile } = tiles;
+  const { count, topK, experts, format } = args;
   const assignments = count * topK;
   const begun = Math.min(experts, assignments);
-  const rowStages = format === 'element' ? 3 : 2;
   const tileOutputs = kernel === 'expert_gate' ? TILE_ROWS / 2 : TILE_ROWS;
-  const shape = {
-    grid: [
-      Math.ceil(outputs / tileOutputs),
-      Math.floor((assignments + (lineTile - 1) * begun) / lineTile),
-    ],
-    threads: 2 * lineTile,
-    sharedBytes:
-      (LINE_STAGES * lineTile + rowStages * TILE_ROWS) * SWIZZLE_LINE_BYTES +
-      lineTile * WORD +
-      TILE_END_BYTES,
-  } as const;
+  const grid = [
+    Math.ceil(outputs / tileOutputs),
+    Math.floor((assignments + (lines - 1) * begun) / lines),
+  ] as const;
+  if (isForHopper(launcher, args)) {
+    const { step, stages } = HOPPER[lines];
+    const sharedBytes = stages * lines * step * E + FOUND_BYTES + 2 * lines * WORD;
+    const shape = { grid, threads: HOPPER_THREADS, sharedBytes };
+    launcher.launch(`${kernel}_hopper`, shape, block, { LINE_TILE: lines });
+    return;
+  }
+  const rowStages = format === 'element' ? 3 : 2;
+  const tileBytes = (3 * lines + rowStages * TILE_ROWS) * SWIZZLE_LINE_BYTES;
+  const sharedBytes = tileBytes + FOUND_BYTES + lines * WORD;
   const WGMMA = launcher.core.gpu.hasWarpgroupProducts ? 1 : 0;
-  const defines: KernelDefines = { FORMAT: FORMAT[format], LINE_TILE: lineTile, WGMMA };
-  launcher.launch(`${kernel}_tile`, shape, block, defines);
+  const defines: KernelDefines = { FORMAT: FORMAT[format], LINE_TILE: lines, WGMMA };
+  launcher.launch(`${kernel}_tile`, { grid, threads: 2 * lines, sharedBytes }, block, defines);
 }
 
 /** What experts.cu has in shared memory before the lines. */
