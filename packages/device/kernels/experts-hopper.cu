@@ -38,8 +38,6 @@ struct Shared {
   unsigned char lines[STAGES][STEP_LINES][LINES_BYTES];
   ExpertTile tile;
   int assignments[LINE_TILE];
-  /** Lines of the input; -1 past the last: zeros. */
-  int sources[LINE_TILE];
 };
 
 /** Inputs of a line in the order of the products: whole steps. */
@@ -115,33 +113,52 @@ struct RowFeed {
   }
 };
 
-/** Starts to copy a step of all lines, in a group of copies of its own; past the last an empty one. */
-__device__ inline void askLines(const Problem& problem, Shared& shared, int step, int pitch) {
-  const int piece = threadIdx.x % STEP_PIECES;
-  const u32 target = sharedAddress(shared.lines[step % STAGES][piece / 8]);
-  const bf16* first = problem.input + step * STEP + piece * 8;
-  const int pieces = step * STEP < pitch ? THREAD_PIECES : 0;
+/** The way of lines to shared memory, in the background. */
+struct LineFeed {
+  const Problem& problem;
+  int pitch;
+  /** Of the thread's pieces, in the first step; null for a line past the last: zeros. */
+  const bf16* sources[THREAD_PIECES];
+
+  /** `slots` assignments share a line of the input. */
+  __device__ LineFeed(const Problem& problem, const Shared& shared, int slots) : problem(problem) {
+    pitch = orderedPitch(problem.inputs);
 #pragma unroll
-  for (int i = 0; i < THREAD_PIECES; i++) {
-    if (i >= pieces) break;
-    const int line = threadIdx.x / STEP_PIECES + i * (THREADS / STEP_PIECES);
-    const int source = shared.sources[line];
-    const bf16* from = source < 0 ? problem.input : first + (i64)source * pitch;
-    copyPiece(target + swizzled(line, piece % 8), from, source < 0);
+    for (int i = 0; i < THREAD_PIECES; i++) {
+      const i64 source = shared.assignments[lineOf(i)] / slots * (i64)pitch;
+      const bool isGiven = lineOf(i) < shared.tile.count;
+      sources[i] = isGiven ? problem.input + source + threadIdx.x % STEP_PIECES * 8 : nullptr;
+    }
   }
-  commitCopies();
-}
+  __device__ static int lineOf(int i) {
+    return threadIdx.x / STEP_PIECES + i * (THREADS / STEP_PIECES);
+  }
+
+  /** In a group of copies of its own; past the last step it is empty. */
+  __device__ void ask(Shared& shared, int step) const {
+    const int piece = threadIdx.x % STEP_PIECES;
+    const u32 target = sharedAddress(shared.lines[step % STAGES][piece / 8]);
+    if (step * STEP < pitch) {
+#pragma unroll
+      for (int i = 0; i < THREAD_PIECES; i++) {
+        const bool isZero = sources[i] == nullptr;
+        const bf16* from = isZero ? problem.input : sources[i] + step * STEP;
+        copyPiece(target + swizzled(lineOf(i), piece % 8), from, isZero);
+      }
+    }
+    commitCopies();
+  }
+};
 
 /**
  * sums[64 rows of a warpgroup, lines] over all inputs. While two products are under way the
  * operands of the next two are widened.
  */
-__device__ inline void runSteps(float (&sums)[SUMS], const Problem& problem, Shared& shared,
+__device__ inline void runSteps(float (&sums)[SUMS], Shared& shared, const LineFeed& lines,
                                 const RowFeed& rows) {
-  const int pitch = orderedPitch(problem.inputs);
-  const int steps = pitch / STEP;
+  const int steps = lines.pitch / STEP;
 #pragma unroll
-  for (int step = 0; step < STEPS_AHEAD; step++) askLines(problem, shared, step, pitch);
+  for (int step = 0; step < STEPS_AHEAD; step++) lines.ask(shared, step);
   Packed packed[2], next[2];
   u32 operands[2][8] = {};
   rows.load(packed, 0);
@@ -151,9 +168,8 @@ __device__ inline void runSteps(float (&sums)[SUMS], const Problem& problem, Sha
     fenceProducts();
     // What every thread brought is there, and the products of two steps before are over.
     __syncthreads();
-    askLines(problem, shared, step + STEPS_AHEAD, pitch);
-    const u32 lines = sharedAddress(shared.lines[step % STAGES]);
-    const u64 b = describe(lines, 16, SWIZZLE_ATOM);
+    lines.ask(shared, step + STEPS_AHEAD);
+    const u64 b = describe(sharedAddress(shared.lines[step % STAGES]), 16, SWIZZLE_ATOM);
     const u32 factors[2] = {fp4Factor(packed[0].scale), fp4Factor(packed[1].scale)};
 #pragma unroll
     for (int word = 0; word < WORDS; word++) {
@@ -198,17 +214,14 @@ template <bool IS_GATE> __device__ void multiplyTile(const Problem& problem) {
   if (count == 0) return;
   if (threadIdx.x < LINE_TILE) {
     const bool isGiven = threadIdx.x < count;
-    const int assignment = isGiven ? problem.order[shared.tile.first + threadIdx.x] : 0;
-    shared.assignments[threadIdx.x] = assignment;
-    // Under a gate an input is of all experts of its line.
-    const int source = IS_GATE ? assignment / problem.topK : assignment;
-    shared.sources[threadIdx.x] = isGiven ? source : -1;
+    shared.assignments[threadIdx.x] =
+        isGiven ? problem.order[shared.tile.first + threadIdx.x] : 0;
   }
   __syncthreads();
   const WarpRows<IS_GATE> all(problem, shared.tile.expert);
   const RowFeed rows(problem, all);
   float sums[SUMS] = {};
-  runSteps(sums, problem, shared, rows);
+  runSteps(sums, shared, LineFeed(problem, shared, IS_GATE ? problem.topK : 1), rows);
   const int own = threadIdx.x % WARP_LANES / 4;
   float bias[2] = {};
   if (problem.bias != nullptr) {

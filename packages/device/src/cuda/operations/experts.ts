@@ -289,9 +289,9 @@ function launchProduct(
  * From so many lines for each expert on, what counts is how fast they are multiplied: MXFP4 by
  * experts-hopper.cu where there is Hopper, all else by experts-tile.cu.
  */
-const MANY_LINES = { ordered: 24, others: 40 } as const;
+const MANY_LINES = { ordered: 24, others: 32 } as const;
 /** Up to so many lines for each expert tiles of 64 waste less than those of 128 gain. */
-const SMALL_TILES = { ordered: 96, others: 56 } as const;
+const SMALL_TILES = { ordered: 48, others: 56 } as const;
 /** Lines of a tile there. */
 type ManyTile = 64 | 128;
 /** As both have them: rows of a tile, and bytes of a line of the swizzle. */
@@ -349,7 +349,7 @@ function launchTiles(
   ] as const;
   if (isForHopper(launcher, args)) {
     const { step, stages } = HOPPER[lines];
-    const sharedBytes = stages * lines * step * E + FOUND_BYTES + 2 * lines * WORD;
+    const sharedBytes = stages * lines * step * E + FOUND_BYTES + lines * WORD;
     const shape = { grid, threads: HOPPER_THREADS, sharedBytes };
     launcher.launch(`${kernel}_hopper`, shape, block, { LINE_TILE: lines });
     return;
