@@ -50,6 +50,20 @@ export interface Bridge {
 
 export type ByTier = Readonly<Record<'device' | 'host' | 'disk', number>>;
 
+/** Why a page was computed again: the page says it in words. */
+export const RECOMPUTED_FOR = [
+  'sooner',
+  'lane_busy',
+  'overlapped',
+  'lane_slower',
+  'failed',
+  'not_written',
+  'refused',
+  'lost',
+  'evicted',
+] as const;
+export type RecomputedFor = (typeof RECOMPUTED_FOR)[number];
+
 export interface KvTotals {
   readonly resident: ByTier;
   readonly hits: ByTier;
@@ -57,9 +71,11 @@ export interface KvTotals {
   readonly demoted: number;
   readonly restored: number;
   readonly recomputed: number;
+  readonly recomputed_for: Readonly<Record<RecomputedFor, number>>;
   readonly avoided: number;
   readonly refused: number;
   readonly lost: number;
+  readonly late: number;
 }
 
 /** Of the last two minutes, one a second. */
@@ -166,9 +182,11 @@ const KV_TOTALS = {
   demoted: 'number',
   restored: 'number',
   recomputed: 'number',
+  recomputed_for: Object.fromEntries(RECOMPUTED_FOR.map((why) => [why, 'number'])),
   avoided: 'number',
   refused: 'number',
   lost: 'number',
+  late: 'number',
 } as const satisfies Shape;
 const NAMED = { name: 'text', reason: 'text' } as const;
 

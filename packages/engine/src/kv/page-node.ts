@@ -1,3 +1,5 @@
+import type { RecomputedFor } from './tiers/accounts.ts';
+
 /** Where a page's content can be, best first. Index 0 is the device. */
 export const TIERS = ['device', 'host', 'disk'] as const;
 export type TierName = (typeof TIERS)[number];
@@ -47,6 +49,8 @@ export class PageNode {
   /** Requests that had it as part of their prompt or answer. */
   hits = 0;
   usedNs = 0;
+  /** Why it is computed again, should it be wanted while its content is nowhere. */
+  goneFor: RecomputedFor = 'evicted';
   /** A number of the policy's own. */
   mark = 0;
 

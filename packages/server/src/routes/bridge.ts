@@ -103,8 +103,18 @@ function kvDocument(kv: EngineStats['kv']): KvDocument {
   };
 }
 
-function movedPages({ resident, hits, ...events }: EngineStats['kv']['total']) {
-  return { resident: byTier(resident), hits: byTier(hits), ...events };
+function movedPages({ resident, hits, recomputed, ...events }: EngineStats['kv']['total']) {
+  return {
+    resident: byTier(resident),
+    hits: byTier(hits),
+    ...events,
+    recomputed: pagesIn(recomputed),
+    recomputed_for: recomputed,
+  };
+}
+
+function pagesIn(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, pages) => sum + pages, 0);
 }
 
 function byTier([device, host, disk]: readonly number[]): KvDocument['places'] {
