@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { hasVectors, readVector, vectorPath } from '@bridgekeeper/attest/testing';
 import { faultsInSchemes, hasBrowser, picture, Viewer } from '@bridgekeeper/console/testing';
@@ -9,6 +10,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RunningServer } from '../start.ts';
 import { startBundledModel } from '../testing/bundled-model.ts';
 import { startTestServer } from '../testing/test-server.ts';
+
+/** A real report: of an H100, whose bridge is slow. */
+const PROBED = new URL('../../../../docs/results/h100/probe-h100-cc.json', import.meta.url);
 
 /** What each page has once there is something to look at. */
 const PAGES = {
@@ -352,6 +356,9 @@ describe.runIf(hasBrowser('the console'))('the console in a browser', () => {
       await give('plan.json', planned, looked);
       await looked.waitForSelector('figure');
       expect(await faultsInSchemes(looked, 'plan')).toEqual([]);
+      await looked.setInputFiles('input.open', fileURLToPath(PROBED));
+      await looked.waitForSelector('figcaption:has-text("Time of a copy by its bytes")');
+      expect(await faultsInSchemes(looked, 'probe')).toEqual([]);
     } finally {
       isOver = true;
       await talk;
