@@ -18,10 +18,12 @@ export interface Axis {
 const WIDTH = 560;
 const HEIGHT = 300;
 const LEFT = 64;
-const RIGHT = 14;
+const RIGHT = 28;
 const TOP = 12;
 const BOTTOM = 44;
 const TICKS = 5;
+/** More would lie on each other. */
+const X_LABELS_MAX = 7;
 const LOOKS = 8;
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -54,7 +56,8 @@ export function linesFigure(title: string, x: Axis, y: Axis, lines: readonly Lin
     element('text', place, picture, y.text(value));
   }
   const xTicks = x.isLog === true ? [...new Set(all.map(([value]) => value))] : xs.ticks;
-  for (const value of xTicks) {
+  const every = Math.ceil(xTicks.length / X_LABELS_MAX);
+  for (const value of xTicks.filter((_, index) => index % every === 0)) {
     const place = { x: xs.place(value), y: HEIGHT - BOTTOM + 16, class: 'tick middle' };
     element('text', place, picture, x.text(value));
   }

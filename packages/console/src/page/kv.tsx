@@ -140,43 +140,45 @@ export function KvPage() {
                 () => samples().map(({ pagesHeld }) => pagesHeld),
               )}
             </section>
-            <section aria-labelledby="moves-title">
-              <h2 id="moves-title">What became of pages</h2>
-              <table>
-                <tbody>
-                  {EVENTS.map(([name, meaning]) => (
+            <div class="columns">
+              <section aria-labelledby="moves-title">
+                <h2 id="moves-title">What became of pages</h2>
+                <table>
+                  <tbody>
+                    {EVENTS.map(([name, meaning]) => (
+                      <tr>
+                        <th scope="row">{name}</th>
+                        <td class="number">{() => countText(kv()?.[name] ?? 0)}</td>
+                        <td class="hint">{meaning}</td>
+                      </tr>
+                    ))}
+                  </tbody>
+                </table>
+              </section>
+              <section aria-labelledby="recomputed-title">
+                <h2 id="recomputed-title">Computed again, and why</h2>
+                <table>
+                  <thead>
                     <tr>
-                      <th scope="row">{name}</th>
-                      <td class="number">{() => countText(kv()?.[name] ?? 0)}</td>
-                      <td class="hint">{meaning}</td>
+                      <th scope="col">Content was</th>
+                      <th scope="col">Computed again, since</th>
+                      <th scope="col" class="number">
+                        Pages
+                      </th>
                     </tr>
-                  ))}
-                </tbody>
-              </table>
-            </section>
-            <section aria-labelledby="recomputed-title">
-              <h2 id="recomputed-title">Computed again, and why</h2>
-              <table>
-                <thead>
-                  <tr>
-                    <th scope="col">Content was</th>
-                    <th scope="col">Computed again, since</th>
-                    <th scope="col" class="number">
-                      Pages
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {RECOMPUTED_FOR.map((why) => (
-                    <tr>
-                      <td>{WHY[why].was}</td>
-                      <th scope="row">{WHY[why].since}</th>
-                      <td class="number">{() => countText(kv()?.recomputed_for[why] ?? 0)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </section>
+                  </thead>
+                  <tbody>
+                    {RECOMPUTED_FOR.map((why) => (
+                      <tr>
+                        <td>{WHY[why].was}</td>
+                        <th scope="row">{WHY[why].since}</th>
+                        <td class="number">{() => countText(kv()?.recomputed_for[why] ?? 0)}</td>
+                      </tr>
+                    ))}
+                  </tbody>
+                </table>
+              </section>
+            </div>
             <section aria-labelledby="tenants-title">
               <h2 id="tenants-title">By tenant</h2>
               <table>

@@ -65,11 +65,11 @@ export function ProbePage() {
             )}
       </div>
       <h2>What was fitted</h2>
-      {tableOf(fits)}
+      {tableOf('What was fitted', fits)}
       {measuresOf(runs).map(([measure, rows]) => (
         <>
           <h2>{`Measured: ${measure}`}</h2>
-          {tableOf(rows)}
+          {tableOf(`Measured: ${measure}`, rows)}
         </>
       ))}
     </>
@@ -113,18 +113,21 @@ function text(value: unknown): string {
   return value === undefined || value === null ? '–' : String(value).slice(0, 200);
 }
 
-function tableOf(rows: readonly Readonly<Record<string, unknown>>[]) {
+function tableOf(title: string, rows: readonly Readonly<Record<string, unknown>>[]) {
   const shown = rows.slice(0, ROWS);
   const names = [...new Set(shown.flatMap((row) => Object.keys(row)))].filter((name) =>
     shown.some((row) => row[name] !== undefined && typeof row[name] !== 'object'),
   );
+  const isNumber = (name: string) => shown.some((row) => typeof row[name] === 'number');
   return (
-    <section class="scroll" tabindex={0} aria-label="Table">
+    <section class="scroll" tabindex={0} aria-label={title}>
       <table>
         <thead>
           <tr>
             {names.map((name) => (
-              <th scope="col">{name}</th>
+              <th scope="col" class={isNumber(name) ? 'number' : ''}>
+                {name}
+              </th>
             ))}
           </tr>
         </thead>
@@ -132,7 +135,7 @@ function tableOf(rows: readonly Readonly<Record<string, unknown>>[]) {
           {shown.map((row) => (
             <tr>
               {names.map((name) => (
-                <td class={typeof row[name] === 'number' ? 'number' : ''}>{text(row[name])}</td>
+                <td class={isNumber(name) ? 'number' : ''}>{text(row[name])}</td>
               ))}
             </tr>
           ))}
