@@ -313,6 +313,9 @@ function Ledger() {
               <th scope="col" class="number">
                 Each
               </th>
+              <th scope="col" class="number">
+                Price
+              </th>
               <th scope="col">Share</th>
             </tr>
           </thead>
@@ -326,6 +329,9 @@ function Ledger() {
                   <td class="number">{bytesText(entry.bytes)}</td>
                   <td class="number">{secondsText(entry.busy_seconds)}</td>
                   <td class="number">{secondsText(entry.busy_seconds / entry.crossings)}</td>
+                  <td class="number">
+                    {entry.price_seconds === null ? '–' : secondsText(entry.price_seconds)}
+                  </td>
                   <td>
                     <meter min={0} max={1} value={entry.busy_seconds / Math.max(1e-9, total())} />
                   </td>

@@ -33,6 +33,8 @@ export interface Bridge {
   readonly ledger: readonly {
     readonly purpose: string;
     readonly direction: string;
+    /** Of one of the mean size, alone, by the bridge that is assumed; null: none is known. */
+    readonly price_seconds: number | null;
     readonly crossings: number;
     readonly bytes: number;
     readonly busy_seconds: number;
@@ -220,6 +222,7 @@ const BRIDGE: Shape = {
     {
       purpose: 'text',
       direction: 'text',
+      price_seconds: orNone('number'),
       crossings: 'number',
       bytes: 'number',
       busy_seconds: 'number',

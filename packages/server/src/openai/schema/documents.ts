@@ -147,6 +147,8 @@ export const BridgeDocument = z
         direction: z.string(),
         ...crossed,
         blocked_seconds: z.number(),
+        /** Of one of the mean size, alone; null: nothing is known of the bridge. */
+        price_seconds: z.number().nullable(),
       }),
     ),
     grammars: z.object({
