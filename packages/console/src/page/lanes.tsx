@@ -12,7 +12,7 @@ import {
   type View,
 } from '../timeline/draw.ts';
 import type { Recording } from '../timeline/recording.ts';
-import { arrived } from './live.ts';
+import { arrived, recording } from './live.ts';
 
 type Selection = View['selection'];
 
@@ -42,10 +42,10 @@ export function lanes(
   const slide = new Slide();
   const paint = () => {
     frame = null;
-    const recording = shown();
-    if (recording === null || !canvas.isConnected) return;
+    const what = shown();
+    if (what === null || !canvas.isConnected) return;
     const scene = {
-      recording,
+      recording: what,
       view: viewNow(),
       theme: theme(),
       width: canvas.clientWidth,
@@ -62,8 +62,9 @@ export function lanes(
     frame ??= requestAnimationFrame(paint);
   };
   const came = () => {
-    const recording = shown();
-    if (recording === null || viewNow().toUs < recording.nowUs - SETTLED_US) return;
+    const now = recording();
+    // A file stays as it is, and so does what has been over for a while.
+    if (now === null || now !== shown() || viewNow().toUs < now.nowUs - SETTLED_US) return;
     const sinceMs = performance.now() - paintedMs;
     if (sinceMs >= PAINT_MS) paintSoon();
     // Should no other moment come, this one is drawn all the same.
