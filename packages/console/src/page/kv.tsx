@@ -21,7 +21,7 @@ const EVENTS = [
   ['refused', 'not written: staging or the budget of spills was short'],
   ['lost', 'lost on their way, or in a store'],
   ['late', 'on their way for so long that they were given up'],
-  ['recomputed', 'computed again; why, is below'],
+  ['recomputed', 'computed again: the other table says why'],
 ] as const;
 
 /** Where the content was, what spoke for computing it, and the same in a few words. */

@@ -129,6 +129,8 @@ const PAINT_MS_MAX = 250;
 /** What is looked at and has been over for so long does not change any more. */
 const SETTLED_US = 1e6;
 const SLIDE_MS_MAX = 500;
+/** What was left of the motion before is made up for, bit by bit. */
+const CATCHING_UP = 0.7;
 
 /**
  * What came since slides in until the next is due, from where the picture was. The browser moves it
@@ -142,14 +144,14 @@ class Slide {
   on(front: HTMLCanvasElement, { view, width }: Scene, movedUs: number): void {
     const progress = this.#motion?.effect?.getComputedTiming().progress ?? 1;
     const spanUs = view.toUs - view.fromUs;
-    const behindUs = movedUs + (1 - progress) * this.#behindUs;
-    this.#behindUs = Math.min(behindUs, spanUs * PAST_PART);
+    const leftUs = (1 - progress) * this.#behindUs;
+    this.#behindUs = Math.min(movedUs + leftUs, spanUs * PAST_PART);
     // Two at a time the browser leaves to the page, which moves them frame by frame.
     this.#motion?.cancel();
     const pixels = (this.#behindUs / spanUs) * (width - NAMES_WIDTH);
     const from = { transform: `translateX(${pixels}px)` };
     this.#motion = front.animate([from, { transform: 'translateX(0)' }], {
-      duration: Math.min(SLIDE_MS_MAX, this.#behindUs / 1e3),
+      duration: Math.min(SLIDE_MS_MAX, (movedUs + CATCHING_UP * leftUs) / 1e3),
     });
   }
 
