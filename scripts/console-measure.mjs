@@ -191,8 +191,8 @@ async function crowded() {
 
 /**
  * The tab's threads by a trace: processor time of their tasks, and the frames that were drawn. The
- * lanes move in the browser's own thread, so frames are those of the compositor: a script that asked
- * for them would make the page draw what it otherwise does not.
+ * lanes move in the browser's own thread, so frames are those of the compositor: a script that
+ * asked for them would make the page draw what it otherwise does not.
  */
 async function lanes() {
   const server = await crowded();

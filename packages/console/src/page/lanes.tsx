@@ -21,8 +21,8 @@ const LABEL = 'Timeline of lanes: space pauses, plus and minus zoom, arrows move
 export type Shown = () => Recording | null;
 
 /**
- * What comes is drawn with every second moment, and slides in meanwhile; what somebody does is drawn
- * in the next frame.
+ * What comes is drawn with every second moment, and slides in meanwhile; what somebody does is
+ * drawn in the next frame.
  */
 export function lanes(
   shown: Shown,

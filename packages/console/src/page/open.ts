@@ -143,8 +143,8 @@ class MomentReader {
   recordingOf({ device, accounts, moments }: Readonly<Record<string, unknown>>): Recording {
     if (!Array.isArray(accounts) || !Array.isArray(moments)) {
       throw new Error(
-        `${this.#name} is no recording: it is saved by “Save” here, by bridgekeeper top --record, ` +
-          'or from GET /v1/bridge/timeline.',
+        `${this.#name} is no recording: it is saved by “Save” here, by ` +
+          'bridgekeeper top --record, or from GET /v1/bridge/timeline.',
       );
     }
     if (this.#recording !== null) return this.#recording;

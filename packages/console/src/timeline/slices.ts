@@ -32,14 +32,14 @@ const FIELDS = 9;
 
 /**
  * Slices in the order in which they came, as numbers side by side: a live page keeps half a million
- * of them, and as objects they would be most of what its collector of garbage has to do. They lie in
- * blocks, so that nothing is moved when more come.
+ * of them, and as objects they would be most of what its collector of garbage has to do. They lie
+ * in blocks, so that nothing is moved when more come.
  */
 export class Slices {
   /** How many ever came: those since a look are found by it, whatever was forgotten meanwhile. */
   pushed = 0;
   #blocks: Float64Array[] = [];
-  /** Where the first that is kept is, counted from the first block's begin, and where the last ends. */
+  /** Where the first that is kept is, and the last ends, counted from where the blocks begin. */
   #from = 0;
   #to = 0;
 

@@ -446,7 +446,7 @@ export class PrefixTree {
     return firstNs;
   }
 
-  /** Pages that are in stores from `ready` on, of which the first may be computed; null: none is. */
+  /** Pages in stores from `ready` on, of which the first may be computed; null: none is. */
   #storedRun({ nodes }: PagedSequence, ready: number, others: number): StoredRun | null {
     let end = ready;
     while (end < nodes.length && nodes[end]!.at[DEVICE] === NOWHERE) end += 1;

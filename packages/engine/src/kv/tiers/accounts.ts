@@ -1,27 +1,4 @@
-import { NOWHERE, type PageNode } from '../page-node.ts';
-
-/** Why a page was computed again that had been computed before. */
-export const RECOMPUTED_FOR = [
-  /** In a store: computing it was sooner than bringing it, whatever else the lane had to do. */
-  'sooner',
-  /** In a store: it would have been brought, had the lane not had so much before it. */
-  'lane_busy',
-  /** In a store: computed while what continues it was brought. */
-  'overlapped',
-  /** On its way: the lane became slower than computing. */
-  'lane_slower',
-  /** In a store: what its request was to have from stores had failed before. */
-  'failed',
-  /** Given up without being written: not worth it, or no room for it. */
-  'not_written',
-  /** Not written, because staging or the budget of spills was short. */
-  'refused',
-  /** Lost on its way or in a store. */
-  'lost',
-  /** Given up in the last place that it had. */
-  'evicted',
-] as const;
-export type RecomputedFor = (typeof RECOMPUTED_FOR)[number];
+import { NOWHERE, type PageNode, RECOMPUTED_FOR, type RecomputedFor } from '../page-node.ts';
 
 /** What became of one tenant's pages. Counts of pages. */
 export interface TierCounters {

@@ -1,4 +1,4 @@
-import type { RecomputedFor } from './accounts.ts';
+import type { RecomputedFor } from '../page-node.ts';
 
 /** Pages [first, end) of a prompt are in a store. */
 export interface StoredRun {
