@@ -152,6 +152,7 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
       const one = { ...spec, models: [model], gpus: 2, tenant: 'borealis' };
       await put('putPool', `borealis-${model}`, one);
     }
+    await put('putPool', 'tall', { ...spec, models: ['tall'], gpus: 2, platform: 'b300' });
     page = await viewer.page();
   }, 90_000);
 
@@ -171,6 +172,9 @@ describe.runIf(isThere)('the console of a fleet', { timeout: 90_000 }, () => {
     await page.waitForSelector('td:has-text("Xid 145 on a link")');
     await page.waitForSelector(
       'tr:has-text("over-quota"):has-text("borealis has 2 of its 2 GPUs")',
+    );
+    await page.waitForSelector(
+      'tr:has-text("does-not-fit"):has-text("let a host join that is b300")',
     );
     // Quarantines come first.
     expect(await page.locator('tbody th').first().textContent()).toBe('⬢ quarantined');

@@ -1,4 +1,4 @@
-import type { FleetView } from './view.ts';
+import type { FleetView, NearestMiss } from './view.ts';
 
 /** Something that is not done, or not used, and why. */
 export interface Refusal {
@@ -57,10 +57,7 @@ export function refusalsOf(view: FleetView, nowMs: number): readonly Refusal[] {
               code: isOverQuota(spec, trouble.cause) ? 'over-quota' : 'does-not-fit',
               about: `pool ${pool}`,
               cause: trouble.cause,
-              lift:
-                trouble.nearest === null
-                  ? liftOfPool(isOverQuota(spec, trouble.cause))
-                  : `on ${trouble.nearest.host}: ${trouble.nearest.cause}`,
+              lift: liftOfPool(isOverQuota(spec, trouble.cause), trouble.nearest),
               sinceMs: null,
             },
           ]),
@@ -112,8 +109,10 @@ function isOverQuota({ tenant }: { readonly tenant: string | null }, cause: stri
   return tenant !== null && cause.startsWith(`${tenant} has `);
 }
 
-function liftOfPool(isQuota: boolean): string {
-  return isQuota ? 'a larger quota (gpusMax) of its tenant, or fewer replicas' : 'another host';
+function liftOfPool(isQuota: boolean, nearest: NearestMiss | null): string {
+  if (isQuota) return 'a larger quota (gpusMax) of its tenant, or fewer replicas';
+  if (nearest === null) return 'another host';
+  return `on ${nearest.host}: ${nearest.lift ?? `an end to this: ${nearest.cause}`}`;
 }
 
 const WHY: Readonly<Record<string, string>> = {

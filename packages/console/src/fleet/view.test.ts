@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { refusalsOf } from './refusals.ts';
 import { FleetView } from './view.ts';
 
+const NEAREST = { cause: 'it is full', lift: 'drain a pool there' };
+
 const pool = (name: string, cause: string | null) => ({
   pool: name,
   spec: {
@@ -15,7 +17,7 @@ const pool = (name: string, cause: string | null) => ({
   generation: 1,
   failures: 0,
   notBeforeMs: 0,
-  trouble: cause === null ? null : { cause, nearest: { host: 'h', cause: 'it is full' } },
+  trouble: cause === null ? null : { cause, nearest: { host: 'h', ...NEAREST } },
 });
 
 const event = (sequence: number, id: string, row: object | null, kind = 'pool') => {
@@ -96,5 +98,7 @@ describe('what a fleet refuses', () => {
     expect(refusals.map(({ code }) => code)).toEqual(['quarantined', 'does-not-fit', 'draining']);
     expect(refusals[0]).toMatchObject({ about: 'h, module 3', cause: 'Xid 145', sinceMs: 50 });
     for (const { lift } of refusals) expect(lift).not.toBe('');
+    // As control says it, of the host that came nearest.
+    expect(refusals[1]).toMatchObject({ cause: 'no host fits', lift: 'on h: drain a pool there' });
   });
 });

@@ -26,6 +26,13 @@ export interface HostRow {
   readonly checkpoint: string | null;
 }
 
+export interface NearestMiss {
+  readonly host: string;
+  readonly cause: string;
+  /** Controls of before do not say it. */
+  readonly lift?: string | null;
+}
+
 export interface PoolRow {
   readonly pool: string;
   readonly spec: {
@@ -40,7 +47,8 @@ export interface PoolRow {
   readonly notBeforeMs: number;
   readonly trouble: {
     readonly cause: string;
-    readonly nearest: { readonly host: string; readonly cause: string } | null;
+    /** The host that came nearest, what it lacks, and what would lift that. */
+    readonly nearest: NearestMiss | null;
   } | null;
 }
 
@@ -190,6 +198,8 @@ const module: Shape = (value) =>
 const limits: Shape = (value) =>
   fits(value, {}) && Object.values(value as object).every((each) => fits(each, orNone('number')));
 
+const NEAREST: Shape = { host: 'text', cause: 'text', lift: orNone('text') };
+
 /** What a row must have to be drawn: one that lacks it is not. */
 const SHAPES: Readonly<Record<Kind, Shape>> = {
   host: {
@@ -218,7 +228,7 @@ const SHAPES: Readonly<Record<Kind, Shape>> = {
     },
     failures: 'number',
     notBeforeMs: 'number',
-    trouble: orNone({ cause: 'text', nearest: orNone({ host: 'text', cause: 'text' }) }),
+    trouble: orNone({ cause: 'text', nearest: orNone(NEAREST) }),
   },
   replica: {
     replica: 'text',

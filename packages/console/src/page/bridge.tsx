@@ -3,7 +3,7 @@
 import { createSignal } from 'solid-js';
 import { durationText, LETTERS, type View } from '../timeline/draw.ts';
 import { type Sum, sumsWithin } from '../timeline/recording.ts';
-import { ask } from './api.ts';
+import { traceOf } from '../timeline/trace.ts';
 import { lineChart } from './chart.ts';
 import { nowMs } from './connection.ts';
 import { download } from './files.ts';
@@ -30,7 +30,6 @@ export function BridgePage() {
   /** Where the view ends; null: it follows what comes. */
   const [endUs, setEndUs] = createSignal<number | null>(null);
   const [selection, setSelection] = createSignal<Selection>(null);
-  const [problem, setProblem] = createSignal('');
   const now = () => shown()?.nowUs ?? 0;
   const view = (): View => {
     const toUs = endUs() ?? now();
@@ -46,6 +45,11 @@ export function BridgePage() {
     remember({ span: String(Math.round(span)) });
   };
   const pan = (part: number) => setEndUs((end) => (end ?? now()) + part * spanUs());
+  const perfetto = () => {
+    const recording = shown();
+    const { fromUs, toUs } = selection() ?? view();
+    if (recording !== null) download('bridge-trace.json', traceOf(recording, fromUs, toUs));
+  };
   const whole = opened('bridge');
   if (whole !== null) {
     setSpanUs(Math.max(SPAN_MIN_US, whole.nowUs - whole.firstUs));
@@ -93,16 +97,20 @@ export function BridgePage() {
           </button>
           <span class="hint">{() => durationText(spanUs())}</span>
           <span class="spring" />
-          <button type="button" onClick={() => download('recording.json', saved())}>
-            Save
-          </button>
-          <button type="button" onClick={() => void perfetto(setProblem)}>
+          {
+            // A file is there already.
+            whole === null ? (
+              <button type="button" onClick={() => download('recording.json', saved())}>
+                Save
+              </button>
+            ) : (
+              ''
+            )
+          }
+          <button type="button" onClick={perfetto} title="What is selected, or else in view">
             Perfetto
           </button>
         </div>
-        <p class="problem" role="alert">
-          {problem}
-        </p>
         {lanes(shown, view, keys, (chosen) => {
           // What is selected stays where it is.
           if (chosen !== null && endUs() === null) setEndUs(now());
@@ -305,6 +313,9 @@ function Ledger() {
               <th scope="col" class="number">
                 Each
               </th>
+              <th scope="col" class="number">
+                Price
+              </th>
               <th scope="col">Share</th>
             </tr>
           </thead>
@@ -318,6 +329,9 @@ function Ledger() {
                   <td class="number">{bytesText(entry.bytes)}</td>
                   <td class="number">{secondsText(entry.busy_seconds)}</td>
                   <td class="number">{secondsText(entry.busy_seconds / entry.crossings)}</td>
+                  <td class="number">
+                    {entry.price_seconds === null ? '–' : secondsText(entry.price_seconds)}
+                  </td>
                   <td>
                     <meter min={0} max={1} value={entry.busy_seconds / Math.max(1e-9, total())} />
                   </td>
@@ -361,14 +375,4 @@ function Ledger() {
       </section>
     </div>
   );
-}
-
-async function perfetto(setProblem: (text: string) => void): Promise<void> {
-  try {
-    const response = await ask('/v1/bridge/timeline?format=trace');
-    download('bridge-trace.json', await response.text());
-    setProblem('');
-  } catch (error) {
-    setProblem((error as Error).message);
-  }
 }

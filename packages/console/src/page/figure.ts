@@ -18,10 +18,12 @@ export interface Axis {
 const WIDTH = 560;
 const HEIGHT = 300;
 const LEFT = 64;
-const RIGHT = 14;
+const RIGHT = 28;
 const TOP = 12;
 const BOTTOM = 44;
 const TICKS = 5;
+/** More would lie on each other. */
+const X_LABELS_MAX = 7;
 const LOOKS = 8;
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -44,7 +46,9 @@ export function linesFigure(title: string, x: Axis, y: Axis, lines: readonly Lin
     x.isLog === true,
     [LEFT, WIDTH - RIGHT],
   );
-  const ys = scaleOf([0, ...all.map(([, value]) => value)], false, [HEIGHT - BOTTOM, TOP]);
+  const values = all.map(([, value]) => value);
+  const isLog = y.isLog === true;
+  const ys = scaleOf(isLog ? values : [0, ...values], isLog, [HEIGHT - BOTTOM, TOP]);
   for (const value of ys.ticks) {
     const at = ys.place(value);
     element('line', { x1: LEFT, x2: WIDTH - RIGHT, y1: at, y2: at, class: 'grid' }, picture);
@@ -52,7 +56,8 @@ export function linesFigure(title: string, x: Axis, y: Axis, lines: readonly Lin
     element('text', place, picture, y.text(value));
   }
   const xTicks = x.isLog === true ? [...new Set(all.map(([value]) => value))] : xs.ticks;
-  for (const value of xTicks) {
+  const every = Math.ceil(xTicks.length / X_LABELS_MAX);
+  for (const value of xTicks.filter((_, index) => index % every === 0)) {
     const place = { x: xs.place(value), y: HEIGHT - BOTTOM + 16, class: 'tick middle' };
     element('text', place, picture, x.text(value));
   }
@@ -179,8 +184,17 @@ function scaleOf(
   const span = Math.max(1e-9, high - low);
   return {
     place: (value) => from + ((of(value) - low) / span) * (to - from),
-    ticks: isLog ? [] : Array.from({ length: count + 1 }, (_, index) => index * step),
+    ticks: isLog
+      ? powersOfTen(low, high)
+      : Array.from({ length: count + 1 }, (_, index) => index * step),
   };
+}
+
+/** Those between two natural logarithms. */
+function powersOfTen(low: number, high: number): number[] {
+  const first = Math.ceil(low / Math.LN10 - 1e-9);
+  const last = Math.floor(high / Math.LN10 + 1e-9);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => 10 ** (first + index));
 }
 
 function roundStep(least: number): number {

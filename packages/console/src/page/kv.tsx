@@ -2,7 +2,14 @@
 
 import { lineChart } from './chart.ts';
 import { each, when } from './flow.ts';
-import { type ByTier, bridge, type KvTotals, samples } from './live.ts';
+import {
+  type ByTier,
+  bridge,
+  type KvTotals,
+  RECOMPUTED_FOR,
+  type RecomputedFor,
+  samples,
+} from './live.ts';
 import { bytesText, countText, percentText, secondsText } from './units.ts';
 
 const TIERS = ['device', 'host', 'disk'] as const;
@@ -10,13 +17,59 @@ const EVENTS = [
   ['spilled', 'written from the device to the host'],
   ['demoted', 'moved from the host to the disk'],
   ['restored', 'brought back to the device'],
-  ['recomputed', 'computed again, since that was cheaper than bringing them back'],
-  ['avoided', 'not written, since they were not worth what it costs'],
-  ['refused', 'found damaged, and computed again'],
-  ['lost', 'gone with no copy left'],
+  ['avoided', 'not written: not worth what it costs, or no room for it'],
+  ['refused', 'not written: staging or the budget of spills was short'],
+  ['lost', 'lost on their way, or in a store'],
+  ['late', 'on their way for so long that they were given up'],
+  ['recomputed', 'computed again: the other table says why'],
 ] as const;
 
-const BY_TENANT = ['spilled', 'restored', 'recomputed', 'avoided', 'refused', 'lost'] as const;
+/** Where the content was, what spoke for computing it, and the same in a few words. */
+const WHY: Readonly<Record<RecomputedFor, Readonly<Record<'was' | 'since' | 'short', string>>>> = {
+  sooner: {
+    was: 'in a store',
+    since: 'computing was sooner than bringing it, whatever else the lane had to do',
+    short: 'sooner computed',
+  },
+  lane_busy: {
+    was: 'in a store',
+    since: 'the lane had too much to bring before it',
+    short: 'lane busy',
+  },
+  overlapped: {
+    was: 'in a store',
+    since: 'it was computed while what follows it was brought',
+    short: 'beside what was brought',
+  },
+  lane_slower: {
+    was: 'on its way',
+    since: 'the lane became slower than computing',
+    short: 'lane became slower',
+  },
+  failed: {
+    was: 'in a store',
+    since: 'bringing had failed for the same request before',
+    short: 'bringing had failed',
+  },
+  not_written: {
+    was: 'nowhere',
+    since: 'writing it had not been worth it, or there was no room',
+    short: 'never written',
+  },
+  refused: {
+    was: 'nowhere',
+    since: 'staging or the budget of spills had been short',
+    short: 'refused when it left',
+  },
+  lost: { was: 'nowhere', since: 'it was lost on its way, or in a store', short: 'lost' },
+  evicted: {
+    was: 'nowhere',
+    since: 'it had been given up in the last place that it had',
+    short: 'evicted',
+  },
+};
+
+const BY_TENANT = ['spilled', 'restored', 'avoided', 'refused', 'lost', 'recomputed'] as const;
 
 type Tenant = KvTotals & { readonly tenant: string };
 
@@ -87,20 +140,45 @@ export function KvPage() {
                 () => samples().map(({ pagesHeld }) => pagesHeld),
               )}
             </section>
-            <section aria-labelledby="moves-title">
-              <h2 id="moves-title">What became of pages</h2>
-              <table>
-                <tbody>
-                  {EVENTS.map(([name, meaning]) => (
+            <div class="columns">
+              <section aria-labelledby="moves-title">
+                <h2 id="moves-title">What became of pages</h2>
+                <table>
+                  <tbody>
+                    {EVENTS.map(([name, meaning]) => (
+                      <tr>
+                        <th scope="row">{name}</th>
+                        <td class="number">{() => countText(kv()?.[name] ?? 0)}</td>
+                        <td class="hint">{meaning}</td>
+                      </tr>
+                    ))}
+                  </tbody>
+                </table>
+              </section>
+              <section aria-labelledby="recomputed-title">
+                <h2 id="recomputed-title">Computed again, and why</h2>
+                <table>
+                  <thead>
                     <tr>
-                      <th scope="row">{name}</th>
-                      <td class="number">{() => countText(kv()?.[name] ?? 0)}</td>
-                      <td class="hint">{meaning}</td>
+                      <th scope="col">Content was</th>
+                      <th scope="col">Computed again, since</th>
+                      <th scope="col" class="number">
+                        Pages
+                      </th>
                     </tr>
-                  ))}
-                </tbody>
-              </table>
-            </section>
+                  </thead>
+                  <tbody>
+                    {RECOMPUTED_FOR.map((why) => (
+                      <tr>
+                        <td>{WHY[why].was}</td>
+                        <th scope="row">{WHY[why].since}</th>
+                        <td class="number">{() => countText(kv()?.recomputed_for[why] ?? 0)}</td>
+                      </tr>
+                    ))}
+                  </tbody>
+                </table>
+              </section>
+            </div>
             <section aria-labelledby="tenants-title">
               <h2 id="tenants-title">By tenant</h2>
               <table>
@@ -112,6 +190,7 @@ export function KvPage() {
                         {name}
                       </th>
                     ))}
+                    <th scope="col">and why</th>
                   </tr>
                 </thead>
                 <tbody>
@@ -129,6 +208,7 @@ export function KvPage() {
                         {BY_TENANT.map((name) => (
                           <td class="number">{countText(tenant[name])}</td>
                         ))}
+                        <td>{reasonsText(tenant)}</td>
                       </tr>
                     ),
                   )}
@@ -149,4 +229,11 @@ function waiting(kv: NonNullable<ReturnType<typeof bridge>>['kv']): string {
   const spills = secondsText(kv.spill_queue_seconds);
   const restores = secondsText(kv.restore_queue_seconds);
   return `Lane time that waits: ${spills} of spills, ${restores} of restores.`;
+}
+
+/** Why a tenant's pages were computed again, the most frequent first. */
+function reasonsText({ recomputed_for: pages }: Tenant): string {
+  const reasons = RECOMPUTED_FOR.filter((why) => pages[why] > 0);
+  reasons.sort((a, b) => pages[b] - pages[a]);
+  return reasons.map((why) => `${countText(pages[why])} ${WHY[why].short}`).join(', ');
 }

@@ -1,9 +1,10 @@
 /// <reference lib="dom" />
 
-import { createEffect, createSignal, onCleanup } from 'solid-js';
+import { createEffect, createSignal, on, onCleanup } from 'solid-js';
 import {
   LETTERS,
   NAMES_WIDTH,
+  PAST_PART,
   Picture,
   type Scene,
   type Theme,
@@ -11,7 +12,7 @@ import {
   type View,
 } from '../timeline/draw.ts';
 import type { Recording } from '../timeline/recording.ts';
-import { arrived } from './live.ts';
+import { arrived, recording } from './live.ts';
 
 type Selection = View['selection'];
 
@@ -19,7 +20,10 @@ const LABEL = 'Timeline of lanes: space pauses, plus and minus zoom, arrows move
 
 export type Shown = () => Recording | null;
 
-/** Drawn in the next frame after something changed: between two moments nothing runs. */
+/**
+ * What comes is drawn with every second moment, and slides in meanwhile; what somebody does is
+ * drawn in the next frame.
+ */
 export function lanes(
   shown: Shown,
   viewNow: () => View,
@@ -30,43 +34,53 @@ export function lanes(
   let front!: HTMLCanvasElement;
   let startX: number | null = null;
   let frame: number | null = null;
+  let later: ReturnType<typeof setTimeout> | undefined;
+  let paintedMs = Number.NEGATIVE_INFINITY;
   const theme = themeOf();
   const picture = new Picture();
   const still = matchMedia('(prefers-reduced-motion: reduce)');
-  let sliding: Animation | null = null;
+  const slide = new Slide();
   const paint = () => {
     frame = null;
-    const recording = shown();
-    if (recording === null || !canvas.isConnected) return;
+    const what = shown();
+    if (what === null || !canvas.isConnected) return;
     const scene = {
-      recording,
+      recording: what,
       view: viewNow(),
       theme: theme(),
       width: canvas.clientWidth,
       scale: devicePixelRatio,
     };
     const movedUs = picture.draw(canvas, front, scene);
-    if (movedUs > 0 && !still.matches) {
-      // It takes the place of the one before, which is nearly over.
-      sliding = slide(front, scene, movedUs);
-      return;
-    }
-    sliding?.cancel();
-    sliding = null;
+    paintedMs = performance.now();
+    if (movedUs > 0 && !still.matches) slide.on(front, scene, movedUs);
+    else slide.end();
   };
   const paintSoon = () => {
+    clearTimeout(later);
+    later = undefined;
     frame ??= requestAnimationFrame(paint);
   };
+  const came = () => {
+    const now = recording();
+    // A file stays as it is, and so does what has been over for a while.
+    if (now === null || now !== shown() || viewNow().toUs < now.nowUs - SETTLED_US) return;
+    const sinceMs = performance.now() - paintedMs;
+    if (sinceMs >= PAINT_MS) paintSoon();
+    // Should no other moment come, this one is drawn all the same.
+    else later ??= setTimeout(paintSoon, PAINT_MS_MAX - sinceMs);
+  };
   createEffect(() => {
-    arrived();
     shown();
     viewNow();
     theme();
     paintSoon();
   });
+  createEffect(on(arrived, came));
   const size = new ResizeObserver(paintSoon);
   onCleanup(() => {
     size.disconnect();
+    clearTimeout(later);
     if (frame !== null) cancelAnimationFrame(frame);
   });
   const at = ({ clientX }: PointerEvent) => clientX - canvas.getBoundingClientRect().left;
@@ -109,19 +123,43 @@ export function lanes(
   );
 }
 
-/**
- * What came since slides in until the next is due. The browser moves it in a thread of its own, at
- * each frame, and the page does nothing meanwhile.
- */
-function slide(front: HTMLCanvasElement, { view, width }: Scene, movedUs: number): Animation {
-  const pixels = (movedUs / (view.toUs - view.fromUs)) * (width - NAMES_WIDTH);
-  const from = { transform: `translateX(${pixels}px)` };
-  return front.animate([from, { transform: 'translateX(0)' }], {
-    duration: Math.min(SLIDE_MS_MAX, movedUs / 1e3),
-  });
-}
-
+/** More than the time from one moment to the next, less than that to the one after it. */
+const PAINT_MS = 150;
+const PAINT_MS_MAX = 250;
+/** What is looked at and has been over for so long does not change any more. */
+const SETTLED_US = 1e6;
 const SLIDE_MS_MAX = 500;
+/** What was left of the motion before is made up for, bit by bit. */
+const CATCHING_UP = 0.7;
+
+/**
+ * What came since slides in until the next is due, from where the picture was. The browser moves it
+ * in a thread of its own, at each frame, and the page does nothing meanwhile.
+ */
+class Slide {
+  #motion: Animation | null = null;
+  /** Of the recording, at the beginning of the motion. */
+  #behindUs = 0;
+
+  on(front: HTMLCanvasElement, { view, width }: Scene, movedUs: number): void {
+    const progress = this.#motion?.effect?.getComputedTiming().progress ?? 1;
+    const spanUs = view.toUs - view.fromUs;
+    const leftUs = (1 - progress) * this.#behindUs;
+    this.#behindUs = Math.min(movedUs + leftUs, spanUs * PAST_PART);
+    // Two at a time the browser leaves to the page, which moves them frame by frame.
+    this.#motion?.cancel();
+    const pixels = (this.#behindUs / spanUs) * (width - NAMES_WIDTH);
+    const from = { transform: `translateX(${pixels}px)` };
+    this.#motion = front.animate([from, { transform: 'translateX(0)' }], {
+      duration: Math.min(SLIDE_MS_MAX, (movedUs + CATCHING_UP * leftUs) / 1e3),
+    });
+  }
+
+  end(): void {
+    this.#motion?.cancel();
+    this.#motion = null;
+  }
+}
 
 /** The page's colours, read again when the system's scheme changes. */
 function themeOf(): () => Theme {

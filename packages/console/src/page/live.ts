@@ -33,6 +33,8 @@ export interface Bridge {
   readonly ledger: readonly {
     readonly purpose: string;
     readonly direction: string;
+    /** Of one of the mean size, alone, by the bridge that is assumed; null: none is known. */
+    readonly price_seconds: number | null;
     readonly crossings: number;
     readonly bytes: number;
     readonly busy_seconds: number;
@@ -50,6 +52,20 @@ export interface Bridge {
 
 export type ByTier = Readonly<Record<'device' | 'host' | 'disk', number>>;
 
+/** Why a page was computed again: the page says it in words. */
+export const RECOMPUTED_FOR = [
+  'sooner',
+  'lane_busy',
+  'overlapped',
+  'lane_slower',
+  'failed',
+  'not_written',
+  'refused',
+  'lost',
+  'evicted',
+] as const;
+export type RecomputedFor = (typeof RECOMPUTED_FOR)[number];
+
 export interface KvTotals {
   readonly resident: ByTier;
   readonly hits: ByTier;
@@ -57,9 +73,11 @@ export interface KvTotals {
   readonly demoted: number;
   readonly restored: number;
   readonly recomputed: number;
+  readonly recomputed_for: Readonly<Record<RecomputedFor, number>>;
   readonly avoided: number;
   readonly refused: number;
   readonly lost: number;
+  readonly late: number;
 }
 
 /** Of the last two minutes, one a second. */
@@ -166,9 +184,11 @@ const KV_TOTALS = {
   demoted: 'number',
   restored: 'number',
   recomputed: 'number',
+  recomputed_for: Object.fromEntries(RECOMPUTED_FOR.map((why) => [why, 'number'])),
   avoided: 'number',
   refused: 'number',
   lost: 'number',
+  late: 'number',
 } as const satisfies Shape;
 const NAMED = { name: 'text', reason: 'text' } as const;
 
@@ -202,6 +222,7 @@ const BRIDGE: Shape = {
     {
       purpose: 'text',
       direction: 'text',
+      price_seconds: orNone('number'),
       crossings: 'number',
       bytes: 'number',
       busy_seconds: 'number',

@@ -20,6 +20,7 @@ import { RequestsPage } from './requests.tsx';
 import { go, route } from './router.ts';
 import { RulesPage } from './rules.tsx';
 import { type ServerKind, server } from './server.ts';
+import { percentText } from './units.ts';
 
 interface Page {
   readonly name: string;
@@ -114,20 +115,23 @@ function Freshness() {
 /** Recordings, traces, plans, probes, evidence, checkpoints and proofs, by what they are. */
 function Files() {
   const [problem, setProblem] = createSignal('');
+  const [progress, setProgress] = createSignal('');
   const load = async (event: Event) => {
     const input = event.target as HTMLInputElement;
     setProblem('');
     try {
-      await open([...(input.files ?? [])]);
+      await open([...(input.files ?? [])], (part) => setProgress(`… ${percentText(part)}`));
     } catch (error) {
       setProblem((error as Error).message);
     }
+    setProgress('');
     input.value = '';
   };
   return (
     <div class="bar files">
       <label class="button">
         Open…
+        {progress}
         <input type="file" class="open" multiple onChange={load} />
       </label>
       {when(

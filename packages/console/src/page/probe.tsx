@@ -41,41 +41,62 @@ export function ProbePage() {
         {`${text(document.startedAt)}, version ${text(document.version)}` +
           (document.isComplete === true ? '' : ': it is not complete')}
       </p>
-      <table class="facts">
-        <tbody>
-          {Object.entries(facts)
-            .filter(([, value]) => typeof value !== 'object')
-            .slice(0, ROWS)
-            .map(([name, value]) => (
-              <tr>
-                <th scope="row">{name}</th>
-                <td>{text(value)}</td>
-              </tr>
-            ))}
-        </tbody>
-      </table>
-      {copies.length === 0
-        ? ''
-        : linesFigure(
-            'Time of a copy by its bytes',
-            { title: 'bytes', text: bytesText, isLog: true },
-            { title: 'seconds', text: secondsText },
-            copies,
-          )}
+      <div class="columns">
+        <table class="facts">
+          <tbody>
+            {Object.entries(facts)
+              .filter(([, value]) => typeof value !== 'object')
+              .slice(0, ROWS)
+              .map(([name, value]) => (
+                <tr>
+                  <th scope="row">{name}</th>
+                  <td>{text(value)}</td>
+                </tr>
+              ))}
+          </tbody>
+        </table>
+        {copies.length === 0
+          ? ''
+          : linesFigure(
+              'Time of a copy by its bytes',
+              { title: 'bytes', text: bytesText, isLog: true },
+              { title: 'time on the lane', text: secondsText, isLog: true },
+              copies,
+            )}
+      </div>
       <h2>What was fitted</h2>
-      {tableOf(fits)}
-      <h2>What was measured</h2>
-      {tableOf(runs.map(({ parameters, metrics }) => ({ ...parameters, ...metrics })))}
+      {tableOf('What was fitted', fits)}
+      {measuresOf(runs).map(([measure, rows]) => (
+        <>
+          <h2>{`Measured: ${measure}`}</h2>
+          {tableOf(`Measured: ${measure}`, rows)}
+        </>
+      ))}
     </>
   );
 }
 
-function curvesOf(runs: NonNullable<ProbeDocument['runs']>) {
+type Runs = NonNullable<ProbeDocument['runs']>;
+
+/** Rows by what was measured: each has columns of its own. */
+function measuresOf(runs: Runs) {
+  const measures = new Map<string, Readonly<Record<string, unknown>>[]>();
+  for (const { parameters = {}, metrics = {} } of runs) {
+    const { measure, ...rest } = parameters;
+    const name = text(measure);
+    measures.set(name, [...(measures.get(name) ?? []), { ...rest, ...metrics }]);
+  }
+  return [...measures];
+}
+
+/** One crossing at a time on a lane that nothing else uses, by direction and memory. */
+function curvesOf(runs: Runs) {
   const curves = new Map<string, (readonly [number, number])[]>();
   for (const { parameters = {}, metrics = {} } of runs) {
-    const { bytes, direction, memory } = parameters;
-    const ns = metrics.ns ?? metrics.medianNs ?? metrics.p50Ns;
-    if (typeof bytes !== 'number' || typeof ns !== 'number' || bytes <= 0) continue;
+    const { measure, bytes, direction, memory } = parameters;
+    const ns = metrics.serviceNs;
+    if (measure !== 'crossing' || typeof ns !== 'number' || !(ns > 0)) continue;
+    if (typeof bytes !== 'number' || bytes <= 0) continue;
     const name = [direction, memory].filter((each) => typeof each === 'string').join(' ');
     curves.set(name, [...(curves.get(name) ?? []), [bytes, ns / 1e9]]);
   }
@@ -92,18 +113,21 @@ function text(value: unknown): string {
   return value === undefined || value === null ? '–' : String(value).slice(0, 200);
 }
 
-function tableOf(rows: readonly Readonly<Record<string, unknown>>[]) {
+function tableOf(title: string, rows: readonly Readonly<Record<string, unknown>>[]) {
   const shown = rows.slice(0, ROWS);
   const names = [...new Set(shown.flatMap((row) => Object.keys(row)))].filter((name) =>
     shown.some((row) => row[name] !== undefined && typeof row[name] !== 'object'),
   );
+  const isNumber = (name: string) => shown.some((row) => typeof row[name] === 'number');
   return (
-    <section class="scroll" tabindex={0} aria-label="Table">
+    <section class="scroll" tabindex={0} aria-label={title}>
       <table>
         <thead>
           <tr>
             {names.map((name) => (
-              <th scope="col">{name}</th>
+              <th scope="col" class={isNumber(name) ? 'number' : ''}>
+                {name}
+              </th>
             ))}
           </tr>
         </thead>
@@ -111,7 +135,7 @@ function tableOf(rows: readonly Readonly<Record<string, unknown>>[]) {
           {shown.map((row) => (
             <tr>
               {names.map((name) => (
-                <td class={typeof row[name] === 'number' ? 'number' : ''}>{text(row[name])}</td>
+                <td class={isNumber(name) ? 'number' : ''}>{text(row[name])}</td>
               ))}
             </tr>
           ))}

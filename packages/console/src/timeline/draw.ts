@@ -75,7 +75,7 @@ interface Row extends StripRow {
 const HALF = ROW_HEIGHT / 2;
 
 /** Beside the stretch that is seen: what slides out of it while the next moment is awaited. */
-const PAST_PART = 0.25;
+export const PAST_PART = 0.25;
 
 /** What a picture is drawn of, and on how many pixels. */
 export interface Scene {

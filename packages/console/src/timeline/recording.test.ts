@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { durationText, tickOf, usAt } from './draw.ts';
 import { Recording, type Snapshot, sumsWithin } from './recording.ts';
-import { recordingOfTrace } from './trace.ts';
+import { recordingOfTrace, traceOf } from './trace.ts';
 
 const ACCOUNTS = [
   { purpose: 'command', direction: 'h2d' },
@@ -181,6 +181,28 @@ describe('what came from anybody', () => {
         expect(recording.missed).toBe(last - first + 1 - kept);
       }),
     );
+  });
+});
+
+describe('a trace of what is shown', () => {
+  it('has what lies within it, and is read as what it was', () => {
+    const crossings = [
+      [0, 0, 900, 100, 20, 60, 4096, 1],
+      [1, 1, 500, 200, 22, 200, 64, 3],
+      [1, 1, 100, 50, 22, 50, 64, 1],
+    ];
+    const launches = [[950, 900, 4, 2, 7]];
+    const recording = new Recording(snapshotOf({ ...moment(1, 10_000, crossings), launches }));
+    const read = (text: string) => new Recording(recordingOfTrace(JSON.parse(text).traceEvents));
+    const again = read(traceOf(recording, 0, 10_000));
+    const rows = ({ launches: gpu, lanes }: Recording) => [
+      [...gpu],
+      ...lanes.map(({ name, slices }) => [name, ...slices]),
+    ];
+    expect(rows(again)).toEqual(rows(recording));
+    const part = read(traceOf(recording, 9_650, 9_800));
+    expect(part.lanes.map(({ name, slices }) => [name, slices.length])).toEqual([['drain', 1]]);
+    expect([part.launches.length, part.lanes[0]!.slices.at(0).count]).toEqual([1, 3]);
   });
 });
 

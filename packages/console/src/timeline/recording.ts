@@ -84,8 +84,12 @@ export class Recording {
     for (const name of moment.lanes.slice(this.lanes.length, LANES_MAX)) {
       this.lanes.push({ name: name.slice(0, NAME_CHARACTERS_MAX), slices: new Slices() });
     }
-    for (const launch of moment.launches) this.#launch(moment.now_us, launch);
-    for (const crossing of moment.crossings) this.#cross(moment.now_us, crossing);
+    for (const launch of moment.launches) {
+      if (isRow(launch)) this.#launch(moment.now_us, launch);
+    }
+    for (const crossing of moment.crossings) {
+      if (isRow(crossing)) this.#cross(moment.now_us, crossing);
+    }
     this.#forget(moment.now_us - this.#keptUs);
     return true;
   }
@@ -150,7 +154,7 @@ function readAccount(given: unknown): Account {
   return { purpose: name, direction: direction === 'h2d' ? 'h2d' : 'd2h' };
 }
 
-/** A moment as it came; null: it is none. Rows of it that lack numbers are left out. */
+/** A moment as it came; null: it is none. Rows of it may still lack numbers. */
 function readMoment(given: unknown): Moment | null {
   if (typeof given !== 'object' || given === null) return null;
   const { seq, now_us, server_us, lanes, crossings, launches, dropped } = given as Partial<Moment>;
@@ -158,10 +162,7 @@ function readMoment(given: unknown): Moment | null {
     return null;
   }
   if (!(Array.isArray(lanes) && lanes.every((name) => typeof name === 'string'))) return null;
-  if (!Array.isArray(crossings) || !Array.isArray(launches)) return null;
-  if (crossings.every(isRow) && launches.every(isRow)) return given as Moment;
-  const moment = given as Moment;
-  return { ...moment, crossings: crossings.filter(isRow), launches: launches.filter(isRow) };
+  return Array.isArray(crossings) && Array.isArray(launches) ? (given as Moment) : null;
 }
 
 /** Times and sizes are never below zero, and none is without an end. */

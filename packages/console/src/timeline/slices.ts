@@ -14,28 +14,37 @@ export interface Slice {
   readonly promptTokens: number;
 }
 
-const FIELDS = 9;
+/** Slices in a block, as a power of two. */
+const BLOCK_BITS = 12;
+const BLOCK = 2 ** BLOCK_BITS;
+const WITHIN = BLOCK - 1;
+/** Where a block has its numbers, field by field: one that is nowhere but zero is not written. */
 const START = 0;
-const END = 1;
-const ACCOUNT = 2;
-const TOLL = 3;
-const PROMPT_TOKENS = 8;
-const FIRST_ROOM = 64;
+const END = BLOCK;
+const ACCOUNT = 2 * BLOCK;
+const TOLL = 3 * BLOCK;
+const BLOCKED = 4 * BLOCK;
+const BYTES = 5 * BLOCK;
+const COUNT = 6 * BLOCK;
+const ROWS = 7 * BLOCK;
+const PROMPT_TOKENS = 8 * BLOCK;
+const FIELDS = 9;
 
 /**
  * Slices in the order in which they came, as numbers side by side: a live page keeps half a million
- * of them, and as objects they would be most of what its collector of garbage has to do.
+ * of them, and as objects they would be most of what its collector of garbage has to do. They lie
+ * in blocks, so that nothing is moved when more come.
  */
 export class Slices {
   /** How many ever came: those since a look are found by it, whatever was forgotten meanwhile. */
   pushed = 0;
-  #values = new Float64Array(FIRST_ROOM * FIELDS);
-  /** Where the first that is kept begins, and the last ends. */
+  #blocks: Float64Array[] = [];
+  /** Where the first that is kept is, and the last ends, counted from where the blocks begin. */
   #from = 0;
   #to = 0;
 
   get length(): number {
-    return (this.#to - this.#from) / FIELDS;
+    return this.#to - this.#from;
   }
 
   /** Takes a slice in, as `Slice` has its numbers: there are too many to make objects of them. */
@@ -50,47 +59,60 @@ export class Slices {
     rows: number,
     promptTokens: number,
   ): void {
-    if (this.#to === this.#values.length) this.#makeRoom();
-    const values = this.#values;
-    const at = this.#to;
-    values[at] = startUs;
-    values[at + END] = endUs;
-    values[at + ACCOUNT] = account;
-    values[at + TOLL] = tollUs;
-    values[at + 4] = blockedUs;
-    values[at + 5] = bytes;
-    values[at + 6] = count;
-    values[at + 7] = rows;
-    values[at + PROMPT_TOKENS] = promptTokens;
-    this.#to += FIELDS;
+    const at = this.#to & WITHIN;
+    if (at === 0) this.#blocks.push(new Float64Array(BLOCK * FIELDS));
+    const block = this.#blocks[this.#to >> BLOCK_BITS]!;
+    block[at] = startUs;
+    block[at + END] = endUs;
+    block[at + ACCOUNT] = account;
+    block[at + COUNT] = count;
+    // A block is zeros at first, and memory that is never written to is never there.
+    if (tollUs !== 0) block[at + TOLL] = tollUs;
+    if (blockedUs !== 0) block[at + BLOCKED] = blockedUs;
+    if (bytes !== 0) block[at + BYTES] = bytes;
+    if (rows !== 0) block[at + ROWS] = rows;
+    if (promptTokens !== 0) block[at + PROMPT_TOKENS] = promptTokens;
+    this.#to += 1;
     this.pushed += 1;
   }
 
+  #value(index: number, field: number): number {
+    const at = this.#from + index;
+    return this.#blocks[at >> BLOCK_BITS]![field + (at & WITHIN)]!;
+  }
+
   startUs(index: number): number {
-    return this.#values[this.#from + index * FIELDS + START]!;
+    return this.#value(index, START);
   }
 
   endUs(index: number): number {
-    return this.#values[this.#from + index * FIELDS + END]!;
+    return this.#value(index, END);
   }
 
   account(index: number): number {
-    return this.#values[this.#from + index * FIELDS + ACCOUNT]!;
+    return this.#value(index, ACCOUNT);
   }
 
   tollUs(index: number): number {
-    return this.#values[this.#from + index * FIELDS + TOLL]!;
+    return this.#value(index, TOLL);
   }
 
   promptTokens(index: number): number {
-    return this.#values[this.#from + index * FIELDS + PROMPT_TOKENS]!;
+    return this.#value(index, PROMPT_TOKENS);
   }
 
   at(index: number): Slice {
-    const at = this.#from + index * FIELDS;
-    const [startUs, endUs, account, tollUs, blockedUs, bytes, count, rows, promptTokens] =
-      this.#values.subarray(at, at + FIELDS) as unknown as FixedSlice;
-    return { startUs, endUs, account, tollUs, blockedUs, bytes, count, rows, promptTokens };
+    return {
+      startUs: this.startUs(index),
+      endUs: this.endUs(index),
+      account: this.account(index),
+      tollUs: this.tollUs(index),
+      blockedUs: this.#value(index, BLOCKED),
+      bytes: this.#value(index, BYTES),
+      count: this.#value(index, COUNT),
+      rows: this.#value(index, ROWS),
+      promptTokens: this.promptTokens(index),
+    };
   }
 
   *[Symbol.iterator](): Generator<Slice> {
@@ -111,19 +133,10 @@ export class Slices {
 
   /** Forgets the oldest. */
   drop(count: number): void {
-    this.#from = Math.min(this.#to, this.#from + count * FIELDS);
-  }
-
-  /** Moves what is kept to the front where that frees half; else makes room for twice as many. */
-  #makeRoom(): void {
-    const kept = this.#values.subarray(this.#from, this.#to);
-    if (kept.length > this.#values.length / 2) {
-      this.#values = new Float64Array(this.#values.length * 2);
-    }
-    this.#values.set(kept);
-    this.#from = 0;
-    this.#to = kept.length;
+    this.#from = Math.min(this.#to, this.#from + count);
+    const gone = this.#from >> BLOCK_BITS;
+    this.#blocks.splice(0, gone);
+    this.#from -= gone * BLOCK;
+    this.#to -= gone * BLOCK;
   }
 }
-
-type FixedSlice = [number, number, number, number, number, number, number, number, number];

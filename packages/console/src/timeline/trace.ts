@@ -1,4 +1,5 @@
-import type { Account, Moment, Snapshot } from './recording.ts';
+import type { Account, Moment, Recording, Snapshot } from './recording.ts';
+import type { Slices } from './slices.ts';
 
 /** What is read of one of Chrome's trace events. */
 interface TraceEvent {
@@ -13,6 +14,7 @@ interface TraceEvent {
 const GPU = 'GPU';
 const LANE = /^lane /;
 const EVENTS_MAX = 5_000_000;
+const GPU_THREAD = 1;
 
 /**
  * A trace of the bridge, as this page and `bridgekeeper plan --perfetto` write it, as a recording:
@@ -79,4 +81,40 @@ export function recordingOfTrace(events: readonly unknown[]): Snapshot {
     dropped: 0,
   };
   return { device: 'trace', accounts, moments: [moment] };
+}
+
+/**
+ * What of a recording lies within a stretch of time, as Chrome's trace events, which Perfetto
+ * (ui.perfetto.dev) opens: as the server writes what is live. Microseconds.
+ */
+export function traceOf(recording: Recording, fromUs: number, toUs: number): string {
+  const events: object[] = [];
+  const named = (name: string, text: string, tid: number) => {
+    events.push({ ph: 'M', name, pid: 1, tid, args: { name: text } });
+  };
+  const row = (slices: Slices, tid: number, about: (index: number) => [string, object]) => {
+    for (let index = slices.firstEndingAfter(fromUs); index < slices.length; index++) {
+      const ts = slices.startUs(index);
+      if (ts >= toUs) break;
+      const [name, args] = about(index);
+      const dur = slices.endUs(index) - ts;
+      events.push({ ph: 'X', name, cat: 'bridge', pid: 1, tid, ts, dur, args });
+    }
+  };
+  named('process_name', 'bridgekeeper', GPU_THREAD);
+  named('thread_name', GPU, GPU_THREAD);
+  row(recording.launches, GPU_THREAD, (index) => {
+    const { count: steps, rows, promptTokens } = recording.launches.at(index);
+    return [promptTokens > 0 ? 'prompts' : 'decode', { steps, rows, promptTokens }];
+  });
+  for (const [lane, { name, slices }] of recording.lanes.entries()) {
+    const tid = GPU_THREAD + 1 + lane;
+    named('thread_name', `lane ${name}`, tid);
+    row(slices, tid, (index) => {
+      const { account, bytes, tollUs, blockedUs: issuerBlockedUs, count } = slices.at(index);
+      const { purpose, direction } = recording.accounts[account]!;
+      return [purpose, { direction, bytes, tollUs, issuerBlockedUs, crossings: count }];
+    });
+  }
+  return JSON.stringify({ displayTimeUnit: 'ms', traceEvents: events });
 }

@@ -11,6 +11,29 @@ export const GHOST = 3;
 /** A place in a tier that a node has not. */
 export const NOWHERE = -1;
 
+/** Why a page was computed again that had been computed before. */
+export const RECOMPUTED_FOR = [
+  /** In a store: computing it was sooner than bringing it, whatever else the lane had to do. */
+  'sooner',
+  /** In a store: it would have been brought, had the lane not had so much before it. */
+  'lane_busy',
+  /** In a store: computed while what continues it was brought. */
+  'overlapped',
+  /** On its way: the lane became slower than computing. */
+  'lane_slower',
+  /** In a store: what its request was to have from stores had failed before. */
+  'failed',
+  /** Given up without being written: not worth it, or no room for it. */
+  'not_written',
+  /** Not written, because staging or the budget of spills was short. */
+  'refused',
+  /** Lost on its way or in a store. */
+  'lost',
+  /** Given up in the last place that it had. */
+  'evicted',
+] as const;
+export type RecomputedFor = (typeof RECOMPUTED_FOR)[number];
+
 /** A node's place in a queue of a tier's shelf. */
 export interface Link {
   readonly node: PageNode;
@@ -47,6 +70,8 @@ export class PageNode {
   /** Requests that had it as part of their prompt or answer. */
   hits = 0;
   usedNs = 0;
+  /** Why it is computed again, should it be wanted while its content is nowhere. */
+  goneFor: RecomputedFor = 'evicted';
   /** A number of the policy's own. */
   mark = 0;
 

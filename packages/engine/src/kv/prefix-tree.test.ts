@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { pageKey, rootKey } from './page-key.ts';
 import { DEVICE, DISK, HOST } from './page-node.ts';
 import { type PagedSequence, PrefixTree } from './prefix-tree.ts';
-import { PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
+import { type Faults, PAGE_TOKENS, PageWorld, sequenceOf } from './testing/page-world.ts';
 import { createTierPolicy, TIER_POLICY_NAMES, type TierPolicyName } from './tiers/policies.ts';
 import type { KvPrices } from './tiers/prices.ts';
 
@@ -42,6 +42,11 @@ function serve(tree: PrefixTree, world: PageWorld, tokens: readonly number[], te
   for (const [index, page] of one.pages.entries()) world.pages[page] = one.pageKeys[index];
   tree.release(one);
   return match;
+}
+
+/** By why, as far as there are any. */
+function recomputed({ accounts }: PrefixTree) {
+  return Object.fromEntries(Object.entries(accounts.total.recomputed).filter(([, pages]) => pages));
 }
 
 const range = (n: number, from = 0) => Array.from({ length: n }, (_, i) => from + i);
@@ -183,6 +188,73 @@ describe('eviction', () => {
   );
 });
 
+describe('what is computed again', () => {
+  const never: Faults = {
+    refuses: () => false,
+    losesSpill: () => false,
+    failsRestore: () => false,
+  };
+
+  test('though it is in a store, is counted by what spoke against bringing it', () => {
+    // Bringing three pages takes 3 on a lane with nothing to do.
+    const asked = (pageNs: number, queueNs: number) => {
+      const world = new PageWorld(5, 8);
+      const tree = tiered(
+        world,
+        'lru',
+        pricesOf(() => pageNs),
+      );
+      serve(tree, world, range(13));
+      serve(tree, world, range(17, 50));
+      world.queue = () => ({ spillNs: 0, restoreNs: queueNs });
+      const one = sequenceOf(range(13));
+      tree.claim(one, tree.match(one));
+      compute(tree, one);
+      world.endRestores();
+      tree.settle();
+      tree.release(one);
+      return recomputed(tree);
+    };
+    expect(asked(10, 0)).toEqual({});
+    expect(asked(0.1, 0)).toEqual({ sooner: 3 });
+    expect(asked(10, 100)).toEqual({ lane_busy: 3 });
+  });
+
+  test('though it was computed before, is counted by why its content is nowhere', () => {
+    const asked = (world: PageWorld, name: TierPolicyName = 'lru') => {
+      const tree = tiered(world, name);
+      serve(tree, world, range(13));
+      serve(tree, world, range(17, 50));
+      tree.settle();
+      serve(tree, world, range(13));
+      return recomputed(tree);
+    };
+    // Nobody used it twice.
+    expect(asked(new PageWorld(5, 8), 'second-touch')).toEqual({ not_written: 3 });
+    // There is no place below.
+    expect(asked(new PageWorld(5, 0))).toEqual({ evicted: 3 });
+    const losing = { ...never, losesSpill: () => true };
+    expect(asked(new PageWorld(5, 8, 0, losing))).toEqual({ lost: 3 });
+    // The mover takes half of what it is given, and the first page is there: it is brought.
+    const refusing = { ...never, refuses: () => true };
+    expect(asked(new PageWorld(5, 8, 0, refusing))).toEqual({ refused: 2 });
+    // What is new is none of it.
+    const tree = tiered(new PageWorld(8, 8));
+    compute(tree, sequenceOf(range(13)));
+    expect(recomputed(tree)).toEqual({});
+  });
+
+  test('is each tenant’s own', () => {
+    const world = new PageWorld(5, 8);
+    const tree = tiered(world, 'second-touch');
+    serve(tree, world, range(13), 'a');
+    serve(tree, world, range(17, 50), 'b');
+    serve(tree, world, range(13), 'a');
+    const of = (tenant: string) => tree.accounts.tenants().get(tenant)!.recomputed.not_written;
+    expect([of('a'), of('b')]).toEqual([3, 0]);
+  });
+});
+
 describe('a restore', () => {
   /** A tree whose first 3 pages of range(13) are in host memory only. */
   function spilled() {
@@ -238,6 +310,12 @@ describe('a restore', () => {
     tree.release(one);
     one.isDistrustful = true;
     expect([tree.match(one).pages, tree.held]).toEqual([0, 0]);
+    // Its three pages are still in the store, and are computed.
+    tree.claim(one, tree.match(one));
+    expect(recomputed(tree)).toEqual({ failed: 3 });
+    compute(tree, one);
+    tree.release(one);
+    expect(recomputed(tree)).toEqual({ failed: 3 });
   });
 
   test('brings the back while the front is computed, where both are as long', () => {
@@ -252,7 +330,7 @@ describe('a restore', () => {
     expect(match.pages).toBe(7);
     expect(tree.claim(one, match, 0)).toBe(0);
     expect(one.awaited).toMatchObject({ first: 1, end: 7 });
-    expect(tree.accounts.total.recomputed).toBe(1);
+    expect(recomputed(tree)).toEqual({ overlapped: 1 });
     tree.publish(one, 4);
     while (world.endRestore()) {}
     tree.settle();
@@ -285,7 +363,8 @@ describe('a restore', () => {
     world.dueNs = (id) => [4, 8, 20][id]!;
     tree.reconsider(one, 0);
     expect([one.awaited!.first, world.restores.size]).toEqual([3, 2]);
-    expect(tree.accounts.total).toMatchObject({ restored: 4, recomputed: 3 });
+    expect(tree.accounts.total.restored).toBe(4);
+    expect(recomputed(tree)).toEqual({ overlapped: 1, lane_slower: 2 });
     // While others wait for the device, what comes is waited for.
     world.dueNs = (id) => [4, 30, 20][id]!;
     tree.reconsider(one, 9);

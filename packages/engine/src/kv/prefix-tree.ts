@@ -7,7 +7,7 @@ import type { Mover, RestoreId, Settled, StoredPart } from './tiers/movement.ts'
 import { lru } from './tiers/policies/lru.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { KvPrices } from './tiers/prices.ts';
-import { givenUpOf, splitOf } from './tiers/split.ts';
+import { givenUpOf, reasonOf, type StoredRun, splitOf } from './tiers/split.ts';
 
 /** A sequence as far as its pages go. */
 export interface PagedSequence {
@@ -200,7 +200,12 @@ export class PrefixTree {
     if (ready < 0) ready = pages;
     const missing = nodes.filter((node) => node.at[DEVICE] === NOWHERE);
     const fresh = this.take(missing.length);
-    const first = this.#split(sequence, ready, others);
+    const run = this.#storedRun(sequence, ready, others);
+    const first = run === null ? ready : splitOf(run);
+    if (run !== null && first > ready) {
+      this.accounts.recompute(sequence.request.tenant, reasonOf(run, first), first - ready);
+    }
+    if (sequence.isDistrustful) this.#countDistrusted(sequence);
     let used = 0;
     for (const node of nodes) {
       const isMissing = node.at[DEVICE] === NOWHERE;
@@ -210,7 +215,6 @@ export class PrefixTree {
     }
     const brought = missing.filter(({ index }) => index >= first);
     this.#ownPages -= brought.length;
-    this.accounts.count(sequence.request.tenant, 'recomputed', missing.length - brought.length);
     this.#restore(sequence, brought);
     sequence.published = ready;
     const arrivals = new Set<Arrival>();
@@ -430,7 +434,7 @@ export class PrefixTree {
     const { length } = arrival.nodes;
     this.#ownPages += length;
     this.accounts.count(tenant, 'restored', -length);
-    this.accounts.count(tenant, 'recomputed', length);
+    this.accounts.recompute(tenant, 'lane_slower', length);
   }
 
   /** When the first arrival is late, should nothing come before; null: none is under way. */
@@ -442,13 +446,13 @@ export class PrefixTree {
     return firstNs;
   }
 
-  /** Where what is brought begins: what is stored before that is computed. */
-  #split({ nodes }: PagedSequence, ready: number, others: number): number {
+  /** Pages in stores from `ready` on, of which the first may be computed; null: none is. */
+  #storedRun({ nodes }: PagedSequence, ready: number, others: number): StoredRun | null {
     let end = ready;
     while (end < nodes.length && nodes[end]!.at[DEVICE] === NOWHERE) end += 1;
-    if (end === ready) return ready;
+    if (end === ready) return null;
     const { prices, mover } = this.#tiers!;
-    return splitOf({
+    return {
       first: ready,
       end,
       recomputeNs: (index) => prices.recomputeNs(index),
@@ -456,7 +460,19 @@ export class PrefixTree {
       launchNs: prices.launchNs(),
       queueNs: mover.queue().restoreNs,
       others,
-    });
+    };
+  }
+
+  /** What is in stores of a sequence that takes nothing from them: it is computed. */
+  #countDistrusted(sequence: PagedSequence): void {
+    const full = Math.floor((sequence.length - 1) / this.#pageTokens);
+    let pages = 0;
+    for (let index = sequence.nodes.length; index < full; index++) {
+      const node = this.#nodes.get(this.#keyOf(sequence, index));
+      if (node === undefined || !node.isResident) break;
+      if (node.at[DEVICE] === NOWHERE) pages += 1;
+    }
+    this.accounts.recompute(sequence.request.tenant, 'failed', pages);
   }
 
   /** An arrival for which no sequence waits is given up, unless one holds what it brings. */
@@ -483,6 +499,7 @@ export class PrefixTree {
       const node = this.#shelves[tier]!.nodeAt(slot);
       if (node === undefined) continue;
       this.accounts.count(node.tenant, 'lost', 1);
+      node.goneFor = 'lost';
       this.#leave(node, tier);
       if (node.holders === 0) this.#rest(node);
     }
@@ -551,15 +568,14 @@ export class PrefixTree {
    */
   #lower(span: readonly PageNode[], shelf: Shelf): number {
     if (span.length === 0 || shelf.places === 0) return 0;
-    const { tenant } = span[0]!;
     const wanted = span.slice(0, this.#policy.admits(span, shelf, this.#nowNs));
-    this.accounts.count(tenant, 'avoided', span.length - wanted.length);
+    this.#giveUp('avoided', span.slice(wanted.length));
     if (wanted.length === 0) return 0;
     this.#leaving.push(span[span.length - 1]!);
     while (shelf.free < wanted.length && this.#evict(shelf, wanted.length - shelf.free)) {}
     this.#leaving.pop();
     const fits = wanted.slice(0, shelf.free);
-    this.accounts.count(tenant, 'avoided', wanted.length - fits.length);
+    this.#giveUp('avoided', wanted.slice(fits.length));
     if (fits.length === 0) return 0;
     const slots = fits.map(() => shelf.take());
     const taken = shelf.tier === HOST ? this.#spill(fits, slots) : this.#demote(fits, slots);
@@ -567,8 +583,15 @@ export class PrefixTree {
     for (const [index, node] of fits.slice(0, taken).entries()) {
       this.#put(node, shelf.tier, slots[index]!);
     }
-    this.accounts.count(tenant, 'refused', fits.length - taken);
+    this.#giveUp('refused', fits.slice(taken));
     return fits.length - taken;
+  }
+
+  /** They are not written to the tier below. */
+  #giveUp(what: 'avoided' | 'refused', nodes: readonly PageNode[]): void {
+    if (nodes.length === 0) return;
+    this.accounts.count(nodes[0]!.tenant, what, nodes.length);
+    for (const node of nodes) node.goneFor = what === 'avoided' ? 'not_written' : 'refused';
   }
 
   #spill(nodes: readonly PageNode[], slots: readonly number[]): number {
@@ -617,6 +640,8 @@ export class PrefixTree {
         parent.children.add(node);
       }
       this.#nodes.set(key, node);
+    } else if (!node.isResident) {
+      this.accounts.recompute(node.tenant, node.goneFor, 1);
     }
     this.#use(node);
     this.#hold(node);
@@ -666,6 +691,7 @@ export class PrefixTree {
   #put(node: PageNode, tier: number, place: number): void {
     this.#shelves[GHOST]!.leave(node);
     this.#shelves[tier]!.put(node, place);
+    node.goneFor = 'evicted';
     this.accounts.moved(node.tenant, tier, 1);
     if (node.holders === 0) this.#rejoin(node);
   }
@@ -691,6 +717,8 @@ export class PrefixTree {
       for (let tier = DEVICE; tier <= DISK; tier++) {
         if (each.at[tier] !== NOWHERE) this.#leave(each, tier);
       }
+      // What continues it goes because it does.
+      each.goneFor = node.goneFor;
       ghosts.join(each, 0);
     }
     while (ghosts.queued > this.#ghostsMax) this.#strike(ghosts.first(0)!);

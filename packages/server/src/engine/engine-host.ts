@@ -4,6 +4,7 @@ import {
   type Engine,
   EngineError,
   type EngineErrorCode,
+  type EngineStats,
   type GenerationEvent,
 } from '@bridgekeeper/engine';
 import { ModelError } from '@bridgekeeper/engine/models';
@@ -22,6 +23,25 @@ export interface HostPort {
 
 /** Stats travel with events at most this often, and always with the last event. */
 const STATS_EVERY_NS = 50e6;
+/** People who watch are told what it all comes to this often, where no events tell of it. */
+const WATCHED_STATS_EVERY_NS = 1e9;
+
+/** An engine's stats, as old as they may be where they are sent. */
+class StatsSender {
+  readonly #engine: Engine;
+  #sentNs = Number.NEGATIVE_INFINITY;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** undefined: what was sent last is newer than `ageNs`. */
+  olderThan(ageNs: number, nowNs: number): EngineStats | undefined {
+    if (nowNs - this.#sentNs <= ageNs) return undefined;
+    this.#sentNs = nowNs;
+    return this.#engine.stats();
+  }
+}
 
 type Post = HostPort['postMessage'];
 
@@ -30,15 +50,14 @@ type Post = HostPort['postMessage'];
  * token.
  */
 class Outbox {
-  readonly #engine: Engine;
+  readonly #stats: StatsSender;
   readonly #post: Post;
   readonly #nowNs: () => number;
   #events: GenerationEvent[] = [];
   #open = 0;
-  #statsNs = 0;
 
-  constructor(engine: Engine, post: Post, nowNs: () => number) {
-    this.#engine = engine;
+  constructor(stats: StatsSender, post: Post, nowNs: () => number) {
+    this.#stats = stats;
     this.#post = post;
     this.#nowNs = nowNs;
   }
@@ -56,10 +75,9 @@ class Outbox {
   #flush(): void {
     const events = this.#events;
     this.#events = [];
-    const nowNs = this.#nowNs();
-    const due = nowNs - this.#statsNs > STATS_EVERY_NS || this.#open === 0;
-    if (due) this.#statsNs = nowNs;
-    this.#post({ kind: 'events', events, stats: due ? this.#engine.stats() : undefined });
+    const ageNs = this.#open === 0 ? Number.NEGATIVE_INFINITY : STATS_EVERY_NS;
+    const stats = this.#stats.olderThan(ageNs, this.#nowNs());
+    this.#post({ kind: 'events', events, stats });
   }
 }
 
@@ -72,7 +90,7 @@ const LIVE_EVERY_SECONDS = 0.1;
  * the thread for a moment that nobody needs to the microsecond.
  */
 class Broadcast {
-  readonly #engine: Engine;
+  readonly #stats: StatsSender;
   readonly #recorder: LiveRecorder;
   readonly #post: Post;
   readonly #clock: Clock;
@@ -80,13 +98,13 @@ class Broadcast {
   #stop: (() => void) | null = null;
 
   constructor(
-    engine: Engine,
+    stats: StatsSender,
     recorder: LiveRecorder,
     post: Post,
     clock: Clock,
     every: ServerClock['every'],
   ) {
-    this.#engine = engine;
+    this.#stats = stats;
     this.#recorder = recorder;
     this.#post = post;
     this.#clock = clock;
@@ -104,8 +122,9 @@ class Broadcast {
   }
 
   #send(): void {
-    const batch = this.#recorder.take(this.#clock.nowNs());
-    this.#post({ kind: 'live', batch, stats: this.#engine.stats() });
+    const nowNs = this.#clock.nowNs();
+    const stats = this.#stats.olderThan(WATCHED_STATS_EVERY_NS, nowNs);
+    this.#post({ kind: 'live', batch: this.#recorder.take(nowNs), stats });
   }
 }
 
@@ -117,8 +136,9 @@ function serve(
   every: ServerClock['every'],
 ): void {
   const post: Post = (message) => port.postMessage(message);
-  const outbox = new Outbox(engine, post, () => clock.nowNs());
-  const broadcast = new Broadcast(engine, recorder, post, clock, every);
+  const stats = new StatsSender(engine);
+  const outbox = new Outbox(stats, post, () => clock.nowNs());
+  const broadcast = new Broadcast(stats, recorder, post, clock, every);
   let isEnding = false;
   const end = (graceMs: number) => {
     broadcast.watch(false);

@@ -64,7 +64,12 @@ export type FromEngine =
     }
   /** What has been launched so far: an engine that hangs launches nothing more. */
   | { readonly kind: 'alive'; readonly launches: number }
-  | { readonly kind: 'live'; readonly batch: LiveBatch; readonly stats: EngineStats }
+  | {
+      readonly kind: 'live';
+      readonly batch: LiveBatch;
+      /** Where what was sent last is old. */
+      readonly stats: EngineStats | undefined;
+    }
   | {
       readonly kind: 'failed';
       readonly code: EngineErrorCode;

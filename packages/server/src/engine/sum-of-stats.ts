@@ -1,4 +1,4 @@
-import type { EngineStats } from '@bridgekeeper/engine';
+import { type EngineStats, noPages, RECOMPUTED_FOR } from '@bridgekeeper/engine';
 
 type KvStats = EngineStats['kv'];
 type TierCounters = KvStats['total'];
@@ -64,13 +64,15 @@ function sumOfTiers(all: readonly TierCounters[]): TierCounters {
     all.reduce((total, counters) => total + of(counters), 0);
   const byTier = (of: (counters: TierCounters) => readonly number[]) =>
     of(all[0]!).map((_, tier) => sum((counters) => of(counters)[tier]!));
+  const { recomputed } = noPages();
+  for (const why of RECOMPUTED_FOR) recomputed[why] = sum((counters) => counters.recomputed[why]);
   return {
     resident: byTier(({ resident }) => resident),
     hits: byTier(({ hits }) => hits),
     spilled: sum(({ spilled }) => spilled),
     demoted: sum(({ demoted }) => demoted),
     restored: sum(({ restored }) => restored),
-    recomputed: sum(({ recomputed }) => recomputed),
+    recomputed,
     avoided: sum(({ avoided }) => avoided),
     refused: sum(({ refused }) => refused),
     lost: sum(({ lost }) => lost),

@@ -202,7 +202,7 @@ export class ThreadedEngine implements EngineClient, LiveSource {
         this.#launches = message.launches;
         break;
       case 'live':
-        this.#stats = message.stats;
+        if (message.stats !== undefined) this.#stats = message.stats;
         for (const watcher of this.#watchers) watcher(message.batch);
         break;
       case 'failed':

@@ -190,12 +190,22 @@ function kvReadings(stats: () => EngineStats, labels: Labels): Reading[] {
       'counter',
       'What became of KV pages that left the device, or were wanted there.',
       () => {
-        const { resident, hits, ...events } = stats().kv.total;
+        const { resident, hits, recomputed, ...events } = stats().kv.total;
         return Object.entries(events).map(([event, value]) => ({
           labels: { event, ...labels },
           value,
         }));
       },
+    ),
+    new Reading(
+      'bridgekeeper:kv_recomputed_pages_total',
+      'counter',
+      'KV pages that were computed again, by why.',
+      () =>
+        Object.entries(stats().kv.total.recomputed).map(([reason, value]) => ({
+          labels: { reason, ...labels },
+          value,
+        })),
     ),
     new Reading('bridgekeeper:kv_host_bytes', 'gauge', 'Host memory that is there for KV.', () => [
       { labels, value: stats().kv.hostReadyBytes },

@@ -1,3 +1,4 @@
+import { aloneNs, type Profile } from '@bridgekeeper/bridge';
 import type { EngineStats } from '@bridgekeeper/engine';
 import type { z } from '@hono/zod-openapi';
 import type { EngineRestarts } from '../engine/restarting-engine.ts';
@@ -63,6 +64,7 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
       utilisation: bridge.uptimeNs > 0 ? busyNs / bridge.uptimeNs : 0,
     })),
     ledger: bridge.totals.map((total) => ({
+      price_seconds: priceSeconds(ctx.planning.profile, total),
       purpose: total.purpose,
       direction: total.direction,
       crossings: total.crossings,
@@ -73,6 +75,17 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     grammars: grammarsDocument(ctx, stats.grammars),
     kv: kvDocument(stats.kv),
   };
+}
+
+/** What a crossing of the mean size takes alone on the bridge that is reckoned with. */
+function priceSeconds(
+  profile: Profile | null,
+  { direction, crossings, bytes }: EngineStats['bridge']['totals'][number],
+): number | null {
+  if (profile === null || crossings === 0) return null;
+  // All that crosses while it serves does so from, or to, pinned memory.
+  const { pinned } = profile.crossings[direction === 'h2d' ? 'h2d' : 'd2h'];
+  return seconds(aloneNs(pinned, bytes / crossings));
 }
 
 function restartsDocument({ count, failures, resumed, last }: EngineRestarts) {
@@ -103,8 +116,18 @@ function kvDocument(kv: EngineStats['kv']): KvDocument {
   };
 }
 
-function movedPages({ resident, hits, ...events }: EngineStats['kv']['total']) {
-  return { resident: byTier(resident), hits: byTier(hits), ...events };
+function movedPages({ resident, hits, recomputed, ...events }: EngineStats['kv']['total']) {
+  return {
+    resident: byTier(resident),
+    hits: byTier(hits),
+    ...events,
+    recomputed: pagesIn(recomputed),
+    recomputed_for: recomputed,
+  };
+}
+
+function pagesIn(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, pages) => sum + pages, 0);
 }
 
 function byTier([device, host, disk]: readonly number[]): KvDocument['places'] {

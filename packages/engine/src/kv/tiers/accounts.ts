@@ -1,4 +1,4 @@
-import { NOWHERE, type PageNode } from '../page-node.ts';
+import { NOWHERE, type PageNode, RECOMPUTED_FOR, type RecomputedFor } from '../page-node.ts';
 
 /** What became of one tenant's pages. Counts of pages. */
 export interface TierCounters {
@@ -11,8 +11,8 @@ export interface TierCounters {
   demoted: number;
   /** Brought to the device. */
   restored: number;
-  /** In a store, and computed nevertheless: that was sooner. */
-  recomputed: number;
+  /** Computed again, by why. */
+  readonly recomputed: Record<RecomputedFor, number>;
   /** Given up without being written: not worth it, or no room for it. */
   avoided: number;
   /** Not written because staging or the budget of spills was short. */
@@ -23,16 +23,20 @@ export interface TierCounters {
   late: number;
 }
 
-export type Tally = Exclude<keyof TierCounters, 'resident' | 'hits'>;
+export type Tally = Exclude<keyof TierCounters, 'resident' | 'hits' | 'recomputed'>;
 
-function zero(): TierCounters {
+/** Of a tenant that has none yet. */
+export function noPages(): TierCounters {
   return {
     resident: [0, 0, 0],
     hits: [0, 0, 0],
     spilled: 0,
     demoted: 0,
     restored: 0,
-    recomputed: 0,
+    recomputed: Object.fromEntries(RECOMPUTED_FOR.map((why) => [why, 0])) as Record<
+      RecomputedFor,
+      number
+    >,
     avoided: 0,
     refused: 0,
     lost: 0,
@@ -45,7 +49,7 @@ const MOST_TENANTS = 1024;
 
 /** What became of pages, in all and by tenant. */
 export class TierAccounts {
-  readonly total: TierCounters = zero();
+  readonly total: TierCounters = noPages();
   readonly #tenants = new Map<string, TierCounters>();
 
   /** Of tenants that have pages, and of others as far as there is room. */
@@ -56,6 +60,11 @@ export class TierAccounts {
   count(tenant: string, what: Tally, pages: number): void {
     this.total[what] += pages;
     this.#of(tenant)[what] += pages;
+  }
+
+  recompute(tenant: string, why: RecomputedFor, pages: number): void {
+    this.total.recomputed[why] += pages;
+    this.#of(tenant).recomputed[why] += pages;
   }
 
   hit(node: PageNode): void {
@@ -73,7 +82,7 @@ export class TierAccounts {
   #of(tenant: string): TierCounters {
     let counters = this.#tenants.get(tenant);
     if (counters !== undefined) return counters;
-    counters = zero();
+    counters = noPages();
     this.#tenants.set(tenant, counters);
     if (this.#tenants.size > MOST_TENANTS) this.#forgetOne();
     return counters;

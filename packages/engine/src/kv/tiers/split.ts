@@ -1,3 +1,5 @@
+import type { RecomputedFor } from '../page-node.ts';
+
 /** Pages [first, end) of a prompt are in a store. */
 export interface StoredRun {
   readonly first: number;
@@ -39,6 +41,12 @@ export function splitOf(run: StoredRun): number {
     best = split;
   }
   return best;
+}
+
+/** Why a run's pages before `split`, of which there are some, are computed. */
+export function reasonOf(run: StoredRun, split: number): RecomputedFor {
+  if (split < run.end) return 'overlapped';
+  return splitOf({ ...run, queueNs: 0 }) < run.end ? 'lane_busy' : 'sooner';
 }
 
 /** Pages [first, end) of a prompt are on their way as one. */

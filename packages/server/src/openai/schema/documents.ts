@@ -1,3 +1,4 @@
+import { RECOMPUTED_FOR } from '@bridgekeeper/engine';
 import { z } from '@hono/zod-openapi';
 import { conversationFields } from './chat.ts';
 import { isTokenIds } from './common.ts';
@@ -69,6 +70,10 @@ const crossed = {
 
 const byTier = z.object({ device: z.int(), host: z.int(), disk: z.int() });
 
+function wholeNumbers<Name extends string>(names: readonly Name[]) {
+  return Object.fromEntries(names.map((name) => [name, z.int()])) as Record<Name, z.ZodInt>;
+}
+
 /** Counts of pages. */
 const movedPages = {
   resident: byTier,
@@ -77,6 +82,8 @@ const movedPages = {
   demoted: z.int(),
   restored: z.int(),
   recomputed: z.int(),
+  /** The same by why. */
+  recomputed_for: z.object(wholeNumbers(RECOMPUTED_FOR)),
   avoided: z.int(),
   refused: z.int(),
   lost: z.int(),
@@ -140,6 +147,8 @@ export const BridgeDocument = z
         direction: z.string(),
         ...crossed,
         blocked_seconds: z.number(),
+        /** Of one of the mean size, alone; null: nothing is known of the bridge. */
+        price_seconds: z.number().nullable(),
       }),
     ),
     grammars: z.object({
