@@ -5,8 +5,8 @@
 //     --tests <path>       sources of tests, files or folders (again for more); by default all of
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
-//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what the test
-//                          file takes without mutants
+//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what its tests
+//                          take without mutants
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
@@ -16,7 +16,7 @@
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
 // nothing survived that is not accepted, 1 when something did, and 2 when there is no result.
 
-import { fork, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -29,6 +29,7 @@ import { SourceMap } from 'node:module';
 import { join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { makeJudge, measureTests, OPEN } from './judge.mjs';
 import { instrument } from './mutants.mjs';
 import { makeSandbox } from './sandbox.mjs';
 
@@ -86,166 +87,6 @@ function sourceLines(text, mapPath) {
     const lines = text.slice(0, offset).split('\n');
     const entry = map?.findEntry(lines.length - 1, lines.at(-1).length);
     return (entry?.originalLine ?? lines.length - 1) + 1;
-  };
-}
-
-/**
- * A process that runs tests. `run` runs test files, `{ path, seconds }`, with a mutant on, until a
- * test fails, and says how that ended: `passed`, `failed` with the test and the error, `timeout`,
- * or `died`. After the last two the process is gone.
- */
-function startProcess(sandbox, env = {}) {
-  const child = fork(join(here, 'worker.mjs'), [pathToFileURL(sandbox.switch).href], {
-    cwd: sandbox.root,
-    env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-  });
-  const run = (tests, mutant) =>
-    new Promise((settle) => {
-      let done = 0;
-      let timer;
-      const end = (outcome) => {
-        clearTimeout(timer);
-        child.removeAllListeners('message').removeAllListeners('exit');
-        settle({ by: tests[done]?.path, ...outcome });
-      };
-      const wait = () => {
-        clearTimeout(timer);
-        const patience = Number(options.patience) + 4 * tests[done].seconds;
-        timer = setTimeout(() => {
-          child.kill('SIGKILL');
-          end({ status: 'timeout' });
-        }, 1000 * patience);
-      };
-      child.on('message', ({ failed }) => {
-        if (failed !== undefined) return end({ status: 'failed', ...failed });
-        done += 1;
-        if (done === tests.length) return end({ status: 'passed' });
-        wait();
-      });
-      child.on('exit', () => end({ status: 'died', test: 'the process ended' }));
-      wait();
-      child.send({ mutant, paths: tests.map(({ path }) => join(sandbox.root, path)) });
-    });
-  return { run, end: () => child.kill('SIGKILL') };
-}
-
-async function runApart(tests, mutant, sandbox, env) {
-  const own = startProcess(sandbox, env);
-  const outcome = await own.run(tests, mutant);
-  own.end();
-  return outcome;
-}
-
-/** No mutant. */
-const NONE = -1;
-
-/** Of a mutant that no test was run with. */
-const OPEN = 'open';
-
-/**
- * Runs every file of tests without a mutant: how long it takes, which mutants it reaches, and which
- * of these early, while modules are loaded.
- */
-async function measureTests(paths, sandbox, slowest) {
-  const tests = [];
-  const leftOut = [];
-  for (const [index, path] of paths.entries()) {
-    const reached = join(sandbox.folder, `reached-${index}`);
-    const start = performance.now();
-    const outcome = await runApart([{ path, seconds: slowest }], NONE, sandbox, {
-      BRIDGEKEEPER_REACHED: reached,
-    });
-    const seconds = (performance.now() - start) / 1000;
-    if (outcome.status === 'failed' || outcome.status === 'died') {
-      fail(`${path} fails without a mutant: ${outcome.test}\n${outcome.message ?? ''}`);
-    }
-    const lines = existsSync(reached) ? readFileSync(reached, 'utf8').trim().split('\n') : [];
-    const loaded = lines.indexOf('loaded');
-    const reach = new Set(lines.filter((line) => line !== 'loaded').map(Number));
-    const early = new Set(lines.slice(0, loaded < 0 ? lines.length : loaded).map(Number));
-    if (outcome.status === 'timeout' || seconds > slowest) {
-      if (reach.size > 0) leftOut.push(path);
-    } else if (reach.size > 0) {
-      tests.push({ path, seconds, reach, early });
-    }
-    say(`${path}: ${seconds.toFixed(1)} s, reaches ${reach.size}`);
-  }
-  return { tests: tests.sort((a, b) => a.seconds - b.seconds), leftOut };
-}
-
-/** So many mutants are noticed in a process before it is asked whether it is sound. */
-const UNCONFIRMED = 10;
-
-/**
- * Judges mutants one after the other, most of them in one process, since starting one takes longer
- * than most tests. What a mutant leaves behind there could decide about the next. So a process of
- * its own judges what acts while modules are loaded and what no test noticed; and what was noticed
- * is confirmed by tests that pass in that process without a mutant, or else judged again.
- */
-function makeJudge(tests, sandbox) {
-  let shared;
-  let unconfirmed = [];
-  /** By source: what noticed its last mutant often notices the next. */
-  const lastBy = new Map();
-
-  function verdict({ file }, outcome) {
-    if (outcome.status === 'passed') return { status: 'survived' };
-    if (outcome.status === 'timeout') return { status: 'timeout', by: outcome.by };
-    lastBy.set(file, outcome.by);
-    return { status: 'killed', by: outcome.by, test: outcome.test };
-  }
-
-  async function judgeApart(mutant, reaching) {
-    Object.assign(mutant, verdict(mutant, await runApart(reaching, mutant.id, sandbox)));
-  }
-
-  /** Judges in the shared process; whether there is a verdict. */
-  async function judgeShared(mutant, reaching) {
-    shared ??= startProcess(sandbox);
-    const outcome = await shared.run(reaching, mutant.id);
-    if (outcome.status === 'passed') return false;
-    if (outcome.status !== 'failed') {
-      shared = undefined;
-      await confirm();
-      if (outcome.status === 'died') return false;
-    }
-    Object.assign(mutant, verdict(mutant, outcome));
-    if (outcome.status === 'failed') unconfirmed.push({ mutant, reaching });
-    if (unconfirmed.length >= UNCONFIRMED) await confirm();
-    return true;
-  }
-
-  async function confirm() {
-    const doubted = unconfirmed;
-    unconfirmed = [];
-    if (doubted.length === 0) return;
-    const by = new Set(doubted.map(({ mutant }) => mutant.by));
-    const noticing = tests.filter(({ path }) => by.has(path));
-    if ((await shared?.run(noticing, NONE))?.status === 'passed') return;
-    shared?.end();
-    shared = undefined;
-    for (const { mutant, reaching } of doubted) await judgeApart(mutant, reaching);
-  }
-
-  return {
-    confirm,
-    async judge(mutant) {
-      const { id, file } = mutant;
-      const all = tests.filter(({ reach }) => reach.has(id));
-      if (all.length === 0) {
-        mutant.status = 'uncovered';
-        return;
-      }
-      const isFirst = ({ path }) => path === lastBy.get(file);
-      const reaching = [...all.filter(isFirst), ...all.filter((test) => !isFirst(test))];
-      const isEarly = all.some(({ early }) => early.has(id));
-      if (isEarly || !(await judgeShared(mutant, reaching))) await judgeApart(mutant, reaching);
-    },
-    async end() {
-      await confirm();
-      shared?.end();
-    },
   };
 }
 
@@ -356,10 +197,10 @@ const commit = git('rev-parse', 'HEAD');
 const modified = git('status', '--porcelain', 'packages') !== '';
 const before = options.again.map(readJson);
 const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
-const { tests, leftOut } = await measureTests(
-  sourcesUnder(testPaths, true).map(compiledOf),
-  sandbox,
-  Number(options.slowest),
+const paths = sourcesUnder(testPaths, true).map(compiledOf);
+const [slowest, patience] = [Number(options.slowest), Number(options.patience)];
+const { tests, leftOut } = await measureTests(paths, sandbox, slowest, patience, say).catch(
+  (error) => fail(error.message),
 );
 
 const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
@@ -399,7 +240,7 @@ function write(result) {
 }
 
 const start = performance.now();
-const { judge, confirm, end } = makeJudge(tests, sandbox);
+const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
 for (const [index, mutant] of mutants.entries()) {
   await judge(mutant);
   if (isAlive(mutant)) say(lineOf(mutant));

@@ -1,20 +1,43 @@
-// Runs files of tests with a mutant on, one after the other, until a test fails, as often as it is
-// told to. Vitest's own runner, without its pool and server, which take longer than most of the
-// tests.
+// Runs tests with a mutant on, one file after the other, until a test fails, as often as it is told
+// to. Vitest's own runner, without its pool and server, which take longer than most of the tests.
 
 import { readFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 import { startTests } from '@vitest/runner';
+import { getTests } from '@vitest/runner/utils';
+import { configureGlobal } from 'fast-check';
 
-const { noteLoaded, turnOn } = await import(process.argv[2]);
+const { mark, turnOn } = await import(process.argv[2]);
+// Whether a property fails is asked, and not how plainly.
+configureGlobal({ endOnFailure: true });
 let failed;
 /** Each run loads the test file anew, and what it imports once. */
 let runs = 0;
+/** The tests of this file that are wanted, by their order in it; undefined: all. */
+let only;
+/** By test of this file: its place in it, and the seconds it took. */
+let places = new Map();
+let seconds = [];
+let startedMs = 0;
 
 function note(task) {
-  if (failed === undefined && task.result?.state === 'fail') {
-    const error = task.result.errors?.[0];
-    failed = { test: task.fullName ?? task.name, message: error?.stack ?? error?.message };
+  if (failed !== undefined || task.result?.state !== 'fail') return;
+  const error = task.result.errors?.[0];
+  failed = {
+    test: task.fullName ?? task.name,
+    place: places.get(task),
+    message: error?.stack ?? error?.message,
+  };
+}
+
+/** Leaves a suite out where nothing in it is wanted, with what it does before its tests. */
+function choose(task) {
+  if (task.type === 'test') {
+    if (!only.has(places.get(task))) task.mode = 'skip';
+  } else {
+    task.tasks.forEach(choose);
+    const isWanted = getTests(task).some(({ mode }) => mode !== 'skip');
+    if (!isWanted) task.mode = 'skip';
   }
 }
 
@@ -31,13 +54,25 @@ const runner = {
   },
   pool: 'forks',
   importFile: async (path) => {
+    mark('loading');
     await import(`${pathToFileURL(path).href}?run=${runs}`);
-    noteLoaded();
+    mark('hooks');
+  },
+  onCollected([file]) {
+    places = new Map(getTests(file).map((test, place) => [test, place]));
+    seconds = [...places.values()].map(() => 0);
+    if (only !== undefined) choose(file);
   },
   onBeforeRunTask(task) {
     if (failed !== undefined) task.mode = 'skip';
+    mark(`test ${places.get(task)}`);
+    startedMs = performance.now();
   },
-  onAfterRunTask: note,
+  onAfterRunTask(task) {
+    seconds[places.get(task)] = (performance.now() - startedMs) / 1000;
+    mark('hooks');
+    note(task);
+  },
   onAfterRunSuite: note,
 };
 
@@ -56,15 +91,16 @@ expect.extend({
   },
 });
 
-process.on('message', async ({ mutant, paths }) => {
+process.on('message', async ({ mutant, files }) => {
   turnOn(mutant);
-  runs += 1;
   failed = undefined;
-  for (const path of paths) {
+  for (const { path, places: wanted } of files) {
+    runs += 1;
+    only = wanted && new Set(wanted);
     state.filepath = path;
     const [file] = await startTests([path], runner);
     note(file);
-    process.send({ failed });
+    process.send({ failed, seconds });
     if (failed !== undefined) break;
   }
 });

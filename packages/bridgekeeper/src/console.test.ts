@@ -19,16 +19,15 @@ import {
   SYSTEM_TIME,
 } from '@bridgekeeper/control';
 import { OPERATOR_CALLS as CALLS } from '@bridgekeeper/control/api';
-import { SystemClock } from '@bridgekeeper/device/clock';
 import { startGatewayWith } from '@bridgekeeper/gateway/testing';
 import { hasCompiler } from '@bridgekeeper/native/testing';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { until } from '@bridgekeeper/server/testing';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FabricTestHost } from './testing/fabric-host.ts';
 import { ServerVmm } from './testing/server-vmm.ts';
 
-const clock = new SystemClock();
 const isThere = hasBrowser('the console of a fleet and of a log');
 
 /** Both lots of pages are looked at by one browser. */
@@ -291,11 +290,11 @@ describe.runIf(isThere && hasCompiler)('the console of a log', { timeout: 90_000
     agent.stdout!.on('data', (data) => {
       output += data;
     });
-    while (!/http:\/\/\S+\n/.test(output)) await clock.sleepUntilNs(clock.nowNs() + 2e7);
+    while (!/http:\/\/\S+\n/.test(output)) await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + 2e7);
     [vkey, url] = output.trim().split('\n').slice(0, 2) as [string, string];
     // A tenancy's life has more than ten entries until it is admitted.
     while (Number((await (await fetch(`${url}/checkpoint`)).text()).split('\n')[1]) < 12) {
-      await clock.sleepUntilNs(clock.nowNs() + 5e7);
+      await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + 5e7);
     }
   }, 90_000);
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SystemClock } from '@bridgekeeper/device/clock';
 import { hasCompiler } from '@bridgekeeper/native/testing';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askAgent } from './cli/fabric-socket.ts';
 import { runCli } from './cli/program.ts';
@@ -94,13 +94,11 @@ function stateNow() {
 }
 const phaseNow = (): string => stateNow()?.tenancies[0]?.phase ?? 'none';
 
-const clock = new SystemClock();
-
 /** Looks at the disk about as often as an agent takes a step. */
 async function until(isSo: () => boolean): Promise<void> {
   while (!isSo()) {
     if (running.size === 0) throw new Error(`no agent runs any more, at ${phaseNow()}`);
-    await clock.sleepUntilNs(clock.nowNs() + 5e6);
+    await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + 5e6);
   }
 }
 

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SystemClock } from '@bridgekeeper/device/clock';
 import { type ServedController, serveController } from '@bridgekeeper/fabric/testing';
 import { hasCompiler } from '@bridgekeeper/native/testing';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runCli } from './cli/program.ts';
 import { FabricTestHost } from './testing/fabric-host.ts';
@@ -38,8 +38,6 @@ let folder: string;
 let host: FabricTestHost;
 let served: ServedController;
 let agent: ChildProcess | null = null;
-const clock = new SystemClock();
-
 describe.skipIf(!canRun)('an agent of a rack, as a process', { timeout: 120_000 }, () => {
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), 'fn-'));
@@ -83,7 +81,7 @@ describe.skipIf(!canRun)('an agent of a rack, as a process', { timeout: 120_000 
   const until = async (isSo: () => boolean) => {
     while (!isSo()) {
       if (agent?.exitCode != null) throw new Error(`the agent ended, at ${phaseNow()}`);
-      await clock.sleepUntilNs(clock.nowNs() + 1e7);
+      await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + 1e7);
     }
   };
   const partitions = () => [...served.controller.partitions.keys()];

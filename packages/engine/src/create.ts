@@ -194,7 +194,10 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const buffers = allocateBuffers(device, own, shape);
   const tableBytes = ropeBytes(spec, shape);
   for (const [index, rope] of ropeTables(spec).entries()) {
-    const table = bytesOf(ropeTable(rope, spec.headDim, shape.maxModelTokens));
+    // A device that computes nothing reads no angles, and those of long contexts take seconds.
+    const table = device.info.isHollow
+      ? new Uint8Array(tableBytes)
+      : bytesOf(ropeTable(rope, spec.headDim, shape.maxModelTokens));
     await traffic.upload(table, slice(buffers.rope, index * tableBytes, table.length));
   }
   const vocabulary = options.grammars?.vocabulary ?? null;

@@ -58,8 +58,7 @@ export class Workbench {
       pinned: device.allocateHost(bytes, 'pinned', 'probe'),
       pageable: device.allocateHost(bytes, 'pageable', 'probe'),
     };
-    // Real pages, written by this machine: unwritten pages are all one page of zeros.
-    for (const host of Object.values(this.#hosts)) host.bytes.fill(1);
+    for (const host of Object.values(this.#hosts)) this.write(host);
   }
 
   static async open(device: Device, limits: ProbeLimits, sampler: Sampler): Promise<Workbench> {
@@ -71,6 +70,14 @@ export class Workbench {
 
   nowNs(): number {
     return this.device.clock.nowNs();
+  }
+
+  /**
+   * Gives a buffer real pages, written by this machine: unwritten pages are all one page of zeros.
+   * Where nothing crosses it makes no difference, and would take most of the time.
+   */
+  write({ bytes }: HostBuffer): void {
+    if (this.device.info.isHollow !== true) bytes.fill(1);
   }
 
   /** Copies on `route` at once, behind the work of `stream`. */

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { SystemClock } from '@bridgekeeper/device/clock';
 import type { RunningServer } from '@bridgekeeper/server';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 import { startBundledModel, startTestServer } from '@bridgekeeper/server/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testIo } from '../testing/test-io.ts';
@@ -14,10 +14,8 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => server.stop(0));
 
-const clock = new SystemClock();
-
 async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await clock.sleepUntilNs(clock.nowNs() + 2e7);
+  while (!isSo()) await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + 2e7);
 }
 
 const ask = () =>

@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SystemClock } from '@bridgekeeper/device/clock';
 import { compileLibrary } from '@bridgekeeper/native/testing';
+import { HOST_CLOCK } from '@bridgekeeper/server/host-clock';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 const STUB = new URL('../../../native/libnvfm-stub/nvfm.c', import.meta.url);
@@ -109,7 +109,6 @@ export class FabricTestHost {
   readonly #table: string;
   #fmWords: readonly string[] = FM_WORDS;
   #resumingNs: number | null = null;
-  readonly #clock = new SystemClock();
   #isClosed = false;
   /** Whether commands are told of a program for VMs, which is run with each look. */
   hasProgram = true;
@@ -275,7 +274,7 @@ export class FabricTestHost {
   async #run(): Promise<void> {
     while (!this.#isClosed) {
       this.#emulate();
-      await this.#clock.sleepUntilNs(this.#clock.nowNs() + EMULATION_NS);
+      await HOST_CLOCK.sleepUntilNs(HOST_CLOCK.nowNs() + EMULATION_NS);
     }
   }
 
@@ -310,7 +309,7 @@ export class FabricTestHost {
   }
 
   #endIfNotResumed(isResuming: boolean): void {
-    const nowNs = this.#clock.nowNs();
+    const nowNs = HOST_CLOCK.nowNs();
     this.#resumingNs = isResuming ? (this.#resumingNs ?? nowNs) : null;
     if (this.#resumingNs === null || nowNs - this.#resumingNs < RESUME_NS) return;
     this.#editFabric(['-e', 's/^phase .*/phase down/']);

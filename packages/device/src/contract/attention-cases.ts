@@ -194,7 +194,13 @@ function expected(
       return referenceAttend(query, kv, shape, pageTable, place, scale, window, sink);
     }),
   );
-  return { kv, written, lines: joined(lines), tokens };
+  const places = [...written];
+  return { places, pages: picked(kv, places, headDim), lines: joined(lines), tokens };
+}
+
+/** The keys and values at these places of KV. */
+function picked(kv: Float32Array | Float64Array, places: readonly number[], headDim: number) {
+  return joined(places.map((at) => kv.subarray(at, at + headDim)));
 }
 
 function joined(parts: readonly (Float32Array | Float64Array)[]): Float64Array {
@@ -254,8 +260,10 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     window,
     phase,
   });
-  const wanted = expected(paged, test, { qkv, kv: before.values, rope, norms, sinks });
   const what = describe(paged, test);
+  const wanted = bench.reference(what, () =>
+    expected(paged, test, { qkv, kv: before.values, rope, norms, sinks }),
+  );
   const lines = await bench.download(out);
   const lineWidth = paged.heads * headDim;
   const actual = joined(
@@ -266,16 +274,15 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
   expectClose(what, actual, wanted.lines, tolerance);
   const after = await bench.downloadBytes(kv);
   const pages = kvFormat === 'element' ? elementsOf(bench, after) : decoded(after);
-  const pick = (from: Float32Array | Float64Array) =>
-    joined([...wanted.written].map((at) => from.subarray(at, at + headDim)));
-  expectClose(`pages after ${what}`, pick(pages), pick(wanted.kv), tolerance);
+  const now = picked(pages, wanted.places, headDim);
+  expectClose(`pages after ${what}`, now, wanted.pages, tolerance);
   const own = new Uint8Array(pages.length);
-  for (const at of wanted.written) own.fill(1, at, at + headDim);
+  for (const at of wanted.places) own.fill(1, at, at + headDim);
   // Nearly all are as they were, which their bits tell soonest.
-  const [now, then] = [bitsOf(pages), bitsOf(before.values)];
+  const [bits, then] = [bitsOf(pages), bitsOf(before.values)];
   let stray = -1;
-  for (let i = 0; i < now.length && stray < 0; i++) {
-    if (now[i] === then[i] || own[i] === 1) continue;
+  for (let i = 0; i < bits.length && stray < 0; i++) {
+    if (bits[i] === then[i] || own[i] === 1) continue;
     if (!Object.is(pages[i], before.values[i])) stray = i;
   }
   expectThat(stray < 0, `${what} wrote element ${stray} of KV, where no token of the batch lives`);

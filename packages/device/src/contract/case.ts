@@ -1,5 +1,8 @@
 import type { Device } from '../device.ts';
 
+/** What cases expect, by what it is of: computed once where several devices are held to them. */
+export type References = Map<string, unknown>;
+
 /**
  * One promise that every device keeps. `run` throws, with a message fit for a report, when it is
  * broken.
@@ -10,7 +13,7 @@ export interface ContractCase {
   readonly arithmetic: boolean;
   /** Leaves the device closed: give it one of its own. */
   readonly closesDevice: boolean;
-  run(device: Device): Promise<void>;
+  run(device: Device, references?: References): Promise<void>;
 }
 
 /** A case that any device can run and that leaves it as it was. */

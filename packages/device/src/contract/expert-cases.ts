@@ -171,7 +171,7 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
   if (format === 'element') {
     const values = bench.random(rows * inputs);
     const element = { format, scales: null, blockOutputs: 1, blockInputs: 1 } as const;
-    return { values, weight: await bench.upload(values), ...element };
+    return { values: () => values, weight: await bench.upload(values), ...element };
   }
   if (format === 'mxfp4') {
     const bytes = filled(new Uint8Array((rows * inputs) / 2), () => dice.integer(0, 255));
@@ -179,7 +179,7 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
       dice.integer(123, 126),
     );
     return {
-      values: referenceMxfp4(bytes, scales),
+      values: () => referenceMxfp4(bytes, scales),
       weight: await bench.uploadBytes(bytes),
       format,
       scales: await bench.uploadBytes(scales),
@@ -195,7 +195,7 @@ async function experts(bench: Workbench, format: ExpertFormat, rows: number, inp
   const blocks = Math.ceil(rows / block[0]) * Math.ceil(inputs / block[1]);
   const scales = filled(new Float32Array(blocks), () => 0.004 * (1 + dice.uniform()));
   return {
-    values: referenceFp8(codes, scales, inputs, block),
+    values: () => referenceFp8(codes, scales, inputs, block),
     weight: await bench.uploadBytes(codes),
     format,
     scales: await bench.upload(scales, 'f32'),
@@ -230,24 +230,29 @@ async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Pr
     isInterleaved,
   });
   const lines = await bench.download(out);
-  const [actual, wanted]: [number[], number[]] = [[], []];
-  chosen.forEach((expert, assignment) => {
-    if (expert < 0) return;
-    const line = Math.floor(assignment / topK) * inputs;
-    const x = input.subarray(line, line + inputs);
-    for (let unit = 0; unit < inner; unit++) {
-      const row = expert * 2 * inner;
-      const [gateRow, upRow] = isInterleaved
-        ? [row + 2 * unit, row + 2 * unit + 1]
-        : [row + unit, row + inner + unit];
-      const gate = Math.min(referenceRow(values, bias, gateRow, x), form.limit);
-      const up = referenceRow(values, bias, upRow, x);
-      const held = Math.max(-form.limit, Math.min(up, form.limit));
-      wanted.push((gate / (1 + Math.exp(-form.alpha * gate))) * (held + form.shift));
-      actual.push(lines[assignment * inner + unit]!);
-    }
+  const of = chosen.flatMap((expert, assignment) => (expert < 0 ? [] : [{ expert, assignment }]));
+  const what = describe('expert-gate', test);
+  const wanted = bench.reference(`${what} ${form.alpha}`, () => {
+    const weights = values();
+    return of.flatMap(({ expert, assignment }) => {
+      const line = Math.floor(assignment / topK) * inputs;
+      const x = input.subarray(line, line + inputs);
+      return Array.from({ length: inner }, (_, unit) => {
+        const row = expert * 2 * inner;
+        const [gateRow, upRow] = isInterleaved
+          ? [row + 2 * unit, row + 2 * unit + 1]
+          : [row + unit, row + inner + unit];
+        const gate = Math.min(referenceRow(weights, bias, gateRow, x), form.limit);
+        const up = referenceRow(weights, bias, upRow, x);
+        const held = Math.max(-form.limit, Math.min(up, form.limit));
+        return (gate / (1 + Math.exp(-form.alpha * gate))) * (held + form.shift);
+      });
+    });
   });
-  expectClose(describe('expert-gate', test), actual, wanted, bench.tolerance);
+  const actual = of.flatMap(({ assignment }) => [
+    ...lines.subarray(assignment * inner, (assignment + 1) * inner),
+  ]);
+  expectClose(what, actual, wanted, bench.tolerance);
 }
 
 async function checkDown(
@@ -279,17 +284,22 @@ async function checkDown(
     outputs,
     workspace: await bench.poisoned(expertDownWorkspace(test), 'contract workspace'),
   });
-  const wanted = Float64Array.from(before, (value) => (epilogue === 'add' ? value : 0));
-  chosen.forEach((expert, assignment) => {
-    if (expert < 0) return;
-    const line = Math.floor(assignment / topK);
-    const x = input.subarray(assignment * inputs, (assignment + 1) * inputs);
-    for (let column = 0; column < outputs; column++) {
-      const sum = referenceRow(values, bias, expert * outputs + column, x);
-      wanted[line * outputs + column]! += weights[assignment]! * sum;
-    }
+  const what = describe('expert-down', test);
+  const wanted = bench.reference(`${what} ${epilogue}`, () => {
+    const matrixValues = values();
+    const sums = Float64Array.from(before, (value) => (epilogue === 'add' ? value : 0));
+    chosen.forEach((expert, assignment) => {
+      if (expert < 0) return;
+      const line = Math.floor(assignment / topK);
+      const x = input.subarray(assignment * inputs, (assignment + 1) * inputs);
+      for (let column = 0; column < outputs; column++) {
+        const sum = referenceRow(matrixValues, bias, expert * outputs + column, x);
+        sums[line * outputs + column]! += weights[assignment]! * sum;
+      }
+    });
+    return sums;
   });
-  expectClose(describe('expert-down', test), await bench.download(out), wanted, bench.tolerance);
+  expectClose(what, await bench.download(out), wanted, bench.tolerance);
 }
 
 /** One line and few, more than a warp's lanes of assignments, many for each expert. */

@@ -13,7 +13,7 @@ import {
 } from '../device.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { sampleUniform } from '../random.ts';
-import { type ContractCase, expectThat } from './case.ts';
+import { type ContractCase, expectThat, type References } from './case.ts';
 
 /**
  * Bytes after every slice that a kernel must leave alone, and what they hold. All ones is a NaN in
@@ -21,11 +21,17 @@ import { type ContractCase, expectThat } from './case.ts';
  */
 const GUARD_BYTES = 256;
 const POISON = 0xff;
+const GUARD = new Uint8Array(GUARD_BYTES).fill(POISON);
 
 /** Repeatable random numbers of one case. */
 export class Dice {
   readonly #seed: number;
   #draws = 0;
+
+  /** How many numbers were drawn: with the seed, which. */
+  get draws(): number {
+    return this.#draws;
+  }
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -73,13 +79,28 @@ export class Workbench {
   readonly dice: Dice;
   readonly #buffers: DeviceBuffer[] = [];
   readonly #hosts: HostBuffer[] = [];
+  readonly #idle: HostBuffer[] = [];
+  readonly #references: References;
+  readonly #name: string;
 
-  constructor(device: Device, seed = 1) {
+  constructor(device: Device, seed = 1, name = '', references: References = new Map()) {
+    this.#references = references;
+    this.#name = name;
     this.device = device;
     this.stream = device.createStream('contract');
     this.element = device.info.element;
     this.tolerance = this.element === 'f32' ? 1e-5 : 1e-2;
     this.dice = new Dice(seed);
+  }
+
+  /**
+   * What `compute`, which draws no numbers, makes of those drawn so far; `what` tells it from
+   * others of the same numbers. Another device of this element type may have left it here.
+   */
+  reference<T>(what: string, compute: () => T): T {
+    const key = [this.#name, this.element, this.dice.draws, what].join('\n');
+    if (!this.#references.has(key)) this.#references.set(key, compute());
+    return this.#references.get(key) as T;
   }
 
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void {
@@ -122,18 +143,29 @@ export class Workbench {
   async uploadBytes(bytes: Uint8Array, label = 'contract input'): Promise<Slice> {
     const buffer = this.device.allocate(bytes.length + GUARD_BYTES, label);
     this.#buffers.push(buffer);
-    const padded = new Uint8Array(buffer.bytes).fill(POISON);
-    padded.set(bytes);
-    await this.rewrite(slice(buffer), padded);
+    await this.#staged(buffer.bytes, async (host) => {
+      host.bytes.set(bytes);
+      host.bytes.set(GUARD, bytes.length);
+      await this.copy(this.device.inlineLane, 'h2d', slice(buffer), host);
+    });
     return slice(buffer, 0, bytes.length);
+  }
+
+  /** Lends host memory, which is used again: new pages cost far more than what crosses them. */
+  async #staged<T>(bytes: number, use: (host: HostBuffer) => Promise<T>): Promise<T> {
+    const known = this.#idle.findIndex((host) => host.bytes.length >= bytes);
+    const [host = this.host(bytes)] = known < 0 ? [] : this.#idle.splice(known, 1);
+    const result = await use(host);
+    this.#idle.push(host);
+    return result;
   }
 
   /** Writes `bytes` over the start of `target` through the inline lane. */
   async rewrite(target: Slice, bytes: Uint8Array): Promise<void> {
-    const host = this.device.allocateHost(bytes.length, 'pinned', 'contract upload');
-    host.bytes.set(bytes);
-    await this.copy(this.device.inlineLane, 'h2d', { ...target, bytes: bytes.length }, host);
-    this.device.freeHost(host);
+    await this.#staged(bytes.length, async (host) => {
+      host.bytes.set(bytes);
+      await this.copy(this.device.inlineLane, 'h2d', { ...target, bytes: bytes.length }, host);
+    });
   }
 
   async copy(
@@ -150,15 +182,16 @@ export class Workbench {
 
   /** The bytes of a slice that this workbench made; fails when something wrote behind it. */
   async downloadBytes(source: Slice): Promise<Uint8Array> {
-    const { buffer } = source;
-    const host = this.device.allocateHost(buffer.bytes, 'pinned', 'contract download');
-    await this.copy(this.device.inlineLane, 'd2h', slice(buffer), host);
-    const all = new Uint8Array(host.bytes);
-    this.device.freeHost(host);
-    const guard = all.subarray(buffer.bytes - GUARD_BYTES);
-    const broken = guard.findIndex((byte) => byte !== POISON);
-    expectThat(broken < 0, `an operation wrote ${broken} bytes past the end of "${buffer.label}"`);
-    return all.slice(source.offsetBytes, source.offsetBytes + source.bytes);
+    const { buffer, offsetBytes, bytes } = source;
+    return this.#staged(buffer.bytes, async (host) => {
+      await this.copy(this.device.inlineLane, 'd2h', slice(buffer), host);
+      const guard = host.bytes.subarray(buffer.bytes - GUARD_BYTES, buffer.bytes);
+      const broken = guard.findIndex((byte) => byte !== POISON);
+      const where = `past the end of "${buffer.label}"`;
+      expectThat(broken < 0, `an operation wrote ${broken} bytes ${where}`);
+      // A copy that is not shared, whatever the device's memory is.
+      return new Uint8Array(host.bytes.subarray(offsetBytes, offsetBytes + bytes));
+    });
   }
 
   async download(source: Slice, type: ElementType = this.element): Promise<Float32Array> {
@@ -213,8 +246,8 @@ export function benchCase(
     name,
     arithmetic: needs === 'arithmetic',
     closesDevice: false,
-    run: async (device) => {
-      const bench = new Workbench(device, name.length);
+    run: async (device, references) => {
+      const bench = new Workbench(device, name.length, name, references);
       try {
         await run(bench);
         await bench.stream.synchronize();

@@ -1,5 +1,6 @@
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { References } from '../contract/case.ts';
 import { contractCases } from '../contract/index.ts';
 import { samplingCases } from '../contract/sampling-cases.ts';
 import { Workbench } from '../contract/workbench.ts';
@@ -23,10 +24,14 @@ function onDevice(options: CpuDeviceOptions, tests: (device: () => CpuDevice) =>
 
 const SAMPLING = new Set(samplingCases);
 
+/** The same for all settings: they have the longest to compute. */
+const references: References = new Map();
+afterAll(() => references.clear());
+
 describe.each(SETTINGS)('the contract on %s', (_, options) => {
   onDevice(options, (device) => {
     it.each(contractCases.filter((one) => !SAMPLING.has(one)))('$name', async ({ run }) => {
-      await run(device());
+      await run(device(), references);
       expect(device().counters().allocatedBytes).toBe(0);
     });
   });

@@ -64,7 +64,7 @@ export function ropeFrequencies({ theta, scaling, rotaryDim }: Rope): number[] {
 export function ropeTable(rope: Rope | null, headDim: number, positions: number): Float32Array {
   const frequencies = rope === null ? [] : ropeFrequencies(rope);
   const amplitude = rope?.scaling.type === 'yarn' ? rope.scaling.attentionFactor : 1;
-  const table = new Float32Array(positions * headDim).map((_, i) => (i % 2 === 0 ? 1 : 0));
+  const table = new Float32Array(positions * headDim);
   for (let position = 0; position < positions; position++) {
     let at = position * headDim;
     for (const frequency of frequencies) {
@@ -72,6 +72,7 @@ export function ropeTable(rope: Rope | null, headDim: number, positions: number)
       table[at++] = Math.cos(angle) * amplitude;
       table[at++] = Math.sin(angle) * amplitude;
     }
+    for (; at < (position + 1) * headDim; at += 2) table[at] = 1;
   }
   return table;
 }

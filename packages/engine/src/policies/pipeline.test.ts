@@ -130,6 +130,8 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
   await device.close();
 });
 
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
 /** What lets every restore take as long as it likes. */
 class SlowStore extends PageWorld {
   override whenSettled = () => new Promise<void>(() => {});
@@ -144,7 +146,14 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   const tree = new PrefixTree({ pages, pageTokens, isEnabled: true, tiers });
   const limits = { maxRows: 8, maxBatchTokens: 128, pageTokens, maxLines: 8, maxCountTokens: 64 };
   const scheduler = new Scheduler({ ...limits, chunkedPrefill: true }, tree);
-  const policy = await createPolicy(name, { ...own, scheduler, mover });
+  // Time runs freely, and would be past the moment at which nobody waits any longer.
+  let stands = false;
+  const never = new Promise<void>(() => {});
+  const clock = {
+    nowNs: () => own.clock.nowNs(),
+    sleepUntilNs: (wakeNs: number) => (stands ? never : own.clock.sleepUntilNs(wakeNs)),
+  };
+  const policy = await createPolicy(name, { ...own, scheduler, mover, clock });
   let arrivals = 0;
   const arrive = (length: number, first: number) => {
     const prompt = Array.from({ length }, (_, at) => first + at);
@@ -164,11 +173,18 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   await serve(arrive(40, 0));
   await serve(arrive(120, 100));
   arrive(40, 0);
-  const waiting = policy.step();
-  await new Promise((resolve) => setImmediate(resolve));
-  expect([scheduler.isRestoring, scheduler.hasPrompts]).toEqual([true, false]);
+  stands = true;
+  let goesOn = false;
+  const waiting = policy.step().then(() => {
+    goesOn = true;
+  });
+  await turn();
+  expect([scheduler.isRestoring, scheduler.hasPrompts, goesOn]).toEqual([true, false, false]);
   const late = arrive(5, 300);
   policy.hurry();
+  stands = false;
+  for (let turns = 0; turns < 10_000 && !goesOn; turns++) await turn();
+  expect(goesOn).toBe(true);
   await waiting;
   await serve(late);
   await device.close();

@@ -126,15 +126,13 @@ async function referencesOf(
   texts: readonly (readonly number[])[],
   routerError: number,
 ): Promise<Readonly<Record<'exact' | 'expected' | 'torn', readonly SequenceLogprobs[]>>> {
-  const compute = (errors: ReferenceErrors) => {
-    const reference = new ReferenceModel(folder, errors);
-    return texts.map((text) => reference.logprobs(text));
-  };
+  const linesOf = (reference: ReferenceModel) => texts.map((text) => reference.logprobs(text));
+  const compute = (errors: ReferenceErrors) => linesOf(new ReferenceModel(folder, errors));
   const stored = kvFormat === 'element' ? {} : { roundKv: referenceE4m3 };
-  const exact = compute({});
+  const plain = new ReferenceModel(folder);
+  const exact = linesOf(plain);
   const expected = kvFormat === 'element' ? exact : compute(stored);
-  const hasRouter = new ReferenceModel(folder).hasRouter;
-  const torn = hasRouter ? compute({ ...stored, routerError }) : expected;
+  const torn = plain.hasRouter ? compute({ ...stored, routerError }) : expected;
   return { exact, expected, torn };
 }
 

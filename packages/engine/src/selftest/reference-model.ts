@@ -70,13 +70,23 @@ export function referenceE4m3(value: number): number {
   return Math.sign(value) * Math.min((below + (isUp ? 1 : 0)) * step, 448);
 }
 
-const READERS: Readonly<Record<string, (file: Buffer, at: number) => number>> = {
-  F32: (file, at) => file.readFloatLE(at),
-  BF16: (file, at) => Buffer.of(0, 0, file[at]!, file[at + 1]!).readFloatLE(0),
-  F8_E4M3: (file, at) => e4m3(file[at]!),
-  U8: (file, at) => file[at]!,
+/** The bits of bfloat16 are the upper half of float32's. */
+function bf16(words: Uint16Array): Vector {
+  const floats = new Float32Array(words.length);
+  const bits = new Uint32Array(floats.buffer);
+  for (let i = 0; i < words.length; i++) bits[i] = words[i]! << 16;
+  return new Float64Array(floats);
+}
+
+const E4M3 = Float64Array.from({ length: 256 }, (_, code) => e4m3(code));
+
+/** Values of a tensor's bytes, whose buffer is theirs alone: safetensors are little-endian. */
+const READERS: Readonly<Record<string, (bytes: Uint8Array<ArrayBuffer>) => Vector>> = {
+  F32: ({ buffer }) => new Float64Array(new Float32Array(buffer)),
+  BF16: ({ buffer }) => bf16(new Uint16Array(buffer)),
+  F8_E4M3: (codes) => new Float64Array(codes.length).map((_, i) => E4M3[codes[i]!]!),
+  U8: (bytes) => new Float64Array(bytes),
 };
-const WIDTHS: Readonly<Record<string, number>> = { F32: 4, BF16: 2, F8_E4M3: 1, U8: 1 };
 
 /** MXFP4's values: a sign and one of eight sizes, times 2 to the power of a scale less 127. */
 const E2M1_SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
@@ -144,12 +154,9 @@ export class ReferenceModel {
       [name: string]: Header;
     };
     for (const [name, { dtype, data_offsets: offsets }] of Object.entries(header)) {
-      const [from, to] = offsets;
-      const values = new Float64Array((to - from) / WIDTHS[dtype]!);
-      for (let i = 0; i < values.length; i++) {
-        values[i] = READERS[dtype]!(file, 8 + headerBytes + from + WIDTHS[dtype]! * i);
-      }
-      this.#tensors.set(usualName(name), values);
+      const [from, to] = offsets.map((offset) => 8 + headerBytes + offset);
+      const bytes = new Uint8Array(file.subarray(from, to));
+      this.#tensors.set(usualName(name), READERS[dtype]!(bytes));
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
       if (dtype === 'F8_E4M3') this.#scale(usualName(name), shape as [number, number]);
@@ -318,8 +325,9 @@ export class ReferenceModel {
         }
         const weights = logSoftmax(scores).map(Math.exp);
         for (let at = first; at <= position; at++) {
+          const [weight, value] = [weights[at]!, values[at]!];
           for (let i = 0; i < head_dim; i++) {
-            out[head * head_dim + i]! += weights[at]! * values[at]![kvHead * head_dim + i]!;
+            out[head * head_dim + i]! += weight * value[kvHead * head_dim + i]!;
           }
         }
       }

@@ -55,7 +55,7 @@ async function copyTwice(bench: Workbench, way: Way, bytes: number) {
   const host = bench.device.allocateHost(bytes, way.memory, 'probe, fresh');
   try {
     // A source is written before it crosses, by what has something to send.
-    if (way.direction === 'h2d') host.bytes.fill(1);
+    if (way.direction === 'h2d') bench.write(host);
     const first = await bench.copy(way, bytes, { host });
     const second = await bench.copy(way, bytes, { host });
     const firstNs = first.completedNs - first.startedNs;
