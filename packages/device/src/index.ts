@@ -55,6 +55,7 @@ export { type ReachedPoint, reachedFactor } from './model/work.ts';
 export {
   type Activation,
   type ExpertMatrix,
+  type ExpertShare,
   elementMatrix,
   expertDownWorkspace,
   type GateForm,

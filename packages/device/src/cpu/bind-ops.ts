@@ -28,6 +28,7 @@ import {
 import { maskLines } from './kernels/grammar.ts';
 import {
   add,
+  bytesFromF32,
   embed,
   fillUniform,
   fillUniformRounded,
@@ -191,13 +192,13 @@ const BINDERS: Binders = {
   },
 
   'choose-experts': (memory, args) => {
-    const { count, experts, topK } = args;
+    const { count, allExperts, topK } = args;
     const bound = {
       ...args,
       ...bindGroups(memory, args),
-      logits: memory.f32(args.logits, count * experts),
+      logits: memory.f32(args.logits, count * allExperts),
       tokenRows: memory.i32(args.tokenRows, count),
-      choiceBias: args.choiceBias && memory.f32(args.choiceBias, experts),
+      choiceBias: args.choiceBias && memory.f32(args.choiceBias, allExperts),
       weights: memory.f32(args.weights, count * topK),
     };
     return { aloneNs: 0, run: () => chooseExperts(bound) };
@@ -442,7 +443,8 @@ const BINDERS: Binders = {
       return { aloneNs, run };
     }
     const out = memory.u8(args.out, elements);
-    const run = (share: Share) => fillUniformRounded(out, e4m3FromF32, mean, spread, seed, share);
+    const round = type === 'byte' ? bytesFromF32 : e4m3FromF32;
+    const run = (share: Share) => fillUniformRounded(out, round, mean, spread, seed, share);
     return { aloneNs, run };
   },
 
@@ -521,13 +523,14 @@ function bindGroups(
   memory: DeviceMemory,
   args: Pick<OpRefs<'expert-gate'>, keyof ExpertGroups>,
 ): Groups {
-  const { count, experts, topK } = args;
+  const { count, experts, allExperts, topK } = args;
   return {
     chosen: memory.i32(args.chosen, count * topK),
     starts: memory.i32(args.starts, experts + 1),
     order: memory.i32(args.order, count * topK),
     count,
     experts,
+    allExperts,
     topK,
   };
 }

@@ -79,6 +79,10 @@ export class GroupStream implements Stream {
       const ofAll = inputs.flatMap((input) => ranks.map((rank) => sliceOf(input, rank)));
       all = all.map((own) => ({ ...own, inputs: ofAll }));
     }
+    if (name === 'route') {
+      const { shares } = args as OpArgs['route'];
+      if (shares.length > 1) all = all.map((own, rank) => ({ ...own, shares: [shares[rank]!] }));
+    }
     this.#known.set(args, all);
     return all;
   }

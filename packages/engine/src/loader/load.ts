@@ -12,8 +12,14 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { Checkpoint, UnmappedTensor } from '../checkpoint/checkpoint.ts';
-import { type Rank, sliceForRank, tiedHeadRows } from '../models/rank-slice.ts';
-import type { ModelSpec } from '../models/spec.ts';
+import {
+  type Division,
+  type Rank,
+  rankSpec,
+  sliceForRank,
+  tiedHeadRows,
+} from '../models/rank-slice.ts';
+import { type ExpertsFeedForward, heldExperts, type ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
   type ExpertsMatrix,
@@ -73,6 +79,16 @@ export interface WeightOptions extends LoadOptions {
   readonly spec: ModelSpec;
   /** An open checkpoint, or random weights made on the device. */
   readonly source: Checkpoint | 'dummy';
+  /** Whether each rank of several has some of the experts whole; else a part of every one. */
+  readonly expertParallel?: boolean | undefined;
+}
+
+/** How the model is divided among the ranks of the device. */
+export function divisionOf({
+  device,
+  expertParallel = false,
+}: Pick<WeightOptions, 'device' | 'expertParallel'>): Division {
+  return { of: device.info.ranks, wholeExperts: expertParallel };
 }
 
 export interface LoadedWeights {
@@ -125,10 +141,12 @@ async function fillDummy(device: Device, layout: Layout, buffers: readonly Devic
 }
 
 /**
- * The E4M3 code of 240 is 0x77, which as a power of two is 2^-8: under it, random codes of MXFP4
- * have about the spread of other matrices.
+ * Every code of MXFP4 as often as any other. Not so the bytes of evenly spread E4M3 values: their
+ * codes have a mean, lines grow alike under it, and a router then sends them all to few experts.
  */
-const DUMMY_MXFP4_SCALE = { type: 'fp8-e4m3', mean: 240, spread: 0 } as const;
+const DUMMY_MXFP4 = { type: 'byte', mean: 128, spread: 128 } as const;
+/** The power of two, 2^-7, under which these have about the spread of other matrices. */
+const DUMMY_MXFP4_SCALE = { type: 'byte', mean: 120, spread: 0 } as const;
 
 /** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
 function dummyOf(tensor: WeightTensor, part: Placement['part'], element: ElementType) {
@@ -138,6 +156,7 @@ function dummyOf(tensor: WeightTensor, part: Placement['part'], element: Element
     return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
   }
   if (format === 'e8m0') return { elements, ...DUMMY_MXFP4_SCALE };
+  if (format === 'mxfp4') return { elements, ...DUMMY_MXFP4 };
   if (format === 'f32') return { elements, type: 'f32', mean: 0, spread: 0 } as const;
   if (format !== 'element') {
     return { elements, type: 'fp8-e4m3', mean: 0, spread: E4M3_MAX } as const;
@@ -181,7 +200,7 @@ function layerOf(
   const own = new Map<string, unknown>(
     FEED_FORWARD_ROLES[kind].map((role) => [role, roles[role] ?? null]),
   );
-  if (kind === 'experts') {
+  if (feedForward.kind === 'experts') {
     for (const role of STACKS) {
       const stack = stackOf(own.get(role) as WeightMatrix, roles[`${role}Scales`], feedForward);
       own.set(role, stack);
@@ -203,9 +222,9 @@ function layerOf(
 function stackOf(
   matrix: WeightMatrix,
   scales: unknown,
-  { experts }: { readonly experts: number },
+  feedForward: ExpertsFeedForward,
 ): ExpertsMatrix {
-  const sizes = { ...matrix, outputs: matrix.outputs / experts };
+  const sizes = { ...matrix, outputs: matrix.outputs / heldExperts(feedForward) };
   if (scales === undefined) return sizes;
   // Rows were counted in bytes.
   const packed = { format: 'mxfp4', scales: scales as Slice, inputs: matrix.inputs * 2 } as const;
@@ -343,10 +362,11 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
   const checkpoint = source === 'dummy' ? undefined : source;
   const unusedTensors = checkpoint === undefined ? [] : checkTensors(checkpoint, tensors);
   const ordered = checkpoint === undefined ? tensors : inFileOrder(tensors, checkpoint);
-  const { element, ranks } = device.info;
+  const { element } = device.info;
+  const division = divisionOf(options);
   const layoutFor = (index: number) =>
     layOut(
-      heldBy(ordered, spec, { index, of: ranks }),
+      heldBy(ordered, spec, { ...division, index }),
       bytesPerElement(element),
       ARENA_LIMIT_BYTES,
     );
@@ -361,11 +381,12 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
     const all = optionsOfRanks(options);
     const reports = await ofRanks(device, (rank, index) => {
       const parts = buffers.map(rank.part);
-      return fillRank(checkpoint, layoutFor(index), parts, all[index]!, { index, of: ranks });
+      return fillRank(checkpoint, layoutFor(index), parts, all[index]!, { ...division, index });
     });
     return reports[0]!;
   });
-  const over = (arenas: readonly DeviceBuffer[]) => assemble(spec, layout, arenas);
+  const own = rankSpec(spec, division);
+  const over = (arenas: readonly DeviceBuffer[]) => assemble(own, layout, arenas);
   return {
     weights: over(buffers),
     buffers,

@@ -15,6 +15,7 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   return {
     ...config.limits,
     device,
+    expertParallel: config.expertParallel,
     bridge: config.bridge.value,
     policy: config.policy.value,
     model: config.model,

@@ -55,6 +55,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
     device,
     ranks: settings.tensorParallelSize,
+    expertParallel: expertParallelOf(settings),
     firstGpu: 0,
     law,
     bridge,
@@ -80,6 +81,16 @@ function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
     seed: settings.seed,
     tiers: tiersOf(settings),
   };
+}
+
+/** Throws UsageError where there is one GPU to a model: other engines' experts are not shared. */
+function expertParallelOf({ enableExpertParallel, tensorParallelSize }: Settings): boolean {
+  if (!enableExpertParallel || tensorParallelSize > 1) return enableExpertParallel;
+  throw new UsageError(
+    'bad-value',
+    '--enable-expert-parallel shares experts out to the GPUs of one model: give it ' +
+      '--tensor-parallel-size 2 or more, too; engines of --data-parallel-size have all of them each',
+  );
 }
 
 const GIB = 2 ** 30;
