@@ -3,12 +3,12 @@ import {
   bytesPerElement,
   type Device,
   type DeviceBuffer,
-  type DeviceRank,
   E4M3_MAX,
   type ElementType,
   elementMatrix,
   MXFP4_BLOCK,
   type Slice,
+  type Stream,
   slice,
 } from '@bridgekeeper/device';
 import type { Checkpoint, UnmappedTensor } from '../checkpoint/checkpoint.ts';
@@ -30,7 +30,7 @@ import {
   weightTensors,
 } from '../models/weights.ts';
 import type { Traffic } from '../traffic/traffic.ts';
-import { type FillReport, fillArenas } from './fill.ts';
+import { type FillReport, fillArenas, type LoadWorker } from './fill.ts';
 import { ReaderPool } from './reading/reads.ts';
 import { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
 import { checkTensors } from './tensors/check-tensors.ts';
@@ -316,12 +316,16 @@ async function fillFrom(
   const startedNs = device.clock.nowNs();
   const readers = options.readers ?? new ReaderPool();
   const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1 } as const;
+  const strategy = options.strategy ?? deriveStrategy(none);
   try {
     return await fillArenas(parts, buffers, {
       ...options,
       checkpoint,
-      readers,
-      strategy: options.strategy ?? deriveStrategy(none),
+      workers: gpusOf(options).map((gpu, index) => ({
+        ...gpu,
+        readers: readers.from(index * strategy.readers),
+      })),
+      strategy,
       race: options.race ?? null,
       onProgress: (bytesDone: number, bytesTotal: number) => {
         const totalSeconds = (device.clock.nowNs() - startedNs) / 1e9;
@@ -333,13 +337,24 @@ async function fillFrom(
   }
 }
 
+/** The devices that ranks are on, each once, with what crosses to it. */
+function gpusOf({ device, traffic }: LoadOptions): readonly Omit<LoadWorker, 'readers'>[] {
+  const { ranks } = device;
+  if (ranks.length === 1) return [{ device, traffic }];
+  const gpus = new Map<Device, Omit<LoadWorker, 'readers'>>();
+  for (const [index, { device: own }] of ranks.entries()) {
+    if (!gpus.has(own)) gpus.set(own, { device: own, traffic: traffic.ofRank(own, index) });
+  }
+  return [...gpus.values()];
+}
+
 /** Scales are small and checked on the host; they cross one matrix at a time. */
 async function uploadScales(
   checkpoint: Checkpoint,
   tensors: readonly WeightTensor[],
   layout: Layout,
   buffers: readonly DeviceBuffer[],
-  { traffic }: LoadOptions,
+  traffic: Traffic,
 ): Promise<void> {
   const scales = await readScales(checkpoint, tensors);
   for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
@@ -364,26 +379,23 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
   const ordered = checkpoint === undefined ? tensors : inFileOrder(tensors, checkpoint);
   const { element } = device.info;
   const division = divisionOf(options);
-  const layoutFor = (index: number) =>
+  const layouts = device.ranks.map((_, index) =>
     layOut(
       heldBy(ordered, spec, { ...division, index }),
       bytesPerElement(element),
       ARENA_LIMIT_BYTES,
-    );
+    ),
+  );
   // The same on every rank but for where its bytes come from.
-  const layout = layoutFor(0);
+  const layout = layouts[0]!;
+  if (checkpoint !== undefined) {
+    for (const gpu of gpusOf(options)) gpu.traffic.reserveBulk(options.strategy?.contexts ?? 0);
+  }
   const buffers = allocateArenas(device, layout.arenaBytes);
   const report = await orFree(device, buffers, async () => {
-    if (checkpoint === undefined) {
-      await fillDummy(device, layout, buffers);
-      return null;
-    }
-    const all = optionsOfRanks(options);
-    const reports = await ofRanks(device, (rank, index) => {
-      const parts = buffers.map(rank.part);
-      return fillRank(checkpoint, layoutFor(index), parts, all[index]!, { ...division, index });
-    });
-    return reports[0]!;
+    if (checkpoint !== undefined) return fillRanks(checkpoint, layouts, buffers, options);
+    await fillDummy(device, layout, buffers);
+    return null;
   });
   const own = rankSpec(spec, division);
   const over = (arenas: readonly DeviceBuffer[]) => assemble(own, layout, arenas);
@@ -408,60 +420,56 @@ export function heldBy(
   return rank.of === 1 ? [...tensors] : sliceForRank(tensors, spec, rank);
 }
 
-/**
- * What `fill` makes of each rank: side by side where they are GPUs of their own, each of which has
- * a channel of its own, else in turn. When one fails, the others have ended before this rejects.
- */
-async function ofRanks<Filled>(
-  { ranks }: Device,
-  fill: (rank: DeviceRank, index: number) => Promise<Filled>,
-): Promise<readonly Filled[]> {
-  const areApart = new Set(ranks.map(({ device }) => device)).size === ranks.length;
-  const filled: Filled[] = [];
-  if (!areApart) {
-    for (const [index, rank] of ranks.entries()) filled.push(await fill(rank, index));
-    return filled;
-  }
-  for (const result of await Promise.allSettled(ranks.map(fill))) {
-    if (result.status === 'rejected') throw result.reason;
-    filled.push(result.value);
-  }
-  return filled;
-}
-
-/** What each rank of the device is filled by; progress is that of all of them. */
-function optionsOfRanks(options: WeightOptions): readonly WeightOptions[] {
-  const { device, traffic, readers, onProgress } = options;
-  const { ranks } = device;
-  if (ranks.length === 1) return [options];
-  const bytesDone = ranks.map(() => 0);
-  return ranks.map(({ device: own }, index) => ({
-    ...options,
-    device: own,
-    traffic: traffic.ofRank(own, index),
-    // Threads that were started ahead are one rank's: they read one thing after the other.
-    readers: index === 0 ? readers : undefined,
-    onProgress: (progress) => {
-      bytesDone[index] = progress.bytesDone;
-      const bytesTotal = progress.bytesTotal * ranks.length;
-      onProgress?.({ ...progress, bytesDone: sum(bytesDone), bytesTotal });
-    },
-  }));
-}
-
-/** Brings a rank what it holds: of the files, zeros, and rows of its own table. */
-async function fillRank(
+/** Brings all ranks what they hold: each byte of the files once, whosever it is. */
+async function fillRanks(
   checkpoint: Checkpoint,
-  layout: Layout,
+  layouts: readonly Layout[],
   buffers: readonly DeviceBuffer[],
   options: WeightOptions,
-  rank: Rank,
 ): Promise<FillReport> {
-  const { device, spec } = options;
+  const { device, traffic } = options;
   const { element } = device.info;
-  const tensors = layout.placements.map(({ tensor }) => tensor);
-  await uploadScales(checkpoint, [...new Set(tensors)], layout, buffers, options);
-  const report = await fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
+  const ranks = device.ranks.map(({ device: own, part }, index) => ({
+    device: own,
+    index,
+    layout: layouts[index]!,
+    buffers: buffers.map(part),
+    traffic: device.ranks.length === 1 ? traffic : traffic.ofRank(own, index),
+  }));
+  for (const { layout, buffers, traffic } of ranks) {
+    const tensors = new Set(layout.placements.map(({ tensor }) => tensor));
+    await uploadScales(checkpoint, [...tensors], layout, buffers, traffic);
+  }
+  const parts = ranks.flatMap(({ layout, index }) =>
+    partsOf(layout, checkpoint, element).map((part) => ({
+      ...part,
+      arena: part.arena + index * buffers.length,
+    })),
+  );
+  const arenas = ranks.flatMap(({ buffers }) => buffers);
+  const report = await fillFrom(checkpoint, parts, arenas, options);
+  const { spec } = options;
+  const division = divisionOf(options);
+  const streams = ranks.map((rank) => fillRest(rank, spec, { ...division, index: rank.index }));
+  await Promise.all(streams.map((stream) => stream.synchronize()));
+  return report;
+}
+
+/** What no file has: zeros, and rows of a rank's own table. Ends with the stream that it is on. */
+function fillRest(
+  {
+    device,
+    layout,
+    buffers,
+  }: {
+    readonly device: Device;
+    readonly layout: Layout;
+    readonly buffers: readonly DeviceBuffer[];
+  },
+  spec: ModelSpec,
+  rank: Rank,
+): Stream {
+  const { element } = device.info;
   const stream = device.createStream('weights without sources');
   const placeOf = ({ arena, offsetBytes, bytes }: Placement) =>
     slice(buffers[arena]!, offsetBytes, bytes);
@@ -481,8 +489,7 @@ async function fillRank(
       stream.launch('fill-uniform', { out, elements, ...zeros });
     }
   }
-  await stream.synchronize();
-  return report;
+  return stream;
 }
 
 /** Tensors on the device that no engine was built over. */
@@ -506,7 +513,7 @@ export async function loadRank(
   const layout = layOut(held, bytesPerElement(element), ARENA_LIMIT_BYTES);
   const parts = partsOf(layout, source, element);
   return loadParts(source, parts, layout.arenaBytes, options, (buffers) =>
-    uploadScales(source, held, layout, buffers, options),
+    uploadScales(source, held, layout, buffers, options.traffic),
   );
 }
 

@@ -40,7 +40,7 @@ export async function buildEngine(
   watch: BuildWatch = {},
 ): Promise<{ engine: Engine; clock: Clock }> {
   const readers = new ReaderPool();
-  if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers);
+  if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers * config.ranks);
   try {
     watch.onPhase?.('device');
     const device = await openDevice(config);

@@ -25,12 +25,14 @@ export interface LoadingSituation {
   readonly law: Profile | null;
   readonly bridge: Profile | null;
   readonly gpuUuid: string | null;
+  /** GPUs that are loaded side by side. */
+  readonly gpus: number;
 }
 
 /** The strategy that won on this machine before, else what the bridge's profile says is best. */
 export function chooseLoading(situation: LoadingSituation): LoadingDecision {
-  const { model, deviceKind, law, bridge, gpuUuid } = situation;
-  const cores = availableParallelism();
+  const { model, deviceKind, law, bridge, gpuUuid, gpus } = situation;
+  const cores = Math.max(1, Math.floor(availableParallelism() / gpus));
   const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed: law !== null, cores });
   const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
   if (deviceKind !== 'cuda' || gpuUuid === null) {

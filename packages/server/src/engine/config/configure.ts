@@ -45,6 +45,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     law: law.value,
     bridge: bridge.value,
     gpuUuid: device.value === 'cuda' ? (cudaAvailability().gpu?.uuid ?? null) : null,
+    gpus: settings.tensorParallelSize,
   });
   return {
     model: settings.model,
