@@ -328,7 +328,7 @@ export interface OpArgs {
    * or out += it (`add`). On a device of several ranks each input stands for those of all of them,
    * in the order of the ranks, and every rank's out gets the same bits.
    */
-  'all-reduce': {
+  'all-reduce': ImposedTime & {
     readonly inputs: readonly Slice[];
     readonly out: Slice;
     readonly epilogue: 'store' | 'add';
@@ -340,7 +340,7 @@ export interface OpArgs {
    * out, f32 [count, inputs * width] = the inputs, f32 [count, width] each, side by side. On a
    * device of several ranks each input stands for those of all of them, as for `all-reduce`.
    */
-  'all-gather': {
+  'all-gather': ImposedTime & {
     readonly inputs: readonly Slice[];
     readonly out: Slice;
     readonly count: number;
@@ -499,6 +499,12 @@ export interface OpArgs {
     readonly scratch: Slice;
     readonly out: Slice;
   };
+}
+
+/** Of operations that a law makes slower, wherever they are launched or captured. */
+export interface ImposedTime {
+  /** So much longer the operation takes than by itself; absent: no longer. */
+  readonly lawNs?: number;
 }
 
 /** What is added to the weights of a norm: 1 where checkpoints have their distance from one. */

@@ -21,7 +21,7 @@ import {
   type LoadProgress,
   loadWeights,
 } from './loader/load.ts';
-import { loadNotes } from './loader/notes.ts';
+import { gpuNotes, loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
 import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
@@ -526,7 +526,11 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
     memory,
-    notes: [...loadNotes(loaded).map((note) => `checkpoint: ${note}`), ...device.notes],
+    notes: [
+      ...loadNotes(loaded).map((note) => `checkpoint: ${note}`),
+      ...gpuNotes(loaded),
+      ...device.notes,
+    ],
     weightBytes: loaded.bytes,
     loadSeconds: loaded.seconds,
     prepareSeconds: model.prepareSeconds,

@@ -1,5 +1,6 @@
 import { bf16FromF32 } from '../bf16.ts';
 import { checksumOf } from '../checksum.ts';
+import { SystemClock } from '../clock/system-clock.ts';
 import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
 import { maskWords } from '../grammar-layout.ts';
@@ -73,6 +74,14 @@ const MATMUL_STEP_NS = 0.3;
 const STEP_NS = 1;
 const EXP_NS = 20;
 const COPY_BYTE_NS = 0.1;
+const clock = new SystemClock();
+
+/** Keeps this thread busy for so much longer, as a law has it. */
+function takeTime(lawNs: number): void {
+  if (lawNs === 0) return;
+  const endNs = clock.nowNs() + lawNs;
+  while (clock.nowNs() < endNs);
+}
 /** Of SHA-256, for one byte. */
 const HASH_NS = 1;
 
@@ -347,18 +356,24 @@ const BINDERS: Binders = {
     return { aloneNs: COPY_BYTE_NS * input.length, run };
   },
 
-  'all-reduce': (memory, { count, width, epilogue, ...args }) => {
+  'all-reduce': (memory, { count, width, epilogue, lawNs = 0, ...args }) => {
     const elements = count * width;
     const inputs = args.inputs.map((input) => memory.f32(input, elements));
     const out = memory.f32(args.out, elements);
-    const run = (share: Share) => sumInputs(inputs, out, epilogue === 'add', share);
+    const run = (share: Share) => {
+      sumInputs(inputs, out, epilogue === 'add', share);
+      takeTime(lawNs);
+    };
     return { aloneNs: STEP_NS * elements * inputs.length, run };
   },
 
-  'all-gather': (memory, { count, width, ...args }) => {
+  'all-gather': (memory, { count, width, lawNs = 0, ...args }) => {
     const inputs = args.inputs.map((input) => memory.f32(input, count * width));
     const out = memory.f32(args.out, count * width * inputs.length);
-    const run = (share: Share) => gatherInputs(inputs, out, { count, width }, share);
+    const run = (share: Share) => {
+      gatherInputs(inputs, out, { count, width }, share);
+      takeTime(lawNs);
+    };
     return { aloneNs: 4 * COPY_BYTE_NS * out.length, run };
   },
 

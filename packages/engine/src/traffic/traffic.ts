@@ -117,8 +117,7 @@ export class Traffic {
   async bulkRoute(contexts: number): Promise<Route> {
     this.#endBulk();
     if (!this.hasBulkThread(contexts)) return this.launching;
-    const lanes =
-      contexts === 0 ? [await this.#openRankLane()] : await this.#pool.lanes(contexts);
+    const lanes = contexts === 0 ? [await this.#openRankLane()] : await this.#pool.lanes(contexts);
     this.#bulk = this.#route(lanes, WORKER_TURNS);
     return this.#bulk;
   }

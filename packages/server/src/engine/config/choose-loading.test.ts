@@ -63,5 +63,8 @@ test('a kept strategy that a law forbids, from wherever it came, is not used', (
 
 test('without a GPU nothing is kept, and nothing raced', () => {
   const situation = { model: folder, deviceKind: 'cpu', bridge: null, law: null } as const;
-  expect(chooseLoading({ ...situation, gpuUuid: null, gpus: 1 })).toMatchObject({ race: null, store: null });
+  expect(chooseLoading({ ...situation, gpuUuid: null, gpus: 1 })).toMatchObject({
+    race: null,
+    store: null,
+  });
 });
