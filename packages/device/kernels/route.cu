@@ -41,6 +41,11 @@ enum Weighing { SOFTMAX_CHOSEN, SOFTMAX_ALL, SIGMOID, SIGMOID_NORMALISED };
 
 __device__ inline float sigmoidExactly(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+/** A chosen expert as one of [from, to), which the device has; none where it is another's. */
+__device__ inline int ownExpert(int expert, int from, int to) {
+  return expert >= from && expert < to ? expert - from : -1;
+}
+
 /** The experts of a line's largest scores and what they weigh, by one warp. */
 __device__ inline void chooseForLine(const float* logits, const bf16* bias, const float* choiceBias,
                                      int* chosen, float* weights, int experts, int topK,
@@ -102,11 +107,6 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, cons
   if (lane < topK) weights[lane] = weightScale * power / total;
 }
 
-/** A chosen expert as one of [from, to), which the device has; none where it is another's. */
-__device__ inline int ownExpert(int expert, int from, int to) {
-  return expert >= from && expert < to ? expert - from : -1;
-}
-
 /** group_by_expert for at most 32 assignments, by one block that has all of them. */
 __device__ inline void groupFew(const int* chosen, int* starts, int* order, int assignments,
                                 int experts) {
@@ -129,8 +129,8 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
  * Blocks of a warp for each line, then one for each line that is to be normalised: none, where
  * `normed` is there already. logits are [lines, allExperts], bias [allExperts] or null; allExperts
  * at most 1024, topK at most 32. What is chosen is written as one of [from, to), no more than
- * `experts`. With `isFew` there is one block of the first kind, which also does what group_by_expert
- * does.
+ * `experts`. With `isFew` there is one block of the first kind, which also does what
+ * group_by_expert does.
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,

@@ -28,7 +28,6 @@ export {
   type DeviceEvent,
   type DeviceInfo,
   type DeviceKind,
-  type DeviceRank,
   type ElementType,
   type Graph,
   type HostBuffer,

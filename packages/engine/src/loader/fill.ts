@@ -148,8 +148,8 @@ export async function fillArenas(
   }
 }
 
-const sumOf = <T>(all: readonly T[], valueOf: (each: T) => number) =>
-  all.reduce((total, each) => total + valueOf(each), 0);
+const sumOf = <T>(all: readonly T[], part: (each: T) => number) =>
+  all.reduce((total, each) => total + part(each), 0);
 
 /** When it fails, nobody is dealt more: the others end soon. */
 async function endingAll<T>(cursor: ChunkCursor, part: Promise<T>): Promise<T> {
@@ -239,8 +239,8 @@ class GpuFill {
 
 /**
  * Whether streams may wait for lanes while chunks cross: for other contexts, for the thread that
- * makes asynchronous copies of an imposed law, or for those that cross to one of several GPUs. No allocation must meet that: it would wait for the
- * streams in turn.
+ * makes asynchronous copies of an imposed law, or for those that cross to one of several GPUs. No
+ * allocation must meet that: it would wait for the streams in turn.
  */
 function mayWaitForLanes(
   { crossedBy, contexts, memory }: LoadingStrategy,

@@ -90,7 +90,7 @@ function expertParallelOf({ enableExpertParallel, tensorParallelSize }: Settings
   throw new UsageError(
     'bad-value',
     '--enable-expert-parallel shares experts out to the GPUs of one model: give it ' +
-      '--tensor-parallel-size 2 or more, too; engines of --data-parallel-size have all of them each',
+      '--tensor-parallel-size 2 or more, too; each engine of --data-parallel-size has all experts',
   );
 }
 
