@@ -185,6 +185,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
   const forSteps = contextsOf(options.policy) + (options.tiers === undefined ? 0 : 1);
   traffic.reserve(Math.max(forWeights, forSteps));
+  if (!options.dummy) reserveBulk(options, traffic);
   const policy = options.seal ?? { mode: 'off' };
   const source: OpenedModel =
     options.spec === undefined
@@ -248,6 +249,14 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     prefillRate,
     prepareSeconds,
   };
+}
+
+/** Each GPU of several is loaded by a lane of its own. */
+function reserveBulk({ device, loading }: EngineOptions, traffic: Traffic): void {
+  if (new Set(device.ranks.map((rank) => rank.device)).size === 1) return;
+  for (const [index, rank] of device.ranks.entries()) {
+    traffic.ofRank(rank.device, index).reserveBulk(loading?.contexts ?? 0);
+  }
 }
 
 /** What the prefix tree decides by: pages cost what the lane says, and what launches took. */

@@ -225,6 +225,7 @@ class GroupLane implements Lane {
       );
     }
     const stream = streamOf(request.stream);
+    stream.assertCopies();
     const device = sliceOf(request.device, 0);
     const crossing = this.#lane.copy({ ...request, device, stream: stream.parts[0]! });
     if (request.direction === 'd2h') return crossing;

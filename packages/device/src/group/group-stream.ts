@@ -122,6 +122,13 @@ export class GroupStream implements Stream {
     }
   }
 
+  /** Throws DeviceError `bad-argument` while launches are recorded: members do so in turn. */
+  assertCopies(): void {
+    if (this.#recording === null) return;
+    const message = `stream "${this.label}" is being captured, and a copy cannot be`;
+    throw new DeviceError('bad-argument', message);
+  }
+
   /** Brings what the first rank has of `whole` to the others, behind the work so far. */
   broadcast(whole: Slice): void {
     const { links, ranks } = this.#members;

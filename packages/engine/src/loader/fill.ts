@@ -11,6 +11,7 @@ import {
   LoadingRace,
   type LoadingStrategy,
   STAGING_BYTES,
+  STAGING_BYTES_OF_SEVERAL,
 } from './strategy/loading-strategy.ts';
 import { ChunkCursor } from './tensors/chunks.ts';
 import { elementBytesOf, type StoredPart } from './tensors/parts.ts';
@@ -176,7 +177,9 @@ class GpuFill {
     options: FillOptions & { readonly arenas: readonly DeviceBuffer[] },
     onBytes: (bytes: number) => void,
   ) {
-    const { checkpoint, strategy, stagingBytes = STAGING_BYTES } = options;
+    const { checkpoint, strategy, workers } = options;
+    const wantedBytes = workers.length > 1 ? STAGING_BYTES_OF_SEVERAL : STAGING_BYTES;
+    const stagingBytes = options.stagingBytes ?? wantedBytes;
     const { seal, files } = checkpoint;
     const names = files.map(({ name }) => name);
     this.#worker = worker;

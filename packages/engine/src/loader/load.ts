@@ -315,7 +315,7 @@ async function fillFrom(
   const { device, onProgress } = options;
   const startedNs = device.clock.nowNs();
   const readers = options.readers ?? new ReaderPool();
-  const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1 } as const;
+  const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1, gpus: 1 } as const;
   const strategy = options.strategy ?? deriveStrategy(none);
   try {
     return await fillArenas(parts, buffers, {

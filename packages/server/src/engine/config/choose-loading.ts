@@ -32,8 +32,9 @@ export interface LoadingSituation {
 /** The strategy that won on this machine before, else what the bridge's profile says is best. */
 export function chooseLoading(situation: LoadingSituation): LoadingDecision {
   const { model, deviceKind, law, bridge, gpuUuid, gpus } = situation;
-  const cores = Math.max(1, Math.floor(availableParallelism() / gpus));
-  const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed: law !== null, cores });
+  const isImposed = law !== null;
+  const cores = availableParallelism();
+  const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed, cores, gpus });
   const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
   if (deviceKind !== 'cuda' || gpuUuid === null) {
     return { value: derived, reason, race: null, store: null };
