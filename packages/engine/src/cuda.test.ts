@@ -253,7 +253,13 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const device = await open(LAW);
     expect(device.uploaderStart()).toBeNull();
     const profile = referenceProfile(LAW);
-    const strategy = deriveStrategy({ deviceKind: 'cuda', profile, isImposed: true, cores: 4, gpus: 1 });
+    const strategy = deriveStrategy({
+      deviceKind: 'cuda',
+      profile,
+      isImposed: true,
+      cores: 4,
+      gpus: 1,
+    });
     const { crossings } = await load(device, { ...strategy, contexts, chunkBytes: 32_768 });
     expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(1);
     const least = Math.min(

@@ -12,7 +12,13 @@ describe('what follows from a profile', () => {
   test('without a bridge nothing gets threads of its own', () => {
     for (const deviceKind of ['cpu', 'model'] as const) {
       const profile = referenceProfile('b300-cc');
-      const strategy = deriveStrategy({ deviceKind, profile, isImposed: false, cores: 16, gpus: 1 });
+      const strategy = deriveStrategy({
+        deviceKind,
+        profile,
+        isImposed: false,
+        cores: 16,
+        gpus: 1,
+      });
       const own = { crossedBy: 'lanes', contexts: 0, readers: 0, memory: 'pinned' };
       expect(strategy).toMatchObject(own);
     }
