@@ -136,7 +136,7 @@ export const folders: Readonly<Record<string, FolderLayers>> = {
     '.': [],
     clock: ['.'],
     law: ['.', 'clock'],
-    group: ['.'],
+    group: ['.', 'law'],
     cpu: ['.', 'clock', 'law'],
     cuda: ['.', 'clock', 'law', 'group'],
     model: ['.', 'clock', 'law', 'cpu'],

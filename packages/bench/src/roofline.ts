@@ -35,6 +35,11 @@ export const ROOFLINE_FLAGS = {
   device: flag(SETTINGS.device.kind, 'auto', 'where the model runs'),
   kvCacheDtype: flag(SETTINGS.kvCacheDtype.kind, 'auto', 'how KV is stored'),
   tensorParallelSize: flag(SETTINGS.tensorParallelSize.kind, 1, 'GPUs that share the model'),
+  enableExpertParallel: flag(
+    SETTINGS.enableExpertParallel.kind,
+    false,
+    'each of these GPUs has some of the experts whole',
+  ),
   repeats: flag(integer(1, 100), 5, 'measurements of each'),
   ...SEAL_FLAGS,
 };
@@ -76,13 +81,15 @@ export async function withModel(
   sizes: RooflineSizes,
   measure: (bench: RooflineBench) => Promise<readonly MeasuredRun[]>,
 ): Promise<SuiteResult> {
-  const { model: path, loadFormat, device: kind, kvCacheDtype, tensorParallelSize } = values;
+  const { model: path, loadFormat, device: kind, kvCacheDtype } = values;
+  const { tensorParallelSize, enableExpertParallel } = values;
   const settings = settingsWith({
     model: path,
     loadFormat,
     device: kind,
     kvCacheDtype,
     tensorParallelSize,
+    enableExpertParallel,
     law: 'off',
     maxNumSeqs: sizes.maxRows,
     maxNumBatchedTokens: sizes.maxBatchTokens,
@@ -106,6 +113,7 @@ export async function withModel(
       weights: WEIGHTS[model.spec.quantization?.method ?? 'none'],
       kv: model.shape.kvFormat,
       tensorParallel: tensorParallelSize,
+      expertParallel: enableExpertParallel,
     };
     const runs = await measure({ device, model, rates, parameters });
     return { runs, device: measuredDevice(device.info.kind, device.info.name) };

@@ -48,6 +48,16 @@ __device__ inline u64 globalNs() {
   return ns;
 }
 
+/**
+ * Lets the kernel take so much longer, as a law says of links that are encrypted. One thread of a
+ * block waits, and with it the kernel.
+ */
+__device__ inline void takeTime(u64 lawNs) {
+  if (lawNs == 0 || threadIdx.x != 0) return;
+  const u64 startedNs = globalNs();
+  while (globalNs() - startedNs < lawNs);
+}
+
 /** Ends the kernel, and with it every launch behind it, by an error. */
 struct Patience {
   u32 spins = 0;
@@ -170,17 +180,19 @@ __device__ inline void gatherAll(const Parts& inputs, int count, float* out, int
 
 /** All parts are in this GPU's memory, and the stream's order is all that is needed. */
 extern "C" __global__ void all_reduce_local(PARAMETER Parts inputs, bf16* out, i64 elements,
-                                            int count, int adds) {
+                                            u64 lawNs, int count, int adds) {
   letNextStart();
   awaitEarlier();
   sumAll(inputs, count, out, elements, adds != 0);
+  takeTime(lawNs);
 }
 
-extern "C" __global__ void all_gather_local(PARAMETER Parts inputs, float* out, int lines,
-                                            int width, int count) {
+extern "C" __global__ void all_gather_local(PARAMETER Parts inputs, float* out, u64 lawNs,
+                                            int lines, int width, int count) {
   letNextStart();
   awaitEarlier();
   gatherAll(inputs, count, out, lines, width);
+  takeTime(lawNs);
 }
 
 /** Brings here what another GPU has; both places begin at a whole vector. */
@@ -196,13 +208,15 @@ extern "C" __global__ void copy_from_peer(const char* from, char* out, i64 bytes
 
 /** Each rank reads what the others have. */
 extern "C" __global__ void all_reduce_pull(PARAMETER Parts inputs, PARAMETER Mailboxes boxes,
-                                           bf16* out, i64 elements, int rank, int adds) {
+                                           bf16* out, i64 elements, u64 lawNs, int rank,
+                                           int adds) {
   letNextStart();
   awaitEarlier();
   meet(boxes, rank);
   sumAll(inputs, RANKS, out, elements, adds != 0);
   // Nobody writes to an input that another still reads.
   meet(boxes, rank);
+  takeTime(lawNs);
 }
 
 /**
@@ -210,8 +224,8 @@ extern "C" __global__ void all_reduce_pull(PARAMETER Parts inputs, PARAMETER Mai
  * everything from everyone, from four ranks on. Whole vectors only.
  */
 extern "C" __global__ void all_reduce_scatter(PARAMETER Parts inputs, PARAMETER Parts outs,
-                                              PARAMETER Mailboxes boxes, i64 elements, int rank,
-                                              int adds) {
+                                              PARAMETER Mailboxes boxes, i64 elements, u64 lawNs,
+                                              int rank, int adds) {
   letNextStart();
   awaitEarlier();
   const i64 vectors = elements / 8;
@@ -232,6 +246,7 @@ extern "C" __global__ void all_reduce_scatter(PARAMETER Parts inputs, PARAMETER 
     }
   }
   meet(boxes, rank);
+  takeTime(lawNs);
 }
 
 /**
@@ -241,7 +256,7 @@ extern "C" __global__ void all_reduce_scatter(PARAMETER Parts inputs, PARAMETER 
  * pushes later: by then its owner has pushed once more, and so has read it. Whole entries only.
  */
 extern "C" __global__ void all_reduce_push(const bf16* input, PARAMETER Mailboxes boxes, bf16* out,
-                                           i64 elements, int rank, int adds) {
+                                           i64 elements, u64 lawNs, int rank, int adds) {
   letNextStart();
   awaitEarlier();
   Mailbox* own = boxes.at[rank];
@@ -300,13 +315,16 @@ extern "C" __global__ void all_reduce_push(const bf16* input, PARAMETER Mailboxe
   }
   __syncthreads();
   if (threadIdx.x == 0) own->pushes[blockIdx.x] = turn;
+  takeTime(lawNs);
 }
 
 extern "C" __global__ void all_gather_pull(PARAMETER Parts inputs, PARAMETER Mailboxes boxes,
-                                           float* out, int lines, int width, int rank) {
+                                           float* out, u64 lawNs, int lines, int width,
+                                           int rank) {
   letNextStart();
   awaitEarlier();
   meet(boxes, rank);
   gatherAll(inputs, RANKS, out, lines, width);
   meet(boxes, rank);
+  takeTime(lawNs);
 }

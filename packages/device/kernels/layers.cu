@@ -145,7 +145,7 @@ extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf
 }
 
 /** FILL_TYPE of layer-operations.ts. */
-enum FillType { FILL_BF16, FILL_F32, FILL_FP8 };
+enum FillType { FILL_BF16, FILL_F32, FILL_FP8, FILL_BYTE };
 
 extern "C" __global__ void fill_uniform(void* out, u64 elements, float mean, float spread, u32 seed,
                                         int type) {
@@ -157,6 +157,8 @@ extern "C" __global__ void fill_uniform(void* out, u64 elements, float mean, flo
     const float value = mean + spread * (2.0f * uniform - 1.0f);
     if (type == FILL_F32) {
       ((float*)out)[i] = value;
+    } else if (type == FILL_BYTE) {
+      ((unsigned char*)out)[i] = (unsigned char)floorf(value);
     } else if (type == FILL_FP8) {
 #if __CUDA_ARCH__ >= 890
       ((unsigned char*)out)[i] = (unsigned char)narrowFp8Pair(value, 0.0f);

@@ -41,10 +41,15 @@ enum Weighing { SOFTMAX_CHOSEN, SOFTMAX_ALL, SIGMOID, SIGMOID_NORMALISED };
 
 __device__ inline float sigmoidExactly(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+/** A chosen expert as one of [from, to), which the device has; none where it is another's. */
+__device__ inline int ownExpert(int expert, int from, int to) {
+  return expert >= from && expert < to ? expert - from : -1;
+}
+
 /** The experts of a line's largest scores and what they weigh, by one warp. */
 __device__ inline void chooseForLine(const float* logits, const bf16* bias, const float* choiceBias,
                                      int* chosen, float* weights, int experts, int topK,
-                                     int weighing, float weightScale) {
+                                     int weighing, float weightScale, int from, int to) {
   const int lane = threadIdx.x % WARP_LANES;
   const bool isSigmoid = weighing == SIGMOID || weighing == SIGMOID_NORMALISED;
   float own[LANE_EXPERTS];
@@ -88,7 +93,7 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, cons
     total += mine;
     // Lanes keep what the slots of their numbers weigh: topK is at most a warp's lanes.
     if (lane == slot) power = mine;
-    if (lane == 0) chosen[slot] = at;
+    if (lane == 0) chosen[slot] = ownExpert(at, from, to);
   }
   if (weighing == SOFTMAX_ALL) {
     total = 0.0f;
@@ -122,17 +127,18 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
 
 /**
  * Blocks of a warp for each line, then one for each line that is to be normalised: none, where
- * `normed` is there already. logits are [lines, experts], bias [experts] or null; experts at most
- * 1024, topK at most 32. With `isFew` there is one block of the first kind, which also does what
+ * `normed` is there already. logits are [lines, allExperts], bias [allExperts] or null; allExperts
+ * at most 1024, topK at most 32. What is chosen is written as one of [from, to), no more than
+ * `experts`. With `isFew` there is one block of the first kind, which also does what
  * group_by_expert does.
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,
                                           const float* choiceBias, const int* tokenRows,
                                           int* chosen, float* weights, int* starts, int* order,
-                                          int count, int width, int experts, int topK,
-                                          int weighing, float weightScale, float epsilon,
-                                          float normOffset, int isFew) {
+                                          int count, int width, int allExperts, int from, int to,
+                                          int experts, int topK, int weighing, float weightScale,
+                                          float epsilon, float normOffset, int isFew) {
   __shared__ int few[WARP_LANES];
   awaitEarlier();
   letNextStart();
@@ -149,8 +155,8 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     if (tokenRows[line] < 0) {
       if (lane < topK) own[lane] = -1, weights[line * topK + lane] = 0.0f;
     } else {
-      chooseForLine(logits + (i64)line * experts, bias, choiceBias, own,
-                    weights + (i64)line * topK, experts, topK, weighing, weightScale);
+      chooseForLine(logits + (i64)line * allExperts, bias, choiceBias, own,
+                    weights + (i64)line * topK, allExperts, topK, weighing, weightScale, from, to);
     }
   }
   if (!isFew) return;

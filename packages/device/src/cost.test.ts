@@ -131,14 +131,14 @@ test('positions read are those that some token of a run sees', () => {
 });
 
 test('experts cost the bytes of those that are expected to be hit, and no others', () => {
-  const groups = { chosen: some, starts: some, order: some, experts: 8, topK: 2 };
+  const groups = { chosen: some, starts: some, order: some, allExperts: 8, topK: 2 };
   const codes = { format: 'mxfp4', scales: some, blockOutputs: 1, blockInputs: 32 } as const;
   const parts = { weight: some, input: some, bias: null, weights: some } as const;
   const down = { ...groups, ...codes, ...parts, epilogue: 'add' } as const;
-  const costOf = (count: number) =>
+  const costOf = (count: number, experts = 8) =>
     opCost(
       'expert-down',
-      { ...down, count, inputs: 64, outputs: 10, out: some, workspace: some },
+      { ...down, experts, count, inputs: 64, outputs: 10, out: some, workspace: some },
       'bf16',
       noPeek,
     );
@@ -151,4 +151,7 @@ test('experts cost the bytes of those that are expected to be hit, and no others
   expect(costOf(2).bytes).toBe(3.5 * expert + 2 * 2 * (2 * 64 + 2 * 10));
   // Enough lines hit all.
   expect(costOf(1000).bytes).toBeCloseTo(8 * expert + 1000 * 2 * (2 * 64 + 2 * 10), 3);
+  // A device with half of the experts gets half of the assignments.
+  expect(costOf(2, 4).bytes).toBe(1.75 * expert + 2 * 2 * (2 * 64 + 2 * 10));
+  expect(costOf(2, 4).operations).toBe(costOf(1).operations);
 });

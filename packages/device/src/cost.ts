@@ -131,18 +131,18 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     const attended = attendedBy(peek(tokenRows), peek(positions), count, window);
     return attentionCost(args, elementBytes === 4 ? 'f32' : 'bf16', attended);
   },
-  route: ({ count, width, experts, topK }, elementBytes) => ({
+  route: ({ count, width, allExperts, topK }, elementBytes) => ({
     bytes:
-      (experts * width + 2 * count * width) * elementBytes +
-      count * (2 * experts + 3 * topK) * WORD_BYTES,
-    operations: 2 * count * width * experts,
+      (allExperts * width + 2 * count * width) * elementBytes +
+      count * (2 * allExperts + 3 * topK) * WORD_BYTES,
+    operations: 2 * count * width * allExperts,
   }),
   'expert-gate': (args, elementBytes) => {
     const { count, topK, inputs, inner } = args;
     const lines = count * inputs + count * topK * inner;
     return {
       bytes: hitExpertBytes(args, 2 * inner, elementBytes) + lines * elementBytes,
-      operations: 4 * count * topK * inputs * inner,
+      operations: 4 * ownAssignments(args) * inputs * inner,
     };
   },
   'expert-down': (args, elementBytes) => {
@@ -150,7 +150,7 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     const lines = count * topK * inputs + (epilogue === 'add' ? 2 : 1) * count * outputs;
     return {
       bytes: hitExpertBytes(args, outputs, elementBytes) + lines * elementBytes,
-      operations: 2 * count * topK * inputs * outputs,
+      operations: 2 * ownAssignments(args) * inputs * outputs,
     };
   },
   'add-branch': ({ count, width }, elementBytes) => ({
@@ -213,7 +213,7 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
   'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   'fill-uniform': ({ elements, type }) => ({
-    bytes: elements * (type === 'fp8-e4m3' ? 1 : bytesPerElement(type)),
+    bytes: elements * (type === 'fp8-e4m3' || type === 'byte' ? 1 : bytesPerElement(type)),
     operations: 2 * elements,
   }),
   place: ({ from, to, count, columns, columnsFrom, columnsTo }) => {
@@ -251,8 +251,14 @@ function hitExpertBytes(
   outputs: number,
   elementBytes: number,
 ): number {
-  const { experts, topK, count } = args;
-  return expectedExperts(experts, topK, count) * expertMatrixBytes(args, outputs, elementBytes);
+  const { experts, allExperts, topK, count } = args;
+  const hit = expectedExperts(allExperts, topK, count) * (experts / allExperts);
+  return hit * expertMatrixBytes(args, outputs, elementBytes);
+}
+
+/** Of assignments that are spread evenly over all experts, those to the device's own. */
+function ownAssignments({ count, topK, experts, allExperts }: ExpertGroups): number {
+  return (count * topK * experts) / allExperts;
 }
 
 /** Bytes of a weight and its scales. */

@@ -28,7 +28,6 @@ export {
   type DeviceEvent,
   type DeviceInfo,
   type DeviceKind,
-  type DeviceRank,
   type ElementType,
   type Graph,
   type HostBuffer,
@@ -55,6 +54,7 @@ export { type ReachedPoint, reachedFactor } from './model/work.ts';
 export {
   type Activation,
   type ExpertMatrix,
+  type ExpertShare,
   elementMatrix,
   expertDownWorkspace,
   type GateForm,

@@ -128,7 +128,8 @@ export interface OpArgs {
    * minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
    * over the logits of the chosen, or over all of them. By sigmoids, a line chooses the largest
    * sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or these
-   * over the sum of the chosen. Then the groups, as ExpertGroups has them.
+   * over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that has a
+   * part of the experts, with those chosen alone that it has. A line's weights are the same on all.
    */
   route: ExpertGroups & {
     /** E [count, width] */
@@ -139,11 +140,11 @@ export interface OpArgs {
     readonly epsilon: number;
     /** E [count, width], written. */
     readonly normed: Slice;
-    /** E [experts, width] */
+    /** E [allExperts, width] */
     readonly router: Slice;
-    /** E [experts] */
+    /** E [allExperts] */
     readonly routerBias: Slice | null;
-    /** f32 [experts], for sigmoids alone. */
+    /** f32 [allExperts], for sigmoids alone. */
     readonly choiceBias: Slice | null;
     readonly weighing: Weighing;
     readonly weightScale: number;
@@ -151,6 +152,11 @@ export interface OpArgs {
     /** f32 [count, topK], written. */
     readonly weights: Slice;
     readonly width: number;
+    /**
+     * Which of all experts the device has. On a device of several ranks there is one for each rank,
+     * or one that counts for all of them.
+     */
+    readonly shares: readonly ExpertShare[];
     /** Undefined before and after; as large as routeWorkspace says. */
     readonly workspace: Slice;
   };
@@ -322,7 +328,7 @@ export interface OpArgs {
    * or out += it (`add`). On a device of several ranks each input stands for those of all of them,
    * in the order of the ranks, and every rank's out gets the same bits.
    */
-  'all-reduce': {
+  'all-reduce': ImposedTime & {
     readonly inputs: readonly Slice[];
     readonly out: Slice;
     readonly epilogue: 'store' | 'add';
@@ -334,7 +340,7 @@ export interface OpArgs {
    * out, f32 [count, inputs * width] = the inputs, f32 [count, width] each, side by side. On a
    * device of several ranks each input stands for those of all of them, as for `all-reduce`.
    */
-  'all-gather': {
+  'all-gather': ImposedTime & {
     readonly inputs: readonly Slice[];
     readonly out: Slice;
     readonly count: number;
@@ -434,13 +440,13 @@ export interface OpArgs {
   };
 
   /**
-   * out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i), rounded to `type`. Weights of
-   * `--load-format dummy`.
+   * out[i] = mean + spread * (2 u - 1), u = hashUniform(seed, i), rounded to `type`; to bytes
+   * downwards, where it must be within 0 and 255. Weights of `--load-format dummy`.
    */
   'fill-uniform': {
     readonly out: Slice;
     readonly elements: number;
-    readonly type: ElementType | 'fp8-e4m3';
+    readonly type: ElementType | 'fp8-e4m3' | 'byte';
     readonly mean: number;
     readonly spread: number;
     readonly seed: number;
@@ -493,6 +499,12 @@ export interface OpArgs {
     readonly scratch: Slice;
     readonly out: Slice;
   };
+}
+
+/** Of operations that a law makes slower, wherever they are launched or captured. */
+export interface ImposedTime {
+  /** So much longer the operation takes than by itself; absent: no longer. */
+  readonly lawNs?: number;
 }
 
 /** What is added to the weights of a norm: 1 where checkpoints have their distance from one. */
@@ -578,16 +590,25 @@ export interface ExpertMatrix extends Omit<Matrix, 'format'> {
   readonly format: ExpertFormat;
 }
 
+/** Of all experts in their order, the first that a device has and the first behind its own. */
+export type ExpertShare = readonly [from: number, to: number];
+
 /** Which assignments (line * topK + slot) are whose. */
 export interface ExpertGroups {
-  /** i32 [count, topK]: an expert for each slot of a line; none where it is no expert's number. */
+  /**
+   * i32 [count, topK]: an expert for each slot of a line, as one of the device's own from 0 on;
+   * none where it is no expert's number.
+   */
   readonly chosen: Slice;
   /** i32 [experts + 1]: where in `order` the assignments of an expert begin. */
   readonly starts: Slice;
   /** i32 [count * topK]: assignments by expert, and ascending within one. */
   readonly order: Slice;
   readonly count: number;
+  /** That the device has room for; it may have fewer. */
   readonly experts: number;
+  /** That lines choose among: more, where each of several devices has a part of them. */
+  readonly allExperts: number;
   readonly topK: number;
 }
 
@@ -607,12 +628,12 @@ const alignBytes = (bytes: number) => Math.ceil(bytes / 256) * 256;
 
 /** Where the workspace of `route` holds what, in bytes from its start. */
 export function routeWorkspace(
-  { count, width, experts }: Pick<OpArgs['route'], 'count' | 'width' | 'experts'>,
+  { count, width, allExperts }: Pick<OpArgs['route'], 'count' | 'width' | 'allExperts'>,
   elementBytes: number,
 ): { readonly linear: number; readonly bytes: number } {
-  const sizes = { count, inputs: width, outputs: experts, epilogue: 'store' } as const;
+  const sizes = { count, inputs: width, outputs: allExperts, epilogue: 'store' } as const;
   const product = linearWorkspace({ ...sizes, format: 'element', hasNorm: true }, elementBytes);
-  const linear = alignBytes(count * experts * 4);
+  const linear = alignBytes(count * allExperts * 4);
   return { linear, bytes: linear + product.bytes };
 }
 

@@ -14,8 +14,14 @@ import { GrammarPool } from './grammar/grammar-pool.ts';
 import { PrefixTree, type TierOptions } from './kv/prefix-tree.ts';
 import { createTierPolicy } from './kv/tiers/policies.ts';
 import type { KvPrices } from './kv/tiers/prices.ts';
-import { heldBy, type LoadedWeights, type LoadProgress, loadWeights } from './loader/load.ts';
-import { loadNotes } from './loader/notes.ts';
+import {
+  divisionOf,
+  heldBy,
+  type LoadedWeights,
+  type LoadProgress,
+  loadWeights,
+} from './loader/load.ts';
+import { gpuNotes, loadNotes } from './loader/notes.ts';
 import type { ReaderPool } from './loader/reading/reads.ts';
 import type { LoadingStrategy } from './loader/strategy/loading-strategy.ts';
 import { weightBytes } from './loader/tensors/layout.ts';
@@ -96,6 +102,8 @@ export interface EngineOptions extends EngineLimits {
   readonly spec?: ModelSpec | undefined;
   /** Random weights: only config.json is read. */
   readonly dummy: boolean;
+  /** Whether each rank of several has some of the experts whole; else a part of every one. */
+  readonly expertParallel?: boolean | undefined;
   /**
    * What weights must be stored in. undefined: what config.json says. Dummy weights can be made so.
    */
@@ -177,6 +185,7 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const forWeights = options.dummy ? 0 : (options.loading?.contexts ?? 0);
   const forSteps = contextsOf(options.policy) + (options.tiers === undefined ? 0 : 1);
   traffic.reserve(Math.max(forWeights, forSteps));
+  if (!options.dummy) reserveBulk(options, traffic);
   const policy = options.seal ?? { mode: 'off' };
   const source: OpenedModel =
     options.spec === undefined
@@ -184,9 +193,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
       : { folder: options.model, seal: null, files: options.model };
   const described = options.spec ?? (await readModelSpec(source.files));
   const spec = withHeadFor(options, quantizedAsWished(options, described));
-  const ranks = device.info.ranks;
   // What each rank runs; of a device alone, the model.
-  const own = rankSpec(spec, ranks);
+  const own = rankSpec(spec, divisionOf(options));
   const { shape, memory } = planShape(options, spec, own);
   options.onModel?.(linesOf(device, spec, shape, memory));
   options.onPhase?.('weights');
@@ -244,6 +252,14 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     prefillRate,
     prepareSeconds,
   };
+}
+
+/** Each GPU of several is loaded by a lane of its own. */
+function reserveBulk({ device, loading }: EngineOptions, traffic: Traffic): void {
+  if (new Set(device.ranks.map((rank) => rank.device)).size === 1) return;
+  for (const [index, rank] of device.ranks.entries()) {
+    traffic.ofRank(rank.device, index).reserveBulk(loading?.contexts ?? 0);
+  }
 }
 
 /** What the prefix tree decides by: pages cost what the lane says, and what launches took. */
@@ -428,7 +444,7 @@ function planShape(
   }
   // All of them: what cannot be divided is refused here.
   const held = Array.from({ length: ranks }, (_, index) =>
-    heldBy(weightTensors(whole), whole, { index, of: ranks }),
+    heldBy(weightTensors(whole), whole, { ...divisionOf(options), index }),
   );
   const sizes = {
     task,
@@ -483,8 +499,8 @@ async function load(
   { folder, seal }: OpenedModel,
   { spec, traffic }: Pick<PreparedModel, 'spec' | 'traffic'>,
 ): Promise<LoadedWeights> {
-  const { device, onProgress, loading: strategy, readers } = options;
-  const common = { spec, device, traffic, readers, strategy, onProgress };
+  const { device, onProgress, loading: strategy, readers, expertParallel } = options;
+  const common = { spec, device, traffic, readers, strategy, onProgress, expertParallel };
   if (options.dummy) return loadWeights({ ...common, source: 'dummy' });
   const source = await openCheckpoint(folder, seal);
   try {
@@ -522,7 +538,11 @@ function describe(options: EngineOptions, model: PreparedModel): EngineCard {
     kvPages: shape.kvPages,
     pageTokens: shape.pageTokens,
     memory,
-    notes: [...loadNotes(loaded).map((note) => `checkpoint: ${note}`), ...device.notes],
+    notes: [
+      ...loadNotes(loaded).map((note) => `checkpoint: ${note}`),
+      ...gpuNotes(loaded),
+      ...device.notes,
+    ],
     weightBytes: loaded.bytes,
     loadSeconds: loaded.seconds,
     prepareSeconds: model.prepareSeconds,

@@ -237,7 +237,8 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
 
   test('without a law, threads that read copy what they have read', async () => {
     const device = await open();
-    const facts = { deviceKind: 'cuda', profile: null, isImposed: false, cores: 4 } as const;
+    const own = { deviceKind: 'cuda', cores: 4, gpus: 1 } as const;
+    const facts = { ...own, profile: null, isImposed: false };
     const { crossings, report } = await load(device, {
       ...deriveStrategy(facts),
       chunkBytes: 32_768,
@@ -252,7 +253,13 @@ describe.each(hasCompiler ? ['stub GPU'] : [])('on a %s', () => {
     const device = await open(LAW);
     expect(device.uploaderStart()).toBeNull();
     const profile = referenceProfile(LAW);
-    const strategy = deriveStrategy({ deviceKind: 'cuda', profile, isImposed: true, cores: 4 });
+    const strategy = deriveStrategy({
+      deviceKind: 'cuda',
+      profile,
+      isImposed: true,
+      cores: 4,
+      gpus: 1,
+    });
     const { crossings } = await load(device, { ...strategy, contexts, chunkBytes: 32_768 });
     expect(new Set(crossings.map(({ lane }) => lane)).size).toBe(1);
     const least = Math.min(

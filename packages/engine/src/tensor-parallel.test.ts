@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCpuDevice, splitDevice } from '@bridgekeeper/device';
@@ -19,6 +19,7 @@ const PROMPTS = [
   [2, 4, 8, 16, 31, 11, 6, 1, 12],
 ];
 const TOKENS = 8;
+const POLICIES = ['overlap', 'drain-first', 'drain-worker', 'resident'] as const;
 
 /** What each prompt is answered with, and how likely each of these tokens was. */
 async function answers(ranks: number, options: Partial<EngineOptions>) {
@@ -112,6 +113,89 @@ describe('ranks answer as one device does', () => {
   );
 });
 
+const FEW_EXPERTS: readonly (readonly [string, number, ModelFolderOptions])[] = [
+  [
+    'Qwen3-MoE in FP8, a dense layer among them, an odd number of experts',
+    2,
+    {
+      architecture: 'Qwen3MoeForCausalLM',
+      config: {
+        num_experts: 5,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 24,
+        mlp_only_layers: [0],
+      },
+      quantization: { quant_method: 'fp8', weight_block_size: [8, 16] },
+    },
+  ],
+  [
+    'gpt-oss in MXFP4 with biases, whose experts have an odd number of blocks',
+    3,
+    {
+      architecture: 'GptOssForCausalLM',
+      quantization: { quant_method: 'mxfp4' },
+      config: {
+        attention_bias: true,
+        num_attention_heads: 6,
+        num_key_value_heads: 3,
+        num_local_experts: 7,
+        num_experts_per_tok: 3,
+        sliding_window: 8,
+        intermediate_size: 96,
+      },
+    },
+  ],
+  [
+    'every line to all experts',
+    2,
+    {
+      architecture: 'Qwen3MoeForCausalLM',
+      storedType: 'f32',
+      config: { num_experts: 3, num_experts_per_tok: 3, moe_intermediate_size: 16 },
+    },
+  ],
+];
+
+describe('ranks with whole experts answer as one device does', () => {
+  it.each(FEW_EXPERTS)('%s, on %i ranks', async (_, ranks, folder) =>
+    expectSameOnRanks(ranks, { model: await folderOf(folder), expertParallel: true }),
+  );
+
+  it.each(POLICIES)('under %s', async (policy) => {
+    const [, ranks, folder] = FEW_EXPERTS[1]!;
+    await expectSameOnRanks(ranks, { model: await folderOf(folder), expertParallel: true, policy });
+  });
+
+  it('where a router sends everything to the experts of one rank', async () => {
+    const [, , folder] = FEW_EXPERTS[1]!;
+    const model = await folderOf(folder);
+    await biasRouters(model, [8, 8, 8]);
+    await expectSameOnRanks(3, { model, expertParallel: true });
+  });
+});
+
+/** Adds to the routers' biases, first experts first: more than any logit. */
+async function biasRouters(folder: string, first: readonly number[]): Promise<void> {
+  const path = join(folder, 'model.safetensors');
+  const file = await readFile(path);
+  const headerBytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.toString('utf8', 8, 8 + headerBytes)) as Record<
+    string,
+    { readonly dtype: string; readonly data_offsets: readonly [number, number] }
+  >;
+  const routers = Object.entries(header).filter(([name]) => name.endsWith('router.bias'));
+  expect(routers.length).toBeGreaterThan(0);
+  for (const [, { dtype, data_offsets: offsets }] of routers) {
+    expect(dtype).toBe('BF16');
+    for (const [expert, value] of first.entries()) {
+      // bf16 has the upper half of an f32.
+      const bits = new Uint32Array(new Float32Array([value]).buffer)[0]! >>> 16;
+      file.writeUInt16LE(bits, 8 + headerBytes + offsets[0] + 2 * expert);
+    }
+  }
+  await writeFile(path, file);
+}
+
 describe('what cannot be divided is refused by name', () => {
   const FOUR = { num_attention_heads: 4, num_key_value_heads: 4 };
   it.each([
@@ -127,10 +211,21 @@ describe('what cannot be divided is refused by name', () => {
       2,
       { quantization: { ...QUANTIZED, weight_block_size: [16, 40] } },
     ],
-  ] as const)('%s', async (message, ranks, folder) => {
+    ['LlamaForCausalLM has no experts', 2, {}, true],
+    [
+      '3 experts cannot be shared out to 4 ranks',
+      4,
+      {
+        architecture: 'Qwen3MoeForCausalLM',
+        config: { ...FOUR, num_experts: 3, num_experts_per_tok: 2, moe_intermediate_size: 16 },
+      },
+      true,
+    ],
+  ] as const)('%s', async (message, ranks, folder, ...[expertParallel]) => {
     const alone = await openCpuDevice({ threads: 1 });
     const model = await folderOf(folder as ModelFolderOptions);
-    const options = engineOptions(splitDevice(alone, ranks), { model, maxModelTokens: 64 });
+    const limits = { model, expertParallel: expertParallel === true, maxModelTokens: 64 };
+    const options = engineOptions(splitDevice(alone, ranks), limits);
     await expect(createEngine(options)).rejects.toThrow(message);
     expect(alone.counters().allocatedBytes).toBe(0);
     await alone.close();

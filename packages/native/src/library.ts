@@ -35,12 +35,25 @@ export interface NativeLibrary {
   ): (...args: NativeArgument[]) => Promise<number>;
 }
 
+const RTLD_NOW = 0x2;
+const RTLD_NODELETE = 0x1000;
+
 /**
- * Opens a shared library by path or by a name that the loader finds. Throws with the loader's
- * message.
+ * koffi unloads a library with the thread, and at last the process, that opened it. Those of GPUs
+ * have threads of their own, which go on and would run into nothing.
+ */
+function keepLoaded(path: string): void {
+  const open = koffi.load(null).func('dlopen', 'void *', ['str', 'int32_t']);
+  open(path, RTLD_NOW | RTLD_NODELETE);
+}
+
+/**
+ * Opens a shared library by path or by a name that the loader finds; it stays until the process has
+ * ended. Throws with the loader's message.
  */
 export function openNativeLibrary(path: string): NativeLibrary {
   const library = koffi.load(path);
+  keepLoaded(path);
   const typesOf = (types: readonly NativeType[]) => types.map((type) => KOFFI_TYPES[type]);
   return {
     path,

@@ -91,6 +91,6 @@ function overridesOf(flags: Flags): Partial<LoadingStrategy> {
 
 function rankOf(text: string): Rank | undefined {
   const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? [];
-  const rank = { index: Number(index), of: Number(of) };
+  const rank = { index: Number(index), of: Number(of), wholeExperts: false };
   return rank.index < rank.of ? rank : undefined;
 }

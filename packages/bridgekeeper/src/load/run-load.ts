@@ -124,7 +124,8 @@ async function load(
     measureStages: true,
     onFilled,
   };
-  if (spec !== null) return loadRank({ ...options, spec }, rank ?? { index: 0, of: 1 });
+  if (spec !== null)
+    return loadRank({ ...options, spec }, rank ?? { index: 0, of: 1, wholeExperts: false });
   if (rank === null) return loadVerbatim(options);
   const message = 'only a model whose architecture is known can be divided by rank';
   throw new ModelError('unsupported', message);

@@ -91,7 +91,10 @@ async function checkGolden(
       skipped.push('golden results: the model brings no golden.json');
       return { info, golden: undefined };
     }
-    return { info, golden: await runGolden(engineOptions(config, device)) };
+    return {
+      info,
+      golden: await runGolden(engineOptions({ ...config, expertParallel: false }, device)),
+    };
   } finally {
     await device.close();
   }

@@ -2,6 +2,7 @@ import { bytesPerElement, type ElementType } from '../device.ts';
 import {
   type ExpertFormat,
   type ExpertGroups,
+  type ExpertShare,
   expertDownWorkspace,
   type GateForm,
   MXFP4_BLOCK,
@@ -36,13 +37,18 @@ interface RouteCase {
 }
 
 /** Poisoned outputs for who goes where. */
-async function groupOutputs(bench: Workbench, count: number, topK: number, experts: number) {
+async function groupOutputs(
+  bench: Workbench,
+  { count, topK, experts: allExperts }: RouteCase,
+  experts = allExperts,
+) {
   return {
     chosen: await bench.poisoned(4 * count * topK),
     starts: await bench.poisoned(4 * (experts + 1)),
     order: await bench.poisoned(4 * count * topK),
     count,
     experts,
+    allExperts,
     topK,
   };
 }
@@ -64,10 +70,10 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   if (choiceBias !== null) choiceBias[experts - 1] = choiceBias[0]!;
   const weightScale = isSigmoid ? 2.5 : 1;
   const rows = Array.from({ length: count }, (_, i) => (i % 5 === 3 ? -1 : i));
-  const groups = await groupOutputs(bench, count, topK, experts);
+  const groups = await groupOutputs(bench, test);
   const normed = await bench.output(count * width);
   const weights = await bench.output(count * topK, 'f32');
-  const { bytes } = routeWorkspace(test, bytesPerElement(bench.element));
+  const { bytes } = routeWorkspace({ ...groups, width }, bytesPerElement(bench.element));
   bench.launch('route', {
     ...groups,
     input: await bench.upload(input),
@@ -83,6 +89,7 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     tokenRows: await bench.uploadWords(rows),
     weights,
     width,
+    shares: [[0, experts]],
     workspace: await bench.poisoned(bytes, 'contract workspace'),
   });
   const what = `route ${count} x ${width} to ${topK} of ${experts}, ${weighing}`;
@@ -126,6 +133,65 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   expectSame(`${what}: order`, given.subarray(0, order.length), order);
 }
 
+/**
+ * Devices that have a part of the experts each, one of them fewer than there is room for: together
+ * they choose what one that has all of them chooses, with the same weights.
+ */
+async function checkShares(bench: Workbench, test: RouteCase): Promise<void> {
+  const { count, width, experts, topK, weighing } = test;
+  const input = await bench.upload(bench.random(count * width, 3));
+  const norm = await bench.upload(bench.random(width));
+  const router = await bench.upload(bench.random(experts * width));
+  const rows = Array.from({ length: count }, (_, i) => (i % 5 === 3 ? -1 : i));
+  const tokenRows = await bench.uploadWords(rows);
+  const routed = async ([from, to]: ExpertShare, room: number) => {
+    const groups = await groupOutputs(bench, test, room);
+    const weights = await bench.output(count * topK, 'f32');
+    const { bytes } = routeWorkspace({ ...groups, width }, bytesPerElement(bench.element));
+    bench.launch('route', {
+      ...groups,
+      input,
+      norm,
+      normOffset: 0,
+      epsilon: EPSILON,
+      normed: await bench.output(count * width),
+      router,
+      routerBias: null,
+      choiceBias: null,
+      weighing,
+      weightScale: 1,
+      tokenRows,
+      weights,
+      width,
+      shares: [[from, to]],
+      workspace: await bench.poisoned(bytes, 'contract workspace'),
+    });
+    return {
+      chosen: await bench.downloadWords(groups.chosen),
+      starts: await bench.downloadWords(groups.starts),
+      order: await bench.downloadWords(groups.order),
+      weights: await bench.download(weights, 'f32'),
+    };
+  };
+  const all = await routed([0, experts], experts);
+  const [first, second] = [Math.ceil(experts / 3), Math.ceil((2 * experts) / 3)];
+  const room = Math.ceil(experts / 3) + 1;
+  for (const [from, to] of [
+    [0, first],
+    [first, second],
+    [second, experts],
+  ] as const) {
+    const what = `experts ${from} to ${to} of ${experts}, ${count} lines`;
+    const own = await routed([from, to], room);
+    const wanted = [...all.chosen].map((each) => (each >= from && each < to ? each - from : -1));
+    expectSame(`${what}: chosen`, own.chosen, wanted);
+    expectSame(`${what}: weights`, own.weights, all.weights);
+    const { starts, order } = referenceGroups(wanted, room);
+    expectSame(`${what}: starts`, own.starts, starts);
+    expectSame(`${what}: order`, own.order.subarray(0, order.length), order);
+  }
+}
+
 /** How assignments are spread over experts. */
 type Spread = 'random' | 'collapsed' | 'with gaps';
 
@@ -160,6 +226,7 @@ async function uploadGroups(bench: Workbench, test: ExpertCase, chosen: readonly
     order: await bench.uploadWords(padded),
     count,
     experts,
+    allExperts: experts,
     topK,
   };
   return groups;
@@ -396,6 +463,16 @@ export const expertCases: readonly ContractCase[] = [
       const centred = { ...common, normOffset: 1 } as const;
       await checkRoute(bench, { ...centred, hasBias: true, weighing: 'sigmoid-normalised' });
       await checkRoute(bench, { ...centred, hasBias: false, weighing: 'sigmoid' });
+    }
+  }),
+  benchCase('experts that are shared out', 'arithmetic', async (bench) => {
+    for (const [count, width, experts, topK] of [
+      [1, 64, 7, 2],
+      [7, 96, 33, 3],
+      [41, 128, 20, 4],
+    ] as const) {
+      const sizes = { count, width, experts, topK, hasBias: false } as const;
+      await checkShares(bench, { ...sizes, weighing: 'softmax-chosen' });
     }
   }),
   benchCase('gates of experts', 'arithmetic', async (bench) => {

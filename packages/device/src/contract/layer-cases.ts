@@ -97,5 +97,11 @@ export const layerCases: readonly ContractCase[] = [
       expectClose(`fill-uniform ${type}`, values, expected, type === 'f32' ? 1e-6 : 1e-2);
       expectThat(new Set(values).size > elements / 100, 'fill-uniform repeats itself');
     }
+    const out = await bench.poisoned(elements);
+    const fill = { type: 'byte', mean: 128, spread: 128, seed: 5 } as const;
+    bench.launch('fill-uniform', { out, elements, ...fill });
+    const bytes = await bench.downloadBytes(out);
+    const wanted = filled(new Uint8Array(elements), (i) => Math.floor(256 * hashUniform(5, i)));
+    expectSame('fill-uniform byte', bytes, wanted);
   }),
 ];

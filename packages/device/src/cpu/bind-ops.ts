@@ -1,5 +1,6 @@
 import { bf16FromF32 } from '../bf16.ts';
 import { checksumOf } from '../checksum.ts';
+import { SystemClock } from '../clock/system-clock.ts';
 import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
 import { maskWords } from '../grammar-layout.ts';
@@ -28,6 +29,7 @@ import {
 import { maskLines } from './kernels/grammar.ts';
 import {
   add,
+  bytesFromF32,
   embed,
   fillUniform,
   fillUniformRounded,
@@ -72,6 +74,14 @@ const MATMUL_STEP_NS = 0.3;
 const STEP_NS = 1;
 const EXP_NS = 20;
 const COPY_BYTE_NS = 0.1;
+const clock = new SystemClock();
+
+/** Keeps this thread busy for so much longer, as a law has it. */
+function takeTime(lawNs: number): void {
+  if (lawNs === 0) return;
+  const endNs = clock.nowNs() + lawNs;
+  while (clock.nowNs() < endNs);
+}
 /** Of SHA-256, for one byte. */
 const HASH_NS = 1;
 
@@ -191,13 +201,13 @@ const BINDERS: Binders = {
   },
 
   'choose-experts': (memory, args) => {
-    const { count, experts, topK } = args;
+    const { count, allExperts, topK } = args;
     const bound = {
       ...args,
       ...bindGroups(memory, args),
-      logits: memory.f32(args.logits, count * experts),
+      logits: memory.f32(args.logits, count * allExperts),
       tokenRows: memory.i32(args.tokenRows, count),
-      choiceBias: args.choiceBias && memory.f32(args.choiceBias, experts),
+      choiceBias: args.choiceBias && memory.f32(args.choiceBias, allExperts),
       weights: memory.f32(args.weights, count * topK),
     };
     return { aloneNs: 0, run: () => chooseExperts(bound) };
@@ -346,18 +356,24 @@ const BINDERS: Binders = {
     return { aloneNs: COPY_BYTE_NS * input.length, run };
   },
 
-  'all-reduce': (memory, { count, width, epilogue, ...args }) => {
+  'all-reduce': (memory, { count, width, epilogue, lawNs = 0, ...args }) => {
     const elements = count * width;
     const inputs = args.inputs.map((input) => memory.f32(input, elements));
     const out = memory.f32(args.out, elements);
-    const run = (share: Share) => sumInputs(inputs, out, epilogue === 'add', share);
+    const run = (share: Share) => {
+      sumInputs(inputs, out, epilogue === 'add', share);
+      takeTime(lawNs);
+    };
     return { aloneNs: STEP_NS * elements * inputs.length, run };
   },
 
-  'all-gather': (memory, { count, width, ...args }) => {
+  'all-gather': (memory, { count, width, lawNs = 0, ...args }) => {
     const inputs = args.inputs.map((input) => memory.f32(input, count * width));
     const out = memory.f32(args.out, count * width * inputs.length);
-    const run = (share: Share) => gatherInputs(inputs, out, { count, width }, share);
+    const run = (share: Share) => {
+      gatherInputs(inputs, out, { count, width }, share);
+      takeTime(lawNs);
+    };
     return { aloneNs: 4 * COPY_BYTE_NS * out.length, run };
   },
 
@@ -442,7 +458,8 @@ const BINDERS: Binders = {
       return { aloneNs, run };
     }
     const out = memory.u8(args.out, elements);
-    const run = (share: Share) => fillUniformRounded(out, e4m3FromF32, mean, spread, seed, share);
+    const round = type === 'byte' ? bytesFromF32 : e4m3FromF32;
+    const run = (share: Share) => fillUniformRounded(out, round, mean, spread, seed, share);
     return { aloneNs, run };
   },
 
@@ -521,13 +538,14 @@ function bindGroups(
   memory: DeviceMemory,
   args: Pick<OpRefs<'expert-gate'>, keyof ExpertGroups>,
 ): Groups {
-  const { count, experts, topK } = args;
+  const { count, experts, allExperts, topK } = args;
   return {
     chosen: memory.i32(args.chosen, count * topK),
     starts: memory.i32(args.starts, experts + 1),
     order: memory.i32(args.order, count * topK),
     count,
     experts,
+    allExperts,
     topK,
   };
 }

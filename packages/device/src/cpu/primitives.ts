@@ -47,9 +47,12 @@ export interface PrimitiveArgs
     readonly count: number;
     readonly width: number;
   };
-  /** The experts of the largest logits (f32 [count, experts]), and the groups. */
+  /** The experts of the largest logits (f32 [count, allExperts]), and the groups. */
   'choose-experts': ExpertGroups &
-    Pick<OpArgs['route'], 'choiceBias' | 'weighing' | 'weightScale' | 'tokenRows' | 'weights'> & {
+    Pick<
+      OpArgs['route'],
+      'choiceBias' | 'weighing' | 'weightScale' | 'tokenRows' | 'weights' | 'shares'
+    > & {
       readonly logits: Slice;
     };
   'rope-write-kv': KvGeometry &
@@ -151,10 +154,10 @@ function partsOfAttention(all: OpArgs['attention']): Primitive[] {
 function partsOfRoute(all: OpArgs['route']): Primitive[] {
   const { input, norm, normOffset, epsilon, normed, router, routerBias, ...rest } = all;
   const { width, workspace, ...choice } = rest;
-  const { count, experts } = choice;
+  const { count, allExperts } = choice;
   const places = routeWorkspace(all, F32_BYTES);
   const logits = part(workspace, 0, places.linear / F32_BYTES);
-  const sizes = { count, inputs: width, outputs: experts };
+  const sizes = { count, inputs: width, outputs: allExperts };
   const product = { ...elementMatrix(router), ...sizes, input: normed, bias: routerBias };
   return [
     { op: 'rms-norm', args: { input, norm, normOffset, epsilon, out: normed, count, width } },

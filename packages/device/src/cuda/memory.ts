@@ -26,6 +26,8 @@ export class Memory {
   readonly #hosts = new Map<HostBuffer, CudaHostBuffer>();
   readonly #scratch = new Set<bigint>();
   readonly #isLawImposed: boolean;
+  /** Of the GPUs whose memory kernels of this one reach. */
+  readonly #peers: Memory[] = [];
   #nextId = 1;
   #allocatedBytes = 0;
 
@@ -130,13 +132,28 @@ export class Memory {
     return known;
   }
 
+  /** From now on, buffers of a linked GPU are good for kernels of this one, too. */
+  link(peer: Memory): void {
+    this.#peers.push(peer);
+  }
+
+  #find(buffer: DeviceBuffer): CudaBuffer | undefined {
+    const own = this.#buffers.get(buffer);
+    if (own !== undefined) return own;
+    for (const peer of this.#peers) {
+      const known = peer.#buffers.get(buffer);
+      if (known !== undefined) return known;
+    }
+    return undefined;
+  }
+
   /**
    * Where a slice starts. Throws DeviceError `bad-argument` unless it lies in a live buffer of this
-   * device.
+   * device, or of one that is linked with it.
    */
   address(slice: Slice): bigint {
     const { buffer, offsetBytes, bytes } = slice;
-    const known = this.#buffers.get(buffer);
+    const known = this.#find(buffer);
     if (known === undefined) {
       throw new DeviceError('bad-argument', `"${buffer.label}" is not allocated on this device`);
     }

@@ -20,7 +20,11 @@ export interface Peer {
  */
 export async function linkPeers(peers: readonly Peer[]): Promise<PeerLinks> {
   for (const peer of peers) {
-    for (const other of peers) if (other !== peer) enableAccess(peer, other);
+    for (const other of peers) {
+      if (other === peer) continue;
+      enableAccess(peer, other);
+      peer.core.memory.link(other.core.memory);
+    }
   }
   const mailboxes: bigint[] = [];
   for (const { core } of peers) {

@@ -1,3 +1,4 @@
+import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectiveCases } from '../contract/collective-cases.ts';
 import { layerCases } from '../contract/layer-cases.ts';
@@ -45,6 +46,33 @@ it('the first of several devices that fails is heard, whatever the others do', a
   devices[1]!.createStream('one').launch('fill-uniform', { out: own, elements: 999, ...fill });
   stream.launch('fill-uniform', { out: slice(buffer), elements: 16, ...fill });
   await expect(stream.synchronize()).rejects.toMatchObject({ code: 'launch-failed' });
+  await device.close();
+});
+
+it('collectives take as long as the law says, and others do not', async () => {
+  const law = profileLaw({
+    ...referenceProfile('h100-native'),
+    collectives: { tollNs: 20e6, rateFactor: 0.5 },
+  });
+  const device = splitDevice(await openCpuDevice({ threads: 1, law }), 2);
+  const stream = device.createStream('ranks');
+  const buffer = slice(device.allocate(64, 'on both'));
+  const sizes = { count: 1, width: 16 };
+  const busyNs = async (launch: () => void) => {
+    const startedNs = device.clock.nowNs();
+    launch();
+    await stream.synchronize();
+    return device.clock.nowNs() - startedNs;
+  };
+  const sum = () => {
+    stream.launch('all-reduce', { inputs: [buffer], out: buffer, epilogue: 'store', ...sizes });
+  };
+  const graph = device.capture(stream, 'sums', () => {
+    sum();
+    sum();
+  });
+  expect(await busyNs(sum)).toBeGreaterThanOrEqual(20e6);
+  expect(await busyNs(() => stream.launchGraph(graph))).toBeGreaterThanOrEqual(2 * 20e6);
   await device.close();
 });
 

@@ -46,6 +46,7 @@ class GroupDevice implements Device {
   readonly law: Law | null;
   readonly inlineLane: Lane;
   readonly #members: Members;
+  readonly #streams: GroupStream[] = [];
   #nextId = 1;
   #closing: Promise<void> | undefined;
 
@@ -116,7 +117,9 @@ class GroupDevice implements Device {
   }
 
   createStream(label: string): Stream {
-    return new GroupStream(this.#newId(), label, this.#members);
+    const stream = new GroupStream(this.#newId(), label, this.#members);
+    this.#streams.push(stream);
+    return stream;
   }
 
   createEvent(): DeviceEvent {
@@ -187,8 +190,10 @@ class GroupDevice implements Device {
     return this.#closing;
   }
 
+  /** Nobody's memory goes while another's kernels may read it. */
   async #close(): Promise<void> {
-    await Promise.all(this.#members.devices.map((device) => device.close()));
+    await Promise.allSettled(this.#streams.map((stream) => stream.synchronize()));
+    for (const device of this.#members.devices.toReversed()) await device.close();
   }
 
   #newId(): number {
@@ -220,6 +225,7 @@ class GroupLane implements Lane {
       );
     }
     const stream = streamOf(request.stream);
+    stream.assertCopies();
     const device = sliceOf(request.device, 0);
     const crossing = this.#lane.copy({ ...request, device, stream: stream.parts[0]! });
     if (request.direction === 'd2h') return crossing;

@@ -1,6 +1,13 @@
-import type { DeviceEvent, Graph, Slice, Stream } from '../device.ts';
+import {
+  bytesPerElement,
+  type DeviceEvent,
+  type Graph,
+  type Slice,
+  type Stream,
+} from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { isCollective, type OpArgs, type OpName } from '../ops.ts';
+import { lawNsOfCollective } from '../law/links.ts';
+import { type CollectiveName, isCollective, type OpArgs, type OpName } from '../ops.ts';
 import { argsOf, sliceOf } from './group-memory.ts';
 import type { Members } from './members.ts';
 
@@ -77,10 +84,30 @@ export class GroupStream implements Stream {
     if (isCollective(name)) {
       const { inputs } = args as OpArgs['all-reduce'];
       const ofAll = inputs.flatMap((input) => ranks.map((rank) => sliceOf(input, rank)));
-      all = all.map((own) => ({ ...own, inputs: ofAll }));
+      const lawNs = this.#lawNs(name, args as OpArgs['all-reduce']);
+      // Where ranks take turns on one device, one of them takes the time for all.
+      const isInTurn = this.#members.links === null;
+      all = all.map((own, rank) => ({
+        ...own,
+        inputs: ofAll,
+        lawNs: isInTurn && rank > 0 ? 0 : lawNs,
+      }));
+    }
+    if (name === 'route') {
+      const { shares } = args as OpArgs['route'];
+      if (shares.length > 1) all = all.map((own, rank) => ({ ...own, shares: [shares[rank]!] }));
     }
     this.#known.set(args, all);
     return all;
+  }
+
+  /** What the law adds, as far as it says anything of links between GPUs. */
+  #lawNs(name: CollectiveName, { count, width }: Pick<OpArgs['all-reduce'], 'count' | 'width'>) {
+    const { devices, ranks } = this.#members;
+    const { law, info } = devices[0]!;
+    if (law === null) return 0;
+    const bytes = count * width * (name === 'all-gather' ? 4 : bytesPerElement(info.element));
+    return lawNsOfCollective(law.profile, ranks, name, bytes);
   }
 
   /** Launches of `record` go to one member alone. Returns how many there were. */
@@ -93,6 +120,13 @@ export class GroupStream implements Stream {
     } finally {
       this.#recording = null;
     }
+  }
+
+  /** Throws DeviceError `bad-argument` while launches are recorded: members do so in turn. */
+  assertCopies(): void {
+    if (this.#recording === null) return;
+    const message = `stream "${this.label}" is being captured, and a copy cannot be`;
+    throw new DeviceError('bad-argument', message);
   }
 
   /** Brings what the first rank has of `whole` to the others, behind the work so far. */

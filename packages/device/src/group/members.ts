@@ -1,7 +1,7 @@
 import type { Device, Slice, Stream } from '../device.ts';
 import type { CollectiveName, OpArgs } from '../ops.ts';
 
-/** How devices of one host reach each other's memory. */
+/** Devices of one host whose operations reach each other's memory, and how they meet. */
 export interface PeerLinks {
   /**
    * Puts a rank's part of a collective on its stream. `all` are the arguments of all ranks, whose

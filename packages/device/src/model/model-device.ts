@@ -18,8 +18,8 @@ import {
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { LAUNCHING_CHANNEL } from '../law/contexts.ts';
+import { linksOf } from '../law/links.ts';
 import { Chains } from './chains.ts';
-import { linksOf } from './links.ts';
 import { Machine } from './machine.ts';
 import { bufferOf, ModelBuffer, ModelHostBuffer } from './memory.ts';
 import { ModelLane } from './model-lane.ts';

@@ -1,10 +1,10 @@
 import type { Roofline } from '@bridgekeeper/bridge';
 import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
 import { bytesPerElement, type ElementType, isSlice, isSliceList, type Slice } from '../device.ts';
+import { collectiveNs, type Links } from '../law/links.ts';
 import { isCollective, type OpArgs, type OpName } from '../ops.ts';
 import { bookkeepingOf } from './bookkeeping.ts';
 import type { Chains } from './chains.ts';
-import { collectiveNs, type Links } from './links.ts';
 import { bufferOf, wordsOf } from './memory.ts';
 
 /** Operations in a row, priced as far as they can be before they run. */

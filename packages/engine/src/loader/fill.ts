@@ -4,24 +4,37 @@ import { DIRECT_BYTES } from '../checkpoint/chunk-file.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import { DigestTable } from './paths/digests.ts';
 import { LoadPipeline, type StageTimes } from './pipeline.ts';
-import type { ReaderPool } from './reading/reads.ts';
+import type { Readers } from './reading/reads.ts';
 import { measureStages, type StageRates } from './stage-rates.ts';
 import {
   CHUNK_BYTES_MAX,
   LoadingRace,
   type LoadingStrategy,
   STAGING_BYTES,
+  STAGING_BYTES_OF_SEVERAL,
 } from './strategy/loading-strategy.ts';
 import { ChunkCursor } from './tensors/chunks.ts';
 import { elementBytesOf, type StoredPart } from './tensors/parts.ts';
 
-export interface FillOptions {
+/** One of the GPUs that a load comes to, and what it has of its own. */
+export interface LoadWorker {
   readonly device: Device;
-  readonly checkpoint: Checkpoint;
   readonly traffic: Traffic;
-  readonly readers: ReaderPool;
+  readonly readers: Readers;
+}
+
+export interface FillOptions {
+  readonly checkpoint: Checkpoint;
+  /**
+   * Each takes the next chunk as soon as it has room for one, whosever it is: what of it is
+   * another's is placed in that one's memory, which its kernels reach.
+   */
+  readonly workers: readonly LoadWorker[];
   readonly strategy: LoadingStrategy;
-  /** At a machine's first load: tries other strategies, too. Contexts that may be opened for it. */
+  /**
+   * At a machine's first load, and of one GPU alone: tries other strategies, too. Contexts that may
+   * be opened for it.
+   */
   readonly race: { readonly contextsMax: number } | null;
   readonly stagingBytes?: number | undefined;
   readonly measureStages?: boolean | undefined;
@@ -54,6 +67,17 @@ export interface FillReport {
   readonly stagingPeakBytes: number;
   /** Each stage alone; null: they were not measured. */
   readonly rates: StageRates | null;
+  /** The part that each GPU had in it. */
+  readonly gpus: readonly GpuFillReport[];
+}
+
+export interface GpuFillReport {
+  /** That crossed to it. */
+  readonly bytes: number;
+  readonly readySeconds: number;
+  /** Until there was nothing more for it. */
+  readonly streamSeconds: number;
+  readonly times: StageTimes;
 }
 
 /** Enough for a rate: some tens of chunks. */
@@ -72,74 +96,165 @@ export async function fillArenas(
   arenas: readonly DeviceBuffer[],
   options: FillOptions,
 ): Promise<FillReport> {
-  const { device, checkpoint, onProgress } = options;
+  const { workers, checkpoint, onProgress } = options;
+  const { device } = workers[0]!;
   const { seal } = checkpoint;
   const detour = new Detour(device, parts, arenas.length);
-  const gridBytes = seal === null ? DIRECT_BYTES : seal.chunkBytes;
+  const gridBytes = gridOf(checkpoint);
   const fileBytes = checkpoint.files.map(({ bytes }) => bytes);
   const cursor = new ChunkCursor(detour.parts, { fileBytes, gridBytes });
   const { totalBytes } = cursor;
-  const digests =
-    seal === null
-      ? null
-      : new DigestTable(
-          device,
-          seal,
-          checkpoint.files.map(({ name }) => name),
-        );
   let bytesDone = 0;
-  const pipeline = new LoadPipeline({
-    ...options,
-    arenas: [...arenas, ...detour.buffers],
-    gridBytes,
-    stagingBytes: Math.min(
-      options.stagingBytes ?? STAGING_BYTES,
-      Math.max(totalBytes, options.strategy.chunkBytes),
-    ),
-    digests,
-    onChunk: ({ bytes }) => {
-      bytesDone += bytes;
-      onProgress(bytesDone, totalBytes);
-    },
-  });
+  const onBytes = (bytes: number) => {
+    bytesDone += bytes;
+    onProgress(bytesDone, totalBytes);
+  };
+  const base = onGrid(options.strategy, gridBytes);
+  const all = [...arenas, ...detour.buffers];
+  const fills = workers.map((worker) => new GpuFill(worker, { ...options, arenas: all }, onBytes));
   try {
-    const base = onGrid(options.strategy, gridBytes);
-    const readySeconds = await pipeline.makeReady(base, mayWaitForLanes(base));
+    // Together, and before any of them streams: what is allocated later would wait for streams.
+    for (const fill of fills) await fill.makeReady(base);
     const startedNs = device.clock.nowNs();
-    const { strategy, race } = await stream(pipeline, cursor, gridBytes, options);
+    const [first] = await Promise.all(
+      fills.map((fill) => endingAll(cursor, fill.stream(cursor, gridBytes))),
+    );
     await detour.finish(arenas);
     const streamedNs = device.clock.nowNs();
-    await digests?.check(options.traffic);
+    for (const fill of fills) await fill.verify();
     await checkpoint.assertUnchanged();
     const verifiedNs = device.clock.nowNs();
     options.onFilled?.();
+    const { strategy, race } = first!;
     return {
       strategy,
       race,
       bytes: totalBytes,
-      readySeconds,
+      readySeconds: sumOf(fills, ({ report }) => report.readySeconds),
       streamSeconds: (streamedNs - startedNs) / 1e9,
-      times: pipeline.times,
-      verifiedBytes: digests === null ? 0 : totalBytes,
+      times: {
+        readNs: sumOf(fills, ({ report }) => report.times.readNs),
+        decryptNs: sumOf(fills, ({ report }) => report.times.decryptNs),
+        crossNs: sumOf(fills, ({ report }) => report.times.crossNs),
+      },
+      verifiedBytes: seal === null ? 0 : totalBytes,
       verifySeconds: (verifiedNs - streamedNs) / 1e9,
-      stagingPeakBytes: pipeline.stagingPeakBytes,
-      rates:
-        options.measureStages === true ? await measureStages(pipeline, strategy, device) : null,
+      stagingPeakBytes: sumOf(fills, ({ stagingPeakBytes }) => stagingPeakBytes),
+      rates: options.measureStages === true ? await fills[0]!.measureStages(strategy) : null,
+      gpus: fills.map(({ report }) => report),
     };
   } finally {
-    await pipeline.close();
-    digests?.free();
+    await Promise.all(fills.map((fill) => fill.close()));
     detour.free();
   }
 }
 
+const sumOf = <T>(all: readonly T[], part: (each: T) => number) =>
+  all.reduce((total, each) => total + part(each), 0);
+
+/** When it fails, nobody is dealt more: the others end soon. */
+async function endingAll<T>(cursor: ChunkCursor, part: Promise<T>): Promise<T> {
+  try {
+    return await part;
+  } catch (error) {
+    cursor.end();
+    throw error;
+  }
+}
+
+/** One GPU's part in a load: whatever chunks it is dealt. */
+class GpuFill {
+  readonly #worker: LoadWorker;
+  readonly #options: FillOptions;
+  readonly #pipeline: LoadPipeline;
+  readonly #digests: DigestTable | null;
+  #bytes = 0;
+  #readySeconds = 0;
+  #streamSeconds = 0;
+
+  constructor(
+    worker: LoadWorker,
+    options: FillOptions & { readonly arenas: readonly DeviceBuffer[] },
+    onBytes: (bytes: number) => void,
+  ) {
+    const { checkpoint, strategy, workers } = options;
+    const wantedBytes = workers.length > 1 ? STAGING_BYTES_OF_SEVERAL : STAGING_BYTES;
+    const stagingBytes = options.stagingBytes ?? wantedBytes;
+    const { seal, files } = checkpoint;
+    const names = files.map(({ name }) => name);
+    this.#worker = worker;
+    this.#options = options;
+    this.#digests = seal === null ? null : new DigestTable(worker.device, seal, names);
+    const fileBytes = sumOf(files, ({ bytes }) => bytes);
+    this.#pipeline = new LoadPipeline({
+      ...worker,
+      checkpoint,
+      arenas: options.arenas,
+      gridBytes: gridOf(checkpoint),
+      stagingBytes: Math.min(stagingBytes, Math.max(fileBytes, strategy.chunkBytes)),
+      digests: this.#digests,
+      onChunk: ({ bytes }) => {
+        this.#bytes += bytes;
+        onBytes(bytes);
+      },
+    });
+  }
+
+  get report(): GpuFillReport {
+    const { times } = this.#pipeline;
+    const [readySeconds, streamSeconds] = [this.#readySeconds, this.#streamSeconds];
+    return { bytes: this.#bytes, readySeconds, streamSeconds, times };
+  }
+
+  get stagingPeakBytes(): number {
+    return this.#pipeline.stagingPeakBytes;
+  }
+
+  async makeReady(strategy: LoadingStrategy): Promise<void> {
+    const isWhole = mayWaitForLanes(strategy, this.#worker.traffic);
+    this.#readySeconds = await this.#pipeline.makeReady(strategy, isWhole);
+  }
+
+  async stream(cursor: ChunkCursor, gridBytes: number) {
+    const { clock } = this.#worker.device;
+    const startedNs = clock.nowNs();
+    const streamed = await stream(this.#pipeline, cursor, gridBytes, {
+      ...this.#options,
+      mayReadersCross: this.#worker.traffic.threadUploads() !== null,
+    });
+    this.#streamSeconds = (clock.nowNs() - startedNs) / 1e9;
+    return streamed;
+  }
+
+  async verify(): Promise<void> {
+    await this.#digests?.check(this.#worker.traffic);
+  }
+
+  measureStages(strategy: LoadingStrategy): Promise<StageRates> {
+    return measureStages(this.#pipeline, strategy, this.#worker.device);
+  }
+
+  async close(): Promise<void> {
+    await this.#pipeline.close();
+    this.#digests?.free();
+  }
+}
+
 /**
- * Whether streams may wait for lanes while chunks cross: for other contexts, or for the thread that
- * makes asynchronous copies of an imposed law. No allocation must meet that: it would wait for the
- * streams in turn.
+ * Whether streams may wait for lanes while chunks cross: for other contexts, for the thread that
+ * makes asynchronous copies of an imposed law, or for those that cross to one of several GPUs. No
+ * allocation must meet that: it would wait for the streams in turn.
  */
-function mayWaitForLanes({ crossedBy, contexts, memory }: LoadingStrategy): boolean {
-  return crossedBy === 'lanes' && (contexts > 0 || memory === 'pageable');
+function mayWaitForLanes(
+  { crossedBy, contexts, memory }: LoadingStrategy,
+  traffic: Traffic,
+): boolean {
+  return crossedBy === 'lanes' && (traffic.hasBulkThread(contexts) || memory === 'pageable');
+}
+
+/** Reads and chunks begin at multiples of this. */
+function gridOf({ seal }: Checkpoint): number {
+  return seal === null ? DIRECT_BYTES : seal.chunkBytes;
 }
 
 /** All by one strategy, or the first part by a race of strategies and the rest by the winner. */
@@ -147,16 +262,17 @@ async function stream(
   pipeline: LoadPipeline,
   cursor: ChunkCursor,
   gridBytes: number,
-  options: FillOptions,
+  options: FillOptions & { readonly mayReadersCross: boolean },
 ): Promise<{ strategy: LoadingStrategy; race: RaceResult[] }> {
   const results: RaceResult[] = [];
   const base = onGrid(options.strategy, gridBytes);
-  if (options.race === null || cursor.totalBytes < RACE_TOTAL_MIN) {
+  const isAlone = options.workers.length === 1;
+  if (options.race === null || !isAlone || cursor.totalBytes < RACE_TOTAL_MIN) {
     await pipeline.run(cursor, base, Number.POSITIVE_INFINITY);
     return { strategy: base, race: results };
   }
   const { contextsMax } = options.race;
-  const readersMayCross = options.traffic.threadUploads() !== null;
+  const { mayReadersCross: readersMayCross } = options;
   const race = new LoadingRace(base, cursor.totalBytes, { contextsMax, readersMayCross });
   for (let strategy = race.next(); strategy !== null; strategy = race.next()) {
     const tried = onGrid(strategy, gridBytes);

@@ -253,17 +253,21 @@ describe('loading a checkpoint', () => {
   });
 });
 
+const HALVES = { of: 2, wholeExperts: false } as const;
+
 test('ranks hold their parts and nothing else', async () => {
   const folder = join(root, 'ranks');
   await writeModelFolder(folder, { storedType: 'f32', architecture: 'Qwen2ForCausalLM' });
   const spec = await readModelSpec(folder);
   const whole = await plainTensors(folder);
-  const ranks = [0, 1].map((index) => sliceForRank(weightTensors(spec), spec, { index, of: 2 }));
+  const ranks = [0, 1].map((index) =>
+    sliceForRank(weightTensors(spec), spec, { index, ...HALVES }),
+  );
   const checkpoint = await openCheckpoint(folder);
   for (const [index, tensors] of ranks.entries()) {
     const traffic = trafficOf(device);
     const options = { spec, source: checkpoint, device, traffic, ...small };
-    const { parts, buffers } = await loadRank(options, { index, of: 2 });
+    const { parts, buffers } = await loadRank(options, { index, ...HALVES });
     for (const { name, arena, offsetBytes, outBytes } of parts) {
       const planned = tensors.flatMap(({ sources }) => sources).find((each) => each.name === name)!;
       const { rows, columns } = planned.selection ?? {

@@ -3,17 +3,23 @@ import {
   bytesPerElement,
   type Device,
   type DeviceBuffer,
-  type DeviceRank,
   E4M3_MAX,
   type ElementType,
   elementMatrix,
   MXFP4_BLOCK,
   type Slice,
+  type Stream,
   slice,
 } from '@bridgekeeper/device';
 import type { Checkpoint, UnmappedTensor } from '../checkpoint/checkpoint.ts';
-import { type Rank, sliceForRank, tiedHeadRows } from '../models/rank-slice.ts';
-import type { ModelSpec } from '../models/spec.ts';
+import {
+  type Division,
+  type Rank,
+  rankSpec,
+  sliceForRank,
+  tiedHeadRows,
+} from '../models/rank-slice.ts';
+import { type ExpertsFeedForward, heldExperts, type ModelSpec } from '../models/spec.ts';
 import {
   type Destination,
   type ExpertsMatrix,
@@ -24,7 +30,7 @@ import {
   weightTensors,
 } from '../models/weights.ts';
 import type { Traffic } from '../traffic/traffic.ts';
-import { type FillReport, fillArenas } from './fill.ts';
+import { type FillReport, fillArenas, type LoadWorker } from './fill.ts';
 import { ReaderPool } from './reading/reads.ts';
 import { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
 import { checkTensors } from './tensors/check-tensors.ts';
@@ -73,6 +79,16 @@ export interface WeightOptions extends LoadOptions {
   readonly spec: ModelSpec;
   /** An open checkpoint, or random weights made on the device. */
   readonly source: Checkpoint | 'dummy';
+  /** Whether each rank of several has some of the experts whole; else a part of every one. */
+  readonly expertParallel?: boolean | undefined;
+}
+
+/** How the model is divided among the ranks of the device. */
+export function divisionOf({
+  device,
+  expertParallel = false,
+}: Pick<WeightOptions, 'device' | 'expertParallel'>): Division {
+  return { of: device.info.ranks, wholeExperts: expertParallel };
 }
 
 export interface LoadedWeights {
@@ -125,10 +141,12 @@ async function fillDummy(device: Device, layout: Layout, buffers: readonly Devic
 }
 
 /**
- * The E4M3 code of 240 is 0x77, which as a power of two is 2^-8: under it, random codes of MXFP4
- * have about the spread of other matrices.
+ * Every code of MXFP4 as often as any other. Not so the bytes of evenly spread E4M3 values: their
+ * codes have a mean, lines grow alike under it, and a router then sends them all to few experts.
  */
-const DUMMY_MXFP4_SCALE = { type: 'fp8-e4m3', mean: 240, spread: 0 } as const;
+const DUMMY_MXFP4 = { type: 'byte', mean: 128, spread: 128 } as const;
+/** The power of two, 2^-7, under which these have about the spread of other matrices. */
+const DUMMY_MXFP4_SCALE = { type: 'byte', mean: 120, spread: 0 } as const;
 
 /** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
 function dummyOf(tensor: WeightTensor, part: Placement['part'], element: ElementType) {
@@ -138,6 +156,7 @@ function dummyOf(tensor: WeightTensor, part: Placement['part'], element: Element
     return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
   }
   if (format === 'e8m0') return { elements, ...DUMMY_MXFP4_SCALE };
+  if (format === 'mxfp4') return { elements, ...DUMMY_MXFP4 };
   if (format === 'f32') return { elements, type: 'f32', mean: 0, spread: 0 } as const;
   if (format !== 'element') {
     return { elements, type: 'fp8-e4m3', mean: 0, spread: E4M3_MAX } as const;
@@ -181,7 +200,7 @@ function layerOf(
   const own = new Map<string, unknown>(
     FEED_FORWARD_ROLES[kind].map((role) => [role, roles[role] ?? null]),
   );
-  if (kind === 'experts') {
+  if (feedForward.kind === 'experts') {
     for (const role of STACKS) {
       const stack = stackOf(own.get(role) as WeightMatrix, roles[`${role}Scales`], feedForward);
       own.set(role, stack);
@@ -203,9 +222,9 @@ function layerOf(
 function stackOf(
   matrix: WeightMatrix,
   scales: unknown,
-  { experts }: { readonly experts: number },
+  feedForward: ExpertsFeedForward,
 ): ExpertsMatrix {
-  const sizes = { ...matrix, outputs: matrix.outputs / experts };
+  const sizes = { ...matrix, outputs: matrix.outputs / heldExperts(feedForward) };
   if (scales === undefined) return sizes;
   // Rows were counted in bytes.
   const packed = { format: 'mxfp4', scales: scales as Slice, inputs: matrix.inputs * 2 } as const;
@@ -296,13 +315,17 @@ async function fillFrom(
   const { device, onProgress } = options;
   const startedNs = device.clock.nowNs();
   const readers = options.readers ?? new ReaderPool();
-  const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1 } as const;
+  const none = { deviceKind: 'cpu', profile: null, isImposed: false, cores: 1, gpus: 1 } as const;
+  const strategy = options.strategy ?? deriveStrategy(none);
   try {
     return await fillArenas(parts, buffers, {
       ...options,
       checkpoint,
-      readers,
-      strategy: options.strategy ?? deriveStrategy(none),
+      workers: gpusOf(options).map((gpu, index) => ({
+        ...gpu,
+        readers: readers.from(index * strategy.readers),
+      })),
+      strategy,
       race: options.race ?? null,
       onProgress: (bytesDone: number, bytesTotal: number) => {
         const totalSeconds = (device.clock.nowNs() - startedNs) / 1e9;
@@ -314,13 +337,24 @@ async function fillFrom(
   }
 }
 
+/** The devices that ranks are on, each once, with what crosses to it. */
+function gpusOf({ device, traffic }: LoadOptions): readonly Omit<LoadWorker, 'readers'>[] {
+  const { ranks } = device;
+  if (ranks.length === 1) return [{ device, traffic }];
+  const gpus = new Map<Device, Omit<LoadWorker, 'readers'>>();
+  for (const [index, { device: own }] of ranks.entries()) {
+    if (!gpus.has(own)) gpus.set(own, { device: own, traffic: traffic.ofRank(own, index) });
+  }
+  return [...gpus.values()];
+}
+
 /** Scales are small and checked on the host; they cross one matrix at a time. */
 async function uploadScales(
   checkpoint: Checkpoint,
   tensors: readonly WeightTensor[],
   layout: Layout,
   buffers: readonly DeviceBuffer[],
-  { traffic }: LoadOptions,
+  traffic: Traffic,
 ): Promise<void> {
   const scales = await readScales(checkpoint, tensors);
   for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
@@ -343,29 +377,28 @@ export async function loadWeights(options: WeightOptions): Promise<LoadedWeights
   const checkpoint = source === 'dummy' ? undefined : source;
   const unusedTensors = checkpoint === undefined ? [] : checkTensors(checkpoint, tensors);
   const ordered = checkpoint === undefined ? tensors : inFileOrder(tensors, checkpoint);
-  const { element, ranks } = device.info;
-  const layoutFor = (index: number) =>
+  const { element } = device.info;
+  const division = divisionOf(options);
+  const layouts = device.ranks.map((_, index) =>
     layOut(
-      heldBy(ordered, spec, { index, of: ranks }),
+      heldBy(ordered, spec, { ...division, index }),
       bytesPerElement(element),
       ARENA_LIMIT_BYTES,
-    );
+    ),
+  );
   // The same on every rank but for where its bytes come from.
-  const layout = layoutFor(0);
+  const layout = layouts[0]!;
+  if (checkpoint !== undefined) {
+    for (const gpu of gpusOf(options)) gpu.traffic.reserveBulk(options.strategy?.contexts ?? 0);
+  }
   const buffers = allocateArenas(device, layout.arenaBytes);
   const report = await orFree(device, buffers, async () => {
-    if (checkpoint === undefined) {
-      await fillDummy(device, layout, buffers);
-      return null;
-    }
-    const all = optionsOfRanks(options);
-    const reports = await ofRanks(device, (rank, index) => {
-      const parts = buffers.map(rank.part);
-      return fillRank(checkpoint, layoutFor(index), parts, all[index]!, { index, of: ranks });
-    });
-    return reports[0]!;
+    if (checkpoint !== undefined) return fillRanks(checkpoint, layouts, buffers, options);
+    await fillDummy(device, layout, buffers);
+    return null;
   });
-  const over = (arenas: readonly DeviceBuffer[]) => assemble(spec, layout, arenas);
+  const own = rankSpec(spec, division);
+  const over = (arenas: readonly DeviceBuffer[]) => assemble(own, layout, arenas);
   return {
     weights: over(buffers),
     buffers,
@@ -387,60 +420,56 @@ export function heldBy(
   return rank.of === 1 ? [...tensors] : sliceForRank(tensors, spec, rank);
 }
 
-/**
- * What `fill` makes of each rank: side by side where they are GPUs of their own, each of which has
- * a channel of its own, else in turn. When one fails, the others have ended before this rejects.
- */
-async function ofRanks<Filled>(
-  { ranks }: Device,
-  fill: (rank: DeviceRank, index: number) => Promise<Filled>,
-): Promise<readonly Filled[]> {
-  const areApart = new Set(ranks.map(({ device }) => device)).size === ranks.length;
-  const filled: Filled[] = [];
-  if (!areApart) {
-    for (const [index, rank] of ranks.entries()) filled.push(await fill(rank, index));
-    return filled;
-  }
-  for (const result of await Promise.allSettled(ranks.map(fill))) {
-    if (result.status === 'rejected') throw result.reason;
-    filled.push(result.value);
-  }
-  return filled;
-}
-
-/** What each rank of the device is filled by; progress is that of all of them. */
-function optionsOfRanks(options: WeightOptions): readonly WeightOptions[] {
-  const { device, traffic, readers, onProgress } = options;
-  const { ranks } = device;
-  if (ranks.length === 1) return [options];
-  const bytesDone = ranks.map(() => 0);
-  return ranks.map(({ device: own }, index) => ({
-    ...options,
-    device: own,
-    traffic: traffic.ofRank(own, index),
-    // Threads that were started ahead are one rank's: they read one thing after the other.
-    readers: index === 0 ? readers : undefined,
-    onProgress: (progress) => {
-      bytesDone[index] = progress.bytesDone;
-      const bytesTotal = progress.bytesTotal * ranks.length;
-      onProgress?.({ ...progress, bytesDone: sum(bytesDone), bytesTotal });
-    },
-  }));
-}
-
-/** Brings a rank what it holds: of the files, zeros, and rows of its own table. */
-async function fillRank(
+/** Brings all ranks what they hold: each byte of the files once, whosever it is. */
+async function fillRanks(
   checkpoint: Checkpoint,
-  layout: Layout,
+  layouts: readonly Layout[],
   buffers: readonly DeviceBuffer[],
   options: WeightOptions,
-  rank: Rank,
 ): Promise<FillReport> {
-  const { device, spec } = options;
+  const { device, traffic } = options;
   const { element } = device.info;
-  const tensors = layout.placements.map(({ tensor }) => tensor);
-  await uploadScales(checkpoint, [...new Set(tensors)], layout, buffers, options);
-  const report = await fillFrom(checkpoint, partsOf(layout, checkpoint, element), buffers, options);
+  const ranks = device.ranks.map(({ device: own, part }, index) => ({
+    device: own,
+    index,
+    layout: layouts[index]!,
+    buffers: buffers.map(part),
+    traffic: device.ranks.length === 1 ? traffic : traffic.ofRank(own, index),
+  }));
+  for (const { layout, buffers, traffic } of ranks) {
+    const tensors = new Set(layout.placements.map(({ tensor }) => tensor));
+    await uploadScales(checkpoint, [...tensors], layout, buffers, traffic);
+  }
+  const parts = ranks.flatMap(({ layout, index }) =>
+    partsOf(layout, checkpoint, element).map((part) => ({
+      ...part,
+      arena: part.arena + index * buffers.length,
+    })),
+  );
+  const arenas = ranks.flatMap(({ buffers }) => buffers);
+  const report = await fillFrom(checkpoint, parts, arenas, options);
+  const { spec } = options;
+  const division = divisionOf(options);
+  const streams = ranks.map((rank) => fillRest(rank, spec, { ...division, index: rank.index }));
+  await Promise.all(streams.map((stream) => stream.synchronize()));
+  return report;
+}
+
+/** What no file has: zeros, and rows of a rank's own table. Ends with the stream that it is on. */
+function fillRest(
+  {
+    device,
+    layout,
+    buffers,
+  }: {
+    readonly device: Device;
+    readonly layout: Layout;
+    readonly buffers: readonly DeviceBuffer[];
+  },
+  spec: ModelSpec,
+  rank: Rank,
+): Stream {
+  const { element } = device.info;
   const stream = device.createStream('weights without sources');
   const placeOf = ({ arena, offsetBytes, bytes }: Placement) =>
     slice(buffers[arena]!, offsetBytes, bytes);
@@ -460,8 +489,7 @@ async function fillRank(
       stream.launch('fill-uniform', { out, elements, ...zeros });
     }
   }
-  await stream.synchronize();
-  return report;
+  return stream;
 }
 
 /** Tensors on the device that no engine was built over. */
@@ -485,7 +513,7 @@ export async function loadRank(
   const layout = layOut(held, bytesPerElement(element), ARENA_LIMIT_BYTES);
   const parts = partsOf(layout, source, element);
   return loadParts(source, parts, layout.arenaBytes, options, (buffers) =>
-    uploadScales(source, held, layout, buffers, options),
+    uploadScales(source, held, layout, buffers, options.traffic),
   );
 }
 

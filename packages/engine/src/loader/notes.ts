@@ -24,6 +24,27 @@ export function loadNotes({ unusedTensors, unmappedTensors }: LoadedWeights): st
   return names.length === 0 ? notes : [...notes, note(names, 'not what the index maps: ignored')];
 }
 
+/** What each of several GPUs had of a load, and where its time went. */
+export function gpuNotes({ report, seconds }: LoadedWeights): string[] {
+  if (report === null || report.gpus.length === 1) return [];
+  const { readySeconds, streamSeconds } = report;
+  const beside = seconds - readySeconds - streamSeconds;
+  return [
+    `loading: ${inSeconds(readySeconds)} making ready, ${inSeconds(streamSeconds)} streaming, ` +
+      `${inSeconds(beside)} beside`,
+    ...report.gpus.map(({ bytes, readySeconds, streamSeconds, times }, index) => {
+      const work = `threads read for ${inSeconds(times.readNs / 1e9)}`;
+      const crossed = `crossings under way for ${inSeconds(times.crossNs / 1e9)}`;
+      return (
+        `loading, GPU ${index}: ${(bytes / 1e9).toFixed(2)} GB in ${inSeconds(streamSeconds)} ` +
+        `after ${inSeconds(readySeconds)}; ${work}, ${crossed}`
+      );
+    }),
+  ];
+}
+
+const inSeconds = (seconds: number) => `${seconds.toFixed(3)} s`;
+
 function note(names: readonly string[], what: string): string {
   const count = names.length === 1 ? '1 tensor is' : `${names.length} tensors are`;
   return `${count} ${what} (${names[0]}${names.length > 1 ? ', ...' : ''})`;

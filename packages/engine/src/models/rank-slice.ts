@@ -4,10 +4,16 @@ import { type Range, sliceScales } from './scales.ts';
 import type { FeedForward, ModelSpec } from './spec.ts';
 import type { WeightSource, WeightTensor } from './weights.ts';
 
-/** One of several devices that share a model by tensor parallelism. */
-export interface Rank {
-  readonly index: number;
+/** How devices share a model by tensor parallelism. */
+export interface Division {
   readonly of: number;
+  /** Expert parallelism: each rank has some experts whole. Else it has a part of every one. */
+  readonly wholeExperts: boolean;
+}
+
+/** One of these devices. */
+export interface Rank extends Division {
+  readonly index: number;
 }
 
 /**
@@ -15,14 +21,14 @@ export interface Rank {
  * products. Hidden states and tokens are everyone's. Throws ModelError `unsupported` where the
  * model cannot be divided so.
  */
-export function rankSpec(spec: ModelSpec, of: number): ModelSpec {
-  if (of === 1) return spec;
+export function rankSpec(spec: ModelSpec, division: Division): ModelSpec {
+  if (division.of === 1) return spec;
   requireDivisible(spec);
-  const first = { index: 0, of };
+  if (division.wholeExperts) requireExperts(spec);
+  const first = { ...division, index: 0 };
   const kinds = new Map<FeedForward, FeedForward>();
   for (const { feedForward } of spec.layerKinds) {
-    const [from, to] = innerShare(feedForward, first);
-    kinds.set(feedForward, { ...feedForward, intermediateSize: to - from });
+    kinds.set(feedForward, feedForwardOfRank(feedForward, first));
   }
   return {
     ...spec,
@@ -32,6 +38,22 @@ export function rankSpec(spec: ModelSpec, of: number): ModelSpec {
       return { ...kind, feedForward: kinds.get(kind.feedForward)! };
     }),
   };
+}
+
+function feedForwardOfRank(feedForward: FeedForward, first: Rank): FeedForward {
+  if (feedForward.kind === 'experts' && first.wholeExperts) {
+    const shares = Array.from({ length: first.of }, (_, index) =>
+      expertShare(feedForward.experts, { ...first, index }),
+    );
+    return { ...feedForward, shares };
+  }
+  return { ...feedForward, intermediateSize: lengthOf(innerShare(feedForward, first)) };
+}
+
+function requireExperts({ architecture, layerKinds }: ModelSpec): void {
+  if (layerKinds.some(({ feedForward }) => feedForward.kind === 'experts')) return;
+  const message = `${architecture} has no experts: leave --enable-expert-parallel out`;
+  throw new ModelError('unsupported', message);
 }
 
 /** Throws ModelError `unsupported` for what no rule below divides. */
@@ -60,7 +82,9 @@ export function isHeadDivided({ vocabularySize }: ModelSpec, of: number): boolea
  * layers and every expert by the width between their products, the head by vocabulary; norms,
  * routers and the table whole. Sums over ranks follow the output and down products, so their biases
  * belong to the first rank; others have a tensor without sources, which is zeros. A tied head is
- * one, too, whose rows are those of the table. Throws ModelError `unsupported`.
+ * one, too, whose rows are those of the table. With whole experts a rank has a range of them, their
+ * biases included, and room behind it where another has one more. All ranks' tensors have the same
+ * sizes. Throws ModelError `unsupported`.
  */
 export function sliceForRank(
   tensors: readonly WeightTensor[],
@@ -70,7 +94,8 @@ export function sliceForRank(
   requireDivisible(spec);
   const sliced = tensors.map((tensor) => {
     const { role } = tensor.destination;
-    return (RULES[role] ?? whole)(tensor, spec, rank);
+    const rules = rank.wholeExperts ? RULES_OF_WHOLE_EXPERTS : RULES;
+    return (rules[role] ?? whole)(tensor, spec, rank);
   });
   if (!spec.tiedHead || !isHeadDivided(spec, rank.of)) return sliced;
   return [...sliced, tiedHead(spec, rank)];
@@ -165,6 +190,51 @@ const RULES: Readonly<Record<string, Rule>> = {
   expertDownBias: firstOnly,
   head: byVocabulary,
 };
+
+const byExperts: Rule = (tensor, spec, rank) => {
+  const feedForward = feedForwardOf(tensor, spec);
+  if (feedForward.kind !== 'experts') return tensor;
+  const { experts } = feedForward;
+  const rows = tensor.shape[0]! / experts;
+  const own = withRows(tensor, [scaled(expertShare(experts, rank), rows)]);
+  return withRoom(own, Math.ceil(experts / rank.of) * rows);
+};
+
+const RULES_OF_WHOLE_EXPERTS: Readonly<Record<string, Rule>> = {
+  ...RULES,
+  expertGateUp: byExperts,
+  expertGateUpScales: byExperts,
+  expertGateUpBias: byExperts,
+  expertDown: byExperts,
+  expertDownScales: byExperts,
+  expertDownBias: byExperts,
+};
+
+/** The same with room for so many rows, which nothing is read to and nobody reads. */
+function withRoom(tensor: WeightTensor, rows: number): WeightTensor {
+  const { shape, scales } = tensor;
+  if (shape[0] === rows) return tensor;
+  const elements = (tensor.elements / shape[0]!) * rows;
+  const room = { ...tensor, shape: [rows, ...shape.slice(1)], elements };
+  if (scales === null) return room;
+  const { part, blockOutputs } = scales;
+  const wanted = Math.ceil(rows / blockOutputs);
+  const last = part!.rows.at(-1)!;
+  const repeated = new Array<number>(wanted - scales.rows).fill(last);
+  const own = { ...part!, rows: [...part!.rows, ...repeated] };
+  return { ...room, scales: { ...scales, rows: wanted, part: own } };
+}
+
+/** A contiguous range; where they cannot be shared out evenly, the first ranks have one more. */
+function expertShare(experts: number, { index, of }: Rank): Range {
+  if (experts < of) {
+    const message = `${experts} experts cannot be shared out to ${of} ranks: take no more ranks`;
+    throw new ModelError('unsupported', message);
+  }
+  const [each, more] = [Math.floor(experts / of), experts % of];
+  const from = index * each + Math.min(index, more);
+  return [from, from + each + (index < more ? 1 : 0)];
+}
 
 function feedForwardOf({ destination }: WeightTensor, { layerKinds }: ModelSpec): FeedForward {
   return layerKinds['layer' in destination ? destination.layer : 0]!.feedForward;

@@ -1,4 +1,4 @@
-import type { Activation, GateForm, NormOffset, Weighing } from '@bridgekeeper/device';
+import type { Activation, ExpertShare, GateForm, NormOffset, Weighing } from '@bridgekeeper/device';
 import type { Quantization } from './quantization.ts';
 
 /** How the rotary frequencies are stretched beyond the length the model was trained on. */
@@ -71,6 +71,18 @@ export interface ExpertsFeedForward {
   readonly stored: 'modules' | 'sparse block' | 'stack' | 'mxfp4 stack';
   /** An expert that every token is sent to. */
   readonly shared: SharedExpert | null;
+  /**
+   * Of a rank's model, where each rank has some experts whole: which of them every rank has, the
+   * first one no fewer than any other. Absent: all have every expert, or a part of each.
+   */
+  readonly shares?: readonly ExpertShare[];
+}
+
+/** How many experts a device has room for. */
+export function heldExperts({ experts, shares }: ExpertsFeedForward): number {
+  if (shares === undefined) return experts;
+  const [from, to] = shares[0]!;
+  return to - from;
 }
 
 export interface SharedExpert {

@@ -7,7 +7,7 @@ import {
   slice,
   type Vocabulary,
 } from '@bridgekeeper/device';
-import type { ExpertsFeedForward, ModelSpec } from '../models/spec.ts';
+import { type ExpertsFeedForward, heldExperts, type ModelSpec } from '../models/spec.ts';
 import type {
   DenseWeights,
   ExpertsWeights,
@@ -357,11 +357,12 @@ function launchExperts(
 ): void {
   const { spec, buffers, stream } = parts;
   const { feedForward, postNorm } = parts.weights.layers[layer]!;
-  const { experts, expertsPerToken: topK, weighing, weightScale, gate, stored } = kind;
+  const { experts: allExperts, expertsPerToken: topK, weighing, weightScale, gate, stored } = kind;
+  const experts = heldExperts(kind);
   const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
   const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
   const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
-  const groups = { chosen, starts, order, count, experts, topK };
+  const groups = { chosen, starts, order, count, experts, allExperts, topK };
   stream.launch('route', {
     ...groups,
     input: residual,
@@ -377,6 +378,7 @@ function launchExperts(
     tokenRows,
     weights,
     width: spec.hiddenSize,
+    shares: kind.shares ?? [[0, allExperts]],
     workspace,
   });
   const { outputs, ...gateUp } = expertGateUp;

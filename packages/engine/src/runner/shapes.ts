@@ -14,7 +14,7 @@ import {
   type StorageFormat,
 } from '@bridgekeeper/device';
 import { isHeadDivided } from '../models/rank-slice.ts';
-import type { FeedForward, ModelSpec, Rope } from '../models/spec.ts';
+import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
 import { align, deltaNetSizes, kvLayers } from './layer-sizes.ts';
@@ -116,7 +116,7 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
     normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
     shared: most((each) => (each.kind === 'experts' ? (each.shared?.intermediateSize ?? 1) : 1)),
     slots,
-    starts: most((each) => (each.kind === 'experts' ? each.experts + 1 : 1)),
+    starts: most((each) => (each.kind === 'experts' ? heldExperts(each) + 1 : 1)),
   };
 }
 

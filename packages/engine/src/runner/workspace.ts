@@ -28,11 +28,11 @@ export function workspaceBytes(
   const linearBytes = (sizes: LinearSizes) => linearWorkspace(sizes, elementBytes).bytes;
   const feedForwardBytes = (feedForward: FeedForward) => {
     if (feedForward.kind === 'dense') return denseBytes(feedForward);
-    const { experts, expertsPerToken: topK, shared } = feedForward;
+    const { experts: allExperts, expertsPerToken: topK, shared } = feedForward;
     const beside = shared && denseBytes(shared);
     return [
       ...(beside ?? []),
-      routeWorkspace({ count: tokens, width: hiddenSize, experts }, elementBytes).bytes,
+      routeWorkspace({ count: tokens, width: hiddenSize, allExperts }, elementBytes).bytes,
       expertDownWorkspace({ count: tokens, topK, outputs: hiddenSize }),
     ];
   };

@@ -13,6 +13,7 @@ import {
 } from '@bridgekeeper/bridge';
 import {
   type Device,
+  type Lane,
   type LaneOptions,
   type Slice,
   type Stream,
@@ -62,6 +63,9 @@ export class Traffic {
   readonly #onCrossing: TrafficOptions['onCrossing'];
   /** Over the pool's lanes, while there is one. */
   #bulk: Route | null = null;
+  /** A rank's own lane in its launching context, once it had bulk: see `bulkRoute`. */
+  #rankLane: Promise<Lane> | null = null;
+  readonly #isRank: boolean;
   /** What uploads from this thread's heap are queued on, once there was one. */
   #uploads: Stream | null = null;
 
@@ -70,6 +74,7 @@ export class Traffic {
     this.#profile = profile;
     this.#onCrossing = onCrossing;
     this.lawName = device.law?.profile.name ?? 'off';
+    this.#isRank = ledger !== undefined;
     this.#ledger = ledger ?? new Ledger({ law: this.lawName, openedNs: device.clock.nowNs() });
     this.#pool = new LanePool(device);
     this.#pieceBytes = pieceBytesOn(profile);
@@ -92,15 +97,27 @@ export class Traffic {
     this.#pool.grow(contexts);
   }
 
+  /** Whether bulk over so many contexts is carried by other threads than the launching one. */
+  hasBulkThread(contexts: number): boolean {
+    return contexts > 0 || this.#isRank;
+  }
+
+  /** Begins to open what `bulkRoute` will need. */
+  reserveBulk(contexts: number): void {
+    if (contexts > 0) this.#pool.grow(contexts);
+    else if (this.#isRank) void this.#openRankLane().catch(() => undefined);
+  }
+
   /**
-   * A route over so many contexts, for bulk: none means the launching thread's. Fewer where the
-   * machine refused some; throws DeviceError when it refused all. There is one at a time: an
-   * earlier one is closed.
+   * A route over so many contexts, for bulk: none means the launching thread's, or, on a rank of
+   * several, that of a thread of its own: the launching thread, where it stands still for a
+   * crossing, would do so for one rank at a time. Fewer where the machine refused some; throws
+   * DeviceError when it refused all. There is one at a time: an earlier one is closed.
    */
   async bulkRoute(contexts: number): Promise<Route> {
     this.#endBulk();
-    if (contexts === 0) return this.launching;
-    const lanes = await this.#pool.lanes(contexts);
+    if (!this.hasBulkThread(contexts)) return this.launching;
+    const lanes = contexts === 0 ? [await this.#openRankLane()] : await this.#pool.lanes(contexts);
     this.#bulk = this.#route(lanes, WORKER_TURNS);
     return this.#bulk;
   }
@@ -130,7 +147,9 @@ export class Traffic {
   async closeReserved(): Promise<void> {
     this.#endBulk();
     const ranks = [...this.#ranks.values()].map((rank) => rank.closeReserved());
-    await Promise.all([this.#pool.close(), ...ranks]);
+    const rankLane = this.#rankLane?.then((lane) => lane.close());
+    this.#rankLane = null;
+    await Promise.allSettled([this.#pool.close(), rankLane, ...ranks]);
   }
 
   /** For threads that copy up what they read; null under an imposed law: lanes make all copies. */
@@ -216,6 +235,11 @@ export class Traffic {
   #record(record: CrossingRecord): void {
     this.#ledger.record(record);
     this.#onCrossing?.(record);
+  }
+
+  #openRankLane(): Promise<Lane> {
+    this.#rankLane ??= this.#device.openLane({ label: 'weights', context: 'shared' });
+    return this.#rankLane;
   }
 
   #endBulk(): void {

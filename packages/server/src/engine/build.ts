@@ -15,6 +15,7 @@ export function engineOptions(config: EngineConfig, device: Device): EngineOptio
   return {
     ...config.limits,
     device,
+    expertParallel: config.expertParallel,
     bridge: config.bridge.value,
     policy: config.policy.value,
     model: config.model,
@@ -39,7 +40,7 @@ export async function buildEngine(
   watch: BuildWatch = {},
 ): Promise<{ engine: Engine; clock: Clock }> {
   const readers = new ReaderPool();
-  if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers);
+  if (config.loadFormat !== 'dummy') readers.grow(config.loading.value.readers * config.ranks);
   try {
     watch.onPhase?.('device');
     const device = await openDevice(config);

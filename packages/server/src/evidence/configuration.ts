@@ -9,6 +9,7 @@ import type { SettingName, Settings } from '../settings/table.ts';
 const SHOWN = [
   'task',
   'tensorParallelSize',
+  'enableExpertParallel',
   'dataParallelSize',
   'maxModelLen',
   'maxNumSeqs',

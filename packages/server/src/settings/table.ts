@@ -88,6 +88,11 @@ export const SETTINGS = {
   runner: setting(oneOf('auto', 'generate', 'pooling'), 'auto', 'vLLM’s way to say --task'),
   convert: setting(oneOf('auto', 'none', 'embed', 'classify'), 'auto', 'vLLM’s way to say --task'),
   tensorParallelSize: setting(integer(1, 8), 1, 'GPUs that share the model, each a part of it'),
+  enableExpertParallel: setting(
+    onOff(),
+    false,
+    'each of the GPUs that share a model has some of its experts whole, not a part of each',
+  ),
   dataParallelSize: setting(
     integer(1, 8),
     1,

@@ -102,7 +102,6 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'dp-supervisor-probe-failure-threshold': ignored(ONE_GPU, 'one'),
   'prefill-context-parallel-size': only(['1'], ONE_GPU),
   'decode-context-parallel-size': only(['1'], ONE_GPU),
-  'enable-expert-parallel': refused(ONE_GPU),
   'enable-eplb': refused(ONE_GPU),
   'eplb-config': refused(ONE_GPU, 'one'),
   'num-redundant-experts': only(['0'], ONE_GPU),

@@ -1,6 +1,6 @@
 import { E4M3_VALUES } from '../../fp8.ts';
 import { E2M1_VALUES, e8m0Value } from '../../mxfp4.ts';
-import type { ExpertFormat, GateForm, Weighing } from '../../ops.ts';
+import type { ExpertFormat, ExpertShare, GateForm, Weighing } from '../../ops.ts';
 import { sigmoid } from './lines.ts';
 import { rangeOf, Scratch, type Share } from './share.ts';
 
@@ -11,28 +11,31 @@ export interface Groups {
   readonly order: Int32Array;
   readonly count: number;
   readonly experts: number;
+  readonly allExperts: number;
   readonly topK: number;
 }
 
 export interface Choice extends Groups {
-  /** [count, experts] */
+  /** [count, allExperts] */
   readonly logits: Float32Array;
   readonly tokenRows: Int32Array;
   readonly weights: Float32Array;
   readonly choiceBias: Float32Array | null;
   readonly weighing: Weighing;
   readonly weightScale: number;
+  readonly shares: readonly ExpertShare[];
 }
 
 const numberOr = (value: number) => (Number.isNaN(value) ? Number.NEGATIVE_INFINITY : value);
 
 /** Each line's experts and what they weigh, and the groups that come of it. */
 export function chooseExperts(choice: Choice): void {
-  const { logits, tokenRows, chosen, weights, count, experts, topK, choiceBias } = choice;
-  const { weighing, weightScale } = choice;
+  const { logits, tokenRows, chosen, weights, count, allExperts, topK, choiceBias } = choice;
+  const { weighing, weightScale, shares } = choice;
+  const [from, to] = shares[0]!;
   const isSigmoid = weighing === 'sigmoid' || weighing === 'sigmoid-normalised';
   for (let line = 0; line < count; line++) {
-    const own = logits.subarray(line * experts, (line + 1) * experts).map(numberOr);
+    const own = logits.subarray(line * allExperts, (line + 1) * allExperts).map(numberOr);
     const slots = chosen.subarray(line * topK, (line + 1) * topK);
     if (tokenRows[line]! < 0) {
       slots.fill(-1);
@@ -42,7 +45,7 @@ export function chooseExperts(choice: Choice): void {
     const scores = isSigmoid ? own.map((x, i) => sigmoid(x) + (choiceBias?.[i] ?? 0)) : own;
     const order = (a: number, b: number) => scores[b]! - scores[a]! || a - b;
     const best = [...own.keys()].sort(order).slice(0, topK);
-    slots.set(best);
+    slots.set(best.map((expert) => (expert >= from && expert < to ? expert - from : -1)));
     const top = own[best[0]!]!;
     const powerOf = (logit: number) => (isSigmoid ? sigmoid(logit) : Math.exp(logit - top));
     const powers = weighing === 'softmax-all' ? own : best.map((expert) => own[expert]!);

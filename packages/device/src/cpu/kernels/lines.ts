@@ -168,6 +168,11 @@ export function fillUniform(
   for (let i = from; i < to; i++) out[i] = mean + spread * (2 * hashUniform(seed, i) - 1);
 }
 
+/** Downwards. */
+export function bytesFromF32(values: Float32Array, out: Uint8Array): void {
+  for (const [i, value] of values.entries()) out[i] = Math.floor(value);
+}
+
 const CHUNK = 4096;
 
 /**

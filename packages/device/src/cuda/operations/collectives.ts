@@ -40,7 +40,7 @@ export interface RankPlace {
 
 /** All inputs are in this device's memory. */
 export function launchLocalReduce(launcher: Launcher, args: OpArgs['all-reduce']): void {
-  const { inputs, count, width } = args;
+  const { inputs, count, width, lawNs = 0 } = args;
   checkCount('all-reduce', inputs);
   const elements = count * width;
   if (elements === 0) return;
@@ -48,19 +48,22 @@ export function launchLocalReduce(launcher: Launcher, args: OpArgs['all-reduce']
   const out = launcher.address('out of all-reduce', args.out, elements * E);
   const block = launcher.parameters
     .pointers(...parts, out)
-    .longs(elements)
+    .longs(elements, lawNs)
     .ints(inputs.length, adds(args));
   launcher.launch('all_reduce_local', shapeFor(elements / VECTOR), block, LOCAL);
 }
 
 export function launchLocalGather(launcher: Launcher, args: OpArgs['all-gather']): void {
-  const { inputs, count, width } = args;
+  const { inputs, count, width, lawNs = 0 } = args;
   checkCount('all-gather', inputs);
   const bytes = count * width * WORD;
   if (bytes === 0) return;
   const parts = localParts(launcher, 'all-gather', inputs, bytes);
   const out = launcher.address('out of all-gather', args.out, bytes * inputs.length);
-  const block = launcher.parameters.pointers(...parts, out).ints(count, width, inputs.length);
+  const block = launcher.parameters
+    .pointers(...parts, out)
+    .longs(lawNs)
+    .ints(count, width, inputs.length);
   launcher.launch('all_gather_local', shapeFor(width / WORDS), block, LOCAL);
 }
 
@@ -99,7 +102,7 @@ function launchReduce(
   { rank, mailboxes, address }: RankPlace,
 ): void {
   const own = all[rank]!;
-  const { inputs, count, width } = own;
+  const { inputs, count, width, lawNs = 0 } = own;
   const elements = count * width;
   if (elements === 0) return;
   const bytes = elements * E;
@@ -111,7 +114,7 @@ function launchReduce(
   if (bytes <= PUSH_BYTES && elements % ENTRY === 0) {
     const block = launcher.parameters
       .pointers(inputAt(rank), ...boxes, outAt(rank))
-      .longs(elements)
+      .longs(elements, lawNs)
       .ints(rank, adds(own));
     launcher.launch('all_reduce_push', PUSH_SHAPE, block, defines);
     return;
@@ -121,14 +124,14 @@ function launchReduce(
   if (ranks < SCATTER_RANKS || elements % VECTOR !== 0) {
     const block = launcher.parameters
       .pointers(...parts, ...boxes, outAt(rank))
-      .longs(elements)
+      .longs(elements, lawNs)
       .ints(rank, adds(own));
     launcher.launch('all_reduce_pull', shapeFor(elements / VECTOR), block, defines);
     return;
   }
   const block = launcher.parameters
     .pointers(...parts, ...padded(everyone.map(outAt)), ...boxes)
-    .longs(elements)
+    .longs(elements, lawNs)
     .ints(rank, adds(own));
   const shape = shapeFor(elements / VECTOR / ranks);
   launcher.launch('all_reduce_scatter', shape, block, defines);
@@ -139,13 +142,14 @@ function launchGather(
   all: readonly OpArgs['all-gather'][],
   { rank, mailboxes, address }: RankPlace,
 ): void {
-  const { inputs, out, count, width } = all[rank]!;
+  const { inputs, out, count, width, lawNs = 0 } = all[rank]!;
   const bytes = count * width * WORD;
   if (bytes === 0) return;
   const parts = inputs.map((input, from) => address(from, 'input of all-gather', input, bytes));
   const target = launcher.address('out of all-gather', out, bytes * inputs.length);
   const block = launcher.parameters
     .pointers(...padded(parts), ...padded(mailboxes), target)
+    .longs(lawNs)
     .ints(count, width, rank);
   launcher.launch('all_gather_pull', shapeFor(width / WORDS), block, { RANKS: all.length });
 }

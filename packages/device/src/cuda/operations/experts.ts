@@ -39,10 +39,17 @@ const FEW = WARP;
  * also adds the bias, which the library does not to f32.
  */
 export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
-  const { count, width, experts, topK, epsilon, normOffset, weighing, workspace } = args;
-  if (experts > MAX_EXPERTS || topK > WARP || topK > experts) {
+  const { count, width, experts, allExperts, topK, epsilon, normOffset, weighing } = args;
+  const { workspace, shares } = args;
+  if (allExperts > MAX_EXPERTS || topK > WARP || topK > allExperts) {
     const limits = `at most ${MAX_EXPERTS} experts and ${WARP} of them for a token`;
-    throw new DeviceError('unsupported', `${topK} of ${experts} experts on this device: ${limits}`);
+    const what = `${topK} of ${allExperts} experts`;
+    throw new DeviceError('unsupported', `${what} on this device: ${limits}`);
+  }
+  const [from, to] = shares[0]!;
+  if (from < 0 || from > to || to > allExperts || to - from > experts) {
+    const message = `experts ${from} to ${to} of ${allExperts} where there is room for ${experts}`;
+    throw new DeviceError('bad-argument', message);
   }
   if (count === 0) return;
   const places = routeWorkspace(args, E);
@@ -71,7 +78,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     outType: 'f32',
     count,
     inputs: width,
-    outputs: experts,
+    outputs: allExperts,
     workspace: linear,
   });
   const assignments = count * topK;
@@ -82,20 +89,20 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
       isStreamed ? launcher.address('input of route', args.input, count * width * E) : 0n,
       launcher.address('norm of route', args.norm, width * E),
       launcher.address('normed of route', args.normed, count * width * E),
-      launcher.address('logits of route', logits, count * experts * WORD),
+      launcher.address('logits of route', logits, count * allExperts * WORD),
       args.routerBias === null
         ? 0n
-        : launcher.address('bias of route', args.routerBias, experts * E),
+        : launcher.address('bias of route', args.routerBias, allExperts * E),
       args.choiceBias === null
         ? 0n
-        : launcher.address('choiceBias of route', args.choiceBias, experts * WORD),
+        : launcher.address('choiceBias of route', args.choiceBias, allExperts * WORD),
       launcher.address('tokenRows of route', args.tokenRows, count * WORD),
       at.chosen,
       launcher.address('weights of route', args.weights, assignments * WORD),
       at.starts,
       at.order,
     )
-    .ints(count, width, experts, topK, WEIGHING[weighing])
+    .ints(count, width, allExperts, from, to, experts, topK, WEIGHING[weighing])
     .floats(args.weightScale, epsilon, normOffset)
     .ints(isFew ? 1 : 0);
   const blocks = Math.ceil(count / CHOOSE_LINES) + (isStreamed ? count : 0);
@@ -148,8 +155,8 @@ const TILES: readonly Tile[] = [
  * The tile for lines that are spread evenly: one that most experts' lines fit in, since each
  * further tile reads the weights again.
  */
-function tileFor({ count, topK, experts }: ExpertGroups): Tile {
-  const mean = (count * topK) / experts;
+function tileFor({ count, topK, allExperts }: ExpertGroups): Tile {
+  const mean = (count * topK) / allExperts;
   const wanted = mean + Math.sqrt(mean);
   return TILES.find(({ lines }) => lines >= wanted) ?? TILES.at(-1)!;
 }

@@ -2,7 +2,7 @@ import { invariant } from '@bridgekeeper/bridge';
 import { type Device, hashTreeScratchBytes, type Stream } from '@bridgekeeper/device';
 import type { Checkpoint } from '../../checkpoint/checkpoint.ts';
 import type { Traffic } from '../../traffic/traffic.ts';
-import { type ReaderPool, ReaderThreads, readsInThread } from '../reading/reads.ts';
+import { type Readers, ReaderThreads, readsInThread } from '../reading/reads.ts';
 import type { LoadingStrategy } from '../strategy/loading-strategy.ts';
 import type { ChunkPath } from './chunk-path.ts';
 import type { DigestTable } from './digests.ts';
@@ -15,7 +15,7 @@ export interface PathParts {
   readonly device: Device;
   readonly checkpoint: Checkpoint;
   readonly traffic: Traffic;
-  readonly readers: ReaderPool;
+  readonly readers: Readers;
   /** Of the host. */
   readonly stagingBytes: number;
   /** Reads and chunks begin at multiples of this. */

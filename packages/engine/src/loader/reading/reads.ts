@@ -67,8 +67,13 @@ interface Pending {
   reject(error: unknown): void;
 }
 
+/** Threads that one GPU's part of a load may have: the first ones, however many it asks for. */
+export interface Readers {
+  workers(count: number): readonly Worker[];
+}
+
 /** Reading threads, started ahead: that takes longer than opening files. */
-export class ReaderPool {
+export class ReaderPool implements Readers {
   readonly #workers: Worker[] = [];
 
   /** Starts threads until there are `count`. */
@@ -85,6 +90,11 @@ export class ReaderPool {
   workers(count: number): readonly Worker[] {
     this.grow(count);
     return this.#workers.slice(0, count);
+  }
+
+  /** Those from `first` on. */
+  from(first: number): Readers {
+    return { workers: (count) => this.workers(first + count).slice(first) };
   }
 
   async close(): Promise<void> {

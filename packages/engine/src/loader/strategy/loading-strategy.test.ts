@@ -3,14 +3,22 @@ import { describe, expect, test } from 'vitest';
 import { deriveStrategy, LoadingRace, type LoadingStrategy } from './loading-strategy.ts';
 
 const MIB = 1024 ** 2;
-const on = (name: Parameters<typeof referenceProfile>[0], cores = 16) =>
-  deriveStrategy({ deviceKind: 'cuda', profile: referenceProfile(name), isImposed: true, cores });
+const on = (name: Parameters<typeof referenceProfile>[0], cores = 16, gpus = 1) => {
+  const profile = referenceProfile(name);
+  return deriveStrategy({ deviceKind: 'cuda', profile, isImposed: true, cores, gpus });
+};
 
 describe('what follows from a profile', () => {
   test('without a bridge nothing gets threads of its own', () => {
     for (const deviceKind of ['cpu', 'model'] as const) {
       const profile = referenceProfile('b300-cc');
-      const strategy = deriveStrategy({ deviceKind, profile, isImposed: false, cores: 16 });
+      const strategy = deriveStrategy({
+        deviceKind,
+        profile,
+        isImposed: false,
+        cores: 16,
+        gpus: 1,
+      });
       const own = { crossedBy: 'lanes', contexts: 0, readers: 0, memory: 'pinned' };
       expect(strategy).toMatchObject(own);
     }
@@ -22,13 +30,18 @@ describe('what follows from a profile', () => {
   });
 
   test('where nothing stands in the way, threads copy what they have read', () => {
-    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16 } as const;
+    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16, gpus: 1 } as const;
     const by = (profile: Parameters<typeof referenceProfile>[0] | null) =>
       deriveStrategy({ ...facts, profile: profile === null ? null : referenceProfile(profile) })
         .crossedBy;
     expect(by(null)).toBe('readers');
     expect(by('h100-native')).toBe('readers');
     for (const name of ['b300-cc', 'b200-cc', 'h100-cc'] as const) expect(by(name)).toBe('lanes');
+  });
+
+  test('several GPUs share the cores, and chunks are small enough for the staging of each', () => {
+    expect(on('b300-cc', 32, 2)).toMatchObject({ readers: 15, chunkBytes: 16 * MIB });
+    expect(on('b300-cc', 8, 8)).toMatchObject({ readers: 2, chunkBytes: 16 * MIB });
   });
 
   test('memory is what the bridge carries faster', () => {
@@ -44,7 +57,7 @@ describe('what follows from a profile', () => {
       { contexts: 8, factor: 2.55 },
     ];
     const contexts = { ...profile.contexts, aggregateRate: points };
-    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16 } as const;
+    const facts = { deviceKind: 'cuda', isImposed: false, cores: 16, gpus: 1 } as const;
     const strategy = deriveStrategy({ ...facts, profile: { ...profile, contexts } });
     expect(strategy.contexts).toBe(4);
     const few = { ...profile, contexts: { ...contexts, max: 3 } };

@@ -23,10 +23,14 @@ export interface LoadingFacts {
   readonly profile: Profile | null;
   /** That profile's law is imposed: threads may not go round the lanes. */
   readonly isImposed: boolean;
+  /** Of the machine; GPUs that are loaded side by side share them. */
   readonly cores: number;
+  readonly gpus: number;
 }
 
 export const STAGING_BYTES = 256 * MIB;
+/** Pinning it takes its time, one GPU after the other. */
+export const STAGING_BYTES_OF_SEVERAL = 128 * MIB;
 export const CHUNK_BYTES_MAX = 64 * MIB;
 const CHUNK_BYTES_MIN = 16 * MIB;
 /** Where the launching thread stands still for crossings, nothing else is done meanwhile. */
@@ -39,7 +43,8 @@ const READERS_MAX = 16;
 
 /** What the bridge's profile says is best. */
 export function deriveStrategy(facts: LoadingFacts): LoadingStrategy {
-  const { deviceKind, profile, isImposed, cores } = facts;
+  const { deviceKind, profile, isImposed, gpus } = facts;
+  const cores = Math.floor(facts.cores / gpus);
   const readers = deviceKind === 'cuda' ? Math.max(2, Math.min(READERS_MAX, cores - 1)) : 0;
   const base = { crossedBy: 'lanes', contexts: 0, readers, direct: false } as const;
   const free = { memory: 'pinned', chunkBytes: CHUNK_BYTES_MIN } as const;
@@ -51,6 +56,8 @@ export function deriveStrategy(facts: LoadingFacts): LoadingStrategy {
   const memory = memoryOf(profile);
   if (isFree(profile, memory)) return { ...base, memory, chunkBytes: CHUNK_BYTES_MIN };
   const contexts = contextsOf(profile);
+  // Each of several has less staging, which would be few chunks, and no launching thread's lane.
+  if (gpus > 1) return { ...base, contexts, memory, chunkBytes: CHUNK_BYTES_MIN };
   const isBlocking = contexts === 0 && profile.crossings.h2d[memory].issuer.blockedUntil === 'done';
   const leastBytes = isBlocking ? BLOCKING_CHUNK_BYTES : CHUNK_BYTES_MIN;
   const chunkBytes = Math.max(leastBytes, chunkBytesOf(profile, memory));

@@ -86,3 +86,32 @@ test('what nobody wants is not read, unless it costs less than another read', ()
   expect(chunks.map(({ filePosition }) => filePosition)).toEqual([0, 8_998_912]);
   expect(cursor.totalBytes).toBeLessThan(600_000);
 });
+
+test('parts of several ranks over the same bytes are each whole, and no byte is dealt out twice', () => {
+  const [first, second, within] = [
+    part('columns of rank 0', 0, 0, 300, 'bytes'),
+    part('columns of rank 1', 0, 0, 300, 'bytes'),
+    part('rows of rank 1', 0, 70, 20, 'bytes'),
+  ];
+  const later = part('of rank 1 alone', 0, 310, 40, 'bytes');
+  const wanted = [first!, second!, within!, later];
+  const chunks = all(new ChunkCursor(wanted, { fileBytes: [350], gridBytes: GRID }), () => GRID);
+  expect(chunks.map(({ filePosition }) => filePosition)).toEqual([0, 64, 128, 192, 256, 320]);
+  for (const whole of wanted) {
+    const own = chunks.flatMap(({ pieces }) => pieces.filter((piece) => piece.part === whole));
+    expect(own.reduce((sum, { count }) => sum + count, 0)).toBe(whole.bytes);
+    expect(own.map(({ first: at }) => at)).toEqual(
+      own.map((_, i) => own.slice(0, i).reduce((sum, { count }) => sum + count, 0)),
+    );
+  }
+});
+
+test('nothing is dealt out any more once a cursor has ended', () => {
+  const cursor = new ChunkCursor([part('tensor', 0, 0, 300, 'bytes')], {
+    fileBytes: [300],
+    gridBytes: GRID,
+  });
+  expect(cursor.next(GRID)).not.toBeNull();
+  cursor.end();
+  expect(cursor.next(GRID)).toBeNull();
+});

@@ -41,7 +41,7 @@ export class ChunkCursor {
   readonly #gridBytes: number;
   #run = 0;
   #position: number;
-  /** The first part of the run that may reach into the next chunk. */
+  /** The first part of the run that may reach into the next chunk, or begin in it. */
   #part = 0;
 
   constructor(parts: readonly StoredPart[], rules: ChunkRules) {
@@ -53,6 +53,11 @@ export class ChunkCursor {
   /** What will be read in all, gaps included. */
   get totalBytes(): number {
     return this.#runs.reduce((total, { from, to }) => total + to - from, 0);
+  }
+
+  /** Nothing more is dealt out. */
+  end(): void {
+    this.#run = this.#runs.length;
   }
 
   /** The next chunk, of at most `chunkBytes` (a multiple of the grid); null at the end. */
@@ -67,9 +72,11 @@ export class ChunkCursor {
     for (let at = this.#part; at < run.parts.length; at++) {
       const part = run.parts[at]!;
       if (part.filePosition >= end) break;
-      pieces.push(pieceOf(part, start, end));
-      if (part.filePosition + part.bytes <= end) this.#part = at + 1;
+      // What several ranks hold is a part of each, and they need not end alike.
+      if (endOf(part) > start) pieces.push(pieceOf(part, start, end));
     }
+    const { parts } = run;
+    while (this.#part < parts.length && endOf(parts[this.#part]!) <= end) this.#part += 1;
     this.#position = end;
     if (end === run.to) {
       this.#run += 1;
@@ -79,6 +86,8 @@ export class ChunkCursor {
     return { file: run.file, filePosition: start, bytes: end - start, pieces };
   }
 }
+
+const endOf = ({ filePosition, bytes }: StoredPart) => filePosition + bytes;
 
 function runsOf(parts: readonly StoredPart[], { fileBytes, gridBytes }: ChunkRules): Run[] {
   const sorted = parts

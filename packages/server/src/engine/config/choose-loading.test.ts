@@ -27,6 +27,7 @@ const choose = (gpuUuid: string, bridge: Profile | null, isImposed: boolean) =>
     gpuUuid,
     bridge,
     law: isImposed ? bridge : null,
+    gpus: 1,
   });
 
 /** What a race found, kept for the situation that was decided in. */
@@ -62,5 +63,8 @@ test('a kept strategy that a law forbids, from wherever it came, is not used', (
 
 test('without a GPU nothing is kept, and nothing raced', () => {
   const situation = { model: folder, deviceKind: 'cpu', bridge: null, law: null } as const;
-  expect(chooseLoading({ ...situation, gpuUuid: null })).toMatchObject({ race: null, store: null });
+  expect(chooseLoading({ ...situation, gpuUuid: null, gpus: 1 })).toMatchObject({
+    race: null,
+    store: null,
+  });
 });

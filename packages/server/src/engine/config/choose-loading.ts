@@ -25,13 +25,16 @@ export interface LoadingSituation {
   readonly law: Profile | null;
   readonly bridge: Profile | null;
   readonly gpuUuid: string | null;
+  /** GPUs that are loaded side by side. */
+  readonly gpus: number;
 }
 
 /** The strategy that won on this machine before, else what the bridge's profile says is best. */
 export function chooseLoading(situation: LoadingSituation): LoadingDecision {
-  const { model, deviceKind, law, bridge, gpuUuid } = situation;
+  const { model, deviceKind, law, bridge, gpuUuid, gpus } = situation;
+  const isImposed = law !== null;
   const cores = availableParallelism();
-  const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed: law !== null, cores });
+  const derived = deriveStrategy({ deviceKind, profile: bridge, isImposed, cores, gpus });
   const reason = `derived from ${bridge?.name ?? 'no bridge'}`;
   if (deviceKind !== 'cuda' || gpuUuid === null) {
     return { value: derived, reason, race: null, store: null };

@@ -45,6 +45,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     law: law.value,
     bridge: bridge.value,
     gpuUuid: device.value === 'cuda' ? (cudaAvailability().gpu?.uuid ?? null) : null,
+    gpus: settings.tensorParallelSize,
   });
   return {
     model: settings.model,
@@ -55,6 +56,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
     kvFormat: chooseKvFormat(settings.kvCacheDtype, device.value),
     device,
     ranks: settings.tensorParallelSize,
+    expertParallel: expertParallelOf(settings),
     firstGpu: 0,
     law,
     bridge,
@@ -80,6 +82,16 @@ function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
     seed: settings.seed,
     tiers: tiersOf(settings),
   };
+}
+
+/** Throws UsageError where there is one GPU to a model: other engines' experts are not shared. */
+function expertParallelOf({ enableExpertParallel, tensorParallelSize }: Settings): boolean {
+  if (!enableExpertParallel || tensorParallelSize > 1) return enableExpertParallel;
+  throw new UsageError(
+    'bad-value',
+    '--enable-expert-parallel shares experts out to the GPUs of one model: give it ' +
+      '--tensor-parallel-size 2 or more, too; each engine of --data-parallel-size has all experts',
+  );
 }
 
 const GIB = 2 ** 30;

@@ -17,6 +17,8 @@ export interface EngineConfig {
   readonly device: Decision<DeviceKind>;
   /** GPUs that share the model. */
   readonly ranks: number;
+  /** Whether each rank has some of the experts whole. */
+  readonly expertParallel: boolean;
   /** The first of them, as the driver counts. */
   readonly firstGpu: number;
   /** null: no law is imposed; crossings cost what the machine takes. */

@@ -1,6 +1,6 @@
 import { referenceProfile } from '@bridgekeeper/bridge';
 import { expect, test } from 'vitest';
-import { collectiveNs, linksOf } from './links.ts';
+import { collectiveNs, lawNsOfCollective, linksOf } from './links.ts';
 
 const profile = referenceProfile('h100-native');
 const plain = linksOf(profile, 2);
@@ -24,4 +24,18 @@ test('encrypted links add a toll to each and take of the rate', () => {
     const moved = collectiveNs(plain, 'all-gather', bytes) - start;
     expect(added - start).toBeCloseTo(moved / 0.8, 3);
   }
+});
+
+test('a law takes what encrypted links take beyond plain ones, and else nothing', () => {
+  const collectives = { tollNs: 12_000, rateFactor: 0.8 };
+  const law = { ...profile, collectives };
+  const bytes = 2 ** 20;
+  const added = lawNsOfCollective(law, 2, 'all-reduce', bytes);
+  expect(added).toBe(
+    Math.round(
+      collectiveNs(linksOf(law, 2), 'all-reduce', bytes) - collectiveNs(plain, 'all-reduce', bytes),
+    ),
+  );
+  expect(added).toBeGreaterThan(12_000);
+  expect(lawNsOfCollective({ ...profile, collectives: undefined }, 2, 'all-reduce', bytes)).toBe(0);
 });

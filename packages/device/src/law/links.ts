@@ -36,3 +36,17 @@ export function collectiveNs(links: Links, name: CollectiveName, bytes: number):
   const share = name === 'all-gather' || isPushed ? ranks - 1 : (2 * (ranks - 1)) / ranks;
   return startNs + tollNs + (share * bytes * 1e9) / (bytesPerSecond * rateFactor);
 }
+
+/**
+ * What a law takes in addition, beside what the links themselves do; 0 where it says nothing of
+ * collectives.
+ */
+export function lawNsOfCollective(
+  profile: Profile,
+  ranks: number,
+  name: CollectiveName,
+  bytes: number,
+): number {
+  const ns = (links: Links) => collectiveNs(links, name, bytes);
+  return Math.round(ns(linksOf(profile, ranks)) - ns({ ranks, ...NO_LAW }));
+}
