@@ -145,7 +145,7 @@ extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf
 }
 
 /** FILL_TYPE of layer-operations.ts. */
-enum FillType { FILL_BF16, FILL_F32, FILL_FP8 };
+enum FillType { FILL_BF16, FILL_F32, FILL_FP8, FILL_BYTES };
 
 extern "C" __global__ void fill_uniform(void* out, u64 elements, float mean, float spread, u32 seed,
                                         int type) {
@@ -161,6 +161,8 @@ extern "C" __global__ void fill_uniform(void* out, u64 elements, float mean, flo
 #if __CUDA_ARCH__ >= 890
       ((unsigned char*)out)[i] = (unsigned char)narrowFp8Pair(value, 0.0f);
 #endif
+    } else if (type == FILL_BYTES) {
+      ((unsigned char*)out)[i] = (unsigned char)(256.0f * uniform);
     } else {
       ((bf16*)out)[i] = narrow(value);
     }

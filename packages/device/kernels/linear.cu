@@ -1,4 +1,5 @@
 #include "hopper.cuh"
+#include "int4.cuh"
 
 /*
  * Products of a few lines with weights that are read once: what counts is that HBM never rests. A
@@ -11,8 +12,8 @@
  * line a column of B. The order of columns within an instruction is free as long as both operands
  * agree, so each lane reads 16 bytes of its row at once.
  *
- * Fixed when compiled: LINE_COUNT (1 to 4), FORMAT (0: bf16, 1: FP8 e4m3 with scales) and, where a
- * gate is not silu, GELU.
+ * Fixed when compiled: LINE_COUNT (1 to 4), FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: int4 with
+ * a scale and a zero point for each SPAN inputs or for a row) and, where a gate is not silu, GELU.
  */
 
 #ifdef GELU
@@ -27,19 +28,21 @@
 #define THREADS (CONSUMERS + WARP_LANES)
 #define GROUP_ROWS 16
 #define MAX_STAGES 16
-#define ELEMENT_BYTES (FORMAT == 1 ? 1 : 2)
+#define ELEMENT_BITS (FORMAT == 0 ? 16 : FORMAT == 1 ? 8 : 4)
 /** Of one row in one stage. */
 #define CHUNK_BYTES 2048
-#define CHUNK (CHUNK_BYTES / ELEMENT_BYTES)
-/** Half a line of banks more than the chunk, so that lanes of neighbouring rows do not collide. */
-#define ROW_PITCH (CHUNK_BYTES + 64)
+#define CHUNK (CHUNK_BYTES * 8 / ELEMENT_BITS)
+/** The words of int4 that go with the chunk, behind it. */
+#define SCALE_BYTES (FORMAT == 2 ? CHUNK / SPAN * 4 : 0)
+/** Half a line of banks more than all that, so that lanes of neighbouring rows do not collide. */
+#define ROW_PITCH (CHUNK_BYTES + SCALE_BYTES + 64)
 #define STAGE_BYTES (GROUP_ROWS * ROW_PITCH)
 /** Columns of a stage that one warp multiplies, and those among them with the same scales. */
 #define SLICE (CHUNK / CONSUMER_WARPS)
-#define SPAN (FORMAT == 1 ? 128 : SLICE)
+#define SPAN (FORMAT == 0 ? SLICE : 128)
 #define SPANS (SLICE / SPAN)
 /** Columns for which a lane reads 16 bytes; four lanes share a row. */
-#define LANE_COLUMNS (16 / ELEMENT_BYTES)
+#define LANE_COLUMNS (16 * 8 / ELEMENT_BITS)
 #define TILE (4 * LANE_COLUMNS)
 /** Groups whose sums wait in shared memory to be stored together: a sum for each consumer. */
 #define PENDING_GROUPS (CONSUMERS / (GROUP_ROWS * LINE_COUNT))
@@ -126,12 +129,30 @@ template <Then then> struct Share {
   }
 };
 
-/** The copying warp: lane i brings row i of each group, chunk after chunk. */
+/** The words of a row's chunk of int4, in the background: as many as it has. */
+__device__ inline void copyScales(const Product& product, char* target, int row, int column) {
+  const int perRow = product.inputs / product.blockInputs;
+  const int first = column / product.blockInputs;
+  const int count = min(perRow - first, CHUNK / SPAN);
+  const float* source = product.scales + (i64)row * perRow + first;
+  const u32 address = sharedAddress(target);
+  if (perRow % 4 == 0) {
+    for (int i = 0; i < count; i += 4) copyPiece(address + i * 4, source + i, false);
+  } else {
+    for (int i = 0; i < count; i++) copyWord(address + i * 4, source + i, false);
+  }
+}
+
+/**
+ * The copying warp: lane i brings row i of each group, chunk after chunk, and lane i + 16 what
+ * else goes with it.
+ */
 template <Then then>
 __device__ void copyWeights(const Product& product, const Share<then>& share, const Ring& ring) {
-  const int lane = threadIdx.x % WARP_LANES;
-  if (lane >= GROUP_ROWS) return;
-  const int rowBytes = product.inputs * ELEMENT_BYTES;
+  const int lane = threadIdx.x % GROUP_ROWS;
+  const bool isForScales = threadIdx.x % WARP_LANES >= GROUP_ROWS;
+  if (FORMAT != 2 && isForScales) return;
+  const int rowBytes = (int)((i64)product.inputs * ELEMENT_BITS / 8);
   const int chunks = (rowBytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
   int stepsLeft = share.groups() * chunks;
   if (stepsLeft < product.stepsLeft) letNextStart();
@@ -144,9 +165,14 @@ __device__ void copyWeights(const Product& product, const Share<then>& share, co
       const int bytes = row < 0 ? 0 : min(CHUNK_BYTES, rowBytes - from);
       u64& full = ring.full[at.slot];
       awaitPhase(ring.empty[at.slot], (at.round & 1) ^ 1);
-      arriveExpecting(full, bytes);
       char* target = ring.stages + at.slot * STAGE_BYTES + lane * ROW_PITCH;
-      if (bytes > 0) copyBulk(target, source + from, bytes, full);
+      if (isForScales) {
+        if (row >= 0) copyScales(product, target + CHUNK_BYTES, row, from * 8 / ELEMENT_BITS);
+        arriveWhenCopied(full);
+      } else {
+        arriveExpecting(full, bytes);
+        if (bytes > 0) copyBulk(target, source + from, bytes, full);
+      }
       at.advance(product.stages);
     }
   }
@@ -166,6 +192,15 @@ struct Lines {
     pitch = (columns * 2 + factorBytes + 127) / 128 * 128 + 64;
   }
   __device__ char* at(int line, int column) const { return start + line * pitch + column * 2; }
+  /**
+   * Where 8 columns are. The four lanes of a row of int4 read pieces that are four apart at the
+   * same time: these lie side by side.
+   */
+  __device__ char* piece(int line, int column) const {
+    if (FORMAT != 2) return at(line, column);
+    const int piece = column % TILE / 8;
+    return at(line, column - column % TILE) + (piece % 4 * 4 + piece / 4) * 16;
+  }
   __device__ float& factor(int line, int column) const {
     return ((float*)at(line, columns))[column / SPAN];
   }
@@ -215,7 +250,13 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
     }
   }
   float factor;
-  *(uint4*)lines.at(line, column) = FORMAT == 1 ? halves8(values, factor) : narrow8(values);
+  uint4 piece;
+  if (FORMAT == 1) {
+    piece = halves8(values, factor);
+  } else {
+    piece = FORMAT == 2 ? orderedAsInt4(narrow8(values)) : narrow8(values);
+  }
+  *(uint4*)lines.piece(line, column) = piece;
   if (FORMAT == 1 && column % SPAN == 0) lines.factor(line, column) = factor;
 }
 
@@ -302,6 +343,25 @@ __device__ inline void multiplyColumns(float (&sums)[2][4], const char* weights,
 #endif
 }
 
+/** The same of int4, for one span: the words of the two rows come with it. */
+__device__ inline void multiplyInt4(float (&sums)[2][4], const char* weights, bool hasWeights,
+                                    const char* line, bool hasLine, u32 upperWord,
+                                    u32 lowerWord) {
+  const uint4 upper = load16(weights, hasWeights);
+  const uint4 lower = load16(weights + GROUP_ROWS / 2 * ROW_PITCH, hasWeights);
+  const u32 upperCodes[4] = {upper.x, upper.y, upper.z, upper.w};
+  const u32 lowerCodes[4] = {lower.x, lower.y, lower.z, lower.w};
+  const u32 upperZeros = int4Zeros(upperWord), lowerZeros = int4Zeros(lowerWord);
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint4 x = load16(line + i * 64, hasLine);
+    const uint4 a = widenInt4(upperCodes[i], upperZeros);
+    const uint4 b = widenInt4(lowerCodes[i], lowerZeros);
+    multiplyTile(sums[0], a.x, b.x, a.y, b.y, x.x, x.y);
+    multiplyTile(sums[1], a.z, b.z, a.w, b.w, x.z, x.w);
+  }
+}
+
 /** Scales of a lane's two weight rows, by span of the warp's slice. */
 struct Scales {
   const float* rows[2];
@@ -350,9 +410,29 @@ template <Then then, typename Out> struct Consumer {
   __device__ void multiplySlice(float (&sums)[4], const char* stage, int column,
                                 const Scales& scales) const {
     const int skipped = quarter * LANE_COLUMNS;
-    const char* weights = stage + own * ROW_PITCH + (warp * SLICE + skipped) * ELEMENT_BYTES;
-    const char* line = lines.at(own, column + skipped);
+    const char* weights = stage + own * ROW_PITCH + (warp * SLICE + skipped) * ELEMENT_BITS / 8;
     const int columnsLeft = product.inputs - column - skipped;
+#if FORMAT == 2
+    const char* words = stage + own * ROW_PITCH + CHUNK_BYTES;
+    const bool isOfRow = product.blockInputs != SPAN;
+    const char* line = lines.at(own, column) + quarter * 16;
+#pragma unroll
+    for (int span = 0; span < SPANS; span++) {
+      // Past the end there are none: what would be multiplied is zero.
+      const bool isGiven = column + span * SPAN < product.inputs;
+      const u32* word = (const u32*)(words + (isOfRow ? 0 : warp * SPANS + span) * 4);
+      const u32 upper = isGiven ? word[0] : 0;
+      const u32 lower = isGiven ? word[GROUP_ROWS / 2 * ROW_PITCH / 4] : 0;
+      float parts[2][4] = {};
+      multiplyInt4(parts, weights + span * 64, span * TILE < columnsLeft,
+                   line + span * TILE * 2, own < LINE_COUNT, upper, lower);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        sums[i] += (parts[0][i] + parts[1][i]) * int4Scale(i < 2 ? upper : lower);
+      }
+    }
+#else
+    const char* line = lines.at(own, column + skipped);
 #pragma unroll
     for (int span = 0; span < SPANS; span++) {
       float parts[2][4] = {};
@@ -370,6 +450,7 @@ template <Then then, typename Out> struct Consumer {
                                : part;
       }
     }
+#endif
   }
 
   __device__ void run() {
@@ -447,7 +528,7 @@ template <Then then, typename Out> __device__ void linear(const Product& product
   const Ring ring = {dynamic, barriers, barriers + MAX_STAGES};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < product.stages; stage++) {
-      initBarrier(ring.full[stage], GROUP_ROWS);
+      initBarrier(ring.full[stage], FORMAT == 2 ? WARP_LANES : GROUP_ROWS);
       initBarrier(ring.empty[stage], CONSUMER_WARPS * WARP_ARRIVALS);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -476,7 +557,8 @@ template <Then then, typename Out> __device__ void linear(const Product& product
 /*
  * input [LINE_COUNT, inputs], weight [outputs, inputs], bias [outputs] or null, normWeight [inputs]
  * or null; scales [ceil(outputs / blockOutputs), ceil(inputs / blockInputs)], read where FORMAT is
- * 1. A weight row is a multiple of 16 bytes; blockInputs one of SPAN, or inputs at the least.
+ * not 0. A weight row is a multiple of 16 bytes; blockInputs one of SPAN, or inputs at the least,
+ * and with FORMAT 2 either of both itself.
  * `stages` is the ring's length, at most MAX_STAGES: best so long that one block alone fits on a
  * multiprocessor, or two of the next kernel may share one while another has none. The next kernel
  * may start once at most `stepsLeft` stages of a block are still to be asked for.

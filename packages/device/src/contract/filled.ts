@@ -1,5 +1,5 @@
 /** `array`, every element of it set. `from` of typed arrays takes ten times as long. */
-export function filled<Numbers extends Float32Array | Float64Array | Uint8Array | Uint32Array>(
+export function filled<Numbers extends Float32Array | Float64Array | Uint8Array | Uint16Array | Uint32Array>(
   array: Numbers,
   valueAt: (index: number) => number,
 ): Numbers {

@@ -97,5 +97,10 @@ export const layerCases: readonly ContractCase[] = [
       expectClose(`fill-uniform ${type}`, values, expected, type === 'f32' ? 1e-6 : 1e-2);
       expectThat(new Set(values).size > elements / 100, 'fill-uniform repeats itself');
     }
+    const out = await bench.poisoned(elements);
+    const any = { mean: 3, spread: 1, seed: 5 };
+    bench.launch('fill-uniform', { out, elements, type: 'bytes', ...any });
+    const bytes = filled(new Uint8Array(elements), (i) => Math.floor(256 * hashUniform(5, i)));
+    expectSame('fill-uniform bytes', await bench.downloadBytes(out), bytes);
   }),
 ];

@@ -168,10 +168,16 @@ export function fillUniform(
   for (let i = from; i < to; i++) out[i] = mean + spread * (2 * hashUniform(seed, i) - 1);
 }
 
+/** Bytes of any value. */
+export function fillBytes(out: Uint8Array, seed: number, share: Share): void {
+  const [from, to] = rangeOf(share, out.length);
+  for (let i = from; i < to; i++) out[i] = 256 * hashUniform(seed, i);
+}
+
 const CHUNK = 4096;
 
 /**
- * The same for narrower types: `round` stores a chunk of float32 values in as many elements of
+ * The same as fillUniform for narrower types: `round` stores a chunk of float32 values in as many elements of
  * `out`.
  */
 export function fillUniformRounded<Out extends Uint8Array | Uint16Array>(

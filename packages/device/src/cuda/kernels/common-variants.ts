@@ -13,7 +13,8 @@ const PORTABLE = ['sm_90a', 'sm_100a', 'sm_103a', 'sm_120a', PORTABLE_TARGET] as
 /** What multiplies by warpgroups. */
 const HOPPER = ['sm_90a'] as const;
 
-const FORMATS = [0, 1] as const;
+const KV_FORMATS = [0, 1] as const;
+const WEIGHT_FORMATS = [0, 1, 2] as const;
 const HEAD_DIMS = [64, 128] as const;
 /** Query heads for each KV head, as far as one block serves them. */
 const GROUPS = [1, 2, 3, 4, 5, 6, 7, 8] as const;
@@ -29,6 +30,11 @@ const SKINNY: readonly KernelDefines[] = [
   { FORMAT: 1, LINE_TILE: 16, WARPGROUPS: 2, RING_STAGES: 5, MIN_BLOCKS: 2 },
   { FORMAT: 1, LINE_TILE: 32, WARPGROUPS: 3, RING_STAGES: 6, MIN_BLOCKS: 1 },
   { FORMAT: 1, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1 },
+  { FORMAT: 2, LINE_TILE: 8, WARPGROUPS: 2, RING_STAGES: 8, MIN_BLOCKS: 2, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 8, WARPGROUPS: 3, RING_STAGES: 7, MIN_BLOCKS: 1, STAGE_SPANS: 2 },
+  { FORMAT: 2, LINE_TILE: 16, WARPGROUPS: 2, RING_STAGES: 6, MIN_BLOCKS: 2, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 32, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1, STAGE_SPANS: 2 },
+  { FORMAT: 2, LINE_TILE: 64, WARPGROUPS: 2, RING_STAGES: 4, MIN_BLOCKS: 1, STAGE_SPANS: 2 },
 ];
 
 /** GPUs that share a model; the last is also what ranks of one GPU use. */
@@ -48,19 +54,19 @@ const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
  */
 export function commonVariants(): readonly KernelVariant[] {
   const heads = HEAD_DIMS.flatMap((HEAD_DIM) =>
-    FORMATS.map((KV_FORMAT) => ({ HEAD_DIM, KV_FORMAT })),
+    KV_FORMATS.map((KV_FORMAT) => ({ HEAD_DIM, KV_FORMAT })),
   );
   const decode = heads.flatMap((head) =>
     GROUPS.map((GROUP) => ({ ...head, GROUP, PAGE_TOKENS, DECODE_WARPS })),
   );
   const streamed = LINE_COUNTS.flatMap((LINE_COUNT) =>
-    FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
+    WEIGHT_FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
   return [
     ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
     ...variants(['branches'], [{}]),
     ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
-    ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['pages', 'place', 'digest', 'linear-widen', 'int4-order'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),

@@ -2,7 +2,7 @@ import { DeviceError } from '../../errors.ts';
 import {
   type ExpertGroups,
   type ExpertMatrix,
-  expertBytes,
+  packedBytes,
   expertDownWorkspace,
   MXFP4_BLOCK,
   type OpArgs,
@@ -232,7 +232,7 @@ function launchProduct(
   checkMatrix(launcher, args);
   if (count === 0) return;
   const { outputs, rows, gate } = operands;
-  const weightBytes = expertBytes(format, rows * inputs, E);
+  const weightBytes = packedBytes(format, rows * inputs, E);
   const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
   const scaleBytes = blocks * (format === 'mxfp4' ? 1 : WORD);
   const at = groupAddresses(launcher, args);

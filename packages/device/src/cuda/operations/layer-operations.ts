@@ -60,6 +60,7 @@ const FILL_TYPE = {
   bf16: { code: 0, bytes: 2 },
   f32: { code: 1, bytes: 4 },
   'fp8-e4m3': { code: 2, bytes: 1 },
+  bytes: { code: 3, bytes: 1 },
 } as const;
 
 export function launchFillUniform(launcher: Launcher, args: OpArgs['fill-uniform']): void {

@@ -23,14 +23,14 @@ const products = fc.record({
   inputs: fc.integer({ min: 1, max: 2048 }).map((pieces) => pieces * 16),
   outputs: fc.integer({ min: 1, max: 100_000 }).map((pairs) => pairs * 2),
   epilogue: fc.constantFrom('store' as const, 'add' as const, 'gate' as const),
-  format: fc.constantFrom('element' as const, 'fp8-e4m3' as const),
+  format: fc.constantFrom('element' as const, 'fp8-e4m3' as const, 'int4' as const),
   blockInputs: fc.constantFrom(128, 256, 1 << 30),
 });
 
 describe('canStream', () => {
   it('takes the products of a decoder layer, a line or four at a time', () => {
     for (const count of [1, STREAM_LINES]) {
-      for (const format of ['element', 'fp8-e4m3'] as const) {
+      for (const format of ['element', 'fp8-e4m3', 'int4'] as const) {
         for (const inputs of [2048, 4096, 8192, 12_288]) {
           expect(canStream(product({ count, format, inputs }), HOPPER)).toBe(true);
         }
@@ -46,6 +46,10 @@ describe('canStream', () => {
     expect(canStream(product({ blockInputs: 64, format: 'fp8-e4m3' }), HOPPER)).toBe(false);
     expect(canStream(product({ blockInputs: 4096, format: 'fp8-e4m3' }), HOPPER)).toBe(true);
     expect(canStream(product({ count: 4, inputs: 65_536 }), HOPPER)).toBe(false);
+    expect(canStream(product({ inputs: 4112, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 64, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 256, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 4096, format: 'int4' }), HOPPER)).toBe(true);
   });
 });
 

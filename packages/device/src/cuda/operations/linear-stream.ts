@@ -14,8 +14,11 @@ const E = 2;
 /** As linear.cu has them. */
 const CHUNK_BYTES = 2048;
 const GROUP_ROWS = 16;
-const STAGE_BYTES = GROUP_ROWS * (CHUNK_BYTES + 64);
+/** Inputs that share a scale. */
+const SPAN = 128;
 const LINE_PADDING_BYTES = 64;
+/** Of which a lane reads a row at once. */
+const PIECE_BITS = 128;
 const THREADS = 288;
 const MIN_STAGES = 2;
 const MAX_STAGES = 16;
@@ -34,14 +37,31 @@ export type StreamSizes = Pick<
 
 type StreamGpu = Pick<GpuTraits, 'multiprocessors' | 'sharedBytesOfBlock' | 'launchesDependent'>;
 
+/** Of a weight: FORMAT of linear.cu and linear-skinny.cu, and bits. */
+export const WEIGHT_FORMAT = {
+  element: { code: 0, bits: 16 },
+  'fp8-e4m3': { code: 1, bits: 8 },
+  int4: { code: 2, bits: 4 },
+} as const;
+
+/** Whether those kernels can read weights with such blocks. */
+export function hasSpans({
+  inputs,
+  format,
+  blockInputs,
+}: Pick<StreamSizes, 'inputs' | 'format' | 'blockInputs'>): boolean {
+  if (format === 'element') return true;
+  if (blockInputs >= inputs) return true;
+  return format === 'int4' ? blockInputs === SPAN : blockInputs % SPAN === 0;
+}
+
 /** Whether linear.cu takes an operation on a GPU, by the limits that it names. */
 export function canStream(sizes: StreamSizes, gpu: StreamGpu): boolean {
-  const { count, inputs, format, blockInputs } = sizes;
-  const isAligned = inputs % (format === 'element' ? 8 : 16) === 0;
-  const hasWholeBlocks = format === 'element' || blockInputs >= inputs || blockInputs % 128 === 0;
+  const { count, inputs, format } = sizes;
+  const isAligned = inputs % (PIECE_BITS / WEIGHT_FORMAT[format].bits) === 0;
   if (!gpu.launchesDependent) return false;
-  if (count > STREAM_LINES || !isAligned || !hasWholeBlocks) return false;
-  const leastBytes = DECLARED_BYTES + inputBytes(sizes) + MIN_STAGES * STAGE_BYTES;
+  if (count > STREAM_LINES || !isAligned || !hasSpans(sizes)) return false;
+  const leastBytes = DECLARED_BYTES + inputBytes(sizes) + MIN_STAGES * stageBytes(sizes);
   return leastBytes <= gpu.sharedBytesOfBlock;
 }
 
@@ -57,19 +77,30 @@ export function streamShape(
   const steps = Math.ceil(Math.ceil(units / blocks) / groupUnits) * chunksOf(sizes);
   const held = inputBytes(sizes);
   const goalBytes = Math.min(SHARED_GOAL_BYTES, sharedBytesOfBlock) - DECLARED_BYTES - held;
-  const fitting = Math.max(Math.floor(goalBytes / STAGE_BYTES), MIN_STAGES);
+  const stage = stageBytes(sizes);
+  const fitting = Math.max(Math.floor(goalBytes / stage), MIN_STAGES);
   const stages = Math.min(steps, fitting, MAX_STAGES);
-  return { grid: [blocks], threads: THREADS, sharedBytes: stages * STAGE_BYTES + held, stages };
+  return { grid: [blocks], threads: THREADS, sharedBytes: stages * stage + held, stages };
+}
+
+/** Inputs of a row in a stage. */
+const chunkInputs = (format: StreamSizes['format']) =>
+  (CHUNK_BYTES * 8) / WEIGHT_FORMAT[format].bits;
+
+/** Of int4 a row's words come with it. */
+function stageBytes({ format }: StreamSizes): number {
+  const words = format === 'int4' ? (chunkInputs(format) / SPAN) * 4 : 0;
+  return GROUP_ROWS * (CHUNK_BYTES + words + 64);
 }
 
 function chunksOf({ inputs, format }: StreamSizes): number {
-  return Math.ceil((inputs * (format === 'element' ? E : 1)) / CHUNK_BYTES);
+  return Math.ceil(inputs / chunkInputs(format));
 }
 
 /** The input lines, as bf16, padded to whole chunks; beside FP8 with room between its words. */
 function inputBytes(sizes: StreamSizes): number {
-  const isFp8 = sizes.format !== 'element';
-  const padded = (chunksOf(sizes) * CHUNK_BYTES) / (isFp8 ? 1 : E);
+  const isFp8 = sizes.format === 'fp8-e4m3';
+  const padded = chunksOf(sizes) * chunkInputs(sizes.format);
   const line = Math.ceil((padded * E + (isFp8 ? padded / 32 : 0)) / 128) * 128;
   return sizes.count * (line + LINE_PADDING_BYTES);
 }
@@ -88,7 +119,7 @@ export function launchStreamed(
     .ints(shape.stages, STEPS_LEFT);
   const defines = {
     LINE_COUNT: count,
-    FORMAT: args.format === 'element' ? 0 : 1,
+    FORMAT: WEIGHT_FORMAT[args.format].code,
     ...activationDefine(args),
   };
   launcher.launch(kernelOf(args.epilogue, args.outType), shape, block, defines);

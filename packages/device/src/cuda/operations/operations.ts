@@ -20,6 +20,7 @@ import {
   launchPool,
   launchSelect,
 } from './layer-operations.ts';
+import { launchJoinInt4Scales, launchOrderInt4Codes } from './int4-order.ts';
 import { launchLinear } from './linear-operations.ts';
 import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
@@ -66,6 +67,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'prompt-logprobs': launchPromptLogprobs,
   'fill-uniform': launchFillUniform,
   place: launchPlace,
+  'order-int4-codes': launchOrderInt4Codes,
+  'join-int4-scales': launchJoinInt4Scales,
   checksum: launchChecksum,
   'hash-tree': launchHashTree,
 };
