@@ -3,9 +3,9 @@ import { DIGEST_BYTES, hashTreeScratchBytes } from './hash-tree.ts';
 import {
   type ExpertGroups,
   type ExpertMatrix,
-  packedBytes,
   type OpArgs,
   type OpName,
+  packedBytes,
   storedBytes,
 } from './ops.ts';
 import { storedElementBytes } from './placement.ts';

@@ -39,9 +39,7 @@ export function zeroShift(order: Int4Order, output: number): number {
 }
 
 /** Throws DeviceError `bad-argument` for sizes that do not fill words. */
-export function checkInt4(
-  args: OpArgs['order-int4-codes'] | OpArgs['join-int4-scales'],
-): void {
+export function checkInt4(args: OpArgs['order-int4-codes'] | OpArgs['join-int4-scales']): void {
   const { outputs } = args;
   const sizes = 'inputs' in args ? { outputs, inputs: args.inputs } : { outputs };
   for (const [name, value] of Object.entries(sizes)) {

@@ -148,12 +148,8 @@ export const int4Cases: readonly ContractCase[] = [
     const refuse = (launch: () => void) =>
       expectDeviceError('sizes of int4', 'bad-argument', launch);
     for (const size of [0, 4, 12, 16.5]) {
-      await refuse(() =>
-        bench.launch('order-int4-codes', { ...codes, inputs: size, outputs: 8 }),
-      );
-      await refuse(() =>
-        bench.launch('order-int4-codes', { ...codes, inputs: 8, outputs: size }),
-      );
+      await refuse(() => bench.launch('order-int4-codes', { ...codes, inputs: size, outputs: 8 }));
+      await refuse(() => bench.launch('order-int4-codes', { ...codes, inputs: 8, outputs: size }));
       await refuse(() =>
         bench.launch('join-int4-scales', { ...scales, order: 'rows', outputs: size, groups: 1 }),
       );

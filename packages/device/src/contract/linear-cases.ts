@@ -1,7 +1,7 @@
+import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import { bytesPerElement, type ElementType } from '../device.ts';
 import type { Activation, NormOffset, OpArgs } from '../ops.ts';
 import { linearWorkspace } from '../ops.ts';
-import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
 import { filled } from './filled.ts';
 import { referenceFp8, referenceLinear } from './reference.ts';

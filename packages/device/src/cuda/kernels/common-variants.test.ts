@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { canBeSkinny, type SkinnySizes, skinnyShape, tileDefines } from '../operations/linear-skinny.ts';
+import {
+  canBeSkinny,
+  type SkinnySizes,
+  skinnyShape,
+  tileDefines,
+} from '../operations/linear-skinny.ts';
 import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { commonVariants } from './common-variants.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';

@@ -2,10 +2,10 @@ import { DeviceError } from '../../errors.ts';
 import {
   type ExpertGroups,
   type ExpertMatrix,
-  packedBytes,
   expertDownWorkspace,
   MXFP4_BLOCK,
   type OpArgs,
+  packedBytes,
   routeWorkspace,
 } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';

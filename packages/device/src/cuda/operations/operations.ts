@@ -13,6 +13,7 @@ import { launchLocalGather, launchLocalReduce } from './collectives.ts';
 import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
+import { launchJoinInt4Scales, launchOrderInt4Codes } from './int4-order.ts';
 import {
   launchCopy,
   launchEmbed,
@@ -20,7 +21,6 @@ import {
   launchPool,
   launchSelect,
 } from './layer-operations.ts';
-import { launchJoinInt4Scales, launchOrderInt4Codes } from './int4-order.ts';
 import { launchLinear } from './linear-operations.ts';
 import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
