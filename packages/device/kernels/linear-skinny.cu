@@ -198,8 +198,9 @@ __device__ inline void copyRows(const Problem& problem, const Share& share, int 
 }
 
 /**
- * Lines past the end repeat the last one; inputs past the end meet weights that are zeros, but for
- * int4, whose zeros need not be zero.
+ * Lines past the end are zeros: were they the last one, all blocks would ask for the same bytes
+ * again and again. Inputs past the end meet weights that are zeros, but for int4, whose zeros need
+ * not be zero.
  */
 __device__ inline void copyLines(const Problem& problem, const Share& share, int stage, int slot) {
   const int copier = threadIdx.x - CONSUMERS;
@@ -211,14 +212,15 @@ __device__ inline void copyLines(const Problem& problem, const Share& share, int
   for (int first = 0; first < LINE_TILE; first += step) {
     const int line = first + copier / LINE_PIECES;
     if (LINE_TILE % step != 0 && line >= LINE_TILE) break;
-    const i64 index = min(share.firstLine + line, problem.count - 1);
+    const bool isPast = share.firstLine + line >= problem.count;
+    const i64 index = isPast ? 0 : share.firstLine + line;
 #if FORMAT == 2
     // A thread's 16 bytes of weights have 32 inputs of a span.
     const u32 place = piecePlace(line, piece / 16 * 4 + piece % 4, piece % 16 / 4);
-    const bool isZero = input >= problem.inputs;
+    const bool isZero = isPast || input >= problem.inputs;
 #else
     const u32 place = piecePlace(line, piece % LINE_JOBS, piece / LINE_JOBS);
-    const bool isZero = false;
+    const bool isZero = isPast;
 #endif
     copyPiece(linesAddress(slot) + place, source + index * problem.inputs, isZero);
   }

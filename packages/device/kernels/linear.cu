@@ -12,8 +12,9 @@
  * line a column of B. The order of columns within an instruction is free as long as both operands
  * agree, so each lane reads 16 bytes of its row at once.
  *
- * Fixed when compiled: LINE_COUNT (1 to 4), FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: int4 with
- * a scale and a zero point for each SPAN inputs or for a row) and, where a gate is not silu, GELU.
+ * Fixed when compiled: LINE_COUNT (1 to 4, of int4 1 to 8), FORMAT (0: bf16, 1: FP8 e4m3 with
+ * scales, 2: int4 with a scale and a zero point for each SPAN inputs or for a row) and, where a gate
+ * is not silu, GELU.
  */
 
 #ifdef GELU
@@ -22,7 +23,8 @@
 #define ACTIVATE silu
 #endif
 
-#define CONSUMER_WARPS 8
+/** Half as many bytes are unpacked in as much time by more warps that wait for one another less. */
+#define CONSUMER_WARPS (FORMAT == 2 ? 16 : 8)
 #define CONSUMERS (CONSUMER_WARPS * WARP_LANES)
 /** The last warp starts the copies. */
 #define THREADS (CONSUMERS + WARP_LANES)
@@ -44,13 +46,14 @@
 /** Columns for which a lane reads 16 bytes; four lanes share a row. */
 #define LANE_COLUMNS (16 * 8 / ELEMENT_BITS)
 #define TILE (4 * LANE_COLUMNS)
-/** Groups whose sums wait in shared memory to be stored together: a sum for each consumer. */
-#define PENDING_GROUPS (CONSUMERS / (GROUP_ROWS * LINE_COUNT))
+/** Groups whose sums wait in shared memory to be stored together, a sum by one of 256 consumers. */
+#define PENDING_GROUPS (256 / (GROUP_ROWS * LINE_COUNT))
 
-#if FORMAT == 1
-#define OPERAND_TYPE "f16"
-#else
+/** What packed weights become with the fewest instructions, exactly. */
+#if FORMAT == 0
 #define OPERAND_TYPE "bf16"
+#else
+#define OPERAND_TYPE "f16"
 #endif
 
 enum Then { STORE, ADD, GATE };
@@ -180,7 +183,7 @@ __device__ void copyWeights(const Product& product, const Share<then>& share, co
 
 /**
  * The input in shared memory: lines of whole chunks with zeros beyond the inputs, half a line of
- * banks apart; under FP8 a factor for each span follows.
+ * banks apart; beside packed weights a factor for each span follows.
  */
 struct Lines {
   char* start;
@@ -188,7 +191,7 @@ struct Lines {
 
   __device__ Lines(char* start, int inputs) : start(start) {
     columns = (inputs + CHUNK - 1) / CHUNK * CHUNK;
-    const int factorBytes = FORMAT == 1 ? columns / SPAN * 4 : 0;
+    const int factorBytes = FORMAT == 0 ? 0 : columns / SPAN * 4;
     pitch = (columns * 2 + factorBytes + 127) / 128 * 128 + 64;
   }
   __device__ char* at(int line, int column) const { return start + line * pitch + column * 2; }
@@ -214,8 +217,7 @@ __device__ inline u32 halfPair(float low, float high) {
 }
 
 /**
- * 8 columns as f16, which FP8 becomes exactly and with the fewest instructions. The 16 lanes of a
- * span divide by `factor`, the power of two that takes their largest value to the top of the range
+ * 8 columns as f16, as weights that were packed. The 16 lanes of a span divide by `factor`, the power of two that takes their largest value to the top of the range
  * of f16: all 8 bits of a bf16 survive unless it is 2^30 times smaller than the largest.
  */
 __device__ inline uint4 halves8(const float (&values)[8], float& factor) {
@@ -250,14 +252,10 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
     }
   }
   float factor;
-  uint4 piece;
-  if (FORMAT == 1) {
-    piece = halves8(values, factor);
-  } else {
-    piece = FORMAT == 2 ? orderedAsInt4(narrow8(values)) : narrow8(values);
-  }
+  uint4 piece = FORMAT == 0 ? narrow8(values) : halves8(values, factor);
+  if (FORMAT == 2) piece = orderedAsInt4(piece);
   *(uint4*)lines.piece(line, column) = piece;
-  if (FORMAT == 1 && column % SPAN == 0) lines.factor(line, column) = factor;
+  if (FORMAT != 0 && column % SPAN == 0) lines.factor(line, column) = factor;
 }
 
 /**
@@ -268,7 +266,7 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
 __device__ inline void readInput(const Product& product, const Lines& lines,
                                  float (&squares)[LINE_COUNT]) {
   // Loads that are under way at once, for their latency is all that this costs.
-  constexpr int BATCH = LINE_COUNT < 3 ? 6 / LINE_COUNT : 2;
+  constexpr int BATCH = LINE_COUNT < 3 ? 6 / LINE_COUNT : LINE_COUNT > 4 ? 1 : 2;
   const uint4 zero = make_uint4(0, 0, 0, 0);
   for (int first = threadIdx.x * 8; first < lines.columns; first += BATCH * CONSUMERS * 8) {
     uint4 packed[BATCH][LINE_COUNT], norm[BATCH];
@@ -351,12 +349,12 @@ __device__ inline void multiplyInt4(float (&sums)[2][4], const char* weights, bo
   const uint4 lower = load16(weights + GROUP_ROWS / 2 * ROW_PITCH, hasWeights);
   const u32 upperCodes[4] = {upper.x, upper.y, upper.z, upper.w};
   const u32 lowerCodes[4] = {lower.x, lower.y, lower.z, lower.w};
-  const u32 upperZeros = int4Zeros(upperWord), lowerZeros = int4Zeros(lowerWord);
+  const Int4Halves upperHalves(upperWord), lowerHalves(lowerWord);
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const uint4 x = load16(line + i * 64, hasLine);
-    const uint4 a = widenInt4(upperCodes[i], upperZeros);
-    const uint4 b = widenInt4(lowerCodes[i], lowerZeros);
+    const uint4 a = upperHalves.widen(upperCodes[i]);
+    const uint4 b = lowerHalves.widen(lowerCodes[i]);
     multiplyTile(sums[0], a.x, b.x, a.y, b.y, x.x, x.y);
     multiplyTile(sums[1], a.z, b.z, a.w, b.w, x.z, x.w);
   }
@@ -406,32 +404,52 @@ template <Then then, typename Out> struct Consumer {
   /** A lane's rows are `own` and `own` + 8, its line of the input `own`, its columns a quarter. */
   int own = lane / 4, quarter = lane % 4;
 
+#if FORMAT == 2
+  /** Of two rows the sums over a slice of lines 2 * quarter and 2 * quarter + 1. */
+  template <bool IS_WHOLE>
+  __device__ void multiplySpans(float (&sums)[4], const char* stage, int column) const {
+    const char* row = stage + own * ROW_PITCH;
+    const char* weights = row + (warp * SLICE + quarter * LANE_COLUMNS) * ELEMENT_BITS / 8;
+    const char* line = lines.at(own, column) + quarter * 16;
+    const int columnsLeft = product.inputs - column;
+    // Of a row that has one word, that is the first.
+    const bool isOfRow = product.blockInputs != SPAN;
+    const char* words = row + CHUNK_BYTES + (isOfRow ? 0 : warp * SPANS * 4);
+#pragma unroll
+    for (int span = 0; span < SPANS; span++) {
+      // Past the end there are none: what would be multiplied is zero.
+      const bool isGiven = IS_WHOLE || span * SPAN < columnsLeft;
+      const u32* word = (const u32*)words + (isOfRow ? 0 : span);
+      const u32 upper = isGiven ? word[0] : 0;
+      const u32 lower = isGiven ? word[GROUP_ROWS / 2 * ROW_PITCH / 4] : 0;
+      const bool hasWeights =
+          IS_WHOLE || span * SPAN + quarter * LANE_COLUMNS < columnsLeft;
+      float parts[2][4] = {};
+      multiplyInt4(parts, weights + span * 64, hasWeights, line + span * TILE * 2,
+                   own < LINE_COUNT, upper, lower);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int factorLine = min(2 * quarter + i % 2, LINE_COUNT - 1);
+        sums[i] += (parts[0][i] + parts[1][i]) * int4Scale(i < 2 ? upper : lower) *
+                   lines.factor(factorLine, column + span * SPAN);
+      }
+    }
+  }
+  __device__ void multiplySlice(float (&sums)[4], const char* stage, int column,
+                                const Scales& scales) const {
+    if (column + SLICE <= product.inputs) {
+      multiplySpans<true>(sums, stage, column);
+    } else if (column < product.inputs) {
+      multiplySpans<false>(sums, stage, column);
+    }
+  }
+#else
   /** Of two rows the sums over a slice of lines 2 * quarter and 2 * quarter + 1. */
   __device__ void multiplySlice(float (&sums)[4], const char* stage, int column,
                                 const Scales& scales) const {
     const int skipped = quarter * LANE_COLUMNS;
     const char* weights = stage + own * ROW_PITCH + (warp * SLICE + skipped) * ELEMENT_BITS / 8;
     const int columnsLeft = product.inputs - column - skipped;
-#if FORMAT == 2
-    const char* words = stage + own * ROW_PITCH + CHUNK_BYTES;
-    const bool isOfRow = product.blockInputs != SPAN;
-    const char* line = lines.at(own, column) + quarter * 16;
-#pragma unroll
-    for (int span = 0; span < SPANS; span++) {
-      // Past the end there are none: what would be multiplied is zero.
-      const bool isGiven = column + span * SPAN < product.inputs;
-      const u32* word = (const u32*)(words + (isOfRow ? 0 : warp * SPANS + span) * 4);
-      const u32 upper = isGiven ? word[0] : 0;
-      const u32 lower = isGiven ? word[GROUP_ROWS / 2 * ROW_PITCH / 4] : 0;
-      float parts[2][4] = {};
-      multiplyInt4(parts, weights + span * 64, span * TILE < columnsLeft,
-                   line + span * TILE * 2, own < LINE_COUNT, upper, lower);
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        sums[i] += (parts[0][i] + parts[1][i]) * int4Scale(i < 2 ? upper : lower);
-      }
-    }
-#else
     const char* line = lines.at(own, column + skipped);
 #pragma unroll
     for (int span = 0; span < SPANS; span++) {
@@ -450,8 +468,8 @@ template <Then then, typename Out> struct Consumer {
                                : part;
       }
     }
-#endif
   }
+#endif
 
   __device__ void run() {
     const int groups = share.groups();

@@ -228,7 +228,10 @@ const INT4_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
     {
       architecture: 'Qwen2ForCausalLM',
       quantization: {
-        ...{ quant_method: 'awq', bits: 4, group_size: -1, version: 'gemm' },
+        quant_method: 'awq',
+        bits: 4,
+        group_size: -1,
+        version: 'gemm',
         modules_to_not_convert: ['model.layers.0.self_attn', 'down_proj'],
       },
     },
@@ -245,7 +248,10 @@ const INT4_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
     {
       tiedHead: true,
       quantization: {
-        ...{ quant_method: 'gptq', bits: 4, group_size: 32, sym: false },
+        quant_method: 'gptq',
+        bits: 4,
+        group_size: 32,
+        sym: false,
         checkpoint_format: 'gptq_v2',
       },
     },

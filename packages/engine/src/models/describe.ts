@@ -94,7 +94,8 @@ function checkQuantization(config: ConfigReader, kinds: readonly LayerKind[]): Q
   );
   const hasExperts = kinds.some(({ feedForward }) => feedForward.kind === 'experts');
   if (hasExperts && quantization?.method === 'int4') {
-    const message = `is of ${INT4_NAMES[quantization.order]}; of experts in 4 bits, mxfp4 is supported`;
+    const name = INT4_NAMES[quantization.order];
+    const message = `is of ${name}; of experts in 4 bits, mxfp4 is supported`;
     throw config.error('unsupported', 'quantization_config', message);
   }
   if (isStacked === (quantization?.method === 'mxfp4')) return quantization;

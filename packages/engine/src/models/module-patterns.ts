@@ -15,7 +15,7 @@ const REPEATED_GROUP = /\)(?:[*+]|\{)/;
 const BACKREFERENCE = /\\[1-9k]/;
 
 /** What is wrong with an entry, or undefined. */
-export function patternFault(entry: string): string | undefined {
+function patternFault(entry: string): string | undefined {
   if (!entry.startsWith(REGULAR)) return entry === '' ? 'is empty' : undefined;
   const source = entry.slice(REGULAR.length);
   const repetitions = source.match(REPETITION)?.length ?? 0;

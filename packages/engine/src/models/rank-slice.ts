@@ -45,8 +45,8 @@ function requireDivisible({
   quantization,
 }: ModelSpec) {
   if (quantization?.method === 'int4') {
-    const format = INT4_NAMES[quantization.order];
-    const message = `weights in ${format} are not divided among GPUs: take --tensor-parallel-size 1`;
+    const what = `weights in ${INT4_NAMES[quantization.order]}`;
+    const message = `${what} are not divided among GPUs: take --tensor-parallel-size 1`;
     throw new ModelError('unsupported', message);
   }
   const hasShared = layerKinds.some(

@@ -133,7 +133,10 @@ const QUANTIZATIONS: Readonly<Record<WeightFormat, Pick<ModelFolderOptions, 'qua
   gptq: { quantization: { quant_method: 'gptq', bits: 4, group_size: 128, sym: false } },
   'gptq v2 by row': {
     quantization: {
-      ...{ quant_method: 'gptq', bits: 4, group_size: -1, desc_act: false },
+      quant_method: 'gptq',
+      bits: 4,
+      group_size: -1,
+      desc_act: false,
       checkpoint_format: 'gptq_v2',
     },
   },
@@ -560,7 +563,7 @@ const FAMILIES: readonly FamilyTraits[] = [
   },
 ];
 
-/** All formats of 4 bits, by kernels for few lines and for many, and groups that they do not take. */
+/** All formats of 4 bits: kernels for few lines and for many, and groups that they do not take. */
 const INT4: readonly FamilyTraits[] = [
   int4Traits('Qwen3 in AWQ', 'Qwen3ForCausalLM', 'awq', { quick: true }),
   int4Traits('Qwen2 in GPTQ', 'Qwen2ForCausalLM', 'gptq', { headDim: 128, kv: 'fp8' }),

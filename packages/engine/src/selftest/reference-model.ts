@@ -82,7 +82,13 @@ const READERS: Readonly<Record<string, (file: Buffer, at: number) => number>> = 
   I64: (file, at) => Number(file.readBigInt64LE(at)),
 };
 const WIDTHS: Readonly<Record<string, number>> = {
-  ...{ F32: 4, BF16: 2, F16: 2, F8_E4M3: 1, U8: 1, I32: 4, I64: 8 },
+  F32: 4,
+  BF16: 2,
+  F16: 2,
+  F8_E4M3: 1,
+  U8: 1,
+  I32: 4,
+  I64: 8,
 };
 
 /** A float16: a sign, 5 bits of exponent, 10 of fraction. */

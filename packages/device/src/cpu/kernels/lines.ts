@@ -177,8 +177,8 @@ export function fillBytes(out: Uint8Array, seed: number, share: Share): void {
 const CHUNK = 4096;
 
 /**
- * The same as fillUniform for narrower types: `round` stores a chunk of float32 values in as many elements of
- * `out`.
+ * The same as fillUniform for narrower types: `round` stores a chunk of float32 values in as many
+ * elements of `out`.
  */
 export function fillUniformRounded<Out extends Uint8Array | Uint16Array>(
   out: Out,

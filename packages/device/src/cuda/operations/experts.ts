@@ -51,7 +51,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     offsetBytes: workspace.offsetBytes + places.linear,
     bytes: workspace.bytes - places.linear,
   };
-  const isStreamed = count <= STREAM_LINES;
+  const isStreamed = count <= STREAM_LINES.element;
   if (!isStreamed) normalise(launcher, args);
   launchLinear(launcher, {
     input: isStreamed ? args.input : args.normed,

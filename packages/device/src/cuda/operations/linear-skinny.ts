@@ -65,15 +65,15 @@ const WIDE: readonly Tile[] = [
   { lines: 64, warpgroups: 3, stages: 5, minBlocks: 1 },
 ];
 
-/** Of int4: stages of two spans take so many registers that a block is alone. */
+/** Of int4: stages of two spans take more registers, and were slower. */
 const INT4_NARROW: readonly Tile[] = [
   { lines: 8, warpgroups: 2, stages: 8, minBlocks: 2, spans: 1 },
   { lines: 16, warpgroups: 2, stages: 6, minBlocks: 2, spans: 1 },
 ];
 const INT4_WIDE: readonly Tile[] = [
-  { lines: 8, warpgroups: 3, stages: 7, minBlocks: 1, spans: 2 },
-  { lines: 32, warpgroups: 3, stages: 5, minBlocks: 1, spans: 2 },
-  { lines: 64, warpgroups: 2, stages: 4, minBlocks: 1, spans: 2 },
+  { lines: 8, warpgroups: 3, stages: 12, minBlocks: 1, spans: 1 },
+  { lines: 32, warpgroups: 3, stages: 9, minBlocks: 1, spans: 1 },
+  { lines: 64, warpgroups: 3, stages: 7, minBlocks: 1, spans: 1 },
 ];
 
 /** Wide tiles also where they need one wave of blocks and narrow ones more. */

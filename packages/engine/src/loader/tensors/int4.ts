@@ -136,7 +136,8 @@ function tensorOf(
 ): CheckpointTensor {
   const tensor = checkpoint.tensors.get(name);
   if (tensor === undefined) {
-    const message = `the checkpoint has no tensor ${name}, which weights in ${INT4_NAMES[order]} need`;
+    const who = `weights in ${INT4_NAMES[order]}`;
+    const message = `the checkpoint has no tensor ${name}, which ${who} need`;
     throw new ModelError('missing-tensor', message);
   }
   const [found, wanted] = [tensor.shape.join(', '), shape.join(', ')];
@@ -174,7 +175,8 @@ async function expectNumbers(
   const { dtype, bytes, file, offsetBytes } = tensor;
   const width = dtype === 'I64' ? 8 : 4;
   if ((dtype !== 'I64' && dtype !== 'I32') || bytes !== count * width) {
-    const message = `tensor ${name} is ${bytes} bytes of ${dtype}; ${count} of I32 or I64 are wanted`;
+    const found = `${bytes} bytes of ${dtype}`;
+    const message = `tensor ${name} is ${found}; ${count} of I32 or I64 are wanted`;
     throw new ModelError('inconsistent', message);
   }
   const raw = new Uint8Array(bytes);
