@@ -37,14 +37,14 @@ const INT4_SIZES = [
   [1, 1152, 272],
   [2, 896, 48],
   [3, 80, 34],
-  [4, 2048, 130],
+  [4, 2048, 34],
   [5, 64, 6],
-  [8, 768, 200],
+  [8, 768, 66],
   [17, 96, 50],
-  [33, 640, 130],
-  [64, 128, 128],
-  [100, 384, 66],
-  [131, 256, 72],
+  [20, 256, 200],
+  [33, 640, 66],
+  [100, 384, 34],
+  [131, 256, 24],
 ] as const;
 
 interface LinearCase {
@@ -95,7 +95,12 @@ async function matrix(bench: Workbench, { size: [, inputs, outputs], block, grou
 
 /** Every code under every zero point, and scales of both signs that bf16 holds. */
 async function int4Matrix(bench: Workbench, inputs: number, outputs: number, group: number) {
-  const codes = filled(new Uint8Array(outputs * inputs), () => bench.dice.integer(0, 15));
+  // Four codes of a draw: there are many.
+  let drawn = 0;
+  const codes = filled(new Uint8Array(outputs * inputs), (i) => {
+    drawn = i % 4 === 0 ? bench.dice.integer(0, 0xffff) : drawn >> 4;
+    return drawn & 15;
+  });
   const groups = inputs / group;
   const scales = bf16Values(bench.dice.values(outputs * groups, 0.01));
   const zeros = filled(new Uint8Array(outputs * groups), () => bench.dice.integer(0, 16));
@@ -294,10 +299,12 @@ export const linearCases: readonly ContractCase[] = [
     const common = { ...PLAIN, outType: bench.element };
     for (const size of INT4_SIZES) {
       const [, inputs] = size;
-      const groups = [32, 64, 128, 256].filter((group) => inputs % group === 0);
+      const groups = [32, 128, 256].filter((group) => inputs % group === 0);
       for (const group of new Set([...groups, inputs])) {
-        await checkLinear(bench, { ...common, size, group, epilogue: 'store' });
         await checkLinear(bench, { ...common, size, group, epilogue: 'gate', hasNorm: true });
+        // What comes after a product does not depend on groups.
+        if (group !== (groups.includes(128) ? 128 : inputs)) continue;
+        await checkLinear(bench, { ...common, size, group, epilogue: 'store' });
         await checkLinear(bench, { ...common, size, group, epilogue: 'add', hasBias: true });
       }
     }

@@ -568,7 +568,7 @@ const INT4: readonly FamilyTraits[] = [
   int4Traits('Qwen3 in AWQ', 'Qwen3ForCausalLM', 'awq', { quick: true }),
   int4Traits('Qwen2 in GPTQ', 'Qwen2ForCausalLM', 'gptq', { headDim: 128, kv: 'fp8' }),
   int4Traits('Llama in GPTQ, a scale a row', 'LlamaForCausalLM', 'gptq v2 by row', { tied: true }),
-  int4Traits('Qwen2 in int4', 'Qwen2ForCausalLM', 'int4', { quick: true }),
+  int4Traits('Qwen2 in int4', 'Qwen2ForCausalLM', 'int4', {}),
   int4Traits('Llama in int4, groups of 32', 'LlamaForCausalLM', 'int4 in groups of 32', {
     ratio: 2,
   }),

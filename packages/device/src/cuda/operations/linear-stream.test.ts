@@ -88,7 +88,9 @@ describe('streamShape', () => {
       fc.property(products, fc.constantFrom(HOPPER, WORKSTATION), (sizes, gpu) => {
         fc.pre(canStream(sizes, gpu));
         const { grid, sharedBytes, stages } = streamShape(sizes, gpu);
-        expect(sharedBytes).toBeLessThanOrEqual(gpu.sharedBytesOfBlock - DECLARED_BYTES[sizes.format]);
+        expect(sharedBytes).toBeLessThanOrEqual(
+          gpu.sharedBytesOfBlock - DECLARED_BYTES[sizes.format],
+        );
         expect(grid[0]).toBeGreaterThanOrEqual(1);
         expect(grid[0]).toBeLessThanOrEqual(gpu.multiprocessors);
         expect(stages).toBeGreaterThanOrEqual(1);
