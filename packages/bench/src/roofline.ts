@@ -49,6 +49,7 @@ const WEIGHTS = {
   none: 'element',
   fp8: 'fp8-e4m3',
   'compressed-tensors': 'fp8-e4m3',
+  int4: 'int4',
   mxfp4: 'mxfp4',
 } as const;
 

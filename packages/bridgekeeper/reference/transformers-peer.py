@@ -7,8 +7,8 @@ Bridgekeeper's selftest runs this beside itself; nothing that serves does. One J
   out  {"vocabulary": 384, "logits": ["<base64>", "<base64>"]} or {"error": "what"}
 
 Logits are little-endian float64 [tokens, vocabulary], one text for each sequence. Weights that are
-stored as FP8 or MXFP4 are multiplied by their scales here, so that no kernel for these is needed;
-what transformers would do to activations is left out, as in the engine.
+stored as FP8, MXFP4 or integers of 4 bits are multiplied by their scales here, so that no kernel
+for these is needed; what transformers would do to activations is left out, as in the engine.
 """
 
 import base64
@@ -43,6 +43,45 @@ def unpacked(blocks, scales):
     codes = torch.stack([blocks & 15, blocks >> 4], dim=-1).flatten(-2).long()
     powers = torch.pow(2.0, scales.to(torch.float64) - 127)
     return (values[codes] * powers.unsqueeze(-1)).flatten(-2)
+
+
+SHIFTS = range(0, 32, 4)
+# Where AutoAWQ puts each of eight outputs in a word.
+AWQ_PLACES = [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+def along_rows(words, places=range(8)):
+    """Words [rows, columns] of eight codes as [rows, 8 columns]."""
+    codes = torch.stack([words >> shift & 15 for shift in SHIFTS], dim=-1)
+    return codes[..., list(places)].flatten(-2)
+
+
+def along_columns(words):
+    """Words [rows, columns] of eight codes as [8 rows, columns]."""
+    return along_rows(words.T.contiguous()).T
+
+
+def integers(stored, module, quantization):
+    """The weight [outputs, inputs] of a module that is stored in 4 bits."""
+    method = quantization["quant_method"]
+    if method == "compressed-tensors":
+        codes = along_rows(stored[module + ".weight_packed"])
+        scales = stored[module + ".weight_scale"]
+        zeros = stored.get(module + ".weight_zero_point")
+        zeros = torch.full(scales.shape, 8) if zeros is None else along_columns(zeros)
+    else:
+        isAwq = method == "awq"
+        codes = stored[module + ".qweight"]
+        codes = (along_rows(codes, AWQ_PLACES) if isAwq else along_columns(codes)).T
+        zeros = along_rows(stored[module + ".qzeros"], AWQ_PLACES if isAwq else range(8)).T
+        zeros = zeros + (1 if method == "gptq" and quantization.get("checkpoint_format") != "gptq_v2" else 0)
+        scales = stored[module + ".scales"].T
+    group = codes.shape[1] // scales.shape[1]
+    wide = [part.to(torch.float64).repeat_interleave(group, dim=1) for part in (zeros, scales)]
+    return (codes.to(torch.float64) - wide[0]) * wide[1]
+
+
+BESIDE_INTEGERS = (".scales", ".qzeros", ".g_idx", ".weight_zero_point", ".weight_shape")
 
 
 def stacked(model, weights):
@@ -99,7 +138,11 @@ def load(folder):
     stored = load_file(os.path.join(folder, "model.safetensors"))
     weights = {}
     for key, tensor in stored.items():
-        if key.endswith(("weight_scale", "weight_scale_inv", "_scales")):
+        if key.endswith(("weight_scale", "weight_scale_inv", "_scales", *BESIDE_INTEGERS)):
+            continue
+        if key.endswith((".qweight", ".weight_packed")):
+            module = key.rsplit(".", 1)[0]
+            weights[module + ".weight"] = integers(stored, module, quantization)
             continue
         if key.endswith("_blocks"):
             name = key.removesuffix("_blocks")

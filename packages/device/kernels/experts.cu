@@ -131,13 +131,6 @@ struct Fragment {
   uint4 lower;
 };
 
-/** Four bytes from global to shared memory in the background, or zeros. */
-__device__ inline void copyWord(u32 target, const void* source, bool isZero) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source),
-               "r"(isZero ? 0 : 4)
-               : "memory");
-}
-
 /** A lane's part of its warp's rows on its way: tiles, and the scales of MXFP4. */
 struct Feed {
   unsigned char* ring;

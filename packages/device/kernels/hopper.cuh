@@ -64,6 +64,12 @@ __device__ inline void copyPiece(u32 target, const void* source, bool isZero) {
                "r"(isZero ? 0 : 16)
                : "memory");
 }
+/** 4 bytes likewise. */
+__device__ inline void copyWord(u32 target, const void* source, bool isZero) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source),
+               "r"(isZero ? 0 : 4)
+               : "memory");
+}
 __device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING> __device__ inline void awaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");

@@ -1,5 +1,6 @@
 #include "fp8.cuh"
 #include "hopper.cuh"
+#include "int4.cuh"
 #include "skinny-product.cuh"
 
 // out[count, outputs] = input[count, inputs] * weight[outputs, inputs]^T for a few to a hundred
@@ -17,9 +18,11 @@
 // the inputs is free, as long as both operands agree: so thread t takes whole pieces 2t and 2t+1,
 // and the lines are brought into that order in shared memory.
 //
-// Fixed when compiled: FORMAT (0: bf16 weights, 1: FP8 e4m3 with scales), LINE_TILE (8, 16, 32 or
-// 64), WARPGROUPS (each multiplies 64 rows), RING_STAGES (of the ring) and MIN_BLOCKS (that share a
-// multiprocessor); where a gate is not silu, GELU.
+// Fixed when compiled: FORMAT (0: bf16 weights, 1: FP8 e4m3 with scales, 2: int4 with a scale and a
+// zero point for each SPAN inputs or for a row), LINE_TILE (8, 16, 32 or 64), WARPGROUPS (each
+// multiplies 64 rows), RING_STAGES (of the ring) and MIN_BLOCKS (that share a multiprocessor);
+// where a gate is not silu, GELU. Of int4 also STAGE_SPANS (1 or 2), which a stage has: with one, a
+// stage has half as many bytes, and consumers hold half as many weights in registers.
 
 #ifdef GELU
 #define ACTIVATE geluTanh
@@ -42,13 +45,24 @@
 /** The barrier at which consumers meet each other. */
 #define CONSUMER_BARRIER 1
 
+#if FORMAT == 2
+#define ROW_BYTES (64 * STAGE_SPANS)
+#else
 #define ROW_BYTES 128
+#endif
 #define PIECE_BYTES 16
 #define ROW_PIECES (ROW_BYTES / PIECE_BYTES)
-#define WEIGHT_BYTES (FORMAT == 1 ? 1 : 2)
-#define PIECE_INPUTS (PIECE_BYTES / WEIGHT_BYTES)
-#define STAGE_INPUTS (ROW_BYTES / WEIGHT_BYTES)
+#define WEIGHT_BITS (FORMAT == 0 ? 16 : FORMAT == 1 ? 8 : 4)
+#define PIECE_INPUTS (PIECE_BYTES * 8 / WEIGHT_BITS)
+#define STAGE_INPUTS (ROW_BYTES * 8 / WEIGHT_BITS)
 #define STAGE_ROW_BYTES (ROWS * ROW_BYTES)
+/** Inputs of int4 that share a scale and a zero point, and the words that a row has in a stage. */
+#define SPAN 128
+#if FORMAT == 2
+#define STAGE_SCALE_BYTES (ROWS * STAGE_SPANS * 4)
+#else
+#define STAGE_SCALE_BYTES 0
+#endif
 
 /** 64 inputs of all lines are a panel: what a swizzled line of shared memory holds. */
 #define PANELS (STAGE_INPUTS / 64)
@@ -71,7 +85,8 @@ extern __shared__ __align__(1024) unsigned char sharedBytes[];
 struct Barriers {
   u64 full[RING_STAGES], empty[RING_STAGES];
 };
-#define BARRIERS_AT (RING_STAGES * (STAGE_ROW_BYTES + STAGE_LINE_BYTES))
+#define SCALES_AT (RING_STAGES * (STAGE_ROW_BYTES + STAGE_LINE_BYTES))
+#define BARRIERS_AT (SCALES_AT + RING_STAGES * STAGE_SCALE_BYTES)
 static_assert(LINE_TILE * SUM_STRIDE * 4 <= BARRIERS_AT, "the sums must fit into the ring");
 
 /** What a launch works on: see the kernel at the end. */
@@ -124,6 +139,17 @@ __device__ inline u32 rowsAddress(int slot) {
 __device__ inline u32 linesAddress(int slot) {
   return sharedAddress(sharedBytes) + RING_STAGES * STAGE_ROW_BYTES + slot * STAGE_LINE_BYTES;
 }
+/** Where a row's words of int4 are in a stage. */
+__device__ inline u32 scalesAddress(int slot, int row) {
+  return sharedAddress(sharedBytes) + SCALES_AT + slot * STAGE_SCALE_BYTES +
+         row * (STAGE_SCALE_BYTES / ROWS);
+}
+/** Where a row's piece lies in a stage: two rows that are read at once meet in no bank. */
+__device__ inline u32 rowPlace(int row, int piece) {
+  // Rows of 64 bytes do not anyway.
+  const int turn = FORMAT != 2 ? row & 1 : ROW_PIECES == 8 ? (row & 1) * 4 : 0;
+  return row * ROW_BYTES + (piece ^ turn) * PIECE_BYTES;
+}
 /** Where four pieces of a line lie that a job brings into order: half of the line in a panel. */
 __device__ inline u32 piecePlace(int line, int part, int piece) {
   return part / 2 * PANEL_BYTES + swizzled(line, part % 2 * 4 + piece);
@@ -148,18 +174,34 @@ __device__ inline void copyRows(const Problem& problem, const Share& share, int 
   const int piece = copier % ROW_PIECES;
   const int input = (share.firstStage + stage) * STAGE_INPUTS + piece * PIECE_INPUTS;
   const bool isZero = input >= problem.inputs;
-  const unsigned char* source = problem.weight + (isZero ? 0 : (i64)input * WEIGHT_BYTES);
-  const i64 stride = (i64)problem.inputs * WEIGHT_BYTES;
+  const unsigned char* source = problem.weight + (isZero ? 0 : (i64)input * WEIGHT_BITS / 8);
+  const i64 stride = (i64)problem.inputs * WEIGHT_BITS / 8;
   constexpr int step = COPIERS / ROW_PIECES;
 #pragma unroll 4
   for (int first = 0; first < ROWS; first += step) {
     const int row = first + copier / ROW_PIECES;
-    const u32 target = rowsAddress(slot) + row * ROW_BYTES + (piece ^ (row & 1)) * PIECE_BYTES;
+    const u32 target = rowsAddress(slot) + rowPlace(row, piece);
     copyPiece(target, source + share.weightRow(row) * stride, isZero);
   }
+#if FORMAT == 2
+  // Inputs past the end have a scale of zero.
+  const int perRow = problem.inputs / problem.blockInputs;
+  for (int i = copier; i < ROWS * STAGE_SPANS; i += COPIERS) {
+    const int row = i / STAGE_SPANS;
+    const int start = (share.firstStage + stage) * STAGE_INPUTS + i % STAGE_SPANS * SPAN;
+    const bool isPast = start >= problem.inputs;
+    const float* word = problem.scales + (i64)share.weightRow(row) * perRow;
+    if (!isPast) word += start / problem.blockInputs;
+    copyWord(scalesAddress(slot, row) + i % STAGE_SPANS * 4, word, isPast);
+  }
+#endif
 }
 
-/** Lines past the end repeat the last one; inputs past the end meet weights that are zeros. */
+/**
+ * Lines past the end are zeros: were they the last one, all blocks would ask for the same bytes
+ * again and again. Inputs past the end meet weights that are zeros, but for int4, whose zeros need
+ * not be zero.
+ */
 __device__ inline void copyLines(const Problem& problem, const Share& share, int stage, int slot) {
   const int copier = threadIdx.x - CONSUMERS;
   const int piece = copier % LINE_PIECES;
@@ -170,9 +212,17 @@ __device__ inline void copyLines(const Problem& problem, const Share& share, int
   for (int first = 0; first < LINE_TILE; first += step) {
     const int line = first + copier / LINE_PIECES;
     if (LINE_TILE % step != 0 && line >= LINE_TILE) break;
-    const i64 index = min(share.firstLine + line, problem.count - 1);
+    const bool isPast = share.firstLine + line >= problem.count;
+    const i64 index = isPast ? 0 : share.firstLine + line;
+#if FORMAT == 2
+    // A thread's 16 bytes of weights have 32 inputs of a span.
+    const u32 place = piecePlace(line, piece / 16 * 4 + piece % 4, piece % 16 / 4);
+    const bool isZero = isPast || input >= problem.inputs;
+#else
     const u32 place = piecePlace(line, piece % LINE_JOBS, piece / LINE_JOBS);
-    copyPiece(linesAddress(slot) + place, source + index * problem.inputs, false);
+    const bool isZero = isPast;
+#endif
+    copyPiece(linesAddress(slot) + place, source + index * problem.inputs, isZero);
   }
 }
 
@@ -214,6 +264,7 @@ __device__ inline void orderLines(int slot) {
     for (int t = 0; t < 4; t++) {
       place[t] = linesAddress(slot) + piecePlace(line, part, t);
       piece[t] = loadShared(place[t]);
+      if (FORMAT == 2) piece[t] = orderedAsInt4(piece[t]);
     }
     storeShared(place[0], piece[0].x, piece[1].x, piece[2].x, piece[3].x);
     storeShared(place[1], piece[0].y, piece[1].y, piece[2].y, piece[3].y);
@@ -227,16 +278,21 @@ __device__ inline void orderLines(int slot) {
 struct Fragments {
   u32 values[PANEL_STEPS][4];
 
+#if FORMAT == 2
+  /** The panel of a span whose codes are `low` and `high` for row g, or g + 8. */
+  __device__ void loadInt4(int half, u32 low, u32 high, u32 zeros) {
+    set(0, half, widenInt4(low, zeros));
+    set(2, half, widenInt4(high, zeros));
+  }
+#else
   /** Row g of the warp, and thread t of four, are the lane's. */
   __device__ void load(int slot, int panel) {
     const int lane = threadIdx.x % WARP_LANES;
     const int row = threadIdx.x / WARP_LANES * 16 + lane / 4;
-    const u32 address = rowsAddress(slot) + row * ROW_BYTES;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const u32 from = address + half * 8 * ROW_BYTES;
       const auto pieceAt = [&](int piece) {
-        return loadShared(from + ((lane % 4 * 2 + piece) ^ (row & 1)) * PIECE_BYTES);
+        return loadShared(rowsAddress(slot) + rowPlace(row + half * 8, lane % 4 * 2 + piece));
       };
 #if FORMAT == 1
       const uint4 piece = pieceAt(panel);
@@ -248,6 +304,7 @@ struct Fragments {
 #endif
     }
   }
+#endif
 
   /** Of two steps. */
   __device__ void set(int step, int half, uint4 inputs) {
@@ -258,6 +315,60 @@ struct Fragments {
   }
 };
 
+#if FORMAT == 2
+/** A thread's rows g and g + 8, and their words of a stage, span by span. */
+struct Words {
+  u32 values[STAGE_SPANS][2];
+
+  __device__ explicit Words(int slot) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const u32 address = scalesAddress(slot, threadRow() + half * 8);
+#pragma unroll
+      for (int span = 0; span < STAGE_SPANS; span++) {
+        asm volatile("ld.shared.u32 %0, [%1];"
+                     : "=r"(values[span][half])
+                     : "r"(address + span * 4)
+                     : "memory");
+      }
+    }
+  }
+  __device__ static int threadRow() {
+    return threadIdx.x / WARP_LANES * 16 + threadIdx.x % WARP_LANES / 4;
+  }
+};
+
+/** Starts to multiply a stage: parts of each span. */
+__device__ inline void multiplyStage(float (&parts)[STAGE_SPANS][SUMS], int slot,
+                                     const Words& words) {
+  Fragments rows[PANELS];
+#pragma unroll
+  for (int span = 0; span < STAGE_SPANS; span++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int piece = span * 4 + threadIdx.x % 4;
+      const u32 place = rowPlace(Words::threadRow() + half * 8, piece);
+      const uint4 codes = loadShared(rowsAddress(slot) + place);
+      const u32 zeros = int4Zeros(words.values[span][half]);
+      rows[2 * span].loadInt4(half, codes.x, codes.y, zeros);
+      rows[2 * span + 1].loadInt4(half, codes.z, codes.w, zeros);
+    }
+    beginProducts();
+#pragma unroll
+    for (int panel = 0; panel < 2; panel++) {
+      const u32 address = linesAddress(slot) + (2 * span + panel) * PANEL_BYTES;
+      const u64 lines = describe(address, 16, SWIZZLE_ATOM);
+#pragma unroll
+      for (int step = 0; step < PANEL_STEPS; step++) {
+        const bool isLater = panel + step > 0;
+        multiply(parts[span], rows[2 * span + panel].values[step], further(lines, step * 32),
+                 isLater);
+      }
+    }
+    commitProducts();
+  }
+}
+#else
 /** Starts to multiply a stage, in one group of products for each panel. */
 __device__ inline void multiplyStage(float (&sums)[SUMS], int slot, bool isAdded) {
   Fragments rows[PANELS];
@@ -275,6 +386,7 @@ __device__ inline void multiplyStage(float (&sums)[SUMS], int slot, bool isAdded
     commitProducts();
   }
 }
+#endif
 
 /** The scales of a thread's rows g and g + 8, of one stage after the other. */
 struct Scales {
@@ -344,6 +456,10 @@ __device__ inline void multiplyStages(const Problem& problem, const Share& share
 #if FORMAT == 1
     float parts[SUMS];
     multiplyStage(parts, slot, false);
+#elif FORMAT == 2
+    float parts[STAGE_SPANS][SUMS];
+    const Words words(slot);
+    multiplyStage(parts, slot, words);
 #else
     multiplyStage(sums, slot, stage > 0);
 #endif
@@ -359,6 +475,14 @@ __device__ inline void multiplyStages(const Problem& problem, const Share& share
     arriveAsWarp(barriers().empty[done]);
 #if FORMAT == 1
     scales.apply(sums, parts);
+#elif FORMAT == 2
+#pragma unroll
+    for (int span = 0; span < STAGE_SPANS; span++) {
+#pragma unroll
+      for (int i = 0; i < SUMS; i++) {
+        sums[i] += int4Scale(words.values[span][i % 4 / 2]) * parts[span][i];
+      }
+    }
 #endif
   }
   meet(CONSUMER_BARRIER, CONSUMERS);
@@ -457,8 +581,9 @@ __device__ inline void finishTile(const Problem& problem, const Share& share) {
 /**
  * Grid: x blocks of a cluster (which split the inputs), y tiles of LINE_TILE lines, z tiles of ROWS
  * outputs (for a gate: of ROWS / 2). `finish` is a Finish; a gate's out is [count, outputs / 2].
- * Scales and their blocks are for FP8 alone; blockInputs is a multiple of 128 or not below inputs,
- * which are a multiple of 16. bias may be null.
+ * Scales and their blocks are for packed weights alone; of FP8 blockInputs is a multiple of 128 or
+ * not below inputs, which are a multiple of 16; of int4 it is SPAN, or inputs, which are a multiple
+ * of 32. bias may be null.
  */
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     linear_skinny(const __grid_constant__ Problem problem) {

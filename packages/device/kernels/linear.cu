@@ -1,4 +1,5 @@
 #include "hopper.cuh"
+#include "int4.cuh"
 
 /*
  * Products of a few lines with weights that are read once: what counts is that HBM never rests. A
@@ -11,8 +12,9 @@
  * line a column of B. The order of columns within an instruction is free as long as both operands
  * agree, so each lane reads 16 bytes of its row at once.
  *
- * Fixed when compiled: LINE_COUNT (1 to 4), FORMAT (0: bf16, 1: FP8 e4m3 with scales) and, where a
- * gate is not silu, GELU.
+ * Fixed when compiled: LINE_COUNT (1 to 4, of int4 1 to 8), FORMAT (0: bf16, 1: FP8 e4m3 with
+ * scales, 2: int4 with a scale and a zero point for each SPAN inputs or for a row) and, where a gate
+ * is not silu, GELU.
  */
 
 #ifdef GELU
@@ -21,33 +23,37 @@
 #define ACTIVATE silu
 #endif
 
-#define CONSUMER_WARPS 8
+/** Half as many bytes are unpacked in as much time by more warps that wait for one another less. */
+#define CONSUMER_WARPS (FORMAT == 2 ? 16 : 8)
 #define CONSUMERS (CONSUMER_WARPS * WARP_LANES)
 /** The last warp starts the copies. */
 #define THREADS (CONSUMERS + WARP_LANES)
 #define GROUP_ROWS 16
 #define MAX_STAGES 16
-#define ELEMENT_BYTES (FORMAT == 1 ? 1 : 2)
+#define ELEMENT_BITS (FORMAT == 0 ? 16 : FORMAT == 1 ? 8 : 4)
 /** Of one row in one stage. */
 #define CHUNK_BYTES 2048
-#define CHUNK (CHUNK_BYTES / ELEMENT_BYTES)
-/** Half a line of banks more than the chunk, so that lanes of neighbouring rows do not collide. */
-#define ROW_PITCH (CHUNK_BYTES + 64)
+#define CHUNK (CHUNK_BYTES * 8 / ELEMENT_BITS)
+/** The words of int4 that go with the chunk, behind it. */
+#define SCALE_BYTES (FORMAT == 2 ? CHUNK / SPAN * 4 : 0)
+/** Half a line of banks more than all that, so that lanes of neighbouring rows do not collide. */
+#define ROW_PITCH (CHUNK_BYTES + SCALE_BYTES + 64)
 #define STAGE_BYTES (GROUP_ROWS * ROW_PITCH)
 /** Columns of a stage that one warp multiplies, and those among them with the same scales. */
 #define SLICE (CHUNK / CONSUMER_WARPS)
-#define SPAN (FORMAT == 1 ? 128 : SLICE)
+#define SPAN (FORMAT == 0 ? SLICE : 128)
 #define SPANS (SLICE / SPAN)
 /** Columns for which a lane reads 16 bytes; four lanes share a row. */
-#define LANE_COLUMNS (16 / ELEMENT_BYTES)
+#define LANE_COLUMNS (16 * 8 / ELEMENT_BITS)
 #define TILE (4 * LANE_COLUMNS)
-/** Groups whose sums wait in shared memory to be stored together: a sum for each consumer. */
-#define PENDING_GROUPS (CONSUMERS / (GROUP_ROWS * LINE_COUNT))
+/** Groups whose sums wait in shared memory to be stored together, a sum by one of 256 consumers. */
+#define PENDING_GROUPS (256 / (GROUP_ROWS * LINE_COUNT))
 
-#if FORMAT == 1
-#define OPERAND_TYPE "f16"
-#else
+/** What packed weights become with the fewest instructions, exactly. */
+#if FORMAT == 0
 #define OPERAND_TYPE "bf16"
+#else
+#define OPERAND_TYPE "f16"
 #endif
 
 enum Then { STORE, ADD, GATE };
@@ -126,12 +132,30 @@ template <Then then> struct Share {
   }
 };
 
-/** The copying warp: lane i brings row i of each group, chunk after chunk. */
+/** The words of a row's chunk of int4, in the background: as many as it has. */
+__device__ inline void copyScales(const Product& product, char* target, int row, int column) {
+  const int perRow = product.inputs / product.blockInputs;
+  const int first = column / product.blockInputs;
+  const int count = min(perRow - first, CHUNK / SPAN);
+  const float* source = product.scales + (i64)row * perRow + first;
+  const u32 address = sharedAddress(target);
+  if (perRow % 4 == 0) {
+    for (int i = 0; i < count; i += 4) copyPiece(address + i * 4, source + i, false);
+  } else {
+    for (int i = 0; i < count; i++) copyWord(address + i * 4, source + i, false);
+  }
+}
+
+/**
+ * The copying warp: lane i brings row i of each group, chunk after chunk, and lane i + 16 what
+ * else goes with it.
+ */
 template <Then then>
 __device__ void copyWeights(const Product& product, const Share<then>& share, const Ring& ring) {
-  const int lane = threadIdx.x % WARP_LANES;
-  if (lane >= GROUP_ROWS) return;
-  const int rowBytes = product.inputs * ELEMENT_BYTES;
+  const int lane = threadIdx.x % GROUP_ROWS;
+  const bool isForScales = threadIdx.x % WARP_LANES >= GROUP_ROWS;
+  if (FORMAT != 2 && isForScales) return;
+  const int rowBytes = (int)((i64)product.inputs * ELEMENT_BITS / 8);
   const int chunks = (rowBytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
   int stepsLeft = share.groups() * chunks;
   if (stepsLeft < product.stepsLeft) letNextStart();
@@ -144,9 +168,14 @@ __device__ void copyWeights(const Product& product, const Share<then>& share, co
       const int bytes = row < 0 ? 0 : min(CHUNK_BYTES, rowBytes - from);
       u64& full = ring.full[at.slot];
       awaitPhase(ring.empty[at.slot], (at.round & 1) ^ 1);
-      arriveExpecting(full, bytes);
       char* target = ring.stages + at.slot * STAGE_BYTES + lane * ROW_PITCH;
-      if (bytes > 0) copyBulk(target, source + from, bytes, full);
+      if (isForScales) {
+        if (row >= 0) copyScales(product, target + CHUNK_BYTES, row, from * 8 / ELEMENT_BITS);
+        arriveWhenCopied(full);
+      } else {
+        arriveExpecting(full, bytes);
+        if (bytes > 0) copyBulk(target, source + from, bytes, full);
+      }
       at.advance(product.stages);
     }
   }
@@ -154,7 +183,7 @@ __device__ void copyWeights(const Product& product, const Share<then>& share, co
 
 /**
  * The input in shared memory: lines of whole chunks with zeros beyond the inputs, half a line of
- * banks apart; under FP8 a factor for each span follows.
+ * banks apart; beside packed weights a factor for each span follows.
  */
 struct Lines {
   char* start;
@@ -162,10 +191,19 @@ struct Lines {
 
   __device__ Lines(char* start, int inputs) : start(start) {
     columns = (inputs + CHUNK - 1) / CHUNK * CHUNK;
-    const int factorBytes = FORMAT == 1 ? columns / SPAN * 4 : 0;
+    const int factorBytes = FORMAT == 0 ? 0 : columns / SPAN * 4;
     pitch = (columns * 2 + factorBytes + 127) / 128 * 128 + 64;
   }
   __device__ char* at(int line, int column) const { return start + line * pitch + column * 2; }
+  /**
+   * Where 8 columns are. The four lanes of a row of int4 read pieces that are four apart at the
+   * same time: these lie side by side.
+   */
+  __device__ char* piece(int line, int column) const {
+    if (FORMAT != 2) return at(line, column);
+    const int piece = column % TILE / 8;
+    return at(line, column - column % TILE) + (piece % 4 * 4 + piece / 4) * 16;
+  }
   __device__ float& factor(int line, int column) const {
     return ((float*)at(line, columns))[column / SPAN];
   }
@@ -179,8 +217,7 @@ __device__ inline u32 halfPair(float low, float high) {
 }
 
 /**
- * 8 columns as f16, which FP8 becomes exactly and with the fewest instructions. The 16 lanes of a
- * span divide by `factor`, the power of two that takes their largest value to the top of the range
+ * 8 columns as f16, as weights that were packed. The 16 lanes of a span divide by `factor`, the power of two that takes their largest value to the top of the range
  * of f16: all 8 bits of a bf16 survive unless it is 2^30 times smaller than the largest.
  */
 __device__ inline uint4 halves8(const float (&values)[8], float& factor) {
@@ -215,8 +252,10 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
     }
   }
   float factor;
-  *(uint4*)lines.at(line, column) = FORMAT == 1 ? halves8(values, factor) : narrow8(values);
-  if (FORMAT == 1 && column % SPAN == 0) lines.factor(line, column) = factor;
+  uint4 piece = FORMAT == 0 ? narrow8(values) : halves8(values, factor);
+  if (FORMAT == 2) piece = orderedAsInt4(piece);
+  *(uint4*)lines.piece(line, column) = piece;
+  if (FORMAT != 0 && column % SPAN == 0) lines.factor(line, column) = factor;
 }
 
 /**
@@ -227,7 +266,7 @@ __device__ inline void putColumns(const Product& product, const Lines& lines, in
 __device__ inline void readInput(const Product& product, const Lines& lines,
                                  float (&squares)[LINE_COUNT]) {
   // Loads that are under way at once, for their latency is all that this costs.
-  constexpr int BATCH = LINE_COUNT < 3 ? 6 / LINE_COUNT : 2;
+  constexpr int BATCH = LINE_COUNT < 3 ? 6 / LINE_COUNT : LINE_COUNT > 4 ? 1 : 2;
   const uint4 zero = make_uint4(0, 0, 0, 0);
   for (int first = threadIdx.x * 8; first < lines.columns; first += BATCH * CONSUMERS * 8) {
     uint4 packed[BATCH][LINE_COUNT], norm[BATCH];
@@ -302,6 +341,25 @@ __device__ inline void multiplyColumns(float (&sums)[2][4], const char* weights,
 #endif
 }
 
+/** The same of int4, for one span: the words of the two rows come with it. */
+__device__ inline void multiplyInt4(float (&sums)[2][4], const char* weights, bool hasWeights,
+                                    const char* line, bool hasLine, u32 upperWord,
+                                    u32 lowerWord) {
+  const uint4 upper = load16(weights, hasWeights);
+  const uint4 lower = load16(weights + GROUP_ROWS / 2 * ROW_PITCH, hasWeights);
+  const u32 upperCodes[4] = {upper.x, upper.y, upper.z, upper.w};
+  const u32 lowerCodes[4] = {lower.x, lower.y, lower.z, lower.w};
+  const Int4Halves upperHalves(upperWord), lowerHalves(lowerWord);
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint4 x = load16(line + i * 64, hasLine);
+    const uint4 a = upperHalves.widen(upperCodes[i]);
+    const uint4 b = lowerHalves.widen(lowerCodes[i]);
+    multiplyTile(sums[0], a.x, b.x, a.y, b.y, x.x, x.y);
+    multiplyTile(sums[1], a.z, b.z, a.w, b.w, x.z, x.w);
+  }
+}
+
 /** Scales of a lane's two weight rows, by span of the warp's slice. */
 struct Scales {
   const float* rows[2];
@@ -346,13 +404,53 @@ template <Then then, typename Out> struct Consumer {
   /** A lane's rows are `own` and `own` + 8, its line of the input `own`, its columns a quarter. */
   int own = lane / 4, quarter = lane % 4;
 
+#if FORMAT == 2
+  /** Of two rows the sums over a slice of lines 2 * quarter and 2 * quarter + 1. */
+  template <bool IS_WHOLE>
+  __device__ void multiplySpans(float (&sums)[4], const char* stage, int column) const {
+    const char* row = stage + own * ROW_PITCH;
+    const char* weights = row + (warp * SLICE + quarter * LANE_COLUMNS) * ELEMENT_BITS / 8;
+    const char* line = lines.at(own, column) + quarter * 16;
+    const int columnsLeft = product.inputs - column;
+    // Of a row that has one word, that is the first.
+    const bool isOfRow = product.blockInputs != SPAN;
+    const char* words = row + CHUNK_BYTES + (isOfRow ? 0 : warp * SPANS * 4);
+#pragma unroll
+    for (int span = 0; span < SPANS; span++) {
+      // Past the end there are none: what would be multiplied is zero.
+      const bool isGiven = IS_WHOLE || span * SPAN < columnsLeft;
+      const u32* word = (const u32*)words + (isOfRow ? 0 : span);
+      const u32 upper = isGiven ? word[0] : 0;
+      const u32 lower = isGiven ? word[GROUP_ROWS / 2 * ROW_PITCH / 4] : 0;
+      const bool hasWeights =
+          IS_WHOLE || span * SPAN + quarter * LANE_COLUMNS < columnsLeft;
+      float parts[2][4] = {};
+      multiplyInt4(parts, weights + span * 64, hasWeights, line + span * TILE * 2,
+                   own < LINE_COUNT, upper, lower);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int factorLine = min(2 * quarter + i % 2, LINE_COUNT - 1);
+        sums[i] += (parts[0][i] + parts[1][i]) * int4Scale(i < 2 ? upper : lower) *
+                   lines.factor(factorLine, column + span * SPAN);
+      }
+    }
+  }
+  __device__ void multiplySlice(float (&sums)[4], const char* stage, int column,
+                                const Scales& scales) const {
+    if (column + SLICE <= product.inputs) {
+      multiplySpans<true>(sums, stage, column);
+    } else if (column < product.inputs) {
+      multiplySpans<false>(sums, stage, column);
+    }
+  }
+#else
   /** Of two rows the sums over a slice of lines 2 * quarter and 2 * quarter + 1. */
   __device__ void multiplySlice(float (&sums)[4], const char* stage, int column,
                                 const Scales& scales) const {
     const int skipped = quarter * LANE_COLUMNS;
-    const char* weights = stage + own * ROW_PITCH + (warp * SLICE + skipped) * ELEMENT_BYTES;
-    const char* line = lines.at(own, column + skipped);
+    const char* weights = stage + own * ROW_PITCH + (warp * SLICE + skipped) * ELEMENT_BITS / 8;
     const int columnsLeft = product.inputs - column - skipped;
+    const char* line = lines.at(own, column + skipped);
 #pragma unroll
     for (int span = 0; span < SPANS; span++) {
       float parts[2][4] = {};
@@ -371,6 +469,7 @@ template <Then then, typename Out> struct Consumer {
       }
     }
   }
+#endif
 
   __device__ void run() {
     const int groups = share.groups();
@@ -447,7 +546,7 @@ template <Then then, typename Out> __device__ void linear(const Product& product
   const Ring ring = {dynamic, barriers, barriers + MAX_STAGES};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < product.stages; stage++) {
-      initBarrier(ring.full[stage], GROUP_ROWS);
+      initBarrier(ring.full[stage], FORMAT == 2 ? WARP_LANES : GROUP_ROWS);
       initBarrier(ring.empty[stage], CONSUMER_WARPS * WARP_ARRIVALS);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -476,7 +575,8 @@ template <Then then, typename Out> __device__ void linear(const Product& product
 /*
  * input [LINE_COUNT, inputs], weight [outputs, inputs], bias [outputs] or null, normWeight [inputs]
  * or null; scales [ceil(outputs / blockOutputs), ceil(inputs / blockInputs)], read where FORMAT is
- * 1. A weight row is a multiple of 16 bytes; blockInputs one of SPAN, or inputs at the least.
+ * not 0. A weight row is a multiple of 16 bytes; blockInputs one of SPAN, or inputs at the least,
+ * and with FORMAT 2 either of both itself.
  * `stages` is the ring's length, at most MAX_STAGES: best so long that one block alone fits on a
  * multiprocessor, or two of the next kernel may share one while another has none. The next kernel
  * may start once at most `stepsLeft` stages of a block are still to be asked for.

@@ -36,6 +36,8 @@ test('a product reads its weights once and computes twice per weight and line', 
   expect(bytesOf({ epilogue: 'gate' })).toBe(2 * (7000 + 300 + 105));
   const fp8 = { format: 'fp8-e4m3', scales: some, blockOutputs: 32, blockInputs: 64 } as const;
   expect(bytesOf(fp8)).toBe(7000 + 4 * 3 * 2 + 2 * (300 + 210));
+  const int4 = { format: 'int4', scales: some, blockOutputs: 1, blockInputs: 50 } as const;
+  expect(bytesOf(int4)).toBe(3500 + 4 * 70 * 2 + 2 * (300 + 210));
 });
 
 test('loading moves what it places, and reads what it checks once', () => {

@@ -3,9 +3,9 @@ import { DIGEST_BYTES, hashTreeScratchBytes } from './hash-tree.ts';
 import {
   type ExpertGroups,
   type ExpertMatrix,
-  expertBytes,
   type OpArgs,
   type OpName,
+  packedBytes,
   storedBytes,
 } from './ops.ts';
 import { storedElementBytes } from './placement.ts';
@@ -221,6 +221,11 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     const bytes = placed * (storedElementBytes(from) + storedElementBytes(to));
     return { bytes: Math.round(bytes), operations: 0 };
   },
+  'order-int4-codes': ({ inputs, outputs }) => ({ bytes: inputs * outputs, operations: 0 }),
+  'join-int4-scales': ({ outputs, groups, zeros }) => ({
+    bytes: outputs * groups * (2 + (zeros === null ? 0 : 0.5) + WORD_BYTES),
+    operations: 0,
+  }),
   checksum: ({ bytes }) => ({ bytes: bytes + 2 * WORD_BYTES, operations: bytes }),
   'hash-tree': ({ bytes, leafBytes }) => ({
     bytes: bytes + 2 * hashTreeScratchBytes(bytes, leafBytes) + DIGEST_BYTES,
@@ -242,7 +247,7 @@ export function expertMatrixBytes(
   const { format, inputs, blockInputs, blockOutputs } = args;
   if (format !== 'mxfp4') return matrixBytes({ ...args, format, outputs }, elementBytes);
   const scales = Math.ceil(outputs / blockOutputs) * Math.ceil(inputs / blockInputs);
-  return expertBytes(format, inputs * outputs, elementBytes) + scales;
+  return packedBytes(format, inputs * outputs, elementBytes) + scales;
 }
 
 /** Of the experts that the lines are expected to hit. */
@@ -269,7 +274,7 @@ export function matrixBytes(
   const { format, inputs, outputs, blockInputs, blockOutputs } = args;
   if (format === 'element') return inputs * outputs * elementBytes;
   const scales = Math.ceil(outputs / blockOutputs) * Math.ceil(inputs / blockInputs);
-  return inputs * outputs + scales * WORD_BYTES;
+  return packedBytes(format, inputs * outputs, elementBytes) + scales * WORD_BYTES;
 }
 
 function words(count: number, operations: number): OpCost {

@@ -58,6 +58,7 @@ export {
   elementMatrix,
   expertDownWorkspace,
   type GateForm,
+  type Int4Order,
   type LinearSizes,
   linearWorkspace,
   type Matrix,

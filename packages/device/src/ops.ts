@@ -481,6 +481,34 @@ export interface OpArgs {
   };
 
   /**
+   * out, the codes of an `int4` Matrix [outputs, inputs] = input, which holds the same codes in
+   * another order. Both sizes are multiples of 8, and input and out apart from each other.
+   */
+  'order-int4-codes': {
+    readonly input: Slice;
+    readonly out: Slice;
+    readonly order: Exclude<Int4Order, 'rows'>;
+    readonly inputs: number;
+    readonly outputs: number;
+  };
+
+  /**
+   * out, u32 [outputs, groups]: the scales of an `int4` Matrix, of a checkpoint's scales and zero
+   * points as they lie by `order`. A zero point is what is stored plus zeroOffset, or 8 where there
+   * are none. outputs is a multiple of 8, and out apart from the others.
+   */
+  'join-int4-scales': {
+    readonly scales: Slice;
+    readonly scaleType: 'bf16' | 'f16';
+    readonly zeros: Slice | null;
+    readonly zeroOffset: 0 | 1;
+    readonly order: Int4Order;
+    readonly out: Slice;
+    readonly outputs: number;
+    readonly groups: number;
+  };
+
+  /**
    * out, u32 [2] = checksumOf the first `bytes` of input, which finds errors, not intent: with
    * words w[i], the last one padded with zeros, out[0] is the sum of w[i] * (2 i + 1) and out[1]
    * that of mix32(w[i] ^ i * 0x9e3779b9), all modulo 2^32.
@@ -540,6 +568,16 @@ export interface PagedParts {
   readonly pages: readonly number[];
 }
 
+/**
+ * How a checkpoint packs 4-bit codes of [outputs, inputs] into words of 32 bits, the first in the
+ * lowest bits, and what lies beside them. `rows` (compressed-tensors): codes [outputs, inputs / 8],
+ * as they are on the device; scales [outputs, groups]; zeros [outputs / 8, groups], 8 outputs to a
+ * word. `gptq`: codes [inputs / 8, outputs], 8 inputs to a word; scales [groups, outputs]; zeros
+ * [groups, outputs / 8]. `awq`: codes [inputs, outputs / 8] and zeros [groups, outputs / 8], both
+ * with outputs 0, 2, 4, 6, 1, 3, 5, 7 of 8 in a word; scales [groups, outputs].
+ */
+export type Int4Order = 'rows' | 'gptq' | 'awq';
+
 /** What a checkpoint's elements are: numbers, or single bytes that are only moved. */
 export type StoredElement = 'bytes' | 'bf16' | 'f16' | 'f32';
 
@@ -556,13 +594,21 @@ export function storedBytes(format: StorageFormat, element: ElementType): number
   return format === 'element' ? bytesPerElement(element) : 1;
 }
 
+/**
+ * How the weights of a product are stored: as other numbers, or as integers of 4 bits, which stay
+ * packed: two codes to a byte, the earlier in its low half. blockOutputs is then 1, and a group of
+ * blockInputs inputs, which divides them all, has a word with its scale and its zero point: a
+ * value is (code - zero) * scale (int4.ts).
+ */
+export type MatrixFormat = StorageFormat | 'int4';
+
 /** A weight [outputs, inputs], row-major. */
 export interface Matrix {
   readonly weight: Slice;
-  readonly format: StorageFormat;
+  readonly format: MatrixFormat;
   /**
    * f32 [ceil(outputs / blockOutputs), ceil(inputs / blockInputs)]: what the values of each block
-   * are multiplied by. null for elements.
+   * are multiplied by; of `int4` u32 (int4.ts). null for elements.
    */
   readonly scales: Slice | null;
   readonly blockOutputs: number;
@@ -620,8 +666,13 @@ export interface GateForm {
 }
 
 /** Bytes of a matrix's codes or elements. */
-export function expertBytes(format: ExpertFormat, values: number, elementBytes: number): number {
-  return format === 'mxfp4' ? values / 2 : values * (format === 'element' ? elementBytes : 1);
+export function packedBytes(
+  format: MatrixFormat | ExpertFormat,
+  values: number,
+  elementBytes: number,
+): number {
+  if (format === 'mxfp4' || format === 'int4') return values / 2;
+  return values * (format === 'element' ? elementBytes : 1);
 }
 
 const alignBytes = (bytes: number) => Math.ceil(bytes / 256) * 256;
@@ -658,7 +709,7 @@ export interface LinearWorkspace {
   readonly normed: number;
   /** The product that is not the output. */
   readonly product: number;
-  /** An FP8 weight as elements. */
+  /** A packed weight as elements. */
   readonly widened: number;
   readonly bytes: number;
 }

@@ -213,6 +213,79 @@ const FP8_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
   ],
 ];
 
+const PACKED = { num_bits: 4, type: 'int', strategy: 'group', group_size: 32 };
+
+const INT4_CASES: readonly (readonly [string, ModelFolderOptions])[] = [
+  [
+    'Qwen3 in AWQ',
+    {
+      architecture: 'Qwen3ForCausalLM',
+      quantization: { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true },
+    },
+  ],
+  [
+    'Qwen2 in AWQ, a group for each row, but for some',
+    {
+      architecture: 'Qwen2ForCausalLM',
+      quantization: {
+        quant_method: 'awq',
+        bits: 4,
+        group_size: -1,
+        version: 'gemm',
+        modules_to_not_convert: ['model.layers.0.self_attn', 'down_proj'],
+      },
+    },
+  ],
+  [
+    'Qwen2 in GPTQ',
+    {
+      architecture: 'Qwen2ForCausalLM',
+      quantization: { quant_method: 'gptq', bits: 4, group_size: 32, desc_act: false, sym: true },
+    },
+  ],
+  [
+    'Llama in GPTQ v2, tied',
+    {
+      tiedHead: true,
+      quantization: {
+        quant_method: 'gptq',
+        bits: 4,
+        group_size: 32,
+        sym: false,
+        checkpoint_format: 'gptq_v2',
+      },
+    },
+  ],
+  [
+    'Llama compressed without zero points',
+    {
+      config: { attention_bias: true, mlp_bias: true },
+      quantization: {
+        ...compressed({ ...PACKED, symmetric: true }, ['re:.*layers\\.1\\.mlp', 'lm_head']),
+        format: 'pack-quantized',
+      },
+    },
+  ],
+  [
+    'Mistral compressed, with zero points in f16',
+    {
+      architecture: 'MistralForCausalLM',
+      scaleType: 'f16',
+      quantization: {
+        ...compressed({ ...PACKED, symmetric: false }),
+        format: 'pack-quantized',
+      },
+    },
+  ],
+  [
+    'Phi-3 in AWQ, fused modules',
+    {
+      architecture: 'Phi3ForCausalLM',
+      quantization: { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true },
+    },
+  ],
+];
+
 const OUTPUT_TOKENS = 8;
 
 interface Run {
@@ -269,6 +342,12 @@ describe('every architecture agrees with a plain float64 model', () => {
 
 describe('FP8 weights agree with a plain float64 model of their products with scales', () => {
   it.each(FP8_CASES)('%s', async (_, folder) => {
+    await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
+  });
+});
+
+describe('weights in 4 bits agree with a plain float64 model of what their tools mean', () => {
+  it.each(INT4_CASES)('%s', async (_, folder) => {
     await expectAgreement({ folder, kvFormat: 'element', decimals: 4 });
   });
 });

@@ -5,6 +5,7 @@ import { type Law, profileLaw, referenceProfile } from '@bridgekeeper/bridge';
 import { hash32, openCpuDevice } from '@bridgekeeper/device';
 import { describe, expect, it } from 'vitest';
 import type { EngineOptions } from './create.ts';
+import { POLICY_NAMES } from './policies/policy.ts';
 import type { GenerationRequest } from './request/request.ts';
 import { runGolden } from './selftest/golden.ts';
 import { writeModelFolder } from './selftest/model-folder.ts';
@@ -96,6 +97,26 @@ describe('the engine on the cpu device', () => {
           .reduce((sum, total) => sum + total.bytes, 0);
       expect(bytes('h2d')).toBe(counters.h2dBytes);
       expect(bytes('d2h')).toBe(counters.d2hBytes);
+    }
+  });
+
+  it('gives the same tokens of weights in 4 bits under every policy and law', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'int4-policies-'));
+    try {
+      const quantization = { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true };
+      await writeModelFolder(folder, { quantization });
+      const requests = traffic(3, 6);
+      const law = profileLaw(referenceProfile('b300-cc'));
+      const first = await tokensOf(await cpuOptions({ model: folder }), requests);
+      expect(first.tokens.flat().length).toBeGreaterThan(20);
+      for (const policy of POLICY_NAMES) {
+        for (const imposed of [null, law]) {
+          const options = await cpuOptions({ model: folder, policy }, imposed);
+          expect((await tokensOf(options, requests)).tokens, policy).toEqual(first.tokens);
+        }
+      }
+    } finally {
+      await rm(folder, { recursive: true });
     }
   });
 

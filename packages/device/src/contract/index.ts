@@ -5,6 +5,7 @@ import { collectiveCases } from './collective-cases.ts';
 import { deltaNetCases } from './delta-net-cases.ts';
 import { expertCases } from './expert-cases.ts';
 import { grammarCases } from './grammar-cases.ts';
+import { int4Cases } from './int4-cases.ts';
 import { layerCases } from './layer-cases.ts';
 import { linearCases } from './linear-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -24,6 +25,7 @@ export const contractCases: readonly ContractCase[] = [
   ...layerCases,
   ...pageCases,
   ...loadCases,
+  ...int4Cases,
   ...linearCases,
   ...attentionCases,
   ...expertCases,

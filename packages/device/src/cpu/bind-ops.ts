@@ -5,7 +5,7 @@ import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
 import { maskWords } from '../grammar-layout.ts';
 import { DIGEST_BYTES, hashPieces, pieceCount } from '../hash-tree.ts';
-import { type ExpertGroups, type ExpertMatrix, expertBytes } from '../ops.ts';
+import { type ExpertGroups, type ExpertMatrix, packedBytes } from '../ops.ts';
 import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
@@ -27,6 +27,7 @@ import {
   type Groups,
 } from './kernels/experts.ts';
 import { maskLines } from './kernels/grammar.ts';
+import { joinInt4Scales, orderInt4Codes } from './kernels/int4.ts';
 import {
   add,
   bytesFromF32,
@@ -43,6 +44,7 @@ import {
 import { promptLogprobs } from './kernels/logprobs.ts';
 import { matmul } from './kernels/matmul.ts';
 import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
+import { type Int4Weight, matmulInt4 } from './kernels/matmul-int4.ts';
 import { gatherPages, scatterPages } from './kernels/pages.ts';
 import { place } from './kernels/place.ts';
 import { advance, applyCommand, beginDecode, type GrammarArrays } from './kernels/rows.ts';
@@ -159,6 +161,11 @@ const BINDERS: Binders = {
     if (args.format === 'fp8-e4m3') {
       const weight = bindFp8(memory, args);
       const run = (share: Share) => matmulFp8(input, weight, bias, out, shape, share);
+      return { aloneNs: products + STEP_NS * inputs * outputs, run };
+    }
+    if (args.format === 'int4') {
+      const weight = bindInt4(memory, args);
+      const run = (share: Share) => matmulInt4(input, weight, bias, out, shape, share);
       return { aloneNs: products + STEP_NS * inputs * outputs, run };
     }
     const weight = memory.f32(args.weight, outputs * inputs);
@@ -472,6 +479,25 @@ const BINDERS: Binders = {
     return { aloneNs: STEP_NS * args.count, run };
   },
 
+  'order-int4-codes': (memory, { order, inputs, outputs, ...args }) => {
+    const words = (inputs * outputs) / 8;
+    const input = unsigned(memory.i32(args.input, words));
+    const out = unsigned(memory.i32(args.out, words));
+    const sizes = { order, inputs, outputs };
+    const run = (share: Share) => orderInt4Codes(input, out, sizes, share);
+    return { aloneNs: STEP_NS * inputs * outputs, run };
+  },
+
+  'join-int4-scales': (memory, { scaleType, zeroOffset, order, outputs, groups, ...args }) => {
+    const count = outputs * groups;
+    const scales = memory.u16(args.scales, count);
+    const zeros = args.zeros && unsigned(memory.i32(args.zeros, count / 8));
+    const out = unsigned(memory.i32(args.out, count));
+    const sizes = { scaleType, zeroOffset, order, outputs, groups };
+    const run = (share: Share) => joinInt4Scales(scales, zeros, out, sizes, share);
+    return { aloneNs: 4 * STEP_NS * count, run };
+  },
+
   checksum: (memory, { bytes, ...args }) => {
     const input = memory.u8(args.input, bytes);
     const out = memory.i32(args.out, 2);
@@ -515,6 +541,19 @@ function bindFp8(memory: DeviceMemory, args: OpRefs<'matmul'>): Fp8Weight {
     codes: memory.u8(args.weight, outputs * inputs),
     scales: memory.f32(scales, blocks),
     blockOutputs,
+    blockInputs,
+  };
+}
+
+function bindInt4(memory: DeviceMemory, args: OpRefs<'matmul'>): Int4Weight {
+  const { inputs, outputs, blockInputs, scales } = args;
+  if (scales === null) throw new RangeError('a weight in int4 needs scales');
+  if (inputs % blockInputs !== 0 || blockInputs % 2 !== 0) {
+    throw new RangeError(`${inputs} inputs are not divided by groups of ${blockInputs}`);
+  }
+  return {
+    codes: memory.u8(args.weight, packedBytes('int4', outputs * inputs, 4)),
+    scales: unsigned(memory.i32(scales, outputs * (inputs / blockInputs))),
     blockInputs,
   };
 }
@@ -564,7 +603,7 @@ function bindExperts(
   const values =
     format === 'element'
       ? memory.f32(args.weight, rows * inputs)
-      : memory.u8(args.weight, expertBytes(format, rows * inputs, 4));
+      : memory.u8(args.weight, packedBytes(format, rows * inputs, 4));
   const scales = format === 'element' ? null : scalesOf(args.scales);
   return { format, values, scales, blockOutputs, blockInputs, inputs };
 }

@@ -1,6 +1,7 @@
 import { type Slice, slice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { type TreeLevel, treeLevels } from '../hash-tree.ts';
+import { checkInt4 } from '../int4.ts';
 import {
   type Activation,
   type ExpertGroups,
@@ -90,6 +91,8 @@ export function primitivesOf<Name extends OpName>(name: Name, args: OpArgs[Name]
     return treeLevels(args as OpArgs['hash-tree']).map((args) => ({ op: 'hash-pieces', args }));
   }
   if (name === 'place') checkPlace(args as OpArgs['place']);
+  if (name === 'order-int4-codes') checkInt4(args as OpArgs['order-int4-codes']);
+  if (name === 'join-int4-scales') checkInt4(args as OpArgs['join-int4-scales']);
   if (name === 'gather-pages') {
     const { out, ...parts } = args as OpArgs['gather-pages'];
     checkPagedParts(parts, out);

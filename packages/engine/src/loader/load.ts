@@ -34,6 +34,7 @@ import { type FillReport, fillArenas, type LoadWorker } from './fill.ts';
 import { ReaderPool } from './reading/reads.ts';
 import { deriveStrategy, type LoadingStrategy } from './strategy/loading-strategy.ts';
 import { checkTensors } from './tensors/check-tensors.ts';
+import { checkInt4Beside, orderInt4 } from './tensors/int4.ts';
 import { type Layout, layOut, type Placement } from './tensors/layout.ts';
 import { partsOf, type StoredPart, verbatim } from './tensors/parts.ts';
 import { readScales } from './tensors/scales.ts';
@@ -141,22 +142,37 @@ async function fillDummy(device: Device, layout: Layout, buffers: readonly Devic
 }
 
 /**
- * Every code of MXFP4 as often as any other. Not so the bytes of evenly spread E4M3 values: their
+ * Every code of 4 bits as often as any other. Not so the bytes of evenly spread E4M3 values: their
  * codes have a mean, lines grow alike under it, and a router then sends them all to few experts.
  */
-const DUMMY_MXFP4 = { type: 'byte', mean: 128, spread: 128 } as const;
+const DUMMY_BYTES = { type: 'byte', mean: 128, spread: 128 } as const;
 /** The power of two, 2^-7, under which these have about the spread of other matrices. */
 const DUMMY_MXFP4_SCALE = { type: 'byte', mean: 120, spread: 0 } as const;
+
+/**
+ * Under a middle of 8, codes of 4 bits are -8 to 7: one scale brings them to the spread of other
+ * matrices. Its lowest five bits are the zero point.
+ */
+function dummyInt4Word(): number {
+  const word = new Float32Array([DUMMY_SPREAD / 8]);
+  const bits = new Uint32Array(word.buffer);
+  bits[0] = ((bits[0]! & ~31) | 8) >>> 0;
+  return word[0]!;
+}
 
 /** FP8 codes use their whole range, and one scale brings them to the spread of other matrices. */
 function dummyOf(tensor: WeightTensor, part: Placement['part'], element: ElementType) {
   const { elements, kind, format, scales } = tensor;
   if (part === 'scales') {
     const count = scales!.rows * scales!.columns;
+    if (format === 'int4') {
+      return { elements: count, type: 'f32', mean: dummyInt4Word(), spread: 0 } as const;
+    }
     return { elements: count, type: 'f32', mean: DUMMY_SPREAD / E4M3_MAX, spread: 0 } as const;
   }
   if (format === 'e8m0') return { elements, ...DUMMY_MXFP4_SCALE };
-  if (format === 'mxfp4') return { elements, ...DUMMY_MXFP4 };
+  if (format === 'mxfp4') return { elements, ...DUMMY_BYTES };
+  if (format === 'int4') return { elements: elements / 2, ...DUMMY_BYTES };
   if (format === 'f32') return { elements, type: 'f32', mean: 0, spread: 0 } as const;
   if (format !== 'element') {
     return { elements, type: 'fp8-e4m3', mean: 0, spread: E4M3_MAX } as const;
@@ -224,7 +240,9 @@ function stackOf(
   scales: unknown,
   feedForward: ExpertsFeedForward,
 ): ExpertsMatrix {
-  const sizes = { ...matrix, outputs: matrix.outputs / heldExperts(feedForward) };
+  const { format } = matrix;
+  invariant(format !== 'int4', 'experts are not int4');
+  const sizes = { ...matrix, format, outputs: matrix.outputs / heldExperts(feedForward) };
   if (scales === undefined) return sizes;
   // Rows were counted in bytes.
   const packed = { format: 'mxfp4', scales: scales as Slice, inputs: matrix.inputs * 2 } as const;
@@ -256,7 +274,8 @@ function matrixOf({ shape, format, scales: grid }: WeightTensor, placed: Placed)
   const { values: weight, scales } = placed;
   if (grid === null) return { ...elementMatrix(weight), ...sizes };
   const { blockOutputs, blockInputs } = grid;
-  invariant(format === 'fp8-e4m3', 'what has scales of its own is FP8');
+  const hasScales = format === 'fp8-e4m3' || format === 'int4';
+  invariant(hasScales, 'what has scales of its own is FP8 or int4');
   return { weight, format, scales, blockOutputs, blockInputs, ...sizes };
 }
 
@@ -358,13 +377,13 @@ async function uploadScales(
 ): Promise<void> {
   const scales = await readScales(checkpoint, tensors);
   for (const { tensor, part, arena, offsetBytes, bytes } of layout.placements) {
-    if (part !== 'scales') continue;
+    if (part !== 'scales' || tensor.int4 !== undefined) continue;
     await traffic.upload(scales.get(tensor)!, slice(buffers[arena]!, offsetBytes, bytes));
   }
 }
 
 /**
- * Puts a model's weights on the device: FP8 as it is stored, the rest in the device's element type.
+ * Puts a model's weights on the device: packed formats packed, the rest in the device's element type.
  * A checkpoint passes through memory of bounded size (see LoadPipeline); a sealed one is verified
  * before this resolves. On failure everything allocated is freed again. Throws ModelError when the
  * checkpoint does not fit `spec`, a file fails or is not what was sealed, DeviceError when the
@@ -439,6 +458,7 @@ async function fillRanks(
   for (const { layout, buffers, traffic } of ranks) {
     const tensors = new Set(layout.placements.map(({ tensor }) => tensor));
     await uploadScales(checkpoint, [...tensors], layout, buffers, traffic);
+    await checkInt4Beside(checkpoint, [...tensors]);
   }
   const parts = ranks.flatMap(({ layout, index }) =>
     partsOf(layout, checkpoint, element).map((part) => ({
@@ -448,6 +468,7 @@ async function fillRanks(
   );
   const arenas = ranks.flatMap(({ buffers }) => buffers);
   const report = await fillFrom(checkpoint, parts, arenas, options);
+  for (const rank of ranks) await orderInt4(rank.device, checkpoint, rank.layout, rank.buffers);
   const { spec } = options;
   const division = divisionOf(options);
   const streams = ranks.map((rank) => fillRest(rank, spec, { ...division, index: rank.index }));
@@ -500,7 +521,10 @@ export interface LoadedTensors {
   readonly report: FillReport;
 }
 
-/** What one rank of several holds of a model; the same rules as `loadWeights`. */
+/**
+ * What one rank of several holds of a model; the same rules as `loadWeights`, but that weights in
+ * 4 bits stay in the order in which they are stored.
+ */
 export async function loadRank(
   options: LoadOptions & { readonly spec: ModelSpec; readonly source: Checkpoint },
   rank: Rank,

@@ -472,7 +472,8 @@ describe('what is refused, and how', () => {
   test.each<[Record<string, unknown>, string, ...string[]]>([
     [{ architectures: ['GPT2LMHeadModel'] }, 'unsupported', 'architectures', 'Qwen3ForCausalLM'],
     [{ architectures: undefined }, 'unsupported', 'architectures', 'LlamaForCausalLM'],
-    [{ quantization_config: { quant_method: 'awq' } }, 'unsupported', 'awq', 'bf16'],
+    [{ quantization_config: { quant_method: 'aqlm' } }, 'unsupported', 'aqlm', 'awq', 'bf16'],
+    [{ quantization_config: { quant_method: 'awq' } }, 'malformed', 'bits'],
     [{ hidden_act: 'gelu' }, 'unsupported', 'hidden_act', 'silu'],
     [{ rope_scaling: { type: 'longrope' } }, 'unsupported', 'longrope', 'llama3'],
     [{ rope_scaling: { factor: 2 } }, 'malformed', 'rope_scaling', 'rope_type'],

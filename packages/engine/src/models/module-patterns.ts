@@ -1,3 +1,5 @@
+import { type ConfigReader, show } from './config-reader.ts';
+
 /**
  * Lists of modules in quantization configurations. An entry is a module's name or a run of its
  * dotted parts, with `*` for any part (`lm_head`, `mlp.down_proj`, `model.layers.0.*`), or `re:`
@@ -13,7 +15,7 @@ const REPEATED_GROUP = /\)(?:[*+]|\{)/;
 const BACKREFERENCE = /\\[1-9k]/;
 
 /** What is wrong with an entry, or undefined. */
-export function patternFault(entry: string): string | undefined {
+function patternFault(entry: string): string | undefined {
   if (!entry.startsWith(REGULAR)) return entry === '' ? 'is empty' : undefined;
   const source = entry.slice(REGULAR.length);
   const repetitions = source.match(REPETITION)?.length ?? 0;
@@ -46,4 +48,17 @@ function hasRun(parts: readonly string[], entry: readonly string[]): boolean {
   return parts.some((_, start) =>
     run.every((part, i) => part === '*' || part === parts[start + i]),
   );
+}
+
+/** The entries under `key`; absent is empty. Throws ModelError `malformed` or `unsupported`. */
+export function readPatterns(config: ConfigReader, key: string): readonly string[] {
+  const value = config.get(key) ?? [];
+  const isTexts = Array.isArray(value) && value.every((entry) => typeof entry === 'string');
+  if (!isTexts) throw config.error('malformed', key, 'must be a list of module names');
+  for (const entry of value as string[]) {
+    const fault = patternFault(entry);
+    if (fault === undefined) continue;
+    throw config.error('unsupported', key, `has ${show(entry)}, which ${fault}`);
+  }
+  return value as string[];
 }

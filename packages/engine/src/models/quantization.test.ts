@@ -62,7 +62,6 @@ describe('quantization_config', () => {
   });
 
   test.each<[Record<string, unknown>, string, string]>([
-    [{ quant_method: 'gptq', bits: 4 }, 'unsupported', 'gptq'],
     [{ quant_method: 'mxfp4' }, 'unsupported', 'compressed-tensors'],
     [{ quant_method: 'bitsandbytes' }, 'unsupported', 'E4M3'],
     [{ load_in_8bit: true }, 'unsupported', 'unnamed'],
@@ -84,7 +83,8 @@ describe('quantization_config', () => {
     [compressed({ a: group({ ...WEIGHTS, type: 'int' }) }), 'unsupported', 'int'],
     [compressed({ a: group({ ...WEIGHTS, symmetric: false }) }), 'unsupported', 'symmetric'],
     [compressed({ a: group({ ...WEIGHTS, strategy: 'group' }) }), 'unsupported', 'group'],
-    [compressed({ a: group(WEIGHTS) }, { format: 'pack-quantized' }), 'unsupported', 'pack'],
+    [compressed({ a: group(WEIGHTS) }, { format: 'pack-quantized' }), 'unsupported', 'num_bits'],
+    [compressed({ a: group(WEIGHTS) }, { format: 'int-quantized' }), 'unsupported', 'pack'],
     [compressed({ a: group(WEIGHTS) }, { quantization_status: 'frozen' }), 'unsupported', 'frozen'],
     [
       compressed({ a: group(WEIGHTS) }, { sparsity_config: { format: 'sparse-24-bitmask' } }),

@@ -1,5 +1,12 @@
 import { type ConfigReader, show } from './config-reader.ts';
-import { isNamed, patternFault } from './module-patterns.ts';
+import { isNamed, readPatterns } from './module-patterns.ts';
+import {
+  describeAwq,
+  describeGptq,
+  describePacked,
+  INT4_SUPPORTED,
+  type Int4Quantization,
+} from './quantization-int4.ts';
 
 /** How a checkpoint's scales lie over a weight [outputs, inputs]. */
 export type ScaleGrid =
@@ -11,7 +18,9 @@ export type ScaleGrid =
   | { readonly type: 'block'; readonly outputs: number; readonly inputs: number };
 
 /** What of a checkpoint is not stored in plain numbers. */
-export type Quantization = Fp8Quantization | Mxfp4Quantization;
+export type Quantization = LinearQuantization | Mxfp4Quantization;
+/** Linear layers that are. */
+export type LinearQuantization = Fp8Quantization | Int4Quantization;
 
 /** Stacked experts in MXFP4, and nothing else. */
 export interface Mxfp4Quantization {
@@ -41,25 +50,38 @@ export const FP8_BLOCKS: Fp8Quantization = {
 
 const SUPPORTED =
   'supported: fp8 (E4M3 with one scale a tensor or in blocks), compressed-tensors ' +
-  'float-quantized 8-bit weights (a scale for each tensor, channel or block), mxfp4 (stacked ' +
-  'experts, E2M1 with a scale for each 32), and unquantized bf16, f16 and f32';
+  'float-quantized 8-bit weights (a scale for each tensor, channel or block), ' +
+  `${INT4_SUPPORTED}, mxfp4 (stacked experts, E2M1 with a scale for each 32), and unquantized ` +
+  'bf16, f16 and f32';
 
-/** How linear layers are stored as FP8, where any are. */
-export function fp8Of(quantization: Quantization | null): Fp8Quantization | null {
+/** How linear layers are stored, where any are quantised. */
+export function linearsOf(quantization: Quantization | null): LinearQuantization | null {
   return quantization?.method === 'mxfp4' ? null : quantization;
 }
 
-/** Whether the linear layer of this name is stored as FP8. */
+/** How linear layers are stored as FP8, where any are. */
+export function fp8Of(quantization: Quantization | null): Fp8Quantization | null {
+  const linears = linearsOf(quantization);
+  return linears?.method === 'int4' ? null : linears;
+}
+
+/** How linear layers are stored as integers of 4 bits, where any are. */
+export function int4Of(quantization: Quantization | null): Int4Quantization | null {
+  return quantization?.method === 'int4' ? quantization : null;
+}
+
+/** Whether the linear layer of this name is quantised. */
 export function isQuantized(quantization: Quantization | null, module: string): boolean {
-  const fp8 = fp8Of(quantization);
-  if (fp8 === null) return false;
-  const { targets, ignored } = fp8;
+  const linears = linearsOf(quantization);
+  if (linears === null) return false;
+  const { targets, ignored } = linears;
   return (targets.length === 0 || isNamed(module, targets)) && !isNamed(module, ignored);
 }
 
 /**
  * Reads `quantization_config` of config.json; null when there is none. Formats: transformers'
- * FineGrainedFP8Config and vLLM's Fp8Config (`quant_method: fp8`), and compressed-tensors.
+ * FineGrainedFP8Config and vLLM's Fp8Config (`quant_method: fp8`), compressed-tensors, and those of
+ * quantization-int4.ts.
  */
 export function describeQuantization(config: ConfigReader): Quantization | null {
   const quantization = config.object('quantization_config');
@@ -67,6 +89,8 @@ export function describeQuantization(config: ConfigReader): Quantization | null 
   const method = quantization.get('quant_method');
   if (method === 'fp8') return describeFp8(quantization);
   if (method === 'mxfp4') return { method };
+  if (method === 'awq') return describeAwq(quantization);
+  if (method === 'gptq') return describeGptq(quantization);
   if (method === 'compressed-tensors') return describeCompressedTensors(quantization);
   const found = method === undefined ? 'unnamed' : show(method);
   throw config.error('unsupported', 'quantization_config', `is of method ${found}; ${SUPPORTED}`);
@@ -81,15 +105,19 @@ function describeFp8(quantization: ConfigReader): Fp8Quantization {
     grid: isBlocked ? blockGrid(quantization, 'weight_block_size') : { type: 'tensor' },
     targets: [],
     ignored: [
-      ...patterns(quantization, 'modules_to_not_convert'),
-      ...patterns(quantization, 'ignored_layers'),
+      ...readPatterns(quantization, 'modules_to_not_convert'),
+      ...readPatterns(quantization, 'ignored_layers'),
     ],
   };
 }
 
-function describeCompressedTensors(quantization: ConfigReader): Fp8Quantization {
-  quantization.choice('format', ['float-quantized'], 'float-quantized');
-  quantization.choice('quantization_status', ['compressed'], 'compressed');
+function describeCompressedTensors(quantization: ConfigReader): LinearQuantization {
+  const formats = ['float-quantized', 'pack-quantized'] as const;
+  const format = quantization.choice('format', formats, 'float-quantized')!;
+  const isPacked = format === 'pack-quantized';
+  // What is packed has names of its own, whatever status older tools gave it.
+  const statuses = isPacked ? ['compressed', 'frozen'] : ['compressed'];
+  quantization.choice('quantization_status', statuses, 'compressed');
   quantization.object('sparsity_config')?.choice('format', ['dense'], 'dense');
   const transforms = quantization.object('transform_config');
   if (transforms !== undefined && transforms.keys().length > 0) {
@@ -106,15 +134,15 @@ function describeCompressedTensors(quantization: ConfigReader): Fp8Quantization 
   if (group === undefined || weights === undefined) {
     throw groups.error('malformed', name, 'says nothing of weights');
   }
-  group.choice('format', ['float-quantized'], 'float-quantized');
-  const targets = patterns(group, 'targets');
-  return {
-    method: 'compressed-tensors',
-    grid: compressedGrid(weights),
+  group.choice('format', [format], format);
+  const targets = readPatterns(group, 'targets');
+  const modules = {
     // Every product with a weight is of torch's class Linear.
     targets: targets.includes('Linear') ? [] : targets,
-    ignored: patterns(quantization, 'ignore'),
+    ignored: readPatterns(quantization, 'ignore'),
   };
+  if (isPacked) return { ...describePacked(quantization, group, weights), ...modules };
+  return { method: 'compressed-tensors', grid: compressedGrid(weights), ...modules };
 }
 
 function compressedGrid(weights: ConfigReader): ScaleGrid {
@@ -148,17 +176,4 @@ function blockGrid(config: ConfigReader, key: string): ScaleGrid {
 
 function isBlockSize(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) > 0 && (value as number) < 2 ** 31;
-}
-
-/** A list of modules; absent is empty. */
-function patterns(config: ConfigReader, key: string): readonly string[] {
-  const value = config.get(key) ?? [];
-  const isTexts = Array.isArray(value) && value.every((entry) => typeof entry === 'string');
-  if (!isTexts) throw config.error('malformed', key, 'must be a list of module names');
-  for (const entry of value as string[]) {
-    const fault = patternFault(entry);
-    if (fault === undefined) continue;
-    throw config.error('unsupported', key, `has ${show(entry)}, which ${fault}`);
-  }
-  return value as string[];
 }

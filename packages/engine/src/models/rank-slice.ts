@@ -1,5 +1,6 @@
 import { MXFP4_BLOCK } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
+import { INT4_NAMES } from './quantization-int4.ts';
 import { type Range, sliceScales } from './scales.ts';
 import type { FeedForward, ModelSpec } from './spec.ts';
 import type { WeightSource, WeightTensor } from './weights.ts';
@@ -63,7 +64,13 @@ function requireDivisible({
   attentionGate,
   qkNorm,
   layerKinds,
+  quantization,
 }: ModelSpec) {
+  if (quantization?.method === 'int4') {
+    const what = `weights in ${INT4_NAMES[quantization.order]}`;
+    const message = `${what} are not divided among GPUs: take --tensor-parallel-size 1`;
+    throw new ModelError('unsupported', message);
+  }
   const hasShared = layerKinds.some(
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
   );

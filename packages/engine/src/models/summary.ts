@@ -1,4 +1,5 @@
 import type { StorageFormat } from '@bridgekeeper/device';
+import { INT4_NAMES } from './quantization-int4.ts';
 import type { ExpertsFeedForward, LayerKind, ModelSpec } from './spec.ts';
 import { type WeightTensor, weightTensors } from './weights.ts';
 
@@ -57,9 +58,18 @@ export function describeModelSpec(spec: ModelSpec, sizes: ModelSizes): readonly 
   const kv = kvFormat === 'element' ? '' : ` in ${kvFormat}`;
   return [
     `${spec.architecture}: ${layersByKind(spec.layerKinds)}`,
-    `${parameters} parameters, ${(weightBytes / 2 ** 30).toFixed(2)} GiB at rest; ` +
+    `${parameters} parameters, ${(weightBytes / 2 ** 30).toFixed(2)} GiB at rest` +
+      `${int4Words(spec)}; ` +
       `KV ${(kvBytesPerToken / 1024).toFixed(1)} KiB for each token${kv}${state}`,
   ];
+}
+
+/** How linear layers in 4 bits are. */
+function int4Words({ quantization }: ModelSpec): string {
+  if (quantization?.method !== 'int4') return '';
+  const { order, group } = quantization;
+  const groups = group === null ? 'a group for each row' : `groups of ${group}`;
+  return ` (${INT4_NAMES[order]}, ${groups})`;
 }
 
 const billions = (count: number) => `${(count / 1e9).toFixed(2)} billion`;

@@ -1,6 +1,7 @@
 import { type ExpertMatrix, type Matrix, MXFP4_BLOCK, type Slice } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
-import { fp8Of, isQuantized } from './quantization.ts';
+import { type Int4Module, int4Modules } from './int4-modules.ts';
+import { fp8Of, int4Of, isQuantized, linearsOf } from './quantization.ts';
 import { type WeightScales, weightScales } from './scales.ts';
 import type { DeltaNet, ExpertsFeedForward, ModelSpec, SharedExpert } from './spec.ts';
 
@@ -139,10 +140,10 @@ export interface Selection {
 }
 
 /**
- * How a tensor is on the device: as the device's elements, in f32 whatever these are, as FP8, or as
- * the bytes of MXFP4's codes, two to each, or of its scales.
+ * How a tensor is on the device: as the device's elements, in f32 whatever these are, as FP8, as
+ * integers of 4 bits, or as the bytes of MXFP4's codes, two to each, or of its scales.
  */
-export type TensorFormat = 'element' | 'f32' | 'fp8-e4m3' | 'mxfp4' | 'e8m0';
+export type TensorFormat = 'element' | 'f32' | 'fp8-e4m3' | 'int4' | 'mxfp4' | 'e8m0';
 
 /** A tensor the engine wants on the device. */
 export interface WeightTensor {
@@ -155,8 +156,10 @@ export interface WeightTensor {
   /** Numbers, or bytes of MXFP4. */
   readonly elements: number;
   readonly sources: readonly WeightSource[];
-  /** What the values of an FP8 matrix are multiplied by; null for elements. */
+  /** What the values of an FP8 or int4 matrix are multiplied by; null for elements. */
   readonly scales: WeightScales | null;
+  /** The modules of an int4 matrix, as its sources are; of others there are none. */
+  readonly int4?: readonly Int4Module[];
 }
 
 interface Part {
@@ -204,24 +207,39 @@ function tensorOf(
   return { destination, label, kind, format, shape, elements, sources, scales };
 }
 
-/** The scales of stacked modules; null when none is quantised. */
-function scalesOf(
-  spec: ModelSpec,
-  modules: readonly Module[],
-  inputs: number,
-): WeightScales | null {
-  const quantization = fp8Of(spec.quantization);
+/** Whether stacked modules are quantised: all of them, or none. */
+function areQuantized({ quantization }: ModelSpec, modules: readonly Module[]): boolean {
   const quantized = modules.filter(({ name }) => isQuantized(quantization, name));
-  if (quantization === null || quantized.length === 0) return null;
-  if (quantized.length < modules.length) {
-    const other = modules.find((module) => !quantized.includes(module))!;
-    throw new ModelError(
-      'unsupported',
-      `config.json: "quantization_config" has ${quantized[0]!.name} in FP8 but not ` +
-        `${other.name}, which are one product here; supported: both or neither`,
-    );
+  if (quantized.length === 0 || quantized.length === modules.length) {
+    return quantized.length > 0;
   }
-  return weightScales(quantization.grid, modules, inputs);
+  const other = modules.find((module) => !quantized.includes(module))!;
+  const format = linearsOf(quantization)?.method === 'int4' ? 'int4' : 'FP8';
+  throw new ModelError(
+    'unsupported',
+    `config.json: "quantization_config" has ${quantized[0]!.name} in ${format} but not ` +
+      `${other.name}, which are one product here; supported: both or neither`,
+  );
+}
+
+/** The matrix of stacked modules as integers of 4 bits: what is stored, one on the other. */
+function int4Tensor(
+  plain: WeightTensor,
+  modules: readonly Int4Module[],
+  group: number,
+): WeightTensor {
+  const [outputs, inputs] = plain.shape as [number, number];
+  const blocks = { blockOutputs: 1, blockInputs: group, rows: outputs, columns: inputs / group };
+  return {
+    ...plain,
+    format: 'int4',
+    sources: modules.map(({ codes, firstOutput }) => ({
+      ...codes,
+      elementOffset: firstOutput * inputs,
+    })),
+    scales: { ...blocks, sources: [] },
+    int4: modules,
+  };
 }
 
 /** Where a linear map's matrix and bias go. */
@@ -251,8 +269,16 @@ function linear(
   };
   const weights = modules.map(partOf('weight', [inputs]));
   const biases = modules.map(partOf('bias', []));
-  const scales = scalesOf(spec, modules, inputs);
-  const matrix = tensorOf({ role: roles.weight, layer }, 'matrix', weights, scales);
+  const { quantization } = spec;
+  const [fp8, int4] = areQuantized(spec, modules)
+    ? [fp8Of(quantization), int4Of(quantization)]
+    : [null, null];
+  const scales = fp8 && weightScales(fp8.grid, modules, inputs);
+  const plain = tensorOf({ role: roles.weight, layer }, 'matrix', weights, scales);
+  const matrix =
+    int4 === null
+      ? plain
+      : int4Tensor(plain, int4Modules(int4, modules, inputs), int4.group ?? inputs);
   return biased ? [matrix, tensorOf({ role: roles.bias, layer }, 'bias', biases)] : [matrix];
 }
 

@@ -4,7 +4,7 @@ import {
   linearWorkspace,
   routeWorkspace,
 } from '@bridgekeeper/device';
-import { fp8Of } from '../models/quantization.ts';
+import { linearsOf } from '../models/quantization.ts';
 import type { FeedForward, ModelSpec } from '../models/spec.ts';
 import { deltaNetSizes } from './layer-sizes.ts';
 
@@ -16,7 +16,9 @@ export function workspaceBytes(
   elementBytes: number,
 ): number {
   const { hiddenSize, layerKinds, heads, kvHeads, headDim, vocabularySize } = spec;
-  const format = fp8Of(spec.quantization) === null ? 'element' : 'fp8-e4m3';
+  const linears = linearsOf(spec.quantization);
+  const packed = linears?.method === 'int4' ? 'int4' : 'fp8-e4m3';
+  const format = linears === null ? 'element' : packed;
   const net = deltaNetSizes(spec, elementBytes);
   const qkvWidth = Math.max((heads + 2 * kvHeads) * headDim, net?.width ?? 0);
   const first = { count: tokens, inputs: hiddenSize, format, hasNorm: true } as const;

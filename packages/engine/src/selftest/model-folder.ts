@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { hash32 } from '@bridgekeeper/device';
 import { e4m3FromF32 } from '@bridgekeeper/device/testing';
 import { describeModel } from '../models/describe.ts';
+import type { Int4Module, StoredWords } from '../models/int4-modules.ts';
 import type { StoredType } from '../models/spec.ts';
 import { type WeightTensor, weightTensors } from '../models/weights.ts';
 import { type TensorData, writeSafetensors } from './safetensors-file.ts';
@@ -22,9 +23,9 @@ export interface ModelFolderOptions {
   readonly seed?: number;
   /** Keys of config.json to replace or add; undefined leaves a key out. */
   readonly config?: Readonly<Record<string, unknown>>;
-  /** `quantization_config`: what it says is FP8 is written so, with scales. */
+  /** `quantization_config`: what it says is FP8 or in 4 bits is written so, with scales. */
   readonly quantization?: Readonly<Record<string, unknown>>;
-  /** How scales are stored, by default as f32. */
+  /** How scales are stored, by default as f32, or as the tools for 4 bits do. */
   readonly scaleType?: StoredType;
   /** `none` leaves tokenizer.json out. */
   readonly tokenizer?: 'byte-level' | 'none';
@@ -125,6 +126,35 @@ function elementsOf(shape: readonly number[]): number {
   return shape.reduce((total, size) => total * size, 1);
 }
 
+/** A module in 4 bits: any codes under any zero points, and scales of about 1/100. */
+function int4TensorsOf(
+  module: Int4Module,
+  { scaleType }: ModelFolderOptions,
+  seed: number,
+): TensorData[] {
+  const { codes, scales, zeros, groupsOfInputs, shape, inputs, groups, order } = module;
+  const words = ({ name, shape }: StoredWords, draw: number): TensorData => {
+    const drawn = Int32Array.from({ length: elementsOf(shape) }, (_, i) => hash32(seed, draw, i));
+    return { name, dtype: 'I32', shape, bytes: new Uint8Array(drawn.buffer) };
+  };
+  const type = scaleType ?? (order === 'rows' ? 'bf16' : 'f16');
+  // Of eight bits, which both types hold.
+  const drawn = Float32Array.from(
+    { length: elementsOf(scales.shape) },
+    (_, i) => (128 + (hash32(seed, 3, i) & 127)) / 2 ** 14,
+  );
+  const scaleTensor = { ...scales, dtype: DTYPES[type], bytes: encodeValues(drawn, type) };
+  const tensors = [words(codes, 2), scaleTensor, ...(zeros === null ? [] : [words(zeros, 4)])];
+  if (shape !== null) {
+    const bytes = new Uint8Array(BigInt64Array.of(BigInt(module.outputs), BigInt(inputs)).buffer);
+    return [...tensors, { name: shape, dtype: 'I64', shape: [2], bytes }];
+  }
+  if (groupsOfInputs === null) return tensors;
+  const group = Int32Array.from({ length: inputs }, (_, i) => Math.floor((i * groups) / inputs));
+  const bytes = new Uint8Array(group.buffer);
+  return [...tensors, { name: groupsOfInputs, dtype: 'I32', shape: [inputs], bytes }];
+}
+
 /** The checkpoint's tensors that fill one of the engine's. */
 function tensorsOf(
   planned: WeightTensor,
@@ -151,6 +181,9 @@ function tensorsOf(
       format === 'mxfp4' ? byte(i) : 121 + (byte(i) & 1),
     );
     return [{ name, dtype: 'U8', shape, bytes }];
+  }
+  if (planned.int4 !== undefined) {
+    return planned.int4.flatMap((module, part) => int4TensorsOf(module, options, seed + part * 7));
   }
   const values = sources.map(({ name, shape }, part) => {
     const drawn = random(shape, part);

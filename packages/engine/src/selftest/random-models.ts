@@ -3,7 +3,8 @@ import type { ModelFolderOptions } from './model-folder.ts';
 
 type Family = 'Llama' | 'Mistral' | 'Qwen2' | 'Qwen3';
 type Rope = 'plain' | 'linear' | 'llama3' | 'yarn';
-type WeightFormat = 'bf16' | 'fp8 blocks' | 'fp8 tensors';
+type WeightFormat = 'bf16' | 'fp8 blocks' | 'fp8 tensors' | Int4Format;
+type Int4Format = 'awq' | 'gptq' | 'gptq v2 by row' | 'int4' | 'int4 in groups of 32';
 
 /** What distinguishes one random model from another. */
 export interface Traits {
@@ -128,7 +129,31 @@ const QUANTIZATIONS: Readonly<Record<WeightFormat, Pick<ModelFolderOptions, 'qua
   bf16: {},
   'fp8 blocks': { quantization: { quant_method: 'fp8', weight_block_size: [128, 128] } },
   'fp8 tensors': { quantization: { quant_method: 'fp8', activation_scheme: 'dynamic' } },
+  awq: { quantization: { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true } },
+  gptq: { quantization: { quant_method: 'gptq', bits: 4, group_size: 128, sym: false } },
+  'gptq v2 by row': {
+    quantization: {
+      quant_method: 'gptq',
+      bits: 4,
+      group_size: -1,
+      desc_act: false,
+      checkpoint_format: 'gptq_v2',
+    },
+  },
+  int4: { quantization: packed({ group_size: 128, symmetric: true }) },
+  'int4 in groups of 32': { quantization: packed({ group_size: 32, symmetric: false }) },
 };
+
+/** compressed-tensors: these weights in 4 bits. */
+function packed(weights: Readonly<Record<string, unknown>>) {
+  const all = { num_bits: 4, type: 'int', strategy: 'group', ...weights };
+  return {
+    quant_method: 'compressed-tensors',
+    format: 'pack-quantized',
+    config_groups: { group_0: { targets: ['Linear'], weights: all } },
+    ignore: ['lm_head'],
+  };
+}
 
 function describe({ family, headDim, ratio, head, rope, weights, kv }: Traits): string {
   const heads = `${ratio * KV_HEADS}/${KV_HEADS} heads of ${headDim}`;
@@ -538,6 +563,29 @@ const FAMILIES: readonly FamilyTraits[] = [
   },
 ];
 
+/** All formats of 4 bits: kernels for few lines and for many, and groups that they do not take. */
+const INT4: readonly FamilyTraits[] = [
+  int4Traits('Qwen3 in AWQ', 'Qwen3ForCausalLM', 'awq', { quick: true }),
+  int4Traits('Qwen2 in GPTQ', 'Qwen2ForCausalLM', 'gptq', { headDim: 128, kv: 'fp8' }),
+  int4Traits('Llama in GPTQ, a scale a row', 'LlamaForCausalLM', 'gptq v2 by row', { tied: true }),
+  int4Traits('Qwen2 in int4', 'Qwen2ForCausalLM', 'int4', {}),
+  int4Traits('Llama in int4, groups of 32', 'LlamaForCausalLM', 'int4 in groups of 32', {
+    ratio: 2,
+  }),
+  int4Traits('Llama in AWQ, prompts in large chunks', 'LlamaForCausalLM', 'awq', { headDim: 128 }),
+];
+
+function int4Traits(
+  words: string,
+  architecture: string,
+  weights: Int4Format,
+  more: Partial<FamilyTraits>,
+): FamilyTraits {
+  const config = { intermediate_size: 384, rope_parameters: ROPES.plain };
+  const sizes = { headDim: 64, ratio: 4, kv: 'element' } as const;
+  return { words, architecture, weights, ...sizes, config, ...more };
+}
+
 function familyModel(traits: FamilyTraits, index: number): RandomModel {
   const { words, architecture, headDim, ratio, kv, weights = 'bf16', tied = false } = traits;
   const config = {
@@ -573,5 +621,5 @@ function familyModel(traits: FamilyTraits, index: number): RandomModel {
 /** Small models of every architecture, in all that their arithmetic depends on. */
 export const RANDOM_MODELS: readonly RandomModel[] = [
   ...TRAITS.map(randomModel),
-  ...FAMILIES.map(familyModel),
+  ...[...FAMILIES, ...INT4].map(familyModel),
 ];

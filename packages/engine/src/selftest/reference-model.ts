@@ -37,6 +37,8 @@ interface Config extends RopeConfig {
   readonly linear_key_head_dim?: number;
   readonly linear_value_head_dim?: number;
   readonly quantization_config?: {
+    readonly quant_method?: string;
+    readonly checkpoint_format?: string;
     readonly weight_block_size?: readonly [number, number];
     readonly config_groups?: {
       readonly group_0: { readonly weights: { readonly block_structure?: readonly number[] } };
@@ -85,8 +87,56 @@ const READERS: Readonly<Record<string, (bytes: Uint8Array<ArrayBuffer>) => Vecto
   F32: ({ buffer }) => new Float64Array(new Float32Array(buffer)),
   BF16: ({ buffer }) => bf16(new Uint16Array(buffer)),
   F8_E4M3: (codes) => new Float64Array(codes.length).map((_, i) => E4M3[codes[i]!]!),
+  F16: ({ buffer }) => new Float64Array(new Uint16Array(buffer)).map(half),
   U8: (bytes) => new Float64Array(bytes),
+  I32: ({ buffer }) => new Float64Array(new Uint32Array(buffer)),
+  I64: ({ buffer }) => Float64Array.from(new BigInt64Array(buffer), Number),
 };
+
+/** A float16: a sign, 5 bits of exponent, 10 of fraction. */
+function half(bits: number): number {
+  const [exponent, fraction] = [(bits >> 10) & 31, (bits & 1023) / 1024];
+  const size = exponent === 0 ? fraction * 2 ** -14 : (1 + fraction) * 2 ** (exponent - 15);
+  return bits < 0x8000 ? size : -size;
+}
+
+/** Four bits of a word, counted from its lowest. */
+const nibble = (word: number, place: number) => Math.floor(word / 16 ** place) % 16;
+/** Where AutoAWQ puts each of eight outputs. */
+const AWQ_PLACES = [0, 4, 1, 5, 2, 6, 3, 7];
+
+/** What is stored of a module in 4 bits. */
+interface Int4 {
+  readonly outputs: number;
+  readonly inputs: number;
+  readonly groups: number;
+  readonly codes: Vector;
+  readonly scales: Vector;
+  readonly zeros: Vector | undefined;
+}
+
+/** Values [outputs, inputs] as AutoAWQ, AutoGPTQ and compressed-tensors mean them. */
+function int4(method: string, isSecond: boolean, stored: Int4): Vector {
+  const { outputs, inputs, groups, codes, scales, zeros } = stored;
+  return Float64Array.from({ length: outputs * inputs }, (_, i) => {
+    const [o, k] = [Math.floor(i / inputs), i % inputs];
+    const g = Math.floor(k / (inputs / groups));
+    if (method === 'compressed-tensors') {
+      const code = nibble(codes[o * (inputs / 8) + Math.floor(k / 8)]!, k % 8);
+      const zero = zeros === undefined ? 8 : nibble(zeros[Math.floor(o / 8) * groups + g]!, o % 8);
+      return (code - zero) * scales[o * groups + g]!;
+    }
+    const column = Math.floor(o / 8);
+    const word = zeros![g * (outputs / 8) + column]!;
+    const scale = scales[g * outputs + o]!;
+    if (method === 'awq') {
+      const place = AWQ_PLACES[o % 8]!;
+      return (nibble(codes[k * (outputs / 8) + column]!, place) - nibble(word, place)) * scale;
+    }
+    const code = nibble(codes[Math.floor(k / 8) * outputs + o]!, k % 8);
+    return (code - nibble(word, o % 8) - (isSecond ? 0 : 1)) * scale;
+  });
+}
 
 /** MXFP4's values: a sign and one of eight sizes, times 2 to the power of a scale less 127. */
 const E2M1_SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
@@ -133,7 +183,7 @@ function noise(...seeds: readonly number[]): number {
 /**
  * A decoder in plain float64, written from the architectures' papers and sharing nothing with the
  * engine: no pages, no batches, no fused weights. Reads single safetensors files of float32 and
- * bfloat16, of FP8 with scales, and of experts in MXFP4.
+ * bfloat16, of FP8 with scales, of integers of 4 bits, and of experts in MXFP4.
  */
 export class ReferenceModel {
   readonly #config: Config;
@@ -160,11 +210,32 @@ export class ReferenceModel {
     }
     for (const [name, { dtype, shape }] of Object.entries(header)) {
       if (dtype === 'F8_E4M3') this.#scale(usualName(name), shape as [number, number]);
+      if (/\.(?:qweight|weight_packed)$/.test(name)) this.#unpack(name, header);
       if (!name.endsWith('_blocks')) continue;
       const stack = name.slice(0, -'_blocks'.length);
       const scales = this.#tensors.get(`${stack}_scales`)!;
       this.#tensors.set(stack, mxfp4(this.#tensors.get(name)!, scales));
     }
+  }
+
+  /** The weight of a module in 4 bits. */
+  #unpack(name: string, header: Readonly<Record<string, Header>>): void {
+    const module = name.slice(0, name.lastIndexOf('.'));
+    const of = (suffix: string) => this.#tensors.get(usualName(`${module}.${suffix}`));
+    const { quant_method: method = '', checkpoint_format } = this.#config.quantization_config!;
+    const isByRow = method === 'compressed-tensors';
+    const [first, second] = header[`${module}.${isByRow ? 'weight_scale' : 'scales'}`]!.shape;
+    const [outputs, groups] = isByRow ? [first!, second!] : [second!, first!];
+    const codes = of(isByRow ? 'weight_packed' : 'qweight')!;
+    const weight = int4(method, checkpoint_format === 'gptq_v2', {
+      outputs,
+      inputs: (codes.length * 8) / outputs,
+      groups,
+      codes,
+      scales: of(isByRow ? 'weight_scale' : 'scales')!,
+      zeros: of(isByRow ? 'weight_zero_point' : 'qzeros'),
+    });
+    this.#tensors.set(usualName(`${module}.weight`), weight);
   }
 
   /** Multiplies a weight by its scales: one, one for each output, or one for each block. */

@@ -176,8 +176,8 @@ export function bytesFromF32(values: Float32Array, out: Uint8Array): void {
 const CHUNK = 4096;
 
 /**
- * The same for narrower types: `round` stores a chunk of float32 values in as many elements of
- * `out`.
+ * The same as fillUniform for narrower types: `round` stores a chunk of float32 values in as many
+ * elements of `out`.
  */
 export function fillUniformRounded<Out extends Uint8Array | Uint16Array>(
   out: Out,

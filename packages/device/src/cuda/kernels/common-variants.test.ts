@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { canBeSkinny, type SkinnySizes, skinnyShape } from '../operations/linear-skinny.ts';
+import {
+  canBeSkinny,
+  type SkinnySizes,
+  skinnyShape,
+  tileDefines,
+} from '../operations/linear-skinny.ts';
 import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { commonVariants } from './common-variants.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
@@ -18,7 +23,7 @@ describe('what is compiled ahead', () => {
   it('has every tile that products of any size ask for', () => {
     const wanted = new Map<string, KernelDefines>();
     for (const multiprocessors of [78, 114, 132]) {
-      for (const format of ['element', 'fp8-e4m3'] as const) {
+      for (const format of ['element', 'fp8-e4m3', 'int4'] as const) {
         for (let count = 1; count <= 128; count++) {
           for (let outputs = 512; outputs <= 65_536; outputs += 512) {
             const sizes: SkinnySizes = {
@@ -32,13 +37,7 @@ describe('what is compiled ahead', () => {
             };
             if (!canBeSkinny(sizes)) continue;
             const { tile } = skinnyShape(sizes, multiprocessors);
-            const defines = {
-              FORMAT: format === 'element' ? 0 : 1,
-              LINE_TILE: tile.lines,
-              WARPGROUPS: tile.warpgroups,
-              RING_STAGES: tile.stages,
-              MIN_BLOCKS: tile.minBlocks,
-            };
+            const defines = tileDefines(format, tile);
             wanted.set(JSON.stringify(defines), defines);
           }
         }
@@ -49,7 +48,7 @@ describe('what is compiled ahead', () => {
   });
 
   it('has a kernel for every number of lines that weights are streamed past', () => {
-    expect(variants('linear')).toHaveLength(2 * STREAM_LINES);
-    expect(variants('linear')).toContainEqual({ LINE_COUNT: STREAM_LINES, FORMAT: 1 });
+    expect(variants('linear')).toHaveLength(4 + 4 + 8);
+    expect(variants('linear')).toContainEqual({ LINE_COUNT: STREAM_LINES.int4, FORMAT: 2 });
   });
 });

@@ -1,3 +1,4 @@
+import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { PORTABLE_TARGET } from './kernel-library.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
 
@@ -14,13 +15,12 @@ const PORTABLE = ['sm_90a', 'sm_100a', 'sm_103a', 'sm_120a', PORTABLE_TARGET] as
 const HOPPER = ['sm_90a'] as const;
 const OTHERS = PORTABLE.filter((target) => target !== 'sm_90a');
 
-const FORMATS = [0, 1] as const;
+const KV_FORMATS = [0, 1] as const;
 const HEAD_DIMS = [64, 128] as const;
 /** Query heads for each KV head, as far as one block serves them. */
 const GROUPS = [1, 2, 3, 4, 5, 6, 7, 8] as const;
 const PAGE_TOKENS = 16;
 const DECODE_WARPS = 8;
-const LINE_COUNTS = [1, 2, 3, 4] as const;
 /** The tiles of linear-skinny.ts. */
 const SKINNY: readonly KernelDefines[] = [
   { FORMAT: 0, LINE_TILE: 8, WARPGROUPS: 2, RING_STAGES: 6, MIN_BLOCKS: 2 },
@@ -30,6 +30,11 @@ const SKINNY: readonly KernelDefines[] = [
   { FORMAT: 1, LINE_TILE: 16, WARPGROUPS: 2, RING_STAGES: 5, MIN_BLOCKS: 2 },
   { FORMAT: 1, LINE_TILE: 32, WARPGROUPS: 3, RING_STAGES: 6, MIN_BLOCKS: 1 },
   { FORMAT: 1, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 5, MIN_BLOCKS: 1 },
+  { FORMAT: 2, LINE_TILE: 8, WARPGROUPS: 2, RING_STAGES: 8, MIN_BLOCKS: 2, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 8, WARPGROUPS: 3, RING_STAGES: 12, MIN_BLOCKS: 1, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 16, WARPGROUPS: 2, RING_STAGES: 6, MIN_BLOCKS: 2, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 32, WARPGROUPS: 3, RING_STAGES: 9, MIN_BLOCKS: 1, STAGE_SPANS: 1 },
+  { FORMAT: 2, LINE_TILE: 64, WARPGROUPS: 3, RING_STAGES: 7, MIN_BLOCKS: 1, STAGE_SPANS: 1 },
 ];
 
 /** GPUs that share a model; the last is also what ranks of one GPU use. */
@@ -53,13 +58,13 @@ const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
  */
 export function commonVariants(): readonly KernelVariant[] {
   const heads = HEAD_DIMS.flatMap((HEAD_DIM) =>
-    FORMATS.map((KV_FORMAT) => ({ HEAD_DIM, KV_FORMAT })),
+    KV_FORMATS.map((KV_FORMAT) => ({ HEAD_DIM, KV_FORMAT })),
   );
   const decode = heads.flatMap((head) =>
     GROUPS.map((GROUP) => ({ ...head, GROUP, PAGE_TOKENS, DECODE_WARPS })),
   );
-  const streamed = LINE_COUNTS.flatMap((LINE_COUNT) =>
-    FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
+  const streamed = Object.values(STREAM_LINES).flatMap((most, FORMAT) =>
+    Array.from({ length: most }, (_, i) => ({ LINE_COUNT: i + 1, FORMAT })),
   );
   const manyLines = MANY_LINES.map((LINE_TILE) => ({ LINE_TILE }));
   const warpgroups = FORMATS_OF_EXPERTS.slice(0, 2).flatMap((FORMAT) =>
@@ -70,7 +75,7 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
     ...variants(['branches'], [{}]),
     ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
-    ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
+    ...variants(['pages', 'place', 'digest', 'linear-widen', 'int4-order'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
     ...variants(['experts-hopper'], manyLines, HOPPER),

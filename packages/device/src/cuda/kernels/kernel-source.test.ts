@@ -24,10 +24,12 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
   linear: [
     { LINE_COUNT: 1, FORMAT: 0 },
     { LINE_COUNT: 3, FORMAT: 1 },
+    { LINE_COUNT: 4, FORMAT: 2 },
   ],
   'linear-skinny': [
     { ...SKINNY, LINE_TILE: 8, FORMAT: 0 },
     { ...SKINNY, LINE_TILE: 64, FORMAT: 1 },
+    { ...SKINNY, LINE_TILE: 16, FORMAT: 2, STAGE_SPANS: 1 },
   ],
   experts: [
     { FORMAT: 0, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },

@@ -12,7 +12,8 @@ export const KERNEL_UNITS = {
   ],
   linear: ['linear_store', 'linear_store_f32', 'linear_add', 'linear_gate'],
   'linear-skinny': ['linear_skinny'],
-  'linear-widen': ['widen_fp8'],
+  'linear-widen': ['widen_fp8', 'widen_int4'],
+  'int4-order': ['order_int4_awq', 'order_int4_gptq', 'join_int4_scales'],
   branches: [
     ...(['add_branch', 'norm_span', 'scale_by_position'] as const),
     ...(['sigmoid_gate', 'gate_lines', 'finish_logits'] as const),

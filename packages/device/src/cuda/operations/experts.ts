@@ -2,10 +2,10 @@ import { DeviceError } from '../../errors.ts';
 import {
   type ExpertGroups,
   type ExpertMatrix,
-  expertBytes,
   expertDownWorkspace,
   MXFP4_BLOCK,
   type OpArgs,
+  packedBytes,
   routeWorkspace,
 } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
@@ -59,7 +59,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
     offsetBytes: workspace.offsetBytes + places.linear,
     bytes: workspace.bytes - places.linear,
   };
-  const isStreamed = count <= STREAM_LINES;
+  const isStreamed = count <= STREAM_LINES.element;
   if (!isStreamed) normalise(launcher, args);
   launchLinear(launcher, {
     input: isStreamed ? args.input : args.normed,
@@ -240,7 +240,7 @@ function launchProduct(
   checkMatrix(launcher, args);
   if (count === 0) return;
   const { outputs, rows, gate } = operands;
-  const weightBytes = expertBytes(format, rows * inputs, E);
+  const weightBytes = packedBytes(format, rows * inputs, E);
   const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
   const scaleBytes = blocks * (format === 'mxfp4' ? 1 : WORD);
   const at = groupAddresses(launcher, args);

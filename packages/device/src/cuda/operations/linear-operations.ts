@@ -1,6 +1,6 @@
 import { bytesPerElement } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
-import { linearWorkspace, type OpArgs } from '../../ops.ts';
+import { linearWorkspace, type OpArgs, packedBytes } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import { WORKSPACE_BYTES } from '../matmul/matmul.ts';
 import { canBeSkinny, launchSkinny } from './linear-skinny.ts';
@@ -45,12 +45,16 @@ function operandsOf(launcher: Launcher, args: OpArgs['linear']): LinearOperands 
       `${format} weights ${scales ? 'with' : 'without'} scales`,
     );
   }
+  if (format === 'int4' && (inputs % args.blockInputs !== 0 || args.blockInputs % 8 !== 0)) {
+    const message = `${inputs} inputs in groups of ${args.blockInputs}: they must divide them`;
+    throw new DeviceError('bad-argument', `${message} and be multiples of 8`);
+  }
   const address = launcher.address.bind(launcher);
   const width = epilogue === 'gate' ? outputs / 2 : outputs;
   const sizes = { count, inputs, outputs, epilogue, format, hasNorm: norm !== null };
   const places = linearWorkspace(sizes, E);
   const workspace = address('workspace of linear', args.workspace, places.bytes);
-  const weightBytes = outputs * inputs * (format === 'element' ? E : 1);
+  const weightBytes = packedBytes(format, outputs * inputs, E);
   const blocks = Math.ceil(outputs / args.blockOutputs) * Math.ceil(inputs / args.blockInputs) * 4;
   return {
     input: address('input of linear', args.input, count * inputs * E),
@@ -65,7 +69,7 @@ function operandsOf(launcher: Launcher, args: OpArgs['linear']): LinearOperands 
   };
 }
 
-/** The norm first, then FP8 weights as they are. */
+/** The norm first, then packed weights as they are. */
 function launchOverTensorCores(
   launcher: Launcher,
   args: OpArgs['linear'],
@@ -85,7 +89,7 @@ function normalised(launcher: Launcher, args: OpArgs['linear'], at: LinearOperan
 }
 
 /**
- * Norm and gate as kernels of their own around cuBLASLt's product, which adds by itself; FP8
+ * Norm and gate as kernels of their own around cuBLASLt's product, which adds by itself; packed
  * weights are widened first.
  */
 function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): void {
@@ -105,6 +109,13 @@ function launchOverLibrary(launcher: Launcher, args: OpArgs['linear'], at: Linea
 function widened(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands): bigint {
   const { format, inputs, outputs, blockInputs, blockOutputs } = args;
   if (format === 'element') return at.weight;
+  const threads = Math.min(Math.max(Math.ceil(inputs / 1024), 1), 8) * WARP;
+  const shape = { grid: [outputs], threads } as const;
+  if (format === 'int4') {
+    const pointers = launcher.parameters.pointers(at.weight, at.scales, at.widened);
+    launcher.launch('widen_int4', shape, pointers.ints(inputs, blockInputs));
+    return at.widened;
+  }
   if (!launcher.core.gpu.readsFp8 || inputs % 8 !== 0) {
     const message = `FP8 weights of ${inputs} inputs on this GPU: it needs compute capability 8.9`;
     throw new DeviceError('unsupported', `${message} and inputs in multiples of 8`);
@@ -112,8 +123,7 @@ function widened(launcher: Launcher, args: OpArgs['linear'], at: LinearOperands)
   const block = launcher.parameters
     .pointers(at.weight, at.scales, at.widened)
     .ints(inputs, blockInputs, blockOutputs);
-  const threads = Math.min(Math.max(Math.ceil(inputs / 1024), 1), 8) * WARP;
-  launcher.launch('widen_fp8', { grid: [outputs], threads }, block);
+  launcher.launch('widen_fp8', shape, block);
   return at.widened;
 }
 

@@ -25,7 +25,7 @@ const anySizes: fc.Arbitrary<SkinnySizes> = fc.record({
   inputs: fc.integer({ min: 1, max: 1024 }).map((sixteens) => sixteens * 16),
   outputs: fc.integer({ min: 1, max: 80_000 }).map((pairs) => pairs * 2),
   epilogue: fc.constantFrom('store', 'add', 'gate'),
-  format: fc.constantFrom('element', 'fp8-e4m3'),
+  format: fc.constantFrom('element', 'fp8-e4m3', 'int4'),
   blockInputs: fc.constantFrom(128, 100_000),
   outType: fc.constant('bf16' as const),
 });
@@ -38,6 +38,9 @@ describe('linear-skinny', () => {
     expect(canBeSkinny({ ...QKV, blockInputs: 64 })).toBe(false);
     expect(canBeSkinny({ ...QKV, inputs: 1040, blockInputs: 1040 })).toBe(true);
     expect(canBeSkinny({ ...QKV, outType: 'f32' })).toBe(true);
+    expect(canBeSkinny({ ...QKV, format: 'int4' })).toBe(true);
+    expect(canBeSkinny({ ...QKV, format: 'int4', inputs: 4112 })).toBe(false);
+    expect(canBeSkinny({ ...QKV, format: 'int4', blockInputs: 256 })).toBe(false);
   });
 
   it('takes bf16 weights only where the library is no faster', () => {

@@ -1,11 +1,13 @@
 import type { OpArgs } from '../../ops.ts';
+import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import { activationDefine } from './activation.ts';
 import type { LinearOperands } from './linear-operations.ts';
+import { hasSpans, WEIGHT_FORMAT } from './linear-stream.ts';
 
 /**
- * Lines up to which FP8 weights go to the kernel that widens them in registers. At 128 lines the
+ * Lines up to which packed weights go to the kernel that widens them in registers. At 128 lines the
  * library's bf16 product is faster, but not by what widening the weights for it would take.
  */
 export const SKINNY_LINES = 128;
@@ -16,6 +18,9 @@ const ELEMENT_LINES = 8;
 const WARPGROUP = 128;
 const WARPGROUP_ROWS = 64;
 const STAGE_ROW_BYTES = 128;
+/** Of a row of int4, and its word of a span. */
+const SPAN_BYTES = 64;
+const WORD_BYTES = 4;
 const BARRIER_BYTES = 16;
 const FINISH = { store: 0, storeF32: 1, add: 2, gate: 3 } as const;
 
@@ -30,10 +35,10 @@ export type SkinnySizes = Pick<
 
 /** Whether linear-skinny.cu takes an operation: by its limits, and by where it is fast. */
 export function canBeSkinny(sizes: SkinnySizes): boolean {
-  const { count, inputs, format, blockInputs, outType } = sizes;
-  if (inputs % 16 !== 0) return false;
+  const { count, inputs, format, outType } = sizes;
+  if (inputs % (format === 'int4' ? 32 : 16) !== 0) return false;
   if (format === 'element') return count <= ELEMENT_LINES && outType === 'bf16';
-  return count <= SKINNY_LINES && (blockInputs % 128 === 0 || blockInputs >= inputs);
+  return count <= SKINNY_LINES && hasSpans(sizes);
 }
 
 /** What the kernel is compiled for. */
@@ -44,6 +49,8 @@ interface Tile {
   readonly stages: number;
   /** Blocks for which a multiprocessor has room. */
   readonly minBlocks: number;
+  /** Spans of 128 inputs in a stage, of int4. */
+  readonly spans?: 1 | 2;
 }
 
 /** Tiles of 128 rows, two to a multiprocessor: what was fastest for few lines. */
@@ -58,11 +65,24 @@ const WIDE: readonly Tile[] = [
   { lines: 64, warpgroups: 3, stages: 5, minBlocks: 1 },
 ];
 
+/** Of int4: stages of two spans take more registers, and were slower. */
+const INT4_NARROW: readonly Tile[] = [
+  { lines: 8, warpgroups: 2, stages: 8, minBlocks: 2, spans: 1 },
+  { lines: 16, warpgroups: 2, stages: 6, minBlocks: 2, spans: 1 },
+];
+const INT4_WIDE: readonly Tile[] = [
+  { lines: 8, warpgroups: 3, stages: 12, minBlocks: 1, spans: 1 },
+  { lines: 32, warpgroups: 3, stages: 9, minBlocks: 1, spans: 1 },
+  { lines: 64, warpgroups: 3, stages: 7, minBlocks: 1, spans: 1 },
+];
+
 /** Wide tiles also where they need one wave of blocks and narrow ones more. */
 function tileFor(sizes: SkinnySizes, multiprocessors: number): Tile {
   const fits = ({ lines }: Tile) => lines >= sizes.count;
-  const wide = WIDE.find(fits) ?? WIDE.at(-1)!;
-  const narrow = NARROW.find(fits);
+  const [narrowTiles, wideTiles] =
+    sizes.format === 'int4' ? [INT4_NARROW, INT4_WIDE] : [NARROW, WIDE];
+  const wide = wideTiles.find(fits) ?? wideTiles.at(-1)!;
+  const narrow = narrowTiles.find(fits);
   if (narrow === undefined) return wide;
   const isUneven =
     rowTiles(sizes, narrow) > multiprocessors && rowTiles(sizes, wide) <= multiprocessors;
@@ -101,16 +121,30 @@ export function skinnyShape(
   const { lines, warpgroups, stages } = tile;
   const tiles = rowTiles(sizes, tile);
   const layers = Math.ceil(sizes.count / lines);
-  const stageInputs = STAGE_ROW_BYTES / (sizes.format === 'element' ? E : 1);
+  const { spans = 0 } = tile;
+  const stageRowBytes = spans === 0 ? STAGE_ROW_BYTES : spans * SPAN_BYTES;
+  const stageInputs = (stageRowBytes * 8) / WEIGHT_FORMAT[sizes.format].bits;
   const inputStages = Math.ceil(sizes.inputs / stageInputs);
   const splits = splitsFor(tiles * layers, inputStages, tile, multiprocessors);
-  const rowBytes = warpgroups * WARPGROUP_ROWS * STAGE_ROW_BYTES;
+  const rowBytes = warpgroups * WARPGROUP_ROWS * (stageRowBytes + spans * WORD_BYTES);
   return {
     tile,
     grid: [splits, layers, tiles],
     threads: (warpgroups + 1) * WARPGROUP,
     sharedBytes: stages * (rowBytes + lines * stageInputs * E + BARRIER_BYTES),
     clusterBlocks: splits,
+  };
+}
+
+/** What linear-skinny.cu is compiled for. */
+export function tileDefines(format: SkinnySizes['format'], tile: Tile): KernelDefines {
+  return {
+    FORMAT: WEIGHT_FORMAT[format].code,
+    LINE_TILE: tile.lines,
+    WARPGROUPS: tile.warpgroups,
+    RING_STAGES: tile.stages,
+    MIN_BLOCKS: tile.minBlocks,
+    ...(tile.spans === undefined ? {} : { STAGE_SPANS: tile.spans }),
   };
 }
 
@@ -126,11 +160,7 @@ export function launchSkinny(
     .ints(count, inputs, outputs, blockInputs, blockOutputs, FINISH[finish]);
   const { tile, ...shape } = skinnyShape(args, launcher.core.gpu.multiprocessors);
   const defines = {
-    FORMAT: format === 'element' ? 0 : 1,
-    LINE_TILE: tile.lines,
-    WARPGROUPS: tile.warpgroups,
-    RING_STAGES: tile.stages,
-    MIN_BLOCKS: tile.minBlocks,
+    ...tileDefines(format, tile),
     ...activationDefine(args),
   };
   launcher.launch('linear_skinny', shape, block, defines);

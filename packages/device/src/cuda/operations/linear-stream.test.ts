@@ -6,7 +6,7 @@ const HOPPER = { multiprocessors: 132, sharedBytesOfBlock: 232_448, launchesDepe
 /** An RTX PRO 6000: compute capability 12.0. */
 const WORKSTATION = { ...HOPPER, multiprocessors: 188, sharedBytesOfBlock: 101_376 };
 /** What the kernel declares of a block's shared memory at the most. */
-const DECLARED_BYTES = 8_704;
+const DECLARED_BYTES = { element: 8_704, 'fp8-e4m3': 8_704, int4: 17_408 };
 
 const product = (changes: Partial<StreamSizes> = {}): StreamSizes => ({
   count: 1,
@@ -19,18 +19,18 @@ const product = (changes: Partial<StreamSizes> = {}): StreamSizes => ({
 });
 
 const products = fc.record({
-  count: fc.integer({ min: 1, max: STREAM_LINES }),
+  count: fc.integer({ min: 1, max: STREAM_LINES.int4 }),
   inputs: fc.integer({ min: 1, max: 2048 }).map((pieces) => pieces * 16),
   outputs: fc.integer({ min: 1, max: 100_000 }).map((pairs) => pairs * 2),
   epilogue: fc.constantFrom('store' as const, 'add' as const, 'gate' as const),
-  format: fc.constantFrom('element' as const, 'fp8-e4m3' as const),
+  format: fc.constantFrom('element' as const, 'fp8-e4m3' as const, 'int4' as const),
   blockInputs: fc.constantFrom(128, 256, 1 << 30),
 });
 
 describe('canStream', () => {
   it('takes the products of a decoder layer, a line or four at a time', () => {
-    for (const count of [1, STREAM_LINES]) {
-      for (const format of ['element', 'fp8-e4m3'] as const) {
+    for (const count of [1, 4]) {
+      for (const format of ['element', 'fp8-e4m3', 'int4'] as const) {
         for (const inputs of [2048, 4096, 8192, 12_288]) {
           expect(canStream(product({ count, format, inputs }), HOPPER)).toBe(true);
         }
@@ -39,13 +39,19 @@ describe('canStream', () => {
   });
 
   it('leaves what the kernel cannot read to others', () => {
-    expect(canStream(product({ count: STREAM_LINES + 1 }), HOPPER)).toBe(false);
+    expect(canStream(product({ count: 5 }), HOPPER)).toBe(false);
+    expect(canStream(product({ count: 8, format: 'int4' }), HOPPER)).toBe(true);
+    expect(canStream(product({ count: 9, format: 'int4' }), HOPPER)).toBe(false);
     expect(canStream(product({ inputs: 4100 }), HOPPER)).toBe(false);
     expect(canStream(product({ inputs: 4104 }), HOPPER)).toBe(true);
     expect(canStream(product({ inputs: 4104, format: 'fp8-e4m3' }), HOPPER)).toBe(false);
     expect(canStream(product({ blockInputs: 64, format: 'fp8-e4m3' }), HOPPER)).toBe(false);
     expect(canStream(product({ blockInputs: 4096, format: 'fp8-e4m3' }), HOPPER)).toBe(true);
     expect(canStream(product({ count: 4, inputs: 65_536 }), HOPPER)).toBe(false);
+    expect(canStream(product({ inputs: 4112, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 64, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 256, format: 'int4' }), HOPPER)).toBe(false);
+    expect(canStream(product({ blockInputs: 4096, format: 'int4' }), HOPPER)).toBe(true);
   });
 });
 
@@ -82,7 +88,9 @@ describe('streamShape', () => {
       fc.property(products, fc.constantFrom(HOPPER, WORKSTATION), (sizes, gpu) => {
         fc.pre(canStream(sizes, gpu));
         const { grid, sharedBytes, stages } = streamShape(sizes, gpu);
-        expect(sharedBytes).toBeLessThanOrEqual(gpu.sharedBytesOfBlock - DECLARED_BYTES);
+        expect(sharedBytes).toBeLessThanOrEqual(
+          gpu.sharedBytesOfBlock - DECLARED_BYTES[sizes.format],
+        );
         expect(grid[0]).toBeGreaterThanOrEqual(1);
         expect(grid[0]).toBeLessThanOrEqual(gpu.multiprocessors);
         expect(stages).toBeGreaterThanOrEqual(1);

@@ -7,22 +7,36 @@ import type { Launcher } from '../launch/launcher.ts';
 import { activationDefine } from './activation.ts';
 import type { LinearOperands } from './linear-operations.ts';
 
-/** Lines up to which weights are streamed past them: beyond, tensor cores pay. */
-export const STREAM_LINES = 4;
+/**
+ * Lines up to which weights are streamed past them: beyond, larger tiles of tensor cores pay. Of
+ * int4, of which more is unpacked in the same time, a tile of eight is no slower than one line.
+ */
+export const STREAM_LINES = { element: 4, 'fp8-e4m3': 4, int4: 8 } as const;
 
 const E = 2;
 /** As linear.cu has them. */
 const CHUNK_BYTES = 2048;
 const GROUP_ROWS = 16;
-const STAGE_BYTES = GROUP_ROWS * (CHUNK_BYTES + 64);
+/** Inputs that share a scale. */
+const SPAN = 128;
 const LINE_PADDING_BYTES = 64;
-const THREADS = 288;
+/** Of which a lane reads a row at once. */
+const PIECE_BITS = 128;
+const COPIERS = 32;
 const MIN_STAGES = 2;
+/**
+ * Threads that multiply, shared memory that the kernel declares, and stages that are worth a
+ * multiprocessor that no block of the next kernel fits into.
+ */
+const KERNEL = {
+  element: { consumers: 256, declaredBytes: 8_704, goodStages: MIN_STAGES },
+  'fp8-e4m3': { consumers: 256, declaredBytes: 8_704, goodStages: MIN_STAGES },
+  int4: { consumers: 512, declaredBytes: 17_408, goodStages: 3 },
+} as const;
+
 const MAX_STAGES = 16;
 /** So many stages before a block's last one the next kernel may start. */
 const STEPS_LEFT = 3;
-/** Shared memory that the kernel declares. */
-const DECLARED_BYTES = 8_704;
 /** What a block takes where it need not take more: blocks of two kernels fit a multiprocessor. */
 const SHARED_GOAL_BYTES = 150 * 1024;
 
@@ -34,14 +48,32 @@ export type StreamSizes = Pick<
 
 type StreamGpu = Pick<GpuTraits, 'multiprocessors' | 'sharedBytesOfBlock' | 'launchesDependent'>;
 
+/** Of a weight: FORMAT of linear.cu and linear-skinny.cu, and bits. */
+export const WEIGHT_FORMAT = {
+  element: { code: 0, bits: 16 },
+  'fp8-e4m3': { code: 1, bits: 8 },
+  int4: { code: 2, bits: 4 },
+} as const;
+
+/** Whether those kernels can read weights with such blocks. */
+export function hasSpans({
+  inputs,
+  format,
+  blockInputs,
+}: Pick<StreamSizes, 'inputs' | 'format' | 'blockInputs'>): boolean {
+  if (format === 'element') return true;
+  if (blockInputs >= inputs) return true;
+  return format === 'int4' ? blockInputs === SPAN : blockInputs % SPAN === 0;
+}
+
 /** Whether linear.cu takes an operation on a GPU, by the limits that it names. */
 export function canStream(sizes: StreamSizes, gpu: StreamGpu): boolean {
-  const { count, inputs, format, blockInputs } = sizes;
-  const isAligned = inputs % (format === 'element' ? 8 : 16) === 0;
-  const hasWholeBlocks = format === 'element' || blockInputs >= inputs || blockInputs % 128 === 0;
+  const { count, inputs, format } = sizes;
+  const isAligned = inputs % (PIECE_BITS / WEIGHT_FORMAT[format].bits) === 0;
   if (!gpu.launchesDependent) return false;
-  if (count > STREAM_LINES || !isAligned || !hasWholeBlocks) return false;
-  const leastBytes = DECLARED_BYTES + inputBytes(sizes) + MIN_STAGES * STAGE_BYTES;
+  if (count > STREAM_LINES[format] || !isAligned || !hasSpans(sizes)) return false;
+  const { declaredBytes } = KERNEL[format];
+  const leastBytes = declaredBytes + inputBytes(sizes) + MIN_STAGES * stageBytes(sizes);
   return leastBytes <= gpu.sharedBytesOfBlock;
 }
 
@@ -50,27 +82,41 @@ export function streamShape(
   sizes: StreamSizes,
   { multiprocessors, sharedBytesOfBlock }: StreamGpu,
 ): LaunchShape & { readonly stages: number } {
-  const { outputs, epilogue } = sizes;
+  const { outputs, epilogue, format } = sizes;
+  const { consumers, declaredBytes, goodStages } = KERNEL[format];
   const units = epilogue === 'gate' ? outputs / 2 : outputs;
   const groupUnits = epilogue === 'gate' ? GROUP_ROWS / 2 : GROUP_ROWS;
   const blocks = Math.min(multiprocessors, Math.ceil(units / groupUnits));
   const steps = Math.ceil(Math.ceil(units / blocks) / groupUnits) * chunksOf(sizes);
   const held = inputBytes(sizes);
-  const goalBytes = Math.min(SHARED_GOAL_BYTES, sharedBytesOfBlock) - DECLARED_BYTES - held;
-  const fitting = Math.max(Math.floor(goalBytes / STAGE_BYTES), MIN_STAGES);
+  const stage = stageBytes(sizes);
+  const roomFor = (bytes: number) => Math.floor((bytes - declaredBytes - held) / stage);
+  const most = roomFor(sharedBytesOfBlock);
+  const fitting = Math.min(Math.max(roomFor(SHARED_GOAL_BYTES), goodStages), most);
   const stages = Math.min(steps, fitting, MAX_STAGES);
-  return { grid: [blocks], threads: THREADS, sharedBytes: stages * STAGE_BYTES + held, stages };
+  const threads = consumers + COPIERS;
+  return { grid: [blocks], threads, sharedBytes: stages * stage + held, stages };
+}
+
+/** Inputs of a row in a stage. */
+const chunkInputs = (format: StreamSizes['format']) =>
+  (CHUNK_BYTES * 8) / WEIGHT_FORMAT[format].bits;
+
+/** Of int4 a row's words come with it. */
+function stageBytes({ format }: StreamSizes): number {
+  const words = format === 'int4' ? (chunkInputs(format) / SPAN) * 4 : 0;
+  return GROUP_ROWS * (CHUNK_BYTES + words + 64);
 }
 
 function chunksOf({ inputs, format }: StreamSizes): number {
-  return Math.ceil((inputs * (format === 'element' ? E : 1)) / CHUNK_BYTES);
+  return Math.ceil(inputs / chunkInputs(format));
 }
 
-/** The input lines, as bf16, padded to whole chunks; beside FP8 with room between its words. */
+/** The input lines, padded to whole chunks; beside packed weights with a factor for each span. */
 function inputBytes(sizes: StreamSizes): number {
-  const isFp8 = sizes.format !== 'element';
-  const padded = (chunksOf(sizes) * CHUNK_BYTES) / (isFp8 ? 1 : E);
-  const line = Math.ceil((padded * E + (isFp8 ? padded / 32 : 0)) / 128) * 128;
+  const isPacked = sizes.format !== 'element';
+  const padded = chunksOf(sizes) * chunkInputs(sizes.format);
+  const line = Math.ceil((padded * E + (isPacked ? padded / 32 : 0)) / 128) * 128;
   return sizes.count * (line + LINE_PADDING_BYTES);
 }
 
@@ -88,7 +134,7 @@ export function launchStreamed(
     .ints(shape.stages, STEPS_LEFT);
   const defines = {
     LINE_COUNT: count,
-    FORMAT: args.format === 'element' ? 0 : 1,
+    FORMAT: WEIGHT_FORMAT[args.format].code,
     ...activationDefine(args),
   };
   launcher.launch(kernelOf(args.epilogue, args.outType), shape, block, defines);

@@ -13,6 +13,7 @@ import { launchLocalGather, launchLocalReduce } from './collectives.ts';
 import { launchCausalConv, launchDeltaRule, launchGatedNorm } from './delta-net.ts';
 import { launchChecksum, launchHashTree } from './digests.ts';
 import { launchExpertDown, launchExpertGate, launchRoute } from './experts.ts';
+import { launchJoinInt4Scales, launchOrderInt4Codes } from './int4-order.ts';
 import {
   launchCopy,
   launchEmbed,
@@ -66,6 +67,8 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'prompt-logprobs': launchPromptLogprobs,
   'fill-uniform': launchFillUniform,
   place: launchPlace,
+  'order-int4-codes': launchOrderInt4Codes,
+  'join-int4-scales': launchJoinInt4Scales,
   checksum: launchChecksum,
   'hash-tree': launchHashTree,
 };

@@ -6,11 +6,13 @@ import {
 import { INDEX_NAME } from '../../checkpoint/shard-index.ts';
 import { ModelError } from '../../models/errors.ts';
 import type { WeightTensor } from '../../models/weights.ts';
+import { checkInt4 } from './int4.ts';
 import { scaleTensor } from './scales.ts';
 
 /** What the headers call the types of what is not plain numbers, and what people do. */
 const DTYPES = {
   'fp8-e4m3': { dtype: 'F8_E4M3', words: 'FP8' },
+  int4: { dtype: 'I32', words: 'integers of 4 bits' },
   mxfp4: { dtype: 'U8', words: 'MXFP4' },
   e8m0: { dtype: 'U8', words: 'MXFP4' },
 } as const;
@@ -42,7 +44,7 @@ function contradiction({ name, dtype }: CheckpointTensor, claim: string): ModelE
 
 /**
  * Checks that `checkpoint` fills `wanted`: every source there, of the planned shape, in a supported
- * type, and with scales where it is FP8. Returns the names of tensors that the wanted does not use.
+ * type, and with scales where it is packed. Returns the names of tensors that the wanted does not use.
  * Throws ModelError `missing-tensor`, `wrong-shape`, `inconsistent` or `unsupported`.
  */
 export function checkTensors(
@@ -63,6 +65,7 @@ export function checkTensors(
       checkFormat(tensor, planned);
       used.add(source.name);
     }
+    for (const name of checkInt4(checkpoint, planned)) used.add(name);
     for (const source of planned.scales?.sources ?? []) {
       used.add(scaleTensor(checkpoint, source).name);
     }

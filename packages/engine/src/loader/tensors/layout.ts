@@ -26,6 +26,7 @@ function align(bytes: number): number {
 /** Bytes of one value of `tensor` on a device with elements of `elementBytes`. */
 export function valueBytes({ format }: WeightTensor, elementBytes: number): number {
   if (format === 'f32') return 4;
+  if (format === 'int4') return 0.5;
   return format === 'element' ? elementBytes : 1;
 }
 

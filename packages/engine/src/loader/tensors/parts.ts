@@ -7,6 +7,7 @@ import {
 } from '../../checkpoint/checkpoint.ts';
 import type { WeightSource } from '../../models/weights.ts';
 import { storedBytes } from './convert.ts';
+import { int4Regions } from './int4.ts';
 import { type Layout, type Placement, valueBytes } from './layout.ts';
 
 /** What of a stored tensor is placed, and how: all of `place` but where and which piece. */
@@ -43,13 +44,32 @@ export function partsOf(
   checkpoint: Checkpoint,
   element: ElementType,
 ): StoredPart[] {
-  const values = layout.placements.filter(({ part }) => part === 'values');
-  return values.flatMap((placement) =>
-    placement.tensor.sources.map((source) => {
+  return layout.placements.flatMap((placement) => {
+    if (placement.tensor.int4 !== undefined) return int4Parts(placement, checkpoint);
+    if (placement.part === 'scales') return [];
+    return placement.tensor.sources.map((source) => {
       const stored = checkpoint.tensors.get(source.name)!;
       return partOf(placement, source, stored, element);
+    });
+  });
+}
+
+/** The words of an int4 matrix as they are stored: they are ordered where they end up. */
+function int4Parts(placement: Placement, checkpoint: Checkpoint): StoredPart[] {
+  return int4Regions(placement).flatMap(({ stored }) =>
+    stored.map(({ name, offsetBytes }) => {
+      const { file, offsetBytes: filePosition, bytes } = checkpoint.tensors.get(name)!;
+      invariant(offsetBytes % 16 === 0, `${name} would lie between the device's boundaries`);
+      return { name, file, filePosition, bytes, ...asBytes(placement.arena, offsetBytes, bytes) };
     }),
   );
+}
+
+/** Bytes that are moved as they are. */
+function asBytes(arena: number, offsetBytes: number, bytes: number) {
+  const sizes = { rows: 1, columns: bytes, columnsFrom: 0, columnsTo: bytes };
+  const shape: PlaceShape = { ...WHOLE, ...sizes, from: 'bytes', to: 'bytes' };
+  return { arena, offsetBytes, outBytes: bytes, shape };
 }
 
 function partOf(
@@ -114,9 +134,7 @@ export function verbatim(
     const arena = arenaBytes.length - 1;
     const offsetBytes = arenaBytes[arena]!;
     arenaBytes[arena] = offsetBytes + padded;
-    const sizes = { rows: 1, columns: bytes, columnsFrom: 0, columnsTo: bytes };
-    const shape: PlaceShape = { ...WHOLE, ...sizes, from: 'bytes', to: 'bytes' };
-    return { name, file, filePosition, bytes, arena, offsetBytes, outBytes: bytes, shape };
+    return { name, file, filePosition, bytes, ...asBytes(arena, offsetBytes, bytes) };
   });
   return { arenaBytes, parts };
 }

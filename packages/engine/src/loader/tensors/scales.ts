@@ -53,7 +53,7 @@ export async function readScales(
 ): Promise<ReadonlyMap<WeightTensor, Uint8Array>> {
   const all = new Map<WeightTensor, Uint8Array>();
   for (const planned of wanted) {
-    if (planned.scales === null) continue;
+    if (planned.scales === null || planned.format !== 'fp8-e4m3') continue;
     const grids: Float32Array[] = [];
     for (const source of planned.scales.sources) {
       grids.push(await readGrid(checkpoint, scaleTensor(checkpoint, source)));
