@@ -70,6 +70,7 @@ function planOf(steps: number, prompts: number) {
     decode: [sequence],
     steps,
     pageWrites: [],
+    drafts: 0,
     grammarWrites: [],
   };
 }

@@ -119,6 +119,9 @@ describe('Scheduler', () => {
       preemptions: 0,
       promptTokens: 0,
       generatedTokens: 0,
+      drafts: 0,
+      draftTokens: 0,
+      acceptedTokens: 0,
     });
     s.add(sequence(range(40), { maxTokens: 3 }));
     step(s);

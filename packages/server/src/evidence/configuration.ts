@@ -28,6 +28,7 @@ const SHOWN = [
   'enableAutoToolChoice',
   'loadFormat',
   'interTokenLimitMs',
+  'speculativeConfig',
   'maxWaitingRequests',
   'maxBodyBytes',
   'receiptsMax',

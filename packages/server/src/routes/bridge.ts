@@ -48,6 +48,7 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     steps_per_launch_reason: stepsReason,
     chunk_tokens: stats.chunkTokens,
     chunk_tokens_reason: stats.chunkReason,
+    speculation: speculationDocument(stats.speculation),
     per_generated_token: {
       crossings: perToken('crossings'),
       bytes: perToken('bytes'),
@@ -72,6 +73,20 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     })),
     grammars: grammarsDocument(ctx, stats.grammars),
     kv: kvDocument(stats.kv),
+  };
+}
+
+function speculationDocument(
+  speculation: EngineStats['speculation'],
+): z.output<typeof BridgeDocument>['speculation'] {
+  if (speculation === undefined) return null;
+  const { draftsPerStep, reason, drafts, draftTokens, acceptedTokens } = speculation;
+  return {
+    drafts_per_step: draftsPerStep,
+    reason,
+    drafts,
+    draft_tokens: draftTokens,
+    accepted_tokens: acceptedTokens,
   };
 }
 

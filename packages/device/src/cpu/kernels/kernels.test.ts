@@ -233,7 +233,7 @@ describe('hostile row state', () => {
     fc.assert(
       fc.property(state, ({ rows, control, counts, bias, lineRows, sampled, command, ...more }) => {
         const { logits, masks, grammarRows } = more;
-        const shape = { count: 4, vocab, ringSlots: 2, ringLines: 3 };
+        const shape = { count: 4, linesPerRow: 2, vocab, ringSlots: 2, ringLines: 3 };
         const results = new Int32Array(2 * resultSlotWords(3));
         const logprobs = new Int32Array(2 * 3 * 42);
         const arrays = { rows, control, counts, lineRows };

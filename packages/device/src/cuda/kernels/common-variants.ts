@@ -53,18 +53,22 @@ export function commonVariants(): readonly KernelVariant[] {
   const decode = heads.flatMap((head) =>
     GROUPS.map((GROUP) => ({ ...head, GROUP, PAGE_TOKENS, DECODE_WARPS })),
   );
+  // What checks drafts.
+  const verify = decode
+    .filter(({ HEAD_DIM, KV_FORMAT }) => HEAD_DIM === 128 && KV_FORMAT === 0)
+    .map((defines) => ({ ...defines, IS_STORED: 1 }));
   const streamed = LINE_COUNTS.flatMap((LINE_COUNT) =>
     FORMATS.map((FORMAT) => ({ LINE_COUNT, FORMAT })),
   );
   return [
-    ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
+    ...variants(['rows', 'draft', 'layers', 'route', 'sampling', 'grammar'], [{}]),
     ...variants(['branches'], [{}]),
     ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
     ...variants(['pages', 'place', 'digest', 'linear-widen'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
     ...variants(['rope', 'attention-prefill'], heads),
-    ...variants(['attention-decode'], decode),
+    ...variants(['attention-decode'], [...decode, ...verify]),
     ...variants(['linear'], streamed),
     ...variants(['attention-prefill-hopper'], heads, HOPPER),
     ...variants(['linear-skinny'], SKINNY, HOPPER),
