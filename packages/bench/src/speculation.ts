@@ -231,6 +231,7 @@ function metricsOf({ seconds, counted, before, after }: Observed): MeasuredRun['
     draftsPerToken: drafts / counted,
     acceptedPerDraft: drafts === 0 ? 0 : since('acceptedTokens') / drafts,
     tokensPerStep: counted / Math.max(1, after.steps - before.steps),
+    stepsPerLaunch: after.stepsPerLaunch,
     stepMs: (1e3 * seconds) / Math.max(1, after.steps - before.steps),
   };
 }

@@ -51,8 +51,8 @@ interface Costs {
 /**
  * Whether the next launch drafts. A step with drafts takes longer than one without, by a factor
  * that is measured for each batch size, and brings more tokens: as many as the text of its rows
- * repeats itself. That is learnt from all tokens that come, whether something was drafted for them or not
- * (`Repetition`), so that nothing has to be tried where text does not repeat.
+ * repeats itself. That is learnt from all tokens that come, whether something was drafted for them
+ * or not (`Repetition`), so that nothing has to be tried where text does not repeat.
  */
 export class DraftControl {
   readonly #parts: DraftParts;

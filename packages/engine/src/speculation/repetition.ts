@@ -6,8 +6,8 @@ const LEAST_PLACES = 1 << 8;
 
 /**
  * How often the next token of a text is what followed the last few tokens when they occurred
- * before: what drafts by n-gram would have been worth, learnt from the text alone. It looks at each token
- * once, so that it costs a host next to nothing, and the device nothing at all.
+ * before: what drafts by n-gram would have been worth, learnt from the text alone. It looks at each
+ * token once, so that it costs a host next to nothing, and the device nothing at all.
  */
 export class Repetition {
   readonly #lookup: number;

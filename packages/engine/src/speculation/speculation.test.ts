@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
-import { hash32, openCpuDevice } from '@bridgekeeper/device';
+import { hash32, openCpuDevice, splitDevice } from '@bridgekeeper/device';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineOptions } from '../create.ts';
 import { POLICY_NAMES, type PolicyName } from '../policies/policy.ts';
@@ -53,8 +53,8 @@ describe('speculation by n-gram on the cpu device', () => {
     law: 'b300-cc' | null = null,
   ): Promise<{ readonly answers: unknown[]; readonly stats: EngineStats }> {
     const imposed = law === null ? null : profileLaw(referenceProfile(law));
-    const device = await openCpuDevice({ law: imposed, threads: 1 });
-    const options = engineOptions(device, {
+    const alone = overrides.device ?? (await openCpuDevice({ law: imposed, threads: 1 }));
+    const options = engineOptions(alone, {
       model: folder,
       maxRows: 12,
       maxModelTokens: 96,
@@ -142,6 +142,19 @@ describe('speculation by n-gram on the cpu device', () => {
     expect(stats.speculation).toMatchObject({ drafts: 0, draftTokens: 0, acceptedTokens: 0 });
   });
 
+  it('is the same for two ranks that share the model', async () => {
+    const wanted = [
+      request('a', [7, 8, 9], { maxTokens: 20, allowedTokenIds: [5, 6] }),
+      request('b', [7, 8], { maxTokens: 21, allowedTokenIds: [5] }),
+    ];
+    const options = { maxRows: 2, speculation: ALWAYS };
+    const alone = await run(wanted, options);
+    const device = splitDevice(await openCpuDevice({ threads: 1 }), 2);
+    const shared = await run(wanted, { ...options, device });
+    expect(shared.answers).toEqual(alone.answers);
+    expect(shared.stats.speculation!.acceptedTokens).toBeGreaterThan(15);
+  });
+
   it('is refused where rows cannot go back', async () => {
     const device = await openCpuDevice({ law: null, threads: 1 });
     const options = engineOptions(device, { model: folder, speculation: ALWAYS, task: 'embed' });
@@ -149,6 +162,25 @@ describe('speculation by n-gram on the cpu device', () => {
     await expect(createEngine(options)).rejects.toMatchObject({
       code: 'bad-model',
       message: expect.stringContaining('--speculative-config: --task embed') as string,
+    });
+    const folderOfNets = join(folder, 'nets');
+    await mkdir(folderOfNets);
+    await writeModelFolder(folderOfNets, {
+      architecture: 'Qwen3_5ForCausalLM',
+      tiedHead: true,
+      config: {
+        full_attention_interval: 2,
+        partial_rotary_factor: 0.5,
+        linear_key_head_dim: 8,
+        linear_value_head_dim: 12,
+        linear_num_key_heads: 2,
+        linear_num_value_heads: 4,
+      },
+    });
+    const nets = engineOptions(device, { model: folderOfNets, speculation: ALWAYS });
+    await expect(createEngine(nets)).rejects.toMatchObject({
+      code: 'bad-model',
+      message: expect.stringContaining('cannot go back behind drafts') as string,
     });
     await device.close();
   });
