@@ -17,6 +17,7 @@ import { advance, applyCommand, beginDecode } from './rows.ts';
 import { sample } from './sampling.ts';
 import { keptThreshold } from './selection.ts';
 import { rangeOf, type Share } from './share.ts';
+import { accept, draft } from './speculation.ts';
 
 /** Runs a kernel as `parts` workers would. */
 function inParts(parts: number, run: (share: Share) => void): void {
@@ -259,6 +260,18 @@ describe('hostile row state', () => {
           4,
         );
         for (const row of tokenRows!) expect(row >= -1 && row < rowCount).toBe(true);
+        const history = counts.slice(0, 2 * vocab);
+        const texts = { history, historyTokens: vocab, linesPerRow: 2 };
+        const drafted = { tokens: tokens!, tokenRows: tokenRows!, positions: positions! };
+        draft(
+          { rows, decodeRows: lineRows, history, ...drafted },
+          { ...texts, count: 2, lookupMin: 1, lookupMax: 3 },
+        );
+        for (const row of tokenRows!) expect(row >= -1 && row < rowCount).toBe(true);
+        accept(
+          { ...arrays, sampled, results, grammar, history, tokens: sampled },
+          { ...shape, ...texts },
+        );
         applyCommand(command, [rows, counts, bias, lineRows], counts, vocab, 8);
       }),
     );
