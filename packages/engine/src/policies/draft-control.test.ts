@@ -75,9 +75,27 @@ describe('whether a launch drafts', () => {
     const text = [row(30, true)];
     launches(drafts, [row(30, false)], 1, 1);
     expect(launches(drafts, text, 1, 50)).toEqual([4]);
-    const later = launches(drafts, text, 66, 1.1);
-    expect(later.slice(0, 64)).toEqual(Array(64).fill(0));
-    expect(later.slice(64)).toEqual([4, 4]);
+    const later = launches(drafts, text, 34, 1.1);
+    expect(later.slice(0, 32)).toEqual(Array(32).fill(0));
+    expect(later.slice(32)).toEqual([4, 4]);
+  });
+
+  it('is not led on by a step without drafts that was disturbed', () => {
+    const drafts = control();
+    const disturbed = { prefill: [], decode: [], steps: 1, drafts: 0, pageWrites: [] };
+    const plan = { ...disturbed, decode: [row(30, false)], grammarWrites: [] };
+    drafts.observe({ plan, deviceNs: 3 * STEP_NS });
+    launches(drafts, [row(30, true)], 3, 1.5);
+    // Steps with drafts seem to take less time: no reason to make them for nothing.
+    expect(launches(drafts, [row(30, false)], 10, 1.5)).toEqual(Array(10).fill(0));
+    expect(drafts.last.reason).toContain('takes 1.5 ms instead of 1 ms');
+    // Nor to make them for little, for long.
+    const many = control(32);
+    const few = [row(30, true), ...Array.from({ length: 19 }, () => row(30, false))];
+    many.observe({ plan: { ...plan, decode: few }, deviceNs: 3 * STEP_NS });
+    const all = few.map(() => row(30, true));
+    expect(launches(many, all, 1, 1.5)).toEqual([4]);
+    expect(launches(many, few, 40, 1.5)).toEqual([...Array(32).fill(4), ...Array(8).fill(0)]);
   });
 
   it('does not for rows whose tokens depend on more than those before them', () => {

@@ -10,11 +10,10 @@ const BELIEVED_COST = 1.25;
 /** Drafts must bring more than they cost by this factor. */
 const MARGIN = 1.02;
 /**
- * Where they would pay if they cost no more than is believed at first, and what was measured says
- * that they do not, they are measured again after so many launches: one that was disturbed must not
- * be the last word.
+ * Where what was measured says otherwise than what is believed at first, the other kind of step is
+ * measured again after so many launches: one that was disturbed must not be the last word.
  */
-const LAUNCHES_UNTIL_ANOTHER_TRY = 64;
+const LAUNCHES_UNTIL_ANOTHER_TRY = 32;
 /** Launches whose steps are remembered. */
 const REMEMBERED = 7;
 
@@ -44,8 +43,8 @@ class StepTimes {
 interface Costs {
   readonly plain: StepTimes;
   readonly drafted: StepTimes;
-  /** Launches since the last with drafts that had some if these cost what is believed. */
-  refused: number;
+  /** Launches since the last try for which what was measured decided otherwise than belief. */
+  doubts: number;
 }
 
 /**
@@ -85,17 +84,20 @@ export class DraftControl {
     const plainNs = costs.plain.ns;
     const draftedNs = costs.drafted.ns;
     const isKnown = plainNs !== null && draftedNs !== null;
-    const cost = isKnown ? draftedNs / plainNs : BELIEVED_COST;
-    const isTry = costs.refused >= LAUNCHES_UNTIL_ANOTHER_TRY;
-    const drafts = options.always === true || isTry || tokens > MARGIN * cost ? options.drafts : 0;
-    if (drafts > 0) costs.refused = 0;
-    else if (tokens > MARGIN * BELIEVED_COST) costs.refused += 1;
+    // More lines never take less time, whatever was measured.
+    const cost = isKnown ? Math.max(1, draftedNs / plainNs) : BELIEVED_COST;
+    const pays = tokens > MARGIN * cost;
+    const isDoubtful = pays !== tokens > MARGIN * BELIEVED_COST;
+    const isTry = isDoubtful && costs.doubts >= LAUNCHES_UNTIL_ANOTHER_TRY;
+    if (isTry) costs.doubts = 0;
+    else if (isDoubtful) costs.doubts += 1;
+    const drafts = options.always === true || pays !== isTry ? options.drafts : 0;
     this.#now = () => {
       const brings = `is expected to bring ${tokens.toFixed(2)} tokens a row`;
       const takes = isKnown
         ? `${milliseconds(draftedNs)} instead of ${milliseconds(plainNs)}`
         : `${BELIEVED_COST} times as long as one without, until both were measured`;
-      const why = isTry ? '; its time is measured again' : '';
+      const why = isTry ? '; what the other kind takes is measured again' : '';
       const reason = `a step with ${options.drafts} drafts ${brings}, and takes ${takes}${why}`;
       return { drafts, reason };
     };
@@ -117,7 +119,7 @@ export class DraftControl {
   #costsOf(bucket: number): Costs {
     const known = this.#costs.get(bucket);
     if (known !== undefined) return known;
-    const costs = { plain: new StepTimes(), drafted: new StepTimes(), refused: 0 };
+    const costs = { plain: new StepTimes(), drafted: new StepTimes(), doubts: 0 };
     this.#costs.set(bucket, costs);
     return costs;
   }
