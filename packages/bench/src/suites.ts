@@ -11,6 +11,7 @@ import { PLAN_SUITE } from './plan/suite.ts';
 import { POLICIES_SUITE } from './policies.ts';
 import { PREFILL_SUITE } from './prefill.ts';
 import { SERVE_SUITE } from './serve/suite.ts';
+import { SPECULATION_SUITE } from './speculation.ts';
 import { SSE_SUITE } from './sse.ts';
 import { START_SUITE } from './start.ts';
 import type { Suite } from './suite.ts';
@@ -23,6 +24,7 @@ export const SUITES: readonly Suite[] = [
   PREFILL_SUITE,
   KV_RESTORE_SUITE,
   POLICIES_SUITE,
+  SPECULATION_SUITE,
   PLAN_SUITE,
   GRAMMAR_SUITE,
   SSE_SUITE,

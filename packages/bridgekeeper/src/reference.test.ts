@@ -141,8 +141,10 @@ describe('pages about a running server', () => {
   let url: string;
   beforeAll(async () => {
     const flags = ['--port', '0', '--json', '--device', 'cpu', '--receipts', 'memory'];
-    // Its routes are there only with it.
+    // Its routes are there only with it, and so are metrics with the other.
     flags.push('--enable-sleep-mode');
+    const drafts = { method: 'ngram', num_speculative_tokens: 2 };
+    flags.push('--speculative-config', JSON.stringify(drafts));
     child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });

@@ -12,7 +12,7 @@
 // Any grid will do; two blocks fit on a multiprocessor. Fixed when compiled: HEAD_DIM, a multiple
 // of 8 up to 256; GROUP, the query heads that a block serves together, at most 8; KV_FORMAT (0:
 // bf16, 1: fp8-e4m3); PAGE_TOKENS; DECODE_WARPS of a block; where not all of a head rotates,
-// ROTARY_DIM, a multiple of 4. No two lines may be of the same row.
+// ROTARY_DIM, a multiple of 4. No two lines may be of the same row, unless IS_STORED is 1.
 
 #define QUERY_STRIDE (DEPTH + 8)
 #define MERGE_STRIDE (HEAD_DIM + 4)
@@ -129,9 +129,10 @@ struct Preparation {
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++) {
       const int i = vector(round);
-      if (i >= GROUP + 2) continue;
+      if (i >= GROUP + (IS_STORED ? 0 : 2)) continue;
       const bf16* norm = i < GROUP ? args.queryNorm : i == GROUP ? args.keyNorm : nullptr;
       float factor = 1.0f;
+      if (IS_STORED) norm = nullptr;
       if (norm != nullptr) factor = scaleOf(round, args.shape.epsilon);
 #pragma unroll
       for (int n = 0; n < PAIRS; n++) {
@@ -143,7 +144,7 @@ struct Preparation {
           weights = Quad(*(const u32*)(norm + lowAt(dim(n))), *(const u32*)(norm + highAt(dim(n))));
           weights.shift(args.shape.normOffset);
         }
-        if (i <= GROUP) quad.turn(factor, weights, angles[n]);
+        if (!IS_STORED && i <= GROUP) quad.turn(factor, weights, angles[n]);
         if (i < GROUP) {
           bf16* query = shared.queries[i];
           *(u32*)(query + lowAt(dim(n))) = operandPair(quad.low[0], quad.low[1]);
@@ -370,13 +371,13 @@ __device__ inline void foldTile(const DecodeArgs& args, const Shared& shared, Ru
   float scores[4];
   u32 weights[2];
   awaitOlderCopy();
-  if (isOwn) patch(feed.keys, shared.fresh[0], span.position);
+  if (!IS_STORED && isOwn) patch(feed.keys, shared.fresh[0], span.position);
   scoreTile(scores, query, feed.keys);
   __syncwarp();
   feed.loadKeys();
   running.weigh(weights, scores, span.start(tile), span, args.shape.scale);
   awaitOlderCopy();
-  if (isOwn) patch(feed.values, shared.fresh[1], span.position);
+  if (!IS_STORED && isOwn) patch(feed.values, shared.fresh[1], span.position);
   addValues(running.values, weights, feed.values);
   __syncwarp();
   feed.loadValues();

@@ -106,7 +106,7 @@ struct Feed {
 
   /**
    * Looks up the page of this lane's line of the tile, which is not waited for. Positions outside
-   * the span have none, nor has the token's own, which is not yet written.
+   * the span have none, nor has the token's own where it is not yet written.
    */
   __device__ void locate() {
     if (left <= 0) return;
@@ -117,7 +117,8 @@ struct Feed {
       } while (tile >= item.span.tiles);
       kv = HeadKv(args.shape.pages, item.span.row, item.kvHead);
     }
-    const bool isStored = position() >= item.span.begin && position() < item.span.position;
+    const int last = item.span.position - (IS_STORED ? 0 : 1);
+    const bool isStored = position() >= item.span.begin && position() <= last;
     page = isStored ? kv.page(position()) : -1;
   }
 

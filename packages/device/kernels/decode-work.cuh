@@ -5,6 +5,14 @@
 // cut into tiles of TILE positions. All tiles of the batch, ordered by line, KV head and position,
 // are dealt out in equal runs, one for each block, whatever the lengths of the contexts.
 
+/**
+ * 1: queries are rotated, and keys and values of all lines are in their pages, before the kernel
+ * starts; then several lines may be of one row.
+ */
+#ifndef IS_STORED
+#define IS_STORED 0
+#endif
+
 #define THREADS (DECODE_WARPS * WARP_LANES)
 /** Positions that a warp works on at once: the rows of a tensor core product. */
 #define TILE 16

@@ -161,3 +161,58 @@ extern "C" __global__ void advance(int* rows, int* control, const int* lineRows,
     control[CONTROL::STEP] = (int)(step + 1);
   }
 }
+
+/**
+ * As `advance`, with `linesPerRow` lines for each row, which one thread goes through: those behind
+ * the first count as long as they are of the token that was sampled before.
+ */
+extern "C" __global__ void accept(int* rows, int* control, const int* lineRows, const int* sampled,
+                                  int* counts, int* results, const int* tokens, int* history,
+                                  int* grammarRows, GrammarTables tables, int maxRows,
+                                  int countRows, int count, int vocab, int ringSlots, int ringLines,
+                                  int linesPerRow, int historyTokens, int historyRows) {
+  letNextStart();
+  awaitEarlier();
+  const int lines = min(count, ringLines);
+  const u32 step = (u32)control[CONTROL::STEP];
+  int* slot = results + (i64)(step % (u32)ringSlots) *
+                            (RESULT_HEADER_WORDS + ringLines * RESULT_WORDS);
+  __syncthreads();
+  for (int first = threadIdx.x * linesPerRow; first < lines; first += blockDim.x * linesPerRow) {
+    const int row = checkedRow(lineRows[first], maxRows);
+    bool isOpen = row >= 0;
+    for (int i = first; i < min(first + linesPerRow, lines); i++) {
+      int* result = slot + RESULT_HEADER_WORDS + i * RESULT_WORDS;
+      const bool isOwn = row >= 0 && lineRows[i] == row;
+      result[RESULT::ROW] = isOwn ? row : -1;
+      if (!isOwn) {
+        isOpen = false;
+        continue;
+      }
+      int* state = rows + row * ROW_WORDS;
+      result[RESULT::EPOCH] = state[ROW::EPOCH];
+      isOpen = isOpen && (i == first || tokens[i] == sampled[i - 1]);
+      if (!isOpen) {
+        result[RESULT::TOKEN] = NO_TOKEN;
+        result[RESULT::FINISH] = FINISH::REJECTED;
+        continue;
+      }
+      const int token = sampled[i];
+      int* rowCounts = row < countRows ? counts + (i64)row * vocab : nullptr;
+      int* place = grammarRows + row * GRAMMAR_ROW_WORDS;
+      const int finish = advanceRow(state, token, rowCounts, place, tables, vocab);
+      result[RESULT::TOKEN] = token;
+      result[RESULT::FINISH] = finish;
+      isOpen = finish == FINISH::NONE;
+      const int position = state[ROW::POSITION];
+      if (row < historyRows && (u32)position < (u32)historyTokens) {
+        history[(i64)row * historyTokens + position] = token;
+      }
+    }
+  }
+  if (threadIdx.x == 0) {
+    slot[RESULT_HEADER::STEP] = (int)step;
+    slot[RESULT_HEADER::LINES] = lines;
+    control[CONTROL::STEP] = (int)(step + 1);
+  }
+}

@@ -68,7 +68,8 @@ struct Line {
 
 __device__ inline float floatOf(int word) { return __int_as_float(word); }
 
-__device__ void loadEdits(Edits* edits, const int* state, const int* bias) {
+/** `generated`: tokens of the row before the one that is sampled. */
+__device__ void loadEdits(Edits* edits, const int* state, const int* bias, int generated) {
   for (int i = threadIdx.x; i < EDIT_SLOTS; i += THREADS) edits->tokens[i] = NO_TOKEN;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -76,7 +77,7 @@ __device__ void loadEdits(Edits* edits, const int* state, const int* bias) {
     const int biases = min(max(state[ROW::BIAS_COUNT], 0), MAX_BIAS);
     for (int i = 0; i < biases; i++) edits->add(bias[2 * i], floatOf(bias[2 * i + 1]));
     const int stops = min(max(state[ROW::STOP_COUNT], 0), MAX_STOP_IDS);
-    for (int i = 0; i < stops && state[ROW::GENERATED] < state[ROW::MIN_TOKENS]; i++) {
+    for (int i = 0; i < stops && generated < state[ROW::MIN_TOKENS]; i++) {
       edits->add(state[ROW::STOP_IDS + i], -infinity());
     }
   }
@@ -84,7 +85,8 @@ __device__ void loadEdits(Edits* edits, const int* state, const int* bias) {
 }
 
 /** Samples from softmax(line * sharpness) under the row's filters. */
-__device__ int draw(const Line& line, const int* state, int vocab, float best, float sharpness) {
+__device__ int draw(const Line& line, const int* state, int generated, int vocab, float best,
+                    float sharpness) {
   const float minP = fminf(floatOf(state[ROW::MIN_P]), 1.0f);
   const float topP = floatOf(state[ROW::TOP_P]);
   const int topK = state[ROW::TOP_K];
@@ -114,7 +116,7 @@ __device__ int draw(const Line& line, const int* state, int vocab, float best, f
     for (int i = threadIdx.x; i < vocab; i += THREADS) sum += weightOf(i);
     total = blockSum64(sum);
   }
-  const u64 uniform = hash32(state[ROW::SEED_LO], state[ROW::SEED_HI], state[ROW::GENERATED]) >> 8;
+  const u64 uniform = hash32(state[ROW::SEED_LO], state[ROW::SEED_HI], generated) >> 8;
   // uniform / 2^24 of the total, rounded down.
   const u64 target = __umul64hi(uniform, total) << 40 | uniform * total >> 24;
   return findByMass(vocab, target, weightOf);
@@ -153,6 +155,7 @@ struct SampleShape {
   int vocab;
   int ringSlots;
   int ringLines;
+  int linesPerRow;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -168,12 +171,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int vocab = shape.vocab;
   const int* state = rows + row * ROW_WORDS;
   const int flags = state[ROW::FLAGS];
+  const int generated = state[ROW::GENERATED] + index % shape.linesPerRow;
 
   Line line = {logits + (i64)index * vocab, nullptr, nullptr, nullptr, 1.0f, 0.0f, 0.0f};
   if (flags & ROW_FLAG::GRAMMAR) line.mask = masks + (i64)index * ((vocab + 31) / 32);
   if (state[ROW::BIAS_COUNT] > 0 ||
-      (state[ROW::STOP_COUNT] > 0 && state[ROW::GENERATED] < state[ROW::MIN_TOKENS])) {
-    loadEdits(&edits, state, bias + (i64)row * MAX_BIAS * 2);
+      (state[ROW::STOP_COUNT] > 0 && generated < state[ROW::MIN_TOKENS])) {
+    loadEdits(&edits, state, bias + (i64)row * MAX_BIAS * 2, generated);
     line.edits = &edits;
   }
   if ((flags & ROW_FLAG::PENALTIES) && row < shape.countRows) {
@@ -187,7 +191,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   // The reciprocal is infinite without a temperature, and with one too small to tell from none.
   const float sharpness = 1.0f / fmaxf(floatOf(state[ROW::TEMPERATURE]), 0.0f);
   const bool draws = sharpness < infinity() && fabsf(top) < infinity();
-  const int wanted = draws ? draw(line, state, vocab, top, sharpness) : best.token;
+  const int wanted = draws ? draw(line, state, generated, vocab, top, sharpness) : best.token;
   const int token = top == -infinity() ? NO_TOKEN : wanted;
   if (threadIdx.x == 0) sampled[index] = token;
 

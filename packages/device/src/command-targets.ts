@@ -16,6 +16,7 @@ const NAMES: Readonly<Record<Exclude<Target, typeof TARGET.COUNTS>, keyof Comman
   [TARGET.PROMPT_TARGETS]: 'promptTargets',
   [TARGET.CONTROL]: 'control',
   [TARGET.GRAMMAR_ROWS]: 'grammarRows',
+  [TARGET.HISTORY]: 'history',
 };
 
 /** The arrays of `targets`, or what stands for them, in the order of TARGET. */

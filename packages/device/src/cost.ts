@@ -100,6 +100,9 @@ type CostRule<Name extends OpName> = (
 const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   'apply-command': ({ maxRecords }) => words(2 * maxRecords * RECORD_WORDS, 0),
   'begin-decode': ({ count }) => words(7 * count, 0),
+  // Each row's history is read once, half of it on average.
+  draft: ({ count, linesPerRow, historyTokens }) =>
+    words(count * (4 + 3 * linesPerRow + historyTokens / 2), count * historyTokens),
   embed: ({ count, width }, elementBytes) => ({
     bytes: 2 * count * width * elementBytes + count * WORD_BYTES,
     operations: 0,
@@ -211,6 +214,7 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   'grammar-mask': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   sample: ({ count, vocab }) => words(count * vocab, count * vocab),
   advance: ({ count }) => words(count * (8 + RESULT_WORDS), 0),
+  accept: ({ count }) => words(count * (10 + RESULT_WORDS), 0),
   'prompt-logprobs': ({ count, vocab }) => words(count * vocab, 2 * count * vocab),
   'fill-uniform': ({ elements, type }) => ({
     bytes: elements * (type === 'fp8-e4m3' || type === 'byte' ? 1 : bytesPerElement(type)),

@@ -38,6 +38,30 @@ export interface OpArgs {
     readonly count: number;
   };
 
+  /**
+   * As `begin-decode`, with linesPerRow lines for each i < count, the first of them the row's own.
+   * The others are drafts of what may follow, the next positions, or of row -1. With h the row's
+   * history and p its POSITION: of all e < p for which the last n tokens up to e are the last n up
+   * to p, lookupMin <= n <= lookupMax, that with the largest n and, among these, the largest e is
+   * taken, and draft j is h[e + 1 + (j mod (p - e))]: what followed then, as often as it takes.
+   * There is none where there is no such e, none for rows with NO_DRAFTS, and no more than
+   * REMAINING - 1, since each brings a token.
+   */
+  draft: Histories & {
+    readonly rows: Slice;
+    readonly decodeRows: Slice;
+    /** i32 [count * linesPerRow] each. */
+    readonly tokens: Slice;
+    readonly tokenRows: Slice;
+    readonly positions: Slice;
+    readonly count: number;
+    /** 1 + MAX_DRAFTS at most. */
+    readonly linesPerRow: number;
+    /** 1 to MAX_LOOKUP. */
+    readonly lookupMin: number;
+    readonly lookupMax: number;
+  };
+
   /** out[count, width] = scale * table[tokens[i]]. Token ids outside [0, vocab) read row 0. */
   embed: {
     readonly table: Slice;
@@ -117,8 +141,11 @@ export interface OpArgs {
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
-    /** At most one token of each row (decode), or runs of consecutive positions of a row. */
-    readonly phase: 'decode' | 'prefill';
+    /**
+     * At most one token of each row (decode), or runs of consecutive positions of a row: short ones
+     * behind long contexts (verify), or any.
+     */
+    readonly phase: 'decode' | 'verify' | 'prefill';
   };
 
   /**
@@ -394,13 +421,16 @@ export interface OpArgs {
    * as minus infinity. Order: logit bias, which may be minus infinity and where ROW_FLAG.ALLOWED
    * is set is that of every token without one; min-tokens mask, repetition, presence and frequency
    * penalties; temperature; min-p; top-k; top-p; then inverse CDF in order of token id with the
-   * uniform number of sampleUniform(seed, generated). Greedy takes the lowest best id. Filters
+   * uniform number of sampleUniform(seed, generated), where line i of the linesPerRow lines of a
+   * row counts as many tokens more as generated. Greedy takes the lowest best id. Filters
    * keep every token tied with the last one kept. NaN counts as minus infinity; where nothing else
    * is left, the token is NO_TOKEN, and its logprobs are not written. Logits are not modified
    * before logprobs are taken. Logprob lines are written for rows with ROW_FLAG.LOGPROBS, into
    * slot CONTROL.STEP % ringSlots of `logprobs` (ringSlots x ringLines x LOGPROB_WORDS).
    */
   sample: SampleTargets & {
+    /** A divisor of count. */
+    readonly linesPerRow: number;
     readonly logits: Slice;
     readonly counts: Slice;
     readonly bias: Slice;
@@ -421,6 +451,25 @@ export interface OpArgs {
    */
   advance: SampleTargets &
     GrammarTables & {
+      readonly sampled: Slice;
+      readonly counts: Slice;
+      readonly results: Slice;
+      readonly vocab: number;
+    };
+
+  /**
+   * As `advance`, with linesPerRow lines for each row, the first of them its own. A further one of
+   * the row counts where all before it did, none of which has ended the row, and where the token
+   * drafted for it (`tokens`) is the one sampled from the line before; then the row moves on by
+   * what was sampled from it as well. Of others the result is FINISH.REJECTED with NO_TOKEN. Each
+   * sampled token goes into the row's history, at its position.
+   */
+  accept: SampleTargets &
+    GrammarTables &
+    Histories & {
+      /** A divisor of count. */
+      readonly linesPerRow: number;
+      readonly tokens: Slice;
       readonly sampled: Slice;
       readonly counts: Slice;
       readonly results: Slice;
@@ -750,6 +799,15 @@ export interface CommandTargets {
   readonly control: Slice;
   /** [maxRows, GRAMMAR_ROW_WORDS] */
   readonly grammarRows: Slice;
+  /** [maxRows, historyTokens] (see `Histories`), or of no use where nothing is drafted. */
+  readonly history: Slice;
+}
+
+/** The tokens of each row, prompt and output, at their positions. */
+export interface Histories {
+  /** i32 [maxRows, historyTokens] */
+  readonly history: Slice;
+  readonly historyTokens: number;
 }
 
 /** Grammars, where rows are in them, and the vocabulary's bytes: see grammar-layout.ts. */

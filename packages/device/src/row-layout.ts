@@ -71,6 +71,12 @@ export const ROW_FLAG = {
  */
 export const COUNT_PROMPT = 0x40000000;
 
+/** Rows with one of these have no drafts: their next line's logits depend on its token's fate. */
+export const NO_DRAFTS = ROW_FLAG.PENALTIES | ROW_FLAG.LOGPROBS | ROW_FLAG.GRAMMAR;
+/** Drafts that a row may have in a step, and tokens by which it may look for them. */
+export const MAX_DRAFTS = 15;
+export const MAX_LOOKUP = 16;
+
 /** The control buffer's words. */
 export const CONTROL = {
   /** Sampling steps done since start, one per `advance`; slot = STEP % ringSlots. */
@@ -84,8 +90,11 @@ export const RESULT_HEADER_WORDS = 4;
 /** One line's result. ROW is -1 where the line was empty; then the other words mean nothing. */
 export const RESULT = { ROW: 0, EPOCH: 1, TOKEN: 2, FINISH: 3 } as const;
 export const RESULT_WORDS = 4;
-/** RESULT.FINISH. ERROR: the token is NO_TOKEN. */
-export const FINISH = { NONE: 0, STOP: 1, LENGTH: 2, ERROR: 3 } as const;
+/**
+ * RESULT.FINISH. ERROR: the token is NO_TOKEN. REJECTED: so is this one, of a line whose draft was
+ * not what came; it says nothing of its row.
+ */
+export const FINISH = { NONE: 0, STOP: 1, LENGTH: 2, ERROR: 3, REJECTED: 4 } as const;
 /**
  * What is sampled where no token is possible, because each logit is NaN or minus infinity: what a
  * NaN anywhere in a model comes to.
@@ -119,11 +128,12 @@ export const TARGET = {
   PROMPT_TARGETS: 10,
   CONTROL: 11,
   GRAMMAR_ROWS: 12,
+  HISTORY: 13,
   /**
    * Not a copy: clears counts[OFFSET], then counts the payload [prompt length, prompt ids.., output
    * ids..].
    */
-  COUNTS: 13,
+  COUNTS: 14,
 } as const;
 export type Target = (typeof TARGET)[keyof typeof TARGET];
 

@@ -55,6 +55,7 @@ import { Runner } from './runner/runner.ts';
 import {
   allocateBuffers,
   maxCountTokens,
+  maxHistoryTokens,
   pageBytes,
   RING_SLOTS,
   type RunnerShape,
@@ -66,6 +67,7 @@ import { SCORE_LINES, Scheduler } from './scheduler/scheduler.ts';
 import type { SealPolicy } from './seal/open.ts';
 import { type OpenedModel, openModel, pinSeal } from './seal/open-model.ts';
 import { Sleeper } from './sleeper.ts';
+import type { NgramOptions } from './speculation/ngram.ts';
 import { Traffic } from './traffic/traffic.ts';
 
 /** What bounds an engine, whatever model and device it has. Plain data. */
@@ -87,6 +89,8 @@ export interface EngineLimits {
   readonly seed: number;
   /** Where KV pages go when they leave the device; absent: nowhere. */
   readonly tiers?: TierLimits | undefined;
+  /** What rows may draft; absent: nothing. */
+  readonly speculation?: NgramOptions | undefined;
 }
 
 export interface EngineOptions extends EngineLimits {
@@ -232,7 +236,12 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   const { kvPages: pages, pageTokens } = shape;
   const below = tiers === null ? undefined : belowDevice(options, tiers, prefillRate, pageTokens);
   const tree = new PrefixTree({ pages, pageTokens, isEnabled, tiers: below });
-  const limits = { ...shape, maxLines: maxRows, maxCountTokens: maxCountTokens(shape) };
+  const limits = {
+    ...shape,
+    maxLines: maxRows,
+    maxCountTokens: maxCountTokens(shape),
+    ...(shape.speculation === null ? {} : { maxHistoryTokens: maxHistoryTokens(shape) }),
+  };
   const grammars = new GrammarPool(shape.grammarBytes / 4);
   const scheduler = new Scheduler({ ...limits, chunkedPrefill }, tree, grammars);
   return {
@@ -339,8 +348,9 @@ export async function startEngine(options: EngineOptions, model: PreparedModel):
   const { burst, onLaunch } = options;
   options.onPhase?.('routes');
   const mover = tiers?.mover ?? null;
-  const parts = { scheduler, runner, traffic, clock, burst, mover, prefillRate, onLaunch };
-  const policy = await createPolicy(options.policy, parts);
+  const { speculation } = model.shape;
+  const common = { scheduler, runner, traffic, clock, burst, mover, prefillRate, onLaunch };
+  const policy = await createPolicy(options.policy, { ...common, speculation });
   // Closing contexts takes its time, and the engine need not wait for it.
   void traffic.closeReserved();
   void model.tiers?.host.grow();
@@ -455,6 +465,7 @@ function planShape(
     pageTokens,
     ringSlots: RING_SLOTS,
     kvFormat: options.kvFormat,
+    speculation: speculationOf(options, whole),
     grammarBytes: Math.floor((grammars?.poolBytes ?? 0) / 256) * 256,
     tokenBytes: grammars?.vocabulary.bytes.byteLength ?? 0,
   };
@@ -473,6 +484,22 @@ function planShape(
     kvBytes: options.kvBytes,
   });
   return { shape: { ...sizes, kvStaging, kvPages: memory.kvPages }, memory };
+}
+
+/** Throws EngineError where rows cannot go back behind tokens that were not theirs. */
+function speculationOf(options: EngineOptions, spec: ModelSpec): NgramOptions | null {
+  const { speculation, task = 'generate' } = options;
+  if (speculation === undefined) return null;
+  const refuse = (why: string) =>
+    new EngineError('bad-model', `--speculative-config: ${why}`, 'speculative_config');
+  if (task !== 'generate') throw refuse(`--task ${task} generates no tokens; leave it out`);
+  if (spec.deltaNet !== null) {
+    throw refuse(
+      'layers of this model keep a state of their last token alone, which cannot go back behind ' +
+        'drafts that were wrong; leave it out',
+    );
+  }
+  return speculation;
 }
 
 function linesOf(

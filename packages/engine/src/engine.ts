@@ -165,11 +165,12 @@ export class Engine implements EngineClient {
       running: scheduler.running,
       waiting: scheduler.waiting,
       kvUsage: tree.held / tree.pages,
-      ...scheduler.counters,
+      ...countersOf(scheduler),
       stepsPerLaunch: steps,
       stepsReason: reason,
       chunkTokens: chunk.tokens,
       chunkReason: chunk.reason,
+      speculation: this.#speculation(),
       launches,
       graphLaunches,
       grammars: {
@@ -180,6 +181,14 @@ export class Engine implements EngineClient {
       kv: this.#kvStats(),
       bridge: this.#parts.traffic.snapshot(),
     };
+  }
+
+  #speculation(): EngineStats['speculation'] {
+    const now = this.#parts.policy.drafts();
+    if (now === null) return undefined;
+    const { drafts, draftTokens, acceptedTokens } = this.#parts.scheduler.counters;
+    const counters = { drafts, draftTokens, acceptedTokens };
+    return { draftsPerStep: now.drafts, reason: now.reason, ...counters };
   }
 
   #kvStats(): KvStats {
@@ -351,4 +360,10 @@ export class Engine implements EngineClient {
       onEvent({ id: sequence.request.id, tokens: [], finish: { ...finish, crossings, ...how } });
     }
   }
+}
+
+/** Of a scheduler, those that every engine has. */
+function countersOf({ counters }: Scheduler) {
+  const { drafts, draftTokens, acceptedTokens, ...common } = counters;
+  return common;
 }

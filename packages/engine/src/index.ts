@@ -36,6 +36,7 @@ export {
 } from './request/request.ts';
 export { GREEDY } from './request/sampling.ts';
 export { describeMemory } from './runner/memory.ts';
+export type { NgramOptions } from './speculation/ngram.ts';
 export type { Route } from './traffic/route.ts';
 export type { CrossingShare } from './traffic/shares.ts';
 export { Traffic } from './traffic/traffic.ts';

@@ -297,6 +297,41 @@ describe('other routes', () => {
     expect(bridge.law).toEqual({ name: 'off', reason: 'a synthetic engine has no bridge' });
     expect(bridge.ledger[0]).toMatchObject({ purpose: 'tokens', direction: 'd2h' });
     expect(bridge.lanes[0].utilisation).toBeGreaterThanOrEqual(0);
+    expect(bridge.speculation).toBeNull();
+  });
+
+  test('show what is drafted, and why, where anything is', async () => {
+    const speculation = {
+      draftsPerStep: 4,
+      reason: 'it pays',
+      drafts: 10,
+      draftTokens: 37,
+      acceptedTokens: 21,
+    };
+    const drafting = await startTestServer({ speculation });
+    try {
+      // biome-ignore lint/suspicious/noExplicitAny: any document
+      const bridge: any = await (await fetch(`${drafting.url}/v1/bridge`)).json();
+      expect(bridge.speculation).toEqual({
+        drafts_per_step: 4,
+        reason: 'it pays',
+        drafts: 10,
+        draft_tokens: 37,
+        accepted_tokens: 21,
+      });
+      const metrics = await (await fetch(`${drafting.url}/metrics`)).text();
+      const labels = String.raw`\{model_name="storyteller",engine="0"\}`;
+      for (const [name, value] of [
+        ['vllm:spec_decode_num_drafts_total', 10],
+        ['vllm:spec_decode_num_draft_tokens_total', 37],
+        ['vllm:spec_decode_num_accepted_tokens_total', 21],
+        ['bridgekeeper:draft_tokens_per_step', 4],
+      ]) {
+        expect(metrics).toMatch(new RegExp(`^${name}${labels} ${value}$`, 'm'));
+      }
+    } finally {
+      await drafting.stop(0);
+    }
   });
 
   test('are all in the OpenAPI document, which refers to nothing it lacks', async () => {
@@ -386,6 +421,7 @@ describe('other routes', () => {
     }
     expect(text).toMatch(/bridgekeeper:bridge_bytes_total\{purpose="tokens",direction="d2h"/);
     expect(text).toMatch(/request_success_total\{finished_reason="length".*\} [1-9]/);
+    expect(text).not.toContain('spec_decode');
     expect(text).not.toContain('Once');
   });
 });

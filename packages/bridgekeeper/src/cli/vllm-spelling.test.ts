@@ -49,7 +49,7 @@ describe("vLLM's spellings", () => {
     ['m --pipeline_parallel_size=8', '--pipeline-parallel-size: must be 1'],
     ['m --enable-lora', '--enable-lora: is not supported: adapters'],
     ['m --chat-template x.jinja', '--chat-template: is not supported: the chat template is'],
-    ['m --speculative-config.model x', '--speculative-config.model: is not supported'],
+    ['m --speculative-config.model x', '--speculative-config.model: is not supported: give'],
     ['--model a b', 'a b: give one model'],
     ['m --allowed-origins [1]', '--allowed-origins: must be origins, or a JSON list'],
     ['m --json=maybe', '--json: must be true or false'],

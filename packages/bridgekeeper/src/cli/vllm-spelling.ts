@@ -114,6 +114,10 @@ function switched(name: string, value: string): string {
 /** A flag of vLLM's alone; settings within one, as in `-cc.mode`, are the flag's. */
 function vllmFlag(name: string): VllmFlag | undefined {
   const whole = name.split('.')[0]!;
+  if (whole !== name && OWN.has(whole)) {
+    const message = `--${name}: is not supported: give --${whole} as one JSON document`;
+    throw new UsageError('unsupported-flag', message);
+  }
   const known = (key: string) => (Object.hasOwn(VLLM_FLAGS, key) ? VLLM_FLAGS[key] : undefined);
   const flag = known(VLLM_ALIASES[whole] ?? whole);
   if (flag !== undefined) return flag;

@@ -1,6 +1,6 @@
 import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
-import type { NormOffset, StorageFormat } from '../ops.ts';
+import type { NormOffset, OpArgs, StorageFormat } from '../ops.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
 import { filled } from './filled.ts';
 import {
@@ -109,7 +109,7 @@ function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
 
 interface AttentionCase {
   readonly heads: HeadShape;
-  readonly phase: 'decode' | 'prefill';
+  readonly phase: OpArgs['attention']['phase'];
   readonly window: number;
   readonly batch: Batch;
   readonly hasNorms: boolean;
@@ -332,12 +332,27 @@ function prefillBatch({ pageTokens }: HeadShape): Batch {
   return { rows: [...rows, -1, -1], positions: [...positions, 0, -1] };
 }
 
+/** Short runs, each with room for more: over the end of a page, at the start, and far behind it. */
+function draftBatch({ pageTokens }: HeadShape): Batch {
+  const runs = [
+    { row: 2, first: 3 * pageTokens - 2, length: 5 },
+    { row: 0, first: 0, length: 2 },
+    { row: 3, first: PAGES_PER_ROW * pageTokens - 4, length: 4 },
+    { row: 1, first: pageTokens + 1, length: 1 },
+  ];
+  const lines = runs.flatMap(({ row, first, length }) =>
+    Array.from({ length: 5 }, (_, i) => (i < length ? [row, first + i] : [-1, 0])),
+  );
+  return { rows: lines.map(([row]) => row!), positions: lines.map(([, at]) => at!) };
+}
+
 async function checkEveryShape(
   bench: Workbench,
-  phase: 'decode' | 'prefill',
+  phase: AttentionCase['phase'],
   batchOf: (heads: HeadShape) => Batch,
+  shapes: readonly HeadShape[] = HEADS,
 ): Promise<void> {
-  for (const heads of HEADS) {
+  for (const heads of shapes) {
     const plain = { hasNorms: false, hasSinks: false, window: 0 };
     const common = { heads, phase, batch: batchOf(heads), ...plain };
     const window = heads.pageTokens + 3;
@@ -358,6 +373,9 @@ export const attentionCases: readonly ContractCase[] = [
   ),
   benchCase('attention of prefill chunks', 'arithmetic', (bench) =>
     checkEveryShape(bench, 'prefill', prefillBatch),
+  ),
+  benchCase('attention of drafts', 'arithmetic', (bench) =>
+    checkEveryShape(bench, 'verify', draftBatch, [HEADS[1]!, HEADS[3]!, HEADS[6]!]),
   ),
   benchCase('attention of single tokens as a chunk', 'arithmetic', async (bench) => {
     const heads = HEADS[3]!;

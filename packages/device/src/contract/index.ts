@@ -13,6 +13,7 @@ import { memoryCases } from './memory-cases.ts';
 import { pageCases } from './page-cases.ts';
 import { rowCases } from './row-cases.ts';
 import { samplingCases } from './sampling-cases.ts';
+import { speculationCases } from './speculation-cases.ts';
 import { streamCases } from './stream-cases.ts';
 
 export type { ContractCase } from './case.ts';
@@ -33,5 +34,6 @@ export const contractCases: readonly ContractCase[] = [
   ...deltaNetCases,
   ...collectiveCases,
   ...samplingCases,
+  ...speculationCases,
   ...grammarCases,
 ].sort((a, b) => Number(a.closesDevice) - Number(b.closesDevice));

@@ -19,6 +19,7 @@ export const STATE = {
   maxRows: 5,
   pagesPerRow: 7,
   maxTokens: 11,
+  historyTokens: 41,
   vocab: 97,
   ringSlots: 3,
   ringLines: 6,
@@ -151,6 +152,7 @@ export async function uploadRows(
     promptTargets: await list(STATE.maxRows),
     control: await bench.uploadWords(control),
     grammarRows: await list(STATE.maxRows * GRAMMAR_ROW_WORDS),
+    history: await list(STATE.maxRows * STATE.historyTokens),
   };
   return {
     targets,

@@ -47,9 +47,16 @@ import { type Fp8Weight, matmulFp8 } from './kernels/matmul-fp8.ts';
 import { type Int4Weight, matmulInt4 } from './kernels/matmul-int4.ts';
 import { gatherPages, scatterPages } from './kernels/pages.ts';
 import { place } from './kernels/place.ts';
-import { advance, applyCommand, beginDecode, type GrammarArrays } from './kernels/rows.ts';
+import {
+  type AdvanceArrays,
+  advance,
+  applyCommand,
+  beginDecode,
+  type GrammarArrays,
+} from './kernels/rows.ts';
 import { sample } from './kernels/sampling.ts';
 import { rangeOf, type Share } from './kernels/share.ts';
+import { accept, draft } from './kernels/speculation.ts';
 import type { OpItem, OpRefs, SliceRef } from './messages.ts';
 import type { PrimitiveName } from './primitives.ts';
 import { SIMD_INPUTS_MAX } from './simd/simd-matmul.ts';
@@ -128,6 +135,19 @@ const BINDERS: Binders = {
       positions: memory.i32(args.positions, count),
     };
     return { aloneNs: 0, run: () => beginDecode(arrays, count) };
+  },
+
+  draft: (memory, args) => {
+    const lines = args.count * args.linesPerRow;
+    const arrays = {
+      rows: memory.words(args.rows),
+      decodeRows: memory.i32(args.decodeRows, args.count),
+      history: memory.words(args.history),
+      tokens: memory.i32(args.tokens, lines),
+      tokenRows: memory.i32(args.tokenRows, lines),
+      positions: memory.i32(args.positions, lines),
+    };
+    return { aloneNs: 0, run: () => draft(arrays, args) };
   },
 
   embed: (memory, { count, width, vocab, scale, ...args }) => {
@@ -432,17 +452,17 @@ const BINDERS: Binders = {
   },
 
   advance: (memory, args) => {
-    const { count, vocab, ringSlots, ringLines } = args;
-    const arrays = {
-      rows: memory.words(args.rows),
-      control: memory.words(args.control),
-      counts: memory.words(args.counts),
-      results: memory.i32(args.results, ringSlots * resultSlotWords(ringLines)),
-      lineRows: memory.i32(args.lineRows, count),
-      sampled: memory.i32(args.sampled, count),
-      grammar: bindGrammars(memory, args, vocab),
-    };
+    const arrays = bindAdvance(memory, args);
     return { aloneNs: 0, run: () => advance(arrays, args) };
+  },
+
+  accept: (memory, args) => {
+    const arrays = {
+      ...bindAdvance(memory, args),
+      tokens: memory.i32(args.tokens, args.count),
+      history: memory.words(args.history),
+    };
+    return { aloneNs: 0, run: () => accept(arrays, args) };
   },
 
   'prompt-logprobs': (memory, { count, vocab, ...args }) => {
@@ -513,9 +533,25 @@ const BINDERS: Binders = {
   },
 };
 
+function bindAdvance(
+  memory: DeviceMemory,
+  args: OpRefs<'advance'> | OpRefs<'accept'>,
+): AdvanceArrays {
+  const { count, vocab, ringSlots, ringLines } = args;
+  return {
+    rows: memory.words(args.rows),
+    control: memory.words(args.control),
+    counts: memory.words(args.counts),
+    results: memory.i32(args.results, ringSlots * resultSlotWords(ringLines)),
+    lineRows: memory.i32(args.lineRows, count),
+    sampled: memory.i32(args.sampled, count),
+    grammar: bindGrammars(memory, args, vocab),
+  };
+}
+
 function bindGrammars(
   memory: DeviceMemory,
-  args: OpRefs<'grammar-mask'> | OpRefs<'advance'>,
+  args: OpRefs<'grammar-mask'> | OpRefs<'advance'> | OpRefs<'accept'>,
   vocab: number,
 ): GrammarArrays {
   return {

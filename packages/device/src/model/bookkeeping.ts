@@ -1,5 +1,6 @@
 import { targetList } from '../command-targets.ts';
 import { advance, applyCommand, beginDecode, isRow, isStop } from '../cpu/kernels/rows.ts';
+import { accept, draft } from '../cpu/kernels/speculation.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import { checkPagedParts } from '../paged-parts.ts';
 import { hash32 } from '../random.ts';
@@ -51,19 +52,32 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
     return () => beginDecode(arrays, args.count);
   },
 
+  draft: (args) => {
+    const arrays = {
+      rows: wordsOf(args.rows),
+      decodeRows: wordsOf(args.decodeRows),
+      history: wordsOf(args.history),
+      tokens: wordsOf(args.tokens),
+      tokenRows: wordsOf(args.tokenRows),
+      positions: wordsOf(args.positions),
+    };
+    return () => draft(arrays, args);
+  },
+
   sample: (args) => {
     const rows = wordsOf(args.rows);
     const control = wordsOf(args.control);
     const lineRows = wordsOf(args.lineRows);
     const sampled = wordsOf(args.sampled);
     const logprobs = args.logprobs;
-    const { count, vocab, ringSlots, ringLines } = args;
+    const { count, linesPerRow, vocab, ringSlots, ringLines } = args;
     return () => {
       for (let i = 0; i < count; i++) {
         const row = lineRows[i]!;
         if (!isRow(rows, row)) continue;
         const base = row * ROW_WORDS;
-        const token = syntheticToken(rows, base, vocab);
+        const generated = rows[base + ROW.GENERATED]! + (i % linesPerRow);
+        const token = syntheticToken(rows, base, generated, vocab);
         sampled[i] = token;
         if ((rows[base + ROW.FLAGS]! & ROW_FLAG.LOGPROBS) === 0) continue;
         const line = ((control[CONTROL.STEP]! >>> 0) % ringSlots) * ringLines + i;
@@ -73,16 +87,14 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
   },
 
   advance: (args) => {
-    const arrays = {
-      rows: wordsOf(args.rows),
-      control: wordsOf(args.control),
-      lineRows: wordsOf(args.lineRows),
-      sampled: wordsOf(args.sampled),
-      counts: wordsOf(args.counts),
-      results: wordsOf(args.results),
-      grammar: null,
-    };
+    const arrays = advanceArrays(args);
     return () => advance(arrays, args);
+  },
+
+  accept: (args) => {
+    const tokens = wordsOf(args.tokens);
+    const arrays = { ...advanceArrays(args), tokens, history: wordsOf(args.history) };
+    return () => accept(arrays, args);
   },
 
   'prompt-logprobs': ({ targets, out, count, vocab }) => {
@@ -94,6 +106,18 @@ const BOOKKEEPERS: { readonly [Name in OpName]?: Bookkeeper<Name> } = {
     };
   },
 };
+
+function advanceArrays(args: OpArgs['advance'] | OpArgs['accept']) {
+  return {
+    rows: wordsOf(args.rows),
+    control: wordsOf(args.control),
+    lineRows: wordsOf(args.lineRows),
+    sampled: wordsOf(args.sampled),
+    counts: wordsOf(args.counts),
+    results: wordsOf(args.results),
+    grammar: null,
+  };
+}
 
 /**
  * What runs for real when this operation does, or null where it only takes time. `chains`: KV has
@@ -107,11 +131,11 @@ export function bookkeepingOf<Name extends OpName>(
   return chains?.bookkeepingOf(name, args) ?? BOOKKEEPERS[name]?.(args) ?? null;
 }
 
-/** The row's next token: repeatable, and never one that ends the row. */
-function syntheticToken(rows: Int32Array, base: number, vocab: number): number {
+/** A row's token after so many: repeatable, and never one that ends the row. */
+function syntheticToken(rows: Int32Array, base: number, generated: number, vocab: number): number {
   const seedLo = rows[base + ROW.SEED_LO]!;
   const seedHi = rows[base + ROW.SEED_HI]!;
-  let token = (hash32(seedLo, seedHi, rows[base + ROW.GENERATED]!) >>> 0) % vocab;
+  let token = (hash32(seedLo, seedHi, generated) >>> 0) % vocab;
   for (let tries = 0; tries < vocab && isStop(rows, base, token); tries++) {
     token = (token + 1) % vocab;
   }

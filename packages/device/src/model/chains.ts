@@ -41,8 +41,8 @@ export class Chains {
   /** Of the batch that is computed now, and where they begin in their buffer, in words. */
   #tokens: Int32Array | null = null;
   #firstToken = 0;
-  /** By row: what its last token in a batch attended to. */
-  readonly #chains = new Map<number, number>();
+  /** By row and position: what tokens of a batch attended to, of the last batch with the row. */
+  readonly #chains = new Map<number, Map<number, number>>();
 
   /** What runs for real when this operation does; undefined: what runs without chains. */
   bookkeepingOf<Name extends OpName>(name: Name, args: OpArgs[Name]): (() => void) | undefined {
@@ -82,27 +82,32 @@ export class Chains {
     return () => {
       const tokens = this.#tokens!;
       const skipped = firstLine - this.#firstToken;
-      const last = new Map<number, number>();
+      const ends = new Map<number, Set<number>>();
       for (let i = 0; i < count; i++) {
         const row = tokenRows[i]!;
         if (row < 0) continue;
         const position = positions[i]!;
         const place = at(row, position);
         if (place >= 0) kv[place] = chainWord(tokens[skipped + i]!, position);
-        last.set(row, Math.max(position, last.get(row) ?? 0));
+        const own = ends.get(row) ?? new Set();
+        ends.set(row, own.add(position));
       }
-      for (const [row, end] of last) {
+      for (const [row, own] of ends) {
+        const end = Math.max(...own);
+        const chains = new Map<number, number>();
         let chain = 0;
         for (let position = 0; position <= end; position++) {
           const place = at(row, position);
           chain = chainOn(chain, place < 0 ? 0 : kv[place]!);
+          if (own.has(position)) chains.set(position, chain);
         }
-        this.#chains.set(row, chain);
+        this.#chains.set(row, chains);
       }
     };
   }
 
-  #sample({ rows: rowSlice, lineRows, sampled, count, vocab }: OpArgs['sample']): () => void {
+  #sample(args: OpArgs['sample']): () => void {
+    const { rows: rowSlice, lineRows, sampled, count, linesPerRow, vocab } = args;
     const rows = wordsOf(rowSlice);
     const rowOf = wordsOf(lineRows);
     const out = wordsOf(sampled);
@@ -114,8 +119,10 @@ export class Chains {
         const isGreedy = rows[state + ROW.TEMPERATURE] === 0;
         const low = rows[state + ROW.SEED_LO]!;
         const high = rows[state + ROW.SEED_HI]!;
-        const seed = { low, high, generated: rows[state + ROW.GENERATED]! };
-        out[i] = chainToken(this.#chains.get(row) ?? 0, isGreedy ? null : seed, vocab);
+        const offset = i % linesPerRow;
+        const seed = { low, high, generated: rows[state + ROW.GENERATED]! + offset };
+        const chain = this.#chains.get(row)?.get(rows[state + ROW.POSITION]! + offset) ?? 0;
+        out[i] = chainToken(chain, isGreedy ? null : seed, vocab);
       }
     };
   }

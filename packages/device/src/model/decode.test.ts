@@ -72,6 +72,7 @@ class Decoder {
       promptSelect: unused,
       promptTargets: unused,
       grammarRows: unused,
+      history: unused,
     };
     const batch = { rows: this.#rows, decodeRows, tokens, tokenRows, positions, count: ROWS };
     const lines = {
@@ -118,6 +119,7 @@ class Decoder {
     };
     const sampling = {
       ...lines,
+      linesPerRow: 1,
       logits: activations,
       bias: targets.bias,
       masks: unused,

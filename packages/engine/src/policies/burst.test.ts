@@ -14,6 +14,7 @@ const chunk = { sequence, epoch: 1, start: 0, length: 1, last: true };
 
 interface Launch {
   readonly steps?: number;
+  readonly drafts?: number;
   readonly prompts?: number;
   readonly drainNs?: number;
   readonly commandNs?: number;
@@ -44,7 +45,7 @@ class Launches {
       drainNs,
       commandNs,
     };
-    const plan = planOf(steps, prompts);
+    const plan = { ...planOf(steps, prompts), drafts: launch.drafts ?? 0 };
     this.control.observe({ plan, times, deviceNs: ns, hostNs });
     return this.control.steps;
   }
@@ -70,6 +71,7 @@ function planOf(steps: number, prompts: number) {
     decode: [sequence],
     steps,
     pageWrites: [],
+    drafts: 0,
     grammarWrites: [],
   };
 }
@@ -239,4 +241,12 @@ test.each([
   expect(launches.control.reason).toContain('no decode step was measured yet');
   launches.take(ns, { drainNs: 0, ...launch });
   expect(launches.control.reason).toContain(text);
+});
+
+test('steps with drafts have a length of their own, and others the one that they had', () => {
+  const launches = new Launches();
+  expect(launches.take(40)).toBe(3);
+  expect(launches.take(200, { drafts: 4 })).toBe(1);
+  expect(launches.take(200, { drafts: 4 })).toBe(1);
+  expect(launches.take(40)).toBe(3);
 });

@@ -64,7 +64,11 @@ export function burstSteps(limits: BurstLimits, stepNs: number): number {
 /** Adapts the burst to the times it sees: of steps, drains, commands and the launching thread. */
 export class BurstControl implements Burst {
   readonly #limits: BurstLimits;
-  readonly #step = new Estimate(0);
+  readonly #plain = new Estimate(0);
+  /** Of steps with drafts, which take longer. */
+  readonly #drafted = new Estimate(0);
+  /** Of steps like the last ones. */
+  #step = this.#plain;
   readonly #drain: Estimate;
   readonly #command: Estimate;
   readonly #latency: Estimate;
@@ -101,6 +105,7 @@ export class BurstControl implements Burst {
     const stepNs = Math.max(1, deviceNs / plan.steps);
     if (plan.prefill.length === 0) {
       this.#lastStepNs = stepNs;
+      this.#step = plan.drafts > 0 ? this.#drafted : this.#plain;
       this.#step.observe(stepNs);
     }
     if (!this.#step.isObserved) return;

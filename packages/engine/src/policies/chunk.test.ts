@@ -12,7 +12,7 @@ function take(control: ChunkControl, length: number, ns: number, rows = 0, steps
   const prefill = length === 0 ? [] : [{ sequence, epoch: 1, start: 0, length, last: true }];
   const decode = new Array<Sequence>(rows).fill(sequence);
   control.observe({
-    plan: { prefill, decode, steps, pageWrites: [], grammarWrites: [] },
+    plan: { prefill, decode, steps, drafts: 0, pageWrites: [], grammarWrites: [] },
     deviceNs: ns,
   });
   return control.tokens;

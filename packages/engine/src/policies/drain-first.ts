@@ -11,6 +11,7 @@ export async function drainFirst(parts: StepParts): Promise<Policy> {
   return {
     stepsPerLaunch: () => ONE_STEP,
     chunk: () => pipeline.chunk,
+    drafts: () => pipeline.drafts,
     async step() {
       await pipeline.launch(1);
       return (await pipeline.commit())?.events ?? [];

@@ -13,6 +13,7 @@ export async function overlap(parts: StepParts): Promise<Policy> {
   return {
     stepsPerLaunch: () => ONE_STEP,
     chunk: () => pipeline.chunk,
+    drafts: () => pipeline.drafts,
     async step() {
       const launched = await pipeline.launch(1);
       if (launched && pipeline.length < 2) return [];

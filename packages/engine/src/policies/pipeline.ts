@@ -4,6 +4,7 @@ import type { StepRoutes } from '../runner/step-routes.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import { ChunkControl } from './chunk.ts';
+import { DraftControl } from './draft-control.ts';
 import type { StepParts } from './policy.ts';
 
 /** A launch that was taken in: what requests get to see, and what a burst is adapted by. */
@@ -39,6 +40,7 @@ export class Pipeline {
   readonly #parts: StepParts;
   readonly #routes: StepRoutes;
   readonly #chunk: ChunkControl;
+  readonly #drafts: DraftControl | null;
   readonly #inFlight: StepsInFlight[] = [];
   #hurry: (() => void) | undefined;
   /** Since when the launching thread has had work; null: it has none. */
@@ -53,6 +55,15 @@ export class Pipeline {
     const { interTokenLimitNs } = parts.burst;
     const { maxBatchTokens } = parts.scheduler;
     this.#chunk = new ChunkControl({ interTokenLimitNs, maxBatchTokens });
+    const { runner, speculation: options = null } = parts;
+    const draftedBucketOf = (rows: number) =>
+      runner.canDraft(rows) ? runner.bucketOf(rows) : null;
+    this.#drafts = options === null ? null : new DraftControl({ options, draftedBucketOf });
+  }
+
+  /** Tokens that launches draft for each row now, and why; null: none ever do. */
+  get drafts(): { readonly drafts: number; readonly reason: string } | null {
+    return this.#drafts?.last ?? null;
   }
 
   /** Tokens that a launch with prompts may compute while rows decode, and why. */
@@ -114,7 +125,8 @@ export class Pipeline {
    */
   async launch(steps: number): Promise<boolean> {
     const { scheduler, runner, clock, mover } = this.#parts;
-    const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens);
+    const draftsFor = this.#drafts?.draftsFor;
+    const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens, draftsFor);
     await mover?.queueMoves();
     if (plan.decode.length + plan.prefill.length === 0) {
       if (this.#inFlight.length === 0 && scheduler.isRestoring) await this.#arrival();
@@ -146,6 +158,7 @@ export class Pipeline {
     this.#lastDoneNs = times.doneNs;
     this.#tell(plan, startedNs, times.doneNs);
     this.#chunk.observe({ plan, deviceNs });
+    this.#drafts?.observe({ plan, deviceNs });
     prefillRate.observe({ plan, deviceNs });
     return { events, plan, times, deviceNs, hostNs: this.#hostNs(clock.nowNs()) };
   }

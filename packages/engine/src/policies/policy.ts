@@ -3,6 +3,7 @@ import type { Mover } from '../kv/tiers/movement.ts';
 import type { GenerationEvent } from '../request/request.ts';
 import type { Runner } from '../runner/runner.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { NgramOptions } from '../speculation/ngram.ts';
 import type { Traffic } from '../traffic/traffic.ts';
 import type { BurstLimits } from './burst.ts';
 import { drainFirst } from './drain-first.ts';
@@ -19,6 +20,8 @@ export interface StepParts {
   readonly traffic: Traffic;
   readonly clock: Clock;
   readonly burst: BurstLimits;
+  /** What rows may draft; absent: nothing. */
+  readonly speculation?: NgramOptions | null | undefined;
   /** What moves pages between the device and the stores below it; null: there are none. */
   readonly mover: Mover | null;
   /** Learns from launches what prompts take. */
@@ -43,6 +46,8 @@ export interface Policy {
   stepsPerLaunch(): { readonly steps: number; readonly reason: string };
   /** Tokens that a launch with prompts may compute while rows decode, and why. */
   chunk(): { readonly tokens: number; readonly reason: string };
+  /** Tokens that launches draft for each row now, and why; null: none ever do. */
+  drafts(): { readonly drafts: number; readonly reason: string } | null;
   /** Launches or commits one launch and returns what requests get to see now. */
   step(): Promise<readonly GenerationEvent[]>;
   /** A request has arrived, or left, while a step was made. */

@@ -14,6 +14,7 @@ export async function resident(parts: StepParts): Promise<Policy> {
   return {
     stepsPerLaunch: () => burst,
     chunk: () => pipeline.chunk,
+    drafts: () => pipeline.drafts,
     async step() {
       // Where fewer launches are enough than are on their way, these are only taken in.
       const launched =

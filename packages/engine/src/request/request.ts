@@ -210,11 +210,24 @@ export interface EngineStats {
   readonly chunkTokens: number;
   /** Why so many. */
   readonly chunkReason: string;
+  /** undefined: nothing is ever drafted. */
+  readonly speculation?: SpeculationStats | undefined;
   readonly launches: number;
   readonly graphLaunches: number;
   readonly grammars: GrammarStats;
   readonly kv: KvStats;
   readonly bridge: BridgeStats;
+}
+
+/** What drafting by n-gram does now, and counters since start. */
+export interface SpeculationStats {
+  /** Tokens that launches draft for each row now; 0: it would not pay. */
+  readonly draftsPerStep: number;
+  readonly reason: string;
+  /** Steps of rows for which tokens were drafted, these, and those that were right. */
+  readonly drafts: number;
+  readonly draftTokens: number;
+  readonly acceptedTokens: number;
 }
 
 /** Where KV pages are, and what became of them since the start. */

@@ -12,11 +12,17 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { TokenLogprobs } from '../request/request.ts';
-import { type RowResult, type StepPlan, type StepResults, wantsLines } from '../scheduler/plan.ts';
+import {
+  type DraftedRow,
+  type RowResult,
+  type StepPlan,
+  type StepResults,
+  wantsLines,
+} from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { ForwardParts } from './forward.ts';
-import { readLogprobs, readSlot } from './results.ts';
-import { IN_FLIGHT, MAX_STEPS } from './shapes.ts';
+import { readDrafts, readLogprobs, readSlot } from './results.ts';
+import { IN_FLIGHT, MAX_STEPS, mostLines } from './shapes.ts';
 import type { PromptLine } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
 
@@ -24,6 +30,8 @@ import type { StepRoutes } from './step-routes.ts';
 export interface FilledSlot {
   readonly step: number;
   readonly sequences: readonly Sequence[];
+  /** More than one where tokens were drafted. */
+  readonly linesPerRow: number;
   /** Some of them want logprobs. */
   readonly logprobs: boolean;
 }
@@ -75,6 +83,7 @@ export class Downlink {
     this.#clock = device.clock;
     this.#parts = parts;
     const { maxRows } = parts.shape;
+    const lines = mostLines(parts.shape);
     const slots = MAX_STEPS + 1;
     const embeddingBytes = parts.buffers.embeddings.bytes / IN_FLIGHT;
     this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
@@ -82,8 +91,8 @@ export class Downlink {
         device.allocateHost(bytes, 'pinned', `drained ${area} ${index}`);
       return {
         hosts: {
-          results: host(slots * resultSlotWords(maxRows) * 4, 'results'),
-          logprobs: host(slots * maxRows * LOGPROB_WORDS * 4, 'logprobs'),
+          results: host(slots * resultSlotWords(lines) * 4, 'results'),
+          logprobs: host(slots * lines * LOGPROB_WORDS * 4, 'logprobs'),
           promptLogprobs: host(maxRows * LOGPROB_WORDS * 4, 'promptLogprobs'),
           embeddings: host(embeddingBytes, 'embeddings'),
         },
@@ -117,16 +126,16 @@ export class Downlink {
   /** Issues every copy that the launch's results take. */
   #copies(launched: LaunchedSteps, slot: Slot, routes: StepRoutes): Crossed[] {
     const { slots, promptLines, number } = launched;
-    const { maxRows } = this.#parts.shape;
+    const most = mostLines(this.#parts.shape);
     const lineBytes = LOGPROB_WORDS * 4;
     const copies = this.#ringCopies(
-      { area: 'results', slotBytes: resultSlotWords(maxRows) * 4, headerBytes: HEADER_BYTES },
+      { area: 'results', slotBytes: resultSlotWords(most) * 4, headerBytes: HEADER_BYTES },
       slots,
       slot,
       routes,
     );
     if (slots.some(({ logprobs }) => logprobs)) {
-      const ring = { area: 'logprobs', slotBytes: maxRows * lineBytes, headerBytes: 0 } as const;
+      const ring = { area: 'logprobs', slotBytes: most * lineBytes, headerBytes: 0 } as const;
       copies.push(...this.#ringCopies(ring, slots, slot, routes));
     }
     if (promptLines.length > 0) {
@@ -155,7 +164,8 @@ export class Downlink {
     while (first < slots.length) {
       const at = slots[first]!.step % ringSlots;
       const count = Math.min(slots.length - first, ringSlots - at);
-      const lastLines = slots[first + count - 1]!.sequences.length;
+      const last = slots[first + count - 1]!;
+      const lastLines = last.sequences.length * last.linesPerRow;
       const bytes = (count - 1) * ring.slotBytes + ring.headerBytes + lastLines * perLine;
       const hostOffset = first * ring.slotBytes;
       copies.push(this.#copy(ring.area, at * ring.slotBytes, bytes, hostOffset, slot, routes));
@@ -185,18 +195,21 @@ export class Downlink {
   }
 
   #read({ plan, slots, promptLines }: LaunchedSteps, { hosts }: Slot): StepResults {
-    const { maxRows } = this.#parts.shape;
-    const slotBytes = resultSlotWords(maxRows) * 4;
+    const most = mostLines(this.#parts.shape);
+    const slotBytes = resultSlotWords(most) * 4;
     const rows: RowResult[] = [];
-    slots.forEach(({ step, sequences, logprobs }, index) => {
+    const drafted: DraftedRow[] = [];
+    slots.forEach(({ step, sequences, linesPerRow, logprobs }, index) => {
       const logprobsOf = (line: number) => {
-        const count = sequences[line]!.request.sampling.logprobs;
+        const count = sequences[Math.floor(line / linesPerRow)]!.request.sampling.logprobs;
         if (count === undefined) return undefined;
-        const words = hostWords(hosts.logprobs, index * maxRows * LOGPROB_WORDS * 4);
+        const words = hostWords(hosts.logprobs, index * most * LOGPROB_WORDS * 4);
         return readLogprobs(words, line, count);
       };
       const words = hostWords(hosts.results, index * slotBytes);
-      readSlot(words, step, sequences.length, rows, logprobs ? logprobsOf : undefined);
+      const lines = sequences.length * linesPerRow;
+      readSlot(words, step, lines, rows, logprobs ? logprobsOf : undefined);
+      if (linesPerRow > 1) readDrafts(words, sequences.length, linesPerRow, drafted);
     });
     const { shape, spec } = this.#parts;
     if (shape.task === 'embed') {
@@ -204,7 +217,7 @@ export class Downlink {
       return { rows, promptLogprobs: [], embeddings };
     }
     const promptLogprobs = readPromptLogprobs(plan, promptLines, hosts.promptLogprobs);
-    return { rows, promptLogprobs };
+    return { rows, promptLogprobs, ...(plan.drafts > 0 ? { drafted } : {}) };
   }
 }
 

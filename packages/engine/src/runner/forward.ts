@@ -16,7 +16,14 @@ import type {
   Weights,
 } from '../models/weights.ts';
 import { deltaNetSizes, kvLayers } from './layer-sizes.ts';
-import { pagesPerRow, type RunnerBuffers, type RunnerShape, ropeBytes } from './shapes.ts';
+import {
+  historyTokens,
+  mostLines,
+  pagesPerRow,
+  type RunnerBuffers,
+  type RunnerShape,
+  ropeBytes,
+} from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
 export interface ForwardParts {
@@ -457,8 +464,16 @@ function launchLinear(parts: LaunchParts, count: number, linear: Linear): void {
   });
 }
 
-/** Samples one token for each of `count` logits lines and moves their rows on by one step. */
-export function launchSampling(parts: ForwardParts, lineRows: Slice, count: number): void {
+/**
+ * Samples a token for each of `count` logits lines, `linesPerRow` for each row, and moves the rows
+ * on: by one token each, and by those that were drafted rightly.
+ */
+export function launchSampling(
+  parts: ForwardParts,
+  lineRows: Slice,
+  count: number,
+  linesPerRow = 1,
+): void {
   const { shape, stream } = parts;
   const buffers = slices(parts.buffers);
   const { rows, control, counts, sampled, logits, bias, masks, logprobs, results } = buffers;
@@ -473,21 +488,48 @@ export function launchSampling(parts: ForwardParts, lineRows: Slice, count: numb
     count,
     vocab: parts.spec.vocabularySize,
     ringSlots: shape.ringSlots,
-    ringLines: shape.maxRows,
+    ringLines: mostLines(shape),
   };
   if (parts.vocabulary !== null) {
     const { vocab } = lines;
     stream.launch('grammar-mask', { ...grammars, rows, lineRows, masks, count, vocab });
   }
-  stream.launch('sample', { ...lines, logits, bias, masks, logprobs });
-  stream.launch('advance', { ...lines, ...grammars, results });
+  stream.launch('sample', { ...lines, linesPerRow, logits, bias, masks, logprobs });
+  if (shape.speculation === null) {
+    stream.launch('advance', { ...lines, ...grammars, results });
+  } else {
+    const drafted = { ...historiesOf(parts), linesPerRow, tokens: buffers.tokens };
+    stream.launch('accept', { ...lines, ...grammars, ...drafted, results });
+  }
 }
 
-/** One step of `count` lines of the decode batch that the device holds. */
-export function launchDecodeStep(parts: ForwardParts, count: number): void {
+function historiesOf({ buffers, shape }: ForwardParts) {
+  return { history: slices(buffers).history, historyTokens: historyTokens(shape) };
+}
+
+/** One step of `count` rows of the decode batch that the device holds, with so many drafts each. */
+export function launchDecodeStep(parts: ForwardParts, count: number, drafts = 0): void {
+  if (drafts > 0) {
+    launchDraftedStep(parts, count, drafts);
+    return;
+  }
   launchBeginRows(parts, 0, count);
   launchForward(parts, count, [{ first: 0, count, phase: 'decode' }]);
   launchRowSampling(parts, 0, count);
+}
+
+/** What rows are expected to say is computed beside their last token, and taken if it was right. */
+function launchDraftedStep(parts: ForwardParts, rowCount: number, drafts: number): void {
+  const { shape, stream } = parts;
+  const { rows, decodeRows, tokens, tokenRows, positions, residual } = slices(parts.buffers);
+  const { lookupMin, lookupMax } = shape.speculation!;
+  const linesPerRow = 1 + drafts;
+  const count = rowCount * linesPerRow;
+  const batch = { rows, decodeRows, tokens, tokenRows, positions, count: rowCount, linesPerRow };
+  stream.launch('draft', { ...batch, ...historiesOf(parts), lookupMin, lookupMax });
+  launchForward(parts, count, [{ first: 0, count, phase: 'verify' }]);
+  launchHead(parts, residual, count);
+  launchSampling(parts, tokenRows, count, linesPerRow);
 }
 
 /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */

@@ -25,6 +25,7 @@ async function requestOf(name: string, more: Partial<MemoryRequest> = {}): Promi
       grammarBytes: 0,
       tokenBytes: 0,
       kvStaging: null,
+      speculation: null,
       ranks: 1,
     },
     elementBytes: 2,

@@ -9,7 +9,7 @@ import {
   RESULT_WORDS,
 } from '@bridgekeeper/device';
 import type { TokenLogprobs } from '../request/request.ts';
-import type { RowResult } from '../scheduler/plan.ts';
+import type { DraftedRow, RowResult } from '../scheduler/plan.ts';
 
 const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
   [FINISH.STOP]: 'stop',
@@ -18,7 +18,8 @@ const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
 };
 
 /**
- * Appends the first `lines` results of a drained slot to `results`. `logprobsOf`, where logprobs
+ * Appends the first `lines` results of a drained slot to `results`, without those of drafts that
+ * were wrong. `logprobsOf`, where logprobs
  * were drained, gives those of a line.
  */
 export function readSlot(
@@ -35,14 +36,38 @@ export function readSlot(
   for (let line = 0; line < lines; line++) {
     const at = RESULT_HEADER_WORDS + line * RESULT_WORDS;
     const row = words[at + RESULT.ROW]!;
-    if (row < 0) continue;
+    const finish = words[at + RESULT.FINISH]!;
+    if (row < 0 || finish === FINISH.REJECTED) continue;
     results.push({
       row,
       epoch: words[at + RESULT.EPOCH]!,
       token: words[at + RESULT.TOKEN]!,
-      finish: FINISH_REASONS[words[at + RESULT.FINISH]!],
+      finish: FINISH_REASONS[finish],
       logprobs: logprobsOf?.(line),
     });
+  }
+}
+
+/** Appends what became of the drafts of a slot with `linesPerRow` lines for each of its rows. */
+export function readDrafts(
+  words: Int32Array,
+  rows: number,
+  linesPerRow: number,
+  drafted: DraftedRow[],
+): void {
+  for (let index = 0; index < rows; index++) {
+    const first = RESULT_HEADER_WORDS + index * linesPerRow * RESULT_WORDS;
+    const row = words[first + RESULT.ROW]!;
+    if (row < 0) continue;
+    let drafts = 0;
+    let accepted = 0;
+    for (let line = 1; line < linesPerRow; line++) {
+      const at = first + line * RESULT_WORDS;
+      if (words[at + RESULT.ROW]! < 0) continue;
+      drafts += 1;
+      if (words[at + RESULT.FINISH] !== FINISH.REJECTED) accepted += 1;
+    }
+    drafted.push({ row, epoch: words[first + RESULT.EPOCH]!, drafts, accepted });
   }
 }
 

@@ -24,7 +24,7 @@ import {
   launchSampling,
   slices,
 } from './forward.ts';
-import { IN_FLIGHT, type RunnerShape } from './shapes.ts';
+import { canDraft, IN_FLIGHT, type RunnerShape } from './shapes.ts';
 import { type PromptLine, promptLines } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
 import { Uplink } from './uplink.ts';
@@ -64,7 +64,14 @@ const GRAPH_STEPS = [8, 1] as const;
  */
 const SHARED_GRAPH_STEPS = [1] as const;
 
-const graphKey = (bucket: number, steps: number) => `${bucket} x ${steps}`;
+/** Steps that are captured alike: so many rows, with so many drafts each. */
+interface DecodeKind {
+  readonly bucket: number;
+  readonly drafts: number;
+}
+
+const graphKey = (bucket: number, steps: number, drafts: number) =>
+  `${bucket} x ${steps}${drafts > 0 ? ` with ${drafts} drafts` : ''}`;
 
 /** Small chunks, each of which a device may have a kernel of its own for. */
 const SMALL_CHUNKS = [1, 2, 3, 4, 8, 16, 32, 64, 128] as const;
@@ -133,7 +140,9 @@ export class Runner {
     stream.launch('fill-uniform', { out: control, elements: CONTROL_WORDS, type: 'f32', ...zero });
     await this.#device.prepare(stream, () => {
       for (const count of promptSizes(this.#parts.shape)) this.#launchPrompt(count);
-      for (const bucket of this.#buckets.toReversed()) launchDecodeStep(this.#parts, bucket);
+      for (const { bucket, drafts } of this.#kinds().toReversed()) {
+        launchDecodeStep(this.#parts, bucket, drafts);
+      }
     });
     onPhase('graphs');
     await this.capture();
@@ -141,8 +150,8 @@ export class Runner {
 
   /** Captures every decode graph, over the weights and buffers that there are now. */
   async capture(): Promise<void> {
-    for (const bucket of this.#buckets.toReversed()) {
-      for (const steps of this.#graphSteps) this.#captureDecode(bucket, steps);
+    for (const kind of this.#kinds().toReversed()) {
+      for (const steps of this.#graphSteps) this.#captureDecode(kind, steps);
     }
     await this.#parts.stream.synchronize();
   }
@@ -160,13 +169,15 @@ export class Runner {
   *refine(): Generator<undefined, void> {
     const device = this.#device;
     const { stream, shape } = this.#parts;
-    for (const bucket of this.#buckets) {
-      const differs = yield* device.refine(stream, () => launchDecodeStep(this.#parts, bucket));
+    for (const kind of this.#kinds()) {
+      const { bucket, drafts } = kind;
+      const launch = () => launchDecodeStep(this.#parts, bucket, drafts);
+      const differs = yield* device.refine(stream, launch);
       if (!differs) continue;
       for (const steps of this.#graphSteps) {
         yield;
-        const before = this.#graphs.get(graphKey(bucket, steps))!;
-        this.#captureDecode(bucket, steps);
+        const before = this.#graphs.get(graphKey(bucket, steps, drafts))!;
+        this.#captureDecode(kind, steps);
         device.discard(before);
       }
     }
@@ -190,8 +201,9 @@ export class Runner {
     if (plan.prefill.length > 0) {
       this.#launchPrompts(number, plan, lines, slots);
     } else {
-      this.launchDecode(this.bucketOf(plan.decode.length), plan.steps);
-      for (let step = 0; step < plan.steps; step++) slots.push(this.#fillSlot(plan.decode));
+      const { decode, steps, drafts } = plan;
+      this.launchDecode(this.bucketOf(decode.length), steps, drafts);
+      for (let step = 0; step < steps; step++) slots.push(this.#fillSlot(decode, 1 + drafts));
     }
     const launched = { number, plan, slots, promptLines: lines };
     const finished = this.#drain(launched, command?.crossing, queuedNs, routes);
@@ -239,31 +251,45 @@ export class Runner {
     return rows;
   }
 
-  /** Lines of the decode step that serves so many rows. */
+  /** Rows of the decode step that serves so many. */
   bucketOf(rows: number): number {
     const bucket = this.#buckets.find((size) => size >= rows);
     invariant(bucket !== undefined, 'a step never decodes more rows than there are');
     return bucket;
   }
 
+  /** Whether a step of so many rows can have drafts. */
+  canDraft(rows: number): boolean {
+    return canDraft(this.#parts.shape, this.bucketOf(rows));
+  }
+
+  /** Every kind of decode step: with drafts, too, where these may pay. */
+  #kinds(): readonly DecodeKind[] {
+    const { shape } = this.#parts;
+    return this.#buckets.flatMap((bucket) => [
+      { bucket, drafts: 0 },
+      ...(canDraft(shape, bucket) ? [{ bucket, drafts: shape.speculation!.drafts }] : []),
+    ]);
+  }
+
   /**
-   * `steps` decode steps of `bucket` lines (see bucketOf), in as few launches as the graphs allow.
+   * `steps` decode steps of `bucket` rows (see bucketOf), in as few launches as the graphs allow.
    * Their rows are those that the device holds.
    */
-  launchDecode(bucket: number, steps: number): void {
+  launchDecode(bucket: number, steps: number, drafts = 0): void {
     let left = steps;
     for (const length of this.#graphSteps) {
-      const graph = this.#graphs.get(graphKey(bucket, length));
+      const graph = this.#graphs.get(graphKey(bucket, length, drafts));
       invariant(graph !== undefined, 'warm-up captured a graph for every batch and length');
       for (; left >= length; left -= length) this.#parts.stream.launchGraph(graph);
     }
   }
 
   /** Records `steps` decode steps: the device carries everything from one to the next. */
-  #captureDecode(bucket: number, steps: number): void {
-    const key = graphKey(bucket, steps);
+  #captureDecode({ bucket, drafts }: DecodeKind, steps: number): void {
+    const key = graphKey(bucket, steps, drafts);
     const graph = this.#device.capture(this.#parts.stream, `decode ${key}`, () => {
-      for (let step = 0; step < steps; step++) launchDecodeStep(this.#parts, bucket);
+      for (let step = 0; step < steps; step++) launchDecodeStep(this.#parts, bucket, drafts);
     });
     this.#graphs.set(key, graph);
   }
@@ -350,9 +376,9 @@ export class Runner {
     });
   }
 
-  #fillSlot(sequences: readonly Sequence[]): FilledSlot {
+  #fillSlot(sequences: readonly Sequence[], linesPerRow = 1): FilledSlot {
     const logprobs = sequences.some(({ request }) => request.sampling.logprobs !== undefined);
-    const slot = { step: this.#step, sequences, logprobs };
+    const slot = { step: this.#step, sequences, linesPerRow, logprobs };
     this.#step = (this.#step + 1) | 0;
     return slot;
   }

@@ -17,6 +17,7 @@ import { isHeadDivided } from '../models/rank-slice.ts';
 import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../models/spec.ts';
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
+import type { NgramOptions } from '../speculation/ngram.ts';
 import { align, deltaNetSizes, kvLayers } from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
@@ -38,6 +39,8 @@ export interface RunnerShape {
   readonly ringSlots: number;
   /** Room for compiled grammars; 0: rows have none. */
   readonly grammarBytes: number;
+  /** What rows may draft; null: nothing. */
+  readonly speculation: NgramOptions | null;
   /** Of all tokens' bytes, as grammars step through them. */
   readonly tokenBytes: number;
   /** Where pages lie side by side while they cross to and from what is below the device. */
@@ -70,12 +73,41 @@ export function maxCountTokens(shape: Pick<RunnerShape, 'maxModelTokens'>): numb
   return shape.maxModelTokens * 2;
 }
 
+/** Tokens of whole prompts that one command may upload for drafts, beyond a single row's. */
+export function maxHistoryTokens(
+  shape: Pick<RunnerShape, 'maxModelTokens' | 'speculation'>,
+): number {
+  return shape.speculation === null ? 0 : shape.maxModelTokens * 2;
+}
+
+/** Tokens that a row's history holds; 0 where nothing is drafted. */
+export function historyTokens(shape: Pick<RunnerShape, 'maxModelTokens' | 'speculation'>): number {
+  return shape.speculation === null ? 0 : Math.ceil(shape.maxModelTokens / 4) * 4;
+}
+
+/** Lines of a step with drafts, at most: with more, drafts cost more than they bring. */
+const MAX_DRAFTED_LINES = 128;
+
+/** Whether steps of so many rows have drafts. */
+export function canDraft({ speculation }: Pick<RunnerShape, 'speculation'>, rows: number): boolean {
+  return speculation !== null && rows * (1 + speculation.drafts) <= MAX_DRAFTED_LINES;
+}
+
+/** Lines of logits, and results, that a step may have. */
+export function mostLines(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): number {
+  const { maxRows, speculation } = shape;
+  if (speculation === null) return maxRows;
+  const perRow = 1 + speculation.drafts;
+  const rows = Math.min(maxRows, Math.floor(MAX_DRAFTED_LINES / perRow));
+  return Math.max(maxRows, rows * perRow);
+}
+
 /**
- * Records of a command: for each row its state, counts, bias, place in its grammar, and pages at
- * most twice; the batch's own arrays.
+ * Records of a command: for each row its state, counts, bias, place in its grammar, history, and
+ * pages at most twice; the batch's own arrays.
  */
-export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows'>): number {
-  return shape.maxRows * 6 + 16;
+export function maxCommandRecords(shape: Pick<RunnerShape, 'maxRows' | 'speculation'>): number {
+  return shape.maxRows * (shape.speculation === null ? 6 : 7) + 16;
 }
 
 /** Launches that may be undrained at once: each has staging and drain buffers of its own. */
@@ -95,7 +127,8 @@ function commandWords(shape: RunnerShape): number {
     shape.maxRows * (perRow + 5) +
     shape.maxBatchTokens * 3 +
     maxCountTokens(shape) +
-    shape.maxModelTokens
+    shape.maxModelTokens +
+    (shape.speculation === null ? 0 : maxHistoryTokens(shape) + shape.maxModelTokens)
   );
 }
 
@@ -140,7 +173,8 @@ export function ropeBytes(
 export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: number) {
   const { maxRows, maxBatchTokens, ringSlots } = shape;
   // Prompts and the rows beside them are padded.
-  const tokens = Math.max(maxBatchTokens, maxRows) + 2 * LINE_STEP;
+  const lines = mostLines(shape);
+  const tokens = Math.max(maxBatchTokens, lines) + 2 * LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
   const queryWidth = spec.heads * spec.headDim;
   const widths = feedForwardWidths(spec);
@@ -165,11 +199,12 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     tokenSpans: spec.vocabularySize * 4,
     tokenHeads: spec.vocabularySize * 4,
     tokenBytes: Math.max(shape.tokenBytes, 4),
-    masks: maxRows * maskWords(spec.vocabularySize) * 4,
+    history: Math.max(maxRows * historyTokens(shape) * 4, 16),
+    masks: lines * maskWords(spec.vocabularySize) * 4,
     command: IN_FLIGHT * align(commandWords(shape) * 4),
-    sampled: maxRows * 4,
-    results: ringSlots * resultSlotWords(maxRows) * 4,
-    logprobs: ringSlots * maxRows * LOGPROB_WORDS * 4,
+    sampled: lines * 4,
+    results: ringSlots * resultSlotWords(lines) * 4,
+    logprobs: ringSlots * lines * LOGPROB_WORDS * 4,
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
     rope: ropeTables(spec).length * ropeBytes(spec, shape),
@@ -190,14 +225,14 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     expertWeights: tokens * widths.slots * 4,
     expertOrder: tokens * widths.slots * 4,
     expertStarts: widths.starts * 4,
-    workspace: workspaceBytes(spec, tokens, maxRows, elementBytes),
+    workspace: workspaceBytes(spec, tokens, lines, elementBytes),
     // What ranks add up or put together; as small as a buffer may be where there is one.
     partial: shape.ranks > 1 ? activation(spec.hiddenSize) : 16,
     logitsPart: isHeadDivided(spec, shape.ranks)
-      ? (maxRows * spec.vocabularySize * 4) / shape.ranks
+      ? (lines * spec.vocabularySize * 4) / shape.ranks
       : 16,
     selected: maxRows * spec.hiddenSize * elementBytes,
-    logits: maxRows * spec.vocabularySize * 4,
+    logits: lines * spec.vocabularySize * 4,
     kvSpills: shape.kvStaging?.spillBytes ?? 16,
     kvRestores: shape.kvStaging?.restoreBytes ?? 16,
     kv: shape.kvPages * pageBytes(spec, shape, elementBytes),

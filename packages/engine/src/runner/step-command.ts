@@ -12,7 +12,7 @@ import { encodeBias, encodeRow, usesPenalties } from '../request/sampling.ts';
 import type { StepPlan } from '../scheduler/plan.ts';
 import type { Sequence } from '../scheduler/sequence.ts';
 import type { ForwardParts } from './forward.ts';
-import { pagesPerRow } from './shapes.ts';
+import { historyTokens, pagesPerRow } from './shapes.ts';
 
 const BIAS_WORDS = MAX_BIAS * 2;
 
@@ -62,7 +62,10 @@ export function writeStepCommand(
     const pages = sequence.pages.slice(first, first + count);
     writer.write(TARGET.PAGE_TABLE, sequence.row * pagesPerRow(shape) + first, pages);
   }
-  if (plan.prefill.length > 0) writeBatch(writer, plan, vocabulary);
+  if (plan.prefill.length > 0) {
+    writeBatch(writer, plan, vocabulary);
+    if (shape.speculation !== null) writeHistories(writer, plan, historyTokens(shape));
+  }
   if (lines.length > 0) {
     writer.write(
       TARGET.PROMPT_SELECT,
@@ -103,6 +106,14 @@ function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabular
   if (select.length === 0) return;
   writer.write(TARGET.SELECT, 0, select);
   writer.write(TARGET.SELECT_ROWS, 0, selectRows);
+}
+
+/** What rows have said until they begin to decode, by which they draft. */
+function writeHistories(writer: CommandWriter, plan: StepPlan, perRow: number): void {
+  for (const { sequence, last } of plan.prefill) {
+    if (!last || sequence.request.pooling !== undefined) continue;
+    writer.write(TARGET.HISTORY, sequence.row * perRow, sequence.tokens());
+  }
 }
 
 /** The row's state as of its prompt's last token; sampling it makes the row active. */

@@ -43,9 +43,11 @@ export const LINE_STEP = 4;
  */
 export interface StepPlan {
   readonly prefill: readonly PrefillChunk[];
-  /** In order of arrival; `steps` tokens each, as far as they get. */
+  /** In order of arrival; a token each for every step, as far as they get. */
   readonly decode: readonly Sequence[];
   readonly steps: number;
+  /** Tokens drafted for each row and step: it brings one of its own, and those that are right. */
+  readonly drafts: number;
   readonly pageWrites: readonly PageWrite[];
   readonly grammarWrites: readonly GrammarWrite[];
 }
@@ -61,8 +63,19 @@ export interface RowResult {
   readonly logprobs: TokenLogprobs | undefined;
 }
 
+/** What became of a row's drafts in one step. */
+export interface DraftedRow {
+  readonly row: number;
+  readonly epoch: number;
+  readonly drafts: number;
+  readonly accepted: number;
+}
+
 export interface StepResults {
+  /** A row comes once for each of its tokens, in their order. */
   readonly rows: readonly RowResult[];
+  /** Of each row and step of a plan with drafts; absent: it had none. */
+  readonly drafted?: readonly DraftedRow[];
   /**
    * For each chunk of the plan that wants them, in order: logprobs of the tokens after each of its
    * own, or of those that it is scored by.

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { GenerationEvent } from '../request/request.ts';
-import type { StepPlan } from './plan.ts';
+import type { StepPlan, StepResults } from './plan.ts';
 import { Sequence } from './sequence.ts';
 import { LIMITS, range, results, scheduler, sequence, step } from './testing/play.ts';
 
@@ -119,6 +119,9 @@ describe('Scheduler', () => {
       preemptions: 0,
       promptTokens: 0,
       generatedTokens: 0,
+      drafts: 0,
+      draftTokens: 0,
+      acceptedTokens: 0,
     });
     s.add(sequence(range(40), { maxTokens: 3 }));
     step(s);
@@ -740,3 +743,107 @@ function checkTables(plan: StepPlan, tables: Map<number, number[]>): void {
     expect(tables.get(one.row)?.slice(0, one.pages.length)).toEqual(one.pages);
   }
 }
+
+describe('Scheduler, with drafts', () => {
+  const draft = () => 3;
+
+  /** A sequence that decodes: its prompt's token is there. */
+  function decoding(pages: number, maxTokens: number, promptTokens = 5) {
+    const { scheduler: s, pool } = scheduler(pages);
+    const a = sequence(range(promptTokens), { maxTokens });
+    s.add(a);
+    step(s);
+    return { s, a, pool };
+  }
+
+  /** What a row's step brings: so many tokens, of which all but the first were drafted. */
+  function brought(a: Sequence, tokens: number, drafts = 3): StepResults {
+    const rows = Array.from({ length: tokens }, (_, i) => ({
+      row: a.row,
+      epoch: a.epoch,
+      token: a.length + i,
+      finish: undefined,
+      logprobs: undefined,
+    }));
+    const drafted = [{ row: a.row, epoch: a.epoch, drafts, accepted: tokens - 1 }];
+    return { rows, drafted, promptLogprobs: [] };
+  }
+
+  it('has pages for all that launches on their way may compute', () => {
+    const { s, a } = decoding(64, 60);
+    for (let launch = 1; launch <= 4; launch++) {
+      const plan = s.plan(0, 2, 32, draft);
+      expect([plan.steps, plan.drafts]).toEqual([2, 3]);
+      // 5 tokens of the prompt, and each launch may bring 2 times 4 more.
+      expect(a.pages.length * LIMITS.pageTokens).toBeGreaterThanOrEqual(5 + 8 * launch);
+      expect([a.computed, a.ahead]).toEqual([5 + 2 * launch, 6 * launch]);
+    }
+  });
+
+  it('knows what was computed once it is told, whatever is on its way behind it', () => {
+    const { s, a } = decoding(64, 60);
+    const [first, second] = [s.plan(0, 1, 32, draft), s.plan(0, 1, 32, draft)];
+    const [event] = s.commit(first, brought(a, 3), 0);
+    expect(event!.tokens).toEqual([6, 7, 8]);
+    expect([a.computed, a.ahead, a.length]).toEqual([5 + 3 + 1, 3, 9]);
+    s.commit(second, brought(a, 1), 0);
+    expect([a.computed, a.ahead, a.length]).toEqual([5 + 3 + 1, 0, 10]);
+    expect(s.counters).toMatchObject({ drafts: 2, draftTokens: 6, acceptedTokens: 2 });
+  });
+
+  it('makes pages findable as far as tokens are known, and no further', () => {
+    const { s, a, pool } = decoding(64, 60);
+    const plan = s.plan(0, 1, 32, draft);
+    s.plan(0, 1, 32, draft);
+    s.plan(0, 1, 32, draft);
+    // Four more tokens that may be there by then are on the second page and the third.
+    expect(a.published).toBe(1);
+    s.commit(plan, brought(a, 2), 0);
+    expect(a.length).toBe(8);
+    expect(a.published).toBe(2);
+    expect(pool.match(sequence([...a.tokens(), 99])).pages).toBe(2);
+  });
+
+  it('gives up drafts before it takes the pages of others', () => {
+    const { s, a } = decoding(3, 6);
+    const b = sequence(range(2, 50), { maxTokens: 2 });
+    s.add(b);
+    step(s);
+    const plan = s.plan(0, 1, 32, () => 3);
+    expect(plan.decode.length).toBeGreaterThan(0);
+    expect(s.counters.preemptions).toBe(0);
+    expect(a.phase).toBe('decode');
+  });
+
+  it('has none beside prompts', () => {
+    const { s } = decoding(64, 60);
+    s.add(sequence(range(6, 50)));
+    const plan = s.plan(0, 4, 32, draft);
+    expect(plan.prefill).toHaveLength(1);
+    expect([plan.steps, plan.drafts]).toEqual([1, 0]);
+  });
+
+  it('uploads the texts of few rows at once, and of one of any length', () => {
+    const { scheduler: s } = scheduler(64, { maxHistoryTokens: 12 });
+    for (const from of [0, 50, 100]) s.add(sequence(range(7, from)));
+    const ends = () => step(s).plan.prefill.filter(({ last }) => last).length;
+    expect([ends(), ends(), ends()]).toEqual([1, 1, 1]);
+    const { scheduler: other } = scheduler(64, { maxHistoryTokens: 12 });
+    other.add(sequence(range(30)));
+    expect(step(other).plan.prefill.map(({ last }) => last)).toEqual([true]);
+  });
+});
+
+it('does not make a page findable whose last token only ended its row', () => {
+  const { scheduler: s, pool } = scheduler(64);
+  const a = sequence(range(6), { maxTokens: 20, stopTokenIds: [7] });
+  s.add(a);
+  step(s);
+  const plan = s.plan(0);
+  // Launched before it is known that nothing is left to compute.
+  s.plan(0);
+  const rows = results(plan).map((result) => ({ ...result, token: 7, finish: 'stop' as const }));
+  s.commit(plan, { rows, promptLogprobs: [] }, 0);
+  expect(a.length).toBe(8);
+  expect(pool.match(sequence([...range(7), 7, 1, 2])).pages).toBe(1);
+});

@@ -5,6 +5,7 @@ import type { GenerationEvent, TokenLogprobs } from '../request/request.ts';
 import { usesPenalties } from '../request/sampling.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
+  type DraftedRow,
   type GrammarWrite,
   LINE_STEP,
   type PageWrite,
@@ -26,7 +27,14 @@ export interface SchedulerLimits {
   /** Tokens whose penalty counts one step may upload; a single sequence may always exceed it. */
   readonly maxCountTokens: number;
   readonly chunkedPrefill: boolean;
+  /** Tokens of whole prompts that one step may upload for drafts; likewise. Absent: none are. */
+  readonly maxHistoryTokens?: number;
 }
+
+/** Tokens to draft for each of these rows; 0: none. */
+export type DraftsFor = (rows: readonly Sequence[]) => number;
+
+const NO_DRAFTS: DraftsFor = () => 0;
 
 export interface SchedulerCounters {
   /** Sampling steps that were committed. */
@@ -36,6 +44,10 @@ export interface SchedulerCounters {
   preemptions: number;
   promptTokens: number;
   generatedTokens: number;
+  /** Steps of rows for which tokens were drafted, these, and those that were right. */
+  drafts: number;
+  draftTokens: number;
+  acceptedTokens: number;
 }
 
 /**
@@ -54,6 +66,9 @@ export class Scheduler {
     preemptions: 0,
     promptTokens: 0,
     generatedTokens: 0,
+    drafts: 0,
+    draftTokens: 0,
+    acceptedTokens: 0,
   };
   readonly #limits: SchedulerLimits;
   readonly #tree: PrefixTree;
@@ -138,10 +153,16 @@ export class Scheduler {
    * Chooses the next launch's work and gives it rows and pages: up to `steps` decode steps, or one
    * while prompts are or could be computed, which should not wait for a burst. Beside decoding
    * rows, it computes `tokens` tokens at most, theirs included, so that their streams do not wait
-   * for long. Earlier launches need not have been committed: everything a plan changes on the
+   * for long. Where no prompt is computed, rows have the drafts that `draftsFor` says. Earlier
+   * launches need not have been committed: everything a plan changes on the
    * device happens behind them. A plan is empty when all that is left is on its way.
    */
-  plan(nowNs: number, steps = 1, tokens = this.#limits.maxBatchTokens): StepPlan {
+  plan(
+    nowNs: number,
+    steps = 1,
+    tokens = this.#limits.maxBatchTokens,
+    draftsFor = NO_DRAFTS,
+  ): StepPlan {
     const pageWrites = this.#pageWrites;
     this.#pageWrites = [];
     this.#tree.advance(nowNs);
@@ -152,7 +173,9 @@ export class Scheduler {
     const canAdmit =
       next !== undefined && this.#rows.includes(undefined) && this.#fits(next) !== undefined;
     const isPrefilling = canAdmit || this.#running.some((each) => this.#isComputing(each));
-    const planned = this.#planDecode(isPrefilling ? 1 : steps, pageWrites);
+    const planned = isPrefilling
+      ? this.#planDecode(1, NO_DRAFTS, pageWrites)
+      : this.#planDecode(steps, draftsFor, pageWrites);
     const { decode } = planned;
     const budget = new StepBudget(this.#limits, decode.length, tokens);
     const prefilling = this.#running.filter((each) => this.#isComputing(each));
@@ -165,30 +188,37 @@ export class Scheduler {
       this.#take(budget, sequence);
     }
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs);
-    for (const sequence of decode) sequence.computed += planned.steps;
+    for (const sequence of decode) {
+      sequence.computed += planned.steps;
+      sequence.ahead += planned.steps * planned.drafts;
+    }
     for (const chunk of budget.chunks) {
       chunk.sequence.computed = chunk.start + chunk.length;
       if (chunk.last) chunk.sequence.phase = 'decode';
       this.#tree.publish(chunk.sequence, chunk.sequence.computed);
     }
-    const { steps: planSteps } = planned;
+    const common = { decode, steps: planned.steps, drafts: planned.drafts };
     if (budget.chunks.length + decode.length === 0) {
       // Prompts may wait for pages from stores: what they have is told with the next launch.
       this.#pageWrites = pageWrites;
-      return { prefill: [], decode, steps: planSteps, pageWrites: [], grammarWrites: [] };
+      return { prefill: [], ...common, pageWrites: [], grammarWrites: [] };
     }
     this.#launched += 1;
     const live = pageWrites.filter((write) => write.sequence.row >= 0);
     const grammarWrites = this.#grammarWrites;
     this.#grammarWrites = [];
-    return { prefill: budget.chunks, decode, steps: planSteps, pageWrites: live, grammarWrites };
+    return { prefill: budget.chunks, ...common, pageWrites: live, grammarWrites };
   }
 
-  /** The rows that decode, with pages for `steps` tokens each, or for one where pages are short. */
+  /**
+   * The rows that decode, with pages for `steps` tokens each and their drafts, or for one token
+   * where pages are short.
+   */
   #planDecode(
     wanted: number,
+    draftsFor: DraftsFor,
     pageWrites: PageWrite[],
-  ): { decode: Sequence[]; steps: number; preempted: boolean } {
+  ): { decode: Sequence[]; steps: number; drafts: number; preempted: boolean } {
     const candidates = this.#running.filter(
       (sequence) => sequence.phase === 'decode' && sequence.computed < lastPosition(sequence),
     );
@@ -200,12 +230,17 @@ export class Scheduler {
       1,
     );
     let steps = Math.min(wanted, longest);
-    const needed = missing(steps);
-    if (needed === 0) return { decode: candidates, steps, preempted: false };
-    if (needed > this.#tree.available) steps = 1;
+    let drafts = candidates.length === 0 ? 0 : draftsFor(candidates);
+    const needed = missing(steps * (1 + drafts));
+    if (needed === 0) return { decode: candidates, steps, drafts, preempted: false };
+    if (needed > this.#tree.available) {
+      steps = 1;
+      drafts = 0;
+    }
     // Now that a command has to be sent for some row, pages for many steps of every row go with it.
-    const ahead = steps + AHEAD_TOKENS;
-    const reserved = 2 * missing(ahead) < this.#tree.available ? ahead : steps;
+    const tokens = steps * (1 + drafts);
+    const ahead = tokens + AHEAD_TOKENS;
+    const reserved = 2 * missing(ahead) < this.#tree.available ? ahead : tokens;
     let preempted = false;
     for (const sequence of candidates) {
       if (sequence.phase !== 'decode') continue;
@@ -217,7 +252,7 @@ export class Scheduler {
       }
     }
     const decode = candidates.filter(({ phase }) => phase === 'decode');
-    return { decode, steps, preempted };
+    return { decode, steps, drafts, preempted };
   }
 
   /** Goes on with prompts whose pages have arrived, and starts over with those whose have not. */
@@ -290,6 +325,7 @@ export class Scheduler {
         events.set(sequence, this.#commitPooled(sequence, pooled, nowNs));
       }
     }
+    for (const drafted of results.drafted ?? []) this.#commitDrafts(drafted, plan.drafts);
     for (const result of results.rows) this.#commitRow(result, events, nowNs);
     return [...events.values()];
   }
@@ -301,6 +337,17 @@ export class Scheduler {
     const finish = finishOf(sequence, end, nowNs);
     this.#remove(sequence);
     return { id: sequence.request.id, tokens: [], finish, ...(isBroken ? {} : { pooled }) };
+  }
+
+  /** What a row's step may have computed is now known. */
+  #commitDrafts({ row, epoch, drafts, accepted }: DraftedRow, planned: number): void {
+    if (drafts > 0) this.counters.drafts += 1;
+    this.counters.draftTokens += drafts;
+    this.counters.acceptedTokens += accepted;
+    const sequence = this.#rows[row];
+    if (sequence === undefined || sequence.epoch !== epoch) return;
+    sequence.computed += accepted;
+    sequence.ahead -= planned;
   }
 
   #commitRow(result: RowResult, events: Map<Sequence, Draft>, nowNs: number): void {
@@ -328,7 +375,10 @@ export class Scheduler {
     sequence.append(result.token);
     this.counters.generatedTokens += 1;
     this.#waiting.charge(sequence, sequence.length);
-    this.#tree.publish(sequence, sequence.computed);
+    // No step computes the token that ended a row, whatever was launched for it.
+    const isLast = result.finish !== undefined;
+    const known = isLast ? sequence.length - 1 : sequence.length;
+    this.#tree.publish(sequence, Math.min(sequence.computed, known));
     event.tokens.push(result.token);
     if (result.logprobs !== undefined) {
       event.logprobs ??= [];
@@ -469,6 +519,7 @@ export class Scheduler {
     this.#waiting.giveBack(sequence);
     sequence.phase = 'waiting';
     sequence.computed = 0;
+    sequence.ahead = 0;
     sequence.promptLogprobs.length = 0;
     sequence.preemptions += 1;
     this.counters.preemptions += 1;
@@ -502,6 +553,8 @@ class StepBudget {
   #lines: number;
   #countTokens: number;
   #counted = false;
+  #historyTokens: number;
+  #hasHistory = false;
 
   constructor(limits: SchedulerLimits, decodeRows: number, tokensBesideRows: number) {
     this.#chunked = limits.chunkedPrefill;
@@ -512,6 +565,7 @@ class StepBudget {
     this.#tokens = isBeside ? Math.min(room, chunkBeside(decodeRows, tokensBesideRows)) : room;
     this.#lines = limits.maxLines;
     this.#countTokens = limits.maxCountTokens;
+    this.#historyTokens = limits.maxHistoryTokens ?? Number.POSITIVE_INFINITY;
   }
 
   hasRoomFor(sequence: Sequence): boolean {
@@ -526,7 +580,11 @@ class StepBudget {
     // A prompt that is scored takes its lines with its last token.
     if (pooling?.task === 'score' && this.#lines < SCORE_LINES) return 0;
     const lines = sampling.promptLogprobs === undefined ? rest : this.#lines;
-    return Math.max(0, Math.min(rest, this.#tokens, lines));
+    const length = Math.max(0, Math.min(rest, this.#tokens, lines));
+    const isLast = sequence.computed + length === sequence.length;
+    // With its last chunk all of its tokens cross once more.
+    if (isLast && this.#hasHistory && sequence.length > this.#historyTokens) return 0;
+    return length;
   }
 
   /** Spends what the sequence's next chunk takes; undefined when there is no room for any. */
@@ -539,6 +597,10 @@ class StepBudget {
     this.chunks.push(chunk);
     this.#tokens -= length;
     const { sampling, pooling } = sequence.request;
+    if (last) {
+      this.#historyTokens -= sequence.length;
+      this.#hasHistory = true;
+    }
     if (sampling.promptLogprobs !== undefined) this.#lines -= length;
     if (pooling?.task === 'score' && last) this.#lines -= SCORE_LINES;
     if (usesPenalties(sampling)) {
@@ -605,9 +667,9 @@ function lastPosition(sequence: Sequence): number {
   return sequence.promptLength + sequence.request.sampling.maxTokens - 1;
 }
 
-/** Tokens that must have pages for `steps` more to be computed. */
-function reachOf(sequence: Sequence, steps: number): number {
-  return Math.min(sequence.computed + steps, lastPosition(sequence));
+/** Tokens that must have pages for `tokens` more to be computed, behind all that may be by now. */
+function reachOf(sequence: Sequence, tokens: number): number {
+  return Math.min(sequence.computed + sequence.ahead + tokens, lastPosition(sequence));
 }
 
 /** How a sequence ended, and what it took. */

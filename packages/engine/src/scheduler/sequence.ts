@@ -17,8 +17,10 @@ export class Sequence {
   /** Prompt, then output. */
   #tokens: Uint32Array;
   length: number;
-  /** Tokens whose KV is on the device or being computed by a launched step. */
+  /** Tokens whose KV is on the device or being computed by a launched step, at the least. */
   computed = 0;
+  /** More than these that launches on their way compute if all that they draft is right. */
+  ahead = 0;
   readonly pages: number[] = [];
   /** Keys of the full pages of this sequence, as far as they were needed. */
   readonly pageKeys: string[] = [];

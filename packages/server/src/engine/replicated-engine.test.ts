@@ -53,6 +53,22 @@ describe('several engines as one', () => {
     expect(replicas.map((each) => each.stats().running)).toEqual([1, 1]);
   });
 
+  test('say together what they drafted', () => {
+    const speculation = { reason: 'it does not pay', drafts: 1, draftTokens: 4, acceptedTokens: 2 };
+    const busy = { ...speculation, draftsPerStep: 4, reason: 'it pays' };
+    const quiet = { ...speculation, draftsPerStep: 0 };
+    const one = new Replica({ speculation: quiet });
+    const other = new Replica({ speculation: busy });
+    expect(new ReplicatedEngine([one, other]).stats().speculation).toEqual({
+      draftsPerStep: 4,
+      reason: 'it pays',
+      drafts: 2,
+      draftTokens: 8,
+      acceptedTokens: 4,
+    });
+    expect(pair().engine.stats().speculation).toBeUndefined();
+  });
+
   test('leave out one that is being started again, and say so when none is left', () => {
     const { engine, replicas } = pair();
     const why = { reason: 'lost the device', retryAfterSeconds: 5 };

@@ -53,6 +53,14 @@ export async function startConfiguredEngine(
   log.info(`loaded ${card.architecture}: ${weights} in ${card.loadSeconds.toFixed(2)} s`);
   if (card.sealRoot !== null) log.info(`model verified: root ${card.sealRoot}`);
   for (const line of describeMemory(card.memory)) log.info(line);
+  const { speculation } = config.limits;
+  if (speculation !== undefined) {
+    const { drafts, lookupMin, lookupMax } = speculation;
+    const by = lookupMin === lookupMax ? `${lookupMax}` : `${lookupMax} to ${lookupMin}`;
+    log.info(
+      `speculation: up to ${drafts} tokens a row and step, by the last ${by}, where it pays`,
+    );
+  }
   if (config.limits.tiers !== undefined) log.info(tiersLine(config.limits.tiers, card.memory));
   for (const note of card.notes) log.info(note);
   const verified = card.sealRoot === null ? {} : { modelSha256: card.sealRoot };

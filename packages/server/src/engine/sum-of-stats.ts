@@ -25,6 +25,7 @@ export function sumOfStats(all: readonly EngineStats[]): EngineStats {
     stepsReason: longest.stepsReason,
     chunkTokens: largest.chunkTokens,
     chunkReason: largest.chunkReason,
+    speculation: sumOfSpeculation(all.flatMap(({ speculation }) => speculation ?? [])),
     launches: sum(({ launches }) => launches),
     graphLaunches: sum(({ graphLaunches }) => graphLaunches),
     grammars: {
@@ -36,6 +37,20 @@ export function sumOfStats(all: readonly EngineStats[]): EngineStats {
     },
     kv: sumOfKv(all.map(({ kv }) => kv)),
     bridge: sumOfBridges(all.map(({ bridge }) => bridge)),
+  };
+}
+
+function sumOfSpeculation(
+  all: readonly NonNullable<EngineStats['speculation']>[],
+): EngineStats['speculation'] {
+  if (all.length === 0) return undefined;
+  const most = all.reduce((a, b) => (b.draftsPerStep > a.draftsPerStep ? b : a));
+  return {
+    draftsPerStep: most.draftsPerStep,
+    reason: most.reason,
+    drafts: all.reduce((sum, { drafts }) => sum + drafts, 0),
+    draftTokens: all.reduce((sum, { draftTokens }) => sum + draftTokens, 0),
+    acceptedTokens: all.reduce((sum, { acceptedTokens }) => sum + acceptedTokens, 0),
   };
 }
 

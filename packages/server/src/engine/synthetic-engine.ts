@@ -26,6 +26,8 @@ export interface SyntheticEngineOptions {
    */
   readonly pace?: 'free' | 'by-hand' | number;
   readonly card?: Partial<EngineCard>;
+  /** What it says of drafts; absent: it has none. */
+  readonly speculation?: EngineStats['speculation'];
 }
 
 interface Running {
@@ -84,6 +86,7 @@ export class SyntheticEngine implements EngineClient {
   readonly #script: (request: GenerationRequest, at: number) => number;
   readonly #tokensPerStep: number;
   readonly #pace: 'free' | 'by-hand' | number;
+  readonly #speculation: EngineStats['speculation'];
   #nextStepNs = 0;
   /** In order of arrival: the first `maxRows` run, the others wait. */
   readonly #open = new Map<string, Running>();
@@ -100,6 +103,7 @@ export class SyntheticEngine implements EngineClient {
       options.script ?? (({ promptTokens }, at) => promptTokens[at % promptTokens.length]!);
     this.#tokensPerStep = options.tokensPerStep ?? 1;
     this.#pace = options.pace ?? 'free';
+    this.#speculation = options.speculation;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -155,6 +159,7 @@ export class SyntheticEngine implements EngineClient {
       stepsReason: 'this engine has no device',
       chunkTokens: 0,
       chunkReason: 'this engine has no device',
+      speculation: this.#speculation,
       launches: this.#counters.steps,
       graphLaunches: 0,
       bridge: {

@@ -29,6 +29,7 @@ const SHOWN = [
   'enableAutoToolChoice',
   'loadFormat',
   'interTokenLimitMs',
+  'speculativeConfig',
   'maxWaitingRequests',
   'maxBodyBytes',
   'receiptsMax',

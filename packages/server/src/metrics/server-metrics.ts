@@ -51,6 +51,9 @@ export class ServerMetrics implements Observer {
       ),
     );
     for (const reading of engineReadings(stats, labels)) this.#add(reading);
+    if (stats().speculation !== undefined) {
+      for (const reading of speculationReadings(stats, labels)) this.#add(reading);
+    }
     for (const reading of kvReadings(stats, labels)) this.#add(reading);
     for (const reading of bridgeMetrics(stats, labels)) this.#add(reading);
     if (receipts !== undefined) this.#add(receiptMetrics(receipts, labels));
@@ -164,6 +167,31 @@ function engineReadings(stats: () => EngineStats, labels: Labels): Reading[] {
     counter('num_preemptions', 'Requests that lost their pages.', (now) => now.preemptions),
     counter('prompt_tokens', 'Prompt tokens computed or found.', (now) => now.promptTokens),
     counter('generation_tokens', 'Tokens generated.', (now) => now.generatedTokens),
+  ];
+}
+
+/** Of servers that draft. */
+function speculationReadings(stats: () => EngineStats, labels: Labels): Reading[] {
+  type Counters = NonNullable<EngineStats['speculation']>;
+  const counter = (name: string, help: string, read: (counters: Counters) => number) =>
+    new Reading(`vllm:spec_decode_${name}_total`, 'counter', help, () => {
+      const { speculation } = stats();
+      return speculation === undefined ? [] : [{ labels, value: read(speculation) }];
+    });
+  return [
+    counter('num_drafts', 'Steps of requests with drafts.', ({ drafts }) => drafts),
+    counter('num_draft_tokens', 'Tokens drafted.', ({ draftTokens }) => draftTokens),
+    counter(
+      'num_accepted_tokens',
+      'Tokens drafted that were right.',
+      ({ acceptedTokens }) => acceptedTokens,
+    ),
+    new Reading(
+      'bridgekeeper:draft_tokens_per_step',
+      'gauge',
+      'Tokens that launches draft for each request now; 0 where it would not pay.',
+      () => [{ labels, value: stats().speculation?.draftsPerStep ?? 0 }],
+    ),
   ];
 }
 

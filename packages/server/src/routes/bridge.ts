@@ -49,6 +49,7 @@ export function bridgeDocument(ctx: ServerContext): z.output<typeof BridgeDocume
     steps_per_launch_reason: stepsReason,
     chunk_tokens: stats.chunkTokens,
     chunk_tokens_reason: stats.chunkReason,
+    speculation: speculationDocument(stats.speculation),
     per_generated_token: {
       crossings: perToken('crossings'),
       bytes: perToken('bytes'),
@@ -86,6 +87,20 @@ function priceSeconds(
   // All that crosses while it serves does so from, or to, pinned memory.
   const { pinned } = profile.crossings[direction === 'h2d' ? 'h2d' : 'd2h'];
   return seconds(aloneNs(pinned, bytes / crossings));
+}
+
+function speculationDocument(
+  speculation: EngineStats['speculation'],
+): z.output<typeof BridgeDocument>['speculation'] {
+  if (speculation === undefined) return null;
+  const { draftsPerStep, reason, drafts, draftTokens, acceptedTokens } = speculation;
+  return {
+    drafts_per_step: draftsPerStep,
+    reason,
+    drafts,
+    draft_tokens: draftTokens,
+    accepted_tokens: acceptedTokens,
+  };
 }
 
 function restartsDocument({ count, failures, resumed, last }: EngineRestarts) {

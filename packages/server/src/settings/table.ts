@@ -171,6 +171,11 @@ export const SETTINGS = {
     64 * 2 ** 20,
     'bytes on the device for grammars that answers are held to; 0: no such requests',
   ),
+  speculativeConfig: setting(
+    text('json'),
+    UNSET,
+    'draft by n-gram, as {"method": "ngram", "num_speculative_tokens": 4}; default: draft nothing',
+  ),
   kvCacheDtype: setting(
     oneOf('auto', 'bfloat16', 'fp8', 'fp8_e4m3'),
     'auto',

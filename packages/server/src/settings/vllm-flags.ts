@@ -32,7 +32,6 @@ const ONE_PROCESS = 'HTTP and engine are threads of one process';
 const NO_CODE = 'code of a model is never run';
 const TEXT_ONLY = 'models here read and write text only';
 const NO_ADAPTERS = 'adapters are not supported';
-const NO_SPECULATION = 'speculative decoding is not supported';
 const NO_PROMPTS = 'prompts and answers are never logged';
 const KERNELS = 'kernels and graphs are made by the device, and the same whatever this says';
 const ONE_COMPILER = 'grammars are compiled one way';
@@ -158,7 +157,6 @@ export const VLLM_FLAGS: Readonly<Record<string, VllmFlag>> = {
   'num-lookahead-slots': ignored(NO_TUNING, 'one'),
   'num-scheduler-steps': ignored('`--policy` says how many steps a launch has', 'one'),
   'stream-interval': ignored('a stream has one chunk for each step that brought it tokens', 'one'),
-  'speculative-config': refused(NO_SPECULATION, 'one'),
   'use-v2-block-manager': ignored(ALWAYS),
   // Kernels and graphs.
   'enforce-eager': ignored(KERNELS),

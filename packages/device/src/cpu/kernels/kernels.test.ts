@@ -17,6 +17,7 @@ import { advance, applyCommand, beginDecode } from './rows.ts';
 import { sample } from './sampling.ts';
 import { keptThreshold } from './selection.ts';
 import { rangeOf, type Share } from './share.ts';
+import { accept, draft } from './speculation.ts';
 
 /** Runs a kernel as `parts` workers would. */
 function inParts(parts: number, run: (share: Share) => void): void {
@@ -233,7 +234,7 @@ describe('hostile row state', () => {
     fc.assert(
       fc.property(state, ({ rows, control, counts, bias, lineRows, sampled, command, ...more }) => {
         const { logits, masks, grammarRows } = more;
-        const shape = { count: 4, vocab, ringSlots: 2, ringLines: 3 };
+        const shape = { count: 4, linesPerRow: 2, vocab, ringSlots: 2, ringLines: 3 };
         const results = new Int32Array(2 * resultSlotWords(3));
         const logprobs = new Int32Array(2 * 3 * 42);
         const arrays = { rows, control, counts, lineRows };
@@ -259,6 +260,18 @@ describe('hostile row state', () => {
           4,
         );
         for (const row of tokenRows!) expect(row >= -1 && row < rowCount).toBe(true);
+        const history = counts.slice(0, 2 * vocab);
+        const texts = { history, historyTokens: vocab, linesPerRow: 2 };
+        const drafted = { tokens: tokens!, tokenRows: tokenRows!, positions: positions! };
+        draft(
+          { rows, decodeRows: lineRows, history, ...drafted },
+          { ...texts, count: 2, lookupMin: 1, lookupMax: 3 },
+        );
+        for (const row of tokenRows!) expect(row >= -1 && row < rowCount).toBe(true);
+        accept(
+          { ...arrays, sampled, results, grammar, history, tokens: sampled },
+          { ...shape, ...texts },
+        );
         applyCommand(command, [rows, counts, bias, lineRows], counts, vocab, 8);
       }),
     );

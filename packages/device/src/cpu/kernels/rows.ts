@@ -179,7 +179,13 @@ export function advance(arrays: AdvanceArrays, shape: AdvanceShape): void {
   control[CONTROL.STEP] = step + 1;
 }
 
-function advanceRow(arrays: AdvanceArrays, vocab: number, row: number, token: number): number {
+/** Moves a row on by the token just sampled and returns how it ended. */
+export function advanceRow(
+  arrays: Omit<AdvanceArrays, 'lineRows' | 'sampled'>,
+  vocab: number,
+  row: number,
+  token: number,
+): number {
   const { rows, counts } = arrays;
   const state = row * ROW_WORDS;
   rows[state + ROW.TOKEN] = token;
@@ -198,7 +204,11 @@ function advanceRow(arrays: AdvanceArrays, vocab: number, row: number, token: nu
 }
 
 /** Moves the row's place in its grammar on, if it has one. */
-function advanceGrammar({ rows, grammar }: AdvanceArrays, row: number, token: number): number {
+function advanceGrammar(
+  { rows, grammar }: Pick<AdvanceArrays, 'rows' | 'grammar'>,
+  row: number,
+  token: number,
+): number {
   const place = grammar === null ? null : grammarRowOf(grammar, rows, row);
   if (grammar === null || place === null) return FINISH.NONE;
   const walk = new GrammarWalk(grammar.pool, grammar.vocabulary);

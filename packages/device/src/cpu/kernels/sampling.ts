@@ -30,6 +30,7 @@ export interface SampleArrays {
 
 export interface SampleShape {
   readonly count: number;
+  readonly linesPerRow: number;
   readonly vocab: number;
   readonly ringSlots: number;
   readonly ringLines: number;
@@ -46,7 +47,8 @@ export function sample(arrays: SampleArrays, shape: SampleShape, share: Share): 
     if (!isRow(rows, row)) continue;
     const raw = logits.subarray(line * vocab, (line + 1) * vocab);
     const mask = arrays.masks.subarray(line * maskWords(vocab), (line + 1) * maskWords(vocab));
-    const token = sampleRow(arrays, raw, mask, row);
+    const generated = rows[row * ROW_WORDS + ROW.GENERATED]! + (line % shape.linesPerRow);
+    const token = sampleRow(arrays, raw, mask, row, generated);
     sampled[line] = token;
     const state = row * ROW_WORDS;
     if (token === NO_TOKEN) continue;
@@ -59,7 +61,14 @@ export function sample(arrays: SampleArrays, shape: SampleShape, share: Share): 
 
 const logitScratch = new Scratch();
 
-function sampleRow(arrays: SampleArrays, raw: Float32Array, mask: Int32Array, row: number): number {
+/** `generated`: tokens of the row before the one that is sampled. */
+function sampleRow(
+  arrays: SampleArrays,
+  raw: Float32Array,
+  mask: Int32Array,
+  row: number,
+  generated: number,
+): number {
   const { rows } = arrays;
   const state = row * ROW_WORDS;
   const floats = new Float32Array(rows.buffer, rows.byteOffset + state * 4, ROW_WORDS);
@@ -75,7 +84,7 @@ function sampleRow(arrays: SampleArrays, raw: Float32Array, mask: Int32Array, ro
     }
   }
   addBias(arrays, logits, raw.length, row);
-  if (rows[state + ROW.GENERATED]! < rows[state + ROW.MIN_TOKENS]!) {
+  if (generated < rows[state + ROW.MIN_TOKENS]!) {
     for (const id of stopIds(rows, state)) {
       if (id >= 0 && id < raw.length) logits[id] = Number.NEGATIVE_INFINITY;
     }
@@ -89,11 +98,7 @@ function sampleRow(arrays: SampleArrays, raw: Float32Array, mask: Int32Array, ro
   const temperature = floats[ROW.TEMPERATURE]!;
   // An infinite best logit leaves nothing to draw from.
   if (!(temperature > 0) || !Number.isFinite(logits[best]!)) return best;
-  const uniform = sampleUniform(
-    rows[state + ROW.SEED_LO]!,
-    rows[state + ROW.SEED_HI]!,
-    rows[state + ROW.GENERATED]!,
-  );
+  const uniform = sampleUniform(rows[state + ROW.SEED_LO]!, rows[state + ROW.SEED_HI]!, generated);
   return draw(logits, raw.length, logits[best]!, {
     temperature,
     minP: floats[ROW.MIN_P]!,

@@ -63,6 +63,10 @@ export function commonVariants(): readonly KernelVariant[] {
   const decode = heads.flatMap((head) =>
     GROUPS.map((GROUP) => ({ ...head, GROUP, PAGE_TOKENS, DECODE_WARPS })),
   );
+  // What checks drafts.
+  const verify = decode
+    .filter(({ HEAD_DIM, KV_FORMAT }) => HEAD_DIM === 128 && KV_FORMAT === 0)
+    .map((defines) => ({ ...defines, IS_STORED: 1 }));
   const streamed = Object.values(STREAM_LINES).flatMap((most, FORMAT) =>
     Array.from({ length: most }, (_, i) => ({ LINE_COUNT: i + 1, FORMAT })),
   );
@@ -72,7 +76,7 @@ export function commonVariants(): readonly KernelVariant[] {
   );
   const warps = FORMATS_OF_EXPERTS.map((FORMAT) => ({ FORMAT, LINE_TILE: 64, WGMMA: 0 }));
   return [
-    ...variants(['rows', 'layers', 'route', 'sampling', 'grammar'], [{}]),
+    ...variants(['rows', 'draft', 'layers', 'route', 'sampling', 'grammar'], [{}]),
     ...variants(['branches'], [{}]),
     ...variants(['delta-net'], [{ KEY_DIM: 128 }]),
     ...variants(['pages', 'place', 'digest', 'linear-widen', 'int4-order'], [{}]),
@@ -82,7 +86,7 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['experts-tile'], warpgroups, HOPPER),
     ...variants(['experts-tile'], warps, OTHERS),
     ...variants(['rope', 'attention-prefill'], heads),
-    ...variants(['attention-decode'], decode),
+    ...variants(['attention-decode'], [...decode, ...verify]),
     ...variants(['linear'], streamed),
     ...variants(['attention-prefill-hopper'], heads, HOPPER),
     ...variants(['linear-skinny'], SKINNY, HOPPER),

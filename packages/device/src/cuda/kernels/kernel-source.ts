@@ -5,7 +5,8 @@ import * as rowLayout from '../../row-layout.ts';
 
 /** The translation units, and the kernels of each. */
 export const KERNEL_UNITS = {
-  rows: ['apply_command', 'begin_decode', 'advance'],
+  rows: ['apply_command', 'begin_decode', 'advance', 'accept'],
+  draft: ['draft'],
   layers: [
     ...(['embed', 'rms_norm', 'gate_mul', 'add_experts'] as const),
     ...(['select_lines', 'pool_lines', 'fill_uniform', 'matmul_any'] as const),

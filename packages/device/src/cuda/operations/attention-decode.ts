@@ -1,5 +1,6 @@
 import type { OpArgs } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
+import { launchRope } from './attention-prefill.ts';
 import {
   checkPages,
   KV_FORMAT,
@@ -27,11 +28,26 @@ const BLOCKS_PER_MULTIPROCESSOR = 2;
 const warpsOf = (headDim: number) => (headDim <= 128 ? 8 : 4);
 
 /**
+ * Short runs of tokens behind long contexts: rotation and the KV of all of them first, then each as
+ * if it were alone, in a grid that fills the GPU whatever the runs. What they share of a context
+ * comes from the cache.
+ */
+export function launchVerifyAttention(launcher: Launcher, args: OpArgs['attention']): void {
+  const defines = { HEAD_DIM: args.headDim, KV_FORMAT: KV_FORMAT[args.kvFormat] };
+  launchRope(launcher, { args, defines, tableRows: checkPages(args), counter: 0n });
+  launchDecodeAttention(launcher, args, true);
+}
+
+/**
  * One kernel for all of it: rotation, this token's KV, attention over the context, split over as
  * many blocks as the GPU holds at once, and the combination of the splits. The grid does not depend
  * on the contexts, whose lengths only the device knows.
  */
-export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attention']): void {
+export function launchDecodeAttention(
+  launcher: Launcher,
+  args: OpArgs['attention'],
+  isStored = false,
+): void {
   const { count, heads, kvHeads, headDim, window, scale, epsilon, kvFormat } = args;
   const perKvHead = heads / kvHeads;
   const chunks = Math.ceil(perKvHead / MAX_GROUP);
@@ -66,6 +82,7 @@ export function launchDecodeAttention(launcher: Launcher, args: OpArgs['attentio
       PAGE_TOKENS: args.pageTokens,
       DECODE_WARPS: warps,
       ...rotaryDefine(args),
+      ...(isStored ? { IS_STORED: 1 } : {}),
     },
   );
 }

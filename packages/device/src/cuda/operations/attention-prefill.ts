@@ -45,7 +45,8 @@ export function launchPrefillAttention(launcher: Launcher, args: OpArgs['attenti
   else launchAnywhere(launcher, run);
 }
 
-function launchRope(launcher: Launcher, { args, defines, tableRows, counter }: Run): void {
+/** Rotates queries, and writes keys and values: what attention over pages alone goes on from. */
+export function launchRope(launcher: Launcher, { args, defines, tableRows, counter }: Run): void {
   const { count, heads, kvHeads, headDim, epsilon } = args;
   const slots = heads + 2 * kvHeads;
   const block = rotationParameters(launcher, args).pointers(counter);

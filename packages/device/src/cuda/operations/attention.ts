@@ -1,7 +1,7 @@
 import { DeviceError } from '../../errors.ts';
 import type { OpArgs } from '../../ops.ts';
 import type { Launcher } from '../launch/launcher.ts';
-import { launchDecodeAttention } from './attention-decode.ts';
+import { launchDecodeAttention, launchVerifyAttention } from './attention-decode.ts';
 import { launchPrefillAttention } from './attention-prefill.ts';
 
 export function launchAttention(launcher: Launcher, args: OpArgs['attention']): void {
@@ -15,5 +15,6 @@ export function launchAttention(launcher: Launcher, args: OpArgs['attention']): 
   }
   if (count === 0) return;
   if (phase === 'decode') launchDecodeAttention(launcher, args);
+  else if (phase === 'verify') launchVerifyAttention(launcher, args);
   else launchPrefillAttention(launcher, args);
 }

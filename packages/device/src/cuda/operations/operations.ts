@@ -25,9 +25,11 @@ import { launchLinear } from './linear-operations.ts';
 import { launchGatherPages, launchScatterPages } from './pages.ts';
 import { launchPlace } from './place.ts';
 import {
+  launchAccept,
   launchAdvance,
   launchApplyCommand,
   launchBeginDecode,
+  launchDraft,
   launchGrammarMask,
   launchPromptLogprobs,
   launchSample,
@@ -39,6 +41,7 @@ type Launch<Name extends OpName> = (launcher: Launcher, args: OpArgs[Name]) => v
 const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'apply-command': launchApplyCommand,
   'begin-decode': launchBeginDecode,
+  draft: launchDraft,
   embed: launchEmbed,
   copy: launchCopy,
   'gather-pages': launchGatherPages,
@@ -64,6 +67,7 @@ const LAUNCHES: { readonly [Name in OpName]: Launch<Name> } = {
   'grammar-mask': launchGrammarMask,
   sample: launchSample,
   advance: launchAdvance,
+  accept: launchAccept,
   'prompt-logprobs': launchPromptLogprobs,
   'fill-uniform': launchFillUniform,
   place: launchPlace,

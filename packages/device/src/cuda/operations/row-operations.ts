@@ -1,11 +1,14 @@
 import { targetList } from '../../command-targets.ts';
 import type { Slice } from '../../device.ts';
+import { DeviceError } from '../../errors.ts';
 import { GRAMMAR_ROW_WORDS, maskWords } from '../../grammar-layout.ts';
-import type { GrammarTables, OpArgs } from '../../ops.ts';
+import type { GrammarTables, Histories, OpArgs } from '../../ops.ts';
 import {
   COMMAND_HEADER_WORDS,
   LOGPROB_WORDS,
   MAX_BIAS,
+  MAX_DRAFTS,
+  MAX_LOOKUP,
   RECORD_WORDS,
   ROW_WORDS,
   resultSlotWords,
@@ -60,10 +63,57 @@ export function launchBeginDecode(launcher: Launcher, args: OpArgs['begin-decode
   launcher.launch('begin_decode', { grid: [Math.ceil(count / THREADS)], threads: THREADS }, block);
 }
 
+/** Threads of draft.cu. */
+const DRAFT_THREADS = 1024;
+
+const historyRowsIn = ({ history, historyTokens }: Histories) =>
+  historyTokens === 0 ? 0 : Math.floor(history.bytes / (historyTokens * WORD));
+
+export function launchDraft(launcher: Launcher, args: OpArgs['draft']): void {
+  const { count, linesPerRow, historyTokens, lookupMin, lookupMax } = args;
+  if (linesPerRow < 1 || linesPerRow > 1 + MAX_DRAFTS || lookupMax > MAX_LOOKUP) {
+    const most = `at most ${MAX_DRAFTS} drafts by ${MAX_LOOKUP} tokens`;
+    throw new DeviceError('bad-argument', `${linesPerRow - 1} by ${lookupMax}: ${most}`);
+  }
+  const bytes = count * linesPerRow * WORD;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('rows of draft', args.rows, 0),
+      launcher.address('decodeRows of draft', args.decodeRows, count * WORD),
+      launcher.address('history of draft', args.history, 0),
+      launcher.address('tokens of draft', args.tokens, bytes),
+      launcher.address('tokenRows of draft', args.tokenRows, bytes),
+      launcher.address('positions of draft', args.positions, bytes),
+    )
+    .ints(rowsIn(args.rows), historyRowsIn(args), historyTokens, linesPerRow, lookupMin, lookupMax);
+  launcher.launch('draft', { grid: [count], threads: DRAFT_THREADS }, block);
+}
+
 export function launchAdvance(launcher: Launcher, args: OpArgs['advance']): void {
-  const { count, vocab, ringSlots, ringLines } = args;
+  const start = advancePointers(launcher, args);
+  const block = grammarTables(launcher, start, args).ints(...advanceInts(args));
+  launcher.launch('advance', { grid: [1], threads: THREADS }, block);
+}
+
+export function launchAccept(launcher: Launcher, args: OpArgs['accept']): void {
+  const { count, linesPerRow, historyTokens } = args;
+  const start = advancePointers(launcher, args).pointers(
+    launcher.address('tokens of accept', args.tokens, count * WORD),
+    launcher.address('history of accept', args.history, 0),
+  );
+  const block = grammarTables(launcher, start, args)
+    .ints(...advanceInts(args))
+    .ints(linesPerRow, historyTokens, historyRowsIn(args));
+  launcher.launch('accept', { grid: [1], threads: THREADS }, block);
+}
+
+function advancePointers(
+  launcher: Launcher,
+  args: OpArgs['advance'] | OpArgs['accept'],
+): ParameterBlock {
+  const { count, ringSlots, ringLines } = args;
   const ringBytes = ringSlots * resultSlotWords(ringLines) * WORD;
-  const start = launcher.parameters.pointers(
+  return launcher.parameters.pointers(
     launcher.address('rows of advance', args.rows, 0),
     launcher.address('control of advance', args.control, WORD),
     launcher.address('lineRows of advance', args.lineRows, count * WORD),
@@ -71,15 +121,12 @@ export function launchAdvance(launcher: Launcher, args: OpArgs['advance']): void
     launcher.address('counts of advance', args.counts, 0),
     launcher.address('results of advance', args.results, ringBytes),
   );
-  const block = grammarTables(launcher, start, args).ints(
-    rowsIn(args.rows),
-    countRowsIn(args.counts, vocab),
-    count,
-    vocab,
-    ringSlots,
-    ringLines,
-  );
-  launcher.launch('advance', { grid: [1], threads: THREADS }, block);
+}
+
+function advanceInts(args: OpArgs['advance'] | OpArgs['accept']): number[] {
+  const { count, vocab, ringSlots, ringLines } = args;
+  const countRows = countRowsIn(args.counts, vocab);
+  return [rowsIn(args.rows), countRows, count, vocab, ringSlots, ringLines];
 }
 
 /** grammarRows, and the GrammarTables of grammar.cuh. */
@@ -135,7 +182,8 @@ export function launchSample(launcher: Launcher, args: OpArgs['sample']): void {
         ringSlots * ringLines * LOGPROB_WORDS * WORD,
       ),
     )
-    .ints(rowsIn(args.rows), countRowsIn(args.counts, vocab), vocab, ringSlots, ringLines);
+    .ints(rowsIn(args.rows), countRowsIn(args.counts, vocab), vocab, ringSlots, ringLines)
+    .ints(args.linesPerRow);
   launcher.launch('sample', { grid: [count], threads: SAMPLE_THREADS }, block);
 }
 

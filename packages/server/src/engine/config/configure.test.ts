@@ -101,6 +101,19 @@ describe('the length of a burst', () => {
   });
 });
 
+describe('speculation', () => {
+  it('is as vLLM spells it, and off where nothing is said', () => {
+    expect(configured({ device: 'cpu' }).limits.speculation).toBeUndefined();
+    const speculativeConfig = '{"method": "ngram", "num_speculative_tokens": 2}';
+    const speculation = { drafts: 2, lookupMin: 5, lookupMax: 5 };
+    expect(configured({ device: 'cpu', speculativeConfig }).limits).toMatchObject({ speculation });
+    const other = '{"method": "medusa", "num_speculative_tokens": 2}';
+    expect(() => configured({ device: 'cpu', speculativeConfig: other })).toThrow(
+      'must be "ngram"',
+    );
+  });
+});
+
 describe('tiers of KV', () => {
   it('are as large as was said, in GiB', () => {
     const asked = {

@@ -27,6 +27,7 @@ import type { Decision } from './decision.ts';
 import type { EngineConfig } from './engine-config.ts';
 import { readMeasuredProfile } from './measured-profiles.ts';
 import { parseProfileFile } from './profile-file.ts';
+import { readSpeculativeConfig } from './speculative-config.ts';
 
 /**
  * Turns settings into a configuration, deciding what was left open and saying why. `seal` is what
@@ -68,6 +69,7 @@ export function configureEngine(settings: Settings, seal: SealPolicy): EngineCon
 }
 
 function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
+  const { speculativeConfig } = settings;
   return {
     burst,
     maxModelTokens: settings.maxModelLen,
@@ -81,6 +83,9 @@ function limitsOf(settings: Settings, burst: BurstLimits): EngineLimits {
     maxWaiting: settings.maxWaitingRequests,
     seed: settings.seed,
     tiers: tiersOf(settings),
+    ...(speculativeConfig === undefined
+      ? {}
+      : { speculation: readSpeculativeConfig(speculativeConfig) }),
   };
 }
 

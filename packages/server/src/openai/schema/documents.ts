@@ -127,6 +127,16 @@ export const BridgeDocument = z
     steps_per_launch_reason: z.string(),
     chunk_tokens: z.int(),
     chunk_tokens_reason: z.string(),
+    /** null: nothing is ever drafted. */
+    speculation: z
+      .object({
+        drafts_per_step: z.int(),
+        reason: z.string(),
+        drafts: z.int(),
+        draft_tokens: z.int(),
+        accepted_tokens: z.int(),
+      })
+      .nullable(),
     per_generated_token: z.object({
       crossings: z.number(),
       bytes: z.number(),
