@@ -211,6 +211,22 @@ describe('what cannot be divided is refused by name', () => {
       2,
       { quantization: { ...QUANTIZED, weight_block_size: [16, 40] } },
     ],
+    [
+      '3 blocks of 32 MXFP4 codes cannot be divided among 2 ranks: take a number that divides ' +
+        'them, or --enable-expert-parallel',
+      2,
+      {
+        architecture: 'GptOssForCausalLM',
+        quantization: { quant_method: 'mxfp4' },
+        config: {
+          attention_bias: true,
+          num_local_experts: 3,
+          num_experts_per_tok: 2,
+          sliding_window: 8,
+          intermediate_size: 96,
+        },
+      },
+    ],
     ['LlamaForCausalLM has no experts', 2, {}, true],
     [
       '3 experts cannot be shared out to 4 ranks',

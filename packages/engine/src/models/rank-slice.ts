@@ -247,11 +247,12 @@ function feedForwardOf({ destination }: WeightTensor, { layerKinds }: ModelSpec)
   return layerKinds['layer' in destination ? destination.layer : 0]!.feedForward;
 }
 
-function share(count: number, { index, of }: Rank, what: string): Range {
+function share(count: number, { index, of }: Rank, what: string, orElse = ''): Range {
   if (count % of !== 0) {
     throw new ModelError(
       'unsupported',
-      `${count} ${what} cannot be divided among ${of} ranks: take a number that divides them`,
+      `${count} ${what} cannot be divided among ${of} ranks: take a number that divides ` +
+        `them${orElse}`,
     );
   }
   return [(count / of) * index, (count / of) * (index + 1)];
@@ -269,10 +270,12 @@ function kvShare(kvHeads: number, rank: Rank): Range {
 /** Of the width between the gated product and the one back. */
 function innerShare(feedForward: FeedForward, rank: Rank): Range {
   const { intermediateSize: width } = feedForward;
+  const orElse = feedForward.kind === 'experts' ? ', or --enable-expert-parallel' : '';
   if (feedForward.kind !== 'experts' || feedForward.stored !== 'mxfp4 stack') {
-    return share(width, rank, 'columns between gate and down');
+    return share(width, rank, 'columns between gate and down', orElse);
   }
-  const blocks = share(width / MXFP4_BLOCK, rank, `blocks of ${MXFP4_BLOCK} MXFP4 codes`);
+  const what = `blocks of ${MXFP4_BLOCK} MXFP4 codes`;
+  const blocks = share(width / MXFP4_BLOCK, rank, what, orElse);
   return scaled(blocks, MXFP4_BLOCK);
 }
 

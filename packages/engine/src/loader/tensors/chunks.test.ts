@@ -87,7 +87,7 @@ test('what nobody wants is not read, unless it costs less than another read', ()
   expect(cursor.totalBytes).toBeLessThan(600_000);
 });
 
-test('parts of several ranks over the same bytes are each whole, and no byte is dealt out twice', () => {
+test('parts of ranks over the same bytes are each whole, and no byte comes twice', () => {
   const [first, second, within] = [
     part('columns of rank 0', 0, 0, 300, 'bytes'),
     part('columns of rank 1', 0, 0, 300, 'bytes'),
