@@ -1,5 +1,10 @@
 import { columns } from '@bridgekeeper/report';
-import { VALIDATION_LIMIT, type ValidatedCase, validationData } from './validate.ts';
+import {
+  VALIDATION_LIMIT,
+  type ValidatedCase,
+  type ValidationCase,
+  validationData,
+} from './validate.ts';
 
 /** A number in its unit, for people. */
 function shown(value: number, unit: string): string {
@@ -8,7 +13,13 @@ function shown(value: number, unit: string): string {
   return `${value.toFixed(digits)}${unit === '' ? '' : ` ${unit}`}`;
 }
 
+function publishedText({ published, publishedRange, unit }: ValidationCase): string {
+  if (publishedRange === undefined) return shown(published, unit);
+  return publishedRange.map((figure) => shown(figure, unit)).join(' to ');
+}
+
 const isWithin = ({ error }: ValidatedCase) => Math.abs(error) <= VALIDATION_LIMIT;
+const isWithinAll = ({ worstError }: ValidatedCase) => Math.abs(worstError) <= VALIDATION_LIMIT;
 
 /** The whole validation as lines for a terminal: calibration and tests apart. */
 export function validationLines(validated: readonly ValidatedCase[]): readonly string[] {
@@ -18,7 +29,7 @@ export function validationLines(validated: readonly ValidatedCase[]): readonly s
     const rows = cases.map((each) => [
       each.case.title,
       shown(each.predicted, each.case.unit),
-      shown(each.case.published, each.case.unit),
+      publishedText(each.case),
       `${(100 * each.error).toFixed(0)} %`,
       isWithin(each) ? '' : 'off',
     ]);
@@ -27,7 +38,12 @@ export function validationLines(validated: readonly ValidatedCase[]): readonly s
     lines.push(fitted, '', ...columns([['case', 'predicted', 'published', 'error', ''], ...rows]));
     const within = cases.filter(isWithin).length;
     const limit = 100 * VALIDATION_LIMIT;
-    lines.push('', `${within} of ${cases.length} within ${limit} % of the effect.`, '');
+    const all = cases.filter(isWithinAll).length;
+    const middle =
+      all < within
+        ? `; ${all} against each figure where several were published, and not their middle alone`
+        : '';
+    lines.push('', `${within} of ${cases.length} within ${limit} % of the effect${middle}.`, '');
   }
   const off = validated.filter((each) => each.case.use === 'test' && !isWithin(each));
   if (off.length > 0) lines.push('Where predictions are off:');

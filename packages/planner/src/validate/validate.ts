@@ -65,6 +65,7 @@ export interface ValidationCase {
   readonly measure: Measure;
   /** What the engine did without confidential computing. */
   readonly anchor?: { readonly outputTokensPerSecond: number };
+  /** Where several figures were, their middle. */
   readonly published: number;
   /** Where several were: least and most. */
   readonly publishedRange?: readonly [number, number];
@@ -86,6 +87,8 @@ export interface ValidatedCase {
   readonly predicted: number;
   /** Of the effect: 0.1 is a prediction that is 10 % too high. */
   readonly error: number;
+  /** The same against that one of several published figures from which it is farthest. */
+  readonly worstError: number;
 }
 
 /** Of the effect, which a prediction may be off by. */
@@ -101,18 +104,21 @@ export async function validate(
   const validated: ValidatedCase[] = [];
   for (const each of validationData().cases) {
     const predicted = await predict(each);
-    const error = errorOf(each, predicted);
-    validated.push({ case: each, predicted, error });
+    validated.push({ case: each, predicted, ...errorsOf(each, predicted) });
     onCase(validated.at(-1)!);
   }
   return validated;
 }
 
-/** Within what was published there is none; beside it, it is against the nearer end. */
-function errorOf({ published, publishedRange }: ValidationCase, predicted: number): number {
-  const [least, most] = publishedRange ?? [published, published];
-  if (predicted >= least && predicted <= most) return 0;
-  return predicted / (predicted < least ? least : most) - 1;
+/** That it lies between figures that were published excuses no prediction. */
+function errorsOf(
+  { published, publishedRange }: Pick<ValidationCase, 'published' | 'publishedRange'>,
+  predicted: number,
+): Pick<ValidatedCase, 'error' | 'worstError'> {
+  const error = predicted / published - 1;
+  const all = (publishedRange ?? [published]).map((figure) => predicted / figure - 1);
+  const worstError = all.reduce((worst, each) => (Math.abs(each) > Math.abs(worst) ? each : worst));
+  return { error, worstError };
 }
 
 async function predict({ measure, anchor }: ValidationCase): Promise<number> {
