@@ -14,10 +14,10 @@ const NONE = -1;
 export const OPEN = 'open';
 
 /**
- * A process that runs tests. `run` runs steps, `{ path, places, seconds }`, with a mutant on, until a
- * test fails: of a file of tests those at these places, or all. It says how that ended: `passed`,
- * `failed` with the test and the error, `timeout`, or `died`. After the last two the process is
- * gone. `patience` is how many seconds a step may hang besides 4 times what it takes.
+ * A process that runs tests. `run` runs steps, `{ path, places, seconds }`, with a mutant on, until
+ * a test fails: of a file of tests those at these places, or all. It says how that ended:
+ * `passed`, `failed` with the test and the error, `timeout`, or `died`. After the last two the
+ * process is gone. `patience` is how many seconds a step may hang besides 4 times what it takes.
  */
 function startProcess(sandbox, patience, env = {}) {
   const child = fork(worker, [pathToFileURL(sandbox.switch).href], {
@@ -141,12 +141,12 @@ const UNCONFIRMED = 20;
 const FIRST = 3;
 
 /**
- * Judges mutants one after the other, by the tests that reach them, and most of them in one process,
- * since starting one takes longer than most tests. What a mutant leaves behind there could decide
- * about the next, and a test may need those before it. So a process of its own judges what acts
- * while modules are loaded; what no test noticed it judges again, by all tests of the files; and
- * what was noticed is confirmed by the same tests, which pass in that process without a mutant, or
- * else it is judged again in a process of its own, by whole files.
+ * Judges mutants one after the other, by the tests that reach them, and most of them in one
+ * process, since starting one takes longer than most tests. What a mutant leaves behind there could
+ * decide about the next, and a test may need those before it. So a process of its own judges what
+ * acts while modules are loaded; what no test noticed it judges again, by all tests of the files;
+ * and what was noticed is confirmed by the same tests, which pass in that process without a mutant,
+ * or else it is judged again in a process of its own.
  */
 export function makeJudge(tests, sandbox, patience) {
   let shared;
