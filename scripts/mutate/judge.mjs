@@ -142,11 +142,11 @@ const FIRST = 3;
 
 /**
  * Judges mutants one after the other, by the tests that reach them, and most of them in one
- * process, since starting one takes longer than most tests. What a mutant leaves behind there could decide
- * about the next, and a test may need those before it. So a process of its own judges what acts
- * while modules are loaded; what no test noticed it judges again, by all tests of the files; and
- * what was noticed is confirmed by the same tests, which pass in that process without a mutant, or
- * else it is judged again in a process of its own, by whole files.
+ * process, since starting one takes longer than most tests. What a mutant leaves behind there could
+ * decide about the next, and a test may need those before it. So a process of its own judges what
+ * acts while modules are loaded; what no test noticed it judges again, by all tests of the files;
+ * and what was noticed is confirmed by the same tests, which pass in that process without a mutant,
+ * or else it is judged again in a process of its own, by whole files.
  */
 export function makeJudge(tests, sandbox, patience) {
   let shared;
