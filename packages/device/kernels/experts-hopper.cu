@@ -270,8 +270,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 /**
  * out[lines, orderedPitch(inputs)] = input[lines, inputs] with the inputs of each step in the order
  * in which the products take them, zeros behind the last: of product s = o / 8, and there of the
- * lane c = o % 4 its pair h = o / 4 % 2, for word o of a step. A pair is one of widenFp4: codes i and
- * i + 4 of eight. Grid: (lines); inputs are a multiple of 32.
+ * lane c = o % 4 its pair h = o / 4 % 2, for word o of a step. A pair is one of widenFp4: codes i
+ * and i + 4 of eight. Grid: (lines); inputs are a multiple of 32.
  */
 extern "C" __global__ void order_inputs(const bf16* input, bf16* out, int inputs) {
   awaitEarlier();

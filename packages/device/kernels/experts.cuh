@@ -1,8 +1,8 @@
 #pragma once
 #include "common.cuh"
 
-// What all ways of multiplying lines with experts work on: experts.cu for few lines, experts-tile.cu
-// and experts-hopper.cu for many.
+// What all ways of multiplying lines with experts work on: experts.cu for few lines,
+// experts-tile.cu and experts-hopper.cu for many.
 
 struct Problem {
   const bf16* input;

@@ -13,8 +13,8 @@
  * agree, so each lane reads 16 bytes of its row at once.
  *
  * Fixed when compiled: LINE_COUNT (1 to 4, of int4 1 to 8), FORMAT (0: bf16, 1: FP8 e4m3 with
- * scales, 2: int4 with a scale and a zero point for each SPAN inputs or for a row) and, where a gate
- * is not silu, GELU.
+ * scales, 2: int4 with a scale and a zero point for each SPAN inputs or for a row) and, where a
+ * gate is not silu, GELU.
  */
 
 #ifdef GELU
@@ -217,8 +217,9 @@ __device__ inline u32 halfPair(float low, float high) {
 }
 
 /**
- * 8 columns as f16, as weights that were packed. The 16 lanes of a span divide by `factor`, the power of two that takes their largest value to the top of the range
- * of f16: all 8 bits of a bf16 survive unless it is 2^30 times smaller than the largest.
+ * 8 columns as f16, as weights that were packed. The 16 lanes of a span divide by `factor`, the
+ * power of two that takes their largest value to the top of the range of f16: all 8 bits of a bf16
+ * survive unless it is 2^30 times smaller than the largest.
  */
 __device__ inline uint4 halves8(const float (&values)[8], float& factor) {
   float largest = 0.0f;

@@ -383,7 +383,7 @@ async function uploadScales(
 }
 
 /**
- * Puts a model's weights on the device: packed formats packed, the rest in the device's element type.
+ * Puts a model's weights on the device: packed formats packed, the rest in its element type.
  * A checkpoint passes through memory of bounded size (see LoadPipeline); a sealed one is verified
  * before this resolves. On failure everything allocated is freed again. Throws ModelError when the
  * checkpoint does not fit `spec`, a file fails or is not what was sealed, DeviceError when the

@@ -142,7 +142,9 @@ describe('quantization_config of weights in 4 bits', () => {
     expect(() => specOf(AWQ, moe)).toThrow(/is of AWQ; of experts in 4 bits, mxfp4/);
     const part = { ...AWQ, modules_to_not_convert: ['k_proj'] };
     expect(() => weightTensors(specOf(part))).toThrow(/q_proj in int4 but not .*k_proj/);
-    expect(() => rankSpec(specOf(GPTQ), { of: 2, wholeExperts: false })).toThrow(/in GPTQ are not divided among GPUs/);
+    expect(() => rankSpec(specOf(GPTQ), { of: 2, wholeExperts: false })).toThrow(
+      /in GPTQ are not divided among GPUs/,
+    );
   });
 
   test('of sizes that fill no groups or words is refused by the name of the module', () => {

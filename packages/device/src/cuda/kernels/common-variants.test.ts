@@ -5,7 +5,6 @@ import {
   skinnyShape,
   tileDefines,
 } from '../operations/linear-skinny.ts';
-import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { commonVariants } from './common-variants.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
 

@@ -1,6 +1,11 @@
-import { STREAM_LINES } from '../operations/linear-stream.ts';
 import { PORTABLE_TARGET } from './kernel-library.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
+
+/**
+ * Lines up to which weights are streamed past them: beyond, larger tiles of tensor cores pay. Of
+ * int4, of which more is unpacked in the same time, a tile of eight is no slower than one line.
+ */
+export const STREAM_LINES = { element: 4, 'fp8-e4m3': 4, int4: 8 } as const;
 
 /** A translation unit as it is compiled ahead. */
 export interface KernelVariant {

@@ -8,11 +8,11 @@ import {
   packedBytes,
   routeWorkspace,
 } from '../../ops.ts';
+import { STREAM_LINES } from '../kernels/common-variants.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
 import { launchLinear, lineThreads } from './linear-operations.ts';
-import { STREAM_LINES } from './linear-stream.ts';
 
 const E = 2;
 const WORD = 4;
@@ -311,9 +311,9 @@ const HOPPER = { 64: { step: 128, stages: 3 }, 128: { step: 64, stages: 4 } } as
 const HOPPER_THREADS = 256;
 
 function manyTileFor(launcher: Launcher, args: ExpertGroups & ExpertMatrix): ManyTile | null {
-  const { count, topK, experts } = args;
+  const { count, topK, allExperts } = args;
   const way = isForHopper(launcher, args) ? 'ordered' : 'others';
-  const mean = (count * topK) / experts;
+  const mean = (count * topK) / allExperts;
   if (mean < MANY_LINES[way]) return null;
   return launcher.core.gpu.hasWarpgroupProducts && mean > SMALL_TILES[way] ? 128 : 64;
 }

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { canStream, STREAM_LINES, type StreamSizes, streamShape } from './linear-stream.ts';
+import { STREAM_LINES } from '../kernels/common-variants.ts';
+import { canStream, type StreamSizes, streamShape } from './linear-stream.ts';
 
 const HOPPER = { multiprocessors: 132, sharedBytesOfBlock: 232_448, launchesDependent: true };
 /** An RTX PRO 6000: compute capability 12.0. */

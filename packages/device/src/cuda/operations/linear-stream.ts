@@ -1,17 +1,12 @@
 import type { ElementType } from '../../device.ts';
 import type { OpArgs } from '../../ops.ts';
 import type { GpuTraits } from '../core.ts';
+import { STREAM_LINES } from '../kernels/common-variants.ts';
 import type { KernelName } from '../kernels/kernel-source.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import { activationDefine } from './activation.ts';
 import type { LinearOperands } from './linear-operations.ts';
-
-/**
- * Lines up to which weights are streamed past them: beyond, larger tiles of tensor cores pay. Of
- * int4, of which more is unpacked in the same time, a tile of eight is no slower than one line.
- */
-export const STREAM_LINES = { element: 4, 'fp8-e4m3': 4, int4: 8 } as const;
 
 const E = 2;
 /** As linear.cu has them. */

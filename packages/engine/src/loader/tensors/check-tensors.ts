@@ -44,7 +44,7 @@ function contradiction({ name, dtype }: CheckpointTensor, claim: string): ModelE
 
 /**
  * Checks that `checkpoint` fills `wanted`: every source there, of the planned shape, in a supported
- * type, and with scales where it is packed. Returns the names of tensors that the wanted does not use.
+ * type, and with scales where it is packed. Returns the names of tensors that are not wanted.
  * Throws ModelError `missing-tensor`, `wrong-shape`, `inconsistent` or `unsupported`.
  */
 export function checkTensors(
