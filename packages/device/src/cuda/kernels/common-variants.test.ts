@@ -5,7 +5,7 @@ import {
   skinnyShape,
   tileDefines,
 } from '../operations/linear-skinny.ts';
-import { commonVariants } from './common-variants.ts';
+import { commonVariants, STREAM_LINES } from './common-variants.ts';
 import type { KernelDefines, KernelUnit } from './kernel-source.ts';
 
 const variants = (unit: KernelUnit) =>
