@@ -62,9 +62,9 @@ const hasOwn = ({ predictions }: Plan) =>
 const hasExperts = ({ model }: Plan) => model.activeParameters < model.parameters;
 
 const OWN_EXPERTS =
-  'Bridgekeeper’s kernels of experts are made for few lines: prompts take 3 to 6 times as long ' +
-  'as the roofline says, measured on an H200 and taken over for other GPUs. Kernels of other ' +
-  'engines are priced by the roofline.';
+  'Bridgekeeper’s kernels of experts take 1.7 to 3 times as long as the roofline says, prompts ' +
+  'most, measured on an H200 and taken over for other GPUs. Kernels of other engines are priced ' +
+  'by the roofline.';
 
 function observedText({ engine, hostFactor }: NonNullable<Plan['observed']>): string {
   return (
