@@ -9,9 +9,9 @@
 // Products of many lines with the experts that they chose, as of prompts: what counts are the
 // tensor cores. A block has a tile of ROWS rows of one expert's weight by LINE_TILE of its lines,
 // and takes STEP inputs at a time: lines come to shared memory in the background, and weights,
-// packed as they are, through registers, where they are widened to bf16 while the products of the step
-// before are under way. Which expert and which of its lines a block has it finds in the groups:
-// the grid depends on how many lines there are and not on where they go.
+// packed as they are, through registers, where they are widened to bf16 while the products of the
+// step before are under way. Which expert and which of its lines a block has it finds in the
+// groups: the grid depends on how many lines there are and not on where they go.
 //
 // Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4), LINE_TILE (64 or 128),
 // WGMMA (1: warpgroups multiply, Hopper alone; 0: warps do, with mma.sync).
