@@ -2,9 +2,10 @@ import { expect, test } from 'vitest';
 import { fuzz } from './fuzz.ts';
 import { FUZZ_TARGETS, shareOut } from './targets.ts';
 
-// A small campaign; `bridgekeeper bench fuzz` runs long ones.
-const INPUTS = 60_000;
-const INPUTS_MIN = 60;
+// A small campaign; `bridgekeeper bench fuzz` runs long ones. Keys are new in every run: of each
+// refusal that is asked for there must be so many that none is only a rare chance.
+const INPUTS = 120_000;
+const INPUTS_MIN = 600;
 const SEED = 20260115;
 const counts = shareOut(INPUTS, FUZZ_TARGETS).map((count) => Math.max(INPUTS_MIN, count));
 
