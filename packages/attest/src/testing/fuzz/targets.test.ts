@@ -5,7 +5,7 @@ import { FUZZ_TARGETS, shareOut } from './targets.ts';
 // A small campaign; `bridgekeeper bench fuzz` runs long ones. Keys are new in every run: of each
 // refusal that is asked for there must be so many that none is only a rare chance.
 const INPUTS = 120_000;
-const INPUTS_MIN = 600;
+const INPUTS_MIN = 300;
 const SEED = 20260115;
 const counts = shareOut(INPUTS, FUZZ_TARGETS).map((count) => Math.max(INPUTS_MIN, count));
 
