@@ -12,6 +12,10 @@
 // that lines have their inputs in the same order, which a kernel of its own puts them in before
 // (order_inputs).
 //
+// What products read from registers must have been computed into them: bf16 as it is stored would
+// only be moved there, the assembler leaves moves out, and the next load then writes to registers
+// that products still read. So bf16 goes the way of experts-tile.cu.
+//
 // Fixed when compiled: LINE_TILE (64 or 128).
 
 #define WARPGROUPS 2
@@ -208,16 +212,8 @@ template <bool IS_GATE> __device__ void multiplyTile(const Problem& problem) {
   Shared& shared = *(Shared*)memory;
   awaitEarlier();
   letNextStart();
-  if (threadIdx.x < WARP_LANES) findTile(problem, shared.tile, blockIdx.y, LINE_TILE);
-  __syncthreads();
-  const int count = shared.tile.count;
+  const int count = takeTile(problem, shared.tile, shared.assignments, LINE_TILE);
   if (count == 0) return;
-  if (threadIdx.x < LINE_TILE) {
-    const bool isGiven = threadIdx.x < count;
-    shared.assignments[threadIdx.x] =
-        isGiven ? problem.order[shared.tile.first + threadIdx.x] : 0;
-  }
-  __syncthreads();
   const WarpRows<IS_GATE> all(problem, shared.tile.expert);
   const RowFeed rows(problem, all);
   float sums[SUMS] = {};

@@ -375,16 +375,8 @@ template <bool IS_GATE> __device__ void multiplyTile(const Problem& problem) {
   Shared& shared = *(Shared*)memory;
   awaitEarlier();
   letNextStart();
-  if (threadIdx.x < WARP_LANES) findTile(problem, shared.tile, blockIdx.y, LINE_TILE);
-  __syncthreads();
-  const int count = shared.tile.count;
+  const int count = takeTile(problem, shared.tile, shared.assignments, LINE_TILE);
   if (count == 0) return;
-  if (threadIdx.x < LINE_TILE) {
-    const bool isGiven = threadIdx.x < count;
-    shared.assignments[threadIdx.x] =
-        isGiven ? problem.order[shared.tile.first + threadIdx.x] : 0;
-  }
-  __syncthreads();
   const Columns<IS_GATE> columns(problem, shared.tile.expert);
   const LineFeed lines(problem, shared, IS_GATE ? problem.topK : 1);
   RowFeed<IS_GATE> rows(columns);

@@ -77,3 +77,21 @@ __device__ inline void findTile(const Problem& problem, ExpertTile& found, int n
   }
   if (lane == 0) found.count = 0;
 }
+
+/**
+ * Finds a block's tile, if there are so many, and lists the assignments that its lines are of: the
+ * number of lines. Every thread calls it.
+ */
+__device__ inline int takeTile(const Problem& problem, ExpertTile& tile, int* assignments,
+                               int lines) {
+  if (threadIdx.x < WARP_LANES) findTile(problem, tile, blockIdx.y, lines);
+  __syncthreads();
+  const int count = tile.count;
+  if (count == 0) return 0;
+  if (threadIdx.x < lines) {
+    const bool isGiven = threadIdx.x < count;
+    assignments[threadIdx.x] = isGiven ? problem.order[tile.first + threadIdx.x] : 0;
+  }
+  __syncthreads();
+  return count;
+}
