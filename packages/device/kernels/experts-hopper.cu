@@ -12,9 +12,10 @@
 // that lines have their inputs in the same order, which a kernel of its own puts them in before
 // (order_inputs).
 //
-// What products read from registers must have been computed into them: bf16 as it is stored would
-// only be moved there, the assembler leaves moves out, and the next load then writes to registers
-// that products still read. So bf16 goes the way of experts-tile.cu.
+// What products read from registers has to be computed into them. A form of this for bf16, which
+// is only moved there, gave wrong sums where FP8 and MXFP4 were right: it seems that moves were
+// left out, so that the next load wrote to registers that products still read. See
+// experts-tile.cu.
 //
 // Fixed when compiled: LINE_TILE (64 or 128).
 
