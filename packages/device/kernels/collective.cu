@@ -12,8 +12,9 @@
 #define AT_ONCE (RANKS <= 2 ? 4 : RANKS <= 4 ? 2 : 1)
 /** These are in collectives.ts, too. MAX_RANKS is what parameters have room for. */
 #define MAX_RANKS 8
-#define MEETING_BLOCKS 32
-#define PUSH_BYTES 262144
+#define MEETING_BLOCKS 64
+/** Pushed bytes come twice their number, and from every other rank. */
+#define PUSH_BYTES (RANKS <= 2 ? 1572864 : 262144)
 #define PUSH_ENTRIES (PUSH_BYTES / 8)
 
 /** Read where it lies, whatever the index. */
@@ -32,7 +33,7 @@ struct Mailbox {
   u32 meetings[MEETING_BLOCKS];
   u32 pushes[MEETING_BLOCKS];
   /** Two words and their turn twice: words that come with their own flags. */
-  uint4 inbox[2][MAX_RANKS][PUSH_ENTRIES];
+  uint4 inbox[2][RANKS][PUSH_ENTRIES];
 };
 struct Mailboxes {
   Mailbox* at[MAX_RANKS];

@@ -38,8 +38,8 @@ const OWN_FLAGS = {
   direct: flag(onOff(), undefined, 'read past the page cache, not through it'),
   stagingBytes: flag(
     integer(2 ** 20, 2 ** 36),
-    256 * 2 ** 20,
-    'bytes of host memory that weights pass through',
+    undefined,
+    'bytes of host memory that weights pass through; unset: of four crossings',
   ),
   rank: flag(
     kindOf('i/n', 'i/n with i from 0 below n', rankOf),

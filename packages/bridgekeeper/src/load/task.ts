@@ -35,7 +35,7 @@ export interface LoadTask {
   /** What the user sets otherwise than it was decided: nothing is raced then. */
   readonly overrides: Partial<LoadingStrategy>;
   readonly rank: Rank | null;
-  readonly stagingBytes: number;
+  readonly stagingBytes: number | undefined;
   readonly path: 'bridgekeeper' | 'plain';
   readonly mayRace: boolean;
   readonly check: boolean;

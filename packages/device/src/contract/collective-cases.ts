@@ -5,6 +5,12 @@ import { type ContractCase, expectClose, expectSame } from './case.ts';
 import { filled } from './filled.ts';
 import { benchCase, bytesOf, type Workbench } from './workbench.ts';
 
+/** Between ranks alone: many blocks' pushes, and more than is pushed. */
+const LARGE_SHAPES = [
+  { count: 37, width: 5120 },
+  { count: 160, width: 5120 },
+] as const;
+
 /** Few bytes, a kernel's full load, more; widths that no vector divides. */
 const SHAPES = [
   { count: 1, width: 64 },
@@ -21,6 +27,8 @@ export const collectiveCases: readonly ContractCase[] = [
         await checkReduce(bench, sizes);
       }
     }
+    if (bench.device.info.ranks === 1) return;
+    for (const shape of LARGE_SHAPES) await checkReduce(bench, { ...shape, epilogue: 'add' });
   }),
   benchCase('all-gather', 'arithmetic', async (bench) => {
     for (const { count, width } of SHAPES) {

@@ -4,7 +4,7 @@ import type { PeerLinks } from '../group/members.ts';
 import type { CollectiveName, OpArgs } from '../ops.ts';
 import type { Core } from './core.ts';
 import { cudaStream } from './cuda-stream.ts';
-import { MAILBOX_BYTES, type RankPlace } from './operations/collectives.ts';
+import { mailboxBytes, type RankPlace } from './operations/collectives.ts';
 
 /** One GPU of several that reach each other's memory. */
 export interface Peer {
@@ -26,10 +26,11 @@ export async function linkPeers(peers: readonly Peer[]): Promise<PeerLinks> {
       peer.core.memory.link(other.core.memory);
     }
   }
+  const bytes = mailboxBytes(peers.length);
   const mailboxes: bigint[] = [];
   for (const { core } of peers) {
-    const address = core.memory.allocateScratch(MAILBOX_BYTES, 'meetings of ranks');
-    await core.clear(address, MAILBOX_BYTES);
+    const address = core.memory.allocateScratch(bytes, 'meetings of ranks');
+    await core.clear(address, bytes);
     mailboxes.push(address);
   }
   return new CudaLinks(peers, mailboxes);

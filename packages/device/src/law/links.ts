@@ -15,10 +15,12 @@ export interface Links {
  * all-reduce.json): small ones are written to the others, one way; large ones are read from them
  * between two meetings.
  */
-const PUSH_MOST_BYTES = 262_144;
-const PUSH = { startNs: 600, bytesPerSecond: 150e9 } as const;
+const PUSH = { startNs: 600, bytesPerSecond: 160e9 } as const;
 const PULL = { startNs: 5_000, bytesPerSecond: 322e9 } as const;
 const NO_LAW = { tollNs: 0, rateFactor: 1 };
+
+/** Up to so many bytes are pushed, twice their number and from every other rank. */
+export const pushedBytesMax = (ranks: number): number => (ranks <= 2 ? 1_572_864 : 262_144);
 
 /** `profile` says what encrypted links add and take. */
 export function linksOf({ collectives = NO_LAW }: Profile, ranks: number): Links {
@@ -31,7 +33,7 @@ export function linksOf({ collectives = NO_LAW }: Profile, ranks: number): Links
  */
 export function collectiveNs(links: Links, name: CollectiveName, bytes: number): number {
   const { ranks, tollNs, rateFactor } = links;
-  const isPushed = name === 'all-reduce' && bytes <= PUSH_MOST_BYTES;
+  const isPushed = name === 'all-reduce' && bytes <= pushedBytesMax(ranks);
   const { startNs, bytesPerSecond } = isPushed ? PUSH : PULL;
   const share = name === 'all-gather' || isPushed ? ranks - 1 : (2 * (ranks - 1)) / ranks;
   return startNs + tollNs + (share * bytes * 1e9) / (bytesPerSecond * rateFactor);

@@ -10,8 +10,7 @@ import {
   CHUNK_BYTES_MAX,
   LoadingRace,
   type LoadingStrategy,
-  STAGING_BYTES,
-  STAGING_BYTES_OF_SEVERAL,
+  STAGED_CHUNKS,
 } from './strategy/loading-strategy.ts';
 import { ChunkCursor } from './tensors/chunks.ts';
 import { elementBytesOf, type StoredPart } from './tensors/parts.ts';
@@ -113,8 +112,9 @@ export async function fillArenas(
   const all = [...arenas, ...detour.buffers];
   const fills = workers.map((worker) => new GpuFill(worker, { ...options, arenas: all }, onBytes));
   try {
+    const openedNs = device.clock.nowNs();
     // Together, and before any of them streams: what is allocated later would wait for streams.
-    for (const fill of fills) await fill.makeReady(base);
+    await allSettled(fills.map((fill) => fill.makeReady(base)));
     const startedNs = device.clock.nowNs();
     const [first] = await Promise.all(
       fills.map((fill) => endingAll(cursor, fill.stream(cursor, gridBytes))),
@@ -130,7 +130,7 @@ export async function fillArenas(
       strategy,
       race,
       bytes: totalBytes,
-      readySeconds: sumOf(fills, ({ report }) => report.readySeconds),
+      readySeconds: (startedNs - openedNs) / 1e9,
       streamSeconds: (streamedNs - startedNs) / 1e9,
       times: {
         readNs: sumOf(fills, ({ report }) => report.times.readNs),
@@ -151,6 +151,12 @@ export async function fillArenas(
 
 const sumOf = <T>(all: readonly T[], part: (each: T) => number) =>
   all.reduce((total, each) => total + part(each), 0);
+
+/** When one fails, the others have ended before it is thrown: what they use may be freed then. */
+async function allSettled(all: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(all)).find(({ status }) => status === 'rejected');
+  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+}
 
 /** When it fails, nobody is dealt more: the others end soon. */
 async function endingAll<T>(cursor: ChunkCursor, part: Promise<T>): Promise<T> {
@@ -177,9 +183,9 @@ class GpuFill {
     options: FillOptions & { readonly arenas: readonly DeviceBuffer[] },
     onBytes: (bytes: number) => void,
   ) {
-    const { checkpoint, strategy, workers } = options;
-    const wantedBytes = workers.length > 1 ? STAGING_BYTES_OF_SEVERAL : STAGING_BYTES;
-    const stagingBytes = options.stagingBytes ?? wantedBytes;
+    const { checkpoint, strategy } = options;
+    const { chunkBytes } = onGrid(strategy, gridOf(checkpoint));
+    const stagingBytes = options.stagingBytes ?? STAGED_CHUNKS * chunkBytes;
     const { seal, files } = checkpoint;
     const names = files.map(({ name }) => name);
     this.#worker = worker;
@@ -191,7 +197,7 @@ class GpuFill {
       checkpoint,
       arenas: options.arenas,
       gridBytes: gridOf(checkpoint),
-      stagingBytes: Math.min(stagingBytes, Math.max(fileBytes, strategy.chunkBytes)),
+      stagingBytes: Math.min(stagingBytes, Math.max(fileBytes, chunkBytes)),
       digests: this.#digests,
       onChunk: ({ bytes }) => {
         this.#bytes += bytes;

@@ -1,25 +1,25 @@
 import type { Slice } from '../../device.ts';
 import { DeviceError } from '../../errors.ts';
+import { pushedBytesMax } from '../../law/links.ts';
 import type { CollectiveName, OpArgs } from '../../ops.ts';
 import type { LaunchShape } from '../launch/launch-configuration.ts';
 import type { Launcher } from '../launch/launcher.ts';
 
 const E = 2;
 const WORD = 4;
-/** Constants of collective.cu. */
+/** Constants of collective.cu, as `pushedBytesMax` is. */
 const MAX_RANKS = 8;
-const MEETING_BLOCKS = 32;
-const PUSH_BYTES = 262_144;
+const MEETING_BLOCKS = 64;
 const ENTRY_BYTES = 16;
-/** sizeof(Mailbox) */
-export const MAILBOX_BYTES =
+/** sizeof(Mailbox) where there are so many ranks. */
+export const mailboxBytes = (ranks: number): number =>
   MEETING_BLOCKS * MAX_RANKS * WORD +
   2 * MEETING_BLOCKS * WORD +
-  2 * MAX_RANKS * (PUSH_BYTES / 8) * ENTRY_BYTES;
+  2 * ranks * (pushedBytesMax(ranks) / 8) * ENTRY_BYTES;
 
 const THREADS = 512;
 /** Always the same: blocks count the pushes. */
-const PUSH_SHAPE = { grid: [32], threads: 512 } as const;
+const PUSH_SHAPE = { grid: [MEETING_BLOCKS], threads: 512 } as const;
 /** Elements of a vector and of an entry, words of a vector. */
 const VECTOR = 8;
 const ENTRY = 4;
@@ -111,7 +111,7 @@ function launchReduce(
   const outAt = (of: number) => address(of, 'out of all-reduce', all[of]!.out, bytes);
   const boxes = padded(mailboxes);
   const defines = { RANKS: ranks };
-  if (bytes <= PUSH_BYTES && elements % ENTRY === 0) {
+  if (bytes <= pushedBytesMax(ranks) && elements % ENTRY === 0) {
     const block = launcher.parameters
       .pointers(inputAt(rank), ...boxes, outAt(rank))
       .longs(elements, lawNs)

@@ -30,7 +30,9 @@ export interface PathParts {
  * What a thread reads and copies at once is so much of a chunk: little enough for caches to hold it
  * until it has crossed.
  */
-const PIECES = 8;
+const UPLOADED_PIECES = 8;
+/** What a thread reads of a chunk for a lane: four are there sooner than one would be. */
+const READ_PIECES = 4;
 
 /** The path that `strategy` says. Throws DeviceError: no lane could be opened, memory is short. */
 export async function openPath(strategy: LoadingStrategy, parts: PathParts): Promise<ChunkPath> {
@@ -46,7 +48,12 @@ async function openLanePath(strategy: LoadingStrategy, parts: PathParts): Promis
   const reads =
     strategy.readers === 0
       ? readsInThread(checkpoint, device.clock)
-      : new ReaderThreads(device, checkpoint, readers.workers(strategy.readers)).startAll();
+      : new ReaderThreads(
+          device,
+          checkpoint,
+          readers.workers(strategy.readers),
+          pieceBytesOf(strategy, parts, READ_PIECES),
+        ).startAll();
   try {
     const slotsMax = Math.max(2, Math.floor(stagingBytes / strategy.chunkBytes));
     const staging = stagingOf(strategy, parts, slotsMax);
@@ -58,13 +65,13 @@ async function openLanePath(strategy: LoadingStrategy, parts: PathParts): Promis
 }
 
 function openReaderPath(strategy: LoadingStrategy, parts: PathParts): ChunkPath {
-  const { device, traffic, checkpoint, readers, stagingBytes, gridBytes } = parts;
+  const { device, traffic, checkpoint, readers, stagingBytes } = parts;
   const uploads = traffic.threadUploads();
   invariant(uploads !== null, 'readers cross only where no law is imposed');
-  const pieceBytes = Math.max(1, Math.floor(strategy.chunkBytes / PIECES / gridBytes)) * gridBytes;
+  const pieceBytes = pieceBytesOf(strategy, parts, UPLOADED_PIECES);
   const count = uploadingThreads(strategy.readers, pieceBytes, stagingBytes);
   const staging = stagingOf(strategy, parts, count * READER_SLOTS);
-  const threads = new ReaderThreads(device, checkpoint, readers.workers(count));
+  const threads = new ReaderThreads(device, checkpoint, readers.workers(count), pieceBytes);
   return new ReaderPath({ device, uploads, threads, staging, pieceBytes, direct: strategy.direct });
 }
 
@@ -74,4 +81,9 @@ function stagingOf({ chunkBytes }: LoadingStrategy, parts: PathParts, slotsMax: 
     digests === null ? 0 : hashTreeScratchBytes(digests.chunkBytes, digests.leafBytes);
   const scratchBytes = Math.ceil(hashBytes / 256) * 256;
   return new Staging({ device, slotsMax, chunkBytes, scratchBytes, streamOf });
+}
+
+/** About one of `pieces` of a chunk, in whole parts of the files' grid. */
+function pieceBytesOf({ chunkBytes }: LoadingStrategy, { gridBytes }: PathParts, pieces: number) {
+  return Math.max(1, Math.floor(chunkBytes / pieces / gridBytes)) * gridBytes;
 }

@@ -39,6 +39,8 @@ interface Order {
 export interface ReadOrder extends Order {
   readonly kind: 'read';
   readonly target: HostHandle;
+  /** Where in the target the bytes belong. */
+  readonly targetOffsetBytes: number;
 }
 
 /** One of the stages alone is for timing it. */

@@ -72,7 +72,8 @@ function obey(order: ReadOrder | UploadOrder): void {
       uploads!.upload(order);
       finishLater();
     } else {
-      const times = fill(order, position, viewOf(order).subarray(0, bytes));
+      const start = order.targetOffsetBytes;
+      const times = fill(order, position, viewOf(order).subarray(start, start + bytes));
       send({ kind: 'done', number, times, copies: [] });
     }
   } catch (error) {

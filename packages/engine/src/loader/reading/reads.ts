@@ -109,6 +109,7 @@ export class ReaderThreads implements ChunkReads {
   readonly #device: Device;
   readonly #files: ReadFiles['files'];
   readonly #workers: readonly Worker[];
+  readonly #pieceBytes: number;
   /** Threads with room for an order, once for each. */
   readonly #idle: number[] = [];
   readonly #waiting: { readonly order: NewOrder; readonly pending: Pending }[] = [];
@@ -117,8 +118,15 @@ export class ReaderThreads implements ChunkReads {
   #nextNumber = 0;
   #failure: Error | undefined;
 
-  constructor(device: Device, checkpoint: Checkpoint, workers: readonly Worker[]) {
+  /** `pieceBytes`: what a thread reads of a chunk at once, a multiple of the files' grid. */
+  constructor(
+    device: Device,
+    checkpoint: Checkpoint,
+    workers: readonly Worker[],
+    pieceBytes: number,
+  ) {
     this.#device = device;
+    this.#pieceBytes = pieceBytes;
     this.#files = checkpoint.chunkFiles;
     this.#workers = workers;
   }
@@ -147,10 +155,26 @@ export class ReaderThreads implements ChunkReads {
     this.#deal();
   }
 
+  /** In pieces, each by another thread: few chunks are on their way at once. */
   async read(chunk: Chunk, host: HostBuffer, direct: boolean): Promise<ChunkTimes> {
     invariant(chunk.bytes <= host.bytes.length, 'a chunk fits its slot');
     const target = this.#device.hostHandle(host);
-    return (await this.#order(chunk, { kind: 'read', ...rangeOf(chunk), direct, target })).times;
+    const orders: Promise<Done>[] = [];
+    for (let start = 0; start < chunk.bytes; start += this.#pieceBytes) {
+      const bytes = Math.min(this.#pieceBytes, chunk.bytes - start);
+      const { file, filePosition } = chunk;
+      const range = { file, position: filePosition + start, bytes, targetOffsetBytes: start };
+      orders.push(this.#order(chunk, { kind: 'read', ...range, direct, target }));
+    }
+    // Whoever hears of a failure may free the memory: nobody writes to it any more then.
+    const pieces = await Promise.allSettled(orders);
+    const times = { readNs: 0, decryptNs: 0 };
+    for (const piece of pieces) {
+      if (piece.status === 'rejected') throw piece.reason;
+      times.readNs += piece.value.times.readNs;
+      times.decryptNs += piece.value.times.decryptNs;
+    }
+    return times;
   }
 
   /** Resolves when all of it has arrived. Throws ModelError or DeviceError. */

@@ -28,9 +28,11 @@ export interface LoadingFacts {
   readonly gpus: number;
 }
 
-export const STAGING_BYTES = 256 * MIB;
-/** Pinning it takes its time, one GPU after the other. */
-export const STAGING_BYTES_OF_SEVERAL = 128 * MIB;
+/**
+ * Of the staging: one crosses, one is in the lane's queue, two are being read. More takes longer to
+ * pin where a law is imposed, and falls out of the processor's caches before it has crossed.
+ */
+export const STAGED_CHUNKS = 4;
 export const CHUNK_BYTES_MAX = 64 * MIB;
 const CHUNK_BYTES_MIN = 16 * MIB;
 /** Where the launching thread stands still for crossings, nothing else is done meanwhile. */
