@@ -20,7 +20,10 @@ for (let i = 0; i < Number(repeats); i++) {
   const traffic = new Traffic({ device, profile: config.bridge.value });
   const source = await openCheckpoint(model);
   const started = device.clock.nowNs();
-  const loaded = await loader.loadWeights({ spec, source, device, traffic, readers, strategy });
+  const { STAGING: staging } = process.env;
+  const more = staging === undefined ? {} : { stagingBytes: Number(staging) * 2 ** 20 };
+  const options = { spec, source, device, traffic, readers, strategy, ...more };
+  const loaded = await loader.loadWeights(options);
   const seconds = (device.clock.nowNs() - started) / 1e9;
   await source.close();
   const { bytes, readySeconds, streamSeconds, gpus } = loaded.report;
