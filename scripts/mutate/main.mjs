@@ -6,7 +6,8 @@
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
 //     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what its tests
-//                          take without mutants
+//                          take without mutants; what hung is run again with more of it
+//     --for <s>            judge no further mutant after that time: what is left stays open
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
@@ -162,7 +163,11 @@ function print({ files, total, survivors, stale, leftOut }) {
     const detail = `${mutants} mutants, ${survived} survived, ${uncovered} not reached`;
     lines.push(`${score.toFixed(1).padStart(5)} %  ${name}: ${detail}, ${accepted} accepted`);
   }
-  for (const survivor of survivors) lines.push(lineOf(survivor));
+  for (const survivor of survivors) {
+    if (survivor.status !== OPEN) lines.push(lineOf(survivor));
+  }
+  const open = survivors.filter(({ status }) => status === OPEN).length;
+  if (open > 0) lines.push(`${open} were not judged: --again goes on with them`);
   for (const { file, original, replacement } of stale) {
     lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
   }
@@ -176,6 +181,7 @@ const { values: options, positionals } = parseArgs({
     tests: { type: 'string', multiple: true },
     slowest: { type: 'string', default: '600' },
     patience: { type: 'string', default: '5' },
+    for: { type: 'string', default: 'Infinity' },
     accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
     again: { type: 'string', multiple: true, default: [] },
     json: { type: 'string' },
@@ -227,6 +233,7 @@ function resultSoFar() {
     total: sum(Object.values(files)),
     survivors: alive.filter(({ reason }) => reason === undefined),
     accepted: alive.filter(({ reason }) => reason !== undefined),
+    hung: mutants.filter(({ status }) => status === 'timeout').map(withoutId),
     stale: mutants.some(({ status }) => status === OPEN)
       ? []
       : staleAmong(accepted, sources, mutants),
@@ -242,15 +249,17 @@ function write(result) {
 const start = performance.now();
 const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
 for (const [index, mutant] of mutants.entries()) {
-  await judge(mutant);
-  if (isAlive(mutant)) say(lineOf(mutant));
-  if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
+  const isTimeUp = performance.now() - start > 1000 * Number(options.for);
+  if (!isTimeUp) await judge(mutant);
+  if (!isTimeUp && isAlive(mutant)) say(lineOf(mutant));
+  if ((index + 1) % 25 === 0 || index + 1 === mutants.length || isTimeUp) {
     await confirm();
     write(resultSoFar());
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
+  if (isTimeUp) break;
 }
 await end();
 const result = resultSoFar();

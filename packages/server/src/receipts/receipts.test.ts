@@ -70,6 +70,13 @@ async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> 
   return receipts;
 }
 
+/** Says once that it is there, and is then in a call that does not return. */
+function stuckThread(): EventEmitter & ReceiptsThread {
+  const stuck = new EventEmitter();
+  setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
+  return Object.assign(stuck, { postMessage: () => {} }) as never;
+}
+
 async function find(receipts: Receipts, { id }: ReceiptFacts, tenant = 'a') {
   const text = await receipts.find(id, tenant);
   return text === null ? null : readSignedReceipt(text);
@@ -285,6 +292,29 @@ describe('a file of receipts', () => {
   });
 });
 
+describe('receipts that cannot be kept are not opened', () => {
+  const FAILED = 'receipts cannot be kept: ';
+  test.each([
+    ['refused', 'message', { kind: 'refused', code: 'bad-file', message: 'no' }, 'bad-file', 'no'],
+    ['failing', 'error', new Error('no memory'), 'failed', `${FAILED}no memory`],
+    ['ending', 'exit', 0, 'failed', `${FAILED}its thread ended`],
+  ])('by a thread %s', async (_, event, what, code, message) => {
+    const startThread = () => {
+      const thread = new EventEmitter();
+      setImmediate(() => thread.emit(event, what));
+      return Object.assign(thread, { postMessage: () => {} }) as never;
+    };
+    for (const path of [null, file]) {
+      const opening = start({ path, startThread });
+      await expect(opening).rejects.toBeInstanceOf(ReceiptsError);
+      await expect(opening).rejects.toMatchObject({ code, message });
+    }
+    expect(clock.repeats).toBe(0);
+    // The file is let go of.
+    expect((await start()).counts.issued).toBe(0);
+  });
+});
+
 test('other statements are signed with the key of the receipts', async () => {
   const { signer } = await start({ path: null });
   const message = new TextEncoder().encode('a statement');
@@ -312,6 +342,19 @@ describe('an answer is promised a receipt', () => {
     expect(receipts.counts).toEqual({ issued: 2, written: 2, lost: 0, withheld: 1 });
     expect(receipts.promise()).toBe(true);
     expect(troubles).toEqual([]);
+  });
+
+  it('while no more than 16,384 wait, unless asked otherwise', async () => {
+    const receipts = await start({ path: null, startThread: stuckThread });
+    const facts = makeReceiptFacts(1);
+    for (let n = 1; n < 16_384; n++) receipts.issue(facts, 'a');
+    expect(receipts.promise()).toBe(true);
+    receipts.issue(facts, 'a');
+    expect(receipts.promise()).toBe(false);
+    const closed = receipts.close();
+    for (let second = 0; second < 31; second++) clock.tick(1);
+    await closed;
+    expect(receipts.counts).toEqual({ issued: 16_384, written: 0, lost: 16_384, withheld: 1 });
   });
 
   it('that is kept although more wait by then', async () => {
@@ -408,25 +451,16 @@ describe('an answer is promised a receipt', () => {
   });
 
   it('are withheld while the disk does not answer, and not waited for at the end', async () => {
-    // Says once that it is there, and is then in a call that does not return.
-    const stuck = new EventEmitter();
-    let says: (count: number) => void = () => {};
+    let stuck!: EventEmitter;
     const startThread = () => {
-      setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
-      says = (written) => {
-        stuck.emit('message', { kind: 'wrote', result: { written, trouble: null } });
-      };
-      return Object.assign(stuck, { postMessage: () => {} }) as never;
+      const thread = stuckThread();
+      stuck = thread;
+      return thread;
     };
-    const receipts = await Receipts.open({
-      path: null,
-      retention: RETENTION,
-      clock,
-      waitSeconds: 0,
-      onWait: () => {},
-      onTrouble: (message) => troubles.push(message),
-      startThread,
-    });
+    const receipts = await start({ path: null, startThread });
+    const says = (written: number) => {
+      stuck.emit('message', { kind: 'wrote', result: { written, trouble: null } });
+    };
     receipts.issue(makeReceiptFacts(1), 'a');
     for (let second = 0; second < 15; second++) clock.tick(1);
     expect(receipts.promise()).toBe(true);
