@@ -124,7 +124,19 @@ function sum(all) {
   return withScore(Object.fromEntries(names.map((name) => [name, of(name)])));
 }
 
-/** Leaves the mutants out that earlier results noticed, and counts them, by source. */
+function groupedByKey(mutants) {
+  const groups = new Map();
+  for (const mutant of mutants) {
+    const key = keyOf(mutant);
+    groups.set(key, [...(groups.get(key) ?? []), mutant]);
+  }
+  return groups;
+}
+
+/**
+ * Leaves the mutants out that earlier results noticed, and counts them, by source. What survived
+ * there and is accepted by now is not judged again.
+ */
 function leaveOutNoticed(mutants, results) {
   const left = [];
   const noticed = {};
@@ -133,8 +145,15 @@ function leaveOutNoticed(mutants, results) {
     const result = results.find(({ files }) => Object.hasOwn(files, file));
     const before = result?.files[file] ?? { mutants: own.length, timeout: 0 };
     if (before.mutants !== own.length) fail(`${file} has changed since the result of --again`);
-    const alive = result && new Set([...result.survivors, ...result.accepted].map(keyOf));
+    const alive = result && groupedByKey([...result.survivors, ...result.accepted]);
     const run = own.filter((mutant) => alive?.has(keyOf(mutant)) ?? true);
+    const now = groupedByKey(run);
+    for (const [key, before] of alive ?? []) {
+      const same = now.get(key) ?? [];
+      // Of several that cannot be told apart, it is not known which was noticed.
+      if (!reasons.has(key) || same.length !== before.length) continue;
+      for (const mutant of same) mutant.status = before[0].status;
+    }
     const rest = own.length - run.length;
     const timeout = Math.min(before.timeout, rest);
     noticed[file] = { killed: rest - timeout, timeout };
@@ -194,6 +213,7 @@ if (sources.length === 0) fail('name sources to change, such as packages/bridge/
 const packages = new Set(sources.map((source) => source.split('/').slice(0, 3).join('/')));
 const testPaths = options.tests ?? [...packages].map((path) => join(root, path));
 const accepted = existsSync(options.accepted) ? readJson(options.accepted) : [];
+const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 
 const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
@@ -209,7 +229,6 @@ const { tests, leftOut } = await measureTests(paths, sandbox, slowest, patience,
   (error) => fail(error.message),
 );
 
-const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const withoutId = ({ id, ...mutant }) => mutant;
 
 /** What is known of all mutants by now. */
@@ -250,8 +269,10 @@ const start = performance.now();
 const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
 for (const [index, mutant] of mutants.entries()) {
   const isTimeUp = performance.now() - start > 1000 * Number(options.for);
-  if (!isTimeUp) await judge(mutant);
-  if (!isTimeUp && isAlive(mutant)) say(lineOf(mutant));
+  if (!isTimeUp && mutant.status === OPEN) {
+    await judge(mutant);
+    if (isAlive(mutant)) say(lineOf(mutant));
+  }
   if ((index + 1) % 25 === 0 || index + 1 === mutants.length || isTimeUp) {
     await confirm();
     write(resultSoFar());

@@ -30,9 +30,9 @@ async function partsOnModel(overrides: Partial<EngineOptions> = {}) {
   const { speculation } = options;
   const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
   let arrivals = 0;
-  const arrive = (maxTokens: number) => {
-    const id = `r${arrivals}`;
-    const wanted = request(id, [arrivals, 2, 3], { maxTokens });
+  const arrive = (maxTokens: number, length = 3) => {
+    const prompt = Array.from({ length }, (_, at) => arrivals + at);
+    const wanted = request(`r${arrivals}`, prompt, { maxTokens });
     const sequence = new Sequence(wanted, 0n, arrivals++, clock.nowNs());
     scheduler.add(sequence);
     return sequence;
@@ -77,6 +77,25 @@ test('the next launch is due when its policy says, or once nothing is on its way
   await close();
 });
 
+test('a launch that is due is not asked whether another one is done', async () => {
+  const { pipeline, clock, close } = await decoding(2);
+  await clock.sleepUntilNs(clock.nowNs() + 1e9);
+  expect(await pipeline.due(() => clock.nowNs())).toBe(true);
+  await close();
+});
+
+test('nothing is waited for where nothing is on its way, or prompts are there', async () => {
+  const { pipeline, clock, arrive, close } = await decoding(0);
+  const calledNs = clock.nowNs();
+  expect([await pipeline.due(() => NEVER_NS), clock.nowNs()]).toEqual([true, calledNs]);
+  await pipeline.launch(1);
+  await pipeline.launch(1);
+  arrive(2);
+  const laterNs = clock.nowNs();
+  expect([await pipeline.due(() => NEVER_NS), clock.nowNs()]).toEqual([true, laterNs]);
+  await close();
+});
+
 test('with more on their way, the one that is done first is taken in first', async () => {
   const { pipeline, clock, close } = await decoding(2);
   const calledNs = clock.nowNs();
@@ -87,12 +106,12 @@ test('with more on their way, the one that is done first is taken in first', asy
 
 test('who arrives is not waited with', async () => {
   const { pipeline, clock, close } = await decoding(2);
+  // Nothing waits: nothing is hurried.
+  pipeline.hurry();
   const calledNs = clock.nowNs();
   const due = pipeline.due(() => NEVER_NS);
   pipeline.hurry();
   expect([await due, clock.nowNs()]).toEqual([true, calledNs]);
-  // Nothing waits: nothing is hurried.
-  pipeline.hurry();
   await close();
 });
 
@@ -112,7 +131,7 @@ test('whoever looks is told of each launch once it is taken in', async () => {
   const onLaunch = (launch: LaunchRecord) => told.push(launch);
   const pipeline = new Pipeline({ ...parts, onLaunch }, await ownRoutes(parts.traffic));
   arrive(5);
-  arrive(5);
+  arrive(5, 97);
   await pipeline.launch(1);
   await pipeline.commit();
   await pipeline.launch(2);
@@ -120,7 +139,7 @@ test('whoever looks is told of each launch once it is taken in', async () => {
   expect(told).toHaveLength(1);
   await pipeline.settle();
   expect(told).toMatchObject([
-    { steps: 1, rows: 0, promptTokens: 6 },
+    { steps: 1, rows: 0, promptTokens: 100 },
     { steps: 2, rows: 2, promptTokens: 0 },
     { steps: 2, rows: 2, promptTokens: 0 },
   ]);
@@ -131,6 +150,9 @@ test('whoever looks is told of each launch once it is taken in', async () => {
   const stepNs = (second.doneNs - second.startedNs) / 2;
   expect(stepNs).toBeGreaterThanOrEqual(STEP_NS);
   expect(stepNs).toBeLessThan(1.2 * STEP_NS);
+  // What adapts to launches has learnt from these.
+  expect(pipeline.chunk.reason).toMatch(/^\d+ tokens take \S+ ms/);
+  expect(parts.prefillRate.launchNs).toBeGreaterThan(0);
   await device.close();
 });
 
@@ -144,8 +166,7 @@ test('the launching thread is busy for what it does itself, and for no wait', as
   await pipeline.launch(1);
   expect(await pipeline.due(() => clock.nowNs() + 1e6)).toBe(true);
   const busy = (await pipeline.commit())!;
-  expect(busy.hostNs).toBeGreaterThanOrEqual(workNs);
-  expect(busy.hostNs).toBeLessThan(1.2 * workNs);
+  expect(busy.hostNs).toBe(workNs);
   expect(busy.deviceNs).toBeGreaterThanOrEqual(STEP_NS);
   expect(busy.deviceNs).toBeLessThan(1.2 * STEP_NS);
   // Prompts are launched operation by operation: bursts are not.
@@ -239,11 +260,33 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
   expect(tokens).toBe(12);
   const { steps, reason } = policy.stepsPerLaunch();
   expect([steps, reason]).toEqual([1, expect.stringMatching(/every step|launch of 1/)]);
+  expect(policy.chunk().tokens).toBe(128);
+  expect(policy.drafts()).toBeNull();
   await policy.settle();
   await device.close();
 });
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** What comes of it in so many turns, in which all of virtual time goes by; else nothing does. */
+async function soon<T>(promise: Promise<T>): Promise<T> {
+  let isThere = false;
+  promise.then(
+    () => (isThere = true),
+    () => (isThere = true),
+  );
+  for (let turns = 0; turns < 10_000 && !isThere; turns++) await turn();
+  expect(isThere).toBe(true);
+  return promise;
+}
+
+test('nothing is launched, nor waited for, where there is nothing', async () => {
+  const { parts, device } = await partsOnModel();
+  const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
+  expect(await soon(pipeline.launch(1))).toBe(false);
+  expect(await soon(pipeline.commit())).toBeNull();
+  await device.close();
+});
 
 /** What lets every restore take as long as it likes. */
 class SlowStore extends PageWorld {
@@ -307,9 +350,7 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   const late = arrive(5, 300);
   policy.hurry();
   time.stands = false;
-  for (let turns = 0; turns < 10_000 && !goesOn; turns++) await turn();
-  expect(goesOn).toBe(true);
-  await waiting;
+  await soon(waiting);
   await serve(late);
   await close();
 });
@@ -324,7 +365,7 @@ test.each(POLICY_NAMES)('%s goes on once a store has brought what was waited for
   await turn();
   mover.endRestores();
   settle();
-  expect(await waiting).toEqual([]);
+  expect(await soon(waiting)).toEqual([]);
   mover.whenSettled = () => Promise.resolve();
   await serve(waits);
   await close();
@@ -334,7 +375,7 @@ test.each(POLICY_NAMES)('%s waits for no store that is late', async (name) => {
   const mover = new SlowStore(8, 64);
   const { scheduler, policy, clock, serve, waits, close } = await waitingForStore(name, mover);
   const askedNs = clock.nowNs();
-  expect([await policy.step(), scheduler.isRestoring]).toEqual([[], true]);
+  expect([await soon(policy.step()), scheduler.isRestoring]).toEqual([[], true]);
   // It was to come at once, and has 10 s.
   const waitedNs = clock.nowNs() - askedNs;
   expect(waitedNs).toBeGreaterThanOrEqual(10e9);
@@ -347,7 +388,8 @@ test('what is on its way is not held up by who waits for a store', async () => {
   const { pipeline, time, arrive, close } = await waitingForStore('resident', new SlowStore(8, 64));
   time.stands = true;
   arrive(5, 300);
-  expect([await pipeline.launch(1), await pipeline.launch(1)]).toEqual([true, false]);
+  expect(await soon(pipeline.launch(1))).toBe(true);
+  expect(await soon(pipeline.launch(1))).toBe(false);
   expect((await pipeline.commit())!.events).toHaveLength(1);
   await close();
 });
