@@ -1,7 +1,7 @@
 // Which tests reach which mutants, and what becomes of a mutant under these tests.
 
 import { fork } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -17,8 +17,9 @@ export const OPEN = 'open';
  * A process that runs tests. `run` runs steps, `{ path, places, seconds, file }`, with a mutant on,
  * until a test fails: of a file of tests those at these places, or all. It says how that ended:
  * `passed`, `failed` with the test and the error, `timeout` with the test that hung, or `died`.
- * After the last two the process is gone. A test may hang for `patience` seconds besides 4 times
- * what it takes; `slowness` is how many times as long as that on a machine that is busy.
+ * After the last two the process is gone. A test hangs when it takes `patience` seconds besides
+ * twice what it takes without mutants, `slowness` times as long on a machine that is busy; and, for
+ * sure, when no thread has run nor waited for a processor for a while.
  */
 function startProcess(sandbox, patience, env = {}) {
   const child = fork(worker, [pathToFileURL(sandbox.switch).href], {
@@ -30,19 +31,32 @@ function startProcess(sandbox, patience, env = {}) {
     new Promise((settle) => {
       let done = 0;
       let timer;
+      let looks;
       const seconds = [];
       const end = (outcome) => {
         clearTimeout(timer);
+        clearInterval(looks);
         child.removeAllListeners('message').removeAllListeners('exit');
         settle({ step: steps[done], seconds, ...outcome });
       };
       const wait = (place) => {
         clearTimeout(timer);
-        const late = () => {
+        clearInterval(looks);
+        const late = (isIdle) => {
           child.kill('SIGKILL');
-          end({ status: 'timeout', place });
+          end({ status: 'timeout', place, isIdle });
         };
-        timer = setTimeout(late, 1000 * slowness * (patience + 4 * secondsOf(steps[done], place)));
+        const most = secondsOf(steps[done], place);
+        timer = setTimeout(late, 1000 * slowness * (patience + 2 * most), false);
+        const idle = Math.max(IDLE_SECONDS, 2 * most);
+        let busyMs = busyMsOf(child.pid);
+        let since = performance.now();
+        looks = setInterval(() => {
+          const nowMs = busyMsOf(child.pid);
+          if (nowMs === undefined || nowMs > busyMs + 1) since = performance.now();
+          busyMs = nowMs;
+          if (performance.now() - since > 1000 * idle) late(true);
+        }, 500);
       };
       child.on('message', (message) => {
         if (message.begun !== undefined) return wait(message.begun);
@@ -58,6 +72,25 @@ function startProcess(sandbox, patience, env = {}) {
       child.send({ mutant, files });
     });
   return { run, end: () => child.kill('SIGKILL') };
+}
+
+/** Nothing was done in so many seconds, and nothing waited to be done. */
+const IDLE_SECONDS = 3;
+
+/**
+ * For how long the threads of a process have run, or waited for a processor, in all, in
+ * milliseconds; undefined: this system does not say.
+ */
+function busyMsOf(pid) {
+  try {
+    const tasks = readdirSync(`/proc/${pid}/task`);
+    const all = tasks.flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ').slice(0, 2),
+    );
+    return all.reduce((sum, ns) => sum + Number(ns), 0) / 1e6;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a test of a step takes, with what is done before it; of no test: the step. */
@@ -78,7 +111,8 @@ async function runApart(steps, mutant, sandbox, patience, { env, slowness } = {}
  * machine that has become busy is no mutant. `open` where that cannot be told, since it does not
  * pass without the mutant either.
  */
-async function runPatiently({ step, place }, mutant, sandbox, patience) {
+async function runPatiently({ step, place, isIdle }, mutant, sandbox, patience) {
+  if (isIdle) return { status: 'timeout', step };
   const { file } = step;
   const again = file.isWhole || place === undefined ? step : partStep(file, [place]);
   const start = performance.now();
@@ -225,7 +259,7 @@ export function makeJudge(tests, sandbox, patience) {
     let outcome = await runApart(left, mutant.id, sandbox, patience);
     while (outcome.status === 'timeout') {
       left = left.slice(left.indexOf(outcome.step) + 1);
-      outcome = await runPatiently({ step: outcome.step }, mutant.id, sandbox, patience);
+      outcome = await runPatiently({ ...outcome, place: undefined }, mutant.id, sandbox, patience);
       if (outcome.status !== 'passed' || left.length === 0) break;
       outcome = await runApart(left, mutant.id, sandbox, patience);
     }

@@ -5,13 +5,13 @@
 //     --tests <path>       sources of tests, files or folders (again for more); by default all of
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
-//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what its tests
+//     --patience <s>       how long a mutant may hang, 5 without it, besides twice what its tests
 //                          take without mutants; what hung is run again with more of it
 //     --for <s>            judge no further mutant after that time: what is left stays open
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
-//     --json <file>        write the result there, and every 25 mutants what is known by then:
+//     --json <file>        write the result there, and every 10 mutants what is known by then:
 //                          those still open count as alive, so that --again goes on with it
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
@@ -73,7 +73,7 @@ function instrumentAll(sources, sandbox) {
     const { code, mutants } = instrument(text, all.length);
     // In the first line, so that lines in traces stay what they are.
     writeFileSync(path, `import { $m } from '${pathToFileURL(sandbox.switch)}'; ${code}`);
-    const lineOf = sourceLines(text, `${path}.map`);
+    const lineOf = sourceLines(text, join(root, `${compiledOf(file)}.map`));
     for (const { offset, ...mutant } of mutants) {
       all.push({ ...mutant, file, line: lineOf(offset), status: OPEN });
     }
@@ -139,6 +139,7 @@ function groupedByKey(mutants) {
  */
 function leaveOutNoticed(mutants, results) {
   const left = [];
+  const hung = [];
   const noticed = {};
   for (const file of sources) {
     const own = mutants.filter((mutant) => mutant.file === file);
@@ -148,18 +149,19 @@ function leaveOutNoticed(mutants, results) {
     const alive = result && groupedByKey([...result.survivors, ...result.accepted]);
     const run = own.filter((mutant) => alive?.has(keyOf(mutant)) ?? true);
     const now = groupedByKey(run);
-    for (const [key, before] of alive ?? []) {
+    for (const [key, earlier] of alive ?? []) {
       const same = now.get(key) ?? [];
       // Of several that cannot be told apart, it is not known which was noticed.
-      if (!reasons.has(key) || same.length !== before.length) continue;
-      for (const mutant of same) mutant.status = before[0].status;
+      if (!reasons.has(key) || same.length !== earlier.length) continue;
+      for (const mutant of same) mutant.status = earlier[0].status;
     }
     const rest = own.length - run.length;
     const timeout = Math.min(before.timeout, rest);
     noticed[file] = { killed: rest - timeout, timeout };
+    hung.push(...(result?.hung ?? []).filter((mutant) => mutant.file === file));
     left.push(...run);
   }
-  return { left, noticed };
+  return { left, noticed, hung };
 }
 
 const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim();
@@ -217,12 +219,13 @@ const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 
 const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
+let stop = () => process.exit(2);
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => stop());
 
 const commit = git('rev-parse', 'HEAD');
 const modified = git('status', '--porcelain', 'packages') !== '';
 const before = options.again.map(readJson);
-const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
+const { left: mutants, noticed, hung } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const paths = sourcesUnder(testPaths, true).map(compiledOf);
 const [slowest, patience] = [Number(options.slowest), Number(options.patience)];
 const { tests, leftOut } = await measureTests(paths, sandbox, slowest, patience, say).catch(
@@ -252,7 +255,7 @@ function resultSoFar() {
     total: sum(Object.values(files)),
     survivors: alive.filter(({ reason }) => reason === undefined),
     accepted: alive.filter(({ reason }) => reason !== undefined),
-    hung: mutants.filter(({ status }) => status === 'timeout').map(withoutId),
+    hung: [...hung, ...mutants.filter(({ status }) => status === 'timeout').map(withoutId)],
     stale: mutants.some(({ status }) => status === OPEN)
       ? []
       : staleAmong(accepted, sources, mutants),
@@ -265,16 +268,25 @@ function write(result) {
   writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
+/** Judged, and not confirmed yet. */
+let unconfirmed = [];
+stop = () => {
+  for (const mutant of unconfirmed) mutant.status = OPEN;
+  write(resultSoFar());
+  process.exit(2);
+};
 const start = performance.now();
 const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
 for (const [index, mutant] of mutants.entries()) {
   const isTimeUp = performance.now() - start > 1000 * Number(options.for);
   if (!isTimeUp && mutant.status === OPEN) {
     await judge(mutant);
+    unconfirmed.push(mutant);
     if (isAlive(mutant)) say(lineOf(mutant));
   }
-  if ((index + 1) % 25 === 0 || index + 1 === mutants.length || isTimeUp) {
+  if ((index + 1) % 10 === 0 || index + 1 === mutants.length || isTimeUp) {
     await confirm();
+    unconfirmed = [];
     write(resultSoFar());
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);

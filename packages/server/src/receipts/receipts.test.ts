@@ -30,7 +30,7 @@ import { HandClock } from '../testing/hand-clock.ts';
 import { keepReceiptsHere } from '../testing/receipts-here.ts';
 import { ReceiptsError } from './errors.ts';
 import { keepReceipts } from './keeper.ts';
-import type { FromBook } from './messages.ts';
+import type { FromBook, ToBook } from './messages.ts';
 import { own } from './owner.ts';
 import { Receipts, type ReceiptsOptions, type ReceiptsThread } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
@@ -71,10 +71,11 @@ async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> 
 }
 
 /** Says once that it is there, and is then in a call that does not return. */
-function stuckThread(): EventEmitter & ReceiptsThread {
+function stuckThread(posted = (_: string) => {}): EventEmitter & ReceiptsThread {
   const stuck = new EventEmitter();
   setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
-  return Object.assign(stuck, { postMessage: () => {} }) as never;
+  const postMessage = ({ kind }: ToBook) => posted(kind);
+  return Object.assign(stuck, { postMessage }) as never;
 }
 
 async function find(receipts: Receipts, { id }: ReceiptFacts, tenant = 'a') {
@@ -140,6 +141,7 @@ describe('a file of receipts', () => {
     const first = await start();
     first.issue(makeReceiptFacts(1), 'a');
     await first.close();
+    expect(troubles).toEqual([]);
     const second = await start();
     expect(second.signer.key).toBe(first.signer.key);
     second.issue(makeReceiptFacts(2), 'a');
@@ -299,6 +301,7 @@ describe('receipts that cannot be kept are not opened', () => {
     ['refused', 'message', { kind: 'refused', code: 'bad-file', message: 'no' }, 'bad-file', 'no'],
     ['failing', 'error', new Error('no memory'), 'failed', `${FAILED}no memory`],
     ['ending', 'exit', 0, 'failed', `${FAILED}its thread ended`],
+    ['lost', 'message', { kind: 'answer', ask: 1 }, 'failed', `${FAILED}its thread ended`],
   ])('by a thread %s', async (_, event, what, code, message) => {
     const startThread = () => {
       const thread = new EventEmitter();
@@ -308,7 +311,8 @@ describe('receipts that cannot be kept are not opened', () => {
     for (const path of [null, file]) {
       const opening = start({ path, startThread });
       await expect(opening).rejects.toBeInstanceOf(ReceiptsError);
-      await expect(opening).rejects.toMatchObject({ code, message });
+      const cause = event === 'error' ? { cause: what } : {};
+      await expect(opening).rejects.toMatchObject({ code, message, ...cause });
     }
     expect(clock.repeats).toBe(0);
     // The file is let go of.
@@ -346,7 +350,9 @@ describe('an answer is promised a receipt', () => {
   });
 
   it('while no more than 16,384 wait, unless asked otherwise', async () => {
-    const receipts = await start({ path: null, startThread: stuckThread });
+    const posted: string[] = [];
+    const startThread = () => stuckThread((kind) => posted.push(kind));
+    const receipts = await start({ path: null, startThread });
     const facts = makeReceiptFacts(1);
     for (let n = 1; n < 16_384; n++) receipts.issue(facts, 'a');
     expect(receipts.promise()).toBe(true);
@@ -355,6 +361,8 @@ describe('an answer is promised a receipt', () => {
     const closed = receipts.close();
     for (let second = 0; second < 31; second++) clock.tick(1);
     await closed;
+    await receipts.close();
+    expect(posted.filter((kind) => kind === 'close')).toHaveLength(1);
     expect(receipts.counts).toEqual({ issued: 16_384, written: 0, lost: 16_384, withheld: 1 });
   });
 
@@ -467,13 +475,18 @@ describe('an answer is promised a receipt', () => {
     expect(receipts.promise()).toBe(true);
     clock.tick(1);
     expect(receipts.promise()).toBe(false);
+    // However long it takes while the server runs.
+    for (let second = 0; second < 40; second++) clock.tick(1);
     expect(troubles.splice(0)).toEqual([expect.stringContaining('the disk does not answer')]);
     // It came back, and is gone again.
     says(1);
+    clock.tick(1);
     expect([receipts.promise(), troubles.splice(0)]).toEqual([
       true,
       ['receipts are written again'],
     ]);
+    // Whoever asked that is no longer there.
+    for (const kind of ['answer', 'unanswered']) stuck.emit('message', { kind, ask: 99 });
     receipts.issue(makeReceiptFacts(2), 'a');
     const closed = receipts.close();
     for (let second = 0; second < 31; second++) clock.tick(1);
