@@ -1,7 +1,7 @@
 // Which tests reach which mutants, and what becomes of a mutant under these tests.
 
 import { fork } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -14,10 +14,12 @@ const NONE = -1;
 export const OPEN = 'open';
 
 /**
- * A process that runs tests. `run` runs steps, `{ path, places, seconds }`, with a mutant on, until
- * a test fails: of a file of tests those at these places, or all. It says how that ended:
- * `passed`, `failed` with the test and the error, `timeout`, or `died`. After the last two the
- * process is gone. `patience` is how many seconds a step may hang besides 4 times what it takes.
+ * A process that runs tests. `run` runs steps, `{ path, places, seconds, file }`, with a mutant on,
+ * until a test fails: of a file of tests those at these places, or all. It says how that ended:
+ * `passed`, `failed` with the test and the error, `timeout` with the test that hung, or `died`.
+ * After the last two the process is gone. A test hangs when it takes `patience` seconds besides
+ * twice what it takes without mutants, `slowness` times as long on a machine that is busy; and, for
+ * sure, when no thread has run nor waited for a processor for a while.
  */
 function startProcess(sandbox, patience, env = {}) {
   const child = fork(worker, [pathToFileURL(sandbox.switch).href], {
@@ -25,27 +27,39 @@ function startProcess(sandbox, patience, env = {}) {
     env: { ...process.env, VITEST: 'true', TMPDIR: sandbox.temporary, ...env },
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
-  const run = (steps, mutant) =>
+  const run = (steps, mutant, slowness = 1) =>
     new Promise((settle) => {
       let done = 0;
       let timer;
+      let looks;
       const seconds = [];
       const end = (outcome) => {
         clearTimeout(timer);
+        clearInterval(looks);
         child.removeAllListeners('message').removeAllListeners('exit');
         settle({ step: steps[done], seconds, ...outcome });
       };
-      const wait = () => {
+      const wait = (place) => {
         clearTimeout(timer);
-        timer = setTimeout(
-          () => {
-            child.kill('SIGKILL');
-            end({ status: 'timeout' });
-          },
-          1000 * (patience + 4 * steps[done].seconds),
-        );
+        clearInterval(looks);
+        const late = (isIdle) => {
+          child.kill('SIGKILL');
+          end({ status: 'timeout', place, isIdle });
+        };
+        const most = secondsOf(steps[done], place);
+        timer = setTimeout(late, 1000 * slowness * (patience + 2 * most), false);
+        const idle = Math.max(IDLE_SECONDS, 2 * most);
+        let busyMs = busyMsOf(child.pid);
+        let since = performance.now();
+        looks = setInterval(() => {
+          const nowMs = busyMsOf(child.pid);
+          if (nowMs === undefined || nowMs > busyMs + 1) since = performance.now();
+          busyMs = nowMs;
+          if (performance.now() - since > 1000 * idle) late(true);
+        }, 500);
       };
       child.on('message', (message) => {
+        if (message.begun !== undefined) return wait(message.begun);
         seconds.push(message.seconds);
         if (message.failed !== undefined) return end({ status: 'failed', ...message.failed });
         done += 1;
@@ -60,11 +74,52 @@ function startProcess(sandbox, patience, env = {}) {
   return { run, end: () => child.kill('SIGKILL') };
 }
 
-async function runApart(steps, mutant, sandbox, patience, env) {
+/** Nothing was done in so many seconds, and nothing waited to be done. */
+const IDLE_SECONDS = 3;
+
+/**
+ * For how long the threads of a process have run, or waited for a processor, in all, in
+ * milliseconds; undefined: this system does not say.
+ */
+function busyMsOf(pid) {
+  try {
+    const tasks = readdirSync(`/proc/${pid}/task`);
+    const all = tasks.flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ').slice(0, 2),
+    );
+    return all.reduce((sum, ns) => sum + Number(ns), 0) / 1e6;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a test of a step takes, with what is done before it; of no test: the step. */
+function secondsOf({ seconds, file }, place) {
+  if (file === undefined || place === undefined) return seconds;
+  return Math.min(seconds, file.besides + file.each[place]);
+}
+
+async function runApart(steps, mutant, sandbox, patience, { env, slowness } = {}) {
   const own = startProcess(sandbox, patience, env);
-  const outcome = await own.run(steps, mutant);
+  const outcome = await own.run(steps, mutant, slowness);
   own.end();
   return outcome;
+}
+
+/**
+ * What hung with a mutant, once more and with more time, from what it takes now without one: a
+ * machine that has become busy is no mutant. `open` where that cannot be told, since it does not
+ * pass without the mutant either.
+ */
+async function runPatiently({ step, place, isIdle }, mutant, sandbox, patience) {
+  if (isIdle) return { status: 'timeout', step };
+  const { file } = step;
+  const again = file.isWhole || place === undefined ? step : partStep(file, [place]);
+  const start = performance.now();
+  const without = await runApart([again], NONE, sandbox, patience, { slowness: 10 });
+  if (without.status !== 'passed') return { status: OPEN };
+  const slowness = 2 * Math.max(1, (performance.now() - start) / 1000 / again.seconds);
+  return await runApart([again], mutant, sandbox, patience, { slowness });
 }
 
 /** By mutant, the places of the tests that reach it; and which are reached while modules load. */
@@ -105,7 +160,8 @@ export async function measureTests(paths, sandbox, slowest, patience, say) {
     const reached = join(sandbox.folder, `reached-${index}`);
     const start = performance.now();
     const env = { BRIDGEKEEPER_REACHED: reached };
-    const outcome = await runApart([{ path, seconds: slowest }], NONE, sandbox, patience, env);
+    const step = { path, seconds: slowest };
+    const outcome = await runApart([step], NONE, sandbox, patience, { env });
     const seconds = (performance.now() - start) / 1000;
     if (outcome.status === 'failed' || outcome.status === 'died') {
       throw new Error(`${path} fails without a mutant: ${outcome.test}\n${outcome.message ?? ''}`);
@@ -183,6 +239,7 @@ export function makeJudge(tests, sandbox, patience) {
 
   function verdict({ file }, outcome) {
     const by = outcome.step?.path;
+    if (outcome.status === OPEN) return { status: OPEN };
     if (outcome.status === 'passed') return { status: 'survived' };
     if (outcome.status === 'timeout') return { status: 'timeout', by };
     remember(file, outcome);
@@ -198,8 +255,15 @@ export function makeJudge(tests, sandbox, patience) {
   };
 
   async function judgeByWholeFiles(mutant) {
-    const steps = wholeFilesFor(mutant);
-    Object.assign(mutant, verdict(mutant, await runApart(steps, mutant.id, sandbox, patience)));
+    let left = wholeFilesFor(mutant);
+    let outcome = await runApart(left, mutant.id, sandbox, patience);
+    while (outcome.status === 'timeout') {
+      left = left.slice(left.indexOf(outcome.step) + 1);
+      outcome = await runPatiently({ ...outcome, place: undefined }, mutant.id, sandbox, patience);
+      if (outcome.status !== 'passed' || left.length === 0) break;
+      outcome = await runApart(left, mutant.id, sandbox, patience);
+    }
+    Object.assign(mutant, verdict(mutant, outcome));
   }
 
   /** Whether a step passes by itself; where it does not, its file is run as a whole from now on. */
@@ -214,9 +278,19 @@ export function makeJudge(tests, sandbox, patience) {
 
   async function judgeApart(mutant) {
     const outcome = await runApart(stepsFor(mutant), mutant.id, sandbox, patience);
-    const isNoticed = outcome.status !== 'passed';
+    const isNoticed = outcome.status === 'failed' || outcome.status === 'died';
     if (isNoticed && (await isSound(outcome.step))) Object.assign(mutant, verdict(mutant, outcome));
-    else await judgeByWholeFiles(mutant);
+    else if (outcome.status !== 'timeout' || !(await isLateAgain(mutant, outcome))) {
+      await judgeByWholeFiles(mutant);
+    }
+  }
+
+  /** Whether what hung does not pass when it is given more time either. */
+  async function isLateAgain(mutant, late) {
+    const outcome = await runPatiently(late, mutant.id, sandbox, patience);
+    if (outcome.status === 'passed' || outcome.status === OPEN) return false;
+    Object.assign(mutant, verdict(mutant, outcome));
+    return true;
   }
 
   /** Judges in the shared process; whether there is a verdict. */
@@ -227,10 +301,10 @@ export function makeJudge(tests, sandbox, patience) {
     if (outcome.status !== 'failed') {
       shared = undefined;
       await confirm();
-      if (outcome.status === 'died' || !(await isSound(outcome.step))) return false;
+      return outcome.status === 'timeout' && (await isLateAgain(mutant, outcome));
     }
     Object.assign(mutant, verdict(mutant, outcome));
-    if (outcome.status === 'failed') unconfirmed.push({ mutant, step: outcome.step });
+    unconfirmed.push({ mutant, step: outcome.step });
     if (unconfirmed.length >= UNCONFIRMED) await confirm();
     return true;
   }

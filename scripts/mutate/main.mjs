@@ -5,12 +5,13 @@
 //     --tests <path>       sources of tests, files or folders (again for more); by default all of
 //                          the packages that are changed
 //     --slowest <s>        leave out test files that take longer
-//     --patience <s>       how long a mutant may hang, 5 without it, besides 4 times what its tests
-//                          take without mutants
+//     --patience <s>       how long a mutant may hang, 5 without it, besides twice what its tests
+//                          take without mutants; what hung is run again with more of it
+//     --for <s>            judge no further mutant after that time: what is left stays open
 //     --accepted <file>    survivors with a reason, which do not count
 //     --again <file>       of the sources in that result, only what was alive in it; the rest is
 //                          counted as it was there (again for more results)
-//     --json <file>        write the result there, and every 25 mutants what is known by then:
+//     --json <file>        write the result there, and every 10 mutants what is known by then:
 //                          those still open count as alive, so that --again goes on with it
 //
 // Progress goes to standard error, scores and survivors to standard output. The exit code is 0 when
@@ -72,7 +73,7 @@ function instrumentAll(sources, sandbox) {
     const { code, mutants } = instrument(text, all.length);
     // In the first line, so that lines in traces stay what they are.
     writeFileSync(path, `import { $m } from '${pathToFileURL(sandbox.switch)}'; ${code}`);
-    const lineOf = sourceLines(text, `${path}.map`);
+    const lineOf = sourceLines(text, join(root, `${compiledOf(file)}.map`));
     for (const { offset, ...mutant } of mutants) {
       all.push({ ...mutant, file, line: lineOf(offset), status: OPEN });
     }
@@ -123,23 +124,44 @@ function sum(all) {
   return withScore(Object.fromEntries(names.map((name) => [name, of(name)])));
 }
 
-/** Leaves the mutants out that earlier results noticed, and counts them, by source. */
+function groupedByKey(mutants) {
+  const groups = new Map();
+  for (const mutant of mutants) {
+    const key = keyOf(mutant);
+    groups.set(key, [...(groups.get(key) ?? []), mutant]);
+  }
+  return groups;
+}
+
+/**
+ * Leaves the mutants out that earlier results noticed, and counts them, by source. What survived
+ * there and is accepted by now is not judged again.
+ */
 function leaveOutNoticed(mutants, results) {
   const left = [];
+  const hung = [];
   const noticed = {};
   for (const file of sources) {
     const own = mutants.filter((mutant) => mutant.file === file);
     const result = results.find(({ files }) => Object.hasOwn(files, file));
     const before = result?.files[file] ?? { mutants: own.length, timeout: 0 };
     if (before.mutants !== own.length) fail(`${file} has changed since the result of --again`);
-    const alive = result && new Set([...result.survivors, ...result.accepted].map(keyOf));
+    const alive = result && groupedByKey([...result.survivors, ...result.accepted]);
     const run = own.filter((mutant) => alive?.has(keyOf(mutant)) ?? true);
+    const now = groupedByKey(run);
+    for (const [key, earlier] of alive ?? []) {
+      const same = now.get(key) ?? [];
+      // Of several that cannot be told apart, it is not known which was noticed.
+      if (!reasons.has(key) || same.length !== earlier.length) continue;
+      for (const mutant of same) mutant.status = earlier[0].status;
+    }
     const rest = own.length - run.length;
     const timeout = Math.min(before.timeout, rest);
     noticed[file] = { killed: rest - timeout, timeout };
+    hung.push(...(result?.hung ?? []).filter((mutant) => mutant.file === file));
     left.push(...run);
   }
-  return { left, noticed };
+  return { left, noticed, hung };
 }
 
 const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim();
@@ -162,7 +184,11 @@ function print({ files, total, survivors, stale, leftOut }) {
     const detail = `${mutants} mutants, ${survived} survived, ${uncovered} not reached`;
     lines.push(`${score.toFixed(1).padStart(5)} %  ${name}: ${detail}, ${accepted} accepted`);
   }
-  for (const survivor of survivors) lines.push(lineOf(survivor));
+  for (const survivor of survivors) {
+    if (survivor.status !== OPEN) lines.push(lineOf(survivor));
+  }
+  const open = survivors.filter(({ status }) => status === OPEN).length;
+  if (open > 0) lines.push(`${open} were not judged: --again goes on with them`);
   for (const { file, original, replacement } of stale) {
     lines.push(`${file}: accepted, but no survivor: ${original} -> ${replacement}`);
   }
@@ -176,6 +202,7 @@ const { values: options, positionals } = parseArgs({
     tests: { type: 'string', multiple: true },
     slowest: { type: 'string', default: '600' },
     patience: { type: 'string', default: '5' },
+    for: { type: 'string', default: 'Infinity' },
     accepted: { type: 'string', default: join(root, 'docs/results/mutation/accepted.json') },
     again: { type: 'string', multiple: true, default: [] },
     json: { type: 'string' },
@@ -188,22 +215,23 @@ if (sources.length === 0) fail('name sources to change, such as packages/bridge/
 const packages = new Set(sources.map((source) => source.split('/').slice(0, 3).join('/')));
 const testPaths = options.tests ?? [...packages].map((path) => join(root, path));
 const accepted = existsSync(options.accepted) ? readJson(options.accepted) : [];
+const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 
 const sandbox = makeSandbox(root);
 process.on('exit', () => rmSync(sandbox.folder, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(2));
+let stop = () => process.exit(2);
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => stop());
 
 const commit = git('rev-parse', 'HEAD');
 const modified = git('status', '--porcelain', 'packages') !== '';
 const before = options.again.map(readJson);
-const { left: mutants, noticed } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
+const { left: mutants, noticed, hung } = leaveOutNoticed(instrumentAll(sources, sandbox), before);
 const paths = sourcesUnder(testPaths, true).map(compiledOf);
 const [slowest, patience] = [Number(options.slowest), Number(options.patience)];
 const { tests, leftOut } = await measureTests(paths, sandbox, slowest, patience, say).catch(
   (error) => fail(error.message),
 );
 
-const reasons = new Map(accepted.map((entry) => [keyOf(entry), entry.reason]));
 const withoutId = ({ id, ...mutant }) => mutant;
 
 /** What is known of all mutants by now. */
@@ -227,6 +255,7 @@ function resultSoFar() {
     total: sum(Object.values(files)),
     survivors: alive.filter(({ reason }) => reason === undefined),
     accepted: alive.filter(({ reason }) => reason !== undefined),
+    hung: [...hung, ...mutants.filter(({ status }) => status === 'timeout').map(withoutId)],
     stale: mutants.some(({ status }) => status === OPEN)
       ? []
       : staleAmong(accepted, sources, mutants),
@@ -239,18 +268,31 @@ function write(result) {
   writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
+/** Judged, and not confirmed yet. */
+let unconfirmed = [];
+stop = () => {
+  for (const mutant of unconfirmed) mutant.status = OPEN;
+  write(resultSoFar());
+  process.exit(2);
+};
 const start = performance.now();
 const { judge, confirm, end } = makeJudge(tests, sandbox, patience);
 for (const [index, mutant] of mutants.entries()) {
-  await judge(mutant);
-  if (isAlive(mutant)) say(lineOf(mutant));
-  if ((index + 1) % 25 === 0 || index + 1 === mutants.length) {
+  const isTimeUp = performance.now() - start > 1000 * Number(options.for);
+  if (!isTimeUp && mutant.status === OPEN) {
+    await judge(mutant);
+    unconfirmed.push(mutant);
+    if (isAlive(mutant)) say(lineOf(mutant));
+  }
+  if ((index + 1) % 10 === 0 || index + 1 === mutants.length || isTimeUp) {
     await confirm();
+    unconfirmed = [];
     write(resultSoFar());
     const alive = mutants.slice(0, index + 1).filter(isAlive).length;
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`${index + 1} of ${mutants.length} mutants in ${seconds} s, ${alive} alive`);
   }
+  if (isTimeUp) break;
 }
 await end();
 const result = resultSoFar();

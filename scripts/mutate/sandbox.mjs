@@ -36,11 +36,14 @@ export function makeSandbox(root) {
     mkdirSync(to);
     linkAll(from, to, ['dist']);
     const dist = join(from, 'dist');
-    if (existsSync(dist)) cpSync(dist, join(to, 'dist'), { recursive: true });
+    if (existsSync(dist)) cpSync(dist, join(to, 'dist'), { recursive: true, filter: isRun });
   }
   linkModules(join(root, 'node_modules'), join(copy.root, 'node_modules'));
   return copy;
 }
+
+/** What is for compilers and debuggers is most of the files. */
+const isRun = (path) => !/\.(?:d\.ts|map)$/.test(path);
 
 function linkAll(from, to, except) {
   for (const name of readdirSync(from)) {

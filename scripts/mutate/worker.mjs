@@ -65,7 +65,9 @@ const runner = {
   },
   onBeforeRunTask(task) {
     if (failed !== undefined) task.mode = 'skip';
-    mark(`test ${places.get(task)}`);
+    const place = places.get(task);
+    mark(`test ${place}`);
+    process.send({ begun: place });
     startedMs = performance.now();
   },
   onAfterRunTask(task) {

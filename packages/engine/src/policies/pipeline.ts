@@ -92,7 +92,6 @@ export class Pipeline {
       // Nothing is left for the device when the last one is done.
       oldest.finished.then(() => this.#inFlight.length === 1),
     ]);
-    this.#hurry = undefined;
     this.#waitedNs += clock.nowNs() - calledNs;
     return isDue;
   }

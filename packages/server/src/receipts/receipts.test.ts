@@ -30,7 +30,7 @@ import { HandClock } from '../testing/hand-clock.ts';
 import { keepReceiptsHere } from '../testing/receipts-here.ts';
 import { ReceiptsError } from './errors.ts';
 import { keepReceipts } from './keeper.ts';
-import type { FromBook } from './messages.ts';
+import type { FromBook, ToBook } from './messages.ts';
 import { own } from './owner.ts';
 import { Receipts, type ReceiptsOptions, type ReceiptsThread } from './receipts.ts';
 import { signerFromFile } from './signing-key.ts';
@@ -68,6 +68,14 @@ async function start(options: Partial<ReceiptsOptions> = {}): Promise<Receipts> 
   });
   open.push(receipts);
   return receipts;
+}
+
+/** Says once that it is there, and is then in a call that does not return. */
+function stuckThread(posted = (_: string) => {}): EventEmitter & ReceiptsThread {
+  const stuck = new EventEmitter();
+  setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
+  const postMessage = ({ kind }: ToBook) => posted(kind);
+  return Object.assign(stuck, { postMessage }) as never;
 }
 
 async function find(receipts: Receipts, { id }: ReceiptFacts, tenant = 'a') {
@@ -133,6 +141,7 @@ describe('a file of receipts', () => {
     const first = await start();
     first.issue(makeReceiptFacts(1), 'a');
     await first.close();
+    expect(troubles).toEqual([]);
     const second = await start();
     expect(second.signer.key).toBe(first.signer.key);
     second.issue(makeReceiptFacts(2), 'a');
@@ -223,7 +232,8 @@ describe('a file of receipts', () => {
     const first = await start();
     for (let n = 1; n <= 5; n++) first.issue(makeReceiptFacts(n), 'a');
     await first.close();
-    const second = await start({ retention: { countMax: 2, secondsMax: HOUR } });
+    // Starting is no running: none is older than it was.
+    const second = await start({ retention: { countMax: 2, secondsMax: 0 } });
     expect(await second.links(1, 9)).toMatchObject({ first: 4, digests: { length: 2 } });
   });
 
@@ -285,6 +295,31 @@ describe('a file of receipts', () => {
   });
 });
 
+describe('receipts that cannot be kept are not opened', () => {
+  const FAILED = 'receipts cannot be kept: ';
+  test.each([
+    ['refused', 'message', { kind: 'refused', code: 'bad-file', message: 'no' }, 'bad-file', 'no'],
+    ['failing', 'error', new Error('no memory'), 'failed', `${FAILED}no memory`],
+    ['ending', 'exit', 0, 'failed', `${FAILED}its thread ended`],
+    ['lost', 'message', { kind: 'answer', ask: 1 }, 'failed', `${FAILED}its thread ended`],
+  ])('by a thread %s', async (_, event, what, code, message) => {
+    const startThread = () => {
+      const thread = new EventEmitter();
+      setImmediate(() => thread.emit(event, what));
+      return Object.assign(thread, { postMessage: () => {} }) as never;
+    };
+    for (const path of [null, file]) {
+      const opening = start({ path, startThread });
+      await expect(opening).rejects.toBeInstanceOf(ReceiptsError);
+      const cause = event === 'error' ? { cause: what } : {};
+      await expect(opening).rejects.toMatchObject({ code, message, ...cause });
+    }
+    expect(clock.repeats).toBe(0);
+    // The file is let go of.
+    expect((await start()).counts.issued).toBe(0);
+  });
+});
+
 test('other statements are signed with the key of the receipts', async () => {
   const { signer } = await start({ path: null });
   const message = new TextEncoder().encode('a statement');
@@ -312,6 +347,23 @@ describe('an answer is promised a receipt', () => {
     expect(receipts.counts).toEqual({ issued: 2, written: 2, lost: 0, withheld: 1 });
     expect(receipts.promise()).toBe(true);
     expect(troubles).toEqual([]);
+  });
+
+  it('while no more than 16,384 wait, unless asked otherwise', async () => {
+    const posted: string[] = [];
+    const startThread = () => stuckThread((kind) => posted.push(kind));
+    const receipts = await start({ path: null, startThread });
+    const facts = makeReceiptFacts(1);
+    for (let n = 1; n < 16_384; n++) receipts.issue(facts, 'a');
+    expect(receipts.promise()).toBe(true);
+    receipts.issue(facts, 'a');
+    expect(receipts.promise()).toBe(false);
+    const closed = receipts.close();
+    for (let second = 0; second < 31; second++) clock.tick(1);
+    await closed;
+    await receipts.close();
+    expect(posted.filter((kind) => kind === 'close')).toHaveLength(1);
+    expect(receipts.counts).toEqual({ issued: 16_384, written: 0, lost: 16_384, withheld: 1 });
   });
 
   it('that is kept although more wait by then', async () => {
@@ -408,37 +460,33 @@ describe('an answer is promised a receipt', () => {
   });
 
   it('are withheld while the disk does not answer, and not waited for at the end', async () => {
-    // Says once that it is there, and is then in a call that does not return.
-    const stuck = new EventEmitter();
-    let says: (count: number) => void = () => {};
+    let stuck!: EventEmitter;
     const startThread = () => {
-      setImmediate(() => stuck.emit('message', { kind: 'ready', key: 'k' }));
-      says = (written) => {
-        stuck.emit('message', { kind: 'wrote', result: { written, trouble: null } });
-      };
-      return Object.assign(stuck, { postMessage: () => {} }) as never;
+      const thread = stuckThread();
+      stuck = thread;
+      return thread;
     };
-    const receipts = await Receipts.open({
-      path: null,
-      retention: RETENTION,
-      clock,
-      waitSeconds: 0,
-      onWait: () => {},
-      onTrouble: (message) => troubles.push(message),
-      startThread,
-    });
+    const receipts = await start({ path: null, startThread });
+    const says = (written: number) => {
+      stuck.emit('message', { kind: 'wrote', result: { written, trouble: null } });
+    };
     receipts.issue(makeReceiptFacts(1), 'a');
     for (let second = 0; second < 15; second++) clock.tick(1);
     expect(receipts.promise()).toBe(true);
     clock.tick(1);
     expect(receipts.promise()).toBe(false);
+    // However long it takes while the server runs.
+    for (let second = 0; second < 40; second++) clock.tick(1);
     expect(troubles.splice(0)).toEqual([expect.stringContaining('the disk does not answer')]);
     // It came back, and is gone again.
     says(1);
+    clock.tick(1);
     expect([receipts.promise(), troubles.splice(0)]).toEqual([
       true,
       ['receipts are written again'],
     ]);
+    // Whoever asked that is no longer there.
+    for (const kind of ['answer', 'unanswered']) stuck.emit('message', { kind, ask: 99 });
     receipts.issue(makeReceiptFacts(2), 'a');
     const closed = receipts.close();
     for (let second = 0; second < 31; second++) clock.tick(1);

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { type ChainHead, sealReceipt, verifyReceiptChain } from '@bridgekeeper/attest';
 import { makeReceiptFacts } from '@bridgekeeper/attest/testing';
 import sqlite from 'node-sqlite3-wasm';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { writeEarlierReceipts } from '../testing/earlier-receipts.ts';
 import { ephemeralSigner } from './signing-key.ts';
 import { type ReceiptRow, ReceiptStore } from './store.ts';
@@ -149,6 +149,19 @@ describe('a piece', () => {
   });
 });
 
+test('all that are kept come in the order of the chain, however many', async () => {
+  const store = open();
+  await add(store, 258);
+  store.prune({ ...FOREVER, countMax: 257 });
+  const all = [...store.all()];
+  expect(all.map(({ signed }) => signed.receipt.sequence)).toEqual(
+    Array.from({ length: 257 }, (_, i) => i + 2),
+  );
+  expect(new Set(all.map(({ tenant }) => tenant))).toEqual(new Set(['a']));
+  const { id } = makeReceiptFacts(2);
+  expect([store.has(id), store.has(makeReceiptFacts(1).id)]).toEqual([true, false]);
+});
+
 describe('writing', () => {
   it('is at the end of the chain only, all or nothing', async () => {
     const store = open();
@@ -189,6 +202,16 @@ describe('a file', () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
   });
 
+  it('says what it is where SQLite has room for it', () => {
+    open(file);
+    close();
+    const database = new sqlite.Database(file);
+    // "BKR1", and the shape of its tables.
+    expect(database.get('PRAGMA application_id')).toEqual({ application_id: 0x424b5231 });
+    expect(database.get('PRAGMA user_version')).toEqual({ user_version: 2 });
+    database.close();
+  });
+
   it('begins where there is an empty one', () => {
     writeFileSync(file, '');
     const store = open(file);
@@ -223,7 +246,11 @@ describe('a file', () => {
     const text = 'no database at all, but long enough to be looked at as one'.repeat(99);
     writeFileSync(file, text);
     expect(() => open(file)).toThrow(
-      expect.objectContaining({ code: 'bad-file', message: expect.stringContaining(file) }),
+      expect.objectContaining({
+        code: 'bad-file',
+        message: expect.stringContaining(file),
+        cause: expect.any(Error),
+      }),
     );
     expect(readFileSync(file, 'utf8')).toBe(text);
   });

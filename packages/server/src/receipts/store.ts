@@ -105,7 +105,7 @@ export class ReceiptStore {
   }
 
   #pragma(name: string): unknown {
-    return Object.values(this.#database.get(`PRAGMA ${name}`) ?? {})[0];
+    return Object.values(this.#database.get(`PRAGMA ${name}`)!)[0];
   }
 
   #readShape(): number {
