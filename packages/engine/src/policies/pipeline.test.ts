@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import { prepareModel } from '../create.ts';
@@ -40,9 +40,9 @@ async function decoding(launches: number, maxTokens = 200) {
   const { parts, clock, device, arrive } = await partsOnModel();
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   arrive(maxTokens);
-  await pipeline.launch(1);
-  await pipeline.commit();
-  for (let launch = 0; launch < launches; launch++) await pipeline.launch(1);
+  await run(pipeline.launch(1));
+  await run(pipeline.commit());
+  for (let launch = 0; launch < launches; launch++) await run(pipeline.launch(1));
   expect(pipeline.length).toBe(launches);
   const close = async () => {
     await pipeline.settle();
@@ -56,8 +56,8 @@ const NEVER_NS = 1e12;
 test('the next launch is due when its policy says, or once nothing is on its way', async () => {
   const { pipeline, clock, close } = await decoding(1);
   const atNs = clock.nowNs() + 1000;
-  expect([await pipeline.due(() => atNs), clock.nowNs()]).toEqual([true, atNs]);
-  expect(await pipeline.due(() => NEVER_NS)).toBe(true);
+  expect([await run(pipeline.due(() => atNs)), clock.nowNs()]).toEqual([true, atNs]);
+  expect(await run(pipeline.due(() => NEVER_NS))).toBe(true);
   expect(clock.nowNs() - atNs).toBeLessThan(1e9);
   await close();
 });
@@ -65,7 +65,7 @@ test('the next launch is due when its policy says, or once nothing is on its way
 test('with more on their way, the one that is done first is taken in first', async () => {
   const { pipeline, clock, close } = await decoding(2);
   const calledNs = clock.nowNs();
-  expect(await pipeline.due(() => NEVER_NS)).toBe(false);
+  expect(await run(pipeline.due(() => NEVER_NS))).toBe(false);
   expect(clock.nowNs() - calledNs).toBeLessThan(1e9);
   await close();
 });
@@ -73,7 +73,7 @@ test('with more on their way, the one that is done first is taken in first', asy
 test('who arrives is not waited with', async () => {
   const { pipeline, clock, close } = await decoding(2);
   const calledNs = clock.nowNs();
-  const due = pipeline.due(() => NEVER_NS);
+  const due = run(pipeline.due(() => NEVER_NS));
   pipeline.hurry();
   expect([await due, clock.nowNs()]).toEqual([true, calledNs]);
   // Nothing waits: nothing is hurried.
@@ -85,7 +85,7 @@ test('nothing is launched where all that is left is on its way', async () => {
   const { pipeline, parts, close } = await decoding(2, 3);
   const drains = () =>
     parts.traffic.snapshot().totals.find(({ purpose }) => purpose === 'tokens')?.crossings;
-  expect([await pipeline.launch(1), pipeline.length]).toEqual([false, 2]);
+  expect([await run(pipeline.launch(1)), pipeline.length]).toEqual([false, 2]);
   await pipeline.settle();
   expect(drains()).toBe(3);
   await close();
@@ -96,16 +96,16 @@ test('resident lets those that arrive into the next launch at once', async () =>
     const { parts, device, arrive } = await partsOnModel();
     const policy = await createPolicy('resident', parts);
     arrive(400);
-    for (let step = 0; step < 20; step++) await policy.step();
+    for (let step = 0; step < 20; step++) await run(policy.step());
     let waitedNs = 0;
     for (let arrival = 0; arrival < 6; arrival++) {
-      const stepping = policy.step();
+      const stepping = run(policy.step());
       const one = arrive(400);
       if (isTold) policy.hurry();
       await stepping;
-      while (one.admittedNs === undefined) await policy.step();
+      while (one.admittedNs === undefined) await run(policy.step());
       waitedNs += one.admittedNs - one.arrivedNs;
-      for (let step = 0; step < 9; step++) await policy.step();
+      for (let step = 0; step < 9; step++) await run(policy.step());
     }
     await policy.settle();
     await device.close();
@@ -121,7 +121,7 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
   let tokens = 0;
   for (let step = 0; parts.scheduler.busy; step++) {
     expect(step).toBeLessThan(50);
-    for (const event of await policy.step()) tokens += event.tokens.length;
+    for (const event of await run(policy.step())) tokens += event.tokens.length;
   }
   expect(tokens).toBe(12);
   const { steps, reason } = policy.stepsPerLaunch();
@@ -165,7 +165,7 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   const serve = async (one: Sequence) => {
     for (let step = 0; one.phase !== 'finished'; step++) {
       expect(step).toBeLessThan(20);
-      const stepping = policy.step();
+      const stepping = run(policy.step());
       for (const [at, key] of one.pageKeys.entries()) mover.pages[one.pages[at] ?? -1] = key;
       await stepping;
     }
@@ -175,7 +175,7 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   arrive(40, 0);
   stands = true;
   let goesOn = false;
-  const waiting = policy.step().then(() => {
+  const waiting = run(policy.step()).then(() => {
     goesOn = true;
   });
   await turn();

@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import { prepareModel } from '../create.ts';
@@ -24,7 +24,7 @@ async function stepsBeside(hostNs: number) {
   scheduler.add(new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0));
   let tokens = 0;
   while (scheduler.busy) {
-    for (const event of await policy.step()) tokens += event.tokens.length;
+    for (const event of await run(policy.step())) tokens += event.tokens.length;
     await clock.sleepUntilNs(clock.nowNs() + hostNs);
   }
   await policy.settle();
