@@ -1,4 +1,4 @@
-export type { Clock } from './clock.ts';
+export { type Clock, wakeAt } from './clock.ts';
 export {
   type Crossing,
   type CrossingRecord,
@@ -9,6 +9,17 @@ export {
   SHARED_TENANT,
 } from './crossing.ts';
 export { InvariantError, invariant } from './invariant.ts';
+export {
+  all,
+  drainAfter,
+  first,
+  Later,
+  noteOthers,
+  othersMayRun,
+  type Routine,
+  run,
+  until,
+} from './later.ts';
 export {
   type ChannelState,
   type CrossingSchedule,
@@ -52,4 +63,5 @@ export {
   type SchedulerOptions,
   type SchedulerState,
   step,
+  takeLane,
 } from './scheduler.ts';

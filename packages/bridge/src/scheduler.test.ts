@@ -10,6 +10,7 @@ import {
   isUrgent,
   type SchedulerAction,
   step,
+  takeLane,
 } from './scheduler.ts';
 
 const CHUNK_BYTES = 100;
@@ -357,4 +358,63 @@ test('chunks are multiples of 64 KiB, a GiB at most, and may take all of the bud
   expect(within(aloneNs(cost, 2 ** 30) - 1)).toBe(2 ** 30 - 65_536);
   const least = Math.ceil(aloneNs(cost, 65_536));
   expect(() => within(1_000)).toThrow(`takes ${least} ns on b300-cc, more than the 1000 ns`);
+});
+
+test('a crossing that is given a lane at once changes nothing for those that are submitted', () => {
+  const purpose = fc.constantFrom(...PURPOSES);
+  const arrival = fc.record({
+    purpose,
+    bytes: fc.integer({ min: 1, max: 3 * CHUNK_BYTES }),
+    tenant: fc.constantFrom('a', 'b', 'c'),
+    carriedBefore: fc.nat(3),
+  });
+  /** What is carried when, where crossings are given their lane if they can be, or never. */
+  const carriedBy = (
+    lanes: number,
+    arrivals: readonly (typeof arrival extends fc.Arbitrary<infer A> ? A : never)[],
+    takes: boolean,
+  ) => {
+    const state = createScheduler({ chunkBytes: () => CHUNK_BYTES, streakMax: STREAK_MAX });
+    const busy: { lane: string; id: string; isTaken: boolean }[] = [];
+    const log: string[] = [];
+    const obey = (actions: readonly SchedulerAction[]) => {
+      for (const action of actions) {
+        if (action.kind !== 'carry') continue;
+        busy.push({ lane: action.lane, id: action.id, isTaken: false });
+        log.push(`${action.id} on ${action.lane} ${action.offsetBytes}+${action.bytes}`);
+      }
+    };
+    const carry = () => {
+      const done = busy.shift();
+      if (done === undefined) return;
+      const { lane, isTaken } = done;
+      obey(step(state, isTaken ? { kind: 'lane-back', lane } : { kind: 'carried', lane }));
+    };
+    for (let lane = 0; lane < lanes; lane++) {
+      obey(step(state, { kind: 'lane-opened', lane: `${lane}` }));
+    }
+    for (const [at, { carriedBefore, ...rest }] of arrivals.entries()) {
+      for (let n = 0; n < carriedBefore; n++) carry();
+      const crossing = { direction: 'h2d', memory: 'pinned', ...rest } as const;
+      const id = `${at}`;
+      const lane = takes ? takeLane(state, crossing) : undefined;
+      if (lane === undefined) {
+        obey(step(state, { kind: 'submitted', id, crossing }));
+        continue;
+      }
+      busy.push({ lane, id, isTaken: true });
+      log.push(`${id} on ${lane} 0+${rest.bytes}`);
+    }
+    while (busy.length > 0) carry();
+    return log;
+  };
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 3 }),
+      fc.array(arrival, { maxLength: 30 }),
+      (lanes, all) => {
+        expect(carriedBy(lanes, all, true)).toEqual(carriedBy(lanes, all, false));
+      },
+    ),
+  );
 });

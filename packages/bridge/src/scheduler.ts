@@ -36,6 +36,8 @@ export function isUrgent(purpose: Purpose): boolean {
 
 export type SchedulerEvent =
   | { readonly kind: 'lane-opened'; readonly lane: string }
+  /** A lane that `takeLane` gave is idle again. */
+  | { readonly kind: 'lane-back'; readonly lane: string }
   /** The lane must be idle. */
   | { readonly kind: 'lane-closed'; readonly lane: string }
   /** `id` is unique among the crossings not yet finished; the crossing has at least one byte. */
@@ -119,6 +121,9 @@ export function step(state: SchedulerState, event: SchedulerEvent): SchedulerAct
       invariant(!hasLane(state, event.lane), `lane ${event.lane} is open already`);
       state.idleLanes.push(event.lane);
       break;
+    case 'lane-back':
+      state.idleLanes.push(event.lane);
+      break;
     case 'lane-closed': {
       const index = state.idleLanes.indexOf(event.lane);
       invariant(index >= 0, `lane ${event.lane} was closed while busy or unknown`);
@@ -138,6 +143,22 @@ export function step(state: SchedulerState, event: SchedulerEvent): SchedulerAct
     actions.push(start(state, level, state.idleLanes.shift()!));
   }
   return actions;
+}
+
+/**
+ * What most crossings come to, without being kept account of: one that comes when nothing waits and
+ * a lane is idle has the lane at once, if it is made in one piece; undefined: submit it. As if it
+ * was submitted, until `lane-back`.
+ */
+export function takeLane(state: SchedulerState, crossing: Crossing): string | undefined {
+  const { classes, idleLanes, options } = state;
+  if (idleLanes.length === 0) return undefined;
+  for (const level of classes) if (level.waiting > 0) return undefined;
+  if (options.chunkBytes(crossing) < crossing.bytes) return undefined;
+  // Nothing waits: whoever led before has no lead at anyone's cost.
+  const last = CLASS_OF[crossing.purpose];
+  for (let at = 0; at <= last; at++) classes[at]!.streak = 0;
+  return idleLanes.shift();
 }
 
 function hasLane(state: SchedulerState, lane: string): boolean {
@@ -176,7 +197,8 @@ function carried(state: SchedulerState, lane: string, actions: SchedulerAction[]
 
 /** The best class that waits, unless its streak is over and a lower class waits too. */
 function nextClass({ classes, options }: SchedulerState): ClassState | undefined {
-  let lower = classes.reduce((sum, { waiting }) => sum + waiting, 0);
+  let lower = 0;
+  for (const level of classes) lower += level.waiting;
   for (const level of classes) {
     lower -= level.waiting;
     if (level.waiting > 0 && (lower === 0 || level.streak < options.streakMax)) {

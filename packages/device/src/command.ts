@@ -65,6 +65,12 @@ export class CommandWriter {
     this.#words.set(values, payload);
   }
 
+  /** The words at `offset` of `target`, to be filled before anything else is written. */
+  room(target: Exclude<Target, typeof TARGET.COUNTS>, offset: number, length: number): Int32Array {
+    const payload = this.#reserve(target, offset, length);
+    return this.#words.subarray(payload, payload + length);
+  }
+
   /** Restarts the token counts of `row` from what its prompt and output hold. */
   writeCounts(row: number, prompt: ArrayLike<number>, output: ArrayLike<number>): void {
     const payload = this.#reserve(TARGET.COUNTS, row, 1 + prompt.length + output.length);

@@ -151,11 +151,18 @@ export interface Graph {
   readonly length: number;
 }
 
+/** An operation with its arguments. */
+export type Launch = {
+  readonly [Name in OpName]: { readonly name: Name; readonly args: OpArgs[Name] };
+}[OpName];
+
 /** Work done in the order it was given. Launching never waits for the work. */
 export interface Stream {
   readonly id: number;
   readonly label: string;
   launch<Name extends OpName>(name: Name, args: OpArgs[Name]): void;
+  /** Each in turn. Devices may keep what they make of a list that they are given again. */
+  launchEach(launches: readonly Launch[]): void;
   launchGraph(graph: Graph): void;
   /** Marks the work launched so far. */
   record(event: DeviceEvent): void;
@@ -164,7 +171,7 @@ export interface Stream {
   /**
    * Resolves when all work launched so far is done; rejects with DeviceError if any of it failed.
    */
-  synchronize(): Promise<void>;
+  synchronize(): PromiseLike<void>;
 }
 
 /**
@@ -191,7 +198,7 @@ export interface Lane {
   readonly id: string;
   readonly kind: 'inline' | 'worker';
   /** Issues the copy before it returns; the promise resolves when the bytes have arrived. */
-  copy(request: CopyRequest): Promise<CrossingRecord>;
+  copy(request: CopyRequest): PromiseLike<CrossingRecord>;
   close(): Promise<void>;
 }
 
@@ -277,7 +284,7 @@ export interface Device {
    * Lets the thread's other work (messages, timers) run; virtual devices only advance their clock's
    * due work.
    */
-  breathe(): Promise<void>;
+  breathe(): PromiseLike<void>;
   /** Ends threads and frees everything. Idempotent. */
   close(): Promise<void>;
 }

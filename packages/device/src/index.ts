@@ -34,6 +34,7 @@ export {
   type HostHandle,
   type Lane,
   type LaneOptions,
+  type Launch,
   type Slice,
   type Stream,
   slice,

@@ -219,8 +219,8 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
     await traffic.upload(bytesOf(vocabulary.bytes), slice(buffers.tokenBytes));
   }
   const stream = device.createStream('engine');
-  const { element } = device.info;
-  const common = { shape, weights: loaded.weights, buffers, stream, vocabulary, element };
+  const { element, isHollow = false } = device.info;
+  const common = { shape, weights: loaded.weights, buffers, stream, vocabulary, element, isHollow };
   const parts = { ...common, spec: own };
   const runner = new Runner(device, parts);
   const preparingNs = device.clock.nowNs();

@@ -1,4 +1,4 @@
-import { type Clock, invariant } from '@bridgekeeper/bridge';
+import { type Clock, invariant, noteOthers, type Routine, run } from '@bridgekeeper/bridge';
 import type { Device } from '@bridgekeeper/device';
 import type { GrammarPool } from './grammar/grammar-pool.ts';
 import type { PrefixTree } from './kv/prefix-tree.ts';
@@ -242,7 +242,7 @@ export class Engine implements EngineClient {
 
   async #run(): Promise<void> {
     try {
-      await this.#serve();
+      await run(this.#serve());
       this.#refining.return();
       this.#endOpen('the engine shut down before this request was done');
     } catch (cause) {
@@ -256,31 +256,31 @@ export class Engine implements EngineClient {
     }
   }
 
-  async #serve(): Promise<void> {
+  *#serve(): Routine<void> {
     const { scheduler, policy, device } = this.#parts;
     while (this.#state !== 'ended') {
       this.#deliver(scheduler.retireCancelled(this.#clock.nowNs()));
       if (scheduler.busy) {
-        const events = await policy.step();
+        const events = yield* policy.step();
         this.#shares.divide();
         this.#deliver(events);
-        await device.breathe();
+        yield device.breathe();
         continue;
       }
       // Launches that ran ahead of the last request's end are still on their way.
-      await policy.settle();
+      yield policy.settle();
       this.#shares.divide();
       if (scheduler.busy) continue;
       const errand = this.#errands[0];
       if (errand !== undefined) {
-        await this.#do(errand);
+        yield this.#do(errand);
         continue;
       }
       // A shutdown that came meanwhile found nothing to wake.
       if (this.#state !== 'running') return;
-      await this.#idle();
+      yield this.#idle();
     }
-    await policy.settle();
+    yield policy.settle();
   }
 
   /** Puts the model to sleep or wakes it up. What cannot be done leaves everything as it was. */
@@ -331,6 +331,7 @@ export class Engine implements EngineClient {
   }
 
   #deliver(events: readonly GenerationEvent[]): void {
+    if (events.length > 0) noteOthers();
     for (const event of events) {
       const open = this.#open.get(event.id);
       invariant(open !== undefined, 'events are for open requests');

@@ -85,7 +85,7 @@ export class Workbench {
     { direction, memory }: Way,
     bytes: number,
     { route = this.route, stream = this.stream, host = this.#hosts[memory] }: Partial<Place> = {},
-  ): Promise<CrossingRecord> {
+  ): PromiseLike<CrossingRecord> {
     return route.crossNow({
       direction,
       device: slice(this.#target, 0, bytes),

@@ -1,9 +1,12 @@
+import type { Later } from '@bridgekeeper/bridge';
+
 /** Something that happens at a moment of virtual time. */
 export interface TimedEvent {
   readonly atNs: number;
   /** Breaks ties: events of one moment happen in the order they were planned. */
   readonly sequence: number;
-  readonly fire: () => void;
+  /** Code of any kind, or what routines wait for. */
+  readonly what: (() => void) | Later<unknown>;
 }
 
 /** A binary heap of events, the next one first. */

@@ -1,5 +1,5 @@
-import { type Clock, invariant } from '@bridgekeeper/bridge';
-import { EventHeap } from './event-heap.ts';
+import { type Clock, drainAfter, invariant, Later, othersMayRun } from '@bridgekeeper/bridge';
+import { EventHeap, type TimedEvent } from './event-heap.ts';
 
 /**
  * Time that moves from event to event, as fast as the machine allows. Between two events, whatever
@@ -21,11 +21,19 @@ export class VirtualClock implements Clock {
     return new Promise((resolve) => this.at(wakeNs, resolve));
   }
 
+  resolveAt(wakeNs: number, later: Later<unknown>): void {
+    this.#add(wakeNs, later);
+  }
+
   /** Calls `fire` at `atNs`, or at once in the clock's order of events when that has passed. */
   at(atNs: number, fire: () => void): void {
+    this.#add(atNs, fire);
+  }
+
+  #add(atNs: number, what: TimedEvent['what']): void {
     invariant(!Number.isNaN(atNs), 'an event at no time');
     this.#sequence += 1;
-    this.#events.push({ atNs: Math.max(atNs, this.#nowNs), sequence: this.#sequence, fire });
+    this.#events.push({ atNs: Math.max(atNs, this.#nowNs), sequence: this.#sequence, what });
     if (this.#runsFreely && !this.#isRunning) void this.run();
   }
 
@@ -46,7 +54,7 @@ export class VirtualClock implements Clock {
   }
 
   /** Moves time until `work` settles. Throws InvariantError if it waits and no event is left. */
-  async runUntil<Result>(work: Promise<Result>): Promise<Result> {
+  async runUntil<Result>(work: PromiseLike<Result>): Promise<Result> {
     let isPending = true;
     const settled = () => {
       isPending = false;
@@ -62,7 +70,6 @@ export class VirtualClock implements Clock {
    * next tick only then. A turn of the event loop does the same, and takes longer.
    */
   #everythingRunnable(): Promise<void> {
-    this.#eventsFired += 1;
     if (this.#eventsFired % EVENTS_PER_TURN === 0) return eventLoopTurn();
     return new Promise((resolve) => process.nextTick(resolve));
   }
@@ -73,9 +80,13 @@ export class VirtualClock implements Clock {
     try {
       await eventLoopTurn();
       while (this.#events.size > 0 && goesOn()) {
-        const event = this.#events.pop()!;
-        this.#nowNs = event.atNs;
-        event.fire();
+        const { atNs, what } = this.#events.pop()!;
+        this.#nowNs = atNs;
+        this.#eventsFired += 1;
+        // Routines have run to their next wait when this returns; often nobody else has to.
+        const isTheirs = what instanceof Later;
+        drainAfter(what);
+        if (isTheirs && !othersMayRun() && this.#eventsFired % EVENTS_PER_TURN !== 0) continue;
         await this.#everythingRunnable();
       }
     } finally {

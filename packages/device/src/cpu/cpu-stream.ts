@@ -1,5 +1,5 @@
 import type { Clock } from '@bridgekeeper/bridge';
-import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import type { DeviceEvent, Graph, Launch, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { ImposedLaw } from '../law/imposed-law.ts';
 import type { OpArgs, OpName } from '../ops.ts';
@@ -63,6 +63,10 @@ export class CpuStream implements Stream {
     for (const item of items) this.#add(item);
     this.#hub.counts.launches += 1;
     imposed?.blockForLaunch(startedNs, 'launch');
+  }
+
+  launchEach(launches: readonly Launch[]): void {
+    for (const { name, args } of launches) this.launch(name, args);
   }
 
   launchGraph(graph: Graph): void {

@@ -1,5 +1,5 @@
 import { CUDA, OutCell } from '@bridgekeeper/native/threads';
-import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import type { DeviceEvent, Graph, Launch, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { CollectiveName, OpArgs, OpName } from '../ops.ts';
 import type { Core } from './core.ts';
@@ -67,6 +67,10 @@ export class CudaStream implements Stream {
     }
     core.launches += 1;
     core.imposed?.blockForLaunch(startedNs, 'launch');
+  }
+
+  launchEach(launches: readonly Launch[]): void {
+    for (const { name, args } of launches) this.launch(name, args);
   }
 
   launchGraph(graph: Graph): void {

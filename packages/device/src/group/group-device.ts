@@ -181,7 +181,7 @@ class GroupDevice implements Device {
     };
   }
 
-  breathe(): Promise<void> {
+  breathe(): PromiseLike<void> {
     return this.#first.breathe();
   }
 
@@ -227,7 +227,9 @@ class GroupLane implements Lane {
     const stream = streamOf(request.stream);
     stream.assertCopies();
     const device = sliceOf(request.device, 0);
-    const crossing = this.#lane.copy({ ...request, device, stream: stream.parts[0]! });
+    const crossing = Promise.resolve(
+      this.#lane.copy({ ...request, device, stream: stream.parts[0]! }),
+    );
     if (request.direction === 'd2h') return crossing;
     // A copy that failed is told before what waits behind it.
     crossing.catch(() => undefined);

@@ -2,6 +2,7 @@ import {
   bytesPerElement,
   type DeviceEvent,
   type Graph,
+  type Launch,
   type Slice,
   type Stream,
 } from '../device.ts';
@@ -139,6 +140,10 @@ export class GroupStream implements Stream {
       if (links === null) this.parts[0]!.launch('copy', { input: from, out, bytes: from.bytes });
       else links.copy(this.parts[0]!, from, this.parts[rank]!, out, rank);
     }
+  }
+
+  launchEach(launches: readonly Launch[]): void {
+    for (const { name, args } of launches) this.launch(name, args);
   }
 
   launchGraph(graph: Graph): void {

@@ -1,4 +1,4 @@
-import type { Clock, Law } from '@bridgekeeper/bridge';
+import { type Clock, Later, type Law, type Routine, run, wakeAt } from '@bridgekeeper/bridge';
 import { DeviceError } from '../errors.ts';
 import { Contexts } from '../law/contexts.ts';
 import type { Work, WorkPricer } from './work.ts';
@@ -12,6 +12,32 @@ export interface ModelThread {
 export interface Recording {
   readonly streamId: number;
   readonly works: Work[];
+}
+
+/** Wakes at its time, or when the launching thread goes on. */
+class Wake<T> extends Later<T> {
+  readonly #clock: Clock;
+  readonly #thread: ModelThread;
+  readonly #value: T;
+  readonly #before: (() => void) | undefined;
+
+  constructor(clock: Clock, thread: ModelThread, value: T, before: (() => void) | undefined) {
+    super();
+    this.#clock = clock;
+    this.#thread = thread;
+    this.#value = value;
+    this.#before = before;
+  }
+
+  override resolve(): void {
+    const { freeAtNs } = this.#thread;
+    if (freeAtNs > this.#clock.nowNs()) {
+      this.#clock.resolveAt!(freeAtNs, this);
+      return;
+    }
+    this.#before?.();
+    super.resolve(this.#value);
+  }
 }
 
 /** What the streams and lanes of one modelled device share. */
@@ -66,14 +92,29 @@ export class Machine {
   }
 
   /**
-   * Resolves at `atNs`, or once the launching thread stands still no longer: a promise is of no use
+   * Done at `atNs`, or once the launching thread stands still no longer: a promise is of no use
    * to a blocked thread.
    */
-  async wake(atNs: number): Promise<void> {
+  wake(atNs: number): Later<void> {
+    return this.wakeWith(atNs, undefined);
+  }
+
+  /** The same; then does `before`, and comes to `value`. */
+  wakeWith<T>(atNs: number, value: T, before?: () => void): Later<T> {
+    const { clock, launchingThread } = this;
+    if (clock.resolveAt === undefined) return run(this.#wake(atNs, value, before));
+    const wake = new Wake(clock, launchingThread, value, before);
+    clock.resolveAt(Math.max(atNs, launchingThread.freeAtNs), wake);
+    return wake;
+  }
+
+  *#wake<T>(atNs: number, value: T, before?: () => void): Routine<T> {
     let wakeNs = atNs;
     do {
-      await this.clock.sleepUntilNs(Math.max(wakeNs, this.launchingThread.freeAtNs));
+      yield wakeAt(this.clock, Math.max(wakeNs, this.launchingThread.freeAtNs));
       wakeNs = this.launchingThread.freeAtNs;
     } while (wakeNs > this.clock.nowNs());
+    before?.();
+    return value;
   }
 }

@@ -17,6 +17,7 @@ export class ModelBuffer implements DeviceBuffer {
   readonly label: string;
   isFreed = false;
   #contents: ArrayBuffer | undefined;
+  #all: Uint8Array | undefined;
   /** By offset. Making a view costs more than the bookkeeping that it is for. */
   readonly #views = new Map<number, Int32Array>();
 
@@ -47,22 +48,26 @@ export class ModelBuffer implements DeviceBuffer {
     return view;
   }
 
-  write(offsetBytes: number, source: Uint8Array): void {
-    if (this.#contents === undefined && this.bytes > KEPT_BYTES_MAX) return;
-    new Uint8Array(this.contents).set(source, offsetBytes);
+  /** Whether anybody has written or looked at what is there. */
+  get hasContents(): boolean {
+    return this.#contents !== undefined;
   }
 
-  /** A copy of what is there, or undefined where nothing is kept. */
-  read(offsetBytes: number, bytes: number): Uint8Array | undefined {
-    if (this.#contents === undefined) return undefined;
-    const copy = Buffer.allocUnsafe(bytes);
-    copy.set(new Uint8Array(this.#contents, offsetBytes, bytes));
-    return copy;
+  /** The contents as bytes: making a view of them for each copy is slow. */
+  get all(): Uint8Array {
+    this.#all ??= new Uint8Array(this.contents);
+    return this.#all;
+  }
+
+  write(offsetBytes: number, source: Uint8Array): void {
+    if (this.#contents === undefined && this.bytes > KEPT_BYTES_MAX) return;
+    this.all.set(source, offsetBytes);
   }
 
   release(): void {
     this.isFreed = true;
     this.#contents = undefined;
+    this.#all = undefined;
     this.#views.clear();
   }
 }

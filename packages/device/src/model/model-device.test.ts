@@ -240,7 +240,7 @@ async function play(traffic: Traffic) {
       await device.openLane({ label: 'own', context: 'own' }),
       await device.openLane({ label: 'shared', context: 'shared' }),
     ];
-    const records: Promise<void>[] = [];
+    const records: PromiseLike<void>[] = [];
     for (const { lane, pageable, bytes, kernelBytes, awaits, ...rest } of traffic) {
       bench.kernel(kernelBytes * 2);
       const host = pageable ? bench.pageable : bench.pinned;

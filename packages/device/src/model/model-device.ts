@@ -1,5 +1,12 @@
-import type { Clock, HostMemoryKind, Law, Roofline } from '@bridgekeeper/bridge';
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import {
+  type Clock,
+  type HostMemoryKind,
+  type Later,
+  type Law,
+  profileLaw,
+  type Roofline,
+  referenceProfile,
+} from '@bridgekeeper/bridge';
 import {
   type Device,
   type DeviceBuffer,
@@ -189,8 +196,8 @@ class ModelDevice implements Device {
     return { ...this.#machine.counters };
   }
 
-  async breathe(): Promise<void> {
-    await this.#machine.wake(this.clock.nowNs());
+  breathe(): Later<void> {
+    return this.#machine.wake(this.clock.nowNs());
   }
 
   async close(): Promise<void> {

@@ -1,8 +1,8 @@
-import type { CrossingRecord } from '@bridgekeeper/bridge';
+import { type CrossingRecord, Later } from '@bridgekeeper/bridge';
 import type { CopyRequest, Lane } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { Machine, ModelThread } from './machine.ts';
-import { bufferOf, ModelHostBuffer } from './memory.ts';
+import { bufferOf, type ModelBuffer, ModelHostBuffer } from './memory.ts';
 import { ModelStream } from './model-stream.ts';
 
 /** A thread that makes crossings exactly as the law says. */
@@ -15,6 +15,8 @@ export class ModelLane implements Lane {
   /** The launching thread, or one of its own. */
   readonly #thread: ModelThread;
   readonly #onClose: () => Promise<void>;
+  /** What holds bytes on their way to the host, when nothing is on its way. */
+  readonly #spare: Uint8Array[] = [];
   #lastCompletedNs = 0;
   #isClosed = false;
 
@@ -33,27 +35,51 @@ export class ModelLane implements Lane {
     this.#onClose = onClose;
   }
 
-  async copy(request: CopyRequest): Promise<CrossingRecord> {
+  copy(request: CopyRequest): Later<CrossingRecord> {
+    try {
+      return this.#copy(request);
+    } catch (error) {
+      return Later.failed(error);
+    }
+  }
+
+  #copy(request: CopyRequest): Later<CrossingRecord> {
     const { direction, device, host, hostOffsetBytes, stream } = request;
     this.#machine.assertRunning('a copy');
     if (this.#isClosed) throw new DeviceError('closed', `lane ${this.id} was closed`);
     const buffer = bufferOf(device);
-    const hostBytes = hostPart(request);
+    checkHostPart(request);
     const isOurs = stream === null || stream instanceof ModelStream;
     if (!(host instanceof ModelHostBuffer) || !isOurs) {
       throw new DeviceError('bad-argument', 'host memory or stream are not of this device');
     }
     const record = this.#cross(request, host, stream);
+    const { completedNs } = record;
     if (direction === 'h2d') {
-      buffer.write(device.offsetBytes, hostBytes);
-      this.#machine.pricer.memoryChanged();
-      await this.#machine.wake(record.completedNs);
-      return record;
+      // Of weights nothing is computed here, and they are large.
+      if (request.purpose !== 'weights' || buffer.hasContents) {
+        const end = hostOffsetBytes + device.bytes;
+        buffer.write(device.offsetBytes, host.bytes.subarray(hostOffsetBytes, end));
+        this.#machine.pricer.memoryChanged();
+      }
+      return this.#machine.wakeWith(completedNs, record);
     }
-    const arriving = buffer.read(device.offsetBytes, device.bytes);
-    await this.#machine.wake(record.completedNs);
-    if (arriving !== undefined) host.bytes.set(arriving, hostOffsetBytes);
-    return record;
+    if (!buffer.hasContents) return this.#machine.wakeWith(completedNs, record);
+    const arriving = this.#taken(buffer, request);
+    return this.#machine.wakeWith(completedNs, record, () => {
+      host.bytes.set(arriving.subarray(0, device.bytes), hostOffsetBytes);
+      this.#spare.push(arriving);
+    });
+  }
+
+  /** A copy of what is there now. */
+  #taken(buffer: ModelBuffer, { device: { offsetBytes, bytes } }: CopyRequest): Uint8Array {
+    let room = this.#spare.pop();
+    if (room === undefined || room.length < bytes) {
+      room = new Uint8Array(Math.max(bytes, SPARE_BYTES));
+    }
+    room.set(buffer.all.subarray(offsetBytes, offsetBytes + bytes));
+    return room;
   }
 
   /** Moves time for one crossing and counts it. */
@@ -104,8 +130,11 @@ export class ModelLane implements Lane {
   }
 }
 
-/** The host bytes of a copy. Throws DeviceError `bad-argument` when they lie outside. */
-function hostPart({ device, host, hostOffsetBytes }: CopyRequest): Uint8Array {
+/** What steps' results take at least. */
+const SPARE_BYTES = 4096;
+
+/** Throws DeviceError `bad-argument` where the host bytes of a copy lie outside. */
+function checkHostPart({ device, host, hostOffsetBytes }: CopyRequest): void {
   const end = hostOffsetBytes + device.bytes;
   if (host instanceof ModelHostBuffer && host.isFreed) {
     throw new DeviceError('bad-argument', `host memory "${host.label}" was freed already`);
@@ -116,5 +145,4 @@ function hostPart({ device, host, hostOffsetBytes }: CopyRequest): Uint8Array {
       `[${hostOffsetBytes}, ${end}) lies outside "${host.label}" of ${host.bytes.length} bytes`,
     );
   }
-  return host.bytes.subarray(hostOffsetBytes, end);
 }

@@ -1,4 +1,5 @@
-import type { DeviceEvent, Graph, Stream } from '../device.ts';
+import { Later } from '@bridgekeeper/bridge';
+import type { DeviceEvent, Graph, Launch, Stream } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { OpArgs, OpName } from '../ops.ts';
 import type { Machine } from './machine.ts';
@@ -61,6 +62,30 @@ export class ModelStream implements Stream {
     this.#submit(law.launchNs(), [work]);
   }
 
+  launchEach(launches: readonly Launch[]): void {
+    const { counters, law, pricer, recording, launchingThread, onWork } = this.#machine;
+    this.#machine.assertOpen();
+    if (recording !== null) {
+      if (recording.streamId !== this.id)
+        for (const { name, args } of launches) this.launch(name, args);
+      else recording.works.push(...pricer.compileEach(launches));
+      return;
+    }
+    const works = pricer.compileEach(launches);
+    const issueNs = law.launchNs();
+    counters.launches += works.length;
+    let issuedNs = this.#machine.launchingNs();
+    let readyNs = this.readyNs;
+    for (const work of works) {
+      issuedNs += issueNs;
+      const startNs = Math.max(readyNs, issuedNs);
+      readyNs = startNs + pricer.runOne(work);
+      onWork?.(startNs, readyNs);
+    }
+    launchingThread.freeAtNs = issuedNs;
+    this.readyNs = readyNs;
+  }
+
   launchGraph(graph: Graph): void {
     const { counters, law } = this.#machine;
     this.#machine.assertRunning('a graph');
@@ -81,11 +106,15 @@ export class ModelStream implements Stream {
     this.readyNs = Math.max(this.readyNs, modelEvent(event).atNs);
   }
 
-  async synchronize(): Promise<void> {
-    this.#machine.assertRunning('a synchronization');
+  synchronize(): Later<void> {
+    try {
+      this.#machine.assertRunning('a synchronization');
+    } catch (error) {
+      return Later.failed(error);
+    }
     const { launchNs, launchWithWaitNs } = this.#machine.law.profile.submission;
     const doneNs = Math.max(this.readyNs, this.#machine.launchingNs());
-    await this.#machine.wake(doneNs + launchWithWaitNs - launchNs);
+    return this.#machine.wake(doneNs + launchWithWaitNs - launchNs);
   }
 
   #submit(issueNs: number, works: readonly Work[]): void {

@@ -92,7 +92,7 @@ export class ModelBench {
   }
 
   /** Runs the clock until `work` is done; returns its result. */
-  until<Result>(work: Promise<Result>): Promise<Result> {
+  until<Result>(work: PromiseLike<Result>): Promise<Result> {
     return this.clock.runUntil(work);
   }
 }

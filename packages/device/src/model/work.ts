@@ -1,6 +1,13 @@
 import type { Roofline } from '@bridgekeeper/bridge';
 import { type Attended, attendedBy, attentionCost, type OpCost, opCost } from '../cost.ts';
-import { bytesPerElement, type ElementType, isSlice, isSliceList, type Slice } from '../device.ts';
+import {
+  bytesPerElement,
+  type ElementType,
+  isSlice,
+  isSliceList,
+  type Launch,
+  type Slice,
+} from '../device.ts';
 import { collectiveNs, type Links } from '../law/links.ts';
 import { isCollective, type OpArgs, type OpName } from '../ops.ts';
 import { bookkeepingOf } from './bookkeeping.ts';
@@ -39,9 +46,10 @@ export interface PricingOptions {
 
 /** Linear between the points, constant outside them; 1 where there are none. */
 export function reachedFactor(points: readonly ReachedPoint[], lines: number): number {
-  const above = points.findIndex((point) => point.lines >= lines);
+  let above = 0;
+  while (above < points.length && points[above]!.lines < lines) above += 1;
+  if (above === points.length) return points.at(-1)?.factor ?? 1;
   if (above === 0) return points[0]!.factor;
-  if (above < 0) return points.at(-1)?.factor ?? 1;
   const [low, high] = [points[above - 1]!, points[above]!];
   const share = (lines - low.lines) / (high.lines - low.lines);
   return low.factor + (high.factor - low.factor) * share;
@@ -55,10 +63,12 @@ export class WorkPricer {
   readonly #element: ElementType;
   readonly #roofline: Roofline;
   readonly #options: PricingOptions;
-  /** Of the batches that memory describes now, by their first lines and windows. */
-  readonly #attended = new Map<number, { readonly of: OpArgs['attention']; seen: Attended }[]>();
+  /** Of the batches that memory describes now. */
+  readonly #attended: { readonly of: OpArgs['attention']; readonly seen: Attended }[] = [];
   /** By their arguments: engines launch the same ones again. */
   readonly #compiled = new Map<object, Work>();
+  /** By their lists. */
+  #lists = new WeakMap<readonly Launch[], readonly Work[]>();
 
   constructor(element: ElementType, roofline: Roofline, options: PricingOptions) {
     this.#element = element;
@@ -78,9 +88,29 @@ export class WorkPricer {
     return work;
   }
 
+  /** The same of a list, which is kept. */
+  compileEach(launches: readonly Launch[]): readonly Work[] {
+    let works = this.#lists.get(launches);
+    if (works === undefined) {
+      // Layers alike may be the same launches again.
+      const priced = new Map<object, Work>();
+      works = launches.map(({ name, args }) => {
+        let work = priced.get(args);
+        if (work === undefined) {
+          work = this.#price(name, args);
+          priced.set(args, work);
+        }
+        return work;
+      });
+      this.#lists.set(launches, works);
+    }
+    return works;
+  }
+
   /** What was priced may be of memory that is not there any more. */
   memoryFreed(): void {
     this.#compiled.clear();
+    this.#lists = new WeakMap();
   }
 
   #price<Name extends OpName>(name: Name, args: OpArgs[Name]): Work {
@@ -112,34 +142,39 @@ export class WorkPricer {
   /** Does the bookkeeping in order and says how long all of it takes. */
   run(works: readonly Work[]): number {
     let totalNs = 0;
-    for (const { fixedNs, bookkeeping, attention, attentions } of works) {
-      totalNs += fixedNs;
-      if (bookkeeping !== null) {
-        bookkeeping();
-        this.memoryChanged();
-      }
-      if (attention !== null) {
-        const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
-        totalNs += attentions * this.#kernelNs(cost, attention.count);
-      }
-    }
+    for (const work of works) totalNs = this.#runOn(totalNs, work);
     return Math.round(totalNs);
+  }
+
+  /** The same of one. */
+  runOne(work: Work): number {
+    return Math.round(this.#runOn(0, work));
+  }
+
+  #runOn(beforeNs: number, { fixedNs, bookkeeping, attention, attentions }: Work): number {
+    const totalNs = beforeNs + fixedNs;
+    if (bookkeeping !== null) {
+      bookkeeping();
+      this.memoryChanged();
+    }
+    if (attention === null) return totalNs;
+    const cost = attentionCost(attention, this.#element, this.#attendedBy(attention));
+    return totalNs + attentions * this.#kernelNs(cost, attention.count);
   }
 
   /** What attention finds may be different from now on. */
   memoryChanged(): void {
-    if (this.#attended.size > 0) this.#attended.clear();
+    this.#attended.length = 0;
   }
 
   /** Layers of one batch attend to the same positions: they are counted once for each window. */
   #attendedBy(args: OpArgs['attention']): Attended {
     const { tokenRows, positions, count, window } = args;
-    const known = this.#attended.get(tokenRows.offsetBytes) ?? [];
-    const same = known.find(({ of }) => of.window === window && isSameBatch(of, args));
-    if (same !== undefined) return same.seen;
+    for (const { of, seen } of this.#attended) {
+      if (of.window === window && isSameBatch(of, args)) return seen;
+    }
     const seen = attendedBy(wordsOf(tokenRows), wordsOf(positions), count, window);
-    known.push({ of: args, seen });
-    this.#attended.set(tokenRows.offsetBytes, known);
+    this.#attended.push({ of: args, seen });
     return seen;
   }
 

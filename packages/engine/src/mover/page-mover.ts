@@ -364,7 +364,7 @@ export class PageMover implements Mover {
     if (restore.runsLeft === 0) this.#end(restore);
     if (staged === null) return;
     // Its place in staging is another's once it was copied from.
-    if (isWanted) await this.#restores.synchronize().catch(() => undefined);
+    if (isWanted) await Promise.allSettled([this.#restores.synchronize()]);
     this.#restoreRing.release(staged);
     this.#giveRoom();
   }
@@ -488,7 +488,7 @@ export class PageMover implements Mover {
       }
       stream.record(this.#event);
       this.#spills.wait(this.#event);
-      const gathered = this.#spills.synchronize();
+      const gathered = Promise.resolve(this.#spills.synchronize());
       gathered.catch(() => undefined);
       for (const batch of batches) this.#run(this.#carryOut(batch, gathered));
     }

@@ -1,3 +1,5 @@
+import type { Routine } from '@bridgekeeper/bridge';
+import type { GenerationEvent } from '../request/request.ts';
 import { ONE_STEP, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
@@ -8,14 +10,15 @@ import type { Policy, StepParts } from './policy.ts';
 export async function drainFirst(parts: StepParts): Promise<Policy> {
   const { launching } = parts.traffic;
   const pipeline = new Pipeline(parts, { command: launching, drain: launching, mode: 'when-done' });
+  function* step(): Routine<readonly GenerationEvent[]> {
+    yield* pipeline.launch(1);
+    return (yield* pipeline.commit())?.events ?? [];
+  }
   return {
     stepsPerLaunch: () => ONE_STEP,
     chunk: () => pipeline.chunk,
     drafts: () => pipeline.drafts,
-    async step() {
-      await pipeline.launch(1);
-      return (await pipeline.commit())?.events ?? [];
-    },
+    step,
     hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };

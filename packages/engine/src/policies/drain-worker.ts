@@ -1,4 +1,4 @@
-import { ONE_STEP, ownRoutes, Pipeline } from './pipeline.ts';
+import { ONE_STEP, ownRoutes, Pipeline, stepAhead } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -11,11 +11,7 @@ export async function drainWorker(parts: StepParts): Promise<Policy> {
     stepsPerLaunch: () => ONE_STEP,
     chunk: () => pipeline.chunk,
     drafts: () => pipeline.drafts,
-    async step() {
-      const launched = await pipeline.launch(1);
-      if (launched && pipeline.length < 2) return [];
-      return (await pipeline.commit())?.events ?? [];
-    },
+    step: () => stepAhead(pipeline),
     hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };

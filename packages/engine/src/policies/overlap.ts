@@ -1,4 +1,4 @@
-import { ONE_STEP, Pipeline } from './pipeline.ts';
+import { ONE_STEP, Pipeline, stepAhead } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
 
 /**
@@ -14,11 +14,7 @@ export async function overlap(parts: StepParts): Promise<Policy> {
     stepsPerLaunch: () => ONE_STEP,
     chunk: () => pipeline.chunk,
     drafts: () => pipeline.drafts,
-    async step() {
-      const launched = await pipeline.launch(1);
-      if (launched && pipeline.length < 2) return [];
-      return (await pipeline.commit())?.events ?? [];
-    },
+    step: () => stepAhead(pipeline),
     hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };

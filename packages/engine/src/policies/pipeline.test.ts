@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { describe, expect, test } from 'vitest';
 import { type EngineOptions, prepareModel } from '../create.ts';
@@ -55,9 +55,9 @@ async function decoding(launches: number, maxTokens = 200) {
   const { parts, clock, device, arrive } = await partsOnModel();
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   arrive(maxTokens);
-  await pipeline.launch(1);
-  await pipeline.commit();
-  for (let launch = 0; launch < launches; launch++) await pipeline.launch(1);
+  await run(pipeline.launch(1));
+  await run(pipeline.commit());
+  for (let launch = 0; launch < launches; launch++) await run(pipeline.launch(1));
   expect(pipeline.length).toBe(launches);
   const close = async () => {
     await pipeline.settle();
@@ -71,8 +71,8 @@ const NEVER_NS = 1e12;
 test('the next launch is due when its policy says, or once nothing is on its way', async () => {
   const { pipeline, clock, close } = await decoding(1);
   const atNs = clock.nowNs() + 1000;
-  expect([await pipeline.due(() => atNs), clock.nowNs()]).toEqual([true, atNs]);
-  expect(await pipeline.due(() => NEVER_NS)).toBe(true);
+  expect([await run(pipeline.due(() => atNs)), clock.nowNs()]).toEqual([true, atNs]);
+  expect(await run(pipeline.due(() => NEVER_NS))).toBe(true);
   expect(clock.nowNs() - atNs).toBeLessThan(1e9);
   await close();
 });
@@ -80,26 +80,26 @@ test('the next launch is due when its policy says, or once nothing is on its way
 test('a launch that is due is not asked whether another one is done', async () => {
   const { pipeline, clock, close } = await decoding(2);
   await clock.sleepUntilNs(clock.nowNs() + 1e9);
-  expect(await pipeline.due(() => clock.nowNs())).toBe(true);
+  expect(await run(pipeline.due(() => clock.nowNs()))).toBe(true);
   await close();
 });
 
 test('nothing is waited for where nothing is on its way, or prompts are there', async () => {
   const { pipeline, clock, arrive, close } = await decoding(0);
   const calledNs = clock.nowNs();
-  expect([await pipeline.due(() => NEVER_NS), clock.nowNs()]).toEqual([true, calledNs]);
-  await pipeline.launch(1);
-  await pipeline.launch(1);
+  expect([await run(pipeline.due(() => NEVER_NS)), clock.nowNs()]).toEqual([true, calledNs]);
+  await run(pipeline.launch(1));
+  await run(pipeline.launch(1));
   arrive(2);
   const laterNs = clock.nowNs();
-  expect([await pipeline.due(() => NEVER_NS), clock.nowNs()]).toEqual([true, laterNs]);
+  expect([await run(pipeline.due(() => NEVER_NS)), clock.nowNs()]).toEqual([true, laterNs]);
   await close();
 });
 
 test('with more on their way, the one that is done first is taken in first', async () => {
   const { pipeline, clock, close } = await decoding(2);
   const calledNs = clock.nowNs();
-  expect(await pipeline.due(() => NEVER_NS)).toBe(false);
+  expect(await run(pipeline.due(() => NEVER_NS))).toBe(false);
   expect(clock.nowNs() - calledNs).toBeLessThan(1e9);
   await close();
 });
@@ -109,7 +109,7 @@ test('who arrives is not waited with', async () => {
   // Nothing waits: nothing is hurried.
   pipeline.hurry();
   const calledNs = clock.nowNs();
-  const due = pipeline.due(() => NEVER_NS);
+  const due = run(pipeline.due(() => NEVER_NS));
   pipeline.hurry();
   expect([await due, clock.nowNs()]).toEqual([true, calledNs]);
   await close();
@@ -119,7 +119,7 @@ test('nothing is launched where all that is left is on its way', async () => {
   const { pipeline, parts, close } = await decoding(2, 3);
   const drains = () =>
     parts.traffic.snapshot().totals.find(({ purpose }) => purpose === 'tokens')?.crossings;
-  expect([await pipeline.launch(1), pipeline.length]).toEqual([false, 2]);
+  expect([await run(pipeline.launch(1)), pipeline.length]).toEqual([false, 2]);
   await pipeline.settle();
   expect(drains()).toBe(3);
   await close();
@@ -132,10 +132,10 @@ test('whoever looks is told of each launch once it is taken in', async () => {
   const pipeline = new Pipeline({ ...parts, onLaunch }, await ownRoutes(parts.traffic));
   arrive(5);
   arrive(5, 97);
-  await pipeline.launch(1);
-  await pipeline.commit();
-  await pipeline.launch(2);
-  await pipeline.launch(2);
+  await run(pipeline.launch(1));
+  await run(pipeline.commit());
+  await run(pipeline.launch(2));
+  await run(pipeline.launch(2));
   expect(told).toHaveLength(1);
   await pipeline.settle();
   expect(told).toMatchObject([
@@ -161,11 +161,11 @@ test('the launching thread is busy for what it does itself, and for no wait', as
   const { launchNs } = referenceProfile('b300-native').submission;
   const workNs = 0.4e6;
   // Before these, nothing was on its way: it may have had nothing to do.
-  expect((await pipeline.commit())!.hostNs).toBeNull();
+  expect((await run(pipeline.commit()))!.hostNs).toBeNull();
   await clock.sleepUntilNs(clock.nowNs() + workNs);
-  await pipeline.launch(1);
-  expect(await pipeline.due(() => clock.nowNs() + 1e6)).toBe(true);
-  const busy = (await pipeline.commit())!;
+  await run(pipeline.launch(1));
+  expect(await run(pipeline.due(() => clock.nowNs() + 1e6))).toBe(true);
+  const busy = (await run(pipeline.commit()))!;
   expect(busy.hostNs).toBe(workNs);
   expect(busy.deviceNs).toBeGreaterThanOrEqual(STEP_NS);
   expect(busy.deviceNs).toBeLessThan(1.2 * STEP_NS);
@@ -173,9 +173,9 @@ test('the launching thread is busy for what it does itself, and for no wait', as
   arrive(2);
   await clock.sleepUntilNs(clock.nowNs() + workNs);
   const calledNs = clock.nowNs();
-  await pipeline.launch(1);
+  await run(pipeline.launch(1));
   expect(clock.nowNs() - calledNs).toBeGreaterThan(launchNs);
-  const beside = (await pipeline.commit())!;
+  const beside = (await run(pipeline.commit()))!;
   expect(beside.hostNs).toBe(workNs);
   expect(parts.scheduler.busy).toBe(true);
   await close();
@@ -200,7 +200,7 @@ describe('drafts', () => {
     let tokens = 0;
     for (let step = 0; parts.scheduler.busy; step++) {
       expect(step).toBeLessThan(300);
-      for (const event of await policy.step()) tokens += event.tokens.length;
+      for (const event of await run(policy.step())) tokens += event.tokens.length;
     }
     await policy.settle();
     expect(tokens).toBe(100);
@@ -217,9 +217,9 @@ describe('drafts', () => {
     });
     const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
     for (let row = 0; row < 8; row++) arrive(3);
-    await pipeline.launch(1);
-    await pipeline.commit();
-    await pipeline.launch(1);
+    await run(pipeline.launch(1));
+    await run(pipeline.commit());
+    await run(pipeline.launch(1));
     expect(pipeline.drafts?.reason).toBe('steps of 8 rows have no drafts: they would cost too much');
     await pipeline.settle();
     await device.close();
@@ -231,19 +231,19 @@ test('resident lets those that arrive into the next launch at once', async () =>
     const { parts, device, arrive } = await partsOnModel();
     const policy = await createPolicy('resident', parts);
     arrive(400);
-    for (let step = 0; step < 20; step++) await policy.step();
+    for (let step = 0; step < 20; step++) await run(policy.step());
     let waitedNs = 0;
     for (let arrival = 0; arrival < 6; arrival++) {
-      const stepping = policy.step();
+      const stepping = run(policy.step());
       const one = arrive(400);
       if (isTold) policy.hurry();
       await stepping;
       for (let step = 0; one.admittedNs === undefined; step++) {
         expect(step).toBeLessThan(100);
-        await policy.step();
+        await run(policy.step());
       }
       waitedNs += one.admittedNs - one.arrivedNs;
-      for (let step = 0; step < 9; step++) await policy.step();
+      for (let step = 0; step < 9; step++) await run(policy.step());
     }
     await policy.settle();
     await device.close();
@@ -259,7 +259,7 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
   let tokens = 0;
   for (let step = 0; parts.scheduler.busy; step++) {
     expect(step).toBeLessThan(50);
-    for (const event of await policy.step()) tokens += event.tokens.length;
+    for (const event of await run(policy.step())) tokens += event.tokens.length;
   }
   expect(tokens).toBe(12);
   const { steps, reason } = policy.stepsPerLaunch();
@@ -273,7 +273,7 @@ test.each(POLICY_NAMES)('%s ends a request with its last token', async (name) =>
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** What comes of it in so many turns, in which all of virtual time goes by; else nothing does. */
-async function soon<T>(promise: Promise<T>): Promise<T> {
+async function soon<T>(promise: PromiseLike<T>): Promise<T> {
   let isThere = false;
   promise.then(
     () => (isThere = true),
@@ -287,8 +287,8 @@ async function soon<T>(promise: Promise<T>): Promise<T> {
 test('nothing is launched, nor waited for, where there is nothing', async () => {
   const { parts, device } = await partsOnModel();
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
-  expect(await soon(pipeline.launch(1))).toBe(false);
-  expect(await soon(pipeline.commit())).toBeNull();
+  expect(await soon(run(pipeline.launch(1)))).toBe(false);
+  expect(await soon(run(pipeline.commit()))).toBeNull();
   await device.close();
 });
 
@@ -327,7 +327,7 @@ async function waitingForStore(name: PolicyName, mover: PageWorld) {
   const serve = async (one: Sequence) => {
     for (let step = 0; one.phase !== 'finished'; step++) {
       expect(step).toBeLessThan(20);
-      const stepping = policy.step();
+      const stepping = run(policy.step());
       for (const [at, key] of one.pageKeys.entries()) mover.pages[one.pages[at] ?? -1] = key;
       await stepping;
     }
@@ -346,7 +346,7 @@ test.each(POLICY_NAMES)('%s computes who arrives while others wait for a store',
   );
   time.stands = true;
   let goesOn = false;
-  const waiting = policy.step().then(() => {
+  const waiting = run(policy.step()).then(() => {
     goesOn = true;
   });
   await turn();
@@ -365,7 +365,7 @@ test.each(POLICY_NAMES)('%s goes on once a store has brought what was waited for
   time.stands = true;
   let settle = () => {};
   mover.whenSettled = () => new Promise((resolve) => (settle = resolve));
-  const waiting = policy.step();
+  const waiting = run(policy.step());
   await turn();
   mover.endRestores();
   settle();
@@ -379,7 +379,7 @@ test.each(POLICY_NAMES)('%s waits for no store that is late', async (name) => {
   const mover = new SlowStore(8, 64);
   const { scheduler, policy, clock, serve, waits, close } = await waitingForStore(name, mover);
   const askedNs = clock.nowNs();
-  expect([await soon(policy.step()), scheduler.isRestoring]).toEqual([[], true]);
+  expect([await soon(run(policy.step())), scheduler.isRestoring]).toEqual([[], true]);
   // It was to come at once, and has 10 s.
   const waitedNs = clock.nowNs() - askedNs;
   expect(waitedNs).toBeGreaterThanOrEqual(10e9);
@@ -392,9 +392,9 @@ test('what is on its way is not held up by who waits for a store', async () => {
   const { pipeline, time, arrive, close } = await waitingForStore('resident', new SlowStore(8, 64));
   time.stands = true;
   arrive(5, 300);
-  expect(await soon(pipeline.launch(1))).toBe(true);
-  expect(await soon(pipeline.launch(1))).toBe(false);
-  expect((await pipeline.commit())!.events).toHaveLength(1);
+  expect(await soon(run(pipeline.launch(1)))).toBe(true);
+  expect(await soon(run(pipeline.launch(1)))).toBe(false);
+  expect((await run(pipeline.commit()))!.events).toHaveLength(1);
   await close();
 });
 

@@ -1,3 +1,4 @@
+import { first, Later, type Routine, run, until, wakeAt } from '@bridgekeeper/bridge';
 import type { GenerationEvent } from '../request/request.ts';
 import type { LaunchTimes, StepsInFlight } from '../runner/runner.ts';
 import type { StepRoutes } from '../runner/step-routes.ts';
@@ -42,7 +43,7 @@ export class Pipeline {
   readonly #chunk: ChunkControl;
   readonly #drafts: DraftControl | null;
   readonly #inFlight: StepsInFlight[] = [];
-  #hurry: (() => void) | undefined;
+  #hurry: Later<void> | undefined;
   /** Since when the launching thread has had work; null: it has none. */
   #busySinceNs: number | null = null;
   /** Of the time since, for which it waited or launched prompts. */
@@ -79,60 +80,58 @@ export class Pipeline {
    * Waits until it is time for the next launch: at `dueNs` of those on their way, or once a request
    * arrives. False: the oldest launch is to be taken in first.
    */
-  async due(dueNs: (onTheirWay: readonly StepsInFlight[]) => number): Promise<boolean> {
+  *due(dueNs: (onTheirWay: readonly StepsInFlight[]) => number): Routine<boolean> {
     const { scheduler, clock } = this.#parts;
     const oldest = this.#inFlight[0];
     if (oldest === undefined || scheduler.hasPrompts) return true;
     const calledNs = clock.nowNs();
     const atNs = dueNs(this.#inFlight);
     if (atNs <= calledNs) return true;
-    const isDue = await Promise.race([
-      clock.sleepUntilNs(atNs).then(() => true),
-      this.#change().then(() => true),
-      // Nothing is left for the device when the last one is done.
-      oldest.finished.then(() => this.#inFlight.length === 1),
-    ]);
+    const came = yield* until(
+      first<unknown>([wakeAt(clock, atNs), this.#change(), oldest.finished]),
+    );
     this.#waitedNs += clock.nowNs() - calledNs;
-    return isDue;
+    // Nothing is left for the device when the last one is done.
+    return came === undefined || this.#inFlight.length === 1;
   }
 
-  /** Resolves when there may be something new to launch. */
-  #change(): Promise<void> {
-    const hurried = new Promise<void>((resolve) => {
-      this.#hurry = resolve;
-    });
+  /** Settled when there may be something new to launch. */
+  #change(): PromiseLike<void> {
+    const hurried = new Later<void>();
+    this.#hurry = hurried;
     const { mover } = this.#parts;
-    return mover === null ? hurried : Promise.race([hurried, mover.whenSettled()]);
+    return mover === null ? hurried : first([hurried, mover.whenSettled()]);
   }
 
-  /** Resolves when there may be something new to launch, or what was on its way is late. */
-  async #arrival(): Promise<void> {
+  /** Settled when there may be something new to launch, or what was on its way is late. */
+  #arrival(): PromiseLike<void> {
     const { scheduler, clock } = this.#parts;
     const { lateNs } = scheduler;
-    const late = lateNs === null ? [] : [clock.sleepUntilNs(lateNs)];
-    await Promise.race([this.#change(), ...late]);
+    const late = lateNs === null ? [] : [wakeAt(clock, lateNs)];
+    return first([this.#change(), ...late]);
   }
 
   /** A request has arrived, or left: a launch that waits for its time is made now. */
   hurry(): void {
-    this.#hurry?.();
+    this.#hurry?.resolve();
   }
 
   /**
    * Plans and launches up to `steps` steps; false when there is nothing to launch now. Where
    * nothing is on its way either, all prompts wait for pages from stores, and so does this.
    */
-  async launch(steps: number): Promise<boolean> {
+  *launch(steps: number): Routine<boolean> {
     const { scheduler, runner, clock, mover } = this.#parts;
     const draftsFor = this.#drafts?.draftsFor;
     const plan = scheduler.plan(clock.nowNs(), steps, this.#chunk.tokens, draftsFor);
-    await mover?.queueMoves();
+    const queued = mover?.queueMoves();
+    if (queued !== undefined) yield queued;
     if (plan.decode.length + plan.prefill.length === 0) {
-      if (this.#inFlight.length === 0 && scheduler.isRestoring) await this.#arrival();
+      if (this.#inFlight.length === 0 && scheduler.isRestoring) yield this.#arrival();
       return false;
     }
     const calledNs = clock.nowNs();
-    const started = await runner.start(plan, this.#routes);
+    const started = yield* runner.start(plan, this.#routes);
     // Prompts are launched operation by operation: that says nothing of what a burst takes.
     const isBurst = plan.prefill.length === 0;
     this.#waitedNs += isBurst ? started.commandWaitNs : clock.nowNs() - calledNs;
@@ -141,12 +140,12 @@ export class Pipeline {
   }
 
   /** Waits for the oldest launch's results and takes them in; null: none is on its way. */
-  async commit(): Promise<Committed | null> {
+  *commit(): Routine<Committed | null> {
     const { scheduler, clock, prefillRate } = this.#parts;
     const oldest = this.#inFlight[0];
     if (oldest === undefined) return null;
     const calledNs = clock.nowNs();
-    const { results, times } = await oldest.finished;
+    const { results, times } = yield* until(oldest.finished);
     const nowNs = clock.nowNs();
     this.#waitedNs += nowNs - calledNs;
     this.#inFlight.shift();
@@ -179,6 +178,13 @@ export class Pipeline {
 
   /** Waits for launches whose requests have all ended. */
   async settle(): Promise<void> {
-    while (this.#inFlight.length > 0) await this.commit();
+    while (this.#inFlight.length > 0) await run(this.commit());
   }
+}
+
+/** Launches a step, and takes in the one before it, once there is one. */
+export function* stepAhead(pipeline: Pipeline): Routine<readonly GenerationEvent[]> {
+  const launched = yield* pipeline.launch(1);
+  if (launched && pipeline.length < 2) return [];
+  return (yield* pipeline.commit())?.events ?? [];
 }

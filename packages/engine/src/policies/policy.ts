@@ -1,4 +1,4 @@
-import type { Clock } from '@bridgekeeper/bridge';
+import type { Clock, Routine } from '@bridgekeeper/bridge';
 import type { Mover } from '../kv/tiers/movement.ts';
 import type { GenerationEvent } from '../request/request.ts';
 import type { Runner } from '../runner/runner.ts';
@@ -49,7 +49,7 @@ export interface Policy {
   /** Tokens that launches draft for each row now, and why; null: none ever do. */
   drafts(): { readonly drafts: number; readonly reason: string } | null;
   /** Launches or commits one launch and returns what requests get to see now. */
-  step(): Promise<readonly GenerationEvent[]>;
+  step(): Routine<readonly GenerationEvent[]>;
   /** A request has arrived, or left, while a step was made. */
   hurry(): void;
   /** Waits for launches on their way when no request is open any more. */

@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import { prepareModel } from '../create.ts';
@@ -25,7 +25,7 @@ async function stepsBeside(hostNs: number) {
   let tokens = 0;
   for (let step = 0; scheduler.busy; step++) {
     expect(step).toBeLessThan(1000);
-    for (const event of await policy.step()) tokens += event.tokens.length;
+    for (const event of await run(policy.step())) tokens += event.tokens.length;
     await clock.sleepUntilNs(clock.nowNs() + hostNs);
   }
   await policy.settle();

@@ -1,3 +1,6 @@
+import type { Routine } from '@bridgekeeper/bridge';
+import type { GenerationEvent } from '../request/request.ts';
+import type { StepsInFlight } from '../runner/runner.ts';
 import { BurstControl } from './burst.ts';
 import { ownRoutes, Pipeline } from './pipeline.ts';
 import type { Policy, StepParts } from './policy.ts';
@@ -11,22 +14,24 @@ import type { Policy, StepParts } from './policy.ts';
 export async function resident(parts: StepParts): Promise<Policy> {
   const pipeline = new Pipeline(parts, await ownRoutes(parts.traffic));
   const burst = new BurstControl(parts.burst);
+  const dueNs = (onTheirWay: readonly StepsInFlight[]) => burst.dueNs(onTheirWay);
+  function* step(): Routine<readonly GenerationEvent[]> {
+    // Where fewer launches are enough than are on their way, these are only taken in.
+    const launched =
+      pipeline.length < burst.launches &&
+      (yield* pipeline.due(dueNs)) &&
+      (yield* pipeline.launch(burst.steps));
+    if (launched && pipeline.length < burst.launches) return [];
+    const committed = yield* pipeline.commit();
+    if (committed === null) return [];
+    burst.observe(committed);
+    return committed.events;
+  }
   return {
     stepsPerLaunch: () => burst,
     chunk: () => pipeline.chunk,
     drafts: () => pipeline.drafts,
-    async step() {
-      // Where fewer launches are enough than are on their way, these are only taken in.
-      const launched =
-        pipeline.length < burst.launches &&
-        (await pipeline.due((onTheirWay) => burst.dueNs(onTheirWay))) &&
-        (await pipeline.launch(burst.steps));
-      if (launched && pipeline.length < burst.launches) return [];
-      const committed = await pipeline.commit();
-      if (committed === null) return [];
-      burst.observe(committed);
-      return committed.events;
-    },
+    step,
     hurry: () => pipeline.hurry(),
     settle: () => pipeline.settle(),
   };

@@ -1,4 +1,4 @@
-import { profileLaw, referenceProfile } from '@bridgekeeper/bridge';
+import { profileLaw, referenceProfile, run } from '@bridgekeeper/bridge';
 import { openModelDevice, VirtualClock } from '@bridgekeeper/device';
 import { expect, test } from 'vitest';
 import { createEngine, prepareModel } from '../create.ts';
@@ -47,13 +47,13 @@ test.each(POLICY_NAMES)(
     const { scheduler, runner, traffic, prefillRate } = await prepareModel(options);
     const parts = { scheduler, runner, traffic, clock, burst: BURST, mover: null, prefillRate };
     const policy = await createPolicy(name, parts);
-    expect([await policy.step(), await policy.step()]).toEqual([[], []]);
+    expect([await run(policy.step()), await run(policy.step())]).toEqual([[], []]);
     const sequence = new Sequence(request('r', [1, 2, 3], { maxTokens: 200 }), 0n, 0, 0);
     scheduler.add(sequence);
     let tokens = 0;
     for (let step = 0; tokens < 20; step++) {
       expect(step).toBeLessThan(100);
-      for (const event of await policy.step()) tokens += event.tokens.length;
+      for (const event of await run(policy.step())) tokens += event.tokens.length;
     }
     sequence.cancelled = true;
     scheduler.retireCancelled(clock.nowNs());

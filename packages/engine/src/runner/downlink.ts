@@ -1,4 +1,11 @@
-import { type Clock, type CrossingRecord, SHARED_TENANT } from '@bridgekeeper/bridge';
+import {
+  all,
+  type Clock,
+  type CrossingRecord,
+  type Routine,
+  SHARED_TENANT,
+  until,
+} from '@bridgekeeper/bridge';
 import {
   type CopyRequest,
   type Device,
@@ -60,13 +67,15 @@ export function laneNs(records: readonly CrossingRecord[]): number {
 }
 
 /** The records of a copy's pieces, once it is made. */
-type Crossed = Promise<CrossingRecord | readonly CrossingRecord[]>;
+type Crossed = PromiseLike<CrossingRecord | readonly CrossingRecord[]>;
 
 type Area = 'results' | 'logprobs' | 'promptLogprobs' | 'embeddings';
 
 /** A place for one launch's results on their way, and a stream with nothing else. */
 interface Slot {
   readonly hosts: Readonly<Record<Area, HostBuffer>>;
+  /** Of the host's `results`. */
+  readonly resultWords: Int32Array;
   readonly stream: Stream;
   readonly launched: DeviceEvent;
 }
@@ -89,9 +98,11 @@ export class Downlink {
     this.#slots = Array.from({ length: IN_FLIGHT }, (_, index) => {
       const host = (bytes: number, area: Area) =>
         device.allocateHost(bytes, 'pinned', `drained ${area} ${index}`);
+      const results = host(slots * resultSlotWords(lines) * 4, 'results');
       return {
+        resultWords: hostWords(results, 0),
         hosts: {
-          results: host(slots * resultSlotWords(lines) * 4, 'results'),
+          results,
           logprobs: host(slots * lines * LOGPROB_WORDS * 4, 'logprobs'),
           promptLogprobs: host(maxRows * LOGPROB_WORDS * 4, 'promptLogprobs'),
           embeddings: host(embeddingBytes, 'embeddings'),
@@ -102,24 +113,30 @@ export class Downlink {
     });
   }
 
-  /** Call it right after the launch. Resolves with what the launch brought. */
-  async drain(
+  /** Call it right after the launch. Returns what the launch brought. */
+  *drain(
     launched: LaunchedSteps,
     routes: StepRoutes,
-  ): Promise<{ readonly results: StepResults; readonly times: DrainTimes }> {
+  ): Routine<{ readonly results: StepResults; readonly times: DrainTimes }> {
     const slot = this.#slots[launched.number % IN_FLIGHT]!;
     const { stream } = this.#parts;
     if (routes.mode === 'when-done') {
-      await stream.synchronize();
+      yield stream.synchronize();
     } else {
       stream.record(slot.launched);
       slot.stream.wait(slot.launched);
     }
     const issuedNs = this.#clock.nowNs();
-    const records = await Promise.all(this.#copies(launched, slot, routes));
+    const copies = this.#copies(launched, slot, routes);
+    const records =
+      copies.length === 1 ? yield* until(copies[0]!) : (yield* until(all(copies))).flat();
     const drainedNs = this.#clock.nowNs();
     const doneNs = routes.mode === 'when-done' ? issuedNs : drainedNs;
-    const times = { doneNs, drainedNs, drainNs: laneNs(records.flat()) };
+    const times = {
+      doneNs,
+      drainedNs,
+      drainNs: laneNs(Array.isArray(records) ? records : [records]),
+    };
     return { results: this.#read(launched, slot), times };
   }
 
@@ -194,22 +211,24 @@ export class Downlink {
     return mode === 'behind' ? route.crossNow(request) : route.cross(request);
   }
 
-  #read({ plan, slots, promptLines }: LaunchedSteps, { hosts }: Slot): StepResults {
+  #read({ plan, slots, promptLines }: LaunchedSteps, { hosts, resultWords }: Slot): StepResults {
     const most = mostLines(this.#parts.shape);
-    const slotBytes = resultSlotWords(most) * 4;
+    const slotWords = resultSlotWords(most);
     const rows: RowResult[] = [];
     const drafted: DraftedRow[] = [];
     slots.forEach(({ step, sequences, linesPerRow, logprobs }, index) => {
-      const logprobsOf = (line: number) => {
-        const count = sequences[Math.floor(line / linesPerRow)]!.request.sampling.logprobs;
-        if (count === undefined) return undefined;
-        const words = hostWords(hosts.logprobs, index * most * LOGPROB_WORDS * 4);
-        return readLogprobs(words, line, count);
-      };
-      const words = hostWords(hosts.results, index * slotBytes);
+      const at = index * slotWords;
       const lines = sequences.length * linesPerRow;
-      readSlot(words, step, lines, rows, logprobs ? logprobsOf : undefined);
-      if (linesPerRow > 1) readDrafts(words, sequences.length, linesPerRow, drafted);
+      if (linesPerRow > 1) readDrafts(resultWords, at, sequences.length, linesPerRow, drafted);
+      if (!logprobs) {
+        readSlot(resultWords, at, step, lines, rows, undefined);
+        return;
+      }
+      const logprobWords = hostWords(hosts.logprobs, index * most * LOGPROB_WORDS * 4);
+      readSlot(resultWords, at, step, lines, rows, (line) => {
+        const count = sequences[Math.floor(line / linesPerRow)]!.request.sampling.logprobs;
+        return count === undefined ? undefined : readLogprobs(logprobWords, line, count);
+      });
     });
     const { shape, spec } = this.#parts;
     if (shape.task === 'embed') {

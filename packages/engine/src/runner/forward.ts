@@ -1,6 +1,7 @@
 import {
   bytesPerElement,
   type ElementType,
+  type Launch,
   type OpArgs,
   type Slice,
   type Stream,
@@ -38,6 +39,8 @@ export interface ForwardParts {
   readonly vocabulary: Vocabulary | null;
   /** How the device stores activations. */
   readonly element: ElementType;
+  /** Memory has no contents (`DeviceInfo.isHollow`). */
+  readonly isHollow: boolean;
 }
 
 /** Lines [first, first + count) of a batch, whose attention is of one kind. */
@@ -58,51 +61,58 @@ export function launchForward(
   count: number,
   batch: readonly BatchPart[],
 ): void {
-  for (const launch of launchesOf(parts, count, batch)) launch(parts.stream);
+  const places = batch.map(({ first, count, phase }) => `${first}+${count} ${phase}`);
+  launchKept(parts, `${count}: ${places.join()}`, (recorded) => {
+    recordForward(recorded, count, batch);
+  });
 }
 
-type Launch = (stream: Stream) => void;
-
-/** Batches of so many shapes are kept; prompts come in few. */
-const KEPT_SHAPES = 64;
+/** Lists of so many shapes are kept; prompts come in few. */
+const KEPT_SHAPES = 256;
 const keptLaunches = new WeakMap<
   Weights,
   { readonly buffers: RunnerBuffers; readonly byShape: Map<string, readonly Launch[]> }
 >();
 
 /**
- * The launches of a batch. They are the same for every batch of a shape as long as weights and
- * buffers are where they are, and making their arguments takes the host longer than launching.
+ * Launches what `record` does, which is the same every time for a `shape` as long as weights and
+ * buffers are where they are: making the arguments takes the host longer than launching.
  */
-function launchesOf(
+export function launchKept(
   parts: ForwardParts,
-  count: number,
-  batch: readonly BatchPart[],
-): readonly Launch[] {
-  const { weights, buffers } = parts;
+  shape: string,
+  record: (parts: LaunchParts) => void,
+): void {
+  const { weights, buffers, stream } = parts;
   let kept = keptLaunches.get(weights);
   if (kept?.buffers !== buffers) {
     kept = { buffers, byShape: new Map() };
     keptLaunches.set(weights, kept);
   }
-  const places = batch.map(({ first, count, phase }) => `${first}+${count} ${phase}`);
-  const shape = `${count}: ${places.join()}`;
-  const known = kept.byShape.get(shape);
-  if (known !== undefined) return known;
+  let launches = kept.byShape.get(shape);
+  if (launches === undefined) {
+    launches = recorded(parts, record);
+    if (kept.byShape.size === KEPT_SHAPES) kept.byShape.clear();
+    kept.byShape.set(shape, launches);
+  }
+  stream.launchEach(launches);
+}
+
+function recorded(parts: LaunchParts, record: (parts: LaunchParts) => void): readonly Launch[] {
   const launches: Launch[] = [];
-  const recorder: Pick<Stream, 'launch'> = {
+  const stream: LaunchParts['stream'] = {
     launch: (name, args) => {
-      launches.push((stream) => stream.launch(name, args));
+      launches.push({ name, args } as Launch);
     },
   };
-  recordForward({ ...parts, stream: recorder }, count, batch);
-  if (kept.byShape.size === KEPT_SHAPES) kept.byShape.clear();
-  kept.byShape.set(shape, launches);
+  record({ ...parts, stream });
   return launches;
 }
 
 /** What operations are launched on. */
-type LaunchParts = Omit<ForwardParts, 'stream'> & { readonly stream: Pick<Stream, 'launch'> };
+export type LaunchParts = Omit<ForwardParts, 'stream'> & {
+  readonly stream: Pick<Stream, 'launch'>;
+};
 
 function recordForward(parts: LaunchParts, count: number, batch: readonly BatchPart[]): void {
   const { spec, weights, stream } = parts;
@@ -117,13 +127,51 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
     width,
     vocab,
   });
-  for (let layer = 0; layer < spec.layers; layer++) {
-    const { mixer, feedForward } = spec.layerKinds[layer]!;
-    if (mixer === 'attention') launchAttention(parts, layer, count, batch);
-    else launchDeltaNet(parts, layer, count, batch);
-    if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
-    else launchDense(parts, layer, count);
+  if (!parts.isHollow) {
+    for (let layer = 0; layer < spec.layers; layer++) launchLayer(parts, layer, count, batch);
+    return;
   }
+  // Nothing can tell layers of one kind apart where there are no weights.
+  const known = new Map<number, readonly Launch[]>();
+  for (const first of firstAlike(parts)) {
+    let launches = known.get(first);
+    if (launches === undefined) {
+      launches = recorded(parts, (layer) => launchLayer(layer, first, count, batch));
+      known.set(first, launches);
+    }
+    for (const { name, args } of launches) stream.launch(name, args);
+  }
+}
+
+const alikeLayers = new WeakMap<Weights, readonly number[]>();
+
+/** Of each layer, the first one that is like it but for where its weights are. */
+function firstAlike({ spec, weights }: LaunchParts): readonly number[] {
+  let layers = alikeLayers.get(weights);
+  if (layers === undefined) {
+    const isSlice = (value: unknown): value is Slice =>
+      typeof value === 'object' && value !== null && 'offsetBytes' in value;
+    const sizes = (_: string, value: unknown) => (isSlice(value) ? value.bytes : value);
+    const kinds = weights.layers.map((layer, at) =>
+      JSON.stringify([spec.layerKinds[at], layer], sizes),
+    );
+    layers = kinds.map((kind) => kinds.indexOf(kind));
+    alikeLayers.set(weights, layers);
+  }
+  return layers;
+}
+
+function launchLayer(
+  parts: LaunchParts,
+  layer: number,
+  count: number,
+  batch: readonly BatchPart[],
+): void {
+  const { mixer, feedForward } = parts.spec.layerKinds[layer]!;
+  if (mixer === 'attention') launchAttention(parts, layer, count, batch);
+  else launchDeltaNet(parts, layer, count, batch);
+  if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
+  else launchDense(parts, layer, count);
 }
 
 /** The last product of a branch, and the branch's way into the residual stream. */
@@ -430,7 +478,7 @@ function launchShared(
 }
 
 /** Logits (f32) of `count` lines of `hidden` into the logits buffer. */
-export function launchHead(parts: ForwardParts, hidden: Slice, count: number): void {
+export function launchHead(parts: LaunchParts, hidden: Slice, count: number): void {
   const { head, finalNorm: norm } = parts.weights;
   const { logits, logitsPart } = slices(parts.buffers);
   const isDivided = head.outputs < parts.spec.vocabularySize;
@@ -443,6 +491,14 @@ export function launchHead(parts: ForwardParts, hidden: Slice, count: number): v
   const { logits: finish, vocabularySize } = parts.spec;
   if (finish.scale === 1 && finish.cap === 0) return;
   parts.stream.launch('finish-logits', { ...finish, logits, elements: count * vocabularySize });
+}
+
+/** The logits of the tokens that `indices` names. */
+export function launchPickedHead(parts: LaunchParts, indices: Slice, count: number): void {
+  const { residual: input, selected: out } = slices(parts.buffers);
+  const width = parts.spec.hiddenSize;
+  parts.stream.launch('select', { input, indices, out, count, width });
+  launchHead(parts, out, count);
 }
 
 type Linear = WeightMatrix &
@@ -469,7 +525,7 @@ function launchLinear(parts: LaunchParts, count: number, linear: Linear): void {
  * on: by one token each, and by those that were drafted rightly.
  */
 export function launchSampling(
-  parts: ForwardParts,
+  parts: LaunchParts,
   lineRows: Slice,
   count: number,
   linesPerRow = 1,
@@ -503,7 +559,7 @@ export function launchSampling(
   }
 }
 
-function historiesOf({ buffers, shape }: ForwardParts) {
+function historiesOf({ buffers, shape }: LaunchParts) {
   return { history: slices(buffers).history, historyTokens: historyTokens(shape) };
 }
 
@@ -533,7 +589,7 @@ function launchDraftedStep(parts: ForwardParts, rowCount: number, drafts: number
 }
 
 /** The tokens of the first `count` decode rows become lines of the batch, from `first` on. */
-export function launchBeginRows(parts: ForwardParts, first: number, count: number): void {
+export function launchBeginRows(parts: LaunchParts, first: number, count: number): void {
   const { rows, decodeRows, tokens, tokenRows, positions } = slices(parts.buffers);
   const lines = { first, count, lineBytes: WORD_BYTES };
   parts.stream.launch('begin-decode', {
@@ -547,7 +603,7 @@ export function launchBeginRows(parts: ForwardParts, first: number, count: numbe
 }
 
 /** Logits of the rows that `launchBeginRows` put there, a token for each, and the rows move on. */
-export function launchRowSampling(parts: ForwardParts, first: number, count: number): void {
+export function launchRowSampling(parts: LaunchParts, first: number, count: number): void {
   const { residual, tokenRows } = slices(parts.buffers);
   const lineBytes = parts.spec.hiddenSize * bytesPerElement(parts.element);
   launchHead(parts, linesOf(residual, { first, count, lineBytes }), count);

@@ -18,23 +18,23 @@ const FINISH_REASONS: Readonly<Record<number, RowResult['finish']>> = {
 };
 
 /**
- * Appends the first `lines` results of a drained slot to `results`, without those of drafts that
- * were wrong. `logprobsOf`, where logprobs
- * were drained, gives those of a line.
+ * Appends the first `lines` results of the drained slot at word `slot` to `results`, without those
+ * of drafts that were wrong. `logprobsOf`, where logprobs were drained, gives those of a line.
  */
 export function readSlot(
   words: Int32Array,
+  slot: number,
   step: number,
   lines: number,
   results: RowResult[],
   logprobsOf: ((line: number) => TokenLogprobs | undefined) | undefined,
 ): void {
   invariant(
-    words[RESULT_HEADER.STEP] === step && words[RESULT_HEADER.LINES]! >= lines,
-    `the result ring holds step ${words[RESULT_HEADER.STEP]} where step ${step} was drained`,
+    words[slot + RESULT_HEADER.STEP] === step && words[slot + RESULT_HEADER.LINES]! >= lines,
+    `the result ring holds step ${words[slot + RESULT_HEADER.STEP]} where ${step} was drained`,
   );
   for (let line = 0; line < lines; line++) {
-    const at = RESULT_HEADER_WORDS + line * RESULT_WORDS;
+    const at = slot + RESULT_HEADER_WORDS + line * RESULT_WORDS;
     const row = words[at + RESULT.ROW]!;
     const finish = words[at + RESULT.FINISH]!;
     if (row < 0 || finish === FINISH.REJECTED) continue;
@@ -51,12 +51,13 @@ export function readSlot(
 /** Appends what became of the drafts of a slot with `linesPerRow` lines for each of its rows. */
 export function readDrafts(
   words: Int32Array,
+  slot: number,
   rows: number,
   linesPerRow: number,
   drafted: DraftedRow[],
 ): void {
   for (let index = 0; index < rows; index++) {
-    const first = RESULT_HEADER_WORDS + index * linesPerRow * RESULT_WORDS;
+    const first = slot + RESULT_HEADER_WORDS + index * linesPerRow * RESULT_WORDS;
     const row = words[first + RESULT.ROW]!;
     if (row < 0) continue;
     let drafts = 0;

@@ -1,5 +1,5 @@
-import { type CrossingRecord, invariant } from '@bridgekeeper/bridge';
-import { CONTROL_WORDS, type Device, type Graph, type Slice, slice } from '@bridgekeeper/device';
+import { type CrossingRecord, invariant, type Routine, run, until } from '@bridgekeeper/bridge';
+import { CONTROL_WORDS, type Device, type Graph, slice } from '@bridgekeeper/device';
 import {
   LINE_STEP,
   type PrefillChunk,
@@ -19,7 +19,8 @@ import {
   launchBeginRows,
   launchDecodeStep,
   launchForward,
-  launchHead,
+  launchKept,
+  launchPickedHead,
   launchRowSampling,
   launchSampling,
   slices,
@@ -50,7 +51,7 @@ export interface StepsInFlight {
   readonly queuedNs: number;
   /** For which launching it had to wait for its command. */
   readonly commandWaitNs: number;
-  readonly finished: Promise<FinishedSteps>;
+  readonly finished: PromiseLike<FinishedSteps>;
 }
 
 /**
@@ -186,8 +187,8 @@ export class Runner {
     }
   }
 
-  /** Launches `plan`: resolves when its work is queued, long before it is done. */
-  async start(plan: StepPlan, routes: StepRoutes): Promise<StepsInFlight> {
+  /** Launches `plan`: settled when its work is queued, long before it is done. */
+  *start(plan: StepPlan, routes: StepRoutes): Routine<StepsInFlight> {
     invariant(this.#undrained < IN_FLIGHT, 'no more launches are in flight than have buffers');
     this.#undrained += 1;
     const number = this.#launches++;
@@ -195,7 +196,7 @@ export class Runner {
     const rows = this.#changedDecodeRows(plan);
     const { clock } = this.#device;
     const calledNs = clock.nowNs();
-    const command = await this.#uplink.send(number, plan, lines, rows, routes);
+    const command = yield* this.#uplink.send(number, plan, lines, rows, routes);
     const queuedNs = clock.nowNs();
     const slots: FilledSlot[] = [];
     if (plan.prefill.length > 0) {
@@ -206,26 +207,24 @@ export class Runner {
       for (let step = 0; step < steps; step++) slots.push(this.#fillSlot(decode, 1 + drafts));
     }
     const launched = { number, plan, slots, promptLines: lines };
-    const finished = this.#drain(launched, command?.crossing, queuedNs, routes);
-    // The policy awaits it later and gets the error; until then it must not count as unhandled.
-    finished.catch(() => undefined);
+    const finished = run(this.#drain(launched, command?.crossing, queuedNs, routes));
     const commandWaitNs = command === undefined ? 0 : queuedNs - calledNs;
     return { launched, queuedNs, commandWaitNs, finished };
   }
 
-  async #drain(
+  *#drain(
     launched: LaunchedSteps,
-    command: Promise<readonly CrossingRecord[]> | undefined,
+    command: PromiseLike<readonly CrossingRecord[]> | undefined,
     queuedNs: number,
     routes: StepRoutes,
-  ): Promise<FinishedSteps> {
+  ): Routine<FinishedSteps> {
     try {
-      const [drained, commanded] = await Promise.all([
-        this.#downlink.drain(launched, routes),
-        command ?? [],
-      ]);
-      const { results, times } = drained;
-      return { results, times: { ...times, queuedNs, commandNs: laneNs(commanded) } };
+      const { results, times } = yield* this.#downlink.drain(launched, routes);
+      const commanded = command === undefined ? [] : yield* until(command);
+      // Written out: every launch makes one.
+      const { doneNs, drainedNs, drainNs } = times;
+      const commandNs = laneNs(commanded);
+      return { results, times: { doneNs, drainedNs, drainNs, queuedNs, commandNs } };
     } finally {
       this.#undrained -= 1;
     }
@@ -299,7 +298,7 @@ export class Runner {
     const { select, selectRows } = slices(this.#parts.buffers);
     launchForward(this.#parts, count, [{ first: 0, count, phase: 'prefill' }]);
     if (this.#parts.shape.task === 'generate') {
-      this.#launchPickedHead(select, 1);
+      launchPickedHead(this.#parts, select, 1);
       launchSampling(this.#parts, selectRows, 1);
     }
     this.#launchLines(0, 1);
@@ -316,8 +315,11 @@ export class Runner {
     const prompts = { first: 0, count, phase: 'prefill' } as const;
     const first = padded(count);
     const rows = { first, count: plan.decode.length, phase: 'decode' } as const;
+    const rowLines = `${rows.first}+${rows.count}`;
     if (rows.count > 0) {
-      launchBeginRows(this.#parts, rows.first, rows.count);
+      launchKept(this.#parts, `begin ${rowLines}`, (parts) => {
+        launchBeginRows(parts, rows.first, rows.count);
+      });
       launchForward(this.#parts, first + padded(rows.count), [rows, prompts]);
     } else {
       launchForward(this.#parts, count, [prompts]);
@@ -325,25 +327,21 @@ export class Runner {
     const isSampled = ({ last, sequence }: PrefillChunk) =>
       last && sequence.request.pooling === undefined;
     const last = plan.prefill.filter(isSampled);
-    const { select, selectRows } = slices(this.#parts.buffers);
     if (last.length > 0) {
-      this.#launchPickedHead(select, last.length);
-      launchSampling(this.#parts, selectRows, last.length);
+      launchKept(this.#parts, `sample ${last.length}`, (parts) => {
+        const { select, selectRows } = slices(parts.buffers);
+        launchPickedHead(parts, select, last.length);
+        launchSampling(parts, selectRows, last.length);
+      });
       slots.push(this.#fillSlot(last.map((chunk) => chunk.sequence)));
     }
     if (lines.length > 0) this.#launchLines(number, lines.length);
     if (rows.count > 0) {
-      launchRowSampling(this.#parts, rows.first, rows.count);
+      launchKept(this.#parts, `sample ${rowLines}`, (parts) => {
+        launchRowSampling(parts, rows.first, rows.count);
+      });
       slots.push(this.#fillSlot(plan.decode));
     }
-  }
-
-  /** The logits of the tokens that `indices` names. */
-  #launchPickedHead(indices: Slice, count: number): void {
-    const { residual: input, selected: out } = slices(this.#parts.buffers);
-    const width = this.#parts.spec.hiddenSize;
-    this.#parts.stream.launch('select', { input, indices, out, count, width });
-    launchHead(this.#parts, out, count);
   }
 
   /** What is wanted of the lines that a plan names beside those that are sampled. */
@@ -365,7 +363,7 @@ export class Runner {
   #launchPromptLogprobs(number: number, count: number): void {
     const { stream, buffers, spec } = this.#parts;
     const { logits, promptSelect, promptTargets } = slices(buffers);
-    this.#launchPickedHead(promptSelect, count);
+    launchPickedHead(this.#parts, promptSelect, count);
     const slotBytes = buffers.promptLogprobs.bytes / IN_FLIGHT;
     stream.launch('prompt-logprobs', {
       logits,

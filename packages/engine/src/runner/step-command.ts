@@ -83,9 +83,9 @@ export function writeStepCommand(
 
 function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabulary | null): void {
   const count = plan.prefill.reduce((sum, chunk) => sum + chunk.length, 0);
-  const tokens = new Int32Array(count);
-  const rows = new Int32Array(count);
-  const positions = new Int32Array(count);
+  const tokens = writer.room(TARGET.TOKENS, 0, count);
+  const rows = writer.room(TARGET.TOKEN_ROWS, 0, count);
+  const positions = writer.room(TARGET.POSITIONS, 0, count);
   const select: number[] = [];
   const selectRows: number[] = [];
   let offset = 0;
@@ -100,9 +100,6 @@ function writeBatch(writer: CommandWriter, plan: StepPlan, vocabulary: Vocabular
     writeRow(writer, sequence);
     if (vocabulary !== null) writeGrammarRow(writer, sequence, vocabulary);
   }
-  writer.write(TARGET.TOKENS, 0, tokens);
-  writer.write(TARGET.TOKEN_ROWS, 0, rows);
-  writer.write(TARGET.POSITIONS, 0, positions);
   if (select.length === 0) return;
   writer.write(TARGET.SELECT, 0, select);
   writer.write(TARGET.SELECT_ROWS, 0, selectRows);

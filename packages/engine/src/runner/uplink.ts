@@ -1,4 +1,12 @@
-import { type CrossingRecord, invariant, SHARED_TENANT } from '@bridgekeeper/bridge';
+import {
+  all,
+  type CrossingRecord,
+  invariant,
+  type Routine,
+  run,
+  SHARED_TENANT,
+  until,
+} from '@bridgekeeper/bridge';
 import {
   CommandWriter,
   type CopyRequest,
@@ -10,7 +18,7 @@ import {
   slice,
 } from '@bridgekeeper/device';
 import type { GrammarWrite, StepPlan } from '../scheduler/plan.ts';
-import { type ForwardParts, slices } from './forward.ts';
+import { type ForwardParts, launchKept, slices } from './forward.ts';
 import { IN_FLIGHT, maxCommandRecords } from './shapes.ts';
 import { type PromptLine, writeStepCommand } from './step-command.ts';
 import type { StepRoutes } from './step-routes.ts';
@@ -61,15 +69,15 @@ export class Uplink {
    * Sends the command of launch number `launch`, if there is anything to say. Returns when work
    * launched next sees it applied; `crossing` is then on its way or done.
    */
-  async send(
+  *send(
     launch: number,
     plan: StepPlan,
     lines: readonly PromptLine[],
     decodeRows: Int32Array | undefined,
     routes: StepRoutes,
-  ): Promise<{ crossing: Promise<readonly CrossingRecord[]> } | undefined> {
-    const { host, writer, command, stream: side, arrived } = this.#slots[launch % IN_FLIGHT]!;
-    const { stream, buffers, spec, shape } = this.#parts;
+  ): Routine<{ crossing: PromiseLike<readonly CrossingRecord[]> } | undefined> {
+    const at = launch % IN_FLIGHT;
+    const { host, writer, command, stream: side, arrived } = this.#slots[at]!;
     const { command: route, mode } = routes;
     writeStepCommand(writer, plan, this.#parts, lines, decodeRows);
     if (writer.records === 0) return undefined;
@@ -83,22 +91,21 @@ export class Uplink {
       purpose: 'command',
       tenant: SHARED_TENANT,
     };
-    const commanded =
-      mode === 'behind' ? route.crossNow(request).then((record) => [record]) : route.cross(request);
-    const crossing = Promise.all([commanded, ...grammars]).then(([records]) => records);
-    // The launch's results await it too; until then a failure must not count as unhandled.
-    crossing.catch(() => undefined);
+    const commanded = mode === 'behind' ? all([route.crossNow(request)]) : route.cross(request);
+    const crossing = grammars.length === 0 ? commanded : run(behind(commanded, grammars));
     if (mode === 'behind') {
       side.record(arrived);
-      stream.wait(arrived);
+      this.#parts.stream.wait(arrived);
     } else {
-      await crossing;
+      yield crossing;
     }
-    stream.launch('apply-command', {
-      ...slices(buffers),
-      command,
-      vocab: spec.vocabularySize,
-      maxRecords: maxCommandRecords(shape),
+    launchKept(this.#parts, `command ${at}`, ({ stream, buffers, spec, shape }) => {
+      stream.launch('apply-command', {
+        ...slices(buffers),
+        command,
+        vocab: spec.vocabularySize,
+        maxRecords: maxCommandRecords(shape),
+      });
     });
     return { crossing };
   }
@@ -107,11 +114,11 @@ export class Uplink {
    * Brings a grammar to its place, in one crossing, before the command of the row that it is for.
    * No launch on its way reads what was there: see `GrammarPool`.
    */
-  async #sendGrammar(
+  #sendGrammar(
     { grammar, tenant, offset }: GrammarWrite,
     stream: Stream,
     { command: route, mode }: StepRoutes,
-  ): Promise<void> {
+  ): PromiseLike<unknown> {
     const host = this.#grammars;
     invariant(host !== null, 'a request with a grammar is refused where there are none');
     const { words } = grammar;
@@ -129,6 +136,15 @@ export class Uplink {
       purpose: 'grammar',
       tenant,
     };
-    await (mode === 'behind' ? route.crossNow(request) : route.cross(request));
+    return mode === 'behind' ? route.crossNow(request) : route.cross(request);
   }
+}
+
+/** What a command brought, once the grammars of its rows are there as well. */
+function* behind(
+  commanded: PromiseLike<readonly CrossingRecord[]>,
+  grammars: readonly PromiseLike<unknown>[],
+): Routine<readonly CrossingRecord[]> {
+  const [records] = yield* until(all<unknown>([commanded, ...grammars]));
+  return records as readonly CrossingRecord[];
 }

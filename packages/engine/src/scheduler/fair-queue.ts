@@ -39,6 +39,13 @@ export class FairQueue {
     return waiting.sort((a, b) => a.arrival - b.arrival);
   }
 
+  /** Whether one that waits is `wanted`. */
+  has(wanted: (sequence: Sequence) => boolean): boolean {
+    if (this.#length === 0) return false;
+    for (const { waiting } of this.#accounts.values()) if (waiting.some(wanted)) return true;
+    return false;
+  }
+
   /** Owners that have requests, waiting or in rows. */
   get owners(): number {
     return [...this.#accounts.values()].filter(isActive).length;

@@ -138,9 +138,9 @@ export class Scheduler {
    * Ends cancelled sequences and returns their last events. Launches on their way may still write
    * to their pages: those that get these next write after them.
    */
-  retireCancelled(nowNs: number): GenerationEvent[] {
+  retireCancelled(nowNs: number): readonly GenerationEvent[] {
     this.#tree.advance(nowNs);
-    const isCancelled = (sequence: Sequence) => sequence.cancelled;
+    if (!this.#running.some(isCancelled) && !this.#waiting.has(isCancelled)) return NO_EVENTS;
     const cancelled = [...this.#running.filter(isCancelled), ...this.#waiting.all(isCancelled)];
     return cancelled.map((sequence) => {
       const finish = finishOf(sequence, { reason: 'cancelled' }, nowNs);
@@ -178,8 +178,8 @@ export class Scheduler {
       : this.#planDecode(steps, draftsFor, pageWrites);
     const { decode } = planned;
     const budget = new StepBudget(this.#limits, decode.length, tokens);
-    const prefilling = this.#running.filter((each) => this.#isComputing(each));
-    prefilling.sort((a, b) => this.#waiting.compare(a, b));
+    const prefilling = isPrefilling ? this.#running.filter((each) => this.#isComputing(each)) : [];
+    if (prefilling.length > 1) prefilling.sort((a, b) => this.#waiting.compare(a, b));
     const isNew = (sequence: Sequence) => this.#waiting.rowsOf(sequence) === 0;
     if (!planned.preempted) this.#admit(budget, pageWrites, nowNs, isNew);
     for (const sequence of prefilling) {
@@ -219,16 +219,21 @@ export class Scheduler {
     draftsFor: DraftsFor,
     pageWrites: PageWrite[],
   ): { decode: Sequence[]; steps: number; drafts: number; preempted: boolean } {
-    const candidates = this.#running.filter(
-      (sequence) => sequence.phase === 'decode' && sequence.computed < lastPosition(sequence),
-    );
-    const missing = (tokens: number) =>
-      candidates.reduce((sum, sequence) => sum + this.#missingPages(sequence, tokens), 0);
+    const candidates: Sequence[] = [];
     // A launch longer than its longest row would only delay what comes after it.
-    const longest = candidates.reduce(
-      (most, sequence) => Math.max(most, lastPosition(sequence) - sequence.computed),
-      1,
-    );
+    let longest = 1;
+    for (const sequence of this.#running) {
+      if (sequence.phase !== 'decode') continue;
+      const left = lastPosition(sequence) - sequence.computed;
+      if (left <= 0) continue;
+      candidates.push(sequence);
+      if (left > longest) longest = left;
+    }
+    const missing = (tokens: number) => {
+      let pages = 0;
+      for (const sequence of candidates) pages += this.#missingPages(sequence, tokens);
+      return pages;
+    };
     let steps = Math.min(wanted, longest);
     let drafts = candidates.length === 0 ? 0 : draftsFor(candidates);
     const needed = missing(steps * (1 + drafts));
@@ -258,9 +263,11 @@ export class Scheduler {
   /** Goes on with prompts whose pages have arrived, and starts over with those whose have not. */
   #takeArrivals(): void {
     const failed = this.#tree.settle();
-    for (const sequence of this.#running.filter((each) => failed.has(each))) {
-      sequence.isDistrustful = true;
-      this.#preempt(sequence);
+    if (failed.size > 0) {
+      for (const sequence of this.#running.filter((each) => failed.has(each))) {
+        sequence.isDistrustful = true;
+        this.#preempt(sequence);
+      }
     }
     for (const sequence of this.#running) {
       const { awaited } = sequence;
@@ -311,7 +318,7 @@ export class Scheduler {
       (plan.decode.length > 0 ? plan.steps : 0) + (plan.prefill.length > 0 ? 1 : 0);
     const lines = results.promptLogprobs.values();
     const embeddings = (results.embeddings ?? []).values();
-    const events = new Map<Sequence, Draft>();
+    const events = new Drafts();
     for (const chunk of plan.prefill) {
       const { sequence, length, epoch, last } = chunk;
       this.counters.promptTokens += length;
@@ -322,12 +329,12 @@ export class Scheduler {
       if (pooling === undefined) sequence.promptLogprobs.push(...logprobs);
       else if (last) {
         const pooled = embedding ?? Float32Array.of(scoreOf(logprobs));
-        events.set(sequence, this.#commitPooled(sequence, pooled, nowNs));
+        events.add(sequence, this.#commitPooled(sequence, pooled, nowNs));
       }
     }
     for (const drafted of results.drafted ?? []) this.#commitDrafts(drafted, plan.drafts);
     for (const result of results.rows) this.#commitRow(result, events, nowNs);
-    return [...events.values()];
+    return events.end();
   }
 
   #commitPooled(sequence: Sequence, pooled: Float32Array, nowNs: number): Draft {
@@ -350,23 +357,24 @@ export class Scheduler {
     sequence.ahead -= planned;
   }
 
-  #commitRow(result: RowResult, events: Map<Sequence, Draft>, nowNs: number): void {
+  #commitRow(result: RowResult, events: Drafts, nowNs: number): void {
     const sequence = this.#rows[result.row];
     // Late results of a row's earlier occupant belong to no request.
     if (sequence === undefined || sequence.epoch !== result.epoch) return;
     const { request } = sequence;
-    let event = events.get(sequence);
+    const hasToken = result.finish !== 'error';
+    let event = events.of(sequence);
     if (event === undefined) {
-      event = { id: request.id, tokens: [] };
-      events.set(sequence, event);
-    }
+      event = { id: request.id, tokens: hasToken ? [result.token] : [] };
+      events.add(sequence, event);
+    } else if (hasToken) event.tokens.push(result.token);
     if (sequence.firstTokenNs === undefined) {
       sequence.firstTokenNs = nowNs;
       if (request.sampling.promptLogprobs !== undefined) {
         event.promptLogprobs = [...sequence.promptLogprobs];
       }
     }
-    if (result.finish === 'error') {
+    if (!hasToken) {
       const message = request.grammar === undefined ? NO_NUMBERS : NO_ADMITTED_TOKEN;
       event.finish = finishOf(sequence, { reason: 'error', message }, nowNs);
       this.#remove(sequence);
@@ -379,7 +387,6 @@ export class Scheduler {
     const isLast = result.finish !== undefined;
     const known = isLast ? sequence.length - 1 : sequence.length;
     this.#tree.publish(sequence, Math.min(sequence.computed, known));
-    event.tokens.push(result.token);
     if (result.logprobs !== undefined) {
       event.logprobs ??= [];
       event.logprobs.push(result.logprobs);
@@ -652,6 +659,31 @@ interface Draft extends GenerationEvent {
   promptLogprobs?: readonly TokenLogprobs[];
   finish?: NonNullable<GenerationEvent['finish']>;
 }
+
+/** The events of a commit, in the order in which their requests come up. */
+class Drafts {
+  readonly #drafts: Draft[] = [];
+  readonly #sequences: Sequence[] = [];
+
+  /** A sequence's; undefined: there is none yet. */
+  of({ draftAt }: Sequence): Draft | undefined {
+    return draftAt < 0 ? undefined : this.#drafts[draftAt];
+  }
+
+  add(sequence: Sequence, draft: Draft): void {
+    sequence.draftAt = this.#drafts.length;
+    this.#drafts.push(draft);
+    this.#sequences.push(sequence);
+  }
+
+  end(): Draft[] {
+    for (const sequence of this.#sequences) sequence.draftAt = -1;
+    return this.#drafts;
+  }
+}
+
+const NO_EVENTS: readonly GenerationEvent[] = [];
+const isCancelled = (sequence: Sequence) => sequence.cancelled;
 
 /** How far ahead pages are taken once any are: each tokens' worth saves a crossing per launch. */
 const AHEAD_TOKENS = 64;

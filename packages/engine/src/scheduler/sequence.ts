@@ -45,6 +45,8 @@ export class Sequence {
   charged = 0;
   preemptions = 0;
   cancelled = false;
+  /** Its event's place among those of the commit that is being made; -1: it has none. */
+  draftAt = -1;
   admittedNs: number | undefined;
   firstTokenNs: number | undefined;
   /** Prompt logprobs gathered so far. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { invariant } from '@bridgekeeper/bridge';
+import { invariant, run } from '@bridgekeeper/bridge';
 import { slice } from '@bridgekeeper/device';
 import { z } from 'zod';
 import { type EngineOptions, type PreparedModel, prepareModel, startEngine } from '../create.ts';
@@ -103,7 +103,7 @@ async function promptLogits(
     const plan = scheduler.plan(0);
     const { launching } = traffic;
     const routes = { command: launching, drain: launching, mode: 'when-done' } as const;
-    const { launched, finished } = await runner.start(plan, routes);
+    const { launched, finished } = await run(runner.start(plan, routes));
     const { results } = await finished;
     const count = launched.promptLines.length;
     const from = slice(parts.buffers.logits, 0, count * lineBytes);

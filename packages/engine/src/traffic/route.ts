@@ -5,9 +5,14 @@ import {
   InvariantError,
   invariant,
   isUrgent,
+  Later,
+  type Routine,
+  run,
   type SchedulerAction,
   type SchedulerState,
   step,
+  takeLane,
+  until,
 } from '@bridgekeeper/bridge';
 import { type CopyRequest, type Lane, slice } from '@bridgekeeper/device';
 
@@ -28,8 +33,7 @@ interface Submitted {
   readonly request: CopyRequest;
   readonly records: CrossingRecord[];
   failure?: { readonly error: unknown };
-  resolve(records: readonly CrossingRecord[]): void;
-  reject(error: unknown): void;
+  readonly done: Later<readonly CrossingRecord[]>;
 }
 
 /**
@@ -65,14 +69,26 @@ export class Route {
    * free. Resolves when all bytes have arrived, with a record of each piece; rejects with the first
    * failure once no lane works on the crossing any more.
    */
-  cross(request: CopyRequest): Promise<readonly CrossingRecord[]> {
+  cross(request: CopyRequest): PromiseLike<readonly CrossingRecord[]> {
     this.#assertOpen();
     invariant(request.device.bytes > 0, 'a crossing has bytes');
+    const turn = takeLane(this.#state, crossingOf(request));
+    if (turn !== undefined) return run(this.#crossAlone(turn, request));
     const id = String(this.#nextId++);
-    return new Promise((resolve, reject) => {
-      this.#submitted.set(id, { request, records: [], resolve, reject });
-      this.#obey(step(this.#state, { kind: 'submitted', id, crossing: crossingOf(request) }));
-    });
+    const done = new Later<readonly CrossingRecord[]>();
+    this.#submitted.set(id, { request, records: [], done });
+    this.#obey(step(this.#state, { kind: 'submitted', id, crossing: crossingOf(request) }));
+    return done;
+  }
+
+  *#crossAlone(lane: string, request: CopyRequest): Routine<readonly CrossingRecord[]> {
+    this.#passing += 1;
+    try {
+      return [yield* this.#copy(this.#leastBusy(), request)];
+    } finally {
+      this.#passing -= 1;
+      this.#obey(step(this.#state, { kind: 'lane-back', lane }));
+    }
   }
 
   /**
@@ -81,14 +97,18 @@ export class Route {
    * own class as well; so only the most urgent class may, and probes, which have the bridge to
    * themselves. The route has one lane.
    */
-  async crossNow(request: CopyRequest): Promise<CrossingRecord> {
+  crossNow(request: CopyRequest): PromiseLike<CrossingRecord> {
+    return run(this.#crossNow(request));
+  }
+
+  *#crossNow(request: CopyRequest): Routine<CrossingRecord> {
     this.#assertOpen();
     const { purpose } = request;
     invariant(isUrgent(purpose) || purpose === 'probe', `${purpose} may not pass other crossings`);
     invariant(this.lanes.length === 1, 'copies that are issued at once have one lane');
     this.#passing += 1;
     try {
-      return await this.#copy(this.lanes[0]!, request);
+      return yield* this.#copy(this.lanes[0]!, request);
     } finally {
       this.#passing -= 1;
     }
@@ -107,19 +127,19 @@ export class Route {
 
   #obey(actions: readonly SchedulerAction[]): void {
     for (const action of actions) {
-      if (action.kind === 'carry') void this.#carry(action);
+      if (action.kind === 'carry') run(this.#carry(action));
       else this.#finish(action.id);
     }
   }
 
-  async #carry(action: SchedulerAction & { readonly kind: 'carry' }): Promise<void> {
+  *#carry(action: SchedulerAction & { readonly kind: 'carry' }): Routine<void> {
     const { lane: turn, id, offsetBytes, bytes } = action;
     const submitted = this.#submitted.get(id)!;
     // Pieces of a crossing that failed are not made; the scheduler hears that they are over.
     if (submitted.failure === undefined) {
       try {
         const piece = pieceOf(submitted.request, offsetBytes, bytes);
-        submitted.records.push(await this.#copy(this.#leastBusy(), piece));
+        submitted.records.push(yield* this.#copy(this.#leastBusy(), piece));
       } catch (error) {
         submitted.failure ??= { error };
       }
@@ -128,10 +148,10 @@ export class Route {
   }
 
   #finish(id: string): void {
-    const { records, failure, resolve, reject } = this.#submitted.get(id)!;
+    const { records, failure, done } = this.#submitted.get(id)!;
     this.#submitted.delete(id);
-    if (failure === undefined) resolve(records);
-    else reject(failure.error);
+    if (failure === undefined) done.resolve(records);
+    else done.reject(failure.error);
   }
 
   /**
@@ -140,6 +160,7 @@ export class Route {
    * no lane gets more than its turns.
    */
   #leastBusy(): Lane {
+    if (this.lanes.length === 1) return this.lanes[0]!;
     const [first, ...others] = this.#underWay;
     const [lane, copies] = others.reduce((best, each) => (each[1] < best[1] ? each : best), first!);
     this.#underWay.delete(lane);
@@ -147,15 +168,19 @@ export class Route {
     return lane;
   }
 
+  #busy(lane: Lane, change: number): void {
+    // Of one lane nobody asks.
+    if (this.lanes.length > 1) this.#underWay.set(lane, this.#underWay.get(lane)! + change);
+  }
+
   /** The one call of a lane. */
-  async #copy(lane: Lane, request: CopyRequest): Promise<CrossingRecord> {
-    const busy = (change: number) => this.#underWay.set(lane, this.#underWay.get(lane)! + change);
-    busy(1);
+  *#copy(lane: Lane, request: CopyRequest): Routine<CrossingRecord> {
+    this.#busy(lane, 1);
     let record: CrossingRecord;
     try {
-      record = await lane.copy(request);
+      record = yield* until(lane.copy(request));
     } finally {
-      busy(-1);
+      this.#busy(lane, -1);
     }
     try {
       this.#options.onRecord(record);

@@ -62,17 +62,20 @@ export class CrossingShares<R extends Resident> {
     const since = this.#residents.get(request);
     this.#residents.delete(request);
     if (since === undefined) return [];
-    return ACCOUNTS.flatMap((account, at) => {
-      if (account.purpose === 'grammar') {
+    const shares: CrossingShare[] = [];
+    for (const [at, { purpose, direction }] of ACCOUNTS.entries()) {
+      if (purpose === 'grammar') {
         const { crossings = 0, bytes = 0 } = request.grammarUploads ?? {};
-        return account.direction === 'h2d' && crossings > 0
-          ? [{ ...account, crossings, bytes }]
-          : [];
+        if (direction === 'h2d' && crossings > 0) {
+          shares.push({ purpose, direction, crossings, bytes });
+        }
+        continue;
       }
       const crossings = this.#perResident[2 * at]! - since[2 * at]!;
       const bytes = this.#perResident[2 * at + 1]! - since[2 * at + 1]!;
-      return crossings > 0 ? [{ ...account, crossings, bytes }] : [];
-    });
+      if (crossings > 0) shares.push({ purpose, direction, crossings, bytes });
+    }
+    return shares;
   }
 
   /** Those that got a row in the step that was just made. */

@@ -7,7 +7,7 @@ import { Prompts } from './prompts.ts';
 /**
  * Sends a load to an engine on whatever clock it has, and lets `observer` see what comes back.
  * Ids of requests begin with `name`. Resolves when all have ended; rejects where one ends with an
- * error.
+ * error. `areRead`: whether it matters what a prompt's tokens are.
  */
 export async function driveEngine(
   engine: EngineClient,
@@ -15,9 +15,10 @@ export async function driveEngine(
   workload: Workload,
   observer: LoadObserver,
   name: string,
+  areRead = true,
 ): Promise<void> {
   const { requests, concurrency } = workload;
-  const prompts = new Prompts(workload, engine.card.vocabularySize);
+  const prompts = new Prompts(workload, engine.card.vocabularySize, areRead);
   const run = (index: number) => runOne(engine, clock, prompts, name, index, observer);
   if (concurrency !== null) {
     let next = 0;

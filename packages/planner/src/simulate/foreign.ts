@@ -12,7 +12,7 @@ import { giveUpNs, LoadObserver } from './load.ts';
 import type { Personality } from './personality.ts';
 import type { Prediction } from './prediction.ts';
 import { StepPricer } from './pricing.ts';
-import { Prompts } from './prompts.ts';
+import { noTokens, Prompts } from './prompts.ts';
 import type { Scenario } from './scenario.ts';
 import { type LaunchedStep, Timeline } from './timeline.ts';
 
@@ -277,14 +277,6 @@ function resultOf(live: Live): RowResult {
     live.result = { row, epoch, token: 1, finish: undefined, logprobs: undefined };
   }
   return live.result;
-}
-
-let zeros = new Uint32Array(0);
-
-/** As many tokens, of which nobody asks what they are. */
-function noTokens(count: number): Uint32Array {
-  if (zeros.length < count) zeros = new Uint32Array(2 * count);
-  return zeros.subarray(0, count);
 }
 
 /** A line of activations is some ten vectors of the hidden size, in bf16. */

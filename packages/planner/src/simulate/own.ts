@@ -35,6 +35,8 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     onWork: (startNs, endNs) => window.work(startNs, endNs),
   });
   const observer = new LoadObserver(scenario);
+  const usesPrefixes =
+    flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null);
   const engine = await createEngine({
     device,
     policy,
@@ -51,7 +53,7 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
     pageTokens: flags.pageTokens,
     memoryUtilization: flags.memoryUtilization,
     kvBytes: undefined,
-    prefixCaching: flags.prefixCaching && workload.requests.some(({ chunks }) => chunks !== null),
+    prefixCaching: usesPrefixes,
     chunkedPrefill: true,
     maxWaiting: workload.requests.length,
     seed: scenario.seed,
@@ -61,13 +63,13 @@ export async function simulateOwn(scenario: Scenario, policy: PolicyName): Promi
   });
   if (scenario.warmup !== undefined) {
     const unseen = new LoadObserver({ warmupRequests: 0, slo: null });
-    await driveEngine(engine, clock, scenario.warmup, unseen, 'warm-up');
+    await driveEngine(engine, clock, scenario.warmup, unseen, 'warm-up', usesPrefixes);
   }
   const before = engine.stats();
   window.begin(clock.nowNs());
   const busyBeforeNs = window.busyNs;
   const startNs = clock.nowNs();
-  const neverDrains = await driveUntilLate(engine, clock, workload, observer);
+  const neverDrains = await driveUntilLate(engine, clock, workload, observer, usesPrefixes);
   const elapsedNs = clock.nowNs() - startNs;
   const after = engine.stats();
   const summary = observer.summary();
@@ -123,8 +125,9 @@ async function driveUntilLate(
   clock: VirtualClock,
   workload: Workload,
   observer: LoadObserver,
+  usesPrefixes: boolean,
 ): Promise<string | null> {
-  const served = driveEngine(engine, clock, workload, observer, 'load');
+  const served = driveEngine(engine, clock, workload, observer, 'load', usesPrefixes);
   const lateNs = giveUpNs(workload);
   if (lateNs === null) return served.then(() => null);
   // What is open when the engine is shut down ends with an error, and nobody waits for it.
