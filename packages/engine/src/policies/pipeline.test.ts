@@ -6,6 +6,7 @@ import { PrefixTree } from '../kv/prefix-tree.ts';
 import { PageWorld } from '../kv/testing/page-world.ts';
 import { createTierPolicy } from '../kv/tiers/policies.ts';
 import { describeModel } from '../models/describe.ts';
+import type { Runner } from '../runner/runner.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { Sequence } from '../scheduler/sequence.ts';
 import { smallConfig } from '../selftest/model-folder.ts';
@@ -181,6 +182,34 @@ test('the launching thread is busy for what it does itself, and for no wait', as
   await close();
 });
 
+test('what launching takes counts where it is a burst, and not where prompts are', async () => {
+  const { parts, clock, device, arrive } = await partsOnModel();
+  const launchNs = 0.2e6;
+  const start: Runner['start'] = async (plan, routes) => {
+    const started = await parts.runner.start(plan, routes);
+    await clock.sleepUntilNs(clock.nowNs() + launchNs);
+    return started;
+  };
+  const runner = { start } as Pick<Runner, 'start'> as Runner;
+  const pipeline = new Pipeline({ ...parts, runner }, await ownRoutes(parts.traffic));
+  const hostNs = async () => (await run(pipeline.commit()))!.hostNs;
+  arrive(200);
+  await run(pipeline.launch(1));
+  await run(pipeline.commit());
+  await run(pipeline.launch(1));
+  await run(pipeline.launch(1));
+  expect(await hostNs()).toBeNull();
+  await run(pipeline.launch(1));
+  const ofBurst = await hostNs();
+  expect(ofBurst).toBeGreaterThanOrEqual(launchNs);
+  expect(ofBurst).toBeLessThan(1.2 * launchNs);
+  arrive(2);
+  await run(pipeline.launch(1));
+  expect(await hostNs()).toBeLessThan(0.1 * launchNs);
+  await pipeline.settle();
+  await device.close();
+});
+
 describe('drafts', () => {
   const speculation = { drafts: 3, lookupMin: 1, lookupMax: 2 };
   /** All of its texts repeat themselves. */
@@ -220,7 +249,8 @@ describe('drafts', () => {
     await run(pipeline.launch(1));
     await run(pipeline.commit());
     await run(pipeline.launch(1));
-    expect(pipeline.drafts?.reason).toBe('steps of 8 rows have no drafts: they would cost too much');
+    const reason = 'steps of 8 rows have no drafts: they would cost too much';
+    expect(pipeline.drafts).toEqual({ drafts: 0, reason });
     await pipeline.settle();
     await device.close();
   });
