@@ -27,9 +27,13 @@ struct Problem {
   int isInterleaved;
   /** Whether the kernel before is the gate of the same lines, so that their groups are there. */
   int isBehindGate;
+  /** Of experts-stream.cu: parts of the inputs, each with sums of its own. */
+  int parts;
   float limit;
   float alpha;
   float shift;
+  /** Of the whole weight. */
+  i64 scaleBytes;
 
   /** The row of gate (half 0) or up (half 1) of a unit. */
   __device__ i64 gateRow(int expert, int unit, int half) const {
