@@ -11,29 +11,29 @@
 // pause. So blocks stay: there is one on each multiprocessor, and all have equal shares of the work
 // from beginning to end, whichever experts it is for. A unit of it is a strip of rows of one
 // expert's weight, with a tile of its lines; units are numbered tile after tile. A warp takes every
-// WARPS-th of its block's units, and what it reads runs STAGES_AHEAD stages of 128 bytes of each row ahead
-// of what it multiplies, over the ends of strips.
+// WARPS-th of its block's units, and what it reads is STAGES_AHEAD stages of 128 bytes of each row
+// ahead of what it multiplies, over the ends of strips.
 //
 // A weight row is a row of A of mma.m16n8k16, a line a column of B. The order of inputs within a
 // product is free as long as both operands agree: A comes from the stages as they are stored, by
 // ldmatrix, and lines are brought to the order that follows from it.
 //
+// The instructions that widen MXFP4 are what limits it, so that there are as few as could be found.
+//
 // Fixed when compiled: FORMAT (0: bf16, 1: FP8 e4m3 with scales, 2: MXFP4), LINE_TILE (8 or 16),
-// ROW_TILES (of 16 rows that a strip has), WARPS of a block, STAGES_AHEAD.
+// WARPS of a block, STAGES_AHEAD.
 
 #define THREADS (WARPS * WARP_LANES)
-/** Rows of A, and of a strip. */
-#define TILE_ROWS 16
-#define STRIP_ROWS (ROW_TILES * TILE_ROWS)
+/** Rows of A are those of a strip. */
+#define STRIP_ROWS 16
 #define COLUMN_TILES (LINE_TILE / 8)
 /** Sums of bf16 that take turns, because a product waits for the one before. */
 #define SETS (FORMAT == 0 && LINE_TILE == 8 ? 2 : 1)
 #define STAGE_ROW_BYTES 128
-#define TILE_BYTES (TILE_ROWS * STAGE_ROW_BYTES)
-#define ROWS_BYTES (ROW_TILES * TILE_BYTES)
-/** A tile's scales, behind a stage's rows: of FP8 two floats a row, of MXFP4 8 bytes among 12. */
+#define ROWS_BYTES (STRIP_ROWS * STAGE_ROW_BYTES)
+/** Scales are behind a stage's rows: of FP8 two floats a row, of MXFP4 eight bytes among twelve. */
 #define SCALE_BYTES (FORMAT == 0 ? 0 : FORMAT == 1 ? 128 : 256)
-#define STAGE_BYTES (ROWS_BYTES + ROW_TILES * SCALE_BYTES)
+#define STAGE_BYTES (ROWS_BYTES + SCALE_BYTES)
 /** What one ldmatrix reads: 32 bytes of each row. */
 #define UNIT_BYTES 32
 #define UNIT_INPUTS (FORMAT == 0 ? 16 : FORMAT == 1 ? 32 : 64)
@@ -100,55 +100,55 @@ struct Tiles {
 
 /** The units of a block. */
 struct Share {
-  /** Strips of an expert, and the parts that each one's inputs are in. */
+  /** Of an expert. */
   int strips;
-  int parts;
   int stages;
   int first;
   int end;
 
   __device__ Share(const Problem& problem, const Tiles& tiles, int outputsOfStrip) {
     strips = (problem.outputs + outputsOfStrip - 1) / outputsOfStrip;
-    parts = problem.parts;
     stages = (problem.inputs + STAGE_INPUTS - 1) / STAGE_INPUTS;
-    const i64 all = (i64)tiles.count * strips * parts;
+    const i64 all = (i64)tiles.count * strips;
     first = (int)(all * blockIdx.x / gridDim.x);
     end = (int)(all * (blockIdx.x + 1) / gridDim.x);
   }
-  __device__ int tileOf(int unit) const { return unit / (strips * parts); }
 };
 
-/** A strip of rows with a tile of lines, and a range of stages of its inputs. */
+/** A strip of rows with a tile of lines: those that a warp has, one after the other. */
 template <bool IS_GATE> struct Unit {
   const Problem& problem;
+  const Tiles& tiles;
+  const Share& share;
   int number;
   int tileNumber;
+  int strip;
   ExpertTile tile;
-  int part;
   /** The first output. */
   int first;
-  int stage;
-  int stageEnd;
 
-  __device__ explicit Unit(const Problem& problem) : problem(problem), tileNumber(-1) {}
-
-  __device__ void set(int unit, const Share& share, const Tiles& tiles) {
-    number = unit;
-    const int wanted = share.tileOf(unit);
-    if (wanted != tileNumber) tile = tiles.find(wanted);
-    tileNumber = wanted;
-    const int within = unit - wanted * share.strips * share.parts;
-    const int strip = share.parts == 1 ? within : within / share.parts;
-    part = within - strip * share.parts;
+  __device__ Unit(const Problem& problem, const Tiles& tiles, const Share& share)
+      : problem(problem), tiles(tiles), share(share) {
+    number = share.first + threadIdx.x / WARP_LANES;
+    tileNumber = number / share.strips;
+    strip = number - tileNumber * share.strips;
+    if (isGiven()) tile = tiles.find(tileNumber);
     first = strip * (IS_GATE ? STRIP_ROWS / 2 : STRIP_ROWS);
-    stage = share.parts == 1 ? 0 : share.stages * part / share.parts;
-    stageEnd = share.parts == 1 ? share.stages : share.stages * (part + 1) / share.parts;
   }
 
-  /** The output that a row is of: of a tile, rows g and g + 8 are a lane's, and one gate's. */
-  __device__ int output(int row) const {
-    return first + (IS_GATE ? row / TILE_ROWS * 8 + row % 8 : row);
+  __device__ bool isGiven() const { return number < share.end; }
+  __device__ void advance() {
+    number += WARPS;
+    strip += WARPS;
+    if (strip >= share.strips && isGiven()) {
+      for (; strip >= share.strips; strip -= share.strips) tileNumber++;
+      tile = tiles.find(tileNumber);
+    }
+    first = strip * (IS_GATE ? STRIP_ROWS / 2 : STRIP_ROWS);
   }
+
+  /** The output that a row is of: rows g and g + 8 are a lane's, and one gate's. */
+  __device__ int output(int row) const { return first + (IS_GATE ? row % 8 : row); }
   /** The first row of the expert in the weight, and of that a row. */
   __device__ i64 expertRow() const {
     return (i64)tile.expert * problem.outputs * (IS_GATE ? 2 : 1);
@@ -156,7 +156,7 @@ template <bool IS_GATE> struct Unit {
   /** Past the end the last one will do: none is written. */
   __device__ u32 weightRow(int row) const {
     const int own = min(output(row), problem.outputs - 1);
-    const int half = row / 8 % 2;
+    const int half = row / 8;
     if (!IS_GATE) return own;
     return problem.isInterleaved ? 2 * own + half : own + half * problem.outputs;
   }
@@ -165,112 +165,102 @@ template <bool IS_GATE> struct Unit {
 /** The way of a warp's rows to its ring of stages, in the background. */
 template <bool IS_GATE> struct Feed {
   const Problem& problem;
-  const Tiles& tiles;
   const Share& share;
   Unit<IS_GATE> unit;
+  int stage;
   u32 ring;
   int slot;
   u32 rowBytes;
   /** Where the lane's pieces go in a stage: those of every other four rows. */
   u32 places[2];
   /** Of the rows that the lane copies a piece of: l / 8 and every fourth after it. */
-  const unsigned char* rows[ROW_TILES * 4];
+  const unsigned char* rows[4];
 #if FORMAT != 0
-  /** Of the row in each tile whose scales the lane copies. */
-  const unsigned char* scales[ROW_TILES];
+  /** Of the row whose scales the lane copies. */
+  const unsigned char* scales;
 #endif
 #if FORMAT == 1
   /** Blocks of scales in half a stage, times 2^16 and rounded up: exact below 16384 inputs. */
   int blocksOfHalf;
 #elif FORMAT == 2
   /** How far behind these the last word of all scales is. */
-  int last[ROW_TILES];
+  int last;
 #endif
 
   __device__ Feed(const Problem& problem, const Tiles& tiles, const Share& share, u32 ring)
-      : problem(problem), tiles(tiles), share(share), unit(problem), ring(ring), slot(0) {
+      : problem(problem), share(share), unit(problem, tiles, share), stage(0), ring(ring), slot(0) {
     const int lane = threadIdx.x % WARP_LANES;
     rowBytes = FORMAT == 0 ? problem.inputs * 2 : FORMAT == 1 ? problem.inputs : problem.inputs / 2;
-    places[0] = swizzled(lane / 8, lane % 8);
-    places[1] = swizzled(lane / 8 + 4, lane % 8);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      places[i] = swizzled(lane / 8 + 4 * i, lane % 8);
+      // Not to be worked out anew for each stage.
+      asm volatile("" : "+r"(places[i]));
+    }
 #if FORMAT == 1
     const int halves = max(problem.blockInputs / HALF_STAGE, 1);
     blocksOfHalf = (0xffff + halves) / halves;
 #endif
-    begin(share.first + threadIdx.x / WARP_LANES);
+    if (unit.isGiven()) begin();
   }
 
-  __device__ void begin(int number) {
-    unit.number = number;
-    if (number >= share.end) return;
-    unit.set(number, share, tiles);
+  __device__ void begin() {
     const int lane = threadIdx.x % WARP_LANES;
     const i64 expertRow = unit.expertRow();
-    const unsigned char* weight = problem.weight + expertRow * rowBytes;
-    weight += unit.stage * STAGE_ROW_BYTES + lane % 8 * 16;
+    const unsigned char* weight = problem.weight + expertRow * rowBytes + lane % 8 * 16;
 #pragma unroll
-    for (int i = 0; i < ROW_TILES * 4; i++) {
+    for (int i = 0; i < 4; i++) {
       rows[i] = weight + (u64)unit.weightRow(lane / 8 + 4 * i) * rowBytes;
     }
 #if FORMAT == 1
     const int perRow = (problem.inputs - 1) / problem.blockInputs + 1;
-#pragma unroll
-    for (int tile = 0; tile < ROW_TILES; tile++) {
-      const i64 row = expertRow + unit.weightRow(tile * TILE_ROWS + lane % TILE_ROWS);
-      scales[tile] = (const unsigned char*)((const float*)problem.scales +
-                                            row / problem.blockOutputs * perRow);
-    }
+    const i64 row = (expertRow + unit.weightRow(lane % STRIP_ROWS)) / problem.blockOutputs;
+    scales = (const unsigned char*)((const float*)problem.scales + row * perRow);
 #elif FORMAT == 2
     const u32 blocks = problem.inputs / 32;
     const unsigned char* all = (const unsigned char*)problem.scales + expertRow * blocks;
-    all += unit.stage * 8;
     const unsigned char* end = (const unsigned char*)problem.scales + problem.scaleBytes;
-#pragma unroll
-    for (int tile = 0; tile < ROW_TILES; tile++) {
-      const u32 row = unit.weightRow(tile * TILE_ROWS + lane % TILE_ROWS);
-      scales[tile] = (const unsigned char*)((u64)(all + (u64)row * blocks) & ~3ull);
-      last[tile] = (int)min((i64)(end - scales[tile] - 4), (i64)0x7fffffff);
-    }
+    const u64 row = unit.weightRow(lane % STRIP_ROWS);
+    scales = (const unsigned char*)((u64)(all + row * blocks) & ~3ull);
+    last = (int)min((i64)(end - scales - 4), (i64)0x7fffffff);
 #endif
   }
 
   /** Asks for the next stage, in a group of copies of its own; past the last for nothing. */
   __device__ void ask() {
-    if (unit.number < share.end) {
-      const int lane = threadIdx.x % WARP_LANES;
+    if (unit.isGiven()) {
+      const u32 at = stage * STAGE_ROW_BYTES;
       const u32 target = ring + slot * STAGE_BYTES;
-      if (unit.stage * STAGE_ROW_BYTES + lane % 8 * 16 < rowBytes) {
+      if (at + threadIdx.x % 8 * 16 < rowBytes) {
 #pragma unroll
-        for (int i = 0; i < ROW_TILES * 4; i++) {
-          const u32 to = target + places[i % 2] + i / 2 * (8 * STAGE_ROW_BYTES);
-          copyPiece(to, rows[i], false);
-          rows[i] += STAGE_ROW_BYTES;
+        for (int i = 0; i < 4; i++) {
+          copyPiece(target + places[i % 2] + i / 2 * (8 * STAGE_ROW_BYTES), rows[i] + at, false);
         }
       }
-#pragma unroll
-      for (int tile = 0; tile < ROW_TILES; tile++) {
-        askScales(target + ROWS_BYTES + tile * SCALE_BYTES, tile);
+      askScales(target + ROWS_BYTES);
+      if (++stage == share.stages) {
+        stage = 0;
+        unit.advance();
+        if (unit.isGiven()) begin();
       }
-      if (++unit.stage == unit.stageEnd) begin(unit.number + WARPS);
     }
     if (++slot == STAGES_AHEAD) slot = 0;
     commitCopies();
   }
 
-  __device__ void askScales(u32 target, int tile) {
+  __device__ void askScales(u32 target) const {
 #if FORMAT == 1
     const int lane = threadIdx.x % WARP_LANES;
     // Row l % 16, first or second half of the stage.
-    const int half = min(unit.stage * 2 + lane / 16, (problem.inputs - 1) / HALF_STAGE);
-    copyWord(target + lane * 4, scales[tile] + (half * blocksOfHalf >> 16) * 4, false);
+    const int half = min(stage * 2 + lane / 16, (problem.inputs - 1) / HALF_STAGE);
+    copyWord(target + lane * 4, scales + (half * blocksOfHalf >> 16) * 4, false);
 #elif FORMAT == 2
     const int lane = threadIdx.x % WARP_LANES;
     // Whole words, among which the eight scales may begin anywhere: lanes 16 to 31 have the second.
     const u32 own = target + lane % 16 * 16 + lane / 16 * 4;
-    copyWord(own, scales[tile] + min(lane / 16 * 4, last[tile]), false);
-    if (lane < 16) copyWord(own + 8, scales[tile] + min(8, last[tile]), false);
-    scales[tile] += 8;
-    last[tile] -= 8;
+    const int first = stage * 8 + lane / 16 * 4;
+    copyWord(own, scales + min(first, last), false);
+    if (lane < 16) copyWord(own + 8, scales + min(first + 8, last), false);
 #endif
   }
 };
@@ -290,18 +280,19 @@ __device__ inline void multiply(float (&sums)[4], u32 upper0, u32 lower0, u32 up
       : "r"(upper0), "r"(lower0), "r"(upper1), "r"(lower1), "r"(line0), "r"(line1));
 }
 
-typedef float Sums[ROW_TILES][SETS][COLUMN_TILES][4];
+typedef float Sums[SETS][COLUMN_TILES][4];
 
-/** What a lane multiplies: its lines, and the scales of its two rows of each tile. */
+/** What a lane multiplies: its lines, and the scales of its two rows. */
 struct Operands {
   const unsigned char* lines[COLUMN_TILES];
-  const unsigned char* scales[ROW_TILES][2];
+  const unsigned char* scales[2];
 };
 
 #if FORMAT != 0
 /**
  * Codes are put where bf16 has its bits, which makes them 2^120 or 2^126 times too small. Lines are
- * 2^80 times too large for that, so that sums of products are normal numbers.
+ * 2^80 times too large for that, so that sums of products are normal numbers; from 2^48 on they are
+ * infinite.
  */
 #define LINE_FACTOR 0x67806780u
 #endif
@@ -317,72 +308,51 @@ __device__ inline float blockFactor(u32 scale) {
 /** Products of 32 bytes of each row; `seen` gathers the bits of the scales of MXFP4. */
 __device__ inline void multiplyUnit(Sums& sums, u32 rows, const Operands& operands, int unit,
                                     u32& seen) {
-  u32 words[ROW_TILES][4];
-#pragma unroll
-  for (int r = 0; r < ROW_TILES; r++) {
-    loadRows(words[r], (rows ^ unit * UNIT_BYTES) + r * TILE_BYTES);
-  }
+  u32 words[4];
+  loadRows(words, rows ^ unit * UNIT_BYTES);
 #if FORMAT == 2
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int block = unit * 2 + half;
-    uint4 x[COLUMN_TILES];
+    const u32 scales[2] = {operands.scales[0][block], operands.scales[1][block]};
+    seen |= scales[0] | scales[1];
+    const float factors[2] = {blockFactor(scales[0]), blockFactor(scales[1])};
+    u32 upper[4], lower[4];
+    spreadFp4(words[half * 2], upper);
+    spreadFp4(words[half * 2 + 1], lower);
 #pragma unroll
     for (int n = 0; n < COLUMN_TILES; n++) {
-      x[n] = *(const uint4*)(operands.lines[n] + block * BLOCK_BYTES);
-    }
+      const uint4 x = *(const uint4*)(operands.lines[n] + block * BLOCK_BYTES);
+      float parts[4] = {};
+      multiply(parts, upper[0], lower[0], upper[1], lower[1], x.x, x.y);
+      multiply(parts, upper[2], lower[2], upper[3], lower[3], x.z, x.w);
 #pragma unroll
-    for (int r = 0; r < ROW_TILES; r++) {
-      const u32 scales[2] = {operands.scales[r][0][block], operands.scales[r][1][block]};
-      seen |= scales[0] | scales[1];
-      const float factors[2] = {blockFactor(scales[0]), blockFactor(scales[1])};
-      u32 upper[4], lower[4];
-      spreadFp4(words[r][half * 2], upper);
-      spreadFp4(words[r][half * 2 + 1], lower);
-#pragma unroll
-      for (int n = 0; n < COLUMN_TILES; n++) {
-        float parts[4] = {};
-        multiply(parts, upper[0], lower[0], upper[1], lower[1], x[n].x, x[n].y);
-        multiply(parts, upper[2], lower[2], upper[3], lower[3], x[n].z, x[n].w);
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[r][0][n][i] += factors[i / 2] * parts[i];
-      }
+      for (int i = 0; i < 4; i++) sums[0][n][i] += factors[i / 2] * parts[i];
     }
   }
 #elif FORMAT == 1
-  uint4 x[COLUMN_TILES];
+  u32 pairs[4][2];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    pairs[i][0] = spreadFp8Pair(prmt(words[i], 0x9180));
+    pairs[i][1] = spreadFp8Pair(prmt(words[i], 0xb3a2));
+  }
+  const float factors[2] = {((const float*)operands.scales[0])[unit / 2 * STRIP_ROWS],
+                            ((const float*)operands.scales[1])[unit / 2 * STRIP_ROWS]};
 #pragma unroll
   for (int n = 0; n < COLUMN_TILES; n++) {
-    x[n] = *(const uint4*)(operands.lines[n] + unit * BLOCK_BYTES);
-  }
+    const uint4 x = *(const uint4*)(operands.lines[n] + unit * BLOCK_BYTES);
+    float parts[4] = {};
+    multiply(parts, pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1], x.x, x.y);
+    multiply(parts, pairs[2][0], pairs[3][0], pairs[2][1], pairs[3][1], x.z, x.w);
 #pragma unroll
-  for (int r = 0; r < ROW_TILES; r++) {
-    u32 pairs[4][2];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      pairs[i][0] = spreadFp8Pair(prmt(words[r][i], 0x9180));
-      pairs[i][1] = spreadFp8Pair(prmt(words[r][i], 0xb3a2));
-    }
-    const float* scales[2] = {(const float*)operands.scales[r][0] + unit / 2 * TILE_ROWS,
-                              (const float*)operands.scales[r][1] + unit / 2 * TILE_ROWS};
-#pragma unroll
-    for (int n = 0; n < COLUMN_TILES; n++) {
-      float parts[4] = {};
-      multiply(parts, pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1], x[n].x, x[n].y);
-      multiply(parts, pairs[2][0], pairs[3][0], pairs[2][1], pairs[3][1], x[n].z, x[n].w);
-#pragma unroll
-      for (int i = 0; i < 4; i++) sums[r][0][n][i] += *scales[i / 2] * parts[i];
-    }
+    for (int i = 0; i < 4; i++) sums[0][n][i] += factors[i / 2] * parts[i];
   }
 #else
 #pragma unroll
   for (int n = 0; n < COLUMN_TILES; n++) {
     const uint2 x = *(const uint2*)(operands.lines[n] + unit / 2 * BLOCK_BYTES + unit % 2 * 8);
-#pragma unroll
-    for (int r = 0; r < ROW_TILES; r++) {
-      multiply(sums[r][unit % SETS][n], words[r][0], words[r][1], words[r][2], words[r][3], x.x,
-               x.y);
-    }
+    multiply(sums[unit % SETS][n], words[0], words[1], words[2], words[3], x.x, x.y);
   }
 #endif
 }
@@ -391,7 +361,7 @@ __device__ inline void multiplyUnit(Sums& sums, u32 rows, const Operands& operan
 __device__ inline void multiplyStage(Sums& sums, u32 stage, const Operands& operands, int units,
                                      u32& seen) {
   const int lane = threadIdx.x % WARP_LANES;
-  const u32 rows = stage + swizzled(lane % TILE_ROWS, lane / TILE_ROWS);
+  const u32 rows = stage + swizzled(lane % STRIP_ROWS, lane / STRIP_ROWS);
   if (units >= STAGE_UNITS) {
 #pragma unroll
     for (int unit = 0; unit < STAGE_UNITS; unit++) multiplyUnit(sums, rows, operands, unit, seen);
@@ -435,13 +405,13 @@ struct Window {
 
   /** Finds how many units from `next` on it has lines for: the first beyond. */
   __device__ int reach(int next, const Share& share, const Tiles& tiles) {
-    int number = share.tileOf(next);
+    int number = next / share.strips;
     ExpertTile tile = tiles.find(number);
     first = tile.first;
     count = 0;
     for (;;) {
       count = tile.first + tile.count - first;
-      const int end = (number + 1) * share.strips * share.parts;
+      const int end = (number + 1) * share.strips;
       if (end >= share.end) return share.end;
       tile = tiles.find(++number);
       if (tile.first + tile.count - first > LINE_TILE) return end;
@@ -483,98 +453,83 @@ template <bool IS_GATE> __device__ inline bool isOutOfRange(const Unit<IS_GATE>&
 
 template <bool IS_GATE>
 __device__ inline void finish(const Unit<IS_GATE>& unit, const Sums& sums, u32 seen,
-                              const float (&bias)[ROW_TILES][2], const int* assignments) {
+                              const float (&bias)[2], const int* assignments) {
   const Problem& problem = unit.problem;
-#pragma unroll
-  for (int r = 0; r < ROW_TILES; r++) {
-    const int row = r * TILE_ROWS + threadIdx.x % WARP_LANES / 4;
-    const int output = unit.output(row);
-    float added[2] = {bias[r][0], bias[r][1]};
+  const int row = threadIdx.x % WARP_LANES / 4;
+  const int output = unit.output(row);
+  float added[2] = {bias[0], bias[1]};
 #if FORMAT == 2
-    if (seen >= 128) {
+  if (seen >= 128) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        if (isOutOfRange(unit, row + 8 * i)) added[i] = infinity() - infinity();
-      }
+    for (int i = 0; i < 2; i++) {
+      if (isOutOfRange(unit, row + 8 * i)) added[i] = infinity() - infinity();
     }
+  }
 #endif
 #pragma unroll
-    for (int n = 0; n < COLUMN_TILES; n++) {
+  for (int n = 0; n < COLUMN_TILES; n++) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const int line = n * 8 + threadIdx.x % 4 * 2 + i;
-        if (line >= unit.tile.count) continue;
-        float upper = added[0], lower = added[1];
+    for (int i = 0; i < 2; i++) {
+      const int line = n * 8 + threadIdx.x % 4 * 2 + i;
+      if (line >= unit.tile.count) continue;
+      float upper = added[0], lower = added[1];
 #pragma unroll
-        for (int set = 0; set < SETS; set++) {
-          upper += SUM_FACTOR * sums[r][set][n][i];
-          lower += SUM_FACTOR * sums[r][set][n][i + 2];
-        }
-        const int assignment = assignments[line];
-        if (IS_GATE) {
-          const i64 at = (i64)assignment * problem.outputs + output;
-          const bool isGiven = output < problem.outputs;
-          if (isGiven) ((bf16*)problem.out)[at] = narrow(problem.gated(upper, lower));
-        } else {
-          const i64 at = ((i64)assignment * problem.parts + unit.part) * problem.outputs + output;
-          const float weight = problem.weights[assignment];
-          if (output < problem.outputs) ((float*)problem.out)[at] = weight * upper;
-          if (output + 8 < problem.outputs) ((float*)problem.out)[at + 8] = weight * lower;
-        }
+      for (int set = 0; set < SETS; set++) {
+        upper += SUM_FACTOR * sums[set][n][i];
+        lower += SUM_FACTOR * sums[set][n][i + 2];
+      }
+      const int assignment = assignments[line];
+      const i64 at = (i64)assignment * problem.outputs + output;
+      if (IS_GATE) {
+        const bool isGiven = output < problem.outputs;
+        if (isGiven) ((bf16*)problem.out)[at] = narrow(problem.gated(upper, lower));
+      } else {
+        const float weight = problem.weights[assignment];
+        if (output < problem.outputs) ((float*)problem.out)[at] = weight * upper;
+        if (output + 8 < problem.outputs) ((float*)problem.out)[at + 8] = weight * lower;
       }
     }
   }
 }
 
-/** All stages of a unit, whose lines are in the window. */
+/** All stages of a strip, whose lines are in the window. */
 template <bool IS_GATE>
-__device__ inline void multiplyUnitOfWork(const Unit<IS_GATE>& unit, Feed<IS_GATE>& feed,
-                                          const unsigned char* ring, int& slot,
-                                          const Window& window) {
+__device__ inline void multiplyStrip(const Unit<IS_GATE>& unit, Feed<IS_GATE>& feed,
+                                     const unsigned char* ring, int& slot, const Window& window) {
   const Problem& problem = unit.problem;
   const int own = threadIdx.x % WARP_LANES / 4;
   const int before = unit.tile.first - window.first;
-  float bias[ROW_TILES][2] = {};
+  float bias[2] = {};
   Operands operands = {};
 #pragma unroll
-  for (int r = 0; r < ROW_TILES; r++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      const int row = r * TILE_ROWS + i * 8 + own;
-      const i64 weightRow = unit.expertRow() + unit.weightRow(row);
-      if (problem.bias != nullptr && unit.part == 0) bias[r][i] = widen(problem.bias[weightRow]);
+  for (int i = 0; i < 2; i++) {
+    const int row = i * 8 + own;
+    const i64 weightRow = unit.expertRow() + unit.weightRow(row);
+    if (problem.bias != nullptr) bias[i] = widen(problem.bias[weightRow]);
 #if FORMAT == 1
-      operands.scales[r][i] = ring + ROWS_BYTES + r * SCALE_BYTES + row % TILE_ROWS * 4;
+    operands.scales[i] = ring + ROWS_BYTES + row * 4;
 #elif FORMAT == 2
-      const u64 source = (u64)problem.scales + weightRow * (problem.inputs / 32);
-      operands.scales[r][i] = ring + ROWS_BYTES + r * SCALE_BYTES + row % TILE_ROWS * 16;
-      operands.scales[r][i] += source & 3;
+    const u64 source = (u64)problem.scales + weightRow * (problem.inputs / 32);
+    operands.scales[i] = ring + ROWS_BYTES + row * 16 + (source & 3);
 #endif
-    }
   }
 #pragma unroll
   for (int n = 0; n < COLUMN_TILES; n++) {
     const int line = before + min(n * 8 + own, unit.tile.count - 1);
     operands.lines[n] = window.lines + line * window.pitch + threadIdx.x % 4 * 16;
-    operands.lines[n] += unit.stage * (STAGE_INPUTS * 2);
   }
   Sums sums = {};
   u32 seen = 0;
-  int units = feed.rowBytes / UNIT_BYTES - unit.stage * STAGE_UNITS;
-  for (int stage = unit.stage; stage < unit.stageEnd; stage++) {
+  for (int units = feed.rowBytes / UNIT_BYTES; units > 0; units -= STAGE_UNITS) {
     awaitCopies<STAGES_AHEAD - 1>();
     __syncwarp();
     Operands here = operands;
-#pragma unroll
-    for (int r = 0; r < ROW_TILES; r++) {
-      here.scales[r][0] += slot * STAGE_BYTES;
-      here.scales[r][1] += slot * STAGE_BYTES;
-    }
+    here.scales[0] += slot * STAGE_BYTES;
+    here.scales[1] += slot * STAGE_BYTES;
     multiplyStage(sums, sharedAddress(ring) + slot * STAGE_BYTES, here, units, seen);
     __syncwarp();
 #pragma unroll
     for (int n = 0; n < COLUMN_TILES; n++) operands.lines[n] += STAGE_INPUTS * 2;
-    units -= STAGE_UNITS;
     if (++slot == STAGES_AHEAD) slot = 0;
     feed.ask();
   }
@@ -601,36 +556,34 @@ template <bool IS_GATE> __device__ void multiplyExperts(const Problem& problem) 
   window.assignments = assignments;
   // Lines that are read at once are 64 bytes apart beyond a multiple of 128: they meet in no bank.
   window.pitch = problem.inputs * 2 / 128 * 128 + 64;
-  Unit<IS_GATE> unit(problem);
+  Unit<IS_GATE> unit(problem, tiles, share);
   int slot = 0;
-  int number = share.first + warp;
   for (int next = share.first; next < share.end;) {
     next = window.reach(next, share, tiles);
     __syncthreads();
     window.fill(problem, IS_GATE ? problem.topK : 1);
     __syncthreads();
-    for (; number < next; number += WARPS) {
-      unit.set(number, share, tiles);
-      multiplyUnitOfWork(unit, feed, ring, slot, window);
+    for (; unit.number < next; unit.advance()) {
+      multiplyStrip(unit, feed, ring, slot, window);
     }
   }
   awaitCopies<0>();
 }
 
 /*
- * Grid: as many blocks as fit. Threads: THREADS. Dynamic shared memory: WARPS * STAGES_AHEAD * STAGE_BYTES
- * and LINE_TILE lines, or as many as there are assignments. Rows have a multiple of UNIT_BYTES, and
- * inputs are a multiple of BLOCK_INPUTS; blockInputs is a multiple of half a stage's, or not below
- * inputs.
+ * Grid: as many blocks as there are multiprocessors. Threads: THREADS. Dynamic shared memory: each
+ * warp's STAGES_AHEAD stages, and LINE_TILE lines or as many as there are assignments. Rows have a
+ * multiple of UNIT_BYTES, and inputs are a multiple of BLOCK_INPUTS; blockInputs is a multiple of
+ * half a stage's, or not below inputs.
  */
 
-/** out[assignments, outputs] in bf16; the weight has 2 * outputs rows for each expert. One part. */
+/** out[assignments, outputs] in bf16; the weight has 2 * outputs rows for each expert. */
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     expert_gate_stream(const __grid_constant__ Problem problem) {
   multiplyExperts<true>(problem);
 }
 
-/** out[assignments, parts, outputs] in f32, times each assignment's weight. */
+/** out[assignments, outputs] in f32, times each assignment's weight. */
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     expert_down_stream(const __grid_constant__ Problem problem) {
   multiplyExperts<false>(problem);

@@ -27,8 +27,6 @@ struct Problem {
   int isInterleaved;
   /** Whether the kernel before is the gate of the same lines, so that their groups are there. */
   int isBehindGate;
-  /** Of experts-stream.cu: parts of the inputs, each with sums of its own. */
-  int parts;
   float limit;
   float alpha;
   float shift;

@@ -56,10 +56,10 @@ const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
 /** The tiles of operations/experts-stream.ts, in every format. */
 const EXPERT_STREAMS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) =>
   [
-    { LINE_TILE: 8, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 4 },
-    { LINE_TILE: 8, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 2 },
-    { LINE_TILE: 16, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 3 },
-    { LINE_TILE: 16, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 2 },
+    { LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
+    { LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 2 },
+    { LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 3 },
+    { LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 2 },
   ].map((tile) => ({ FORMAT, ...tile })),
 );
 

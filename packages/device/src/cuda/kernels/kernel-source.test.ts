@@ -37,9 +37,9 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
     { FORMAT: 2, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   ],
   'experts-stream': [
-    { FORMAT: 0, LINE_TILE: 8, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 4 },
-    { FORMAT: 1, LINE_TILE: 16, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 3 },
-    { FORMAT: 2, LINE_TILE: 8, ROW_TILES: 1, WARPS: 16, STAGES_AHEAD: 4 },
+    { FORMAT: 0, LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
+    { FORMAT: 1, LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 3 },
+    { FORMAT: 2, LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
   ],
   'experts-hopper': [{ LINE_TILE: 32 }, { LINE_TILE: 128 }],
   'experts-tile': [

@@ -14,11 +14,10 @@ const GPT_OSS: StreamSizes = {
   format: 'mxfp4',
   blockInputs: 32,
   inputs: 2880,
-  isGate: true,
 };
 const QWEN: StreamSizes = {
   ...{ count: 1, topK: 8, allExperts: 128, format: 'fp8-e4m3', blockInputs: 128 },
-  ...{ inputs: 768, isGate: false },
+  inputs: 768,
 };
 
 const anySizes: fc.Arbitrary<StreamSizes> = fc.record({
@@ -28,7 +27,6 @@ const anySizes: fc.Arbitrary<StreamSizes> = fc.record({
   format: fc.constantFrom('element', 'fp8-e4m3', 'mxfp4'),
   blockInputs: fc.constantFrom(32, 64, 128, 100_000),
   inputs: fc.integer({ min: 1, max: 512 }).map((blocks) => blocks * 32),
-  isGate: fc.boolean(),
 });
 
 describe('experts-stream', () => {
@@ -46,13 +44,6 @@ describe('experts-stream', () => {
     expect([1, 128, 192, 256, 320, 512].map(tile)).toEqual([8, 8, 16, 16, 16, undefined]);
   });
 
-  it('shares out the inputs of few lines behind a gate', () => {
-    expect(streamShape(QWEN, GPU)?.parts).toBe(2);
-    expect(streamShape({ ...QWEN, count: 8 }, GPU)?.parts).toBe(1);
-    expect(streamShape({ ...QWEN, inputs: 128 }, GPU)?.parts).toBe(1);
-    expect(streamShape({ ...GPT_OSS, count: 1 }, GPU)?.parts).toBe(1);
-  });
-
   it('asks for no more than a multiprocessor has', () => {
     const ahead = commonVariants().filter(({ unit }) => unit === 'experts-stream');
     const variants = new Set(ahead.map(({ defines }) => JSON.stringify(defines)));
@@ -60,12 +51,10 @@ describe('experts-stream', () => {
       fc.property(anySizes, (sizes) => {
         const found = streamShape(sizes, GPU);
         if (found === null) return;
-        const { shape, defines, parts } = found;
+        const { shape, defines } = found;
         expect(shape.sharedBytes).toBeLessThan(GPU.sharedBytesOfBlock);
         expect(shape.threads * 128).toBeLessThanOrEqual(REGISTERS);
         expect(variants).toContain(JSON.stringify(defines));
-        const stageInputs = { element: 64, 'fp8-e4m3': 128, mxfp4: 256 }[sizes.format];
-        expect(parts).toBeLessThanOrEqual(Math.ceil(sizes.inputs / stageInputs));
       }),
     );
   });

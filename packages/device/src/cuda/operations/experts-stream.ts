@@ -6,7 +6,7 @@ import { EXPERT_FORMAT, meanLines } from './expert-sizes.ts';
 
 /** As experts-stream.cu has them. */
 const WARP = 32;
-const TILE_ROWS = 16;
+const STRIP_ROWS = 16;
 const STAGE_ROW_BYTES = 128;
 const SCALE_BYTES = { element: 0, 'fp8-e4m3': 128, mxfp4: 256 } as const;
 const STAGE_INPUTS = { element: 64, 'fp8-e4m3': 128, mxfp4: 256 } as const;
@@ -23,15 +23,12 @@ const E = 2;
 export type StreamSizes = Pick<ExpertGroups, 'count' | 'topK' | 'allExperts'> &
   Pick<ExpertMatrix, 'format' | 'blockInputs'> & {
     readonly inputs: number;
-    readonly isGate: boolean;
   };
 type StreamGpu = Pick<GpuTraits, 'multiprocessors' | 'sharedBytesOfBlock' | 'launchesDependent'>;
 
 /** What the kernel is compiled for, beside the format. */
 interface Tile {
   readonly lines: 8 | 16;
-  /** Tiles of 16 rows of a strip. */
-  readonly rowTiles: 1 | 2;
   readonly warps: number;
   /** That a warp is ahead of itself. */
   readonly stages: number;
@@ -39,43 +36,35 @@ interface Tile {
 
 /** In the order in which they are preferred; the last of each have room for long lines. */
 const TILES: readonly Tile[] = [
-  { lines: 8, rowTiles: 1, warps: 16, stages: 4 },
-  { lines: 8, rowTiles: 1, warps: 16, stages: 2 },
-  { lines: 16, rowTiles: 1, warps: 16, stages: 3 },
-  { lines: 16, rowTiles: 1, warps: 16, stages: 2 },
+  { lines: 8, warps: 16, stages: 4 },
+  { lines: 8, warps: 16, stages: 2 },
+  { lines: 16, warps: 16, stages: 3 },
+  { lines: 16, warps: 16, stages: 2 },
 ];
-/** Assignments up to which a down product's inputs are shared out, and into how many parts. */
-const FEW = 16;
-const FEW_PARTS = 2;
 
 /** The launch of a product that experts-stream.cu takes; null: it does not. */
 export interface StreamShape {
   readonly shape: LaunchShape;
   readonly defines: KernelDefines;
-  /** Of the inputs, each with sums of its own. */
-  readonly parts: number;
 }
 
 export function streamShape(sizes: StreamSizes, gpu: StreamGpu): StreamShape | null {
-  const { count, topK, format, inputs, blockInputs, isGate } = sizes;
+  const { format, inputs, blockInputs } = sizes;
   const stageInputs = STAGE_INPUTS[format];
   const hasWholeScales = blockInputs % (stageInputs / 2) === 0 || blockInputs >= inputs;
   if (!gpu.launchesDependent || inputs % UNIT_INPUTS[format] !== 0) return null;
   if (format === 'fp8-e4m3' && !hasWholeScales) return null;
-  const assignments = count * topK;
   const lines = linesFor(sizes);
   const bytesOf = (tile: Tile) => sharedBytes(sizes, tile);
   const fits = (tile: Tile) => bytesOf(tile) + OTHER_BYTES <= gpu.sharedBytesOfBlock;
   const tile = TILES.find((tile) => tile.lines === lines && fits(tile));
   if (tile === undefined) return null;
-  const stages = Math.ceil(inputs / stageInputs);
-  const parts = isGate || assignments > FEW ? 1 : Math.min(FEW_PARTS, stages);
   const shape = {
     grid: [gpu.multiprocessors],
     threads: tile.warps * WARP,
     sharedBytes: bytesOf(tile),
   } as const;
-  return { shape, defines: tileDefines(format, tile), parts };
+  return { shape, defines: tileDefines(format, tile) };
 }
 
 /** A tile that most experts' lines fit in, where there is one. */
@@ -88,7 +77,7 @@ function linesFor(sizes: StreamSizes): Tile['lines'] | null {
 function sharedBytes({ count, topK, format, inputs }: StreamSizes, tile: Tile): number {
   const lines = Math.min(tile.lines, count * topK);
   const pitch = Math.floor((inputs * E) / 128) * 128 + LINE_SKEW_BYTES;
-  const stageBytes = tile.rowTiles * (TILE_ROWS * STAGE_ROW_BYTES + SCALE_BYTES[format]);
+  const stageBytes = STRIP_ROWS * STAGE_ROW_BYTES + SCALE_BYTES[format];
   return tile.warps * tile.stages * stageBytes + lines * pitch;
 }
 
@@ -96,7 +85,6 @@ function tileDefines(format: StreamSizes['format'], tile: Tile): KernelDefines {
   return {
     FORMAT: EXPERT_FORMAT[format],
     LINE_TILE: tile.lines,
-    ROW_TILES: tile.rowTiles,
     WARPS: tile.warps,
     STAGES_AHEAD: tile.stages,
   };

@@ -13,7 +13,7 @@ import type { KernelDefines, KernelName } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
 import { EXPERT_FORMAT, meanLines } from './expert-sizes.ts';
-import { type StreamShape, streamShape } from './experts-stream.ts';
+import { streamShape } from './experts-stream.ts';
 import { launchLinear, lineThreads } from './linear-operations.ts';
 
 const E = 2;
@@ -189,7 +189,6 @@ export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']
     rows: experts * 2 * inner,
     isInterleaved,
     isBehindGate: false,
-    stream: streamFor(launcher, args, true),
     gate: { limit, alpha, shift },
   });
 }
@@ -198,11 +197,7 @@ export function launchExpertDown(launcher: Launcher, args: OpArgs['expert-down']
   const { count, topK, inputs, outputs, experts } = args;
   const assignments = count * topK;
   const workspaceBytes = expertDownWorkspace(args);
-  const workspace = launcher.address('workspace of expert-down', args.workspace, workspaceBytes);
-  const stream = streamFor(launcher, args, false);
-  const parts = stream?.parts ?? 1;
-  const sums =
-    parts === 1 ? workspace : launcher.scratch('sums of experts', parts * workspaceBytes);
+  const sums = launcher.address('workspace of expert-down', args.workspace, workspaceBytes);
   const out = launcher.address('out of expert-down', args.out, count * outputs * E);
   launchProduct(launcher, 'expert_down', args, {
     input: launcher.address('input of expert-down', args.input, assignments * inputs * E),
@@ -213,15 +208,12 @@ export function launchExpertDown(launcher: Launcher, args: OpArgs['expert-down']
     rows: experts * outputs,
     isInterleaved: false,
     isBehindGate: BEHIND_GATE.has(launcher.previous),
-    stream,
     gate: { limit: 0, alpha: 0, shift: 0 },
   });
   if (count === 0) return;
   const { chosen } = groupAddresses(launcher, args);
   const adds = args.epilogue === 'add' ? 1 : 0;
-  const block = launcher.parameters
-    .pointers(sums, chosen, out)
-    .ints(outputs, topK, parts, experts, adds);
+  const block = launcher.parameters.pointers(sums, chosen, out).ints(outputs, topK, experts, adds);
   const grid = [count, Math.ceil(outputs / ADD_THREADS)] as const;
   launcher.launch('add_experts', { grid, threads: ADD_THREADS }, block);
 }
@@ -241,20 +233,7 @@ interface Operands {
   readonly rows: number;
   readonly isInterleaved: boolean;
   readonly isBehindGate: boolean;
-  /** Null: other kernels take it. */
-  readonly stream: StreamShape | null;
   readonly gate: Pick<OpArgs['expert-gate'], 'limit' | 'alpha' | 'shift'>;
-}
-
-function streamFor(
-  launcher: Launcher,
-  args: ExpertGroups & ExpertMatrix & { readonly inputs: number },
-  isGate: boolean,
-): StreamShape | null {
-  if (manyTileFor(launcher, args) !== null) return null;
-  const { count, topK, allExperts, format, inputs, blockInputs } = args;
-  const sizes = { count, topK, allExperts, format, inputs, blockInputs, isGate };
-  return streamShape(sizes, launcher.core.gpu);
 }
 
 function launchProduct(
@@ -266,7 +245,7 @@ function launchProduct(
   const { count, topK, experts, inputs, format, blockInputs, blockOutputs } = args;
   checkMatrix(launcher, args);
   if (count === 0) return;
-  const { outputs, rows, stream, gate } = operands;
+  const { outputs, rows, gate } = operands;
   const weightBytes = packedBytes(format, rows * inputs, E);
   const blocks = Math.ceil(rows / blockOutputs) * Math.ceil(inputs / blockInputs);
   const scaleBytes = blocks * (format === 'mxfp4' ? 1 : WORD);
@@ -297,15 +276,16 @@ function launchProduct(
       operands.out,
     )
     .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
-    .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0, stream?.parts ?? 1)
+    .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
     .floats(gate.limit, gate.alpha, gate.shift)
     .longs(scaleBytes);
-  if (stream !== null) {
-    launcher.launch(`${kernel}_stream`, stream.shape, block, stream.defines);
-    return;
-  }
   if (manyTile !== null) {
     launchTiles(launcher, kernel, args, { outputs, block, lines: manyTile });
+    return;
+  }
+  const stream = streamShape(args, launcher.core.gpu);
+  if (stream !== null) {
+    launcher.launch(`${kernel}_stream`, stream.shape, block, stream.defines);
     return;
   }
   const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
