@@ -17,7 +17,7 @@
 // left out, so that the next load wrote to registers that products still read. See
 // experts-tile.cu.
 //
-// Fixed when compiled: LINE_TILE (64 or 128).
+// Fixed when compiled: LINE_TILE (32, 64 or 128).
 
 #define WARPGROUPS 2
 #define THREADS (WARPGROUPS * WARPGROUP)

@@ -30,6 +30,8 @@ struct Problem {
   float limit;
   float alpha;
   float shift;
+  /** Of the whole weight. */
+  i64 scaleBytes;
 
   /** The row of gate (half 0) or up (half 1) of a unit. */
   __device__ i64 gateRow(int expert, int unit, int half) const {

@@ -10,14 +10,18 @@ __device__ inline u32 prmt(u32 bytes, u32 selector) {
 }
 
 /**
- * Two FP8 values, each widened to 16 bits with its sign, as bf16: the bits keep their order, and
- * the product moves the exponent from one bias to the other. It is exact for every finite value.
+ * Two FP8 values, each widened to 16 bits with its sign, as bf16, 2^120 times too small: the bits
+ * keep their order.
  */
+__device__ inline u32 spreadFp8Pair(u32 signedPair) { return signedPair << 4 & 0x87f087f0u; }
+
+/** The product moves the exponent from one bias to the other. It is exact for every finite value. */
 __device__ inline u32 widenFp8Pair(u32 signedPair) {
-  const u32 bits = signedPair << 4 & 0x87f087f0u;
   u32 pair;
   // Times 2^120; the sum with -0 changes nothing.
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(bits), "r"(0x7b807b80u), "r"(0x80008000u));
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;"
+      : "=r"(pair)
+      : "r"(spreadFp8Pair(signedPair)), "r"(0x7b807b80u), "r"(0x80008000u));
   return pair;
 }
 

@@ -122,6 +122,7 @@ template <int COUNT> __device__ inline void pin(u32 (&registers)[COUNT]) {
 }
 
 // Operand lists of the sums of wgmma: a warpgroup's 64 lines of n columns are n / 2 registers.
+#define SUMS_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define SUMS_32                                                             \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,"  \
   "%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -132,6 +133,7 @@ template <int COUNT> __device__ inline void pin(u32 (&registers)[COUNT]) {
 #define OPERANDS_8(s, i)                                                        \
   "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), \
       "+f"(s[i + 5]), "+f"(s[i + 6]), "+f"(s[i + 7])
+#define OPERANDS_16(s) OPERANDS_8(s, 0), OPERANDS_8(s, 8)
 #define OPERANDS_32(s) \
   OPERANDS_8(s, 0), OPERANDS_8(s, 8), OPERANDS_8(s, 16), OPERANDS_8(s, 24)
 #define OPERANDS_40(s) OPERANDS_32(s), OPERANDS_8(s, 32)
@@ -163,5 +165,6 @@ MULTIPLY_REGISTERS(multiplyRegisters, 80, 40, "{%40,%41,%42,%43}, %44", 1)
 MULTIPLY_REGISTERS(multiplyRegisters, 96, 48, "{%48,%49,%50,%51}, %52", 1)
 MULTIPLY_REGISTERS(multiplyRegisters, 128, 64, "{%64,%65,%66,%67}, %68", 1)
 // The same with b K-major: n lines along the summed dimension.
+MULTIPLY_REGISTERS(multiplyLines, 32, 16, "{%16,%17,%18,%19}, %20", 0)
 MULTIPLY_REGISTERS(multiplyLines, 64, 32, "{%32,%33,%34,%35}, %36", 0)
 MULTIPLY_REGISTERS(multiplyLines, 128, 64, "{%64,%65,%66,%67}, %68", 0)

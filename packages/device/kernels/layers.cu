@@ -125,23 +125,26 @@ extern "C" __global__ void gate_mul(const bf16* input, bf16* out, int width, int
 }
 
 /**
- * The parts of the experts that a line chose, in the order of its slots: out[line] is their sum, or
- * gets it added. parts are [lines * topK, width]; blockIdx.x is the line.
+ * The sums of the experts that a line chose, in the order of its slots: out[line] is their sum, or
+ * gets it added. sums are [lines * topK, width]. Grid: (lines, blocks of a line).
  */
-extern "C" __global__ void add_experts(const float* parts, const int* chosen, bf16* out, int width,
+extern "C" __global__ void add_experts(const float* sums, const int* chosen, bf16* out, int width,
                                        int topK, int experts, int adds) {
   awaitEarlier();
   letNextStart();
+  const int column = blockIdx.y * blockDim.x + threadIdx.x;
+  if (column >= width) return;
   const int* slots = chosen + (i64)blockIdx.x * topK;
-  const float* own = parts + (i64)blockIdx.x * topK * width;
-  bf16* target = out + (i64)blockIdx.x * width;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    float sum = 0.0f;
-    for (int slot = 0; slot < topK; slot++) {
-      if ((u32)slots[slot] < (u32)experts) sum += own[(i64)slot * width + i];
-    }
-    target[i] = narrow(adds != 0 ? widen(target[i]) + sum : sum);
+  const float* own = sums + (i64)blockIdx.x * topK * width + column;
+  bf16* target = out + (i64)blockIdx.x * width + column;
+  const float before = adds != 0 ? widen(*target) : 0.0f;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int i = 0; i < topK; i++) {
+    const bool isOwn = (u32)slots[i] < (u32)experts;
+    sum += isOwn ? own[(i64)i * width] : 0.0f;
   }
+  *target = narrow(before + sum);
 }
 
 /** FILL_TYPE of layer-operations.ts. */

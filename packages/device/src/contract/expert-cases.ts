@@ -376,6 +376,8 @@ const SIZES: readonly Omit<ExpertCase, 'format' | 'hasBias'>[] = [
   { count: 3, topK: 8, experts: 13, inputs: 128, outputs: 130, spread: 'with gaps' },
   { count: 8, topK: 4, experts: 5, inputs: 320, outputs: 40, spread: 'random' },
   { count: 31, topK: 2, experts: 33, inputs: 64, outputs: 66, spread: 'with gaps' },
+  { count: 3, topK: 4, experts: 11, inputs: 576, outputs: 50, spread: 'with gaps' },
+  { count: 40, topK: 2, experts: 12, inputs: 576, outputs: 50, spread: 'collapsed' },
   { count: 50, topK: 3, experts: 6, inputs: 96, outputs: 48, spread: 'random' },
   { count: 40, topK: 2, experts: 9, inputs: 160, outputs: 34, spread: 'collapsed' },
   { count: 150, topK: 1, experts: 3, inputs: 64, outputs: 20, spread: 'collapsed' },
@@ -395,18 +397,21 @@ async function checkAll(check: (test: ExpertCase) => Promise<void>): Promise<voi
 }
 
 /** Codes times scales as they leave the device: products with lines of a single one. */
-async function checkMxfp4(bench: Workbench): Promise<void> {
-  // Row s has scale s, and each of its blocks all codes twice.
-  const [inputs, outputs] = [32, 256];
-  const codes = filled(new Uint8Array(outputs * 16), (i) => {
+async function checkMxfp4(bench: Workbench, blocks: number, experts: number): Promise<void> {
+  // Row s of an expert has scale s, and each of its blocks all codes twice.
+  const [inputs, outputs] = [32 * blocks, 256];
+  const codes = filled(new Uint8Array(experts * outputs * blocks * 16), (i) => {
     const first = (2 * (i % 16)) % 16;
     return first | ((first + 1) << 4);
   });
   const lines = 16;
   const input = new Float32Array(lines * inputs);
-  for (let line = 0; line < lines; line++) input[line * inputs + line] = 1;
+  for (let line = 0; line < lines; line++) {
+    // Whose codes of the last block they meet.
+    input[(line + 1) * inputs - MXFP4_BLOCK + line] = 1;
+  }
   const chosen = new Array<number>(lines).fill(0);
-  const test = { count: lines, topK: 1, experts: 1, inputs, outputs } as const;
+  const test = { count: lines, topK: 1, experts, inputs, outputs } as const;
   const spread = 'collapsed' as const;
   const groups = await uploadGroups(
     bench,
@@ -418,7 +423,9 @@ async function checkMxfp4(bench: Workbench): Promise<void> {
     ...groups,
     weight: await bench.uploadBytes(codes),
     format: 'mxfp4',
-    scales: await bench.uploadBytes(filled(new Uint8Array(outputs), (row) => row)),
+    scales: await bench.uploadBytes(
+      filled(new Uint8Array(experts * outputs * blocks), (i) => Math.floor(i / blocks) % outputs),
+    ),
     blockOutputs: 1,
     blockInputs: MXFP4_BLOCK,
     input: await bench.upload(input),
@@ -482,5 +489,9 @@ export const expertCases: readonly ContractCase[] = [
   benchCase('experts add to their lines', 'arithmetic', (bench) =>
     checkAll((test) => checkDown(bench, test, test.count % 2 === 0 ? 'store' : 'add')),
   ),
-  benchCase('MXFP4 is exact in every code and scale', 'arithmetic', checkMxfp4),
+  benchCase('MXFP4 is exact in every code and scale', 'arithmetic', async (bench) => {
+    await checkMxfp4(bench, 1, 1);
+    // Few lines of each expert, had they been spread evenly.
+    await checkMxfp4(bench, 2, 4);
+  }),
 ];

@@ -53,6 +53,16 @@ const EXPERTS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) => [
   { FORMAT, LINE_TILE: 32, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
 ]);
 
+/** The tiles of operations/experts-stream.ts, in every format. */
+const EXPERT_STREAMS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) =>
+  [
+    { LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
+    { LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 2 },
+    { LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 3 },
+    { LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 2 },
+  ].map((tile) => ({ FORMAT, ...tile })),
+);
+
 /** Lines of a tile where each expert has many of them. */
 const MANY_LINES = [64, 128] as const;
 const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
@@ -87,7 +97,8 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['pages', 'place', 'digest', 'linear-widen', 'int4-order'], [{}]),
     ...variants(['collective'], RANKS),
     ...variants(['experts'], EXPERTS),
-    ...variants(['experts-hopper'], manyLines, HOPPER),
+    ...variants(['experts-stream'], EXPERT_STREAMS),
+    ...variants(['experts-hopper'], [{ LINE_TILE: 32 }, ...manyLines], HOPPER),
     ...variants(['experts-tile'], warpgroups, HOPPER),
     ...variants(['experts-tile'], warps, OTHERS),
     ...variants(['rope', 'attention-prefill'], heads),

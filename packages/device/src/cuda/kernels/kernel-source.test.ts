@@ -36,7 +36,12 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
     { FORMAT: 1, LINE_TILE: 16, WARPS: 8, TILES_AHEAD: 4, IS_FEW: 0 },
     { FORMAT: 2, LINE_TILE: 8, WARPS: 4, TILES_AHEAD: 8, IS_FEW: 1 },
   ],
-  'experts-hopper': [{ LINE_TILE: 64 }, { LINE_TILE: 128 }],
+  'experts-stream': [
+    { FORMAT: 0, LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
+    { FORMAT: 1, LINE_TILE: 16, WARPS: 16, STAGES_AHEAD: 3 },
+    { FORMAT: 2, LINE_TILE: 8, WARPS: 16, STAGES_AHEAD: 4 },
+  ],
+  'experts-hopper': [{ LINE_TILE: 32 }, { LINE_TILE: 128 }],
   'experts-tile': [
     { FORMAT: 0, LINE_TILE: 128, WGMMA: 1 },
     { FORMAT: 1, LINE_TILE: 64, WGMMA: 1 },

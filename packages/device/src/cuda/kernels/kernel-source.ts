@@ -22,6 +22,7 @@ export const KERNEL_UNITS = {
   'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
   route: ['choose_experts', 'group_by_expert'],
   experts: ['expert_gate', 'expert_down'],
+  'experts-stream': ['expert_gate_stream', 'expert_down_stream'],
   'experts-tile': ['expert_gate_tile', 'expert_down_tile'],
   'experts-hopper': ['expert_gate_hopper', 'expert_down_hopper', 'order_inputs'],
   rope: ['rope_write_kv'],

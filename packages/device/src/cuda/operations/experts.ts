@@ -9,9 +9,11 @@ import {
   routeWorkspace,
 } from '../../ops.ts';
 import { STREAM_LINES } from '../kernels/common-variants.ts';
-import type { KernelDefines } from '../kernels/kernel-source.ts';
+import type { KernelDefines, KernelName } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
+import { EXPERT_FORMAT, meanLines } from './expert-sizes.ts';
+import { streamShape } from './experts-stream.ts';
 import { launchLinear, lineThreads } from './linear-operations.ts';
 
 const E = 2;
@@ -29,6 +31,7 @@ const WEIGHING = {
 /** As route.cu has them. */
 const CHOOSE_LINES = 8;
 const GROUP_THREADS = 256;
+const ADD_THREADS = 256;
 const MAX_EXPERTS = 1024;
 
 /** Assignments whose groups a warp works out for itself: one for each lane. */
@@ -155,13 +158,12 @@ const TILES: readonly Tile[] = [
  * The tile for lines that are spread evenly: one that most experts' lines fit in, since each
  * further tile reads the weights again.
  */
-function tileFor({ count, topK, allExperts }: ExpertGroups): Tile {
-  const mean = (count * topK) / allExperts;
+function tileFor(groups: ExpertGroups): Tile {
+  const mean = meanLines(groups);
   const wanted = mean + Math.sqrt(mean);
   return TILES.find(({ lines }) => lines >= wanted) ?? TILES.at(-1)!;
 }
 
-const FORMAT = { element: 0, 'fp8-e4m3': 1, mxfp4: 2 } as const;
 /** Inputs of which a lane of experts.cu reads 16 bytes. */
 const LANE_INPUTS = { element: 8, 'fp8-e4m3': 16, mxfp4: 32 } as const;
 /** Lines that are in shared memory at once take no more than this, so that three blocks fit. */
@@ -172,6 +174,9 @@ const CHUNK_TILES = 4;
 const LANE_BYTES = 16;
 const WARP_ROWS = 16;
 const LINE_SKEW_BYTES = 64;
+
+/** Whose groups are there before their lines are: see `isBehindGate` of experts.cuh. */
+const BEHIND_GATE: ReadonlySet<KernelName | null> = new Set(['expert_gate', 'expert_gate_stream']);
 
 export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']): void {
   const { count, topK, inputs, inner, experts, isInterleaved, limit, alpha, shift } = args;
@@ -192,24 +197,25 @@ export function launchExpertDown(launcher: Launcher, args: OpArgs['expert-down']
   const { count, topK, inputs, outputs, experts } = args;
   const assignments = count * topK;
   const workspaceBytes = expertDownWorkspace(args);
-  const parts = launcher.address('workspace of expert-down', args.workspace, workspaceBytes);
+  const sums = launcher.address('workspace of expert-down', args.workspace, workspaceBytes);
   const out = launcher.address('out of expert-down', args.out, count * outputs * E);
   launchProduct(launcher, 'expert_down', args, {
     input: launcher.address('input of expert-down', args.input, assignments * inputs * E),
     bias: biasAddress(launcher, args.bias, experts * outputs),
     weights: launcher.address('weights of expert-down', args.weights, assignments * WORD),
-    out: parts,
+    out: sums,
     outputs,
     rows: experts * outputs,
     isInterleaved: false,
-    isBehindGate: launcher.previous === 'expert_gate',
+    isBehindGate: BEHIND_GATE.has(launcher.previous),
     gate: { limit: 0, alpha: 0, shift: 0 },
   });
   if (count === 0) return;
   const { chosen } = groupAddresses(launcher, args);
   const adds = args.epilogue === 'add' ? 1 : 0;
-  const block = launcher.parameters.pointers(parts, chosen, out).ints(outputs, topK, experts, adds);
-  launcher.launch('add_experts', { grid: [count], threads: lineThreads(outputs) }, block);
+  const block = launcher.parameters.pointers(sums, chosen, out).ints(outputs, topK, experts, adds);
+  const grid = [count, Math.ceil(outputs / ADD_THREADS)] as const;
+  launcher.launch('add_experts', { grid, threads: ADD_THREADS }, block);
 }
 
 function biasAddress(launcher: Launcher, bias: OpArgs['expert-gate']['bias'], elements: number) {
@@ -245,8 +251,8 @@ function launchProduct(
   const scaleBytes = blocks * (format === 'mxfp4' ? 1 : WORD);
   const at = groupAddresses(launcher, args);
   const assignments = count * topK;
-  const isFew = assignments <= FEW;
-  const manyTile = isFew ? null : manyTileFor(launcher, args);
+  const isFew = isForFew(args);
+  const manyTile = manyTileFor(launcher, args);
   const lineCount = kernel === 'expert_gate' ? count : assignments;
   const isOrdered = manyTile !== null && isForHopper(launcher, args);
   const input = isOrdered
@@ -271,14 +277,20 @@ function launchProduct(
     )
     .ints(assignments, topK, experts, inputs, outputs, blockInputs, blockOutputs, chunkInputs)
     .ints(operands.isInterleaved ? 1 : 0, operands.isBehindGate ? 1 : 0)
-    .floats(gate.limit, gate.alpha, gate.shift);
+    .floats(gate.limit, gate.alpha, gate.shift)
+    .longs(scaleBytes);
   if (manyTile !== null) {
     launchTiles(launcher, kernel, args, { outputs, block, lines: manyTile });
     return;
   }
+  const stream = streamShape(args, launcher.core.gpu);
+  if (stream !== null) {
+    launcher.launch(`${kernel}_stream`, stream.shape, block, stream.defines);
+    return;
+  }
   const tileRows = tile.warps * (kernel === 'expert_gate' ? WARP_ROWS / 2 : WARP_ROWS);
   const defines: KernelDefines = {
-    FORMAT: FORMAT[format],
+    FORMAT: EXPERT_FORMAT[format],
     LINE_TILE: tile.lines,
     WARPS: tile.warps,
     TILES_AHEAD: tile.depth,
@@ -296,26 +308,42 @@ function launchProduct(
  * From so many lines for each expert on, what counts is how fast they are multiplied: MXFP4 by
  * experts-hopper.cu where there is Hopper, all else by experts-tile.cu.
  */
-const MANY_LINES = { ordered: 24, others: 32 } as const;
-/** Up to so many lines for each expert tiles of 64 waste less than those of 128 gain. */
-const SMALL_TILES = { ordered: 48, others: 56 } as const;
+const MANY_LINES = { ordered: 10, others: 32 } as const;
 /** Lines of a tile there. */
-type ManyTile = 64 | 128;
+type ManyTile = 32 | 64 | 128;
+/** Up to so many lines for each expert a tile wastes less than the next larger one gains. */
+const MANY_TILES = {
+  ordered: [
+    { lines: 32, most: 20 },
+    { lines: 64, most: 48 },
+  ],
+  others: [{ lines: 64, most: 56 }],
+} as const;
 /** As both have them: rows of a tile, and bytes of a line of the swizzle. */
 const TILE_ROWS = 128;
 const SWIZZLE_LINE_BYTES = 128;
 /** Which tile a block has found. */
 const FOUND_BYTES = 3 * WORD;
 /** Of experts-hopper.cu: inputs of a step and its stages, by tile. */
-const HOPPER = { 64: { step: 128, stages: 3 }, 128: { step: 64, stages: 4 } } as const;
+const HOPPER = {
+  32: { step: 128, stages: 3 },
+  64: { step: 128, stages: 3 },
+  128: { step: 64, stages: 4 },
+} as const;
 const HOPPER_THREADS = 256;
 
 function manyTileFor(launcher: Launcher, args: ExpertGroups & ExpertMatrix): ManyTile | null {
-  const { count, topK, allExperts } = args;
+  if (isForFew(args)) return null;
   const way = isForHopper(launcher, args) ? 'ordered' : 'others';
-  const mean = (count * topK) / allExperts;
+  const mean = meanLines(args);
   if (mean < MANY_LINES[way]) return null;
-  return launcher.core.gpu.hasWarpgroupProducts && mean > SMALL_TILES[way] ? 128 : 64;
+  if (!launcher.core.gpu.hasWarpgroupProducts) return 64;
+  return MANY_TILES[way].find(({ most }) => mean <= most)?.lines ?? 128;
+}
+
+/** Whether warps work out the groups themselves, where experts-stream.cu does not take them. */
+function isForFew({ count, topK }: ExpertGroups): boolean {
+  return count * topK <= FEW;
 }
 
 function isForHopper(launcher: Launcher, { format }: ExpertMatrix): boolean {
@@ -365,7 +393,7 @@ function launchTiles(
   const tileBytes = (3 * lines + rowStages * TILE_ROWS) * SWIZZLE_LINE_BYTES;
   const sharedBytes = tileBytes + FOUND_BYTES + lines * WORD;
   const WGMMA = launcher.core.gpu.hasWarpgroupProducts ? 1 : 0;
-  const defines: KernelDefines = { FORMAT: FORMAT[format], LINE_TILE: lines, WGMMA };
+  const defines: KernelDefines = { FORMAT: EXPERT_FORMAT[format], LINE_TILE: lines, WGMMA };
   launcher.launch(`${kernel}_tile`, { grid, threads: 2 * lines, sharedBytes }, block, defines);
 }
 
