@@ -113,15 +113,18 @@ export interface OpArgs {
   };
 
   /**
-   * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
-   * given (Qwen3), rotates the first rotaryDim of q and k (halves of these, as Hugging Face's
-   * rotate_half) and leaves the rest as it is, writes k and v of this layer to their pages. Then
+   * On qkv[count, (heads + n kvHeads) * headDim], n as lineKv has it: normalises each head of q and
+   * k where norms are given (Qwen3), and of v with valueNorm, by its root mean square alone (Gemma
+   * 4); rotates the first rotaryDim of q and k (halves of these, as Hugging Face's rotate_half) and
+   * leaves the rest as it is, writes k and v of this layer to their pages. Then
    * out[count, heads * headDim] = softmax(q k^T * scale) v over positions j <= p of the token's
    * row, and p - j < window where window > 0. A head's sink is one more score, as it is, whose
    * weight no value gets. Leaves qkv undefined.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
+    readonly lineKv: LineKv;
+    readonly valueNorm: boolean;
     /** E [heads] */
     readonly sinks: Slice | null;
     /** E [headDim] */
@@ -230,7 +233,7 @@ export interface OpArgs {
 
   /**
    * out[count, width] += scale * x, where x is the input or, with a norm, the input over the root
-   * mean square of its line, times norm + normOffset.
+   * mean square of its line, times norm + normOffset. With outScale the sum is multiplied by it.
    */
   'add-branch': {
     readonly input: Slice;
@@ -239,6 +242,8 @@ export interface OpArgs {
     readonly normOffset: NormOffset;
     readonly epsilon: number;
     readonly scale: number;
+    /** E [1] */
+    readonly outScale: Slice | null;
     readonly out: Slice;
     readonly count: number;
     readonly width: number;
@@ -824,8 +829,30 @@ export interface GrammarTables {
 }
 
 /**
- * KV pages: [pages, layers, (k, v), kvHeads, pageTokens, headDim]. A page is contiguous over all
- * layers, so that a spill or a restore of it is one crossing. Position p of row r is in page
+ * What a line of qkv has for each KV head behind its queries: a key and a value; a key that is its
+ * value as well, which takes it before norms and rotation; or nothing, where the pages have both
+ * from an earlier layer.
+ */
+export type LineKv = 'keys and values' | 'keys' | 'none';
+
+/** Vectors that it is for each KV head. */
+export const LINE_KV_PARTS: Readonly<Record<LineKv, 0 | 1 | 2>> = {
+  'keys and values': 2,
+  keys: 1,
+  none: 0,
+};
+
+/** Elements of a line of qkv. */
+export function qkvWidth(
+  args: Pick<OpArgs['attention'], 'heads' | 'kvHeads' | 'headDim' | 'lineKv'>,
+): number {
+  return (args.heads + LINE_KV_PARTS[args.lineKv] * args.kvHeads) * args.headDim;
+}
+
+/**
+ * KV pages. A page has, for each layer with keys and values of its own, [(k, v), kvHeads,
+ * pageTokens, headDim], one behind the other: it is contiguous over all layers, so that a spill or a
+ * restore of it is one crossing. Position p of row r is in page
  * pageTable[r * pagesPerRow + p / pageTokens].
  */
 export interface KvGeometry {
@@ -834,8 +861,10 @@ export interface KvGeometry {
   readonly pageTable: Slice;
   readonly tokenRows: Slice;
   readonly positions: Slice;
-  readonly layer: number;
-  readonly layers: number;
+  /** Of a page, over all layers. */
+  readonly pageElements: number;
+  /** Where in a page this layer's keys begin. */
+  readonly layerElement: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly pageTokens: number;

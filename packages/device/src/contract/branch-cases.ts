@@ -15,6 +15,7 @@ async function checkAddBranch(
   bench: Workbench,
   [count, width]: readonly [number, number],
   normOffset: NormOffset | null,
+  ofSum: number | null,
 ): Promise<void> {
   const [input, before] = [bench.random(count * width, 3), bench.random(count * width)];
   const norm = normOffset === null ? null : bench.random(width);
@@ -25,14 +26,18 @@ async function checkAddBranch(
     normOffset: normOffset ?? 0,
     epsilon: EPSILON,
     scale: 0.22,
+    outScale: ofSum === null ? null : await bench.upload(Float32Array.of(ofSum)),
     out,
     count,
     width,
   });
   const weights = norm?.map((weight) => weight + normOffset!);
   const branch = weights === undefined ? input : referenceRmsNorm(input, weights, width, EPSILON);
-  const expected = Float64Array.from(before, (value, i) => value + 0.22 * branch[i]!);
-  const what = `add-branch ${count} x ${width}, norm offset ${normOffset}`;
+  const expected = Float64Array.from(
+    before,
+    (value, i) => (value + 0.22 * branch[i]!) * (ofSum ?? 1),
+  );
+  const what = `add-branch ${count} x ${width}, norm offset ${normOffset}, times ${ofSum}`;
   expectClose(what, await bench.download(out), expected, bench.tolerance);
 }
 
@@ -130,7 +135,8 @@ async function checkLogits(bench: Workbench): Promise<void> {
 export const branchCases: readonly ContractCase[] = [
   benchCase('branches are added', 'arithmetic', async (bench) => {
     for (const size of SIZES) {
-      for (const offset of [null, 0, 1] as const) await checkAddBranch(bench, size, offset);
+      for (const offset of [null, 0, 1] as const) await checkAddBranch(bench, size, offset, null);
+      await checkAddBranch(bench, size, 0, 0.75);
     }
   }),
   benchCase('spans of lines are normalised', 'arithmetic', checkSpans),

@@ -193,6 +193,7 @@ const OPTIONAL_ROLES = {
   attendedNorm: null,
   postNorm: null,
   fedNorm: null,
+  layerScale: null,
 } as const;
 const DELTA_NET_ROLES = ['gates', 'conv', 'decayLog', 'stepBias', 'headNorm'] as const;
 const FEED_FORWARD_ROLES = {

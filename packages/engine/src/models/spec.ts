@@ -1,4 +1,11 @@
-import type { Activation, ExpertShare, GateForm, NormOffset, Weighing } from '@bridgekeeper/device';
+import type {
+  Activation,
+  ExpertShare,
+  GateForm,
+  LineKv,
+  NormOffset,
+  Weighing,
+} from '@bridgekeeper/device';
 import type { Quantization } from './quantization.ts';
 
 /** How the rotary frequencies are stretched beyond the length the model was trained on. */
@@ -24,6 +31,15 @@ export type RopeScaling =
       readonly attentionFactor: number;
       /** Whether the ramp's ends are rounded to whole dimensions. */
       readonly truncate: boolean;
+    }
+  | {
+      /**
+       * Gemma 4: of a whole head's frequencies, divided by `factor`, the first `turning` are there;
+       * the other pairs do not turn.
+       */
+      readonly type: 'proportional';
+      readonly factor: number;
+      readonly turning: number;
     };
 
 /** How queries and keys are turned by their positions. */
@@ -103,8 +119,19 @@ export interface DeltaNet {
   readonly stored: 'flat' | 'by key head';
 }
 
+/** Heads of a layer's keys and values, and where these are from. */
+export interface LayerHeads {
+  readonly kvHeads: number;
+  /** Dims of a head, of queries as well. */
+  readonly headDim: number;
+  /** What its product gives for each KV head. */
+  readonly lineKv: LineKv;
+  /** The layer whose keys and values it attends to: itself, or where it gives none an earlier one. */
+  readonly kvLayer: number;
+}
+
 /** What of a layer may differ from that of its neighbours. */
-export interface LayerKind {
+export interface LayerKind extends LayerHeads {
   readonly mixer: 'attention' | 'delta-net';
   /** Positions a token sees, itself included; 0 is all. */
   readonly window: number;
@@ -119,9 +146,8 @@ export interface ModelSpec {
   readonly architecture: string;
   readonly hiddenSize: number;
   readonly layers: number;
+  /** Of queries. */
   readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
   /** One for each layer. */
   readonly layerKinds: readonly LayerKind[];
   readonly vocabularySize: number;
@@ -147,6 +173,10 @@ export interface ModelSpec {
   readonly fusedModules: boolean;
   /** What of q and k is normalised before it is rotated: each head (Qwen3), or all together. */
   readonly qkNorm: 'none' | 'heads' | 'whole';
+  /** Each head's value is divided by its root mean square (Gemma 4). */
+  readonly valueNorm: boolean;
+  /** What a layer leaves is multiplied by a number of its own (Gemma 4). */
+  readonly layerScale: boolean;
   /** Attention's output is multiplied by sigmoids that the query's module has beside its heads. */
   readonly attentionGate: boolean;
   /** Of layers of that kind; null: there are none. */

@@ -1,4 +1,10 @@
-import { type ExpertMatrix, type Matrix, MXFP4_BLOCK, type Slice } from '@bridgekeeper/device';
+import {
+  type ExpertMatrix,
+  LINE_KV_PARTS,
+  type Matrix,
+  MXFP4_BLOCK,
+  type Slice,
+} from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
 import { type Int4Module, int4Modules } from './int4-modules.ts';
 import { fp8Of, int4Of, isQuantized, linearsOf } from './quantization.ts';
@@ -16,7 +22,8 @@ export interface LayerWeights {
   /** [hidden]; null where norms do not stand before branches. */
   readonly inputNorm: Slice | null;
   /**
-   * [(heads + 2 kvHeads) * headDim, hidden]: q, k, v stacked. Of a delta net q, k, v and z, [2
+   * [(heads + n kvHeads) * headDim, hidden]: q, k, v stacked, or what of k and v there is. Of a
+   * delta net q, k, v and z, [2
    * keyHeads * keyDim + 2 valueHeads * valueDim, hidden].
    */
   readonly qkv: WeightMatrix;
@@ -40,6 +47,8 @@ export interface LayerWeights {
   readonly postNorm: Slice | null;
   /** [hidden], behind the feed-forward. */
   readonly fedNorm: Slice | null;
+  /** [1] */
+  readonly layerScale: Slice | null;
   readonly feedForward: FeedForwardWeights;
 }
 
@@ -316,13 +325,20 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
     ...normOf('postNorm'),
     ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
     ...normOf('fedNorm'),
+    ...(spec.layerScale ? [layerScale(layer, `${prefix}.layer_scalar`)] : []),
   ];
+}
+
+/** A number near one, as norms are. */
+function layerScale(layer: number, name: string): WeightTensor {
+  return tensorOf({ role: 'layerScale', layer }, 'norm', [{ name, shape: [1] }]);
 }
 
 const ATTENTION_GATE: LinearRoles = { weight: 'attentionGate', bias: 'attentionGateBias' };
 
 function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightTensor[] {
-  const { hiddenSize, headDim, heads, kvHeads } = spec;
+  const { hiddenSize, heads } = spec;
+  const { headDim, kvHeads, lineKv } = spec.layerKinds[layer]!;
   const queryWidth = heads * headDim;
   const kvWidth = kvHeads * headDim;
   const query = `${name}.q_proj`;
@@ -335,8 +351,9 @@ function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightT
     }));
   const apart = [
     ...(spec.attentionGate ? ofHeads(0) : [{ name: query, outputs: queryWidth }]),
-    { name: `${name}.k_proj`, outputs: kvWidth },
-    { name: `${name}.v_proj`, outputs: kvWidth },
+    ...[`${name}.k_proj`, `${name}.v_proj`]
+      .slice(0, LINE_KV_PARTS[lineKv])
+      .map((module) => ({ name: module, outputs: kvWidth })),
   ];
   const fused = [{ name: `${name}.qkv_proj`, outputs: queryWidth + 2 * kvWidth }];
   const qkv = spec.fusedModules ? fused : apart;
@@ -345,9 +362,10 @@ function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightT
     : [];
   const output = [{ name: `${name}.o_proj`, outputs: hiddenSize }];
   const isWhole = spec.qkNorm === 'whole';
+  const keyNorm = norm({ role: 'keyNorm', layer }, `${name}.k_norm`, isWhole ? kvWidth : headDim);
   const headNorms = [
     norm({ role: 'queryNorm', layer }, `${name}.q_norm`, isWhole ? queryWidth : headDim),
-    norm({ role: 'keyNorm', layer }, `${name}.k_norm`, isWhole ? kvWidth : headDim),
+    ...(lineKv === 'none' ? [] : [keyNorm]),
   ];
   const sinks = { name: `${name}.sinks`, shape: [heads] };
   return [

@@ -2,12 +2,18 @@ import {
   bytesPerElement,
   type ElementType,
   type OpArgs,
+  qkvWidth,
   type Slice,
   type Stream,
   slice,
   type Vocabulary,
 } from '@bridgekeeper/device';
-import { type ExpertsFeedForward, heldExperts, type ModelSpec } from '../models/spec.ts';
+import {
+  type ExpertsFeedForward,
+  heldExperts,
+  type LayerKind,
+  type ModelSpec,
+} from '../models/spec.ts';
 import type {
   DenseWeights,
   ExpertsWeights,
@@ -15,14 +21,14 @@ import type {
   WeightMatrix,
   Weights,
 } from '../models/weights.ts';
-import { deltaNetSizes, kvLayers } from './layer-sizes.ts';
+import { deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
 import {
   historyTokens,
   mostLines,
   pagesPerRow,
   type RunnerBuffers,
   type RunnerShape,
-  ropeBytes,
+  ropeTables,
 } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
@@ -132,9 +138,10 @@ function launchBranch(
   count: number,
   norm: Slice | null,
   product: Omit<Linear, 'out' | 'epilogue'>,
+  outScale: Slice | null = null,
 ): void {
   const { residual, branch, partial } = slices(parts.buffers);
-  const isPlain = norm === null && parts.spec.residualScale === 1;
+  const isPlain = norm === null && parts.spec.residualScale === 1 && outScale === null;
   if (parts.shape.ranks > 1) {
     launchLinear(parts, count, { ...product, out: partial });
     launchSum(parts, count, isPlain ? 'add' : 'store');
@@ -142,7 +149,7 @@ function launchBranch(
     const to = isPlain ? ({ epilogue: 'add', out: residual } as const) : { out: branch };
     launchLinear(parts, count, { ...product, ...to });
   }
-  if (!isPlain) launchAddBranch(parts, count, norm);
+  if (!isPlain) launchAddBranch(parts, count, norm, outScale);
 }
 
 /** What is in `branch`. */
@@ -150,10 +157,12 @@ function launchAddBranch(
   { spec, buffers, stream }: LaunchParts,
   count: number,
   norm: Slice | null,
+  outScale: Slice | null,
 ) {
   const { residual: out, branch: input } = slices(buffers);
   const { normOffset, rmsNormEpsilon: epsilon, residualScale: scale, hiddenSize: width } = spec;
-  stream.launch('add-branch', { input, norm, normOffset, epsilon, scale, out, count, width });
+  const sizes = { count, width };
+  stream.launch('add-branch', { input, norm, normOffset, epsilon, scale, outScale, out, ...sizes });
 }
 
 function launchAttention(
@@ -163,7 +172,9 @@ function launchAttention(
   batch: readonly BatchPart[],
 ): void {
   const { spec, shape, stream } = parts;
-  const { heads, kvHeads, headDim, layerKinds, normOffset, rmsNormEpsilon: epsilon } = spec;
+  const { heads, normOffset, rmsNormEpsilon: epsilon } = spec;
+  const kind = spec.layerKinds[layer]!;
+  const { kvHeads, headDim, lineKv, window, rope } = kind;
   const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
@@ -175,30 +186,30 @@ function launchAttention(
     const out = attentionGate;
     launchLinear(parts, count, { ...weights.attentionGate, input: residual, norm, bias, out });
   }
-  const { window, rope } = layerKinds[layer]!;
-  const table = rope ?? spec.ropes.length;
-  const tableBytes = ropeBytes(spec, shape);
+  const table = ropeTables(spec, shape)[rope ?? spec.ropes.length]!;
   const isWhole = spec.qkNorm === 'whole';
-  launchQueries(parts, weights, count);
+  launchQueries(parts, weights, kind, count);
   for (const { first, count, phase } of batch) {
     const lines = (buffer: Slice, width: number) =>
       linesOf(buffer, { first, count, lineBytes: width * elementBytes });
     stream.launch('attention', {
-      qkv: lines(qkv, (heads + 2 * kvHeads) * headDim),
+      qkv: lines(qkv, qkvWidth({ heads, ...kind })),
+      lineKv,
+      valueNorm: spec.valueNorm,
       sinks: weights.sinks,
       queryNorm: isWhole ? null : weights.queryNorm,
       keyNorm: isWhole ? null : weights.keyNorm,
       normOffset,
       epsilon,
-      rope: slice(buffers.rope.buffer, table * tableBytes, shape.maxModelTokens * headDim * 4),
+      rope: slice(buffers.rope.buffer, table.offsetBytes, table.bytes),
       rotaryDim: rope === null ? headDim : spec.ropes[rope]!.rotaryDim,
       kv,
       kvFormat: shape.kvFormat,
       pageTable,
       tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
       positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
-      layer: layersBefore(spec, layer, 'attention'),
-      layers: kvLayers(spec),
+      pageElements: kvElementsOf(spec) * shape.pageTokens,
+      layerElement: kvElementsOf(spec, kind.kvLayer) * shape.pageTokens,
       kvHeads,
       headDim,
       pageTokens: shape.pageTokens,
@@ -223,11 +234,13 @@ function launchAttention(
 function launchQueries(
   { spec, buffers, stream }: LaunchParts,
   { queryNorm, keyNorm }: LayerWeights,
+  kind: LayerKind,
   count: number,
 ): void {
-  const { heads, kvHeads, headDim, qkNorm, queryScaling, rmsNormEpsilon: epsilon } = spec;
+  const { heads, qkNorm, queryScaling, rmsNormEpsilon: epsilon } = spec;
+  const { kvHeads, headDim } = kind;
   const { qkv: lines, positions } = slices(buffers);
-  const stride = (heads + 2 * kvHeads) * headDim;
+  const stride = qkvWidth({ heads, ...kind });
   const queries = heads * headDim;
   if (qkNorm === 'whole') {
     const common = { lines, epsilon, count, stride };
@@ -239,15 +252,6 @@ function launchQueries(
     const common = { lines, positions, count, stride };
     stream.launch('scale-by-position', { ...common, ...queryScaling, width: queries });
   }
-}
-
-/** Layers of one kind before a layer: where it is in what only these have. */
-function layersBefore(
-  { layerKinds }: ModelSpec,
-  layer: number,
-  mixer: ModelSpec['layerKinds'][number]['mixer'],
-): number {
-  return layerKinds.slice(0, layer).filter((kind) => kind.mixer === mixer).length;
 }
 
 function launchDeltaNet(
@@ -267,8 +271,8 @@ function launchDeltaNet(
   const { inputNorm: norm } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
   launchLinear(parts, count, { ...gates, input: residual, norm, out: netGates });
-  const netLayers = spec.layers - kvLayers(spec);
-  const own = layersBefore(spec, layer, 'delta-net');
+  const layers = netLayers(spec);
+  const own = netLayers({ ...spec, layerKinds: spec.layerKinds.slice(0, layer) });
   for (const { first, count } of batch) {
     const lines = (buffer: Slice, elements: number) =>
       linesOf(buffer, { first, count, lineBytes: elements * elementBytes });
@@ -276,7 +280,7 @@ function launchDeltaNet(
     const rows = { tokenRows: words(tokenRows), positions: words(positions), count };
     const statesOf = (states: Slice, layerBytes: number) => ({
       states,
-      rowBytes: netLayers * layerBytes,
+      rowBytes: layers * layerBytes,
       layerBytes: own * layerBytes,
     });
     const net = lines(mixed, channels);
@@ -318,7 +322,7 @@ function launchDeltaNet(
 }
 
 function launchDense(parts: LaunchParts, layer: number, count: number): void {
-  const { feedForward, postNorm, fedNorm } = parts.weights.layers[layer]!;
+  const { feedForward, postNorm, fedNorm, layerScale } = parts.weights.layers[layer]!;
   const { residual, activated } = slices(parts.buffers);
   const { gateUp, gateUpBias, down, downBias } = feedForward as DenseWeights;
   const kind = parts.spec.layerKinds[layer]!.feedForward;
@@ -331,7 +335,8 @@ function launchDense(parts: LaunchParts, layer: number, count: number): void {
     epilogue: 'gate',
     out: activated,
   });
-  launchBranch(parts, count, fedNorm, { ...down, input: activated, bias: downBias });
+  const product = { ...down, input: activated, bias: downBias };
+  launchBranch(parts, count, fedNorm, product, layerScale);
 }
 
 /** Where a sum over experts that goes back into the residual stream is written. */

@@ -31,6 +31,10 @@ interface Config extends RopeConfig {
   /** Gemma. */
   readonly query_pre_attn_scalar?: number;
   readonly final_logit_softcapping?: number | null;
+  /** Gemma 4. */
+  readonly global_head_dim?: number;
+  readonly num_global_key_value_heads?: number;
+  readonly num_kv_shared_layers?: number;
   /** The gated delta net of Qwen3-Next and 3.5. */
   readonly linear_num_key_heads?: number;
   readonly linear_num_value_heads?: number;
@@ -310,6 +314,8 @@ export class ReferenceModel {
         this.#feedForward(name, line, [layer, i]),
       );
       states = join(within(norms.after[1], fed));
+      const scalar = this.#tensors.get(`${name}.layer_scalar`)?.[0] ?? 1;
+      states = states.map((state) => state.map((value) => value * scalar));
     }
     return states.map((state) => this.#norm('model.norm', state));
   }
@@ -335,12 +341,26 @@ export class ReferenceModel {
     return isFull ? Number.POSITIVE_INFINITY : (sliding_window ?? Number.POSITIVE_INFINITY);
   }
 
+  /** Gemma 4's layers with full attention have other heads than the rest. */
+  #headsOf(layer: number) {
+    const { num_key_value_heads: kvHeads, head_dim, layer_types: types } = this.#config;
+    const { global_head_dim, num_global_key_value_heads } = this.#config;
+    if (!this.#is('Gemma4') || types?.[layer] !== 'full_attention') return { kvHeads, head_dim };
+    return { kvHeads: num_global_key_value_heads ?? kvHeads, head_dim: global_head_dim! };
+  }
+
+  /** Of each token and KV head, as layers at the end of a Gemma 4 take them from earlier ones. */
+  readonly #shared = new Map<string, readonly [keys: Vector[][], values: Vector[]]>();
+
   #attention(layer: string, index: number, inputs: readonly Vector[]): Vector[] {
-    const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = this.#config;
+    const { num_attention_heads: heads } = this.#config;
+    const { kvHeads, head_dim } = this.#headsOf(index);
     const name = `${layer}.self_attn`;
-    const rope = referenceRope(this.#config, this.#config.layer_types?.[index]);
+    const type = this.#config.layer_types?.[index];
+    const rope = referenceRope(this.#config, type, head_dim);
     const { attention_multiplier, query_pre_attn_scalar } = this.#config;
-    const scale = attention_multiplier ?? 1 / Math.sqrt(query_pre_attn_scalar ?? head_dim);
+    const usual = 1 / Math.sqrt(query_pre_attn_scalar ?? head_dim);
+    const scale = this.#is('Gemma4') ? 1 : (attention_multiplier ?? usual);
     const isGated = this.#is('Qwen3Next', 'Qwen3_5');
     const rotates = this.#config.no_rope_layers?.[index] !== 0;
     // Where there is one matrix for the three, queries come first, then keys, then values.
@@ -379,8 +399,17 @@ export class ReferenceModel {
         });
       });
     const queries = project('q', heads);
-    const keys = project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
-    const values = inputs.map((input) => projected('v', input).map(this.#roundKv));
+    const ownKeys = () =>
+      project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
+    // Without a matrix of their own values are keys before norm and rotation.
+    const from = this.#is('Gemma4') && !this.#tensors.has(`${name}.v_proj.weight`) ? 'k' : 'v';
+    const finish = (value: Vector) =>
+      (this.#is('Gemma4') ? this.#unit(value, head_dim) : value).map(this.#roundKv);
+    const ownValues = () => inputs.map((input) => finish(projected(from, input)));
+    const { num_hidden_layers: layers, num_kv_shared_layers: shared = 0 } = this.#config;
+    const isShared = index >= layers - shared;
+    const [keys, values] = isShared ? this.#shared.get(type!)! : [ownKeys(), ownValues()];
+    if (type !== undefined) this.#shared.set(type, [keys, values]);
     const window = this.#window(index);
     const sinks = this.#tensors.get(`${name}.sinks`);
     return inputs.map((input, position) => {
@@ -411,6 +440,15 @@ export class ReferenceModel {
         out.map((value, i) => value * sigmoid(gates[i]!)),
       );
     });
+  }
+
+  /** Each head over its root mean square. */
+  #unit(value: Vector, head_dim: number): Vector {
+    const scales = Array.from({ length: value.length / head_dim }, (_, head) => {
+      const part = value.subarray(head * head_dim, (head + 1) * head_dim);
+      return 1 / Math.sqrt(dot(part, part) / head_dim + this.#config.rms_norm_eps);
+    });
+    return value.map((each, i) => each * scales[Math.floor(i / head_dim)]!);
   }
 
   /** The gated delta rule (arXiv 2412.06464), token by token and head by head. */

@@ -8,20 +8,24 @@ interface Lines {
   readonly width: number;
 }
 
-export function addBranch(
-  input: Float32Array,
-  norm: Norm | null,
-  scale: number,
-  out: Float32Array,
-  { count, width }: Lines,
-  share: Share,
-): void {
+export interface Branch {
+  readonly input: Float32Array;
+  readonly norm: Norm | null;
+  readonly scale: number;
+  /** [1], of the sum. */
+  readonly outScale: Float32Array | null;
+  readonly out: Float32Array;
+}
+
+export function addBranch(branch: Branch, { count, width }: Lines, share: Share): void {
+  const { input, norm, scale, out } = branch;
+  const ofSum = branch.outScale?.[0] ?? 1;
   const [from, to] = rangeOf(share, count);
   for (let start = from * width; start < to * width; start += width) {
     const factor = norm === null ? scale : scale * inverseRms(input, start, width, norm.epsilon);
     for (let i = 0; i < width; i++) {
       const weight = norm === null ? 1 : norm.weight[i]! + norm.offset;
-      out[start + i]! += input[start + i]! * factor * weight;
+      out[start + i] = (out[start + i]! + input[start + i]! * factor * weight) * ofSum;
     }
   }
 }

@@ -7,11 +7,12 @@ const WORD = 4;
 const THREADS = 256;
 
 export function launchAddBranch(launcher: Launcher, args: OpArgs['add-branch']): void {
-  const { count, width, norm, epsilon, normOffset, scale } = args;
+  const { count, width, norm, outScale, epsilon, normOffset, scale } = args;
   const block = launcher.parameters
     .pointers(
       launcher.address('input of add-branch', args.input, count * width * E),
       norm === null ? 0n : launcher.address('norm of add-branch', norm, width * E),
+      outScale === null ? 0n : launcher.address('outScale of add-branch', outScale, E),
       launcher.address('out of add-branch', args.out, count * width * E),
     )
     .ints(width)
