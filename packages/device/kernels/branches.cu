@@ -70,6 +70,18 @@ extern "C" __global__ void gate_lines(const bf16* input, const bf16* weight, bf1
   }
 }
 
+extern "C" __global__ void gate_span(bf16* out, const bf16* lines, int width, int stride, int first,
+                                     int isGelu) {
+  letNextStart();
+  awaitEarlier();
+  bf16* target = out + (i64)blockIdx.x * width;
+  const bf16* line = lines + (i64)blockIdx.x * stride + first;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
+    const float value = widen(target[i]);
+    target[i] = narrow((isGelu ? geluTanh(value) : silu(value)) * widen(line[i]));
+  }
+}
+
 /** cap 0 is none. */
 extern "C" __global__ void finish_logits(float* logits, u64 elements, float scale, float cap) {
   letNextStart();

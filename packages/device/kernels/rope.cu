@@ -5,8 +5,8 @@
 // Normalises and rotates the heads of q and k in place, and writes k and v to their pages. Fixed
 // when compiled: HEAD_DIM, an even number, KV_FORMAT (0: bf16, 1: FP8 E4M3) and, where not all of a
 // head rotates, ROTARY_DIM. "Halves" are then those of what rotates, followed by those of the rest.
-// LINE_KV says what lines have of each KV head: with 1 the key is its value as well. With VALUE_NORM
-// values are divided by their root mean square.
+// LINE_KV says what lines have of each KV head: with 1 the key is its value as well. With
+// VALUE_NORM values are divided by their root mean square.
 
 #ifndef VALUE_NORM
 #define VALUE_NORM 0

@@ -174,6 +174,10 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
     bytes: 3 * elements * elementBytes,
     operations: 4 * elements,
   }),
+  'gate-span': ({ count, width }, elementBytes) => ({
+    bytes: 3 * count * width * elementBytes,
+    operations: 8 * count * width,
+  }),
   'gate-lines': ({ count, inputs, width }, elementBytes) => ({
     bytes: ((count + 1) * inputs + 2 * count * width) * elementBytes,
     operations: count * (2 * inputs + width),

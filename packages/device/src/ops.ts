@@ -282,6 +282,20 @@ export interface OpArgs {
   /** out[i] *= sigmoid(input[i]). */
   'sigmoid-gate': { readonly input: Slice; readonly out: Slice; readonly elements: number };
 
+  /**
+   * out[count, width] becomes its activation, times elements [first, first + width) of each line of
+   * lines[count, stride].
+   */
+  'gate-span': {
+    readonly out: Slice;
+    readonly lines: Slice;
+    readonly activation: Activation;
+    readonly count: number;
+    readonly width: number;
+    readonly stride: number;
+    readonly first: number;
+  };
+
   /** out[i, :width] *= sigmoid(input[i, :inputs] * weight), weight E [inputs]. */
   'gate-lines': {
     readonly input: Slice;
@@ -851,8 +865,8 @@ export function qkvWidth(
 
 /**
  * KV pages. A page has, for each layer with keys and values of its own, [(k, v), kvHeads,
- * pageTokens, headDim], one behind the other: it is contiguous over all layers, so that a spill or a
- * restore of it is one crossing. Position p of row r is in page
+ * pageTokens, headDim], one behind the other: it is contiguous over all layers, so that a spill or
+ * a restore of it is one crossing. Position p of row r is in page
  * pageTable[r * pagesPerRow + p / pageTokens].
  */
 export interface KvGeometry {

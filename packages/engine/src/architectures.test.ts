@@ -172,6 +172,14 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
       },
     },
   ],
+  [
+    'Gemma 4, inputs for each layer',
+    {
+      architecture: 'Gemma4ForCausalLM',
+      tiedHead: true,
+      config: { ...GEMMA4, hidden_size_per_layer_input: 12, vocab_size_per_layer_input: 330 },
+    },
+  ],
   ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...NET, ...SPARSE } }],
   ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', tiedHead: true, config: NET }],
   [

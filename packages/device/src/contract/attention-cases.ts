@@ -121,7 +121,8 @@ function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
   const ofLine = test.lineKv === undefined ? '' : `, lines with ${test.lineKv}`;
   const values = test.valueNorm ? ', values normalised' : '';
   const norms = (hasNorms ? ', with norms' : '') + (hasSinks ? ', with sinks' : '') + rotary;
-  return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${shapes}${norms}${ofLine}${values}`;
+  const what = `${shapes}${norms}${ofLine}${values}`;
+  return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${what}`;
 }
 
 interface AttentionCase {

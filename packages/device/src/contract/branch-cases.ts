@@ -1,6 +1,6 @@
 import type { NormOffset } from '../ops.ts';
 import { type ContractCase, expectClose } from './case.ts';
-import { referenceRmsNorm, referenceSigmoid } from './reference.ts';
+import { referenceGate, referenceRmsNorm, referenceSigmoid } from './reference.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 const EPSILON = 1e-5;
@@ -115,6 +115,27 @@ async function checkGates(bench: Workbench): Promise<void> {
   }
 }
 
+async function checkGatedSpans(bench: Workbench): Promise<void> {
+  for (const [count, width] of SIZES) {
+    const [stride, first] = [width + 40, 16];
+    const [values, lines] = [bench.random(count * width, 3), bench.random(count * stride)];
+    const uploaded = await bench.upload(lines);
+    for (const activation of ['silu', 'gelu-tanh'] as const) {
+      const out = await bench.upload(values);
+      const sizes = { count, width, stride, first };
+      bench.launch('gate-span', { out, lines: uploaded, activation, ...sizes });
+      // A gate's halves, line by line.
+      const both = Float32Array.from({ length: 2 * values.length }, (_, i) => {
+        const [line, at] = [Math.floor(i / 2 / width), i % (2 * width)];
+        return at < width ? values[line * width + at]! : lines[line * stride + first + at - width]!;
+      });
+      const what = `gate-span ${count} x ${width} by ${activation}`;
+      const expected = referenceGate(both, width, activation);
+      expectClose(what, await bench.download(out), expected, bench.tolerance);
+    }
+  }
+}
+
 async function checkLogits(bench: Workbench): Promise<void> {
   const values = bench.dice.values(5000, 60);
   for (const [scale, cap] of [
@@ -141,6 +162,7 @@ export const branchCases: readonly ContractCase[] = [
   }),
   benchCase('spans of lines are normalised', 'arithmetic', checkSpans),
   benchCase('queries are scaled by their positions', 'arithmetic', checkPositions),
+  benchCase('branches gate spans of lines', 'arithmetic', checkGatedSpans),
   benchCase('sigmoids gate elements and lines', 'arithmetic', checkGates),
   benchCase('logits are scaled and capped', 'arithmetic', checkLogits),
 ];

@@ -106,7 +106,7 @@ export function referenceRmsNorm(
 export const referenceSigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** activation(input[:, :width]) * input[:, width:] for lines of 2 width. */
-function referenceGate(
+export function referenceGate(
   input: Numbers,
   width: number,
   activation: 'silu' | 'gelu-tanh',

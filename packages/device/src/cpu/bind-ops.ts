@@ -14,6 +14,7 @@ import {
   addBranch,
   finishLogits,
   gateLines,
+  gateSpan,
   normSpan,
   scaleByPosition,
   sigmoidGate,
@@ -304,6 +305,14 @@ const BINDERS: Binders = {
     const input = memory.f32(args.input, elements);
     const out = memory.f32(args.out, elements);
     return { aloneNs: EXP_NS * elements, run: (share) => sigmoidGate(input, out, share) };
+  },
+
+  'gate-span': (memory, { count, width, stride, ...args }) => {
+    const out = memory.f32(args.out, count * width);
+    const lines = memory.f32(args.lines, count * stride);
+    const { activation, first } = args;
+    const span = { activation, count, width, stride, first };
+    return { aloneNs: EXP_NS * count * width, run: (share) => gateSpan(out, lines, span, share) };
   },
 
   'gate-lines': (memory, { count, inputs, width, ...args }) => {

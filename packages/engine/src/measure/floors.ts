@@ -36,13 +36,15 @@ function sumOf(works: readonly Work[]): Work {
 }
 
 function layerWork(
-  { qkv, output, attentionGate, deltaNet, feedForward: weights }: LayerWeights,
+  { qkv, output, attentionGate, deltaNet, feedForward: weights, ...more }: LayerWeights,
   { feedForward }: LayerKind,
   tokens: number,
   elementBytes: number,
 ): Work {
   const dense = (matrix: WeightMatrix) => matrixWork(matrix, tokens, elementBytes);
-  const beside = [attentionGate, deltaNet?.gates].filter((matrix) => matrix != null);
+  const { perLayerGate, perLayerBack } = more;
+  const others = [attentionGate, deltaNet?.gates, perLayerGate, perLayerBack];
+  const beside = others.filter((matrix) => matrix != null);
   const attention = [qkv, output, ...beside].map(dense);
   if (weights.kind === 'dense' || feedForward.kind === 'dense') {
     if (weights.kind !== 'dense') return sumOf(attention);
@@ -66,7 +68,9 @@ function weightWork(parts: ForwardParts, tokens: number, lines: number): Work {
   const layers = weights.layers.map((layer, i) =>
     layerWork(layer, spec.layerKinds[i]!, tokens, elementBytes),
   );
-  return sumOf([...layers, matrixWork(weights.head, lines, elementBytes)]);
+  const { perLayer, head } = weights;
+  const tables = perLayer === null ? [] : [matrixWork(perLayer.projection, tokens, elementBytes)];
+  return sumOf([...layers, ...tables, matrixWork(head, lines, elementBytes)]);
 }
 
 const bytesOf = (element: ElementType) => (element === 'f32' ? 4 : 2);

@@ -61,6 +61,7 @@ describe('published configurations', () => {
       qkNorm: 'none',
       valueNorm: false,
       layerScale: false,
+      perLayer: null,
       attentionGate: false,
       deltaNet: null,
       attentionSinks: false,
@@ -385,6 +386,15 @@ describe('newcomers', () => {
     expect(spec.ropes).toMatchObject([{ rotaryDim: 512 }, { theta: 1e4, rotaryDim: 256 }]);
   });
 
+  test('Gemma 4 has inputs for each layer unless none are said to be', () => {
+    const perLayer = (more: Record<string, unknown>) =>
+      described('Gemma4ForCausalLM', { ...GEMMA4, ...more })().perLayer;
+    expect(perLayer({})).toBeNull();
+    expect(perLayer({ hidden_size_per_layer_input: null })).toBeNull();
+    const usual = { width: 256, vocabularySize: 262_144 };
+    expect(perLayer({ hidden_size_per_layer_input: undefined })).toEqual(usual);
+  });
+
   test.each<[Record<string, unknown>, string, string]>([
     [{ use_bidirectional_attention: 'all' }, 'unsupported', 'use_bidirectional_attention'],
     [{ num_kv_shared_layers: 6 }, 'malformed', 'num_kv_shared_layers'],
@@ -392,6 +402,12 @@ describe('newcomers', () => {
     [{ num_global_key_value_heads: 3 }, 'malformed', 'num_global_key_value_heads'],
     [{ attn_logit_softcapping: 50 }, 'unsupported', 'attn_logit_softcapping'],
     [{ global_head_dim: 511 }, 'unsupported', 'global_head_dim'],
+    [{ enable_moe_block: true }, 'unsupported', 'enable_moe_block'],
+    [
+      { hidden_size_per_layer_input: 8, vocab_size_per_layer_input: 8 },
+      'malformed',
+      'vocab_size_per_layer_input',
+    ],
   ])('Gemma 4 with %j is refused', (more, code, word) => {
     const config = { ...GEMMA4, ...more };
     expect(described('Gemma4ForCausalLM', config)).toThrow(rejection(code, word));

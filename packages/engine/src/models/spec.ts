@@ -126,8 +126,16 @@ export interface LayerHeads {
   readonly headDim: number;
   /** What its product gives for each KV head. */
   readonly lineKv: LineKv;
-  /** The layer whose keys and values it attends to: itself, or where it gives none an earlier one. */
+  /** The layer whose keys and values it attends to: itself; where it has none, an earlier one. */
   readonly kvLayer: number;
+}
+
+/** What each layer takes in of a token beside the residual stream (Gemma 4's small models). */
+export interface PerLayerInputs {
+  /** Of one layer's. */
+  readonly width: number;
+  /** Of their table. */
+  readonly vocabularySize: number;
 }
 
 /** What of a layer may differ from that of its neighbours. */
@@ -177,6 +185,7 @@ export interface ModelSpec {
   readonly valueNorm: boolean;
   /** What a layer leaves is multiplied by a number of its own (Gemma 4). */
   readonly layerScale: boolean;
+  readonly perLayer: PerLayerInputs | null;
   /** Attention's output is multiplied by sigmoids that the query's module has beside its heads. */
   readonly attentionGate: boolean;
   /** Of layers of that kind; null: there are none. */

@@ -31,6 +31,7 @@ function parametersOf({ kind, format, elements }: WeightTensor): number {
 
 function activePart({ layerKinds, tiedHead }: ModelSpec, { destination }: WeightTensor): number {
   if (destination.role === 'embed') return tiedHead ? 1 : 0;
+  if (destination.role === 'perLayerTable') return 0;
   if (!('layer' in destination) || !destination.role.startsWith('expert')) return 1;
   const { feedForward } = layerKinds[destination.layer]!;
   return feedForward.kind === 'dense' ? 1 : feedForward.expertsPerToken / feedForward.experts;

@@ -49,6 +49,10 @@ export interface LayerWeights {
   readonly fedNorm: Slice | null;
   /** [1] */
   readonly layerScale: Slice | null;
+  /** [width, hidden], [hidden, width] and [hidden]: see PerLayerInputs. */
+  readonly perLayerGate: WeightMatrix | null;
+  readonly perLayerBack: WeightMatrix | null;
+  readonly perLayerNorm: Slice | null;
   readonly feedForward: FeedForwardWeights;
 }
 
@@ -108,10 +112,21 @@ export interface DenseWeights {
   readonly downBias: Slice | null;
 }
 
+/** What PerLayerInputs of all layers are made from. */
+export interface PerLayerWeights {
+  /** [vocabulary of its own, layers * width] */
+  readonly table: Slice;
+  /** [layers * width, hidden] */
+  readonly projection: WeightMatrix;
+  /** [width] */
+  readonly norm: Slice;
+}
+
 /** A model's weights on the device. */
 export interface Weights {
   /** [vocabulary, hidden] */
   readonly embed: Slice;
+  readonly perLayer: PerLayerWeights | null;
   readonly layers: readonly LayerWeights[];
   /** [hidden] */
   readonly finalNorm: Slice;
@@ -127,9 +142,17 @@ type LayerRole =
   | 'expertGateUpScales'
   | 'expertDownScales';
 
+type ModelRole =
+  | 'embed'
+  | 'finalNorm'
+  | 'head'
+  | 'perLayerTable'
+  | 'perLayerProjection'
+  | 'perLayerTableNorm';
+
 /** Where a tensor goes in `Weights`. */
 export type Destination =
-  | { readonly role: 'embed' | 'finalNorm' | 'head' }
+  | { readonly role: ModelRole }
   | { readonly role: LayerRole; readonly layer: number };
 
 /** A tensor of the checkpoint and where in the destination it starts. */
@@ -325,7 +348,42 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
     ...normOf('postNorm'),
     ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
     ...normOf('fedNorm'),
+    ...perLayerTensors(spec, layer, prefix),
     ...(spec.layerScale ? [layerScale(layer, `${prefix}.layer_scalar`)] : []),
+  ];
+}
+
+const PER_LAYER_GATE: LinearRoles = { weight: 'perLayerGate', bias: 'gateUpBias' };
+const PER_LAYER_BACK: LinearRoles = { weight: 'perLayerBack', bias: 'downBias' };
+
+/** None of them has a bias. */
+function perLayerTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
+  const { perLayer, hiddenSize } = spec;
+  if (perLayer === null) return [];
+  const { width } = perLayer;
+  const gate = [{ name: `${prefix}.per_layer_input_gate`, outputs: width }];
+  const back = [{ name: `${prefix}.per_layer_projection`, outputs: hiddenSize }];
+  return [
+    ...linear(spec, layer, PER_LAYER_GATE, gate, hiddenSize, false),
+    ...linear(spec, layer, PER_LAYER_BACK, back, width, false),
+    norm({ role: 'perLayerNorm', layer }, `${prefix}.post_per_layer_input_norm`, hiddenSize),
+  ];
+}
+
+/** What all layers have of it together, which is never quantised. */
+function perLayerTables({ perLayer, layers, hiddenSize }: ModelSpec): WeightTensor[] {
+  if (perLayer === null) return [];
+  const width = layers * perLayer.width;
+  const shape = [perLayer.vocabularySize, width];
+  const table = { name: 'model.embed_tokens_per_layer.weight', shape };
+  const projection = {
+    name: 'model.per_layer_model_projection.weight',
+    shape: [width, hiddenSize],
+  };
+  return [
+    tensorOf({ role: 'perLayerTable' }, 'matrix', [table]),
+    tensorOf({ role: 'perLayerProjection' }, 'matrix', [projection]),
+    norm({ role: 'perLayerTableNorm' }, 'model.per_layer_projection_norm', perLayer.width),
   ];
 }
 
@@ -617,6 +675,7 @@ export function weightTensors(spec: ModelSpec): WeightTensor[] {
   const head = [{ name: 'lm_head.weight', shape: table }];
   return [
     tensorOf({ role: 'embed' }, 'matrix', embed),
+    ...perLayerTables(spec),
     ...Array.from({ length: spec.layers }, (_, layer) => layerTensors(spec, layer)).flat(),
     norm({ role: 'finalNorm' }, 'model.norm', spec.hiddenSize),
     ...(spec.tiedHead ? [] : [tensorOf({ role: 'head' }, 'matrix', head)]),

@@ -123,13 +123,55 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
     width,
     vocab,
   });
+  launchPerLayerInputs(parts, count);
   for (let layer = 0; layer < spec.layers; layer++) {
     const { mixer, feedForward } = spec.layerKinds[layer]!;
     if (mixer === 'attention') launchAttention(parts, layer, count, batch);
     else launchDeltaNet(parts, layer, count, batch);
     if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
     else launchDense(parts, layer, count);
+    launchPerLayerBranch(parts, layer, count);
   }
+}
+
+/** Of all layers: what their table has of the tokens, and a projection of the embeddings. */
+function launchPerLayerInputs(parts: LaunchParts, count: number): void {
+  const { spec, weights, stream } = parts;
+  const { perLayer, layers, hiddenSize, rmsNormEpsilon } = spec;
+  if (perLayer === null || weights.perLayer === null) return;
+  const { table, projection, norm } = weights.perLayer;
+  const { tokens, residual, perLayerInputs: out, perLayerBranch: input } = slices(parts.buffers);
+  const { width, vocabularySize: vocab } = perLayer;
+  // Their sum over the root of 2, of which the table's part is times the root of the width.
+  const scale = Math.sqrt(width / 2);
+  stream.launch('embed', { table, tokens, out, scale, count, width: layers * width, vocab });
+  launchLinear(parts, count, { ...projection, input: residual, out: input });
+  stream.launch('add-branch', {
+    input,
+    norm,
+    normOffset: 0,
+    // The projection is over the root of its inputs, which changes nothing else under a norm.
+    epsilon: rmsNormEpsilon * hiddenSize,
+    scale: Math.SQRT1_2,
+    outScale: null,
+    out,
+    count: count * layers,
+    width,
+  });
+}
+
+/** A layer's last branch, gated by what the layer has of the token. */
+function launchPerLayerBranch(parts: LaunchParts, layer: number, count: number): void {
+  const { perLayer, layers } = parts.spec;
+  const weights = parts.weights.layers[layer]!;
+  const { perLayerGate: gate, perLayerBack: back, perLayerNorm, layerScale } = weights;
+  if (perLayer === null || gate === null || back === null) return;
+  const { residual, perLayerInputs: lines, perLayerGated: out } = slices(parts.buffers);
+  launchLinear(parts, count, { ...gate, input: residual, out });
+  const { width } = perLayer;
+  const span = { count, width, stride: layers * width, first: layer * width };
+  parts.stream.launch('gate-span', { out, lines, activation: 'gelu-tanh', ...span });
+  launchBranch(parts, count, perLayerNorm, { ...back, input: out }, layerScale);
 }
 
 /** The last product of a branch, and the branch's way into the residual stream. */
@@ -336,7 +378,8 @@ function launchDense(parts: LaunchParts, layer: number, count: number): void {
     out: activated,
   });
   const product = { ...down, input: activated, bias: downBias };
-  launchBranch(parts, count, fedNorm, product, layerScale);
+  const isLast = parts.spec.perLayer === null;
+  launchBranch(parts, count, fedNorm, product, isLast ? layerScale : null);
 }
 
 /** Where a sum over experts that goes back into the residual stream is written. */

@@ -195,6 +195,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const tokens = Math.max(maxBatchTokens, lines) + 2 * LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
   const attention = attentionWidths(spec);
+  const perLayerWidth = spec.layers * (spec.perLayer?.width ?? 0);
   const widths = feedForwardWidths(spec);
   const net = deltaNetSizes(spec, elementBytes);
   const nets = netLayers(spec);
@@ -231,6 +232,9 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     attended: activation(Math.max(attention.queries, net?.valueWidth ?? 0)),
     // What only some families need is as small as a buffer may be in the others.
     branch: spec.norms.after || spec.residualScale !== 1 ? activation(spec.hiddenSize) : 4,
+    perLayerInputs: Math.max(activation(perLayerWidth), 4),
+    perLayerBranch: Math.max(activation(perLayerWidth), 4),
+    perLayerGated: Math.max(activation(spec.perLayer?.width ?? 0), 4),
     attentionGate: spec.attentionGate ? activation(attention.queries) : 4,
     mixed: net === null ? 4 : activation(net.channels),
     netGates: net === null ? 4 : activation(2 * spec.deltaNet!.valueHeads),

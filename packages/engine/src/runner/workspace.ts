@@ -40,7 +40,14 @@ export function workspaceBytes(
     ];
   };
   const kinds = new Set(layerKinds.map(({ feedForward }) => feedForward));
+  const element = { format: 'element', hasNorm: false } as const;
+  const perLayerBytes = ({ width }: { readonly width: number }) => [
+    linearBytes({ ...first, ...element, outputs: spec.layers * width, epilogue: 'store' }),
+    linearBytes({ ...first, hasNorm: false, outputs: width, epilogue: 'store' }),
+    linearBytes({ ...second, inputs: width, epilogue: 'store' }),
+  ];
   return Math.max(
+    ...(spec.perLayer === null ? [] : perLayerBytes(spec.perLayer)),
     linearBytes({ ...first, outputs: qkvWidth, epilogue: 'store' }),
     linearBytes({
       ...second,

@@ -35,6 +35,7 @@ interface Config extends RopeConfig {
   readonly global_head_dim?: number;
   readonly num_global_key_value_heads?: number;
   readonly num_kv_shared_layers?: number;
+  readonly hidden_size_per_layer_input?: number;
   /** The gated delta net of Qwen3-Next and 3.5. */
   readonly linear_num_key_heads?: number;
   readonly linear_num_value_heads?: number;
@@ -294,6 +295,7 @@ export class ReferenceModel {
     let states: Vector[] = tokens.map((token) =>
       table.slice(token * width, (token + 1) * width).map((value) => value * embedding),
     );
+    const inputsOfLayers = tokens.map((token, i) => this.#inputsOfLayers(token, states[i]!));
     for (let layer = 0; layer < layers; layer++) {
       const name = `model.layers.${layer}`;
       const norms = this.#normsOf(name);
@@ -314,6 +316,9 @@ export class ReferenceModel {
         this.#feedForward(name, line, [layer, i]),
       );
       states = join(within(norms.after[1], fed));
+      states = states.map((state, i) =>
+        inputsOfLayers[i] === undefined ? state : this.#gatedByLayer(layer, state, inputsOfLayers[i]),
+      );
       const scalar = this.#tensors.get(`${name}.layer_scalar`)?.[0] ?? 1;
       states = states.map((state) => state.map((value) => value * scalar));
     }
@@ -333,6 +338,30 @@ export class ReferenceModel {
       before: ['input_layernorm', 'pre_feedforward_layernorm'],
       after: [first, second],
     } as const;
+  }
+
+  /** Gemma 4's small models: what all layers have of a token, one behind the other. */
+  #inputsOfLayers(token: number, embedded: Vector): Vector | undefined {
+    const { hidden_size_per_layer_input: width, hidden_size } = this.#config;
+    const table = this.#tensors.get('model.embed_tokens_per_layer.weight');
+    if (table === undefined || width === undefined) return undefined;
+    const projected = this.#linear('model.per_layer_model_projection', embedded);
+    const own = table.subarray(token * projected.length, (token + 1) * projected.length);
+    const scaled = projected.map((value) => value / Math.sqrt(hidden_size));
+    return projected.map((_, i) => {
+      const layer = Math.floor(i / width);
+      const part = scaled.slice(layer * width, (layer + 1) * width);
+      const normed = this.#norm('model.per_layer_projection_norm', part)[i % width]!;
+      return (normed + own[i]! * Math.sqrt(width)) / Math.SQRT2;
+    });
+  }
+
+  #gatedByLayer(layer: number, state: Vector, inputs: Vector): Vector {
+    const name = `model.layers.${layer}`;
+    const gate = this.#linear(`${name}.per_layer_input_gate`, state);
+    const gated = gate.map((value, i) => gelu(value) * inputs[layer * gate.length + i]!);
+    const back = this.#linear(`${name}.per_layer_projection`, gated);
+    return add(state, this.#norm(`${name}.post_per_layer_input_norm`, back));
   }
 
   #window(layer: number): number {
@@ -545,8 +574,6 @@ export class ReferenceModel {
     const both = isFused ? this.#linear(`${name}.gate_up_proj`, input) : undefined;
     const gate = both?.slice(0, both.length / 2) ?? this.#linear(`${name}.gate_proj`, input);
     const up = both?.slice(both.length / 2) ?? this.#linear(`${name}.up_proj`, input);
-    const gelu = (x: number) =>
-      0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
     const activate = this.#is('Gemma') ? gelu : (x: number) => x * sigmoid(x);
     const product = gate.map((value, i) => activate(value) * up[i]!);
     return this.#linear(`${name}.down_proj`, product);
@@ -690,6 +717,9 @@ function rotate(head: Vector, rope: ReferenceRope | null, position: number): Vec
     return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
   });
 }
+
+const gelu = (x: number) =>
+  0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 

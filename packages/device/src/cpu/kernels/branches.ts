@@ -1,4 +1,5 @@
-import { type Norm, sigmoid } from './lines.ts';
+import type { Activation } from '../../ops.ts';
+import { ACTIVATIONS, type Norm, sigmoid } from './lines.ts';
 import { rangeOf, type Share } from './share.ts';
 
 /** What some families put between products: see the operations of these names in ops.ts. */
@@ -95,6 +96,26 @@ export function gateLines(
     for (let k = 0; k < inputs; k++) sum += input[line * inputs + k]! * weight[k]!;
     const factor = sigmoid(sum);
     for (let i = line * width; i < (line + 1) * width; i++) out[i]! *= factor;
+  }
+}
+
+export interface GateSpan extends Lines {
+  readonly activation: Activation;
+  readonly stride: number;
+  readonly first: number;
+}
+
+export function gateSpan(
+  out: Float32Array,
+  lines: Float32Array,
+  { activation, count, width, stride, first }: GateSpan,
+  share: Share,
+): void {
+  const activate = ACTIVATIONS[activation];
+  const [from, to] = rangeOf(share, count);
+  for (let line = from; line < to; line++) {
+    const [at, other] = [line * width, line * stride + first];
+    for (let i = 0; i < width; i++) out[at + i] = activate(out[at + i]!) * lines[other + i]!;
   }
 }
 

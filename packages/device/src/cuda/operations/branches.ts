@@ -68,6 +68,17 @@ export function launchGateLines(launcher: Launcher, args: OpArgs['gate-lines']):
   launcher.launch('gate_lines', { grid: [count], threads: lineThreads(inputs) }, block);
 }
 
+export function launchGateSpan(launcher: Launcher, args: OpArgs['gate-span']): void {
+  const { count, width, stride, first, activation } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('out of gate-span', args.out, count * width * E),
+      launcher.address('lines of gate-span', args.lines, count * stride * E),
+    )
+    .ints(width, stride, first, activation === 'gelu-tanh' ? 1 : 0);
+  launcher.launch('gate_span', { grid: [count], threads: lineThreads(width) }, block);
+}
+
 /** So many blocks for each multiprocessor keep memory busy. */
 const BLOCKS = 16;
 

@@ -17,6 +17,7 @@ export interface Traits
     | 'qkNorm'
     | 'valueNorm'
     | 'layerScale'
+    | 'perLayer'
     | 'attentionSinks'
     | 'attentionGate'
   > {
@@ -84,6 +85,7 @@ export const PLAIN: Omit<Traits, 'feedForwards'> = {
   qkNorm: 'none',
   valueNorm: false,
   layerScale: false,
+  perLayer: null,
   attentionSinks: false,
   attentionGate: false,
   deltaNet: null,

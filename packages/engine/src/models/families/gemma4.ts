@@ -1,6 +1,6 @@
 import type { ConfigReader } from '../config-reader.ts';
 import { ropesByType } from '../describe-rope.ts';
-import type { FeedForward, LayerHeads } from '../spec.ts';
+import type { FeedForward, LayerHeads, PerLayerInputs } from '../spec.ts';
 import { attentionBias, type Family } from './family.ts';
 import { capOf } from './gemma3.ts';
 import { type LayerType, layerTypesOr } from './layer-types.ts';
@@ -79,12 +79,18 @@ function check(config: ConfigReader): void {
   if (config.boolean('enable_moe_block', false)) {
     throw config.error('unsupported', 'enable_moe_block', 'is true; supported: false');
   }
+}
+
+function perLayerOf(config: ConfigReader): PerLayerInputs | null {
   // Absent it is 256 in transformers; null is none.
   const isGiven = [...config.keys()].includes('hidden_size_per_layer_input');
-  const width = config.get('hidden_size_per_layer_input') ?? (isGiven ? 0 : 256);
-  if (width === 0) return;
-  const message = `is ${width}; supported: 0`;
-  throw config.error('unsupported', 'hidden_size_per_layer_input', message);
+  const width = config.integer('hidden_size_per_layer_input', 0, isGiven ? 0 : 256);
+  if (width === 0) return null;
+  const vocabularySize = config.integer('vocab_size_per_layer_input', 1, 262_144);
+  const vocabulary = config.integer('vocab_size', 1);
+  if (vocabularySize >= vocabulary) return { width, vocabularySize };
+  const message = `is ${vocabularySize}, less than vocab_size ${vocabulary}`;
+  throw config.error('malformed', 'vocab_size_per_layer_input', message);
 }
 
 const gemma4: Omit<Family, 'architecture' | 'modelType'> = {
@@ -108,6 +114,7 @@ const gemma4: Omit<Family, 'architecture' | 'modelType'> = {
       qkNorm: 'heads',
       valueNorm: true,
       layerScale: true,
+      perLayer: perLayerOf(config),
       qkvBias: attentionBias(config),
       outputBias: attentionBias(config),
       embeddingScale: Math.sqrt(config.integer('hidden_size', 1)),
