@@ -13,7 +13,7 @@ __device__ inline float squaresOf(const bf16* line, int width) {
 /** norm and outScale may be null. */
 extern "C" __global__ void add_branch(const bf16* input, const bf16* norm, const bf16* outScale,
                                       bf16* out, int width, float epsilon, float normOffset,
-                                      float scale) {
+                                      float scale, int adds) {
   letNextStart();
   awaitEarlier();
   const bf16* line = input + (i64)blockIdx.x * width;
@@ -23,7 +23,8 @@ extern "C" __global__ void add_branch(const bf16* input, const bf16* norm, const
   if (norm != nullptr) factor *= rsqrtf(squaresOf(line, width) / (float)width + epsilon);
   for (int i = threadIdx.x; i < width; i += blockDim.x) {
     const float weight = norm != nullptr ? widen(norm[i]) + normOffset : 1.0f;
-    target[i] = narrow((widen(target[i]) + widen(line[i]) * factor * weight) * ofSum);
+    const float own = widen(line[i]) * factor * weight;
+    target[i] = narrow((adds ? widen(target[i]) + own : own) * ofSum);
   }
 }
 

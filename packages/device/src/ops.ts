@@ -153,9 +153,9 @@ export interface OpArgs {
 
   /**
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
-   * times norm + normOffset; logits = normed * router^T (+ routerBias), in f32. A line chooses the
-   * experts of the largest logits, largest first and the lowest id among equals (NaN counts as
-   * minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
+   * times norm + normOffset; logits = logitScale * (normed * router^T (+ routerBias)), in f32. A
+   * line chooses the experts of the largest logits, largest first and the lowest id among equals
+   * (NaN counts as minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
    * over the logits of the chosen, or over all of them. By sigmoids, a line chooses the largest
    * sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or these
    * over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that has a
@@ -176,6 +176,9 @@ export interface OpArgs {
     readonly routerBias: Slice | null;
     /** f32 [allExperts], for sigmoids alone. */
     readonly choiceBias: Slice | null;
+    readonly logitScale: number;
+    /** f32 [allExperts]: what the weight of each is multiplied by, whatever the others weigh. */
+    readonly expertScales: Slice | null;
     readonly weighing: Weighing;
     readonly weightScale: number;
     readonly tokenRows: Slice;
@@ -232,8 +235,9 @@ export interface OpArgs {
     };
 
   /**
-   * out[count, width] += scale * x, where x is the input or, with a norm, the input over the root
-   * mean square of its line, times norm + normOffset. With outScale the sum is multiplied by it.
+   * out[count, width] += scale * x, or becomes that, where x is the input or, with a norm, the
+   * input over the root mean square of its line, times norm + normOffset. With outScale what is
+   * left in out is multiplied by it.
    */
   'add-branch': {
     readonly input: Slice;
@@ -244,6 +248,7 @@ export interface OpArgs {
     readonly scale: number;
     /** E [1] */
     readonly outScale: Slice | null;
+    readonly epilogue: 'add' | 'store';
     readonly out: Slice;
     readonly count: number;
     readonly width: number;
@@ -726,10 +731,10 @@ export interface ExpertGroups {
   readonly topK: number;
 }
 
-/** The gated product's activation. */
+/** The gated product's activation: gelu in the form with tanh, or x sigmoid(alpha x). */
 export interface GateForm {
   readonly limit: number;
-  readonly alpha: number;
+  readonly alpha: number | 'gelu-tanh';
   readonly shift: number;
 }
 

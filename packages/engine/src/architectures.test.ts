@@ -180,6 +180,20 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
       config: { ...GEMMA4, hidden_size_per_layer_input: 12, vocab_size_per_layer_input: 330 },
     },
   ],
+  [
+    'Gemma 4, experts beside a dense product',
+    {
+      architecture: 'Gemma4ForCausalLM',
+      tiedHead: true,
+      config: {
+        ...GEMMA4,
+        enable_moe_block: true,
+        num_experts: 5,
+        top_k_experts: 2,
+        moe_intermediate_size: 48,
+      },
+    },
+  ],
   ['Qwen3-Next', { architecture: 'Qwen3NextForCausalLM', config: { ...NET, ...SPARSE } }],
   ['Qwen3.5', { architecture: 'Qwen3_5ForCausalLM', tiedHead: true, config: NET }],
   [

@@ -16,10 +16,12 @@ async function checkAddBranch(
   [count, width]: readonly [number, number],
   normOffset: NormOffset | null,
   ofSum: number | null,
+  epilogue: 'add' | 'store' = 'add',
 ): Promise<void> {
   const [input, before] = [bench.random(count * width, 3), bench.random(count * width)];
   const norm = normOffset === null ? null : bench.random(width);
-  const out = await bench.upload(before);
+  const isAdded = epilogue === 'add';
+  const out = isAdded ? await bench.upload(before) : await bench.output(before.length);
   bench.launch('add-branch', {
     input: await bench.upload(input),
     norm: norm && (await bench.upload(norm)),
@@ -27,6 +29,7 @@ async function checkAddBranch(
     epsilon: EPSILON,
     scale: 0.22,
     outScale: ofSum === null ? null : await bench.upload(Float32Array.of(ofSum)),
+    epilogue,
     out,
     count,
     width,
@@ -35,9 +38,10 @@ async function checkAddBranch(
   const branch = weights === undefined ? input : referenceRmsNorm(input, weights, width, EPSILON);
   const expected = Float64Array.from(
     before,
-    (value, i) => (value + 0.22 * branch[i]!) * (ofSum ?? 1),
+    (value, i) => ((isAdded ? value : 0) + 0.22 * branch[i]!) * (ofSum ?? 1),
   );
-  const what = `add-branch ${count} x ${width}, norm offset ${normOffset}, times ${ofSum}`;
+  const how = `norm offset ${normOffset}, times ${ofSum}, ${epilogue}`;
+  const what = `add-branch ${count} x ${width}, ${how}`;
   expectClose(what, await bench.download(out), expected, bench.tolerance);
 }
 
@@ -158,6 +162,7 @@ export const branchCases: readonly ContractCase[] = [
     for (const size of SIZES) {
       for (const offset of [null, 0, 1] as const) await checkAddBranch(bench, size, offset, null);
       await checkAddBranch(bench, size, 0, 0.75);
+      await checkAddBranch(bench, size, 0, null, 'store');
     }
   }),
   benchCase('spans of lines are normalised', 'arithmetic', checkSpans),

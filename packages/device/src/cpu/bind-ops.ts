@@ -236,6 +236,7 @@ const BINDERS: Binders = {
       logits: memory.f32(args.logits, count * allExperts),
       tokenRows: memory.i32(args.tokenRows, count),
       choiceBias: args.choiceBias && memory.f32(args.choiceBias, allExperts),
+      expertScales: args.expertScales && memory.f32(args.expertScales, allExperts),
       weights: memory.f32(args.weights, count * topK),
     };
     return { aloneNs: 0, run: () => chooseExperts(bound) };
@@ -282,8 +283,8 @@ const BINDERS: Binders = {
     const norm = args.norm && { weight: memory.f32(args.norm, width), offset, epsilon };
     const out = memory.f32(args.out, count * width);
     const outScale = args.outScale && memory.f32(args.outScale, 1);
-    const run = (share: Share) =>
-      addBranch({ input, norm, scale, outScale, out }, { count, width }, share);
+    const branch = { input, norm, scale, outScale, epilogue: args.epilogue, out };
+    const run = (share: Share) => addBranch(branch, { count, width }, share);
     return { aloneNs: 4 * STEP_NS * count * width, run };
   },
 

@@ -52,7 +52,14 @@ export interface PrimitiveArgs
   'choose-experts': ExpertGroups &
     Pick<
       OpArgs['route'],
-      'choiceBias' | 'weighing' | 'weightScale' | 'tokenRows' | 'weights' | 'shares'
+      | 'choiceBias'
+      | 'logitScale'
+      | 'expertScales'
+      | 'weighing'
+      | 'weightScale'
+      | 'tokenRows'
+      | 'weights'
+      | 'shares'
     > & {
       readonly logits: Slice;
     };

@@ -205,6 +205,8 @@ const FEED_FORWARD_ROLES = {
     ...(['router', 'routerBias', 'expertGateUp', 'expertGateUpBias'] as const),
     ...(['expertDown', 'expertDownBias', 'choiceBias'] as const),
     ...(['sharedGateUp', 'sharedDown', 'sharedGate'] as const),
+    ...(['gateUp', 'down', 'besideNorm', 'routerNorm', 'expertsNorm', 'routedNorm'] as const),
+    'expertScales',
   ],
 } as const;
 const STACKS = ['expertGateUp', 'expertDown'] as const;

@@ -57,7 +57,9 @@ function layerWork(
     operations: 2 * matrix.inputs * matrix.outputs * tokens * expertsPerToken,
   }));
   const { router, sharedGateUp, sharedDown } = weights;
-  const ofAll = [router, sharedGateUp, sharedDown].filter((matrix) => matrix !== null).map(dense);
+  const { gateUp, down } = weights;
+  const ofTokens = [router, sharedGateUp, sharedDown, gateUp, down];
+  const ofAll = ofTokens.filter((matrix) => matrix !== null).map(dense);
   return sumOf([...attention, ...ofAll, ...products]);
 }
 

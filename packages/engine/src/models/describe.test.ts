@@ -189,6 +189,7 @@ describe('architectures', () => {
       gate: { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 },
       stored: 'modules',
       shared: null,
+      beside: null,
     };
     const kinds = (more: Record<string, unknown>) =>
       spec({ ...MOE, num_hidden_layers: 4, ...more }).layerKinds.map(
@@ -314,6 +315,7 @@ describe('architectures', () => {
       gate: { limit: 7, alpha: 1.702, shift: 1 },
       stored: 'mxfp4 stack',
       shared: null,
+      beside: null,
     });
   });
 
@@ -402,7 +404,8 @@ describe('newcomers', () => {
     [{ num_global_key_value_heads: 3 }, 'malformed', 'num_global_key_value_heads'],
     [{ attn_logit_softcapping: 50 }, 'unsupported', 'attn_logit_softcapping'],
     [{ global_head_dim: 511 }, 'unsupported', 'global_head_dim'],
-    [{ enable_moe_block: true }, 'unsupported', 'enable_moe_block'],
+    [{ enable_moe_block: true }, 'malformed', 'num_experts'],
+    [{ enable_moe_block: true, num_experts: 4, top_k_experts: 5 }, 'malformed', 'top_k_experts'],
     [
       { hidden_size_per_layer_input: 8, vocab_size_per_layer_input: 8 },
       'malformed',

@@ -54,15 +54,15 @@ export interface Rope {
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
 /** What follows attention in a layer. */
-export type FeedForward =
-  | {
-      readonly kind: 'dense';
-      /** Width between the gated and the down product. */
-      readonly intermediateSize: number;
-      readonly bias: boolean;
-      readonly activation: Activation;
-    }
-  | ExpertsFeedForward;
+export type FeedForward = DenseFeedForward | ExpertsFeedForward;
+
+export interface DenseFeedForward {
+  readonly kind: 'dense';
+  /** Width between the gated and the down product. */
+  readonly intermediateSize: number;
+  readonly bias: boolean;
+  readonly activation: Activation;
+}
 
 /** A router sends each token to a few of many gated products. */
 export interface ExpertsFeedForward {
@@ -82,11 +82,17 @@ export interface ExpertsFeedForward {
   readonly gate: GateForm;
   /**
    * How checkpoints have experts: each as modules of its own, with MiniMax's names for them, all of
-   * a layer stacked in one tensor, or in one of MXFP4, in which gate and up alternate row by row.
+   * a layer stacked in one tensor, beside the layer's other modules or within their block, or in
+   * one of MXFP4, in which gate and up alternate row by row.
    */
-  readonly stored: 'modules' | 'sparse block' | 'stack' | 'mxfp4 stack';
+  readonly stored: 'modules' | 'sparse block' | 'stack' | 'stack of layer' | 'mxfp4 stack';
   /** An expert that every token is sent to. */
   readonly shared: SharedExpert | null;
+  /**
+   * A branch that all tokens go through, beside that of the experts; their sum is normed as one.
+   * Experts and their router see the residual stream by norms of their own (Gemma 4).
+   */
+  readonly beside: DenseFeedForward | null;
   /**
    * Of a rank's model, where each rank has some experts whole: which of them every rank has, the
    * first one no fewer than any other. Absent: all have every expert, or a part of each.

@@ -9,7 +9,13 @@ import { ModelError } from './errors.ts';
 import { type Int4Module, int4Modules } from './int4-modules.ts';
 import { fp8Of, int4Of, isQuantized, linearsOf } from './quantization.ts';
 import { type WeightScales, weightScales } from './scales.ts';
-import type { DeltaNet, ExpertsFeedForward, ModelSpec, SharedExpert } from './spec.ts';
+import type {
+  DeltaNet,
+  DenseFeedForward,
+  ExpertsFeedForward,
+  ModelSpec,
+  SharedExpert,
+} from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
 export interface WeightMatrix extends Matrix {
@@ -87,6 +93,16 @@ export interface ExpertsWeights {
   readonly routerBias: Slice | null;
   /** f32 [experts] */
   readonly choiceBias: Slice | null;
+  /** Of a dense branch beside them; see DenseWeights. */
+  readonly gateUp: WeightMatrix | null;
+  readonly down: WeightMatrix | null;
+  /** [hidden]: behind that branch, and before the router, and before and behind the experts. */
+  readonly besideNorm: Slice | null;
+  readonly routerNorm: Slice | null;
+  readonly expertsNorm: Slice | null;
+  readonly routedNorm: Slice | null;
+  /** f32 [experts] */
+  readonly expertScales: Slice | null;
   /** The expert of all tokens, and [1, hidden], by which a line says how much that counts. */
   readonly sharedGateUp: WeightMatrix | null;
   readonly sharedDown: WeightMatrix | null;
@@ -331,6 +347,34 @@ function normNames({ norms }: ModelSpec) {
   } as const;
 }
 
+/** Of a branch of experts beside a dense one. */
+function besideTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  kind: ExpertsFeedForward,
+  beside: DenseFeedForward,
+): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const { experts, intermediateSize: inner, bias, stored } = kind;
+  const normOf = (role: LayerRole, name: string) =>
+    norm({ role, layer }, `${prefix}.${name}`, hiddenSize);
+  const plain = { ...spec, quantization: null };
+  const router = [{ name: `${prefix}.router.proj`, outputs: experts }];
+  const scale = { name: `${prefix}.router.scale`, shape: [hiddenSize] };
+  const scales = { name: `${prefix}.router.per_expert_scale`, shape: [experts] };
+  return [
+    ...denseTensors(spec, layer, `${prefix}.mlp`, beside),
+    normOf('besideNorm', 'post_feedforward_layernorm_1'),
+    tensorOf({ role: 'routerNorm', layer }, 'norm', [scale]),
+    ...linear(plain, layer, ROUTER, router, hiddenSize, false),
+    inF32(tensorOf({ role: 'expertScales', layer }, 'norm', [scales])),
+    normOf('expertsNorm', 'pre_feedforward_layernorm_2'),
+    ...routedTensors(spec, layer, `${prefix}.experts`, { experts, inner, bias, stored }),
+    normOf('routedNorm', 'post_feedforward_layernorm_2'),
+  ];
+}
+
 function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
   const prefix = `model.layers.${layer}`;
   const names = normNames(spec);
@@ -346,7 +390,7 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
       : deltaNetTensors(spec, layer, `${prefix}.linear_attn`)),
     ...normOf('attendedNorm'),
     ...normOf('postNorm'),
-    ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
+    ...feedForwardTensors(spec, layer, prefix),
     ...normOf('fedNorm'),
     ...perLayerTensors(spec, layer, prefix),
     ...(spec.layerScale ? [layerScale(layer, `${prefix}.layer_scalar`)] : []),
@@ -499,8 +543,21 @@ const inF32 = (tensor: WeightTensor): WeightTensor => ({ ...tensor, format: 'f32
 
 function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
   const { feedForward } = spec.layerKinds[layer]!;
-  if (feedForward.kind === 'experts') return expertTensors(spec, layer, prefix, feedForward);
-  const { intermediateSize, bias } = feedForward;
+  if (feedForward.kind === 'dense') {
+    return denseTensors(spec, layer, `${prefix}.mlp`, feedForward);
+  }
+  const { beside } = feedForward;
+  return beside === null
+    ? expertTensors(spec, layer, `${prefix}.mlp`, feedForward)
+    : besideTensors(spec, layer, prefix, feedForward, beside);
+}
+
+function denseTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  { intermediateSize, bias }: DenseFeedForward,
+): WeightTensor[] {
   const fused = [{ name: `${prefix}.gate_up_proj`, outputs: 2 * intermediateSize }];
   const first = spec.fusedModules ? fused : gateUp(prefix, intermediateSize);
   const down = [{ name: `${prefix}.down_proj`, outputs: spec.hiddenSize }];
@@ -605,6 +662,7 @@ function routedTensors(
       ];
     }
     case 'stack':
+    case 'stack of layer':
       return [
         stacked(spec, layer, 'expertGateUp', `${name}.gate_up_proj`, gateUpShape),
         stacked(spec, layer, 'expertDown', `${name}.down_proj`, downShape),

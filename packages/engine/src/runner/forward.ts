@@ -128,8 +128,9 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
     const { mixer, feedForward } = spec.layerKinds[layer]!;
     if (mixer === 'attention') launchAttention(parts, layer, count, batch);
     else launchDeltaNet(parts, layer, count, batch);
-    if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
-    else launchDense(parts, layer, count);
+    if (feedForward.kind === 'dense') launchDense(parts, layer, count);
+    else if (feedForward.beside === null) launchExperts(parts, layer, feedForward, count);
+    else launchBesideExperts(parts, layer, feedForward, count);
     launchPerLayerBranch(parts, layer, count);
   }
 }
@@ -154,6 +155,7 @@ function launchPerLayerInputs(parts: LaunchParts, count: number): void {
     epsilon: rmsNormEpsilon * hiddenSize,
     scale: Math.SQRT1_2,
     outScale: null,
+    epilogue: 'add',
     out,
     count: count * layers,
     width,
@@ -200,11 +202,13 @@ function launchAddBranch(
   count: number,
   norm: Slice | null,
   outScale: Slice | null,
+  input = slices(buffers).branch,
 ) {
-  const { residual: out, branch: input } = slices(buffers);
+  const { residual: out } = slices(buffers);
   const { normOffset, rmsNormEpsilon: epsilon, residualScale: scale, hiddenSize: width } = spec;
   const sizes = { count, width };
-  stream.launch('add-branch', { input, norm, normOffset, epsilon, scale, outScale, out, ...sizes });
+  const operands = { input, norm, outScale, out, epilogue: 'add' as const };
+  stream.launch('add-branch', { ...operands, normOffset, epsilon, scale, ...sizes });
 }
 
 function launchAttention(
@@ -403,39 +407,114 @@ function launchSum(
   stream.launch('all-reduce', { inputs: [partial], out, epilogue, ...sizes });
 }
 
-/** Who goes where is decided on the device and stays there; no shape depends on it. */
+/** `input` over its lines' roots of the mean squares, times `norm`, to `out`, or added to it. */
+function launchNorm(
+  { spec, stream }: LaunchParts,
+  count: number,
+  norm: Slice,
+  operands: Pick<OpArgs['add-branch'], 'input' | 'out' | 'epilogue'>,
+): void {
+  const { normOffset, rmsNormEpsilon: epsilon, hiddenSize: width } = spec;
+  const common = { normOffset, epsilon, scale: 1, outScale: null, count, width };
+  stream.launch('add-branch', { ...operands, norm, ...common });
+}
+
+/** A dense branch and one of experts, each normed, and their sum normed again. */
+function launchBesideExperts(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+): void {
+  const { feedForward, postNorm, fedNorm, layerScale } = parts.weights.layers[layer]!;
+  const weights = feedForward as ExpertsWeights;
+  const { residual, activated, branch, joined, normed } = slices(parts.buffers);
+  const { activation } = kind.beside!;
+  const gate = { epilogue: 'gate', activation, norm: postNorm } as const;
+  launchLinear(parts, count, { ...weights.gateUp!, ...gate, input: residual, out: activated });
+  launchLinear(parts, count, { ...weights.down!, input: activated, out: branch });
+  const first = { input: branch, out: joined, epilogue: 'store' } as const;
+  launchNorm(parts, count, weights.besideNorm!, first);
+  launchRoute(parts, layer, kind, count, {
+    norm: weights.routerNorm!,
+    // What the router reads is of no use to the experts.
+    normed: branch,
+    logitScale: parts.spec.hiddenSize ** -0.5,
+  });
+  const second = { input: residual, out: normed, epilogue: 'store' } as const;
+  launchNorm(parts, count, weights.expertsNorm!, second);
+  launchRouted(parts, layer, kind, count, { epilogue: 'store', out: branch });
+  launchNorm(parts, count, weights.routedNorm!, { input: branch, out: joined, epilogue: 'add' });
+  launchAddBranch(parts, count, fedNorm, layerScale, joined);
+}
+
 function launchExperts(
   parts: LaunchParts,
   layer: number,
   kind: ExpertsFeedForward,
   count: number,
 ): void {
+  const { feedForward, postNorm: norm } = parts.weights.layers[layer]!;
+  const { normed } = slices(parts.buffers);
+  launchRoute(parts, layer, kind, count, { norm: norm!, normed, logitScale: 1 });
+  launchRouted(parts, layer, kind, count, backOf(parts));
+  launchSum(parts, count);
+  launchShared(parts, feedForward as ExpertsWeights, count);
+}
+
+/** Who goes where is decided on the device and stays there; no shape depends on it. */
+function launchRoute(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+  by: Pick<OpArgs['route'], 'norm' | 'normed' | 'logitScale'>,
+): void {
   const { spec, buffers, stream } = parts;
-  const { feedForward, postNorm } = parts.weights.layers[layer]!;
-  const { experts: allExperts, expertsPerToken: topK, weighing, weightScale, gate, stored } = kind;
-  const experts = heldExperts(kind);
-  const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
-  const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
-  const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
-  const groups = { chosen, starts, order, count, experts, allExperts, topK };
+  const { feedForward } = parts.weights.layers[layer]!;
+  const { weighing, weightScale } = kind;
+  const { router, routerBias, choiceBias, expertScales } = feedForward as ExpertsWeights;
+  const { residual, workspace, tokenRows, expertWeights: weights } = slices(buffers);
   stream.launch('route', {
-    ...groups,
+    ...groupsOf(parts, kind, count),
+    ...by,
     input: residual,
-    norm: postNorm!,
     normOffset: spec.normOffset,
     epsilon: spec.rmsNormEpsilon,
-    normed,
     router: router.weight,
-    routerBias: biases.routerBias,
-    choiceBias: biases.choiceBias,
+    routerBias,
+    choiceBias,
+    expertScales,
     weighing,
     weightScale,
     tokenRows,
     weights,
     width: spec.hiddenSize,
-    shares: kind.shares ?? [[0, allExperts]],
+    shares: kind.shares ?? [[0, kind.experts]],
     workspace,
   });
+}
+
+function groupsOf({ buffers }: LaunchParts, kind: ExpertsFeedForward, count: number) {
+  const { experts: allExperts, expertsPerToken: topK } = kind;
+  const { chosen, expertStarts: starts, expertOrder: order } = slices(buffers);
+  return { chosen, starts, order, count, experts: heldExperts(kind), allExperts, topK };
+}
+
+/** The products of those that were chosen, of the lines in `normed`. */
+function launchRouted(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+  back: Pick<OpArgs['expert-down'], 'epilogue' | 'out'>,
+): void {
+  const { buffers, stream } = parts;
+  const { feedForward } = parts.weights.layers[layer]!;
+  const { gate, stored } = kind;
+  const { expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
+  const { activated, workspace, normed, expertWeights: weights } = slices(buffers);
+  const groups = groupsOf(parts, kind, count);
   const { outputs, ...gateUp } = expertGateUp;
   stream.launch('expert-gate', {
     ...groups,
@@ -453,11 +532,9 @@ function launchExperts(
     input: activated,
     bias: biases.expertDownBias,
     weights,
-    ...backOf(parts),
+    ...back,
     workspace,
   });
-  launchSum(parts, count);
-  launchShared(parts, feedForward as ExpertsWeights, count);
 }
 
 /** The expert of all tokens, whose input is what the router has normalised. */

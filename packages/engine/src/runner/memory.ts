@@ -39,6 +39,7 @@ const USES: Readonly<Partial<Record<BufferName, Use>>> = {
   mixed: 'activationBytes',
   netGates: 'activationBytes',
   sharedActivated: 'activationBytes',
+  joined: 'activationBytes',
   activated: 'activationBytes',
   normed: 'activationBytes',
   chosen: 'activationBytes',

@@ -143,10 +143,11 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
   return {
     activated: most((each) =>
       each.kind === 'experts'
-        ? each.expertsPerToken * each.intermediateSize
+        ? Math.max(each.expertsPerToken * each.intermediateSize, each.beside?.intermediateSize ?? 0)
         : each.intermediateSize,
     ),
     normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
+    joined: most((each) => (each.kind === 'experts' && each.beside !== null ? hiddenSize : 1)),
     shared: most((each) => (each.kind === 'experts' ? (each.shared?.intermediateSize ?? 1) : 1)),
     slots,
     starts: most((each) => (each.kind === 'experts' ? heldExperts(each) + 1 : 1)),
@@ -241,6 +242,7 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     convStates: net === null ? 4 : maxRows * nets * net.convBytes,
     ruleStates: net === null ? 4 : maxRows * nets * net.ruleBytes,
     sharedActivated: activation(widths.shared),
+    joined: activation(widths.joined),
     activated: activation(widths.activated),
     normed: activation(widths.normed),
     chosen: tokens * widths.slots * 4,

@@ -31,10 +31,9 @@ export function workspaceBytes(
   const linearBytes = (sizes: LinearSizes) => linearWorkspace(sizes, elementBytes).bytes;
   const feedForwardBytes = (feedForward: FeedForward) => {
     if (feedForward.kind === 'dense') return denseBytes(feedForward);
-    const { experts: allExperts, expertsPerToken: topK, shared } = feedForward;
-    const beside = shared && denseBytes(shared);
+    const { experts: allExperts, expertsPerToken: topK, shared, beside } = feedForward;
     return [
-      ...(beside ?? []),
+      ...[shared, beside].flatMap((dense) => (dense === null ? [] : denseBytes(dense))),
       routeWorkspace({ count: tokens, width: hiddenSize, allExperts }, elementBytes).bytes,
       expertDownWorkspace({ count: tokens, topK, outputs: hiddenSize }),
     ];

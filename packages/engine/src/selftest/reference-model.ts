@@ -36,6 +36,7 @@ interface Config extends RopeConfig {
   readonly num_global_key_value_heads?: number;
   readonly num_kv_shared_layers?: number;
   readonly hidden_size_per_layer_input?: number;
+  readonly top_k_experts?: number;
   /** The gated delta net of Qwen3-Next and 3.5. */
   readonly linear_num_key_heads?: number;
   readonly linear_num_value_heads?: number;
@@ -259,7 +260,8 @@ export class ReferenceModel {
 
   /** Whether some layer sends tokens to experts. */
   get hasRouter(): boolean {
-    return this.#config.num_experts_per_tok !== undefined;
+    const { num_experts_per_tok, top_k_experts } = this.#config;
+    return (num_experts_per_tok ?? top_k_experts) !== undefined;
   }
 
   /** Log-probabilities of the next token after each of `tokens`. */
@@ -312,12 +314,16 @@ export class ReferenceModel {
       const inputs = within(norms.before[0], states);
       const mixed = isNet ? this.#deltaNet(name, inputs) : this.#attention(name, layer, inputs);
       states = join(within(norms.after[0], mixed));
-      const fed = within(norms.before[1], states).map((line, i) =>
-        this.#feedForward(name, line, [layer, i]),
-      );
+      const fed = within(norms.before[1], states).map((line, i) => {
+        const dense = this.#feedForward(name, line, [layer, i]);
+        const hasExperts = this.#tensors.has(`${name}.router.proj.weight`);
+        return hasExperts ? this.#besideExperts(name, dense, states[i]!, [layer, i]) : dense;
+      });
       states = join(within(norms.after[1], fed));
       states = states.map((state, i) =>
-        inputsOfLayers[i] === undefined ? state : this.#gatedByLayer(layer, state, inputsOfLayers[i]),
+        inputsOfLayers[i] === undefined
+          ? state
+          : this.#gatedByLayer(layer, state, inputsOfLayers[i]),
       );
       const scalar = this.#tensors.get(`${name}.layer_scalar`)?.[0] ?? 1;
       states = states.map((state) => state.map((value) => value * scalar));
@@ -639,7 +645,8 @@ export class ReferenceModel {
     const inner = down.length / this.#config.num_experts! / input.length;
     const size = 2 * inner * input.length;
     const both = multiply(stack.subarray(expert * size, (expert + 1) * size), input);
-    const product = both.slice(0, inner).map((x, i) => x * sigmoid(x) * both[inner + i]!);
+    const activate = this.#is('Gemma') ? gelu : (x: number) => x * sigmoid(x);
+    const product = both.slice(0, inner).map((x, i) => activate(x) * both[inner + i]!);
     const part = down.subarray((expert * size) / 2, ((expert + 1) * size) / 2);
     return multiply(part, product);
   }
@@ -659,6 +666,29 @@ export class ReferenceModel {
         return product.map((value) => (value * chosen[i]!) / rest);
       })
       .reduce<Vector>(add, new Float64Array(input.length));
+  }
+
+  /** Gemma 4: two branches from the same state, each with a norm behind it. */
+  #besideExperts(layer: string, dense: Vector, state: Vector, at: readonly [number, number]) {
+    const router = `${layer}.router`;
+    const scale = this.#tensors.get(`${router}.scale`)!;
+    const root = Math.sqrt(state.length);
+    const read = this.#unit(state, state.length).map((value, i) => (value * scale[i]!) / root);
+    const best = this.#ranked(`${router}.proj`, read, at).slice(0, this.#config.top_k_experts);
+    const powers = best.map(({ logit }) => Math.exp(logit - best[0]!.logit));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    const own = this.#tensors.get(`${router}.per_expert_scale`)!;
+    const input = this.#norm(`${layer}.pre_feedforward_layernorm_2`, state);
+    const routed = best
+      .map(({ expert }, i) => {
+        const product = this.#expert(`${layer}.experts`, expert, input);
+        return product.map((value) => (value * own[expert]! * powers[i]!) / total);
+      })
+      .reduce<Vector>(add, new Float64Array(input.length));
+    return add(
+      this.#norm(`${layer}.post_feedforward_layernorm_1`, dense),
+      this.#norm(`${layer}.post_feedforward_layernorm_2`, routed),
+    );
   }
 
   /** gpt-oss: the softmax over the best logits; gate and up alternate, and are clamped. */

@@ -15,18 +15,21 @@ export interface Branch {
   readonly scale: number;
   /** [1], of the sum. */
   readonly outScale: Float32Array | null;
+  readonly epilogue: 'add' | 'store';
   readonly out: Float32Array;
 }
 
 export function addBranch(branch: Branch, { count, width }: Lines, share: Share): void {
   const { input, norm, scale, out } = branch;
+  const adds = branch.epilogue === 'add';
   const ofSum = branch.outScale?.[0] ?? 1;
   const [from, to] = rangeOf(share, count);
   for (let start = from * width; start < to * width; start += width) {
     const factor = norm === null ? scale : scale * inverseRms(input, start, width, norm.epsilon);
     for (let i = 0; i < width; i++) {
       const weight = norm === null ? 1 : norm.weight[i]! + norm.offset;
-      out[start + i] = (out[start + i]! + input[start + i]! * factor * weight) * ofSum;
+      const own = input[start + i]! * factor * weight;
+      out[start + i] = (adds ? out[start + i]! + own : own) * ofSum;
     }
   }
 }

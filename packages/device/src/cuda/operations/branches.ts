@@ -7,7 +7,7 @@ const WORD = 4;
 const THREADS = 256;
 
 export function launchAddBranch(launcher: Launcher, args: OpArgs['add-branch']): void {
-  const { count, width, norm, outScale, epsilon, normOffset, scale } = args;
+  const { count, width, norm, outScale, epsilon, normOffset, scale, epilogue } = args;
   const block = launcher.parameters
     .pointers(
       launcher.address('input of add-branch', args.input, count * width * E),
@@ -16,7 +16,8 @@ export function launchAddBranch(launcher: Launcher, args: OpArgs['add-branch']):
       launcher.address('out of add-branch', args.out, count * width * E),
     )
     .ints(width)
-    .floats(epsilon, normOffset, scale);
+    .floats(epsilon, normOffset, scale)
+    .ints(epilogue === 'add' ? 1 : 0);
   launcher.launch('add_branch', { grid: [count], threads: lineThreads(width) }, block);
 }
 

@@ -1,6 +1,13 @@
 import type { ConfigReader } from '../config-reader.ts';
+import { counts } from '../describe-experts.ts';
 import { ropesByType } from '../describe-rope.ts';
-import type { FeedForward, LayerHeads, PerLayerInputs } from '../spec.ts';
+import type {
+  DenseFeedForward,
+  ExpertsFeedForward,
+  FeedForward,
+  LayerHeads,
+  PerLayerInputs,
+} from '../spec.ts';
 import { attentionBias, type Family } from './family.ts';
 import { capOf } from './gemma3.ts';
 import { type LayerType, layerTypesOr } from './layer-types.ts';
@@ -64,21 +71,35 @@ function headsOf(config: ConfigReader, types: readonly LayerType[]): readonly La
   });
 }
 
+/** Beside the dense product; whose weights add up to one before the experts' own numbers. */
+function expertsOf(config: ConfigReader, beside: DenseFeedForward): ExpertsFeedForward {
+  return {
+    kind: 'experts',
+    ...counts(config, 'num_experts', 'top_k_experts'),
+    intermediateSize: config.integer('moe_intermediate_size', 1),
+    routerBias: false,
+    weighing: 'softmax-chosen',
+    weightScale: 1,
+    choiceBias: false,
+    bias: false,
+    gate: { limit: Number.POSITIVE_INFINITY, alpha: 'gelu-tanh', shift: 0 },
+    stored: 'stack of layer',
+    shared: null,
+    beside,
+  };
+}
+
 function feedForwardsOf(config: ConfigReader, layers: number): readonly FeedForward[] {
   const width = config.integer('intermediate_size', 1);
   const own = layers - sharedLayers(config, layers);
   const isDouble = config.boolean('use_double_wide_mlp', false);
   const dense = { kind: 'dense', bias: false, activation: 'gelu-tanh' } as const;
-  const single = { ...dense, intermediateSize: width };
-  const double = { ...dense, intermediateSize: 2 * width };
+  const hasExperts = config.boolean('enable_moe_block', false);
+  const [single, double] = [width, 2 * width].map((intermediateSize) => {
+    const product = { ...dense, intermediateSize };
+    return hasExperts ? expertsOf(config, product) : product;
+  }) as [FeedForward, FeedForward];
   return Array.from({ length: layers }, (_, layer) => (isDouble && layer >= own ? double : single));
-}
-
-function check(config: ConfigReader): void {
-  config.choice('use_bidirectional_attention', ['vision'], 'vision');
-  if (config.boolean('enable_moe_block', false)) {
-    throw config.error('unsupported', 'enable_moe_block', 'is true; supported: false');
-  }
 }
 
 function perLayerOf(config: ConfigReader): PerLayerInputs | null {
@@ -106,7 +127,7 @@ const gemma4: Omit<Family, 'architecture' | 'modelType'> = {
   gate: { key: 'hidden_activation', name: 'gelu_pytorch_tanh' },
   ropes: (config, headDim) => ropesByType(config, headDim, THETAS, globalDim(config)),
   read: (config, layers) => {
-    check(config);
+    config.choice('use_bidirectional_attention', ['vision'], 'vision');
     const window = config.integer('sliding_window', 1, 512);
     const types = typesOf(config, layers);
     return {
