@@ -10,9 +10,14 @@
 // of them comes last, in the order of the blocks, so that results never vary.
 //
 // Any grid will do; two blocks fit on a multiprocessor. Fixed when compiled: HEAD_DIM, a multiple
-// of 8 up to 256; GROUP, the query heads that a block serves together, at most 8; KV_FORMAT (0:
+// of 8 up to 512; GROUP, the query heads that a block serves together, at most 8; KV_FORMAT (0:
 // bf16, 1: fp8-e4m3); PAGE_TOKENS; DECODE_WARPS of a block; where not all of a head rotates,
-// ROTARY_DIM, a multiple of 4. No two lines may be of the same row, unless IS_STORED is 1.
+// ROTARY_DIM, a multiple of 4; LINE_KV and VALUE_NORM, as rope.cu has them. No two lines may be of
+// the same row, unless IS_STORED is 1.
+
+#ifndef VALUE_NORM
+#define VALUE_NORM 0
+#endif
 
 #define QUERY_STRIDE (DEPTH + 8)
 #define MERGE_STRIDE (HEAD_DIM + 4)
@@ -50,6 +55,15 @@ struct Quad {
 
   __device__ float squares() const {
     return low[0] * low[0] + low[1] * low[1] + high[0] * high[0] + high[1] * high[1];
+  }
+
+  /** To what bf16 holds. */
+  __device__ void scale(float factor) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      low[i] = widen(narrow(low[i] * factor));
+      high[i] = widen(narrow(high[i] * factor));
+    }
   }
 
   /** Scales and rotates; `angles` are two of (cos, sin). */
@@ -107,7 +121,7 @@ struct Preparation {
     const DecodeShape& shape = args.shape;
     const Heads heads(shape, item);
     const int kvHeads = shape.pages.kvHeads;
-    const bf16* line = args.qkv + (i64)item.line * (shape.heads + 2 * kvHeads) * HEAD_DIM;
+    const bf16* line = args.qkv + (i64)item.line * (shape.heads + LINE_KV * kvHeads) * HEAD_DIM;
     const float2* turn = args.rope + (i64)item.span.position * (HEAD_DIM / 2);
 #pragma unroll
     for (int n = 0; n < PAIRS; n++) {
@@ -117,7 +131,8 @@ struct Preparation {
       for (int round = 0; round < ROUNDS; round++) {
         const int i = vector(round);
         int head = heads.first + min(i, heads.served - 1);
-        if (i >= GROUP) head = shape.heads + (i == GROUP ? 0 : kvHeads) + item.kvHead;
+        const bool isKey = i == GROUP || LINE_KV == 1;
+        if (LINE_KV > 0 && i >= GROUP) head = shape.heads + (isKey ? 0 : kvHeads) + item.kvHead;
         low[round][n] = *(const u32*)(line + head * HEAD_DIM + lowAt(dim(n)));
         high[round][n] = *(const u32*)(line + head * HEAD_DIM + highAt(dim(n)));
       }
@@ -134,6 +149,8 @@ struct Preparation {
       float factor = 1.0f;
       if (IS_STORED) norm = nullptr;
       if (norm != nullptr) factor = scaleOf(round, args.shape.epsilon);
+      const bool isNormedValue = VALUE_NORM && !IS_STORED && i > GROUP;
+      if (isNormedValue) factor = scaleOf(round, args.shape.epsilon);
 #pragma unroll
       for (int n = 0; n < PAIRS; n++) {
         if (dim(n) >= HEAD_DIM / 2) continue;
@@ -145,6 +162,7 @@ struct Preparation {
           weights.shift(args.shape.normOffset);
         }
         if (!IS_STORED && i <= GROUP) quad.turn(factor, weights, angles[n]);
+        if (isNormedValue) quad.scale(factor);
         if (i < GROUP) {
           bf16* query = shared.queries[i];
           *(u32*)(query + lowAt(dim(n))) = operandPair(quad.low[0], quad.low[1]);

@@ -66,7 +66,7 @@ __device__ inline void copyLines(u32 target, u32 partBytes, int first, const bf1
 
 __device__ inline void copyQueries(Shared& shared, const Plan& plan, const bf16* qkv,
                                    const PrefillShape& shape) {
-  const int width = shape.heads + 2 * shape.pages.kvHeads;
+  const int width = shape.heads + LINE_KV * shape.pages.kvHeads;
   for (int first = warpOfGroup() * WARP_LANES; first < LINES; first += WARPGROUP) {
     const i64 index = (i64)plan.tile * LINES + first + laneOf();
     const int token = (int)(index / shape.group);
@@ -81,8 +81,8 @@ __device__ inline u32 lineOf(const Cursor& cursor, const PrefillShape& shape) {
   if (cursor.isDone()) return NOWHERE;
   const Segment& segment = cursor.segment;
   const int position = cursor.from + threadIdx.x % WARPGROUP;
-  // In lines of one element each, an offset is the index of a line, which fits 32 bits.
-  const HeadPages pages(shape.pages, segment.row, cursor.plan.kvHead, 1);
+  // Counted in lines, an offset fits 32 bits.
+  const HeadPages pages(shape.pages, segment.row, cursor.plan.kvHead, HEAD_DIM, HEAD_DIM);
   return position < segment.to ? (u32)pages.offset(position) : NOWHERE;
 }
 

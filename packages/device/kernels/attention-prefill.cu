@@ -4,13 +4,21 @@
 // Runs of tokens against their contexts on the tensor cores (m16n8k16, bf16 in, f32 out), with an
 // online softmax. A tile is ROWS query lines: for GQA the lines of the heads that share a KV head
 // lie side by side, so that they share the K and V tiles. Tokens of several rows may share a tile:
-// each row's tokens form a segment, in which the other lines are masked. HEAD_DIM and KV_FORMAT (0:
-// bf16, 1: FP8 E4M3) are fixed when compiled.
+// each row's tokens form a segment, in which the other lines are masked. HEAD_DIM, KV_FORMAT (0:
+// bf16, 1: FP8 E4M3) and LINE_KV are fixed when compiled.
+//
+// A warp has 16 lines. Dims beyond 256 are more than its registers hold: then two warps have the
+// same lines and half of the dims each. Their halves of the scores are added up by way of shared
+// memory, and both weigh them.
 
-#define WARPS 4
-#define ROWS (WARPS * 16)
-/** Head dimension as the tensor cores need it. */
-#define DEPTH ((HEAD_DIM + 15) / 16 * 16)
+#define LINE_WARPS 4
+#define ROWS (LINE_WARPS * 16)
+/** Warps that have the same lines. */
+#define SPLITS (HEAD_DIM > 256 ? 2 : 1)
+#define WARPS (LINE_WARPS * SPLITS)
+/** Head dimension as the tensor cores need it, and what of it a warp has. */
+#define DEPTH ((HEAD_DIM + 16 * SPLITS - 1) / (16 * SPLITS) * (16 * SPLITS))
+#define OWN (DEPTH / SPLITS)
 #define POSITIONS (DEPTH > 128 ? 32 : 64)
 /** Padding keeps the rows that ldmatrix reads together in different banks. */
 #define STRIDE (DEPTH + 8)
@@ -55,8 +63,12 @@ struct Lines {
 struct Softmax {
   float best[2];
   float sum[2];
-  float values[DEPTH / 8][4];
+  float values[OWN / 8][4];
 };
+
+__device__ inline int lineWarp() { return threadIdx.x / WARP_LANES % LINE_WARPS; }
+/** The first dim that a warp has. */
+__device__ inline int firstDim() { return threadIdx.x / WARP_LANES / LINE_WARPS * OWN; }
 
 #if KV_FORMAT == 1
 /** Eight elements from global to shared memory, or eight zeros. */
@@ -92,8 +104,22 @@ __device__ inline void loadTile(bf16* tile, const Stored* kv, const HeadPages& p
   }
 }
 
-__device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4],
-                                 const u32 (&query)[DEPTH / 16][4], const bf16* keys) {
+/** Adds up what two warps have of the same scores. Nobody reads `halves` when it is called. */
+__device__ inline void joinScores(float (&scores)[POSITIONS / 8][4], float* halves) {
+  const int warp = threadIdx.x / WARP_LANES;
+  const int lane = threadIdx.x % WARP_LANES;
+  const auto at = [&](int of, int i) { return (of * (POSITIONS / 2) + i) * WARP_LANES + lane; };
+#pragma unroll
+  for (int i = 0; i < POSITIONS / 2; i++) halves[at(warp, i)] = scores[i / 4][i % 4];
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + lineWarp()), "n"(SPLITS* WARP_LANES) : "memory");
+  const int other = (warp + LINE_WARPS) % WARPS;
+#pragma unroll
+  for (int i = 0; i < POSITIONS / 2; i++) scores[i / 4][i % 4] += halves[at(other, i)];
+}
+
+/** Over the dims that the warp has. */
+__device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4], const u32 (&query)[OWN / 16][4],
+                                 const bf16* keys) {
   const int lane = threadIdx.x % WARP_LANES;
   const int line = lane / 16 * 8 + lane % 8;
   const int half = lane / 8 % 2 * 8;
@@ -102,9 +128,9 @@ __device__ inline void scoreTile(float (&scores)[POSITIONS / 8][4],
 #pragma unroll
     for (int i = 0; i < 4; i++) scores[2 * n][i] = scores[2 * n + 1][i] = 0.0f;
 #pragma unroll
-    for (int k = 0; k < DEPTH / 16; k++) {
+    for (int k = 0; k < OWN / 16; k++) {
       u32 matrices[4];
-      loadMatrices(matrices, keys + (n * 16 + line) * STRIDE + k * 16 + half);
+      loadMatrices(matrices, keys + (n * 16 + line) * STRIDE + firstDim() + k * 16 + half);
       multiply(scores[2 * n], query[k], matrices[0], matrices[1]);
       multiply(scores[2 * n + 1], query[k], matrices[2], matrices[3]);
     }
@@ -142,7 +168,7 @@ __device__ inline void weigh(Softmax& state, float (&scores)[POSITIONS / 8][4], 
     state.best[half] = top;
     state.sum[half] *= keep;
 #pragma unroll
-    for (int d = 0; d < DEPTH / 8; d++) {
+    for (int d = 0; d < OWN / 8; d++) {
       state.values[d][half * 2] *= keep;
       state.values[d][half * 2 + 1] *= keep;
     }
@@ -170,9 +196,9 @@ __device__ inline void addValues(Softmax& state, const float (&weights)[POSITION
     const u32 a[4] = {narrowPair(low[0], low[1]), narrowPair(low[2], low[3]),
                       narrowPair(high[0], high[1]), narrowPair(high[2], high[3])};
 #pragma unroll
-    for (int d = 0; d < DEPTH / 16; d++) {
+    for (int d = 0; d < OWN / 16; d++) {
       u32 matrices[4];
-      loadTransposed(matrices, values + (k * 16 + line) * STRIDE + d * 16 + half);
+      loadTransposed(matrices, values + (k * 16 + line) * STRIDE + firstDim() + d * 16 + half);
       multiply(state.values[2 * d], a, matrices[0], matrices[1]);
       multiply(state.values[2 * d + 1], a, matrices[2], matrices[3]);
     }
@@ -193,8 +219,8 @@ __device__ inline void store(const Softmax& state, const Lines& lines, const bf1
     }
     const float factor = sum > 0.0f ? 1.0f / sum : 0.0f;
 #pragma unroll
-    for (int d = 0; d < DEPTH / 8; d++) {
-      const int column = d * 8 + threadIdx.x % 4 * 2;
+    for (int d = 0; d < OWN / 8; d++) {
+      const int column = firstDim() + d * 8 + threadIdx.x % 4 * 2;
       if (column >= HEAD_DIM) continue;
       *(u32*)(out + lines.out[half] + column) = narrowPair(
           state.values[d][half * 2] * factor, state.values[d][half * 2 + 1] * factor);
@@ -203,15 +229,15 @@ __device__ inline void store(const Softmax& state, const Lines& lines, const bf1
 }
 
 /** Loads a thread's parts of its warp's query lines, and says which tokens they belong to. */
-__device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv,
+__device__ inline Lines loadQueries(u32 (&query)[OWN / 16][4], const bf16* qkv,
                                     const int* positions, const PrefillShape& shape) {
   const KvPages& pages = shape.pages;
   const int group = shape.group;
-  const int width = (shape.heads + 2 * pages.kvHeads) * HEAD_DIM;
+  const int width = (shape.heads + LINE_KV * pages.kvHeads) * HEAD_DIM;
   Lines lines;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const int row = threadIdx.x / WARP_LANES * 16 + threadIdx.x % WARP_LANES / 4 + half * 8;
+    const int row = lineWarp() * 16 + threadIdx.x % WARP_LANES / 4 + half * 8;
     const i64 index = (i64)blockIdx.x * ROWS + row;
     const int token = (int)(index / group);
     const bool inside = token < shape.count;
@@ -221,10 +247,10 @@ __device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv
     lines.out[half] = inside ? ((i64)token * shape.heads + head) * HEAD_DIM : -1;
     const bf16* line = qkv + (i64)token * width + head * HEAD_DIM;
 #pragma unroll
-    for (int k = 0; k < DEPTH / 16; k++) {
+    for (int k = 0; k < OWN / 16; k++) {
 #pragma unroll
       for (int part = 0; part < 2; part++) {
-        const int column = k * 16 + part * 8 + threadIdx.x % 4 * 2;
+        const int column = firstDim() + k * 16 + part * 8 + threadIdx.x % 4 * 2;
         query[k][part * 2 + half] = inside && column < HEAD_DIM ? *(const u32*)(line + column) : 0;
       }
     }
@@ -232,25 +258,26 @@ __device__ inline Lines loadQueries(u32 (&query)[DEPTH / 16][4], const bf16* qkv
   return lines;
 }
 
-/** Grid: (tiles of ROWS lines, kvHeads). */
+/** Grid: (tiles of ROWS lines, kvHeads). Shared memory: two tiles, and with SPLITS the scores. */
 extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
     attention_prefill(const bf16* qkv, const Stored* kv, const int* tokenRows, const int* positions,
                       const bf16* sinks, bf16* out, PrefillShape shape) {
-  __shared__ __align__(16) bf16 keys[POSITIONS * STRIDE];
-  __shared__ __align__(16) bf16 values[POSITIONS * STRIDE];
+  extern __shared__ __align__(16) bf16 keys[];
+  bf16* values = keys + POSITIONS * STRIDE;
+  float* halves = (float*)(values + POSITIONS * STRIDE);
   letNextStart();
   awaitEarlier();
   const int group = shape.group;
   const int firstToken = (int)((i64)blockIdx.x * ROWS / group);
   const int endToken = min(shape.count, (int)(((i64)blockIdx.x * ROWS + ROWS - 1) / group) + 1);
 
-  u32 query[DEPTH / 16][4];
+  u32 query[OWN / 16][4];
   const Lines lines = loadQueries(query, qkv, positions, shape);
   Softmax state;
 #pragma unroll
   for (int half = 0; half < 2; half++) state.best[half] = -infinity(), state.sum[half] = 0.0f;
 #pragma unroll
-  for (int d = 0; d < DEPTH / 8; d++) {
+  for (int d = 0; d < OWN / 8; d++) {
 #pragma unroll
     for (int i = 0; i < 4; i++) state.values[d][i] = 0.0f;
   }
@@ -279,6 +306,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP_LANES)
       loadTile(values, kv, pages, pages.valueStride, from, begin, to);
       float scores[POSITIONS / 8][4];
       scoreTile(scores, query, keys);
+      if (SPLITS > 1) joinScores(scores, halves);
       weigh(state, scores, lines, inSegment, from, to, shape.scale, shape.window);
       awaitPieces();
       __syncthreads();

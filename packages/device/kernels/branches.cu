@@ -10,18 +10,21 @@ __device__ inline float squaresOf(const bf16* line, int width) {
   return blockSum(sum);
 }
 
-/** norm may be null. */
-extern "C" __global__ void add_branch(const bf16* input, const bf16* norm, bf16* out, int width,
-                                      float epsilon, float normOffset, float scale) {
+/** norm and outScale may be null. */
+extern "C" __global__ void add_branch(const bf16* input, const bf16* norm, const bf16* outScale,
+                                      bf16* out, int width, float epsilon, float normOffset,
+                                      float scale, int adds) {
   letNextStart();
   awaitEarlier();
   const bf16* line = input + (i64)blockIdx.x * width;
   bf16* target = out + (i64)blockIdx.x * width;
   float factor = scale;
+  const float ofSum = outScale != nullptr ? widen(*outScale) : 1.0f;
   if (norm != nullptr) factor *= rsqrtf(squaresOf(line, width) / (float)width + epsilon);
   for (int i = threadIdx.x; i < width; i += blockDim.x) {
     const float weight = norm != nullptr ? widen(norm[i]) + normOffset : 1.0f;
-    target[i] = narrow(widen(target[i]) + widen(line[i]) * factor * weight);
+    const float own = widen(line[i]) * factor * weight;
+    target[i] = narrow((adds ? widen(target[i]) + own : own) * ofSum);
   }
 }
 
@@ -65,6 +68,18 @@ extern "C" __global__ void gate_lines(const bf16* input, const bf16* weight, bf1
   bf16* target = out + (i64)blockIdx.x * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x) {
     target[i] = narrow(widen(target[i]) * factor);
+  }
+}
+
+extern "C" __global__ void gate_span(bf16* out, const bf16* lines, int width, int stride, int first,
+                                     int isGelu) {
+  letNextStart();
+  awaitEarlier();
+  bf16* target = out + (i64)blockIdx.x * width;
+  const bf16* line = lines + (i64)blockIdx.x * stride + first;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
+    const float value = widen(target[i]);
+    target[i] = narrow((isGelu ? geluTanh(value) : silu(value)) * widen(line[i]));
   }
 }
 

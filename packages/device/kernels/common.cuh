@@ -101,11 +101,17 @@ __device__ inline u32 hash32(u32 seedLo, u32 seedHi, u32 counter) {
   return mix32(counter * 0x9e3779b9u + low);
 }
 
+/** Vectors of a line of qkv for each KV head: LineKv of ops.ts. */
+#ifndef LINE_KV
+#define LINE_KV 2
+#endif
+
 /** Where the pages of a layer hold a position. See KvGeometry in ops.ts. */
 struct KvPages {
   const int* table;
-  int layer;
-  int layers;
+  /** Where in a page the layer's keys begin, and how much a page is, in elements. */
+  int layerElement;
+  int pageElements;
   int kvHeads;
   int pageTokens;
   int pagesPerRow;
@@ -132,16 +138,16 @@ struct HeadPages {
   /** From a key to its value. */
   i64 valueStride;
 
-  __device__ HeadPages(const KvPages& all, int row, int head, int headDim) {
+  /** `unit` elements are counted as one. */
+  __device__ HeadPages(const KvPages& all, int row, int head, int headDim, int unit = 1) {
     table = all.table + (i64)row * all.pagesPerRow;
     pages = all.pages;
     pageTokens = all.pageTokens;
     shift = (pageTokens & (pageTokens - 1)) == 0 ? 31 - __clz(pageTokens) : -1;
-    width = headDim;
-    const i64 lines = (i64)all.kvHeads * pageTokens;
-    valueStride = lines * headDim;
-    pageStride = 2 * all.layers * valueStride;
-    base = 2 * all.layer * valueStride + (i64)head * pageTokens * headDim;
+    width = headDim / unit;
+    valueStride = (i64)all.kvHeads * pageTokens * width;
+    pageStride = all.pageElements / unit;
+    base = all.layerElement / unit + (i64)head * pageTokens * width;
   }
 
   /** Element offset of a position's key; -1 when the table names no page of ours. */

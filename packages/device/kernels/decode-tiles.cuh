@@ -54,7 +54,7 @@ struct HeadKv {
 
   __device__ HeadKv(const KvPages& pages, int row, int kvHead)
       : table(pages.table + (i64)row * pages.pagesPerRow),
-        base((2 * pages.layer * (i64)pages.kvHeads + kvHead) * (PAGE_TOKENS * HEAD_DIM)) {}
+        base(pages.layerElement + (i64)kvHead * (PAGE_TOKENS * HEAD_DIM)) {}
 
   /** Elements from a key to its value. */
   __device__ static i64 valueStride(const KvPages& pages) {
@@ -66,8 +66,7 @@ struct HeadKv {
   /** Element offset of a position's key; -1 where its page is none of ours. */
   __device__ i64 offset(const KvPages& pages, int page, int position) const {
     if ((u32)page >= (u32)pages.pages) return -1;
-    return page * (2 * pages.layers * valueStride(pages)) + base +
-           position % PAGE_TOKENS * HEAD_DIM;
+    return page * (i64)pages.pageElements + base + position % PAGE_TOKENS * HEAD_DIM;
   }
 };
 

@@ -42,7 +42,7 @@ struct DecodeShape {
 
 /** The parameter of the kernel. Norms are null where there are none. */
 struct DecodeArgs {
-  /** [count, (heads + 2 kvHeads) * HEAD_DIM], as projected. */
+  /** [count, (heads + LINE_KV * kvHeads) * HEAD_DIM], as projected. */
   const bf16* qkv;
   const bf16* queryNorm;
   const bf16* keyNorm;

@@ -28,6 +28,7 @@ struct Problem {
   /** Whether the kernel before is the gate of the same lines, so that their groups are there. */
   int isBehindGate;
   float limit;
+  /** 0: gelu, in the form with tanh. */
   float alpha;
   float shift;
   /** Of the whole weight. */
@@ -42,6 +43,7 @@ struct Problem {
   __device__ float gated(float gate, float up) const {
     const float held = fminf(gate, limit);
     const float clamped = fmaxf(-limit, fminf(up, limit));
+    if (alpha == 0.0f) return geluTanh(held) * (clamped + shift);
     return held / (1.0f + __expf(-alpha * held)) * (clamped + shift);
   }
 };

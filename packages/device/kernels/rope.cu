@@ -5,6 +5,12 @@
 // Normalises and rotates the heads of q and k in place, and writes k and v to their pages. Fixed
 // when compiled: HEAD_DIM, an even number, KV_FORMAT (0: bf16, 1: FP8 E4M3) and, where not all of a
 // head rotates, ROTARY_DIM. "Halves" are then those of what rotates, followed by those of the rest.
+// LINE_KV says what lines have of each KV head: with 1 the key is its value as well. With
+// VALUE_NORM values are divided by their root mean square.
+
+#ifndef VALUE_NORM
+#define VALUE_NORM 0
+#endif
 
 #define HALF (HEAD_DIM / 2)
 /** Elements of either half that a lane holds: 16 bytes where halves can be cut so. */
@@ -95,8 +101,8 @@ template <typename Stored> __device__ inline void writeHead(Stored* head, const 
   }
 }
 
-/** Multiplies a head by norm / rms. All lanes of a warp call it alike. */
-__device__ inline void normalise(Part& part, const bf16* norm, float epsilon, float offset) {
+/** 1 / rms of a head. All lanes of a warp call it alike. */
+__device__ inline float factorOf(const Part& part, float epsilon) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
@@ -109,8 +115,11 @@ __device__ inline void normalise(Part& part, const bf16* norm, float epsilon, fl
   for (int offset = LANES / 2; offset > 0; offset >>= 1) {
     sum += __shfl_xor_sync(FULL_WARP, sum, offset);
   }
-  if (norm == nullptr) return;
-  const float factor = rsqrtf(sum / (float)HEAD_DIM + epsilon);
+  return rsqrtf(sum / (float)HEAD_DIM + epsilon);
+}
+
+/** Multiplies a head by `factor`, and by its norm's weights. */
+__device__ inline void weigh(Part& part, float factor, const bf16* norm, float offset) {
   const Part weights = readHead(norm);
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
@@ -119,6 +128,14 @@ __device__ inline void normalise(Part& part, const bf16* norm, float epsilon, fl
       part.low[i][j] *= factor * (weights.low[i][j] + offset);
       part.high[i][j] *= factor * (weights.high[i][j] + offset);
     }
+  }
+}
+
+__device__ inline void scale(Part& part, float factor) {
+#pragma unroll
+  for (int i = 0; i < PIECES; i++) {
+#pragma unroll
+    for (int j = 0; j < PIECE; j++) part.low[i][j] *= factor, part.high[i][j] *= factor;
   }
 }
 
@@ -159,8 +176,8 @@ __device__ inline void rotate(Part& part, const Angles& angles) {
 }
 
 /**
- * LANES lanes for each head of q, k and v of each token, in any number of blocks of whole warps
- * that is enough. Sets `counter`, which attention_prefill_hopper counts with, to 0.
+ * LANES lanes for each head of a line of qkv, in any number of blocks of whole warps that is
+ * enough. Sets `counter`, which attention_prefill_hopper counts with, to 0.
  */
 extern "C" __global__ void rope_write_kv(bf16* qkv, const bf16* queryNorm, const bf16* keyNorm,
                                          const float2* rope, void* kv, const int* tokenRows,
@@ -170,7 +187,7 @@ extern "C" __global__ void rope_write_kv(bf16* qkv, const bf16* queryNorm, const
   const u32 thread = blockIdx.x * blockDim.x + threadIdx.x;
   if (thread == 0 && counter != nullptr) *counter = 0;
   const KvPages& pages = shape.pages;
-  const u32 slots = shape.heads + 2 * pages.kvHeads;
+  const u32 slots = shape.heads + LINE_KV * pages.kvHeads;
   const u32 index = thread / LANES;
   const int token = index / slots;
   const int slot = index % slots;
@@ -187,16 +204,22 @@ extern "C" __global__ void rope_write_kv(bf16* qkv, const bf16* queryNorm, const
   Angles angles = {};
   if (isPlaced && !isValue) angles = readAngles(rope + (i64)position * HALF);
   const bf16* norm = isValue ? nullptr : isKey ? keyNorm : queryNorm;
-  normalise(part, norm, shape.epsilon, shape.normOffset);
+  const float factor = factorOf(part, shape.epsilon);
+  Part value = part;
+  if (VALUE_NORM) scale(value, factor);
+  if (norm != nullptr) weigh(part, factor, norm, shape.normOffset);
   if (row < 0 || !isPlaced) return;
 
-  if (!isValue) {
-    rotate(part, angles);
+  if (!isValue) rotate(part, angles);
+  if (!isValue && !isKey) {
     writeHead(head, part);
+    return;
   }
-  if (!isValue && !isKey) return;
   const int kvHead = slot - shape.heads - (isValue ? pages.kvHeads : 0);
   const HeadPages keys(pages, row, kvHead, HEAD_DIM);
   const i64 offset = keys.offset(position);
-  if (offset >= 0) writeHead((Stored*)kv + offset + (isValue ? keys.valueStride : 0), part);
+  if (offset < 0) return;
+  Stored* key = (Stored*)kv + offset;
+  if (isKey) writeHead(key, part);
+  if (isValue || LINE_KV == 1) writeHead(key + keys.valueStride, value);
 }

@@ -48,8 +48,9 @@ __device__ inline int ownExpert(int expert, int from, int to) {
 
 /** The experts of a line's largest scores and what they weigh, by one warp. */
 __device__ inline void chooseForLine(const float* logits, const bf16* bias, const float* choiceBias,
-                                     int* chosen, float* weights, int experts, int topK,
-                                     int weighing, float weightScale, int from, int to) {
+                                     const float* expertScales, int* chosen, float* weights,
+                                     int experts, int topK, int weighing, float weightScale,
+                                     float logitScale, int from, int to) {
   const int lane = threadIdx.x % WARP_LANES;
   const bool isSigmoid = weighing == SIGMOID || weighing == SIGMOID_NORMALISED;
   float own[LANE_EXPERTS];
@@ -58,6 +59,7 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, cons
     const int expert = i * WARP_LANES + lane;
     float logit = expert < experts ? logits[expert] : -infinity();
     if (bias != nullptr && expert < experts) logit += widen(bias[expert]);
+    logit *= logitScale;
     own[i] = logit != logit ? -infinity() : logit;
     if (isSigmoid && expert < experts) {
       own[i] = sigmoidExactly(own[i]) + (choiceBias != nullptr ? choiceBias[expert] : 0.0f);
@@ -86,13 +88,14 @@ __device__ inline void chooseForLine(const float* logits, const bf16* bias, cons
     float mine;
     if (isSigmoid) {
       // Who is chosen depends on the bias, and what it weighs does not.
-      mine = sigmoidExactly(logits[at] + (bias != nullptr ? widen(bias[at]) : 0.0f));
+      const float logit = logits[at] + (bias != nullptr ? widen(bias[at]) : 0.0f);
+      mine = sigmoidExactly(logit * logitScale);
     } else {
       mine = expf(best - top);
     }
     total += mine;
     // Lanes keep what the slots of their numbers weigh: topK is at most a warp's lanes.
-    if (lane == slot) power = mine;
+    if (lane == slot) power = mine * (expertScales != nullptr ? expertScales[at] : 1.0f);
     if (lane == 0) chosen[slot] = ownExpert(at, from, to);
   }
   if (weighing == SOFTMAX_ALL) {
@@ -134,10 +137,11 @@ __device__ inline void groupFew(const int* chosen, int* starts, int* order, int 
  */
 extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, bf16* normed,
                                           const float* logits, const bf16* bias,
-                                          const float* choiceBias, const int* tokenRows,
-                                          int* chosen, float* weights, int* starts, int* order,
-                                          int count, int width, int allExperts, int from, int to,
-                                          int experts, int topK, int weighing, float weightScale,
+                                          const float* choiceBias, const float* expertScales,
+                                          const int* tokenRows, int* chosen, float* weights,
+                                          int* starts, int* order, int count, int width,
+                                          int allExperts, int from, int to, int experts, int topK,
+                                          int weighing, float weightScale, float logitScale,
                                           float epsilon, float normOffset, int isFew) {
   __shared__ int few[WARP_LANES];
   awaitEarlier();
@@ -155,8 +159,9 @@ extern "C" __global__ void choose_experts(const bf16* input, const bf16* norm, b
     if (tokenRows[line] < 0) {
       if (lane < topK) own[lane] = -1, weights[line * topK + lane] = 0.0f;
     } else {
-      chooseForLine(logits + (i64)line * allExperts, bias, choiceBias, own,
-                    weights + (i64)line * topK, allExperts, topK, weighing, weightScale, from, to);
+      chooseForLine(logits + (i64)line * allExperts, bias, choiceBias, expertScales, own,
+                    weights + (i64)line * topK, allExperts, topK, weighing, weightScale, logitScale,
+                    from, to);
     }
   }
   if (!isFew) return;

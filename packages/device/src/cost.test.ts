@@ -57,12 +57,16 @@ test('attention reads the KV of the positions that its tokens attend to', () => 
   const positions: Slice = { ...some, offsetBytes: 16, bytes: 16 };
   const peek = (slice: Slice) =>
     Int32Array.from(slice === tokenRows ? [0, 2, -1, 1] : [99, 9, 1000, 0]);
-  const geometry = { layer: 0, layers: 1, kvHeads: 2, headDim: 8, pageTokens: 16, pagesPerRow: 9 };
+  const heads = { kvHeads: 2, headDim: 8 };
+  const places = { pageElements: 512, layerElement: 0, pageTokens: 16, pagesPerRow: 9 };
+  const geometry = { ...heads, ...places };
   const cost = opCost(
     'attention',
     {
       ...geometry,
       qkv: some,
+      lineKv: 'keys and values',
+      valueNorm: false,
       sinks: null,
       out: some,
       kv: some,

@@ -6,6 +6,7 @@ import {
   type OpArgs,
   type OpName,
   packedBytes,
+  qkvWidth,
   storedBytes,
 } from './ops.ts';
 import { storedElementBytes } from './placement.ts';
@@ -53,10 +54,11 @@ export function attentionCost(
   element: ElementType,
   attended: Attended,
 ): OpCost {
-  const { count, heads, kvHeads, headDim, kvFormat } = args;
-  // Each token's own k and v are written, too.
-  const kvElements = (attended.positions + count) * 2 * kvHeads * headDim;
-  const activations = count * (2 * heads + 2 * kvHeads) * headDim;
+  const { count, heads, kvHeads, headDim, kvFormat, lineKv } = args;
+  // Each token's own k and v are written, too, where they are new.
+  const written = lineKv === 'none' ? 0 : count;
+  const kvElements = (attended.positions + written) * 2 * kvHeads * headDim;
+  const activations = count * (heads * headDim + qkvWidth(args));
   const elementBytes = bytesPerElement(element);
   return {
     bytes: kvElements * storedBytes(kvFormat, element) + activations * elementBytes,
@@ -171,6 +173,10 @@ const COSTS: { readonly [Name in OpName]: CostRule<Name> } = {
   'sigmoid-gate': ({ elements }, elementBytes) => ({
     bytes: 3 * elements * elementBytes,
     operations: 4 * elements,
+  }),
+  'gate-span': ({ count, width }, elementBytes) => ({
+    bytes: 3 * count * width * elementBytes,
+    operations: 8 * count * width,
   }),
   'gate-lines': ({ count, inputs, width }, elementBytes) => ({
     bytes: ((count + 1) * inputs + 2 * count * width) * elementBytes,

@@ -113,15 +113,18 @@ export interface OpArgs {
   };
 
   /**
-   * On qkv[count, (heads + 2 kvHeads) * headDim]: normalises each head of q and k where norms are
-   * given (Qwen3), rotates the first rotaryDim of q and k (halves of these, as Hugging Face's
-   * rotate_half) and leaves the rest as it is, writes k and v of this layer to their pages. Then
+   * On qkv[count, (heads + n kvHeads) * headDim], n as lineKv has it: normalises each head of q and
+   * k where norms are given (Qwen3), and of v with valueNorm, by its root mean square alone (Gemma
+   * 4); rotates the first rotaryDim of q and k (halves of these, as Hugging Face's rotate_half) and
+   * leaves the rest as it is, writes k and v of this layer to their pages. Then
    * out[count, heads * headDim] = softmax(q k^T * scale) v over positions j <= p of the token's
    * row, and p - j < window where window > 0. A head's sink is one more score, as it is, whose
    * weight no value gets. Leaves qkv undefined.
    */
   attention: KvGeometry & {
     readonly qkv: Slice;
+    readonly lineKv: LineKv;
+    readonly valueNorm: boolean;
     /** E [heads] */
     readonly sinks: Slice | null;
     /** E [headDim] */
@@ -150,9 +153,9 @@ export interface OpArgs {
 
   /**
    * Sends each line to topK of the experts. normed = input over the root mean square of its line,
-   * times norm + normOffset; logits = normed * router^T (+ routerBias), in f32. A line chooses the
-   * experts of the largest logits, largest first and the lowest id among equals (NaN counts as
-   * minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
+   * times norm + normOffset; logits = logitScale * (normed * router^T (+ routerBias)), in f32. A
+   * line chooses the experts of the largest logits, largest first and the lowest id among equals
+   * (NaN counts as minus infinity); a line of row -1 chooses none (-1). weights = weightScale times the softmax
    * over the logits of the chosen, or over all of them. By sigmoids, a line chooses the largest
    * sigmoid(logits) + choiceBias, and weights are weightScale times the sigmoids alone, or these
    * over the sum of the chosen. Then the groups, as ExpertGroups has them: of a device that has a
@@ -173,6 +176,9 @@ export interface OpArgs {
     readonly routerBias: Slice | null;
     /** f32 [allExperts], for sigmoids alone. */
     readonly choiceBias: Slice | null;
+    readonly logitScale: number;
+    /** f32 [allExperts]: what the weight of each is multiplied by, whatever the others weigh. */
+    readonly expertScales: Slice | null;
     readonly weighing: Weighing;
     readonly weightScale: number;
     readonly tokenRows: Slice;
@@ -229,8 +235,9 @@ export interface OpArgs {
     };
 
   /**
-   * out[count, width] += scale * x, where x is the input or, with a norm, the input over the root
-   * mean square of its line, times norm + normOffset.
+   * out[count, width] += scale * x, or becomes that, where x is the input or, with a norm, the
+   * input over the root mean square of its line, times norm + normOffset. With outScale what is
+   * left in out is multiplied by it.
    */
   'add-branch': {
     readonly input: Slice;
@@ -239,6 +246,9 @@ export interface OpArgs {
     readonly normOffset: NormOffset;
     readonly epsilon: number;
     readonly scale: number;
+    /** E [1] */
+    readonly outScale: Slice | null;
+    readonly epilogue: 'add' | 'store';
     readonly out: Slice;
     readonly count: number;
     readonly width: number;
@@ -276,6 +286,20 @@ export interface OpArgs {
 
   /** out[i] *= sigmoid(input[i]). */
   'sigmoid-gate': { readonly input: Slice; readonly out: Slice; readonly elements: number };
+
+  /**
+   * out[count, width] becomes its activation, times elements [first, first + width) of each line of
+   * lines[count, stride].
+   */
+  'gate-span': {
+    readonly out: Slice;
+    readonly lines: Slice;
+    readonly activation: Activation;
+    readonly count: number;
+    readonly width: number;
+    readonly stride: number;
+    readonly first: number;
+  };
 
   /** out[i, :width] *= sigmoid(input[i, :inputs] * weight), weight E [inputs]. */
   'gate-lines': {
@@ -707,10 +731,10 @@ export interface ExpertGroups {
   readonly topK: number;
 }
 
-/** The gated product's activation. */
+/** The gated product's activation: gelu in the form with tanh, or x sigmoid(alpha x). */
 export interface GateForm {
   readonly limit: number;
-  readonly alpha: number;
+  readonly alpha: number | 'gelu-tanh';
   readonly shift: number;
 }
 
@@ -824,8 +848,30 @@ export interface GrammarTables {
 }
 
 /**
- * KV pages: [pages, layers, (k, v), kvHeads, pageTokens, headDim]. A page is contiguous over all
- * layers, so that a spill or a restore of it is one crossing. Position p of row r is in page
+ * What a line of qkv has for each KV head behind its queries: a key and a value; a key that is its
+ * value as well, which takes it before norms and rotation; or nothing, where the pages have both
+ * from an earlier layer.
+ */
+export type LineKv = 'keys and values' | 'keys' | 'none';
+
+/** Vectors that it is for each KV head. */
+export const LINE_KV_PARTS: Readonly<Record<LineKv, 0 | 1 | 2>> = {
+  'keys and values': 2,
+  keys: 1,
+  none: 0,
+};
+
+/** Elements of a line of qkv. */
+export function qkvWidth(
+  args: Pick<OpArgs['attention'], 'heads' | 'kvHeads' | 'headDim' | 'lineKv'>,
+): number {
+  return (args.heads + LINE_KV_PARTS[args.lineKv] * args.kvHeads) * args.headDim;
+}
+
+/**
+ * KV pages. A page has, for each layer with keys and values of its own, [(k, v), kvHeads,
+ * pageTokens, headDim], one behind the other: it is contiguous over all layers, so that a spill or
+ * a restore of it is one crossing. Position p of row r is in page
  * pageTable[r * pagesPerRow + p / pageTokens].
  */
 export interface KvGeometry {
@@ -834,8 +880,10 @@ export interface KvGeometry {
   readonly pageTable: Slice;
   readonly tokenRows: Slice;
   readonly positions: Slice;
-  readonly layer: number;
-  readonly layers: number;
+  /** Of a page, over all layers. */
+  readonly pageElements: number;
+  /** Where in a page this layer's keys begin. */
+  readonly layerElement: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly pageTokens: number;

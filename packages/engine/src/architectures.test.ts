@@ -24,6 +24,19 @@ const SPARSE = {
   shared_expert_intermediate_size: 32,
 };
 
+const GEMMA4 = {
+  hidden_act: undefined,
+  hidden_size_per_layer_input: 0,
+  global_head_dim: 32,
+  sliding_window: 9,
+  layer_types: ['sliding_attention', 'full_attention'],
+  rope_theta: undefined,
+  rope_parameters: {
+    full_attention: { rope_type: 'proportional', rope_theta: 1e4, partial_rotary_factor: 0.5 },
+    sliding_attention: { rope_type: 'default', rope_theta: 1e3 },
+  },
+};
+
 const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
   ['Llama, tied', { architecture: 'LlamaForCausalLM', tiedHead: true }],
   [
@@ -128,6 +141,56 @@ const CASES: readonly (readonly [string, ModelFolderOptions])[] = [
           full_attention: { rope_type: 'linear', factor: 2, rope_theta: 1e4 },
           sliding_attention: { rope_type: 'default', rope_theta: 1e3 },
         },
+      },
+    },
+  ],
+  [
+    'Gemma 4, values that are keys, within a model that sees',
+    {
+      architecture: 'Gemma4ForConditionalGeneration',
+      tiedHead: true,
+      config: {
+        ...GEMMA4,
+        attention_k_eq_v: true,
+        num_global_key_value_heads: 1,
+        global_head_dim: 24,
+        final_logit_softcapping: 3.5,
+      },
+    },
+  ],
+  [
+    'Gemma 4, layers at the end without keys and values of their own',
+    {
+      architecture: 'Gemma4ForCausalLM',
+      tiedHead: true,
+      config: {
+        ...GEMMA4,
+        num_hidden_layers: 4,
+        layer_types: [...GEMMA4.layer_types, ...GEMMA4.layer_types],
+        num_kv_shared_layers: 2,
+        use_double_wide_mlp: true,
+      },
+    },
+  ],
+  [
+    'Gemma 4, inputs for each layer',
+    {
+      architecture: 'Gemma4ForCausalLM',
+      tiedHead: true,
+      config: { ...GEMMA4, hidden_size_per_layer_input: 12, vocab_size_per_layer_input: 330 },
+    },
+  ],
+  [
+    'Gemma 4, experts beside a dense product',
+    {
+      architecture: 'Gemma4ForCausalLM',
+      tiedHead: true,
+      config: {
+        ...GEMMA4,
+        enable_moe_block: true,
+        num_experts: 5,
+        top_k_experts: 2,
+        moe_intermediate_size: 48,
       },
     },
   ],

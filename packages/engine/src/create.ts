@@ -49,7 +49,6 @@ import {
   type MemoryBudget,
 } from './request/request.ts';
 import type { ForwardParts } from './runner/forward.ts';
-import { kvLayers } from './runner/layer-sizes.ts';
 import { budgetMemory } from './runner/memory.ts';
 import { Runner } from './runner/runner.ts';
 import {
@@ -59,7 +58,6 @@ import {
   pageBytes,
   RING_SLOTS,
   type RunnerShape,
-  ropeBytes,
   ropeTables,
   stateBytesPerRow,
 } from './runner/shapes.ts';
@@ -204,13 +202,12 @@ export async function prepareModel(options: EngineOptions): Promise<PreparedMode
   options.onPhase?.('weights');
   const loaded = await load(options, source, { spec, traffic });
   const buffers = allocateBuffers(device, own, shape);
-  const tableBytes = ropeBytes(spec, shape);
-  for (const [index, rope] of ropeTables(spec).entries()) {
+  for (const { rope, headDim, offsetBytes, bytes } of ropeTables(spec, shape)) {
     // A device that computes nothing reads no angles, and those of long contexts take seconds.
     const table = device.info.isHollow
-      ? new Uint8Array(tableBytes)
-      : bytesOf(ropeTable(rope, spec.headDim, shape.maxModelTokens));
-    await traffic.upload(table, slice(buffers.rope, index * tableBytes, table.length));
+      ? new Uint8Array(bytes)
+      : bytesOf(ropeTable(rope, headDim, shape.maxModelTokens));
+    await traffic.upload(table, slice(buffers.rope, offsetBytes, bytes));
   }
   const vocabulary = options.grammars?.vocabulary ?? null;
   if (vocabulary !== null) {
@@ -310,9 +307,10 @@ export function tiersRequest(
   const { spec, shape, stream } = parts;
   const geometry = {
     pageBytes: pageBytes(spec, shape, bytesPerElement(device.info.element)),
-    layers: kvLayers(spec),
-    // All layers move alike: the prefix tree does not part them by their windows yet.
-    groups: [{ layers: Array.from({ length: kvLayers(spec) }, (_, i) => i), windowTokens: 0 }],
+    // All layers move together, whatever their sizes: the prefix tree does not part them by their
+    // windows yet.
+    layers: 1,
+    groups: [{ layers: [0], windowTokens: 0 }],
   };
   return {
     device,

@@ -1,6 +1,13 @@
 import { bf16FromF32, f32FromBf16 } from '../bf16.ts';
 import type { Slice } from '../device.ts';
-import type { NormOffset, OpArgs, StorageFormat } from '../ops.ts';
+import {
+  LINE_KV_PARTS,
+  type LineKv,
+  type NormOffset,
+  type OpArgs,
+  qkvWidth,
+  type StorageFormat,
+} from '../ops.ts';
 import { type ContractCase, expectClose, expectThat } from './case.ts';
 import { filled } from './filled.ts';
 import {
@@ -8,6 +15,7 @@ import {
   kvIndex,
   referenceAttend,
   referenceE4m3,
+  referenceRmsNorm,
   referenceRope,
   referenceRotate,
   referenceRoundE4m3,
@@ -30,7 +38,10 @@ const HEADS: readonly HeadShape[] = [
   { heads: 8, kvHeads: 1, headDim: 64, pageTokens: 64 },
   { heads: 5, kvHeads: 1, headDim: 128, pageTokens: 32 },
   { heads: 2, kvHeads: 1, headDim: 256, pageTokens: 16 },
+  { heads: 8, kvHeads: 1, headDim: 512, pageTokens: 16 },
 ];
+/** Of a layer before, whose heads are of another size. */
+const ODD_ELEMENTS = 2 * 16 * 40;
 
 const ROWS = 4;
 const PAGES_PER_ROW = 9;
@@ -42,30 +53,34 @@ interface Batch {
   readonly positions: number[];
 }
 
-/** Rows with their histories on pages in random order, and the shape of the last of two layers. */
+/** Rows with their histories on pages in random order, and the shape of the last of the layers. */
 class PagedRows {
   readonly heads: number;
+  readonly lineKv: LineKv;
   readonly shape: KvShape;
   readonly pageTable: Int32Array;
   readonly pages: number;
   readonly #bench: Workbench;
 
-  constructor(bench: Workbench, { heads, ...shape }: HeadShape) {
+  constructor(bench: Workbench, { heads, ...shape }: HeadShape, lineKv: LineKv) {
     this.#bench = bench;
     this.heads = heads;
-    this.shape = { ...shape, layers: 2, layer: 1, pagesPerRow: PAGES_PER_ROW };
+    this.lineKv = lineKv;
+    const layer = 2 * shape.kvHeads * shape.pageTokens * shape.headDim;
+    const before = layer + (shape.headDim > 128 ? ODD_ELEMENTS : 0);
+    const places = { pageElements: before + layer, layerElement: before };
+    this.shape = { ...shape, ...places, pagesPerRow: PAGES_PER_ROW };
     this.pages = ROWS * PAGES_PER_ROW + 3;
     const order = bench.dice.permutation(this.pages);
     this.pageTable = Int32Array.from(order.slice(0, ROWS * PAGES_PER_ROW));
   }
 
   get kvElements(): number {
-    const { layers, kvHeads, pageTokens, headDim } = this.shape;
-    return this.pages * layers * 2 * kvHeads * pageTokens * headDim;
+    return this.pages * this.shape.pageElements;
   }
 
   get qkvWidth(): number {
-    return (this.heads + 2 * this.shape.kvHeads) * this.shape.headDim;
+    return qkvWidth({ ...this.shape, heads: this.heads, lineKv: this.lineKv });
   }
 
   async geometry(batch: Batch, kv: Slice) {
@@ -103,8 +118,11 @@ function describe({ heads, shape }: PagedRows, test: AttentionCase): string {
   const shapes = `${heads}/${kvHeads} heads of ${headDim}, pages of ${pageTokens}`;
   const { phase, window, hasNorms, hasSinks, kvFormat } = test;
   const rotary = test.rotaryDim === undefined ? '' : `, ${test.rotaryDim} dims rotate`;
+  const ofLine = test.lineKv === undefined ? '' : `, lines with ${test.lineKv}`;
+  const values = test.valueNorm ? ', values normalised' : '';
   const norms = (hasNorms ? ', with norms' : '') + (hasSinks ? ', with sinks' : '') + rotary;
-  return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${shapes}${norms}`;
+  const what = `${shapes}${norms}${ofLine}${values}`;
+  return `attention, ${phase}, window ${window}, KV ${kvFormat}, ${what}`;
 }
 
 interface AttentionCase {
@@ -118,6 +136,9 @@ interface AttentionCase {
   /** Absent: all dims rotate. */
   readonly rotaryDim?: number;
   readonly normOffset?: NormOffset;
+  /** Absent: keys and values. */
+  readonly lineKv?: LineKv;
+  readonly valueNorm?: boolean;
 }
 
 const MAX_POSITIONS = 64 * PAGES_PER_ROW;
@@ -153,6 +174,7 @@ function expected(
   },
 ) {
   const { batch, heads, window, hasNorms, kvFormat, normOffset = 0 } = test;
+  const parts = LINE_KV_PARTS[paged.lineKv];
   const { headDim, kvHeads } = heads;
   const kv = new Float64Array(inputs.kv);
   const round = (value: number) => (kvFormat === 'element' ? value : referenceRoundE4m3(value));
@@ -171,15 +193,17 @@ function expected(
     );
   const tokens = batch.rows.flatMap((row, i) => (row < 0 ? [] : [{ row, i }]));
   const written = new Set<number>();
+  const ones = new Float32Array(headDim).fill(1);
   for (const { row, i } of tokens) {
-    for (let n = 0; n < kvHeads; n++) {
-      const parts = [
+    for (let n = 0; n < kvHeads && parts > 0; n++) {
+      const value = headAt(i, paged.heads + (parts - 1) * kvHeads + n);
+      const both = [
         rotate(i, paged.heads + n, inputs.norms[1]),
-        headAt(i, paged.heads + kvHeads + n),
+        test.valueNorm ? referenceRmsNorm(value, ones, headDim, EPSILON) : value,
       ] as const;
       for (const part of [0, 1] as const) {
         const to = kvIndex(paged.shape, paged.pageTable, row, batch.positions[i]!, part, n);
-        kv.set(parts[part].map(round), to);
+        kv.set(both[part].map(round), to);
         written.add(to);
       }
     }
@@ -230,11 +254,14 @@ function ropeOf(headDim: number, rotaryDim: number): Float32Array {
 
 async function checkAttention(bench: Workbench, test: AttentionCase): Promise<void> {
   const { heads, phase, window, batch, kvFormat, hasNorms, hasSinks } = test;
-  const paged = new PagedRows(bench, heads);
+  const { lineKv = 'keys and values', valueNorm = false } = test;
+  const paged = new PagedRows(bench, heads, lineKv);
   const { headDim } = heads;
   const history = Array.from({ length: ROWS }, (_, row) => {
     const own = batch.positions.filter((_, i) => batch.rows[i] === row);
-    return own.length === 0 ? 0 : Math.min(...own);
+    if (own.length === 0) return 0;
+    // Where lines bring nothing, their own are there.
+    return lineKv === 'none' ? Math.max(...own) + 1 : Math.min(...own);
   });
   const before = stored(bench, paged.history(history), kvFormat);
   const qkv = bench.random(batch.rows.length * paged.qkvWidth, 2);
@@ -248,6 +275,8 @@ async function checkAttention(bench: Workbench, test: AttentionCase): Promise<vo
     ...(await paged.geometry(batch, kv)),
     kvFormat,
     qkv: await bench.upload(qkv),
+    lineKv,
+    valueNorm,
     sinks: sinks && (await bench.upload(sinks)),
     queryNorm: hasNorms ? await bench.upload(norms[0]) : null,
     keyNorm: hasNorms ? await bench.upload(norms[1]) : null,
@@ -352,7 +381,7 @@ async function checkEveryShape(
   batchOf: (heads: HeadShape) => Batch,
   shapes: readonly HeadShape[] = HEADS,
 ): Promise<void> {
-  for (const heads of shapes) {
+  for (const heads of shapes.filter(({ headDim }) => headDim <= 256)) {
     const plain = { hasNorms: false, hasSinks: false, window: 0 };
     const common = { heads, phase, batch: batchOf(heads), ...plain };
     const window = heads.pageTokens + 3;
@@ -365,6 +394,18 @@ async function checkEveryShape(
     const centred = { ...common, hasNorms: true, normOffset: 1, rotaryDim: 32 } as const;
     await checkAttention(bench, { ...centred, kvFormat: 'element' });
   }
+  for (const heads of shapes.filter(({ headDim }) => headDim > 128)) {
+    const normed = { heads, phase, batch: batchOf(heads), hasNorms: true, hasSinks: false };
+    const windowed = { ...normed, window: heads.pageTokens + 3 };
+    const [element, fp8] = ['element', 'fp8-e4m3'] as const;
+    const keys = { lineKv: 'keys', valueNorm: true } as const;
+    await checkAttention(bench, { ...windowed, valueNorm: true, kvFormat: element });
+    await checkAttention(bench, { ...normed, window: 0, ...keys, kvFormat: element });
+    await checkAttention(bench, { ...windowed, ...keys, valueNorm: false, kvFormat: fp8 });
+    await checkAttention(bench, { ...normed, window: 0, ...keys, kvFormat: fp8 });
+    await checkAttention(bench, { ...windowed, lineKv: 'none', kvFormat: element });
+    await checkAttention(bench, { ...normed, window: 0, lineKv: 'none', kvFormat: fp8 });
+  }
 }
 
 export const attentionCases: readonly ContractCase[] = [
@@ -375,7 +416,7 @@ export const attentionCases: readonly ContractCase[] = [
     checkEveryShape(bench, 'prefill', prefillBatch),
   ),
   benchCase('attention of drafts', 'arithmetic', (bench) =>
-    checkEveryShape(bench, 'verify', draftBatch, [HEADS[1]!, HEADS[3]!, HEADS[6]!]),
+    checkEveryShape(bench, 'verify', draftBatch, [HEADS[1]!, HEADS[3]!, HEADS[6]!, HEADS[7]!]),
   ),
   benchCase('attention of single tokens as a chunk', 'arithmetic', async (bench) => {
     const heads = HEADS[3]!;

@@ -1,6 +1,6 @@
 import type { NormOffset } from '../ops.ts';
 import { type ContractCase, expectClose } from './case.ts';
-import { referenceRmsNorm, referenceSigmoid } from './reference.ts';
+import { referenceGate, referenceRmsNorm, referenceSigmoid } from './reference.ts';
 import { benchCase, type Workbench } from './workbench.ts';
 
 const EPSILON = 1e-5;
@@ -15,24 +15,33 @@ async function checkAddBranch(
   bench: Workbench,
   [count, width]: readonly [number, number],
   normOffset: NormOffset | null,
+  ofSum: number | null,
+  epilogue: 'add' | 'store' = 'add',
 ): Promise<void> {
   const [input, before] = [bench.random(count * width, 3), bench.random(count * width)];
   const norm = normOffset === null ? null : bench.random(width);
-  const out = await bench.upload(before);
+  const isAdded = epilogue === 'add';
+  const out = isAdded ? await bench.upload(before) : await bench.output(before.length);
   bench.launch('add-branch', {
     input: await bench.upload(input),
     norm: norm && (await bench.upload(norm)),
     normOffset: normOffset ?? 0,
     epsilon: EPSILON,
     scale: 0.22,
+    outScale: ofSum === null ? null : await bench.upload(Float32Array.of(ofSum)),
+    epilogue,
     out,
     count,
     width,
   });
   const weights = norm?.map((weight) => weight + normOffset!);
   const branch = weights === undefined ? input : referenceRmsNorm(input, weights, width, EPSILON);
-  const expected = Float64Array.from(before, (value, i) => value + 0.22 * branch[i]!);
-  const what = `add-branch ${count} x ${width}, norm offset ${normOffset}`;
+  const expected = Float64Array.from(
+    before,
+    (value, i) => ((isAdded ? value : 0) + 0.22 * branch[i]!) * (ofSum ?? 1),
+  );
+  const how = `norm offset ${normOffset}, times ${ofSum}, ${epilogue}`;
+  const what = `add-branch ${count} x ${width}, ${how}`;
   expectClose(what, await bench.download(out), expected, bench.tolerance);
 }
 
@@ -110,6 +119,27 @@ async function checkGates(bench: Workbench): Promise<void> {
   }
 }
 
+async function checkGatedSpans(bench: Workbench): Promise<void> {
+  for (const [count, width] of SIZES) {
+    const [stride, first] = [width + 40, 16];
+    const [values, lines] = [bench.random(count * width, 3), bench.random(count * stride)];
+    const uploaded = await bench.upload(lines);
+    for (const activation of ['silu', 'gelu-tanh'] as const) {
+      const out = await bench.upload(values);
+      const sizes = { count, width, stride, first };
+      bench.launch('gate-span', { out, lines: uploaded, activation, ...sizes });
+      // A gate's halves, line by line.
+      const both = Float32Array.from({ length: 2 * values.length }, (_, i) => {
+        const [line, at] = [Math.floor(i / 2 / width), i % (2 * width)];
+        return at < width ? values[line * width + at]! : lines[line * stride + first + at - width]!;
+      });
+      const what = `gate-span ${count} x ${width} by ${activation}`;
+      const expected = referenceGate(both, width, activation);
+      expectClose(what, await bench.download(out), expected, bench.tolerance);
+    }
+  }
+}
+
 async function checkLogits(bench: Workbench): Promise<void> {
   const values = bench.dice.values(5000, 60);
   for (const [scale, cap] of [
@@ -130,11 +160,14 @@ async function checkLogits(bench: Workbench): Promise<void> {
 export const branchCases: readonly ContractCase[] = [
   benchCase('branches are added', 'arithmetic', async (bench) => {
     for (const size of SIZES) {
-      for (const offset of [null, 0, 1] as const) await checkAddBranch(bench, size, offset);
+      for (const offset of [null, 0, 1] as const) await checkAddBranch(bench, size, offset, null);
+      await checkAddBranch(bench, size, 0, 0.75);
+      await checkAddBranch(bench, size, 0, null, 'store');
     }
   }),
   benchCase('spans of lines are normalised', 'arithmetic', checkSpans),
   benchCase('queries are scaled by their positions', 'arithmetic', checkPositions),
+  benchCase('branches gate spans of lines', 'arithmetic', checkGatedSpans),
   benchCase('sigmoids gate elements and lines', 'arithmetic', checkGates),
   benchCase('logits are scaled and capped', 'arithmetic', checkLogits),
 ];

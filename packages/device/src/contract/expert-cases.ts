@@ -24,6 +24,7 @@ import { benchCase, type Workbench } from './workbench.ts';
 
 const EPSILON = 1e-5;
 const SWIGLU: GateForm = { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 };
+const GEGLU: GateForm = { limit: Number.POSITIVE_INFINITY, alpha: 'gelu-tanh', shift: 0 };
 const CLAMPED: GateForm = { limit: 0.5, alpha: 1.702, shift: 1 };
 
 interface RouteCase {
@@ -56,6 +57,12 @@ async function groupOutputs(
 /** Logits no further apart than this, in units of their spread, may be ordered either way. */
 const NEAR: Readonly<Record<ElementType, number>> = { f32: 1e-4, bf16: 4e-2 };
 
+function referenceActivated(gate: number, alpha: GateForm['alpha']): number {
+  if (alpha !== 'gelu-tanh') return gate / (1 + Math.exp(-alpha * gate));
+  const inner = Math.sqrt(2 / Math.PI) * (gate + 0.044715 * gate ** 3);
+  return (gate * (1 + Math.tanh(inner))) / 2;
+}
+
 async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   const { count, width, experts, topK, hasBias, weighing, normOffset = 0 } = test;
   const isSigmoid = weighing.startsWith('sigmoid');
@@ -69,6 +76,8 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
   const choiceBias = isSigmoid && hasBias ? bench.dice.values(experts, 0.5) : null;
   if (choiceBias !== null) choiceBias[experts - 1] = choiceBias[0]!;
   const weightScale = isSigmoid ? 2.5 : 1;
+  const logitScale = hasBias ? 0.5 : 1;
+  const expertScales = hasBias ? bench.dice.values(experts, 2) : null;
   const rows = Array.from({ length: count }, (_, i) => (i % 5 === 3 ? -1 : i));
   const groups = await groupOutputs(bench, test);
   const normed = await bench.output(count * width);
@@ -84,6 +93,8 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     router: await bench.upload(router),
     routerBias: bias && (await bench.upload(bias)),
     choiceBias: choiceBias && (await bench.upload(choiceBias, 'f32')),
+    logitScale,
+    expertScales: expertScales && (await bench.upload(expertScales, 'f32')),
     weighing,
     weightScale,
     tokenRows: await bench.uploadWords(rows),
@@ -107,7 +118,10 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
       expectSame(`${what}: experts of padding`, slots, new Array<number>(topK).fill(-1));
       continue;
     }
-    const logits = Array.from({ length: experts }, (_, e) => referenceRow(router, bias, e, own));
+    const logits = Array.from(
+      { length: experts },
+      (_, e) => logitScale * referenceRow(router, bias, e, own),
+    );
     const scores = logits.map((logit, i) =>
       isSigmoid ? referenceSigmoid(logit) + (choiceBias?.[i] ?? 0) : logit,
     );
@@ -123,7 +137,9 @@ async function checkRoute(bench: Workbench, test: RouteCase): Promise<void> {
     expectThat(isOrdered, `${what}: line ${line} has expert 0 behind its equal`);
     const given = actual.subarray(line * topK, (line + 1) * topK);
     // A logit's error is one of its weight's own size.
-    const wanted = referenceWeights(logits, slots, weighing, weightScale);
+    const wanted = referenceWeights(logits, slots, weighing, weightScale).map(
+      (weight, slot) => weight * (expertScales?.[slots[slot]!] ?? 1),
+    );
     expectClose(`${what}: weights`, given, wanted, 10 * bench.tolerance);
   }
   expectClose(`${what}: normalised lines`, lines, expected, bench.tolerance);
@@ -158,6 +174,8 @@ async function checkShares(bench: Workbench, test: RouteCase): Promise<void> {
       router,
       routerBias: null,
       choiceBias: null,
+      logitScale: 1,
+      expertScales: null,
       weighing,
       weightScale: 1,
       tokenRows,
@@ -312,7 +330,7 @@ async function checkGate(bench: Workbench, test: ExpertCase, form: GateForm): Pr
         const gate = Math.min(referenceRow(weights, bias, gateRow, x), form.limit);
         const up = referenceRow(weights, bias, upRow, x);
         const held = Math.max(-form.limit, Math.min(up, form.limit));
-        return (gate / (1 + Math.exp(-form.alpha * gate))) * (held + form.shift);
+        return referenceActivated(gate, form.alpha) * (held + form.shift);
       });
     });
   });
@@ -485,6 +503,9 @@ export const expertCases: readonly ContractCase[] = [
   benchCase('gates of experts', 'arithmetic', async (bench) => {
     await checkAll((test) => checkGate(bench, test, SWIGLU));
     await checkAll((test) => checkGate(bench, test, CLAMPED));
+    await checkAll(async (test) => {
+      if (test.format === 'element') await checkGate(bench, test, GEGLU);
+    });
   }),
   benchCase('experts add to their lines', 'arithmetic', (bench) =>
     checkAll((test) => checkDown(bench, test, test.count % 2 === 0 ? 'store' : 'add')),

@@ -7,8 +7,8 @@ import { filled } from './filled.ts';
 export type Numbers = ArrayLike<number>;
 
 export interface KvShape {
-  readonly layers: number;
-  readonly layer: number;
+  readonly pageElements: number;
+  readonly layerElement: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly pageTokens: number;
@@ -25,9 +25,10 @@ export function kvIndex(
   kvHead: number,
 ): number {
   const entry = row * shape.pagesPerRow + Math.floor(position / shape.pageTokens);
-  const block = (pageTable[entry]! * shape.layers + shape.layer) * 2 + part;
+  const layer = pageTable[entry]! * shape.pageElements + shape.layerElement;
   const token = position % shape.pageTokens;
-  return ((block * shape.kvHeads + kvHead) * shape.pageTokens + token) * shape.headDim;
+  const line = (part * shape.kvHeads + kvHead) * shape.pageTokens + token;
+  return layer + line * shape.headDim;
 }
 
 /** The value of an E4M3 code (OCP 8-bit floating point specification): 0x7f and 0xff are NaN. */
@@ -105,7 +106,7 @@ export function referenceRmsNorm(
 export const referenceSigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** activation(input[:, :width]) * input[:, width:] for lines of 2 width. */
-function referenceGate(
+export function referenceGate(
   input: Numbers,
   width: number,
   activation: 'silu' | 'gelu-tanh',

@@ -5,7 +5,7 @@ import { targetList } from '../command-targets.ts';
 import { e4m3FromF32 } from '../fp8.ts';
 import { maskWords } from '../grammar-layout.ts';
 import { DIGEST_BYTES, hashPieces, pieceCount } from '../hash-tree.ts';
-import { type ExpertGroups, type ExpertMatrix, packedBytes } from '../ops.ts';
+import { type ExpertGroups, type ExpertMatrix, packedBytes, qkvWidth } from '../ops.ts';
 import { storedElementBytes } from '../placement.ts';
 import { LOGPROB_WORDS, resultSlotWords } from '../row-layout.ts';
 import type { DeviceMemory } from './device-memory.ts';
@@ -14,6 +14,7 @@ import {
   addBranch,
   finishLogits,
   gateLines,
+  gateSpan,
   normSpan,
   scaleByPosition,
   sigmoidGate,
@@ -199,8 +200,8 @@ const BINDERS: Binders = {
   },
 
   'rope-write-kv': (memory, args) => {
-    const { count, heads, kvHeads, headDim } = args;
-    const width = (heads + 2 * kvHeads) * headDim;
+    const { count, headDim } = args;
+    const width = qkvWidth(args);
     const bound = {
       ...args,
       ...bindKv(memory, args),
@@ -213,11 +214,11 @@ const BINDERS: Binders = {
   },
 
   attend: (memory, args) => {
-    const { count, heads, kvHeads, headDim, window } = args;
+    const { count, heads, headDim, window } = args;
     const bound = {
       ...args,
       ...bindKv(memory, args),
-      qkv: memory.f32(args.qkv, count * (heads + 2 * kvHeads) * headDim),
+      qkv: memory.f32(args.qkv, count * qkvWidth(args)),
       sinks: args.sinks && memory.f32(args.sinks, heads),
       out: memory.f32(args.out, count * heads * headDim),
     };
@@ -235,6 +236,7 @@ const BINDERS: Binders = {
       logits: memory.f32(args.logits, count * allExperts),
       tokenRows: memory.i32(args.tokenRows, count),
       choiceBias: args.choiceBias && memory.f32(args.choiceBias, allExperts),
+      expertScales: args.expertScales && memory.f32(args.expertScales, allExperts),
       weights: memory.f32(args.weights, count * topK),
     };
     return { aloneNs: 0, run: () => chooseExperts(bound) };
@@ -280,7 +282,9 @@ const BINDERS: Binders = {
     const input = memory.f32(args.input, count * width);
     const norm = args.norm && { weight: memory.f32(args.norm, width), offset, epsilon };
     const out = memory.f32(args.out, count * width);
-    const run = (share: Share) => addBranch(input, norm, scale, out, { count, width }, share);
+    const outScale = args.outScale && memory.f32(args.outScale, 1);
+    const branch = { input, norm, scale, outScale, epilogue: args.epilogue, out };
+    const run = (share: Share) => addBranch(branch, { count, width }, share);
     return { aloneNs: 4 * STEP_NS * count * width, run };
   },
 
@@ -302,6 +306,14 @@ const BINDERS: Binders = {
     const input = memory.f32(args.input, elements);
     const out = memory.f32(args.out, elements);
     return { aloneNs: EXP_NS * elements, run: (share) => sigmoidGate(input, out, share) };
+  },
+
+  'gate-span': (memory, { count, width, stride, ...args }) => {
+    const out = memory.f32(args.out, count * width);
+    const lines = memory.f32(args.lines, count * stride);
+    const { activation, first } = args;
+    const span = { activation, count, width, stride, first };
+    return { aloneNs: EXP_NS * count * width, run: (share) => gateSpan(out, lines, span, share) };
   },
 
   'gate-lines': (memory, { count, inputs, width, ...args }) => {
@@ -645,14 +657,14 @@ function bindExperts(
 }
 
 function bindKv(memory: DeviceMemory, args: OpRefs<'attend'> | OpRefs<'rope-write-kv'>): PagedKv {
-  const { count, layer, layers, kvHeads, headDim, pageTokens, pagesPerRow } = args;
+  const { count, pageElements, layerElement, kvHeads, headDim, pageTokens, pagesPerRow } = args;
   return {
     kv: args.kvFormat === 'element' ? memory.floats(args.kv) : memory.u8(args.kv, args.kv.bytes),
     pageTable: memory.words(args.pageTable),
     tokenRows: memory.i32(args.tokenRows, count),
     positions: memory.i32(args.positions, count),
-    layer,
-    layers,
+    pageElements,
+    layerElement,
     kvHeads,
     headDim,
     pageTokens,

@@ -52,7 +52,14 @@ export interface PrimitiveArgs
   'choose-experts': ExpertGroups &
     Pick<
       OpArgs['route'],
-      'choiceBias' | 'weighing' | 'weightScale' | 'tokenRows' | 'weights' | 'shares'
+      | 'choiceBias'
+      | 'logitScale'
+      | 'expertScales'
+      | 'weighing'
+      | 'weightScale'
+      | 'tokenRows'
+      | 'weights'
+      | 'shares'
     > & {
       readonly logits: Slice;
     };
@@ -60,8 +67,10 @@ export interface PrimitiveArgs
     Pick<
       OpArgs['attention'],
       | 'qkv'
+      | 'lineKv'
       | 'queryNorm'
       | 'keyNorm'
+      | 'valueNorm'
       | 'normOffset'
       | 'epsilon'
       | 'rope'
@@ -70,7 +79,10 @@ export interface PrimitiveArgs
       | 'heads'
     >;
   attend: KvGeometry &
-    Pick<OpArgs['attention'], 'qkv' | 'sinks' | 'out' | 'count' | 'heads' | 'scale' | 'window'>;
+    Pick<
+      OpArgs['attention'],
+      'qkv' | 'lineKv' | 'sinks' | 'out' | 'count' | 'heads' | 'scale' | 'window'
+    >;
   /** A level of a hash tree. */
   'hash-pieces': TreeLevel;
 }
@@ -145,9 +157,9 @@ function part(workspace: Slice, offsetBytes: number, elements: number): Slice {
 }
 
 function partsOfAttention(all: OpArgs['attention']): Primitive[] {
-  const { queryNorm, keyNorm, normOffset, epsilon, rope, rotaryDim, ...rest } = all;
+  const { queryNorm, keyNorm, valueNorm, normOffset, epsilon, rope, rotaryDim, ...rest } = all;
   const { sinks, out, scale, window, phase, ...common } = rest;
-  const turning = { queryNorm, keyNorm, normOffset, epsilon, rope, rotaryDim };
+  const turning = { queryNorm, keyNorm, valueNorm, normOffset, epsilon, rope, rotaryDim };
   return [
     { op: 'rope-write-kv', args: { ...common, ...turning } },
     { op: 'attend', args: { ...common, sinks, out, scale, window } },

@@ -49,7 +49,8 @@ export class Chains {
     if (name === 'embed') return this.#embed(args as OpArgs['embed']);
     if (name === 'attention') {
       const attention = args as OpArgs['attention'];
-      return attention.layer === 0 ? this.#attention(attention) : undefined;
+      const isFirst = attention.layerElement === 0 && attention.lineKv !== 'none';
+      return isFirst ? this.#attention(attention) : undefined;
     }
     if (name === 'sample') return this.#sample(args as OpArgs['sample']);
     if (name === 'gather-pages') return gather(args as OpArgs['gather-pages']);
@@ -129,9 +130,8 @@ export class Chains {
 }
 
 /** Words of a page over all layers. The first layer's words are first. */
-function wordsPerPage({ layers, pageTokens, kvHeads, headDim, kvFormat }: OpArgs['attention']) {
-  const elementBytes = kvFormat === 'element' ? 2 : 1;
-  return (layers * pageTokens * 2 * kvHeads * headDim * elementBytes) / 4;
+function wordsPerPage({ pageElements, kvFormat }: OpArgs['attention']) {
+  return (pageElements * (kvFormat === 'element' ? 2 : 1)) / 4;
 }
 
 function gather({ out, ...parts }: OpArgs['gather-pages']): () => void {

@@ -23,6 +23,7 @@ const VOCAB = 50;
 const LAYERS = 36;
 const RING_SLOTS = 8;
 const HEADS = { heads: 32, kvHeads: 8, headDim: 128 };
+const LAYER_ELEMENTS = 2 * 8 * 16 * 128;
 const STOP_IDS = Array.from({ length: 32 }, (_, i) => i);
 
 /** A decode step of the attention layers of an 8B model, with its row state, on a modelled GPU. */
@@ -95,8 +96,10 @@ class Decoder {
       tokenRows,
       positions,
       ...HEADS,
+      lineKv: 'keys and values' as const,
       queryNorm: null,
       keyNorm: null,
+      valueNorm: false,
       normOffset: 0 as const,
       rotaryDim: 128,
       epsilon: 0,
@@ -106,7 +109,7 @@ class Decoder {
       scale: 1,
       window: 0,
       phase: 'decode' as const,
-      layers: LAYERS,
+      pageElements: LAYERS * LAYER_ELEMENTS,
       pageTokens: 16,
       pagesPerRow: 64,
     };
@@ -130,7 +133,8 @@ class Decoder {
       this.stream.launch('apply-command', { ...targets, ...command });
       this.stream.launch('begin-decode', batch);
       for (let layer = 0; layer < LAYERS; layer++) {
-        this.stream.launch('attention', { ...attention, layer });
+        const layerElement = layer * LAYER_ELEMENTS;
+        this.stream.launch('attention', { ...attention, layerElement });
       }
       this.stream.launch('sample', sampling);
       this.stream.launch('advance', { ...lines, ...grammars, results: this.#results });

@@ -220,6 +220,7 @@ export function fuse(works: readonly Work[]): Work[] {
 function isAlike({ attention: a }: Work, { attention: b }: Work): boolean {
   if (a === null || b === null) return a === b;
   const isSameShape = a.heads === b.heads && a.kvHeads === b.kvHeads && a.headDim === b.headDim;
+  if (a.lineKv !== b.lineKv) return false;
   return isSameShape && a.window === b.window && a.kvFormat === b.kvFormat && isSameBatch(a, b);
 }
 

@@ -193,6 +193,10 @@ const OPTIONAL_ROLES = {
   attendedNorm: null,
   postNorm: null,
   fedNorm: null,
+  layerScale: null,
+  perLayerGate: null,
+  perLayerBack: null,
+  perLayerNorm: null,
 } as const;
 const DELTA_NET_ROLES = ['gates', 'conv', 'decayLog', 'stepBias', 'headNorm'] as const;
 const FEED_FORWARD_ROLES = {
@@ -201,6 +205,8 @@ const FEED_FORWARD_ROLES = {
     ...(['router', 'routerBias', 'expertGateUp', 'expertGateUpBias'] as const),
     ...(['expertDown', 'expertDownBias', 'choiceBias'] as const),
     ...(['sharedGateUp', 'sharedDown', 'sharedGate'] as const),
+    ...(['gateUp', 'down', 'besideNorm', 'routerNorm', 'expertsNorm', 'routedNorm'] as const),
+    'expertScales',
   ],
 } as const;
 const STACKS = ['expertGateUp', 'expertDown'] as const;
@@ -302,10 +308,23 @@ function assemble(spec: ModelSpec, layout: Layout, buffers: readonly DeviceBuffe
   const head = { ...elementMatrix(headWeight), outputs: headRows, inputs: spec.hiddenSize };
   return {
     embed,
+    perLayer: perLayerOf(spec, model),
     layers: layers.map((roles, layer) => layerOf(spec, layer, roles)),
     finalNorm,
     head,
   };
+}
+
+function perLayerOf(
+  { perLayer, layers, hiddenSize: inputs }: ModelSpec,
+  model: ReadonlyMap<Destination['role'], Slice>,
+): Weights['perLayer'] {
+  if (perLayer === null) return null;
+  const [table, projection, norm] = [
+    ...(['perLayerTable', 'perLayerProjection', 'perLayerTableNorm'] as const),
+  ].map((role) => model.get(role)!);
+  const sizes = { outputs: layers * perLayer.width, inputs };
+  return { table: table!, projection: { ...elementMatrix(projection!), ...sizes }, norm: norm! };
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -3,9 +3,10 @@ import type { LoadedWeights } from './load.ts';
 /** Tensors that are known, and why they change nothing here. */
 const KNOWN: readonly (readonly [suffix: RegExp, why: string])[] = [
   [
-    /^(?:vision_tower|multi_modal_projector|model\.(?:vision_tower|multi_modal_projector))\./,
+    /^(?:model\.)?(?:vision_tower|multi_modal_projector|embed_vision)\./,
     'of images, which this engine does not take',
   ],
+  [/^(?:model\.)?(?:audio_tower|embed_audio)\./, 'of sound, which this engine does not take'],
   [/\.(?:input_scale|activation_scale)$/, 'scales of activations, which are not quantised'],
   [/\.(?:[kqv]_scale|[kqv]_proj\.output_scale|attn\.[kqv]_scale)$/, 'scales of KV, which has none'],
 ];

@@ -7,8 +7,7 @@ import {
 import type { LayerKind } from '../models/spec.ts';
 import type { LayerWeights, WeightMatrix } from '../models/weights.ts';
 import type { ForwardParts } from '../runner/forward.ts';
-import { kvLayers } from '../runner/layer-sizes.ts';
-import { pageBytes, stateBytesPerRow } from '../runner/shapes.ts';
+import { stateBytesPerRow } from '../runner/shapes.ts';
 import type { DeviceRates } from './rates.ts';
 
 /** The least that work must move and compute. */
@@ -37,13 +36,15 @@ function sumOf(works: readonly Work[]): Work {
 }
 
 function layerWork(
-  { qkv, output, attentionGate, deltaNet, feedForward: weights }: LayerWeights,
+  { qkv, output, attentionGate, deltaNet, feedForward: weights, ...more }: LayerWeights,
   { feedForward }: LayerKind,
   tokens: number,
   elementBytes: number,
 ): Work {
   const dense = (matrix: WeightMatrix) => matrixWork(matrix, tokens, elementBytes);
-  const beside = [attentionGate, deltaNet?.gates].filter((matrix) => matrix != null);
+  const { perLayerGate, perLayerBack } = more;
+  const others = [attentionGate, deltaNet?.gates, perLayerGate, perLayerBack];
+  const beside = others.filter((matrix) => matrix != null);
   const attention = [qkv, output, ...beside].map(dense);
   if (weights.kind === 'dense' || feedForward.kind === 'dense') {
     if (weights.kind !== 'dense') return sumOf(attention);
@@ -56,7 +57,9 @@ function layerWork(
     operations: 2 * matrix.inputs * matrix.outputs * tokens * expertsPerToken,
   }));
   const { router, sharedGateUp, sharedDown } = weights;
-  const ofAll = [router, sharedGateUp, sharedDown].filter((matrix) => matrix !== null).map(dense);
+  const { gateUp, down } = weights;
+  const ofTokens = [router, sharedGateUp, sharedDown, gateUp, down];
+  const ofAll = ofTokens.filter((matrix) => matrix !== null).map(dense);
   return sumOf([...attention, ...ofAll, ...products]);
 }
 
@@ -67,20 +70,30 @@ function weightWork(parts: ForwardParts, tokens: number, lines: number): Work {
   const layers = weights.layers.map((layer, i) =>
     layerWork(layer, spec.layerKinds[i]!, tokens, elementBytes),
   );
-  return sumOf([...layers, matrixWork(weights.head, lines, elementBytes)]);
+  const { perLayer, head } = weights;
+  const tables = perLayer === null ? [] : [matrixWork(perLayer.projection, tokens, elementBytes)];
+  return sumOf([...layers, ...tables, matrixWork(head, lines, elementBytes)]);
 }
 
 const bytesOf = (element: ElementType) => (element === 'f32' ? 4 : 2);
 
-/** Of one layer's keys and values for a token. */
-function kvBytesOfLayer({ spec, shape, element }: ForwardParts): number {
-  return pageBytes(spec, shape, bytesOf(element)) / shape.pageTokens / kvLayers(spec);
-}
-
-/** `within` of each layer, which is given the positions that its tokens see; 0 window is all. */
-function overLayers({ spec }: ForwardParts, within: (window: number) => number): number {
+/**
+ * Attention of each layer, given how many positions it reads and how many pairs of a query and a
+ * key it has, by its window; 0 window is all. Layers that share keys and values each read them.
+ */
+function attentionWork(
+  { spec, shape, element }: ForwardParts,
+  read: (window: number) => number,
+  pairs: (window: number) => number,
+): Work {
+  const kvBytes = shape.kvFormat === 'element' ? bytesOf(element) : 1;
   const kinds = spec.layerKinds.filter(({ mixer }) => mixer === 'attention');
-  return kinds.reduce((sum, { window }) => sum + within(window || Infinity), 0);
+  return sumOf(
+    kinds.map(({ window, kvHeads, headDim }) => ({
+      bytes: read(window || Infinity) * 2 * kvHeads * headDim * kvBytes,
+      operations: 4 * pairs(window || Infinity) * spec.heads * headDim,
+    })),
+  );
 }
 
 /** What a row keeps beside KV is read and written. */
@@ -90,28 +103,20 @@ function stateBytesOfStep({ spec, element }: ForwardParts): number {
 
 /** A decode step of `batch` rows whose contexts hold `contextTokens` each. */
 export function decodeWork(parts: ForwardParts, batch: number, contextTokens: number): Work {
-  const { spec } = parts;
-  const { bytes, operations } = weightWork(parts, batch, batch);
-  const seen = batch * overLayers(parts, (window) => Math.min(contextTokens, window));
-  return {
-    bytes: bytes + seen * kvBytesOfLayer(parts) + batch * stateBytesOfStep(parts),
-    operations: operations + 4 * seen * spec.heads * spec.headDim,
-  };
+  const seen = (window: number) => batch * Math.min(contextTokens, window);
+  const state = { bytes: batch * stateBytesOfStep(parts), operations: 0 };
+  return sumOf([weightWork(parts, batch, batch), attentionWork(parts, seen, seen), state]);
 }
 
 /** A chunk of `tokens` of one prompt behind `prefixTokens` of it; one line of logits. */
 export function prefillWork(parts: ForwardParts, tokens: number, prefixTokens: number): Work {
-  const { spec } = parts;
-  const { bytes, operations } = weightWork(parts, tokens, 1);
-  const read = overLayers(parts, (window) => Math.min(tokens + prefixTokens, tokens + window));
-  const pairs = overLayers(parts, (window) => {
+  const read = (window: number) => Math.min(tokens + prefixTokens, tokens + window);
+  const pairs = (window: number) => {
     const all = tokens * prefixTokens + (tokens * (tokens + 1)) / 2;
     return Math.min(all, tokens * window);
-  });
-  return {
-    bytes: bytes + read * kvBytesOfLayer(parts) + stateBytesOfStep(parts),
-    operations: operations + 4 * pairs * spec.heads * spec.headDim,
   };
+  const state = { bytes: stateBytesOfStep(parts), operations: 0 };
+  return sumOf([weightWork(parts, tokens, 1), attentionWork(parts, read, pairs), state]);
 }
 
 /** The time that no implementation of `work` goes below: its bytes' or its operations'. */

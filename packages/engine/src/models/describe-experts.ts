@@ -9,19 +9,23 @@ const MAX_EXPERTS_PER_TOKEN = 32;
 export const SWIGLU = { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 } as const;
 
 /** How many there are, and how many of them a token gets. */
-export function counts(config: ConfigReader, expertsKey: string) {
+export function counts(
+  config: ConfigReader,
+  expertsKey: string,
+  perTokenKey = 'num_experts_per_tok',
+) {
   const experts = config.integer(expertsKey, 1);
-  const expertsPerToken = config.integer('num_experts_per_tok', 1);
+  const expertsPerToken = config.integer(perTokenKey, 1);
   for (const [key, value, most] of [
     [expertsKey, experts, MAX_EXPERTS],
-    ['num_experts_per_tok', expertsPerToken, MAX_EXPERTS_PER_TOKEN],
+    [perTokenKey, expertsPerToken, MAX_EXPERTS_PER_TOKEN],
   ] as const) {
     if (value <= most) continue;
     throw config.error('unsupported', key, `is ${value}; at most ${most}`);
   }
   if (expertsPerToken > experts) {
     const message = `is ${expertsPerToken}, but the router has ${experts} experts`;
-    throw config.error('malformed', 'num_experts_per_tok', message);
+    throw config.error('malformed', perTokenKey, message);
   }
   return { experts, expertsPerToken };
 }
@@ -61,5 +65,6 @@ export function describeGptOssExperts(config: ConfigReader): ExpertsFeedForward 
     },
     stored: 'mxfp4 stack',
     shared: null,
+    beside: null,
   };
 }

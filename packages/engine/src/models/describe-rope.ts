@@ -7,7 +7,7 @@ interface Described {
   readonly maxPositions: number;
 }
 
-const ROPE_TYPES = ['default', 'linear', 'llama3', 'yarn'] as const;
+const ROPE_TYPES = ['default', 'linear', 'llama3', 'yarn', 'proportional'] as const;
 type RopeType = (typeof ROPE_TYPES)[number];
 
 /** Keys that are read for each type, beside those that all have. */
@@ -26,6 +26,7 @@ const TYPE_KEYS: Readonly<Record<RopeType, readonly string[]>> = {
     'mscale_all_dim',
     'truncate',
   ],
+  proportional: ['factor'],
 };
 const COMMON_KEYS = [
   ...['type', 'rope_type', 'rope_theta', 'partial_rotary_factor'],
@@ -109,8 +110,21 @@ function describeLlama3(parameters: ConfigReader): RopeScaling {
   };
 }
 
+/** As transformers counts the pairs that turn. */
+function describeProportional(
+  parameters: ConfigReader,
+  headDim: number,
+  part: unknown,
+): RopeScaling {
+  if (typeof part !== 'number' || !(part > 0 && part <= 1)) {
+    throw parameters.error('malformed', 'partial_rotary_factor', 'must be above 0, and at most 1');
+  }
+  const turning = Math.floor((part * headDim) / 2);
+  return { type: 'proportional', factor: parameters.positive('factor', 1), turning };
+}
+
 function describeScaling(
-  type: RopeType,
+  type: Exclude<RopeType, 'proportional'>,
   parameters: ConfigReader,
   maxPositions: number,
 ): RopeScaling {
@@ -165,8 +179,13 @@ function ropeOf(
   refuseUnreadParameters(parameters, type);
   const factor =
     parameters.get('partial_rotary_factor') ?? config.get('partial_rotary_factor') ?? rotaryFactor;
+  const base = parameters.positive('rope_theta', theta);
+  if (type === 'proportional') {
+    const scaling = describeProportional(parameters, headDim, factor);
+    return { theta: base, scaling, rotaryDim: headDim };
+  }
   return {
-    theta: parameters.positive('rope_theta', theta),
+    theta: base,
     scaling: describeScaling(type, parameters, config.integer('max_position_embeddings', 1)),
     rotaryDim: rotaryDimOf(parameters, headDim, factor),
   };
@@ -202,13 +221,20 @@ interface Thetas {
   /** The older key of windowed layers' own; undefined: they have the same. */
   readonly localKey: string | undefined;
   readonly localTheta?: number;
+  /** Of layers with full attention, where config.json has nothing of them; absent: plain. */
+  readonly full?: Readonly<Record<string, unknown>>;
 }
 
 /**
  * One rope for layers with full attention, and one for windowed layers, which is not scaled:
  * `rope_parameters` by type of layer, or the older `rope_theta`, `rope_scaling` and `localKey`.
  */
-export function ropesByType(config: ConfigReader, headDim: number, thetas: Thetas): Described {
+export function ropesByType(
+  config: ConfigReader,
+  headDim: number,
+  thetas: Thetas,
+  fullHeadDim = headDim,
+): Described {
   const all = config.object('rope_parameters') ?? NO_PARAMETERS;
   for (const key of all.keys()) {
     if (key === 'full_attention' || key === 'sliding_attention') continue;
@@ -216,17 +242,18 @@ export function ropesByType(config: ConfigReader, headDim: number, thetas: Theta
     throw all.error('unsupported', key, message);
   }
   const theta = config.positive('rope_theta', thetas.theta);
-  const { localKey } = thetas;
-  const localTheta =
-    localKey === undefined ? theta : config.positive(localKey, thetas.localTheta ?? theta);
-  const read = (parameters: ConfigReader | undefined, own: number) => {
+  const { localKey, localTheta: usualLocal = theta } = thetas;
+  const localTheta = localKey === undefined ? usualLocal : config.positive(localKey, usualLocal);
+  const read = (parameters: ConfigReader | undefined, own: number, headDim: number) => {
     const given = parameters ?? NO_PARAMETERS;
     const typeKey = given.get('rope_type') === undefined ? 'type' : 'rope_type';
     const type = given.choice(typeKey, ROPE_TYPES, 'default')!;
     return ropeOf(given, type, config, { headDim, rotaryFactor: 1, theta: own });
   };
-  const full = read(all.object('full_attention') ?? config.object('rope_scaling'), theta);
-  const local = read(all.object('sliding_attention'), localTheta);
+  const usual = thetas.full && new ConfigReader(thetas.full, 'config.json: "rope_parameters"');
+  const given = all.object('full_attention') ?? config.object('rope_scaling') ?? usual;
+  const full = read(given, theta, fullHeadDim);
+  const local = read(all.object('sliding_attention'), localTheta, headDim);
   // Gemma and Olmo state the stretched length.
   return { ropes: [full, local], maxPositions: config.integer('max_position_embeddings', 1) };
 }

@@ -19,6 +19,10 @@ const rejection = (code: string, ...words: readonly string[]) =>
     message: expect.stringMatching(words.map((word) => `(?=.*${word})`).join('')) as string,
   });
 
+/** Of a layer that projects keys and values for its heads. */
+const ownHeads = (layer: number, kvHeads: number, headDim: number) =>
+  ({ kvHeads, headDim, lineKv: 'keys and values', kvLayer: layer }) as const;
+
 const FULL = ['full_attention', 'full_attention'];
 
 function describing(config: Record<string, unknown>) {
@@ -33,14 +37,13 @@ describe('published configurations', () => {
       hiddenSize: 256,
       layers: 8,
       heads: 4,
-      kvHeads: 2,
-      headDim: 64,
-      layerKinds: new Array(8).fill({
+      layerKinds: Array.from({ length: 8 }, (_, layer) => ({
         mixer: 'attention',
+        ...ownHeads(layer, 2, 64),
         window: 0,
         rope: 0,
         feedForward: { kind: 'dense', intermediateSize: 768, bias: false, activation: 'silu' },
-      }),
+      })),
       vocabularySize: 4096,
       rmsNormEpsilon: 1e-5,
       maxPositions: 512,
@@ -56,6 +59,9 @@ describe('published configurations', () => {
       outputBias: false,
       fusedModules: false,
       qkNorm: 'none',
+      valueNorm: false,
+      layerScale: false,
+      perLayer: null,
       attentionGate: false,
       deltaNet: null,
       attentionSinks: false,
@@ -69,10 +75,23 @@ describe('published configurations', () => {
 
   test('Qwen3-8B', async () => {
     const spec = await readModelSpec(inRepository('packages/engine/configs/qwen3-8b'));
-    expect(spec).toMatchObject({ qkNorm: 'heads', qkvBias: false, headDim: 128, tiedHead: false });
+    expect(spec).toMatchObject({ qkNorm: 'heads', qkvBias: false, tiedHead: false });
+    expect(spec.layerKinds[7]).toMatchObject({ kvHeads: 8, headDim: 128 });
     // The model card says 8.2 billion parameters, 6.95 of them outside the embeddings.
     expect(parameterCount(spec)).toBe(8_190_735_360);
     expect(parameterCount(spec) - 2 * 151_936 * 4096).toBeCloseTo(6.95e9, -7);
+  });
+
+  test('Gemma-4-31B', async () => {
+    const spec = await readModelSpec(inRepository('packages/engine/configs/gemma-4-31b'));
+    // Its card says 30.7 billion parameters, without what sees.
+    expect(parameterCount(spec) / 1e9).toBeCloseTo(30.7, 1);
+    const [local, full] = [spec.layerKinds[4], spec.layerKinds[5]];
+    expect(local).toMatchObject({ ...ownHeads(4, 16, 256), window: 1024, rope: 1 });
+    expect(full).toMatchObject({ kvHeads: 4, headDim: 512, lineKv: 'keys', window: 0, rope: 0 });
+    const turning = { type: 'proportional', factor: 1, turning: 64 };
+    expect(spec.ropes[0]).toEqual({ theta: 1e6, scaling: turning, rotaryDim: 512 });
+    expect(spec).toMatchObject({ tiedHead: true, attentionScale: 1, logits: { cap: 30 } });
   });
 
   test.each([
@@ -127,10 +146,8 @@ describe('architectures', () => {
       outputBias: true,
       layerKinds: [{ feedForward: { bias: true } }, { feedForward: { bias: true } }],
     });
-    expect(spec({ num_key_value_heads: null, head_dim: null })).toMatchObject({
-      kvHeads: 4,
-      headDim: 16,
-    });
+    const [first] = spec({ num_key_value_heads: null, head_dim: null }).layerKinds;
+    expect(first).toMatchObject({ kvHeads: 4, headDim: 16 });
   });
 
   test('Mistral has a window unless it is null', () => {
@@ -172,13 +189,15 @@ describe('architectures', () => {
       gate: { limit: Number.POSITIVE_INFINITY, alpha: 1, shift: 0 },
       stored: 'modules',
       shared: null,
+      beside: null,
     };
     const kinds = (more: Record<string, unknown>) =>
       spec({ ...MOE, num_hidden_layers: 4, ...more }).layerKinds.map(
         ({ feedForward }) => feedForward.kind,
       );
+    const kind = { mixer: 'attention', window: 0, rope: 0, feedForward: experts } as const;
     expect(spec(MOE).layerKinds).toEqual(
-      new Array(2).fill({ mixer: 'attention', window: 0, rope: 0, feedForward: experts }),
+      [0, 1].map((layer) => ({ ...kind, ...ownHeads(layer, 2, 16) })),
     );
     const [first] = spec({ ...MOE, norm_topk_prob: true }).layerKinds;
     expect(first!.feedForward).toEqual({ ...experts, weighing: 'softmax-chosen' });
@@ -250,8 +269,8 @@ describe('architectures', () => {
     expect(refused).toThrow(rejection('unsupported', 'low_freq_factor'));
     const none = () => describeModel({ ...config, text_config: null });
     expect(none).toThrow(rejection('malformed', 'text_config'));
-    const other = () => describeModel({ ...config, audio_config: {} });
-    expect(other).toThrow(rejection('unsupported', 'audio_config'));
+    const other = () => describeModel({ ...config, speech_config: {} });
+    expect(other).toThrow(rejection('unsupported', 'speech_config'));
   });
 
   test.each<[Record<string, unknown>, string, string]>([
@@ -296,6 +315,7 @@ describe('architectures', () => {
       gate: { limit: 7, alpha: 1.702, shift: 1 },
       stored: 'mxfp4 stack',
       shared: null,
+      beside: null,
     });
   });
 
@@ -312,10 +332,9 @@ describe('architectures', () => {
 
   test('Qwen3 normalises heads and has a head size of its own', () => {
     const architectures = ['Qwen3ForCausalLM'];
-    expect(spec({ architectures, head_dim: undefined })).toMatchObject({
-      qkNorm: 'heads',
-      headDim: 128,
-    });
+    const described = spec({ architectures, head_dim: undefined });
+    expect(described.qkNorm).toBe('heads');
+    expect(described.layerKinds[0]!.headDim).toBe(128);
   });
 });
 
@@ -342,6 +361,59 @@ describe('newcomers', () => {
     ]);
     expect(windowsOf(spec)).toEqual([...new Array(5).fill([9, 1]), [0, 0]]);
     expect(spec).toMatchObject({ normOffset: 1, embeddingScale: 8, attentionScale: 1 / 16 });
+  });
+
+  const GEMMA4 = {
+    ...GEMMA,
+    hidden_size_per_layer_input: 0,
+    head_dim: undefined,
+    rope_theta: undefined,
+  };
+
+  test('Gemma 4 has heads of two sizes, and layers that take the keys and values of others', () => {
+    const shared = { ...GEMMA4, num_hidden_layers: 12, num_kv_shared_layers: 5 };
+    const spec = described('Gemma4ForCausalLM', { ...shared, use_double_wide_mlp: true })();
+    const heads = spec.layerKinds.map(({ headDim, lineKv, kvLayer }) => [headDim, lineKv, kvLayer]);
+    const both = 'keys and values';
+    expect(heads.slice(0, 7)).toEqual([
+      ...[0, 1, 2, 3, 4].map((layer) => [256, both, layer]),
+      ...[
+        [512, both, 5],
+        [256, both, 6],
+      ],
+    ]);
+    expect(heads.slice(7)).toEqual([...new Array(4).fill([256, 'none', 6]), [512, 'none', 5]]);
+    const widths = spec.layerKinds.map(({ feedForward }) => feedForward.intermediateSize);
+    expect(widths).toEqual([...new Array(7).fill(96), ...new Array(5).fill(192)]);
+    expect(spec.ropes).toMatchObject([{ rotaryDim: 512 }, { theta: 1e4, rotaryDim: 256 }]);
+  });
+
+  test('Gemma 4 has inputs for each layer unless none are said to be', () => {
+    const perLayer = (more: Record<string, unknown>) =>
+      described('Gemma4ForCausalLM', { ...GEMMA4, ...more })().perLayer;
+    expect(perLayer({})).toBeNull();
+    expect(perLayer({ hidden_size_per_layer_input: null })).toBeNull();
+    const usual = { width: 256, vocabularySize: 262_144 };
+    expect(perLayer({ hidden_size_per_layer_input: undefined })).toEqual(usual);
+  });
+
+  test.each<[Record<string, unknown>, string, string]>([
+    [{ use_bidirectional_attention: 'all' }, 'unsupported', 'use_bidirectional_attention'],
+    [{ num_kv_shared_layers: 6 }, 'malformed', 'num_kv_shared_layers'],
+    [{ num_kv_shared_layers: 1 }, 'malformed', 'full_attention'],
+    [{ num_global_key_value_heads: 3 }, 'malformed', 'num_global_key_value_heads'],
+    [{ attn_logit_softcapping: 50 }, 'unsupported', 'attn_logit_softcapping'],
+    [{ global_head_dim: 511 }, 'unsupported', 'global_head_dim'],
+    [{ enable_moe_block: true }, 'malformed', 'num_experts'],
+    [{ enable_moe_block: true, num_experts: 4, top_k_experts: 5 }, 'malformed', 'top_k_experts'],
+    [
+      { hidden_size_per_layer_input: 8, vocab_size_per_layer_input: 8 },
+      'malformed',
+      'vocab_size_per_layer_input',
+    ],
+  ])('Gemma 4 with %j is refused', (more, code, word) => {
+    const config = { ...GEMMA4, ...more };
+    expect(described('Gemma4ForCausalLM', config)).toThrow(rejection(code, word));
   });
 
   test('Olmo 3 has a window in three layers of four, where its list says nothing', () => {
@@ -404,7 +476,6 @@ describe('newcomers', () => {
       'unsupported',
       'llama_4_scaling_beta',
     ],
-    ['Gemma4ForCausalLM', {}, 'unsupported', 'Gemma3ForCausalLM'],
     ['DeepseekV3ForCausalLM', {}, 'unsupported', 'DeepseekV3ForCausalLM'],
   ])('%s with %j is refused', (architecture, config, code, word) => {
     expect(described(architecture, config)).toThrow(rejection(code, word));

@@ -37,11 +37,12 @@ const SHARED_KEYS = [
 ];
 /** Keys of what stands beside the text model, and is left aside. */
 const BESIDE_TEXT = new Set([
-  ...['boi_token_index', 'eoi_token_index', 'image_token_id', 'image_token_index'],
-  ...['language_model_only', 'model_type'],
+  ...['audio_config', 'audio_token_id', 'boa_token_id', 'boi_token_id', 'boi_token_index'],
+  ...['eoa_token_id', 'eoa_token_index', 'eoi_token_id', 'eoi_token_index', 'image_token_id'],
+  ...['image_token_index', 'language_model_only', 'model_type'],
   ...['mm_tokens_per_image', 'multimodal_projector_bias', 'projector_hidden_act'],
   ...['spatial_merge_size', 'video_token_id', 'vision_config', 'vision_end_token_id'],
-  ...['vision_feature_layer', 'vision_start_token_id'],
+  ...['vision_feature_layer', 'vision_soft_tokens_per_image', 'vision_start_token_id'],
 ]);
 
 /** The text model's keys, and those that the whole has for it. */
@@ -170,12 +171,18 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
   const { ropes, maxPositions } =
     family.ropes?.(config, headDim) ??
     describeRope(config, headDim, family.defaultRotaryFactor ?? 1);
-  const { mixers, windows, ropeOf, feedForwards, ...traits } = {
+  const { mixers, layerHeads, windows, ropeOf, feedForwards, ...traits } = {
     ...PLAIN,
     ...family.read(config, layers),
   };
   const layerKinds = Array.from({ length: layers }, (_, layer) => ({
     mixer: mixers?.[layer] ?? ('attention' as const),
+    ...(layerHeads?.[layer] ?? {
+      kvHeads,
+      headDim,
+      lineKv: 'keys and values' as const,
+      kvLayer: layer,
+    }),
     window: windows?.[layer] ?? 0,
     rope: (ropeOf ?? alike(layers, 0))[layer]!,
     feedForward: feedForwards[layer]!,
@@ -193,8 +200,6 @@ export function describeModel(configJson: unknown, generationConfigJson?: unknow
     hiddenSize,
     layers,
     heads,
-    kvHeads,
-    headDim,
     layerKinds,
     vocabularySize,
     rmsNormEpsilon: config.positive('rms_norm_eps', 1e-6),

@@ -2,7 +2,7 @@ import { MXFP4_BLOCK } from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
 import { INT4_NAMES } from './quantization-int4.ts';
 import { type Range, sliceScales } from './scales.ts';
-import type { FeedForward, ModelSpec } from './spec.ts';
+import type { FeedForward, LayerKind, ModelSpec } from './spec.ts';
 import type { WeightSource, WeightTensor } from './weights.ts';
 
 /** How devices share a model by tensor parallelism. */
@@ -34,9 +34,9 @@ export function rankSpec(spec: ModelSpec, division: Division): ModelSpec {
   return {
     ...spec,
     heads: lengthOf(headShare(spec.heads, first)),
-    kvHeads: lengthOf(kvShare(spec.kvHeads, first)),
     layerKinds: spec.layerKinds.map((kind) => {
-      return { ...kind, feedForward: kinds.get(kind.feedForward)! };
+      const kvHeads = lengthOf(kvShare(kind.kvHeads, first));
+      return { ...kind, kvHeads, feedForward: kinds.get(kind.feedForward)! };
     }),
   };
 }
@@ -63,6 +63,7 @@ function requireDivisible({
   deltaNet,
   attentionGate,
   qkNorm,
+  layerScale,
   layerKinds,
   quantization,
 }: ModelSpec) {
@@ -74,7 +75,8 @@ function requireDivisible({
   const hasShared = layerKinds.some(
     ({ feedForward }) => feedForward.kind === 'experts' && feedForward.shared !== null,
   );
-  if (deltaNet === null && !attentionGate && qkNorm !== 'whole' && !hasShared) return;
+  const hasMore = attentionGate || layerScale || hasShared;
+  if (deltaNet === null && qkNorm !== 'whole' && !hasMore) return;
   const message = `${architecture} is not divided among GPUs: take --tensor-parallel-size 1`;
   throw new ModelError('unsupported', message);
 }
@@ -134,7 +136,8 @@ const firstOnly: Rule = (tensor, _spec, { index }) =>
   index === 0 ? tensor : { ...tensor, sources: [] };
 
 const byHeads: Rule = (tensor, spec, rank) => {
-  const { headDim, heads, kvHeads } = spec;
+  const { heads } = spec;
+  const { headDim, kvHeads } = kindOf(tensor, spec);
   const queries = scaled(headShare(heads, rank), headDim);
   const keys = shifted(scaled(kvShare(kvHeads, rank), headDim), heads * headDim);
   return withRows(tensor, [queries, keys, shifted(keys, kvHeads * headDim)]);
@@ -163,8 +166,8 @@ const byExpertGates: Rule = (tensor, spec, rank) => {
   return withRows(tensor, rows);
 };
 
-const byAttended: Rule = (tensor, { headDim, heads }, rank) =>
-  withColumns(tensor, scaled(headShare(heads, rank), headDim));
+const byAttended: Rule = (tensor, spec, rank) =>
+  withColumns(tensor, scaled(headShare(spec.heads, rank), kindOf(tensor, spec).headDim));
 
 const byInner: Rule = (tensor, spec, rank) => {
   const feedForward = feedForwardOf(tensor, spec);
@@ -243,9 +246,11 @@ function expertShare(experts: number, { index, of }: Rank): Range {
   return [from, from + each + (index < more ? 1 : 0)];
 }
 
-function feedForwardOf({ destination }: WeightTensor, { layerKinds }: ModelSpec): FeedForward {
-  return layerKinds['layer' in destination ? destination.layer : 0]!.feedForward;
+function kindOf({ destination }: WeightTensor, { layerKinds }: ModelSpec): LayerKind {
+  return layerKinds['layer' in destination ? destination.layer : 0]!;
 }
+
+const feedForwardOf = (tensor: WeightTensor, spec: ModelSpec) => kindOf(tensor, spec).feedForward;
 
 function share(count: number, { index, of }: Rank, what: string, orElse = ''): Range {
   if (count % of !== 0) {

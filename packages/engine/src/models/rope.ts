@@ -40,7 +40,7 @@ function yarnFrequencies(frequencies: readonly number[], theta: number, scaling:
   });
 }
 
-/** The `rotaryDim / 2` frequencies of `rope`, in radians a position. */
+/** The frequencies of `rope`, of its first pairs of dims that turn, in radians a position. */
 export function ropeFrequencies({ theta, scaling, rotaryDim }: Rope): number[] {
   const base = baseFrequencies(theta, rotaryDim);
   switch (scaling.type) {
@@ -52,6 +52,8 @@ export function ropeFrequencies({ theta, scaling, rotaryDim }: Rope): number[] {
       return base.map((frequency) => llama3Frequency(frequency, scaling));
     case 'yarn':
       return yarnFrequencies(base, theta, scaling);
+    case 'proportional':
+      return base.slice(0, scaling.turning).map((frequency) => frequency / scaling.factor);
   }
 }
 

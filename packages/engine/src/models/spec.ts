@@ -1,4 +1,11 @@
-import type { Activation, ExpertShare, GateForm, NormOffset, Weighing } from '@bridgekeeper/device';
+import type {
+  Activation,
+  ExpertShare,
+  GateForm,
+  LineKv,
+  NormOffset,
+  Weighing,
+} from '@bridgekeeper/device';
 import type { Quantization } from './quantization.ts';
 
 /** How the rotary frequencies are stretched beyond the length the model was trained on. */
@@ -24,6 +31,15 @@ export type RopeScaling =
       readonly attentionFactor: number;
       /** Whether the ramp's ends are rounded to whole dimensions. */
       readonly truncate: boolean;
+    }
+  | {
+      /**
+       * Gemma 4: of a whole head's frequencies, divided by `factor`, the first `turning` are there;
+       * the other pairs do not turn.
+       */
+      readonly type: 'proportional';
+      readonly factor: number;
+      readonly turning: number;
     };
 
 /** How queries and keys are turned by their positions. */
@@ -38,15 +54,15 @@ export interface Rope {
 export type StoredType = 'bf16' | 'f16' | 'f32';
 
 /** What follows attention in a layer. */
-export type FeedForward =
-  | {
-      readonly kind: 'dense';
-      /** Width between the gated and the down product. */
-      readonly intermediateSize: number;
-      readonly bias: boolean;
-      readonly activation: Activation;
-    }
-  | ExpertsFeedForward;
+export type FeedForward = DenseFeedForward | ExpertsFeedForward;
+
+export interface DenseFeedForward {
+  readonly kind: 'dense';
+  /** Width between the gated and the down product. */
+  readonly intermediateSize: number;
+  readonly bias: boolean;
+  readonly activation: Activation;
+}
 
 /** A router sends each token to a few of many gated products. */
 export interface ExpertsFeedForward {
@@ -66,11 +82,17 @@ export interface ExpertsFeedForward {
   readonly gate: GateForm;
   /**
    * How checkpoints have experts: each as modules of its own, with MiniMax's names for them, all of
-   * a layer stacked in one tensor, or in one of MXFP4, in which gate and up alternate row by row.
+   * a layer stacked in one tensor, beside the layer's other modules or within their block, or in
+   * one of MXFP4, in which gate and up alternate row by row.
    */
-  readonly stored: 'modules' | 'sparse block' | 'stack' | 'mxfp4 stack';
+  readonly stored: 'modules' | 'sparse block' | 'stack' | 'stack of layer' | 'mxfp4 stack';
   /** An expert that every token is sent to. */
   readonly shared: SharedExpert | null;
+  /**
+   * A branch that all tokens go through, beside that of the experts; their sum is normed as one.
+   * Experts and their router see the residual stream by norms of their own (Gemma 4).
+   */
+  readonly beside: DenseFeedForward | null;
   /**
    * Of a rank's model, where each rank has some experts whole: which of them every rank has, the
    * first one no fewer than any other. Absent: all have every expert, or a part of each.
@@ -103,8 +125,27 @@ export interface DeltaNet {
   readonly stored: 'flat' | 'by key head';
 }
 
+/** Heads of a layer's keys and values, and where these are from. */
+export interface LayerHeads {
+  readonly kvHeads: number;
+  /** Dims of a head, of queries as well. */
+  readonly headDim: number;
+  /** What its product gives for each KV head. */
+  readonly lineKv: LineKv;
+  /** The layer whose keys and values it attends to: itself; where it has none, an earlier one. */
+  readonly kvLayer: number;
+}
+
+/** What each layer takes in of a token beside the residual stream (Gemma 4's small models). */
+export interface PerLayerInputs {
+  /** Of one layer's. */
+  readonly width: number;
+  /** Of their table. */
+  readonly vocabularySize: number;
+}
+
 /** What of a layer may differ from that of its neighbours. */
-export interface LayerKind {
+export interface LayerKind extends LayerHeads {
   readonly mixer: 'attention' | 'delta-net';
   /** Positions a token sees, itself included; 0 is all. */
   readonly window: number;
@@ -119,9 +160,8 @@ export interface ModelSpec {
   readonly architecture: string;
   readonly hiddenSize: number;
   readonly layers: number;
+  /** Of queries. */
   readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
   /** One for each layer. */
   readonly layerKinds: readonly LayerKind[];
   readonly vocabularySize: number;
@@ -147,6 +187,11 @@ export interface ModelSpec {
   readonly fusedModules: boolean;
   /** What of q and k is normalised before it is rotated: each head (Qwen3), or all together. */
   readonly qkNorm: 'none' | 'heads' | 'whole';
+  /** Each head's value is divided by its root mean square (Gemma 4). */
+  readonly valueNorm: boolean;
+  /** What a layer leaves is multiplied by a number of its own (Gemma 4). */
+  readonly layerScale: boolean;
+  readonly perLayer: PerLayerInputs | null;
   /** Attention's output is multiplied by sigmoids that the query's module has beside its heads. */
   readonly attentionGate: boolean;
   /** Of layers of that kind; null: there are none. */

@@ -31,7 +31,8 @@ function parametersOf({ kind, format, elements }: WeightTensor): number {
 
 function activePart({ layerKinds, tiedHead }: ModelSpec, { destination }: WeightTensor): number {
   if (destination.role === 'embed') return tiedHead ? 1 : 0;
-  if (!('layer' in destination) || !destination.role.startsWith('expert')) return 1;
+  if (destination.role === 'perLayerTable') return 0;
+  if (!('layer' in destination) || !/^expert(?:GateUp|Down)/.test(destination.role)) return 1;
   const { feedForward } = layerKinds[destination.layer]!;
   return feedForward.kind === 'dense' ? 1 : feedForward.expertsPerToken / feedForward.experts;
 }
@@ -91,8 +92,10 @@ function wordsOf({ mixer, window, rope, feedForward }: LayerKind): string {
   return `${attention} and ${after}`;
 }
 
-function ofExperts({ experts, expertsPerToken, stored, shared }: ExpertsFeedForward): string {
+function ofExperts(kind: ExpertsFeedForward): string {
+  const { experts, expertsPerToken, stored, shared, beside } = kind;
   const format = stored === 'mxfp4 stack' ? ' in MXFP4' : '';
-  const beside = shared === null ? '' : ' beside a shared one';
-  return `${expertsPerToken} of ${experts} experts${format}${beside}`;
+  const more = shared === null ? '' : ' beside a shared one';
+  const dense = beside === null ? '' : ' beside a dense product';
+  return `${expertsPerToken} of ${experts} experts${format}${more}${dense}`;
 }

@@ -1,9 +1,21 @@
-import { type ExpertMatrix, type Matrix, MXFP4_BLOCK, type Slice } from '@bridgekeeper/device';
+import {
+  type ExpertMatrix,
+  LINE_KV_PARTS,
+  type Matrix,
+  MXFP4_BLOCK,
+  type Slice,
+} from '@bridgekeeper/device';
 import { ModelError } from './errors.ts';
 import { type Int4Module, int4Modules } from './int4-modules.ts';
 import { fp8Of, int4Of, isQuantized, linearsOf } from './quantization.ts';
 import { type WeightScales, weightScales } from './scales.ts';
-import type { DeltaNet, ExpertsFeedForward, ModelSpec, SharedExpert } from './spec.ts';
+import type {
+  DeltaNet,
+  DenseFeedForward,
+  ExpertsFeedForward,
+  ModelSpec,
+  SharedExpert,
+} from './spec.ts';
 
 /** A matrix on the device with its sizes: what a linear operation takes. */
 export interface WeightMatrix extends Matrix {
@@ -16,7 +28,8 @@ export interface LayerWeights {
   /** [hidden]; null where norms do not stand before branches. */
   readonly inputNorm: Slice | null;
   /**
-   * [(heads + 2 kvHeads) * headDim, hidden]: q, k, v stacked. Of a delta net q, k, v and z, [2
+   * [(heads + n kvHeads) * headDim, hidden]: q, k, v stacked, or what of k and v there is. Of a
+   * delta net q, k, v and z, [2
    * keyHeads * keyDim + 2 valueHeads * valueDim, hidden].
    */
   readonly qkv: WeightMatrix;
@@ -40,6 +53,12 @@ export interface LayerWeights {
   readonly postNorm: Slice | null;
   /** [hidden], behind the feed-forward. */
   readonly fedNorm: Slice | null;
+  /** [1] */
+  readonly layerScale: Slice | null;
+  /** [width, hidden], [hidden, width] and [hidden]: see PerLayerInputs. */
+  readonly perLayerGate: WeightMatrix | null;
+  readonly perLayerBack: WeightMatrix | null;
+  readonly perLayerNorm: Slice | null;
   readonly feedForward: FeedForwardWeights;
 }
 
@@ -74,6 +93,16 @@ export interface ExpertsWeights {
   readonly routerBias: Slice | null;
   /** f32 [experts] */
   readonly choiceBias: Slice | null;
+  /** Of a dense branch beside them; see DenseWeights. */
+  readonly gateUp: WeightMatrix | null;
+  readonly down: WeightMatrix | null;
+  /** [hidden]: behind that branch, and before the router, and before and behind the experts. */
+  readonly besideNorm: Slice | null;
+  readonly routerNorm: Slice | null;
+  readonly expertsNorm: Slice | null;
+  readonly routedNorm: Slice | null;
+  /** f32 [experts] */
+  readonly expertScales: Slice | null;
   /** The expert of all tokens, and [1, hidden], by which a line says how much that counts. */
   readonly sharedGateUp: WeightMatrix | null;
   readonly sharedDown: WeightMatrix | null;
@@ -99,10 +128,21 @@ export interface DenseWeights {
   readonly downBias: Slice | null;
 }
 
+/** What PerLayerInputs of all layers are made from. */
+export interface PerLayerWeights {
+  /** [vocabulary of its own, layers * width] */
+  readonly table: Slice;
+  /** [layers * width, hidden] */
+  readonly projection: WeightMatrix;
+  /** [width] */
+  readonly norm: Slice;
+}
+
 /** A model's weights on the device. */
 export interface Weights {
   /** [vocabulary, hidden] */
   readonly embed: Slice;
+  readonly perLayer: PerLayerWeights | null;
   readonly layers: readonly LayerWeights[];
   /** [hidden] */
   readonly finalNorm: Slice;
@@ -118,9 +158,17 @@ type LayerRole =
   | 'expertGateUpScales'
   | 'expertDownScales';
 
+type ModelRole =
+  | 'embed'
+  | 'finalNorm'
+  | 'head'
+  | 'perLayerTable'
+  | 'perLayerProjection'
+  | 'perLayerTableNorm';
+
 /** Where a tensor goes in `Weights`. */
 export type Destination =
-  | { readonly role: 'embed' | 'finalNorm' | 'head' }
+  | { readonly role: ModelRole }
   | { readonly role: LayerRole; readonly layer: number };
 
 /** A tensor of the checkpoint and where in the destination it starts. */
@@ -299,6 +347,34 @@ function normNames({ norms }: ModelSpec) {
   } as const;
 }
 
+/** Of a branch of experts beside a dense one. */
+function besideTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  kind: ExpertsFeedForward,
+  beside: DenseFeedForward,
+): WeightTensor[] {
+  const { hiddenSize } = spec;
+  const { experts, intermediateSize: inner, bias, stored } = kind;
+  const normOf = (role: LayerRole, name: string) =>
+    norm({ role, layer }, `${prefix}.${name}`, hiddenSize);
+  const plain = { ...spec, quantization: null };
+  const router = [{ name: `${prefix}.router.proj`, outputs: experts }];
+  const scale = { name: `${prefix}.router.scale`, shape: [hiddenSize] };
+  const scales = { name: `${prefix}.router.per_expert_scale`, shape: [experts] };
+  return [
+    ...denseTensors(spec, layer, `${prefix}.mlp`, beside),
+    normOf('besideNorm', 'post_feedforward_layernorm_1'),
+    tensorOf({ role: 'routerNorm', layer }, 'norm', [scale]),
+    ...linear(plain, layer, ROUTER, router, hiddenSize, false),
+    inF32(tensorOf({ role: 'expertScales', layer }, 'norm', [scales])),
+    normOf('expertsNorm', 'pre_feedforward_layernorm_2'),
+    ...routedTensors(spec, layer, `${prefix}.experts`, { experts, inner, bias, stored }),
+    normOf('routedNorm', 'post_feedforward_layernorm_2'),
+  ];
+}
+
 function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
   const prefix = `model.layers.${layer}`;
   const names = normNames(spec);
@@ -314,15 +390,57 @@ function layerTensors(spec: ModelSpec, layer: number): WeightTensor[] {
       : deltaNetTensors(spec, layer, `${prefix}.linear_attn`)),
     ...normOf('attendedNorm'),
     ...normOf('postNorm'),
-    ...feedForwardTensors(spec, layer, `${prefix}.mlp`),
+    ...feedForwardTensors(spec, layer, prefix),
     ...normOf('fedNorm'),
+    ...perLayerTensors(spec, layer, prefix),
+    ...(spec.layerScale ? [layerScale(layer, `${prefix}.layer_scalar`)] : []),
   ];
+}
+
+const PER_LAYER_GATE: LinearRoles = { weight: 'perLayerGate', bias: 'gateUpBias' };
+const PER_LAYER_BACK: LinearRoles = { weight: 'perLayerBack', bias: 'downBias' };
+
+/** None of them has a bias. */
+function perLayerTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
+  const { perLayer, hiddenSize } = spec;
+  if (perLayer === null) return [];
+  const { width } = perLayer;
+  const gate = [{ name: `${prefix}.per_layer_input_gate`, outputs: width }];
+  const back = [{ name: `${prefix}.per_layer_projection`, outputs: hiddenSize }];
+  return [
+    ...linear(spec, layer, PER_LAYER_GATE, gate, hiddenSize, false),
+    ...linear(spec, layer, PER_LAYER_BACK, back, width, false),
+    norm({ role: 'perLayerNorm', layer }, `${prefix}.post_per_layer_input_norm`, hiddenSize),
+  ];
+}
+
+/** What all layers have of it together, which is never quantised. */
+function perLayerTables({ perLayer, layers, hiddenSize }: ModelSpec): WeightTensor[] {
+  if (perLayer === null) return [];
+  const width = layers * perLayer.width;
+  const shape = [perLayer.vocabularySize, width];
+  const table = { name: 'model.embed_tokens_per_layer.weight', shape };
+  const projection = {
+    name: 'model.per_layer_model_projection.weight',
+    shape: [width, hiddenSize],
+  };
+  return [
+    tensorOf({ role: 'perLayerTable' }, 'matrix', [table]),
+    tensorOf({ role: 'perLayerProjection' }, 'matrix', [projection]),
+    norm({ role: 'perLayerTableNorm' }, 'model.per_layer_projection_norm', perLayer.width),
+  ];
+}
+
+/** A number near one, as norms are. */
+function layerScale(layer: number, name: string): WeightTensor {
+  return tensorOf({ role: 'layerScale', layer }, 'norm', [{ name, shape: [1] }]);
 }
 
 const ATTENTION_GATE: LinearRoles = { weight: 'attentionGate', bias: 'attentionGateBias' };
 
 function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightTensor[] {
-  const { hiddenSize, headDim, heads, kvHeads } = spec;
+  const { hiddenSize, heads } = spec;
+  const { headDim, kvHeads, lineKv } = spec.layerKinds[layer]!;
   const queryWidth = heads * headDim;
   const kvWidth = kvHeads * headDim;
   const query = `${name}.q_proj`;
@@ -335,8 +453,9 @@ function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightT
     }));
   const apart = [
     ...(spec.attentionGate ? ofHeads(0) : [{ name: query, outputs: queryWidth }]),
-    { name: `${name}.k_proj`, outputs: kvWidth },
-    { name: `${name}.v_proj`, outputs: kvWidth },
+    ...[`${name}.k_proj`, `${name}.v_proj`]
+      .slice(0, LINE_KV_PARTS[lineKv])
+      .map((module) => ({ name: module, outputs: kvWidth })),
   ];
   const fused = [{ name: `${name}.qkv_proj`, outputs: queryWidth + 2 * kvWidth }];
   const qkv = spec.fusedModules ? fused : apart;
@@ -345,9 +464,10 @@ function attentionTensors(spec: ModelSpec, layer: number, name: string): WeightT
     : [];
   const output = [{ name: `${name}.o_proj`, outputs: hiddenSize }];
   const isWhole = spec.qkNorm === 'whole';
+  const keyNorm = norm({ role: 'keyNorm', layer }, `${name}.k_norm`, isWhole ? kvWidth : headDim);
   const headNorms = [
     norm({ role: 'queryNorm', layer }, `${name}.q_norm`, isWhole ? queryWidth : headDim),
-    norm({ role: 'keyNorm', layer }, `${name}.k_norm`, isWhole ? kvWidth : headDim),
+    ...(lineKv === 'none' ? [] : [keyNorm]),
   ];
   const sinks = { name: `${name}.sinks`, shape: [heads] };
   return [
@@ -423,8 +543,21 @@ const inF32 = (tensor: WeightTensor): WeightTensor => ({ ...tensor, format: 'f32
 
 function feedForwardTensors(spec: ModelSpec, layer: number, prefix: string): WeightTensor[] {
   const { feedForward } = spec.layerKinds[layer]!;
-  if (feedForward.kind === 'experts') return expertTensors(spec, layer, prefix, feedForward);
-  const { intermediateSize, bias } = feedForward;
+  if (feedForward.kind === 'dense') {
+    return denseTensors(spec, layer, `${prefix}.mlp`, feedForward);
+  }
+  const { beside } = feedForward;
+  return beside === null
+    ? expertTensors(spec, layer, `${prefix}.mlp`, feedForward)
+    : besideTensors(spec, layer, prefix, feedForward, beside);
+}
+
+function denseTensors(
+  spec: ModelSpec,
+  layer: number,
+  prefix: string,
+  { intermediateSize, bias }: DenseFeedForward,
+): WeightTensor[] {
   const fused = [{ name: `${prefix}.gate_up_proj`, outputs: 2 * intermediateSize }];
   const first = spec.fusedModules ? fused : gateUp(prefix, intermediateSize);
   const down = [{ name: `${prefix}.down_proj`, outputs: spec.hiddenSize }];
@@ -529,6 +662,7 @@ function routedTensors(
       ];
     }
     case 'stack':
+    case 'stack of layer':
       return [
         stacked(spec, layer, 'expertGateUp', `${name}.gate_up_proj`, gateUpShape),
         stacked(spec, layer, 'expertDown', `${name}.down_proj`, downShape),
@@ -599,6 +733,7 @@ export function weightTensors(spec: ModelSpec): WeightTensor[] {
   const head = [{ name: 'lm_head.weight', shape: table }];
   return [
     tensorOf({ role: 'embed' }, 'matrix', embed),
+    ...perLayerTables(spec),
     ...Array.from({ length: spec.layers }, (_, layer) => layerTensors(spec, layer)).flat(),
     norm({ role: 'finalNorm' }, 'model.norm', spec.hiddenSize),
     ...(spec.tiedHead ? [] : [tensorOf({ role: 'head' }, 'matrix', head)]),

@@ -3,12 +3,18 @@ import {
   type ElementType,
   type Launch,
   type OpArgs,
+  qkvWidth,
   type Slice,
   type Stream,
   slice,
   type Vocabulary,
 } from '@bridgekeeper/device';
-import { type ExpertsFeedForward, heldExperts, type ModelSpec } from '../models/spec.ts';
+import {
+  type ExpertsFeedForward,
+  heldExperts,
+  type LayerKind,
+  type ModelSpec,
+} from '../models/spec.ts';
 import type {
   DenseWeights,
   ExpertsWeights,
@@ -16,14 +22,14 @@ import type {
   WeightMatrix,
   Weights,
 } from '../models/weights.ts';
-import { deltaNetSizes, kvLayers } from './layer-sizes.ts';
+import { deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
 import {
   historyTokens,
   mostLines,
   pagesPerRow,
   type RunnerBuffers,
   type RunnerShape,
-  ropeBytes,
+  ropeTables,
 } from './shapes.ts';
 
 /** Everything a forward pass needs that stays the same from step to step. */
@@ -127,6 +133,7 @@ function recordForward(parts: LaunchParts, count: number, batch: readonly BatchP
     width,
     vocab,
   });
+  launchPerLayerInputs(parts, count);
   if (!parts.isHollow) {
     for (let layer = 0; layer < spec.layers; layer++) launchLayer(parts, layer, count, batch);
     return;
@@ -170,8 +177,51 @@ function launchLayer(
   const { mixer, feedForward } = parts.spec.layerKinds[layer]!;
   if (mixer === 'attention') launchAttention(parts, layer, count, batch);
   else launchDeltaNet(parts, layer, count, batch);
-  if (feedForward.kind === 'experts') launchExperts(parts, layer, feedForward, count);
-  else launchDense(parts, layer, count);
+  if (feedForward.kind === 'dense') launchDense(parts, layer, count);
+  else if (feedForward.beside === null) launchExperts(parts, layer, feedForward, count);
+  else launchBesideExperts(parts, layer, feedForward, count);
+  launchPerLayerBranch(parts, layer, count);
+}
+
+/** Of all layers: what their table has of the tokens, and a projection of the embeddings. */
+function launchPerLayerInputs(parts: LaunchParts, count: number): void {
+  const { spec, weights, stream } = parts;
+  const { perLayer, layers, hiddenSize, rmsNormEpsilon } = spec;
+  if (perLayer === null || weights.perLayer === null) return;
+  const { table, projection, norm } = weights.perLayer;
+  const { tokens, residual, perLayerInputs: out, perLayerBranch: input } = slices(parts.buffers);
+  const { width, vocabularySize: vocab } = perLayer;
+  // Their sum over the root of 2, of which the table's part is times the root of the width.
+  const scale = Math.sqrt(width / 2);
+  stream.launch('embed', { table, tokens, out, scale, count, width: layers * width, vocab });
+  launchLinear(parts, count, { ...projection, input: residual, out: input });
+  stream.launch('add-branch', {
+    input,
+    norm,
+    normOffset: 0,
+    // The projection is over the root of its inputs, which changes nothing else under a norm.
+    epsilon: rmsNormEpsilon * hiddenSize,
+    scale: Math.SQRT1_2,
+    outScale: null,
+    epilogue: 'add',
+    out,
+    count: count * layers,
+    width,
+  });
+}
+
+/** A layer's last branch, gated by what the layer has of the token. */
+function launchPerLayerBranch(parts: LaunchParts, layer: number, count: number): void {
+  const { perLayer, layers } = parts.spec;
+  const weights = parts.weights.layers[layer]!;
+  const { perLayerGate: gate, perLayerBack: back, perLayerNorm, layerScale } = weights;
+  if (perLayer === null || gate === null || back === null) return;
+  const { residual, perLayerInputs: lines, perLayerGated: out } = slices(parts.buffers);
+  launchLinear(parts, count, { ...gate, input: residual, out });
+  const { width } = perLayer;
+  const span = { count, width, stride: layers * width, first: layer * width };
+  parts.stream.launch('gate-span', { out, lines, activation: 'gelu-tanh', ...span });
+  launchBranch(parts, count, perLayerNorm, { ...back, input: out }, layerScale);
 }
 
 /** The last product of a branch, and the branch's way into the residual stream. */
@@ -180,9 +230,10 @@ function launchBranch(
   count: number,
   norm: Slice | null,
   product: Omit<Linear, 'out' | 'epilogue'>,
+  outScale: Slice | null = null,
 ): void {
   const { residual, branch, partial } = slices(parts.buffers);
-  const isPlain = norm === null && parts.spec.residualScale === 1;
+  const isPlain = norm === null && parts.spec.residualScale === 1 && outScale === null;
   if (parts.shape.ranks > 1) {
     launchLinear(parts, count, { ...product, out: partial });
     launchSum(parts, count, isPlain ? 'add' : 'store');
@@ -190,7 +241,7 @@ function launchBranch(
     const to = isPlain ? ({ epilogue: 'add', out: residual } as const) : { out: branch };
     launchLinear(parts, count, { ...product, ...to });
   }
-  if (!isPlain) launchAddBranch(parts, count, norm);
+  if (!isPlain) launchAddBranch(parts, count, norm, outScale);
 }
 
 /** What is in `branch`. */
@@ -198,10 +249,14 @@ function launchAddBranch(
   { spec, buffers, stream }: LaunchParts,
   count: number,
   norm: Slice | null,
+  outScale: Slice | null,
+  input = slices(buffers).branch,
 ) {
-  const { residual: out, branch: input } = slices(buffers);
+  const { residual: out } = slices(buffers);
   const { normOffset, rmsNormEpsilon: epsilon, residualScale: scale, hiddenSize: width } = spec;
-  stream.launch('add-branch', { input, norm, normOffset, epsilon, scale, out, count, width });
+  const sizes = { count, width };
+  const operands = { input, norm, outScale, out, epilogue: 'add' as const };
+  stream.launch('add-branch', { ...operands, normOffset, epsilon, scale, ...sizes });
 }
 
 function launchAttention(
@@ -211,7 +266,9 @@ function launchAttention(
   batch: readonly BatchPart[],
 ): void {
   const { spec, shape, stream } = parts;
-  const { heads, kvHeads, headDim, layerKinds, normOffset, rmsNormEpsilon: epsilon } = spec;
+  const { heads, normOffset, rmsNormEpsilon: epsilon } = spec;
+  const kind = spec.layerKinds[layer]!;
+  const { kvHeads, headDim, lineKv, window, rope } = kind;
   const elementBytes = bytesPerElement(parts.element);
   const weights = parts.weights.layers[layer]!;
   const buffers = slices(parts.buffers);
@@ -223,30 +280,30 @@ function launchAttention(
     const out = attentionGate;
     launchLinear(parts, count, { ...weights.attentionGate, input: residual, norm, bias, out });
   }
-  const { window, rope } = layerKinds[layer]!;
-  const table = rope ?? spec.ropes.length;
-  const tableBytes = ropeBytes(spec, shape);
+  const table = ropeTables(spec, shape)[rope ?? spec.ropes.length]!;
   const isWhole = spec.qkNorm === 'whole';
-  launchQueries(parts, weights, count);
+  launchQueries(parts, weights, kind, count);
   for (const { first, count, phase } of batch) {
     const lines = (buffer: Slice, width: number) =>
       linesOf(buffer, { first, count, lineBytes: width * elementBytes });
     stream.launch('attention', {
-      qkv: lines(qkv, (heads + 2 * kvHeads) * headDim),
+      qkv: lines(qkv, qkvWidth({ heads, ...kind })),
+      lineKv,
+      valueNorm: spec.valueNorm,
       sinks: weights.sinks,
       queryNorm: isWhole ? null : weights.queryNorm,
       keyNorm: isWhole ? null : weights.keyNorm,
       normOffset,
       epsilon,
-      rope: slice(buffers.rope.buffer, table * tableBytes, shape.maxModelTokens * headDim * 4),
+      rope: slice(buffers.rope.buffer, table.offsetBytes, table.bytes),
       rotaryDim: rope === null ? headDim : spec.ropes[rope]!.rotaryDim,
       kv,
       kvFormat: shape.kvFormat,
       pageTable,
       tokenRows: linesOf(tokenRows, { first, count, lineBytes: WORD_BYTES }),
       positions: linesOf(positions, { first, count, lineBytes: WORD_BYTES }),
-      layer: layersBefore(spec, layer, 'attention'),
-      layers: kvLayers(spec),
+      pageElements: kvElementsOf(spec) * shape.pageTokens,
+      layerElement: kvElementsOf(spec, kind.kvLayer) * shape.pageTokens,
       kvHeads,
       headDim,
       pageTokens: shape.pageTokens,
@@ -271,11 +328,13 @@ function launchAttention(
 function launchQueries(
   { spec, buffers, stream }: LaunchParts,
   { queryNorm, keyNorm }: LayerWeights,
+  kind: LayerKind,
   count: number,
 ): void {
-  const { heads, kvHeads, headDim, qkNorm, queryScaling, rmsNormEpsilon: epsilon } = spec;
+  const { heads, qkNorm, queryScaling, rmsNormEpsilon: epsilon } = spec;
+  const { kvHeads, headDim } = kind;
   const { qkv: lines, positions } = slices(buffers);
-  const stride = (heads + 2 * kvHeads) * headDim;
+  const stride = qkvWidth({ heads, ...kind });
   const queries = heads * headDim;
   if (qkNorm === 'whole') {
     const common = { lines, epsilon, count, stride };
@@ -287,15 +346,6 @@ function launchQueries(
     const common = { lines, positions, count, stride };
     stream.launch('scale-by-position', { ...common, ...queryScaling, width: queries });
   }
-}
-
-/** Layers of one kind before a layer: where it is in what only these have. */
-function layersBefore(
-  { layerKinds }: ModelSpec,
-  layer: number,
-  mixer: ModelSpec['layerKinds'][number]['mixer'],
-): number {
-  return layerKinds.slice(0, layer).filter((kind) => kind.mixer === mixer).length;
 }
 
 function launchDeltaNet(
@@ -315,8 +365,8 @@ function launchDeltaNet(
   const { inputNorm: norm } = weights;
   launchLinear(parts, count, { ...weights.qkv, input: residual, norm, out: qkv });
   launchLinear(parts, count, { ...gates, input: residual, norm, out: netGates });
-  const netLayers = spec.layers - kvLayers(spec);
-  const own = layersBefore(spec, layer, 'delta-net');
+  const layers = netLayers(spec);
+  const own = netLayers({ ...spec, layerKinds: spec.layerKinds.slice(0, layer) });
   for (const { first, count } of batch) {
     const lines = (buffer: Slice, elements: number) =>
       linesOf(buffer, { first, count, lineBytes: elements * elementBytes });
@@ -324,7 +374,7 @@ function launchDeltaNet(
     const rows = { tokenRows: words(tokenRows), positions: words(positions), count };
     const statesOf = (states: Slice, layerBytes: number) => ({
       states,
-      rowBytes: netLayers * layerBytes,
+      rowBytes: layers * layerBytes,
       layerBytes: own * layerBytes,
     });
     const net = lines(mixed, channels);
@@ -366,7 +416,7 @@ function launchDeltaNet(
 }
 
 function launchDense(parts: LaunchParts, layer: number, count: number): void {
-  const { feedForward, postNorm, fedNorm } = parts.weights.layers[layer]!;
+  const { feedForward, postNorm, fedNorm, layerScale } = parts.weights.layers[layer]!;
   const { residual, activated } = slices(parts.buffers);
   const { gateUp, gateUpBias, down, downBias } = feedForward as DenseWeights;
   const kind = parts.spec.layerKinds[layer]!.feedForward;
@@ -379,7 +429,9 @@ function launchDense(parts: LaunchParts, layer: number, count: number): void {
     epilogue: 'gate',
     out: activated,
   });
-  launchBranch(parts, count, fedNorm, { ...down, input: activated, bias: downBias });
+  const product = { ...down, input: activated, bias: downBias };
+  const isLast = parts.spec.perLayer === null;
+  launchBranch(parts, count, fedNorm, product, isLast ? layerScale : null);
 }
 
 /** Where a sum over experts that goes back into the residual stream is written. */
@@ -403,39 +455,114 @@ function launchSum(
   stream.launch('all-reduce', { inputs: [partial], out, epilogue, ...sizes });
 }
 
-/** Who goes where is decided on the device and stays there; no shape depends on it. */
+/** `input` over its lines' roots of the mean squares, times `norm`, to `out`, or added to it. */
+function launchNorm(
+  { spec, stream }: LaunchParts,
+  count: number,
+  norm: Slice,
+  operands: Pick<OpArgs['add-branch'], 'input' | 'out' | 'epilogue'>,
+): void {
+  const { normOffset, rmsNormEpsilon: epsilon, hiddenSize: width } = spec;
+  const common = { normOffset, epsilon, scale: 1, outScale: null, count, width };
+  stream.launch('add-branch', { ...operands, norm, ...common });
+}
+
+/** A dense branch and one of experts, each normed, and their sum normed again. */
+function launchBesideExperts(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+): void {
+  const { feedForward, postNorm, fedNorm, layerScale } = parts.weights.layers[layer]!;
+  const weights = feedForward as ExpertsWeights;
+  const { residual, activated, branch, joined, normed } = slices(parts.buffers);
+  const { activation } = kind.beside!;
+  const gate = { epilogue: 'gate', activation, norm: postNorm } as const;
+  launchLinear(parts, count, { ...weights.gateUp!, ...gate, input: residual, out: activated });
+  launchLinear(parts, count, { ...weights.down!, input: activated, out: branch });
+  const first = { input: branch, out: joined, epilogue: 'store' } as const;
+  launchNorm(parts, count, weights.besideNorm!, first);
+  launchRoute(parts, layer, kind, count, {
+    norm: weights.routerNorm!,
+    // What the router reads is of no use to the experts.
+    normed: branch,
+    logitScale: parts.spec.hiddenSize ** -0.5,
+  });
+  const second = { input: residual, out: normed, epilogue: 'store' } as const;
+  launchNorm(parts, count, weights.expertsNorm!, second);
+  launchRouted(parts, layer, kind, count, { epilogue: 'store', out: branch });
+  launchNorm(parts, count, weights.routedNorm!, { input: branch, out: joined, epilogue: 'add' });
+  launchAddBranch(parts, count, fedNorm, layerScale, joined);
+}
+
 function launchExperts(
   parts: LaunchParts,
   layer: number,
   kind: ExpertsFeedForward,
   count: number,
 ): void {
+  const { feedForward, postNorm: norm } = parts.weights.layers[layer]!;
+  const { normed } = slices(parts.buffers);
+  launchRoute(parts, layer, kind, count, { norm: norm!, normed, logitScale: 1 });
+  launchRouted(parts, layer, kind, count, backOf(parts));
+  launchSum(parts, count);
+  launchShared(parts, feedForward as ExpertsWeights, count);
+}
+
+/** Who goes where is decided on the device and stays there; no shape depends on it. */
+function launchRoute(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+  by: Pick<OpArgs['route'], 'norm' | 'normed' | 'logitScale'>,
+): void {
   const { spec, buffers, stream } = parts;
-  const { feedForward, postNorm } = parts.weights.layers[layer]!;
-  const { experts: allExperts, expertsPerToken: topK, weighing, weightScale, gate, stored } = kind;
-  const experts = heldExperts(kind);
-  const { router, expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
-  const { residual, activated, workspace, tokenRows, normed, ...routing } = slices(buffers);
-  const { chosen, expertStarts: starts, expertOrder: order, expertWeights: weights } = routing;
-  const groups = { chosen, starts, order, count, experts, allExperts, topK };
+  const { feedForward } = parts.weights.layers[layer]!;
+  const { weighing, weightScale } = kind;
+  const { router, routerBias, choiceBias, expertScales } = feedForward as ExpertsWeights;
+  const { residual, workspace, tokenRows, expertWeights: weights } = slices(buffers);
   stream.launch('route', {
-    ...groups,
+    ...groupsOf(parts, kind, count),
+    ...by,
     input: residual,
-    norm: postNorm!,
     normOffset: spec.normOffset,
     epsilon: spec.rmsNormEpsilon,
-    normed,
     router: router.weight,
-    routerBias: biases.routerBias,
-    choiceBias: biases.choiceBias,
+    routerBias,
+    choiceBias,
+    expertScales,
     weighing,
     weightScale,
     tokenRows,
     weights,
     width: spec.hiddenSize,
-    shares: kind.shares ?? [[0, allExperts]],
+    shares: kind.shares ?? [[0, kind.experts]],
     workspace,
   });
+}
+
+function groupsOf({ buffers }: LaunchParts, kind: ExpertsFeedForward, count: number) {
+  const { experts: allExperts, expertsPerToken: topK } = kind;
+  const { chosen, expertStarts: starts, expertOrder: order } = slices(buffers);
+  return { chosen, starts, order, count, experts: heldExperts(kind), allExperts, topK };
+}
+
+/** The products of those that were chosen, of the lines in `normed`. */
+function launchRouted(
+  parts: LaunchParts,
+  layer: number,
+  kind: ExpertsFeedForward,
+  count: number,
+  back: Pick<OpArgs['expert-down'], 'epilogue' | 'out'>,
+): void {
+  const { buffers, stream } = parts;
+  const { feedForward } = parts.weights.layers[layer]!;
+  const { gate, stored } = kind;
+  const { expertGateUp, expertDown, ...biases } = feedForward as ExpertsWeights;
+  const { activated, workspace, normed, expertWeights: weights } = slices(buffers);
+  const groups = groupsOf(parts, kind, count);
   const { outputs, ...gateUp } = expertGateUp;
   stream.launch('expert-gate', {
     ...groups,
@@ -453,11 +580,9 @@ function launchExperts(
     input: activated,
     bias: biases.expertDownBias,
     weights,
-    ...backOf(parts),
+    ...back,
     workspace,
   });
-  launchSum(parts, count);
-  launchShared(parts, feedForward as ExpertsWeights, count);
 }
 
 /** The expert of all tokens, whose input is what the router has normalised. */

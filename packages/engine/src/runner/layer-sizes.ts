@@ -1,13 +1,33 @@
-import type { ModelSpec } from '../models/spec.ts';
+import { qkvWidth } from '@bridgekeeper/device';
+import type { LayerKind, ModelSpec } from '../models/spec.ts';
 
 /** Buffers, and slots in one of them, begin at multiples of this. */
 export function align(bytes: number): number {
   return Math.ceil(bytes / 256) * 256;
 }
 
-/** Layers with attention: those of a delta net keep no keys and values. */
-export function kvLayers({ layerKinds }: ModelSpec): number {
-  return layerKinds.filter(({ mixer }) => mixer === 'attention').length;
+/** Of keys and values that a layer has itself, for a token. */
+function kvElements({ mixer, kvHeads, headDim, lineKv }: LayerKind): number {
+  return mixer === 'attention' && lineKv !== 'none' ? 2 * kvHeads * headDim : 0;
+}
+
+/** The same of layers [0, end); of all where there is no end. */
+export function kvElementsOf({ layerKinds }: ModelSpec, end = layerKinds.length): number {
+  return layerKinds.slice(0, end).reduce((sum, kind) => sum + kvElements(kind), 0);
+}
+
+/** Layers with a delta net, which keep no keys and values. */
+export function netLayers({ layerKinds }: ModelSpec): number {
+  return layerKinds.filter(({ mixer }) => mixer === 'delta-net').length;
+}
+
+/** What the widest attention has of a token: projected, and of queries alone. */
+export function attentionWidths({ heads, layerKinds }: ModelSpec) {
+  const kinds = layerKinds.filter(({ mixer }) => mixer === 'attention');
+  return {
+    qkv: Math.max(0, ...kinds.map((kind) => qkvWidth({ heads, ...kind }))),
+    queries: Math.max(0, ...kinds.map(({ headDim }) => heads * headDim)),
+  };
 }
 
 /** Of inputs that a causal convolution remembers, and f32. */

@@ -18,7 +18,7 @@ import { type FeedForward, heldExperts, type ModelSpec, type Rope } from '../mod
 import type { EngineTask } from '../request/request.ts';
 import { LINE_STEP } from '../scheduler/plan.ts';
 import type { NgramOptions } from '../speculation/ngram.ts';
-import { align, deltaNetSizes, kvLayers } from './layer-sizes.ts';
+import { align, attentionWidths, deltaNetSizes, kvElementsOf, netLayers } from './layer-sizes.ts';
 import { workspaceBytes } from './workspace.ts';
 
 /**
@@ -55,17 +55,17 @@ export function pagesPerRow(shape: Pick<RunnerShape, 'maxModelTokens' | 'pageTok
 export function stateBytesPerRow(spec: ModelSpec, elementBytes: number): number {
   const sizes = deltaNetSizes(spec, elementBytes);
   if (sizes === null) return 0;
-  return (spec.layers - kvLayers(spec)) * (sizes.convBytes + sizes.ruleBytes);
+  return netLayers(spec) * (sizes.convBytes + sizes.ruleBytes);
 }
 
-/** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers with attention. */
+/** Bytes of one KV page: keys and values of `pageTokens` tokens over all layers that have them. */
 export function pageBytes(
   spec: ModelSpec,
   { pageTokens, kvFormat }: Pick<RunnerShape, 'pageTokens' | 'kvFormat'>,
   elementBytes: number,
 ): number {
   const bytes = kvFormat === 'element' ? elementBytes : 1;
-  return kvLayers(spec) * 2 * spec.kvHeads * pageTokens * spec.headDim * bytes;
+  return kvElementsOf(spec) * pageTokens * bytes;
 }
 
 /** Counts that one command may upload for rows with penalties, beyond a single row's. */
@@ -143,27 +143,46 @@ function feedForwardWidths({ layerKinds, hiddenSize }: ModelSpec) {
   return {
     activated: most((each) =>
       each.kind === 'experts'
-        ? each.expertsPerToken * each.intermediateSize
+        ? Math.max(each.expertsPerToken * each.intermediateSize, each.beside?.intermediateSize ?? 0)
         : each.intermediateSize,
     ),
     normed: most((each) => (each.kind === 'experts' ? hiddenSize : 1)),
+    joined: most((each) => (each.kind === 'experts' && each.beside !== null ? hiddenSize : 1)),
     shared: most((each) => (each.kind === 'experts' ? (each.shared?.intermediateSize ?? 1) : 1)),
     slots,
     starts: most((each) => (each.kind === 'experts' ? heldExperts(each) + 1 : 1)),
   };
 }
 
-/** Tables of angles: one for each rope, then that of layers that do not rotate. */
-export function ropeTables({ ropes, layerKinds }: ModelSpec): readonly (Rope | null)[] {
-  return layerKinds.some(({ rope }) => rope === null) ? [...ropes, null] : ropes;
+/** A table of angles, and where it is among the others. */
+export interface RopeTable {
+  /** null: of layers that do not rotate. */
+  readonly rope: Rope | null;
+  readonly headDim: number;
+  readonly offsetBytes: number;
+  readonly bytes: number;
 }
 
-/** Of one table. */
-export function ropeBytes(
-  spec: ModelSpec,
+/** One for each rope, then that of layers that do not rotate; each for heads of its layers. */
+export function ropeTables(
+  { ropes, layerKinds }: ModelSpec,
   { maxModelTokens }: Pick<RunnerShape, 'maxModelTokens'>,
-) {
-  return align(maxModelTokens * spec.headDim * 4);
+): readonly RopeTable[] {
+  const isStill = layerKinds.some(({ rope }) => rope === null);
+  let offsetBytes = 0;
+  return (isStill ? [...ropes, null] : ropes).map((rope, index) => {
+    const own = rope === null ? null : index;
+    const kind = layerKinds.find((each) => each.rope === own) ?? layerKinds[0]!;
+    const { headDim } = kind;
+    const table = { rope, headDim, offsetBytes, bytes: maxModelTokens * headDim * 4 };
+    offsetBytes += align(table.bytes);
+    return table;
+  });
+}
+
+function ropeBytes(spec: ModelSpec, shape: Pick<RunnerShape, 'maxModelTokens'>): number {
+  const { offsetBytes, bytes } = ropeTables(spec, shape).at(-1)!;
+  return offsetBytes + bytes;
 }
 
 /**
@@ -176,10 +195,11 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
   const lines = mostLines(shape);
   const tokens = Math.max(maxBatchTokens, lines) + 2 * LINE_STEP;
   const activation = (width: number) => tokens * width * elementBytes;
-  const queryWidth = spec.heads * spec.headDim;
+  const attention = attentionWidths(spec);
+  const perLayerWidth = spec.layers * (spec.perLayer?.width ?? 0);
   const widths = feedForwardWidths(spec);
   const net = deltaNetSizes(spec, elementBytes);
-  const netLayers = spec.layers - kvLayers(spec);
+  const nets = netLayers(spec);
   return {
     rows: maxRows * ROW_WORDS * 4,
     pageTable: maxRows * pagesPerRow(shape) * 4,
@@ -207,18 +227,22 @@ export function bufferBytes(spec: ModelSpec, shape: RunnerShape, elementBytes: n
     logprobs: ringSlots * lines * LOGPROB_WORDS * 4,
     promptLogprobs: IN_FLIGHT * align(maxRows * LOGPROB_WORDS * 4),
     embeddings: shape.task === 'embed' ? IN_FLIGHT * align(maxRows * spec.hiddenSize * 4) : 4,
-    rope: ropeTables(spec).length * ropeBytes(spec, shape),
+    rope: ropeBytes(spec, shape),
     residual: activation(spec.hiddenSize),
-    qkv: activation(Math.max(queryWidth + 2 * spec.kvHeads * spec.headDim, net?.width ?? 0)),
-    attended: activation(Math.max(queryWidth, net?.valueWidth ?? 0)),
+    qkv: activation(Math.max(attention.qkv, net?.width ?? 0)),
+    attended: activation(Math.max(attention.queries, net?.valueWidth ?? 0)),
     // What only some families need is as small as a buffer may be in the others.
     branch: spec.norms.after || spec.residualScale !== 1 ? activation(spec.hiddenSize) : 4,
-    attentionGate: spec.attentionGate ? activation(queryWidth) : 4,
+    perLayerInputs: Math.max(activation(perLayerWidth), 4),
+    perLayerBranch: Math.max(activation(perLayerWidth), 4),
+    perLayerGated: Math.max(activation(spec.perLayer?.width ?? 0), 4),
+    attentionGate: spec.attentionGate ? activation(attention.queries) : 4,
     mixed: net === null ? 4 : activation(net.channels),
     netGates: net === null ? 4 : activation(2 * spec.deltaNet!.valueHeads),
-    convStates: net === null ? 4 : maxRows * netLayers * net.convBytes,
-    ruleStates: net === null ? 4 : maxRows * netLayers * net.ruleBytes,
+    convStates: net === null ? 4 : maxRows * nets * net.convBytes,
+    ruleStates: net === null ? 4 : maxRows * nets * net.ruleBytes,
     sharedActivated: activation(widths.shared),
+    joined: activation(widths.joined),
     activated: activation(widths.activated),
     normed: activation(widths.normed),
     chosen: tokens * widths.slots * 4,

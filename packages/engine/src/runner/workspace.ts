@@ -6,7 +6,7 @@ import {
 } from '@bridgekeeper/device';
 import { linearsOf } from '../models/quantization.ts';
 import type { FeedForward, ModelSpec } from '../models/spec.ts';
-import { deltaNetSizes } from './layer-sizes.ts';
+import { attentionWidths, deltaNetSizes } from './layer-sizes.ts';
 
 /** Bytes of workspace that a batch of `tokens` needs, of which at most `lines` get logits. */
 export function workspaceBytes(
@@ -15,12 +15,13 @@ export function workspaceBytes(
   lines: number,
   elementBytes: number,
 ): number {
-  const { hiddenSize, layerKinds, heads, kvHeads, headDim, vocabularySize } = spec;
+  const { hiddenSize, layerKinds, vocabularySize } = spec;
+  const widths = attentionWidths(spec);
   const linears = linearsOf(spec.quantization);
   const packed = linears?.method === 'int4' ? 'int4' : 'fp8-e4m3';
   const format = linears === null ? 'element' : packed;
   const net = deltaNetSizes(spec, elementBytes);
-  const qkvWidth = Math.max((heads + 2 * kvHeads) * headDim, net?.width ?? 0);
+  const qkvWidth = Math.max(widths.qkv, net?.width ?? 0);
   const first = { count: tokens, inputs: hiddenSize, format, hasNorm: true } as const;
   const second = { count: tokens, outputs: hiddenSize, format, hasNorm: false } as const;
   const denseBytes = ({ intermediateSize }: { readonly intermediateSize: number }) => [
@@ -30,20 +31,26 @@ export function workspaceBytes(
   const linearBytes = (sizes: LinearSizes) => linearWorkspace(sizes, elementBytes).bytes;
   const feedForwardBytes = (feedForward: FeedForward) => {
     if (feedForward.kind === 'dense') return denseBytes(feedForward);
-    const { experts: allExperts, expertsPerToken: topK, shared } = feedForward;
-    const beside = shared && denseBytes(shared);
+    const { experts: allExperts, expertsPerToken: topK, shared, beside } = feedForward;
     return [
-      ...(beside ?? []),
+      ...[shared, beside].flatMap((dense) => (dense === null ? [] : denseBytes(dense))),
       routeWorkspace({ count: tokens, width: hiddenSize, allExperts }, elementBytes).bytes,
       expertDownWorkspace({ count: tokens, topK, outputs: hiddenSize }),
     ];
   };
   const kinds = new Set(layerKinds.map(({ feedForward }) => feedForward));
+  const element = { format: 'element', hasNorm: false } as const;
+  const perLayerBytes = ({ width }: { readonly width: number }) => [
+    linearBytes({ ...first, ...element, outputs: spec.layers * width, epilogue: 'store' }),
+    linearBytes({ ...first, hasNorm: false, outputs: width, epilogue: 'store' }),
+    linearBytes({ ...second, inputs: width, epilogue: 'store' }),
+  ];
   return Math.max(
+    ...(spec.perLayer === null ? [] : perLayerBytes(spec.perLayer)),
     linearBytes({ ...first, outputs: qkvWidth, epilogue: 'store' }),
     linearBytes({
       ...second,
-      inputs: Math.max(heads * headDim, net?.valueWidth ?? 0),
+      inputs: Math.max(widths.queries, net?.valueWidth ?? 0),
       epilogue: 'add',
     }),
     ...[...kinds].flatMap(feedForwardBytes),

@@ -4,7 +4,7 @@ import { hash32 } from '@bridgekeeper/device';
 import { e4m3FromF32 } from '@bridgekeeper/device/testing';
 import { describeModel } from '../models/describe.ts';
 import type { Int4Module, StoredWords } from '../models/int4-modules.ts';
-import type { StoredType } from '../models/spec.ts';
+import type { ModelSpec, StoredType } from '../models/spec.ts';
 import { type WeightTensor, weightTensors } from '../models/weights.ts';
 import { type TensorData, writeSafetensors } from './safetensors-file.ts';
 import { BYTE_LEVEL_SIZE, byteLevelTokenizer, SPECIAL_TOKENS } from './tokenizer-json.ts';
@@ -89,14 +89,16 @@ function besideTower(tensors: readonly TensorData[]): TensorData[] {
 /** A value that all stored types hold exactly, so that a model is the same in each of them. */
 function randomValue(
   { kind, destination }: WeightTensor,
-  normOffset: number,
+  { normOffset, attentionScale }: ModelSpec,
   seed: number,
   index: number,
 ): number {
   const step = (hash32(seed, 1, index) >>> 0) % 511;
   // The norm of a delta net's heads is centred at one whatever the others are.
   const centre = destination.role === 'headNorm' ? 1 : 1 - normOffset;
-  if (kind === 'norm') return centre + ((step % 65) - 32) / 128;
+  // Where nothing else scales scores, trained norms of queries do: else one position had all weight.
+  const isScaling = attentionScale === 1 && destination.role === 'queryNorm';
+  if (kind === 'norm') return (centre + ((step % 65) - 32) / 128) / (isScaling ? 16 : 1);
   // What is not a matrix, and small, would do nothing if it were as small as matrices' values.
   const isLarge = kind === 'weight' || LARGE_ROLES.includes(destination.role);
   return (step - 255) / (isLarge ? 256 : 2048);
@@ -159,7 +161,7 @@ function int4TensorsOf(
 function tensorsOf(
   planned: WeightTensor,
   options: ModelFolderOptions,
-  normOffset: number,
+  spec: ModelSpec,
   seed: number,
 ): TensorData[] {
   const { format, scales } = planned;
@@ -171,7 +173,7 @@ function tensorsOf(
   const scaleType = options.scaleType ?? 'f32';
   const random = (shape: readonly number[], draw: number) =>
     new Float32Array(elementsOf(shape)).map((_, i) =>
-      randomValue(planned, normOffset, seed * 1000 + draw, i),
+      randomValue(planned, spec, seed * 1000 + draw, i),
     );
   if (format === 'mxfp4' || format === 'e8m0') {
     // Any code under a scale of 2^-6 or 2^-5: values are then as large as those of other matrices.
@@ -241,7 +243,7 @@ export async function writeModelFolder(folder: string, options: ModelFolderOptio
   const spec = describeModel(config);
   const seen = new Set<string>();
   const tensors = weightTensors(spec)
-    .flatMap((planned, index) => tensorsOf(planned, options, spec.normOffset, seed + index))
+    .flatMap((planned, index) => tensorsOf(planned, options, spec, seed + index))
     // A module of which several tensors have a part was drawn for the first.
     .filter(({ name }) => !seen.has(name) && seen.add(name))
     .sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -258,6 +258,21 @@ const TWO_ROPES = {
 };
 const WINDOWED_TYPES = ['sliding_attention', 'full_attention', 'sliding_attention'];
 
+/** The last layer has full attention in every model of it. */
+const GEMMA4 = {
+  hidden_act: undefined,
+  hidden_activation: 'gelu_pytorch_tanh',
+  num_hidden_layers: 4,
+  layer_types: [...WINDOWED_TYPES, 'full_attention'],
+  global_head_dim: 512,
+  hidden_size_per_layer_input: 0,
+  intermediate_size: 320,
+  rope_parameters: {
+    full_attention: { ...ROPES.plain, rope_type: 'proportional', partial_rotary_factor: 0.25 },
+    sliding_attention: { rope_type: 'default', rope_theta: 1000 },
+  },
+};
+
 /**
  * Odd numbers of experts, one to eight for a token, windows shorter and longer than prompts; fused
  * modules; layers without positions.
@@ -513,6 +528,89 @@ const FAMILIES: readonly FamilyTraits[] = [
       final_logit_softcapping: 2.5,
       intermediate_size: 256,
       rope_parameters: TWO_ROPES,
+    },
+  },
+  {
+    words: 'Gemma 4, heads of two sizes, values that are keys, window 41',
+    architecture: 'Gemma4ForCausalLM',
+    headDim: 256,
+    ratio: 2,
+    kv: 'element',
+    tied: true,
+    config: {
+      ...GEMMA4,
+      attention_k_eq_v: true,
+      num_global_key_value_heads: 1,
+      sliding_window: WINDOW,
+    },
+  },
+  {
+    words: 'Gemma 4, logits capped, a window longer than any context',
+    architecture: 'Gemma4ForCausalLM',
+    headDim: 64,
+    ratio: 4,
+    kv: 'fp8',
+    tied: true,
+    config: {
+      ...GEMMA4,
+      attention_k_eq_v: true,
+      global_head_dim: 128,
+      intermediate_size: 256,
+      sliding_window: 2 * RANDOM_MODEL_TOKENS,
+      final_logit_softcapping: 2.5,
+    },
+  },
+  {
+    words: 'Gemma 4, the last layers without keys and values of their own',
+    architecture: 'Gemma4ForCausalLM',
+    headDim: 128,
+    ratio: 8,
+    kv: 'element',
+    tied: true,
+    config: {
+      ...GEMMA4,
+      global_head_dim: 256,
+      num_hidden_layers: 5,
+      layer_types: [...WINDOWED_TYPES, ...WINDOWED_TYPES.slice(0, 2)],
+      num_kv_shared_layers: 2,
+      use_double_wide_mlp: true,
+      sliding_window: WINDOW,
+    },
+  },
+  {
+    words: 'Gemma 4, inputs for each layer, the last layers without keys and values of their own',
+    architecture: 'Gemma4ForCausalLM',
+    headDim: 64,
+    ratio: 8,
+    kv: 'fp8',
+    tied: true,
+    config: {
+      ...GEMMA4,
+      global_head_dim: 128,
+      num_hidden_layers: 5,
+      layer_types: [...WINDOWED_TYPES, ...WINDOWED_TYPES.slice(0, 2)],
+      num_kv_shared_layers: 2,
+      hidden_size_per_layer_input: 48,
+      vocab_size_per_layer_input: 400,
+      sliding_window: WINDOW,
+    },
+  },
+  {
+    words: 'Gemma 4, 3 of 7 experts beside a dense product',
+    architecture: 'Gemma4ForCausalLM',
+    headDim: 64,
+    ratio: 2,
+    kv: 'element',
+    tied: true,
+    config: {
+      ...GEMMA4,
+      attention_k_eq_v: true,
+      global_head_dim: 128,
+      enable_moe_block: true,
+      num_experts: 7,
+      top_k_experts: 3,
+      moe_intermediate_size: 96,
+      sliding_window: WINDOW,
     },
   },
   {

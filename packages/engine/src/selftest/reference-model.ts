@@ -31,6 +31,12 @@ interface Config extends RopeConfig {
   /** Gemma. */
   readonly query_pre_attn_scalar?: number;
   readonly final_logit_softcapping?: number | null;
+  /** Gemma 4. */
+  readonly global_head_dim?: number;
+  readonly num_global_key_value_heads?: number;
+  readonly num_kv_shared_layers?: number;
+  readonly hidden_size_per_layer_input?: number;
+  readonly top_k_experts?: number;
   /** The gated delta net of Qwen3-Next and 3.5. */
   readonly linear_num_key_heads?: number;
   readonly linear_num_value_heads?: number;
@@ -254,7 +260,8 @@ export class ReferenceModel {
 
   /** Whether some layer sends tokens to experts. */
   get hasRouter(): boolean {
-    return this.#config.num_experts_per_tok !== undefined;
+    const { num_experts_per_tok, top_k_experts } = this.#config;
+    return (num_experts_per_tok ?? top_k_experts) !== undefined;
   }
 
   /** Log-probabilities of the next token after each of `tokens`. */
@@ -290,6 +297,7 @@ export class ReferenceModel {
     let states: Vector[] = tokens.map((token) =>
       table.slice(token * width, (token + 1) * width).map((value) => value * embedding),
     );
+    const inputsOfLayers = tokens.map((token, i) => this.#inputsOfLayers(token, states[i]!));
     for (let layer = 0; layer < layers; layer++) {
       const name = `model.layers.${layer}`;
       const norms = this.#normsOf(name);
@@ -306,10 +314,19 @@ export class ReferenceModel {
       const inputs = within(norms.before[0], states);
       const mixed = isNet ? this.#deltaNet(name, inputs) : this.#attention(name, layer, inputs);
       states = join(within(norms.after[0], mixed));
-      const fed = within(norms.before[1], states).map((line, i) =>
-        this.#feedForward(name, line, [layer, i]),
-      );
+      const fed = within(norms.before[1], states).map((line, i) => {
+        const dense = this.#feedForward(name, line, [layer, i]);
+        const hasExperts = this.#tensors.has(`${name}.router.proj.weight`);
+        return hasExperts ? this.#besideExperts(name, dense, states[i]!, [layer, i]) : dense;
+      });
       states = join(within(norms.after[1], fed));
+      states = states.map((state, i) =>
+        inputsOfLayers[i] === undefined
+          ? state
+          : this.#gatedByLayer(layer, state, inputsOfLayers[i]),
+      );
+      const scalar = this.#tensors.get(`${name}.layer_scalar`)?.[0] ?? 1;
+      states = states.map((state) => state.map((value) => value * scalar));
     }
     return states.map((state) => this.#norm('model.norm', state));
   }
@@ -329,18 +346,56 @@ export class ReferenceModel {
     } as const;
   }
 
+  /** Gemma 4's small models: what all layers have of a token, one behind the other. */
+  #inputsOfLayers(token: number, embedded: Vector): Vector | undefined {
+    const { hidden_size_per_layer_input: width, hidden_size } = this.#config;
+    const table = this.#tensors.get('model.embed_tokens_per_layer.weight');
+    if (table === undefined || width === undefined) return undefined;
+    const projected = this.#linear('model.per_layer_model_projection', embedded);
+    const own = table.subarray(token * projected.length, (token + 1) * projected.length);
+    const scaled = projected.map((value) => value / Math.sqrt(hidden_size));
+    return projected.map((_, i) => {
+      const layer = Math.floor(i / width);
+      const part = scaled.slice(layer * width, (layer + 1) * width);
+      const normed = this.#norm('model.per_layer_projection_norm', part)[i % width]!;
+      return (normed + own[i]! * Math.sqrt(width)) / Math.SQRT2;
+    });
+  }
+
+  #gatedByLayer(layer: number, state: Vector, inputs: Vector): Vector {
+    const name = `model.layers.${layer}`;
+    const gate = this.#linear(`${name}.per_layer_input_gate`, state);
+    const gated = gate.map((value, i) => gelu(value) * inputs[layer * gate.length + i]!);
+    const back = this.#linear(`${name}.per_layer_projection`, gated);
+    return add(state, this.#norm(`${name}.post_per_layer_input_norm`, back));
+  }
+
   #window(layer: number): number {
     const { sliding_window, layer_types: types } = this.#config;
     const isFull = types?.[layer] === 'full_attention';
     return isFull ? Number.POSITIVE_INFINITY : (sliding_window ?? Number.POSITIVE_INFINITY);
   }
 
+  /** Gemma 4's layers with full attention have other heads than the rest. */
+  #headsOf(layer: number) {
+    const { num_key_value_heads: kvHeads, head_dim, layer_types: types } = this.#config;
+    const { global_head_dim, num_global_key_value_heads } = this.#config;
+    if (!this.#is('Gemma4') || types?.[layer] !== 'full_attention') return { kvHeads, head_dim };
+    return { kvHeads: num_global_key_value_heads ?? kvHeads, head_dim: global_head_dim! };
+  }
+
+  /** Of each token and KV head, as layers at the end of a Gemma 4 take them from earlier ones. */
+  readonly #shared = new Map<string, readonly [keys: Vector[][], values: Vector[]]>();
+
   #attention(layer: string, index: number, inputs: readonly Vector[]): Vector[] {
-    const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = this.#config;
+    const { num_attention_heads: heads } = this.#config;
+    const { kvHeads, head_dim } = this.#headsOf(index);
     const name = `${layer}.self_attn`;
-    const rope = referenceRope(this.#config, this.#config.layer_types?.[index]);
+    const type = this.#config.layer_types?.[index];
+    const rope = referenceRope(this.#config, type, head_dim);
     const { attention_multiplier, query_pre_attn_scalar } = this.#config;
-    const scale = attention_multiplier ?? 1 / Math.sqrt(query_pre_attn_scalar ?? head_dim);
+    const usual = 1 / Math.sqrt(query_pre_attn_scalar ?? head_dim);
+    const scale = this.#is('Gemma4') ? 1 : (attention_multiplier ?? usual);
     const isGated = this.#is('Qwen3Next', 'Qwen3_5');
     const rotates = this.#config.no_rope_layers?.[index] !== 0;
     // Where there is one matrix for the three, queries come first, then keys, then values.
@@ -379,8 +434,17 @@ export class ReferenceModel {
         });
       });
     const queries = project('q', heads);
-    const keys = project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
-    const values = inputs.map((input) => projected('v', input).map(this.#roundKv));
+    const ownKeys = () =>
+      project('k', kvHeads).map((of) => of.map((key) => key.map(this.#roundKv)));
+    // Without a matrix of their own values are keys before norm and rotation.
+    const from = this.#is('Gemma4') && !this.#tensors.has(`${name}.v_proj.weight`) ? 'k' : 'v';
+    const finish = (value: Vector) =>
+      (this.#is('Gemma4') ? this.#unit(value, head_dim) : value).map(this.#roundKv);
+    const ownValues = () => inputs.map((input) => finish(projected(from, input)));
+    const { num_hidden_layers: layers, num_kv_shared_layers: shared = 0 } = this.#config;
+    const isShared = index >= layers - shared;
+    const [keys, values] = isShared ? this.#shared.get(type!)! : [ownKeys(), ownValues()];
+    if (type !== undefined) this.#shared.set(type, [keys, values]);
     const window = this.#window(index);
     const sinks = this.#tensors.get(`${name}.sinks`);
     return inputs.map((input, position) => {
@@ -411,6 +475,15 @@ export class ReferenceModel {
         out.map((value, i) => value * sigmoid(gates[i]!)),
       );
     });
+  }
+
+  /** Each head over its root mean square. */
+  #unit(value: Vector, head_dim: number): Vector {
+    const scales = Array.from({ length: value.length / head_dim }, (_, head) => {
+      const part = value.subarray(head * head_dim, (head + 1) * head_dim);
+      return 1 / Math.sqrt(dot(part, part) / head_dim + this.#config.rms_norm_eps);
+    });
+    return value.map((each, i) => each * scales[Math.floor(i / head_dim)]!);
   }
 
   /** The gated delta rule (arXiv 2412.06464), token by token and head by head. */
@@ -507,8 +580,6 @@ export class ReferenceModel {
     const both = isFused ? this.#linear(`${name}.gate_up_proj`, input) : undefined;
     const gate = both?.slice(0, both.length / 2) ?? this.#linear(`${name}.gate_proj`, input);
     const up = both?.slice(both.length / 2) ?? this.#linear(`${name}.up_proj`, input);
-    const gelu = (x: number) =>
-      0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
     const activate = this.#is('Gemma') ? gelu : (x: number) => x * sigmoid(x);
     const product = gate.map((value, i) => activate(value) * up[i]!);
     return this.#linear(`${name}.down_proj`, product);
@@ -574,7 +645,8 @@ export class ReferenceModel {
     const inner = down.length / this.#config.num_experts! / input.length;
     const size = 2 * inner * input.length;
     const both = multiply(stack.subarray(expert * size, (expert + 1) * size), input);
-    const product = both.slice(0, inner).map((x, i) => x * sigmoid(x) * both[inner + i]!);
+    const activate = this.#is('Gemma') ? gelu : (x: number) => x * sigmoid(x);
+    const product = both.slice(0, inner).map((x, i) => activate(x) * both[inner + i]!);
     const part = down.subarray((expert * size) / 2, ((expert + 1) * size) / 2);
     return multiply(part, product);
   }
@@ -594,6 +666,29 @@ export class ReferenceModel {
         return product.map((value) => (value * chosen[i]!) / rest);
       })
       .reduce<Vector>(add, new Float64Array(input.length));
+  }
+
+  /** Gemma 4: two branches from the same state, each with a norm behind it. */
+  #besideExperts(layer: string, dense: Vector, state: Vector, at: readonly [number, number]) {
+    const router = `${layer}.router`;
+    const scale = this.#tensors.get(`${router}.scale`)!;
+    const root = Math.sqrt(state.length);
+    const read = this.#unit(state, state.length).map((value, i) => (value * scale[i]!) / root);
+    const best = this.#ranked(`${router}.proj`, read, at).slice(0, this.#config.top_k_experts);
+    const powers = best.map(({ logit }) => Math.exp(logit - best[0]!.logit));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    const own = this.#tensors.get(`${router}.per_expert_scale`)!;
+    const input = this.#norm(`${layer}.pre_feedforward_layernorm_2`, state);
+    const routed = best
+      .map(({ expert }, i) => {
+        const product = this.#expert(`${layer}.experts`, expert, input);
+        return product.map((value) => (value * own[expert]! * powers[i]!) / total);
+      })
+      .reduce<Vector>(add, new Float64Array(input.length));
+    return add(
+      this.#norm(`${layer}.post_feedforward_layernorm_1`, dense),
+      this.#norm(`${layer}.post_feedforward_layernorm_2`, routed),
+    );
   }
 
   /** gpt-oss: the softmax over the best logits; gate and up alternate, and are clamped. */
@@ -652,6 +747,9 @@ function rotate(head: Vector, rope: ReferenceRope | null, position: number): Vec
     return amplitude * (value * Math.cos(angle) + partner * Math.sin(angle));
   });
 }
+
+const gelu = (x: number) =>
+  0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 

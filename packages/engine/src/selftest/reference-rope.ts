@@ -10,7 +10,7 @@ export interface RopeConfig {
 }
 
 interface RopeParameters {
-  readonly rope_type: 'default' | 'linear' | 'llama3' | 'yarn';
+  readonly rope_type: 'default' | 'linear' | 'llama3' | 'yarn' | 'proportional';
   readonly rope_theta: number;
   readonly factor?: number;
   readonly original_max_position_embeddings?: number;
@@ -32,18 +32,32 @@ export interface ReferenceRope {
 }
 
 /** Written from each scheme's own publication, and sharing nothing with the engine's. */
-export function referenceRope(config: RopeConfig, layerType = ''): ReferenceRope {
+export function referenceRope(
+  config: RopeConfig,
+  layerType = '',
+  headDim = config.head_dim,
+): ReferenceRope {
   const all = config.rope_parameters as Readonly<Record<string, RopeParameters>> | undefined;
   const parameters = all?.[layerType] ?? (config.rope_parameters as RopeParameters | undefined);
   const part = parameters?.partial_rotary_factor ?? config.partial_rotary_factor ?? 1;
-  const half = (config.rotary_dim ?? Math.floor(config.head_dim * part)) / 2;
   const theta = parameters?.rope_theta ?? config.rope_theta!;
+  if (parameters?.rope_type === 'proportional') return proportional(headDim, theta, part);
+  const half = (config.rotary_dim ?? Math.floor(headDim * part)) / 2;
   const plain = Array.from({ length: half }, (_, i) => theta ** (-i / half));
   const growth = {
     beta: parameters?.llama_4_scaling_beta ?? 0,
     period: parameters?.original_max_position_embeddings ?? 1,
   };
   return { ...turnedBy(plain, theta, parameters), growth };
+}
+
+/** Gemma 4's: of a whole head's waves the longer ones are left out, and their pairs stand still. */
+function proportional(headDim: number, theta: number, part: number): ReferenceRope {
+  const pairs = headDim / 2;
+  const frequencies = Array.from({ length: pairs }, (_, i) =>
+    i < Math.floor(part * pairs) ? theta ** (-i / pairs) : 0,
+  );
+  return { frequencies, amplitude: 1, growth: { beta: 0, period: 1 } };
 }
 
 function turnedBy(
@@ -54,6 +68,7 @@ function turnedBy(
   const factor = parameters?.factor ?? 1;
   switch (parameters?.rope_type ?? 'default') {
     case 'default':
+    case 'proportional':
       return { frequencies: plain, amplitude: 1 };
     case 'linear':
       return { frequencies: plain.map((frequency) => frequency / factor), amplitude: 1 };

@@ -156,11 +156,13 @@ function layerCounts(kinds: ModelSpec['layerKinds']) {
   return { full: kinds.length - sliding, sliding, linear: 0 };
 }
 
-function kvOf({ layerKinds, kvHeads, headDim }: ModelSpec) {
-  const layerBytes = 2 * kvHeads * headDim * BF16_BYTES;
-  const windows = layerKinds.map(({ window }) => window);
-  return {
-    perToken: windows.filter((window) => window === 0).length * layerBytes,
-    perRequest: windows.reduce((sum, window) => sum + window, 0) * layerBytes,
-  };
+/** Of layers that keep keys and values themselves. */
+function kvOf({ layerKinds }: ModelSpec) {
+  const kv = { perToken: 0, perRequest: 0 };
+  for (const { kvHeads, headDim, lineKv, window } of layerKinds) {
+    const bytes = lineKv === 'none' ? 0 : 2 * kvHeads * headDim * BF16_BYTES;
+    if (window === 0) kv.perToken += bytes;
+    kv.perRequest += window * bytes;
+  }
+  return kv;
 }

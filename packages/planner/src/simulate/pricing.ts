@@ -26,6 +26,8 @@ export interface StepWork {
 interface LayerGroup {
   readonly count: number;
   readonly window: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
   readonly products: readonly Product[];
 }
 
@@ -97,11 +99,12 @@ export class StepPricer {
 
   price({ lengths, chunks, lines }: StepWork): KernelTimes {
     const times = { memoryNs: 0, computeNs: 0, kernelNs: 0, collectiveNs: 0 };
-    const { heads, kvHeads, headDim, hiddenSize } = this.#spec;
+    const { heads, hiddenSize } = this.#spec;
     let tokens = lengths.length;
     for (const chunk of chunks) tokens += chunk.length;
     const factor = reachedFactor(this.#reached, tokens) * this.#factor;
     for (const group of this.#groups) {
+      const { kvHeads, headDim } = group;
       const attended = attendedBy(lengths, chunks, group.window);
       const kv = (attended.positions + tokens) * 2 * kvHeads * headDim * this.#kvBytes;
       const activations = tokens * (2 * heads + 2 * kvHeads) * headDim * ELEMENT_BYTES;
@@ -172,8 +175,8 @@ function groupLayers(spec: ModelSpec): LayerGroup[] {
     known.push(tensor);
     byLayer.set(destination.layer, known);
   }
-  const groups = new Map<string, { count: number; window: number; products: readonly Product[] }>();
-  for (const [layer, { window, feedForward }] of spec.layerKinds.entries()) {
+  const groups = new Map<string, LayerGroup & { count: number }>();
+  for (const [layer, { window, kvHeads, headDim, feedForward }] of spec.layerKinds.entries()) {
     const experts =
       feedForward.kind === 'dense'
         ? null
@@ -181,8 +184,8 @@ function groupLayers(spec: ModelSpec): LayerGroup[] {
     const products = (byLayer.get(layer) ?? []).map((tensor) =>
       productOf(tensor, tensor.destination.role.startsWith('expert') ? experts : null),
     );
-    const key = JSON.stringify([window, products]);
-    const group = groups.get(key) ?? { count: 0, window, products };
+    const key = JSON.stringify([window, kvHeads, headDim, products]);
+    const group = groups.get(key) ?? { count: 0, window, kvHeads, headDim, products };
     group.count += 1;
     groups.set(key, group);
   }

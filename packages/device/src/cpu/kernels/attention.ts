@@ -1,4 +1,5 @@
 import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
+import { LINE_KV_PARTS, type LineKv, qkvWidth } from '../../ops.ts';
 import { rangeOf, Scratch, type Share } from './share.ts';
 
 /** KV and where a batch's tokens live in it, as OpArgs' KvGeometry says; KV is split in `pages`. */
@@ -8,8 +9,8 @@ export interface PagedKv {
   readonly pageTable: Int32Array;
   readonly tokenRows: Int32Array;
   readonly positions: Int32Array;
-  readonly layer: number;
-  readonly layers: number;
+  readonly pageElements: number;
+  readonly layerElement: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly pageTokens: number;
@@ -18,6 +19,8 @@ export interface PagedKv {
 
 export interface RopeArgs extends PagedKv {
   readonly qkv: Float32Array;
+  readonly lineKv: LineKv;
+  readonly valueNorm: boolean;
   readonly queryNorm: Float32Array | null;
   readonly keyNorm: Float32Array | null;
   readonly normOffset: number;
@@ -30,6 +33,7 @@ export interface RopeArgs extends PagedKv {
 
 export interface AttentionArgs extends PagedKv {
   readonly qkv: Float32Array;
+  readonly lineKv: LineKv;
   readonly sinks: Float32Array | null;
   readonly out: Float32Array;
   readonly count: number;
@@ -43,36 +47,46 @@ export interface AttentionArgs extends PagedKv {
  * when row, position or page lie outside the tables: such tokens are padding.
  */
 function blockStart(paged: PagedKv, row: number, position: number): number {
-  const { kv, pageTable, layers, layer, kvHeads, headDim, pageTokens, pagesPerRow } = paged;
+  const { kv, pageTable, kvHeads, headDim, pageTokens, pagesPerRow } = paged;
   if (row < 0 || position < 0 || position >= pagesPerRow * pageTokens) return -1;
   const entry = row * pagesPerRow + Math.floor(position / pageTokens);
   if (entry >= pageTable.length) return -1;
   const page = pageTable[entry]!;
   const halfBlock = kvHeads * pageTokens * headDim;
-  const start = (page * layers + layer) * 2 * halfBlock;
+  const start = page * paged.pageElements + paged.layerElement;
   return page >= 0 && start + 2 * halfBlock <= kv.length ? start : -1;
 }
 
 /** Normalises (where asked) and rotates q and k in place, and writes k and v to their page. */
 export function ropeWriteKv(args: RopeArgs, share: Share): void {
   const { qkv, rope, kv, heads, kvHeads, headDim, pageTokens, epsilon } = args;
-  const width = (heads + 2 * kvHeads) * headDim;
+  const width = qkvWidth(args);
+  const parts = LINE_KV_PARTS[args.lineKv];
+  const turned = heads + (parts > 0 ? kvHeads : 0);
   const [from, to] = rangeOf(share, args.count);
   for (let i = from; i < to; i++) {
     const position = args.positions[i]!;
     const block = blockStart(args, args.tokenRows[i]!, position);
     const angles = position * headDim;
     if (block < 0 || angles + headDim > rope.length) continue;
-    for (let head = 0; head < heads + kvHeads; head++) {
+    const token = block + (position % pageTokens) * headDim;
+    const at = (n: number) => token + n * pageTokens * headDim;
+    // Before keys are turned, since they may be values as well.
+    for (let n = 0; n < kvHeads && parts > 0; n++) {
+      const start = i * width + (heads + (parts - 1) * kvHeads + n) * headDim;
+      const value = qkv.slice(start, start + headDim);
+      if (args.valueNorm) normaliseHead(value, 0, headDim, null, 0, epsilon);
+      writeKv(kv, at(kvHeads + n), value);
+    }
+    for (let head = 0; head < turned; head++) {
       const start = i * width + head * headDim;
       const norm = head < heads ? args.queryNorm : args.keyNorm;
-      if (norm !== null) normaliseHead(qkv, start, norm, args.normOffset, epsilon);
+      if (norm !== null) normaliseHead(qkv, start, headDim, norm, args.normOffset, epsilon);
       rotateHead(qkv, start, rope, angles, args.rotaryDim);
     }
-    const token = (position % pageTokens) * headDim;
-    for (let n = 0; n < 2 * kvHeads; n++) {
+    for (let n = 0; n < turned - heads; n++) {
       const start = i * width + (heads + n) * headDim;
-      writeKv(kv, block + n * pageTokens * headDim + token, qkv.subarray(start, start + headDim));
+      writeKv(kv, at(n), qkv.subarray(start, start + headDim));
     }
   }
 }
@@ -95,18 +109,20 @@ function readKv(
   return [f32FromE4m3(kv.subarray(start, start + length), widened), 0];
 }
 
+/** Without a norm, the root mean square becomes 1. */
 function normaliseHead(
   qkv: Float32Array,
   start: number,
-  norm: Float32Array,
+  headDim: number,
+  norm: Float32Array | null,
   offset: number,
   epsilon: number,
 ): void {
   let squares = 0;
-  for (let i = 0; i < norm.length; i++) squares += qkv[start + i]! * qkv[start + i]!;
-  const scale = 1 / Math.sqrt(squares / norm.length + epsilon);
-  for (let i = 0; i < norm.length; i++) {
-    qkv[start + i] = qkv[start + i]! * scale * (norm[i]! + offset);
+  for (let i = 0; i < headDim; i++) squares += qkv[start + i]! * qkv[start + i]!;
+  const scale = 1 / Math.sqrt(squares / headDim + epsilon);
+  for (let i = 0; i < headDim; i++) {
+    qkv[start + i] = qkv[start + i]! * scale * (norm === null ? 1 : norm[i]! + offset);
   }
 }
 
@@ -159,7 +175,7 @@ function attendHead(
   const scores = scoreScratch.take(count);
   const query = queryScratch.take(headDim);
   const sums = sumScratch.take(headDim);
-  const queryStart = (token * (heads + 2 * kvHeads) + head) * headDim;
+  const queryStart = token * qkvWidth(args) + head * headDim;
   for (let i = 0; i < headDim; i++) query[i] = qkv[queryStart + i]! * scale;
   const keyHead = Math.floor((head * kvHeads) / heads) * pageTokens * headDim;
   const valueHead = keyHead + kvHeads * pageTokens * headDim;

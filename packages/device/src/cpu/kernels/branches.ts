@@ -1,4 +1,5 @@
-import { type Norm, sigmoid } from './lines.ts';
+import type { Activation } from '../../ops.ts';
+import { ACTIVATIONS, type Norm, sigmoid } from './lines.ts';
 import { rangeOf, type Share } from './share.ts';
 
 /** What some families put between products: see the operations of these names in ops.ts. */
@@ -8,20 +9,27 @@ interface Lines {
   readonly width: number;
 }
 
-export function addBranch(
-  input: Float32Array,
-  norm: Norm | null,
-  scale: number,
-  out: Float32Array,
-  { count, width }: Lines,
-  share: Share,
-): void {
+export interface Branch {
+  readonly input: Float32Array;
+  readonly norm: Norm | null;
+  readonly scale: number;
+  /** [1], of the sum. */
+  readonly outScale: Float32Array | null;
+  readonly epilogue: 'add' | 'store';
+  readonly out: Float32Array;
+}
+
+export function addBranch(branch: Branch, { count, width }: Lines, share: Share): void {
+  const { input, norm, scale, out } = branch;
+  const adds = branch.epilogue === 'add';
+  const ofSum = branch.outScale?.[0] ?? 1;
   const [from, to] = rangeOf(share, count);
   for (let start = from * width; start < to * width; start += width) {
     const factor = norm === null ? scale : scale * inverseRms(input, start, width, norm.epsilon);
     for (let i = 0; i < width; i++) {
       const weight = norm === null ? 1 : norm.weight[i]! + norm.offset;
-      out[start + i]! += input[start + i]! * factor * weight;
+      const own = input[start + i]! * factor * weight;
+      out[start + i] = (adds ? out[start + i]! + own : own) * ofSum;
     }
   }
 }
@@ -91,6 +99,26 @@ export function gateLines(
     for (let k = 0; k < inputs; k++) sum += input[line * inputs + k]! * weight[k]!;
     const factor = sigmoid(sum);
     for (let i = line * width; i < (line + 1) * width; i++) out[i]! *= factor;
+  }
+}
+
+export interface GateSpan extends Lines {
+  readonly activation: Activation;
+  readonly stride: number;
+  readonly first: number;
+}
+
+export function gateSpan(
+  out: Float32Array,
+  lines: Float32Array,
+  { activation, count, width, stride, first }: GateSpan,
+  share: Share,
+): void {
+  const activate = ACTIVATIONS[activation];
+  const [from, to] = rangeOf(share, count);
+  for (let line = from; line < to; line++) {
+    const [at, other] = [line * width, line * stride + first];
+    for (let i = 0; i < width; i++) out[at + i] = activate(out[at + i]!) * lines[other + i]!;
   }
 }
 

@@ -1,7 +1,7 @@
 import { E4M3_VALUES } from '../../fp8.ts';
 import { E2M1_VALUES, e8m0Value } from '../../mxfp4.ts';
 import type { ExpertFormat, ExpertShare, GateForm, Weighing } from '../../ops.ts';
-import { sigmoid } from './lines.ts';
+import { geluTanh, sigmoid } from './lines.ts';
 import { rangeOf, Scratch, type Share } from './share.ts';
 
 /** Which assignments are whose, as ExpertGroups of ops.ts has it. */
@@ -21,6 +21,8 @@ export interface Choice extends Groups {
   readonly tokenRows: Int32Array;
   readonly weights: Float32Array;
   readonly choiceBias: Float32Array | null;
+  readonly logitScale: number;
+  readonly expertScales: Float32Array | null;
   readonly weighing: Weighing;
   readonly weightScale: number;
   readonly shares: readonly ExpertShare[];
@@ -31,11 +33,12 @@ const numberOr = (value: number) => (Number.isNaN(value) ? Number.NEGATIVE_INFIN
 /** Each line's experts and what they weigh, and the groups that come of it. */
 export function chooseExperts(choice: Choice): void {
   const { logits, tokenRows, chosen, weights, count, allExperts, topK, choiceBias } = choice;
-  const { weighing, weightScale, shares } = choice;
+  const { weighing, weightScale, shares, logitScale, expertScales } = choice;
+  const logitOf = (value: number) => numberOr(value * logitScale);
   const [from, to] = shares[0]!;
   const isSigmoid = weighing === 'sigmoid' || weighing === 'sigmoid-normalised';
   for (let line = 0; line < count; line++) {
-    const own = logits.subarray(line * allExperts, (line + 1) * allExperts).map(numberOr);
+    const own = logits.subarray(line * allExperts, (line + 1) * allExperts).map(logitOf);
     const slots = chosen.subarray(line * topK, (line + 1) * topK);
     if (tokenRows[line]! < 0) {
       slots.fill(-1);
@@ -52,7 +55,8 @@ export function chooseExperts(choice: Choice): void {
     let total = weighing === 'sigmoid' ? 1 : 0;
     if (weighing !== 'sigmoid') for (const logit of powers) total += powerOf(logit);
     best.forEach((expert, slot) => {
-      weights[line * topK + slot] = (weightScale * powerOf(own[expert]!)) / total;
+      const scale = weightScale * (expertScales?.[expert] ?? 1);
+      weights[line * topK + slot] = (scale * powerOf(own[expert]!)) / total;
     });
   }
   groupByExpert(choice);
@@ -147,9 +151,10 @@ export function expertGate(args: GateArgs, share: Share): void {
         const gate = product(gateRow, input, line, inputs) + (bias?.[gateAt] ?? 0);
         const up = product(upRow, input, line, inputs) + (bias?.[upAt] ?? 0);
         const held = Math.min(gate, limit);
-        const sigmoid = 1 / (1 + Math.exp(-alpha * held));
+        const activated =
+          alpha === 'gelu-tanh' ? geluTanh(held) : held / (1 + Math.exp(-alpha * held));
         const clamped = Math.max(-limit, Math.min(up, limit));
-        out[assignment * inner + unit] = held * sigmoid * (clamped + shift);
+        out[assignment * inner + unit] = activated * (clamped + shift);
       }
     }
   }

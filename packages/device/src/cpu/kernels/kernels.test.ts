@@ -5,6 +5,7 @@ import { referencePlace } from '../../contract/reference-load.ts';
 import { Dice } from '../../contract/workbench.ts';
 import { e4m3FromF32, f32FromE4m3 } from '../../fp8.ts';
 import { GRAMMAR_ROW_WORDS } from '../../grammar-layout.ts';
+import { qkvWidth } from '../../ops.ts';
 import { NO_TOKEN, ROW_WORDS, resultSlotWords } from '../../row-layout.ts';
 import { buildVocabulary } from '../../vocabulary.ts';
 import { WHOLE } from '../testing/share.ts';
@@ -279,23 +280,27 @@ describe('hostile row state', () => {
 
   it('never makes attention touch memory outside its slices', () => {
     const kvType = fc.constantFrom(Float32Array, Uint8Array);
-    const batch = fc.record({ rows: words(6), positions: words(6), pageTable: words(8), kvType });
+    const lineKv = fc.constantFrom('keys and values', 'keys', 'none');
+    const lists = { rows: words(6), positions: words(6), pageTable: words(8) };
+    const batch = fc.record({ ...lists, kvType, lineKv, valueNorm: fc.boolean() });
     const [heads, kvHeads, headDim, pageTokens, pages] = [2, 1, 4, 4, 5];
+    const pageElements = 2 * kvHeads * pageTokens * headDim;
     fc.assert(
-      fc.property(batch, ({ rows, positions, pageTable, kvType }) => {
+      fc.property(batch, ({ rows, positions, pageTable, kvType, lineKv, valueNorm }) => {
         const args: AttentionArgs = {
           sinks: null,
-          kv: new kvType(pages * 2 * kvHeads * pageTokens * headDim),
+          kv: new kvType(pages * pageElements),
           pageTable,
           tokenRows: rows,
           positions,
-          layer: 0,
-          layers: 1,
+          pageElements,
+          layerElement: 0,
+          lineKv,
           kvHeads,
           headDim,
           pageTokens,
           pagesPerRow: 4,
-          qkv: new Float32Array(6 * (heads + 2 * kvHeads) * headDim).fill(1),
+          qkv: new Float32Array(6 * qkvWidth({ heads, kvHeads, headDim, lineKv })).fill(1),
           out: new Float32Array(6 * heads * headDim),
           count: 6,
           heads,
@@ -303,7 +308,7 @@ describe('hostile row state', () => {
           window: 0,
         };
         const rope = new Float32Array(64);
-        const norms = { queryNorm: null, keyNorm: null, normOffset: 0, epsilon: 0 };
+        const norms = { queryNorm: null, keyNorm: null, valueNorm, normOffset: 0, epsilon: 1e-6 };
         ropeWriteKv({ ...args, ...norms, rope, rotaryDim: headDim }, WHOLE);
         attention(args, WHOLE);
         expect(args.out.every(Number.isFinite)).toBe(true);

@@ -73,11 +73,11 @@ export const silu = (x: number) => x / (1 + Math.exp(-x));
 export const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** Gaussian error linear units in the form with tanh (arXiv 1606.08415, section 2). */
-function geluTanh(x: number): number {
+export function geluTanh(x: number): number {
   return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x)));
 }
 
-const ACTIVATIONS: Readonly<Record<Activation, (x: number) => number>> = {
+export const ACTIVATIONS: Readonly<Record<Activation, (x: number) => number>> = {
   silu,
   'gelu-tanh': geluTanh,
 };

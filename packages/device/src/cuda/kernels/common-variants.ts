@@ -63,6 +63,17 @@ const EXPERT_STREAMS: readonly KernelDefines[] = [0, 1, 2].flatMap((FORMAT) =>
   ].map((tile) => ({ FORMAT, ...tile })),
 );
 
+/** Layers of Gemma 4: with a window, and with full attention, whose values are keys. */
+const GEMMA4 = KV_FORMATS.flatMap((KV_FORMAT) => [
+  { HEAD_DIM: 256, KV_FORMAT, VALUE_NORM: 1 },
+  { HEAD_DIM: 512, KV_FORMAT, VALUE_NORM: 1, LINE_KV: 1 },
+]);
+const GEMMA4_DECODE = GEMMA4.map((head) =>
+  head.HEAD_DIM === 256
+    ? { ...head, GROUP: 2, PAGE_TOKENS, DECODE_WARPS: 4 }
+    : { ...head, GROUP: 8, PAGE_TOKENS, DECODE_WARPS: 2 },
+);
+
 /** Lines of a tile where each expert has many of them. */
 const MANY_LINES = [64, 128] as const;
 const FORMATS_OF_EXPERTS = [0, 1, 2] as const;
@@ -101,12 +112,18 @@ export function commonVariants(): readonly KernelVariant[] {
     ...variants(['experts-hopper'], [{ LINE_TILE: 32 }, ...manyLines], HOPPER),
     ...variants(['experts-tile'], warpgroups, HOPPER),
     ...variants(['experts-tile'], warps, OTHERS),
-    ...variants(['rope', 'attention-prefill'], heads),
-    ...variants(['attention-decode'], [...decode, ...verify]),
+    ...variants(['rope'], [...heads, ...GEMMA4]),
+    ...variants(['attention-prefill'], [...heads, ...GEMMA4.map(withoutNorm)]),
+    ...variants(['attention-decode'], [...decode, ...verify, ...GEMMA4_DECODE]),
     ...variants(['linear'], streamed),
     ...variants(['attention-prefill-hopper'], heads, HOPPER),
     ...variants(['linear-skinny'], SKINNY, HOPPER),
   ];
+}
+
+/** Attention over pages alone writes no values. */
+function withoutNorm({ VALUE_NORM: _, ...heads }: (typeof GEMMA4)[number]): KernelDefines {
+  return heads;
 }
 
 function variants(

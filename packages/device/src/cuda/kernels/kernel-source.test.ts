@@ -16,6 +16,7 @@ import {
 const UNITS = Object.keys(KERNEL_UNITS) as KernelUnit[];
 const HEADS = [
   { HEAD_DIM: 80, KV_FORMAT: 0 },
+  { HEAD_DIM: 512, KV_FORMAT: 0, LINE_KV: 1 },
   { HEAD_DIM: 128, KV_FORMAT: 1 },
 ];
 const SKINNY = { WARPGROUPS: 2, RING_STAGES: 4, MIN_BLOCKS: 1 };
@@ -47,13 +48,14 @@ const VARIANTS: Readonly<Partial<Record<KernelUnit, readonly KernelDefines[]>>> 
     { FORMAT: 1, LINE_TILE: 64, WGMMA: 1 },
     { FORMAT: 2, LINE_TILE: 64, WGMMA: 0 },
   ],
-  rope: HEADS,
+  rope: HEADS.map((heads, i) => ({ ...heads, VALUE_NORM: i % 2 })),
   'attention-decode': [
     { ...HEADS[0]!, GROUP: 1, PAGE_TOKENS: 24, DECODE_WARPS: 8 },
-    { ...HEADS[1]!, GROUP: 8, PAGE_TOKENS: 16, DECODE_WARPS: 4 },
+    { ...HEADS[1]!, GROUP: 8, PAGE_TOKENS: 16, DECODE_WARPS: 2, VALUE_NORM: 1 },
+    { ...HEADS[2]!, GROUP: 8, PAGE_TOKENS: 16, DECODE_WARPS: 4 },
   ],
   'attention-prefill': HEADS,
-  'attention-prefill-hopper': HEADS,
+  'attention-prefill-hopper': HEADS.filter(({ HEAD_DIM }) => HEAD_DIM <= 128),
 };
 const isForBlackwell = (unit: KernelUnit) =>
   commonVariants().some((each) => each.unit === unit && each.targets.includes('sm_103a'));

@@ -17,7 +17,7 @@ export const KERNEL_UNITS = {
   'int4-order': ['order_int4_awq', 'order_int4_gptq', 'join_int4_scales'],
   branches: [
     ...(['add_branch', 'norm_span', 'scale_by_position'] as const),
-    ...(['sigmoid_gate', 'gate_lines', 'finish_logits'] as const),
+    ...(['sigmoid_gate', 'gate_lines', 'gate_span', 'finish_logits'] as const),
   ],
   'delta-net': ['causal_conv', 'delta_rule', 'gated_norm'],
   route: ['choose_experts', 'group_by_expert'],

@@ -3,12 +3,13 @@ import type { Launcher } from '../launch/launcher.ts';
 import { launchRope } from './attention-prefill.ts';
 import {
   checkPages,
-  KV_FORMAT,
+  headDefines,
   pagesParameters,
   ropePositions,
   rotaryDefine,
   rotationParameters,
   sinksAddress,
+  valueDefine,
 } from './kv-pages.ts';
 
 const E = 2;
@@ -25,15 +26,16 @@ const TILE = 16;
 const BLOCKS_PER_MULTIPROCESSOR = 2;
 
 /** Warps of a block: as many as its declared shared memory, which grows with heads, allows. */
-const warpsOf = (headDim: number) => (headDim <= 128 ? 8 : 4);
+const warpsOf = (headDim: number) => (headDim <= 128 ? 8 : headDim <= 256 ? 4 : 2);
 
 /**
- * Short runs of tokens behind long contexts: rotation and the KV of all of them first, then each as
+ * Short runs of tokens behind long contexts, and tokens whose keys and values an earlier layer has
+ * written: rotation and the KV of all of them first, then each as
  * if it were alone, in a grid that fills the GPU whatever the runs. What they share of a context
  * comes from the cache.
  */
 export function launchVerifyAttention(launcher: Launcher, args: OpArgs['attention']): void {
-  const defines = { HEAD_DIM: args.headDim, KV_FORMAT: KV_FORMAT[args.kvFormat] };
+  const defines = headDefines(args);
   launchRope(launcher, { args, defines, tableRows: checkPages(args), counter: 0n });
   launchDecodeAttention(launcher, args, true);
 }
@@ -48,7 +50,7 @@ export function launchDecodeAttention(
   args: OpArgs['attention'],
   isStored = false,
 ): void {
-  const { count, heads, kvHeads, headDim, window, scale, epsilon, kvFormat } = args;
+  const { count, heads, kvHeads, headDim, window, scale, epsilon } = args;
   const perKvHead = heads / kvHeads;
   const chunks = Math.ceil(perKvHead / MAX_GROUP);
   const group = Math.ceil(perKvHead / chunks);
@@ -76,13 +78,12 @@ export function launchDecodeAttention(
     },
     block,
     {
-      HEAD_DIM: headDim,
+      ...headDefines(args),
       GROUP: group,
-      KV_FORMAT: KV_FORMAT[kvFormat],
       PAGE_TOKENS: args.pageTokens,
       DECODE_WARPS: warps,
       ...rotaryDefine(args),
-      ...(isStored ? { IS_STORED: 1 } : {}),
+      ...(isStored ? { IS_STORED: 1 } : valueDefine(args)),
     },
   );
 }

@@ -1,15 +1,16 @@
-import type { OpArgs } from '../../ops.ts';
+import { LINE_KV_PARTS, type OpArgs } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import {
   checkPages,
-  KV_FORMAT,
+  headDefines,
   pagesParameters,
   queryAddress,
   ropePositions,
   rotaryDefine,
   rotationParameters,
   sinksAddress,
+  valueDefine,
 } from './kv-pages.ts';
 
 const E = 2;
@@ -33,10 +34,14 @@ interface Run {
 
 /** Runs of tokens: rotation and the KV of all of them first, then their attention. */
 export function launchPrefillAttention(launcher: Launcher, args: OpArgs['attention']): void {
-  const isHopper = launcher.core.gpu.hasWarpgroupProducts && HOPPER_HEADS.includes(args.headDim);
+  const { headDim, layerElement, pageElements } = args;
+  // The kernel counts pages in lines of heads.
+  const hasWholeLines = layerElement % headDim === 0 && pageElements % headDim === 0;
+  const { hasWarpgroupProducts } = launcher.core.gpu;
+  const isHopper = hasWarpgroupProducts && HOPPER_HEADS.includes(headDim) && hasWholeLines;
   const run: Run = {
     args,
-    defines: { HEAD_DIM: args.headDim, KV_FORMAT: KV_FORMAT[args.kvFormat] },
+    defines: headDefines(args),
     tableRows: checkPages(args),
     counter: isHopper ? launcher.scratch('prefill tiles', WORD) : 0n,
   };
@@ -48,7 +53,7 @@ export function launchPrefillAttention(launcher: Launcher, args: OpArgs['attenti
 /** Rotates queries, and writes keys and values: what attention over pages alone goes on from. */
 export function launchRope(launcher: Launcher, { args, defines, tableRows, counter }: Run): void {
   const { count, heads, kvHeads, headDim, epsilon } = args;
-  const slots = heads + 2 * kvHeads;
+  const slots = heads + LINE_KV_PARTS[args.lineKv] * kvHeads;
   const block = rotationParameters(launcher, args).pointers(counter);
   pagesParameters(launcher, block, args)
     .ints(tableRows, count, heads, ropePositions(args))
@@ -59,7 +64,7 @@ export function launchRope(launcher: Launcher, { args, defines, tableRows, count
   let lanes = 1;
   while (lanes < WARP && lanes * piece < half) lanes *= 2;
   const grid = [Math.ceil((count * slots * lanes) / ROPE_THREADS)] as const;
-  const turning = { ...defines, ...rotaryDefine(args) };
+  const turning = { ...defines, ...rotaryDefine(args), ...valueDefine(args) };
   launcher.launch('rope_write_kv', { grid, threads: ROPE_THREADS }, block, turning);
 }
 
@@ -84,15 +89,23 @@ function launchOnHopper(launcher: Launcher, run: Run): void {
   launcher.launch('attention_prefill_hopper', shape, block, run.defines);
 }
 
-const THREADS = 128;
-/** Query lines of a tile of attention-prefill.cu. */
+/** Query lines of a tile of attention-prefill.cu, and the warps that share them. */
 const LINES = 64;
+const WARPS = 4;
 
 /** mma.sync: any GPU and any head size. */
 function launchAnywhere(launcher: Launcher, run: Run): void {
-  const { count, heads, kvHeads } = run.args;
+  const { count, heads, kvHeads, headDim } = run.args;
   const tiles = Math.ceil((count * (heads / kvHeads)) / LINES);
-  const shape = { grid: [tiles, kvHeads], threads: THREADS } as const;
+  const splits = headDim > 256 ? 2 : 1;
+  const depth = Math.ceil(headDim / (16 * splits)) * 16 * splits;
+  const positions = depth > 128 ? 32 : 64;
+  const exchanged = splits > 1 ? splits * LINES * positions * WORD : 0;
+  const shape = {
+    grid: [tiles, kvHeads],
+    threads: WARPS * splits * WARP,
+    sharedBytes: 2 * positions * (depth + 8) * E + exchanged,
+  } as const;
   const block = tileParameters(launcher, run, []);
   launcher.launch('attention_prefill', shape, block, run.defines);
 }

@@ -5,7 +5,7 @@ import { launchDecodeAttention, launchVerifyAttention } from './attention-decode
 import { launchPrefillAttention } from './attention-prefill.ts';
 
 export function launchAttention(launcher: Launcher, args: OpArgs['attention']): void {
-  const { heads, kvHeads, count, phase } = args;
+  const { heads, kvHeads, count, phase, lineKv } = args;
   if (heads % kvHeads !== 0) {
     throw new DeviceError('bad-argument', `${heads} heads cannot share ${kvHeads} KV heads evenly`);
   }
@@ -14,7 +14,7 @@ export function launchAttention(launcher: Launcher, args: OpArgs['attention']): 
     throw new DeviceError('unsupported', message);
   }
   if (count === 0) return;
-  if (phase === 'decode') launchDecodeAttention(launcher, args);
-  else if (phase === 'verify') launchVerifyAttention(launcher, args);
-  else launchPrefillAttention(launcher, args);
+  if (phase === 'prefill') launchPrefillAttention(launcher, args);
+  else if (phase === 'verify' || lineKv === 'none') launchVerifyAttention(launcher, args);
+  else launchDecodeAttention(launcher, args);
 }

@@ -7,15 +7,17 @@ const WORD = 4;
 const THREADS = 256;
 
 export function launchAddBranch(launcher: Launcher, args: OpArgs['add-branch']): void {
-  const { count, width, norm, epsilon, normOffset, scale } = args;
+  const { count, width, norm, outScale, epsilon, normOffset, scale, epilogue } = args;
   const block = launcher.parameters
     .pointers(
       launcher.address('input of add-branch', args.input, count * width * E),
       norm === null ? 0n : launcher.address('norm of add-branch', norm, width * E),
+      outScale === null ? 0n : launcher.address('outScale of add-branch', outScale, E),
       launcher.address('out of add-branch', args.out, count * width * E),
     )
     .ints(width)
-    .floats(epsilon, normOffset, scale);
+    .floats(epsilon, normOffset, scale)
+    .ints(epilogue === 'add' ? 1 : 0);
   launcher.launch('add_branch', { grid: [count], threads: lineThreads(width) }, block);
 }
 
@@ -65,6 +67,17 @@ export function launchGateLines(launcher: Launcher, args: OpArgs['gate-lines']):
     )
     .ints(inputs, width);
   launcher.launch('gate_lines', { grid: [count], threads: lineThreads(inputs) }, block);
+}
+
+export function launchGateSpan(launcher: Launcher, args: OpArgs['gate-span']): void {
+  const { count, width, stride, first, activation } = args;
+  const block = launcher.parameters
+    .pointers(
+      launcher.address('out of gate-span', args.out, count * width * E),
+      launcher.address('lines of gate-span', args.lines, count * stride * E),
+    )
+    .ints(width, stride, first, activation === 'gelu-tanh' ? 1 : 0);
+  launcher.launch('gate_span', { grid: [count], threads: lineThreads(width) }, block);
 }
 
 /** So many blocks for each multiprocessor keep memory busy. */

@@ -99,6 +99,9 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
       args.choiceBias === null
         ? 0n
         : launcher.address('choiceBias of route', args.choiceBias, allExperts * WORD),
+      args.expertScales === null
+        ? 0n
+        : launcher.address('expertScales of route', args.expertScales, allExperts * WORD),
       launcher.address('tokenRows of route', args.tokenRows, count * WORD),
       at.chosen,
       launcher.address('weights of route', args.weights, assignments * WORD),
@@ -106,7 +109,7 @@ export function launchRoute(launcher: Launcher, args: OpArgs['route']): void {
       at.order,
     )
     .ints(count, width, allExperts, from, to, experts, topK, WEIGHING[weighing])
-    .floats(args.weightScale, epsilon, normOffset)
+    .floats(args.weightScale, args.logitScale, epsilon, normOffset)
     .ints(isFew ? 1 : 0);
   const blocks = Math.ceil(count / CHOOSE_LINES) + (isStreamed ? count : 0);
   launcher.launch('choose_experts', { grid: [blocks], threads: CHOOSE_LINES * WARP }, block);
@@ -177,6 +180,8 @@ const LINE_SKEW_BYTES = 64;
 
 /** Whose groups are there before their lines are: see `isBehindGate` of experts.cuh. */
 const BEHIND_GATE: ReadonlySet<KernelName | null> = new Set(['expert_gate', 'expert_gate_stream']);
+/** No sigmoid's alpha: experts.cuh takes it for gelu. */
+const GELU = 0;
 
 export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']): void {
   const { count, topK, inputs, inner, experts, isInterleaved, limit, alpha, shift } = args;
@@ -189,7 +194,7 @@ export function launchExpertGate(launcher: Launcher, args: OpArgs['expert-gate']
     rows: experts * 2 * inner,
     isInterleaved,
     isBehindGate: false,
-    gate: { limit, alpha, shift },
+    gate: { limit, alpha: alpha === 'gelu-tanh' ? GELU : alpha, shift },
   });
 }
 
@@ -233,7 +238,8 @@ interface Operands {
   readonly rows: number;
   readonly isInterleaved: boolean;
   readonly isBehindGate: boolean;
-  readonly gate: Pick<OpArgs['expert-gate'], 'limit' | 'alpha' | 'shift'>;
+  /** As struct Problem has it. */
+  readonly gate: { readonly limit: number; readonly alpha: number; readonly shift: number };
 }
 
 function launchProduct(

@@ -1,5 +1,5 @@
 import { DeviceError } from '../../errors.ts';
-import { type KvGeometry, type OpArgs, storedBytes } from '../../ops.ts';
+import { type KvGeometry, LINE_KV_PARTS, type OpArgs, qkvWidth, storedBytes } from '../../ops.ts';
 import type { KernelDefines } from '../kernels/kernel-source.ts';
 import type { Launcher } from '../launch/launcher.ts';
 import type { ParameterBlock } from '../launch/parameters.ts';
@@ -7,18 +7,24 @@ import type { ParameterBlock } from '../launch/parameters.ts';
 const E = 2;
 const WORD = 4;
 
-/** What the kernels are compiled for: KV_FORMAT of the .cu files. */
-export const KV_FORMAT = { element: 0, 'fp8-e4m3': 1 } as const;
+/** KV_FORMAT of the .cu files. */
+const KV_FORMAT = { element: 0, 'fp8-e4m3': 1 } as const;
 
 /** Rows of the page table. Throws DeviceError unless the kernels can work with the geometry. */
 export function checkPages(geometry: KvGeometry): number {
-  const { layers, kvHeads, headDim, pagesPerRow, layer, pageTable } = geometry;
-  if (headDim % 8 !== 0 || headDim < 8 || headDim > 256) {
-    const message = `heads of ${headDim}: the cuda device takes multiples of 8 up to 256`;
+  const { kvHeads, headDim, pageTokens, pagesPerRow, pageTable } = geometry;
+  if (headDim % 8 !== 0 || headDim < 8 || headDim > 512) {
+    const message = `heads of ${headDim}: the cuda device takes multiples of 8 up to 512`;
     throw new DeviceError('unsupported', message);
   }
-  if (layer < 0 || layer >= layers || kvHeads < 1) {
-    throw new DeviceError('bad-argument', `layer ${layer} of ${layers} with ${kvHeads} KV heads`);
+  const { pageElements, layerElement: from } = geometry;
+  const to = from + 2 * kvHeads * pageTokens * headDim;
+  if (kvHeads < 1 || from < 0 || from % 8 !== 0 || pageElements % 8 !== 0 || to > pageElements) {
+    const message = `a layer in elements ${from} to ${to} of pages of ${pageElements}`;
+    throw new DeviceError('bad-argument', message);
+  }
+  if (pageElements > 0x7fffffff) {
+    throw new DeviceError('unsupported', `pages of ${pageElements} elements: take smaller pages`);
   }
   return Math.floor(pageTable.bytes / (pagesPerRow * WORD));
 }
@@ -31,6 +37,17 @@ export function rotaryDefine({ headDim, rotaryDim }: OpArgs['attention']): Kerne
     throw new DeviceError('unsupported', message);
   }
   return { ROTARY_DIM: rotaryDim };
+}
+
+/** What all attention kernels are compiled for. */
+export function headDefines({ headDim, kvFormat, lineKv }: OpArgs['attention']): KernelDefines {
+  const ofLine = lineKv === 'keys and values' ? {} : { LINE_KV: LINE_KV_PARTS[lineKv] };
+  return { HEAD_DIM: headDim, KV_FORMAT: KV_FORMAT[kvFormat], ...ofLine };
+}
+
+/** What kernels that write values are compiled for, too. */
+export function valueDefine({ lineKv, valueNorm }: OpArgs['attention']): KernelDefines {
+  return valueNorm && lineKv !== 'none' ? { VALUE_NORM: 1 } : {};
 }
 
 /** What kernels that rotate take first: qkv, norms, angles, pages, and where each token is. */
@@ -55,8 +72,7 @@ export function sinksAddress(launcher: Launcher, { sinks, heads }: OpArgs['atten
 }
 
 export function queryAddress(launcher: Launcher, args: OpArgs['attention']): bigint {
-  const width = (args.heads + 2 * args.kvHeads) * args.headDim;
-  return launcher.address('qkv of attention', args.qkv, args.count * width * E);
+  return launcher.address('qkv of attention', args.qkv, args.count * qkvWidth(args) * E);
 }
 
 /** Positions that the table of angles is for. */
@@ -70,10 +86,11 @@ export function pagesParameters(
   block: ParameterBlock,
   geometry: KvGeometry,
 ): ParameterBlock {
-  const { layer, layers, kvHeads, headDim, pageTokens, pagesPerRow, kv, kvFormat } = geometry;
-  const pageBytes = layers * 2 * kvHeads * pageTokens * headDim * storedBytes(kvFormat, 'bf16');
+  const { layerElement, pageElements, kvHeads, pageTokens, pagesPerRow, kv } = geometry;
+  const pageBytes = pageElements * storedBytes(geometry.kvFormat, 'bf16');
   const pageTable = launcher.address('pageTable of attention', geometry.pageTable, 0);
   const pages = Math.floor(kv.bytes / pageBytes);
   // A struct that holds a pointer is padded to a multiple of 8 bytes: six ints are.
-  return block.pointers(pageTable).ints(layer, layers, kvHeads, pageTokens, pagesPerRow, pages);
+  const places = [layerElement, pageElements, kvHeads, pageTokens, pagesPerRow, pages] as const;
+  return block.pointers(pageTable).ints(...places);
 }

@@ -1,5 +1,5 @@
 import type { ConfigReader } from '../config-reader.ts';
-import type { DeltaNet, FeedForward, ModelSpec, Rope } from '../spec.ts';
+import type { DeltaNet, FeedForward, LayerHeads, ModelSpec, Rope } from '../spec.ts';
 
 /** What a family says of its models where config.json has the keys that all have in common. */
 export interface Traits
@@ -15,6 +15,9 @@ export interface Traits
     | 'outputBias'
     | 'fusedModules'
     | 'qkNorm'
+    | 'valueNorm'
+    | 'layerScale'
+    | 'perLayer'
     | 'attentionSinks'
     | 'attentionGate'
   > {
@@ -23,6 +26,8 @@ export interface Traits
   readonly deltaNet: DeltaNet | null;
   /** Of each layer; undefined: all are attention. */
   readonly mixers: readonly ('attention' | 'delta-net')[] | undefined;
+  /** Of each layer; undefined: all have those that config.json gives, and project them. */
+  readonly layerHeads: readonly LayerHeads[] | undefined;
   /** Of each layer; undefined: none has one. */
   readonly windows: readonly number[] | undefined;
   /** Of each layer, which of the ropes; undefined: the only one. */
@@ -78,10 +83,14 @@ export const PLAIN: Omit<Traits, 'feedForwards'> = {
   outputBias: false,
   fusedModules: false,
   qkNorm: 'none',
+  valueNorm: false,
+  layerScale: false,
+  perLayer: null,
   attentionSinks: false,
   attentionGate: false,
   deltaNet: null,
   mixers: undefined,
+  layerHeads: undefined,
   windows: undefined,
   ropeOf: undefined,
 };

@@ -40,7 +40,8 @@ const gemma3: Omit<Family, 'architecture' | 'modelType'> = {
   },
 };
 
-function capOf(config: ConfigReader): number {
+/** What logits are kept below; 0 is no cap. */
+export function capOf(config: ConfigReader): number {
   const isGiven = config.get('final_logit_softcapping') !== undefined;
   return isGiven ? config.positive('final_logit_softcapping') : 0;
 }

@@ -23,6 +23,7 @@ function experts(config: ConfigReader): ExpertsFeedForward {
     bias: false,
     gate: SWIGLU,
     stored: 'modules',
+    beside: null,
     shared:
       shared === 0
         ? null

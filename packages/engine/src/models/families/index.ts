@@ -1,5 +1,6 @@
 import type { Family } from './family.ts';
 import { gemma3Seeing, gemma3Text } from './gemma3.ts';
+import { gemma4Families } from './gemma4.ts';
 import { glm4Moe } from './glm4-moe.ts';
 import { gptOss } from './gpt-oss.ts';
 import { granite } from './granite.ts';
@@ -32,4 +33,5 @@ export const FAMILIES: readonly Family[] = [
   miniMaxM2,
   gemma3Text,
   gemma3Seeing,
+  ...gemma4Families,
 ];

@@ -24,6 +24,7 @@ function experts(config: ConfigReader): ExpertsFeedForward {
     gate: SWIGLU,
     stored: 'sparse block',
     shared: null,
+    beside: null,
   };
 }
 

@@ -72,6 +72,7 @@ export function qwenExperts(config: ConfigReader): ExpertsFeedForward {
     gate: SWIGLU,
     stored: 'modules',
     shared: null,
+    beside: null,
   };
 }
 
